@@ -1,0 +1,1 @@
+//! The way of a message: accept, session, recorder, drain. Embeddable in tests.

@@ -1,0 +1,1 @@
+//! What was said, kept: SQLite and memory behind one Store.

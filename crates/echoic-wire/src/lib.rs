@@ -1,0 +1,1 @@
+//! Bytes to and from peers: listen, dial, resolve, and the Link between.
