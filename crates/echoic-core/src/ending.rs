@@ -1,0 +1,172 @@
+//! How a conversation ended, told truthfully.
+
+use std::fmt;
+
+use crate::size::for_people;
+
+/// The end of a conversation, with what went through it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// What ended it.
+    pub how: How,
+    /// Bytes read from the peer.
+    pub received: u64,
+    /// Bytes the kernel took for the peer. What was truly sent is this, not what was recorded as said: a reply
+    /// past this offset never left.
+    pub sent: u64,
+    /// Bytes said that were not sent.
+    pub unsent: u64,
+    /// Bytes that arrived after the conversation had ended for us, read only to let the peer take our last
+    /// reply (the lingering close) and heard by nobody.
+    pub unheard: u64,
+}
+
+/// What ended a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum How {
+    /// The peer ended its stream (FIN), was answered in full, and then we closed.
+    PeerClosed,
+    /// The service had said all it had to say (greet).
+    ServiceClosed,
+    /// The peer reset the connection (RST), or was gone when we wrote (EPIPE).
+    PeerReset,
+    /// Silence for longer than `--idle`.
+    Idle,
+    /// A message was begun and not finished within `--partial`.
+    Partial,
+    /// The peer did not read what it was sent for `--write-stall`.
+    NotReading,
+    /// A message was longer than `--max-message`.
+    MessageTooLong,
+    /// There were `--max-connections` already.
+    TooManyConnections,
+    /// The server was told to stop; everything read was answered first.
+    Drained,
+    /// The server was told to stop and the `--drain` deadline passed.
+    Cut,
+    /// Strict durability, and the store has failed.
+    Store,
+    /// The service gave up with an error.
+    ServiceFailed,
+    /// A bug: the conversation's code panicked. Others do not notice.
+    Panicked,
+    /// Another error of the operating system on this connection.
+    SystemError,
+    /// Never told: the server died first. Written when the store is next opened.
+    Lost,
+}
+
+/// Each way to end, with the word it is stored under and the class `end:` finds it by.
+const HOWS: [(How, &str, &str); 15] = [
+    (How::PeerClosed, "peer-closed", "fin"),
+    (How::ServiceClosed, "service-closed", "fin"),
+    (How::PeerReset, "peer-reset", "rst"),
+    (How::Idle, "idle", "timeout"),
+    (How::Partial, "partial", "timeout"),
+    (How::NotReading, "not-reading", "timeout"),
+    (How::MessageTooLong, "message-too-long", "limit"),
+    (How::TooManyConnections, "too-many-connections", "limit"),
+    (How::Drained, "drained", "drain"),
+    (How::Cut, "cut", "drain"),
+    (How::Store, "store", "store"),
+    (How::ServiceFailed, "service-failed", "error"),
+    (How::Panicked, "panicked", "error"),
+    (How::SystemError, "system-error", "error"),
+    (How::Lost, "lost", "error"),
+];
+
+impl How {
+    fn entry(self) -> &'static (Self, &'static str, &'static str) {
+        HOWS.iter()
+            .find(|(how, ..)| *how == self)
+            .expect("invariant: every How is in the table")
+    }
+
+    /// The word it is stored under. A format: words are added, never changed.
+    pub fn word(self) -> &'static str {
+        self.entry().1
+    }
+
+    /// The class that `end:` in a filter finds it by: `fin rst timeout limit drain store error`.
+    pub fn class(self) -> &'static str {
+        self.entry().2
+    }
+
+    /// The ending stored under `word`.
+    pub fn from_word(word: &str) -> Option<Self> {
+        HOWS.iter()
+            .find(|(_, stored, _)| *stored == word)
+            .map(|(how, ..)| *how)
+    }
+
+    fn sentence(self) -> &'static str {
+        match self {
+            Self::PeerClosed => "peer closed",
+            Self::ServiceClosed => "closed by the service",
+            Self::PeerReset => "reset by peer",
+            Self::Idle => "timed out: idle",
+            Self::Partial => "timed out: message not finished",
+            Self::NotReading => "timed out: peer not reading",
+            Self::MessageTooLong => "limit: message too long",
+            Self::TooManyConnections => "limit: too many connections",
+            Self::Drained => "server stopped",
+            Self::Cut => "cut: server stopped before it was done",
+            Self::Store => "store failed, and strict durability was asked for",
+            Self::ServiceFailed => "service failed",
+            Self::Panicked => "internal error",
+            Self::SystemError => "system error",
+            Self::Lost => "never told: the server died",
+        }
+    }
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.how.sentence())?;
+        if self.how == How::PeerReset {
+            write!(f, " after {}", for_people(self.received))?;
+        }
+        write!(
+            f,
+            ", {} in, {} out",
+            for_people(self.received),
+            for_people(self.sent)
+        )?;
+        if self.unsent > 0 {
+            write!(f, ", {} unsent", for_people(self.unsent))?;
+        }
+        if self.unheard > 0 {
+            write!(f, ", {} unheard", for_people(self.unheard))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_leads_back_to_its_ending() {
+        for (how, word, class) in HOWS {
+            assert_eq!(How::from_word(word), Some(how));
+            assert_eq!((how.word(), how.class()), (word, class));
+        }
+    }
+
+    #[test]
+    fn an_ending_says_what_was_not_sent() {
+        let ending = Ending {
+            how: How::NotReading,
+            received: 5,
+            sent: 2048,
+            unsent: 7,
+            unheard: 0,
+        };
+        assert_eq!(
+            ending.to_string(),
+            "timed out: peer not reading, 5 B in, 2.0 KiB out, 7 B unsent"
+        );
+    }
+}

@@ -1,0 +1,418 @@
+//! What is recorded: events, in batches.
+//!
+//! A [`Batch`] is one growing buffer of bytes and a list of small events that point into it, so that recording
+//! a run is two copies and a push, and an empty batch can be filled again without asking the allocator. A store
+//! is handed whole batches; an exchange is a view of them ([`crate::exchange`]).
+//!
+//! This is a format: it crosses threads today and processes later. [`VERSION`] counts its changes.
+
+use std::{fmt, net::SocketAddr, sync::Arc};
+
+use crate::{
+    ending::Ending,
+    framing::Framing,
+    message::{Replies, Run},
+};
+
+/// Version of the event format, stored beside the events.
+pub const VERSION: u32 = 1;
+
+/// Names a conversation within one store; increasing.
+pub type ConversationId = u64;
+
+/// Names an exchange within one store; increasing in the order of recording. 0 is none.
+pub type ExchangeId = u64;
+
+/// Microseconds since the Unix epoch: fits JSON's 2^53 until the year 2255, nanoseconds would not today.
+pub type Micros = i64;
+
+/// Where somebody speaks from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Place {
+    /// An internet address and port.
+    Net(SocketAddr),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Net(addr) => write!(f, "{addr}"),
+        }
+    }
+}
+
+/// What is the same for all conversations at one endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Post {
+    /// The short name that `ep:` finds: protocol and port, `tcp:5000`.
+    pub name: String,
+    /// `tcp`, `udp`, …
+    pub proto: &'static str,
+    /// The service that answers.
+    pub service: String,
+    /// How its stream is divided.
+    pub framing: Framing,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A conversation began.
+    Opened(Opened),
+    /// Messages were heard and answered, or one of the two alone.
+    Run(RunEvent),
+    /// Something else worth remembering at a point of a conversation.
+    Mark(Mark),
+    /// A conversation ended.
+    Ended(Ended),
+}
+
+/// A conversation began.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// Its name from here on.
+    pub conversation: ConversationId,
+    /// Wall clock at accept.
+    pub at: Micros,
+    /// Who called.
+    pub remote: Place,
+    /// Where it was reached.
+    pub local: Place,
+    /// The endpoint.
+    pub post: Arc<Post>,
+}
+
+/// `count` messages heard in one read with their replies. One clock reading at the read and one at the write,
+/// hence one latency. Where there is a reply without a message (a greeting) or a message without a reply, the
+/// other side is empty.
+#[derive(Clone, Debug)]
+pub struct RunEvent {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// Id of the first exchange; the run takes `count` consecutive ones. 0 until the recorder has given it.
+    pub id: ExchangeId,
+    /// Number of the first exchange in its conversation, from 1.
+    pub n: u64,
+    /// How many exchanges; never 0.
+    pub count: u32,
+    /// Wall clock at the read that completed the first message (or at the saying, where nothing was heard).
+    pub at: Micros,
+    /// From the read to the write, in nanoseconds.
+    pub latency_ns: u64,
+    /// Whether the messages were answered.
+    pub outcome: Outcome,
+    /// In how many reads the first message came; those after it came in one.
+    pub reads: u32,
+    /// Offset of `said` in all that the conversation has said; with [`Ending::sent`] it tells what truly left.
+    pub said_offset: u64,
+    /// The messages as they came.
+    pub heard: Slice,
+    /// The replies as they went.
+    pub said: Slice,
+    /// Lengths of heard and said of each exchange, alternating, in [`Batch::lengths`]; empty if `count` is 1.
+    pub lengths: Slice,
+}
+
+/// What became of the messages of a run, as far as we could tell when it was recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Answered (silence may be the answer).
+    Ok,
+    /// Heard, and then the conversation ended before an answer.
+    Unanswered,
+}
+
+/// A point in a conversation.
+#[derive(Clone, Debug)]
+pub struct Mark {
+    /// The conversation; 0 for the server as a whole.
+    pub conversation: ConversationId,
+    /// Wall clock.
+    pub at: Micros,
+    /// What happened.
+    pub what: Marked,
+}
+
+/// What a [`Mark`] marks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Marked {
+    /// The peer ended its half of the stream (FIN) after so many bytes.
+    HalfClosed {
+        /// Bytes heard before it.
+        received: u64,
+    },
+    /// Recording was interrupted: so many exchanges were served and not recorded since then.
+    Gap {
+        /// Exchanges lost.
+        exchanges: u64,
+        /// Wall clock of the first of them.
+        since: Micros,
+    },
+}
+
+/// A conversation ended.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// Wall clock.
+    pub at: Micros,
+    /// How.
+    pub ending: Ending,
+}
+
+/// A part of a batch's bytes, or of its lengths.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Slice {
+    start: usize,
+    len: usize,
+}
+
+impl Slice {
+    /// How long.
+    pub fn len(self) -> usize {
+        self.len
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(self) -> bool {
+        self.len == 0
+    }
+}
+
+/// Events in the order in which they happened, with the bytes they speak of.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// The events.
+    pub events: Vec<Event>,
+    bytes: Vec<u8>,
+    lengths: Vec<u32>,
+    exchanges: u64,
+}
+
+/// What a conversation knows of a run when it records it.
+#[derive(Clone, Copy, Debug)]
+pub struct Told {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// Number of its first exchange, from 1.
+    pub n: u64,
+    /// Wall clock at the read.
+    pub at: Micros,
+    /// From read to write, nanoseconds.
+    pub latency_ns: u64,
+    /// Reads the first message took.
+    pub reads: u32,
+    /// Offset of what is said in all that was said.
+    pub said_offset: u64,
+}
+
+impl Batch {
+    /// Records a run and its replies, and returns how many exchanges that were. What the service left unanswered
+    /// becomes an event of its own, and so does what it said without answering anything: one event, one outcome.
+    pub fn run(&mut self, told: Told, run: &Run<'_>, replies: &Replies) -> u64 {
+        let answered = replies.answered().min(run.len());
+        let said_alone = answered == 0 && !replies.bytes().is_empty();
+        let (first, rest) = run
+            .raw()
+            .split_at(run.lengths().take(answered).map(|len| len as usize).sum());
+        if answered > 0 || said_alone {
+            let pairs = run
+                .lengths()
+                .zip(replies.lengths())
+                .flat_map(|(heard, said)| [heard, said]);
+            let lengths = if answered > 1 {
+                self.push_lengths(pairs)
+            } else {
+                Slice::default()
+            };
+            self.push(
+                told,
+                answered.max(1),
+                Outcome::Ok,
+                first,
+                replies.bytes(),
+                lengths,
+            );
+        }
+        let recorded = answered + usize::from(said_alone);
+        let left = run.len() - answered;
+        if left > 0 {
+            let told = Told {
+                n: told.n + recorded as u64,
+                reads: if answered == 0 { told.reads } else { 1 },
+                said_offset: told.said_offset + replies.bytes().len() as u64,
+                ..told
+            };
+            let pairs = run.lengths().skip(answered).flat_map(|heard| [heard, 0]);
+            let lengths = if left > 1 {
+                self.push_lengths(pairs)
+            } else {
+                Slice::default()
+            };
+            self.push(told, left, Outcome::Unanswered, rest, &[], lengths);
+        }
+        (recorded + left) as u64
+    }
+
+    /// Records one exchange whose sides are not a run: a greeting, an answer of a service apart, a message that
+    /// was never answered.
+    pub fn exchange(&mut self, told: Told, outcome: Outcome, heard: &[u8], said: &[u8]) {
+        self.push(told, 1, outcome, heard, said, Slice::default());
+    }
+
+    fn push(
+        &mut self,
+        told: Told,
+        count: usize,
+        outcome: Outcome,
+        heard: &[u8],
+        said: &[u8],
+        lengths: Slice,
+    ) {
+        let Told {
+            conversation,
+            n,
+            at,
+            latency_ns,
+            reads,
+            said_offset,
+        } = told;
+        let (heard, said) = (self.copy(heard), self.copy(said));
+        self.exchanges += count as u64;
+        self.events.push(Event::Run(RunEvent {
+            conversation,
+            id: 0,
+            n,
+            count: count as u32,
+            at,
+            latency_ns,
+            outcome,
+            reads,
+            said_offset,
+            heard,
+            said,
+            lengths,
+        }));
+    }
+
+    fn push_lengths(&mut self, lengths: impl Iterator<Item = u32>) -> Slice {
+        let start = self.lengths.len();
+        self.lengths.extend(lengths);
+        Slice {
+            start,
+            len: self.lengths.len() - start,
+        }
+    }
+
+    fn copy(&mut self, bytes: &[u8]) -> Slice {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        Slice {
+            start,
+            len: bytes.len(),
+        }
+    }
+
+    /// The bytes a slice stands for.
+    pub fn bytes(&self, slice: Slice) -> &[u8] {
+        &self.bytes[slice.start..slice.start + slice.len]
+    }
+
+    /// The lengths a slice stands for: heard and said of each exchange, alternating.
+    pub fn lengths(&self, slice: Slice) -> &[u32] {
+        &self.lengths[slice.start..slice.start + slice.len]
+    }
+
+    /// Exchanges in it.
+    pub fn exchanges(&self) -> u64 {
+        self.exchanges
+    }
+
+    /// Roughly what it holds in memory, in bytes: the figure that back-pressure is reckoned in.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+            + self.lengths.len() * size_of::<u32>()
+            + self.events.len() * size_of::<Event>()
+    }
+
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    /// Empties it, to be filled again. Room beyond `keep` bytes is given back.
+    pub fn clear(&mut self, keep: usize) {
+        self.events.clear();
+        self.bytes.clear();
+        self.lengths.clear();
+        self.exchanges = 0;
+        self.bytes.shrink_to(keep);
+        self.events.shrink_to(keep / size_of::<Event>());
+        self.lengths.shrink_to(keep / size_of::<u32>());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::framing::Splitter;
+
+    type Recorded = (u64, u32, Outcome, Vec<u8>, Vec<u8>);
+
+    fn record(answer: usize, say: bool) -> Vec<Recorded> {
+        let (bytes, mut spans) = (b"a\nbb\nccc\n", Vec::new());
+        Splitter::new(Framing::Line, 9).split(bytes, &mut spans);
+        let run = Run::new(bytes, &spans, 0);
+        let mut replies = Replies::default();
+        if say {
+            replies.say(b"!");
+        }
+        for message in run.messages().take(answer) {
+            replies.reply(&message, |out| out.extend(message.body));
+        }
+        let told = Told {
+            conversation: 1,
+            n: 1,
+            at: 0,
+            latency_ns: 0,
+            reads: 1,
+            said_offset: 0,
+        };
+        let mut batch = Batch::default();
+        let recorded = batch.run(told, &run, &replies);
+        assert_eq!(recorded, batch.exchanges());
+        let runs = batch.events.iter().map(|event| match event {
+            Event::Run(run) => (
+                run.n,
+                run.count,
+                run.outcome,
+                batch.bytes(run.heard).to_vec(),
+                batch.bytes(run.said).to_vec(),
+            ),
+            other => panic!("{other:?}"),
+        });
+        runs.collect()
+    }
+
+    #[test]
+    fn one_event_has_one_outcome() {
+        let all = (
+            1,
+            3,
+            Outcome::Ok,
+            b"a\nbb\nccc\n".to_vec(),
+            b"a\nbb\nccc\n".to_vec(),
+        );
+        assert_eq!(record(3, false), [all]);
+        let answered = (1, 1, Outcome::Ok, b"a\n".to_vec(), b"a\n".to_vec());
+        let left = (2, 2, Outcome::Unanswered, b"bb\nccc\n".to_vec(), vec![]);
+        assert_eq!(record(1, false), [answered, left]);
+        let said = (1, 1, Outcome::Ok, vec![], b"!".to_vec());
+        let unanswered = (2, 3, Outcome::Unanswered, b"a\nbb\nccc\n".to_vec(), vec![]);
+        assert_eq!(record(0, true), [said, unanswered]);
+    }
+}

@@ -1,0 +1,192 @@
+//! An exchange: a message with its reply, as every view shows it.
+//!
+//! Events are what is stored; an exchange is what people and programs see. [`exchanges`] is the one place where
+//! a run is taken apart into them, for the store, the terminal and the page alike.
+
+use std::sync::Arc;
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use serde::{Serialize, Serializer, ser::SerializeMap};
+
+use crate::{
+    ending::Ending,
+    event::{Batch, ConversationId, ExchangeId, Micros, Outcome, Place, Post, RunEvent},
+};
+
+/// A conversation as far as it is known.
+#[derive(Clone, Debug)]
+pub struct Conversation {
+    /// Its name.
+    pub id: ConversationId,
+    /// Wall clock of its beginning.
+    pub opened: Micros,
+    /// Who called.
+    pub remote: Place,
+    /// Where it was reached.
+    pub local: Place,
+    /// The endpoint.
+    pub post: Arc<Post>,
+    /// When the peer ended its half of the stream, if it did.
+    pub half_closed: Option<Micros>,
+    /// How and when it ended; none while it is open.
+    pub ended: Option<(Micros, Ending)>,
+}
+
+/// A message with its reply; either side may be empty (a greeting has no request).
+#[derive(Clone, Debug)]
+pub struct Exchange {
+    /// Its name in the store; 0 where nothing is stored.
+    pub id: ExchangeId,
+    /// The conversation it belongs to.
+    pub conversation: Arc<Conversation>,
+    /// Its number in the conversation, from 1.
+    pub n: u64,
+    /// Wall clock at the read.
+    pub at: Micros,
+    /// From read to write, nanoseconds. All exchanges of a run share it.
+    pub latency_ns: u64,
+    /// What became of it.
+    pub fate: Fate,
+    /// Reads the request came in.
+    pub reads: u32,
+    /// As it came.
+    pub request: Vec<u8>,
+    /// As it went.
+    pub reply: Vec<u8>,
+}
+
+/// What became of an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fate {
+    /// Answered, silence included.
+    Ok,
+    /// Heard and never answered.
+    Unanswered,
+    /// Answered, but the reply did not leave in full before the conversation ended.
+    Unsent,
+}
+
+/// Takes a run apart. `batch` is the one it lies in.
+pub fn exchanges(
+    run: &RunEvent,
+    batch: &Batch,
+    conversation: &Arc<Conversation>,
+) -> impl Iterator<Item = Exchange> {
+    split_run(
+        run,
+        batch.bytes(run.heard),
+        batch.bytes(run.said),
+        batch.lengths(run.lengths),
+        conversation,
+    )
+}
+
+/// The same from the parts of a run as a store keeps them; the slices in `run` are not looked at.
+pub fn split_run(
+    run: &RunEvent,
+    mut heard: &[u8],
+    mut said: &[u8],
+    lengths: &[u32],
+    conversation: &Arc<Conversation>,
+) -> impl Iterator<Item = Exchange> {
+    let sent = conversation.ended.as_ref().map(|(_, ending)| ending.sent);
+    let mut said_end = run.said_offset;
+    (0..run.count)
+        .map(move |i| {
+            let (heard_len, said_len) = match lengths.get(2 * i as usize..2 * i as usize + 2) {
+                Some(pair) => (pair[0] as usize, pair[1] as usize),
+                None => (heard.len(), said.len()),
+            };
+            let (request, reply);
+            (request, heard) = heard.split_at(heard_len.min(heard.len()));
+            (reply, said) = said.split_at(said_len.min(said.len()));
+            said_end += reply.len() as u64;
+            Exchange {
+                id: if run.id == 0 {
+                    0
+                } else {
+                    run.id + u64::from(i)
+                },
+                conversation: Arc::clone(conversation),
+                n: run.n + u64::from(i),
+                at: run.at,
+                latency_ns: run.latency_ns,
+                fate: match run.outcome {
+                    Outcome::Unanswered => Fate::Unanswered,
+                    Outcome::Ok
+                        if !reply.is_empty() && sent.is_some_and(|sent| sent < said_end) =>
+                    {
+                        Fate::Unsent
+                    }
+                    Outcome::Ok => Fate::Ok,
+                },
+                reads: if request.is_empty() {
+                    0
+                } else if i == 0 {
+                    run.reads
+                } else {
+                    1
+                },
+                request: request.to_vec(),
+                reply: reply.to_vec(),
+            }
+        })
+        .collect::<Vec<_>>()
+        .into_iter()
+}
+
+impl Serialize for Exchange {
+    /// The object of the REST interface, of `log --json` and of `serve --json`, one shape everywhere.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let post = &self.conversation.post;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("id", &self.id)?;
+        map.serialize_entry("conv", &self.conversation.id)?;
+        map.serialize_entry("n", &self.n)?;
+        map.serialize_entry("ep", &post.name)?;
+        map.serialize_entry("proto", post.proto)?;
+        map.serialize_entry("svc", &post.service)?;
+        map.serialize_entry("peer", &self.conversation.remote.to_string())?;
+        map.serialize_entry("t_us", &self.at)?;
+        map.serialize_entry("lat_ns", &self.latency_ns)?;
+        map.serialize_entry("outcome", &self.fate)?;
+        map.serialize_entry("fault", &None::<&str>)?;
+        map.serialize_entry(
+            "req",
+            &Part {
+                bytes: &self.request,
+                counter: ("reads", self.reads),
+            },
+        )?;
+        let writes = u32::from(!self.reply.is_empty());
+        map.serialize_entry(
+            "rep",
+            &Part {
+                bytes: &self.reply,
+                counter: ("writes", writes),
+            },
+        )?;
+        map.serialize_entry("tags", &[(); 0])?;
+        map.end()
+    }
+}
+
+/// Bytes in JSON: as text where that loses nothing, else in base64.
+struct Part<'a> {
+    bytes: &'a [u8],
+    counter: (&'static str, u32),
+}
+
+impl Serialize for Part<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(3))?;
+        map.serialize_entry("len", &self.bytes.len())?;
+        match std::str::from_utf8(self.bytes) {
+            Ok(text) if !text.contains('\0') => map.serialize_entry("text", text)?,
+            _ => map.serialize_entry("b64", &BASE64_STANDARD.encode(self.bytes))?,
+        }
+        map.serialize_entry(self.counter.0, &self.counter.1)?;
+        map.end()
+    }
+}

@@ -1,0 +1,5 @@
+//! Which exchanges are meant.
+
+/// Selects exchanges.
+#[derive(Clone, Debug)]
+pub struct Filter;

@@ -1,0 +1,192 @@
+//! What was heard and what is said: a [`Run`] of messages in, [`Replies`] out.
+//!
+//! A run is what one read completed, usually one message. Services are handed runs, not messages, so that
+//! sixteen pipelined lines cost one call, one write and one record. Nothing here owns bytes it could borrow:
+//! a run points into the buffer that was read into, and `Replies` is one growing buffer used again and again.
+
+use crate::framing::{Framing, Span};
+
+/// The messages that one read completed, in order.
+#[derive(Clone, Copy, Debug)]
+pub struct Run<'a> {
+    bytes: &'a [u8],
+    spans: &'a [Span],
+    first: u64,
+}
+
+/// One message of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    /// Its number in the conversation; the first is 0.
+    pub index: u64,
+    /// As it came, with header or terminator.
+    pub raw: &'a [u8],
+    /// The part that is answered.
+    pub body: &'a [u8],
+    /// What ended it, empty if the stream's end did.
+    pub terminator: &'a [u8],
+}
+
+impl<'a> Run<'a> {
+    /// The messages that `spans` mark in `bytes`; `first` is the number of the first of them.
+    pub fn new(bytes: &'a [u8], spans: &'a [Span], first: u64) -> Self {
+        Self {
+            bytes,
+            spans,
+            first,
+        }
+    }
+
+    /// How many messages.
+    pub fn len(&self) -> usize {
+        self.spans.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.spans.is_empty()
+    }
+
+    /// The number of the first message in the conversation, from 0.
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// The messages, in the order in which they came.
+    pub fn messages(&self) -> impl Iterator<Item = Message<'a>> + use<'a> {
+        let Self {
+            bytes,
+            spans,
+            first,
+        } = *self;
+        spans.iter().zip(first..).map(move |(span, index)| Message {
+            index,
+            raw: &bytes[span.start as usize..span.end as usize],
+            body: &bytes[span.body_start as usize..span.body_end as usize],
+            terminator: &bytes[span.body_end as usize..span.end as usize],
+        })
+    }
+
+    /// All of it as it came: the messages of a run lie one behind the other.
+    pub fn raw(&self) -> &'a [u8] {
+        match (self.spans.first(), self.spans.last()) {
+            (Some(first), Some(last)) => &self.bytes[first.start as usize..last.end as usize],
+            _ => &[],
+        }
+    }
+
+    /// Length of each message as it came.
+    pub fn lengths(&self) -> impl Iterator<Item = u32> + use<'a> {
+        self.spans.iter().map(|span| span.end - span.start)
+    }
+}
+
+/// What a service says to a run, already as it goes on the wire.
+#[derive(Debug, Default)]
+pub struct Replies {
+    bytes: Vec<u8>,
+    /// Where the reply to each message of the run ends in `bytes`.
+    ends: Vec<u32>,
+    framing: Framing,
+}
+
+/// What is to become of the conversation after a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Then {
+    /// Hear the next message. Messages of the run without a reply are answered by silence.
+    Continue,
+    /// Say what has been said, then end the stream. Messages of the run without a reply stay unanswered.
+    Close,
+}
+
+impl Replies {
+    /// Empties it for the next run, under the framing that replies leave in.
+    pub fn clear(&mut self, framing: Framing) {
+        self.bytes.clear();
+        self.ends.clear();
+        self.framing = framing;
+    }
+
+    /// Answers `message` with what `write` appends, and frames it as its message was: a reply copies its
+    /// message's terminator, and a last line without one is answered without one.
+    ///
+    /// Messages are answered in the order of the run, each at most once.
+    pub fn reply(&mut self, message: &Message<'_>, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.bytes);
+        self.bytes.extend_from_slice(message.terminator);
+        self.ends.push(self.bytes.len() as u32);
+    }
+
+    /// Answers the messages of a run of `len` that have no reply yet with nothing at all.
+    pub fn silence(&mut self, len: usize) {
+        self.ends.resize(len, self.bytes.len() as u32);
+    }
+
+    /// Says something that answers no message: a greeting, or what was held back at the end of the stream.
+    /// Bytes go out as they are; a delimiter is the speaker's to add. Amid replies it counts as part of the one
+    /// before it.
+    pub fn say(&mut self, body: &[u8]) {
+        self.say_with(|bytes| bytes.extend_from_slice(body));
+    }
+
+    /// The same without a copy: `write` appends.
+    pub fn say_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.bytes);
+        if let Some(end) = self.ends.last_mut() {
+            *end = self.bytes.len() as u32;
+        }
+    }
+
+    /// Everything said, as it goes on the wire.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// How many messages of the run have been answered, silence included.
+    pub fn answered(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Length of the reply to each answered message.
+    pub fn lengths(&self) -> impl Iterator<Item = u32> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        self.ends.iter().zip(starts).map(|(end, start)| end - start)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::framing::Splitter;
+
+    #[test]
+    fn a_reply_copies_its_messages_terminator() {
+        let (bytes, mut spans) = (b"ab\n\ncd", Vec::new());
+        let mut splitter = Splitter::new(Framing::Line, 9);
+        let split = splitter.split(bytes, &mut spans);
+        let run = Run::new(bytes, &spans, 4);
+        let mut replies = Replies::default();
+        replies.clear(Framing::Line);
+        for message in run.messages() {
+            replies.reply(&message, |out| {
+                out.extend(message.body.to_ascii_uppercase());
+            });
+        }
+        assert_eq!(replies.bytes(), b"AB\n\n");
+        assert_eq!(replies.lengths().collect::<Vec<_>>(), [3, 1]);
+        assert_eq!(run.messages().map(|m| m.index).collect::<Vec<_>>(), [4, 5]);
+        assert_eq!((run.raw(), split.consumed), (&b"ab\n\n"[..], 4));
+
+        let (rest, mut last) = (&bytes[split.consumed..], Vec::new());
+        splitter.finish(rest, &mut last);
+        let run = Run::new(rest, &last, 6);
+        replies.clear(Framing::Line);
+        for message in run.messages() {
+            replies.reply(&message, |out| {
+                out.extend(message.body.to_ascii_uppercase());
+            });
+        }
+        assert_eq!(replies.bytes(), b"CD");
+    }
+}

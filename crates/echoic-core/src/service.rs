@@ -1,0 +1,141 @@
+//! The seam to processing: messages in, replies out.
+//!
+//! Two kinds, because two things are asked of a service. An [`Inline`] one answers at once, in the
+//! conversation's own loop: no future, no queue, no allocation, so upper-casing a message costs nanoseconds.
+//! An [`Apart`] one runs beside the loop and may wait for anything: a child process, another server, a person.
+//! Making every service the second kind was refused, since it costs each message two hand-overs; making every
+//! one the first was refused, since a service that waits would stop its whole worker.
+
+use std::{error::Error, fmt, future::Future, pin::Pin};
+
+use async_channel::{Receiver, Sender};
+
+use crate::{
+    event::{ConversationId, Place},
+    framing::Framing,
+    message::{Replies, Run, Then},
+};
+
+/// A boxed future, for the two seams behind which another process may stand.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What answers at an endpoint. One is shared by all conversations; each gets a voice of its own.
+pub trait Service: Send + Sync + fmt::Debug {
+    /// The word for it on the command line, in the record and in filters.
+    fn name(&self) -> &str;
+
+    /// A voice for one conversation.
+    fn meet(&self, peer: &Peer) -> Voice;
+}
+
+/// Who is at the other end, as far as a service may know.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// Where the peer speaks from.
+    pub remote: Place,
+    /// Where it reached us.
+    pub local: Place,
+    /// How messages are divided. Under `chunk` a character may go on in the next message.
+    pub framing: Framing,
+}
+
+/// One conversation's side of a service.
+#[expect(
+    missing_debug_implementations,
+    reason = "the boxes inside belong to the services"
+)]
+pub enum Voice {
+    /// Answers within the loop.
+    Inline(Box<dyn Inline>),
+    /// Answers from a task of its own.
+    Apart(Box<dyn Apart>),
+}
+
+/// A service that answers at once.
+///
+/// ```
+/// use echoic_core::{message::{Replies, Run, Then}, service::Inline};
+///
+/// struct Reverse;
+///
+/// impl Inline for Reverse {
+///     fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> Then {
+///         for message in run.messages() {
+///             out.reply(&message, |bytes| bytes.extend(message.body.iter().rev()));
+///         }
+///         Then::Continue
+///     }
+/// }
+/// ```
+pub trait Inline: Send {
+    /// The conversation begins: say something first, if that is what the service does.
+    fn open(&mut self, out: &mut Replies) -> Then {
+        let _ = out;
+        Then::Continue
+    }
+
+    /// Answers the messages of a run in order. Must not block: a worker's other conversations wait for it.
+    fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> Then;
+
+    /// The peer has said its last: say what was held back.
+    fn finish(&mut self, out: &mut Replies) {
+        let _ = out;
+    }
+}
+
+/// A service that runs beside the conversation.
+pub trait Apart: Send {
+    /// Speaks and hears until it is done. What it says when, is its own affair; the conversation ends when it
+    /// returns and all it said is sent, or when the peer is gone, which it sees as closed queues.
+    ///
+    /// Both queues are bounded and independent: while it does not take what is heard, nothing more is read from
+    /// the peer; while the peer does not take what is said, saying waits.
+    fn run(
+        self: Box<Self>,
+        heard: Heard,
+        said: Said,
+    ) -> BoxFuture<'static, Result<(), ServiceError>>;
+}
+
+/// Messages for an [`Apart`] service; ends when the peer has said its last.
+pub type Heard = Receiver<HeardMessage>;
+
+/// Where an [`Apart`] service speaks.
+pub type Said = Sender<SaidMessage>;
+
+/// A message handed to an [`Apart`] service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeardMessage {
+    /// Its number in the conversation, from 0.
+    pub index: u64,
+    /// Its body, without header or terminator.
+    pub body: Vec<u8>,
+}
+
+/// Something an [`Apart`] service says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SaidMessage {
+    /// The message this answers. Answers leave in the order of the messages, whatever the order of saying; a
+    /// message passed over by a later answer counts as answered by silence. `None`: said unasked.
+    pub in_answer_to: Option<u64>,
+    /// The body; it is framed on its way out as its message was.
+    pub body: Vec<u8>,
+}
+
+/// A service could not go on. The conversation ends with what this says; others do not notice.
+#[derive(Debug)]
+pub struct ServiceError(pub Box<dyn Error + Send + Sync>);
+
+impl fmt::Display for ServiceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the service gave up: {}", self.0)
+    }
+}
+
+impl Error for ServiceError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.0)
+    }
+}
