@@ -23,7 +23,6 @@ pub struct Ending {
 
 /// What ended a conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub enum How {
     /// The peer ended its stream (FIN), was answered in full, and then we closed.
     PeerClosed,

@@ -9,7 +9,6 @@ use thiserror::Error;
 
 /// A place to listen or to dial.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub enum Endpoint {
     /// `tcp://HOST:PORT`, short `PORT`, `:PORT` or `HOST:PORT`.
     Tcp(HostPort),

@@ -28,7 +28,6 @@ pub type Micros = i64;
 
 /// Where somebody speaks from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub enum Place {
     /// An internet address and port.
     Net(SocketAddr),
@@ -57,7 +56,6 @@ pub struct Post {
 
 /// Something that happened.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub enum Event {
     /// A conversation began.
     Opened(Opened),
@@ -137,7 +135,6 @@ pub struct Mark {
 
 /// What a [`Mark`] marks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Marked {
     /// The peer ended its half of the stream (FIN) after so many bytes.
     HalfClosed {

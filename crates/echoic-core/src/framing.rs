@@ -11,7 +11,6 @@ use thiserror::Error;
 
 /// How a stream is divided into messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub enum Framing {
     /// A message is what one read returned. The default, because the tutorial's clients send no newline: a
     /// server that waited for one would never answer them. Services then work on the stream.

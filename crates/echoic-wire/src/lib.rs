@@ -1,1 +1,18 @@
-//! Bytes to and from peers: listen, dial, resolve, and the Link between.
+//! Bytes to and from peers: listen, dial, resolve, and the [`Link`] between.
+//!
+//! Floor 1. The server and the client both stand on this crate, and neither knows the other: a transport is one
+//! file with both its ends.
+
+mod dial;
+mod explain;
+mod link;
+mod listen;
+mod resolve;
+
+pub use dial::{Attempt, DialError, DialOptions, Dialled, dial};
+pub use explain::{Call, Explain};
+pub use link::Link;
+#[cfg(any(test, feature = "testing"))]
+pub use link::Transport;
+pub use listen::{Incoming, ListenError, ListenOptions, Listener, listen};
+pub use resolve::{ResolveError, resolve};

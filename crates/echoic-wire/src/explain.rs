@@ -1,0 +1,114 @@
+//! The socket calls, told as they happen: what `--explain` shows.
+//!
+//! The tutorial's list of methods is what a newcomer knows; this puts each call, with its arguments and its
+//! result, beside what the program did.
+
+use std::{fmt, io, net::SocketAddr, sync::Arc};
+
+/// Hears every socket call of a link or a listener.
+#[derive(Clone)]
+pub struct Explain {
+    who: Option<SocketAddr>,
+    tell: Arc<Teller>,
+}
+
+type Teller = dyn Fn(Option<SocketAddr>, Call<'_>) + Send + Sync;
+
+/// A socket call and what came of it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Call<'a> {
+    /// A name was asked for.
+    Resolve {
+        /// The name.
+        host: &'a str,
+        /// Its addresses.
+        result: Result<&'a [SocketAddr], &'a io::Error>,
+    },
+    /// socket(2).
+    Socket {
+        /// For an address of this family.
+        addr: SocketAddr,
+        /// Whether there is one.
+        result: Result<(), &'a io::Error>,
+    },
+    /// bind(2).
+    Bind {
+        /// The address asked for.
+        addr: SocketAddr,
+        /// Whether it was free.
+        result: Result<(), &'a io::Error>,
+    },
+    /// listen(2).
+    Listen {
+        /// Connections that may wait to be accepted.
+        backlog: u32,
+        /// Whether it listens.
+        result: Result<(), &'a io::Error>,
+    },
+    /// accept(2).
+    Accept {
+        /// Who called.
+        result: Result<SocketAddr, &'a io::Error>,
+    },
+    /// connect(2).
+    Connect {
+        /// Who was called.
+        addr: SocketAddr,
+        /// Whether somebody answered.
+        result: Result<(), &'a io::Error>,
+    },
+    /// recv(2).
+    Recv {
+        /// Bytes there was room for.
+        room: usize,
+        /// What came; nothing is the end of the peer's stream.
+        got: Result<&'a [u8], &'a io::Error>,
+    },
+    /// send(2).
+    Send {
+        /// What was to be sent.
+        bytes: &'a [u8],
+        /// How much the kernel took.
+        took: Result<usize, &'a io::Error>,
+    },
+    /// shutdown(2) of the writing half.
+    Shutdown {
+        /// Whether the end was sent.
+        result: Result<(), &'a io::Error>,
+    },
+    /// close(2).
+    Close,
+}
+
+impl Explain {
+    /// `tell` is called with each call, on the thread that made it, together with the peer once there is one.
+    pub fn new(tell: impl Fn(Option<SocketAddr>, Call<'_>) + Send + Sync + 'static) -> Self {
+        Self {
+            who: None,
+            tell: Arc::new(tell),
+        }
+    }
+
+    /// The same listener for the calls made with one peer.
+    #[must_use]
+    pub fn of(&self, peer: SocketAddr) -> Self {
+        Self {
+            who: Some(peer),
+            tell: Arc::clone(&self.tell),
+        }
+    }
+
+    /// Tells of a call.
+    pub fn tell(&self, call: Call<'_>) {
+        (self.tell)(self.who, call);
+    }
+}
+
+impl fmt::Debug for Explain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Explain")
+            .field("who", &self.who)
+            .finish_non_exhaustive()
+    }
+}

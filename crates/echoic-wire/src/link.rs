@@ -1,0 +1,158 @@
+//! One peer: bytes in, bytes out, an end.
+//!
+//! Poll-shaped, so that one future can wait for reading, writing, a service and a deadline at once. Reading goes
+//! through `poll_read` and not `readable` + `try_read`: after a short read tokio then knows without asking that
+//! nothing is left, which saves one failing `recv` a message.
+//!
+//! An enum, since the set of transports is closed and a match is free where a table of functions is not.
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use socket2::SockRef;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+use crate::explain::{Call, Explain};
+
+/// A connection to one peer.
+#[derive(Debug)]
+pub struct Link {
+    transport: Kind,
+    explain: Option<Explain>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Tcp(TcpStream),
+    #[cfg(any(test, feature = "testing"))]
+    Test(Box<dyn Transport>),
+}
+
+/// A transport of a test's own making: in memory, or over TLS.
+#[cfg(any(test, feature = "testing"))]
+pub trait Transport: Send + std::fmt::Debug {
+    /// As [`Link::poll_read`].
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>>;
+    /// As [`Link::poll_write`].
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
+    /// As [`Link::poll_finish`].
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    /// As [`Link::abort`].
+    fn abort(&mut self);
+}
+
+impl Link {
+    /// A link over a connected TCP stream. Replies of one read leave in one write, so Nagle's algorithm would
+    /// only delay them (RFC 896): `TCP_NODELAY` is set.
+    pub fn tcp(stream: TcpStream, explain: Option<Explain>) -> Self {
+        // A peer that has already reset the connection makes this fail; the next read will tell.
+        let _ = stream.set_nodelay(true);
+        Self {
+            transport: Kind::Tcp(stream),
+            explain,
+        }
+    }
+
+    /// A link over a test's own transport.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn test(transport: Box<dyn Transport>) -> Self {
+        Self {
+            transport: Kind::Test(transport),
+            explain: None,
+        }
+    }
+
+    /// Our own address of it, if it has one.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        match &self.transport {
+            Kind::Tcp(stream) => stream.local_addr().ok(),
+            #[cfg(any(test, feature = "testing"))]
+            Kind::Test(_) => None,
+        }
+    }
+
+    /// Reads into `buffer` what there is; 0 is the end of the peer's stream (FIN).
+    pub fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let read = ready!(match &mut self.transport {
+            Kind::Tcp(stream) => {
+                let mut unfilled = ReadBuf::new(buffer);
+                Pin::new(stream)
+                    .poll_read(cx, &mut unfilled)
+                    .map_ok(|()| unfilled.filled().len())
+            }
+            #[cfg(any(test, feature = "testing"))]
+            Kind::Test(transport) => transport.poll_read(cx, buffer),
+        });
+        if let Some(explain) = &self.explain {
+            explain.tell(Call::Recv {
+                room: buffer.len(),
+                got: read.as_ref().map(|n| &buffer[..*n]),
+            });
+        }
+        Poll::Ready(read)
+    }
+
+    /// Writes as much of `bytes` as the peer's window and the kernel's buffer take now; the rest is the caller's
+    /// to keep. Writing less than asked is the normal case, not an error (send(2)).
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(match &mut self.transport {
+            Kind::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            #[cfg(any(test, feature = "testing"))]
+            Kind::Test(transport) => transport.poll_write(cx, bytes),
+        });
+        if let Some(explain) = &self.explain {
+            explain.tell(Call::Send {
+                bytes,
+                took: written.as_ref().copied(),
+            });
+        }
+        Poll::Ready(written)
+    }
+
+    /// Ends our half of the stream after everything written: FIN. The peer can still be read.
+    pub fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let finished = ready!(match &mut self.transport {
+            Kind::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            #[cfg(any(test, feature = "testing"))]
+            Kind::Test(transport) => transport.poll_finish(cx),
+        });
+        if let Some(explain) = &self.explain {
+            explain.tell(Call::Shutdown {
+                result: finished.as_ref().copied(),
+            });
+        }
+        Poll::Ready(finished)
+    }
+
+    /// Cuts the connection: what is unsent is thrown away and the peer sees a reset (RST), through `SO_LINGER` 0.
+    /// The only places for this are a deadline that passed and a fault that was asked for.
+    pub fn abort(&mut self) {
+        match &mut self.transport {
+            Kind::Tcp(stream) => {
+                let _ = SockRef::from(&*stream).set_linger(Some(Duration::ZERO));
+            }
+            #[cfg(any(test, feature = "testing"))]
+            Kind::Test(transport) => transport.abort(),
+        }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        if let Some(explain) = &self.explain {
+            explain.tell(Call::Close);
+        }
+    }
+}

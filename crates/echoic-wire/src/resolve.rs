@@ -1,0 +1,115 @@
+//! Names to addresses, with a deadline.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use echoic_core::endpoint::{Host, HostPort};
+use thiserror::Error;
+use tokio::{net::lookup_host, time::timeout};
+
+/// A name that led nowhere.
+#[derive(Debug, Error)]
+pub enum ResolveError {
+    /// The resolver's answer was no.
+    #[error("{host} could not be resolved: {source}")]
+    Failed {
+        /// The name.
+        host: String,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// The resolver said nothing in time.
+    #[error("{host} could not be resolved: the resolver gave no answer within {within:?}")]
+    TimedOut {
+        /// The name.
+        host: String,
+        /// How long was waited.
+        within: Duration,
+    },
+}
+
+/// The addresses of `at`, in the order in which they are to be tried. Never empty.
+///
+/// A name is asked of the system (getaddrinfo(3)), so the answer is what other programs get too: hosts file,
+/// resolver configuration and all. No host is both loopbacks, IPv4 first, since the tutorial's servers listen
+/// on 127.0.0.1; `*` is every address of both families, which only makes sense for listening.
+pub async fn resolve(at: &HostPort, within: Duration) -> Result<Vec<SocketAddr>, ResolveError> {
+    let both = |v4: Ipv4Addr, v6: Ipv6Addr| vec![IpAddr::V4(v4), IpAddr::V6(v6)];
+    let ips = match &at.host {
+        Host::Loopback => both(Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST),
+        Host::Any => both(Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED),
+        Host::Ip(ip) => vec![*ip],
+        Host::Name(name) => return look_up(name, at.port, within).await,
+    };
+    Ok(ips
+        .into_iter()
+        .map(|ip| SocketAddr::new(ip, at.port))
+        .collect())
+}
+
+async fn look_up(name: &str, port: u16, within: Duration) -> Result<Vec<SocketAddr>, ResolveError> {
+    let failed = |source| ResolveError::Failed {
+        host: name.to_owned(),
+        source,
+    };
+    let found = timeout(within, lookup_host((name, port)))
+        .await
+        .map_err(|_| ResolveError::TimedOut {
+            host: name.to_owned(),
+            within,
+        })?
+        .map_err(failed)?;
+    let mut addrs: Vec<SocketAddr> = Vec::new();
+    for addr in found {
+        if !addrs.contains(&addr) {
+            addrs.push(addr);
+        }
+    }
+    if addrs.is_empty() {
+        return Err(failed(io::Error::new(
+            io::ErrorKind::NotFound,
+            "the name has no address",
+        )));
+    }
+    Ok(addrs)
+}
+
+#[cfg(test)]
+mod tests {
+    use echoic_core::endpoint::Endpoint;
+
+    use super::*;
+
+    async fn resolved(text: &str) -> Result<Vec<String>, ResolveError> {
+        let Endpoint::Tcp(at) = text.parse().unwrap();
+        let addrs = resolve(&at, Duration::from_secs(5)).await?;
+        Ok(addrs.iter().map(ToString::to_string).collect())
+    }
+
+    #[tokio::test]
+    async fn no_host_is_both_loopbacks_and_a_star_is_everywhere() {
+        assert_eq!(resolved(":7").await.unwrap(), ["127.0.0.1:7", "[::1]:7"]);
+        assert_eq!(resolved("*:7").await.unwrap(), ["0.0.0.0:7", "[::]:7"]);
+        assert_eq!(resolved("[::1]:7").await.unwrap(), ["[::1]:7"]);
+        assert!(
+            resolved("localhost:7")
+                .await
+                .unwrap()
+                .contains(&"127.0.0.1:7".to_owned())
+        );
+    }
+
+    #[tokio::test]
+    async fn an_unknown_name_is_named() {
+        let error = resolved("no-such-host.invalid:7").await.unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("no-such-host.invalid could not be resolved"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,160 @@
+//! The two doors against real loopback sockets.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    future::poll_fn,
+    io::{Read, Write},
+    net::{Shutdown, TcpListener, TcpStream},
+    time::Duration,
+};
+
+use echoic_core::endpoint::Endpoint;
+use echoic_wire::{DialError, DialOptions, Link, ListenError, ListenOptions, dial, listen};
+
+async fn one_listener(text: &str) -> (echoic_wire::Listener, String) {
+    let endpoint: Endpoint = text.parse().unwrap();
+    let listener = listen(&endpoint, &ListenOptions::default())
+        .await
+        .unwrap()
+        .remove(0);
+    let addr = listener.local_addr().to_string();
+    (listener, addr)
+}
+
+async fn read(link: &mut Link) -> std::io::Result<Vec<u8>> {
+    let mut buffer = [0; 100];
+    let n = poll_fn(|cx| link.poll_read(cx, &mut buffer)).await?;
+    Ok(buffer[..n].to_vec())
+}
+
+#[tokio::test]
+async fn a_caller_is_heard_answered_and_seen_to_leave() {
+    let (listener, addr) = one_listener("127.0.0.1:0").await;
+    let mut caller = TcpStream::connect(&addr).unwrap();
+    caller.write_all(b"hello").unwrap();
+    let incoming = listener.accept().await.unwrap();
+    assert_eq!(incoming.peer, caller.local_addr().unwrap());
+    let mut link = incoming.detach().unwrap().open().unwrap();
+    assert_eq!(read(&mut link).await.unwrap(), b"hello");
+    assert_eq!(
+        poll_fn(|cx| link.poll_write(cx, b"HELLO")).await.unwrap(),
+        5
+    );
+    poll_fn(|cx| link.poll_finish(cx)).await.unwrap();
+    let mut answer = String::new();
+    caller.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "HELLO");
+    caller.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(read(&mut link).await.unwrap(), b"");
+}
+
+#[tokio::test]
+async fn abort_is_seen_as_a_reset() {
+    let (listener, addr) = one_listener("127.0.0.1:0").await;
+    let mut caller = TcpStream::connect(&addr).unwrap();
+    let mut link = listener.accept().await.unwrap().open().unwrap();
+    link.abort();
+    drop(link);
+    let error = caller.read(&mut [0]).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn no_host_listens_on_both_loopbacks_at_one_port() {
+    let endpoint: Endpoint = "0".parse().unwrap();
+    let listeners = listen(&endpoint, &ListenOptions::default()).await.unwrap();
+    let addrs: Vec<_> = listeners
+        .iter()
+        .map(echoic_wire::Listener::local_addr)
+        .collect();
+    assert!(
+        addrs
+            .iter()
+            .all(|addr| addr.ip().is_loopback() && addr.port() == addrs[0].port())
+    );
+    for addr in addrs {
+        TcpStream::connect(addr).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_address_in_use_says_so() {
+    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint: Endpoint = holder.local_addr().unwrap().to_string().parse().unwrap();
+    let error = listen(&endpoint, &ListenOptions::default())
+        .await
+        .unwrap_err();
+    assert!(matches!(error, ListenError::InUse { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_port_can_be_listened_on_again_at_once() {
+    let (listener, addr) = one_listener("127.0.0.1:0").await;
+    let mut caller = TcpStream::connect(&addr).unwrap();
+    let mut link = listener.accept().await.unwrap().open().unwrap();
+    poll_fn(|cx| link.poll_finish(cx)).await.unwrap();
+    drop((link, listener)); // our side closed first, so the port is in TIME_WAIT
+    assert_eq!(caller.read(&mut [0]).unwrap(), 0);
+    drop(caller);
+    let endpoint: Endpoint = addr.parse().unwrap();
+    listen(&endpoint, &ListenOptions::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_refused_call_names_each_address() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let endpoint: Endpoint = port.to_string().parse().unwrap();
+    let error = dial(&endpoint, &DialOptions::default()).await.unwrap_err();
+    let DialError::Refused { attempts, .. } = &error else {
+        panic!("{error}")
+    };
+    assert_eq!(attempts.len(), 2, "{error}");
+    assert!(error.to_string().contains("127.0.0.1"), "{error}");
+}
+
+#[tokio::test]
+async fn the_second_loopback_answers_where_the_first_refuses() {
+    let Ok(server) = TcpListener::bind("[::1]:0") else {
+        println!("skipped: this machine has no IPv6 loopback");
+        return;
+    };
+    let endpoint: Endpoint = server
+        .local_addr()
+        .unwrap()
+        .port()
+        .to_string()
+        .parse()
+        .unwrap();
+    let dialled = dial(&endpoint, &DialOptions::default()).await.unwrap();
+    assert!(dialled.peer.is_ipv6());
+    assert_eq!(dialled.failed.len(), 1);
+}
+
+#[tokio::test]
+async fn a_queue_that_is_full_is_a_time_out() {
+    // Two callers fill a backlog of 1; the third one's SYN is dropped, and it waits (listen(2)).
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket
+        .bind(
+            &"127.0.0.1:0"
+                .parse::<std::net::SocketAddr>()
+                .unwrap()
+                .into(),
+        )
+        .unwrap();
+    socket.listen(1).unwrap();
+    let addr = socket.local_addr().unwrap().as_socket().unwrap();
+    let _waiting = [
+        TcpStream::connect(addr).unwrap(),
+        TcpStream::connect(addr).unwrap(),
+    ];
+    let endpoint: Endpoint = addr.to_string().parse().unwrap();
+    let options = DialOptions {
+        within: Duration::from_millis(300),
+        ..DialOptions::default()
+    };
+    let error = dial(&endpoint, &options).await.unwrap_err();
+    assert!(matches!(error, DialError::TimedOut { .. }), "{error}");
+}
