@@ -14,5 +14,6 @@ pub mod framing;
 pub mod limits;
 pub mod message;
 pub mod service;
+pub mod shown;
 pub mod size;
 pub mod store;
