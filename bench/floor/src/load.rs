@@ -93,6 +93,8 @@ pub(crate) struct Report {
     pub(crate) wrong: u64,
     /// Messages whose reply had not come [`DRAIN`] after the window.
     pub(crate) unanswered: u64,
+    /// Replies heard in all: warm-up, window and after.
+    pub(crate) answered: u64,
     /// Messages the schedule wanted and the depth held back until the window closed.
     pub(crate) unsent: u64,
     pub(crate) connections: u32,
@@ -151,6 +153,7 @@ pub(crate) fn run(plan: &Plan) -> anyhow::Result<Report> {
             .iter()
             .map(|talker| talker.in_flight(&load.text))
             .sum(),
+        answered: load.answered,
         unsent,
         connections: plan.connections,
         depth: plan.depth,
@@ -175,6 +178,7 @@ struct Load {
     /// Messages the clock has asked for so far; stays 0 in a closed loop.
     scheduled: u64,
     window: Option<Histogram>,
+    answered: u64,
     wrong: u64,
     /// After the window nothing new is said.
     closing: bool,
@@ -206,6 +210,7 @@ impl Load {
             buffer: vec![0; BUFFER],
             scheduled: 0,
             window: None,
+            answered: 0,
             wrong: 0,
             closing: false,
         })
@@ -331,6 +336,7 @@ impl Load {
         let talker = &mut self.talkers[number];
         let heard = talker.hear(&mut self.buffer, &self.text)?;
         let now = since(begin);
+        self.answered += heard.complete;
         self.wrong += heard.wrong;
         let mut left = heard.complete;
         while let Some((due, count)) = (left > 0).then(|| talker.settle(left)).flatten() {
