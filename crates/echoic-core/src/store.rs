@@ -1,6 +1,6 @@
 //! The seam to memory: events in, exchanges out.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
 
 use thiserror::Error;
 
@@ -94,6 +94,46 @@ pub struct Retention {
     pub bytes: Option<u64>,
 }
 
+/// What a kept exchange has survived when it counts as kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Durability {
+    /// Power loss: it is on the disk before its reply leaves.
+    Strict,
+    /// The death of the process at once, power loss after a second at the latest.
+    #[default]
+    Normal,
+    /// The death of the process. Power loss takes what the system had not written yet, and never harms the rest.
+    Off,
+}
+
+/// No durability of that name.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{0:?} is no durability; there are: strict, normal, off")]
+pub struct UnknownDurability(String);
+
+impl FromStr for Durability {
+    type Err = UnknownDurability;
+
+    fn from_str(text: &str) -> Result<Self, UnknownDurability> {
+        match text {
+            "strict" => Ok(Self::Strict),
+            "normal" => Ok(Self::Normal),
+            "off" => Ok(Self::Off),
+            _ => Err(UnknownDurability(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Strict => "strict",
+            Self::Normal => "normal",
+            Self::Off => "off",
+        })
+    }
+}
+
 /// What can be wrong with a store; nobody's peer is to blame for any of it.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -156,4 +196,17 @@ pub enum StoreError {
     /// The store was closed; nothing is kept any more.
     #[error("the store is closed")]
     Closed,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_durability_reads_as_it_prints() {
+        for durability in [Durability::Strict, Durability::Normal, Durability::Off] {
+            assert_eq!(durability.to_string().parse(), Ok(durability));
+        }
+        assert!("OFF".parse::<Durability>().is_err());
+    }
 }
