@@ -1,1 +1,3 @@
 //! Messages to replies: upper, echo, greet.
+
+pub mod casing;
