@@ -1,0 +1,409 @@
+//! The conversation itself: one loop that reads and writes at once.
+//!
+//! Writing everything and then reading blocks for good against a peer that echoes: it stops reading when its
+//! own replies are not read (both socket buffers are full). So the loop waits for both, and for what is to be
+//! said, and for every deadline. What it holds is bounded: one thing that is being sent, one that was read and
+//! not yet taken; while either is there, no more is asked for.
+
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    io,
+    pin::pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use echoic_wire::Link;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+
+use crate::{
+    counts::Counts,
+    ending::{Ending, Phase, Talked},
+};
+
+/// What is to be said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Say {
+    /// These bytes, as they are.
+    Bytes(Vec<u8>),
+    /// The end of our stream (FIN); what follows is not sent. Dropping the sender says the same.
+    Fin,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// Something said was taken by the kernel as a whole.
+    Sent {
+        /// When its last byte was.
+        at: Instant,
+        /// How many line ends it had.
+        lines: u64,
+    },
+    /// These bytes came, in one read.
+    Heard {
+        /// When.
+        at: Instant,
+        /// At most [`READ_BYTES_MAX`] of them.
+        bytes: Vec<u8>,
+    },
+}
+
+/// How to leave before the conversation ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leave {
+    /// Send what has been said (for at most a second), then FIN and close.
+    Quit,
+    /// Reset.
+    Abort,
+}
+
+/// How long to wait for what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waits {
+    /// After our end of the stream: silence of the peer before we leave. None waits for its end.
+    pub linger: Option<Duration>,
+    /// Silence in both directions. None waits for ever, as a person at a prompt does.
+    pub idle: Option<Duration>,
+    /// Time without progress while the peer is to be sent something. Does not run while we are not reading
+    /// ourselves.
+    pub write_stall: Duration,
+    /// After the peer's end of the stream: how long we wait for more to say to it. A peer may end its own
+    /// stream first and still read ours (an upload), and a pipe that is being filled is empty for a moment.
+    pub after_fin: Duration,
+}
+
+impl Default for Waits {
+    fn default() -> Self {
+        Self {
+            linger: Some(Duration::from_secs(5)),
+            idle: None,
+            write_stall: Duration::from_secs(10),
+            after_fin: Duration::from_millis(100),
+        }
+    }
+}
+
+/// Most bytes taken by one read.
+pub const READ_BYTES_MAX: usize = 64 << 10;
+
+/// Time to send what was said before [`Leave::Quit`], and to read what came before a reset.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Holds the conversation until it ends: by the peer, by `leave`, by a wait that took too long, or because
+/// nobody takes the news any more.
+pub async fn talk(
+    link: Link,
+    mut say: mpsc::Receiver<Say>,
+    news: mpsc::Sender<News>,
+    leave: impl Future<Output = Leave>,
+    waits: Waits,
+) -> Talked {
+    let started = Instant::now();
+    let mut leave = pin!(leave);
+    let mut talk = Talk::new(link, waits, started);
+    let ending = loop {
+        if let Some(ending) = talk.ended() {
+            break ending;
+        }
+        let deadline = talk.deadline();
+        let has_news = !talk.news.is_empty();
+        tokio::select! {
+            room = news.reserve(), if has_news => match room {
+                Ok(room) => talk.deliver(|news| room.send(news)),
+                Err(_) => break Ending::Unheard,
+            },
+            () = news.closed(), if !has_news => break Ending::Unheard,
+            done = talk.link_does() => talk.done(done),
+            said = say.recv(), if talk.takes_more() => talk.said(said),
+            how = &mut leave, if talk.leaving.is_none() => match how {
+                Leave::Quit => {
+                    say.close();
+                    talk.leaving = Some(Instant::now());
+                }
+                Leave::Abort => {
+                    talk.link.abort();
+                    break Ending::Aborted;
+                }
+            },
+            () = sleep_until(deadline.map_or(started, |(at, _)| at)), if deadline.is_some() => {
+                if let Some((_, after)) = deadline {
+                    break talk.overdue(after);
+                }
+            }
+        }
+    };
+    Talked {
+        ending,
+        counts: talk.counts,
+        unsent: talk.unsent().len() as u64 + left_over(&mut say),
+        took: started.elapsed(),
+    }
+}
+
+/// Bytes that were handed to us and never begun.
+fn left_over(say: &mut mpsc::Receiver<Say>) -> u64 {
+    let mut bytes = 0;
+    while let Ok(said) = say.try_recv() {
+        if let Say::Bytes(said) = said {
+            bytes += said.len() as u64;
+        }
+    }
+    bytes
+}
+
+/// Where a conversation stands.
+struct Talk {
+    link: Link,
+    waits: Waits,
+    counts: Counts,
+    /// What is being sent, and how much of it the kernel has taken.
+    sending: Vec<u8>,
+    taken: usize,
+    lines_before: u64,
+    /// What the other side of the queue has not taken yet: at most one of each kind.
+    news: VecDeque<News>,
+    ours: Half,
+    /// The peer's end of the stream.
+    peer_ended: Option<Instant>,
+    /// A write failed; what the peer had said before may still be there to read.
+    broken: Option<(Instant, io::Error)>,
+    read_failed: Option<io::Error>,
+    leaving: Option<Instant>,
+    /// Last time the kernel took something, or had nothing to take.
+    moved: Instant,
+    /// Last time anything happened in either direction, by somebody else than us.
+    stirred: Instant,
+    read_first: bool,
+    buffer: Vec<u8>,
+}
+
+/// Our half of the stream.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Half {
+    Open,
+    /// FIN is to be sent once everything before it is.
+    Ending,
+    Ended,
+}
+
+/// What the link did.
+enum Done {
+    Wrote(io::Result<usize>),
+    Finished,
+    Read(io::Result<usize>),
+}
+
+/// Whose patience ends at a deadline.
+#[derive(Clone, Copy)]
+enum After {
+    Phase(Phase),
+    PeerEnded,
+    LastWords,
+}
+
+impl Talk {
+    fn new(link: Link, waits: Waits, now: Instant) -> Self {
+        Self {
+            link,
+            waits,
+            counts: Counts::default(),
+            sending: Vec::new(),
+            taken: 0,
+            lines_before: 0,
+            news: VecDeque::with_capacity(2),
+            ours: Half::Open,
+            peer_ended: None,
+            broken: None,
+            read_failed: None,
+            leaving: None,
+            moved: now,
+            stirred: now,
+            read_first: false,
+            buffer: vec![0; READ_BYTES_MAX],
+        }
+    }
+
+    fn unsent(&self) -> &[u8] {
+        &self.sending[self.taken..]
+    }
+
+    fn takes_more(&self) -> bool {
+        self.unsent().is_empty()
+            && self.news.is_empty()
+            && self.ours == Half::Open
+            && self.broken.is_none()
+    }
+
+    /// The ending, once there is nothing left to wait for.
+    fn ended(&mut self) -> Option<Ending> {
+        if !self.news.is_empty() {
+            return None;
+        }
+        if let Some(error) = self.read_failed.take() {
+            return Some(self.failed(error));
+        }
+        if self.peer_ended.is_some() {
+            // A write that failed after the peer's FIN: it has closed, and took nothing more.
+            if self.broken.is_some() || self.ours == Half::Ended {
+                return Some(Ending::PeerClosed);
+            }
+        }
+        (self.leaving.is_some() && self.ours == Half::Ended).then_some(Ending::Quit)
+    }
+
+    fn failed(&self, error: io::Error) -> Ending {
+        match error.kind() {
+            io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe => Ending::PeerReset {
+                after: self.counts.heard.bytes,
+            },
+            _ => Ending::Failed(error),
+        }
+    }
+
+    /// The nearest deadline. None runs while news waits to be taken: then it is us who stand still.
+    fn deadline(&self) -> Option<(Instant, After)> {
+        let last_words = self.broken.as_ref().map(|(at, _)| *at).or(self.leaving);
+        let last_words = last_words.map(|at| (at + LAST_WORDS, After::LastWords));
+        if !self.news.is_empty() {
+            return last_words.filter(|_| self.leaving.is_some());
+        }
+        let idle = self
+            .waits
+            .idle
+            .map(|idle| (self.stirred + idle, Phase::Idle));
+        let linger = self
+            .waits
+            .linger
+            .filter(|_| self.ours == Half::Ended)
+            .map(|linger| (self.stirred + linger, Phase::Linger));
+        let stall = (!self.unsent().is_empty())
+            .then(|| (self.moved + self.waits.write_stall, Phase::WriteStall));
+        let phases = [idle, linger, stall].into_iter().flatten();
+        let after_fin = self
+            .peer_ended
+            .filter(|_| self.unsent().is_empty())
+            .map(|ended| {
+                (
+                    ended.max(self.moved) + self.waits.after_fin,
+                    After::PeerEnded,
+                )
+            });
+        phases
+            .map(|(at, phase)| (at, After::Phase(phase)))
+            .chain(after_fin)
+            .chain(last_words)
+            .min_by_key(|(at, _)| *at)
+    }
+
+    fn overdue(&mut self, after: After) -> Ending {
+        match (after, self.broken.take()) {
+            (After::LastWords, Some((_, error))) => self.failed(error),
+            (After::LastWords, None) => Ending::Quit,
+            (After::PeerEnded, _) => Ending::PeerClosed,
+            (After::Phase(phase), _) => Ending::TimedOut(phase),
+        }
+    }
+
+    /// What the other side of the queue says next; nothing is its end.
+    fn said(&mut self, said: Option<Say>) {
+        match said {
+            Some(Say::Bytes(bytes)) => {
+                self.sending = bytes;
+                self.taken = 0;
+                self.lines_before = self.counts.sent.lines;
+                self.moved = Instant::now();
+            }
+            Some(Say::Fin) | None => self.ours = Half::Ending,
+        }
+    }
+
+    fn deliver(&mut self, send: impl FnOnce(News)) {
+        if let Some(news) = self.news.pop_front() {
+            send(news);
+            let now = Instant::now();
+            (self.moved, self.stirred) = (now, now);
+        }
+    }
+
+    /// Waits for the link to write or to read, whichever it can first; each is asked first every other time, so
+    /// that neither starves. Pending while there is neither to do.
+    async fn link_does(&mut self) -> Done {
+        self.read_first = !self.read_first;
+        poll_fn(|cx| {
+            let first = if self.read_first {
+                self.poll_read(cx)
+            } else {
+                self.poll_write(cx)
+            };
+            match first {
+                Poll::Ready(done) => Poll::Ready(done),
+                Poll::Pending if self.read_first => self.poll_write(cx),
+                Poll::Pending => self.poll_read(cx),
+            }
+        })
+        .await
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Done> {
+        if !self.news.is_empty() || self.peer_ended.is_some() {
+            return Poll::Pending;
+        }
+        self.link.poll_read(cx, &mut self.buffer).map(Done::Read)
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Done> {
+        if self.broken.is_some() {
+            Poll::Pending
+        } else if self.taken < self.sending.len() {
+            let unsent = &self.sending[self.taken..];
+            self.link.poll_write(cx, unsent).map(Done::Wrote)
+        } else if self.ours == Half::Ending {
+            // It fails only where the peer has already reset the connection; the next read will tell.
+            self.link.poll_finish(cx).map(|_| Done::Finished)
+        } else {
+            Poll::Pending
+        }
+    }
+
+    fn done(&mut self, done: Done) {
+        let now = Instant::now();
+        self.stirred = now;
+        match done {
+            Done::Read(Ok(0)) => match self.broken.take() {
+                // The kernel tells of a reset once; whoever asks next is told of an end.
+                Some((_, error)) => self.read_failed = Some(error),
+                None => self.peer_ended = Some(now),
+            },
+            Done::Read(Ok(n)) => {
+                let bytes = self.buffer[..n].to_vec();
+                self.counts.heard(&bytes);
+                self.news.push_back(News::Heard { at: now, bytes });
+            }
+            Done::Read(Err(error)) => self.read_failed = Some(error),
+            Done::Wrote(Ok(n)) => self.wrote(n, now),
+            Done::Wrote(Err(error)) => self.broken = Some((now, error)),
+            Done::Finished => self.ours = Half::Ended,
+        }
+    }
+
+    fn wrote(&mut self, n: usize, now: Instant) {
+        self.moved = now;
+        let upto = self.taken + n;
+        let whole = upto == self.sending.len();
+        self.counts.sent(&self.sending[self.taken..upto], whole);
+        self.taken = upto;
+        if whole {
+            self.news.push_back(News::Sent {
+                at: now,
+                lines: self.counts.sent.lines - self.lines_before,
+            });
+        }
+    }
+}

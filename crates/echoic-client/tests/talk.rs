@@ -1,0 +1,349 @@
+//! The loop against real peers, and its waits against silent ones with paused time.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    future::{pending, ready},
+    io::{self, Read, Write},
+    net::{Shutdown, TcpListener, TcpStream},
+    sync::{Arc, Mutex},
+    task::{Context, Poll},
+    thread,
+    time::Duration,
+};
+
+use echoic_client::{Ending, Leave, News, Phase, Say, Talked, Waits, talk};
+use echoic_core::framing::Framing;
+use echoic_wire::{DialOptions, Link, Transport, dial};
+use tokio::{sync::mpsc, time::Instant};
+
+/// A server of one caller, on a thread of its own.
+fn server<T: Send + 'static>(
+    peer: impl FnOnce(TcpStream) -> T + Send + 'static,
+) -> (String, thread::JoinHandle<T>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    (
+        addr,
+        thread::spawn(move || peer(listener.accept().unwrap().0)),
+    )
+}
+
+async fn call(addr: &str) -> Link {
+    dial(&addr.parse().unwrap(), &DialOptions::default())
+        .await
+        .unwrap()
+        .link
+}
+
+/// Says all of `said`, then ends; returns what came back.
+async fn converse(link: Link, said: Vec<Say>, waits: Waits) -> (Vec<u8>, Talked) {
+    let (say, says) = mpsc::channel(1);
+    let (news, heard) = mpsc::channel(1);
+    let speaking = tokio::spawn(async move {
+        for said in said {
+            if say.send(said).await.is_err() {
+                break;
+            }
+        }
+    });
+    let talking = talk(link, says, news, pending(), waits);
+    let (bytes, talked) = tokio::join!(all_of(heard), talking);
+    speaking.await.unwrap();
+    (bytes, talked)
+}
+
+async fn all_of(mut news: mpsc::Receiver<News>) -> Vec<u8> {
+    let mut all = Vec::new();
+    while let Some(news) = news.recv().await {
+        if let News::Heard { bytes, .. } = news {
+            all.extend(bytes);
+        }
+    }
+    all
+}
+
+fn text(text: &str) -> Say {
+    Say::Bytes(text.as_bytes().to_vec())
+}
+
+#[tokio::test]
+async fn a_greeting_is_heard_to_its_end_although_nothing_was_said() {
+    let (addr, _) = server(|mut peer| peer.write_all(b"Thank you for connecting").unwrap());
+    let (_say, says) = mpsc::channel(1);
+    let (news, heard) = mpsc::channel(1);
+    let talking = talk(call(&addr).await, says, news, pending(), Waits::default());
+    let (bytes, talked) = tokio::join!(all_of(heard), talking);
+    assert_eq!(bytes, b"Thank you for connecting");
+    assert!(matches!(talked.ending, Ending::PeerClosed), "{talked:?}");
+    assert!(talked.took < Duration::from_secs(2), "{talked:?}");
+}
+
+#[tokio::test]
+async fn our_end_is_sent_and_the_reply_waited_for() {
+    let (addr, peer) = server(|mut peer| {
+        let mut heard = String::new();
+        peer.read_to_string(&mut heard).unwrap();
+        peer.write_all(heard.to_uppercase().as_bytes()).unwrap();
+    });
+    let said = vec![text("he"), text("llo\n")];
+    let (bytes, talked) = converse(call(&addr).await, said, Waits::default()).await;
+    peer.join().unwrap();
+    assert_eq!(bytes, b"HELLO\n");
+    assert!(matches!(talked.ending, Ending::PeerClosed), "{talked:?}");
+    assert_eq!(
+        (talked.counts.sent.bytes, talked.counts.heard.bytes),
+        (6, 6)
+    );
+    assert_eq!(talked.counts.sent.messages(Framing::Line), 1);
+    assert_eq!(talked.counts.sent.messages(Framing::Chunk), 2);
+}
+
+/// The echo deadlock: the peer does not read while its own replies are unread.
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_megabytes_come_back_from_an_echo() {
+    const BYTES: usize = 50_000_000;
+    let (addr, peer) = server(|mut peer| {
+        let mut buffer = [0; 4096];
+        loop {
+            let n = peer.read(&mut buffer).unwrap();
+            if n == 0 {
+                return;
+            }
+            peer.write_all(&buffer[..n]).unwrap();
+        }
+    });
+    let all: Vec<u8> = (0..BYTES).map(|i| (i % 251) as u8).collect();
+    // One thing to say of 50 MB, so that all of it is written before anything else is done.
+    let (bytes, talked) = converse(
+        call(&addr).await,
+        vec![Say::Bytes(all.clone())],
+        Waits::default(),
+    )
+    .await;
+    peer.join().unwrap();
+    assert!(bytes == all, "{} bytes came back", bytes.len());
+    assert!(matches!(talked.ending, Ending::PeerClosed), "{talked:?}");
+}
+
+#[tokio::test]
+async fn a_reset_amid_a_reply_is_told_with_what_came_before() {
+    let (addr, _) = server(|mut peer| {
+        let mut byte = [0];
+        peer.read_exact(&mut byte).unwrap();
+        peer.write_all(b"half a rep").unwrap();
+        // More was said than is read, so the close is a reset.
+    });
+    let (bytes, talked) =
+        converse(call(&addr).await, vec![text("request\n")], Waits::default()).await;
+    assert_eq!(bytes, b"half a rep");
+    assert!(
+        matches!(talked.ending, Ending::PeerReset { after: 10 }),
+        "{talked:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_peer_that_ends_its_stream_first_still_gets_all_of_ours() {
+    let (addr, peer) = server(|mut peer| {
+        peer.shutdown(Shutdown::Write).unwrap();
+        let mut all = Vec::new();
+        peer.read_to_end(&mut all).unwrap();
+        all.len()
+    });
+    let said = (0..200).map(|_| Say::Bytes(vec![b'x'; 64 << 10])).collect();
+    let (_, talked) = converse(call(&addr).await, said, Waits::default()).await;
+    assert_eq!(peer.join().unwrap(), 200 * (64 << 10));
+    assert!(matches!(talked.ending, Ending::PeerClosed), "{talked:?}");
+    assert_eq!(talked.unsent, 0);
+}
+
+#[tokio::test]
+async fn what_a_closed_peer_did_not_take_is_counted() {
+    let (addr, peer) = server(|mut peer| {
+        let mut buffer = vec![0; 1 << 16];
+        peer.read_exact(&mut buffer).unwrap();
+    });
+    let said = (0..800).map(|_| Say::Bytes(vec![b'x'; 64 << 10])).collect();
+    let (_, talked) = converse(call(&addr).await, said, Waits::default()).await;
+    peer.join().unwrap();
+    // Its end or its reset may be seen first.
+    assert!(
+        matches!(talked.ending, Ending::PeerClosed | Ending::PeerReset { .. }),
+        "{talked:?}"
+    );
+    assert!(talked.unsent > 0, "{talked:?}");
+}
+
+#[tokio::test]
+async fn when_nobody_takes_the_news_it_ends() {
+    let (addr, _) = server(|mut peer| while peer.write_all(&[b'y'; 1024]).is_ok() {});
+    let (_say, says) = mpsc::channel(1);
+    let (news, mut heard) = mpsc::channel(1);
+    let talking = tokio::spawn(talk(
+        call(&addr).await,
+        says,
+        news,
+        pending(),
+        Waits::default(),
+    ));
+    assert!(matches!(heard.recv().await, Some(News::Heard { .. })));
+    drop(heard);
+    let talked = talking.await.unwrap();
+    assert!(matches!(talked.ending, Ending::Unheard), "{talked:?}");
+}
+
+#[tokio::test]
+async fn to_quit_is_to_send_what_was_said_and_end_cleanly() {
+    let (addr, peer) = server(|mut peer| {
+        let mut all = String::new();
+        peer.read_to_string(&mut all).unwrap();
+        all
+    });
+    let (say, says) = mpsc::channel(2);
+    let (news, heard) = mpsc::channel(1);
+    say.send(text("last ")).await.unwrap();
+    say.send(text("words")).await.unwrap();
+    let talking = talk(
+        call(&addr).await,
+        says,
+        news,
+        ready(Leave::Quit),
+        Waits::default(),
+    );
+    let (_, talked) = tokio::join!(all_of(heard), talking);
+    assert!(matches!(talked.ending, Ending::Quit), "{talked:?}");
+    assert_eq!(peer.join().unwrap(), "last words");
+}
+
+#[tokio::test]
+async fn to_abort_is_a_reset() {
+    let (addr, peer) = server(|mut peer| peer.read(&mut [0]).unwrap_err().kind());
+    let (_say, says) = mpsc::channel(1);
+    let (news, _heard) = mpsc::channel(1);
+    let link = call(&addr).await;
+    let talked = talk(link, says, news, ready(Leave::Abort), Waits::default()).await;
+    assert!(matches!(talked.ending, Ending::Aborted), "{talked:?}");
+    assert_eq!(peer.join().unwrap(), io::ErrorKind::ConnectionReset);
+}
+
+/// A peer in memory that takes up to `room` bytes, says each of `says` at its time, and never ends.
+#[derive(Debug)]
+struct Slow {
+    room: Arc<Mutex<usize>>,
+    says: Vec<Instant>,
+    timer: Option<std::pin::Pin<Box<tokio::time::Sleep>>>,
+}
+
+impl Slow {
+    fn link(room: usize, says_after: &[u64]) -> Link {
+        let now = Instant::now();
+        Link::test(Box::new(Self {
+            room: Arc::new(Mutex::new(room)),
+            says: says_after
+                .iter()
+                .map(|s| now + Duration::from_secs(*s))
+                .collect(),
+            timer: None,
+        }))
+    }
+}
+
+impl Transport for Slow {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let Some(&at) = self.says.first() else {
+            return Poll::Pending;
+        };
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+        timer.as_mut().poll(cx).map(|()| {
+            self.says.remove(0);
+            self.timer = None;
+            buffer[0] = b'.';
+            Ok(1)
+        })
+    }
+
+    fn poll_write(&mut self, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let mut room = self.room.lock().unwrap();
+        let n = bytes.len().min(*room);
+        *room -= n;
+        if n == 0 {
+            Poll::Pending
+        } else {
+            Poll::Ready(Ok(n))
+        }
+    }
+
+    fn poll_finish(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn abort(&mut self) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_linger_is_silence_after_our_end_and_each_byte_renews_it() {
+    let link = Slow::link(100, &[4, 8]);
+    let (bytes, talked) = converse(link, vec![text("hi")], Waits::default()).await;
+    assert_eq!(bytes, b"..");
+    assert!(
+        matches!(talked.ending, Ending::TimedOut(Phase::Linger)),
+        "{talked:?}"
+    );
+    assert_eq!(talked.took.as_secs(), 8 + 5);
+    assert_eq!(talked.counts.unanswered, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_takes_nothing_is_given_up_and_the_rest_counted() {
+    let link = Slow::link(3, &[]);
+    let (_, talked) = converse(link, vec![text("hello")], Waits::default()).await;
+    assert!(
+        matches!(talked.ending, Ending::TimedOut(Phase::WriteStall)),
+        "{talked:?}"
+    );
+    assert_eq!((talked.took.as_secs(), talked.unsent), (10, 2));
+    assert_eq!(talked.counts.sent.bytes, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_in_both_directions_ends_it_only_if_asked() {
+    let idle = Waits {
+        idle: Some(Duration::from_mins(1)),
+        ..Waits::default()
+    };
+    let (_say, says) = mpsc::channel(1);
+    let (news, heard) = mpsc::channel(1);
+    let talking = talk(Slow::link(0, &[50]), says, news, pending(), idle);
+    let (_, talked) = tokio::join!(all_of(heard), talking);
+    assert!(
+        matches!(talked.ending, Ending::TimedOut(Phase::Idle)),
+        "{talked:?}"
+    );
+    assert_eq!(talked.took.as_secs(), 110);
+}
+
+/// While we do not take what was heard, a peer that stops reading is our own doing.
+#[tokio::test(start_paused = true)]
+async fn no_wait_runs_while_we_are_the_ones_who_stand_still() {
+    let (say, says) = mpsc::channel(1);
+    let (news, mut heard) = mpsc::channel(1);
+    let talking = tokio::spawn(talk(
+        Slow::link(1, &[0, 0, 0]),
+        says,
+        news,
+        pending(),
+        Waits::default(),
+    ));
+    say.send(text("hello")).await.unwrap();
+    tokio::time::sleep(Duration::from_hours(1)).await;
+    assert!(!talking.is_finished());
+    while heard.recv().await.is_some() {}
+    let talked = talking.await.unwrap();
+    assert!(
+        matches!(talked.ending, Ending::TimedOut(Phase::WriteStall)),
+        "{talked:?}"
+    );
+    assert_eq!(talked.took.as_secs(), 3600 + 10);
+}
