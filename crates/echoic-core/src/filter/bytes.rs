@@ -1,0 +1,268 @@
+//! What looks into the bytes: text, regular expressions, byte sequences.
+
+use std::borrow::Cow;
+
+use memchr::memmem::Finder;
+use regex::bytes::{Regex, RegexBuilder};
+
+/// Longest `hex:` sequence, in bytes. Wildcards cost their length times the length searched, so it stays short.
+pub const MASK_BYTES_MAX: usize = 256;
+
+/// Memory one compiled regular expression may take, in bytes; the regex crate refuses larger ones before it
+/// has built them.
+const REGEX_BYTES_MAX: usize = 1 << 20;
+
+/// Text to look for, whatever its case.
+///
+/// Case is ignored by Unicode's simple lowercase mapping, character by character: `É` finds `é`, `ß` does not
+/// find `ss`. Bytes that are no UTF-8 stand for themselves.
+#[derive(Clone, Debug)]
+pub struct Needle {
+    bytes: Vec<u8>,
+    folded: Box<Finder<'static>>,
+}
+
+impl Needle {
+    /// Looks for `bytes`; for none, there is nothing to look for.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Option<Self> {
+        let bytes = bytes.into();
+        let folded = Box::new(Finder::new(&fold(&bytes)).into_owned());
+        (!bytes.is_empty()).then_some(Self { bytes, folded })
+    }
+
+    /// As it was written.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Whether it occurs in `bytes`.
+    pub fn is_in(&self, bytes: &[u8]) -> bool {
+        self.folded.find(&fold(bytes)).is_some()
+    }
+}
+
+impl PartialEq for Needle {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for Needle {}
+
+fn fold(bytes: &[u8]) -> Cow<'_, [u8]> {
+    if bytes.is_ascii() {
+        let is_folded = !bytes.iter().any(u8::is_ascii_uppercase);
+        return if is_folded {
+            bytes.into()
+        } else {
+            bytes.to_ascii_lowercase().into()
+        };
+    }
+    let mut folded = Vec::with_capacity(bytes.len() + bytes.len() / 2);
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            // The first character of the full mapping is the simple one; only U+0130 has a second.
+            let lower = c.to_lowercase().next().unwrap_or(c);
+            folded.extend_from_slice(lower.encode_utf8(&mut [0; 4]).as_bytes());
+        }
+        folded.extend_from_slice(chunk.invalid());
+    }
+    folded.into()
+}
+
+/// A regular expression over bytes, in the syntax of the regex crate, Unicode on; `(?-u)` for raw bytes.
+///
+/// `^` and `$` are the edges of any line, before `\r\n` too: messages carry their terminators, and nobody means
+/// those when writing `^hello$`.
+#[derive(Clone, Debug)]
+pub struct Pattern {
+    source: String,
+    regex: Regex,
+}
+
+impl Pattern {
+    /// Compiles `source`, or says in a few words why it cannot be.
+    pub fn new(source: &str) -> Result<Self, String> {
+        let source = without_escaped_quotes(source);
+        let built = RegexBuilder::new(&source)
+            .multi_line(true)
+            .crlf(true)
+            .size_limit(REGEX_BYTES_MAX)
+            .nest_limit(64)
+            .build();
+        match built {
+            Ok(regex) => Ok(Self { source, regex }),
+            Err(regex::Error::CompiledTooBig(limit)) => Err(format!(
+                "it takes more than {limit} bytes of memory; repeat less"
+            )),
+            Err(error) => {
+                let said = error.to_string();
+                let last = said.lines().last().unwrap_or_default();
+                Err(last.trim().trim_start_matches("error: ").to_owned())
+            }
+        }
+    }
+
+    /// The expression. A quotation mark in it is never escaped, so that equal expressions are equal texts.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Whether it matches anywhere in `bytes`.
+    pub fn is_in(&self, bytes: &[u8]) -> bool {
+        self.regex.is_match(bytes)
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.source == other.source
+    }
+}
+
+impl Eq for Pattern {}
+
+/// `\"` means `"` to a regular expression; every other escape is left to it.
+fn without_escaped_quotes(source: &str) -> String {
+    let mut plain = String::with_capacity(source.len());
+    let mut chars = source.chars();
+    while let Some(c) = chars.next() {
+        match (c, (c == '\\').then(|| chars.next()).flatten()) {
+            (_, Some('"')) => plain.push('"'),
+            (_, Some(escaped)) => plain.extend([c, escaped]),
+            (_, None) => plain.push(c),
+        }
+    }
+    plain
+}
+
+/// A sequence of bytes, some of which may be any.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mask(Vec<Option<u8>>);
+
+impl Mask {
+    /// Reads `00ff??1b`; spaces between bytes are left out.
+    pub fn new(text: &str) -> Option<Self> {
+        let digits: Vec<u8> = text.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
+        let (pairs, []) = digits.as_chunks::<2>() else {
+            return None;
+        };
+        let byte = |pair: &[u8; 2]| match pair {
+            b"??" => Some(None),
+            [high, low] => {
+                let (high, low) = (
+                    char::from(*high).to_digit(16)?,
+                    char::from(*low).to_digit(16)?,
+                );
+                Some(Some((high * 16 + low) as u8))
+            }
+        };
+        let bytes: Vec<_> = pairs.iter().map(byte).collect::<Option<_>>()?;
+        (1..=MASK_BYTES_MAX)
+            .contains(&bytes.len())
+            .then_some(Self(bytes))
+    }
+
+    /// Its bytes; none stands for any.
+    pub fn bytes(&self) -> &[Option<u8>] {
+        &self.0
+    }
+
+    /// Whether it occurs in `bytes`.
+    pub fn is_in(&self, bytes: &[u8]) -> bool {
+        let fits = |window: &[u8]| {
+            self.0
+                .iter()
+                .zip(window)
+                .all(|(wanted, byte)| wanted.is_none_or(|w| w == *byte))
+        };
+        bytes.windows(self.0.len()).any(fits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn finds(needle: &[u8], bytes: &[u8]) -> bool {
+        Needle::new(needle).unwrap().is_in(bytes)
+    }
+
+    #[test]
+    fn case_is_ignored_beyond_ascii_and_beside_broken_bytes() {
+        assert!(finds("STRAßE".as_bytes(), "eine straße".as_bytes()));
+        assert!(finds("ÉCOLE".as_bytes(), "\u{0}école".as_bytes()));
+        assert!(finds(b"error", b"\xff\xfeERROR\x80"));
+        assert!(finds(b"k", "\u{212a}".as_bytes()), "the Kelvin sign is a K");
+        assert!(finds(b"\xff", b"a\xffb"));
+        assert!(!finds("ss".as_bytes(), "ß".as_bytes()));
+        assert!(Needle::new(*b"").is_none());
+    }
+
+    #[test]
+    fn lines_have_edges() {
+        let pattern = Pattern::new("^hello$").unwrap();
+        assert!(
+            pattern.is_in(b"hello\r\n") && pattern.is_in(b"hello\n") && pattern.is_in(b"hello")
+        );
+        assert!(!pattern.is_in(b"hello world\n"));
+        assert!(Pattern::new(r"(?-u)\xff").unwrap().is_in(b"\xff"));
+    }
+
+    #[test]
+    fn a_bad_expression_says_why_in_one_line() {
+        assert_eq!(Pattern::new("(a").unwrap_err(), "unclosed group");
+        assert!(
+            Pattern::new(r"(\w{100}){100}")
+                .unwrap_err()
+                .contains("repeat less")
+        );
+        assert!(!Pattern::new(&"(".repeat(100)).unwrap_err().contains('\n'));
+    }
+
+    #[test]
+    fn a_mask_finds_what_it_describes() {
+        let mask = Mask::new("1B ?? 5b").unwrap();
+        assert!(mask.is_in(b"..\x1bx[.."));
+        assert!(!mask.is_in(b"\x1b["));
+        for bad in [
+            "",
+            "1",
+            "xx",
+            "?1",
+            "+1",
+            "é",
+            &"00".repeat(MASK_BYTES_MAX + 1),
+        ] {
+            assert_eq!(Mask::new(bad), None, "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn text_is_found_wherever_it_stands(
+            before in any::<String>(), middle in ".{1,8}", after in any::<String>(),
+        ) {
+            let whole = [before, middle.clone(), after].concat();
+            prop_assert!(finds(middle.as_bytes(), whole.as_bytes()));
+        }
+
+        #[test]
+        fn ascii_text_is_found_as_std_finds_it(needle in "[abAB]{1,3}", bytes in "[abAB é]{0,12}") {
+            let expected = bytes.to_lowercase().contains(&needle.to_lowercase());
+            prop_assert_eq!(finds(needle.as_bytes(), bytes.as_bytes()), expected);
+        }
+
+        #[test]
+        fn a_mask_is_a_regex_of_bytes(
+            mask in prop::collection::vec(prop::option::of(0..3_u8), 1..4),
+            bytes in prop::collection::vec(0..3_u8, 0..8),
+        ) {
+            let byte = |b: &Option<u8>| b.map_or("(?s-u:.)".to_owned(), |b| format!("(?-u)\\x{b:02x}"));
+            let regex = Regex::new(&mask.iter().map(byte).collect::<String>()).unwrap();
+            prop_assert_eq!(Mask(mask).is_in(&bytes), regex.is_match(&bytes));
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! The keys of the language.
+
+use super::expr::Side;
+
+/// What the word before a colon asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Key {
+    Text(Side),
+    Hex,
+    Peer,
+    Port,
+    Endpoint,
+    Protocol,
+    Service,
+    Latency,
+    Size,
+    After,
+    Before,
+    Is,
+    End,
+    Id,
+    Conversation,
+    Number,
+    Sort,
+    Limit,
+}
+
+/// Each key with what it wants to be given, as the error texts say it. Those that ask nothing yet are reserved,
+/// so that a filter that names one is not taken for another filter today.
+pub(super) const KEYS: [(&str, Option<Key>, &str); 25] = [
+    (
+        "req",
+        Some(Key::Text(Side::Request)),
+        "text to find in the request: req:hello or req:\"two words\"",
+    ),
+    (
+        "rep",
+        Some(Key::Text(Side::Reply)),
+        "text to find in the reply: rep:HELLO or rep:\"two words\"",
+    ),
+    (
+        "any",
+        Some(Key::Text(Side::Any)),
+        "text to find in either: any:hello or any:\"two words\"",
+    ),
+    (
+        "hex",
+        Some(Key::Hex),
+        "up to 256 bytes, ?? for any: hex:1b5b??6d",
+    ),
+    (
+        "peer",
+        Some(Key::Peer),
+        "an address, a network, or an address with its port: 127.0.0.1, 10.0.0.0/8, [::1]:4000",
+    ),
+    (
+        "port",
+        Some(Key::Port),
+        "a port or a range of them, up to 65535: 5000 or 5000..5010",
+    ),
+    ("ep", Some(Key::Endpoint), "an endpoint: ep:tcp:5000"),
+    (
+        "proto",
+        Some(Key::Protocol),
+        "one of tcp udp unix tls ws wss",
+    ),
+    ("svc", Some(Key::Service), "a service: svc:upper"),
+    (
+        "lat",
+        Some(Key::Latency),
+        "a time with its unit: >5ms, 82us or 1ms..5ms",
+    ),
+    (
+        "size",
+        Some(Key::Size),
+        "a number of bytes: >1k, 17 or 1k..1M",
+    ),
+    (
+        "since",
+        Some(Key::After),
+        "how long ago, or a moment: 10m, 2d, 2026-08-01 or 2026-08-01T12:00Z",
+    ),
+    (
+        "after",
+        Some(Key::After),
+        "a moment, or how long ago: 2026-08-01, 2026-08-01T12:00Z or 10m",
+    ),
+    (
+        "before",
+        Some(Key::Before),
+        "a moment, or how long ago: 2026-08-01, 2026-08-01T12:00Z or 10m",
+    ),
+    (
+        "is",
+        Some(Key::Is),
+        "one of ok unanswered unsent open closed half reset timeout limit drain error binary utf8",
+    ),
+    (
+        "end",
+        Some(Key::End),
+        "one of fin rst timeout limit drain store error",
+    ),
+    (
+        "id",
+        Some(Key::Id),
+        "a number or a range of them: 17, >1000 or 17..40",
+    ),
+    (
+        "conv",
+        Some(Key::Conversation),
+        "a number or a range of them: 17, >1000 or 17..40",
+    ),
+    (
+        "n",
+        Some(Key::Number),
+        "a number or a range of them, the first message being 1: 1 or 2..5",
+    ),
+    (
+        "sort",
+        Some(Key::Sort),
+        "one of lat id size t, with - in front for the largest first: sort:-lat",
+    ),
+    ("limit", Some(Key::Limit), "a number from 1: limit:20"),
+    ("tag", None, ""),
+    ("note", None, ""),
+    ("fault", None, ""),
+    ("msgs", None, ""),
+];
+
+/// Words of `is:` that are kept for what is not recorded yet.
+pub(super) const LATER_STATES: [&str; 4] = ["fault", "truncated", "marked", "replayed"];
+
+/// What people call these things elsewhere.
+const ELSEWHERE: [(&str, &str); 21] = [
+    ("request", "req"),
+    ("in", "req"),
+    ("reply", "rep"),
+    ("response", "rep"),
+    ("res", "rep"),
+    ("out", "rep"),
+    ("text", "any"),
+    ("bytes", "hex"),
+    ("ip", "peer"),
+    ("from", "peer"),
+    ("src", "peer"),
+    ("host", "peer"),
+    ("client", "peer"),
+    ("endpoint", "ep"),
+    ("protocol", "proto"),
+    ("service", "svc"),
+    ("latency", "lat"),
+    ("until", "before"),
+    ("state", "is"),
+    ("outcome", "is"),
+    ("conversation", "conv"),
+];
+
+/// The key of that name.
+pub(super) fn find(name: &str) -> Option<(&'static str, Option<Key>, &'static str)> {
+    KEYS.iter().find(|(known, ..)| *known == name).copied()
+}
+
+/// The key that somebody who wrote `name` most likely meant.
+pub(super) fn nearest(name: &str) -> Option<&'static str> {
+    let name = name.to_ascii_lowercase();
+    if let Some((_, key)) = ELSEWHERE.iter().find(|(elsewhere, _)| *elsewhere == name) {
+        return Some(key);
+    }
+    let near = name.len().div_ceil(2).min(2);
+    let usable = KEYS.iter().filter(|(_, key, _)| key.is_some());
+    usable
+        .map(|(known, ..)| (distance(&name, known), *known))
+        .filter(|(distance, known)| *distance <= near && *distance < name.len().max(known.len()))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, known)| known)
+}
+
+/// How many letters must be changed, added, left out or swapped with their neighbour.
+fn distance(from: &str, to: &str) -> usize {
+    let (from, to) = (from.as_bytes(), to.as_bytes());
+    if from.len() > to.len() + 2 {
+        return from.len();
+    }
+    let mut rows = vec![vec![0; to.len() + 1]; from.len() + 1];
+    for i in 0..=from.len() {
+        for j in 0..=to.len() {
+            rows[i][j] = match (i, j) {
+                (0, n) | (n, 0) => n,
+                _ => {
+                    let changed = usize::from(from[i - 1] != to[j - 1]);
+                    let swapped =
+                        i > 1 && j > 1 && from[i - 1] == to[j - 2] && from[i - 2] == to[j - 1];
+                    let swap = if swapped {
+                        rows[i - 2][j - 2] + 1
+                    } else {
+                        usize::MAX
+                    };
+                    let skip = rows[i - 1][j].min(rows[i][j - 1]) + 1;
+                    skip.min(rows[i - 1][j - 1] + changed).min(swap)
+                }
+            };
+        }
+    }
+    rows[from.len()][to.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::filter::expr::{End, Protocol, SortKey, State};
+
+    #[rstest]
+    #[case("per", Some("peer"))]
+    #[case("Peer", Some("peer"))]
+    #[case("pere", Some("peer"))]
+    #[case("latency", Some("lat"))]
+    #[case("ltа", None)]
+    #[case("lta", Some("lat"))]
+    #[case("reqq", Some("req"))]
+    #[case("conversation", Some("conv"))]
+    #[case("http", None)]
+    #[case("x", None)]
+    #[case("averyveryverylongword", None)]
+    fn the_nearest_key(#[case] typed: &str, #[case] meant: Option<&str>) {
+        assert_eq!(nearest(typed), meant);
+    }
+
+    #[test]
+    fn what_a_key_wants_names_every_word_it_takes() {
+        let listed = |name| {
+            find(name)
+                .unwrap()
+                .2
+                .split_once("one of ")
+                .unwrap()
+                .1
+                .to_owned()
+        };
+        let words = |words: &[&str]| words.join(" ");
+        assert_eq!(
+            listed("is"),
+            words(&State::ALL.iter().map(|w| w.word()).collect::<Vec<_>>())
+        );
+        assert_eq!(
+            listed("end"),
+            words(&End::ALL.iter().map(|w| w.word()).collect::<Vec<_>>())
+        );
+        let protocols: Vec<_> = Protocol::ALL.iter().map(|w| w.word()).collect();
+        assert_eq!(listed("proto"), words(&protocols));
+        let keys = words(&SortKey::ALL.iter().map(|w| w.word()).collect::<Vec<_>>());
+        assert!(listed("sort").starts_with(&keys));
+        for (elsewhere, key) in ELSEWHERE {
+            assert!(
+                find(key).is_some() && find(elsewhere).is_none(),
+                "{elsewhere}"
+            );
+        }
+    }
+}

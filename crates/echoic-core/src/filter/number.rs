@@ -1,0 +1,244 @@
+//! Numbers, sizes and times in a filter, alone and as ranges; and moments.
+
+use std::{fmt, ops::RangeInclusive, time::Duration};
+
+use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
+
+use super::{expr::When, ranges::Ranges};
+use crate::size::{Bytes, Span};
+
+/// What a number counts, and so how it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unit {
+    /// Things: `17`.
+    Count,
+    /// A number that names something, which lists show as `#17` and `c17`.
+    Name,
+    /// Bytes: `1k`.
+    Bytes,
+    /// Nanoseconds: `5ms`.
+    Time,
+}
+
+/// The units in which a single time is taken as "that, and any fraction of the unit": 82us as it is shown covers
+/// 82,000 to 82,999 ns. An exact nanosecond is never what is meant.
+const GRAINS: [(&str, u64); 6] = [
+    ("d", 86_400_000_000_000),
+    ("h", 3_600_000_000_000),
+    ("m", 60_000_000_000),
+    ("s", 1_000_000_000),
+    ("ms", 1_000_000),
+    ("us", 1_000),
+];
+
+impl Unit {
+    /// Reads `n`, `n..m`, `n..`, `..m`, `>n`, `>=n`, `<n` or `<=n`. An empty range is given back as one.
+    pub(super) fn range(self, text: &str) -> Option<RangeInclusive<u64>> {
+        #[expect(
+            clippy::reversed_empty_ranges,
+            reason = "a range without numbers is meant"
+        )]
+        const NONE: RangeInclusive<u64> = 1..=0;
+        if let Some(least) = text.strip_prefix(">=") {
+            return Some(self.number(least)?..=u64::MAX);
+        }
+        if let Some(below) = text.strip_prefix('>') {
+            let least = self.number(below)?.checked_add(1);
+            return Some(least.map_or(NONE, |least| least..=u64::MAX));
+        }
+        if let Some(most) = text.strip_prefix("<=") {
+            return Some(0..=self.number(most)?);
+        }
+        if let Some(above) = text.strip_prefix('<') {
+            let most = self.number(above)?.checked_sub(1);
+            return Some(most.map_or(NONE, |most| 0..=most));
+        }
+        match text.split_once("..") {
+            None => self.single(text),
+            Some(("", "")) => None,
+            Some((least, "")) => Some(self.number(least)?..=u64::MAX),
+            Some(("", most)) => Some(0..=self.number(most)?),
+            Some((least, most)) => Some(self.number(least)?..=self.number(most)?),
+        }
+    }
+
+    fn single(self, text: &str) -> Option<RangeInclusive<u64>> {
+        let number = self.number(text)?;
+        let unit = text
+            .trim_start_matches(|c: char| c.is_ascii_digit())
+            .replace('µ', "u");
+        let grain = GRAINS
+            .iter()
+            .find(|(name, _)| self == Self::Time && *name == unit);
+        Some(number..=number.saturating_add(grain.map_or(0, |(_, grain)| grain - 1)))
+    }
+
+    fn number(self, text: &str) -> Option<u64> {
+        match self {
+            Self::Bytes => text.parse::<Bytes>().ok().map(|bytes| bytes.0),
+            Self::Time => {
+                let span = text.parse::<Span>().ok()?;
+                u64::try_from(span.0.as_nanos()).ok()
+            }
+            Self::Name => Self::Count.number(text.strip_prefix(['#', 'c']).unwrap_or(text)),
+            Self::Count => text
+                .parse()
+                .ok()
+                .filter(|_| text.bytes().all(|b| b.is_ascii_digit())),
+        }
+    }
+
+    /// Writes ranges so that [`Unit::range`] reads the same ones.
+    pub(super) fn write(self, f: &mut fmt::Formatter<'_>, ranges: &Ranges) -> fmt::Result {
+        for (i, range) in ranges.iter().enumerate() {
+            if i > 0 {
+                f.write_str(",")?;
+            }
+            f.write_str(&self.written(range.into_inner()))?;
+        }
+        Ok(())
+    }
+
+    fn written(self, (least, most): (u64, u64)) -> String {
+        let number = |number: u64| match self {
+            Self::Count | Self::Name => number.to_string(),
+            Self::Bytes => Bytes(number).to_string(),
+            Self::Time => Span(Duration::from_nanos(number)).to_string(),
+        };
+        let shorter = |a: String, b: String| if a.len() <= b.len() { a } else { b };
+        let grain = GRAINS.iter().find(|(_, grain)| {
+            self == Self::Time && least.is_multiple_of(*grain) && most - least == grain - 1
+        });
+        match (least, most, grain) {
+            (_, _, Some((unit, grain))) => format!("{}{unit}", least / grain),
+            (0, u64::MAX, _) => format!(">={}", number(0)),
+            (_, u64::MAX, _) => shorter(
+                format!(">{}", number(least - 1)),
+                format!(">={}", number(least)),
+            ),
+            (0, _, _) if most > 0 => shorter(
+                format!("<{}", number(most + 1)),
+                format!("<={}", number(most)),
+            ),
+            _ if self == Self::Time && least == most => format!("{least}ns"),
+            _ if least == most => number(least),
+            _ => format!("{}..{}", number(least), number(most)),
+        }
+    }
+}
+
+impl When {
+    /// Reads `10m` as ten minutes ago, else a date or a date with a time (RFC 3339), in UTC unless it says
+    /// otherwise.
+    pub(super) fn new(text: &str) -> Option<Self> {
+        if let Ok(span) = text.parse::<Span>() {
+            return u64::try_from(span.0.as_micros()).ok().map(Self::Ago);
+        }
+        let by_the_clock = text.parse::<Timestamp>().ok().or_else(|| {
+            let local = text.parse::<DateTime>().ok()?;
+            Some(local.to_zoned(TimeZone::UTC).ok()?.timestamp())
+        });
+        by_the_clock.map(|at| Self::At(at.as_microsecond()))
+    }
+}
+
+impl fmt::Display for When {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Ago(us) => write!(f, "{}", Span(Duration::from_micros(us))),
+            Self::At(us) => match Timestamp::from_microsecond(us) {
+                Ok(at) => write!(f, "{at}"),
+                Err(_) if us < 0 => write!(f, "{}", Timestamp::MIN),
+                Err(_) => write!(f, "{}", Timestamp::MAX),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case(Unit::Time, "5ms", 5_000_000..=5_999_999)]
+    #[case(Unit::Time, "82µs", 82_000..=82_999)]
+    #[case(Unit::Time, "7ns", 7..=7)]
+    #[case(Unit::Time, ">5ms", 5_000_001..=u64::MAX)]
+    #[case(Unit::Time, "1ms..5ms", 1_000_000..=5_000_000)]
+    #[case(Unit::Bytes, ">=1k", 1024..=u64::MAX)]
+    #[case(Unit::Bytes, "<1M", 0..=1_048_575)]
+    #[case(Unit::Bytes, "1k", 1024..=1024)]
+    #[case(Unit::Count, "..7", 0..=7)]
+    #[case(Unit::Count, "7..", 7..=u64::MAX)]
+    #[case(Unit::Name, "#40871", 40871..=40871)]
+    #[case(Unit::Name, "c3..c5", 3..=5)]
+    fn reads(#[case] unit: Unit, #[case] text: &str, #[case] range: RangeInclusive<u64>) {
+        assert_eq!(unit.range(text), Some(range));
+    }
+
+    #[rstest]
+    #[case(Unit::Count, "5..3")]
+    #[case(Unit::Count, "<0")]
+    #[case(Unit::Count, ">18446744073709551615")]
+    fn holds_nothing(#[case] unit: Unit, #[case] text: &str) {
+        assert!(unit.range(text).unwrap().is_empty());
+    }
+
+    #[rstest]
+    #[case(Unit::Time, "5")]
+    #[case(Unit::Time, "ms")]
+    #[case(Unit::Count, "+5")]
+    #[case(Unit::Count, "..")]
+    #[case(Unit::Count, "")]
+    #[case(Unit::Count, "18446744073709551616")]
+    #[case(Unit::Count, "#5")]
+    #[case(Unit::Bytes, "1.5k")]
+    fn is_no_number(#[case] unit: Unit, #[case] text: &str) {
+        assert_eq!(unit.range(text), None);
+    }
+
+    #[rstest]
+    #[case("10m", When::Ago(600_000_000))]
+    #[case("1970-01-02", When::At(86_400_000_000))]
+    #[case("1970-01-01T00:01", When::At(60_000_000))]
+    #[case("1970-01-01 00:00:01.5", When::At(1_500_000))]
+    #[case("1970-01-01T02:00:00+02:00", When::At(0))]
+    #[case("2026-11-22T12:04:06.998113Z", When::At(1_795_349_046_998_113))]
+    fn moments(#[case] text: &str, #[case] when: When) {
+        assert_eq!(When::new(text), Some(when));
+    }
+
+    #[rstest]
+    fn is_no_moment(
+        #[values("", "10", "12:04", "2026-13-01", "yesterday", "2026-02-30")] text: &str,
+    ) {
+        assert_eq!(When::new(text), None);
+    }
+
+    proptest! {
+        #[test]
+        fn ranges_read_as_they_were_written(
+            least in prop_oneof![any::<u64>(), 0..5000_u64, (0..90_u64).prop_map(|n| n * 1_000_000)],
+            length in prop_oneof![any::<u64>(), Just(u64::MAX), 0..3_u64, Just(999), Just(999_999)],
+        ) {
+            let range = least..=least.saturating_add(length);
+            for unit in [Unit::Count, Unit::Name, Unit::Bytes, Unit::Time] {
+                let written = unit.written(range.clone().into_inner());
+                prop_assert_eq!(unit.range(&written), Some(range.clone()), "{}", written);
+            }
+        }
+
+        #[test]
+        fn moments_read_as_they_were_written(
+            at in Timestamp::MIN.as_microsecond()..=Timestamp::MAX.as_microsecond(),
+            ago in 0..u64::MAX / 1000,
+        ) {
+            for when in [When::At(at), When::Ago(ago)] {
+                prop_assert_eq!(When::new(&when.to_string()), Some(when));
+            }
+        }
+    }
+}

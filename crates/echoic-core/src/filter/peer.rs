@@ -1,0 +1,178 @@
+//! Who called: addresses, networks, and addresses with a port.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+/// One item of `peer:`, as `10.0.0.0/8`, `::1`, `127.0.0.1:40000` or `[::1]:40000`.
+///
+/// IPv4 addresses mapped into IPv6 (RFC 4291 section 2.5.5.2), as a socket open to both families reports them,
+/// are taken for what they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Peer {
+    network: IpAddr,
+    prefix: u8,
+    port: Option<u16>,
+}
+
+impl Peer {
+    /// Reads one item.
+    pub fn new(text: &str) -> Option<Self> {
+        if let Some((address, prefix)) = text.split_once('/') {
+            let is_number = !prefix.is_empty() && prefix.bytes().all(|b| b.is_ascii_digit());
+            return Self::network(
+                address.parse().ok()?,
+                prefix.parse().ok().filter(|_| is_number)?,
+            );
+        }
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            let port = Some(address.port());
+            return Self::host(address.ip()).map(|host| Self { port, ..host });
+        }
+        let bare = text
+            .strip_prefix('[')
+            .and_then(|inside| inside.strip_suffix(']'));
+        match bare {
+            Some(inside) => Self::host(IpAddr::V6(inside.parse().ok()?)),
+            None => Self::host(text.parse().ok()?),
+        }
+    }
+
+    fn host(address: IpAddr) -> Option<Self> {
+        Self::network(address, if address.is_ipv4() { 32 } else { 128 })
+    }
+
+    fn network(address: IpAddr, prefix: u8) -> Option<Self> {
+        let (network, prefix) = match (address, address.to_canonical()) {
+            (IpAddr::V6(_), IpAddr::V4(mapped)) if (96..=128).contains(&prefix) => {
+                (IpAddr::V4(mapped), prefix - 96)
+            }
+            _ => (address, prefix),
+        };
+        let most = if network.is_ipv4() { 32 } else { 128 };
+        let network = masked(network, prefix);
+        (prefix <= most).then_some(Self {
+            network,
+            prefix,
+            port: None,
+        })
+    }
+
+    /// The first address of the network; the address itself where one is meant.
+    pub fn address(&self) -> IpAddr {
+        self.network
+    }
+
+    /// How many leading bits must agree: 32 or 128 where one address is meant.
+    pub fn prefix(&self) -> u8 {
+        self.prefix
+    }
+
+    /// The port, where one was given.
+    pub fn port(&self) -> Option<u16> {
+        self.port
+    }
+
+    /// Whether `caller` is meant.
+    pub fn contains(&self, caller: SocketAddr) -> bool {
+        let address = caller.ip().to_canonical();
+        address.is_ipv4() == self.network.is_ipv4()
+            && masked(address, self.prefix) == self.network
+            && self.port.is_none_or(|port| port == caller.port())
+    }
+
+    fn is_host(&self) -> bool {
+        self.prefix == if self.network.is_ipv4() { 32 } else { 128 }
+    }
+}
+
+/// The address with all bits past `prefix` cleared.
+fn masked(address: IpAddr, prefix: u8) -> IpAddr {
+    let past = u32::from(prefix);
+    match address {
+        IpAddr::V4(v4) => {
+            let mask = !u32::MAX.checked_shr(past).unwrap_or(0);
+            IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() & mask))
+        }
+        IpAddr::V6(v6) => {
+            let mask = !u128::MAX.checked_shr(past).unwrap_or(0);
+            IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & mask))
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            Some(port) => write!(f, "{}", SocketAddr::new(self.network, port)),
+            None if self.is_host() => write!(f, "{}", self.network),
+            None => write!(f, "{}/{}", self.network, self.prefix),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("127.0.0.1", "127.0.0.1:1", true)]
+    #[case("127.0.0.1", "127.0.0.2:1", false)]
+    #[case("127.0.0.1:5", "127.0.0.1:5", true)]
+    #[case("127.0.0.1:5", "127.0.0.1:6", false)]
+    #[case("10.1.2.3/8", "10.200.0.1:9", true)]
+    #[case("10.0.0.0/8", "11.0.0.1:9", false)]
+    #[case("0.0.0.0/0", "255.1.1.1:9", true)]
+    #[case("0.0.0.0/0", "[::1]:9", false)]
+    #[case("::/0", "[fe80::1]:9", true)]
+    #[case("[::1]:4000", "[::1]:4000", true)]
+    #[case("::1", "[::1]:4000", true)]
+    #[case("127.0.0.0/8", "[::ffff:127.0.0.1]:4", true)]
+    #[case("::ffff:127.0.0.1", "127.0.0.1:4", true)]
+    #[case("::ffff:127.0.0.0/104", "127.9.9.9:4", true)]
+    fn means(#[case] item: &str, #[case] caller: SocketAddr, #[case] meant: bool) {
+        assert_eq!(Peer::new(item).unwrap().contains(caller), meant);
+    }
+
+    #[rstest]
+    fn is_no_peer(
+        #[values(
+            "",
+            "localhost",
+            "10.",
+            "10.0.0.0/33",
+            "::/129",
+            "10.0.0.0/",
+            "10.0.0.0/+8",
+            "1.2.3.4:",
+            "1.2.3.4:70000",
+            "[1.2.3.4]",
+            "10.0.0.0/8:5000",
+            "::ffff:1.2.3.4/129"
+        )]
+        item: &str,
+    ) {
+        assert_eq!(Peer::new(item), None);
+    }
+
+    proptest! {
+        #[test]
+        fn parse_and_print_are_inverse(address: IpAddr, prefix in 0..=128_u8, port: Option<u16>) {
+            let network = Peer::new(&format!("{address}/{prefix}"));
+            let host = Peer::new(&address.to_string()).map(|host| Peer { port, ..host });
+            for peer in network.into_iter().chain(host) {
+                prop_assert_eq!(Peer::new(&peer.to_string()), Some(peer));
+            }
+        }
+
+        #[test]
+        fn a_network_holds_its_own(address: IpAddr, prefix in 0..=32_u8, port: u16) {
+            let peer = Peer::new(&format!("{address}/{prefix}")).unwrap();
+            prop_assert!(peer.contains(SocketAddr::new(address, port)) || address.to_canonical() != address);
+        }
+    }
+}

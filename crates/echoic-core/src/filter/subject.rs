@@ -1,0 +1,150 @@
+//! Asking the questions.
+
+use super::expr::{Atom, End, Expr, Side, State};
+use crate::{
+    event::{ExchangeId, Micros, Place},
+    exchange::{Conversation, Exchange, Fate},
+};
+
+/// What a filter can be asked about: an exchange, or a row of a store that has not become one yet and lends its
+/// bytes.
+pub trait Subject {
+    /// The conversation it belongs to, as far as it is known.
+    fn conversation(&self) -> &Conversation;
+    /// Its name; 0 where nothing is stored.
+    fn id(&self) -> ExchangeId;
+    /// Its number in the conversation, from 1.
+    fn n(&self) -> u64;
+    /// Wall clock at the read.
+    fn at(&self) -> Micros;
+    /// From read to write, nanoseconds.
+    fn latency_ns(&self) -> u64;
+    /// What became of it.
+    fn fate(&self) -> Fate;
+    /// As it came.
+    fn request(&self) -> &[u8];
+    /// As it went.
+    fn reply(&self) -> &[u8];
+}
+
+impl Subject for Exchange {
+    fn conversation(&self) -> &Conversation {
+        &self.conversation
+    }
+    fn id(&self) -> ExchangeId {
+        self.id
+    }
+    fn n(&self) -> u64 {
+        self.n
+    }
+    fn at(&self) -> Micros {
+        self.at
+    }
+    fn latency_ns(&self) -> u64 {
+        self.latency_ns
+    }
+    fn fate(&self) -> Fate {
+        self.fate
+    }
+    fn request(&self) -> &[u8] {
+        &self.request
+    }
+    fn reply(&self) -> &[u8] {
+        &self.reply
+    }
+}
+
+impl Expr {
+    /// Whether `subject` is meant, `now` being the moment that `since:10m` is reckoned from.
+    pub fn matches(&self, subject: &impl Subject, now: Micros) -> bool {
+        match self {
+            Self::All => true,
+            Self::And(parts) => parts.iter().all(|part| part.matches(subject, now)),
+            Self::Or(parts) => parts.iter().any(|part| part.matches(subject, now)),
+            Self::Not(part) => !part.matches(subject, now),
+            Self::Atom(atom) => atom.matches(subject, now),
+        }
+    }
+}
+
+impl Atom {
+    /// Whether the answer to this question is yes.
+    pub fn matches(&self, subject: &impl Subject, now: Micros) -> bool {
+        let conversation = subject.conversation();
+        let post = &conversation.post;
+        match self {
+            Self::Text(side, needle) => side.any(subject, |bytes| needle.is_in(bytes)),
+            Self::Regex(side, pattern) => side.any(subject, |bytes| pattern.is_in(bytes)),
+            Self::Hex(mask) => Side::Any.any(subject, |bytes| mask.is_in(bytes)),
+            Self::Peer(peers) => {
+                let Place::Net(caller) = conversation.remote;
+                peers.iter().any(|peer| peer.contains(caller))
+            }
+            Self::Port(ports) => {
+                let Place::Net(here) = conversation.local;
+                ports.contains(here.port().into())
+            }
+            Self::Endpoint(names) => names.contains(&post.name),
+            Self::Protocol(protocols) => protocols.iter().any(|p| p.word() == post.proto),
+            Self::Service(names) => {
+                let bare = post.service.split_once(':').map(|(name, _)| name);
+                names.contains(&post.service) || bare.is_some_and(|name| names.contains(name))
+            }
+            Self::Latency(ranges) => ranges.contains(subject.latency_ns()),
+            Self::Size(ranges) => {
+                ranges.contains(subject.request().len() as u64 + subject.reply().len() as u64)
+            }
+            Self::After(when) => subject.at() >= when.at(now),
+            Self::Before(when) => subject.at() < when.at(now),
+            Self::Is(states) => states.iter().any(|state| state.holds(subject)),
+            Self::End(ends) => ends.iter().any(|end| end.holds(conversation)),
+            Self::Id(ids) => ids.contains(subject.id()),
+            Self::Conversation(ids) => ids.contains(conversation.id),
+            Self::Number(numbers) => numbers.contains(subject.n()),
+        }
+    }
+}
+
+impl Side {
+    fn any(self, subject: &impl Subject, found: impl Fn(&[u8]) -> bool) -> bool {
+        match self {
+            Self::Request => found(subject.request()),
+            Self::Reply => found(subject.reply()),
+            Self::Any => found(subject.request()) || found(subject.reply()),
+        }
+    }
+}
+
+impl State {
+    fn holds(self, subject: &impl Subject) -> bool {
+        let conversation = subject.conversation();
+        let is_open = conversation.ended.is_none();
+        let is_text = |bytes: &[u8]| !bytes.contains(&0) && str::from_utf8(bytes).is_ok();
+        let both_text = || is_text(subject.request()) && is_text(subject.reply());
+        match self {
+            Self::Ok => subject.fate() == Fate::Ok,
+            Self::Unanswered => subject.fate() == Fate::Unanswered,
+            Self::Unsent => subject.fate() == Fate::Unsent,
+            Self::Open => is_open,
+            Self::Closed => !is_open,
+            Self::Half => is_open && conversation.half_closed.is_some(),
+            Self::Reset => End::Rst.holds(conversation),
+            Self::Timeout => End::Timeout.holds(conversation),
+            Self::Limit => End::Limit.holds(conversation),
+            Self::Drain => End::Drain.holds(conversation),
+            Self::Error => End::Error.holds(conversation),
+            Self::Binary => !both_text(),
+            Self::Utf8 => both_text(),
+        }
+    }
+}
+
+impl End {
+    fn holds(self, conversation: &Conversation) -> bool {
+        let class = conversation
+            .ended
+            .as_ref()
+            .map(|(_, ending)| ending.how.class());
+        class == Some(self.word())
+    }
+}

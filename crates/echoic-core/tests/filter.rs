@@ -1,0 +1,455 @@
+//! The filter language as people write it: what it means, what it refuses, and what must hold for any of it.
+
+use std::sync::Arc;
+
+use echoic_core::{
+    ending::{Ending, How},
+    event::{Place, Post},
+    exchange::{Conversation, Exchange, Fate},
+    filter::{Atom, Expr, Filter, FilterError, Ranges, Sort, SortKey, check},
+    framing::Framing,
+};
+use proptest::prelude::*;
+use rstest::rstest;
+
+/// 2026-11-22T12:04:06.998113Z
+const AT: i64 = 1_795_349_046_998_113;
+const MINUTE: i64 = 60_000_000;
+
+fn conversation() -> Conversation {
+    Conversation {
+        id: 40_871,
+        opened: AT - MINUTE,
+        remote: Place::Net(([10, 1, 2, 3], 51_422).into()),
+        local: Place::Net(([127, 0, 0, 1], 5000).into()),
+        post: Arc::new(Post {
+            name: "tcp:5000".to_owned(),
+            proto: "tcp",
+            service: "greet:Hello you".to_owned(),
+            framing: Framing::Line,
+        }),
+        half_closed: None,
+        ended: None,
+    }
+}
+
+fn exchange() -> Exchange {
+    Exchange {
+        id: 481_120,
+        conversation: Arc::new(conversation()),
+        n: 2,
+        at: AT,
+        latency_ns: 82_114,
+        fate: Fate::Ok,
+        reads: 1,
+        request: "Die Straße\r\n".into(),
+        reply: b"an (odd) reply: \"quoted\", \x1b[2J \xff\n".to_vec(),
+    }
+}
+
+fn means(text: &str, exchange: &Exchange) -> bool {
+    check(text, exchange, AT);
+    let filter = Filter::parse(text).unwrap_or_else(|error| panic!("{error}"));
+    filter.matches(exchange, AT)
+}
+
+#[rstest]
+#[case::nothing("", true)]
+#[case::word("STRASSE", false)]
+#[case::word("straße", true)]
+#[case::word("reply", true)]
+#[case::word("absent", false)]
+#[case::phrase("\"odd) reply\"", true)]
+#[case::parentheses_in_a_word("(odd)", true)]
+#[case::parentheses_in_a_word("rep:(odd)", true)]
+#[case::quote_in_a_phrase(r#""\"quoted\",""#, true)]
+#[case::what_is_shown_is_found(r"\x1b[2J", true)]
+#[case::what_is_shown_is_found(r#""die straße\r\n""#, true)]
+#[case::broken_bytes(r"\xff", true)]
+#[case::side("req:reply", false)]
+#[case::side("rep:reply", true)]
+#[case::side("any:reply", true)]
+#[case::list("req:absent,die", true)]
+#[case::list("req:absent,\"e s\"", true)]
+#[case::regex("req~^Die.Stra", true)]
+#[case::regex("req~^die", false)]
+#[case::regex("(req~(?i)^(die|das).*ße$)", true)]
+#[case::regex(r#"rep~"reply: \"q\w+\"""#, true)]
+#[case::regex("any~absent", false)]
+#[case::hex("hex:1b5b??4A", true)]
+#[case::hex("hex:\"1b 5b\",0000", true)]
+#[case::hex("hex:1b5c", false)]
+#[case::peer("peer:10.0.0.0/8", true)]
+#[case::peer("peer:10.1.2.3:51422", true)]
+#[case::peer("peer:[::1]:51422,::1,10.1.2.4", false)]
+#[case::port("port:5000", true)]
+#[case::port("port:1..4999,5001..", false)]
+#[case::endpoint("ep:tcp:5000", true)]
+#[case::endpoint("ep:\"tcp:5000\"", true)]
+#[case::endpoint("ep:tcp:500", false)]
+#[case::protocol("proto:udp,tcp", true)]
+#[case::protocol("proto:udp", false)]
+#[case::service("svc:greet", true)]
+#[case::service("svc:\"greet:Hello you\"", true)]
+#[case::service("svc:upper", false)]
+#[case::latency("lat:82us", true)]
+#[case::latency("lat:>82us", true)]
+#[case::latency("lat:<82us", false)]
+#[case::latency("lat:1ms..5ms", false)]
+#[case::size("size:46", true)]
+#[case::size("size:>1k", false)]
+#[case::time("since:0s", true)]
+#[case::time("before:1us", false)]
+#[case::time("after:2026-11-22 before:2026-11-23", true)]
+#[case::time("after:2026-11-22T12:04:06.998113Z", true)]
+#[case::time("before:2026-11-22T12:04:06.998113Z", false)]
+#[case::time("before:\"2026-11-22 12:05\"", true)]
+#[case::state("is:ok", true)]
+#[case::state("is:unanswered,unsent", false)]
+#[case::state("is:open", true)]
+#[case::state("is:closed", false)]
+#[case::state("is:half", false)]
+#[case::state("is:binary", true)]
+#[case::state("is:utf8", false)]
+#[case::ending("end:fin,rst,timeout,limit,drain,store,error", false)]
+#[case::names("id:481120 conv:c40871 n:2", true)]
+#[case::names("id:1..9,481120", true)]
+#[case::names("n:>2", false)]
+#[case::not("-straße", false)]
+#[case::not("!absent -req:absent,reply", true)]
+#[case::not("-(straße absent)", true)]
+#[case::and("straße AND reply", true)]
+#[case::and("straße absent", false)]
+#[case::or("absent OR straße", true)]
+#[case::binds("absent straße OR reply", true)]
+#[case::binds("absent (straße OR reply)", false)]
+#[case::binds("(absent)OR(straße)", true)]
+#[case::binds("-absent OR absent absent", true)]
+#[case::not_a_key("10.1:5", false)]
+#[case::dash_inside("a-b OR straße", true)]
+#[case::modifiers("limit:3 straße sort:-lat", true)]
+fn what_it_means(#[case] text: &str, #[case] is_meant: bool) {
+    assert_eq!(means(text, &exchange()), is_meant);
+}
+
+#[test]
+fn what_became_of_it() {
+    let (mut one, mut talk) = (exchange(), conversation());
+    one.fate = Fate::Unsent;
+    one.reply = b"fine".to_vec();
+    talk.half_closed = Some(AT);
+    one.conversation = Arc::new(talk.clone());
+    assert!(means("is:unsent is:half is:utf8 -is:ok", &one));
+    let endings = [
+        (How::PeerClosed, "end:fin -is:error"),
+        (How::PeerReset, "end:rst is:reset"),
+        (How::NotReading, "end:timeout is:timeout"),
+        (How::MessageTooLong, "end:limit is:limit"),
+        (How::Cut, "end:drain is:drain"),
+        (How::Store, "end:store -is:error"),
+        (How::ServiceFailed, "end:error is:error"),
+    ];
+    for (how, text) in endings {
+        let ending = Ending {
+            how,
+            received: 0,
+            sent: 0,
+            unsent: 0,
+            unheard: 0,
+        };
+        talk.ended = Some((AT, ending));
+        one.conversation = Arc::new(talk.clone());
+        assert!(means(text, &one), "{how:?}: {text}");
+        assert!(means("is:closed -is:open -is:half", &one));
+    }
+}
+
+#[rstest]
+#[case("per:1.2.3.4", 1, "did you mean peer:?")]
+#[case("upper http://x", 7, "there are req: rep:")]
+#[case("upper http://x", 7, "put it in quotes")]
+#[case("a THEN b", 3, "THEN is not there yet")]
+#[case("tag:x", 1, "tag: is not there yet")]
+#[case("-note:x", 2, "note: is not there yet")]
+#[case("fault:delay", 1, "fault: is not there yet")]
+#[case("is:truncated", 4, "is:truncated is not there yet")]
+#[case("is:opne", 4, "one of ok unanswered unsent open")]
+#[case("end:peer", 5, "one of fin rst timeout")]
+#[case("proto:sctp", 7, "one of tcp udp")]
+#[case("peer:localhost", 6, "10.0.0.0/8")]
+#[case("peer:1.2.3.4,x", 14, "\"x\" is none")]
+#[case("port:70000", 6, "up to 65535")]
+#[case("lat:>5", 5, "a time with its unit")]
+#[case("size:1.5k", 6, "a number of bytes")]
+#[case("id:9..3", 4, "the smaller one first")]
+#[case("hex:1", 5, "?? for any")]
+#[case("since:yesterday", 7, "10m, 2d")]
+#[case("since:1d,2d", 10, "one value")]
+#[case("req: hello", 5, "no space after the colon")]
+#[case("id:1,,2", 6, "an empty one in its list")]
+#[case("peer~10", 1, "takes no regular expression")]
+#[case("req~", 1, "has no expression")]
+#[case("req~(a b", 5, "unclosed group")]
+#[case(r"a\d", 2, "is no escape")]
+#[case("a OR", 3, "one is missing")]
+#[case("OR a", 1, "one is missing")]
+#[case("a OR OR b", 3, "one is missing")]
+#[case("a AND", 3, "one is missing")]
+#[case("(AND b)", 2, "one is missing")]
+#[case("NOT a", 1, "written as a sign")]
+#[case("a - b", 3, "nothing follows the sign")]
+#[case("--a", 1, "one sign is enough")]
+#[case("(a limit:3)", 4, "outside parentheses")]
+#[case("-sort:lat", 2, "without a sign")]
+#[case("sort:lat sort:id", 10, "given twice")]
+#[case("sort:name", 6, "one of lat id size t")]
+#[case("limit:0", 7, "a number from 1")]
+#[case("a OR limit:3", 3, "one is missing")]
+#[case("a ()", 3, "nothing between these parentheses")]
+#[case("a (b", 3, "not closed")]
+#[case("é a)", 4, "nothing opens")]
+#[case("\"a", 1, "not closed")]
+#[case("\"\"", 2, "nothing between these quotation marks")]
+#[case("\"a\"b", 3, "a space is missing")]
+fn what_it_refuses(#[case] text: &str, #[case] column: usize, #[case] why: &str) {
+    check(text, &exchange(), AT);
+    let error = Filter::parse(text).unwrap_err();
+    assert!(error.message().contains(why), "{error}");
+    assert_eq!(error.column(), column, "{error}");
+}
+
+#[test]
+fn an_error_shows_the_place() {
+    let said = |text: &str| Filter::parse(text).unwrap_err().to_string();
+    assert_eq!(
+        said("straße per:10.0.0.0/8 rep:x"),
+        "there is no key per:; did you mean peer:? To search for it as text, put it in quotes\n\
+         \x20 straße per:10.0.0.0/8 rep:x\n\
+         \x20        ^^^^"
+    );
+    let long = said(&format!(
+        "{} lat:soon {}",
+        "é".repeat(9000),
+        "x".repeat(9000)
+    ));
+    assert!(
+        long.lines().all(|line| line.chars().count() < 200),
+        "{long}"
+    );
+    assert!(
+        long.contains("  …éé") && long.contains("lat:soon xx") && long.contains("…(+"),
+        "{long}"
+    );
+    let hostile = said("lat:\x1b[2J\u{202e}");
+    assert!(!hostile.contains(['\x1b', '\u{202e}']), "{hostile}");
+}
+
+#[test]
+fn it_has_bounds_and_says_so() {
+    let refused = |text: String| Filter::parse(&text).unwrap_err().message();
+    assert!(refused("x".repeat((64 << 10) + 1)).contains("too long"));
+    assert!(refused("(".repeat(60_000)).contains("64 deep"));
+    assert!(refused("-(".repeat(30_000)).contains("64 deep"));
+    assert!(refused("x ".repeat(257)).contains("256 questions"));
+    assert!(refused(format!("req:{}", "x,".repeat(256) + "x")).contains("256 questions"));
+    assert!(refused("any~x ".repeat(33)).contains("32 regular expressions"));
+    assert!(refused(format!("id:{}", "1,".repeat(5000))).contains("4096 values"));
+
+    let deepest = format!("{}x{}", "-(a OR (".repeat(32), "))".repeat(32));
+    let most = "x ".repeat(256);
+    let ids = format!(
+        "id:{}",
+        (0..4096)
+            .map(|n| (2 * n).to_string())
+            .collect::<Vec<_>>()
+            .join(",")
+    );
+    for text in [&deepest, &most, &ids] {
+        check(text, &exchange(), AT);
+        Filter::parse(text).unwrap();
+    }
+}
+
+#[rstest]
+#[case("  a   AND b ", "a b")]
+#[case("!a", "-a")]
+#[case("-(-a)", "a")]
+#[case("((a b) c)", "a b c")]
+#[case("(a OR b) OR c", "a OR b OR c")]
+#[case("(a OR b) c", "(a OR b) c")]
+#[case("req:x,\"y z\"", "req:x OR req:\"y z\"")]
+#[case("-req:x,y", "-(req:x OR req:y)")]
+#[case("id:3,1,2,#9", "id:1..3,9")]
+#[case("lat:1000us,>5ms", "lat:1000us,>5ms")]
+#[case("size:>=1024", "size:>=1k")]
+#[case("peer:10.9.9.9/8,::ffff:1.2.3.4", "peer:1.2.3.4,10.0.0.0/8")]
+#[case("after:2026-08-01T14:00+02:00", "since:2026-08-01T12:00:00Z")]
+#[case(
+    "\"OR\" \"-x\" \"a:b\" \"x y\" \"x\"",
+    "\"OR\" \"-x\" \"a:b\" \"x y\" x"
+)]
+#[case(r#"rep~"a \"b\" \\d""#, r#"rep~"a \"b\" \\d""#)]
+#[case("limit:5 a sort:-t", "a sort:-t limit:5")]
+fn printed_as(#[case] text: &str, #[case] printed: &str) {
+    check(text, &exchange(), AT);
+    assert_eq!(Filter::parse(text).unwrap().to_string(), printed);
+}
+
+#[test]
+fn order_and_limit_stand_beside_the_question() -> Result<(), FilterError> {
+    let filter = Filter::parse("sort:-lat limit:20")?;
+    assert_eq!(
+        filter.sort(),
+        Some(Sort {
+            key: SortKey::Latency,
+            descending: true
+        })
+    );
+    assert_eq!((filter.limit(), filter.expr()), (Some(20), &Expr::All));
+    Ok(())
+}
+
+#[test]
+fn bounds_for_an_index() -> Result<(), FilterError> {
+    let ids = |text: &str| Filter::parse(text).map(|filter| filter.ids());
+    let of = |ranges: &[(u64, u64)]| ranges.iter().map(|&(a, b)| a..=b).collect::<Ranges>();
+    assert_eq!(ids("id:1..9 x id:>5")?, of(&[(6, 9)]));
+    assert_eq!(ids("id:1 OR (id:7 x)")?, of(&[(1, 1), (7, 7)]));
+    assert_eq!(ids("id:1 OR x")?, Ranges::all());
+    assert_eq!(ids("-(id:<5 OR x)")?, of(&[(5, u64::MAX)]));
+    assert_eq!(ids("id:1 id:2")?, Ranges::none());
+    assert_eq!(Filter::parse("conv:3,4 x")?.conversations(), of(&[(3, 4)]));
+
+    let times = |text: &str| Filter::parse(text).map(|filter| filter.times(AT));
+    assert_eq!(times("since:1m")?, Some(AT - MINUTE..=i64::MAX));
+    assert_eq!(
+        times("since:2m before:1m x")?,
+        Some(AT - 2 * MINUTE..=AT - MINUTE - 1)
+    );
+    assert_eq!(times("-since:1m")?, Some(i64::MIN..=AT - MINUTE - 1));
+    assert_eq!(times("since:1m before:2m")?, None);
+
+    let filter = Filter::parse("ep:tcp:5000 (x OR svc:upper) -(y peer:::1) -(z OR n:1)")?;
+    let kept = filter.necessary(|atom| !matches!(atom, Atom::Text(..)));
+    assert_eq!(kept.to_string(), "ep:tcp:5000 -n:1");
+    Ok(())
+}
+
+fn question() -> impl Strategy<Value = String> {
+    let small = || 0..4_u64;
+    prop_oneof![
+        prop::sample::select(vec![
+            "a",
+            "req:A",
+            "rep:b,\"c d\"",
+            "any:é",
+            "\"a b\"",
+            r#""\"\\\x00""#,
+            "req~^a",
+            "rep~\"(b|c) \\d?\"",
+            "hex:61",
+            "hex:6?,61??",
+            "peer:10.0.0.0/8",
+            "peer:10.0.0.1:7,::1",
+            "ep:tcp:5000",
+            "svc:upper,greet",
+            "proto:tcp",
+            "is:ok",
+            "is:unanswered,binary",
+            "is:utf8",
+            "is:half",
+            "end:fin",
+            "end:rst,drain",
+            "lat:1us",
+            "lat:>1us",
+            "size:<3",
+            "size:1k",
+            "port:5000",
+            "port:<80",
+        ])
+        .prop_map(str::to_owned),
+        small().prop_map(|n| format!("id:{n}")),
+        (small(), small()).prop_map(|(a, n)| format!("id:{a}..{}", a + n)),
+        small().prop_map(|n| format!("conv:>{n}")),
+        small().prop_map(|n| format!("n:{n},9")),
+        small().prop_map(|n| format!("since:{n}us")),
+        small().prop_map(|n| format!("before:{n}us")),
+        small().prop_map(|n| format!("after:1970-01-01T00:00:00.00000{n}")),
+        "\\PC{0,4}".prop_map(|text| format!("{text:?}").replace("\\'", "'")),
+    ]
+}
+
+fn filter() -> impl Strategy<Value = String> {
+    let query = question().prop_recursive(5, 24, 3, |inner| {
+        let many = |separator: &'static str| {
+            prop::collection::vec(inner.clone(), 1..4).prop_map(move |parts| parts.join(separator))
+        };
+        prop_oneof![
+            many(" "),
+            many(" OR "),
+            many(" AND "),
+            inner.clone().prop_map(|query| format!("({query})")),
+            inner.clone().prop_map(|query| format!("-({query})")),
+        ]
+    });
+    (
+        query,
+        prop::sample::select(vec!["", " sort:-lat", " limit:3", " sort:t limit:1"]),
+    )
+        .prop_map(|(query, modifiers)| query + modifiers)
+}
+
+prop_compose! {
+    /// Small numbers throughout, so that questions about them are often answered with yes.
+    fn any_exchange()(
+        id in 0..5_u64, conversation in 0..5_u64, n in 1..4_u64, at in 0..6_i64, latency_ns in 0..3000_u64,
+        fate in prop::sample::select(vec![Fate::Ok, Fate::Unanswered, Fate::Unsent]),
+        request in "[abc é\\x00]{0,3}", reply in prop::collection::vec(0x60..0x64_u8, 0..3),
+        remote in prop::sample::select(vec!["10.0.0.1:7", "127.0.0.1:7", "[::1]:7", "[::ffff:10.0.0.1]:7"]),
+        how in prop::sample::select(vec![None, Some(How::PeerClosed), Some(How::PeerReset), Some(How::Cut)]),
+        half_closed in prop::option::of(0..6_i64),
+    ) -> Exchange {
+        let ended = how.map(|how| (at, Ending { how, received: 0, sent: 0, unsent: 0, unheard: 0 }));
+        let remote = Place::Net(remote.parse().expect("an address"));
+        let conversation = Conversation { id: conversation, remote, half_closed, ended, ..self::conversation() };
+        Exchange {
+            id, conversation: Arc::new(conversation), n, at, latency_ns, fate, reads: 1,
+            request: request.into_bytes(), reply,
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2048))]
+
+    #[test]
+    fn what_holds_for_any_filter(text in filter(), exchange in any_exchange(), now in 0..6_i64) {
+        check(&text, &exchange, now);
+    }
+
+    #[test]
+    fn what_holds_for_any_text(text in any::<String>(), exchange in any_exchange()) {
+        check(&text, &exchange, 0);
+    }
+
+    #[test]
+    fn what_holds_for_text_that_looks_like_a_filter(
+        text in r#"([a-z]{1,5}[:~]|[ (){}"\\,:~!<>.-]|AND|OR |[0-9]{1,3}|[a-zé]{1,3}|\\x0|ms|/8){0,24}"#,
+        exchange in any_exchange(),
+    ) {
+        check(&text, &exchange, 0);
+    }
+
+    #[test]
+    fn it_is_logic(a in question(), b in question(), exchange in any_exchange(), now in 0..6_i64) {
+        let asked = |text: &str| Filter::parse(text).map(|filter| filter.matches(&exchange, now));
+        if let (Ok(is_a), Ok(is_b)) = (asked(&a), asked(&b)) {
+            prop_assert_eq!(asked(&format!("{a} {b}")), Ok(is_a && is_b));
+            prop_assert_eq!(asked(&format!("{a} AND {b}")), Ok(is_a && is_b));
+            prop_assert_eq!(asked(&format!("{a} OR {b}")), Ok(is_a || is_b));
+            prop_assert_eq!(asked(&format!("-({a} OR {b})")), Ok(!is_a && !is_b));
+            prop_assert_eq!(asked(&format!("-{a}")), Ok(!is_a));
+            prop_assert_eq!(asked(&format!("{a} OR {b} {b}")), Ok(is_a || is_b));
+        }
+    }
+}
