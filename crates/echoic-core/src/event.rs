@@ -208,9 +208,9 @@ pub struct Told {
 }
 
 impl Batch {
-    /// Records a run and its replies, and returns how many exchanges that were. What the service left unanswered
+    /// Records a run and its replies, which are [`Replies::exchanges`] exchanges. What the service left unanswered
     /// becomes an event of its own, and so does what it said without answering anything: one event, one outcome.
-    pub fn run(&mut self, told: Told, run: &Run<'_>, replies: &Replies) -> u64 {
+    pub fn run(&mut self, told: Told, run: &Run<'_>, replies: &Replies) {
         let answered = replies.answered().min(run.len());
         let said_alone = answered == 0 && !replies.bytes().is_empty();
         let (first, rest) = run
@@ -252,7 +252,6 @@ impl Batch {
             };
             self.push(told, left, Outcome::Unanswered, rest, &[], lengths);
         }
-        (recorded + left) as u64
     }
 
     /// Records one exchange whose sides are not a run: a greeting, an answer of a service apart, a message that
@@ -380,8 +379,8 @@ mod tests {
             said_offset: 0,
         };
         let mut batch = Batch::default();
-        let recorded = batch.run(told, &run, &replies);
-        assert_eq!(recorded, batch.exchanges());
+        batch.run(told, &run, &replies);
+        assert_eq!(replies.exchanges(&run), batch.exchanges());
         let runs = batch.events.iter().map(|event| match event {
             Event::Run(run) => (
                 run.n,

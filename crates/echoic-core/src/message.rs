@@ -148,6 +148,13 @@ impl Replies {
         self.ends.len()
     }
 
+    /// How many exchanges a run and these replies make: one a message, and one for what was said where no message
+    /// was answered.
+    pub fn exchanges(&self, run: &Run<'_>) -> u64 {
+        let said_alone = self.ends.is_empty() && !self.bytes.is_empty();
+        run.len() as u64 + u64::from(said_alone)
+    }
+
     /// Length of the reply to each answered message.
     pub fn lengths(&self) -> impl Iterator<Item = u32> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());

@@ -6,9 +6,15 @@
 //! Making every service the second kind was refused, since it costs each message two hand-overs; making every
 //! one the first was refused, since a service that waits would stop its whole worker.
 
-use std::{error::Error, fmt, future::Future, pin::Pin};
+use std::{
+    error::Error,
+    fmt,
+    future::{Future, poll_fn},
+    pin::Pin,
+};
 
-use async_channel::{Receiver, Sender};
+use futures_channel::mpsc::{Receiver, Sender, channel};
+use futures_core::Stream;
 
 use crate::{
     event::{ConversationId, Place},
@@ -99,12 +105,6 @@ pub trait Apart: Send {
     ) -> BoxFuture<'static, Result<(), ServiceError>>;
 }
 
-/// Messages for an [`Apart`] service; ends when the peer has said its last.
-pub type Heard = Receiver<HeardMessage>;
-
-/// Where an [`Apart`] service speaks.
-pub type Said = Sender<SaidMessage>;
-
 /// A message handed to an [`Apart`] service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeardMessage {
@@ -117,12 +117,60 @@ pub struct HeardMessage {
 /// Something an [`Apart`] service says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SaidMessage {
-    /// The message this answers. Answers leave in the order of the messages, whatever the order of saying; a
-    /// message passed over by a later answer counts as answered by silence. `None`: said unasked.
+    /// The message this answers. Answers leave in the order of the messages, whatever the order of saying: one
+    /// is held back until all before it are there, so a service that answers at all answers every message, if
+    /// need be with nothing. `None`: said unasked, leaves at once.
     pub in_answer_to: Option<u64>,
-    /// The body; it is framed on its way out as its message was.
+    /// The body; an answer is framed on its way out as its message was.
     pub body: Vec<u8>,
 }
+
+/// What an [`Apart`] service hears. At most [`QUEUE`] messages wait in it.
+#[derive(Debug)]
+pub struct Heard(Receiver<HeardMessage>);
+
+impl Heard {
+    /// The next message; none when the peer has said its last or is gone.
+    pub async fn next(&mut self) -> Option<HeardMessage> {
+        poll_fn(|cx| Pin::new(&mut self.0).poll_next(cx)).await
+    }
+}
+
+/// Where an [`Apart`] service speaks. At most [`QUEUE`] messages wait in it.
+#[derive(Clone, Debug)]
+pub struct Said(Sender<SaidMessage>);
+
+/// Nobody is left to speak to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerGone;
+
+impl Said {
+    /// Says it, when there is room; waits while the peer is not reading.
+    pub async fn say(&mut self, message: SaidMessage) -> Result<(), PeerGone> {
+        poll_fn(|cx| self.0.poll_ready(cx))
+            .await
+            .map_err(|_| PeerGone)?;
+        self.0.start_send(message).map_err(|_| PeerGone)
+    }
+}
+
+/// Messages that wait between a conversation and its [`Apart`] service, in each direction.
+pub const QUEUE: usize = 16;
+
+/// The conversation's ends of the two queues, and the service's.
+pub fn queues() -> (Sender<HeardMessage>, Receiver<SaidMessage>, Heard, Said) {
+    let (tell, heard) = channel(QUEUE);
+    let (said, listen) = channel(QUEUE);
+    (tell, listen, Heard(heard), Said(said))
+}
+
+impl fmt::Display for PeerGone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the peer is gone")
+    }
+}
+
+impl Error for PeerGone {}
 
 /// A service could not go on. The conversation ends with what this says; others do not notice.
 #[derive(Debug)]

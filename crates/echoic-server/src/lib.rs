@@ -1,1 +1,52 @@
-//! The way of a message: accept, session, recorder, drain. Embeddable in tests.
+//! The way of a message: accept, session, recorder, drain.
+//!
+//! Floor 2. Nothing here knows which services or stores there are, or owns a thread or a signal: [`Server::run`] is
+//! a plain future on the caller's runtime, so that a test with paused time, or somebody else's test suite, can have
+//! a whole server in a few lines:
+//!
+//! ```
+//! # use std::sync::Arc;
+//! # use echoic_core::{limits::Limits, message::{Replies, Run, Then}, service::{Inline, Peer, Service, Voice}};
+//! # use echoic_server::{Recorder, Server};
+//! # #[derive(Debug)] struct Shout;
+//! # impl Service for Shout {
+//! #     fn name(&self) -> &str { "shout" }
+//! #     fn meet(&self, _: &Peer) -> Voice { Voice::Inline(Box::new(Shout)) }
+//! # }
+//! # impl Inline for Shout {
+//! #     fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> Then {
+//! #         for m in run.messages() { out.reply(&m, |b| b.extend(m.body.to_ascii_uppercase())); }
+//! #         Then::Continue
+//! #     }
+//! # }
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//!
+//! let mut server = Server::new(Recorder::none(), Limits::default());
+//! let addr = server.listen(&"127.0.0.1:0".parse()?, Arc::new(Shout)).await?[0];
+//! let serving = tokio::spawn(server.run(std::future::pending::<()>()));
+//!
+//! let mut peer = tokio::net::TcpStream::connect(addr).await?;
+//! peer.write_all(b"hello").await?;
+//! let mut reply = [0; 5];
+//! peer.read_exact(&mut reply).await?;
+//! assert_eq!(&reply, b"HELLO");
+//! # serving.abort(); Ok(()) }
+//! ```
+
+mod accept;
+mod apart;
+mod clock;
+mod drain;
+mod feed;
+mod inbox;
+mod journal;
+mod outbox;
+mod recorder;
+mod session;
+mod wait;
+
+pub use accept::{Drained, Listening, Server};
+pub use clock::wall;
+pub use feed::{Seen, Watcher};
+pub use recorder::{Failure, Recorder, RecorderOptions, RecorderTask, Standing, WhenBehind};

@@ -1,3 +1,151 @@
-//! Messages to replies: upper, echo, greet.
+//! Messages to replies: the services, one a file, and the registry that knows their names.
+//!
+//! To add one: write its file, and add a line to [`SERVICES`].
 
 pub mod casing;
+mod echo;
+mod greet;
+mod upper;
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use echoic_core::service::Service;
+use thiserror::Error;
+
+/// How a service is written on the command line, and how it is made from what follows its name.
+struct Entry {
+    name: &'static str,
+    usage: &'static str,
+    what: &'static str,
+    make: fn(Option<&str>) -> Made,
+}
+
+type Made = Result<Arc<dyn Service>, Argument>;
+
+/// Every service there is.
+const SERVICES: [Entry; 3] = [
+    Entry {
+        name: "upper",
+        usage: "upper",
+        what: "answers each message in upper case, all of Unicode",
+        make: |argument| without(argument, upper::Upper),
+    },
+    Entry {
+        name: "echo",
+        usage: "echo",
+        what: "answers each message with itself",
+        make: |argument| without(argument, echo::Echo),
+    },
+    Entry {
+        name: "greet",
+        usage: "greet[:TEXT]",
+        what: "says TEXT (\"Thank you for connecting\") to each caller and closes",
+        make: |argument| Ok(Arc::new(greet::Greet::new(argument)?)),
+    },
+];
+
+/// A service that can be shared by all conversations of its endpoints. Parsed from `NAME` or `NAME:ARGUMENT`.
+#[derive(Clone, Debug)]
+pub struct Chosen(pub Arc<dyn Service>);
+
+/// Why a text names no service.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ServiceNameError {
+    /// There is none of that name.
+    #[error("there is no service {name:?}; there are: {}", usages())]
+    Unknown {
+        /// What was asked for.
+        name: String,
+    },
+    /// What follows the colon does not fit the service.
+    #[error("{name}: {what}")]
+    Argument {
+        /// The service.
+        name: &'static str,
+        /// What is wrong with it.
+        what: Argument,
+    },
+}
+
+/// What can be wrong with a service's argument.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Argument {
+    /// It takes none.
+    #[error("it takes no argument, {0:?} is left over")]
+    Unwanted(String),
+    /// An escape that is none.
+    #[error("{0:?} is no escape; there are \\n \\r \\t \\0 \\\\ and \\xNN")]
+    Escape(String),
+}
+
+impl FromStr for Chosen {
+    type Err = ServiceNameError;
+
+    fn from_str(text: &str) -> Result<Self, ServiceNameError> {
+        let (name, argument) = match text.split_once(':') {
+            Some((name, argument)) => (name, Some(argument)),
+            None => (text, None),
+        };
+        let entry = SERVICES.iter().find(|entry| entry.name == name);
+        let Entry { name, make, .. } = entry.ok_or_else(|| ServiceNameError::Unknown {
+            name: name.to_owned(),
+        })?;
+        make(argument)
+            .map(Self)
+            .map_err(|what| ServiceNameError::Argument { name, what })
+    }
+}
+
+/// Each service as it is written, with a line on what it does.
+pub fn list() -> impl Iterator<Item = (&'static str, &'static str)> {
+    SERVICES.iter().map(|entry| (entry.usage, entry.what))
+}
+
+fn usages() -> String {
+    SERVICES
+        .iter()
+        .map(|entry| entry.usage)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn without(argument: Option<&str>, service: impl Service + 'static) -> Made {
+    match argument {
+        None => Ok(Arc::new(service)),
+        Some(left) => Err(Argument::Unwanted(left.to_owned())),
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.usage)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_found_by_its_name() {
+        for (text, name) in [
+            ("upper", "upper"),
+            ("echo", "echo"),
+            ("greet:hi", "greet"),
+            ("greet", "greet"),
+        ] {
+            assert_eq!(text.parse::<Chosen>().unwrap().0.name(), name);
+        }
+    }
+
+    #[test]
+    fn a_wrong_name_is_answered_with_the_right_ones() {
+        let said = "uper".parse::<Chosen>().unwrap_err().to_string();
+        assert_eq!(
+            said,
+            "there is no service \"uper\"; there are: upper, echo, greet[:TEXT]"
+        );
+        let said = "echo:x".parse::<Chosen>().unwrap_err().to_string();
+        assert_eq!(said, "echo: it takes no argument, \"x\" is left over");
+    }
+}

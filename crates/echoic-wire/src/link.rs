@@ -137,7 +137,7 @@ impl Link {
     }
 
     /// Cuts the connection: what is unsent is thrown away and the peer sees a reset (RST), through `SO_LINGER` 0.
-    /// The only places for this are a deadline that passed and a fault that was asked for.
+    /// For whoever asks for just that (`:rst`, a fault): no ordinary ending resets.
     pub fn abort(&mut self) {
         match &mut self.transport {
             Kind::Tcp(stream) => {

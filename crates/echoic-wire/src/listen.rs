@@ -1,6 +1,12 @@
 //! Endpoint to peers that call: the door in.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use echoic_core::endpoint::{Endpoint, Host, HostPort};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -226,13 +232,21 @@ impl Listener {
 
     /// The next caller. Cancel safe. Errors are the system's and pass: the listener stays as it is.
     pub async fn accept(&self) -> io::Result<Incoming> {
-        let accepted = self.socket.accept().await;
+        poll_fn(|cx| self.poll_accept(cx)).await
+    }
+
+    /// As [`Self::accept`], for one task that listens at several doors.
+    pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Incoming>> {
+        let accepted = ready!(self.socket.poll_accept(cx));
         if let Some(explain) = &self.explain {
             explain.tell(Call::Accept {
                 result: accepted.as_ref().map(|(_, peer)| *peer),
             });
         }
-        let (stream, peer) = accepted?;
+        Poll::Ready(accepted.map(|(stream, peer)| self.incoming(stream, peer)))
+    }
+
+    fn incoming(&self, stream: TcpStream, peer: SocketAddr) -> Incoming {
         // Bound to everything: only the connection knows which address was called.
         let local = if self.addr.ip().is_unspecified() {
             stream.local_addr().unwrap_or(self.addr)
@@ -240,12 +254,12 @@ impl Listener {
             self.addr
         };
         let explain = self.explain.as_ref().map(|explain| explain.of(peer));
-        Ok(Incoming {
+        Incoming {
             stream: Caller::Here(stream),
             peer,
             local,
             explain,
-        })
+        }
     }
 }
 

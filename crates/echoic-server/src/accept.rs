@@ -1,0 +1,457 @@
+//! The server: endpoints in, conversations out.
+
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use echoic_core::{
+    endpoint::Endpoint,
+    event::{Opened, Place, Post},
+    framing::Framing,
+    limits::Limits,
+    service::{Peer, Service},
+};
+use echoic_wire::{Incoming, ListenError, ListenOptions, Listener, listen};
+use tokio::{
+    pin,
+    runtime::Handle,
+    select,
+    task::{JoinError, JoinSet, yield_now},
+    time::{Instant, sleep, sleep_until},
+};
+
+use crate::{
+    clock::wall,
+    drain::Drain,
+    recorder::Recorder,
+    session::{Means, Session},
+};
+
+/// After a failed accept, the pause before the next: doubled up to the second while failures go on. A loop without
+/// one turns a full table of open files into a full core.
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Conversations beyond the limit that are turned away in order at the same time; further ones are just closed.
+const TURNED_AWAY_MAX: usize = 64;
+
+/// Calls that wait when the stop signal comes are still taken, up to this many.
+const LAST_CALLS_MAX: usize = 4096;
+
+/// A server on its endpoints.
+pub struct Server {
+    doors: Vec<Door>,
+    recorder: Recorder,
+    limits: Arc<Limits>,
+    drain: Drain,
+    workers: Vec<Handle>,
+    apart: Option<Handle>,
+    framing: Framing,
+    listen: ListenOptions,
+    conversations_max: Option<u64>,
+}
+
+/// Somewhere to knock: a listener and who answers there.
+struct Door {
+    listener: Listener,
+    post: Arc<Post>,
+    service: Arc<dyn Service>,
+}
+
+/// A place the server listens at.
+#[derive(Clone, Debug)]
+pub struct Listening {
+    /// The address, with its real port.
+    pub addr: SocketAddr,
+    /// What answers there.
+    pub post: Arc<Post>,
+}
+
+/// How a server stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// Exchanges served, all in all.
+    pub served: u64,
+    /// Conversations cut because the deadline for stopping had passed.
+    pub cut: u64,
+    /// Conversations ended by a bug.
+    pub panicked: u64,
+}
+
+/// Conversations open on each worker, and those that are being turned away.
+#[derive(Debug)]
+struct Load {
+    open: Vec<AtomicUsize>,
+    turned_away: AtomicUsize,
+}
+
+impl Server {
+    /// A server that listens nowhere yet. Its conversations run on the runtime [`Self::run`] is called on.
+    pub fn new(recorder: Recorder, limits: Limits) -> Self {
+        Self {
+            doors: Vec::new(),
+            recorder,
+            limits: Arc::new(limits),
+            drain: Drain::default(),
+            workers: Vec::new(),
+            apart: None,
+            framing: Framing::default(),
+            listen: ListenOptions::default(),
+            conversations_max: None,
+        }
+    }
+
+    /// Runs conversations on these runtimes, each on the one with the fewest. A runtime of one thread each is what
+    /// they are meant for.
+    #[must_use]
+    pub fn on_workers(mut self, workers: Vec<Handle>) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// Runs services that run apart on this runtime.
+    #[must_use]
+    pub fn apart_on(mut self, runtime: Handle) -> Self {
+        self.apart = Some(runtime);
+        self
+    }
+
+    /// Divides streams like this, at endpoints opened from here on.
+    #[must_use]
+    pub fn framed(mut self, framing: Framing) -> Self {
+        self.framing = framing;
+        self
+    }
+
+    /// Listens like this, at endpoints opened from here on.
+    #[must_use]
+    pub fn listening(mut self, options: ListenOptions) -> Self {
+        self.listen = options;
+        self
+    }
+
+    /// Stops by itself after so many conversations.
+    #[must_use]
+    pub fn only(mut self, conversations: u64) -> Self {
+        self.conversations_max = Some(conversations);
+        self
+    }
+
+    /// Opens an endpoint for `service`; returns the addresses it then listens at.
+    pub async fn listen(
+        &mut self,
+        endpoint: &Endpoint,
+        service: Arc<dyn Service>,
+    ) -> Result<Vec<SocketAddr>, ListenError> {
+        let listeners = listen(endpoint, &self.listen).await?;
+        let addrs: Vec<SocketAddr> = listeners.iter().map(Listener::local_addr).collect();
+        let post = Arc::new(Post {
+            name: format!("{}:{}", endpoint.scheme(), addrs[0].port()),
+            proto: endpoint.scheme(),
+            service: service.name().to_owned(),
+            framing: self.framing,
+        });
+        self.doors
+            .extend(listeners.into_iter().map(|listener| Door {
+                listener,
+                post: Arc::clone(&post),
+                service: Arc::clone(&service),
+            }));
+        Ok(addrs)
+    }
+
+    /// Where it listens.
+    pub fn listening_at(&self) -> Vec<Listening> {
+        let at = |door: &Door| Listening {
+            addr: door.listener.local_addr(),
+            post: Arc::clone(&door.post),
+        };
+        self.doors.iter().map(at).collect()
+    }
+
+    /// Serves until `shutdown` is ready, then drains: no new calls, every message already received is answered, and
+    /// whoever is not done by the deadline is cut.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Drained {
+        pin!(shutdown);
+        let here = Handle::current();
+        let mut hall = Hall::new(self, here);
+        let mut pause = None;
+        loop {
+            if hall.is_full_up() && hall.sessions.is_empty() {
+                break;
+            }
+            select! {
+                biased;
+                () = &mut shutdown => break,
+                () = sleep_until(pause.unwrap_or_else(Instant::now)), if pause.is_some() => pause = None,
+                called = poll_fn(|cx| hall.poll_call(cx, pause.is_none())) => {
+                    pause = hall.admit(called, pause);
+                }
+            }
+        }
+        hall.drain().await
+    }
+}
+
+/// The server at work.
+struct Hall {
+    server: Server,
+    here: Handle,
+    load: Arc<Load>,
+    served: Arc<AtomicU64>,
+    sessions: JoinSet<()>,
+    admitted: u64,
+    /// Which door is asked first: a busy one must not starve the others.
+    first: usize,
+    failing: Option<Duration>,
+    panicked: u64,
+}
+
+/// What the hall hears of.
+enum Called {
+    /// Somebody calls at a door.
+    Peer(usize, Incoming),
+    /// A door could not be opened: files, memory.
+    Failed(std::io::Error),
+    /// A conversation is over.
+    Over(Result<(), JoinError>),
+}
+
+impl Hall {
+    fn new(mut server: Server, here: Handle) -> Self {
+        if server.workers.is_empty() {
+            server.workers.push(here.clone());
+        }
+        let open = server.workers.iter().map(|_| AtomicUsize::new(0)).collect();
+        let load = Load {
+            open,
+            turned_away: AtomicUsize::new(0),
+        };
+        Self {
+            server,
+            here,
+            load: Arc::new(load),
+            served: Arc::default(),
+            sessions: JoinSet::new(),
+            admitted: 0,
+            first: 0,
+            failing: None,
+            panicked: 0,
+        }
+    }
+
+    /// Whether as many conversations as were asked for have been let in.
+    fn is_full_up(&self) -> bool {
+        self.server
+            .conversations_max
+            .is_some_and(|max| self.admitted >= max)
+    }
+
+    fn poll_call(&mut self, cx: &mut Context<'_>, accepting: bool) -> Poll<Called> {
+        if let Poll::Ready(Some(over)) = self.sessions.poll_join_next(cx) {
+            return Poll::Ready(Called::Over(over));
+        }
+        let doors = if accepting && !self.is_full_up() {
+            self.server.doors.len()
+        } else {
+            0
+        };
+        for i in 0..doors {
+            let at = (self.first + i) % doors;
+            if let Poll::Ready(accepted) = self.server.doors[at].listener.poll_accept(cx) {
+                self.first = at + 1;
+                return Poll::Ready(match accepted {
+                    Ok(incoming) => Called::Peer(at, incoming),
+                    Err(error) => Called::Failed(error),
+                });
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Lets a caller in, or takes note of an end or a failure; returns until when no further call is taken.
+    fn admit(&mut self, called: Called, pause: Option<Instant>) -> Option<Instant> {
+        match called {
+            Called::Peer(door, incoming) => {
+                self.failing = None;
+                self.admitted += 1;
+                self.seat(door, incoming);
+                pause
+            }
+            Called::Over(over) => {
+                self.note(over);
+                pause
+            }
+            // The caller had gone before it was let in: its affair.
+            Called::Failed(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => pause,
+            Called::Failed(error) => {
+                let wait = self
+                    .failing
+                    .map_or(PAUSE_MIN, |last| (last * 2).min(PAUSE_MAX));
+                if self.failing.is_none() {
+                    tracing::warn!("cannot accept for now: {error}");
+                }
+                self.failing = Some(wait);
+                Some(Instant::now() + wait)
+            }
+        }
+    }
+
+    /// Starts the conversation on the worker with the fewest.
+    fn seat(&mut self, door: usize, incoming: Incoming) {
+        let Door { post, service, .. } = &self.server.doors[door];
+        let counts = self
+            .load
+            .open
+            .iter()
+            .map(|open| open.load(Ordering::Relaxed));
+        let total: usize = counts.clone().sum();
+        let Some((worker, _)) = counts.enumerate().min_by_key(|(_, open)| *open) else {
+            return;
+        };
+        let full = total >= self.server.limits.connections_max;
+        if full {
+            if self.load.turned_away.fetch_add(1, Ordering::Relaxed) >= TURNED_AWAY_MAX {
+                self.load.turned_away.fetch_sub(1, Ordering::Relaxed);
+                return;
+            }
+        } else {
+            self.load.open[worker].fetch_add(1, Ordering::Relaxed);
+        }
+
+        let (conversation, journal) = self.server.recorder.journal(worker);
+        let (remote, local) = (Place::Net(incoming.peer), Place::Net(incoming.local));
+        let opened = Opened {
+            conversation,
+            at: wall(),
+            remote: remote.clone(),
+            local: local.clone(),
+            post: Arc::clone(post),
+        };
+        let peer = Peer {
+            conversation,
+            remote,
+            local,
+            framing: post.framing,
+        };
+        let means = Means {
+            limits: Arc::clone(&self.server.limits),
+            drain: self.server.drain.clone(),
+            journal,
+            served: Arc::clone(&self.served),
+            apart: self
+                .server
+                .apart
+                .clone()
+                .unwrap_or_else(|| self.here.clone()),
+        };
+        let (service, load) = (Arc::clone(service), Arc::clone(&self.load));
+        let runtime = &self.server.workers[worker];
+        let incoming = if runtime.id() == self.here.id() {
+            Ok(incoming)
+        } else {
+            incoming.detach()
+        };
+        let conversation = async move {
+            let _seat = Seat {
+                load,
+                worker,
+                turned_away: full,
+            };
+            match incoming.and_then(Incoming::open) {
+                Ok(link) if full => {
+                    Session::new(link, Session::nobody(), &peer, opened, means)
+                        .turn_away()
+                        .await;
+                }
+                Ok(link) => {
+                    Session::new(link, service.meet(&peer), &peer, opened, means)
+                        .run()
+                        .await;
+                }
+                Err(error) => tracing::warn!("a caller could not be let in: {error}"),
+            }
+        };
+        self.sessions.spawn_on(conversation, runtime);
+    }
+
+    fn note(&mut self, over: Result<(), JoinError>) {
+        if let Err(error) = over
+            && error.is_panic()
+        {
+            self.panicked += 1;
+            tracing::error!("a conversation ended by a bug: {error}");
+        }
+    }
+
+    /// Takes the calls that wait, tells all conversations to come to an end, and waits for them.
+    async fn drain(mut self) -> Drained {
+        yield_now().await; // lets the reactor look for calls once more
+        for _ in 0..LAST_CALLS_MAX {
+            match poll_fn(|cx| Poll::Ready(self.poll_call(cx, true))).await {
+                Poll::Ready(called) => _ = self.admit(called, None),
+                Poll::Pending => break,
+            }
+        }
+        self.server.drain.start();
+        self.server.doors.clear();
+        let mut cut = 0;
+        let deadline = sleep(self.server.limits.drain);
+        pin!(deadline);
+        loop {
+            select! {
+                over = self.sessions.join_next() => match over {
+                    Some(over) => self.note(over),
+                    None => break,
+                },
+                () = &mut deadline => {
+                    cut = self.sessions.len() as u64;
+                    self.sessions.abort_all();
+                    while let Some(over) = self.sessions.join_next().await {
+                        self.note(over);
+                    }
+                    break;
+                }
+            }
+        }
+        Drained {
+            served: self.served.load(Ordering::Relaxed),
+            cut,
+            panicked: self.panicked,
+        }
+    }
+}
+
+/// A conversation's place in the count; given back by dropping it.
+struct Seat {
+    load: Arc<Load>,
+    worker: usize,
+    turned_away: bool,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let count = if self.turned_away {
+            &self.load.turned_away
+        } else {
+            &self.load.open[self.worker]
+        };
+        count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("listening_at", &self.listening_at())
+            .finish_non_exhaustive()
+    }
+}

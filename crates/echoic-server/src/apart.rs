@@ -1,0 +1,206 @@
+//! A conversation's side of a service that runs apart: what it has been told, and the order of what it says.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use echoic_core::{
+    message::{Message, Run},
+    service::{Apart, HeardMessage, SaidMessage, ServiceError, queues},
+};
+use futures_channel::mpsc::{Receiver, Sender};
+use futures_core::Stream;
+use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
+
+/// Messages that may wait for their answer. A service that never answers a message but speaks as it likes loses
+/// nothing by it: the oldest then counts as answered by silence.
+const PENDING_MAX: usize = 256;
+
+/// Bytes of them.
+const PENDING_BYTES_MAX: usize = 256 << 10;
+
+/// The queues to and from the service, and the messages between the two.
+#[derive(Debug)]
+pub(crate) struct ApartVoice {
+    tell: Option<Sender<HeardMessage>>,
+    listen: Receiver<SaidMessage>,
+    task: Option<JoinHandle<Result<(), ServiceError>>>,
+    /// Split and not yet taken by the queue.
+    untold: VecDeque<HeardMessage>,
+    /// Heard and not yet answered.
+    pending: VecDeque<Pending>,
+    pending_bytes: usize,
+    /// Answered before their turn.
+    early: BTreeMap<u64, Vec<u8>>,
+}
+
+/// A message that waits for its answer.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    pub(crate) index: u64,
+    pub(crate) raw: Vec<u8>,
+    terminator: usize,
+    pub(crate) heard: Instant,
+    pub(crate) reads: u32,
+}
+
+/// What leaves next.
+#[derive(Debug)]
+pub(crate) struct Utterance {
+    /// What it answers.
+    pub(crate) answers: Option<Pending>,
+    /// Framed as it goes on the wire.
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// What came from the service.
+#[derive(Debug)]
+pub(crate) enum Uttered {
+    /// Something said.
+    Said(SaidMessage),
+    /// It is done.
+    Done(Result<(), ServiceError>),
+}
+
+impl ApartVoice {
+    /// Starts the service on `runtime`.
+    pub(crate) fn start(service: Box<dyn Apart>, runtime: &Handle) -> Self {
+        let (tell, listen, heard, said) = queues();
+        let task = Some(runtime.spawn(service.run(heard, said)));
+        Self {
+            tell: Some(tell),
+            listen,
+            task,
+            untold: VecDeque::new(),
+            pending: VecDeque::new(),
+            pending_bytes: 0,
+            early: BTreeMap::new(),
+        }
+    }
+
+    /// Hands on what has been heard; ready when nothing is left of it and there is room for more.
+    pub(crate) fn poll_told(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(tell) = &mut self.tell else {
+            return Poll::Ready(());
+        };
+        loop {
+            if ready!(tell.poll_ready(cx)).is_err() {
+                // It does not listen any more, which is its right; what it says still counts.
+                self.untold.clear();
+                return Poll::Ready(());
+            }
+            let Some(message) = self.untold.pop_front() else {
+                return Poll::Ready(());
+            };
+            let _ = tell.start_send(message);
+        }
+    }
+
+    /// Takes the messages of a run. Those that have waited too long for an answer come back, oldest first.
+    pub(crate) fn hear(&mut self, run: &Run<'_>, heard: Instant, reads: u32) -> Vec<Pending> {
+        for (i, message) in run.messages().enumerate() {
+            let Message {
+                index,
+                raw,
+                body,
+                terminator,
+            } = message;
+            self.untold.push_back(HeardMessage {
+                index,
+                body: body.to_vec(),
+            });
+            self.pending_bytes += raw.len();
+            let reads = if i == 0 { reads } else { 1 };
+            let (raw, terminator) = (raw.to_vec(), terminator.len());
+            self.pending.push_back(Pending {
+                index,
+                raw,
+                terminator,
+                heard,
+                reads,
+            });
+        }
+        let mut silent = Vec::new();
+        while self.pending.len() > PENDING_MAX || self.pending_bytes > PENDING_BYTES_MAX {
+            silent.extend(self.pop());
+        }
+        silent
+    }
+
+    /// The peer has said its last, and so the service hears its last.
+    pub(crate) fn hang_up(&mut self) {
+        if self.untold.is_empty() {
+            self.tell = None;
+        }
+    }
+
+    /// What the service says next, or how it ended.
+    pub(crate) fn poll_uttered(&mut self, cx: &mut Context<'_>) -> Poll<Uttered> {
+        match ready!(Pin::new(&mut self.listen).poll_next(cx)) {
+            Some(said) => Poll::Ready(Uttered::Said(said)),
+            None => {
+                let Some(task) = &mut self.task else {
+                    return Poll::Ready(Uttered::Done(Ok(())));
+                };
+                let done = ready!(Pin::new(task).poll(cx));
+                self.task = None;
+                Poll::Ready(Uttered::Done(
+                    done.unwrap_or_else(|panic| Err(ServiceError(Box::new(panic)))),
+                ))
+            }
+        }
+    }
+
+    /// Puts what was said in its place: what leaves now, in order.
+    pub(crate) fn order(&mut self, said: SaidMessage) -> Vec<Utterance> {
+        let SaidMessage { in_answer_to, body } = said;
+        let waits = |index: &u64| {
+            self.pending
+                .front()
+                .is_some_and(|first| first.index <= *index)
+        };
+        match in_answer_to.filter(waits) {
+            None => vec![Utterance {
+                answers: None,
+                bytes: body,
+            }],
+            Some(index) => {
+                self.early.entry(index).or_default().extend(body);
+                let mut leaving = Vec::new();
+                while let Some(mut bytes) = self
+                    .pending
+                    .front()
+                    .and_then(|first| self.early.remove(&first.index))
+                {
+                    let Some(answered) = self.pop() else { break };
+                    bytes.extend_from_slice(
+                        &answered.raw[answered.raw.len() - answered.terminator..],
+                    );
+                    leaving.push(Utterance {
+                        answers: Some(answered),
+                        bytes,
+                    });
+                }
+                leaving
+            }
+        }
+    }
+
+    /// The oldest message without an answer.
+    pub(crate) fn pop(&mut self) -> Option<Pending> {
+        let oldest = self.pending.pop_front()?;
+        self.pending_bytes -= oldest.raw.len();
+        Some(oldest)
+    }
+}
+
+impl Drop for ApartVoice {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! What one conversation tells the recorder.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll},
+};
+
+use echoic_core::{
+    ending::Ending,
+    event::{Batch, ConversationId, Ended, Event, Mark, Marked, Micros, Opened, Outcome, Told},
+    message::{Replies, Run},
+};
+
+use crate::{
+    feed::lock,
+    recorder::{ROUND_BYTES, Shared, WhenBehind},
+};
+
+/// A conversation's way to the recorder. Telling costs one lock that nobody else on the worker holds, and two
+/// copies; nothing is allocated while the batch has room.
+pub(crate) struct Journal {
+    shared: Arc<Shared>,
+    shard: usize,
+    conversation: ConversationId,
+    active: bool,
+    /// What this conversation has told that is not yet kept, by epoch. Never more than two at a time: the epoch being
+    /// kept, and the one being filled.
+    unkept: [(u64, usize); 2],
+    /// What it may have unkept, as reckoned when it last told something.
+    allowance: usize,
+    /// How often the shard's list had been woken when this conversation's task was put on it.
+    listed: Option<u64>,
+}
+
+/// The store has failed, and strict durability was asked for.
+#[derive(Debug)]
+pub(crate) struct NotKept;
+
+impl Journal {
+    pub(crate) fn new(shared: Arc<Shared>, shard: usize, conversation: ConversationId) -> Self {
+        let active = shared.is_active();
+        let allowance = shared.options.conversation_behind_bytes_max;
+        Self {
+            shared,
+            shard,
+            conversation,
+            active,
+            unkept: [(0, 0); 2],
+            allowance,
+            listed: None,
+        }
+    }
+
+    /// Whether telling goes anywhere; if not, clocks need not be read.
+    pub(crate) fn is_active(&self) -> bool {
+        self.active
+    }
+
+    /// Whether a reply has to wait for [`Self::poll_kept`].
+    pub(crate) fn holds_replies(&self) -> bool {
+        self.active && self.shared.options.hold_replies
+    }
+
+    pub(crate) fn opened(&mut self, opened: Opened) {
+        self.tell(0, |batch| batch.events.push(Event::Opened(opened)));
+    }
+
+    /// A run with its replies.
+    pub(crate) fn run(&mut self, told: Told, run: &Run<'_>, replies: &Replies) {
+        self.tell(replies.exchanges(run), |batch| {
+            batch.run(told, run, replies);
+        });
+    }
+
+    /// A single exchange that is no run.
+    pub(crate) fn exchange(&mut self, told: Told, outcome: Outcome, heard: &[u8], said: &[u8]) {
+        self.tell(1, |batch| batch.exchange(told, outcome, heard, said));
+    }
+
+    pub(crate) fn mark(&mut self, at: Micros, what: Marked) {
+        let conversation = self.conversation;
+        self.tell(0, |batch| {
+            batch.events.push(Event::Mark(Mark {
+                conversation,
+                at,
+                what,
+            }));
+        });
+    }
+
+    pub(crate) fn ended(&mut self, at: Micros, ending: Ending) {
+        let conversation = self.conversation;
+        self.tell(0, |batch| {
+            batch.events.push(Event::Ended(Ended {
+                conversation,
+                at,
+                ending,
+            }));
+        });
+    }
+
+    /// Puts something into the shard's batch, unless there is no room and exchanges may be lost for it. Openings and
+    /// endings are always put in: they are small, and every conversation has one of each.
+    fn tell(&mut self, exchanges: u64, put: impl FnOnce(&mut Batch)) {
+        if !self.active {
+            return;
+        }
+        let options = self.shared.options;
+        let room = options.behind_bytes_max / self.shared.shards.len();
+        let mut filling = lock(&self.shared.shards[self.shard].filling);
+        let used = filling.taken_bytes + filling.batch.size();
+        if exchanges > 0 && used >= room && self.may_lose() {
+            filling.lost += exchanges;
+            return;
+        }
+        let before = filling.batch.size();
+        put(&mut filling.batch);
+        let (after, epoch) = (filling.batch.size(), filling.epoch);
+        drop(filling);
+        if before == 0 || (before < ROUND_BYTES && after >= ROUND_BYTES) {
+            self.shared.due.notify_one();
+        }
+        self.account(epoch, after - before);
+        // Whoever is ahead may take as much as is left free (Choudhury and Hahne's dynamic threshold): however many
+        // are ahead, something is always left for one that is not.
+        self.allowance = options
+            .conversation_behind_bytes_max
+            .min(room.saturating_sub(used));
+    }
+
+    fn may_lose(&self) -> bool {
+        self.shared.options.when_behind == WhenBehind::Drop
+            || self.shared.failing.load(Ordering::Relaxed)
+    }
+
+    fn account(&mut self, epoch: u64, bytes: usize) {
+        let [(older, old_bytes), (latest, sum)] = self.unkept;
+        if latest == epoch {
+            self.unkept[1].1 += bytes;
+        } else {
+            // While the store fails there can be more than two: what cannot be told apart any more is added up.
+            let carried = if self.shared.is_committed(older) {
+                sum
+            } else {
+                sum + old_bytes
+            };
+            self.unkept = [(latest, carried), (epoch, bytes)];
+        }
+    }
+
+    /// Whether more of this conversation is unkept than it may have.
+    fn is_ahead(&self) -> bool {
+        let unkept = self.unkept.iter().filter(|(_, bytes)| *bytes > 0);
+        let bytes = unkept
+            .filter(|(epoch, _)| !self.shared.is_committed(*epoch))
+            .map(|(_, bytes)| bytes);
+        bytes.sum::<usize>() > self.allowance
+    }
+
+    /// Ready when this conversation may hear more: it is within its share of what may be unrecorded, or the store has
+    /// failed and nothing would come of waiting.
+    pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.active || !self.is_ahead() || self.may_lose() {
+            return Poll::Ready(());
+        }
+        self.list(cx);
+        if self.is_ahead() && !self.may_lose() {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
+    }
+
+    /// Ready when everything told so far is kept.
+    pub(crate) fn poll_kept(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), NotKept>> {
+        let epoch = self.unkept[1].0;
+        for attempt in 0..2 {
+            if self.shared.is_committed(epoch) {
+                return Poll::Ready(Ok(()));
+            }
+            if self.shared.failing.load(Ordering::SeqCst) {
+                return Poll::Ready(Err(NotKept));
+            }
+            if attempt == 0 {
+                self.list(cx);
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Has this task woken at the next commit, or when the store fails. Being on the list already is enough: the waker
+    /// of a task does not change while it waits.
+    fn list(&mut self, cx: &mut Context<'_>) {
+        let mut filling = lock(&self.shared.shards[self.shard].filling);
+        if self.listed != Some(filling.wakes) {
+            self.listed = Some(filling.wakes);
+            filling.waiting.push(cx.waker().clone());
+        }
+    }
+}

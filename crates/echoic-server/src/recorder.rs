@@ -1,0 +1,482 @@
+//! From what conversations tell to what the store keeps.
+//!
+//! Conversations put events into a batch of their worker (a shard), under a lock that only the recorder ever
+//! contends for, and go on. The recorder comes by at its own pace, takes the batches of all shards, gives the
+//! exchanges their ids, has the store keep everything in one transaction, and hands the batches to whoever watches.
+//!
+//! Each round is an *epoch*. What a conversation put in during epoch *e* is kept once `committed >= e`; that one
+//! number is all that strict durability and back-pressure need, so nothing is counted per conversation here.
+
+use std::{
+    fmt, mem,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::Waker,
+    time::Duration,
+};
+
+use echoic_core::{
+    event::{Batch, ConversationId, Event, ExchangeId, Mark, Marked, Micros},
+    store::{Last, Store, StoreError},
+};
+use tokio::{
+    sync::Notify,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
+
+use crate::{
+    clock::wall,
+    feed::{Feed, Watcher, lock},
+    journal::Journal,
+};
+
+/// How to record.
+#[derive(Clone, Copy, Debug)]
+pub struct RecorderOptions {
+    /// Strict durability: a reply leaves after it is kept, not before.
+    pub hold_replies: bool,
+    /// From the first event of a round to the attempt to keep it. Longer rounds make cheaper commits.
+    pub pace: Duration,
+    /// A store that keeps nothing for this long has failed.
+    pub patience: Duration,
+    /// What becomes of exchanges when the store is slower than the wire.
+    pub when_behind: WhenBehind,
+    /// What all conversations together may have unrecorded, in bytes.
+    pub behind_bytes_max: usize,
+    /// What one of them may have unrecorded, in bytes.
+    pub conversation_behind_bytes_max: usize,
+    /// Batches filled at the same time; one a worker.
+    pub shards: usize,
+}
+
+impl Default for RecorderOptions {
+    fn default() -> Self {
+        Self {
+            hold_replies: false,
+            pace: Duration::from_millis(20),
+            patience: Duration::from_secs(5),
+            when_behind: WhenBehind::Wait,
+            behind_bytes_max: 64 << 20,
+            conversation_behind_bytes_max: 1 << 20,
+            shards: 1,
+        }
+    }
+}
+
+/// What becomes of exchanges when the store is slower than the wire.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenBehind {
+    /// The conversations that are ahead wait; the others do not notice.
+    #[default]
+    Wait,
+    /// They are served and not recorded, and counted.
+    Drop,
+}
+
+/// How recording stands. Every exchange served while recording was asked for is in one of the two numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Exchanges the store has kept.
+    pub recorded: u64,
+    /// Exchanges served that will not be in the store.
+    pub lost: u64,
+    /// Since when and why nothing is being kept, if the store has failed.
+    pub failure: Option<Failure>,
+}
+
+/// A store that keeps nothing for the time being.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Wall clock of the first attempt that failed.
+    pub since: Micros,
+    /// What the store said.
+    pub why: String,
+}
+
+/// Where conversations tell what happened. Clones are the same recorder.
+#[derive(Clone)]
+pub struct Recorder(pub(crate) Arc<Shared>);
+
+pub(crate) struct Shared {
+    pub(crate) shards: Box<[Shard]>,
+    pub(crate) options: RecorderOptions,
+    pub(crate) feed: Feed,
+    has_store: bool,
+    /// Something has been put in, or the end has come.
+    pub(crate) due: Notify,
+    /// Everything put in during this epoch, or before, is kept (or is known to be lost).
+    pub(crate) committed: AtomicU64,
+    pub(crate) failing: AtomicBool,
+    failure: Mutex<Option<Failure>>,
+    /// Whether there is a task that takes what is told.
+    has_task: bool,
+    recorded: AtomicU64,
+    lost: AtomicU64,
+    conversations: AtomicU64,
+    closing: AtomicBool,
+}
+
+/// What the conversations of one worker have told and the recorder has not yet taken.
+#[derive(Debug, Default)]
+pub(crate) struct Shard {
+    pub(crate) filling: Mutex<Filling>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Filling {
+    pub(crate) batch: Batch,
+    pub(crate) epoch: u64,
+    /// Bytes taken by the recorder and not yet kept.
+    pub(crate) taken_bytes: usize,
+    /// Exchanges that found no room since the last round.
+    pub(crate) lost: u64,
+    /// Conversations that wait for a commit, and how often they have been woken so far.
+    pub(crate) waiting: Vec<Waker>,
+    pub(crate) wakes: u64,
+}
+
+impl Default for Filling {
+    fn default() -> Self {
+        // Epochs begin at 1: nothing at all is committed at 0.
+        Self {
+            batch: Batch::default(),
+            epoch: 1,
+            taken_bytes: 0,
+            lost: 0,
+            waiting: Vec::new(),
+            wakes: 0,
+        }
+    }
+}
+
+/// The recorder's own work: run it on any runtime, until [`Recorder::close`] makes it return.
+#[must_use = "nothing is recorded unless the task is run"]
+pub struct RecorderTask {
+    shared: Arc<Shared>,
+    store: Option<Arc<dyn Store>>,
+    next_exchange: ExchangeId,
+    /// Batches taken and not kept yet, in order; more than one round only while the store fails.
+    pending: Vec<Arc<Batch>>,
+    /// How many of `pending` have been shown to watchers.
+    shown: usize,
+    spare: Vec<Batch>,
+    /// Exchanges lost since something was last kept, and since when.
+    lost: Option<(u64, Micros)>,
+}
+
+/// A batch this large does not wait for the end of the pace.
+pub(crate) const ROUND_BYTES: usize = 512 << 10;
+
+/// Room that an emptied batch keeps for the next round, in bytes.
+const SPARE_BYTES: usize = 1 << 20;
+
+/// From a failed attempt to the next.
+const RETRY: Duration = Duration::from_millis(500);
+
+impl Recorder {
+    /// A recorder for `store`, and the task that must be run for it. Asks the store where it leaves off.
+    pub async fn new(
+        store: Option<Arc<dyn Store>>,
+        options: RecorderOptions,
+    ) -> Result<(Self, RecorderTask), StoreError> {
+        let last = match &store {
+            Some(store) => store.last().await?,
+            None => Last::default(),
+        };
+        let recorder = Self::start(last, store.is_some(), true, options);
+        let task = RecorderTask {
+            shared: Arc::clone(&recorder.0),
+            store,
+            next_exchange: last.exchange + 1,
+            pending: Vec::new(),
+            shown: 0,
+            spare: Vec::new(),
+            lost: None,
+        };
+        Ok((recorder, task))
+    }
+
+    /// A recorder that records nothing, for those who only want answers.
+    pub fn none() -> Self {
+        Self::start(Last::default(), false, false, RecorderOptions::default())
+    }
+
+    fn start(last: Last, has_store: bool, has_task: bool, options: RecorderOptions) -> Self {
+        Self(Arc::new(Shared {
+            shards: (0..options.shards.max(1))
+                .map(|_| Shard::default())
+                .collect(),
+            options,
+            feed: Feed::default(),
+            has_store,
+            due: Notify::new(),
+            committed: AtomicU64::new(0),
+            failing: AtomicBool::new(false),
+            failure: Mutex::new(None),
+            has_task,
+            recorded: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+            conversations: AtomicU64::new(last.conversation),
+            closing: AtomicBool::new(false),
+        }))
+    }
+
+    /// Looks on from now on.
+    pub fn watch(&self) -> Watcher {
+        self.0.feed.watch()
+    }
+
+    /// How recording stands.
+    pub fn standing(&self) -> Standing {
+        let shared = &self.0;
+        Standing {
+            recorded: shared.recorded.load(Ordering::Relaxed),
+            lost: shared.lost.load(Ordering::Relaxed),
+            failure: lock(&shared.failure).clone(),
+        }
+    }
+
+    /// Has everything told so far kept, and ends the task. What cannot be kept within `deadline` is counted as lost.
+    pub async fn close(&self, mut task: JoinHandle<()>, deadline: Duration) {
+        self.0.closing.store(true, Ordering::SeqCst);
+        self.0.due.notify_one();
+        if timeout(deadline, &mut task).await.is_err() {
+            task.abort();
+            let _ = task.await;
+            // The task still holds batches it could not place: they are lost, and so is what nobody has taken.
+            let waiting: u64 = self
+                .0
+                .shards
+                .iter()
+                .map(|shard| lock(&shard.filling).batch.exchanges())
+                .sum();
+            self.0.lost.fetch_add(waiting, Ordering::Relaxed);
+        }
+        self.0.feed.close();
+    }
+
+    pub(crate) fn journal(&self, shard: usize) -> (ConversationId, Journal) {
+        let conversation = self.0.conversations.fetch_add(1, Ordering::Relaxed) + 1;
+        (
+            conversation,
+            Journal::new(
+                Arc::clone(&self.0),
+                shard % self.0.shards.len(),
+                conversation,
+            ),
+        )
+    }
+}
+
+impl Shared {
+    /// Whether anything that is told goes anywhere.
+    pub(crate) fn is_active(&self) -> bool {
+        self.has_task && (self.has_store || self.feed.is_watched())
+    }
+
+    fn wake_all(&self) {
+        for shard in &self.shards {
+            let mut filling = lock(&shard.filling);
+            filling.wakes += 1;
+            filling.waiting.drain(..).for_each(Waker::wake);
+        }
+    }
+
+    /// Whether what was told in `epoch` is kept.
+    pub(crate) fn is_committed(&self, epoch: u64) -> bool {
+        self.committed.load(Ordering::Acquire) >= epoch
+    }
+}
+
+impl RecorderTask {
+    /// Records until the recorder is closed and all that was told is kept.
+    pub async fn run(mut self) {
+        loop {
+            self.shared.due.notified().await;
+            let closing = self.shared.closing.load(Ordering::SeqCst);
+            if !closing && !self.shared.options.hold_replies {
+                // At its own pace, unless there is much to do.
+                let _ = timeout(self.shared.options.pace, self.much_to_do()).await;
+            }
+            self.take();
+            while !self.pending.is_empty() {
+                if self.keep().await {
+                    break;
+                }
+                sleep(RETRY).await;
+                self.take();
+            }
+            if closing {
+                return;
+            }
+        }
+    }
+
+    /// Returns when a shard holds so much that the round should not wait, or when the recorder closes.
+    async fn much_to_do(&self) {
+        loop {
+            self.shared.due.notified().await;
+            if self.shared.closing.load(Ordering::SeqCst) {
+                self.shared.due.notify_one();
+                return;
+            }
+            let much = |shard: &Shard| lock(&shard.filling).batch.size() >= ROUND_BYTES;
+            if self.shared.shards.iter().any(much) {
+                return;
+            }
+        }
+    }
+
+    /// Takes what the shards hold, ends their epoch, and numbers the exchanges.
+    fn take(&mut self) {
+        let mut lost = 0;
+        for shard in &self.shared.shards {
+            let empty = self.spare.pop().unwrap_or_default();
+            let mut filling = lock(&shard.filling);
+            filling.epoch += 1;
+            lost += mem::take(&mut filling.lost);
+            let mut batch = mem::replace(&mut filling.batch, empty);
+            filling.taken_bytes += batch.size();
+            drop(filling);
+            for event in &mut batch.events {
+                if let Event::Run(run) = event {
+                    run.id = self.next_exchange;
+                    self.next_exchange += u64::from(run.count);
+                }
+            }
+            if batch.is_empty() {
+                self.spare.push(batch);
+            } else {
+                self.pending.push(Arc::new(batch));
+            }
+        }
+        if lost > 0 {
+            self.shared.lost.fetch_add(lost, Ordering::Relaxed);
+            let (exchanges, _) = self.lost.get_or_insert_with(|| (0, wall()));
+            *exchanges += lost;
+        }
+        if self.pending.is_empty() {
+            self.finish_epoch();
+        }
+    }
+
+    /// Tries to have everything pending kept; whether it was.
+    async fn keep(&mut self) -> bool {
+        let kept = match self.store.clone() {
+            Some(store) => self.append(&*store).await,
+            None => Ok(()),
+        };
+        let first_unshown = self.shown.min(self.pending.len());
+        self.shared.feed.publish(&self.pending[first_unshown..]);
+        self.shown = self.pending.len();
+        match kept {
+            Ok(()) => {
+                self.kept();
+                true
+            }
+            Err(error) => {
+                self.fail(&error.to_string());
+                false
+            }
+        }
+    }
+
+    async fn append(&mut self, store: &dyn Store) -> Result<(), StoreError> {
+        let mut batches = self.pending.clone();
+        if let Some((exchanges, since)) = self.lost {
+            let what = Marked::Gap { exchanges, since };
+            let mut gap = Batch::default();
+            gap.events.push(Event::Mark(Mark {
+                conversation: 0,
+                at: wall(),
+                what,
+            }));
+            batches.push(Arc::new(gap));
+        }
+        let mut appending = store.append(batches);
+        match timeout(self.shared.options.patience, &mut appending).await {
+            Ok(kept) => kept,
+            Err(_) => {
+                // Slow beyond patience has failed for the conversations; the attempt itself goes on, since to try
+                // again beside it could keep everything twice.
+                self.fail("the store gave no answer");
+                appending.await
+            }
+        }
+    }
+
+    fn kept(&mut self) {
+        if self.store.is_some() {
+            let exchanges = self.pending.iter().map(|batch| batch.exchanges()).sum();
+            self.shared.recorded.fetch_add(exchanges, Ordering::Relaxed);
+        }
+        self.lost = None;
+        self.shown = 0;
+        for batch in self.pending.drain(..) {
+            // A batch that a watcher still looks at is left to it.
+            if let Ok(mut batch) = Arc::try_unwrap(batch) {
+                batch.clear(SPARE_BYTES);
+                self.spare.push(batch);
+            }
+        }
+        self.spare.truncate(self.shared.shards.len());
+        if self.shared.failing.swap(false, Ordering::SeqCst) {
+            *lock(&self.shared.failure) = None;
+            tracing::warn!("recording again");
+        }
+        self.finish_epoch();
+    }
+
+    /// Nothing is being kept for now. Conversations are told once; attempts go on.
+    fn fail(&self, why: &str) {
+        if !self.shared.failing.swap(true, Ordering::SeqCst) {
+            *lock(&self.shared.failure) = Some(Failure {
+                since: wall(),
+                why: why.to_owned(),
+            });
+            tracing::error!("not recording: {why}");
+        }
+        self.shared.wake_all();
+    }
+
+    /// Everything taken so far has been dealt with: tells those that wait for it.
+    fn finish_epoch(&mut self) {
+        for shard in &self.shared.shards {
+            let mut filling = lock(&shard.filling);
+            filling.taken_bytes = 0;
+            // The same number in every shard, since all are taken in one go.
+            self.shared
+                .committed
+                .store(filling.epoch - 1, Ordering::Release);
+        }
+        self.shared.wake_all();
+    }
+}
+
+impl Drop for RecorderTask {
+    fn drop(&mut self) {
+        let waiting: u64 = self.pending.iter().map(|batch| batch.exchanges()).sum();
+        if self.store.is_some() {
+            self.shared.lost.fetch_add(waiting, Ordering::Relaxed);
+        }
+    }
+}
+
+impl fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recorder")
+            .field("standing", &self.standing())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for RecorderTask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecorderTask")
+            .field("pending", &self.pending.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,646 @@
+//! The way of a message. This is the file to read first.
+//!
+//! One task a conversation, one function a message ([`Session::poll_hear`]): read, divide, answer, send, record.
+//! For an inline service that is one go without waiting, allocating or locking anything another worker wants; what
+//! cannot be done in one go (a reply the peer does not take, a service apart, a store that is behind) is kept in the
+//! conversation and taken up at its next turn.
+//!
+//! While a reply is unsent nothing more is heard: that is the whole of back-pressure, since the peer's window fills
+//! and the peer waits. A peer that never reads is ended after `--write-stall`.
+
+use std::{
+    cell::RefCell,
+    future::poll_fn,
+    io, mem,
+    ops::ControlFlow,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+};
+
+use echoic_core::{
+    ending::{Ending, How},
+    event::{ConversationId, Marked, Opened, Outcome, Told},
+    framing::{Span, Split, Splitter, Violation},
+    limits::Limits,
+    message::{Replies, Run, Then},
+    service::{Inline, Peer, Voice},
+};
+use echoic_wire::Link;
+use tokio::{
+    runtime::Handle,
+    task::yield_now,
+    time::{Instant, timeout, timeout_at},
+};
+
+use crate::{
+    apart::{ApartVoice, Pending, Utterance, Uttered},
+    clock::Clock,
+    drain::Drain,
+    inbox::{Inbox, Reading, Scratch},
+    journal::Journal,
+    outbox::Outbox,
+    wait::{Rung, Wait},
+};
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// What a service apart may have said beyond what the peer has taken, in bytes; then it has to wait.
+const UNSENT_MAX: usize = 64 << 10;
+
+/// What is still heard after the stop signal if the peer goes on and on, in bytes.
+const DRAIN_BYTES_MAX: u64 = 1 << 20;
+
+/// How many times `--linger` a peer that keeps sending into the void can stretch the end.
+const LINGER_STRETCH: u32 = 10;
+
+/// One conversation, from its opening to its ending.
+pub(crate) struct Session {
+    conversation: ConversationId,
+    link: Link,
+    voice: Speaker,
+    splitter: Splitter,
+    inbox: Inbox,
+    outbox: Outbox,
+    journal: Journal,
+    served: Arc<AtomicU64>,
+    limits: Arc<Limits>,
+    wait: Wait,
+    drain: Drain,
+    clock: Clock,
+    tally: Tally,
+    /// When the peer was last heard, and last took something it was sent.
+    heard_at: Instant,
+    sent_at: Instant,
+    /// Since when a message has been unfinished.
+    partial_since: Option<Instant>,
+    half_closed: bool,
+    /// What had been received when the stop signal was seen.
+    draining_from: Option<u64>,
+    /// Something moved since the task last slept.
+    busy: bool,
+    /// Whose turn it is, where the service and the peer both have something: neither may starve the other.
+    peer_first: bool,
+    /// How it ends, once that is known.
+    how: Option<How>,
+}
+
+/// One read, as the steps that follow it need to know it.
+struct Heard {
+    at: Instant,
+    /// Reads that its first message took.
+    reads: u32,
+    /// It was the end of the peer's stream.
+    ended: bool,
+    /// Bytes said before the replies to it.
+    said_before: u64,
+}
+
+enum Speaker {
+    Inline(Box<dyn Inline>),
+    Apart(ApartVoice),
+}
+
+/// Counts of one conversation.
+#[derive(Debug, Default)]
+struct Tally {
+    messages: u64,
+    exchanges: u64,
+    received: u64,
+    said: u64,
+    sent: u64,
+    unheard: u64,
+}
+
+/// What a conversation is given to live on.
+pub(crate) struct Means {
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) drain: Drain,
+    pub(crate) journal: Journal,
+    /// Exchanges of all conversations that have ended.
+    pub(crate) served: Arc<AtomicU64>,
+    /// Where services that run apart run.
+    pub(crate) apart: Handle,
+}
+
+/// The outcome of one turn: go on, or how it ends.
+type Turn = ControlFlow<How>;
+
+impl Session {
+    pub(crate) fn new(link: Link, voice: Voice, peer: &Peer, opened: Opened, means: Means) -> Self {
+        let Means {
+            limits,
+            drain,
+            mut journal,
+            served,
+            apart,
+        } = means;
+        let clock = Clock::start();
+        let now = Instant::now();
+        journal.opened(opened);
+        Self {
+            conversation: peer.conversation,
+            link,
+            served,
+            voice: match voice {
+                Voice::Inline(voice) => Speaker::Inline(voice),
+                Voice::Apart(voice) => Speaker::Apart(ApartVoice::start(voice, &apart)),
+            },
+            splitter: Splitter::new(peer.framing, limits.message_bytes_max),
+            inbox: Inbox::default(),
+            outbox: Outbox::default(),
+            journal,
+            wait: Wait::new(&drain, now + limits.idle),
+            limits,
+            drain,
+            clock,
+            tally: Tally::default(),
+            heard_at: now,
+            sent_at: now,
+            partial_since: None,
+            half_closed: false,
+            draining_from: None,
+            busy: true,
+            peer_first: true,
+            how: None,
+        }
+    }
+
+    /// Talks until there is a reason to stop, then parts in order.
+    pub(crate) async fn run(mut self) {
+        let how = self.talk().await;
+        self.part(how).await;
+    }
+
+    /// Parts at once: there are too many.
+    pub(crate) async fn turn_away(mut self) {
+        self.part(How::TooManyConnections).await;
+    }
+
+    /// A voice for those who are turned away.
+    pub(crate) fn nobody() -> Voice {
+        struct Nobody;
+        impl Inline for Nobody {
+            fn answer(&mut self, _: &Run<'_>, _: &mut Replies) -> Then {
+                Then::Close
+            }
+        }
+        Voice::Inline(Box::new(Nobody))
+    }
+
+    async fn talk(&mut self) -> How {
+        let mut turn = poll_fn(|cx| Poll::Ready(self.open(cx))).await;
+        loop {
+            match turn {
+                ControlFlow::Continue(())
+                    if self.drain.has_started() && self.draining_from.is_none() =>
+                {
+                    self.draining_from = Some(self.tally.received);
+                    // What the kernel has already received shall be heard: let the reactor look once more.
+                    yield_now().await;
+                }
+                ControlFlow::Continue(()) => {}
+                ControlFlow::Break(how) => return how,
+            }
+            turn = poll_fn(|cx| self.poll_turn(cx)).await;
+        }
+    }
+
+    /// Whatever comes first: sending what is unsent, hearing the service, hearing the peer, or a bell.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+        self.peer_first = !self.peer_first;
+        let steps = if self.peer_first {
+            [Self::poll_send, Self::poll_hear, Self::poll_utter]
+        } else {
+            [Self::poll_send, Self::poll_utter, Self::poll_hear]
+        };
+        for step in steps {
+            if let Poll::Ready(turn) = step(self, cx) {
+                self.busy = true;
+                return Poll::Ready(turn);
+            }
+        }
+        self.poll_bell(cx)
+    }
+
+    /// The way of a message: bytes, messages, replies, bytes, record.
+    fn poll_hear(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+        ready!(self.poll_may_hear(cx));
+        SCRATCH.with_borrow_mut(
+            |Scratch {
+                 room,
+                 spans,
+                 replies,
+             }| {
+                let reading = match ready!(self.inbox.poll_read(cx, &mut self.link, room)) {
+                    Ok(reading) => reading,
+                    Err(error) => return Poll::Ready(ControlFlow::Break(broken(&error))),
+                };
+                let heard = self.hear(&reading);
+                let split = self.split(&reading, spans);
+                let run = Run::new(reading.bytes(), spans, self.tally.messages);
+                let then = self.answer(&run, &heard, replies);
+                let sent = self.say(cx, replies.bytes());
+                self.record(&run, replies, &heard);
+                self.inbox.keep(reading, split.consumed);
+                Poll::Ready(self.judge(&heard, &split, then, sent))
+            },
+        )
+    }
+
+    /// Whether anything may be heard now: not while a reply is unsent, nor while the service or the record is behind
+    /// by more than it may be.
+    fn poll_may_hear(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let draining = self.draining_from.is_some();
+        match &mut self.voice {
+            Speaker::Inline(_) if !self.outbox.is_empty() => return Poll::Pending,
+            Speaker::Inline(_) => {}
+            Speaker::Apart(voice) => {
+                ready!(voice.poll_told(cx));
+                if self.half_closed || draining {
+                    voice.hang_up();
+                    return Poll::Pending;
+                }
+            }
+        }
+        if draining {
+            Poll::Ready(())
+        } else {
+            self.journal.poll_room(cx)
+        }
+    }
+
+    fn hear(&mut self, reading: &Reading<'_>) -> Heard {
+        self.tally.received += reading.new as u64;
+        self.heard_at = Instant::now();
+        Heard {
+            at: self.heard_at,
+            reads: reading.reads,
+            ended: reading.new == 0,
+            said_before: self.tally.said,
+        }
+    }
+
+    fn split(&mut self, reading: &Reading<'_>, spans: &mut Vec<Span>) -> Split {
+        spans.clear();
+        if reading.new > 0 {
+            return self.splitter.split(reading.bytes(), spans);
+        }
+        self.splitter.finish(reading.bytes(), spans);
+        Split {
+            consumed: reading.bytes().len(),
+            violation: None,
+        }
+    }
+
+    /// The service's turn. One that runs apart only takes note here; what it says comes by [`Self::poll_utter`].
+    fn answer(&mut self, run: &Run<'_>, heard: &Heard, replies: &mut Replies) -> Then {
+        replies.clear(self.splitter.framing());
+        self.tally.messages += run.len() as u64;
+        match &mut self.voice {
+            Speaker::Inline(voice) => {
+                let mut then = Then::Continue;
+                if !run.is_empty() {
+                    then = voice.answer(run, replies);
+                }
+                if then == Then::Continue {
+                    replies.silence(run.len());
+                    if heard.ended {
+                        voice.finish(replies);
+                    }
+                }
+                then
+            }
+            Speaker::Apart(voice) => {
+                for silent in voice.hear(run, heard.at, heard.reads) {
+                    self.record_one(Some(&silent), Outcome::Ok, &[], self.tally.said);
+                }
+                Then::Continue
+            }
+        }
+    }
+
+    /// Sends what the kernel takes now; the rest waits in the outbox, and all of it if it must be kept first.
+    fn say(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<()> {
+        self.tally.said += bytes.len() as u64;
+        let mut rest = bytes;
+        if self.outbox.is_empty()
+            && !rest.is_empty()
+            && !self.journal.holds_replies()
+            && let Poll::Ready(sent) = self.link.poll_write(cx, rest)
+        {
+            let sent = sent?;
+            self.tally.sent += sent as u64;
+            rest = &rest[sent..];
+        }
+        if !rest.is_empty() {
+            if self.outbox.is_empty() {
+                self.sent_at = Instant::now();
+            }
+            self.outbox.push(rest);
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, run: &Run<'_>, replies: &Replies, heard: &Heard) {
+        if matches!(self.voice, Speaker::Apart(_)) {
+            return;
+        }
+        let exchanges = replies.exchanges(run);
+        if self.journal.is_active() && exchanges > 0 {
+            let told = Told {
+                conversation: self.conversation,
+                n: self.tally.exchanges + 1,
+                at: self.clock.wall(heard.at),
+                latency_ns: heard.at.elapsed().as_nanos() as u64,
+                reads: heard.reads,
+                said_offset: heard.said_before,
+            };
+            self.journal.run(told, run, replies);
+        }
+        self.tally.exchanges += exchanges;
+    }
+
+    /// Records one exchange of a service apart: a message with its answer, or either alone.
+    fn record_one(
+        &mut self,
+        message: Option<&Pending>,
+        outcome: Outcome,
+        said: &[u8],
+        said_offset: u64,
+    ) {
+        self.tally.exchanges += 1;
+        if self.journal.is_active() {
+            let heard_at = message.map_or_else(Instant::now, |message| message.heard);
+            let told = Told {
+                conversation: self.conversation,
+                n: self.tally.exchanges,
+                at: self.clock.wall(heard_at),
+                latency_ns: heard_at.elapsed().as_nanos() as u64,
+                reads: message.map_or(0, |message| message.reads),
+                said_offset,
+            };
+            self.journal.exchange(
+                told,
+                outcome,
+                message.map_or(&[], |message| &message.raw),
+                said,
+            );
+        }
+    }
+
+    /// What follows from a read beside its replies: an end, a limit, a deadline.
+    fn judge(&mut self, heard: &Heard, split: &Split, then: Then, sent: io::Result<()>) -> Turn {
+        if let Err(error) = sent {
+            return ControlFlow::Break(broken(&error));
+        }
+        if then == Then::Close {
+            return ControlFlow::Break(How::ServiceClosed);
+        }
+        if heard.ended {
+            return self.peer_finished(heard.at);
+        }
+        match split.violation {
+            Some(Violation::TooLong) => return ControlFlow::Break(How::MessageTooLong),
+            None => {}
+        }
+        self.partial_since = match self.partial_since {
+            _ if self.inbox.is_empty() => None,
+            Some(since) if split.consumed == 0 => Some(since),
+            _ => Some(heard.at),
+        };
+        if self
+            .partial_since
+            .is_some_and(|since| heard.at >= since + self.limits.partial)
+        {
+            return ControlFlow::Break(How::Partial);
+        }
+        match self.draining_from {
+            Some(from) if self.tally.received - from > DRAIN_BYTES_MAX => {
+                ControlFlow::Break(How::Drained)
+            }
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
+    /// The peer has ended its half. All it said is answered by now, unless the service runs apart.
+    fn peer_finished(&mut self, at: Instant) -> Turn {
+        self.half_closed = true;
+        let apart = matches!(self.voice, Speaker::Apart(_));
+        if apart || !self.outbox.is_empty() {
+            let received = self.tally.received;
+            self.journal
+                .mark(self.clock.wall(at), Marked::HalfClosed { received });
+        }
+        if apart {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(How::PeerClosed)
+        }
+    }
+
+    /// Lets the service speak first.
+    fn open(&mut self, cx: &mut Context<'_>) -> Turn {
+        SCRATCH.with_borrow_mut(|Scratch { replies, .. }| {
+            replies.clear(self.splitter.framing());
+            let then = match &mut self.voice {
+                Speaker::Inline(voice) => voice.open(replies),
+                Speaker::Apart(_) => Then::Continue,
+            };
+            let opened = Heard {
+                at: self.heard_at,
+                reads: 0,
+                ended: false,
+                said_before: 0,
+            };
+            let sent = self.say(cx, replies.bytes());
+            self.record(&Run::new(&[], &[], 0), replies, &opened);
+            match (sent, then) {
+                (Err(error), _) => ControlFlow::Break(broken(&error)),
+                (Ok(()), Then::Close) => ControlFlow::Break(How::ServiceClosed),
+                (Ok(()), Then::Continue) => ControlFlow::Continue(()),
+            }
+        })
+    }
+
+    /// Takes what a service apart says, unless the peer is too far behind with hearing it.
+    fn poll_utter(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+        let Speaker::Apart(voice) = &mut self.voice else {
+            return Poll::Pending;
+        };
+        if self.outbox.len() >= UNSENT_MAX {
+            return Poll::Pending;
+        }
+        match ready!(voice.poll_uttered(cx)) {
+            Uttered::Said(said) => {
+                for Utterance { answers, bytes } in voice.order(said) {
+                    let said_before = self.tally.said;
+                    let sent = self.say(cx, &bytes);
+                    self.record_one(answers.as_ref(), Outcome::Ok, &bytes, said_before);
+                    if let Err(error) = sent {
+                        return Poll::Ready(ControlFlow::Break(broken(&error)));
+                    }
+                }
+                Poll::Ready(ControlFlow::Continue(()))
+            }
+            Uttered::Done(Err(error)) => {
+                tracing::warn!(conversation = self.conversation, "{error}");
+                Poll::Ready(ControlFlow::Break(How::ServiceFailed))
+            }
+            Uttered::Done(Ok(())) => Poll::Ready(ControlFlow::Break(match self.draining_from {
+                _ if self.half_closed => How::PeerClosed,
+                Some(_) => How::Drained,
+                None => How::ServiceClosed,
+            })),
+        }
+    }
+
+    /// Sends what is unsent, once it is kept if that was asked for.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+        if self.outbox.is_empty() {
+            return Poll::Pending;
+        }
+        if self.journal.holds_replies() && ready!(self.journal.poll_kept(cx)).is_err() {
+            return Poll::Ready(ControlFlow::Break(How::Store));
+        }
+        match ready!(self.outbox.poll_send(cx, &mut self.link)) {
+            Ok(sent) => {
+                self.tally.sent += sent as u64;
+                self.sent_at = Instant::now();
+                Poll::Ready(ControlFlow::Continue(()))
+            }
+            Err(error) => Poll::Ready(ControlFlow::Break(broken(&error))),
+        }
+    }
+
+    /// Nothing moves: waits for a deadline or the stop signal.
+    fn poll_bell(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+        let inline = matches!(self.voice, Speaker::Inline(_));
+        if self.draining_from.is_some() && inline && self.outbox.is_empty() {
+            return Poll::Ready(ControlFlow::Break(How::Drained));
+        }
+        let (deadline, overdue) = self.deadline();
+        let idle = !mem::take(&mut self.busy);
+        Poll::Ready(match ready!(self.wait.poll(cx, deadline, idle)) {
+            Rung::Drain => ControlFlow::Continue(()),
+            Rung::Deadline => ControlFlow::Break(overdue),
+        })
+    }
+
+    /// The nearest deadline, and how the conversation ends when it passes.
+    fn deadline(&self) -> (Instant, How) {
+        let Limits {
+            idle,
+            partial,
+            write_stall,
+            ..
+        } = *self.limits;
+        if !self.outbox.is_empty() {
+            return (self.sent_at + write_stall, How::NotReading);
+        }
+        match self.partial_since {
+            Some(since) => (since + partial, How::Partial),
+            None => (self.heard_at.max(self.sent_at) + idle, How::Idle),
+        }
+    }
+
+    /// Sends what is left to be sent, ends our half of the stream, and gives the peer time to take it all: closing
+    /// while it still sends would make the kernel throw away what it has not read yet.
+    async fn part(&mut self, how: How) {
+        self.how = Some(how);
+        if !matches!(
+            how,
+            How::PeerReset | How::SystemError | How::NotReading | How::Store
+        ) {
+            let flushed = poll_fn(|cx| self.poll_flush(cx)).await;
+            if let ControlFlow::Break(how) = flushed {
+                self.how = Some(how);
+            }
+        }
+        let finish = timeout(self.limits.linger, poll_fn(|cx| self.link.poll_finish(cx)));
+        if matches!(finish.await, Ok(Ok(()))) && !self.half_closed {
+            self.linger().await;
+        }
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+        while !self.outbox.is_empty() {
+            let turn = match self.poll_send(cx) {
+                Poll::Ready(turn) => turn,
+                Poll::Pending => {
+                    let deadline = self.sent_at + self.limits.write_stall;
+                    match ready!(self.wait.poll(cx, deadline, true)) {
+                        Rung::Drain => ControlFlow::Continue(()),
+                        Rung::Deadline => ControlFlow::Break(How::NotReading),
+                    }
+                }
+            };
+            if turn.is_break() {
+                return Poll::Ready(turn);
+            }
+        }
+        Poll::Ready(ControlFlow::Continue(()))
+    }
+
+    /// Reads what the peer still sends, and drops it, until it has nothing more to say or says nothing for a while.
+    async fn linger(&mut self) {
+        let patience = self.limits.linger;
+        let mut end = Instant::now() + patience * LINGER_STRETCH;
+        let mut hurried = false;
+        loop {
+            if self.drain.has_started() && !hurried {
+                hurried = true;
+                end = end.min(Instant::now() + patience);
+            }
+            let read = poll_fn(|cx| {
+                SCRATCH.with_borrow_mut(|scratch| self.link.poll_read(cx, &mut scratch.room))
+            });
+            match timeout_at(end.min(Instant::now() + patience), read).await {
+                Ok(Ok(n)) if n > 0 => self.tally.unheard += n as u64,
+                _ => return,
+            }
+        }
+    }
+}
+
+impl Drop for Session {
+    /// However it came to this, by parting in order, by a panic, or by being cut: the ending is told.
+    fn drop(&mut self) {
+        let otherwise = if std::thread::panicking() {
+            How::Panicked
+        } else {
+            How::Cut
+        };
+        let ending = Ending {
+            how: self.how.unwrap_or(otherwise),
+            received: self.tally.received,
+            sent: self.tally.sent,
+            unsent: self.outbox.len() as u64,
+            unheard: self.tally.unheard,
+        };
+        if let Speaker::Apart(voice) = &mut self.voice {
+            let unanswered: Vec<Pending> = std::iter::from_fn(|| voice.pop()).collect();
+            for message in &unanswered {
+                self.record_one(Some(message), Outcome::Unanswered, &[], self.tally.said);
+            }
+        }
+        self.served
+            .fetch_add(self.tally.exchanges, Ordering::Relaxed);
+        self.journal.ended(self.clock.wall(Instant::now()), ending);
+    }
+}
+
+/// How a conversation ends whose socket failed.
+fn broken(error: &io::Error) -> How {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::NotConnected => How::PeerReset,
+        _ => How::SystemError,
+    }
+}

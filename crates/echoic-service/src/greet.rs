@@ -1,0 +1,107 @@
+//! `greet`: a text for each caller, then the end, as the tutorial's second server has it.
+
+use std::sync::Arc;
+
+use echoic_core::{
+    message::{Replies, Run, Then},
+    service::{Inline, Peer, Service, Voice},
+};
+
+use crate::Argument;
+
+/// The tutorial's words, without a newline, as it sends them.
+const GREETING: &[u8] = b"Thank you for connecting";
+
+/// Says its text and closes.
+#[derive(Clone, Debug)]
+pub(crate) struct Greet {
+    text: Arc<[u8]>,
+}
+
+impl Greet {
+    /// Greets with `text`, in which `\n` and its like are what they are in most languages.
+    pub(crate) fn new(text: Option<&str>) -> Result<Self, Argument> {
+        let text = text.map(unescape).transpose()?;
+        Ok(Self {
+            text: text.as_deref().unwrap_or(GREETING).into(),
+        })
+    }
+}
+
+impl Service for Greet {
+    fn name(&self) -> &'static str {
+        "greet"
+    }
+
+    fn meet(&self, _: &Peer) -> Voice {
+        Voice::Inline(Box::new(self.clone()))
+    }
+}
+
+impl Inline for Greet {
+    fn open(&mut self, out: &mut Replies) -> Then {
+        out.say(&self.text);
+        Then::Close
+    }
+
+    fn answer(&mut self, _: &Run<'_>, _: &mut Replies) -> Then {
+        Then::Close
+    }
+}
+
+fn unescape(text: &str) -> Result<Vec<u8>, Argument> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        bytes.extend_from_slice(&rest.as_bytes()[..at]);
+        let escape = &rest[at..];
+        let (byte, len) = match escape.as_bytes().get(1) {
+            Some(b'n') => (b'\n', 2),
+            Some(b'r') => (b'\r', 2),
+            Some(b't') => (b'\t', 2),
+            Some(b'0') => (0, 2),
+            Some(b'\\') => (b'\\', 2),
+            Some(b'x') => match escape.get(2..4).map(|hex| u8::from_str_radix(hex, 16)) {
+                Some(Ok(byte)) => (byte, 4),
+                _ => return Err(no_escape(escape, 4)),
+            },
+            _ => return Err(no_escape(escape, 2)),
+        };
+        bytes.push(byte);
+        rest = &escape[len..];
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    Ok(bytes)
+}
+
+fn no_escape(escape: &str, len: usize) -> Argument {
+    Argument::Escape(escape.chars().take(len).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tutorials_words_unless_told_otherwise() {
+        assert_eq!(
+            &*Greet::new(None).unwrap().text,
+            b"Thank you for connecting"
+        );
+        assert_eq!(&*Greet::new(Some("")).unwrap().text, b"");
+        assert_eq!(
+            &*Greet::new(Some(r"hi\r\n\x00\\ü")).unwrap().text,
+            b"hi\r\n\0\\\xc3\xbc"
+        );
+    }
+
+    #[test]
+    fn a_bad_escape_is_named() {
+        for text in [r"\q", r"a\", r"\x4", r"\xzz", r"\xü"] {
+            assert!(
+                matches!(Greet::new(Some(text)), Err(Argument::Escape(_))),
+                "{text}"
+            );
+        }
+    }
+}
