@@ -196,6 +196,7 @@ fn what_became_of_it() {
 #[case("a OR OR b", 3, "one is missing")]
 #[case("a AND", 3, "one is missing")]
 #[case("(AND b)", 2, "one is missing")]
+#[case("a AND AND b", 7, "one is missing")]
 #[case("NOT a", 1, "written as a sign")]
 #[case("a - b", 3, "nothing follows the sign")]
 #[case("--a", 1, "one sign is enough")]

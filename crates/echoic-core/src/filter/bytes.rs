@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use memchr::memmem::Finder;
 use regex::bytes::{Regex, RegexBuilder};
 
+use crate::size::for_people;
+
 /// Longest `hex:` sequence, in bytes. Wildcards cost their length times the length searched, so it stays short.
 pub const MASK_BYTES_MAX: usize = 256;
 
@@ -93,7 +95,8 @@ impl Pattern {
         match built {
             Ok(regex) => Ok(Self { source, regex }),
             Err(regex::Error::CompiledTooBig(limit)) => Err(format!(
-                "it takes more than {limit} bytes of memory; repeat less"
+                "it takes more than {} of memory; repeat less, or put (?-u) in front for ASCII classes",
+                for_people(limit as u64)
             )),
             Err(error) => {
                 let said = error.to_string();
@@ -215,9 +218,9 @@ mod tests {
     fn a_bad_expression_says_why_in_one_line() {
         assert_eq!(Pattern::new("(a").unwrap_err(), "unclosed group");
         assert!(
-            Pattern::new(r"(\w{100}){100}")
+            Pattern::new(r"\w{50}")
                 .unwrap_err()
-                .contains("repeat less")
+                .contains("1.0 MiB of memory; repeat less")
         );
         assert!(!Pattern::new(&"(".repeat(100)).unwrap_err().contains('\n'));
     }
