@@ -1,1 +1,61 @@
-//! What was said, kept: SQLite and memory behind one Store.
+//! What was said, kept: SQLite and memory behind one [`Store`](echoic_core::store::Store).
+//!
+//! A store is handed events and asked for exchanges. Both stores here tell the same story; `tests/contract.rs`
+//! is that story, and a third one has only to pass it.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    sync::Arc,
+};
+
+use echoic_core::{
+    event::{Batch, ConversationId, Event, Place, Post},
+    exchange::Conversation,
+    framing::Framing,
+    store::StoreError,
+};
+
+mod memory;
+mod sqlite;
+
+pub use memory::MemoryStore;
+pub use sqlite::{SqliteReader, SqliteStore};
+
+/// Refuses batches whose runs have no ids, or not increasing ones: pages go by id, and would skip some.
+fn in_order(path: &Path, batches: &[Arc<Batch>]) -> Result<(), StoreError> {
+    let mut last = 0;
+    for event in batches.iter().flat_map(|batch| &batch.events) {
+        if let Event::Run(run) = event {
+            if run.id <= last || run.count == 0 {
+                let what = format!("run {} of {} came after exchange {last}", run.id, run.count);
+                return Err(StoreError::Failed {
+                    path: path.to_owned(),
+                    what,
+                });
+            }
+            last = run.id + u64::from(run.count) - 1;
+        }
+    }
+    Ok(())
+}
+
+/// Stands for a conversation whose beginning was not recorded, since recording was interrupted then.
+fn unknown(id: ConversationId) -> Conversation {
+    let nowhere = Place::Net(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
+    let post = Post {
+        name: "unknown".into(),
+        proto: "unknown",
+        service: "unknown".into(),
+        framing: Framing::default(),
+    };
+    Conversation {
+        id,
+        opened: 0,
+        remote: nowhere.clone(),
+        local: nowhere,
+        post: Arc::new(post),
+        half_closed: None,
+        ended: None,
+    }
+}

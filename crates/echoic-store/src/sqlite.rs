@@ -1,0 +1,218 @@
+//! The record in one SQLite file.
+//!
+//! One thread writes and one reads, each with a connection of its own (WAL lets them not wait for each other), so
+//! that a long search never holds up the record. Nothing here needs a runtime: the futures are woken by those
+//! threads. The schema is in `schema/`, and is meant to be read by people too.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use echoic_core::{
+    event::{Batch, ConversationId, Micros},
+    exchange::Conversation,
+    filter::Filter,
+    service::BoxFuture,
+    store::{Durability, Found, Last, Page, Retention, Store, StoreError},
+};
+
+mod append;
+mod connection;
+mod file;
+mod problem;
+mod prune;
+mod reader;
+mod row;
+mod scan;
+mod tally;
+mod worker;
+mod writer;
+
+use connection::Origin;
+use file::Lock;
+use reader::Reader;
+use scan::Scan;
+use worker::Worker;
+use writer::Writer;
+
+/// A record that a serve writes, and reads back. One at a time has the file; any number may read beside it
+/// ([`SqliteReader`]).
+///
+/// A future that is dropped before it is done takes nothing back: what was to be appended may be.
+#[derive(Debug)]
+pub struct SqliteStore {
+    reader: SqliteReader,
+    writer: Worker<Writer>,
+    recovered: u64,
+    // The last to be dropped: who finds it free finds the file closed.
+    _lock: Lock,
+}
+
+impl SqliteStore {
+    /// Opens the record at `path`, or makes one with mode 0600. Blocks for as long as that takes: after a crash,
+    /// until what was written last has been read again.
+    pub fn open(path: &Path, durability: Durability) -> Result<Self, StoreError> {
+        let path = file::real(path);
+        let origin = connection::peek(&path)?;
+        let lock = Lock::take(&path)?;
+        if origin == Origin::Nothing {
+            file::create(&path)?;
+        }
+        let (writer, recovered) = Writer::open(&path, durability)?;
+        let writer = Worker::start("echoic-store", &path, writer)?;
+        Ok(Self {
+            reader: SqliteReader::open(&path)?,
+            writer,
+            recovered,
+            _lock: lock,
+        })
+    }
+
+    /// How many conversations were still open when this record was last written to: their ends were never told,
+    /// and are recorded as lost.
+    pub fn recovered(&self) -> u64 {
+        self.recovered
+    }
+
+    /// Does what was asked for so far, brings it to the disk in one file, and lets go of it. Asked again, or
+    /// for anything else, the store is closed. Blocks; dropping the store does the same, and keeps the error to
+    /// itself.
+    pub fn close(&self) -> Result<(), StoreError> {
+        // The reader first: whoever is the last to leave a file takes the write-ahead log away.
+        self.reader.reader.close()?;
+        self.writer.close()
+    }
+}
+
+impl Drop for SqliteStore {
+    fn drop(&mut self) {
+        let _ = self.close();
+    }
+}
+
+impl Store for SqliteStore {
+    fn last(&self) -> BoxFuture<'_, Result<Last, StoreError>> {
+        self.reader.last()
+    }
+
+    fn append(&self, batches: Vec<Arc<Batch>>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.writer.ask(move |writer| writer.append(&batches)))
+    }
+
+    fn find<'a>(
+        &'a self,
+        filter: &'a Filter,
+        page: Page,
+    ) -> BoxFuture<'a, Result<Found, StoreError>> {
+        self.reader.find(filter, page)
+    }
+
+    fn count<'a>(
+        &'a self,
+        filter: &'a Filter,
+        now: Micros,
+    ) -> BoxFuture<'a, Result<u64, StoreError>> {
+        self.reader.count(filter, now)
+    }
+
+    fn conversation(
+        &self,
+        id: ConversationId,
+    ) -> BoxFuture<'_, Result<Option<Conversation>, StoreError>> {
+        self.reader.conversation(id)
+    }
+
+    fn prune(&self, keep: Retention, now: Micros) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(self.writer.ask(move |writer| writer.prune(keep, now)))
+    }
+}
+
+/// A record that is only read, also while a serve writes it: `log`. It changes nothing, holds nothing up for
+/// longer than a chunk takes to read, and refuses to append.
+#[derive(Debug)]
+pub struct SqliteReader {
+    path: PathBuf,
+    reader: Worker<Reader>,
+}
+
+impl SqliteReader {
+    /// Opens the record at `path`.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let path = file::real(path);
+        let reader = Worker::start("echoic-reader", &path, Reader::open(&path)?)?;
+        Ok(Self { path, reader })
+    }
+
+    fn refused<T: Send + 'static>(&self) -> BoxFuture<'_, Result<T, StoreError>> {
+        let refusal = StoreError::ReadOnly {
+            path: self.path.clone(),
+            what: "it was opened to be read".into(),
+        };
+        Box::pin(std::future::ready(Err(refusal)))
+    }
+}
+
+impl Store for SqliteReader {
+    fn last(&self) -> BoxFuture<'_, Result<Last, StoreError>> {
+        Box::pin(self.reader.ask(|reader| reader.last()))
+    }
+
+    fn append(&self, _: Vec<Arc<Batch>>) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.refused()
+    }
+
+    fn find<'a>(
+        &'a self,
+        filter: &'a Filter,
+        page: Page,
+    ) -> BoxFuture<'a, Result<Found, StoreError>> {
+        Box::pin(async move {
+            let mut scan = Scan::page(filter, page);
+            let mut found = Found::default();
+            // A chunk at a time: other questions get their turn in between, no snapshot is held for long (the
+            // write-ahead log could not be taken back beyond it), and who drops this future stops the search.
+            while !scan.is_done() {
+                let chunk;
+                (scan, chunk) = self.reader.ask(move |reader| reader.find(scan)).await?;
+                found.exchanges.extend(chunk);
+            }
+            found.next = found
+                .exchanges
+                .last()
+                .map(|last| last.id)
+                .filter(|_| scan.has_more());
+            Ok(found)
+        })
+    }
+
+    fn count<'a>(
+        &'a self,
+        filter: &'a Filter,
+        now: Micros,
+    ) -> BoxFuture<'a, Result<u64, StoreError>> {
+        Box::pin(async move {
+            if scan::means_all(filter) {
+                return self.reader.ask(|reader| reader.total()).await;
+            }
+            let (mut scan, mut total) = (Scan::all(filter, now), 0);
+            while !scan.is_done() {
+                let chunk;
+                (scan, chunk) = self.reader.ask(move |reader| reader.count(scan)).await?;
+                total += chunk;
+            }
+            Ok(total)
+        })
+    }
+
+    fn conversation(
+        &self,
+        id: ConversationId,
+    ) -> BoxFuture<'_, Result<Option<Conversation>, StoreError>> {
+        Box::pin(self.reader.ask(move |reader| reader.conversation(id)))
+    }
+
+    fn prune(&self, _: Retention, _: Micros) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.refused()
+    }
+}

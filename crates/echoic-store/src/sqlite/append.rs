@@ -1,0 +1,192 @@
+//! Events into rows.
+
+use std::{fmt::Write, sync::Arc};
+
+use echoic_core::{
+    event::{Batch, Ended, Event, Mark, Marked, Opened, Outcome, Post, RunEvent},
+    store::StoreError,
+};
+use rusqlite::{CachedStatement, Transaction, params};
+
+use super::writer::{Memory, Writer};
+use crate::in_order;
+
+impl Writer {
+    /// Keeps all of the batches, or none. What is there already is not kept twice: an append whose outcome was
+    /// never known may be made again.
+    pub(super) fn append(&mut self, batches: &[Arc<Batch>]) -> Result<(), StoreError> {
+        in_order(&self.path, batches)?;
+        self.transact(|transaction, memory| {
+            memory.tally(transaction)?;
+            let kept = memory.state.last_exchange;
+            let mut runs = Runs::prepare(transaction)?;
+            for batch in batches {
+                for event in &batch.events {
+                    match event {
+                        Event::Run(run) if run.id <= kept => {}
+                        Event::Run(run) => {
+                            runs.insert(run, batch)?;
+                            memory.tally.get_or_insert_default().add(run, batch);
+                            let last = run.id + u64::from(run.count) - 1;
+                            memory.state.exchanges += u64::from(run.count);
+                            memory.state.last_exchange = memory.state.last_exchange.max(last);
+                        }
+                        Event::Opened(opened) => open(transaction, memory, opened)?,
+                        Event::Mark(mark) => set_mark(transaction, mark)?,
+                        Event::Ended(ended) => end(transaction, memory, ended)?,
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+/// The statement that most of the time is spent in, and what it needs.
+struct Runs<'a> {
+    insert: CachedStatement<'a>,
+    lengths: String,
+}
+
+impl<'a> Runs<'a> {
+    fn prepare(transaction: &'a Transaction<'_>) -> rusqlite::Result<Self> {
+        let insert = transaction.prepare_cached(
+            "INSERT INTO run (id, conversation, n, count, at, latency_ns, outcome, reads, said_offset,
+                lengths, heard, said)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )?;
+        Ok(Self {
+            insert,
+            lengths: String::new(),
+        })
+    }
+
+    fn insert(&mut self, run: &RunEvent, batch: &Batch) -> rusqlite::Result<()> {
+        let lengths = batch.lengths(run.lengths);
+        self.lengths.clear();
+        for (i, length) in lengths.iter().enumerate() {
+            self.lengths.push(if i == 0 { '[' } else { ',' });
+            write!(self.lengths, "{length}").expect("invariant: a string takes all");
+        }
+        let lengths = (!lengths.is_empty()).then(|| {
+            self.lengths.push(']');
+            self.lengths.as_str()
+        });
+        let insert = &mut self.insert;
+        insert.raw_bind_parameter(1, run.id)?;
+        insert.raw_bind_parameter(2, run.conversation)?;
+        insert.raw_bind_parameter(3, run.n)?;
+        insert.raw_bind_parameter(4, run.count)?;
+        insert.raw_bind_parameter(5, run.at)?;
+        insert.raw_bind_parameter(6, run.latency_ns)?;
+        insert.raw_bind_parameter(7, word(run.outcome))?;
+        insert.raw_bind_parameter(8, run.reads)?;
+        insert.raw_bind_parameter(9, run.said_offset)?;
+        insert.raw_bind_parameter(10, lengths)?;
+        insert.raw_bind_parameter(11, batch.bytes(run.heard))?;
+        insert.raw_bind_parameter(12, batch.bytes(run.said))?;
+        insert.raw_execute().map(drop)
+    }
+}
+
+/// The word an outcome is stored under. A format: words are added, never changed.
+pub(super) fn word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Ok => "ok",
+        Outcome::Unanswered => "unanswered",
+    }
+}
+
+fn open(
+    transaction: &Transaction<'_>,
+    memory: &mut Memory,
+    opened: &Opened,
+) -> rusqlite::Result<()> {
+    let post = match memory.posts.get(&*opened.post) {
+        Some(id) => *id,
+        None => {
+            let id = post(transaction, &opened.post)?;
+            memory.posts.insert((*opened.post).clone(), id);
+            id
+        }
+    };
+    transaction
+        .prepare_cached(
+            "INSERT INTO conversation (id, post, remote, local, opened, seen, first_run)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6) ON CONFLICT (id) DO NOTHING",
+        )?
+        .execute(params![
+            opened.conversation,
+            post,
+            opened.remote.to_string(),
+            opened.local.to_string(),
+            opened.at,
+            memory.state.last_exchange + 1,
+        ])?;
+    let last = &mut memory.state.last_conversation;
+    *last = opened.conversation.max(*last);
+    Ok(())
+}
+
+fn post(transaction: &Transaction<'_>, post: &Post) -> rusqlite::Result<i64> {
+    let row = (
+        &post.name,
+        post.proto,
+        &post.service,
+        post.framing.to_string(),
+    );
+    transaction
+        .prepare_cached(
+            "INSERT INTO post (name, proto, service, framing) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+        )?
+        .execute(row.clone())?;
+    transaction
+        .prepare_cached(
+            "SELECT id FROM post WHERE name = ?1 AND proto = ?2 AND service = ?3 AND framing = ?4",
+        )?
+        .query_row(row, |row| row.get(0))
+}
+
+fn set_mark(transaction: &Transaction<'_>, mark: &Mark) -> rusqlite::Result<()> {
+    let (what, a, b) = match mark.what {
+        Marked::HalfClosed { received } => ("half-closed", received, None),
+        Marked::Gap { exchanges, since } => ("gap", exchanges, Some(since)),
+    };
+    if what == "half-closed" {
+        transaction
+            .prepare_cached(
+                "UPDATE conversation SET half_closed = ?2, seen = max(seen, ?2) WHERE id = ?1",
+            )?
+            .execute((mark.conversation, mark.at))?;
+    }
+    transaction
+        .prepare_cached("INSERT INTO mark VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING")?
+        .execute((mark.conversation, mark.at, what, a, b))
+        .map(drop)
+}
+
+fn end(transaction: &Transaction<'_>, memory: &mut Memory, ended: &Ended) -> rusqlite::Result<()> {
+    let sum = memory
+        .tally
+        .get_or_insert_default()
+        .take(ended.conversation);
+    let ending = &ended.ending;
+    transaction
+        .prepare_cached(
+            "UPDATE conversation SET ended = ?2, how = ?3, received = ?4, sent = ?5, unsent = ?6,
+                unheard = ?7, exchanges = exchanges + ?8, seen = max(seen, ?2), last_run = ?9
+             WHERE id = ?1 AND last_run IS NULL",
+        )?
+        .execute(params![
+            ended.conversation,
+            ended.at,
+            ending.how.word(),
+            ending.received,
+            ending.sent,
+            ending.unsent,
+            ending.unheard,
+            sum.exchanges,
+            memory.state.last_exchange,
+        ])
+        .map(drop)
+}

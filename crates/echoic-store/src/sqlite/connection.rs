@@ -1,0 +1,263 @@
+//! Connections: whose file it is, how SQLite is told to treat it, which schema it has.
+
+use std::{fmt::Write, fs, path::Path, time::Duration};
+
+use echoic_core::{event, store::StoreError};
+use rusqlite::{Connection, Error, ErrorCode, OpenFlags, config::DbConfig};
+
+use super::{
+    file::log_bytes,
+    problem::{problem, system_problem},
+};
+
+mod schema {
+    refinery::embed_migrations!("schema");
+}
+
+/// The newest schema known here: the number of the last file in `schema/`, which sets it as `user_version`.
+const SCHEMA: u32 = 1;
+
+/// "echo": how the file says whose it is, to us and to file(1).
+const APPLICATION: i32 = i32::from_be_bytes(*b"echo");
+
+/// How long a person's sqlite3 shell may hold the file before an append fails.
+pub(super) const BUSY: Duration = Duration::from_secs(2);
+
+/// A record up to this size is checked whole when it is opened to be written (about 0.1 s); a larger one only
+/// where it will be written next, since every start would wait for the rest.
+const CHECKED_BYTES_MAX: u64 = 32 << 20;
+
+/// The write-ahead log is copied into the record at this many pages of 4 KiB, and kept no larger than that when
+/// it is begun again. Four times SQLite's default: a page of recent runs is copied once and not again and again.
+const LOG_PAGES: u32 = 4096;
+
+/// What is at a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// No file.
+    Nothing,
+    /// A file with nothing in it: one from mktemp(1), or a record that was never begun.
+    Empty,
+    /// A record of ours.
+    Record,
+}
+
+/// Looks whose file it is and touches nothing, not even by a lock.
+///
+/// Reading its first bytes ourselves would be simpler and wrong: closing our handle would give up the locks of
+/// any connection this process has to the file.
+pub(super) fn peek(path: &Path) -> Result<Origin, StoreError> {
+    let foreign = |what: &str| StoreError::Foreign {
+        path: path.to_owned(),
+        what: what.to_owned(),
+    };
+    match fs::metadata(path) {
+        Ok(file) if file.is_dir() => return Err(foreign("it is a directory")),
+        Ok(file) if file.len() == 0 && log_bytes(path) > 0 => {
+            return Err(foreign(
+                "it is empty, and the write-ahead log beside it is not",
+            ));
+        }
+        Ok(file) if file.len() == 0 => return Ok(Origin::Empty),
+        Ok(_) => {}
+        Err(why) if why.kind() == std::io::ErrorKind::NotFound => return Ok(Origin::Nothing),
+        Err(why) => return Err(system_problem(path, &why)),
+    }
+    let look = || {
+        let connection = immutable(path)?;
+        // Without this a file is refused that is shorter than its header says, which is what a crash while the
+        // log was being copied leaves; the log, not looked at here, has the rest.
+        connection.pragma_update(None, "writable_schema", true)?;
+        let application: i32 =
+            connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+        let things: u32 =
+            connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+        Ok((application, things))
+    };
+    match look().map_err(|why| problem(path, &why))? {
+        (APPLICATION, _) => Ok(Origin::Record),
+        (0, 0) => Ok(Origin::Empty),
+        _ => Err(foreign("it is another program's database")),
+    }
+}
+
+/// A connection to write by, to a record of the newest schema.
+pub(super) fn to_write(path: &Path) -> Result<Connection, StoreError> {
+    let failed = |why: Error| problem(path, &why);
+    let mut connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed)?;
+    if connection.is_readonly("main").map_err(failed)? {
+        let what = "the file is read-only".to_owned();
+        return Err(StoreError::ReadOnly {
+            path: path.to_owned(),
+            what,
+        });
+    }
+    let schema = schema_version(path, &connection)?;
+    if schema == 0 {
+        // Before anything else is in it. Pages that pruning frees are used again; those beyond the limit can be
+        // given back only if the file was made to know who refers to a page.
+        connection
+            .pragma_update(None, "auto_vacuum", "INCREMENTAL")
+            .map_err(failed)?;
+        connection
+            .pragma_update(None, "application_id", APPLICATION)
+            .map_err(failed)?;
+    }
+    settle(&connection).map_err(failed)?;
+    if schema < SCHEMA {
+        // All or none: half a migration would be refused for ever after.
+        let done = schema::migrations::runner()
+            .set_grouped(true)
+            .run(&mut connection);
+        done.map_err(|why| migration_problem(path, &why))?;
+    }
+    known_events(path, &connection)?;
+    check(path, &connection)?;
+    Ok(connection)
+}
+
+/// A connection to read by.
+pub(super) fn to_read(path: &Path) -> Result<Connection, StoreError> {
+    match peek(path)? {
+        Origin::Record => {}
+        Origin::Nothing => {
+            return Err(StoreError::Missing {
+                path: path.to_owned(),
+            });
+        }
+        Origin::Empty => {
+            let what = "nothing is in it yet".to_owned();
+            return Err(StoreError::Foreign {
+                path: path.to_owned(),
+                what,
+            });
+        }
+    }
+    let prepare = |connection: Connection| {
+        connection.pragma_update(None, "query_only", true)?;
+        connection.pragma_query_value(None, "user_version", |row| row.get::<_, u32>(0))?;
+        Ok(connection)
+    };
+    let connection = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY).and_then(prepare);
+    let connection = match connection {
+        // A record in a directory that cannot be written to, where the index of the log cannot be made. If there
+        // is no log, nobody is writing it either.
+        Err(why) if is_out_of_reach(&why) && log_bytes(path) == 0 => {
+            immutable(path).and_then(prepare)
+        }
+        other => other,
+    };
+    let connection = connection.map_err(|why| problem(path, &why))?;
+    if schema_version(path, &connection)? == 0 {
+        let what = "nothing is in it yet".to_owned();
+        return Err(StoreError::Foreign {
+            path: path.to_owned(),
+            what,
+        });
+    }
+    known_events(path, &connection)?;
+    Ok(connection)
+}
+
+fn is_out_of_reach(error: &Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly)
+    )
+}
+
+fn open(path: &Path, access: OpenFlags) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(BUSY)?;
+    // The file may have been made by somebody else to harm us (sqlite.org/security.html).
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    Ok(connection)
+}
+
+/// A connection that takes the file for one that nobody changes: no locks, no log, no other file.
+fn immutable(path: &Path) -> rusqlite::Result<Connection> {
+    let mut uri = String::from("file:");
+    for &byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => {
+                uri.push(byte.into());
+            }
+            _ => write!(uri, "%{byte:02x}").expect("invariant: a string takes all"),
+        }
+    }
+    uri.push_str("?immutable=1");
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+}
+
+fn settle(connection: &Connection) -> rusqlite::Result<()> {
+    let mode: String =
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    debug_assert_eq!(mode, "wal");
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
+    connection.pragma_update(None, "journal_size_limit", LOG_PAGES * 4096)?;
+    connection.pragma_update(None, "foreign_keys", false)?;
+    connection.pragma_update(None, "cache_size", -16_384)
+}
+
+fn schema_version(path: &Path, connection: &Connection) -> Result<u32, StoreError> {
+    let found = connection.pragma_query_value(None, "user_version", |row| row.get(0));
+    known(path, found, SCHEMA)
+}
+
+fn known_events(path: &Path, connection: &Connection) -> Result<(), StoreError> {
+    let found = connection.query_row("SELECT event_version FROM state", [], |row| row.get(0));
+    known(path, found, event::VERSION).map(drop)
+}
+
+fn known(path: &Path, found: rusqlite::Result<u32>, known: u32) -> Result<u32, StoreError> {
+    match found.map_err(|why| problem(path, &why))? {
+        found if found > known => Err(StoreError::Newer {
+            path: path.to_owned(),
+            found,
+            known,
+        }),
+        found => Ok(found),
+    }
+}
+
+/// Whether the record is sound, as far as that can be told in bounded time.
+fn check(path: &Path, connection: &Connection) -> Result<(), StoreError> {
+    let look = || {
+        let pages: u64 = connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
+        let page: u64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+        let depth = if pages * page <= CHECKED_BYTES_MAX {
+            "PRAGMA quick_check(1)"
+        } else {
+            "SELECT 'ok', (SELECT said FROM run ORDER BY id DESC LIMIT 1),
+                (SELECT remote FROM conversation ORDER BY id DESC LIMIT 1)"
+        };
+        connection.query_row(depth, [], |row| row.get::<_, String>(0))
+    };
+    match look().map_err(|why| problem(path, &why))? {
+        sound if sound == "ok" => Ok(()),
+        what => Err(StoreError::Foreign {
+            path: path.to_owned(),
+            what,
+        }),
+    }
+}
+
+fn migration_problem(path: &Path, error: &refinery::Error) -> StoreError {
+    match error.kind() {
+        refinery::error::Kind::Connection(_, why) => match why.downcast_ref::<Error>() {
+            Some(why) => problem(path, why),
+            None => StoreError::Failed {
+                path: path.to_owned(),
+                what: why.to_string(),
+            },
+        },
+        _ => StoreError::Failed {
+            path: path.to_owned(),
+            what: error.to_string(),
+        },
+    }
+}

@@ -1,0 +1,119 @@
+//! The file itself: where it truly is, who may read it, who holds it. All that is bound to a platform is here.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Read, Seek, Write},
+    path::{Path, PathBuf},
+};
+
+use echoic_core::store::StoreError;
+
+use super::problem::system_problem;
+
+/// The file that `path` leads to. Two serves that come by different links must meet at one lock.
+pub(super) fn real(path: &Path) -> PathBuf {
+    if let Ok(real) = path.canonicalize() {
+        return real;
+    }
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    match (parent.canonicalize(), path.file_name()) {
+        (Ok(parent), Some(name)) => parent.join(name),
+        _ => path.to_owned(),
+    }
+}
+
+/// `path` with `suffix` at its end: where SQLite and we put what belongs to it.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Makes an empty file that only its owner can read, whatever the umask. SQLite gives the write-ahead log and its
+/// index the mode of the file they belong to.
+pub(super) fn create(path: &Path) -> Result<(), StoreError> {
+    match private().write(true).create_new(true).open(path) {
+        Err(why) if why.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(system_problem(path, &why));
+        }
+        _ => {}
+    }
+    if let Some(parent) = path.parent() {
+        sync_directory(parent).map_err(|why| system_problem(path, &why))?;
+    }
+    Ok(())
+}
+
+/// The right to write a record, until it is dropped or its process dies, however that happens.
+///
+/// It lies on a file beside the record. On the record itself it could not: closing any handle of a file gives up
+/// all locks SQLite has on it (POSIX, fcntl(2)).
+#[derive(Debug)]
+pub(super) struct Lock(#[expect(dead_code, reason = "held, not used")] File);
+
+impl Lock {
+    /// Takes it, or says who has it.
+    pub(super) fn take(path: &Path) -> Result<Self, StoreError> {
+        let beside = beside(path, "-lock");
+        let failed = |why| system_problem(path, &why);
+        let mut file = private()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&beside)
+            .map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                let read = file.take(20).read_to_string(&mut holder);
+                let pid = read.ok().and_then(|_| holder.trim().parse().ok());
+                return Err(StoreError::Held {
+                    path: path.to_owned(),
+                    pid,
+                });
+            }
+            Err(TryLockError::Error(why)) => return Err(failed(why)),
+        }
+        // Only now: as long as another has it, its name stays in it.
+        file.set_len(0).map_err(failed)?;
+        file.rewind().map_err(failed)?;
+        // On a full disk the lock still holds; it only cannot say whose it is.
+        let _ = writeln!(file, "{}", std::process::id());
+        Ok(Self(file))
+    }
+}
+
+/// Bytes in the write-ahead log.
+pub(super) fn log_bytes(path: &Path) -> u64 {
+    fs::metadata(beside(path, "-wal")).map_or(0, |log| log.len())
+}
+
+/// For a new file that only its owner may read and write.
+#[cfg(unix)]
+fn private() -> OpenOptions {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    let mut options = OpenOptions::new();
+    options.mode(fs::Permissions::from_mode(0o600).mode());
+    options
+}
+
+#[cfg(not(unix))]
+fn private() -> OpenOptions {
+    OpenOptions::new()
+}
+
+/// A file's name is on the disk when its directory is (fsync(2)).
+#[cfg(unix)]
+fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_directory(_: &Path) -> io::Result<()> {
+    Ok(())
+}

@@ -1,0 +1,253 @@
+//! The one who reads.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use echoic_core::{
+    event::ConversationId,
+    exchange::{Conversation, Exchange},
+    store::{Last, Order, StoreError},
+};
+use rusqlite::{Connection, OptionalExtension, Transaction};
+
+use super::{
+    connection,
+    problem::problem,
+    row::{self, Posts},
+    scan::Scan,
+    worker::Work,
+};
+
+/// Ids that one chunk covers at most, and so rows it reads: some tens of milliseconds.
+const CHUNK_IDS: u64 = 20_000;
+
+/// Payload one chunk reads, about.
+const CHUNK_BYTES: usize = 8 << 20;
+
+/// Conversations whose runs are looked for by where they lie; of more than that, some have been open all the time.
+const CONVERSATIONS_NARROWED_MAX: u64 = 64;
+
+/// Runs by id from the newest; the bounds of ids, conversations and times are always given.
+const NEWEST_FIRST: &str =
+    "SELECT id, conversation, n, count, at, latency_ns, outcome, reads, said_offset,
+        lengths, heard, said
+    FROM run
+    WHERE id BETWEEN ?1 AND ?2 AND conversation BETWEEN ?3 AND ?4 AND at BETWEEN ?5 AND ?6
+    ORDER BY id DESC";
+
+/// The same from the oldest.
+const OLDEST_FIRST: &str =
+    "SELECT id, conversation, n, count, at, latency_ns, outcome, reads, said_offset,
+        lengths, heard, said
+    FROM run
+    WHERE id BETWEEN ?1 AND ?2 AND conversation BETWEEN ?3 AND ?4 AND at BETWEEN ?5 AND ?6
+    ORDER BY id";
+
+/// Owns a connection that reads.
+pub(super) struct Reader {
+    path: PathBuf,
+    connection: Connection,
+    posts: Posts,
+}
+
+impl Reader {
+    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
+        Ok(Self {
+            path: path.to_owned(),
+            connection: connection::to_read(path)?,
+            posts: Posts::default(),
+        })
+    }
+
+    pub(super) fn last(&self) -> Result<Last, StoreError> {
+        let sql = "SELECT last_exchange, last_conversation FROM state";
+        let last = self.connection.query_row(sql, [], |row| {
+            Ok(Last {
+                exchange: row.get(0)?,
+                conversation: row.get(1)?,
+            })
+        });
+        last.map_err(|why| problem(&self.path, &why))
+    }
+
+    /// How many exchanges there are.
+    pub(super) fn total(&self) -> Result<u64, StoreError> {
+        let total = self
+            .connection
+            .query_row("SELECT exchanges FROM state", [], |row| row.get(0));
+        total.map_err(|why| problem(&self.path, &why))
+    }
+
+    pub(super) fn conversation(
+        &mut self,
+        id: ConversationId,
+    ) -> Result<Option<Conversation>, StoreError> {
+        let found = row::conversation(&self.connection, &mut self.posts, id);
+        found.map_err(|why| problem(&self.path, &why))
+    }
+
+    /// The next chunk of a search: what it found, and the search as it goes on.
+    pub(super) fn find(&mut self, mut scan: Scan) -> Result<(Scan, Vec<Exchange>), StoreError> {
+        let mut found = Vec::new();
+        self.chunk(&mut scan, |exchange| found.push(exchange))?;
+        Ok((scan, found))
+    }
+
+    /// The same, only counted.
+    pub(super) fn count(&mut self, mut scan: Scan) -> Result<(Scan, u64), StoreError> {
+        let mut found = 0;
+        self.chunk(&mut scan, |_| found += 1)?;
+        Ok((scan, found))
+    }
+
+    fn chunk(&mut self, scan: &mut Scan, take: impl FnMut(Exchange)) -> Result<(), StoreError> {
+        let Self {
+            connection, posts, ..
+        } = self;
+        // One moment for all of it: a run and its conversation belong together.
+        let read = connection
+            .transaction()
+            .and_then(|now| read(&now, posts, scan, take));
+        read.map_err(|why| problem(&self.path, &why))
+    }
+}
+
+impl Work for Reader {
+    fn finish(self) -> Result<(), StoreError> {
+        let path = self.path;
+        self.connection
+            .close()
+            .map_err(|(_, why)| problem(&path, &why))
+    }
+}
+
+fn read(
+    now: &Transaction<'_>,
+    posts: &mut Posts,
+    scan: &mut Scan,
+    mut take: impl FnMut(Exchange),
+) -> rusqlite::Result<()> {
+    if scan.cursor.is_none() {
+        narrow(now, scan)?;
+    }
+    let Some(window) = window(now, scan)? else {
+        scan.stop(false);
+        return Ok(());
+    };
+    let mut conversations: HashMap<ConversationId, Option<Arc<Conversation>>> = HashMap::new();
+    let newest_first = scan.order == Order::NewestFirst;
+    let mut statement = now.prepare_cached(if newest_first {
+        NEWEST_FIRST
+    } else {
+        OLDEST_FIRST
+    })?;
+    let (low, high) = window;
+    let mut rows = statement.query((
+        low,
+        high,
+        scan.conversations.start(),
+        scan.conversations.end(),
+        scan.times.start(),
+        scan.times.end(),
+    ))?;
+    let mut bytes = 0;
+    while let Some(row) = rows.next()? {
+        let (id, conversation): (u64, ConversationId) = (row.get(0)?, row.get(1)?);
+        scan.cursor = Some(id);
+        let conversation = match conversations.get(&conversation) {
+            Some(known) => known.clone(),
+            None => {
+                let found = row::conversation(now, posts, conversation)?
+                    .unwrap_or_else(|| crate::unknown(conversation));
+                let found = scan.may_be_in(&found).then(|| Arc::new(found));
+                conversations.insert(conversation, found.clone());
+                found
+            }
+        };
+        let Some(conversation) = conversation else {
+            continue;
+        };
+        let (mut exchanges, read) = row::exchanges(row, &conversation)?;
+        bytes += read;
+        if newest_first {
+            exchanges.reverse();
+        }
+        let mut exchanges = exchanges.into_iter();
+        while !scan.is_full() {
+            match exchanges.next() {
+                Some(exchange) if scan.takes(&exchange) => take(exchange),
+                Some(_) => {}
+                None => break,
+            }
+        }
+        if scan.is_full() {
+            let left = exchanges.any(|exchange| scan.ids.contains(&exchange.id));
+            let more = left || self::window(now, scan)?.is_some();
+            scan.stop(more);
+            return Ok(());
+        }
+        if bytes >= CHUNK_BYTES {
+            return Ok(());
+        }
+    }
+    scan.cursor = Some(if newest_first { low } else { high });
+    Ok(())
+}
+
+/// The ids of runs that the next chunk covers, from a run that is there; none if none is left.
+fn window(now: &Transaction<'_>, scan: &Scan) -> rusqlite::Result<Option<(u64, u64)>> {
+    let (&low, &high) = (scan.ids.start(), scan.ids.end());
+    let id = |sql, bounds: (u64, u64)| -> rusqlite::Result<Option<u64>> {
+        now.prepare_cached(sql)?.query_row(bounds, |row| row.get(0))
+    };
+    // The smallest id wanted may lie inside a run that begins before it.
+    let first = id(
+        "SELECT max(id) FROM run WHERE id BETWEEN ?1 AND ?2",
+        (0, low),
+    )?
+    .unwrap_or(low);
+    let window = match scan.order {
+        Order::NewestFirst => {
+            let from = scan.cursor.map_or(high, |cursor| cursor.saturating_sub(1));
+            let top = id(
+                "SELECT max(id) FROM run WHERE id BETWEEN ?1 AND ?2",
+                (first, from),
+            )?;
+            top.map(|top| (first.max(top.saturating_sub(CHUNK_IDS)), top))
+        }
+        Order::OldestFirst => {
+            let from = scan.cursor.map_or(first, |cursor| cursor.saturating_add(1));
+            let bottom = id(
+                "SELECT min(id) FROM run WHERE id BETWEEN ?1 AND ?2",
+                (from, high),
+            )?;
+            bottom.map(|bottom| (bottom, high.min(bottom.saturating_add(CHUNK_IDS))))
+        }
+    };
+    Ok(window)
+}
+
+/// Looks only where the conversations asked for have spoken.
+fn narrow(now: &Transaction<'_>, scan: &mut Scan) -> rusqlite::Result<()> {
+    let (from, to) = (*scan.conversations.start(), *scan.conversations.end());
+    if to - from >= CONVERSATIONS_NARROWED_MAX {
+        return Ok(());
+    }
+    let sql = "SELECT min(first_run), max(last_run), count(*) - count(last_run) FROM conversation
+        WHERE id BETWEEN ?1 AND ?2";
+    let known = now.query_row(sql, (from, to), |row| {
+        let open: u64 = row.get(2)?;
+        Ok((
+            row.get::<_, Option<u64>>(0)?,
+            row.get::<_, Option<u64>>(1)?.filter(|_| open == 0),
+        ))
+    });
+    // Without a row for any of them the beginning was not recorded, and they may be anywhere.
+    if let Some((Some(first), last)) = known.optional()? {
+        scan.narrow(first, last.unwrap_or(u64::MAX));
+    }
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! Rows into what they mean.
+
+use std::{collections::HashMap, error::Error, sync::Arc};
+
+use echoic_core::{
+    ending::{Ending, How},
+    event::{ConversationId, Outcome, Place, Post, RunEvent, Slice},
+    exchange::{Conversation, Exchange, split_run},
+    filter::Protocol,
+    framing::Framing,
+};
+use rusqlite::{Connection, OptionalExtension, Row, types::Type};
+
+use super::append::word;
+
+/// The posts met so far; they never change.
+#[derive(Default)]
+pub(super) struct Posts(HashMap<i64, Arc<Post>>);
+
+impl Posts {
+    fn get(&mut self, connection: &Connection, id: i64) -> rusqlite::Result<Arc<Post>> {
+        if let Some(post) = self.0.get(&id) {
+            return Ok(Arc::clone(post));
+        }
+        let post = connection
+            .prepare_cached("SELECT name, proto, service, framing FROM post WHERE id = ?1")?
+            .query_row([id], |row| {
+                let proto = parse(row, 1, |word| {
+                    Protocol::ALL
+                        .iter()
+                        .map(|known| known.word())
+                        .find(|known| *known == word)
+                })?;
+                let framing = parse(row, 3, |word| word.parse::<Framing>().ok())?;
+                Ok(Post {
+                    name: row.get(0)?,
+                    proto,
+                    service: row.get(2)?,
+                    framing,
+                })
+            })?;
+        Ok(Arc::clone(self.0.entry(id).or_insert_with(|| post.into())))
+    }
+}
+
+/// A conversation, if it is there.
+pub(super) fn conversation(
+    connection: &Connection,
+    posts: &mut Posts,
+    id: ConversationId,
+) -> rusqlite::Result<Option<Conversation>> {
+    let Ok(id) = i64::try_from(id) else {
+        return Ok(None);
+    };
+    connection
+        .prepare_cached(
+            "SELECT id, post, remote, local, opened, half_closed, ended, how, received, sent, unsent, unheard
+             FROM conversation WHERE id = ?1",
+        )?
+        .query_row([id], |row| {
+            let ended = match row.get(6)? {
+                Some(ended) => Some((ended, ending(row)?)),
+                None => None,
+            };
+            Ok(Conversation {
+                id: row.get(0)?,
+                post: posts.get(connection, row.get(1)?)?,
+                remote: place(row, 2)?,
+                local: place(row, 3)?,
+                opened: row.get(4)?,
+                half_closed: row.get(5)?,
+                ended,
+            })
+        })
+        .optional()
+}
+
+fn ending(row: &Row<'_>) -> rusqlite::Result<Ending> {
+    Ok(Ending {
+        how: parse(row, 7, How::from_word)?,
+        received: row.get(8)?,
+        sent: row.get(9)?,
+        unsent: row.get(10)?,
+        unheard: row.get(11)?,
+    })
+}
+
+/// The exchanges of a run in the columns of [`super::reader`], and the bytes that were read for them.
+pub(super) fn exchanges(
+    row: &Row<'_>,
+    conversation: &Arc<Conversation>,
+) -> rusqlite::Result<(Vec<Exchange>, usize)> {
+    let run = RunEvent {
+        conversation: conversation.id,
+        id: row.get(0)?,
+        n: row.get(2)?,
+        count: row.get(3)?,
+        at: row.get(4)?,
+        latency_ns: row.get(5)?,
+        outcome: parse(row, 6, |stored| {
+            [Outcome::Ok, Outcome::Unanswered]
+                .into_iter()
+                .find(|known| word(*known) == stored)
+        })?,
+        reads: row.get(7)?,
+        said_offset: row.get(8)?,
+        heard: Slice::default(),
+        said: Slice::default(),
+        lengths: Slice::default(),
+    };
+    let lengths = match row.get_ref(9)?.as_str_or_null()? {
+        Some(_) => parse(row, 9, lengths)?,
+        None => Vec::new(),
+    };
+    // A file may say that a run of two bytes holds four billion messages.
+    if run.count as usize != lengths.len().div_ceil(2).max(1) {
+        return Err(unreadable(
+            3,
+            "a run holds another number of messages than it has lengths",
+        ));
+    }
+    let (heard, said) = (row.get_ref(10)?.as_blob()?, row.get_ref(11)?.as_blob()?);
+    let bytes = heard.len() + said.len();
+    Ok((
+        split_run(&run, heard, said, &lengths, conversation).collect(),
+        bytes,
+    ))
+}
+
+/// `[1,2,3]`
+fn lengths(text: &str) -> Option<Vec<u32>> {
+    let inner = text.strip_prefix('[')?.strip_suffix(']')?;
+    inner
+        .split(',')
+        .map(|length| length.trim().parse().ok())
+        .collect()
+}
+
+fn place(row: &Row<'_>, column: usize) -> rusqlite::Result<Place> {
+    parse(row, column, |word| word.parse().ok().map(Place::Net))
+}
+
+fn parse<T>(
+    row: &Row<'_>,
+    column: usize,
+    read: impl FnOnce(&str) -> Option<T>,
+) -> rusqlite::Result<T> {
+    let text = row.get_ref(column)?.as_str()?;
+    read(text).ok_or_else(|| unreadable(column, format!("{text:?} is stored, and not known here")))
+}
+
+fn unreadable(column: usize, what: impl Into<Box<dyn Error + Send + Sync>>) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, what.into())
+}

@@ -1,0 +1,226 @@
+//! The one who writes: its connection, what it knows by heart, and when it syncs.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use echoic_core::{
+    ending::How,
+    event::Post,
+    store::{Durability, StoreError},
+};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use super::{
+    connection,
+    problem::{is_ruinous, problem},
+    tally::Tally,
+    worker::Work,
+};
+
+/// How long a commit under `normal` may stay unsynced. The promise is a second; the sync itself takes time too.
+const UNSYNCED: Duration = Duration::from_millis(900);
+
+/// Owns the connection that writes.
+pub(super) struct Writer {
+    pub(super) path: PathBuf,
+    durability: Durability,
+    /// None after a failure that leaves it in doubt; made anew before it is needed.
+    connection: Option<Connection>,
+    pub(super) memory: Memory,
+    /// When the first commit was made that may still be lost with the power.
+    unsynced: Option<Instant>,
+    /// Whether commits sync now, as `PRAGMA synchronous` was last told.
+    syncs: bool,
+    /// A sync between appends failed: what was promised is in doubt, and the next append has to say so.
+    failed: Option<StoreError>,
+}
+
+/// What the writer knows without asking the file. Valid as of the last commit; forgotten when one fails.
+#[derive(Default)]
+pub(super) struct Memory {
+    pub(super) state: State,
+    pub(super) posts: HashMap<Post, i64>,
+    pub(super) tally: Option<Tally>,
+}
+
+/// The row of the table `state`, as far as it changes.
+#[derive(Clone, Copy, Default)]
+pub(super) struct State {
+    pub(super) exchanges: u64,
+    pub(super) last_exchange: u64,
+    pub(super) last_conversation: u64,
+    pub(super) tallied: u64,
+}
+
+impl State {
+    fn read(connection: &Connection) -> rusqlite::Result<Self> {
+        let sql = "SELECT exchanges, last_exchange, last_conversation, tallied FROM state";
+        connection.query_row(sql, [], |row| {
+            Ok(Self {
+                exchanges: row.get(0)?,
+                last_exchange: row.get(1)?,
+                last_conversation: row.get(2)?,
+                tallied: row.get(3)?,
+            })
+        })
+    }
+
+    fn write(self, connection: &Connection) -> rusqlite::Result<()> {
+        let sql =
+            "UPDATE state SET exchanges = ?, last_exchange = ?, last_conversation = ?, tallied = ?";
+        let row = (
+            self.exchanges,
+            self.last_exchange,
+            self.last_conversation,
+            self.tallied,
+        );
+        connection.prepare_cached(sql)?.execute(row).map(drop)
+    }
+}
+
+impl Writer {
+    /// Opens the record and ends what was left open in it; says how many conversations that were.
+    pub(super) fn open(path: &Path, durability: Durability) -> Result<(Self, u64), StoreError> {
+        let mut writer = Self {
+            path: path.to_owned(),
+            durability,
+            connection: Some(connection::to_write(path)?),
+            memory: Memory::default(),
+            unsynced: None,
+            syncs: false,
+            failed: None,
+        };
+        let recovered = writer.transact(|transaction, memory| {
+            memory.fold(transaction)?;
+            // Their tally is what is known. What was said counts as sent: nobody knows better, and calling a
+            // reply unsent that the peer may well have is the worse mistake.
+            let sql = "UPDATE conversation SET ended = seen, how = ?, last_run = ? WHERE last_run IS NULL";
+            let lost = transaction.execute(sql, (How::Lost.word(), memory.state.last_exchange))?;
+            Ok(lost as u64)
+        })?;
+        Ok((writer, recovered))
+    }
+
+    /// Does `work` in a transaction, as durable as was promised; all of it or nothing.
+    pub(super) fn transact<T>(
+        &mut self,
+        work: impl FnOnce(&Transaction<'_>, &mut Memory) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        if let Some(failed) = self.failed.take() {
+            return Err(failed);
+        }
+        let syncs = self.durability == Durability::Strict
+            || self.due().is_some_and(|due| due <= Instant::now());
+        self.commit(syncs, work)
+    }
+
+    fn commit<T>(
+        &mut self,
+        syncs: bool,
+        work: impl FnOnce(&Transaction<'_>, &mut Memory) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        self.connect()?;
+        let Self {
+            connection, memory, ..
+        } = self;
+        let connection = connection.as_mut().expect("invariant: connect has made it");
+        let done = (|| {
+            if self.syncs != syncs {
+                // Not to be changed inside a transaction. FULL syncs the log after the commit, and with this
+                // commit all those before it; NORMAL leaves that to the next checkpoint.
+                let level = if syncs { "FULL" } else { "NORMAL" };
+                connection.pragma_update(None, "synchronous", level)?;
+                self.syncs = syncs;
+            }
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            if memory.tally.is_none() {
+                memory.posts.clear();
+                memory.state = State::read(&transaction)?;
+            }
+            let done = work(&transaction, memory)?;
+            memory.state.write(&transaction)?;
+            transaction.commit()?;
+            Ok(done)
+        })();
+        match done {
+            Ok(done) => {
+                self.unsynced = match self.unsynced {
+                    _ if syncs => None,
+                    None => Some(Instant::now()),
+                    since => since,
+                };
+                Ok(done)
+            }
+            Err(why) => {
+                // What it remembers was never committed.
+                memory.tally = None;
+                if is_ruinous(&why) || !connection.is_autocommit() {
+                    self.connection = None;
+                }
+                Err(problem(&self.path, &why))
+            }
+        }
+    }
+
+    /// Makes sure of a connection that can be trusted.
+    pub(super) fn connect(&mut self) -> Result<&Connection, StoreError> {
+        if self.connection.is_none() {
+            let connection = connection::to_write(&self.path)?;
+            self.syncs = false;
+            // After a failed sync the system may have dropped what it could not write and will not say so
+            // again. The log can still be read: copied into the record and synced there, it is safe again.
+            checkpoint(&connection).map_err(|why| problem(&self.path, &why))?;
+            self.connection = Some(connection);
+        }
+        Ok(self.connection.as_ref().expect("invariant: just made"))
+    }
+
+    /// A commit for the sake of its sync.
+    fn sync(&mut self) -> Result<(), StoreError> {
+        self.commit(true, |transaction, _| {
+            transaction
+                .prepare_cached("UPDATE state SET synced = synced + 1")?
+                .execute([])
+                .map(drop)
+        })
+    }
+}
+
+/// Copies the log into the record and empties it, unless a reader needs it.
+pub(super) fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
+    // No waiting for readers: they may take what is left of the log next time.
+    connection.busy_timeout(Duration::ZERO)?;
+    let done = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    connection.busy_timeout(connection::BUSY)?;
+    done
+}
+
+impl Work for Writer {
+    /// Under `normal`, when the first commit since the last sync is as old as it may get. With traffic it is the
+    /// next append that syncs; this is for the quiet after it. `strict` owes nothing, `off` promises nothing.
+    fn due(&self) -> Option<Instant> {
+        match self.durability {
+            Durability::Normal => self.unsynced.map(|since| since + UNSYNCED),
+            Durability::Strict | Durability::Off => None,
+        }
+    }
+
+    fn overdue(&mut self) {
+        self.failed = self.sync().err();
+        if self.failed.is_some() {
+            // Said once, by the next append; asking again every moment would help nobody.
+            self.unsynced = None;
+        }
+    }
+
+    fn finish(mut self) -> Result<(), StoreError> {
+        let failed = self.failed.take();
+        self.commit(true, |transaction, memory| memory.fold(transaction))?;
+        checkpoint(self.connect()?).map_err(|why| problem(&self.path, &why))?;
+        failed.map_or(Ok(()), Err)
+    }
+}

@@ -1,0 +1,483 @@
+//! What every store does: one story, told to each.
+
+mod story;
+
+use echoic_core::{
+    ending::How,
+    event::{Event, Outcome},
+    exchange::Fate,
+    store::{Durability, Last, Order, Page, Retention, Store, StoreError},
+};
+use echoic_store::{MemoryStore, SqliteStore};
+use proptest::prelude::*;
+use rstest::rstest;
+use story::{NOON, Seen, Story, all, count, filter, pages, remote};
+use tempfile::TempDir;
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Memory,
+    Sqlite,
+}
+
+/// A new store, and what must outlive it.
+fn make(kind: Kind) -> (Box<dyn Store>, Option<TempDir>) {
+    match kind {
+        Kind::Memory => (Box::new(MemoryStore::new(64 << 20)), None),
+        Kind::Sqlite => {
+            let dir = TempDir::new().unwrap();
+            let path = dir.path().join("echoic.db");
+            (
+                Box::new(SqliteStore::open(&path, Durability::Off).unwrap()),
+                Some(dir),
+            )
+        }
+    }
+}
+
+async fn append(store: &dyn Store, story: &mut Story) {
+    store.append(story.take()).await.expect("kept");
+}
+
+/// A bit of everything: a greeting, runs, silence, an open and a reset conversation.
+fn everything() -> Story {
+    let mut story = Story::after(0);
+    story.open(1);
+    story.open_at(2, "tcp:12345");
+    story.alone(2, Outcome::Ok, b"", b"Thank you for connecting");
+    story.lines(1, &["one"], 1);
+    story.lines(1, &["two", "", "three", "needle four"], 4);
+    story.end(2, How::ServiceClosed, 0);
+    story.open(3);
+    story.lines(3, &["five", "six", "seven"], 1);
+    story.alone(3, Outcome::Ok, b"\x00\xff", b"");
+    story.half_close(3);
+    story.lines(1, &["eight", "nine"], 2);
+    story.lines(3, &["ten", "eleven needle"], 2);
+    story.end(3, How::PeerReset, 9);
+    story.lines(1, &["twelve"], 0);
+    story
+}
+
+#[rstest]
+#[tokio::test]
+async fn what_was_appended_is_found_as_single_exchanges(
+    #[values(Kind::Memory, Kind::Sqlite)] kind: Kind,
+) {
+    let (store, _dir) = make(kind);
+    assert_eq!(store.last().await.unwrap(), Last::default());
+    assert_eq!(
+        (all(&*store, "").await, count(&*store, "").await),
+        (vec![], 0)
+    );
+    let mut story = everything();
+    append(&*store, &mut story).await;
+
+    assert_eq!(all(&*store, "").await, story.told);
+    assert_eq!(count(&*store, "").await, story.told.len() as u64);
+    assert_eq!(
+        store.last().await.unwrap(),
+        Last {
+            exchange: story.last_id,
+            conversation: 3
+        }
+    );
+    let fates: Vec<_> = story.told.iter().map(|seen| seen.fate).collect();
+    assert!(
+        [Fate::Ok, Fate::Unanswered, Fate::Unsent]
+            .iter()
+            .all(|fate| fates.contains(fate))
+    );
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_filter_finds_and_counts_what_it_means(#[values(Kind::Memory, Kind::Sqlite)] kind: Kind) {
+    let (store, _dir) = make(kind);
+    let mut story = everything();
+    append(&*store, &mut story).await;
+    let of = |conversation| move |seen: &Seen| seen.conversation == conversation;
+    let has = |text: &'static str| {
+        move |seen: &Seen| String::from_utf8_lossy(&seen.request).contains(text)
+    };
+    let cases: [(&str, Box<dyn Fn(&Seen) -> bool>); 14] = [
+        ("conv:1", Box::new(of(1))),
+        ("conv:3", Box::new(of(3))),
+        ("conv:9", Box::new(|_| false)),
+        ("-conv:1", Box::new(|seen| seen.conversation != 1)),
+        ("id:4", Box::new(|seen| seen.id == 4)),
+        (
+            "id:4..9 conv:1",
+            Box::new(|seen| (4..=9).contains(&seen.id) && seen.conversation == 1),
+        ),
+        ("needle", Box::new(has("needle"))),
+        ("ep:tcp:12345", Box::new(|seen| seen.post == "tcp:12345")),
+        ("svc:lower", Box::new(|_| false)),
+        ("peer:127.0.0.1:40003", Box::new(of(3))),
+        ("is:unsent", Box::new(|seen| seen.fate == Fate::Unsent)),
+        (
+            "is:unanswered conv:3",
+            Box::new(|s| s.fate == Fate::Unanswered && s.conversation == 3),
+        ),
+        ("is:open", Box::new(of(1))),
+        (
+            "end:rst OR end:fin",
+            Box::new(|seen| seen.conversation != 1),
+        ),
+    ];
+    for (text, means) in cases {
+        let expected = story.expected(means);
+        assert_eq!(all(&*store, text).await, expected, "{text}");
+        assert_eq!(count(&*store, text).await, expected.len() as u64, "{text}");
+    }
+    let now = NOON + 20;
+    let since = story.expected(|seen| seen.at >= now - 10);
+    assert!(!since.is_empty() && since.len() < story.told.len());
+    assert_eq!(
+        store.count(&filter("since:10us"), now).await.unwrap(),
+        since.len() as u64
+    );
+}
+
+#[rstest]
+#[tokio::test]
+async fn pages_join_without_a_seam_wherever_they_begin(
+    #[values(Kind::Memory, Kind::Sqlite)] kind: Kind,
+    #[values("", "conv:1", "e", "nothing like it")] text: &str,
+) {
+    let (store, _dir) = make(kind);
+    let mut story = everything();
+    append(&*store, &mut story).await;
+    let expected = all(&*store, text).await;
+    let reversed: Vec<_> = expected.iter().rev().cloned().collect();
+    for limit in 1..=story.told.len() + 1 {
+        assert_eq!(
+            pages(&*store, text, Order::OldestFirst, limit).await,
+            expected
+        );
+        assert_eq!(
+            pages(&*store, text, Order::NewestFirst, limit).await,
+            reversed
+        );
+    }
+    for order in [Order::OldestFirst, Order::NewestFirst] {
+        let page = Page {
+            order,
+            beyond: None,
+            limit: 1_000,
+            now: NOON,
+        };
+        assert_eq!(
+            store.find(&filter(text), page).await.unwrap().next,
+            None,
+            "the last page"
+        );
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn conversations_are_told_as_they_went(#[values(Kind::Memory, Kind::Sqlite)] kind: Kind) {
+    let (store, _dir) = make(kind);
+    append(&*store, &mut everything()).await;
+    let open = store.conversation(1).await.unwrap().expect("there");
+    assert_eq!(
+        (open.id, open.remote, open.half_closed),
+        (1, remote(1), None)
+    );
+    assert!(open.ended.is_none());
+    assert_eq!(open.post, story::post("tcp:5000"));
+    let reset = store.conversation(3).await.unwrap().expect("there");
+    assert!(reset.half_closed.is_some_and(|at| at > reset.opened));
+    let (at, ending) = reset.ended.expect("ended");
+    assert!(at > reset.opened);
+    assert_eq!(
+        (ending.how, ending.received, ending.unsent),
+        (How::PeerReset, 11, 9)
+    );
+    assert!(store.conversation(4).await.unwrap().is_none());
+    assert!(store.conversation(u64::MAX).await.unwrap().is_none());
+}
+
+#[rstest]
+#[tokio::test]
+async fn an_append_is_kept_whole_or_not_at_all(#[values(Kind::Memory, Kind::Sqlite)] kind: Kind) {
+    let (store, _dir) = make(kind);
+    let mut story = Story::after(0);
+    story.open(1);
+    story.lines(1, &["kept"], 1);
+    append(&*store, &mut story).await;
+    let (told, last) = (story.told.clone(), store.last().await.unwrap());
+
+    story.open(2);
+    story.lines(2, &["one", "two"], 2);
+    let mut batches = story.take();
+    story.lines(2, &["three"], 1);
+    batches.extend(story.take());
+    // The last run of the last batch has the id of one before it.
+    let event = batches
+        .last_mut()
+        .and_then(std::sync::Arc::get_mut)
+        .unwrap()
+        .events
+        .last_mut();
+    let Some(Event::Run(run)) = event else {
+        panic!("{event:?}")
+    };
+    run.id = 2;
+    let refused = store.append(batches).await;
+    assert!(
+        matches!(refused, Err(StoreError::Failed { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(all(&*store, "").await, told);
+    assert_eq!(store.last().await.unwrap(), last);
+    assert!(store.conversation(2).await.unwrap().is_none());
+
+    let mut story = Story::after(last.exchange);
+    story.open(2);
+    story.lines(2, &["after"], 1);
+    append(&*store, &mut story).await;
+    assert_eq!(count(&*store, "").await, 2, "and the store goes on");
+}
+
+#[rstest]
+#[tokio::test]
+async fn an_append_made_twice_is_kept_once(#[values(Kind::Memory, Kind::Sqlite)] kind: Kind) {
+    let (store, _dir) = make(kind);
+    let mut story = everything();
+    let batches = story.take();
+    store.append(batches.clone()).await.unwrap();
+    store.append(batches).await.unwrap();
+    assert_eq!(all(&*store, "").await, story.told);
+    assert_eq!(count(&*store, "").await, story.told.len() as u64);
+}
+
+#[rstest]
+#[tokio::test]
+async fn what_was_begun_in_a_gap_is_found_without_its_beginning(
+    #[values(Kind::Memory, Kind::Sqlite)] kind: Kind,
+) {
+    let (store, _dir) = make(kind);
+    let mut story = Story::after(0);
+    story.open(7);
+    drop(story.take());
+    story.lines(7, &["who was that"], 1);
+    append(&*store, &mut story).await;
+    let found = all(&*store, "conv:7").await;
+    assert_eq!(
+        (found[0].request.as_slice(), found.len()),
+        (&b"who was that\n"[..], 1)
+    );
+    assert_eq!(found[0].post, "unknown");
+}
+
+#[rstest]
+#[tokio::test]
+async fn the_oldest_are_forgotten_by_age(#[values(Kind::Memory, Kind::Sqlite)] kind: Kind) {
+    let (store, _dir) = make(kind);
+    let mut story = Story::after(0);
+    story.open(1);
+    story.lines(1, &["old", "older"], 2);
+    story.end(1, How::PeerClosed, 0);
+    story.open(2);
+    story.lines(2, &["old too"], 1);
+    story.now += 1_000_000;
+    let now = story.now;
+    story.lines(2, &["young"], 1);
+    append(&*store, &mut story).await;
+
+    let keep = Retention {
+        age: Some(500_000),
+        bytes: None,
+    };
+    assert_eq!(
+        store
+            .prune(
+                Retention {
+                    age: None,
+                    bytes: None
+                },
+                now
+            )
+            .await
+            .unwrap(),
+        0
+    );
+    assert_eq!(store.prune(keep, now).await.unwrap(), 3);
+    assert_eq!(store.prune(keep, now).await.unwrap(), 0);
+    assert_eq!(all(&*store, "").await, story.expected(|seen| seen.at > now));
+    assert_eq!(
+        (count(&*store, "").await, count(&*store, "conv:2").await),
+        (1, 1)
+    );
+    assert!(
+        store.conversation(1).await.unwrap().is_none(),
+        "nothing is left of it"
+    );
+    assert!(store.conversation(2).await.unwrap().is_some());
+
+    // Ids are not given again, whatever was forgotten.
+    assert_eq!(store.prune(keep, now + 10_000_000).await.unwrap(), 1);
+    assert_eq!(count(&*store, "").await, 0);
+    let last = Last {
+        exchange: story.last_id,
+        conversation: 2,
+    };
+    assert_eq!(store.last().await.unwrap(), last);
+    story.end(2, How::PeerClosed, 0);
+    append(&*store, &mut story).await;
+    store.prune(keep, now + 10_000_000).await.unwrap();
+    assert!(store.conversation(2).await.unwrap().is_none());
+}
+
+#[rstest]
+#[tokio::test]
+async fn the_oldest_are_forgotten_by_size(#[values(Kind::Memory, Kind::Sqlite)] kind: Kind) {
+    let (store, _dir) = make(kind);
+    let mut story = Story::after(0);
+    let line = "x".repeat(10_000);
+    for conversation in 1..=200 {
+        story.open(conversation);
+        story.lines(conversation, &[&line], 1);
+        story.end(conversation, How::PeerClosed, 0);
+    }
+    append(&*store, &mut story).await;
+    let keep = Retention {
+        age: None,
+        bytes: Some(2_000_000),
+    };
+    let mut forgotten = 0;
+    loop {
+        match store.prune(keep, NOON).await.unwrap() {
+            0 => break,
+            some => forgotten += some,
+        }
+    }
+    let left = all(&*store, "").await;
+    assert!((60..=100).contains(&left.len()), "{} are left", left.len());
+    assert_eq!(left, story.told[story.told.len() - left.len()..]);
+    assert_eq!(
+        (left.len() as u64 + forgotten, count(&*store, "").await),
+        (200, left.len() as u64)
+    );
+    assert!(store.conversation(1).await.unwrap().is_none());
+    assert!(store.conversation(200).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn memory_forgets_the_oldest_by_itself() {
+    let store = MemoryStore::new(100_000);
+    let mut story = Story::after(0);
+    for conversation in 1..=1_000 {
+        story.open(conversation);
+        story.lines(conversation, &["hello"; 20], 20);
+        story.end(conversation, How::PeerClosed, 0);
+        append(&store, &mut story).await;
+    }
+    let left = all(&store, "").await;
+    assert!(
+        (2_000..10_000).contains(&left.len()),
+        "{} are left",
+        left.len()
+    );
+    assert_eq!(left, story.told[story.told.len() - left.len()..]);
+    assert!(store.conversation(1).await.unwrap().is_none());
+}
+
+/// A step of a random story.
+#[derive(Clone, Debug)]
+enum Step {
+    Lines(u64, Vec<&'static str>, usize),
+    Greet(u64),
+    End(u64, u64),
+    Append,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let word = prop::sample::select(vec!["a", "", "bb", "needle", "c c"]);
+    let talk = 1..5_u64;
+    prop_oneof![
+        6 => (talk.clone(), prop::collection::vec(word, 1..6), 0..7_usize)
+            .prop_map(|(talk, lines, answered)| Step::Lines(talk, lines, answered)),
+        1 => talk.clone().prop_map(Step::Greet),
+        1 => (talk, 0..5_u64).prop_map(|(talk, unsent)| Step::End(talk, unsent)),
+        2 => Just(Step::Append),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever is told, both stores give it back as the plainest list does, from any place on.
+    #[test]
+    fn stores_agree_with_a_list(
+        steps in prop::collection::vec(step(), 0..30),
+        limit in 1..9_usize,
+        beyond in 0..60_u64,
+        text in prop::sample::select(vec!["", "needle", "conv:2", "-conv:2..3", "id:5..30", "is:ok", "is:unsent", "bb conv:1"]),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (memory, _) = make(Kind::Memory);
+        let (sqlite, _dir) = make(Kind::Sqlite);
+        let (mut story, mut ended) = (Story::after(0), Vec::new());
+        for talk in 1..5 {
+            story.open(talk);
+        }
+        let mut keep = |story: &mut Story| runtime.block_on(async {
+            let batches = story.take();
+            memory.append(batches.clone()).await.unwrap();
+            sqlite.append(batches).await.unwrap();
+        });
+        for step in steps {
+            match step {
+                Step::Append => keep(&mut story),
+                Step::Lines(talk, ..) | Step::Greet(talk) | Step::End(talk, _) if ended.contains(&talk) => {}
+                Step::Lines(talk, lines, answered) => {
+                    let answered = answered.min(lines.len());
+                    story.lines(talk, &lines, answered);
+                }
+                Step::Greet(talk) => story.alone(talk, Outcome::Ok, b"", b"welcome"),
+                Step::End(talk, unsent) => {
+                    let said: usize = story.told.iter().filter(|s| s.conversation == talk).map(|s| s.reply.len()).sum();
+                    story.end(talk, How::PeerReset, unsent.min(said as u64));
+                    ended.push(talk);
+                }
+            }
+        }
+        keep(&mut story);
+        let means = |seen: &Seen| match text {
+            "" => true,
+            "needle" => seen.request.starts_with(b"needle"),
+            "conv:2" => seen.conversation == 2,
+            "-conv:2..3" => !(2..=3).contains(&seen.conversation),
+            "id:5..30" => (5..=30).contains(&seen.id),
+            "is:ok" => seen.fate == Fate::Ok,
+            "is:unsent" => seen.fate == Fate::Unsent,
+            _ => seen.request.starts_with(b"bb") && seen.conversation == 1,
+        };
+        let expected = story.expected(means);
+        for store in [&memory, &sqlite] {
+            runtime.block_on(async {
+                assert_eq!(pages(&**store, text, Order::OldestFirst, limit).await, expected);
+                let mut newest = pages(&**store, text, Order::NewestFirst, limit).await;
+                newest.reverse();
+                assert_eq!(newest, expected);
+                assert_eq!(count(&**store, text).await, expected.len() as u64);
+                for order in [Order::OldestFirst, Order::NewestFirst] {
+                    let page = Page { order, beyond: Some(beyond), limit: 1_000, now: NOON };
+                    let found = store.find(&filter(text), page).await.unwrap();
+                    let mut expected = expected.clone();
+                    expected.retain(|seen| match order {
+                        Order::OldestFirst => seen.id > beyond,
+                        Order::NewestFirst => seen.id < beyond,
+                    });
+                    if order == Order::NewestFirst {
+                        expected.reverse();
+                    }
+                    assert_eq!(story::seen(&found), expected);
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! A serve's side of the seam, for tests: conversations that speak, and what every store should make of them.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::sync::Arc;
+
+use echoic_core::{
+    ending::{Ending, How},
+    event::{
+        Batch, ConversationId, Ended, Event, ExchangeId, Mark, Marked, Micros, Opened, Outcome,
+        Place, Post, Told,
+    },
+    exchange::{Exchange, Fate},
+    filter::Filter,
+    framing::{Framing, Splitter},
+    message::{Replies, Run},
+    store::{Found, Order, Page, Store},
+};
+
+/// When stories happen: 2026-01-01, in microseconds.
+pub const NOON: Micros = 1_767_268_800_000_000;
+
+/// What is compared of an exchange: everything that a view shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub id: ExchangeId,
+    pub conversation: ConversationId,
+    pub n: u64,
+    pub at: Micros,
+    pub latency_ns: u64,
+    pub fate: Fate,
+    pub reads: u32,
+    pub request: Vec<u8>,
+    pub reply: Vec<u8>,
+    pub post: String,
+    pub remote: String,
+}
+
+impl From<&Exchange> for Seen {
+    fn from(exchange: &Exchange) -> Self {
+        Self {
+            id: exchange.id,
+            conversation: exchange.conversation.id,
+            n: exchange.n,
+            at: exchange.at,
+            latency_ns: exchange.latency_ns,
+            fate: exchange.fate,
+            reads: exchange.reads,
+            request: exchange.request.clone(),
+            reply: exchange.reply.clone(),
+            post: exchange.conversation.post.name.clone(),
+            remote: exchange.conversation.remote.to_string(),
+        }
+    }
+}
+
+pub fn seen(found: &Found) -> Vec<Seen> {
+    found.exchanges.iter().map(Seen::from).collect()
+}
+
+pub fn post(name: &str) -> Arc<Post> {
+    Arc::new(Post {
+        name: name.into(),
+        proto: "tcp",
+        service: "upper".into(),
+        framing: Framing::Line,
+    })
+}
+
+pub fn remote(conversation: ConversationId) -> Place {
+    Place::Net(([127, 0, 0, 1], 40_000 + conversation as u16).into())
+}
+
+/// Gives ids and numbers as the recorder does, and keeps a list of single exchanges in the plainest way.
+#[derive(Debug, Default)]
+pub struct Story {
+    batch: Batch,
+    pub last_id: ExchangeId,
+    pub now: Micros,
+    talks: Vec<Talk>,
+    pub told: Vec<Seen>,
+}
+
+#[derive(Clone, Debug)]
+struct Talk {
+    id: ConversationId,
+    post: String,
+    n: u64,
+    said: u64,
+}
+
+impl Story {
+    /// A story that goes on after exchange `last_id`.
+    pub fn after(last_id: ExchangeId) -> Self {
+        Self {
+            last_id,
+            now: NOON,
+            ..Self::default()
+        }
+    }
+
+    /// What was told since it was last taken.
+    pub fn take(&mut self) -> Vec<Arc<Batch>> {
+        vec![Arc::new(std::mem::take(&mut self.batch))]
+    }
+
+    pub fn open(&mut self, id: ConversationId) {
+        self.open_at(id, "tcp:5000");
+    }
+
+    pub fn open_at(&mut self, id: ConversationId, name: &str) {
+        self.now += 1;
+        self.talks.push(Talk {
+            id,
+            post: name.into(),
+            n: 1,
+            said: 0,
+        });
+        self.batch.events.push(Event::Opened(Opened {
+            conversation: id,
+            at: self.now,
+            remote: remote(id),
+            local: Place::Net(([127, 0, 0, 1], 5000).into()),
+            post: post(name),
+        }));
+    }
+
+    /// A run of lines, each answered in upper case; those after the first `answered` are not.
+    pub fn lines(&mut self, id: ConversationId, lines: &[&str], answered: usize) {
+        let bytes: Vec<u8> = lines
+            .iter()
+            .flat_map(|l| format!("{l}\n").into_bytes())
+            .collect();
+        let mut spans = Vec::new();
+        Splitter::new(Framing::Line, 1 << 20).split(&bytes, &mut spans);
+        let run = Run::new(&bytes, &spans, 0);
+        let mut replies = Replies::default();
+        for message in run.messages().take(answered) {
+            replies.reply(&message, |out| {
+                out.extend(message.body.to_ascii_uppercase())
+            });
+        }
+        let told = self.told(id, 3);
+        let before = self.batch.events.len();
+        self.batch.run(told, &run, &replies);
+        for (i, line) in lines.iter().enumerate() {
+            let (reply, fate) = if i < answered {
+                (format!("{}\n", line.to_ascii_uppercase()), Fate::Ok)
+            } else {
+                (String::new(), Fate::Unanswered)
+            };
+            let reads = if i == 0 { 3 } else { 1 };
+            self.tell(
+                id,
+                fate,
+                reads,
+                format!("{line}\n").as_bytes(),
+                reply.as_bytes(),
+            );
+        }
+        self.name(before);
+    }
+
+    /// One exchange whose sides are not a run.
+    pub fn alone(&mut self, id: ConversationId, outcome: Outcome, heard: &[u8], said: &[u8]) {
+        let told = self.told(id, 1);
+        let before = self.batch.events.len();
+        self.batch.exchange(told, outcome, heard, said);
+        let fate = match outcome {
+            Outcome::Ok => Fate::Ok,
+            Outcome::Unanswered => Fate::Unanswered,
+        };
+        self.tell(id, fate, u32::from(!heard.is_empty()), heard, said);
+        self.name(before);
+    }
+
+    pub fn half_close(&mut self, id: ConversationId) {
+        self.now += 1;
+        self.batch.events.push(Event::Mark(Mark {
+            conversation: id,
+            at: self.now,
+            what: Marked::HalfClosed { received: 7 },
+        }));
+    }
+
+    /// Ends it with the last `unsent` bytes of what was said still here.
+    pub fn end(&mut self, id: ConversationId, how: How, unsent: u64) {
+        self.now += 1;
+        let talk = self.talk(id).clone();
+        let sent = talk.said - unsent;
+        self.batch.events.push(Event::Ended(Ended {
+            conversation: id,
+            at: self.now,
+            ending: Ending {
+                how,
+                received: 11,
+                sent,
+                unsent,
+                unheard: 0,
+            },
+        }));
+        let mut end = 0;
+        for exchange in self.told.iter_mut().filter(|seen| seen.conversation == id) {
+            end += exchange.reply.len() as u64;
+            if !exchange.reply.is_empty() && end > sent {
+                exchange.fate = Fate::Unsent;
+            }
+        }
+    }
+
+    /// What was told and `filter` means, asked one by one.
+    pub fn expected(&self, filter: impl Fn(&Seen) -> bool) -> Vec<Seen> {
+        self.told
+            .iter()
+            .filter(|seen| filter(seen))
+            .cloned()
+            .collect()
+    }
+
+    fn talk(&mut self, id: ConversationId) -> &mut Talk {
+        self.talks
+            .iter_mut()
+            .find(|talk| talk.id == id)
+            .expect("opened")
+    }
+
+    fn told(&mut self, conversation: ConversationId, reads: u32) -> Told {
+        self.now += 1;
+        let at = self.now;
+        let talk = self.talk(conversation);
+        let (n, said_offset) = (talk.n, talk.said);
+        Told {
+            conversation,
+            n,
+            at,
+            latency_ns: 1_000,
+            reads,
+            said_offset,
+        }
+    }
+
+    fn tell(&mut self, id: ConversationId, fate: Fate, reads: u32, request: &[u8], reply: &[u8]) {
+        let talk = self.talk(id);
+        let (n, name) = (talk.n, talk.post.clone());
+        talk.n += 1;
+        talk.said += reply.len() as u64;
+        let seen = Seen {
+            id: 0,
+            conversation: id,
+            n,
+            at: self.now,
+            latency_ns: 1_000,
+            fate,
+            reads,
+            request: request.to_vec(),
+            reply: reply.to_vec(),
+            post: name,
+            remote: remote(id).to_string(),
+        };
+        self.told.push(seen);
+    }
+
+    /// Gives ids to the events from `before` on, and to what was told of them.
+    fn name(&mut self, before: usize) {
+        for event in &mut self.batch.events[before..] {
+            if let Event::Run(run) = event {
+                run.id = self.last_id + 1;
+                self.last_id += u64::from(run.count);
+            }
+        }
+        let mut id = self.last_id;
+        for seen in self.told.iter_mut().rev().take_while(|seen| seen.id == 0) {
+            seen.id = id;
+            id -= 1;
+        }
+    }
+}
+
+pub fn filter(text: &str) -> Filter {
+    Filter::parse(text).expect("a filter")
+}
+
+/// Everything `text` selects, in pages of `limit`.
+pub async fn pages(store: &dyn Store, text: &str, order: Order, limit: usize) -> Vec<Seen> {
+    let (filter, mut beyond, mut all) = (filter(text), None, Vec::new());
+    loop {
+        let page = Page {
+            order,
+            beyond,
+            limit,
+            now: NOON,
+        };
+        let found = store.find(&filter, page).await.expect("found");
+        assert!(found.exchanges.len() <= limit);
+        all.extend(seen(&found));
+        match found.next {
+            Some(next) => {
+                assert_eq!(Some(next), found.exchanges.last().map(|last| last.id));
+                beyond = Some(next);
+            }
+            None => return all,
+        }
+    }
+}
+
+pub async fn all(store: &dyn Store, text: &str) -> Vec<Seen> {
+    pages(store, text, Order::OldestFirst, 1_000).await
+}
+
+pub async fn count(store: &dyn Store, text: &str) -> u64 {
+    store.count(&filter(text), NOON).await.expect("counted")
+}
