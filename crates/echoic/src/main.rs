@@ -1,2 +1,38 @@
-//! The program.
-fn main() {}
+//! echoic: a socket server that answers and remembers, and the client that goes with it.
+//!
+//! This crate is the only one that knows all the others, and the only one that reads a command line, prints, catches
+//! signals or ends the process.
+
+mod cli;
+mod exit;
+mod explain;
+mod log;
+mod memory;
+mod pretty;
+mod serve;
+mod term;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::{
+    cli::{Cli, Verb},
+    exit::Failed,
+};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    term::trace();
+    let done = match cli.verb {
+        Verb::Serve(args) => serve::run(&args),
+        Verb::Log(args) => log::run(&args),
+    };
+    match done {
+        Ok(exit) => exit.into(),
+        Err(Failed { exit, why }) => {
+            term::say(&format!("echoic: {why}"));
+            exit.into()
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! The command line as it is typed. What it means is made of it once, in each command's own file.
+
+use clap::{
+    Args, Parser, Subcommand, ValueEnum,
+    builder::{
+        Styles,
+        styling::{AnsiColor, Style},
+    },
+};
+use echoic_core::{
+    endpoint::Served,
+    framing::Framing,
+    size::{Bytes, Span},
+    store::Durability,
+};
+use echoic_service::Chosen;
+
+const STYLES: Styles = Styles::styled()
+    .header(Style::new().bold())
+    .usage(Style::new().bold())
+    .literal(AnsiColor::Cyan.on_default());
+
+/// A socket server that answers and remembers, and the client that goes with it.
+#[derive(Debug, Parser)]
+#[command(name = "echoic", version, styles = STYLES, max_term_width = 100, after_help = "\
+Examples:
+  echoic serve                        upper case on port 5000, a greeting on 12345, both recorded
+  echoic connect :5000                talk to it; in another terminal
+  echoic log                          what was said
+  echoic serve --help                 more of each command")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Answer, record, show
+    Serve(Box<ServeArgs>),
+    /// List, search and follow what was said
+    Log(LogArgs),
+}
+
+/// Answer, record, show.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+An endpoint is a port (5000, :5000: this machine only), HOST:PORT, '*:PORT' (every interface), or a URL like
+tcp://127.0.0.1:5000. NAME= before it says which service answers there. Port 0 takes a free one.
+
+Services:
+  upper           answers each message in upper case, all of Unicode
+  echo            answers each message with itself
+  greet[:TEXT]    says TEXT (\"Thank you for connecting\") to each caller and closes
+
+Examples:
+  echoic serve                                         upper on 5000, greet on 12345
+  echoic serve upper=:5001 greet=:5002 --frame line    two of your own, messages end at a newline
+  echoic serve :0 --print                              a free port, printed first on standard output
+  echoic serve '*:7' --as echo --store none            echo for everybody, nothing recorded
+  echoic serve :5000 --durability strict               a reply leaves only after it is on disk
+  echoic serve :5000 --explain                         every socket call as it happens
+
+Stop it with Ctrl-C: every message it has received is answered and recorded first.")]
+pub(crate) struct ServeArgs {
+    /// Where to listen, and which service answers there [default: upper=:5000 greet=:12345]
+    #[arg(value_name = "[NAME=]ENDPOINT")]
+    pub(crate) endpoints: Vec<Served>,
+
+    /// The service of endpoints without NAME=
+    #[arg(
+        long = "as",
+        value_name = "SERVICE",
+        default_value = "upper",
+        env = "ECHOIC_AS",
+        hide_env = true
+    )]
+    pub(crate) service: Chosen,
+
+    /// What one message is: chunk (whatever a read returns) or line
+    #[arg(
+        long,
+        value_name = "FRAMING",
+        default_value = "chunk",
+        env = "ECHOIC_FRAME",
+        hide_env = true
+    )]
+    pub(crate) frame: Framing,
+
+    #[command(flatten)]
+    pub(crate) recording: RecordingArgs,
+
+    #[command(flatten)]
+    pub(crate) showing: ShowingArgs,
+
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
+
+    /// Stop after one conversation
+    #[arg(long)]
+    pub(crate) once: bool,
+
+    /// Connections the kernel may hold ready for us; a hint, and a full queue makes callers wait, not fail
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1024,
+        help_heading = "Sockets"
+    )]
+    pub(crate) backlog: u32,
+
+    /// Kernel send buffer of each connection [default: the kernel tunes it]
+    #[arg(long, value_name = "SIZE", help_heading = "Sockets")]
+    pub(crate) sndbuf: Option<Bytes>,
+
+    /// Threads that serve connections [default: one a core]
+    #[arg(long, value_name = "N", help_heading = "Sockets", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) workers: Option<u16>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Recording")]
+pub(crate) struct RecordingArgs {
+    /// Where exchanges are kept: a file (SQLite), memory (gone at the end), or none
+    #[arg(
+        long,
+        value_name = "STORE",
+        default_value = "echoic.db",
+        env = "ECHOIC_STORE",
+        hide_env = true
+    )]
+    pub(crate) store: String,
+
+    /// strict: a reply leaves after it is on disk. normal: kept within 50 ms, on disk within 1 s. off: the disk's pace
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        default_value = "normal",
+        env = "ECHOIC_DURABILITY",
+        hide_env = true
+    )]
+    pub(crate) durability: Durability,
+
+    /// How long and how much: an age, a size, or both; `all` keeps everything
+    #[arg(
+        long,
+        value_name = "KEEP",
+        default_value = "7d,2G",
+        env = "ECHOIC_KEEP",
+        hide_env = true
+    )]
+    pub(crate) keep: String,
+
+    /// When the store is slower than the wire: wait (conversations that are ahead wait), or drop (and count)
+    #[arg(long, value_name = "WHAT", default_value = "wait")]
+    pub(crate) when_behind: Behind,
+}
+
+/// What becomes of exchanges when the store is slower than the wire.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Behind {
+    /// The conversations that are ahead wait.
+    Wait,
+    /// They are served, not recorded, and counted.
+    Drop,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Showing")]
+pub(crate) struct ShowingArgs {
+    /// Print the address of each endpoint first, on standard output, for scripts
+    #[arg(long)]
+    pub(crate) print: bool,
+
+    /// Print events as lines of JSON, also on a terminal
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Print no events
+    #[arg(long, short, conflicts_with = "json")]
+    pub(crate) quiet: bool,
+
+    /// Print each socket call with its arguments and result, on standard error
+    #[arg(long)]
+    pub(crate) explain: bool,
+
+    /// The web console: only `off` in this version, there is none yet
+    #[arg(long, value_name = "ADDR|off", default_value = "off")]
+    pub(crate) console: String,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Limits")]
+pub(crate) struct LimitArgs {
+    /// Largest message under a declared framing
+    #[arg(long, value_name = "SIZE", default_value = "1M")]
+    pub(crate) max_message: Bytes,
+
+    /// Conversations at a time, over all endpoints [default: 10000, less if fewer files may be open]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_connections: Option<usize>,
+
+    /// End a conversation in which nothing happens for so long
+    #[arg(long, value_name = "TIME", default_value = "10m")]
+    pub(crate) idle: Span,
+
+    /// From a message's first byte to its last
+    #[arg(long, value_name = "TIME", default_value = "60s")]
+    pub(crate) partial: Span,
+
+    /// End a conversation whose peer reads nothing for so long
+    #[arg(long, value_name = "TIME", default_value = "10s")]
+    pub(crate) write_stall: Span,
+
+    /// When told to stop: time for conversations to come to their end
+    #[arg(long, value_name = "TIME", default_value = "10s")]
+    pub(crate) drain: Span,
+}
+
+/// List, search and follow what was said.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A filter is words and keys, all of which must match; OR, ( ) and - (not) combine them. It may span several arguments.
+  hello \"two words\"       text in request or reply       req:TEXT rep:TEXT   in that one
+  req~REGEX rep~REGEX     a regular expression           hex:ff00            bytes
+  peer:127.0.0.1          who called, also a network     port:5000 ep:tcp:5000 svc:upper proto:tcp
+  since:10m before:TIME   when                           lat:>5ms size:>1k   how long, how much
+  is:ok|unanswered|open   what became of it              end:fin|rst|timeout|limit|drain
+  id:1..9 conv:3 n:1      by number                      sort:-lat limit:20
+
+Examples:
+  echoic log                          the last exchanges
+  echoic log -f                       and each new one as it comes
+  echoic log since:10m rep:ERROR      of the last ten minutes, with ERROR in the reply
+  echoic log conv:3 --show            one conversation, whole
+  echoic log --count svc:upper        how many
+  echoic log -peer:127.0.0.1 --json   all but from there, as lines of JSON
+
+Without a filter and on a terminal the last 50 are listed; limit:N asks for another number.")]
+pub(crate) struct LogArgs {
+    /// Which exchanges
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) filter: Vec<String>,
+
+    /// Go on as new exchanges come, until interrupted
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+
+    /// Each exchange whole, with its conversation and how that ended
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) show: bool,
+
+    /// Only how many there are
+    #[arg(long, conflicts_with_all = ["follow", "show"])]
+    pub(crate) count: bool,
+
+    /// Lines of JSON, also on a terminal
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// The database a serve writes, or wrote
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "echoic.db",
+        env = "ECHOIC_STORE",
+        hide_env = true
+    )]
+    pub(crate) store: String,
+}

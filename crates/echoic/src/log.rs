@@ -1,0 +1,260 @@
+//! `echoic log`: list, search, follow, show, count.
+
+use std::{sync::mpsc::RecvTimeoutError, time::Duration};
+
+use echoic_core::{
+    event::ExchangeId,
+    exchange::Exchange,
+    filter::{Filter, Sort, SortKey},
+    store::{Found, Order, Page, Store},
+};
+use echoic_server::wall;
+use echoic_store::SqliteReader;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::{
+    cli::LogArgs,
+    exit::{Exit, Failed, Outcome},
+    memory::Place,
+    pretty,
+    term::{Payload, ReaderGone},
+};
+
+/// Exchanges fetched at a time.
+const PAGE: usize = 500;
+
+/// What a person is listed who asks for nothing in particular.
+const LISTED: u64 = 50;
+
+/// How many exchanges a `sort:` by anything but their number looks at.
+const SORTED_MAX: usize = 1_000_000;
+
+/// From one look for new exchanges to the next.
+const FOLLOW_EVERY: Duration = Duration::from_millis(200);
+
+/// Lists, shows, counts or follows what the filter selects.
+pub(crate) fn run(args: &LogArgs) -> Outcome {
+    let filter = Filter::parse(&args.filter.join(" "))?;
+    let place = Place::parse(&args.store)?;
+    let log = Log {
+        runtime: Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .map_err(Failed::system)?,
+        store: place.open_to_read()?,
+        filter,
+    };
+    if args.count {
+        let count = log.runtime.block_on(log.store.count(&log.filter, wall()))?;
+        let mut payload = Payload::new(args.json);
+        return Ok(quiet_end(
+            payload
+                .line(format_args!("{count}"))
+                .and_then(|()| payload.flush()),
+        ));
+    }
+    let mut printer = Printer {
+        payload: Payload::new(args.json),
+        show: args.show,
+    };
+    let limit = match log.filter.limit() {
+        Some(limit) => limit,
+        None if printer.payload.pretty && !args.show => LISTED,
+        None => u64::MAX,
+    };
+    log.list(&mut printer, limit, args.follow)
+}
+
+struct Log {
+    runtime: Runtime,
+    store: SqliteReader,
+    filter: Filter,
+}
+
+/// What can end a listing before its end.
+enum Stop {
+    Reader,
+    Failed(Failed),
+}
+
+impl Log {
+    fn list(&self, printer: &mut Printer, limit: u64, follow: bool) -> Outcome {
+        let listed = match self.filter.sort() {
+            None
+            | Some(Sort {
+                key: SortKey::Id | SortKey::Time,
+                descending: false,
+            }) => self.last(printer, limit),
+            Some(Sort {
+                key: SortKey::Id | SortKey::Time,
+                descending: true,
+            }) => self.newest_first(printer, limit),
+            Some(sort) => self.sorted(printer, sort, limit),
+        };
+        let done = listed.and_then(|last| {
+            if follow {
+                self.follow(printer, last)
+            } else {
+                Ok(())
+            }
+        });
+        match done {
+            Ok(()) | Err(Stop::Reader) => Ok(Exit::Done),
+            Err(Stop::Failed(failed)) => Err(failed),
+        }
+    }
+
+    /// The last `limit`, oldest of them first. Returns the newest id seen, for following.
+    fn last(&self, printer: &mut Printer, limit: u64) -> Result<ExchangeId, Stop> {
+        if limit == u64::MAX {
+            return self.pages(Order::OldestFirst, None, limit, |exchange| {
+                printer.print(&exchange)
+            });
+        }
+        let mut last = Vec::new();
+        let newest = self.newest()?;
+        self.pages(Order::NewestFirst, None, limit, |exchange| {
+            last.push(exchange);
+            Ok(())
+        })?;
+        last.iter()
+            .rev()
+            .try_for_each(|exchange| printer.print(exchange))?;
+        printer.flush()?;
+        Ok(newest)
+    }
+
+    fn newest_first(&self, printer: &mut Printer, limit: u64) -> Result<ExchangeId, Stop> {
+        let newest = self.newest()?;
+        self.pages(Order::NewestFirst, None, limit, |exchange| {
+            printer.print(&exchange)
+        })?;
+        printer.flush()?;
+        Ok(newest)
+    }
+
+    fn sorted(&self, printer: &mut Printer, sort: Sort, limit: u64) -> Result<ExchangeId, Stop> {
+        let newest = self.newest()?;
+        let mut all = Vec::new();
+        self.pages(Order::OldestFirst, None, u64::MAX, |exchange| {
+            if all.len() == SORTED_MAX {
+                let why = format!(
+                    "more than {SORTED_MAX} exchanges match: narrow the filter to have them sorted"
+                );
+                return Err(Stop::Failed(Failed::usage(why)));
+            }
+            all.push(exchange);
+            Ok(())
+        })?;
+        all.sort_by_key(|exchange| match sort.key {
+            SortKey::Latency => exchange.latency_ns,
+            SortKey::Size => (exchange.request.len() + exchange.reply.len()) as u64,
+            SortKey::Id | SortKey::Time => exchange.id,
+        });
+        if sort.descending {
+            all.reverse();
+        }
+        let wanted = all
+            .iter()
+            .take(usize::try_from(limit).unwrap_or(usize::MAX));
+        wanted
+            .into_iter()
+            .try_for_each(|exchange| printer.print(exchange))?;
+        printer.flush()?;
+        Ok(newest)
+    }
+
+    fn follow(&self, printer: &mut Printer, mut last: ExchangeId) -> Result<(), Stop> {
+        let (_never, tick) = std::sync::mpsc::sync_channel::<()>(1);
+        loop {
+            last = last.max(
+                self.pages(Order::OldestFirst, Some(last), u64::MAX, |exchange| {
+                    printer.print(&exchange)
+                })?,
+            );
+            printer.flush()?;
+            match tick.recv_timeout(FOLLOW_EVERY) {
+                Err(RecvTimeoutError::Timeout) => {}
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// The newest id there is, whether or not it matches.
+    fn newest(&self) -> Result<ExchangeId, Stop> {
+        Ok(self
+            .runtime
+            .block_on(self.store.last())
+            .map_err(Failed::from)?
+            .exchange)
+    }
+
+    /// Every match, page by page; returns the largest id seen.
+    fn pages(
+        &self,
+        order: Order,
+        mut beyond: Option<ExchangeId>,
+        mut left: u64,
+        mut each: impl FnMut(Exchange) -> Result<(), Stop>,
+    ) -> Result<ExchangeId, Stop> {
+        let mut largest = beyond.unwrap_or(0);
+        while left > 0 {
+            let page = Page {
+                order,
+                beyond,
+                limit: PAGE.min(usize::try_from(left).unwrap_or(PAGE)),
+                now: wall(),
+            };
+            let Found { exchanges, next } = self
+                .runtime
+                .block_on(self.store.find(&self.filter, page))
+                .map_err(Failed::from)?;
+            left -= exchanges.len() as u64;
+            for exchange in exchanges {
+                largest = largest.max(exchange.id);
+                each(exchange)?;
+            }
+            match next {
+                Some(next) => beyond = Some(next),
+                None => break,
+            }
+        }
+        Ok(largest)
+    }
+}
+
+struct Printer {
+    payload: Payload,
+    show: bool,
+}
+
+impl Printer {
+    fn print(&mut self, exchange: &Exchange) -> Result<(), Stop> {
+        if self.show {
+            self.payload
+                .line(format_args!("{}", pretty::whole(exchange)))?;
+        } else if self.payload.pretty {
+            self.payload
+                .line(format_args!("{}", pretty::line(exchange)))?;
+        } else {
+            self.payload.json(exchange)?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Stop> {
+        Ok(self.payload.flush()?)
+    }
+}
+
+impl From<ReaderGone> for Stop {
+    fn from(_: ReaderGone) -> Self {
+        Self::Reader
+    }
+}
+
+impl From<Failed> for Stop {
+    fn from(failed: Failed) -> Self {
+        Self::Failed(failed)
+    }
+}

@@ -1,0 +1,158 @@
+//! Exchanges for people: a line each, or whole. Bytes of peers only ever escaped.
+
+use std::fmt::{self, Write};
+
+use echoic_core::{
+    event::{ConversationId, Micros},
+    exchange::{Conversation, Exchange, Fate},
+    shown,
+    size::for_people,
+};
+use jiff::{Timestamp, tz::TimeZone};
+
+use crate::term::{ASIDE, HEARD, SAID, WRONG};
+
+/// Characters of a side that a line has room for.
+const SIDE_CHARS_MAX: usize = 40;
+
+/// `12:04:07.113  #40871  ▸ hello   ◂ HELLO   82 µs`
+pub(crate) fn line(exchange: &Exchange) -> String {
+    let (heard, said) = (side('▸', &exchange.request), side('◂', &exchange.reply));
+    let fate = match exchange.fate {
+        Fate::Ok => String::new(),
+        Fate::Unanswered => format!("  {WRONG}unanswered{WRONG:#}"),
+        Fate::Unsent => format!("  {WRONG}not sent in full{WRONG:#}"),
+    };
+    let head = head(exchange.at, exchange.conversation.id);
+    let latency = latency(exchange.latency_ns);
+    let width = 28;
+    format!(
+        "{head}  {HEARD}{heard:<width$}{HEARD:#} {SAID}{said:<width$}{SAID:#} {ASIDE}{latency:>9}{ASIDE:#}{fate}"
+    )
+}
+
+/// `12:04:06.998  #40871  127.0.0.1:51422 connected → tcp:5000 upper`
+pub(crate) fn opened(conversation: &Conversation) -> String {
+    let Conversation {
+        id,
+        opened,
+        remote,
+        post,
+        ..
+    } = conversation;
+    format!(
+        "{}  {ASIDE}{remote} connected → {} {}{ASIDE:#}",
+        head(*opened, *id),
+        post.name,
+        post.service
+    )
+}
+
+/// `12:04:11.730  #40871  peer closed, 12 B in, 12 B out`
+pub(crate) fn ended(conversation: &Conversation) -> String {
+    let Some((at, ending)) = &conversation.ended else {
+        return String::new();
+    };
+    let style = if matches!(ending.how.class(), "fin" | "drain") {
+        ASIDE
+    } else {
+        WRONG
+    };
+    format!("{}  {style}{ending}{style:#}", head(*at, conversation.id))
+}
+
+/// An exchange with all that is known of it.
+pub(crate) fn whole(exchange: &Exchange) -> String {
+    let conversation = &exchange.conversation;
+    let mut text = String::new();
+    let Exchange {
+        id,
+        n,
+        at,
+        latency_ns,
+        reads,
+        request,
+        reply,
+        ..
+    } = exchange;
+    let (latency, fate) = (latency(*latency_ns), exchange.fate);
+    let _ = writeln!(text, "exchange {id}   {}   {latency}   {fate:?}", date(*at));
+    let _ = writeln!(
+        text,
+        "  {ASIDE}number {n} of conversation {}, {} → {} ({}, {}, {}){ASIDE:#}",
+        conversation.id,
+        conversation.remote,
+        conversation.local,
+        conversation.post.name,
+        conversation.post.service,
+        conversation.post.framing,
+    );
+    let ended = match &conversation.ended {
+        Some((at, ending)) => format!("{} at {}", ending, time(*at)),
+        None => "open".to_owned(),
+    };
+    let _ = writeln!(
+        text,
+        "  {ASIDE}opened {}; {ended}{ASIDE:#}",
+        date(conversation.opened)
+    );
+    let in_reads = if *reads > 1 {
+        format!(" in {reads} reads")
+    } else {
+        String::new()
+    };
+    let _ = writeln!(
+        text,
+        "  {HEARD}▸ {}{in_reads}{HEARD:#}",
+        for_people(request.len() as u64)
+    );
+    lines(&mut text, request);
+    let _ = writeln!(text, "  {SAID}◂ {}{SAID:#}", for_people(reply.len() as u64));
+    lines(&mut text, reply);
+    text
+}
+
+/// Bytes as lines, broken where they break and where the screen does.
+fn lines(text: &mut String, bytes: &[u8]) {
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        for piece in line.chunks(1024) {
+            let _ = writeln!(text, "    {}", shown::text(piece));
+        }
+    }
+}
+
+fn side(mark: char, bytes: &[u8]) -> String {
+    if bytes.is_empty() {
+        return String::new();
+    }
+    let line = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    format!("{mark} {}", shown::text_up_to(line, SIDE_CHARS_MAX))
+}
+
+fn head(at: Micros, conversation: ConversationId) -> String {
+    format!("{}  {ASIDE}#{conversation:<5}{ASIDE:#}", time(at))
+}
+
+/// `82 µs`, `1.2 ms`, `3.4 s`
+pub(crate) fn latency(ns: u64) -> String {
+    match ns {
+        0..1_000_000 => format!("{} µs", ns / 1_000),
+        1_000_000..1_000_000_000 => format!("{:.1} ms", ns as f64 / 1e6),
+        _ => format!("{:.1} s", ns as f64 / 1e9),
+    }
+}
+
+fn time(at: Micros) -> String {
+    zoned(at, "%H:%M:%S%.3f")
+}
+
+fn date(at: Micros) -> String {
+    zoned(at, "%Y-%m-%d %H:%M:%S%.6f")
+}
+
+fn zoned(at: Micros, format: &str) -> String {
+    match Timestamp::from_microsecond(at) {
+        Ok(at) => at.to_zoned(TimeZone::system()).strftime(format).to_string(),
+        Err(_) => at.to_string(),
+    }
+}

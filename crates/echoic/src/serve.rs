@@ -1,0 +1,164 @@
+//! `echoic serve`: the life of a server process.
+
+mod plan;
+mod planes;
+mod show;
+mod signals;
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use echoic_core::store::{Retention, Store};
+use echoic_server::{Drained, Listening, Recorder, Server, Watcher, wall};
+use tokio::select;
+
+use self::{
+    plan::Plan,
+    planes::Planes,
+    show::{Show, announce},
+    signals::Signals,
+};
+use crate::{
+    cli::ServeArgs,
+    exit::{Exit, Failed, Outcome},
+    explain, term,
+};
+
+/// What a store may take to keep the last of it when the server stops.
+const STORE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// From one look at what is too old, or too much, to the next.
+const PRUNE_EVERY: Duration = Duration::from_mins(1);
+
+/// Listens, answers, records and shows, until told to stop.
+pub(crate) fn run(args: &ServeArgs) -> Outcome {
+    let plan = Plan::new(args)?;
+    let store = plan.store.open(plan.durability)?;
+    let planes = Planes::start(plan.workers).map_err(Failed::system)?;
+    let outcome = planes.control.block_on(serve(plan, store, &planes));
+    planes.stop();
+    outcome
+}
+
+async fn serve(plan: Plan, store: Option<Arc<dyn Store>>, planes: &Planes) -> Outcome {
+    let mut signals = Signals::catch().map_err(Failed::system)?;
+    let (recorder, task) = Recorder::new(store.clone(), plan.recorder).await?;
+    let recording = tokio::spawn(task.run());
+    let watcher = (!plan.show.quiet).then(|| recorder.watch());
+
+    let server = open(&plan, recorder.clone(), planes).await?;
+    let doors = server.listening_at();
+    announce(&plan, &doors);
+    let showing = show(&plan, &doors, watcher);
+    let pruning = store.map(|store| tokio::spawn(prune(store, plan.keep)));
+
+    // The acceptor lives with the first worker: with one worker, a connection never changes threads.
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let stopped = async { _ = stopped.await };
+    let mut serving = planes.workers[0].spawn(server.run(stopped));
+    let drained = select! {
+        drained = &mut serving => drained,
+        () = signals.next() => {
+            term::say("stopping: every message received is answered and recorded first (again to stop at once)");
+            drop(stop);
+            select! {
+                drained = &mut serving => drained,
+                () = signals.next() => return Ok(Exit::Interrupted),
+            }
+        }
+    };
+    let drained = drained.map_err(Failed::system)?;
+    let closing = async {
+        recorder.close(recording, STORE_DEADLINE).await;
+        if let Some(pruning) = pruning {
+            pruning.abort();
+        }
+        showing.await;
+    };
+    select! {
+        () = closing => {}
+        () = signals.next() => return Ok(Exit::Interrupted),
+    }
+    Ok(farewell(&plan, &recorder, drained))
+}
+
+/// Opens every endpoint, on the runtime where calls will be taken.
+async fn open(plan: &Plan, recorder: Recorder, planes: &Planes) -> Result<Server, Failed> {
+    let listen = echoic_wire::ListenOptions {
+        backlog: plan.backlog,
+        send_buffer: plan.send_buffer,
+        explain: plan.show.explain.then(explain::on_stderr),
+    };
+    let mut server = Server::new(recorder, plan.limits.clone())
+        .on_workers(planes.workers.clone())
+        .apart_on(planes.control.handle().clone())
+        .framed(plan.framing)
+        .listening(listen);
+    if plan.once {
+        server = server.only(1);
+    }
+    let endpoints = plan.endpoints.clone();
+    let opened = planes.workers[0].spawn(async move {
+        for (endpoint, service) in &endpoints {
+            server.listen(endpoint, Arc::clone(service)).await?;
+        }
+        Ok::<_, Failed>(server)
+    });
+    opened.await.map_err(Failed::system)?
+}
+
+/// Shows events in a thread of its own: a terminal that is slow keeps nobody else waiting.
+fn show(
+    plan: &Plan,
+    doors: &[Listening],
+    watcher: Option<Watcher>,
+) -> impl Future<Output = ()> + use<> {
+    let (done, shown) = tokio::sync::oneshot::channel();
+    if plan.show.prints() {
+        let mut show = Show::new(plan.show.json, plan.show.quiet);
+        let (doors, addresses) = (doors.to_vec(), plan.show.print);
+        let runtime = tokio::runtime::Handle::current();
+        std::thread::spawn(move || {
+            let _ = show.run(&runtime, &doors, addresses, watcher);
+            let _ = done.send(());
+        });
+    }
+    // A pipe that nobody reads must not hold up the end.
+    async move { _ = tokio::time::timeout(Duration::from_secs(1), shown).await }
+}
+
+async fn prune(store: Arc<dyn Store>, keep: Retention) {
+    loop {
+        match store.prune(keep, wall()).await {
+            Ok(0) => tokio::time::sleep(PRUNE_EVERY).await,
+            Ok(_) => tokio::task::yield_now().await,
+            Err(error) => {
+                tracing::warn!("old exchanges could not be removed: {error}");
+                tokio::time::sleep(PRUNE_EVERY).await;
+            }
+        }
+    }
+}
+
+fn farewell(plan: &Plan, recorder: &Recorder, drained: Drained) -> Exit {
+    let Drained {
+        served,
+        cut,
+        panicked,
+    } = drained;
+    let standing = recorder.standing();
+    let mut text = format!("stopped: {served} exchanges served");
+    if plan.store != crate::memory::Place::None {
+        text += &format!(", {} recorded, {} lost", standing.recorded, standing.lost);
+    }
+    if let Some(failure) = standing.failure {
+        text += &format!(" (not recording: {})", failure.why);
+    }
+    if cut > 0 {
+        text += &format!("; {cut} conversations cut, they were not done within --drain");
+    }
+    if panicked > 0 {
+        text += &format!("; {panicked} conversations ended by a bug in echoic");
+    }
+    term::say(&text);
+    if cut > 0 { Exit::Cut } else { Exit::Done }
+}

@@ -1,0 +1,292 @@
+//! What a serve shows: pretty on a terminal, lines of JSON in a pipe.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use echoic_core::{
+    event::{Batch, ConversationId, Ended, Event, Mark, Marked, Opened},
+    exchange::{Conversation, Exchange, exchanges},
+};
+use echoic_server::{Listening, Seen, Watcher};
+use serde::Serialize;
+use tokio::runtime::Handle;
+
+use super::plan::Plan;
+use crate::{
+    memory::Place,
+    pretty,
+    term::{self, ASIDE, Payload, ReaderGone},
+};
+
+/// Lines a second that a person is shown; the rest are counted. Recording is never sampled, and JSON is not either.
+const PRETTY_PER_SECOND: u32 = 20;
+
+/// Version of the events printed as JSON.
+const VERSION: u32 = 1;
+
+/// Says what is open, once it is.
+pub(super) fn announce(plan: &Plan, doors: &[Listening]) {
+    for door in doors {
+        let Listening { addr, post } = door;
+        let target = if addr.ip().is_loopback() {
+            format!(":{}", addr.port())
+        } else {
+            addr.to_string()
+        };
+        term::say(&format!(
+            "listening on {addr:<22} {:<8} {:<6} {ASIDE}try: echoic connect {target}{ASIDE:#}",
+            post.service,
+            post.framing.to_string()
+        ));
+    }
+    for (endpoint, _) in &plan.endpoints {
+        let echoic_core::endpoint::Endpoint::Tcp(at) = endpoint;
+        let meant = |addr: &SocketAddr| at.port == 0 || addr.port() == at.port;
+        let families = doors.iter().filter(|door| meant(&door.addr)).count();
+        let both = matches!(
+            at.host,
+            echoic_core::endpoint::Host::Loopback | echoic_core::endpoint::Host::Any
+        );
+        if both && families == 1 {
+            term::say(&format!(
+                "{endpoint}: this machine has only one address family, so it is open in that one"
+            ));
+        }
+    }
+    match &plan.store {
+        Place::File(path) => term::say(&format!(
+            "recording in {} (durability {}, keeping {})",
+            path.display(),
+            plan.durability,
+            plan.keep_text
+        )),
+        Place::Memory => term::say("recording in memory: gone when this process ends"),
+        Place::None => term::say("recording nothing"),
+    }
+}
+
+/// Prints events as they are recorded.
+pub(super) struct Show {
+    payload: Payload,
+    quiet: bool,
+    /// Conversations that are open, as later events need to know them.
+    open: HashMap<ConversationId, Arc<Conversation>>,
+    second: Instant,
+    lines: u32,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "ev", rename_all = "lowercase")]
+enum Line<'a> {
+    Listening {
+        v: u32,
+        ep: &'a str,
+        addr: SocketAddr,
+        svc: &'a str,
+        frame: String,
+    },
+    Open {
+        v: u32,
+        conv: u64,
+        ep: &'a str,
+        svc: &'a str,
+        peer: String,
+        t_us: i64,
+    },
+    Exchange {
+        v: u32,
+        #[serde(flatten)]
+        exchange: &'a Exchange,
+    },
+    End {
+        v: u32,
+        conv: u64,
+        end: &'a str,
+        how: &'a str,
+        received: u64,
+        sent: u64,
+        unsent: u64,
+        unheard: u64,
+        t_us: i64,
+    },
+    Gap {
+        v: u32,
+        n: u64,
+    },
+}
+
+impl Show {
+    pub(super) fn new(json: bool, quiet: bool) -> Self {
+        let payload = Payload::new(json);
+        Self {
+            payload,
+            quiet,
+            open: HashMap::new(),
+            second: Instant::now(),
+            lines: 0,
+        }
+    }
+
+    /// Prints until nothing more comes or nobody reads any more.
+    pub(super) fn run(
+        &mut self,
+        runtime: &Handle,
+        doors: &[Listening],
+        addresses: bool,
+        watcher: Option<Watcher>,
+    ) -> Result<(), ReaderGone> {
+        if addresses {
+            let mut said: Option<&Listening> = None;
+            for door in doors {
+                // One line an endpoint, also where it is open in two families.
+                if said.is_none_or(|last| !Arc::ptr_eq(&last.post, &door.post)) {
+                    self.payload.line(format_args!("{}", door.addr))?;
+                }
+                said = Some(door);
+            }
+        }
+        if !self.quiet && !self.payload.pretty {
+            for Listening { addr, post } in doors {
+                let frame = post.framing.to_string();
+                self.payload.json(&Line::Listening {
+                    v: VERSION,
+                    ep: &post.name,
+                    addr: *addr,
+                    svc: &post.service,
+                    frame,
+                })?;
+            }
+        }
+        self.payload.flush()?;
+        let Some(mut watcher) = watcher else {
+            return Ok(());
+        };
+        while let Some(seen) = runtime.block_on(watcher.next()) {
+            match seen {
+                Seen::Batch(batch) => self.batch(&batch)?,
+                Seen::Gap(n) if self.payload.pretty => {
+                    self.payload
+                        .line(format_args!("{ASIDE}… {n} more, too many to show{ASIDE:#}"))?;
+                }
+                Seen::Gap(n) => self.payload.json(&Line::Gap { v: VERSION, n })?,
+            }
+            self.payload.flush()?;
+        }
+        Ok(())
+    }
+
+    fn batch(&mut self, batch: &Batch) -> Result<(), ReaderGone> {
+        for event in &batch.events {
+            match event {
+                Event::Opened(opened) => self.opened(opened)?,
+                Event::Run(run) => {
+                    let Some(conversation) = self.open.get(&run.conversation).cloned() else {
+                        continue;
+                    };
+                    for exchange in exchanges(run, batch, &conversation) {
+                        if self.payload.pretty {
+                            self.sampled(&|| pretty::line(&exchange))?;
+                        } else {
+                            self.payload.json(&Line::Exchange {
+                                v: VERSION,
+                                exchange: &exchange,
+                            })?;
+                        }
+                    }
+                }
+                Event::Mark(Mark {
+                    what: Marked::Gap { exchanges, .. },
+                    ..
+                }) => {
+                    term::say(&format!(
+                        "{exchanges} exchanges were served and not recorded"
+                    ));
+                }
+                Event::Mark(_) => {}
+                Event::Ended(ended) => self.ended(ended)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn opened(&mut self, opened: &Opened) -> Result<(), ReaderGone> {
+        let Opened {
+            conversation: id,
+            at,
+            remote,
+            local,
+            post,
+        } = opened.clone();
+        let conversation = Arc::new(Conversation {
+            id,
+            opened: at,
+            remote,
+            local,
+            post,
+            half_closed: None,
+            ended: None,
+        });
+        self.open.insert(id, Arc::clone(&conversation));
+        if self.payload.pretty {
+            return self.sampled(&|| pretty::opened(&conversation));
+        }
+        let Conversation { post, remote, .. } = &*conversation;
+        let peer = remote.to_string();
+        self.payload.json(&Line::Open {
+            v: VERSION,
+            conv: id,
+            ep: &post.name,
+            svc: &post.service,
+            peer,
+            t_us: at,
+        })
+    }
+
+    fn ended(&mut self, ended: &Ended) -> Result<(), ReaderGone> {
+        let Some(conversation) = self.open.remove(&ended.conversation) else {
+            return Ok(());
+        };
+        let (at, ending) = (ended.at, ended.ending.clone());
+        if self.payload.pretty {
+            let conversation = Conversation {
+                ended: Some((at, ending)),
+                ..(*conversation).clone()
+            };
+            return self.sampled(&|| pretty::ended(&conversation));
+        }
+        self.payload.json(&Line::End {
+            v: VERSION,
+            conv: ended.conversation,
+            end: ending.how.class(),
+            how: ending.how.word(),
+            received: ending.received,
+            sent: ending.sent,
+            unsent: ending.unsent,
+            unheard: ending.unheard,
+            t_us: at,
+        })
+    }
+
+    /// A line for a person, unless there have been enough this second.
+    fn sampled(&mut self, line: &dyn Fn() -> String) -> Result<(), ReaderGone> {
+        if self.second.elapsed() >= Duration::from_secs(1) {
+            if self.lines > PRETTY_PER_SECOND {
+                let more = self.lines - PRETTY_PER_SECOND;
+                self.payload
+                    .line(format_args!("{ASIDE}… {more} more in that second{ASIDE:#}"))?;
+            }
+            self.second = Instant::now();
+            self.lines = 0;
+        }
+        self.lines += 1;
+        if self.lines > PRETTY_PER_SECOND {
+            Ok(())
+        } else {
+            self.payload.line(format_args!("{}", line()))
+        }
+    }
+}
