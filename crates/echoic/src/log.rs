@@ -47,11 +47,11 @@ pub(crate) fn run(args: &LogArgs) -> Outcome {
     if args.count {
         let count = log.runtime.block_on(log.store.count(&log.filter, wall()))?;
         let mut payload = Payload::new(args.json);
-        return Ok(quiet_end(
-            payload
-                .line(format_args!("{count}"))
-                .and_then(|()| payload.flush()),
-        ));
+        // A reader that has gone has no use for the number.
+        let _ = payload
+            .line(format_args!("{count}"))
+            .and_then(|()| payload.flush());
+        return Ok(Exit::Done);
     }
     let mut printer = Printer {
         payload: Payload::new(args.json),

@@ -1,6 +1,6 @@
 //! Exchanges for people: a line each, or whole. Bytes of peers only ever escaped.
 
-use std::fmt::{self, Write};
+use std::fmt::Write;
 
 use echoic_core::{
     event::{ConversationId, Micros},
