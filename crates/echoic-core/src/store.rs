@@ -139,7 +139,7 @@ impl fmt::Display for Durability {
 #[non_exhaustive]
 pub enum StoreError {
     /// There is no such file.
-    #[error("there is no database at {}", path.display())]
+    #[error("there is no database at {}; `echoic serve` makes one, and --store FILE names another", path.display())]
     Missing {
         /// Where it was looked for.
         path: PathBuf,
