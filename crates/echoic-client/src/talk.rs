@@ -43,6 +43,8 @@ pub enum News {
         at: Instant,
         /// How many line ends it had.
         lines: u64,
+        /// What went each way up to here.
+        so_far: Counts,
     },
     /// These bytes came, in one read.
     Heard {
@@ -50,6 +52,8 @@ pub enum News {
         at: Instant,
         /// At most [`READ_BYTES_MAX`] of them.
         bytes: Vec<u8>,
+        /// What went each way up to here.
+        so_far: Counts,
     },
 }
 
@@ -384,7 +388,11 @@ impl Talk {
             Done::Read(Ok(n)) => {
                 let bytes = self.buffer[..n].to_vec();
                 self.counts.heard(&bytes);
-                self.news.push_back(News::Heard { at: now, bytes });
+                self.news.push_back(News::Heard {
+                    at: now,
+                    bytes,
+                    so_far: self.counts,
+                });
             }
             Done::Read(Err(error)) => self.read_failed = Some(error),
             Done::Wrote(Ok(n)) => self.wrote(n, now),
@@ -403,6 +411,7 @@ impl Talk {
             self.news.push_back(News::Sent {
                 at: now,
                 lines: self.counts.sent.lines - self.lines_before,
+                so_far: self.counts,
             });
         }
     }

@@ -1,7 +1,9 @@
 //! The command line as it is typed. What it means is made of it once, in each command's own file.
 
+use std::{collections::HashMap, ffi::OsString};
+
 use clap::{
-    Args, Parser, Subcommand, ValueEnum,
+    Args, Command, CommandFactory, Parser, Subcommand, ValueEnum,
     builder::{
         Styles,
         styling::{AnsiColor, Style},
@@ -14,6 +16,8 @@ use echoic_core::{
     store::Durability,
 };
 use echoic_service::Chosen;
+
+use crate::connect::ConnectArgs;
 
 const STYLES: Styles = Styles::styled()
     .header(Style::new().bold())
@@ -33,10 +37,67 @@ pub(crate) struct Cli {
     pub(crate) verb: Verb,
 }
 
+impl Cli {
+    /// Reads the command line, or ends the process with help or with what is wrong.
+    ///
+    /// A filter may begin with `-`, so for `log` only what is exactly a known flag is one.
+    pub(crate) fn read() -> Self {
+        let mut args: Vec<OsString> = std::env::args_os().collect();
+        if args.get(1).is_some_and(|verb| verb == "log") {
+            let words = args.split_off(2);
+            args.extend(flags_first(words, &Self::command()));
+        }
+        Self::parse_from(args)
+    }
+}
+
+/// The flags of `log` among `words`, with their values, then `--` and everything else.
+fn flags_first(words: Vec<OsString>, cli: &Command) -> Vec<OsString> {
+    let known = cli
+        .find_subcommand("log")
+        .map(Command::get_arguments)
+        .into_iter()
+        .flatten();
+    let takes_value: HashMap<String, bool> = known
+        .flat_map(|arg| {
+            let long = arg.get_long().map(|long| format!("--{long}"));
+            let short = arg.get_short().map(|short| format!("-{short}"));
+            let value = arg.get_action().takes_values();
+            long.into_iter().chain(short).map(move |flag| (flag, value))
+        })
+        .chain(["--help", "-h"].map(|help| (help.to_owned(), false)))
+        .collect();
+    let (mut flags, mut rest) = (Vec::new(), Vec::new());
+    let mut words = words.into_iter();
+    while let Some(word) = words.next() {
+        let text = word.to_string_lossy();
+        if text == "--" {
+            rest.extend(words.by_ref());
+            break;
+        }
+        let (flag, inline_value) = text
+            .split_once('=')
+            .map_or((&*text, false), |(flag, _)| (flag, true));
+        match takes_value.get(flag) {
+            Some(true) if !inline_value => {
+                flags.push(word);
+                flags.extend(words.next());
+            }
+            Some(_) => flags.push(word),
+            None => rest.push(word),
+        }
+    }
+    flags.push("--".into());
+    flags.extend(rest);
+    flags
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Answer, record, show
     Serve(Box<ServeArgs>),
+    /// Talk to a peer: at a prompt on a terminal, verbatim through a pipe
+    Connect(Box<ConnectArgs>),
     /// List, search and follow what was said
     Log(LogArgs),
 }
@@ -238,7 +299,7 @@ Examples:
 Without a filter and on a terminal the last 50 are listed; limit:N asks for another number.")]
 pub(crate) struct LogArgs {
     /// Which exchanges
-    #[arg(allow_hyphen_values = true)]
+    #[arg(value_name = "FILTER")]
     pub(crate) filter: Vec<String>,
 
     /// Go on as new exchanges come, until interrupted
@@ -266,4 +327,40 @@ pub(crate) struct LogArgs {
         hide_env = true
     )]
     pub(crate) store: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_exact_flags_of_log_are_flags() {
+        let words = [
+            "-peer:1.2.3.4",
+            "--store",
+            "x.db",
+            "-f",
+            "-svc:upper",
+            "--store=y",
+            "--",
+            "--json",
+        ];
+        let sorted = flags_first(words.map(OsString::from).to_vec(), &Cli::command());
+        let expected = [
+            "--store",
+            "x.db",
+            "-f",
+            "--store=y",
+            "--",
+            "-peer:1.2.3.4",
+            "-svc:upper",
+            "--json",
+        ];
+        assert_eq!(sorted, expected.map(OsString::from));
+    }
+
+    #[test]
+    fn the_command_line_holds_together() {
+        Cli::command().debug_assert();
+    }
 }

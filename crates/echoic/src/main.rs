@@ -4,6 +4,7 @@
 //! signals or ends the process.
 
 mod cli;
+mod connect;
 mod exit;
 mod explain;
 mod log;
@@ -14,18 +15,17 @@ mod term;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use crate::{
     cli::{Cli, Verb},
     exit::Failed,
 };
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
     term::trace();
     let done = match cli.verb {
         Verb::Serve(args) => serve::run(&args),
+        Verb::Connect(args) => connect::run(&args),
         Verb::Log(args) => log::run(&args),
     };
     match done {

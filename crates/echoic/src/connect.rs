@@ -1,0 +1,130 @@
+//! `echoic connect`: the other end of a conversation, at a prompt or through a pipe.
+
+mod args;
+mod history;
+mod piped;
+mod prompt;
+mod screen;
+mod session;
+mod transcript;
+mod typed;
+mod verdict;
+
+use std::io::{self, IsTerminal};
+
+use echoic_core::endpoint::{Endpoint, Host};
+use echoic_wire::{DialOptions, Dialled, dial};
+use tokio::runtime;
+
+pub(crate) use args::ConnectArgs;
+
+use self::{
+    args::Plan,
+    piped::{Piped, Trouble},
+    screen::{Screen, figure},
+    session::Over,
+};
+use crate::{
+    exit::{Exit, Failed, Outcome},
+    explain, term,
+};
+
+/// Talks, and says what came of it. A person at both ends gets a prompt; anything else is a pipe.
+pub(crate) fn run(args: &ConnectArgs) -> Outcome {
+    let prompt = io::stdin().is_terminal() && io::stdout().is_terminal();
+    let plan = args.plan(prompt).map_err(Failed::usage)?;
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failed::system(format!("cannot start: {error}")))?;
+    runtime.block_on(call(&plan, prompt))
+}
+
+async fn call(plan: &Plan, prompt: bool) -> Outcome {
+    let screen = Screen::new();
+    let explain = plan.explain.then(|| {
+        if prompt {
+            let screen = screen.clone();
+            explain::through(move |line| screen.print(line))
+        } else {
+            explain::on_stderr()
+        }
+    });
+    let options = DialOptions {
+        within: plan.connect_within,
+        explain,
+    };
+    let dialled = dial(&plan.endpoint, &options).await?;
+    if plan.verbose {
+        term::say(&answered(&plan.endpoint, &dialled));
+    }
+    if prompt {
+        at_a_prompt(plan, dialled, &screen).await
+    } else {
+        through_a_pipe(plan, dialled).await
+    }
+}
+
+async fn at_a_prompt(plan: &Plan, dialled: Dialled, screen: &Screen) -> Outcome {
+    let q = if plan.q_quits { "q quits" } else { ":q quits" };
+    term::say(&format!(
+        "{} mode · {q} · Ctrl-D ends our half · :help lists the commands",
+        plan.framing
+    ));
+    let Over {
+        talked,
+        interrupted,
+        summary,
+    } = session::hold(plan, dialled.link, screen)
+        .await
+        .map_err(|error| Failed::system(format!("no prompt on this terminal: {error}")))?;
+    term::say(&summary);
+    if interrupted {
+        return Ok(Exit::Interrupted);
+    }
+    verdict::of_prompt(&talked, &plan.waits)
+}
+
+async fn through_a_pipe(plan: &Plan, dialled: Dialled) -> Outcome {
+    let Piped { talked, trouble } = piped::piped(dialled.link, plan.waits.clone()).await;
+    if plan.verbose {
+        let counts = &talked.counts;
+        term::say(&format!(
+            "{}: {} B sent, {} B received, {}",
+            talked.ending,
+            counts.sent.bytes,
+            counts.heard.bytes,
+            figure(talked.took)
+        ));
+    }
+    match trouble {
+        Some(Trouble::Input(error)) => Err(Failed::system(format!(
+            "cannot read standard input: {error}"
+        ))),
+        Some(Trouble::Output(error)) => Err(Failed::system(format!(
+            "cannot write standard output: {error}"
+        ))),
+        None => verdict::of_pipe(&talked, plan.framing, &plan.waits),
+    }
+}
+
+/// Who answered, and who did not: `resolved localhost → ::1, 127.0.0.1 · ::1 refused · connected … in 0.1 ms`.
+fn answered(endpoint: &Endpoint, dialled: &Dialled) -> String {
+    let Endpoint::Tcp(at) = endpoint;
+    let mut steps = Vec::new();
+    if let Host::Name(name) = &at.host {
+        let tried = dialled.failed.iter().map(|attempt| attempt.addr.ip());
+        let tried: Vec<_> = tried
+            .chain([dialled.peer.ip()])
+            .map(|ip| ip.to_string())
+            .collect();
+        steps.push(format!("resolved {name} → {}", tried.join(", ")));
+    }
+    steps.extend(dialled.failed.iter().map(ToString::to_string));
+    steps.push(format!(
+        "connected {} in {}",
+        dialled.peer,
+        figure(dialled.took)
+    ));
+    steps.join(" · ")
+}

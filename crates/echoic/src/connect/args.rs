@@ -1,0 +1,266 @@
+//! What is typed after `echoic connect`, and what it means.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use echoic_client::Waits;
+use echoic_core::{
+    endpoint::{Endpoint, Host},
+    framing::Framing,
+    size::Span,
+};
+
+/// Talk to a peer: at a prompt on a terminal, verbatim through a pipe
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+pub(crate) struct ConnectArgs {
+    /// Whom to call: 5000 or :5000 (this machine), HOST:PORT, tcp://HOST:PORT, or HOST PORT as two words
+    #[arg(value_name = "ENDPOINT")]
+    endpoint: String,
+
+    /// The port, if it stands as a word of its own
+    #[arg(value_name = "PORT", hide = true)]
+    port: Option<String>,
+
+    /// What one message is: line or chunk (what a read returned) [default: line at a prompt, chunk in a pipe]
+    #[arg(long, value_name = "F", env = "ECHOIC_FRAME", hide_env = true)]
+    frame: Option<Framing>,
+
+    /// What a typed line ends with on the wire [default: lf with --frame line, none with --frame chunk]
+    #[arg(long, value_name = "END")]
+    newline: Option<Newline>,
+
+    /// The same as --newline none
+    #[arg(long, conflicts_with = "newline")]
+    no_newline: bool,
+
+    /// Send a line that is just q, like any other, instead of quitting
+    #[arg(long)]
+    no_q: bool,
+
+    /// Neither read nor write the history of typed lines
+    #[arg(long)]
+    no_history: bool,
+
+    /// Time to resolve the name and to be answered; a plain number is seconds
+    #[arg(short = 'w', long, value_name = "TIME", default_value = "10s", value_parser = seconds_or_span)]
+    connect_timeout: Span,
+
+    /// Silence after the end of a piped input, before the peer's own end is waited for no longer
+    #[arg(long, value_name = "TIME", default_value = "5s")]
+    linger: Span,
+
+    /// Silence in both directions after which to give up [default: never]
+    #[arg(long, value_name = "TIME")]
+    idle: Option<Span>,
+
+    /// Time in which the peer takes nothing of what it is sent, after which to give up
+    #[arg(long, value_name = "TIME", default_value = "10s")]
+    write_stall: Span,
+
+    /// Tell of each socket call as it happens
+    #[arg(long)]
+    explain: bool,
+
+    /// Tell who answered and what went each way, in a pipe too
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  echoic connect :5000                        a prompt; q quits, :help lists the commands
+  echoic connect localhost 5000               the same, as with nc
+  printf 'hello' | echoic connect :5000       prints the reply, and nothing else
+  echoic connect :12345 </dev/null            hears a greeting
+  echoic connect :5000 --explain              shows socket, connect, send, recv, shutdown, close
+
+At a prompt, a line that is just q quits (\\q sends it), Ctrl-D ends our half of the stream, Ctrl-C twice quits,
+and a line that starts with a space is kept out of the history.
+In a pipe, the end of the input is the end of our half; the peer's half is then read to its end. A peer that stays
+silent for --linger instead is left: with code 0 if everything sent was answered, else 5.
+
+Exit codes: 0 done, 1 system error, 2 usage, 3 name not resolved, 4 refused or unreachable, 5 timed out,
+6 reset or cut before the end, 130 interrupted.";
+
+/// What follows a typed line on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Newline {
+    /// A line feed.
+    Lf,
+    /// Carriage return and line feed, as SMTP and HTTP want it.
+    Crlf,
+    /// Nothing, as the tutorial's client does it.
+    None,
+}
+
+impl Newline {
+    /// Its bytes.
+    pub(super) fn bytes(self) -> &'static [u8] {
+        match self {
+            Self::Lf => b"\n",
+            Self::Crlf => b"\r\n",
+            Self::None => b"",
+        }
+    }
+
+    /// What fits a framing, unless something else is asked for.
+    pub(super) fn fitting(framing: Framing) -> Self {
+        if framing.is_declared() {
+            Self::Lf
+        } else {
+            Self::None
+        }
+    }
+}
+
+/// What is to be done.
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each was a flag of its own")]
+pub(super) struct Plan {
+    pub(super) endpoint: Endpoint,
+    pub(super) framing: Framing,
+    /// None: what fits the framing.
+    pub(super) newline: Option<Newline>,
+    pub(super) q_quits: bool,
+    pub(super) history: bool,
+    pub(super) connect_within: Duration,
+    pub(super) waits: Waits,
+    pub(super) explain: bool,
+    pub(super) verbose: bool,
+}
+
+impl ConnectArgs {
+    /// What was typed means this; `prompt` if there is a person at both ends.
+    pub(super) fn plan(&self, prompt: bool) -> Result<Plan, String> {
+        let endpoint = endpoint(&self.endpoint, self.port.as_deref())?;
+        let default = if prompt {
+            Framing::Line
+        } else {
+            Framing::Chunk
+        };
+        let waits = Waits::default();
+        Ok(Plan {
+            endpoint,
+            framing: self.frame.unwrap_or(default),
+            newline: self
+                .newline
+                .or_else(|| self.no_newline.then_some(Newline::None)),
+            q_quits: !self.no_q,
+            history: !self.no_history,
+            connect_within: self.connect_timeout.0,
+            waits: Waits {
+                linger: (!prompt).then_some(self.linger.0),
+                idle: self.idle.map(|idle| idle.0),
+                write_stall: self.write_stall.0,
+                after_fin: if prompt {
+                    Duration::ZERO
+                } else {
+                    waits.after_fin
+                },
+            },
+            explain: self.explain,
+            verbose: self.verbose || prompt,
+        })
+    }
+}
+
+/// nc's `-w 5` is five seconds.
+fn seconds_or_span(text: &str) -> Result<Span, echoic_core::size::SizeError> {
+    match text.parse::<u32>() {
+        Ok(seconds) => Ok(Span(Duration::from_secs(seconds.into()))),
+        Err(_) => text.parse(),
+    }
+}
+
+fn endpoint(first: &str, port: Option<&str>) -> Result<Endpoint, String> {
+    let endpoint = match port {
+        None => first.parse::<Endpoint>(),
+        Some(port) => {
+            if first.parse::<Endpoint>().is_ok() {
+                return Err(format!(
+                    "{first:?} names a port already, and {port:?} follows it; leave one of them out"
+                ));
+            }
+            let is_ipv6 = first.parse::<std::net::Ipv6Addr>().is_ok();
+            let host = if is_ipv6 {
+                format!("[{first}]")
+            } else {
+                first.to_owned()
+            };
+            format!("{host}:{port}").parse()
+        }
+    };
+    let endpoint = endpoint.map_err(|error| error.to_string())?;
+    let Endpoint::Tcp(at) = &endpoint;
+    if at.port == 0 {
+        return Err(
+            "nobody can be called at port 0; it means \"any free port\" to a server".to_owned(),
+        );
+    }
+    if at.host == Host::Any {
+        return Err(
+            "* is every address of this machine, for listening; name a host to call".to_owned(),
+        );
+    }
+    Ok(endpoint)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Typed {
+        #[command(flatten)]
+        args: ConnectArgs,
+    }
+
+    fn plan(words: &str, prompt: bool) -> Result<Plan, String> {
+        let words = std::iter::once("connect").chain(words.split(' '));
+        let typed = Typed::try_parse_from(words).map_err(|error| error.to_string())?;
+        typed.args.plan(prompt)
+    }
+
+    #[test]
+    fn host_and_port_may_be_two_words() {
+        for (words, long) in [
+            ("localhost 5000", "tcp://localhost:5000"),
+            ("::1 5000", "tcp://[::1]:5000"),
+            ("127.0.0.1:5000", "tcp://127.0.0.1:5000"),
+            (":5000", "tcp://:5000"),
+        ] {
+            assert_eq!(plan(words, false).unwrap().endpoint.to_string(), long);
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_a_reason() {
+        for (words, why) in [
+            ("localhost:5000 5001", "leave one of them out"),
+            ("localhost", "has no port"),
+            ("localhost http", "a port is a number"),
+            (":0", "port 0"),
+            ("*:5000", "for listening"),
+            (":5000 --frame paragraph", "there are: chunk, line"),
+            (":5000 --linger soon", "no span of time"),
+            (":5000 --newline lf --no-newline", "cannot be used with"),
+        ] {
+            let said = plan(words, false).unwrap_err();
+            assert!(said.contains(why), "{words}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_person_gets_lines_and_no_hurry_and_a_pipe_chunks_and_a_linger() {
+        let prompt = plan(":5000", true).unwrap();
+        assert_eq!((prompt.framing, prompt.waits.linger), (Framing::Line, None));
+        let pipe = plan(":5000 -w 3", false).unwrap();
+        assert_eq!(pipe.framing, Framing::Chunk);
+        assert_eq!(pipe.waits, Waits::default());
+        assert_eq!(pipe.connect_within, Duration::from_secs(3));
+    }
+}

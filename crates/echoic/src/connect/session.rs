@@ -1,0 +1,378 @@
+//! At a prompt: what is typed, what comes back, and which of both ends it.
+
+use std::{
+    fmt::Write as _,
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use echoic_client::{Counts, Leave, News, READ_BYTES_MAX, Replies, Say, Talked, talk};
+use echoic_core::size::for_people;
+use echoic_wire::Link;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    args::{Newline, Plan},
+    history,
+    prompt::{self, Key, Manners},
+    screen::{Screen, figure},
+    transcript::Transcript,
+    typed::{HELP, Typed},
+};
+
+/// A conversation at a prompt that is over.
+pub(super) struct Over {
+    pub(super) talked: Talked,
+    /// By Ctrl-C or a signal, and not by either side.
+    pub(super) interrupted: bool,
+    /// Its last line.
+    pub(super) summary: String,
+}
+
+/// Lines that may wait to be sent before the typist is told.
+const SAY_QUEUE: usize = 64;
+
+/// Reads that may wait to be shown.
+const NEWS_QUEUE: usize = 16;
+
+/// Enough for one print.
+const PRINT_BYTES: usize = 64 << 10;
+
+/// Holds the conversation until either side ends it. The terminal is then as it was before.
+pub(super) async fn hold(plan: &Plan, link: Link, screen: &Screen) -> io::Result<Over> {
+    // Before the prompt starts: it is woken by this signal, which without a handler would end us.
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let history = if plan.history {
+        history::file(&plan.endpoint).unwrap_or_else(|error| {
+            screen.print(&format!("lines are not remembered: {error}"));
+            None
+        })
+    } else {
+        None
+    };
+    let manners = Manners {
+        q_quits: plan.q_quits,
+        history,
+    };
+    let (prompt, mut keys) =
+        prompt::start(manners, screen).map_err(|error| io::Error::other(error.to_string()))?;
+
+    let (say, says) = mpsc::channel(SAY_QUEUE);
+    let (news, mut heard) = mpsc::channel(NEWS_QUEUE);
+    let (leave, leaves) = oneshot::channel();
+    let leaving = async { leaves.await.unwrap_or(Leave::Quit) };
+    let talking = tokio::spawn(talk(link, says, news, leaving, plan.waits.clone()));
+    let (files, mut file_sent) = mpsc::channel(1);
+    let mut session = Session::new(plan, screen, say, leave, files);
+    loop {
+        let flush_at = session.replies.flush_at();
+        tokio::select! {
+            news = heard.recv(), if !screen.is_behind() => match news {
+                Some(news) => session.news(news, &mut heard),
+                None => break,
+            },
+            () = screen.pump() => {}
+            Some(key) = keys.recv() => session.key(key),
+            Some(sent) = file_sent.recv() => session.file_sent(sent),
+            () = sleep_until(flush_at.unwrap_or(session.started)), if flush_at.is_some() => session.flush(),
+            _ = terminate.recv() => session.interrupt(),
+            _ = hangup.recv() => session.interrupt(),
+            // Ctrl-C while no line is being read: the terminal makes a signal of it.
+            _ = interrupt.recv() => session.interrupt(),
+        }
+    }
+    session.flush();
+    drop(keys);
+    screen.settle().await;
+    prompt.end();
+    let talked = talking.await.map_err(io::Error::other)?;
+    Ok(Over {
+        summary: session.summary(&talked),
+        interrupted: session.interrupted,
+        talked,
+    })
+}
+
+/// What a conversation at a prompt knows.
+struct Session<'a> {
+    screen: &'a Screen,
+    replies: Replies,
+    newline: Option<Newline>,
+    hex: bool,
+    transcript: Transcript,
+    counts: Counts,
+    started: Instant,
+    /// None once our half of the stream has ended.
+    say: Option<mpsc::Sender<Say>>,
+    leave: Option<oneshot::Sender<Leave>>,
+    /// The file that is being sent.
+    sending: Option<PathBuf>,
+    files: mpsc::Sender<io::Result<u64>>,
+    interrupted: bool,
+}
+
+impl<'a> Session<'a> {
+    fn new(
+        plan: &Plan,
+        screen: &'a Screen,
+        say: mpsc::Sender<Say>,
+        leave: oneshot::Sender<Leave>,
+        files: mpsc::Sender<io::Result<u64>>,
+    ) -> Self {
+        Self {
+            screen,
+            replies: Replies::new(plan.framing),
+            newline: plan.newline,
+            hex: false,
+            transcript: Transcript::default(),
+            counts: Counts::default(),
+            started: Instant::now(),
+            say: Some(say),
+            leave: Some(leave),
+            sending: None,
+            files,
+            interrupted: false,
+        }
+    }
+
+    fn key(&mut self, key: Key) {
+        match key {
+            Key::Typed(typed) => self.typed(typed),
+            Key::Wrong(why) => self.screen.print(&why),
+            Key::Interrupted => self.screen.print("Ctrl-C again quits; so do q and Ctrl-D"),
+            Key::Killed => self.interrupt(),
+            Key::Broken(error) => {
+                self.screen.print(&format!("the terminal failed: {error}"));
+                self.interrupt();
+            }
+        }
+    }
+
+    fn typed(&mut self, typed: Typed) {
+        match typed {
+            Typed::Line(line) => {
+                let mut bytes = line.into_bytes();
+                bytes.extend_from_slice(self.newline().bytes());
+                self.send(&bytes);
+            }
+            Typed::Send(bytes) => self.send(&bytes),
+            Typed::File(path) => self.send_file(path),
+            Typed::Hex(on) => {
+                self.hex = on;
+                self.screen.print(if on { "hex on" } else { "hex off" });
+            }
+            Typed::Frame(framing) => {
+                self.flush();
+                self.replies.reframe(framing);
+                self.screen.print(&self.manner());
+            }
+            Typed::Newline(newline) => {
+                self.newline = Some(newline);
+                self.screen.print(&self.manner());
+            }
+            Typed::Fin => self.fin(),
+            Typed::Rst => self.leave(Leave::Abort),
+            Typed::Quit => self.leave(Leave::Quit),
+            Typed::Stat => self.screen.print(&self.stat()),
+            Typed::Save(path) => self.save(&path),
+            Typed::Help => self.screen.print(HELP),
+        }
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        let Some(say) = &self.say else {
+            self.screen
+                .print("not sent: our half of the stream has ended; q quits");
+            return;
+        };
+        if let Some(path) = &self.sending {
+            self.screen
+                .print(&format!("not sent: {} is still being sent", path.display()));
+            return;
+        }
+        if bytes.is_empty() {
+            self.screen
+                .print("nothing to send: the line is empty and has no newline");
+            return;
+        }
+        let at = self.started.elapsed();
+        match say.try_send(Say::Bytes(bytes.to_vec())) {
+            Ok(()) => self.transcript.note(at, "▸", bytes),
+            Err(mpsc::error::TrySendError::Full(_)) => self.screen.print(&format!(
+                "not sent: the peer is not reading, and {SAY_QUEUE} lines wait already"
+            )),
+            // The end is about to be told.
+            Err(mpsc::error::TrySendError::Closed(_)) => {}
+        }
+    }
+
+    /// From a thread of its own, a piece at a time, so that a file of any size takes no memory.
+    fn send_file(&mut self, path: PathBuf) {
+        let Some(say) = self.say.clone().filter(|_| self.sending.is_none()) else {
+            return self.send(&[]);
+        };
+        match File::open(&path) {
+            Ok(file) => {
+                let files = self.files.clone();
+                thread::spawn(move || files.blocking_send(send_all(file, &say)));
+                let note = format!("(file {})", path.display());
+                self.transcript
+                    .note(self.started.elapsed(), "▸", note.as_bytes());
+                self.sending = Some(path);
+            }
+            Err(error) => self
+                .screen
+                .print(&format!("not sent: {}: {error}", path.display())),
+        }
+    }
+
+    fn file_sent(&mut self, sent: io::Result<u64>) {
+        let Some(path) = self.sending.take() else {
+            return;
+        };
+        let path = path.display();
+        self.screen.print(&match sent {
+            Ok(bytes) => format!("sent {path}, {}", for_people(bytes)),
+            Err(error) => format!("{path} was not sent to its end: {error}"),
+        });
+    }
+
+    fn news(&mut self, news: News, more: &mut mpsc::Receiver<News>) {
+        // What has come in the meantime is printed with it, since each print redraws the prompt.
+        let mut lines = String::new();
+        self.one(news, &mut lines);
+        while lines.len() < PRINT_BYTES {
+            match more.try_recv() {
+                Ok(news) => self.one(news, &mut lines),
+                Err(_) => break,
+            }
+        }
+        self.show(&lines);
+    }
+
+    fn one(&mut self, news: News, lines: &mut String) {
+        match news {
+            News::Sent { at, lines, so_far } => {
+                self.counts = so_far;
+                self.replies.sent(at, lines);
+            }
+            News::Heard { at, bytes, so_far } => {
+                self.counts = so_far;
+                self.transcript
+                    .note(at.saturating_duration_since(self.started), "◂", &bytes);
+                let (framing, hex, screen) = (self.replies.framing(), self.hex, self.screen);
+                self.replies.heard(at, &bytes, |kind, bytes| {
+                    let _ = writeln!(lines, "{}", screen.reply(kind, bytes, framing, hex));
+                });
+            }
+        }
+    }
+
+    /// Shows a line that has not ended.
+    fn flush(&mut self) {
+        let mut lines = String::new();
+        let (framing, hex, screen) = (self.replies.framing(), self.hex, self.screen);
+        self.replies.flush(Instant::now(), |kind, bytes| {
+            let _ = writeln!(lines, "{}", screen.reply(kind, bytes, framing, hex));
+        });
+        self.show(&lines);
+    }
+
+    fn show(&self, lines: &str) {
+        if let Some(lines) = lines.strip_suffix('\n') {
+            self.screen.print(lines);
+        }
+    }
+
+    fn fin(&mut self) {
+        if self.say.take().is_some() {
+            self.screen.print(
+                "our half of the stream has ended (FIN); waiting for the peer, Ctrl-D quits",
+            );
+        }
+    }
+
+    fn leave(&mut self, how: Leave) {
+        if let Some(leave) = self.leave.take() {
+            // It is gone only if the conversation is over already.
+            let _ = leave.send(how);
+        }
+    }
+
+    fn interrupt(&mut self) {
+        self.interrupted = true;
+        self.leave(Leave::Quit);
+    }
+
+    fn save(&self, path: &Path) {
+        self.screen.print(&match self.transcript.save(path) {
+            Ok(lines) => format!("saved {lines} lines in {}", path.display()),
+            Err(error) => format!("not saved: {}: {error}", path.display()),
+        });
+    }
+
+    fn newline(&self) -> Newline {
+        let fitting = || Newline::fitting(self.replies.framing());
+        self.newline.unwrap_or_else(fitting)
+    }
+
+    /// What is shown as one, and what is sent as one.
+    fn manner(&self) -> String {
+        let end = match self.newline() {
+            Newline::Lf => "\\n",
+            Newline::Crlf => "\\r\\n",
+            Newline::None => "nothing",
+        };
+        let framing = self.replies.framing();
+        format!("frame {framing}, a typed line ends with {end}")
+    }
+
+    fn stat(&self) -> String {
+        let flow = self.flow(&self.counts, self.started.elapsed());
+        format!("{flow}; {}", self.manner())
+    }
+
+    fn summary(&self, talked: &Talked) -> String {
+        format!(
+            "{}: {}",
+            talked.ending,
+            self.flow(&talked.counts, talked.took)
+        )
+    }
+
+    fn flow(&self, counts: &Counts, took: Duration) -> String {
+        let framing = self.replies.framing();
+        format!(
+            "{} sent, {} received, {} / {}, {}",
+            counts.sent.messages(framing),
+            counts.heard.messages(framing),
+            for_people(counts.sent.bytes),
+            for_people(counts.heard.bytes),
+            figure(took)
+        )
+    }
+}
+
+fn send_all(mut file: File, say: &mpsc::Sender<Say>) -> io::Result<u64> {
+    let mut buffer = vec![0; READ_BYTES_MAX];
+    let mut sent = 0;
+    loop {
+        let n = file.read(&mut buffer)?;
+        if n == 0 {
+            return Ok(sent);
+        }
+        if say.blocking_send(Say::Bytes(buffer[..n].to_vec())).is_err() {
+            return Err(io::Error::other("the conversation has ended"));
+        }
+        sent += n as u64;
+    }
+}

@@ -1,0 +1,82 @@
+//! What was said in a conversation at a prompt, for `:save`.
+
+use std::{
+    collections::VecDeque,
+    fmt::Write as _,
+    fs::OpenOptions,
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+    time::Duration,
+};
+
+use echoic_core::shown;
+
+/// The last things said in both directions.
+#[derive(Debug, Default)]
+pub(super) struct Transcript {
+    lines: VecDeque<String>,
+    bytes: usize,
+    forgotten: u64,
+}
+
+/// Text kept; past it the oldest lines are forgotten, and counted.
+const BYTES_MAX: usize = 4 << 20;
+
+impl Transcript {
+    /// Notes that `bytes` went in the direction `mark`, so long after the start. Escaped, and so on one line
+    /// and reversible.
+    pub(super) fn note(&mut self, at: Duration, mark: &str, bytes: &[u8]) {
+        let line = format!("{:>10.6} {mark} {}\n", at.as_secs_f64(), shown::text(bytes));
+        self.bytes += line.len();
+        self.lines.push_back(line);
+        while self.bytes > BYTES_MAX {
+            let Some(oldest) = self.lines.pop_front() else {
+                break;
+            };
+            self.bytes -= oldest.len();
+            self.forgotten += 1;
+        }
+    }
+
+    /// Writes it into a new file that only its owner can read, and says how many lines. An existing file is
+    /// left as it is.
+    pub(super) fn save(&self, path: &Path) -> io::Result<usize> {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)?;
+        let mut text = String::with_capacity(self.bytes);
+        if self.forgotten > 0 {
+            let _ = writeln!(text, "# {} earlier lines are not kept", self.forgotten);
+        }
+        text.extend(self.lines.iter().map(String::as_str));
+        file.write_all(text.as_bytes())?;
+        Ok(self.lines.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_keeps_the_last_of_it_and_never_overwrites() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("talk");
+        let mut transcript = Transcript::default();
+        transcript.note(Duration::from_millis(1500), "▸", b"hi\n\x1b[2J");
+        assert_eq!(transcript.save(&path).unwrap(), 1);
+        let saved = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(saved, "  1.500000 ▸ hi\\n\\x1b[2J\n");
+        let error = transcript.save(&path).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+
+        for _ in 0..100 {
+            transcript.note(Duration::ZERO, "◂", &vec![b'x'; 100_000]);
+        }
+        assert!(transcript.bytes <= BYTES_MAX);
+        assert!(transcript.forgotten > 50);
+    }
+}

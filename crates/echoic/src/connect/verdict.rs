@@ -1,0 +1,189 @@
+//! The ending of a conversation as an exit code and a sentence.
+
+use std::{fmt, io};
+
+use echoic_client::{Ending, Phase, Talked, Waits};
+use echoic_core::{
+    framing::Framing,
+    size::{Span, for_people},
+};
+
+use crate::{
+    exit::{Exit, Failed, Outcome},
+    term,
+};
+
+/// Of a conversation through a pipe. Without a declared framing nobody but the peer knows what a whole
+/// reply is, so its clean end is success however little it said.
+pub(super) fn of_pipe(talked: &Talked, framing: Framing, waits: &Waits) -> Outcome {
+    let counts = &talked.counts;
+    match &talked.ending {
+        Ending::PeerClosed if talked.unsent == 0 && counts.cut(framing) => failed(
+            Exit::Cut,
+            "the peer closed amid a reply: its last line has no end",
+        ),
+        Ending::TimedOut(Phase::Linger) => {
+            let silence = Span(waits.linger.unwrap_or_default());
+            let (sent, heard) = (
+                counts.sent.messages(framing),
+                counts.heard.messages(framing),
+            );
+            let owed = counts.unanswered > 0 || framing.is_declared() && heard < sent;
+            if owed || counts.cut(framing) {
+                let what = format!(
+                    "no whole answer came within {silence} of silence after the input ended (--linger)"
+                );
+                failed(Exit::TimedOut, what)
+            } else {
+                let what = format!(
+                    "everything was answered; the peer did not close within {silence} of silence (--linger)"
+                );
+                term::say(&format!("echoic: {what}"));
+                Ok(Exit::Done)
+            }
+        }
+        _ => of_any(talked, waits),
+    }
+}
+
+/// Of a conversation at a prompt: a reply is owed as long as nothing came after the last thing sent.
+pub(super) fn of_prompt(talked: &Talked, waits: &Waits) -> Outcome {
+    match &talked.ending {
+        Ending::PeerClosed if talked.unsent == 0 && talked.counts.unanswered > 0 => {
+            failed(Exit::Cut, "the peer closed and owed a reply")
+        }
+        _ => of_any(talked, waits),
+    }
+}
+
+fn of_any(talked: &Talked, waits: &Waits) -> Outcome {
+    let unsent = match talked.unsent {
+        0 => String::new(),
+        n => format!("; {} unsent", for_people(n)),
+    };
+    match &talked.ending {
+        Ending::PeerClosed if talked.unsent > 0 => failed(
+            Exit::Cut,
+            format!("the peer closed before it had taken everything{unsent}"),
+        ),
+        Ending::PeerClosed | Ending::Quit | Ending::Aborted | Ending::Unheard => Ok(Exit::Done),
+        Ending::PeerReset { after } => failed(
+            Exit::Cut,
+            format!(
+                "the peer reset the connection after {}; a reply may have been cut{unsent}",
+                for_people(*after)
+            ),
+        ),
+        Ending::TimedOut(phase) => {
+            let (what, flag, span) = match phase {
+                Phase::Linger => ("the peer did not close", "--linger", waits.linger),
+                Phase::Idle => ("nothing came and nothing went", "--idle", waits.idle),
+                Phase::WriteStall => (
+                    "the peer took nothing of what it was sent",
+                    "--write-stall",
+                    Some(waits.write_stall),
+                ),
+            };
+            let span = Span(span.unwrap_or_default());
+            failed(
+                Exit::TimedOut,
+                format!("{what} for {span} ({flag}){unsent}"),
+            )
+        }
+        Ending::Failed(error) => {
+            let exit = if error.kind() == io::ErrorKind::TimedOut {
+                Exit::TimedOut
+            } else {
+                Exit::Cut
+            };
+            failed(exit, format!("the connection was lost: {error}{unsent}"))
+        }
+    }
+}
+
+fn failed(exit: Exit, why: impl fmt::Display) -> Outcome {
+    Err(Failed::new(exit, why))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use echoic_client::Counts;
+
+    use super::*;
+
+    fn talked(ending: Ending, sent: &[u8], heard: &[u8], unsent: u64) -> Talked {
+        let mut counts = Counts::default();
+        if !sent.is_empty() {
+            counts.sent(sent, true);
+        }
+        if !heard.is_empty() {
+            counts.heard(heard);
+        }
+        Talked {
+            ending,
+            counts,
+            unsent,
+            took: Duration::ZERO,
+        }
+    }
+
+    fn code(outcome: Outcome) -> Exit {
+        outcome.unwrap_or_else(|failed| failed.exit)
+    }
+
+    fn pipe(framing: Framing, talked: &Talked) -> Exit {
+        code(of_pipe(talked, framing, &Waits::default()))
+    }
+
+    #[test]
+    fn a_clean_end_is_done_unless_a_line_was_cut_or_something_unsent() {
+        let cut = talked(Ending::PeerClosed, b"a\n", b"A", 0);
+        assert_eq!(pipe(Framing::Chunk, &cut), Exit::Done);
+        assert_eq!(pipe(Framing::Line, &cut), Exit::Cut);
+        let whole = talked(Ending::PeerClosed, b"a\n", b"A\n", 0);
+        assert_eq!(pipe(Framing::Line, &whole), Exit::Done);
+        let unsent = talked(Ending::PeerClosed, b"a\n", b"A\n", 1);
+        assert_eq!(pipe(Framing::Chunk, &unsent), Exit::Cut);
+    }
+
+    #[test]
+    fn a_silent_peer_is_a_time_out_only_if_it_owes() {
+        let linger = || Ending::TimedOut(Phase::Linger);
+        let answered = talked(linger(), b"a", b"A", 0);
+        assert_eq!(pipe(Framing::Chunk, &answered), Exit::Done);
+        assert_eq!(
+            pipe(Framing::Chunk, &talked(linger(), b"", b"", 0)),
+            Exit::Done
+        );
+        assert_eq!(
+            pipe(Framing::Chunk, &talked(linger(), b"a", b"", 0)),
+            Exit::TimedOut
+        );
+        let half = talked(linger(), b"a\nb\n", b"A\n", 0);
+        assert_eq!(pipe(Framing::Line, &half), Exit::TimedOut);
+        assert_eq!(pipe(Framing::Chunk, &half), Exit::Done);
+    }
+
+    #[test]
+    fn a_reset_is_cut_and_says_after_how_much() {
+        let outcome = of_pipe(
+            &talked(Ending::PeerReset { after: 3 }, b"a", b"abc", 9),
+            Framing::Chunk,
+            &Waits::default(),
+        );
+        let Failed { exit, why } = outcome.unwrap_err();
+        assert_eq!(exit, Exit::Cut);
+        assert!(why.contains("after 3 B; a reply may have been cut; 9 B unsent"));
+    }
+
+    #[test]
+    fn at_a_prompt_a_reply_may_be_owed() {
+        let waits = Waits::default();
+        let owed = talked(Ending::PeerClosed, b"a\n", b"", 0);
+        assert_eq!(code(of_prompt(&owed, &waits)), Exit::Cut);
+        let quit = talked(Ending::Quit, b"a\n", b"", 0);
+        assert_eq!(code(of_prompt(&quit, &waits)), Exit::Done);
+    }
+}

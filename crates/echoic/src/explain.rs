@@ -1,0 +1,149 @@
+//! `--explain`: each socket call as it happens, the way the reader's own program would write it.
+
+use std::{
+    fmt,
+    io::{self, Write},
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use echoic_core::shown;
+use echoic_wire::{Call, Explain};
+
+/// Tells of each call on standard error, one line each, with the time since now.
+pub(crate) fn on_stderr() -> Explain {
+    through(|line| {
+        // A reader of standard error that has gone is no reason to stop.
+        let _ = writeln!(io::stderr().lock(), "{line}");
+    })
+}
+
+/// The same, printed by `print`: where a prompt owns the terminal.
+pub(crate) fn through(print: impl Fn(&str) + Send + Sync + 'static) -> Explain {
+    let started = Instant::now();
+    Explain::new(move |who, call| print(&line(started.elapsed(), who, &call)))
+}
+
+/// Bytes of a message that are shown; the rest is counted.
+const BYTES_MAX: usize = 64;
+
+fn line(at: Duration, who: Option<SocketAddr>, call: &Call<'_>) -> String {
+    let ms = at.as_secs_f64() * 1000.0;
+    match who {
+        Some(who) => format!("{ms:>9.3} ms  {who}  {}", Told(call)),
+        None => format!("{ms:>9.3} ms  {}", Told(call)),
+    }
+}
+
+struct Told<'a>(&'a Call<'a>);
+
+impl fmt::Display for Told<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Call::Resolve { host, result } => {
+                write!(f, "getaddrinfo({host:?})")?;
+                gave(f, *result, |f, addrs| {
+                    let addrs: Vec<_> = addrs.iter().map(ToString::to_string).collect();
+                    write!(f, " = {}", addrs.join(", "))
+                })
+            }
+            Call::Socket { addr, result } => {
+                let family = if addr.is_ipv4() {
+                    "AF_INET"
+                } else {
+                    "AF_INET6"
+                };
+                write!(f, "socket({family}, SOCK_STREAM)")?;
+                gave(f, *result, |_, ()| Ok(()))
+            }
+            Call::Bind { addr, result } => {
+                write!(f, "bind({addr})")?;
+                gave(f, *result, |_, ()| Ok(()))
+            }
+            Call::Listen { backlog, result } => {
+                write!(f, "listen({backlog})")?;
+                gave(f, *result, |_, ()| Ok(()))
+            }
+            Call::Accept { result } => {
+                write!(f, "accept()")?;
+                gave(f, *result, |f, peer| write!(f, " = {peer}"))
+            }
+            Call::Connect { addr, result } => {
+                write!(f, "connect({addr})")?;
+                gave(f, *result, |_, ()| Ok(()))
+            }
+            Call::Recv { room, got } => {
+                write!(f, "recv({room})")?;
+                gave(f, *got, |f, bytes| {
+                    write!(f, " = {}", shown::python_up_to(bytes, BYTES_MAX))
+                })
+            }
+            Call::Send { bytes, took } => {
+                write!(f, "send({})", shown::python_up_to(bytes, BYTES_MAX))?;
+                gave(f, *took, |f, n| write!(f, " = {n}"))
+            }
+            Call::Shutdown { result } => {
+                write!(f, "shutdown(SHUT_WR)")?;
+                gave(f, *result, |_, ()| Ok(()))
+            }
+            Call::Close => f.write_str("close()"),
+            // A call this version of the program does not know; its Debug form shows bytes as numbers.
+            other => write!(f, "{other:?}"),
+        }
+    }
+}
+
+fn gave<T>(
+    f: &mut fmt::Formatter<'_>,
+    result: Result<T, &io::Error>,
+    show: impl FnOnce(&mut fmt::Formatter<'_>, T) -> fmt::Result,
+) -> fmt::Result {
+    match result {
+        Ok(value) => show(f, value),
+        Err(error) => write!(f, " ! {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_reads_as_one_would_write_it() {
+        let told = |call: Call<'_>| Told(&call).to_string();
+        let sent = Call::Send {
+            bytes: b"hello\n",
+            took: Ok(6),
+        };
+        assert_eq!(told(sent), r"send(b'hello\n') = 6");
+        let got = Call::Recv {
+            room: 65536,
+            got: Ok(b""),
+        };
+        assert_eq!(told(got), "recv(65536) = b''");
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+        let connect = Call::Connect {
+            addr: ([127, 0, 0, 1], 5000).into(),
+            result: Err(&refused),
+        };
+        assert_eq!(
+            told(connect),
+            "connect(127.0.0.1:5000) ! connection refused"
+        );
+    }
+
+    #[test]
+    fn the_time_and_the_peer_stand_before_it_and_long_messages_are_cut() {
+        let peer = SocketAddr::from(([127, 0, 0, 1], 5000));
+        let call = Call::Send {
+            bytes: &[b'x'; 2000],
+            took: Ok(2000),
+        };
+        let line = line(Duration::from_micros(1500), Some(peer), &call);
+        assert!(
+            line.starts_with("    1.500 ms  127.0.0.1:5000  send(b'xxx"),
+            "{line}"
+        );
+        assert!(line.ends_with("x'…(+1.9 KiB)) = 2000"), "{line}");
+    }
+}

@@ -1,0 +1,93 @@
+//! `echoic connect` as people run it: through pipes, and on a terminal.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "connect/piped.rs"]
+mod piped;
+#[path = "connect/prompt.rs"]
+mod prompt;
+#[path = "connect/pty.rs"]
+mod pty;
+
+use std::{
+    io::{BufRead, BufReader},
+    net::{TcpListener, TcpStream},
+    process::{Child, Command, ExitStatus, Stdio},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+/// For anything that should happen soon.
+const SOON: Duration = Duration::from_secs(20);
+
+/// The program, told nothing by this process's environment.
+fn echoic() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_echoic"));
+    for name in ["ECHOIC_FRAME", "ECHOIC_LOG", "NO_COLOR"] {
+        command.env_remove(name);
+    }
+    command.arg("connect");
+    command
+}
+
+/// A server of one caller, on a thread of its own.
+fn server<T: Send + 'static>(
+    peer: impl FnOnce(TcpStream) -> T + Send + 'static,
+) -> (String, JoinHandle<T>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    (
+        addr,
+        thread::spawn(move || peer(listener.accept().unwrap().0)),
+    )
+}
+
+/// A server in Python, written the tutorial's way; it ends with the test.
+struct Tutorial {
+    process: Child,
+    addr: String,
+}
+
+impl Tutorial {
+    fn start(program: &str) -> Self {
+        let mut process = Command::new("python3")
+            .args(["-c", program])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut port = String::new();
+        BufReader::new(process.stdout.take().unwrap())
+            .read_line(&mut port)
+            .unwrap();
+        Self {
+            process,
+            addr: format!("127.0.0.1:{}", port.trim()),
+        }
+    }
+}
+
+impl Drop for Tutorial {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+const UPPER: &str = include_str!("servers/upper.py");
+const GREET: &str = include_str!("servers/greet.py");
+
+/// Waits for a process to end by itself.
+fn ended(process: &mut Child) -> ExitStatus {
+    until("the process has ended", || process.try_wait().unwrap())
+}
+
+/// Waits for `condition` to give something.
+fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + SOON;
+    loop {
+        if let Some(found) = condition() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,312 @@
+//! Through pipes: bytes verbatim, codes that tell the truth.
+
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    process::{Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{GREET, Tutorial, UPPER, echoic, ended, server};
+
+/// Runs it to its end with `input` on standard input.
+fn run(args: &[&str], input: &[u8]) -> Output {
+    let mut process = echoic()
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = process.stdin.take().unwrap();
+    let input = input.to_vec();
+    let feeding = thread::spawn(move || {
+        // It may end before it has taken everything.
+        let _ = stdin.write_all(&input);
+    });
+    let output = process.wait_with_output().unwrap();
+    feeding.join().unwrap();
+    output
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[track_caller]
+fn assert_code(output: &Output, code: i32) {
+    assert_eq!(output.status.code(), Some(code), "{}", said(output));
+}
+
+#[test]
+fn the_tutorials_upper_server_answers_and_nothing_else_is_printed() {
+    let server = Tutorial::start(UPPER);
+    let output = run(&[&server.addr], b"hello");
+    assert_code(&output, 0);
+    assert_eq!(output.stdout, b"HELLO");
+    assert_eq!(said(&output), "");
+}
+
+#[test]
+fn the_tutorials_greeting_is_heard() {
+    let server = Tutorial::start(GREET);
+    let (host, port) = server.addr.split_once(':').unwrap();
+    let output = run(&[host, port], b"");
+    assert_code(&output, 0);
+    assert_eq!(output.stdout, b"Thank you for connecting");
+}
+
+#[test]
+fn every_byte_passes_as_it_is() {
+    let (addr, _) = server(|mut peer| {
+        let mut all = Vec::new();
+        peer.read_to_end(&mut all).unwrap();
+        peer.write_all(&all).unwrap();
+    });
+    let all: Vec<u8> = (0..=255).cycle().take(100_000).collect();
+    let output = run(&[&addr, "--frame", "line"], &all);
+    assert!(output.stdout == all);
+    assert_code(&output, 0);
+}
+
+/// The echo deadlock: 50 MB through a server that does not read while its replies are unread.
+#[test]
+fn fifty_megabytes_come_back_from_an_echo() {
+    let (addr, _) = server(|mut peer| {
+        let mut buffer = [0; 8192];
+        while let Ok(n @ 1..) = peer.read(&mut buffer) {
+            peer.write_all(&buffer[..n]).unwrap();
+        }
+    });
+    let all: Vec<u8> = (0..50_000_000_u32).map(|i| (i % 251) as u8).collect();
+    let output = run(&[&addr], &all);
+    assert!(output.stdout == all, "{} bytes", output.stdout.len());
+    assert_code(&output, 0);
+}
+
+#[test]
+fn when_the_peer_closes_it_ends_although_stdin_is_open() {
+    let (addr, _) = server(|mut peer| peer.write_all(b"the rest").unwrap());
+    let mut process = echoic()
+        .arg(addr)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stdin = process.stdin.take();
+    let status = ended(&mut process);
+    let mut all = String::new();
+    process
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut all)
+        .unwrap();
+    drop(stdin);
+    assert_eq!((status.code(), all.as_str()), (Some(0), "the rest"));
+}
+
+#[test]
+fn a_reply_cut_by_a_reset_is_6_and_said() {
+    let (addr, _) = server(|mut peer| {
+        peer.read_exact(&mut [0]).unwrap();
+        peer.write_all(b"half a rep").unwrap();
+    });
+    let output = run(&[&addr], b"request\n");
+    assert_code(&output, 6);
+    assert_eq!(output.stdout, b"half a rep");
+    assert!(
+        said(&output).contains("reset the connection after 10 B"),
+        "{}",
+        said(&output)
+    );
+}
+
+#[test]
+fn a_last_line_without_its_end_is_6_only_under_line() {
+    for (frame, code) in [("line", 6), ("chunk", 0)] {
+        let (addr, _) = server(|mut peer| {
+            let mut all = Vec::new();
+            peer.read_to_end(&mut all).unwrap();
+            peer.write_all(b"ONE\nTW").unwrap();
+        });
+        let output = run(&[&addr, "--frame", frame], b"one\ntwo\n");
+        assert_code(&output, code);
+        assert_eq!(output.stdout, b"ONE\nTW");
+    }
+}
+
+#[test]
+fn refused_is_4_and_each_address_is_named() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port().to_string();
+    drop(free);
+    let output = run(&[&port], b"");
+    assert_code(&output, 4);
+    assert!(
+        said(&output).contains(&format!("127.0.0.1:{port} refused")),
+        "{}",
+        said(&output)
+    );
+}
+
+#[test]
+fn an_unknown_name_is_3() {
+    let output = run(&["no-such-host.invalid:80"], b"");
+    assert_code(&output, 3);
+    assert!(said(&output).contains("no-such-host.invalid"));
+}
+
+#[test]
+fn nonsense_is_2_and_says_what_to_write() {
+    for (args, why) in [
+        (vec!["localhost"], "HOST:PORT"),
+        (vec!["localhost:1", "2"], "leave one of them out"),
+        (vec![":1", "--frame", "zip"], "chunk, line"),
+        (vec![":1", "--linger", "5"], "250ms"),
+    ] {
+        let output = run(&args, b"");
+        assert_code(&output, 2);
+        assert!(said(&output).contains(why), "{args:?}: {}", said(&output));
+    }
+}
+
+/// Two callers fill a queue of one; the third one's SYN is dropped, and it waits (listen(2)).
+#[test]
+fn a_black_hole_is_5() {
+    let socket = rustix::net::socket(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::STREAM,
+        None,
+    )
+    .unwrap();
+    rustix::net::bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    rustix::net::listen(&socket, 1).unwrap();
+    let addr: SocketAddr = rustix::net::getsockname(&socket)
+        .unwrap()
+        .try_into()
+        .unwrap();
+    let _waiting = [
+        TcpStream::connect(addr).unwrap(),
+        TcpStream::connect(addr).unwrap(),
+    ];
+    let started = Instant::now();
+    let output = run(&[&addr.to_string(), "-w", "300ms"], b"");
+    assert_code(&output, 5);
+    assert!(
+        said(&output).contains("did not answer within 300"),
+        "{}",
+        said(&output)
+    );
+    assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_peer_that_stays_silent_is_5_if_it_owes_and_0_if_not() {
+    for (reply, code) in [(&b""[..], 5), (b"HELLO", 0)] {
+        let (addr, peer) = server(move |mut peer| {
+            peer.read_exact(&mut [0; 5]).unwrap();
+            peer.write_all(reply).unwrap();
+            // It does not close; we do.
+            let mut rest = Vec::new();
+            let _ = peer.read_to_end(&mut rest);
+            thread::sleep(Duration::from_secs(1));
+        });
+        let output = run(&[&addr, "--linger", "200ms"], b"hello");
+        assert_code(&output, code);
+        assert_eq!(output.stdout, reply);
+        assert!(said(&output).contains("--linger"), "{}", said(&output));
+        peer.join().unwrap();
+    }
+}
+
+#[test]
+fn a_peer_that_reads_nothing_is_5_and_the_rest_counted() {
+    let (stop, stopped) = std::sync::mpsc::sync_channel::<()>(1);
+    let (addr, peer) = server(move |peer| {
+        let _ = stopped.recv();
+        drop(peer);
+    });
+    let output = run(&[&addr, "--write-stall", "300ms"], &vec![b'x'; 50_000_000]);
+    assert_code(&output, 5);
+    assert!(said(&output).contains("unsent"), "{}", said(&output));
+    drop(stop);
+    peer.join().unwrap();
+}
+
+#[test]
+fn a_reader_that_leaves_is_a_quiet_success() {
+    let (addr, peer) = server(|mut peer| while peer.write_all(&[b'y'; 4096]).is_ok() {});
+    let mut process = echoic()
+        .arg(addr)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdout = process.stdout.take().unwrap();
+    stdout.read_exact(&mut [0; 100]).unwrap();
+    drop(stdout);
+    assert_eq!(ended(&mut process).code(), Some(0));
+    let mut stderr = String::new();
+    process
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut stderr)
+        .unwrap();
+    assert_eq!(stderr, "");
+    peer.join().unwrap();
+}
+
+#[test]
+fn an_upload_to_a_peer_that_ended_its_stream_first_is_whole() {
+    let (addr, peer) = server(|mut peer| {
+        peer.shutdown(Shutdown::Write).unwrap();
+        let mut all = Vec::new();
+        peer.read_to_end(&mut all).unwrap();
+        all.len()
+    });
+    let output = run(&[&addr], &vec![b'x'; 20_000_000]);
+    assert_code(&output, 0);
+    assert_eq!(peer.join().unwrap(), 20_000_000);
+}
+
+#[test]
+fn explain_tells_each_call_in_order_on_stderr_only() {
+    let (addr, _) = server(|mut peer| {
+        let mut all = String::new();
+        peer.read_to_string(&mut all).unwrap();
+        peer.write_all(all.to_uppercase().as_bytes()).unwrap();
+    });
+    let output = run(&[&addr, "--explain"], b"hello\n");
+    assert_code(&output, 0);
+    assert_eq!(output.stdout, b"HELLO\n");
+    let told = said(&output);
+    let mut rest = told.as_str();
+    for call in [
+        "socket(AF_INET, SOCK_STREAM)",
+        &format!("connect({addr})"),
+        r"send(b'hello\n') = 6",
+        "shutdown(SHUT_WR)",
+        r"recv(65536) = b'HELLO\n'",
+        "recv(65536) = b''",
+        "close()",
+    ] {
+        let at = rest
+            .find(call)
+            .unwrap_or_else(|| panic!("{call} is missing, or out of order:\n{told}"));
+        rest = &rest[at + call.len()..];
+    }
+}
+
+#[test]
+fn the_help_has_examples_and_the_codes() {
+    let output = run(&["--help"], b"");
+    assert_code(&output, 0);
+    let help = String::from_utf8(output.stdout).unwrap();
+    for part in ["Examples:", "echoic connect localhost 5000", "Exit codes:"] {
+        assert!(help.contains(part), "{help}");
+    }
+}

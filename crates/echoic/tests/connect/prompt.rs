@@ -1,0 +1,380 @@
+//! On a terminal: what a person types and sees.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    os::unix::fs::PermissionsExt,
+    sync::mpsc,
+    thread::JoinHandle,
+};
+
+use rustix::process::Signal;
+
+use crate::{GREET, Tutorial, UPPER, pty::Pty, server};
+
+const CTRL_C: &str = "\x03";
+const CTRL_D: &str = "\x04";
+
+/// Answers each line in upper case until the end, then says goodbye.
+fn upper_lines() -> (String, JoinHandle<Vec<String>>) {
+    server(|mut peer| {
+        let mut heard = Vec::new();
+        let mut lines = BufReader::new(peer.try_clone().unwrap());
+        let mut line = String::new();
+        while let Ok(1..) = lines.read_line(&mut line) {
+            // It may have quit without waiting.
+            let _ = peer.write_all(line.to_uppercase().as_bytes());
+            heard.push(std::mem::take(&mut line));
+        }
+        let _ = peer.write_all(b"bye\n");
+        heard
+    })
+}
+
+/// Says what the test tells it to, and closes when the test does.
+fn puppet() -> (String, mpsc::SyncSender<&'static [u8]>, JoinHandle<()>) {
+    let (tell, told) = mpsc::sync_channel::<&[u8]>(10);
+    let (addr, peer) = server(move |mut peer: TcpStream| {
+        for bytes in told {
+            peer.write_all(bytes).unwrap();
+        }
+    });
+    (addr, tell, peer)
+}
+
+#[test]
+fn the_tutorials_conversation_with_q_at_its_end() {
+    let server = Tutorial::start(UPPER);
+    let mut pty = Pty::start(&[&server.addr]);
+    pty.press("hello\r");
+    pty.wait_for("◂");
+    pty.wait_for(" HELLO");
+    pty.wait_for(" ms");
+    // The prompt stands below the reply again.
+    pty.wait_for("▸ ");
+    pty.press("straße\r");
+    pty.wait_for_prompt_after(" STRASSE");
+    pty.press("q\r");
+    pty.wait_for("closed: 2 sent, 2 received, 14 B / 14 B, ");
+    assert_eq!(pty.code(), Some(0));
+    let shown = String::from_utf8(pty.shown()).unwrap();
+    assert!(
+        shown.contains(&format!("connected {} in ", server.addr)),
+        "{shown}"
+    );
+}
+
+#[test]
+fn the_tutorials_greeting_is_shown_and_that_is_the_end() {
+    let server = Tutorial::start(GREET);
+    let mut pty = Pty::start_with(&[&server.addr], &[]);
+    pty.wait_for("◂!");
+    pty.wait_for(" Thank you for connecting (no newline)");
+    pty.wait_for("closed by the peer: 0 sent, 1 received, 0 B / 24 B");
+    assert_eq!(pty.code(), Some(0));
+}
+
+#[test]
+fn q_and_colon_can_be_sent() {
+    let (addr, heard) = upper_lines();
+    let mut pty = Pty::start(&[&addr]);
+    for (typed, reply) in [("\\q", " Q"), ("\\:x", " :X"), ("", "◂")] {
+        pty.press(&format!("{typed}\r"));
+        pty.wait_for(reply);
+        pty.wait_for(" ms");
+    }
+    pty.press("q\r");
+    assert_eq!(pty.code(), Some(0));
+    assert_eq!(heard.join().unwrap(), ["q\n", ":x\n", "\n"]);
+}
+
+#[test]
+fn with_no_q_it_is_a_line_like_any_other() {
+    let (addr, heard) = upper_lines();
+    let mut pty = Pty::start(&[&addr, "--no-q"]);
+    pty.press("q\r");
+    pty.wait_for_prompt_after(" Q");
+    pty.press(":q\r");
+    assert_eq!(pty.code(), Some(0));
+    assert_eq!(heard.join().unwrap(), ["q\n"]);
+}
+
+#[test]
+fn ctrl_d_ends_our_half_and_what_comes_then_is_shown() {
+    let (addr, heard) = upper_lines();
+    let mut pty = Pty::start(&[&addr]);
+    assert!(pty.is_raw());
+    pty.press("last\r");
+    pty.wait_for_prompt_after(" LAST");
+    pty.press(CTRL_D);
+    pty.wait_for(" bye");
+    pty.wait_for("closed by the peer: 1 sent, 2 received");
+    assert_eq!(pty.code(), Some(0));
+    assert_eq!(heard.join().unwrap(), ["last\n"]);
+}
+
+#[test]
+fn a_second_ctrl_d_quits_although_the_peer_stays() {
+    let (addr, tell, peer) = puppet();
+    let mut pty = Pty::start(&[&addr]);
+    pty.press(CTRL_D);
+    pty.wait_for_prompt_after("(FIN)");
+    pty.press("too late\r");
+    pty.wait_for_prompt_after("not sent: our half");
+    pty.press(CTRL_D);
+    assert_eq!(pty.code(), Some(0));
+    drop(tell);
+    peer.join().unwrap();
+}
+
+#[test]
+fn ctrl_c_clears_the_line_and_twice_is_130() {
+    let (addr, heard) = upper_lines();
+    let mut pty = Pty::start(&[&addr]);
+    pty.press(&format!("never sent{CTRL_C}"));
+    pty.wait_for_prompt_after("Ctrl-C again quits");
+    pty.press("sent\r");
+    pty.wait_for_prompt_after(" SENT");
+    pty.press(CTRL_C);
+    pty.wait_for_prompt_after("Ctrl-C again quits");
+    pty.press(CTRL_C);
+    assert_eq!(pty.code(), Some(130));
+    assert_eq!(heard.join().unwrap(), ["sent\n"]);
+}
+
+#[test]
+fn a_signal_gives_the_terminal_back_too() {
+    for signal in [Signal::TERM, Signal::HUP] {
+        let (addr, tell, peer) = puppet();
+        let mut pty = Pty::start(&[&addr]);
+        pty.press("half a li");
+        pty.wait_for("half a li");
+        pty.signal(signal);
+        assert_eq!(pty.code(), Some(130));
+        drop(tell);
+        peer.join().unwrap();
+    }
+}
+
+#[test]
+fn when_the_peer_leaves_amid_a_line_the_rest_is_shown_and_it_ends() {
+    let (addr, tell, peer) = puppet();
+    let mut pty = Pty::start(&[&addr]);
+    tell.send(b"one\n").unwrap();
+    pty.wait_for_prompt_after(" one");
+    pty.press("half a li");
+    pty.wait_for("half a li");
+    tell.send(b"two\nthr").unwrap();
+    drop(tell);
+    pty.wait_for(" two");
+    pty.wait_for(" thr (no newline)");
+    pty.wait_for("closed by the peer: 0 sent, 3 received, 0 B / 11 B");
+    assert_eq!(pty.code(), Some(0));
+    peer.join().unwrap();
+}
+
+#[test]
+fn a_peer_that_leaves_and_owes_a_reply_is_6() {
+    let (addr, peer) = server(|mut peer| {
+        peer.read_exact(&mut [0; 6]).unwrap();
+    });
+    let mut pty = Pty::start(&[&addr]);
+    pty.press("hello\r");
+    pty.wait_for("owed a reply");
+    assert_eq!(pty.code(), Some(6));
+    peer.join().unwrap();
+}
+
+/// A terminal obeys escape sequences: a peer must not be able to speak to it.
+#[test]
+fn nothing_of_the_peer_reaches_the_terminal_raw() {
+    let (addr, tell, peer) = puppet();
+    let mut pty = Pty::start(&[&addr]);
+    let evil: &[u8] = b"\x1b]0;evil\x07\x1b[2J\xc2\x9b31m\xe2\x80\xae\xff\rend\n";
+    tell.send(evil).unwrap();
+    pty.wait_for_prompt_after(r"\x1b]0;evil\x07\x1b[2J\u{9b}31m\u{202e}\xff\rend");
+    pty.press(":hex on\r");
+    pty.wait_for("Khex on");
+    tell.send(evil).unwrap();
+    pty.wait_for_prompt_after("1b 5d 30 3b");
+    pty.press(":hex off\r:frame chunk\r");
+    pty.wait_for("frame chunk, a typed line ends with nothing");
+    tell.send(evil).unwrap();
+    pty.wait_for_prompt_after(r"\rend\n");
+    pty.press("q\r");
+    assert_eq!(pty.code(), Some(0));
+    let shown = pty.shown();
+    for raw in [
+        &b"\x1b]0"[..],
+        b"\x07",
+        b"\x1b[2J",
+        b"\xc2\x9b",
+        b"\xe2\x80\xae",
+        b"\xff",
+    ] {
+        let found = shown.windows(raw.len()).any(|window| window == raw);
+        assert!(!found, "{raw:x?} reached the terminal");
+    }
+    drop(tell);
+    peer.join().unwrap();
+}
+
+#[test]
+fn commands_do_what_help_says() {
+    let (addr, heard) = upper_lines();
+    let mut pty = Pty::start(&[&addr]);
+    let dir = tempfile::tempdir().unwrap();
+    let (letter, saved) = (dir.path().join("letter"), dir.path().join("saved"));
+    fs::write(&letter, "from a file\n").unwrap();
+
+    pty.press(":help\r");
+    pty.wait_for_prompt_after(":save PATH");
+    pty.press(":send 61 62 0a\r");
+    pty.wait_for_prompt_after(" AB");
+    pty.press(&format!(":file {}\r", letter.display()));
+    pty.wait_for_prompt_after(" FROM A FILE");
+    pty.press(":newline off\rno end\r");
+    pty.press(":send 0a\r");
+    pty.wait_for_prompt_after(" NO END");
+    pty.press(":nonsense\r");
+    pty.wait_for("there is no :nonsense; there are :hex");
+    pty.press("\x1d"); // Ctrl-] begins a command
+    pty.press("stat\r");
+    pty.wait_for_prompt_after("3 sent, 3 received, 22 B / 22 B");
+    pty.press(&format!(":save {}\r", saved.display()));
+    pty.wait_for_prompt_after("saved 7 lines");
+    pty.press(":fin\r");
+    pty.wait_for(" bye");
+    assert_eq!(pty.code(), Some(0));
+    assert_eq!(heard.join().unwrap(), ["ab\n", "from a file\n", "no end\n"]);
+
+    let text = fs::read_to_string(&saved).unwrap();
+    for part in [r" ▸ ab\n", r" ◂ AB\n", r" ◂ FROM A FILE\n"] {
+        assert!(text.contains(part), "{text}");
+    }
+    let mode = fs::metadata(&saved).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn rst_resets() {
+    let (addr, peer) = server(|mut peer| peer.read(&mut [0]).unwrap_err().kind());
+    let mut pty = Pty::start(&[&addr]);
+    pty.press(":rst\r");
+    pty.wait_for("reset by us");
+    assert_eq!(pty.code(), Some(0));
+    assert_eq!(peer.join().unwrap(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn lines_are_remembered_for_their_target_and_their_owner_only() {
+    let (addr, _) = upper_lines();
+    let mut pty = Pty::start(&[&addr]);
+    pty.press("remember me\r");
+    pty.wait_for_prompt_after(" REMEMBER ME");
+    pty.press(" but not this\r");
+    pty.wait_for(" BUT NOT THIS");
+    // Up, and Enter.
+    pty.press("\x1b[A\r");
+    pty.wait_for_prompt_after(" REMEMBER ME");
+    pty.press("q\r");
+    assert_eq!(pty.code(), Some(0));
+
+    let dir = pty.state.path().join("echoic/history");
+    let file = dir.join(format!("tcp_{}", addr.replace(':', "_")));
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.contains("remember me"), "{text}");
+    assert!(!text.contains("but not this"), "{text}");
+    for (path, mode) in [(&file, 0o600), (&dir, 0o700)] {
+        let permissions = fs::metadata(path).unwrap().permissions();
+        assert_eq!(permissions.mode() & 0o777, mode, "{}", path.display());
+    }
+}
+
+#[test]
+fn no_history_keeps_nothing() {
+    let (addr, _) = upper_lines();
+    let mut pty = Pty::start(&[&addr, "--no-history"]);
+    pty.press("forget me\r");
+    pty.wait_for_prompt_after(" FORGET ME");
+    pty.press("q\r");
+    assert_eq!(pty.code(), Some(0));
+    assert_eq!(fs::read_dir(pty.state.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn explain_is_told_above_the_prompt() {
+    let (addr, _) = upper_lines();
+    let mut pty = Pty::start(&[&addr, "--explain"]);
+    pty.press("hello\r");
+    pty.wait_for(r"send(b'hello\n') = 6");
+    pty.wait_for_prompt_after(r"recv(65536) = b'HELLO\n'");
+    pty.press("q\r");
+    pty.wait_for("shutdown(SHUT_WR)");
+    assert_eq!(pty.code(), Some(0));
+}
+
+#[test]
+fn no_color_means_none() {
+    for (environment, coloured) in [(&[][..], true), (&[("NO_COLOR", "1")], false)] {
+        let (addr, _) = upper_lines();
+        let mut pty = Pty::start_with(&[&addr], environment);
+        pty.wait_for("▸ ");
+        pty.press("hello\r");
+        pty.wait_for(" HELLO");
+        pty.press("q\r");
+        assert_eq!(pty.code(), Some(0));
+        let shown = String::from_utf8_lossy(&pty.shown()).into_owned();
+        assert_eq!(shown.contains("\x1b[36m◂"), coloured, "{shown}");
+    }
+}
+
+/// A terminal that can do nothing gets lines, and no prompt is redrawn.
+#[test]
+fn a_dumb_terminal_still_talks() {
+    let (addr, heard) = upper_lines();
+    let mut pty = Pty::start_with(&[&addr], &[("TERM", "dumb")]);
+    pty.wait_for("▸ ");
+    pty.press("hello\n");
+    pty.wait_for("◂ HELLO");
+    pty.press("q\n");
+    assert_eq!(pty.code(), Some(0));
+    assert_eq!(heard.join().unwrap(), ["hello\n"]);
+    assert!(!pty.shown().contains(&b'\x1b'));
+}
+
+/// However often: replies that pour in while lines are entered neither stop it nor get lost.
+#[test]
+fn a_flood_while_typing_is_shown_to_its_end() {
+    const LINES: usize = 20_000;
+    let (addr, peer) = server(|mut peer| {
+        let mut asked = [0; 3];
+        peer.read_exact(&mut asked).unwrap();
+        let flood = numbered("line", LINES);
+        peer.write_all(flood.as_bytes()).unwrap();
+        let mut rest = Vec::new();
+        peer.read_to_end(&mut rest).unwrap();
+        rest
+    });
+    let mut pty = Pty::start(&[&addr]);
+    pty.press("go\r");
+    pty.wait_for(" line 0");
+    for i in 0..50 {
+        pty.press(&format!("typed {i}\r"));
+    }
+    pty.wait_for_prompt_after(&format!(" line {}", LINES - 1));
+    pty.press(CTRL_D);
+    pty.wait_for("closed by the peer");
+    let rest = peer.join().unwrap();
+    assert_eq!(String::from_utf8(rest).unwrap(), numbered("typed", 50));
+    let shown = String::from_utf8(pty.shown()).unwrap();
+    assert_eq!(shown.matches(" line ").count(), LINES);
+    // 50 lines were sent after the flood was asked for, and to none of them came a reply of its own.
+    assert_eq!(pty.code(), Some(6));
+}
+
+fn numbered(word: &str, count: usize) -> String {
+    let lines: Vec<_> = (0..count).map(|i| format!("{word} {i}\n")).collect();
+    lines.concat()
+}

@@ -1,0 +1,163 @@
+//! A terminal of our own making, with the program on it.
+
+use std::{
+    fs::File,
+    io::{Read, Write},
+    os::fd::OwnedFd,
+    process::Child,
+    sync::{Arc, Condvar, Mutex},
+    thread,
+    time::Instant,
+};
+
+use rustix::{
+    fs::{Mode, OFlags, open},
+    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
+    termios::{LocalModes, Termios, tcgetattr},
+};
+
+use crate::{SOON, echoic, ended};
+
+/// `echoic connect` on a terminal.
+pub(crate) struct Pty {
+    process: Child,
+    master: File,
+    terminal: OwnedFd,
+    before: Termios,
+    shown: Arc<Shown>,
+    /// How much of what was shown has been waited for.
+    seen: usize,
+    /// Where its state is kept.
+    pub(crate) state: tempfile::TempDir,
+}
+
+#[derive(Default)]
+struct Shown {
+    bytes: Mutex<Vec<u8>>,
+    more: Condvar,
+}
+
+impl Pty {
+    /// Starts it, and waits for the prompt.
+    pub(crate) fn start(args: &[&str]) -> Self {
+        let mut pty = Self::start_with(args, &[]);
+        pty.wait_for("▸ ");
+        pty
+    }
+
+    pub(crate) fn start_with(args: &[&str], environment: &[(&str, &str)]) -> Self {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let name = ptsname(&master, Vec::new()).unwrap();
+        let terminal = open(&name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap();
+        let before = tcgetattr(&terminal).unwrap();
+        let state = tempfile::tempdir().unwrap();
+        let end = || terminal.try_clone().unwrap();
+        let process = echoic()
+            .args(args)
+            .env("TERM", "xterm")
+            .env("XDG_STATE_HOME", state.path())
+            .envs(environment.iter().copied())
+            .stdin(end())
+            .stdout(end())
+            .stderr(end())
+            .spawn()
+            .unwrap();
+        let master = File::from(master);
+        let shown = Arc::new(Shown::default());
+        let (mut reader, told) = (master.try_clone().unwrap(), Arc::clone(&shown));
+        thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(n @ 1..) = reader.read(&mut buffer) {
+                told.bytes.lock().unwrap().extend_from_slice(&buffer[..n]);
+                told.more.notify_all();
+            }
+        });
+        Self {
+            process,
+            master,
+            terminal,
+            before,
+            shown,
+            seen: 0,
+            state,
+        }
+    }
+
+    /// Presses these keys.
+    pub(crate) fn press(&mut self, keys: &str) {
+        self.master.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Waits until `text` is shown after what was waited for before.
+    #[track_caller]
+    pub(crate) fn wait_for(&mut self, text: &str) {
+        let deadline = Instant::now() + SOON;
+        let mut bytes = self.shown.bytes.lock().unwrap();
+        loop {
+            let found = bytes[self.seen..]
+                .windows(text.len())
+                .position(|window| window == text.as_bytes());
+            if let Some(at) = found {
+                self.seen += at + text.len();
+                return;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(
+                !left.is_zero(),
+                "{text:?} was not shown; what was is:\n{}",
+                String::from_utf8_lossy(&bytes)
+            );
+            bytes = self.shown.more.wait_timeout(bytes, left).unwrap().0;
+        }
+    }
+
+    /// Waits until `text` is shown, and the prompt below it: keys pressed before would find no line to edit.
+    #[track_caller]
+    pub(crate) fn wait_for_prompt_after(&mut self, text: &str) {
+        self.wait_for(text);
+        self.wait_for("▸ ");
+    }
+
+    /// Everything shown so far.
+    pub(crate) fn shown(&self) -> Vec<u8> {
+        self.shown.bytes.lock().unwrap().clone()
+    }
+
+    /// Whether the terminal echoes and edits by itself, as a shell left it.
+    fn is_cooked(&self) -> bool {
+        let now = tcgetattr(&self.terminal).unwrap();
+        now.local_modes == self.before.local_modes
+            && now.input_modes == self.before.input_modes
+            && now
+                .local_modes
+                .contains(LocalModes::ICANON | LocalModes::ECHO)
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.process);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for its end: the terminal is as it was before, and this is the code.
+    #[track_caller]
+    pub(crate) fn code(&mut self) -> Option<i32> {
+        let code = ended(&mut self.process).code();
+        assert!(self.is_cooked(), "the terminal was not given back");
+        code
+    }
+
+    /// Whether it holds the terminal now.
+    pub(crate) fn is_raw(&self) -> bool {
+        !self.is_cooked()
+    }
+}
+
+impl Drop for Pty {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
