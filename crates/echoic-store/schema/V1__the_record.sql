@@ -106,8 +106,8 @@ SELECT
     CASE WHEN run.outcome = 'ok' AND conversation.ended IS NOT NULL AND part.said_len > 0
           AND conversation.sent < run.said_offset + part.said_at + part.said_len
          THEN 'unsent' ELSE run.outcome END AS outcome,
-    substr(run.heard, 1 + part.heard_at, part.heard_len) AS req,
-    substr(run.said, 1 + part.said_at, part.said_len) AS rep
+    coalesce(substr(run.heard, 1 + part.heard_at, part.heard_len), x'') AS req,
+    coalesce(substr(run.said, 1 + part.said_at, part.said_len), x'') AS rep
 FROM part
 JOIN run ON run.id = part.id
 LEFT JOIN conversation ON conversation.id = run.conversation

@@ -45,8 +45,6 @@ pub struct SqliteStore {
     reader: SqliteReader,
     writer: Worker<Writer>,
     recovered: u64,
-    // The last to be dropped: who finds it free finds the file closed.
-    _lock: Lock,
 }
 
 impl SqliteStore {
@@ -59,13 +57,12 @@ impl SqliteStore {
         if origin == Origin::Nothing {
             file::create(&path)?;
         }
-        let (writer, recovered) = Writer::open(&path, durability)?;
+        let (writer, recovered) = Writer::open(&path, durability, lock)?;
         let writer = Worker::start("echoic-store", &path, writer)?;
         Ok(Self {
             reader: SqliteReader::open(&path)?,
             writer,
             recovered,
-            _lock: lock,
         })
     }
 

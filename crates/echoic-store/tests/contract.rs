@@ -1,5 +1,10 @@
 //! What every store does: one story, told to each.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy takes helpers in a test file for the program"
+)]
+
 mod story;
 
 use echoic_core::{
@@ -13,6 +18,9 @@ use proptest::prelude::*;
 use rstest::rstest;
 use story::{NOON, Seen, Story, all, count, filter, pages, remote};
 use tempfile::TempDir;
+
+/// What a filter means, said in Rust.
+type Means = Box<dyn Fn(&Seen) -> bool>;
 
 #[derive(Clone, Copy, Debug)]
 enum Kind {
@@ -100,7 +108,7 @@ async fn a_filter_finds_and_counts_what_it_means(#[values(Kind::Memory, Kind::Sq
     let has = |text: &'static str| {
         move |seen: &Seen| String::from_utf8_lossy(&seen.request).contains(text)
     };
-    let cases: [(&str, Box<dyn Fn(&Seen) -> bool>); 14] = [
+    let cases: [(&str, Means); 14] = [
         ("conv:1", Box::new(of(1))),
         ("conv:3", Box::new(of(3))),
         ("conv:9", Box::new(|_| false)),
@@ -424,7 +432,7 @@ proptest! {
         for talk in 1..5 {
             story.open(talk);
         }
-        let mut keep = |story: &mut Story| runtime.block_on(async {
+        let keep = |story: &mut Story| runtime.block_on(async {
             let batches = story.take();
             memory.append(batches.clone()).await.unwrap();
             sqlite.append(batches).await.unwrap();

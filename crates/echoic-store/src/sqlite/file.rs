@@ -52,7 +52,7 @@ pub(super) fn create(path: &Path) -> Result<(), StoreError> {
 /// It lies on a file beside the record. On the record itself it could not: closing any handle of a file gives up
 /// all locks SQLite has on it (POSIX, fcntl(2)).
 #[derive(Debug)]
-pub(super) struct Lock(#[expect(dead_code, reason = "held, not used")] File);
+pub(super) struct Lock(File);
 
 impl Lock {
     /// Takes it, or says who has it.
@@ -85,6 +85,14 @@ impl Lock {
         // On a full disk the lock still holds; it only cannot say whose it is.
         let _ = writeln!(file, "{}", std::process::id());
         Ok(Self(file))
+    }
+}
+
+impl Drop for Lock {
+    /// Closing the file would not do: a process that is being started has a copy of it until it becomes another
+    /// program.
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
     }
 }
 

@@ -1,5 +1,7 @@
 //! Forgetting, oldest first.
 
+use std::time::Duration;
+
 use echoic_core::{
     event::Micros,
     store::{Retention, StoreError},
@@ -19,14 +21,14 @@ const ROWS_MAX: u32 = 20_000;
 /// Payload that one call forgets at most.
 const BYTES_MAX: u64 = 32 << 20;
 
-/// What a run takes beside its payload, roughly and rather too little: who forgets too little goes on.
+/// What a run takes beside its payload, roughly.
 const ROW_BYTES: u64 = 32;
 
 /// Pages that one call gives back to the file system at most.
-const PAGES_MAX: u64 = 16_384;
+const PAGES_MAX: u64 = 8_192;
 
 /// And in one transaction, so that the write-ahead log can be emptied in between.
-const PAGES_STEP: u64 = 2_048;
+const PAGES_STEP: u64 = 1_024;
 
 impl Writer {
     /// Forgets some of what `keep` no longer covers; says how many exchanges that were.
@@ -56,22 +58,11 @@ impl Writer {
         Ok(forgotten)
     }
 
-    /// By how many bytes the record is larger than `bytes`. Pages that will be used again do not count; the
-    /// write-ahead log does, as far as it cannot be emptied.
+    /// By how many bytes the record is larger than `bytes`. Pages that will be used again do not count. Nor does
+    /// the write-ahead log, which forgetting makes longer: it is emptied afterwards.
     fn excess(&mut self, bytes: u64) -> Result<u64, StoreError> {
-        let path = self.path.clone();
-        let connection = self.connect()?;
-        let taken = || -> rusqlite::Result<u64> {
-            let pages = pages(connection)?;
-            Ok((pages.all - pages.free) * pages.size + log_bytes(&path))
-        };
-        let excess = || {
-            if taken()? > bytes {
-                checkpoint(connection)?;
-            }
-            Ok(taken()?.saturating_sub(bytes))
-        };
-        excess().map_err(|why| problem(&path, &why))
+        let pages = pages(self.connect()?).map_err(|why| problem(&self.path, &why))?;
+        Ok(((pages.all - pages.free) * pages.size).saturating_sub(bytes))
     }
 
     /// Makes the file smaller if it is larger than `bytes` and has pages to spare. A file below its limit keeps
@@ -79,7 +70,7 @@ impl Writer {
     fn give_back(&mut self, bytes: u64) -> Result<(), StoreError> {
         let path = self.path.clone();
         let connection = self.connect()?;
-        let give = || {
+        let give = || -> rusqlite::Result<()> {
             let mut left = PAGES_MAX;
             loop {
                 let pages = pages(connection)?;
@@ -94,18 +85,21 @@ impl Writer {
                 left -= step;
             }
             // Only the checkpoint makes the file itself shorter.
-            if left < PAGES_MAX {
-                checkpoint(connection)
-            } else {
-                Ok(())
+            let pages = pages(connection)?;
+            if left < PAGES_MAX || pages.all * pages.size + log_bytes(&path) > bytes {
+                checkpoint(connection, Duration::ZERO)?;
             }
+            Ok(())
         };
         give().map_err(|why| problem(&path, &why))
     }
 }
 
 /// The first run to stay, and how many exchanges there are before it that have to go: those read before `old`,
-/// and others until about `excess` bytes are free.
+/// and others until about half of `excess` bytes are free.
+///
+/// Half, because a run may take twice its size: pages are not filled to the last byte. Who forgets too little goes
+/// on, and comes to the rest in a few calls.
 fn doomed(
     transaction: &Transaction<'_>,
     memory: &Memory,
@@ -119,7 +113,7 @@ fn doomed(
     let (mut exchanges, mut runs, mut bytes) = (0, 0, 0);
     while let Some(row) = rows.next()? {
         let (id, count, at): (u64, u64, Micros) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        if (at >= old && bytes >= excess) || runs == ROWS_MAX || bytes >= BYTES_MAX {
+        if (at >= old && bytes >= excess.div_ceil(2)) || runs == ROWS_MAX || bytes >= BYTES_MAX {
             return Ok((id, exchanges));
         }
         exchanges += count;

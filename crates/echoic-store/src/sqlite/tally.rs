@@ -76,7 +76,8 @@ fn write(transaction: &Transaction<'_>, tally: &Tally) -> rusqlite::Result<()> {
 }
 
 fn recount(transaction: &Transaction<'_>, after: u64) -> rusqlite::Result<()> {
-    let sql = "UPDATE conversation SET exchanges = exchanges + new.runs, received = received + new.heard,
+    let sql =
+        "UPDATE conversation SET exchanges = exchanges + new.runs, received = received + new.heard,
             sent = sent + new.said, seen = max(seen, new.at)
          FROM (
             SELECT conversation, sum(count) AS runs, sum(length(heard)) AS heard,

@@ -15,6 +15,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::{
     connection,
+    file::Lock,
     problem::{is_ruinous, problem},
     tally::Tally,
     worker::Work,
@@ -36,6 +37,8 @@ pub(super) struct Writer {
     syncs: bool,
     /// A sync between appends failed: what was promised is in doubt, and the next append has to say so.
     failed: Option<StoreError>,
+    /// Given back last: who finds it free finds the file closed.
+    _lock: Lock,
 }
 
 /// What the writer knows without asking the file. Valid as of the last commit; forgotten when one fails.
@@ -83,7 +86,11 @@ impl State {
 
 impl Writer {
     /// Opens the record and ends what was left open in it; says how many conversations that were.
-    pub(super) fn open(path: &Path, durability: Durability) -> Result<(Self, u64), StoreError> {
+    pub(super) fn open(
+        path: &Path,
+        durability: Durability,
+        lock: Lock,
+    ) -> Result<(Self, u64), StoreError> {
         let mut writer = Self {
             path: path.to_owned(),
             durability,
@@ -92,6 +99,7 @@ impl Writer {
             unsynced: None,
             syncs: false,
             failed: None,
+            _lock: lock,
         };
         let recovered = writer.transact(|transaction, memory| {
             memory.fold(transaction)?;
@@ -173,7 +181,14 @@ impl Writer {
             self.syncs = false;
             // After a failed sync the system may have dropped what it could not write and will not say so
             // again. The log can still be read: copied into the record and synced there, it is safe again.
-            checkpoint(&connection).map_err(|why| problem(&self.path, &why))?;
+            let done = checkpoint(&connection, connection::BUSY);
+            if !done.map_err(|why| problem(&self.path, &why))? {
+                let what = "after a failed write, readers keep the log from being saved".to_owned();
+                return Err(StoreError::Failed {
+                    path: self.path.clone(),
+                    what,
+                });
+            }
             self.connection = Some(connection);
         }
         Ok(self.connection.as_ref().expect("invariant: just made"))
@@ -190,13 +205,14 @@ impl Writer {
     }
 }
 
-/// Copies the log into the record and empties it, unless a reader needs it.
-pub(super) fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
-    // No waiting for readers: they may take what is left of the log next time.
-    connection.busy_timeout(Duration::ZERO)?;
-    let done = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+/// Copies the log into the record and empties it; waits so long for readers that still need it. Says whether it
+/// was done.
+pub(super) fn checkpoint(connection: &Connection, patience: Duration) -> rusqlite::Result<bool> {
+    connection.busy_timeout(patience)?;
+    let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+    let busy = connection.query_row(sql, [], |row| row.get::<_, bool>(0));
     connection.busy_timeout(connection::BUSY)?;
-    done
+    busy.map(|busy| !busy)
 }
 
 impl Work for Writer {
@@ -220,7 +236,9 @@ impl Work for Writer {
     fn finish(mut self) -> Result<(), StoreError> {
         let failed = self.failed.take();
         self.commit(true, |transaction, memory| memory.fold(transaction))?;
-        checkpoint(self.connect()?).map_err(|why| problem(&self.path, &why))?;
+        // Readers may keep the log from being emptied; then it stays, and belongs to the record as before.
+        let emptied = checkpoint(self.connect()?, Duration::ZERO);
+        emptied.map_err(|why| problem(&self.path, &why))?;
         failed.map_or(Ok(()), Err)
     }
 }

@@ -18,22 +18,22 @@ use echoic_core::{
 };
 
 /// When stories happen: 2026-01-01, in microseconds.
-pub const NOON: Micros = 1_767_268_800_000_000;
+pub(crate) const NOON: Micros = 1_767_268_800_000_000;
 
 /// What is compared of an exchange: everything that a view shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
-    pub id: ExchangeId,
-    pub conversation: ConversationId,
-    pub n: u64,
-    pub at: Micros,
-    pub latency_ns: u64,
-    pub fate: Fate,
-    pub reads: u32,
-    pub request: Vec<u8>,
-    pub reply: Vec<u8>,
-    pub post: String,
-    pub remote: String,
+pub(crate) struct Seen {
+    pub(crate) id: ExchangeId,
+    pub(crate) conversation: ConversationId,
+    pub(crate) n: u64,
+    pub(crate) at: Micros,
+    pub(crate) latency_ns: u64,
+    pub(crate) fate: Fate,
+    pub(crate) reads: u32,
+    pub(crate) request: Vec<u8>,
+    pub(crate) reply: Vec<u8>,
+    pub(crate) post: String,
+    pub(crate) remote: String,
 }
 
 impl From<&Exchange> for Seen {
@@ -54,11 +54,11 @@ impl From<&Exchange> for Seen {
     }
 }
 
-pub fn seen(found: &Found) -> Vec<Seen> {
+pub(crate) fn seen(found: &Found) -> Vec<Seen> {
     found.exchanges.iter().map(Seen::from).collect()
 }
 
-pub fn post(name: &str) -> Arc<Post> {
+pub(crate) fn post(name: &str) -> Arc<Post> {
     Arc::new(Post {
         name: name.into(),
         proto: "tcp",
@@ -67,18 +67,18 @@ pub fn post(name: &str) -> Arc<Post> {
     })
 }
 
-pub fn remote(conversation: ConversationId) -> Place {
+pub(crate) fn remote(conversation: ConversationId) -> Place {
     Place::Net(([127, 0, 0, 1], 40_000 + conversation as u16).into())
 }
 
 /// Gives ids and numbers as the recorder does, and keeps a list of single exchanges in the plainest way.
 #[derive(Debug, Default)]
-pub struct Story {
+pub(crate) struct Story {
     batch: Batch,
-    pub last_id: ExchangeId,
-    pub now: Micros,
+    pub(crate) last_id: ExchangeId,
+    pub(crate) now: Micros,
     talks: Vec<Talk>,
-    pub told: Vec<Seen>,
+    pub(crate) told: Vec<Seen>,
 }
 
 #[derive(Clone, Debug)]
@@ -91,7 +91,7 @@ struct Talk {
 
 impl Story {
     /// A story that goes on after exchange `last_id`.
-    pub fn after(last_id: ExchangeId) -> Self {
+    pub(crate) fn after(last_id: ExchangeId) -> Self {
         Self {
             last_id,
             now: NOON,
@@ -100,15 +100,15 @@ impl Story {
     }
 
     /// What was told since it was last taken.
-    pub fn take(&mut self) -> Vec<Arc<Batch>> {
+    pub(crate) fn take(&mut self) -> Vec<Arc<Batch>> {
         vec![Arc::new(std::mem::take(&mut self.batch))]
     }
 
-    pub fn open(&mut self, id: ConversationId) {
+    pub(crate) fn open(&mut self, id: ConversationId) {
         self.open_at(id, "tcp:5000");
     }
 
-    pub fn open_at(&mut self, id: ConversationId, name: &str) {
+    pub(crate) fn open_at(&mut self, id: ConversationId, name: &str) {
         self.now += 1;
         self.talks.push(Talk {
             id,
@@ -126,7 +126,7 @@ impl Story {
     }
 
     /// A run of lines, each answered in upper case; those after the first `answered` are not.
-    pub fn lines(&mut self, id: ConversationId, lines: &[&str], answered: usize) {
+    pub(crate) fn lines(&mut self, id: ConversationId, lines: &[&str], answered: usize) {
         let bytes: Vec<u8> = lines
             .iter()
             .flat_map(|l| format!("{l}\n").into_bytes())
@@ -137,7 +137,7 @@ impl Story {
         let mut replies = Replies::default();
         for message in run.messages().take(answered) {
             replies.reply(&message, |out| {
-                out.extend(message.body.to_ascii_uppercase())
+                out.extend(message.body.to_ascii_uppercase());
             });
         }
         let told = self.told(id, 3);
@@ -162,7 +162,13 @@ impl Story {
     }
 
     /// One exchange whose sides are not a run.
-    pub fn alone(&mut self, id: ConversationId, outcome: Outcome, heard: &[u8], said: &[u8]) {
+    pub(crate) fn alone(
+        &mut self,
+        id: ConversationId,
+        outcome: Outcome,
+        heard: &[u8],
+        said: &[u8],
+    ) {
         let told = self.told(id, 1);
         let before = self.batch.events.len();
         self.batch.exchange(told, outcome, heard, said);
@@ -174,7 +180,7 @@ impl Story {
         self.name(before);
     }
 
-    pub fn half_close(&mut self, id: ConversationId) {
+    pub(crate) fn half_close(&mut self, id: ConversationId) {
         self.now += 1;
         self.batch.events.push(Event::Mark(Mark {
             conversation: id,
@@ -184,7 +190,7 @@ impl Story {
     }
 
     /// Ends it with the last `unsent` bytes of what was said still here.
-    pub fn end(&mut self, id: ConversationId, how: How, unsent: u64) {
+    pub(crate) fn end(&mut self, id: ConversationId, how: How, unsent: u64) {
         self.now += 1;
         let talk = self.talk(id).clone();
         let sent = talk.said - unsent;
@@ -209,7 +215,7 @@ impl Story {
     }
 
     /// What was told and `filter` means, asked one by one.
-    pub fn expected(&self, filter: impl Fn(&Seen) -> bool) -> Vec<Seen> {
+    pub(crate) fn expected(&self, filter: impl Fn(&Seen) -> bool) -> Vec<Seen> {
         self.told
             .iter()
             .filter(|seen| filter(seen))
@@ -276,12 +282,12 @@ impl Story {
     }
 }
 
-pub fn filter(text: &str) -> Filter {
+pub(crate) fn filter(text: &str) -> Filter {
     Filter::parse(text).expect("a filter")
 }
 
 /// Everything `text` selects, in pages of `limit`.
-pub async fn pages(store: &dyn Store, text: &str, order: Order, limit: usize) -> Vec<Seen> {
+pub(crate) async fn pages(store: &dyn Store, text: &str, order: Order, limit: usize) -> Vec<Seen> {
     let (filter, mut beyond, mut all) = (filter(text), None, Vec::new());
     loop {
         let page = Page {
@@ -303,10 +309,10 @@ pub async fn pages(store: &dyn Store, text: &str, order: Order, limit: usize) ->
     }
 }
 
-pub async fn all(store: &dyn Store, text: &str) -> Vec<Seen> {
+pub(crate) async fn all(store: &dyn Store, text: &str) -> Vec<Seen> {
     pages(store, text, Order::OldestFirst, 1_000).await
 }
 
-pub async fn count(store: &dyn Store, text: &str) -> u64 {
+pub(crate) async fn count(store: &dyn Store, text: &str) -> u64 {
     store.count(&filter(text), NOON).await.expect("counted")
 }
