@@ -430,6 +430,7 @@ impl Session {
     /// The peer has ended its half. All it said is answered by now, unless the service runs apart.
     fn peer_finished(&mut self, at: Instant) -> Turn {
         self.half_closed = true;
+        self.partial_since = None; // what was unfinished was its last message
         let apart = matches!(self.voice, Speaker::Apart(_));
         if apart || !self.outbox.is_empty() {
             let received = self.tally.received;
