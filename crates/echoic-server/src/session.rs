@@ -478,15 +478,16 @@ impl Session {
         }
         match ready!(voice.poll_uttered(cx)) {
             Uttered::Said(said) => {
+                let mut sent = Ok(());
                 for Utterance { answers, bytes } in voice.order(said) {
                     let said_before = self.tally.said;
-                    let sent = self.say(cx, &bytes);
+                    sent = sent.and(self.say(cx, &bytes));
                     self.record_one(answers.as_ref(), Outcome::Ok, &bytes, said_before);
-                    if let Err(error) = sent {
-                        return Poll::Ready(ControlFlow::Break(broken(&error)));
-                    }
                 }
-                Poll::Ready(ControlFlow::Continue(()))
+                Poll::Ready(match sent {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(error) => ControlFlow::Break(broken(&error)),
+                })
             }
             Uttered::Done(Err(error)) => {
                 tracing::warn!(conversation = self.conversation, "{error}");
@@ -620,7 +621,7 @@ impl Drop for Session {
             how: self.how.unwrap_or(otherwise),
             received: self.tally.received,
             sent: self.tally.sent,
-            unsent: self.outbox.len() as u64,
+            unsent: self.tally.said - self.tally.sent,
             unheard: self.tally.unheard,
         };
         if let Speaker::Apart(voice) = &mut self.voice {
