@@ -484,6 +484,9 @@ impl Session {
                     sent = sent.and(self.say(cx, &bytes));
                     self.record_one(answers.as_ref(), Outcome::Ok, &bytes, said_before);
                 }
+                if self.outbox.is_empty() {
+                    self.sent_at = Instant::now();
+                }
                 Poll::Ready(match sent {
                     Ok(()) => ControlFlow::Continue(()),
                     Err(error) => ControlFlow::Break(broken(&error)),
