@@ -76,8 +76,10 @@ pub(crate) struct Session {
     /// When the peer was last heard, and last took something it was sent.
     heard_at: Instant,
     sent_at: Instant,
-    /// Since when a message has been unfinished.
+    /// Since when a message has been unfinished, not counting the time in which we did not listen.
     partial_since: Option<Instant>,
+    /// Since when we have not been listening: a reply is unsent, or the service or the record is behind.
+    deaf_since: Option<Instant>,
     half_closed: bool,
     /// What had been received when the stop signal was seen.
     draining_from: Option<u64>,
@@ -162,6 +164,7 @@ impl Session {
             heard_at: now,
             sent_at: now,
             partial_since: None,
+            deaf_since: None,
             half_closed: false,
             draining_from: None,
             busy: true,
@@ -252,9 +255,24 @@ impl Session {
         )
     }
 
+    /// As [`Self::poll_ready_to_hear`]. The peer's time to finish a message stands still while we do not listen.
+    fn poll_may_hear(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let may = self.poll_ready_to_hear(cx);
+        match self.deaf_since {
+            None if may.is_pending() => self.deaf_since = Some(Instant::now()),
+            Some(since) if may.is_ready() => {
+                self.deaf_since = None;
+                let begun = &mut self.partial_since;
+                *begun = begun.map(|begun| begun + since.elapsed());
+            }
+            _ => {}
+        }
+        may
+    }
+
     /// Whether anything may be heard now: not while a reply is unsent, nor while the service or the record is behind
     /// by more than it may be.
-    fn poll_may_hear(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_ready_to_hear(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let draining = self.draining_from.is_some();
         match &mut self.voice {
             Speaker::Inline(_) if !self.outbox.is_empty() => return Poll::Pending,
@@ -548,8 +566,8 @@ impl Session {
             return (self.sent_at + write_stall, How::NotReading);
         }
         match self.partial_since {
-            Some(since) => (since + partial, How::Partial),
-            None => (self.heard_at.max(self.sent_at) + idle, How::Idle),
+            Some(since) if self.deaf_since.is_none() => (since + partial, How::Partial),
+            _ => (self.heard_at.max(self.sent_at) + idle, How::Idle),
         }
     }
 
