@@ -6,7 +6,10 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::{
+    task::coop::has_budget_remaining,
+    time::{Instant, Sleep, sleep_until},
+};
 
 use crate::drain::{Drain, DrainNotice};
 
@@ -76,6 +79,10 @@ impl Wait {
                 return Poll::Ready(Rung::Deadline);
             }
             self.sleep.as_mut().reset(deadline);
+        }
+        // A task that has used up its turn finds everything pending, the timer too, which has then not registered.
+        if !has_budget_remaining() {
+            self.registered = None;
         }
         Poll::Pending
     }
