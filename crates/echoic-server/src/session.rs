@@ -31,7 +31,7 @@ use echoic_core::{
 use echoic_wire::Link;
 use tokio::{
     runtime::Handle,
-    task::yield_now,
+    task::{coop::has_budget_remaining, yield_now},
     time::{Instant, timeout, timeout_at},
 };
 
@@ -52,8 +52,9 @@ thread_local! {
 /// What a service apart may have said beyond what the peer has taken, in bytes; then it has to wait.
 const UNSENT_MAX: usize = 64 << 10;
 
-/// What is still heard after the stop signal if the peer goes on and on, in bytes.
-const DRAIN_BYTES_MAX: u64 = 1 << 20;
+/// What is still heard after the stop signal if the peer goes on and on, in bytes: more than a kernel has received for
+/// one connection unless told otherwise (Linux: `tcp_rmem`, 6 MiB).
+const DRAIN_BYTES_MAX: u64 = 8 << 20;
 
 /// How many times `--linger` a peer that keeps sending into the void can stretch the end.
 const LINGER_STRETCH: u32 = 10;
@@ -83,6 +84,8 @@ pub(crate) struct Session {
     half_closed: bool,
     /// What had been received when the stop signal was seen.
     draining_from: Option<u64>,
+    /// All that the kernel had received by then has been heard.
+    heard_out: bool,
     /// Something moved since the task last slept.
     busy: bool,
     /// Whose turn it is, where the service and the peer both have something: neither may starve the other.
@@ -167,6 +170,7 @@ impl Session {
             deaf_since: None,
             half_closed: false,
             draining_from: None,
+            heard_out: false,
             busy: true,
             peer_first: true,
             how: None,
@@ -239,9 +243,15 @@ impl Session {
                  spans,
                  replies,
              }| {
-                let reading = match ready!(self.inbox.poll_read(cx, &mut self.link, room)) {
-                    Ok(reading) => reading,
-                    Err(error) => return Poll::Ready(ControlFlow::Break(broken(&error))),
+                let reading = match self.inbox.poll_read(cx, &mut self.link, room) {
+                    Poll::Ready(Ok(reading)) => reading,
+                    Poll::Ready(Err(error)) => {
+                        return Poll::Ready(ControlFlow::Break(broken(&error)));
+                    }
+                    Poll::Pending => {
+                        self.hear_nothing(cx);
+                        return Poll::Pending;
+                    }
                 };
                 let heard = self.hear(&reading);
                 let split = self.split(&reading, spans);
@@ -273,22 +283,38 @@ impl Session {
     /// Whether anything may be heard now: not while a reply is unsent, nor while the service or the record is behind
     /// by more than it may be.
     fn poll_ready_to_hear(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let draining = self.draining_from.is_some();
         match &mut self.voice {
-            Speaker::Inline(_) if !self.outbox.is_empty() => return Poll::Pending,
+            Speaker::Inline(_) if self.heard_out || !self.outbox.is_empty() => {
+                return Poll::Pending;
+            }
             Speaker::Inline(_) => {}
             Speaker::Apart(voice) => {
                 ready!(voice.poll_told(cx));
-                if self.half_closed || draining {
+                if self.half_closed || self.heard_out {
                     voice.hang_up();
                     return Poll::Pending;
                 }
             }
         }
-        if draining {
+        if self.draining_from.is_some() {
             Poll::Ready(())
         } else {
             self.journal.poll_room(cx)
+        }
+    }
+
+    /// Nothing has come. After the stop signal that was all, unless it is only this task's turn that is used up.
+    fn hear_nothing(&mut self, cx: &Context<'_>) {
+        if self.draining_from.is_none() {
+            return;
+        }
+        if !has_budget_remaining() {
+            cx.waker().wake_by_ref();
+            return;
+        }
+        self.heard_out = true;
+        if let Speaker::Apart(voice) = &mut self.voice {
+            voice.hang_up();
         }
     }
 
@@ -437,12 +463,10 @@ impl Session {
         {
             return ControlFlow::Break(How::Partial);
         }
-        match self.draining_from {
-            Some(from) if self.tally.received - from > DRAIN_BYTES_MAX => {
-                ControlFlow::Break(How::Drained)
-            }
-            _ => ControlFlow::Continue(()),
-        }
+        self.heard_out |= self
+            .draining_from
+            .is_some_and(|from| self.tally.received - from > DRAIN_BYTES_MAX);
+        ControlFlow::Continue(())
     }
 
     /// The peer has ended its half. All it said is answered by now, unless the service runs apart.
@@ -543,7 +567,7 @@ impl Session {
     /// Nothing moves: waits for a deadline or the stop signal.
     fn poll_bell(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         let inline = matches!(self.voice, Speaker::Inline(_));
-        if self.draining_from.is_some() && inline && self.outbox.is_empty() {
+        if self.heard_out && inline && self.outbox.is_empty() {
             return Poll::Ready(ControlFlow::Break(How::Drained));
         }
         let (deadline, overdue) = self.deadline();
