@@ -1,199 +1,31 @@
-//! What is true of the SQLite record alone: the file, who may open it, and what it survives.
+//! What is true of the SQLite record alone: who may open it, what is refused, how it is read.
 
 #![allow(
     clippy::unwrap_used,
-    clippy::print_stdout,
     reason = "clippy takes helpers in a test file for the program"
 )]
 
 mod story;
 
 use std::{
-    env, fs,
-    io::{BufRead, BufReader, Write},
-    os::unix::fs::PermissionsExt,
+    fs,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use echoic_core::{
     ending::How,
     event::Outcome,
-    exchange::Fate,
     store::{Durability, Order, Retention, Store, StoreError},
 };
 use echoic_store::{SqliteReader, SqliteStore};
-use rstest::rstest;
 use rusqlite::Connection;
-use story::{NOON, Story, all, count, pages};
+use story::{
+    NOON, Story, all, count, pages,
+    sqlite::{append, listing, open, record},
+    wait,
+};
 use tempfile::TempDir;
-use tokio::runtime::Builder;
-
-fn wait<T>(future: impl Future<Output = T>) -> T {
-    Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(future)
-}
-
-fn open(path: &Path) -> SqliteStore {
-    SqliteStore::open(path, Durability::Off).unwrap()
-}
-
-fn append(store: &SqliteStore, story: &mut Story) {
-    wait(store.append(story.take())).unwrap();
-}
-
-/// A record with three exchanges, closed.
-fn record(dir: &Path) -> PathBuf {
-    let path = dir.join("echoic.db");
-    let store = open(&path);
-    let mut story = Story::after(0);
-    story.open(1);
-    story.lines(1, &["one", "two", "three"], 3);
-    story.end(1, How::PeerClosed, 0);
-    append(&store, &mut story);
-    store.close().unwrap();
-    path
-}
-
-/// What a directory holds, name by name. Not while a record in it is open here: reading a file and closing it
-/// gives up SQLite's locks on it.
-fn listing(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    let files = fs::read_dir(dir)
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    let mut files: Vec<_> = files
-        .map(|path| (path.clone(), fs::read(&path).unwrap()))
-        .collect();
-    files.sort();
-    files
-}
-
-// ---- another process: this test binary again, in a role ----
-
-const ROLE: &str = "ECHOIC_STORE_ROLE";
-
-/// Runs `shell`, in which `"$@"` is this program again in `role`, with the record in `dir`.
-fn child(role: &str, dir: &Path, shell: &str) -> Child {
-    Command::new("sh")
-        .args(["-c", shell, "sh"])
-        .arg(env::current_exe().unwrap())
-        .args(["in_a_role", "--exact", "--nocapture", "--test-threads=1"])
-        .env(ROLE, role)
-        .env("DIR", dir)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap()
-}
-
-/// The next line of a child that begins with `word`: what follows it.
-fn said(lines: &mut impl Iterator<Item = std::io::Result<String>>, word: &str) -> Option<String> {
-    lines
-        .by_ref()
-        .map_while(Result::ok)
-        .find_map(|line| Some(line.split_once(word)?.1.to_owned()))
-}
-
-fn succeeds(mut child: Child) {
-    drop(child.stdin.take());
-    let status = child.wait().unwrap();
-    assert!(status.success(), "{status}");
-}
-
-/// Whether file systems may be mounted where only a child sees them; says so if not.
-fn may_mount() -> bool {
-    let probe = Command::new("unshare").args(["-m", "true"]).status();
-    let may = probe.is_ok_and(|status| status.success());
-    if !may {
-        println!("skipped: `unshare -m` is not permitted here");
-    }
-    may
-}
-
-#[test]
-fn in_a_role() {
-    let Ok(role) = env::var(ROLE) else { return };
-    let path = PathBuf::from(env::var_os("DIR").unwrap()).join("echoic.db");
-    match role.as_str() {
-        "hold" => {
-            let store = open(&path);
-            let mut story = Story::after(0);
-            story.open(1);
-            story.lines(1, &["here"], 1);
-            append(&store, &mut story);
-            println!("\nready {}", std::process::id());
-            let _ = std::io::stdin().lines().next();
-        }
-        "append for ever" => append_for_ever(&path),
-        "read-only" => on_a_read_only_file_system(&path),
-        "full" => on_a_full_disk(&path),
-        "failing writes" => with_failing_writes(&path),
-        _ => panic!("{role}"),
-    }
-}
-
-#[test]
-fn files_are_private_whatever_the_umask() {
-    let dir = TempDir::new().unwrap();
-    let mut child = child("hold", dir.path(), "umask 000; exec \"$@\"");
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    said(&mut lines, "ready").expect("it opens");
-    let mut names = Vec::new();
-    for entry in fs::read_dir(dir.path()).unwrap() {
-        let entry = entry.unwrap();
-        let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode, 0o600, "{}", entry.path().display());
-        names.push(entry.file_name().into_string().unwrap());
-    }
-    names.sort();
-    assert_eq!(
-        names,
-        [
-            "echoic.db",
-            "echoic.db-lock",
-            "echoic.db-shm",
-            "echoic.db-wal"
-        ]
-    );
-    succeeds(child);
-}
-
-#[test]
-fn one_serve_has_the_file_until_it_dies() {
-    let dir = TempDir::new().unwrap();
-    let path = dir.path().join("echoic.db");
-    let mut child = child("hold", dir.path(), "exec \"$@\"");
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let pid: u32 = said(&mut lines, "ready ")
-        .expect("it opens")
-        .parse()
-        .unwrap();
-    assert_eq!(pid, child.id());
-
-    let link = dir.path().join("link.db");
-    std::os::unix::fs::symlink(&path, &link).unwrap();
-    for path in [&path, &link] {
-        match SqliteStore::open(path, Durability::Off) {
-            Err(StoreError::Held {
-                pid: Some(holder), ..
-            }) => assert_eq!(holder, pid),
-            other => panic!("{other:?}"),
-        }
-    }
-    let reader = SqliteReader::open(&path).expect("readers are not kept out");
-    assert_eq!(wait(count(&reader, "")), 1);
-
-    child.kill().unwrap();
-    child.wait().unwrap();
-    let store = open(&path);
-    assert_eq!((store.recovered(), wait(count(&store, ""))), (1, 1));
-    let own = SqliteStore::open(&path, Durability::Off);
-    assert!(matches!(own, Err(StoreError::Held { .. })), "{own:?}");
-}
 
 #[test]
 fn a_reader_sees_what_is_being_written_and_writes_nothing() {
@@ -400,74 +232,6 @@ fn a_damaged_record_is_refused_or_sound_and_never_a_panic() {
         refused > sound.len() / 4096,
         "{refused} were refused: is anything checked?"
     );
-}
-
-#[rstest]
-#[case::strict(Durability::Strict)]
-#[case::normal(Durability::Normal)]
-fn what_was_acknowledged_survives_kill_9(#[case] durability: Durability) {
-    for round in 0..6_u64 {
-        let dir = TempDir::new().unwrap();
-        fs::write(dir.path().join("durability"), durability.to_string()).unwrap();
-        let mut child = child("append for ever", dir.path(), "exec \"$@\"");
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut acknowledged = 0;
-        while acknowledged < 5 + 40 * round {
-            acknowledged = said(&mut lines, "kept ")
-                .expect("it appends")
-                .parse()
-                .unwrap();
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
-        if let Some(last) = lines
-            .map_while(Result::ok)
-            .filter_map(|line| line.strip_prefix("kept ")?.parse().ok())
-            .last()
-        {
-            acknowledged = last;
-        }
-
-        let store = open(&dir.path().join("echoic.db"));
-        let found = wait(all(&store, ""));
-        let ids: Vec<u64> = found.iter().map(|seen| seen.id).collect();
-        assert_eq!(ids, (1..=ids.len() as u64).collect::<Vec<_>>());
-        assert!(
-            ids.len() as u64 >= acknowledged,
-            "{} of {acknowledged}",
-            ids.len()
-        );
-        assert_eq!(wait(count(&store, "")), ids.len() as u64);
-        assert!(
-            found.iter().all(|seen| seen.fate == Fate::Ok),
-            "nothing looks unsent"
-        );
-        assert_eq!(store.recovered(), 1);
-        let (_, ending) = wait(store.conversation(1)).unwrap().unwrap().ended.unwrap();
-        let received: usize = found.iter().map(|seen| seen.request.len()).sum();
-        assert_eq!((ending.how, ending.received), (How::Lost, received as u64));
-        assert_eq!(ending.sent, ending.received, "upper case is as long");
-        store.close().unwrap();
-        let check: String = Connection::open(dir.path().join("echoic.db"))
-            .unwrap()
-            .query_row("PRAGMA integrity_check", [], |row| row.get(0))
-            .unwrap();
-        assert_eq!(check, "ok");
-    }
-}
-
-fn append_for_ever(path: &Path) {
-    let durability = fs::read_to_string(path.with_file_name("durability")).unwrap();
-    let store = SqliteStore::open(path, durability.parse().unwrap()).unwrap();
-    let mut story = Story::after(0);
-    story.open(1);
-    println!();
-    loop {
-        story.lines(1, &["for ever", "and ever"], 2);
-        story.told.clear();
-        append(&store, &mut story);
-        println!("kept {}", story.last_id);
-    }
 }
 
 #[test]
@@ -694,124 +458,4 @@ fn normal_syncs_in_the_quiet_after_traffic() {
         appended.elapsed() >= Duration::from_millis(500),
         "it waits for company"
     );
-}
-
-#[test]
-fn a_read_only_file_system_can_be_read() {
-    if may_mount() {
-        let dir = TempDir::new().unwrap();
-        succeeds(child(
-            "read-only",
-            dir.path(),
-            "exec unshare -m sh -c 'mount -t tmpfs -o size=8m none \"$DIR\" && exec \"$@\"' sh \"$@\"",
-        ));
-    }
-}
-
-fn on_a_read_only_file_system(path: &Path) {
-    let dir = path.parent().unwrap();
-    record(dir);
-    let mount = Command::new("mount")
-        .args(["-o", "remount,ro"])
-        .arg(dir)
-        .status()
-        .unwrap();
-    assert!(mount.success());
-    let before = listing(dir);
-    let refused = SqliteStore::open(path, Durability::Off);
-    assert!(
-        matches!(refused, Err(StoreError::ReadOnly { .. })),
-        "{refused:?}"
-    );
-    let none = SqliteStore::open(&dir.join("new.db"), Durability::Off);
-    assert!(matches!(none, Err(StoreError::ReadOnly { .. })), "{none:?}");
-    assert_eq!(wait(count(&SqliteReader::open(path).unwrap(), "")), 3);
-    assert_eq!(listing(dir), before);
-}
-
-#[test]
-fn a_full_disk_is_said_and_survived() {
-    if may_mount() {
-        let dir = TempDir::new().unwrap();
-        succeeds(child(
-            "full",
-            dir.path(),
-            "exec unshare -m sh -c 'mount -t tmpfs -o size=2m none \"$DIR\" && exec \"$@\"' sh \"$@\"",
-        ));
-    }
-}
-
-fn on_a_full_disk(path: &Path) {
-    let ballast = path.with_file_name("ballast");
-    fs::write(&ballast, vec![0; 1 << 20]).unwrap();
-    let store = SqliteStore::open(path, Durability::Normal).unwrap();
-    let mut story = Story::after(0);
-    story.open(1);
-    let line = "z".repeat(10_000);
-    let (mut kept, refused) = (
-        Vec::new(),
-        loop {
-            story.lines(1, &[&line], 1);
-            let batches = story.take();
-            match wait(store.append(batches.clone())) {
-                Ok(()) => {}
-                Err(StoreError::Full { .. }) => break batches,
-                Err(other) => panic!("{other:?}"),
-            }
-        },
-    );
-    kept.extend_from_slice(&story.told[..story.told.len() - 1]);
-    assert!(kept.len() > 3);
-    assert!(wait(store.append(refused.clone())).is_err(), "still full");
-    assert_eq!(wait(all(&store, "")), kept);
-    fs::remove_file(ballast).unwrap();
-    wait(store.append(refused)).expect("there is room again");
-    assert_eq!(wait(all(&store, "")), story.told);
-    store.close().unwrap();
-    assert_eq!(wait(all(&open(path), "")).len(), story.told.len());
-}
-
-/// A file may not grow beyond a limit, which makes writes fail as a broken disk would (EFBIG, not ENOSPC).
-#[test]
-fn after_a_failed_write_the_record_is_opened_anew() {
-    let dir = TempDir::new().unwrap();
-    let raisable = Command::new("prlimit")
-        .arg("--version")
-        .stdout(Stdio::null())
-        .status();
-    if !raisable.is_ok_and(|status| status.success()) {
-        println!("skipped: there is no prlimit(1) here");
-        return;
-    }
-    succeeds(child(
-        "failing writes",
-        dir.path(),
-        "trap '' XFSZ; ulimit -S -f 600; exec \"$@\"",
-    ));
-}
-
-fn with_failing_writes(path: &Path) {
-    let store = SqliteStore::open(path, Durability::Strict).unwrap();
-    let mut story = Story::after(0);
-    story.open(1);
-    let line = "w".repeat(10_000);
-    let refused = loop {
-        story.lines(1, &[&line], 1);
-        let batches = story.take();
-        match wait(store.append(batches.clone())) {
-            Ok(()) => assert!(story.told.len() < 1_000, "no write fails"),
-            Err(StoreError::Failed { .. }) => break batches,
-            Err(other) => panic!("{other:?}"),
-        }
-    };
-    let pid = std::process::id().to_string();
-    let raise = Command::new("prlimit")
-        .args(["--pid", &pid, "--fsize=unlimited"])
-        .status();
-    assert!(raise.unwrap().success());
-    wait(store.append(refused)).expect("writes succeed again");
-    assert_eq!(wait(all(&store, "")), story.told);
-    let _ = std::io::stdout().flush();
-    store.close().unwrap();
-    assert_eq!(wait(all(&open(path), "")).len(), story.told.len());
 }

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod sqlite;
+
 use std::sync::Arc;
 
 use echoic_core::{
@@ -315,4 +317,11 @@ pub(crate) async fn all(store: &dyn Store, text: &str) -> Vec<Seen> {
 
 pub(crate) async fn count(store: &dyn Store, text: &str) -> u64 {
     store.count(&filter(text), NOON).await.expect("counted")
+}
+
+pub(crate) fn wait<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.expect("a runtime").block_on(future)
 }
