@@ -9,18 +9,22 @@ use std::{
 
 use echoic_core::{
     message::{Message, Run},
-    service::{Apart, HeardMessage, SaidMessage, ServiceError, queues},
+    service::{Apart, HeardMessage, QUEUE, SaidMessage, ServiceError, queues},
 };
 use futures_channel::mpsc::{Receiver, Sender};
 use futures_core::Stream;
 use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
 
-/// Messages that may wait for their answer. A service that never answers a message but speaks as it likes loses
-/// nothing by it: the oldest then counts as answered by silence.
+/// Messages that may wait for their answer. Past that, a service that answers is told no more until it has answered
+/// some. One that has never answered any but hears on loses nothing by it: for it the oldest counts as answered by
+/// silence. (So one that works at more than this at once has to answer one before it takes the next.)
 const PENDING_MAX: usize = 256;
 
 /// Bytes of them.
-const PENDING_BYTES_MAX: usize = 256 << 10;
+const PENDING_BYTES_MAX: usize = 1 << 20;
+
+/// Messages that may have been told and not yet been taken: the queue's room, and one for its only teller.
+const UNTAKEN_MAX: u64 = QUEUE as u64 + 1;
 
 /// The queues to and from the service, and the messages between the two.
 #[derive(Debug)]
@@ -30,6 +34,10 @@ pub(crate) struct ApartVoice {
     task: Option<JoinHandle<Result<(), ServiceError>>>,
     /// Split and not yet taken by the queue.
     untold: VecDeque<HeardMessage>,
+    /// How many the queue has taken.
+    told: u64,
+    /// It has answered a message, and still listens.
+    answers: bool,
     /// Heard and not yet answered.
     pending: VecDeque<Pending>,
     pending_bytes: usize,
@@ -75,6 +83,8 @@ impl ApartVoice {
             listen,
             task,
             untold: VecDeque::new(),
+            told: 0,
+            answers: false,
             pending: VecDeque::new(),
             pending_bytes: 0,
             early: BTreeMap::new(),
@@ -89,13 +99,16 @@ impl ApartVoice {
         loop {
             if ready!(tell.poll_ready(cx)).is_err() {
                 // It does not listen any more, which is its right; what it says still counts.
+                self.told += self.untold.len() as u64;
                 self.untold.clear();
+                self.answers = false;
                 return Poll::Ready(());
             }
             let Some(message) = self.untold.pop_front() else {
                 return Poll::Ready(());
             };
             let _ = tell.start_send(message);
+            self.told += 1;
         }
     }
 
@@ -124,10 +137,27 @@ impl ApartVoice {
             });
         }
         let mut silent = Vec::new();
-        while self.pending.len() > PENDING_MAX || self.pending_bytes > PENDING_BYTES_MAX {
+        while self.is_behind() && !self.owes_answers() && self.has_taken_two() {
             silent.extend(self.pop());
         }
         silent
+    }
+
+    /// Whether more wait for their answer than may.
+    fn is_behind(&self) -> bool {
+        self.pending.len() > PENDING_MAX || self.pending_bytes > PENDING_BYTES_MAX
+    }
+
+    /// Whether the service has taken the oldest message without an answer, and the one after it: one that answers
+    /// message by message does not, however slow it is.
+    fn has_taken_two(&self) -> bool {
+        let second = self.pending.get(1);
+        second.is_some_and(|second| second.index + UNTAKEN_MAX < self.told)
+    }
+
+    /// Whether it should answer before it is told more.
+    pub(crate) fn owes_answers(&self) -> bool {
+        self.is_behind() && (self.answers || !self.early.is_empty())
     }
 
     /// The peer has said its last, and so the service hears its last.
@@ -157,10 +187,9 @@ impl ApartVoice {
     /// Puts what was said in its place: what leaves now, in order.
     pub(crate) fn order(&mut self, said: SaidMessage) -> Vec<Utterance> {
         let SaidMessage { in_answer_to, body } = said;
-        let waits = |index: &u64| {
-            self.pending
-                .front()
-                .is_some_and(|first| first.index <= *index)
+        let waits = |index: &u64| match (self.pending.front(), self.pending.back()) {
+            (Some(first), Some(last)) => (first.index..=last.index).contains(index),
+            _ => false,
         };
         match in_answer_to.filter(waits) {
             None => vec![Utterance {
@@ -168,6 +197,7 @@ impl ApartVoice {
                 bytes: body,
             }],
             Some(index) => {
+                self.answers = true;
                 self.early.entry(index).or_default().extend(body);
                 let mut leaving = Vec::new();
                 while let Some(mut bytes) = self

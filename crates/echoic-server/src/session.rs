@@ -294,6 +294,9 @@ impl Session {
                     voice.hang_up();
                     return Poll::Pending;
                 }
+                if voice.owes_answers() {
+                    return Poll::Pending;
+                }
             }
         }
         if self.draining_from.is_some() {
