@@ -171,9 +171,17 @@ impl Journal {
         }
     }
 
-    /// Ready when everything told so far is kept.
-    pub(crate) fn poll_kept(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), NotKept>> {
-        let epoch = self.unkept[1].0;
+    /// The epoch in which this conversation told something last.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.unkept[1].0
+    }
+
+    /// Ready when everything told up to the end of `epoch` is kept.
+    pub(crate) fn poll_kept(
+        &mut self,
+        cx: &mut Context<'_>,
+        epoch: u64,
+    ) -> Poll<Result<(), NotKept>> {
         for attempt in 0..2 {
             if self.shared.is_committed(epoch) {
                 return Poll::Ready(Ok(()));

@@ -28,13 +28,15 @@ impl Outbox {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Sends some of it; returns how much the kernel took.
+    /// Sends some of the first `free` bytes; returns how much the kernel took.
     pub(crate) fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
         link: &mut Link,
+        free: usize,
     ) -> Poll<io::Result<usize>> {
-        let sent = ready!(link.poll_write(cx, &self.bytes[self.from..]))?;
+        let end = self.bytes.len().min(self.from + free);
+        let sent = ready!(link.poll_write(cx, &self.bytes[self.from..end]))?;
         self.from += sent;
         if self.is_empty() {
             *self = Self::default();

@@ -40,7 +40,7 @@ use crate::{
     clock::Clock,
     drain::Drain,
     inbox::{Inbox, Reading, Scratch},
-    journal::Journal,
+    journal::{Journal, NotKept},
     outbox::Outbox,
     wait::{Rung, Wait},
 };
@@ -77,6 +77,10 @@ pub(crate) struct Session {
     /// When the peer was last heard, and last took something it was sent.
     heard_at: Instant,
     sent_at: Instant,
+    /// What waits for the record with strict durability, as an epoch and the offset in all that was said up to which
+    /// it lets go; and up to which offset all is kept.
+    awaited: Option<(u64, u64)>,
+    kept: u64,
     /// Since when a message has been unfinished, not counting the time in which we did not listen.
     partial_since: Option<Instant>,
     /// Since when we have not been listening: a reply is unsent, or the service or the record is behind.
@@ -166,6 +170,8 @@ impl Session {
             tally: Tally::default(),
             heard_at: now,
             sent_at: now,
+            awaited: None,
+            kept: 0,
             partial_since: None,
             deaf_since: None,
             half_closed: false,
@@ -554,10 +560,11 @@ impl Session {
         if self.outbox.is_empty() {
             return Poll::Pending;
         }
-        if self.journal.holds_replies() && ready!(self.journal.poll_kept(cx)).is_err() {
-            return Poll::Ready(ControlFlow::Break(How::Store));
-        }
-        match ready!(self.outbox.poll_send(cx, &mut self.link)) {
+        let free = match ready!(self.poll_free(cx)) {
+            Ok(free) => free,
+            Err(NotKept) => return Poll::Ready(ControlFlow::Break(How::Store)),
+        };
+        match ready!(self.outbox.poll_send(cx, &mut self.link, free)) {
             Ok(sent) => {
                 self.tally.sent += sent as u64;
                 self.sent_at = Instant::now();
@@ -565,6 +572,23 @@ impl Session {
             }
             Err(error) => Poll::Ready(ControlFlow::Break(broken(&error))),
         }
+    }
+
+    /// How much of what is unsent may leave: with strict durability, what had been said when the wait for the record
+    /// began. More may be said all the time, and has to wait its turn.
+    fn poll_free(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, NotKept>> {
+        if !self.journal.holds_replies() {
+            return Poll::Ready(Ok(self.outbox.len()));
+        }
+        if self.kept <= self.tally.sent {
+            let told = (self.journal.epoch(), self.tally.said);
+            let (epoch, said) = *self.awaited.get_or_insert(told);
+            ready!(self.journal.poll_kept(cx, epoch))?;
+            self.awaited = None;
+            self.kept = said;
+            self.sent_at = Instant::now(); // only now is it up to the peer
+        }
+        Poll::Ready(Ok((self.kept - self.tally.sent) as usize))
     }
 
     /// Nothing moves: waits for a deadline or the stop signal.
@@ -589,6 +613,10 @@ impl Session {
             write_stall,
             ..
         } = *self.limits;
+        if self.awaited.is_some() {
+            // The recorder has less patience; this is for the case that it is gone.
+            return (self.sent_at.max(self.heard_at) + idle, How::Store);
+        }
         if !self.outbox.is_empty() {
             return (self.sent_at + write_stall, How::NotReading);
         }
@@ -622,10 +650,10 @@ impl Session {
             let turn = match self.poll_send(cx) {
                 Poll::Ready(turn) => turn,
                 Poll::Pending => {
-                    let deadline = self.sent_at + self.limits.write_stall;
+                    let (deadline, overdue) = self.deadline();
                     match ready!(self.wait.poll(cx, deadline, true)) {
                         Rung::Drain => ControlFlow::Continue(()),
-                        Rung::Deadline => ControlFlow::Break(How::NotReading),
+                        Rung::Deadline => ControlFlow::Break(overdue),
                     }
                 }
             };
