@@ -37,6 +37,9 @@
 mod accept;
 mod apart;
 mod clock;
+#[cfg(test)]
+#[path = "../tests/common/mod.rs"]
+mod common;
 mod drain;
 mod feed;
 mod inbox;

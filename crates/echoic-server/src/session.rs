@@ -722,3 +722,6 @@ fn broken(error: &io::Error) -> How {
         _ => How::SystemError,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,271 @@
+//! A session on a wire in memory, with paused time: every deadline is exact and every cut of the stream is ours.
+
+mod apart;
+mod bound;
+mod close;
+mod ending;
+mod order;
+mod strict;
+mod tls;
+mod wire;
+
+use std::{
+    future::Future,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use echoic_core::{
+    ending::{Ending, How},
+    event::{Opened, Place, Post},
+    framing::Framing,
+    limits::Limits,
+    message::{Replies, Run, Then},
+    service::{Apart, BoxFuture, Heard, Inline, Peer as Known, Said, ServiceError, Voice},
+    store::Store,
+};
+use echoic_service::Chosen;
+use echoic_wire::Link;
+use tokio::{
+    runtime::Handle,
+    task::{JoinError, JoinHandle},
+    time::Instant,
+};
+
+use self::wire::{Peer, wire};
+use super::{Means, Session};
+use crate::{
+    Recorder, RecorderOptions,
+    clock::wall,
+    common::{Kept, Mood, TestStore},
+    drain::Drain,
+};
+
+const AMPLE: usize = usize::MAX;
+
+/// What a conversation is to be like.
+struct Setup {
+    framing: Framing,
+    limits: Limits,
+    options: RecorderOptions,
+    store: Arc<TestStore>,
+    /// Bytes the peer takes before it grants more.
+    window: usize,
+}
+
+/// A conversation that is going on.
+struct Talk {
+    peer: Peer,
+    drain: Drain,
+    session: JoinHandle<()>,
+    recorder: Recorder,
+    recording: JoinHandle<()>,
+    store: Arc<TestStore>,
+    served: Arc<AtomicU64>,
+    began: Instant,
+}
+
+/// How it went.
+#[derive(Debug)]
+struct End {
+    ending: Ending,
+    /// From the beginning to our end of the stream, and to the close.
+    finished: Option<Duration>,
+    closed: Duration,
+    taken: Vec<u8>,
+    kept: Vec<Kept>,
+    session: Result<(), JoinError>,
+}
+
+impl Setup {
+    fn new(framing: Framing) -> Self {
+        Self {
+            framing,
+            limits: Limits::default(),
+            options: RecorderOptions::default(),
+            store: TestStore::new(Mood::Willing),
+            window: AMPLE,
+        }
+    }
+
+    fn line() -> Self {
+        Self::new(Framing::Line)
+    }
+
+    fn chunk() -> Self {
+        Self::new(Framing::Chunk)
+    }
+
+    fn strict() -> Self {
+        let mut setup = Self::line();
+        setup.options.hold_replies = true;
+        setup
+    }
+
+    async fn talk(self, voice: Voice) -> Talk {
+        let (link, peer) = wire(self.window);
+        self.talk_over(link, peer, voice, Session::run).await
+    }
+
+    async fn talk_over<F: Future<Output = ()> + Send + 'static>(
+        self,
+        link: Link,
+        peer: Peer,
+        voice: Voice,
+        run: impl FnOnce(Session) -> F,
+    ) -> Talk {
+        let store = Arc::clone(&self.store) as Arc<dyn Store>;
+        let (recorder, task) = Recorder::new(Some(store), self.options).await.unwrap();
+        let (drain, served) = (Drain::default(), Arc::default());
+        let (known, opened, journal) = somebody(&recorder, self.framing);
+        let means = Means {
+            limits: Arc::new(self.limits),
+            drain: drain.clone(),
+            journal,
+            served: Arc::clone(&served),
+            apart: Handle::current(),
+        };
+        let session = Session::new(link, voice, &known, opened, means);
+        Talk {
+            peer,
+            drain,
+            session: tokio::spawn(run(session)),
+            recorder,
+            recording: tokio::spawn(task.run()),
+            store: self.store,
+            served,
+            began: Instant::now(),
+        }
+    }
+}
+
+impl Talk {
+    /// Waits for its end, and checks what must always hold.
+    async fn end(self) -> End {
+        let ended = self.session.await;
+        self.recorder
+            .close(self.recording, Duration::from_secs(30))
+            .await;
+        let standing = self.recorder.standing();
+        let kept = self.store.exchanges();
+        assert_eq!(
+            self.served.load(Ordering::SeqCst),
+            standing.recorded + standing.lost,
+            "served is recorded and lost: {standing:?}"
+        );
+        assert_eq!(kept.len() as u64, standing.recorded);
+        assert!((1..).zip(&kept).all(|(id, kept)| kept.id == id), "{kept:?}");
+        let since = |at: Instant| at - self.began;
+        let (finished, closed, taken) = self.peer.look(|line| {
+            let closed = line.closed.expect("the link is dropped with the session");
+            (line.finished.map(since), since(closed), line.taken.clone())
+        });
+        let ending = self.store.ending(1).expect("its ending was kept");
+        assert_eq!(ending.sent, taken.len() as u64);
+        End {
+            ending,
+            finished,
+            closed,
+            taken,
+            kept,
+            session: ended,
+        }
+    }
+}
+
+impl End {
+    fn how(&self) -> How {
+        self.ending.how
+    }
+
+    /// Everything heard and everything said, as kept.
+    fn whole(&self) -> (Vec<u8>, Vec<u8>) {
+        let heard = self.kept.iter().flat_map(|kept| kept.heard.clone());
+        let said = self.kept.iter().flat_map(|kept| kept.said.clone());
+        (heard.collect(), said.collect())
+    }
+}
+
+fn place(port: u16) -> Place {
+    Place::Net(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+}
+
+fn somebody(recorder: &Recorder, framing: Framing) -> (Known, Opened, crate::journal::Journal) {
+    let (conversation, journal) = recorder.journal(0);
+    let known = Known {
+        conversation,
+        remote: place(40_000),
+        local: place(5000),
+        framing,
+    };
+    let opened = Opened {
+        conversation,
+        at: wall(),
+        remote: known.remote.clone(),
+        local: known.local.clone(),
+        post: Arc::new(Post {
+            name: "tcp:5000".into(),
+            proto: "tcp",
+            service: "test".into(),
+            framing,
+        }),
+    };
+    (known, opened, journal)
+}
+
+/// A service by its name, as the program has it.
+fn named(name: &str, framing: Framing) -> Voice {
+    let known = Known {
+        conversation: 1,
+        remote: place(40_000),
+        local: place(5000),
+        framing,
+    };
+    name.parse::<Chosen>().unwrap().0.meet(&known)
+}
+
+fn echo() -> Voice {
+    named("echo", Framing::Line)
+}
+
+struct Answering<F>(F);
+
+impl<F: FnMut(&Run<'_>, &mut Replies) -> Then + Send> Inline for Answering<F> {
+    fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> Then {
+        (self.0)(run, out)
+    }
+}
+
+/// An inline service of the test's own.
+fn inline(answer: impl FnMut(&Run<'_>, &mut Replies) -> Then + Send + 'static) -> Voice {
+    Voice::Inline(Box::new(Answering(answer)))
+}
+
+struct Doing<F>(F);
+
+impl<F, D> Apart for Doing<F>
+where
+    F: FnOnce(Heard, Said) -> D + Send,
+    D: Future<Output = Result<(), ServiceError>> + Send + 'static,
+{
+    fn run(
+        self: Box<Self>,
+        heard: Heard,
+        said: Said,
+    ) -> BoxFuture<'static, Result<(), ServiceError>> {
+        Box::pin((self.0)(heard, said))
+    }
+}
+
+/// A service apart of the test's own.
+fn apart<F, D>(run: F) -> Voice
+where
+    F: FnOnce(Heard, Said) -> D + Send + 'static,
+    D: Future<Output = Result<(), ServiceError>> + Send + 'static,
+{
+    Voice::Apart(Box::new(Doing(run)))
+}

@@ -1,0 +1,116 @@
+//! Waits end when they should, whatever else happens at that moment, and nothing is taken in that cannot be let out.
+
+use tokio::time::sleep;
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The runtime lets a task do so much at a time and then makes everything pend, the timer too. A deadline that is
+/// first looked at in such a moment must not be forgotten.
+#[tokio::test(start_paused = true)]
+async fn a_deadline_is_kept_though_the_first_look_at_it_came_amid_a_flood() {
+    for reads in 0..140 {
+        let mut setup = Setup::chunk();
+        setup.limits.idle = 5 * SECOND;
+        let talk = setup.talk(named("echo", Framing::Chunk)).await;
+        talk.peer.be_cooperative();
+        for _ in 0..reads {
+            talk.peer.send("x");
+        }
+        let end = tokio::time::timeout(60 * SECOND, talk.end()).await;
+        let end = end.unwrap_or_else(|_| panic!("never idle after {reads} reads at once"));
+        assert_eq!((end.how(), end.taken.len()), (How::Idle, reads));
+        assert!(end.finished.unwrap() < 5 * SECOND + SECOND / 100);
+    }
+}
+
+/// The same at the stop signal: what pends for want of budget is not the end of what was received.
+#[tokio::test(start_paused = true)]
+async fn a_drain_hears_what_came_though_it_is_a_flood() {
+    for reads in [50, 63, 64, 65, 100, 200, 1000] {
+        let talk = Setup::chunk().talk(named("echo", Framing::Chunk)).await;
+        talk.peer.be_cooperative();
+        for _ in 0..reads {
+            talk.peer.send("x");
+        }
+        talk.drain.start();
+        let end = talk.end().await;
+        assert_eq!((end.how(), end.taken.len()), (How::Drained, reads));
+    }
+}
+
+/// What a kernel may hold of one connection at the stop signal is heard to the last byte.
+#[tokio::test(start_paused = true)]
+async fn a_drain_hears_as_much_as_a_kernel_holds() {
+    let talk = Setup::line().talk(echo()).await;
+    talk.peer.be_cooperative();
+    let line = "x".repeat(999) + "\n";
+    for _ in 0..100 {
+        talk.peer.send(line.repeat(60));
+    }
+    talk.drain.start();
+    let end = talk.end().await;
+    assert_eq!((end.how(), end.kept.len()), (How::Drained, 6000));
+}
+
+/// While the peer does not take its reply nothing more is heard of it, however it is woken.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_heard_while_a_reply_is_unsent() {
+    let mut setup = Setup::line();
+    setup.window = 1;
+    let talk = setup.talk(echo()).await;
+    talk.peer.send("ab\n");
+    for _ in 0..50 {
+        talk.peer.send("more\n");
+    }
+    sleep(SECOND).await;
+    assert_eq!(talk.peer.look(|line| line.reads), 1);
+    talk.peer.grant(1);
+    sleep(SECOND).await;
+    assert_eq!(talk.peer.look(|line| line.reads), 1);
+    talk.peer.grant(AMPLE);
+    talk.peer.finish();
+    assert_eq!(talk.end().await.taken.len(), 3 + 250);
+}
+
+/// The time a message takes to come is the peer's; the time we did not listen is not.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_reads_slowly_is_not_blamed_for_what_we_did_not_read() {
+    let mut setup = Setup::line();
+    setup.limits.partial = 5 * SECOND;
+    setup.window = 0;
+    let talk = setup.talk(echo()).await;
+    let long = "x".repeat(200_000) + "\n";
+    talk.peer.send("short\n".to_owned() + &long);
+    for _ in 0..7 {
+        sleep(SECOND).await;
+        talk.peer.grant(1);
+    }
+    talk.peer.grant(AMPLE);
+    talk.peer.finish();
+    let end = talk.end().await;
+    assert_eq!(end.how(), How::PeerClosed, "{:?}", end.ending);
+    assert_eq!(end.taken.len(), 6 + 200_001);
+}
+
+/// Wake-ups without a reason change no deadline.
+#[tokio::test(start_paused = true)]
+async fn idle_wake_ups_do_not_put_off_the_end() {
+    let mut setup = Setup::line();
+    setup.limits.idle = 5 * SECOND;
+    let talk = setup.talk(echo()).await;
+    let peer = talk.peer.clone();
+    let nudging = tokio::spawn(async move {
+        loop {
+            sleep(Duration::from_millis(7)).await;
+            peer.nudge();
+        }
+    });
+    let peer = talk.peer.clone();
+    peer.until("finished", |line| line.finished.is_some()).await;
+    nudging.abort();
+    let end = talk.end().await;
+    assert_eq!(end.how(), How::Idle);
+    assert!(end.finished.unwrap() < 5 * SECOND + SECOND / 100);
+}

@@ -1,0 +1,110 @@
+//! The lingering close: whoever sends before reading still gets everything, and nobody holds us for ever.
+
+use tokio::time::sleep;
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn greeting(bytes: usize) -> Voice {
+    named(&format!("greet:{}", "x".repeat(bytes)), Framing::Line)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_peer_still_sends_is_read_and_counted_as_unheard() {
+    let talk = Setup::line().talk(greeting(10)).await;
+    for _ in 0..5 {
+        sleep(SECOND).await;
+        talk.peer.send([0; 100_000]);
+    }
+    talk.peer.finish();
+    let end = talk.end().await;
+    assert_eq!(end.how(), How::ServiceClosed);
+    assert_eq!((end.ending.received, end.ending.unheard), (0, 500_000));
+    assert_eq!(end.finished, Some(Duration::ZERO));
+    assert!(end.closed >= 5 * SECOND && end.closed < 6 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_seconds_of_silence_end_it() {
+    let talk = Setup::line().talk(greeting(10)).await;
+    sleep(SECOND).await;
+    talk.peer.send("x");
+    let end = talk.end().await;
+    assert_eq!(end.ending.unheard, 1);
+    assert!(end.closed >= 3 * SECOND && end.closed < 3 * SECOND + SECOND / 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_sends_for_ever_is_left_after_ten_times_that() {
+    let talk = Setup::line().talk(greeting(10)).await;
+    let peer = talk.peer.clone();
+    let endless = tokio::spawn(async move {
+        loop {
+            peer.send("x");
+            sleep(SECOND).await;
+        }
+    });
+    let end = talk.end().await;
+    endless.abort();
+    assert!(
+        end.closed >= 20 * SECOND && end.closed < 21 * SECOND,
+        "{end:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_stop_signal_shortens_it() {
+    let talk = Setup::line().talk(greeting(10)).await;
+    let peer = talk.peer.clone();
+    let endless = tokio::spawn(async move {
+        loop {
+            peer.send("x");
+            sleep(SECOND).await;
+        }
+    });
+    sleep(5 * SECOND).await;
+    talk.drain.start();
+    let end = talk.end().await;
+    endless.abort();
+    assert!(end.closed <= 8 * SECOND, "{end:?}");
+    assert_eq!(end.how(), How::ServiceClosed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_greeting_is_taken_in_its_own_time_and_then_the_end_comes() {
+    let mut setup = Setup::line();
+    setup.window = 1000;
+    let talk = setup.talk(greeting(5000)).await;
+    talk.peer.send("sent before reading");
+    for _ in 0..4 {
+        sleep(9 * SECOND).await;
+        assert!(talk.peer.look(|line| line.finished.is_none()));
+        talk.peer.grant(1000);
+    }
+    let end = talk.end().await;
+    assert_eq!((end.how(), end.taken.len()), (How::ServiceClosed, 5000));
+    assert_eq!(end.ending.unheard, 19);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_greeting_nobody_takes_ends_as_not_read() {
+    let mut setup = Setup::line();
+    setup.window = 1000;
+    let talk = setup.talk(greeting(5000)).await;
+    let end = talk.end().await;
+    assert_eq!((end.how(), end.ending.unsent), (How::NotReading, 4000));
+    let finished = end.finished.unwrap();
+    assert!(finished >= 10 * SECOND && finished < 11 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_while_a_greeting_is_taken_is_told() {
+    let mut setup = Setup::line();
+    setup.window = 1000;
+    let talk = setup.talk(greeting(5000)).await;
+    sleep(SECOND).await;
+    talk.peer.reset();
+    let end = talk.end().await;
+    assert_eq!((end.how(), end.ending.unsent), (How::PeerReset, 4000));
+}

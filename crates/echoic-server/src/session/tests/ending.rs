@@ -1,0 +1,355 @@
+//! Every way to end, told truthfully and at the very moment it was promised for.
+
+use std::io;
+
+use echoic_core::event::{Marked, Outcome};
+use tokio::time::sleep;
+
+use super::*;
+
+/// The timer counts milliseconds and rounds up.
+fn assert_at(moment: Option<Duration>, expected: Duration) {
+    let moment = moment.expect("our half was ended");
+    assert!(
+        moment >= expected && moment <= expected + Duration::from_millis(2),
+        "at {moment:?}, not {expected:?}"
+    );
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_finishes_is_answered_in_full_and_closed_at_once() {
+    let talk = Setup::line().talk(named("upper", Framing::Line)).await;
+    talk.peer.send("one\n\ntwo");
+    talk.peer.finish();
+    let end = talk.end().await;
+    assert_eq!(end.taken, b"ONE\n\nTWO");
+    assert_eq!(end.how(), How::PeerClosed);
+    assert_eq!((end.ending.received, end.ending.sent), (8, 8));
+    assert_at(end.finished, Duration::ZERO);
+    assert_eq!(Some(end.closed), end.finished, "nothing to linger for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_character_cut_off_by_the_end_is_said_as_it_came() {
+    let talk = Setup::chunk().talk(named("upper", Framing::Chunk)).await;
+    talk.peer.send(b"a\xc3");
+    talk.peer.hears("A").await;
+    talk.peer.finish();
+    let end = talk.end().await;
+    assert_eq!(end.taken, b"A\xc3");
+    assert_eq!(end.whole().1, b"A\xc3");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_greeting_ends_by_the_service() {
+    let talk = Setup::line()
+        .talk(named("greet:hello", Framing::Line))
+        .await;
+    talk.peer
+        .until("finished", |line| line.finished.is_some())
+        .await;
+    talk.peer.finish();
+    let end = talk.end().await;
+    assert_eq!(
+        (end.how(), &end.taken[..]),
+        (How::ServiceClosed, &b"hello"[..])
+    );
+    assert_eq!(end.whole(), (vec![], b"hello".to_vec()));
+    assert_eq!(end.kept.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_closes_amid_a_run_leaves_the_rest_unanswered() {
+    let service = inline(|run, out| {
+        if let Some(first) = run.messages().next() {
+            out.reply(&first, |bytes| bytes.extend(b"bye"));
+        }
+        Then::Close
+    });
+    let talk = Setup::line().talk(service).await;
+    talk.peer.send("a\nb\nc\nd");
+    let end = talk.end().await;
+    assert_eq!(
+        (end.how(), &end.taken[..]),
+        (How::ServiceClosed, &b"bye\n"[..])
+    );
+    let fates: Vec<_> = end.kept.iter().map(|kept| (kept.n, kept.outcome)).collect();
+    let (ok, not) = (Outcome::Ok, Outcome::Unanswered);
+    assert_eq!(fates, [(1, ok), (2, not), (3, not)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_is_told_with_what_was_unsent() {
+    let mut setup = Setup::line();
+    setup.window = 4;
+    let talk = setup.talk(echo()).await;
+    talk.peer.send("0123456789\n");
+    talk.peer.hears("0123").await;
+    talk.peer.reset();
+    let end = talk.end().await;
+    assert_eq!(end.how(), How::PeerReset);
+    assert_eq!(
+        (end.ending.received, end.ending.sent, end.ending.unsent),
+        (11, 4, 7)
+    );
+    assert_eq!(end.whole().1, b"0123456789\n");
+}
+
+/// The reply is lost in the very write that finds the connection reset.
+#[tokio::test(start_paused = true)]
+async fn a_reply_that_met_a_reset_counts_as_unsent() {
+    let peer = Arc::new(std::sync::OnceLock::<Peer>::new());
+    let seen = Arc::clone(&peer);
+    let service = inline(move |run, out| {
+        for message in run.messages() {
+            out.reply(&message, |bytes| bytes.extend(message.body));
+        }
+        seen.get().unwrap().reset();
+        Then::Continue
+    });
+    let talk = Setup::line().talk(service).await;
+    peer.set(talk.peer.clone()).unwrap();
+    talk.peer.send("hello\n");
+    let end = talk.end().await;
+    assert_eq!(end.how(), How::PeerReset);
+    assert_eq!((end.ending.sent, end.ending.unsent), (0, 6));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_socket_is_a_system_error() {
+    let talk = Setup::line().talk(echo()).await;
+    talk.peer.break_with(io::ErrorKind::OutOfMemory);
+    assert_eq!(talk.end().await.how(), How::SystemError);
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_ends_at_exactly_idle_from_the_last_message() {
+    let mut setup = Setup::line();
+    setup.limits.idle = 90 * SECOND;
+    let talk = setup.talk(echo()).await;
+    for _ in 0..3 {
+        sleep(70 * SECOND).await;
+        talk.peer.send("a\n");
+    }
+    let end = talk.end().await;
+    assert_eq!((end.how(), &end.taken[..]), (How::Idle, &b"a\na\na\n"[..]));
+    assert_at(end.finished, (210 + 90) * SECOND);
+    assert_at(Some(end.closed), (210 + 90 + 2) * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unfinished_message_ends_at_exactly_partial_though_bytes_keep_coming() {
+    let mut setup = Setup::line();
+    setup.limits.partial = 5 * SECOND;
+    let talk = setup.talk(echo()).await;
+    sleep(3 * SECOND).await;
+    talk.peer.send("whole\nbe");
+    let peer = talk.peer.clone();
+    let dribble = tokio::spawn(async move {
+        loop {
+            sleep(SECOND).await;
+            peer.send("g");
+        }
+    });
+    let peer = talk.peer.clone();
+    peer.until("finished", |line| line.finished.is_some()).await;
+    dribble.abort();
+    let end = talk.end().await;
+    assert_eq!((end.how(), &end.taken[..]), (How::Partial, &b"whole\n"[..]));
+    assert_at(end.finished, 8 * SECOND);
+    assert_eq!(end.kept.len(), 1, "what was begun is no exchange");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_finished_in_time_starts_the_next_one_anew() {
+    let mut setup = Setup::line();
+    setup.limits.partial = 5 * SECOND;
+    let talk = setup.talk(echo()).await;
+    for _ in 0..4 {
+        talk.peer.send("b");
+        sleep(4 * SECOND).await;
+        talk.peer.send("\nc");
+    }
+    let end = talk.end().await;
+    assert_eq!(
+        (end.how(), &end.taken[..]),
+        (How::Partial, &b"b\ncb\ncb\ncb\n"[..])
+    );
+    assert_at(end.finished, (16 + 5) * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_does_not_read_ends_at_exactly_write_stall_and_progress_resets_it() {
+    let mut setup = Setup::line();
+    setup.limits.write_stall = 10 * SECOND;
+    setup.window = 3;
+    let talk = setup.talk(echo()).await;
+    sleep(SECOND).await;
+    talk.peer.send("0123456789\n");
+    talk.peer.send("never heard\n");
+    for _ in 0..3 {
+        sleep(9 * SECOND).await;
+        talk.peer.grant(1);
+    }
+    let peer = talk.peer.clone();
+    let end = talk.end().await;
+    assert_eq!(
+        (end.how(), &end.taken[..]),
+        (How::NotReading, &b"012345"[..])
+    );
+    assert_eq!((end.ending.received, end.ending.unsent), (11, 5));
+    assert_eq!(end.ending.unheard, 12, "read only while lingering");
+    assert_at(end.finished, (1 + 27 + 10) * SECOND);
+    assert_eq!(peer.look(|line| line.reads), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_message_is_not_answered_and_those_before_it_are() {
+    for (data, answered) in [
+        ("ok\n0123456789\n", "ok\n0123456789\n"),
+        ("ok\n0123456789a", "ok\n"),
+        ("ok\n0123456789a\nnot\n", "ok\n"),
+    ] {
+        let mut setup = Setup::line();
+        setup.limits.message_bytes_max = 10;
+        let talk = setup.talk(echo()).await;
+        talk.peer.send(data);
+        talk.peer
+            .until("answered", |line| line.taken.len() >= answered.len())
+            .await;
+        talk.peer.finish();
+        let end = talk.end().await;
+        assert_eq!(String::from_utf8_lossy(&end.taken), answered);
+        let how = if data.ends_with("9\n") {
+            How::PeerClosed
+        } else {
+            How::MessageTooLong
+        };
+        assert_eq!(end.how(), how, "{data:?}");
+        assert_eq!(end.kept.len(), answered.lines().count());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_many_connections_see_a_clean_end_and_are_recorded() {
+    let setup = Setup::line();
+    let (link, peer) = wire(AMPLE);
+    peer.send("hello\n");
+    let talk = setup
+        .talk_over(link, peer, Session::nobody(), Session::turn_away)
+        .await;
+    let end = talk.end().await;
+    assert_eq!((end.how(), end.taken.len()), (How::TooManyConnections, 0));
+    assert_eq!((end.ending.received, end.ending.unheard), (0, 6));
+    assert!(end.kept.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_been_received_at_the_stop_signal_is_answered_first() {
+    for unfinished in ["", "half a li"] {
+        let talk = Setup::line().talk(named("upper", Framing::Line)).await;
+        talk.peer.send("a\n");
+        talk.peer.hears("A\n").await;
+        for _ in 0..100 {
+            talk.peer.send("bc\nd\n");
+        }
+        if !unfinished.is_empty() {
+            talk.peer.send(unfinished);
+        }
+        talk.drain.start();
+        let end = talk.end().await;
+        assert_eq!(end.how(), How::Drained);
+        assert_eq!(end.kept.len(), 201);
+        assert_eq!(end.taken.len(), 2 + 5 * 100);
+        assert_at(end.finished, Duration::ZERO);
+    }
+}
+
+/// The stop signal finds a conversation asleep, or amid a reply.
+#[tokio::test(start_paused = true)]
+async fn the_stop_signal_lets_a_reply_be_taken() {
+    let mut setup = Setup::line();
+    setup.window = 2;
+    let talk = setup.talk(echo()).await;
+    talk.peer.send("hello\n");
+    talk.peer.send("again\n");
+    talk.peer.hears("he").await;
+    talk.drain.start();
+    sleep(3 * SECOND).await;
+    talk.peer.grant(AMPLE);
+    let end = talk.end().await;
+    assert_eq!(
+        (end.how(), &end.taken[..]),
+        (How::Drained, &b"hello\nagain\n"[..])
+    );
+    assert_at(end.finished, 3 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_never_stops_does_not_hold_up_the_stop() {
+    let talk = Setup::chunk().talk(named("echo", Framing::Chunk)).await;
+    for _ in 0..1000 {
+        talk.peer.send([0; 60_000]);
+    }
+    talk.drain.start();
+    let end = talk.end().await;
+    assert_eq!(end.how(), How::Drained);
+    assert_eq!(end.ending.received, end.ending.sent);
+    assert!(end.ending.received < (10 << 20), "{:?}", end.ending);
+    assert_at(end.finished, Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_cut_is_told_as_cut() {
+    let mut setup = Setup::line();
+    setup.window = 1;
+    let talk = setup.talk(echo()).await;
+    talk.peer.send("ab\n");
+    talk.peer.hears("a").await;
+    talk.session.abort();
+    let end = talk.end().await;
+    assert_eq!((end.how(), end.ending.unsent), (How::Cut, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_a_service_is_told_as_one() {
+    let service = inline(|run, out| {
+        for message in run.messages() {
+            assert!(message.body != b"!", "told to panic");
+            out.reply(&message, |bytes| bytes.extend(message.body));
+        }
+        Then::Continue
+    });
+    let talk = Setup::line().talk(service).await;
+    talk.peer.send("fine\n");
+    talk.peer.hears("fine\n").await;
+    talk.peer.send("!\n");
+    let end = talk.end().await;
+    assert_eq!((end.how(), &end.taken[..]), (How::Panicked, &b"fine\n"[..]));
+    assert!(end.session.unwrap_err().is_panic());
+    // The thread's scratch is whole again for the next conversation.
+    let talk = Setup::line().talk(echo()).await;
+    talk.peer.send("next\n");
+    talk.peer.hears("next\n").await;
+    talk.peer.finish();
+    assert_eq!(talk.end().await.how(), How::PeerClosed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_half_close_is_marked_where_a_reply_was_still_to_be_taken() {
+    let mut setup = Setup::line();
+    setup.window = 0;
+    let talk = setup.talk(echo()).await;
+    talk.peer.send("last");
+    talk.peer.finish();
+    sleep(SECOND).await;
+    talk.peer.grant(AMPLE);
+    let store = Arc::clone(&talk.store);
+    let end = talk.end().await;
+    assert_eq!((end.how(), &end.taken[..]), (How::PeerClosed, &b"last"[..]));
+    let marks: Vec<_> = store.marks().into_iter().map(|(.., what)| what).collect();
+    // A read that finds an unsent reply in its way comes only after it, so that the end is not yet known then.
+    assert!(marks.is_empty() || marks == [Marked::HalfClosed { received: 4 }]);
+}

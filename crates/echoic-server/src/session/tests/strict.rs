@@ -1,0 +1,138 @@
+//! Strict durability: a reply leaves after its exchange is kept, and not at all if it cannot be.
+
+use tokio::time::sleep;
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MS: Duration = Duration::from_millis(1);
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_waits_for_its_commit() {
+    let setup = Setup::strict();
+    setup.store.set(Mood::Slow(30 * MS));
+    let talk = setup.talk(echo()).await;
+    // The opening is a round of its own.
+    sleep(SECOND).await;
+    let began = Instant::now();
+    talk.peer.send("a\n");
+    talk.peer.hears("a\n").await;
+    let waited = began.elapsed();
+    assert_eq!(talk.store.exchanges().len(), 1, "kept before it left");
+    assert!(waited >= 30 * MS && waited < 35 * MS, "{waited:?}");
+    talk.peer.finish();
+    assert_eq!(talk.end().await.how(), How::PeerClosed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_greeting_waits_for_its_commit_too() {
+    let setup = Setup::strict();
+    setup.store.set(Mood::Silent);
+    let store = Arc::clone(&setup.store);
+    let talk = setup.talk(named("greet:hi", Framing::Line)).await;
+    sleep(SECOND).await;
+    assert!(talk.peer.taken().is_empty());
+    store.set(Mood::Willing);
+    talk.peer.hears("hi").await;
+    assert_eq!(talk.end().await.how(), How::ServiceClosed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_store_withholds_the_reply_and_ends_the_conversation() {
+    for mood in [Mood::Refusing, Mood::Silent] {
+        let setup = Setup::strict();
+        let store = Arc::clone(&setup.store);
+        let talk = setup.talk(echo()).await;
+        talk.peer.send("kept\n");
+        talk.peer.hears("kept\n").await;
+        store.set(mood);
+        talk.peer.send("lost\n");
+        talk.peer
+            .until("finished", |line| line.finished.is_some())
+            .await;
+        assert_eq!(talk.peer.taken(), b"kept\n");
+        assert!(talk.recorder.standing().failure.is_some());
+        talk.peer.finish();
+        store.set(Mood::Willing);
+        let end = talk.end().await;
+        assert_eq!((end.how(), &end.taken[..]), (How::Store, &b"kept\n"[..]));
+        assert_eq!((end.ending.sent, end.ending.unsent), (5, 5));
+        assert_eq!(end.kept.len(), 2, "kept in the end, as unsent");
+    }
+}
+
+/// The peer is not to blame while its reply waits for the store.
+#[tokio::test(start_paused = true)]
+async fn a_slow_store_is_not_a_peer_that_does_not_read() {
+    let mut setup = Setup::strict();
+    setup.limits.write_stall = 3 * SECOND;
+    setup.store.set(Mood::Slow(4 * SECOND));
+    let talk = setup.talk(echo()).await;
+    sleep(5 * SECOND).await;
+    talk.peer.send("a\n");
+    talk.peer.hears("a\n").await;
+    talk.peer.finish();
+    let end = talk.end().await;
+    assert_eq!((end.how(), &end.taken[..]), (How::PeerClosed, &b"a\n"[..]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_store_at_the_end_is_not_a_peer_that_does_not_read() {
+    let mut setup = Setup::strict();
+    setup.limits.write_stall = 3 * SECOND;
+    setup.store.set(Mood::Slow(4 * SECOND));
+    let talk = setup.talk(echo()).await;
+    sleep(5 * SECOND).await;
+    talk.peer.send("a\n");
+    talk.peer.finish();
+    let end = talk.end().await;
+    assert_eq!((end.how(), &end.taken[..]), (How::PeerClosed, &b"a\n"[..]));
+}
+
+/// A service that keeps speaking puts something new beside what waits to be kept, all the time.
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_leaves_though_more_is_said_all_the_time() {
+    let setup = Setup::strict();
+    setup.store.set(Mood::Slow(20 * MS));
+    let service = apart(|_heard, mut said| async move {
+        loop {
+            let body = b"tick\n".to_vec();
+            let said = said.say(echoic_core::service::SaidMessage {
+                in_answer_to: None,
+                body,
+            });
+            if said.await.is_err() {
+                return Ok(());
+            }
+            sleep(5 * MS).await;
+        }
+    });
+    let talk = setup.talk(service).await;
+    sleep(SECOND).await;
+    let taken = talk.peer.taken().len();
+    assert!(taken > 500, "{taken} bytes in a second of 200 ticks");
+    sleep(30 * SECOND).await;
+    assert!(talk.peer.look(|line| line.finished.is_none()), "it goes on");
+    talk.drain.start();
+    talk.session.abort();
+    assert_eq!(talk.end().await.how(), How::Cut);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pipelined_lines_share_commits() {
+    let setup = Setup::strict();
+    setup.store.set(Mood::Slow(10 * MS));
+    let store = Arc::clone(&setup.store);
+    let talk = setup.talk(echo()).await;
+    for _ in 0..50 {
+        talk.peer.send("a\n".repeat(16));
+    }
+    talk.peer.finish();
+    let end = talk.end().await;
+    assert_eq!((end.kept.len(), end.taken.len()), (800, 1600));
+    assert!(
+        store.appends().len() <= 53,
+        "one a read: {}",
+        store.appends().len()
+    );
+}

@@ -1,0 +1,243 @@
+//! What the tests of this crate share: a store that does as it is told, and a view of what it kept.
+
+#![allow(
+    dead_code,
+    reason = "each test binary takes what it needs of what all share"
+)]
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use echoic_core::{
+    ending::Ending,
+    event::{Batch, ConversationId, Event, ExchangeId, Marked, Micros, Outcome},
+    exchange::Conversation,
+    filter::Filter,
+    service::BoxFuture,
+    store::{Found, Last, Page, Retention, Store, StoreError},
+};
+use tokio::{sync::Notify, time::Instant};
+
+/// A store in memory whose speed and failures a test decides.
+#[derive(Debug, Default)]
+pub(crate) struct TestStore {
+    state: Mutex<State>,
+    changed: Notify,
+    /// Exchanges that arrived, also where the batches are not kept.
+    pub(crate) arrived: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    mood: Mood,
+    kept: Vec<Arc<Batch>>,
+    /// When each append began, and how many bytes it brought.
+    appends: Vec<(Instant, usize)>,
+}
+
+/// What the store does with an append.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Mood {
+    /// Keeps it at once.
+    #[default]
+    Willing,
+    /// Keeps it after so long.
+    Slow(Duration),
+    /// Says no.
+    Refusing,
+    /// Gives no answer until its mood changes.
+    Silent,
+    /// Counts it and throws it away: for measuring.
+    Forgetful,
+}
+
+/// One exchange as it was kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Kept {
+    pub(crate) id: ExchangeId,
+    pub(crate) conversation: ConversationId,
+    pub(crate) n: u64,
+    pub(crate) outcome: Outcome,
+    pub(crate) said_offset: u64,
+    pub(crate) reads: u32,
+    pub(crate) heard: Vec<u8>,
+    pub(crate) said: Vec<u8>,
+}
+
+impl TestStore {
+    pub(crate) fn new(mood: Mood) -> Arc<Self> {
+        let store = Arc::new(Self::default());
+        store.set(mood);
+        store
+    }
+
+    pub(crate) fn set(&self, mood: Mood) {
+        self.state().mood = mood;
+        self.changed.notify_waiters();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When appends began, and their bytes.
+    pub(crate) fn appends(&self) -> Vec<(Instant, usize)> {
+        self.state().appends.clone()
+    }
+
+    fn events<T>(&self, mut pick: impl FnMut(&Batch, &Event) -> Vec<T>) -> Vec<T> {
+        let kept = self.state().kept.clone();
+        kept.iter()
+            .flat_map(|batch| {
+                batch
+                    .events
+                    .iter()
+                    .flat_map(|event| pick(batch, event))
+                    .collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    /// Every exchange kept, in the order of keeping.
+    pub(crate) fn exchanges(&self) -> Vec<Kept> {
+        self.events(|batch, event| match event {
+            Event::Run(run) => {
+                let (mut heard, mut said) = (batch.bytes(run.heard), batch.bytes(run.said));
+                let lengths = batch.lengths(run.lengths);
+                let mut said_offset = run.said_offset;
+                (0..run.count as usize)
+                    .map(|i| {
+                        let (h, s) = if run.count == 1 {
+                            (heard.len(), said.len())
+                        } else {
+                            (lengths[2 * i] as usize, lengths[2 * i + 1] as usize)
+                        };
+                        let (this_heard, rest) = heard.split_at(h);
+                        heard = rest;
+                        let (this_said, rest) = said.split_at(s);
+                        said = rest;
+                        let kept = Kept {
+                            id: run.id + i as u64,
+                            conversation: run.conversation,
+                            n: run.n + i as u64,
+                            outcome: run.outcome,
+                            said_offset,
+                            reads: if i == 0 { run.reads } else { 1 },
+                            heard: this_heard.to_vec(),
+                            said: this_said.to_vec(),
+                        };
+                        said_offset += s as u64;
+                        kept
+                    })
+                    .collect()
+            }
+            _ => Vec::new(),
+        })
+    }
+
+    /// Endings, by conversation.
+    pub(crate) fn endings(&self) -> Vec<(ConversationId, Ending)> {
+        self.events(|_, event| match event {
+            Event::Ended(ended) => vec![(ended.conversation, ended.ending.clone())],
+            _ => Vec::new(),
+        })
+    }
+
+    /// The ending of one conversation, once it has been kept.
+    pub(crate) fn ending(&self, conversation: ConversationId) -> Option<Ending> {
+        let mut endings = self.endings();
+        endings.retain(|(of, _)| *of == conversation);
+        assert!(endings.len() <= 1, "a conversation ends once: {endings:?}");
+        endings.pop().map(|(_, ending)| ending)
+    }
+
+    /// Marks, with the wall clock at which they were made.
+    pub(crate) fn marks(&self) -> Vec<(ConversationId, Micros, Marked)> {
+        self.events(|_, event| match event {
+            Event::Mark(mark) => vec![(mark.conversation, mark.at, mark.what)],
+            _ => Vec::new(),
+        })
+    }
+
+    /// Exchanges that the record itself says are missing.
+    pub(crate) fn gaps(&self) -> u64 {
+        let marks = self.marks();
+        let lost = marks.iter().map(|(.., what)| match what {
+            Marked::Gap { exchanges, .. } => *exchanges,
+            Marked::HalfClosed { .. } => 0,
+        });
+        lost.sum()
+    }
+
+    fn failed() -> StoreError {
+        StoreError::Failed {
+            path: "test".into(),
+            what: "told to fail".into(),
+        }
+    }
+}
+
+impl Store for TestStore {
+    fn last(&self) -> BoxFuture<'_, Result<Last, StoreError>> {
+        Box::pin(async { Ok(Last::default()) })
+    }
+
+    fn append(&self, batches: Vec<Arc<Batch>>) -> BoxFuture<'_, Result<(), StoreError>> {
+        let bytes = batches.iter().map(|batch| batch.size()).sum();
+        let exchanges = batches.iter().map(|batch| batch.exchanges()).sum();
+        let forget = {
+            let mut state = self.state();
+            let forget = state.mood == Mood::Forgetful;
+            if !forget {
+                state.appends.push((Instant::now(), bytes));
+            }
+            forget
+        };
+        if forget {
+            self.arrived.fetch_add(exchanges, Ordering::Relaxed);
+            return Box::pin(async { Ok(()) });
+        }
+        Box::pin(async move {
+            loop {
+                let changed = self.changed.notified();
+                let mood = self.state().mood;
+                match mood {
+                    Mood::Willing | Mood::Forgetful => break,
+                    Mood::Slow(pause) => {
+                        tokio::time::sleep(pause).await;
+                        break;
+                    }
+                    Mood::Refusing => return Err(Self::failed()),
+                    Mood::Silent => changed.await,
+                }
+            }
+            self.arrived.fetch_add(exchanges, Ordering::Relaxed);
+            self.state().kept.extend(batches);
+            Ok(())
+        })
+    }
+
+    fn find<'a>(&'a self, _: &'a Filter, _: Page) -> BoxFuture<'a, Result<Found, StoreError>> {
+        Box::pin(async { Ok(Found::default()) })
+    }
+
+    fn count<'a>(&'a self, _: &'a Filter, _: Micros) -> BoxFuture<'a, Result<u64, StoreError>> {
+        Box::pin(async { Ok(self.exchanges().len() as u64) })
+    }
+
+    fn conversation(
+        &self,
+        _: ConversationId,
+    ) -> BoxFuture<'_, Result<Option<Conversation>, StoreError>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn prune(&self, _: Retention, _: Micros) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(async { Ok(0) })
+    }
+}
