@@ -317,14 +317,11 @@ impl RecorderTask {
 
     /// Returns when a shard holds so much that the round should not wait, or when the recorder closes.
     async fn much_to_do(&self) {
-        loop {
+        let much = |shard: &Shard| lock(&shard.filling).batch.size() >= ROUND_BYTES;
+        while !self.shared.shards.iter().any(much) {
             self.shared.due.notified().await;
             if self.shared.closing.load(Ordering::SeqCst) {
                 self.shared.due.notify_one();
-                return;
-            }
-            let much = |shard: &Shard| lock(&shard.filling).batch.size() >= ROUND_BYTES;
-            if self.shared.shards.iter().any(much) {
                 return;
             }
         }
