@@ -1,0 +1,28 @@
+//! What the end-to-end tests share: the program as a process, its record, and peers to talk to it.
+//!
+//! Every wait here has a deadline, every process is ended by its id, and every server is brought to its end: what it
+//! then says it served is what it recorded and what it lost, and what it recorded is what `log` counts.
+#![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
+
+mod bytes;
+mod home;
+mod peer;
+mod ports;
+mod process;
+mod serve;
+mod terminal;
+
+use std::time::Duration;
+
+pub(crate) use self::{
+    bytes::{assert_safe_to_show, count_of, plain},
+    home::Home,
+    peer::{Load, Loaded, Talk},
+    ports::{free_port, raise_open_files, tutorial_ports},
+    process::{Lines, Ran, kill, python, run, signal, tool, wait_for_end},
+    serve::{Serve, Stopped},
+    terminal::terminal,
+};
+
+/// For whatever should happen soon: far longer than it takes, far shorter than anybody waits.
+pub(crate) const SOON: Duration = Duration::from_secs(30);

@@ -1,0 +1,179 @@
+//! Peers: one that talks, and one that talks as fast as it can and takes note of every reply.
+
+use std::{
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{Shutdown, SocketAddr, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
+
+use super::SOON;
+
+/// A conversation, as a test holds it.
+#[derive(Debug)]
+pub(crate) struct Talk(pub(crate) TcpStream);
+
+impl Talk {
+    #[track_caller]
+    pub(crate) fn to(at: SocketAddr) -> Self {
+        let stream = TcpStream::connect_timeout(&at, SOON).unwrap();
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        stream.set_write_timeout(Some(SOON)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self(stream)
+    }
+
+    #[track_caller]
+    pub(crate) fn say(&mut self, bytes: impl AsRef<[u8]>) {
+        self.0.write_all(bytes.as_ref()).unwrap();
+    }
+
+    /// Hears exactly this next.
+    #[track_caller]
+    pub(crate) fn hear(&mut self, bytes: impl AsRef<[u8]>) {
+        let mut heard = vec![0; bytes.as_ref().len()];
+        self.0.read_exact(&mut heard).unwrap();
+        assert_eq!(
+            heard.escape_ascii().to_string(),
+            bytes.as_ref().escape_ascii().to_string()
+        );
+    }
+
+    /// Says this and hears that.
+    #[track_caller]
+    pub(crate) fn ask(&mut self, say: impl AsRef<[u8]>, hear: impl AsRef<[u8]>) {
+        self.say(say);
+        self.hear(hear);
+    }
+
+    /// Ends our half, and hears the rest to a clean end.
+    #[track_caller]
+    pub(crate) fn finish(mut self) -> Vec<u8> {
+        self.0.shutdown(Shutdown::Write).unwrap();
+        self.rest()
+    }
+
+    /// Hears everything to a clean end.
+    #[track_caller]
+    pub(crate) fn rest(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        self.0.read_to_end(&mut rest).unwrap();
+        rest
+    }
+}
+
+/// Peers that keep lines in flight until the server ends the conversation.
+#[derive(Debug)]
+pub(crate) struct Load {
+    replies: Arc<AtomicUsize>,
+    peers: Vec<JoinHandle<Loaded>>,
+}
+
+/// What one peer of a load has to tell.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) name: String,
+    /// Lines said, or tried to.
+    pub(crate) said: usize,
+    /// Lines heard whole.
+    pub(crate) heard: Vec<String>,
+    /// Bytes heard after the last whole line.
+    pub(crate) left: Vec<u8>,
+    /// How the stream ended: in order, or with this error.
+    pub(crate) end: io::Result<()>,
+}
+
+impl Load {
+    /// One peer for each of `depths`: so many lines are in flight at a time. `name` should be in lower case.
+    pub(crate) fn start(at: SocketAddr, name: &str, depths: &[usize]) -> Self {
+        let replies = Arc::<AtomicUsize>::default();
+        let peers = depths.iter().enumerate().map(|(i, depth)| {
+            let (name, depth, replies) = (format!("{name}-{i}"), *depth, Arc::clone(&replies));
+            let talk = Talk::to(at);
+            thread::spawn(move || load(talk, name, depth, &replies))
+        });
+        let peers = peers.collect();
+        Self { replies, peers }
+    }
+
+    /// Waits until so many replies have been heard, all together.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, replies: usize) {
+        let deadline = std::time::Instant::now() + SOON;
+        while self.replies.load(Ordering::Relaxed) < replies {
+            assert!(std::time::Instant::now() < deadline, "too few replies");
+            assert!(
+                !self.peers.iter().all(JoinHandle::is_finished),
+                "the load has ended"
+            );
+            thread::yield_now();
+        }
+    }
+
+    /// What each has to tell, once the server has gone.
+    pub(crate) fn ends(self) -> Vec<Loaded> {
+        self.peers
+            .into_iter()
+            .map(|peer| peer.join().unwrap())
+            .collect()
+    }
+}
+
+impl Loaded {
+    /// Replies are those to the first lines, in order: none is missing, none is there twice, none belongs elsewhere.
+    #[track_caller]
+    pub(crate) fn assert_prefix(&self) {
+        let Self {
+            name, said, heard, ..
+        } = self;
+        for (number, reply) in heard.iter().enumerate() {
+            assert_eq!(
+                *reply,
+                format!("{name}-{number}\n").to_uppercase(),
+                "{name}: reply {number}"
+            );
+        }
+        assert!(heard.len() <= *said, "{name} heard more than it said");
+    }
+}
+
+fn load(talk: Talk, name: String, depth: usize, replies: &AtomicUsize) -> Loaded {
+    let Talk(mut stream) = talk;
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut loaded = Loaded {
+        name,
+        said: 0,
+        heard: Vec::new(),
+        left: Vec::new(),
+        end: Ok(()),
+    };
+    loop {
+        // That something cannot be said any more is no matter: what is heard counts.
+        let mut batch = String::new();
+        for number in loaded.said..loaded.said + depth {
+            batch += &format!("{}-{number}\n", loaded.name);
+        }
+        let _ = stream.write_all(batch.as_bytes());
+        loaded.said += depth;
+        for _ in 0..depth {
+            let mut line = Vec::new();
+            match reader.read_until(b'\n', &mut line) {
+                Ok(_) if line.last() == Some(&b'\n') => {
+                    loaded.heard.push(String::from_utf8(line).unwrap());
+                    replies.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(_) => {
+                    loaded.left = line;
+                    return loaded;
+                }
+                Err(error) => {
+                    loaded.end = Err(error);
+                    return loaded;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Processes: run within a time, heard line by line, ended by their id.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::{Arc, Condvar, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::SOON;
+
+/// What a process that has ended said.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    /// Its exit code; none if a signal ended it.
+    pub(crate) code: Option<i32>,
+    pub(crate) out: Vec<u8>,
+    pub(crate) err: String,
+}
+
+impl Ran {
+    /// Its output as text, once it has ended well.
+    #[track_caller]
+    pub(crate) fn good(self) -> String {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        String::from_utf8(self.out).unwrap()
+    }
+}
+
+/// Runs it to its end, or kills it after [`SOON`] and fails.
+#[track_caller]
+pub(crate) fn run(command: &mut Command, input: &[u8]) -> Ran {
+    let child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let pid = Pid::from_child(&child);
+    let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_vec());
+    // One that does not read its input ends all the same.
+    thread::spawn(move || stdin.write_all(&input));
+    let (done, ended) = std::sync::mpsc::sync_channel(1);
+    thread::spawn(move || done.send(child.wait_with_output()));
+    let Ok(output) = ended.recv_timeout(SOON) else {
+        let _ = kill_process(pid, Signal::KILL);
+        panic!("{command:?} did not end within {SOON:?}");
+    };
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = output.unwrap();
+    Ran {
+        code: status.code(),
+        out: stdout,
+        err: String::from_utf8_lossy(&stderr).into_owned(),
+    }
+}
+
+/// A program in Python, as one would type it from the tutorial.
+#[track_caller]
+pub(crate) fn python(program: &str, args: &[&dyn std::fmt::Display], input: &str) -> Ran {
+    let mut command = tool("python3", "python3");
+    command.args(["-c", program]);
+    command.args(args.iter().map(ToString::to_string));
+    run(&mut command, input.as_bytes())
+}
+
+/// A program that must be there; if not, the failure says what to install.
+#[track_caller]
+pub(crate) fn tool(name: &str, package: &str) -> Command {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let there = std::env::split_paths(&path).any(|dir| dir.join(name).exists());
+    assert!(there, "{name} is missing: install {package}");
+    Command::new(name)
+}
+
+/// Sends a signal to a process we started.
+pub(crate) fn signal(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).unwrap();
+}
+
+/// Ends a process we started, whatever it does.
+pub(crate) fn kill(child: &mut Child) {
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+/// Waits for the end of a process, at most so long.
+pub(crate) fn wait_for_end(child: &mut Child, at_most: Duration) -> Option<ExitStatus> {
+    let deadline = Instant::now() + at_most;
+    loop {
+        match child.try_wait().unwrap() {
+            Some(status) => return Some(status),
+            None if Instant::now() > deadline => return None,
+            None => thread::sleep(Duration::from_millis(2)),
+        }
+    }
+}
+
+/// The lines a process prints, as they come.
+#[derive(Clone, Debug)]
+pub(crate) struct Lines(Arc<Heard>);
+
+#[derive(Debug, Default)]
+struct Heard {
+    state: Mutex<State>,
+    more: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    lines: Vec<Vec<u8>>,
+    ended: bool,
+}
+
+impl Lines {
+    /// Reads `from` to its end, on a thread of its own.
+    pub(crate) fn of(from: impl Read + Send + 'static) -> Self {
+        let heard = Arc::<Heard>::default();
+        let told = Arc::clone(&heard);
+        thread::spawn(move || {
+            let mut from = BufReader::new(from);
+            let mut line = Vec::new();
+            // A terminal whose other side has gone answers with an error: that is its end.
+            while let Ok(1..) = from.read_until(b'\n', &mut line) {
+                if line.last() == Some(&b'\n') {
+                    line.pop();
+                }
+                told.state
+                    .lock()
+                    .unwrap()
+                    .lines
+                    .push(std::mem::take(&mut line));
+                told.more.notify_all();
+            }
+            told.state.lock().unwrap().ended = true;
+            told.more.notify_all();
+        });
+        Self(heard)
+    }
+
+    /// Waits until `found` finds what it looks for in the lines so far.
+    #[track_caller]
+    pub(crate) fn wait<T>(&self, what: &str, mut found: impl FnMut(&[String]) -> Option<T>) -> T {
+        let deadline = Instant::now() + SOON;
+        let mut state = self.0.state.lock().unwrap();
+        loop {
+            let lines = text(&state.lines);
+            if let Some(found) = found(&lines) {
+                return found;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(
+                !state.ended && !left.is_zero(),
+                "no {what} in:\n{}",
+                lines.join("\n")
+            );
+            state = self.0.more.wait_timeout(state, left).unwrap().0;
+        }
+    }
+
+    /// Waits for a line with this in it.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, part: &str) -> String {
+        self.wait(part, |lines| {
+            lines.iter().find(|line| line.contains(part)).cloned()
+        })
+    }
+
+    /// All of them, once the process has ended.
+    #[track_caller]
+    pub(crate) fn all(&self) -> Vec<String> {
+        text(&self.raw())
+    }
+
+    /// The same as bytes.
+    #[track_caller]
+    pub(crate) fn raw(&self) -> Vec<Vec<u8>> {
+        let state = self.0.state.lock().unwrap();
+        let (state, out) = self
+            .0
+            .more
+            .wait_timeout_while(state, SOON, |state| !state.ended)
+            .unwrap();
+        assert!(!out.timed_out(), "the output has no end");
+        state.lines.clone()
+    }
+}
+
+fn text(lines: &[Vec<u8>]) -> Vec<String> {
+    let text = |line: &Vec<u8>| String::from_utf8_lossy(line).into_owned();
+    lines.iter().map(text).collect()
+}

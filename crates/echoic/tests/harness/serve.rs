@@ -1,0 +1,265 @@
+//! A server as a process, from its first line to its last.
+
+use std::{
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::Signal;
+
+use super::{
+    home::Home,
+    process::{Lines, kill, signal, wait_for_end},
+    terminal::terminal,
+};
+
+/// `echoic serve`, running.
+///
+/// However the test is done with it, it is stopped as an administrator would, and its last line must add up.
+#[derive(Debug)]
+pub(crate) struct Serve {
+    /// Where it runs; its record is there.
+    pub(crate) home: Arc<Home>,
+    /// The address of each endpoint, in the order they were given.
+    pub(crate) at: Vec<SocketAddr>,
+    /// Standard output.
+    pub(crate) out: Lines,
+    /// Standard error.
+    pub(crate) err: Lines,
+    child: Option<Child>,
+    /// The file it records in, and how many exchanges there were before.
+    record: Option<(String, u64)>,
+}
+
+/// How a server stopped, in its own words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stopped {
+    /// Its exit code; none if a signal ended it.
+    pub(crate) code: Option<i32>,
+    pub(crate) served: u64,
+    pub(crate) recorded: u64,
+    pub(crate) lost: u64,
+    /// From the signal, if there was one, to the end.
+    pub(crate) took: Duration,
+}
+
+impl Serve {
+    /// Starts `echoic serve ARGS --print --quiet` in a home of its own.
+    #[track_caller]
+    pub(crate) fn start(args: &[&str]) -> Self {
+        Self::start_in(&Arc::new(Home::new()), args)
+    }
+
+    /// The same, where there may be a record already.
+    #[track_caller]
+    pub(crate) fn start_in(home: &Arc<Home>, args: &[&str]) -> Self {
+        Self::from(
+            home,
+            args,
+            home.echoic(&[&["serve"], args, &["--print", "--quiet"]].concat()),
+        )
+    }
+
+    /// The same, with its events on standard output.
+    #[track_caller]
+    pub(crate) fn start_with_events(args: &[&str]) -> Self {
+        let home = Arc::new(Home::new());
+        let command = home.echoic(&[&["serve"], args, &["--print"]].concat());
+        Self::from(&home, args, command)
+    }
+
+    /// The same, with a terminal for standard output.
+    #[track_caller]
+    pub(crate) fn start_on_terminal(args: &[&str]) -> Self {
+        let home = Arc::new(Home::new());
+        let (ours, theirs) = terminal();
+        let mut command = home.echoic(&[&["serve"], args, &["--print"]].concat());
+        let out = Lines::of(ours);
+        Self::spawn(&home, args, &mut command, Some((theirs, out)))
+    }
+
+    /// Whatever `command` makes of `serve ARGS`.
+    #[track_caller]
+    pub(crate) fn from(home: &Arc<Home>, args: &[&str], mut command: Command) -> Self {
+        Self::spawn(home, args, &mut command, None)
+    }
+
+    #[track_caller]
+    fn spawn(
+        home: &Arc<Home>,
+        args: &[&str],
+        command: &mut Command,
+        terminal: Option<(OwnedFd, Lines)>,
+    ) -> Self {
+        let at = args.iter().position(|arg| *arg == "--store");
+        let store = at.map_or("echoic.db", |at| args[at + 1]);
+        let record = (!["none", "memory"].contains(&store)).then(|| {
+            let there = home.path().join(store).exists();
+            let before = if there {
+                home.count(&["--store", store])
+            } else {
+                0
+            };
+            (store.to_owned(), before)
+        });
+        command.stderr(Stdio::piped());
+        let on_terminal = terminal.map(|(theirs, out)| {
+            command.stdout(theirs);
+            out
+        });
+        if on_terminal.is_none() {
+            command.stdout(Stdio::piped());
+        }
+        let mut child = command.spawn().unwrap();
+        // The program's side of the terminal is the program's alone, so that its end is seen.
+        command.stdout(Stdio::null());
+        let out = on_terminal.unwrap_or_else(|| Lines::of(child.stdout.take().unwrap()));
+        let err = Lines::of(child.stderr.take().unwrap());
+        let mut serve = Self {
+            home: Arc::clone(home),
+            at: Vec::new(),
+            out,
+            err,
+            child: Some(child),
+            record,
+        };
+        serve.at = serve.addresses();
+        serve
+    }
+
+    /// The addresses it prints for scripts: one an endpoint, first of all, and what it says it listens on.
+    #[track_caller]
+    fn addresses(&self) -> Vec<SocketAddr> {
+        let listening = self.err.wait("word of what is listened on", |lines| {
+            let said = lines.iter().any(|line| line.starts_with("recording"));
+            let at = |line: &String| {
+                line.strip_prefix("listening on ")?
+                    .split(' ')
+                    .next()?
+                    .parse()
+                    .ok()
+            };
+            said.then(|| lines.iter().filter_map(at).collect::<Vec<SocketAddr>>())
+        });
+        let mut ports: Vec<u16> = listening.iter().map(SocketAddr::port).collect();
+        ports.dedup();
+        let printed = self.out.wait("address of each endpoint", |lines| {
+            let first = lines.iter().take(ports.len());
+            let at: Vec<SocketAddr> = first.map(|line| line.trim().parse().unwrap()).collect();
+            (at.len() == ports.len()).then_some(at)
+        });
+        assert!(
+            printed.iter().all(|at| listening.contains(at)),
+            "{printed:?} {listening:?}"
+        );
+        printed
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, which: Signal) {
+        signal(self.child.as_ref().unwrap(), which);
+    }
+
+    /// Tells it to stop, and it does so in order: with code 0, nothing lost, and a last line that adds up.
+    #[track_caller]
+    pub(crate) fn stop(mut self) -> Stopped {
+        self.stop_now()
+    }
+
+    #[track_caller]
+    fn stop_now(&mut self) -> Stopped {
+        self.signal(Signal::TERM);
+        let stopped = self.ends();
+        assert_eq!(
+            (stopped.code, stopped.lost),
+            (Some(0), 0),
+            "{:?}",
+            self.err.all()
+        );
+        stopped
+    }
+
+    /// Its end, however it comes to it, and its last line, which must add up.
+    #[track_caller]
+    pub(crate) fn ends(&mut self) -> Stopped {
+        let since = Instant::now();
+        let code = self.ends_somehow();
+        let took = since.elapsed();
+        let said = self.err.all();
+        let last = said.last().expect("it says how it stopped");
+        let mut numbers = last
+            .split(|c: char| !c.is_ascii_digit())
+            .filter(|digits| !digits.is_empty())
+            .map(|digits| digits.parse::<u64>().unwrap());
+        let mut number = || {
+            numbers
+                .next()
+                .unwrap_or_else(|| panic!("a number is missing: {last}"))
+        };
+        let served = number();
+        assert!(
+            last.starts_with(&format!("stopped: {served} exchanges served")),
+            "{last}"
+        );
+        let (recorded, lost) = if last.contains("recorded") {
+            (number(), number())
+        } else {
+            (0, 0)
+        };
+        if last.contains("recorded") {
+            let adds_up = format!("{served} exchanges served, {recorded} recorded, {lost} lost");
+            assert!(last.contains(&adds_up), "{last}");
+            assert_eq!(served, recorded + lost, "{last}");
+        }
+        if let Some((store, before)) = &self.record {
+            let counted = self.home.count(&["--store", store]) - before;
+            assert_eq!(counted, recorded, "what log counts, and: {last}");
+        }
+        Stopped {
+            code,
+            served,
+            recorded,
+            lost,
+            took,
+        }
+    }
+
+    /// Its end and its exit code; none if a signal ended it.
+    #[track_caller]
+    pub(crate) fn ends_somehow(&mut self) -> Option<i32> {
+        let mut child = self.child.take().unwrap();
+        match wait_for_end(&mut child, super::SOON) {
+            Some(status) => status.code(),
+            None => {
+                kill(&mut child);
+                panic!("it did not stop: {:?}", self.err.all());
+            }
+        }
+    }
+
+    /// Kills it as a crash would. It has no last word then.
+    pub(crate) fn kill(mut self) {
+        kill(&mut self.child.take().unwrap());
+    }
+}
+
+impl Drop for Serve {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            if let Some(mut child) = self.child.take() {
+                kill(&mut child);
+            }
+        } else if self.child.is_some() {
+            self.stop_now();
+        }
+    }
+}

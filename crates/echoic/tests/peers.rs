@@ -1,0 +1,88 @@
+//! The clients people have: nc, ncat and socat, each told to end its half when its input ends.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod harness;
+
+use std::{net::SocketAddr, process::Command};
+
+use self::harness::{Home, Ran, Serve, run, tool};
+
+/// `nc -N`: the OpenBSD one ends its half only if told to.
+fn nc(at: SocketAddr) -> Command {
+    let mut nc = tool("nc", "netcat-openbsd");
+    nc.args(["-N", &at.ip().to_string(), &at.port().to_string()]);
+    nc
+}
+
+fn ncat(at: SocketAddr) -> Command {
+    let mut ncat = tool("ncat", "ncat");
+    ncat.args([at.ip().to_string(), at.port().to_string()]);
+    ncat
+}
+
+/// socat waits half a second for the rest, unless told otherwise.
+fn socat(at: SocketAddr) -> Command {
+    let mut socat = tool("socat", "socat");
+    socat.args(["-t30", "-", &format!("TCP:{at}")]);
+    socat
+}
+
+const PEERS: [(&str, fn(SocketAddr) -> Command); 3] =
+    [("nc", nc), ("ncat", ncat), ("socat", socat)];
+
+#[test]
+fn each_gets_its_lines_back_whole() {
+    let serve = Serve::start(&["upper=:0", "--frame", "line"]);
+    let long: String = (0..20_000).map(|i| format!("line {i} of ßome\n")).collect();
+    for input in ["hello\n", "", "\n", "one\ntwo\nthe last", &long] {
+        for (name, peer) in PEERS {
+            let Ran { code, out, err } = run(&mut peer(serve.at[0]), input.as_bytes());
+            assert_eq!((code, &*err), (Some(0), ""), "{name}");
+            assert!(
+                out == input.to_uppercase().as_bytes(),
+                "{name}: {} bytes",
+                out.len()
+            );
+        }
+    }
+    let home = serve.home.clone();
+    let served = serve.stop().served;
+    assert_eq!(served, 3 * (1 + 1 + 3 + 20_000));
+    assert_eq!(
+        home.sql("SELECT DISTINCT how FROM conversation"),
+        ["peer-closed"]
+    );
+}
+
+#[test]
+fn each_is_greeted() {
+    let serve = Serve::start(&["greet=:0"]);
+    for input in ["", "hello\n"] {
+        for (name, peer) in PEERS {
+            let Ran { code, out, err } = run(&mut peer(serve.at[0]), input.as_bytes());
+            assert_eq!((code, &*err), (Some(0), ""), "{name} with {input:?}");
+            assert_eq!(out, b"Thank you for connecting", "{name} with {input:?}");
+        }
+    }
+    assert_eq!(serve.stop().served, 6);
+}
+
+#[test]
+fn each_can_call_in_either_family() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        println!("skipped: no IPv6 here");
+        return;
+    }
+    let serve = Serve::start(&["upper=:0"]);
+    for host in ["127.0.0.1", "::1"] {
+        let at = SocketAddr::new(host.parse().unwrap(), serve.at[0].port());
+        for (name, peer) in PEERS {
+            let heard = run(&mut peer(at), b"hello").good();
+            assert_eq!(heard, "HELLO", "{name} to {at}");
+        }
+    }
+    let home: &Home = &serve.home.clone();
+    serve.stop();
+    assert_eq!(home.count(&["peer:127.0.0.1"]), 3);
+    assert_eq!(home.count(&["peer:::1"]), 3);
+}

@@ -1,0 +1,347 @@
+//! The founding document, run: its servers are ours, its clients are written in Python the way it writes them.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod harness;
+
+use std::{
+    io::{Read, Write},
+    process::{Command, Stdio},
+    sync::Arc,
+    thread,
+};
+
+use self::harness::{Home, Lines, Serve, Talk, python, tool, tutorial_ports, wait_for_end};
+
+/// The client of the greeting server; it says so many bytes first.
+const GREETED: &str = r"
+import socket, sys
+s = socket.socket()
+s.connect(('127.0.0.1', int(sys.argv[1])))
+s.sendall(b'x' * int(sys.argv[2]))
+print(s.recv(1024))
+print(s.recv(1024))
+s.close()
+";
+
+/// The client of the upper-case server.
+const CLIENT: &str = r"
+import socket, sys
+c = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+c.connect(('127.0.0.1', int(sys.argv[1])))
+c.send('hello'.encode())
+print(c.recv(1024).decode())
+c.close()
+";
+
+/// The same, as one talks with it.
+const INTERACTIVE: &str = r"
+import socket, sys
+c = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+c.connect(('127.0.0.1', int(sys.argv[1])))
+while True:
+    message = input()
+    if message == 'q':
+        break
+    c.send(message.encode())
+    print(c.recv(1024).decode())
+c.close()
+";
+
+#[test]
+fn a_caller_is_greeted_whatever_it_has_said_first() {
+    let serve = Serve::start(&["greet=:0"]);
+    for said in [0, 1, 100_000, 1_000_000] {
+        let heard = python(GREETED, &[&serve.at[0].port(), &said], "").good();
+        assert_eq!(
+            heard, "b'Thank you for connecting'\nb''\n",
+            "after {said} bytes"
+        );
+    }
+    let log = serve.home.clone();
+    assert_eq!(serve.stop().served, 4);
+    let greetings = log.log(&["svc:greet", "rep:\"Thank you for connecting\""]);
+    assert_eq!(greetings.len(), 4);
+    assert!(greetings.iter().all(|greeting| greeting["req"]["len"] == 0));
+}
+
+/// Says 100 kB, lets the server finish, and then takes what it was sent, slowly.
+const SLOW_READER: &str = r"
+import socket, sys, time
+s = socket.socket()
+s.connect(('127.0.0.1', int(sys.argv[1])))
+s.sendall(b'x' * 100000)
+input()
+got = 0
+try:
+    while True:
+        data = s.recv(16384)
+        got += len(data)
+        if not data:
+            end = 'end of file'
+            break
+        time.sleep(0.001)
+except ConnectionResetError:
+    end = 'reset'
+print(got, end)
+";
+
+/// Greets with 1 MB and closes at once, as the document does.
+const NAIVE: &str = r"
+import socket, sys
+s = socket.socket()
+s.bind(('127.0.0.1', 0))
+s.listen(5)
+print(s.getsockname()[1], flush=True)
+c, addr = s.accept()
+while len(c.recv(1, socket.MSG_PEEK)) == 0:
+    pass
+c.setblocking(False)
+sent = c.send(b'y' * 1000000)
+c.close()
+print(sent, flush=True)
+";
+
+#[test]
+fn a_plain_close_loses_what_is_on_its_way() {
+    let mut naive = tool("python3", "python3")
+        .args(["-c", NAIVE])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let said = Lines::of(naive.stdout.take().unwrap());
+    let port = said.wait("port", |lines| lines.first()?.parse().ok());
+    let (got, end) = slow_reader(port, || {
+        said.wait("close", |lines| (lines.len() == 2).then_some(()));
+    });
+    assert!(wait_for_end(&mut naive, harness::SOON).is_some_and(|status| status.success()));
+    let sent: usize = said.all()[1].parse().unwrap();
+    assert!(sent > 500_000, "the kernel took only {sent} bytes: no test of what follows");
+    assert_eq!(end, "reset");
+    assert!(got < sent / 2, "most of it was lost; {got} bytes were not");
+}
+
+#[test]
+fn a_megabyte_said_before_we_close_arrives_whole() {
+    // A megabyte of reply, then a limit for which the server closes while more is on its way to it.
+    let serve = Serve::start(&["echo=:0", "--frame", "line", "--max-message", "1M"]);
+    let mut talk = Talk::to(serve.at[0]);
+    let mut writer = talk.0.try_clone().unwrap();
+    let line = [vec![b'y'; 1_000_000], vec![b'\n']].concat();
+    let said = [line.clone(), vec![b'x'; 2_000_000]].concat();
+    let writing = thread::spawn(move || writer.write_all(&said).unwrap());
+    let mut heard = Vec::new();
+    let mut some = [0; 16_384];
+    loop {
+        match talk.0.read(&mut some).unwrap() {
+            0 => break,
+            n => heard.extend_from_slice(&some[..n]),
+        }
+        thread::sleep(std::time::Duration::from_millis(1));
+    }
+    assert_eq!((heard.len(), heard == line), (line.len(), true));
+    writing.join().unwrap();
+    drop(talk);
+    let home = serve.home.clone();
+    assert_eq!(serve.stop().served, 1);
+    assert_eq!(
+        home.sql("SELECT how, sent, unsent FROM conversation"),
+        ["message-too-long|1000001|0"]
+    );
+}
+
+#[test]
+fn a_long_greeting_arrives_whole_at_a_slow_reader() {
+    // As long as an argument of a program can be on Linux.
+    let text = "y".repeat(130_000);
+    let serve = Serve::start(&[":0", "--as", &format!("greet:{text}"), "--sndbuf", "4k"]);
+    assert_eq!(
+        slow_reader(serve.at[0].port(), || ()),
+        (text.len(), "end of file".to_owned())
+    );
+}
+
+/// What a slow reader gets, and how its stream ends. It begins to read after `before`.
+fn slow_reader(port: u16, before: impl FnOnce()) -> (usize, String) {
+    let mut reader = tool("python3", "python3")
+        .args(["-c", SLOW_READER, &port.to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let told = Lines::of(reader.stdout.take().unwrap());
+    before();
+    reader.stdin.take().unwrap().write_all(b"\n").unwrap();
+    let line = told.wait_for(" ");
+    assert!(wait_for_end(&mut reader, harness::SOON).is_some_and(|status| status.success()));
+    let (got, end) = line.split_once(' ').unwrap();
+    (got.parse().unwrap(), end.to_owned())
+}
+
+#[test]
+fn hello_without_a_newline_is_answered_in_upper_case() {
+    let serve = Serve::start(&["upper=:0"]);
+    assert_eq!(python(CLIENT, &[&serve.at[0].port()], "").good(), "HELLO\n");
+}
+
+#[test]
+fn the_interactive_client_talks_until_q() {
+    let serve = Serve::start(&["upper=:0"]);
+    let typed = "hello\nstraße\nwhat, q?\nq\nnot said\n";
+    let heard = python(INTERACTIVE, &[&serve.at[0].port()], typed).good();
+    assert_eq!(heard, "HELLO\nSTRASSE\nWHAT, Q?\n");
+    assert_eq!(serve.stop().served, 3);
+}
+
+#[test]
+fn a_character_cut_in_two_is_answered_once_it_is_whole() {
+    const CUT: &str = r"
+import socket, sys
+c = socket.socket()
+c.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+c.connect(('127.0.0.1', int(sys.argv[1])))
+heard = b''
+for byte in 'straße'.encode():
+    c.send(bytes([byte]))
+    if byte != 0xc3:
+        heard += c.recv(1024)
+c.shutdown(socket.SHUT_WR)
+print(heard.decode(), c.recv(1024))
+";
+    let serve = Serve::start(&["upper=:0"]);
+    assert_eq!(
+        python(CUT, &[&serve.at[0].port()], "").good(),
+        "STRASSE b''\n"
+    );
+    let home = serve.home.clone();
+    serve.stop();
+    let replies = home.log(&[]);
+    let replies = replies
+        .iter()
+        .map(|exchange| exchange["rep"]["text"].as_str().unwrap());
+    assert_eq!(replies.collect::<String>(), "STRASSE");
+}
+
+#[test]
+fn a_client_need_not_wait_for_another_to_leave() {
+    const TWO: &str = r"
+import socket, sys
+first, second = socket.socket(), socket.socket()
+for c in first, second:
+    c.connect(('127.0.0.1', int(sys.argv[1])))
+for c, message in (second, b'b'), (first, b'a'), (second, b'd'), (first, b'c'):
+    c.send(message)
+    print(c.recv(1024).decode(), end='')
+";
+    let serve = Serve::start(&["upper=:0"]);
+    assert_eq!(python(TWO, &[&serve.at[0].port()], "").good(), "BADC");
+}
+
+#[test]
+fn the_last_line_need_not_end_and_one_may_be_empty() {
+    const LINES: &str = r"
+import socket, sys
+c = socket.socket()
+c.connect(('127.0.0.1', int(sys.argv[1])))
+c.send(b'\n')
+print(c.recv(1024))
+c.sendall(b'one\n\ntwo')
+c.shutdown(socket.SHUT_WR)
+heard = b''
+while data := c.recv(1024):
+    heard += data
+print(heard)
+";
+    let serve = Serve::start(&["upper=:0", "--frame", "line"]);
+    let heard = python(LINES, &[&serve.at[0].port()], "").good();
+    assert_eq!(heard, "b'\\n'\nb'ONE\\n\\nTWO'\n");
+    assert_eq!(serve.stop().served, 4);
+}
+
+#[test]
+fn more_than_a_buffer_of_the_client_is_one_reply_after_the_other() {
+    const LONG: &str = r"
+import socket, sys
+c = socket.socket()
+c.connect(('127.0.0.1', int(sys.argv[1])))
+message = ('abcdefghi ' * 300).encode()
+c.sendall(message)
+heard = b''
+while len(heard) < len(message):
+    heard += c.recv(1024)
+print(heard == message.upper())
+";
+    let serve = Serve::start(&["upper=:0"]);
+    assert_eq!(python(LONG, &[&serve.at[0].port()], "").good(), "True\n");
+}
+
+#[test]
+fn fifty_megabytes_are_echoed_to_a_client_that_reads_while_it_writes() {
+    const FIFTY: &str = r"
+import hashlib, random, socket, sys, threading
+c = socket.socket()
+c.connect(('127.0.0.1', int(sys.argv[1])))
+block = random.Random(1).randbytes(1000000)
+said, heard, length = hashlib.sha256(), hashlib.sha256(), 0
+def write():
+    for i in range(50):
+        message = bytes([i]) + block[1:]
+        said.update(message)
+        c.sendall(message)
+    c.shutdown(socket.SHUT_WR)
+writer = threading.Thread(target=write)
+writer.start()
+while data := c.recv(65536):
+    heard.update(data)
+    length += len(data)
+writer.join()
+print(length, said.digest() == heard.digest())
+";
+    let serve = Serve::start(&["echo=:0"]);
+    assert_eq!(
+        python(FIFTY, &[&serve.at[0].port()], "").good(),
+        "50000000 True\n"
+    );
+    let home = serve.home.clone();
+    serve.stop();
+    assert_eq!(
+        home.sql("SELECT sum(length(heard)), sum(length(said)) FROM run"),
+        ["50000000|50000000"]
+    );
+}
+
+#[test]
+fn without_a_word_the_tutorials_servers_are_there() {
+    let Some(_ports) = tutorial_ports() else {
+        return;
+    };
+    let home = Arc::new(Home::new());
+    let serve = Serve::start_in(&home, &[]);
+    let ports: Vec<u16> = serve.at.iter().map(|at| at.port()).collect();
+    assert_eq!(ports, [5000, 12345]);
+    assert_eq!(python(CLIENT, &[&5000], "").good(), "HELLO\n");
+    assert_eq!(
+        python(GREETED, &[&12345, &0], "").good(),
+        "b'Thank you for connecting'\nb''\n"
+    );
+    // Both loopbacks, and nothing beyond them.
+    let listening = Command::new("ss").args(["-Hltnp"]).output();
+    if let Ok(listening) = listening {
+        let of_ours = format!("pid={},", serve.id());
+        let table = String::from_utf8_lossy(&listening.stdout).into_owned();
+        let ours = table.lines().filter(|line| line.contains(&of_ours));
+        assert!(ours.clone().count() >= 2, "{table}");
+        for line in ours {
+            assert!(
+                line.contains(" 127.0.0.1:") || line.contains(" [::1]:"),
+                "{line}"
+            );
+        }
+    }
+    assert_eq!(serve.stop().served, 2);
+    let mut exchanges = home.log(&["sort:-id"]);
+    let greeting = exchanges.remove(0);
+    assert_eq!(
+        (&greeting["svc"], &greeting["ep"]),
+        (&"greet".into(), &"tcp:12345".into())
+    );
+}
