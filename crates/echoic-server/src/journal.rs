@@ -109,6 +109,11 @@ impl Journal {
         let room = options.behind_bytes_max / self.shared.shards.len();
         let mut filling = lock(&self.shared.shards[self.shard].filling);
         let used = filling.taken_bytes + filling.batch.size();
+        if filling.closed {
+            drop(filling);
+            self.shared.lose(exchanges);
+            return;
+        }
         if exchanges > 0 && used >= room && self.may_lose() {
             filling.lost += exchanges;
             return;

@@ -133,6 +133,8 @@ pub(crate) struct Filling {
     pub(crate) taken_bytes: usize,
     /// Exchanges that found no room since the last round.
     pub(crate) lost: u64,
+    /// Nobody will take what is put in any more.
+    pub(crate) closed: bool,
     /// Conversations that wait for a commit, and how often they have been woken so far.
     pub(crate) waiting: Vec<Waker>,
     pub(crate) wakes: u64,
@@ -146,6 +148,7 @@ impl Default for Filling {
             epoch: 1,
             taken_bytes: 0,
             lost: 0,
+            closed: false,
             waiting: Vec::new(),
             wakes: 0,
         }
@@ -232,9 +235,10 @@ impl Recorder {
     /// How recording stands.
     pub fn standing(&self) -> Standing {
         let shared = &self.0;
+        let untaken = shared.shards.iter().map(|shard| lock(&shard.filling).lost);
         Standing {
             recorded: shared.recorded.load(Ordering::Relaxed),
-            lost: shared.lost.load(Ordering::Relaxed),
+            lost: shared.lost.load(Ordering::Relaxed) + untaken.sum::<u64>(),
             failure: lock(&shared.failure).clone(),
         }
     }
@@ -246,14 +250,6 @@ impl Recorder {
         if timeout(deadline, &mut task).await.is_err() {
             task.abort();
             let _ = task.await;
-            // The task still holds batches it could not place: they are lost, and so is what nobody has taken.
-            let waiting: u64 = self
-                .0
-                .shards
-                .iter()
-                .map(|shard| lock(&shard.filling).batch.exchanges())
-                .sum();
-            self.0.lost.fetch_add(waiting, Ordering::Relaxed);
         }
         self.0.feed.close();
     }
@@ -275,6 +271,13 @@ impl Shared {
     /// Whether anything that is told goes anywhere.
     pub(crate) fn is_active(&self) -> bool {
         self.has_task && (self.has_store || self.feed.is_watched())
+    }
+
+    /// Counts exchanges that will not be in the store, if there was to be one.
+    pub(crate) fn lose(&self, exchanges: u64) {
+        if self.has_store {
+            self.lost.fetch_add(exchanges, Ordering::Relaxed);
+        }
     }
 
     fn wake_all(&self) {
@@ -454,10 +457,22 @@ impl RecorderTask {
 }
 
 impl Drop for RecorderTask {
+    /// Closed, cut short or broken by a bug: what it holds is lost, so is what nobody takes any more, and whoever
+    /// waits for it is told.
     fn drop(&mut self) {
-        let waiting: u64 = self.pending.iter().map(|batch| batch.exchanges()).sum();
-        if self.store.is_some() {
-            self.shared.lost.fetch_add(waiting, Ordering::Relaxed);
+        let mut lost: u64 = self.pending.iter().map(|batch| batch.exchanges()).sum();
+        for shard in &self.shared.shards {
+            let mut filling = lock(&shard.filling);
+            filling.closed = true;
+            lost += mem::take(&mut filling.lost) + filling.batch.exchanges();
+            filling.batch.clear(0);
+        }
+        self.shared.lose(lost);
+        if self.shared.closing.load(Ordering::SeqCst) {
+            self.shared.failing.store(true, Ordering::SeqCst);
+            self.shared.wake_all();
+        } else {
+            self.fail("the recorder has stopped");
         }
     }
 }
