@@ -26,8 +26,6 @@ pub(crate) struct Journal {
     /// What this conversation has told that is not yet kept, by epoch. Never more than two at a time: the epoch being
     /// kept, and the one being filled.
     unkept: [(u64, usize); 2],
-    /// What it may have unkept, as reckoned when it last told something.
-    allowance: usize,
     /// How often the shard's list had been woken when this conversation's task was put on it.
     listed: Option<u64>,
 }
@@ -39,14 +37,12 @@ pub(crate) struct NotKept;
 impl Journal {
     pub(crate) fn new(shared: Arc<Shared>, shard: usize, conversation: ConversationId) -> Self {
         let active = shared.is_active();
-        let allowance = shared.options.conversation_behind_bytes_max;
         Self {
             shared,
             shard,
             conversation,
             active,
             unkept: [(0, 0); 2],
-            allowance,
             listed: None,
         }
     }
@@ -105,32 +101,41 @@ impl Journal {
         if !self.active {
             return;
         }
-        let options = self.shared.options;
-        let room = options.behind_bytes_max / self.shared.shards.len();
-        let mut filling = lock(&self.shared.shards[self.shard].filling);
+        let shard = &self.shared.shards[self.shard];
+        let mut filling = lock(&shard.filling);
         let used = filling.taken_bytes + filling.batch.size();
         if filling.closed {
             drop(filling);
             self.shared.lose(exchanges);
             return;
         }
-        if exchanges > 0 && used >= room && self.may_lose() {
+        if exchanges > 0 && used >= self.room() && self.may_lose() {
             filling.lost += exchanges;
             return;
         }
         let before = filling.batch.size();
         put(&mut filling.batch);
         let (after, epoch) = (filling.batch.size(), filling.epoch);
+        let used = filling.taken_bytes + after;
+        shard.used.store(used, Ordering::Relaxed);
         drop(filling);
         if before == 0 || (before < ROUND_BYTES && after >= ROUND_BYTES) {
             self.shared.due.notify_one();
         }
         self.account(epoch, after - before);
-        // Whoever is ahead may take as much as is left free (Choudhury and Hahne's dynamic threshold): however many
-        // are ahead, something is always left for one that is not.
-        self.allowance = options
-            .conversation_behind_bytes_max
-            .min(room.saturating_sub(used));
+    }
+
+    /// What all conversations of the shard together may have unkept.
+    fn room(&self) -> usize {
+        self.shared.options.behind_bytes_max / self.shared.shards.len()
+    }
+
+    /// What this conversation may have unkept: as much as is still free (Choudhury and Hahne's dynamic threshold), so
+    /// that however many are ahead, something is left for one that is not.
+    fn allowance(&self) -> usize {
+        let used = self.shared.shards[self.shard].used.load(Ordering::Relaxed);
+        let free = self.room().saturating_sub(used);
+        free.min(self.shared.options.conversation_behind_bytes_max)
     }
 
     fn may_lose(&self) -> bool {
@@ -159,7 +164,7 @@ impl Journal {
         let bytes = unkept
             .filter(|(epoch, _)| !self.shared.is_committed(*epoch))
             .map(|(_, bytes)| bytes);
-        bytes.sum::<usize>() > self.allowance
+        bytes.sum::<usize>() > self.allowance()
     }
 
     /// Ready when this conversation may hear more: it is within its share of what may be unrecorded, or the store has

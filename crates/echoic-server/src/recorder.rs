@@ -11,7 +11,7 @@ use std::{
     fmt, mem,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::Waker,
     time::Duration,
@@ -123,6 +123,8 @@ pub(crate) struct Shared {
 #[derive(Debug, Default)]
 pub(crate) struct Shard {
     pub(crate) filling: Mutex<Filling>,
+    /// Bytes that are told and not kept, for those who only want to look.
+    pub(crate) used: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -447,6 +449,7 @@ impl RecorderTask {
         for shard in &self.shared.shards {
             let mut filling = lock(&shard.filling);
             filling.taken_bytes = 0;
+            shard.used.store(filling.batch.size(), Ordering::Relaxed);
             // The same number in every shard, since all are taken in one go.
             self.shared
                 .committed
