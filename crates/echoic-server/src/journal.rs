@@ -23,6 +23,8 @@ pub(crate) struct Journal {
     shard: usize,
     conversation: ConversationId,
     active: bool,
+    /// Its opening, while there was no room for it: the first thing told that finds room brings it along.
+    unopened: Option<Opened>,
     /// What this conversation has told that is not yet kept, by epoch. Never more than two at a time: the epoch being
     /// kept, and the one being filled.
     unkept: [(u64, usize); 2],
@@ -42,6 +44,7 @@ impl Journal {
             shard,
             conversation,
             active,
+            unopened: None,
             unkept: [(0, 0); 2],
             listed: None,
         }
@@ -58,7 +61,8 @@ impl Journal {
     }
 
     pub(crate) fn opened(&mut self, opened: Opened) {
-        self.tell(0, |batch| batch.events.push(Event::Opened(opened)));
+        self.unopened = Some(opened);
+        self.tell(0, |_| {});
     }
 
     /// A run with its replies.
@@ -95,8 +99,8 @@ impl Journal {
         });
     }
 
-    /// Puts something into the shard's batch, unless there is no room and exchanges may be lost for it. Openings and
-    /// endings are always put in: they are small, and every conversation has one of each.
+    /// Puts something into the shard's batch, unless there is no room and exchanges may be lost for it. The ending of
+    /// a conversation whose opening is in is always put in: there are no more of those than of connections.
     fn tell(&mut self, exchanges: u64, put: impl FnOnce(&mut Batch)) {
         if !self.active {
             return;
@@ -109,11 +113,14 @@ impl Journal {
             self.shared.lose(exchanges);
             return;
         }
-        if exchanges > 0 && used >= self.room() && self.may_lose() {
+        let may_miss = exchanges > 0 || self.unopened.is_some();
+        if may_miss && used >= self.room() && self.may_lose() {
             filling.lost += exchanges;
             return;
         }
         let before = filling.batch.size();
+        let opened = self.unopened.take().map(Event::Opened);
+        filling.batch.events.extend(opened);
         put(&mut filling.batch);
         let (after, epoch) = (filling.batch.size(), filling.epoch);
         let used = filling.taken_bytes + after;
