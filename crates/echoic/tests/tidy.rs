@@ -260,6 +260,26 @@ fn no_file_knows_where_it_was_written() {
 }
 
 #[test]
+fn cargo_run_means_echoic() {
+    let metadata = metadata();
+    let default = metadata["workspace_default_members"].as_array().unwrap();
+    let packages = metadata["packages"].as_array().unwrap();
+    let run = packages
+        .iter()
+        .filter(|package| default.contains(&package["id"]));
+    let targets = run.flat_map(|package| package["targets"].as_array().unwrap());
+    let programs: Vec<_> = targets
+        .filter(|target| target["kind"][0] == "bin")
+        .map(|target| &target["name"])
+        .collect();
+    assert_eq!(
+        programs,
+        ["echoic"],
+        "the README says `cargo run`: keep other programs out of default-members in Cargo.toml"
+    );
+}
+
+#[test]
 fn the_commands_of_the_readme_are_there() {
     let readme = read("README.md");
     assert!(
@@ -372,15 +392,20 @@ fn is_executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o111 != 0)
 }
 
-/// The crates under crates/, each with all it depends on when it is shipped.
-fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+/// What cargo knows of the workspace.
+fn metadata() -> Value {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let asked = Command::new(cargo)
         .args(["metadata", "--no-deps", "--format-version", "1"])
         .current_dir(root())
         .output()
         .expect("cargo is there");
-    let metadata: Value = serde_json::from_slice(&asked.stdout).expect("cargo metadata is JSON");
+    serde_json::from_slice(&asked.stdout).expect("cargo metadata is JSON")
+}
+
+/// The crates under crates/, each with all it depends on when it is shipped.
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let metadata = metadata();
     let packages = metadata["packages"].as_array().expect("packages");
     let ours = packages.iter().filter(|package| {
         let manifest = package["manifest_path"].as_str().unwrap_or_default();
