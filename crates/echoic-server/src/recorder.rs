@@ -495,3 +495,6 @@ impl fmt::Debug for RecorderTask {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

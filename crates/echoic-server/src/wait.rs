@@ -87,3 +87,156 @@ impl Wait {
         Poll::Pending
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, time::Duration};
+
+    use proptest::prelude::*;
+    use tokio::{
+        runtime::Builder,
+        sync::mpsc,
+        time::{sleep, timeout},
+    };
+
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// A task as a conversation is one: bytes come first, and the bell is only asked when none do.
+    struct Sleeper {
+        wait: Wait,
+        bytes: mpsc::Receiver<Duration>,
+        deadline: Instant,
+        /// How often the timer was set.
+        set: usize,
+    }
+
+    impl Sleeper {
+        /// Sleeps through what comes, each time putting its deadline so far off, until a bell rings.
+        async fn sleep(&mut self) -> Rung {
+            let mut busy = true;
+            poll_fn(|cx| {
+                while let Poll::Ready(Some(patience)) = self.bytes.poll_recv(cx) {
+                    busy = true;
+                    self.deadline = Instant::now() + patience;
+                }
+                let was = self.wait.sleep.deadline();
+                let rung = self
+                    .wait
+                    .poll(cx, self.deadline, !std::mem::take(&mut busy));
+                self.set += usize::from(self.wait.sleep.deadline() != was);
+                rung
+            })
+            .await
+        }
+    }
+
+    fn sleeper(drain: &Drain, patience: Duration) -> (Sleeper, mpsc::Sender<Duration>) {
+        let (tell, bytes) = mpsc::channel(64);
+        let deadline = Instant::now() + patience;
+        let sleeper = Sleeper {
+            wait: Wait::new(drain, deadline),
+            bytes,
+            deadline,
+            set: 0,
+        };
+        (sleeper, tell)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_timer_is_not_set_anew_for_each_message() {
+        let (mut sleeper, tell) = sleeper(&Drain::default(), 1000 * MS);
+        let telling = tokio::spawn(async move {
+            for _ in 0..5000 {
+                sleep(MS).await;
+                tell.send(1000 * MS).await.unwrap();
+            }
+            tell
+        });
+        assert_eq!(sleeper.sleep().await, Rung::Deadline);
+        assert!(Instant::now() >= sleeper.deadline);
+        assert!(
+            sleeper.set <= 6,
+            "once a deadline's length: {}",
+            sleeper.set
+        );
+        drop(telling.await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_stop_signal_is_told_once() {
+        let drain = Drain::default();
+        let (mut sleeper, _tell) = sleeper(&drain, 1000 * MS);
+        let stopping = drain.clone();
+        tokio::spawn(async move {
+            sleep(10 * MS).await;
+            stopping.start();
+        });
+        assert_eq!(sleeper.sleep().await, Rung::Drain);
+        assert_eq!(sleeper.sleep().await, Rung::Deadline);
+        let (mut late, _tell) = self::sleeper(&drain, 1000 * MS);
+        assert_eq!(
+            late.sleep().await,
+            Rung::Drain,
+            "also to whoever comes after it"
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+        /// Bytes at any moment, also at the very moment of a deadline, and deadlines that move either way: the bell
+        /// rings at the deadline that holds, no earlier and no later.
+        #[test]
+        fn no_deadline_is_missed(
+            arrivals in prop::collection::vec((0_u64..30, 1_u64..40), 0..40),
+            patience in 1_u64..40,
+            stop in prop::option::of(0_u64..400),
+        ) {
+            let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+            runtime.block_on(async {
+                let drain = Drain::default();
+                let began = Instant::now();
+                let (mut sleeper, tell) = sleeper(&drain, patience as u32 * MS);
+                let coming = arrivals.clone();
+                let telling = tokio::spawn(async move {
+                    for (pause, patience) in coming {
+                        sleep(pause as u32 * MS).await;
+                        if tell.send(patience as u32 * MS).await.is_err() {
+                            break;
+                        }
+                    }
+                    tell
+                });
+                if let Some(stop) = stop {
+                    let drain = drain.clone();
+                    tokio::spawn(async move {
+                        sleep(stop as u32 * MS).await;
+                        drain.start();
+                    });
+                }
+                let mut drained = None;
+                loop {
+                    let rung = timeout(Duration::from_secs(60), sleeper.sleep()).await;
+                    let now = Instant::now();
+                    match rung.expect("a bell that never rings") {
+                        Rung::Drain => {
+                            assert_eq!(drained.replace(now), None, "said once");
+                            let after = now - began;
+                            let stop = stop.unwrap() as u32 * MS;
+                            assert!(after >= stop && after <= stop + 2 * MS, "{after:?}");
+                        }
+                        Rung::Deadline => {
+                            let late = now.checked_duration_since(sleeper.deadline);
+                            assert!(late.is_some_and(|late| late <= 2 * MS), "{late:?}");
+                            break;
+                        }
+                    }
+                }
+                drop(sleeper);
+                telling.abort();
+            });
+        }
+    }
+}

@@ -1,0 +1,626 @@
+//! The recorder with a store that does as it is told: pace, failure, loss counted to the exchange, and who has to wait.
+
+use std::{
+    future::{Future, poll_fn},
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    task::Poll,
+};
+
+use echoic_core::{
+    ending::{Ending, How},
+    event::{Opened, Outcome, Place, Post, Told},
+    framing::Framing,
+};
+use proptest::prelude::*;
+use tokio::{
+    runtime::Builder,
+    task::yield_now,
+    time::{Instant, advance},
+};
+
+use super::*;
+use crate::{
+    common::{Mood, TestStore},
+    feed::Seen,
+};
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A recorder at work, and how many exchanges it has been told of.
+struct Recording {
+    recorder: Recorder,
+    task: JoinHandle<()>,
+    store: Arc<TestStore>,
+    told: u64,
+    began: Instant,
+}
+
+/// A conversation as the recorder sees it.
+struct Teller {
+    journal: Journal,
+    id: ConversationId,
+    n: u64,
+}
+
+impl Recording {
+    async fn start(mood: Mood, options: RecorderOptions) -> Self {
+        let store = TestStore::new(mood);
+        let shared = Arc::clone(&store) as Arc<dyn Store>;
+        let (recorder, task) = Recorder::new(Some(shared), options).await.unwrap();
+        Self {
+            recorder,
+            task: tokio::spawn(task.run()),
+            store,
+            told: 0,
+            began: Instant::now(),
+        }
+    }
+
+    fn teller(&self, shard: usize) -> Teller {
+        let (id, mut journal) = self.recorder.journal(shard);
+        let at = Place::Net(SocketAddr::from((Ipv4Addr::LOCALHOST, 5000)));
+        journal.opened(Opened {
+            conversation: id,
+            at: 0,
+            remote: at.clone(),
+            local: at,
+            post: Arc::new(Post {
+                name: "tcp:5000".into(),
+                proto: "tcp",
+                service: "test".into(),
+                framing: Framing::Line,
+            }),
+        });
+        Teller { journal, id, n: 0 }
+    }
+
+    fn tell(&mut self, teller: &mut Teller, bytes: usize) {
+        self.told += 1;
+        teller.tell(bytes);
+    }
+
+    /// When appends began, from the start, in milliseconds.
+    fn appends(&self) -> Vec<u128> {
+        let appends = self.store.appends();
+        appends
+            .iter()
+            .map(|(at, _)| (*at - self.began).as_millis())
+            .collect()
+    }
+
+    /// Closes it and checks that every exchange is in exactly one of the two numbers.
+    async fn close(self, deadline: Duration) -> (Standing, Arc<TestStore>) {
+        self.recorder.close(self.task, deadline).await;
+        let standing = self.recorder.standing();
+        assert_eq!(standing.recorded + standing.lost, self.told, "{standing:?}");
+        assert_eq!(self.store.exchanges().len() as u64, standing.recorded);
+        (standing, self.store)
+    }
+}
+
+impl Teller {
+    fn tell(&mut self, bytes: usize) {
+        self.n += 1;
+        let told = Told {
+            conversation: self.id,
+            n: self.n,
+            at: 0,
+            latency_ns: 0,
+            reads: 1,
+            said_offset: 0,
+        };
+        self.journal
+            .exchange(told, Outcome::Ok, &vec![7; bytes], b"");
+    }
+
+    fn end(&mut self) {
+        let ending = Ending {
+            how: How::PeerClosed,
+            received: 0,
+            sent: 0,
+            unsent: 0,
+            unheard: 0,
+        };
+        self.journal.ended(0, ending);
+    }
+
+    /// Whether it may hear more, as its task would find.
+    async fn has_room(&mut self) -> bool {
+        poll_fn(|cx| Poll::Ready(self.journal.poll_room(cx).is_ready())).await
+    }
+
+    async fn room(&mut self) {
+        poll_fn(|cx| self.journal.poll_room(cx)).await;
+    }
+
+    async fn kept(&mut self) -> bool {
+        let epoch = self.journal.epoch();
+        poll_fn(|cx| self.journal.poll_kept(cx, epoch))
+            .await
+            .is_ok()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_round_begins_with_its_first_event_and_takes_all_that_comes_within_the_pace() {
+    let mut recording = Recording::start(Mood::Willing, RecorderOptions::default()).await;
+    sleep(SECOND).await;
+    let mut teller = recording.teller(0);
+    for _ in 0..10 {
+        recording.tell(&mut teller, 10);
+        sleep(MS).await;
+    }
+    sleep(100 * MS).await;
+    assert_eq!(recording.appends(), [1020]);
+    recording.tell(&mut teller, 10);
+    sleep(100 * MS).await;
+    assert_eq!(recording.appends(), [1020, 1130]);
+    recording.close(SECOND).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_round_does_not_wait_for_the_pace() {
+    let mut recording = Recording::start(Mood::Willing, RecorderOptions::default()).await;
+    let mut teller = recording.teller(0);
+    recording.tell(&mut teller, ROUND_BYTES);
+    sleep(MS).await;
+    assert_eq!(recording.appends(), [0]);
+    recording.close(SECOND).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_round_that_grew_large_while_the_one_before_was_kept_does_not_wait_either() {
+    let mut recording = Recording::start(Mood::Slow(40 * MS), RecorderOptions::default()).await;
+    let mut teller = recording.teller(0);
+    recording.tell(&mut teller, ROUND_BYTES);
+    sleep(10 * MS).await;
+    recording.tell(&mut teller, ROUND_BYTES);
+    sleep(100 * MS).await;
+    let appends = recording.appends();
+    assert!(appends[1] <= 42, "{appends:?}");
+    recording.close(SECOND).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn strict_does_not_wait_at_all() {
+    let options = RecorderOptions {
+        hold_replies: true,
+        ..RecorderOptions::default()
+    };
+    let mut recording = Recording::start(Mood::Willing, options).await;
+    let mut teller = recording.teller(0);
+    recording.tell(&mut teller, 1);
+    assert!(teller.kept().await);
+    assert_eq!(recording.appends(), [0]);
+    recording.close(SECOND).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn ids_go_on_from_round_to_round_and_shard_to_shard() {
+    let options = RecorderOptions {
+        shards: 3,
+        ..RecorderOptions::default()
+    };
+    let mut recording = Recording::start(Mood::Willing, options).await;
+    let mut tellers: Vec<_> = (0..6).map(|i| recording.teller(i)).collect();
+    for round in 0..5 {
+        for teller in &mut tellers {
+            for _ in 0..=round {
+                recording.tell(teller, 3);
+            }
+        }
+        sleep(50 * MS).await;
+    }
+    let (_, store) = recording.close(SECOND).await;
+    let exchanges = store.exchanges();
+    assert!((1..).zip(&exchanges).all(|(id, kept)| kept.id == id));
+    for teller in &tellers {
+        let mine = exchanges
+            .iter()
+            .filter(|kept| kept.conversation == teller.id);
+        assert!((1..=15).eq(mine.map(|kept| kept.n)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_gives_no_answer_has_failed_after_five_seconds() {
+    for hold_replies in [false, true] {
+        let options = RecorderOptions {
+            hold_replies,
+            ..RecorderOptions::default()
+        };
+        let mut recording = Recording::start(Mood::Silent, options).await;
+        let mut teller = recording.teller(0);
+        recording.tell(&mut teller, 2 << 20);
+        assert!(!teller.has_room().await, "it is ahead");
+        let began = Instant::now();
+        if hold_replies {
+            assert!(!teller.kept().await);
+        } else {
+            teller.room().await;
+        }
+        let waited = began.elapsed();
+        assert!(
+            waited >= 5 * SECOND && waited < 5 * SECOND + 30 * MS,
+            "{waited:?}"
+        );
+        assert!(recording.recorder.standing().failure.is_some());
+
+        recording.store.set(Mood::Willing);
+        sleep(SECOND).await;
+        assert!(teller.kept().await);
+        assert_eq!(recording.recorder.standing().failure, None);
+        let (standing, _) = recording.close(SECOND).await;
+        assert_eq!(standing.lost, 0, "what was told in time is kept in the end");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_store_fails_conversations_go_on_and_every_loss_is_counted() {
+    for mood in [Mood::Refusing, Mood::Silent] {
+        let options = RecorderOptions {
+            behind_bytes_max: 1 << 20,
+            ..RecorderOptions::default()
+        };
+        let mut recording = Recording::start(mood, options).await;
+        let mut teller = recording.teller(0);
+        recording.tell(&mut teller, 1);
+        sleep(6 * SECOND).await;
+        for i in 0..100 {
+            recording.tell(&mut teller, 50_000);
+            assert!(teller.has_room().await, "nothing would come of waiting");
+            if i % 10 == 0 {
+                sleep(SECOND).await;
+            }
+        }
+        let standing = recording.recorder.standing();
+        assert!(standing.lost >= 70 && standing.lost < 90, "{standing:?}");
+        recording.store.set(Mood::Willing);
+        sleep(SECOND).await;
+        recording.tell(&mut teller, 1);
+        let (standing, store) = recording.close(SECOND).await;
+        assert_eq!(store.gaps(), standing.lost, "the record says what it lacks");
+        assert_eq!(standing.failure, None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_is_counted_exactly_and_makes_nobody_wait() {
+    let options = RecorderOptions {
+        when_behind: WhenBehind::Drop,
+        behind_bytes_max: 1 << 20,
+        ..RecorderOptions::default()
+    };
+    let mut recording = Recording::start(Mood::Slow(SECOND), options).await;
+    let mut teller = recording.teller(0);
+    for _ in 0..500 {
+        recording.tell(&mut teller, 10_000);
+        assert!(teller.has_room().await);
+        sleep(5 * MS).await;
+    }
+    let (standing, store) = recording.close(30 * SECOND).await;
+    assert!(
+        standing.lost > 100 && standing.recorded > 100,
+        "{standing:?}"
+    );
+    assert_eq!(store.gaps(), standing.lost);
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_keeps_what_is_left_and_counts_what_cannot_be_kept() {
+    let mut recording = Recording::start(Mood::Willing, RecorderOptions::default()).await;
+    let mut teller = recording.teller(0);
+    recording.tell(&mut teller, 10);
+    let (standing, _) = recording.close(SECOND).await;
+    assert_eq!((standing.recorded, standing.lost), (1, 0));
+
+    for mood in [Mood::Silent, Mood::Refusing] {
+        let options = RecorderOptions {
+            behind_bytes_max: 100_000,
+            ..RecorderOptions::default()
+        };
+        let mut recording = Recording::start(mood, options).await;
+        let mut teller = recording.teller(0);
+        recording.tell(&mut teller, 10);
+        sleep(6 * SECOND).await;
+        for _ in 0..20 {
+            recording.tell(&mut teller, 10_000);
+        }
+        assert!(
+            recording.recorder.standing().lost > 0,
+            "seen while it happens"
+        );
+        let (standing, _) = recording.close(3 * SECOND).await;
+        assert_eq!((standing.recorded, standing.lost), (0, 21));
+    }
+}
+
+/// Told while, or after, the recorder closed: by whoever does not wait for its conversations.
+#[tokio::test(start_paused = true)]
+async fn what_is_told_too_late_is_lost_and_counted() {
+    let mut recording = Recording::start(Mood::Slow(SECOND), RecorderOptions::default()).await;
+    let mut teller = recording.teller(0);
+    recording.tell(&mut teller, 10);
+    recording.told += 1;
+    let late = tokio::spawn(async move {
+        sleep(SECOND / 2).await;
+        teller.tell(10);
+    });
+    let (standing, _) = recording.close(10 * SECOND).await;
+    late.await.unwrap();
+    assert_eq!((standing.recorded, standing.lost), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_a_recorder_that_is_gone_is_told() {
+    let options = RecorderOptions {
+        hold_replies: true,
+        ..RecorderOptions::default()
+    };
+    let mut recording = Recording::start(Mood::Silent, options).await;
+    let (mut ahead, mut holding) = (recording.teller(0), recording.teller(0));
+    recording.tell(&mut ahead, 2 << 20);
+    recording.tell(&mut holding, 1);
+    let began = Instant::now();
+    let task = recording.task;
+    let killer = tokio::spawn(async move {
+        sleep(SECOND).await;
+        task.abort();
+    });
+    let waiting = timeout(SECOND * 60, async {
+        ahead.room().await;
+        holding.kept().await
+    });
+    assert_eq!(waiting.await, Ok(false));
+    assert!(began.elapsed() < 2 * SECOND);
+    killer.await.unwrap();
+}
+
+/// A hog takes what the store lets it and waits; the others do not notice.
+#[tokio::test(start_paused = true)]
+async fn only_the_conversation_that_is_ahead_waits() {
+    let mut recording = Recording::start(Mood::Slow(SECOND), RecorderOptions::default()).await;
+    let (mut hog, mut light) = (recording.teller(0), recording.teller(0));
+    let mut hogged = 0;
+    while hog.has_room().await {
+        recording.tell(&mut hog, 100_000);
+        hogged += 100_000;
+    }
+    assert!(
+        hogged > 1 << 20 && hogged < 1_200_000,
+        "1 MiB and a run: {hogged}"
+    );
+    for _ in 0..100 {
+        recording.tell(&mut light, 100);
+        assert!(light.has_room().await);
+    }
+    hog.room().await;
+    let (standing, _) = recording.close(10 * SECOND).await;
+    assert_eq!(standing.lost, 0);
+}
+
+/// Many hogs share what all may have, and something is always left for one that is not.
+#[tokio::test(start_paused = true)]
+async fn hogs_share_and_a_light_conversation_never_waits() {
+    const RUN: usize = 64 << 10;
+    for hogs in [2, 30, 64, 100, 200] {
+        let mut recording = Recording::start(Mood::Slow(SECOND), RecorderOptions::default()).await;
+        let mut light = recording.teller(0);
+        let mut all: Vec<_> = (0..hogs).map(|_| recording.teller(0)).collect();
+        let mut hogged = vec![0_usize; hogs];
+        loop {
+            let mut moved = false;
+            for (hog, sum) in all.iter_mut().zip(&mut hogged) {
+                if hog.has_room().await {
+                    recording.tell(hog, RUN);
+                    *sum += RUN;
+                    moved = true;
+                }
+                recording.tell(&mut light, 10);
+                assert!(light.has_room().await, "{hogs} hogs at {sum}");
+            }
+            if !moved {
+                break;
+            }
+        }
+        let total: usize = hogged.iter().sum();
+        assert!(total <= (64 << 20) + RUN, "{hogs} hogs have {total}");
+        assert!(
+            total >= 50 << 20 || hogs < 60,
+            "{hogs} hogs have {total} only"
+        );
+        let (least, most) = (hogged.iter().min().unwrap(), hogged.iter().max().unwrap());
+        assert!(most - least <= 2 * RUN, "{hogs} hogs: {least} to {most}");
+        let (standing, _) = recording.close(600 * SECOND).await;
+        assert_eq!(standing.lost, 0);
+    }
+}
+
+/// While the store fails callers still come and go; they are small, and there is no end of them.
+#[tokio::test(start_paused = true)]
+async fn openings_and_endings_do_not_pile_up_while_the_store_fails() {
+    let options = RecorderOptions {
+        behind_bytes_max: 100_000,
+        ..RecorderOptions::default()
+    };
+    let mut recording = Recording::start(Mood::Refusing, options).await;
+    let mut first = recording.teller(0);
+    recording.tell(&mut first, 10);
+    sleep(6 * SECOND).await;
+    let mut known = recording.teller(0);
+    for _ in 0..10_000 {
+        let mut teller = recording.teller(0);
+        recording.tell(&mut teller, 100);
+        teller.end();
+    }
+    known.end();
+    let mut late = recording.teller(0);
+    recording.tell(&mut late, 1);
+    sleep(SECOND).await;
+    recording.store.set(Mood::Willing);
+    sleep(SECOND).await;
+    // Recording resumes for a conversation that began amid the failure.
+    recording.tell(&mut late, 2);
+    late.end();
+    let late = late.id;
+    let known = known.id;
+    let (standing, store) = recording.close(SECOND).await;
+    assert_eq!(store.gaps(), standing.lost);
+    let most = store.appends().iter().map(|(_, bytes)| *bytes).max();
+    assert!(most < Some(150_000), "{most:?}");
+    assert!(
+        store.ending(known).is_some(),
+        "who was there is told to the end"
+    );
+    assert!(store.ending(late).is_some());
+    let kept = store.exchanges();
+    let kept = kept.iter().filter(|kept| kept.conversation == late);
+    assert_eq!(kept.map(|kept| kept.n).collect::<Vec<_>>(), [2]);
+}
+
+/// Watchers see what happens when it happens, once, whether or not it can be kept.
+#[tokio::test(start_paused = true)]
+async fn a_watcher_sees_each_exchange_once_though_the_store_fails_for_a_while() {
+    let mut recording = Recording::start(Mood::Refusing, RecorderOptions::default()).await;
+    let mut watcher = recording.recorder.watch();
+    let watching = tokio::spawn(async move {
+        let mut seen = Vec::new();
+        while let Some(Seen::Batch(batch)) = watcher.next().await {
+            seen.extend(batch.events.iter().filter_map(|event| match event {
+                Event::Run(run) => Some((run.id, run.n)),
+                _ => None,
+            }));
+        }
+        seen
+    });
+    let mut teller = recording.teller(0);
+    for i in 0..50 {
+        recording.tell(&mut teller, 10);
+        sleep(100 * MS).await;
+        if i == 30 {
+            recording.store.set(Mood::Willing);
+        }
+    }
+    recording.close(SECOND).await;
+    let seen = watching.await.unwrap();
+    assert!(seen.into_iter().eq((1..=50).map(|i| (i, i))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_store_or_a_watcher_nothing_is_told_and_nobody_waits() {
+    let (_, mut journal) = Recorder::none().journal(0);
+    assert!(!journal.is_active());
+    poll_fn(|cx| journal.poll_room(cx)).await;
+}
+
+/// What may happen to a recorder.
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    Tell { who: usize, bytes: usize },
+    Mood(Mood),
+    Pass(u64),
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let mood = prop_oneof![
+        3 => Just(Mood::Willing),
+        2 => (1_u64..3000).prop_map(|ms| Mood::Slow(Duration::from_millis(ms))),
+        1 => Just(Mood::Refusing),
+        1 => Just(Mood::Silent),
+    ];
+    let act = prop_oneof![
+        8 => (0_usize..4, 0_usize..20_000).prop_map(|(who, bytes)| Act::Tell { who, bytes }),
+        1 => mood.prop_map(Act::Mood),
+        4 => (0_u64..40).prop_map(Act::Pass),
+        1 => (0_u64..9000).prop_map(Act::Pass),
+    ];
+    prop::collection::vec(act, 0..150)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+
+    /// I9: served = recorded + lost, and the record itself says how much it lacks.
+    #[test]
+    fn recorded_and_lost_are_always_all(acts in acts(), drop: bool, willing_at_last: bool) {
+        let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let options = RecorderOptions {
+                when_behind: if drop { WhenBehind::Drop } else { WhenBehind::Wait },
+                behind_bytes_max: 200_000,
+                shards: 2,
+                ..RecorderOptions::default()
+            };
+            let mut recording = Recording::start(Mood::Willing, options).await;
+            let mut tellers: Vec<_> = (0..4).map(|i| recording.teller(i)).collect();
+            for act in acts {
+                match act {
+                    Act::Tell { who, bytes } => recording.tell(&mut tellers[who], bytes),
+                    Act::Mood(mood) => recording.store.set(mood),
+                    Act::Pass(ms) => {
+                        yield_now().await;
+                        advance(Duration::from_millis(ms)).await;
+                    }
+                }
+            }
+            tellers.iter_mut().for_each(Teller::end);
+            if willing_at_last {
+                recording.store.set(Mood::Willing);
+            }
+            let all_kept = willing_at_last;
+            let (standing, store) = recording.close(20 * SECOND).await;
+            if all_kept {
+                assert_eq!(store.gaps(), standing.lost);
+            }
+        });
+    }
+}
+
+/// Tasks on several threads that wait for the record all the time: a wake-up lost between looking and waiting would
+/// leave one waiting for ever.
+#[test]
+fn nobody_is_left_waiting() {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(4)
+        .enable_time()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let options = RecorderOptions {
+            hold_replies: true,
+            conversation_behind_bytes_max: 1000,
+            shards: 2,
+            ..RecorderOptions::default()
+        };
+        let recording = Recording::start(Mood::Willing, options).await;
+        let mut tasks = tokio::task::JoinSet::new();
+        for i in 0..8 {
+            let mut teller = recording.teller(i);
+            tasks.spawn(async move {
+                for _ in 0..3000 {
+                    teller.tell(600);
+                    if i % 2 == 0 {
+                        within(teller.room()).await;
+                    } else {
+                        assert!(within(teller.kept()).await);
+                    }
+                }
+            });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done.unwrap();
+        }
+        assert_eq!(recording.recorder.standing().lost, 0);
+        let recording = Recording {
+            told: 8 * 3000,
+            ..recording
+        };
+        recording.close(30 * SECOND).await;
+    });
+}
+
+async fn within<T>(wait: impl Future<Output = T>) -> T {
+    timeout(20 * SECOND, wait).await.expect("left waiting")
+}
