@@ -237,7 +237,7 @@ fn pieces(bytes: &[u8]) -> impl Iterator<Item = Piece> {
 ///
 /// These are the categories Cc, Cf, Zl and Zp of Unicode 17.0 with the noncharacters and the letters that are
 /// drawn as nothing. Left out are the variation selectors U+FE00-U+FE0F, which belong to everyday emoji.
-fn is_hidden(c: char) -> bool {
+pub fn is_hidden(c: char) -> bool {
     matches!(u32::from(c),
         0x80..=0x9f                                      // C1
         | 0xad | 0x34f                                   // soft hyphen, grapheme joiner

@@ -8,6 +8,8 @@ use std::{
 };
 
 use anstyle::{AnsiColor, Style};
+use echoic_core::shown::is_hidden;
+use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
 /// Something echoic has to say, on standard error, as a line. If nobody reads it any more, it is not said.
@@ -57,13 +59,39 @@ impl Payload {
     }
 
     /// A value as a line of JSON.
-    pub(crate) fn json(&mut self, value: &impl serde::Serialize) -> Result<(), ReaderGone> {
-        serde_json::to_writer(&mut self.out, value).map_err(|_| ReaderGone)?;
+    pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<(), ReaderGone> {
+        let mut serializer = serde_json::Serializer::with_formatter(&mut self.out, Tame);
+        value.serialize(&mut serializer).map_err(|_| ReaderGone)?;
         self.out.write_all(b"\n").map_err(|_| ReaderGone)
     }
 
     pub(crate) fn flush(&mut self) -> Result<(), ReaderGone> {
         self.out.flush().map_err(|_| ReaderGone)
+    }
+}
+
+/// JSON in which nothing is hidden. JSON itself only asks for C0 controls to be escaped, but a terminal obeys C1
+/// controls too, and turns text around at bidirectional marks.
+struct Tame;
+
+impl serde_json::ser::Formatter for Tame {
+    fn write_string_fragment<W: ?Sized + Write>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        let hidden = |c: char| c == '\x7f' || is_hidden(c);
+        let mut plain = fragment;
+        while let Some(at) = plain.find(hidden) {
+            let (seen, rest) = plain.split_at(at);
+            writer.write_all(seen.as_bytes())?;
+            let mut rest = rest.chars();
+            for unit in rest.next().unwrap_or_default().encode_utf16(&mut [0; 2]) {
+                write!(writer, "\\u{unit:04x}")?;
+            }
+            plain = rest.as_str();
+        }
+        writer.write_all(plain.as_bytes())
     }
 }
 
@@ -75,3 +103,22 @@ pub(crate) const SAID: Style = AnsiColor::Green.on_default();
 pub(crate) const ASIDE: Style = Style::new().dimmed();
 /// See [`HEARD`].
 pub(crate) const WRONG: Style = AnsiColor::Red.on_default();
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_hides_nothing_and_loses_nothing() {
+        let text = "plain \"é\" 漢 \x1b \x7f \u{9b}2J \u{202e}live \u{e0041}";
+        let mut json = Vec::new();
+        let mut serializer = serde_json::Serializer::with_formatter(&mut json, Tame);
+        text.serialize(&mut serializer).unwrap();
+        let shown = String::from_utf8(json).unwrap();
+        assert_eq!(
+            shown,
+            r#""plain \"é\" 漢 \u001b \u007f \u009b2J \u202elive \udb40\udc41""#
+        );
+        assert_eq!(serde_json::from_str::<String>(&shown).unwrap(), text);
+    }
+}
