@@ -132,7 +132,7 @@ impl Loaded {
         for (number, reply) in heard.iter().enumerate() {
             assert_eq!(
                 *reply,
-                format!("{name}-{number}\n").to_uppercase(),
+                format!("{name}-{number}\n"),
                 "{name}: reply {number}"
             );
         }

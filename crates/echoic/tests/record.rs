@@ -1,0 +1,536 @@
+//! The record: what `log` says of it, in the forms that scripts rely on, and what a crash leaves of it.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod harness;
+
+use std::{
+    collections::HashSet,
+    io::{BufRead, BufReader},
+    os::unix::fs::PermissionsExt,
+    process::{Command, Stdio},
+    sync::Arc,
+};
+
+use serde_json::{Value, json};
+
+use self::harness::{
+    Home, Lines, Load, Ran, Serve, Talk, assert_safe_to_show, kill, plain, terminal, wait_for_end,
+};
+
+/// The forms of serve and log that scripts rely on, word for word; only the ports are free ones.
+#[test]
+fn the_forms_stay_as_they_are() {
+    let serve = Serve::start(&[
+        "upper=:0",
+        "greet=:0",
+        "--frame",
+        "line",
+        "--store",
+        "said.db",
+        "--durability",
+        "strict",
+        "--console",
+        "off",
+        "--partial",
+        "5s",
+        "--write-stall",
+        "3s",
+        "--max-connections",
+        "7",
+    ]);
+    let (home, upper, greet) = (serve.home.clone(), serve.at[0], serve.at[1]);
+    let store = home.path().join("said.db").display().to_string();
+
+    // Sixteen lines in one write are one run, and sixteen exchanges.
+    let mut talk = Talk::to(upper);
+    let lines: Vec<String> = (1..=16).map(|i| format!("line {i}\n")).collect();
+    talk.ask(lines.concat(), lines.concat().to_uppercase());
+    drop(talk.finish());
+    assert_eq!(Talk::to(greet).rest(), b"Thank you for connecting");
+    drop(Talk::to(upper).finish());
+
+    let listed = home
+        .run(&["log", "svc:upper", "--json", "--store", &store])
+        .good();
+    let exchanges: Vec<&str> = listed.lines().collect();
+    assert_eq!(exchanges.len(), 16);
+    for (line, (i, said)) in exchanges.iter().zip((1..).zip(&lines)) {
+        let value: Value = serde_json::from_str(line).unwrap();
+        let expected = json!({
+            "id": i, "conv": 1, "n": i, "ep": format!("tcp:{}", upper.port()), "proto": "tcp", "svc": "upper",
+            "peer": value["peer"], "t_us": value["t_us"], "lat_ns": value["lat_ns"],
+            "outcome": "ok", "fault": null,
+            "req": {"len": said.len(), "text": said, "reads": 1},
+            "rep": {"len": said.len(), "text": said.to_uppercase(), "writes": 1},
+            "tags": [],
+        });
+        assert_eq!(value, expected);
+        assert!(
+            value["peer"].as_str().unwrap().starts_with("127.0.0.1:"),
+            "{line}"
+        );
+        assert!(
+            value["t_us"].as_u64().unwrap() > 1_700_000_000_000_000,
+            "{line}"
+        );
+        assert!(value["lat_ns"].is_u64(), "{line}");
+        assert_in_order(
+            line,
+            &[
+                "id", "conv", "n", "ep", "proto", "svc", "peer", "t_us", "lat_ns", "outcome",
+                "fault", "req", "len", "text", "reads", "rep", "writes", "tags",
+            ],
+        );
+    }
+
+    // A greeting is an exchange with an empty request, and a conversation without bytes is none.
+    let greeting = home.log(&["svc:greet", "--store", &store]);
+    assert_eq!(greeting.len(), 1);
+    assert_eq!(
+        greeting[0]["req"],
+        json!({"len": 0, "text": "", "reads": 0})
+    );
+    assert_eq!(
+        greeting[0]["rep"],
+        json!({"len": 24, "text": "Thank you for connecting", "writes": 1})
+    );
+    assert_eq!(
+        home.run(&["log", "--count", "--store", &store]).good(),
+        "17\n"
+    );
+    assert_eq!(
+        home.run(&["log", "--count", "svc:upper", "--store", &store])
+            .good(),
+        "16\n"
+    );
+    assert_eq!(
+        home.run(&["log", "--json", "conv:1", "n:2", "--store", &store])
+            .good()
+            .lines()
+            .count(),
+        1
+    );
+    let stopped = serve.stop();
+    assert_eq!((stopped.served, stopped.recorded), (17, 17));
+}
+
+#[track_caller]
+fn assert_in_order(line: &str, keys: &[&str]) {
+    let mut rest = line;
+    for key in keys {
+        let key = format!("\"{key}\":");
+        rest = rest
+            .split_once(&key)
+            .unwrap_or_else(|| panic!("{key} is not where it belongs: {line}"))
+            .1;
+    }
+}
+
+#[test]
+fn bytes_that_are_no_text_are_kept_too() {
+    let serve = Serve::start(&["upper=:0", "--frame", "line", "--durability", "strict"]);
+    let mut talk = Talk::to(serve.at[0]);
+    talk.ask(b"\x00a\xff\n", b"\x00A\xff\n");
+    talk.ask(b"caf\xc3\xa9\0\n", b"CAF\xc3\x89\0\n");
+    let exchanges = serve.home.log(&[]);
+    assert_eq!(
+        exchanges[0]["req"],
+        json!({"len": 4, "b64": "AGH/Cg==", "reads": 1})
+    );
+    assert_eq!(
+        exchanges[0]["rep"],
+        json!({"len": 4, "b64": "AEH/Cg==", "writes": 1})
+    );
+    assert_eq!(
+        exchanges[1]["rep"],
+        json!({"len": 7, "b64": "Q0FGw4kACg==", "writes": 1})
+    );
+    assert_eq!(serve.home.count(&["hex:ff"]), 1);
+    assert_eq!(serve.home.count(&["is:binary"]), 2);
+}
+
+#[test]
+fn filters_find_what_they_name_while_a_serve_writes() {
+    let serve = Serve::start(&[
+        "upper=:0",
+        "greet=:0",
+        "--frame",
+        "line",
+        "--durability",
+        "strict",
+    ]);
+    let (home, upper, greet) = (serve.home.clone(), serve.at[0], serve.at[1]);
+    let mut first = Talk::to(upper);
+    first.ask("hello\n", "HELLO\n");
+    first.ask("two words\n", "TWO WORDS\n");
+    let mut second = Talk::to(upper);
+    second.ask("Hello again\n", "HELLO AGAIN\n");
+    drop(second.finish());
+    assert_eq!(Talk::to(greet).rest(), b"Thank you for connecting");
+    // The endings of the second and of the greeting are written a moment after their peers see them.
+    let ended = || (home.count(&["is:closed"]) == 2).then_some(());
+    until("both have ended", ended);
+
+    let port = upper.port();
+    let found = [
+        ("", 4),
+        ("hello", 2),
+        ("req:Hello", 2),
+        ("req:HELLO", 2),
+        ("rep:\"TWO WORDS\"", 1),
+        ("\"two words\"", 1),
+        ("req~^h", 1),
+        ("req~(?i)^h", 2),
+        ("hex:68656c6c6f", 1),
+        ("svc:greet", 1),
+        ("-svc:greet", 3),
+        ("!svc:greet", 3),
+        ("svc:greet,upper", 4),
+        ("proto:tcp", 4),
+        ("proto:udp", 0),
+        ("peer:127.0.0.1", 4),
+        ("peer:127.0.0.0/8", 4),
+        ("peer:10.0.0.0/8", 0),
+        ("conv:1", 2),
+        ("conv:1 n:2", 1),
+        ("conv:2..3", 2),
+        ("id:1", 1),
+        ("id:2..3", 2),
+        ("id:>2", 2),
+        ("is:open", 2),
+        ("is:ok", 4),
+        ("is:unanswered", 0),
+        ("end:fin", 2),
+        ("end:timeout", 0),
+        ("lat:<30s", 4),
+        ("lat:>30s", 0),
+        ("size:>20", 2),
+        ("since:1h", 4),
+        ("before:2020-01-01", 0),
+        ("after:2020-01-01", 4),
+        ("svc:greet OR conv:2", 2),
+        ("(hello OR words) -again", 2),
+        ("nothing like it", 0),
+    ];
+    for (filter, expected) in found {
+        let words: Vec<&str> = filter.split(' ').filter(|word| !word.is_empty()).collect();
+        assert_eq!(home.count(&words), expected, "{filter}");
+        assert_eq!(
+            home.count(&[filter]),
+            expected,
+            "{filter:?} as one argument"
+        );
+        assert_eq!(home.log(&words).len() as u64, expected, "{filter}");
+    }
+    assert_eq!(home.count(&[&format!("port:{port}")]), 3);
+    assert_eq!(home.count(&[&format!("ep:tcp:{port}")]), 3);
+
+    let ids = |filter: &[&str]| -> Vec<u64> {
+        home.log(filter)
+            .iter()
+            .map(|exchange| exchange["id"].as_u64().unwrap())
+            .collect()
+    };
+    assert_eq!(ids(&[]), [1, 2, 3, 4]);
+    assert_eq!(ids(&["limit:2"]), [3, 4]);
+    assert_eq!(ids(&["sort:-id", "limit:2"]), [4, 3]);
+    assert_eq!(ids(&["sort:-size", "limit:1"]), [4]);
+
+    // It is still writing.
+    first.ask("more\n", "MORE\n");
+    assert_eq!(home.count(&[]), 5);
+}
+
+#[test]
+fn followed_it_shows_each_new_exchange() {
+    let serve = Serve::start(&["upper=:0", "--frame", "line", "--durability", "strict"]);
+    let mut talk = Talk::to(serve.at[0]);
+    talk.ask("before\n", "BEFORE\n");
+    let (mut log, lines) = serve.home.start(&["log", "-f", "-req:hidden", "--json"]);
+    let seen = |n: usize| {
+        lines.wait("exchange", |lines| {
+            let value: Value = serde_json::from_str(lines.get(n)?).unwrap();
+            Some(value["rep"]["text"].as_str().unwrap().to_owned())
+        })
+    };
+    assert_eq!(seen(0), "BEFORE\n");
+    for i in 1..4 {
+        talk.ask("hidden\n", "HIDDEN\n");
+        talk.ask(format!("new {i}\n"), format!("NEW {i}\n"));
+        assert_eq!(seen(i), format!("NEW {i}\n"));
+    }
+    kill(&mut log);
+    assert_eq!(lines.all().len(), 4);
+}
+
+#[test]
+fn a_reader_that_has_had_enough_is_no_error() {
+    let serve = Serve::start(&["upper=:0", "--frame", "line"]);
+    let mut talk = Talk::to(serve.at[0]);
+    let lines = "a line of some length, so that they fill more than a pipe\n".repeat(5_000);
+    talk.ask(&lines, lines.to_uppercase());
+    drop(talk.finish());
+    let home = serve.home.clone();
+    assert_eq!(serve.stop().served, 5_000);
+    for args in [&["log"][..], &["log", "--show"], &["log", "-f"]] {
+        let mut log = home
+            .echoic(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut first = String::new();
+        BufReader::new(log.stdout.take().unwrap())
+            .read_line(&mut first)
+            .unwrap();
+        assert!(!first.is_empty());
+        let status = wait_for_end(&mut log, harness::SOON).expect("it ends");
+        let err = Lines::of(log.stderr.take().unwrap()).all();
+        assert_eq!((status.code(), err), (Some(0), vec![]), "{args:?}");
+    }
+}
+
+#[test]
+fn without_a_database_it_says_where_it_looked_and_what_makes_one() {
+    let home = Home::new();
+    let Ran { code, out, err } = home.run(&["log"]);
+    assert_eq!((code, &*out), (Some(1), &b""[..]));
+    for part in [
+        &*home.store().display().to_string(),
+        "echoic serve",
+        "--store FILE",
+    ] {
+        assert!(err.contains(part), "{err}");
+    }
+    assert!(!home.store().exists(), "looking must not make one");
+    std::fs::write(
+        home.store(),
+        "this is no database, but somebody may want it\n".repeat(100),
+    )
+    .unwrap();
+    for command in ["log", "serve"] {
+        let Ran { code, err, .. } = home.run(&[command, "--store", "echoic.db"]);
+        assert_eq!(code, Some(1), "{err}");
+        assert!(
+            err.contains("not a database") && err.contains("left as it is")
+                || err.contains("left as it was"),
+            "{err}"
+        );
+    }
+    assert!(
+        std::fs::read_to_string(home.store())
+            .unwrap()
+            .starts_with("this is no database")
+    );
+}
+
+#[test]
+fn one_serve_a_file() {
+    let serve = Serve::start(&[":0"]);
+    let Ran { code, out, err } = serve.home.run(&["serve", ":0", "--print"]);
+    assert_eq!((code, &*out), (Some(1), &b""[..]), "{err}");
+    assert!(err.contains(&format!("pid {}", serve.id())), "{err}");
+    assert!(err.contains("--store"), "{err}");
+    // And once it has gone, however that was, another may have it.
+    let home = serve.home.clone();
+    serve.kill();
+    Serve::start_in(&home, &[":0"]).stop();
+}
+
+#[test]
+fn only_the_owner_may_read_it() {
+    let home = Arc::new(Home::new());
+    let mut command = Command::new("sh");
+    home.settle(&mut command);
+    command.args([
+        "-c",
+        r#"umask 000; exec "$0" serve :0 --print --quiet"#,
+        env!("CARGO_BIN_EXE_echoic"),
+    ]);
+    let serve = Serve::from(&home, &[":0"], command);
+    Talk::to(serve.at[0]).ask("secret", "SECRET");
+    until("the exchange is recorded", || {
+        (home.count(&[]) == 1).then_some(())
+    });
+    let mut names = HashSet::new();
+    for file in std::fs::read_dir(home.path()).unwrap() {
+        let file = file.unwrap();
+        assert_eq!(
+            file.metadata().unwrap().permissions().mode() & 0o777,
+            0o600,
+            "{file:?}"
+        );
+        names.insert(file.file_name().into_string().unwrap());
+    }
+    assert!(
+        names.contains("echoic.db") && names.contains("echoic.db-wal"),
+        "{names:?}"
+    );
+}
+
+#[test]
+fn none_makes_no_file() {
+    for store in ["none", "memory"] {
+        let serve = Serve::start(&[":0", "--store", store]);
+        Talk::to(serve.at[0]).ask("hello", "HELLO");
+        let home = serve.home.clone();
+        assert_eq!(serve.stop().served, 1);
+        assert_eq!(
+            std::fs::read_dir(home.path()).unwrap().count(),
+            0,
+            "{store}"
+        );
+    }
+}
+
+#[test]
+fn nothing_a_peer_says_reaches_a_terminal_raw() {
+    let hostile = "\x1b[2J\x1b]0;title\x07 \u{9b}31m \u{202e}live\u{2066} \x7f \r \u{61c}\n";
+    let serve = Serve::start_on_terminal(&["echo=:0", "--frame", "line", "--durability", "strict"]);
+    let home = serve.home.clone();
+    let mut talk = Talk::to(serve.at[0]);
+    talk.ask(hostile, hostile);
+    talk.ask("\0\u{9b}2J\n", "\0\u{9b}2J\n");
+    talk.ask(b"\xff\x9b\xc3\x1b[31m\n", b"\xff\x9b\xc3\x1b[31m\n");
+    drop(talk.finish());
+    let out = serve.out.clone();
+    serve.stop();
+    // In a pipe it is all there: a program reads it back.
+    assert_eq!(home.log(&[])[0]["req"]["text"], hostile);
+    let shown = out.raw().join(&b'\n');
+    assert_safe_to_show(&shown);
+    assert!(plain(&String::from_utf8(shown).unwrap()).contains(r"\x1b[2J"));
+
+    for args in [
+        &["log"][..],
+        &["log", "--show"],
+        &["log", "--json"],
+        &["log", "2J"],
+    ] {
+        let (ours, theirs) = terminal();
+        let mut command = home.echoic(args);
+        let shown = Lines::of(ours);
+        let mut log = command.stdout(theirs).spawn().unwrap();
+        drop(command);
+        assert_eq!(
+            wait_for_end(&mut log, harness::SOON).unwrap().code(),
+            Some(0)
+        );
+        let shown = shown.raw().join(&b'\n');
+        assert_safe_to_show(&shown);
+        assert!(
+            String::from_utf8(shown).unwrap().contains("[2J"),
+            "{args:?}"
+        );
+    }
+}
+
+#[test]
+fn the_check_for_terminals_can_fail() {
+    assert_safe_to_show(b"\x1b[1;31mred\x1b[0m\r\n");
+    for raw in [
+        "\x1b[2J",
+        "\x1b]0;x\x07",
+        "\x07",
+        "\u{9b}",
+        "\u{202e}",
+        "\x7f",
+        "\0",
+        "\x1b[31",
+    ] {
+        let caught = std::panic::catch_unwind(|| assert_safe_to_show(raw.as_bytes()));
+        assert!(caught.is_err(), "{raw:?}");
+    }
+}
+
+/// Kills a serve under load, round after round on one file; returns what its peers had heard, and the home.
+fn killed_under_load(durability: &str, rounds: usize) -> (Arc<Home>, Vec<String>) {
+    let home = Arc::new(Home::new());
+    let mut heard = Vec::new();
+    for round in 0..rounds {
+        let args = ["echo=:0", "--frame", "line", "--durability", durability];
+        let serve = Serve::start_in(&home, &args);
+        let load = Load::start(serve.at[0], &format!("round {round} peer"), &[1, 4, 16, 64]);
+        // A moment of no meaning: somewhere in the first few thousand replies.
+        load.wait_for(40 + 1009 * round % 3000);
+        serve.kill();
+        for peer in load.ends() {
+            heard.extend(peer.heard);
+        }
+        assert_eq!(home.sql("PRAGMA integrity_check"), ["ok"], "round {round}");
+    }
+    (home, heard)
+}
+
+fn recorded(home: &Home) -> HashSet<String> {
+    let text = |exchange: &Value| exchange["rep"]["text"].as_str().unwrap().to_owned();
+    home.log(&[]).iter().map(text).collect()
+}
+
+#[test]
+fn strict_a_crash_loses_no_reply_that_was_heard() {
+    let (home, heard) = killed_under_load("strict", 10);
+    let recorded = recorded(&home);
+    let lost: Vec<_> = heard
+        .iter()
+        .filter(|line| !recorded.contains(*line))
+        .collect();
+    assert!(heard.len() > 400, "{} replies are no load", heard.len());
+    assert!(
+        lost.is_empty(),
+        "{} of {} are lost: {lost:?}",
+        lost.len(),
+        heard.len()
+    );
+    for line in heard.iter().step_by(heard.len() / 5) {
+        let found = home.count(&[&format!("rep:\"{}\"", line.trim())]);
+        assert!(found >= 1, "{line} is not found by log");
+    }
+    println!(
+        "strict: {} replies heard over 10 crashes, none lost",
+        heard.len()
+    );
+    // The next serve says of each conversation that was cut off that its end was never told.
+    Serve::start_in(&home, &[":0"]).stop();
+    assert_eq!(home.sql("SELECT DISTINCT how FROM conversation"), ["lost"]);
+}
+
+#[test]
+fn normal_a_crash_leaves_a_sound_record_without_holes() {
+    let (home, heard) = killed_under_load("normal", 3);
+    let recorded = recorded(&home);
+    // Of each conversation the beginning is there, in order.
+    let replies = home.log(&[]);
+    let mut next = std::collections::HashMap::<u64, u64>::new();
+    for exchange in &replies {
+        let next = next.entry(exchange["conv"].as_u64().unwrap()).or_insert(1);
+        assert_eq!(exchange["n"], *next, "{exchange}");
+        *next += 1;
+    }
+    let lost = heard
+        .iter()
+        .filter(|line| !recorded.contains(*line))
+        .count();
+    println!(
+        "normal: of {} replies heard over 3 crashes {lost} are not recorded",
+        heard.len()
+    );
+    let home: &Arc<Home> = &home;
+    Serve::start_in(home, &[":0"]).stop();
+    assert_eq!(home.log(&[]).len(), replies.len());
+}
+
+/// Waits for `condition` to give something.
+#[track_caller]
+fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = std::time::Instant::now() + harness::SOON;
+    loop {
+        if let Some(found) = condition() {
+            return found;
+        }
+        assert!(
+            std::time::Instant::now() < deadline,
+            "waited in vain: {what}"
+        );
+    }
+}
