@@ -70,7 +70,9 @@ async fn serve(plan: Plan, store: Option<Arc<dyn Store>>, planes: &Planes) -> Ou
     let closing = async {
         recorder.close(recording, STORE_DEADLINE).await;
         if let Some(pruning) = pruning {
+            // Once it is gone nobody holds the store any more, and it has brought everything to the disk.
             pruning.abort();
+            let _ = pruning.await;
         }
         showing.await;
     };
