@@ -14,6 +14,8 @@ pub struct Talked {
     /// Bytes that were to be sent and were not. Bytes the kernel had taken and not delivered are not among
     /// them: nobody can know of those.
     pub unsent: u64,
+    /// The peer took what we sent after its own end, and then we left before ours.
+    pub upload_cut: bool,
     /// From the first moment to the last.
     pub took: Duration,
 }

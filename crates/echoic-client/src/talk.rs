@@ -76,8 +76,9 @@ pub struct Waits {
     /// Time without progress while the peer is to be sent something. Does not run while we are not reading
     /// ourselves.
     pub write_stall: Duration,
-    /// After the peer's end of the stream: how long we wait for more to say to it. A peer may end its own
-    /// stream first and still read ours (an upload), and a pipe that is being filled is empty for a moment.
+    /// After the peer's end of the stream: how long we wait for something to say to it. A peer may end its own
+    /// stream first and still read ours (an upload), and a pipe that is being filled is empty for a moment. Once
+    /// it has taken something after its end, [`Self::linger`] is waited instead.
     pub after_fin: Duration,
 }
 
@@ -145,6 +146,7 @@ pub async fn talk(
         ending,
         counts: talk.counts,
         unsent: talk.unsent().len() as u64 + left_over(&mut say),
+        upload_cut: talk.uploads && talk.ours == Half::Open,
         took: started.elapsed(),
     }
 }
@@ -174,6 +176,8 @@ struct Talk {
     ours: Half,
     /// The peer's end of the stream.
     peer_ended: Option<Instant>,
+    /// The kernel took something of ours since.
+    uploads: bool,
     /// A write failed; what the peer had said before may still be there to read.
     broken: Option<(Instant, io::Error)>,
     read_failed: Option<io::Error>,
@@ -222,6 +226,7 @@ impl Talk {
             news: VecDeque::with_capacity(2),
             ours: Half::Open,
             peer_ended: None,
+            uploads: false,
             broken: None,
             read_failed: None,
             leaving: None,
@@ -290,15 +295,12 @@ impl Talk {
         let stall = (!self.unsent().is_empty())
             .then(|| (self.moved + self.waits.write_stall, Phase::WriteStall));
         let phases = [idle, linger, stall].into_iter().flatten();
-        let after_fin = self
-            .peer_ended
-            .filter(|_| self.unsent().is_empty())
-            .map(|ended| {
-                (
-                    ended.max(self.moved) + self.waits.after_fin,
-                    After::PeerEnded,
-                )
-            });
+        let after_fin = self.peer_ended.filter(|_| self.unsent().is_empty());
+        let after_fin = after_fin.map(|ended| {
+            let upload = self.waits.linger.filter(|_| self.uploads);
+            let patience = upload.unwrap_or(self.waits.after_fin);
+            (ended.max(self.moved) + patience, After::PeerEnded)
+        });
         phases
             .map(|(at, phase)| (at, After::Phase(phase)))
             .chain(after_fin)
@@ -403,6 +405,7 @@ impl Talk {
 
     fn wrote(&mut self, n: usize, now: Instant) {
         self.moved = now;
+        self.uploads |= self.peer_ended.is_some();
         let upto = self.taken + n;
         let whole = upto == self.sending.len();
         self.counts.sent(&self.sending[self.taken..upto], whole);

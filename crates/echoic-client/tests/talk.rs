@@ -157,6 +157,40 @@ async fn a_peer_that_ends_its_stream_first_still_gets_all_of_ours() {
     assert_eq!(talked.unsent, 0);
 }
 
+/// As long as it takes what comes, a pause in the input is not the end of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_pauses_is_waited_for_and_one_that_stops_is_told() {
+    for (pause, upload_cut) in [(300, false), (2000, true)] {
+        let (addr, peer) = server(|mut peer| {
+            peer.shutdown(Shutdown::Write).unwrap();
+            let mut all = String::new();
+            peer.read_to_string(&mut all).unwrap();
+            all
+        });
+        let waits = Waits {
+            linger: Some(Duration::from_secs(1)),
+            after_fin: Duration::from_secs(1),
+            ..Waits::default()
+        };
+        let (say, says) = mpsc::channel(1);
+        let (news, heard) = mpsc::channel(1);
+        let speaking = tokio::spawn(async move {
+            for (part, after) in [("one ", 0), ("two ", 300), ("three", pause)] {
+                tokio::time::sleep(Duration::from_millis(after)).await;
+                if say.send(text(part)).await.is_err() {
+                    break;
+                }
+            }
+        });
+        let talking = talk(call(&addr).await, says, news, pending(), waits);
+        let (_, talked) = tokio::join!(all_of(heard), talking);
+        speaking.await.unwrap();
+        assert!(matches!(talked.ending, Ending::PeerClosed), "{talked:?}");
+        assert_eq!(talked.upload_cut, upload_cut, "{talked:?}");
+        assert_eq!(peer.join().unwrap() == "one two three", !upload_cut);
+    }
+}
+
 #[tokio::test]
 async fn what_a_closed_peer_did_not_take_is_counted() {
     let (addr, peer) = server(|mut peer| {

@@ -168,7 +168,8 @@ impl<'a> Session<'a> {
             Typed::File(path) => self.send_file(path),
             Typed::Hex(on) => {
                 self.hex = on;
-                self.screen.print(if on { "hex on" } else { "hex off" });
+                let form = if on { "hex" } else { "text" };
+                self.screen.print(&format!("replies are shown as {form}"));
             }
             Typed::Frame(framing) => {
                 self.flush();

@@ -62,6 +62,13 @@ fn of_any(talked: &Talked, waits: &Waits) -> Outcome {
         n => format!("; {} unsent", for_people(n)),
     };
     match &talked.ending {
+        Ending::PeerClosed if talked.unsent == 0 && talked.upload_cut => failed(
+            Exit::Cut,
+            format!(
+                "the peer had ended its stream, and no more input came for {} (--linger) although it had not ended",
+                Span(waits.linger.unwrap_or_default())
+            ),
+        ),
         Ending::PeerClosed if talked.unsent > 0 => failed(
             Exit::Cut,
             format!("the peer closed before it had taken everything{unsent}"),
@@ -125,6 +132,7 @@ mod tests {
             ending,
             counts,
             unsent,
+            upload_cut: false,
             took: Duration::ZERO,
         }
     }

@@ -205,18 +205,20 @@ fn a_black_hole_is_5() {
 #[test]
 fn a_peer_that_stays_silent_is_5_if_it_owes_and_0_if_not() {
     for (reply, code) in [(&b""[..], 5), (b"HELLO", 0)] {
+        let (stop, stopped) = std::sync::mpsc::sync_channel::<()>(1);
         let (addr, peer) = server(move |mut peer| {
             peer.read_exact(&mut [0; 5]).unwrap();
             peer.write_all(reply).unwrap();
             // It does not close; we do.
             let mut rest = Vec::new();
             let _ = peer.read_to_end(&mut rest);
-            thread::sleep(Duration::from_secs(1));
+            let _ = stopped.recv();
         });
-        let output = run(&[&addr, "--linger", "200ms"], b"hello");
+        let output = run(&[&addr, "--linger", "2s"], b"hello");
         assert_code(&output, code);
         assert_eq!(output.stdout, reply);
         assert!(said(&output).contains("--linger"), "{}", said(&output));
+        drop(stop);
         peer.join().unwrap();
     }
 }
@@ -263,10 +265,11 @@ fn a_reader_that_leaves_is_a_quiet_success() {
 #[test]
 fn an_upload_to_a_peer_that_ended_its_stream_first_is_whole() {
     let (addr, peer) = server(|mut peer| {
+        peer.read_exact(&mut [0]).unwrap();
         peer.shutdown(Shutdown::Write).unwrap();
         let mut all = Vec::new();
         peer.read_to_end(&mut all).unwrap();
-        all.len()
+        1 + all.len()
     });
     let output = run(&[&addr], &vec![b'x'; 20_000_000]);
     assert_code(&output, 0);

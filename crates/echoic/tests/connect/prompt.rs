@@ -195,7 +195,7 @@ fn nothing_of_the_peer_reaches_the_terminal_raw() {
     tell.send(evil).unwrap();
     pty.wait_for_prompt_after(r"\x1b]0;evil\x07\x1b[2J\u{9b}31m\u{202e}\xff\rend");
     pty.press(":hex on\r");
-    pty.wait_for("Khex on");
+    pty.wait_for("shown as hex");
     tell.send(evil).unwrap();
     pty.wait_for_prompt_after("1b 5d 30 3b");
     pty.press(":hex off\r:frame chunk\r");
@@ -233,7 +233,7 @@ fn commands_do_what_help_says() {
     pty.press(":send 61 62 0a\r");
     pty.wait_for_prompt_after(" AB");
     pty.press(&format!(":file {}\r", letter.display()));
-    pty.wait_for_prompt_after(" FROM A FILE");
+    pty.wait_for_prompt_after("letter, 12 B");
     pty.press(":newline off\rno end\r");
     pty.press(":send 0a\r");
     pty.wait_for_prompt_after(" NO END");
@@ -348,30 +348,34 @@ fn a_dumb_terminal_still_talks() {
 #[test]
 fn a_flood_while_typing_is_shown_to_its_end() {
     const LINES: usize = 20_000;
+    const TYPED: usize = 50;
     let (addr, peer) = server(|mut peer| {
         let mut asked = [0; 3];
         peer.read_exact(&mut asked).unwrap();
-        let flood = numbered("line", LINES);
-        peer.write_all(flood.as_bytes()).unwrap();
-        let mut rest = Vec::new();
-        peer.read_to_end(&mut rest).unwrap();
-        rest
+        peer.write_all(numbered("line", LINES).as_bytes()).unwrap();
+        let mut lines = BufReader::new(peer.try_clone().unwrap());
+        let mut heard = String::new();
+        for _ in 0..TYPED {
+            lines.read_line(&mut heard).unwrap();
+        }
+        peer.write_all(b"enough\n").unwrap();
+        lines.read_to_string(&mut heard).unwrap();
+        heard
     });
     let mut pty = Pty::start(&[&addr]);
     pty.press("go\r");
     pty.wait_for(" line 0");
-    for i in 0..50 {
+    for i in 0..TYPED {
         pty.press(&format!("typed {i}\r"));
     }
-    pty.wait_for_prompt_after(&format!(" line {}", LINES - 1));
+    pty.wait_for(&format!(" line {}", LINES - 1));
+    pty.wait_for_prompt_after(" enough");
     pty.press(CTRL_D);
     pty.wait_for("closed by the peer");
-    let rest = peer.join().unwrap();
-    assert_eq!(String::from_utf8(rest).unwrap(), numbered("typed", 50));
+    assert_eq!(peer.join().unwrap(), numbered("typed", TYPED));
     let shown = String::from_utf8(pty.shown()).unwrap();
     assert_eq!(shown.matches(" line ").count(), LINES);
-    // 50 lines were sent after the flood was asked for, and to none of them came a reply of its own.
-    assert_eq!(pty.code(), Some(6));
+    assert_eq!(pty.code(), Some(0));
 }
 
 fn numbered(word: &str, count: usize) -> String {
