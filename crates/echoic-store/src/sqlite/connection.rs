@@ -106,7 +106,16 @@ pub(super) fn to_write(path: &Path) -> Result<Connection, StoreError> {
     if schema == 0 {
         claim(&connection).map_err(failed)?;
     }
-    settle(&connection).map_err(failed)?;
+    let journal = settle(&connection).map_err(failed)?;
+    if journal != "wal" {
+        let what = format!(
+            "no write-ahead log is possible there (the journal is {journal}); is it a network file system?"
+        );
+        return Err(StoreError::Failed {
+            path: path.to_owned(),
+            what,
+        });
+    }
     if schema < SCHEMA {
         // All or none: half a migration would be refused for ever after.
         let done = schema::migrations::runner()
@@ -204,15 +213,20 @@ fn claim(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "application_id", APPLICATION)
 }
 
-fn settle(connection: &Connection) -> rusqlite::Result<()> {
-    let mode: String =
-        connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
-    debug_assert_eq!(mode, "wal");
+/// Says how to go about writing; returns the journal mode that came of it.
+fn settle(connection: &Connection) -> rusqlite::Result<String> {
+    let mut journal = String::new();
+    // To the end of the statement, not to its first row: that says "wal" before the change is on the disk.
+    connection.pragma(None, "journal_mode", "WAL", |row| {
+        journal = row.get(0)?;
+        Ok(())
+    })?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update(None, "wal_autocheckpoint", LOG_BYTES / PAGE_BYTES)?;
     connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
     connection.pragma_update(None, "foreign_keys", false)?;
-    connection.pragma_update(None, "cache_size", -16_384)
+    connection.pragma_update(None, "cache_size", -16_384)?;
+    Ok(journal)
 }
 
 fn schema_version(path: &Path, connection: &Connection) -> Result<u32, StoreError> {
