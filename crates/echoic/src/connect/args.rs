@@ -76,13 +76,14 @@ Examples:
   echoic connect :12345 </dev/null            hears a greeting
   echoic connect :5000 --explain              shows socket, connect, send, recv, shutdown, close
 
-At a prompt, a line that is just q quits (\\q sends it), Ctrl-D ends our half of the stream, Ctrl-C twice quits,
-and a line that starts with a space is kept out of the history.
-In a pipe, the end of the input is the end of our half; the peer's half is then read to its end. A peer that stays
-silent for --linger instead is left: with code 0 if everything sent was answered, else 5.
+At a prompt, a line that is just q quits (\\q sends it), Ctrl-D ends our half of the stream, Ctrl-C
+twice quits, and a line that starts with a space is kept out of the history.
 
-Exit codes: 0 done, 1 system error, 2 usage, 3 name not resolved, 4 refused or unreachable, 5 timed out,
-6 reset or cut before the end, 130 interrupted.";
+In a pipe, the end of the input is the end of our half; the peer's half is then read to its end. A
+peer that stays silent for --linger instead is left: with code 0 if everything was answered, else 5.
+
+Exit codes: 0 done, 1 system error, 2 usage, 3 name not resolved, 4 refused or unreachable,
+5 timed out, 6 reset or cut before the end, 130 interrupted.";
 
 /// What follows a typed line on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

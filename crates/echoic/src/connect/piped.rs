@@ -3,7 +3,7 @@
 use std::{
     future::pending,
     io::{self, Read, Write},
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, PoisonError},
     thread,
 };
 
@@ -32,11 +32,11 @@ pub(super) enum Trouble {
 pub(super) async fn piped(link: Link, waits: Waits) -> Piped {
     let (say, says) = mpsc::channel(QUEUE);
     let (news, heard) = mpsc::channel(QUEUE);
-    let input = Arc::new(OnceLock::new());
+    let input = Arc::new(Mutex::new(None));
     let failed = Arc::clone(&input);
     thread::spawn(move || {
         if let Err(error) = read_all(&say) {
-            let _ = failed.set(error);
+            *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
         }
     });
     let writer = thread::spawn(move || write_all(heard));
@@ -47,7 +47,7 @@ pub(super) async fn piped(link: Link, waits: Waits) -> Piped {
         .err()
         .filter(|error| error.kind() != io::ErrorKind::BrokenPipe)
         .map(Trouble::Output);
-    let input = Arc::into_inner(input).and_then(OnceLock::into_inner);
+    let input = input.lock().unwrap_or_else(PoisonError::into_inner).take();
     Piped {
         talked,
         trouble: output.or_else(|| input.map(Trouble::Input)),

@@ -263,6 +263,23 @@ fn a_reader_that_leaves_is_a_quiet_success() {
 }
 
 #[test]
+fn an_input_that_cannot_be_read_is_1() {
+    let (addr, peer) = server(|mut peer| peer.read_to_end(&mut Vec::new()).unwrap());
+    let output = echoic()
+        .arg(addr)
+        .stdin(std::fs::File::open("/").unwrap())
+        .output()
+        .unwrap();
+    assert_code(&output, 1);
+    assert!(
+        said(&output).contains("cannot read standard input"),
+        "{}",
+        said(&output)
+    );
+    assert_eq!(peer.join().unwrap(), 0);
+}
+
+#[test]
 fn an_upload_to_a_peer_that_ended_its_stream_first_is_whole() {
     let (addr, peer) = server(|mut peer| {
         peer.read_exact(&mut [0]).unwrap();
