@@ -24,13 +24,13 @@ use tokio::{
     pin,
     runtime::Handle,
     select,
-    task::{JoinError, JoinSet, yield_now},
+    task::{JoinError, JoinSet, coop::has_budget_remaining, yield_now},
     time::{Instant, sleep, sleep_until},
 };
 
 use crate::{
     clock::wall,
-    drain::Drain,
+    drain::{Drain, look_once_more},
     recorder::Recorder,
     session::{Means, Session},
 };
@@ -394,10 +394,12 @@ impl Hall {
 
     /// Takes the calls that wait, tells all conversations to come to an end, and waits for them.
     async fn drain(mut self) -> Drained {
-        yield_now().await; // lets the reactor look for calls once more
+        look_once_more().await;
         for _ in 0..LAST_CALLS_MAX {
             match poll_fn(|cx| Poll::Ready(self.poll_call(cx, true))).await {
                 Poll::Ready(called) => _ = self.admit(called, None),
+                // Only this task's turn may be used up: that is not the end of the queue.
+                Poll::Pending if !has_budget_remaining() => yield_now().await,
                 Poll::Pending => break,
             }
         }

@@ -31,14 +31,14 @@ use echoic_core::{
 use echoic_wire::Link;
 use tokio::{
     runtime::Handle,
-    task::{coop::has_budget_remaining, yield_now},
+    task::coop::has_budget_remaining,
     time::{Instant, timeout, timeout_at},
 };
 
 use crate::{
     apart::{ApartVoice, Pending, Utterance, Uttered},
     clock::Clock,
-    drain::Drain,
+    drain::{Drain, look_once_more},
     inbox::{Inbox, Reading, Scratch},
     journal::{Journal, NotKept},
     outbox::Outbox,
@@ -213,8 +213,8 @@ impl Session {
                     if self.drain.has_started() && self.draining_from.is_none() =>
                 {
                     self.draining_from = Some(self.tally.received);
-                    // What the kernel has already received shall be heard: let the reactor look once more.
-                    yield_now().await;
+                    // What the kernel has already received shall be heard.
+                    look_once_more().await;
                 }
                 ControlFlow::Continue(()) => {}
                 ControlFlow::Break(how) => return how,
