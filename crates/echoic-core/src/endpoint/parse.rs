@@ -1,0 +1,203 @@
+//! Text to endpoints.
+
+use std::{net::IpAddr, str::FromStr};
+
+use thiserror::Error;
+
+use super::{Endpoint, Host, HostPort, Located, Options, Served, UnixName};
+
+/// Why a text is no endpoint. The text itself is part of the message, quoted, so that the reader sees which.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{text:?} is no endpoint: {why}")]
+pub struct EndpointError {
+    text: String,
+    why: Why,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+enum Why {
+    #[error("it is empty; write a port like 5000, or HOST:PORT")]
+    Empty,
+    #[error("it has no port; write HOST:PORT, for example localhost:5000")]
+    NoPort,
+    #[error("{0:?} is no port; a port is a number from 0 to 65535")]
+    Port(String),
+    #[error("{0:?} is no host name or address")]
+    Host(String),
+    #[error("an IPv6 address stands in brackets: [{0}]:PORT")]
+    Unbracketed(String),
+    #[error("the bracket is not closed; write [ADDRESS]:PORT")]
+    Bracket,
+    #[error("{0}:// is not spoken here; tcp:// udp:// unix: unixgram: fd: are")]
+    Scheme(String),
+    #[error("nothing may follow the port; {0:?} is left over")]
+    Left(String),
+    #[error("it has no path; write unix:PATH, or unix:@NAME for an abstract one")]
+    NoPath,
+    #[error("it has no name after the @")]
+    NoName,
+    #[error("a Unix socket's name has at most {UNIX_NAME_MAX} bytes, and no zero byte")]
+    UnixName,
+    #[error("fd: takes a number, the descriptor of a socket handed to this process")]
+    Fd,
+    #[error("{0:?} is no option; write name=value, for example ?frame=line")]
+    Option(String),
+    #[error("options (?name=value) have no place here")]
+    Options,
+}
+
+/// What `sun_path` has room for, less the byte that ends or begins it (unix(7)).
+const UNIX_NAME_MAX: usize = 107;
+
+fn at<T>(text: &str, parsed: Result<T, Why>) -> Result<T, EndpointError> {
+    parsed.map_err(|why| EndpointError { text: text.to_owned(), why })
+}
+
+impl FromStr for Endpoint {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
+        let plain = if text.contains('?') { Err(Why::Options) } else { endpoint(text) };
+        at(text, plain)
+    }
+}
+
+impl FromStr for Located {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
+        at(text, located(text))
+    }
+}
+
+impl FromStr for Served {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
+        let is_name = |name: &str| {
+            !name.is_empty()
+                && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        };
+        match text.split_once('=') {
+            Some((name, rest)) if is_name(name) => {
+                Ok(Self { service: Some(name.to_owned()), located: rest.parse()? })
+            }
+            _ => Ok(Self { service: None, located: text.parse()? }),
+        }
+    }
+}
+
+fn located(text: &str) -> Result<Located, Why> {
+    let (place, options) = text.split_once('?').unwrap_or((text, ""));
+    let mut pairs = Vec::new();
+    for pair in options.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let value = decode(value).filter(|_| pair.contains('=') && !name.is_empty());
+        pairs.push((name.to_owned(), value.ok_or_else(|| Why::Option(pair.to_owned()))?));
+    }
+    Ok(Located { endpoint: endpoint(place)?, options: Options(pairs) })
+}
+
+/// `%XX` to bytes; none if that is no text.
+fn decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        rest = tail;
+        if *first != b'%' {
+            bytes.push(*first);
+            continue;
+        }
+        let [high, low, tail @ ..] = rest else { return None };
+        let digit = |byte: u8| char::from(byte).to_digit(16);
+        bytes.push((digit(*high)? * 16 + digit(*low)?) as u8);
+        rest = tail;
+    }
+    String::from_utf8(bytes).ok()
+}
+
+fn endpoint(text: &str) -> Result<Endpoint, Why> {
+    if text.is_empty() {
+        return Err(Why::Empty);
+    }
+    if let Some((scheme, rest)) = text.split_once("://") {
+        return match scheme {
+            "tcp" => Ok(Endpoint::Tcp(host_port(rest)?)),
+            "udp" => Ok(Endpoint::Udp(host_port(rest)?)),
+            _ => Err(Why::Scheme(scheme.to_owned())),
+        };
+    }
+    if let Some(name) = text.strip_prefix("unix:") {
+        return Ok(Endpoint::Unix(unix_name(name)?));
+    }
+    if let Some(name) = text.strip_prefix("unixgram:") {
+        return Ok(Endpoint::Unixgram(unix_name(name)?));
+    }
+    if let Some(number) = text.strip_prefix("fd:") {
+        return number.parse().map(Endpoint::Fd).map_err(|_| Why::Fd);
+    }
+    if text.contains('/') {
+        return Ok(Endpoint::Unix(unix_name(text)?));
+    }
+    if text.bytes().all(|b| b.is_ascii_digit()) {
+        return Ok(Endpoint::Tcp(HostPort { host: Host::Loopback, port: port(text)? }));
+    }
+    Ok(Endpoint::Tcp(host_port(text)?))
+}
+
+fn unix_name(text: &str) -> Result<UnixName, Why> {
+    let name = text.strip_prefix('@');
+    let bytes = name.unwrap_or(text);
+    if bytes.len() > UNIX_NAME_MAX || bytes.contains('\0') {
+        return Err(Why::UnixName);
+    }
+    match name {
+        Some("") => Err(Why::NoName),
+        Some(name) => Ok(UnixName::Abstract(name.to_owned())),
+        None if text.is_empty() => Err(Why::NoPath),
+        None => Ok(UnixName::Path(text.into())),
+    }
+}
+
+fn host_port(text: &str) -> Result<HostPort, Why> {
+    if let Some(rest) = text.strip_prefix('[') {
+        let (inside, after) = rest.split_once(']').ok_or(Why::Bracket)?;
+        let ip = inside.parse().map_err(|_| Why::Host(inside.to_owned()))?;
+        let digits = after.strip_prefix(':').ok_or(Why::NoPort)?;
+        return Ok(HostPort { host: Host::Ip(IpAddr::V6(ip)), port: port(digits)? });
+    }
+    let (name, digits) = text.rsplit_once(':').ok_or(Why::NoPort)?;
+    if name.contains(':') {
+        return Err(Why::Unbracketed(name.to_owned()));
+    }
+    Ok(HostPort { host: host(name)?, port: port(digits)? })
+}
+
+fn host(text: &str) -> Result<Host, Why> {
+    let label = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+    match text {
+        "" => Ok(Host::Loopback),
+        "*" => Ok(Host::Any),
+        _ => match text.parse() {
+            Ok(ip) => Ok(Host::Ip(ip)),
+            Err(_) if text.len() <= 253 && text.bytes().all(label) && !text.starts_with('-') => {
+                Ok(Host::Name(text.to_owned()))
+            }
+            Err(_) => Err(Why::Host(text.to_owned())),
+        },
+    }
+}
+
+fn port(digits: &str) -> Result<u16, Why> {
+    if digits.is_empty() {
+        return Err(Why::NoPort);
+    }
+    let number: String = digits.chars().take_while(char::is_ascii_digit).collect();
+    if number.is_empty() {
+        return Err(Why::Port(digits.to_owned()));
+    }
+    if number.len() < digits.len() {
+        return Err(Why::Left(digits[number.len()..].to_owned()));
+    }
+    number.parse().map_err(|_| Why::Port(number))
+}
