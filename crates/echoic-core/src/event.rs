@@ -6,9 +6,15 @@
 //!
 //! This is a format: it crosses threads today and processes later. [`VERSION`] counts its changes.
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{
+    fmt,
+    net::{AddrParseError, SocketAddr},
+    str::FromStr,
+    sync::Arc,
+};
 
 use crate::{
+    endpoint::UnixName,
     ending::Ending,
     framing::Framing,
     message::{Replies, Run},
@@ -31,12 +37,56 @@ pub type Micros = i64;
 pub enum Place {
     /// An internet address and port.
     Net(SocketAddr),
+    /// A Unix socket; most callers have none of their own to be named by.
+    Unix(Option<UnixName>),
+}
+
+impl Place {
+    /// The port, where there is one.
+    pub fn port(&self) -> Option<u16> {
+        match self {
+            Self::Net(addr) => Some(addr.port()),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// Whether only this machine can be there.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Net(addr) => addr.ip().is_loopback(),
+            Self::Unix(_) => true,
+        }
+    }
+}
+
+impl From<SocketAddr> for Place {
+    fn from(addr: SocketAddr) -> Self {
+        Self::Net(addr)
+    }
+}
+
+/// What [`Place`] prints, back again: the form a store keeps.
+impl FromStr for Place {
+    type Err = AddrParseError;
+
+    fn from_str(text: &str) -> Result<Self, AddrParseError> {
+        Ok(match text.strip_prefix("unix:") {
+            None => Self::Net(text.parse()?),
+            Some("") => Self::Unix(None),
+            Some(name) => Self::Unix(Some(match name.strip_prefix('@') {
+                Some(name) => UnixName::Abstract(name.to_owned()),
+                None => UnixName::Path(name.into()),
+            })),
+        })
+    }
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Net(addr) => write!(f, "{addr}"),
+            Self::Unix(Some(name)) => write!(f, "unix:{name}"),
+            Self::Unix(None) => write!(f, "unix:"),
         }
     }
 }

@@ -328,7 +328,7 @@ impl Hall {
         }
 
         let (conversation, journal) = self.server.recorder.journal(worker);
-        let (remote, local) = (Place::Net(incoming.peer), Place::Net(incoming.local));
+        let (remote, local) = (incoming.peer.clone(), incoming.local.clone());
         let opened = Opened {
             conversation,
             at: wall(),

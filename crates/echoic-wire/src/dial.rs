@@ -2,17 +2,18 @@
 
 use std::{fmt, io, net::SocketAddr, time::Duration};
 
-use echoic_core::endpoint::{Endpoint, Host};
-use thiserror::Error;
-use tokio::{
-    net::{TcpSocket, TcpStream},
-    time::{Instant, timeout_at},
+use echoic_core::{
+    endpoint::{Endpoint, Host, HostPort, UnixName},
+    event::Place,
 };
+use thiserror::Error;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::{
     explain::{Call, Explain},
     link::Link,
     resolve::{ResolveError, resolve},
+    tcp, unix,
 };
 
 /// How to dial.
@@ -39,7 +40,7 @@ pub struct Dialled {
     /// The connection.
     pub link: Link,
     /// Who answered.
-    pub peer: SocketAddr,
+    pub peer: Place,
     /// Who was called before and did not, with the reason.
     pub failed: Vec<Attempt>,
     /// From the first call to the answer.
@@ -50,7 +51,7 @@ pub struct Dialled {
 #[derive(Debug)]
 pub struct Attempt {
     /// The address.
-    pub addr: SocketAddr,
+    pub place: Place,
     /// Why not.
     pub why: io::Error,
 }
@@ -84,9 +85,9 @@ pub enum DialError {
 impl fmt::Display for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.why.kind() {
-            io::ErrorKind::ConnectionRefused => write!(f, "{} refused", self.addr),
-            io::ErrorKind::TimedOut => write!(f, "{} gave no answer", self.addr),
-            _ => write!(f, "{}: {}", self.addr, self.why),
+            io::ErrorKind::ConnectionRefused => write!(f, "{} refused", self.place),
+            io::ErrorKind::TimedOut => write!(f, "{} gave no answer", self.place),
+            _ => write!(f, "{}: {}", self.place, self.why),
         }
     }
 }
@@ -107,89 +108,75 @@ fn after(attempts: &[Attempt]) -> String {
     }
 }
 
-/// Calls `endpoint`: one address after the other, each given its share of the time that is left, so that a
-/// silent first one does not use up the second one's chance.
+/// Calls `endpoint`.
 pub async fn dial(endpoint: &Endpoint, options: &DialOptions) -> Result<Dialled, DialError> {
-    let Endpoint::Tcp(at) = endpoint;
-    let deadline = Instant::now() + options.within;
-    let resolved = resolve(at, options.within).await;
-    if let (Some(explain), Host::Name(host)) = (&options.explain, &at.host) {
-        match &resolved {
-            Ok(addrs) => explain.tell(Call::Resolve {
-                host,
-                result: Ok(addrs),
-            }),
-            Err(ResolveError::Failed { source, .. }) => {
-                explain.tell(Call::Resolve {
-                    host,
-                    result: Err(source),
-                });
-            }
-            Err(ResolveError::TimedOut { .. }) => {}
+    match endpoint {
+        Endpoint::Tcp(at) => dial_tcp(endpoint, at, options).await,
+        Endpoint::Unix(name) => dial_unix(endpoint, name, options).await,
+        Endpoint::Udp(_) | Endpoint::Unixgram(_) | Endpoint::Fd(_) => {
+            let why = io::Error::other("nothing there can be dialled as a stream");
+            let attempts = vec![Attempt { place: Place::Unix(None), why }];
+            Err(DialError::Refused { endpoint: endpoint.clone(), attempts })
         }
     }
-    let addrs = resolved?;
+}
 
+/// Calls one address after the other, each given its share of the time that is left, so that a silent first one does
+/// not use up the second one's chance.
+async fn dial_tcp(endpoint: &Endpoint, at: &HostPort, options: &DialOptions) -> Result<Dialled, DialError> {
+    let deadline = Instant::now() + options.within;
+    let addrs = resolve_and_tell(at, options).await?;
     let started = Instant::now();
     let mut failed = Vec::new();
     for (i, &addr) in addrs.iter().enumerate() {
         let left = deadline.saturating_duration_since(Instant::now());
         let share = Instant::now() + left / (addrs.len() - i) as u32;
-        match timeout_at(share, connect(addr, options.explain.as_ref())).await {
+        let place = Place::from(addr);
+        match timeout_at(share, tcp::connect(addr, options.explain.as_ref())).await {
             Ok(Ok(stream)) => {
-                let explain = options.explain.as_ref().map(|explain| explain.of(addr));
+                let explain = options.explain.as_ref().map(|explain| explain.of(place.clone()));
                 let link = Link::tcp(stream, explain);
-                return Ok(Dialled {
-                    link,
-                    peer: addr,
-                    failed,
-                    took: started.elapsed(),
-                });
+                return Ok(Dialled { link, peer: place, failed, took: started.elapsed() });
             }
-            Ok(Err(why)) => failed.push(Attempt { addr, why }),
-            Err(_) => failed.push(Attempt {
-                addr,
-                why: io::ErrorKind::TimedOut.into(),
-            }),
+            Ok(Err(why)) => failed.push(Attempt { place, why }),
+            Err(_) => failed.push(Attempt { place, why: io::ErrorKind::TimedOut.into() }),
         }
     }
-    let (endpoint, within) = (endpoint.clone(), options.within);
-    if failed
-        .iter()
-        .any(|attempt| attempt.why.kind() == io::ErrorKind::TimedOut)
-    {
-        Err(DialError::TimedOut {
-            endpoint,
-            within,
-            attempts: failed,
-        })
-    } else {
-        Err(DialError::Refused {
-            endpoint,
-            attempts: failed,
-        })
-    }
+    Err(unanswered(endpoint, options, failed))
 }
 
-async fn connect(addr: SocketAddr, explain: Option<&Explain>) -> io::Result<TcpStream> {
-    let tell = |call: Call<'_>| {
-        if let Some(explain) = explain {
-            explain.tell(call);
+async fn dial_unix(endpoint: &Endpoint, name: &UnixName, options: &DialOptions) -> Result<Dialled, DialError> {
+    let started = Instant::now();
+    let place = Place::Unix(Some(name.clone()));
+    let why = match timeout(options.within, unix::connect(name, options.explain.as_ref())).await {
+        Ok(Ok(stream)) => {
+            let explain = options.explain.as_ref().map(|explain| explain.of(place.clone()));
+            let link = Link::unix(stream, explain);
+            return Ok(Dialled { link, peer: place, failed: Vec::new(), took: started.elapsed() });
         }
+        Ok(Err(why)) => why,
+        Err(_) => io::ErrorKind::TimedOut.into(),
     };
-    let socket = if addr.is_ipv4() {
-        TcpSocket::new_v4()
+    Err(unanswered(endpoint, options, vec![Attempt { place, why }]))
+}
+
+async fn resolve_and_tell(at: &HostPort, options: &DialOptions) -> Result<Vec<SocketAddr>, ResolveError> {
+    let resolved = resolve(at, options.within).await;
+    if let (Some(explain), Host::Name(host)) = (&options.explain, &at.host) {
+        match &resolved {
+            Ok(addrs) => explain.tell(Call::Resolve { host, result: Ok(addrs) }),
+            Err(ResolveError::Failed { source, .. }) => explain.tell(Call::Resolve { host, result: Err(source) }),
+            Err(ResolveError::TimedOut { .. }) => {}
+        }
+    }
+    resolved
+}
+
+fn unanswered(endpoint: &Endpoint, options: &DialOptions, attempts: Vec<Attempt>) -> DialError {
+    let (endpoint, within) = (endpoint.clone(), options.within);
+    if attempts.iter().any(|attempt| attempt.why.kind() == io::ErrorKind::TimedOut) {
+        DialError::TimedOut { endpoint, within, attempts }
     } else {
-        TcpSocket::new_v6()
-    };
-    tell(Call::Socket {
-        addr,
-        result: socket.as_ref().map(|_| ()),
-    });
-    let stream = socket?.connect(addr).await;
-    tell(Call::Connect {
-        addr,
-        result: stream.as_ref().map(|_| ()),
-    });
-    stream
+        DialError::Refused { endpoint, attempts }
+    }
 }

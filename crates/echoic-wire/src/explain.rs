@@ -5,14 +5,16 @@
 
 use std::{fmt, io, net::SocketAddr, sync::Arc};
 
+use echoic_core::event::Place;
+
 /// Hears every socket call of a link or a listener.
 #[derive(Clone)]
 pub struct Explain {
-    who: Option<SocketAddr>,
+    who: Option<Place>,
     tell: Arc<Teller>,
 }
 
-type Teller = dyn Fn(Option<SocketAddr>, Call<'_>) + Send + Sync;
+type Teller = dyn Fn(Option<&Place>, Call<'_>) + Send + Sync;
 
 /// A socket call and what came of it.
 #[derive(Debug)]
@@ -28,14 +30,14 @@ pub enum Call<'a> {
     /// socket(2).
     Socket {
         /// For an address of this family.
-        addr: SocketAddr,
+        place: Place,
         /// Whether there is one.
         result: Result<(), &'a io::Error>,
     },
     /// bind(2).
     Bind {
         /// The address asked for.
-        addr: SocketAddr,
+        place: Place,
         /// Whether it was free.
         result: Result<(), &'a io::Error>,
     },
@@ -49,12 +51,12 @@ pub enum Call<'a> {
     /// accept(2).
     Accept {
         /// Who called.
-        result: Result<SocketAddr, &'a io::Error>,
+        result: Result<Place, &'a io::Error>,
     },
     /// connect(2).
     Connect {
         /// Who was called.
-        addr: SocketAddr,
+        place: Place,
         /// Whether somebody answered.
         result: Result<(), &'a io::Error>,
     },
@@ -83,7 +85,7 @@ pub enum Call<'a> {
 
 impl Explain {
     /// `tell` is called with each call, on the thread that made it, together with the peer once there is one.
-    pub fn new(tell: impl Fn(Option<SocketAddr>, Call<'_>) + Send + Sync + 'static) -> Self {
+    pub fn new(tell: impl Fn(Option<&Place>, Call<'_>) + Send + Sync + 'static) -> Self {
         Self {
             who: None,
             tell: Arc::new(tell),
@@ -92,7 +94,7 @@ impl Explain {
 
     /// The same listener for the calls made with one peer.
     #[must_use]
-    pub fn of(&self, peer: SocketAddr) -> Self {
+    pub fn of(&self, peer: Place) -> Self {
         Self {
             who: Some(peer),
             tell: Arc::clone(&self.tell),
@@ -101,7 +103,7 @@ impl Explain {
 
     /// Tells of a call.
     pub fn tell(&self, call: Call<'_>) {
-        (self.tell)(self.who, call);
+        (self.tell)(self.who.as_ref(), call);
     }
 }
 
@@ -110,5 +112,12 @@ impl fmt::Debug for Explain {
         f.debug_struct("Explain")
             .field("who", &self.who)
             .finish_non_exhaustive()
+    }
+}
+
+/// Tells `explain`, if there is anybody to tell.
+pub(crate) fn tell<'a>(explain: Option<&Explain>, call: impl FnOnce() -> Call<'a>) {
+    if let Some(explain) = explain {
+        explain.tell(call());
     }
 }

@@ -5,12 +5,17 @@
 
 mod dial;
 mod explain;
+mod inherited;
 mod link;
 mod listen;
+mod owner;
 mod resolve;
+mod tcp;
+mod unix;
 
 pub use dial::{Attempt, DialError, DialOptions, Dialled, dial};
 pub use explain::{Call, Explain};
+pub use inherited::handed_over;
 pub use link::Link;
 #[cfg(any(test, feature = "testing"))]
 pub use link::Transport;

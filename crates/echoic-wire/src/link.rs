@@ -8,19 +8,22 @@
 
 use std::{
     io,
-    net::SocketAddr,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
+use echoic_core::event::Place;
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
+    net::{TcpStream, UnixStream},
 };
 
-use crate::explain::{Call, Explain};
+use crate::{
+    explain::{Call, Explain},
+    unix,
+};
 
 /// A connection to one peer.
 #[derive(Debug)]
@@ -32,6 +35,7 @@ pub struct Link {
 #[derive(Debug)]
 enum Kind {
     Tcp(TcpStream),
+    Unix(UnixStream),
     #[cfg(any(test, feature = "testing"))]
     Test(Box<dyn Transport>),
 }
@@ -61,6 +65,11 @@ impl Link {
         }
     }
 
+    /// A link over a connected Unix stream.
+    pub fn unix(stream: UnixStream, explain: Option<Explain>) -> Self {
+        Self { transport: Kind::Unix(stream), explain }
+    }
+
     /// A link over a test's own transport.
     #[cfg(any(test, feature = "testing"))]
     pub fn test(transport: Box<dyn Transport>) -> Self {
@@ -71,9 +80,10 @@ impl Link {
     }
 
     /// Our own address of it, if it has one.
-    pub fn local_addr(&self) -> Option<SocketAddr> {
+    pub fn local(&self) -> Option<Place> {
         match &self.transport {
-            Kind::Tcp(stream) => stream.local_addr().ok(),
+            Kind::Tcp(stream) => stream.local_addr().ok().map(Place::from),
+            Kind::Unix(stream) => stream.local_addr().ok().map(|addr| unix::place(&addr.into())),
             #[cfg(any(test, feature = "testing"))]
             Kind::Test(_) => None,
         }
@@ -86,12 +96,8 @@ impl Link {
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         let read = ready!(match &mut self.transport {
-            Kind::Tcp(stream) => {
-                let mut unfilled = ReadBuf::new(buffer);
-                Pin::new(stream)
-                    .poll_read(cx, &mut unfilled)
-                    .map_ok(|()| unfilled.filled().len())
-            }
+            Kind::Tcp(stream) => read(stream, cx, buffer),
+            Kind::Unix(stream) => read(stream, cx, buffer),
             #[cfg(any(test, feature = "testing"))]
             Kind::Test(transport) => transport.poll_read(cx, buffer),
         });
@@ -109,6 +115,7 @@ impl Link {
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(match &mut self.transport {
             Kind::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Kind::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
             #[cfg(any(test, feature = "testing"))]
             Kind::Test(transport) => transport.poll_write(cx, bytes),
         });
@@ -125,6 +132,7 @@ impl Link {
     pub fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let finished = ready!(match &mut self.transport {
             Kind::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Kind::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             #[cfg(any(test, feature = "testing"))]
             Kind::Test(transport) => transport.poll_finish(cx),
         });
@@ -143,10 +151,17 @@ impl Link {
             Kind::Tcp(stream) => {
                 let _ = SockRef::from(&*stream).set_linger(Some(Duration::ZERO));
             }
+            // A Unix stream knows no reset but this: closed with something unread, its peer sees one.
+            Kind::Unix(_) => {}
             #[cfg(any(test, feature = "testing"))]
             Kind::Test(transport) => transport.abort(),
         }
     }
+}
+
+fn read(stream: &mut (impl AsyncRead + Unpin), cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+    let mut unfilled = ReadBuf::new(buffer);
+    Pin::new(stream).poll_read(cx, &mut unfilled).map_ok(|()| unfilled.filled().len())
 }
 
 impl Drop for Link {

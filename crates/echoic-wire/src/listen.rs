@@ -8,15 +8,21 @@ use std::{
     time::Duration,
 };
 
-use echoic_core::endpoint::{Endpoint, Host, HostPort};
-use socket2::{Domain, Protocol, Socket, Type};
+use echoic_core::{
+    endpoint::{Endpoint, Host, HostPort, UnixName},
+    event::Place,
+};
 use thiserror::Error;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use crate::{
     explain::{Call, Explain},
+    inherited::{self, Inherited},
     link::Link,
+    owner,
     resolve::{ResolveError, resolve},
+    tcp,
+    unix::{self, SocketFile},
 };
 
 /// How to listen.
@@ -27,26 +33,30 @@ pub struct ListenOptions {
     pub backlog: u32,
     /// Kernel send buffer of each connection in bytes; none leaves it to the kernel's autotuning.
     pub send_buffer: Option<usize>,
+    /// Permissions of a Unix socket's file.
+    pub unix_mode: u32,
     /// Told of every socket call.
     pub explain: Option<Explain>,
 }
 
 impl Default for ListenOptions {
     fn default() -> Self {
-        Self {
-            backlog: 1024,
-            send_buffer: None,
-            explain: None,
-        }
+        Self { backlog: 1024, send_buffer: None, unix_mode: unix::PRIVATE, explain: None }
     }
 }
 
 /// A socket that peers can call.
 #[derive(Debug)]
 pub struct Listener {
-    socket: TcpListener,
-    addr: SocketAddr,
+    socket: Bound,
+    place: Place,
     explain: Option<Explain>,
+}
+
+#[derive(Debug)]
+enum Bound {
+    Tcp(TcpListener),
+    Unix(UnixListener, #[expect(dead_code, reason = "held for its end")] Option<SocketFile>),
 }
 
 /// A peer that has called. Cheap to accept; what is slow (a handshake) is in [`Incoming::open`], in the
@@ -55,16 +65,18 @@ pub struct Listener {
 pub struct Incoming {
     stream: Caller,
     /// Who called.
-    pub peer: SocketAddr,
+    pub peer: Place,
     /// Where it was reached.
-    pub local: SocketAddr,
+    pub local: Place,
     explain: Option<Explain>,
 }
 
 #[derive(Debug)]
 enum Caller {
-    Here(TcpStream),
-    Moving(std::net::TcpStream),
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    MovingTcp(std::net::TcpStream),
+    MovingUnix(std::os::unix::net::UnixStream),
 }
 
 /// Why an endpoint cannot be listened on.
@@ -79,26 +91,27 @@ pub enum ListenError {
         source: ResolveError,
     },
     /// Somebody else listens there.
-    #[error(
-        "cannot listen on {addr}: the address is in use; stop the program that holds it, or take another port (0 picks a free one)"
-    )]
+    #[error("cannot listen on {place}: the address is in use{}; stop the program that holds it, or take another{}",
+        owner.as_ref().map_or(String::new(), |owner| format!(" by {owner}")),
+        if place.port().is_some() { " port (0 picks a free one)" } else { " name" })]
     InUse {
         /// The address.
-        addr: SocketAddr,
+        place: Place,
+        /// The program that holds it, where that can be found out.
+        owner: Option<String>,
     },
-    /// Ports below 1024 belong to root, or to whom it gave `CAP_NET_BIND_SERVICE`.
-    #[error(
-        "cannot listen on {addr}: not permitted; ports below 1024 need the right to them, a higher one does not"
-    )]
+    /// Ports below 1024 belong to root, or to whom it gave `CAP_NET_BIND_SERVICE`; files to who may write the folder.
+    #[error("cannot listen on {place}: not permitted{}",
+        if place.port().is_some() { "; ports below 1024 need the right to them, a higher one does not" } else { "" })]
     Denied {
         /// The address.
-        addr: SocketAddr,
+        place: Place,
     },
     /// Anything else.
-    #[error("cannot listen on {addr}: {source}")]
+    #[error("cannot listen on {endpoint}: {source}")]
     Failed {
-        /// The address.
-        addr: SocketAddr,
+        /// The endpoint.
+        endpoint: Endpoint,
         /// What the system said.
         source: io::Error,
     },
@@ -110,124 +123,141 @@ const SAME_PORT_TRIES: u32 = 16;
 /// Time for the name of an endpoint that is to be listened on.
 const RESOLVE_WITHIN: Duration = Duration::from_secs(5);
 
-/// Listens on every address of `endpoint`. When this returns, callers are being queued.
+/// Listens on every address of `endpoint`, which is one of streams. When this returns, callers are being queued.
 ///
 /// Where the endpoint stands for both families and the machine has only one, that one is enough; the caller can
 /// tell from the list. With port 0 all addresses get the same port.
-pub async fn listen(
+pub async fn listen(endpoint: &Endpoint, options: &ListenOptions) -> Result<Vec<Listener>, ListenError> {
+    let failed = |source| ListenError::Failed { endpoint: endpoint.clone(), source };
+    match endpoint {
+        Endpoint::Tcp(at) => listen_tcp(endpoint, at, options).await,
+        Endpoint::Unix(name) => {
+            let place = || Place::Unix(Some(name.clone()));
+            let bound = unix::bind(name, options).map_err(|error| refused(endpoint, place(), error))?;
+            Ok(vec![Listener::unix(bound, name, options)])
+        }
+        Endpoint::Fd(number) => {
+            let taken = inherited::take(*number).map_err(failed)?;
+            Ok(vec![Listener::inherited(taken, options).map_err(failed)?])
+        }
+        Endpoint::Udp(_) | Endpoint::Unixgram(_) => {
+            Err(failed(io::Error::other("datagrams have no listener")))
+        }
+    }
+}
+
+async fn listen_tcp(
     endpoint: &Endpoint,
+    at: &HostPort,
     options: &ListenOptions,
 ) -> Result<Vec<Listener>, ListenError> {
-    let Endpoint::Tcp(at) = endpoint;
+    on_all(endpoint, at, |addr| {
+        let socket = tcp::bind(addr, options)?;
+        let place = socket.local_addr()?.into();
+        Ok(Listener { socket: Bound::Tcp(socket), place, explain: options.explain.clone() })
+    })
+    .await
+}
+
+/// Opens something on every address of `at`: at one port, in the families there are.
+pub(crate) async fn on_all<T: At>(
+    endpoint: &Endpoint,
+    at: &HostPort,
+    open: impl Fn(SocketAddr) -> io::Result<T>,
+) -> Result<Vec<T>, ListenError> {
     let addrs = resolve(at, RESOLVE_WITHIN)
         .await
-        .map_err(|source| ListenError::Resolve {
-            endpoint: endpoint.clone(),
-            source,
-        })?;
+        .map_err(|source| ListenError::Resolve { endpoint: endpoint.clone(), source })?;
     let mut tries = 0;
     loop {
         tries += 1;
-        match listen_on_all(at, &addrs, options) {
+        match on_all_once(endpoint, at, &addrs, &open) {
             Err(ListenError::InUse { .. }) if at.port == 0 && tries < SAME_PORT_TRIES => {}
             done => return done,
         }
     }
 }
 
-fn listen_on_all(
+/// Something open at a place.
+pub(crate) trait At {
+    fn place(&self) -> &Place;
+}
+
+impl At for Listener {
+    fn place(&self) -> &Place {
+        &self.place
+    }
+}
+
+fn on_all_once<T: At>(
+    endpoint: &Endpoint,
     at: &HostPort,
     addrs: &[SocketAddr],
-    options: &ListenOptions,
-) -> Result<Vec<Listener>, ListenError> {
+    open: impl Fn(SocketAddr) -> io::Result<T>,
+) -> Result<Vec<T>, ListenError> {
     let may_lack_family = matches!(at.host, Host::Loopback | Host::Any);
-    let mut listeners: Vec<Listener> = Vec::new();
+    let mut opened: Vec<T> = Vec::new();
     let mut lacking = None;
     for &addr in addrs {
-        let port = listeners.first().map_or(addr, |first| first.addr).port();
+        let port = opened.first().and_then(|first| first.place().port()).unwrap_or_else(|| addr.port());
         let addr = SocketAddr::new(addr.ip(), port);
-        match Listener::bind(addr, options) {
-            Ok(listener) => listeners.push(listener),
+        match open(addr) {
+            Ok(one) => opened.push(one),
             Err(error) if may_lack_family && lacks_family(&error) => lacking = Some((addr, error)),
-            Err(error) => return Err(refused(addr, error)),
+            Err(error) => return Err(refused(endpoint, addr.into(), error)),
         }
     }
     match lacking {
-        Some((addr, error)) if listeners.is_empty() => Err(refused(addr, error)),
-        _ => Ok(listeners),
+        Some((addr, error)) if opened.is_empty() => Err(refused(endpoint, addr.into(), error)),
+        _ => Ok(opened),
     }
 }
 
 /// The machine has no such address family, or no address in it.
 fn lacks_family(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported
-    ) || error
-        .raw_os_error()
-        .is_some_and(|code| code == AF_UNSUPPORTED)
+    matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported)
+        || error.raw_os_error().is_some_and(|code| code == AF_UNSUPPORTED)
 }
 
 /// `EAFNOSUPPORT` on Linux; std has no kind for it.
 const AF_UNSUPPORTED: i32 = 97;
 
-fn refused(addr: SocketAddr, source: io::Error) -> ListenError {
+pub(crate) fn refused(endpoint: &Endpoint, place: Place, source: io::Error) -> ListenError {
     match source.kind() {
-        io::ErrorKind::AddrInUse => ListenError::InUse { addr },
-        io::ErrorKind::PermissionDenied => ListenError::Denied { addr },
-        _ => ListenError::Failed { addr, source },
+        io::ErrorKind::AddrInUse => {
+            let owner = owner::of(endpoint, &place);
+            ListenError::InUse { place, owner }
+        }
+        io::ErrorKind::PermissionDenied => ListenError::Denied { place },
+        _ => ListenError::Failed { endpoint: endpoint.clone(), source },
     }
 }
 
 impl Listener {
-    fn bind(addr: SocketAddr, options: &ListenOptions) -> io::Result<Self> {
-        let tell = |call: Call<'_>| {
-            if let Some(explain) = &options.explain {
-                explain.tell(call);
+    fn unix(bound: (UnixListener, Option<SocketFile>), name: &UnixName, options: &ListenOptions) -> Self {
+        let (socket, file) = bound;
+        let place = Place::Unix(Some(name.clone()));
+        Self { socket: Bound::Unix(socket, file), place, explain: options.explain.clone() }
+    }
+
+    fn inherited(taken: Inherited, options: &ListenOptions) -> io::Result<Self> {
+        let explain = options.explain.clone();
+        match taken {
+            Inherited::Tcp(socket) => {
+                let place = socket.local_addr()?.into();
+                Ok(Self { socket: Bound::Tcp(TcpListener::from_std(socket)?), place, explain })
             }
-        };
-        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP));
-        tell(Call::Socket {
-            addr,
-            result: socket.as_ref().map(|_| ()),
-        });
-        let socket = socket?;
-        socket.set_nonblocking(true)?;
-        // Set before the first bind of the port: only then can a restart bind it while old connections are in
-        // TIME_WAIT (socket(7)). On Windows the option means something else and would let others in.
-        if cfg!(unix) {
-            socket.set_reuse_address(true)?;
+            Inherited::Unix(socket) => {
+                let place = unix::place(&socket.local_addr()?);
+                Ok(Self { socket: Bound::Unix(UnixListener::from_std(socket)?, None), place, explain })
+            }
+            Inherited::Datagrams(_) => Err(io::Error::other("it is a socket of datagrams, not one that listens")),
         }
-        if addr.is_ipv6() {
-            socket.set_only_v6(true)?;
-        }
-        if let Some(bytes) = options.send_buffer {
-            socket.set_send_buffer_size(bytes)?;
-        }
-        let bound = socket.bind(&addr.into());
-        tell(Call::Bind {
-            addr,
-            result: bound.as_ref().copied(),
-        });
-        bound?;
-        let listening = socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX));
-        tell(Call::Listen {
-            backlog: options.backlog,
-            result: listening.as_ref().copied(),
-        });
-        listening?;
-        let socket = TcpListener::from_std(socket.into())?;
-        let addr = socket.local_addr()?;
-        Ok(Self {
-            socket,
-            addr,
-            explain: options.explain.clone(),
-        })
     }
 
     /// Where it listens, with the port that was really taken.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.addr
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 
     /// The next caller. Cancel safe. Errors are the system's and pass: the listener stays as it is.
@@ -237,29 +267,26 @@ impl Listener {
 
     /// As [`Self::accept`], for one task that listens at several doors.
     pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Incoming>> {
-        let accepted = ready!(self.socket.poll_accept(cx));
+        let accepted = ready!(match &self.socket {
+            Bound::Tcp(socket) => socket.poll_accept(cx).map_ok(|(stream, peer)| {
+                // Bound to everything: only the connection knows which address was called.
+                let everywhere = matches!(&self.place, Place::Net(addr) if addr.ip().is_unspecified());
+                let called = everywhere.then(|| stream.local_addr().ok()).flatten();
+                (Caller::Tcp(stream), Place::from(peer), called.map(Place::from))
+            }),
+            Bound::Unix(socket, _) => socket
+                .poll_accept(cx)
+                .map_ok(|(stream, peer)| (Caller::Unix(stream), unix::place(&peer.into()), None)),
+        });
         if let Some(explain) = &self.explain {
-            explain.tell(Call::Accept {
-                result: accepted.as_ref().map(|(_, peer)| *peer),
-            });
+            explain.tell(Call::Accept { result: accepted.as_ref().map(|(_, peer, _)| peer.clone()) });
         }
-        Poll::Ready(accepted.map(|(stream, peer)| self.incoming(stream, peer)))
-    }
-
-    fn incoming(&self, stream: TcpStream, peer: SocketAddr) -> Incoming {
-        // Bound to everything: only the connection knows which address was called.
-        let local = if self.addr.ip().is_unspecified() {
-            stream.local_addr().unwrap_or(self.addr)
-        } else {
-            self.addr
-        };
-        let explain = self.explain.as_ref().map(|explain| explain.of(peer));
-        Incoming {
-            stream: Caller::Here(stream),
+        Poll::Ready(accepted.map(|(stream, peer, called)| Incoming {
+            stream,
+            explain: self.explain.as_ref().map(|explain| explain.of(peer.clone())),
             peer,
-            local,
-            explain,
-        }
+            local: called.unwrap_or_else(|| self.place.clone()),
+        }))
     }
 }
 
@@ -267,18 +294,20 @@ impl Incoming {
     /// Makes it ready to be opened on another runtime than the one that accepted it.
     pub fn detach(self) -> io::Result<Self> {
         let stream = match self.stream {
-            Caller::Here(stream) => Caller::Moving(stream.into_std()?),
-            moving @ Caller::Moving(_) => moving,
+            Caller::Tcp(stream) => Caller::MovingTcp(stream.into_std()?),
+            Caller::Unix(stream) => Caller::MovingUnix(stream.into_std()?),
+            moving => moving,
         };
         Ok(Self { stream, ..self })
     }
 
     /// The link to the peer, on the runtime this is called on.
     pub fn open(self) -> io::Result<Link> {
-        let stream = match self.stream {
-            Caller::Here(stream) => stream,
-            Caller::Moving(stream) => TcpStream::from_std(stream)?,
-        };
-        Ok(Link::tcp(stream, self.explain))
+        Ok(match self.stream {
+            Caller::Tcp(stream) => Link::tcp(stream, self.explain),
+            Caller::MovingTcp(stream) => Link::tcp(TcpStream::from_std(stream)?, self.explain),
+            Caller::Unix(stream) => Link::unix(stream, self.explain),
+            Caller::MovingUnix(stream) => Link::unix(UnixStream::from_std(stream)?, self.explain),
+        })
     }
 }

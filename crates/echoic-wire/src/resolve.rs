@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     async fn resolved(text: &str) -> Result<Vec<String>, ResolveError> {
-        let Endpoint::Tcp(at) = text.parse().unwrap();
+        let Endpoint::Tcp(at) = text.parse().unwrap() else { unreachable!() };
         let addrs = resolve(&at, Duration::from_secs(5)).await?;
         Ok(addrs.iter().map(ToString::to_string).collect())
     }

@@ -17,7 +17,7 @@ async fn one_listener(text: &str) -> (echoic_wire::Listener, String) {
         .await
         .unwrap()
         .remove(0);
-    let addr = listener.local_addr().to_string();
+    let addr = listener.place().to_string();
     (listener, addr)
 }
 
@@ -33,7 +33,7 @@ async fn a_caller_is_heard_answered_and_seen_to_leave() {
     let mut caller = TcpStream::connect(&addr).unwrap();
     caller.write_all(b"hello").unwrap();
     let incoming = listener.accept().await.unwrap();
-    assert_eq!(incoming.peer, caller.local_addr().unwrap());
+    assert_eq!(incoming.peer, caller.local_addr().unwrap().into());
     let mut link = incoming.detach().unwrap().open().unwrap();
     assert_eq!(read(&mut link).await.unwrap(), b"hello");
     assert_eq!(

@@ -77,12 +77,11 @@ impl Atom {
             Self::Regex(side, pattern) => side.any(subject, |bytes| pattern.is_in(bytes)),
             Self::Hex(mask) => Side::Any.any(subject, |bytes| mask.is_in(bytes)),
             Self::Peer(peers) => {
-                let Place::Net(caller) = conversation.remote;
+                let Place::Net(caller) = conversation.remote else { return false };
                 peers.iter().any(|peer| peer.contains(caller))
             }
             Self::Port(ports) => {
-                let Place::Net(here) = conversation.local;
-                ports.contains(here.port().into())
+                conversation.local.port().is_some_and(|port| ports.contains(port.into()))
             }
             Self::Endpoint(names) => names.contains(&post.name),
             Self::Protocol(protocols) => protocols.iter().any(|p| p.word() == post.proto),

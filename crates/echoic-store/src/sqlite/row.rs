@@ -137,7 +137,7 @@ fn lengths(text: &str) -> Option<Vec<u32>> {
 }
 
 fn place(row: &Row<'_>, column: usize) -> rusqlite::Result<Place> {
-    parse(row, column, |word| word.parse().ok().map(Place::Net))
+    parse(row, column, |word| word.parse().ok())
 }
 
 fn parse<T>(
