@@ -3,7 +3,6 @@
 use std::{
     fmt,
     future::{Future, poll_fn},
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -70,7 +69,7 @@ struct Door {
 #[derive(Clone, Debug)]
 pub struct Listening {
     /// The address, with its real port.
-    pub addr: SocketAddr,
+    pub place: Place,
     /// What answers there.
     pub post: Arc<Post>,
 }
@@ -150,11 +149,11 @@ impl Server {
         &mut self,
         endpoint: &Endpoint,
         service: Arc<dyn Service>,
-    ) -> Result<Vec<SocketAddr>, ListenError> {
+    ) -> Result<Vec<Place>, ListenError> {
         let listeners = listen(endpoint, &self.listen).await?;
-        let addrs: Vec<SocketAddr> = listeners.iter().map(Listener::local_addr).collect();
+        let places: Vec<Place> = listeners.iter().map(|listener| listener.place().clone()).collect();
         let post = Arc::new(Post {
-            name: format!("{}:{}", endpoint.scheme(), addrs[0].port()),
+            name: post_name(endpoint, &places[0]),
             proto: endpoint.scheme(),
             service: service.name().to_owned(),
             framing: self.framing,
@@ -165,13 +164,13 @@ impl Server {
                 post: Arc::clone(&post),
                 service: Arc::clone(&service),
             }));
-        Ok(addrs)
+        Ok(places)
     }
 
     /// Where it listens.
     pub fn listening_at(&self) -> Vec<Listening> {
         let at = |door: &Door| Listening {
-            addr: door.listener.local_addr(),
+            place: door.listener.place().clone(),
             post: Arc::clone(&door.post),
         };
         self.doors.iter().map(at).collect()
@@ -198,6 +197,15 @@ impl Server {
             }
         }
         hall.drain().await
+    }
+}
+
+/// `tcp:5000`, `unix:/run/x`: the short name of an endpoint.
+fn post_name(endpoint: &Endpoint, place: &Place) -> String {
+    match (endpoint.scheme(), place) {
+        ("fd", Place::Net(addr)) => format!("tcp:{}", addr.port()),
+        (scheme, Place::Net(addr)) => format!("{scheme}:{}", addr.port()),
+        (_, place) => place.to_string(),
     }
 }
 

@@ -24,11 +24,11 @@ enum Why {
     Port(String),
     #[error("{0:?} is no host name or address")]
     Host(String),
-    #[error("an IPv6 address stands in brackets: [{0}]:PORT")]
+    #[error("an IPv6 address stands in brackets: [{}]:PORT", .0.escape_debug())]
     Unbracketed(String),
     #[error("the bracket is not closed; write [ADDRESS]:PORT")]
     Bracket,
-    #[error("{0}:// is not spoken here; tcp:// udp:// unix: unixgram: fd: are")]
+    #[error("{}:// is not spoken here; tcp:// udp:// unix: unixgram: fd: are", .0.escape_debug())]
     Scheme(String),
     #[error("nothing may follow the port; {0:?} is left over")]
     Left(String),
