@@ -38,6 +38,12 @@ pub enum How {
     NotReading,
     /// A message was longer than `--max-message`.
     MessageTooLong,
+    /// What should announce or end a message under its framing did not.
+    Malformed,
+    /// The peer ended its stream inside a message whose length it had announced.
+    CutShort,
+    /// A reply was longer than its framing can announce.
+    ReplyTooLong,
     /// There were `--max-connections` already.
     TooManyConnections,
     /// The server was told to stop; everything read was answered first.
@@ -57,7 +63,7 @@ pub enum How {
 }
 
 /// Each way to end, with the word it is stored under and the class `end:` finds it by.
-const HOWS: [(How, &str, &str); 15] = [
+const HOWS: [(How, &str, &str); 18] = [
     (How::PeerClosed, "peer-closed", "fin"),
     (How::ServiceClosed, "service-closed", "fin"),
     (How::PeerReset, "peer-reset", "rst"),
@@ -65,6 +71,9 @@ const HOWS: [(How, &str, &str); 15] = [
     (How::Partial, "partial", "timeout"),
     (How::NotReading, "not-reading", "timeout"),
     (How::MessageTooLong, "message-too-long", "limit"),
+    (How::Malformed, "malformed", "error"),
+    (How::CutShort, "cut-short", "fin"),
+    (How::ReplyTooLong, "reply-too-long", "error"),
     (How::TooManyConnections, "too-many-connections", "limit"),
     (How::Drained, "drained", "drain"),
     (How::Cut, "cut", "drain"),
@@ -108,6 +117,9 @@ impl How {
             Self::Partial => "timed out: message not finished",
             Self::NotReading => "timed out: peer not reading",
             Self::MessageTooLong => "limit: message too long",
+            Self::Malformed => "not the framing that was declared",
+            Self::CutShort => "peer closed inside a message",
+            Self::ReplyTooLong => "reply too long for its framing",
             Self::TooManyConnections => "limit: too many connections",
             Self::Drained => "server stopped",
             Self::Cut => "cut: server stopped before it was done",

@@ -165,7 +165,10 @@ impl fmt::Display for Options {
 
 impl From<Endpoint> for Located {
     fn from(endpoint: Endpoint) -> Self {
-        Self { endpoint, options: Options::default() }
+        Self {
+            endpoint,
+            options: Options::default(),
+        }
     }
 }
 
@@ -225,10 +228,16 @@ mod tests {
     fn a_name_before_the_equals_sign_is_the_service() {
         let served: Served = "greet=:12345?frame=line&idle=5s".parse().unwrap();
         assert_eq!(served.service.as_deref(), Some("greet"));
-        assert_eq!(served.located.to_string(), "tcp://:12345?frame=line&idle=5s");
+        assert_eq!(
+            served.located.to_string(),
+            "tcp://:12345?frame=line&idle=5s"
+        );
         let served: Served = "5000?as=a=b%26".parse().unwrap();
         assert_eq!(served.service, None);
-        assert_eq!(served.located.options.0, [("as".to_owned(), "a=b&".to_owned())]);
+        assert_eq!(
+            served.located.options.0,
+            [("as".to_owned(), "a=b&".to_owned())]
+        );
     }
 
     fn endpoints() -> impl Strategy<Value = Endpoint> {

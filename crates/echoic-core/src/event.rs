@@ -14,9 +14,9 @@ use std::{
 };
 
 use crate::{
-    endpoint::UnixName,
     ending::Ending,
-    framing::Framing,
+    endpoint::UnixName,
+    framing::Frames,
     message::{Replies, Run},
 };
 
@@ -101,7 +101,7 @@ pub struct Post {
     /// The service that answers.
     pub service: String,
     /// How its stream is divided.
-    pub framing: Framing,
+    pub framing: Frames,
 }
 
 /// Something that happened.
@@ -405,7 +405,7 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::framing::Splitter;
+    use crate::framing::{Framing, Splitter};
 
     type Recorded = (u64, u32, Outcome, Vec<u8>, Vec<u8>);
 

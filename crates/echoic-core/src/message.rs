@@ -4,7 +4,7 @@
 //! sixteen pipelined lines cost one call, one write and one record. Nothing here owns bytes it could borrow:
 //! a run points into the buffer that was read into, and `Replies` is one growing buffer used again and again.
 
-use crate::framing::{Framing, Span};
+use crate::framing::{End, Frames, ReplyTooLong, Span};
 
 /// The messages that one read completed, in order.
 #[derive(Clone, Copy, Debug)]
@@ -23,8 +23,10 @@ pub struct Message<'a> {
     pub raw: &'a [u8],
     /// The part that is answered.
     pub body: &'a [u8],
-    /// What ended it, empty if the stream's end did.
+    /// What ended it, if anything did but the stream's end or its own length.
     pub terminator: &'a [u8],
+    /// What announced it.
+    pub header: &'a [u8],
 }
 
 impl<'a> Run<'a> {
@@ -63,6 +65,7 @@ impl<'a> Run<'a> {
             index,
             raw: &bytes[span.start as usize..span.end as usize],
             body: &bytes[span.body_start as usize..span.body_end as usize],
+            header: &bytes[span.start as usize..span.body_start as usize],
             terminator: &bytes[span.body_end as usize..span.end as usize],
         })
     }
@@ -87,7 +90,8 @@ pub struct Replies {
     bytes: Vec<u8>,
     /// Where the reply to each message of the run ends in `bytes`.
     ends: Vec<u32>,
-    framing: Framing,
+    frames: Frames,
+    too_long: Option<ReplyTooLong>,
 }
 
 /// What is to become of the conversation after a reply.
@@ -101,21 +105,53 @@ pub enum Then {
 }
 
 impl Replies {
-    /// Empties it for the next run, under the framing that replies leave in.
-    pub fn clear(&mut self, framing: Framing) {
+    /// Empties it for the next run, under the framings of the conversation.
+    pub fn clear(&mut self, frames: Frames) {
         self.bytes.clear();
         self.ends.clear();
-        self.framing = framing;
+        self.frames = frames;
+        self.too_long = None;
     }
 
-    /// Answers `message` with what `write` appends, and frames it as its message was: a reply copies its
-    /// message's terminator, and a last line without one is answered without one.
+    /// Answers `message` with what `write` appends, and frames it as its message was: a reply copies its message's
+    /// terminator, and a last line without one is answered without one.
     ///
-    /// Messages are answered in the order of the run, each at most once.
+    /// Messages are answered in the order of the run, each at most once. A reply that its framing cannot announce, and
+    /// those after it, are not said ([`Self::too_long`]).
     pub fn reply(&mut self, message: &Message<'_>, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.too_long.is_some() {
+            return;
+        }
+        let framing = self.frames.said;
+        let start = framing.open(&mut self.bytes);
         write(&mut self.bytes);
-        self.bytes.extend_from_slice(message.terminator);
-        self.ends.push(self.bytes.len() as u32);
+        let end = self.end_like(message);
+        match framing.close(&mut self.bytes, start, end) {
+            Ok(()) => self.ends.push(self.bytes.len() as u32),
+            Err(too_long) => {
+                self.bytes.truncate(start);
+                self.too_long = Some(too_long);
+            }
+        }
+    }
+
+    fn end_like<'a>(&self, message: &Message<'a>) -> End<'a> {
+        let Frames { heard, said } = self.frames;
+        if heard == said {
+            return End::Like(message.terminator);
+        }
+        let unterminated = message.terminator.is_empty() && heard.terminator().is_some();
+        if unterminated {
+            End::Stream
+        } else {
+            End::Whole
+        }
+    }
+
+    /// The first reply that could not be said, if there is one. The conversation cannot go on: its messages after that
+    /// would be answered by the wrong replies.
+    pub fn too_long(&self) -> Option<ReplyTooLong> {
+        self.too_long
     }
 
     /// Answers the messages of a run of `len` that have no reply yet with nothing at all.
@@ -165,7 +201,7 @@ impl Replies {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::framing::Splitter;
+    use crate::framing::{Framing, Splitter};
 
     #[test]
     fn a_reply_copies_its_messages_terminator() {
@@ -174,7 +210,7 @@ mod tests {
         let split = splitter.split(bytes, &mut spans);
         let run = Run::new(bytes, &spans, 4);
         let mut replies = Replies::default();
-        replies.clear(Framing::Line);
+        replies.clear(Framing::Line.into());
         for message in run.messages() {
             replies.reply(&message, |out| {
                 out.extend(message.body.to_ascii_uppercase());
@@ -188,7 +224,7 @@ mod tests {
         let (rest, mut last) = (&bytes[split.consumed..], Vec::new());
         splitter.finish(rest, &mut last);
         let run = Run::new(rest, &last, 6);
-        replies.clear(Framing::Line);
+        replies.clear(Framing::Line.into());
         for message in run.messages() {
             replies.reply(&message, |out| {
                 out.extend(message.body.to_ascii_uppercase());

@@ -18,7 +18,7 @@ use futures_core::Stream;
 
 use crate::{
     event::{ConversationId, Place},
-    framing::Framing,
+    framing::Frames,
     message::{Replies, Run, Then},
 };
 
@@ -44,7 +44,7 @@ pub struct Peer {
     /// Where it reached us.
     pub local: Place,
     /// How messages are divided. Under `chunk` a character may go on in the next message.
-    pub framing: Framing,
+    pub framing: Frames,
 }
 
 /// One conversation's side of a service.

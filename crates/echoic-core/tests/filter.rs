@@ -26,7 +26,7 @@ fn conversation() -> Conversation {
             name: "tcp:5000".to_owned(),
             proto: "tcp",
             service: "greet:Hello you".to_owned(),
-            framing: Framing::Line,
+            framing: Framing::Line.into(),
         }),
         half_closed: None,
         ended: None,

@@ -50,14 +50,21 @@ enum Why {
 const UNIX_NAME_MAX: usize = 107;
 
 fn at<T>(text: &str, parsed: Result<T, Why>) -> Result<T, EndpointError> {
-    parsed.map_err(|why| EndpointError { text: text.to_owned(), why })
+    parsed.map_err(|why| EndpointError {
+        text: text.to_owned(),
+        why,
+    })
 }
 
 impl FromStr for Endpoint {
     type Err = EndpointError;
 
     fn from_str(text: &str) -> Result<Self, EndpointError> {
-        let plain = if text.contains('?') { Err(Why::Options) } else { endpoint(text) };
+        let plain = if text.contains('?') {
+            Err(Why::Options)
+        } else {
+            endpoint(text)
+        };
         at(text, plain)
     }
 }
@@ -76,13 +83,19 @@ impl FromStr for Served {
     fn from_str(text: &str) -> Result<Self, EndpointError> {
         let is_name = |name: &str| {
             !name.is_empty()
-                && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+                && name
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         };
         match text.split_once('=') {
-            Some((name, rest)) if is_name(name) => {
-                Ok(Self { service: Some(name.to_owned()), located: rest.parse()? })
-            }
-            _ => Ok(Self { service: None, located: text.parse()? }),
+            Some((name, rest)) if is_name(name) => Ok(Self {
+                service: Some(name.to_owned()),
+                located: rest.parse()?,
+            }),
+            _ => Ok(Self {
+                service: None,
+                located: text.parse()?,
+            }),
         }
     }
 }
@@ -93,9 +106,15 @@ fn located(text: &str) -> Result<Located, Why> {
     for pair in options.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let value = decode(value).filter(|_| pair.contains('=') && !name.is_empty());
-        pairs.push((name.to_owned(), value.ok_or_else(|| Why::Option(pair.to_owned()))?));
+        pairs.push((
+            name.to_owned(),
+            value.ok_or_else(|| Why::Option(pair.to_owned()))?,
+        ));
     }
-    Ok(Located { endpoint: endpoint(place)?, options: Options(pairs) })
+    Ok(Located {
+        endpoint: endpoint(place)?,
+        options: Options(pairs),
+    })
 }
 
 /// `%XX` to bytes; none if that is no text.
@@ -108,7 +127,9 @@ fn decode(text: &str) -> Option<String> {
             bytes.push(*first);
             continue;
         }
-        let [high, low, tail @ ..] = rest else { return None };
+        let [high, low, tail @ ..] = rest else {
+            return None;
+        };
         let digit = |byte: u8| char::from(byte).to_digit(16);
         bytes.push((digit(*high)? * 16 + digit(*low)?) as u8);
         rest = tail;
@@ -140,7 +161,10 @@ fn endpoint(text: &str) -> Result<Endpoint, Why> {
         return Ok(Endpoint::Unix(unix_name(text)?));
     }
     if text.bytes().all(|b| b.is_ascii_digit()) {
-        return Ok(Endpoint::Tcp(HostPort { host: Host::Loopback, port: port(text)? }));
+        return Ok(Endpoint::Tcp(HostPort {
+            host: Host::Loopback,
+            port: port(text)?,
+        }));
     }
     Ok(Endpoint::Tcp(host_port(text)?))
 }
@@ -164,13 +188,19 @@ fn host_port(text: &str) -> Result<HostPort, Why> {
         let (inside, after) = rest.split_once(']').ok_or(Why::Bracket)?;
         let ip = inside.parse().map_err(|_| Why::Host(inside.to_owned()))?;
         let digits = after.strip_prefix(':').ok_or(Why::NoPort)?;
-        return Ok(HostPort { host: Host::Ip(IpAddr::V6(ip)), port: port(digits)? });
+        return Ok(HostPort {
+            host: Host::Ip(IpAddr::V6(ip)),
+            port: port(digits)?,
+        });
     }
     let (name, digits) = text.rsplit_once(':').ok_or(Why::NoPort)?;
     if name.contains(':') {
         return Err(Why::Unbracketed(name.to_owned()));
     }
-    Ok(HostPort { host: host(name)?, port: port(digits)? })
+    Ok(HostPort {
+        host: host(name)?,
+        port: port(digits)?,
+    })
 }
 
 fn host(text: &str) -> Result<Host, Why> {

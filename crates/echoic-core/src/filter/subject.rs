@@ -77,12 +77,15 @@ impl Atom {
             Self::Regex(side, pattern) => side.any(subject, |bytes| pattern.is_in(bytes)),
             Self::Hex(mask) => Side::Any.any(subject, |bytes| mask.is_in(bytes)),
             Self::Peer(peers) => {
-                let Place::Net(caller) = conversation.remote else { return false };
+                let Place::Net(caller) = conversation.remote else {
+                    return false;
+                };
                 peers.iter().any(|peer| peer.contains(caller))
             }
-            Self::Port(ports) => {
-                conversation.local.port().is_some_and(|port| ports.contains(port.into()))
-            }
+            Self::Port(ports) => conversation
+                .local
+                .port()
+                .is_some_and(|port| ports.contains(port.into())),
             Self::Endpoint(names) => names.contains(&post.name),
             Self::Protocol(protocols) => protocols.iter().any(|p| p.word() == post.proto),
             Self::Service(names) => {

@@ -1,0 +1,157 @@
+//! Messages to bytes.
+
+use thiserror::Error;
+
+use super::{Framing, Width};
+
+/// How the message ended that a reply answers: a reply ends like its message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End<'a> {
+    /// With these bytes, under the framing that replies leave in too: they are copied.
+    Like(&'a [u8]),
+    /// As its framing has it.
+    Whole,
+    /// With the stream, unterminated.
+    Stream,
+}
+
+/// A body that its framing has no way to announce, such as 256 bytes under `u8`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("a reply of {bytes} bytes is longer than its framing can say")]
+pub struct ReplyTooLong {
+    /// The length of its body.
+    pub bytes: usize,
+}
+
+impl Framing {
+    /// Begins a frame at the end of `out`; the body is appended after it, then [`Self::close`] is called with what this
+    /// returned. A header of known size gets its room here, so that a body need not be moved.
+    pub fn open(self, out: &mut Vec<u8>) -> usize {
+        let start = out.len();
+        if let Self::Prefix(width) = self {
+            out.resize(start + width.bytes(), 0);
+        }
+        start
+    }
+
+    /// Completes the frame begun at `start`.
+    pub fn close(self, out: &mut Vec<u8>, start: usize, end: End<'_>) -> Result<(), ReplyTooLong> {
+        match self {
+            Self::Chunk | Self::Fixed(_) => {}
+            Self::Line | Self::Crlf | Self::Nul | Self::Delim(_) => match end {
+                End::Like(terminator) => out.extend_from_slice(terminator),
+                End::Whole => out.extend_from_slice(self.terminator().unwrap_or_default()),
+                End::Stream => {}
+            },
+            Self::Prefix(width) => return announce(width, out, start),
+            Self::Varint => insert(out, start, &varint(out.len() - start)),
+            Self::Netstring => {
+                insert(out, start, format!("{}:", out.len() - start).as_bytes());
+                out.push(b',');
+            }
+            Self::ContentLength => {
+                insert(
+                    out,
+                    start,
+                    format!("Content-Length: {}\r\n\r\n", out.len() - start).as_bytes(),
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+fn announce(width: Width, out: &mut [u8], start: usize) -> Result<(), ReplyTooLong> {
+    let (header, body) = out[start..].split_at_mut(width.bytes());
+    let bytes = body.len();
+    let Some(length) = u32::try_from(bytes)
+        .ok()
+        .filter(|length| *length <= width.max())
+    else {
+        return Err(ReplyTooLong { bytes });
+    };
+    match width {
+        Width::U8 => header.copy_from_slice(&[length as u8]),
+        Width::U16Be => header.copy_from_slice(&(length as u16).to_be_bytes()),
+        Width::U16Le => header.copy_from_slice(&(length as u16).to_le_bytes()),
+        Width::U32Be => header.copy_from_slice(&length.to_be_bytes()),
+        Width::U32Le => header.copy_from_slice(&length.to_le_bytes()),
+    }
+    Ok(())
+}
+
+/// Puts a header whose size depends on the body before it.
+fn insert(out: &mut Vec<u8>, start: usize, header: &[u8]) {
+    out.extend_from_slice(header);
+    out[start..].rotate_right(header.len());
+}
+
+fn varint(mut length: usize) -> Vec<u8> {
+    let mut groups = Vec::with_capacity(10);
+    loop {
+        let group = (length & 0x7f) as u8;
+        length >>= 7;
+        if length == 0 {
+            groups.push(group);
+            return groups;
+        }
+        groups.push(group | 0x80);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn joined(framing: &str, body: &[u8], end: End<'_>) -> Result<Vec<u8>, ReplyTooLong> {
+        let framing: Framing = framing.parse().unwrap();
+        let mut out = b"before".to_vec();
+        let start = framing.open(&mut out);
+        out.extend_from_slice(body);
+        framing.close(&mut out, start, end)?;
+        assert!(out.starts_with(b"before"));
+        Ok(out.split_off(6))
+    }
+
+    #[test]
+    fn each_frame_as_its_definition_has_it() {
+        let whole = |framing: &str| joined(framing, b"hello", End::Whole).unwrap();
+        assert_eq!(whole("chunk"), b"hello");
+        assert_eq!(whole("line"), b"hello\n");
+        assert_eq!(whole("crlf"), b"hello\r\n");
+        assert_eq!(whole("nul"), b"hello\0");
+        assert_eq!(whole("delim:2d2d"), b"hello--");
+        assert_eq!(whole("u8"), b"\x05hello");
+        assert_eq!(whole("u16be"), b"\0\x05hello");
+        assert_eq!(whole("u16le"), b"\x05\0hello");
+        assert_eq!(whole("u32be"), b"\0\0\0\x05hello");
+        assert_eq!(whole("u32le"), b"\x05\0\0\0hello");
+        assert_eq!(whole("varint"), b"\x05hello");
+        assert_eq!(whole("netstring"), b"5:hello,");
+        assert_eq!(whole("content-length"), b"Content-Length: 5\r\n\r\nhello");
+        assert_eq!(
+            joined("varint", &[b'x'; 300], End::Whole).unwrap()[..2],
+            [0xac, 0x02]
+        );
+    }
+
+    #[test]
+    fn a_reply_ends_like_its_message() {
+        assert_eq!(joined("line", b"x", End::Like(b"\n")).unwrap(), b"x\n");
+        assert_eq!(joined("line", b"x", End::Stream).unwrap(), b"x");
+        assert_eq!(joined("u8", b"x", End::Stream).unwrap(), b"\x01x");
+    }
+
+    #[test]
+    fn what_cannot_be_announced_is_an_error() {
+        assert!(joined("u8", &[0; 255], End::Whole).is_ok());
+        assert_eq!(
+            joined("u8", &[0; 256], End::Whole),
+            Err(ReplyTooLong { bytes: 256 })
+        );
+        assert_eq!(
+            joined("u16le", &vec![0; 65_536], End::Whole),
+            Err(ReplyTooLong { bytes: 65_536 })
+        );
+    }
+}

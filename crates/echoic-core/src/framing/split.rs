@@ -1,0 +1,526 @@
+//! Bytes to messages.
+
+use memchr::{memchr_iter, memmem};
+
+use super::{Framing, Width};
+
+/// Where one message lies in the bytes handed to [`Splitter::split`]: `start..end` is all of it as it came,
+/// `body_start..body_end` the part a service answers; what remains is header and terminator.
+///
+/// `u32`, since a buffer is at most a read and one unfinished message, far below 4 GiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// First byte of the message as it came.
+    pub start: u32,
+    /// First byte of its body.
+    pub body_start: u32,
+    /// One past the last byte of its body.
+    pub body_end: u32,
+    /// One past its last byte as it came.
+    pub end: u32,
+}
+
+/// What [`Splitter::split`] made of the bytes, beside the messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// Bytes that belong to finished messages; the rest begins an unfinished one and is to be handed in again, with
+    /// what follows it.
+    pub consumed: usize,
+    /// The unfinished one can no longer be a message.
+    pub violation: Option<Violation>,
+}
+
+/// Why the bytes after the last message cannot be one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Violation {
+    /// Its body is longer than the limit, or its length says that it will be.
+    TooLong,
+    /// What should announce its length, or end it, does not.
+    Malformed,
+}
+
+/// Divides one direction of one conversation.
+#[derive(Clone, Debug)]
+pub struct Splitter {
+    framing: Framing,
+    body_bytes_max: usize,
+    /// How much of the unfinished message is known to hold no terminator: a long line that arrives in many reads is
+    /// looked at once, not once a read.
+    scanned: usize,
+}
+
+/// The most that headers before a `Content-Length` body may take, in bytes.
+const HEADERS_MAX: usize = 8 << 10;
+
+/// Digits that a netstring's length may have: 4 GiB are ten.
+const DIGITS_MAX: usize = 10;
+
+/// What stands at the head of the unfinished bytes.
+enum Head {
+    /// A whole message: lengths of header, body and terminator.
+    Message(usize, usize, usize),
+    /// Not all of one yet.
+    Unfinished,
+    Violation(Violation),
+}
+
+impl Splitter {
+    /// A splitter at the start of a stream.
+    pub fn new(framing: Framing, body_bytes_max: usize) -> Self {
+        Self {
+            framing,
+            body_bytes_max,
+            scanned: 0,
+        }
+    }
+
+    /// The framing it divides by.
+    pub fn framing(&self) -> Framing {
+        self.framing
+    }
+
+    /// Appends to `spans` every message that ends in `bytes`, which are the bytes not consumed before followed by what
+    /// is new. Nothing is allocated on the word of a length that has only been announced.
+    pub fn split(&mut self, bytes: &[u8], spans: &mut Vec<Span>) -> Split {
+        match &self.framing {
+            Framing::Chunk => {
+                spans.extend(whole(0, bytes.len()));
+                Split {
+                    consumed: bytes.len(),
+                    violation: None,
+                }
+            }
+            Framing::Line => self.until_byte(b'\n', bytes, spans),
+            Framing::Nul => self.until_byte(0, bytes, spans),
+            Framing::Crlf => self.until(b"\r\n", bytes, spans),
+            Framing::Delim(delimiter) => match *delimiter.bytes() {
+                [byte] => self.until_byte(byte, bytes, spans),
+                ref terminator => self.until(terminator, bytes, spans),
+            },
+            Framing::Fixed(len) => {
+                let len = len.get() as usize;
+                self.each(bytes, spans, |_| Some((0, len, 0)))
+            }
+            Framing::Prefix(width) => {
+                let width = *width;
+                self.each(bytes, spans, |rest| {
+                    Some((width.bytes(), prefix(width, rest)?, 0))
+                })
+            }
+            Framing::Varint => self.each_head(bytes, spans, varint),
+            Framing::Netstring => self.each_head(bytes, spans, netstring),
+            Framing::ContentLength => self.each_head(bytes, spans, content_length),
+        }
+    }
+
+    /// The stream has ended: what is unfinished is the last message where a terminator may be missing, and otherwise
+    /// none; whether anything is left over so.
+    pub fn finish(&mut self, bytes: &[u8], spans: &mut Vec<Span>) -> bool {
+        self.scanned = 0;
+        let ends_so = !matches!(
+            self.framing,
+            Framing::Fixed(_)
+                | Framing::Prefix(_)
+                | Framing::Varint
+                | Framing::Netstring
+                | Framing::ContentLength
+        );
+        if ends_so {
+            spans.extend(whole(0, bytes.len()));
+        }
+        !ends_so && !bytes.is_empty()
+    }
+
+    fn until_byte(&mut self, terminator: u8, bytes: &[u8], spans: &mut Vec<Span>) -> Split {
+        let scanned = self.scanned;
+        let ends = memchr_iter(terminator, &bytes[scanned..]).map(|at| at + scanned);
+        self.terminated(ends, 1, bytes.len(), spans)
+    }
+
+    fn until(&mut self, terminator: &[u8], bytes: &[u8], spans: &mut Vec<Span>) -> Split {
+        let scanned = self.scanned;
+        let ends = memmem::find_iter(&bytes[scanned..], terminator).map(|at| at + scanned);
+        self.terminated(ends, terminator.len(), bytes.len(), spans)
+    }
+
+    /// Messages that end at `ends`, each followed by a terminator of `width` bytes.
+    fn terminated(
+        &mut self,
+        ends: impl Iterator<Item = usize>,
+        width: usize,
+        len: usize,
+        spans: &mut Vec<Span>,
+    ) -> Split {
+        let max = self.body_bytes_max;
+        let mut start = 0;
+        for end in ends {
+            if end - start > max {
+                return Split {
+                    consumed: start,
+                    violation: Some(Violation::TooLong),
+                };
+            }
+            spans.push(span(start, 0, end - start, width));
+            start = end + width;
+        }
+        // The last bytes may begin a terminator, so they are looked at again, and do not count as body yet.
+        let unsure = (width - 1).min(len - start);
+        let violation = (len - start - unsure > max).then_some(Violation::TooLong);
+        self.scanned = len - start - unsure;
+        Split {
+            consumed: start,
+            violation,
+        }
+    }
+
+    /// Messages whose parts have lengths that `lengths` reads off their first bytes, if they are there.
+    fn each(
+        &mut self,
+        bytes: &[u8],
+        spans: &mut Vec<Span>,
+        lengths: impl Fn(&[u8]) -> Option<(usize, usize, usize)>,
+    ) -> Split {
+        let max = self.body_bytes_max;
+        self.each_head(bytes, spans, |rest, _| match lengths(rest) {
+            Some((_, body, _)) if body > max => Head::Violation(Violation::TooLong),
+            Some((header, body, end)) if rest.len() >= header + body + end => {
+                Head::Message(header, body, end)
+            }
+            _ => Head::Unfinished,
+        })
+    }
+
+    fn each_head(
+        &mut self,
+        bytes: &[u8],
+        spans: &mut Vec<Span>,
+        head: impl Fn(&[u8], usize) -> Head,
+    ) -> Split {
+        let mut start = 0;
+        loop {
+            if start == bytes.len() {
+                return Split {
+                    consumed: start,
+                    violation: None,
+                };
+            }
+            match head(&bytes[start..], self.body_bytes_max) {
+                Head::Message(header, body, terminator) => {
+                    spans.push(span(start, header, body, terminator));
+                    start += header + body + terminator;
+                }
+                Head::Unfinished => {
+                    return Split {
+                        consumed: start,
+                        violation: None,
+                    };
+                }
+                Head::Violation(violation) => {
+                    return Split {
+                        consumed: start,
+                        violation: Some(violation),
+                    };
+                }
+            }
+        }
+    }
+}
+
+fn span(start: usize, header: usize, body: usize, terminator: usize) -> Span {
+    let body_start = start + header;
+    let body_end = body_start + body;
+    Span {
+        start: start as u32,
+        body_start: body_start as u32,
+        body_end: body_end as u32,
+        end: (body_end + terminator) as u32,
+    }
+}
+
+/// All of `start..end` as one message without terminator; none if there is nothing.
+fn whole(start: usize, end: usize) -> Option<Span> {
+    (start < end).then(|| span(start, 0, end - start, 0))
+}
+
+fn prefix(width: Width, bytes: &[u8]) -> Option<usize> {
+    Some(match width {
+        Width::U8 => (*bytes.first()?).into(),
+        Width::U16Be => u16::from_be_bytes(*bytes.first_chunk()?).into(),
+        Width::U16Le => u16::from_le_bytes(*bytes.first_chunk()?).into(),
+        Width::U32Be => u32::from_be_bytes(*bytes.first_chunk()?) as usize,
+        Width::U32Le => u32::from_le_bytes(*bytes.first_chunk()?) as usize,
+    })
+}
+
+fn announced(rest: &[u8], max: usize, header: usize, body: u64, terminator: usize) -> Head {
+    match usize::try_from(body) {
+        Ok(body) if body <= max => {
+            let all = header + body + terminator;
+            if rest.len() < all {
+                Head::Unfinished
+            } else {
+                Head::Message(header, body, terminator)
+            }
+        }
+        _ => Head::Violation(Violation::TooLong),
+    }
+}
+
+fn varint(rest: &[u8], max: usize) -> Head {
+    // Ten groups of seven bits are enough for 64; the tenth has room for one.
+    const GROUPS_MAX: usize = 10;
+    let mut length: u64 = 0;
+    for (i, byte) in rest.iter().take(GROUPS_MAX).enumerate() {
+        let group = u64::from(byte & 0x7f);
+        if i == GROUPS_MAX - 1 && group > 1 {
+            return Head::Violation(Violation::Malformed);
+        }
+        length |= group << (7 * i);
+        if byte & 0x80 == 0 {
+            return announced(rest, max, i + 1, length, 0);
+        }
+    }
+    if rest.len() < GROUPS_MAX {
+        Head::Unfinished
+    } else {
+        Head::Violation(Violation::Malformed)
+    }
+}
+
+fn netstring(rest: &[u8], max: usize) -> Head {
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let leading_zero = digits > 1 && rest[0] == b'0';
+    if digits > DIGITS_MAX || leading_zero {
+        return Head::Violation(Violation::Malformed);
+    }
+    match rest.get(digits) {
+        None => Head::Unfinished,
+        Some(b':') if digits > 0 => {
+            let length = rest[..digits]
+                .iter()
+                .fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0'));
+            match announced(rest, max, digits + 1, length, 1) {
+                Head::Message(header, body, _) if rest[header + body] != b',' => {
+                    Head::Violation(Violation::Malformed)
+                }
+                head => head,
+            }
+        }
+        Some(_) => Head::Violation(Violation::Malformed),
+    }
+}
+
+fn content_length(rest: &[u8], max: usize) -> Head {
+    let within = &rest[..rest.len().min(HEADERS_MAX)];
+    let Some(end) = memmem::find(within, b"\r\n\r\n") else {
+        return if within.len() < HEADERS_MAX {
+            Head::Unfinished
+        } else {
+            Head::Violation(Violation::Malformed)
+        };
+    };
+    match length_header(&rest[..end]) {
+        Some(length) => announced(rest, max, end + 4, length, 0),
+        None => Head::Violation(Violation::Malformed),
+    }
+}
+
+/// The one `Content-Length` among headers.
+fn length_header(headers: &[u8]) -> Option<u64> {
+    let mut found = None;
+    for line in headers.split(|byte| *byte == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let colon = line.iter().position(|byte| *byte == b':')?;
+        if line[..colon].eq_ignore_ascii_case(b"content-length") {
+            let digits = line[colon + 1..].trim_ascii();
+            let plain = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+            let value = str::from_utf8(digits)
+                .ok()
+                .filter(|_| plain)?
+                .parse()
+                .ok()?;
+            if found.is_some_and(|found| found != value) {
+                return None;
+            }
+            found = Some(value);
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::framing::{Delimiter, oracle};
+
+    fn found(framing: &str, max: usize, pieces: &[&[u8]]) -> (Vec<String>, bool) {
+        let (found, limited) = oracle::messages(framing.parse().unwrap(), max, pieces);
+        (
+            found
+                .into_iter()
+                .map(|m| String::from_utf8_lossy(&m).into_owned())
+                .collect(),
+            limited,
+        )
+    }
+
+    fn strings(of: &[&str]) -> Vec<String> {
+        of.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn an_empty_line_is_a_message_and_a_last_line_needs_no_newline() {
+        assert_eq!(
+            found("line", 9, &[b"a\n\nbc"]),
+            (strings(&["a\n", "\n", "bc"]), false)
+        );
+    }
+
+    #[test]
+    fn a_terminator_of_two_bytes_may_be_cut() {
+        assert_eq!(
+            found("crlf", 9, &[b"a\nb\r", b"\nc\r\n"]),
+            (strings(&["a\nb\r\n", "c\r\n"]), false)
+        );
+        assert_eq!(
+            found("delim:2d2d3e", 9, &[b"a-", b"-", b">--->"]),
+            (strings(&["a-->", "--->"]), false)
+        );
+    }
+
+    #[test]
+    fn the_limit_is_on_the_body_and_exact() {
+        assert_eq!(found("line", 3, &[b"abc\n"]), (strings(&["abc\n"]), false));
+        assert_eq!(
+            found("line", 3, &[b"ok\nabcd\n"]),
+            (strings(&["ok\n"]), true)
+        );
+        assert_eq!(
+            found("line", 3, &[b"ok\nab", b"cd"]),
+            (strings(&["ok\n"]), true)
+        );
+        assert_eq!(
+            found("crlf", 3, &[b"abc\r", b"\n"]),
+            (strings(&["abc\r\n"]), false)
+        );
+        assert_eq!(
+            found("u8", 3, &[b"\x03abc"]),
+            (strings(&["\x03abc"]), false)
+        );
+        assert_eq!(found("u8", 3, &[b"\x04"]), (vec![], true));
+        assert_eq!(found("fixed:4", 3, &[b"a"]), (vec![], true));
+    }
+
+    #[test]
+    fn lengths_that_lie_are_found_out_at_once() {
+        for (framing, head) in [
+            ("u32be", &b"\xff\xff\xff\xff"[..]),
+            ("u32le", b"\xff\xff\xff\x7f"),
+            ("varint", b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"),
+            ("varint", b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02"),
+            ("netstring", b"9999999999:"),
+            ("netstring", b"00:"),
+            ("netstring", b"-1:"),
+            ("netstring", b":"),
+            ("netstring", b"1:ab"),
+            (
+                "content-length",
+                b"Content-Length: 99999999999999999999\r\n\r\n",
+            ),
+            ("content-length", b"Content-Length: -1\r\n\r\n"),
+            (
+                "content-length",
+                b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n",
+            ),
+            ("content-length", b"Nothing: 1\r\n\r\n"),
+        ] {
+            assert_eq!(
+                found(framing, 1 << 20, &[head]),
+                (vec![], true),
+                "{framing} {head:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_body_leaves_header_and_terminator_out() {
+        let mut spans = Vec::new();
+        let split = Splitter::new(Framing::Netstring, 9).split(b"2:ab,1:", &mut spans);
+        assert_eq!(
+            spans,
+            [Span {
+                start: 0,
+                body_start: 2,
+                body_end: 4,
+                end: 5
+            }]
+        );
+        assert_eq!(
+            split,
+            Split {
+                consumed: 5,
+                violation: None
+            }
+        );
+    }
+
+    #[test]
+    fn what_has_a_length_and_is_cut_short_is_no_message() {
+        for framing in ["fixed:4", "u16be", "varint", "netstring", "content-length"] {
+            let mut splitter = Splitter::new(framing.parse().unwrap(), 9);
+            assert!(splitter.finish(b"\x01", &mut Vec::new()), "{framing}");
+            assert!(!splitter.finish(b"", &mut Vec::new()), "{framing}");
+        }
+    }
+
+    fn declared() -> impl Strategy<Value = Framing> {
+        let words = [
+            "line",
+            "crlf",
+            "nul",
+            "u8",
+            "u16be",
+            "u16le",
+            "u32be",
+            "u32le",
+            "varint",
+            "netstring",
+            "content-length",
+        ];
+        prop_oneof![
+            (0..words.len()).prop_map(move |i| words[i].parse().unwrap()),
+            prop::collection::vec(0_u8..3, 1..4)
+                .prop_map(|bytes| Framing::Delim(Delimiter::new(&bytes).unwrap())),
+            (1_u32..9).prop_map(|len| format!("fixed:{len}").parse().unwrap()),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn the_cut_of_the_stream_changes_nothing(
+            framing in declared(),
+            data in prop::collection::vec(prop_oneof![Just(b'\n'), Just(b'\r'), Just(b':'), Just(b','), b'0'..b'5', 0_u8..5, any::<u8>()], 0..200),
+            places in prop::collection::vec(any::<usize>(), 0..8),
+            max in 0_usize..60,
+        ) {
+            oracle::cuts_change_nothing(framing, max, &data, &places);
+        }
+
+        #[test]
+        fn joined_and_split_is_the_same(
+            framing in declared().prop_filter("any length", |framing| !matches!(framing, Framing::Fixed(_))),
+            bodies in prop::collection::vec(prop::collection::vec(3_u8.., 0..40), 0..6),
+            places in prop::collection::vec(any::<usize>(), 0..8),
+        ) {
+            oracle::join_then_split(framing, &bodies, &places);
+        }
+
+        #[test]
+        fn chunks_joined_are_the_stream(data in prop::collection::vec(any::<u8>(), 0..200), places in prop::collection::vec(any::<usize>(), 0..8)) {
+            let (found, _) = oracle::messages(Framing::Chunk, 0, &oracle::cut(&data, &places));
+            prop_assert_eq!(found.concat(), data);
+        }
+    }
+}
