@@ -414,6 +414,7 @@ mod tests {
         Splitter::new(Framing::Line, 9).split(bytes, &mut spans);
         let run = Run::new(bytes, &spans, 0);
         let mut replies = Replies::default();
+        replies.clear(Framing::Line.into());
         if say {
             replies.say(b"!");
         }

@@ -141,13 +141,6 @@ fn endpoint(text: &str) -> Result<Endpoint, Why> {
     if text.is_empty() {
         return Err(Why::Empty);
     }
-    if let Some((scheme, rest)) = text.split_once("://") {
-        return match scheme {
-            "tcp" => Ok(Endpoint::Tcp(host_port(rest)?)),
-            "udp" => Ok(Endpoint::Udp(host_port(rest)?)),
-            _ => Err(Why::Scheme(scheme.to_owned())),
-        };
-    }
     if let Some(name) = text.strip_prefix("unix:") {
         return Ok(Endpoint::Unix(unix_name(name)?));
     }
@@ -156,6 +149,13 @@ fn endpoint(text: &str) -> Result<Endpoint, Why> {
     }
     if let Some(number) = text.strip_prefix("fd:") {
         return number.parse().map(Endpoint::Fd).map_err(|_| Why::Fd);
+    }
+    if let Some((scheme, rest)) = text.split_once("://") {
+        return match scheme {
+            "tcp" => Ok(Endpoint::Tcp(host_port(rest)?)),
+            "udp" => Ok(Endpoint::Udp(host_port(rest)?)),
+            _ => Err(Why::Scheme(scheme.to_owned())),
+        };
     }
     if text.contains('/') {
         return Ok(Endpoint::Unix(unix_name(text)?));
