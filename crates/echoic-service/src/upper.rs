@@ -25,7 +25,7 @@ impl Service for Upper {
     }
 
     fn meet(&self, peer: &Peer) -> Voice {
-        if peer.framing.is_declared() {
+        if peer.framing.heard.is_declared() {
             Voice::Inline(Box::new(OfMessages))
         } else {
             Voice::Inline(Box::<OfStream>::default())

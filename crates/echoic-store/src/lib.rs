@@ -12,7 +12,7 @@ use std::{
 use echoic_core::{
     event::{Batch, ConversationId, Event, Place, Post},
     exchange::Conversation,
-    framing::Framing,
+    framing::Frames,
     store::StoreError,
 };
 
@@ -47,7 +47,7 @@ fn unknown(id: ConversationId) -> Conversation {
         name: "unknown".into(),
         proto: "unknown",
         service: "unknown".into(),
-        framing: Framing::default(),
+        framing: Frames::default(),
     };
     Conversation {
         id,
