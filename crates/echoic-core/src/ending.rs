@@ -46,6 +46,8 @@ pub enum How {
     ReplyTooLong,
     /// There were `--max-connections` already.
     TooManyConnections,
+    /// Its address was not among those that may call (`--allow`, `--deny`).
+    Denied,
     /// The server was told to stop; everything read was answered first.
     Drained,
     /// The server was told to stop and the `--drain` deadline passed.
@@ -63,7 +65,7 @@ pub enum How {
 }
 
 /// Each way to end, with the word it is stored under and the class `end:` finds it by.
-const HOWS: [(How, &str, &str); 18] = [
+const HOWS: [(How, &str, &str); 19] = [
     (How::PeerClosed, "peer-closed", "fin"),
     (How::ServiceClosed, "service-closed", "fin"),
     (How::PeerReset, "peer-reset", "rst"),
@@ -75,6 +77,7 @@ const HOWS: [(How, &str, &str); 18] = [
     (How::CutShort, "cut-short", "fin"),
     (How::ReplyTooLong, "reply-too-long", "error"),
     (How::TooManyConnections, "too-many-connections", "limit"),
+    (How::Denied, "denied", "limit"),
     (How::Drained, "drained", "drain"),
     (How::Cut, "cut", "drain"),
     (How::Store, "store", "store"),
@@ -121,6 +124,7 @@ impl How {
             Self::CutShort => "peer closed inside a message",
             Self::ReplyTooLong => "reply too long for its framing",
             Self::TooManyConnections => "limit: too many connections",
+            Self::Denied => "not among those that may call",
             Self::Drained => "server stopped",
             Self::Cut => "cut: server stopped before it was done",
             Self::Store => "store failed, and strict durability was asked for",

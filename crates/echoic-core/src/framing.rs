@@ -123,6 +123,11 @@ impl Framing {
         self != Self::Chunk
     }
 
+    /// Whether a message says beforehand how long it is, so that what has no message to be like needs a frame too.
+    pub fn has_length(self) -> bool {
+        matches!(self, Self::Prefix(_) | Self::Varint | Self::Netstring | Self::ContentLength)
+    }
+
     /// What ends a message, where that is always the same bytes.
     pub fn terminator(&self) -> Option<&[u8]> {
         match self {

@@ -11,6 +11,7 @@ pub mod event;
 pub mod exchange;
 pub mod filter;
 pub mod framing;
+pub mod guests;
 pub mod limits;
 pub mod message;
 pub mod service;

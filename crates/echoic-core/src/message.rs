@@ -29,6 +29,18 @@ pub struct Message<'a> {
     pub header: &'a [u8],
 }
 
+impl<'a> Message<'a> {
+    /// How a reply to it ends.
+    pub fn end(&self, frames: Frames) -> End<'a> {
+        let Frames { heard, said } = frames;
+        if heard == said {
+            return End::Like(self.terminator);
+        }
+        let unterminated = self.terminator.is_empty() && heard.terminator().is_some();
+        if unterminated { End::Stream } else { End::Whole }
+    }
+}
+
 impl<'a> Run<'a> {
     /// The messages that `spans` mark in `bytes`; `first` is the number of the first of them.
     pub fn new(bytes: &'a [u8], spans: &'a [Span], first: u64) -> Self {
@@ -125,26 +137,13 @@ impl Replies {
         let framing = self.frames.said;
         let start = framing.open(&mut self.bytes);
         write(&mut self.bytes);
-        let end = self.end_like(message);
+        let end = message.end(self.frames);
         match framing.close(&mut self.bytes, start, end) {
             Ok(()) => self.ends.push(self.bytes.len() as u32),
             Err(too_long) => {
                 self.bytes.truncate(start);
                 self.too_long = Some(too_long);
             }
-        }
-    }
-
-    fn end_like<'a>(&self, message: &Message<'a>) -> End<'a> {
-        let Frames { heard, said } = self.frames;
-        if heard == said {
-            return End::Like(message.terminator);
-        }
-        let unterminated = message.terminator.is_empty() && heard.terminator().is_some();
-        if unterminated {
-            End::Stream
-        } else {
-            End::Whole
         }
     }
 
@@ -160,7 +159,7 @@ impl Replies {
     }
 
     /// Says something that answers no message: a greeting, or what was held back at the end of the stream.
-    /// Bytes go out as they are; a delimiter is the speaker's to add. Amid replies it counts as part of the one
+    /// A delimiter is the speaker's to add, a length is put before it. Amid replies it counts as part of the one
     /// before it.
     pub fn say(&mut self, body: &[u8]) {
         self.say_with(|bytes| bytes.extend_from_slice(body));
@@ -168,7 +167,15 @@ impl Replies {
 
     /// The same without a copy: `write` appends.
     pub fn say_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        write(&mut self.bytes);
+        let start = self.bytes.len();
+        let framing = self.frames.said;
+        if framing.has_length() {
+            framing.open(&mut self.bytes);
+            write(&mut self.bytes);
+            self.too_long = framing.close(&mut self.bytes, start, End::Whole).err().or(self.too_long);
+        } else {
+            write(&mut self.bytes);
+        }
         if let Some(end) = self.ends.last_mut() {
             *end = self.bytes.len() as u32;
         }

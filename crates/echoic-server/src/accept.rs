@@ -1,8 +1,7 @@
-//! The server: endpoints in, conversations out.
+//! Callers let in: each on the worker with the fewest conversations, up to the limit.
 
 use std::{
-    fmt,
-    future::{Future, poll_fn},
+    future::poll_fn,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -12,25 +11,23 @@ use std::{
 };
 
 use echoic_core::{
-    endpoint::Endpoint,
-    event::{Opened, Place, Post},
-    framing::Framing,
-    limits::Limits,
-    service::{Peer, Service},
+    ending::How,
+    event::Opened,
+    service::{Peer, Voice},
 };
-use echoic_wire::{Incoming, ListenError, ListenOptions, Listener, listen};
+use echoic_wire::Incoming;
 use tokio::{
     pin,
     runtime::Handle,
     select,
     task::{JoinError, JoinSet, coop::has_budget_remaining, yield_now},
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep},
 };
 
 use crate::{
     clock::wall,
-    drain::{Drain, look_once_more},
-    recorder::Recorder,
+    drain::look_once_more,
+    server::{Door, Drained, Server},
     session::{Means, Session},
 };
 
@@ -45,46 +42,6 @@ const TURNED_AWAY_MAX: usize = 64;
 /// Calls that wait when the stop signal comes are still taken, up to this many.
 const LAST_CALLS_MAX: usize = 4096;
 
-/// A server on its endpoints.
-pub struct Server {
-    doors: Vec<Door>,
-    recorder: Recorder,
-    limits: Arc<Limits>,
-    drain: Drain,
-    workers: Vec<Handle>,
-    apart: Option<Handle>,
-    framing: Framing,
-    listen: ListenOptions,
-    conversations_max: Option<u64>,
-}
-
-/// Somewhere to knock: a listener and who answers there.
-struct Door {
-    listener: Listener,
-    post: Arc<Post>,
-    service: Arc<dyn Service>,
-}
-
-/// A place the server listens at.
-#[derive(Clone, Debug)]
-pub struct Listening {
-    /// The address, with its real port.
-    pub place: Place,
-    /// What answers there.
-    pub post: Arc<Post>,
-}
-
-/// How a server stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Drained {
-    /// Exchanges served, all in all.
-    pub served: u64,
-    /// Conversations cut because the deadline for stopping had passed.
-    pub cut: u64,
-    /// Conversations ended by a bug.
-    pub panicked: u64,
-}
-
 /// Conversations open on each worker, and those that are being turned away.
 #[derive(Debug)]
 struct Load {
@@ -92,125 +49,8 @@ struct Load {
     turned_away: AtomicUsize,
 }
 
-impl Server {
-    /// A server that listens nowhere yet. Its conversations run on the runtime [`Self::run`] is called on.
-    pub fn new(recorder: Recorder, limits: Limits) -> Self {
-        Self {
-            doors: Vec::new(),
-            recorder,
-            limits: Arc::new(limits),
-            drain: Drain::default(),
-            workers: Vec::new(),
-            apart: None,
-            framing: Framing::default(),
-            listen: ListenOptions::default(),
-            conversations_max: None,
-        }
-    }
-
-    /// Runs conversations on these runtimes, each on the one with the fewest. A runtime of one thread each is what
-    /// they are meant for.
-    #[must_use]
-    pub fn on_workers(mut self, workers: Vec<Handle>) -> Self {
-        self.workers = workers;
-        self
-    }
-
-    /// Runs services that run apart on this runtime.
-    #[must_use]
-    pub fn apart_on(mut self, runtime: Handle) -> Self {
-        self.apart = Some(runtime);
-        self
-    }
-
-    /// Divides streams like this, at endpoints opened from here on.
-    #[must_use]
-    pub fn framed(mut self, framing: Framing) -> Self {
-        self.framing = framing;
-        self
-    }
-
-    /// Listens like this, at endpoints opened from here on.
-    #[must_use]
-    pub fn listening(mut self, options: ListenOptions) -> Self {
-        self.listen = options;
-        self
-    }
-
-    /// Stops by itself after so many conversations.
-    #[must_use]
-    pub fn only(mut self, conversations: u64) -> Self {
-        self.conversations_max = Some(conversations);
-        self
-    }
-
-    /// Opens an endpoint for `service`; returns the addresses it then listens at.
-    pub async fn listen(
-        &mut self,
-        endpoint: &Endpoint,
-        service: Arc<dyn Service>,
-    ) -> Result<Vec<Place>, ListenError> {
-        let listeners = listen(endpoint, &self.listen).await?;
-        let places: Vec<Place> = listeners.iter().map(|listener| listener.place().clone()).collect();
-        let post = Arc::new(Post {
-            name: post_name(endpoint, &places[0]),
-            proto: endpoint.scheme(),
-            service: service.name().to_owned(),
-            framing: self.framing,
-        });
-        self.doors
-            .extend(listeners.into_iter().map(|listener| Door {
-                listener,
-                post: Arc::clone(&post),
-                service: Arc::clone(&service),
-            }));
-        Ok(places)
-    }
-
-    /// Where it listens.
-    pub fn listening_at(&self) -> Vec<Listening> {
-        let at = |door: &Door| Listening {
-            place: door.listener.place().clone(),
-            post: Arc::clone(&door.post),
-        };
-        self.doors.iter().map(at).collect()
-    }
-
-    /// Serves until `shutdown` is ready, then drains: no new calls, every message already received is answered, and
-    /// whoever is not done by the deadline is cut.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Drained {
-        pin!(shutdown);
-        let here = Handle::current();
-        let mut hall = Hall::new(self, here);
-        let mut pause = None;
-        loop {
-            if hall.is_full_up() && hall.sessions.is_empty() {
-                break;
-            }
-            select! {
-                biased;
-                () = &mut shutdown => break,
-                () = sleep_until(pause.unwrap_or_else(Instant::now)), if pause.is_some() => pause = None,
-                called = poll_fn(|cx| hall.poll_call(cx, pause.is_none())) => {
-                    pause = hall.admit(called, pause);
-                }
-            }
-        }
-        hall.drain().await
-    }
-}
-
-/// `tcp:5000`, `unix:/run/x`: the short name of an endpoint.
-fn post_name(endpoint: &Endpoint, place: &Place) -> String {
-    match (endpoint.scheme(), place) {
-        ("fd", Place::Net(addr)) => format!("tcp:{}", addr.port()),
-        (scheme, Place::Net(addr)) => format!("{scheme}:{}", addr.port()),
-        (_, place) => place.to_string(),
-    }
-}
-
 /// The server at work.
-struct Hall {
+pub(crate) struct Hall {
     server: Server,
     here: Handle,
     load: Arc<Load>,
@@ -224,7 +64,7 @@ struct Hall {
 }
 
 /// What the hall hears of.
-enum Called {
+pub(crate) enum Called {
     /// Somebody calls at a door.
     Peer(usize, Incoming),
     /// A door could not be opened: files, memory.
@@ -234,7 +74,7 @@ enum Called {
 }
 
 impl Hall {
-    fn new(mut server: Server, here: Handle) -> Self {
+    pub(crate) fn new(mut server: Server, here: Handle) -> Self {
         if server.workers.is_empty() {
             server.workers.push(here.clone());
         }
@@ -256,6 +96,11 @@ impl Hall {
         }
     }
 
+    /// Whether as many conversations as were asked for have been had.
+    pub(crate) fn is_done(&self) -> bool {
+        self.is_full_up() && self.sessions.is_empty()
+    }
+
     /// Whether as many conversations as were asked for have been let in.
     fn is_full_up(&self) -> bool {
         self.server
@@ -263,7 +108,7 @@ impl Hall {
             .is_some_and(|max| self.admitted >= max)
     }
 
-    fn poll_call(&mut self, cx: &mut Context<'_>, accepting: bool) -> Poll<Called> {
+    pub(crate) fn poll_call(&mut self, cx: &mut Context<'_>, accepting: bool) -> Poll<Called> {
         if let Poll::Ready(Some(over)) = self.sessions.poll_join_next(cx) {
             return Poll::Ready(Called::Over(over));
         }
@@ -286,7 +131,7 @@ impl Hall {
     }
 
     /// Lets a caller in, or takes note of an end or a failure; returns until when no further call is taken.
-    fn admit(&mut self, called: Called, pause: Option<Instant>) -> Option<Instant> {
+    pub(crate) fn admit(&mut self, called: Called, pause: Option<Instant>) -> Option<Instant> {
         match called {
             Called::Peer(door, incoming) => {
                 self.failing = None;
@@ -315,7 +160,7 @@ impl Hall {
 
     /// Starts the conversation on the worker with the fewest.
     fn seat(&mut self, door: usize, incoming: Incoming) {
-        let Door { post, service, .. } = &self.server.doors[door];
+        let Door { post, service, limits, guests, .. } = &self.server.doors[door];
         let counts = self
             .load
             .open
@@ -325,8 +170,12 @@ impl Hall {
         let Some((worker, _)) = counts.enumerate().min_by_key(|(_, open)| *open) else {
             return;
         };
-        let full = total >= self.server.limits.connections_max;
-        if full {
+        let refusal = if total >= self.server.limits.connections_max {
+            Some(How::TooManyConnections)
+        } else {
+            (!guests.admits(&incoming.peer)).then_some(How::Denied)
+        };
+        if refusal.is_some() {
             if self.load.turned_away.fetch_add(1, Ordering::Relaxed) >= TURNED_AWAY_MAX {
                 self.load.turned_away.fetch_sub(1, Ordering::Relaxed);
                 return;
@@ -351,7 +200,7 @@ impl Hall {
             framing: post.framing,
         };
         let means = Means {
-            limits: Arc::clone(&self.server.limits),
+            limits: Arc::clone(limits),
             drain: self.server.drain.clone(),
             journal,
             served: Arc::clone(&self.served),
@@ -372,19 +221,17 @@ impl Hall {
             let _seat = Seat {
                 load,
                 worker,
-                turned_away: full,
+                turned_away: refusal.is_some(),
             };
             match incoming.and_then(Incoming::open) {
-                Ok(link) if full => {
-                    Session::new(link, Session::nobody(), &peer, opened, means)
-                        .turn_away()
-                        .await;
-                }
-                Ok(link) => {
-                    Session::new(link, service.meet(&peer), &peer, opened, means)
-                        .run()
-                        .await;
-                }
+                Ok(link) => match refusal {
+                    Some(how) => {
+                        Session::new(link, Voice::Inline(Session::nobody()), &peer, opened, means)
+                            .turn_away(how)
+                            .await;
+                    }
+                    None => Session::new(link, service.meet(&peer), &peer, opened, means).run().await,
+                },
                 Err(error) => tracing::warn!("a caller could not be let in: {error}"),
             }
         };
@@ -401,7 +248,7 @@ impl Hall {
     }
 
     /// Takes the calls that wait, tells all conversations to come to an end, and waits for them.
-    async fn drain(mut self) -> Drained {
+    pub(crate) async fn drain(mut self) -> Drained {
         look_once_more().await;
         for _ in 0..LAST_CALLS_MAX {
             match poll_fn(|cx| Poll::Ready(self.poll_call(cx, true))).await {
@@ -455,13 +302,5 @@ impl Drop for Seat {
             &self.load.open[self.worker]
         };
         count.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl fmt::Debug for Server {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server")
-            .field("listening_at", &self.listening_at())
-            .finish_non_exhaustive()
     }
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use echoic_core::{
+    framing::{End, Frames, Framing, ReplyTooLong},
     message::{Message, Run},
     service::{Apart, HeardMessage, QUEUE, SaidMessage, ServiceError, queues},
 };
@@ -29,6 +30,7 @@ const UNTAKEN_MAX: u64 = QUEUE as u64 + 1;
 /// The queues to and from the service, and the messages between the two.
 #[derive(Debug)]
 pub(crate) struct ApartVoice {
+    frames: Frames,
     tell: Option<Sender<HeardMessage>>,
     listen: Receiver<SaidMessage>,
     task: Option<JoinHandle<Result<(), ServiceError>>>,
@@ -50,9 +52,49 @@ pub(crate) struct ApartVoice {
 pub(crate) struct Pending {
     pub(crate) index: u64,
     pub(crate) raw: Vec<u8>,
-    terminator: usize,
+    end: Ended,
     pub(crate) heard: Instant,
     pub(crate) reads: u32,
+}
+
+/// How a message ended, which its answer copies; the terminator lies at the end of its raw bytes.
+#[derive(Clone, Copy, Debug)]
+enum Ended {
+    Like(usize),
+    Whole,
+    Stream,
+}
+
+impl Ended {
+    fn of(message: &Message<'_>, frames: Frames) -> Self {
+        match message.end(frames) {
+            End::Like(terminator) => Self::Like(terminator.len()),
+            End::Whole => Self::Whole,
+            End::Stream => Self::Stream,
+        }
+    }
+
+    /// `body` in the frame of an answer to `raw`.
+    fn frame(self, raw: &[u8], body: Vec<u8>, framing: Framing) -> Result<Vec<u8>, ReplyTooLong> {
+        framed(framing, body, match self {
+            Self::Like(terminator) => End::Like(&raw[raw.len() - terminator..]),
+            Self::Whole => End::Whole,
+            Self::Stream => End::Stream,
+        })
+    }
+}
+
+/// What is said unasked has no message to be like: a delimiter is the speaker's to add, a length is not.
+fn said_unasked(framing: Framing, body: Vec<u8>) -> Result<Vec<u8>, ReplyTooLong> {
+    if framing.has_length() { framed(framing, body, End::Whole) } else { Ok(body) }
+}
+
+fn framed(framing: Framing, body: Vec<u8>, end: End<'_>) -> Result<Vec<u8>, ReplyTooLong> {
+    let mut bytes = Vec::new();
+    let start = framing.open(&mut bytes);
+    bytes.extend(body);
+    framing.close(&mut bytes, start, end)?;
+    Ok(bytes)
 }
 
 /// What leaves next.
@@ -61,7 +103,7 @@ pub(crate) struct Utterance {
     /// What it answers.
     pub(crate) answers: Option<Pending>,
     /// Framed as it goes on the wire.
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: Result<Vec<u8>, ReplyTooLong>,
 }
 
 /// What came from the service.
@@ -75,10 +117,11 @@ pub(crate) enum Uttered {
 
 impl ApartVoice {
     /// Starts the service on `runtime`.
-    pub(crate) fn start(service: Box<dyn Apart>, runtime: &Handle) -> Self {
+    pub(crate) fn start(service: Box<dyn Apart>, runtime: &Handle, frames: Frames) -> Self {
         let (tell, listen, heard, said) = queues();
         let task = Some(runtime.spawn(service.run(heard, said)));
         Self {
+            frames,
             tell: Some(tell),
             listen,
             task,
@@ -119,7 +162,7 @@ impl ApartVoice {
                 index,
                 raw,
                 body,
-                terminator,
+                ..
             } = message;
             self.untold.push_back(HeardMessage {
                 index,
@@ -127,11 +170,11 @@ impl ApartVoice {
             });
             self.pending_bytes += raw.len();
             let reads = if i == 0 { reads } else { 1 };
-            let (raw, terminator) = (raw.to_vec(), terminator.len());
+            let (raw, end) = (raw.to_vec(), Ended::of(&message, self.frames));
             self.pending.push_back(Pending {
                 index,
                 raw,
-                terminator,
+                end,
                 heard,
                 reads,
             });
@@ -194,25 +237,20 @@ impl ApartVoice {
         match in_answer_to.filter(waits) {
             None => vec![Utterance {
                 answers: None,
-                bytes: body,
+                bytes: said_unasked(self.frames.said, body),
             }],
             Some(index) => {
                 self.answers = true;
                 self.early.entry(index).or_default().extend(body);
                 let mut leaving = Vec::new();
-                while let Some(mut bytes) = self
+                while let Some(body) = self
                     .pending
                     .front()
                     .and_then(|first| self.early.remove(&first.index))
                 {
                     let Some(answered) = self.pop() else { break };
-                    bytes.extend_from_slice(
-                        &answered.raw[answered.raw.len() - answered.terminator..],
-                    );
-                    leaving.push(Utterance {
-                        answers: Some(answered),
-                        bytes,
-                    });
+                    let bytes = answered.end.frame(&answered.raw, body, self.frames.said);
+                    leaving.push(Utterance { answers: Some(answered), bytes });
                 }
                 leaving
             }

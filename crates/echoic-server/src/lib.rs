@@ -46,10 +46,11 @@ mod inbox;
 mod journal;
 mod outbox;
 mod recorder;
+mod server;
 mod session;
 mod wait;
 
-pub use accept::{Drained, Listening, Server};
 pub use clock::wall;
 pub use feed::{Seen, Watcher};
 pub use recorder::{Failure, Recorder, RecorderOptions, RecorderTask, Standing, WhenBehind};
+pub use server::{Drained, Listening, Opening, Server};

@@ -23,7 +23,7 @@ use std::{
 use echoic_core::{
     ending::{Ending, How},
     event::{ConversationId, Marked, Opened, Outcome, Told},
-    framing::{Span, Split, Splitter, Violation},
+    framing::{Frames, ReplyTooLong, Span, Split, Splitter, Violation},
     limits::Limits,
     message::{Replies, Run, Then},
     service::{Inline, Peer, Voice},
@@ -65,6 +65,7 @@ pub(crate) struct Session {
     link: Link,
     voice: Speaker,
     splitter: Splitter,
+    frames: Frames,
     inbox: Inbox,
     outbox: Outbox,
     journal: Journal,
@@ -86,6 +87,8 @@ pub(crate) struct Session {
     /// Since when we have not been listening: a reply is unsent, or the service or the record is behind.
     deaf_since: Option<Instant>,
     half_closed: bool,
+    /// The peer ended its stream inside a message.
+    cut_short: bool,
     /// What had been received when the stop signal was seen.
     draining_from: Option<u64>,
     /// All that the kernel had received by then has been heard.
@@ -157,9 +160,10 @@ impl Session {
             served,
             voice: match voice {
                 Voice::Inline(voice) => Speaker::Inline(voice),
-                Voice::Apart(voice) => Speaker::Apart(ApartVoice::start(voice, &apart)),
+                Voice::Apart(voice) => Speaker::Apart(ApartVoice::start(voice, &apart, peer.framing)),
             },
-            splitter: Splitter::new(peer.framing, limits.message_bytes_max),
+            splitter: Splitter::new(peer.framing.heard, limits.message_bytes_max),
+            frames: peer.framing,
             inbox: Inbox::default(),
             outbox: Outbox::default(),
             journal,
@@ -175,6 +179,7 @@ impl Session {
             partial_since: None,
             deaf_since: None,
             half_closed: false,
+            cut_short: false,
             draining_from: None,
             heard_out: false,
             busy: true,
@@ -189,20 +194,20 @@ impl Session {
         self.part(how).await;
     }
 
-    /// Parts at once: there are too many.
-    pub(crate) async fn turn_away(mut self) {
-        self.part(How::TooManyConnections).await;
+    /// Parts at once: there are too many, or it may not call.
+    pub(crate) async fn turn_away(mut self, how: How) {
+        self.part(how).await;
     }
 
     /// A voice for those who are turned away.
-    pub(crate) fn nobody() -> Voice {
+    pub(crate) fn nobody() -> Box<dyn Inline> {
         struct Nobody;
         impl Inline for Nobody {
             fn answer(&mut self, _: &Run<'_>, _: &mut Replies) -> Then {
                 Then::Close
             }
         }
-        Voice::Inline(Box::new(Nobody))
+        Box::new(Nobody)
     }
 
     async fn talk(&mut self) -> How {
@@ -266,7 +271,8 @@ impl Session {
                 let sent = self.say(cx, replies.bytes());
                 self.record(&run, replies, &heard);
                 self.inbox.keep(reading, split.consumed);
-                Poll::Ready(self.judge(&heard, &split, then, sent))
+                let said = replies.too_long().map_or(Ok(then), Err);
+                Poll::Ready(self.judge(&heard, &split, said, sent))
             },
         )
     }
@@ -343,7 +349,7 @@ impl Session {
         if reading.new > 0 {
             return self.splitter.split(reading.bytes(), spans);
         }
-        self.splitter.finish(reading.bytes(), spans);
+        self.cut_short = self.splitter.finish(reading.bytes(), spans);
         Split {
             consumed: reading.bytes().len(),
             violation: None,
@@ -352,7 +358,7 @@ impl Session {
 
     /// The service's turn. One that runs apart only takes note here; what it says comes by [`Self::poll_utter`].
     fn answer(&mut self, run: &Run<'_>, heard: &Heard, replies: &mut Replies) -> Then {
-        replies.clear(self.splitter.framing());
+        replies.clear(self.frames);
         self.tally.messages += run.len() as u64;
         match &mut self.voice {
             Speaker::Inline(voice) => {
@@ -447,18 +453,25 @@ impl Session {
     }
 
     /// What follows from a read beside its replies: an end, a limit, a deadline.
-    fn judge(&mut self, heard: &Heard, split: &Split, then: Then, sent: io::Result<()>) -> Turn {
-        if let Err(error) = sent {
-            return ControlFlow::Break(broken(&error));
-        }
-        if then == Then::Close {
-            return ControlFlow::Break(How::ServiceClosed);
+    fn judge(
+        &mut self,
+        heard: &Heard,
+        split: &Split,
+        then: Result<Then, ReplyTooLong>,
+        sent: io::Result<()>,
+    ) -> Turn {
+        match (sent, then) {
+            (Err(error), _) => return ControlFlow::Break(broken(&error)),
+            (_, Err(ReplyTooLong { .. })) => return ControlFlow::Break(How::ReplyTooLong),
+            (_, Ok(Then::Close)) => return ControlFlow::Break(How::ServiceClosed),
+            (_, Ok(Then::Continue)) => {}
         }
         if heard.ended {
             return self.peer_finished(heard.at);
         }
         match split.violation {
             Some(Violation::TooLong) => return ControlFlow::Break(How::MessageTooLong),
+            Some(Violation::Malformed) => return ControlFlow::Break(How::Malformed),
             None => {}
         }
         self.partial_since = match self.partial_since {
@@ -491,14 +504,19 @@ impl Session {
         if apart {
             ControlFlow::Continue(())
         } else {
-            ControlFlow::Break(How::PeerClosed)
+            ControlFlow::Break(self.closed())
         }
+    }
+
+    /// How a conversation ends whose peer has ended its half.
+    fn closed(&self) -> How {
+        if self.cut_short { How::CutShort } else { How::PeerClosed }
     }
 
     /// Lets the service speak first.
     fn open(&mut self, cx: &mut Context<'_>) -> Turn {
         SCRATCH.with_borrow_mut(|Scratch { replies, .. }| {
-            replies.clear(self.splitter.framing());
+            replies.clear(self.frames);
             let then = match &mut self.voice {
                 Speaker::Inline(voice) => voice.open(replies),
                 Speaker::Apart(_) => Then::Continue,
@@ -531,8 +549,12 @@ impl Session {
             Uttered::Said(said) => {
                 let mut sent = Ok(());
                 for Utterance { answers, bytes } in voice.order(said) {
+                    let Ok(bytes) = bytes else {
+                        return Poll::Ready(ControlFlow::Break(How::ReplyTooLong));
+                    };
                     let said_before = self.tally.said;
-                    sent = sent.and(self.say(cx, &bytes));
+                    let said = self.say(cx, &bytes);
+                    sent = sent.and(said);
                     self.record_one(answers.as_ref(), Outcome::Ok, &bytes, said_before);
                 }
                 if self.outbox.is_empty() {
@@ -548,7 +570,7 @@ impl Session {
                 Poll::Ready(ControlFlow::Break(How::ServiceFailed))
             }
             Uttered::Done(Ok(())) => Poll::Ready(ControlFlow::Break(match self.draining_from {
-                _ if self.half_closed => How::PeerClosed,
+                _ if self.half_closed => self.closed(),
                 Some(_) => How::Drained,
                 None => How::ServiceClosed,
             })),

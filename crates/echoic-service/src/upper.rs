@@ -51,6 +51,8 @@ impl Inline for OfStream {
     }
 
     fn finish(&mut self, out: &mut Replies) {
-        out.say_with(|bytes| self.0.finish(bytes));
+        if !self.0.held().is_empty() {
+            out.say_with(|bytes| self.0.finish(bytes));
+        }
     }
 }

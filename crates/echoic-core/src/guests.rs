@@ -1,0 +1,120 @@
+//! Who may call: `--allow` and `--deny`.
+
+use std::{fmt, net::IpAddr, str::FromStr};
+
+use thiserror::Error;
+
+use crate::event::Place;
+
+/// A network: an address and how many of its bits count. A single address is a network of all its bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Network {
+    base: IpAddr,
+    bits: u8,
+}
+
+/// No network.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{0:?} is no network; write an address, or one with the bits that count: 10.0.0.0/8, ::1")]
+pub struct NetworkError(String);
+
+/// Who may call. Without a word everybody may; what is denied is denied whatever is allowed; and where something is
+/// allowed, the rest is not. Unix sockets are not asked: their files have permissions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Guests {
+    /// Only these, if there are any.
+    pub allow: Vec<Network>,
+    /// Never these.
+    pub deny: Vec<Network>,
+}
+
+impl Network {
+    /// Whether `ip` lies in it. An IPv4 address that comes dressed as IPv6 (RFC 4291, section 2.5.5.2) is what it is
+    /// underneath.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        let (ip, base) = (ip.to_canonical(), self.base);
+        match (ip, base) {
+            (IpAddr::V4(ip), IpAddr::V4(base)) => same(ip.to_bits().into(), base.to_bits().into(), 32 - self.bits),
+            (IpAddr::V6(ip), IpAddr::V6(base)) => same(ip.to_bits(), base.to_bits(), 128 - self.bits),
+            _ => false,
+        }
+    }
+}
+
+/// Whether two addresses are the same but for their last `free` bits.
+fn same(one: u128, other: u128, free: u8) -> bool {
+    (one ^ other).checked_shr(free.into()).unwrap_or(0) == 0
+}
+
+impl Guests {
+    /// Whether `caller` may come in.
+    pub fn admits(&self, caller: &Place) -> bool {
+        let Place::Net(addr) = caller else { return true };
+        let among = |networks: &[Network]| networks.iter().any(|network| network.contains(addr.ip()));
+        !among(&self.deny) && (self.allow.is_empty() || among(&self.allow))
+    }
+}
+
+impl FromStr for Network {
+    type Err = NetworkError;
+
+    fn from_str(text: &str) -> Result<Self, NetworkError> {
+        let wrong = || NetworkError(text.to_owned());
+        let (address, bits) = match text.split_once('/') {
+            Some((address, bits)) => (address, Some(bits.parse::<u8>().map_err(|_| wrong())?)),
+            None => (text, None),
+        };
+        let base: IpAddr = address.parse().map_err(|_| wrong())?;
+        let all = if base.is_ipv4() { 32 } else { 128 };
+        let bits = bits.unwrap_or(all);
+        if bits > all { Err(wrong()) } else { Ok(Self { base, bits }) }
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.base, self.bits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn admits(allow: &[&str], deny: &[&str], caller: &str) -> bool {
+        let networks = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+        let guests = Guests { allow: networks(allow), deny: networks(deny) };
+        guests.admits(&Place::Net(format!("{caller}:1").parse().unwrap()))
+    }
+
+    #[test]
+    fn denied_is_denied_and_where_something_is_allowed_the_rest_is_not() {
+        assert!(admits(&[], &[], "8.8.8.8"));
+        assert!(admits(&["127.0.0.0/8"], &[], "127.1.2.3"));
+        assert!(!admits(&["127.0.0.0/8"], &[], "128.0.0.1"));
+        assert!(!admits(&["127.0.0.0/8"], &["127.0.0.2"], "127.0.0.2"));
+        assert!(admits(&["0.0.0.0/0"], &[], "1.2.3.4") && !admits(&["0.0.0.0/0"], &[], "[::1]"));
+        assert!(admits(&["::/0"], &[], "[::1]"));
+        assert!(!admits(&[], &["127.0.0.1"], "[::ffff:127.0.0.1]"), "dressed as IPv6");
+        assert!(Guests { allow: vec!["::1".parse().unwrap()], deny: vec![] }.admits(&Place::Unix(None)));
+    }
+
+    #[test]
+    fn a_bad_network_is_refused() {
+        for text in ["", "host", "1.2.3.4/33", "::1/129", "1.2.3.4/-1", "1.2.3/8"] {
+            assert!(text.parse::<Network>().is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn parse_and_print_are_inverse(base in any::<IpAddr>(), bits in 0_u8..=128) {
+            let bits = if base.is_ipv4() { bits.min(32) } else { bits };
+            let network = Network { base, bits };
+            prop_assert_eq!(network.to_string().parse(), Ok(network));
+            prop_assert!(base.to_canonical() != base || network.contains(base));
+        }
+    }
+}

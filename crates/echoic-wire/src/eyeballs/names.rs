@@ -1,0 +1,118 @@
+//! What the system's resolver says of a name, one family at a time.
+
+use std::{fmt, io, net::SocketAddr, thread};
+
+use dns_lookup::{AddrInfoHints, LookupError, LookupErrorKind, SockType, getaddrinfo};
+use socket2::Domain;
+use tokio::sync::oneshot;
+
+use super::Family;
+
+/// Why a name has no address of a family, as far as getaddrinfo(3) tells.
+#[derive(Debug)]
+pub enum Missing {
+    /// There is no such name (`EAI_NONAME`).
+    NoName,
+    /// The name is there, and has no address of this family (`EAI_NODATA`, `EAI_ADDRFAMILY`).
+    NoAddress(Family),
+    /// The resolver failed, or got no answer from those it asked, and may do better later (`EAI_AGAIN`).
+    Again,
+    /// The resolver has said nothing yet, and was waited for no longer.
+    Silent,
+    /// Anything else.
+    Failed(io::Error),
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoName => f.write_str("no such name"),
+            Self::NoAddress(family) => write!(f, "no {family} address"),
+            Self::Again => f.write_str("the resolver failed or got no answer"),
+            Self::Silent => f.write_str("no answer from the resolver"),
+            Self::Failed(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V6 => "IPv6",
+            Self::V4 => "IPv4",
+        })
+    }
+}
+
+/// Asks the system for the addresses of `name` in one family, as other programs would: hosts file, resolver
+/// configuration and all. Never gives an empty list.
+///
+/// getaddrinfo(3) cannot be called off and may take half a minute, so it runs on a thread that nobody waits for, not
+/// even at the end of the program: whoever stops waiting here is free at once.
+pub async fn look_up(name: &str, port: u16, family: Family) -> Result<Vec<SocketAddr>, Missing> {
+    let (tell, told) = oneshot::channel();
+    let name = name.to_owned();
+    let asked = thread::Builder::new().name("resolve".into()).spawn(move || {
+        // If nobody waits any more, nobody needs to know.
+        let _ = tell.send(ask(&name, port, family));
+    });
+    match asked {
+        Ok(_) => told.await.unwrap_or_else(|_| Err(Missing::Failed(io::Error::other("the resolver broke down")))),
+        Err(error) => Err(Missing::Failed(error)),
+    }
+}
+
+fn ask(name: &str, port: u16, family: Family) -> Result<Vec<SocketAddr>, Missing> {
+    let domain = match family {
+        Family::V6 => Domain::IPV6,
+        Family::V4 => Domain::IPV4,
+    };
+    let hints = AddrInfoHints { address: domain.into(), socktype: SockType::Stream.into(), ..AddrInfoHints::default() };
+    let found = getaddrinfo(Some(name), None, Some(hints)).map_err(|error| missing(error, family))?;
+    let mut addrs: Vec<SocketAddr> = Vec::new();
+    for info in found {
+        let mut addr = info.map_err(Missing::Failed)?.sockaddr;
+        addr.set_port(port);
+        if !addrs.contains(&addr) {
+            addrs.push(addr);
+        }
+    }
+    if addrs.is_empty() { Err(Missing::NoAddress(family)) } else { Ok(addrs) }
+}
+
+/// glibc's word for a name that only has addresses of another family (netdb.h).
+const EAI_ADDRFAMILY: i32 = -9;
+
+fn missing(error: LookupError, family: Family) -> Missing {
+    match error.kind() {
+        LookupErrorKind::NoName => Missing::NoName,
+        LookupErrorKind::NoData => Missing::NoAddress(family),
+        LookupErrorKind::Again => Missing::Again,
+        _ if error.error_num() == EAI_ADDRFAMILY => Missing::NoAddress(family),
+        _ => Missing::Failed(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_of_this_machine_has_an_address_in_the_family_asked_for() {
+        let found = look_up("localhost", 7, Family::V4).await.unwrap();
+        assert_eq!(found, [SocketAddr::from(([127, 0, 0, 1], 7))]);
+    }
+
+    #[tokio::test]
+    async fn a_literal_address_of_the_other_family_is_none_of_this_one() {
+        let missing = look_up("127.0.0.1", 7, Family::V6).await.unwrap_err();
+        assert!(matches!(missing, Missing::NoAddress(Family::V6)), "{missing:?}");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_cannot_be_is_missing() {
+        let missing = look_up("no-such-host.invalid", 7, Family::V4).await.unwrap_err();
+        // On a machine without a network the resolver cannot know.
+        assert!(matches!(missing, Missing::NoName | Missing::NoAddress(_) | Missing::Again), "{missing:?}");
+    }
+}

@@ -1,0 +1,226 @@
+//! A race carried out, and what it looked like.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use echoic_core::endpoint::{Host, HostPort};
+use tokio::{
+    net::TcpStream,
+    task::JoinSet,
+    time::{Instant, sleep_until, timeout, timeout_at},
+};
+
+use super::{Action, Eyeballs, Family, Missing, Pace, Step, look_up};
+use crate::{
+    explain::{Call, Explain},
+    link::Link,
+    resolve::addresses,
+    tcp,
+};
+
+/// How to race.
+#[derive(Clone, Debug)]
+pub struct RaceOptions {
+    /// Time for all of it: the name and every address.
+    pub within: Duration,
+    /// Time for the name, and then for each address.
+    pub each: Duration,
+    /// The delays.
+    pub pace: Pace,
+    /// Told of every call.
+    pub explain: Option<Explain>,
+}
+
+/// A race that is over. All times are since its beginning.
+#[derive(Debug)]
+pub struct Race {
+    /// What the resolver said of each family, in the order it was said; empty if there was no name to ask for.
+    pub answers: Vec<Answer>,
+    /// The addresses called, in the order they were called.
+    pub tries: Vec<Try>,
+    /// The addresses that were not called, since the race was over before their turn.
+    pub untried: Vec<SocketAddr>,
+    /// The steps, in order.
+    pub log: Vec<(Duration, Step)>,
+    /// Which of `tries` answered first, with its connection.
+    pub won: Option<(usize, Link)>,
+    /// From the beginning to the end.
+    pub took: Duration,
+}
+
+/// The resolver's word on one family.
+#[derive(Debug)]
+pub struct Answer {
+    /// The family.
+    pub family: Family,
+    /// When it came, or was waited for no longer.
+    pub at: Duration,
+    /// The addresses; never none of them.
+    pub found: Result<Vec<SocketAddr>, Missing>,
+}
+
+/// One call of one address.
+#[derive(Debug)]
+pub struct Try {
+    /// Who was called.
+    pub addr: SocketAddr,
+    /// When it began.
+    pub started: Duration,
+    /// When it ended, one way or the other.
+    pub ended: Duration,
+    /// How.
+    pub outcome: Outcome,
+}
+
+/// How a call ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Somebody answered.
+    Connected {
+        /// Our address of the connection.
+        local: Option<SocketAddr>,
+    },
+    /// The network or the other machine said no.
+    Failed(io::Error),
+    /// Nothing came back in the time there was.
+    Silent,
+    /// Another one answered first, and this one was called off.
+    Overtaken,
+}
+
+enum Event {
+    Answer(Family, Result<Vec<SocketAddr>, Missing>),
+    Call(usize, io::Result<TcpStream>),
+}
+
+/// Resolves `at` and calls its addresses as RFC 8305 has it. Ends within [`RaceOptions::within`].
+///
+/// What is no name is not looked up, and its addresses keep their order: `:PORT` is 127.0.0.1 before `::1`.
+pub async fn race(at: &HostPort, options: &RaceOptions) -> Race {
+    let began = Instant::now();
+    let mut race =
+        Race { answers: vec![], tries: vec![], untried: vec![], log: vec![], won: None, took: Duration::ZERO };
+    let mut under_way = JoinSet::new();
+    let mut eyes = match &at.host {
+        Host::Name(name) => {
+            for family in Family::BOTH {
+                under_way.spawn(ask(name.clone(), at.port, family, options.each));
+            }
+            Eyeballs::for_name(options.pace)
+        }
+        host => Eyeballs::for_addresses(&addresses(host, at.port), options.pace),
+    };
+    loop {
+        let until = match eyes.poll(began.elapsed()) {
+            Action::Start(number, addr) => {
+                let started = began.elapsed();
+                race.tries.push(Try { addr, started, ended: started, outcome: Outcome::Overtaken });
+                let (each, explain) = (options.each, options.explain.clone());
+                under_way.spawn(async move { Event::Call(number, connect(addr, each, explain.as_ref()).await) });
+                continue;
+            }
+            Action::Won(_) | Action::Failed => break,
+            Action::Wait(until) => began + until.unwrap_or(options.within).min(options.within),
+        };
+        match timeout_at(until, under_way.join_next()).await {
+            Ok(Some(Ok(event))) => race.take(event, &mut eyes, began.elapsed(), at, options.explain.as_ref()),
+            Ok(Some(Err(broken))) => std::panic::resume_unwind(broken.into_panic()),
+            // Nothing is under way, so the wait is for a delay to pass.
+            Ok(None) => sleep_until(until).await,
+            Err(_) => {}
+        }
+        if began.elapsed() >= options.within {
+            break;
+        }
+    }
+    race.end(&eyes, at, began.elapsed());
+    race
+}
+
+/// Calls one address alone. `began` is when the caller's clock started: the times in the answer are since then.
+pub async fn call(addr: SocketAddr, within: Duration, began: Instant, explain: Option<&Explain>) -> (Try, Option<Link>) {
+    let started = began.elapsed();
+    let called = connect(addr, within, explain).await;
+    let ended = began.elapsed();
+    let (outcome, link) = settle(called, addr, explain);
+    (Try { addr, started, ended, outcome }, link)
+}
+
+impl Race {
+    fn take(&mut self, event: Event, eyes: &mut Eyeballs, now: Duration, at: &HostPort, explain: Option<&Explain>) {
+        match event {
+            Event::Answer(family, found) => {
+                tell(explain, &at.host, &found);
+                eyes.on_addresses(family, found.as_deref().unwrap_or_default(), now);
+                self.answers.push(Answer { family, at: now, found });
+            }
+            Event::Call(number, called) => {
+                let (outcome, link) = settle(called, self.tries[number].addr, explain);
+                self.tries[number].ended = now;
+                self.tries[number].outcome = outcome;
+                match link {
+                    Some(link) => {
+                        eyes.on_connected(number, now);
+                        self.won.get_or_insert((number, link));
+                    }
+                    None => eyes.on_failed(number, now),
+                }
+            }
+        }
+    }
+
+    /// Whatever is still under way ends here: overtaken, or waited for in vain.
+    fn end(&mut self, eyes: &Eyeballs, at: &HostPort, now: Duration) {
+        for Try { ended, outcome, .. } in &mut self.tries {
+            if let Outcome::Overtaken = outcome {
+                *ended = now;
+                if self.won.is_none() {
+                    *outcome = Outcome::Silent;
+                }
+            }
+        }
+        if let (Host::Name(_), None) = (&at.host, &self.won) {
+            for family in Family::BOTH {
+                if self.answers.iter().all(|answer| answer.family != family) {
+                    self.answers.push(Answer { family, at: now, found: Err(Missing::Silent) });
+                }
+            }
+        }
+        self.untried = eyes.untried().to_vec();
+        self.log = eyes.log().to_vec();
+        self.took = now;
+    }
+}
+
+async fn ask(name: String, port: u16, family: Family, within: Duration) -> Event {
+    let found = timeout(within, look_up(&name, port, family)).await;
+    Event::Answer(family, found.unwrap_or(Err(Missing::Silent)))
+}
+
+async fn connect(addr: SocketAddr, within: Duration, explain: Option<&Explain>) -> io::Result<TcpStream> {
+    let called = timeout(within, tcp::connect(addr, explain)).await;
+    called.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+fn settle(called: io::Result<TcpStream>, addr: SocketAddr, explain: Option<&Explain>) -> (Outcome, Option<Link>) {
+    match called {
+        Ok(stream) => {
+            let local = stream.local_addr().ok();
+            let link = Link::tcp(stream, explain.map(|explain| explain.of(addr.into())));
+            (Outcome::Connected { local }, Some(link))
+        }
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => (Outcome::Silent, None),
+        Err(error) => (Outcome::Failed(error), None),
+    }
+}
+
+fn tell(explain: Option<&Explain>, host: &Host, found: &Result<Vec<SocketAddr>, Missing>) {
+    if let (Some(explain), Host::Name(host)) = (explain, host) {
+        let why = found.as_ref().err().map(|missing| io::Error::other(missing.to_string()));
+        let result = match (found, &why) {
+            (Ok(addrs), _) => Ok(addrs.as_slice()),
+            (Err(_), Some(why)) => Err(why),
+            (Err(_), None) => return,
+        };
+        explain.tell(Call::Resolve { host, result });
+    }
+}
