@@ -1,19 +1,20 @@
 //! Endpoint to [`Link`]: the door out.
 
-use std::{fmt, io, net::SocketAddr, time::Duration};
+use std::{fmt, io, time::Duration};
 
 use echoic_core::{
     endpoint::{Endpoint, Host, HostPort, UnixName},
     event::Place,
 };
 use thiserror::Error;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use crate::{
-    explain::{Call, Explain},
+    explain::Explain,
+    eyeballs::{Answer, Missing, Outcome, Pace, RaceOptions, Try, race},
     link::Link,
-    resolve::{ResolveError, resolve},
-    tcp, unix,
+    resolve::ResolveError,
+    unix,
 };
 
 /// How to dial.
@@ -115,67 +116,134 @@ pub async fn dial(endpoint: &Endpoint, options: &DialOptions) -> Result<Dialled,
         Endpoint::Unix(name) => dial_unix(endpoint, name, options).await,
         Endpoint::Udp(_) | Endpoint::Unixgram(_) | Endpoint::Fd(_) => {
             let why = io::Error::other("nothing there can be dialled as a stream");
-            let attempts = vec![Attempt { place: Place::Unix(None), why }];
-            Err(DialError::Refused { endpoint: endpoint.clone(), attempts })
+            let attempts = vec![Attempt {
+                place: Place::Unix(None),
+                why,
+            }];
+            Err(DialError::Refused {
+                endpoint: endpoint.clone(),
+                attempts,
+            })
         }
     }
 }
 
-/// Calls one address after the other, each given its share of the time that is left, so that a silent first one does
-/// not use up the second one's chance.
-async fn dial_tcp(endpoint: &Endpoint, at: &HostPort, options: &DialOptions) -> Result<Dialled, DialError> {
-    let deadline = Instant::now() + options.within;
-    let addrs = resolve_and_tell(at, options).await?;
-    let started = Instant::now();
+/// Calls the addresses as RFC 8305 has it, so that a silent one does not use up the others' chance.
+async fn dial_tcp(
+    endpoint: &Endpoint,
+    at: &HostPort,
+    options: &DialOptions,
+) -> Result<Dialled, DialError> {
+    let DialOptions { within, explain } = options;
+    let options = RaceOptions {
+        within: *within,
+        each: *within,
+        pace: Pace::default(),
+        explain: explain.clone(),
+    };
+    let race = race(at, &options).await;
+    let began = race.tries.first().map_or(race.took, |first| first.started);
+    let won = race
+        .won
+        .map(|(number, link)| (race.tries[number].addr, link));
     let mut failed = Vec::new();
-    for (i, &addr) in addrs.iter().enumerate() {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let share = Instant::now() + left / (addrs.len() - i) as u32;
-        let place = Place::from(addr);
-        match timeout_at(share, tcp::connect(addr, options.explain.as_ref())).await {
-            Ok(Ok(stream)) => {
-                let explain = options.explain.as_ref().map(|explain| explain.of(place.clone()));
-                let link = Link::tcp(stream, explain);
-                return Ok(Dialled { link, peer: place, failed, took: started.elapsed() });
-            }
-            Ok(Err(why)) => failed.push(Attempt { place, why }),
-            Err(_) => failed.push(Attempt { place, why: io::ErrorKind::TimedOut.into() }),
-        }
+    for Try { addr, outcome, .. } in race.tries {
+        let why = match outcome {
+            Outcome::Failed(why) => why,
+            Outcome::Silent | Outcome::Overtaken => io::ErrorKind::TimedOut.into(),
+            Outcome::Connected { .. } => continue,
+        };
+        failed.push(Attempt {
+            place: addr.into(),
+            why,
+        });
     }
-    Err(unanswered(endpoint, options, failed))
+    if let Some((peer, link)) = won {
+        return Ok(Dialled {
+            link,
+            peer: peer.into(),
+            failed,
+            took: race.took.saturating_sub(began),
+        });
+    }
+    match (&at.host, failed.is_empty()) {
+        (Host::Name(name), true) => Err(unresolved(name, race.answers, *within).into()),
+        _ => Err(unanswered(endpoint, *within, failed)),
+    }
 }
 
-async fn dial_unix(endpoint: &Endpoint, name: &UnixName, options: &DialOptions) -> Result<Dialled, DialError> {
+/// Of the two families' reasons the one that says more: that a name lacks one kind of address says the least.
+fn unresolved(host: &str, answers: Vec<Answer>, within: Duration) -> ResolveError {
+    let missing = answers.into_iter().filter_map(|answer| answer.found.err());
+    let telling = |missing: &Missing| match missing {
+        Missing::NoAddress(_) => 0,
+        Missing::NoName => 1,
+        Missing::Again => 2,
+        Missing::Failed(_) => 3,
+        Missing::Silent => 4,
+    };
+    let host = host.to_owned();
+    match missing.max_by_key(telling) {
+        None | Some(Missing::Silent) => ResolveError::TimedOut { host, within },
+        Some(Missing::Failed(source)) => ResolveError::Failed { host, source },
+        Some(Missing::NoAddress(_)) => {
+            let source = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+            ResolveError::Failed { host, source }
+        }
+        Some(missing) => ResolveError::Failed {
+            host,
+            source: io::Error::other(missing.to_string()),
+        },
+    }
+}
+
+async fn dial_unix(
+    endpoint: &Endpoint,
+    name: &UnixName,
+    options: &DialOptions,
+) -> Result<Dialled, DialError> {
     let started = Instant::now();
     let place = Place::Unix(Some(name.clone()));
-    let why = match timeout(options.within, unix::connect(name, options.explain.as_ref())).await {
+    let why = match timeout(
+        options.within,
+        unix::connect(name, options.explain.as_ref()),
+    )
+    .await
+    {
         Ok(Ok(stream)) => {
-            let explain = options.explain.as_ref().map(|explain| explain.of(place.clone()));
+            let explain = options
+                .explain
+                .as_ref()
+                .map(|explain| explain.of(place.clone()));
             let link = Link::unix(stream, explain);
-            return Ok(Dialled { link, peer: place, failed: Vec::new(), took: started.elapsed() });
+            return Ok(Dialled {
+                link,
+                peer: place,
+                failed: Vec::new(),
+                took: started.elapsed(),
+            });
         }
         Ok(Err(why)) => why,
         Err(_) => io::ErrorKind::TimedOut.into(),
     };
-    Err(unanswered(endpoint, options, vec![Attempt { place, why }]))
+    Err(unanswered(
+        endpoint,
+        options.within,
+        vec![Attempt { place, why }],
+    ))
 }
 
-async fn resolve_and_tell(at: &HostPort, options: &DialOptions) -> Result<Vec<SocketAddr>, ResolveError> {
-    let resolved = resolve(at, options.within).await;
-    if let (Some(explain), Host::Name(host)) = (&options.explain, &at.host) {
-        match &resolved {
-            Ok(addrs) => explain.tell(Call::Resolve { host, result: Ok(addrs) }),
-            Err(ResolveError::Failed { source, .. }) => explain.tell(Call::Resolve { host, result: Err(source) }),
-            Err(ResolveError::TimedOut { .. }) => {}
+fn unanswered(endpoint: &Endpoint, within: Duration, attempts: Vec<Attempt>) -> DialError {
+    let endpoint = endpoint.clone();
+    if attempts
+        .iter()
+        .any(|attempt| attempt.why.kind() == io::ErrorKind::TimedOut)
+    {
+        DialError::TimedOut {
+            endpoint,
+            within,
+            attempts,
         }
-    }
-    resolved
-}
-
-fn unanswered(endpoint: &Endpoint, options: &DialOptions, attempts: Vec<Attempt>) -> DialError {
-    let (endpoint, within) = (endpoint.clone(), options.within);
-    if attempts.iter().any(|attempt| attempt.why.kind() == io::ErrorKind::TimedOut) {
-        DialError::TimedOut { endpoint, within, attempts }
     } else {
         DialError::Refused { endpoint, attempts }
     }

@@ -48,7 +48,10 @@ pub struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { resolution: Duration::from_millis(50), attempt: Duration::from_millis(250) }
+        Self {
+            resolution: Duration::from_millis(50),
+            attempt: Duration::from_millis(250),
+        }
     }
 }
 
@@ -112,7 +115,10 @@ impl Eyeballs {
     /// A race for a name: the addresses of both families are still to come.
     pub fn for_name(pace: Pace) -> Self {
         Self {
-            pace: Pace { attempt: pace.attempt.max(Pace::ATTEMPT_MIN), ..pace },
+            pace: Pace {
+                attempt: pace.attempt.max(Pace::ATTEMPT_MIN),
+                ..pace
+            },
             by_turns: true,
             awaited: Family::BOTH.to_vec(),
             known: Vec::new(),
@@ -126,7 +132,11 @@ impl Eyeballs {
 
     /// A race between addresses that are known and stay in this order.
     pub fn for_addresses(addrs: &[SocketAddr], pace: Pace) -> Self {
-        let mut eyes = Self { by_turns: false, awaited: Vec::new(), ..Self::for_name(pace) };
+        let mut eyes = Self {
+            by_turns: false,
+            awaited: Vec::new(),
+            ..Self::for_name(pace)
+        };
         eyes.learn(addrs);
         eyes
     }
@@ -139,7 +149,11 @@ impl Eyeballs {
         // IPv4 alone waits a little for IPv6, and for nothing else (RFC 8305 section 3).
         if self.attempts.is_empty() {
             let hold = family == Family::V4 && self.awaited.contains(&Family::V6);
-            self.next_start = if hold { now + self.pace.resolution } else { now };
+            self.next_start = if hold {
+                now + self.pace.resolution
+            } else {
+                now
+            };
         }
     }
 
@@ -165,15 +179,23 @@ impl Eyeballs {
             return Action::Won(won);
         }
         if self.waiting.is_empty() {
-            let open = !self.awaited.is_empty() || self.attempts.iter().any(|attempt| attempt.running);
-            return if open { Action::Wait(None) } else { Action::Failed };
+            let open =
+                !self.awaited.is_empty() || self.attempts.iter().any(|attempt| attempt.running);
+            return if open {
+                Action::Wait(None)
+            } else {
+                Action::Failed
+            };
         }
         if now < self.next_start {
             return Action::Wait(Some(self.next_start));
         }
         let addr = self.waiting.remove(self.turn());
         let number = self.attempts.len();
-        self.attempts.push(Attempt { family: Family::of(addr), running: true });
+        self.attempts.push(Attempt {
+            family: Family::of(addr),
+            running: true,
+        });
         self.next_start = now + self.pace.attempt;
         self.log.push((now, Step::Started(number, addr)));
         Action::Start(number, addr)
@@ -193,11 +215,20 @@ impl Eyeballs {
     /// (RFC 8305 section 4, with a first address family count of 1).
     fn turn(&self) -> usize {
         let wanted = match self.attempts.last() {
-            Some(Attempt { family: Family::V6, .. }) => Family::V4,
-            Some(Attempt { family: Family::V4, .. }) | None => Family::V6,
+            Some(Attempt {
+                family: Family::V6, ..
+            }) => Family::V4,
+            Some(Attempt {
+                family: Family::V4, ..
+            })
+            | None => Family::V6,
         };
         let wanted = |addr: &SocketAddr| Family::of(*addr) == wanted;
-        if self.by_turns { self.waiting.iter().position(wanted).unwrap_or(0) } else { 0 }
+        if self.by_turns {
+            self.waiting.iter().position(wanted).unwrap_or(0)
+        } else {
+            0
+        }
     }
 
     /// Notes the addresses that are new; how many.
@@ -214,7 +245,9 @@ impl Eyeballs {
 
     /// Ends an attempt, if it was running.
     fn end(&mut self, attempt: usize) -> bool {
-        self.attempts.get_mut(attempt).is_some_and(|attempt| std::mem::take(&mut attempt.running))
+        self.attempts
+            .get_mut(attempt)
+            .is_some_and(|attempt| std::mem::take(&mut attempt.running))
     }
 }
 

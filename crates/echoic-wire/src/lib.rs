@@ -5,6 +5,7 @@
 
 mod dial;
 mod explain;
+pub mod eyeballs;
 mod inherited;
 mod link;
 mod listen;

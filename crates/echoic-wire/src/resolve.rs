@@ -37,17 +37,24 @@ pub enum ResolveError {
 /// resolver configuration and all. No host is both loopbacks, IPv4 first, since the tutorial's servers listen
 /// on 127.0.0.1; `*` is every address of both families, which only makes sense for listening.
 pub async fn resolve(at: &HostPort, within: Duration) -> Result<Vec<SocketAddr>, ResolveError> {
+    match &at.host {
+        Host::Name(name) => look_up(name, at.port, within).await,
+        host => Ok(without_a_resolver(host, at.port)),
+    }
+}
+
+/// The addresses of what is no name.
+pub(crate) fn without_a_resolver(host: &Host, port: u16) -> Vec<SocketAddr> {
     let both = |v4: Ipv4Addr, v6: Ipv6Addr| vec![IpAddr::V4(v4), IpAddr::V6(v6)];
-    let ips = match &at.host {
+    let ips = match host {
         Host::Loopback => both(Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST),
         Host::Any => both(Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED),
         Host::Ip(ip) => vec![*ip],
-        Host::Name(name) => return look_up(name, at.port, within).await,
+        Host::Name(_) => vec![],
     };
-    Ok(ips
-        .into_iter()
-        .map(|ip| SocketAddr::new(ip, at.port))
-        .collect())
+    ips.into_iter()
+        .map(|ip| SocketAddr::new(ip, port))
+        .collect()
 }
 
 async fn look_up(name: &str, port: u16, within: Duration) -> Result<Vec<SocketAddr>, ResolveError> {
@@ -84,7 +91,9 @@ mod tests {
     use super::*;
 
     async fn resolved(text: &str) -> Result<Vec<String>, ResolveError> {
-        let Endpoint::Tcp(at) = text.parse().unwrap() else { unreachable!() };
+        let Endpoint::Tcp(at) = text.parse().unwrap() else {
+            unreachable!()
+        };
         let addrs = resolve(&at, Duration::from_secs(5)).await?;
         Ok(addrs.iter().map(ToString::to_string).collect())
     }

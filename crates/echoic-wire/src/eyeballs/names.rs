@@ -52,12 +52,16 @@ impl fmt::Display for Family {
 pub async fn look_up(name: &str, port: u16, family: Family) -> Result<Vec<SocketAddr>, Missing> {
     let (tell, told) = oneshot::channel();
     let name = name.to_owned();
-    let asked = thread::Builder::new().name("resolve".into()).spawn(move || {
-        // If nobody waits any more, nobody needs to know.
-        let _ = tell.send(ask(&name, port, family));
-    });
+    let asked = thread::Builder::new()
+        .name("resolve".into())
+        .spawn(move || {
+            // If nobody waits any more, nobody needs to know.
+            let _ = tell.send(ask(&name, port, family));
+        });
     match asked {
-        Ok(_) => told.await.unwrap_or_else(|_| Err(Missing::Failed(io::Error::other("the resolver broke down")))),
+        Ok(_) => told
+            .await
+            .unwrap_or_else(|_| Err(Missing::Failed(io::Error::other("the resolver broke down")))),
         Err(error) => Err(Missing::Failed(error)),
     }
 }
@@ -67,8 +71,13 @@ fn ask(name: &str, port: u16, family: Family) -> Result<Vec<SocketAddr>, Missing
         Family::V6 => Domain::IPV6,
         Family::V4 => Domain::IPV4,
     };
-    let hints = AddrInfoHints { address: domain.into(), socktype: SockType::Stream.into(), ..AddrInfoHints::default() };
-    let found = getaddrinfo(Some(name), None, Some(hints)).map_err(|error| missing(error, family))?;
+    let hints = AddrInfoHints {
+        address: domain.into(),
+        socktype: SockType::Stream.into(),
+        ..AddrInfoHints::default()
+    };
+    let found =
+        getaddrinfo(Some(name), None, Some(hints)).map_err(|error| missing(error, family))?;
     let mut addrs: Vec<SocketAddr> = Vec::new();
     for info in found {
         let mut addr = info.map_err(Missing::Failed)?.sockaddr;
@@ -77,7 +86,11 @@ fn ask(name: &str, port: u16, family: Family) -> Result<Vec<SocketAddr>, Missing
             addrs.push(addr);
         }
     }
-    if addrs.is_empty() { Err(Missing::NoAddress(family)) } else { Ok(addrs) }
+    if addrs.is_empty() {
+        Err(Missing::NoAddress(family))
+    } else {
+        Ok(addrs)
+    }
 }
 
 /// glibc's word for a name that only has addresses of another family (netdb.h).
@@ -106,13 +119,24 @@ mod tests {
     #[tokio::test]
     async fn a_literal_address_of_the_other_family_is_none_of_this_one() {
         let missing = look_up("127.0.0.1", 7, Family::V6).await.unwrap_err();
-        assert!(matches!(missing, Missing::NoAddress(Family::V6)), "{missing:?}");
+        assert!(
+            matches!(missing, Missing::NoAddress(Family::V6)),
+            "{missing:?}"
+        );
     }
 
     #[tokio::test]
     async fn a_name_that_cannot_be_is_missing() {
-        let missing = look_up("no-such-host.invalid", 7, Family::V4).await.unwrap_err();
+        let missing = look_up("no-such-host.invalid", 7, Family::V4)
+            .await
+            .unwrap_err();
         // On a machine without a network the resolver cannot know.
-        assert!(matches!(missing, Missing::NoName | Missing::NoAddress(_) | Missing::Again), "{missing:?}");
+        assert!(
+            matches!(
+                missing,
+                Missing::NoName | Missing::NoAddress(_) | Missing::Again
+            ),
+            "{missing:?}"
+        );
     }
 }

@@ -13,7 +13,7 @@ use super::{Action, Eyeballs, Family, Missing, Pace, Step, look_up};
 use crate::{
     explain::{Call, Explain},
     link::Link,
-    resolve::addresses,
+    resolve::without_a_resolver,
     tcp,
 };
 
@@ -97,8 +97,14 @@ enum Event {
 /// What is no name is not looked up, and its addresses keep their order: `:PORT` is 127.0.0.1 before `::1`.
 pub async fn race(at: &HostPort, options: &RaceOptions) -> Race {
     let began = Instant::now();
-    let mut race =
-        Race { answers: vec![], tries: vec![], untried: vec![], log: vec![], won: None, took: Duration::ZERO };
+    let mut race = Race {
+        answers: vec![],
+        tries: vec![],
+        untried: vec![],
+        log: vec![],
+        won: None,
+        took: Duration::ZERO,
+    };
     let mut under_way = JoinSet::new();
     let mut eyes = match &at.host {
         Host::Name(name) => {
@@ -107,23 +113,40 @@ pub async fn race(at: &HostPort, options: &RaceOptions) -> Race {
             }
             Eyeballs::for_name(options.pace)
         }
-        host => Eyeballs::for_addresses(&addresses(host, at.port), options.pace),
+        host => Eyeballs::for_addresses(&without_a_resolver(host, at.port), options.pace),
     };
     loop {
         let until = match eyes.poll(began.elapsed()) {
             Action::Start(number, addr) => {
                 let started = began.elapsed();
-                race.tries.push(Try { addr, started, ended: started, outcome: Outcome::Overtaken });
+                race.tries.push(Try {
+                    addr,
+                    started,
+                    ended: started,
+                    outcome: Outcome::Overtaken,
+                });
                 let (each, explain) = (options.each, options.explain.clone());
-                under_way.spawn(async move { Event::Call(number, connect(addr, each, explain.as_ref()).await) });
+                under_way.spawn(async move {
+                    Event::Call(number, connect(addr, each, explain.as_ref()).await)
+                });
                 continue;
             }
             Action::Won(_) | Action::Failed => break,
             Action::Wait(until) => began + until.unwrap_or(options.within).min(options.within),
         };
         match timeout_at(until, under_way.join_next()).await {
-            Ok(Some(Ok(event))) => race.take(event, &mut eyes, began.elapsed(), at, options.explain.as_ref()),
-            Ok(Some(Err(broken))) => std::panic::resume_unwind(broken.into_panic()),
+            Ok(Some(Ok(event))) => race.take(
+                event,
+                &mut eyes,
+                began.elapsed(),
+                at,
+                options.explain.as_ref(),
+            ),
+            Ok(Some(Err(broken))) => match broken.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime is going away, and the race with it.
+                Err(_) => break,
+            },
             // Nothing is under way, so the wait is for a delay to pass.
             Ok(None) => sleep_until(until).await,
             Err(_) => {}
@@ -137,21 +160,45 @@ pub async fn race(at: &HostPort, options: &RaceOptions) -> Race {
 }
 
 /// Calls one address alone. `began` is when the caller's clock started: the times in the answer are since then.
-pub async fn call(addr: SocketAddr, within: Duration, began: Instant, explain: Option<&Explain>) -> (Try, Option<Link>) {
+pub async fn call(
+    addr: SocketAddr,
+    within: Duration,
+    began: Instant,
+    explain: Option<&Explain>,
+) -> (Try, Option<Link>) {
     let started = began.elapsed();
     let called = connect(addr, within, explain).await;
     let ended = began.elapsed();
     let (outcome, link) = settle(called, addr, explain);
-    (Try { addr, started, ended, outcome }, link)
+    (
+        Try {
+            addr,
+            started,
+            ended,
+            outcome,
+        },
+        link,
+    )
 }
 
 impl Race {
-    fn take(&mut self, event: Event, eyes: &mut Eyeballs, now: Duration, at: &HostPort, explain: Option<&Explain>) {
+    fn take(
+        &mut self,
+        event: Event,
+        eyes: &mut Eyeballs,
+        now: Duration,
+        at: &HostPort,
+        explain: Option<&Explain>,
+    ) {
         match event {
             Event::Answer(family, found) => {
                 tell(explain, &at.host, &found);
                 eyes.on_addresses(family, found.as_deref().unwrap_or_default(), now);
-                self.answers.push(Answer { family, at: now, found });
+                self.answers.push(Answer {
+                    family,
+                    at: now,
+                    found,
+                });
             }
             Event::Call(number, called) => {
                 let (outcome, link) = settle(called, self.tries[number].addr, explain);
@@ -181,7 +228,11 @@ impl Race {
         if let (Host::Name(_), None) = (&at.host, &self.won) {
             for family in Family::BOTH {
                 if self.answers.iter().all(|answer| answer.family != family) {
-                    self.answers.push(Answer { family, at: now, found: Err(Missing::Silent) });
+                    self.answers.push(Answer {
+                        family,
+                        at: now,
+                        found: Err(Missing::Silent),
+                    });
                 }
             }
         }
@@ -196,12 +247,20 @@ async fn ask(name: String, port: u16, family: Family, within: Duration) -> Event
     Event::Answer(family, found.unwrap_or(Err(Missing::Silent)))
 }
 
-async fn connect(addr: SocketAddr, within: Duration, explain: Option<&Explain>) -> io::Result<TcpStream> {
+async fn connect(
+    addr: SocketAddr,
+    within: Duration,
+    explain: Option<&Explain>,
+) -> io::Result<TcpStream> {
     let called = timeout(within, tcp::connect(addr, explain)).await;
     called.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-fn settle(called: io::Result<TcpStream>, addr: SocketAddr, explain: Option<&Explain>) -> (Outcome, Option<Link>) {
+fn settle(
+    called: io::Result<TcpStream>,
+    addr: SocketAddr,
+    explain: Option<&Explain>,
+) -> (Outcome, Option<Link>) {
     match called {
         Ok(stream) => {
             let local = stream.local_addr().ok();
@@ -215,12 +274,116 @@ fn settle(called: io::Result<TcpStream>, addr: SocketAddr, explain: Option<&Expl
 
 fn tell(explain: Option<&Explain>, host: &Host, found: &Result<Vec<SocketAddr>, Missing>) {
     if let (Some(explain), Host::Name(host)) = (explain, host) {
-        let why = found.as_ref().err().map(|missing| io::Error::other(missing.to_string()));
+        let why = found
+            .as_ref()
+            .err()
+            .map(|missing| io::Error::other(missing.to_string()));
         let result = match (found, &why) {
             (Ok(addrs), _) => Ok(addrs.as_slice()),
             (Err(_), Some(why)) => Err(why),
             (Err(_), None) => return,
         };
         explain.tell(Call::Resolve { host, result });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use echoic_core::endpoint::Endpoint;
+    use socket2::{Domain, Socket, Type};
+
+    use super::*;
+
+    async fn race_to(text: &str, within: Duration) -> Race {
+        let Endpoint::Tcp(at) = text.parse().unwrap() else {
+            unreachable!()
+        };
+        let options = RaceOptions {
+            within,
+            each: within,
+            pace: Pace::default(),
+            explain: None,
+        };
+        race(&at, &options).await
+    }
+
+    /// A port of which nobody listens while this is held.
+    fn nobody() -> (Socket, SocketAddr) {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket
+            .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+            .unwrap();
+        let addr = socket.local_addr().unwrap().as_socket().unwrap();
+        (socket, addr)
+    }
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    #[tokio::test]
+    async fn a_name_is_resolved_and_somebody_answers() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = server.local_addr().unwrap();
+        let race = race_to(&format!("localhost:{}", addr.port()), SOON).await;
+        let (number, link) = race.won.unwrap();
+        let Try {
+            addr: called,
+            started,
+            ended,
+            outcome,
+        } = &race.tries[number];
+        assert_eq!(*called, addr);
+        assert!(started <= ended && *ended <= race.took);
+        let (_, peer) = server.accept().unwrap();
+        assert!(matches!(outcome, Outcome::Connected { local: Some(local) } if *local == peer));
+        assert_eq!(link.local(), Some(peer.into()));
+        let found = race
+            .answers
+            .iter()
+            .filter_map(|answer| answer.found.as_deref().ok());
+        assert!(found.flatten().any(|found| *found == addr));
+        assert!(matches!(race.log.last(), Some((_, Step::Connected(n))) if *n == number));
+    }
+
+    #[tokio::test]
+    async fn an_address_without_a_server_refuses() {
+        let (_held, addr) = nobody();
+        let race = race_to(&addr.to_string(), SOON).await;
+        assert!(race.won.is_none() && race.answers.is_empty());
+        let [
+            Try {
+                outcome: Outcome::Failed(why),
+                ..
+            },
+        ] = race.tries.as_slice()
+        else {
+            panic!("{:?}", race.tries)
+        };
+        assert_eq!(why.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[tokio::test]
+    async fn silence_ends_in_time() {
+        // Two callers fill a backlog of 1; the third one's SYN is dropped (listen(2)).
+        let (socket, addr) = nobody();
+        socket.listen(1).unwrap();
+        let _waiting = [
+            std::net::TcpStream::connect(addr).unwrap(),
+            std::net::TcpStream::connect(addr).unwrap(),
+        ];
+        let race = race_to(&addr.to_string(), Duration::from_millis(100)).await;
+        assert!(matches!(
+            race.tries.as_slice(),
+            [Try {
+                outcome: Outcome::Silent,
+                ..
+            }]
+        ));
+        assert!(
+            race.took >= Duration::from_millis(100) && race.took < SOON,
+            "{:?}",
+            race.took
+        );
     }
 }
