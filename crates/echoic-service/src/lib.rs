@@ -3,8 +3,13 @@
 //! To add one: write its file, and add a line to [`SERVICES`].
 
 pub mod casing;
+mod chargen;
+mod clock;
+mod discard;
 mod echo;
 mod greet;
+mod info;
+mod lower;
 mod upper;
 
 use std::{fmt, str::FromStr, sync::Arc};
@@ -23,12 +28,18 @@ struct Entry {
 type Made = Result<Arc<dyn Service>, Argument>;
 
 /// Every service there is.
-const SERVICES: [Entry; 3] = [
+const SERVICES: [Entry; 9] = [
     Entry {
         name: "upper",
         usage: "upper",
         what: "answers each message in upper case, all of Unicode",
         make: |argument| without(argument, upper::Upper),
+    },
+    Entry {
+        name: "lower",
+        usage: "lower",
+        what: "answers each message in lower case",
+        make: |argument| without(argument, lower::Lower),
     },
     Entry {
         name: "echo",
@@ -41,6 +52,36 @@ const SERVICES: [Entry; 3] = [
         usage: "greet[:TEXT]",
         what: "says TEXT (\"Thank you for connecting\") to each caller and closes",
         make: |argument| Ok(Arc::new(greet::Greet::new(argument)?)),
+    },
+    Entry {
+        name: "discard",
+        usage: "discard",
+        what: "hears everything and says nothing",
+        make: |argument| without(argument, discard::Discard),
+    },
+    Entry {
+        name: "time",
+        usage: "time",
+        what: "says the time in 32 bits (RFC 868) and closes",
+        make: |argument| without(argument, clock::Clock::Time),
+    },
+    Entry {
+        name: "daytime",
+        usage: "daytime",
+        what: "says date and time as a line and closes",
+        make: |argument| without(argument, clock::Clock::Daytime),
+    },
+    Entry {
+        name: "chargen",
+        usage: "chargen",
+        what: "says characters without end",
+        make: |argument| without(argument, chargen::Chargen),
+    },
+    Entry {
+        name: "info",
+        usage: "info",
+        what: "tells each caller what it looks like from here, as JSON",
+        make: |argument| without(argument, info::Info),
     },
 ];
 
@@ -143,7 +184,7 @@ mod tests {
         let said = "uper".parse::<Chosen>().unwrap_err().to_string();
         assert_eq!(
             said,
-            "there is no service \"uper\"; there are: upper, echo, greet[:TEXT]"
+            "there is no service \"uper\"; there are: upper, lower, echo, greet[:TEXT], discard, time, daytime, chargen, info"
         );
         let said = "echo:x".parse::<Chosen>().unwrap_err().to_string();
         assert_eq!(said, "echo: it takes no argument, \"x\" is left over");

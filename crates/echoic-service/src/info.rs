@@ -1,0 +1,67 @@
+//! `info`: what the server sees of its caller, as a line of JSON.
+
+use echoic_core::{
+    message::{Message, Replies, Run, Then},
+    service::{Inline, Peer, Service, Voice},
+    shown,
+};
+use serde_json::json;
+
+/// Tells each caller what it looks like from here, and again with each message what that was.
+#[derive(Debug)]
+pub(crate) struct Info;
+
+#[derive(Debug)]
+struct Telling {
+    peer: Peer,
+}
+
+impl Service for Info {
+    fn name(&self) -> &'static str {
+        "info"
+    }
+
+    fn meet(&self, peer: &Peer) -> Voice {
+        Voice::Inline(Box::new(Telling { peer: peer.clone() }))
+    }
+}
+
+impl Telling {
+    fn about(&self, message: &Message<'_>) -> Vec<u8> {
+        let Peer {
+            conversation,
+            remote,
+            local,
+            framing,
+        } = &self.peer;
+        let seen = json!({
+            "conv": conversation,
+            "peer": remote.to_string(),
+            "local": local.to_string(),
+            "frame": framing.to_string(),
+            "message": {
+                "n": message.index + 1,
+                "len": message.body.len(),
+                "utf8": str::from_utf8(message.body).is_ok(),
+                "shown": shown::text_up_to(message.body, 200).to_string(),
+            },
+            "echoic": env!("CARGO_PKG_VERSION"),
+        });
+        seen.to_string().into_bytes()
+    }
+}
+
+impl Inline for Telling {
+    fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> Then {
+        let unframed = !self.peer.framing.said.is_declared();
+        for message in run.messages() {
+            out.reply(&message, |bytes| {
+                bytes.extend(self.about(&message));
+                if unframed {
+                    bytes.push(b'\n');
+                }
+            });
+        }
+        Then::Continue
+    }
+}
