@@ -1,0 +1,124 @@
+//! Can an endpoint be reached, and if not, why.
+//!
+//! [`probe()`] measures and says nothing; what it found is a [`Report`], and what that means is its [`Verdict`].
+
+mod datagram;
+mod dns;
+mod report;
+mod stream;
+mod verdict;
+
+use std::time::Duration;
+
+use echoic_core::endpoint::{Endpoint, Host, HostPort};
+use echoic_wire::{Explain, eyeballs::Pace};
+use tokio::time::{Instant, sleep_until, timeout};
+
+pub use self::{
+    dns::{Dns, DnsAnswer, DnsRecord, DnsSays},
+    report::{Outcome, Report, Span, Summary, Try},
+    verdict::{State, Verdict},
+};
+
+/// How to probe.
+#[derive(Clone, Debug)]
+pub struct ProbeOptions {
+    /// Time for the name, and then for each address.
+    pub each: Duration,
+    /// Every address is tried alone, instead of the race that other programs hold (RFC 8305).
+    pub all: bool,
+    /// How often: the winner of the race, or with `all` every address. At least once.
+    pub count: u32,
+    /// Try again until it is reachable, at most so long.
+    pub wait: Option<Duration>,
+    /// Told of every call.
+    pub explain: Option<Explain>,
+}
+
+impl Default for ProbeOptions {
+    fn default() -> Self {
+        Self { each: Duration::from_secs(5), all: false, count: 1, wait: None, explain: None }
+    }
+}
+
+/// From the start of one try of the whole to that of the next, while waiting.
+const AGAIN_AFTER: Duration = Duration::from_millis(250);
+
+/// Name servers are asked beside the resolver, for what they know besides. Once the resolver has given addresses they
+/// are not waited for longer than this, counted from the beginning.
+const RECORDS_WITHIN: Duration = Duration::from_secs(1);
+
+/// Tries to reach `endpoint`, once or until it can be reached.
+///
+/// Ends within the time for the name, the starts of the race (a quarter of a second for each address) and the time
+/// for one address; with [`ProbeOptions::wait`] within that.
+pub async fn probe(endpoint: &Endpoint, options: &ProbeOptions) -> Report {
+    let began = Instant::now();
+    let Some(wait) = options.wait else { return once(endpoint, options).await };
+    let deadline = began + wait;
+    let mut last: Option<Report> = None;
+    for rounds in 1.. {
+        let round = Instant::now();
+        let left = deadline.saturating_duration_since(round);
+        let options = ProbeOptions { each: options.each.min(left), ..options.clone() };
+        let cut_short = options.each == left;
+        let found = timeout(left, once(endpoint, &options)).await.ok();
+        let over = found.as_ref().is_some_and(Report::is_reachable) || Instant::now() + AGAIN_AFTER >= deadline;
+        // A round that the end of the wait has cut short knows less than the one before.
+        let mut report = match (found, last.take()) {
+            (Some(found), Some(last)) if cut_short && found.is_silent() => last,
+            (Some(found), _) => found,
+            (None, Some(last)) => last,
+            (None, None) => Report::silent(endpoint.clone(), &options),
+        };
+        report.rounds = rounds;
+        report.waited = Some(began.elapsed());
+        if over {
+            return report;
+        }
+        last = Some(report);
+        sleep_until(round + AGAIN_AFTER).await;
+    }
+    unreachable!("invariant: the loop has no end of its own")
+}
+
+async fn once(endpoint: &Endpoint, options: &ProbeOptions) -> Report {
+    let began = Instant::now();
+    let mut report = Report::new(endpoint.clone(), options.each);
+    match endpoint {
+        Endpoint::Tcp(at) | Endpoint::Udp(at) => {
+            let asked = dns_name(at).map(|name| tokio::spawn(dns::ask(name, options.each)));
+            if matches!(endpoint, Endpoint::Udp(_)) {
+                datagram::probe(at, options, began, &mut report).await;
+            } else if options.all {
+                stream::each_alone(at, options, began, &mut report).await;
+            } else {
+                let pace = Pace::default();
+                stream::race_them(at, pace, options, began, &mut report).await;
+            }
+            if let Some(mut asked) = asked {
+                let resolved = report.names.iter().any(|answer| answer.found.is_ok());
+                let patience = if resolved { RECORDS_WITHIN } else { options.each + AGAIN_AFTER };
+                let left = (began + patience).saturating_duration_since(Instant::now());
+                let answered = timeout(left, &mut asked).await;
+                asked.abort();
+                report.dns = match answered {
+                    Ok(Ok(dns)) => dns,
+                    Ok(Err(_)) | Err(_) => None,
+                };
+            }
+        }
+        Endpoint::Unix(name) => stream::unix(name, options, began, &mut report).await,
+        Endpoint::Unixgram(name) => datagram::unix(name, began, &mut report),
+        Endpoint::Fd(_) => {}
+    }
+    report.took = began.elapsed();
+    report
+}
+
+/// The name, if there is one that name servers may be asked for: `localhost` never leaves the machine (RFC 6761).
+fn dns_name(at: &HostPort) -> Option<String> {
+    let Host::Name(name) = &at.host else { return None };
+    let last = name.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+    (!last.eq_ignore_ascii_case("localhost")).then(|| name.clone())
+}

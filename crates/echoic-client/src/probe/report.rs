@@ -1,0 +1,222 @@
+//! What a probe found, as a value.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use echoic_core::{endpoint::Endpoint, event::Place};
+use echoic_wire::eyeballs::{self, Answer};
+
+use super::{Dns, ProbeOptions};
+
+/// What a probe found. All times are since its beginning.
+#[derive(Debug)]
+pub struct Report {
+    /// What was probed.
+    pub endpoint: Endpoint,
+    /// What the system's resolver said, a family at a time; empty if there was no name to ask for.
+    pub names: Vec<Answer>,
+    /// What the name servers themselves said, if they were asked and answered in time.
+    pub dns: Option<Dns>,
+    /// Every try of an address, in the order in which they began.
+    pub tries: Vec<Try>,
+    /// Addresses that were never tried, since the race was over before their turn.
+    pub untried: Vec<SocketAddr>,
+    /// How long each wait was allowed to be.
+    pub each: Duration,
+    /// From the beginning to the end of this round.
+    pub took: Duration,
+    /// How often the whole was tried.
+    pub rounds: u32,
+    /// How long was waited for the endpoint to become reachable, if that was asked for.
+    pub waited: Option<Duration>,
+}
+
+/// One try of one address.
+#[derive(Debug)]
+pub struct Try {
+    /// Who was called.
+    pub place: Place,
+    /// When it began.
+    pub started: Duration,
+    /// When it ended.
+    pub ended: Duration,
+    /// How.
+    pub outcome: Outcome,
+}
+
+/// How a try ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Somebody answered the call.
+    Connected {
+        /// Our address of the connection, where it has one.
+        local: Option<Place>,
+    },
+    /// A datagram came back.
+    Replied {
+        /// How long it was, in bytes.
+        bytes: usize,
+    },
+    /// The network, the other machine or this one said no.
+    Failed(io::Error),
+    /// Nothing came back in the time there was.
+    Silent,
+    /// Another address answered first, and this one was called off.
+    Overtaken,
+}
+
+/// The tries of one address, together.
+#[derive(Debug)]
+pub struct Summary<'a> {
+    /// The address.
+    pub place: &'a Place,
+    /// Every try of it.
+    pub tries: Vec<&'a Try>,
+    /// How many of them succeeded.
+    pub good: usize,
+    /// How long those took; none if there were none.
+    pub span: Option<Span>,
+}
+
+/// The least, the middle and the most of some times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The least.
+    pub min: Duration,
+    /// The middle one, or the mean of the two in the middle.
+    pub median: Duration,
+    /// The most.
+    pub max: Duration,
+}
+
+impl Report {
+    pub(super) fn new(endpoint: Endpoint, each: Duration) -> Self {
+        Self {
+            endpoint,
+            names: vec![],
+            dns: None,
+            tries: vec![],
+            untried: vec![],
+            each,
+            took: Duration::ZERO,
+            rounds: 1,
+            waited: None,
+        }
+    }
+
+    /// Of a round that was cut off before it knew anything.
+    pub(super) fn silent(endpoint: Endpoint, options: &ProbeOptions) -> Self {
+        Self { took: options.each, ..Self::new(endpoint, options.each) }
+    }
+
+    /// Whether any try succeeded.
+    pub fn is_reachable(&self) -> bool {
+        self.tries.iter().any(Try::is_good)
+    }
+
+    /// Whether it was waited for something in vain.
+    pub(super) fn is_silent(&self) -> bool {
+        let of_names = self.names.iter().any(|answer| matches!(answer.found, Err(eyeballs::Missing::Silent)));
+        of_names || self.tries.iter().any(|tried| matches!(tried.outcome, Outcome::Silent))
+    }
+
+    /// The tries by address, in the order in which the addresses were first tried.
+    pub fn by_address(&self) -> Vec<Summary<'_>> {
+        let mut summaries: Vec<Summary<'_>> = vec![];
+        for tried in &self.tries {
+            match summaries.iter_mut().find(|summary| *summary.place == tried.place) {
+                Some(summary) => summary.tries.push(tried),
+                None => {
+                    summaries.push(Summary { place: &tried.place, tries: vec![tried], good: 0, span: None });
+                }
+            }
+        }
+        for summary in &mut summaries {
+            let good = summary.tries.iter().filter(|tried| tried.is_good());
+            let times: Vec<Duration> = good.map(|tried| tried.took()).collect();
+            summary.good = times.len();
+            summary.span = Span::of(times);
+        }
+        summaries
+    }
+}
+
+impl Try {
+    /// How long it took.
+    pub fn took(&self) -> Duration {
+        self.ended.saturating_sub(self.started)
+    }
+
+    /// Whether somebody answered.
+    pub fn is_good(&self) -> bool {
+        matches!(self.outcome, Outcome::Connected { .. } | Outcome::Replied { .. })
+    }
+}
+
+impl From<eyeballs::Try> for Try {
+    fn from(tried: eyeballs::Try) -> Self {
+        let eyeballs::Try { addr, started, ended, outcome } = tried;
+        let outcome = match outcome {
+            eyeballs::Outcome::Connected { local } => Outcome::Connected { local: local.map(Place::from) },
+            eyeballs::Outcome::Failed(error) => Outcome::Failed(error),
+            eyeballs::Outcome::Silent => Outcome::Silent,
+            eyeballs::Outcome::Overtaken => Outcome::Overtaken,
+        };
+        Self { place: addr.into(), started, ended, outcome }
+    }
+}
+
+impl Span {
+    /// Of these times; none if there are none.
+    pub fn of(mut times: Vec<Duration>) -> Option<Self> {
+        times.sort_unstable();
+        let (min, max) = (*times.first()?, *times.last()?);
+        let median = (times[(times.len() - 1) / 2] + times[times.len() / 2]) / 2;
+        Some(Self { min, median, max })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn times(ms: &[u64]) -> Option<Span> {
+        Span::of(ms.iter().map(|ms| Duration::from_millis(*ms)).collect())
+    }
+
+    #[test]
+    fn the_middle_is_in_the_middle() {
+        let span = |min, median, max| {
+            let [min, median, max] = [min, median, max].map(Duration::from_millis);
+            Some(Span { min, median, max })
+        };
+        assert_eq!(times(&[]), None);
+        assert_eq!(times(&[7]), span(7, 7, 7));
+        assert_eq!(times(&[9, 1, 2]), span(1, 2, 9));
+        assert_eq!(times(&[9, 1, 2, 4]), span(1, 3, 9));
+    }
+
+    #[test]
+    fn tries_of_one_address_belong_together() {
+        let addr = |n| Place::from(SocketAddr::from(([127, 0, 0, n], 80)));
+        let tried = |n, started, outcome| Try {
+            place: addr(n),
+            started: Duration::from_millis(started),
+            ended: Duration::from_millis(started + 2 * u64::from(n)),
+            outcome,
+        };
+        let mut report = Report::new(Endpoint::Fd(3), Duration::from_secs(5));
+        assert!(!report.is_reachable());
+        report.tries = vec![
+            tried(2, 0, Outcome::Silent),
+            tried(1, 5, Outcome::Connected { local: None }),
+            tried(2, 9, Outcome::Connected { local: None }),
+        ];
+        assert!(report.is_reachable() && report.is_silent());
+        let summaries = report.by_address();
+        let told: Vec<_> = summaries
+            .iter()
+            .map(|summary| (summary.place.clone(), summary.tries.len(), summary.good, summary.span.unwrap().max))
+            .collect();
+        assert_eq!(told, [(addr(2), 2, 1, Duration::from_millis(4)), (addr(1), 1, 1, Duration::from_millis(2))]);
+    }
+}

@@ -1,0 +1,139 @@
+//! Streams: the race for a name, every address alone, and Unix sockets.
+
+use std::{collections::VecDeque, io, net::SocketAddr};
+
+use echoic_core::{
+    endpoint::{Endpoint, Host, HostPort, UnixName},
+    event::Place,
+};
+use echoic_wire::{
+    DialError, DialOptions, dial,
+    eyeballs::{self, Answer, Family, Missing, Pace, RaceOptions, call, look_up, race},
+    resolve,
+};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout},
+};
+
+use super::{Outcome, ProbeOptions, Report, Try};
+
+/// Addresses tried at a time.
+const AT_A_TIME: usize = 32;
+
+/// As other programs do it; then the winner again, as often as was asked for.
+pub(super) async fn race_them(at: &HostPort, pace: Pace, options: &ProbeOptions, began: Instant, report: &mut Report) {
+    let ProbeOptions { each, explain, .. } = options;
+    let addresses_max = u32::from(u16::MAX);
+    let race_options =
+        RaceOptions { within: *each * 2 + pace.attempt * addresses_max, each: *each, pace, explain: explain.clone() };
+    let race = race(at, &race_options).await;
+    let winner = race.won.as_ref().map(|(number, _)| race.tries[*number].addr);
+    drop(race.won);
+    report.names = race.answers;
+    report.tries = race.tries.into_iter().map(Try::from).collect();
+    report.untried = race.untried;
+    if let Some(winner) = winner {
+        for _ in 1..options.count {
+            let (tried, link) = call(winner, *each, began, explain.as_ref()).await;
+            drop(link);
+            report.tries.push(tried.into());
+        }
+    }
+}
+
+/// Every address on its own, whatever becomes of the others; all of them at the same time.
+pub(super) async fn each_alone(at: &HostPort, options: &ProbeOptions, began: Instant, report: &mut Report) {
+    for _ in 0..options.count {
+        let addrs = if report.tries.is_empty() { addresses(at, options, began, report).await } else { known(report) };
+        let mut waiting: VecDeque<SocketAddr> = addrs.into();
+        let mut under_way = JoinSet::new();
+        let mut tries: Vec<Try> = vec![];
+        loop {
+            while under_way.len() < AT_A_TIME
+                && let Some(addr) = waiting.pop_front()
+            {
+                let (each, explain) = (options.each, options.explain.clone());
+                under_way.spawn(async move { call(addr, each, began, explain.as_ref()).await.0 });
+            }
+            match under_way.join_next().await {
+                Some(Ok(tried)) => tries.push(tried.into()),
+                Some(Err(broken)) => resume(broken),
+                None => break,
+            }
+        }
+        tries.sort_by_key(|tried| tried.started);
+        report.tries.append(&mut tries);
+    }
+}
+
+/// The addresses of `at`, both families; what was said of them goes into the report.
+pub(super) async fn addresses(
+    at: &HostPort,
+    options: &ProbeOptions,
+    began: Instant,
+    report: &mut Report,
+) -> Vec<SocketAddr> {
+    let Host::Name(name) = &at.host else {
+        return resolve(at, options.each).await.unwrap_or_default();
+    };
+    let ask = async |family| {
+        let found = timeout(options.each, look_up(name, at.port, family)).await;
+        Answer { family, at: began.elapsed(), found: found.unwrap_or(Err(Missing::Silent)) }
+    };
+    let (six, four) = tokio::join!(ask(Family::V6), ask(Family::V4));
+    report.names = vec![six, four];
+    report.names.sort_by_key(|answer| answer.at);
+    let found = report.names.iter().filter_map(|answer| answer.found.as_deref().ok());
+    found.flatten().copied().collect()
+}
+
+/// The addresses that were tried.
+fn known(report: &Report) -> Vec<SocketAddr> {
+    let places = report.by_address();
+    let addrs = places.iter().filter_map(|summary| match summary.place {
+        Place::Net(addr) => Some(*addr),
+        Place::Unix(_) => None,
+    });
+    addrs.collect()
+}
+
+/// A Unix stream socket, as often as was asked for.
+pub(super) async fn unix(name: &UnixName, options: &ProbeOptions, began: Instant, report: &mut Report) {
+    let endpoint = Endpoint::Unix(name.clone());
+    let dial_options = DialOptions { within: options.each, explain: options.explain.clone() };
+    for _ in 0..options.count {
+        let started = began.elapsed();
+        let dialled = dial(&endpoint, &dial_options).await;
+        let ended = began.elapsed();
+        let outcome = match dialled {
+            Ok(dialled) => Outcome::Connected { local: dialled.link.local() },
+            Err(DialError::TimedOut { .. }) => Outcome::Silent,
+            Err(DialError::Refused { attempts, .. }) => {
+                let why = attempts.into_iter().next().map(|attempt| attempt.why);
+                Outcome::Failed(why.unwrap_or_else(|| io::ErrorKind::ConnectionRefused.into()))
+            }
+            Err(DialError::Resolve(error)) => Outcome::Failed(io::Error::other(error)),
+        };
+        let place = Place::Unix(Some(name.clone()));
+        report.tries.push(Try { place, started, ended, outcome });
+    }
+}
+
+/// A task is only ever ended by its own panic, which goes on here.
+pub(super) fn resume(broken: tokio::task::JoinError) {
+    if let Ok(panic) = broken.try_into_panic() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+impl From<eyeballs::Outcome> for Outcome {
+    fn from(outcome: eyeballs::Outcome) -> Self {
+        match outcome {
+            eyeballs::Outcome::Connected { local } => Self::Connected { local: local.map(Place::from) },
+            eyeballs::Outcome::Failed(error) => Self::Failed(error),
+            eyeballs::Outcome::Silent => Self::Silent,
+            eyeballs::Outcome::Overtaken => Self::Overtaken,
+        }
+    }
+}
