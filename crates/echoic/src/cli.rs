@@ -84,6 +84,8 @@ fn flags_first(words: Vec<OsString>, cli: &Command) -> Vec<OsString> {
                 flags.extend(words.next());
             }
             Some(_) => flags.push(word),
+            // A slip of the pen: a filter has no use for two signs.
+            None if text.starts_with("--") => flags.push(word),
             None => rest.push(word),
         }
     }
@@ -105,8 +107,9 @@ pub(crate) enum Verb {
 /// Answer, record, show.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-An endpoint is a port (5000, :5000: this machine only), HOST:PORT, '*:PORT' (every interface), or a URL like
-tcp://127.0.0.1:5000. NAME= before it says which service answers there. Port 0 takes a free one.
+An endpoint is a port (5000, :5000: this machine only), HOST:PORT, '*:PORT' (every interface), or
+a URL like tcp://127.0.0.1:5000. NAME= before it says which service answers there. Port 0 takes a
+free one.
 
 Services:
   upper           answers each message in upper case, all of Unicode
@@ -147,6 +150,10 @@ pub(crate) struct ServeArgs {
     )]
     pub(crate) frame: Framing,
 
+    /// Stop after one conversation
+    #[arg(long)]
+    pub(crate) once: bool,
+
     #[command(flatten)]
     pub(crate) recording: RecordingArgs,
 
@@ -155,10 +162,6 @@ pub(crate) struct ServeArgs {
 
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
-
-    /// Stop after one conversation
-    #[arg(long)]
-    pub(crate) once: bool,
 
     /// Connections the kernel may hold ready for us; a hint, and a full queue makes callers wait, not fail
     #[arg(
@@ -280,7 +283,8 @@ pub(crate) struct LimitArgs {
 /// List, search and follow what was said.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A filter is words and keys, all of which must match; OR, ( ) and - (not) combine them. It may span several arguments.
+A filter is words and keys, all of which must match; OR, ( ) and - (not) combine them. It may span
+several arguments.
   hello \"two words\"       text in request or reply       req:TEXT rep:TEXT   in that one
   req~REGEX rep~REGEX     a regular expression           hex:ff00            bytes
   peer:127.0.0.1          who called, also a network     port:5000 ep:tcp:5000 svc:upper proto:tcp
