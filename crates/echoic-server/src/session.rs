@@ -532,7 +532,8 @@ impl Session {
                 let mut sent = Ok(());
                 for Utterance { answers, bytes } in voice.order(said) {
                     let said_before = self.tally.said;
-                    sent = sent.and(self.say(cx, &bytes));
+                    let left = self.say(cx, &bytes);
+                    sent = sent.and(left);
                     self.record_one(answers.as_ref(), Outcome::Ok, &bytes, said_before);
                 }
                 if self.outbox.is_empty() {

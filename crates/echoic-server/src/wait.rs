@@ -218,7 +218,7 @@ mod tests {
                 }
                 let mut drained = None;
                 loop {
-                    let rung = timeout(Duration::from_secs(60), sleeper.sleep()).await;
+                    let rung = timeout(Duration::from_mins(1), sleeper.sleep()).await;
                     let now = Instant::now();
                     match rung.expect("a bell that never rings") {
                         Rung::Drain => {
