@@ -1,5 +1,9 @@
 //! Help that helps: each command shows examples, and each example does what it says when it is typed.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and may say what it saw"
+)]
 
 mod harness;
 
@@ -95,7 +99,7 @@ fn the_examples_of_serve_serve() {
         let args: Vec<&str> = line.split(' ').skip(2).collect();
         let mut serve = Serve::from(&home, &args, shell(&home, &format!("exec {line}")));
         let greets = |index: usize| {
-            line.contains("greet=") && index == 1 || (line == "echoic serve --print" && index == 1)
+            index == 1 && (line.contains("greet=") || line == "echoic serve --print")
         };
         for (index, at) in serve.at.clone().into_iter().enumerate() {
             talk_to(at, greets(index), line.contains("--as echo"));
