@@ -11,7 +11,7 @@ mod verdict;
 use std::time::Duration;
 
 use echoic_core::endpoint::{Endpoint, Host, HostPort};
-use echoic_wire::{Explain, eyeballs::Pace};
+use echoic_wire::Explain;
 use tokio::time::{Instant, sleep_until, timeout};
 
 pub use self::{
@@ -60,8 +60,8 @@ pub async fn probe(endpoint: &Endpoint, options: &ProbeOptions) -> Report {
     for rounds in 1.. {
         let round = Instant::now();
         let left = deadline.saturating_duration_since(round);
+        let cut_short = left < options.each;
         let options = ProbeOptions { each: options.each.min(left), ..options.clone() };
-        let cut_short = options.each == left;
         let found = timeout(left, once(endpoint, &options)).await.ok();
         let over = found.as_ref().is_some_and(Report::is_reachable) || Instant::now() + AGAIN_AFTER >= deadline;
         // A round that the end of the wait has cut short knows less than the one before.
@@ -93,8 +93,7 @@ async fn once(endpoint: &Endpoint, options: &ProbeOptions) -> Report {
             } else if options.all {
                 stream::each_alone(at, options, began, &mut report).await;
             } else {
-                let pace = Pace::default();
-                stream::race_them(at, pace, options, began, &mut report).await;
+                stream::race_them(at, options, began, &mut report).await;
             }
             if let Some(mut asked) = asked {
                 let resolved = report.names.iter().any(|answer| answer.found.is_ok());

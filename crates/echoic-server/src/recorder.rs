@@ -24,7 +24,7 @@ use echoic_core::{
 use tokio::{
     sync::Notify,
     task::JoinHandle,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::{
@@ -168,6 +168,8 @@ pub struct RecorderTask {
     /// How many of `pending` have been shown to watchers.
     shown: usize,
     spare: Vec<Batch>,
+    /// When the first attempt began to have this kept; no commit since then.
+    trying_since: Option<Instant>,
     /// Exchanges lost since something was last kept, and since when.
     lost: Option<(u64, Micros)>,
 }
@@ -199,6 +201,7 @@ impl Recorder {
             pending: Vec::new(),
             shown: 0,
             spare: Vec::new(),
+            trying_since: None,
             lost: None,
         };
         Ok((recorder, task))
@@ -367,6 +370,7 @@ impl RecorderTask {
 
     /// Tries to have everything pending kept; whether it was.
     async fn keep(&mut self) -> bool {
+        let since = *self.trying_since.get_or_insert_with(Instant::now);
         let kept = match self.store.clone() {
             Some(store) => self.append(&*store).await,
             None => Ok(()),
@@ -380,7 +384,10 @@ impl RecorderTask {
                 true
             }
             Err(error) => {
-                self.fail(&error.to_string());
+                // An error may pass by itself, a lock or a moment without room: the store has as long as a silent one.
+                if since.elapsed() >= self.shared.options.patience {
+                    self.fail(&error.to_string());
+                }
                 false
             }
         }
@@ -399,7 +406,11 @@ impl RecorderTask {
             batches.push(Arc::new(gap));
         }
         let mut appending = store.append(batches);
-        match timeout(self.shared.options.patience, &mut appending).await {
+        let tried = self
+            .trying_since
+            .map_or(Duration::ZERO, |since| since.elapsed());
+        let patience = self.shared.options.patience.saturating_sub(tried);
+        match timeout(patience, &mut appending).await {
             Ok(kept) => kept,
             Err(_) => {
                 // Slow beyond patience has failed for the conversations; the attempt itself goes on, since to try
@@ -416,6 +427,7 @@ impl RecorderTask {
             self.shared.recorded.fetch_add(exchanges, Ordering::Relaxed);
         }
         self.lost = None;
+        self.trying_since = None;
         self.shown = 0;
         for batch in self.pending.drain(..) {
             // A batch that a watcher still looks at is left to it.

@@ -553,8 +553,8 @@ impl Session {
                         return Poll::Ready(ControlFlow::Break(How::ReplyTooLong));
                     };
                     let said_before = self.tally.said;
-                    let said = self.say(cx, &bytes);
-                    sent = sent.and(said);
+                    let left = self.say(cx, &bytes);
+                    sent = sent.and(left);
                     self.record_one(answers.as_ref(), Outcome::Ok, &bytes, said_before);
                 }
                 if self.outbox.is_empty() {

@@ -1,5 +1,7 @@
 //! A whole server on real sockets, with clients that block, as the tutorial's do.
 
+#![allow(clippy::unwrap_used, reason = "in a test that is the failure")]
+
 #[path = "common/mod.rs"]
 mod common;
 #[path = "common/serving.rs"]
@@ -140,7 +142,10 @@ fn small_things() {
 #[test]
 fn a_thousand_lines_and_one_without_an_end_are_answered_after_the_half_close() {
     let serving = Serve::named("upper", Framing::Line).start();
-    let lines: String = (0..1000).map(|i| format!("line {i}\n")).collect();
+    let lines = (0..1000)
+        .map(|i| format!("line {i}\n"))
+        .collect::<Vec<_>>()
+        .concat();
     for _ in 0..20 {
         let asked = lines.clone() + "the last";
         assert_eq!(serving.ask(&asked), asked.to_uppercase().as_bytes());
@@ -255,7 +260,10 @@ fn what_a_client_was_answered_before_the_stop_is_recorded() {
                     let mut got = Vec::new();
                     let mut buffer = [0; 4096];
                     for i in 0_u64.. {
-                        let run: String = (0..16).map(|j| format!("c{client} {i}.{j}\n")).collect();
+                        let run = (0..16)
+                            .map(|j| format!("c{client} {i}.{j}\n"))
+                            .collect::<Vec<_>>()
+                            .concat();
                         if peer.write_all(run.as_bytes()).is_err() {
                             break;
                         }

@@ -1,6 +1,6 @@
 //! Messages to replies: the services, one a file, and the registry that knows their names.
 //!
-//! To add one: write its file, and add a line to [`SERVICES`].
+//! To add one: write its file, and add a line to `SERVICES`.
 
 pub mod casing;
 mod chargen;

@@ -125,7 +125,11 @@ impl Link {
                 took: written.as_ref().copied(),
             });
         }
-        Poll::Ready(written)
+        match written {
+            // A transport that takes nothing and does not say that it is not ready would be asked for ever.
+            Ok(0) if !bytes.is_empty() => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            written => Poll::Ready(written),
+        }
     }
 
     /// Ends our half of the stream after everything written: FIN. The peer can still be read.

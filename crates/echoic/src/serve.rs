@@ -20,7 +20,7 @@ use self::{
 use crate::{
     cli::ServeArgs,
     exit::{Exit, Failed, Outcome},
-    explain, term,
+    term,
 };
 
 /// What a store may take to keep the last of it when the server stops.
@@ -85,23 +85,16 @@ async fn serve(plan: Plan, store: Option<Arc<dyn Store>>, planes: &Planes) -> Ou
 
 /// Opens every endpoint, on the runtime where calls will be taken.
 async fn open(plan: &Plan, recorder: Recorder, planes: &Planes) -> Result<Server, Failed> {
-    let listen = echoic_wire::ListenOptions {
-        backlog: plan.backlog,
-        send_buffer: plan.send_buffer,
-        explain: plan.show.explain.then(explain::on_stderr),
-    };
     let mut server = Server::new(recorder, plan.limits.clone())
         .on_workers(planes.workers.clone())
-        .apart_on(planes.control.handle().clone())
-        .framed(plan.framing)
-        .listening(listen);
+        .apart_on(planes.control.handle().clone());
     if plan.once {
         server = server.only(1);
     }
-    let endpoints = plan.endpoints.clone();
+    let openings = plan.openings.clone();
     let opened = planes.workers[0].spawn(async move {
-        for (endpoint, service) in &endpoints {
-            server.listen(endpoint, Arc::clone(service)).await?;
+        for opening in openings {
+            server.open(opening).await?;
         }
         Ok::<_, Failed>(server)
     });

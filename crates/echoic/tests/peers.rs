@@ -1,5 +1,9 @@
 //! The clients people have: nc, ncat and socat, each told to end its half when its input ends.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and may say what it saw"
+)]
 
 mod harness;
 
@@ -27,13 +31,16 @@ fn socat(at: SocketAddr) -> Command {
     socat
 }
 
-const PEERS: [(&str, fn(SocketAddr) -> Command); 3] =
-    [("nc", nc), ("ncat", ncat), ("socat", socat)];
+/// How a client is called, and called upon.
+type Peer = (&'static str, fn(SocketAddr) -> Command);
+
+const PEERS: [Peer; 3] = [("nc", nc), ("ncat", ncat), ("socat", socat)];
 
 #[test]
 fn each_gets_its_lines_back_whole() {
     let serve = Serve::start(&["upper=:0", "--frame", "line"]);
-    let long: String = (0..20_000).map(|i| format!("line {i} of ßome\n")).collect();
+    let long: Vec<String> = (0..20_000).map(|i| format!("line {i} of ßome\n")).collect();
+    let long = long.concat();
     for input in ["hello\n", "", "\n", "one\ntwo\nthe last", &long] {
         for (name, peer) in PEERS {
             let Ran { code, out, err } = run(&mut peer(serve.at[0]), input.as_bytes());

@@ -1,5 +1,7 @@
 //! The rules of the house that no compiler checks: floors, sizes, links, words. Each failure says what to do.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -230,8 +232,9 @@ fn a_file_named_in_a_page_is_there() {
             let path = word.split([' ', ':']).next().unwrap_or_default();
             // A place to be filled in (`crates/echoic-service/src/NAME.rs`) names no file.
             let is_pattern = path.contains(['*', '<', '{', '…']) || path.contains("NAME");
+            let is_made = ["bench/results", "fuzz/artifacts"].contains(&path.trim_end_matches('/'));
             assert!(
-                !is_path || is_pattern || root().join(path).exists(),
+                !is_path || is_pattern || is_made || root().join(path).exists(),
                 "{page} speaks of `{word}`, and there is no {path}: mend the page"
             );
         }
@@ -444,7 +447,7 @@ fn functions(text: &str) -> Vec<(String, usize, usize)> {
         let Some(opens) = opens.filter(|at| rest[*at].ends_with('{')) else {
             continue;
         };
-        if let Some(body) = rest[opens + 1..].iter().position(|line| is_end(line)) {
+        if let Some(body) = rest[opens + 1..].iter().position(is_end) {
             found.push((name.to_owned(), first + 1, opens + body + 2));
         }
     }

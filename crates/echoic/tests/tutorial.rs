@@ -1,10 +1,15 @@
 //! The founding document, run: its servers are ours, its clients are written in Python the way it writes them.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and may say what it saw"
+)]
 
 mod harness;
 
 use std::{
     io::{Read, Write},
+    net::SocketAddr,
     process::{Command, Stdio},
     sync::Arc,
     thread,
@@ -115,7 +120,10 @@ fn a_plain_close_loses_what_is_on_its_way() {
     });
     assert!(wait_for_end(&mut naive, harness::SOON).is_some_and(|status| status.success()));
     let sent: usize = said.all()[1].parse().unwrap();
-    assert!(sent > 500_000, "the kernel took only {sent} bytes: no test of what follows");
+    assert!(
+        sent > 500_000,
+        "the kernel took only {sent} bytes: no test of what follows"
+    );
     assert_eq!(end, "reset");
     assert!(got < sent / 2, "most of it was lost; {got} bytes were not");
 }
@@ -316,7 +324,7 @@ fn without_a_word_the_tutorials_servers_are_there() {
     };
     let home = Arc::new(Home::new());
     let serve = Serve::start_in(&home, &[]);
-    let ports: Vec<u16> = serve.at.iter().map(|at| at.port()).collect();
+    let ports: Vec<u16> = serve.at.iter().map(SocketAddr::port).collect();
     assert_eq!(ports, [5000, 12345]);
     assert_eq!(python(CLIENT, &[&5000], "").good(), "HELLO\n");
     assert_eq!(

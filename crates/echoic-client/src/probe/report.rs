@@ -155,13 +155,18 @@ impl Try {
 impl From<eyeballs::Try> for Try {
     fn from(tried: eyeballs::Try) -> Self {
         let eyeballs::Try { addr, started, ended, outcome } = tried;
-        let outcome = match outcome {
-            eyeballs::Outcome::Connected { local } => Outcome::Connected { local: local.map(Place::from) },
-            eyeballs::Outcome::Failed(error) => Outcome::Failed(error),
-            eyeballs::Outcome::Silent => Outcome::Silent,
-            eyeballs::Outcome::Overtaken => Outcome::Overtaken,
-        };
-        Self { place: addr.into(), started, ended, outcome }
+        Self { place: addr.into(), started, ended, outcome: outcome.into() }
+    }
+}
+
+impl From<eyeballs::Outcome> for Outcome {
+    fn from(outcome: eyeballs::Outcome) -> Self {
+        match outcome {
+            eyeballs::Outcome::Connected { local } => Self::Connected { local: local.map(Place::from) },
+            eyeballs::Outcome::Failed(error) => Self::Failed(error),
+            eyeballs::Outcome::Silent => Self::Silent,
+            eyeballs::Outcome::Overtaken => Self::Overtaken,
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use echoic_core::{
 };
 use echoic_wire::{
     DialError, DialOptions, dial,
-    eyeballs::{self, Answer, Family, Missing, Pace, RaceOptions, call, look_up, race},
+    eyeballs::{Answer, Family, Missing, Pace, RaceOptions, call, look_up, race},
     resolve,
 };
 use tokio::{
@@ -21,12 +21,15 @@ use super::{Outcome, ProbeOptions, Report, Try};
 /// Addresses tried at a time.
 const AT_A_TIME: usize = 32;
 
+/// A race lasts no longer than if so many addresses were silent, one after the other: names have fewer.
+const TURNS_MAX: u32 = 64;
+
 /// As other programs do it; then the winner again, as often as was asked for.
-pub(super) async fn race_them(at: &HostPort, pace: Pace, options: &ProbeOptions, began: Instant, report: &mut Report) {
+pub(super) async fn race_them(at: &HostPort, options: &ProbeOptions, began: Instant, report: &mut Report) {
     let ProbeOptions { each, explain, .. } = options;
-    let addresses_max = u32::from(u16::MAX);
-    let race_options =
-        RaceOptions { within: *each * 2 + pace.attempt * addresses_max, each: *each, pace, explain: explain.clone() };
+    let pace = Pace::default();
+    let within = *each * 2 + pace.attempt * TURNS_MAX;
+    let race_options = RaceOptions { within, each: *each, pace, explain: explain.clone() };
     let race = race(at, &race_options).await;
     let winner = race.won.as_ref().map(|(number, _)| race.tries[*number].addr);
     drop(race.won);
@@ -124,16 +127,5 @@ pub(super) async fn unix(name: &UnixName, options: &ProbeOptions, began: Instant
 pub(super) fn resume(broken: tokio::task::JoinError) {
     if let Ok(panic) = broken.try_into_panic() {
         std::panic::resume_unwind(panic);
-    }
-}
-
-impl From<eyeballs::Outcome> for Outcome {
-    fn from(outcome: eyeballs::Outcome) -> Self {
-        match outcome {
-            eyeballs::Outcome::Connected { local } => Self::Connected { local: local.map(Place::from) },
-            eyeballs::Outcome::Failed(error) => Self::Failed(error),
-            eyeballs::Outcome::Silent => Self::Silent,
-            eyeballs::Outcome::Overtaken => Self::Overtaken,
-        }
     }
 }

@@ -258,6 +258,28 @@ async fn a_store_that_gives_no_answer_has_failed_after_five_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_store_that_errs_for_a_moment_has_not_failed() {
+    let options = RecorderOptions {
+        hold_replies: true,
+        ..RecorderOptions::default()
+    };
+    let mut recording = Recording::start(Mood::Refusing, options).await;
+    let mut teller = recording.teller(0);
+    recording.tell(&mut teller, 10);
+    sleep(4 * SECOND).await;
+    assert_eq!(recording.recorder.standing().failure, None);
+    recording.store.set(Mood::Willing);
+    assert!(teller.kept().await);
+
+    recording.store.set(Mood::Refusing);
+    recording.tell(&mut teller, 10);
+    assert!(!teller.kept().await, "but one that goes on so has");
+    recording.store.set(Mood::Willing);
+    sleep(SECOND).await;
+    recording.close(SECOND).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn while_the_store_fails_conversations_go_on_and_every_loss_is_counted() {
     for mood in [Mood::Refusing, Mood::Silent] {
         let options = RecorderOptions {

@@ -30,6 +30,8 @@ pub(crate) struct TestStore {
     changed: Notify,
     /// Exchanges that arrived, also where the batches are not kept.
     pub(crate) arrived: AtomicU64,
+    /// Appends so far.
+    pub(crate) rounds: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -188,6 +190,7 @@ impl Store for TestStore {
     }
 
     fn append(&self, batches: Vec<Arc<Batch>>) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.rounds.fetch_add(1, Ordering::Relaxed);
         let bytes = batches.iter().map(|batch| batch.size()).sum();
         let exchanges = batches.iter().map(|batch| batch.exchanges()).sum();
         let forget = {

@@ -1,5 +1,11 @@
 //! A server on a thread of its own, for clients that block.
 
+#![allow(
+    dead_code,
+    reason = "each test binary takes what it needs of what all share"
+)]
+#![allow(clippy::unwrap_used, reason = "in a test that is the failure")]
+
 use std::{
     io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
@@ -195,7 +201,7 @@ impl<F: Fn(&[u8], &mut Vec<u8>) + Clone + Send + Sync + 'static> Service for Doi
     }
 
     fn meet(&self, _: &Peer) -> Voice {
-        Voice::Inline(Box::new(Doing(self.0.clone())))
+        Voice::Inline(Box::new(Self(self.0.clone())))
     }
 }
 

@@ -1,22 +1,27 @@
 //! From what was typed to what it means, once.
 
-use std::sync::Arc;
+use std::{fmt::Display, str::FromStr, sync::Arc};
 
 use echoic_core::{
-    endpoint::Endpoint,
-    framing::Framing,
+    endpoint::{Endpoint, Served, Shape},
+    framing::Frames,
+    guests::{Guests, Network, NetworkError},
     limits::Limits,
     service::Service,
+    size::{Bytes, Span},
     store::{Durability, Retention},
 };
-use echoic_server::{RecorderOptions, WhenBehind};
+use echoic_server::{Opening, RecorderOptions, WhenBehind};
 use echoic_service::Chosen;
+use echoic_wire::{ListenOptions, handed_over};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{
-    cli::{Behind, ServeArgs, ShowingArgs},
+    cli::{Behind, Mode, ServeArgs, ShowingArgs},
     exit::Failed,
+    explain,
     memory::{Place, keep},
+    term,
 };
 
 /// The tutorial's two servers, for whoever names none.
@@ -30,8 +35,7 @@ const CONNECTIONS_MAX: u64 = 10_000;
 
 /// What `serve` is to do.
 pub(super) struct Plan {
-    pub(super) endpoints: Vec<Open>,
-    pub(super) framing: Framing,
+    pub(super) openings: Vec<Opening>,
     pub(super) limits: Limits,
     pub(super) store: Place,
     pub(super) durability: Durability,
@@ -40,13 +44,8 @@ pub(super) struct Plan {
     pub(super) recorder: RecorderOptions,
     pub(super) show: Showing,
     pub(super) once: bool,
-    pub(super) backlog: u32,
-    pub(super) send_buffer: Option<usize>,
     pub(super) workers: usize,
 }
-
-/// An endpoint and who answers there.
-pub(super) type Open = (Endpoint, Arc<dyn Service>);
 
 /// What is shown of it.
 #[derive(Clone, Copy)]
@@ -54,7 +53,6 @@ pub(super) struct Showing {
     pub(super) print: bool,
     pub(super) json: bool,
     pub(super) quiet: bool,
-    pub(super) explain: bool,
 }
 
 impl Showing {
@@ -70,7 +68,7 @@ impl Plan {
             print,
             json,
             quiet,
-            explain,
+            explain: _,
             ref console,
         } = args.showing;
         if console != "off" {
@@ -83,10 +81,10 @@ impl Plan {
             None => std::thread::available_parallelism().map_or(1, usize::from),
         };
         let durability = args.recording.durability;
+        let limits = limits(args)?;
         Ok(Self {
-            endpoints: endpoints(args)?,
-            framing: args.frame,
-            limits: limits(args)?,
+            openings: openings(args, &limits)?,
+            limits,
             store: Place::parse(&args.recording.store)?,
             durability,
             keep: keep(&args.recording.keep)?,
@@ -100,37 +98,139 @@ impl Plan {
                 shards: workers,
                 ..RecorderOptions::default()
             },
-            show: Showing {
-                print,
-                json,
-                quiet,
-                explain,
-            },
+            show: Showing { print, json, quiet },
             once: args.once,
-            backlog: args.backlog,
-            send_buffer: args.sndbuf.map(|bytes| bytes.0 as usize),
             workers,
         })
     }
 }
 
-fn endpoints(args: &ServeArgs) -> Result<Vec<Open>, Failed> {
-    let mut served = args.endpoints.clone();
-    if served.is_empty() {
-        for text in DEFAULT_ENDPOINTS {
-            served.push(text.parse()?);
+/// Every endpoint with what holds there: what the command line says of all of them, then its own options.
+fn openings(args: &ServeArgs, limits: &Limits) -> Result<Vec<Opening>, Failed> {
+    let mut openings = Vec::new();
+    for served in served(args)? {
+        let mut opening = Opening {
+            framing: args.frame,
+            limits: limits.clone(),
+            guests: Guests {
+                allow: args.allow.clone(),
+                deny: args.deny.clone(),
+            },
+            listen: ListenOptions {
+                backlog: args.backlog,
+                send_buffer: args.sndbuf.map(|bytes| bytes.0 as usize),
+                unix_mode: args.mode.0,
+                explain: args.showing.explain.then(explain::on_stderr),
+            },
+            ..Opening::new(
+                served.located.endpoint,
+                service(args, served.service.as_deref())?,
+            )
+        };
+        for (name, value) in &served.located.options.0 {
+            option(&mut opening, name, value).map_err(|why| {
+                Failed::usage(format!("{}: ?{name}={value}: {why}", opening.endpoint))
+            })?;
+        }
+        if opening.endpoint.shape() == Some(Shape::Datagrams)
+            && opening.framing != Frames::default()
+        {
+            let why = "a datagram is one whole message, so --frame does not apply there";
+            term::say(&format!("{}: {why}", opening.endpoint));
+        }
+        openings.push(opening);
+    }
+    Ok(openings)
+}
+
+/// What was named, or was handed over, or the tutorial's servers.
+fn served(args: &ServeArgs) -> Result<Vec<Served>, Failed> {
+    if !args.endpoints.is_empty() {
+        return Ok(args.endpoints.clone());
+    }
+    let handed_over = handed_over();
+    if !handed_over.is_empty() {
+        let sockets = handed_over
+            .into_iter()
+            .map(|number| Endpoint::Fd(number).into());
+        return Ok(sockets
+            .map(|located| Served {
+                service: None,
+                located,
+            })
+            .collect());
+    }
+    DEFAULT_ENDPOINTS
+        .iter()
+        .map(|text| Ok(text.parse()?))
+        .collect()
+}
+
+fn service(args: &ServeArgs, name: Option<&str>) -> Result<Arc<dyn Service>, Failed> {
+    let Chosen(service) = match name {
+        Some(name) => name.parse().map_err(Failed::usage)?,
+        None => args.service.clone(),
+    };
+    Ok(service)
+}
+
+/// An option of one endpoint: the word of the command line's option for all.
+fn option(opening: &mut Opening, name: &str, value: &str) -> Result<(), String> {
+    fn read<T: FromStr<Err: Display>>(value: &str) -> Result<T, String> {
+        value.parse().map_err(|error: T::Err| error.to_string())
+    }
+    let Opening {
+        service,
+        framing,
+        limits,
+        guests,
+        listen,
+        ..
+    } = opening;
+    match name {
+        "as" => *service = read::<Chosen>(value)?.0,
+        "frame" => *framing = read(value)?,
+        "max-message" => limits.message_bytes_max = message_bytes_max(read(value)?)?,
+        "idle" => limits.idle = read::<Span>(value)?.0,
+        "partial" => limits.partial = read::<Span>(value)?.0,
+        "write-stall" => limits.write_stall = read::<Span>(value)?.0,
+        "backlog" => listen.backlog = read(value)?,
+        "sndbuf" => listen.send_buffer = Some(read::<Bytes>(value)?.0 as usize),
+        "mode" => listen.unix_mode = read::<Mode>(value)?.0,
+        "allow" => guests.allow = networks(value)?,
+        "deny" => guests.deny = networks(value)?,
+        _ => {
+            return Err(
+                "no such option of an endpoint; there are: as frame max-message idle partial \
+                write-stall backlog sndbuf mode allow deny"
+                    .to_owned(),
+            );
         }
     }
-    let mut endpoints = Vec::with_capacity(served.len());
-    for served in served {
-        let Chosen(service) = match served.service {
-            Some(name) => name.parse().map_err(Failed::usage)?,
-            None => args.service.clone(),
-        };
-        endpoints.push((served.endpoint, service));
-    }
-    Ok(endpoints)
+    Ok(())
 }
+
+/// Networks with commas between them.
+fn networks(value: &str) -> Result<Vec<Network>, String> {
+    value
+        .split(',')
+        .map(|network| {
+            network
+                .parse()
+                .map_err(|error: NetworkError| error.to_string())
+        })
+        .collect()
+}
+
+fn message_bytes_max(Bytes(bytes): Bytes) -> Result<usize, String> {
+    match bytes {
+        1..=MESSAGE_BYTES_MAX => Ok(bytes as usize),
+        _ => Err("--max-message is from 1 to 1G".to_owned()),
+    }
+}
+
+/// The largest `--max-message` there can be.
+const MESSAGE_BYTES_MAX: u64 = 1 << 30;
 
 fn limits(args: &ServeArgs) -> Result<Limits, Failed> {
     let given = &args.limits;
@@ -146,12 +246,9 @@ fn limits(args: &ServeArgs) -> Result<Limits, Failed> {
         }
         Some(n) => n,
     };
-    let message_bytes_max = given.max_message.0;
-    if message_bytes_max == 0 || message_bytes_max > 1 << 30 {
-        return Err(Failed::usage("--max-message is from 1 to 1G"));
-    }
+    let message_bytes_max = message_bytes_max(given.max_message).map_err(Failed::usage)?;
     Ok(Limits {
-        message_bytes_max: message_bytes_max as usize,
+        message_bytes_max,
         connections_max,
         idle: given.idle.0,
         partial: given.partial.0,

@@ -2,16 +2,16 @@
 
 use std::{
     collections::HashMap,
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use echoic_core::{
-    event::{Batch, ConversationId, Ended, Event, Mark, Marked, Opened},
+    endpoint::{Endpoint, Host},
+    event::{Batch, ConversationId, Ended, Event, Mark, Marked, Opened, Place as At},
     exchange::{Conversation, Exchange, exchanges},
 };
-use echoic_server::{Listening, Seen, Watcher};
+use echoic_server::{Listening, Opening, Seen, Watcher};
 use serde::Serialize;
 use tokio::runtime::Handle;
 
@@ -30,28 +30,31 @@ const VERSION: u32 = 1;
 
 /// Says what is open, once it is.
 pub(super) fn announce(plan: &Plan, doors: &[Listening]) {
-    for door in doors {
-        let Listening { addr, post } = door;
-        let target = if addr.ip().is_loopback() {
-            format!(":{}", addr.port())
-        } else {
-            addr.to_string()
+    for Listening { place, post } in doors {
+        let target = match place {
+            At::Net(addr) if addr.ip().is_loopback() && post.proto == "tcp" => {
+                format!(":{}", addr.port())
+            }
+            At::Net(addr) if post.proto == "tcp" => addr.to_string(),
+            At::Net(addr) => format!("{}://{addr}", post.proto),
+            At::Unix(_) => place.to_string(),
         };
+        let (at, frame) = (place.to_string(), post.framing.to_string());
         term::say(&format!(
-            "listening on {addr:<22} {:<8} {:<6} {ASIDE}try: echoic connect {target}{ASIDE:#}",
-            post.service,
-            post.framing.to_string()
+            "listening on {at:<22} {:<8} {frame:<6} {ASIDE}try: echoic connect {target}{ASIDE:#}",
+            post.service
         ));
     }
-    for (endpoint, _) in &plan.endpoints {
-        let echoic_core::endpoint::Endpoint::Tcp(at) = endpoint;
-        let meant = |addr: &SocketAddr| at.port == 0 || addr.port() == at.port;
-        let families = doors.iter().filter(|door| meant(&door.addr)).count();
-        let both = matches!(
-            at.host,
-            echoic_core::endpoint::Host::Loopback | echoic_core::endpoint::Host::Any
-        );
-        if both && families == 1 {
+    for Opening { endpoint, .. } in &plan.openings {
+        let (Endpoint::Tcp(at) | Endpoint::Udp(at)) = endpoint else {
+            continue;
+        };
+        let meant = |door: &&Listening| {
+            door.post.proto == endpoint.scheme()
+                && (at.port == 0 || door.place.port() == Some(at.port))
+        };
+        let families = doors.iter().filter(meant).count();
+        if matches!(at.host, Host::Loopback | Host::Any) && families == 1 {
             term::say(&format!(
                 "{endpoint}: this machine has only one address family, so it is open in that one"
             ));
@@ -85,7 +88,7 @@ enum Line<'a> {
     Listening {
         v: u32,
         ep: &'a str,
-        addr: SocketAddr,
+        addr: String,
         svc: &'a str,
         frame: String,
     },
@@ -144,18 +147,18 @@ impl Show {
             for door in doors {
                 // One line an endpoint, also where it is open in two families.
                 if said.is_none_or(|last| !Arc::ptr_eq(&last.post, &door.post)) {
-                    self.payload.line(format_args!("{}", door.addr))?;
+                    self.payload.line(format_args!("{}", door.place))?;
                 }
                 said = Some(door);
             }
         }
         if !self.quiet && !self.payload.pretty {
-            for Listening { addr, post } in doors {
+            for Listening { place, post } in doors {
                 let frame = post.framing.to_string();
                 self.payload.json(&Line::Listening {
                     v: VERSION,
                     ep: &post.name,
-                    addr: *addr,
+                    addr: place.to_string(),
                     svc: &post.service,
                     frame,
                 })?;

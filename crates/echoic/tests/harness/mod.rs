@@ -12,10 +12,13 @@ mod process;
 mod serve;
 mod terminal;
 
-use std::time::Duration;
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 pub(crate) use self::{
-    bytes::{assert_safe_to_show, count_of, plain},
+    bytes::{obeyed, plain},
     home::Home,
     peer::{Load, Loaded, Talk},
     ports::{free_port, raise_open_files, tutorial_ports},
@@ -26,3 +29,13 @@ pub(crate) use self::{
 
 /// For whatever should happen soon: far longer than it takes, far shorter than anybody waits.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
+
+/// Waits until `condition` holds.
+#[track_caller]
+pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + SOON;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}

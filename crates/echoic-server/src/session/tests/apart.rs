@@ -7,7 +7,7 @@ use echoic_core::{
 };
 use tokio::time::sleep;
 
-use super::*;
+use super::{wire::Line, *};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -97,7 +97,10 @@ async fn answers_given_out_of_order_leave_in_order() {
 #[tokio::test(start_paused = true)]
 async fn lines_pipelined_by_the_thousand_are_answered_each_with_its_terminator() {
     let talk = Setup::line().talk(echo_apart()).await;
-    let lines: String = (0..5000).map(|i| format!("{i}\n")).collect();
+    let lines = (0..5000)
+        .map(|i| format!("{i}\n"))
+        .collect::<Vec<_>>()
+        .concat();
     talk.peer.send(&lines);
     talk.peer.finish();
     let end = talk.end().await;
@@ -142,7 +145,10 @@ async fn a_service_that_works_at_many_at_once_answers_all_in_order() {
         Ok(())
     });
     let talk = Setup::line().talk(service).await;
-    let lines: String = (0..2000).map(|i| format!("{i}\n")).collect();
+    let lines = (0..2000)
+        .map(|i| format!("{i}\n"))
+        .collect::<Vec<_>>()
+        .concat();
     talk.peer.send(&lines);
     talk.peer.finish();
     let end = talk.end().await;
@@ -329,10 +335,8 @@ async fn megabytes_go_each_way_at_once() {
     setup.window = 10_000;
     let talk = setup.talk(service).await;
     for _ in 0..BYTES / 50_000 {
-        talk.peer.send([b'x'; 50_000]);
-        talk.peer
-            .until("heard", |line| line.coming_is_empty())
-            .await;
+        talk.peer.send(vec![b'x'; 50_000]);
+        talk.peer.until("heard", Line::coming_is_empty).await;
         talk.peer.grant(50_000);
     }
     talk.peer.grant(AMPLE);
@@ -357,9 +361,7 @@ async fn answers_that_meet_a_reset_are_recorded_as_unsent() {
     });
     let talk = Setup::line().talk(service).await;
     talk.peer.send("a\nb\n");
-    talk.peer
-        .until("heard", |line| line.coming_is_empty())
-        .await;
+    talk.peer.until("heard", Line::coming_is_empty).await;
     talk.peer.be_deaf();
     let end = talk.end().await;
     assert_eq!(end.how(), How::PeerReset);

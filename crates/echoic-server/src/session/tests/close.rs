@@ -15,7 +15,7 @@ async fn what_the_peer_still_sends_is_read_and_counted_as_unheard() {
     let talk = Setup::line().talk(greeting(10)).await;
     for _ in 0..5 {
         sleep(SECOND).await;
-        talk.peer.send([0; 100_000]);
+        talk.peer.send(vec![0; 100_000]);
     }
     talk.peer.finish();
     let end = talk.end().await;

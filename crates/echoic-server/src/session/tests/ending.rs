@@ -291,7 +291,7 @@ async fn the_stop_signal_lets_a_reply_be_taken() {
 async fn a_peer_that_never_stops_does_not_hold_up_the_stop() {
     let talk = Setup::chunk().talk(named("echo", Framing::Chunk)).await;
     for _ in 0..1000 {
-        talk.peer.send([0; 60_000]);
+        talk.peer.send(vec![0; 60_000]);
     }
     talk.drain.start();
     let end = talk.end().await;

@@ -154,11 +154,11 @@ fn a_message_of_any_length_arrives_in_pieces_of_any_length() {
 #[tokio::test(start_paused = true)]
 async fn a_read_full_of_empty_lines_is_one_write() {
     let talk = Setup::line().talk(echo()).await;
-    talk.peer.send([b'\n'; 65_536]);
+    talk.peer.send(vec![b'\n'; 65_536]);
     talk.peer.finish();
     let writes = talk.peer.clone();
     let end = talk.end().await;
-    assert_eq!(end.taken, [b'\n'; 65_536]);
+    assert_eq!(end.taken, vec![b'\n'; 65_536]);
     assert_eq!(end.kept.len(), 65_536);
     assert_eq!(writes.look(|line| (line.reads, line.writes)), (1, 1));
 }

@@ -137,7 +137,10 @@ async fn megabytes_come_back_to_a_client_that_reads_while_it_writes() {
 #[tokio::test]
 async fn lines_are_pipelined_and_a_close_notify_ends_one_half_only() {
     let (conversing, mut client) = talk(Setup::line(), named("upper", Framing::Line), 4096).await;
-    let lines: String = (0..1000).map(|i| format!("line {i}\n")).collect();
+    let lines = (0..1000)
+        .map(|i| format!("line {i}\n"))
+        .collect::<Vec<_>>()
+        .concat();
     client.write_all(lines.as_bytes()).await.unwrap();
     client.write_all(b"last without end").await.unwrap();
     client.shutdown().await.unwrap();

@@ -1,0 +1,125 @@
+//! Datagrams: nobody says yes to a datagram, so only a reply is a yes, and silence is silence.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::{linux::net::SocketAddrExt, unix::net as std_unix},
+    time::Duration,
+};
+
+use echoic_core::{
+    endpoint::{HostPort, UnixName},
+    event::Place,
+};
+use echoic_wire::{Call, Explain};
+use tokio::{
+    net::UdpSocket,
+    task::JoinSet,
+    time::{Instant, timeout},
+};
+
+use super::{Outcome, ProbeOptions, Report, Try, stream};
+
+/// Asks every address at the same time; without [`ProbeOptions::all`] the first reply ends it.
+pub(super) async fn probe(at: &HostPort, options: &ProbeOptions, began: Instant, report: &mut Report) {
+    let addrs = stream::addresses(at, options, began, report).await;
+    for _ in 0..options.count {
+        let first = report.tries.len();
+        let mut under_way = JoinSet::new();
+        for addr in &addrs {
+            let (number, addr, each, explain) = (report.tries.len(), *addr, options.each, options.explain.clone());
+            let started = began.elapsed();
+            report.tries.push(Try { place: addr.into(), started, ended: started, outcome: Outcome::Overtaken });
+            under_way.spawn(async move { (number, ask(addr, each, explain.as_ref()).await) });
+        }
+        while let Some(asked) = under_way.join_next().await {
+            match asked {
+                Ok((number, outcome)) => {
+                    report.tries[number].ended = began.elapsed();
+                    report.tries[number].outcome = outcome;
+                    if report.tries[number].is_good() && !options.all {
+                        break;
+                    }
+                }
+                Err(broken) => stream::resume(broken),
+            }
+        }
+        for tried in &mut report.tries[first..] {
+            if matches!(tried.outcome, Outcome::Overtaken) {
+                tried.ended = began.elapsed();
+            }
+        }
+    }
+}
+
+async fn ask(addr: SocketAddr, within: Duration, explain: Option<&Explain>) -> Outcome {
+    match timeout(within, exchange(addr, within / 2, explain)).await {
+        Ok(Ok(bytes)) => Outcome::Replied { bytes },
+        Ok(Err(error)) => Outcome::Failed(error),
+        Err(_) => Outcome::Silent,
+    }
+}
+
+/// Sends a question, and once more if nothing has come back after `again`: datagrams get lost.
+async fn exchange(addr: SocketAddr, again: Duration, explain: Option<&Explain>) -> io::Result<usize> {
+    let any = if addr.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).await?;
+    // A connected socket hears of the ICMP message that says nobody is there (udp(7)).
+    let connected = socket.connect(addr).await;
+    tell(explain, addr, || Call::Connect { place: addr.into(), result: connected.as_ref().map(|()| ()) });
+    connected?;
+    let question = question(addr.port());
+    let mut reply = vec![0; 65_535];
+    loop {
+        let sent = socket.send(question).await;
+        tell(explain, addr, || Call::Send { bytes: question, took: sent.as_ref().copied() });
+        sent?;
+        if let Ok(got) = timeout(again, socket.recv(&mut reply)).await {
+            let heard = got.as_ref().map(|n| &reply[..*n]);
+            tell(explain, addr, || Call::Recv { room: reply.len(), got: heard });
+            return got;
+        }
+    }
+}
+
+fn tell<'a>(explain: Option<&Explain>, addr: SocketAddr, call: impl FnOnce() -> Call<'a>) {
+    if let Some(explain) = explain {
+        explain.of(addr.into()).tell(call());
+    }
+}
+
+/// Something that who is usually at this port will answer: a DNS server, a time server, and else whoever answers a
+/// line.
+fn question(port: u16) -> &'static [u8] {
+    match port {
+        // The name servers of the root: id 0xec01, recursion desired, one question, NS IN (RFC 1035).
+        53 => b"\xec\x01\x01\0\0\x01\0\0\0\0\0\0\0\0\x02\0\x01",
+        123 => &TIME_REQUEST,
+        _ => b"\n",
+    }
+}
+
+/// Version 4, mode 3 (client), the rest zero (RFC 5905).
+const TIME_REQUEST: [u8; 48] = {
+    let mut request = [0; 48];
+    request[0] = 0x23;
+    request
+};
+
+/// A Unix datagram socket: whether one is there is known without sending anything.
+pub(super) fn unix(name: &UnixName, began: Instant, report: &mut Report) {
+    let started = began.elapsed();
+    let connect = || {
+        let address = match name {
+            UnixName::Path(path) => std_unix::SocketAddr::from_pathname(path)?,
+            UnixName::Abstract(name) => std_unix::SocketAddr::from_abstract_name(name)?,
+        };
+        std_unix::UnixDatagram::unbound()?.connect_addr(&address)
+    };
+    let outcome = match connect() {
+        Ok(()) => Outcome::Connected { local: None },
+        Err(error) => Outcome::Failed(error),
+    };
+    let place = Place::Unix(Some(name.clone()));
+    report.tries.push(Try { place, started, ended: began.elapsed(), outcome });
+}

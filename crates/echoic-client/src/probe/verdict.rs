@@ -1,0 +1,205 @@
+//! What a report means: one sentence, and in it the next step.
+
+mod names;
+mod unanswered;
+
+use std::{fmt, io, time::Duration};
+
+use echoic_core::{
+    endpoint::{Endpoint, Host},
+    event::Place,
+    shown,
+};
+
+use super::{Outcome, Report, Summary, Try};
+
+/// What a report means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// In one word.
+    pub state: State,
+    /// In one sentence with the next step, safe to be shown.
+    pub sentence: String,
+}
+
+/// A verdict in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// An address connects. It need not accept or speak.
+    Reachable,
+    /// UDP: a reply came.
+    Open,
+    /// The name led to no address.
+    NotResolved,
+    /// Somebody said no: a reset, or no socket of that name.
+    Refused,
+    /// UDP: somebody said that nobody is there (ICMP).
+    Closed,
+    /// There is no way there, or this machine may not go it.
+    Unreachable,
+    /// No answer, although there was time to ask again.
+    Filtered,
+    /// No answer in the time that was given.
+    TimedOut,
+    /// UDP: neither a reply nor a no.
+    Silent,
+}
+
+impl State {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Reachable => "reachable",
+            Self::Open => "open",
+            Self::NotResolved => "not resolved",
+            Self::Refused => "refused",
+            Self::Closed => "closed",
+            Self::Unreachable => "unreachable",
+            Self::Filtered => "filtered",
+            Self::TimedOut => "timed out",
+            Self::Silent => "silent",
+        }
+    }
+}
+
+impl Report {
+    /// What it means.
+    pub fn verdict(&self) -> Verdict {
+        let (state, sentence) = if self.is_reachable() {
+            reachable(self)
+        } else if self.tries.is_empty() {
+            (State::NotResolved, names::not_resolved(self))
+        } else {
+            unanswered::unanswered(self)
+        };
+        let sentence = match (self.waited, self.is_reachable()) {
+            (Some(waited), true) if self.rounds > 1 => {
+                format!("{sentence} (at try {}, after {})", self.rounds, time(waited))
+            }
+            (Some(waited), false) => {
+                format!("{sentence} (still so at try {}, after {})", self.rounds, time(waited))
+            }
+            _ => sentence,
+        };
+        Verdict { state, sentence }
+    }
+}
+
+fn reachable(report: &Report) -> (State, String) {
+    let summaries = report.by_address();
+    let (good, bad): (Vec<_>, Vec<_>) = summaries.iter().partition(|summary| summary.good > 0);
+    let best = good.iter().min_by_key(|summary| summary.span.map(|span| span.min));
+    let Some((best, span)) = best.and_then(|best| Some((best, best.span?))) else {
+        return (State::Silent, String::new());
+    };
+    let at = show(best.place);
+    let took = time(span.min);
+    if let Some(Outcome::Replied { bytes }) = best.tries.iter().find(|tried| tried.is_good()).map(|tried| &tried.outcome)
+    {
+        return (State::Open, format!("open: {at} replied with {bytes} bytes after {took}{}", besides(&bad)));
+    }
+    let sentence = match (&report.endpoint, best.place) {
+        (Endpoint::Unixgram(_), _) => format!("reachable: a datagram socket is bound at {at}; nothing was sent to it"),
+        (Endpoint::Tcp(_), Place::Net(_)) if !bad.is_empty() => {
+            one_sided(report, &good, &bad).unwrap_or_else(|| format!("reachable: {at} connects in {took}{}", besides(&bad)))
+        }
+        _ => format!("reachable: {at} connects in {took}"),
+    };
+    (State::Reachable, sentence)
+}
+
+/// One family connects and the other does not: what other programs make of that.
+fn one_sided(report: &Report, good: &[&Summary<'_>], bad: &[&Summary<'_>]) -> Option<String> {
+    let family = |summary: &&&Summary<'_>| family(summary.place);
+    let (works, fails) = (good.first().as_ref().map(family)?, bad.first().as_ref().map(family)?);
+    if works == fails || good.iter().any(|one| family(&one) != works) || bad.iter().any(|one| family(&one) != fails) {
+        return None;
+    }
+    let at = show(good.first()?.place);
+    let not = list(bad.iter().map(|summary| summary.place));
+    let last = &bad.first()?.tries.last()?.outcome;
+    let is_localhost = matches!(&report.endpoint, Endpoint::Tcp(at) if matches!(&at.host, Host::Name(name) if name == "localhost"));
+    Some(match last {
+        Outcome::Failed(error) if error.kind() == io::ErrorKind::ConnectionRefused && is_localhost && works == "IPv4" => {
+            format!(
+                "reachable over IPv4 only, at {at}: localhost gave ::1 first, and the server is v4-only, so a program \
+                 that tries one address is refused; let it call 127.0.0.1, or the server listen on ::1 too"
+            )
+        }
+        Outcome::Failed(error) if error.kind() == io::ErrorKind::ConnectionRefused => format!(
+            "reachable over {works} only, at {at}: {not} refused, nothing listens there; let the server listen on \
+             {fails} too, or take that address from the name"
+        ),
+        Outcome::Failed(error) if is_no_way(error) => {
+            format!("reachable over {works} only, at {at}: this machine has no way to {fails}")
+        }
+        Outcome::Overtaken => format!(
+            "reachable over {works}, at {at}: {not} had not answered by then, which costs every program that does not \
+             race; `--all` tells whether it ever does"
+        ),
+        Outcome::Silent => format!(
+            "reachable over {works} only, at {at}: {not} gave no answer within {}, and programs that do not race wait \
+             for it; mend the way to it, or take that address from the name",
+            time(report.each)
+        ),
+        _ => return None,
+    })
+}
+
+/// `, but 2 of 20 addresses do not: 192.0.2.1:80, …`
+fn besides(bad: &[&Summary<'_>]) -> String {
+    let bad: Vec<&Place> = bad
+        .iter()
+        .filter(|summary| summary.tries.iter().any(|tried| !matches!(tried.outcome, Outcome::Overtaken)))
+        .map(|summary| summary.place)
+        .collect();
+    match bad.len() {
+        0 => String::new(),
+        1 => format!("; {} does not", list(bad.into_iter())),
+        _ => format!("; {} do not", list(bad.into_iter())),
+    }
+}
+
+/// `a, b, c and 17 more`.
+fn list<'a>(places: impl Iterator<Item = &'a Place>) -> String {
+    const SHOWN: usize = 3;
+    let places: Vec<String> = places.map(show).collect();
+    match places.len() {
+        0..=SHOWN => places.join(", "),
+        n => format!("{} and {} more", places[..SHOWN].join(", "), n - SHOWN),
+    }
+}
+
+fn family(place: &Place) -> &'static str {
+    match place {
+        Place::Net(addr) if addr.is_ipv4() => "IPv4",
+        Place::Net(_) => "IPv6",
+        Place::Unix(_) => "Unix",
+    }
+}
+
+/// A place, with nothing in it that a terminal would obey.
+fn show(place: &Place) -> String {
+    shown::text(place.to_string().as_bytes()).to_string()
+}
+
+fn is_no_way(error: &io::Error) -> bool {
+    use io::ErrorKind::{AddrNotAvailable, HostUnreachable, NetworkDown, NetworkUnreachable, Unsupported};
+    // EAFNOSUPPORT has no kind of its own on every system: no IPv6 in the kernel.
+    const EAFNOSUPPORT: i32 = 97;
+    matches!(error.kind(), NetworkUnreachable | HostUnreachable | NetworkDown | AddrNotAvailable | Unsupported)
+        || error.raw_os_error() == Some(EAFNOSUPPORT)
+}
+
+/// A time for people: three digits and a unit.
+fn time(time: Duration) -> impl fmt::Display {
+    let seconds = time.as_secs_f64();
+    let (figure, unit) = if seconds < 1.0 { (seconds * 1000.0, "ms") } else { (seconds, "s") };
+    let digits = if figure < 10.0 { 2 } else { usize::from(figure < 100.0) };
+    let text = format!("{figure:.digits$}");
+    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    format!("{text} {unit}")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,104 @@
+//! A name that led nowhere: whose fault that is.
+
+use echoic_core::endpoint::{Endpoint, Host};
+use echoic_wire::eyeballs::Missing;
+
+use super::time;
+use crate::probe::{Dns, DnsSays, Report};
+
+/// Why there is no address. The name servers' own word counts for more than the resolver's, which cannot tell a server
+/// that failed from one that is silent.
+pub(super) fn not_resolved(report: &Report) -> String {
+    let host = match &report.endpoint {
+        Endpoint::Tcp(at) | Endpoint::Udp(at) => match &at.host {
+            Host::Name(name) => name.as_str(),
+            _ => return "not resolved: there is no address to try".to_owned(),
+        },
+        endpoint => return format!("not resolved: {endpoint} is no place to call"),
+    };
+    let each = time(report.each);
+    let server = report.dns.as_ref().map_or_else(|| "the resolver".to_owned(), asked);
+    let trouble = why(report);
+    match trouble {
+        Trouble::NoName => format!(
+            "not resolved: there is no such name as {host} ({}); look for a slip of the pen, or add it to the DNS or \
+             to /etc/hosts",
+            if report.dns.is_some() { "NXDOMAIN" } else { "the resolver says" }
+        ),
+        Trouble::NoAddress => format!(
+            "not resolved: {host} is there and has no address, neither AAAA nor A; look which name carries the address"
+        ),
+        Trouble::Failed(code) => format!(
+            "not resolved: the resolver failed ({code} from {server}), which says nothing of {host} itself; ask again \
+             later, or ask another resolver"
+        ),
+        Trouble::Silent => format!(
+            "not resolved: the resolver is silent, {server} gave no answer for {host} within {each}; look whether it \
+             runs and whether UDP port 53 is let through (/etc/resolv.conf names it)"
+        ),
+        Trouble::SilentOrFailed => format!(
+            "not resolved: the resolver failed or got no answer for {host}; look whether the servers in \
+             /etc/resolv.conf answer"
+        ),
+        Trouble::Hidden => format!(
+            "not resolved: the DNS has addresses for {host}, but this machine's resolver gives none; look at the \
+             line `hosts:` in /etc/nsswitch.conf"
+        ),
+        Trouble::Other(error) => format!("not resolved: {host}: {error}"),
+    }
+}
+
+enum Trouble {
+    NoName,
+    NoAddress,
+    Failed(String),
+    Silent,
+    SilentOrFailed,
+    Hidden,
+    Other(String),
+}
+
+fn why(report: &Report) -> Trouble {
+    if let Some(dns) = &report.dns {
+        let said = || dns.answers.iter().filter_map(|answer| answer.found.as_ref().err());
+        let all = |says: &DnsSays| said().count() == dns.answers.len() && said().all(|said| said == says);
+        let failed = said().find_map(|said| match said {
+            DnsSays::Code(code) => Some(code.clone()),
+            DnsSays::Unasked(why) => Some(why.clone()),
+            _ => None,
+        });
+        if dns.answers.iter().any(|answer| answer.found.is_ok()) {
+            return Trouble::Hidden;
+        }
+        match failed {
+            Some(code) => return Trouble::Failed(code),
+            None if said().any(|said| *said == DnsSays::Silent) => return Trouble::Silent,
+            None if all(&DnsSays::NoRecord) => return Trouble::NoAddress,
+            None if said().any(|said| *said == DnsSays::NoName) => return Trouble::NoName,
+            None => {}
+        }
+    }
+    let missing = || report.names.iter().filter_map(|answer| answer.found.as_ref().err());
+    for missing in missing() {
+        match missing {
+            Missing::Failed(error) => return Trouble::Other(error.to_string()),
+            Missing::Silent => return Trouble::Silent,
+            Missing::Again => return Trouble::SilentOrFailed,
+            Missing::NoName | Missing::NoAddress(_) => {}
+        }
+    }
+    match missing().any(|missing| matches!(missing, Missing::NoName)) {
+        true => Trouble::NoName,
+        false if report.names.is_empty() => Trouble::Silent,
+        false => Trouble::NoAddress,
+    }
+}
+
+/// The servers as one would say them: the first, and that there are others.
+fn asked(dns: &Dns) -> String {
+    match dns.servers.as_slice() {
+        [] => "the resolver".to_owned(),
+        [one] => one.to_string(),
+        [first, others @ ..] => format!("{first} and {} more", others.len()),
+    }
+}

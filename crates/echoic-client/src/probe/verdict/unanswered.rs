@@ -1,0 +1,203 @@
+//! Addresses, and none that answers with a yes.
+
+use std::{io, time::Duration};
+
+use echoic_core::{endpoint::Endpoint, event::Place};
+
+use super::{State, is_no_way, list, time};
+use crate::probe::{Outcome, Report, Try};
+
+/// A call that is not answered is repeated after a second (RFC 6298): who waits less cannot tell a lost packet from a
+/// filter.
+const ASKED_AGAIN: Duration = Duration::from_secs(1);
+
+/// Errors for which there is no [`io::ErrorKind`] (Linux).
+const EPROTOTYPE: i32 = 91;
+
+/// The groups of tries by how they ended; the first that is not empty names the state.
+pub(super) fn unanswered(report: &Report) -> (State, String) {
+    let mut groups: Vec<(Kind, Vec<&Place>)> = vec![];
+    for summary in report.by_address() {
+        let Some(kind) = summary.tries.iter().map(|tried| Kind::of(tried)).min() else { continue };
+        match groups.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, places)) => places.push(summary.place),
+            None => groups.push((kind, vec![summary.place])),
+        }
+    }
+    groups.sort_by_key(|(kind, _)| *kind);
+    let mut groups = groups.into_iter();
+    let Some((kind, places)) = groups.next() else {
+        return (State::Silent, "silent: nothing was tried".to_owned());
+    };
+    let (state, sentence) = match &report.endpoint {
+        Endpoint::Udp(_) => datagram(report, kind, &places),
+        Endpoint::Unix(_) | Endpoint::Unixgram(_) => unix(report, kind, &places),
+        Endpoint::Tcp(_) | Endpoint::Fd(_) => stream(report, kind, &places),
+    };
+    let others: Vec<String> = groups.map(|(kind, places)| format!("{} {}", list(places.into_iter()), kind.word())).collect();
+    let others = if others.is_empty() { String::new() } else { format!(" ({})", others.join(", ")) };
+    (state, format!("{sentence}{others}"))
+}
+
+/// How a try ended, the most telling first: where one address is silent and the other refuses, it is the silent one
+/// that may be mended by waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Silent,
+    Refused,
+    Gone,
+    Forbidden,
+    WrongKind,
+    NoWay,
+    Other,
+}
+
+impl Kind {
+    fn of(tried: &Try) -> Self {
+        match &tried.outcome {
+            Outcome::Silent | Outcome::Overtaken | Outcome::Connected { .. } | Outcome::Replied { .. } => Self::Silent,
+            Outcome::Failed(error) => match error.kind() {
+                io::ErrorKind::ConnectionRefused => Self::Refused,
+                io::ErrorKind::NotFound => Self::Gone,
+                io::ErrorKind::PermissionDenied => Self::Forbidden,
+                _ if error.raw_os_error() == Some(EPROTOTYPE) => Self::WrongKind,
+                _ if is_no_way(error) => Self::NoWay,
+                _ => Self::Other,
+            },
+        }
+    }
+
+    /// Besides others.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Silent => "gave no answer",
+            Self::Refused => "refused",
+            Self::Gone => "is not there",
+            Self::Forbidden => "is forbidden",
+            Self::WrongKind => "is of another kind",
+            Self::NoWay => "is unreachable",
+            Self::Other => "failed",
+        }
+    }
+}
+
+fn stream(report: &Report, kind: Kind, places: &[&Place]) -> (State, String) {
+    let (at, each) = (list(places.iter().copied()), time(report.each));
+    match kind {
+        Kind::Silent if report.each < ASKED_AGAIN => (
+            State::TimedOut,
+            format!(
+                "timed out: no answer from {at} within {each}, too short to tell a long way from a filter; ask again \
+                 with --each 5s"
+            ),
+        ),
+        Kind::Silent if places.iter().all(|place| place.is_local()) => (
+            State::TimedOut,
+            format!(
+                "timed out: no answer from {at} within {each}, and it is this machine: the server accepts nobody and \
+                 its queue is full, or a rule here drops its packets; look at `ss -ltn`"
+            ),
+        ),
+        Kind::Silent => (
+            State::Filtered,
+            format!(
+                "filtered: no answer from {at} within {each}, so it is filtered, or the host is down; try from another \
+                 place, or ask whoever keeps the firewall"
+            ),
+        ),
+        Kind::Refused => (
+            State::Refused,
+            format!(
+                "refused: {at} said no: nothing listens on that port there, or a firewall rejects; start the server, \
+                 or look for it with `ss -ltn`"
+            ),
+        ),
+        Kind::NoWay => no_way(report, &at),
+        _ => other(report, &at),
+    }
+}
+
+fn datagram(report: &Report, kind: Kind, places: &[&Place]) -> (State, String) {
+    let at = list(places.iter().copied());
+    match kind {
+        Kind::Silent => (
+            State::Silent,
+            format!(
+                "silent: nothing came back from {at} within {}: a server may be there and have no answer to this, or \
+                 a filter is; say something it answers with `echoic connect udp://HOST:PORT`",
+                time(report.each)
+            ),
+        ),
+        Kind::Refused => (
+            State::Closed,
+            format!(
+                "closed: {at} said that nobody is there (ICMP port unreachable); start the server, or look for it \
+                 with `ss -lun`"
+            ),
+        ),
+        Kind::NoWay => no_way(report, &at),
+        _ => other(report, &at),
+    }
+}
+
+fn unix(report: &Report, kind: Kind, places: &[&Place]) -> (State, String) {
+    let at = list(places.iter().copied());
+    match kind {
+        Kind::Silent => (
+            State::TimedOut,
+            format!(
+                "timed out: {at} took no call within {}: the server accepts nobody and its queue is full; look what it \
+                 is busy with",
+                time(report.each)
+            ),
+        ),
+        Kind::Refused => (
+            State::Refused,
+            format!("refused: nobody listens at {at}: its server has gone, or the file is no socket; start the server"),
+        ),
+        Kind::Gone => (
+            State::Refused,
+            format!("refused: there is nothing at {at}; start the server, or look for a slip of the pen"),
+        ),
+        Kind::Forbidden => (
+            State::Refused,
+            format!("refused: this user may not call {at}; look at the modes of the file and of the folders above it"),
+        ),
+        Kind::WrongKind => {
+            let right = if matches!(report.endpoint, Endpoint::Unix(_)) { "unixgram:" } else { "unix:" };
+            (State::Refused, format!("refused: {at} is a socket of the other kind; probe {right} instead"))
+        }
+        Kind::NoWay | Kind::Other => other(report, &at),
+    }
+}
+
+fn no_way(report: &Report, at: &str) -> (State, String) {
+    let sentence = match first_error(report, is_no_way).map(io::Error::kind) {
+        Some(io::ErrorKind::HostUnreachable) => format!(
+            "unreachable: {at}: no route to that host: it is down, or a router on the way forbids it; try from another \
+             place, or ask whoever keeps the firewall"
+        ),
+        Some(io::ErrorKind::AddrNotAvailable) => {
+            format!("unreachable: this machine has no address to call {at} from; look at `ip address`")
+        }
+        _ => format!("unreachable: this machine has no way to {at}; look at `ip route`"),
+    };
+    (State::Unreachable, sentence)
+}
+
+fn other(report: &Report, at: &str) -> (State, String) {
+    match first_error(report, |_| true) {
+        Some(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            (State::Unreachable, format!("unreachable: a rule of this machine forbids to call {at}; look at its firewall"))
+        }
+        Some(error) => (State::Unreachable, format!("unreachable: {at}: {error}")),
+        None => (State::Unreachable, format!("unreachable: {at}")),
+    }
+}
+
+fn first_error(report: &Report, wanted: impl Fn(&io::Error) -> bool) -> Option<&io::Error> {
+    report.tries.iter().find_map(|tried| match &tried.outcome {
+        Outcome::Failed(error) if wanted(error) => Some(error),
+        _ => None,
+    })
+}

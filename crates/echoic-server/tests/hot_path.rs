@@ -1,0 +1,193 @@
+//! What a message costs: no allocation, and a sixteenth of a send where sixteen come at once.
+
+#![allow(clippy::unwrap_used, reason = "in a test that is the failure")]
+
+#[path = "common/mod.rs"]
+mod common;
+#[path = "common/serving.rs"]
+mod serving;
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::sync_channel,
+    },
+    thread,
+    time::Duration,
+};
+
+use allocation_counter::{AllocationInfo, measure};
+use common::{Mood, TestStore};
+use echoic_core::{framing::Framing, limits::Limits, service::Service, store::Store};
+use echoic_server::{Recorder, RecorderOptions, Server};
+use echoic_service::Chosen;
+use echoic_wire::{Call, Explain, ListenOptions};
+use serving::Doing;
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::oneshot,
+};
+
+const LINE: &[u8] = b"The quick brown fox jumps over the lazy dog\n";
+
+/// A client on a thread of its own that asks for so many runs of so many lines when told to.
+struct Client {
+    tell: std::sync::mpsc::SyncSender<(usize, usize, oneshot::Sender<()>)>,
+    thread: thread::JoinHandle<()>,
+}
+
+impl Client {
+    fn of(addr: std::net::SocketAddr) -> Self {
+        let (tell, told) = sync_channel::<(usize, usize, oneshot::Sender<()>)>(1);
+        let thread = thread::spawn(move || {
+            let mut peer = TcpStream::connect(addr).unwrap();
+            peer.set_nodelay(true).unwrap();
+            peer.set_read_timeout(Some(Duration::from_secs(30)))
+                .unwrap();
+            while let Ok((runs, depth, done)) = told.recv() {
+                let asked = LINE.repeat(depth);
+                let mut reply = vec![0; asked.len()];
+                for _ in 0..runs {
+                    peer.write_all(&asked).unwrap();
+                    peer.read_exact(&mut reply).unwrap();
+                    assert!(reply == asked.to_ascii_uppercase());
+                }
+                let _ = done.send(());
+            }
+        });
+        Self { tell, thread }
+    }
+}
+
+/// A server on this thread, whose allocations are therefore the ones that are counted here.
+struct Bench {
+    runtime: Runtime,
+    client: Client,
+    sends: Arc<AtomicU64>,
+    recvs: Arc<AtomicU64>,
+}
+
+impl Bench {
+    fn new(store: Option<Arc<TestStore>>, counted: bool) -> Self {
+        let upper = "upper".parse::<Chosen>().unwrap().0;
+        Self::of(upper, store, counted)
+    }
+
+    fn of(service: Arc<dyn Service>, store: Option<Arc<TestStore>>, counted: bool) -> Self {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let (sends, recvs) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let (s, r) = (Arc::clone(&sends), Arc::clone(&recvs));
+        let explain = Explain::new(move |_, call| match call {
+            Call::Send { .. } => _ = s.fetch_add(1, Ordering::Relaxed),
+            Call::Recv { .. } => _ = r.fetch_add(1, Ordering::Relaxed),
+            _ => {}
+        });
+        let addr = runtime.block_on(async move {
+            let recorder = match store {
+                None => Recorder::none(),
+                Some(store) => {
+                    let store = store as Arc<dyn Store>;
+                    let options = RecorderOptions::default();
+                    let (recorder, task) = Recorder::new(Some(store), options).await.unwrap();
+                    tokio::spawn(task.run());
+                    recorder
+                }
+            };
+            let mut server = Server::new(recorder, Limits::default())
+                .framed(Framing::Line)
+                .listening(ListenOptions {
+                    explain: counted.then_some(explain),
+                    ..ListenOptions::default()
+                });
+            let endpoint = "127.0.0.1:0".parse().unwrap();
+            let addr = server.listen(&endpoint, service).await.unwrap()[0];
+            tokio::spawn(server.run(std::future::pending::<()>()));
+            addr
+        });
+        Self {
+            runtime,
+            client: Client::of(addr),
+            sends,
+            recvs,
+        }
+    }
+
+    /// Has the client ask, and serves meanwhile; returns what this thread allocated.
+    fn ask(&self, runs: usize, depth: usize) -> AllocationInfo {
+        let (done, mut ended) = oneshot::channel();
+        self.client.tell.send((runs, depth, done)).unwrap();
+        measure(|| self.runtime.block_on(&mut ended).unwrap())
+    }
+
+    fn end(self) {
+        drop(self.client.tell);
+        self.client.thread.join().unwrap();
+    }
+}
+
+#[test]
+fn nothing_is_allocated_for_a_message_that_is_not_recorded() {
+    let bench = Bench::new(None, false);
+    for depth in [1, 16, 1000] {
+        bench.ask(200, depth);
+        let allocations = bench.ask(2000, depth);
+        assert_eq!(
+            allocations.count_total, 0,
+            "at depth {depth}: {allocations:?}"
+        );
+    }
+    bench.end();
+}
+
+/// The failing twin: one allocation a message is seen as such.
+#[test]
+fn what_a_service_allocates_is_counted() {
+    let wasteful = Doing(|body: &[u8], out: &mut Vec<u8>| out.extend(body.to_ascii_uppercase()));
+    let bench = Bench::of(Arc::new(wasteful), None, false);
+    bench.ask(200, 16);
+    let allocations = bench.ask(1000, 16);
+    assert_eq!(allocations.count_total, 16_000);
+    bench.end();
+}
+
+/// What the recorder allocates it does once a round, of which there are fifty a second, and nothing for a message.
+#[test]
+fn nothing_is_allocated_for_a_message_that_is_recorded() {
+    let store = TestStore::new(Mood::Forgetful);
+    let bench = Bench::new(Some(Arc::clone(&store)), false);
+    for depth in [1, 16] {
+        bench.ask(2000, depth);
+        let (arrived, rounds) = (load(&store.arrived), load(&store.rounds));
+        let allocations = bench.ask(20_000, depth);
+        let (arrived, rounds) = (load(&store.arrived) - arrived, load(&store.rounds) - rounds);
+        assert!(arrived > 10_000 * depth as u64 && rounds < 10_000);
+        let each = allocations.count_total as f64 / (rounds + 1) as f64;
+        assert!(
+            each < 12.0,
+            "{each} a round at depth {depth}: {allocations:?}"
+        );
+    }
+    bench.end();
+}
+
+fn load(count: &AtomicU64) -> u64 {
+    count.load(Ordering::Relaxed)
+}
+
+#[test]
+fn sixteen_lines_at_once_leave_in_one_send() {
+    let bench = Bench::new(None, true);
+    bench.ask(2000, 16);
+    let messages = 2000.0 * 16.0;
+    let sends = bench.sends.load(Ordering::Relaxed) as f64 / messages;
+    let recvs = bench.recvs.load(Ordering::Relaxed) as f64 / messages;
+    assert!(sends <= 0.07, "{sends} sends a message");
+    assert!(
+        recvs <= 0.07,
+        "{recvs} receives a message: none finds nothing"
+    );
+    bench.end();
+}

@@ -1,0 +1,93 @@
+//! What a crash leaves of the record.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and may say what it saw"
+)]
+
+mod harness;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use serde_json::Value;
+
+use self::harness::{Home, Load, Serve};
+
+/// Kills a serve under load, round after round on one file; returns what its peers had heard, and the home.
+fn killed_under_load(durability: &str, rounds: usize) -> (Arc<Home>, Vec<String>) {
+    let home = Arc::new(Home::new());
+    let mut heard = Vec::new();
+    for round in 0..rounds {
+        let args = ["echo=:0", "--frame", "line", "--durability", durability];
+        let serve = Serve::start_in(&home, &args);
+        let load = Load::start(serve.at[0], &format!("round {round} peer"), &[1, 4, 16, 64]);
+        // A moment of no meaning: somewhere in the first few thousand replies.
+        load.wait_for(40 + 1009 * round % 3000);
+        serve.kill();
+        for peer in load.ends() {
+            heard.extend(peer.heard);
+        }
+        assert_eq!(home.sql("PRAGMA integrity_check"), ["ok"], "round {round}");
+    }
+    (home, heard)
+}
+
+fn recorded(home: &Home) -> HashSet<String> {
+    let text = |exchange: &Value| exchange["rep"]["text"].as_str().unwrap().to_owned();
+    home.log(&[]).iter().map(text).collect()
+}
+
+#[test]
+fn strict_a_crash_loses_no_reply_that_was_heard() {
+    let (home, heard) = killed_under_load("strict", 10);
+    let recorded = recorded(&home);
+    let lost: Vec<_> = heard
+        .iter()
+        .filter(|line| !recorded.contains(*line))
+        .collect();
+    assert!(heard.len() > 400, "{} replies are no load", heard.len());
+    assert!(
+        lost.is_empty(),
+        "{} of {} are lost: {lost:?}",
+        lost.len(),
+        heard.len()
+    );
+    for line in heard.iter().step_by(heard.len() / 5) {
+        let found = home.count(&[&format!("rep:\"{}\"", line.trim())]);
+        assert!(found >= 1, "{line} is not found by log");
+    }
+    println!(
+        "strict: {} replies heard over 10 crashes, none lost",
+        heard.len()
+    );
+    // The next serve says of each conversation that was cut off that its end was never told.
+    Serve::start_in(&home, &[":0"]).stop();
+    assert_eq!(home.sql("SELECT DISTINCT how FROM conversation"), ["lost"]);
+}
+
+#[test]
+fn normal_a_crash_leaves_a_sound_record_without_holes() {
+    let (home, heard) = killed_under_load("normal", 3);
+    let recorded = recorded(&home);
+    // Of each conversation the beginning is there, in order.
+    let replies = home.log(&[]);
+    let mut next = HashMap::<u64, u64>::new();
+    for exchange in &replies {
+        let next = next.entry(exchange["conv"].as_u64().unwrap()).or_insert(1);
+        assert_eq!(exchange["n"], *next, "{exchange}");
+        *next += 1;
+    }
+    let lost = heard
+        .iter()
+        .filter(|line| !recorded.contains(*line))
+        .count();
+    println!(
+        "normal: of {} replies heard over 3 crashes {lost} are not recorded",
+        heard.len()
+    );
+    Serve::start_in(&home, &[":0"]).stop();
+    assert_eq!(home.log(&[]).len(), replies.len());
+}

@@ -1,0 +1,195 @@
+//! Help that helps: each command shows examples, and each example does what it says when it is typed.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and may say what it saw"
+)]
+
+mod harness;
+
+use std::{
+    net::SocketAddr,
+    path::Path,
+    process::{Command, Stdio},
+    sync::Arc,
+};
+
+use self::harness::{Home, Lines, Ran, Serve, Talk, kill, run, tutorial_ports};
+
+/// The examples in the help of a command, without what is said about them.
+#[track_caller]
+fn examples(command: &[&str]) -> Vec<String> {
+    let help = Home::new().run(&[command, &["--help"]].concat()).good();
+    let (_, after) = help
+        .split_once("Examples:\n")
+        .unwrap_or_else(|| panic!("{command:?} shows no examples:\n{help}"));
+    let lines = after.lines().take_while(|line| !line.is_empty());
+    let typed = |line: &str| {
+        let typed = line.trim_start();
+        typed
+            .split_once("  ")
+            .map_or(typed, |(typed, _)| typed)
+            .to_owned()
+    };
+    let examples: Vec<String> = lines.map(typed).collect();
+    assert!(examples.len() >= 3, "{examples:?}");
+    examples
+}
+
+/// What a shell makes of `line`, typed where `home` is.
+fn shell(home: &Home, line: &str) -> Command {
+    let mut shell = Command::new("sh");
+    home.settle(&mut shell);
+    let bin = Path::new(env!("CARGO_BIN_EXE_echoic")).parent().unwrap();
+    let path = std::env::var("PATH").unwrap_or_default();
+    shell
+        .args(["-c", line])
+        .env("PATH", format!("{}:{path}", bin.display()));
+    shell
+}
+
+/// The same words with each `port` made another one, where they stand as a port.
+fn with_port(line: &str, port: &str, other: u16) -> String {
+    let word = |word: &str| {
+        let bare = word.trim_matches('\'');
+        match bare.strip_suffix(port) {
+            Some(before) if before.is_empty() || before.ends_with(':') => {
+                word.replace(bare, &format!("{before}{other}"))
+            }
+            _ => word.to_owned(),
+        }
+    };
+    line.split(' ').map(word).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn the_examples_of_the_program_name_its_commands() {
+    for example in examples(&[]) {
+        let words: Vec<&str> = example.split(' ').collect();
+        assert_eq!(words[0], "echoic", "{example}");
+        let Ran { code, err, .. } = Home::new().run(&[words[1], "--help"]);
+        assert_eq!(code, Some(0), "{example}: {err}");
+    }
+}
+
+#[test]
+fn the_examples_of_serve_serve() {
+    let examples = examples(&["serve"]);
+    for example in &examples {
+        let home = Arc::new(Home::new());
+        let mut line = example.clone();
+        for port in ["5000", "5001", "5002", "12345", "7"] {
+            line = with_port(&line, port, 0);
+        }
+        let _ports = if line == "echoic serve" {
+            match tutorial_ports() {
+                Some(ports) => Some(ports),
+                None => continue,
+            }
+        } else {
+            assert!(
+                line.contains(":0"),
+                "{example} would take a port that may not be free"
+            );
+            None
+        };
+        if !line.contains("--print") {
+            line += " --print";
+        }
+        let args: Vec<&str> = line.split(' ').skip(2).collect();
+        let mut serve = Serve::from(&home, &args, shell(&home, &format!("exec {line}")));
+        let greets = |index: usize| {
+            index == 1 && (line.contains("greet=") || line == "echoic serve --print")
+        };
+        for (index, at) in serve.at.clone().into_iter().enumerate() {
+            talk_to(at, greets(index), line.contains("--as echo"));
+        }
+        if line.contains("--once") {
+            serve.ends();
+        } else {
+            serve.stop();
+        }
+    }
+}
+
+#[track_caller]
+fn talk_to(mut at: SocketAddr, greets: bool, echoes: bool) {
+    if at.ip().is_unspecified() {
+        at.set_ip([127, 0, 0, 1].into());
+    }
+    let mut talk = Talk::to(at);
+    talk.say("hello\n");
+    match (greets, echoes) {
+        (true, _) => assert_eq!(talk.rest(), b"Thank you for connecting"),
+        (false, true) => talk.hear("hello\n"),
+        (false, false) => talk.hear("HELLO\n"),
+    }
+}
+
+#[test]
+fn the_examples_of_connect_connect() {
+    let serve = Serve::start(&["upper=:0", "greet=:0"]);
+    for example in examples(&["connect"]) {
+        let line = with_port(&example, "5000", serve.at[0].port());
+        let line = with_port(&line, "12345", serve.at[1].port());
+        assert_ne!(line, example, "{example} calls somebody else");
+        let heard = run(&mut shell(&serve.home, &line), b"hello").good();
+        let expected = if example.contains("12345") {
+            "Thank you for connecting"
+        } else {
+            "HELLO"
+        };
+        assert_eq!(heard, expected, "{example}");
+    }
+}
+
+#[test]
+fn the_examples_of_log_list_what_was_said() {
+    let serve = Serve::start(&[
+        "upper=:0",
+        "greet=:0",
+        "--frame",
+        "line",
+        "--durability",
+        "strict",
+    ]);
+    for _ in 0..3 {
+        let mut talk = Talk::to(serve.at[0]);
+        talk.ask("this is an error\n", "THIS IS AN ERROR\n");
+        drop(talk.finish());
+    }
+    for example in examples(&["log"]) {
+        if example.contains(" -f") {
+            let mut shell = shell(&serve.home, &format!("exec {example}"));
+            let mut log = shell.stdout(Stdio::piped()).spawn().unwrap();
+            let shown = Lines::of(log.stdout.take().unwrap());
+            shown.wait_for("THIS IS AN ERROR");
+            kill(&mut log);
+            continue;
+        }
+        let shown = run(&mut shell(&serve.home, &example), b"").good();
+        if example.contains("--count") {
+            assert_eq!(shown, "3\n", "{example}");
+        } else if example.contains("-peer:127.0.0.1") {
+            assert_eq!(shown, "", "{example}");
+        } else {
+            assert!(shown.contains("THIS IS AN ERROR"), "{example}: {shown}");
+        }
+    }
+}
+
+#[test]
+fn the_words_that_the_help_of_log_lists_are_words_of_filters() {
+    let serve = Serve::start(&["upper=:0"]);
+    let help = serve.home.run(&["log", "--help"]).good();
+    for key in ["is:", "end:"] {
+        let listed = help
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix(key));
+        let listed: Vec<&str> = listed.unwrap().split('|').collect();
+        assert!(listed.len() > 2, "{listed:?}");
+        for word in listed {
+            assert_eq!(serve.home.count(&[&format!("{key}{word}")]), 0);
+        }
+    }
+}

@@ -1,0 +1,469 @@
+//! What a serve shows and refuses, and the limits it keeps.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and may say what it saw"
+)]
+
+mod harness;
+
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use self::harness::{Home, Lines, Ran, Serve, Talk, obeyed, plain, raise_open_files, until};
+
+/// The events on standard output: every line after the addresses is one.
+fn events(out: &Lines, endpoints: usize) -> Vec<Value> {
+    let lines = out.all();
+    let json =
+        |line: &String| serde_json::from_str(line).unwrap_or_else(|why| panic!("{why}: {line}"));
+    lines[endpoints..].iter().map(json).collect()
+}
+
+fn of<'a>(event: &'a Value, key: &str) -> &'a str {
+    event[key]
+        .as_str()
+        .unwrap_or_else(|| panic!("no {key}: {event}"))
+}
+
+#[test]
+fn in_a_pipe_each_event_is_a_line_of_json() {
+    let serve = Serve::start_with_events(&["upper=:0", "greet=:0", "--frame", "line"]);
+    let (upper, greet) = (serve.at[0].port(), serve.at[1].port());
+    let mut talk = Talk::to(serve.at[0]);
+    talk.ask("hello\nyou\n", "HELLO\nYOU\n");
+    drop(talk.finish());
+    assert_eq!(Talk::to(serve.at[1]).rest(), b"Thank you for connecting");
+    let (home, out) = (serve.home.clone(), serve.out.clone());
+    serve.stop();
+
+    let events = events(&out, 2);
+    assert!(events.iter().all(|event| event["v"] == 1), "{events:?}");
+    let listening = events
+        .iter()
+        .take_while(|event| of(event, "ev") == "listening");
+    let listening: Vec<&Value> = listening.collect();
+    for (port, service) in [(upper, "upper"), (greet, "greet")] {
+        let expected = json!({
+            "v": 1, "ev": "listening", "ep": format!("tcp:{port}"), "addr": format!("127.0.0.1:{port}"),
+            "svc": service, "frame": "line",
+        });
+        assert!(
+            listening.contains(&&expected),
+            "{expected} in {listening:?}"
+        );
+    }
+
+    // Of each conversation: open, its exchanges in order, end.
+    for (port, exchanges, how) in [(upper, 2, "peer-closed"), (greet, 1, "service-closed")] {
+        let ep = format!("tcp:{port}");
+        let open = events
+            .iter()
+            .find(|event| of(event, "ev") == "open" && event["ep"] == ep)
+            .unwrap();
+        let story: Vec<&Value> = events
+            .iter()
+            .filter(|event| event["conv"] == open["conv"])
+            .collect();
+        let words: Vec<&str> = story.iter().map(|event| of(event, "ev")).collect();
+        let expected = [&["open"][..], &vec!["exchange"; exchanges], &["end"]].concat();
+        assert_eq!(words, expected, "{story:?}");
+        assert!(of(open, "peer").starts_with("127.0.0.1:"), "{open}");
+        let end = story.last().unwrap();
+        assert_eq!((of(end, "end"), of(end, "how")), ("fin", how));
+        assert_eq!((&end["unsent"], &end["unheard"]), (&json!(0), &json!(0)));
+    }
+
+    // An exchange is what `log --json` prints of it.
+    let logged = home.log(&[]);
+    let shown = events
+        .into_iter()
+        .filter(|event| of(event, "ev") == "exchange");
+    let shown: Vec<Value> = shown
+        .map(|mut event| {
+            let fields = event.as_object_mut().unwrap();
+            fields.remove("v");
+            fields.remove("ev");
+            event
+        })
+        .collect();
+    assert_eq!(shown, logged);
+}
+
+#[test]
+fn on_a_terminal_each_exchange_is_a_line_for_people() {
+    let serve = Serve::start_on_terminal(&["upper=:0", "--frame", "line"]);
+    let mut talk = Talk::to(serve.at[0]);
+    talk.ask("hello\n", "HELLO\n");
+    drop(talk.finish());
+    let out = serve.out.clone();
+    serve.stop();
+    let raw = out.raw().join(&b'\n');
+    assert_eq!(obeyed(&raw), []);
+    let text = plain(&String::from_utf8(raw).unwrap());
+    let lines: Vec<&str> = text.lines().skip(1).collect();
+    assert_eq!(lines.len(), 3, "{text}");
+    for (line, parts) in lines.iter().zip([
+        &["connected → tcp:", "upper"][..],
+        &["▸ hello ", "◂ HELLO ", "µs"],
+        &["peer closed, 6 B in, 6 B out"],
+    ]) {
+        for part in parts {
+            assert!(
+                line.contains(part) || line.contains("ms"),
+                "{part} in {line:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_terminal_is_shown_a_sample_and_told_so() {
+    let serve =
+        Serve::start_on_terminal(&["upper=:0", "--frame", "line", "--durability", "strict"]);
+    let mut talk = Talk::to(serve.at[0]);
+    for _ in 0..10 {
+        talk.ask("line\n".repeat(200), "LINE\n".repeat(200));
+    }
+    // The count of a second is told once the next one has something to show.
+    let said = |out: &Lines| {
+        out.wait("count of what is not shown", |lines| {
+            lines
+                .iter()
+                .find(|line| line.contains("more in that second"))
+                .cloned()
+        })
+    };
+    let (out, since) = (serve.out.clone(), Instant::now());
+    until("a second has passed", || {
+        since.elapsed() > Duration::from_millis(1100)
+    });
+    talk.ask("late\n", "LATE\n");
+    said(&out);
+    drop(talk);
+    assert_eq!(serve.stop().served, 2001);
+    let shown = out
+        .all()
+        .iter()
+        .filter(|line| line.contains("LINE"))
+        .count();
+    assert!((1..=80).contains(&shown), "{shown} lines were shown");
+}
+
+#[test]
+fn quiet_says_nothing_but_what_was_asked_for() {
+    let serve = Serve::start(&["upper=:0", "greet=:0"]);
+    Talk::to(serve.at[0]).ask("hello", "HELLO");
+    let (out, at) = (serve.out.clone(), serve.at.clone());
+    serve.stop();
+    assert_eq!(out.all(), [at[0].to_string(), at[1].to_string()]);
+}
+
+#[test]
+fn explained_the_calls_are_those_of_the_tutorial_in_its_order() {
+    let serve = Serve::start(&["upper=:0", "--explain"]);
+    let at = serve.at[0];
+    let mut talk = Talk::to(at);
+    talk.ask("hello", "HELLO");
+    drop(talk.finish());
+    serve.err.wait_for("close()");
+    let err = serve.err.clone();
+    serve.stop();
+    let lines = err.all();
+    let mut rest = lines.iter();
+    for call in [
+        "socket(AF_INET, SOCK_STREAM)",
+        "bind(127.0.0.1:0)",
+        "listen(1024)",
+        &format!("listening on {at}"),
+        "accept() = 127.0.0.1:",
+        "recv(65536) = b'hello'",
+        "send(b'HELLO') = 5",
+        "recv(65536) = b''",
+        "shutdown(SHUT_WR)",
+        "close()",
+    ] {
+        assert!(
+            rest.any(|line| line.contains(call)),
+            "{call} is not where it belongs:\n{}",
+            lines.join("\n")
+        );
+    }
+}
+
+#[test]
+fn an_address_in_use_is_named() {
+    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = holder.local_addr().unwrap().to_string();
+    let home = Home::new();
+    for endpoint in [
+        at.clone(),
+        format!(":{}", holder.local_addr().unwrap().port()),
+    ] {
+        let Ran { code, out, err } = home.run(&["serve", ":0", &endpoint, "--print"]);
+        assert_eq!(
+            (code, &*out),
+            (Some(1), &b""[..]),
+            "nothing is said to listen before all does: {err}"
+        );
+        assert!(err.contains(&at) && err.contains("in use"), "{err}");
+        assert!(!err.contains("listening on"), "{err}");
+    }
+}
+
+#[test]
+fn what_cannot_be_meant_is_told_with_what_can() {
+    let home = Home::new();
+    for (args, parts) in [
+        (&["serve", "foo"][..], &["foo", "HOST:PORT"][..]),
+        (&["serve", ":99999"], &["99999", "65535"]),
+        (&["serve", "::1:5000"], &["bracket"]),
+        (&["serve", "http://:80"], &["http", "tcp://"]),
+        (&["serve", "shout=:0"], &["shout", "upper, echo, greet"]),
+        (
+            &["serve", ":0", "--as", "shout"],
+            &["shout", "upper, echo, greet"],
+        ),
+        (
+            &["serve", ":0", "--frame", "lines"],
+            &["lines", "chunk, line"],
+        ),
+        (&["serve", ":0", "--max-message", "big"], &["big", "1k"]),
+        (&["serve", ":0", "--max-message", "0"], &["--max-message"]),
+        (
+            &["serve", ":0", "--max-connections", "0"],
+            &["--max-connections"],
+        ),
+        (&["serve", ":0", "--idle", "soon"], &["soon", "--idle"]),
+        (
+            &["serve", ":0", "--durability", "very"],
+            &["very", "strict"],
+        ),
+        (&["serve", ":0", "--keep", "soon"], &["soon", "7d"]),
+        (&["serve", ":0", "--console", "on"], &["--console", "off"]),
+        (&["serve", ":0", "--store", "mysql://x"], &["mysql"]),
+        (&["serve", ":0", "--stoer", "x"], &["--stoer", "--store"]),
+        (&["log", "svc:"], &["svc"]),
+        (&["log", "latt:>5ms"], &["latt", "lat:"]),
+        (&["log", "lat:>5"], &["5"]),
+        (&["log", "req~("], &["req~"]),
+        (&["log", "(a"], &["("]),
+        (&["log", "--jsno"], &["--jsno", "--json"]),
+        (&["sevre"], &["sevre", "serve"]),
+    ] {
+        let Ran { code, out, err } = home.run(args);
+        assert_eq!((code, &*out), (Some(2), &b""[..]), "{args:?}: {err}");
+        for part in parts {
+            assert!(err.contains(part), "{args:?}: {part} is not in {err}");
+        }
+    }
+    assert_eq!(
+        std::fs::read_dir(home.path()).unwrap().count(),
+        0,
+        "nothing was made"
+    );
+}
+
+#[test]
+fn a_name_that_leads_nowhere_has_its_own_code() {
+    let home = Home::new();
+    let Ran { code, err, .. } = home.run(&["serve", "no-such-name.invalid:5000"]);
+    assert_eq!(code, Some(3), "{err}");
+    assert!(err.contains("no-such-name.invalid"), "{err}");
+}
+
+#[test]
+fn whoever_is_too_many_is_told_by_a_clean_end() {
+    let serve = Serve::start_with_events(&["upper=:0", "--max-connections", "2"]);
+    let mut first = Talk::to(serve.at[0]);
+    let mut second = Talk::to(serve.at[0]);
+    first.ask("a", "A");
+    second.ask("b", "B");
+    for _ in 0..3 {
+        let mut third = Talk::to(serve.at[0]);
+        third.say("whatever I say first");
+        assert_eq!(third.rest(), b"");
+    }
+    first.ask("still", "STILL");
+    drop(first.finish());
+    // There is room again once the first has gone.
+    until("there is room again", || {
+        let mut next = Talk::to(serve.at[0]);
+        let _ = next.0.write_all(b"next");
+        let mut reply = [0; 4];
+        next.0.read_exact(&mut reply).is_ok() && &reply == b"NEXT"
+    });
+    drop(second);
+    let (home, out) = (serve.home.clone(), serve.out.clone());
+    assert_eq!(serve.stop().served, 4);
+    let ends = events(&out, 1);
+    let refused = ends
+        .iter()
+        .filter(|event| event["how"] == "too-many-connections");
+    let refused: Vec<&Value> = refused.collect();
+    assert!(refused.len() >= 3, "{ends:?}");
+    assert!(
+        refused
+            .iter()
+            .all(|event| event["end"] == "limit" && event["sent"] == 0)
+    );
+    let recorded = home.sql("SELECT count(*) FROM conversation WHERE how = 'too-many-connections'");
+    assert_eq!(recorded, [refused.len().to_string()]);
+}
+
+#[test]
+fn each_deadline_ends_what_it_is_for_and_the_record_names_it() {
+    let serve = Serve::start_with_events(&[
+        "echo=:0",
+        "--frame",
+        "line",
+        "--idle",
+        "1s",
+        "--partial",
+        "700ms",
+        "--write-stall",
+        "500ms",
+    ]);
+    let mut idle = Talk::to(serve.at[0]);
+    idle.ask("idle\n", "idle\n");
+    let mut partial = Talk::to(serve.at[0]);
+    partial.ask("partial\nnot a whole li", "partial\n");
+    // More than fits anywhere, and nothing of what comes back is taken.
+    let stalled = Talk::to(serve.at[0]);
+    let mut stream = stalled.0.try_clone().unwrap();
+    let lines = [vec![b'x'; 100_000], vec![b'\n']].concat().repeat(120);
+    let writing = thread::spawn(move || stream.write_all(&lines));
+    assert_eq!(idle.rest(), b"");
+    assert_eq!(partial.rest(), b"");
+    serve.out.wait_for("not-reading");
+    // While one that says something now and then goes on.
+    let mut busy = Talk::to(serve.at[0]);
+    let since = Instant::now();
+    let mut said = 0;
+    until("it has gone on for twice as long", || {
+        busy.ask("busy\n", "busy\n");
+        said += 1;
+        thread::sleep(Duration::from_millis(100));
+        since.elapsed() > Duration::from_secs(2)
+    });
+    let _ = writing.join();
+    drop((idle, partial, stalled, busy));
+    let (home, out) = (serve.home.clone(), serve.out.clone());
+    serve.stop();
+    let ends = events(&out, 1);
+    let how = |how: &str| ends.iter().filter(|event| event["how"] == how).count();
+    assert_eq!(
+        (how("idle"), how("partial"), how("not-reading")),
+        (1, 1, 1),
+        "{ends:?}"
+    );
+    assert_eq!(home.count(&["end:timeout", "idle"]), 1);
+    assert_eq!(home.count(&["end:timeout", "partial"]), 1);
+    assert!(home.count(&["end:timeout", "is:unsent"]) >= 1);
+    assert_eq!(home.count(&["end:fin"]), said);
+    let shown = home
+        .run(&["log", "--show", "end:timeout", "partial"])
+        .good();
+    assert!(shown.contains("message not finished"), "{shown}");
+}
+
+#[test]
+fn later_bytes_do_not_put_off_the_deadline_of_a_message() {
+    let serve = Serve::start(&[
+        "upper=:0",
+        "--frame",
+        "line",
+        "--partial",
+        "500ms",
+        "--idle",
+        "20s",
+    ]);
+    let mut talk = Talk::to(serve.at[0]);
+    let since = Instant::now();
+    // A byte now and then, for ever, and no newline.
+    talk.0
+        .set_read_timeout(Some(Duration::from_millis(20)))
+        .unwrap();
+    let mut reply = [0; 1];
+    until("the server has ended it", || {
+        let _ = talk.0.write_all(b"x");
+        matches!(talk.0.read(&mut reply), Ok(0))
+    });
+    let took = since.elapsed();
+    assert!(
+        took >= Duration::from_millis(450) && took < Duration::from_secs(5),
+        "{took:?}"
+    );
+    drop(talk);
+    let home = serve.home.clone();
+    serve.stop();
+    assert_eq!(home.sql("SELECT how FROM conversation"), ["partial"]);
+}
+
+#[test]
+fn a_message_too_long_is_answered_by_a_clean_end_and_nothing_else() {
+    let serve = Serve::start(&["upper=:0", "--frame", "line", "--max-message", "10"]);
+    let mut talk = Talk::to(serve.at[0]);
+    talk.ask("123456789\n", "123456789\n");
+    talk.say("12345678901234567890\nmore\n");
+    assert_eq!(talk.rest(), b"");
+    drop(talk);
+    let home = serve.home.clone();
+    assert_eq!(serve.stop().served, 1);
+    assert_eq!(
+        home.sql("SELECT how FROM conversation"),
+        ["message-too-long"]
+    );
+    assert_eq!(home.count(&["end:limit"]), 1);
+}
+
+#[test]
+fn a_reset_is_told_as_one() {
+    let serve = Serve::start(&["upper=:0"]);
+    let mut talk = Talk::to(serve.at[0]);
+    talk.ask("hello", "HELLO");
+    rustix::net::sockopt::set_socket_linger(&talk.0, Some(Duration::ZERO)).unwrap();
+    drop(talk);
+    let home = serve.home.clone();
+    until("it is recorded", || home.count(&["end:rst"]) == 1);
+    assert_eq!(home.count(&["is:reset"]), 1);
+    Talk::to(serve.at[0]).ask("others", "OTHERS");
+}
+
+#[test]
+fn a_thousand_idle_conversations_are_no_burden() {
+    raise_open_files();
+    let serve = Serve::start(&["upper=:0", "--frame", "line"]);
+    let at = serve.at[0];
+    let mut idle: Vec<TcpStream> = (0..1000).map(|_| Talk::to(at).0).collect();
+    let mut talk = Talk::to(at);
+    talk.ask("one more\n", "ONE MORE\n");
+    drop(talk.finish());
+    for stream in &mut idle {
+        stream.write_all(b"hello\n").unwrap();
+    }
+    for stream in &mut idle {
+        let mut reply = [0; 6];
+        stream.read_exact(&mut reply).unwrap();
+        assert_eq!(&reply, b"HELLO\n");
+    }
+    drop(idle);
+    let home = serve.home.clone();
+    let since = Instant::now();
+    assert_eq!(serve.stop().served, 1001);
+    assert!(
+        since.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        since.elapsed()
+    );
+    assert_eq!(
+        home.sql("SELECT how, count(*) FROM conversation GROUP BY how"),
+        ["peer-closed|1001"]
+    );
+}

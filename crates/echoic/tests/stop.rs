@@ -1,0 +1,430 @@
+//! How a server stops: with every message answered and recorded, within its time, and saying the truth about it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and may say what it saw"
+)]
+
+mod harness;
+
+use std::{
+    collections::HashMap,
+    io::{ErrorKind, Read, Write},
+    net::{Shutdown, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use self::harness::{Home, Load, Loaded, Serve, Stopped, Talk, until};
+
+/// Moments at which a server under load is told to stop.
+const MOMENTS: u64 = 50;
+
+/// What a stop may take that has to wait for nobody.
+const AT_ONCE: Duration = Duration::from_secs(5);
+
+#[test]
+fn told_to_stop_at_any_moment_it_answers_and_records_all_it_has_heard() {
+    let mut random = Random(0x5eed);
+    let (mut replies, mut slowest) = (0, Duration::ZERO);
+    for moment in 0..MOMENTS {
+        // A failure can be run again: the moments are the same each time, as far as the wire allows.
+        let depths: Vec<usize> = (0..4).map(|_| 1 << random.below(7)).collect();
+        let durability = ["normal", "strict", "off"][random.below(3)];
+        let after = random.below(1500);
+        let told =
+            format!("moment {moment}: depths {depths:?}, {durability}, after {after} replies");
+
+        let serve = Serve::start(&["echo=:0", "--frame", "line", "--durability", durability]);
+        let load = Load::start(serve.at[0], &format!("moment {moment} peer"), &depths);
+        load.wait_for(after);
+        let home = serve.home.clone();
+        let Stopped { served, took, .. } = serve.stop();
+        assert!(took < AT_ONCE, "{told}: {took:?}");
+        slowest = slowest.max(took);
+
+        let record = Record::of(&home);
+        for peer in load.ends() {
+            assert_answered(&peer, &record, &told);
+            replies += peer.heard.len() as u64;
+        }
+        assert_eq!(record.exchanges, served, "{told}");
+        assert_eq!(record.unanswered, 0, "{told}");
+        assert_eq!(
+            home.sql("SELECT DISTINCT how, unsent FROM conversation"),
+            ["drained|0"],
+            "{told}"
+        );
+    }
+    println!("{replies} replies in {MOMENTS} stops, the slowest took {slowest:?}");
+    assert!(replies > 10 * MOMENTS, "{replies} replies are no load");
+}
+
+/// The peer's stream ended in order, after whole replies, in their order; and those are exactly what is recorded: no
+/// message was heard and not answered, and no reply came that is not in the record.
+#[track_caller]
+fn assert_answered(peer: &Loaded, record: &Record, told: &str) {
+    let Loaded {
+        name,
+        heard,
+        left,
+        end,
+        ..
+    } = peer;
+    assert!(end.is_ok(), "{told}: {name}: {end:?}");
+    assert!(
+        left.is_empty(),
+        "{told}: {name} heard a part of a reply: {left:?}"
+    );
+    peer.assert_prefix();
+    assert_eq!(
+        record.replies.get(name).copied().unwrap_or(0),
+        heard.len(),
+        "{told}: {name}"
+    );
+}
+
+/// The record of a load, looked through once.
+#[derive(Default)]
+struct Record {
+    exchanges: u64,
+    unanswered: u64,
+    /// Replies recorded, by the name of the peer: the first ones, in order.
+    replies: HashMap<String, usize>,
+}
+
+impl Record {
+    fn of(home: &Home) -> Self {
+        let mut record = Self::default();
+        for exchange in home.log(&[]) {
+            record.exchanges += 1;
+            let reply = exchange["rep"]["text"].as_str().unwrap().trim_end();
+            if exchange["outcome"] != "ok" {
+                record.unanswered += 1;
+            }
+            let (name, number) = reply.rsplit_once('-').unwrap();
+            let next = record.replies.entry(name.to_owned()).or_default();
+            assert_eq!(number.parse(), Ok(*next), "{exchange}");
+            *next += 1;
+        }
+        record
+    }
+}
+
+#[test]
+fn who_goes_on_and_on_is_answered_up_to_a_point_and_then_told() {
+    for durability in ["normal", "strict"] {
+        let serve = Serve::start(&["echo=:0", "--frame", "line", "--durability", durability]);
+        let flood = Flood::start(serve.at[0]);
+        flood.wait_for_bytes(100_000);
+        let home = serve.home.clone();
+        let Stopped { served, took, .. } = serve.stop();
+        assert!(took < AT_ONCE, "{took:?}");
+        let flood = flood.ends();
+        assert!(
+            flood.end.is_ok() && flood.left.is_empty(),
+            "{:?}",
+            flood.end
+        );
+        flood.assert_prefix();
+        assert_eq!(flood.heard.len() as u64, served);
+        let recorded = "SELECT sum(count), sum(length(said)) FROM run WHERE outcome = 'ok'";
+        let bytes: usize = flood.heard.iter().map(String::len).sum();
+        assert_eq!(home.sql(recorded), [format!("{served}|{bytes}")]);
+        assert_eq!(
+            home.sql("SELECT how, sent, unsent FROM conversation"),
+            [format!("drained|{bytes}|0")]
+        );
+    }
+}
+
+/// A peer that writes without ever waiting for a reply, while it reads.
+struct Flood {
+    writer: JoinHandle<usize>,
+    reader: JoinHandle<Loaded>,
+    heard: Arc<AtomicUsize>,
+}
+
+impl Flood {
+    fn start(at: SocketAddr) -> Self {
+        let Talk(mut stream) = Talk::to(at);
+        let mut hear = stream.try_clone().unwrap();
+        let over = Arc::new(AtomicBool::new(false));
+        let is_over = Arc::clone(&over);
+        let heard = Arc::<AtomicUsize>::default();
+        let bytes = Arc::clone(&heard);
+        let writer = thread::spawn(move || {
+            let mut said = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                let batch = (said..said + 100).map(|i| format!("flood-{i}\n"));
+                let batch: Vec<String> = batch.collect();
+                if stream.write_all(batch.concat().as_bytes()).is_err() {
+                    break;
+                }
+                said += 100;
+            }
+            let _ = stream.shutdown(Shutdown::Write);
+            said + 100
+        });
+        let reader = thread::spawn(move || {
+            let (mut heard, mut some) = (Vec::new(), [0; 16_384]);
+            let end = loop {
+                match hear.read(&mut some) {
+                    Ok(0) => break Ok(()),
+                    Ok(n) => heard.extend_from_slice(&some[..n]),
+                    Err(error) => break Err(error),
+                }
+                bytes.store(heard.len(), Ordering::Relaxed);
+            };
+            over.store(true, Ordering::Relaxed);
+            let whole = heard
+                .iter()
+                .rposition(|byte| *byte == b'\n')
+                .map_or(0, |at| at + 1);
+            let left = heard.split_off(whole);
+            let lines = String::from_utf8(heard).unwrap();
+            Loaded {
+                name: "flood".to_owned(),
+                said: usize::MAX,
+                heard: lines.split_inclusive('\n').map(str::to_owned).collect(),
+                left,
+                end,
+            }
+        });
+        Self {
+            writer,
+            reader,
+            heard,
+        }
+    }
+
+    #[track_caller]
+    fn wait_for_bytes(&self, bytes: usize) {
+        until("it has heard enough", || {
+            self.heard.load(Ordering::Relaxed) >= bytes
+        });
+    }
+
+    fn ends(self) -> Loaded {
+        let said = self.writer.join().unwrap();
+        Loaded {
+            said,
+            ..self.reader.join().unwrap()
+        }
+    }
+}
+
+#[test]
+fn a_message_that_has_arrived_before_the_signal_is_answered() {
+    // The bytes are in the kernel before the signal is sent, even where nobody has read them yet.
+    for round in 0..20 {
+        let serve = Serve::start(&["upper=:0", "--frame", "line"]);
+        let mut talk = Talk::to(serve.at[0]);
+        let lines: Vec<String> = (0..500)
+            .map(|i| format!("round {round} line {i}\n"))
+            .collect();
+        let lines = lines.concat();
+        talk.say(&lines);
+        let heard = thread::spawn(move || talk.rest());
+        let home = serve.home.clone();
+        assert_eq!(serve.stop().served, 500);
+        assert!(heard.join().unwrap() == lines.to_uppercase().as_bytes());
+        assert_eq!(home.count(&["is:ok"]), 500);
+    }
+}
+
+#[test]
+fn quiet_conversations_do_not_hold_it_up() {
+    let serve = Serve::start(&["upper=:0", "greet=:0", "--frame", "line"]);
+    let mut quiet: Vec<Talk> = (0..100).map(|_| Talk::to(serve.at[0])).collect();
+    quiet[0].ask("a line\n", "A LINE\n");
+    quiet[1].say("an unfinished l");
+    let home = serve.home.clone();
+    let stopped = serve.stop();
+    assert!(stopped.took < AT_ONCE, "{stopped:?}");
+    assert_eq!(stopped.served, 1);
+    for mut talk in quiet {
+        assert_eq!(talk.rest(), b"", "a clean end");
+    }
+    let ended = home.sql("SELECT how, count(*), sum(received) FROM conversation GROUP BY how");
+    assert_eq!(
+        ended,
+        [format!("drained|100|{}", "a line\nan unfinished l".len())]
+    );
+}
+
+/// A peer that has been sent more than it takes, and takes nothing.
+fn that_never_reads(serve: &Serve) -> Talk {
+    let talk = Talk::to(serve.at[0]);
+    // With the peer's window and our buffers full, the server takes no more: then there is something unsent.
+    let mut stream = &talk.0;
+    stream
+        .set_write_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
+    let block = [b"0123456789abcde\n".repeat(4096)].concat();
+    let full = loop {
+        if let Err(error) = stream.write_all(&block) {
+            break error.kind();
+        }
+    };
+    assert!(
+        matches!(full, ErrorKind::WouldBlock | ErrorKind::TimedOut),
+        "{full:?}"
+    );
+    talk
+}
+
+#[test]
+fn a_second_signal_stops_it_at_once() {
+    for (first, second) in [(Signal::INT, Signal::INT), (Signal::TERM, Signal::INT)] {
+        let mut serve = Serve::start(&[
+            "echo=:0",
+            "--frame",
+            "line",
+            "--write-stall",
+            "60s",
+            "--drain",
+            "60s",
+        ]);
+        let _peer = that_never_reads(&serve);
+        serve.signal(first);
+        serve.err.wait_for("again to stop at once");
+        let since = Instant::now();
+        serve.signal(second);
+        assert_eq!(serve.ends_somehow(), Some(130));
+        assert!(since.elapsed() < AT_ONCE, "{:?}", since.elapsed());
+        // What was recorded until then can be read.
+        assert!(serve.home.count(&[]) > 0);
+    }
+}
+
+#[test]
+fn who_does_not_read_is_cut_at_the_deadline_and_the_code_says_so() {
+    let mut serve = Serve::start(&[
+        "echo=:0",
+        "--frame",
+        "line",
+        "--write-stall",
+        "60s",
+        "--drain",
+        "1s",
+    ]);
+    let _peer = that_never_reads(&serve);
+    let mut good = Talk::to(serve.at[0]);
+    good.ask("good\n", "good\n");
+    // It takes its leave as soon as it is told.
+    let good = thread::spawn(move || good.rest());
+    serve.signal(Signal::TERM);
+    let since = Instant::now();
+    let stopped = serve.ends();
+    assert_eq!((stopped.code, stopped.lost), (Some(6), 0));
+    assert!(
+        since.elapsed() >= Duration::from_millis(900),
+        "it was given its time"
+    );
+    assert!(
+        since.elapsed() < Duration::from_secs(1) + AT_ONCE,
+        "{:?}",
+        since.elapsed()
+    );
+    assert!(
+        serve
+            .err
+            .all()
+            .last()
+            .unwrap()
+            .contains("1 conversations cut"),
+        "{:?}",
+        serve.err.all()
+    );
+    assert_eq!(good.join().unwrap(), b"");
+    let ended = serve
+        .home
+        .sql("SELECT how, unsent > 0 FROM conversation ORDER BY id");
+    assert_eq!(ended, ["cut|1", "drained|0"]);
+}
+
+#[test]
+fn who_does_not_read_may_end_before_the_deadline_and_then_nobody_was_cut() {
+    let mut serve = Serve::start(&[
+        "echo=:0",
+        "--frame",
+        "line",
+        "--write-stall",
+        "3s",
+        "--drain",
+        "25s",
+    ]);
+    let _peer = that_never_reads(&serve);
+    serve.signal(Signal::TERM);
+    let stopped = serve.ends();
+    assert_eq!((stopped.code, stopped.lost), (Some(0), 0));
+    assert!(stopped.took < Duration::from_secs(20), "{:?}", stopped.took);
+    assert_eq!(
+        serve.home.sql("SELECT how, unsent > 0 FROM conversation"),
+        ["not-reading|1"]
+    );
+    let last: &Value = &serve.home.log(&["sort:-id", "limit:1"])[0];
+    assert_eq!(last["outcome"], "unsent", "{last}");
+}
+
+#[test]
+fn a_slow_reader_gets_all_that_was_answered() {
+    let mut serve = Serve::start(&["echo=:0", "--frame", "line"]);
+    let mut talk = Talk::to(serve.at[0]);
+    let mut writer = talk.0.try_clone().unwrap();
+    let line = b"a line for somebody slow\n";
+    // More than there is room for anywhere: when the server ends its half, there is more on its way to it.
+    let writing = thread::spawn(move || {
+        let lines = line.repeat(10_000);
+        while writer.write_all(&lines).is_ok() {}
+    });
+    let (mut heard, mut some) = (Vec::new(), [0; 16_384]);
+    let mut told = false;
+    loop {
+        match talk.0.read(&mut some).unwrap() {
+            0 => break,
+            n => heard.extend_from_slice(&some[..n]),
+        }
+        if !told && heard.len() > 1_000_000 {
+            serve.signal(Signal::TERM);
+            told = true;
+        }
+        thread::sleep(Duration::from_micros(200));
+    }
+    drop(talk);
+    writing.join().unwrap();
+    let lines = heard.len() / line.len();
+    assert!(heard == line.repeat(lines), "{} bytes", heard.len());
+    let stopped = serve.ends();
+    assert_eq!((stopped.code, stopped.served), (Some(0), lines as u64));
+}
+
+#[test]
+fn once_is_one_conversation() {
+    let mut serve = Serve::start(&["upper=:0", "--once"]);
+    let mut talk = Talk::to(serve.at[0]);
+    talk.ask("hello", "HELLO");
+    drop(talk.finish());
+    let stopped = serve.ends();
+    assert_eq!((stopped.code, stopped.served), (Some(0), 1));
+}
+
+/// Numbers that look random and are the same each time (xorshift).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % limit as u64) as usize
+    }
+}
