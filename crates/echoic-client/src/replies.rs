@@ -36,11 +36,11 @@ const HELD_BYTES_MAX: usize = 64 << 10;
 /// Sent things whose time is remembered; the oldest is forgotten first.
 const UNANSWERED_MAX: usize = 4096;
 
-/// A line that has not ended is shown after this long (a peer that asks `login: ` waits for us), and what
-/// comes within it of a reply still belongs to the reply.
-const GAP: Duration = Duration::from_millis(100);
-
 impl Replies {
+    /// A line that has not ended is shown after this long (a peer that asks `login: ` waits for us), and what comes
+    /// within it of a reply still belongs to the reply.
+    pub const GAP: Duration = Duration::from_millis(100);
+
     /// At the start of a conversation.
     pub fn new(framing: Framing) -> Self {
         Self {
@@ -98,7 +98,7 @@ impl Replies {
 
     /// When what is held should be shown although it has not ended.
     pub fn flush_at(&self) -> Option<Instant> {
-        self.held_since.map(|at| at + GAP)
+        self.held_since.map(|at| at + Self::GAP)
     }
 
     /// Shows what is held: its time has come, or the stream has ended.
@@ -124,7 +124,7 @@ impl Replies {
             return Kind::Reply(at.saturating_duration_since(asked));
         }
         match self.last_reply {
-            Some(last) if at.saturating_duration_since(last) <= GAP => {
+            Some(last) if at.saturating_duration_since(last) <= Self::GAP => {
                 self.last_reply = Some(at);
                 Kind::More
             }
@@ -177,9 +177,11 @@ mod tests {
         let start = Instant::now();
         let mut replies = Replies::new(Framing::Line);
         assert!(shown(&mut replies, start, b"login: ").is_empty());
-        assert_eq!(replies.flush_at(), Some(start + GAP));
+        assert_eq!(replies.flush_at(), Some(start + Replies::GAP));
         let mut seen = Vec::new();
-        replies.flush(start + GAP, |_, bytes| seen.extend_from_slice(bytes));
+        replies.flush(start + Replies::GAP, |_, bytes| {
+            seen.extend_from_slice(bytes);
+        });
         assert_eq!((seen, replies.flush_at()), (b"login: ".to_vec(), None));
     }
 

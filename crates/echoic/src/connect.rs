@@ -1,6 +1,7 @@
 //! `echoic connect`: the other end of a conversation, at a prompt or through a pipe.
 
 mod args;
+mod gate;
 mod history;
 mod piped;
 mod prompt;

@@ -25,6 +25,7 @@ use rustyline::{
 use tokio::sync::mpsc;
 
 use super::{
+    gate::{Gate, Opener, Shutter},
     history,
     screen::Screen,
     typed::{self, Typed},
@@ -81,11 +82,17 @@ pub(super) fn start(
         .max_history_size(history::LINES_MAX)?
         .history_ignore_space(true)
         .build();
-    let mut editor: Editor<(), FileHistory> = Editor::with_config(config)?;
+    let mut editor: Editor<Opener, FileHistory> = Editor::with_config(config)?;
     editor.bind_sequence(
         KeyEvent(KeyCode::Char(']'), Modifiers::CTRL),
         EventHandler::Conditional(Box::new(BeginCommand)),
     );
+    let tab = Cmd::Insert(1, "\t".to_owned());
+    editor.bind_sequence(KeyEvent(KeyCode::Tab, Modifiers::NONE), tab);
+    let gate = Gate::default();
+    let shutter = EventHandler::Conditional(Box::new(Shutter(gate.clone())));
+    editor.bind_sequence(Event::Any, shutter);
+    editor.set_helper(Some(Opener(gate.clone())));
     if let Some(path) = &manners.history {
         // There is none the first time.
         let _ = editor.load_history(path);
@@ -93,13 +100,16 @@ pub(super) fn start(
     let printer = editor.create_external_printer();
     let raw = printer.is_ok();
     if let Ok(printer) = printer {
-        screen.give_to(printer);
+        screen.give_to(printer, gate.clone());
     }
     let ending = Arc::new(AtomicBool::new(false));
     let (keys, typed) = mpsc::channel(QUEUE);
     let cooked = tcgetattr(std::io::stdin()).ok();
     let told = Arc::clone(&ending);
-    let thread = thread::spawn(move || type_lines(editor, &manners, &keys, &told));
+    let thread = thread::spawn(move || {
+        type_lines(editor, &manners, &keys, &told);
+        gate.open();
+    });
     let prompt = Prompt {
         thread,
         ending,
@@ -128,7 +138,7 @@ impl Prompt {
 }
 
 fn type_lines(
-    mut editor: Editor<(), FileHistory>,
+    mut editor: Editor<Opener, FileHistory>,
     manners: &Manners,
     keys: &mpsc::Sender<Key>,
     ending: &AtomicBool,
@@ -174,7 +184,7 @@ fn type_lines(
 }
 
 /// Adds a line to the history and its file, at once: the process may be killed.
-fn remember(editor: &mut Editor<(), FileHistory>, line: &str, manners: &Manners) {
+fn remember(editor: &mut Editor<Opener, FileHistory>, line: &str, manners: &Manners) {
     let Some(path) = &manners.history else {
         let _ = editor.add_history_entry(line);
         return;

@@ -22,6 +22,8 @@ use tokio::{
     time::timeout,
 };
 
+use super::gate::Gate;
+
 /// The terminal. Clones write to the same one.
 #[derive(Clone)]
 pub(super) struct Screen {
@@ -51,8 +53,7 @@ const WAITING_BYTES_MAX: usize = 8 << 20;
 /// Time for what waits to be printed at the end.
 const SETTLE_WITHIN: Duration = Duration::from_secs(2);
 
-/// Up a line and down again: shows nothing. rustyline forgets the last text handed to it if it is interrupted
-/// first, so the last is this one.
+/// Up a line and down again: shows nothing, also below what was just printed.
 const NOTHING: &str = "\x1b[A\n";
 
 /// Characters of a reply that are shown.
@@ -76,18 +77,14 @@ impl Screen {
         }
     }
 
-    /// From here on a prompt owns the terminal, and `printer` writes above it.
-    pub(super) fn give_to(&self, mut printer: impl ExternalPrinter + Send + 'static) {
+    /// From here on a prompt owns the terminal, and `printer` writes above it while `gate` is open.
+    pub(super) fn give_to(&self, mut printer: impl ExternalPrinter + Send + 'static, gate: Gate) {
         let (texts, mut given) = mpsc::channel::<String>(1);
         let (tell, done) = oneshot::channel();
         thread::spawn(move || {
             while let Some(text) = given.blocking_recv() {
-                // Without a prompt any more, it is a terminal like any other.
-                if printer.print(text.clone()).is_err() {
-                    direct(&text);
-                }
+                print_above(&mut printer, &gate, &text);
             }
-            let _ = printer.print(NOTHING.to_owned());
             let _ = tell.send(());
         });
         self.waiting().prompt = Some(Prompted { texts, done });
@@ -192,6 +189,24 @@ impl Screen {
             format!("{style}{text}{style:#}")
         } else {
             text.to_owned()
+        }
+    }
+}
+
+/// Has a text shown above the prompt, and returns when it is.
+fn print_above(printer: &mut impl ExternalPrinter, gate: &Gate, text: &str) {
+    gate.wait();
+    if printer.print(text.to_owned()).is_err() {
+        // Without a prompt any more, it is a terminal like any other.
+        return direct(text);
+    }
+    // It may not have been shown: rustyline may keep it for its next line, or forget it if interrupted. But it keeps
+    // one only, so when it has taken another while it was reading a line, the first one has been shown.
+    loop {
+        let opening = gate.wait();
+        let taken = printer.print(NOTHING.to_owned());
+        if taken.is_err() || opening.is_none_or(|opening| gate.still(opening)) {
+            return;
         }
     }
 }

@@ -74,20 +74,22 @@ pub(super) async fn hold(plan: &Plan, link: Link, screen: &Screen) -> io::Result
     let (files, mut file_sent) = mpsc::channel(1);
     let mut session = Session::new(plan, screen, say, leave, files);
     loop {
-        let flush_at = session.replies.flush_at();
+        let flush_at = session.flush_at();
         tokio::select! {
-            news = heard.recv(), if !screen.is_behind() => match news {
-                Some(news) => session.news(news, &mut heard),
-                None => break,
-            },
-            () = screen.pump() => {}
-            Some(key) = keys.recv() => session.key(key),
-            Some(sent) = file_sent.recv() => session.file_sent(sent),
-            () = sleep_until(flush_at.unwrap_or(session.started)), if flush_at.is_some() => session.flush(),
+            // What has come goes before the time at which nothing more is expected.
+            biased;
             _ = terminate.recv() => session.interrupt(),
             _ = hangup.recv() => session.interrupt(),
             // Ctrl-C while no line is being read: the terminal makes a signal of it.
             _ = interrupt.recv() => session.interrupt(),
+            Some(key) = keys.recv() => session.key(key),
+            () = screen.pump() => {}
+            news = heard.recv(), if !screen.is_behind() => match news {
+                Some(news) => session.news(news, &mut heard),
+                None => break,
+            },
+            Some(sent) = file_sent.recv() => session.file_sent(sent),
+            () = sleep_until(flush_at.unwrap_or(session.started)), if flush_at.is_some() && !screen.is_behind() => session.flush(),
         }
     }
     session.flush();
@@ -111,6 +113,8 @@ struct Session<'a> {
     transcript: Transcript,
     counts: Counts,
     started: Instant,
+    /// When something that came was last looked at: the screen may be slower than the peer.
+    looked: Instant,
     /// None once our half of the stream has ended.
     say: Option<mpsc::Sender<Say>>,
     leave: Option<oneshot::Sender<Leave>>,
@@ -136,6 +140,7 @@ impl<'a> Session<'a> {
             transcript: Transcript::default(),
             counts: Counts::default(),
             started: Instant::now(),
+            looked: Instant::now(),
             say: Some(say),
             leave: Some(leave),
             sending: None,
@@ -258,6 +263,7 @@ impl<'a> Session<'a> {
             }
         }
         self.show(&lines);
+        self.looked = Instant::now();
     }
 
     fn one(&mut self, news: News, lines: &mut String) {
@@ -276,6 +282,12 @@ impl<'a> Session<'a> {
                 });
             }
         }
+    }
+
+    /// When a line that has not ended is to be shown: nothing has come for a while, and we have been looking.
+    fn flush_at(&self) -> Option<Instant> {
+        let looked = self.looked + Replies::GAP;
+        self.replies.flush_at().map(|at| at.max(looked))
     }
 
     /// Shows a line that has not ended.

@@ -344,6 +344,24 @@ fn a_dumb_terminal_still_talks() {
     assert!(!pty.shown().contains(&b'\x1b'));
 }
 
+/// A tab is a character like others; there is nothing to complete.
+#[test]
+fn tab_is_typed_and_a_long_reply_cut() {
+    let (addr, heard) = upper_lines();
+    let mut pty = Pty::start(&[&addr]);
+    pty.press("a\tb\r");
+    pty.wait_for_prompt_after(r" A\tB");
+    let long = "x".repeat(3000);
+    pty.press(&format!("{long}{long}\r"));
+    pty.wait_for("X…(+1.9 KiB)");
+    pty.press("q\r");
+    assert_eq!(pty.code(), Some(0));
+    assert_eq!(
+        heard.join().unwrap(),
+        ["a\tb\n".to_owned(), format!("{long}{long}\n")]
+    );
+}
+
 /// However often: replies that pour in while lines are entered neither stop it nor get lost.
 #[test]
 fn a_flood_while_typing_is_shown_to_its_end() {
@@ -374,7 +392,19 @@ fn a_flood_while_typing_is_shown_to_its_end() {
     pty.wait_for("closed by the peer");
     assert_eq!(peer.join().unwrap(), numbered("typed", TYPED));
     let shown = String::from_utf8(pty.shown()).unwrap();
-    assert_eq!(shown.matches(" line ").count(), LINES);
+    let digits = |rest: &str| {
+        rest.split(|c: char| !c.is_ascii_digit())
+            .next()
+            .map(str::to_owned)
+    };
+    let numbers: Vec<_> = shown.split(" line ").skip(1).filter_map(digits).collect();
+    let in_order: Vec<_> = (0..LINES).map(|i| i.to_string()).collect();
+    let wrong = numbers
+        .iter()
+        .zip(&in_order)
+        .find(|(shown, said)| shown != said);
+    assert_eq!(wrong, None, "lost, doubled or out of order");
+    assert_eq!(numbers.len(), LINES);
     assert_eq!(pty.code(), Some(0));
 }
 
