@@ -13,8 +13,8 @@ use crate::{
     explain::Explain,
     eyeballs::{Answer, Missing, Outcome, Pace, RaceOptions, Try, race},
     link::Link,
-    resolve::ResolveError,
-    unix,
+    resolve::{ResolveError, resolve},
+    udp, unix, unixgram,
 };
 
 /// How to dial.
@@ -114,8 +114,10 @@ pub async fn dial(endpoint: &Endpoint, options: &DialOptions) -> Result<Dialled,
     match endpoint {
         Endpoint::Tcp(at) => dial_tcp(endpoint, at, options).await,
         Endpoint::Unix(name) => dial_unix(endpoint, name, options).await,
-        Endpoint::Udp(_) | Endpoint::Unixgram(_) | Endpoint::Fd(_) => {
-            let why = io::Error::other("nothing there can be dialled as a stream");
+        Endpoint::Udp(at) => dial_udp(endpoint, at, options).await,
+        Endpoint::Unixgram(name) => dial_unixgram(endpoint, name, options),
+        Endpoint::Fd(_) => {
+            let why = io::Error::other("a descriptor is for listening, it cannot be dialled");
             let attempts = vec![Attempt {
                 place: Place::Unix(None),
                 why,
@@ -231,6 +233,48 @@ async fn dial_unix(
         options.within,
         vec![Attempt { place, why }],
     ))
+}
+
+/// A datagram is sent without asking whether anybody is there: the first address that there is a way to is the one.
+async fn dial_udp(
+    endpoint: &Endpoint,
+    at: &HostPort,
+    options: &DialOptions,
+) -> Result<Dialled, DialError> {
+    let started = Instant::now();
+    let mut failed = Vec::new();
+    for addr in resolve(at, options.within).await? {
+        match udp::connect(addr, options.explain.as_ref()) {
+            Ok(socket) => {
+                let explain = options.explain.as_ref().map(|explain| explain.of(addr.into()));
+                return Ok(Dialled {
+                    link: Link::udp(socket, explain),
+                    peer: addr.into(),
+                    failed,
+                    took: started.elapsed(),
+                });
+            }
+            Err(why) => failed.push(Attempt { place: addr.into(), why }),
+        }
+    }
+    Err(unanswered(endpoint, options.within, failed))
+}
+
+fn dial_unixgram(
+    endpoint: &Endpoint,
+    name: &UnixName,
+    options: &DialOptions,
+) -> Result<Dialled, DialError> {
+    let started = Instant::now();
+    let place = Place::Unix(Some(name.clone()));
+    match unixgram::connect(name, options.explain.as_ref()) {
+        Ok(socket) => {
+            let explain = options.explain.as_ref().map(|explain| explain.of(place.clone()));
+            let (link, took) = (Link::unixgram(socket, explain), started.elapsed());
+            Ok(Dialled { link, peer: place, failed: Vec::new(), took })
+        }
+        Err(why) => Err(unanswered(endpoint, options.within, vec![Attempt { place, why }])),
+    }
 }
 
 fn unanswered(endpoint: &Endpoint, within: Duration, attempts: Vec<Attempt>) -> DialError {

@@ -74,6 +74,24 @@ pub enum Call<'a> {
         /// How much the kernel took.
         took: Result<usize, &'a io::Error>,
     },
+    /// recvfrom(2): a datagram.
+    RecvFrom {
+        /// Who sent it.
+        from: Place,
+        /// Bytes there was room for.
+        room: usize,
+        /// What came; nothing is a message too.
+        got: &'a [u8],
+    },
+    /// sendto(2): a datagram.
+    SendTo {
+        /// Who it is for.
+        to: Place,
+        /// What was to be sent.
+        bytes: &'a [u8],
+        /// How much the kernel took: all or nothing.
+        took: Result<usize, &'a io::Error>,
+    },
     /// shutdown(2) of the writing half.
     Shutdown {
         /// Whether the end was sent.

@@ -3,6 +3,7 @@
 //! Floor 1. The server and the client both stand on this crate, and neither knows the other: a transport is one
 //! file with both its ends.
 
+mod datagram;
 mod dial;
 mod explain;
 pub mod eyeballs;
@@ -12,8 +13,11 @@ mod listen;
 mod owner;
 mod resolve;
 mod tcp;
+mod udp;
 mod unix;
+mod unixgram;
 
+pub use datagram::{Datagrams, Received, Route, UnopenedDatagrams, bind_datagrams, shape};
 pub use dial::{Attempt, DialError, DialOptions, Dialled, dial};
 pub use explain::{Call, Explain};
 pub use inherited::handed_over;

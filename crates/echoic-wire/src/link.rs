@@ -13,11 +13,11 @@ use std::{
     time::Duration,
 };
 
-use echoic_core::event::Place;
+use echoic_core::{endpoint::Shape, event::Place};
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpStream, UnixStream},
+    net::{TcpStream, UdpSocket, UnixDatagram, UnixStream},
 };
 
 use crate::{
@@ -36,6 +36,8 @@ pub struct Link {
 enum Kind {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Udp(UdpSocket),
+    Unixgram(UnixDatagram),
     #[cfg(any(test, feature = "testing"))]
     Test(Box<dyn Transport>),
 }
@@ -70,6 +72,25 @@ impl Link {
         Self { transport: Kind::Unix(stream), explain }
     }
 
+    /// A link over a connected UDP socket.
+    pub(crate) fn udp(socket: UdpSocket, explain: Option<Explain>) -> Self {
+        Self { transport: Kind::Udp(socket), explain }
+    }
+
+    /// A link over a connected Unix socket of datagrams.
+    pub(crate) fn unixgram(socket: UnixDatagram, explain: Option<Explain>) -> Self {
+        Self { transport: Kind::Unixgram(socket), explain }
+    }
+
+    /// How its bytes travel. With datagrams a read is one message and a write is one, there is no end, and a message
+    /// of no bytes is a message.
+    pub fn shape(&self) -> Shape {
+        match &self.transport {
+            Kind::Udp(_) | Kind::Unixgram(_) => Shape::Datagrams,
+            _ => Shape::Stream,
+        }
+    }
+
     /// A link over a test's own transport.
     #[cfg(any(test, feature = "testing"))]
     pub fn test(transport: Box<dyn Transport>) -> Self {
@@ -84,12 +105,15 @@ impl Link {
         match &self.transport {
             Kind::Tcp(stream) => stream.local_addr().ok().map(Place::from),
             Kind::Unix(stream) => stream.local_addr().ok().map(|addr| unix::place(&addr.into())),
+            Kind::Udp(socket) => socket.local_addr().ok().map(Place::from),
+            Kind::Unixgram(socket) => socket.local_addr().ok().map(|addr| unix::place(&addr.into())),
             #[cfg(any(test, feature = "testing"))]
             Kind::Test(_) => None,
         }
     }
 
-    /// Reads into `buffer` what there is; 0 is the end of the peer's stream (FIN).
+    /// Reads into `buffer` what there is; 0 is the end of the peer's stream (FIN). Of datagrams it reads one, and what
+    /// of it does not fit is lost: 64 KiB hold any that UDP carries.
     pub fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -98,6 +122,14 @@ impl Link {
         let read = ready!(match &mut self.transport {
             Kind::Tcp(stream) => read(stream, cx, buffer),
             Kind::Unix(stream) => read(stream, cx, buffer),
+            Kind::Udp(socket) => {
+                let mut unfilled = ReadBuf::new(buffer);
+                socket.poll_recv(cx, &mut unfilled).map_ok(|()| unfilled.filled().len())
+            }
+            Kind::Unixgram(socket) => {
+                let mut unfilled = ReadBuf::new(buffer);
+                socket.poll_recv(cx, &mut unfilled).map_ok(|()| unfilled.filled().len())
+            }
             #[cfg(any(test, feature = "testing"))]
             Kind::Test(transport) => transport.poll_read(cx, buffer),
         });
@@ -111,11 +143,14 @@ impl Link {
     }
 
     /// Writes as much of `bytes` as the peer's window and the kernel's buffer take now; the rest is the caller's
-    /// to keep. Writing less than asked is the normal case, not an error (send(2)).
+    /// to keep. Writing less than asked is the normal case, not an error (send(2)). `bytes` are one datagram, where there
+    /// are such: all of it leaves, or nothing (EMSGSIZE if it is too long).
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(match &mut self.transport {
             Kind::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Kind::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Kind::Udp(socket) => socket.poll_send(cx, bytes),
+            Kind::Unixgram(socket) => socket.poll_send(cx, bytes),
             #[cfg(any(test, feature = "testing"))]
             Kind::Test(transport) => transport.poll_write(cx, bytes),
         });
@@ -137,6 +172,8 @@ impl Link {
         let finished = ready!(match &mut self.transport {
             Kind::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Kind::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            // Nobody is told: datagrams have no end.
+            Kind::Udp(_) | Kind::Unixgram(_) => return Poll::Ready(Ok(())),
             #[cfg(any(test, feature = "testing"))]
             Kind::Test(transport) => transport.poll_finish(cx),
         });
@@ -157,6 +194,8 @@ impl Link {
             }
             // A Unix stream knows no reset but this: closed with something unread, its peer sees one.
             Kind::Unix(_) => {}
+            // Nothing connects us.
+            Kind::Udp(_) | Kind::Unixgram(_) => {}
             #[cfg(any(test, feature = "testing"))]
             Kind::Test(transport) => transport.abort(),
         }

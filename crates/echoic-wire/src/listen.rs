@@ -33,6 +33,9 @@ pub struct ListenOptions {
     pub backlog: u32,
     /// Kernel send buffer of each connection in bytes; none leaves it to the kernel's autotuning.
     pub send_buffer: Option<usize>,
+    /// Kernel receive buffer of each socket of datagrams, in bytes: what may wait there while we are busy; beyond it
+    /// the kernel drops and counts. A wish: the system caps it (`net.core.rmem_max`).
+    pub receive_buffer: usize,
     /// Permissions of a Unix socket's file.
     pub unix_mode: u32,
     /// Told of every socket call.
@@ -41,7 +44,7 @@ pub struct ListenOptions {
 
 impl Default for ListenOptions {
     fn default() -> Self {
-        Self { backlog: 1024, send_buffer: None, unix_mode: unix::PRIVATE, explain: None }
+        Self { backlog: 1024, send_buffer: None, receive_buffer: 1 << 20, unix_mode: unix::PRIVATE, explain: None }
     }
 }
 

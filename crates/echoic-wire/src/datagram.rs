@@ -1,0 +1,320 @@
+//! Sockets of datagrams: whole messages from anybody, each with the way back.
+
+use std::{
+    io,
+    task::{Context, Poll, ready},
+};
+
+use echoic_core::{
+    endpoint::{Endpoint, Shape, UnixName},
+    event::Place,
+};
+use socket2::{Domain, SockRef, Socket, Type};
+use tokio::{
+    io::Interest,
+    net::{UdpSocket, UnixDatagram},
+};
+
+use crate::{
+    explain::{Call, Explain},
+    inherited::{self, Inherited},
+    listen::{At, ListenError, ListenOptions, on_all, refused},
+    udp,
+    unix::{self, SocketFile},
+    unixgram,
+};
+
+/// A bound socket, to be opened on the runtime that will serve it.
+#[derive(Debug)]
+pub struct UnopenedDatagrams {
+    socket: Socket,
+    place: Place,
+    file: Option<SocketFile>,
+    explain: Option<Explain>,
+}
+
+/// A socket that datagrams arrive at.
+#[derive(Debug)]
+pub struct Datagrams {
+    socket: Kind,
+    place: Place,
+    /// Bound to every address: only the datagram knows which one was asked.
+    everywhere: bool,
+    details: Vec<u8>,
+    /// Datagrams dropped so far, as last heard.
+    dropped: u32,
+    explain: Option<Explain>,
+    #[expect(dead_code, reason = "held for its end")]
+    file: Option<SocketFile>,
+}
+
+/// A datagram that arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Its bytes in the room it was read into.
+    pub len: usize,
+    /// How long it was; more than `len` if the room was too small, which 64 KiB never are for UDP.
+    pub whole: usize,
+    /// Who sent it, and where to.
+    pub route: Route,
+}
+
+/// A way there and back: a peer, and the address of ours that it used.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Route {
+    /// Who sent it.
+    pub peer: Place,
+    /// The address it was sent to; answers leave from there, or the peer would not know them.
+    pub local: Place,
+    /// It was sent to many at once (broadcast, multicast).
+    pub to_many: bool,
+}
+
+/// Binds every address of `endpoint`, which is one of datagrams. Each entry is one address, with as many sockets as
+/// `sockets` says, each for a worker of its own (always one where the kernel cannot share them out).
+///
+/// As with [`crate::listen`], both families are bound where the endpoint stands for both, at one port.
+pub async fn bind_datagrams(
+    endpoint: &Endpoint,
+    options: &ListenOptions,
+    sockets: usize,
+) -> Result<Vec<Vec<UnopenedDatagrams>>, ListenError> {
+    let failed = |source| ListenError::Failed { endpoint: endpoint.clone(), source };
+    match endpoint {
+        Endpoint::Udp(at) => {
+            let doors = on_all(endpoint, at, |addr| {
+                let sockets = udp::bind(addr, sockets.max(1), options)?;
+                let place = Place::from(udp::local(&sockets[0])?);
+                Ok(Door { place, sockets })
+            });
+            let unopened = |Door { place, sockets }: Door| {
+                let each = sockets.into_iter().map(|socket| UnopenedDatagrams::new(socket, place.clone(), options));
+                each.collect()
+            };
+            Ok(doors.await?.into_iter().map(unopened).collect())
+        }
+        Endpoint::Unixgram(name) => {
+            let place = Place::Unix(Some(name.clone()));
+            let bound = unix::bind_as(name, Type::DGRAM, options);
+            let (socket, file) = bound.map_err(|error| refused(endpoint, place.clone(), error))?;
+            Ok(vec![vec![UnopenedDatagrams { file, ..UnopenedDatagrams::new(socket, place, options) }]])
+        }
+        Endpoint::Fd(number) => match inherited::take(*number).map_err(failed)? {
+            Inherited::Datagrams(socket) => {
+                let place = place_of(&socket).map_err(failed)?;
+                Ok(vec![vec![UnopenedDatagrams::new(socket, place, options)]])
+            }
+            _ => Err(failed(io::Error::other("it is a socket that listens, not one of datagrams"))),
+        },
+        Endpoint::Tcp(_) | Endpoint::Unix(_) => {
+            Err(failed(io::Error::other("it is a place of streams, not of datagrams")))
+        }
+    }
+}
+
+/// How bytes travel at `endpoint`; an inherited socket is looked at.
+pub fn shape(endpoint: &Endpoint) -> Result<Shape, ListenError> {
+    let Endpoint::Fd(number) = endpoint else {
+        return Ok(endpoint.shape().unwrap_or(Shape::Stream));
+    };
+    match inherited::take(*number) {
+        Ok(Inherited::Datagrams(_)) => Ok(Shape::Datagrams),
+        Ok(_) => Ok(Shape::Stream),
+        Err(source) => Err(ListenError::Failed { endpoint: endpoint.clone(), source }),
+    }
+}
+
+/// The sockets of one address.
+struct Door {
+    place: Place,
+    sockets: Vec<Socket>,
+}
+
+impl At for Door {
+    fn place(&self) -> &Place {
+        &self.place
+    }
+}
+
+fn place_of(socket: &Socket) -> io::Result<Place> {
+    let address = socket.local_addr()?;
+    Ok(match address.as_socket() {
+        Some(addr) => addr.into(),
+        None => match (address.as_abstract_namespace(), address.as_pathname()) {
+            (Some(name), _) => Place::Unix(Some(UnixName::Abstract(String::from_utf8_lossy(name).into_owned()))),
+            (None, path) => Place::Unix(path.map(|path| UnixName::Path(path.to_owned()))),
+        },
+    })
+}
+
+impl UnopenedDatagrams {
+    fn new(socket: Socket, place: Place, options: &ListenOptions) -> Self {
+        Self { socket, place, file: None, explain: options.explain.clone() }
+    }
+
+    /// Where it is bound, with the port that was really taken.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Opens it on the runtime this is called on.
+    pub fn open(self) -> io::Result<Datagrams> {
+        let Self { socket, place, file, explain } = self;
+        let everywhere = matches!(&place, Place::Net(addr) if addr.ip().is_unspecified());
+        let (socket, details) = if socket.domain()? == Domain::UNIX {
+            (Kind::Unixgram(UnixDatagram::from_std(std::os::unix::net::UnixDatagram::from(socket))?), Vec::new())
+        } else {
+            udp::ask_for_details(&socket)?;
+            (Kind::Udp(UdpSocket::from_std(socket.into())?), udp::room_for_details())
+        };
+        Ok(Datagrams { socket, place, everywhere, details, dropped: 0, explain, file })
+    }
+}
+
+impl Datagrams {
+    /// Where it is bound.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// The next datagram, into `room`. An error is the system's and passes: the socket stays as it is.
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<Received>> {
+        loop {
+            ready!(self.socket.poll_ready(cx, Interest::READABLE))?;
+            let (socket, details) = (&self.socket, &mut self.details);
+            match socket.try_io(Interest::READABLE, || socket.receive(room, details)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                received => return Poll::Ready(received.map(|arrived| self.take(arrived, room))),
+            }
+        }
+    }
+
+    /// A datagram that has already arrived, whatever the runtime knows of it; none is `WouldBlock`.
+    pub fn recv_now(&mut self, room: &mut [u8]) -> io::Result<Received> {
+        let arrived = self.socket.receive(room, &mut self.details)?;
+        Ok(self.take(arrived, room))
+    }
+
+    fn take(&mut self, arrived: Arrived, room: &[u8]) -> Received {
+        let Arrived { len, whole, peer, to, to_many, dropped } = arrived;
+        self.dropped = dropped.unwrap_or(self.dropped);
+        let local = match (&self.place, to) {
+            (Place::Net(addr), Some(ip)) if self.everywhere => {
+                let mut asked = *addr;
+                asked.set_ip(ip);
+                asked.into()
+            }
+            (place, _) => place.clone(),
+        };
+        if let Some(explain) = &self.explain {
+            explain.tell(Call::RecvFrom { from: peer.clone(), room: room.len(), got: &room[..len] });
+        }
+        Received { len, whole, route: Route { peer, local, to_many } }
+    }
+
+    /// Sends `bytes` back along `route`, as one datagram: all of it or nothing. What cannot be sent is an error and
+    /// nothing else comes of it: too long (EMSGSIZE), refused (an earlier one came back), a Unix peer that does not
+    /// read (`WouldBlock`) or cannot be answered since it has no name.
+    pub fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8], route: &Route) -> Poll<io::Result<()>> {
+        let (socket, everywhere) = (&self.socket, self.everywhere);
+        let sent = match socket {
+            Kind::Udp(_) => loop {
+                ready!(socket.poll_ready(cx, Interest::WRITABLE))?;
+                match socket.try_io(Interest::WRITABLE, || socket.send(bytes, route, everywhere)) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    // Told of one sent before this, perhaps to somebody else (ICMP): it is said once.
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                        break socket.send(bytes, route, everywhere);
+                    }
+                    sent => break sent,
+                }
+            },
+            Kind::Unixgram(_) => socket.send(bytes, route, everywhere),
+        };
+        if let Some(explain) = &self.explain {
+            explain.tell(Call::SendTo { to: route.peer.clone(), bytes, took: sent.as_ref().copied() });
+        }
+        Poll::Ready(sent.map(|_| ()))
+    }
+
+    /// Datagrams that the kernel has dropped because we were too slow to take them, as far as it has told.
+    pub fn dropped(&self) -> u32 {
+        self.dropped
+    }
+
+    /// The same, having asked the kernel: it tells with a datagram, so of what was dropped since the last it has not.
+    pub fn ask_dropped(&mut self) -> u32 {
+        if let Kind::Udp(socket) = &self.socket {
+            self.dropped = udp::dropped(&SockRef::from(socket)).unwrap_or(0).max(self.dropped);
+        }
+        self.dropped
+    }
+
+    /// Bytes of datagrams that may wait in the kernel.
+    pub fn room(&self) -> usize {
+        let room = match &self.socket {
+            Kind::Udp(socket) => SockRef::from(socket).recv_buffer_size(),
+            Kind::Unixgram(socket) => SockRef::from(socket).recv_buffer_size(),
+        };
+        room.unwrap_or_default()
+    }
+}
+
+/// A socket as the runtime knows it.
+#[derive(Debug)]
+enum Kind {
+    Udp(UdpSocket),
+    Unixgram(UnixDatagram),
+}
+
+/// What one receive brought, over the internet or not.
+struct Arrived {
+    len: usize,
+    whole: usize,
+    peer: Place,
+    to: Option<std::net::IpAddr>,
+    to_many: bool,
+    dropped: Option<u32>,
+}
+
+impl Kind {
+    fn poll_ready(&self, cx: &mut Context<'_>, interest: Interest) -> Poll<io::Result<()>> {
+        match (self, interest.is_readable()) {
+            (Self::Udp(socket), true) => socket.poll_recv_ready(cx),
+            (Self::Udp(socket), false) => socket.poll_send_ready(cx),
+            (Self::Unixgram(socket), true) => socket.poll_recv_ready(cx),
+            (Self::Unixgram(socket), false) => socket.poll_send_ready(cx),
+        }
+    }
+
+    fn try_io<T>(&self, interest: Interest, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        match self {
+            Self::Udp(socket) => socket.try_io(interest, call),
+            Self::Unixgram(socket) => socket.try_io(interest, call),
+        }
+    }
+
+    fn receive(&self, room: &mut [u8], details: &mut [u8]) -> io::Result<Arrived> {
+        match self {
+            Self::Udp(socket) => {
+                let arrived = udp::receive(&SockRef::from(socket), room, details)?;
+                let udp::Arrived { len, whole, from, to, to_many, dropped } = arrived;
+                Ok(Arrived { len, whole, peer: from.into(), to, to_many, dropped })
+            }
+            Self::Unixgram(socket) => {
+                let (len, whole, peer) = unixgram::receive(&SockRef::from(socket), room)?;
+                Ok(Arrived { len, whole, peer, to: None, to_many: false, dropped: None })
+            }
+        }
+    }
+
+    fn send(&self, bytes: &[u8], route: &Route, everywhere: bool) -> io::Result<usize> {
+        match (self, &route.peer, &route.local) {
+            (Self::Udp(socket), Place::Net(to), Place::Net(local)) => {
+                udp::send(&SockRef::from(socket), bytes, *to, everywhere.then(|| local.ip()))
+            }
+            (Self::Unixgram(socket), Place::Unix(Some(name)), _) => unixgram::send(&SockRef::from(socket), bytes, name),
+            _ => Err(io::Error::new(io::ErrorKind::AddrNotAvailable, "the sender has no name to be answered at")),
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! UDP, both its ends (udp(7)).
+
+use std::{
+    fs,
+    io::{self, IoSlice, IoSliceMut},
+    net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6},
+    os::fd::{AsFd, AsRawFd},
+};
+
+use nix::{
+    libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo},
+    sys::socket::{
+        ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg, setsockopt,
+        sockopt,
+    },
+};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::UdpSocket;
+
+use crate::{
+    explain::{Call, Explain, tell},
+    listen::ListenOptions,
+};
+
+/// What one receive brought.
+#[derive(Debug)]
+pub(crate) struct Arrived {
+    pub(crate) len: usize,
+    /// Its length before it was cut to the room there was.
+    pub(crate) whole: usize,
+    pub(crate) from: SocketAddr,
+    /// The address it was sent to, where the kernel tells.
+    pub(crate) to: Option<IpAddr>,
+    /// It was sent to many at once.
+    pub(crate) to_many: bool,
+    /// Datagrams the kernel has dropped for this socket since it was made, where it tells.
+    pub(crate) dropped: Option<u32>,
+}
+
+/// `count` sockets at `addr` that share what arrives there: the kernel picks one by the address of the peer.
+///
+/// The first binds it alone, so that an owner is noticed, and only then admits others (`SO_REUSEPORT`). With
+/// `SO_REUSEADDR`, which on UDP means something else than on TCP, a second program could take the port away unnoticed.
+pub(crate) fn bind(addr: SocketAddr, count: usize, options: &ListenOptions) -> io::Result<Vec<Socket>> {
+    let first = bind_one(addr, false, options)?;
+    if count <= 1 {
+        return Ok(vec![first]);
+    }
+    first.set_reuse_port(true)?;
+    let addr = local(&first)?;
+    let mut sockets = vec![first];
+    for _ in 1..count {
+        sockets.push(bind_one(addr, true, options)?);
+    }
+    Ok(sockets)
+}
+
+fn bind_one(addr: SocketAddr, shared: bool, options: &ListenOptions) -> io::Result<Socket> {
+    let explain = options.explain.as_ref();
+    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP));
+    tell(explain, || Call::Socket { place: addr.into(), result: socket.as_ref().map(|_| ()) });
+    let socket = socket?;
+    socket.set_nonblocking(true)?;
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
+    if addr.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_recv_buffer_size(options.receive_buffer)?;
+    if let Some(bytes) = options.send_buffer {
+        socket.set_send_buffer_size(bytes)?;
+    }
+    let bound = socket.bind(&addr.into());
+    tell(explain, || Call::Bind { place: addr.into(), result: bound.as_ref().copied() });
+    bound?;
+    Ok(socket)
+}
+
+/// Has the kernel tell with each datagram which address it was sent to, and how many it has dropped.
+pub(crate) fn ask_for_details(socket: &Socket) -> io::Result<()> {
+    let local = local(socket)?;
+    // A system that does not count is no reason not to listen.
+    let _ = setsockopt(&socket.as_fd(), sockopt::RxqOvfl, &1);
+    if local.is_ipv4() {
+        setsockopt(&socket.as_fd(), sockopt::Ipv4PacketInfo, &true)?;
+    } else {
+        setsockopt(&socket.as_fd(), sockopt::Ipv6RecvPacketInfo, &true)?;
+    }
+    Ok(())
+}
+
+/// Room for what [`ask_for_details`] asks for.
+pub(crate) fn room_for_details() -> Vec<u8> {
+    nix::cmsg_space!(in6_pktinfo, in_pktinfo, u32)
+}
+
+/// Takes one datagram, if there is one.
+pub(crate) fn receive(socket: &Socket, room: &mut [u8], details: &mut [u8]) -> io::Result<Arrived> {
+    let available = room.len();
+    let mut parts = [IoSliceMut::new(room)];
+    // MSG_TRUNC: the true length is returned, not what was left of it.
+    let flags = MsgFlags::MSG_TRUNC;
+    let got = recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut parts, Some(details), flags)?;
+    let address = got.address.as_ref();
+    let v4 = address.and_then(|address| address.as_sockaddr_in()).map(|v4| SocketAddrV4::from(*v4).into());
+    let v6 = || address.and_then(|address| address.as_sockaddr_in6()).map(|v6| SocketAddrV6::from(*v6).into());
+    let from: SocketAddr = v4.or_else(v6).ok_or_else(|| io::Error::other("a datagram from no address"))?;
+    let mut arrived =
+        Arrived { len: got.bytes.min(available), whole: got.bytes, from, to: None, to_many: false, dropped: None };
+    for detail in got.cmsgs()? {
+        match detail {
+            ControlMessageOwned::Ipv4PacketInfo(info) => {
+                let (ours, asked) = (ipv4(info.ipi_spec_dst), ipv4(info.ipi_addr));
+                arrived.to = Some(ours);
+                arrived.to_many = ours != asked;
+            }
+            ControlMessageOwned::Ipv6PacketInfo(info) => {
+                let asked = IpAddr::from(info.ipi6_addr.s6_addr);
+                arrived.to = Some(asked);
+                arrived.to_many = asked.is_multicast();
+            }
+            ControlMessageOwned::RxqOvfl(dropped) => arrived.dropped = Some(dropped),
+            _ => {}
+        }
+    }
+    Ok(arrived)
+}
+
+/// Sends one datagram to `to`, from our address `from` where several are bound.
+pub(crate) fn send(socket: &Socket, bytes: &[u8], to: SocketAddr, from: Option<IpAddr>) -> io::Result<usize> {
+    let (v4, v6);
+    let details: &[ControlMessage<'_>] = match from {
+        None => &[],
+        Some(IpAddr::V4(ip)) => {
+            let ours = in_addr { s_addr: u32::from_ne_bytes(ip.octets()) };
+            v4 = in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: ours, ipi_addr: in_addr { s_addr: 0 } };
+            &[ControlMessage::Ipv4PacketInfo(&v4)]
+        }
+        Some(IpAddr::V6(ip)) => {
+            v6 = in6_pktinfo { ipi6_addr: in6_addr { s6_addr: ip.octets() }, ipi6_ifindex: 0 };
+            &[ControlMessage::Ipv6PacketInfo(&v6)]
+        }
+    };
+    let address = SockaddrStorage::from(to);
+    let sent = sendmsg(socket.as_raw_fd(), &[IoSlice::new(bytes)], details, MsgFlags::empty(), Some(&address))?;
+    Ok(sent)
+}
+
+/// A socket that speaks with `addr` alone. What anybody else sends to it, the kernel throws away.
+pub(crate) fn connect(addr: SocketAddr, explain: Option<&Explain>) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP));
+    tell(explain, || Call::Socket { place: addr.into(), result: socket.as_ref().map(|_| ()) });
+    let socket = socket?;
+    socket.set_nonblocking(true)?;
+    let connected = socket.connect(&addr.into());
+    tell(explain, || Call::Connect { place: addr.into(), result: connected.as_ref().copied() });
+    connected?;
+    UdpSocket::from_std(socket.into())
+}
+
+/// Datagrams the kernel has dropped for this socket since it was made, from its table (proc(5)). With a datagram the
+/// kernel tells only of those dropped before it: this finds what was dropped after the last.
+pub(crate) fn dropped(socket: &Socket) -> Option<u32> {
+    const INODE: usize = 9;
+    const DROPS: usize = 12;
+    let inode = rustix::fs::fstat(socket).ok()?.st_ino.to_string();
+    let table = if local(socket).ok()?.is_ipv4() { "/proc/net/udp" } else { "/proc/net/udp6" };
+    let table = fs::read_to_string(table).ok()?;
+    let mut rows = table.lines().skip(1).map(|row| row.split_whitespace().collect::<Vec<_>>());
+    let row = rows.find(|row| row.get(INODE).is_some_and(|found| *found == inode))?;
+    row.get(DROPS)?.parse().ok()
+}
+
+pub(crate) fn local(socket: &Socket) -> io::Result<SocketAddr> {
+    socket.local_addr()?.as_socket().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+}
+
+fn ipv4(address: in_addr) -> IpAddr {
+    IpAddr::from(address.s_addr.to_ne_bytes())
+}

@@ -1,0 +1,52 @@
+//! Unix sockets of datagrams, both their ends (unix(7)). They lose nothing: a sender waits while we are busy.
+
+use std::{io, os::unix::net as std_unix, path::PathBuf};
+
+use echoic_core::{endpoint::UnixName, event::Place};
+use rustix::net::{RecvFlags, SocketAddrAny, SocketAddrUnix, recvfrom};
+use socket2::{Domain, SockAddr, Socket, Type};
+use tokio::net::UnixDatagram;
+
+use crate::{
+    explain::{Call, Explain, tell},
+    unix,
+};
+
+/// Takes one datagram, if there is one: bytes in `room`, its true length, and who sent it.
+pub(crate) fn receive(socket: &Socket, room: &mut [u8]) -> io::Result<(usize, usize, Place)> {
+    let (len, whole, from) = recvfrom(socket, room, RecvFlags::TRUNC)?;
+    Ok((len, whole, Place::Unix(from.and_then(name))))
+}
+
+/// Sends one datagram to `to`. A queue that is full is the peer's: one that does not read must not keep others waiting.
+pub(crate) fn send(socket: &Socket, bytes: &[u8], to: &UnixName) -> io::Result<usize> {
+    socket.send_to(bytes, &unix::address(to)?)
+}
+
+/// A socket that speaks with `peer` alone, under a name of the kernel's choosing: without one it could not be answered.
+pub(crate) fn connect(peer: &UnixName, explain: Option<&Explain>) -> io::Result<UnixDatagram> {
+    let place = || Place::Unix(Some(peer.clone()));
+    let socket = Socket::new(Domain::UNIX, Type::DGRAM, None);
+    tell(explain, || Call::Socket { place: place(), result: socket.as_ref().map(|_| ()) });
+    let socket = socket?;
+    socket.set_nonblocking(true)?;
+    // An empty address: Linux gives an abstract name nobody else has (autobind).
+    socket.bind(&SockAddr::unix("")?)?;
+    let connected = socket.connect(&unix::address(peer)?);
+    tell(explain, || Call::Connect { place: place(), result: connected.as_ref().copied() });
+    connected?;
+    UnixDatagram::from_std(std_unix::UnixDatagram::from(socket))
+}
+
+/// The name of a sender; none that is no text, which could not be told from another.
+fn name(address: SocketAddrAny) -> Option<UnixName> {
+    use std::{ffi::OsString, os::unix::ffi::OsStringExt};
+
+    let address = SocketAddrUnix::try_from(address).ok()?;
+    if let Some(name) = address.abstract_name() {
+        return String::from_utf8(name.to_vec()).ok().map(UnixName::Abstract);
+    }
+    let path = address.path_bytes().filter(|path| !path.is_empty())?.to_vec();
+    let path: Vec<u8> = path.into_iter().take_while(|byte| *byte != 0).collect();
+    Some(UnixName::Path(PathBuf::from(OsString::from_vec(path))))
+}
