@@ -1,7 +1,9 @@
 //! How much went each way.
 
-use echoic_core::framing::Framing;
+use echoic_core::framing::{Frames, Framing};
 use memchr::{memchr_iter, memrchr};
+
+use crate::meter::Meter;
 
 /// What went each way in a conversation so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,8 +16,8 @@ pub struct Counts {
     pub unanswered: u64,
 }
 
-/// One direction. Lines and pieces are both counted, since the framing says only afterwards, and only for the
-/// reader, which of them are messages.
+/// One direction. Lines and pieces are always counted, so that a change between `line` and `chunk` holds for what
+/// went before too; messages of another framing from when it was chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flow {
     /// Bytes.
@@ -26,37 +28,101 @@ pub struct Flow {
     pub lines: u64,
     /// The last line has begun and not ended.
     pub open_line: bool,
+    /// Messages that ended, under a framing that is neither `line` nor `chunk`.
+    pub framed: u64,
+    /// Bytes of the message after them.
+    pub unfinished: u64,
 }
 
-impl Counts {
+/// Counts both directions.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    pub(crate) counts: Counts,
+    heard: Meter,
+    said: Meter,
+}
+
+impl Tally {
+    pub(crate) fn new(frames: Frames) -> Self {
+        Self {
+            counts: Counts::default(),
+            heard: Meter::new(frames.heard),
+            said: Meter::new(frames.said),
+        }
+    }
+
+    /// From here on messages are divided so.
+    pub(crate) fn reframe(&mut self, frames: Frames) {
+        (self.heard, self.said) = (Meter::new(frames.heard), Meter::new(frames.said));
+        (self.counts.heard.unfinished, self.counts.sent.unfinished) = (0, 0);
+    }
+
     /// The kernel took these bytes; `whole` if something said ends with them.
-    pub fn sent(&mut self, bytes: &[u8], whole: bool) {
-        self.sent.add(bytes);
-        self.sent.pieces += u64::from(whole);
-        self.unanswered += u64::from(whole);
+    pub(crate) fn sent(&mut self, bytes: &[u8], whole: bool) {
+        let Counts {
+            sent, unanswered, ..
+        } = &mut self.counts;
+        sent.add(bytes);
+        self.said.add(bytes, sent);
+        sent.pieces += u64::from(whole);
+        *unanswered += u64::from(whole);
     }
 
     /// Something was read.
-    pub fn heard(&mut self, bytes: &[u8]) {
-        self.heard.add(bytes);
-        self.heard.pieces += 1;
-        self.unanswered = 0;
+    pub(crate) fn heard(&mut self, bytes: &[u8]) {
+        let Counts {
+            heard, unanswered, ..
+        } = &mut self.counts;
+        heard.add(bytes);
+        self.heard.add(bytes, heard);
+        heard.pieces += 1;
+        *unanswered = 0;
     }
 
-    /// Whether the peer's stream ended in the middle of a reply that was owed. Only a declared framing can
-    /// tell: under `line`, a last line without its newline while fewer lines ended than were sent. A last line
-    /// that we sent without one is answered without one.
-    pub fn cut(&self, framing: Framing) -> bool {
-        framing.is_declared() && self.heard.open_line && self.heard.lines < self.sent.lines
+    /// Messages said so far that have ended.
+    pub(crate) fn said(&self) -> u64 {
+        let sent = &self.counts.sent;
+        match self.said.framing() {
+            Framing::Chunk => sent.pieces,
+            Framing::Line => sent.lines,
+            _ => sent.framed,
+        }
+    }
+}
+
+impl Counts {
+    /// Whether the peer's stream ended in the middle of a reply that was owed. Only a declared framing can tell:
+    /// where a terminator ends a message, a last one without it while fewer ended than were sent (one that we sent
+    /// without is answered without); where a length comes first, any that is shorter.
+    pub fn cut(&self, frames: Frames) -> bool {
+        match frames.heard {
+            Framing::Chunk => false,
+            Framing::Line => {
+                self.heard.open_line && self.heard.lines < self.sent.ended(frames.said)
+            }
+            heard if ends_with_stream(heard) => {
+                self.heard.unfinished > 0 && self.heard.framed < self.sent.ended(frames.said)
+            }
+            _ => self.heard.unfinished > 0,
+        }
     }
 }
 
 impl Flow {
-    /// Messages, as `framing` counts them; a last line without a newline is one.
+    /// Messages, as `framing` counts them; a last one whose terminator is missing is one.
     pub fn messages(&self, framing: Framing) -> u64 {
         match framing {
             Framing::Chunk => self.pieces,
             Framing::Line => self.lines + u64::from(self.open_line),
+            _ => self.framed + u64::from(ends_with_stream(framing) && self.unfinished > 0),
+        }
+    }
+
+    fn ended(&self, framing: Framing) -> u64 {
+        match framing {
+            Framing::Chunk => self.pieces,
+            Framing::Line => self.lines,
+            _ => self.framed,
         }
     }
 
@@ -69,6 +135,11 @@ impl Flow {
     }
 }
 
+/// Whether the end of the stream ends a message as its terminator does.
+pub(crate) fn ends_with_stream(framing: Framing) -> bool {
+    !framing.has_length() && !matches!(framing, Framing::Fixed(_))
+}
+
 #[cfg(test)]
 mod tests {
     use echoic_core::framing::oracle;
@@ -76,42 +147,79 @@ mod tests {
 
     use super::*;
 
+    fn tally(framing: &str) -> (Frames, Tally) {
+        let frames = framing.parse().unwrap();
+        (frames, Tally::new(frames))
+    }
+
     #[test]
     fn a_last_line_without_newline_is_cut_only_while_a_reply_is_owed() {
-        let mut counts = Counts::default();
-        counts.sent(b"a\nb\n", true);
-        counts.heard(b"A\nB");
-        assert!(counts.cut(Framing::Line));
-        assert!(!counts.cut(Framing::Chunk), "chunk declares nothing");
-        counts.heard(b"\n");
-        assert!(!counts.cut(Framing::Line));
-        counts.heard(b"bye");
-        assert!(!counts.cut(Framing::Line), "nobody asked for that one");
+        let (line, mut tally) = tally("line");
+        tally.sent(b"a\nb\n", true);
+        tally.heard(b"A\nB");
+        assert!(tally.counts.cut(line));
+        assert!(
+            !tally.counts.cut(Framing::Chunk.into()),
+            "chunk declares nothing"
+        );
+        tally.heard(b"\n");
+        assert!(!tally.counts.cut(line));
+        tally.heard(b"bye");
+        assert!(!tally.counts.cut(line), "nobody asked for that one");
     }
 
     #[test]
     fn a_reply_copies_the_missing_newline_of_its_request() {
-        let mut counts = Counts::default();
-        counts.sent(b"a\nb", true);
-        counts.heard(b"A\nB");
-        assert!(!counts.cut(Framing::Line));
-        assert_eq!(counts.sent.messages(Framing::Line), 2);
+        let (line, mut tally) = tally("line");
+        tally.sent(b"a\nb", true);
+        tally.heard(b"A\nB");
+        assert!(!tally.counts.cut(line));
+        assert_eq!(tally.counts.sent.messages(Framing::Line), 2);
+    }
+
+    #[test]
+    fn a_message_shorter_than_its_length_says_is_cut() {
+        let (frames, mut tally) = tally("u8/netstring");
+        tally.sent(b"1:a,", true);
+        tally.heard(b"\x01A\x03BC");
+        assert_eq!(tally.counts.sent.messages(frames.said), 1);
+        assert_eq!(
+            (
+                tally.counts.heard.messages(frames.heard),
+                tally.counts.heard.unfinished
+            ),
+            (1, 3)
+        );
+        assert!(tally.counts.cut(frames));
+        tally.heard(b"D");
+        assert!(!tally.counts.cut(frames));
+        assert_eq!(tally.counts.heard.messages(frames.heard), 2);
+    }
+
+    #[test]
+    fn another_framing_counts_from_when_it_was_chosen() {
+        let (_, mut tally) = tally("chunk");
+        tally.heard(b"a\0b\0");
+        tally.reframe(Framing::Nul.into());
+        tally.heard(b"c\0d");
+        assert_eq!(tally.counts.heard.messages(Framing::Nul), 2);
     }
 
     proptest! {
         #[test]
         fn counting_agrees_with_the_splitter(
-            data in prop::collection::vec(prop_oneof![Just(b'\n'), any::<u8>()], 0..100),
+            framing in prop::sample::select(vec!["line", "crlf", "nul", "delim:0d0a0d0a", "u8", "fixed:3", "varint"]),
+            data in prop::collection::vec(prop_oneof![Just(b'\n'), Just(b'\r'), 0..5u8, any::<u8>()], 0..100),
             places in prop::collection::vec(any::<usize>(), 0..6),
         ) {
             let pieces = oracle::cut(&data, &places);
-            let mut flow = Flow::default();
+            let (frames, mut tally) = tally(framing);
             for piece in &pieces {
-                flow.add(piece);
+                tally.heard(piece);
             }
-            let (messages, _) = oracle::messages(Framing::Line, usize::MAX, &pieces);
-            prop_assert_eq!(flow.messages(Framing::Line), messages.len() as u64);
-            prop_assert_eq!(flow.bytes, data.len() as u64);
+            let (messages, _) = oracle::messages(frames.heard, 1 << 20, &pieces);
+            prop_assert_eq!(tally.counts.heard.messages(frames.heard), messages.len() as u64);
+            prop_assert_eq!(tally.counts.heard.bytes, data.len() as u64);
         }
     }
 }

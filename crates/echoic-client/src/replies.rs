@@ -5,18 +5,33 @@ use std::{collections::VecDeque, time::Duration};
 use echoic_core::framing::{Framing, Span, Splitter};
 use tokio::time::Instant;
 
+use crate::counts::ends_with_stream;
+
 /// Divides what is heard into what is shown as one, and says what it answers.
 ///
-/// Under `line` the oldest unanswered line is answered by the next line heard; under `chunk` a read answers
-/// everything sent before it.
+/// Under a declared framing the oldest unanswered message is answered by the next one heard; under `chunk` a read
+/// answers everything sent before it.
 #[derive(Debug)]
 pub struct Replies {
     splitter: Splitter,
-    /// A line that has not ended, at most [`HELD_BYTES_MAX`].
+    /// A message that has not ended, no longer than its splitter takes.
     held: Vec<u8>,
     held_since: Option<Instant>,
     unanswered: VecDeque<Instant>,
     last_reply: Option<Instant>,
+}
+
+/// Something heard that is shown as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heard<'a> {
+    /// What it is.
+    pub kind: Kind,
+    /// As it came.
+    pub bytes: &'a [u8],
+    /// The same without header and terminator.
+    pub body: &'a [u8],
+    /// It ended as its framing has it.
+    pub whole: bool,
 }
 
 /// What something heard is.
@@ -30,21 +45,25 @@ pub enum Kind {
     Unsolicited,
 }
 
-/// A line that goes on for longer is shown in pieces, so that a peer without newlines costs no more memory.
+/// What goes on for longer without its terminator is shown in pieces, so that a peer without newlines costs no more
+/// memory.
 const HELD_BYTES_MAX: usize = 64 << 10;
+
+/// The same where the length comes first, and the next message cannot be found without it.
+const ANNOUNCED_BYTES_MAX: usize = 64 << 20;
 
 /// Sent things whose time is remembered; the oldest is forgotten first.
 const UNANSWERED_MAX: usize = 4096;
 
 impl Replies {
-    /// A line that has not ended is shown after this long (a peer that asks `login: ` waits for us), and what comes
+    /// A message that lacks its terminator is shown after this long (a peer that asks `login: ` waits for us), and what comes
     /// within it of a reply still belongs to the reply.
     pub const GAP: Duration = Duration::from_millis(100);
 
     /// At the start of a conversation.
     pub fn new(framing: Framing) -> Self {
         Self {
-            splitter: Splitter::new(framing, HELD_BYTES_MAX),
+            splitter: splitter(framing),
             held: Vec::new(),
             held_since: None,
             unanswered: VecDeque::new(),
@@ -59,15 +78,11 @@ impl Replies {
 
     /// From here on `framing` divides. Show what is held first ([`Self::flush`]).
     pub fn reframe(&mut self, framing: Framing) {
-        self.splitter = Splitter::new(framing, HELD_BYTES_MAX);
+        self.splitter = splitter(framing);
     }
 
-    /// Something with so many line ends was sent.
-    pub fn sent(&mut self, at: Instant, lines: u64) {
-        let messages = match self.framing() {
-            Framing::Chunk => 1,
-            Framing::Line => lines.max(1),
-        };
+    /// So many messages were sent.
+    pub fn sent(&mut self, at: Instant, messages: u64) {
         for _ in 0..messages.min(UNANSWERED_MAX as u64) {
             if self.unanswered.len() == UNANSWERED_MAX {
                 self.unanswered.pop_front();
@@ -76,38 +91,52 @@ impl Replies {
         }
     }
 
-    /// Something was heard: `show` is called with each whole message, its terminator included.
-    pub fn heard(&mut self, at: Instant, bytes: &[u8], mut show: impl FnMut(Kind, &[u8])) {
-        self.held.extend_from_slice(bytes);
-        let held = std::mem::take(&mut self.held);
+    /// Something was heard: `show` is called with each message.
+    pub fn heard(&mut self, at: Instant, bytes: &[u8], mut show: impl FnMut(Heard<'_>)) {
+        let mut held = std::mem::take(&mut self.held);
+        held.extend_from_slice(bytes);
         let mut spans: Vec<Span> = Vec::new();
-        let mut rest = &held[..];
-        let split = self.splitter.split(rest, &mut spans);
+        let split = self.splitter.split(&held, &mut spans);
         for span in spans {
-            show(self.kind(at), &rest[span.start as usize..span.end as usize]);
+            show(Heard {
+                kind: self.kind(at),
+                bytes: &held[span.start as usize..span.end as usize],
+                body: &held[span.body_start as usize..span.body_end as usize],
+                whole: true,
+            });
         }
-        rest = &rest[split.consumed..];
+        held.drain(..split.consumed);
         if split.violation.is_some() {
-            show(self.kind(at), rest);
-            self.reframe(self.framing());
-            rest = &[];
+            self.show_unfinished(at, &held, show);
+            held.clear();
         }
-        self.held = rest.to_vec();
-        self.held_since = (!self.held.is_empty()).then_some(at);
+        self.held_since = (!held.is_empty()).then_some(at);
+        self.held = held;
     }
 
-    /// When what is held should be shown although it has not ended.
+    /// When what is held should be shown although it has not ended. Not before the end of the stream where a length
+    /// has said that there is more to come.
     pub fn flush_at(&self) -> Option<Instant> {
-        self.held_since.map(|at| at + Self::GAP)
+        let since = self.held_since.filter(|_| ends_with_stream(self.framing()));
+        since.map(|at| at + Self::GAP)
     }
 
     /// Shows what is held: its time has come, or the stream has ended.
-    pub fn flush(&mut self, at: Instant, mut show: impl FnMut(Kind, &[u8])) {
+    pub fn flush(&mut self, at: Instant, show: impl FnMut(Heard<'_>)) {
         if let Some(heard_at) = self.held_since.take() {
             let held = std::mem::take(&mut self.held);
-            show(self.kind(heard_at.min(at)), &held);
-            self.reframe(self.framing());
+            self.show_unfinished(heard_at.min(at), &held, show);
         }
+    }
+
+    fn show_unfinished(&mut self, at: Instant, bytes: &[u8], mut show: impl FnMut(Heard<'_>)) {
+        show(Heard {
+            kind: self.kind(at),
+            bytes,
+            body: bytes,
+            whole: false,
+        });
+        self.reframe(self.framing());
     }
 
     fn kind(&mut self, at: Instant) -> Kind {
@@ -117,7 +146,7 @@ impl Replies {
                 self.unanswered.clear();
                 oldest
             }
-            Framing::Line => self.unanswered.pop_front(),
+            _ => self.unanswered.pop_front(),
         };
         if let Some(asked) = asked {
             self.last_reply = Some(at);
@@ -133,14 +162,26 @@ impl Replies {
     }
 }
 
+fn splitter(framing: Framing) -> Splitter {
+    let max = if ends_with_stream(framing) {
+        HELD_BYTES_MAX
+    } else {
+        ANNOUNCED_BYTES_MAX
+    };
+    Splitter::new(framing, max)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn shown(replies: &mut Replies, at: Instant, bytes: &[u8]) -> Vec<(Kind, String)> {
         let mut seen = Vec::new();
-        replies.heard(at, bytes, |kind, bytes| {
-            seen.push((kind, String::from_utf8_lossy(bytes).into_owned()));
+        replies.heard(at, bytes, |heard| {
+            seen.push((
+                heard.kind,
+                String::from_utf8_lossy(heard.bytes).into_owned(),
+            ));
         });
         seen
     }
@@ -179,8 +220,9 @@ mod tests {
         assert!(shown(&mut replies, start, b"login: ").is_empty());
         assert_eq!(replies.flush_at(), Some(start + Replies::GAP));
         let mut seen = Vec::new();
-        replies.flush(start + Replies::GAP, |_, bytes| {
-            seen.extend_from_slice(bytes);
+        replies.flush(start + Replies::GAP, |heard| {
+            assert!(!heard.whole);
+            seen.extend_from_slice(heard.bytes);
         });
         assert_eq!((seen, replies.flush_at()), (b"login: ".to_vec(), None));
     }
@@ -207,10 +249,36 @@ mod tests {
         let mut replies = Replies::new(Framing::Line);
         let mut seen = 0;
         for _ in 0..1000 {
-            replies.heard(start, &[b'x'; 1000], |_, bytes| seen += bytes.len());
+            replies.heard(start, &[b'x'; 1000], |heard| seen += heard.bytes.len());
             assert!(replies.held.len() <= HELD_BYTES_MAX);
         }
-        replies.flush(start, |_, bytes| seen += bytes.len());
+        replies.flush(start, |heard| seen += heard.bytes.len());
         assert_eq!(seen, 1_000_000);
+    }
+
+    #[test]
+    fn a_length_is_waited_for_and_the_body_shown() {
+        let start = Instant::now();
+        let mut replies = Replies::new("u16be".parse().unwrap());
+        replies.sent(start, 1);
+        assert!(shown(&mut replies, start, b"\0\x03ab").is_empty());
+        assert_eq!(replies.flush_at(), None);
+        let mut seen = Vec::new();
+        replies.heard(start + ms(300), b"c\0", |heard| {
+            assert_eq!(
+                (heard.kind, heard.bytes, heard.whole),
+                (Kind::Reply(ms(300)), &b"\0\x03abc"[..], true)
+            );
+            seen.push(heard.body.to_vec());
+        });
+        assert_eq!(seen, [b"abc"]);
+        replies.flush(start + ms(400), |heard| {
+            assert_eq!(
+                (heard.kind, heard.body, heard.whole),
+                (Kind::More, &b"\0"[..], false)
+            );
+            seen.clear();
+        });
+        assert!(seen.is_empty());
     }
 }

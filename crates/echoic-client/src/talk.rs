@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use echoic_core::framing::Frames;
 use echoic_wire::Link;
 use tokio::{
     sync::mpsc,
@@ -21,7 +22,7 @@ use tokio::{
 };
 
 use crate::{
-    counts::Counts,
+    counts::{Counts, Tally},
     ending::{Ending, Phase, Talked},
 };
 
@@ -30,6 +31,8 @@ use crate::{
 pub enum Say {
     /// These bytes, as they are.
     Bytes(Vec<u8>),
+    /// From here on messages are counted so, in both directions.
+    Frames(Frames),
     /// The end of our stream (FIN); what follows is not sent. Dropping the sender says the same.
     Fin,
 }
@@ -41,8 +44,8 @@ pub enum News {
     Sent {
         /// When its last byte was.
         at: Instant,
-        /// How many line ends it had.
-        lines: u64,
+        /// How many messages it was; one that its framing has not seen the end of is one too.
+        messages: u64,
         /// What went each way up to here.
         so_far: Counts,
     },
@@ -100,9 +103,10 @@ pub const READ_BYTES_MAX: usize = 64 << 10;
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Holds the conversation until it ends: by the peer, by `leave`, by a wait that took too long, or because
-/// nobody takes the news any more.
+/// nobody takes the news any more. `frames` is what is counted as a message in each direction, and no more.
 pub async fn talk(
     link: Link,
+    frames: Frames,
     mut say: mpsc::Receiver<Say>,
     news: mpsc::Sender<News>,
     leave: impl Future<Output = Leave>,
@@ -110,7 +114,7 @@ pub async fn talk(
 ) -> Talked {
     let started = Instant::now();
     let mut leave = pin!(leave);
-    let mut talk = Talk::new(link, waits, started);
+    let mut talk = Talk::new(link, frames, waits, started);
     let ending = loop {
         if let Some(ending) = talk.ended() {
             break ending;
@@ -144,7 +148,7 @@ pub async fn talk(
     };
     Talked {
         ending,
-        counts: talk.counts,
+        counts: talk.tally.counts,
         unsent: talk.unsent().len() as u64 + left_over(&mut say),
         upload_cut: talk.uploads && talk.ours == Half::Open,
         took: started.elapsed(),
@@ -166,11 +170,11 @@ fn left_over(say: &mut mpsc::Receiver<Say>) -> u64 {
 struct Talk {
     link: Link,
     waits: Waits,
-    counts: Counts,
+    tally: Tally,
     /// What is being sent, and how much of it the kernel has taken.
     sending: Vec<u8>,
     taken: usize,
-    lines_before: u64,
+    said_before: u64,
     /// What the other side of the queue has not taken yet: at most one of each kind.
     news: VecDeque<News>,
     ours: Half,
@@ -215,14 +219,14 @@ enum After {
 }
 
 impl Talk {
-    fn new(link: Link, waits: Waits, now: Instant) -> Self {
+    fn new(link: Link, frames: Frames, waits: Waits, now: Instant) -> Self {
         Self {
             link,
             waits,
-            counts: Counts::default(),
+            tally: Tally::new(frames),
             sending: Vec::new(),
             taken: 0,
-            lines_before: 0,
+            said_before: 0,
             news: VecDeque::with_capacity(2),
             ours: Half::Open,
             peer_ended: None,
@@ -270,7 +274,7 @@ impl Talk {
             io::ErrorKind::ConnectionReset
             | io::ErrorKind::ConnectionAborted
             | io::ErrorKind::BrokenPipe => Ending::PeerReset {
-                after: self.counts.heard.bytes,
+                after: self.tally.counts.heard.bytes,
             },
             _ => Ending::Failed(error),
         }
@@ -323,9 +327,10 @@ impl Talk {
             Some(Say::Bytes(bytes)) => {
                 self.sending = bytes;
                 self.taken = 0;
-                self.lines_before = self.counts.sent.lines;
+                self.said_before = self.tally.said();
                 self.moved = Instant::now();
             }
+            Some(Say::Frames(frames)) => self.tally.reframe(frames),
             Some(Say::Fin) | None => self.ours = Half::Ending,
         }
     }
@@ -389,11 +394,11 @@ impl Talk {
             },
             Done::Read(Ok(n)) => {
                 let bytes = self.buffer[..n].to_vec();
-                self.counts.heard(&bytes);
+                self.tally.heard(&bytes);
                 self.news.push_back(News::Heard {
                     at: now,
                     bytes,
-                    so_far: self.counts,
+                    so_far: self.tally.counts,
                 });
             }
             Done::Read(Err(error)) => self.read_failed = Some(error),
@@ -408,13 +413,13 @@ impl Talk {
         self.uploads |= self.peer_ended.is_some();
         let upto = self.taken + n;
         let whole = upto == self.sending.len();
-        self.counts.sent(&self.sending[self.taken..upto], whole);
+        self.tally.sent(&self.sending[self.taken..upto], whole);
         self.taken = upto;
         if whole {
             self.news.push_back(News::Sent {
                 at: now,
-                lines: self.counts.sent.lines - self.lines_before,
-                so_far: self.counts,
+                messages: (self.tally.said() - self.said_before).max(1),
+                so_far: self.tally.counts,
             });
         }
     }

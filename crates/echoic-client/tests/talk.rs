@@ -12,7 +12,7 @@ use std::{
 };
 
 use echoic_client::{Ending, Leave, News, Phase, Say, Talked, Waits, talk};
-use echoic_core::framing::Framing;
+use echoic_core::framing::{Frames, Framing};
 use echoic_wire::{DialOptions, Link, Transport, dial};
 use tokio::{sync::mpsc, time::Instant};
 
@@ -46,7 +46,7 @@ async fn converse(link: Link, said: Vec<Say>, waits: Waits) -> (Vec<u8>, Talked)
             }
         }
     });
-    let talking = talk(link, says, news, pending(), waits);
+    let talking = talk(link, Frames::default(), says, news, pending(), waits);
     let (bytes, talked) = tokio::join!(all_of(heard), talking);
     speaking.await.unwrap();
     (bytes, talked)
@@ -71,7 +71,7 @@ async fn a_greeting_is_heard_to_its_end_although_nothing_was_said() {
     let (addr, _) = server(|mut peer| peer.write_all(b"Thank you for connecting").unwrap());
     let (_say, says) = mpsc::channel(1);
     let (news, heard) = mpsc::channel(1);
-    let talking = talk(call(&addr).await, says, news, pending(), Waits::default());
+    let talking = talk(call(&addr).await, Frames::default(), says, news, pending(), Waits::default());
     let (bytes, talked) = tokio::join!(all_of(heard), talking);
     assert_eq!(bytes, b"Thank you for connecting");
     assert!(matches!(talked.ending, Ending::PeerClosed), "{talked:?}");
@@ -182,7 +182,7 @@ async fn an_upload_that_pauses_is_waited_for_and_one_that_stops_is_told() {
                 }
             }
         });
-        let talking = talk(call(&addr).await, says, news, pending(), waits);
+        let talking = talk(call(&addr).await, Frames::default(), says, news, pending(), waits);
         let (_, talked) = tokio::join!(all_of(heard), talking);
         speaking.await.unwrap();
         assert!(matches!(talked.ending, Ending::PeerClosed), "{talked:?}");
@@ -215,6 +215,7 @@ async fn when_nobody_takes_the_news_it_ends() {
     let (news, mut heard) = mpsc::channel(1);
     let talking = tokio::spawn(talk(
         call(&addr).await,
+        Frames::default(),
         says,
         news,
         pending(),
@@ -239,6 +240,7 @@ async fn to_quit_is_to_send_what_was_said_and_end_cleanly() {
     say.send(text("words")).await.unwrap();
     let talking = talk(
         call(&addr).await,
+        Frames::default(),
         says,
         news,
         ready(Leave::Quit),
@@ -255,7 +257,7 @@ async fn to_abort_is_a_reset() {
     let (_say, says) = mpsc::channel(1);
     let (news, _heard) = mpsc::channel(1);
     let link = call(&addr).await;
-    let talked = talk(link, says, news, ready(Leave::Abort), Waits::default()).await;
+    let talked = talk(link, Frames::default(), says, news, ready(Leave::Abort), Waits::default()).await;
     assert!(matches!(talked.ending, Ending::Aborted), "{talked:?}");
     assert_eq!(peer.join().unwrap(), io::ErrorKind::ConnectionReset);
 }
@@ -349,7 +351,7 @@ async fn silence_in_both_directions_ends_it_only_if_asked() {
     };
     let (_say, says) = mpsc::channel(1);
     let (news, heard) = mpsc::channel(1);
-    let talking = talk(Slow::link(0, &[50]), says, news, pending(), idle);
+    let talking = talk(Slow::link(0, &[50]), Frames::default(), says, news, pending(), idle);
     let (_, talked) = tokio::join!(all_of(heard), talking);
     assert!(
         matches!(talked.ending, Ending::TimedOut(Phase::Idle)),
@@ -365,6 +367,7 @@ async fn no_wait_runs_while_we_are_the_ones_who_stand_still() {
     let (news, mut heard) = mpsc::channel(1);
     let talking = tokio::spawn(talk(
         Slow::link(1, &[0, 0, 0]),
+        Frames::default(),
         says,
         news,
         pending(),

@@ -3,6 +3,7 @@
 mod args;
 mod gate;
 mod history;
+mod message;
 mod piped;
 mod prompt;
 mod screen;
@@ -13,7 +14,11 @@ mod verdict;
 
 use std::io::{self, IsTerminal};
 
-use echoic_core::endpoint::{Endpoint, Host};
+use echoic_core::{
+    endpoint::{Endpoint, Host},
+    event::Place,
+    shown,
+};
 use echoic_wire::{DialOptions, Dialled, dial};
 use tokio::runtime;
 
@@ -70,7 +75,7 @@ async fn at_a_prompt(plan: &Plan, dialled: Dialled, screen: &Screen) -> Outcome 
     let q = if plan.q_quits { "q quits" } else { ":q quits" };
     term::say(&format!(
         "{} mode · {q} · Ctrl-D ends our half · :help lists the commands",
-        plan.framing
+        plan.frames
     ));
     let Over {
         talked,
@@ -87,7 +92,7 @@ async fn at_a_prompt(plan: &Plan, dialled: Dialled, screen: &Screen) -> Outcome 
 }
 
 async fn through_a_pipe(plan: &Plan, dialled: Dialled) -> Outcome {
-    let Piped { talked, trouble } = piped::piped(dialled.link, plan.waits.clone()).await;
+    let Piped { talked, trouble } = piped::piped(dialled.link, plan.frames, plan.waits.clone()).await;
     if plan.verbose {
         let counts = &talked.counts;
         term::say(&format!(
@@ -105,26 +110,31 @@ async fn through_a_pipe(plan: &Plan, dialled: Dialled) -> Outcome {
         Some(Trouble::Output(error)) => Err(Failed::system(format!(
             "cannot write standard output: {error}"
         ))),
-        None => verdict::of_pipe(&talked, plan.framing, &plan.waits),
+        None => verdict::of_pipe(&talked, plan.frames, &plan.waits),
     }
 }
 
 /// Who answered, and who did not: `resolved localhost → ::1, 127.0.0.1 · ::1 refused · connected … in 0.1 ms`.
 fn answered(endpoint: &Endpoint, dialled: &Dialled) -> String {
-    let Endpoint::Tcp(at) = endpoint;
     let mut steps = Vec::new();
-    if let Host::Name(name) = &at.host {
-        let tried = dialled.failed.iter().map(|attempt| attempt.addr.ip());
+    if let Endpoint::Tcp(at) | Endpoint::Udp(at) = endpoint
+        && let Host::Name(name) = &at.host
+    {
+        let tried = dialled.failed.iter().map(|attempt| &attempt.place);
         let tried: Vec<_> = tried
-            .chain([dialled.peer.ip()])
-            .map(|ip| ip.to_string())
+            .chain([&dialled.peer])
+            .map(|place| match place {
+                Place::Net(addr) => addr.ip().to_string(),
+                Place::Unix(_) => place.to_string(),
+            })
             .collect();
         steps.push(format!("resolved {name} → {}", tried.join(", ")));
     }
     steps.extend(dialled.failed.iter().map(ToString::to_string));
+    let peer = dialled.peer.to_string();
     steps.push(format!(
         "connected {} in {}",
-        dialled.peer,
+        shown::text(peer.as_bytes()),
         figure(dialled.took)
     ));
     steps.join(" · ")

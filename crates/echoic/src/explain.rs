@@ -3,11 +3,10 @@
 use std::{
     fmt,
     io::{self, Write},
-    net::SocketAddr,
     time::{Duration, Instant},
 };
 
-use echoic_core::shown;
+use echoic_core::{event::Place, shown};
 use echoic_wire::{Call, Explain};
 
 /// Tells of each call on standard error, one line each, with the time since now.
@@ -27,10 +26,10 @@ pub(crate) fn through(print: impl Fn(&str) + Send + Sync + 'static) -> Explain {
 /// Bytes of a message that are shown; the rest is counted.
 const BYTES_MAX: usize = 64;
 
-fn line(at: Duration, who: Option<SocketAddr>, call: &Call<'_>) -> String {
+fn line(at: Duration, who: Option<&Place>, call: &Call<'_>) -> String {
     let ms = at.as_secs_f64() * 1000.0;
     match who {
-        Some(who) => format!("{ms:>9.3} ms  {who}  {}", Told(call)),
+        Some(who) => format!("{ms:>9.3} ms  {}  {}", show(who), Told(call)),
         None => format!("{ms:>9.3} ms  {}", Told(call)),
     }
 }
@@ -47,17 +46,17 @@ impl fmt::Display for Told<'_> {
                     write!(f, " = {}", addrs.join(", "))
                 })
             }
-            Call::Socket { addr, result } => {
-                let family = if addr.is_ipv4() {
-                    "AF_INET"
-                } else {
-                    "AF_INET6"
+            Call::Socket { place, result } => {
+                let family = match place {
+                    Place::Net(addr) if addr.is_ipv4() => "AF_INET",
+                    Place::Net(_) => "AF_INET6",
+                    Place::Unix(_) => "AF_UNIX",
                 };
                 write!(f, "socket({family}, SOCK_STREAM)")?;
                 gave(f, *result, |_, ()| Ok(()))
             }
-            Call::Bind { addr, result } => {
-                write!(f, "bind({addr})")?;
+            Call::Bind { place, result } => {
+                write!(f, "bind({})", show(place))?;
                 gave(f, *result, |_, ()| Ok(()))
             }
             Call::Listen { backlog, result } => {
@@ -66,10 +65,12 @@ impl fmt::Display for Told<'_> {
             }
             Call::Accept { result } => {
                 write!(f, "accept()")?;
-                gave(f, *result, |f, peer| write!(f, " = {peer}"))
+                gave(f, result.as_ref().map_err(|error| *error), |f, peer| {
+                    write!(f, " = {}", show(peer))
+                })
             }
-            Call::Connect { addr, result } => {
-                write!(f, "connect({addr})")?;
+            Call::Connect { place, result } => {
+                write!(f, "connect({})", show(place))?;
                 gave(f, *result, |_, ()| Ok(()))
             }
             Call::Recv { room, got } => {
@@ -82,6 +83,15 @@ impl fmt::Display for Told<'_> {
                 write!(f, "send({})", shown::python_up_to(bytes, BYTES_MAX))?;
                 gave(f, *took, |f, n| write!(f, " = {n}"))
             }
+            Call::RecvFrom { from, room, got } => {
+                let bytes = shown::python_up_to(got, BYTES_MAX);
+                write!(f, "recvfrom({room}) = {bytes}, {}", show(from))
+            }
+            Call::SendTo { to, bytes, took } => {
+                let bytes = shown::python_up_to(bytes, BYTES_MAX);
+                write!(f, "sendto({bytes}, {})", show(to))?;
+                gave(f, *took, |f, n| write!(f, " = {n}"))
+            }
             Call::Shutdown { result } => {
                 write!(f, "shutdown(SHUT_WR)")?;
                 gave(f, *result, |_, ()| Ok(()))
@@ -91,6 +101,11 @@ impl fmt::Display for Told<'_> {
             other => write!(f, "{other:?}"),
         }
     }
+}
+
+/// A place, with nothing in it that a terminal would obey.
+fn show(place: &Place) -> String {
+    shown::text(place.to_string().as_bytes()).to_string()
 }
 
 fn gave<T>(
@@ -106,6 +121,8 @@ fn gave<T>(
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     #[test]
@@ -123,7 +140,7 @@ mod tests {
         assert_eq!(told(got), "recv(65536) = b''");
         let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
         let connect = Call::Connect {
-            addr: ([127, 0, 0, 1], 5000).into(),
+            place: SocketAddr::from(([127, 0, 0, 1], 5000)).into(),
             result: Err(&refused),
         };
         assert_eq!(
@@ -134,12 +151,12 @@ mod tests {
 
     #[test]
     fn the_time_and_the_peer_stand_before_it_and_long_messages_are_cut() {
-        let peer = SocketAddr::from(([127, 0, 0, 1], 5000));
+        let peer = SocketAddr::from(([127, 0, 0, 1], 5000)).into();
         let call = Call::Send {
             bytes: &[b'x'; 2000],
             took: Ok(2000),
         };
-        let line = line(Duration::from_micros(1500), Some(peer), &call);
+        let line = line(Duration::from_micros(1500), Some(&peer), &call);
         assert!(
             line.starts_with("    1.500 ms  127.0.0.1:5000  send(b'xxx"),
             "{line}"

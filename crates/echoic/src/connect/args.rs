@@ -5,10 +5,12 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use echoic_client::Waits;
 use echoic_core::{
-    endpoint::{Endpoint, Host},
-    framing::Framing,
+    endpoint::{Endpoint, Host, Located},
+    framing::{Frames, Framing},
     size::Span,
 };
+
+use super::message;
 
 /// Talk to a peer: at a prompt on a terminal, verbatim through a pipe
 #[derive(Debug, Args)]
@@ -23,11 +25,13 @@ pub(crate) struct ConnectArgs {
     #[arg(value_name = "PORT", hide = true)]
     port: Option<String>,
 
-    /// What one message is: line or chunk (what a read returned) [default: line at a prompt, chunk in a pipe]
+    /// What one message is: chunk (what a read returned), line, crlf, nul, delim:HEX, fixed:N, u8, u16be, u16le,
+    /// u32be, u32le, varint, netstring or content-length; IN/OUT where what is heard and what is said differ
+    /// [default: line at a prompt, chunk in a pipe]
     #[arg(long, value_name = "F", env = "ECHOIC_FRAME", hide_env = true)]
-    frame: Option<Framing>,
+    frame: Option<Frames>,
 
-    /// What a typed line ends with on the wire [default: lf with --frame line, none with --frame chunk]
+    /// What a typed line ends with on the wire [default: lf with --frame line, none with --frame chunk; other framings have ends of their own]
     #[arg(long, value_name = "END")]
     newline: Option<Newline>,
 
@@ -105,15 +109,6 @@ impl Newline {
             Self::None => b"",
         }
     }
-
-    /// What fits a framing, unless something else is asked for.
-    pub(super) fn fitting(framing: Framing) -> Self {
-        if framing.is_declared() {
-            Self::Lf
-        } else {
-            Self::None
-        }
-    }
 }
 
 /// What is to be done.
@@ -121,7 +116,7 @@ impl Newline {
 #[expect(clippy::struct_excessive_bools, reason = "each was a flag of its own")]
 pub(super) struct Plan {
     pub(super) endpoint: Endpoint,
-    pub(super) framing: Framing,
+    pub(super) frames: Frames,
     /// None: what fits the framing.
     pub(super) newline: Option<Newline>,
     pub(super) q_quits: bool,
@@ -135,19 +130,28 @@ pub(super) struct Plan {
 impl ConnectArgs {
     /// What was typed means this; `prompt` if there is a person at both ends.
     pub(super) fn plan(&self, prompt: bool) -> Result<Plan, String> {
-        let endpoint = endpoint(&self.endpoint, self.port.as_deref())?;
+        let Located { endpoint, options } = located(&self.endpoint, self.port.as_deref())?;
         let default = if prompt {
             Framing::Line
         } else {
             Framing::Chunk
         };
+        let mut frames = self.frame.unwrap_or(default.into());
+        for (name, value) in options.0 {
+            match &*name {
+                "frame" => frames = value.parse().map_err(|error| format!("{error}"))?,
+                _ => return Err(format!("?{name}= is no option of an endpoint to call; there is frame")),
+            }
+        }
+        let newline = self.newline.or_else(|| self.no_newline.then_some(Newline::None));
+        if newline.is_some() && message::newline(frames.said, newline).is_none() {
+            return Err(format!("--newline is for lines and chunks; under {} a message has an end of its own", frames.said));
+        }
         let waits = Waits::default();
         Ok(Plan {
             endpoint,
-            framing: self.frame.unwrap_or(default),
-            newline: self
-                .newline
-                .or_else(|| self.no_newline.then_some(Newline::None)),
+            frames,
+            newline,
             q_quits: !self.no_q,
             history: !self.no_history,
             connect_within: self.connect_timeout.0,
@@ -175,11 +179,11 @@ fn seconds_or_span(text: &str) -> Result<Span, echoic_core::size::SizeError> {
     }
 }
 
-fn endpoint(first: &str, port: Option<&str>) -> Result<Endpoint, String> {
-    let endpoint = match port {
-        None => first.parse::<Endpoint>(),
+fn located(first: &str, port: Option<&str>) -> Result<Located, String> {
+    let located = match port {
+        None => first.parse::<Located>(),
         Some(port) => {
-            if first.parse::<Endpoint>().is_ok() {
+            if first.parse::<Located>().is_ok() {
                 return Err(format!(
                     "{first:?} names a port already, and {port:?} follows it; leave one of them out"
                 ));
@@ -193,19 +197,19 @@ fn endpoint(first: &str, port: Option<&str>) -> Result<Endpoint, String> {
             format!("{host}:{port}").parse()
         }
     };
-    let endpoint = endpoint.map_err(|error| error.to_string())?;
-    let Endpoint::Tcp(at) = &endpoint;
-    if at.port == 0 {
-        return Err(
+    let located = located.map_err(|error| error.to_string())?;
+    match &located.endpoint {
+        Endpoint::Tcp(at) | Endpoint::Udp(at) if at.port == 0 => Err(
             "nobody can be called at port 0; it means \"any free port\" to a server".to_owned(),
-        );
-    }
-    if at.host == Host::Any {
-        return Err(
+        ),
+        Endpoint::Tcp(at) | Endpoint::Udp(at) if at.host == Host::Any => Err(
             "* is every address of this machine, for listening; name a host to call".to_owned(),
-        );
+        ),
+        Endpoint::Fd(_) => Err(
+            "a socket that was handed over is for listening; name whom to call".to_owned(),
+        ),
+        _ => Ok(located),
     }
-    Ok(endpoint)
 }
 
 #[cfg(test)]
@@ -239,6 +243,12 @@ mod tests {
     }
 
     #[test]
+    fn an_endpoint_may_say_what_a_message_is_there() {
+        let plan = plan(":5000?frame=u8/line --frame nul", false).unwrap();
+        assert_eq!(plan.frames.to_string(), "u8/line");
+    }
+
+    #[test]
     fn nonsense_is_refused_with_a_reason() {
         for (words, why) in [
             ("localhost:5000 5001", "leave one of them out"),
@@ -246,9 +256,13 @@ mod tests {
             ("localhost http", "a port is a number"),
             (":0", "port 0"),
             ("*:5000", "for listening"),
-            (":5000 --frame paragraph", "there are: chunk, line"),
+            (":5000 --frame paragraph", "there are: chunk line"),
             (":5000 --linger soon", "no span of time"),
             (":5000 --newline lf --no-newline", "cannot be used with"),
+            (":5000 --newline lf --frame u8", "an end of its own"),
+            (":5000?frame=lines", "no framing"),
+            (":5000?idle=5s", "there is frame"),
+            ("fd:3", "for listening"),
         ] {
             let said = plan(words, false).unwrap_err();
             assert!(said.contains(why), "{words}: {said}");
@@ -258,9 +272,9 @@ mod tests {
     #[test]
     fn a_person_gets_lines_and_no_hurry_and_a_pipe_chunks_and_a_linger() {
         let prompt = plan(":5000", true).unwrap();
-        assert_eq!((prompt.framing, prompt.waits.linger), (Framing::Line, None));
+        assert_eq!((prompt.frames, prompt.waits.linger), (Framing::Line.into(), None));
         let pipe = plan(":5000 -w 3", false).unwrap();
-        assert_eq!(pipe.framing, Framing::Chunk);
+        assert_eq!(pipe.frames, Framing::Chunk.into());
         assert_eq!(pipe.waits, Waits::default());
         assert_eq!(pipe.connect_within, Duration::from_secs(3));
     }

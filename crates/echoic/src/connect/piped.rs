@@ -8,6 +8,7 @@ use std::{
 };
 
 use echoic_client::{News, READ_BYTES_MAX, Say, Talked, Waits, talk};
+use echoic_core::framing::Frames;
 use echoic_wire::Link;
 use tokio::sync::mpsc;
 
@@ -29,7 +30,7 @@ pub(super) enum Trouble {
 
 /// Talks until the peer or the waits end it. Standard input may still be open then: its thread is left to
 /// block, and ends with the process.
-pub(super) async fn piped(link: Link, waits: Waits) -> Piped {
+pub(super) async fn piped(link: Link, frames: Frames, waits: Waits) -> Piped {
     let (say, says) = mpsc::channel(QUEUE);
     let (news, heard) = mpsc::channel(QUEUE);
     let input = Arc::new(Mutex::new(None));
@@ -40,7 +41,7 @@ pub(super) async fn piped(link: Link, waits: Waits) -> Piped {
         }
     });
     let writer = thread::spawn(move || write_all(heard));
-    let talked = talk(link, says, news, pending(), waits).await;
+    let talked = talk(link, frames, says, news, pending(), waits).await;
     // Nothing more can come, so it ends once what came is written; how long that takes is our reader's affair.
     let written = writer.join().unwrap_or(Ok(()));
     let output = written

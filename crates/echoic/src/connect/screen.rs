@@ -14,7 +14,7 @@ use std::{
 };
 
 use anstyle::{AnsiColor, Style};
-use echoic_client::Kind;
+use echoic_client::{Heard, Kind};
 use echoic_core::{framing::Framing, shown, size::for_people};
 use rustyline::ExternalPrinter;
 use tokio::{
@@ -161,7 +161,8 @@ impl Screen {
 
     /// Something heard, as one or more lines. Peer bytes are only ever shown escaped: a terminal would obey
     /// them.
-    pub(super) fn reply(&self, kind: Kind, bytes: &[u8], framing: Framing, hex: bool) -> String {
+    pub(super) fn reply(&self, heard: Heard<'_>, framing: Framing, hex: bool) -> String {
+        let kind = heard.kind;
         let (mark, style) = match kind {
             Kind::Unsolicited => ("◂!", Style::new().fg_color(Some(AnsiColor::Yellow.into()))),
             _ => ("◂", Style::new().fg_color(Some(AnsiColor::Cyan.into()))),
@@ -170,9 +171,9 @@ impl Screen {
         let mut width = mark.chars().count() + 1;
         text.push(' ');
         let said = if hex {
-            hex_rows(bytes)
+            hex_rows(heard.bytes)
         } else {
-            one_line(bytes, framing)
+            one_line(heard, framing)
         };
         width += said.lines().last().unwrap_or_default().chars().count();
         text.push_str(&said);
@@ -217,19 +218,14 @@ fn direct(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-/// Under a declared framing the terminator goes without saying, and only its absence is marked.
-fn one_line(bytes: &[u8], framing: Framing) -> String {
-    let body = match framing {
-        Framing::Chunk => None,
-        Framing::Line => bytes.strip_suffix(b"\n"),
+/// Under a declared framing header and terminator go without saying, and only that one is missing is marked.
+fn one_line(heard: Heard<'_>, framing: Framing) -> String {
+    let mark = match framing {
+        _ if heard.whole => "",
+        Framing::Line => " (no newline)",
+        _ => " (not ended)",
     };
-    let mark = if framing.is_declared() && body.is_none() {
-        " (no newline)"
-    } else {
-        ""
-    };
-    let body = body.unwrap_or(bytes);
-    format!("{}{mark}", shown::text_up_to(body, CHARS_MAX))
+    format!("{}{mark}", shown::text_up_to(heard.body, CHARS_MAX))
 }
 
 /// Sixteen bytes a row, with what is printable ASCII beside them.
@@ -289,10 +285,16 @@ mod tests {
         }
     }
 
+    /// All of it is the body.
+    fn heard(kind: Kind, body: &[u8], whole: bool) -> Heard<'_> {
+        Heard { kind, bytes: body, body, whole }
+    }
+
     #[test]
     fn a_reply_stands_with_its_latency() {
         let kind = Kind::Reply(Duration::from_micros(214));
-        let line = plain().reply(kind, b"HELLO\n", Framing::Line, false);
+        let heard = Heard { kind, bytes: b"HELLO\n", body: b"HELLO", whole: true };
+        let line = plain().reply(heard, Framing::Line, false);
         assert!(line.starts_with("◂ HELLO   "), "{line}");
         assert!(line.ends_with("   0.21 ms"), "{line}");
         assert_eq!(line.chars().count(), LATENCY_COLUMN + 10);
@@ -300,10 +302,11 @@ mod tests {
 
     #[test]
     fn what_nobody_asked_for_and_what_did_not_end_is_marked() {
-        let line = plain().reply(Kind::Unsolicited, b"login: ", Framing::Line, false);
-        assert_eq!(line, "◂! login:  (no newline)");
-        let line = plain().reply(Kind::More, b"a\nb", Framing::Chunk, false);
-        assert_eq!(line, r"◂ a\nb");
+        let prompt = heard(Kind::Unsolicited, b"login: ", false);
+        assert_eq!(plain().reply(prompt, Framing::Line, false), "◂! login:  (no newline)");
+        assert_eq!(plain().reply(prompt, Framing::Netstring, false), "◂! login:  (not ended)");
+        let read = heard(Kind::More, b"a\nb", true);
+        assert_eq!(plain().reply(read, Framing::Chunk, false), r"◂ a\nb");
     }
 
     #[test]
@@ -311,7 +314,7 @@ mod tests {
         let evil = "\x1b[2J\u{9b}31m\r\u{202e}\x07".as_bytes();
         for hex in [false, true] {
             for framing in [Framing::Line, Framing::Chunk] {
-                let line = plain().reply(Kind::More, evil, framing, hex);
+                let line = plain().reply(heard(Kind::More, evil, false), framing, hex);
                 assert!(!line.chars().any(char::is_control), "{line:?}");
                 assert!(!line.contains('\u{202e}'));
             }

@@ -10,7 +10,10 @@ use std::{
 };
 
 use echoic_client::{Counts, Leave, News, READ_BYTES_MAX, Replies, Say, Talked, talk};
-use echoic_core::size::for_people;
+use echoic_core::{
+    framing::Frames,
+    size::for_people,
+};
 use echoic_wire::Link;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -20,7 +23,7 @@ use tokio::{
 
 use super::{
     args::{Newline, Plan},
-    history,
+    history, message,
     prompt::{self, Key, Manners},
     screen::{Screen, figure},
     transcript::Transcript,
@@ -70,7 +73,11 @@ pub(super) async fn hold(plan: &Plan, link: Link, screen: &Screen) -> io::Result
     let (news, mut heard) = mpsc::channel(NEWS_QUEUE);
     let (leave, leaves) = oneshot::channel();
     let leaving = async { leaves.await.unwrap_or(Leave::Quit) };
-    let talking = tokio::spawn(talk(link, says, news, leaving, plan.waits.clone()));
+    let talking = tokio::spawn(talk(
+        link,
+        plan.frames,
+        says,
+        news, leaving, plan.waits.clone()));
     let (files, mut file_sent) = mpsc::channel(1);
     let mut session = Session::new(plan, screen, say, leave, files);
     loop {
@@ -108,6 +115,7 @@ pub(super) async fn hold(plan: &Plan, link: Link, screen: &Screen) -> io::Result
 struct Session<'a> {
     screen: &'a Screen,
     replies: Replies,
+    frames: Frames,
     newline: Option<Newline>,
     hex: bool,
     transcript: Transcript,
@@ -134,7 +142,8 @@ impl<'a> Session<'a> {
     ) -> Self {
         Self {
             screen,
-            replies: Replies::new(plan.framing),
+            replies: Replies::new(plan.frames.heard),
+            frames: plan.frames,
             newline: plan.newline,
             hex: false,
             transcript: Transcript::default(),
@@ -165,9 +174,10 @@ impl<'a> Session<'a> {
     fn typed(&mut self, typed: Typed) {
         match typed {
             Typed::Line(line) => {
-                let mut bytes = line.into_bytes();
-                bytes.extend_from_slice(self.newline().bytes());
-                self.send(&bytes);
+                match message::framed(self.frames.said, self.newline, line.as_bytes()) {
+                    Ok(bytes) => self.send(&bytes),
+                    Err(why) => self.screen.print(&format!("not sent: {why}")),
+                }
             }
             Typed::Send(bytes) => self.send(&bytes),
             Typed::File(path) => self.send_file(path),
@@ -176,11 +186,7 @@ impl<'a> Session<'a> {
                 let form = if on { "hex" } else { "text" };
                 self.screen.print(&format!("replies are shown as {form}"));
             }
-            Typed::Frame(framing) => {
-                self.flush();
-                self.replies.reframe(framing);
-                self.screen.print(&self.manner());
-            }
+            Typed::Frame(frames) => self.reframe(frames),
             Typed::Newline(newline) => {
                 self.newline = Some(newline);
                 self.screen.print(&self.manner());
@@ -192,6 +198,20 @@ impl<'a> Session<'a> {
             Typed::Save(path) => self.save(&path),
             Typed::Help => self.screen.print(HELP),
         }
+    }
+
+    fn reframe(&mut self, frames: Frames) {
+        if let Some(say) = &self.say
+            && say.try_send(Say::Frames(frames)).is_err()
+        {
+            self.screen
+                .print("not now: lines wait to be sent, and are messages as before");
+            return;
+        }
+        self.flush();
+        self.replies.reframe(frames.heard);
+        self.frames = frames;
+        self.screen.print(&self.manner());
     }
 
     fn send(&mut self, bytes: &[u8]) {
@@ -268,17 +288,21 @@ impl<'a> Session<'a> {
 
     fn one(&mut self, news: News, lines: &mut String) {
         match news {
-            News::Sent { at, lines, so_far } => {
+            News::Sent {
+                at,
+                messages,
+                so_far,
+            } => {
                 self.counts = so_far;
-                self.replies.sent(at, lines);
+                self.replies.sent(at, messages);
             }
             News::Heard { at, bytes, so_far } => {
                 self.counts = so_far;
                 self.transcript
                     .note(at.saturating_duration_since(self.started), "◂", &bytes);
                 let (framing, hex, screen) = (self.replies.framing(), self.hex, self.screen);
-                self.replies.heard(at, &bytes, |kind, bytes| {
-                    let _ = writeln!(lines, "{}", screen.reply(kind, bytes, framing, hex));
+                self.replies.heard(at, &bytes, |heard| {
+                    let _ = writeln!(lines, "{}", screen.reply(heard, framing, hex));
                 });
             }
         }
@@ -294,8 +318,8 @@ impl<'a> Session<'a> {
     fn flush(&mut self) {
         let mut lines = String::new();
         let (framing, hex, screen) = (self.replies.framing(), self.hex, self.screen);
-        self.replies.flush(Instant::now(), |kind, bytes| {
-            let _ = writeln!(lines, "{}", screen.reply(kind, bytes, framing, hex));
+        self.replies.flush(Instant::now(), |heard| {
+            let _ = writeln!(lines, "{}", screen.reply(heard, framing, hex));
         });
         self.show(&lines);
     }
@@ -333,20 +357,16 @@ impl<'a> Session<'a> {
         });
     }
 
-    fn newline(&self) -> Newline {
-        let fitting = || Newline::fitting(self.replies.framing());
-        self.newline.unwrap_or_else(fitting)
-    }
-
     /// What is shown as one, and what is sent as one.
     fn manner(&self) -> String {
-        let end = match self.newline() {
-            Newline::Lf => "\\n",
-            Newline::Crlf => "\\r\\n",
-            Newline::None => "nothing",
+        let said = self.frames.said;
+        let end = match message::newline(said, self.newline) {
+            Some(Newline::Lf) => "ends with \\n".to_owned(),
+            Some(Newline::Crlf) => "ends with \\r\\n".to_owned(),
+            Some(Newline::None) => "ends with nothing".to_owned(),
+            None => format!("is one message under {said}"),
         };
-        let framing = self.replies.framing();
-        format!("frame {framing}, a typed line ends with {end}")
+        format!("frame {}, a typed line {end}", self.frames)
     }
 
     fn stat(&self) -> String {
@@ -363,11 +383,11 @@ impl<'a> Session<'a> {
     }
 
     fn flow(&self, counts: &Counts, took: Duration) -> String {
-        let framing = self.replies.framing();
+        let Frames { heard, said } = self.frames;
         format!(
             "{} sent, {} received, {} / {}, {}",
-            counts.sent.messages(framing),
-            counts.heard.messages(framing),
+            counts.sent.messages(said),
+            counts.heard.messages(heard),
             for_people(counts.sent.bytes),
             for_people(counts.heard.bytes),
             figure(took)

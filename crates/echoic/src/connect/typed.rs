@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use echoic_core::framing::Framing;
+use echoic_core::framing::Frames;
 
 use super::args::Newline;
 
@@ -15,7 +15,7 @@ pub(super) enum Typed {
     /// Exactly these bytes are to be sent.
     Send(Vec<u8>),
     File(PathBuf),
-    Frame(Framing),
+    Frame(Frames),
     Newline(Newline),
     Fin,
     Rst,
@@ -30,7 +30,7 @@ pub(super) const HELP: &str = "\
 :hex on|off          show what comes as hex
 :send 00 ff 1b       send exactly these bytes
 :file PATH           send a file as it is
-:frame line|chunk    what is shown as one reply
+:frame F             what one message is: line, chunk, u16be … or IN/OUT
 :newline lf|crlf|off what a typed line ends with
 :fin                 end our half of the stream (Ctrl-D); the peer can still talk
 :rst                 reset the connection and leave
@@ -166,7 +166,11 @@ mod tests {
             read(":file a b.txt", true),
             Ok(Typed::File("a b.txt".into()))
         );
-        assert_eq!(read(":frame chunk", true), Ok(Typed::Frame(Framing::Chunk)));
+        assert_eq!(
+            read(":frame u8/crlf", true),
+            Ok(Typed::Frame("u8/crlf".parse().unwrap()))
+        );
+        assert_eq!(read(":frame chunk", true), Ok(Typed::Frame("chunk".parse().unwrap())));
         assert_eq!(
             read(":newline off", true),
             Ok(Typed::Newline(Newline::None))
@@ -184,7 +188,7 @@ mod tests {
             (":send 0", "1 hex digits"),
             (":send xy", "'x' is no hex digit"),
             (":file", "path"),
-            (":frame zip", "chunk, line"),
+            (":frame zip", "chunk line"),
             (":fin now", "takes nothing"),
         ] {
             let said = read(line, true).unwrap_err();

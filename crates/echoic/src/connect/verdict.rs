@@ -4,7 +4,7 @@ use std::{fmt, io};
 
 use echoic_client::{Ending, Phase, Talked, Waits};
 use echoic_core::{
-    framing::Framing,
+    framing::{Frames, Framing},
     size::{Span, for_people},
 };
 
@@ -15,21 +15,24 @@ use crate::{
 
 /// Of a conversation through a pipe. Without a declared framing nobody but the peer knows what a whole
 /// reply is, so its clean end is success however little it said.
-pub(super) fn of_pipe(talked: &Talked, framing: Framing, waits: &Waits) -> Outcome {
+pub(super) fn of_pipe(talked: &Talked, frames: Frames, waits: &Waits) -> Outcome {
     let counts = &talked.counts;
     match &talked.ending {
-        Ending::PeerClosed if talked.unsent == 0 && counts.cut(framing) => failed(
+        Ending::PeerClosed if talked.unsent == 0 && counts.cut(frames) => failed(
             Exit::Cut,
-            "the peer closed amid a reply: its last line has no end",
+            match frames.heard {
+                Framing::Line => "the peer closed amid a reply: its last line has no end".to_owned(),
+                heard => format!("the peer closed amid a reply: its last message is not a whole one under {heard}"),
+            },
         ),
         Ending::TimedOut(Phase::Linger) => {
             let silence = Span(waits.linger.unwrap_or_default());
             let (sent, heard) = (
-                counts.sent.messages(framing),
-                counts.heard.messages(framing),
+                counts.sent.messages(frames.said),
+                counts.heard.messages(frames.heard),
             );
-            let owed = counts.unanswered > 0 || framing.is_declared() && heard < sent;
-            if owed || counts.cut(framing) {
+            let owed = counts.unanswered > 0 || frames.heard.is_declared() && frames.said.is_declared() && heard < sent;
+            if owed || counts.cut(frames) {
                 let what = format!(
                     "no whole answer came within {silence} of silence after the input ended (--linger)"
                 );
@@ -116,18 +119,20 @@ fn failed(exit: Exit, why: impl fmt::Display) -> Outcome {
 mod tests {
     use std::time::Duration;
 
-    use echoic_client::Counts;
+    use echoic_client::{Counts, Flow};
 
     use super::*;
 
     fn talked(ending: Ending, sent: &[u8], heard: &[u8], unsent: u64) -> Talked {
-        let mut counts = Counts::default();
-        if !sent.is_empty() {
-            counts.sent(sent, true);
-        }
-        if !heard.is_empty() {
-            counts.heard(heard);
-        }
+        let flow = |bytes: &[u8]| Flow {
+            bytes: bytes.len() as u64,
+            pieces: u64::from(!bytes.is_empty()),
+            lines: bytes.iter().filter(|byte| **byte == b'\n').count() as u64,
+            open_line: !bytes.is_empty() && !bytes.ends_with(b"\n"),
+            ..Flow::default()
+        };
+        let unanswered = u64::from(!sent.is_empty() && heard.is_empty());
+        let counts = Counts { sent: flow(sent), heard: flow(heard), unanswered };
         Talked {
             ending,
             counts,
@@ -142,7 +147,7 @@ mod tests {
     }
 
     fn pipe(framing: Framing, talked: &Talked) -> Exit {
-        code(of_pipe(talked, framing, &Waits::default()))
+        code(of_pipe(talked, framing.into(), &Waits::default()))
     }
 
     #[test]
@@ -178,7 +183,7 @@ mod tests {
     fn a_reset_is_cut_and_says_after_how_much() {
         let outcome = of_pipe(
             &talked(Ending::PeerReset { after: 3 }, b"a", b"abc", 9),
-            Framing::Chunk,
+            Framing::Chunk.into(),
             &Waits::default(),
         );
         let Failed { exit, why } = outcome.unwrap_err();
