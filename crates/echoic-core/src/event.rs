@@ -170,6 +170,11 @@ pub enum Outcome {
     Ok,
     /// Heard, and then the conversation ended before an answer.
     Unanswered,
+    /// Heard, and there was an answer, which a rule for datagrams forbade to send: it was longer than what it answers,
+    /// or would have gone where none may (a port below 1024, ourselves), or round in a circle.
+    Withheld,
+    /// Answered, and the system would not send it: a datagram that is too long, a peer that has no name or is gone.
+    Unsent,
 }
 
 /// A point in a conversation.
@@ -197,6 +202,17 @@ pub enum Marked {
         exchanges: u64,
         /// Wall clock of the first of them.
         since: Micros,
+    },
+    /// Datagrams came faster than they were taken, and the kernel dropped so many since this was last said.
+    Dropped {
+        /// How many.
+        datagrams: u64,
+    },
+    /// The same datagram came again and again, as between two servers that answer each other: nothing more is said
+    /// to this peer for a while.
+    Silenced {
+        /// For so long, in microseconds.
+        for_us: u64,
     },
 }
 

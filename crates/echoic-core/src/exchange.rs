@@ -65,6 +65,8 @@ pub enum Fate {
     Unanswered,
     /// Answered, but the reply did not leave in full before the conversation ended.
     Unsent,
+    /// A rule for datagrams forbade the answer.
+    Withheld,
 }
 
 /// Takes a run apart. `batch` is the one it lies in.
@@ -114,6 +116,8 @@ pub fn split_run(
                 latency_ns: run.latency_ns,
                 fate: match run.outcome {
                     Outcome::Unanswered => Fate::Unanswered,
+                    Outcome::Withheld => Fate::Withheld,
+                    Outcome::Unsent => Fate::Unsent,
                     Outcome::Ok
                         if !reply.is_empty() && sent.is_some_and(|sent| sent < said_end) =>
                     {

@@ -17,6 +17,7 @@ use futures_channel::mpsc::{Receiver, Sender, channel};
 use futures_core::Stream;
 
 use crate::{
+    endpoint::Shape,
     event::{ConversationId, Place},
     framing::Frames,
     message::{Replies, Run, Then},
@@ -32,6 +33,13 @@ pub trait Service: Send + Sync + fmt::Debug {
 
     /// A voice for one conversation.
     fn meet(&self, peer: &Peer) -> Voice;
+
+    /// Whether it may say more than it hears, whatever it hears. Over UDP a caller's address is easily forged, and such
+    /// a service would be a means to flood others: it is refused there unless that was asked for. One that only now and
+    /// then says more (`upper`) need not say so here, that reply alone is withheld.
+    fn amplifies(&self) -> bool {
+        false
+    }
 }
 
 /// Who is at the other end, as far as a service may know.
@@ -45,6 +53,15 @@ pub struct Peer {
     pub local: Place,
     /// How messages are divided. Under `chunk` a character may go on in the next message.
     pub framing: Frames,
+    /// How bytes travel. Datagrams are whole messages, whatever the framing.
+    pub shape: Shape,
+}
+
+impl Peer {
+    /// Whether a message is whole; if not, a character may go on in the next.
+    pub fn speaks_in_messages(&self) -> bool {
+        self.shape == Shape::Datagrams || self.framing.heard.is_declared()
+    }
 }
 
 /// One conversation's side of a service.

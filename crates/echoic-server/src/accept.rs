@@ -12,6 +12,7 @@ use std::{
 
 use echoic_core::{
     ending::How,
+    endpoint::Shape,
     event::Opened,
     service::{Peer, Voice},
 };
@@ -198,6 +199,7 @@ impl Hall {
             remote,
             local,
             framing: post.framing,
+            shape: Shape::Stream,
         };
         let means = Means {
             limits: Arc::clone(limits),

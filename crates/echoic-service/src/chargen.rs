@@ -28,6 +28,10 @@ impl Service for Chargen {
     fn meet(&self, _: &Peer) -> Voice {
         Voice::Apart(Box::new(Self))
     }
+
+    fn amplifies(&self) -> bool {
+        true
+    }
 }
 
 impl Apart for Chargen {

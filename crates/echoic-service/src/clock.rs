@@ -53,6 +53,10 @@ impl Service for Clock {
     fn meet(&self, _: &Peer) -> Voice {
         Voice::Inline(Box::new(*self))
     }
+
+    fn amplifies(&self) -> bool {
+        true
+    }
 }
 
 impl Inline for Clock {

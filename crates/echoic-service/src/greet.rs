@@ -36,6 +36,10 @@ impl Service for Greet {
     fn meet(&self, _: &Peer) -> Voice {
         Voice::Inline(Box::new(self.clone()))
     }
+
+    fn amplifies(&self) -> bool {
+        true
+    }
 }
 
 impl Inline for Greet {

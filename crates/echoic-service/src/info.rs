@@ -24,6 +24,10 @@ impl Service for Info {
     fn meet(&self, peer: &Peer) -> Voice {
         Voice::Inline(Box::new(Telling { peer: peer.clone() }))
     }
+
+    fn amplifies(&self) -> bool {
+        true
+    }
 }
 
 impl Telling {
@@ -33,6 +37,7 @@ impl Telling {
             remote,
             local,
             framing,
+            ..
         } = &self.peer;
         let seen = json!({
             "conv": conversation,

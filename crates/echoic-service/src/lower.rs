@@ -28,7 +28,7 @@ impl Service for Lower {
 
     fn meet(&self, peer: &Peer) -> Voice {
         Voice::Inline(Box::new(Speaking {
-            declared: peer.framing.heard.is_declared(),
+            declared: peer.speaks_in_messages(),
             held: Vec::new(),
         }))
     }

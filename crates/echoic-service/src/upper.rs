@@ -25,7 +25,7 @@ impl Service for Upper {
     }
 
     fn meet(&self, peer: &Peer) -> Voice {
-        if peer.framing.heard.is_declared() {
+        if peer.speaks_in_messages() {
             Voice::Inline(Box::new(OfMessages))
         } else {
             Voice::Inline(Box::<OfStream>::default())

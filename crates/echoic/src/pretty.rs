@@ -21,6 +21,7 @@ pub(crate) fn line(exchange: &Exchange) -> String {
     let fate = match exchange.fate {
         Fate::Ok => String::new(),
         Fate::Unanswered => format!("  {WRONG}unanswered{WRONG:#}"),
+        Fate::Withheld => format!("  {WRONG}withheld{WRONG:#}"),
         Fate::Unsent => format!("  {WRONG}not sent in full{WRONG:#}"),
     };
     let head = head(exchange.at, exchange.conversation.id);

@@ -122,6 +122,7 @@ words! {
         Unanswered = "unanswered",
         /// Answered, but the reply did not leave in full.
         Unsent = "unsent",
+        Withheld = "withheld",
         /// Its conversation goes on.
         Open = "open",
         /// Its conversation has ended.

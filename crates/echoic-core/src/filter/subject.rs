@@ -127,6 +127,7 @@ impl State {
             Self::Ok => subject.fate() == Fate::Ok,
             Self::Unanswered => subject.fate() == Fate::Unanswered,
             Self::Unsent => subject.fate() == Fate::Unsent,
+            Self::Withheld => subject.fate() == Fate::Withheld,
             Self::Open => is_open,
             Self::Closed => !is_open,
             Self::Half => is_open && conversation.half_closed.is_some(),

@@ -94,6 +94,8 @@ pub(super) fn word(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Ok => "ok",
         Outcome::Unanswered => "unanswered",
+        Outcome::Withheld => "withheld",
+        Outcome::Unsent => "unsent",
     }
 }
 
@@ -151,6 +153,8 @@ fn set_mark(transaction: &Transaction<'_>, mark: &Mark) -> rusqlite::Result<()> 
     let (what, a, b) = match mark.what {
         Marked::HalfClosed { received } => ("half-closed", received, None),
         Marked::Gap { exchanges, since } => ("gap", exchanges, Some(since)),
+        Marked::Dropped { datagrams } => ("dropped", datagrams, None),
+        Marked::Silenced { for_us } => ("silenced", for_us, None),
     };
     if what == "half-closed" {
         transaction

@@ -98,7 +98,7 @@ pub(super) fn exchanges(
         at: row.get(4)?,
         latency_ns: row.get(5)?,
         outcome: parse(row, 6, |stored| {
-            [Outcome::Ok, Outcome::Unanswered]
+            [Outcome::Ok, Outcome::Unanswered, Outcome::Withheld, Outcome::Unsent]
                 .into_iter()
                 .find(|known| word(*known) == stored)
         })?,
