@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -32,7 +32,7 @@ use crate::{
     clock::wall,
     drain::{Drain, look_once_more},
     recorder::Recorder,
-    session::{Means, Session},
+    session::{Means, Session, Totals},
 };
 
 /// After a failed accept, the pause before the next: doubled up to the second while failures go on. A loop without
@@ -206,7 +206,7 @@ struct Hall {
     server: Server,
     here: Handle,
     load: Arc<Load>,
-    served: Arc<AtomicU64>,
+    totals: Arc<Totals>,
     sessions: JoinSet<()>,
     admitted: u64,
     /// Which door is asked first: a busy one must not starve the others.
@@ -239,7 +239,7 @@ impl Hall {
             server,
             here,
             load: Arc::new(load),
-            served: Arc::default(),
+            totals: Arc::default(),
             sessions: JoinSet::new(),
             admitted: 0,
             first: 0,
@@ -346,7 +346,7 @@ impl Hall {
             limits: Arc::clone(&self.server.limits),
             drain: self.server.drain.clone(),
             journal,
-            served: Arc::clone(&self.served),
+            totals: Arc::clone(&self.totals),
             apart: self
                 .server
                 .apart
@@ -405,7 +405,6 @@ impl Hall {
         }
         self.server.drain.start();
         self.server.doors.clear();
-        let mut cut = 0;
         let deadline = sleep(self.server.limits.drain);
         pin!(deadline);
         loop {
@@ -415,7 +414,6 @@ impl Hall {
                     None => break,
                 },
                 () = &mut deadline => {
-                    cut = self.sessions.len() as u64;
                     self.sessions.abort_all();
                     while let Some(over) = self.sessions.join_next().await {
                         self.note(over);
@@ -425,8 +423,8 @@ impl Hall {
             }
         }
         Drained {
-            served: self.served.load(Ordering::Relaxed),
-            cut,
+            served: self.totals.served.load(Ordering::Relaxed),
+            cut: self.totals.cut.load(Ordering::Relaxed),
             panicked: self.panicked,
         }
     }

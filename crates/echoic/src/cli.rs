@@ -114,7 +114,7 @@ free one.
 Services:
   upper           answers each message in upper case, all of Unicode
   echo            answers each message with itself
-  greet[:TEXT]    says TEXT (\"Thank you for connecting\") to each caller and closes
+  greet[:TEXT|@FILE]   says TEXT (\"Thank you for connecting\"), or a file, to each caller and closes
 
 Examples:
   echoic serve                                         upper on 5000, greet on 12345
