@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// What a conversation may take before it is ended, and how the ending is then called.
 ///
-/// Each has a flag of the same name; `docs/limits` in the sense of a table is `echoic limits`.
+/// Each but the last has a flag of the same name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Largest message body under a declared framing, in bytes. Longer: Ending `limit: message over …`.

@@ -4,7 +4,7 @@ use std::{
     future::poll_fn,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -29,7 +29,7 @@ use crate::{
     clock::wall,
     drain::look_once_more,
     server::{Door, Drained, Server},
-    session::{Means, Session},
+    session::{Means, Session, Totals},
 };
 
 /// After a failed accept, the pause before the next: doubled up to the second while failures go on. A loop without
@@ -55,7 +55,7 @@ pub(crate) struct Hall {
     server: Server,
     here: Handle,
     load: Arc<Load>,
-    served: Arc<AtomicU64>,
+    totals: Arc<Totals>,
     sessions: JoinSet<()>,
     admitted: u64,
     /// Which door is asked first: a busy one must not starve the others.
@@ -88,7 +88,7 @@ impl Hall {
             server,
             here,
             load: Arc::new(load),
-            served: Arc::default(),
+            totals: Arc::default(),
             sessions: JoinSet::new(),
             admitted: 0,
             first: 0,
@@ -161,7 +161,13 @@ impl Hall {
 
     /// Starts the conversation on the worker with the fewest.
     fn seat(&mut self, door: usize, incoming: Incoming) {
-        let Door { post, service, limits, guests, .. } = &self.server.doors[door];
+        let Door {
+            post,
+            service,
+            limits,
+            guests,
+            ..
+        } = &self.server.doors[door];
         let counts = self
             .load
             .open
@@ -205,7 +211,7 @@ impl Hall {
             limits: Arc::clone(limits),
             drain: self.server.drain.clone(),
             journal,
-            served: Arc::clone(&self.served),
+            totals: Arc::clone(&self.totals),
             apart: self
                 .server
                 .apart
@@ -232,7 +238,11 @@ impl Hall {
                             .turn_away(how)
                             .await;
                     }
-                    None => Session::new(link, service.meet(&peer), &peer, opened, means).run().await,
+                    None => {
+                        Session::new(link, service.meet(&peer), &peer, opened, means)
+                            .run()
+                            .await
+                    }
                 },
                 Err(error) => tracing::warn!("a caller could not be let in: {error}"),
             }
@@ -262,7 +272,6 @@ impl Hall {
         }
         self.server.drain.start();
         self.server.doors.clear();
-        let mut cut = 0;
         let deadline = sleep(self.server.limits.drain);
         pin!(deadline);
         loop {
@@ -272,7 +281,6 @@ impl Hall {
                     None => break,
                 },
                 () = &mut deadline => {
-                    cut = self.sessions.len() as u64;
                     self.sessions.abort_all();
                     while let Some(over) = self.sessions.join_next().await {
                         self.note(over);
@@ -282,8 +290,8 @@ impl Hall {
             }
         }
         Drained {
-            served: self.served.load(Ordering::Relaxed),
-            cut,
+            served: self.totals.served.load(Ordering::Relaxed),
+            cut: self.totals.cut.load(Ordering::Relaxed),
             panicked: self.panicked,
         }
     }

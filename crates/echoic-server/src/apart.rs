@@ -76,17 +76,25 @@ impl Ended {
 
     /// `body` in the frame of an answer to `raw`.
     fn frame(self, raw: &[u8], body: Vec<u8>, framing: Framing) -> Result<Vec<u8>, ReplyTooLong> {
-        framed(framing, body, match self {
-            Self::Like(terminator) => End::Like(&raw[raw.len() - terminator..]),
-            Self::Whole => End::Whole,
-            Self::Stream => End::Stream,
-        })
+        framed(
+            framing,
+            body,
+            match self {
+                Self::Like(terminator) => End::Like(&raw[raw.len() - terminator..]),
+                Self::Whole => End::Whole,
+                Self::Stream => End::Stream,
+            },
+        )
     }
 }
 
 /// What is said unasked has no message to be like: a delimiter is the speaker's to add, a length is not.
 fn said_unasked(framing: Framing, body: Vec<u8>) -> Result<Vec<u8>, ReplyTooLong> {
-    if framing.has_length() { framed(framing, body, End::Whole) } else { Ok(body) }
+    if framing.has_length() {
+        framed(framing, body, End::Whole)
+    } else {
+        Ok(body)
+    }
 }
 
 fn framed(framing: Framing, body: Vec<u8>, end: End<'_>) -> Result<Vec<u8>, ReplyTooLong> {
@@ -159,10 +167,7 @@ impl ApartVoice {
     pub(crate) fn hear(&mut self, run: &Run<'_>, heard: Instant, reads: u32) -> Vec<Pending> {
         for (i, message) in run.messages().enumerate() {
             let Message {
-                index,
-                raw,
-                body,
-                ..
+                index, raw, body, ..
             } = message;
             self.untold.push_back(HeardMessage {
                 index,
@@ -250,7 +255,10 @@ impl ApartVoice {
                 {
                     let Some(answered) = self.pop() else { break };
                     let bytes = answered.end.frame(&answered.raw, body, self.frames.said);
-                    leaving.push(Utterance { answers: Some(answered), bytes });
+                    leaving.push(Utterance {
+                        answers: Some(answered),
+                        bytes,
+                    });
                 }
                 leaving
             }

@@ -139,23 +139,38 @@ impl Server {
         service: Arc<dyn Service>,
     ) -> Result<Vec<Place>, ListenError> {
         let limits = Limits::clone(&self.limits);
-        self.open(Opening { limits, ..Opening::new(endpoint.clone(), service) }).await
+        self.open(Opening {
+            limits,
+            ..Opening::new(endpoint.clone(), service)
+        })
+        .await
     }
 
     /// Opens an endpoint; returns the addresses it then listens at.
     pub async fn open(&mut self, opening: Opening) -> Result<Vec<Place>, ListenError> {
-        let Opening { endpoint, service, framing, limits, guests, listen: options } = opening;
+        let Opening {
+            endpoint,
+            service,
+            framing,
+            limits,
+            guests,
+            listen: options,
+        } = opening;
         let listeners = listen(&endpoint, &options).await?;
-        let places: Vec<Place> = listeners.iter().map(|listener| listener.place().clone()).collect();
+        let places: Vec<Place> = listeners
+            .iter()
+            .map(|listener| listener.place().clone())
+            .collect();
         let post = Arc::new(post(&endpoint, &places[0], &*service, framing));
         let (limits, guests) = (Arc::new(limits), Arc::new(guests));
-        self.doors.extend(listeners.into_iter().map(|listener| Door {
-            listener,
-            post: Arc::clone(&post),
-            service: Arc::clone(&service),
-            limits: Arc::clone(&limits),
-            guests: Arc::clone(&guests),
-        }));
+        self.doors
+            .extend(listeners.into_iter().map(|listener| Door {
+                listener,
+                post: Arc::clone(&post),
+                service: Arc::clone(&service),
+                limits: Arc::clone(&limits),
+                guests: Arc::clone(&guests),
+            }));
         Ok(places)
     }
 
@@ -204,7 +219,12 @@ fn post(endpoint: &Endpoint, place: &Place, service: &dyn Service, framing: Fram
         Place::Unix(Some(name)) => format!("{proto}:{name}"),
         Place::Unix(None) => proto.to_owned(),
     };
-    Post { name, proto, service: service.name().to_owned(), framing }
+    Post {
+        name,
+        proto,
+        service: service.name().to_owned(),
+        framing,
+    }
 }
 
 impl fmt::Debug for Server {

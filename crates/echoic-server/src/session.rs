@@ -69,7 +69,7 @@ pub(crate) struct Session {
     inbox: Inbox,
     outbox: Outbox,
     journal: Journal,
-    served: Arc<AtomicU64>,
+    totals: Arc<Totals>,
     limits: Arc<Limits>,
     wait: Wait,
     drain: Drain,
@@ -128,13 +128,21 @@ struct Tally {
     unheard: u64,
 }
 
+/// What all conversations that have ended have come to.
+#[derive(Debug, Default)]
+pub(crate) struct Totals {
+    /// Their exchanges.
+    pub(crate) served: AtomicU64,
+    /// Those among them that were cut before they were done.
+    pub(crate) cut: AtomicU64,
+}
+
 /// What a conversation is given to live on.
 pub(crate) struct Means {
     pub(crate) limits: Arc<Limits>,
     pub(crate) drain: Drain,
     pub(crate) journal: Journal,
-    /// Exchanges of all conversations that have ended.
-    pub(crate) served: Arc<AtomicU64>,
+    pub(crate) totals: Arc<Totals>,
     /// Where services that run apart run.
     pub(crate) apart: Handle,
 }
@@ -148,7 +156,7 @@ impl Session {
             limits,
             drain,
             mut journal,
-            served,
+            totals,
             apart,
         } = means;
         let clock = Clock::start();
@@ -157,10 +165,12 @@ impl Session {
         Self {
             conversation: peer.conversation,
             link,
-            served,
+            totals,
             voice: match voice {
                 Voice::Inline(voice) => Speaker::Inline(voice),
-                Voice::Apart(voice) => Speaker::Apart(ApartVoice::start(voice, &apart, peer.framing)),
+                Voice::Apart(voice) => {
+                    Speaker::Apart(ApartVoice::start(voice, &apart, peer.framing))
+                }
             },
             splitter: Splitter::new(peer.framing.heard, limits.message_bytes_max),
             frames: peer.framing,
@@ -510,7 +520,11 @@ impl Session {
 
     /// How a conversation ends whose peer has ended its half.
     fn closed(&self) -> How {
-        if self.cut_short { How::CutShort } else { How::PeerClosed }
+        if self.cut_short {
+            How::CutShort
+        } else {
+            How::PeerClosed
+        }
     }
 
     /// Lets the service speak first.
@@ -689,7 +703,13 @@ impl Session {
     /// Reads what the peer still sends, and drops it, until it has nothing more to say or says nothing for a while.
     async fn linger(&mut self) {
         let patience = self.limits.linger;
-        let mut end = Instant::now() + patience * LINGER_STRETCH;
+        // Who does not read gains nothing by a longer wait.
+        let stretch = if self.how == Some(How::NotReading) {
+            1
+        } else {
+            LINGER_STRETCH
+        };
+        let mut end = Instant::now() + patience * stretch;
         let mut hurried = false;
         loop {
             if self.drain.has_started() && !hurried {
@@ -728,8 +748,12 @@ impl Drop for Session {
                 self.record_one(Some(message), Outcome::Unanswered, &[], self.tally.said);
             }
         }
-        self.served
+        self.totals
+            .served
             .fetch_add(self.tally.exchanges, Ordering::Relaxed);
+        self.totals
+            .cut
+            .fetch_add(u64::from(ending.how == How::Cut), Ordering::Relaxed);
         self.journal.ended(self.clock.wall(Instant::now()), ending);
     }
 }

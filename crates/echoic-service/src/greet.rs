@@ -1,6 +1,6 @@
 //! `greet`: a text for each caller, then the end, as the tutorial's second server has it.
 
-use std::sync::Arc;
+use std::{fs, sync::Arc};
 
 use echoic_core::{
     message::{Replies, Run, Then},
@@ -19,9 +19,14 @@ pub(crate) struct Greet {
 }
 
 impl Greet {
-    /// Greets with `text`, in which `\n` and its like are what they are in most languages.
+    /// Greets with `text`, in which `\n` and its like are what they are in most languages, or with the bytes of a file
+    /// after `@`, read once.
     pub(crate) fn new(text: Option<&str>) -> Result<Self, Argument> {
-        let text = text.map(unescape).transpose()?;
+        let text = match text.map(|text| (text, text.strip_prefix('@'))) {
+            None => None,
+            Some((_, Some(path))) => Some(read(path)?),
+            Some((text, None)) => Some(unescape(text)?),
+        };
         Ok(Self {
             text: text.as_deref().unwrap_or(GREETING).into(),
         })
@@ -51,6 +56,13 @@ impl Inline for Greet {
     fn answer(&mut self, _: &Run<'_>, _: &mut Replies) -> Then {
         Then::Close
     }
+}
+
+fn read(path: &str) -> Result<Vec<u8>, Argument> {
+    fs::read(path).map_err(|error| Argument::File {
+        path: path.to_owned(),
+        why: error.to_string(),
+    })
 }
 
 fn unescape(text: &str) -> Result<Vec<u8>, Argument> {

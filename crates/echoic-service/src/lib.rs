@@ -49,8 +49,8 @@ const SERVICES: [Entry; 9] = [
     },
     Entry {
         name: "greet",
-        usage: "greet[:TEXT]",
-        what: "says TEXT (\"Thank you for connecting\") to each caller and closes",
+        usage: "greet[:TEXT|@FILE]",
+        what: "says TEXT (\"Thank you for connecting\"), or what is in FILE, to each caller and closes",
         make: |argument| Ok(Arc::new(greet::Greet::new(argument)?)),
     },
     Entry {
@@ -114,6 +114,14 @@ pub enum Argument {
     /// It takes none.
     #[error("it takes no argument, {0:?} is left over")]
     Unwanted(String),
+    /// A file that cannot be read.
+    #[error("{path}: {why}")]
+    File {
+        /// Where it should be.
+        path: String,
+        /// What the system said.
+        why: String,
+    },
     /// An escape that is none.
     #[error("{0:?} is no escape; there are \\n \\r \\t \\0 \\\\ and \\xNN")]
     Escape(String),
@@ -184,7 +192,7 @@ mod tests {
         let said = "uper".parse::<Chosen>().unwrap_err().to_string();
         assert_eq!(
             said,
-            "there is no service \"uper\"; there are: upper, lower, echo, greet[:TEXT], discard, time, daytime, chargen, info"
+            "there is no service \"uper\"; there are: upper, lower, echo, greet[:TEXT|@FILE], discard, time, daytime, chargen, info"
         );
         let said = "echo:x".parse::<Chosen>().unwrap_err().to_string();
         assert_eq!(said, "echo: it takes no argument, \"x\" is left over");

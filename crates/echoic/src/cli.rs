@@ -115,10 +115,10 @@ free one.
 Services:
   upper           answers each message in upper case, all of Unicode
   echo            answers each message with itself
-  lower           in lower case
-  greet[:TEXT]    says TEXT (\"Thank you for connecting\") to each caller and closes
-  discard         says nothing
-  time daytime    says what the clock says, and closes
+  lower           answers each message in lower case
+  greet[:TEXT|@FILE]   says TEXT (\"Thank you for connecting\"), or a file, to each caller and closes
+  discard         hears everything and says nothing
+  time, daytime   says what the clock says, and closes
   chargen         says characters without end
   info            tells each caller what it looks like from here, as JSON
 

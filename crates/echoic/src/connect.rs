@@ -92,7 +92,8 @@ async fn at_a_prompt(plan: &Plan, dialled: Dialled, screen: &Screen) -> Outcome 
 }
 
 async fn through_a_pipe(plan: &Plan, dialled: Dialled) -> Outcome {
-    let Piped { talked, trouble } = piped::piped(dialled.link, plan.frames, plan.waits.clone()).await;
+    let Piped { talked, trouble } =
+        piped::piped(dialled.link, plan.frames, plan.waits.clone()).await;
     if plan.verbose {
         let counts = &talked.counts;
         term::say(&format!(

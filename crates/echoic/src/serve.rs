@@ -5,11 +5,18 @@ mod planes;
 mod show;
 mod signals;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use echoic_core::store::{Retention, Store};
 use echoic_server::{Drained, Listening, Recorder, Server, Watcher, wall};
-use tokio::select;
+use tokio::{select, time::timeout};
 
 use self::{
     plan::Plan,
@@ -25,6 +32,9 @@ use crate::{
 
 /// What a store may take to keep the last of it when the server stops.
 const STORE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long standard output may take nothing at the end.
+const PRINT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// From one look at what is too old, or too much, to the next.
 const PRUNE_EVERY: Duration = Duration::from_mins(1);
@@ -107,9 +117,10 @@ fn show(
     doors: &[Listening],
     watcher: Option<Watcher>,
 ) -> impl Future<Output = ()> + use<> {
-    let (done, shown) = tokio::sync::oneshot::channel();
+    let (done, mut shown) = tokio::sync::oneshot::channel();
+    let printed = Arc::new(AtomicU64::new(0));
     if plan.show.prints() {
-        let mut show = Show::new(plan.show.json, plan.show.quiet);
+        let mut show = Show::new(plan.show.json, plan.show.quiet, Arc::clone(&printed));
         let (doors, addresses) = (doors.to_vec(), plan.show.print);
         let runtime = tokio::runtime::Handle::current();
         std::thread::spawn(move || {
@@ -117,8 +128,17 @@ fn show(
             let _ = done.send(());
         });
     }
-    // A pipe that nobody reads must not hold up the end.
-    async move { _ = tokio::time::timeout(Duration::from_secs(1), shown).await }
+    // What is being read is printed to the last; a pipe that nobody reads must not hold up the end.
+    async move {
+        let mut before = None;
+        while timeout(PRINT_PATIENCE, &mut shown).await.is_err() {
+            let now = printed.load(Ordering::Relaxed);
+            if before.replace(now) == Some(now) {
+                term::say("standard output is not being read: the last events were not printed");
+                return;
+            }
+        }
+    }
 }
 
 async fn prune(store: Arc<dyn Store>, keep: Retention) {

@@ -306,6 +306,18 @@ fn a_second_signal_stops_it_at_once() {
 }
 
 #[test]
+fn who_has_been_answered_and_stays_is_not_counted_as_cut() {
+    let mut serve = Serve::start(&["echo=:0", "--frame", "line", "--drain", "500ms"]);
+    let mut quiet = Talk::to(serve.at[0]);
+    quiet.ask("a\n", "a\n");
+    serve.signal(Signal::TERM);
+    let stopped = serve.ends();
+    assert_eq!((stopped.code, stopped.lost), (Some(0), 0));
+    let ended = serve.home.sql("SELECT how, unsent FROM conversation");
+    assert_eq!(ended, ["drained|0"]);
+}
+
+#[test]
 fn who_does_not_read_is_cut_at_the_deadline_and_the_code_says_so() {
     let mut serve = Serve::start(&[
         "echo=:0",

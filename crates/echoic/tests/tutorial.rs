@@ -159,9 +159,12 @@ fn a_megabyte_said_before_we_close_arrives_whole() {
 
 #[test]
 fn a_long_greeting_arrives_whole_at_a_slow_reader() {
-    // As long as an argument of a program can be on Linux.
-    let text = "y".repeat(130_000);
-    let serve = Serve::start(&[":0", "--as", &format!("greet:{text}"), "--sndbuf", "4k"]);
+    // Longer than an argument of a program can be on Linux, so from a file.
+    let text = "y".repeat(1_000_000);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &text).unwrap();
+    let greet = format!("greet:@{}", file.path().display());
+    let serve = Serve::start(&[":0", "--as", &greet, "--sndbuf", "4k"]);
     assert_eq!(
         slow_reader(serve.at[0].port(), || ()),
         (text.len(), "end of file".to_owned())

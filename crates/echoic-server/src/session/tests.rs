@@ -43,6 +43,7 @@ use crate::{
     clock::wall,
     common::{Kept, Mood, TestStore},
     drain::Drain,
+    session::Totals,
 };
 
 const AMPLE: usize = usize::MAX;
@@ -65,7 +66,7 @@ struct Talk {
     recorder: Recorder,
     recording: JoinHandle<()>,
     store: Arc<TestStore>,
-    served: Arc<AtomicU64>,
+    totals: Arc<Totals>,
     began: Instant,
 }
 
@@ -120,13 +121,13 @@ impl Setup {
     ) -> Talk {
         let store = Arc::clone(&self.store) as Arc<dyn Store>;
         let (recorder, task) = Recorder::new(Some(store), self.options).await.unwrap();
-        let (drain, served) = (Drain::default(), Arc::default());
+        let (drain, totals) = (Drain::default(), Arc::default());
         let (known, opened, journal) = somebody(&recorder, self.framing);
         let means = Means {
             limits: Arc::new(self.limits),
             drain: drain.clone(),
             journal,
-            served: Arc::clone(&served),
+            totals: Arc::clone(&totals),
             apart: Handle::current(),
         };
         let session = Session::new(link, voice, &known, opened, means);
@@ -137,7 +138,7 @@ impl Setup {
             recorder,
             recording: tokio::spawn(task.run()),
             store: self.store,
-            served,
+            totals,
             began: Instant::now(),
         }
     }
@@ -153,7 +154,7 @@ impl Talk {
         let standing = self.recorder.standing();
         let kept = self.store.exchanges();
         assert_eq!(
-            self.served.load(Ordering::SeqCst),
+            self.totals.served.load(Ordering::SeqCst),
             standing.recorded + standing.lost,
             "served is recorded and lost: {standing:?}"
         );

@@ -140,12 +140,21 @@ impl ConnectArgs {
         for (name, value) in options.0 {
             match &*name {
                 "frame" => frames = value.parse().map_err(|error| format!("{error}"))?,
-                _ => return Err(format!("?{name}= is no option of an endpoint to call; there is frame")),
+                _ => {
+                    return Err(format!(
+                        "?{name}= is no option of an endpoint to call; there is frame"
+                    ));
+                }
             }
         }
-        let newline = self.newline.or_else(|| self.no_newline.then_some(Newline::None));
+        let newline = self
+            .newline
+            .or_else(|| self.no_newline.then_some(Newline::None));
         if newline.is_some() && message::newline(frames.said, newline).is_none() {
-            return Err(format!("--newline is for lines and chunks; under {} a message has an end of its own", frames.said));
+            return Err(format!(
+                "--newline is for lines and chunks; under {} a message has an end of its own",
+                frames.said
+            ));
         }
         let waits = Waits::default();
         Ok(Plan {
@@ -199,15 +208,15 @@ fn located(first: &str, port: Option<&str>) -> Result<Located, String> {
     };
     let located = located.map_err(|error| error.to_string())?;
     match &located.endpoint {
-        Endpoint::Tcp(at) | Endpoint::Udp(at) if at.port == 0 => Err(
-            "nobody can be called at port 0; it means \"any free port\" to a server".to_owned(),
-        ),
-        Endpoint::Tcp(at) | Endpoint::Udp(at) if at.host == Host::Any => Err(
-            "* is every address of this machine, for listening; name a host to call".to_owned(),
-        ),
-        Endpoint::Fd(_) => Err(
-            "a socket that was handed over is for listening; name whom to call".to_owned(),
-        ),
+        Endpoint::Tcp(at) | Endpoint::Udp(at) if at.port == 0 => {
+            Err("nobody can be called at port 0; it means \"any free port\" to a server".to_owned())
+        }
+        Endpoint::Tcp(at) | Endpoint::Udp(at) if at.host == Host::Any => {
+            Err("* is every address of this machine, for listening; name a host to call".to_owned())
+        }
+        Endpoint::Fd(_) => {
+            Err("a socket that was handed over is for listening; name whom to call".to_owned())
+        }
         _ => Ok(located),
     }
 }
@@ -272,7 +281,10 @@ mod tests {
     #[test]
     fn a_person_gets_lines_and_no_hurry_and_a_pipe_chunks_and_a_linger() {
         let prompt = plan(":5000", true).unwrap();
-        assert_eq!((prompt.frames, prompt.waits.linger), (Framing::Line.into(), None));
+        assert_eq!(
+            (prompt.frames, prompt.waits.linger),
+            (Framing::Line.into(), None)
+        );
         let pipe = plan(":5000 -w 3", false).unwrap();
         assert_eq!(pipe.frames, Framing::Chunk.into());
         assert_eq!(pipe.waits, Waits::default());

@@ -287,13 +287,23 @@ mod tests {
 
     /// All of it is the body.
     fn heard(kind: Kind, body: &[u8], whole: bool) -> Heard<'_> {
-        Heard { kind, bytes: body, body, whole }
+        Heard {
+            kind,
+            bytes: body,
+            body,
+            whole,
+        }
     }
 
     #[test]
     fn a_reply_stands_with_its_latency() {
         let kind = Kind::Reply(Duration::from_micros(214));
-        let heard = Heard { kind, bytes: b"HELLO\n", body: b"HELLO", whole: true };
+        let heard = Heard {
+            kind,
+            bytes: b"HELLO\n",
+            body: b"HELLO",
+            whole: true,
+        };
         let line = plain().reply(heard, Framing::Line, false);
         assert!(line.starts_with("◂ HELLO   "), "{line}");
         assert!(line.ends_with("   0.21 ms"), "{line}");
@@ -303,8 +313,14 @@ mod tests {
     #[test]
     fn what_nobody_asked_for_and_what_did_not_end_is_marked() {
         let prompt = heard(Kind::Unsolicited, b"login: ", false);
-        assert_eq!(plain().reply(prompt, Framing::Line, false), "◂! login:  (no newline)");
-        assert_eq!(plain().reply(prompt, Framing::Netstring, false), "◂! login:  (not ended)");
+        assert_eq!(
+            plain().reply(prompt, Framing::Line, false),
+            "◂! login:  (no newline)"
+        );
+        assert_eq!(
+            plain().reply(prompt, Framing::Netstring, false),
+            "◂! login:  (not ended)"
+        );
         let read = heard(Kind::More, b"a\nb", true);
         assert_eq!(plain().reply(read, Framing::Chunk, false), r"◂ a\nb");
     }

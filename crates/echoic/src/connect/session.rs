@@ -10,10 +10,7 @@ use std::{
 };
 
 use echoic_client::{Counts, Leave, News, READ_BYTES_MAX, Replies, Say, Talked, talk};
-use echoic_core::{
-    framing::Frames,
-    size::for_people,
-};
+use echoic_core::{framing::Frames, size::for_people};
 use echoic_wire::Link;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -77,7 +74,10 @@ pub(super) async fn hold(plan: &Plan, link: Link, screen: &Screen) -> io::Result
         link,
         plan.frames,
         says,
-        news, leaving, plan.waits.clone()));
+        news,
+        leaving,
+        plan.waits.clone(),
+    ));
     let (files, mut file_sent) = mpsc::channel(1);
     let mut session = Session::new(plan, screen, say, leave, files);
     loop {

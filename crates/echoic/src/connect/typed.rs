@@ -170,7 +170,10 @@ mod tests {
             read(":frame u8/crlf", true),
             Ok(Typed::Frame("u8/crlf".parse().unwrap()))
         );
-        assert_eq!(read(":frame chunk", true), Ok(Typed::Frame("chunk".parse().unwrap())));
+        assert_eq!(
+            read(":frame chunk", true),
+            Ok(Typed::Frame("chunk".parse().unwrap()))
+        );
         assert_eq!(
             read(":newline off", true),
             Ok(Typed::Newline(Newline::None))

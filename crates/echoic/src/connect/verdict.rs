@@ -21,8 +21,12 @@ pub(super) fn of_pipe(talked: &Talked, frames: Frames, waits: &Waits) -> Outcome
         Ending::PeerClosed if talked.unsent == 0 && counts.cut(frames) => failed(
             Exit::Cut,
             match frames.heard {
-                Framing::Line => "the peer closed amid a reply: its last line has no end".to_owned(),
-                heard => format!("the peer closed amid a reply: its last message is not a whole one under {heard}"),
+                Framing::Line => {
+                    "the peer closed amid a reply: its last line has no end".to_owned()
+                }
+                heard => format!(
+                    "the peer closed amid a reply: its last message is not a whole one under {heard}"
+                ),
             },
         ),
         Ending::TimedOut(Phase::Linger) => {
@@ -31,7 +35,8 @@ pub(super) fn of_pipe(talked: &Talked, frames: Frames, waits: &Waits) -> Outcome
                 counts.sent.messages(frames.said),
                 counts.heard.messages(frames.heard),
             );
-            let owed = counts.unanswered > 0 || frames.heard.is_declared() && frames.said.is_declared() && heard < sent;
+            let owed = counts.unanswered > 0
+                || frames.heard.is_declared() && frames.said.is_declared() && heard < sent;
             if owed || counts.cut(frames) {
                 let what = format!(
                     "no whole answer came within {silence} of silence after the input ended (--linger)"
@@ -132,7 +137,11 @@ mod tests {
             ..Flow::default()
         };
         let unanswered = u64::from(!sent.is_empty() && heard.is_empty());
-        let counts = Counts { sent: flow(sent), heard: flow(heard), unanswered };
+        let counts = Counts {
+            sent: flow(sent),
+            heard: flow(heard),
+            unanswered,
+        };
         Talked {
             ending,
             counts,

@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -76,6 +79,7 @@ pub(super) fn announce(plan: &Plan, doors: &[Listening]) {
 pub(super) struct Show {
     payload: Payload,
     quiet: bool,
+    printed: Arc<AtomicU64>,
     /// Conversations that are open, as later events need to know them.
     open: HashMap<ConversationId, Arc<Conversation>>,
     second: Instant,
@@ -123,11 +127,13 @@ enum Line<'a> {
 }
 
 impl Show {
-    pub(super) fn new(json: bool, quiet: bool) -> Self {
+    /// `printed` counts the batches that have been printed.
+    pub(super) fn new(json: bool, quiet: bool, printed: Arc<AtomicU64>) -> Self {
         let payload = Payload::new(json);
         Self {
             payload,
             quiet,
+            printed,
             open: HashMap::new(),
             second: Instant::now(),
             lines: 0,
@@ -178,6 +184,7 @@ impl Show {
                 Seen::Gap(n) => self.payload.json(&Line::Gap { v: VERSION, n })?,
             }
             self.payload.flush()?;
+            self.printed.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
     }
