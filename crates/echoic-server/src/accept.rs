@@ -241,7 +241,7 @@ impl Hall {
                     None => {
                         Session::new(link, service.meet(&peer), &peer, opened, means)
                             .run()
-                            .await
+                            .await;
                     }
                 },
                 Err(error) => tracing::warn!("a caller could not be let in: {error}"),

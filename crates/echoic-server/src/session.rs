@@ -8,6 +8,8 @@
 //! While a reply is unsent nothing more is heard: that is the whole of back-pressure, since the peer's window fills
 //! and the peer waits. A peer that never reads is ended after `--write-stall`.
 
+mod parting;
+
 use std::{
     cell::RefCell,
     future::poll_fn,
@@ -32,7 +34,7 @@ use echoic_wire::Link;
 use tokio::{
     runtime::Handle,
     task::coop::has_budget_remaining,
-    time::{Instant, timeout, timeout_at},
+    time::Instant,
 };
 
 use crate::{
@@ -55,9 +57,6 @@ const UNSENT_MAX: usize = 64 << 10;
 /// What is still heard after the stop signal if the peer goes on and on, in bytes: more than a kernel has received for
 /// one connection unless told otherwise (Linux: `tcp_rmem`, 6 MiB).
 const DRAIN_BYTES_MAX: u64 = 8 << 20;
-
-/// How many times `--linger` a peer that keeps sending into the void can stretch the end.
-const LINGER_STRETCH: u32 = 10;
 
 /// One conversation, from its opening to its ending.
 pub(crate) struct Session {
@@ -659,70 +658,6 @@ impl Session {
         match self.partial_since {
             Some(since) if self.deaf_since.is_none() => (since + partial, How::Partial),
             _ => (self.heard_at.max(self.sent_at) + idle, How::Idle),
-        }
-    }
-
-    /// Sends what is left to be sent, ends our half of the stream, and gives the peer time to take it all: closing
-    /// while it still sends would make the kernel throw away what it has not read yet.
-    async fn part(&mut self, how: How) {
-        self.how = Some(how);
-        if !matches!(
-            how,
-            How::PeerReset | How::SystemError | How::NotReading | How::Store
-        ) {
-            let flushed = poll_fn(|cx| self.poll_flush(cx)).await;
-            if let ControlFlow::Break(how) = flushed {
-                self.how = Some(how);
-            }
-        }
-        let finish = timeout(self.limits.linger, poll_fn(|cx| self.link.poll_finish(cx)));
-        if matches!(finish.await, Ok(Ok(()))) && !self.half_closed {
-            self.linger().await;
-        }
-    }
-
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
-        while !self.outbox.is_empty() {
-            let turn = match self.poll_send(cx) {
-                Poll::Ready(turn) => turn,
-                Poll::Pending => {
-                    let (deadline, overdue) = self.deadline();
-                    match ready!(self.wait.poll(cx, deadline, true)) {
-                        Rung::Drain => ControlFlow::Continue(()),
-                        Rung::Deadline => ControlFlow::Break(overdue),
-                    }
-                }
-            };
-            if turn.is_break() {
-                return Poll::Ready(turn);
-            }
-        }
-        Poll::Ready(ControlFlow::Continue(()))
-    }
-
-    /// Reads what the peer still sends, and drops it, until it has nothing more to say or says nothing for a while.
-    async fn linger(&mut self) {
-        let patience = self.limits.linger;
-        // Who does not read gains nothing by a longer wait.
-        let stretch = if self.how == Some(How::NotReading) {
-            1
-        } else {
-            LINGER_STRETCH
-        };
-        let mut end = Instant::now() + patience * stretch;
-        let mut hurried = false;
-        loop {
-            if self.drain.has_started() && !hurried {
-                hurried = true;
-                end = end.min(Instant::now() + patience);
-            }
-            let read = poll_fn(|cx| {
-                SCRATCH.with_borrow_mut(|scratch| self.link.poll_read(cx, &mut scratch.room))
-            });
-            match timeout_at(end.min(Instant::now() + patience), read).await {
-                Ok(Ok(n)) if n > 0 => self.tally.unheard += n as u64,
-                _ => return,
-            }
         }
     }
 }

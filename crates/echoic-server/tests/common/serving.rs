@@ -15,13 +15,14 @@ use std::{
 };
 
 use echoic_core::{
+    event::Place,
     framing::Framing,
     limits::Limits,
     message::{Replies, Run, Then},
     service::{Inline, Peer, Service, Voice},
     store::Store,
 };
-use echoic_server::{Drained, Recorder, RecorderOptions, Server, Standing};
+use echoic_server::{Drained, Opening, Recorder, RecorderOptions, Server, Standing};
 use echoic_service::Chosen;
 use tokio::{runtime::Builder, sync::oneshot};
 
@@ -75,12 +76,17 @@ impl Serve {
                 let task = tokio::spawn(task.run());
                 let mut ends = Vec::new();
                 let workers = (0..self.workers).map(|_| worker(&mut ends)).collect();
-                let mut server = Server::new(recorder.clone(), self.limits)
-                    .framed(self.framing)
-                    .on_workers(workers);
+                let limits = self.limits.clone();
+                let mut server = Server::new(recorder.clone(), self.limits).on_workers(workers);
                 let endpoint = "127.0.0.1:0".parse().unwrap();
-                let addrs = server.listen(&endpoint, self.service).await.unwrap();
-                tell.send(addrs[0]).unwrap();
+                let opening = Opening {
+                    framing: self.framing.into(),
+                    limits,
+                    ..Opening::new(endpoint, self.service)
+                };
+                let places = server.open(opening).await.unwrap();
+                let Place::Net(addr) = places[0] else { unreachable!() };
+                tell.send(addr).unwrap();
                 let drained = server
                     .run(async {
                         let _ = stopped.await;
