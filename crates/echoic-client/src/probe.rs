@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 pub use self::{
     dns::{Dns, DnsAnswer, DnsRecord, DnsSays},
-    report::{Outcome, Report, Span, Summary, Try},
+    report::{Outcome, Report, Span, Summary, Try, figure},
     verdict::{State, Verdict},
 };
 

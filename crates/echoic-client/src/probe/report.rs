@@ -180,6 +180,17 @@ impl Span {
     }
 }
 
+/// A time for people, in three digits and a unit: `0.21 ms`, `12.5 ms`, `1.5 s`.
+pub fn figure(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    // What would be rounded to a thousand milliseconds is a second.
+    let (figure, unit) = if seconds < 0.9995 { (seconds * 1000.0, "ms") } else { (seconds, "s") };
+    let digits = if figure < 9.995 { 2 } else { usize::from(figure < 99.95) };
+    let text = format!("{figure:.digits$}");
+    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    format!("{text} {unit}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,6 +209,23 @@ mod tests {
         assert_eq!(times(&[7]), span(7, 7, 7));
         assert_eq!(times(&[9, 1, 2]), span(1, 2, 9));
         assert_eq!(times(&[9, 1, 2, 4]), span(1, 3, 9));
+    }
+
+    #[test]
+    fn a_time_has_three_digits() {
+        for (us, text) in [
+            (0, "0 ms"),
+            (214, "0.21 ms"),
+            (9_999, "10 ms"),
+            (12_345, "12.3 ms"),
+            (250_000, "250 ms"),
+            (999_600, "1 s"),
+            (5_000_000, "5 s"),
+            (72_500_000, "72.5 s"),
+            (600_000_000, "600 s"),
+        ] {
+            assert_eq!(figure(Duration::from_micros(us)), text);
+        }
     }
 
     #[test]

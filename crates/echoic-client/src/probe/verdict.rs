@@ -3,7 +3,7 @@
 mod names;
 mod unanswered;
 
-use std::{fmt, io, time::Duration};
+use std::io;
 
 use echoic_core::{
     endpoint::{Endpoint, Host},
@@ -11,7 +11,7 @@ use echoic_core::{
     shown,
 };
 
-use super::{Outcome, Report, Summary, Try};
+use super::{Outcome, Report, Summary, report::figure};
 
 /// What a report means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,10 +74,10 @@ impl Report {
         };
         let sentence = match (self.waited, self.is_reachable()) {
             (Some(waited), true) if self.rounds > 1 => {
-                format!("{sentence} (at try {}, after {})", self.rounds, time(waited))
+                format!("{sentence} (at try {}, after {})", self.rounds, figure(waited))
             }
             (Some(waited), false) => {
-                format!("{sentence} (still so at try {}, after {})", self.rounds, time(waited))
+                format!("{sentence} (still so at try {}, after {})", self.rounds, figure(waited))
             }
             _ => sentence,
         };
@@ -93,7 +93,7 @@ fn reachable(report: &Report) -> (State, String) {
         return (State::Silent, String::new());
     };
     let at = show(best.place);
-    let took = time(span.min);
+    let took = figure(span.min);
     if let Some(Outcome::Replied { bytes }) = best.tries.iter().find(|tried| tried.is_good()).map(|tried| &tried.outcome)
     {
         return (State::Open, format!("open: {at} replied with {bytes} bytes after {took}{}", besides(&bad)));
@@ -140,7 +140,7 @@ fn one_sided(report: &Report, good: &[&Summary<'_>], bad: &[&Summary<'_>]) -> Op
         Outcome::Silent => format!(
             "reachable over {works} only, at {at}: {not} gave no answer within {}, and programs that do not race wait \
              for it; mend the way to it, or take that address from the name",
-            time(report.each)
+            figure(report.each)
         ),
         _ => return None,
     })
@@ -189,16 +189,6 @@ fn is_no_way(error: &io::Error) -> bool {
     const EAFNOSUPPORT: i32 = 97;
     matches!(error.kind(), NetworkUnreachable | HostUnreachable | NetworkDown | AddrNotAvailable | Unsupported)
         || error.raw_os_error() == Some(EAFNOSUPPORT)
-}
-
-/// A time for people: three digits and a unit.
-fn time(time: Duration) -> impl fmt::Display {
-    let seconds = time.as_secs_f64();
-    let (figure, unit) = if seconds < 1.0 { (seconds * 1000.0, "ms") } else { (seconds, "s") };
-    let digits = if figure < 10.0 { 2 } else { usize::from(figure < 100.0) };
-    let text = format!("{figure:.digits$}");
-    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
-    format!("{text} {unit}")
 }
 
 #[cfg(test)]

@@ -3,8 +3,7 @@
 use echoic_core::endpoint::{Endpoint, Host};
 use echoic_wire::eyeballs::Missing;
 
-use super::time;
-use crate::probe::{Dns, DnsSays, Report};
+use crate::probe::{Dns, DnsSays, Report, report::figure};
 
 /// Why there is no address. The name servers' own word counts for more than the resolver's, which cannot tell a server
 /// that failed from one that is silent.
@@ -16,7 +15,7 @@ pub(super) fn not_resolved(report: &Report) -> String {
         },
         endpoint => return format!("not resolved: {endpoint} is no place to call"),
     };
-    let each = time(report.each);
+    let each = figure(report.each);
     let server = report.dns.as_ref().map_or_else(|| "the resolver".to_owned(), asked);
     let trouble = why(report);
     match trouble {

@@ -4,8 +4,8 @@ use std::{io, time::Duration};
 
 use echoic_core::{endpoint::Endpoint, event::Place};
 
-use super::{State, is_no_way, list, time};
-use crate::probe::{Outcome, Report, Try};
+use super::{State, is_no_way, list};
+use crate::probe::{Outcome, Report, Try, report::figure};
 
 /// A call that is not answered is repeated after a second (RFC 6298): who waits less cannot tell a lost packet from a
 /// filter.
@@ -82,7 +82,7 @@ impl Kind {
 }
 
 fn stream(report: &Report, kind: Kind, places: &[&Place]) -> (State, String) {
-    let (at, each) = (list(places.iter().copied()), time(report.each));
+    let (at, each) = (list(places.iter().copied()), figure(report.each));
     match kind {
         Kind::Silent if report.each < ASKED_AGAIN => (
             State::TimedOut,
@@ -125,7 +125,7 @@ fn datagram(report: &Report, kind: Kind, places: &[&Place]) -> (State, String) {
             format!(
                 "silent: nothing came back from {at} within {}: a server may be there and have no answer to this, or \
                  a filter is; say something it answers with `echoic connect udp://HOST:PORT`",
-                time(report.each)
+                figure(report.each)
             ),
         ),
         Kind::Refused => (
@@ -148,7 +148,7 @@ fn unix(report: &Report, kind: Kind, places: &[&Place]) -> (State, String) {
             format!(
                 "timed out: {at} took no call within {}: the server accepts nobody and its queue is full; look what it \
                  is busy with",
-                time(report.each)
+                figure(report.each)
             ),
         ),
         Kind::Refused => (
