@@ -45,7 +45,10 @@ async fn all(plan: &Plan) -> Result<Exit, ReaderGone> {
             wait: plan.wait.map(|wait| wait.saturating_sub(began.elapsed())),
             explain: plan.explain.then(explain::on_stderr),
         };
-        let Target { endpoint, port_assumed } = target;
+        let Target {
+            endpoint,
+            port_assumed,
+        } = target;
         let report = probe(endpoint, &options).await;
         let verdict = report.verdict();
         let code = code(verdict.state);

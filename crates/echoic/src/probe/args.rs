@@ -81,7 +81,11 @@ pub(super) struct Target {
 impl ProbeArgs {
     /// What was typed means this.
     pub(super) fn plan(&self) -> Result<Plan, String> {
-        let targets = self.endpoints.iter().map(|text| target(text)).collect::<Result<_, _>>()?;
+        let targets = self
+            .endpoints
+            .iter()
+            .map(|text| target(text))
+            .collect::<Result<_, _>>()?;
         let each = self.each.0;
         if each.is_zero() {
             return Err("--each 0 leaves no time for an answer; give it at least 1ms".to_owned());
@@ -107,18 +111,27 @@ fn target(text: &str) -> Result<Target, String> {
         Endpoint::Tcp(at) | Endpoint::Udp(at) if at.port == 0 => {
             Err("nobody can be called at port 0; it means \"any free port\" to a server".to_owned())
         }
-        Endpoint::Tcp(at) | Endpoint::Udp(at) if at.host == Host::Any => {
-            Err("* is every address of this machine, for listening; name a host to probe".to_owned())
+        Endpoint::Tcp(at) | Endpoint::Udp(at) if at.host == Host::Any => Err(
+            "* is every address of this machine, for listening; name a host to probe".to_owned(),
+        ),
+        Endpoint::Fd(_) => {
+            Err("fd: is a socket handed to a server; there is nothing to call".to_owned())
         }
-        Endpoint::Fd(_) => Err("fd: is a socket handed to a server; there is nothing to call".to_owned()),
-        _ => Ok(Target { endpoint, port_assumed }),
+        _ => Ok(Target {
+            endpoint,
+            port_assumed,
+        }),
     }
 }
 
 /// A host without a port, at the port of the tutorial's script.
 fn at_port_80(text: &str) -> Option<Endpoint> {
     let is_bare_ipv6 = text.parse::<Ipv6Addr>().is_ok();
-    let with_port = if is_bare_ipv6 { format!("[{text}]:80") } else { format!("{text}:80") };
+    let with_port = if is_bare_ipv6 {
+        format!("[{text}]:80")
+    } else {
+        format!("{text}:80")
+    };
     let endpoint = with_port.parse().ok()?;
     let has_host = matches!(&endpoint, Endpoint::Tcp(at) if at.host != Host::Loopback);
     has_host.then_some(endpoint)
@@ -164,8 +177,14 @@ mod tests {
             ("unixgram:x", "unixgram:x", false),
             ("udp://[::1]:53", "udp://[::1]:53", false),
         ] {
-            let Target { endpoint, port_assumed } = &plan(text).unwrap().targets[0];
-            assert_eq!((endpoint.to_string().as_str(), *port_assumed), (long, assumed));
+            let Target {
+                endpoint,
+                port_assumed,
+            } = &plan(text).unwrap().targets[0];
+            assert_eq!(
+                (endpoint.to_string().as_str(), *port_assumed),
+                (long, assumed)
+            );
         }
     }
 
@@ -192,7 +211,10 @@ mod tests {
     #[test]
     fn a_plain_number_is_seconds() {
         let plan = plan("--wait 30 -w 2 :80 :81").unwrap();
-        assert_eq!((plan.wait, plan.each), (Some(Duration::from_secs(30)), Duration::from_secs(2)));
+        assert_eq!(
+            (plan.wait, plan.each),
+            (Some(Duration::from_secs(30)), Duration::from_secs(2))
+        );
         assert_eq!(plan.targets.len(), 2);
     }
 }

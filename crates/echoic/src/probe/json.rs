@@ -86,7 +86,12 @@ struct Address {
 }
 
 impl<'a> Line<'a> {
-    pub(super) fn of(report: &'a Report, verdict: &'a Verdict, exit: Exit, port_assumed: bool) -> Self {
+    pub(super) fn of(
+        report: &'a Report,
+        verdict: &'a Verdict,
+        exit: Exit,
+        port_assumed: bool,
+    ) -> Self {
         Self {
             endpoint: report.endpoint.to_string(),
             port_assumed,
@@ -109,7 +114,12 @@ fn names(report: &Report) -> Vec<Name> {
     let names = report.names.iter().map(|answer| Name {
         family: answer.family.to_string(),
         at_ms: ms(answer.at),
-        addresses: answer.found.iter().flatten().map(|addr| addr.ip().to_string()).collect(),
+        addresses: answer
+            .found
+            .iter()
+            .flatten()
+            .map(|addr| addr.ip().to_string())
+            .collect(),
         missing: answer.found.as_ref().err().map(ToString::to_string),
     });
     names.collect()
@@ -120,14 +130,25 @@ fn dns(report: &Report) -> Option<Dns<'_>> {
     let answers = dns.answers.iter().map(|answer| Answer {
         kind: answer.kind,
         took_ms: ms(answer.took),
-        says: answer.found.as_ref().map_or_else(says, |_| "NOERROR".into()),
+        says: answer
+            .found
+            .as_ref()
+            .map_or_else(says, |_| "NOERROR".into()),
         records: answer.found.iter().flatten().map(record).collect(),
     });
-    Some(Dns { servers: dns.servers.iter().map(ToString::to_string).collect(), answers: answers.collect() })
+    Some(Dns {
+        servers: dns.servers.iter().map(ToString::to_string).collect(),
+        answers: answers.collect(),
+    })
 }
 
 fn record(record: &DnsRecord) -> Record<'_> {
-    Record { name: &record.name, kind: &record.kind, ttl_s: record.ttl, value: &record.value }
+    Record {
+        name: &record.name,
+        kind: &record.kind,
+        ttl_s: record.ttl,
+        value: &record.value,
+    }
 }
 
 /// The server's answer in the words of dig(1); what is no answer is said in ours.
@@ -144,9 +165,19 @@ pub(super) fn says(says: &DnsSays) -> Cow<'_, str> {
 fn tries(report: &Report) -> Vec<Tried> {
     let tries = report.tries.iter().map(|tried| {
         let (outcome, local, bytes, error) = match &tried.outcome {
-            Outcome::Connected { local } => ("connected", local.as_ref().map(ToString::to_string), None, None),
+            Outcome::Connected { local } => (
+                "connected",
+                local.as_ref().map(ToString::to_string),
+                None,
+                None,
+            ),
             Outcome::Replied { bytes } => ("replied", None, Some(*bytes), None),
-            Outcome::Failed(error) => (super::text::failure(error), None, None, Some(error.to_string())),
+            Outcome::Failed(error) => (
+                super::text::failure(error),
+                None,
+                None,
+                Some(error.to_string()),
+            ),
             Outcome::Silent => ("no answer", None, None, None),
             Outcome::Overtaken => ("overtaken", None, None, None),
         };

@@ -43,30 +43,47 @@ pub(super) fn write(
     timeline(payload, report, port_assumed)?;
     records(payload, report)?;
     let summaries = report.by_address();
-    if summaries.len() > 1 || summaries.iter().any(|summary| summary.tries.len() > 1) || !report.untried.is_empty() {
+    if summaries.len() > 1
+        || summaries.iter().any(|summary| summary.tries.len() > 1)
+        || !report.untried.is_empty()
+    {
         table(payload, &summaries, report)?;
     }
     let colour = match verdict.state {
         State::Reachable | State::Open => HEARD,
         _ => WRONG,
     };
-    payload.line(format_args!("{colour}verdict{colour:#}: {}", verdict.sentence))
+    payload.line(format_args!(
+        "{colour}verdict{colour:#}: {}",
+        verdict.sentence
+    ))
 }
 
 fn timeline(payload: &mut Payload, report: &Report, port_assumed: bool) -> Result<(), ReaderGone> {
     let rows = rows(report);
     let whole = rows.iter().map(|row| row.to).max().unwrap_or_default();
-    let widest = |of: fn(&Row) -> &str| rows.iter().map(|row| of(row).chars().count()).max().unwrap_or(0);
+    let widest = |of: fn(&Row) -> &str| {
+        rows.iter()
+            .map(|row| of(row).chars().count())
+            .max()
+            .unwrap_or(0)
+    };
     let (what, result) = (widest(|row| &row.what), widest(|row| &row.result));
     let title = escaped(report.endpoint.to_string());
     if port_assumed {
-        payload.line(format_args!("{title}  {ASIDE}(port 80, since none was given){ASIDE:#}"))?;
+        payload.line(format_args!(
+            "{title}  {ASIDE}(port 80, since none was given){ASIDE:#}"
+        ))?;
     } else {
         payload.line(format_args!("{title}"))?;
     }
     let margin = 3 + 4 + 2 + what + 2 + result + 2 + 8 + 2;
     if !rows.is_empty() {
-        payload.line(format_args!("{:margin$}{ASIDE}{}{ASIDE:#}", "", scale(whole)))?;
+        payload.line(format_args!(
+            "{:margin$}{ASIDE}{}{ASIDE:#}",
+            "",
+            scale(whole)
+        ))?;
     }
     for (number, row) in (1..).zip(rows.iter().take(ROWS_MAX)) {
         let took = figure(row.to.saturating_sub(row.from));
@@ -104,7 +121,14 @@ fn rows(report: &Report) -> Vec<Row> {
         };
         let what = format!("{host} {}", answer.family);
         let in_vain = answer.found.is_err();
-        rows.push(Row { kind: "name", what, result, from: Duration::ZERO, to: answer.at, in_vain });
+        rows.push(Row {
+            kind: "name",
+            what,
+            result,
+            from: Duration::ZERO,
+            to: answer.at,
+            in_vain,
+        });
     }
     if let Some(dns) = &report.dns {
         let via: Vec<_> = dns.servers.iter().map(ToString::to_string).collect();
@@ -116,10 +140,22 @@ fn rows(report: &Report) -> Vec<Row> {
             };
             let what = format!("{} via {}", answer.kind, via.join(", "));
             let in_vain = answer.found.is_err();
-            rows.push(Row { kind: "DNS", what, result, from: Duration::ZERO, to: answer.took, in_vain });
+            rows.push(Row {
+                kind: "DNS",
+                what,
+                result,
+                from: Duration::ZERO,
+                to: answer.took,
+                in_vain,
+            });
         }
     }
-    rows.extend(report.tries.iter().map(|tried| row(tried, &report.endpoint)));
+    rows.extend(
+        report
+            .tries
+            .iter()
+            .map(|tried| row(tried, &report.endpoint)),
+    );
     rows
 }
 
@@ -173,7 +209,11 @@ fn scale(whole: Duration) -> String {
 /// From when to when, as a part of the whole. Never nothing.
 fn bar(row: &Row, whole: Duration) -> String {
     let column = |at: Duration| {
-        let part = if whole.is_zero() { 0.0 } else { at.as_secs_f64() / whole.as_secs_f64() };
+        let part = if whole.is_zero() {
+            0.0
+        } else {
+            at.as_secs_f64() / whole.as_secs_f64()
+        };
         (part * WIDTH as f64).round() as usize
     };
     let from = column(row.from).min(WIDTH - 1);
@@ -185,32 +225,55 @@ fn bar(row: &Row, whole: Duration) -> String {
 fn records(payload: &mut Payload, report: &Report) -> Result<(), ReaderGone> {
     let answers = report.dns.iter().flat_map(|dns| &dns.answers);
     let mut told = vec![];
-    for record in answers.filter_map(|answer| answer.found.as_ref().ok()).flatten() {
+    for record in answers
+        .filter_map(|answer| answer.found.as_ref().ok())
+        .flatten()
+    {
         let text = format!("{} {} {}", record.name, record.kind, record.value);
         // The way over an alias is the same for both families.
         if !told.contains(&text) {
-            payload.line(format_args!("   record  {}  {ASIDE}TTL {} s{ASIDE:#}", escaped(text.clone()), record.ttl))?;
+            payload.line(format_args!(
+                "   record  {}  {ASIDE}TTL {} s{ASIDE:#}",
+                escaped(text.clone()),
+                record.ttl
+            ))?;
             told.push(text);
         }
     }
     Ok(())
 }
 
-fn table(payload: &mut Payload, summaries: &[Summary<'_>], report: &Report) -> Result<(), ReaderGone> {
-    let mut lines: Vec<[String; 5]> = vec![["ADDRESS", "RESULT", "TRIES", "MIN / MEDIAN / MAX", "LOCAL"].map(str::to_owned)];
+fn table(
+    payload: &mut Payload,
+    summaries: &[Summary<'_>],
+    report: &Report,
+) -> Result<(), ReaderGone> {
+    let mut lines: Vec<[String; 5]> =
+        vec![["ADDRESS", "RESULT", "TRIES", "MIN / MEDIAN / MAX", "LOCAL"].map(str::to_owned)];
     for summary in summaries {
         let times = summary.span.map(|span| {
             if summary.good == 1 {
                 figure(span.min)
             } else {
-                format!("{} / {} / {}", figure(span.min), figure(span.median), figure(span.max))
+                format!(
+                    "{} / {} / {}",
+                    figure(span.min),
+                    figure(span.median),
+                    figure(span.max)
+                )
             }
         });
         let local = summary.tries.iter().find_map(|tried| match &tried.outcome {
-            Outcome::Connected { local: Some(Place::Net(local)) } => Some(local.to_string()),
+            Outcome::Connected {
+                local: Some(Place::Net(local)),
+            } => Some(local.to_string()),
             _ => None,
         });
-        let best = summary.tries.iter().find(|tried| tried.is_good()).or(summary.tries.last());
+        let best = summary
+            .tries
+            .iter()
+            .find(|tried| tried.is_good())
+            .or(summary.tries.last());
         lines.push([
             escaped(summary.place.to_string()),
             best.map(|tried| result(&tried.outcome)).unwrap_or_default(),
@@ -220,12 +283,28 @@ fn table(payload: &mut Payload, summaries: &[Summary<'_>], report: &Report) -> R
         ]);
     }
     for addr in &report.untried {
-        lines.push([addr.to_string(), "not tried".into(), "0/0".into(), String::new(), String::new()]);
+        lines.push([
+            addr.to_string(),
+            "not tried".into(),
+            "0/0".into(),
+            String::new(),
+            String::new(),
+        ]);
     }
-    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let width = |column: usize| {
+        lines
+            .iter()
+            .map(|line| line[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..5).map(width).collect();
     for line in &lines {
-        let cells: Vec<String> = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let cells: Vec<String> = line
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
         payload.line(format_args!(" {}", cells.join("  ").trim_end()))?;
     }
     Ok(())
@@ -247,11 +326,21 @@ mod tests {
     #[test]
     fn a_bar_is_where_its_time_is_and_never_nothing() {
         let bar = |from, to, in_vain| {
-            let row = Row { kind: "TCP", what: String::new(), result: String::new(), from: ms(from), to: ms(to), in_vain };
+            let row = Row {
+                kind: "TCP",
+                what: String::new(),
+                result: String::new(),
+                from: ms(from),
+                to: ms(to),
+                in_vain,
+            };
             bar(&row, ms(400))
         };
         assert_eq!(bar(0, 400, false), "█".repeat(WIDTH));
-        assert_eq!(bar(100, 200, true), format!("{}{}", " ".repeat(10), "┄".repeat(10)));
+        assert_eq!(
+            bar(100, 200, true),
+            format!("{}{}", " ".repeat(10), "┄".repeat(10))
+        );
         assert_eq!(bar(7, 7, false).trim_start(), "█");
         assert_eq!(bar(400, 400, false), format!("{}█", " ".repeat(WIDTH - 1)));
     }

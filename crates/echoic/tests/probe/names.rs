@@ -37,15 +37,21 @@ pub(crate) fn serve(zone: Zone) {
     thread::spawn(move || {
         let mut question = [0; 1500];
         while let Ok((len, peer)) = socket.recv_from(&mut question) {
-            let Some((name, kind, asked)) = parse(&question[..len]) else { continue };
-            let said = zone.iter().find(|(known, ..)| name.eq_ignore_ascii_case(known));
+            let Some((name, kind, asked)) = parse(&question[..len]) else {
+                continue;
+            };
+            let said = zone
+                .iter()
+                .find(|(known, ..)| name.eq_ignore_ascii_case(known));
             let say = match (said, kind) {
                 (Some((_, six, _)), AAAA) => six.clone(),
                 (Some((_, _, four)), A) => four.clone(),
                 (Some(_), _) => Say::NoRecord,
                 (None, _) => Say::Code(3),
             };
-            let Some(reply) = reply(asked, &say) else { continue };
+            let Some(reply) = reply(asked, &say) else {
+                continue;
+            };
             if let Say::Late(by, _) = say {
                 let socket = socket.try_clone().unwrap();
                 thread::spawn(move || {
@@ -92,7 +98,16 @@ fn reply(asked: &[u8], say: &Say) -> Option<Vec<u8>> {
     let mut reply = asked.to_vec();
     // A response, recursion desired and available; one question, the answers, nothing else.
     reply[2..4].copy_from_slice(&[0x81, 0x80 | code]);
-    reply[4..12].copy_from_slice(&[0, 1, count.to_be_bytes()[0], count.to_be_bytes()[1], 0, 0, 0, 0]);
+    reply[4..12].copy_from_slice(&[
+        0,
+        1,
+        count.to_be_bytes()[0],
+        count.to_be_bytes()[1],
+        0,
+        0,
+        0,
+        0,
+    ]);
     let mut record = |owner: &[u8], kind: u16, data: &[u8]| {
         reply.extend(owner);
         reply.extend(kind.to_be_bytes());

@@ -40,14 +40,26 @@ pub(crate) fn in_a_network(test: &str, hosts: &str, body: impl FnOnce(&Network))
     };
     let may = run(&mut unshared("true"), b"");
     if may.code != Some(0) {
-        println!("skipped: no network namespace can be made here: {}", may.err.trim());
+        println!(
+            "skipped: no network namespace can be made here: {}",
+            may.err.trim()
+        );
         return;
     }
     let myself = std::env::current_exe().unwrap();
     let mut again = unshared(myself.to_str().unwrap());
-    let ran = run(again.args([test, "--exact", "--nocapture"]).env(INSIDE, test), b"");
+    let ran = run(
+        again
+            .args([test, "--exact", "--nocapture"])
+            .env(INSIDE, test),
+        b"",
+    );
     let out = String::from_utf8_lossy(&ran.out);
-    assert!(ran.code == Some(0) && out.contains("1 passed"), "{out}{}", ran.err);
+    assert!(
+        ran.code == Some(0) && out.contains("1 passed"),
+        "{out}{}",
+        ran.err
+    );
 }
 
 impl Network {
@@ -64,14 +76,23 @@ impl Network {
             fs::write(&ours, text).unwrap();
             let place = format!("/etc/{name}");
             if fs::metadata(&place).is_ok() {
-                let mount = run(tool("mount", "util-linux").arg("--bind").arg(ours).arg(place), b"");
+                let mount = run(
+                    tool("mount", "util-linux")
+                        .arg("--bind")
+                        .arg(ours)
+                        .arg(place),
+                    b"",
+                );
                 assert_eq!(mount.code, Some(0), "{}", mount.err);
             }
         };
         put("resolv.conf", &format!("nameserver {RESOLVER}\n"));
         put("hosts", hosts);
         put("nsswitch.conf", "hosts: files dns\n");
-        Self { home: Home::new(), _etc: etc }
+        Self {
+            home: Home::new(),
+            _etc: etc,
+        }
     }
 
     /// This address is ours.
@@ -84,7 +105,9 @@ impl Network {
 
     /// Packets to this address are sent, and nobody takes them: its neighbour is said to be somebody who is not there.
     pub(crate) fn lose(&self, addr: IpAddr) {
-        ip(&format!("neigh add {addr} lladdr 02:00:00:00:00:99 dev hole nud permanent"));
+        ip(&format!(
+            "neigh add {addr} lladdr 02:00:00:00:00:99 dev hole nud permanent"
+        ));
     }
 
     /// The way to this network ends with an error of this kind: `unreachable`, `prohibit`.
