@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 pub use self::{
     dns::{Dns, DnsAnswer, DnsRecord, DnsSays},
-    report::{Outcome, Report, Span, Summary, Try},
+    report::{Outcome, Report, Span, Summary, Try, figure},
     verdict::{State, Verdict},
 };
 
@@ -37,7 +37,13 @@ pub struct ProbeOptions {
 
 impl Default for ProbeOptions {
     fn default() -> Self {
-        Self { each: Duration::from_secs(5), all: false, count: 1, wait: None, explain: None }
+        Self {
+            each: Duration::from_secs(5),
+            all: false,
+            count: 1,
+            wait: None,
+            explain: None,
+        }
     }
 }
 
@@ -54,16 +60,22 @@ const RECORDS_WITHIN: Duration = Duration::from_secs(1);
 /// for one address; with [`ProbeOptions::wait`] within that.
 pub async fn probe(endpoint: &Endpoint, options: &ProbeOptions) -> Report {
     let began = Instant::now();
-    let Some(wait) = options.wait else { return once(endpoint, options).await };
+    let Some(wait) = options.wait else {
+        return once(endpoint, options).await;
+    };
     let deadline = began + wait;
     let mut last: Option<Report> = None;
     for rounds in 1.. {
         let round = Instant::now();
         let left = deadline.saturating_duration_since(round);
         let cut_short = left < options.each;
-        let options = ProbeOptions { each: options.each.min(left), ..options.clone() };
+        let options = ProbeOptions {
+            each: options.each.min(left),
+            ..options.clone()
+        };
         let found = timeout(left, once(endpoint, &options)).await.ok();
-        let over = found.as_ref().is_some_and(Report::is_reachable) || Instant::now() + AGAIN_AFTER >= deadline;
+        let over = found.as_ref().is_some_and(Report::is_reachable)
+            || Instant::now() + AGAIN_AFTER >= deadline;
         // A round that the end of the wait has cut short knows less than the one before.
         let mut report = match (found, last.take()) {
             (Some(found), Some(last)) if cut_short && found.is_silent() => last,
@@ -97,7 +109,11 @@ async fn once(endpoint: &Endpoint, options: &ProbeOptions) -> Report {
             }
             if let Some(mut asked) = asked {
                 let resolved = report.names.iter().any(|answer| answer.found.is_ok());
-                let patience = if resolved { RECORDS_WITHIN } else { options.each + AGAIN_AFTER };
+                let patience = if resolved {
+                    RECORDS_WITHIN
+                } else {
+                    options.each + AGAIN_AFTER
+                };
                 let left = (began + patience).saturating_duration_since(Instant::now());
                 let answered = timeout(left, &mut asked).await;
                 asked.abort();
@@ -117,7 +133,13 @@ async fn once(endpoint: &Endpoint, options: &ProbeOptions) -> Report {
 
 /// The name, if there is one that name servers may be asked for: `localhost` never leaves the machine (RFC 6761).
 fn dns_name(at: &HostPort) -> Option<String> {
-    let Host::Name(name) = &at.host else { return None };
-    let last = name.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+    let Host::Name(name) = &at.host else {
+        return None;
+    };
+    let last = name
+        .trim_end_matches('.')
+        .rsplit('.')
+        .next()
+        .unwrap_or_default();
     (!last.eq_ignore_ascii_case("localhost")).then(|| name.clone())
 }

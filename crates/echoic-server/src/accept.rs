@@ -2,6 +2,7 @@
 
 use std::{
     future::poll_fn,
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -13,7 +14,7 @@ use std::{
 use echoic_core::{
     ending::How,
     endpoint::Shape,
-    event::Opened,
+    event::{Opened, Place},
     service::{Peer, Voice},
 };
 use echoic_wire::Incoming;
@@ -27,6 +28,7 @@ use tokio::{
 
 use crate::{
     clock::wall,
+    datagrams::{self, Counts, Gate},
     drain::look_once_more,
     server::{Door, Drained, Server},
     session::{Means, Session, Totals},
@@ -57,6 +59,9 @@ pub(crate) struct Hall {
     load: Arc<Load>,
     totals: Arc<Totals>,
     sessions: JoinSet<()>,
+    /// How many of them are sockets of datagrams, which are at work until the end.
+    gates: usize,
+    datagrams: Arc<Counts>,
     admitted: u64,
     /// Which door is asked first: a busy one must not starve the others.
     first: usize,
@@ -84,22 +89,58 @@ impl Hall {
             open,
             turned_away: AtomicUsize::new(0),
         };
-        Self {
+        let mut hall = Self {
             server,
             here,
             load: Arc::new(load),
             totals: Arc::default(),
             sessions: JoinSet::new(),
+            gates: 0,
+            datagrams: Arc::default(),
             admitted: 0,
             first: 0,
             failing: None,
             panicked: 0,
+        };
+        hall.open_gates();
+        hall
+    }
+
+    /// Sets each socket of datagrams to work, on a worker of its own if there are enough.
+    fn open_gates(&mut self) {
+        let slots = std::mem::take(&mut self.server.slots);
+        let ours = slots.iter().filter_map(|slot| match &slot.place {
+            Place::Net(addr) => Some(*addr),
+            Place::Unix(_) => None,
+        });
+        let ours: Arc<[SocketAddr]> = ours.collect();
+        for slot in slots {
+            for (i, socket) in slot.sockets.into_iter().enumerate() {
+                let worker = i % self.server.workers.len();
+                let means = datagrams::Means {
+                    rules: Arc::clone(&slot.rules),
+                    ours: Arc::clone(&ours),
+                    recorder: self.server.recorder.clone(),
+                    worker,
+                    drain: self.server.drain.clone(),
+                    totals: Arc::clone(&self.totals),
+                    counts: Arc::clone(&self.datagrams),
+                };
+                let gate = async move {
+                    match Gate::open(socket, means) {
+                        Ok(gate) => gate.run().await,
+                        Err(error) => tracing::error!("a socket cannot be served: {error}"),
+                    }
+                };
+                self.gates += 1;
+                self.sessions.spawn_on(gate, &self.server.workers[worker]);
+            }
         }
     }
 
     /// Whether as many conversations as were asked for have been had.
     pub(crate) fn is_done(&self) -> bool {
-        self.is_full_up() && self.sessions.is_empty()
+        self.is_full_up() && self.sessions.len() <= self.gates
     }
 
     /// Whether as many conversations as were asked for have been let in.
@@ -292,7 +333,8 @@ impl Hall {
         Drained {
             served: self.totals.served.load(Ordering::Relaxed),
             cut: self.totals.cut.load(Ordering::Relaxed),
-            panicked: self.panicked,
+            panicked: self.panicked + self.datagrams.panicked.load(Ordering::Relaxed),
+            datagrams: self.datagrams.sum(),
         }
     }
 }

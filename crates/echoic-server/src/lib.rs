@@ -40,6 +40,7 @@ mod clock;
 #[cfg(test)]
 #[path = "../tests/common/mod.rs"]
 mod common;
+mod datagrams;
 mod drain;
 mod feed;
 mod inbox;
@@ -51,6 +52,7 @@ mod session;
 mod wait;
 
 pub use clock::wall;
+pub use datagrams::DatagramCounts;
 pub use feed::{Seen, Watcher};
 pub use recorder::{Failure, Recorder, RecorderOptions, RecorderTask, Standing, WhenBehind};
-pub use server::{Drained, Listening, Opening, Server};
+pub use server::{Drained, Listening, OpenError, Opening, Server};

@@ -259,6 +259,11 @@ impl Recorder {
         self.0.feed.close();
     }
 
+    /// A journal for what concerns no conversation.
+    pub(crate) fn journal_of_all(&self, shard: usize) -> Journal {
+        Journal::new(Arc::clone(&self.0), shard % self.0.shards.len(), 0)
+    }
+
     pub(crate) fn journal(&self, shard: usize) -> (ConversationId, Journal) {
         let conversation = self.0.conversations.fetch_add(1, Ordering::Relaxed) + 1;
         (

@@ -4,17 +4,21 @@ use std::{
     fmt,
     future::{Future, poll_fn},
     sync::Arc,
+    time::Duration,
 };
 
 use echoic_core::{
-    endpoint::Endpoint,
+    endpoint::{Endpoint, Shape},
     event::{Place, Post},
     framing::Frames,
     guests::Guests,
     limits::Limits,
-    service::Service,
+    service::{Peer, Service, Voice},
 };
-use echoic_wire::{ListenError, ListenOptions, Listener, listen};
+use echoic_wire::{
+    ListenError, ListenOptions, Listener, UnopenedDatagrams, bind_datagrams, listen, shape,
+};
+use thiserror::Error;
 use tokio::{
     pin,
     runtime::Handle,
@@ -22,11 +26,17 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::{accept::Hall, drain::Drain, recorder::Recorder};
+use crate::{
+    accept::Hall,
+    datagrams::{DatagramCounts, Rules},
+    drain::Drain,
+    recorder::Recorder,
+};
 
 /// A server on its endpoints.
 pub struct Server {
     pub(crate) doors: Vec<Door>,
+    pub(crate) slots: Vec<Slot>,
     pub(crate) recorder: Recorder,
     pub(crate) limits: Arc<Limits>,
     pub(crate) drain: Drain,
@@ -44,6 +54,13 @@ pub(crate) struct Door {
     pub(crate) guests: Arc<Guests>,
 }
 
+/// Somewhere to drop datagrams in: a socket for each worker, who answers there, and how.
+pub(crate) struct Slot {
+    pub(crate) place: Place,
+    pub(crate) sockets: Vec<UnopenedDatagrams>,
+    pub(crate) rules: Arc<Rules>,
+}
+
 /// An endpoint to be opened, and everything that holds there.
 #[derive(Clone, Debug)]
 pub struct Opening {
@@ -59,6 +76,11 @@ pub struct Opening {
     pub guests: Guests,
     /// How it listens.
     pub listen: ListenOptions,
+    /// Over UDP, whether answers may be longer than what they answer, so that this server could be used to flood
+    /// somebody whose address is forged.
+    pub udp_allow_amplification: bool,
+    /// A peer of datagrams that is silent for this long has gone; if it comes again, that is another conversation.
+    pub datagram_gap: Duration,
 }
 
 impl Opening {
@@ -71,8 +93,37 @@ impl Opening {
             limits: Limits::default(),
             guests: Guests::default(),
             listen: ListenOptions::default(),
+            udp_allow_amplification: false,
+            datagram_gap: Duration::from_secs(30),
         }
     }
+}
+
+/// Why an endpoint cannot be opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// It cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The service says more than it hears.
+    #[error(
+        "{service} is not served on {endpoint}: it says more than it hears, and over UDP a forged address would have \
+         it flood somebody else; serve it over tcp, or ask for it with --udp-allow-amplification"
+    )]
+    Amplifies {
+        /// The service.
+        service: String,
+        /// The endpoint.
+        endpoint: Endpoint,
+    },
+    /// The service runs beside its conversation, for which datagrams have no place.
+    #[error("{service} is not served on {endpoint}: it needs a stream; serve it over tcp or unix")]
+    NeedsStream {
+        /// The service.
+        service: String,
+        /// The endpoint.
+        endpoint: Endpoint,
+    },
 }
 
 /// A place the server listens at.
@@ -93,6 +144,8 @@ pub struct Drained {
     pub cut: u64,
     /// Conversations ended by a bug.
     pub panicked: u64,
+    /// What became of datagrams.
+    pub datagrams: DatagramCounts,
 }
 
 impl Server {
@@ -100,6 +153,7 @@ impl Server {
     pub fn new(recorder: Recorder, limits: Limits) -> Self {
         Self {
             doors: Vec::new(),
+            slots: Vec::new(),
             recorder,
             limits: Arc::new(limits),
             drain: Drain::default(),
@@ -137,7 +191,7 @@ impl Server {
         &mut self,
         endpoint: &Endpoint,
         service: Arc<dyn Service>,
-    ) -> Result<Vec<Place>, ListenError> {
+    ) -> Result<Vec<Place>, OpenError> {
         let limits = Limits::clone(&self.limits);
         self.open(Opening {
             limits,
@@ -146,8 +200,12 @@ impl Server {
         .await
     }
 
-    /// Opens an endpoint; returns the addresses it then listens at.
-    pub async fn open(&mut self, opening: Opening) -> Result<Vec<Place>, ListenError> {
+    /// Opens an endpoint; returns the addresses it then listens at. One of datagrams gets a socket for each of the
+    /// workers there are by then.
+    pub async fn open(&mut self, opening: Opening) -> Result<Vec<Place>, OpenError> {
+        if shape(&opening.endpoint)? == Shape::Datagrams {
+            return self.open_for_datagrams(opening).await;
+        }
         let Opening {
             endpoint,
             service,
@@ -155,13 +213,20 @@ impl Server {
             limits,
             guests,
             listen: options,
+            ..
         } = opening;
         let listeners = listen(&endpoint, &options).await?;
         let places: Vec<Place> = listeners
             .iter()
             .map(|listener| listener.place().clone())
             .collect();
-        let post = Arc::new(post(&endpoint, &places[0], &*service, framing));
+        let post = Arc::new(post(
+            &endpoint,
+            &places[0],
+            Shape::Stream,
+            &*service,
+            framing,
+        ));
         let (limits, guests) = (Arc::new(limits), Arc::new(guests));
         self.doors
             .extend(listeners.into_iter().map(|listener| Door {
@@ -174,13 +239,78 @@ impl Server {
         Ok(places)
     }
 
+    async fn open_for_datagrams(&mut self, opening: Opening) -> Result<Vec<Place>, OpenError> {
+        let Opening {
+            endpoint,
+            service,
+            limits,
+            guests,
+            listen: options,
+            ..
+        } = opening;
+        let (may_amplify, gap) = (opening.udp_allow_amplification, opening.datagram_gap);
+        let bound = bind_datagrams(&endpoint, &options, self.workers.len()).await?;
+        let places: Vec<Place> = bound
+            .iter()
+            .map(|sockets| sockets[0].place().clone())
+            .collect();
+        let name = || service.name().to_owned();
+        if service.amplifies() && !may_amplify && matches!(places[0], Place::Net(_)) {
+            return Err(OpenError::Amplifies {
+                service: name(),
+                endpoint,
+            });
+        }
+        let framing = Frames::default();
+        let somebody = Peer {
+            conversation: 0,
+            remote: places[0].clone(),
+            local: places[0].clone(),
+            framing,
+            shape: Shape::Datagrams,
+        };
+        if matches!(service.meet(&somebody), Voice::Apart(_)) {
+            return Err(OpenError::NeedsStream {
+                service: name(),
+                endpoint,
+            });
+        }
+        let post = Arc::new(post(
+            &endpoint,
+            &places[0],
+            Shape::Datagrams,
+            &*service,
+            framing,
+        ));
+        let (limits, guests) = (Arc::new(limits), Arc::new(guests));
+        let rules = Arc::new(Rules {
+            post,
+            service,
+            limits,
+            guests,
+            may_amplify,
+            gap,
+        });
+        self.slots
+            .extend(places.iter().zip(bound).map(|(place, sockets)| Slot {
+                place: place.clone(),
+                sockets,
+                rules: Arc::clone(&rules),
+            }));
+        Ok(places)
+    }
+
     /// Where it listens.
     pub fn listening_at(&self) -> Vec<Listening> {
         let at = |door: &Door| Listening {
             place: door.listener.place().clone(),
             post: Arc::clone(&door.post),
         };
-        self.doors.iter().map(at).collect()
+        let slots = self.slots.iter().map(|slot| Listening {
+            place: slot.place.clone(),
+            post: Arc::clone(&slot.rules.post),
+        });
+        self.doors.iter().map(at).chain(slots).collect()
     }
 
     /// Serves until `shutdown` is ready, then drains: no new calls, every message already received is answered, and
@@ -208,8 +338,17 @@ impl Server {
 }
 
 /// What the record says of an endpoint. An inherited socket is named for what it is.
-fn post(endpoint: &Endpoint, place: &Place, service: &dyn Service, framing: Frames) -> Post {
+fn post(
+    endpoint: &Endpoint,
+    place: &Place,
+    shape: Shape,
+    service: &dyn Service,
+    framing: Frames,
+) -> Post {
+    let datagrams = shape == Shape::Datagrams;
     let proto = match (endpoint, place) {
+        (Endpoint::Fd(_), Place::Net(_)) if datagrams => "udp",
+        (Endpoint::Fd(_), Place::Unix(_)) if datagrams => "unixgram",
         (Endpoint::Fd(_), Place::Net(_)) => "tcp",
         (Endpoint::Fd(_), Place::Unix(_)) => "unix",
         _ => endpoint.scheme(),

@@ -31,11 +31,7 @@ use echoic_core::{
     service::{Inline, Peer, Voice},
 };
 use echoic_wire::Link;
-use tokio::{
-    runtime::Handle,
-    task::coop::has_budget_remaining,
-    time::Instant,
-};
+use tokio::{runtime::Handle, task::coop::has_budget_remaining, time::Instant};
 
 use crate::{
     apart::{ApartVoice, Pending, Utterance, Uttered},

@@ -21,9 +21,7 @@ use std::{
 
 use allocation_counter::{AllocationInfo, measure};
 use common::{Mood, TestStore};
-use echoic_core::{
-    event::Place, framing::Framing, limits::Limits, service::Service, store::Store,
-};
+use echoic_core::{event::Place, framing::Framing, limits::Limits, service::Service, store::Store};
 use echoic_server::{Opening, Recorder, RecorderOptions, Server};
 use echoic_service::Chosen;
 use echoic_wire::{Call, Explain, ListenOptions};

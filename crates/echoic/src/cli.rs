@@ -18,7 +18,7 @@ use echoic_core::{
 };
 use echoic_service::Chosen;
 
-use crate::connect::ConnectArgs;
+use crate::{connect::ConnectArgs, probe::ProbeArgs};
 
 const STYLES: Styles = Styles::styled()
     .header(Style::new().bold())
@@ -31,6 +31,7 @@ const STYLES: Styles = Styles::styled()
 Examples:
   echoic serve                        upper case on port 5000, a greeting on 12345, both recorded
   echoic connect :5000                talk to it; in another terminal
+  echoic probe :5000                  can it be reached, and if not, why
   echoic log                          what was said
   echoic serve --help                 more of each command")]
 pub(crate) struct Cli {
@@ -101,6 +102,8 @@ pub(crate) enum Verb {
     Serve(Box<ServeArgs>),
     /// Talk to a peer: at a prompt on a terminal, verbatim through a pipe
     Connect(Box<ConnectArgs>),
+    /// Can it be reached, and if not, why
+    Probe(ProbeArgs),
     /// List, search and follow what was said
     Log(LogArgs),
 }

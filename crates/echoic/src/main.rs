@@ -10,6 +10,7 @@ mod explain;
 mod log;
 mod memory;
 mod pretty;
+mod probe;
 mod serve;
 mod term;
 
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
     let done = match cli.verb {
         Verb::Serve(args) => serve::run(&args),
         Verb::Connect(args) => connect::run(&args),
+        Verb::Probe(args) => probe::run(&args),
         Verb::Log(args) => log::run(&args),
     };
     match done {

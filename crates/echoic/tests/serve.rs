@@ -225,14 +225,35 @@ fn what_cannot_be_meant_is_told_with_what_can() {
         (&["serve", ":99999"], &["99999", "65535"]),
         (&["serve", "::1:5000"], &["bracket"]),
         (&["serve", "http://:80"], &["http", "tcp://"]),
-        (&["serve", "shout=:0"], &["shout", "upper, echo, greet"]),
+        (&["serve", "udp://host"], &["udp://host", "HOST:PORT"]),
+        (&["serve", "unix:"], &["unix:PATH", "unix:@NAME"]),
+        (&["serve", "unix:@"], &["@"]),
+        (&["serve", "fd:three"], &["fd:three", "number"]),
+        (&["serve", ":0?frame"], &["frame", "name=value"]),
+        (
+            &["serve", ":0?colour=red"],
+            &[
+                "colour",
+                "as frame max-message idle partial write-stall backlog sndbuf mode allow deny",
+            ],
+        ),
+        (&["serve", ":0", "--allow", "host"], &["host", "10.0.0.0/8"]),
+        (
+            &["serve", ":0", "--deny", "1.2.3.4/33"],
+            &["1.2.3.4/33", "10.0.0.0/8"],
+        ),
+        (&["serve", "./s", "--mode", "9"], &["9", "660"]),
+        (
+            &["serve", "shout=:0"],
+            &["shout", "upper, lower, echo, greet"],
+        ),
         (
             &["serve", ":0", "--as", "shout"],
-            &["shout", "upper, echo, greet"],
+            &["shout", "upper, lower, echo, greet"],
         ),
         (
             &["serve", ":0", "--frame", "lines"],
-            &["lines", "chunk, line"],
+            &["lines", "chunk line"],
         ),
         (&["serve", ":0", "--max-message", "big"], &["big", "1k"]),
         (&["serve", ":0", "--max-message", "0"], &["--max-message"]),

@@ -21,15 +21,30 @@ use tokio::{
 use super::{Outcome, ProbeOptions, Report, Try, stream};
 
 /// Asks every address at the same time; without [`ProbeOptions::all`] the first reply ends it.
-pub(super) async fn probe(at: &HostPort, options: &ProbeOptions, began: Instant, report: &mut Report) {
+pub(super) async fn probe(
+    at: &HostPort,
+    options: &ProbeOptions,
+    began: Instant,
+    report: &mut Report,
+) {
     let addrs = stream::addresses(at, options, began, report).await;
     for _ in 0..options.count {
         let first = report.tries.len();
         let mut under_way = JoinSet::new();
         for addr in &addrs {
-            let (number, addr, each, explain) = (report.tries.len(), *addr, options.each, options.explain.clone());
+            let (number, addr, each, explain) = (
+                report.tries.len(),
+                *addr,
+                options.each,
+                options.explain.clone(),
+            );
             let started = began.elapsed();
-            report.tries.push(Try { place: addr.into(), started, ended: started, outcome: Outcome::Overtaken });
+            report.tries.push(Try {
+                place: addr.into(),
+                started,
+                ended: started,
+                outcome: Outcome::Overtaken,
+            });
             under_way.spawn(async move { (number, ask(addr, each, explain.as_ref()).await) });
         }
         while let Some(asked) = under_way.join_next().await {
@@ -61,22 +76,39 @@ async fn ask(addr: SocketAddr, within: Duration, explain: Option<&Explain>) -> O
 }
 
 /// Sends a question, and once more if nothing has come back after `again`: datagrams get lost.
-async fn exchange(addr: SocketAddr, again: Duration, explain: Option<&Explain>) -> io::Result<usize> {
-    let any = if addr.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
+async fn exchange(
+    addr: SocketAddr,
+    again: Duration,
+    explain: Option<&Explain>,
+) -> io::Result<usize> {
+    let any = if addr.is_ipv4() {
+        IpAddr::from(Ipv4Addr::UNSPECIFIED)
+    } else {
+        Ipv6Addr::UNSPECIFIED.into()
+    };
     let socket = UdpSocket::bind((any, 0)).await?;
     // A connected socket hears of the ICMP message that says nobody is there (udp(7)).
     let connected = socket.connect(addr).await;
-    tell(explain, addr, || Call::Connect { place: addr.into(), result: connected.as_ref().map(|()| ()) });
+    tell(explain, addr, || Call::Connect {
+        place: addr.into(),
+        result: connected.as_ref().map(|()| ()),
+    });
     connected?;
     let question = question(addr.port());
     let mut reply = vec![0; 65_535];
     loop {
         let sent = socket.send(question).await;
-        tell(explain, addr, || Call::Send { bytes: question, took: sent.as_ref().copied() });
+        tell(explain, addr, || Call::Send {
+            bytes: question,
+            took: sent.as_ref().copied(),
+        });
         sent?;
         if let Ok(got) = timeout(again, socket.recv(&mut reply)).await {
             let heard = got.as_ref().map(|n| &reply[..*n]);
-            tell(explain, addr, || Call::Recv { room: reply.len(), got: heard });
+            tell(explain, addr, || Call::Recv {
+                room: reply.len(),
+                got: heard,
+            });
             return got;
         }
     }
@@ -121,5 +153,10 @@ pub(super) fn unix(name: &UnixName, began: Instant, report: &mut Report) {
         Err(error) => Outcome::Failed(error),
     };
     let place = Place::Unix(Some(name.clone()));
-    report.tries.push(Try { place, started, ended: began.elapsed(), outcome });
+    report.tries.push(Try {
+        place,
+        started,
+        ended: began.elapsed(),
+        outcome,
+    });
 }

@@ -80,7 +80,11 @@ mod asking {
     /// Asks for AAAA and A. None if there is no configuration to tell whom to ask.
     pub(in super::super) async fn ask(name: String, within: Duration) -> Option<Dns> {
         let (config, mut options) = read_system_conf().ok()?;
-        let servers = config.name_servers().iter().map(|server| server.ip).collect();
+        let servers = config
+            .name_servers()
+            .iter()
+            .map(|server| server.ip)
+            .collect();
         options.use_hosts_file = ResolveHosts::Never;
         options.preserve_intermediates = true;
         options.cache_size = 0;
@@ -97,10 +101,20 @@ mod asking {
                 Ok(Err(error)) => Err(says(&error)),
                 Err(_) => Err(DnsSays::Silent),
             };
-            DnsAnswer { kind, took: began.elapsed(), found }
+            DnsAnswer {
+                kind,
+                took: began.elapsed(),
+                found,
+            }
         };
-        let (six, four) = tokio::join!(question("AAAA", RecordType::AAAA), question("A", RecordType::A));
-        Some(Dns { servers, answers: vec![six, four] })
+        let (six, four) = tokio::join!(
+            question("AAAA", RecordType::AAAA),
+            question("A", RecordType::A)
+        );
+        Some(Dns {
+            servers,
+            answers: vec![six, four],
+        })
     }
 
     fn record(record: &hickory_resolver::proto::rr::Record) -> DnsRecord {
@@ -114,11 +128,13 @@ mod asking {
 
     fn says(error: &NetError) -> DnsSays {
         match error {
-            NetError::Dns(DnsError::NoRecordsFound(NoRecords { response_code, .. })) => match *response_code {
-                ResponseCode::NXDomain => DnsSays::NoName,
-                ResponseCode::NoError => DnsSays::NoRecord,
-                code => DnsSays::Code(word(code)),
-            },
+            NetError::Dns(DnsError::NoRecordsFound(NoRecords { response_code, .. })) => {
+                match *response_code {
+                    ResponseCode::NXDomain => DnsSays::NoName,
+                    ResponseCode::NoError => DnsSays::NoRecord,
+                    code => DnsSays::Code(word(code)),
+                }
+            }
             NetError::Dns(DnsError::ResponseCode(code)) => DnsSays::Code(word(*code)),
             NetError::Timeout => DnsSays::Silent,
             error => DnsSays::Unasked(error.to_string()),

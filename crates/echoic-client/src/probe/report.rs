@@ -105,7 +105,10 @@ impl Report {
 
     /// Of a round that was cut off before it knew anything.
     pub(super) fn silent(endpoint: Endpoint, options: &ProbeOptions) -> Self {
-        Self { took: options.each, ..Self::new(endpoint, options.each) }
+        Self {
+            took: options.each,
+            ..Self::new(endpoint, options.each)
+        }
     }
 
     /// Whether any try succeeded.
@@ -115,18 +118,33 @@ impl Report {
 
     /// Whether it was waited for something in vain.
     pub(super) fn is_silent(&self) -> bool {
-        let of_names = self.names.iter().any(|answer| matches!(answer.found, Err(eyeballs::Missing::Silent)));
-        of_names || self.tries.iter().any(|tried| matches!(tried.outcome, Outcome::Silent))
+        let of_names = self
+            .names
+            .iter()
+            .any(|answer| matches!(answer.found, Err(eyeballs::Missing::Silent)));
+        of_names
+            || self
+                .tries
+                .iter()
+                .any(|tried| matches!(tried.outcome, Outcome::Silent))
     }
 
     /// The tries by address, in the order in which the addresses were first tried.
     pub fn by_address(&self) -> Vec<Summary<'_>> {
         let mut summaries: Vec<Summary<'_>> = vec![];
         for tried in &self.tries {
-            match summaries.iter_mut().find(|summary| *summary.place == tried.place) {
+            match summaries
+                .iter_mut()
+                .find(|summary| *summary.place == tried.place)
+            {
                 Some(summary) => summary.tries.push(tried),
                 None => {
-                    summaries.push(Summary { place: &tried.place, tries: vec![tried], good: 0, span: None });
+                    summaries.push(Summary {
+                        place: &tried.place,
+                        tries: vec![tried],
+                        good: 0,
+                        span: None,
+                    });
                 }
             }
         }
@@ -148,21 +166,36 @@ impl Try {
 
     /// Whether somebody answered.
     pub fn is_good(&self) -> bool {
-        matches!(self.outcome, Outcome::Connected { .. } | Outcome::Replied { .. })
+        matches!(
+            self.outcome,
+            Outcome::Connected { .. } | Outcome::Replied { .. }
+        )
     }
 }
 
 impl From<eyeballs::Try> for Try {
     fn from(tried: eyeballs::Try) -> Self {
-        let eyeballs::Try { addr, started, ended, outcome } = tried;
-        Self { place: addr.into(), started, ended, outcome: outcome.into() }
+        let eyeballs::Try {
+            addr,
+            started,
+            ended,
+            outcome,
+        } = tried;
+        Self {
+            place: addr.into(),
+            started,
+            ended,
+            outcome: outcome.into(),
+        }
     }
 }
 
 impl From<eyeballs::Outcome> for Outcome {
     fn from(outcome: eyeballs::Outcome) -> Self {
         match outcome {
-            eyeballs::Outcome::Connected { local } => Self::Connected { local: local.map(Place::from) },
+            eyeballs::Outcome::Connected { local } => Self::Connected {
+                local: local.map(Place::from),
+            },
             eyeballs::Outcome::Failed(error) => Self::Failed(error),
             eyeballs::Outcome::Silent => Self::Silent,
             eyeballs::Outcome::Overtaken => Self::Overtaken,
@@ -178,6 +211,29 @@ impl Span {
         let median = (times[(times.len() - 1) / 2] + times[times.len() / 2]) / 2;
         Some(Self { min, median, max })
     }
+}
+
+/// A time for people, in three digits and a unit: `0.21 ms`, `12.5 ms`, `1.5 s`.
+pub fn figure(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    // What would be rounded to a thousand milliseconds is a second.
+    let (figure, unit) = if seconds < 0.9995 {
+        (seconds * 1000.0, "ms")
+    } else {
+        (seconds, "s")
+    };
+    let digits = if figure < 9.995 {
+        2
+    } else {
+        usize::from(figure < 99.95)
+    };
+    let text = format!("{figure:.digits$}");
+    let text = if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.')
+    } else {
+        &text
+    };
+    format!("{text} {unit}")
 }
 
 #[cfg(test)]
@@ -201,6 +257,23 @@ mod tests {
     }
 
     #[test]
+    fn a_time_has_three_digits() {
+        for (us, text) in [
+            (0, "0 ms"),
+            (214, "0.21 ms"),
+            (9_999, "10 ms"),
+            (12_345, "12.3 ms"),
+            (250_000, "250 ms"),
+            (999_600, "1 s"),
+            (5_000_000, "5 s"),
+            (72_500_000, "72.5 s"),
+            (600_000_000, "600 s"),
+        ] {
+            assert_eq!(figure(Duration::from_micros(us)), text);
+        }
+    }
+
+    #[test]
     fn tries_of_one_address_belong_together() {
         let addr = |n| Place::from(SocketAddr::from(([127, 0, 0, n], 80)));
         let tried = |n, started, outcome| Try {
@@ -220,8 +293,21 @@ mod tests {
         let summaries = report.by_address();
         let told: Vec<_> = summaries
             .iter()
-            .map(|summary| (summary.place.clone(), summary.tries.len(), summary.good, summary.span.unwrap().max))
+            .map(|summary| {
+                (
+                    summary.place.clone(),
+                    summary.tries.len(),
+                    summary.good,
+                    summary.span.unwrap().max,
+                )
+            })
             .collect();
-        assert_eq!(told, [(addr(2), 2, 1, Duration::from_millis(4)), (addr(1), 1, 1, Duration::from_millis(2))]);
+        assert_eq!(
+            told,
+            [
+                (addr(2), 2, 1, Duration::from_millis(4)),
+                (addr(1), 1, 1, Duration::from_millis(2))
+            ]
+        );
     }
 }

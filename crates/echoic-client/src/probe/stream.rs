@@ -25,13 +25,26 @@ const AT_A_TIME: usize = 32;
 const TURNS_MAX: u32 = 64;
 
 /// As other programs do it; then the winner again, as often as was asked for.
-pub(super) async fn race_them(at: &HostPort, options: &ProbeOptions, began: Instant, report: &mut Report) {
+pub(super) async fn race_them(
+    at: &HostPort,
+    options: &ProbeOptions,
+    began: Instant,
+    report: &mut Report,
+) {
     let ProbeOptions { each, explain, .. } = options;
     let pace = Pace::default();
     let within = *each * 2 + pace.attempt * TURNS_MAX;
-    let race_options = RaceOptions { within, each: *each, pace, explain: explain.clone() };
+    let race_options = RaceOptions {
+        within,
+        each: *each,
+        pace,
+        explain: explain.clone(),
+    };
     let race = race(at, &race_options).await;
-    let winner = race.won.as_ref().map(|(number, _)| race.tries[*number].addr);
+    let winner = race
+        .won
+        .as_ref()
+        .map(|(number, _)| race.tries[*number].addr);
     drop(race.won);
     report.names = race.answers;
     report.tries = race.tries.into_iter().map(Try::from).collect();
@@ -46,9 +59,18 @@ pub(super) async fn race_them(at: &HostPort, options: &ProbeOptions, began: Inst
 }
 
 /// Every address on its own, whatever becomes of the others; all of them at the same time.
-pub(super) async fn each_alone(at: &HostPort, options: &ProbeOptions, began: Instant, report: &mut Report) {
+pub(super) async fn each_alone(
+    at: &HostPort,
+    options: &ProbeOptions,
+    began: Instant,
+    report: &mut Report,
+) {
     for _ in 0..options.count {
-        let addrs = if report.tries.is_empty() { addresses(at, options, began, report).await } else { known(report) };
+        let addrs = if report.tries.is_empty() {
+            addresses(at, options, began, report).await
+        } else {
+            known(report)
+        };
         let mut waiting: VecDeque<SocketAddr> = addrs.into();
         let mut under_way = JoinSet::new();
         let mut tries: Vec<Try> = vec![];
@@ -82,12 +104,19 @@ pub(super) async fn addresses(
     };
     let ask = async |family| {
         let found = timeout(options.each, look_up(name, at.port, family)).await;
-        Answer { family, at: began.elapsed(), found: found.unwrap_or(Err(Missing::Silent)) }
+        Answer {
+            family,
+            at: began.elapsed(),
+            found: found.unwrap_or(Err(Missing::Silent)),
+        }
     };
     let (six, four) = tokio::join!(ask(Family::V6), ask(Family::V4));
     report.names = vec![six, four];
     report.names.sort_by_key(|answer| answer.at);
-    let found = report.names.iter().filter_map(|answer| answer.found.as_deref().ok());
+    let found = report
+        .names
+        .iter()
+        .filter_map(|answer| answer.found.as_deref().ok());
     found.flatten().copied().collect()
 }
 
@@ -102,15 +131,25 @@ fn known(report: &Report) -> Vec<SocketAddr> {
 }
 
 /// A Unix stream socket, as often as was asked for.
-pub(super) async fn unix(name: &UnixName, options: &ProbeOptions, began: Instant, report: &mut Report) {
+pub(super) async fn unix(
+    name: &UnixName,
+    options: &ProbeOptions,
+    began: Instant,
+    report: &mut Report,
+) {
     let endpoint = Endpoint::Unix(name.clone());
-    let dial_options = DialOptions { within: options.each, explain: options.explain.clone() };
+    let dial_options = DialOptions {
+        within: options.each,
+        explain: options.explain.clone(),
+    };
     for _ in 0..options.count {
         let started = began.elapsed();
         let dialled = dial(&endpoint, &dial_options).await;
         let ended = began.elapsed();
         let outcome = match dialled {
-            Ok(dialled) => Outcome::Connected { local: dialled.link.local() },
+            Ok(dialled) => Outcome::Connected {
+                local: dialled.link.local(),
+            },
             Err(DialError::TimedOut { .. }) => Outcome::Silent,
             Err(DialError::Refused { attempts, .. }) => {
                 let why = attempts.into_iter().next().map(|attempt| attempt.why);
@@ -119,7 +158,12 @@ pub(super) async fn unix(name: &UnixName, options: &ProbeOptions, began: Instant
             Err(DialError::Resolve(error)) => Outcome::Failed(io::Error::other(error)),
         };
         let place = Place::Unix(Some(name.clone()));
-        report.tries.push(Try { place, started, ended, outcome });
+        report.tries.push(Try {
+            place,
+            started,
+            ended,
+            outcome,
+        });
     }
 }
 

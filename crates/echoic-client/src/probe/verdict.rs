@@ -3,7 +3,7 @@
 mod names;
 mod unanswered;
 
-use std::{fmt, io, time::Duration};
+use std::io;
 
 use echoic_core::{
     endpoint::{Endpoint, Host},
@@ -11,7 +11,7 @@ use echoic_core::{
     shown,
 };
 
-use super::{Outcome, Report, Summary, Try};
+use super::{Outcome, Report, Summary, report::figure};
 
 /// What a report means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,10 +74,18 @@ impl Report {
         };
         let sentence = match (self.waited, self.is_reachable()) {
             (Some(waited), true) if self.rounds > 1 => {
-                format!("{sentence} (at try {}, after {})", self.rounds, time(waited))
+                format!(
+                    "{sentence} (at try {}, after {})",
+                    self.rounds,
+                    figure(waited)
+                )
             }
             (Some(waited), false) => {
-                format!("{sentence} (still so at try {}, after {})", self.rounds, time(waited))
+                format!(
+                    "{sentence} (still so at try {}, after {})",
+                    self.rounds,
+                    figure(waited)
+                )
             }
             _ => sentence,
         };
@@ -88,21 +96,34 @@ impl Report {
 fn reachable(report: &Report) -> (State, String) {
     let summaries = report.by_address();
     let (good, bad): (Vec<_>, Vec<_>) = summaries.iter().partition(|summary| summary.good > 0);
-    let best = good.iter().min_by_key(|summary| summary.span.map(|span| span.min));
+    let best = good
+        .iter()
+        .min_by_key(|summary| summary.span.map(|span| span.min));
     let Some((best, span)) = best.and_then(|best| Some((best, best.span?))) else {
         return (State::Silent, String::new());
     };
     let at = show(best.place);
-    let took = time(span.min);
-    if let Some(Outcome::Replied { bytes }) = best.tries.iter().find(|tried| tried.is_good()).map(|tried| &tried.outcome)
+    let took = figure(span.min);
+    if let Some(Outcome::Replied { bytes }) = best
+        .tries
+        .iter()
+        .find(|tried| tried.is_good())
+        .map(|tried| &tried.outcome)
     {
-        return (State::Open, format!("open: {at} replied with {bytes} bytes after {took}{}", besides(&bad)));
+        return (
+            State::Open,
+            format!(
+                "open: {at} replied with {bytes} bytes after {took}{}",
+                besides(&bad)
+            ),
+        );
     }
     let sentence = match (&report.endpoint, best.place) {
-        (Endpoint::Unixgram(_), _) => format!("reachable: a datagram socket is bound at {at}; nothing was sent to it"),
-        (Endpoint::Tcp(_), Place::Net(_)) if !bad.is_empty() => {
-            one_sided(report, &good, &bad).unwrap_or_else(|| format!("reachable: {at} connects in {took}{}", besides(&bad)))
+        (Endpoint::Unixgram(_), _) => {
+            format!("reachable: a datagram socket is bound at {at}; nothing was sent to it")
         }
+        (Endpoint::Tcp(_), Place::Net(_)) if !bad.is_empty() => one_sided(report, &good, &bad)
+            .unwrap_or_else(|| format!("reachable: {at} connects in {took}{}", besides(&bad))),
         _ => format!("reachable: {at} connects in {took}"),
     };
     (State::Reachable, sentence)
@@ -111,8 +132,14 @@ fn reachable(report: &Report) -> (State, String) {
 /// One family connects and the other does not: what other programs make of that.
 fn one_sided(report: &Report, good: &[&Summary<'_>], bad: &[&Summary<'_>]) -> Option<String> {
     let family = |summary: &&&Summary<'_>| family(summary.place);
-    let (works, fails) = (good.first().as_ref().map(family)?, bad.first().as_ref().map(family)?);
-    if works == fails || good.iter().any(|one| family(&one) != works) || bad.iter().any(|one| family(&one) != fails) {
+    let (works, fails) = (
+        good.first().as_ref().map(family)?,
+        bad.first().as_ref().map(family)?,
+    );
+    if works == fails
+        || good.iter().any(|one| family(&one) != works)
+        || bad.iter().any(|one| family(&one) != fails)
+    {
         return None;
     }
     let at = show(good.first()?.place);
@@ -120,7 +147,11 @@ fn one_sided(report: &Report, good: &[&Summary<'_>], bad: &[&Summary<'_>]) -> Op
     let last = &bad.first()?.tries.last()?.outcome;
     let is_localhost = matches!(&report.endpoint, Endpoint::Tcp(at) if matches!(&at.host, Host::Name(name) if name == "localhost"));
     Some(match last {
-        Outcome::Failed(error) if error.kind() == io::ErrorKind::ConnectionRefused && is_localhost && works == "IPv4" => {
+        Outcome::Failed(error)
+            if error.kind() == io::ErrorKind::ConnectionRefused
+                && is_localhost
+                && works == "IPv4" =>
+        {
             format!(
                 "reachable over IPv4 only, at {at}: localhost gave ::1 first, and the server is v4-only, so a program \
                  that tries one address is refused; let it call 127.0.0.1, or the server listen on ::1 too"
@@ -140,7 +171,7 @@ fn one_sided(report: &Report, good: &[&Summary<'_>], bad: &[&Summary<'_>]) -> Op
         Outcome::Silent => format!(
             "reachable over {works} only, at {at}: {not} gave no answer within {}, and programs that do not race wait \
              for it; mend the way to it, or take that address from the name",
-            time(report.each)
+            figure(report.each)
         ),
         _ => return None,
     })
@@ -150,7 +181,12 @@ fn one_sided(report: &Report, good: &[&Summary<'_>], bad: &[&Summary<'_>]) -> Op
 fn besides(bad: &[&Summary<'_>]) -> String {
     let bad: Vec<&Place> = bad
         .iter()
-        .filter(|summary| summary.tries.iter().any(|tried| !matches!(tried.outcome, Outcome::Overtaken)))
+        .filter(|summary| {
+            summary
+                .tries
+                .iter()
+                .any(|tried| !matches!(tried.outcome, Outcome::Overtaken))
+        })
         .map(|summary| summary.place)
         .collect();
     match bad.len() {
@@ -184,21 +220,15 @@ fn show(place: &Place) -> String {
 }
 
 fn is_no_way(error: &io::Error) -> bool {
-    use io::ErrorKind::{AddrNotAvailable, HostUnreachable, NetworkDown, NetworkUnreachable, Unsupported};
+    use io::ErrorKind::{
+        AddrNotAvailable, HostUnreachable, NetworkDown, NetworkUnreachable, Unsupported,
+    };
     // EAFNOSUPPORT has no kind of its own on every system: no IPv6 in the kernel.
     const EAFNOSUPPORT: i32 = 97;
-    matches!(error.kind(), NetworkUnreachable | HostUnreachable | NetworkDown | AddrNotAvailable | Unsupported)
-        || error.raw_os_error() == Some(EAFNOSUPPORT)
-}
-
-/// A time for people: three digits and a unit.
-fn time(time: Duration) -> impl fmt::Display {
-    let seconds = time.as_secs_f64();
-    let (figure, unit) = if seconds < 1.0 { (seconds * 1000.0, "ms") } else { (seconds, "s") };
-    let digits = if figure < 10.0 { 2 } else { usize::from(figure < 100.0) };
-    let text = format!("{figure:.digits$}");
-    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
-    format!("{text} {unit}")
+    matches!(
+        error.kind(),
+        NetworkUnreachable | HostUnreachable | NetworkDown | AddrNotAvailable | Unsupported
+    ) || error.raw_os_error() == Some(EAFNOSUPPORT)
 }
 
 #[cfg(test)]

@@ -122,6 +122,7 @@ words! {
         Unanswered = "unanswered",
         /// Answered, but the reply did not leave in full.
         Unsent = "unsent",
+        /// A rule for datagrams forbade the answer.
         Withheld = "withheld",
         /// Its conversation goes on.
         Open = "open",

@@ -85,7 +85,9 @@ impl Serve {
                     ..Opening::new(endpoint, self.service)
                 };
                 let places = server.open(opening).await.unwrap();
-                let Place::Net(addr) = places[0] else { unreachable!() };
+                let Place::Net(addr) = places[0] else {
+                    unreachable!()
+                };
                 tell.send(addr).unwrap();
                 let drained = server
                     .run(async {

@@ -24,7 +24,9 @@ use super::{
 pub(crate) struct Serve {
     /// Where it runs; its record is there.
     pub(crate) home: Arc<Home>,
-    /// The address of each endpoint, in the order they were given.
+    /// The place of each endpoint as it is printed, in the order they were given.
+    pub(crate) places: Vec<String>,
+    /// Those of them that are addresses of the internet.
     pub(crate) at: Vec<SocketAddr>,
     /// Standard output.
     pub(crate) out: Lines,
@@ -121,39 +123,44 @@ impl Serve {
         let err = Lines::of(child.stderr.take().unwrap());
         let mut serve = Self {
             home: Arc::clone(home),
+            places: Vec::new(),
             at: Vec::new(),
             out,
             err,
             child: Some(child),
             record,
         };
-        serve.at = serve.addresses();
+        serve.places = serve.printed();
+        serve.at = serve
+            .places
+            .iter()
+            .filter_map(|place| place.parse().ok())
+            .collect();
         serve
     }
 
-    /// The addresses it prints for scripts: one an endpoint, first of all, and what it says it listens on.
+    /// The places it prints for scripts: one an endpoint, first of all, and among what it says it listens on.
     #[track_caller]
-    fn addresses(&self) -> Vec<SocketAddr> {
+    fn printed(&self) -> Vec<String> {
         let listening = self.err.wait("word of what is listened on", |lines| {
             let said = lines.iter().any(|line| line.starts_with("recording"));
             let at = |line: &String| {
-                line.strip_prefix("listening on ")?
-                    .split(' ')
-                    .next()?
-                    .parse()
-                    .ok()
+                let rest = line.strip_prefix("listening on ")?;
+                rest.split(' ').next().map(str::to_owned)
             };
-            said.then(|| lines.iter().filter_map(at).collect::<Vec<SocketAddr>>())
+            said.then(|| lines.iter().filter_map(at).collect::<Vec<String>>())
         });
-        let mut ports: Vec<u16> = listening.iter().map(SocketAddr::port).collect();
-        ports.dedup();
-        let printed = self.out.wait("address of each endpoint", |lines| {
-            let first = lines.iter().take(ports.len());
-            let at: Vec<SocketAddr> = first.map(|line| line.trim().parse().unwrap()).collect();
-            (at.len() == ports.len()).then_some(at)
+        // An endpoint that is open in two families has one port.
+        let mut endpoints = listening.clone();
+        let port = |place: &String| place.parse().ok().map(|at: SocketAddr| at.port());
+        endpoints.dedup_by(|one, other| port(one).is_some() && port(one) == port(other));
+        let printed = self.out.wait("place of each endpoint", |lines| {
+            let first = lines.iter().take(endpoints.len());
+            let places: Vec<String> = first.map(|line| line.trim().to_owned()).collect();
+            (places.len() == endpoints.len()).then_some(places)
         });
         assert!(
-            printed.iter().all(|at| listening.contains(at)),
+            printed.iter().all(|place| listening.contains(place)),
             "{printed:?} {listening:?}"
         );
         printed

@@ -3,8 +3,7 @@
 use echoic_core::endpoint::{Endpoint, Host};
 use echoic_wire::eyeballs::Missing;
 
-use super::time;
-use crate::probe::{Dns, DnsSays, Report};
+use crate::probe::{Dns, DnsSays, Report, report::figure};
 
 /// Why there is no address. The name servers' own word counts for more than the resolver's, which cannot tell a server
 /// that failed from one that is silent.
@@ -16,14 +15,21 @@ pub(super) fn not_resolved(report: &Report) -> String {
         },
         endpoint => return format!("not resolved: {endpoint} is no place to call"),
     };
-    let each = time(report.each);
-    let server = report.dns.as_ref().map_or_else(|| "the resolver".to_owned(), asked);
+    let each = figure(report.each);
+    let server = report
+        .dns
+        .as_ref()
+        .map_or_else(|| "the resolver".to_owned(), asked);
     let trouble = why(report);
     match trouble {
         Trouble::NoName => format!(
             "not resolved: there is no such name as {host} ({}); look for a slip of the pen, or add it to the DNS or \
              to /etc/hosts",
-            if report.dns.is_some() { "NXDOMAIN" } else { "the resolver says" }
+            if report.dns.is_some() {
+                "NXDOMAIN"
+            } else {
+                "the resolver says"
+            }
         ),
         Trouble::NoAddress => format!(
             "not resolved: {host} is there and has no address, neither AAAA nor A; look which name carries the address"
@@ -60,8 +66,13 @@ enum Trouble {
 
 fn why(report: &Report) -> Trouble {
     if let Some(dns) = &report.dns {
-        let said = || dns.answers.iter().filter_map(|answer| answer.found.as_ref().err());
-        let all = |says: &DnsSays| said().count() == dns.answers.len() && said().all(|said| said == says);
+        let said = || {
+            dns.answers
+                .iter()
+                .filter_map(|answer| answer.found.as_ref().err())
+        };
+        let all =
+            |says: &DnsSays| said().count() == dns.answers.len() && said().all(|said| said == says);
         let failed = said().find_map(|said| match said {
             DnsSays::Code(code) => Some(code.clone()),
             DnsSays::Unasked(why) => Some(why.clone()),
@@ -78,7 +89,12 @@ fn why(report: &Report) -> Trouble {
             None => {}
         }
     }
-    let missing = || report.names.iter().filter_map(|answer| answer.found.as_ref().err());
+    let missing = || {
+        report
+            .names
+            .iter()
+            .filter_map(|answer| answer.found.as_ref().err())
+    };
     for missing in missing() {
         match missing {
             Missing::Failed(error) => return Trouble::Other(error.to_string()),

@@ -1,1 +1,405 @@
+//! Every sentence, and that it is the right one.
 
+use std::{net::SocketAddr, time::Duration};
+
+use echoic_core::endpoint::UnixName;
+use echoic_wire::eyeballs::{Answer, Family, Missing};
+use rstest::rstest;
+
+use super::*;
+use crate::probe::{Dns, DnsAnswer, DnsSays, Try};
+
+const EACH: Duration = Duration::from_secs(5);
+
+fn report(endpoint: &str, tries: Vec<(&str, Outcome)>) -> Report {
+    let mut report = Report::new(endpoint.parse().unwrap(), EACH);
+    report.tries = tries
+        .into_iter()
+        .map(|(place, outcome)| Try {
+            place: place.parse().unwrap(),
+            started: Duration::ZERO,
+            ended: Duration::from_millis(12),
+            outcome,
+        })
+        .collect();
+    report
+}
+
+fn connected() -> Outcome {
+    Outcome::Connected { local: None }
+}
+
+fn failed(kind: io::ErrorKind) -> Outcome {
+    Outcome::Failed(kind.into())
+}
+
+fn refused() -> Outcome {
+    failed(io::ErrorKind::ConnectionRefused)
+}
+
+#[track_caller]
+fn says(report: &Report, state: State, parts: &[&str]) {
+    let verdict = report.verdict();
+    assert_eq!(verdict.state, state, "{}", verdict.sentence);
+    for part in parts {
+        assert!(
+            verdict.sentence.contains(part),
+            "no {part:?} in: {}",
+            verdict.sentence
+        );
+    }
+    assert!(
+        !verdict.sentence.contains(char::is_control),
+        "{}",
+        verdict.sentence
+    );
+    assert!(
+        verdict.sentence.starts_with(state.word()),
+        "{}",
+        verdict.sentence
+    );
+}
+
+#[test]
+fn what_connects_is_reachable() {
+    let report = report("db.test:80", vec![("192.0.2.7:80", connected())]);
+    says(
+        &report,
+        State::Reachable,
+        &["192.0.2.7:80 connects in 12 ms"],
+    );
+}
+
+#[test]
+fn localhost_that_is_first_of_all_ipv6_is_told() {
+    let report = report(
+        "localhost:80",
+        vec![("[::1]:80", refused()), ("127.0.0.1:80", connected())],
+    );
+    says(
+        &report,
+        State::Reachable,
+        &[
+            "localhost gave ::1 first, and the server is v4-only",
+            "call 127.0.0.1",
+        ],
+    );
+}
+
+#[test]
+fn one_family_only_is_told_with_the_reason_of_the_other() {
+    let of = |six| {
+        report(
+            "db.test:80",
+            vec![("[2001:db8::7]:80", six), ("192.0.2.7:80", connected())],
+        )
+    };
+    says(
+        &of(refused()),
+        State::Reachable,
+        &[
+            "over IPv4 only",
+            "[2001:db8::7]:80 refused",
+            "listen on IPv6 too",
+        ],
+    );
+    says(
+        &of(Outcome::Silent),
+        State::Reachable,
+        &["over IPv4 only", "gave no answer within 5 s"],
+    );
+    says(
+        &of(Outcome::Overtaken),
+        State::Reachable,
+        &["over IPv4, at", "had not answered by then", "`--all`"],
+    );
+    says(
+        &of(failed(io::ErrorKind::NetworkUnreachable)),
+        State::Reachable,
+        &["this machine has no way to IPv6"],
+    );
+    let six_only = report(
+        "db.test:80",
+        vec![
+            ("[2001:db8::7]:80", connected()),
+            ("192.0.2.7:80", refused()),
+        ],
+    );
+    says(
+        &six_only,
+        State::Reachable,
+        &["over IPv6 only", "192.0.2.7:80 refused"],
+    );
+}
+
+#[test]
+fn some_of_many_addresses_that_do_not_connect_are_named_and_counted() {
+    let addrs: Vec<String> = (1..=6).map(|n| format!("192.0.2.{n}:80")).collect();
+    let mut tries: Vec<_> = addrs
+        .iter()
+        .map(|addr| (addr.as_str(), refused()))
+        .collect();
+    tries[0].1 = connected();
+    says(
+        &report("db.test:80", tries),
+        State::Reachable,
+        &[
+            "192.0.2.1:80 connects",
+            "192.0.2.2:80, 192.0.2.3:80, 192.0.2.4:80 and 2 more do not",
+        ],
+    );
+}
+
+#[test]
+fn an_address_that_answered_once_is_reachable() {
+    let tries = vec![
+        ("192.0.2.7:80", Outcome::Silent),
+        ("192.0.2.7:80", connected()),
+    ];
+    says(
+        &report("192.0.2.7:80", tries),
+        State::Reachable,
+        &["connects in 12 ms"],
+    );
+}
+
+#[rstest]
+#[case(
+    refused(),
+    State::Refused,
+    "nothing listens on that port there, or a firewall rejects; start the server"
+)]
+#[case(
+    Outcome::Silent,
+    State::Filtered,
+    "no answer from 192.0.2.7:80 within 5 s, so it is filtered, or the host is down"
+)]
+#[case(
+    failed(io::ErrorKind::NetworkUnreachable),
+    State::Unreachable,
+    "no way to 192.0.2.7:80; look at `ip route`"
+)]
+#[case(
+    failed(io::ErrorKind::HostUnreachable),
+    State::Unreachable,
+    "no route to that host"
+)]
+#[case(
+    failed(io::ErrorKind::AddrNotAvailable),
+    State::Unreachable,
+    "no address to call 192.0.2.7:80 from"
+)]
+#[case(
+    failed(io::ErrorKind::PermissionDenied),
+    State::Unreachable,
+    "a rule of this machine forbids"
+)]
+#[case(
+    failed(io::ErrorKind::OutOfMemory),
+    State::Unreachable,
+    "192.0.2.7:80: out of memory"
+)]
+fn what_does_not_connect_is_told_apart(
+    #[case] outcome: Outcome,
+    #[case] state: State,
+    #[case] part: &str,
+) {
+    says(
+        &report("192.0.2.7:80", vec![("192.0.2.7:80", outcome)]),
+        state,
+        &[part],
+    );
+}
+
+#[test]
+fn silence_that_was_short_is_a_time_out_and_no_filter() {
+    let mut report = report("192.0.2.7:80", vec![("192.0.2.7:80", Outcome::Silent)]);
+    report.each = Duration::from_millis(300);
+    says(
+        &report,
+        State::TimedOut,
+        &["within 300 ms, too short", "--each 5s"],
+    );
+}
+
+#[test]
+fn silence_of_this_machine_is_a_full_queue() {
+    says(
+        &report(":80", vec![("127.0.0.1:80", Outcome::Silent)]),
+        State::TimedOut,
+        &["its queue is full", "`ss -ltn`"],
+    );
+}
+
+#[test]
+fn where_one_is_silent_and_others_say_no_both_are_told() {
+    let tries = vec![
+        (
+            "[2001:db8::7]:80",
+            failed(io::ErrorKind::NetworkUnreachable),
+        ),
+        ("192.0.2.7:80", refused()),
+        ("192.0.2.8:80", Outcome::Silent),
+    ];
+    says(
+        &report("db.test:80", tries),
+        State::Filtered,
+        &[
+            "no answer from 192.0.2.8:80",
+            "(192.0.2.7:80 refused, [2001:db8::7]:80 is unreachable)",
+        ],
+    );
+}
+
+#[test]
+fn udp_is_open_closed_or_silent_and_never_reachable() {
+    let of = |outcome| report("udp://192.0.2.7:9", vec![("192.0.2.7:9", outcome)]);
+    says(
+        &of(Outcome::Replied { bytes: 3 }),
+        State::Open,
+        &["192.0.2.7:9 replied with 3 bytes after 12 ms"],
+    );
+    says(
+        &of(refused()),
+        State::Closed,
+        &["nobody is there (ICMP port unreachable)"],
+    );
+    says(
+        &of(Outcome::Silent),
+        State::Silent,
+        &["nothing came back", "or a filter is"],
+    );
+    says(
+        &of(failed(io::ErrorKind::PermissionDenied)),
+        State::Unreachable,
+        &["a rule of this machine"],
+    );
+}
+
+#[rstest]
+#[case("unix:/x", Outcome::Silent, State::TimedOut, "its queue is full")]
+#[case("unix:/x", refused(), State::Refused, "nobody listens at unix:/x")]
+#[case(
+    "unix:/x",
+    failed(io::ErrorKind::NotFound),
+    State::Refused,
+    "there is nothing at unix:/x"
+)]
+#[case(
+    "unix:/x",
+    failed(io::ErrorKind::PermissionDenied),
+    State::Refused,
+    "this user may not call"
+)]
+#[case(
+    "unix:/x",
+    Outcome::Failed(io::Error::from_raw_os_error(91)),
+    State::Refused,
+    "probe unixgram: instead"
+)]
+#[case(
+    "unixgram:/x",
+    Outcome::Failed(io::Error::from_raw_os_error(91)),
+    State::Refused,
+    "probe unix: instead"
+)]
+#[case("unixgram:/x", connected(), State::Reachable, "nothing was sent")]
+fn unix_sockets_have_sentences_of_their_own(
+    #[case] endpoint: &str,
+    #[case] outcome: Outcome,
+    #[case] state: State,
+    #[case] part: &str,
+) {
+    says(
+        &report(endpoint, vec![("unix:/x", outcome)]),
+        state,
+        &[part],
+    );
+}
+
+#[test]
+fn a_path_cannot_play_with_the_terminal() {
+    let mut report = report("unix:/x", vec![("unix:/x", refused())]);
+    let name = UnixName::Path("/tmp/\u{1b}]0;x\u{7}\n\u{202e}".into());
+    report.tries[0].place = Place::Unix(Some(name));
+    says(
+        &report,
+        State::Refused,
+        &[r"unix:/tmp/\x1b]0;x\x07\n\u{202e}: "],
+    );
+}
+
+fn unresolved(missing: fn() -> Missing, dns: Option<[DnsSays; 2]>) -> Report {
+    let mut report = report("db.test:80", vec![]);
+    let answer = |family| Answer {
+        family,
+        at: Duration::ZERO,
+        found: Err(missing()),
+    };
+    report.names = Family::BOTH.map(answer).into();
+    report.dns = dns.map(|says| Dns {
+        servers: vec![[192, 0, 2, 53].into()],
+        answers: ["AAAA", "A"]
+            .into_iter()
+            .zip(says)
+            .map(|(kind, says)| DnsAnswer {
+                kind,
+                took: Duration::ZERO,
+                found: Err(says),
+            })
+            .collect(),
+    });
+    report
+}
+
+#[rstest]
+#[case(|| Missing::NoName, Some(DnsSays::NoName), "there is no such name as db.test (NXDOMAIN)")]
+#[case(|| Missing::NoName, None, "there is no such name as db.test (the resolver says)")]
+#[case(|| Missing::NoAddress(Family::V4), Some(DnsSays::NoRecord), "neither AAAA nor A")]
+#[case(|| Missing::NoAddress(Family::V4), None, "neither AAAA nor A")]
+#[case(|| Missing::Again, Some(DnsSays::Code("SERVFAIL".into())), "the resolver failed (SERVFAIL from 192.0.2.53)")]
+#[case(|| Missing::Again, Some(DnsSays::Unasked("io error".into())), "the resolver failed (io error from 192.0.2.53)")]
+#[case(|| Missing::Silent, Some(DnsSays::Silent), "the resolver is silent, 192.0.2.53 gave no answer for db.test within 5 s")]
+#[case(|| Missing::Silent, None, "the resolver is silent, the resolver gave no answer")]
+#[case(|| Missing::Again, None, "failed or got no answer")]
+#[case(|| Missing::Failed(io::Error::other("out of files")), None, "db.test: out of files")]
+fn a_name_without_an_address_is_told_apart(
+    #[case] missing: fn() -> Missing,
+    #[case] dns: Option<DnsSays>,
+    #[case] part: &str,
+) {
+    says(
+        &unresolved(missing, dns.map(|says| [says.clone(), says])),
+        State::NotResolved,
+        &[part],
+    );
+}
+
+#[test]
+fn records_that_the_system_hides_are_told() {
+    let mut report = unresolved(
+        || Missing::NoName,
+        Some([DnsSays::NoRecord, DnsSays::NoRecord]),
+    );
+    report.dns.as_mut().unwrap().answers[1].found = Ok(vec![]);
+    says(
+        &report,
+        State::NotResolved,
+        &["the DNS has addresses for db.test", "nsswitch.conf"],
+    );
+}
+
+#[test]
+fn how_long_was_waited_is_told() {
+    let mut report = report("192.0.2.7:80", vec![("192.0.2.7:80", refused())]);
+    (report.rounds, report.waited) = (40, Some(Duration::from_secs(10)));
+    says(
+        &report,
+        State::Refused,
+        &["(still so at try 40, after 10 s)"],
+    );
+    report.tries[0].outcome = connected();
+    says(&report, State::Reachable, &["(at try 40, after 10 s)"]);
+    let addr: SocketAddr = "192.0.2.7:80".parse().unwrap();
+    assert_eq!(report.by_address()[0].place, &Place::from(addr));
+}

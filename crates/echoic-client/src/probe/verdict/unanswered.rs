@@ -4,8 +4,8 @@ use std::{io, time::Duration};
 
 use echoic_core::{endpoint::Endpoint, event::Place};
 
-use super::{State, is_no_way, list, time};
-use crate::probe::{Outcome, Report, Try};
+use super::{State, is_no_way, list};
+use crate::probe::{Outcome, Report, Try, report::figure};
 
 /// A call that is not answered is repeated after a second (RFC 6298): who waits less cannot tell a lost packet from a
 /// filter.
@@ -18,7 +18,9 @@ const EPROTOTYPE: i32 = 91;
 pub(super) fn unanswered(report: &Report) -> (State, String) {
     let mut groups: Vec<(Kind, Vec<&Place>)> = vec![];
     for summary in report.by_address() {
-        let Some(kind) = summary.tries.iter().map(|tried| Kind::of(tried)).min() else { continue };
+        let Some(kind) = summary.tries.iter().map(|tried| Kind::of(tried)).min() else {
+            continue;
+        };
         match groups.iter_mut().find(|(known, _)| *known == kind) {
             Some((_, places)) => places.push(summary.place),
             None => groups.push((kind, vec![summary.place])),
@@ -34,8 +36,14 @@ pub(super) fn unanswered(report: &Report) -> (State, String) {
         Endpoint::Unix(_) | Endpoint::Unixgram(_) => unix(report, kind, &places),
         Endpoint::Tcp(_) | Endpoint::Fd(_) => stream(report, kind, &places),
     };
-    let others: Vec<String> = groups.map(|(kind, places)| format!("{} {}", list(places.into_iter()), kind.word())).collect();
-    let others = if others.is_empty() { String::new() } else { format!(" ({})", others.join(", ")) };
+    let others: Vec<String> = groups
+        .map(|(kind, places)| format!("{} {}", list(places.into_iter()), kind.word()))
+        .collect();
+    let others = if others.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", others.join(", "))
+    };
     (state, format!("{sentence}{others}"))
 }
 
@@ -55,7 +63,10 @@ enum Kind {
 impl Kind {
     fn of(tried: &Try) -> Self {
         match &tried.outcome {
-            Outcome::Silent | Outcome::Overtaken | Outcome::Connected { .. } | Outcome::Replied { .. } => Self::Silent,
+            Outcome::Silent
+            | Outcome::Overtaken
+            | Outcome::Connected { .. }
+            | Outcome::Replied { .. } => Self::Silent,
             Outcome::Failed(error) => match error.kind() {
                 io::ErrorKind::ConnectionRefused => Self::Refused,
                 io::ErrorKind::NotFound => Self::Gone,
@@ -82,7 +93,7 @@ impl Kind {
 }
 
 fn stream(report: &Report, kind: Kind, places: &[&Place]) -> (State, String) {
-    let (at, each) = (list(places.iter().copied()), time(report.each));
+    let (at, each) = (list(places.iter().copied()), figure(report.each));
     match kind {
         Kind::Silent if report.each < ASKED_AGAIN => (
             State::TimedOut,
@@ -125,7 +136,7 @@ fn datagram(report: &Report, kind: Kind, places: &[&Place]) -> (State, String) {
             format!(
                 "silent: nothing came back from {at} within {}: a server may be there and have no answer to this, or \
                  a filter is; say something it answers with `echoic connect udp://HOST:PORT`",
-                time(report.each)
+                figure(report.each)
             ),
         ),
         Kind::Refused => (
@@ -148,24 +159,37 @@ fn unix(report: &Report, kind: Kind, places: &[&Place]) -> (State, String) {
             format!(
                 "timed out: {at} took no call within {}: the server accepts nobody and its queue is full; look what it \
                  is busy with",
-                time(report.each)
+                figure(report.each)
             ),
         ),
         Kind::Refused => (
             State::Refused,
-            format!("refused: nobody listens at {at}: its server has gone, or the file is no socket; start the server"),
+            format!(
+                "refused: nobody listens at {at}: its server has gone, or the file is no socket; start the server"
+            ),
         ),
         Kind::Gone => (
             State::Refused,
-            format!("refused: there is nothing at {at}; start the server, or look for a slip of the pen"),
+            format!(
+                "refused: there is nothing at {at}; start the server, or look for a slip of the pen"
+            ),
         ),
         Kind::Forbidden => (
             State::Refused,
-            format!("refused: this user may not call {at}; look at the modes of the file and of the folders above it"),
+            format!(
+                "refused: this user may not call {at}; look at the modes of the file and of the folders above it"
+            ),
         ),
         Kind::WrongKind => {
-            let right = if matches!(report.endpoint, Endpoint::Unix(_)) { "unixgram:" } else { "unix:" };
-            (State::Refused, format!("refused: {at} is a socket of the other kind; probe {right} instead"))
+            let right = if matches!(report.endpoint, Endpoint::Unix(_)) {
+                "unixgram:"
+            } else {
+                "unix:"
+            };
+            (
+                State::Refused,
+                format!("refused: {at} is a socket of the other kind; probe {right} instead"),
+            )
         }
         Kind::NoWay | Kind::Other => other(report, &at),
     }
@@ -178,7 +202,9 @@ fn no_way(report: &Report, at: &str) -> (State, String) {
              place, or ask whoever keeps the firewall"
         ),
         Some(io::ErrorKind::AddrNotAvailable) => {
-            format!("unreachable: this machine has no address to call {at} from; look at `ip address`")
+            format!(
+                "unreachable: this machine has no address to call {at} from; look at `ip address`"
+            )
         }
         _ => format!("unreachable: this machine has no way to {at}; look at `ip route`"),
     };
@@ -187,9 +213,12 @@ fn no_way(report: &Report, at: &str) -> (State, String) {
 
 fn other(report: &Report, at: &str) -> (State, String) {
     match first_error(report, |_| true) {
-        Some(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            (State::Unreachable, format!("unreachable: a rule of this machine forbids to call {at}; look at its firewall"))
-        }
+        Some(error) if error.kind() == io::ErrorKind::PermissionDenied => (
+            State::Unreachable,
+            format!(
+                "unreachable: a rule of this machine forbids to call {at}; look at its firewall"
+            ),
+        ),
         Some(error) => (State::Unreachable, format!("unreachable: {at}: {error}")),
         None => (State::Unreachable, format!("unreachable: {at}")),
     }

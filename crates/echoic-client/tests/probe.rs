@@ -1,0 +1,259 @@
+//! Probing real sockets of this machine.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::unix::net::{UnixDatagram, UnixListener},
+    thread,
+    time::{Duration, Instant},
+};
+
+use echoic_client::probe::{Outcome, ProbeOptions, Report, State, probe};
+
+const SOON: Duration = Duration::from_secs(20);
+
+fn quick() -> ProbeOptions {
+    ProbeOptions {
+        each: SOON,
+        ..ProbeOptions::default()
+    }
+}
+
+async fn probed(endpoint: &str, options: &ProbeOptions) -> Report {
+    probe(&endpoint.parse().unwrap(), options).await
+}
+
+/// A port of 127.0.0.1 that nobody else takes while this is held, and that nobody listens at.
+fn nobody() -> (UdpSocket, SocketAddr) {
+    // Bound as UDP it keeps that port from UDP only; TCP ports are given out from the same range, at random.
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let addr = socket.local_addr().unwrap();
+    (socket, addr)
+}
+
+#[tokio::test]
+async fn a_server_is_reachable_and_hears_nothing() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = server.local_addr().unwrap();
+    let report = probed(
+        &addr.to_string(),
+        &ProbeOptions {
+            count: 3,
+            ..quick()
+        },
+    )
+    .await;
+    assert_eq!(report.verdict().state, State::Reachable);
+    assert_eq!(report.tries.len(), 3);
+    let summary = &report.by_address()[0];
+    let span = summary.span.unwrap();
+    assert!(summary.good == 3 && span.min <= span.median && span.median <= span.max);
+    for _ in 0..3 {
+        let (mut peer, _) = server.accept().unwrap();
+        peer.set_read_timeout(Some(SOON)).unwrap();
+        assert_eq!(
+            io::Read::read(&mut peer, &mut [0; 9]).unwrap(),
+            0,
+            "a clean end and no byte"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_port_without_a_server_refuses() {
+    let report = {
+        let addr = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        probed(&addr.to_string(), &quick()).await
+    };
+    assert_eq!(report.verdict().state, State::Refused, "{:?}", report.tries);
+}
+
+#[tokio::test]
+async fn a_name_of_this_machine_is_tried_whole_with_all() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = server.local_addr().unwrap().port();
+    let report = probed(
+        &format!("localhost:{port}"),
+        &ProbeOptions {
+            all: true,
+            count: 2,
+            ..quick()
+        },
+    )
+    .await;
+    assert_eq!(report.verdict().state, State::Reachable);
+    assert!(
+        report.untried.is_empty() && report.dns.is_none(),
+        "localhost is not for name servers (RFC 6761)"
+    );
+    for summary in report.by_address() {
+        assert_eq!(summary.tries.len(), 2, "{:?}", summary.place);
+    }
+}
+
+#[tokio::test]
+async fn a_full_queue_is_a_time_out_and_waited_for_no_longer_than_asked() {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket
+        .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+        .unwrap();
+    socket.listen(1).unwrap();
+    let addr = socket.local_addr().unwrap().as_socket().unwrap();
+    let _waiting = [
+        TcpStream::connect(addr).unwrap(),
+        TcpStream::connect(addr).unwrap(),
+    ];
+    let began = Instant::now();
+    let options = ProbeOptions {
+        each: Duration::from_millis(1100),
+        ..ProbeOptions::default()
+    };
+    let report = probed(&addr.to_string(), &options).await;
+    let verdict = report.verdict();
+    assert_eq!(verdict.state, State::TimedOut);
+    assert!(
+        verdict.sentence.contains("its queue is full"),
+        "{}",
+        verdict.sentence
+    );
+    assert!((options.each..options.each + SOON).contains(&began.elapsed()));
+}
+
+#[tokio::test]
+async fn waiting_ends_when_the_server_comes() {
+    let addr = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let server = thread::spawn(move || {
+        // Later than the first try, which comes at once.
+        thread::sleep(Duration::from_millis(400));
+        TcpListener::bind(addr).unwrap()
+    });
+    let report = probed(
+        &addr.to_string(),
+        &ProbeOptions {
+            wait: Some(SOON),
+            ..quick()
+        },
+    )
+    .await;
+    assert!(report.is_reachable() && report.rounds > 1, "{report:?}");
+    assert!(report.waited.unwrap() < SOON);
+    drop(server.join().unwrap());
+}
+
+#[tokio::test]
+async fn waiting_ends_when_its_time_is_up() {
+    let addr = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let wait = Duration::from_millis(700);
+    let began = Instant::now();
+    let report = probed(
+        &addr.to_string(),
+        &ProbeOptions {
+            wait: Some(wait),
+            ..quick()
+        },
+    )
+    .await;
+    assert_eq!(report.verdict().state, State::Refused);
+    assert!(
+        report.rounds > 1 && began.elapsed() < wait + Duration::from_secs(5),
+        "{report:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_udp_server_that_answers_is_open() {
+    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let addr = server.local_addr().unwrap();
+    let answering = thread::spawn(move || {
+        let (n, peer) = server.recv_from(&mut [0; 99]).unwrap();
+        server.send_to(&vec![b'x'; n + 2], peer).unwrap();
+    });
+    let report = probed(&format!("udp://{addr}"), &quick()).await;
+    assert_eq!(report.verdict().state, State::Open);
+    assert!(matches!(
+        report.tries[0].outcome,
+        Outcome::Replied { bytes: 3 }
+    ));
+    answering.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_udp_server_that_says_nothing_is_silent_and_asked_twice() {
+    let (server, addr) = nobody();
+    let options = ProbeOptions {
+        each: Duration::from_millis(200),
+        ..ProbeOptions::default()
+    };
+    let report = probed(&format!("udp://{addr}"), &options).await;
+    assert_eq!(report.verdict().state, State::Silent);
+    server.set_nonblocking(true).unwrap();
+    let heard = std::iter::from_fn(|| server.recv(&mut [0; 9]).ok()).count();
+    assert_eq!(heard, 2);
+}
+
+#[tokio::test]
+async fn a_udp_port_without_a_socket_is_closed() {
+    let (server, addr) = nobody();
+    drop(server);
+    let report = probed(&format!("udp://{addr}"), &quick()).await;
+    assert_eq!(report.verdict().state, State::Closed, "{:?}", report.tries);
+}
+
+#[tokio::test]
+async fn unix_sockets_of_both_kinds() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let _stream = UnixListener::bind(at("stream")).unwrap();
+    let _datagram = UnixDatagram::bind(at("datagram")).unwrap();
+    drop(UnixListener::bind(at("left")).unwrap());
+    for (endpoint, state, part) in [
+        (
+            format!("unix:{}", at("stream")),
+            State::Reachable,
+            "connects in",
+        ),
+        (
+            format!("unixgram:{}", at("datagram")),
+            State::Reachable,
+            "nothing was sent",
+        ),
+        (
+            format!("unixgram:{}", at("stream")),
+            State::Refused,
+            "probe unix: instead",
+        ),
+        (
+            format!("unix:{}", at("datagram")),
+            State::Refused,
+            "probe unixgram: instead",
+        ),
+        (
+            format!("unix:{}", at("left")),
+            State::Refused,
+            "nobody listens",
+        ),
+        (
+            format!("unix:{}", at("none")),
+            State::Refused,
+            "there is nothing at",
+        ),
+    ] {
+        let verdict = probed(&endpoint, &quick()).await.verdict();
+        assert_eq!(verdict.state, state, "{endpoint}: {}", verdict.sentence);
+        assert!(
+            verdict.sentence.contains(part),
+            "{endpoint}: {}",
+            verdict.sentence
+        );
+    }
+}

@@ -1,0 +1,585 @@
+//! Datagrams: one task a socket, one conversation a peer.
+//!
+//! A datagram is a whole message, its answer is one datagram, and nothing connects the two but addresses. So there is no
+//! end to wait for (a peer that is silent for a while has gone), nothing to hold back (who is not taken in time is
+//! dropped by the kernel, and counted), and no way to know that who seems to ask has asked: [`guard`] is for that.
+
+mod guard;
+mod peers;
+mod talk;
+
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use echoic_core::{
+    ending::How,
+    endpoint::Shape,
+    event::{ConversationId, Marked, Opened, Outcome, Place, Post},
+    guests::Guests,
+    limits::Limits,
+    message::{Replies, Then},
+    service::{Peer, Service, Voice},
+};
+use echoic_wire::{Datagrams, Received, Route, UnopenedDatagrams};
+use tokio::time::{Instant, timeout};
+
+use self::{
+    guard::{Breaker, SILENCE},
+    peers::Peers,
+    talk::{Answer, Standing, Talk},
+};
+use crate::{
+    clock::wall,
+    drain::Drain,
+    journal::{Journal, NotKept},
+    recorder::Recorder,
+    session::Session,
+    session::Totals,
+    wait::{Rung, Wait},
+};
+
+/// Datagrams taken in one go before others on the worker have their turn.
+const BATCH: usize = 32;
+
+/// Room for a datagram: 65,507 bytes are the most that UDP carries over IPv4. One over a Unix socket may be longer, and
+/// is then not answered.
+const ROOM: usize = 64 << 10;
+
+/// Answers that wait for the record (strict durability) or for the kernel, at most, and their bytes.
+const UNSENT_MAX: usize = 256;
+const UNSENT_BYTES_MAX: usize = 1 << 20;
+
+/// After a failed receive, the pause before the next, so that a socket that only fails costs no core.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How often the kernel is asked what it has dropped, while datagrams come.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The least memory that a datagram takes in the kernel's receive buffer, in bytes: so many can be waiting there.
+const LEAST_IN_KERNEL: usize = 256;
+
+/// A timer that has nothing to ring for is set this far off.
+const FAR: Duration = Duration::from_hours(1);
+
+/// What became of datagrams, all sockets together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DatagramCounts {
+    /// Taken from the kernel.
+    pub received: u64,
+    /// Answers that left.
+    pub sent: u64,
+    /// Answers that a rule forbade.
+    pub withheld: u64,
+    /// Answers that the system would not send.
+    pub unsent: u64,
+    /// Dropped by the kernel since we were too slow to take them.
+    pub dropped: u64,
+}
+
+/// The same while it is being counted.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    received: AtomicU64,
+    sent: AtomicU64,
+    withheld: AtomicU64,
+    unsent: AtomicU64,
+    dropped: AtomicU64,
+    /// Conversations ended by a bug.
+    pub(crate) panicked: AtomicU64,
+}
+
+impl Counts {
+    pub(crate) fn sum(&self) -> DatagramCounts {
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        DatagramCounts {
+            received: of(&self.received),
+            sent: of(&self.sent),
+            withheld: of(&self.withheld),
+            unsent: of(&self.unsent),
+            dropped: of(&self.dropped),
+        }
+    }
+}
+
+fn add(count: &AtomicU64, n: u64) {
+    count.fetch_add(n, Ordering::Relaxed);
+}
+
+/// What holds for all sockets of one address.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    pub(crate) post: Arc<Post>,
+    pub(crate) service: Arc<dyn Service>,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) guests: Arc<Guests>,
+    /// Answers may be longer than what they answer.
+    pub(crate) may_amplify: bool,
+    /// A peer silent for this long has gone.
+    pub(crate) gap: Duration,
+}
+
+/// What a socket's task is given to live on.
+pub(crate) struct Means {
+    pub(crate) rules: Arc<Rules>,
+    /// All addresses of this server that datagrams arrive at.
+    pub(crate) ours: Arc<[SocketAddr]>,
+    pub(crate) recorder: Recorder,
+    /// The worker it runs on, by number.
+    pub(crate) worker: usize,
+    pub(crate) drain: Drain,
+    pub(crate) totals: Arc<Totals>,
+    pub(crate) counts: Arc<Counts>,
+}
+
+/// One socket at work.
+pub(crate) struct Gate {
+    socket: Datagrams,
+    means: Means,
+    /// For what concerns no conversation, and to ask what is kept.
+    journal: Journal,
+    peers: Peers,
+    breaker: Breaker,
+    room: Box<[u8]>,
+    replies: Replies,
+    unsent: VecDeque<Unsent>,
+    unsent_bytes: usize,
+    /// Since when the oldest of them could not leave.
+    stalled_since: Instant,
+    /// Who was heard last, if the record may be behind with it.
+    ahead: Option<Route>,
+    wait: Wait,
+    busy: bool,
+    paused_until: Option<Instant>,
+    /// When somebody will have been silent for too long, at the earliest.
+    idle_at: Option<Instant>,
+    /// When to look what was dropped.
+    look_at: Option<Instant>,
+    /// Dropped datagrams that have been told of.
+    told_dropped: u32,
+}
+
+/// An answer on its way.
+struct Unsent {
+    route: Route,
+    conversation: ConversationId,
+    bytes: Vec<u8>,
+    /// What has to be kept before it may leave.
+    epoch: u64,
+}
+
+/// What a turn of the task came to.
+enum Turn {
+    Again,
+    Drain,
+}
+
+impl Gate {
+    /// Opens the socket on the runtime this is called on.
+    pub(crate) fn open(socket: UnopenedDatagrams, means: Means) -> io::Result<Self> {
+        let socket = socket.open()?;
+        let now = Instant::now();
+        Ok(Self {
+            socket,
+            journal: means.recorder.journal_of_all(means.worker),
+            peers: Peers::default(),
+            breaker: Breaker::new(now),
+            room: vec![0; ROOM].into(),
+            replies: Replies::default(),
+            unsent: VecDeque::new(),
+            unsent_bytes: 0,
+            stalled_since: now,
+            ahead: None,
+            wait: Wait::new(&means.drain, now + FAR),
+            means,
+            busy: true,
+            paused_until: None,
+            idle_at: None,
+            look_at: None,
+            told_dropped: 0,
+        })
+    }
+
+    /// Answers until the stop signal; then what has arrived by then.
+    pub(crate) async fn run(mut self) {
+        while let Turn::Again = poll_fn(|cx| self.poll_turn(cx)).await {}
+        self.finish().await;
+        self.look_for_drops();
+        self.peers.end_all(How::Drained);
+    }
+
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+        for _ in 0..BATCH {
+            if self.poll_hear(cx).is_pending() {
+                return self.poll_bell(cx);
+            }
+            self.busy = true;
+        }
+        if self.means.drain.has_started() {
+            return Poll::Ready(Turn::Drain);
+        }
+        self.tend(Instant::now());
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// The way of a datagram.
+    fn poll_hear(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.poll_send_unsent(cx).is_pending() && !self.may_hear_on() {
+            return Poll::Pending;
+        }
+        ready!(self.poll_record_room(cx));
+        if self.paused_until.is_some() {
+            return Poll::Pending;
+        }
+        match ready!(self.socket.poll_recv(cx, &mut self.room)) {
+            Ok(received) => self.hear(cx, received),
+            // Told of something sent earlier that came back (ICMP): who sent it is gone, which is nobody else's affair.
+            Err(error) if is_of_one_peer(&error) => {}
+            Err(error) => {
+                tracing::warn!("datagrams cannot be received for now: {error}");
+                self.paused_until = Some(Instant::now() + PAUSE);
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// While answers wait for the record, more may be heard: they are then kept together.
+    fn may_hear_on(&self) -> bool {
+        self.journal.holds_replies()
+            && self.unsent.len() < UNSENT_MAX
+            && self.unsent_bytes < UNSENT_BYTES_MAX
+    }
+
+    /// Whether the record is not behind by more than it may be. There is no way to have one peer wait: while this does,
+    /// the kernel keeps what arrives, and drops what it has no room for.
+    fn poll_record_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(talk) = self.ahead.as_ref().and_then(|route| self.peers.get(route)) {
+            ready!(talk.journal.poll_room(cx));
+        }
+        self.ahead = None;
+        Poll::Ready(())
+    }
+
+    fn hear(&mut self, cx: &mut Context<'_>, received: Received) {
+        let at = Instant::now();
+        let Received { len, whole, route } = received;
+        add(&self.means.counts.received, 1);
+        self.look_at = self.look_at.or(Some(at + LOOK_EVERY));
+        if self.peers.get(&route).is_none() {
+            let talk = self.meet(&route, at);
+            self.peers.insert(route.clone(), talk);
+            self.idle_at = self.idle_at.or(Some(at + self.means.rules.gap));
+        }
+        let silent = self.breaker.is_silent(&route.peer, at);
+        let Some(talk) = self.peers.get(&route) else {
+            return;
+        };
+        talk.heard_at = at;
+        let bytes = &self.room[..len];
+        if whole > len {
+            talk.not_heard(whole - len);
+            talk.record(at, Outcome::Unanswered, bytes, &[]);
+            self.peers.end(&route, How::MessageTooLong);
+            return;
+        }
+        if talk.standing == Standing::Denied {
+            talk.not_heard(len);
+            return;
+        }
+        if silent || talk.standing == Standing::Unanswerable {
+            add(&self.means.counts.withheld, 1);
+            talk.record(at, Outcome::Withheld, bytes, &[]);
+            return;
+        }
+        let Some((answer, then)) = talk.answer(bytes, &mut self.replies) else {
+            tracing::error!(
+                conversation = talk.conversation,
+                "a conversation ended by a bug"
+            );
+            add(&self.means.counts.panicked, 1);
+            talk.record(at, Outcome::Unanswered, bytes, &[]);
+            self.peers.end(&route, How::Panicked);
+            return;
+        };
+        match answer {
+            Answer::Silence => talk.record(at, Outcome::Ok, bytes, &[]),
+            Answer::Reply => self.reply(cx, &route, len, at),
+        }
+        match then {
+            Then::Continue => self.ahead = Some(route),
+            Then::Close if self.unsent.iter().any(|unsent| unsent.route == route) => {}
+            Then::Close => self.peers.end(&route, How::ServiceClosed),
+        }
+    }
+
+    /// Sends what is in the replies, unless a rule forbids it, and puts it down. (`len` bytes of the room are what it
+    /// answers.)
+    fn reply(&mut self, cx: &mut Context<'_>, route: &Route, len: usize, at: Instant) {
+        let counts = &self.means.counts;
+        let (heard, said) = (&self.room[..len], self.replies.bytes());
+        let Some(talk) = self.peers.get(route) else {
+            return;
+        };
+        let grew = said.len() > len
+            && matches!(route.peer, Place::Net(_))
+            && !self.means.rules.may_amplify;
+        let circles = !grew && self.breaker.trips(&route.peer, heard, at);
+        if circles {
+            let for_us = SILENCE.as_micros() as u64;
+            talk.mark(at, Marked::Silenced { for_us });
+            tracing::warn!(
+                conversation = talk.conversation,
+                "the same datagram came from {} again and again: it is not answered for {SILENCE:?}",
+                route.peer
+            );
+        }
+        if grew || circles {
+            add(&counts.withheld, 1);
+            talk.record(at, Outcome::Withheld, heard, &[]);
+            return;
+        }
+        let sent = if self.journal.holds_replies() || !self.unsent.is_empty() {
+            Poll::Pending
+        } else {
+            self.socket.poll_send(cx, said, route)
+        };
+        match sent {
+            Poll::Ready(Ok(())) => {
+                add(&counts.sent, 1);
+                talk.record(at, Outcome::Ok, heard, said);
+                talk.sent(said.len());
+            }
+            Poll::Ready(Err(error)) => {
+                tracing::debug!(
+                    conversation = talk.conversation,
+                    "an answer could not be sent: {error}"
+                );
+                add(&counts.unsent, 1);
+                talk.record(at, Outcome::Unsent, heard, &[]);
+            }
+            Poll::Pending => {
+                talk.record(at, Outcome::Ok, heard, said);
+                if self.unsent.is_empty() {
+                    self.stalled_since = at;
+                }
+                self.unsent_bytes += said.len();
+                let (conversation, epoch) = (talk.conversation, talk.journal.epoch());
+                self.unsent.push_back(Unsent {
+                    route: route.clone(),
+                    conversation,
+                    bytes: said.to_vec(),
+                    epoch,
+                });
+            }
+        }
+    }
+
+    /// Sends what is unsent, once it is kept if that was asked for.
+    fn poll_send_unsent(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while let Some(Unsent {
+            route,
+            conversation,
+            bytes,
+            epoch,
+        }) = self.unsent.front()
+        {
+            let (conversation, len) = (*conversation, bytes.len());
+            // A conversation that has ended has told what it sent.
+            let talk = self
+                .peers
+                .get(route)
+                .filter(|talk| talk.conversation == conversation);
+            let failed = match talk {
+                None => true,
+                Some(talk) => {
+                    let kept = if self.journal.holds_replies() {
+                        ready!(self.journal.poll_kept(cx, *epoch))
+                    } else {
+                        Ok(())
+                    };
+                    if let Err(NotKept) = kept {
+                        let route = route.clone();
+                        self.peers.end(&route, How::Store);
+                        true
+                    } else if ready!(self.socket.poll_send(cx, bytes, route)).is_ok() {
+                        talk.sent(len);
+                        false
+                    } else {
+                        true
+                    }
+                }
+            };
+            let counts = &self.means.counts;
+            add(if failed { &counts.unsent } else { &counts.sent }, 1);
+            self.unsent_bytes -= len;
+            self.unsent.pop_front();
+            self.stalled_since = Instant::now();
+        }
+        Poll::Ready(())
+    }
+
+    /// A conversation with somebody who was not heard before, or not for long.
+    fn meet(&self, route: &Route, at: Instant) -> Talk {
+        let Means {
+            rules,
+            ours,
+            recorder,
+            worker,
+            totals,
+            ..
+        } = &self.means;
+        let Route {
+            peer: remote,
+            local,
+            ..
+        } = route;
+        let (conversation, journal) = recorder.journal(*worker);
+        let standing = if !rules.guests.admits(remote) {
+            Standing::Denied
+        } else if guard::may_answer(route, ours) {
+            Standing::Welcome
+        } else {
+            tracing::warn!(
+                conversation,
+                "what seems to come from {remote} is not answered: nobody asks from there"
+            );
+            Standing::Unanswerable
+        };
+        let peer = Peer {
+            conversation,
+            remote: remote.clone(),
+            local: local.clone(),
+            framing: rules.post.framing,
+            shape: Shape::Datagrams,
+        };
+        let voice = match rules.service.meet(&peer) {
+            Voice::Inline(voice) => voice,
+            Voice::Apart(_) => Session::nobody(), // refused when the endpoint was opened
+        };
+        let opened = Opened {
+            conversation,
+            at: wall(),
+            remote: remote.clone(),
+            local: local.clone(),
+            post: Arc::clone(&rules.post),
+        };
+        Talk::begin(opened, voice, standing, journal, Arc::clone(totals), at)
+    }
+
+    /// Nothing moves: waits for a deadline or the stop signal.
+    fn poll_bell(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+        let now = Instant::now();
+        let stall = self.means.rules.limits.write_stall;
+        let stalled_at = (!self.unsent.is_empty()).then(|| self.stalled_since + stall);
+        let next = [self.idle_at, self.look_at, self.paused_until, stalled_at];
+        let deadline = next.into_iter().flatten().min().unwrap_or(now + FAR);
+        let idle = !std::mem::take(&mut self.busy);
+        Poll::Ready(match ready!(self.wait.poll(cx, deadline, idle)) {
+            Rung::Drain => Turn::Drain,
+            Rung::Deadline => {
+                self.tend(Instant::now());
+                self.busy = true;
+                Turn::Again
+            }
+        })
+    }
+
+    /// Does what is due.
+    fn tend(&mut self, now: Instant) {
+        if self.paused_until.is_some_and(|at| at <= now) {
+            self.paused_until = None;
+        }
+        if self.idle_at.is_some_and(|at| at <= now) {
+            self.idle_at = self.peers.end_idle(now, self.means.rules.gap);
+        }
+        if self.look_at.is_some_and(|at| at <= now) {
+            self.look_at = None;
+            self.look_for_drops();
+        }
+        if !self.unsent.is_empty()
+            && self.stalled_since + self.means.rules.limits.write_stall <= now
+        {
+            self.give_up_unsent();
+        }
+    }
+
+    /// What has not left will not: its conversations tell.
+    fn give_up_unsent(&mut self) {
+        add(&self.means.counts.unsent, self.unsent.len() as u64);
+        self.unsent.clear();
+        self.unsent_bytes = 0;
+    }
+
+    /// Tells what the kernel has dropped since it was last told.
+    fn look_for_drops(&mut self) {
+        let dropped = self.socket.ask_dropped();
+        let datagrams = u64::from(dropped.wrapping_sub(self.told_dropped));
+        self.told_dropped = dropped;
+        if datagrams > 0 {
+            add(&self.means.counts.dropped, datagrams);
+            self.journal.mark(wall(), Marked::Dropped { datagrams });
+            tracing::warn!(
+                "{datagrams} datagrams to {} came too fast and were dropped",
+                self.socket.place()
+            );
+        }
+    }
+
+    /// Answers what the kernel has received by now, and sends what is unsent.
+    async fn finish(&mut self) {
+        // No more than can have been waiting when the signal came: who goes on and on is not waited for.
+        for _ in 0..=self.socket.room() / LEAST_IN_KERNEL {
+            match self.socket.recv_now(&mut self.room) {
+                Ok(received) => {
+                    let mut received = Some(received);
+                    poll_fn(|cx| {
+                        received
+                            .take()
+                            .into_iter()
+                            .for_each(|received| self.hear(cx, received));
+                        Poll::Ready(())
+                    })
+                    .await;
+                    if !self.unsent.is_empty() && !self.may_hear_on() {
+                        self.flush().await;
+                    }
+                }
+                Err(error) if is_of_one_peer(&error) => {}
+                Err(_) => break,
+            }
+        }
+        self.flush().await;
+    }
+
+    async fn flush(&mut self) {
+        let stall = self.means.rules.limits.write_stall;
+        if timeout(stall, poll_fn(|cx| self.poll_send_unsent(cx)))
+            .await
+            .is_err()
+        {
+            self.give_up_unsent();
+        }
+    }
+}
+
+/// The system tells of one peer, not of the socket.
+fn is_of_one_peer(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::ConnectionRefused
+            | Kind::ConnectionReset
+            | Kind::HostUnreachable
+            | Kind::NetworkUnreachable
+    )
+}

@@ -1,0 +1,260 @@
+//! Who is not answered over datagrams. An address is easily forged there, and two servers that answer each other do so
+//! for ever (CERT CA-1996-01, VU#417980).
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    net::{IpAddr, SocketAddr, UdpSocket},
+    time::Duration,
+};
+
+use echoic_core::event::Place;
+use echoic_wire::Route;
+use tokio::time::Instant;
+
+/// How often the same datagram of one peer is answered within [`WITHIN`]. One more, and it is a circle. Between two
+/// servers with this rule a forged datagram thus makes 16 at most, itself and a first turn in lower case included.
+pub(crate) const SAME_MAX: u32 = 7;
+
+const WITHIN: Duration = Duration::from_secs(1);
+
+/// How long a peer is then not answered.
+pub(crate) const SILENCE: Duration = Duration::from_mins(1);
+
+/// Peers that are not answered for a while, at the same time; beyond, the one that has been for longest is.
+const SILENT_MAX: usize = 4096;
+
+/// Ports below this speak protocols of their own: echo, time, name servers, other servers that answer anybody.
+const UNPRIVILEGED: u16 = 1024;
+
+/// Whether an answer along `route` goes to somebody who may have asked. `ours` are all addresses that this server takes
+/// datagrams at.
+pub(crate) fn may_answer(route: &Route, ours: &[SocketAddr]) -> bool {
+    let Place::Net(peer) = &route.peer else {
+        return true;
+    };
+    !route.to_many && peer.port() >= UNPRIVILEGED && is_somebody(peer.ip()) && !is_ours(peer, ours)
+}
+
+fn is_somebody(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => !(ip.is_multicast() || ip.octets()[0] == 0 || ip.octets()[0] >= 240),
+        IpAddr::V6(ip) => !(ip.is_multicast() || ip.is_unspecified()),
+    }
+}
+
+fn is_ours(peer: &SocketAddr, ours: &[SocketAddr]) -> bool {
+    let ip = peer.ip().to_canonical();
+    let mut same_port = ours.iter().filter(|own| own.port() == peer.port());
+    same_port.any(|own| {
+        own.ip().to_canonical() == ip || own.ip().is_unspecified() && is_of_this_machine(ip)
+    })
+}
+
+/// What can be bound is ours. Asked only for peers that speak from one of our ports.
+fn is_of_this_machine(ip: IpAddr) -> bool {
+    UdpSocket::bind((ip, 0)).is_ok()
+}
+
+/// Notices datagrams that go round in a circle.
+#[derive(Debug)]
+pub(crate) struct Breaker {
+    hasher: RandomState,
+    sets: Box<[[Seen; WAYS]]>,
+    silent: HashMap<Place, Instant>,
+}
+
+/// A datagram of a peer, by a hash of both under a key nobody knows.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    tag: u64,
+    since: Instant,
+    times: u32,
+}
+
+/// The table of what was seen: so many sets, each of so many places for what falls into it.
+const SETS: usize = 1024;
+const WAYS: usize = 4;
+
+impl Breaker {
+    pub(crate) fn new(now: Instant) -> Self {
+        let nothing = Seen {
+            tag: 0,
+            since: now,
+            times: 0,
+        };
+        Self {
+            hasher: RandomState::new(),
+            sets: vec![[nothing; WAYS]; SETS].into(),
+            silent: HashMap::new(),
+        }
+    }
+
+    /// Whether `peer` is not to be answered for the time being.
+    pub(crate) fn is_silent(&mut self, peer: &Place, now: Instant) -> bool {
+        if self.silent.is_empty() {
+            return false;
+        }
+        match self.silent.get(peer) {
+            Some(until) if *until > now => true,
+            Some(_) => {
+                self.silent.remove(peer);
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// Counts a datagram that is about to be answered; whether it is one too many, after which the peer is silent.
+    ///
+    /// In a set that is full, what was seen least gives way, and of several the latest: of many circles at once, which
+    /// come by in turn, some then stay in the table until they are noticed.
+    pub(crate) fn trips(&mut self, peer: &Place, bytes: &[u8], now: Instant) -> bool {
+        let tag = self.hasher.hash_one((peer, bytes));
+        let set = &mut self.sets[tag as usize % SETS];
+        let fresh =
+            |seen: &Seen| seen.times > 0 && now.saturating_duration_since(seen.since) < WITHIN;
+        if let Some(seen) = set.iter_mut().find(|seen| seen.tag == tag && fresh(seen)) {
+            seen.times += 1;
+            if seen.times <= SAME_MAX {
+                return false;
+            }
+            seen.times = 0;
+            self.silence(peer, now);
+            return true;
+        }
+        let least = |seen: &&mut Seen| {
+            let times = if fresh(seen) { seen.times } else { 0 };
+            (times, std::cmp::Reverse(seen.since))
+        };
+        if let Some(seen) = set.iter_mut().min_by_key(least) {
+            *seen = Seen {
+                tag,
+                since: now,
+                times: 1,
+            };
+        }
+        false
+    }
+
+    fn silence(&mut self, peer: &Place, now: Instant) {
+        if self.silent.len() >= SILENT_MAX {
+            self.silent.retain(|_, until| *until > now);
+        }
+        if self.silent.len() >= SILENT_MAX {
+            let first = self.silent.iter().min_by_key(|(_, until)| **until);
+            if let Some(first) = first.map(|(peer, _)| peer.clone()) {
+                self.silent.remove(&first);
+            }
+        }
+        self.silent.insert(peer.clone(), now + SILENCE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(text: &str) -> Place {
+        Place::Net(text.parse().unwrap())
+    }
+
+    fn answers(peer: &str, ours: &[&str]) -> bool {
+        let ours: Vec<SocketAddr> = ours.iter().map(|own| own.parse().unwrap()).collect();
+        let route = Route {
+            peer: place(peer),
+            local: place("127.0.0.1:5000"),
+            to_many: false,
+        };
+        may_answer(&route, &ours)
+    }
+
+    #[test]
+    fn who_cannot_have_asked_is_not_answered() {
+        assert!(
+            answers("127.0.0.1:40000", &[])
+                && answers("8.8.8.8:1024", &[])
+                && answers("[::1]:5001", &[])
+        );
+        for peer in [
+            "127.0.0.1:0",
+            "127.0.0.1:7",
+            "8.8.8.8:53",
+            "[::1]:1023",
+            "255.255.255.255:4000",
+        ] {
+            assert!(!answers(peer, &[]), "{peer}");
+        }
+        for peer in [
+            "224.0.0.1:4000",
+            "0.1.2.3:4000",
+            "[ff02::1]:4000",
+            "[::]:4000",
+            "[::ffff:224.0.0.1]:4000",
+        ] {
+            assert!(!answers(peer, &[]), "{peer}");
+        }
+        let many = Route {
+            peer: place("10.0.0.1:4000"),
+            local: place("10.0.0.2:5000"),
+            to_many: true,
+        };
+        assert!(!may_answer(&many, &[]));
+    }
+
+    #[test]
+    fn we_do_not_answer_ourselves() {
+        let ours = ["127.0.0.1:5000", "0.0.0.0:5001"];
+        assert!(!answers("127.0.0.1:5000", &ours) && !answers("127.0.0.9:5001", &ours));
+        assert!(
+            answers("127.0.0.2:5000", &ours),
+            "another program may be there"
+        );
+        assert!(answers("192.0.2.1:5001", &ours), "another machine is");
+    }
+
+    #[test]
+    fn a_circle_is_broken_and_a_conversation_is_not() {
+        let start = Instant::now();
+        let mut breaker = Breaker::new(start);
+        let (one, other) = (place("127.0.0.1:4000"), place("127.0.0.1:4001"));
+        for i in 0..10_000_u64 {
+            assert!(
+                !breaker.trips(&one, &i.to_be_bytes(), start),
+                "each is different"
+            );
+        }
+        let each = |i: u32| start + WITHIN * i;
+        assert!((0..50).all(|i| !breaker.trips(&one, b"now and then", each(i))));
+        let tripped = (0..20).position(|_| breaker.trips(&one, b"again", each(60)));
+        assert_eq!(tripped, Some(SAME_MAX as usize));
+        assert!(breaker.is_silent(&one, each(60)) && !breaker.is_silent(&other, each(60)));
+        assert!(!breaker.is_silent(&one, each(60) + SILENCE));
+    }
+
+    #[test]
+    fn of_ten_thousand_circles_at_once_some_are_noticed() {
+        let start = Instant::now();
+        let mut breaker = Breaker::new(start);
+        let peer = place("127.0.0.1:4000");
+        let turns = (0..20).flat_map(|_| 0..10_000_u64);
+        assert!(
+            turns
+                .into_iter()
+                .any(|circle| breaker.trips(&peer, &circle.to_be_bytes(), start))
+        );
+    }
+
+    #[test]
+    fn the_tables_have_a_size() {
+        let now = Instant::now();
+        let mut breaker = Breaker::new(now);
+        for port in 0..2 * SILENT_MAX as u32 {
+            breaker.silence(
+                &Place::Net(SocketAddr::new([10, 0, 0, 1].into(), 1024 + port as u16)),
+                now,
+            );
+        }
+        assert_eq!(breaker.silent.len(), SILENT_MAX);
+    }
+}

@@ -1,0 +1,84 @@
+//! The peers of a socket, by who was heard last.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+use echoic_core::ending::How;
+use echoic_wire::Route;
+use tokio::time::Instant;
+
+use super::talk::Talk;
+
+/// Conversations of one socket at the same time. Addresses are easily forged: one more ends the one silent for longest.
+pub(crate) const PEERS_MAX: usize = 4096;
+
+/// Conversations in progress.
+///
+/// Hearing somebody touches nothing but its own entry; the list, which may then be late, is put right only when its
+/// head is looked at. A head that is not late is truly the one silent for longest, since all others are listed later
+/// and were heard no earlier than that.
+#[derive(Default)]
+pub(super) struct Peers {
+    talks: HashMap<Route, Talk>,
+    listed: BTreeMap<(Instant, u64), Route>,
+}
+
+impl Peers {
+    pub(super) fn get(&mut self, route: &Route) -> Option<&mut Talk> {
+        self.talks.get_mut(route)
+    }
+
+    /// Takes in a conversation that has begun.
+    pub(super) fn insert(&mut self, route: Route, talk: Talk) {
+        while self.talks.len() >= PEERS_MAX {
+            match self.silent_longest().map(|(_, route)| route.clone()) {
+                Some(oldest) => self.end(&oldest, How::Idle),
+                None => break,
+            }
+        }
+        self.listed
+            .insert((talk.listed_at, talk.conversation), route.clone());
+        self.talks.insert(route, talk);
+    }
+
+    pub(super) fn end(&mut self, route: &Route, how: How) {
+        if let Some(talk) = self.talks.remove(route) {
+            self.listed.remove(&(talk.listed_at, talk.conversation));
+            talk.end(how);
+        }
+    }
+
+    pub(super) fn end_all(&mut self, how: How) {
+        self.listed.clear();
+        self.talks.drain().for_each(|(_, talk)| talk.end(how));
+    }
+
+    /// Ends who has been silent for `gap`; returns when the next will have been.
+    pub(super) fn end_idle(&mut self, now: Instant, gap: Duration) -> Option<Instant> {
+        while let Some((heard_at, route)) = self.silent_longest() {
+            if heard_at + gap > now {
+                return Some(heard_at + gap);
+            }
+            let route = route.clone();
+            self.end(&route, How::Idle);
+        }
+        None
+    }
+
+    fn silent_longest(&mut self) -> Option<(Instant, &Route)> {
+        loop {
+            let entry = self.listed.first_entry()?;
+            let listed_at = entry.key().0;
+            let talk = self.talks.get_mut(entry.get())?;
+            if talk.heard_at == listed_at {
+                return Some((listed_at, self.listed.first_key_value()?.1));
+            }
+            talk.listed_at = talk.heard_at;
+            let key = (talk.heard_at, talk.conversation);
+            let route = entry.remove();
+            self.listed.insert(key, route);
+        }
+    }
+}

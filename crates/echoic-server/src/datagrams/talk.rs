@@ -1,0 +1,175 @@
+//! One peer's conversation over datagrams.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, atomic::Ordering},
+};
+
+use echoic_core::{
+    ending::{Ending, How},
+    event::{ConversationId, Marked, Opened, Outcome, Told},
+    framing::{Frames, Span},
+    message::{Replies, Run, Then},
+    service::Inline,
+};
+use tokio::time::Instant;
+
+use crate::{clock::Clock, journal::Journal, session::Totals};
+
+/// A conversation: all that one peer says to one of our addresses without a long silence.
+pub(super) struct Talk {
+    pub(super) conversation: ConversationId,
+    pub(super) journal: Journal,
+    /// How it stands with the peer.
+    pub(super) standing: Standing,
+    /// When it was last heard, and under which time it is listed among the others.
+    pub(super) heard_at: Instant,
+    pub(super) listed_at: Instant,
+    voice: Box<dyn Inline>,
+    begun: bool,
+    clock: Clock,
+    tally: Tally,
+    how: Option<How>,
+    totals: Arc<Totals>,
+}
+
+/// How it stands with a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It is answered.
+    Welcome,
+    /// It is heard, and what would be answered is withheld: it cannot have asked.
+    Unanswerable,
+    /// It is not among those that may call: not heard.
+    Denied,
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    exchanges: u64,
+    received: u64,
+    said: u64,
+    sent: u64,
+    unheard: u64,
+}
+
+/// What comes of a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// What is in the replies, which may be of no bytes.
+    Reply,
+    /// None.
+    Silence,
+}
+
+impl Talk {
+    pub(super) fn begin(
+        opened: Opened,
+        voice: Box<dyn Inline>,
+        standing: Standing,
+        mut journal: Journal,
+        totals: Arc<Totals>,
+        now: Instant,
+    ) -> Self {
+        let conversation = opened.conversation;
+        journal.opened(opened);
+        Self {
+            conversation,
+            journal,
+            standing,
+            heard_at: now,
+            listed_at: now,
+            voice,
+            begun: false,
+            clock: Clock::start(),
+            tally: Tally::default(),
+            how: None,
+            totals,
+        }
+    }
+
+    /// Has the service answer `bytes`, which are a whole message. Nothing has opened the conversation but this: what
+    /// the service says at its opening answers it. `None`: the service has a bug, and panicked.
+    pub(super) fn answer(&mut self, bytes: &[u8], replies: &mut Replies) -> Option<(Answer, Then)> {
+        let len = bytes.len() as u32;
+        let spans = [Span {
+            start: 0,
+            body_start: 0,
+            body_end: len,
+            end: len,
+        }];
+        let run = Run::new(bytes, &spans, self.tally.exchanges);
+        replies.clear(Frames::default());
+        let begun = std::mem::replace(&mut self.begun, true);
+        let voice = &mut self.voice;
+        let then = catch_unwind(AssertUnwindSafe(|| match begun {
+            false if voice.open(replies) == Then::Close => Then::Close,
+            _ => voice.answer(&run, replies),
+        }));
+        let says = replies.answered() > 0 || !replies.bytes().is_empty();
+        then.ok()
+            .map(|then| (if says { Answer::Reply } else { Answer::Silence }, then))
+    }
+
+    /// Puts down a message and what became of it; `said` is what left, or is about to.
+    pub(super) fn record(&mut self, at: Instant, outcome: Outcome, heard: &[u8], said: &[u8]) {
+        self.tally.received += heard.len() as u64;
+        self.tally.exchanges += 1;
+        if self.journal.is_active() {
+            let told = Told {
+                conversation: self.conversation,
+                n: self.tally.exchanges,
+                at: self.clock.wall(at),
+                latency_ns: at.elapsed().as_nanos() as u64,
+                reads: 1,
+                said_offset: self.tally.said,
+            };
+            self.journal.exchange(told, outcome, heard, said);
+        }
+        self.tally.said += said.len() as u64;
+    }
+
+    /// So much of what was said has left.
+    pub(super) fn sent(&mut self, bytes: usize) {
+        self.tally.sent += bytes as u64;
+    }
+
+    /// So much came that nobody listened to.
+    pub(super) fn not_heard(&mut self, bytes: usize) {
+        self.tally.unheard += bytes as u64;
+    }
+
+    pub(super) fn mark(&mut self, at: Instant, what: Marked) {
+        self.journal.mark(self.clock.wall(at), what);
+    }
+
+    /// Ends it so, whatever else would have been said of its end.
+    pub(super) fn end(mut self, how: How) {
+        self.how = Some(if self.standing == Standing::Denied {
+            How::Denied
+        } else {
+            how
+        });
+    }
+}
+
+impl Drop for Talk {
+    fn drop(&mut self) {
+        let otherwise = if std::thread::panicking() {
+            How::Panicked
+        } else {
+            How::Cut
+        };
+        let ending = Ending {
+            how: self.how.unwrap_or(otherwise),
+            received: self.tally.received,
+            sent: self.tally.sent,
+            unsent: self.tally.said.saturating_sub(self.tally.sent),
+            unheard: self.tally.unheard,
+        };
+        self.totals
+            .served
+            .fetch_add(self.tally.exchanges, Ordering::Relaxed);
+        self.journal.ended(self.clock.wall(Instant::now()), ending);
+    }
+}

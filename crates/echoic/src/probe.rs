@@ -1,0 +1,78 @@
+//! `echoic probe`: can it be reached, and if not, why.
+
+mod args;
+mod json;
+mod text;
+
+use std::time::Instant;
+
+use echoic_client::probe::{ProbeOptions, State, probe};
+use tokio::runtime;
+
+pub(crate) use args::ProbeArgs;
+
+use self::args::{Plan, Target};
+use crate::{
+    exit::{Exit, Failed, Outcome},
+    explain,
+    term::{Payload, ReaderGone},
+};
+
+/// Probes one endpoint after the other and says what came of each. The exit code is that of the first that could not
+/// be reached.
+pub(crate) fn run(args: &ProbeArgs) -> Outcome {
+    let plan = args.plan().map_err(Failed::usage)?;
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failed::system(format!("cannot start: {error}")))?;
+    let exit = runtime.block_on(all(&plan));
+    // A call that nobody waits for any more is no reason to stay.
+    runtime.shutdown_background();
+    // A reader of the payload that has gone is a quiet end.
+    Ok(exit.unwrap_or(Exit::Done))
+}
+
+async fn all(plan: &Plan) -> Result<Exit, ReaderGone> {
+    let began = Instant::now();
+    let mut payload = Payload::new(plan.json);
+    let mut exit = Exit::Done;
+    for (number, target) in plan.targets.iter().enumerate() {
+        let options = ProbeOptions {
+            each: plan.each,
+            all: plan.all,
+            count: plan.count,
+            wait: plan.wait.map(|wait| wait.saturating_sub(began.elapsed())),
+            explain: plan.explain.then(explain::on_stderr),
+        };
+        let Target {
+            endpoint,
+            port_assumed,
+        } = target;
+        let report = probe(endpoint, &options).await;
+        let verdict = report.verdict();
+        let code = code(verdict.state);
+        if plan.json {
+            payload.json(&json::Line::of(&report, &verdict, code, *port_assumed))?;
+        } else {
+            if number > 0 {
+                payload.line(format_args!(""))?;
+            }
+            text::write(&mut payload, &report, &verdict, *port_assumed)?;
+        }
+        payload.flush()?;
+        if exit == Exit::Done {
+            exit = code;
+        }
+    }
+    Ok(exit)
+}
+
+fn code(state: State) -> Exit {
+    match state {
+        State::Reachable | State::Open => Exit::Done,
+        State::NotResolved => Exit::NotResolved,
+        State::Refused | State::Closed | State::Unreachable => Exit::Refused,
+        State::Filtered | State::TimedOut | State::Silent => Exit::TimedOut,
+    }
+}

@@ -1,0 +1,353 @@
+//! A report for people: what happened when, what each address came to, and the verdict.
+
+use std::{io, time::Duration};
+
+use echoic_client::probe::{Outcome, Report, State, Summary, Try, Verdict, figure};
+use echoic_core::{
+    endpoint::{Endpoint, Host},
+    event::Place,
+    shown,
+};
+use echoic_wire::eyeballs::Missing;
+
+use super::json::says;
+use crate::term::{ASIDE, HEARD, Payload, ReaderGone, WRONG};
+
+/// Rows of the timeline that are shown; the rest is counted.
+const ROWS_MAX: usize = 30;
+
+/// Characters of a bar that lasts from the beginning to the end.
+const WIDTH: usize = 40;
+
+/// Marks on the scale, the one at 0 among them.
+const MARKS: usize = 4;
+
+/// One thing that happened.
+struct Row {
+    kind: &'static str,
+    what: String,
+    result: String,
+    from: Duration,
+    to: Duration,
+    /// Whether it was waited for in vain: then its bar is dotted.
+    in_vain: bool,
+}
+
+/// Writes all of it.
+pub(super) fn write(
+    payload: &mut Payload,
+    report: &Report,
+    verdict: &Verdict,
+    port_assumed: bool,
+) -> Result<(), ReaderGone> {
+    timeline(payload, report, port_assumed)?;
+    records(payload, report)?;
+    let summaries = report.by_address();
+    if summaries.len() > 1
+        || summaries.iter().any(|summary| summary.tries.len() > 1)
+        || !report.untried.is_empty()
+    {
+        table(payload, &summaries, report)?;
+    }
+    let colour = match verdict.state {
+        State::Reachable | State::Open => HEARD,
+        _ => WRONG,
+    };
+    payload.line(format_args!(
+        "{colour}verdict{colour:#}: {}",
+        verdict.sentence
+    ))
+}
+
+fn timeline(payload: &mut Payload, report: &Report, port_assumed: bool) -> Result<(), ReaderGone> {
+    let rows = rows(report);
+    let whole = rows.iter().map(|row| row.to).max().unwrap_or_default();
+    let widest = |of: fn(&Row) -> &str| {
+        rows.iter()
+            .map(|row| of(row).chars().count())
+            .max()
+            .unwrap_or(0)
+    };
+    let (what, result) = (widest(|row| &row.what), widest(|row| &row.result));
+    let title = escaped(report.endpoint.to_string());
+    if port_assumed {
+        payload.line(format_args!(
+            "{title}  {ASIDE}(port 80, since none was given){ASIDE:#}"
+        ))?;
+    } else {
+        payload.line(format_args!("{title}"))?;
+    }
+    let margin = 3 + 4 + 2 + what + 2 + result + 2 + 8 + 2;
+    if !rows.is_empty() {
+        payload.line(format_args!(
+            "{:margin$}{ASIDE}{}{ASIDE:#}",
+            "",
+            scale(whole)
+        ))?;
+    }
+    for (number, row) in (1..).zip(rows.iter().take(ROWS_MAX)) {
+        let took = figure(row.to.saturating_sub(row.from));
+        payload.line(format_args!(
+            "{number:>2} {:<4}  {:<what$}  {:<result$}  {took:>8}  {}",
+            row.kind,
+            row.what,
+            row.result,
+            bar(row, whole),
+        ))?;
+    }
+    match rows.len().saturating_sub(ROWS_MAX) {
+        0 => Ok(()),
+        more => payload.line(format_args!("   … and {more} more; --json has them all")),
+    }
+}
+
+fn rows(report: &Report) -> Vec<Row> {
+    let mut rows = vec![];
+    let host = match &report.endpoint {
+        Endpoint::Tcp(at) | Endpoint::Udp(at) => match &at.host {
+            Host::Name(name) => name.as_str(),
+            _ => "",
+        },
+        _ => "",
+    };
+    let resolved = report.names.iter().any(|answer| answer.found.is_ok());
+    for answer in &report.names {
+        let result = match &answer.found {
+            Ok(addrs) if addrs.len() == 1 => "1 address".to_owned(),
+            Ok(addrs) => format!("{} addresses", addrs.len()),
+            // That the name is there the other family has shown.
+            Err(Missing::NoName) if resolved => Missing::NoAddress(answer.family).to_string(),
+            Err(missing) => escaped(missing.to_string()),
+        };
+        let what = format!("{host} {}", answer.family);
+        let in_vain = answer.found.is_err();
+        rows.push(Row {
+            kind: "name",
+            what,
+            result,
+            from: Duration::ZERO,
+            to: answer.at,
+            in_vain,
+        });
+    }
+    if let Some(dns) = &report.dns {
+        let via: Vec<_> = dns.servers.iter().map(ToString::to_string).collect();
+        for answer in &dns.answers {
+            let result = match &answer.found {
+                Ok(records) if records.len() == 1 => "1 record".to_owned(),
+                Ok(records) => format!("{} records", records.len()),
+                Err(why) => escaped(says(why).into_owned()),
+            };
+            let what = format!("{} via {}", answer.kind, via.join(", "));
+            let in_vain = answer.found.is_err();
+            rows.push(Row {
+                kind: "DNS",
+                what,
+                result,
+                from: Duration::ZERO,
+                to: answer.took,
+                in_vain,
+            });
+        }
+    }
+    rows.extend(
+        report
+            .tries
+            .iter()
+            .map(|tried| row(tried, &report.endpoint)),
+    );
+    rows
+}
+
+fn row(tried: &Try, endpoint: &Endpoint) -> Row {
+    Row {
+        kind: match endpoint {
+            Endpoint::Tcp(_) => "TCP",
+            Endpoint::Udp(_) => "UDP",
+            Endpoint::Unix(_) | Endpoint::Unixgram(_) | Endpoint::Fd(_) => "unix",
+        },
+        what: escaped(tried.place.to_string()),
+        result: result(&tried.outcome),
+        from: tried.started,
+        to: tried.ended,
+        in_vain: matches!(tried.outcome, Outcome::Silent | Outcome::Overtaken),
+    }
+}
+
+fn result(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Connected { .. } => "connected".to_owned(),
+        Outcome::Replied { bytes } => format!("replied, {bytes} B"),
+        Outcome::Failed(error) => match failure(error) {
+            "failed" => escaped(error.to_string()),
+            word => word.to_owned(),
+        },
+        Outcome::Silent => "no answer".to_owned(),
+        Outcome::Overtaken => "overtaken".to_owned(),
+    }
+}
+
+/// A word for an error that has one.
+pub(super) fn failure(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "refused",
+        io::ErrorKind::NetworkUnreachable => "no network",
+        io::ErrorKind::HostUnreachable => "no route",
+        io::ErrorKind::PermissionDenied => "forbidden",
+        io::ErrorKind::NotFound => "not there",
+        _ => "failed",
+    }
+}
+
+/// The scale above the bars: `0 ms      10 ms     20 ms     30 ms`.
+fn scale(whole: Duration) -> String {
+    let mark = |number: usize| figure(whole * number as u32 / MARKS as u32);
+    let marks = (0..MARKS).map(|number| format!("{:<width$}", mark(number), width = WIDTH / MARKS));
+    marks.collect::<String>().trim_end().to_owned()
+}
+
+/// From when to when, as a part of the whole. Never nothing.
+fn bar(row: &Row, whole: Duration) -> String {
+    let column = |at: Duration| {
+        let part = if whole.is_zero() {
+            0.0
+        } else {
+            at.as_secs_f64() / whole.as_secs_f64()
+        };
+        (part * WIDTH as f64).round() as usize
+    };
+    let from = column(row.from).min(WIDTH - 1);
+    let to = column(row.to).clamp(from + 1, WIDTH);
+    let block = if row.in_vain { "┄" } else { "█" };
+    format!("{}{}", " ".repeat(from), block.repeat(to - from))
+}
+
+fn records(payload: &mut Payload, report: &Report) -> Result<(), ReaderGone> {
+    let answers = report.dns.iter().flat_map(|dns| &dns.answers);
+    let mut told = vec![];
+    for record in answers
+        .filter_map(|answer| answer.found.as_ref().ok())
+        .flatten()
+    {
+        let text = format!("{} {} {}", record.name, record.kind, record.value);
+        // The way over an alias is the same for both families.
+        if !told.contains(&text) {
+            payload.line(format_args!(
+                "   record  {}  {ASIDE}TTL {} s{ASIDE:#}",
+                escaped(text.clone()),
+                record.ttl
+            ))?;
+            told.push(text);
+        }
+    }
+    Ok(())
+}
+
+fn table(
+    payload: &mut Payload,
+    summaries: &[Summary<'_>],
+    report: &Report,
+) -> Result<(), ReaderGone> {
+    let mut lines: Vec<[String; 5]> =
+        vec![["ADDRESS", "RESULT", "TRIES", "MIN / MEDIAN / MAX", "LOCAL"].map(str::to_owned)];
+    for summary in summaries {
+        let times = summary.span.map(|span| {
+            if summary.good == 1 {
+                figure(span.min)
+            } else {
+                format!(
+                    "{} / {} / {}",
+                    figure(span.min),
+                    figure(span.median),
+                    figure(span.max)
+                )
+            }
+        });
+        let local = summary.tries.iter().find_map(|tried| match &tried.outcome {
+            Outcome::Connected {
+                local: Some(Place::Net(local)),
+            } => Some(local.to_string()),
+            _ => None,
+        });
+        let best = summary
+            .tries
+            .iter()
+            .find(|tried| tried.is_good())
+            .or(summary.tries.last());
+        lines.push([
+            escaped(summary.place.to_string()),
+            best.map(|tried| result(&tried.outcome)).unwrap_or_default(),
+            format!("{}/{}", summary.good, summary.tries.len()),
+            times.unwrap_or_default(),
+            local.unwrap_or_default(),
+        ]);
+    }
+    for addr in &report.untried {
+        lines.push([
+            addr.to_string(),
+            "not tried".into(),
+            "0/0".into(),
+            String::new(),
+            String::new(),
+        ]);
+    }
+    let width = |column: usize| {
+        lines
+            .iter()
+            .map(|line| line[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..5).map(width).collect();
+    for line in &lines {
+        let cells: Vec<String> = line
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
+        payload.line(format_args!(" {}", cells.join("  ").trim_end()))?;
+    }
+    Ok(())
+}
+
+/// With nothing in it that a terminal would obey.
+fn escaped(text: String) -> String {
+    shown::text(text.as_bytes()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn a_bar_is_where_its_time_is_and_never_nothing() {
+        let bar = |from, to, in_vain| {
+            let row = Row {
+                kind: "TCP",
+                what: String::new(),
+                result: String::new(),
+                from: ms(from),
+                to: ms(to),
+                in_vain,
+            };
+            bar(&row, ms(400))
+        };
+        assert_eq!(bar(0, 400, false), "█".repeat(WIDTH));
+        assert_eq!(
+            bar(100, 200, true),
+            format!("{}{}", " ".repeat(10), "┄".repeat(10))
+        );
+        assert_eq!(bar(7, 7, false).trim_start(), "█");
+        assert_eq!(bar(400, 400, false), format!("{}█", " ".repeat(WIDTH - 1)));
+    }
+
+    #[test]
+    fn the_scale_has_its_marks_where_the_bars_have_them() {
+        assert_eq!(scale(ms(400)), "0 ms      100 ms    200 ms    300 ms");
+        assert_eq!(scale(Duration::ZERO).find("0 ms"), Some(0));
+    }
+}

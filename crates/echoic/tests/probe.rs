@@ -1,0 +1,561 @@
+//! `echoic probe` as people run it, in networks where names lead nowhere and packets get lost.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod harness;
+#[path = "probe/names.rs"]
+mod names;
+#[path = "probe/network.rs"]
+mod network;
+
+use std::{
+    net::{IpAddr, TcpListener, UdpSocket},
+    thread,
+    time::Duration,
+};
+
+use harness::{Home, Lines, Ran, obeyed, run, terminal, wait_for_end};
+use names::Say;
+use network::{HOLE_V4, HOLE_V6, Network, in_a_network};
+use serde_json::Value;
+
+const LOCALHOST: &str = "127.0.0.1 localhost\n::1 localhost\n";
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn addresses(text: &[&str]) -> Say {
+    Say::Addresses(text.iter().map(|text| ip(text)).collect())
+}
+
+/// The probe ends with this code, and its verdict has these parts.
+#[track_caller]
+fn ends(network: &Network, args: &str, code: i32, parts: &[&str]) -> Value {
+    let ran = network.echoic(&format!("probe --json {args}"));
+    let told = json(&ran);
+    let verdict = told["verdict"].as_str().unwrap();
+    assert_eq!(ran.code, Some(code), "{args}: {told}");
+    for part in parts {
+        assert!(verdict.contains(part), "{args}: no {part:?} in: {verdict}");
+    }
+    assert_eq!(
+        (told["exit"].as_i64(), ran.err.as_str()),
+        (Some(code.into()), ""),
+        "{args}"
+    );
+    told
+}
+
+#[track_caller]
+fn json(ran: &Ran) -> Value {
+    serde_json::from_slice(&ran.out).unwrap_or_else(|error| panic!("{error}: {ran:?}"))
+}
+
+fn ms(value: &Value) -> f64 {
+    value.as_f64().unwrap()
+}
+
+/// For a machine that has much else to do.
+const LATE_MS: f64 = 1500.0;
+
+#[test]
+fn a_name_that_leads_nowhere_is_told_with_whose_fault_it_is() {
+    in_a_network(
+        "a_name_that_leads_nowhere_is_told_with_whose_fault_it_is",
+        LOCALHOST,
+        |network| {
+            names::serve(vec![
+                ("fail.test", Say::Code(2), Say::Code(2)),
+                ("refuse.test", Say::Code(5), Say::Code(5)),
+                ("empty.test", Say::NoRecord, Say::NoRecord),
+                ("mute.test", Say::Nothing, Say::Nothing),
+            ]);
+            ends(
+                network,
+                "nx.test:80",
+                3,
+                &["not resolved: there is no such name as nx.test (NXDOMAIN)"],
+            );
+            ends(network, "nx.test", 3, &["no such name"]);
+            ends(network, "udp://nx.test:80", 3, &["no such name"]);
+            ends(network, "nx.test:80 --all", 3, &["no such name"]);
+            ends(
+                network,
+                "fail.test:80",
+                3,
+                &["the resolver failed (SERVFAIL from 127.0.0.53)"],
+            );
+            ends(
+                network,
+                "refuse.test:80",
+                3,
+                &["the resolver failed (REFUSED from 127.0.0.53)"],
+            );
+            ends(
+                network,
+                "empty.test:80",
+                3,
+                &["empty.test is there and has no address, neither AAAA nor A"],
+            );
+            for all in ["", " --all"] {
+                let args = format!("mute.test:80 --each 1s{all}");
+                let told = ends(
+                    network,
+                    &args,
+                    3,
+                    &[
+                        "the resolver is silent, 127.0.0.53 gave no answer",
+                        "within 1 s",
+                    ],
+                );
+                assert!(
+                    (1000.0..1000.0 + LATE_MS).contains(&ms(&told["took_ms"])),
+                    "{told}"
+                );
+            }
+        },
+    );
+}
+
+#[test]
+fn a_resolver_that_is_not_there_is_told() {
+    in_a_network(
+        "a_resolver_that_is_not_there_is_told",
+        LOCALHOST,
+        |network| {
+            ends(
+                network,
+                "some.test:80 --each 2s",
+                3,
+                &["not resolved: the resolver", "some.test"],
+            );
+        },
+    );
+}
+
+#[test]
+fn a_slow_resolver_is_waited_for() {
+    in_a_network("a_slow_resolver_is_waited_for", LOCALHOST, |network| {
+        network.have(ip("192.0.2.7"));
+        let late = Say::Late(Duration::from_millis(300), vec![ip("192.0.2.7")]);
+        names::serve(vec![(
+            "slow.test",
+            Say::Late(Duration::from_millis(300), vec![]),
+            late,
+        )]);
+        let server = TcpListener::bind("192.0.2.7:0").unwrap();
+        let port = server.local_addr().unwrap().port();
+        let told = ends(
+            network,
+            &format!("slow.test:{port}"),
+            0,
+            &["192.0.2.7", "connects in"],
+        );
+        assert!(ms(&told["tries"][0]["started_ms"]) >= 300.0, "{told}");
+    });
+}
+
+#[test]
+fn records_are_shown_with_their_time_to_live_and_cannot_play_with_the_terminal() {
+    let test = "records_are_shown_with_their_time_to_live_and_cannot_play_with_the_terminal";
+    in_a_network(test, LOCALHOST, |network| {
+        network.have(ip("192.0.2.7"));
+        names::serve(vec![
+            ("plain.test", Say::NoRecord, addresses(&["192.0.2.7"])),
+            (
+                "evil.test",
+                Say::NoRecord,
+                Say::Alias(b"\x1b]0;x\x07\xc2\x9b", vec![ip("192.0.2.7")]),
+            ),
+        ]);
+        let server = TcpListener::bind("192.0.2.7:80").unwrap();
+        let told = ends(network, "plain.test", 0, &["192.0.2.7:80 connects"]);
+        assert_eq!(told["port_assumed"], true);
+        let record = &told["dns"]["answers"][1]["records"][0];
+        assert_eq!(
+            (&record["value"], &record["ttl_s"]),
+            (&"192.0.2.7".into(), &names::TTL.into()),
+            "{told}"
+        );
+        let text = network.echoic("probe plain.test").good();
+        assert!(text.contains("(port 80, since none was given)"), "{text}");
+        assert!(
+            text.contains("record  plain.test. A 192.0.2.7  TTL 77 s"),
+            "{text}"
+        );
+        let ran = network.echoic("probe evil.test:80");
+        assert_eq!(obeyed(&ran.out), [], "{ran:?}");
+        assert!(ran.out.windows(5).any(|part| part == br"\\033"), "{ran:?}");
+        let (ours, theirs) = terminal();
+        let shown = Lines::of(ours);
+        let mut child = network
+            .command("probe evil.test:80")
+            .stdout(theirs)
+            .spawn()
+            .unwrap();
+        wait_for_end(&mut child, harness::SOON).expect("it ends");
+        assert_eq!(obeyed(shown.all().join("\n").as_bytes()), []);
+        drop(server);
+    });
+}
+
+#[test]
+fn ipv4_wins_within_300_ms_when_ipv6_is_a_black_hole() {
+    in_a_network(
+        "ipv4_wins_within_300_ms_when_ipv6_is_a_black_hole",
+        LOCALHOST,
+        |network| {
+            let six = format!("{HOLE_V6}:2");
+            network.lose(ip(&six));
+            network.have(ip("192.0.2.7"));
+            names::serve(vec![
+                ("dual.test", addresses(&[&six]), addresses(&["192.0.2.7"])),
+                ("mute6.test", Say::Nothing, addresses(&["192.0.2.7"])),
+            ]);
+            let server = TcpListener::bind("192.0.2.7:0").unwrap();
+            let port = server.local_addr().unwrap().port();
+            // The best of three, since the machine may have other things to do.
+            let took = (0..3).map(|_| {
+                let told = ends(
+                    network,
+                    &format!("dual.test:{port}"),
+                    0,
+                    &["over IPv4, at 192.0.2.7", "had not answered"],
+                );
+                assert_eq!(told["tries"][0]["outcome"], "overtaken", "{told}");
+                ms(&told["tries"][1]["ended_ms"]) - ms(&told["tries"][0]["started_ms"])
+            });
+            let took = took.fold(f64::MAX, f64::min);
+            assert!((249.0..300.0).contains(&took), "{took} ms");
+            let all = format!("dual.test:{port} --all --each 1200ms");
+            ends(
+                network,
+                &all,
+                0,
+                &[
+                    "over IPv4 only, at 192.0.2.7",
+                    "gave no answer within 1.2 s",
+                ],
+            );
+            // A resolver that keeps silent on AAAA costs 50 ms, and no more at the end.
+            let told = ends(
+                network,
+                &format!("mute6.test:{port} --each 4s"),
+                0,
+                &["192.0.2.7"],
+            );
+            let started = (0..3)
+                .map(|_| ms(&told["tries"][0]["started_ms"]))
+                .fold(f64::MAX, f64::min);
+            assert!((50.0..250.0).contains(&started), "{told}");
+            assert!(ms(&told["took_ms"]) < 1000.0 + LATE_MS, "{told}");
+        },
+    );
+}
+
+#[test]
+fn twenty_addresses_are_tried_until_one_answers_or_all_are_silent() {
+    in_a_network(
+        "twenty_addresses_are_tried_until_one_answers_or_all_are_silent",
+        LOCALHOST,
+        |network| {
+            let ours: Vec<String> = (1..=20).map(|n| format!("192.0.2.{n}")).collect();
+            let lost: Vec<String> = (2..=21).map(|n| format!("{HOLE_V4}.{n}")).collect();
+            for (ours, lost) in ours.iter().zip(&lost) {
+                network.have(ip(ours));
+                network.lose(ip(lost));
+            }
+            let zone =
+                |addrs: &[String]| Say::Addresses(addrs.iter().map(|addr| ip(addr)).collect());
+            names::serve(vec![
+                ("many.test", Say::NoRecord, zone(&ours)),
+                ("lost.test", Say::NoRecord, zone(&lost)),
+            ]);
+            let server = TcpListener::bind("192.0.2.13:0").unwrap();
+            let port = server.local_addr().unwrap().port();
+            let told = ends(
+                network,
+                &format!("many.test:{port}"),
+                0,
+                &["192.0.2.13", "connects in"],
+            );
+            let last = told["tries"].as_array().unwrap().last().unwrap();
+            assert_eq!(last["outcome"], "connected", "{told}");
+            let told = ends(
+                network,
+                &format!("many.test:{port} --all --count 2"),
+                0,
+                &["and 16 more do not"],
+            );
+            assert_eq!(told["addresses"].as_array().unwrap().len(), 20, "{told}");
+            assert!(
+                told["addresses"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .all(|addr| addr["tries"] == 2),
+                "{told}"
+            );
+            let told = ends(
+                network,
+                "lost.test:80 --each 1200ms",
+                5,
+                &["filtered: no answer from", "and 17 more"],
+            );
+            assert!(
+                (1200.0 + 250.0..19.0 * 250.0 + 1200.0 + LATE_MS).contains(&ms(&told["took_ms"])),
+                "{told}"
+            );
+            let told = ends(
+                network,
+                "lost.test:80 --all --each 1200ms",
+                5,
+                &["filtered"],
+            );
+            assert!(
+                (1200.0..1200.0 + LATE_MS).contains(&ms(&told["took_ms"])),
+                "{told}"
+            );
+        },
+    );
+}
+
+#[test]
+fn refused_filtered_timed_out_and_unreachable_are_told_apart() {
+    in_a_network(
+        "refused_filtered_timed_out_and_unreachable_are_told_apart",
+        LOCALHOST,
+        |network| {
+            let lost = format!("{HOLE_V4}.2");
+            network.lose(ip(&lost));
+            network.end_the_way("unreachable", "203.0.113.0/25");
+            network.end_the_way("prohibit", "203.0.113.128/25");
+            ends(
+                network,
+                ":9",
+                4,
+                &["refused: 127.0.0.1:9, [::1]:9 said no: nothing listens on that port there"],
+            );
+            ends(
+                network,
+                "127.0.0.1:9 --all",
+                4,
+                &["refused: 127.0.0.1:9 said no", "or a firewall rejects"],
+            );
+            let filtered = format!(
+                "no answer from {lost}:80 within 1.2 s, so it is filtered, or the host is down"
+            );
+            ends(
+                network,
+                &format!("{lost} --each 1200ms"),
+                5,
+                &["filtered", &filtered],
+            );
+            ends(
+                network,
+                &format!("{lost}:80 --each 300ms"),
+                5,
+                &["timed out", "within 300 ms, too short"],
+            );
+            ends(
+                network,
+                &format!("udp://{lost}:9 --each 300ms"),
+                5,
+                &["silent: nothing came back"],
+            );
+            ends(
+                network,
+                "203.0.113.1:80",
+                4,
+                &["unreachable: 203.0.113.1:80: no route to that host"],
+            );
+            ends(
+                network,
+                "203.0.113.129:80",
+                4,
+                &["unreachable: a rule of this machine forbids"],
+            );
+            ends(
+                network,
+                "192.0.2.99:80",
+                4,
+                &["unreachable: this machine has no way to 192.0.2.99:80"],
+            );
+            ends(
+                network,
+                "udp://192.0.2.99:80",
+                4,
+                &["unreachable: this machine has no way"],
+            );
+        },
+    );
+}
+
+#[test]
+fn localhost_that_is_first_of_all_ipv6_is_told() {
+    in_a_network(
+        "localhost_that_is_first_of_all_ipv6_is_told",
+        "::1 localhost\n127.0.0.1 localhost\n",
+        |network| {
+            let server = TcpListener::bind("127.0.0.1:0").unwrap();
+            let port = server.local_addr().unwrap().port();
+            let told = ends(
+                network,
+                &format!("localhost:{port}"),
+                0,
+                &[
+                    "over IPv4 only",
+                    "localhost gave ::1 first, and the server is v4-only",
+                ],
+            );
+            assert_eq!(told["tries"][0]["address"], format!("[::1]:{port}"));
+            let both = TcpListener::bind(format!("[::1]:{port}")).unwrap();
+            let told = ends(network, &format!("localhost:{port}"), 0, &[]);
+            assert!(
+                !told["verdict"].as_str().unwrap().contains("only"),
+                "{told}"
+            );
+            drop((server, both));
+        },
+    );
+}
+
+#[test]
+fn every_example_of_the_help_runs() {
+    in_a_network("every_example_of_the_help_runs", LOCALHOST, |network| {
+        network.have(ip("192.0.2.7"));
+        names::serve(vec![(
+            "example.test",
+            Say::NoRecord,
+            addresses(&["192.0.2.7"]),
+        )]);
+        let _web = TcpListener::bind("192.0.2.7:80").unwrap();
+        let _server = TcpListener::bind("127.0.0.1:5000").unwrap();
+        let udp = UdpSocket::bind("127.0.0.1:5000").unwrap();
+        thread::spawn(move || {
+            while let Ok((n, peer)) = udp.recv_from(&mut [0; 99]) {
+                udp.send_to(&b"????"[..n], peer).unwrap();
+            }
+        });
+        let help = network.echoic("probe --help").good();
+        let program = std::path::Path::new(env!("CARGO_BIN_EXE_echoic"))
+            .parent()
+            .unwrap();
+        let examples = help
+            .lines()
+            .filter_map(|line| line.strip_prefix("  echoic probe "))
+            .collect::<Vec<_>>();
+        assert!(examples.len() >= 6, "{help}");
+        for example in examples {
+            let (command, _) = example
+                .split_once("   ")
+                .expect("what it does stands behind it");
+            let command = format!("PATH={}:$PATH; echoic probe {command}", program.display());
+            let ran = run(std::process::Command::new("sh").args(["-c", &command]), b"");
+            assert_eq!(ran.code, Some(0), "{command}: {ran:?}");
+        }
+    });
+}
+
+#[test]
+fn udp_is_open_closed_or_silent() {
+    let home = Home::new();
+    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let addr = server.local_addr().unwrap();
+    let silent = home.run(&["probe", &format!("udp://{addr}"), "--each", "200ms"]);
+    assert_eq!(silent.code, Some(5), "{silent:?}");
+    assert!(
+        String::from_utf8_lossy(&silent.out).contains("verdict: silent"),
+        "{silent:?}"
+    );
+    server.set_nonblocking(true).unwrap();
+    while server.recv(&mut [0; 9]).is_ok() {}
+    server.set_nonblocking(false).unwrap();
+    let answering = thread::spawn(move || {
+        let (_, peer) = server.recv_from(&mut [0; 9]).unwrap();
+        server.send_to(b"yes", peer).unwrap();
+    });
+    let open = home.run(&["probe", &format!("udp://{addr}")]).good();
+    assert!(
+        open.contains("replied, 3 B") && open.contains("verdict: open"),
+        "{open}"
+    );
+    answering.join().unwrap();
+    let closed = home.run(&["probe", &format!("udp://{addr}")]);
+    assert_eq!(closed.code, Some(4), "{closed:?}");
+}
+
+#[test]
+fn the_exit_code_is_that_of_the_first_that_could_not_be_reached() {
+    let home = Home::new();
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let good = server.local_addr().unwrap().to_string();
+    let gone = {
+        TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .to_string()
+    };
+    assert_eq!(home.run(&["probe", &good, &good]).code, Some(0));
+    let ran = home.run(&[
+        "probe",
+        "--json",
+        &good,
+        &gone,
+        "no-such-name.invalid:80",
+        &good,
+    ]);
+    assert_eq!(ran.code, Some(4), "{ran:?}");
+    let states: Vec<String> = String::from_utf8(ran.out)
+        .unwrap()
+        .lines()
+        .map(|line| {
+            serde_json::from_str::<Value>(line).unwrap()["state"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        })
+        .collect();
+    assert_eq!(
+        states,
+        ["reachable", "refused", "not resolved", "reachable"]
+    );
+}
+
+#[test]
+fn waiting_ends_when_the_server_comes_or_the_time_is_up() {
+    let home = Home::new();
+    let gone = {
+        TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+    };
+    let late = home.run(&["probe", "--wait", "600ms", &gone.to_string()]);
+    assert_eq!(late.code, Some(4), "{late:?}");
+    assert!(
+        String::from_utf8_lossy(&late.out).contains("still so at try"),
+        "{late:?}"
+    );
+    let (mut child, out) = home.start(&["probe", "--wait", "20", "--json", &gone.to_string()]);
+    let server = TcpListener::bind(gone).unwrap();
+    let status = wait_for_end(&mut child, harness::SOON).expect("it ends");
+    assert!(status.success(), "{:?}", out.all());
+    drop(server);
+}
+
+#[test]
+fn wrong_usage_is_told_with_what_to_write() {
+    let home = Home::new();
+    for (args, part) in [
+        (vec!["probe"], "ENDPOINT"),
+        (vec!["probe", "*:80"], "for listening"),
+        (vec!["probe", ":0"], "port 0"),
+        (vec!["probe", ":80", "--count", "0"], "1..=1000"),
+    ] {
+        let ran = home.run(&args);
+        assert_eq!(ran.code, Some(2), "{ran:?}");
+        assert!(ran.err.contains(part), "{ran:?}");
+    }
+}
