@@ -26,7 +26,7 @@
 //! let addr = server.listen(&"127.0.0.1:0".parse()?, Arc::new(Shout)).await?[0];
 //! let serving = tokio::spawn(server.run(std::future::pending::<()>()));
 //!
-//! let mut peer = tokio::net::TcpStream::connect(addr).await?;
+//! let mut peer = tokio::net::TcpStream::connect(addr.to_string()).await?;
 //! peer.write_all(b"hello").await?;
 //! let mut reply = [0; 5];
 //! peer.read_exact(&mut reply).await?;

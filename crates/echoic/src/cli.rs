@@ -106,6 +106,45 @@ pub(crate) enum Verb {
     Probe(ProbeArgs),
     /// List, search and follow what was said
     Log(LogArgs),
+    /// Every bound there is: how much, which option sets it, and what happens past it
+    Limits(LimitsArgs),
+    /// Print what makes a shell complete commands and options
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write a page for each command
+    Man(ManArgs),
+}
+
+/// Every bound there is: how much, which option sets it, and what happens past it.
+#[derive(Debug, Args)]
+pub(crate) struct LimitsArgs {
+    /// Lines of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Print what makes a shell complete commands and options.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  echoic completions bash > ~/.local/share/bash-completion/completions/echoic
+  echoic completions zsh > ~/.zfunc/_echoic
+  echoic completions fish > ~/.config/fish/completions/echoic.fish")]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// Print the manual page, or write a page for each command.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  echoic man | man -l -
+  echoic man ~/.local/share/man/man1")]
+pub(crate) struct ManArgs {
+    /// A folder for echoic.1, echoic-serve.1 and so on; made if it is not there
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: Option<std::path::PathBuf>,
 }
 
 /// Answer, record, show.

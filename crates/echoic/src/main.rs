@@ -7,7 +7,9 @@ mod cli;
 mod connect;
 mod exit;
 mod explain;
+mod limits;
 mod log;
+mod manual;
 mod memory;
 mod pretty;
 mod probe;
@@ -29,6 +31,9 @@ fn main() -> ExitCode {
         Verb::Connect(args) => connect::run(&args),
         Verb::Probe(args) => probe::run(&args),
         Verb::Log(args) => log::run(&args),
+        Verb::Limits(args) => limits::run(&args),
+        Verb::Completions(args) => manual::completions(&args),
+        Verb::Man(args) => manual::man(&args),
     };
     match done {
         Ok(exit) => exit.into(),

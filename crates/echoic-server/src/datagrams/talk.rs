@@ -102,9 +102,12 @@ impl Talk {
         replies.clear(Frames::default());
         let begun = std::mem::replace(&mut self.begun, true);
         let voice = &mut self.voice;
-        let then = catch_unwind(AssertUnwindSafe(|| match begun {
-            false if voice.open(replies) == Then::Close => Then::Close,
-            _ => voice.answer(&run, replies),
+        let then = catch_unwind(AssertUnwindSafe(|| {
+            if !begun && voice.open(replies) == Then::Close {
+                Then::Close
+            } else {
+                voice.answer(&run, replies)
+            }
         }));
         let says = replies.answered() > 0 || !replies.bytes().is_empty();
         then.ok()

@@ -171,7 +171,7 @@ impl TestStore {
         let marks = self.marks();
         let lost = marks.iter().map(|(.., what)| match what {
             Marked::Gap { exchanges, .. } => *exchanges,
-            Marked::HalfClosed { .. } => 0,
+            _ => 0,
         });
         lost.sum()
     }

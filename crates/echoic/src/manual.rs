@@ -1,0 +1,45 @@
+//! What a shell and `man` want to know of the command line, made from the command line itself.
+
+use std::io;
+
+use clap::CommandFactory;
+use clap_complete::generate;
+
+use crate::{
+    cli::{Cli, CompletionsArgs, ManArgs},
+    exit::{Exit, Failed, Outcome},
+    term::Payload,
+};
+
+/// Prints what makes a shell complete our commands and options.
+pub(crate) fn completions(args: &CompletionsArgs) -> Outcome {
+    let mut script = Vec::new();
+    generate(args.shell, &mut Cli::command(), "echoic", &mut script);
+    Ok(print(&script))
+}
+
+/// Prints the page of the program, or writes a page for it and one for each command.
+pub(crate) fn man(args: &ManArgs) -> Outcome {
+    let Some(dir) = &args.dir else {
+        let mut page = Vec::new();
+        let rendered = clap_mangen::Man::new(Cli::command()).render(&mut page);
+        rendered.map_err(Failed::system)?;
+        return Ok(print(&page));
+    };
+    let written = || -> io::Result<()> {
+        std::fs::create_dir_all(dir)?;
+        clap_mangen::generate_to(Cli::command(), dir)
+    };
+    written().map_err(|error| {
+        Failed::system(format!("cannot write the pages to {}: {error}; name a folder you may write to", dir.display()))
+    })?;
+    Ok(Exit::Done)
+}
+
+fn print(text: &[u8]) -> Exit {
+    let mut payload = Payload::new(false);
+    let text = String::from_utf8_lossy(text);
+    // A reader that has had enough is no error.
+    let _ = payload.line(format_args!("{}", text.trim_end())).and_then(|()| payload.flush());
+    Exit::Done
+}
