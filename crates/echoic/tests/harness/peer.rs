@@ -19,11 +19,16 @@ pub(crate) struct Talk(pub(crate) TcpStream);
 impl Talk {
     #[track_caller]
     pub(crate) fn to(at: SocketAddr) -> Self {
-        let stream = TcpStream::connect_timeout(&at, SOON).unwrap();
-        stream.set_read_timeout(Some(SOON)).unwrap();
-        stream.set_write_timeout(Some(SOON)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Self(stream)
+        Self::to_result(at).unwrap()
+    }
+
+    /// The same, where there may be nobody.
+    pub(crate) fn to_result(at: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&at, SOON)?;
+        stream.set_read_timeout(Some(SOON))?;
+        stream.set_write_timeout(Some(SOON))?;
+        stream.set_nodelay(true)?;
+        Ok(Self(stream))
     }
 
     #[track_caller]

@@ -1,0 +1,140 @@
+//! Every place a server of streams can be at, called by peers that are not ours.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and may say what it saw"
+)]
+
+#[path = "endpoints/guests.rs"]
+mod guests;
+#[path = "endpoints/handed_over.rs"]
+mod handed_over;
+mod harness;
+#[path = "endpoints/options.rs"]
+mod options;
+#[path = "endpoints/unix.rs"]
+mod unix;
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener},
+    process::Stdio,
+};
+
+use self::harness::{Home, Lines, Ran, Serve, Talk, kill, tool};
+
+#[test]
+fn several_endpoints_and_services_are_one_process_and_one_record() {
+    let serve = Serve::start(&[
+        "upper=:0",
+        "lower=unix:./lower.sock",
+        "echo=:0?frame=line",
+        "greet=unix:@echoic-test-several",
+        "--frame",
+        "nul",
+    ]);
+    let [upper, echo] = serve.at[..] else {
+        panic!("{:?}", serve.places)
+    };
+    assert_eq!(serve.places[1], "unix:./lower.sock");
+    assert_eq!(serve.places[3], "unix:@echoic-test-several");
+    let mut one = Talk::to(upper);
+    let mut two = unix::Talk::to(serve.home.path().join("lower.sock"));
+    let mut three = Talk::to(echo);
+    one.ask("one\0", "ONE\0");
+    two.ask("TWO\0", "two\0");
+    three.ask("Three\n", "Three\n");
+    let four = unix::Talk::to_abstract("echoic-test-several").rest();
+    assert_eq!(four, b"Thank you for connecting");
+    drop((one.finish(), two.finish(), three.finish()));
+    let home = serve.home.clone();
+    assert_eq!(serve.stop().served, 4);
+
+    let (upper, echo) = (upper.port(), echo.port());
+    for (filter, services) in [
+        (&["proto:unix"][..], &["lower", "greet"][..]),
+        (&["proto:tcp"], &["upper", "echo"]),
+        (&["ep:unix:./lower.sock"], &["lower"]),
+        (&["ep:unix:@echoic-test-several"], &["greet"]),
+        (&[&format!("ep:tcp:{upper}")], &["upper"]),
+        (&[&format!("ep:tcp:{echo}"), "proto:unix"], &[]),
+        (&["-proto:unix", "svc:echo"], &["echo"]),
+    ] {
+        let found = home.log(filter);
+        let mut found: Vec<&str> = found.iter().map(|e| e["svc"].as_str().unwrap()).collect();
+        let mut services = services.to_vec();
+        found.sort_unstable();
+        services.sort_unstable();
+        assert_eq!(found, services, "{filter:?}");
+        assert_eq!(home.count(filter), services.len() as u64, "{filter:?}");
+    }
+}
+
+#[test]
+fn everywhere_at_port_0_is_one_port_in_both_families() {
+    if TcpListener::bind("[::1]:0").is_err() {
+        println!("skipped: no IPv6 here");
+        return;
+    }
+    let serve = Serve::start(&["upper=*:0", "echo=tcp://:0"]);
+    let [everywhere, loopback] = serve.at[..] else {
+        panic!("{:?}", serve.places)
+    };
+    assert_ne!(everywhere.port(), loopback.port());
+    assert_eq!(
+        everywhere.to_string(),
+        format!("0.0.0.0:{}", everywhere.port())
+    );
+    for host in ["127.0.0.1", "::1", "127.0.0.9"] {
+        let ip = host.parse().unwrap();
+        Talk::to(SocketAddr::new(ip, everywhere.port())).ask("wide", "WIDE");
+        let home = Talk::to_result(SocketAddr::new(ip, loopback.port()));
+        assert_eq!(home.is_ok(), host != "127.0.0.9", "{host}");
+    }
+}
+
+#[test]
+fn an_address_in_use_names_its_owner() {
+    const HOLDER: &str = "
+import socket, sys
+held = socket.create_server(('127.0.0.1', 0))
+print(held.getsockname()[1], flush=True)
+sys.stdin.read()
+";
+    let mut python = tool("python3", "python3");
+    python.args(["-c", HOLDER]);
+    let mut holder = python
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let said = Lines::of(holder.stdout.take().unwrap());
+    let port = said.wait("port", |lines| lines.first().cloned());
+    // The name the system knows it by: python3, or python3.11.
+    let name = fs::read_to_string(format!("/proc/{}/comm", holder.id())).unwrap();
+    let owner = format!("{} (pid {})", name.trim(), holder.id());
+
+    let home = Home::new();
+    for place in [
+        format!(":{port}"),
+        format!("127.0.0.1:{port}"),
+        format!("*:{port}"),
+    ] {
+        let Ran { code, out, err } = home.run(&["serve", &place, "--print"]);
+        assert_eq!((code, &*out), (Some(1), &b""[..]), "{err}");
+        assert!(
+            err.contains("in use by") && err.contains(&owner),
+            "{place}: {err}"
+        );
+        assert!(err.contains("port 0") || err.contains("0 picks"), "{err}");
+    }
+    // Another address of this machine is another's, at whatever port.
+    let other = Serve::start(&[&format!("127.0.0.2:{port}")]);
+    let Ran { err, .. } = home.run(&["serve", &format!("127.0.0.2:{port}")]);
+    let ours = format!("in use by echoic (pid {})", other.id());
+    assert!(err.contains(&ours), "{err}");
+    let Ran { err, .. } = home.run(&["serve", &format!("127.0.0.1:{port}")]);
+    assert!(err.contains(&owner), "{err}");
+    drop(other);
+    kill(&mut holder);
+}

@@ -1,0 +1,156 @@
+//! Sockets that somebody else opened.
+
+use std::{os::unix::fs::FileTypeExt, process::Command, sync::Arc};
+
+use super::unix;
+use crate::harness::{Home, Ran, Serve, Talk, python, run, tool, tutorial_ports};
+
+/// Opens sockets at 3 and up as systemd does, and becomes the program: a TCP one, and with `both` a Unix one.
+const OPENER: &str = "
+import os, socket, sys
+pid, count, program = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+made = [socket.create_server(('127.0.0.1', 0))]
+if count > 1:
+    made.append(socket.socket(socket.AF_UNIX))
+    made[1].bind('handed.sock')
+    made[1].listen(5)
+# Out of the way first: one may be where another belongs.
+high = [os.dup(os.dup(os.dup(s.fileno()))) for s in made]
+for i, fd in enumerate(high):
+    os.dup2(fd, 50 + i)
+for i in range(count):
+    os.dup2(50 + i, 3 + i)
+    os.set_inheritable(3 + i, True)
+if pid != 'none':
+    os.environ['LISTEN_PID'] = str(os.getpid()) if pid == 'own' else pid
+    os.environ['LISTEN_FDS'] = str(count)
+os.execv(program[0], program)
+";
+
+fn opened(home: &Home, pid: &str, count: usize, args: &[&str]) -> Command {
+    let program = home.echoic(&[]);
+    let mut python = tool("python3", "python3");
+    home.settle(&mut python);
+    python
+        .args(["-c", OPENER, pid, &count.to_string()])
+        .arg(program.get_program())
+        .arg("serve")
+        .args(args)
+        .args(["--print", "--quiet"]);
+    python
+}
+
+#[test]
+fn a_descriptor_from_python_is_served() {
+    const PARENT: &str = "
+import os, socket, subprocess, sys
+program, family = sys.argv[1], sys.argv[2]
+if family == 'unix':
+    own = socket.socket(socket.AF_UNIX)
+    own.bind('parent.sock')
+    own.listen(5)
+else:
+    own = socket.create_server(('127.0.0.1', 0))
+number = own.fileno()
+serve = subprocess.Popen([program, 'serve', f'upper=fd:{number}', '--once', '--quiet'], pass_fds=[number])
+peer = socket.socket(own.family)
+peer.settimeout(30)
+# It is queued where the child will find it, whether or not it runs already.
+peer.connect(own.getsockname())
+own.close()
+peer.sendall('straße'.encode())
+peer.shutdown(socket.SHUT_WR)
+heard = b''
+while part := peer.recv(1024):
+    heard += part
+assert heard == b'STRASSE', heard
+sys.exit(serve.wait(30))
+";
+    for family in ["tcp", "unix"] {
+        let home = Home::new();
+        let mut python = tool("python3", "python3");
+        home.settle(&mut python);
+        python
+            .args(["-c", PARENT])
+            .arg(home.echoic(&[]).get_program())
+            .arg(family);
+        let Ran { code, err, .. } = run(&mut python, b"");
+        assert_eq!(code, Some(0), "{err}");
+        assert_eq!(home.count(&[&format!("proto:{family}")]), 1, "{err}");
+        let path = home.path().join("parent.sock");
+        assert_eq!(path.exists(), family == "unix", "the file is its maker's");
+    }
+}
+
+#[test]
+fn what_systemd_hands_over_is_served_without_a_word() {
+    let home = Arc::new(Home::new());
+    let args = ["--as", "lower"];
+    let serve = Serve::from(&home, &args, opened(&home, "own", 2, &args));
+    assert_eq!(serve.places[1], "unix:handed.sock");
+    let mut net = Talk::to(serve.at[0]);
+    net.ask("NET", "net");
+    let path = home.path().join("handed.sock");
+    let mut unix = unix::Talk::to(&path);
+    unix.ask("UNIX", "unix");
+    drop((net.finish(), unix.finish()));
+    let port = serve.at[0].port();
+    assert_eq!(serve.stop().served, 2);
+    assert_eq!(home.count(&[&format!("ep:tcp:{port}")]), 1);
+    assert_eq!(home.count(&["ep:unix:handed.sock"]), 1);
+    let file = std::fs::symlink_metadata(&path).unwrap();
+    assert!(file.file_type().is_socket(), "the file is its maker's");
+}
+
+#[test]
+fn what_was_handed_over_is_not_looked_at_where_an_endpoint_is_named() {
+    let home = Arc::new(Home::new());
+    let args = ["upper=:0"];
+    let serve = Serve::from(&home, &args, opened(&home, "own", 1, &args));
+    assert_eq!(serve.places.len(), 1);
+    let args = ["upper=fd:3", "--store", "none"];
+    let named = Serve::from(&home, &args, opened(&home, "none", 1, &args));
+    Talk::to(named.at[0]).ask("by number", "BY NUMBER");
+}
+
+#[test]
+fn what_was_handed_to_somebody_else_is_not_ours() {
+    let Some(_held) = tutorial_ports() else {
+        return;
+    };
+    let home = Arc::new(Home::new());
+    let serve = Serve::from(&home, &[], opened(&home, "1", 1, &[]));
+    let ports: Vec<u16> = serve.at.iter().map(std::net::SocketAddr::port).collect();
+    assert_eq!(ports, [5000, 12345]);
+}
+
+#[test]
+fn a_number_that_is_no_listening_socket_is_told_as_what_it_is() {
+    let home = Home::new();
+    for (number, why) in [
+        ("99", "Bad file descriptor"),
+        ("0", "not a socket"),
+        ("4294967295", "fd:"),
+    ] {
+        let Ran { code, out, err } = home.run(&["serve", &format!("fd:{number}"), "--print"]);
+        assert_eq!((code, &*out), (Some(1), &b""[..]), "{err}");
+        assert!(
+            err.contains(&format!("fd:{number}")) && err.contains(why),
+            "{err}"
+        );
+    }
+    const DEAF: &str = "
+import socket, subprocess, sys
+own = socket.socket()
+own.bind(('127.0.0.1', 0))
+ran = subprocess.run([sys.argv[1], 'serve', f'fd:{own.fileno()}', '--store', 'none'], pass_fds=[own.fileno()],
+                     capture_output=True, timeout=30)
+print(ran.returncode, ran.stderr.decode())
+";
+    let program = home.echoic(&[]);
+    let said = python(DEAF, &[&program.get_program().display()], "").good();
+    assert!(
+        said.starts_with("1 ") && said.contains("does not listen"),
+        "{said}"
+    );
+}

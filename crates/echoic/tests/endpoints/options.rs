@@ -1,0 +1,120 @@
+//! What is said after `?` holds at that endpoint and at no other.
+
+use std::time::{Duration, Instant};
+
+use crate::harness::{Home, Ran, Serve, Talk, until};
+
+#[test]
+fn each_option_holds_where_it_is_said() {
+    let serve = Serve::start(&[
+        ":0",
+        "upper=:0?frame=line&max-message=4",
+        ":0?as=greet:hi%0A%26bye",
+        ":0?as=echo&frame=u8/line",
+        "--as",
+        "lower",
+    ]);
+    let [plain, short, greet, echo] = serve.at[..] else {
+        panic!("{:?}", serve.places)
+    };
+    Talk::to(plain).ask("NO LIMIT AND NO LINE", "no limit and no line");
+    let mut talk = Talk::to(short);
+    talk.say("four\nfives\n");
+    assert_eq!(talk.rest(), b"FOUR\n");
+    assert_eq!(Talk::to(greet).rest(), b"hi\n&bye");
+    Talk::to(echo).ask(b"\x03abc\x00", b"abc\n\n");
+    let home = serve.home.clone();
+    serve.stop();
+    let ep = format!("tcp:{}", short.port());
+    let ends = home.sql("SELECT how, count(*) FROM conversation GROUP BY how ORDER BY how");
+    assert!(ends.contains(&"message-too-long|1".to_owned()), "{ends:?}");
+    assert_eq!(home.count(&["end:limit"]), 1);
+    assert_eq!(home.count(&["end:limit", &format!("ep:{ep}")]), 1);
+}
+
+#[test]
+fn each_deadline_holds_where_it_is_said() {
+    let serve = Serve::start(&[
+        "upper=:0?idle=300ms",
+        "upper=:0?frame=line&partial=300ms",
+        "chargen=:0?write-stall=300ms",
+        "upper=:0?frame=line",
+    ]);
+    let mut patient = Talk::to(serve.at[3]);
+    patient.say("not fini");
+    let since = Instant::now();
+    let mut idle = Talk::to(serve.at[0]);
+    let mut partial = Talk::to(serve.at[1]);
+    partial.say("not fini");
+    let stalled = Talk::to(serve.at[2]);
+    assert_eq!((idle.rest(), partial.rest()), (vec![], vec![]));
+    let took = since.elapsed();
+    assert!(took >= Duration::from_millis(250), "{took:?}");
+    let home = serve.home.clone();
+    let how = || home.sql("SELECT how FROM conversation WHERE how IS NOT NULL ORDER BY how");
+    until("all three have ended", || {
+        how() == ["idle", "not-reading", "partial"]
+    });
+    patient.ask("shed\n", "NOT FINISHED\n");
+    drop(stalled);
+}
+
+#[test]
+fn a_backlog_and_a_send_buffer_are_the_systems() {
+    let serve = Serve::start(&[
+        "chargen=:0?backlog=7&sndbuf=8k&write-stall=300ms",
+        "chargen=:0?write-stall=300ms",
+        "--backlog",
+        "9",
+        "--explain",
+    ]);
+    serve.err.wait_for("listen(7)");
+    serve.err.wait_for("listen(9)");
+    // Neither is read from: what the system took for it is its buffers.
+    let _unread = [Talk::to(serve.at[0]), Talk::to(serve.at[1])];
+    let home = serve.home.clone();
+    let sent = |port: u16| {
+        let rows = home.sql(&format!(
+            "SELECT sent FROM conversation WHERE how = 'not-reading' AND local LIKE '%:{port}'"
+        ));
+        rows.first().map(|sent| sent.parse::<u64>().unwrap())
+    };
+    let ports = (serve.at[0].port(), serve.at[1].port());
+    until("both have ended", || {
+        sent(ports.0).is_some() && sent(ports.1).is_some()
+    });
+    let (small, large) = (sent(ports.0).unwrap(), sent(ports.1).unwrap());
+    assert!(
+        small > 0 && small + (256 << 10) < large,
+        "{small} and {large}"
+    );
+}
+
+#[test]
+fn an_option_that_is_none_is_answered_with_those_there_are() {
+    let home = Home::new();
+    for (endpoint, parts) in [
+        (
+            ":0?colour=red",
+            &["colour", "as frame max-message idle partial"][..],
+        ),
+        ("unix:./s?idle=soon", &["unix:./s", "?idle=soon", "250ms"]),
+        (":0?max-message=0", &["max-message=0", "1 to 1G"]),
+        (":0?frame=lines", &["lines", "netstring"]),
+        (":0?as=shout", &["shout", "chargen"]),
+        (":0?backlog=many", &["backlog=many"]),
+        (":0?allow=host", &["host", "10.0.0.0/8"]),
+        ("./s?mode=999", &["999", "660"]),
+    ] {
+        let Ran { code, out, err } = home.run(&["serve", endpoint]);
+        assert_eq!((code, &*out), (Some(2), &b""[..]), "{endpoint}: {err}");
+        for part in parts {
+            assert!(err.contains(part), "{endpoint}: {part} is not in {err}");
+        }
+    }
+    assert_eq!(
+        std::fs::read_dir(home.path()).unwrap().count(),
+        0,
+        "nothing was made"
+    );
+}

@@ -1,0 +1,255 @@
+//! Unix sockets: how they are called, whose their file is, and what becomes of it.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::Shutdown,
+    os::{
+        linux::net::SocketAddrExt,
+        unix::{
+            fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink},
+            net::{SocketAddr, UnixDatagram, UnixListener, UnixStream},
+        },
+    },
+    path::Path,
+    process::Command,
+    sync::Arc,
+};
+
+use crate::harness::{Home, Ran, SOON, Serve, run, tool};
+
+/// A conversation over a Unix socket, as a test holds it.
+#[derive(Debug)]
+pub(crate) struct Talk(UnixStream);
+
+impl Talk {
+    #[track_caller]
+    pub(crate) fn to(path: impl AsRef<Path>) -> Self {
+        Self::over(UnixStream::connect(path).unwrap())
+    }
+
+    #[track_caller]
+    pub(crate) fn to_abstract(name: &str) -> Self {
+        let at = SocketAddr::from_abstract_name(name).unwrap();
+        Self::over(UnixStream::connect_addr(&at).unwrap())
+    }
+
+    fn over(stream: UnixStream) -> Self {
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        stream.set_write_timeout(Some(SOON)).unwrap();
+        Self(stream)
+    }
+
+    /// Says this and hears that.
+    #[track_caller]
+    pub(crate) fn ask(&mut self, say: &str, hear: &str) {
+        self.0.write_all(say.as_bytes()).unwrap();
+        let mut heard = vec![0; hear.len()];
+        self.0.read_exact(&mut heard).unwrap();
+        assert_eq!(String::from_utf8_lossy(&heard), hear);
+    }
+
+    /// Ends our half, and hears the rest to a clean end.
+    #[track_caller]
+    pub(crate) fn finish(self) -> Vec<u8> {
+        self.0.shutdown(Shutdown::Write).unwrap();
+        self.rest()
+    }
+
+    /// Hears everything to a clean end.
+    #[track_caller]
+    pub(crate) fn rest(mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        self.0.read_to_end(&mut rest).unwrap();
+        rest
+    }
+}
+
+/// Permissions of a socket's file.
+#[track_caller]
+fn mode(path: &Path) -> u32 {
+    let file = fs::symlink_metadata(path).unwrap();
+    assert!(file.file_type().is_socket());
+    file.permissions().mode() & 0o7777
+}
+
+/// `echoic ARGS` in `home`, under a mask that takes nothing away.
+fn unmasked(home: &Home, args: &[&str]) -> Command {
+    let program = home.echoic(&[]);
+    let mut shell = Command::new("sh");
+    home.settle(&mut shell);
+    shell
+        .args(["-c", "umask 000; exec \"$@\"", "sh"])
+        .arg(program.get_program())
+        .args(args);
+    shell
+}
+
+const PYTHON: &str = "
+import socket, sys
+name, said = sys.argv[1], sys.argv[2].encode()
+with socket.socket(socket.AF_UNIX) as peer:
+    peer.connect('\\0' + name[1:] if name.startswith('@') else name)
+    peer.sendall(said)
+    peer.shutdown(socket.SHUT_WR)
+    while heard := peer.recv(1024):
+        sys.stdout.write(heard.decode())
+";
+
+#[test]
+fn python_socat_and_nc_call_by_path_and_by_name() {
+    let home = Arc::new(Home::new());
+    let long = format!("unix:{}", home.path().join("long.sock").display());
+    let name = format!("@echoic-test-{}", std::process::id());
+    let serve = Serve::start_in(
+        &home,
+        &[
+            &format!("lower={long}"),
+            "./x.sock",
+            &format!("echo=unix:{name}"),
+        ],
+    );
+    assert_eq!(
+        serve.places,
+        [&*long, "unix:./x.sock", &format!("unix:{name}")]
+    );
+    let path = long.strip_prefix("unix:").unwrap();
+    for (at, said, reply) in [
+        (path, "Hi Ö", "hi ö"),
+        ("./x.sock", "Hi ß", "HI SS"),
+        (&name, "Hi ß", "Hi ß"),
+    ] {
+        let mut python = tool("python3", "python3");
+        python.args(["-c", PYTHON, at, said]);
+        let mut socat = tool("socat", "socat");
+        socat.args(["-t30", "-"]);
+        socat.arg(match at.strip_prefix('@') {
+            Some(name) => format!("ABSTRACT-CONNECT:{name}"),
+            None => format!("UNIX-CONNECT:{at}"),
+        });
+        let mut nc = tool("nc", "netcat-openbsd");
+        nc.args(["-N", "-U", at]);
+        for mut peer in [python, socat, nc] {
+            home.settle(&mut peer);
+            assert_eq!(run(&mut peer, said.as_bytes()).good(), reply, "{peer:?}");
+        }
+    }
+    assert_eq!(serve.stop().served, 9);
+    let ended = home.sql("SELECT how, count(*) FROM conversation GROUP BY how");
+    assert_eq!(ended, ["peer-closed|9"]);
+    let logged = home.log(&["proto:unix", &format!("ep:unix:{name}")]);
+    assert_eq!(logged.len(), 3);
+    assert_eq!(
+        logged[0]["peer"], "unix:",
+        "a caller without a name has none"
+    );
+}
+
+#[test]
+fn a_file_is_for_us_alone_unless_told_otherwise() {
+    let home = Arc::new(Home::new());
+    let args = ["./own.sock", "./group.sock?mode=660", "./all.sock?mode=666"];
+    let command = unmasked(
+        &home,
+        &[&["serve"], &args[..], &["--print", "--quiet"]].concat(),
+    );
+    let serve = Serve::from(&home, &args, command);
+    let at = |name: &str| mode(&home.path().join(name));
+    assert_eq!(
+        (at("own.sock"), at("group.sock"), at("all.sock")),
+        (0o600, 0o660, 0o666)
+    );
+    drop(serve);
+    let serve = Serve::start_in(
+        &home,
+        &["./own.sock", "./own-too.sock?mode=600", "--mode", "640"],
+    );
+    assert_eq!((at("own.sock"), at("own-too.sock")), (0o640, 0o600));
+    // The mask that made it so was for the socket's file only.
+    let record = fs::metadata(home.store()).unwrap().permissions().mode();
+    assert_eq!(record & 0o077, 0, "{record:o}");
+    drop(serve);
+}
+
+#[test]
+fn a_file_that_a_dead_server_left_is_replaced() {
+    let home = Arc::new(Home::new());
+    let path = home.path().join("left.sock");
+    drop(UnixListener::bind(&path).unwrap());
+    let left = fs::symlink_metadata(&path).unwrap().ino();
+    let serve = Serve::start_in(&home, &["upper=./left.sock"]);
+    let mut talk = Talk::to(&path);
+    talk.ask("new", "NEW");
+    drop(talk.finish());
+    assert_eq!(serve.places, ["unix:./left.sock"]);
+    serve.stop();
+    assert!(!path.exists(), "it goes with its server");
+
+    // One that was killed leaves its own, and the next one starts all the same.
+    Serve::start_in(&home, &["upper=./left.sock"]).kill();
+    assert_ne!(fs::symlink_metadata(&path).unwrap().ino(), 0, "{left}");
+    let again = Serve::start_in(&home, &["upper=./left.sock"]);
+    Talk::to(&path).ask("again", "AGAIN");
+    drop(again);
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_file_that_is_not_a_dead_servers_is_not_touched() {
+    let home = Home::new();
+    let at = |name: &str| home.path().join(name);
+    let live = UnixListener::bind(at("live")).unwrap();
+    // A queue that is full is no proof of death either.
+    let _waiting = UnixStream::connect(at("live")).unwrap();
+    let _messages = UnixDatagram::bind(at("messages")).unwrap();
+    fs::write(at("file"), "mine").unwrap();
+    fs::create_dir(at("folder")).unwrap();
+    symlink("nowhere", at("link")).unwrap();
+    let names = ["live", "messages", "file", "folder", "link"];
+    let before = names.map(|name| fs::symlink_metadata(at(name)).unwrap().ino());
+    for name in names {
+        let Ran { code, out, err } = home.run(&["serve", &format!("unix:./{name}"), "--print"]);
+        assert_eq!((code, &*out), (Some(1), &b""[..]), "{name}: {err}");
+        assert!(err.contains("in use") && err.contains(name), "{err}");
+        assert!(err.contains("another name"), "{err}");
+    }
+    let after = names.map(|name| fs::symlink_metadata(at(name)).unwrap().ino());
+    assert_eq!(before, after);
+    assert_eq!(fs::read(at("file")).unwrap(), b"mine");
+    drop(live);
+
+    let Ran { code, err, .. } = home.run(&["serve", "unix:./no/such/folder.sock"]);
+    assert_eq!(code, Some(1), "{err}");
+    assert!(
+        err.contains("folder.sock") && err.contains("No such file"),
+        "{err}"
+    );
+}
+
+#[test]
+fn what_somebody_else_put_there_meanwhile_stays() {
+    let serve = Serve::start(&["upper=./shared.sock", "echo=./own.sock"]);
+    let home = serve.home.clone();
+    let (shared, own) = (
+        home.path().join("shared.sock"),
+        home.path().join("own.sock"),
+    );
+    fs::remove_file(&shared).unwrap();
+    let other = UnixListener::bind(&shared).unwrap();
+    serve.stop();
+    assert!(shared.exists() && !own.exists());
+    let _caller = UnixStream::connect(&shared).unwrap();
+    other.accept().unwrap();
+}
+
+#[test]
+fn a_name_that_is_held_is_in_use_and_free_again_after() {
+    let name = format!("unix:@echoic-test-held-{}", std::process::id());
+    let serve = Serve::start(&[&name]);
+    let Ran { code, err, .. } = serve.home.run(&["serve", &name, "--store", "none"]);
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains("in use") && err.contains(&name), "{err}");
+    serve.stop();
+    let next = Serve::start(&[&name]);
+    assert_eq!(next.places, [name]);
+}
