@@ -15,13 +15,14 @@ use std::{
 };
 
 use echoic_core::{
+    event::Place,
     framing::Framing,
     limits::Limits,
     message::{Replies, Run, Then},
     service::{Inline, Peer, Service, Voice},
     store::Store,
 };
-use echoic_server::{Drained, Recorder, RecorderOptions, Server, Standing};
+use echoic_server::{Drained, Opening, Recorder, RecorderOptions, Server, Standing};
 use echoic_service::Chosen;
 use tokio::{runtime::Builder, sync::oneshot};
 
@@ -75,12 +76,17 @@ impl Serve {
                 let task = tokio::spawn(task.run());
                 let mut ends = Vec::new();
                 let workers = (0..self.workers).map(|_| worker(&mut ends)).collect();
-                let mut server = Server::new(recorder.clone(), self.limits)
-                    .framed(self.framing)
-                    .on_workers(workers);
-                let endpoint = "127.0.0.1:0".parse().unwrap();
-                let addrs = server.listen(&endpoint, self.service).await.unwrap();
-                tell.send(addrs[0]).unwrap();
+                let mut server =
+                    Server::new(recorder.clone(), self.limits.clone()).on_workers(workers);
+                let opening = Opening {
+                    framing: self.framing.into(),
+                    limits: self.limits,
+                    ..Opening::new("127.0.0.1:0".parse().unwrap(), self.service)
+                };
+                let Place::Net(addr) = server.open(opening).await.unwrap()[0] else {
+                    unreachable!("it is an internet address")
+                };
+                tell.send(addr).unwrap();
                 let drained = server
                     .run(async {
                         let _ = stopped.await;
@@ -178,7 +184,7 @@ pub(crate) fn read(stream: &mut TcpStream, bytes: usize) -> Vec<u8> {
 }
 
 /// Waits, with an end to it, for something only looking can tell.
-pub(crate) fn until(what: &str, condition: impl Fn() -> bool) {
+pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let end = std::time::Instant::now() + Duration::from_secs(30);
     while !condition() {
         assert!(std::time::Instant::now() < end, "never: {what}");
