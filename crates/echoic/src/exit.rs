@@ -22,6 +22,8 @@ pub(crate) enum Exit {
     TimedOut = 5,
     /// Reset or cut before the end; a server's drain deadline passed.
     Cut = 6,
+    /// What was expected did not come.
+    NotMet = 7,
     /// Interrupted.
     Interrupted = 130,
 }
