@@ -11,8 +11,11 @@ mod verdict;
 use std::time::Duration;
 
 use echoic_core::endpoint::{Endpoint, Host, HostPort};
-use echoic_wire::Explain;
-use tokio::time::{Instant, sleep_until, timeout};
+use echoic_wire::{Explain, eyeballs::Missing};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep_until, timeout},
+};
 
 pub use self::{
     dns::{Dns, DnsAnswer, DnsRecord, DnsSays},
@@ -53,6 +56,9 @@ const AGAIN_AFTER: Duration = Duration::from_millis(250);
 /// Name servers are asked beside the resolver, for what they know besides. Once the resolver has given addresses they
 /// are not waited for longer than this, counted from the beginning.
 const RECORDS_WITHIN: Duration = Duration::from_secs(1);
+
+/// Name servers that are there answer within this, or never; those that are not are told of at once.
+const KNOCK_WITHIN: Duration = Duration::from_millis(500);
 
 /// Tries to reach `endpoint`, once or until it can be reached.
 ///
@@ -107,20 +113,8 @@ async fn once(endpoint: &Endpoint, options: &ProbeOptions) -> Report {
             } else {
                 stream::race_them(at, options, began, &mut report).await;
             }
-            if let Some(mut asked) = asked {
-                let resolved = report.names.iter().any(|answer| answer.found.is_ok());
-                let patience = if resolved {
-                    RECORDS_WITHIN
-                } else {
-                    options.each + AGAIN_AFTER
-                };
-                let left = (began + patience).saturating_duration_since(Instant::now());
-                let answered = timeout(left, &mut asked).await;
-                asked.abort();
-                report.dns = match answered {
-                    Ok(Ok(dns)) => dns,
-                    Ok(Err(_)) | Err(_) => None,
-                };
+            if let Some(asked) = asked {
+                report.dns = records(asked, &report, began).await;
             }
         }
         Endpoint::Unix(name) => stream::unix(name, options, began, &mut report).await,
@@ -129,6 +123,36 @@ async fn once(endpoint: &Endpoint, options: &ProbeOptions) -> Report {
     }
     report.took = began.elapsed();
     report
+}
+
+/// What the name servers said, as long as it is worth waiting for.
+async fn records(
+    mut asked: JoinHandle<Option<Dns>>,
+    report: &Report,
+    began: Instant,
+) -> Option<Dns> {
+    let resolved = report.names.iter().any(|answer| answer.found.is_ok());
+    let failed = report
+        .names
+        .iter()
+        .any(|answer| matches!(answer.found, Err(Missing::Again)));
+    if failed && !resolved {
+        let servers = dns::servers();
+        let ports = servers.iter().map(|server| (*server, 53).into());
+        if datagram::all_closed(ports.collect(), KNOCK_WITHIN.min(report.each)).await {
+            asked.abort();
+            return Some(Dns::closed(servers, began.elapsed()));
+        }
+    }
+    let patience = if resolved {
+        RECORDS_WITHIN
+    } else {
+        report.each + AGAIN_AFTER
+    };
+    let left = (began + patience).saturating_duration_since(Instant::now());
+    let answered = timeout(left, &mut asked).await;
+    asked.abort();
+    answered.ok()?.ok()?
 }
 
 /// The name, if there is one that name servers may be asked for: `localhost` never leaves the machine (RFC 6761).

@@ -93,6 +93,10 @@ impl Replies {
 
     /// Something was heard: `show` is called with each message.
     pub fn heard(&mut self, at: Instant, bytes: &[u8], mut show: impl FnMut(Heard<'_>)) {
+        if bytes.is_empty() && self.framing() == Framing::Chunk {
+            // A datagram of no bytes: a stream brings none.
+            show(Heard { kind: self.kind(at), bytes, body: bytes, whole: true });
+        }
         let mut held = std::mem::take(&mut self.held);
         held.extend_from_slice(bytes);
         let mut spans: Vec<Span> = Vec::new();

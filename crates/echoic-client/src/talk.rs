@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use echoic_core::framing::Frames;
+use echoic_core::{endpoint::Shape, framing::Frames};
 use echoic_wire::Link;
 use tokio::{
     sync::mpsc,
@@ -29,7 +29,7 @@ use crate::{
 /// What is to be said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Say {
-    /// These bytes, as they are.
+    /// These bytes, as they are; to a socket of datagrams, as one of them, however few.
     Bytes(Vec<u8>),
     /// From here on messages are counted so, in both directions.
     Frames(Frames),
@@ -171,6 +171,10 @@ struct Talk {
     link: Link,
     waits: Waits,
     tally: Tally,
+    /// Each write is a message and each read too, one of no bytes among them; there is no end.
+    datagrams: bool,
+    /// A message of no bytes is being sent.
+    sending_nothing: bool,
     /// What is being sent, and how much of it the kernel has taken.
     sending: Vec<u8>,
     taken: usize,
@@ -221,6 +225,8 @@ enum After {
 impl Talk {
     fn new(link: Link, frames: Frames, waits: Waits, now: Instant) -> Self {
         Self {
+            datagrams: link.shape() == Shape::Datagrams,
+            sending_nothing: false,
             link,
             waits,
             tally: Tally::new(frames),
@@ -245,8 +251,12 @@ impl Talk {
         &self.sending[self.taken..]
     }
 
+    fn is_sending(&self) -> bool {
+        self.sending_nothing || !self.unsent().is_empty()
+    }
+
     fn takes_more(&self) -> bool {
-        self.unsent().is_empty()
+        !self.is_sending()
             && self.news.is_empty()
             && self.ours == Half::Open
             && self.broken.is_none()
@@ -296,7 +306,8 @@ impl Talk {
             .linger
             .filter(|_| self.ours == Half::Ended)
             .map(|linger| (self.stirred + linger, Phase::Linger));
-        let stall = (!self.unsent().is_empty())
+        let stall = self
+            .is_sending()
             .then(|| (self.moved + self.waits.write_stall, Phase::WriteStall));
         let phases = [idle, linger, stall].into_iter().flatten();
         let after_fin = self.peer_ended.filter(|_| self.unsent().is_empty());
@@ -325,6 +336,7 @@ impl Talk {
     fn said(&mut self, said: Option<Say>) {
         match said {
             Some(Say::Bytes(bytes)) => {
+                self.sending_nothing = self.datagrams && bytes.is_empty();
                 self.sending = bytes;
                 self.taken = 0;
                 self.said_before = self.tally.said();
@@ -372,7 +384,7 @@ impl Talk {
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Done> {
         if self.broken.is_some() {
             Poll::Pending
-        } else if self.taken < self.sending.len() {
+        } else if self.is_sending() {
             let unsent = &self.sending[self.taken..];
             self.link.poll_write(cx, unsent).map(Done::Wrote)
         } else if self.ours == Half::Ending {
@@ -387,7 +399,7 @@ impl Talk {
         let now = Instant::now();
         self.stirred = now;
         match done {
-            Done::Read(Ok(0)) => match self.broken.take() {
+            Done::Read(Ok(0)) if !self.datagrams => match self.broken.take() {
                 // The kernel tells of a reset once; whoever asks next is told of an end.
                 Some((_, error)) => self.read_failed = Some(error),
                 None => self.peer_ended = Some(now),
@@ -415,6 +427,7 @@ impl Talk {
         let whole = upto == self.sending.len();
         self.tally.sent(&self.sending[self.taken..upto], whole);
         self.taken = upto;
+        self.sending_nothing = false;
         if whole {
             self.news.push_back(News::Sent {
                 at: now,

@@ -101,7 +101,10 @@ pub async fn bind_datagrams(
         }
         Endpoint::Fd(number) => match inherited::take(*number).map_err(failed)? {
             Inherited::Datagrams(socket) => {
-                let place = place_of(&socket).map_err(failed)?;
+                let (place, domain) = (place_of(&socket).map_err(failed)?, socket.domain().map_err(failed)?);
+                if domain != Domain::UNIX {
+                    udp::ask_for_details(&socket, domain).map_err(failed)?;
+                }
                 Ok(vec![vec![UnopenedDatagrams::new(socket, place, options)]])
             }
             _ => Err(failed(io::Error::other("it is a socket that listens, not one of datagrams"))),
@@ -164,7 +167,6 @@ impl UnopenedDatagrams {
         let (socket, details) = if socket.domain()? == Domain::UNIX {
             (Kind::Unixgram(UnixDatagram::from_std(std::os::unix::net::UnixDatagram::from(socket))?), Vec::new())
         } else {
-            udp::ask_for_details(&socket)?;
             (Kind::Udp(UdpSocket::from_std(socket.into())?), udp::room_for_details())
         };
         Ok(Datagrams { socket, place, everywhere, details, dropped: 0, explain, file })

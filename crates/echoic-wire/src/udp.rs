@@ -67,6 +67,7 @@ fn bind_one(addr: SocketAddr, shared: bool, options: &ListenOptions) -> io::Resu
     if addr.is_ipv6() {
         socket.set_only_v6(true)?;
     }
+    ask_for_details(&socket, Domain::for_address(addr))?;
     socket.set_recv_buffer_size(options.receive_buffer)?;
     if let Some(bytes) = options.send_buffer {
         socket.set_send_buffer_size(bytes)?;
@@ -77,12 +78,12 @@ fn bind_one(addr: SocketAddr, shared: bool, options: &ListenOptions) -> io::Resu
     Ok(socket)
 }
 
-/// Has the kernel tell with each datagram which address it was sent to, and how many it has dropped.
-pub(crate) fn ask_for_details(socket: &Socket) -> io::Result<()> {
-    let local = local(socket)?;
+/// Has the kernel tell with each datagram which address it was sent to, and how many it has dropped. It does so of those
+/// that arrive from then on: asked before the socket is bound, it leaves none out.
+pub(crate) fn ask_for_details(socket: &Socket, domain: Domain) -> io::Result<()> {
     // A system that does not count is no reason not to listen.
     let _ = setsockopt(&socket.as_fd(), sockopt::RxqOvfl, &1);
-    if local.is_ipv4() {
+    if domain == Domain::IPV4 {
         setsockopt(&socket.as_fd(), sockopt::Ipv4PacketInfo, &true)?;
     } else {
         setsockopt(&socket.as_fd(), sockopt::Ipv6RecvPacketInfo, &true)?;
@@ -112,8 +113,10 @@ pub(crate) fn receive(socket: &Socket, room: &mut [u8], details: &mut [u8]) -> i
         match detail {
             ControlMessageOwned::Ipv4PacketInfo(info) => {
                 let (ours, asked) = (ipv4(info.ipi_spec_dst), ipv4(info.ipi_addr));
-                arrived.to = Some(ours);
-                arrived.to_many = ours != asked;
+                // Which of our addresses it reached is not kept of a datagram that came before it was asked for.
+                let known = !ours.is_unspecified();
+                arrived.to = Some(if known { ours } else { asked });
+                arrived.to_many = known && ours != asked || asked.is_multicast();
             }
             ControlMessageOwned::Ipv6PacketInfo(info) => {
                 let asked = IpAddr::from(info.ipi6_addr.s6_addr);

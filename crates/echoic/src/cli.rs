@@ -229,6 +229,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "NET", help_heading = "Sockets")]
     pub(crate) deny: Vec<Network>,
 
+    /// Let services say more over UDP than they hear: a forged address can then make them flood somebody else
+    #[arg(long, help_heading = "Sockets")]
+    pub(crate) udp_allow_amplification: bool,
+
     /// Permissions of a Unix socket's file
     #[arg(
         long,

@@ -1,13 +1,16 @@
 //! `echoic connect`: the other end of a conversation, at a prompt or through a pipe.
 
 mod args;
+mod expect;
 mod gate;
 mod history;
 mod message;
 mod piped;
 mod prompt;
 mod screen;
+mod sends;
 mod session;
+mod speech;
 mod transcript;
 mod typed;
 mod verdict;
@@ -35,9 +38,11 @@ use crate::{
     explain, term,
 };
 
-/// Talks, and says what came of it. A person at both ends gets a prompt; anything else is a pipe.
+/// Talks, and says what came of it. A person at both ends gets a prompt, unless the command line says
+/// what is to be said; anything else is a pipe.
 pub(crate) fn run(args: &ConnectArgs) -> Outcome {
-    let prompt = io::stdin().is_terminal() && io::stdout().is_terminal();
+    let person = io::stdin().is_terminal() && io::stdout().is_terminal();
+    let prompt = person && !args.speaks_for_itself();
     let plan = args.plan(prompt).map_err(Failed::usage)?;
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
@@ -73,10 +78,12 @@ async fn call(plan: &Plan, prompt: bool) -> Outcome {
 
 async fn at_a_prompt(plan: &Plan, dialled: Dialled, screen: &Screen) -> Outcome {
     let q = if plan.q_quits { "q quits" } else { ":q quits" };
-    term::say(&format!(
-        "{} mode · {q} · Ctrl-D ends our half · :help lists the commands",
-        plan.frames
-    ));
+    let how = if plan.datagrams {
+        "a line is a datagram".to_owned()
+    } else {
+        format!("{} mode", plan.frames)
+    };
+    term::say(&format!("{how} · {q} · Ctrl-D ends our half · :help lists the commands"));
     let Over {
         talked,
         interrupted,
@@ -92,8 +99,7 @@ async fn at_a_prompt(plan: &Plan, dialled: Dialled, screen: &Screen) -> Outcome 
 }
 
 async fn through_a_pipe(plan: &Plan, dialled: Dialled) -> Outcome {
-    let Piped { talked, trouble } =
-        piped::piped(dialled.link, plan.frames, plan.waits.clone()).await;
+    let Piped { talked, trouble, met } = piped::piped(dialled.link, plan).await;
     if plan.verbose {
         let counts = &talked.counts;
         term::say(&format!(
@@ -111,7 +117,7 @@ async fn through_a_pipe(plan: &Plan, dialled: Dialled) -> Outcome {
         Some(Trouble::Output(error)) => Err(Failed::system(format!(
             "cannot write standard output: {error}"
         ))),
-        None => verdict::of_pipe(&talked, plan.frames, &plan.waits),
+        None => verdict::of_pipe(&talked, plan, met),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{fmt, process::ExitCode};
 
 use echoic_core::{endpoint::EndpointError, filter::FilterError, store::StoreError};
+use echoic_server::OpenError;
 use echoic_wire::{DialError, ListenError};
 
 /// The exit codes. 0, 1 and 2 mean what they mean for Ncat.
@@ -22,6 +23,8 @@ pub(crate) enum Exit {
     TimedOut = 5,
     /// Reset or cut before the end; a server's drain deadline passed.
     Cut = 6,
+    /// What was expected did not come.
+    NotMet = 7,
     /// Interrupted.
     Interrupted = 130,
 }
@@ -76,6 +79,15 @@ impl From<ListenError> for Failed {
         match error {
             ListenError::Resolve { .. } => Self::new(Exit::NotResolved, error),
             _ => Self::system(error),
+        }
+    }
+}
+
+impl From<OpenError> for Failed {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Listen(error) => error.into(),
+            error => Self::usage(error),
         }
     }
 }

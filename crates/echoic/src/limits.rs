@@ -75,7 +75,7 @@ fn print(payload: &mut Payload, as_json: bool) -> Result<(), ReaderGone> {
         for Limit { what, default, option, then, .. } in &limits {
             let option = option.map_or(String::new(), |(command, flag)| format!("{command} {flag}"));
             let default = default.to_string();
-            payload.line(format_args!("  {what:<46} {default:>9}  {option:<25}  {then}"))?;
+            payload.line(format_args!("  {what:<48} {default:>9}  {option:<25}  {then}"))?;
         }
     }
     payload.flush()
@@ -179,7 +179,7 @@ fn record(options: &RecorderOptions) -> Vec<Limit> {
         Limit::new("behind_bytes_max", "said and not yet kept, all together", bytes(options.behind_bytes_max))
             .set_by(serve("--when-behind"))
             .then(Otherwise(behind)),
-        Limit::new("patience", "the store keeps nothing", Time(options.patience))
+        Limit::new("patience", "the store keeps nothing, under strict durability", Time(options.patience))
             .set_by(serve("--durability"))
             .then(Ends(How::Store)),
         Limit::new("keep", "kept: an age, a size", Unbounded("7d,2G"))

@@ -159,6 +159,7 @@ fn farewell(plan: &Plan, recorder: &Recorder, drained: Drained) -> Exit {
         served,
         cut,
         panicked,
+        datagrams: _,
     } = drained;
     let standing = recorder.standing();
     let mut text = format!("stopped: {served} exchanges served");

@@ -1,6 +1,10 @@
 //! `echoic connect` as people run it: through pipes, and on a terminal.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "connect/alone.rs"]
+mod alone;
+#[path = "connect/datagrams.rs"]
+mod datagrams;
 #[path = "connect/piped.rs"]
 mod piped;
 #[path = "connect/prompt.rs"]

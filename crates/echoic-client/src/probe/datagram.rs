@@ -67,6 +67,20 @@ pub(super) async fn probe(
     }
 }
 
+/// Whether nobody listens at any of these addresses, as they or the hosts themselves say. Silence is no such word.
+pub(super) async fn all_closed(addrs: Vec<SocketAddr>, within: Duration) -> bool {
+    let mut under_way = JoinSet::new();
+    for addr in &addrs {
+        let addr = *addr;
+        under_way.spawn(async move { ask(addr, within, None).await });
+    }
+    let mut closed = 0;
+    while let Some(Ok(Outcome::Failed(error))) = under_way.join_next().await {
+        closed += usize::from(error.kind() == io::ErrorKind::ConnectionRefused);
+    }
+    closed == addrs.len() && closed > 0
+}
+
 async fn ask(addr: SocketAddr, within: Duration, explain: Option<&Explain>) -> Outcome {
     match timeout(within, exchange(addr, within / 2, explain)).await {
         Ok(Ok(bytes)) => Outcome::Replied { bytes },
@@ -91,7 +105,7 @@ async fn exchange(
     let connected = socket.connect(addr).await;
     tell(explain, addr, || Call::Connect {
         place: addr.into(),
-        result: connected.as_ref().map(|()| ()),
+        result: connected.as_ref().copied(),
     });
     connected?;
     let question = question(addr.port());

@@ -49,8 +49,30 @@ pub enum DnsSays {
     Code(String),
     /// No server answered in time.
     Silent,
+    /// Nobody listens where the servers should be (ICMP port unreachable).
+    Closed,
     /// The servers could not be asked.
     Unasked(String),
+}
+
+impl Dns {
+    /// Of servers that are not there.
+    pub(super) fn closed(servers: Vec<IpAddr>, took: Duration) -> Self {
+        let answer = |kind| DnsAnswer {
+            kind,
+            took,
+            found: Err(DnsSays::Closed),
+        };
+        Self {
+            servers,
+            answers: vec![answer("AAAA"), answer("A")],
+        }
+    }
+}
+
+#[cfg(not(feature = "dns"))]
+pub(super) fn servers() -> Vec<IpAddr> {
+    vec![]
 }
 
 #[cfg(not(feature = "dns"))]
@@ -60,11 +82,11 @@ pub(super) async fn ask(_name: String, _within: Duration) -> Option<Dns> {
 }
 
 #[cfg(feature = "dns")]
-pub(super) use asking::ask;
+pub(super) use asking::{ask, servers};
 
 #[cfg(feature = "dns")]
 mod asking {
-    use std::time::Duration;
+    use std::{net::IpAddr, time::Duration};
 
     use hickory_resolver::{
         TokioResolver,
@@ -76,6 +98,13 @@ mod asking {
     use tokio::time::{Instant, timeout};
 
     use super::{Dns, DnsAnswer, DnsRecord, DnsSays};
+
+    /// Who is to be asked (resolv.conf(5)).
+    pub(in super::super) fn servers() -> Vec<IpAddr> {
+        let config = read_system_conf().map(|(config, _)| config);
+        let servers = config.iter().flat_map(|config| config.name_servers());
+        servers.map(|server| server.ip).collect()
+    }
 
     /// Asks for AAAA and A. None if there is no configuration to tell whom to ask.
     pub(in super::super) async fn ask(name: String, within: Duration) -> Option<Dns> {

@@ -65,7 +65,7 @@ pub(crate) fn post(name: &str) -> Arc<Post> {
         name: name.into(),
         proto: "tcp",
         service: "upper".into(),
-        framing: Framing::Line,
+        framing: Framing::Line.into(),
     })
 }
 
@@ -177,6 +177,8 @@ impl Story {
         let fate = match outcome {
             Outcome::Ok => Fate::Ok,
             Outcome::Unanswered => Fate::Unanswered,
+            Outcome::Withheld => Fate::Withheld,
+            Outcome::Unsent => Fate::Unsent,
         };
         self.tell(id, fate, u32::from(!heard.is_empty()), heard, said);
         self.name(before);

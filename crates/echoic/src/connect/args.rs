@@ -1,23 +1,30 @@
 //! What is typed after `echoic connect`, and what it means.
 
-use std::time::Duration;
+use std::{num::NonZeroU64, time::Duration};
 
 use clap::{Args, ValueEnum};
 use echoic_client::Waits;
 use echoic_core::{
-    endpoint::{Endpoint, Host, Located},
+    endpoint::{Endpoint, Host, Located, Shape},
     framing::{Frames, Framing},
     size::Span,
 };
 
-use super::message;
+use super::{
+    expect::Expected,
+    message,
+    piped::SEND_ONLY_LINGER,
+    sends::Sends,
+    speech::{Rounds, Speech},
+};
 
 /// Talk to a peer: at a prompt on a terminal, verbatim through a pipe
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct ConnectArgs {
-    /// Whom to call: 5000 or :5000 (this machine), HOST:PORT, tcp://HOST:PORT, or HOST PORT as two words
+    /// Whom to call: 5000 or :5000 (this machine), HOST:PORT, tcp://HOST:PORT, udp://HOST:PORT, unix:PATH,
+    /// unixgram:PATH, or HOST PORT as two words
     #[arg(value_name = "ENDPOINT")]
     endpoint: String,
 
@@ -47,7 +54,34 @@ pub(crate) struct ConnectArgs {
     #[arg(long)]
     no_history: bool,
 
-    /// Time to resolve the name and to be answered; a plain number is seconds
+    #[command(flatten)]
+    sends: Sends,
+
+    /// Exit with 0 as soon as the reply contains this, with 7 if it has not within -w; /…/ is a regex
+    #[arg(long, value_name = "TEXT|/REGEX/", conflicts_with = "send_only")]
+    expect: Option<Expected>,
+
+    /// Say all --send so many times [default: once, or for ever with --every]
+    #[arg(long, value_name = "N", requires = "SENDS")]
+    count: Option<NonZeroU64>,
+
+    /// Time from one of those times to the next; with --expect each has a reply of its own
+    #[arg(long, value_name = "TIME", requires = "SENDS")]
+    every: Option<Span>,
+
+    /// Leave our half open when everything is said; the peer ends it then, or --idle
+    #[arg(long)]
+    hold: bool,
+
+    /// Say what is to be said and leave; what the peer says is thrown away
+    #[arg(long, conflicts_with_all = ["recv_only", "hold"])]
+    send_only: bool,
+
+    /// Say nothing and read no input, and leave our half open
+    #[arg(long, conflicts_with = "SENDS")]
+    recv_only: bool,
+
+    /// Time to resolve the name and to be answered, and for what --expect waits for; a plain number is seconds
     #[arg(short = 'w', long, value_name = "TIME", default_value = "10s", value_parser = seconds_or_span)]
     connect_timeout: Span,
 
@@ -78,7 +112,10 @@ Examples:
   echoic connect localhost 5000               the same, as with nc
   printf 'hello' | echoic connect :5000       prints the reply, and nothing else
   echoic connect :12345 </dev/null            hears a greeting
+  echoic connect :5000 --send hello --expect HELLO   exits with 0 if that comes, else with 7
   echoic connect :5000 --explain              shows socket, connect, send, recv, shutdown, close
+
+Over udp:// and unixgram: a line, or a --send, is one datagram, and silence for --linger is the end.
 
 At a prompt, a line that is just q quits (\\q sends it), Ctrl-D ends our half of the stream, Ctrl-C
 twice quits, and a line that starts with a space is kept out of the history.
@@ -87,7 +124,7 @@ In a pipe, the end of the input is the end of our half; the peer's half is then 
 peer that stays silent for --linger instead is left: with code 0 if everything was answered, else 5.
 
 Exit codes: 0 done, 1 system error, 2 usage, 3 name not resolved, 4 refused or unreachable,
-5 timed out, 6 reset or cut before the end, 130 interrupted.";
+5 timed out, 6 reset or cut before the end, 7 the reply was not the expected one, 130 interrupted.";
 
 /// What follows a typed line on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -123,15 +160,46 @@ pub(super) struct Plan {
     pub(super) history: bool,
     pub(super) connect_within: Duration,
     pub(super) waits: Waits,
+    /// A line, or a message, is a datagram.
+    pub(super) datagrams: bool,
+    pub(super) speech: Speech,
+    pub(super) expect: Option<Expected>,
+    pub(super) hold: bool,
+    pub(super) send_only: bool,
     pub(super) explain: bool,
     pub(super) verbose: bool,
 }
 
 impl ConnectArgs {
+    /// What is said does not come from a person at a prompt.
+    pub(super) fn speaks_for_itself(&self) -> bool {
+        !self.sends.is_empty() || self.expect.is_some() || self.send_only || self.recv_only
+    }
+
+    /// What is to be said without a prompt.
+    fn speech(&self, datagrams: bool, said: Framing, newline: Option<Newline>) -> Result<Speech, String> {
+        if self.recv_only {
+            return Ok(Speech::Silence);
+        }
+        if self.sends.is_empty() {
+            let end = newline.unwrap_or(Newline::None).bytes();
+            return Ok(if datagrams { Speech::Lines(end) } else { Speech::Input });
+        }
+        let bodies = self.sends.bodies()?;
+        let messages = bodies.iter().map(|body| message::framed(said, newline, body));
+        let count = self.count.map(NonZeroU64::get);
+        Ok(Speech::Rounds(Rounds {
+            messages: messages.collect::<Result<_, _>>()?,
+            count: count.or_else(|| self.every.is_none().then_some(1)),
+            every: self.every.map(|every| every.0),
+        }))
+    }
+
     /// What was typed means this; `prompt` if there is a person at both ends.
     pub(super) fn plan(&self, prompt: bool) -> Result<Plan, String> {
         let Located { endpoint, options } = located(&self.endpoint, self.port.as_deref())?;
-        let default = if prompt {
+        let datagrams = endpoint.shape() == Some(Shape::Datagrams);
+        let default = if prompt && !datagrams {
             Framing::Line
         } else {
             Framing::Chunk
@@ -140,24 +208,24 @@ impl ConnectArgs {
         for (name, value) in options.0 {
             match &*name {
                 "frame" => frames = value.parse().map_err(|error| format!("{error}"))?,
-                _ => {
-                    return Err(format!(
-                        "?{name}= is no option of an endpoint to call; there is frame"
-                    ));
-                }
+                _ => return Err(format!("?{name}= is no option of an endpoint to call; there is frame")),
             }
         }
-        let newline = self
-            .newline
-            .or_else(|| self.no_newline.then_some(Newline::None));
+        if datagrams && frames != Framing::Chunk.into() {
+            return Err("a datagram is one whole message, so --frame does not apply".to_owned());
+        }
+        let newline = self.newline.or_else(|| self.no_newline.then_some(Newline::None));
         if newline.is_some() && message::newline(frames.said, newline).is_none() {
-            return Err(format!(
-                "--newline is for lines and chunks; under {} a message has an end of its own",
-                frames.said
-            ));
+            return Err(format!("--newline is for lines and chunks; under {} a message has an end of its own", frames.said));
         }
         let waits = Waits::default();
+        let linger = if self.send_only { SEND_ONLY_LINGER } else { self.linger.0 };
         Ok(Plan {
+            datagrams,
+            speech: self.speech(datagrams, frames.said, newline)?,
+            expect: self.expect.clone(),
+            hold: self.hold || self.recv_only,
+            send_only: self.send_only,
             endpoint,
             frames,
             newline,
@@ -165,7 +233,7 @@ impl ConnectArgs {
             history: !self.no_history,
             connect_within: self.connect_timeout.0,
             waits: Waits {
-                linger: (!prompt).then_some(self.linger.0),
+                linger: (!prompt).then_some(linger),
                 idle: self.idle.map(|idle| idle.0),
                 write_stall: self.write_stall.0,
                 after_fin: if prompt {
@@ -208,15 +276,15 @@ fn located(first: &str, port: Option<&str>) -> Result<Located, String> {
     };
     let located = located.map_err(|error| error.to_string())?;
     match &located.endpoint {
-        Endpoint::Tcp(at) | Endpoint::Udp(at) if at.port == 0 => {
-            Err("nobody can be called at port 0; it means \"any free port\" to a server".to_owned())
-        }
-        Endpoint::Tcp(at) | Endpoint::Udp(at) if at.host == Host::Any => {
-            Err("* is every address of this machine, for listening; name a host to call".to_owned())
-        }
-        Endpoint::Fd(_) => {
-            Err("a socket that was handed over is for listening; name whom to call".to_owned())
-        }
+        Endpoint::Tcp(at) | Endpoint::Udp(at) if at.port == 0 => Err(
+            "nobody can be called at port 0; it means \"any free port\" to a server".to_owned(),
+        ),
+        Endpoint::Tcp(at) | Endpoint::Udp(at) if at.host == Host::Any => Err(
+            "* is every address of this machine, for listening; name a host to call".to_owned(),
+        ),
+        Endpoint::Fd(_) => Err(
+            "a socket that was handed over is for listening; name whom to call".to_owned(),
+        ),
         _ => Ok(located),
     }
 }
@@ -258,6 +326,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_sent_is_framed_and_goes_on_for_ever_only_if_asked() {
+        let rounds = |words| match plan(words, false).unwrap().speech {
+            Speech::Rounds(rounds) => (rounds.messages, rounds.count, rounds.every),
+            other => panic!("{other:?}"),
+        };
+        let once = rounds(":5000 --send a --send-hex 62 --frame line/u8");
+        assert_eq!(once, (vec![b"\x01a".to_vec(), b"\x01b".to_vec()], Some(1), None));
+        let second = Some(Duration::from_secs(1));
+        assert_eq!(rounds(":5000 --send a --every 1s"), (vec![b"a".to_vec()], None, second));
+        assert_eq!(rounds(":5000 --send a --every 1s --count 2").1, Some(2));
+    }
+
+    #[test]
     fn nonsense_is_refused_with_a_reason() {
         for (words, why) in [
             ("localhost:5000 5001", "leave one of them out"),
@@ -272,6 +353,13 @@ mod tests {
             (":5000?frame=lines", "no framing"),
             (":5000?idle=5s", "there is frame"),
             ("fd:3", "for listening"),
+            ("udp://:5000 --frame line", "one whole message"),
+            (":5000 --count 3", "--send"),
+            (":5000 --count 0 --send a", "0"),
+            (":5000 --send a --recv-only", "cannot be used with"),
+            (":5000 --send-only --hold", "cannot be used with"),
+            (":5000 --send ab --frame fixed:3", "3 bytes"),
+            (":5000 --expect /(/ --send a", "unclosed group"),
         ] {
             let said = plan(words, false).unwrap_err();
             assert!(said.contains(why), "{words}: {said}");
@@ -281,10 +369,7 @@ mod tests {
     #[test]
     fn a_person_gets_lines_and_no_hurry_and_a_pipe_chunks_and_a_linger() {
         let prompt = plan(":5000", true).unwrap();
-        assert_eq!(
-            (prompt.frames, prompt.waits.linger),
-            (Framing::Line.into(), None)
-        );
+        assert_eq!((prompt.frames, prompt.waits.linger), (Framing::Line.into(), None));
         let pipe = plan(":5000 -w 3", false).unwrap();
         assert_eq!(pipe.frames, Framing::Chunk.into());
         assert_eq!(pipe.waits, Waits::default());

@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn what_a_framing_cannot_say_is_not_said() {
-        assert!(said("u8", None, &"x".repeat(255)).is_ok());
+        assert!(framed("u8".parse().unwrap(), None, &[b'x'; 255]).is_ok());
         assert!(
             said("u8", None, &"x".repeat(256))
                 .unwrap_err()

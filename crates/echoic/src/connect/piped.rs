@@ -1,25 +1,42 @@
-//! Through a pipe: standard input verbatim to the peer, the peer's bytes and nothing else to standard output.
+//! Without a person: what is said verbatim to the peer, the peer's bytes and nothing else to standard output.
 
 use std::{
     future::pending,
-    io::{self, Read, Write},
-    sync::{Arc, Mutex, PoisonError},
+    io::{self, Write},
+    sync::Arc,
     thread,
+    time::Duration,
 };
 
-use echoic_client::{News, READ_BYTES_MAX, Say, Talked, Waits, talk};
-use echoic_core::framing::Frames;
+use echoic_client::{Leave, News, Say, Talked, talk};
 use echoic_wire::Link;
-use tokio::sync::mpsc;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+
+use super::{
+    args::Plan,
+    expect::Watcher,
+    speech::{Expecting, Said, speak},
+};
 
 /// Reads that may wait to be sent, and to be written. With what the loop itself holds, that bounds the memory.
 const QUEUE: usize = 2;
+
+/// Silence after our end before a peer that is not listened to is left: time for what we said to arrive.
+pub(super) const SEND_ONLY_LINGER: Duration = Duration::from_millis(100);
+
+/// For a reply that has come to be compared with what was expected.
+const SETTLE_WITHIN: Duration = Duration::from_millis(100);
 
 /// What became of it.
 pub(super) struct Piped {
     pub(super) talked: Talked,
     /// Our own input or output failed; a reader of our output that has gone (`| head`) is no failure.
     pub(super) trouble: Option<Trouble>,
+    /// Whether what was expected came; none if nothing was.
+    pub(super) met: Option<bool>,
 }
 
 /// Which of our own ends failed.
@@ -28,57 +45,84 @@ pub(super) enum Trouble {
     Output(io::Error),
 }
 
-/// Talks until the peer or the waits end it. Standard input may still be open then: its thread is left to
-/// block, and ends with the process.
-pub(super) async fn piped(link: Link, frames: Frames, waits: Waits) -> Piped {
+/// Talks until the peer, the waits or a met expectation end it.
+pub(super) async fn piped(link: Link, plan: &Plan) -> Piped {
     let (say, says) = mpsc::channel(QUEUE);
     let (news, heard) = mpsc::channel(QUEUE);
-    let input = Arc::new(Mutex::new(None));
-    let failed = Arc::clone(&input);
-    thread::spawn(move || {
-        if let Err(error) = read_all(&say) {
-            *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-        }
+    let expecting = plan.expect.clone().map(|expected| Expecting {
+        watcher: Arc::new(Watcher::new(expected)),
+        within: plan.connect_within,
     });
-    let writer = thread::spawn(move || write_all(heard));
-    let talked = talk(link, frames, says, news, pending(), waits).await;
+    let expects = expecting.is_some();
+    let patience = if expects {
+        SETTLE_WITHIN
+    } else {
+        Duration::ZERO
+    };
+    let watcher = expecting
+        .as_ref()
+        .map(|expecting| Arc::clone(&expecting.watcher));
+    let writer = {
+        let discards = plan.send_only;
+        thread::spawn(move || write_all(heard, watcher.as_deref(), discards))
+    };
+    let held: Option<mpsc::Sender<Say>> = (plan.hold || expects).then(|| say.clone());
+    let (leave, leaves) = oneshot::channel();
+    let leaving = async {
+        match leaves.await {
+            Ok(how) => how,
+            Err(_) => pending().await,
+        }
+    };
+    let speech = plan.speech.clone();
+    let mut speaking = tokio::spawn(async move {
+        let said = speak(speech, expecting, say).await;
+        if matches!(said, Said::Met | Said::NotMet | Said::Broken(_)) {
+            // The conversation may be over already.
+            let _ = leave.send(Leave::Quit);
+        }
+        said
+    });
+    let talked = talk(link, plan.frames, says, news, leaving, plan.waits.clone()).await;
+    drop(held);
     // Nothing more can come, so it ends once what came is written; how long that takes is our reader's affair.
     let written = writer.join().unwrap_or(Ok(()));
+    // What was written last may be what was expected, and whoever waits for it is to see it.
+    let said = timeout(patience, &mut speaking).await;
+    speaking.abort();
+    let said = said.ok().and_then(Result::ok);
     let output = written
         .err()
         .filter(|error| error.kind() != io::ErrorKind::BrokenPipe)
         .map(Trouble::Output);
-    let input = input.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let met = expects.then(|| matches!(said, Some(Said::Met)));
+    let input = match said {
+        Some(Said::Broken(error)) => Some(Trouble::Input(error)),
+        _ => None,
+    };
     Piped {
         talked,
-        trouble: output.or_else(|| input.map(Trouble::Input)),
-    }
-}
-
-/// To the end of standard input, or of the conversation. Dropping `say` is the end of our stream.
-fn read_all(say: &mpsc::Sender<Say>) -> io::Result<()> {
-    let mut input = io::stdin().lock();
-    let mut buffer = vec![0; READ_BYTES_MAX];
-    loop {
-        let n = match input.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(n) => n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
-        if say.blocking_send(Say::Bytes(buffer[..n].to_vec())).is_err() {
-            return Ok(());
-        }
+        trouble: output.or(input),
+        met,
     }
 }
 
 /// Each read of the peer is written and flushed at once, since whoever reads us may wait for it.
-fn write_all(mut heard: mpsc::Receiver<News>) -> io::Result<()> {
+fn write_all(
+    mut heard: mpsc::Receiver<News>,
+    watcher: Option<&Watcher>,
+    discards: bool,
+) -> io::Result<()> {
     let mut output = io::stdout().lock();
     while let Some(news) = heard.blocking_recv() {
         if let News::Heard { bytes, .. } = news {
-            output.write_all(&bytes)?;
-            output.flush()?;
+            if !discards {
+                output.write_all(&bytes)?;
+                output.flush()?;
+            }
+            if let Some(watcher) = watcher {
+                watcher.heard(&bytes);
+            }
         }
     }
     Ok(())

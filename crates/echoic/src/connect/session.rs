@@ -42,6 +42,9 @@ const SAY_QUEUE: usize = 64;
 /// Reads that may wait to be shown.
 const NEWS_QUEUE: usize = 16;
 
+/// After a datagram without a reply its sender is told.
+const REPLY_WITHIN: Duration = Duration::from_secs(1);
+
 /// Enough for one print.
 const PRINT_BYTES: usize = 64 << 10;
 
@@ -96,7 +99,10 @@ pub(super) async fn hold(plan: &Plan, link: Link, screen: &Screen) -> io::Result
                 None => break,
             },
             Some(sent) = file_sent.recv() => session.file_sent(sent),
-            () = sleep_until(flush_at.unwrap_or(session.started)), if flush_at.is_some() && !screen.is_behind() => session.flush(),
+            () = sleep_until(flush_at.unwrap_or(session.started)), if flush_at.is_some() && !screen.is_behind() => {
+                session.flush();
+                session.tell_silence();
+            }
         }
     }
     session.flush();
@@ -116,6 +122,9 @@ struct Session<'a> {
     screen: &'a Screen,
     replies: Replies,
     frames: Frames,
+    datagrams: bool,
+    /// When the last datagram was sent, until something comes or its sender was told that nothing has.
+    asked: Option<Instant>,
     newline: Option<Newline>,
     hex: bool,
     transcript: Transcript,
@@ -144,6 +153,8 @@ impl<'a> Session<'a> {
             screen,
             replies: Replies::new(plan.frames.heard),
             frames: plan.frames,
+            datagrams: plan.datagrams,
+            asked: None,
             newline: plan.newline,
             hex: false,
             transcript: Transcript::default(),
@@ -201,6 +212,11 @@ impl<'a> Session<'a> {
     }
 
     fn reframe(&mut self, frames: Frames) {
+        if self.datagrams {
+            self.screen
+                .print("a datagram is one whole message; there is nothing to frame");
+            return;
+        }
         if let Some(say) = &self.say
             && say.try_send(Say::Frames(frames)).is_err()
         {
@@ -225,7 +241,7 @@ impl<'a> Session<'a> {
                 .print(&format!("not sent: {} is still being sent", path.display()));
             return;
         }
-        if bytes.is_empty() {
+        if bytes.is_empty() && !self.datagrams {
             self.screen
                 .print("nothing to send: the line is empty and has no newline");
             return;
@@ -295,8 +311,10 @@ impl<'a> Session<'a> {
             } => {
                 self.counts = so_far;
                 self.replies.sent(at, messages);
+                self.asked = self.datagrams.then_some(at);
             }
             News::Heard { at, bytes, so_far } => {
+                self.asked = None;
                 self.counts = so_far;
                 self.transcript
                     .note(at.saturating_duration_since(self.started), "◂", &bytes);
@@ -311,7 +329,17 @@ impl<'a> Session<'a> {
     /// When a line that has not ended is to be shown: nothing has come for a while, and we have been looking.
     fn flush_at(&self) -> Option<Instant> {
         let looked = self.looked + Replies::GAP;
-        self.replies.flush_at().map(|at| at.max(looked))
+        let replies = self.replies.flush_at().map(|at| at.max(looked));
+        let silence = self.asked.map(|asked| asked + REPLY_WITHIN);
+        replies.into_iter().chain(silence).min()
+    }
+
+    /// A datagram may be lost, or nobody be there, and nothing else would tell.
+    fn tell_silence(&mut self) {
+        if self.asked.is_some_and(|asked| asked.elapsed() >= REPLY_WITHIN) {
+            self.asked = None;
+            self.screen.print("◂ (no reply in 1 s)");
+        }
     }
 
     /// Shows a line that has not ended.

@@ -110,16 +110,16 @@ fn newline(word: &str) -> Result<Newline, String> {
 }
 
 /// Pairs of hex digits, with or without spaces between them.
-fn hex(text: &str) -> Result<Vec<u8>, String> {
+pub(super) fn hex(text: &str) -> Result<Vec<u8>, String> {
     let digits: Vec<char> = text.chars().filter(|c| !c.is_whitespace()).collect();
     if let Some(bad) = digits.iter().find(|c| !c.is_ascii_hexdigit()) {
         return Err(format!(
-            "{bad:?} is no hex digit; write bytes as pairs, like :send 00 ff 1b"
+            "{bad:?} is no hex digit; write bytes as pairs, like 00 ff 1b"
         ));
     }
     if digits.is_empty() || digits.len() % 2 == 1 {
         return Err(format!(
-            "{} hex digits are no whole bytes; write pairs, like :send 00 ff 1b",
+            "{} hex digits are no whole bytes; write pairs, like 00 ff 1b",
             digits.len()
         ));
     }

@@ -8,6 +8,7 @@ use echoic_core::{
     size::{Span, for_people},
 };
 
+use super::args::Plan;
 use crate::{
     exit::{Exit, Failed, Outcome},
     term,
@@ -15,7 +16,34 @@ use crate::{
 
 /// Of a conversation through a pipe. Without a declared framing nobody but the peer knows what a whole
 /// reply is, so its clean end is success however little it said.
-pub(super) fn of_pipe(talked: &Talked, frames: Frames, waits: &Waits) -> Outcome {
+pub(super) fn of_pipe(talked: &Talked, plan: &Plan, met: Option<bool>) -> Outcome {
+    match (&talked.ending, met, &plan.expect) {
+        (_, Some(true), _) => Ok(Exit::Done),
+        (Ending::PeerReset { .. } | Ending::Failed(_), Some(false), _) => of_any(talked, &plan.waits),
+        (ending, Some(false), Some(expected)) => {
+            let how = match ending {
+                Ending::PeerClosed => "the peer closed first".to_owned(),
+                _ => format!("not within {} (-w)", Span(plan.connect_within)),
+            };
+            failed(Exit::NotMet, format!("the reply did not contain {expected}: {how}"))
+        }
+        (Ending::TimedOut(Phase::Linger), ..) if plan.send_only => Ok(Exit::Done),
+        (Ending::TimedOut(Phase::Linger), ..) if plan.datagrams => of_quiet(talked, &plan.waits),
+        _ => of_silence(talked, plan.frames, &plan.waits),
+    }
+}
+
+/// Datagrams have no end but silence.
+fn of_quiet(talked: &Talked, waits: &Waits) -> Outcome {
+    if talked.counts.unanswered == 0 {
+        return Ok(Exit::Done);
+    }
+    let silence = Span(waits.linger.unwrap_or_default());
+    failed(Exit::TimedOut, format!("no reply in {silence} of silence (--linger)"))
+}
+
+/// The same where nothing was expected.
+fn of_silence(talked: &Talked, frames: Frames, waits: &Waits) -> Outcome {
     let counts = &talked.counts;
     match &talked.ending {
         Ending::PeerClosed if talked.unsent == 0 && counts.cut(frames) => failed(
@@ -105,6 +133,10 @@ fn of_any(talked: &Talked, waits: &Waits) -> Outcome {
                 format!("{what} for {span} ({flag}){unsent}"),
             )
         }
+        Ending::Failed(error) if error.kind() == io::ErrorKind::ConnectionRefused => failed(
+            Exit::Refused,
+            format!("nobody is there: the datagram was refused{unsent}"),
+        ),
         Ending::Failed(error) => {
             let exit = if error.kind() == io::ErrorKind::TimedOut {
                 Exit::TimedOut
@@ -156,7 +188,7 @@ mod tests {
     }
 
     fn pipe(framing: Framing, talked: &Talked) -> Exit {
-        code(of_pipe(talked, framing.into(), &Waits::default()))
+        code(of_silence(talked, framing.into(), &Waits::default()))
     }
 
     #[test]
@@ -190,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_reset_is_cut_and_says_after_how_much() {
-        let outcome = of_pipe(
+        let outcome = of_silence(
             &talked(Ending::PeerReset { after: 3 }, b"a", b"abc", 9),
             Framing::Chunk.into(),
             &Waits::default(),

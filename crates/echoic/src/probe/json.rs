@@ -158,6 +158,7 @@ pub(super) fn says(says: &DnsSays) -> Cow<'_, str> {
         DnsSays::NoRecord => "no record".into(),
         DnsSays::Code(code) => code.into(),
         DnsSays::Silent => "no answer".into(),
+        DnsSays::Closed => "nobody there".into(),
         DnsSays::Unasked(why) => why.into(),
     }
 }

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// The tutorial's two servers, for whoever names none.
-const DEFAULT_ENDPOINTS: [&str; 2] = ["upper=:5000", "greet=:12345"];
+const DEFAULT_ENDPOINTS: [&str; 3] = ["upper=:5000", "upper=udp://:5000", "greet=:12345"];
 
 /// Files kept free for what is not a connection: the store, the console, ourselves.
 const FILES_RESERVED: u64 = 64;
@@ -112,6 +112,7 @@ fn openings(args: &ServeArgs, limits: &Limits) -> Result<Vec<Opening>, Failed> {
         let mut opening = Opening {
             framing: args.frame,
             limits: limits.clone(),
+            udp_allow_amplification: args.udp_allow_amplification,
             guests: Guests {
                 allow: args.allow.clone(),
                 deny: args.deny.clone(),

@@ -42,6 +42,10 @@ pub(super) fn not_resolved(report: &Report) -> String {
             "not resolved: the resolver is silent, {server} gave no answer for {host} within {each}; look whether it \
              runs and whether UDP port 53 is let through (/etc/resolv.conf names it)"
         ),
+        Trouble::Closed => format!(
+            "not resolved: nobody resolves names here, no server listens at {server} (UDP port 53 is closed); start \
+             it, or name another one in /etc/resolv.conf"
+        ),
         Trouble::SilentOrFailed => format!(
             "not resolved: the resolver failed or got no answer for {host}; look whether the servers in \
              /etc/resolv.conf answer"
@@ -59,42 +63,25 @@ enum Trouble {
     NoAddress,
     Failed(String),
     Silent,
+    Closed,
     SilentOrFailed,
     Hidden,
     Other(String),
 }
 
 fn why(report: &Report) -> Trouble {
-    if let Some(dns) = &report.dns {
-        let said = || {
-            dns.answers
-                .iter()
-                .filter_map(|answer| answer.found.as_ref().err())
-        };
-        let all =
-            |says: &DnsSays| said().count() == dns.answers.len() && said().all(|said| said == says);
-        let failed = said().find_map(|said| match said {
-            DnsSays::Code(code) => Some(code.clone()),
-            DnsSays::Unasked(why) => Some(why.clone()),
-            _ => None,
-        });
-        if dns.answers.iter().any(|answer| answer.found.is_ok()) {
-            return Trouble::Hidden;
-        }
-        match failed {
-            Some(code) => return Trouble::Failed(code),
-            None if said().any(|said| *said == DnsSays::Silent) => return Trouble::Silent,
-            None if all(&DnsSays::NoRecord) => return Trouble::NoAddress,
-            None if said().any(|said| *said == DnsSays::NoName) => return Trouble::NoName,
-            None => {}
-        }
-    }
     let missing = || {
         report
             .names
             .iter()
             .filter_map(|answer| answer.found.as_ref().err())
     };
+    let known = missing().all(|missing| matches!(missing, Missing::NoName | Missing::NoAddress(_)));
+    match report.dns.as_ref().and_then(in_the_dns) {
+        Some(Trouble::Hidden) if !known => return Trouble::SilentOrFailed,
+        Some(trouble) => return trouble,
+        None => {}
+    }
     for missing in missing() {
         match missing {
             Missing::Failed(error) => return Trouble::Other(error.to_string()),
@@ -103,11 +90,42 @@ fn why(report: &Report) -> Trouble {
             Missing::NoName | Missing::NoAddress(_) => {}
         }
     }
-    match missing().any(|missing| matches!(missing, Missing::NoName)) {
-        true => Trouble::NoName,
-        false if report.names.is_empty() => Trouble::Silent,
-        false => Trouble::NoAddress,
+    if report.names.is_empty() {
+        Trouble::Silent
+    } else if missing().any(|missing| matches!(missing, Missing::NoName)) {
+        Trouble::NoName
+    } else {
+        Trouble::NoAddress
     }
+}
+
+/// As the name servers have it.
+fn in_the_dns(dns: &Dns) -> Option<Trouble> {
+    if dns.answers.iter().any(|answer| answer.found.is_ok()) {
+        return Some(Trouble::Hidden);
+    }
+    let mut says: Vec<&DnsSays> = dns
+        .answers
+        .iter()
+        .filter_map(|answer| answer.found.as_ref().err())
+        .collect();
+    // What hides the most comes first: who failed on one question cannot be believed on the other.
+    let weight = |says: &&DnsSays| match says {
+        DnsSays::Code(_) => 0,
+        DnsSays::Unasked(_) => 1,
+        DnsSays::Closed => 2,
+        DnsSays::Silent => 3,
+        DnsSays::NoName => 4,
+        DnsSays::NoRecord => 5,
+    };
+    says.sort_by_key(weight);
+    says.first().map(|says| match says {
+        DnsSays::Code(why) | DnsSays::Unasked(why) => Trouble::Failed(why.clone()),
+        DnsSays::Closed => Trouble::Closed,
+        DnsSays::Silent => Trouble::Silent,
+        DnsSays::NoName => Trouble::NoName,
+        DnsSays::NoRecord => Trouble::NoAddress,
+    })
 }
 
 /// The servers as one would say them: the first, and that there are others.

@@ -361,6 +361,7 @@ fn unresolved(missing: fn() -> Missing, dns: Option<[DnsSays; 2]>) -> Report {
 #[case(|| Missing::Again, Some(DnsSays::Unasked("io error".into())), "the resolver failed (io error from 192.0.2.53)")]
 #[case(|| Missing::Silent, Some(DnsSays::Silent), "the resolver is silent, 192.0.2.53 gave no answer for db.test within 5 s")]
 #[case(|| Missing::Silent, None, "the resolver is silent, the resolver gave no answer")]
+#[case(|| Missing::Again, Some(DnsSays::Closed), "no server listens at 192.0.2.53 (UDP port 53 is closed)")]
 #[case(|| Missing::Again, None, "failed or got no answer")]
 #[case(|| Missing::Failed(io::Error::other("out of files")), None, "db.test: out of files")]
 fn a_name_without_an_address_is_told_apart(

@@ -55,7 +55,7 @@ enum Kind {
     Refused,
     Gone,
     Forbidden,
-    WrongKind,
+    Mismatch,
     NoWay,
     Other,
 }
@@ -71,7 +71,7 @@ impl Kind {
                 io::ErrorKind::ConnectionRefused => Self::Refused,
                 io::ErrorKind::NotFound => Self::Gone,
                 io::ErrorKind::PermissionDenied => Self::Forbidden,
-                _ if error.raw_os_error() == Some(EPROTOTYPE) => Self::WrongKind,
+                _ if error.raw_os_error() == Some(EPROTOTYPE) => Self::Mismatch,
                 _ if is_no_way(error) => Self::NoWay,
                 _ => Self::Other,
             },
@@ -85,7 +85,7 @@ impl Kind {
             Self::Refused => "refused",
             Self::Gone => "is not there",
             Self::Forbidden => "is forbidden",
-            Self::WrongKind => "is of another kind",
+            Self::Mismatch => "is of another kind",
             Self::NoWay => "is unreachable",
             Self::Other => "failed",
         }
@@ -180,7 +180,7 @@ fn unix(report: &Report, kind: Kind, places: &[&Place]) -> (State, String) {
                 "refused: this user may not call {at}; look at the modes of the file and of the folders above it"
             ),
         ),
-        Kind::WrongKind => {
+        Kind::Mismatch => {
             let right = if matches!(report.endpoint, Endpoint::Unix(_)) {
                 "unixgram:"
             } else {

@@ -1,0 +1,269 @@
+//! A whole server of datagrams on real sockets.
+
+#![allow(clippy::unwrap_used, reason = "in a test that is the failure")]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod guards;
+mod posting;
+#[path = "../common/serving.rs"]
+mod serving;
+
+use std::{
+    net::UdpSocket,
+    os::unix::net::UnixDatagram,
+    sync::Arc,
+    time::Duration,
+};
+
+use echoic_core::{
+    ending::How,
+    event::{Marked, Outcome, Place},
+};
+use echoic_server::{OpenError, Opening, Recorder, RecorderOptions, Server};
+use echoic_wire::{ListenError, ListenOptions};
+use posting::{Post, ask, hear, opening, peer};
+use serving::{Doing, until};
+
+use crate::common::{Mood, TestStore};
+
+#[test]
+fn a_datagram_of_any_size_is_one_message_and_comes_back_whole() {
+    for service in ["echo", "upper"] {
+        let posted = Post::named(service, "udp://127.0.0.1:0").start();
+        let peer = posted.peer();
+        let sizes = [1, 2, 1472, 1473, 8192, 8193, 9000, 65_506, 65_507];
+        for size in sizes {
+            let bytes: Vec<u8> = (0..size).map(|i| b'a' + (i % 26) as u8).collect();
+            let expected = if service == "echo" { bytes.clone() } else { bytes.to_ascii_uppercase() };
+            assert!(ask(&peer, &bytes) == expected, "{service} {size}");
+        }
+        let (drained, store) = posted.end();
+        assert_eq!(drained.served, sizes.len() as u64);
+        let kept = store.exchanges();
+        assert!(kept.iter().zip(sizes).all(|(kept, size)| kept.heard.len() == size && kept.said.len() == size));
+        let ending = store.ending(1).unwrap();
+        assert_eq!((ending.how, ending.unsent), (How::Drained, 0));
+    }
+}
+
+#[test]
+fn a_datagram_of_no_bytes_is_a_message_too() {
+    let posted = Post::named("upper", "udp://127.0.0.1:0").start();
+    let peer = posted.peer();
+    assert_eq!(ask(&peer, b""), b"");
+    assert_eq!(ask(&peer, b"next"), b"NEXT");
+    let (drained, store) = posted.end();
+    assert_eq!((drained.served, drained.datagrams.sent), (2, 2));
+    assert_eq!(store.exchanges()[0].outcome, Outcome::Ok);
+}
+
+/// A datagram is whole: what is unfinished at its end belongs to nothing that follows.
+#[test]
+fn a_character_does_not_go_on_in_the_next_datagram() {
+    let posted = Post::named("upper", "udp://127.0.0.1:0").start();
+    let peer = posted.peer();
+    assert_eq!(ask(&peer, b"a\xc3"), b"A\xc3");
+    assert_eq!(ask(&peer, b"\xa4b"), b"\xa4B");
+    posted.end();
+}
+
+#[test]
+fn two_peers_are_two_conversations_and_so_are_two_workers() {
+    let mut post = Post::named("upper", "udp://:0");
+    post.workers = 2;
+    let posted = post.start();
+    let peers: Vec<UdpSocket> = (0..64).map(|_| posted.peer()).collect();
+    for (i, peer) in peers.iter().enumerate() {
+        assert_eq!(ask(peer, format!("peer {i}").as_bytes()), format!("PEER {i}").as_bytes());
+    }
+    let (drained, store) = posted.end();
+    assert_eq!((drained.served, store.endings().len()), (64, 64));
+    assert!(store.exchanges().iter().all(|kept| kept.n == 1));
+}
+
+#[test]
+fn who_is_silent_for_a_while_has_gone_and_comes_back_as_another() {
+    let gap = Duration::from_millis(200);
+    let posted = Post::with(Opening { datagram_gap: gap, ..opening("upper", "udp://127.0.0.1:0") }).start();
+    let peer = posted.peer();
+    ask(&peer, b"one");
+    ask(&peer, b"two");
+    until("the first conversation ends", || posted.store.ending(1).is_some());
+    ask(&peer, b"three");
+    let (_, store) = posted.end();
+    let ends: Vec<_> = store.endings().iter().map(|(talk, end)| (*talk, end.how, end.received, end.sent)).collect();
+    assert_eq!(ends, [(1, How::Idle, 6, 6), (2, How::Drained, 5, 5)]);
+}
+
+#[test]
+fn an_answer_leaves_from_the_address_that_was_asked() {
+    let posted = Post::named("upper", "udp://*:0").start();
+    let port = posted.addr().port();
+    // A connected socket hears only the address it asked.
+    for own in ["127.0.0.1", "127.0.0.2", "127.9.8.7"] {
+        let peer = peer("127.0.0.1:0", format!("{own}:{port}").parse().unwrap());
+        assert_eq!(ask(&peer, b"hello"), b"HELLO");
+    }
+    if posted.places.len() == 2 {
+        let peer = peer("[::1]:0", format!("[::1]:{port}").parse().unwrap());
+        assert_eq!(ask(&peer, b"hello"), b"HELLO");
+    }
+    posted.end();
+}
+
+#[test]
+fn an_address_in_use_names_its_owner_and_is_free_again_at_once() {
+    let posted = Post::named("upper", "udp://127.0.0.1:0").start();
+    let endpoint = format!("udp://{}", posted.addr());
+    let Err(OpenError::Listen(error)) = Post::named("upper", &endpoint).try_start() else { panic!("it is in use") };
+    let ListenError::InUse { owner, .. } = error else { panic!("{error}") };
+    let pid = std::process::id().to_string();
+    assert!(owner.as_ref().is_some_and(|owner| owner.contains(&pid)), "{owner:?}");
+    ask(&posted.peer(), b"x");
+    posted.end();
+    let mut post = Post::named("upper", &endpoint);
+    post.workers = 2;
+    let posted = post.start();
+    let Err(error) = Post::named("upper", &endpoint).try_start() else { panic!("shared with itself alone") };
+    assert!(error.to_string().contains("in use"), "{error}");
+    posted.end();
+}
+
+#[test]
+fn a_peer_that_is_gone_stops_nobody_else() {
+    let posted = Post::named("upper", "udp://127.0.0.1:0").start();
+    for i in 0..100 {
+        posted.peer().send(format!("gone {i}").as_bytes()).unwrap();
+    }
+    assert_eq!(ask(&posted.peer(), b"still there"), b"STILL THERE");
+    let (drained, _) = posted.end();
+    assert_eq!(drained.served, 101);
+}
+
+/// A kernel that has no room drops, silently: what was taken and what was dropped must be all there was.
+#[test]
+fn of_a_burst_nothing_is_missing_without_being_counted() {
+    const BURST: u64 = 2000;
+    let listen = ListenOptions { receive_buffer: 4096, ..ListenOptions::default() };
+    let posted = Post::with(Opening { listen, ..opening("discard", "udp://127.0.0.1:0") }).start();
+    let peer = posted.peer();
+    for i in 0..BURST {
+        peer.send(&[i as u8; 1000]).unwrap();
+    }
+    let (drained, store) = posted.end();
+    let counts = drained.datagrams;
+    assert_eq!(counts.received + counts.dropped, BURST, "{counts:?}");
+    assert!(counts.dropped > 0, "no room was needed: {counts:?}");
+    let told = |(_, _, what)| match what {
+        Marked::Dropped { datagrams } => datagrams,
+        _ => 0,
+    };
+    assert_eq!(store.marks().into_iter().map(told).sum::<u64>(), counts.dropped);
+}
+
+#[tokio::test]
+async fn what_had_arrived_at_the_stop_signal_is_answered() {
+    for options in [RecorderOptions::default(), RecorderOptions { hold_replies: true, ..RecorderOptions::default() }] {
+        let store = TestStore::new(Mood::Willing);
+        let (recorder, task) = Recorder::new(Some(Arc::clone(&store) as _), options).await.unwrap();
+        let task = tokio::spawn(task.run());
+        let opening = opening("upper", "udp://127.0.0.1:0");
+        let mut server = Server::new(recorder.clone(), opening.limits.clone());
+        let places = server.open(opening).await.unwrap();
+        let Place::Net(addr) = places[0] else { panic!() };
+        let peer = peer("127.0.0.1:0", addr);
+        for i in 0..100 {
+            peer.send(format!("n{i}").as_bytes()).unwrap();
+        }
+        let drained = server.run(async {}).await;
+        recorder.close(task, Duration::from_secs(10)).await;
+        assert_eq!((drained.served, drained.datagrams.sent, drained.cut), (100, 100, 0));
+        for i in 0..100 {
+            assert_eq!(hear(&peer), format!("N{i}").as_bytes());
+        }
+        assert_eq!(store.exchanges().len(), 100);
+        assert_eq!(store.ending(1).unwrap().unsent, 0);
+    }
+}
+
+#[test]
+fn with_strict_durability_an_answer_leaves_after_it_is_kept() {
+    let mut post = Post::named("upper", "udp://127.0.0.1:0");
+    post.options.hold_replies = true;
+    post.store.set(Mood::Slow(Duration::from_millis(50)));
+    let posted = post.start();
+    let peer = posted.peer();
+    for i in 0..5 {
+        ask(&peer, format!("m{i}").as_bytes());
+        assert_eq!(posted.store.exchanges().len(), i + 1, "kept before it was answered");
+    }
+    let (_, store) = posted.end();
+    assert_eq!(store.ending(1).unwrap().unsent, 0);
+}
+
+#[test]
+fn a_service_that_panics_ends_one_conversation() {
+    let shout = |bytes: &[u8], out: &mut Vec<u8>| {
+        assert_ne!(bytes, b"boom", "on purpose");
+        out.extend(bytes.to_ascii_uppercase());
+    };
+    let posted = Post::with(Opening::new("udp://127.0.0.1:0".parse().unwrap(), Arc::new(Doing(shout)))).start();
+    let (one, other) = (posted.peer(), posted.peer());
+    assert_eq!(ask(&other, b"a"), b"A");
+    one.send(b"boom").unwrap();
+    until("it has ended", || posted.store.endings().iter().any(|(_, end)| end.how == How::Panicked));
+    assert_eq!(ask(&other, b"b"), b"B");
+    assert_eq!(ask(&one, b"c"), b"C");
+    let (drained, _) = posted.end();
+    assert_eq!((drained.panicked, drained.served), (1, 4));
+}
+
+#[test]
+fn nothing_is_missing_without_a_record() {
+    let opening = opening("upper", "udp://127.0.0.1:0");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let drained = runtime.block_on(async {
+        let mut server = Server::new(Recorder::none(), opening.limits.clone());
+        let places = server.open(opening).await.unwrap();
+        let Place::Net(addr) = places[0] else { panic!() };
+        let asking = tokio::task::spawn_blocking(move || {
+            let peer = peer("127.0.0.1:0", addr);
+            (0..20).filter(|i| ask(&peer, format!("m{i}").as_bytes()) == format!("M{i}").as_bytes()).count()
+        });
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let serving = tokio::spawn(server.run(async { _ = told.await }));
+        assert_eq!(asking.await.unwrap(), 20);
+        tell.send(()).unwrap();
+        serving.await.unwrap()
+    });
+    assert_eq!(drained.served, 20);
+}
+
+#[test]
+fn unix_datagrams_are_answered_at_their_senders_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("server");
+    let posted = Post::named("upper", &format!("unixgram:{}", path.display())).start();
+    let peer = UnixDatagram::bind(folder.path().join("peer")).unwrap();
+    peer.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    peer.connect(&path).unwrap();
+    let mut room = [0; 99];
+    for said in [&b"hello"[..], b""] {
+        peer.send(said).unwrap();
+        let len = peer.recv(&mut room).unwrap();
+        assert_eq!(&room[..len], said.to_ascii_uppercase());
+    }
+    // A name is needed to be answered, and 64 KiB are the most that is heard.
+    let nobody = UnixDatagram::unbound().unwrap();
+    nobody.send_to(b"from nobody", &path).unwrap();
+    peer.send(&vec![b'x'; 100_000]).unwrap();
+    until("all is told", || posted.store.exchanges().len() == 4);
+    let (drained, store) = posted.end();
+    let outcomes: Vec<_> = store.exchanges().iter().map(|kept| kept.outcome).collect();
+    assert_eq!(outcomes, [Outcome::Ok, Outcome::Ok, Outcome::Unsent, Outcome::Unanswered]);
+    assert_eq!(drained.datagrams.unsent, 1);
+    let too_long = store.endings().into_iter().find(|(_, end)| end.how == How::MessageTooLong).unwrap().1;
+    assert_eq!((too_long.received, too_long.unheard), (5 + 65_536, 100_000 - 65_536));
+    assert!(!path.exists(), "removed with its server");
+}

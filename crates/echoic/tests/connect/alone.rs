@@ -1,0 +1,215 @@
+//! Without a person and without input: `--send`, `--expect`, and how long to stay.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    os::unix::net::UnixListener,
+    process::{Output, Stdio},
+    thread,
+    time::Instant,
+};
+
+use crate::{SOON, echoic, server};
+
+fn run(args: &[&str]) -> Output {
+    echoic().args(args).stdin(Stdio::null()).output().unwrap()
+}
+
+#[track_caller]
+fn assert_code(output: &Output, code: i32) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{said}");
+}
+
+/// Answers each line in upper case until the caller ends; returns how many there were.
+fn upper(peer: TcpStream) -> usize {
+    let mut answers = peer.try_clone().unwrap();
+    let lines = BufReader::new(peer).lines();
+    lines
+        .map(|line| writeln!(answers, "{}", line.unwrap().to_uppercase()).unwrap())
+        .count()
+}
+
+#[test]
+fn what_is_sent_goes_in_order_and_framed_and_the_reply_comes_out() {
+    let (addr, peer) = server(|mut peer| {
+        let mut all = Vec::new();
+        peer.read_to_end(&mut all).unwrap();
+        peer.write_all(&[0, 2, b'o', b'k']).unwrap();
+        all
+    });
+    let output = run(&[
+        &addr,
+        "--frame",
+        "u16be",
+        "--send",
+        "a\\x00",
+        "--send-hex",
+        "ff",
+        "--send",
+        "b",
+    ]);
+    assert_code(&output, 0);
+    assert_eq!(peer.join().unwrap(), b"\0\x02a\0\0\x01\xff\0\x01b");
+    assert_eq!(output.stdout, b"\0\x02ok");
+}
+
+#[test]
+fn a_reply_shorter_than_it_says_is_cut() {
+    let (addr, _) = server(|mut peer| {
+        peer.write_all(&[5, b'a', b'b']).unwrap();
+        std::io::copy(&mut peer, &mut std::io::sink()).unwrap();
+    });
+    let output = run(&[&format!("{addr}?frame=u8"), "--send", "x"]);
+    assert_code(&output, 6);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("under u8"));
+}
+
+#[test]
+fn what_is_expected_ends_it_at_once_although_the_peer_stays() {
+    let (addr, peer) = server(upper);
+    let started = Instant::now();
+    let output = run(&[
+        &addr,
+        "--frame",
+        "line",
+        "--send",
+        "hello",
+        "--expect",
+        "/^HEL+O$/",
+        "-w",
+        "20",
+    ]);
+    assert_code(&output, 0);
+    assert_eq!(output.stdout, b"HELLO\n");
+    assert!(started.elapsed() < SOON);
+    assert_eq!(peer.join().unwrap(), 1);
+}
+
+#[test]
+fn what_does_not_come_in_time_or_before_the_end_is_seven() {
+    let (addr, _) = server(upper);
+    let output = run(&[
+        &addr, "--frame", "line", "--send", "hello", "--expect", "hello", "-w", "300ms",
+    ]);
+    assert_code(&output, 7);
+    assert_eq!(
+        output.stdout, b"HELLO\n",
+        "what came is printed all the same"
+    );
+    assert!(String::from_utf8_lossy(&output.stderr).contains("did not contain hello"));
+
+    let (addr, _) = server(|mut peer| peer.write_all(b"busy").unwrap());
+    let output = run(&[&addr, "--expect", "ready"]);
+    assert_code(&output, 7);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("closed first"));
+}
+
+#[test]
+fn each_round_has_a_reply_of_its_own() {
+    let (addr, peer) = server(upper);
+    let args = [
+        "--frame", "line", "--send", "ping", "--expect", "PING", "--count", "3", "--every", "10ms",
+    ];
+    let output = run(&[&[&*addr], &args[..]].concat());
+    assert_code(&output, 0);
+    assert_eq!(output.stdout, b"PING\nPING\nPING\n");
+    assert_eq!(peer.join().unwrap(), 3);
+
+    // Once answered and then no more: the first reply does not count for the second round.
+    let (addr, _) = server(|mut peer| {
+        let _ = peer.read(&mut [0; 8]);
+        peer.write_all(b"PING\n").unwrap();
+        std::io::copy(&mut peer, &mut std::io::sink()).unwrap();
+    });
+    let output = run(&[&[&*addr, "-w", "300ms"], &args[..]].concat());
+    assert_code(&output, 7);
+}
+
+#[test]
+fn half_open_it_waits_for_the_peer_and_otherwise_not() {
+    let until_end = |mut peer: TcpStream| {
+        let mut byte = [0];
+        peer.read_exact(&mut byte).unwrap();
+        peer.set_read_timeout(Some(std::time::Duration::from_millis(300)))
+            .unwrap();
+        let ended = matches!(peer.read(&mut byte), Ok(0));
+        peer.write_all(b"late").unwrap();
+        ended
+    };
+    let (addr, peer) = server(until_end);
+    let output = run(&[&addr, "--send", "x", "--hold"]);
+    assert_code(&output, 0);
+    assert_eq!(
+        (output.stdout, peer.join().unwrap()),
+        (b"late".to_vec(), false)
+    );
+
+    let (addr, peer) = server(until_end);
+    let output = run(&[&addr, "--send", "x"]);
+    assert_code(&output, 0);
+    assert_eq!(
+        (output.stdout, peer.join().unwrap()),
+        (b"late".to_vec(), true)
+    );
+}
+
+#[test]
+fn one_way_only() {
+    let (addr, peer) = server(|mut peer| {
+        peer.write_all(b"not wanted").unwrap();
+        let mut all = String::new();
+        peer.read_to_string(&mut all).unwrap();
+        all
+    });
+    let output = run(&[&addr, "--send", "only this", "--send-only"]);
+    assert_code(&output, 0);
+    assert_eq!(
+        (output.stdout, peer.join().unwrap()),
+        (vec![], "only this".to_owned())
+    );
+
+    let (addr, peer) = server(|mut peer| {
+        peer.set_read_timeout(Some(std::time::Duration::from_millis(300)))
+            .unwrap();
+        let silent = peer.read(&mut [0]).is_err();
+        peer.write_all(b"news").unwrap();
+        silent
+    });
+    let output = run(&[&addr, "--recv-only"]);
+    assert_code(&output, 0);
+    assert_eq!(
+        (output.stdout, peer.join().unwrap()),
+        (b"news".to_vec(), true)
+    );
+}
+
+#[test]
+fn a_unix_socket_is_called_by_its_path() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let peer = thread::spawn(move || {
+        let (mut peer, _) = listener.accept().unwrap();
+        let mut all = String::new();
+        peer.read_to_string(&mut all).unwrap();
+        peer.write_all(all.to_uppercase().as_bytes()).unwrap();
+    });
+    let output = run(&[path.to_str().unwrap(), "--send", "hello", "-v", "--explain"]);
+    peer.join().unwrap();
+    assert_code(&output, 0);
+    assert_eq!(output.stdout, b"HELLO");
+    let said = String::from_utf8_lossy(&output.stderr);
+    for wanted in [
+        "socket(AF_UNIX, SOCK_STREAM)".to_owned(),
+        format!("connected unix:{} in", path.display()),
+    ] {
+        assert!(said.contains(&wanted), "{wanted}: {said}");
+    }
+    let output = run(&[
+        dir.path().join("nobody").to_str().unwrap(),
+        "--send",
+        "hello",
+    ]);
+    assert_code(&output, 4);
+}

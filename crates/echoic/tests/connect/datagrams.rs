@@ -1,0 +1,102 @@
+//! Over UDP and Unix sockets of datagrams: whole messages, no end, and nobody there.
+
+use std::{
+    io::Write,
+    net::UdpSocket,
+    process::{Output, Stdio},
+    thread::{self, JoinHandle},
+};
+
+use crate::{SOON, echoic, pty::Pty};
+
+/// Answers so many datagrams in upper case, and returns them.
+fn upper(count: usize) -> (String, JoinHandle<Vec<Vec<u8>>>) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(SOON)).unwrap();
+    let endpoint = format!("udp://{}", socket.local_addr().unwrap());
+    let answering = thread::spawn(move || {
+        let mut heard = Vec::new();
+        let mut buffer = [0; 65536];
+        while heard.len() < count {
+            let (n, from) = socket.recv_from(&mut buffer).unwrap();
+            heard.push(buffer[..n].to_vec());
+            socket
+                .send_to(&buffer[..n].to_ascii_uppercase(), from)
+                .unwrap();
+        }
+        heard
+    });
+    (endpoint, answering)
+}
+
+fn run(args: &[&str], input: &[u8]) -> Output {
+    let mut command = echoic();
+    command.args(args).stdin(Stdio::piped());
+    let mut process = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    process.stdin.take().unwrap().write_all(input).unwrap();
+    process.wait_with_output().unwrap()
+}
+
+#[track_caller]
+fn assert_code(output: &Output, code: i32) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{said}");
+}
+
+#[test]
+fn a_line_is_a_datagram_and_an_empty_one_too() {
+    let (endpoint, heard) = upper(3);
+    let output = run(&[&endpoint, "--linger", "300ms"], b"one\n\ntwo");
+    assert_code(&output, 0);
+    assert_eq!(heard.join().unwrap(), [&b"one"[..], b"", b"two"]);
+    assert_eq!(output.stdout, b"ONETWO");
+}
+
+#[test]
+fn each_send_is_a_datagram_and_the_expected_reply_ends_it() {
+    let (endpoint, heard) = upper(2);
+    let output = run(
+        &[
+            &endpoint,
+            "--send",
+            "a\\n",
+            "--send-hex",
+            "62",
+            "--expect",
+            "B",
+        ],
+        b"",
+    );
+    assert_code(&output, 0);
+    assert_eq!(heard.join().unwrap(), [b"a\n".to_vec(), b"b".to_vec()]);
+}
+
+#[test]
+fn no_reply_is_a_time_out_and_nobody_there_a_refusal() {
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("udp://{}", silent.local_addr().unwrap());
+    let output = run(&[&endpoint, "--send", "x", "--linger", "200ms"], b"");
+    assert_code(&output, 5);
+    drop(silent);
+    let output = run(
+        &[&endpoint, "--send", "x", "--count", "2", "--every", "200ms"],
+        b"",
+    );
+    assert_code(&output, 4);
+}
+
+#[test]
+fn at_a_prompt_silence_is_told() {
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut pty = Pty::start(&[&format!("udp://{}", silent.local_addr().unwrap())]);
+    assert!(String::from_utf8_lossy(&pty.shown()).contains("a line is a datagram"));
+    pty.press("hello\r");
+    pty.wait_for("(no reply in 1 s)");
+    let (_, from) = silent.recv_from(&mut [0; 16]).unwrap();
+    silent.send_to(b"late", from).unwrap();
+    pty.wait_for("late");
+}
