@@ -72,10 +72,20 @@ fn print(payload: &mut Payload, as_json: bool) -> Result<(), ReaderGone> {
             payload.line(format_args!(""))?;
         }
         payload.line(format_args!("{group}"))?;
-        for Limit { what, default, option, then, .. } in &limits {
-            let option = option.map_or(String::new(), |(command, flag)| format!("{command} {flag}"));
+        for Limit {
+            what,
+            default,
+            option,
+            then,
+            ..
+        } in &limits
+        {
+            let option =
+                option.map_or(String::new(), |(command, flag)| format!("{command} {flag}"));
             let default = default.to_string();
-            payload.line(format_args!("  {what:<48} {default:>9}  {option:<25}  {then}"))?;
+            payload.line(format_args!(
+                "  {what:<48} {default:>9}  {option:<25}  {then}"
+            ))?;
         }
     }
     payload.flush()
@@ -94,80 +104,173 @@ fn groups() -> [(&'static str, Vec<Limit>); 7] {
 }
 
 fn conversation(limits: &Limits) -> Vec<Limit> {
-    let Limits { message_bytes_max, connections_max, idle, partial, write_stall, drain, linger } = *limits;
+    let Limits {
+        message_bytes_max,
+        connections_max,
+        idle,
+        partial,
+        write_stall,
+        drain,
+        linger,
+    } = *limits;
     let serve = |flag| Some(("serve", flag));
     vec![
-        Limit::new("message_bytes_max", "a message under a declared framing", bytes(message_bytes_max))
-            .set_by(serve("--max-message"))
-            .then(Ends(How::MessageTooLong)),
-        Limit::new("connections_max", "at a time; fewer if fewer files may be open", count(connections_max))
-            .set_by(serve("--max-connections"))
-            .then(Ends(How::TooManyConnections)),
-        Limit::new("idle", "nothing happens", Time(idle)).set_by(serve("--idle")).then(Ends(How::Idle)),
-        Limit::new("partial", "from a message's first byte to its last", Time(partial))
-            .set_by(serve("--partial"))
-            .then(Ends(How::Partial)),
+        Limit::new(
+            "message_bytes_max",
+            "a message under a declared framing",
+            bytes(message_bytes_max),
+        )
+        .set_by(serve("--max-message"))
+        .then(Ends(How::MessageTooLong)),
+        Limit::new(
+            "connections_max",
+            "at a time; fewer if fewer files may be open",
+            count(connections_max),
+        )
+        .set_by(serve("--max-connections"))
+        .then(Ends(How::TooManyConnections)),
+        Limit::new("idle", "nothing happens", Time(idle))
+            .set_by(serve("--idle"))
+            .then(Ends(How::Idle)),
+        Limit::new(
+            "partial",
+            "from a message's first byte to its last",
+            Time(partial),
+        )
+        .set_by(serve("--partial"))
+        .then(Ends(How::Partial)),
         Limit::new("write_stall", "the peer takes nothing", Time(write_stall))
             .set_by(serve("--write-stall"))
             .then(Ends(How::NotReading)),
-        Limit::new("drain", "from the signal to stop", Time(drain)).set_by(serve("--drain")).then(Ends(How::Cut)),
-        Limit::new("linger", "after our end, the peer keeps silent", Time(linger))
-            .then(Otherwise("the socket is closed; the ending stays what it was")),
-        Limit::new("linger_all", "after our end, the peer goes on sending", Time(linger * 10))
-            .then(Otherwise("the socket is closed; the ending stays what it was")),
-        Limit::new("header_bytes_max", "headers before a content-length body", bytes(8 << 10))
-            .then(Ends(How::Malformed)),
+        Limit::new("drain", "from the signal to stop", Time(drain))
+            .set_by(serve("--drain"))
+            .then(Ends(How::Cut)),
+        Limit::new(
+            "linger",
+            "after our end, the peer keeps silent",
+            Time(linger),
+        )
+        .then(Otherwise(
+            "the socket is closed; the ending stays what it was",
+        )),
+        Limit::new(
+            "linger_all",
+            "after our end, the peer goes on sending",
+            Time(linger * 10),
+        )
+        .then(Otherwise(
+            "the socket is closed; the ending stays what it was",
+        )),
+        Limit::new(
+            "header_bytes_max",
+            "headers before a content-length body",
+            bytes(8 << 10),
+        )
+        .then(Ends(How::Malformed)),
     ]
 }
 
 fn calling() -> Vec<Limit> {
     let serve = |flag| Some(("serve", flag));
     vec![
-        Limit::new("allow", "who may call", Unbounded("everybody")).set_by(serve("--allow")).then(Ends(How::Denied)),
-        Limit::new("deny", "who may not", Unbounded("nobody")).set_by(serve("--deny")).then(Ends(How::Denied)),
+        Limit::new("allow", "who may call", Unbounded("everybody"))
+            .set_by(serve("--allow"))
+            .then(Ends(How::Denied)),
+        Limit::new("deny", "who may not", Unbounded("nobody"))
+            .set_by(serve("--deny"))
+            .then(Ends(How::Denied)),
         Limit::new("backlog", "held ready by the kernel; a hint", Count(1024))
             .set_by(serve("--backlog"))
-            .then(Otherwise("callers wait: Linux drops their SYN, they ask again")),
-        Limit::new("turned_away_max", "turned away in order at the same time", Count(64))
-            .then(Otherwise("one more is closed without a word")),
-        Limit::new("last_calls_max", "calls still taken once told to stop", Count(4096))
-            .then(Otherwise("the rest are closed with the socket")),
+            .then(Otherwise(
+                "callers wait: Linux drops their SYN, they ask again",
+            )),
+        Limit::new(
+            "turned_away_max",
+            "turned away in order at the same time",
+            Count(64),
+        )
+        .then(Otherwise("one more is closed without a word")),
+        Limit::new(
+            "last_calls_max",
+            "calls still taken once told to stop",
+            Count(4096),
+        )
+        .then(Otherwise("the rest are closed with the socket")),
     ]
 }
 
 fn queues() -> Vec<Limit> {
     vec![
-        Limit::new("read_bytes", "room of one read", bytes(64 << 10)).then(Otherwise("the next read takes the rest")),
-        Limit::new("unsent_bytes_max", "outbox: said by a service and not yet taken", bytes(64 << 10))
-            .then(Otherwise("the service waits; nothing more is read from the peer")),
-        Limit::new("queue", "between a conversation and a service apart", count(QUEUE))
-            .then(Otherwise("whoever is ahead waits")),
-        Limit::new("pending_max", "messages that wait for their answer", Count(256))
-            .then(Otherwise("the service is told no more until it has answered")),
-        Limit::new("pending_bytes_max", "bytes of them", bytes(1 << 20))
-            .then(Otherwise("the service is told no more until it has answered")),
-        Limit::new("drain_bytes_max", "still heard once told to stop", bytes(8 << 20)).then(Ends(How::Drained)),
+        Limit::new("read_bytes", "room of one read", bytes(64 << 10))
+            .then(Otherwise("the next read takes the rest")),
+        Limit::new(
+            "unsent_bytes_max",
+            "outbox: said by a service and not yet taken",
+            bytes(64 << 10),
+        )
+        .then(Otherwise(
+            "the service waits; nothing more is read from the peer",
+        )),
+        Limit::new(
+            "queue",
+            "between a conversation and a service apart",
+            count(QUEUE),
+        )
+        .then(Otherwise("whoever is ahead waits")),
+        Limit::new(
+            "pending_max",
+            "messages that wait for their answer",
+            Count(256),
+        )
+        .then(Otherwise(
+            "the service is told no more until it has answered",
+        )),
+        Limit::new("pending_bytes_max", "bytes of them", bytes(1 << 20)).then(Otherwise(
+            "the service is told no more until it has answered",
+        )),
+        Limit::new(
+            "drain_bytes_max",
+            "still heard once told to stop",
+            bytes(8 << 20),
+        )
+        .then(Ends(How::Drained)),
     ]
 }
 
 fn datagrams() -> Vec<Limit> {
     vec![
-        Limit::new("datagram_bytes", "room for one", bytes(64 << 10))
-            .then(Otherwise("no UDP datagram is longer; a longer Unix one is not answered")),
+        Limit::new("datagram_bytes", "room for one", bytes(64 << 10)).then(Otherwise(
+            "no UDP datagram is longer; a longer Unix one is not answered",
+        )),
         Limit::new("peers_max", "conversations of one socket", Count(4096))
             .then(Otherwise("the one silent for longest is ended")),
-        Limit::new("same_max", "the same datagram of one peer, in a second", Count(7))
-            .then(Otherwise("two servers answer each other: the peer is not answered for a minute")),
-        Limit::new("datagrams_unsent_max", "answers that wait to leave", Count(256))
-            .then(Otherwise("nothing more is read until some have left")),
-        Limit::new("datagrams_unsent_bytes_max", "bytes of them", bytes(1 << 20))
-            .then(Otherwise("nothing more is read until some have left")),
+        Limit::new(
+            "same_max",
+            "the same datagram of one peer, in a second",
+            Count(7),
+        )
+        .then(Otherwise(
+            "two servers answer each other: the peer is not answered for a minute",
+        )),
+        Limit::new(
+            "datagrams_unsent_max",
+            "answers that wait to leave",
+            Count(256),
+        )
+        .then(Otherwise("nothing more is read until some have left")),
+        Limit::new(
+            "datagrams_unsent_bytes_max",
+            "bytes of them",
+            bytes(1 << 20),
+        )
+        .then(Otherwise("nothing more is read until some have left")),
     ]
 }
 
 fn record(options: &RecorderOptions) -> Vec<Limit> {
     let serve = |flag| Some(("serve", flag));
-    let behind = "its conversations wait; with --when-behind drop they go on, unrecorded and counted";
+    let behind =
+        "its conversations wait; with --when-behind drop they go on, unrecorded and counted";
     vec![
         Limit::new(
             "conversation_behind_bytes_max",
@@ -176,17 +279,31 @@ fn record(options: &RecorderOptions) -> Vec<Limit> {
         )
         .set_by(serve("--when-behind"))
         .then(Otherwise(behind)),
-        Limit::new("behind_bytes_max", "said and not yet kept, all together", bytes(options.behind_bytes_max))
-            .set_by(serve("--when-behind"))
-            .then(Otherwise(behind)),
-        Limit::new("patience", "the store keeps nothing, under strict durability", Time(options.patience))
-            .set_by(serve("--durability"))
-            .then(Ends(How::Store)),
+        Limit::new(
+            "behind_bytes_max",
+            "said and not yet kept, all together",
+            bytes(options.behind_bytes_max),
+        )
+        .set_by(serve("--when-behind"))
+        .then(Otherwise(behind)),
+        Limit::new(
+            "patience",
+            "the store keeps nothing, under strict durability",
+            Time(options.patience),
+        )
+        .set_by(serve("--durability"))
+        .then(Ends(How::Store)),
         Limit::new("keep", "kept: an age, a size", Unbounded("7d,2G"))
             .set_by(serve("--keep"))
             .then(Otherwise("the oldest are removed")),
-        Limit::new("watcher_behind_bytes_max", "shown late on a slow terminal or pipe", bytes(8 << 20))
-            .then(Otherwise("a gap is shown, with the number of what is missing")),
+        Limit::new(
+            "watcher_behind_bytes_max",
+            "shown late on a slow terminal or pipe",
+            bytes(8 << 20),
+        )
+        .then(Otherwise(
+            "a gap is shown, with the number of what is missing",
+        )),
     ]
 }
 
@@ -194,12 +311,32 @@ fn filter() -> Vec<Limit> {
     let refused = Otherwise("refused, exit code 2");
     vec![
         Limit::new("filter_bytes_max", "its text", bytes(64 << 10)).then(refused),
-        Limit::new("filter_depth_max", "parentheses within parentheses", Count(64)).then(refused),
+        Limit::new(
+            "filter_depth_max",
+            "parentheses within parentheses",
+            Count(64),
+        )
+        .then(refused),
         Limit::new("filter_conditions_max", "conditions", Count(256)).then(refused),
         Limit::new("filter_regexes_max", "regular expressions", Count(32)).then(refused),
-        Limit::new("filter_regex_bytes_max", "one of them, compiled", bytes(1 << 20)).then(refused),
-        Limit::new("filter_hex_bytes_max", "a hex: sequence", bytes(MASK_BYTES_MAX)).then(refused),
-        Limit::new("filter_values_max", "values in lists, together", Count(4096)).then(refused),
+        Limit::new(
+            "filter_regex_bytes_max",
+            "one of them, compiled",
+            bytes(1 << 20),
+        )
+        .then(refused),
+        Limit::new(
+            "filter_hex_bytes_max",
+            "a hex: sequence",
+            bytes(MASK_BYTES_MAX),
+        )
+        .then(refused),
+        Limit::new(
+            "filter_values_max",
+            "values in lists, together",
+            Count(4096),
+        )
+        .then(refused),
     ]
 }
 
@@ -207,20 +344,40 @@ fn client() -> Vec<Limit> {
     let connect = |flag| Some(("connect", flag));
     let second = Duration::from_secs;
     vec![
-        Limit::new("connect_timeout", "to resolve and be answered", Time(second(10)))
-            .set_by(connect("--connect-timeout"))
-            .then(Otherwise("exit code 5 (3 while resolving)")),
-        Limit::new("connect_linger", "silence after the end of the input", Time(second(5)))
-            .set_by(connect("--linger"))
-            .then(Otherwise("exit code 0 if everything was answered, else 5")),
-        Limit::new("connect_idle", "silence in both directions", Unbounded("never"))
-            .set_by(connect("--idle"))
-            .then(Otherwise("exit code 5")),
-        Limit::new("connect_write_stall", "the peer takes nothing", Time(second(10)))
-            .set_by(connect("--write-stall"))
-            .then(Otherwise("exit code 5")),
-        Limit::new("connect_held_bytes_max", "held back until its terminator comes", bytes(64 << 10))
-            .then(Otherwise("shown in pieces")),
+        Limit::new(
+            "connect_timeout",
+            "to resolve and be answered",
+            Time(second(10)),
+        )
+        .set_by(connect("--connect-timeout"))
+        .then(Otherwise("exit code 5 (3 while resolving)")),
+        Limit::new(
+            "connect_linger",
+            "silence after the end of the input",
+            Time(second(5)),
+        )
+        .set_by(connect("--linger"))
+        .then(Otherwise("exit code 0 if everything was answered, else 5")),
+        Limit::new(
+            "connect_idle",
+            "silence in both directions",
+            Unbounded("never"),
+        )
+        .set_by(connect("--idle"))
+        .then(Otherwise("exit code 5")),
+        Limit::new(
+            "connect_write_stall",
+            "the peer takes nothing",
+            Time(second(10)),
+        )
+        .set_by(connect("--write-stall"))
+        .then(Otherwise("exit code 5")),
+        Limit::new(
+            "connect_held_bytes_max",
+            "held back until its terminator comes",
+            bytes(64 << 10),
+        )
+        .then(Otherwise("shown in pieces")),
     ]
 }
 
@@ -234,7 +391,13 @@ fn count(count: usize) -> Amount {
 
 impl Limit {
     fn new(name: &'static str, what: &'static str, default: Amount) -> Self {
-        Self { name, what, default, option: None, then: Otherwise("") }
+        Self {
+            name,
+            what,
+            default,
+            option: None,
+            then: Otherwise(""),
+        }
     }
 
     fn set_by(self, option: Option<(&'static str, &'static str)>) -> Self {

@@ -31,7 +31,10 @@ pub(crate) fn man(args: &ManArgs) -> Outcome {
         clap_mangen::generate_to(Cli::command(), dir)
     };
     written().map_err(|error| {
-        Failed::system(format!("cannot write the pages to {}: {error}; name a folder you may write to", dir.display()))
+        Failed::system(format!(
+            "cannot write the pages to {}: {error}; name a folder you may write to",
+            dir.display()
+        ))
     })?;
     Ok(Exit::Done)
 }
@@ -40,6 +43,8 @@ fn print(text: &[u8]) -> Exit {
     let mut payload = Payload::new(false);
     let text = String::from_utf8_lossy(text);
     // A reader that has had enough is no error.
-    let _ = payload.line(format_args!("{}", text.trim_end())).and_then(|()| payload.flush());
+    let _ = payload
+        .line(format_args!("{}", text.trim_end()))
+        .and_then(|()| payload.flush());
     Exit::Done
 }

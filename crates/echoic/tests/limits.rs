@@ -15,37 +15,122 @@ use self::harness::Home;
 
 /// Bounds that a crate keeps to itself: name in the table, file, and the line that sets it.
 const KEPT_INSIDE: [(&str, &str, &str); 20] = [
-    ("linger_all", "echoic-server/src/session/parting.rs", "LINGER_STRETCH: u32 = 10;"),
-    ("header_bytes_max", "echoic-core/src/framing/split.rs", "HEADERS_MAX: usize = 8 << 10;"),
-    ("turned_away_max", "echoic-server/src/accept.rs", "TURNED_AWAY_MAX: usize = 64;"),
-    ("last_calls_max", "echoic-server/src/accept.rs", "LAST_CALLS_MAX: usize = 4096;"),
-    ("read_bytes", "echoic-server/src/inbox.rs", "ROOM: usize = 64 << 10;"),
-    ("unsent_bytes_max", "echoic-server/src/session.rs", "UNSENT_MAX: usize = 64 << 10;"),
-    ("pending_max", "echoic-server/src/apart.rs", "PENDING_MAX: usize = 256;"),
-    ("pending_bytes_max", "echoic-server/src/apart.rs", "PENDING_BYTES_MAX: usize = 1 << 20;"),
-    ("drain_bytes_max", "echoic-server/src/session.rs", "DRAIN_BYTES_MAX: u64 = 8 << 20;"),
-    ("datagram_bytes", "echoic-server/src/datagrams.rs", "ROOM: usize = 64 << 10;"),
-    ("peers_max", "echoic-server/src/datagrams/peers.rs", "PEERS_MAX: usize = 4096;"),
-    ("same_max", "echoic-server/src/datagrams/guard.rs", "SAME_MAX: u32 = 7;"),
-    ("datagrams_unsent_max", "echoic-server/src/datagrams.rs", "UNSENT_MAX: usize = 256;"),
-    ("datagrams_unsent_bytes_max", "echoic-server/src/datagrams.rs", "UNSENT_BYTES_MAX: usize = 1 << 20;"),
-    ("watcher_behind_bytes_max", "echoic-server/src/feed.rs", "BEHIND_BYTES_MAX: usize = 8 << 20;"),
-    ("filter_bytes_max", "echoic-core/src/filter/parse.rs", "TEXT_BYTES_MAX: usize = 64 << 10;"),
-    ("filter_depth_max", "echoic-core/src/filter/parse.rs", "DEPTH_MAX: usize = 64;"),
-    ("filter_conditions_max", "echoic-core/src/filter/parse.rs", "ATOMS_MAX: usize = 256;"),
-    ("filter_regexes_max", "echoic-core/src/filter/parse.rs", "REGEXES_MAX: usize = 32;"),
-    ("filter_values_max", "echoic-core/src/filter/parse.rs", "VALUES_MAX: usize = 4096;"),
+    (
+        "linger_all",
+        "echoic-server/src/session/parting.rs",
+        "LINGER_STRETCH: u32 = 10;",
+    ),
+    (
+        "header_bytes_max",
+        "echoic-core/src/framing/split.rs",
+        "HEADERS_MAX: usize = 8 << 10;",
+    ),
+    (
+        "turned_away_max",
+        "echoic-server/src/accept.rs",
+        "TURNED_AWAY_MAX: usize = 64;",
+    ),
+    (
+        "last_calls_max",
+        "echoic-server/src/accept.rs",
+        "LAST_CALLS_MAX: usize = 4096;",
+    ),
+    (
+        "read_bytes",
+        "echoic-server/src/inbox.rs",
+        "ROOM: usize = 64 << 10;",
+    ),
+    (
+        "unsent_bytes_max",
+        "echoic-server/src/session.rs",
+        "UNSENT_MAX: usize = 64 << 10;",
+    ),
+    (
+        "pending_max",
+        "echoic-server/src/apart.rs",
+        "PENDING_MAX: usize = 256;",
+    ),
+    (
+        "pending_bytes_max",
+        "echoic-server/src/apart.rs",
+        "PENDING_BYTES_MAX: usize = 1 << 20;",
+    ),
+    (
+        "drain_bytes_max",
+        "echoic-server/src/session.rs",
+        "DRAIN_BYTES_MAX: u64 = 8 << 20;",
+    ),
+    (
+        "datagram_bytes",
+        "echoic-server/src/datagrams.rs",
+        "ROOM: usize = 64 << 10;",
+    ),
+    (
+        "peers_max",
+        "echoic-server/src/datagrams/peers.rs",
+        "PEERS_MAX: usize = 4096;",
+    ),
+    (
+        "same_max",
+        "echoic-server/src/datagrams/guard.rs",
+        "SAME_MAX: u32 = 7;",
+    ),
+    (
+        "datagrams_unsent_max",
+        "echoic-server/src/datagrams.rs",
+        "UNSENT_MAX: usize = 256;",
+    ),
+    (
+        "datagrams_unsent_bytes_max",
+        "echoic-server/src/datagrams.rs",
+        "UNSENT_BYTES_MAX: usize = 1 << 20;",
+    ),
+    (
+        "watcher_behind_bytes_max",
+        "echoic-server/src/feed.rs",
+        "BEHIND_BYTES_MAX: usize = 8 << 20;",
+    ),
+    (
+        "filter_bytes_max",
+        "echoic-core/src/filter/parse.rs",
+        "TEXT_BYTES_MAX: usize = 64 << 10;",
+    ),
+    (
+        "filter_depth_max",
+        "echoic-core/src/filter/parse.rs",
+        "DEPTH_MAX: usize = 64;",
+    ),
+    (
+        "filter_conditions_max",
+        "echoic-core/src/filter/parse.rs",
+        "ATOMS_MAX: usize = 256;",
+    ),
+    (
+        "filter_regexes_max",
+        "echoic-core/src/filter/parse.rs",
+        "REGEXES_MAX: usize = 32;",
+    ),
+    (
+        "filter_values_max",
+        "echoic-core/src/filter/parse.rs",
+        "VALUES_MAX: usize = 4096;",
+    ),
 ];
 
 fn limits() -> Vec<Value> {
     let printed = Home::new().run(&["limits", "--json"]).good();
-    printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    printed
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 #[track_caller]
 fn named(limits: &[Value], name: &str) -> Value {
     let found = limits.iter().find(|limit| limit["name"] == name);
-    found.unwrap_or_else(|| panic!("{name} is not in the table")).clone()
+    found
+        .unwrap_or_else(|| panic!("{name} is not in the table"))
+        .clone()
 }
 
 /// The same amount, however it is written.
@@ -59,12 +144,19 @@ fn amount(text: &str) -> String {
 fn each_field_of_the_limits_is_in_the_table_with_its_default() {
     let shown = limits();
     let fields = format!("{:#?}", Limits::default());
-    let fields: Vec<(&str, &str)> = fields.lines().filter_map(|line| line.trim().split_once(": ")).collect();
+    let fields: Vec<(&str, &str)> = fields
+        .lines()
+        .filter_map(|line| line.trim().split_once(": "))
+        .collect();
     assert!(fields.len() >= 7, "{fields:?}");
     for (field, default) in fields {
         let limit = named(&shown, field);
         let default = default.trim_end_matches(',');
-        assert_eq!(amount(limit["default"].as_str().unwrap()), amount(default), "{field}");
+        assert_eq!(
+            amount(limit["default"].as_str().unwrap()),
+            amount(default),
+            "{field}"
+        );
     }
 }
 
@@ -73,7 +165,8 @@ fn each_option_is_in_the_help_with_that_default() {
     let home = Home::new();
     let mut checked = 0;
     for limit in limits() {
-        let (Some(command), Some(option)) = (limit["command"].as_str(), limit["option"].as_str()) else {
+        let (Some(command), Some(option)) = (limit["command"].as_str(), limit["option"].as_str())
+        else {
             continue;
         };
         let help = home.run(&[command, "--help"]).good();
@@ -86,7 +179,11 @@ fn each_option_is_in_the_help_with_that_default() {
             && option != "--durability"
         {
             let default = default.split([']', ',']).next().unwrap();
-            assert_eq!(amount(default), amount(limit["default"].as_str().unwrap()), "{option}");
+            assert_eq!(
+                amount(default),
+                amount(limit["default"].as_str().unwrap()),
+                "{option}"
+            );
             checked += 1;
         }
     }
@@ -109,7 +206,11 @@ fn what_a_crate_keeps_to_itself_is_told_as_it_is() {
             None => expression.parse().unwrap(),
         };
         let told = named(&shown, name)["value"].as_u64().unwrap();
-        let unit = if name == "linger_all" { Limits::default().linger.as_millis() as u64 } else { 1 };
+        let unit = if name == "linger_all" {
+            Limits::default().linger.as_millis() as u64
+        } else {
+            1
+        };
         assert_eq!(told, number * unit, "{name}");
     }
 }
@@ -118,13 +219,18 @@ fn what_a_crate_keeps_to_itself_is_told_as_it_is() {
 fn for_people_it_is_the_same_table() {
     let table = Home::new().run(&["limits"]).good();
     let shown = limits();
-    let names: BTreeSet<&str> = shown.iter().map(|limit| limit["name"].as_str().unwrap()).collect();
+    let names: BTreeSet<&str> = shown
+        .iter()
+        .map(|limit| limit["name"].as_str().unwrap())
+        .collect();
     assert_eq!(names.len(), shown.len(), "a name is there twice");
     for limit in &shown {
         let has = |key: &str| limit[key].as_str().unwrap_or_default();
         assert!(!has("then").is_empty(), "{limit} does not say what happens");
         let line = table.lines().find(|line| {
-            line.contains(has("what")) && line.contains(has("default")) && line.contains(has("then"))
+            line.contains(has("what"))
+                && line.contains(has("default"))
+                && line.contains(has("then"))
         });
         let line = line.unwrap_or_else(|| panic!("no line for {limit} in:\n{table}"));
         assert!(line.contains(has("option")), "{line}");

@@ -17,7 +17,10 @@ fn verbs(home: &Home) -> Vec<String> {
         .map(|line| line.split_whitespace().next().unwrap().to_owned())
         .filter(|verb| verb != "help")
         .collect();
-    assert!(verbs.len() >= 6 && verbs.contains(&"serve".to_owned()), "{verbs:?}");
+    assert!(
+        verbs.len() >= 6 && verbs.contains(&"serve".to_owned()),
+        "{verbs:?}"
+    );
     verbs
 }
 
@@ -39,7 +42,10 @@ fn bash_reads_its_completions_and_completes_with_them() {
     };
     let commands = ask("echoic ''");
     for verb in verbs(&home) {
-        assert!(commands.lines().any(|line| line == verb), "{verb} in {commands}");
+        assert!(
+            commands.lines().any(|line| line == verb),
+            "{verb} in {commands}"
+        );
     }
     assert_eq!(ask("echoic serve --dur"), "--durability\n");
 }
@@ -71,7 +77,9 @@ fn there_is_a_page_for_the_program_and_each_command() {
         let own = fs::read_to_string(dir.join(format!("echoic-{verb}.1"))).unwrap();
         assert!(own.contains(".SH SYNOPSIS"), "{verb}");
         let help = home.run(&[&verb, "--help"]).good();
-        let options = help.lines().filter_map(|line| line.trim_start().strip_prefix("--"));
+        let options = help
+            .lines()
+            .filter_map(|line| line.trim_start().strip_prefix("--"));
         for option in options.filter_map(|option| option.split([' ', ',']).next()) {
             let escaped = format!("\\-\\-{}", option.replace('-', "\\-"));
             assert!(own.contains(&escaped), "{verb}: {option}");
@@ -85,5 +93,9 @@ fn a_folder_that_cannot_be_made_is_named() {
     fs::write(home.path().join("file"), "").unwrap();
     let ran = home.run(&["man", "file"]);
     assert_eq!(ran.code, Some(1));
-    assert!(ran.err.contains("cannot write the pages to file"), "{}", ran.err);
+    assert!(
+        ran.err.contains("cannot write the pages to file"),
+        "{}",
+        ran.err
+    );
 }
