@@ -95,7 +95,12 @@ impl Replies {
     pub fn heard(&mut self, at: Instant, bytes: &[u8], mut show: impl FnMut(Heard<'_>)) {
         if bytes.is_empty() && self.framing() == Framing::Chunk {
             // A datagram of no bytes: a stream brings none.
-            show(Heard { kind: self.kind(at), bytes, body: bytes, whole: true });
+            show(Heard {
+                kind: self.kind(at),
+                bytes,
+                body: bytes,
+                whole: true,
+            });
         }
         let mut held = std::mem::take(&mut self.held);
         held.extend_from_slice(bytes);

@@ -71,7 +71,14 @@ async fn a_greeting_is_heard_to_its_end_although_nothing_was_said() {
     let (addr, _) = server(|mut peer| peer.write_all(b"Thank you for connecting").unwrap());
     let (_say, says) = mpsc::channel(1);
     let (news, heard) = mpsc::channel(1);
-    let talking = talk(call(&addr).await, Frames::default(), says, news, pending(), Waits::default());
+    let talking = talk(
+        call(&addr).await,
+        Frames::default(),
+        says,
+        news,
+        pending(),
+        Waits::default(),
+    );
     let (bytes, talked) = tokio::join!(all_of(heard), talking);
     assert_eq!(bytes, b"Thank you for connecting");
     assert!(matches!(talked.ending, Ending::PeerClosed), "{talked:?}");
@@ -182,7 +189,14 @@ async fn an_upload_that_pauses_is_waited_for_and_one_that_stops_is_told() {
                 }
             }
         });
-        let talking = talk(call(&addr).await, Frames::default(), says, news, pending(), waits);
+        let talking = talk(
+            call(&addr).await,
+            Frames::default(),
+            says,
+            news,
+            pending(),
+            waits,
+        );
         let (_, talked) = tokio::join!(all_of(heard), talking);
         speaking.await.unwrap();
         assert!(matches!(talked.ending, Ending::PeerClosed), "{talked:?}");
@@ -257,7 +271,15 @@ async fn to_abort_is_a_reset() {
     let (_say, says) = mpsc::channel(1);
     let (news, _heard) = mpsc::channel(1);
     let link = call(&addr).await;
-    let talked = talk(link, Frames::default(), says, news, ready(Leave::Abort), Waits::default()).await;
+    let talked = talk(
+        link,
+        Frames::default(),
+        says,
+        news,
+        ready(Leave::Abort),
+        Waits::default(),
+    )
+    .await;
     assert!(matches!(talked.ending, Ending::Aborted), "{talked:?}");
     assert_eq!(peer.join().unwrap(), io::ErrorKind::ConnectionReset);
 }
@@ -351,7 +373,14 @@ async fn silence_in_both_directions_ends_it_only_if_asked() {
     };
     let (_say, says) = mpsc::channel(1);
     let (news, heard) = mpsc::channel(1);
-    let talking = talk(Slow::link(0, &[50]), Frames::default(), says, news, pending(), idle);
+    let talking = talk(
+        Slow::link(0, &[50]),
+        Frames::default(),
+        says,
+        news,
+        pending(),
+        idle,
+    );
     let (_, talked) = tokio::join!(all_of(heard), talking);
     assert!(
         matches!(talked.ending, Ending::TimedOut(Phase::Idle)),

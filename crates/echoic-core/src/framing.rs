@@ -125,7 +125,10 @@ impl Framing {
 
     /// Whether a message says beforehand how long it is, so that what has no message to be like needs a frame too.
     pub fn has_length(self) -> bool {
-        matches!(self, Self::Prefix(_) | Self::Varint | Self::Netstring | Self::ContentLength)
+        matches!(
+            self,
+            Self::Prefix(_) | Self::Varint | Self::Netstring | Self::ContentLength
+        )
     }
 
     /// What ends a message, where that is always the same bytes.

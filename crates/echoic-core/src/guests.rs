@@ -34,8 +34,12 @@ impl Network {
     pub fn contains(&self, ip: IpAddr) -> bool {
         let (ip, base) = (ip.to_canonical(), self.base);
         match (ip, base) {
-            (IpAddr::V4(ip), IpAddr::V4(base)) => same(ip.to_bits().into(), base.to_bits().into(), 32 - self.bits),
-            (IpAddr::V6(ip), IpAddr::V6(base)) => same(ip.to_bits(), base.to_bits(), 128 - self.bits),
+            (IpAddr::V4(ip), IpAddr::V4(base)) => {
+                same(ip.to_bits().into(), base.to_bits().into(), 32 - self.bits)
+            }
+            (IpAddr::V6(ip), IpAddr::V6(base)) => {
+                same(ip.to_bits(), base.to_bits(), 128 - self.bits)
+            }
             _ => false,
         }
     }
@@ -49,8 +53,11 @@ fn same(one: u128, other: u128, free: u8) -> bool {
 impl Guests {
     /// Whether `caller` may come in.
     pub fn admits(&self, caller: &Place) -> bool {
-        let Place::Net(addr) = caller else { return true };
-        let among = |networks: &[Network]| networks.iter().any(|network| network.contains(addr.ip()));
+        let Place::Net(addr) = caller else {
+            return true;
+        };
+        let among =
+            |networks: &[Network]| networks.iter().any(|network| network.contains(addr.ip()));
         !among(&self.deny) && (self.allow.is_empty() || among(&self.allow))
     }
 }
@@ -67,7 +74,11 @@ impl FromStr for Network {
         let base: IpAddr = address.parse().map_err(|_| wrong())?;
         let all = if base.is_ipv4() { 32 } else { 128 };
         let bits = bits.unwrap_or(all);
-        if bits > all { Err(wrong()) } else { Ok(Self { base, bits }) }
+        if bits > all {
+            Err(wrong())
+        } else {
+            Ok(Self { base, bits })
+        }
     }
 }
 
@@ -85,7 +96,10 @@ mod tests {
 
     fn admits(allow: &[&str], deny: &[&str], caller: &str) -> bool {
         let networks = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
-        let guests = Guests { allow: networks(allow), deny: networks(deny) };
+        let guests = Guests {
+            allow: networks(allow),
+            deny: networks(deny),
+        };
         guests.admits(&Place::Net(format!("{caller}:1").parse().unwrap()))
     }
 
@@ -97,8 +111,17 @@ mod tests {
         assert!(!admits(&["127.0.0.0/8"], &["127.0.0.2"], "127.0.0.2"));
         assert!(admits(&["0.0.0.0/0"], &[], "1.2.3.4") && !admits(&["0.0.0.0/0"], &[], "[::1]"));
         assert!(admits(&["::/0"], &[], "[::1]"));
-        assert!(!admits(&[], &["127.0.0.1"], "[::ffff:127.0.0.1]"), "dressed as IPv6");
-        assert!(Guests { allow: vec!["::1".parse().unwrap()], deny: vec![] }.admits(&Place::Unix(None)));
+        assert!(
+            !admits(&[], &["127.0.0.1"], "[::ffff:127.0.0.1]"),
+            "dressed as IPv6"
+        );
+        assert!(
+            Guests {
+                allow: vec!["::1".parse().unwrap()],
+                deny: vec![]
+            }
+            .admits(&Place::Unix(None))
+        );
     }
 
     #[test]

@@ -37,7 +37,11 @@ impl<'a> Message<'a> {
             return End::Like(self.terminator);
         }
         let unterminated = self.terminator.is_empty() && heard.terminator().is_some();
-        if unterminated { End::Stream } else { End::Whole }
+        if unterminated {
+            End::Stream
+        } else {
+            End::Whole
+        }
     }
 }
 
@@ -172,7 +176,10 @@ impl Replies {
         if framing.has_length() {
             framing.open(&mut self.bytes);
             write(&mut self.bytes);
-            self.too_long = framing.close(&mut self.bytes, start, End::Whole).err().or(self.too_long);
+            self.too_long = framing
+                .close(&mut self.bytes, start, End::Whole)
+                .err()
+                .or(self.too_long);
         } else {
             write(&mut self.bytes);
         }

@@ -246,7 +246,10 @@ async fn dial_udp(
     for addr in resolve(at, options.within).await? {
         match udp::connect(addr, options.explain.as_ref()) {
             Ok(socket) => {
-                let explain = options.explain.as_ref().map(|explain| explain.of(addr.into()));
+                let explain = options
+                    .explain
+                    .as_ref()
+                    .map(|explain| explain.of(addr.into()));
                 return Ok(Dialled {
                     link: Link::udp(socket, explain),
                     peer: addr.into(),
@@ -254,7 +257,10 @@ async fn dial_udp(
                     took: started.elapsed(),
                 });
             }
-            Err(why) => failed.push(Attempt { place: addr.into(), why }),
+            Err(why) => failed.push(Attempt {
+                place: addr.into(),
+                why,
+            }),
         }
     }
     Err(unanswered(endpoint, options.within, failed))
@@ -269,11 +275,23 @@ fn dial_unixgram(
     let place = Place::Unix(Some(name.clone()));
     match unixgram::connect(name, options.explain.as_ref()) {
         Ok(socket) => {
-            let explain = options.explain.as_ref().map(|explain| explain.of(place.clone()));
+            let explain = options
+                .explain
+                .as_ref()
+                .map(|explain| explain.of(place.clone()));
             let (link, took) = (Link::unixgram(socket, explain), started.elapsed());
-            Ok(Dialled { link, peer: place, failed: Vec::new(), took })
+            Ok(Dialled {
+                link,
+                peer: place,
+                failed: Vec::new(),
+                took,
+            })
         }
-        Err(why) => Err(unanswered(endpoint, options.within, vec![Attempt { place, why }])),
+        Err(why) => Err(unanswered(
+            endpoint,
+            options.within,
+            vec![Attempt { place, why }],
+        )),
     }
 }
 

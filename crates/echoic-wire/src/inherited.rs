@@ -33,12 +33,14 @@ pub(crate) fn take(number: u32) -> io::Result<Inherited> {
     let net = domain == Domain::IPV4 || domain == Domain::IPV6;
     match kind {
         Type::DGRAM if net || domain == Domain::UNIX => Ok(Inherited::Datagrams(socket)),
-        Type::STREAM if !socket.is_listener()? => {
-            Err(io::Error::other("it is a stream that does not listen; listen() comes before handing it over"))
-        }
+        Type::STREAM if !socket.is_listener()? => Err(io::Error::other(
+            "it is a stream that does not listen; listen() comes before handing it over",
+        )),
         Type::STREAM if net => Ok(Inherited::Tcp(socket.into())),
         Type::STREAM if domain == Domain::UNIX => Ok(Inherited::Unix(OwnedFd::from(socket).into())),
-        _ => Err(io::Error::other("it is a socket of a kind that is not spoken here")),
+        _ => Err(io::Error::other(
+            "it is a socket of a kind that is not spoken here",
+        )),
     }
 }
 
@@ -46,7 +48,9 @@ pub(crate) fn take(number: u32) -> io::Result<Inherited> {
 pub fn handed_over() -> Vec<u32> {
     let number = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
     match (number("LISTEN_PID"), number("LISTEN_FDS")) {
-        (Some(pid), Some(count)) if pid == std::process::id() => (3..).take(count.min(64) as usize).collect(),
+        (Some(pid), Some(count)) if pid == std::process::id() => {
+            (3..).take(count.min(64) as usize).collect()
+        }
         _ => Vec::new(),
     }
 }

@@ -44,7 +44,13 @@ pub struct ListenOptions {
 
 impl Default for ListenOptions {
     fn default() -> Self {
-        Self { backlog: 1024, send_buffer: None, receive_buffer: 1 << 20, unix_mode: unix::PRIVATE, explain: None }
+        Self {
+            backlog: 1024,
+            send_buffer: None,
+            receive_buffer: 1 << 20,
+            unix_mode: unix::PRIVATE,
+            explain: None,
+        }
     }
 }
 
@@ -59,7 +65,10 @@ pub struct Listener {
 #[derive(Debug)]
 enum Bound {
     Tcp(TcpListener),
-    Unix(UnixListener, #[expect(dead_code, reason = "held for its end")] Option<SocketFile>),
+    Unix(
+        UnixListener,
+        #[expect(dead_code, reason = "held for its end")] Option<SocketFile>,
+    ),
 }
 
 /// A peer that has called. Cheap to accept; what is slow (a handshake) is in [`Incoming::open`], in the
@@ -130,13 +139,20 @@ const RESOLVE_WITHIN: Duration = Duration::from_secs(5);
 ///
 /// Where the endpoint stands for both families and the machine has only one, that one is enough; the caller can
 /// tell from the list. With port 0 all addresses get the same port.
-pub async fn listen(endpoint: &Endpoint, options: &ListenOptions) -> Result<Vec<Listener>, ListenError> {
-    let failed = |source| ListenError::Failed { endpoint: endpoint.clone(), source };
+pub async fn listen(
+    endpoint: &Endpoint,
+    options: &ListenOptions,
+) -> Result<Vec<Listener>, ListenError> {
+    let failed = |source| ListenError::Failed {
+        endpoint: endpoint.clone(),
+        source,
+    };
     match endpoint {
         Endpoint::Tcp(at) => listen_tcp(endpoint, at, options).await,
         Endpoint::Unix(name) => {
             let place = || Place::Unix(Some(name.clone()));
-            let bound = unix::bind(name, options).map_err(|error| refused(endpoint, place(), error))?;
+            let bound =
+                unix::bind(name, options).map_err(|error| refused(endpoint, place(), error))?;
             Ok(vec![Listener::unix(bound, name, options)])
         }
         Endpoint::Fd(number) => {
@@ -157,7 +173,11 @@ async fn listen_tcp(
     on_all(endpoint, at, |addr| {
         let socket = tcp::bind(addr, options)?;
         let place = socket.local_addr()?.into();
-        Ok(Listener { socket: Bound::Tcp(socket), place, explain: options.explain.clone() })
+        Ok(Listener {
+            socket: Bound::Tcp(socket),
+            place,
+            explain: options.explain.clone(),
+        })
     })
     .await
 }
@@ -170,7 +190,10 @@ pub(crate) async fn on_all<T: At>(
 ) -> Result<Vec<T>, ListenError> {
     let addrs = resolve(at, RESOLVE_WITHIN)
         .await
-        .map_err(|source| ListenError::Resolve { endpoint: endpoint.clone(), source })?;
+        .map_err(|source| ListenError::Resolve {
+            endpoint: endpoint.clone(),
+            source,
+        })?;
     let mut tries = 0;
     loop {
         tries += 1;
@@ -202,7 +225,10 @@ fn on_all_once<T: At>(
     let mut opened: Vec<T> = Vec::new();
     let mut lacking = None;
     for &addr in addrs {
-        let port = opened.first().and_then(|first| first.place().port()).unwrap_or_else(|| addr.port());
+        let port = opened
+            .first()
+            .and_then(|first| first.place().port())
+            .unwrap_or_else(|| addr.port());
         let addr = SocketAddr::new(addr.ip(), port);
         match open(addr) {
             Ok(one) => opened.push(one),
@@ -218,8 +244,12 @@ fn on_all_once<T: At>(
 
 /// The machine has no such address family, or no address in it.
 fn lacks_family(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported)
-        || error.raw_os_error().is_some_and(|code| code == AF_UNSUPPORTED)
+    matches!(
+        error.kind(),
+        io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported
+    ) || error
+        .raw_os_error()
+        .is_some_and(|code| code == AF_UNSUPPORTED)
 }
 
 /// `EAFNOSUPPORT` on Linux; std has no kind for it.
@@ -232,15 +262,26 @@ pub(crate) fn refused(endpoint: &Endpoint, place: Place, source: io::Error) -> L
             ListenError::InUse { place, owner }
         }
         io::ErrorKind::PermissionDenied => ListenError::Denied { place },
-        _ => ListenError::Failed { endpoint: endpoint.clone(), source },
+        _ => ListenError::Failed {
+            endpoint: endpoint.clone(),
+            source,
+        },
     }
 }
 
 impl Listener {
-    fn unix(bound: (UnixListener, Option<SocketFile>), name: &UnixName, options: &ListenOptions) -> Self {
+    fn unix(
+        bound: (UnixListener, Option<SocketFile>),
+        name: &UnixName,
+        options: &ListenOptions,
+    ) -> Self {
         let (socket, file) = bound;
         let place = Place::Unix(Some(name.clone()));
-        Self { socket: Bound::Unix(socket, file), place, explain: options.explain.clone() }
+        Self {
+            socket: Bound::Unix(socket, file),
+            place,
+            explain: options.explain.clone(),
+        }
     }
 
     fn inherited(taken: Inherited, options: &ListenOptions) -> io::Result<Self> {
@@ -248,13 +289,23 @@ impl Listener {
         match taken {
             Inherited::Tcp(socket) => {
                 let place = socket.local_addr()?.into();
-                Ok(Self { socket: Bound::Tcp(TcpListener::from_std(socket)?), place, explain })
+                Ok(Self {
+                    socket: Bound::Tcp(TcpListener::from_std(socket)?),
+                    place,
+                    explain,
+                })
             }
             Inherited::Unix(socket) => {
                 let place = unix::place(&socket.local_addr()?);
-                Ok(Self { socket: Bound::Unix(UnixListener::from_std(socket)?, None), place, explain })
+                Ok(Self {
+                    socket: Bound::Unix(UnixListener::from_std(socket)?, None),
+                    place,
+                    explain,
+                })
             }
-            Inherited::Datagrams(_) => Err(io::Error::other("it is a socket of datagrams, not one that listens")),
+            Inherited::Datagrams(_) => Err(io::Error::other(
+                "it is a socket of datagrams, not one that listens",
+            )),
         }
     }
 
@@ -273,22 +324,36 @@ impl Listener {
         let accepted = ready!(match &self.socket {
             Bound::Tcp(socket) => socket.poll_accept(cx).map_ok(|(stream, peer)| {
                 // Bound to everything: only the connection knows which address was called.
-                let everywhere = matches!(&self.place, Place::Net(addr) if addr.ip().is_unspecified());
+                let everywhere =
+                    matches!(&self.place, Place::Net(addr) if addr.ip().is_unspecified());
                 let called = everywhere.then(|| stream.local_addr().ok()).flatten();
-                (Caller::Tcp(stream), Place::from(peer), called.map(Place::from))
+                (
+                    Caller::Tcp(stream),
+                    Place::from(peer),
+                    called.map(Place::from),
+                )
             }),
-            Bound::Unix(socket, _) => socket
-                .poll_accept(cx)
-                .map_ok(|(stream, peer)| (Caller::Unix(stream), unix::place(&peer.into()), None)),
+            Bound::Unix(socket, _) => socket.poll_accept(cx).map_ok(|(stream, peer)| (
+                Caller::Unix(stream),
+                unix::place(&peer.into()),
+                None
+            )),
         });
         if let Some(explain) = &self.explain {
-            explain.tell(Call::Accept { result: accepted.as_ref().map(|(_, peer, _)| peer.clone()) });
+            explain.tell(Call::Accept {
+                result: accepted.as_ref().map(|(_, peer, _)| peer.clone()),
+            });
         }
-        Poll::Ready(accepted.map(|(stream, peer, called)| Incoming {
-            stream,
-            explain: self.explain.as_ref().map(|explain| explain.of(peer.clone())),
-            peer,
-            local: called.unwrap_or_else(|| self.place.clone()),
+        Poll::Ready(accepted.map(|(stream, peer, called)| {
+            Incoming {
+                stream,
+                explain: self
+                    .explain
+                    .as_ref()
+                    .map(|explain| explain.of(peer.clone())),
+                peer,
+                local: called.unwrap_or_else(|| self.place.clone()),
+            }
         }))
     }
 }

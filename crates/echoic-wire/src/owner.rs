@@ -1,25 +1,34 @@
 //! Who holds an address: for the message that says it is in use.
 
-use std::{fs, net::SocketAddr, path::Path};
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
+};
 
 use echoic_core::{endpoint::Endpoint, event::Place};
 
 /// The program that holds `place`, as `NAME (pid N)`, where this process may see it (proc(5)).
 pub(crate) fn of(endpoint: &Endpoint, place: &Place) -> Option<String> {
     let Place::Net(addr) = place else { return None };
-    let table = match (endpoint, addr.is_ipv4()) {
-        (Endpoint::Udp(_), true) => "/proc/net/udp",
-        (Endpoint::Udp(_), false) => "/proc/net/udp6",
-        (_, true) => "/proc/net/tcp",
-        (_, false) => "/proc/net/tcp6",
-    };
     let listens = matches!(endpoint, Endpoint::Tcp(_) | Endpoint::Fd(_));
-    let inode = inode_at(&fs::read_to_string(table).ok()?, addr, listens)?;
+    let protocol = if matches!(endpoint, Endpoint::Udp(_)) { "udp" } else { "tcp" };
+    // What is open everywhere in IPv6 may hold the port in IPv4 as well, and the other way round.
+    let families = if addr.is_ipv4() { ["", "6"] } else { ["6", ""] };
+    let inode = families.iter().find_map(|family| {
+        let table = fs::read_to_string(format!("/proc/net/{protocol}{family}")).ok()?;
+        inode_at(&table, addr, listens)
+    })?;
     let wanted = format!("socket:[{inode}]");
     let processes = fs::read_dir("/proc").ok()?.flatten();
     for process in processes {
         let path = process.path();
-        let Some(pid) = path.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok()) else { continue };
+        let Some(pid) = path
+            .file_name()
+            .and_then(|name| name.to_str()?.parse::<u32>().ok())
+        else {
+            continue;
+        };
         if holds(&path, &wanted) {
             let name = fs::read_to_string(path.join("comm")).unwrap_or_default();
             return Some(format!("{} (pid {pid})", name.trim()));
@@ -29,21 +38,79 @@ pub(crate) fn of(endpoint: &Endpoint, place: &Place) -> Option<String> {
 }
 
 fn holds(process: &Path, wanted: &str) -> bool {
-    let Ok(files) = fs::read_dir(process.join("fd")) else { return false };
-    files.flatten().any(|file| fs::read_link(file.path()).is_ok_and(|link| link.as_os_str() == wanted))
+    let Ok(files) = fs::read_dir(process.join("fd")) else {
+        return false;
+    };
+    files
+        .flatten()
+        .any(|file| fs::read_link(file.path()).is_ok_and(|link| link.as_os_str() == wanted))
 }
 
-/// The inode of the socket at `addr`'s port in a table of /proc/net, if its address overlaps.
+/// The inode of the socket that is in the way of `addr` in a table of /proc/net: at its port, and at its address or
+/// at all of them.
 fn inode_at(table: &str, addr: &SocketAddr, listens: bool) -> Option<String> {
     const LISTEN: &str = "0A";
-    let port = format!("{:04X}", addr.port());
     for line in table.lines().skip(1) {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let (Some(local), Some(state), Some(inode)) = (fields.get(1), fields.get(3), fields.get(9)) else { continue };
-        let Some((_, local_port)) = local.split_once(':') else { continue };
-        if local_port == port && (!listens || *state == LISTEN) && *inode != "0" {
+        let Some(local) = address(local) else { continue };
+        let in_the_way = local.port() == addr.port()
+            && (local.ip().is_unspecified() || addr.ip().is_unspecified() || local.ip() == addr.ip());
+        if in_the_way && (!listens || *state == LISTEN) && *inode != "0" {
             return Some((*inode).to_owned());
         }
     }
     None
+}
+
+/// An address as the tables have it: 32 bits at a time in the order of this machine, in hexadecimal.
+fn address(text: &str) -> Option<SocketAddr> {
+    let (ip, port) = text.split_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    let mut bytes = Vec::with_capacity(16);
+    for word in ip.as_bytes().chunks(8) {
+        let word = u32::from_str_radix(str::from_utf8(word).ok()?, 16).ok()?;
+        bytes.extend(word.to_ne_bytes());
+    }
+    let ip = match <[u8; 4]>::try_from(&*bytes) {
+        Ok(four) => IpAddr::from(Ipv4Addr::from(four)),
+        Err(_) => Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).to_canonical(),
+    };
+    Some(SocketAddr::new(ip, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, UdpSocket};
+
+    use super::*;
+
+    fn is_ours(endpoint: &str, at: SocketAddr) -> bool {
+        let endpoint: Endpoint = endpoint.parse().unwrap();
+        let ours = format!("(pid {})", std::process::id());
+        of(&endpoint, &at.into()).is_some_and(|owner| owner.ends_with(&ours))
+    }
+
+    #[test]
+    fn it_is_found_by_address_and_port() {
+        let held = TcpListener::bind("127.0.0.7:0").unwrap();
+        let at = held.local_addr().unwrap();
+        let port = at.port();
+        assert!(is_ours(":0", at));
+        assert!(is_ours(":0", SocketAddr::from(([0, 0, 0, 0], port))));
+        assert!(!is_ours(":0", SocketAddr::from(([127, 0, 0, 6], port))), "that is another address");
+        let held = UdpSocket::bind("0.0.0.0:0").unwrap();
+        let port = held.local_addr().unwrap().port();
+        assert!(is_ours("udp://:0", SocketAddr::from(([127, 0, 0, 1], port))));
+    }
+
+    #[test]
+    fn both_families_are_looked_at() {
+        let Ok(held) = TcpListener::bind("[::1]:0") else { return };
+        assert!(is_ours(":0", held.local_addr().unwrap()));
+        // Python and the standard library open both at once, unless the system is told otherwise.
+        let Ok(held) = TcpListener::bind("[::]:0") else { return };
+        let port = held.local_addr().unwrap().port();
+        assert!(is_ours(":0", SocketAddr::from(([127, 0, 0, 1], port))));
+    }
 }

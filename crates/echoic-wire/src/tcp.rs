@@ -14,7 +14,10 @@ use crate::{
 pub(crate) fn bind(addr: SocketAddr, options: &ListenOptions) -> io::Result<TcpListener> {
     let explain = options.explain.as_ref();
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP));
-    tell(explain, || Call::Socket { place: addr.into(), result: socket.as_ref().map(|_| ()) });
+    tell(explain, || Call::Socket {
+        place: addr.into(),
+        result: socket.as_ref().map(|_| ()),
+    });
     let socket = socket?;
     socket.set_nonblocking(true)?;
     // Set before the first bind of the port: only then can a restart bind it while old connections are in TIME_WAIT
@@ -29,19 +32,35 @@ pub(crate) fn bind(addr: SocketAddr, options: &ListenOptions) -> io::Result<TcpL
         socket.set_send_buffer_size(bytes)?;
     }
     let bound = socket.bind(&addr.into());
-    tell(explain, || Call::Bind { place: addr.into(), result: bound.as_ref().copied() });
+    tell(explain, || Call::Bind {
+        place: addr.into(),
+        result: bound.as_ref().copied(),
+    });
     bound?;
     let listening = socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX));
-    tell(explain, || Call::Listen { backlog: options.backlog, result: listening.as_ref().copied() });
+    tell(explain, || Call::Listen {
+        backlog: options.backlog,
+        result: listening.as_ref().copied(),
+    });
     listening?;
     TcpListener::from_std(socket.into())
 }
 
 /// A stream to `addr`.
 pub(crate) async fn connect(addr: SocketAddr, explain: Option<&Explain>) -> io::Result<TcpStream> {
-    let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
-    tell(explain, || Call::Socket { place: addr.into(), result: socket.as_ref().map(|_| ()) });
+    let socket = if addr.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    };
+    tell(explain, || Call::Socket {
+        place: addr.into(),
+        result: socket.as_ref().map(|_| ()),
+    });
     let stream = socket?.connect(addr).await;
-    tell(explain, || Call::Connect { place: addr.into(), result: stream.as_ref().map(|_| ()) });
+    tell(explain, || Call::Connect {
+        place: addr.into(),
+        result: stream.as_ref().map(|_| ()),
+    });
     stream
 }

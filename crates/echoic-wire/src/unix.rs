@@ -1,8 +1,7 @@
 //! Unix sockets that are streams, both their ends (unix(7)).
 
 use std::{
-    fs,
-    io,
+    fs, io,
     os::unix::{
         fs::{FileTypeExt, MetadataExt, PermissionsExt},
         net as std_unix,
@@ -36,11 +35,17 @@ impl Drop for SocketFile {
 }
 
 /// A listening socket called `name`, and the file to be removed after it.
-pub(crate) fn bind(name: &UnixName, options: &ListenOptions) -> io::Result<(UnixListener, Option<SocketFile>)> {
+pub(crate) fn bind(
+    name: &UnixName,
+    options: &ListenOptions,
+) -> io::Result<(UnixListener, Option<SocketFile>)> {
     let (socket, file) = bind_as(name, Type::STREAM, options)?;
     let explain = options.explain.as_ref();
     let listening = socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX));
-    tell(explain, || Call::Listen { backlog: options.backlog, result: listening.as_ref().copied() });
+    tell(explain, || Call::Listen {
+        backlog: options.backlog,
+        result: listening.as_ref().copied(),
+    });
     listening?;
     Ok((UnixListener::from_std(socket.into())?, file))
 }
@@ -57,7 +62,10 @@ pub(crate) fn bind_as(
     let explain = options.explain.as_ref();
     let place = Place::Unix(Some(name.clone()));
     let socket = Socket::new(Domain::UNIX, kind, None);
-    tell(explain, || Call::Socket { place: place.clone(), result: socket.as_ref().map(|_| ()) });
+    tell(explain, || Call::Socket {
+        place: place.clone(),
+        result: socket.as_ref().map(|_| ()),
+    });
     let socket = socket?;
     socket.set_nonblocking(true)?;
     let address = address(name)?;
@@ -69,10 +77,18 @@ pub(crate) fn bind_as(
         fs::remove_file(path)?;
         bound = bind_private(&socket, &address, name);
     }
-    tell(explain, || Call::Bind { place: place.clone(), result: bound.as_ref().copied() });
+    tell(explain, || Call::Bind {
+        place: place.clone(),
+        result: bound.as_ref().copied(),
+    });
     bound?;
-    let UnixName::Path(path) = name else { return Ok((socket, None)) };
-    let file = SocketFile { made: identity(path)?, path: path.clone() };
+    let UnixName::Path(path) = name else {
+        return Ok((socket, None));
+    };
+    let file = SocketFile {
+        made: identity(path)?,
+        path: path.clone(),
+    };
     if options.unix_mode != PRIVATE {
         fs::set_permissions(path, fs::Permissions::from_mode(options.unix_mode))?;
     }
@@ -83,7 +99,10 @@ pub(crate) fn bind_as(
 pub(crate) async fn connect(name: &UnixName, explain: Option<&Explain>) -> io::Result<UnixStream> {
     let place = Place::Unix(Some(name.clone()));
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None);
-    tell(explain, || Call::Socket { place: place.clone(), result: socket.as_ref().map(|_| ()) });
+    tell(explain, || Call::Socket {
+        place: place.clone(),
+        result: socket.as_ref().map(|_| ()),
+    });
     // A Unix socket's connect waits only while the queue is full, which this leaves to the thread that may wait.
     let (socket, address) = (socket?, address(name)?);
     let connected = tokio::task::spawn_blocking(move || {
@@ -92,7 +111,10 @@ pub(crate) async fn connect(name: &UnixName, explain: Option<&Explain>) -> io::R
         Ok::<_, io::Error>(std_unix::UnixStream::from(socket))
     });
     let connected = connected.await.map_err(io::Error::other)?;
-    tell(explain, || Call::Connect { place: place.clone(), result: connected.as_ref().map(|_| ()) });
+    tell(explain, || Call::Connect {
+        place: place.clone(),
+        result: connected.as_ref().map(|_| ()),
+    });
     UnixStream::from_std(connected?)
 }
 
@@ -102,10 +124,16 @@ pub(crate) fn place(address: &std_unix::SocketAddr) -> Place {
     {
         use std::os::linux::net::SocketAddrExt;
         if let Some(name) = address.as_abstract_name() {
-            return Place::Unix(Some(UnixName::Abstract(String::from_utf8_lossy(name).into_owned())));
+            return Place::Unix(Some(UnixName::Abstract(
+                String::from_utf8_lossy(name).into_owned(),
+            )));
         }
     }
-    Place::Unix(address.as_pathname().map(|path| UnixName::Path(path.to_owned())))
+    Place::Unix(
+        address
+            .as_pathname()
+            .map(|path| UnixName::Path(path.to_owned())),
+    )
 }
 
 /// The mode a socket's file has from its first moment: for us alone.

@@ -63,10 +63,7 @@ async fn abort_is_seen_as_a_reset() {
 async fn no_host_listens_on_both_loopbacks_at_one_port() {
     let endpoint: Endpoint = "0".parse().unwrap();
     let listeners = listen(&endpoint, &ListenOptions::default()).await.unwrap();
-    let addrs: Vec<_> = listeners
-        .iter()
-        .map(echoic_wire::Listener::place)
-        .collect();
+    let addrs: Vec<_> = listeners.iter().map(echoic_wire::Listener::place).collect();
     assert!(
         addrs
             .iter()

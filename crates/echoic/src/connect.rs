@@ -83,7 +83,9 @@ async fn at_a_prompt(plan: &Plan, dialled: Dialled, screen: &Screen) -> Outcome 
     } else {
         format!("{} mode", plan.frames)
     };
-    term::say(&format!("{how} · {q} · Ctrl-D ends our half · :help lists the commands"));
+    term::say(&format!(
+        "{how} · {q} · Ctrl-D ends our half · :help lists the commands"
+    ));
     let Over {
         talked,
         interrupted,
@@ -99,7 +101,11 @@ async fn at_a_prompt(plan: &Plan, dialled: Dialled, screen: &Screen) -> Outcome 
 }
 
 async fn through_a_pipe(plan: &Plan, dialled: Dialled) -> Outcome {
-    let Piped { talked, trouble, met } = piped::piped(dialled.link, plan).await;
+    let Piped {
+        talked,
+        trouble,
+        met,
+    } = piped::piped(dialled.link, plan).await;
     if plan.verbose {
         let counts = &talked.counts;
         term::say(&format!(

@@ -102,7 +102,7 @@ mod asking {
     /// Who is to be asked (resolv.conf(5)).
     pub(in super::super) fn servers() -> Vec<IpAddr> {
         let config = read_system_conf().map(|(config, _)| config);
-        let servers = config.iter().flat_map(|config| config.name_servers());
+        let servers = config.iter().flat_map(hickory_resolver::config::ResolverConfig::name_servers);
         servers.map(|server| server.ip).collect()
     }
 

@@ -171,7 +171,7 @@ impl TestStore {
         let marks = self.marks();
         let lost = marks.iter().map(|(.., what)| match what {
             Marked::Gap { exchanges, .. } => *exchanges,
-            _ => 0,
+            Marked::HalfClosed { .. } | Marked::Dropped { .. } | Marked::Silenced { .. } => 0,
         });
         lost.sum()
     }

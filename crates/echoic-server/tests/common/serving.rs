@@ -76,17 +76,15 @@ impl Serve {
                 let task = tokio::spawn(task.run());
                 let mut ends = Vec::new();
                 let workers = (0..self.workers).map(|_| worker(&mut ends)).collect();
-                let limits = self.limits.clone();
-                let mut server = Server::new(recorder.clone(), self.limits).on_workers(workers);
-                let endpoint = "127.0.0.1:0".parse().unwrap();
+                let mut server =
+                    Server::new(recorder.clone(), self.limits.clone()).on_workers(workers);
                 let opening = Opening {
                     framing: self.framing.into(),
-                    limits,
-                    ..Opening::new(endpoint, self.service)
+                    limits: self.limits,
+                    ..Opening::new("127.0.0.1:0".parse().unwrap(), self.service)
                 };
-                let places = server.open(opening).await.unwrap();
-                let Place::Net(addr) = places[0] else {
-                    unreachable!()
+                let Place::Net(addr) = server.open(opening).await.unwrap()[0] else {
+                    unreachable!("it is an internet address")
                 };
                 tell.send(addr).unwrap();
                 let drained = server
@@ -186,7 +184,7 @@ pub(crate) fn read(stream: &mut TcpStream, bytes: usize) -> Vec<u8> {
 }
 
 /// Waits, with an end to it, for something only looking can tell.
-pub(crate) fn until(what: &str, condition: impl Fn() -> bool) {
+pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let end = std::time::Instant::now() + Duration::from_secs(30);
     while !condition() {
         assert!(std::time::Instant::now() < end, "never: {what}");

@@ -98,9 +98,14 @@ pub(super) fn exchanges(
         at: row.get(4)?,
         latency_ns: row.get(5)?,
         outcome: parse(row, 6, |stored| {
-            [Outcome::Ok, Outcome::Unanswered, Outcome::Withheld, Outcome::Unsent]
-                .into_iter()
-                .find(|known| word(*known) == stored)
+            [
+                Outcome::Ok,
+                Outcome::Unanswered,
+                Outcome::Withheld,
+                Outcome::Unsent,
+            ]
+            .into_iter()
+            .find(|known| word(*known) == stored)
         })?,
         reads: row.get(7)?,
         said_offset: row.get(8)?,

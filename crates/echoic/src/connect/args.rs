@@ -177,16 +177,27 @@ impl ConnectArgs {
     }
 
     /// What is to be said without a prompt.
-    fn speech(&self, datagrams: bool, said: Framing, newline: Option<Newline>) -> Result<Speech, String> {
+    fn speech(
+        &self,
+        datagrams: bool,
+        said: Framing,
+        newline: Option<Newline>,
+    ) -> Result<Speech, String> {
         if self.recv_only {
             return Ok(Speech::Silence);
         }
         if self.sends.is_empty() {
             let end = newline.unwrap_or(Newline::None).bytes();
-            return Ok(if datagrams { Speech::Lines(end) } else { Speech::Input });
+            return Ok(if datagrams {
+                Speech::Lines(end)
+            } else {
+                Speech::Input
+            });
         }
         let bodies = self.sends.bodies()?;
-        let messages = bodies.iter().map(|body| message::framed(said, newline, body));
+        let messages = bodies
+            .iter()
+            .map(|body| message::framed(said, newline, body));
         let count = self.count.map(NonZeroU64::get);
         Ok(Speech::Rounds(Rounds {
             messages: messages.collect::<Result<_, _>>()?,
@@ -208,18 +219,31 @@ impl ConnectArgs {
         for (name, value) in options.0 {
             match &*name {
                 "frame" => frames = value.parse().map_err(|error| format!("{error}"))?,
-                _ => return Err(format!("?{name}= is no option of an endpoint to call; there is frame")),
+                _ => {
+                    return Err(format!(
+                        "?{name}= is no option of an endpoint to call; there is frame"
+                    ));
+                }
             }
         }
         if datagrams && frames != Framing::Chunk.into() {
             return Err("a datagram is one whole message, so --frame does not apply".to_owned());
         }
-        let newline = self.newline.or_else(|| self.no_newline.then_some(Newline::None));
+        let newline = self
+            .newline
+            .or_else(|| self.no_newline.then_some(Newline::None));
         if newline.is_some() && message::newline(frames.said, newline).is_none() {
-            return Err(format!("--newline is for lines and chunks; under {} a message has an end of its own", frames.said));
+            return Err(format!(
+                "--newline is for lines and chunks; under {} a message has an end of its own",
+                frames.said
+            ));
         }
         let waits = Waits::default();
-        let linger = if self.send_only { SEND_ONLY_LINGER } else { self.linger.0 };
+        let linger = if self.send_only {
+            SEND_ONLY_LINGER
+        } else {
+            self.linger.0
+        };
         Ok(Plan {
             datagrams,
             speech: self.speech(datagrams, frames.said, newline)?,
@@ -276,15 +300,15 @@ fn located(first: &str, port: Option<&str>) -> Result<Located, String> {
     };
     let located = located.map_err(|error| error.to_string())?;
     match &located.endpoint {
-        Endpoint::Tcp(at) | Endpoint::Udp(at) if at.port == 0 => Err(
-            "nobody can be called at port 0; it means \"any free port\" to a server".to_owned(),
-        ),
-        Endpoint::Tcp(at) | Endpoint::Udp(at) if at.host == Host::Any => Err(
-            "* is every address of this machine, for listening; name a host to call".to_owned(),
-        ),
-        Endpoint::Fd(_) => Err(
-            "a socket that was handed over is for listening; name whom to call".to_owned(),
-        ),
+        Endpoint::Tcp(at) | Endpoint::Udp(at) if at.port == 0 => {
+            Err("nobody can be called at port 0; it means \"any free port\" to a server".to_owned())
+        }
+        Endpoint::Tcp(at) | Endpoint::Udp(at) if at.host == Host::Any => {
+            Err("* is every address of this machine, for listening; name a host to call".to_owned())
+        }
+        Endpoint::Fd(_) => {
+            Err("a socket that was handed over is for listening; name whom to call".to_owned())
+        }
         _ => Ok(located),
     }
 }
@@ -332,9 +356,15 @@ mod tests {
             other => panic!("{other:?}"),
         };
         let once = rounds(":5000 --send a --send-hex 62 --frame line/u8");
-        assert_eq!(once, (vec![b"\x01a".to_vec(), b"\x01b".to_vec()], Some(1), None));
+        assert_eq!(
+            once,
+            (vec![b"\x01a".to_vec(), b"\x01b".to_vec()], Some(1), None)
+        );
         let second = Some(Duration::from_secs(1));
-        assert_eq!(rounds(":5000 --send a --every 1s"), (vec![b"a".to_vec()], None, second));
+        assert_eq!(
+            rounds(":5000 --send a --every 1s"),
+            (vec![b"a".to_vec()], None, second)
+        );
         assert_eq!(rounds(":5000 --send a --every 1s --count 2").1, Some(2));
     }
 
@@ -369,7 +399,10 @@ mod tests {
     #[test]
     fn a_person_gets_lines_and_no_hurry_and_a_pipe_chunks_and_a_linger() {
         let prompt = plan(":5000", true).unwrap();
-        assert_eq!((prompt.frames, prompt.waits.linger), (Framing::Line.into(), None));
+        assert_eq!(
+            (prompt.frames, prompt.waits.linger),
+            (Framing::Line.into(), None)
+        );
         let pipe = plan(":5000 -w 3", false).unwrap();
         assert_eq!(pipe.frames, Framing::Chunk.into());
         assert_eq!(pipe.waits, Waits::default());

@@ -336,7 +336,10 @@ impl<'a> Session<'a> {
 
     /// A datagram may be lost, or nobody be there, and nothing else would tell.
     fn tell_silence(&mut self) {
-        if self.asked.is_some_and(|asked| asked.elapsed() >= REPLY_WITHIN) {
+        if self
+            .asked
+            .is_some_and(|asked| asked.elapsed() >= REPLY_WITHIN)
+        {
             self.asked = None;
             self.screen.print("◂ (no reply in 1 s)");
         }

@@ -19,13 +19,18 @@ use crate::{
 pub(super) fn of_pipe(talked: &Talked, plan: &Plan, met: Option<bool>) -> Outcome {
     match (&talked.ending, met, &plan.expect) {
         (_, Some(true), _) => Ok(Exit::Done),
-        (Ending::PeerReset { .. } | Ending::Failed(_), Some(false), _) => of_any(talked, &plan.waits),
+        (Ending::PeerReset { .. } | Ending::Failed(_), Some(false), _) => {
+            of_any(talked, &plan.waits)
+        }
         (ending, Some(false), Some(expected)) => {
             let how = match ending {
                 Ending::PeerClosed => "the peer closed first".to_owned(),
                 _ => format!("not within {} (-w)", Span(plan.connect_within)),
             };
-            failed(Exit::NotMet, format!("the reply did not contain {expected}: {how}"))
+            failed(
+                Exit::NotMet,
+                format!("the reply did not contain {expected}: {how}"),
+            )
         }
         (Ending::TimedOut(Phase::Linger), ..) if plan.send_only => Ok(Exit::Done),
         (Ending::TimedOut(Phase::Linger), ..) if plan.datagrams => of_quiet(talked, &plan.waits),
@@ -39,7 +44,10 @@ fn of_quiet(talked: &Talked, waits: &Waits) -> Outcome {
         return Ok(Exit::Done);
     }
     let silence = Span(waits.linger.unwrap_or_default());
-    failed(Exit::TimedOut, format!("no reply in {silence} of silence (--linger)"))
+    failed(
+        Exit::TimedOut,
+        format!("no reply in {silence} of silence (--linger)"),
+    )
 }
 
 /// The same where nothing was expected.

@@ -129,7 +129,7 @@ fn a_number_that_is_no_listening_socket_is_told_as_what_it_is() {
     let home = Home::new();
     for (number, why) in [
         ("99", "Bad file descriptor"),
-        ("0", "not a socket"),
+        ("0", "non-socket"),
         ("4294967295", "fd:"),
     ] {
         let Ran { code, out, err } = home.run(&["serve", &format!("fd:{number}"), "--print"]);
