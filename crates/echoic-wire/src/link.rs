@@ -17,12 +17,12 @@ use echoic_core::{endpoint::Shape, event::Place};
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpStream, UdpSocket, UnixDatagram, UnixStream},
+    net::{TcpStream, UnixDatagram, UnixStream},
 };
 
 use crate::{
     explain::{Call, Explain},
-    unix,
+    udp, unix,
 };
 
 /// A connection to one peer.
@@ -36,7 +36,7 @@ pub struct Link {
 enum Kind {
     Tcp(TcpStream),
     Unix(UnixStream),
-    Udp(UdpSocket),
+    Udp(udp::Connected),
     Unixgram(UnixDatagram),
     #[cfg(any(test, feature = "testing"))]
     Test(Box<dyn Transport>),
@@ -73,7 +73,7 @@ impl Link {
     }
 
     /// A link over a connected UDP socket.
-    pub(crate) fn udp(socket: UdpSocket, explain: Option<Explain>) -> Self {
+    pub(crate) fn udp(socket: udp::Connected, explain: Option<Explain>) -> Self {
         Self { transport: Kind::Udp(socket), explain }
     }
 
@@ -122,10 +122,7 @@ impl Link {
         let read = ready!(match &mut self.transport {
             Kind::Tcp(stream) => read(stream, cx, buffer),
             Kind::Unix(stream) => read(stream, cx, buffer),
-            Kind::Udp(socket) => {
-                let mut unfilled = ReadBuf::new(buffer);
-                socket.poll_recv(cx, &mut unfilled).map_ok(|()| unfilled.filled().len())
-            }
+            Kind::Udp(socket) => socket.poll_recv(cx, buffer),
             Kind::Unixgram(socket) => {
                 let mut unfilled = ReadBuf::new(buffer);
                 socket.poll_recv(cx, &mut unfilled).map_ok(|()| unfilled.filled().len())
