@@ -2,6 +2,8 @@
 //!
 //! Floor 1. The server and the client both stand on this crate, and neither knows the other: a transport is one
 //! file with both its ends.
+//!
+#![doc = include_str!("methods.md")]
 
 mod datagram;
 mod dial;

@@ -17,12 +17,12 @@ use echoic_core::{endpoint::Shape, event::Place};
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpStream, UdpSocket, UnixDatagram, UnixStream},
+    net::{TcpStream, UnixDatagram, UnixStream},
 };
 
 use crate::{
     explain::{Call, Explain},
-    unix,
+    udp, unix,
 };
 
 /// A connection to one peer.
@@ -36,7 +36,7 @@ pub struct Link {
 enum Kind {
     Tcp(TcpStream),
     Unix(UnixStream),
-    Udp(UdpSocket),
+    Udp(udp::Connected),
     Unixgram(UnixDatagram),
     #[cfg(any(test, feature = "testing"))]
     Test(Box<dyn Transport>),
@@ -69,26 +69,17 @@ impl Link {
 
     /// A link over a connected Unix stream.
     pub fn unix(stream: UnixStream, explain: Option<Explain>) -> Self {
-        Self {
-            transport: Kind::Unix(stream),
-            explain,
-        }
+        Self { transport: Kind::Unix(stream), explain }
     }
 
     /// A link over a connected UDP socket.
-    pub(crate) fn udp(socket: UdpSocket, explain: Option<Explain>) -> Self {
-        Self {
-            transport: Kind::Udp(socket),
-            explain,
-        }
+    pub(crate) fn udp(socket: udp::Connected, explain: Option<Explain>) -> Self {
+        Self { transport: Kind::Udp(socket), explain }
     }
 
     /// A link over a connected Unix socket of datagrams.
     pub(crate) fn unixgram(socket: UnixDatagram, explain: Option<Explain>) -> Self {
-        Self {
-            transport: Kind::Unixgram(socket),
-            explain,
-        }
+        Self { transport: Kind::Unixgram(socket), explain }
     }
 
     /// How its bytes travel. With datagrams a read is one message and a write is one, there is no end, and a message
@@ -113,15 +104,9 @@ impl Link {
     pub fn local(&self) -> Option<Place> {
         match &self.transport {
             Kind::Tcp(stream) => stream.local_addr().ok().map(Place::from),
-            Kind::Unix(stream) => stream
-                .local_addr()
-                .ok()
-                .map(|addr| unix::place(&addr.into())),
+            Kind::Unix(stream) => stream.local_addr().ok().map(|addr| unix::place(&addr.into())),
             Kind::Udp(socket) => socket.local_addr().ok().map(Place::from),
-            Kind::Unixgram(socket) => socket
-                .local_addr()
-                .ok()
-                .map(|addr| unix::place(&addr.into())),
+            Kind::Unixgram(socket) => socket.local_addr().ok().map(|addr| unix::place(&addr.into())),
             #[cfg(any(test, feature = "testing"))]
             Kind::Test(_) => None,
         }
@@ -137,17 +122,10 @@ impl Link {
         let read = ready!(match &mut self.transport {
             Kind::Tcp(stream) => read(stream, cx, buffer),
             Kind::Unix(stream) => read(stream, cx, buffer),
-            Kind::Udp(socket) => {
-                let mut unfilled = ReadBuf::new(buffer);
-                socket
-                    .poll_recv(cx, &mut unfilled)
-                    .map_ok(|()| unfilled.filled().len())
-            }
+            Kind::Udp(socket) => socket.poll_recv(cx, buffer),
             Kind::Unixgram(socket) => {
                 let mut unfilled = ReadBuf::new(buffer);
-                socket
-                    .poll_recv(cx, &mut unfilled)
-                    .map_ok(|()| unfilled.filled().len())
+                socket.poll_recv(cx, &mut unfilled).map_ok(|()| unfilled.filled().len())
             }
             #[cfg(any(test, feature = "testing"))]
             Kind::Test(transport) => transport.poll_read(cx, buffer),
@@ -221,15 +199,9 @@ impl Link {
     }
 }
 
-fn read(
-    stream: &mut (impl AsyncRead + Unpin),
-    cx: &mut Context<'_>,
-    buffer: &mut [u8],
-) -> Poll<io::Result<usize>> {
+fn read(stream: &mut (impl AsyncRead + Unpin), cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
     let mut unfilled = ReadBuf::new(buffer);
-    Pin::new(stream)
-        .poll_read(cx, &mut unfilled)
-        .map_ok(|()| unfilled.filled().len())
+    Pin::new(stream).poll_read(cx, &mut unfilled).map_ok(|()| unfilled.filled().len())
 }
 
 impl Drop for Link {

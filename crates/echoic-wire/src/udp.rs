@@ -1,10 +1,14 @@
 //! UDP, both its ends (udp(7)).
 
 use std::{
-    fs,
+    fmt, fs,
+    future::Future,
     io::{self, IoSlice, IoSliceMut},
     net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6},
     os::fd::{AsFd, AsRawFd},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
 };
 
 use nix::{
@@ -15,7 +19,10 @@ use nix::{
     },
 };
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::UdpSocket;
+use tokio::{
+    io::{Interest, Ready},
+    net::UdpSocket,
+};
 
 use crate::{
     explain::{Call, Explain, tell},
@@ -197,7 +204,7 @@ pub(crate) fn send(
 }
 
 /// A socket that speaks with `addr` alone. What anybody else sends to it, the kernel throws away.
-pub(crate) fn connect(addr: SocketAddr, explain: Option<&Explain>) -> io::Result<UdpSocket> {
+pub(crate) fn connect(addr: SocketAddr, explain: Option<&Explain>) -> io::Result<Connected> {
     let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP));
     tell(explain, || Call::Socket {
         place: addr.into(),
@@ -211,7 +218,56 @@ pub(crate) fn connect(addr: SocketAddr, explain: Option<&Explain>) -> io::Result
         result: connected.as_ref().copied(),
     });
     connected?;
-    UdpSocket::from_std(socket.into())
+    Ok(Connected { socket: Arc::new(UdpSocket::from_std(socket.into())?), waiting: None })
+}
+
+/// A socket that speaks with one peer.
+pub(crate) struct Connected {
+    socket: Arc<UdpSocket>,
+    waiting: Option<Waiting>,
+}
+
+type Waiting = Pin<Box<dyn Future<Output = io::Result<Ready>> + Send + Sync>>;
+
+impl Connected {
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Reads a datagram, or that the peer is not there.
+    ///
+    /// That a datagram came back refused (ICMP) makes the socket neither readable nor writable, it only has an error:
+    /// who waits for reading alone, as the runtime's own `poll_recv` does, is not woken.
+    pub(crate) fn poll_recv(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            match self.socket.try_recv(room) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                received => return Poll::Ready(received),
+            }
+            let refused = || self.socket.take_error()?.map_or(Err(io::ErrorKind::WouldBlock.into()), Ok);
+            match self.socket.try_io(Interest::ERROR, refused) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                told => return Poll::Ready(Err(told.unwrap_or_else(|error| error))),
+            }
+            let waiting = self.waiting.get_or_insert_with(|| {
+                let socket = Arc::clone(&self.socket);
+                Box::pin(async move { socket.ready(Interest::READABLE | Interest::ERROR).await })
+            });
+            let ready = ready!(waiting.as_mut().poll(cx));
+            self.waiting = None;
+            ready?;
+        }
+    }
+
+    pub(crate) fn poll_send(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.socket.poll_send(cx, bytes)
+    }
+}
+
+impl fmt::Debug for Connected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.socket.fmt(f)
+    }
 }
 
 /// Datagrams the kernel has dropped for this socket since it was made, from its table (proc(5)). With a datagram the

@@ -1,5 +1,9 @@
 //! `echoic probe` as people run it, in networks where names lead nowhere and packets get lost.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and may say what it saw"
+)]
 
 mod harness;
 #[path = "probe/names.rs"]
@@ -10,7 +14,7 @@ mod network;
 use std::{
     net::{IpAddr, TcpListener, UdpSocket},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use harness::{Home, Lines, Ran, obeyed, run, terminal, wait_for_end};
@@ -416,6 +420,54 @@ fn localhost_that_is_first_of_all_ipv6_is_told() {
                 "{told}"
             );
             drop((server, both));
+        },
+    );
+}
+
+#[test]
+fn connect_races_too_and_leaves_a_silent_resolver_in_time() {
+    in_a_network(
+        "connect_races_too_and_leaves_a_silent_resolver_in_time",
+        LOCALHOST,
+        |network| {
+            let six = format!("{HOLE_V6}:2");
+            network.lose(ip(&six));
+            network.have(ip("192.0.2.7"));
+            names::serve(vec![
+                ("dual.test", addresses(&[&six]), addresses(&["192.0.2.7"])),
+                ("mute.test", Say::Nothing, Say::Nothing),
+            ]);
+            let server = TcpListener::bind("192.0.2.7:0").unwrap();
+            let port = server.local_addr().unwrap().port();
+            let greeting = thread::spawn(move || {
+                let (mut peer, _) = server.accept().unwrap();
+                std::io::Write::write_all(&mut peer, b"hello").unwrap();
+            });
+            // Less than a second connection attempt to the lost address would take.
+            let ran = network.echoic(&format!("connect -v -w 900ms dual.test:{port}"));
+            assert_eq!(
+                (ran.code, ran.out.as_slice()),
+                (Some(0), &b"hello"[..]),
+                "{ran:?}"
+            );
+            assert!(
+                ran.err.contains(&format!("[{six}]:{port} gave no answer")),
+                "{ran:?}"
+            );
+            greeting.join().unwrap();
+            let began = Instant::now();
+            let ran = network.echoic("connect -w 500ms mute.test:80");
+            assert_eq!(ran.code, Some(3), "{ran:?}");
+            assert!(
+                ran.err.contains("the resolver gave no answer within 500ms"),
+                "{ran:?}"
+            );
+            // The resolver itself goes on for ten seconds.
+            assert!(
+                began.elapsed() < Duration::from_secs(4),
+                "{:?}",
+                began.elapsed()
+            );
         },
     );
 }

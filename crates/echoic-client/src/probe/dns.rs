@@ -101,9 +101,14 @@ mod asking {
 
     /// Who is to be asked (resolv.conf(5)).
     pub(in super::super) fn servers() -> Vec<IpAddr> {
-        let config = read_system_conf().map(|(config, _)| config);
-        let servers = config.iter().flat_map(hickory_resolver::config::ResolverConfig::name_servers);
-        servers.map(|server| server.ip).collect()
+        let Ok((config, _)) = read_system_conf() else {
+            return vec![];
+        };
+        config
+            .name_servers()
+            .iter()
+            .map(|server| server.ip)
+            .collect()
     }
 
     /// Asks for AAAA and A. None if there is no configuration to tell whom to ask.

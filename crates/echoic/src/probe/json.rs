@@ -74,7 +74,8 @@ struct Tried {
 
 #[derive(Debug, Serialize)]
 struct Address {
-    address: String,
+    #[serde(rename = "address")]
+    place: String,
     tries: usize,
     good: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -197,7 +198,7 @@ fn tries(report: &Report) -> Vec<Tried> {
 
 fn addresses(report: &Report) -> Vec<Address> {
     let summaries = report.by_address().into_iter().map(|summary| Address {
-        address: summary.place.to_string(),
+        place: summary.place.to_string(),
         tries: summary.tries.len(),
         good: summary.good,
         min_ms: summary.span.map(|span| ms(span.min)),

@@ -69,7 +69,7 @@ fn timeline(payload: &mut Payload, report: &Report, port_assumed: bool) -> Resul
             .unwrap_or(0)
     };
     let (what, result) = (widest(|row| &row.what), widest(|row| &row.result));
-    let title = escaped(report.endpoint.to_string());
+    let title = escaped(&report.endpoint.to_string());
     if port_assumed {
         payload.line(format_args!(
             "{title}  {ASIDE}(port 80, since none was given){ASIDE:#}"
@@ -117,7 +117,7 @@ fn rows(report: &Report) -> Vec<Row> {
             Ok(addrs) => format!("{} addresses", addrs.len()),
             // That the name is there the other family has shown.
             Err(Missing::NoName) if resolved => Missing::NoAddress(answer.family).to_string(),
-            Err(missing) => escaped(missing.to_string()),
+            Err(missing) => escaped(&missing.to_string()),
         };
         let what = format!("{host} {}", answer.family);
         let in_vain = answer.found.is_err();
@@ -136,7 +136,7 @@ fn rows(report: &Report) -> Vec<Row> {
             let result = match &answer.found {
                 Ok(records) if records.len() == 1 => "1 record".to_owned(),
                 Ok(records) => format!("{} records", records.len()),
-                Err(why) => escaped(says(why).into_owned()),
+                Err(why) => escaped(&says(why)),
             };
             let what = format!("{} via {}", answer.kind, via.join(", "));
             let in_vain = answer.found.is_err();
@@ -166,7 +166,7 @@ fn row(tried: &Try, endpoint: &Endpoint) -> Row {
             Endpoint::Udp(_) => "UDP",
             Endpoint::Unix(_) | Endpoint::Unixgram(_) | Endpoint::Fd(_) => "unix",
         },
-        what: escaped(tried.place.to_string()),
+        what: escaped(&tried.place.to_string()),
         result: result(&tried.outcome),
         from: tried.started,
         to: tried.ended,
@@ -179,7 +179,7 @@ fn result(outcome: &Outcome) -> String {
         Outcome::Connected { .. } => "connected".to_owned(),
         Outcome::Replied { bytes } => format!("replied, {bytes} B"),
         Outcome::Failed(error) => match failure(error) {
-            "failed" => escaped(error.to_string()),
+            "failed" => escaped(&error.to_string()),
             word => word.to_owned(),
         },
         Outcome::Silent => "no answer".to_owned(),
@@ -209,12 +209,8 @@ fn scale(whole: Duration) -> String {
 /// From when to when, as a part of the whole. Never nothing.
 fn bar(row: &Row, whole: Duration) -> String {
     let column = |at: Duration| {
-        let part = if whole.is_zero() {
-            0.0
-        } else {
-            at.as_secs_f64() / whole.as_secs_f64()
-        };
-        (part * WIDTH as f64).round() as usize
+        let (at, whole) = (at.as_nanos(), whole.as_nanos().max(1));
+        usize::try_from((at * WIDTH as u128 + whole / 2) / whole).unwrap_or(WIDTH)
     };
     let from = column(row.from).min(WIDTH - 1);
     let to = column(row.to).clamp(from + 1, WIDTH);
@@ -234,7 +230,7 @@ fn records(payload: &mut Payload, report: &Report) -> Result<(), ReaderGone> {
         if !told.contains(&text) {
             payload.line(format_args!(
                 "   record  {}  {ASIDE}TTL {} s{ASIDE:#}",
-                escaped(text.clone()),
+                escaped(&text),
                 record.ttl
             ))?;
             told.push(text);
@@ -273,9 +269,9 @@ fn table(
             .tries
             .iter()
             .find(|tried| tried.is_good())
-            .or(summary.tries.last());
+            .or_else(|| summary.tries.last());
         lines.push([
-            escaped(summary.place.to_string()),
+            escaped(&summary.place.to_string()),
             best.map(|tried| result(&tried.outcome)).unwrap_or_default(),
             format!("{}/{}", summary.good, summary.tries.len()),
             times.unwrap_or_default(),
@@ -311,7 +307,7 @@ fn table(
 }
 
 /// With nothing in it that a terminal would obey.
-fn escaped(text: String) -> String {
+fn escaped(text: &str) -> String {
     shown::text(text.as_bytes()).to_string()
 }
 

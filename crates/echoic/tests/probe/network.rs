@@ -62,6 +62,10 @@ pub(crate) fn in_a_network(test: &str, hosts: &str, body: impl FnOnce(&Network))
     );
 }
 
+#[expect(
+    clippy::unused_self,
+    reason = "only who has such a network may change it"
+)]
 impl Network {
     fn build(hosts: &str) -> Self {
         ip("link set lo up");
