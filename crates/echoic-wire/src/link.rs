@@ -69,17 +69,26 @@ impl Link {
 
     /// A link over a connected Unix stream.
     pub fn unix(stream: UnixStream, explain: Option<Explain>) -> Self {
-        Self { transport: Kind::Unix(stream), explain }
+        Self {
+            transport: Kind::Unix(stream),
+            explain,
+        }
     }
 
     /// A link over a connected UDP socket.
     pub(crate) fn udp(socket: udp::Connected, explain: Option<Explain>) -> Self {
-        Self { transport: Kind::Udp(socket), explain }
+        Self {
+            transport: Kind::Udp(socket),
+            explain,
+        }
     }
 
     /// A link over a connected Unix socket of datagrams.
     pub(crate) fn unixgram(socket: UnixDatagram, explain: Option<Explain>) -> Self {
-        Self { transport: Kind::Unixgram(socket), explain }
+        Self {
+            transport: Kind::Unixgram(socket),
+            explain,
+        }
     }
 
     /// How its bytes travel. With datagrams a read is one message and a write is one, there is no end, and a message
@@ -104,9 +113,15 @@ impl Link {
     pub fn local(&self) -> Option<Place> {
         match &self.transport {
             Kind::Tcp(stream) => stream.local_addr().ok().map(Place::from),
-            Kind::Unix(stream) => stream.local_addr().ok().map(|addr| unix::place(&addr.into())),
+            Kind::Unix(stream) => stream
+                .local_addr()
+                .ok()
+                .map(|addr| unix::place(&addr.into())),
             Kind::Udp(socket) => socket.local_addr().ok().map(Place::from),
-            Kind::Unixgram(socket) => socket.local_addr().ok().map(|addr| unix::place(&addr.into())),
+            Kind::Unixgram(socket) => socket
+                .local_addr()
+                .ok()
+                .map(|addr| unix::place(&addr.into())),
             #[cfg(any(test, feature = "testing"))]
             Kind::Test(_) => None,
         }
@@ -125,7 +140,9 @@ impl Link {
             Kind::Udp(socket) => socket.poll_recv(cx, buffer),
             Kind::Unixgram(socket) => {
                 let mut unfilled = ReadBuf::new(buffer);
-                socket.poll_recv(cx, &mut unfilled).map_ok(|()| unfilled.filled().len())
+                socket
+                    .poll_recv(cx, &mut unfilled)
+                    .map_ok(|()| unfilled.filled().len())
             }
             #[cfg(any(test, feature = "testing"))]
             Kind::Test(transport) => transport.poll_read(cx, buffer),
@@ -199,9 +216,15 @@ impl Link {
     }
 }
 
-fn read(stream: &mut (impl AsyncRead + Unpin), cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+fn read(
+    stream: &mut (impl AsyncRead + Unpin),
+    cx: &mut Context<'_>,
+    buffer: &mut [u8],
+) -> Poll<io::Result<usize>> {
     let mut unfilled = ReadBuf::new(buffer);
-    Pin::new(stream).poll_read(cx, &mut unfilled).map_ok(|()| unfilled.filled().len())
+    Pin::new(stream)
+        .poll_read(cx, &mut unfilled)
+        .map_ok(|()| unfilled.filled().len())
 }
 
 impl Drop for Link {

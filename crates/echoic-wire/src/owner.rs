@@ -12,7 +12,11 @@ use echoic_core::{endpoint::Endpoint, event::Place};
 pub(crate) fn of(endpoint: &Endpoint, place: &Place) -> Option<String> {
     let Place::Net(addr) = place else { return None };
     let listens = matches!(endpoint, Endpoint::Tcp(_) | Endpoint::Fd(_));
-    let protocol = if matches!(endpoint, Endpoint::Udp(_)) { "udp" } else { "tcp" };
+    let protocol = if matches!(endpoint, Endpoint::Udp(_)) {
+        "udp"
+    } else {
+        "tcp"
+    };
     // What is open everywhere in IPv6 may hold the port in IPv4 as well, and the other way round.
     let families = if addr.is_ipv4() { ["", "6"] } else { ["6", ""] };
     let inode = families.iter().find_map(|family| {
@@ -52,10 +56,17 @@ fn inode_at(table: &str, addr: &SocketAddr, listens: bool) -> Option<String> {
     const LISTEN: &str = "0A";
     for line in table.lines().skip(1) {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        let (Some(local), Some(state), Some(inode)) = (fields.get(1), fields.get(3), fields.get(9)) else { continue };
-        let Some(local) = address(local) else { continue };
+        let (Some(local), Some(state), Some(inode)) = (fields.get(1), fields.get(3), fields.get(9))
+        else {
+            continue;
+        };
+        let Some(local) = address(local) else {
+            continue;
+        };
         let in_the_way = local.port() == addr.port()
-            && (local.ip().is_unspecified() || addr.ip().is_unspecified() || local.ip() == addr.ip());
+            && (local.ip().is_unspecified()
+                || addr.ip().is_unspecified()
+                || local.ip() == addr.ip());
         if in_the_way && (!listens || *state == LISTEN) && *inode != "0" {
             return Some((*inode).to_owned());
         }
@@ -98,18 +109,28 @@ mod tests {
         let port = at.port();
         assert!(is_ours(":0", at));
         assert!(is_ours(":0", SocketAddr::from(([0, 0, 0, 0], port))));
-        assert!(!is_ours(":0", SocketAddr::from(([127, 0, 0, 6], port))), "that is another address");
+        assert!(
+            !is_ours(":0", SocketAddr::from(([127, 0, 0, 6], port))),
+            "that is another address"
+        );
         let held = UdpSocket::bind("0.0.0.0:0").unwrap();
         let port = held.local_addr().unwrap().port();
-        assert!(is_ours("udp://:0", SocketAddr::from(([127, 0, 0, 1], port))));
+        assert!(is_ours(
+            "udp://:0",
+            SocketAddr::from(([127, 0, 0, 1], port))
+        ));
     }
 
     #[test]
     fn both_families_are_looked_at() {
-        let Ok(held) = TcpListener::bind("[::1]:0") else { return };
+        let Ok(held) = TcpListener::bind("[::1]:0") else {
+            return;
+        };
         assert!(is_ours(":0", held.local_addr().unwrap()));
         // Python and the standard library open both at once, unless the system is told otherwise.
-        let Ok(held) = TcpListener::bind("[::]:0") else { return };
+        let Ok(held) = TcpListener::bind("[::]:0") else {
+            return;
+        };
         let port = held.local_addr().unwrap().port();
         assert!(is_ours(":0", SocketAddr::from(([127, 0, 0, 1], port))));
     }

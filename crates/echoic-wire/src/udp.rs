@@ -218,7 +218,10 @@ pub(crate) fn connect(addr: SocketAddr, explain: Option<&Explain>) -> io::Result
         result: connected.as_ref().copied(),
     });
     connected?;
-    Ok(Connected { socket: Arc::new(UdpSocket::from_std(socket.into())?), waiting: None })
+    Ok(Connected {
+        socket: Arc::new(UdpSocket::from_std(socket.into())?),
+        waiting: None,
+    })
 }
 
 /// A socket that speaks with one peer.
@@ -238,13 +241,21 @@ impl Connected {
     ///
     /// That a datagram came back refused (ICMP) makes the socket neither readable nor writable, it only has an error:
     /// who waits for reading alone, as the runtime's own `poll_recv` does, is not woken.
-    pub(crate) fn poll_recv(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_recv(
+        &mut self,
+        cx: &mut Context<'_>,
+        room: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
         loop {
             match self.socket.try_recv(room) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 received => return Poll::Ready(received),
             }
-            let refused = || self.socket.take_error()?.map_or(Err(io::ErrorKind::WouldBlock.into()), Ok);
+            let refused = || {
+                self.socket
+                    .take_error()?
+                    .map_or(Err(io::ErrorKind::WouldBlock.into()), Ok)
+            };
             match self.socket.try_io(Interest::ERROR, refused) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 told => return Poll::Ready(Err(told.unwrap_or_else(|error| error))),

@@ -55,7 +55,14 @@ async fn serve(plan: Plan, store: Option<Arc<dyn Store>>, planes: &Planes) -> Ou
     let recording = tokio::spawn(task.run());
     let watcher = (!plan.show.quiet).then(|| recorder.watch());
 
-    let server = open(&plan, recorder.clone(), planes).await?;
+    let server = match open(&plan, recorder.clone(), planes).await {
+        Ok(server) => server,
+        Err(failed) => {
+            // Nothing was said to it: its end is in order, and no news.
+            recorder.close(recording, STORE_DEADLINE).await;
+            return Err(failed);
+        }
+    };
     let doors = server.listening_at();
     announce(&plan, &doors);
     let showing = show(&plan, &doors, watcher);

@@ -1,0 +1,299 @@
+//! Every framing against encoders that are not ours, and what becomes of those who do not keep to it.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod harness;
+
+use std::{fmt::Display, net::SocketAddr};
+
+use self::harness::{Serve, Talk, python};
+
+/// Each framing there is; `chunk` is the tutorial's and tested everywhere else.
+const FRAMINGS: [&str; 15] = [
+    "line",
+    "crlf",
+    "nul",
+    "delim:2d",
+    "delim:2d2d3e",
+    "fixed:1",
+    "fixed:12",
+    "u8",
+    "u16be",
+    "u16le",
+    "u32be",
+    "u32le",
+    "varint",
+    "netstring",
+    "content-length",
+];
+
+/// Encoders and decoders of the framings in Python: struct, asyncio, and by hand.
+const PEER: &str = include_str!("framings/peer.py");
+
+/// Lets the peer speak to `service` under each of `frames`, in every way; the record holds what was served.
+#[track_caller]
+fn speak(service: &str, frames: &[String]) {
+    let endpoints: Vec<String> = frames
+        .iter()
+        .map(|frame| format!("{service}=:0?frame={frame}"))
+        .collect();
+    let serve = Serve::start(&endpoints.iter().map(String::as_str).collect::<Vec<_>>());
+    let ports: Vec<u16> = serve.at.iter().map(SocketAddr::port).collect();
+    let mut args: Vec<&dyn Display> = vec![&service];
+    for (port, frame) in ports.iter().zip(frames) {
+        args.extend([port as &dyn Display, frame]);
+    }
+    let ran = python(PEER, &args, "");
+    assert_eq!(ran.code, Some(0), "{service}: {}", ran.err);
+    let served: u64 = ran.good().trim().parse().unwrap();
+    let home = serve.home.clone();
+    assert_eq!(serve.stop().served, served);
+    assert_eq!(
+        home.sql("SELECT DISTINCT how FROM conversation"),
+        ["peer-closed"]
+    );
+    assert_eq!(home.count(&["is:ok"]), served);
+}
+
+#[test]
+fn each_framing_is_that_of_its_definition_however_it_arrives() {
+    let frames = FRAMINGS.map(str::to_owned);
+    speak("echo", &frames);
+}
+
+#[test]
+fn a_reply_may_be_longer_than_its_message() {
+    // Under fixed:N it may not: there the service has to keep the length.
+    let frames = FRAMINGS.iter().filter(|frame| !frame.starts_with("fixed"));
+    speak(
+        "upper",
+        &frames.map(ToString::to_string).collect::<Vec<_>>(),
+    );
+}
+
+#[test]
+fn the_directions_may_differ() {
+    let frames = [
+        "u32be/line",
+        "line/u32be",
+        "line/crlf",
+        "nul/netstring",
+        "content-length/varint",
+        "varint/content-length",
+        "netstring/nul",
+        "fixed:12/u16le",
+        "u8/delim:2d2d3e",
+    ]
+    .map(str::to_owned);
+    speak("echo", &frames);
+    speak("upper", &frames);
+}
+
+/// What is said, ended with or without our half of the stream, what comes back, and how the conversation ended.
+struct Offence {
+    frame: &'static str,
+    say: &'static [u8],
+    hear: &'static [u8],
+    half_close: bool,
+    how: &'static str,
+}
+
+const fn offence(
+    frame: &'static str,
+    say: &'static [u8],
+    hear: &'static [u8],
+    how: &'static str,
+) -> Offence {
+    Offence {
+        frame,
+        say,
+        hear,
+        half_close: false,
+        how,
+    }
+}
+
+const fn cut(frame: &'static str, say: &'static [u8], hear: &'static [u8]) -> Offence {
+    Offence {
+        frame,
+        say,
+        hear,
+        half_close: true,
+        how: "cut-short",
+    }
+}
+
+const TOO_LONG: &str = "message-too-long";
+
+/// Under `--max-message 40`.
+const OFFENCES: [Offence; 28] = [
+    offence(
+        "line",
+        b"ok\n012345678901234567890123456789012345678901\nok\n",
+        b"OK\n",
+        TOO_LONG,
+    ),
+    offence(
+        "line",
+        b"ok\n01234567890123456789012345678901234567890",
+        b"OK\n",
+        TOO_LONG,
+    ),
+    offence(
+        "crlf",
+        b"ok\r\n012345678901234567890123456789012345678901\r\n",
+        b"OK\r\n",
+        TOO_LONG,
+    ),
+    offence(
+        "nul",
+        b"ok\x0001234567890123456789012345678901234567890\0",
+        b"OK\0",
+        TOO_LONG,
+    ),
+    offence(
+        "delim:2d2d",
+        b"ok--0123456789012345678901234567890123456789012",
+        b"OK--",
+        TOO_LONG,
+    ),
+    offence(
+        "fixed:41",
+        b"nothing can be as short as that",
+        b"",
+        TOO_LONG,
+    ),
+    offence("u8", b"\x02ok\x29", b"\x02OK", TOO_LONG),
+    offence("u16be", b"\x00\x02ok\x01\x00", b"\x00\x02OK", TOO_LONG),
+    offence("u16le", b"\x02\x00ok\x00\x01", b"\x02\x00OK", TOO_LONG),
+    offence(
+        "u32be",
+        b"\0\0\0\x02ok\xff\xff\xff\xff",
+        b"\0\0\0\x02OK",
+        TOO_LONG,
+    ),
+    offence(
+        "u32le",
+        b"\x02\0\0\0ok\xff\xff\xff\xff",
+        b"\x02\0\0\0OK",
+        TOO_LONG,
+    ),
+    offence("varint", b"\x02ok\xff\xff\xff\xff\x0f", b"\x02OK", TOO_LONG),
+    offence(
+        "varint",
+        b"\x02ok\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80",
+        b"\x02OK",
+        "malformed",
+    ),
+    offence("netstring", b"2:ok,41:", b"2:OK,", TOO_LONG),
+    offence("netstring", b"2:ok,2:okay", b"2:OK,", "malformed"),
+    offence("netstring", b"2:ok,02:ok,", b"2:OK,", "malformed"),
+    offence("netstring", b"2:ok,-1:", b"2:OK,", "malformed"),
+    offence("netstring", b"2:ok,99999999999", b"2:OK,", "malformed"),
+    offence("netstring", b"GET / HTTP/1.1\r\n\r\n", b"", "malformed"),
+    offence(
+        "content-length",
+        b"Content-Length: 2\r\n\r\nokContent-Length: 41\r\n\r\n",
+        b"Content-Length: 2\r\n\r\nOK",
+        TOO_LONG,
+    ),
+    offence(
+        "content-length",
+        b"Content-Type: text\r\n\r\n",
+        b"",
+        "malformed",
+    ),
+    offence(
+        "content-length",
+        b"Content-Length: two\r\n\r\n",
+        b"",
+        "malformed",
+    ),
+    offence(
+        "content-length",
+        b"Content-Length: 2\r\nContent-Length: 3\r\n\r\nok",
+        b"",
+        "malformed",
+    ),
+    cut("fixed:4", b"okayok", b"OKAY"),
+    cut("u16be", b"\x00\x02ok\x00\x03ok", b"\x00\x02OK"),
+    cut("varint", b"\x02ok\x80", b"\x02OK"),
+    cut("netstring", b"2:ok,2:ok", b"2:OK,"),
+    cut("content-length", b"Content-Length: 2\r\n", b""),
+];
+
+#[test]
+fn who_does_not_keep_to_it_hears_the_end_and_the_record_says_why() {
+    let endpoints: Vec<String> = OFFENCES
+        .iter()
+        .map(|offence| format!("upper=:0?frame={}", offence.frame))
+        .collect();
+    let mut args: Vec<&str> = endpoints.iter().map(String::as_str).collect();
+    args.extend(["--max-message", "40"]);
+    let serve = Serve::start(&args);
+    for (offence, at) in OFFENCES.iter().zip(&serve.at) {
+        let mut talk = Talk::to(*at);
+        talk.say(offence.say);
+        let heard = if offence.half_close {
+            talk.finish()
+        } else {
+            talk.rest()
+        };
+        assert_eq!(
+            heard.escape_ascii().to_string(),
+            offence.hear.escape_ascii().to_string(),
+            "{} {}",
+            offence.frame,
+            offence.say.escape_ascii()
+        );
+    }
+    let (home, at) = (serve.home.clone(), serve.at.clone());
+    let answered = OFFENCES
+        .iter()
+        .filter(|offence| !offence.hear.is_empty())
+        .count();
+    assert_eq!(serve.stop().served, answered as u64);
+    for (offence, at) in OFFENCES.iter().zip(&at) {
+        let found = home.sql(&format!(
+            "SELECT how, sent, unsent FROM conversation WHERE local LIKE '%:{}'",
+            at.port()
+        ));
+        let expected = format!("{}|{}|0", offence.how, offence.hear.len());
+        assert_eq!(
+            found,
+            [expected],
+            "{} {}",
+            offence.frame,
+            offence.say.escape_ascii()
+        );
+    }
+}
+
+#[test]
+fn a_reply_that_its_framing_cannot_say_is_not_begun() {
+    let serve = Serve::start(&["upper=:0", "--frame", "u8"]);
+    let frame = |body: &str| [&[body.len() as u8], body.as_bytes()].concat();
+    // ŉ, two bytes, becomes ʼN, three: 200 bytes would become 300.
+    let grows = "ŉ".repeat(100);
+    for pipelined in [true, false] {
+        let mut talk = Talk::to(serve.at[0]);
+        let first = [frame("one"), frame("straße")].concat();
+        let replies = [frame("ONE"), frame("STRASSE")].concat();
+        if pipelined {
+            talk.say([first, frame(&grows), frame("never")].concat());
+            talk.hear(replies);
+        } else {
+            talk.ask(first, replies);
+            talk.say([frame(&grows), frame("never")].concat());
+        }
+        assert_eq!(talk.rest(), b"", "pipelined: {pipelined}");
+    }
+    let home = serve.home.clone();
+    serve.stop();
+    let ends = home.sql("SELECT DISTINCT how, sent, unsent FROM conversation");
+    assert_eq!(ends, ["reply-too-long|12|0"]);
+    for text in ["req:one", "req:straße"] {
+        assert_eq!(home.count(&[text, "is:ok"]), 2, "{text}");
+    }
+    assert_eq!(home.count(&["rep:never"]), 0);
+    assert_eq!(home.count(&["rep:NEVER"]), 0);
+}

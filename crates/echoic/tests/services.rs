@@ -1,0 +1,311 @@
+//! The services of the old days and our own, heard by peers that know the RFCs, and recorded truthfully.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and may say what it saw"
+)]
+
+mod harness;
+
+use std::{
+    fs,
+    io::Read,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use serde_json::{Value, json};
+
+use self::harness::{Home, Ran, Serve, Talk, python, until};
+
+/// Hears everything that a service says to a caller who says nothing, as Python hears it, and reckons with it.
+#[track_caller]
+fn hear(serve: &Serve, reckon: &str) -> String {
+    let program = format!(
+        "
+import datetime, socket, struct, sys, time
+before = time.time()
+heard = b''
+with socket.create_connection(('127.0.0.1', int(sys.argv[1])), 30) as peer:
+    while part := peer.recv(1024):
+        heard += part
+after = time.time()
+{reckon}
+"
+    );
+    python(&program, &[&serve.at[0].port()], "").good()
+}
+
+#[test]
+fn discard_hears_everything_and_says_nothing() {
+    let serve = Serve::start(&["discard=:0", "discard=:0?frame=line"]);
+    let mut stream = Talk::to(serve.at[0]);
+    for _ in 0..100 {
+        stream.say([b'x'; 10_000]);
+    }
+    assert_eq!(stream.finish(), b"");
+    let mut lines = Talk::to(serve.at[1]);
+    lines.say("one\ntwo\nthree");
+    assert_eq!(lines.finish(), b"");
+    let (home, port) = (serve.home.clone(), serve.at[1].port());
+    serve.stop();
+    let lines = home.log(&[&format!("ep:tcp:{port}")]);
+    let heard: Vec<&str> = lines
+        .iter()
+        .map(|e| e["req"]["text"].as_str().unwrap())
+        .collect();
+    assert_eq!(heard, ["one\n", "two\n", "three"]);
+    for line in &lines {
+        assert_eq!(
+            (&line["svc"], &line["outcome"]),
+            (&json!("discard"), &json!("ok"))
+        );
+        assert_eq!(
+            line["rep"]["len"], 0,
+            "silence is an answer of nothing: {line}"
+        );
+    }
+    let ends = home.sql("SELECT how, received, sent FROM conversation ORDER BY received DESC");
+    assert_eq!(ends, ["peer-closed|1000000|0", "peer-closed|13|0"]);
+}
+
+#[test]
+fn lower_is_final_where_a_word_ends_and_its_message_is_whole() {
+    let serve = Serve::start(&["lower=:0?frame=line", "lower=:0"]);
+    // Python's own lower() knows the rule.
+    const LOWER: &str = "
+import socket, sys
+with socket.create_connection(('127.0.0.1', int(sys.argv[1])), 30) as peer:
+    for line in ['ΟΔΟΣ', 'ΣΟΦΟΣ ΟΔΟΣ.', 'Σ', 'ΑΣ', 'ΑΣΑ', 'ÀÉÎ İ STRASSE ẞ', '']:
+        for byte in (line + '\\n').encode():
+            peer.sendall(bytes([byte]))
+        reply = b''
+        while not reply.endswith(b'\\n'):
+            reply += peer.recv(1024)
+        assert reply.decode() == line.lower() + '\\n', (line, reply.decode())
+";
+    python(LOWER, &[&serve.at[0].port()], "").good();
+    // A stream has no end of a message to look at: there each letter stands for itself, cut or not.
+    let mut stream = Talk::to(serve.at[1]);
+    for byte in "ΟΔΟΣ\n".bytes() {
+        stream.say([byte]);
+    }
+    stream.hear("οδοσ\n");
+    stream.say("A\u{ff}".as_bytes().split_last().unwrap().1);
+    assert_eq!(
+        stream.finish(),
+        b"a\xc3",
+        "what was not finished passes as it is"
+    );
+    let home = serve.home.clone();
+    serve.stop();
+    assert_eq!(home.count(&["rep:οδος"]), 2);
+}
+
+#[test]
+fn time_is_that_of_pythons_clock() {
+    let serve = Serve::start(&["time=:0"]);
+    // RFC 868: seconds since 1900, 32 bits, most significant first.
+    let reckon = "
+assert len(heard) == 4, heard
+since_1900 = (datetime.date(1970, 1, 1) - datetime.date(1900, 1, 1)).days * 86400
+told = struct.unpack('>I', heard)[0] - since_1900
+assert int(before) <= told <= after, (before, told, after)
+print(struct.unpack('>I', heard)[0])
+";
+    let told: u32 = hear(&serve, reckon).trim().parse().unwrap();
+    let home = serve.home.clone();
+    assert_eq!(serve.stop().served, 1);
+    let hex = format!("hex:{told:08x}");
+    let found = home.log(&["svc:time", &hex]);
+    assert_eq!(found.len(), 1, "what was told is what was recorded");
+    assert_eq!(
+        (&found[0]["req"]["len"], &found[0]["rep"]["len"]),
+        (&json!(0), &json!(4))
+    );
+    assert_eq!(home.sql("SELECT how FROM conversation"), ["service-closed"]);
+}
+
+#[test]
+fn daytime_is_a_line_that_python_reads() {
+    let serve = Serve::start(&["daytime=:0"]);
+    let reckon = "
+text = heard.decode('ascii')
+assert text.endswith('\\r\\n') and text.count('\\n') == 1, text
+told = datetime.datetime.fromisoformat(text.strip())
+assert told.tzinfo is not None, text
+assert int(before) <= told.timestamp() <= after, (before, text, after)
+print(text.strip())
+";
+    let told = hear(&serve, reckon);
+    let home = serve.home.clone();
+    serve.stop();
+    let found = home.log(&["svc:daytime"]);
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0]["rep"]["text"], format!("{}\r\n", told.trim()));
+}
+
+#[test]
+fn chargen_says_the_pattern_of_the_rfc_and_stops_when_nobody_hears() {
+    let serve = Serve::start(&["chargen=:0"]);
+    // RFC 864: 72 of the 95 printable characters, each line one further.
+    const HEAR: &str = "
+import socket, sys
+ring = bytes(range(32, 127))
+with socket.create_connection(('127.0.0.1', int(sys.argv[1])), 30) as peer:
+    stream = peer.makefile('rb')
+    for n in range(2000):
+        line = stream.readline()
+        expected = bytes(ring[(n + i) % 95] for i in range(72)) + b'\\r\\n'
+        assert line == expected, (n, line)
+    if sys.argv[2] == 'says-so':
+        # It may have said more by now; then comes its end.
+        peer.shutdown(socket.SHUT_WR)
+        while stream.read1(65536):
+            pass
+";
+    for end in ["says-so", "leaves"] {
+        python(HEAR, &[&serve.at[0].port(), &end], "").good();
+    }
+    let home = serve.home.clone();
+    let ended = || home.sql("SELECT how FROM conversation WHERE how IS NOT NULL ORDER BY id");
+    until("it has noticed both", || ended().len() == 2);
+    let ended = ended();
+    assert_eq!(ended[1], "peer-reset", "it spoke on to nobody: {ended:?}");
+    assert!(
+        ["peer-closed", "service-closed"].contains(&&*ended[0]),
+        "{ended:?}"
+    );
+    serve.stop();
+    // What was sent is what was recorded as said, less what nobody took.
+    let sums = home.sql("SELECT sent + unsent >= 2000 * 74, sent >= 2000 * 74 FROM conversation");
+    assert_eq!(sums, ["1|1", "1|1"]);
+    assert_eq!(
+        home.count(&["svc:chargen", "rep:!\"#$%&'()*+,-./0123456789"]),
+        home.count(&["svc:chargen"])
+    );
+}
+
+#[test]
+fn chargen_is_bounded_by_who_never_reads() {
+    let serve = Serve::start(&["chargen=:0?write-stall=500ms", "echo=:0"]);
+    let unread: Vec<Talk> = (0..8).map(|_| Talk::to(serve.at[0])).collect();
+    let home = serve.home.clone();
+    let ended = || home.sql("SELECT count(*) FROM conversation WHERE how = 'not-reading'");
+    until("each was given up", || ended() == ["8"]);
+    // Others go on meanwhile, and the server has not grown by what nobody reads.
+    Talk::to(serve.at[1]).ask("still here", "still here");
+    let status = fs::read_to_string(format!("/proc/{}/status", serve.id())).unwrap();
+    let peak = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .unwrap();
+    let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(peak < 256 << 10, "{peak} kB at most");
+    let most: u64 = home.sql("SELECT max(sent + unsent) FROM conversation")[0]
+        .parse()
+        .unwrap();
+    assert!(most < 32 << 20, "{most} bytes were said to who reads none");
+    drop(unread);
+}
+
+#[test]
+fn info_is_json_and_true() {
+    let serve = Serve::start(&["info=:0?frame=line", "info=:0"]);
+    const ASK: &str = "
+import json, socket, sys
+for port, frame in [(int(sys.argv[1]), 'line'), (int(sys.argv[2]), 'chunk')]:
+    with socket.create_connection(('127.0.0.1', port), 30) as peer:
+        stream = peer.makefile('rwb')
+        for n, said in enumerate([b'hello', 'ß'.encode(), b'\\xff\\x00\\x1b[31m'], 1):
+            stream.write(said + b'\\n')
+            stream.flush()
+            told = json.loads(stream.readline())
+            host, own = peer.getsockname()
+            assert told['peer'] == f'{host}:{own}', told
+            assert told['local'] == f'127.0.0.1:{port}', told
+            assert told['frame'] == frame, told
+            message = told['message']
+            heard = said if frame == 'line' else said + b'\\n'
+            assert (message['n'], message['len']) == (n, len(heard)), told
+            assert message['utf8'] == (n < 3), told
+            assert not any(ord(c) < 32 or ord(c) == 127 for c in message['shown']), told
+            assert n > 2 or said.decode() in message['shown'], told
+            print(told['conv'], n, json.dumps(told))
+";
+    let told = python(ASK, &[&serve.at[0].port(), &serve.at[1].port()], "").good();
+    let home = serve.home.clone();
+    assert_eq!(serve.stop().served, 6);
+    for line in told.lines() {
+        let mut words = line.splitn(3, ' ');
+        let mut word = || words.next().unwrap();
+        let (conv, n) = (format!("conv:{}", word()), format!("n:{}", word()));
+        let told: Value = serde_json::from_str(word()).unwrap();
+        let logged = home.log(&["svc:info", &conv, &n]);
+        assert_eq!(logged.len(), 1, "{conv} {n}");
+        assert_eq!(logged[0]["peer"], told["peer"]);
+        let recorded: Value =
+            serde_json::from_str(logged[0]["rep"]["text"].as_str().unwrap()).unwrap();
+        assert_eq!(recorded, told);
+    }
+}
+
+#[test]
+fn greet_says_the_bytes_of_a_file() {
+    let home = Arc::new(Home::new());
+    let bytes: Vec<u8> = (0..=255).cycle().take(300_000).collect();
+    fs::write(home.path().join("banner"), &bytes).unwrap();
+    let serve = Serve::start_in(&home, &[":0", "--as", "greet:@banner"]);
+    // It was read once: what becomes of the file is no matter to who is greeted.
+    fs::write(home.path().join("banner"), "changed").unwrap();
+    let mut talk = Talk::to(serve.at[0]);
+    let mut heard = Vec::new();
+    talk.0.read_to_end(&mut heard).unwrap();
+    assert!(heard == bytes, "{} bytes", heard.len());
+    assert_eq!(serve.stop().served, 1);
+    let logged = home.log(&["svc:greet"]);
+    assert_eq!(
+        (logged.len(), &logged[0]["rep"]["len"]),
+        (1, &json!(bytes.len()))
+    );
+    let ends = home.sql("SELECT how, sent, unsent FROM conversation");
+    assert_eq!(ends, ["service-closed|300000|0"]);
+
+    let Ran { code, err, .. } = home.run(&["serve", ":0", "--as", "greet:@no-such-file"]);
+    assert_eq!(code, Some(2), "{err}");
+    assert!(
+        err.contains("no-such-file") && err.contains("No such file"),
+        "{err}"
+    );
+}
+
+#[test]
+fn what_speaks_first_speaks_in_the_frame_that_was_declared() {
+    let serve = Serve::start(&[
+        "greet=:0?frame=u16be",
+        "time=:0?frame=netstring",
+        "chargen=:0?frame=u32be",
+    ]);
+    assert_eq!(
+        Talk::to(serve.at[0]).rest(),
+        b"\x00\x18Thank you for connecting"
+    );
+    let before = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    let time = Talk::to(serve.at[1]).rest();
+    let told = time
+        .strip_prefix(b"4:")
+        .and_then(|rest| rest.strip_suffix(b","))
+        .unwrap();
+    let told = u32::from_be_bytes(told.try_into().unwrap());
+    let since = told.wrapping_sub((before + 2_208_988_800) as u32);
+    assert!(since < 60, "{since} s from now");
+    let mut chargen = Talk::to(serve.at[2]);
+    let mut length = [0; 4];
+    chargen.0.read_exact(&mut length).unwrap();
+    let mut block = vec![0; u32::from_be_bytes(length) as usize];
+    chargen.0.read_exact(&mut block).unwrap();
+    assert!(block.starts_with(b" !\"#$%&'()") && block.ends_with(b"\r\n"));
+}
