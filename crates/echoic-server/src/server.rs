@@ -35,6 +35,7 @@ use crate::{
 
 /// A server on its endpoints.
 pub struct Server {
+    listening: Vec<Listening>,
     pub(crate) doors: Vec<Door>,
     pub(crate) slots: Vec<Slot>,
     pub(crate) recorder: Recorder,
@@ -152,6 +153,7 @@ impl Server {
     /// A server that listens nowhere yet. Its conversations run on the runtime [`Self::run`] is called on.
     pub fn new(recorder: Recorder, limits: Limits) -> Self {
         Self {
+            listening: Vec::new(),
             doors: Vec::new(),
             slots: Vec::new(),
             recorder,
@@ -227,6 +229,7 @@ impl Server {
             &*service,
             framing,
         ));
+        self.opened(&places, &post);
         let (limits, guests) = (Arc::new(limits), Arc::new(guests));
         self.doors
             .extend(listeners.into_iter().map(|listener| Door {
@@ -282,6 +285,7 @@ impl Server {
             &*service,
             framing,
         ));
+        self.opened(&places, &post);
         let (limits, guests) = (Arc::new(limits), Arc::new(guests));
         let rules = Arc::new(Rules {
             post,
@@ -300,17 +304,17 @@ impl Server {
         Ok(places)
     }
 
-    /// Where it listens.
-    pub fn listening_at(&self) -> Vec<Listening> {
-        let at = |door: &Door| Listening {
-            place: door.listener.place().clone(),
-            post: Arc::clone(&door.post),
-        };
-        let slots = self.slots.iter().map(|slot| Listening {
-            place: slot.place.clone(),
-            post: Arc::clone(&slot.rules.post),
+    fn opened(&mut self, places: &[Place], post: &Arc<Post>) {
+        let listening = places.iter().map(|place| Listening {
+            place: place.clone(),
+            post: Arc::clone(post),
         });
-        self.doors.iter().map(at).chain(slots).collect()
+        self.listening.extend(listening);
+    }
+
+    /// Where it listens, in the order in which it was opened.
+    pub fn listening_at(&self) -> Vec<Listening> {
+        self.listening.clone()
     }
 
     /// Serves until `shutdown` is ready, then drains: no new calls, every message already received is answered, and

@@ -165,7 +165,7 @@ Services:
   info            tells each caller what it looks like from here, as JSON
 
 Examples:
-  echoic serve                                         upper on 5000, greet on 12345
+  echoic serve                                         upper on 5000 (tcp and udp), greet on 12345
   echoic serve upper=:5001 greet=:5002 --frame line    two of your own, messages end at a newline
   echoic serve :0 --print                              a free port, printed first on standard output
   echoic serve '*:7' --as echo --store none            echo for everybody, nothing recorded
@@ -174,7 +174,7 @@ Examples:
 
 Stop it with Ctrl-C: every message it has received is answered and recorded first.")]
 pub(crate) struct ServeArgs {
-    /// Where to listen, and which service answers there [default: upper=:5000 greet=:12345]
+    /// Where to listen, and which service answers there [default: upper=:5000 upper=udp://:5000 greet=:12345]
     #[arg(value_name = "[NAME=]ENDPOINT")]
     pub(crate) endpoints: Vec<Served>,
 

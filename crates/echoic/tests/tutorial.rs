@@ -328,11 +328,17 @@ fn without_a_word_the_tutorials_servers_are_there() {
     let home = Arc::new(Home::new());
     let serve = Serve::start_in(&home, &[]);
     let ports: Vec<u16> = serve.at.iter().map(SocketAddr::port).collect();
-    assert_eq!(ports, [5000, 12345]);
+    assert_eq!(ports, [5000, 5000, 12345]);
     assert_eq!(python(CLIENT, &[&5000], "").good(), "HELLO\n");
     assert_eq!(
         python(GREETED, &[&12345, &0], "").good(),
         "b'Thank you for connecting'\nb''\n"
+    );
+    let asked = "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.settimeout(9)\n\
+                 s.sendto(b'hello', ('127.0.0.1', 5000))\nprint(s.recvfrom(1024))\n";
+    assert_eq!(
+        python(asked, &[], "").good(),
+        "(b'HELLO', ('127.0.0.1', 5000))\n"
     );
     // Both loopbacks, and nothing beyond them.
     let listening = Command::new("ss").args(["-Hltnp"]).output();
@@ -348,8 +354,8 @@ fn without_a_word_the_tutorials_servers_are_there() {
             );
         }
     }
-    assert_eq!(serve.stop().served, 2);
-    let mut exchanges = home.log(&["sort:-id"]);
+    assert_eq!(serve.stop().served, 3);
+    let mut exchanges = home.log(&["sort:-id", "proto:tcp"]);
     let greeting = exchanges.remove(0);
     assert_eq!(
         (&greeting["svc"], &greeting["ep"]),

@@ -121,7 +121,7 @@ fn what_was_handed_to_somebody_else_is_not_ours() {
     let home = Arc::new(Home::new());
     let serve = Serve::from(&home, &[], opened(&home, "1", 1, &[]));
     let ports: Vec<u16> = serve.at.iter().map(std::net::SocketAddr::port).collect();
-    assert_eq!(ports, [5000, 12345]);
+    assert_eq!(ports, [5000, 5000, 12345]);
 }
 
 #[test]

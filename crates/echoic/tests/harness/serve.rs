@@ -150,10 +150,17 @@ impl Serve {
             };
             said.then(|| lines.iter().filter_map(at).collect::<Vec<String>>())
         });
-        // An endpoint that is open in two families has one port.
+        // An endpoint that is open in both families has one port there.
         let mut endpoints = listening.clone();
-        let port = |place: &String| place.parse().ok().map(|at: SocketAddr| at.port());
-        endpoints.dedup_by(|one, other| port(one).is_some() && port(one) == port(other));
+        endpoints.dedup_by(|next, last| {
+            let at = |place: &String| place.parse::<SocketAddr>().ok();
+            match (at(last), at(next)) {
+                (Some(last), Some(next)) => {
+                    last.is_ipv4() && next.is_ipv6() && last.port() == next.port()
+                }
+                _ => false,
+            }
+        });
         let printed = self.out.wait("place of each endpoint", |lines| {
             let first = lines.iter().take(endpoints.len());
             let places: Vec<String> = first.map(|line| line.trim().to_owned()).collect();

@@ -1,0 +1,212 @@
+//! The pages for readers do what they say: each program in them is run as it stands, against the servers that they
+//! start, and must print what they show.
+//!
+//! A fenced block says what it is: `sh serve` is a server left running, `sh run` and `python run` are programs; an
+//! `input` after one is what it reads, and an `output` what it prints, with `…` for what differs from time to time.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod harness;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+};
+
+use self::harness::{Home, Serve, free_port, run, tool};
+
+/// A block of a page: the line it begins at, what it says it is, and its text.
+#[derive(Debug)]
+struct Block {
+    line: usize,
+    is: String,
+    text: String,
+}
+
+fn page(name: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
+    fs::read_to_string(root.join(name)).unwrap()
+}
+
+fn blocks(page: &str) -> Vec<Block> {
+    let mut blocks: Vec<Block> = Vec::new();
+    let mut within = false;
+    for (number, line) in page.lines().enumerate() {
+        if let Some(is) = line.strip_prefix("```") {
+            within = !within;
+            if within {
+                blocks.push(Block { line: number + 1, is: is.to_owned(), text: String::new() });
+            }
+        } else if within {
+            let block = blocks.last_mut().unwrap();
+            block.text += line;
+            block.text.push('\n');
+        }
+    }
+    assert!(!within, "a block is not closed");
+    blocks
+}
+
+/// Whether `printed` is what `shown` shows, `…` standing for anything.
+fn is_shown(printed: &str, shown: &str) -> bool {
+    let parts: Vec<&str> = shown.split('…').collect();
+    let [first, between @ .., last] = parts.as_slice() else {
+        return printed == shown;
+    };
+    let Some(mut rest) = printed.strip_prefix(first) else {
+        return false;
+    };
+    for part in between {
+        match rest.split_once(part) {
+            Some((_, after)) => rest = after,
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+/// The page's ports, each made another one that is free, so that pages and programs on this machine do not meet.
+#[derive(Debug, Default)]
+struct Ports(BTreeMap<&'static str, u16>);
+
+impl Ports {
+    fn new() -> Self {
+        Self(["5000", "5001", "12345"].map(|port| (port, free_port())).into())
+    }
+
+    fn put_into(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for (port, free) in &self.0 {
+            text = text.replace(port, &free.to_string());
+        }
+        text
+    }
+}
+
+/// A reader at work: the servers left running, and where.
+struct Reader {
+    home: Arc<Home>,
+    ports: Ports,
+    serves: Vec<Serve>,
+}
+
+impl Reader {
+    fn does(&mut self, block: &Block, input: &str) -> Option<String> {
+        let text = self.ports.put_into(&block.text);
+        match block.is.as_str() {
+            "sh serve" => {
+                self.serve(text.trim());
+                None
+            }
+            "sh run" => Some(self.run(self.shell(&text), input, block)),
+            "python run" => {
+                let mut python = tool("python3", "python3");
+                self.home.settle(&mut python);
+                python.args(["-c", &text]);
+                Some(self.run(python, input, block))
+            }
+            _ => None,
+        }
+    }
+
+    fn serve(&mut self, line: &str) {
+        // Named by their default ports only, the tutorial's servers would meet others of this machine.
+        let line = match line {
+            "echoic serve" => self.ports.put_into("echoic serve upper=:5000 upper=udp://:5000 greet=:12345"),
+            line => line.to_owned(),
+        };
+        let line = format!("{line} --print --quiet");
+        let words: Vec<&str> = line.split(' ').skip(2).collect();
+        let command = self.shell(&format!("exec {line}"));
+        self.serves.push(Serve::from(&self.home, &words, command));
+    }
+
+    fn run(&self, mut command: Command, input: &str, block: &Block) -> String {
+        let ran = run(&mut command, input.as_bytes());
+        assert_eq!(ran.code, Some(0), "line {}: {ran:?}", block.line);
+        String::from_utf8(ran.out).unwrap()
+    }
+
+    fn shell(&self, line: &str) -> Command {
+        let mut shell = Command::new("sh");
+        self.home.settle(&mut shell);
+        let bin = Path::new(env!("CARGO_BIN_EXE_echoic")).parent().unwrap();
+        let path = std::env::var("PATH").unwrap_or_default();
+        shell.args(["-c", line]).env("PATH", format!("{}:{path}", bin.display()));
+        shell
+    }
+}
+
+#[test]
+fn every_program_of_the_tutorial_prints_what_is_shown() {
+    let blocks = blocks(&page("docs/tutorial.md"));
+    let mut reader = Reader { home: Arc::new(Home::new()), ports: Ports::new(), serves: Vec::new() };
+    let mut programs = 0;
+    for (at, block) in blocks.iter().enumerate() {
+        let next = |ahead: usize| blocks.get(at + ahead).map_or("", |block| block.is.as_str());
+        let (input, output) = if next(1) == "input" { (Some(at + 1), at + 2) } else { (None, at + 1) };
+        let input = input.map_or("", |at| blocks[at].text.as_str());
+        let Some(printed) = reader.does(block, input) else {
+            continue;
+        };
+        programs += 1;
+        let shown = blocks.get(output).filter(|block| block.is == "output");
+        let shown = shown.map_or(String::new(), |block| reader.ports.put_into(&block.text));
+        assert!(
+            is_shown(&printed, &shown),
+            "docs/tutorial.md, line {}: it printed\n{printed}\nand the page shows\n{shown}",
+            block.line
+        );
+    }
+    assert!(programs >= 20, "only {programs} programs were found");
+}
+
+#[test]
+fn no_program_of_the_tutorial_is_only_looked_at() {
+    let known = ["sh serve", "sh run", "python run", "input", "output", "mermaid"];
+    for Block { line, is, .. } in blocks(&page("docs/tutorial.md")) {
+        assert!(known.contains(&is.as_str()), "line {line}: a block is {is:?}, not one of {known:?}");
+    }
+}
+
+#[test]
+fn what_is_shown_is_compared() {
+    for (printed, shown) in [("a\n", "a\n"), ("1 ms x\n", "… ms x\n"), ("ab", "a…b"), ("a1b2c", "a…b…c"), ("", "…")] {
+        assert!(is_shown(printed, shown), "{printed:?} {shown:?}");
+    }
+    for (printed, shown) in [("a\n", ""), ("", "a\n"), ("ab", "a…c"), ("ba", "a…b"), ("a", "a…a")] {
+        assert!(!is_shown(printed, shown), "{printed:?} {shown:?}");
+    }
+}
+
+/// Files of tests by their name without the end.
+fn tests(dir: &Path, found: &mut BTreeMap<String, Vec<PathBuf>>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            tests(&path, found);
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+            found.entry(name).or_default().push(path);
+        }
+    }
+}
+
+#[test]
+fn every_test_that_the_tutorial_names_is_there() {
+    let mut files = BTreeMap::new();
+    tests(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests"), &mut files);
+    let page = page("docs/tutorial.md");
+    let mut named = 0;
+    for (file, test) in page.split('`').skip(1).step_by(2).filter_map(|code| code.split_once("::")) {
+        let Some(paths) = files.get(file) else {
+            continue;
+        };
+        named += 1;
+        let has = |path: &PathBuf| fs::read_to_string(path).unwrap().contains(&format!("fn {test}()"));
+        assert!(paths.iter().any(has), "docs/tutorial.md names {file}::{test}, which is not there");
+    }
+    assert!(named >= 20, "only {named} tests are named");
+}
