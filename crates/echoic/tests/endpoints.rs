@@ -17,11 +17,11 @@ mod unix;
 
 use std::{
     fs,
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, UdpSocket},
     process::Stdio,
 };
 
-use self::harness::{Home, Lines, Ran, Serve, Talk, kill, tool};
+use self::harness::{Home, Lines, Ran, SOON, Serve, Talk, kill, tool};
 
 #[test]
 fn several_endpoints_and_services_are_one_process_and_one_record() {
@@ -67,6 +67,24 @@ fn several_endpoints_and_services_are_one_process_and_one_record() {
         services.sort_unstable();
         assert_eq!(found, services, "{filter:?}");
         assert_eq!(home.count(filter), services.len() as u64, "{filter:?}");
+    }
+}
+
+#[test]
+fn what_is_printed_is_in_the_order_of_what_was_named() {
+    let serve = Serve::start(&["echo=udp://:0", "upper=:0", "unix:./s", "lower=udp://:0"]);
+    let [first, second, fourth] = serve.at[..] else {
+        panic!("{:?}", serve.places)
+    };
+    assert_eq!(serve.places[2], "unix:./s");
+    Talk::to(second).ask("stream", "STREAM");
+    for (at, reply) in [(first, "Datagram"), (fourth, "datagram")] {
+        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+        peer.set_read_timeout(Some(SOON)).unwrap();
+        peer.send_to(b"Datagram", at).unwrap();
+        let mut room = [0; 64];
+        let (bytes, from) = peer.recv_from(&mut room).unwrap();
+        assert_eq!((&room[..bytes], from), (reply.as_bytes(), at));
     }
 }
 
