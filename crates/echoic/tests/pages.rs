@@ -26,7 +26,10 @@ struct Block {
 }
 
 fn page(name: &str) -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .unwrap();
     fs::read_to_string(root.join(name)).unwrap()
 }
 
@@ -37,7 +40,11 @@ fn blocks(page: &str) -> Vec<Block> {
         if let Some(is) = line.strip_prefix("```") {
             within = !within;
             if within {
-                blocks.push(Block { line: number + 1, is: is.to_owned(), text: String::new() });
+                blocks.push(Block {
+                    line: number + 1,
+                    is: is.to_owned(),
+                    text: String::new(),
+                });
             }
         } else if within {
             let block = blocks.last_mut().unwrap();
@@ -73,15 +80,30 @@ struct Ports(BTreeMap<&'static str, u16>);
 
 impl Ports {
     fn new() -> Self {
-        Self(["5000", "5001", "12345"].map(|port| (port, free_port())).into())
+        Self(
+            ["5000", "5001", "12345"]
+                .map(|port| (port, free_port()))
+                .into(),
+        )
     }
 
+    /// Whole numbers only: a free port may have another's digits in it.
     fn put_into(&self, text: &str) -> String {
-        let mut text = text.to_owned();
-        for (port, free) in &self.0 {
-            text = text.replace(port, &free.to_string());
+        let (mut put, mut rest) = (String::new(), text);
+        while let Some(at) = rest.find(|c: char| c.is_ascii_digit()) {
+            let (before, digits) = rest.split_at(at);
+            let end = digits
+                .find(|c: char| !c.is_ascii_digit())
+                .unwrap_or(digits.len());
+            let (number, after) = digits.split_at(end);
+            put += before;
+            match self.0.get(number) {
+                Some(free) => put += &free.to_string(),
+                None => put += number,
+            }
+            rest = after;
         }
-        text
+        put + rest
     }
 }
 
@@ -114,7 +136,9 @@ impl Reader {
     fn serve(&mut self, line: &str) {
         // Named by their default ports only, the tutorial's servers would meet others of this machine.
         let line = match line {
-            "echoic serve" => self.ports.put_into("echoic serve upper=:5000 upper=udp://:5000 greet=:12345"),
+            "echoic serve" => self
+                .ports
+                .put_into("echoic serve upper=:5000 upper=udp://:5000 greet=:12345"),
             line => line.to_owned(),
         };
         let line = format!("{line} --print --quiet");
@@ -134,7 +158,9 @@ impl Reader {
         self.home.settle(&mut shell);
         let bin = Path::new(env!("CARGO_BIN_EXE_echoic")).parent().unwrap();
         let path = std::env::var("PATH").unwrap_or_default();
-        shell.args(["-c", line]).env("PATH", format!("{}:{path}", bin.display()));
+        shell
+            .args(["-c", line])
+            .env("PATH", format!("{}:{path}", bin.display()));
         shell
     }
 }
@@ -142,11 +168,19 @@ impl Reader {
 #[test]
 fn every_program_of_the_tutorial_prints_what_is_shown() {
     let blocks = blocks(&page("docs/tutorial.md"));
-    let mut reader = Reader { home: Arc::new(Home::new()), ports: Ports::new(), serves: Vec::new() };
+    let mut reader = Reader {
+        home: Arc::new(Home::new()),
+        ports: Ports::new(),
+        serves: Vec::new(),
+    };
     let mut programs = 0;
     for (at, block) in blocks.iter().enumerate() {
         let next = |ahead: usize| blocks.get(at + ahead).map_or("", |block| block.is.as_str());
-        let (input, output) = if next(1) == "input" { (Some(at + 1), at + 2) } else { (None, at + 1) };
+        let (input, output) = if next(1) == "input" {
+            (Some(at + 1), at + 2)
+        } else {
+            (None, at + 1)
+        };
         let input = input.map_or("", |at| blocks[at].text.as_str());
         let Some(printed) = reader.does(block, input) else {
             continue;
@@ -165,18 +199,40 @@ fn every_program_of_the_tutorial_prints_what_is_shown() {
 
 #[test]
 fn no_program_of_the_tutorial_is_only_looked_at() {
-    let known = ["sh serve", "sh run", "python run", "input", "output", "mermaid"];
+    let known = [
+        "sh serve",
+        "sh run",
+        "python run",
+        "input",
+        "output",
+        "mermaid",
+    ];
     for Block { line, is, .. } in blocks(&page("docs/tutorial.md")) {
-        assert!(known.contains(&is.as_str()), "line {line}: a block is {is:?}, not one of {known:?}");
+        assert!(
+            known.contains(&is.as_str()),
+            "line {line}: a block is {is:?}, not one of {known:?}"
+        );
     }
 }
 
 #[test]
 fn what_is_shown_is_compared() {
-    for (printed, shown) in [("a\n", "a\n"), ("1 ms x\n", "… ms x\n"), ("ab", "a…b"), ("a1b2c", "a…b…c"), ("", "…")] {
+    for (printed, shown) in [
+        ("a\n", "a\n"),
+        ("1 ms x\n", "… ms x\n"),
+        ("ab", "a…b"),
+        ("a1b2c", "a…b…c"),
+        ("", "…"),
+    ] {
         assert!(is_shown(printed, shown), "{printed:?} {shown:?}");
     }
-    for (printed, shown) in [("a\n", ""), ("", "a\n"), ("ab", "a…c"), ("ba", "a…b"), ("a", "a…a")] {
+    for (printed, shown) in [
+        ("a\n", ""),
+        ("", "a\n"),
+        ("ab", "a…c"),
+        ("ba", "a…b"),
+        ("a", "a…a"),
+    ] {
         assert!(!is_shown(printed, shown), "{printed:?} {shown:?}");
     }
 }
@@ -197,16 +253,31 @@ fn tests(dir: &Path, found: &mut BTreeMap<String, Vec<PathBuf>>) {
 #[test]
 fn every_test_that_the_tutorial_names_is_there() {
     let mut files = BTreeMap::new();
-    tests(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests"), &mut files);
+    tests(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("tests"),
+        &mut files,
+    );
     let page = page("docs/tutorial.md");
     let mut named = 0;
-    for (file, test) in page.split('`').skip(1).step_by(2).filter_map(|code| code.split_once("::")) {
+    for (file, test) in page
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter_map(|code| code.split_once("::"))
+    {
         let Some(paths) = files.get(file) else {
             continue;
         };
         named += 1;
-        let has = |path: &PathBuf| fs::read_to_string(path).unwrap().contains(&format!("fn {test}()"));
-        assert!(paths.iter().any(has), "docs/tutorial.md names {file}::{test}, which is not there");
+        let has = |path: &PathBuf| {
+            fs::read_to_string(path)
+                .unwrap()
+                .contains(&format!("fn {test}()"))
+        };
+        assert!(
+            paths.iter().any(has),
+            "docs/tutorial.md names {file}::{test}, which is not there"
+        );
     }
     assert!(named >= 20, "only {named} tests are named");
 }
