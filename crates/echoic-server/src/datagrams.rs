@@ -254,7 +254,9 @@ impl Gate {
 
     /// While answers wait for the record, more may be heard: they are then kept together.
     fn may_hear_on(&self) -> bool {
-        self.journal.holds_replies() && self.unsent.len() < UNSENT_MAX && self.unsent_bytes < UNSENT_BYTES_MAX
+        self.journal.holds_replies()
+            && self.unsent.len() < UNSENT_MAX
+            && self.unsent_bytes < UNSENT_BYTES_MAX
     }
 
     /// Whether the record is not behind by more than it may be. There is no way to have one peer wait: while this does,
@@ -264,7 +266,7 @@ impl Gate {
             ready!(talk.journal.poll_room(cx));
         }
         self.ahead = None;
-        Poll::Ready(())
+        self.journal.poll_room_for_all(cx)
     }
 
     fn hear(&mut self, cx: &mut Context<'_>, received: Received) {
@@ -278,7 +280,9 @@ impl Gate {
             self.idle_at = self.idle_at.or(Some(at + self.means.rules.gap));
         }
         let silent = self.breaker.is_silent(&route.peer, at);
-        let Some(talk) = self.peers.get(&route) else { return };
+        let Some(talk) = self.peers.get(&route) else {
+            return;
+        };
         talk.heard_at = at;
         let bytes = &self.room[..len];
         if whole > len {
@@ -297,7 +301,10 @@ impl Gate {
             return;
         }
         let Some((answer, then)) = talk.answer(bytes, &mut self.replies) else {
-            tracing::error!(conversation = talk.conversation, "a conversation ended by a bug");
+            tracing::error!(
+                conversation = talk.conversation,
+                "a conversation ended by a bug"
+            );
             add(&self.means.counts.panicked, 1);
             talk.record(at, Outcome::Unanswered, bytes, &[]);
             self.peers.end(&route, How::Panicked);
@@ -319,8 +326,12 @@ impl Gate {
     fn reply(&mut self, cx: &mut Context<'_>, route: &Route, len: usize, at: Instant) {
         let counts = &self.means.counts;
         let (heard, said) = (&self.room[..len], self.replies.bytes());
-        let Some(talk) = self.peers.get(route) else { return };
-        let grew = said.len() > len && matches!(route.peer, Place::Net(_)) && !self.means.rules.may_amplify;
+        let Some(talk) = self.peers.get(route) else {
+            return;
+        };
+        let grew = said.len() > len
+            && matches!(route.peer, Place::Net(_))
+            && !self.means.rules.may_amplify;
         let circles = !grew && self.breaker.trips(&route.peer, heard, at);
         if circles {
             let for_us = SILENCE.as_micros() as u64;
@@ -348,7 +359,10 @@ impl Gate {
                 talk.sent(said.len());
             }
             Poll::Ready(Err(error)) => {
-                tracing::debug!(conversation = talk.conversation, "an answer could not be sent: {error}");
+                tracing::debug!(
+                    conversation = talk.conversation,
+                    "an answer could not be sent: {error}"
+                );
                 add(&counts.unsent, 1);
                 talk.record(at, Outcome::Unsent, heard, &[]);
             }
@@ -359,17 +373,31 @@ impl Gate {
                 }
                 self.unsent_bytes += said.len();
                 let (conversation, epoch) = (talk.conversation, talk.journal.epoch());
-                self.unsent.push_back(Unsent { route: route.clone(), conversation, bytes: said.to_vec(), epoch });
+                self.unsent.push_back(Unsent {
+                    route: route.clone(),
+                    conversation,
+                    bytes: said.to_vec(),
+                    epoch,
+                });
             }
         }
     }
 
     /// Sends what is unsent, once it is kept if that was asked for.
     fn poll_send_unsent(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while let Some(Unsent { route, conversation, bytes, epoch }) = self.unsent.front() {
+        while let Some(Unsent {
+            route,
+            conversation,
+            bytes,
+            epoch,
+        }) = self.unsent.front()
+        {
             let (conversation, len) = (*conversation, bytes.len());
             // A conversation that has ended has told what it sent.
-            let talk = self.peers.get(route).filter(|talk| talk.conversation == conversation);
+            let talk = self
+                .peers
+                .get(route)
+                .filter(|talk| talk.conversation == conversation);
             let failed = match talk {
                 None => true,
                 Some(talk) => {
@@ -401,15 +429,29 @@ impl Gate {
 
     /// A conversation with somebody who was not heard before, or not for long.
     fn meet(&self, route: &Route, at: Instant) -> Talk {
-        let Means { rules, ours, recorder, worker, served, .. } = &self.means;
-        let Route { peer: remote, local, .. } = route;
+        let Means {
+            rules,
+            ours,
+            recorder,
+            worker,
+            served,
+            ..
+        } = &self.means;
+        let Route {
+            peer: remote,
+            local,
+            ..
+        } = route;
         let (conversation, journal) = recorder.journal(*worker);
         let standing = if !rules.guests.admits(remote) {
             Standing::Denied
         } else if guard::may_answer(route, ours) {
             Standing::Welcome
         } else {
-            tracing::warn!(conversation, "what seems to come from {remote} is not answered: nobody asks from there");
+            tracing::warn!(
+                conversation,
+                "what seems to come from {remote} is not answered: nobody asks from there"
+            );
             Standing::Unanswerable
         };
         let peer = Peer {
@@ -463,7 +505,9 @@ impl Gate {
             self.look_at = None;
             self.look_for_drops();
         }
-        if !self.unsent.is_empty() && self.stalled_since + self.means.rules.limits.write_stall <= now {
+        if !self.unsent.is_empty()
+            && self.stalled_since + self.means.rules.limits.write_stall <= now
+        {
             self.give_up_unsent();
         }
     }
@@ -483,7 +527,10 @@ impl Gate {
         if datagrams > 0 {
             add(&self.means.counts.dropped, datagrams);
             self.journal.mark(wall(), Marked::Dropped { datagrams });
-            tracing::warn!("{datagrams} datagrams to {} came too fast and were dropped", self.socket.place());
+            tracing::warn!(
+                "{datagrams} datagrams to {} came too fast and were dropped",
+                self.socket.place()
+            );
         }
     }
 
@@ -495,7 +542,10 @@ impl Gate {
                 Ok(received) => {
                     let mut received = Some(received);
                     poll_fn(|cx| {
-                        received.take().into_iter().for_each(|received| self.hear(cx, received));
+                        received
+                            .take()
+                            .into_iter()
+                            .for_each(|received| self.hear(cx, received));
                         Poll::Ready(())
                     })
                     .await;
@@ -512,7 +562,10 @@ impl Gate {
 
     async fn flush(&mut self) {
         let stall = self.means.rules.limits.write_stall;
-        if timeout(stall, poll_fn(|cx| self.poll_send_unsent(cx))).await.is_err() {
+        if timeout(stall, poll_fn(|cx| self.poll_send_unsent(cx)))
+            .await
+            .is_err()
+        {
             self.give_up_unsent();
         }
     }
@@ -523,6 +576,9 @@ fn is_of_one_peer(error: &io::Error) -> bool {
     use io::ErrorKind as Kind;
     matches!(
         error.kind(),
-        Kind::ConnectionRefused | Kind::ConnectionReset | Kind::HostUnreachable | Kind::NetworkUnreachable
+        Kind::ConnectionRefused
+            | Kind::ConnectionReset
+            | Kind::HostUnreachable
+            | Kind::NetworkUnreachable
     )
 }

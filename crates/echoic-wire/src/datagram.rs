@@ -79,7 +79,10 @@ pub async fn bind_datagrams(
     options: &ListenOptions,
     sockets: usize,
 ) -> Result<Vec<Vec<UnopenedDatagrams>>, ListenError> {
-    let failed = |source| ListenError::Failed { endpoint: endpoint.clone(), source };
+    let failed = |source| ListenError::Failed {
+        endpoint: endpoint.clone(),
+        source,
+    };
     match endpoint {
         Endpoint::Udp(at) => {
             let doors = on_all(endpoint, at, |addr| {
@@ -88,7 +91,9 @@ pub async fn bind_datagrams(
                 Ok(Door { place, sockets })
             });
             let unopened = |Door { place, sockets }: Door| {
-                let each = sockets.into_iter().map(|socket| UnopenedDatagrams::new(socket, place.clone(), options));
+                let each = sockets
+                    .into_iter()
+                    .map(|socket| UnopenedDatagrams::new(socket, place.clone(), options));
                 each.collect()
             };
             Ok(doors.await?.into_iter().map(unopened).collect())
@@ -97,21 +102,29 @@ pub async fn bind_datagrams(
             let place = Place::Unix(Some(name.clone()));
             let bound = unix::bind_as(name, Type::DGRAM, options);
             let (socket, file) = bound.map_err(|error| refused(endpoint, place.clone(), error))?;
-            Ok(vec![vec![UnopenedDatagrams { file, ..UnopenedDatagrams::new(socket, place, options) }]])
+            Ok(vec![vec![UnopenedDatagrams {
+                file,
+                ..UnopenedDatagrams::new(socket, place, options)
+            }]])
         }
         Endpoint::Fd(number) => match inherited::take(*number).map_err(failed)? {
             Inherited::Datagrams(socket) => {
-                let (place, domain) = (place_of(&socket).map_err(failed)?, socket.domain().map_err(failed)?);
+                let (place, domain) = (
+                    place_of(&socket).map_err(failed)?,
+                    socket.domain().map_err(failed)?,
+                );
                 if domain != Domain::UNIX {
                     udp::ask_for_details(&socket, domain).map_err(failed)?;
                 }
                 Ok(vec![vec![UnopenedDatagrams::new(socket, place, options)]])
             }
-            _ => Err(failed(io::Error::other("it is a socket that listens, not one of datagrams"))),
+            _ => Err(failed(io::Error::other(
+                "it is a socket that listens, not one of datagrams",
+            ))),
         },
-        Endpoint::Tcp(_) | Endpoint::Unix(_) => {
-            Err(failed(io::Error::other("it is a place of streams, not of datagrams")))
-        }
+        Endpoint::Tcp(_) | Endpoint::Unix(_) => Err(failed(io::Error::other(
+            "it is a place of streams, not of datagrams",
+        ))),
     }
 }
 
@@ -123,7 +136,10 @@ pub fn shape(endpoint: &Endpoint) -> Result<Shape, ListenError> {
     match inherited::take(*number) {
         Ok(Inherited::Datagrams(_)) => Ok(Shape::Datagrams),
         Ok(_) => Ok(Shape::Stream),
-        Err(source) => Err(ListenError::Failed { endpoint: endpoint.clone(), source }),
+        Err(source) => Err(ListenError::Failed {
+            endpoint: endpoint.clone(),
+            source,
+        }),
     }
 }
 
@@ -144,7 +160,9 @@ fn place_of(socket: &Socket) -> io::Result<Place> {
     Ok(match address.as_socket() {
         Some(addr) => addr.into(),
         None => match (address.as_abstract_namespace(), address.as_pathname()) {
-            (Some(name), _) => Place::Unix(Some(UnixName::Abstract(String::from_utf8_lossy(name).into_owned()))),
+            (Some(name), _) => Place::Unix(Some(UnixName::Abstract(
+                String::from_utf8_lossy(name).into_owned(),
+            ))),
             (None, path) => Place::Unix(path.map(|path| UnixName::Path(path.to_owned()))),
         },
     })
@@ -152,7 +170,12 @@ fn place_of(socket: &Socket) -> io::Result<Place> {
 
 impl UnopenedDatagrams {
     fn new(socket: Socket, place: Place, options: &ListenOptions) -> Self {
-        Self { socket, place, file: None, explain: options.explain.clone() }
+        Self {
+            socket,
+            place,
+            file: None,
+            explain: options.explain.clone(),
+        }
     }
 
     /// Where it is bound, with the port that was really taken.
@@ -162,14 +185,35 @@ impl UnopenedDatagrams {
 
     /// Opens it on the runtime this is called on.
     pub fn open(self) -> io::Result<Datagrams> {
-        let Self { socket, place, file, explain } = self;
+        let Self {
+            socket,
+            place,
+            file,
+            explain,
+        } = self;
         let everywhere = matches!(&place, Place::Net(addr) if addr.ip().is_unspecified());
         let (socket, details) = if socket.domain()? == Domain::UNIX {
-            (Kind::Unixgram(UnixDatagram::from_std(std::os::unix::net::UnixDatagram::from(socket))?), Vec::new())
+            (
+                Kind::Unixgram(UnixDatagram::from_std(
+                    std::os::unix::net::UnixDatagram::from(socket),
+                )?),
+                Vec::new(),
+            )
         } else {
-            (Kind::Udp(UdpSocket::from_std(socket.into())?), udp::room_for_details())
+            (
+                Kind::Udp(UdpSocket::from_std(socket.into())?),
+                udp::room_for_details(),
+            )
         };
-        Ok(Datagrams { socket, place, everywhere, details, dropped: 0, explain, file })
+        Ok(Datagrams {
+            socket,
+            place,
+            everywhere,
+            details,
+            dropped: 0,
+            explain,
+            file,
+        })
     }
 }
 
@@ -180,7 +224,11 @@ impl Datagrams {
     }
 
     /// The next datagram, into `room`. An error is the system's and passes: the socket stays as it is.
-    pub fn poll_recv(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<Received>> {
+    pub fn poll_recv(
+        &mut self,
+        cx: &mut Context<'_>,
+        room: &mut [u8],
+    ) -> Poll<io::Result<Received>> {
         loop {
             ready!(self.socket.poll_ready(cx, Interest::READABLE))?;
             let (socket, details) = (&self.socket, &mut self.details);
@@ -198,7 +246,14 @@ impl Datagrams {
     }
 
     fn take(&mut self, arrived: Arrived, room: &[u8]) -> Received {
-        let Arrived { len, whole, peer, to, to_many, dropped } = arrived;
+        let Arrived {
+            len,
+            whole,
+            peer,
+            to,
+            to_many,
+            dropped,
+        } = arrived;
         self.dropped = dropped.unwrap_or(self.dropped);
         let local = match (&self.place, to) {
             (Place::Net(addr), Some(ip)) if self.everywhere => {
@@ -209,15 +264,32 @@ impl Datagrams {
             (place, _) => place.clone(),
         };
         if let Some(explain) = &self.explain {
-            explain.tell(Call::RecvFrom { from: peer.clone(), room: room.len(), got: &room[..len] });
+            explain.tell(Call::RecvFrom {
+                from: peer.clone(),
+                room: room.len(),
+                got: &room[..len],
+            });
         }
-        Received { len, whole, route: Route { peer, local, to_many } }
+        Received {
+            len,
+            whole,
+            route: Route {
+                peer,
+                local,
+                to_many,
+            },
+        }
     }
 
     /// Sends `bytes` back along `route`, as one datagram: all of it or nothing. What cannot be sent is an error and
     /// nothing else comes of it: too long (EMSGSIZE), refused (an earlier one came back), a Unix peer that does not
     /// read (`WouldBlock`) or cannot be answered since it has no name.
-    pub fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8], route: &Route) -> Poll<io::Result<()>> {
+    pub fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        route: &Route,
+    ) -> Poll<io::Result<()>> {
         let (socket, everywhere) = (&self.socket, self.everywhere);
         let sent = match socket {
             Kind::Udp(_) => loop {
@@ -234,7 +306,11 @@ impl Datagrams {
             Kind::Unixgram(_) => socket.send(bytes, route, everywhere),
         };
         if let Some(explain) = &self.explain {
-            explain.tell(Call::SendTo { to: route.peer.clone(), bytes, took: sent.as_ref().copied() });
+            explain.tell(Call::SendTo {
+                to: route.peer.clone(),
+                bytes,
+                took: sent.as_ref().copied(),
+            });
         }
         Poll::Ready(sent.map(|_| ()))
     }
@@ -247,7 +323,9 @@ impl Datagrams {
     /// The same, having asked the kernel: it tells with a datagram, so of what was dropped since the last it has not.
     pub fn ask_dropped(&mut self) -> u32 {
         if let Kind::Udp(socket) = &self.socket {
-            self.dropped = udp::dropped(&SockRef::from(socket)).unwrap_or(0).max(self.dropped);
+            self.dropped = udp::dropped(&SockRef::from(socket))
+                .unwrap_or(0)
+                .max(self.dropped);
         }
         self.dropped
     }
@@ -300,23 +378,52 @@ impl Kind {
         match self {
             Self::Udp(socket) => {
                 let arrived = udp::receive(&SockRef::from(socket), room, details)?;
-                let udp::Arrived { len, whole, from, to, to_many, dropped } = arrived;
-                Ok(Arrived { len, whole, peer: from.into(), to, to_many, dropped })
+                let udp::Arrived {
+                    len,
+                    whole,
+                    from,
+                    to,
+                    to_many,
+                    dropped,
+                } = arrived;
+                Ok(Arrived {
+                    len,
+                    whole,
+                    peer: from.into(),
+                    to,
+                    to_many,
+                    dropped,
+                })
             }
             Self::Unixgram(socket) => {
                 let (len, whole, peer) = unixgram::receive(&SockRef::from(socket), room)?;
-                Ok(Arrived { len, whole, peer, to: None, to_many: false, dropped: None })
+                Ok(Arrived {
+                    len,
+                    whole,
+                    peer,
+                    to: None,
+                    to_many: false,
+                    dropped: None,
+                })
             }
         }
     }
 
     fn send(&self, bytes: &[u8], route: &Route, everywhere: bool) -> io::Result<usize> {
         match (self, &route.peer, &route.local) {
-            (Self::Udp(socket), Place::Net(to), Place::Net(local)) => {
-                udp::send(&SockRef::from(socket), bytes, *to, everywhere.then(|| local.ip()))
+            (Self::Udp(socket), Place::Net(to), Place::Net(local)) => udp::send(
+                &SockRef::from(socket),
+                bytes,
+                *to,
+                everywhere.then(|| local.ip()),
+            ),
+            (Self::Unixgram(socket), Place::Unix(Some(name)), _) => {
+                unixgram::send(&SockRef::from(socket), bytes, name)
             }
-            (Self::Unixgram(socket), Place::Unix(Some(name)), _) => unixgram::send(&SockRef::from(socket), bytes, name),
-            _ => Err(io::Error::new(io::ErrorKind::AddrNotAvailable, "the sender has no name to be answered at")),
+            _ => Err(io::Error::new(
+                io::ErrorKind::AddrNotAvailable,
+                "the sender has no name to be answered at",
+            )),
         }
     }
 }

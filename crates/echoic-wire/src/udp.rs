@@ -14,8 +14,8 @@ use std::{
 use nix::{
     libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo},
     sys::socket::{
-        ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg, setsockopt,
-        sockopt,
+        ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg,
+        setsockopt, sockopt,
     },
 };
 use socket2::{Domain, Protocol, Socket, Type};
@@ -48,7 +48,11 @@ pub(crate) struct Arrived {
 ///
 /// The first binds it alone, so that an owner is noticed, and only then admits others (`SO_REUSEPORT`). With
 /// `SO_REUSEADDR`, which on UDP means something else than on TCP, a second program could take the port away unnoticed.
-pub(crate) fn bind(addr: SocketAddr, count: usize, options: &ListenOptions) -> io::Result<Vec<Socket>> {
+pub(crate) fn bind(
+    addr: SocketAddr,
+    count: usize,
+    options: &ListenOptions,
+) -> io::Result<Vec<Socket>> {
     let first = bind_one(addr, false, options)?;
     if count <= 1 {
         return Ok(vec![first]);
@@ -65,7 +69,10 @@ pub(crate) fn bind(addr: SocketAddr, count: usize, options: &ListenOptions) -> i
 fn bind_one(addr: SocketAddr, shared: bool, options: &ListenOptions) -> io::Result<Socket> {
     let explain = options.explain.as_ref();
     let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP));
-    tell(explain, || Call::Socket { place: addr.into(), result: socket.as_ref().map(|_| ()) });
+    tell(explain, || Call::Socket {
+        place: addr.into(),
+        result: socket.as_ref().map(|_| ()),
+    });
     let socket = socket?;
     socket.set_nonblocking(true)?;
     if shared {
@@ -80,7 +87,10 @@ fn bind_one(addr: SocketAddr, shared: bool, options: &ListenOptions) -> io::Resu
         socket.set_send_buffer_size(bytes)?;
     }
     let bound = socket.bind(&addr.into());
-    tell(explain, || Call::Bind { place: addr.into(), result: bound.as_ref().copied() });
+    tell(explain, || Call::Bind {
+        place: addr.into(),
+        result: bound.as_ref().copied(),
+    });
     bound?;
     Ok(socket)
 }
@@ -111,11 +121,25 @@ pub(crate) fn receive(socket: &Socket, room: &mut [u8], details: &mut [u8]) -> i
     let flags = MsgFlags::MSG_TRUNC;
     let got = recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut parts, Some(details), flags)?;
     let address = got.address.as_ref();
-    let v4 = address.and_then(|address| address.as_sockaddr_in()).map(|v4| SocketAddrV4::from(*v4).into());
-    let v6 = || address.and_then(|address| address.as_sockaddr_in6()).map(|v6| SocketAddrV6::from(*v6).into());
-    let from: SocketAddr = v4.or_else(v6).ok_or_else(|| io::Error::other("a datagram from no address"))?;
-    let mut arrived =
-        Arrived { len: got.bytes.min(available), whole: got.bytes, from, to: None, to_many: false, dropped: None };
+    let v4 = address
+        .and_then(|address| address.as_sockaddr_in())
+        .map(|v4| SocketAddrV4::from(*v4).into());
+    let v6 = || {
+        address
+            .and_then(|address| address.as_sockaddr_in6())
+            .map(|v6| SocketAddrV6::from(*v6).into())
+    };
+    let from: SocketAddr = v4
+        .or_else(v6)
+        .ok_or_else(|| io::Error::other("a datagram from no address"))?;
+    let mut arrived = Arrived {
+        len: got.bytes.min(available),
+        whole: got.bytes,
+        from,
+        to: None,
+        to_many: false,
+        dropped: None,
+    };
     for detail in got.cmsgs()? {
         match detail {
             ControlMessageOwned::Ipv4PacketInfo(info) => {
@@ -138,35 +162,66 @@ pub(crate) fn receive(socket: &Socket, room: &mut [u8], details: &mut [u8]) -> i
 }
 
 /// Sends one datagram to `to`, from our address `from` where several are bound.
-pub(crate) fn send(socket: &Socket, bytes: &[u8], to: SocketAddr, from: Option<IpAddr>) -> io::Result<usize> {
+pub(crate) fn send(
+    socket: &Socket,
+    bytes: &[u8],
+    to: SocketAddr,
+    from: Option<IpAddr>,
+) -> io::Result<usize> {
     let (v4, v6);
     let details: &[ControlMessage<'_>] = match from {
         None => &[],
         Some(IpAddr::V4(ip)) => {
-            let ours = in_addr { s_addr: u32::from_ne_bytes(ip.octets()) };
-            v4 = in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: ours, ipi_addr: in_addr { s_addr: 0 } };
+            let ours = in_addr {
+                s_addr: u32::from_ne_bytes(ip.octets()),
+            };
+            v4 = in_pktinfo {
+                ipi_ifindex: 0,
+                ipi_spec_dst: ours,
+                ipi_addr: in_addr { s_addr: 0 },
+            };
             &[ControlMessage::Ipv4PacketInfo(&v4)]
         }
         Some(IpAddr::V6(ip)) => {
-            v6 = in6_pktinfo { ipi6_addr: in6_addr { s6_addr: ip.octets() }, ipi6_ifindex: 0 };
+            v6 = in6_pktinfo {
+                ipi6_addr: in6_addr {
+                    s6_addr: ip.octets(),
+                },
+                ipi6_ifindex: 0,
+            };
             &[ControlMessage::Ipv6PacketInfo(&v6)]
         }
     };
     let address = SockaddrStorage::from(to);
-    let sent = sendmsg(socket.as_raw_fd(), &[IoSlice::new(bytes)], details, MsgFlags::empty(), Some(&address))?;
+    let sent = sendmsg(
+        socket.as_raw_fd(),
+        &[IoSlice::new(bytes)],
+        details,
+        MsgFlags::empty(),
+        Some(&address),
+    )?;
     Ok(sent)
 }
 
 /// A socket that speaks with `addr` alone. What anybody else sends to it, the kernel throws away.
 pub(crate) fn connect(addr: SocketAddr, explain: Option<&Explain>) -> io::Result<Connected> {
     let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP));
-    tell(explain, || Call::Socket { place: addr.into(), result: socket.as_ref().map(|_| ()) });
+    tell(explain, || Call::Socket {
+        place: addr.into(),
+        result: socket.as_ref().map(|_| ()),
+    });
     let socket = socket?;
     socket.set_nonblocking(true)?;
     let connected = socket.connect(&addr.into());
-    tell(explain, || Call::Connect { place: addr.into(), result: connected.as_ref().copied() });
+    tell(explain, || Call::Connect {
+        place: addr.into(),
+        result: connected.as_ref().copied(),
+    });
     connected?;
-    Ok(Connected { socket: Arc::new(UdpSocket::from_std(socket.into())?), waiting: None })
+    Ok(Connected {
+        socket: Arc::new(UdpSocket::from_std(socket.into())?),
+        waiting: None,
+    })
 }
 
 /// A socket that speaks with one peer.
@@ -186,13 +241,21 @@ impl Connected {
     ///
     /// That a datagram came back refused (ICMP) makes the socket neither readable nor writable, it only has an error:
     /// who waits for reading alone, as the runtime's own `poll_recv` does, is not woken.
-    pub(crate) fn poll_recv(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_recv(
+        &mut self,
+        cx: &mut Context<'_>,
+        room: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
         loop {
             match self.socket.try_recv(room) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 received => return Poll::Ready(received),
             }
-            let refused = || self.socket.take_error()?.map_or(Err(io::ErrorKind::WouldBlock.into()), Ok);
+            let refused = || {
+                self.socket
+                    .take_error()?
+                    .ok_or_else(|| io::ErrorKind::WouldBlock.into())
+            };
             match self.socket.try_io(Interest::ERROR, refused) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 told => return Poll::Ready(Err(told.unwrap_or_else(|error| error))),
@@ -224,15 +287,25 @@ pub(crate) fn dropped(socket: &Socket) -> Option<u32> {
     const INODE: usize = 9;
     const DROPS: usize = 12;
     let inode = rustix::fs::fstat(socket).ok()?.st_ino.to_string();
-    let table = if local(socket).ok()?.is_ipv4() { "/proc/net/udp" } else { "/proc/net/udp6" };
+    let table = if local(socket).ok()?.is_ipv4() {
+        "/proc/net/udp"
+    } else {
+        "/proc/net/udp6"
+    };
     let table = fs::read_to_string(table).ok()?;
-    let mut rows = table.lines().skip(1).map(|row| row.split_whitespace().collect::<Vec<_>>());
+    let mut rows = table
+        .lines()
+        .skip(1)
+        .map(|row| row.split_whitespace().collect::<Vec<_>>());
     let row = rows.find(|row| row.get(INODE).is_some_and(|found| *found == inode))?;
     row.get(DROPS)?.parse().ok()
 }
 
 pub(crate) fn local(socket: &Socket) -> io::Result<SocketAddr> {
-    socket.local_addr()?.as_socket().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+    socket
+        .local_addr()?
+        .as_socket()
+        .ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
 }
 
 fn ipv4(address: in_addr) -> IpAddr {

@@ -27,13 +27,19 @@ pub(crate) fn send(socket: &Socket, bytes: &[u8], to: &UnixName) -> io::Result<u
 pub(crate) fn connect(peer: &UnixName, explain: Option<&Explain>) -> io::Result<UnixDatagram> {
     let place = || Place::Unix(Some(peer.clone()));
     let socket = Socket::new(Domain::UNIX, Type::DGRAM, None);
-    tell(explain, || Call::Socket { place: place(), result: socket.as_ref().map(|_| ()) });
+    tell(explain, || Call::Socket {
+        place: place(),
+        result: socket.as_ref().map(|_| ()),
+    });
     let socket = socket?;
     socket.set_nonblocking(true)?;
     // An empty address: Linux gives an abstract name nobody else has (autobind).
     socket.bind(&SockAddr::unix("")?)?;
     let connected = socket.connect(&unix::address(peer)?);
-    tell(explain, || Call::Connect { place: place(), result: connected.as_ref().copied() });
+    tell(explain, || Call::Connect {
+        place: place(),
+        result: connected.as_ref().copied(),
+    });
     connected?;
     UnixDatagram::from_std(std_unix::UnixDatagram::from(socket))
 }
@@ -44,9 +50,14 @@ fn name(address: SocketAddrAny) -> Option<UnixName> {
 
     let address = SocketAddrUnix::try_from(address).ok()?;
     if let Some(name) = address.abstract_name() {
-        return String::from_utf8(name.to_vec()).ok().map(UnixName::Abstract);
+        return String::from_utf8(name.to_vec())
+            .ok()
+            .map(UnixName::Abstract);
     }
-    let path = address.path_bytes().filter(|path| !path.is_empty())?.to_vec();
+    let path = address
+        .path_bytes()
+        .filter(|path| !path.is_empty())?
+        .to_vec();
     let path: Vec<u8> = path.into_iter().take_while(|byte| *byte != 0).collect();
     Some(UnixName::Path(PathBuf::from(OsString::from_vec(path))))
 }

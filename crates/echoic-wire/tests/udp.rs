@@ -2,23 +2,22 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test that is the failure")]
 
-use std::{
-    future::poll_fn,
-    io,
-    net::UdpSocket,
-    os::unix::net::UnixDatagram,
-    time::Duration,
-};
+use std::{future::poll_fn, io, net::UdpSocket, os::unix::net::UnixDatagram, time::Duration};
 
 use echoic_core::{
     endpoint::{Endpoint, Shape},
     event::Place,
 };
-use echoic_wire::{Datagrams, DialOptions, Link, ListenOptions, Received, bind_datagrams, dial, shape};
+use echoic_wire::{
+    Datagrams, DialOptions, Link, ListenOptions, Received, bind_datagrams, dial, shape,
+};
 use tokio::time::timeout;
 
 async fn link(endpoint: &str) -> Link {
-    dial(&endpoint.parse().unwrap(), &DialOptions::default()).await.unwrap().link
+    dial(&endpoint.parse().unwrap(), &DialOptions::default())
+        .await
+        .unwrap()
+        .link
 }
 
 async fn send(link: &mut Link, bytes: &[u8]) -> io::Result<usize> {
@@ -28,19 +27,30 @@ async fn send(link: &mut Link, bytes: &[u8]) -> io::Result<usize> {
 async fn read(link: &mut Link) -> io::Result<Vec<u8>> {
     let mut room = vec![0; 1 << 16];
     let reading = poll_fn(|cx| link.poll_read(cx, &mut room));
-    let len = timeout(Duration::from_secs(20), reading).await.expect("in time")?;
+    let len = timeout(Duration::from_secs(20), reading)
+        .await
+        .expect("in time")?;
     room.truncate(len);
     Ok(room)
 }
 
 async fn bound(endpoint: &str) -> Vec<Datagrams> {
-    let doors = bind_datagrams(&endpoint.parse().unwrap(), &ListenOptions::default(), 2).await.unwrap();
-    doors.into_iter().flatten().map(|socket| socket.open().unwrap()).collect()
+    let doors = bind_datagrams(&endpoint.parse().unwrap(), &ListenOptions::default(), 2)
+        .await
+        .unwrap();
+    doors
+        .into_iter()
+        .flatten()
+        .map(|socket| socket.open().unwrap())
+        .collect()
 }
 
 async fn receive(socket: &mut Datagrams, room: &mut [u8]) -> Received {
     let receiving = poll_fn(|cx| socket.poll_recv(cx, room));
-    timeout(Duration::from_secs(20), receiving).await.expect("in time").unwrap()
+    timeout(Duration::from_secs(20), receiving)
+        .await
+        .expect("in time")
+        .unwrap()
 }
 
 #[tokio::test]
@@ -48,7 +58,7 @@ async fn a_write_is_a_datagram_and_a_read_is_one() {
     let server = UdpSocket::bind("127.0.0.1:0").unwrap();
     let mut link = link(&format!("udp://{}", server.local_addr().unwrap())).await;
     assert_eq!(link.shape(), Shape::Datagrams);
-    for said in [&b"hello"[..], b"", &[7; 65_507]] {
+    for said in [&b"hello"[..], b"", &vec![7; 65_507]] {
         assert_eq!(send(&mut link, said).await.unwrap(), said.len());
         let mut room = vec![0; 1 << 16];
         let (len, from) = server.recv_from(&mut room).unwrap();
@@ -56,18 +66,27 @@ async fn a_write_is_a_datagram_and_a_read_is_one() {
         server.send_to(&room[..len], from).unwrap();
         assert!(read(&mut link).await.unwrap() == said);
     }
-    let error = send(&mut link, &[0; 65_508]).await.unwrap_err();
-    assert!(error.to_string().to_lowercase().contains("too long"), "{error}");
+    let error = send(&mut link, &vec![0; 65_508]).await.unwrap_err();
+    assert!(
+        error.to_string().to_lowercase().contains("too long"),
+        "{error}"
+    );
     poll_fn(|cx| link.poll_finish(cx)).await.unwrap();
     assert_eq!(send(&mut link, b"it has no end").await.unwrap(), 13);
 }
 
 #[tokio::test]
 async fn nobody_there_is_told_at_the_next_read() {
-    let gone = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let gone = UdpSocket::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let mut link = link(&format!("udp://{gone}")).await;
     send(&mut link, b"anybody?").await.unwrap();
-    assert_eq!(read(&mut link).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    assert_eq!(
+        read(&mut link).await.unwrap_err().kind(),
+        io::ErrorKind::ConnectionRefused
+    );
 }
 
 #[tokio::test]
@@ -89,7 +108,9 @@ async fn a_unix_link_has_a_name_to_be_answered_at() {
 async fn sockets_share_an_address_and_know_which_was_asked() {
     let mut sockets = bound("udp://*:0").await;
     let port = sockets[0].place().port().unwrap();
-    let peers: Vec<UdpSocket> = (0..64).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+    let peers: Vec<UdpSocket> = (0..64)
+        .map(|_| UdpSocket::bind("127.0.0.1:0").unwrap())
+        .collect();
     for peer in &peers {
         peer.connect(format!("127.0.0.3:{port}")).unwrap();
         peer.send(b"who is there?").unwrap();
@@ -100,23 +121,36 @@ async fn sockets_share_an_address_and_know_which_was_asked() {
         // Over the loopback a datagram has arrived when it was sent.
         while let Ok(received) = socket.recv_now(&mut room) {
             heard += 1;
-            assert_eq!(received.route.local, Place::Net(format!("127.0.0.3:{port}").parse().unwrap()));
-            poll_fn(|cx| socket.poll_send(cx, b"we", &received.route)).await.unwrap();
+            assert_eq!(
+                received.route.local,
+                Place::Net(format!("127.0.0.3:{port}").parse().unwrap())
+            );
+            poll_fn(|cx| socket.poll_send(cx, b"we", &received.route))
+                .await
+                .unwrap();
         }
         assert!(heard > 0, "64 peers, and all to one of two sockets");
     }
     for peer in peers {
-        peer.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        peer.set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
         assert_eq!(peer.recv(&mut room).unwrap(), 2);
     }
 }
 
 #[tokio::test]
 async fn what_is_cut_is_noticed_and_what_is_dropped_is_counted() {
-    let options = ListenOptions { receive_buffer: 4096, ..ListenOptions::default() };
-    let doors = bind_datagrams(&"udp://127.0.0.1:0".parse().unwrap(), &options, 1).await.unwrap();
+    let options = ListenOptions {
+        receive_buffer: 4096,
+        ..ListenOptions::default()
+    };
+    let doors = bind_datagrams(&"udp://127.0.0.1:0".parse().unwrap(), &options, 1)
+        .await
+        .unwrap();
     let mut socket = doors.into_iter().flatten().next().unwrap().open().unwrap();
-    let Place::Net(addr) = socket.place().clone() else { panic!() };
+    let Place::Net(addr) = socket.place().clone() else {
+        panic!()
+    };
     let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
     peer.connect(addr).unwrap();
     for _ in 0..100 {
@@ -140,8 +174,13 @@ async fn what_is_cut_is_noticed_and_what_is_dropped_is_counted() {
 #[tokio::test]
 async fn a_socket_that_was_handed_over_is_looked_at() {
     use std::os::fd::AsRawFd;
-    let (one, other) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
-    let endpoint = format!("fd:{}", one.as_raw_fd()).parse::<Endpoint>().unwrap();
+    let (one, other) = (
+        UdpSocket::bind("127.0.0.1:0").unwrap(),
+        UdpSocket::bind("127.0.0.1:0").unwrap(),
+    );
+    let endpoint = format!("fd:{}", one.as_raw_fd())
+        .parse::<Endpoint>()
+        .unwrap();
     assert_eq!(shape(&endpoint).unwrap(), Shape::Datagrams);
     let mut sockets = bound(&endpoint.to_string()).await;
     assert_eq!(sockets.len(), 1);
@@ -149,9 +188,17 @@ async fn a_socket_that_was_handed_over_is_looked_at() {
     let mut room = vec![0; 1 << 16];
     let received = receive(&mut sockets[0], &mut room).await;
     assert_eq!(&room[..received.len], b"hello");
-    poll_fn(|cx| sockets[0].poll_send(cx, b"hi", &received.route)).await.unwrap();
+    poll_fn(|cx| sockets[0].poll_send(cx, b"hi", &received.route))
+        .await
+        .unwrap();
     let (len, from) = other.recv_from(&mut room).unwrap();
-    assert_eq!((&room[..len], from), (&b"hi"[..], one.local_addr().unwrap()));
+    assert_eq!(
+        (&room[..len], from),
+        (&b"hi"[..], one.local_addr().unwrap())
+    );
     let stream = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    assert_eq!(shape(&format!("fd:{}", stream.as_raw_fd()).parse().unwrap()).unwrap(), Shape::Stream);
+    assert_eq!(
+        shape(&format!("fd:{}", stream.as_raw_fd()).parse().unwrap()).unwrap(),
+        Shape::Stream
+    );
 }

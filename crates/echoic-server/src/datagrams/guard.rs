@@ -30,7 +30,9 @@ const UNPRIVILEGED: u16 = 1024;
 /// Whether an answer along `route` goes to somebody who may have asked. `ours` are all addresses that this server takes
 /// datagrams at.
 pub(crate) fn may_answer(route: &Route, ours: &[SocketAddr]) -> bool {
-    let Place::Net(peer) = &route.peer else { return true };
+    let Place::Net(peer) = &route.peer else {
+        return true;
+    };
     !route.to_many && peer.port() >= UNPRIVILEGED && is_somebody(peer.ip()) && !is_ours(peer, ours)
 }
 
@@ -44,7 +46,9 @@ fn is_somebody(ip: IpAddr) -> bool {
 fn is_ours(peer: &SocketAddr, ours: &[SocketAddr]) -> bool {
     let ip = peer.ip().to_canonical();
     let mut same_port = ours.iter().filter(|own| own.port() == peer.port());
-    same_port.any(|own| own.ip().to_canonical() == ip || own.ip().is_unspecified() && is_of_this_machine(ip))
+    same_port.any(|own| {
+        own.ip().to_canonical() == ip || own.ip().is_unspecified() && is_of_this_machine(ip)
+    })
 }
 
 /// What can be bound is ours. Asked only for peers that speak from one of our ports.
@@ -74,8 +78,16 @@ const WAYS: usize = 4;
 
 impl Breaker {
     pub(crate) fn new(now: Instant) -> Self {
-        let nothing = Seen { tag: 0, since: now, times: 0 };
-        Self { hasher: RandomState::new(), sets: vec![[nothing; WAYS]; SETS].into(), silent: HashMap::new() }
+        let nothing = Seen {
+            tag: 0,
+            since: now,
+            times: 0,
+        };
+        Self {
+            hasher: RandomState::new(),
+            sets: vec![[nothing; WAYS]; SETS].into(),
+            silent: HashMap::new(),
+        }
     }
 
     /// Whether `peer` is not to be answered for the time being.
@@ -100,7 +112,8 @@ impl Breaker {
     pub(crate) fn trips(&mut self, peer: &Place, bytes: &[u8], now: Instant) -> bool {
         let tag = self.hasher.hash_one((peer, bytes));
         let set = &mut self.sets[tag as usize % SETS];
-        let fresh = |seen: &Seen| seen.times > 0 && now.saturating_duration_since(seen.since) < WITHIN;
+        let fresh =
+            |seen: &Seen| seen.times > 0 && now.saturating_duration_since(seen.since) < WITHIN;
         if let Some(seen) = set.iter_mut().find(|seen| seen.tag == tag && fresh(seen)) {
             seen.times += 1;
             if seen.times <= SAME_MAX {
@@ -115,7 +128,11 @@ impl Breaker {
             (times, std::cmp::Reverse(seen.since))
         };
         if let Some(seen) = set.iter_mut().min_by_key(least) {
-            *seen = Seen { tag, since: now, times: 1 };
+            *seen = Seen {
+                tag,
+                since: now,
+                times: 1,
+            };
         }
         false
     }
@@ -144,20 +161,44 @@ mod tests {
 
     fn answers(peer: &str, ours: &[&str]) -> bool {
         let ours: Vec<SocketAddr> = ours.iter().map(|own| own.parse().unwrap()).collect();
-        let route = Route { peer: place(peer), local: place("127.0.0.1:5000"), to_many: false };
+        let route = Route {
+            peer: place(peer),
+            local: place("127.0.0.1:5000"),
+            to_many: false,
+        };
         may_answer(&route, &ours)
     }
 
     #[test]
     fn who_cannot_have_asked_is_not_answered() {
-        assert!(answers("127.0.0.1:40000", &[]) && answers("8.8.8.8:1024", &[]) && answers("[::1]:5001", &[]));
-        for peer in ["127.0.0.1:0", "127.0.0.1:7", "8.8.8.8:53", "[::1]:1023", "255.255.255.255:4000"] {
+        assert!(
+            answers("127.0.0.1:40000", &[])
+                && answers("8.8.8.8:1024", &[])
+                && answers("[::1]:5001", &[])
+        );
+        for peer in [
+            "127.0.0.1:0",
+            "127.0.0.1:7",
+            "8.8.8.8:53",
+            "[::1]:1023",
+            "255.255.255.255:4000",
+        ] {
             assert!(!answers(peer, &[]), "{peer}");
         }
-        for peer in ["224.0.0.1:4000", "0.1.2.3:4000", "[ff02::1]:4000", "[::]:4000", "[::ffff:224.0.0.1]:4000"] {
+        for peer in [
+            "224.0.0.1:4000",
+            "0.1.2.3:4000",
+            "[ff02::1]:4000",
+            "[::]:4000",
+            "[::ffff:224.0.0.1]:4000",
+        ] {
             assert!(!answers(peer, &[]), "{peer}");
         }
-        let many = Route { peer: place("10.0.0.1:4000"), local: place("10.0.0.2:5000"), to_many: true };
+        let many = Route {
+            peer: place("10.0.0.1:4000"),
+            local: place("10.0.0.2:5000"),
+            to_many: true,
+        };
         assert!(!may_answer(&many, &[]));
     }
 
@@ -165,7 +206,10 @@ mod tests {
     fn we_do_not_answer_ourselves() {
         let ours = ["127.0.0.1:5000", "0.0.0.0:5001"];
         assert!(!answers("127.0.0.1:5000", &ours) && !answers("127.0.0.9:5001", &ours));
-        assert!(answers("127.0.0.2:5000", &ours), "another program may be there");
+        assert!(
+            answers("127.0.0.2:5000", &ours),
+            "another program may be there"
+        );
         assert!(answers("192.0.2.1:5001", &ours), "another machine is");
     }
 
@@ -175,7 +219,10 @@ mod tests {
         let mut breaker = Breaker::new(start);
         let (one, other) = (place("127.0.0.1:4000"), place("127.0.0.1:4001"));
         for i in 0..10_000_u64 {
-            assert!(!breaker.trips(&one, &i.to_be_bytes(), start), "each is different");
+            assert!(
+                !breaker.trips(&one, &i.to_be_bytes(), start),
+                "each is different"
+            );
         }
         let each = |i: u32| start + WITHIN * i;
         assert!((0..50).all(|i| !breaker.trips(&one, b"now and then", each(i))));
@@ -191,7 +238,11 @@ mod tests {
         let mut breaker = Breaker::new(start);
         let peer = place("127.0.0.1:4000");
         let turns = (0..20).flat_map(|_| 0..10_000_u64);
-        assert!(turns.into_iter().any(|circle| breaker.trips(&peer, &circle.to_be_bytes(), start)));
+        assert!(
+            turns
+                .into_iter()
+                .any(|circle| breaker.trips(&peer, &circle.to_be_bytes(), start))
+        );
     }
 
     #[test]
@@ -199,7 +250,10 @@ mod tests {
         let now = Instant::now();
         let mut breaker = Breaker::new(now);
         for port in 0..2 * SILENT_MAX as u32 {
-            breaker.silence(&Place::Net(SocketAddr::new([10, 0, 0, 1].into(), 1024 + port as u16)), now);
+            breaker.silence(
+                &Place::Net(SocketAddr::new([10, 0, 0, 1].into(), 1024 + port as u16)),
+                now,
+            );
         }
         assert_eq!(breaker.silent.len(), SILENT_MAX);
     }

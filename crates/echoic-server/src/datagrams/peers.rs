@@ -38,7 +38,8 @@ impl Peers {
                 None => break,
             }
         }
-        self.listed.insert((talk.listed_at, talk.conversation), route.clone());
+        self.listed
+            .insert((talk.listed_at, talk.conversation), route.clone());
         self.talks.insert(route, talk);
     }
 

@@ -95,17 +95,25 @@ impl Talk {
     /// the service says at its opening answers it. `None`: the service has a bug, and panicked.
     pub(super) fn answer(&mut self, bytes: &[u8], replies: &mut Replies) -> Option<(Answer, Then)> {
         let len = bytes.len() as u32;
-        let spans = [Span { start: 0, body_start: 0, body_end: len, end: len }];
+        let spans = [Span {
+            start: 0,
+            body_start: 0,
+            body_end: len,
+            end: len,
+        }];
         let run = Run::new(bytes, &spans, self.tally.exchanges);
         replies.clear(Frames::default());
         let begun = std::mem::replace(&mut self.begun, true);
         let voice = &mut self.voice;
-        let then = catch_unwind(AssertUnwindSafe(|| match begun {
-            false if voice.open(replies) == Then::Close => Then::Close,
-            _ => voice.answer(&run, replies),
+        let then = catch_unwind(AssertUnwindSafe(|| {
+            if !begun && voice.open(replies) == Then::Close {
+                return Then::Close;
+            }
+            voice.answer(&run, replies)
         }));
         let says = replies.answered() > 0 || !replies.bytes().is_empty();
-        then.ok().map(|then| (if says { Answer::Reply } else { Answer::Silence }, then))
+        then.ok()
+            .map(|then| (if says { Answer::Reply } else { Answer::Silence }, then))
     }
 
     /// Puts down a message and what became of it; `said` is what left, or is about to.
@@ -142,13 +150,21 @@ impl Talk {
 
     /// Ends it so, whatever else would have been said of its end.
     pub(super) fn end(mut self, how: How) {
-        self.how = Some(if self.standing == Standing::Denied { How::Denied } else { how });
+        self.how = Some(if self.standing == Standing::Denied {
+            How::Denied
+        } else {
+            how
+        });
     }
 }
 
 impl Drop for Talk {
     fn drop(&mut self) {
-        let otherwise = if std::thread::panicking() { How::Panicked } else { How::Cut };
+        let otherwise = if std::thread::panicking() {
+            How::Panicked
+        } else {
+            How::Cut
+        };
         let ending = Ending {
             how: self.how.unwrap_or(otherwise),
             received: self.tally.received,
@@ -156,7 +172,8 @@ impl Drop for Talk {
             unsent: self.tally.said.saturating_sub(self.tally.sent),
             unheard: self.tally.unheard,
         };
-        self.served.fetch_add(self.tally.exchanges, Ordering::Relaxed);
+        self.served
+            .fetch_add(self.tally.exchanges, Ordering::Relaxed);
         self.journal.ended(self.clock.wall(Instant::now()), ending);
     }
 }

@@ -33,7 +33,9 @@ fn never_longer(service: &str, answer: fn(&str) -> String) {
     let grows = |c: &char| answer(c.encode_utf8(&mut [0; 4])).len() > c.len_utf8();
     let (growing, rest): (Vec<char>, Vec<char>) = (char::MIN..=char::MAX).partition(grows);
     let texts = growing.iter().map(ToString::to_string);
-    let texts: Vec<String> = texts.chain(rest.chunks(8000).map(|chars| chars.iter().collect())).collect();
+    let texts: Vec<String> = texts
+        .chain(rest.chunks(8000).map(|chars| chars.iter().collect()))
+        .collect();
 
     let posted = Post::named(service, "udp://127.0.0.1:0").start();
     let peer = posted.peer();
@@ -54,23 +56,39 @@ fn never_longer(service: &str, answer: fn(&str) -> String) {
     assert_eq!(growing.is_empty(), service == "echo");
     let kept = store.exchanges();
     let kept = kept.iter().filter(|kept| kept.outcome == Outcome::Withheld);
-    assert_eq!(kept.filter(|kept| kept.said.is_empty()).count(), growing.len());
+    assert_eq!(
+        kept.filter(|kept| kept.said.is_empty()).count(),
+        growing.len()
+    );
 }
 
 #[test]
 fn a_service_that_says_more_than_it_hears_has_to_be_asked_for() {
     for service in ["greet", "time", "daytime", "info"] {
         let refused = Post::named(service, "udp://127.0.0.1:0").try_start();
-        let Err(error @ OpenError::Amplifies { .. }) = refused.map(|_| ()) else { panic!("{service}") };
-        assert!(error.to_string().contains("--udp-allow-amplification"), "{error}");
-        let allowed = Opening { udp_allow_amplification: true, ..opening(service, "udp://127.0.0.1:0") };
+        let Err(error @ OpenError::Amplifies { .. }) = refused.map(|_| ()) else {
+            panic!("{service}")
+        };
+        assert!(
+            error.to_string().contains("--udp-allow-amplification"),
+            "{error}"
+        );
+        let allowed = Opening {
+            udp_allow_amplification: true,
+            ..opening(service, "udp://127.0.0.1:0")
+        };
         let posted = Post::with(allowed).start();
         let answer = ask(&posted.peer(), b"?");
         assert!(answer.len() > 1, "{service}");
         posted.end();
     }
-    let allowed = Opening { udp_allow_amplification: true, ..opening("chargen", "udp://127.0.0.1:0") };
-    let Err(OpenError::NeedsStream { .. }) = Post::with(allowed).try_start().map(|_| ()) else { panic!() };
+    let allowed = Opening {
+        udp_allow_amplification: true,
+        ..opening("chargen", "udp://127.0.0.1:0")
+    };
+    let Err(OpenError::NeedsStream { .. }) = Post::with(allowed).try_start().map(|_| ()) else {
+        panic!()
+    };
     for service in ["upper", "lower", "echo", "discard"] {
         Post::named(service, "udp://127.0.0.1:0").start().end();
     }
@@ -78,9 +96,15 @@ fn a_service_that_says_more_than_it_hears_has_to_be_asked_for() {
 
 #[test]
 fn upper_may_grow_where_that_was_asked_for() {
-    let allowed = Opening { udp_allow_amplification: true, ..opening("upper", "udp://127.0.0.1:0") };
+    let allowed = Opening {
+        udp_allow_amplification: true,
+        ..opening("upper", "udp://127.0.0.1:0")
+    };
     let posted = Post::with(allowed).start();
-    assert_eq!(ask(&posted.peer(), "ΐ".as_bytes()), "ΐ".to_uppercase().as_bytes());
+    assert_eq!(
+        ask(&posted.peer(), "ΐ".as_bytes()),
+        "ΐ".to_uppercase().as_bytes()
+    );
     posted.end();
 }
 
@@ -101,20 +125,36 @@ fn the_same_again_and_again_is_not_answered_and_others_are() {
     assert_eq!(ask(&other, b"ROUND"), b"ROUND");
     let (drained, store) = posted.end();
     assert_eq!(drained.datagrams.withheld, 100 - answers);
-    let silenced = store.marks().into_iter().filter(|(_, _, what)| matches!(what, Marked::Silenced { .. }));
+    let silenced = store
+        .marks()
+        .into_iter()
+        .filter(|(_, _, what)| matches!(what, Marked::Silenced { .. }));
     assert_eq!(silenced.count(), 1);
 }
 
 #[test]
 fn who_may_not_call_is_not_heard() {
-    let guests = Guests { allow: vec!["127.0.0.2".parse().unwrap()], deny: vec![] };
-    let posted = Post::with(Opening { guests, ..opening("upper", "udp://127.0.0.1:0") }).start();
+    let guests = Guests {
+        allow: vec!["127.0.0.2".parse().unwrap()],
+        deny: vec![],
+    };
+    let posted = Post::with(Opening {
+        guests,
+        ..opening("upper", "udp://127.0.0.1:0")
+    })
+    .start();
     posted.peer().send(b"let me in").unwrap();
-    assert_eq!(ask(&peer("127.0.0.2:0", posted.addr()), b"me too"), b"ME TOO");
+    assert_eq!(
+        ask(&peer("127.0.0.2:0", posted.addr()), b"me too"),
+        b"ME TOO"
+    );
     let (drained, store) = posted.end();
     assert_eq!(drained.served, 1);
     let denied = store.ending(1).unwrap();
-    assert_eq!((denied.how, denied.received, denied.unheard), (How::Denied, 0, 9));
+    assert_eq!(
+        (denied.how, denied.received, denied.unheard),
+        (How::Denied, 0, 9)
+    );
 }
 
 /// More sources than there is room for: the ones silent for longest make room, and all are answered.
@@ -135,9 +175,16 @@ fn of_many_peers_the_one_silent_for_longest_makes_room() {
     assert_eq!(drained.datagrams.sent as usize, SOURCES + 5);
     let endings = store.endings();
     assert_eq!(endings.len(), SOURCES + 1);
-    let idle = endings.iter().filter(|(_, end)| end.how == How::Idle).count();
+    let idle = endings
+        .iter()
+        .filter(|(_, end)| end.how == How::Idle)
+        .count();
     assert_eq!(idle, SOURCES + 1 - 4096);
-    assert_eq!(endings.iter().find(|(talk, _)| *talk == 2).unwrap().1.how, How::Drained, "it was never silent for long");
+    assert_eq!(
+        endings.iter().find(|(talk, _)| *talk == 2).unwrap().1.how,
+        How::Drained,
+        "it was never silent for long"
+    );
 }
 
 /// What a forged datagram sets off, in a network of its own.
@@ -146,14 +193,26 @@ fn a_forged_datagram_sets_off_sixteen_at_most() {
     let inner = Command::new("unshare")
         .args(["-n", "--"])
         .arg(env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "guards::in_a_network_of_its_own", "--nocapture"])
+        .args([
+            "--ignored",
+            "--exact",
+            "guards::in_a_network_of_its_own",
+            "--nocapture",
+        ])
         .output();
     match inner {
         Ok(done) if done.status.success() => print!("{}", String::from_utf8_lossy(&done.stdout)),
         Ok(done) => {
             let said = String::from_utf8_lossy(&done.stderr);
-            assert!(said.contains("Operation not permitted"), "{said}{}", String::from_utf8_lossy(&done.stdout));
-            println!("skipped: no network of its own may be made here ({})", said.trim());
+            assert!(
+                said.contains("Operation not permitted"),
+                "{said}{}",
+                String::from_utf8_lossy(&done.stdout)
+            );
+            println!(
+                "skipped: no network of its own may be made here ({})",
+                said.trim()
+            );
         }
         Err(error) => println!("skipped: unshare cannot be run ({error})"),
     }
@@ -164,11 +223,20 @@ fn a_forged_datagram_sets_off_sixteen_at_most() {
 fn in_a_network_of_its_own() {
     // Otherwise it would be the machine's own network that is played with.
     let interfaces = std::fs::read_to_string("/proc/net/dev").unwrap();
-    assert!(interfaces.lines().skip(2).all(|line| line.trim_start().starts_with("lo:")), "{interfaces}");
+    assert!(
+        interfaces
+            .lines()
+            .skip(2)
+            .all(|line| line.trim_start().starts_with("lo:")),
+        "{interfaces}"
+    );
     python(UP, &[]);
 
     for text in ["round and round", "ROUND AND ROUND"] {
-        let (one, other) = (Post::named("upper", "udp://127.0.0.1:0"), Post::named("upper", "udp://127.0.0.1:0"));
+        let (one, other) = (
+            Post::named("upper", "udp://127.0.0.1:0"),
+            Post::named("upper", "udp://127.0.0.1:0"),
+        );
         let (one, other) = (one.start(), other.start());
         forge(other.addr(), one.addr(), text);
         settle(&[&one.store, &other.store]);
@@ -178,9 +246,17 @@ fn in_a_network_of_its_own() {
         assert!((3..=16).contains(&all), "{one:?} {other:?}");
     }
 
-    let mut naive = [UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap()];
+    let mut naive = [
+        UdpSocket::bind("127.0.0.1:0").unwrap(),
+        UdpSocket::bind("127.0.0.1:0").unwrap(),
+    ];
     let addrs = naive.each_ref().map(|socket| socket.local_addr().unwrap());
-    let twins: Vec<_> = naive.each_mut().map(|socket| socket.try_clone().unwrap()).into_iter().map(echoes).collect();
+    let twins: Vec<_> = naive
+        .each_mut()
+        .map(|socket| socket.try_clone().unwrap())
+        .into_iter()
+        .map(echoes)
+        .collect();
     forge(addrs[0], addrs[1], "round and round");
     let all: u64 = twins.into_iter().map(|twin| twin.join().unwrap()).sum();
     println!("between two that just answer: {all} datagrams in half a second");
@@ -197,24 +273,42 @@ fn in_a_network_of_its_own() {
             expected += 1;
         }
         for service in [0, 7, 13, 19, 53, 123, 1023] {
-            forge(SocketAddr::new([127, 0, 0, 1].into(), service), at("127.0.0.1"), "from a server");
+            forge(
+                SocketAddr::new([127, 0, 0, 1].into(), service),
+                at("127.0.0.1"),
+                "from a server",
+            );
             expected += 1;
         }
-        until("all are recorded", || posted.store.exchanges().len() == expected);
+        until("all are recorded", || {
+            posted.store.exchanges().len() == expected
+        });
         let (drained, store) = posted.end();
-        assert_eq!((drained.datagrams.sent, drained.datagrams.withheld), (0, expected as u64));
-        assert!(store.exchanges().iter().all(|kept| kept.outcome == Outcome::Withheld));
+        assert_eq!(
+            (drained.datagrams.sent, drained.datagrams.withheld),
+            (0, expected as u64)
+        );
+        assert!(
+            store
+                .exchanges()
+                .iter()
+                .all(|kept| kept.outcome == Outcome::Withheld)
+        );
     }
 }
 
 /// Answers whatever comes for half a second, as the tutorial has it.
 fn echoes(socket: UdpSocket) -> thread::JoinHandle<u64> {
     thread::spawn(move || {
-        socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_millis(500)))
+            .unwrap();
         let end = Instant::now() + Duration::from_millis(500);
         let (mut sent, mut room) = (0, [0; 99]);
         while Instant::now() < end {
-            let Ok((len, from)) = socket.recv_from(&mut room) else { break };
+            let Ok((len, from)) = socket.recv_from(&mut room) else {
+                break;
+            };
             sent += u64::from(socket.send_to(&room[..len], from).is_ok());
         }
         sent
@@ -223,7 +317,12 @@ fn echoes(socket: UdpSocket) -> thread::JoinHandle<u64> {
 
 /// Waits until the record of both stands still.
 fn settle(stores: &[&crate::common::TestStore]) {
-    let heard = || stores.iter().map(|store| store.exchanges().len()).sum::<usize>();
+    let heard = || {
+        stores
+            .iter()
+            .map(|store| store.exchanges().len())
+            .sum::<usize>()
+    };
     let (mut last, mut since) = (0, Instant::now());
     until("they fall silent", || {
         let now = heard();
@@ -260,6 +359,15 @@ fn forge(from: SocketAddr, to: SocketAddr, text: &str) {
 }
 
 fn python(program: &str, arguments: &[&str]) {
-    let done = Command::new("python3").arg("-c").arg(program).args(arguments).output().unwrap();
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let done = Command::new("python3")
+        .arg("-c")
+        .arg(program)
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(
+        done.status.success(),
+        "{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
 }

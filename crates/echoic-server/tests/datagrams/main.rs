@@ -9,12 +9,7 @@ mod posting;
 #[path = "../common/serving.rs"]
 mod serving;
 
-use std::{
-    net::UdpSocket,
-    os::unix::net::UnixDatagram,
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::UdpSocket, os::unix::net::UnixDatagram, sync::Arc, time::Duration};
 
 use echoic_core::{
     ending::How,
@@ -35,13 +30,21 @@ fn a_datagram_of_any_size_is_one_message_and_comes_back_whole() {
         let sizes = [1, 2, 1472, 1473, 8192, 8193, 9000, 65_506, 65_507];
         for size in sizes {
             let bytes: Vec<u8> = (0..size).map(|i| b'a' + (i % 26) as u8).collect();
-            let expected = if service == "echo" { bytes.clone() } else { bytes.to_ascii_uppercase() };
+            let expected = if service == "echo" {
+                bytes.clone()
+            } else {
+                bytes.to_ascii_uppercase()
+            };
             assert!(ask(&peer, &bytes) == expected, "{service} {size}");
         }
         let (drained, store) = posted.end();
         assert_eq!(drained.served, sizes.len() as u64);
         let kept = store.exchanges();
-        assert!(kept.iter().zip(sizes).all(|(kept, size)| kept.heard.len() == size && kept.said.len() == size));
+        assert!(
+            kept.iter()
+                .zip(sizes)
+                .all(|(kept, size)| kept.heard.len() == size && kept.said.len() == size)
+        );
         let ending = store.ending(1).unwrap();
         assert_eq!((ending.how, ending.unsent), (How::Drained, 0));
     }
@@ -75,7 +78,10 @@ fn two_peers_are_two_conversations_and_so_are_two_workers() {
     let posted = post.start();
     let peers: Vec<UdpSocket> = (0..64).map(|_| posted.peer()).collect();
     for (i, peer) in peers.iter().enumerate() {
-        assert_eq!(ask(peer, format!("peer {i}").as_bytes()), format!("PEER {i}").as_bytes());
+        assert_eq!(
+            ask(peer, format!("peer {i}").as_bytes()),
+            format!("PEER {i}").as_bytes()
+        );
     }
     let (drained, store) = posted.end();
     assert_eq!((drained.served, store.endings().len()), (64, 64));
@@ -85,14 +91,24 @@ fn two_peers_are_two_conversations_and_so_are_two_workers() {
 #[test]
 fn who_is_silent_for_a_while_has_gone_and_comes_back_as_another() {
     let gap = Duration::from_millis(200);
-    let posted = Post::with(Opening { datagram_gap: gap, ..opening("upper", "udp://127.0.0.1:0") }).start();
+    let posted = Post::with(Opening {
+        datagram_gap: gap,
+        ..opening("upper", "udp://127.0.0.1:0")
+    })
+    .start();
     let peer = posted.peer();
     ask(&peer, b"one");
     ask(&peer, b"two");
-    until("the first conversation ends", || posted.store.ending(1).is_some());
+    until("the first conversation ends", || {
+        posted.store.ending(1).is_some()
+    });
     ask(&peer, b"three");
     let (_, store) = posted.end();
-    let ends: Vec<_> = store.endings().iter().map(|(talk, end)| (*talk, end.how, end.received, end.sent)).collect();
+    let ends: Vec<_> = store
+        .endings()
+        .iter()
+        .map(|(talk, end)| (*talk, end.how, end.received, end.sent))
+        .collect();
     assert_eq!(ends, [(1, How::Idle, 6, 6), (2, How::Drained, 5, 5)]);
 }
 
@@ -116,16 +132,25 @@ fn an_answer_leaves_from_the_address_that_was_asked() {
 fn an_address_in_use_names_its_owner_and_is_free_again_at_once() {
     let posted = Post::named("upper", "udp://127.0.0.1:0").start();
     let endpoint = format!("udp://{}", posted.addr());
-    let Err(OpenError::Listen(error)) = Post::named("upper", &endpoint).try_start() else { panic!("it is in use") };
-    let ListenError::InUse { owner, .. } = error else { panic!("{error}") };
+    let Err(OpenError::Listen(error)) = Post::named("upper", &endpoint).try_start() else {
+        panic!("it is in use")
+    };
+    let ListenError::InUse { owner, .. } = error else {
+        panic!("{error}")
+    };
     let pid = std::process::id().to_string();
-    assert!(owner.as_ref().is_some_and(|owner| owner.contains(&pid)), "{owner:?}");
+    assert!(
+        owner.as_ref().is_some_and(|owner| owner.contains(&pid)),
+        "{owner:?}"
+    );
     ask(&posted.peer(), b"x");
     posted.end();
     let mut post = Post::named("upper", &endpoint);
     post.workers = 2;
     let posted = post.start();
-    let Err(error) = Post::named("upper", &endpoint).try_start() else { panic!("shared with itself alone") };
+    let Err(error) = Post::named("upper", &endpoint).try_start() else {
+        panic!("shared with itself alone")
+    };
     assert!(error.to_string().contains("in use"), "{error}");
     posted.end();
 }
@@ -145,8 +170,15 @@ fn a_peer_that_is_gone_stops_nobody_else() {
 #[test]
 fn of_a_burst_nothing_is_missing_without_being_counted() {
     const BURST: u64 = 2000;
-    let listen = ListenOptions { receive_buffer: 4096, ..ListenOptions::default() };
-    let posted = Post::with(Opening { listen, ..opening("discard", "udp://127.0.0.1:0") }).start();
+    let listen = ListenOptions {
+        receive_buffer: 4096,
+        ..ListenOptions::default()
+    };
+    let posted = Post::with(Opening {
+        listen,
+        ..opening("discard", "udp://127.0.0.1:0")
+    })
+    .start();
     let peer = posted.peer();
     for i in 0..BURST {
         peer.send(&[i as u8; 1000]).unwrap();
@@ -159,26 +191,42 @@ fn of_a_burst_nothing_is_missing_without_being_counted() {
         Marked::Dropped { datagrams } => datagrams,
         _ => 0,
     };
-    assert_eq!(store.marks().into_iter().map(told).sum::<u64>(), counts.dropped);
+    assert_eq!(
+        store.marks().into_iter().map(told).sum::<u64>(),
+        counts.dropped
+    );
 }
 
 #[tokio::test]
 async fn what_had_arrived_at_the_stop_signal_is_answered() {
-    for options in [RecorderOptions::default(), RecorderOptions { hold_replies: true, ..RecorderOptions::default() }] {
+    for options in [
+        RecorderOptions::default(),
+        RecorderOptions {
+            hold_replies: true,
+            ..RecorderOptions::default()
+        },
+    ] {
         let store = TestStore::new(Mood::Willing);
-        let (recorder, task) = Recorder::new(Some(Arc::clone(&store) as _), options).await.unwrap();
+        let (recorder, task) = Recorder::new(Some(Arc::clone(&store) as _), options)
+            .await
+            .unwrap();
         let task = tokio::spawn(task.run());
         let opening = opening("upper", "udp://127.0.0.1:0");
         let mut server = Server::new(recorder.clone(), opening.limits.clone());
         let places = server.open(opening).await.unwrap();
-        let Place::Net(addr) = places[0] else { panic!() };
+        let Place::Net(addr) = places[0] else {
+            panic!()
+        };
         let peer = peer("127.0.0.1:0", addr);
         for i in 0..100 {
             peer.send(format!("n{i}").as_bytes()).unwrap();
         }
         let drained = server.run(async {}).await;
         recorder.close(task, Duration::from_secs(10)).await;
-        assert_eq!((drained.served, drained.datagrams.sent, drained.cut), (100, 100, 0));
+        assert_eq!(
+            (drained.served, drained.datagrams.sent, drained.cut),
+            (100, 100, 0)
+        );
         for i in 0..100 {
             assert_eq!(hear(&peer), format!("N{i}").as_bytes());
         }
@@ -196,7 +244,11 @@ fn with_strict_durability_an_answer_leaves_after_it_is_kept() {
     let peer = posted.peer();
     for i in 0..5 {
         ask(&peer, format!("m{i}").as_bytes());
-        assert_eq!(posted.store.exchanges().len(), i + 1, "kept before it was answered");
+        assert_eq!(
+            posted.store.exchanges().len(),
+            i + 1,
+            "kept before it was answered"
+        );
     }
     let (_, store) = posted.end();
     assert_eq!(store.ending(1).unwrap().unsent, 0);
@@ -208,11 +260,21 @@ fn a_service_that_panics_ends_one_conversation() {
         assert_ne!(bytes, b"boom", "on purpose");
         out.extend(bytes.to_ascii_uppercase());
     };
-    let posted = Post::with(Opening::new("udp://127.0.0.1:0".parse().unwrap(), Arc::new(Doing(shout)))).start();
+    let posted = Post::with(Opening::new(
+        "udp://127.0.0.1:0".parse().unwrap(),
+        Arc::new(Doing(shout)),
+    ))
+    .start();
     let (one, other) = (posted.peer(), posted.peer());
     assert_eq!(ask(&other, b"a"), b"A");
     one.send(b"boom").unwrap();
-    until("it has ended", || posted.store.endings().iter().any(|(_, end)| end.how == How::Panicked));
+    until("it has ended", || {
+        posted
+            .store
+            .endings()
+            .iter()
+            .any(|(_, end)| end.how == How::Panicked)
+    });
     assert_eq!(ask(&other, b"b"), b"B");
     assert_eq!(ask(&one, b"c"), b"C");
     let (drained, _) = posted.end();
@@ -222,14 +284,21 @@ fn a_service_that_panics_ends_one_conversation() {
 #[test]
 fn nothing_is_missing_without_a_record() {
     let opening = opening("upper", "udp://127.0.0.1:0");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let drained = runtime.block_on(async {
         let mut server = Server::new(Recorder::none(), opening.limits.clone());
         let places = server.open(opening).await.unwrap();
-        let Place::Net(addr) = places[0] else { panic!() };
+        let Place::Net(addr) = places[0] else {
+            panic!()
+        };
         let asking = tokio::task::spawn_blocking(move || {
             let peer = peer("127.0.0.1:0", addr);
-            (0..20).filter(|i| ask(&peer, format!("m{i}").as_bytes()) == format!("M{i}").as_bytes()).count()
+            (0..20)
+                .filter(|i| ask(&peer, format!("m{i}").as_bytes()) == format!("M{i}").as_bytes())
+                .count()
         });
         let (tell, told) = tokio::sync::oneshot::channel();
         let serving = tokio::spawn(server.run(async { _ = told.await }));
@@ -246,7 +315,8 @@ fn unix_datagrams_are_answered_at_their_senders_name() {
     let path = folder.path().join("server");
     let posted = Post::named("upper", &format!("unixgram:{}", path.display())).start();
     let peer = UnixDatagram::bind(folder.path().join("peer")).unwrap();
-    peer.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    peer.set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
     peer.connect(&path).unwrap();
     let mut room = [0; 99];
     for said in [&b"hello"[..], b""] {
@@ -261,9 +331,51 @@ fn unix_datagrams_are_answered_at_their_senders_name() {
     until("all is told", || posted.store.exchanges().len() == 4);
     let (drained, store) = posted.end();
     let outcomes: Vec<_> = store.exchanges().iter().map(|kept| kept.outcome).collect();
-    assert_eq!(outcomes, [Outcome::Ok, Outcome::Ok, Outcome::Unsent, Outcome::Unanswered]);
+    assert_eq!(
+        outcomes,
+        [
+            Outcome::Ok,
+            Outcome::Ok,
+            Outcome::Unsent,
+            Outcome::Unanswered
+        ]
+    );
     assert_eq!(drained.datagrams.unsent, 1);
-    let too_long = store.endings().into_iter().find(|(_, end)| end.how == How::MessageTooLong).unwrap().1;
-    assert_eq!((too_long.received, too_long.unheard), (5 + 65_536, 100_000 - 65_536));
+    let too_long = store
+        .endings()
+        .into_iter()
+        .find(|(_, end)| end.how == How::MessageTooLong)
+        .unwrap()
+        .1;
+    assert_eq!(
+        (too_long.received, too_long.unheard),
+        (5 + 65_536, 100_000 - 65_536)
+    );
     assert!(!path.exists(), "removed with its server");
+}
+
+/// A store that keeps nothing holds up the socket, not the memory: what there is no room for the kernel drops, counted.
+#[test]
+fn while_the_record_is_full_nothing_is_heard() {
+    const SOURCES: u64 = 2000;
+    let listen = ListenOptions {
+        receive_buffer: 64 << 10,
+        ..ListenOptions::default()
+    };
+    let mut post = Post::with(Opening {
+        listen,
+        ..opening("discard", "udp://127.0.0.1:0")
+    });
+    post.options.behind_bytes_max = 256 << 10;
+    post.store.set(Mood::Silent);
+    let posted = post.start();
+    for i in 0..SOURCES {
+        let own = format!("127.2.{}.{}:0", i / 250, 1 + i % 250);
+        peer(&own, posted.addr()).send(&[b'x'; 1000]).unwrap();
+    }
+    posted.store.set(Mood::Willing);
+    let (drained, _) = posted.end();
+    let counts = drained.datagrams;
+    assert_eq!(counts.received + counts.dropped, SOURCES, "{counts:?}");
+    assert!(counts.dropped > 0, "it was all heard: {counts:?}");
 }

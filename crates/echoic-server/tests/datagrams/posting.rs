@@ -32,7 +32,10 @@ pub(crate) struct Posted {
 
 /// `service` at `endpoint`.
 pub(crate) fn opening(service: &str, endpoint: &str) -> Opening {
-    Opening::new(endpoint.parse().unwrap(), service.parse::<Chosen>().unwrap().0)
+    Opening::new(
+        endpoint.parse().unwrap(),
+        service.parse::<Chosen>().unwrap().0,
+    )
 }
 
 impl Post {
@@ -42,7 +45,12 @@ impl Post {
 
     pub(crate) fn with(opening: Opening) -> Self {
         let (options, store) = (RecorderOptions::default(), TestStore::new(Mood::Willing));
-        Self { opening, options, store, workers: 0 }
+        Self {
+            opening,
+            options,
+            store,
+            workers: 0,
+        }
     }
 
     pub(crate) fn try_start(self) -> Result<Posted, OpenError> {
@@ -57,7 +65,8 @@ impl Post {
                 let task = tokio::spawn(task.run());
                 let mut ends = Vec::new();
                 let workers = (0..self.workers).map(|_| worker(&mut ends)).collect();
-                let mut server = Server::new(recorder.clone(), self.opening.limits.clone()).on_workers(workers);
+                let mut server =
+                    Server::new(recorder.clone(), self.opening.limits.clone()).on_workers(workers);
                 let opened = server.open(self.opening).await;
                 let refused = opened.is_err();
                 tell.send(opened).unwrap();
@@ -72,7 +81,12 @@ impl Post {
             })
         });
         let places = listening.recv().unwrap()?;
-        Ok(Posted { places, store, stop, server })
+        Ok(Posted {
+            places,
+            store,
+            stop,
+            server,
+        })
     }
 
     pub(crate) fn start(self) -> Posted {
@@ -97,7 +111,7 @@ impl Posted {
     pub(crate) fn addr(&self) -> SocketAddr {
         match &self.places[0] {
             Place::Net(addr) => *addr,
-            place => panic!("{place}"),
+            place @ Place::Unix(_) => panic!("{place}"),
         }
     }
 
@@ -120,7 +134,9 @@ impl Posted {
 pub(crate) fn peer(own: &str, server: SocketAddr) -> UdpSocket {
     let socket = UdpSocket::bind(own).unwrap();
     socket.connect(server).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
     socket
 }
 
