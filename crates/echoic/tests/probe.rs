@@ -413,6 +413,15 @@ fn localhost_that_is_first_of_all_ipv6_is_told() {
                 ],
             );
             assert_eq!(told["tries"][0]["address"], format!("[::1]:{port}"));
+            let ran = network.echoic(&format!("probe localhost:{port} --explain"));
+            for call in [
+                format!("getaddrinfo(\"localhost\") = [::1]:{port}"),
+                format!("getaddrinfo(\"localhost\") = 127.0.0.1:{port}"),
+                format!("connect([::1]:{port}) ! "),
+                format!("connect(127.0.0.1:{port})\n"),
+            ] {
+                assert!(ran.err.contains(&call), "no {call} in {}", ran.err);
+            }
             let both = TcpListener::bind(format!("[::1]:{port}")).unwrap();
             let told = ends(network, &format!("localhost:{port}"), 0, &[]);
             assert!(
@@ -445,15 +454,29 @@ fn connect_races_too_and_leaves_a_silent_resolver_in_time() {
             });
             // Less than a second connection attempt to the lost address would take.
             let ran = network.echoic(&format!("connect -v -w 900ms dual.test:{port}"));
-            assert_eq!((ran.code, ran.out.as_slice()), (Some(0), &b"hello"[..]), "{ran:?}");
-            assert!(ran.err.contains(&format!("[{six}]:{port} gave no answer")), "{ran:?}");
+            assert_eq!(
+                (ran.code, ran.out.as_slice()),
+                (Some(0), &b"hello"[..]),
+                "{ran:?}"
+            );
+            assert!(
+                ran.err.contains(&format!("[{six}]:{port} gave no answer")),
+                "{ran:?}"
+            );
             greeting.join().unwrap();
             let began = Instant::now();
             let ran = network.echoic("connect -w 500ms mute.test:80");
             assert_eq!(ran.code, Some(3), "{ran:?}");
-            assert!(ran.err.contains("the resolver gave no answer within 500ms"), "{ran:?}");
+            assert!(
+                ran.err.contains("the resolver gave no answer within 500ms"),
+                "{ran:?}"
+            );
             // The resolver itself goes on for ten seconds.
-            assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+            assert!(
+                began.elapsed() < Duration::from_secs(4),
+                "{:?}",
+                began.elapsed()
+            );
         },
     );
 }
