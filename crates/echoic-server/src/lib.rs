@@ -23,7 +23,7 @@
 //! use tokio::io::{AsyncReadExt, AsyncWriteExt};
 //!
 //! let mut server = Server::new(Recorder::none(), Limits::default());
-//! let addr = server.listen(&"127.0.0.1:0".parse()?, Arc::new(Shout)).await?[0];
+//! let addr = server.listen(&"127.0.0.1:0".parse()?, Arc::new(Shout)).await?[0].to_string();
 //! let serving = tokio::spawn(server.run(std::future::pending::<()>()));
 //!
 //! let mut peer = tokio::net::TcpStream::connect(addr).await?;

@@ -21,8 +21,8 @@ use std::{
 
 use allocation_counter::{AllocationInfo, measure};
 use common::{Mood, TestStore};
-use echoic_core::{framing::Framing, limits::Limits, service::Service, store::Store};
-use echoic_server::{Recorder, RecorderOptions, Server};
+use echoic_core::{event::Place, framing::Framing, limits::Limits, service::Service, store::Store};
+use echoic_server::{Opening, Recorder, RecorderOptions, Server};
 use echoic_service::Chosen;
 use echoic_wire::{Call, Explain, ListenOptions};
 use serving::Doing;
@@ -96,14 +96,18 @@ impl Bench {
                     recorder
                 }
             };
-            let mut server = Server::new(recorder, Limits::default())
-                .framed(Framing::Line)
-                .listening(ListenOptions {
+            let mut server = Server::new(recorder, Limits::default());
+            let opening = Opening {
+                framing: Framing::Line.into(),
+                listen: ListenOptions {
                     explain: counted.then_some(explain),
                     ..ListenOptions::default()
-                });
-            let endpoint = "127.0.0.1:0".parse().unwrap();
-            let addr = server.listen(&endpoint, service).await.unwrap()[0];
+                },
+                ..Opening::new("127.0.0.1:0".parse().unwrap(), service)
+            };
+            let Place::Net(addr) = server.open(opening).await.unwrap()[0] else {
+                unreachable!("it is an internet address")
+            };
             tokio::spawn(server.run(std::future::pending::<()>()));
             addr
         });

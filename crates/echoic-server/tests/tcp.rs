@@ -257,7 +257,7 @@ fn what_a_client_was_answered_before_the_stop_is_recorded() {
                 let mut peer = serving.call();
                 let replies = Arc::clone(&replies);
                 thread::spawn(move || {
-                    let mut got = Vec::new();
+                    let mut got: Vec<u8> = Vec::new();
                     let mut buffer = [0; 4096];
                     for i in 0_u64.. {
                         let run = (0..16)

@@ -3,6 +3,7 @@
 use std::{fmt, process::ExitCode};
 
 use echoic_core::{endpoint::EndpointError, filter::FilterError, store::StoreError};
+use echoic_server::OpenError;
 use echoic_wire::{DialError, ListenError};
 
 /// The exit codes. 0, 1 and 2 mean what they mean for Ncat.
@@ -78,6 +79,15 @@ impl From<ListenError> for Failed {
         match error {
             ListenError::Resolve { .. } => Self::new(Exit::NotResolved, error),
             _ => Self::system(error),
+        }
+    }
+}
+
+impl From<OpenError> for Failed {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Listen(error) => error.into(),
+            OpenError::Amplifies { .. } | OpenError::NeedsStream { .. } => Self::usage(error),
         }
     }
 }

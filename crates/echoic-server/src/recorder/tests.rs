@@ -70,7 +70,7 @@ impl Recording {
                 name: "tcp:5000".into(),
                 proto: "tcp",
                 service: "test".into(),
-                framing: Framing::Line,
+                framing: Framing::Line.into(),
             }),
         });
         Teller { journal, id, n: 0 }

@@ -21,6 +21,7 @@ use std::{
 
 use echoic_core::{
     ending::{Ending, How},
+    endpoint::Shape,
     event::{Opened, Place, Post},
     framing::Framing,
     limits::Limits,
@@ -200,7 +201,8 @@ fn somebody(recorder: &Recorder, framing: Framing) -> (Known, Opened, crate::jou
         conversation,
         remote: place(40_000),
         local: place(5000),
-        framing,
+        framing: framing.into(),
+        shape: Shape::Stream,
     };
     let opened = Opened {
         conversation,
@@ -211,7 +213,7 @@ fn somebody(recorder: &Recorder, framing: Framing) -> (Known, Opened, crate::jou
             name: "tcp:5000".into(),
             proto: "tcp",
             service: "test".into(),
-            framing,
+            framing: framing.into(),
         }),
     };
     (known, opened, journal)
@@ -223,7 +225,8 @@ fn named(name: &str, framing: Framing) -> Voice {
         conversation: 1,
         remote: place(40_000),
         local: place(5000),
-        framing,
+        framing: framing.into(),
+        shape: Shape::Stream,
     };
     name.parse::<Chosen>().unwrap().0.meet(&known)
 }

@@ -238,7 +238,9 @@ async fn too_many_connections_see_a_clean_end_and_are_recorded() {
     let (link, peer) = wire(AMPLE);
     peer.send("hello\n");
     let talk = setup
-        .talk_over(link, peer, Session::nobody(), Session::turn_away)
+        .talk_over(link, peer, Voice::Inline(Session::nobody()), |session| {
+            session.turn_away(How::TooManyConnections)
+        })
         .await;
     let end = talk.end().await;
     assert_eq!((end.how(), end.taken.len()), (How::TooManyConnections, 0));
