@@ -59,7 +59,7 @@ impl Inline for Speaking {
 /// Appends a whole message in lower case; what is no UTF-8 passes unchanged.
 fn lower(bytes: &[u8], out: &mut Vec<u8>) {
     map(bytes, out, |text, out| {
-        out.extend_from_slice(text.to_lowercase().as_bytes())
+        out.extend_from_slice(text.to_lowercase().as_bytes());
     });
 }
 
