@@ -267,7 +267,7 @@ impl Gate {
             ready!(talk.journal.poll_room(cx));
         }
         self.ahead = None;
-        Poll::Ready(())
+        self.journal.poll_room_for_all(cx)
     }
 
     fn hear(&mut self, cx: &mut Context<'_>, received: Received) {

@@ -188,6 +188,20 @@ impl Journal {
         }
     }
 
+    /// Ready when there is room for anybody of the worker: for who hears many at one socket, and cannot have one wait.
+    pub(crate) fn poll_room_for_all(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        for attempt in 0..2 {
+            let used = self.shared.shards[self.shard].used.load(Ordering::Relaxed);
+            if !self.active || used < self.room() || self.may_lose() {
+                return Poll::Ready(());
+            }
+            if attempt == 0 {
+                self.list(cx);
+            }
+        }
+        Poll::Pending
+    }
+
     /// The epoch in which this conversation told something last.
     pub(crate) fn epoch(&self) -> u64 {
         self.unkept[1].0

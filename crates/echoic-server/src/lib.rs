@@ -23,10 +23,10 @@
 //! use tokio::io::{AsyncReadExt, AsyncWriteExt};
 //!
 //! let mut server = Server::new(Recorder::none(), Limits::default());
-//! let addr = server.listen(&"127.0.0.1:0".parse()?, Arc::new(Shout)).await?.remove(0);
+//! let addr = server.listen(&"127.0.0.1:0".parse()?, Arc::new(Shout)).await?[0].to_string();
 //! let serving = tokio::spawn(server.run(std::future::pending::<()>()));
 //!
-//! let mut peer = tokio::net::TcpStream::connect(addr.to_string()).await?;
+//! let mut peer = tokio::net::TcpStream::connect(addr).await?;
 //! peer.write_all(b"hello").await?;
 //! let mut reply = [0; 5];
 //! peer.read_exact(&mut reply).await?;

@@ -106,7 +106,7 @@ impl Bench {
                 ..Opening::new("127.0.0.1:0".parse().unwrap(), service)
             };
             let Place::Net(addr) = server.open(opening).await.unwrap()[0] else {
-                unreachable!()
+                unreachable!("it is an internet address")
             };
             tokio::spawn(server.run(std::future::pending::<()>()));
             addr

@@ -254,7 +254,7 @@ impl Connected {
             let refused = || {
                 self.socket
                     .take_error()?
-                    .map_or(Err(io::ErrorKind::WouldBlock.into()), Ok)
+                    .ok_or_else(|| io::ErrorKind::WouldBlock.into())
             };
             match self.socket.try_io(Interest::ERROR, refused) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

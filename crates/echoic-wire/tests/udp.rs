@@ -58,7 +58,7 @@ async fn a_write_is_a_datagram_and_a_read_is_one() {
     let server = UdpSocket::bind("127.0.0.1:0").unwrap();
     let mut link = link(&format!("udp://{}", server.local_addr().unwrap())).await;
     assert_eq!(link.shape(), Shape::Datagrams);
-    for said in [&b"hello"[..], b"", &[7; 65_507]] {
+    for said in [&b"hello"[..], b"", &vec![7; 65_507]] {
         assert_eq!(send(&mut link, said).await.unwrap(), said.len());
         let mut room = vec![0; 1 << 16];
         let (len, from) = server.recv_from(&mut room).unwrap();
@@ -66,7 +66,7 @@ async fn a_write_is_a_datagram_and_a_read_is_one() {
         server.send_to(&room[..len], from).unwrap();
         assert!(read(&mut link).await.unwrap() == said);
     }
-    let error = send(&mut link, &[0; 65_508]).await.unwrap_err();
+    let error = send(&mut link, &vec![0; 65_508]).await.unwrap_err();
     assert!(
         error.to_string().to_lowercase().contains("too long"),
         "{error}"

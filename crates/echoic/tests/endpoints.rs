@@ -111,14 +111,16 @@ fn everywhere_at_port_0_is_one_port_in_both_families() {
     }
 }
 
-#[test]
-fn an_address_in_use_names_its_owner() {
-    const HOLDER: &str = "
+/// Holds a port until its input ends.
+const HOLDER: &str = "
 import socket, sys
 held = socket.create_server(('127.0.0.1', 0))
 print(held.getsockname()[1], flush=True)
 sys.stdin.read()
 ";
+
+#[test]
+fn an_address_in_use_names_its_owner() {
     let mut python = tool("python3", "python3");
     python.args(["-c", HOLDER]);
     let mut holder = python

@@ -1,5 +1,9 @@
 //! Every framing against encoders that are not ours, and what becomes of those who do not keep to it.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and may say what it saw"
+)]
 
 mod harness;
 

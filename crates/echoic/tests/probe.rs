@@ -413,6 +413,15 @@ fn localhost_that_is_first_of_all_ipv6_is_told() {
                 ],
             );
             assert_eq!(told["tries"][0]["address"], format!("[::1]:{port}"));
+            let ran = network.echoic(&format!("probe localhost:{port} --explain"));
+            for call in [
+                format!("getaddrinfo(\"localhost\") = [::1]:{port}"),
+                format!("getaddrinfo(\"localhost\") = 127.0.0.1:{port}"),
+                format!("connect([::1]:{port}) ! "),
+                format!("connect(127.0.0.1:{port})\n"),
+            ] {
+                assert!(ran.err.contains(&call), "no {call} in {}", ran.err);
+            }
             let both = TcpListener::bind(format!("[::1]:{port}")).unwrap();
             let told = ends(network, &format!("localhost:{port}"), 0, &[]);
             assert!(

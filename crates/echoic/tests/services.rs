@@ -69,11 +69,8 @@ fn discard_hears_everything_and_says_nothing() {
     assert_eq!(ends, ["peer-closed|1000000|0", "peer-closed|13|0"]);
 }
 
-#[test]
-fn lower_is_final_where_a_word_ends_and_its_message_is_whole() {
-    let serve = Serve::start(&["lower=:0?frame=line", "lower=:0"]);
-    // Python's own lower() knows the rule.
-    const LOWER: &str = "
+/// Python's own `lower()` knows the rule.
+const LOWER: &str = "
 import socket, sys
 with socket.create_connection(('127.0.0.1', int(sys.argv[1])), 30) as peer:
     for line in ['ΟΔΟΣ', 'ΣΟΦΟΣ ΟΔΟΣ.', 'Σ', 'ΑΣ', 'ΑΣΑ', 'ÀÉÎ İ STRASSE ẞ', '']:
@@ -84,6 +81,10 @@ with socket.create_connection(('127.0.0.1', int(sys.argv[1])), 30) as peer:
             reply += peer.recv(1024)
         assert reply.decode() == line.lower() + '\\n', (line, reply.decode())
 ";
+
+#[test]
+fn lower_is_final_where_a_word_ends_and_its_message_is_whole() {
+    let serve = Serve::start(&["lower=:0?frame=line", "lower=:0"]);
     python(LOWER, &[&serve.at[0].port()], "").good();
     // A stream has no end of a message to look at: there each letter stands for itself, cut or not.
     let mut stream = Talk::to(serve.at[1]);
@@ -145,11 +146,8 @@ print(text.strip())
     assert_eq!(found[0]["rep"]["text"], format!("{}\r\n", told.trim()));
 }
 
-#[test]
-fn chargen_says_the_pattern_of_the_rfc_and_stops_when_nobody_hears() {
-    let serve = Serve::start(&["chargen=:0"]);
-    // RFC 864: 72 of the 95 printable characters, each line one further.
-    const HEAR: &str = "
+/// RFC 864: 72 of the 95 printable characters, each line one further.
+const HEAR: &str = "
 import socket, sys
 ring = bytes(range(32, 127))
 with socket.create_connection(('127.0.0.1', int(sys.argv[1])), 30) as peer:
@@ -164,6 +162,10 @@ with socket.create_connection(('127.0.0.1', int(sys.argv[1])), 30) as peer:
         while stream.read1(65536):
             pass
 ";
+
+#[test]
+fn chargen_says_the_pattern_of_the_rfc_and_stops_when_nobody_hears() {
+    let serve = Serve::start(&["chargen=:0"]);
     for end in ["says-so", "leaves"] {
         python(HEAR, &[&serve.at[0].port(), &end], "").good();
     }
@@ -209,10 +211,8 @@ fn chargen_is_bounded_by_who_never_reads() {
     drop(unread);
 }
 
-#[test]
-fn info_is_json_and_true() {
-    let serve = Serve::start(&["info=:0?frame=line", "info=:0"]);
-    const ASK: &str = "
+/// Compares what it is told with what it knows of its own socket.
+const ASK: &str = "
 import json, socket, sys
 for port, frame in [(int(sys.argv[1]), 'line'), (int(sys.argv[2]), 'chunk')]:
     with socket.create_connection(('127.0.0.1', port), 30) as peer:
@@ -233,6 +233,10 @@ for port, frame in [(int(sys.argv[1]), 'line'), (int(sys.argv[2]), 'chunk')]:
             assert n > 2 or said.decode() in message['shown'], told
             print(told['conv'], n, json.dumps(told))
 ";
+
+#[test]
+fn info_is_json_and_true() {
+    let serve = Serve::start(&["info=:0?frame=line", "info=:0"]);
     let told = python(ASK, &[&serve.at[0].port(), &serve.at[1].port()], "").good();
     let home = serve.home.clone();
     assert_eq!(serve.stop().served, 6);

@@ -8,13 +8,10 @@ use echoic_core::{
 };
 use echoic_wire::{
     DialError, DialOptions, dial,
-    eyeballs::{Answer, Family, Missing, Pace, RaceOptions, call, look_up, race},
+    eyeballs::{Answer, Family, Pace, RaceOptions, call, look_up, race},
     resolve,
 };
-use tokio::{
-    task::JoinSet,
-    time::{Instant, timeout},
-};
+use tokio::{task::JoinSet, time::Instant};
 
 use super::{Outcome, ProbeOptions, Report, Try};
 
@@ -103,11 +100,12 @@ pub(super) async fn addresses(
         return resolve(at, options.each).await.unwrap_or_default();
     };
     let ask = async |family| {
-        let found = timeout(options.each, look_up(name, at.port, family)).await;
+        let explain = options.explain.as_ref();
+        let found = look_up(name, at.port, family, options.each, explain).await;
         Answer {
             family,
             at: began.elapsed(),
-            found: found.unwrap_or(Err(Missing::Silent)),
+            found,
         }
     };
     let (six, four) = tokio::join!(ask(Family::V6), ask(Family::V4));

@@ -104,10 +104,9 @@ impl Talk {
         let voice = &mut self.voice;
         let then = catch_unwind(AssertUnwindSafe(|| {
             if !begun && voice.open(replies) == Then::Close {
-                Then::Close
-            } else {
-                voice.answer(&run, replies)
+                return Then::Close;
             }
+            voice.answer(&run, replies)
         }));
         let says = replies.answered() > 0 || !replies.bytes().is_empty();
         then.ok()

@@ -353,3 +353,29 @@ fn unix_datagrams_are_answered_at_their_senders_name() {
     );
     assert!(!path.exists(), "removed with its server");
 }
+
+/// A store that keeps nothing holds up the socket, not the memory: what there is no room for the kernel drops, counted.
+#[test]
+fn while_the_record_is_full_nothing_is_heard() {
+    const SOURCES: u64 = 2000;
+    let listen = ListenOptions {
+        receive_buffer: 64 << 10,
+        ..ListenOptions::default()
+    };
+    let mut post = Post::with(Opening {
+        listen,
+        ..opening("discard", "udp://127.0.0.1:0")
+    });
+    post.options.behind_bytes_max = 256 << 10;
+    post.store.set(Mood::Silent);
+    let posted = post.start();
+    for i in 0..SOURCES {
+        let own = format!("127.2.{}.{}:0", i / 250, 1 + i % 250);
+        peer(&own, posted.addr()).send(&[b'x'; 1000]).unwrap();
+    }
+    posted.store.set(Mood::Willing);
+    let (drained, _) = posted.end();
+    let counts = drained.datagrams;
+    assert_eq!(counts.received + counts.dropped, SOURCES, "{counts:?}");
+    assert!(counts.dropped > 0, "it was all heard: {counts:?}");
+}

@@ -111,7 +111,7 @@ impl Posted {
     pub(crate) fn addr(&self) -> SocketAddr {
         match &self.places[0] {
             Place::Net(addr) => *addr,
-            place => panic!("{place}"),
+            place @ Place::Unix(_) => panic!("{place}"),
         }
     }
 

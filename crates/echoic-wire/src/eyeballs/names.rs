@@ -1,12 +1,13 @@
 //! What the system's resolver says of a name, one family at a time.
 
-use std::{fmt, io, net::SocketAddr, thread};
+use std::{fmt, io, net::SocketAddr, thread, time::Duration};
 
 use dns_lookup::{AddrInfoHints, LookupError, LookupErrorKind, SockType, getaddrinfo};
 use socket2::Domain;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::timeout};
 
 use super::Family;
+use crate::explain::{Call, Explain};
 
 /// Why a name has no address of a family, as far as getaddrinfo(3) tells.
 #[derive(Debug)]
@@ -49,21 +50,37 @@ impl fmt::Display for Family {
 ///
 /// getaddrinfo(3) cannot be called off and may take half a minute, so it runs on a thread that nobody waits for, not
 /// even at the end of the program: whoever stops waiting here is free at once.
-pub async fn look_up(name: &str, port: u16, family: Family) -> Result<Vec<SocketAddr>, Missing> {
+pub async fn look_up(
+    name: &str,
+    port: u16,
+    family: Family,
+    within: Duration,
+    explain: Option<&Explain>,
+) -> Result<Vec<SocketAddr>, Missing> {
     let (tell, told) = oneshot::channel();
-    let name = name.to_owned();
+    let host = name.to_owned();
     let asked = thread::Builder::new()
         .name("resolve".into())
         .spawn(move || {
             // If nobody waits any more, nobody needs to know.
-            let _ = tell.send(ask(&name, port, family));
+            let _ = tell.send(ask(&host, port, family));
         });
-    match asked {
-        Ok(_) => told
-            .await
-            .unwrap_or_else(|_| Err(Missing::Failed(io::Error::other("the resolver broke down")))),
+    let found = match asked {
+        Ok(_) => match timeout(within, told).await {
+            Ok(Ok(found)) => found,
+            Ok(Err(_)) => Err(Missing::Failed(io::Error::other("the resolver broke down"))),
+            Err(_) => Err(Missing::Silent),
+        },
         Err(error) => Err(Missing::Failed(error)),
+    };
+    if let Some(explain) = explain {
+        let why = found
+            .as_ref()
+            .map_err(|missing| io::Error::other(format!("{missing} ({family})")));
+        let result = why.as_ref().map(|addrs| addrs.as_slice());
+        explain.tell(Call::Resolve { host: name, result });
     }
+    found
 }
 
 fn ask(name: &str, port: u16, family: Family) -> Result<Vec<SocketAddr>, Missing> {
@@ -110,15 +127,21 @@ fn missing(error: LookupError, family: Family) -> Missing {
 mod tests {
     use super::*;
 
+    const SOON: Duration = Duration::from_secs(20);
+
     #[tokio::test]
     async fn a_name_of_this_machine_has_an_address_in_the_family_asked_for() {
-        let found = look_up("localhost", 7, Family::V4).await.unwrap();
+        let found = look_up("localhost", 7, Family::V4, SOON, None)
+            .await
+            .unwrap();
         assert_eq!(found, [SocketAddr::from(([127, 0, 0, 1], 7))]);
     }
 
     #[tokio::test]
     async fn a_literal_address_of_the_other_family_is_none_of_this_one() {
-        let missing = look_up("127.0.0.1", 7, Family::V6).await.unwrap_err();
+        let missing = look_up("127.0.0.1", 7, Family::V6, SOON, None)
+            .await
+            .unwrap_err();
         assert!(
             matches!(missing, Missing::NoAddress(Family::V6)),
             "{missing:?}"
@@ -127,7 +150,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_that_cannot_be_is_missing() {
-        let missing = look_up("no-such-host.invalid", 7, Family::V4)
+        let missing = look_up("no-such-host.invalid", 7, Family::V4, SOON, None)
             .await
             .unwrap_err();
         // On a machine without a network the resolver cannot know.

@@ -10,12 +10,7 @@ use tokio::{
 };
 
 use super::{Action, Eyeballs, Family, Missing, Pace, Step, look_up};
-use crate::{
-    explain::{Call, Explain},
-    link::Link,
-    resolve::without_a_resolver,
-    tcp,
-};
+use crate::{explain::Explain, link::Link, resolve::without_a_resolver, tcp};
 
 /// How to race.
 #[derive(Clone, Debug)]
@@ -109,7 +104,7 @@ pub async fn race(at: &HostPort, options: &RaceOptions) -> Race {
     let mut eyes = match &at.host {
         Host::Name(name) => {
             for family in Family::BOTH {
-                under_way.spawn(ask(name.clone(), at.port, family, options.each));
+                under_way.spawn(ask(name.clone(), at.port, family, options.clone()));
             }
             Eyeballs::for_name(options.pace)
         }
@@ -135,13 +130,9 @@ pub async fn race(at: &HostPort, options: &RaceOptions) -> Race {
             Action::Wait(until) => began + until.unwrap_or(options.within).min(options.within),
         };
         match timeout_at(until, under_way.join_next()).await {
-            Ok(Some(Ok(event))) => race.take(
-                event,
-                &mut eyes,
-                began.elapsed(),
-                at,
-                options.explain.as_ref(),
-            ),
+            Ok(Some(Ok(event))) => {
+                race.take(event, &mut eyes, began.elapsed(), options.explain.as_ref());
+            }
             Ok(Some(Err(broken))) => match broken.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
                 // The runtime is going away, and the race with it.
@@ -187,12 +178,10 @@ impl Race {
         event: Event,
         eyes: &mut Eyeballs,
         now: Duration,
-        at: &HostPort,
         explain: Option<&Explain>,
     ) {
         match event {
             Event::Answer(family, found) => {
-                tell(explain, &at.host, &found);
                 eyes.on_addresses(family, found.as_deref().unwrap_or_default(), now);
                 self.answers.push(Answer {
                     family,
@@ -242,9 +231,12 @@ impl Race {
     }
 }
 
-async fn ask(name: String, port: u16, family: Family, within: Duration) -> Event {
-    let found = timeout(within, look_up(&name, port, family)).await;
-    Event::Answer(family, found.unwrap_or(Err(Missing::Silent)))
+async fn ask(name: String, port: u16, family: Family, options: RaceOptions) -> Event {
+    let RaceOptions { each, explain, .. } = options;
+    Event::Answer(
+        family,
+        look_up(&name, port, family, each, explain.as_ref()).await,
+    )
 }
 
 async fn connect(
@@ -269,21 +261,6 @@ fn settle(
         }
         Err(error) if error.kind() == io::ErrorKind::TimedOut => (Outcome::Silent, None),
         Err(error) => (Outcome::Failed(error), None),
-    }
-}
-
-fn tell(explain: Option<&Explain>, host: &Host, found: &Result<Vec<SocketAddr>, Missing>) {
-    if let (Some(explain), Host::Name(host)) = (explain, host) {
-        let why = found
-            .as_ref()
-            .err()
-            .map(|missing| io::Error::other(missing.to_string()));
-        let result = match (found, &why) {
-            (Ok(addrs), _) => Ok(addrs.as_slice()),
-            (Err(_), Some(why)) => Err(why),
-            (Err(_), None) => return,
-        };
-        explain.tell(Call::Resolve { host, result });
     }
 }
 

@@ -215,7 +215,7 @@ impl ConnectArgs {
         } else {
             Framing::Chunk
         };
-        let mut frames = self.frame.unwrap_or(default.into());
+        let mut frames = self.frame.unwrap_or_else(|| default.into());
         for (name, value) in options.0 {
             match &*name {
                 "frame" => frames = value.parse().map_err(|error| format!("{error}"))?,

@@ -95,7 +95,7 @@ pub(super) async fn piped(link: Link, plan: &Plan) -> Piped {
         .err()
         .filter(|error| error.kind() != io::ErrorKind::BrokenPipe)
         .map(Trouble::Output);
-    let met = expects.then(|| matches!(said, Some(Said::Met)));
+    let met = expects.then_some(matches!(said, Some(Said::Met)));
     let input = match said {
         Some(Said::Broken(error)) => Some(Trouble::Input(error)),
         _ => None,

@@ -49,14 +49,15 @@ Examples:
   echoic probe localhost:5000 --all           every address of the name, each alone
   echoic probe :5000 --count 10               how long a connection takes
   echoic probe --wait 30s :5000 && echo up    waits until a server is there
-  echoic probe udp://:5000 --each 1s          open, closed or silent: UDP has no yes without a reply
+  echoic probe udp://:5000 --each 1s          open, closed or silent: only a reply is a yes
 
-A name's addresses are called as programs with Happy Eyeballs do (RFC 8305): IPv6 first, the next after 250 ms
-or at once when one fails. An address counts as reached when it connects; nothing is said over TCP and Unix
-sockets. Over UDP a line is sent (a proper question on ports 53 and 123).
+A name's addresses are called as programs with Happy Eyeballs do (RFC 8305): IPv6 first, the next
+after 250 ms or at once when one fails. An address counts as reached when it connects; nothing is
+said over TCP and Unix sockets. Over UDP a line is sent (a proper question on ports 53 and 123).
 
-Exit codes: 0 an address connects (or replied), 2 usage, 3 name not resolved, 4 refused, closed or unreachable,
-5 timed out, filtered or silent; with several endpoints that of the first that could not be reached.";
+Exit codes: 0 an address connects (or replied), 2 usage, 3 name not resolved, 4 refused, closed or
+unreachable, 5 timed out, filtered or silent; with several endpoints that of the first that could
+not be reached.";
 
 /// What is to be done.
 #[derive(Debug)]

@@ -40,9 +40,8 @@ fn opened(home: &Home, pid: &str, count: usize, args: &[&str]) -> Command {
     python
 }
 
-#[test]
-fn a_descriptor_from_python_is_served() {
-    const PARENT: &str = "
+/// Listens, hands that to a server that serves once, and calls it.
+const PARENT: &str = "
 import os, socket, subprocess, sys
 program, family = sys.argv[1], sys.argv[2]
 if family == 'unix':
@@ -66,6 +65,9 @@ while part := peer.recv(1024):
 assert heard == b'STRASSE', heard
 sys.exit(serve.wait(30))
 ";
+
+#[test]
+fn a_descriptor_from_python_is_served() {
     for family in ["tcp", "unix"] {
         let home = Home::new();
         let mut python = tool("python3", "python3");
@@ -124,6 +126,16 @@ fn what_was_handed_to_somebody_else_is_not_ours() {
     assert_eq!(ports, [5000, 5000, 12345]);
 }
 
+/// Hands over a socket that was bound and never told to listen.
+const DEAF: &str = "
+import socket, subprocess, sys
+own = socket.socket()
+own.bind(('127.0.0.1', 0))
+ran = subprocess.run([sys.argv[1], 'serve', f'fd:{own.fileno()}', '--store', 'none'], pass_fds=[own.fileno()],
+                     capture_output=True, timeout=30)
+print(ran.returncode, ran.stderr.decode())
+";
+
 #[test]
 fn a_number_that_is_no_listening_socket_is_told_as_what_it_is() {
     let home = Home::new();
@@ -139,14 +151,6 @@ fn a_number_that_is_no_listening_socket_is_told_as_what_it_is() {
             "{err}"
         );
     }
-    const DEAF: &str = "
-import socket, subprocess, sys
-own = socket.socket()
-own.bind(('127.0.0.1', 0))
-ran = subprocess.run([sys.argv[1], 'serve', f'fd:{own.fileno()}', '--store', 'none'], pass_fds=[own.fileno()],
-                     capture_output=True, timeout=30)
-print(ran.returncode, ran.stderr.decode())
-";
     let program = home.echoic(&[]);
     let said = python(DEAF, &[&program.get_program().display()], "").good();
     assert!(
