@@ -156,7 +156,7 @@ mod tests {
     fn the_last_mebibyte_is_looked_at_and_no_more_is_kept() {
         let watcher = Watcher::new("end".parse().unwrap());
         for _ in 0..100 {
-            watcher.heard(&[b'x'; 30_000]);
+            watcher.heard(&vec![b'x'; 30_000]);
         }
         watcher.heard(b"end");
         assert!(watcher.is_met());

@@ -16,7 +16,7 @@ fn upper(count: usize) -> (String, JoinHandle<Vec<Vec<u8>>>) {
     let endpoint = format!("udp://{}", socket.local_addr().unwrap());
     let answering = thread::spawn(move || {
         let mut heard = Vec::new();
-        let mut buffer = [0; 65536];
+        let mut buffer = vec![0; 65536];
         while heard.len() < count {
             let (n, from) = socket.recv_from(&mut buffer).unwrap();
             heard.push(buffer[..n].to_vec());
