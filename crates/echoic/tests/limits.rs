@@ -1,5 +1,9 @@
 //! `echoic limits` tells the truth: each option is there and has that default, and each bound is the one in force.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and may say what it saw"
+)]
 
 mod harness;
 

@@ -1,5 +1,9 @@
 //! Completions and manual pages know what the command line knows.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and may say what it saw"
+)]
 
 mod harness;
 

@@ -3,7 +3,11 @@
 //!
 //! A fenced block says what it is: `sh serve` is a server left running, `sh run` and `python run` are programs; an
 //! `input` after one is what it reads, and an `output` what it prints, with `…` for what differs from time to time.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and may say what it saw"
+)]
 
 mod harness;
 
@@ -122,12 +126,12 @@ impl Reader {
                 self.serve(text.trim());
                 None
             }
-            "sh run" => Some(self.run(self.shell(&text), input, block)),
+            "sh run" => Some(Self::run(self.shell(&text), input, block)),
             "python run" => {
                 let mut python = tool("python3", "python3");
                 self.home.settle(&mut python);
                 python.args(["-c", &text]);
-                Some(self.run(python, input, block))
+                Some(Self::run(python, input, block))
             }
             _ => None,
         }
@@ -147,7 +151,7 @@ impl Reader {
         self.serves.push(Serve::from(&self.home, &words, command));
     }
 
-    fn run(&self, mut command: Command, input: &str, block: &Block) -> String {
+    fn run(mut command: Command, input: &str, block: &Block) -> String {
         let ran = run(&mut command, input.as_bytes());
         assert_eq!(ran.code, Some(0), "line {}: {ran:?}", block.line);
         String::from_utf8(ran.out).unwrap()

@@ -1,4 +1,5 @@
 //! Ports and files that there may not be enough of.
+#![allow(clippy::print_stdout, reason = "a test may say why it is skipped")]
 
 use std::{
     fs::{File, TryLockError},
