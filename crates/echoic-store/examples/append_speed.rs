@@ -79,7 +79,7 @@ fn opened(conversations: u64) -> Arc<Batch> {
         name: "tcp:5000".into(),
         proto: "tcp",
         service: "upper".into(),
-        framing: Framing::Line,
+        framing: Framing::Line.into(),
     });
     let mut batch = Batch::default();
     batch.events.extend((1..=conversations).map(|conversation| {

@@ -65,7 +65,7 @@ pub(crate) fn post(name: &str) -> Arc<Post> {
         name: name.into(),
         proto: "tcp",
         service: "upper".into(),
-        framing: Framing::Line,
+        framing: Framing::Line.into(),
     })
 }
 
@@ -137,6 +137,7 @@ impl Story {
         Splitter::new(Framing::Line, 1 << 20).split(&bytes, &mut spans);
         let run = Run::new(&bytes, &spans, 0);
         let mut replies = Replies::default();
+        replies.clear(Framing::Line.into());
         for message in run.messages().take(answered) {
             replies.reply(&message, |out| {
                 out.extend(message.body.to_ascii_uppercase());
@@ -177,6 +178,8 @@ impl Story {
         let fate = match outcome {
             Outcome::Ok => Fate::Ok,
             Outcome::Unanswered => Fate::Unanswered,
+            Outcome::Withheld => Fate::Withheld,
+            Outcome::Unsent => Fate::Unsent,
         };
         self.tell(id, fate, u32::from(!heard.is_empty()), heard, said);
         self.name(before);

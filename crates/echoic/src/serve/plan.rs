@@ -121,6 +121,7 @@ fn openings(args: &ServeArgs, limits: &Limits) -> Result<Vec<Opening>, Failed> {
                 send_buffer: args.sndbuf.map(|bytes| bytes.0 as usize),
                 unix_mode: args.mode.0,
                 explain: args.showing.explain.then(explain::on_stderr),
+                ..ListenOptions::default()
             },
             ..Opening::new(
                 served.located.endpoint,
