@@ -173,7 +173,7 @@ fn what_became_of_it() {
 #[case("-note:x", 2, "note: is not there yet")]
 #[case("fault:delay", 1, "fault: is not there yet")]
 #[case("is:truncated", 4, "is:truncated is not there yet")]
-#[case("is:opne", 4, "one of ok unanswered unsent open")]
+#[case("is:opne", 4, "one of ok unanswered unsent withheld open")]
 #[case("end:peer", 5, "one of fin rst timeout")]
 #[case("proto:sctp", 7, "one of tcp udp")]
 #[case("peer:localhost", 6, "10.0.0.0/8")]

@@ -59,6 +59,8 @@ fn everything() -> Story {
     story.open(3);
     story.lines(3, &["five", "six", "seven"], 1);
     story.alone(3, Outcome::Ok, b"\x00\xff", b"");
+    story.alone(3, Outcome::Withheld, b"from nobody", b"");
+    story.alone(3, Outcome::Unsent, b"to nobody", b"");
     story.half_close(3);
     story.lines(1, &["eight", "nine"], 2);
     story.lines(3, &["ten", "eleven needle"], 2);

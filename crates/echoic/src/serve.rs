@@ -166,7 +166,7 @@ fn farewell(plan: &Plan, recorder: &Recorder, drained: Drained) -> Exit {
         served,
         cut,
         panicked,
-        datagrams: _,
+        datagrams,
     } = drained;
     let standing = recorder.standing();
     let mut text = format!("stopped: {served} exchanges served");
@@ -178,6 +178,12 @@ fn farewell(plan: &Plan, recorder: &Recorder, drained: Drained) -> Exit {
     }
     if cut > 0 {
         text += &format!("; {cut} conversations cut, they were not done within --drain");
+    }
+    if datagrams.dropped > 0 {
+        text += &format!(
+            "; {} datagrams came too fast and were dropped",
+            datagrams.dropped
+        );
     }
     if panicked > 0 {
         text += &format!("; {panicked} conversations ended by a bug in echoic");

@@ -98,10 +98,14 @@ fn the_examples_of_serve_serve() {
         }
         let args: Vec<&str> = line.split(' ').skip(2).collect();
         let mut serve = Serve::from(&home, &args, shell(&home, &format!("exec {line}")));
-        let greets = |index: usize| {
-            index == 1 && (line.contains("greet=") || line == "echoic serve --print")
-        };
-        for (index, at) in serve.at.clone().into_iter().enumerate() {
+        let mut at = serve.at.clone();
+        let bare = line == "echoic serve --print";
+        if bare {
+            // The second of the three is for datagrams.
+            at.remove(1);
+        }
+        let greets = |index: usize| index == 1 && (bare || line.contains("greet="));
+        for (index, at) in at.into_iter().enumerate() {
             talk_to(at, greets(index), line.contains("--as echo"));
         }
         if line.contains("--once") {

@@ -137,6 +137,7 @@ impl Story {
         Splitter::new(Framing::Line, 1 << 20).split(&bytes, &mut spans);
         let run = Run::new(&bytes, &spans, 0);
         let mut replies = Replies::default();
+        replies.clear(Framing::Line.into());
         for message in run.messages().take(answered) {
             replies.reply(&message, |out| {
                 out.extend(message.body.to_ascii_uppercase());
