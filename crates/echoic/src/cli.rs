@@ -1,6 +1,6 @@
 //! The command line as it is typed. What it means is made of it once, in each command's own file.
 
-use std::{collections::HashMap, ffi::OsString, str::FromStr};
+use std::{collections::HashMap, ffi::OsString, str::FromStr, time::Duration};
 
 use clap::{
     Args, Command, CommandFactory, Parser, Subcommand, ValueEnum,
@@ -13,7 +13,7 @@ use echoic_core::{
     endpoint::Served,
     framing::Frames,
     guests::Network,
-    size::{Bytes, Span},
+    size::{Bytes, SizeError, Span},
     store::Durability,
 };
 use echoic_service::Chosen;
@@ -287,6 +287,14 @@ pub(crate) struct RecordingArgs {
     /// When the store is slower than the wire: wait (conversations that are ahead wait), or drop (and count)
     #[arg(long, value_name = "WHAT", default_value = "wait")]
     pub(crate) when_behind: Behind,
+}
+
+/// A span of time, or a plain number of seconds, as nc's `-w 5` has it.
+pub(crate) fn seconds_or_span(text: &str) -> Result<Span, SizeError> {
+    match text.parse::<u32>() {
+        Ok(seconds) => Ok(Span(Duration::from_secs(seconds.into()))),
+        Err(_) => text.parse(),
+    }
 }
 
 /// Permissions of a file, in octal.

@@ -10,6 +10,8 @@ use echoic_core::{
     size::Span,
 };
 
+use crate::cli::seconds_or_span;
+
 use super::{
     expect::Expected,
     message,
@@ -269,14 +271,6 @@ impl ConnectArgs {
             explain: self.explain,
             verbose: self.verbose || prompt,
         })
-    }
-}
-
-/// nc's `-w 5` is five seconds.
-fn seconds_or_span(text: &str) -> Result<Span, echoic_core::size::SizeError> {
-    match text.parse::<u32>() {
-        Ok(seconds) => Ok(Span(Duration::from_secs(seconds.into()))),
-        Err(_) => text.parse(),
     }
 }
 

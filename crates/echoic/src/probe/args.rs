@@ -8,6 +8,8 @@ use echoic_core::{
     size::Span,
 };
 
+use crate::cli::seconds_or_span;
+
 /// Can it be reached, and if not, why
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -136,14 +138,6 @@ fn at_port_80(text: &str) -> Option<Endpoint> {
     let endpoint = with_port.parse().ok()?;
     let has_host = matches!(&endpoint, Endpoint::Tcp(at) if at.host != Host::Loopback);
     has_host.then_some(endpoint)
-}
-
-/// `-w 5` is five seconds, as with nc.
-fn seconds_or_span(text: &str) -> Result<Span, echoic_core::size::SizeError> {
-    match text.parse::<u32>() {
-        Ok(seconds) => Ok(Span(Duration::from_secs(seconds.into()))),
-        Err(_) => text.parse(),
-    }
 }
 
 #[cfg(test)]
