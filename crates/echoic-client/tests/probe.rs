@@ -24,10 +24,10 @@ async fn probed(endpoint: &str, options: &ProbeOptions) -> Report {
     probe(&endpoint.parse().unwrap(), options).await
 }
 
-/// A port of 127.0.0.1 that nobody else takes while this is held, and that nobody listens at.
-fn nobody() -> (UdpSocket, SocketAddr) {
-    // Bound as UDP it keeps that port from UDP only; TCP ports are given out from the same range, at random.
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+/// A socket at a loopback address of one test alone: a port that one test gives back is soon another's, and what was
+/// sent to the one would be heard by the other.
+fn alone_at(address: &str) -> (UdpSocket, SocketAddr) {
+    let socket = UdpSocket::bind((address, 0)).unwrap();
     let addr = socket.local_addr().unwrap();
     (socket, addr)
 }
@@ -189,7 +189,7 @@ async fn a_udp_server_that_answers_is_open() {
 
 #[tokio::test]
 async fn a_udp_server_that_says_nothing_is_silent_and_asked_twice() {
-    let (server, addr) = nobody();
+    let (server, addr) = alone_at("127.0.0.71");
     let options = ProbeOptions {
         each: Duration::from_millis(200),
         ..ProbeOptions::default()
@@ -203,7 +203,7 @@ async fn a_udp_server_that_says_nothing_is_silent_and_asked_twice() {
 
 #[tokio::test]
 async fn a_udp_port_without_a_socket_is_closed() {
-    let (server, addr) = nobody();
+    let (server, addr) = alone_at("127.0.0.72");
     drop(server);
     let report = probed(&format!("udp://{addr}"), &quick()).await;
     assert_eq!(report.verdict().state, State::Closed, "{:?}", report.tries);
