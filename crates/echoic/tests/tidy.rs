@@ -226,7 +226,7 @@ fn a_file_named_in_a_page_is_there() {
             continue;
         }
         for word in text.split('`').skip(1).step_by(2) {
-            let is_path = ["crates/", "docs/", "scripts/", "bench/", "fuzz/"]
+            let is_path = ["crates/", "docs/", "scripts/", "bench/", "fuzz/", "trials/"]
                 .iter()
                 .any(|folder| word.starts_with(folder));
             let path = word.split([' ', ':']).next().unwrap_or_default();
