@@ -83,19 +83,16 @@ impl Home {
         (child, lines)
     }
 
-    /// A sentence of SQL put to a copy of the record by a reader that is not ours, with the log of its writes, as it
-    /// lies there now; one line a row, `|` between columns.
+    /// A sentence of SQL put to the record by a reader that is not ours, as it lies there now and whether or not it is
+    /// being written; one line a row, `|` between columns. Not a copy: one made while the log of writes is being
+    /// copied into the record is torn.
     #[track_caller]
     pub(crate) fn sql(&self, sentence: &str) -> Vec<String> {
         const READER: &str = "
-import pathlib, shutil, sqlite3, sys, tempfile
-record, sentence = pathlib.Path(sys.argv[1]), sys.argv[2]
-with tempfile.TemporaryDirectory() as place:
-    for name in [record.name, record.name + '-wal']:
-        if (record.parent / name).exists():
-            shutil.copy(record.parent / name, place)
-    for row in sqlite3.connect(pathlib.Path(place) / record.name).execute(sentence):
-        print('|'.join(str(column) for column in row))
+import pathlib, sqlite3, sys
+record = sqlite3.connect(pathlib.Path(sys.argv[1]).as_uri() + '?mode=ro', uri=True)
+for row in record.execute(sys.argv[2]):
+    print('|'.join(str(column) for column in row))
 ";
         let store = self.store();
         super::python(READER, &[&store.display(), &sentence], "")
