@@ -12,8 +12,9 @@ use std::{
 use serde_json::Value;
 
 /// Which crates of ours each crate may know. A crate knows only floors below it; siblings do not know each other.
-const FLOORS: [(&str, &[&str]); 7] = [
+const FLOORS: [(&str, &[&str]); 8] = [
     ("echoic-core", &[]),
+    ("echoic-plot", &[]),
     ("echoic-wire", &["echoic-core"]),
     ("echoic-store", &["echoic-core"]),
     ("echoic-service", &["echoic-core", "echoic-wire"]),
@@ -23,6 +24,7 @@ const FLOORS: [(&str, &[&str]); 7] = [
         "echoic",
         &[
             "echoic-core",
+            "echoic-plot",
             "echoic-wire",
             "echoic-store",
             "echoic-service",
@@ -33,13 +35,14 @@ const FLOORS: [(&str, &[&str]); 7] = [
 ];
 
 /// Libraries that have one place, with the crates that may use them.
-const ONE_PLACE: [(&str, &[&str]); 5] = [
+const ONE_PLACE: [(&str, &[&str]); 6] = [
     (
         "tokio",
         &["echoic-wire", "echoic-server", "echoic-client", "echoic"],
     ),
     ("socket2", &["echoic-wire"]),
     ("rusqlite", &["echoic-store"]),
+    ("kuva", &["echoic-plot"]),
     ("clap", &["echoic"]),
     ("anyhow", &["echoic"]),
 ];
