@@ -1,0 +1,66 @@
+//! The positive control: a program that writes the same schema with `synchronous=OFF`, which echoic never does.
+
+use std::{
+    fs,
+    io::{Write, stdout},
+    path::Path,
+};
+
+use anyhow::{Context, Result, ensure};
+use echoic_core::store::Durability;
+use echoic_store::SqliteStore;
+use rusqlite::Connection;
+
+use crate::{
+    message,
+    program::{SOON, Traced},
+    tale::{Tale, options},
+    trace,
+};
+
+/// Records one exchange a commit, and says so on standard output, as the `synchronous` level given would have it.
+pub fn write(folder: &Path, level: &str, commits: u64) -> Result<()> {
+    let path = folder.join("echoic.db");
+    SqliteStore::open(&path, Durability::Strict)?.close()?;
+    let record = Connection::open(&path)?;
+    record.pragma_update(None, "synchronous", level)?;
+    record.pragma_update(None, "wal_autocheckpoint", 20)?;
+    for id in 1..=commits {
+        let said = message("k0p0", id - 1, 300).to_uppercase();
+        record.execute_batch("BEGIN")?;
+        record.execute(
+            "INSERT INTO run VALUES (?1, 1, ?1, 1, ?1, 0, 'ok', 1, 0, NULL, ?2, ?3)",
+            (
+                id,
+                said.to_lowercase().into_bytes(),
+                said.clone().into_bytes(),
+            ),
+        )?;
+        record.execute("UPDATE state SET exchanges = ?1, last_exchange = ?1", [id])?;
+        record.execute_batch("COMMIT")?;
+        let mut out = stdout().lock();
+        out.write_all(said.as_bytes())?;
+        out.flush()?;
+    }
+    Ok(())
+}
+
+/// Watches this program (`myself`) do so.
+pub fn tell(myself: &Path, folder: &Path, level: &str, commits: u64) -> Result<Tale> {
+    let folder = folder.canonicalize()?;
+    let log = folder.join("trace");
+    let trace = log.to_str().context("a folder named in UTF-8")?;
+    let commits = commits.to_string();
+    let args = ["control", ".", level, &commits];
+    let options = options(trace);
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    let mut writer = Traced::start(&options, myself, &args, &folder)?;
+    std::io::copy(&mut writer.lines, &mut std::io::sink())?;
+    let ended = writer.end(SOON)?;
+    ensure!(ended.code == Some(0), "the control failed: {}", ended.said);
+    let steps = trace::read(&fs::read_to_string(&log)?, &folder, 0)?;
+    Ok(Tale {
+        steps,
+        stall: std::time::Duration::ZERO,
+    })
+}

@@ -1,0 +1,310 @@
+//! A disk that keeps what was synced, and of the rest what it likes.
+//!
+//! Stricter than the file systems one meets: a file's name is safe only once its folder is synced (fsync(2)), a write
+//! that was not synced may be missing though later ones are there, and may be torn between any two sectors.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+};
+
+use fastrand::Rng;
+
+use crate::trace::What;
+
+/// What a disk writes whole or not at all, in bytes.
+const SECTOR: usize = 512;
+
+/// How the machine went down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Crash {
+    /// The process alone: the system still writes all it was given.
+    Kill,
+    /// The power, and nothing that was not synced is there.
+    PowerDrop,
+    /// The power, and of what was not synced a random half is there, in sectors.
+    PowerTorn,
+}
+
+impl fmt::Display for Crash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kill => "kill -9",
+            Self::PowerDrop => "power, unsynced gone",
+            Self::PowerTorn => "power, unsynced torn",
+        })
+    }
+}
+
+/// Files by name.
+pub type Files = BTreeMap<String, Vec<u8>>;
+
+type Inode = usize;
+
+/// What was done to a file and is not synced.
+#[derive(Clone, Debug)]
+enum Change {
+    Write {
+        at: u64,
+        bytes: std::sync::Arc<[u8]>,
+    },
+    Length(u64),
+}
+
+/// What was done to a name and is not synced.
+#[derive(Clone, Debug)]
+enum Naming {
+    Named(String, Inode),
+    Gone(String),
+}
+
+#[derive(Debug, Default)]
+struct File {
+    now: Vec<u8>,
+    synced: Vec<u8>,
+    pending: Vec<(usize, Change)>,
+}
+
+/// A folder on such a disk.
+#[derive(Debug, Default)]
+pub struct Disk {
+    files: Vec<File>,
+    names: HashMap<String, Inode>,
+    synced_names: BTreeMap<String, Inode>,
+    pending_names: Vec<(usize, Naming)>,
+    steps: usize,
+    /// It says yes to every sync and does none: what `synchronous=OFF` makes of a disk that does.
+    lies: bool,
+}
+
+impl Disk {
+    /// An empty one; one that `lies` never syncs.
+    pub fn new(lies: bool) -> Self {
+        Self {
+            lies,
+            ..Self::default()
+        }
+    }
+
+    /// Does the next step; says whether that made a difference to what a crash would leave.
+    pub fn step(&mut self, what: &What) -> bool {
+        let number = self.steps;
+        self.steps += 1;
+        match what {
+            What::Create(name) => {
+                if self.names.contains_key(name) {
+                    return false;
+                }
+                let inode = self.files.len();
+                self.files.push(File::default());
+                self.names.insert(name.clone(), inode);
+                let naming = Naming::Named(name.clone(), inode);
+                self.pending_names.push((number, naming));
+            }
+            What::Unlink(name) => {
+                self.names.remove(name);
+                let naming = Naming::Gone(name.clone());
+                self.pending_names.push((number, naming));
+            }
+            What::Write { name, at, bytes } => {
+                let (at, bytes) = (*at, bytes.clone());
+                return self.change(name, number, Change::Write { at, bytes });
+            }
+            What::Truncate { name, length } => {
+                return self.change(name, number, Change::Length(*length));
+            }
+            What::Sync { name, covers } => return !self.lies && self.sync(name, *covers),
+            What::Told(_) => {}
+            What::Nothing => return false,
+        }
+        true
+    }
+
+    fn change(&mut self, name: &str, number: usize, change: Change) -> bool {
+        let Some(file) = self.names.get(name).map(|inode| &mut self.files[*inode]) else {
+            return false;
+        };
+        apply(&mut file.now, &change);
+        file.pending.push((number, change));
+        true
+    }
+
+    fn sync(&mut self, name: &str, covers: usize) -> bool {
+        if name.is_empty() {
+            let later = self
+                .pending_names
+                .iter()
+                .position(|(number, _)| *number >= covers);
+            let later = later.unwrap_or(self.pending_names.len());
+            for (_, naming) in self.pending_names.drain(..later) {
+                rename(&mut self.synced_names, naming);
+            }
+            return later > 0;
+        }
+        let Some(file) = self.names.get(name).map(|inode| &mut self.files[*inode]) else {
+            return false;
+        };
+        let later = file
+            .pending
+            .iter()
+            .position(|(number, _)| *number >= covers);
+        let later = later.unwrap_or(file.pending.len());
+        for (_, change) in file.pending.drain(..later) {
+            apply(&mut file.synced, &change);
+        }
+        later > 0
+    }
+
+    /// Whether anything could be lost with the power.
+    pub fn is_synced(&self) -> bool {
+        self.pending_names.is_empty()
+            && self
+                .names
+                .values()
+                .all(|inode| self.files[*inode].pending.is_empty())
+    }
+
+    /// What is found after a crash now.
+    pub fn after(&self, crash: Crash, random: &mut Rng) -> Files {
+        match crash {
+            Crash::Kill => {
+                let names = self.names.iter();
+                names
+                    .map(|(name, inode)| (name.clone(), self.files[*inode].now.clone()))
+                    .collect()
+            }
+            Crash::PowerDrop => {
+                let names = self.synced_names.iter();
+                names
+                    .map(|(name, inode)| (name.clone(), self.files[*inode].synced.clone()))
+                    .collect()
+            }
+            Crash::PowerTorn => {
+                // Names are kept in the order they were given: file systems have a journal for them.
+                let mut names = self.synced_names.clone();
+                let kept = random.usize(..=self.pending_names.len());
+                for (_, naming) in &self.pending_names[..kept] {
+                    rename(&mut names, naming.clone());
+                }
+                let names = names.into_iter();
+                names
+                    .map(|(name, inode)| (name, self.files[inode].torn(random)))
+                    .collect()
+            }
+        }
+    }
+}
+
+impl File {
+    fn torn(&self, random: &mut Rng) -> Vec<u8> {
+        let mut file = self.synced.clone();
+        for (_, change) in &self.pending {
+            if random.bool() {
+                continue;
+            }
+            match change {
+                Change::Length(_) => apply(&mut file, change),
+                Change::Write { at, bytes } => {
+                    for (i, sector) in bytes.chunks(SECTOR).enumerate() {
+                        if random.bool() {
+                            let at = at + (i * SECTOR) as u64;
+                            let bytes = sector.into();
+                            apply(&mut file, &Change::Write { at, bytes });
+                        }
+                    }
+                }
+            }
+        }
+        file
+    }
+}
+
+fn rename(names: &mut BTreeMap<String, Inode>, naming: Naming) {
+    match naming {
+        Naming::Named(name, inode) => names.insert(name, inode),
+        Naming::Gone(name) => names.remove(&name),
+    };
+}
+
+fn apply(file: &mut Vec<u8>, change: &Change) {
+    match change {
+        Change::Length(length) => file.resize(*length as usize, 0),
+        Change::Write { at, bytes } => {
+            let (at, end) = (*at as usize, *at as usize + bytes.len());
+            if file.len() < end {
+                file.resize(end, 0);
+            }
+            file[at..end].copy_from_slice(bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(name: &str, at: u64, bytes: &[u8]) -> What {
+        What::Write {
+            name: name.into(),
+            at,
+            bytes: bytes.into(),
+        }
+    }
+
+    fn sync(name: &str, covers: usize) -> What {
+        let name = name.to_owned();
+        What::Sync { name, covers }
+    }
+
+    fn after(disk: &Disk, crash: Crash) -> Vec<(String, Vec<u8>)> {
+        disk.after(crash, &mut Rng::with_seed(1))
+            .into_iter()
+            .collect()
+    }
+
+    #[test]
+    fn only_what_was_synced_is_sure() {
+        let mut disk = Disk::new(false);
+        disk.step(&What::Create("a".into()));
+        disk.step(&write("a", 0, b"one"));
+        assert_eq!(after(&disk, Crash::Kill), [("a".into(), b"one".to_vec())]);
+        assert_eq!(after(&disk, Crash::PowerDrop), []);
+        disk.step(&sync("a", 2));
+        assert_eq!(after(&disk, Crash::PowerDrop), [], "its name is not");
+        disk.step(&sync("", 3));
+        disk.step(&write("a", 3, b"two"));
+        disk.step(&write("a", 6, b"three"));
+        disk.step(&sync("a", 5));
+        assert_eq!(
+            after(&disk, Crash::PowerDrop),
+            [("a".into(), b"onetwo".to_vec())],
+            "what was written after the sync began is not covered by it"
+        );
+        assert!(!disk.is_synced());
+        disk.step(&What::Unlink("a".into()));
+        assert_eq!(after(&disk, Crash::Kill), []);
+        assert_eq!(after(&disk, Crash::PowerDrop).len(), 1);
+    }
+
+    #[test]
+    fn what_is_torn_is_torn_between_sectors() {
+        let mut disk = Disk::new(true);
+        disk.step(&What::Create("a".into()));
+        disk.step(&sync("", 1));
+        disk.step(&write("a", 0, &vec![7; 64 * SECTOR]));
+        disk.step(&sync("a", 3));
+        let mut whole = [0, 0];
+        for seed in 0..64 {
+            let files = disk.after(Crash::PowerTorn, &mut Rng::with_seed(seed));
+            for sector in files
+                .get("a")
+                .into_iter()
+                .flat_map(|file| file.chunks(SECTOR))
+            {
+                assert!(sector.iter().all(|byte| *byte == sector[0]));
+                whole[usize::from(sector[0] == 7)] += 1;
+            }
+        }
+        assert!(whole[0] > 100 && whole[1] > 100, "{whole:?}");
+    }
+}

@@ -1,0 +1,239 @@
+//! The whole round: each durability and what it promises, and the controls, which have to be caught.
+
+use std::{fmt, path::Path, time::Duration};
+
+use anyhow::Result;
+use rustix::process::Signal;
+
+use crate::{
+    control,
+    disk::Crash,
+    sweep::{Scope, Sums, sweep},
+    tale::{Act, Plan, Tale, tell},
+};
+
+/// What is promised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Promise {
+    /// Soundness, and of the replies that peers had been given:
+    Keeps {
+        /// What may be lost if the process dies.
+        kill: Loss,
+        /// What may be lost if the power goes.
+        power: Loss,
+    },
+    /// Nothing, and that must be seen: it is a control.
+    Breaks,
+}
+
+/// What may be lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// Nothing.
+    Nothing,
+    /// What was given so long before the crash, at most.
+    Within(Duration),
+    /// So many replies, at most.
+    Replies(usize),
+    /// Anything.
+    Any,
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("nothing"),
+            Self::Within(bound) => write!(f, "the last {bound:?}"),
+            Self::Replies(most) => write!(f, "{most} replies"),
+            Self::Any => f.write_str("anything"),
+        }
+    }
+}
+
+/// What `normal` and `off` say: kept within 50 ms.
+const KEPT: Duration = Duration::from_millis(50);
+
+/// What `normal` says: on the disk within a second.
+const SYNCED: Duration = Duration::from_secs(1);
+
+/// A tale, what was promised of it, and what was found.
+#[derive(Debug)]
+pub struct Found {
+    /// What it was.
+    pub name: &'static str,
+    /// What was promised.
+    pub promise: Promise,
+    /// What was found.
+    pub sums: Sums,
+    /// The machine's part in every delay.
+    pub stall: Duration,
+}
+
+impl Found {
+    /// What is not as promised.
+    pub fn failure(&self) -> Option<String> {
+        let failed = |why: String| Some(format!("{}: {why}", self.name));
+        let unsound = self.sums.0.iter().find(|(_, sum)| sum.unsound > 0);
+        match (self.promise, unsound) {
+            (Promise::Breaks, Some(_)) => return None,
+            (Promise::Breaks, None) => {
+                return failed("it must be caught, and is not: this trial proves nothing".into());
+            }
+            (_, Some((crash, sum))) => {
+                let example = sum.example.as_deref().unwrap_or_default();
+                return failed(format!("{crash}: not sound, {example}"));
+            }
+            _ => {}
+        }
+        let Promise::Keeps { kill, power } = self.promise else {
+            return None;
+        };
+        self.sums.0.iter().find_map(|(crash, sum)| {
+            let may = if *crash == Crash::Kill { kill } else { power };
+            let most = match may {
+                Loss::Nothing => 0,
+                Loss::Replies(most) => most,
+                // The promise is for a store that keeps up: what the machine itself stood still is no part of it.
+                Loss::Within(bound) if sum.lost_oldest > bound + 2 * self.stall => {
+                    return failed(format!(
+                        "{crash}: a reply is lost that was given {:?} before, and {bound:?} was promised (the machine \
+                         stood still for {:?})",
+                        sum.lost_oldest, self.stall
+                    ));
+                }
+                Loss::Within(_) | Loss::Any => return None,
+            };
+            (sum.lost_most > most).then(|| format!("{}: {crash}: {} replies are lost", self.name, sum.lost_most))
+        })
+    }
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.name)?;
+        for (crash, sum) in &self.sums.0 {
+            write!(f, "\n  {:<20} {sum}", crash.to_string())?;
+        }
+        Ok(())
+    }
+}
+
+/// Starts and stops, a crash amid work, and what comes after; work for more than a second, so that the timer syncs too.
+pub fn days(durability: &'static str, rounds: usize) -> Plan {
+    let act = Act {
+        peers: 3,
+        depth: 2,
+        rounds,
+        bytes: 300,
+        pause: Duration::from_millis(match durability {
+            "strict" => 0,
+            _ => 1500 / rounds as u64,
+        }),
+        end: Signal::TERM,
+    };
+    let short = Act {
+        peers: 1,
+        rounds: rounds.div_ceil(4),
+        ..act
+    };
+    let killed = Act {
+        end: Signal::KILL,
+        ..short
+    };
+    let acts = vec![act, killed, short];
+    Plan { durability, acts }
+}
+
+/// So much that the log is copied into the record while peers talk: that is due every 16 MiB.
+pub fn much(durability: &'static str) -> Plan {
+    let act = Act {
+        peers: 2,
+        depth: 4,
+        rounds: 40,
+        bytes: 60_000,
+        pause: Duration::ZERO,
+        end: Signal::KILL,
+    };
+    let acts = vec![act];
+    Plan { durability, acts }
+}
+
+/// Fewer states than this say little of a tale, and might miss what a control breaks.
+const STATES_MIN: usize = 40;
+
+/// All of it: `scope.states` are shared out. `each` is called with what was found as it is found.
+pub fn all(
+    program: &Path,
+    myself: &Path,
+    scope: &Scope,
+    mut each: impl FnMut(&Found),
+) -> Result<Vec<Found>> {
+    let rounds = (scope.states / 100).clamp(12, 100);
+    let keeps = |kill, power| Promise::Keeps { kill, power };
+    let strict = keeps(Loss::Nothing, Loss::Nothing);
+    let normal = keeps(Loss::Within(KEPT), Loss::Within(SYNCED));
+    let off = keeps(Loss::Within(KEPT), Loss::Any);
+    let mut found = Vec::new();
+    let mut look = |name, promise, tale: &Tale, share: usize, lies| -> Result<()> {
+        let scope = Scope {
+            states: (scope.states * share / 100).max(STATES_MIN),
+            lies,
+            // A control leaves plenty, and nobody wants to look at it.
+            keep: scope.keep.clone().filter(|_| promise != Promise::Breaks),
+            ..*scope
+        };
+        let sums = sweep(tale, &scope)?;
+        let stall = tale.stall;
+        found.push(Found {
+            name,
+            promise,
+            sums,
+            stall,
+        });
+        if let Some(found) = found.last() {
+            each(found);
+        }
+        Ok(())
+    };
+    let tale = of(program, &days("strict", rounds))?;
+    look("strict", strict, &tale, 30, false)?;
+    look(
+        "control: strict on a disk that lies about syncing",
+        Promise::Breaks,
+        &tale,
+        5,
+        true,
+    )?;
+    let tale = of(program, &days("normal", rounds))?;
+    look("normal", normal, &tale, 35, false)?;
+    let tale = of(program, &days("off", rounds))?;
+    look("off", off, &tale, 15, false)?;
+    let plan = much("normal");
+    let behind = keeps(
+        Loss::Replies(plan.acts.iter().map(Act::behind_max).sum()),
+        Loss::Any,
+    );
+    let tale = of(program, &plan)?;
+    look(
+        "normal, more than the store can keep up with",
+        behind,
+        &tale,
+        5,
+        false,
+    )?;
+    let place = tempfile::tempdir()?;
+    let tale = control::tell(myself, place.path(), "OFF", 30 + rounds as u64)?;
+    look(
+        "control: synchronous=OFF",
+        Promise::Breaks,
+        &tale,
+        10,
+        false,
+    )?;
+    Ok(found)
+}
+
+fn of(program: &Path, plan: &Plan) -> Result<Tale> {
+    let place = tempfile::tempdir()?;
+    tell(program, place.path(), plan)
+}

@@ -1,0 +1,293 @@
+//! Every moment, every kind of crash: what is left, and what was promised.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt, fs,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError, mpsc::sync_channel},
+    thread,
+    time::Duration,
+};
+
+use anyhow::Result;
+use fastrand::Rng;
+
+use crate::{
+    disk::{Crash, Disk, Files},
+    tale::Tale,
+    trace::What,
+    verdict::examine,
+};
+
+/// How much to look at.
+#[derive(Clone, Debug)]
+pub struct Scope {
+    /// States to open, at most.
+    pub states: usize,
+    /// What chance is drawn from.
+    pub seed: u64,
+    /// The disk says yes to every sync and does none.
+    pub lies: bool,
+    /// Where states that are not sound are left to be looked at; otherwise nothing is left.
+    pub keep: Option<PathBuf>,
+}
+
+/// What was found for one kind of crash.
+#[derive(Clone, Debug, Default)]
+pub struct Sum {
+    /// States opened.
+    pub states: usize,
+    /// Of these, those that are not sound.
+    pub unsound: usize,
+    /// The first of these, in words.
+    pub example: Option<String>,
+    /// Of the sound ones, those in which a reply is missing that a peer had been given.
+    pub with_loss: usize,
+    /// Most such replies in one.
+    pub lost_most: usize,
+    /// How old the oldest of these was when the crash came.
+    pub lost_oldest: Duration,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default)]
+pub struct Sums(pub BTreeMap<Crash, Sum>);
+
+impl Sums {
+    /// For one kind of crash.
+    pub fn of(&self, crash: Crash) -> Sum {
+        self.0.get(&crash).cloned().unwrap_or_default()
+    }
+
+    /// All states.
+    pub fn states(&self) -> usize {
+        self.0.values().map(|sum| sum.states).sum()
+    }
+
+    /// All states that are not sound.
+    pub fn unsound(&self) -> usize {
+        self.0.values().map(|sum| sum.unsound).sum()
+    }
+}
+
+/// A state to look at: a crash just before step `before`.
+struct State {
+    crash: Crash,
+    before: usize,
+    at: u64,
+    seed: u64,
+    files: Files,
+    told: usize,
+}
+
+/// Crashes `tale` wherever it makes a difference, as often as `scope` says.
+pub fn sweep(tale: &Tale, scope: &Scope) -> Result<Sums> {
+    let told = told(tale);
+    let moments = moments(tale, scope);
+    let sums = Mutex::new(Sums::default());
+    let place = tempfile::Builder::new()
+        .prefix("crash-")
+        .tempdir_in(memory())?;
+    let (give, take) = sync_channel::<State>(4);
+    let take = Mutex::new(take);
+    thread::scope(|threads| {
+        let workers: Vec<_> = (0..thread::available_parallelism().map_or(1, usize::from))
+            .map(|number| {
+                let (take, sums, told, place) = (&take, &sums, &told, place.path());
+                threads.spawn(move || -> Result<()> {
+                    loop {
+                        let next = take.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                        let Ok(state) = next else { return Ok(()) };
+                        let folder = place.join(number.to_string());
+                        fs::create_dir(&folder)?;
+                        let found = examine(&folder, &state.files);
+                        fs::remove_dir_all(&folder)?;
+                        if let (Err(_), Some(keep)) = (&found, &scope.keep) {
+                            leave(keep, &state)?;
+                        }
+                        let mut sums = sums.lock().unwrap_or_else(PoisonError::into_inner);
+                        sums.0
+                            .entry(state.crash)
+                            .or_default()
+                            .add(&state, found, told);
+                    }
+                })
+            })
+            .collect();
+        crash(tale, scope, &moments, |state| give.send(state).is_ok());
+        drop(give);
+        for worker in workers {
+            worker
+                .join()
+                .unwrap_or_else(|_| Err(anyhow::anyhow!("a worker panicked")))?;
+        }
+        Ok::<_, anyhow::Error>(())
+    })?;
+    Ok(sums.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Replies in the order in which peers were given them, with the time.
+fn told(tale: &Tale) -> Vec<(u64, &str)> {
+    let mut told = Vec::new();
+    for step in &tale.steps {
+        if let What::Told(replies) = &step.what {
+            told.extend(replies.iter().map(|reply| (step.at, reply.as_str())));
+        }
+    }
+    told
+}
+
+/// The kinds of crash tried at one moment, with their seeds.
+type Tried = Vec<(Crash, u64)>;
+
+/// After which steps to crash, and how: all ways there are, or so many of them, drawn by the seed.
+fn moments(tale: &Tale, scope: &Scope) -> Vec<(usize, Tried)> {
+    let mut disk = Disk::new(scope.lies);
+    let mut all = Vec::new();
+    for (number, step) in tale.steps.iter().enumerate() {
+        let differs = disk.step(&step.what);
+        if differs {
+            all.push((number, Crash::Kill));
+            if !disk.is_synced() {
+                all.push((number, Crash::PowerDrop));
+                all.push((number, Crash::PowerTorn));
+            }
+        }
+    }
+    let mut random = Rng::with_seed(scope.seed);
+    // Torn states differ from seed to seed: what is left over goes to them.
+    let torn = all
+        .iter()
+        .filter(|(_, crash)| *crash == Crash::PowerTorn)
+        .count();
+    let more = scope
+        .states
+        .saturating_sub(all.len())
+        .checked_div(torn)
+        .unwrap_or(0);
+    let mut chosen: Vec<(usize, Crash, u64)> = Vec::new();
+    random.shuffle(&mut all);
+    all.truncate(scope.states);
+    for (number, crash) in all {
+        let times = if crash == Crash::PowerTorn {
+            1 + more
+        } else {
+            1
+        };
+        chosen.extend((0..times).map(|_| (number, crash, random.u64(..))));
+    }
+    chosen.sort_unstable();
+    let mut moments: Vec<(usize, Tried)> = Vec::new();
+    for (number, crash, seed) in chosen {
+        match moments.last_mut() {
+            Some((last, tried)) if *last == number => tried.push((crash, seed)),
+            _ => moments.push((number, vec![(crash, seed)])),
+        }
+    }
+    moments
+}
+
+fn crash(
+    tale: &Tale,
+    scope: &Scope,
+    moments: &[(usize, Tried)],
+    mut give: impl FnMut(State) -> bool,
+) {
+    let mut disk = Disk::new(scope.lies);
+    let mut told = 0;
+    let mut moments = moments.iter().peekable();
+    for (number, step) in tale.steps.iter().enumerate() {
+        disk.step(&step.what);
+        if let What::Told(replies) = &step.what {
+            told += replies.len();
+        }
+        let Some((_, tried)) = moments.next_if(|(moment, _)| *moment == number) else {
+            continue;
+        };
+        // As late as it could have been: what is lost then has waited longest.
+        let at = tale.steps.get(number + 1).map_or(step.at, |next| next.at);
+        for (crash, seed) in tried {
+            let state = State {
+                crash: *crash,
+                before: number + 1,
+                at,
+                seed: *seed,
+                files: disk.after(*crash, &mut Rng::with_seed(*seed)),
+                told,
+            };
+            if !give(state) {
+                return;
+            }
+        }
+    }
+}
+
+impl Sum {
+    fn add(&mut self, state: &State, found: Result<HashSet<String>>, told: &[(u64, &str)]) {
+        self.states += 1;
+        match found {
+            Err(why) => {
+                self.unsound += 1;
+                self.example.get_or_insert_with(|| {
+                    format!(
+                        "before step {} with seed {}: {why:#}",
+                        state.before, state.seed
+                    )
+                });
+            }
+            Ok(found) => {
+                let lost: Vec<_> = told[..state.told]
+                    .iter()
+                    .filter(|(_, reply)| !found.contains(*reply))
+                    .collect();
+                self.with_loss += usize::from(!lost.is_empty());
+                self.lost_most = self.lost_most.max(lost.len());
+                let oldest = lost
+                    .iter()
+                    .map(|(at, _)| state.at.saturating_sub(*at))
+                    .max();
+                let oldest = Duration::from_micros(oldest.unwrap_or_default());
+                self.lost_oldest = self.lost_oldest.max(oldest);
+            }
+        }
+    }
+}
+
+impl fmt::Display for Sum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:>6} states, {:>5} not sound, {:>5} with loss",
+            self.states, self.unsound, self.with_loss
+        )?;
+        if self.with_loss > 0 {
+            write!(
+                f,
+                " (of {} replies at most, given {:.0?} before at most)",
+                self.lost_most, self.lost_oldest
+            )?;
+        }
+        if let Some(example) = &self.example {
+            write!(f, "\n      {example}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Where files are memory, if there is such a place: ten thousand databases are written and read.
+fn memory() -> PathBuf {
+    let shared = Path::new("/dev/shm");
+    if fs::metadata(shared).is_ok_and(|folder| folder.is_dir()) {
+        return shared.to_owned();
+    }
+    std::env::temp_dir()
+}
+
+fn leave(keep: &Path, state: &State) -> Result<()> {
+    let folder = keep.join(format!("{:?}-{}-{}", state.crash, state.before, state.seed));
+    fs::create_dir_all(&folder)?;
+    for (name, bytes) in &state.files {
+        fs::write(folder.join(name), bytes)?;
+    }
+    Ok(())
+}

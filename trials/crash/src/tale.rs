@@ -1,0 +1,199 @@
+//! What a serve goes through while it is watched, and what follows from it for the disk.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    net::{SocketAddr, TcpStream},
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
+
+use crate::{
+    message,
+    program::{SOON, Traced},
+    trace::{self, CALLS, STRING_BYTES_MAX, Step},
+};
+
+/// What is to happen.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// `strict`, `normal` or `off`.
+    pub durability: &'static str,
+    /// How each start of the serve ends, in order.
+    pub acts: Vec<Act>,
+}
+
+/// One start of a serve, and what comes to it.
+#[derive(Clone, Copy, Debug)]
+pub struct Act {
+    /// Peers at the same time.
+    pub peers: usize,
+    /// Messages each of them says before it waits for their replies.
+    pub depth: usize,
+    /// Times each does so.
+    pub rounds: usize,
+    /// Bytes a message has, about.
+    pub bytes: usize,
+    /// From one time to the next.
+    pub pause: Duration,
+    /// TERM, or KILL.
+    pub end: Signal,
+}
+
+impl Act {
+    /// Replies that may be given and not kept, when the store is slower than the peers: a conversation may have 1 MiB
+    /// of messages and replies unrecorded, and one run more.
+    pub fn behind_max(&self) -> usize {
+        self.peers * ((1 << 20) / (2 * self.bytes) + self.depth)
+    }
+}
+
+/// What happened.
+#[derive(Debug)]
+pub struct Tale {
+    /// All steps.
+    pub steps: Vec<Step>,
+    /// How late a thread that only slept was woken at worst: the machine's part in every delay.
+    pub stall: Duration,
+}
+
+/// Has `program` go through it, in `folder`.
+pub fn tell(program: &Path, folder: &Path, plan: &Plan) -> Result<Tale> {
+    let folder = folder.canonicalize()?;
+    let clock = Ticker::start();
+    let mut steps: Vec<Step> = Vec::new();
+    for (number, act) in plan.acts.iter().enumerate() {
+        let log = folder.join("trace").join(number.to_string());
+        fs::create_dir_all(log.parent().context("a folder")?)?;
+        let trace = log.to_str().context("a folder named in UTF-8")?;
+        let mut serve = Traced::start(
+            &options(trace)
+                .iter()
+                .map(String::as_str)
+                .collect::<Vec<_>>(),
+            program,
+            &serve_args(plan.durability),
+            &folder,
+        )?;
+        let at = serve.address()?;
+        converse(at, number, *act)?;
+        serve.signal(act.end);
+        let ended = serve.end(SOON)?;
+        ensure!(
+            act.end == Signal::KILL || ended.code == Some(0),
+            "serve ended with {:?}: {}",
+            ended.code,
+            ended.said
+        );
+        let text = fs::read_to_string(&log)?;
+        steps.extend(trace::read(&text, &folder, steps.len())?);
+    }
+    Ok(Tale {
+        steps,
+        stall: clock.stop(),
+    })
+}
+
+/// How strace is asked for a trace.
+pub fn options(trace: &str) -> Vec<String> {
+    let string = STRING_BYTES_MAX.to_string();
+    let calls = format!("trace={CALLS}");
+    let words = [
+        "-f",
+        "--seccomp-bpf",
+        "-qq",
+        "-ttt",
+        "-y",
+        "-xx",
+        "-s",
+        &string,
+        "-e",
+        &calls,
+        "-o",
+        trace,
+    ];
+    words.map(str::to_owned).to_vec()
+}
+
+/// A serve that answers in upper case, line by line.
+pub fn serve_args(durability: &str) -> [&str; 13] {
+    [
+        "serve",
+        "upper=127.0.0.1:0",
+        "--frame",
+        "line",
+        "--store",
+        "echoic.db",
+        "--durability",
+        durability,
+        "--quiet",
+        "--print",
+        "--console",
+        "off",
+        "--workers=2",
+    ]
+}
+
+fn converse(at: SocketAddr, number: usize, act: Act) -> Result<()> {
+    let peers: Vec<_> = (0..act.peers)
+        .map(|peer| thread::spawn(move || talk(at, &format!("k{number}p{peer}"), act)))
+        .collect();
+    for peer in peers {
+        peer.join().ok().context("a peer panicked")??;
+    }
+    Ok(())
+}
+
+fn talk(at: SocketAddr, name: &str, act: Act) -> Result<()> {
+    let mut stream = TcpStream::connect(at)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(SOON))?;
+    let mut replies = BufReader::new(stream.try_clone()?);
+    let mut next = 0;
+    for _ in 0..act.rounds {
+        let said: Vec<String> = (next..next + act.depth as u64)
+            .map(|number| message(name, number, act.bytes))
+            .collect();
+        next += act.depth as u64;
+        stream.write_all(said.concat().as_bytes())?;
+        for line in said {
+            let mut reply = String::new();
+            replies.read_line(&mut reply)?;
+            ensure!(reply == line.to_uppercase(), "answered {reply:?}");
+        }
+        thread::sleep(act.pause);
+    }
+    Ok(())
+}
+
+/// A thread that only sleeps, to see how long the machine makes a thread wait.
+struct Ticker {
+    stop: std::sync::mpsc::SyncSender<()>,
+    thread: thread::JoinHandle<Duration>,
+}
+
+impl Ticker {
+    fn start() -> Self {
+        const TICK: Duration = Duration::from_millis(1);
+        let (stop, stopped) = std::sync::mpsc::sync_channel(1);
+        let thread = thread::spawn(move || {
+            let mut worst = Duration::ZERO;
+            while stopped.try_recv().is_err() {
+                let before = Instant::now();
+                thread::sleep(TICK);
+                worst = worst.max(before.elapsed().saturating_sub(TICK));
+            }
+            worst
+        });
+        Self { stop, thread }
+    }
+
+    fn stop(self) -> Duration {
+        let _ = self.stop.send(());
+        self.thread.join().unwrap_or_default()
+    }
+}
