@@ -33,6 +33,7 @@
 
 mod counts;
 mod ending;
+mod exchanges;
 mod meter;
 pub mod probe;
 mod replies;
@@ -40,5 +41,6 @@ mod talk;
 
 pub use counts::{Counts, Flow};
 pub use ending::{Ending, Phase, Talked};
+pub use exchanges::{Exchanged, Exchanges};
 pub use replies::{Heard, Kind, Replies};
-pub use talk::{Leave, News, READ_BYTES_MAX, Say, Waits, talk};
+pub use talk::{Happened, Leave, News, READ_BYTES_MAX, Say, Waits, talk, talk_watched};

@@ -60,6 +60,29 @@ pub enum News {
     },
 }
 
+/// What goes over the wire, as it happens, and whether or not anybody takes the news of it: for a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Happened<'a> {
+    /// The kernel took these bytes.
+    Sent {
+        /// When.
+        at: Instant,
+        /// As they went.
+        bytes: &'a [u8],
+        /// Something said ends with them.
+        whole: bool,
+    },
+    /// These bytes came, in one read.
+    Heard {
+        /// When.
+        at: Instant,
+        /// As they came.
+        bytes: &'a [u8],
+    },
+    /// From here on messages are divided so.
+    Framed(Frames),
+}
+
 /// How to leave before the conversation ends by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leave {
@@ -107,10 +130,24 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 pub async fn talk(
     link: Link,
     frames: Frames,
+    say: mpsc::Receiver<Say>,
+    news: mpsc::Sender<News>,
+    leave: impl Future<Output = Leave>,
+    waits: Waits,
+) -> Talked {
+    talk_watched(link, frames, say, news, leave, waits, |_| {}).await
+}
+
+/// The same, with somebody who is told of everything that goes over the wire. `watch` is called from within the
+/// loop, and must not wait.
+pub async fn talk_watched(
+    link: Link,
+    frames: Frames,
     mut say: mpsc::Receiver<Say>,
     news: mpsc::Sender<News>,
     leave: impl Future<Output = Leave>,
     waits: Waits,
+    mut watch: impl FnMut(Happened<'_>),
 ) -> Talked {
     let started = Instant::now();
     let mut leave = pin!(leave);
@@ -127,8 +164,8 @@ pub async fn talk(
                 Err(_) => break Ending::Unheard,
             },
             () = news.closed(), if !has_news => break Ending::Unheard,
-            done = talk.link_does() => talk.done(done),
-            said = say.recv(), if talk.takes_more() => talk.said(said),
+            done = talk.link_does() => talk.done(done, &mut watch),
+            said = say.recv(), if talk.takes_more() => talk.said(said, &mut watch),
             how = &mut leave, if talk.leaving.is_none() => match how {
                 Leave::Quit => {
                     say.close();
@@ -333,7 +370,7 @@ impl Talk {
     }
 
     /// What the other side of the queue says next; nothing is its end.
-    fn said(&mut self, said: Option<Say>) {
+    fn said(&mut self, said: Option<Say>, watch: &mut impl FnMut(Happened<'_>)) {
         match said {
             Some(Say::Bytes(bytes)) => {
                 self.sending_nothing = self.datagrams && bytes.is_empty();
@@ -342,7 +379,10 @@ impl Talk {
                 self.said_before = self.tally.said();
                 self.moved = Instant::now();
             }
-            Some(Say::Frames(frames)) => self.tally.reframe(frames),
+            Some(Say::Frames(frames)) => {
+                self.tally.reframe(frames);
+                watch(Happened::Framed(frames));
+            }
             Some(Say::Fin) | None => self.ours = Half::Ending,
         }
     }
@@ -395,7 +435,7 @@ impl Talk {
         }
     }
 
-    fn done(&mut self, done: Done) {
+    fn done(&mut self, done: Done, watch: &mut impl FnMut(Happened<'_>)) {
         let now = Instant::now();
         self.stirred = now;
         match done {
@@ -406,6 +446,10 @@ impl Talk {
             },
             Done::Read(Ok(n)) => {
                 let bytes = self.buffer[..n].to_vec();
+                watch(Happened::Heard {
+                    at: now,
+                    bytes: &bytes,
+                });
                 self.tally.heard(&bytes);
                 self.news.push_back(News::Heard {
                     at: now,
@@ -414,18 +458,24 @@ impl Talk {
                 });
             }
             Done::Read(Err(error)) => self.read_failed = Some(error),
-            Done::Wrote(Ok(n)) => self.wrote(n, now),
+            Done::Wrote(Ok(n)) => self.wrote(n, now, watch),
             Done::Wrote(Err(error)) => self.broken = Some((now, error)),
             Done::Finished => self.ours = Half::Ended,
         }
     }
 
-    fn wrote(&mut self, n: usize, now: Instant) {
+    fn wrote(&mut self, n: usize, now: Instant, watch: &mut impl FnMut(Happened<'_>)) {
         self.moved = now;
         self.uploads |= self.peer_ended.is_some();
         let upto = self.taken + n;
         let whole = upto == self.sending.len();
-        self.tally.sent(&self.sending[self.taken..upto], whole);
+        let taken = &self.sending[self.taken..upto];
+        self.tally.sent(taken, whole);
+        watch(Happened::Sent {
+            at: now,
+            bytes: taken,
+            whole,
+        });
         self.taken = upto;
         self.sending_nothing = false;
         if whole {

@@ -60,12 +60,22 @@ pub enum How {
     Panicked,
     /// Another error of the operating system on this connection.
     SystemError,
-    /// Never told: the server died first. Written when the store is next opened.
+    /// We left, as somebody at a prompt does, or with what was expected.
+    Left,
+    /// We reset the connection, since that was asked for.
+    Aborted,
+    /// We had ended our stream, and the peer neither said more nor ended its own within `--linger`.
+    NotClosing,
+    /// Nobody took what was heard any more (`| head`), so there was nobody to go on for.
+    Unread,
+    /// Nobody is there: a datagram came back as refused.
+    Refused,
+    /// Never told: the process died first. Written when the store is next opened.
     Lost,
 }
 
 /// Each way to end, with the word it is stored under and the class `end:` finds it by.
-const HOWS: [(How, &str, &str); 19] = [
+const HOWS: [(How, &str, &str); 24] = [
     (How::PeerClosed, "peer-closed", "fin"),
     (How::ServiceClosed, "service-closed", "fin"),
     (How::PeerReset, "peer-reset", "rst"),
@@ -84,6 +94,11 @@ const HOWS: [(How, &str, &str); 19] = [
     (How::ServiceFailed, "service-failed", "error"),
     (How::Panicked, "panicked", "error"),
     (How::SystemError, "system-error", "error"),
+    (How::Left, "left", "fin"),
+    (How::Aborted, "aborted", "rst"),
+    (How::NotClosing, "not-closing", "timeout"),
+    (How::Unread, "unread", "fin"),
+    (How::Refused, "refused", "error"),
     (How::Lost, "lost", "error"),
 ];
 
@@ -131,7 +146,12 @@ impl How {
             Self::ServiceFailed => "service failed",
             Self::Panicked => "internal error",
             Self::SystemError => "system error",
-            Self::Lost => "never told: the server died",
+            Self::Left => "closed by us",
+            Self::Aborted => "reset by us",
+            Self::NotClosing => "timed out: peer did not close",
+            Self::Unread => "closed by us: nobody took what came",
+            Self::Refused => "refused: nobody is there",
+            Self::Lost => "never told: the process died",
         }
     }
 }

@@ -15,7 +15,7 @@ use std::{
 
 use crate::{
     ending::Ending,
-    endpoint::UnixName,
+    endpoint::{Endpoint, Shape, UnixName},
     framing::Frames,
     message::{Replies, Run},
 };
@@ -104,6 +104,45 @@ pub struct Post {
     pub framing: Frames,
 }
 
+impl Post {
+    /// What stands for a service where nobody of ours answered: the record is that of one who called.
+    pub const CALLER: &'static str = "connect";
+
+    /// What the record says of an endpoint that is at `place`. An inherited socket is named for what it is.
+    pub fn new(
+        endpoint: &Endpoint,
+        place: &Place,
+        shape: Shape,
+        service: &str,
+        framing: Frames,
+    ) -> Self {
+        let datagrams = shape == Shape::Datagrams;
+        let proto = match (endpoint, place) {
+            (Endpoint::Fd(_), Place::Net(_)) if datagrams => "udp",
+            (Endpoint::Fd(_), Place::Unix(_)) if datagrams => "unixgram",
+            (Endpoint::Fd(_), Place::Net(_)) => "tcp",
+            (Endpoint::Fd(_), Place::Unix(_)) => "unix",
+            _ => endpoint.scheme(),
+        };
+        let name = match place {
+            Place::Net(addr) => format!("{proto}:{}", addr.port()),
+            Place::Unix(Some(name)) => format!("{proto}:{name}"),
+            Place::Unix(None) => proto.to_owned(),
+        };
+        Self {
+            name,
+            proto,
+            service: service.to_owned(),
+            framing,
+        }
+    }
+
+    /// Whether the one who records is the one who called: requests are then what was sent, replies what came.
+    pub fn is_caller(&self) -> bool {
+        self.service == Self::CALLER
+    }
+}
+
 /// Something that happened.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -124,9 +163,9 @@ pub struct Opened {
     pub conversation: ConversationId,
     /// Wall clock at accept.
     pub at: Micros,
-    /// Who called.
+    /// The peer: who called, or was called.
     pub remote: Place,
-    /// Where it was reached.
+    /// Our own end: where we were reached, or called from.
     pub local: Place,
     /// The endpoint.
     pub post: Arc<Post>,
@@ -134,7 +173,8 @@ pub struct Opened {
 
 /// `count` messages heard in one read with their replies. One clock reading at the read and one at the write,
 /// hence one latency. Where there is a reply without a message (a greeting) or a message without a reply, the
-/// other side is empty.
+/// other side is empty. In the record of one who called ([`Post::is_caller`]) `heard` is the request, which was sent,
+/// and `said` the reply, which came.
 #[derive(Clone, Debug)]
 pub struct RunEvent {
     /// The conversation.
@@ -174,6 +214,7 @@ pub enum Outcome {
     /// or would have gone where none may (a port below 1024, ourselves), or round in a circle.
     Withheld,
     /// Answered, and the system would not send it: a datagram that is too long, a peer that has no name or is gone.
+    /// In the record of one who called: a request that was not sent in full.
     Unsent,
 }
 

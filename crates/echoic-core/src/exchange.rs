@@ -20,9 +20,9 @@ pub struct Conversation {
     pub id: ConversationId,
     /// Wall clock of its beginning.
     pub opened: Micros,
-    /// Who called.
+    /// The peer: who called, or was called.
     pub remote: Place,
-    /// Where it was reached.
+    /// Our own end: where we were reached, or called from.
     pub local: Place,
     /// The endpoint.
     pub post: Arc<Post>,
@@ -30,6 +30,17 @@ pub struct Conversation {
     pub half_closed: Option<Micros>,
     /// How and when it ended; none while it is open.
     pub ended: Option<(Micros, Ending)>,
+}
+
+impl Conversation {
+    /// Where the service is: here, or where we called.
+    pub fn served_at(&self) -> &Place {
+        if self.post.is_caller() {
+            &self.remote
+        } else {
+            &self.local
+        }
+    }
 }
 
 /// A message with its reply; either side may be empty (a greeting has no request).
@@ -63,7 +74,8 @@ pub enum Fate {
     Ok,
     /// Heard and never answered.
     Unanswered,
-    /// Answered, but the reply did not leave in full before the conversation ended.
+    /// Answered, but the reply did not leave in full before the conversation ended; of a request of ours, that it
+    /// did not.
     Unsent,
     /// A rule for datagrams forbade the answer.
     Withheld,
@@ -92,7 +104,12 @@ pub fn split_run(
     lengths: &[u32],
     conversation: &Arc<Conversation>,
 ) -> impl Iterator<Item = Exchange> {
-    let sent = conversation.ended.as_ref().map(|(_, ending)| ending.sent);
+    // A reply that came to us did not have to leave.
+    let ended = conversation
+        .ended
+        .as_ref()
+        .filter(|_| !conversation.post.is_caller());
+    let sent = ended.map(|(_, ending)| ending.sent);
     let mut said_end = run.said_offset;
     (0..run.count)
         .map(move |i| {

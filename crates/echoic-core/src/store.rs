@@ -144,8 +144,8 @@ pub enum StoreError {
         /// Where it was looked for.
         path: PathBuf,
     },
-    /// Another serve holds it.
-    #[error("{} is held by another serve{}; give this one its own with --store FILE", path.display(),
+    /// Another process holds it.
+    #[error("{} is held by another echoic{}; give this one its own with --store FILE", path.display(),
         pid.map_or(String::new(), |pid| format!(" (pid {pid})")))]
     Held {
         /// The file.

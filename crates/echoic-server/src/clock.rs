@@ -8,13 +8,14 @@ use tokio::time::Instant;
 /// Ties the two clocks together at one moment, so that later one reading of the monotonic clock gives both. Within
 /// a conversation time therefore never runs backwards, whatever is done to the machine's wall clock.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Clock {
+pub struct Clock {
     wall: Micros,
     start: Instant,
 }
 
 impl Clock {
-    pub(crate) fn start() -> Self {
+    /// From now on.
+    pub fn start() -> Self {
         Self {
             wall: wall(),
             start: Instant::now(),
@@ -22,7 +23,7 @@ impl Clock {
     }
 
     /// The wall clock at `instant`.
-    pub(crate) fn wall(&self, instant: Instant) -> Micros {
+    pub fn wall(&self, instant: Instant) -> Micros {
         self.wall + instant.saturating_duration_since(self.start).as_micros() as Micros
     }
 }

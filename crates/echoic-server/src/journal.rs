@@ -1,6 +1,7 @@
 //! What one conversation tells the recorder.
 
 use std::{
+    fmt,
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
 };
@@ -17,8 +18,8 @@ use crate::{
 };
 
 /// A conversation's way to the recorder. Telling costs one lock that nobody else on the worker holds, and two
-/// copies; nothing is allocated while the batch has room.
-pub(crate) struct Journal {
+/// copies; nothing is allocated while the batch has room. It never waits.
+pub struct Journal {
     shared: Arc<Shared>,
     shard: usize,
     conversation: ConversationId,
@@ -60,7 +61,13 @@ impl Journal {
         self.active && self.shared.options.hold_replies
     }
 
-    pub(crate) fn opened(&mut self, opened: Opened) {
+    /// The conversation it is of.
+    pub fn conversation(&self) -> ConversationId {
+        self.conversation
+    }
+
+    /// It began. To be told first.
+    pub fn opened(&mut self, opened: Opened) {
         self.unopened = Some(opened);
         self.tell(0, |_| {});
     }
@@ -73,7 +80,7 @@ impl Journal {
     }
 
     /// A single exchange that is no run.
-    pub(crate) fn exchange(&mut self, told: Told, outcome: Outcome, heard: &[u8], said: &[u8]) {
+    pub fn exchange(&mut self, told: Told, outcome: Outcome, heard: &[u8], said: &[u8]) {
         self.tell(1, |batch| batch.exchange(told, outcome, heard, said));
     }
 
@@ -88,7 +95,8 @@ impl Journal {
         });
     }
 
-    pub(crate) fn ended(&mut self, at: Micros, ending: Ending) {
+    /// It ended. To be told last.
+    pub fn ended(&mut self, at: Micros, ending: Ending) {
         let conversation = self.conversation;
         self.tell(0, |batch| {
             batch.events.push(Event::Ended(Ended {
@@ -235,5 +243,14 @@ impl Journal {
             self.listed = Some(filling.wakes);
             filling.waiting.push(cx.waker().clone());
         }
+    }
+}
+
+impl fmt::Debug for Journal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Journal")
+            .field("conversation", &self.conversation)
+            .field("active", &self.active)
+            .finish_non_exhaustive()
     }
 }

@@ -51,8 +51,9 @@ mod server;
 mod session;
 mod wait;
 
-pub use clock::wall;
+pub use clock::{Clock, wall};
 pub use datagrams::DatagramCounts;
 pub use feed::{Seen, Watcher};
+pub use journal::Journal;
 pub use recorder::{Failure, Recorder, RecorderOptions, RecorderTask, Standing, WhenBehind};
 pub use server::{Drained, Listening, OpenError, Opening, Server};

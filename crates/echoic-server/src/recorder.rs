@@ -264,6 +264,11 @@ impl Recorder {
         Journal::new(Arc::clone(&self.0), shard % self.0.shards.len(), 0)
     }
 
+    /// The journal of a conversation that is not the server's: somebody else's, of one who called.
+    pub fn conversation(&self) -> Journal {
+        self.journal(0).1
+    }
+
     pub(crate) fn journal(&self, shard: usize) -> (ConversationId, Journal) {
         let conversation = self.0.conversations.fetch_add(1, Ordering::Relaxed) + 1;
         (

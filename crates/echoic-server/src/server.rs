@@ -222,11 +222,11 @@ impl Server {
             .iter()
             .map(|listener| listener.place().clone())
             .collect();
-        let post = Arc::new(post(
+        let post = Arc::new(Post::new(
             &endpoint,
             &places[0],
             Shape::Stream,
-            &*service,
+            service.name(),
             framing,
         ));
         self.opened(&places, &post);
@@ -278,11 +278,11 @@ impl Server {
                 endpoint,
             });
         }
-        let post = Arc::new(post(
+        let post = Arc::new(Post::new(
             &endpoint,
             &places[0],
             Shape::Datagrams,
-            &*service,
+            service.name(),
             framing,
         ));
         self.opened(&places, &post);
@@ -338,35 +338,6 @@ impl Server {
             }
         }
         hall.drain().await
-    }
-}
-
-/// What the record says of an endpoint. An inherited socket is named for what it is.
-fn post(
-    endpoint: &Endpoint,
-    place: &Place,
-    shape: Shape,
-    service: &dyn Service,
-    framing: Frames,
-) -> Post {
-    let datagrams = shape == Shape::Datagrams;
-    let proto = match (endpoint, place) {
-        (Endpoint::Fd(_), Place::Net(_)) if datagrams => "udp",
-        (Endpoint::Fd(_), Place::Unix(_)) if datagrams => "unixgram",
-        (Endpoint::Fd(_), Place::Net(_)) => "tcp",
-        (Endpoint::Fd(_), Place::Unix(_)) => "unix",
-        _ => endpoint.scheme(),
-    };
-    let name = match place {
-        Place::Net(addr) => format!("{proto}:{}", addr.port()),
-        Place::Unix(Some(name)) => format!("{proto}:{name}"),
-        Place::Unix(None) => proto.to_owned(),
-    };
-    Post {
-        name,
-        proto,
-        service: service.name().to_owned(),
-        framing,
     }
 }
 

@@ -45,6 +45,8 @@ pub struct SqliteStore {
     reader: SqliteReader,
     writer: Worker<Writer>,
     recovered: u64,
+    /// There was no file before.
+    made: bool,
 }
 
 impl SqliteStore {
@@ -63,6 +65,7 @@ impl SqliteStore {
             reader: SqliteReader::open(&path)?,
             writer,
             recovered,
+            made: origin == Origin::Nothing,
         })
     }
 
@@ -70,6 +73,15 @@ impl SqliteStore {
     /// and are recorded as lost.
     pub fn recovered(&self) -> u64 {
         self.recovered
+    }
+
+    /// Closes it, and takes the file away again if this opening made it and nothing was kept: for whoever could not
+    /// begin what it was opened for. Blocks as [`Self::close`] does.
+    pub async fn discard(&self) -> Result<(), StoreError> {
+        if self.made {
+            self.writer.ask(Writer::discard).await?;
+        }
+        self.close()
     }
 
     /// Does what was asked for so far, brings it to the disk in one file, and lets go of it. Asked again, or

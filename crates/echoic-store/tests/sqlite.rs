@@ -80,7 +80,7 @@ fn a_record_of_a_newer_echoic_is_refused() {
     let dir = TempDir::new().unwrap();
     let path = record(dir.path());
     for (change, back) in [
-        ("PRAGMA user_version = 2", "PRAGMA user_version = 1"),
+        ("PRAGMA user_version = 99", "PRAGMA user_version = 2"),
         (
             "UPDATE state SET event_version = 2",
             "UPDATE state SET event_version = 1",
@@ -95,11 +95,7 @@ fn a_record_of_a_newer_echoic_is_refused() {
         ] {
             let newer = matches!(
                 refused,
-                Err(StoreError::Newer {
-                    found: 2,
-                    known: 1,
-                    ..
-                })
+                Err(StoreError::Newer { found, known, .. }) if found > known
             );
             assert!(newer, "{refused:?}");
         }

@@ -7,6 +7,7 @@ mod history;
 mod message;
 mod piped;
 mod prompt;
+mod record;
 mod screen;
 mod sends;
 mod session;
@@ -30,6 +31,7 @@ pub(crate) use args::ConnectArgs;
 use self::{
     args::Plan,
     piped::{Piped, Trouble},
+    record::{Record, Unwritten},
     screen::{Screen, figure},
     session::Over,
 };
@@ -65,18 +67,40 @@ async fn call(plan: &Plan, prompt: bool) -> Outcome {
         within: plan.connect_within,
         explain,
     };
-    let dialled = dial(&plan.endpoint, &options).await?;
+    let unwritten = plan.store.as_ref().map(Unwritten::open).transpose()?;
+    let dialled = match (dial(&plan.endpoint, &options).await, unwritten) {
+        (Ok(dialled), unwritten) => (dialled, unwritten),
+        (Err(error), unwritten) => {
+            if let Some(unwritten) = unwritten {
+                unwritten.discard().await;
+            }
+            return Err(error.into());
+        }
+    };
+    let (dialled, unwritten) = dialled;
+    let record = match unwritten {
+        Some(unwritten) => {
+            let begun = unwritten.begin(&plan.endpoint, plan.frames, &dialled);
+            Some(begun.await?)
+        }
+        None => None,
+    };
     if plan.verbose {
         term::say(&answered(&plan.endpoint, &dialled));
     }
     if prompt {
-        at_a_prompt(plan, dialled, &screen).await
+        at_a_prompt(plan, dialled, record, &screen).await
     } else {
-        through_a_pipe(plan, dialled).await
+        through_a_pipe(plan, dialled, record).await
     }
 }
 
-async fn at_a_prompt(plan: &Plan, dialled: Dialled, screen: &Screen) -> Outcome {
+async fn at_a_prompt(
+    plan: &Plan,
+    dialled: Dialled,
+    record: Option<Record>,
+    screen: &Screen,
+) -> Outcome {
     let q = if plan.q_quits { "q quits" } else { ":q quits" };
     let how = if plan.datagrams {
         "a line is a datagram".to_owned()
@@ -90,22 +114,31 @@ async fn at_a_prompt(plan: &Plan, dialled: Dialled, screen: &Screen) -> Outcome 
         talked,
         interrupted,
         summary,
-    } = session::hold(plan, dialled.link, screen)
+    } = session::hold(plan, dialled.link, Record::watch(record.as_ref()), screen)
         .await
         .map_err(|error| Failed::system(format!("no prompt on this terminal: {error}")))?;
     term::say(&summary);
+    if let Some(record) = record {
+        record.end(&talked).await;
+    }
     if interrupted {
         return Ok(Exit::Interrupted);
     }
     verdict::of_prompt(&talked, &plan.waits)
 }
 
-async fn through_a_pipe(plan: &Plan, dialled: Dialled) -> Outcome {
+async fn through_a_pipe(plan: &Plan, dialled: Dialled, record: Option<Record>) -> Outcome {
+    let watch = Record::watch(record.as_ref());
+    let stop = Record::asked_to_stop(record.as_ref()).map_err(Failed::system)?;
     let Piped {
         talked,
         trouble,
         met,
-    } = piped::piped(dialled.link, plan).await;
+        interrupted,
+    } = piped::piped(dialled.link, plan, watch, stop).await;
+    if let Some(record) = record {
+        record.end(&talked).await;
+    }
     if plan.verbose {
         let counts = &talked.counts;
         term::say(&format!(
@@ -115,6 +148,9 @@ async fn through_a_pipe(plan: &Plan, dialled: Dialled) -> Outcome {
             counts.heard.bytes,
             figure(talked.took)
         ));
+    }
+    if interrupted {
+        return Ok(Exit::Interrupted);
     }
     match trouble {
         Some(Trouble::Input(error)) => Err(Failed::system(format!(

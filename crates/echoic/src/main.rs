@@ -14,6 +14,7 @@ mod memory;
 mod pretty;
 mod probe;
 mod serve;
+mod signals;
 mod term;
 
 use std::process::ExitCode;

@@ -1,10 +1,10 @@
 //! Which store is meant by what was typed after `--store` and `--keep`.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 use echoic_core::{
     size::{Bytes, Span},
-    store::{Durability, Retention, Store},
+    store::{Durability, Retention, Store, StoreError},
 };
 use echoic_store::{MemoryStore, SqliteReader, SqliteStore};
 
@@ -44,12 +44,18 @@ impl Place {
     }
 
     /// Opens it to be written by this process alone.
-    pub(crate) fn open(&self, durability: Durability) -> Result<Option<Arc<dyn Store>>, Failed> {
-        Ok(match self {
-            Self::File(path) => Some(Arc::new(SqliteStore::open(path, durability)?)),
-            Self::Memory => Some(Arc::new(MemoryStore::new(MEMORY_BYTES_MAX))),
-            Self::None => None,
-        })
+    pub(crate) fn open(&self, durability: Durability) -> Result<Opened, Failed> {
+        let mut opened = Opened::default();
+        match self {
+            Self::File(path) => {
+                let file = Arc::new(SqliteStore::open(path, durability)?);
+                opened.file = Some(Arc::clone(&file));
+                opened.store = Some(file);
+            }
+            Self::Memory => opened.store = Some(Arc::new(MemoryStore::new(MEMORY_BYTES_MAX))),
+            Self::None => {}
+        }
+        Ok(opened)
     }
 
     /// Opens it to be read, also while a serve writes it.
@@ -60,6 +66,39 @@ impl Place {
                 "--store names a file here: what was not kept cannot be read",
             )),
         }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Memory => f.write_str("memory"),
+            Self::None => f.write_str("none"),
+        }
+    }
+}
+
+/// A store that is open; the file is let go of when all of it is dropped.
+#[derive(Default)]
+pub(crate) struct Opened {
+    pub(crate) store: Option<Arc<dyn Store>>,
+    file: Option<Arc<SqliteStore>>,
+}
+
+impl Opened {
+    /// What it was opened for did not come about: a file that was made for it is taken away again.
+    pub(crate) async fn discard(self) {
+        if let Some(file) = self.file
+            && let Err(error) = file.discard().await
+        {
+            tracing::warn!("{error}");
+        }
+    }
+
+    /// Has everything brought to the disk, and lets go.
+    pub(crate) fn close(self) -> Result<(), StoreError> {
+        self.file.map_or(Ok(()), |file| file.close())
     }
 }
 

@@ -78,12 +78,15 @@ pub(crate) fn whole(exchange: &Exchange) -> String {
     } = exchange;
     let (latency, fate) = (latency(*latency_ns), exchange.fate);
     let _ = writeln!(text, "exchange {id}   {}   {latency}   {fate:?}", date(*at));
+    let (caller, called) = if conversation.post.is_caller() {
+        (&conversation.local, &conversation.remote)
+    } else {
+        (&conversation.remote, &conversation.local)
+    };
     let _ = writeln!(
         text,
-        "  {ASIDE}number {n} of conversation {}, {} → {} ({}, {}, {}){ASIDE:#}",
+        "  {ASIDE}number {n} of conversation {}, {caller} → {called} ({}, {}, {}){ASIDE:#}",
         conversation.id,
-        conversation.remote,
-        conversation.local,
         conversation.post.name,
         conversation.post.service,
         conversation.post.framing,

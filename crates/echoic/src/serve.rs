@@ -3,7 +3,6 @@
 mod plan;
 mod planes;
 mod show;
-mod signals;
 
 use std::{
     future::Future,
@@ -22,11 +21,12 @@ use self::{
     plan::Plan,
     planes::Planes,
     show::{Show, announce},
-    signals::Signals,
 };
 use crate::{
     cli::ServeArgs,
     exit::{Exit, Failed, Outcome},
+    memory::Opened,
+    signals::Signals,
     term,
 };
 
@@ -49,7 +49,8 @@ pub(crate) fn run(args: &ServeArgs) -> Outcome {
     outcome
 }
 
-async fn serve(plan: Plan, store: Option<Arc<dyn Store>>, planes: &Planes) -> Outcome {
+async fn serve(plan: Plan, opened: Opened, planes: &Planes) -> Outcome {
+    let store = opened.store.clone();
     let mut signals = Signals::catch().map_err(Failed::system)?;
     let (recorder, task) = Recorder::new(store.clone(), plan.recorder).await?;
     let recording = tokio::spawn(task.run());
@@ -60,9 +61,11 @@ async fn serve(plan: Plan, store: Option<Arc<dyn Store>>, planes: &Planes) -> Ou
         Err(failed) => {
             // Nothing was said to it: its end is in order, and no news.
             recorder.close(recording, STORE_DEADLINE).await;
+            opened.discard().await;
             return Err(failed);
         }
     };
+    drop(opened);
     let doors = server.listening_at();
     announce(&plan, &doors);
     let showing = show(&plan, &doors, watcher);

@@ -11,6 +11,8 @@ mod piped;
 mod prompt;
 #[path = "connect/pty.rs"]
 mod pty;
+#[path = "connect/record.rs"]
+mod record;
 
 use std::{
     io::{BufRead, BufReader},

@@ -176,6 +176,8 @@ words! {
         Udp = "udp",
         /// A socket in the file system.
         Unix = "unix",
+        /// Datagrams over Unix sockets.
+        Unixgram = "unixgram",
         /// TLS over TCP.
         Tls = "tls",
         /// WebSocket.

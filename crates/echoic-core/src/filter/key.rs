@@ -62,7 +62,7 @@ pub(super) const KEYS: [(&str, Option<Key>, &str); 25] = [
     (
         "proto",
         Some(Key::Protocol),
-        "one of tcp udp unix tls ws wss",
+        "one of tcp udp unix unixgram tls ws wss",
     ),
     ("svc", Some(Key::Service), "a service: svc:upper"),
     (

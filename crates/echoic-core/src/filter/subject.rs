@@ -83,7 +83,7 @@ impl Atom {
                 peers.iter().any(|peer| peer.contains(caller))
             }
             Self::Port(ports) => conversation
-                .local
+                .served_at()
                 .port()
                 .is_some_and(|port| ports.contains(port.into())),
             Self::Endpoint(names) => names.contains(&post.name),

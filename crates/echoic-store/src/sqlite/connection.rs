@@ -15,7 +15,7 @@ mod schema {
 }
 
 /// The newest schema known here: the number of the last file in `schema/`, which sets it as `user_version`.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 /// "echo": how the file says whose it is, to us and to file(1).
 const APPLICATION: i32 = i32::from_be_bytes(*b"echo");

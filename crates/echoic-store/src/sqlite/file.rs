@@ -47,6 +47,24 @@ pub(super) fn create(path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Takes away a record that `_lock` is held on, and all that lies beside it.
+pub(super) fn remove(path: &Path, _lock: &Lock) -> Result<(), StoreError> {
+    for path in [
+        beside(path, "-wal"),
+        beside(path, "-shm"),
+        path.to_owned(),
+        beside(path, "-lock"),
+    ] {
+        match fs::remove_file(&path) {
+            Err(why) if why.kind() != io::ErrorKind::NotFound => {
+                return Err(system_problem(&path, &why));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// The right to write a record, until it is dropped or its process dies, however that happens.
 ///
 /// It lies on a file beside the record. On the record itself it could not: closing any handle of a file gives up
@@ -79,6 +97,10 @@ impl Lock {
             }
             Err(TryLockError::Error(why)) => return Err(failed(why)),
         }
+        // Whoever held it may have taken the file away with its record: then another lock counts.
+        if !is_at(&file, &beside).map_err(failed)? {
+            return Self::take(path);
+        }
         // Only now: as long as another has it, its name stays in it.
         file.set_len(0).map_err(failed)?;
         file.rewind().map_err(failed)?;
@@ -99,6 +121,23 @@ impl Drop for Lock {
 /// Bytes in the write-ahead log.
 pub(super) fn log_bytes(path: &Path) -> u64 {
     fs::metadata(beside(path, "-wal")).map_or(0, |log| log.len())
+}
+
+/// Whether this file is what the path leads to.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let ours = file.metadata()?;
+    match fs::metadata(path) {
+        Ok(there) => Ok((ours.dev(), ours.ino()) == (there.dev(), there.ino())),
+        Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(why) => Err(why),
+    }
+}
+
+#[cfg(not(unix))]
+fn is_at(_: &File, _: &Path) -> io::Result<bool> {
+    Ok(true)
 }
 
 /// For a new file that only its owner may read and write.

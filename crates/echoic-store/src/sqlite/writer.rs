@@ -15,7 +15,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::{
     connection,
-    file::Lock,
+    file::{self, Lock},
     problem::{is_ruinous, problem},
     tally::Tally,
     worker::Work,
@@ -37,8 +37,10 @@ pub(super) struct Writer {
     syncs: bool,
     /// A sync between appends failed: what was promised is in doubt, and the next append has to say so.
     failed: Option<StoreError>,
+    /// Nothing is to be left of it.
+    discarded: bool,
     /// Given back last: who finds it free finds the file closed.
-    _lock: Lock,
+    lock: Lock,
 }
 
 /// What the writer knows without asking the file. Valid as of the last commit; forgotten when one fails.
@@ -99,12 +101,17 @@ impl Writer {
             unsynced: None,
             syncs: false,
             failed: None,
-            _lock: lock,
+            discarded: false,
+            lock,
         };
         let recovered = writer.transact(|transaction, memory| {
             memory.fold(transaction)?;
             // Their tally is what is known. What was said counts as sent: nobody knows better, and calling a
             // reply unsent that the peer may well have is the worse mistake.
+            // A tally goes by requests and replies, and of one who called it was the requests that were sent.
+            let sql = "UPDATE conversation SET received = sent, sent = received
+                WHERE last_run IS NULL AND post IN (SELECT id FROM post WHERE service = ?)";
+            transaction.execute(sql, [Post::CALLER])?;
             let sql = "UPDATE conversation SET ended = seen, how = ?, last_run = ? WHERE last_run IS NULL";
             let lost = transaction.execute(sql, (How::Lost.word(), memory.state.last_exchange))?;
             Ok(lost as u64)
@@ -194,6 +201,15 @@ impl Writer {
         Ok(self.connection.as_ref().expect("invariant: just made"))
     }
 
+    /// Has the file taken away at the end, unless something is in it.
+    pub(super) fn discard(&mut self) -> Result<(), StoreError> {
+        self.discarded = self.transact(|transaction, _| {
+            let sql = "SELECT last_exchange + last_conversation = 0 FROM state";
+            transaction.query_row(sql, [], |row| row.get(0))
+        })?;
+        Ok(())
+    }
+
     /// A commit for the sake of its sync.
     fn sync(&mut self) -> Result<(), StoreError> {
         self.commit(true, |transaction, _| {
@@ -234,6 +250,10 @@ impl Work for Writer {
     }
 
     fn finish(mut self) -> Result<(), StoreError> {
+        if self.discarded {
+            drop(self.connection.take());
+            return file::remove(&self.path, &self.lock);
+        }
         let failed = self.failed.take();
         self.commit(true, |transaction, memory| memory.fold(transaction))?;
         // Readers may keep the log from being emptied; then it stays, and belongs to the record as before.

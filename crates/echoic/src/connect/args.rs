@@ -10,7 +10,7 @@ use echoic_core::{
     size::Span,
 };
 
-use crate::cli::seconds_or_span;
+use crate::{cli::seconds_or_span, memory::Place};
 
 use super::{
     expect::Expected,
@@ -99,6 +99,10 @@ pub(crate) struct ConnectArgs {
     #[arg(long, value_name = "TIME", default_value = "10s")]
     write_stall: Span,
 
+    /// Record what is said and what comes in this file, as serve does; read it with `echoic log --store FILE`
+    #[arg(long, value_name = "FILE")]
+    store: Option<String>,
+
     /// Tell of each socket call as it happens
     #[arg(long)]
     explain: bool,
@@ -115,6 +119,7 @@ Examples:
   printf 'hello' | echoic connect :5000       prints the reply, and nothing else
   echoic connect :12345 </dev/null            hears a greeting
   echoic connect :5000 --send hello --expect HELLO   exits with 0 if that comes, else with 7
+  echoic connect :5000 --store talk.db        records it; echoic log --store talk.db shows it
   echoic connect :5000 --explain              shows socket, connect, send, recv, shutdown, close
 
 Over udp:// and unixgram: a line, or a --send, is one datagram, and silence for --linger is the end.
@@ -168,6 +173,8 @@ pub(super) struct Plan {
     pub(super) expect: Option<Expected>,
     pub(super) hold: bool,
     pub(super) send_only: bool,
+    /// Where it is recorded.
+    pub(super) store: Option<Place>,
     pub(super) explain: bool,
     pub(super) verbose: bool,
 }
@@ -206,6 +213,19 @@ impl ConnectArgs {
             count: count.or_else(|| self.every.is_none().then_some(1)),
             every: self.every.map(|every| every.0),
         }))
+    }
+
+    fn recorded_in(&self) -> Result<Option<Place>, String> {
+        let Some(store) = &self.store else {
+            return Ok(None);
+        };
+        match Place::parse(store).map_err(|failed| failed.why)? {
+            Place::None => Ok(None),
+            Place::Memory => {
+                Err("--store names a file here: the memory is gone with us".to_owned())
+            }
+            file @ Place::File(_) => Ok(Some(file)),
+        }
     }
 
     /// What was typed means this; `prompt` if there is a person at both ends.
@@ -268,6 +288,7 @@ impl ConnectArgs {
                     waits.after_fin
                 },
             },
+            store: self.recorded_in()?,
             explain: self.explain,
             verbose: self.verbose || prompt,
         })

@@ -1,16 +1,18 @@
 //! Without a person: what is said verbatim to the peer, the peer's bytes and nothing else to standard output.
 
 use std::{
-    future::pending,
+    cell::Cell,
+    future::Future,
     io::{self, Write},
     sync::Arc,
     thread,
     time::Duration,
 };
 
-use echoic_client::{Leave, News, Say, Talked, talk};
+use echoic_client::{Happened, Leave, News, Say, Talked, talk_watched};
 use echoic_wire::Link;
 use tokio::{
+    select,
     sync::{mpsc, oneshot},
     time::timeout,
 };
@@ -37,6 +39,8 @@ pub(super) struct Piped {
     pub(super) trouble: Option<Trouble>,
     /// Whether what was expected came; none if nothing was.
     pub(super) met: Option<bool>,
+    /// A signal asked us to stop.
+    pub(super) interrupted: bool,
 }
 
 /// Which of our own ends failed.
@@ -45,8 +49,13 @@ pub(super) enum Trouble {
     Output(io::Error),
 }
 
-/// Talks until the peer, the waits or a met expectation end it.
-pub(super) async fn piped(link: Link, plan: &Plan) -> Piped {
+/// Talks until the peer, the waits, a met expectation or `stop` end it. `watch` is told of what goes over the wire.
+pub(super) async fn piped(
+    link: Link,
+    plan: &Plan,
+    watch: impl FnMut(Happened<'_>),
+    stop: impl Future<Output = ()>,
+) -> Piped {
     let (say, says) = mpsc::channel(QUEUE);
     let (news, heard) = mpsc::channel(QUEUE);
     let expecting = plan.expect.clone().map(|expected| Expecting {
@@ -62,16 +71,17 @@ pub(super) async fn piped(link: Link, plan: &Plan) -> Piped {
     let watcher = expecting
         .as_ref()
         .map(|expecting| Arc::clone(&expecting.watcher));
-    let writer = {
-        let discards = plan.send_only;
-        thread::spawn(move || write_all(heard, watcher.as_deref(), discards))
-    };
+    let written = write_apart(heard, watcher, plan.send_only);
     let held: Option<mpsc::Sender<Say>> = (plan.hold || expects).then(|| say.clone());
     let (leave, leaves) = oneshot::channel();
+    let interrupted = Cell::new(false);
     let leaving = async {
-        match leaves.await {
-            Ok(how) => how,
-            Err(_) => pending().await,
+        select! {
+            Ok(how) = leaves => how,
+            () = stop => {
+                interrupted.set(true);
+                Leave::Quit
+            }
         }
     };
     let speech = plan.speech.clone();
@@ -83,10 +93,11 @@ pub(super) async fn piped(link: Link, plan: &Plan) -> Piped {
         }
         said
     });
-    let talked = talk(link, plan.frames, says, news, leaving, plan.waits.clone()).await;
+    let waits = plan.waits.clone();
+    let talked = talk_watched(link, plan.frames, says, news, leaving, waits, watch).await;
     drop(held);
     // Nothing more can come, so it ends once what came is written; how long that takes is our reader's affair.
-    let written = writer.join().unwrap_or(Ok(()));
+    let written = written.await.unwrap_or(Ok(()));
     // What was written last may be what was expected, and whoever waits for it is to see it.
     let said = timeout(patience, &mut speaking).await;
     speaking.abort();
@@ -104,7 +115,22 @@ pub(super) async fn piped(link: Link, plan: &Plan) -> Piped {
         talked,
         trouble: output.or(input),
         met,
+        interrupted: interrupted.get(),
     }
+}
+
+/// Writes it on a thread of its own, since standard output may take its time.
+fn write_apart(
+    heard: mpsc::Receiver<News>,
+    watcher: Option<Arc<Watcher>>,
+    discards: bool,
+) -> oneshot::Receiver<io::Result<()>> {
+    let (wrote, written) = oneshot::channel();
+    thread::spawn(move || {
+        // Nobody waits for it only if we are done.
+        let _ = wrote.send(write_all(heard, watcher.as_deref(), discards));
+    });
+    written
 }
 
 /// Each read of the peer is written and flushed at once, since whoever reads us may wait for it.

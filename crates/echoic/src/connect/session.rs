@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use echoic_client::{Counts, Leave, News, READ_BYTES_MAX, Replies, Say, Talked, talk};
+use echoic_client::{
+    Counts, Happened, Leave, News, READ_BYTES_MAX, Replies, Say, Talked, talk_watched,
+};
 use echoic_core::{framing::Frames, size::for_people};
 use echoic_wire::Link;
 use tokio::{
@@ -49,23 +51,17 @@ const REPLY_WITHIN: Duration = Duration::from_secs(1);
 const PRINT_BYTES: usize = 64 << 10;
 
 /// Holds the conversation until either side ends it. The terminal is then as it was before.
-pub(super) async fn hold(plan: &Plan, link: Link, screen: &Screen) -> io::Result<Over> {
+pub(super) async fn hold(
+    plan: &Plan,
+    link: Link,
+    watch: impl FnMut(Happened<'_>) + Send + 'static,
+    screen: &Screen,
+) -> io::Result<Over> {
     // Before the prompt starts: it is woken by this signal, which without a handler would end us.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
-    let history = if plan.history {
-        history::file(&plan.endpoint).unwrap_or_else(|error| {
-            screen.print(&format!("lines are not remembered: {error}"));
-            None
-        })
-    } else {
-        None
-    };
-    let manners = Manners {
-        q_quits: plan.q_quits,
-        history,
-    };
+    let manners = manners(plan, screen);
     let (prompt, mut keys) =
         prompt::start(manners, screen).map_err(|error| io::Error::other(error.to_string()))?;
 
@@ -73,13 +69,14 @@ pub(super) async fn hold(plan: &Plan, link: Link, screen: &Screen) -> io::Result
     let (news, mut heard) = mpsc::channel(NEWS_QUEUE);
     let (leave, leaves) = oneshot::channel();
     let leaving = async { leaves.await.unwrap_or(Leave::Quit) };
-    let talking = tokio::spawn(talk(
+    let talking = tokio::spawn(talk_watched(
         link,
         plan.frames,
         says,
         news,
         leaving,
         plan.waits.clone(),
+        watch,
     ));
     let (files, mut file_sent) = mpsc::channel(1);
     let mut session = Session::new(plan, screen, say, leave, files);
@@ -115,6 +112,19 @@ pub(super) async fn hold(plan: &Plan, link: Link, screen: &Screen) -> io::Result
         interrupted: session.interrupted,
         talked,
     })
+}
+
+fn manners(plan: &Plan, screen: &Screen) -> Manners {
+    let history = plan.history.then(|| history::file(&plan.endpoint));
+    Manners {
+        q_quits: plan.q_quits,
+        history: history.and_then(|file| {
+            file.unwrap_or_else(|error| {
+                screen.print(&format!("lines are not remembered: {error}"));
+                None
+            })
+        }),
+    }
 }
 
 /// What a conversation at a prompt knows.

@@ -8,13 +8,13 @@ use tokio::{
 };
 
 /// TERM and INT, from now on.
-pub(super) struct Signals {
+pub(crate) struct Signals {
     term: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    pub(super) fn catch() -> io::Result<Self> {
+    pub(crate) fn catch() -> io::Result<Self> {
         Ok(Self {
             term: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -22,7 +22,7 @@ impl Signals {
     }
 
     /// The next one. Cancel safe.
-    pub(super) async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) {
         select! {
             _ = self.term.recv() => {}
             _ = self.interrupt.recv() => {}

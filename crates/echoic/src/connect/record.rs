@@ -1,0 +1,222 @@
+//! The client's side of a conversation, recorded.
+//!
+//! The client knows no record and the server's recorder no client: here the one tells the other, in the words of
+//! echoic-core. A record that cannot be kept changes nothing of what goes over the wire; it is said on standard error.
+
+use std::{
+    future::{Future, pending},
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use echoic_client::{Exchanged, Exchanges, Happened, Phase, Talked};
+use echoic_core::{
+    ending::{Ending, How},
+    endpoint::{Endpoint, Shape},
+    event::{Opened, Place as At, Post, Told},
+    framing::Frames,
+    store::Durability,
+};
+use echoic_server::{Clock, Journal, Recorder, RecorderOptions, Standing, WhenBehind};
+use echoic_wire::Dialled;
+use tokio::task::JoinHandle;
+
+use crate::{
+    exit::{Exit, Failed},
+    memory::{self, Place},
+    signals::Signals,
+    term,
+};
+
+/// What a store may take to keep the last of it.
+const STORE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A store that is open, before anybody has answered.
+pub(super) struct Unwritten {
+    store: memory::Opened,
+    file: String,
+}
+
+/// The record of one conversation.
+pub(super) struct Record {
+    unwritten: Unwritten,
+    recorder: Recorder,
+    recording: JoinHandle<()>,
+    writing: Arc<Mutex<Writing>>,
+}
+
+/// What is told as it happens.
+struct Writing {
+    exchanges: Exchanges,
+    page: Page,
+}
+
+/// Where it is told to.
+struct Page {
+    journal: Journal,
+    clock: Clock,
+    datagrams: bool,
+    n: u64,
+    said: u64,
+}
+
+impl Unwritten {
+    /// Opens the file to be written by this process alone.
+    pub(super) fn open(place: &Place) -> Result<Self, Failed> {
+        Ok(Self {
+            store: place.open(Durability::Normal)?,
+            file: place.to_string(),
+        })
+    }
+
+    /// Nobody answered: a file that was made for this is taken away again.
+    pub(super) async fn discard(self) {
+        self.store.discard().await;
+    }
+
+    /// Somebody has.
+    pub(super) async fn begin(
+        self,
+        endpoint: &Endpoint,
+        frames: Frames,
+        dialled: &Dialled,
+    ) -> Result<Record, Failed> {
+        let options = RecorderOptions {
+            // The peer is not to notice, so nothing waits for the store.
+            when_behind: WhenBehind::Drop,
+            ..RecorderOptions::default()
+        };
+        let (recorder, task) = Recorder::new(self.store.store.clone(), options).await?;
+        let recording = tokio::spawn(task.run());
+        let shape = dialled.link.shape();
+        let mut page = Page {
+            journal: recorder.conversation(),
+            clock: Clock::start(),
+            datagrams: shape == Shape::Datagrams,
+            n: 0,
+            said: 0,
+        };
+        let post = Post::new(endpoint, &dialled.peer, shape, Post::CALLER, frames);
+        page.journal.opened(Opened {
+            conversation: page.journal.conversation(),
+            at: page.clock.wall(tokio::time::Instant::now()),
+            remote: dialled.peer.clone(),
+            local: dialled.link.local().unwrap_or(At::Unix(None)),
+            post: Arc::new(post),
+        });
+        let exchanges = Exchanges::new(shape, frames);
+        Ok(Record {
+            unwritten: self,
+            recorder,
+            recording,
+            writing: Arc::new(Mutex::new(Writing { exchanges, page })),
+        })
+    }
+}
+
+impl Record {
+    /// Who is to be told of what happens, if it is to be recorded.
+    pub(super) fn watch(record: Option<&Self>) -> impl FnMut(Happened<'_>) + Send + use<> {
+        let writing = record.map(|record| Arc::clone(&record.writing));
+        move |happened| {
+            if let Some(writing) = &writing {
+                let Writing { exchanges, page } = &mut *lock(writing);
+                exchanges.happened(happened, &mut |exchanged| page.tell(exchanged));
+            }
+        }
+    }
+
+    /// Ready when a signal asks us to stop, so that the end can be told; without a record a signal simply ends us. A
+    /// second one ends us at once.
+    pub(super) fn asked_to_stop(record: Option<&Self>) -> io::Result<impl Future<Output = ()>> {
+        let signals = record.map(|_| Signals::catch()).transpose()?;
+        Ok(async {
+            let Some(mut signals) = signals else {
+                return pending().await;
+            };
+            signals.next().await;
+            tokio::spawn(async move {
+                signals.next().await;
+                std::process::exit(Exit::Interrupted as i32);
+            });
+        })
+    }
+
+    /// The conversation is over: has all of it kept, and says so if that was not possible.
+    pub(super) async fn end(self, talked: &Talked) {
+        let Self {
+            unwritten: Unwritten { store, file },
+            recorder,
+            recording,
+            writing,
+        } = self;
+        {
+            let Writing { exchanges, page } = &mut *lock(&writing);
+            exchanges.finish(&mut |exchanged| page.tell(exchanged));
+            let at = page.clock.wall(tokio::time::Instant::now());
+            page.journal.ended(at, ending(talked, page.datagrams));
+        }
+        recorder.close(recording, STORE_DEADLINE).await;
+        let Standing { lost, failure, .. } = recorder.standing();
+        let closed = store.close();
+        let why = failure.map(|failure| failure.why);
+        match (lost, why, closed) {
+            (0, None, Ok(())) => {}
+            (0, None, Err(error)) => term::say(&format!("echoic: {file}: {error}")),
+            (lost, why, _) => {
+                let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+                term::say(&format!(
+                    "echoic: {lost} exchanges were not recorded in {file}{why}"
+                ));
+            }
+        }
+    }
+}
+
+impl Page {
+    fn tell(&mut self, exchanged: Exchanged<'_>) {
+        self.n += 1;
+        let told = Told {
+            conversation: self.journal.conversation(),
+            n: self.n,
+            at: self.clock.wall(exchanged.at),
+            latency_ns: exchanged.latency.as_nanos() as u64,
+            reads: 1,
+            said_offset: self.said,
+        };
+        self.said += exchanged.reply.len() as u64;
+        self.journal
+            .exchange(told, exchanged.outcome, exchanged.request, exchanged.reply);
+    }
+}
+
+fn lock(writing: &Mutex<Writing>) -> MutexGuard<'_, Writing> {
+    writing.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How it ended, in the words of the record.
+fn ending(talked: &Talked, datagrams: bool) -> Ending {
+    use echoic_client::Ending as End;
+    let how = match &talked.ending {
+        End::PeerClosed => How::PeerClosed,
+        End::PeerReset { .. } => How::PeerReset,
+        End::Quit => How::Left,
+        // Silence is the only end there is.
+        End::TimedOut(Phase::Linger) if datagrams => How::Left,
+        End::Aborted => How::Aborted,
+        End::TimedOut(Phase::Linger) => How::NotClosing,
+        End::TimedOut(Phase::Idle) => How::Idle,
+        End::TimedOut(Phase::WriteStall) => How::NotReading,
+        End::Unheard => How::Unread,
+        End::Failed(error) if error.kind() == io::ErrorKind::ConnectionRefused => How::Refused,
+        End::Failed(_) => How::SystemError,
+    };
+    Ending {
+        how,
+        received: talked.counts.heard.bytes,
+        sent: talked.counts.sent.bytes,
+        unsent: talked.unsent,
+        unheard: 0,
+    }
+}

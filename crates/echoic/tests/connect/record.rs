@@ -1,0 +1,403 @@
+//! `--store`: the client's side of a conversation in a file, whatever it was and however it ended.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    thread,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{Tutorial, UPPER, echoic, ended, pty::Pty, server, until};
+
+/// A file to record in, in a folder of its own.
+struct Kept {
+    dir: TempDir,
+    file: PathBuf,
+}
+
+impl Kept {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("talk.db");
+        Self { dir, file }
+    }
+
+    fn connect(&self, args: &[&str]) -> Command {
+        let mut command = echoic();
+        command.args(args).arg("--store").arg(&self.file);
+        command
+    }
+
+    #[track_caller]
+    fn run(&self, args: &[&str], input: &[u8]) -> Output {
+        run(&mut self.connect(args), input)
+    }
+
+    fn log(&self, filter: &[&str]) -> Vec<Value> {
+        log(&self.file, filter)
+    }
+
+    /// Request, reply and outcome of each exchange.
+    fn talk(&self) -> Vec<(String, String, String)> {
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let exchanges = self.log(&[]);
+        exchanges
+            .iter()
+            .map(|e| {
+                (
+                    text(&e["req"]["text"]),
+                    text(&e["rep"]["text"]),
+                    text(&e["outcome"]),
+                )
+            })
+            .collect()
+    }
+
+    /// How its conversations ended: the word, bytes received, bytes sent.
+    fn ends(&self) -> Vec<String> {
+        let program = "import sqlite3, sys
+for row in sqlite3.connect(sys.argv[1]).execute('SELECT how, received, sent FROM conversation ORDER BY id'):
+    print(*row)";
+        let output = Command::new("python3")
+            .args(["-c", program])
+            .arg(&self.file)
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+}
+
+#[track_caller]
+fn run(command: &mut Command, input: &[u8]) -> Output {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_vec());
+    thread::spawn(move || stdin.write_all(&input));
+    child.wait_with_output().unwrap()
+}
+
+fn log(file: &Path, filter: &[&str]) -> Vec<Value> {
+    let output = Command::new(env!("CARGO_BIN_EXE_echoic"))
+        .arg("log")
+        .args(filter)
+        .arg("--json")
+        .arg("--store")
+        .arg(file)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn exchange(request: &str, reply: &str, outcome: &str) -> (String, String, String) {
+    (request.into(), reply.into(), outcome.into())
+}
+
+#[test]
+fn over_each_transport_both_ends_record_the_same() {
+    let kept = Kept::new();
+    let theirs = kept.dir.path().join("theirs.db");
+    let mut serve = Command::new(env!("CARGO_BIN_EXE_echoic"))
+        .args([
+            "serve",
+            ":0",
+            "udp://:0",
+            "unix:./s",
+            "unixgram:./g",
+            "--frame",
+            "line",
+        ])
+        .args(["--print", "--quiet", "--store", "theirs.db"])
+        .current_dir(kept.dir.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut places = std::io::BufReader::new(serve.stdout.take().unwrap());
+    let mut place = || {
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut places, &mut line).unwrap();
+        line.trim().to_owned()
+    };
+    let (tcp, udp) = (place(), place());
+    let at = |scheme: &str, name| format!("{scheme}:{}", kept.dir.path().join(name).display());
+    for (endpoint, ..) in [
+        (format!("{tcp}?frame=line"), "tcp"),
+        (format!("udp://{udp}"), "udp"),
+        (format!("{}?frame=line", at("unix", "s")), "unix"),
+        (at("unixgram", "g"), "unixgram"),
+    ] {
+        let args = [
+            &*endpoint, "--send", "one", "--send", "straße", "--linger", "300ms",
+        ];
+        let output = kept.run(&args, b"");
+        assert!(output.status.success(), "{endpoint}: {}", said(&output));
+    }
+    kill_process(Pid::from_child(&serve), Signal::TERM).unwrap();
+    ended(&mut serve);
+    let (ours, theirs) = (kept.log(&[]), log(&theirs, &[]));
+    let what = |all: &[Value]| -> Vec<Value> {
+        all.iter()
+            .map(|e| {
+                serde_json::json!([
+                    e["conv"],
+                    e["n"],
+                    e["proto"],
+                    e["req"]["text"],
+                    e["rep"]["text"],
+                    e["outcome"]
+                ])
+            })
+            .collect()
+    };
+    assert_eq!(what(&ours), what(&theirs));
+    assert_eq!(ours.len(), 8);
+    assert!(ours.iter().all(|e| e["svc"] == "connect"));
+    // The same filters: by protocol, by the port that was called, by who was called, by what came.
+    let port = tcp.rsplit(':').next().unwrap();
+    for (filter, found) in [
+        ("proto:unixgram", 2),
+        (&*format!("port:{port}"), 2),
+        (&*format!("peer:{tcp}"), 2),
+        ("rep:STRASSE svc:connect", 4),
+        ("svc:upper", 0),
+        ("is:unsent", 0),
+        ("lat:<10s since:1h conv:2 n:2", 1),
+    ] {
+        assert_eq!(kept.log(&[filter]).len(), found, "{filter}");
+    }
+    let ends = kept.ends();
+    let expected = [
+        "peer-closed 12 12",
+        "left 10 10",
+        "peer-closed 12 12",
+        "left 10 10",
+    ];
+    assert_eq!(ends, expected);
+}
+
+#[test]
+fn at_a_prompt_it_is_recorded_too() {
+    let kept = Kept::new();
+    let tutorial = Tutorial::start(UPPER);
+    let mut pty = Pty::start(&[&tutorial.addr, "--store", kept.file.to_str().unwrap()]);
+    pty.press("hello\r");
+    pty.wait_for_prompt_after(" HELLO");
+    pty.press(":frame chunk\r");
+    pty.wait_for("frame chunk");
+    pty.press("two words\r");
+    pty.wait_for_prompt_after(" TWO WORDS");
+    pty.press(":rst\r");
+    assert_eq!(pty.code(), Some(0));
+    let expected = [
+        exchange("hello\n", "HELLO\n", "ok"),
+        exchange("two words", "TWO WORDS", "ok"),
+    ];
+    assert_eq!(kept.talk(), expected);
+    assert_eq!(kept.ends(), ["aborted 15 15"]);
+    assert_eq!(kept.log(&["end:rst"]).len(), 2);
+}
+
+#[test]
+fn each_ending_is_recorded_as_it_was() {
+    let kept = Kept::new();
+    let hold = |mut peer: TcpStream| {
+        let _ = peer.read_to_end(&mut Vec::new());
+        thread::sleep(std::time::Duration::from_millis(500));
+    };
+    let (addr, _) = server(|mut peer| {
+        peer.write_all(b"bye").unwrap();
+        std::io::copy(&mut peer, &mut std::io::sink()).unwrap();
+    });
+    kept.run(&[&addr], b"");
+    let (addr, _) = server(|mut peer| {
+        peer.read_exact(&mut [0; 1]).unwrap();
+        peer.write_all(b"A").unwrap();
+        let linger =
+            rustix::net::sockopt::set_socket_linger(&peer, Some(std::time::Duration::ZERO));
+        linger.unwrap();
+    });
+    kept.run(&[&addr, "--hold"], b"a");
+    let (addr, _) = server(hold);
+    kept.run(&[&addr, "--linger", "50ms"], b"ab");
+    let (addr, _) = server(hold);
+    kept.run(&[&addr, "--hold", "--idle", "50ms"], b"abc");
+    let (addr, _) = server(|mut peer| {
+        peer.write_all(b"found").unwrap();
+        let _ = peer.read(&mut [0; 100]);
+    });
+    kept.run(&[&addr, "--expect", "found", "--recv-only"], b"");
+    let (addr, _) = server(|peer| {
+        thread::sleep(std::time::Duration::from_millis(500));
+        drop(peer);
+    });
+    kept.run(&[&addr, "--write-stall", "50ms"], &vec![b'x'; 20 << 20]);
+    let ends = kept.ends();
+    let words: Vec<_> = ends
+        .iter()
+        .map(|end| end.split(' ').next().unwrap())
+        .collect();
+    let expected = [
+        "peer-closed",
+        "peer-reset",
+        "not-closing",
+        "idle",
+        "left",
+        "not-reading",
+    ];
+    assert_eq!(words, expected);
+    assert_eq!(
+        ends[..5],
+        [
+            "peer-closed 3 0",
+            "peer-reset 1 1",
+            "not-closing 0 2",
+            "idle 0 3",
+            "left 5 0"
+        ]
+    );
+    let talk = kept.talk();
+    assert_eq!(talk[0], exchange("", "bye", "ok"));
+    assert_eq!(talk[1], exchange("a", "A", "ok"));
+    assert_eq!(talk[2], exchange("ab", "", "unanswered"));
+    let last = talk.last().unwrap();
+    assert_eq!(last.2, "unsent", "what the peer did not take");
+    let sent: u64 = ends[5].rsplit(' ').next().unwrap().parse().unwrap();
+    let recorded: usize = talk[5..].iter().map(|exchange| exchange.0.len()).sum();
+    assert_eq!(recorded as u64, sent, "no more than what was sent");
+}
+
+#[test]
+fn a_file_that_another_holds_is_refused_before_anybody_is_called() {
+    let kept = Kept::new();
+    let (addr, _peer) = server(|mut peer| peer.read_to_end(&mut Vec::new()));
+    let mut holder = kept
+        .connect(&[&addr])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    until("it is held", || {
+        fs::read_to_string(kept.dir.path().join("talk.db-lock"))
+            .ok()
+            .filter(|pid| !pid.is_empty())
+    });
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
+    nobody.set_nonblocking(true).unwrap();
+    let output = kept.run(&[&nobody.local_addr().unwrap().to_string()], b"x");
+    assert_eq!(output.status.code(), Some(1));
+    let held = format!("is held by another echoic (pid {})", holder.id());
+    assert!(said(&output).contains(&held), "{}", said(&output));
+    assert!(nobody.accept().is_err(), "nobody was called");
+    drop(holder.stdin.take());
+    assert!(ended(&mut holder).success());
+}
+
+#[test]
+fn where_nobody_answers_no_file_is_left() {
+    let kept = Kept::new();
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let output = kept.run(&[&port.to_string()], b"x");
+    assert_eq!(output.status.code(), Some(4));
+    assert_eq!(fs::read_dir(kept.dir.path()).unwrap().count(), 0);
+
+    // One that was there is left as it was.
+    let (addr, _) = server(drop);
+    kept.run(&[&addr], b"");
+    let output = kept.run(&[&port.to_string()], b"x");
+    assert_eq!(output.status.code(), Some(4));
+    assert_eq!(kept.ends(), ["peer-closed 0 0"]);
+}
+
+#[test]
+fn a_full_disk_is_said_and_changes_nothing_on_the_wire() {
+    const BYTES: usize = 4 << 20;
+    let talk = |limit: &str| {
+        let kept = Kept::new();
+        let (addr, peer) = server(|mut peer| {
+            let mut back = peer.try_clone().unwrap();
+            std::io::copy(&mut peer, &mut back).unwrap()
+        });
+        // A file may not grow beyond this; the signal that would end us is ignored, and the write fails.
+        let script = format!("trap '' XFSZ; {limit} exec \"$@\"");
+        let mut command = Command::new("bash");
+        command
+            .args(["-c", &script, "bash"])
+            .arg(env!("CARGO_BIN_EXE_echoic"));
+        command.args(["connect", &addr, "--store"]).arg(&kept.file);
+        let input: Vec<u8> = (0..BYTES).map(|i| (i % 251) as u8).collect();
+        let output = run(&mut command, &input);
+        assert_eq!(peer.join().unwrap(), BYTES as u64);
+        assert!(output.stdout == input, "{} bytes came", output.stdout.len());
+        assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+        said(&output)
+    };
+    let full = talk("ulimit -f 200;");
+    assert!(full.contains("exchanges were not recorded in"), "{full}");
+    assert_eq!(talk(""), "", "with room there is nothing to say");
+}
+
+#[test]
+fn a_signal_ends_it_in_order_and_a_crash_is_told_at_the_next_start() {
+    let kept = Kept::new();
+    for signal in [Signal::INT, Signal::TERM, Signal::KILL] {
+        let (addr, _) = server(|mut peer| {
+            peer.read_exact(&mut [0; 3]).unwrap();
+            peer.write_all(b"reply").unwrap();
+            let _ = peer.read(&mut [0; 1]);
+        });
+        let mut child = kept
+            .connect(&[&addr, "--send", "ask", "--hold"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut reply = [0; 5];
+        child
+            .stdout
+            .as_mut()
+            .unwrap()
+            .read_exact(&mut reply)
+            .unwrap();
+        let recorded = || log(&kept.file, &["rep:reply", "is:open"]).len() == 1;
+        until("it is recorded while it is open", || {
+            recorded().then_some(())
+        });
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        let code = ended(&mut child).code();
+        assert_eq!(code, (signal != Signal::KILL).then_some(130));
+    }
+    let (addr, _) = server(drop);
+    kept.run(&[&addr], b"");
+    assert_eq!(
+        kept.ends(),
+        ["left 5 3", "left 5 3", "lost 5 3", "peer-closed 0 0"]
+    );
+}
+
+#[test]
+fn only_a_file_can_be_named() {
+    let output = echoic().args([":1", "--store", "memory"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said(&output).contains("names a file"), "{}", said(&output));
+}
