@@ -46,6 +46,10 @@ pub enum How {
     ReplyTooLong,
     /// There were `--max-connections` already.
     TooManyConnections,
+    /// There were `--source-connections` of its source already.
+    TooManyFromSource,
+    /// Its source said more in a second than `--source-messages` or `--source-bytes`.
+    TooFast,
     /// Its address was not among those that may call (`--allow`, `--deny`).
     Denied,
     /// The server was told to stop; everything read was answered first.
@@ -75,7 +79,7 @@ pub enum How {
 }
 
 /// Each way to end, with the word it is stored under and the class `end:` finds it by.
-const HOWS: [(How, &str, &str); 24] = [
+const HOWS: [(How, &str, &str); 26] = [
     (How::PeerClosed, "peer-closed", "fin"),
     (How::ServiceClosed, "service-closed", "fin"),
     (How::PeerReset, "peer-reset", "rst"),
@@ -87,6 +91,8 @@ const HOWS: [(How, &str, &str); 24] = [
     (How::CutShort, "cut-short", "fin"),
     (How::ReplyTooLong, "reply-too-long", "error"),
     (How::TooManyConnections, "too-many-connections", "limit"),
+    (How::TooManyFromSource, "too-many-from-source", "limit"),
+    (How::TooFast, "too-fast", "limit"),
     (How::Denied, "denied", "limit"),
     (How::Drained, "drained", "drain"),
     (How::Cut, "cut", "drain"),
@@ -139,6 +145,8 @@ impl How {
             Self::CutShort => "peer closed inside a message",
             Self::ReplyTooLong => "reply too long for its framing",
             Self::TooManyConnections => "limit: too many connections",
+            Self::TooManyFromSource => "limit: too many connections from this source",
+            Self::TooFast => "limit: too fast for one source",
             Self::Denied => "not among those that may call",
             Self::Drained => "server stopped",
             Self::Cut => "cut: server stopped before it was done",

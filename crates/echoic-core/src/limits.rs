@@ -1,4 +1,4 @@
-//! Every limit of a conversation on one page, units last.
+//! Every limit of a conversation, and of a source of them, on one page; units last.
 
 use std::time::Duration;
 
@@ -36,5 +36,52 @@ impl Default for Limits {
             drain: Duration::from_secs(10),
             linger: Duration::from_secs(2),
         }
+    }
+}
+
+/// What all conversations of one source together may take. A source is an IPv4 address, or the 64 bits of an IPv6
+/// address that name its network (RFC 4291, section 2.5.4): whoever has one such address has them all. Unix sockets
+/// have no source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceLimits {
+    /// Conversations open at once. One more: Ending `limit: too many connections from this source`.
+    pub connections_max: Option<u32>,
+    /// Messages in any one second. One more is not answered: Ending `limit: too fast for one source`.
+    pub messages_per_second_max: Option<u32>,
+    /// Bytes in any one second, with the same ending.
+    pub bytes_per_second_max: Option<u32>,
+    /// Whether they hold for loopback addresses too, where all callers are this machine's own.
+    pub on_loopback: bool,
+}
+
+impl Default for SourceLimits {
+    /// A tenth of all connections, so that no single source can take every place; no pace; not on loopback.
+    fn default() -> Self {
+        Self {
+            connections_max: Some(1_000),
+            messages_per_second_max: None,
+            bytes_per_second_max: None,
+            on_loopback: false,
+        }
+    }
+}
+
+impl SourceLimits {
+    /// No limits at all.
+    pub fn none() -> Self {
+        Self {
+            connections_max: None,
+            ..Self::default()
+        }
+    }
+
+    /// Whether there is any.
+    pub fn any(&self) -> bool {
+        self.connections_max.is_some() || self.has_pace()
+    }
+
+    /// Whether there is one of messages or bytes.
+    pub fn has_pace(&self) -> bool {
+        self.messages_per_second_max.is_some() || self.bytes_per_second_max.is_some()
     }
 }

@@ -32,6 +32,7 @@ use crate::{
     drain::look_once_more,
     server::{Door, Drained, Server},
     session::{Means, Session, Totals},
+    sources::Sources,
 };
 
 /// After a failed accept, the pause before the next: doubled up to the second while failures go on. A loop without
@@ -58,6 +59,7 @@ pub(crate) struct Hall {
     here: Handle,
     load: Arc<Load>,
     totals: Arc<Totals>,
+    sources: Sources,
     sessions: JoinSet<()>,
     /// How many of them are sockets of datagrams, which are at work until the end.
     gates: usize,
@@ -89,8 +91,10 @@ impl Hall {
             open,
             turned_away: AtomicUsize::new(0),
         };
+        let sources = Sources::new(server.source_limits.clone());
         let mut hall = Self {
             server,
+            sources,
             here,
             load: Arc::new(load),
             totals: Arc::default(),
@@ -218,10 +222,16 @@ impl Hall {
         let Some((worker, _)) = counts.enumerate().min_by_key(|(_, open)| *open) else {
             return;
         };
-        let refusal = if total >= self.server.limits.connections_max {
-            Some(How::TooManyConnections)
+        let admitted = if total >= self.server.limits.connections_max {
+            Err(How::TooManyConnections)
+        } else if guests.admits(&incoming.peer) {
+            self.sources.admit(&incoming.peer)
         } else {
-            (!guests.admits(&incoming.peer)).then_some(How::Denied)
+            Err(How::Denied)
+        };
+        let (stay, refusal) = match admitted {
+            Ok(stay) => (stay, None),
+            Err(how) => (None, Some(how)),
         };
         if refusal.is_some() {
             if self.load.turned_away.fetch_add(1, Ordering::Relaxed) >= TURNED_AWAY_MAX {
@@ -252,6 +262,7 @@ impl Hall {
             limits: Arc::clone(limits),
             drain: self.server.drain.clone(),
             journal,
+            stay,
             totals: Arc::clone(&self.totals),
             apart: self
                 .server

@@ -49,6 +49,7 @@ mod outbox;
 mod recorder;
 mod server;
 mod session;
+mod sources;
 mod wait;
 
 pub use clock::{Clock, wall};

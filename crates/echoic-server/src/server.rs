@@ -12,7 +12,7 @@ use echoic_core::{
     event::{Place, Post},
     framing::Frames,
     guests::Guests,
-    limits::Limits,
+    limits::{Limits, SourceLimits},
     service::{Peer, Service, Voice},
 };
 use echoic_wire::{
@@ -40,6 +40,7 @@ pub struct Server {
     pub(crate) slots: Vec<Slot>,
     pub(crate) recorder: Recorder,
     pub(crate) limits: Arc<Limits>,
+    pub(crate) source_limits: SourceLimits,
     pub(crate) drain: Drain,
     pub(crate) workers: Vec<Handle>,
     pub(crate) apart: Option<Handle>,
@@ -158,6 +159,7 @@ impl Server {
             slots: Vec::new(),
             recorder,
             limits: Arc::new(limits),
+            source_limits: SourceLimits::default(),
             drain: Drain::default(),
             workers: Vec::new(),
             apart: None,
@@ -170,6 +172,13 @@ impl Server {
     #[must_use]
     pub fn on_workers(mut self, workers: Vec<Handle>) -> Self {
         self.workers = workers;
+        self
+    }
+
+    /// What the conversations of one source together may take, over all endpoints of streams.
+    #[must_use]
+    pub fn limiting_sources(mut self, limits: SourceLimits) -> Self {
+        self.source_limits = limits;
         self
     }
 

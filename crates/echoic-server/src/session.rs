@@ -40,6 +40,7 @@ use crate::{
     inbox::{Inbox, Reading, Scratch},
     journal::{Journal, NotKept},
     outbox::Outbox,
+    sources::Stay,
     wait::{Rung, Wait},
 };
 
@@ -64,6 +65,8 @@ pub(crate) struct Session {
     inbox: Inbox,
     outbox: Outbox,
     journal: Journal,
+    /// Its place among the conversations of its source, if that has limits.
+    stay: Option<Stay>,
     totals: Arc<Totals>,
     limits: Arc<Limits>,
     wait: Wait,
@@ -103,6 +106,8 @@ struct Heard {
     reads: u32,
     /// It was the end of the peer's stream.
     ended: bool,
+    /// It was more than its source may say in a second.
+    too_fast: bool,
     /// Bytes said before the replies to it.
     said_before: u64,
 }
@@ -137,6 +142,7 @@ pub(crate) struct Means {
     pub(crate) limits: Arc<Limits>,
     pub(crate) drain: Drain,
     pub(crate) journal: Journal,
+    pub(crate) stay: Option<Stay>,
     pub(crate) totals: Arc<Totals>,
     /// Where services that run apart run.
     pub(crate) apart: Handle,
@@ -151,6 +157,7 @@ impl Session {
             limits,
             drain,
             mut journal,
+            stay,
             totals,
             apart,
         } = means;
@@ -172,6 +179,7 @@ impl Session {
             inbox: Inbox::default(),
             outbox: Outbox::default(),
             journal,
+            stay,
             wait: Wait::new(&drain, now + limits.idle),
             limits,
             drain,
@@ -269,8 +277,9 @@ impl Session {
                         return Poll::Pending;
                     }
                 };
-                let heard = self.hear(&reading);
+                let mut heard = self.hear(&reading);
                 let split = self.split(&reading, spans);
+                heard.too_fast = !self.keep_pace(&heard, reading.new, spans);
                 let run = Run::new(reading.bytes(), spans, self.tally.messages);
                 let then = self.answer(&run, &heard, replies);
                 let sent = self.say(cx, replies.bytes());
@@ -345,6 +354,7 @@ impl Session {
             at: self.heard_at,
             reads: reading.reads,
             ended: reading.new == 0,
+            too_fast: false,
             said_before: self.tally.said,
         }
     }
@@ -358,6 +368,14 @@ impl Session {
         Split {
             consumed: reading.bytes().len(),
             violation: None,
+        }
+    }
+
+    /// Leaves of the messages those that keep to the pace of their source; whether all did.
+    fn keep_pace(&self, heard: &Heard, bytes: usize, spans: &mut Vec<Span>) -> bool {
+        match &self.stay {
+            Some(stay) if stay.has_pace() => stay.keep_pace(heard.at, bytes, spans),
+            _ => true,
         }
     }
 
@@ -471,6 +489,9 @@ impl Session {
             (_, Ok(Then::Close)) => return ControlFlow::Break(How::ServiceClosed),
             (_, Ok(Then::Continue)) => {}
         }
+        if heard.too_fast {
+            return ControlFlow::Break(How::TooFast);
+        }
         if heard.ended {
             return self.peer_finished(heard.at);
         }
@@ -534,6 +555,7 @@ impl Session {
                 at: self.heard_at,
                 reads: 0,
                 ended: false,
+                too_fast: false,
                 said_before: 0,
             };
             let sent = self.say(cx, replies.bytes());

@@ -5,6 +5,7 @@ mod bound;
 mod close;
 mod ending;
 mod order;
+mod pace;
 mod strict;
 mod tls;
 mod wire;
@@ -45,6 +46,7 @@ use crate::{
     common::{Kept, Mood, TestStore},
     drain::Drain,
     session::Totals,
+    sources::Stay,
 };
 
 const AMPLE: usize = usize::MAX;
@@ -55,6 +57,8 @@ struct Setup {
     limits: Limits,
     options: RecorderOptions,
     store: Arc<TestStore>,
+    /// Its source, if that has limits.
+    stay: Option<Stay>,
     /// Bytes the peer takes before it grants more.
     window: usize,
 }
@@ -90,6 +94,7 @@ impl Setup {
             limits: Limits::default(),
             options: RecorderOptions::default(),
             store: TestStore::new(Mood::Willing),
+            stay: None,
             window: AMPLE,
         }
     }
@@ -128,6 +133,7 @@ impl Setup {
             limits: Arc::new(self.limits),
             drain: drain.clone(),
             journal,
+            stay: self.stay,
             totals: Arc::clone(&totals),
             apart: Handle::current(),
         };

@@ -1,0 +1,73 @@
+//! What a source may say in a second: exactly so much, whatever conversations it says it in.
+
+use echoic_core::limits::SourceLimits;
+use tokio::time::sleep;
+
+use super::*;
+use crate::sources::Sources;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn sources(messages: Option<u32>, bytes: Option<u32>) -> Sources {
+    Sources::new(SourceLimits {
+        messages_per_second_max: messages,
+        bytes_per_second_max: bytes,
+        on_loopback: true,
+        ..SourceLimits::none()
+    })
+}
+
+async fn talk(sources: &mut Sources) -> Talk {
+    let mut setup = Setup::line();
+    setup.stay = sources.admit(&place(40_000)).unwrap();
+    setup.talk(echo()).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_within_the_pace_are_answered_and_one_more_ends_it() {
+    let talk = talk(&mut sources(Some(10), None)).await;
+    talk.peer.send("x\n".repeat(10));
+    sleep(SECOND).await;
+    talk.peer.send("x\n".repeat(4));
+    sleep(SECOND / 10).await;
+    talk.peer.send("x\n".repeat(8));
+    let end = talk.end().await;
+    assert_eq!((end.how(), end.kept.len()), (How::TooFast, 10 + 4 + 7));
+    assert_eq!(end.taken, "x\n".repeat(21).into_bytes());
+    assert_eq!(end.ending.received, 44);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_pace_the_same_is_answered_in_full() {
+    let talk = talk(&mut sources(None, None)).await;
+    talk.peer.send("x\n".repeat(22));
+    talk.peer.finish();
+    let end = talk.end().await;
+    assert_eq!((end.how(), end.kept.len()), (How::PeerClosed, 22));
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_conversations_of_a_source_have_one_pace() {
+    let mut sources = sources(Some(10), None);
+    let (one, other) = (talk(&mut sources).await, talk(&mut sources).await);
+    one.peer.send("x\n".repeat(7));
+    one.peer.hears("x\n".repeat(7)).await;
+    other.peer.send("x\n".repeat(4));
+    let end = other.end().await;
+    assert_eq!((end.how(), end.kept.len()), (How::TooFast, 3));
+    one.peer.finish();
+    assert_eq!(one.end().await.how(), How::PeerClosed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_have_a_pace_too_though_no_message_ends() {
+    let talk = talk(&mut sources(None, Some(100))).await;
+    for _ in 0..5 {
+        talk.peer.send([b'x'; 100]);
+        sleep(SECOND).await;
+    }
+    talk.peer.send([b'x'; 50]);
+    talk.peer.send([b'x'; 51]);
+    let end = talk.end().await;
+    assert_eq!((end.how(), end.kept.len()), (How::TooFast, 0));
+}

@@ -1,0 +1,304 @@
+//! Who calls, by source, and what each source may take.
+//!
+//! Only the acceptor looks into the table; a conversation holds its source itself, and asks it about its pace if there
+//! is one. Without limits there is no table, and a conversation has no source to ask.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv6Addr},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use echoic_core::{ending::How, event::Place, framing::Span, limits::SourceLimits};
+use tokio::time::Instant;
+
+use crate::feed::lock;
+
+/// Sources known at a time. When there are more, those without a conversation are forgotten, and with them what they
+/// said in the last second; if all of them have one, the rest share a place as if they were one source.
+const SOURCES_MAX: usize = 65_536;
+
+/// In which `--source-messages` and `--source-bytes` may be said.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The sources of a server's callers.
+#[derive(Debug)]
+pub(crate) struct Sources {
+    limits: Arc<SourceLimits>,
+    known: HashMap<IpAddr, Arc<Source>>,
+    known_max: usize,
+    /// The place that sources share for which there is none of their own.
+    others: Arc<Source>,
+}
+
+/// One of them.
+#[derive(Debug, Default)]
+struct Source {
+    open: AtomicU32,
+    pace: Mutex<Pace>,
+}
+
+/// What was said lately.
+#[derive(Debug, Default)]
+struct Pace {
+    messages: Bucket,
+    bytes: Bucket,
+}
+
+/// A second's worth, drained at an even rate (the generic cell rate algorithm, ITU-T I.371, with a burst of a second):
+/// by when all that was said would have been said evenly.
+#[derive(Debug, Default)]
+struct Bucket {
+    even_by: Option<Instant>,
+}
+
+/// A conversation's place in its source's count; given back by dropping it.
+#[derive(Debug)]
+pub(crate) struct Stay {
+    source: Arc<Source>,
+    limits: Arc<SourceLimits>,
+}
+
+impl Sources {
+    pub(crate) fn new(limits: SourceLimits) -> Self {
+        Self {
+            limits: Arc::new(limits),
+            known: HashMap::new(),
+            known_max: SOURCES_MAX,
+            others: Arc::default(),
+        }
+    }
+
+    /// A place for a caller; none if its source has no limits, and an ending if it has as many as it may.
+    pub(crate) fn admit(&mut self, caller: &Place) -> Result<Option<Stay>, How> {
+        let Some(address) = self.source_of(caller) else {
+            return Ok(None);
+        };
+        let source = self.place(address);
+        let open = source.open.fetch_add(1, Ordering::Relaxed);
+        // From here on it is given back by dropping it.
+        let stay = Stay {
+            source,
+            limits: Arc::clone(&self.limits),
+        };
+        match self.limits.connections_max {
+            Some(max) if open >= max => Err(How::TooManyFromSource),
+            _ => Ok(Some(stay)),
+        }
+    }
+
+    fn source_of(&self, caller: &Place) -> Option<IpAddr> {
+        let Place::Net(addr) = caller else {
+            return None;
+        };
+        let spared = addr.ip().to_canonical().is_loopback() && !self.limits.on_loopback;
+        (self.limits.any() && !spared).then(|| source(addr.ip()))
+    }
+
+    fn place(&mut self, address: IpAddr) -> Arc<Source> {
+        if let Some(known) = self.known.get(&address) {
+            return Arc::clone(known);
+        }
+        if self.known.len() >= self.known_max {
+            self.known.retain(|_, source| source.is_open());
+        }
+        if self.known.len() >= self.known_max {
+            return Arc::clone(&self.others);
+        }
+        Arc::clone(self.known.entry(address).or_default())
+    }
+}
+
+/// What of an address names its source.
+fn source(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.into(),
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
+    }
+}
+
+impl Source {
+    fn is_open(&self) -> bool {
+        self.open.load(Ordering::Relaxed) > 0
+    }
+}
+
+impl Stay {
+    /// Whether it has a pace to keep to.
+    pub(crate) fn has_pace(&self) -> bool {
+        self.limits.has_pace()
+    }
+
+    /// Leaves of the messages of a read those that keep to the pace; whether all did.
+    pub(crate) fn keep_pace(&self, now: Instant, bytes: usize, messages: &mut Vec<Span>) -> bool {
+        let mut pace = lock(&self.source.pace);
+        let bytes_max = self.limits.bytes_per_second_max;
+        if bytes_max.is_some_and(|max| pace.bytes.take(now, bytes, max) < bytes) {
+            messages.clear();
+            return false;
+        }
+        let Some(max) = self.limits.messages_per_second_max else {
+            return true;
+        };
+        let said = messages.len();
+        messages.truncate(pace.messages.take(now, said, max));
+        messages.len() == said
+    }
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        self.source.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Bucket {
+    /// As many of `wanted` as may be said now, at `per_second` of them.
+    fn take(&mut self, now: Instant, wanted: usize, per_second: u32) -> usize {
+        let even_by = self.even_by.unwrap_or(now).max(now);
+        let free = SECOND.saturating_sub(even_by - now);
+        // Rounded to the nearest: a span is cut to nanoseconds, and what was all of a second must be so again.
+        let room = (free.as_secs_f64() * f64::from(per_second)).round();
+        let taken = wanted.min(room as usize);
+        self.even_by = Some(even_by + SECOND.mul_f64(taken as f64 / f64::from(per_second.max(1))));
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+
+    fn place(ip: &str) -> Place {
+        Place::Net(SocketAddr::new(ip.parse().unwrap(), 1))
+    }
+
+    fn sources(limits: SourceLimits) -> Sources {
+        Sources::new(SourceLimits {
+            on_loopback: true,
+            ..limits
+        })
+    }
+
+    fn three_each() -> Sources {
+        sources(SourceLimits {
+            connections_max: Some(3),
+            ..SourceLimits::default()
+        })
+    }
+
+    #[test]
+    fn a_source_has_so_many_places_and_another_does_not_notice() {
+        let mut sources = three_each();
+        let mut stays: Vec<_> = (0..3).map(|_| sources.admit(&place("10.0.0.1"))).collect();
+        assert!(stays.iter().all(Result::is_ok));
+        for _ in 0..5 {
+            let fourth = sources.admit(&place("10.0.0.1"));
+            assert_eq!(fourth.map(|_| ()), Err(How::TooManyFromSource));
+        }
+        assert!(sources.admit(&place("10.0.0.2")).is_ok());
+        stays.pop();
+        assert!(sources.admit(&place("10.0.0.1")).is_ok(), "one has gone");
+    }
+
+    #[test]
+    fn whoever_has_one_address_of_a_network_of_the_new_kind_has_them_all() {
+        assert_eq!(
+            source("2001:db8::1".parse().unwrap()),
+            source("2001:db8::ffff:0:2".parse().unwrap())
+        );
+        assert_ne!(
+            source("2001:db8::1".parse().unwrap()),
+            source("2001:db8:0:1::1".parse().unwrap())
+        );
+        assert_eq!(
+            source("::ffff:10.0.0.1".parse().unwrap()),
+            source("10.0.0.1".parse().unwrap())
+        );
+    }
+
+    #[test]
+    fn this_machine_is_spared_unless_asked_for_and_unix_sockets_have_no_source() {
+        let mut sparing = Sources::new(SourceLimits {
+            connections_max: Some(0),
+            ..SourceLimits::default()
+        });
+        for ip in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
+            assert!(matches!(sparing.admit(&place(ip)), Ok(None)), "{ip}");
+        }
+        assert!(sparing.admit(&place("10.0.0.1")).is_err());
+        assert!(matches!(three_each().admit(&Place::Unix(None)), Ok(None)));
+        let mut without = sources(SourceLimits::none());
+        assert!(matches!(without.admit(&place("10.0.0.1")), Ok(None)));
+        assert!(without.known.is_empty());
+    }
+
+    #[test]
+    fn the_table_has_an_end_and_forgets_who_has_gone() {
+        let mut sources = three_each();
+        let address = |i: u32| Place::Net(SocketAddr::from(((i + (11 << 24)).to_be_bytes(), 1)));
+        let first = sources.admit(&address(0)).unwrap();
+        for i in 1..3 * SOURCES_MAX as u32 {
+            assert!(sources.admit(&address(i)).is_ok());
+            assert!(sources.known.len() <= SOURCES_MAX);
+        }
+        assert!(
+            sources
+                .known
+                .contains_key(&source("11.0.0.0".parse().unwrap())),
+            "it is still here"
+        );
+        drop(first);
+    }
+
+    #[test]
+    fn those_without_a_place_of_their_own_share_one() {
+        let mut sources = three_each();
+        sources.known_max = 2;
+        let own = [
+            sources.admit(&place("10.0.0.1")),
+            sources.admit(&place("10.0.0.2")),
+        ];
+        let shared: Vec<_> = (3..6)
+            .map(|i| sources.admit(&place(&format!("10.0.0.{i}"))))
+            .collect();
+        assert!(own.iter().chain(&shared).all(Result::is_ok));
+        assert!(sources.admit(&place("10.0.0.9")).is_err(), "three in all");
+        assert!(
+            sources.admit(&place("10.0.0.1")).is_ok(),
+            "who has a place keeps it"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_pace_is_so_many_in_any_second_exactly() {
+        let mut bucket = Bucket::default();
+        let start = Instant::now();
+        for per_second in [1, 3, 7, 1000, 65_537] {
+            let mut bucket = Bucket::default();
+            assert_eq!(
+                bucket.take(start, usize::MAX, per_second),
+                per_second as usize
+            );
+            assert_eq!(bucket.take(start, 1, per_second), 0);
+            assert_eq!(
+                bucket.take(start + SECOND, usize::MAX, per_second),
+                per_second as usize
+            );
+        }
+        assert_eq!(bucket.take(start, 6, 10), 6);
+        assert_eq!(bucket.take(start, 6, 10), 4);
+        assert_eq!(bucket.take(start + SECOND / 2, 6, 10), 5);
+        assert_eq!(
+            bucket.take(start + 10 * SECOND, 60, 10),
+            10,
+            "nothing is saved up"
+        );
+    }
+}
