@@ -46,7 +46,7 @@ pub enum How {
     ReplyTooLong,
     /// There were `--max-connections` already.
     TooManyConnections,
-    /// There were `--source-connections` of its source already.
+    /// Its source had `--source-connections` open already.
     TooManyFromSource,
     /// Its source said more in a second than `--source-messages` or `--source-bytes`.
     TooFast,

@@ -2,6 +2,7 @@
 
 use std::{
     future::poll_fn,
+    io,
     net::SocketAddr,
     sync::{
         Arc,
@@ -40,8 +41,11 @@ use crate::{
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
+/// From one word about failed accepts to the next.
+const SAY_EVERY: Duration = Duration::from_secs(10);
+
 /// Conversations beyond the limit that are turned away in order at the same time; further ones are just closed.
-const TURNED_AWAY_MAX: usize = 64;
+pub(crate) const TURNED_AWAY_MAX: usize = 64;
 
 /// Calls that wait when the stop signal comes are still taken, up to this many.
 const LAST_CALLS_MAX: usize = 4096;
@@ -67,8 +71,20 @@ pub(crate) struct Hall {
     admitted: u64,
     /// Which door is asked first: a busy one must not starve the others.
     first: usize,
-    failing: Option<Duration>,
+    shortage: Shortage,
     panicked: u64,
+}
+
+/// What there is to say and to wait for while the system has no room for callers: no more open files (EMFILE, ENFILE),
+/// no memory (ENOBUFS, ENOMEM). They wait in the kernel's queue meanwhile: closing them to have them told would lose
+/// those that could be served a moment later.
+#[derive(Debug, Default)]
+struct Shortage {
+    /// The last pause, while there was no success since.
+    pause: Option<Duration>,
+    /// Failures since something was said about them, and when that was.
+    unsaid: u64,
+    said_at: Option<Instant>,
 }
 
 /// What the hall hears of.
@@ -76,7 +92,7 @@ pub(crate) enum Called {
     /// Somebody calls at a door.
     Peer(usize, Incoming),
     /// A door could not be opened: files, memory.
-    Failed(std::io::Error),
+    Failed(io::Error),
     /// A conversation is over.
     Over(Result<(), JoinError>),
 }
@@ -103,7 +119,7 @@ impl Hall {
             datagrams: Arc::default(),
             admitted: 0,
             first: 0,
-            failing: None,
+            shortage: Shortage::default(),
             panicked: 0,
         };
         hall.open_gates();
@@ -180,7 +196,7 @@ impl Hall {
     pub(crate) fn admit(&mut self, called: Called, pause: Option<Instant>) -> Option<Instant> {
         match called {
             Called::Peer(door, incoming) => {
-                self.failing = None;
+                self.shortage.pause = None;
                 self.admitted += 1;
                 self.seat(door, incoming);
                 pause
@@ -189,18 +205,8 @@ impl Hall {
                 self.note(over);
                 pause
             }
-            // The caller had gone before it was let in: its affair.
-            Called::Failed(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => pause,
-            Called::Failed(error) => {
-                let wait = self
-                    .failing
-                    .map_or(PAUSE_MIN, |last| (last * 2).min(PAUSE_MAX));
-                if self.failing.is_none() {
-                    tracing::warn!("cannot accept for now: {error}");
-                }
-                self.failing = Some(wait);
-                Some(Instant::now() + wait)
-            }
+            Called::Failed(error) if is_the_callers(&error) => pause,
+            Called::Failed(error) => Some(self.shortage.met(Instant::now(), &error)),
         }
     }
 
@@ -234,7 +240,8 @@ impl Hall {
             Err(how) => (None, Some(how)),
         };
         if refusal.is_some() {
-            if self.load.turned_away.fetch_add(1, Ordering::Relaxed) >= TURNED_AWAY_MAX {
+            if self.load.turned_away.fetch_add(1, Ordering::Relaxed) >= self.server.turned_away_max
+            {
                 self.load.turned_away.fetch_sub(1, Ordering::Relaxed);
                 return;
             }
@@ -313,6 +320,11 @@ impl Hall {
 
     /// Takes the calls that wait, tells all conversations to come to an end, and waits for them.
     pub(crate) async fn drain(mut self) -> Drained {
+        for door in &mut self.server.doors {
+            if let Err(error) = door.listener.hush() {
+                tracing::debug!("callers of the last moment may be reset: {error}");
+            }
+        }
         look_once_more().await;
         for _ in 0..LAST_CALLS_MAX {
             match poll_fn(|cx| Poll::Ready(self.poll_call(cx, true))).await {
@@ -350,6 +362,35 @@ impl Hall {
     }
 }
 
+impl Shortage {
+    /// Says so, unless it was said lately; returns when to try again.
+    fn met(&mut self, now: Instant, error: &io::Error) -> Instant {
+        self.unsaid += 1;
+        if self.said_at.is_none_or(|said| now >= said + SAY_EVERY) {
+            let times = self.unsaid;
+            tracing::warn!(times, "no room for callers, they wait: {error}");
+            (self.unsaid, self.said_at) = (0, Some(now));
+        }
+        let longer = |last: Duration| (last * 2).min(PAUSE_MAX);
+        let pause = self.pause.map_or(PAUSE_MIN, longer);
+        self.pause = Some(pause);
+        now + pause
+    }
+}
+
+/// Whether the failure is that of one caller, who has gone or was forbidden before it was let in: the next one may be
+/// taken at once (accept(2), Error handling).
+fn is_the_callers(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::PermissionDenied
+            | io::ErrorKind::NetworkDown
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::HostUnreachable
+    )
+}
+
 /// A conversation's place in the count; given back by dropping it.
 struct Seat {
     load: Arc<Load>,
@@ -365,5 +406,42 @@ impl Drop for Seat {
             &self.load.open[self.worker]
         };
         count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shortage_is_waited_out_ever_longer_and_told_every_ten_seconds() {
+        let start = Instant::now();
+        let full = io::Error::from_raw_os_error(24); // EMFILE
+        let (mut shortage, mut now) = (Shortage::default(), start);
+        let (mut pauses, mut told) = (Vec::new(), 0);
+        while now < start + Duration::from_secs(60) {
+            let again = shortage.met(now, &full);
+            told += u32::from(shortage.unsaid == 0);
+            pauses.push(again - now);
+            now = again;
+        }
+        assert_eq!(pauses[..3], [10, 20, 40].map(Duration::from_millis));
+        assert_eq!(pauses.last(), Some(&PAUSE_MAX));
+        assert!(pauses.len() < 70 && told == 6, "{told} of {}", pauses.len());
+        shortage.pause = None; // somebody was let in
+        assert_eq!(shortage.met(now, &full) - now, PAUSE_MIN);
+    }
+
+    #[test]
+    fn only_what_the_system_lacks_makes_everybody_wait() {
+        let errno = io::Error::from_raw_os_error;
+        let lacking = [24, 23, 105, 12]; // EMFILE, ENFILE, ENOBUFS, ENOMEM
+        assert!(
+            lacking
+                .into_iter()
+                .all(|code| !is_the_callers(&errno(code)))
+        );
+        let gone = [103, 1, 100, 101, 113]; // ECONNABORTED, EPERM, ENETDOWN, ENETUNREACH, EHOSTUNREACH
+        assert!(gone.into_iter().all(|code| is_the_callers(&errno(code))));
     }
 }

@@ -27,7 +27,7 @@ use tokio::{
 };
 
 use crate::{
-    accept::Hall,
+    accept::{Hall, TURNED_AWAY_MAX},
     datagrams::{DatagramCounts, Rules},
     drain::Drain,
     recorder::Recorder,
@@ -41,6 +41,7 @@ pub struct Server {
     pub(crate) recorder: Recorder,
     pub(crate) limits: Arc<Limits>,
     pub(crate) source_limits: SourceLimits,
+    pub(crate) turned_away_max: usize,
     pub(crate) drain: Drain,
     pub(crate) workers: Vec<Handle>,
     pub(crate) apart: Option<Handle>,
@@ -160,6 +161,7 @@ impl Server {
             recorder,
             limits: Arc::new(limits),
             source_limits: SourceLimits::default(),
+            turned_away_max: TURNED_AWAY_MAX,
             drain: Drain::default(),
             workers: Vec::new(),
             apart: None,
@@ -172,6 +174,14 @@ impl Server {
     #[must_use]
     pub fn on_workers(mut self, workers: Vec<Handle>) -> Self {
         self.workers = workers;
+        self
+    }
+
+    /// Turns at most so many away in order at the same time, where there are too few files for the 64 it would be
+    /// otherwise: each takes one until its peer has seen the end.
+    #[must_use]
+    pub fn turning_away(mut self, max: usize) -> Self {
+        self.turned_away_max = max.min(TURNED_AWAY_MAX);
         self
     }
 

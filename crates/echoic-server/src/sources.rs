@@ -159,12 +159,14 @@ impl Drop for Stay {
 impl Bucket {
     /// As many of `wanted` as may be said now, at `per_second` of them.
     fn take(&mut self, now: Instant, wanted: usize, per_second: u32) -> usize {
+        let per_second = u128::from(per_second.max(1));
         let even_by = self.even_by.unwrap_or(now).max(now);
-        let free = SECOND.saturating_sub(even_by - now);
-        // Rounded to the nearest: a span is cut to nanoseconds, and what was all of a second must be so again.
-        let room = (free.as_secs_f64() * f64::from(per_second)).round();
-        let taken = wanted.min(room as usize);
-        self.even_by = Some(even_by + SECOND.mul_f64(taken as f64 / f64::from(per_second.max(1))));
+        let free = SECOND.saturating_sub(even_by - now).as_nanos();
+        // To the nearest: times are cut to nanoseconds, and what was all of a second must be so again.
+        let room = (free * per_second + SECOND.as_nanos() / 2) / SECOND.as_nanos();
+        let taken = wanted.min(usize::try_from(room).unwrap_or(usize::MAX));
+        let takes = taken as u128 * SECOND.as_nanos() / per_second;
+        self.even_by = Some(even_by + Duration::from_nanos(takes as u64));
         taken
     }
 }

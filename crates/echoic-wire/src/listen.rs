@@ -3,7 +3,7 @@
 use std::{
     future::poll_fn,
     io,
-    net::SocketAddr,
+    net::{Shutdown, SocketAddr},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -12,6 +12,7 @@ use echoic_core::{
     endpoint::{Endpoint, Host, HostPort, UnixName},
     event::Place,
 };
+use socket2::SockRef;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
@@ -59,6 +60,10 @@ impl Default for ListenOptions {
 pub struct Listener {
     socket: Bound,
     place: Place,
+    /// Others hold it too, or will: whoever handed it over.
+    shared: bool,
+    /// It takes no new calls.
+    hushed: bool,
     explain: Option<Explain>,
 }
 
@@ -176,6 +181,8 @@ async fn listen_tcp(
         Ok(Listener {
             socket: Bound::Tcp(socket),
             place,
+            shared: false,
+            hushed: false,
             explain: options.explain.clone(),
         })
     })
@@ -280,33 +287,55 @@ impl Listener {
         Self {
             socket: Bound::Unix(socket, file),
             place,
+            shared: false,
+            hushed: false,
             explain: options.explain.clone(),
         }
     }
 
     fn inherited(taken: Inherited, options: &ListenOptions) -> io::Result<Self> {
-        let explain = options.explain.clone();
-        match taken {
+        let (socket, place) = match taken {
             Inherited::Tcp(socket) => {
                 let place = socket.local_addr()?.into();
-                Ok(Self {
-                    socket: Bound::Tcp(TcpListener::from_std(socket)?),
-                    place,
-                    explain,
-                })
+                (Bound::Tcp(TcpListener::from_std(socket)?), place)
             }
             Inherited::Unix(socket) => {
                 let place = unix::place(&socket.local_addr()?);
-                Ok(Self {
-                    socket: Bound::Unix(UnixListener::from_std(socket)?, None),
-                    place,
-                    explain,
-                })
+                (Bound::Unix(UnixListener::from_std(socket)?, None), place)
             }
-            Inherited::Datagrams(_) => Err(io::Error::other(
-                "it is a socket of datagrams, not one that listens",
-            )),
+            Inherited::Datagrams(_) => {
+                return Err(io::Error::other(
+                    "it is a socket of datagrams, not one that listens",
+                ));
+            }
+        };
+        Ok(Self {
+            socket,
+            place,
+            shared: true,
+            hushed: false,
+            explain: options.explain.clone(),
+        })
+    }
+
+    /// Takes no new calls from here on; those that wait can still be accepted. Who calls now is refused once the
+    /// listener is dropped, or served by whoever listens next: without this a caller that comes between the last
+    /// accept and the close is connected, and then reset. A listener that others hold too is left as it is, since its
+    /// queue stays theirs.
+    ///
+    /// # Errors
+    ///
+    /// What the system says. Elsewhere than on Linux, TCP callers cannot be kept out.
+    pub fn hush(&mut self) -> io::Result<()> {
+        if self.shared || self.hushed {
+            return Ok(());
         }
+        match &self.socket {
+            Bound::Tcp(socket) => tcp::hush(socket)?,
+            Bound::Unix(socket, _) => SockRef::from(socket).shutdown(Shutdown::Read)?,
+        }
+        self.hushed = true;
+        Ok(())
     }
 
     /// Where it listens, with the port that was really taken.
@@ -339,6 +368,12 @@ impl Listener {
                 None
             )),
         });
+        if let Err(error) = &accepted
+            && self.hushed
+            && error.kind() == io::ErrorKind::InvalidInput
+        {
+            return Poll::Pending; // a Unix socket says so when nobody is left
+        }
         if let Some(explain) = &self.explain {
             explain.tell(Call::Accept {
                 result: accepted.as_ref().map(|(_, peer, _)| peer.clone()),

@@ -3,6 +3,8 @@
 use std::{io, net::SocketAddr};
 
 use socket2::{Domain, Protocol, Socket, Type};
+#[cfg(target_os = "linux")]
+use socket2::{SockFilter, SockRef};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::{
@@ -44,6 +46,33 @@ pub(crate) fn bind(addr: SocketAddr, options: &ListenOptions) -> io::Result<TcpL
     });
     listening?;
     TcpListener::from_std(socket.into())
+}
+
+/// Has the kernel drop what would begin a connection (SYN without ACK), and nothing else: handshakes that have begun
+/// are finished, and what is connected stays so, since a connection inherits the filter of its listener.
+#[cfg(target_os = "linux")]
+pub(crate) fn hush(socket: &TcpListener) -> io::Result<()> {
+    // Classic BPF over the TCP header, whose byte 13 has the flags (RFC 9293, section 3.1).
+    const FLAGS: u32 = 13;
+    const SYN: u32 = 0x02;
+    const ACK: u32 = 0x10;
+    const LOAD_BYTE: u16 = 0x30;
+    const AND: u16 = 0x54;
+    const IF_EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    SockRef::from(socket).attach_filter(&[
+        SockFilter::new(LOAD_BYTE, 0, 0, FLAGS),
+        SockFilter::new(AND, 0, 0, SYN | ACK),
+        SockFilter::new(IF_EQUAL, 0, 1, SYN),
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ])
+}
+
+/// There is no way to.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn hush(_: &TcpListener) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// A stream to `addr`.

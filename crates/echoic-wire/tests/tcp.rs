@@ -3,8 +3,12 @@
 
 use std::{
     future::poll_fn,
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
+    os::{
+        linux::net::SocketAddrExt,
+        unix::net::{SocketAddr, UnixStream},
+    },
     time::Duration,
 };
 
@@ -48,6 +52,48 @@ async fn a_caller_is_heard_answered_and_seen_to_leave() {
     assert_eq!(read(&mut link).await.unwrap(), b"");
 }
 
+/// Who called before is let in; who calls after is refused and not reset, and who is let in is not cut off.
+#[tokio::test]
+async fn hushed_it_takes_those_who_have_called_and_nobody_else() {
+    for hushed in [true, false] {
+        let (mut listener, addr) = one_listener("127.0.0.1:0").await;
+        let mut before = TcpStream::connect(&addr).unwrap();
+        if hushed {
+            listener.hush().unwrap();
+        }
+        let mut link = listener.accept().await.unwrap().open().unwrap();
+        let patience = Duration::from_millis(100);
+        let after = TcpStream::connect_timeout(&addr.parse().unwrap(), patience);
+        drop(listener);
+        match (hushed, after) {
+            (true, after) => assert_eq!(after.unwrap_err().kind(), ErrorKind::TimedOut),
+            (false, after) => {
+                let error = after.unwrap().read(&mut [0]).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::ConnectionReset, "as it is without");
+            }
+        }
+        let refused = TcpStream::connect(&addr).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+        before.write_all(b"hello").unwrap();
+        assert_eq!(read(&mut link).await.unwrap(), b"hello");
+    }
+}
+
+#[tokio::test]
+async fn a_unix_socket_hushed_takes_those_who_have_called_and_nobody_else() {
+    let (mut listener, name) = one_listener("unix:@echoic-hushed-in-a-test").await;
+    let call = || {
+        let name = SocketAddr::from_abstract_name(name.trim_start_matches("unix:@")).unwrap();
+        UnixStream::connect_addr(&name)
+    };
+    let _before = call().unwrap();
+    listener.hush().unwrap();
+    assert_eq!(call().unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    listener.accept().await.unwrap();
+    let more = poll_fn(|cx| std::task::Poll::Ready(listener.poll_accept(cx).is_ready()));
+    assert!(!more.await, "nobody is left, and that is no error");
+}
+
 #[tokio::test]
 async fn abort_is_seen_as_a_reset() {
     let (listener, addr) = one_listener("127.0.0.1:0").await;
@@ -56,7 +102,7 @@ async fn abort_is_seen_as_a_reset() {
     link.abort();
     drop(link);
     let error = caller.read(&mut [0]).unwrap_err();
-    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
 }
 
 #[tokio::test]

@@ -373,6 +373,40 @@ pub(crate) struct LimitArgs {
     /// When told to stop: time for conversations to come to their end
     #[arg(long, value_name = "TIME", default_value = "10s")]
     pub(crate) drain: Span,
+
+    /// Conversations at a time of one source, which is an IPv4 address or an IPv6 /64; `off` for as many as there are
+    /// [default: 1000, and none for this machine's own]
+    #[arg(long, value_name = "N|off")]
+    pub(crate) source_connections: Option<AtMost>,
+
+    /// Messages that one source may say in a second; given any of these three, they hold for this machine too
+    #[arg(long, value_name = "N|off", default_value = "off")]
+    pub(crate) source_messages: AtMost,
+
+    /// Bytes that one source may say in a second
+    #[arg(long, value_name = "SIZE|off", default_value = "off")]
+    pub(crate) source_bytes: AtMost,
+}
+
+/// A limit, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AtMost(pub(crate) Option<u32>);
+
+impl FromStr for AtMost {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(Self(None));
+        }
+        let number = text.parse::<Bytes>().ok().map(|Bytes(number)| number);
+        match number.and_then(|number| u32::try_from(number).ok()) {
+            Some(number) if number > 0 => Ok(Self(Some(number))),
+            _ => Err(format!(
+                "{text:?} is neither `off` nor a number above 0 and below 4G"
+            )),
+        }
+    }
 }
 
 /// List, search and follow what was said.

@@ -8,7 +8,7 @@ use std::{fmt, time::Duration};
 use echoic_core::{
     ending::How,
     filter::MASK_BYTES_MAX,
-    limits::Limits,
+    limits::{Limits, SourceLimits},
     service::QUEUE,
     size::{Bytes, Span},
 };
@@ -91,10 +91,11 @@ fn print(payload: &mut Payload, as_json: bool) -> Result<(), ReaderGone> {
     payload.flush()
 }
 
-fn groups() -> [(&'static str, Vec<Limit>); 7] {
+fn groups() -> [(&'static str, Vec<Limit>); 8] {
     [
         ("A conversation", conversation(&Limits::default())),
         ("Calling", calling()),
+        ("One source", source(&SourceLimits::default())),
         ("Messages on their way", queues()),
         ("Datagrams", datagrams()),
         ("The record", record(&RecorderOptions::default())),
@@ -191,6 +192,14 @@ fn calling() -> Vec<Limit> {
         )
         .then(Otherwise("one more is closed without a word")),
         Limit::new(
+            "accept_pause",
+            "after files or memory ran out",
+            Time(Duration::from_secs(1)),
+        )
+        .then(Otherwise(
+            "callers wait, and are taken once something is free again",
+        )),
+        Limit::new(
             "last_calls_max",
             "calls still taken once told to stop",
             Count(4096),
@@ -199,8 +208,57 @@ fn calling() -> Vec<Limit> {
     ]
 }
 
-fn queues() -> Vec<Limit> {
+/// What the conversations of one source together may take. Datagrams have guards of their own: their sources can be
+/// forged, and a limit would let one silence another.
+fn source(limits: &SourceLimits) -> Vec<Limit> {
+    let SourceLimits {
+        connections_max,
+        messages_per_second_max,
+        bytes_per_second_max,
+        on_loopback: _,
+    } = *limits;
+    let serve = |flag| Some(("serve", flag));
+    let number = |max: Option<u32>| max.map_or(Unbounded("off"), |max| Count(max.into()));
     vec![
+        Limit::new(
+            "source_connections_max",
+            "at a time; not this machine, unless given",
+            number(connections_max),
+        )
+        .set_by(serve("--source-connections"))
+        .then(Ends(How::TooManyFromSource)),
+        Limit::new(
+            "source_messages_per_second_max",
+            "messages in a second",
+            number(messages_per_second_max),
+        )
+        .set_by(serve("--source-messages"))
+        .then(Ends(How::TooFast)),
+        Limit::new(
+            "source_bytes_per_second_max",
+            "bytes in a second",
+            number(bytes_per_second_max),
+        )
+        .set_by(serve("--source-bytes"))
+        .then(Ends(How::TooFast)),
+        Limit::new("sources_max", "sources known at a time", Count(65_536)).then(Otherwise(
+            "those without a conversation are forgotten, then the rest count as one",
+        )),
+    ]
+}
+
+fn queues() -> Vec<Limit> {
+    let serve = |flag| Some(("serve", flag));
+    vec![
+        Limit::new(
+            "send_buffer_bytes",
+            "sent and not yet taken, in the kernel",
+            Unbounded("its own"),
+        )
+        .set_by(serve("--sndbuf"))
+        .then(Otherwise(
+            "the rest waits in the outbox; the kernel tunes it unless told (tcp_wmem)",
+        )),
         Limit::new("read_bytes", "room of one read", bytes(64 << 10))
             .then(Otherwise("the next read takes the rest")),
         Limit::new(

@@ -106,6 +106,8 @@ async fn serve(plan: Plan, opened: Opened, planes: &Planes) -> Outcome {
 /// Opens every endpoint, on the runtime where calls will be taken.
 async fn open(plan: &Plan, recorder: Recorder, planes: &Planes) -> Result<Server, Failed> {
     let mut server = Server::new(recorder, plan.limits.clone())
+        .limiting_sources(plan.source_limits.clone())
+        .turning_away(plan.turned_away_max)
         .on_workers(planes.workers.clone())
         .apart_on(planes.control.handle().clone());
     if plan.once {

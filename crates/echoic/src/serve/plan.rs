@@ -6,7 +6,7 @@ use echoic_core::{
     endpoint::{Endpoint, Served, Shape},
     framing::Frames,
     guests::{Guests, Network, NetworkError},
-    limits::Limits,
+    limits::{Limits, SourceLimits},
     service::Service,
     size::{Bytes, Span},
     store::{Durability, Retention},
@@ -17,7 +17,7 @@ use echoic_wire::{ListenOptions, handed_over};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{
-    cli::{Behind, Mode, ServeArgs, ShowingArgs},
+    cli::{AtMost, Behind, LimitArgs, Mode, ServeArgs, ShowingArgs},
     exit::Failed,
     explain,
     memory::{Place, keep},
@@ -27,8 +27,10 @@ use crate::{
 /// The tutorial's two servers, for whoever names none.
 const DEFAULT_ENDPOINTS: [&str; 3] = ["upper=:5000", "upper=udp://:5000", "greet=:12345"];
 
-/// Files kept free for what is not a connection: the store, the console, ourselves.
+/// Files kept free for what is not a connection: the store, the console, ourselves; and of them those that callers
+/// who are turned away may not take either.
 const FILES_RESERVED: u64 = 64;
+const FILES_OUR_OWN: u64 = 48;
 
 /// Connections unless told otherwise, if the files allow it.
 const CONNECTIONS_MAX: u64 = 10_000;
@@ -37,6 +39,9 @@ const CONNECTIONS_MAX: u64 = 10_000;
 pub(super) struct Plan {
     pub(super) openings: Vec<Opening>,
     pub(super) limits: Limits,
+    pub(super) source_limits: SourceLimits,
+    /// Callers that may be turned away in order at the same time.
+    pub(super) turned_away_max: usize,
     pub(super) store: Place,
     pub(super) durability: Durability,
     pub(super) keep: Retention,
@@ -81,10 +86,14 @@ impl Plan {
             None => std::thread::available_parallelism().map_or(1, usize::from),
         };
         let durability = args.recording.durability;
-        let limits = limits(args)?;
+        let files = raise_open_files();
+        let limits = limits(args, files)?;
+        let taken = limits.connections_max as u64 + FILES_OUR_OWN;
         Ok(Self {
             openings: openings(args, &limits)?,
             limits,
+            source_limits: source_limits(&args.limits),
+            turned_away_max: files.saturating_sub(taken) as usize,
             store: Place::parse(&args.recording.store)?,
             durability,
             keep: keep(&args.recording.keep)?,
@@ -234,9 +243,8 @@ fn message_bytes_max(Bytes(bytes): Bytes) -> Result<usize, String> {
 /// The largest `--max-message` there can be.
 const MESSAGE_BYTES_MAX: u64 = 1 << 30;
 
-fn limits(args: &ServeArgs) -> Result<Limits, Failed> {
+fn limits(args: &ServeArgs, files: u64) -> Result<Limits, Failed> {
     let given = &args.limits;
-    let files = raise_open_files();
     let room = files.saturating_sub(FILES_RESERVED).max(1);
     let connections_max = match given.max_connections {
         None => room.min(CONNECTIONS_MAX) as usize,
@@ -258,6 +266,24 @@ fn limits(args: &ServeArgs) -> Result<Limits, Failed> {
         drain: given.drain.0,
         ..Limits::default()
     })
+}
+
+/// Who asks for a limit of its own asks for it wherever callers come from.
+fn source_limits(given: &LimitArgs) -> SourceLimits {
+    let default = SourceLimits::default();
+    let AtMost(connections_max) = given
+        .source_connections
+        .unwrap_or(AtMost(default.connections_max));
+    let given = SourceLimits {
+        connections_max,
+        messages_per_second_max: given.source_messages.0,
+        bytes_per_second_max: given.source_bytes.0,
+        ..default
+    };
+    SourceLimits {
+        on_loopback: given != SourceLimits::default(),
+        ..given
+    }
 }
 
 /// Raises the soft limit of open files to the hard one, and returns what it then is.
