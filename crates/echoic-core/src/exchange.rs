@@ -11,6 +11,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use crate::{
     ending::Ending,
     event::{Batch, ConversationId, ExchangeId, Micros, Outcome, Place, Post, RunEvent},
+    http::begins_as_http,
 };
 
 /// A conversation as far as it is known.
@@ -157,6 +158,15 @@ pub fn split_run(
         .into_iter()
 }
 
+impl Exchange {
+    /// What is striking about it, a word each: `http` where somebody spoke HTTP to a port that does not. A format:
+    /// words are added, never changed.
+    pub fn tags(&self) -> impl Iterator<Item = &'static str> {
+        let astray = !self.conversation.post.is_caller() && begins_as_http(&self.request);
+        astray.then_some("http").into_iter()
+    }
+}
+
 impl Serialize for Exchange {
     /// The object of the REST interface, of `log --json` and of `serve --json`, one shape everywhere.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -188,7 +198,7 @@ impl Serialize for Exchange {
                 counter: ("writes", writes),
             },
         )?;
-        map.serialize_entry("tags", &[(); 0])?;
+        map.serialize_entry("tags", &self.tags().collect::<Vec<_>>())?;
         map.end()
     }
 }

@@ -12,6 +12,7 @@ pub mod exchange;
 pub mod filter;
 pub mod framing;
 pub mod guests;
+pub mod http;
 pub mod limits;
 pub mod message;
 pub mod service;

@@ -111,6 +111,7 @@ fn means(text: &str, exchange: &Exchange) -> bool {
 #[case::state("is:half", false)]
 #[case::state("is:binary", true)]
 #[case::state("is:utf8", false)]
+#[case::state("is:http", false)]
 #[case::ending("end:fin,rst,timeout,limit,drain,store,error", false)]
 #[case::names("id:481120 conv:c40871 n:2", true)]
 #[case::names("id:1..9,481120", true)]

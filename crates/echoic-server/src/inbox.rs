@@ -75,22 +75,25 @@ impl Inbox {
         self.unfinished.is_empty()
     }
 
-    /// Reads what there is. The unfinished message is taken out with it; [`Self::keep`] puts back what still is one.
+    /// Reads what there is, `new_max` bytes at most. The unfinished message is taken out with it; [`Self::keep`] puts back what still is one.
     pub(crate) fn poll_read<'a>(
         &mut self,
         cx: &mut Context<'_>,
         link: &mut Link,
         room: &'a mut [u8],
+        new_max: usize,
     ) -> Poll<io::Result<Reading<'a>>> {
         let front = self.unfinished.len();
         let reads = self.reads + 1;
         if front <= FRONT_MAX {
             room[..front].copy_from_slice(&self.unfinished);
-            let new = ready!(link.poll_read(cx, &mut room[front..]))?;
+            let end = room.len().min(front.saturating_add(new_max));
+            let new = ready!(link.poll_read(cx, &mut room[front..end]))?;
             let bytes = Lying::Shared(&room[..front + new]);
             return Poll::Ready(Ok(Reading { bytes, new, reads }));
         }
-        let new = ready!(link.poll_read(cx, room))?;
+        let end = room.len().min(new_max);
+        let new = ready!(link.poll_read(cx, &mut room[..end]))?;
         let mut own = mem::take(&mut self.unfinished);
         own.extend_from_slice(&room[..new]);
         Poll::Ready(Ok(Reading {

@@ -25,7 +25,7 @@ use std::{
 use echoic_core::{
     ending::{Ending, How},
     event::{ConversationId, Marked, Opened, Outcome, Told},
-    framing::{Frames, ReplyTooLong, Span, Split, Splitter, Violation},
+    framing::{Frames, Framing, ReplyTooLong, Span, Split, Splitter, Violation},
     limits::Limits,
     message::{Replies, Run, Then},
     service::{Inline, Peer, Voice},
@@ -50,6 +50,10 @@ thread_local! {
 
 /// What a service apart may have said beyond what the peer has taken, in bytes; then it has to wait.
 const UNSENT_MAX: usize = 64 << 10;
+
+/// What one read may bring for a service apart under a declared framing, in bytes: that many messages at most, about
+/// 600 KiB in all its queues.
+const APART_READ_MAX: usize = 4 << 10;
 
 /// What is still heard after the stop signal if the peer goes on and on, in bytes: more than a kernel has received for
 /// one connection unless told otherwise (Linux: `tcp_rmem`, 6 MiB).
@@ -267,7 +271,9 @@ impl Session {
                  spans,
                  replies,
              }| {
-                let reading = match self.inbox.poll_read(cx, &mut self.link, room) {
+                let new_max = self.new_max();
+                let read = self.inbox.poll_read(cx, &mut self.link, room, new_max);
+                let reading = match read {
                     Poll::Ready(Ok(reading)) => reading,
                     Poll::Ready(Err(error)) => {
                         return Poll::Ready(ControlFlow::Break(broken(&error)));
@@ -344,6 +350,15 @@ impl Session {
         self.heard_out = true;
         if let Speaker::Apart(voice) = &mut self.voice {
             voice.hang_up();
+        }
+    }
+
+    /// How much one read may bring. A service apart is told each message by itself, and a message of one byte takes
+    /// a hundred in its queues: so it is told of fewer at a time. (A chunk is one message, however long.)
+    fn new_max(&self) -> usize {
+        match self.voice {
+            Speaker::Apart(_) if self.frames.heard != Framing::Chunk => APART_READ_MAX,
+            _ => usize::MAX,
         }
     }
 

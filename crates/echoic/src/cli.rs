@@ -418,7 +418,7 @@ several arguments.
   req~REGEX rep~REGEX     a regular expression           hex:ff00            bytes
   peer:127.0.0.1          who called, also a network     port:5000 ep:tcp:5000 svc:upper proto:tcp
   since:10m before:TIME   when                           lat:>5ms size:>1k   how long, how much
-  is:ok|unanswered|open   what became of it              end:fin|rst|timeout|limit|drain
+  is:ok|unanswered|open|http   what it is                end:fin|rst|timeout|limit|drain
   id:1..9 conv:3 n:1      by number                      sort:-lat limit:20
 
 Examples:

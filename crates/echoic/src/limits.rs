@@ -262,6 +262,12 @@ fn queues() -> Vec<Limit> {
         Limit::new("read_bytes", "room of one read", bytes(64 << 10))
             .then(Otherwise("the next read takes the rest")),
         Limit::new(
+            "apart_read_bytes_max",
+            "of one read, for a service apart and a framing",
+            bytes(4 << 10),
+        )
+        .then(Otherwise("the next read takes the rest")),
+        Limit::new(
             "unsent_bytes_max",
             "outbox: said by a service and not yet taken",
             bytes(64 << 10),

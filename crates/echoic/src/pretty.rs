@@ -25,11 +25,20 @@ pub(crate) fn line(exchange: &Exchange) -> String {
         Fate::Unsent => format!("  {WRONG}not sent in full{WRONG:#}"),
     };
     let head = head(exchange.at, exchange.conversation.id);
+    let tags = tags(exchange);
     let latency = latency(exchange.latency_ns);
     let width = 28;
     format!(
-        "{head}  {HEARD}{heard:<width$}{HEARD:#} {SAID}{said:<width$}{SAID:#} {ASIDE}{latency:>9}{ASIDE:#}{fate}"
+        "{head}  {HEARD}{heard:<width$}{HEARD:#} {SAID}{said:<width$}{SAID:#} {ASIDE}{latency:>9}{ASIDE:#}{fate}{tags}"
     )
+}
+
+fn tags(exchange: &Exchange) -> String {
+    let mut text = String::new();
+    for tag in exchange.tags() {
+        let _ = write!(text, "  {WRONG}{tag}{WRONG:#}");
+    }
+    text
 }
 
 /// `12:04:06.998  #40871  127.0.0.1:51422 connected → tcp:5000 upper`
@@ -77,7 +86,12 @@ pub(crate) fn whole(exchange: &Exchange) -> String {
         ..
     } = exchange;
     let (latency, fate) = (latency(*latency_ns), exchange.fate);
-    let _ = writeln!(text, "exchange {id}   {}   {latency}   {fate:?}", date(*at));
+    let _ = writeln!(
+        text,
+        "exchange {id}   {}   {latency}   {fate:?}{}",
+        date(*at),
+        tags(exchange)
+    );
     let (caller, called) = if conversation.post.is_caller() {
         (&conversation.local, &conversation.remote)
     } else {

@@ -144,6 +144,8 @@ words! {
         Binary = "binary",
         /// The contrary of `binary`.
         Utf8 = "utf8",
+        /// It was heard, and begins as a request of HTTP does: perhaps a browser that was made to call this port.
+        Http = "http",
     }
 }
 

@@ -93,7 +93,7 @@ pub(super) const KEYS: [(&str, Option<Key>, &str); 25] = [
     (
         "is",
         Some(Key::Is),
-        "one of ok unanswered unsent withheld open closed half reset timeout limit drain error binary utf8",
+        "one of ok unanswered unsent withheld open closed half reset timeout limit drain error binary utf8 http",
     ),
     (
         "end",

@@ -4,6 +4,7 @@ use super::expr::{Atom, End, Expr, Side, State};
 use crate::{
     event::{ExchangeId, Micros, Place},
     exchange::{Conversation, Exchange, Fate},
+    http::begins_as_http,
 };
 
 /// What a filter can be asked about: an exchange, or a row of a store that has not become one yet and lends its
@@ -138,6 +139,7 @@ impl State {
             Self::Error => End::Error.holds(conversation),
             Self::Binary => !both_text(),
             Self::Utf8 => both_text(),
+            Self::Http => !conversation.post.is_caller() && begins_as_http(subject.request()),
         }
     }
 }

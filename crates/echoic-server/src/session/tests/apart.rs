@@ -110,6 +110,34 @@ async fn lines_pipelined_by_the_thousand_are_answered_each_with_its_terminator()
     assert_eq!(end.how(), How::PeerClosed);
 }
 
+/// A read of nothing but newlines was 65,536 messages at once, and about 13 MB in the queues of a service apart.
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_service_apart_is_bounded_in_bytes_however_short_the_messages() {
+    let messages = 4096;
+    let each = size_of::<crate::apart::Pending>() + size_of::<echoic_core::service::HeardMessage>();
+    assert!(messages * (each + 32) < 1 << 20, "{each} bytes each");
+    for (framing, waits) in [(Framing::Line, messages), (Framing::Chunk, 64 << 10)] {
+        let service = apart(|heard, _said| async move {
+            std::future::pending::<()>().await;
+            drop(heard);
+            Ok(())
+        });
+        let talk = Setup::new(framing).talk(service).await;
+        talk.peer.send("\n".repeat(128 << 10));
+        sleep(SECOND).await;
+        let left = talk.peer.look(Line::coming_bytes);
+        // A chunk is one message, and the queue takes a few of them.
+        let taken = (128 << 10) - left;
+        assert!(taken >= waits, "{framing}: {taken}");
+        assert!(
+            framing == Framing::Chunk || taken == waits,
+            "{framing}: {taken}"
+        );
+        talk.session.abort();
+        assert_eq!(talk.end().await.how(), How::Cut);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_message_longer_than_what_may_wait_is_answered_as_one() {
     let talk = Setup::line().talk(echo_apart()).await;

@@ -155,6 +155,15 @@ impl Line {
         self.coming.is_empty()
     }
 
+    /// Bytes that nobody has read yet.
+    pub(super) fn coming_bytes(&self) -> usize {
+        let bytes = self.coming.iter().map(|coming| match coming {
+            Coming::Bytes(bytes) => bytes.len(),
+            Coming::Fin => 0,
+        });
+        bytes.sum()
+    }
+
     fn tell_peer(&mut self) {
         self.peer.take().into_iter().for_each(Waker::wake);
     }

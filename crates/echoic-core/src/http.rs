@@ -1,0 +1,77 @@
+//! What a browser says to a port that is none of its own.
+//!
+//! A page on the web may have the browser of whoever looks at it send a request to any port of this machine, and its
+//! body may then be commands to whatever listens there (cross-protocol scripting). Where a stream or a datagram is
+//! not HTTP, a message that begins as HTTP does is worth a second look, and is tagged `http` wherever it is shown.
+
+use memchr::memchr;
+
+/// Longest request line that is looked at, in bytes; what RFC 9112, section 3 asks of everybody.
+const LINE_BYTES_MAX: usize = 8000;
+
+/// Letters of the longest method that is taken for one: `BASELINE-CONTROL` has 16.
+const METHOD_BYTES_MAX: usize = 24;
+
+/// Whether `bytes` begin with a request line: `METHOD target HTTP/1.1` (RFC 9112, section 3), or the first line of
+/// HTTP/2 (RFC 9113, section 3.4), which is made to look like one.
+pub fn begins_as_http(bytes: &[u8]) -> bool {
+    let method = &bytes[..bytes.len().min(METHOD_BYTES_MAX + 1)];
+    let Some(end) = memchr(b' ', method) else {
+        return false;
+    };
+    let is_method = end > 0
+        && method[..end]
+            .iter()
+            .all(|b| b.is_ascii_uppercase() || *b == b'-');
+    if !is_method {
+        return false;
+    }
+    let rest = &bytes[end + 1..bytes.len().min(LINE_BYTES_MAX)];
+    let line = &rest[..memchr(b'\n', rest).unwrap_or(rest.len())];
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let Some(target) = memchr(b' ', line) else {
+        return false;
+    };
+    match &line[target + 1..] {
+        [b'H', b'T', b'T', b'P', b'/', major, rest @ ..] => {
+            target > 0 && major.is_ascii_digit() && matches!(rest, [] | [b'.', b'0'..=b'9'])
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_browsers_say_is_seen_and_what_only_looks_like_it_is_not() {
+        let http: [&[u8]; 6] = [
+            b"GET / HTTP/1.1\r\nHost: localhost:5000\r\n\r\n",
+            b"POST /x?y=1 HTTP/1.0\n\nrm -rf",
+            b"OPTIONS * HTTP/1.1",
+            b"M-SEARCH * HTTP/1.1\r\n",
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            b"CONNECT localhost:5000 HTTP/1.1\r\n",
+        ];
+        for bytes in http {
+            assert!(begins_as_http(bytes), "{}", bytes.escape_ascii());
+        }
+        let other: [&[u8]; 10] = [
+            b"",
+            b"hello",
+            b"GET",
+            b"GET /",
+            b"GET /\n HTTP/1.1",
+            b"get / HTTP/1.1",
+            b" / HTTP/1.1",
+            b"GET  HTTP/1.1",
+            b"GET / HTTP/1.1x\r\n",
+            b"HTTP/1.1 200 OK\r\n",
+        ];
+        for bytes in other {
+            assert!(!begins_as_http(bytes), "{}", bytes.escape_ascii());
+        }
+        assert!(!begins_as_http(&vec![b'A'; 100_000]));
+    }
+}
