@@ -181,11 +181,9 @@ mod tests {
         Place::Net(SocketAddr::new(ip.parse().unwrap(), 1))
     }
 
-    fn sources(limits: SourceLimits) -> Sources {
-        Sources::new(SourceLimits {
-            on_loopback: true,
-            ..limits
-        })
+    fn sources(mut limits: SourceLimits) -> Sources {
+        limits.on_loopback = true;
+        Sources::new(limits)
     }
 
     fn three_each() -> Sources {
