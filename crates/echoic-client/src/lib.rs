@@ -31,6 +31,7 @@
 //! # }
 //! ```
 
+pub mod bench;
 mod counts;
 mod ending;
 mod exchanges;

@@ -18,7 +18,7 @@ use echoic_core::{
 };
 use echoic_service::Chosen;
 
-use crate::{connect::ConnectArgs, probe::ProbeArgs};
+use crate::{bench::BenchArgs, connect::ConnectArgs, probe::ProbeArgs};
 
 const STYLES: Styles = Styles::styled()
     .header(Style::new().bold())
@@ -32,6 +32,7 @@ Examples:
   echoic serve                        upper case on port 5000, a greeting on 12345, both recorded
   echoic connect :5000                talk to it; in another terminal
   echoic probe :5000                  can it be reached, and if not, why
+  echoic bench :5000                  how much it takes
   echoic log                          what was said
   echoic serve --help                 more of each command")]
 pub(crate) struct Cli {
@@ -104,6 +105,8 @@ pub(crate) enum Verb {
     Connect(Box<ConnectArgs>),
     /// Can it be reached, and if not, why
     Probe(ProbeArgs),
+    /// How much, how fast, and who was the limit
+    Bench(Box<BenchArgs>),
     /// List, search and follow what was said
     Log(LogArgs),
     /// Every bound there is: how much, which option sets it, and what happens past it

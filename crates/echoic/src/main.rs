@@ -3,6 +3,7 @@
 //! This crate is the only one that knows all the others, and the only one that reads a command line, prints, catches
 //! signals or ends the process.
 
+mod bench;
 mod cli;
 mod connect;
 mod exit;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         Verb::Serve(args) => serve::run(&args),
         Verb::Connect(args) => connect::run(&args),
         Verb::Probe(args) => probe::run(&args),
+        Verb::Bench(args) => bench::run(&args),
         Verb::Log(args) => log::run(&args),
         Verb::Limits(args) => limits::run(&args),
         Verb::Completions(args) => manual::completions(&args),

@@ -1,0 +1,65 @@
+//! Load: how much, how fast, and who was the limit.
+//!
+//! A [`Plan`] says whom to load and how to speak with it; a [`Fleet`] holds its connections; a [`Run`] is one load over
+//! one window; [`Figures`] are what it has shown. All of these are plain values: nothing here reads a command line or
+//! prints, so that a test can make a plan, and a chart can be drawn of figures that were read from a file.
+//!
+//! ```no_run
+//! # use std::time::Duration;
+//! # use echoic_client::bench::{Expect, Fleet, Length, Load, Plan, Run, Workload, percentile};
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let plan = Plan {
+//!     expect: Expect::Upper,
+//!     connections: 64,
+//!     ..Plan::new("127.0.0.1:5000".parse()?, "line".parse()?, Workload::one("hello {seq}".parse()?))
+//! };
+//! let run = Run {
+//!     load: Load::Open { rate: 20_000.0, arrivals: Default::default() },
+//!     warmup: Duration::from_secs(2),
+//!     length: Length::For(Duration::from_secs(10)),
+//! };
+//! let figures = Fleet::open(&plan)?.run(&run)?;
+//! println!("{:.0} replies a second, p99 {:?}", figures.done_per_s(), percentile(&figures.due, 0.99));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What is measured
+//!
+//! The schedule is fixed before the run ([`Schedule`]): request i is due at its moment, whatever the server does. One
+//! that is late is sent at once and timed from when it was due ([`Figures::due`]), since that is what a user waits;
+//! beside it stands the time from when it was sent ([`Figures::service`]). One that found no connection until the end
+//! is a failure, and is in the histogram with what it has waited. In a closed loop a reply is what makes the next
+//! request due: a stalled server is asked nothing, so the figures leave out what users would have waited.
+
+mod clock;
+mod connection;
+mod cpu;
+mod expect;
+mod figures;
+mod fleet;
+mod live;
+mod pace;
+mod plan;
+mod ready;
+mod schedule;
+mod sizes;
+mod stream;
+mod tally;
+mod template;
+mod turn;
+mod worker;
+mod workload;
+
+pub use expect::{Expect, NoExpectation};
+pub use figures::{
+    Failures, Fates, Figures, Generator, SAMPLE_BYTES_MAX, SAMPLES_MAX, Sample, Second, latencies,
+    percentile,
+};
+pub use fleet::{BenchError, Fleet, Stop, Watch};
+pub use live::Progress;
+pub use plan::{Arrivals, Length, Load, Plan, Run};
+pub use schedule::Schedule;
+pub use sizes::{NoSizes, SIZE_MAX, Sizes};
+pub use template::{Blanks, NoTemplate, Template};
+pub use workload::{Kind, Unframable, Workload};

@@ -1,0 +1,221 @@
+//! What is to come back.
+
+use std::{borrow::Cow, fmt, str::FromStr};
+
+use regex::bytes::Regex;
+use thiserror::Error;
+
+/// What a reply has to be, for a request.
+#[derive(Clone, Debug, Default)]
+pub enum Expect {
+    /// Anything, as long as it comes.
+    #[default]
+    Any,
+    /// Nothing: no reply is waited for, and a request is done when it is sent.
+    None,
+    /// The request in upper case.
+    Upper,
+    /// The request in lower case.
+    Lower,
+    /// The request.
+    Echo,
+    /// These bytes.
+    Exact(Vec<u8>),
+    /// Something that the expression matches somewhere.
+    Regex(Regex),
+    /// So many bytes.
+    Len(usize),
+}
+
+/// A text that says nothing of replies.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum NoExpectation {
+    /// Not one of the words.
+    #[error(
+        "{0:?} is no expectation; there are upper lower echo exact:TEXT regex:RE len:N any none"
+    )]
+    Unknown(String),
+    /// Not a regular expression.
+    #[error("{0}")]
+    Regex(regex::Error),
+}
+
+impl Expect {
+    /// Whether `reply` is what `request` was to bring.
+    pub fn is_met(&self, request: &[u8], reply: &[u8]) -> bool {
+        match self {
+            Self::Any | Self::None => true,
+            Self::Regex(regex) => regex.is_match(reply),
+            Self::Len(bytes) => reply.len() == *bytes,
+            Self::Exact(bytes) => reply == &**bytes,
+            Self::Echo => reply == request,
+            Self::Upper if request.is_ascii() => {
+                same(request, reply, |byte| byte.to_ascii_uppercase())
+            }
+            Self::Lower if request.is_ascii() => {
+                same(request, reply, |byte| byte.to_ascii_lowercase())
+            }
+            Self::Upper | Self::Lower => self
+                .reply(request)
+                .is_some_and(|expected| expected == reply),
+        }
+    }
+
+    /// The reply that `request` has to bring, if only one will do.
+    pub fn reply<'a>(&'a self, request: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+        match self {
+            Self::Any | Self::None | Self::Regex(_) | Self::Len(_) => None,
+            Self::Exact(bytes) => Some(Cow::Borrowed(bytes)),
+            Self::Echo => Some(Cow::Borrowed(request)),
+            Self::Upper => Some(Cow::Owned(cased(request, str::to_uppercase))),
+            Self::Lower => Some(Cow::Owned(cased(request, str::to_lowercase))),
+        }
+    }
+
+    /// How long that is.
+    pub fn reply_bytes(&self, request: &[u8]) -> Option<usize> {
+        match self {
+            Self::Len(bytes) => Some(*bytes),
+            Self::Upper | Self::Lower if request.is_ascii() => Some(request.len()),
+            _ => self.reply(request).map(|reply| reply.len()),
+        }
+    }
+
+    /// Whether a reply is waited for.
+    pub fn waits(&self) -> bool {
+        !matches!(self, Self::None)
+    }
+
+    /// Which of echo, upper and lower `reply` speaks for, if any: to be asked where nobody said what to expect.
+    pub fn guess(request: &[u8], reply: &[u8]) -> Self {
+        [Self::Echo, Self::Upper, Self::Lower]
+            .into_iter()
+            .find(|expect| expect.is_met(request, reply))
+            .unwrap_or_default()
+    }
+}
+
+fn same(request: &[u8], reply: &[u8], mapped: impl Fn(u8) -> u8) -> bool {
+    // Without a way out in between, so that it is compared many bytes at a time.
+    request.len() == reply.len()
+        && request
+            .iter()
+            .zip(reply)
+            .fold(0, |differs, (asked, got)| differs | (mapped(*asked) ^ got))
+            == 0
+}
+
+/// Changes the case of what is UTF-8, and leaves the rest.
+fn cased(bytes: &[u8], map: impl Fn(&str) -> String) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        out.extend_from_slice(map(chunk.valid()).as_bytes());
+        out.extend_from_slice(chunk.invalid());
+    }
+    out
+}
+
+impl FromStr for Expect {
+    type Err = NoExpectation;
+
+    fn from_str(text: &str) -> Result<Self, NoExpectation> {
+        let unknown = || NoExpectation::Unknown(text.to_owned());
+        match text.split_once(':') {
+            Some(("exact", bytes)) => Ok(Self::Exact(bytes.as_bytes().to_vec())),
+            Some(("regex", regex)) => Regex::new(regex)
+                .map(Self::Regex)
+                .map_err(NoExpectation::Regex),
+            Some(("len", bytes)) => bytes.parse().map(Self::Len).map_err(|_| unknown()),
+            _ => match text {
+                "any" => Ok(Self::Any),
+                "none" => Ok(Self::None),
+                "upper" => Ok(Self::Upper),
+                "lower" => Ok(Self::Lower),
+                "echo" => Ok(Self::Echo),
+                _ => Err(unknown()),
+            },
+        }
+    }
+}
+
+impl fmt::Display for Expect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("any"),
+            Self::None => f.write_str("none"),
+            Self::Upper => f.write_str("upper"),
+            Self::Lower => f.write_str("lower"),
+            Self::Echo => f.write_str("echo"),
+            Self::Exact(bytes) => write!(f, "exact:{}", String::from_utf8_lossy(bytes)),
+            Self::Regex(regex) => write!(f, "regex:{regex}"),
+            Self::Len(bytes) => write!(f, "len:{bytes}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn met(expect: &str, request: &str, reply: &str) -> bool {
+        let expect: Expect = expect.parse().unwrap();
+        expect.is_met(request.as_bytes(), reply.as_bytes())
+    }
+
+    #[test]
+    fn each_word_means_what_it_says() {
+        for (expect, request, reply, wrong) in [
+            ("upper", "hello 1", "HELLO 1", "HELLO 2"),
+            ("upper", "straße", "STRASSE", "STRAßE"),
+            ("lower", "Hello ÄÖ", "hello äö", "hello Äö"),
+            ("echo", "hello", "hello", "HELLO"),
+            ("exact:a:b", "x", "a:b", "a"),
+            ("regex:^[0-9]+$", "x", "42", "4x"),
+            ("len:3", "x", "abc", "ab"),
+            ("upper", "hello", "HELLO", "HELLO "),
+        ] {
+            assert!(met(expect, request, reply), "{expect} {request} {reply}");
+            assert!(!met(expect, request, wrong), "{expect} {request} {wrong}");
+            assert_eq!(expect.parse::<Expect>().unwrap().to_string(), expect);
+        }
+        assert!(met("any", "x", "y"));
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_what_there_is() {
+        for text in ["", "uper", "len:x", "exact"] {
+            let said = text.parse::<Expect>().unwrap_err().to_string();
+            assert!(said.contains("regex:RE"), "{text}: {said}");
+        }
+        assert!("regex:(".parse::<Expect>().is_err());
+    }
+
+    #[test]
+    fn a_reply_speaks_for_what_was_done() {
+        let guessed = |request: &str, reply: &str| {
+            Expect::guess(request.as_bytes(), reply.as_bytes()).to_string()
+        };
+        assert_eq!(guessed("hello 0", "HELLO 0"), "upper");
+        assert_eq!(guessed("Hello 0", "hello 0"), "lower");
+        assert_eq!(guessed("hello 0", "Thank you"), "any");
+        assert_eq!(guessed("Hello 0", "Hello 0"), "echo");
+    }
+
+    proptest! {
+        #[test]
+        fn the_quick_way_says_the_same(request in prop::collection::vec(0_u8..128, 0..70), flip in any::<Option<(usize, u8)>>()) {
+            for expect in [Expect::Upper, Expect::Lower, Expect::Echo] {
+                let mut reply = expect.reply(&request).unwrap().into_owned();
+                if let (Some((at, byte)), false) = (flip, reply.is_empty()) {
+                    let at = at % reply.len();
+                    reply[at] = byte;
+                }
+                let oracle = expect.reply(&request).unwrap() == reply;
+                prop_assert_eq!(expect.is_met(&request, &reply), oracle);
+                prop_assert_eq!(expect.reply_bytes(&request), Some(expect.reply(&request).unwrap().len()));
+            }
+        }
+    }
+}

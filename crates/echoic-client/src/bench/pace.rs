@@ -1,0 +1,104 @@
+//! Waiting for a moment that is microseconds away.
+//!
+//! The runtime's own timer counts in milliseconds, so at more than a few hundred requests a second it would let
+//! several become due at once. A timer of the kernel (`timerfd_create(2)`, Linux) wakes to some tens of microseconds;
+//! the rest is waited out at full speed, if there is a core for that.
+
+use std::{
+    io,
+    os::fd::OwnedFd,
+    task::{Context, Poll, ready},
+};
+
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
+use tokio::io::unix::AsyncFd;
+
+/// How much too late the kernel may wake us, in nanoseconds: from here on we wait at full speed.
+pub(super) const SLACK: u64 = 100_000;
+
+/// A timer of the kernel.
+#[derive(Debug)]
+pub(super) struct Pace {
+    timer: AsyncFd<OwnedFd>,
+    /// The moment it is set to.
+    set: Option<u64>,
+}
+
+impl Pace {
+    /// On the runtime this is called on.
+    pub(super) fn new() -> io::Result<Self> {
+        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+        let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+        #[expect(
+            deprecated,
+            reason = "what replaces it is unsafe, for descriptors that may be closed meanwhile; this one is owned"
+        )]
+        let timer = AsyncFd::new(timer)?;
+        Ok(Self { timer, set: None })
+    }
+
+    /// Ready once `moment` has come, of which `now` is known to lie before it.
+    pub(super) fn poll_until(
+        &mut self,
+        moment: u64,
+        now: u64,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.set != Some(moment) {
+            let wait = moment.saturating_sub(now).max(1);
+            let value = Timespec {
+                tv_sec: i64::try_from(wait / 1_000_000_000).unwrap_or(i64::MAX),
+                tv_nsec: (wait % 1_000_000_000).cast_signed(),
+            };
+            let once = Itimerspec {
+                it_interval: Timespec::default(),
+                it_value: value,
+            };
+            timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once)?;
+            self.set = Some(moment);
+        }
+        loop {
+            let mut guard = ready!(self.timer.poll_read_ready(cx))?;
+            let mut count = [0; 8];
+            match guard.try_io(|timer| Ok(rustix::io::read(timer, &mut count)?)) {
+                Ok(read) => {
+                    read?;
+                    self.set = None;
+                    return Poll::Ready(Ok(()));
+                }
+                // It went off for a moment that was replaced since.
+                Err(_would_block) => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, time::Duration};
+
+    use super::*;
+    use crate::bench::clock::Clock;
+
+    #[tokio::test]
+    async fn a_moment_is_waited_for_and_may_be_replaced() {
+        let clock = Clock::starting(Duration::ZERO);
+        let mut pace = Pace::new().unwrap();
+        let far = clock.now() + 3_600_000_000_000;
+        poll_fn(|cx| {
+            assert!(pace.poll_until(far, clock.now(), cx).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        for _ in 0..3 {
+            let near = clock.now() + 2_000_000;
+            poll_fn(|cx| pace.poll_until(near, clock.now(), cx))
+                .await
+                .unwrap();
+            assert!(clock.now() >= near);
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Which connections have something to do: one list that their wakers write and the worker empties.
+//!
+//! A thousand connections are one task, so that all of them share one schedule, one set of counters and one buffer
+//! without a lock. What a runtime would do for a task each, this does for a number each.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Wake, Waker},
+};
+
+/// The numbers that were woken since they were last taken.
+#[derive(Debug)]
+pub(super) struct Ready {
+    list: Arc<List>,
+    marks: Vec<(Arc<Mark>, Waker)>,
+    taken: Vec<u32>,
+}
+
+#[derive(Debug, Default)]
+struct List {
+    woken: Mutex<Woken>,
+}
+
+#[derive(Debug, Default)]
+struct Woken {
+    numbers: Vec<u32>,
+    worker: Option<Waker>,
+}
+
+#[derive(Debug)]
+struct Mark {
+    number: u32,
+    listed: AtomicBool,
+    list: Arc<List>,
+}
+
+impl Ready {
+    /// For the numbers below `count`, all of them woken.
+    pub(super) fn new(count: u32) -> Self {
+        let list = Arc::new(List::default());
+        let marks = (0..count).map(|number| {
+            let mark = Arc::new(Mark {
+                number,
+                listed: AtomicBool::new(false),
+                list: Arc::clone(&list),
+            });
+            let waker = Waker::from(Arc::clone(&mark));
+            (mark, waker)
+        });
+        let ready = Self {
+            marks: marks.collect(),
+            list,
+            taken: Vec::with_capacity(count as usize),
+        };
+        for number in 0..count {
+            ready.wake(number);
+        }
+        ready
+    }
+
+    /// Has `number` looked at again.
+    pub(super) fn wake(&self, number: u32) {
+        self.marks[number as usize].0.mark();
+    }
+
+    /// What wakes `number`.
+    pub(super) fn waker(&self, number: u32) -> &Waker {
+        &self.marks[number as usize].1
+    }
+
+    /// The numbers woken, each once. From here on `cx` is woken with the next one. Hand the list back when done.
+    pub(super) fn take(&mut self, cx: &Context<'_>) -> Vec<u32> {
+        let mut taken = std::mem::take(&mut self.taken);
+        taken.clear();
+        let mut woken = self
+            .list
+            .woken
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        std::mem::swap(&mut woken.numbers, &mut taken);
+        match &mut woken.worker {
+            Some(worker) => worker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+        drop(woken);
+        for number in &taken {
+            self.marks[*number as usize]
+                .0
+                .listed
+                .store(false, Ordering::Release);
+        }
+        taken
+    }
+
+    /// Takes the list back, for its memory.
+    pub(super) fn give_back(&mut self, taken: Vec<u32>) {
+        self.taken = taken;
+    }
+}
+
+impl Mark {
+    fn mark(&self) {
+        if self.listed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let mut woken = self
+            .list
+            .woken
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let first = woken.numbers.is_empty();
+        woken.numbers.push(self.number);
+        if first && let Some(worker) = &woken.worker {
+            worker.wake_by_ref();
+        }
+    }
+}
+
+impl Wake for Mark {
+    fn wake(self: Arc<Self>) {
+        self.mark();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.mark();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_number_is_listed_once_and_the_worker_woken_once() {
+        let count = Arc::new(Count(AtomicUsize::new(0)));
+        let waker = Waker::from(Arc::clone(&count));
+        let cx = Context::from_waker(&waker);
+        let mut ready = Ready::new(3);
+        let first = ready.take(&cx);
+        assert_eq!(first, [0, 1, 2]);
+        ready.give_back(first);
+
+        for number in [2, 0, 2] {
+            ready.waker(number).wake_by_ref();
+        }
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        let second = ready.take(&cx);
+        assert_eq!(second, [2, 0]);
+        ready.give_back(second);
+
+        ready.waker(2).wake_by_ref();
+        assert_eq!(ready.take(&cx), [2]);
+        assert_eq!(count.0.load(Ordering::Relaxed), 2);
+    }
+}

@@ -1,0 +1,175 @@
+//! How long messages are.
+
+use std::{fmt, str::FromStr};
+
+use echoic_core::size::Bytes;
+use rand::{RngExt, rngs::SmallRng};
+use rand_distr::{Distribution, Normal, Pareto};
+use thiserror::Error;
+
+use super::clock::whole;
+
+/// Lengths of messages: always the same, or drawn from a distribution.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Fixed(usize),
+    Uniform(usize, usize),
+    Normal(Normal<f64>, u64, u64),
+    Pareto(Pareto<f64>, u64, f64),
+}
+
+/// Longest message that a distribution may come up with, in bytes; its tail is cut there.
+pub const SIZE_MAX: usize = 16 << 20;
+
+/// A text that is no size of messages.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(
+    "{0:?} is no size of messages; write a size like 64, or uniform:16..1k, normal:MEAN,DEVIATION, pareto:MIN,SHAPE (at most 16M)"
+)]
+pub struct NoSizes(String);
+
+impl Sizes {
+    /// A length, at least 0 and at most [`SIZE_MAX`].
+    pub fn draw(&self, random: &mut SmallRng) -> usize {
+        let drawn = match &self.kind {
+            Kind::Fixed(bytes) => return *bytes,
+            Kind::Uniform(least, most) => return random.random_range(*least..=*most),
+            Kind::Normal(normal, ..) => normal.sample(random),
+            Kind::Pareto(pareto, ..) => pareto.sample(random),
+        };
+        // Saturates where it is out of bounds.
+        (whole(drawn.round()) as usize).min(SIZE_MAX)
+    }
+
+    /// The one length there is, if there is only one.
+    pub fn fixed(&self) -> Option<usize> {
+        match &self.kind {
+            Kind::Fixed(bytes) => Some(*bytes),
+            _ => None,
+        }
+    }
+
+    /// The shortest there may be.
+    pub fn least(&self) -> usize {
+        match &self.kind {
+            Kind::Fixed(bytes) => *bytes,
+            Kind::Uniform(least, _) => *least,
+            Kind::Normal(..) => 0,
+            Kind::Pareto(_, least, _) => *least as usize,
+        }
+    }
+}
+
+impl FromStr for Sizes {
+    type Err = NoSizes;
+
+    fn from_str(text: &str) -> Result<Self, NoSizes> {
+        parse(text)
+            .map(|kind| Self { kind })
+            .ok_or_else(|| NoSizes(text.to_owned()))
+    }
+}
+
+fn parse(text: &str) -> Option<Kind> {
+    let size = |text: &str| {
+        let Bytes(bytes) = text.trim().parse().ok()?;
+        usize::try_from(bytes)
+            .ok()
+            .filter(|bytes| *bytes <= SIZE_MAX)
+    };
+    match text.split_once(':') {
+        None => size(text).map(Kind::Fixed),
+        Some(("uniform", range)) => {
+            let (least, most) = range.split_once("..")?;
+            let (least, most) = (size(least)?, size(most)?);
+            (least <= most).then_some(Kind::Uniform(least, most))
+        }
+        Some(("normal", pair)) => {
+            let (mean, deviation) = pair.split_once(',')?;
+            let (mean, deviation) = (size(mean)? as u64, size(deviation)? as u64);
+            let normal = Normal::new(mean as f64, deviation as f64).ok()?;
+            Some(Kind::Normal(normal, mean, deviation))
+        }
+        Some(("pareto", pair)) => {
+            let (least, shape) = pair.split_once(',')?;
+            let (least, shape) = (size(least)? as u64, shape.trim().parse::<f64>().ok()?);
+            let pareto = Pareto::new(least as f64, shape).ok()?;
+            Some(Kind::Pareto(pareto, least, shape))
+        }
+        Some(_) => None,
+    }
+}
+
+impl fmt::Display for Sizes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            Kind::Fixed(bytes) => write!(f, "{bytes}"),
+            Kind::Uniform(least, most) => write!(f, "uniform:{least}..{most}"),
+            Kind::Normal(_, mean, deviation) => write!(f, "normal:{mean},{deviation}"),
+            Kind::Pareto(_, least, shape) => write!(f, "pareto:{least},{shape}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+
+    fn drawn(text: &str) -> Vec<usize> {
+        let sizes: Sizes = text.parse().unwrap();
+        let mut random = SmallRng::seed_from_u64(1);
+        (0..10_000).map(|_| sizes.draw(&mut random)).collect()
+    }
+
+    #[test]
+    fn what_is_drawn_is_of_the_distribution() {
+        assert!(drawn("64").iter().all(|size| *size == 64));
+        let uniform = drawn("uniform:16..1k");
+        assert!(uniform.iter().all(|size| (16..=1024).contains(size)));
+        assert!(uniform.contains(&16) && uniform.contains(&1024));
+        let mean = |of: &[usize]| of.iter().sum::<usize>() / of.len();
+        assert!((508..=516).contains(&mean(&drawn("normal:512,64"))));
+        // The mean of Pareto is least * shape / (shape - 1).
+        assert!(
+            (195..=205).contains(&mean(&drawn("pareto:100,2")))
+                || mean(&drawn("pareto:100,3")) == 150
+        );
+        assert!(
+            drawn("pareto:100,0.1")
+                .iter()
+                .all(|size| (100..=SIZE_MAX).contains(size))
+        );
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_what_there_is() {
+        for text in [
+            "",
+            "x",
+            "17M",
+            "uniform:5",
+            "uniform:9..3",
+            "normal:5",
+            "pareto:0,1",
+            "pareto:5,0",
+            "zipf:1",
+        ] {
+            let said = text.parse::<Sizes>().unwrap_err().to_string();
+            assert!(said.contains("uniform:16..1k"), "{text}: {said}");
+        }
+    }
+
+    #[test]
+    fn printed_it_is_what_it_was() {
+        for text in ["64", "uniform:16..1024", "normal:512,64", "pareto:100,1.5"] {
+            assert_eq!(text.parse::<Sizes>().unwrap().to_string(), text);
+        }
+    }
+}

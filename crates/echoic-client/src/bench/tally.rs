@@ -1,0 +1,379 @@
+//! What one thread counts during a run. Threads add up to [`Figures`].
+
+use hdrhistogram::Histogram;
+
+use super::figures::{Failures, Fates, SAMPLES_MAX, Sample, Second, latencies, rough_latencies};
+
+/// Seconds that are kept apart: a day. What comes after counts as the last one's.
+const SECONDS_MAX: usize = 86_400;
+const SECOND: u64 = 1_000_000_000;
+
+/// What one thread counts. Requests due outside the window are seen and not counted.
+#[derive(Debug)]
+pub(super) struct Tally {
+    /// From when on, and until when, in nanoseconds of the run.
+    pub(super) from: u64,
+    pub(super) until: u64,
+    pub(super) asked: u64,
+    pub(super) sent: u64,
+    pub(super) ok: u64,
+    pub(super) wrong: u64,
+    pub(super) late: u64,
+    pub(super) lost: u64,
+    pub(super) unsent: u64,
+    pub(super) done: u64,
+    /// When the last reply came.
+    pub(super) last: u64,
+    pub(super) failures: Failures,
+    pub(super) fates: Fates,
+    pub(super) bytes_sent: u64,
+    pub(super) bytes_heard: u64,
+    pub(super) due: Histogram<u64>,
+    pub(super) service: Histogram<u64>,
+    pub(super) lag: Histogram<u64>,
+    pub(super) seconds: Vec<Second>,
+    pub(super) samples: Vec<Sample>,
+}
+
+/// A request's moments, as far as they are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Moments {
+    /// When it should have been sent.
+    pub(super) due: u64,
+    /// When it was; none that is still waiting to be taken by the kernel.
+    pub(super) sent: Option<u64>,
+}
+
+/// How a reply was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reply {
+    /// As expected.
+    Ok,
+    /// Not so.
+    Wrong,
+    /// As expected, and after its time-out.
+    #[cfg_attr(not(test), expect(dead_code, reason = "what only datagrams can be"))]
+    Late,
+}
+
+/// Why a request was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// Its time-out.
+    TimedOut,
+    /// Its connection ended.
+    Cut,
+    /// The run ended.
+    Pending,
+}
+
+impl Tally {
+    /// For a window, empty.
+    pub(super) fn new(from: u64, until: u64) -> Self {
+        Self {
+            from,
+            until,
+            asked: 0,
+            sent: 0,
+            ok: 0,
+            wrong: 0,
+            late: 0,
+            lost: 0,
+            unsent: 0,
+            done: 0,
+            last: 0,
+            failures: Failures::default(),
+            fates: Fates::default(),
+            bytes_sent: 0,
+            bytes_heard: 0,
+            due: latencies(),
+            service: latencies(),
+            lag: latencies(),
+            seconds: Vec::new(),
+            samples: Vec::new(),
+        }
+    }
+
+    /// Whether what is due at this moment counts.
+    pub(super) fn counts(&self, moment: u64) -> bool {
+        (self.from..self.until).contains(&moment)
+    }
+
+    /// A request was given to a connection, `lag` later than could have been.
+    pub(super) fn asked(&mut self, due: u64, lag: u64) {
+        if self.counts(due) {
+            self.asked += 1;
+            self.lag.saturating_record(lag);
+        }
+    }
+
+    /// Its last byte was taken.
+    pub(super) fn sent(&mut self, due: u64, now: u64, bytes: u64) {
+        if self.counts(due) {
+            self.sent += 1;
+            self.bytes_sent += bytes;
+        }
+        if self.counts(now) {
+            self.second(now).sent += 1;
+        }
+    }
+
+    /// A reply to it came.
+    pub(super) fn answered(&mut self, moments: Moments, now: u64, reply: Reply, bytes: u64) {
+        let Moments { due, sent } = moments;
+        self.last = self.last.max(now);
+        let waited = now.saturating_sub(due);
+        if self.counts(now) {
+            self.done += 1;
+            let second = self.second(now);
+            match reply {
+                Reply::Ok | Reply::Late => second.ok += 1,
+                Reply::Wrong => second.wrong += 1,
+            }
+            second.due.saturating_record(waited);
+        }
+        if !self.counts(due) {
+            return;
+        }
+        self.bytes_heard += bytes;
+        match reply {
+            Reply::Ok => self.ok += 1,
+            Reply::Wrong => self.wrong += 1,
+            // It is in the histograms already, with its time-out.
+            Reply::Late => {
+                self.late += 1;
+                self.lost = self.lost.saturating_sub(1);
+                self.failures.timed_out = self.failures.timed_out.saturating_sub(1);
+                return;
+            }
+        }
+        self.due.saturating_record(waited);
+        self.service
+            .saturating_record(now.saturating_sub(sent.unwrap_or(due)));
+    }
+
+    /// It was sent, and no reply is waited for.
+    pub(super) fn done_by_sending(&mut self, due: u64, now: u64) {
+        let sent = Some(now);
+        self.answered(Moments { due, sent }, now, Reply::Ok, 0);
+    }
+
+    /// It was given up at `now`; what was never sent is unsent, whatever the reason.
+    pub(super) fn given_up(&mut self, moments: Moments, now: u64, why: Why, timeout: u64) {
+        let Moments { due, sent } = moments;
+        if self.counts(now) {
+            self.second(now).lost += 1;
+        }
+        if !self.counts(due) {
+            return;
+        }
+        let Some(sent) = sent else {
+            self.unsent += 1;
+            self.due.saturating_record(now.saturating_sub(due));
+            return;
+        };
+        self.lost += 1;
+        match why {
+            Why::TimedOut => self.failures.timed_out += 1,
+            Why::Cut => self.failures.cut += 1,
+            Why::Pending => self.failures.pending += 1,
+        }
+        // Found out a little later than it happened: the time-out itself is the figure.
+        let waited = match why {
+            Why::TimedOut => timeout,
+            Why::Cut | Why::Pending => now.saturating_sub(sent),
+        };
+        self.service.saturating_record(waited);
+        self.due
+            .saturating_record(waited + sent.saturating_sub(due));
+    }
+
+    /// It was due and found no connection until the end, `now`.
+    pub(super) fn never_asked(&mut self, due: u64, now: u64) {
+        if self.counts(due) {
+            self.asked += 1;
+            self.unsent += 1;
+            self.due.saturating_record(now.saturating_sub(due));
+        }
+    }
+
+    /// Keeps an example of a wrong reply, unless there are enough.
+    pub(super) fn sample(&mut self, sample: impl FnOnce() -> Sample) {
+        if self.samples.len() < SAMPLES_MAX {
+            self.samples.push(sample());
+        }
+    }
+
+    fn second(&mut self, now: u64) -> &mut Second {
+        let index = ((now.saturating_sub(self.from) / SECOND) as usize).min(SECONDS_MAX - 1);
+        while self.seconds.len() <= index {
+            self.seconds.push(Second::empty());
+        }
+        &mut self.seconds[index]
+    }
+
+    /// Adds what another thread has counted.
+    pub(super) fn add(&mut self, other: Self) {
+        self.asked += other.asked;
+        self.sent += other.sent;
+        self.ok += other.ok;
+        self.wrong += other.wrong;
+        self.late += other.late;
+        self.lost += other.lost;
+        self.unsent += other.unsent;
+        self.done += other.done;
+        self.last = self.last.max(other.last);
+        self.until = self.until.max(other.until);
+        self.failures.add(&other.failures);
+        self.fates.add(&other.fates);
+        self.bytes_sent += other.bytes_sent;
+        self.bytes_heard += other.bytes_heard;
+        add(&mut self.due, &other.due);
+        add(&mut self.service, &other.service);
+        add(&mut self.lag, &other.lag);
+        for (index, theirs) in other.seconds.into_iter().enumerate() {
+            match self.seconds.get_mut(index) {
+                Some(ours) => ours.add(&theirs),
+                None => self.seconds.push(theirs),
+            }
+        }
+        for sample in other.samples {
+            self.sample(|| sample);
+        }
+    }
+}
+
+impl Second {
+    pub(super) fn empty() -> Self {
+        Self {
+            sent: 0,
+            ok: 0,
+            wrong: 0,
+            lost: 0,
+            due: rough_latencies(),
+        }
+    }
+
+    pub(super) fn add(&mut self, other: &Self) {
+        self.sent += other.sent;
+        self.ok += other.ok;
+        self.wrong += other.wrong;
+        self.lost += other.lost;
+        add(&mut self.due, &other.due);
+    }
+}
+
+impl Failures {
+    fn add(&mut self, other: &Self) {
+        self.timed_out += other.timed_out;
+        self.cut += other.cut;
+        self.pending += other.pending;
+        self.extra += other.extra;
+        self.closed += other.closed;
+        self.reset += other.reset;
+        self.refused += other.refused;
+        self.reconnects += other.reconnects;
+        self.not_sent += other.not_sent;
+    }
+}
+
+impl Fates {
+    fn add(&mut self, other: &Self) {
+        self.duplicate += other.duplicate;
+        self.reordered += other.reordered;
+        self.reordered_by = self.reordered_by.max(other.reordered_by);
+        self.truncated += other.truncated;
+        self.dropped_here += other.dropped_here;
+    }
+}
+
+fn add(to: &mut Histogram<u64>, more: &Histogram<u64>) {
+    to.add(more)
+        .expect("invariant: both were made with the same bounds");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn moments(due: u64, sent: u64) -> Moments {
+        let sent = Some(sent);
+        Moments { due, sent }
+    }
+
+    #[test]
+    fn what_is_due_outside_the_window_does_not_count() {
+        let mut tally = Tally::new(100, 200);
+        for due in [99, 100, 199, 200] {
+            tally.asked(due, 0);
+            tally.sent(due, due, 1);
+            tally.answered(moments(due, due), due + 5, Reply::Ok, 1);
+        }
+        assert_eq!((tally.asked, tally.sent, tally.ok), (2, 2, 2));
+        // Of 99 and of 100 the reply came within, of 199 it did not.
+        assert_eq!(tally.done, 2);
+    }
+
+    #[test]
+    fn a_time_out_enters_at_its_value() {
+        let mut tally = Tally::new(0, 10_000_000);
+        tally.asked(1_000, 0);
+        tally.sent(1_000, 3_000, 1);
+        tally.given_up(moments(1_000, 3_000), 2_000_000, Why::TimedOut, 1_000_000);
+        assert_eq!((tally.lost, tally.failures.timed_out), (1, 1));
+        let near = |a: u64, b: u64| a.abs_diff(b) <= b / 500;
+        assert!(near(tally.service.max(), 1_000_000));
+        assert!(near(tally.due.max(), 1_002_000));
+    }
+
+    #[test]
+    fn what_comes_late_is_late_and_not_lost_and_counts_once() {
+        let mut tally = Tally::new(0, 1000);
+        tally.asked(1, 0);
+        tally.sent(1, 1, 1);
+        tally.given_up(moments(1, 1), 50, Why::TimedOut, 40);
+        tally.answered(moments(1, 1), 90, Reply::Late, 1);
+        assert_eq!(
+            (tally.lost, tally.late, tally.failures.timed_out),
+            (0, 1, 0)
+        );
+        assert_eq!((tally.due.len(), tally.service.len()), (1, 1));
+    }
+
+    #[test]
+    fn what_was_never_sent_has_waited_until_the_end() {
+        let mut tally = Tally::new(0, 1_000_000);
+        tally.never_asked(0, 1_000_000);
+        let waits = Moments { due: 0, sent: None };
+        tally.asked(0, 0);
+        tally.given_up(waits, 1_000_000, Why::Cut, 1);
+        assert_eq!(
+            (tally.asked, tally.sent, tally.unsent, tally.lost),
+            (2, 0, 2, 0)
+        );
+        assert_eq!(tally.due.len(), 2);
+        assert!(tally.due.min() >= 999_000);
+        assert_eq!(tally.service.len(), 0);
+    }
+
+    #[test]
+    fn threads_add_up() {
+        let mut all = Tally::new(0, 3_000_000_000);
+        for thread in 0..2 {
+            let mut tally = Tally::new(0, 3_000_000_000);
+            for second in 0..3 {
+                let due = second * 1_000_000_000 + thread;
+                tally.asked(due, 5);
+                tally.sent(due, due, 10);
+                tally.answered(moments(due, due), due + 7, Reply::Ok, 20);
+            }
+            all.add(tally);
+        }
+        assert_eq!(
+            (all.asked, all.ok, all.due.len(), all.seconds.len()),
+            (6, 6, 6, 3)
+        );
+        assert_eq!(all.seconds[1].due.len(), 2);
+        assert_eq!((all.bytes_sent, all.bytes_heard), (60, 120));
+    }
+}

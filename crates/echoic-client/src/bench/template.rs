@@ -1,0 +1,372 @@
+//! A message with blanks: each is filled in anew for every request, and always the same for one seed and number.
+
+use std::{fmt, io::Write, str::FromStr, sync::Arc};
+
+use rand::{Rng, RngExt, SeedableRng, distr::Distribution, rngs::SmallRng};
+use thiserror::Error;
+
+use super::sizes::Sizes;
+
+/// A message with blanks in `{ }`; `{{` and `}}` are the braces themselves.
+///
+/// | | |
+/// |---|---|
+/// | `{seq}` | the number of the request, another one for each of a run |
+/// | `{conn}` | the number of its connection |
+/// | `{now}` | nanoseconds since 1970 when it was due |
+/// | `{rand:N}` | N random letters and digits; `{rand:N:hex}` hexadecimal digits |
+/// | `{re:REGEX}` | a random text that the expression matches |
+#[derive(Clone, Debug)]
+pub struct Template {
+    pieces: Vec<Piece>,
+    text: String,
+}
+
+#[derive(Clone, Debug)]
+enum Piece {
+    Literal(Vec<u8>),
+    Number,
+    Connection,
+    Now,
+    Random(usize, &'static [u8]),
+    Regex(Arc<rand_regex::Regex>),
+    /// Makes the whole message so long, with letters.
+    Fill(Sizes, Arc<[u8]>),
+}
+
+/// What a blank may be filled with.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Blanks {
+    /// For `{seq}`, and for all that is random.
+    pub number: u64,
+    /// For `{conn}`.
+    pub connection: u32,
+    /// For `{now}`.
+    pub unix_nanos: u64,
+    /// For all that is random.
+    pub seed: u64,
+}
+
+/// Why a text is no template.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum NoTemplate {
+    /// A blank of no known kind.
+    #[error(
+        "{{{0}}} is no blank; there are {{seq}} {{conn}} {{now}} {{rand:N}} {{rand:N:hex}} {{re:REGEX}}, and {{{{ for a brace itself"
+    )]
+    Unknown(String),
+    /// A brace without its other one.
+    #[error("a {{ or }} stands alone; write {{{{ or }}}} for a brace itself")]
+    Unbalanced,
+    /// Not a regular expression, or one that has no end of matches.
+    #[error("{{re:{regex}}} cannot be generated from: {why}")]
+    Regex {
+        /// The expression.
+        regex: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+const ALPHANUMERIC: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+const HEX: &[u8] = b"0123456789abcdef";
+/// Random characters that one blank may ask for.
+const RANDOM_MAX: usize = 1 << 20;
+/// How often `*` and `+` of a regular expression repeat at most.
+const REPEAT_MAX: u32 = 16;
+/// Letters that messages of a given size are filled with, over and over.
+const FILL: usize = 4096;
+
+impl Template {
+    /// These bytes, as they are.
+    pub fn literal(bytes: impl Into<Vec<u8>>) -> Self {
+        let bytes = bytes.into();
+        Self {
+            text: String::from_utf8_lossy(&bytes).into_owned(),
+            pieces: vec![Piece::Literal(bytes)],
+        }
+    }
+
+    /// The request's number and then letters, so long in all. Shorter than its number, it is the beginning of that.
+    pub fn sized(sizes: Sizes, seed: u64) -> Self {
+        let mut random = SmallRng::seed_from_u64(seed);
+        let letters = (0..FILL).map(|_| b"abcdefghijklmnopqrstuvwxyz"[random.random_range(0..26)]);
+        Self {
+            text: format!("{{seq}} and letters, {sizes} bytes"),
+            pieces: vec![
+                Piece::Number,
+                Piece::Literal(b" ".into()),
+                Piece::Fill(sizes, letters.collect()),
+            ],
+        }
+    }
+
+    /// The message, if it is always the same.
+    pub fn fixed(&self) -> Option<&[u8]> {
+        match &*self.pieces {
+            [] => Some(b""),
+            [Piece::Literal(bytes)] => Some(bytes),
+            _ => None,
+        }
+    }
+
+    /// How long every message is, if they are all as long.
+    pub fn bytes(&self) -> Option<usize> {
+        match (self.fixed(), &*self.pieces) {
+            (Some(fixed), _) => Some(fixed.len()),
+            (None, [.., Piece::Fill(sizes, _)]) => sizes.fixed(),
+            (None, pieces) => pieces.iter().try_fold(0, |sum, piece| match piece {
+                Piece::Literal(bytes) => Some(sum + bytes.len()),
+                Piece::Random(count, _) => Some(sum + count),
+                _ => None,
+            }),
+        }
+    }
+
+    /// What is the same in every message, piece by piece.
+    pub fn literals(&self) -> impl Iterator<Item = &[u8]> {
+        self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Literal(bytes) => Some(&**bytes),
+            _ => None,
+        })
+    }
+
+    /// What stands before the request's number, if it has one, and always in the same place.
+    pub fn before_number(&self) -> Option<&[u8]> {
+        let cut = self
+            .pieces
+            .iter()
+            .any(|piece| matches!(piece, Piece::Fill(sizes, _) if sizes.least() < 21));
+        match &*self.pieces {
+            _ if cut => None,
+            [Piece::Number, rest @ ..] if !goes_on(rest) => Some(b""),
+            [Piece::Literal(before), Piece::Number, rest @ ..] if !goes_on(rest) => Some(before),
+            _ => None,
+        }
+    }
+
+    /// Appends the message to `out`.
+    pub fn fill(&self, blanks: &Blanks, out: &mut Vec<u8>) {
+        let start = out.len();
+        let seed = blanks.seed ^ blanks.number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut random = SmallRng::seed_from_u64(seed);
+        for piece in &self.pieces {
+            match piece {
+                Piece::Literal(bytes) => out.extend_from_slice(bytes),
+                Piece::Number => decimal(blanks.number, out),
+                Piece::Connection => decimal(blanks.connection.into(), out),
+                Piece::Now => decimal(blanks.unix_nanos, out),
+                Piece::Random(count, alphabet) => {
+                    out.extend(
+                        (0..*count).map(|_| alphabet[random.random_range(0..alphabet.len())]),
+                    );
+                }
+                Piece::Regex(regex) => {
+                    let text: Vec<u8> = regex.sample(&mut random);
+                    out.extend_from_slice(&text);
+                }
+                Piece::Fill(sizes, letters) => {
+                    let length = start + sizes.draw(&mut random);
+                    fill_up(out, length, letters, random.next_u32() as usize);
+                }
+            }
+        }
+    }
+}
+
+/// Whether digits may follow, which would be taken for the number's.
+fn goes_on(rest: &[Piece]) -> bool {
+    match rest.first() {
+        None => false,
+        Some(Piece::Literal(bytes)) => bytes.first().is_none_or(u8::is_ascii_digit),
+        Some(_) => true,
+    }
+}
+
+fn fill_up(out: &mut Vec<u8>, length: usize, letters: &[u8], from: usize) {
+    out.truncate(length);
+    let mut from = from % letters.len();
+    while out.len() < length {
+        let piece = &letters[from..];
+        let piece = &piece[..piece.len().min(length - out.len())];
+        out.extend_from_slice(piece);
+        from = 0;
+    }
+}
+
+fn decimal(number: u64, out: &mut Vec<u8>) {
+    write!(out, "{number}").expect("invariant: a Vec takes what is written to it");
+}
+
+impl FromStr for Template {
+    type Err = NoTemplate;
+
+    fn from_str(text: &str) -> Result<Self, NoTemplate> {
+        let mut pieces = Vec::new();
+        let mut literal = Vec::new();
+        let mut rest = text;
+        while let Some(at) = rest.find(['{', '}']) {
+            literal.extend_from_slice(&rest.as_bytes()[..at]);
+            let brace = rest.as_bytes()[at];
+            rest = &rest[at + 1..];
+            if rest.as_bytes().first() == Some(&brace) {
+                literal.push(brace);
+                rest = &rest[1..];
+                continue;
+            }
+            let end = (brace == b'{').then(|| closing(rest)).flatten();
+            let end = end.ok_or(NoTemplate::Unbalanced)?;
+            if !literal.is_empty() {
+                pieces.push(Piece::Literal(std::mem::take(&mut literal)));
+            }
+            pieces.push(blank(&rest[..end])?);
+            rest = &rest[end + 1..];
+        }
+        literal.extend_from_slice(rest.as_bytes());
+        if !literal.is_empty() {
+            pieces.push(Piece::Literal(literal));
+        }
+        Ok(Self {
+            pieces,
+            text: text.to_owned(),
+        })
+    }
+}
+
+/// Where the brace that was opened before `text` is closed: a regular expression has braces of its own.
+fn closing(text: &str) -> Option<usize> {
+    let mut depth = 0;
+    let mut escaped = false;
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'{' => depth += 1,
+            b'}' if depth == 0 => return Some(at),
+            b'}' => depth -= 1,
+            _ => {}
+        }
+    }
+    None
+}
+
+fn blank(inside: &str) -> Result<Piece, NoTemplate> {
+    let unknown = || NoTemplate::Unknown(inside.to_owned());
+    let count = |text: &str| {
+        let count = text.parse().ok().filter(|count| *count <= RANDOM_MAX);
+        count.ok_or_else(unknown)
+    };
+    match inside.split_once(':') {
+        None if inside == "seq" => Ok(Piece::Number),
+        None if inside == "conn" => Ok(Piece::Connection),
+        None if inside == "now" => Ok(Piece::Now),
+        Some(("rand", how)) => match how.split_once(':') {
+            None => Ok(Piece::Random(count(how)?, ALPHANUMERIC)),
+            Some((number, "hex")) => Ok(Piece::Random(count(number)?, HEX)),
+            Some(_) => Err(unknown()),
+        },
+        Some(("re", regex)) => match rand_regex::Regex::compile(regex, REPEAT_MAX) {
+            Ok(compiled) => Ok(Piece::Regex(Arc::new(compiled))),
+            Err(why) => Err(NoTemplate::Regex {
+                regex: regex.to_owned(),
+                why: why.to_string(),
+            }),
+        },
+        _ => Err(unknown()),
+    }
+}
+
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled(template: &Template, number: u64) -> String {
+        let mut out = Vec::new();
+        let blanks = Blanks {
+            number,
+            connection: 3,
+            unix_nanos: 5,
+            seed: 1,
+        };
+        template.fill(&blanks, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn blanks_are_filled_in() {
+        let template: Template = "{{{seq}}} {conn} {now} x".parse().unwrap();
+        assert_eq!(filled(&template, 7), "{7} 3 5 x");
+        let template: Template = "{rand:16:hex} {re:[a-f]{8}(x|y)}".parse().unwrap();
+        let text = filled(&template, 7);
+        let shape = regex::Regex::new("^[0-9a-f]{16} [a-f]{8}[xy]$").unwrap();
+        assert!(shape.is_match(&text), "{text}");
+    }
+
+    #[test]
+    fn a_message_depends_on_seed_and_number_alone() {
+        let template: Template = "{rand:20} {re:[a-z]+}".parse().unwrap();
+        assert_eq!(filled(&template, 7), filled(&template, 7));
+        assert_ne!(filled(&template, 7), filled(&template, 8));
+    }
+
+    #[test]
+    fn a_size_is_kept() {
+        for size in [0, 1, 3, 64, 10_000] {
+            let template = Template::sized(size.to_string().parse().unwrap(), 1);
+            assert_eq!(filled(&template, 123_456).len(), size);
+        }
+        let template = Template::sized("40".parse().unwrap(), 1);
+        assert!(filled(&template, 17).starts_with("17 "));
+    }
+
+    #[test]
+    fn where_the_number_stands_is_known() {
+        let before = |text: &str| {
+            let template: Template = text.parse().unwrap();
+            template.before_number().map(<[u8]>::to_vec)
+        };
+        assert_eq!(before("hello {seq}"), Some(b"hello ".to_vec()));
+        assert_eq!(before("{seq} {rand:5}"), Some(Vec::new()));
+        // Nobody could tell where the number ends.
+        assert_eq!(before("{seq}{conn}"), None);
+        assert_eq!(before("{seq}0"), None);
+        assert_eq!(before("{conn} {seq}"), None);
+        assert_eq!(before("hello"), None);
+        assert_eq!(
+            Template::sized("9".parse().unwrap(), 0).before_number(),
+            None
+        );
+        assert_eq!(
+            Template::sized("64".parse().unwrap(), 0).before_number(),
+            Some(&b""[..])
+        );
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_a_reason() {
+        for (text, why) in [
+            ("{sequence}", "is no blank"),
+            ("{rand:x}", "is no blank"),
+            ("{rand:9999999}", "is no blank"),
+            ("{rand:5:oct}", "is no blank"),
+            ("{seq", "stands alone"),
+            ("seq}", "stands alone"),
+            ("{re:[a-z}", "cannot be generated"),
+            ("{re:[z-a]}", "cannot be generated"),
+            ("{re:a\\b}", "cannot be generated"),
+        ] {
+            let said = text
+                .parse::<Template>()
+                .map(|t| filled(&t, 0))
+                .unwrap_err()
+                .to_string();
+            assert!(said.contains(why), "{text}: {said}");
+        }
+    }
+}

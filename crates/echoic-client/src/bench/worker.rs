@@ -1,0 +1,129 @@
+//! One thread's connections, opened once and used for one run after the other.
+
+use std::{
+    future::poll_fn,
+    io,
+    sync::{Arc, atomic::AtomicBool},
+    task::Poll,
+    time::Duration,
+};
+
+use echoic_core::framing::Framing;
+use echoic_wire::DialError;
+
+use super::{
+    clock::Clock,
+    connection::{Connection, Look, Shared},
+    live::Live,
+    pace::Pace,
+    ready::Ready,
+    schedule::Schedule,
+    tally::Tally,
+    turn::Turn,
+};
+
+/// Room of one read, in bytes: takes the replies of a whole pipeline at once.
+const READ_BYTES: usize = 256 << 10;
+/// One thread's connections.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) shared: Shared,
+    pub(super) connections: Vec<Connection>,
+    pub(super) ready: Ready,
+    pub(super) pace: Pace,
+    pub(super) spin: bool,
+    pub(super) buffer: Vec<u8>,
+    pub(super) live: Arc<Live>,
+}
+
+/// What one thread is to do in a run.
+#[derive(Clone, Debug)]
+pub(super) struct Order {
+    pub(super) clock: Clock,
+    pub(super) schedule: Option<Schedule>,
+    /// When the window opens and closes.
+    pub(super) from: u64,
+    pub(super) until: u64,
+    /// This thread's share of a counted run.
+    pub(super) count: Option<u64>,
+    pub(super) drain: u64,
+    pub(super) stop: Arc<AtomicBool>,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) tally: Tally,
+    /// The window as it was.
+    pub(super) from: u64,
+    pub(super) until: u64,
+    /// CPU time of this thread over it, what it waited at full speed included, and that alone.
+    pub(super) cpu: Duration,
+    pub(super) spun: u64,
+    /// CPU time of the whole process over it.
+    pub(super) process: Duration,
+}
+
+impl Worker {
+    /// On the runtime this is called on. `numbers` are those of its connections.
+    pub(super) fn new(
+        shared: Shared,
+        numbers: impl Iterator<Item = u32>,
+        framing: Framing,
+        spin: bool,
+        live: Arc<Live>,
+    ) -> io::Result<Self> {
+        let connections: Vec<_> = numbers
+            .map(|number| Connection::new(number, framing))
+            .collect();
+        Ok(Self {
+            ready: Ready::new(connections.len() as u32),
+            pace: Pace::new()?,
+            shared,
+            connections,
+            spin,
+            buffer: vec![0; READ_BYTES],
+            live,
+        })
+    }
+
+    /// Opens the connections that are not, one every `gap`, and fails with the first that is not answered.
+    pub(super) async fn open(&mut self, gap: Duration) -> Result<(), DialError> {
+        let clock = Clock::starting(Duration::ZERO);
+        let mut tally = Tally::new(u64::MAX, u64::MAX);
+        for at in 0..self.connections.len() {
+            if self.connections[at].is_open() {
+                continue;
+            }
+            self.connections[at].dial(&self.shared);
+            poll_fn(|cx| {
+                let connection = &mut self.connections[at];
+                let mut look = Look {
+                    cx,
+                    clock: &clock,
+                    shared: &self.shared,
+                    tally: &mut tally,
+                    buffer: &mut self.buffer,
+                };
+                match connection.hear(&mut look) {
+                    Err(error) => Poll::Ready(Err(error)),
+                    Ok(_) if connection.is_open() => Poll::Ready(Ok(())),
+                    Ok(_) => Poll::Pending,
+                }
+            })
+            .await?;
+            self.ready.wake(at as u32);
+            if !gap.is_zero() {
+                tokio::time::sleep(gap).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Does as ordered.
+    pub(super) async fn run(&mut self, order: Order) -> io::Result<Part> {
+        let mut turn = Turn::new(self, order);
+        poll_fn(|cx| turn.poll(cx)).await?;
+        Ok(turn.into_part())
+    }
+}

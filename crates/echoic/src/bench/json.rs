@@ -1,0 +1,246 @@
+//! The JSON that `-o json` prints: one object. Words are added, never changed.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use echoic_client::bench::{self, Figures, Load, Plan, Run, percentile};
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+/// What a run has shown.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    /// Of this form; a number that only grows when a word changes its meaning.
+    version: u32,
+    endpoint: String,
+    frame: String,
+    /// `closed` or `open`.
+    r#loop: &'static str,
+    connections: u32,
+    pipeline: u32,
+    threads: usize,
+    expect: String,
+    seed: u64,
+    /// Seconds since 1970 when the window opened.
+    opened: f64,
+    warmup_s: f64,
+    seconds: f64,
+    asked: u64,
+    sent: u64,
+    ok: u64,
+    wrong: u64,
+    late: u64,
+    lost: u64,
+    unsent: u64,
+    done: u64,
+    /// None in a closed loop.
+    asked_per_s: Option<f64>,
+    sent_per_s: f64,
+    done_per_s: f64,
+    bytes_sent: u64,
+    bytes_heard: u64,
+    latency_due_us: Latency,
+    latency_sent_us: Latency,
+    failures: Failures,
+    series: Vec<Second>,
+    samples: Vec<Sample>,
+    generator: Generator,
+    verdict: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct Latency {
+    count: u64,
+    min: Option<f64>,
+    mean: Option<f64>,
+    p50: Option<f64>,
+    p90: Option<f64>,
+    p99: Option<f64>,
+    p999: Option<f64>,
+    p9999: Option<f64>,
+    max: Option<f64>,
+    /// The largest share of which at least ten requests took longer: percentiles above it hang on a few of them.
+    enough_to: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Failures {
+    timed_out: u64,
+    cut: u64,
+    pending: u64,
+    extra: u64,
+    closed: u64,
+    reset: u64,
+    refused: u64,
+    reconnects: u64,
+    not_sent: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Second {
+    sent: u64,
+    ok: u64,
+    wrong: u64,
+    lost: u64,
+    p50_us: Option<f64>,
+    p99_us: Option<f64>,
+    max_us: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Sample {
+    connection: u32,
+    number: u64,
+    request: String,
+    reply: String,
+    expected: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Generator {
+    lag_p99_us: Option<f64>,
+    lag_max_us: Option<f64>,
+    cpu: f64,
+    busy: f64,
+    cores: usize,
+    threads: usize,
+    floor_us: Option<f64>,
+}
+
+impl Report {
+    pub(super) fn of(plan: &Plan, run: &Run, figures: &Figures) -> Self {
+        let opened = figures.opened.duration_since(UNIX_EPOCH);
+        Self {
+            version: 1,
+            endpoint: plan.endpoint.to_string(),
+            frame: plan.frames.to_string(),
+            r#loop: if run.load == Load::Closed {
+                "closed"
+            } else {
+                "open"
+            },
+            connections: plan.connections,
+            pipeline: plan.pipeline,
+            threads: figures.generator.threads,
+            expect: plan.expect.to_string(),
+            seed: plan.seed,
+            opened: opened.unwrap_or_default().as_secs_f64(),
+            warmup_s: run.warmup.as_secs_f64(),
+            seconds: figures.seconds,
+            asked: figures.asked,
+            sent: figures.sent,
+            ok: figures.ok,
+            wrong: figures.wrong,
+            late: figures.late,
+            lost: figures.lost,
+            unsent: figures.unsent,
+            done: figures.done,
+            asked_per_s: figures.rate,
+            sent_per_s: rounded(figures.sent_per_s()),
+            done_per_s: rounded(figures.done_per_s()),
+            bytes_sent: figures.bytes_sent,
+            bytes_heard: figures.bytes_heard,
+            latency_due_us: Latency::of(&figures.due),
+            latency_sent_us: Latency::of(&figures.service),
+            failures: Failures::of(&figures.failures),
+            series: figures.series.iter().map(Second::of).collect(),
+            samples: figures.samples.iter().map(Sample::of).collect(),
+            generator: Generator::of(&figures.generator),
+            verdict: "unknown",
+        }
+    }
+}
+
+impl Failures {
+    fn of(failures: &bench::Failures) -> Self {
+        Self {
+            timed_out: failures.timed_out,
+            cut: failures.cut,
+            pending: failures.pending,
+            extra: failures.extra,
+            closed: failures.closed,
+            reset: failures.reset,
+            refused: failures.refused,
+            reconnects: failures.reconnects,
+            not_sent: failures.not_sent,
+        }
+    }
+}
+
+impl Second {
+    fn of(second: &bench::Second) -> Self {
+        Self {
+            sent: second.sent,
+            ok: second.ok,
+            wrong: second.wrong,
+            lost: second.lost,
+            p50_us: percentile(&second.due, 0.5).map(micros),
+            p99_us: percentile(&second.due, 0.99).map(micros),
+            max_us: max(&second.due),
+        }
+    }
+}
+
+impl Sample {
+    fn of(sample: &bench::Sample) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self {
+            connection: sample.connection,
+            number: sample.number,
+            request: text(&sample.request),
+            reply: text(&sample.reply),
+            expected: text(&sample.expected),
+        }
+    }
+}
+
+impl Generator {
+    fn of(generator: &bench::Generator) -> Self {
+        let thousandths = |share: f64| (share * 1e3).round() / 1e3;
+        let lag = &generator.lag;
+        Self {
+            lag_p99_us: (!lag.is_empty())
+                .then(|| micros(Duration::from_nanos(lag.value_at_quantile(0.99)))),
+            lag_max_us: max(lag),
+            cpu: thousandths(generator.cpu),
+            busy: thousandths(generator.busy),
+            cores: generator.cores,
+            threads: generator.threads,
+            floor_us: generator.floor.map(micros),
+        }
+    }
+}
+
+impl Latency {
+    fn of(histogram: &Histogram<u64>) -> Self {
+        let any = !histogram.is_empty();
+        let at = |q| any.then(|| micros(Duration::from_nanos(histogram.value_at_quantile(q))));
+        Self {
+            count: histogram.len(),
+            min: any.then(|| micros(Duration::from_nanos(histogram.min()))),
+            mean: any.then(|| rounded(histogram.mean() / 1e3)),
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
+            p9999: at(0.9999),
+            max: max(histogram),
+            enough_to: [0.9999, 0.999, 0.99, 0.9, 0.5]
+                .into_iter()
+                .find(|q| percentile(histogram, *q).is_some())
+                .unwrap_or(0.0),
+        }
+    }
+}
+
+fn max(of: &Histogram<u64>) -> Option<f64> {
+    (!of.is_empty()).then(|| micros(Duration::from_nanos(of.max())))
+}
+
+fn micros(time: Duration) -> f64 {
+    rounded(time.as_nanos() as f64 / 1e3)
+}
+
+/// To a tenth.
+fn rounded(figure: f64) -> f64 {
+    (figure * 10.0).round() / 10.0
+}
