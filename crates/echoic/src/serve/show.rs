@@ -124,6 +124,11 @@ enum Line<'a> {
         v: u32,
         n: u64,
     },
+    Dropped {
+        v: u32,
+        n: u64,
+        t_us: i64,
+    },
 }
 
 impl Show {
@@ -216,6 +221,15 @@ impl Show {
                         "{exchanges} exchanges were served and not recorded"
                     ));
                 }
+                Event::Mark(Mark {
+                    at,
+                    what: Marked::Dropped { datagrams },
+                    ..
+                }) if !self.payload.pretty => self.payload.json(&Line::Dropped {
+                    v: VERSION,
+                    n: *datagrams,
+                    t_us: *at,
+                })?,
                 Event::Mark(_) => {}
                 Event::Ended(ended) => self.ended(ended)?,
             }

@@ -1,0 +1,48 @@
+//! Where one listens, and what is said there.
+
+use std::net::TcpStream;
+
+use crate::{
+    client,
+    harness::{Serve, Talk},
+};
+
+#[test]
+fn d17_this_machine_and_no_other_unless_asked() {
+    // Every address of 127/8 is this machine's; a server on its loopback address is at one of them.
+    let here = Serve::start(&[":0", "*:0"]);
+    let (ours, any) = (here.at[0].port(), here.at[1].port());
+    assert!(TcpStream::connect(("127.0.0.1", ours)).is_ok());
+    assert!(TcpStream::connect(("127.0.0.2", ours)).is_err());
+    assert!(TcpStream::connect(("127.0.0.2", any)).is_ok());
+    if std::net::TcpListener::bind("[::1]:0").is_ok() {
+        assert!(TcpStream::connect(("::1", ours)).is_ok());
+        assert!(TcpStream::connect(("::1", any)).is_ok());
+    }
+}
+
+#[test]
+fn d18_what_is_said_is_said_exactly() {
+    let program = "got = b''\nwhile more := c.recv(99): got += more\nprint(got)";
+    for (service, said) in [
+        ("greet", "b'Thank you for connecting'\n"),
+        ("greet:Hi\\n\\x00", "b'Hi\\n\\x00'\n"),
+    ] {
+        let serve = Serve::start(&[":0", "--as", service]);
+        assert_eq!(client(serve.at[0].port(), program), said);
+    }
+}
+
+#[test]
+fn d20_small_replies_do_not_wait_for_an_acknowledgement() {
+    let serve = Serve::start(&[":0", "--frame", "line"]);
+    let mut talk = Talk::to(serve.at[0]);
+    let started = std::time::Instant::now();
+    // Two replies in two writes, each: Nagle and a delayed acknowledgement make 40 ms of it, and so 4 s.
+    for _ in 0..100 {
+        talk.say("a\n");
+        talk.say("b\n");
+        talk.hear("A\nB\n");
+    }
+    assert!(started.elapsed().as_secs() < 3, "{:?}", started.elapsed());
+}

@@ -1,0 +1,150 @@
+//! A server as a process: its start and restart, its callers, and what it runs out of.
+
+use std::{net::TcpListener, sync::Arc, thread, time::Duration};
+
+use rustix::process::Signal;
+
+use crate::{
+    bash, client,
+    harness::{Home, Serve, Talk, free_port, python, run, tool, until},
+};
+
+#[test]
+fn d13_a_restart_does_not_wait_for_the_old_connections() {
+    let port = free_port();
+    let at = format!("greet=127.0.0.1:{port}");
+    for _ in 0..2 {
+        let serve = Serve::start(&[&at]);
+        // The server ends it first, and so it is on its side that the address stays for a minute.
+        assert_eq!(
+            client(port, "print(c.recv(99), c.recv(9))"),
+            "b'Thank you for connecting' b''\n"
+        );
+        serve.stop();
+    }
+    let naive = python(
+        "import socket, sys; socket.socket().bind(('127.0.0.1', int(sys.argv[1])))",
+        &[&port],
+        "",
+    );
+    assert!(naive.err.contains("Address already in use"), "{naive:?}");
+}
+
+#[test]
+fn d14_too_many_are_told_so_and_the_backlog_is_no_limit() {
+    let serve = Serve::start(&["127.0.0.1:0", "--max-connections", "2"]);
+    let mut first = Talk::to(serve.at[0]);
+    let mut second = Talk::to(serve.at[0]);
+    first.ask("a", "A");
+    second.ask("b", "B");
+    assert_eq!(
+        client(serve.at[0].port(), "print(c.recv(9))"),
+        "b''\n",
+        "a clean end"
+    );
+    drop(first);
+    until("there is room again", || {
+        let heard = client(serve.at[0].port(), "c.send(b'c'); print(c.recv(9))");
+        heard == "b'C'\n"
+    });
+    let home = serve.home.clone();
+    drop(second);
+    serve.stop();
+    let turned_away =
+        home.sql("SELECT count(*) FROM conversation WHERE how = 'too-many-connections'");
+    assert_ne!(turned_away, ["0"]);
+
+    // listen(1) refuses nobody: the third is left to wait.
+    let program = "
+import socket
+s = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen(1)
+ends = []
+for _ in range(4):
+    c = socket.socket(); c.settimeout(0.3)
+    try: c.connect(s.getsockname()); ends.append('in')
+    except TimeoutError: ends.append('waits')
+    globals()[f'kept{_}'] = c
+print(*ends)";
+    assert_eq!(python(program, &[], "").good(), "in in waits waits\n");
+}
+
+#[test]
+fn d15_out_of_files_it_waits_and_goes_on() {
+    let serve = Serve::start(&["127.0.0.1:0"]);
+    let limit = |files: &str| {
+        let mut prlimit = tool("prlimit", "util-linux");
+        prlimit.args([
+            &format!("--pid={}", serve.id()),
+            &format!("--nofile={files}:"),
+        ]);
+        run(&mut prlimit, b"").good();
+    };
+    // A new file gets the smallest free number, and none below this is free.
+    limit("3");
+    let mut waits = Talk::to(serve.at[0]);
+    waits.say("hello");
+    waits
+        .0
+        .set_read_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
+    let nothing = std::io::Read::read(&mut waits.0, &mut [0; 9]);
+    assert!(
+        !matches!(nothing, Ok(1..)),
+        "there was a file for it after all"
+    );
+    limit("1000");
+    if nothing.is_err() {
+        waits
+            .0
+            .set_read_timeout(Some(crate::harness::SOON))
+            .unwrap();
+        waits.hear("HELLO");
+    }
+    Talk::to(serve.at[0]).ask("again", "AGAIN");
+}
+
+#[test]
+fn d21_told_to_stop_it_answers_first() {
+    let mut serve = Serve::start(&["127.0.0.1:0", "--frame", "line"]);
+    let mut talk = Talk::to(serve.at[0]);
+    talk.ask("one\n", "ONE\n");
+    talk.say("two\n".repeat(1000));
+    serve.signal(Signal::TERM);
+    assert_eq!(talk.rest().len(), 4000, "all of it, and then the end");
+    let stopped = serve.ends();
+    assert_eq!(
+        (stopped.code, stopped.served, stopped.lost),
+        (Some(0), 1001, 0)
+    );
+    assert!(
+        TcpListener::bind(serve.at[0]).is_ok(),
+        "the address is free again"
+    );
+}
+
+#[test]
+fn d25_a_store_that_fails_is_said_and_answering_goes_on() {
+    let home = Arc::new(Home::new());
+    let args = ["127.0.0.1:0", "--frame", "line"];
+    let mut command = bash("trap '' XFSZ; ulimit -f 200; exec \"$@\"");
+    command
+        .arg(env!("CARGO_BIN_EXE_echoic"))
+        .arg("serve")
+        .args(args)
+        .args(["--print", "--quiet"]);
+    home.settle(&mut command);
+    let mut serve = Serve::from(&home, &args, command);
+    let line = "x".repeat(50_000) + "\n";
+    let mut talk = Talk::to(serve.at[0]);
+    for _ in 0..20 {
+        talk.ask(&line, line.to_uppercase());
+    }
+    serve.err.wait_for("not recording");
+    talk.ask("still here\n", "STILL HERE\n");
+    drop(talk);
+    thread::sleep(Duration::from_millis(50));
+    serve.signal(Signal::TERM);
+    let stopped = serve.ends();
+    assert_eq!(stopped.served, 21);
+    assert!(stopped.lost > 0, "{stopped:?}");
+}

@@ -1,0 +1,98 @@
+//! Datagrams.
+
+use crate::harness::{Home, Serve, python};
+
+/// Before a client's program: a socket `u`, and the address `at` in its first argument.
+const SOCKET: &str = "
+import socket, sys, time
+u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.settimeout(10)
+at = ('127.0.0.1', int(sys.argv[1]))
+";
+
+#[track_caller]
+fn ask(port: u16, program: &str) -> String {
+    python(&[SOCKET, program].concat(), &[&port], "").good()
+}
+
+#[test]
+fn d22_a_datagram_is_whole_and_a_peer_that_is_gone_stops_nobody() {
+    let program = "
+for n in 9000, 65507:
+    u.sendto(b'x' * n, at)
+    print(len(u.recv(65535)))";
+    let serve = Serve::start(&["udp://:0"]);
+    let port = serve.at[0].port();
+    assert_eq!(ask(port, program), "9000\n65507\n");
+    // Its answer comes back as an error of the socket.
+    ask(
+        port,
+        "for i in range(20):\n  g = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); g.sendto(b'gone', at); g.close()",
+    );
+    assert_eq!(
+        ask(port, "u.sendto(b'still there', at); print(u.recv(99))"),
+        "b'STILL THERE'\n"
+    );
+
+    let naive = "
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('127.0.0.1', 0))
+u.sendto(b'x' * 9000, s.getsockname()); print(len(s.recvfrom(1024)[0]))";
+    assert_eq!(ask(port, naive), "1024\n", "and nobody is told");
+}
+
+#[test]
+fn d23_nobody_can_be_made_to_answer_more_than_was_asked() {
+    let home = Home::new();
+    for service in ["greet", "time", "info"] {
+        let ran = home.run(&["serve", &format!("{service}=udp://:0"), "--store", "none"]);
+        assert_eq!(ran.code, Some(2), "{service}: {}", ran.err);
+        assert!(ran.err.contains("--udp-allow-amplification"), "{}", ran.err);
+    }
+    let serve = Serve::start(&["udp://:0"]);
+    let port = serve.at[0].port();
+    // Three letters of two bytes that would be nine of three.
+    let heard = ask(
+        port,
+        "u.settimeout(0.3)\nu.sendto('ΐΐΐ'.encode(), at)\ntry: print(u.recv(99))\nexcept TimeoutError: print('nothing')",
+    );
+    assert_eq!(heard, "nothing\n");
+    let home = serve.home.clone();
+    serve.stop();
+    assert_eq!(home.count(&["is:withheld"]), 1);
+}
+
+#[test]
+fn a_burst_is_answered_or_its_drops_are_counted() {
+    // As many as are sent before the first is read, to a socket whose buffer cannot hold them.
+    let serve = Serve::start_with_events(&["udp://127.0.0.1:0", "--json"]);
+    let port = serve.at[0].port();
+    serve.signal(rustix::process::Signal::STOP);
+    ask(
+        port,
+        "for i in range(2000): u.sendto(b'%06d' % i + b'x' * 200, at)",
+    );
+    serve.signal(rustix::process::Signal::CONT);
+    ask(
+        port,
+        "u.sendto(b'after', at)\nwhile u.recv(999) != b'AFTER': pass",
+    );
+    let (home, err, out) = (serve.home.clone(), serve.err.clone(), serve.out.clone());
+    let served = serve.stop().served - 1;
+    let last = err.all().pop().unwrap();
+    let dropped: u64 = match last.split_once("; ") {
+        Some((_, rest)) => rest.split(' ').next().unwrap().parse().unwrap(),
+        None => 0,
+    };
+    assert_eq!(served + dropped, 2000, "{last}");
+    assert!(dropped > 0, "the buffer held all of them: no test");
+    assert_eq!(home.count(&["req:x"]), served);
+    let seen = out.all();
+    let drops: u64 = seen
+        .iter()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|event| event["ev"] == "dropped")
+        .map(|event| event["n"].as_u64().unwrap())
+        .sum();
+    assert_eq!(drops, dropped, "told as events too");
+    let marked = home.sql("SELECT sum(a) FROM mark WHERE what = 'dropped'");
+    assert_eq!(marked, [dropped.to_string()]);
+}
