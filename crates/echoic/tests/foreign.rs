@@ -1,0 +1,229 @@
+//! Other people's programs at the other end of datagrams and Unix sockets, calling and being called: Python, the
+//! OpenBSD nc, ncat and socat. (Over TCP: `peers.rs`.)
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and may say what it saw"
+)]
+
+mod harness;
+
+use std::{
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use harness::{Home, SOON, Serve, kill, run, tool};
+
+/// A line for bash; `$at` is where.
+type Line = (&'static str, &'static str);
+
+/// Each says `hello` and prints what comes. Datagrams have no end, so each has a way of its own not to leave before the
+/// answer: ncat goes when its input ends, nc and socat wait a second.
+const UDP_CLIENTS: [Line; 4] = [
+    ("nc", "printf hello | nc.openbsd -u -w1 127.0.0.1 ${at##*:}"),
+    ("ncat", "(printf hello; sleep 1) | ncat -u 127.0.0.1 ${at##*:}"),
+    ("socat", "printf hello | socat -t1 - UDP4:$at"),
+    ("python", "python3 -c '
+import socket, sys
+u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.settimeout(20)
+u.connect((\"127.0.0.1\", int(sys.argv[1]))); u.send(b\"hello\"); print(u.recv(99).decode(), end=\"\")' ${at##*:}"),
+];
+
+const UNIX_CLIENTS: [Line; 4] = [
+    ("nc", "printf hello | nc.openbsd -N -U $at"),
+    ("ncat", "printf hello | ncat -U $at"),
+    ("socat", "printf hello | socat -t20 - UNIX-CONNECT:$at"),
+    (
+        "python",
+        "python3 -c '
+import socket, sys
+u = socket.socket(socket.AF_UNIX); u.settimeout(20)
+u.connect(sys.argv[1]); u.send(b\"hello\"); print(u.recv(99).decode(), end=\"\")' $at",
+    ),
+];
+
+/// Who wants an answer has to have a name.
+const UNIXGRAM_CLIENTS: [Line; 3] = [
+    ("nc", "printf hello | nc.openbsd -uU -w1 -s ./nc.sock $at"),
+    (
+        "socat",
+        "printf hello | socat -t1 - UNIX-SENDTO:$at,bind=./socat.sock",
+    ),
+    (
+        "python",
+        "python3 -c '
+import socket, sys
+u = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); u.settimeout(20); u.bind(\"./python.sock\")
+u.sendto(b\"hello\", sys.argv[1]); print(u.recv(99).decode(), end=\"\")' $at",
+    ),
+];
+
+/// Each answers what it hears, with itself or with `hello`.
+const UDP_SERVERS: [Line; 4] = [
+    (
+        "nc",
+        "(printf hello; sleep 20) | exec nc.openbsd -lu 127.0.0.1 ${at##*:}",
+    ),
+    ("ncat", "exec ncat -lu 127.0.0.1 ${at##*:} -e /bin/cat"),
+    (
+        "socat",
+        "exec socat UDP4-LISTEN:${at##*:},bind=127.0.0.1 PIPE",
+    ),
+    (
+        "python",
+        "exec python3 -c '
+import socket, sys
+u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.bind((\"127.0.0.1\", int(sys.argv[1])))
+while True: u.sendto(*u.recvfrom(99))' ${at##*:}",
+    ),
+];
+
+const UNIX_SERVERS: [Line; 4] = [
+    ("nc", "printf hello | exec nc.openbsd -N -lU $at"),
+    ("ncat", "exec ncat -lU $at -e /bin/cat"),
+    ("socat", "exec socat UNIX-LISTEN:$at PIPE"),
+    (
+        "python",
+        "exec python3 -c '
+import socket, sys
+s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen()
+c = s.accept()[0]
+while d := c.recv(99): c.send(d)' $at",
+    ),
+];
+
+const UNIXGRAM_SERVERS: [Line; 2] = [
+    ("socat", "exec socat UNIX-RECVFROM:$at PIPE"),
+    (
+        "python",
+        "exec python3 -c '
+import socket, sys
+u = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); u.bind(sys.argv[1])
+while True: u.sendto(*u.recvfrom(99))' $at",
+    ),
+];
+
+fn bash(home: &Home, line: &str, at: &str) -> Command {
+    for (program, package) in [
+        ("nc.openbsd", "netcat-openbsd"),
+        ("ncat", "ncat"),
+        ("socat", "socat"),
+    ] {
+        let _ = tool(program, package);
+    }
+    let mut bash = tool("bash", "bash");
+    home.settle(&mut bash);
+    bash.args(["-c", line]).env("at", at);
+    bash
+}
+
+/// Each calls our server and is answered; the record has them all.
+#[track_caller]
+fn they_call(endpoint: &str, clients: &[Line]) {
+    let home = Arc::new(Home::new());
+    let serve = Serve::start_in(&home, &[endpoint]);
+    let place = &serve.places[0];
+    // By the name it listens by: socat takes an answer from no other.
+    let at = place.strip_prefix("unix:").unwrap_or(place);
+    let at = at.strip_prefix("unixgram:").unwrap_or(at);
+    for (name, line) in clients {
+        let ran = run(&mut bash(&home, line, at), b"");
+        let heard = String::from_utf8_lossy(&ran.out).into_owned();
+        assert_eq!(heard, "HELLO", "{name} at {at}: {ran:?}");
+    }
+    assert_eq!(serve.stop().served, clients.len() as u64);
+    assert_eq!(home.count(&["req:hello rep:HELLO"]), clients.len() as u64);
+}
+
+/// A server of somebody else's, ended with the test.
+struct Theirs(Child);
+
+impl Drop for Theirs {
+    fn drop(&mut self) {
+        // What it has started is of its group.
+        if let Some(group) = rustix::process::Pid::from_raw(self.0.id().cast_signed()) {
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
+        kill(&mut self.0);
+    }
+}
+
+/// Our client calls each of them, is answered, and records it.
+#[track_caller]
+fn we_call(endpoint: impl Fn(&str) -> (String, String), servers: &[Line]) {
+    for (name, line) in servers {
+        let home = Home::new();
+        let (endpoint, at) = endpoint(name);
+        let mut command = bash(&home, line, &at);
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let _theirs = Theirs(command.spawn().unwrap());
+        let deadline = Instant::now() + SOON;
+        let args = [
+            "connect", &*endpoint, "--send", "hello", "--expect", "hello", "-w", "2", "--store",
+            "talk.db",
+        ];
+        loop {
+            let ran = home.run(&args);
+            if ran.code == Some(0) {
+                assert_eq!(ran.out, b"hello", "{name}");
+                break;
+            }
+            // It is not there yet.
+            assert!(Instant::now() < deadline, "{name} at {at}: {ran:?}");
+            thread::sleep(Duration::from_millis(50));
+        }
+        // nc says its piece before it is asked.
+        let filter = if *name == "nc" {
+            "rep:hello svc:connect"
+        } else {
+            "req:hello rep:hello svc:connect"
+        };
+        let recorded = home.count(&["--store", "talk.db", filter]);
+        assert_eq!(recorded, 1, "{name}");
+    }
+}
+
+#[test]
+fn each_calls_over_udp() {
+    they_call("udp://127.0.0.1:0", &UDP_CLIENTS);
+}
+
+#[test]
+fn each_calls_a_unix_socket() {
+    they_call("unix:./x.sock", &UNIX_CLIENTS);
+}
+
+#[test]
+fn each_that_can_calls_a_unix_socket_of_datagrams() {
+    they_call("unixgram:./x.sock", &UNIXGRAM_CLIENTS);
+}
+
+#[test]
+fn each_is_called_over_udp() {
+    let at = |_: &str| {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let at = socket.local_addr().unwrap().to_string();
+        (format!("udp://{at}"), at)
+    };
+    we_call(at, &UDP_SERVERS);
+}
+
+#[test]
+fn each_is_called_at_a_unix_socket() {
+    we_call(
+        |name| (format!("unix:./{name}"), name.to_owned()),
+        &UNIX_SERVERS,
+    );
+}
+
+#[test]
+fn each_that_can_is_called_at_a_unix_socket_of_datagrams() {
+    we_call(
+        |name| (format!("unixgram:./{name}"), name.to_owned()),
+        &UNIXGRAM_SERVERS,
+    );
+}
