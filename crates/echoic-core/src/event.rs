@@ -50,6 +50,15 @@ impl Place {
         }
     }
 
+    /// The same as an endpoint that can be called, in the protocol of a [`Post`].
+    pub fn url(&self, proto: &str) -> String {
+        match self {
+            Self::Net(addr) => format!("{proto}://{addr}"),
+            Self::Unix(Some(name)) => format!("{proto}:{name}"),
+            Self::Unix(None) => format!("{proto}:"),
+        }
+    }
+
     /// Whether only this machine can be there.
     pub fn is_local(&self) -> bool {
         match self {
@@ -134,6 +143,14 @@ impl Post {
             proto,
             service: service.to_owned(),
             framing,
+        }
+    }
+
+    /// What a message is: as its framing says, or a datagram.
+    pub fn messages(&self) -> String {
+        match self.proto {
+            "udp" | "unixgram" => "datagram".to_owned(),
+            _ => self.framing.to_string(),
         }
     }
 

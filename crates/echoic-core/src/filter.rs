@@ -78,6 +78,32 @@ impl Filter {
         parse::parse(text)
     }
 
+    /// Whether it asks how conversations end or stand, and nothing of an exchange: then one without exchanges may be
+    /// meant too.
+    pub fn asks_of_conversations_alone(&self) -> bool {
+        let mut asks_state = false;
+        let alone = self.expr().all_atoms(&mut |atom| match atom {
+            Atom::End(_) => {
+                asks_state = true;
+                true
+            }
+            Atom::Is(states) => {
+                asks_state = true;
+                states.iter().all(|state| state.is_of_conversation())
+            }
+            Atom::Peer(_)
+            | Atom::Port(_)
+            | Atom::Endpoint(_)
+            | Atom::Protocol(_)
+            | Atom::Service(_)
+            | Atom::Conversation(_)
+            | Atom::After(_)
+            | Atom::Before(_) => true,
+            _ => false,
+        });
+        alone && asks_state
+    }
+
     /// What it asks, for stores that translate it.
     pub fn expr(&self) -> &Expr {
         &self.expr

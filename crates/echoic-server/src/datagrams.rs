@@ -407,16 +407,29 @@ impl Gate {
                     } else {
                         Ok(())
                     };
-                    if let Err(NotKept) = kept {
-                        let route = route.clone();
-                        self.peers.end(&route, How::Store);
-                        true
-                    } else if ready!(self.socket.poll_send(cx, bytes, route)).is_ok() {
-                        talk.sent(len);
-                        false
-                    } else {
-                        true
+                    // It is recorded as said already. What a conversation said beyond what it had sent when it ended
+                    // counts as unsent, so it ends here; if its peer goes on, that is another one.
+                    let fails = match kept {
+                        Err(NotKept) => Some(How::Store),
+                        Ok(()) => match ready!(self.socket.poll_send(cx, bytes, route)) {
+                            Ok(()) => None,
+                            Err(error) => {
+                                tracing::debug!(
+                                    conversation,
+                                    "an answer could not be sent: {error}"
+                                );
+                                Some(How::SystemError)
+                            }
+                        },
+                    };
+                    match fails {
+                        Some(how) => {
+                            let route = route.clone();
+                            self.peers.end(&route, how);
+                        }
+                        None => talk.sent(len),
                     }
+                    fails.is_some()
                 }
             };
             let counts = &self.means.counts;
@@ -516,7 +529,9 @@ impl Gate {
     /// What has not left will not: its conversations tell.
     fn give_up_unsent(&mut self) {
         add(&self.means.counts.unsent, self.unsent.len() as u64);
-        self.unsent.clear();
+        for Unsent { route, .. } in self.unsent.drain(..) {
+            self.peers.end(&route, How::NotReading);
+        }
         self.unsent_bytes = 0;
     }
 

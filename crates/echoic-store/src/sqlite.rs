@@ -153,6 +153,20 @@ impl SqliteReader {
         Ok(Self { path, reader })
     }
 
+    /// Conversations that have ended without an exchange, and that `filter` selects by all that can be asked of them:
+    /// the newest `limit`, newest first. Exchanges are what is found otherwise, and these have none.
+    pub async fn silent(
+        &self,
+        filter: &Filter,
+        now: Micros,
+        limit: usize,
+    ) -> Result<Vec<Conversation>, StoreError> {
+        let filter = filter.clone();
+        self.reader
+            .ask(move |reader| reader.silent(&filter, now, limit))
+            .await
+    }
+
     fn refused<T: Send + 'static>(&self) -> BoxFuture<'_, Result<T, StoreError>> {
         let refusal = StoreError::ReadOnly {
             path: self.path.clone(),

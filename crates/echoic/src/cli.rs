@@ -202,7 +202,7 @@ pub(crate) struct ServeArgs {
     )]
     pub(crate) frame: Frames,
 
-    /// Stop after one conversation
+    /// Stop after one connection; datagrams have none, and their endpoints end with it
     #[arg(long)]
     pub(crate) once: bool,
 
@@ -357,7 +357,8 @@ pub(crate) struct LimitArgs {
     #[arg(long, value_name = "SIZE", default_value = "1M")]
     pub(crate) max_message: Bytes,
 
-    /// Conversations at a time, over all endpoints [default: 10000, less if fewer files may be open]
+    /// Connections at a time, over all endpoints [default: 10000, less if fewer files may be open]; datagrams are no
+    /// connections: of their peers, 4096 a socket are remembered at a time
     #[arg(long, value_name = "N")]
     pub(crate) max_connections: Option<usize>,
 
@@ -432,7 +433,9 @@ Examples:
   echoic log --count svc:upper        how many
   echoic log -peer:127.0.0.1 --json   all but from there, as lines of JSON
 
-Without a filter and on a terminal the last 50 are listed; limit:N asks for another number.")]
+Without a filter and on a terminal the last 50 are listed; limit:N asks for another number. Who was turned
+away said nothing that could be listed: a filter about how conversations end (end:limit) lists them too, on a
+terminal or with --show.")]
 pub(crate) struct LogArgs {
     /// Which exchanges
     #[arg(value_name = "FILTER")]

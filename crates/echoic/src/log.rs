@@ -17,7 +17,7 @@ use crate::{
     exit::{Exit, Failed, Outcome},
     memory::Place,
     pretty,
-    term::{Payload, ReaderGone},
+    term::{self, Payload, ReaderGone},
 };
 
 /// Exchanges fetched at a time.
@@ -28,6 +28,9 @@ const LISTED: u64 = 50;
 
 /// How many exchanges a `sort:` by anything but their number looks at.
 const SORTED_MAX: usize = 1_000_000;
+
+/// Conversations without an exchange that are told of, the newest.
+const SILENT_MAX: usize = 1000;
 
 /// From one look for new exchanges to the next.
 const FOLLOW_EVERY: Duration = Duration::from_millis(200);
@@ -51,7 +54,7 @@ pub(crate) fn run(args: &LogArgs) -> Outcome {
         let _ = payload
             .line(format_args!("{count}"))
             .and_then(|()| payload.flush());
-        return Ok(Exit::Done);
+        return log.silent(None).or_else(Stop::into_outcome);
     }
     let mut printer = Printer {
         payload: Payload::new(args.json),
@@ -63,6 +66,15 @@ pub(crate) fn run(args: &LogArgs) -> Outcome {
         None => u64::MAX,
     };
     log.list(&mut printer, limit, args.follow)
+}
+
+impl Stop {
+    fn into_outcome(self) -> Outcome {
+        match self {
+            Self::Reader => Ok(Exit::Done),
+            Self::Failed(failed) => Err(failed),
+        }
+    }
 }
 
 struct Log {
@@ -93,15 +105,47 @@ impl Log {
         };
         let done = listed.and_then(|last| {
             if follow {
-                self.follow(printer, last)
+                self.follow(printer, last).map(|()| Exit::Done)
             } else {
-                Ok(())
+                self.silent(Some(printer))
             }
         });
-        match done {
-            Ok(()) | Err(Stop::Reader) => Ok(Exit::Done),
-            Err(Stop::Failed(failed)) => Err(failed),
+        done.or_else(Stop::into_outcome)
+    }
+
+    /// Who was turned away, or left without a word, is no exchange. Where the filter is about how conversations end,
+    /// they are told of: to people as lines, else as their number, since a line of another form would be in the way.
+    fn silent(&self, printer: Option<&mut Printer>) -> Result<Exit, Stop> {
+        if !self.filter.asks_of_conversations_alone() {
+            return Ok(Exit::Done);
         }
+        let found = self
+            .runtime
+            .block_on(self.store.silent(&self.filter, wall(), SILENT_MAX))
+            .map_err(Failed::from)?;
+        match printer {
+            Some(printer) if printer.show || printer.payload.pretty => {
+                for conversation in found.iter().rev() {
+                    printer
+                        .payload
+                        .line(format_args!("{}", pretty::silent(conversation)))?;
+                }
+                printer.flush()?;
+            }
+            _ if found.is_empty() => {}
+            _ => {
+                let more = if found.len() == SILENT_MAX {
+                    "or more "
+                } else {
+                    ""
+                };
+                term::say(&format!(
+                    "{} {more}conversations without an exchange match too; --show lists them",
+                    found.len()
+                ));
+            }
+        }
+        Ok(Exit::Done)
     }
 
     /// The last `limit`, oldest of them first. Returns the newest id seen, for following.

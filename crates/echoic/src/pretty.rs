@@ -71,6 +71,28 @@ pub(crate) fn ended(conversation: &Conversation) -> String {
     format!("{}  {style}{ending}{style:#}", head(*at, conversation.id))
 }
 
+/// One without an exchange: `12:04:11.730  #40871  127.0.0.1:51422 → tcp:5000 upper: limit: too many connections, …`
+pub(crate) fn silent(conversation: &Conversation) -> String {
+    let Conversation {
+        id,
+        opened,
+        remote,
+        post,
+        ended,
+        ..
+    } = conversation;
+    let ending = match ended {
+        Some((_, ending)) => ending.to_string(),
+        None => "open".to_owned(),
+    };
+    format!(
+        "{}  {remote} → {} {}: {ending}",
+        head(*opened, *id),
+        post.name,
+        post.service
+    )
+}
+
 /// An exchange with all that is known of it.
 pub(crate) fn whole(exchange: &Exchange) -> String {
     let conversation = &exchange.conversation;
@@ -103,7 +125,7 @@ pub(crate) fn whole(exchange: &Exchange) -> String {
         conversation.id,
         conversation.post.name,
         conversation.post.service,
-        conversation.post.framing,
+        conversation.post.messages(),
     );
     let ended = match &conversation.ended {
         Some((at, ending)) => format!("{} at {}", ending, time(*at)),

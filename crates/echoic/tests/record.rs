@@ -443,3 +443,41 @@ fn the_check_for_terminals_can_fail() {
         assert_ne!(obeyed(raw.as_bytes()), [], "{raw:?}");
     }
 }
+
+#[test]
+fn who_was_turned_away_is_found_by_how_it_ended() {
+    let serve = Serve::start(&["127.0.0.1:0", "--deny", "127.0.0.2"]);
+    Talk::to(serve.at[0]).ask("hello", "HELLO");
+    let denied = "
+import socket, sys
+c = socket.create_connection(('127.0.0.1', int(sys.argv[1])), source_address=('127.0.0.2', 0))
+print(c.recv(9))";
+    assert_eq!(
+        harness::python(denied, &[&serve.at[0].port()], "").good(),
+        "b''\n"
+    );
+    let home = serve.home.clone();
+    serve.stop();
+    for (filter, listed) in [
+        ("end:limit", 1),
+        ("is:closed peer:127.0.0.2", 1),
+        ("end:limit since:1h", 1),
+        ("end:limit before:1h", 0),
+        ("end:timeout", 0),
+        ("end:limit req:hello", 0),
+    ] {
+        let shown = home.run(&["log", "--show", filter]).good();
+        let lines = shown
+            .lines()
+            .filter(|line| line.contains("not among those that may call"));
+        assert_eq!(lines.count(), listed, "{filter}: {shown}");
+        let ran = home.run(&["log", "--json", filter]);
+        assert_eq!(
+            ran.err.contains("1 conversations without"),
+            listed == 1,
+            "{filter}: {}",
+            ran.err
+        );
+    }
+    assert_eq!(home.run(&["log", "--json"]).err, "");
+}

@@ -181,7 +181,7 @@ fn explained_the_calls_are_those_of_the_tutorial_in_its_order() {
         "socket(AF_INET, SOCK_STREAM)",
         "bind(127.0.0.1:0)",
         "listen(1024)",
-        &format!("listening on {at}"),
+        &format!("listening on tcp://{at}"),
         "accept() = 127.0.0.1:",
         "recv(65536) = b'hello'",
         "send(b'HELLO') = 5",
@@ -214,7 +214,58 @@ fn an_address_in_use_is_named() {
         );
         assert!(err.contains(&at) && err.contains("in use"), "{err}");
         assert!(!err.contains("listening on"), "{err}");
+        let left = std::fs::read_dir(home.path()).unwrap().count();
+        assert_eq!(left, 0, "nor is an empty record left behind");
     }
+    // One that was there stays.
+    Serve::start_in(&home.into(), &[":0"]).stop();
+}
+
+#[test]
+fn what_is_listened_on_says_what_it_is() {
+    let serve = Serve::start(&[
+        "127.0.0.1:0",
+        "udp://127.0.0.1:0",
+        "unixgram:./g",
+        "--frame",
+        "line",
+    ]);
+    let (tcp, udp) = (serve.at[0], serve.at[1]);
+    let lines = [
+        (
+            format!("listening on tcp://{tcp}"),
+            "line",
+            format!("connect :{}", tcp.port()),
+        ),
+        (
+            format!("listening on udp://{udp}"),
+            "datagram",
+            format!("connect udp://{udp}"),
+        ),
+        (
+            "listening on unixgram:./g".to_owned(),
+            "datagram",
+            "connect unixgram:./g".to_owned(),
+        ),
+    ];
+    for (at, messages, how) in lines {
+        let line = serve.err.wait_for(&at);
+        let words: Vec<_> = line.split_whitespace().collect();
+        assert_eq!(words[3..5], ["upper", messages], "{line}");
+        assert!(line.ends_with(&how), "{line}");
+    }
+    assert_eq!(serve.places[2], "unixgram:./g");
+}
+
+#[test]
+fn once_is_refused_where_it_would_never_come_to_that() {
+    let home = Home::new();
+    let ran = home.run(&["serve", "udp://127.0.0.1:0", "--once"]);
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.err.contains("datagrams have none"), "{}", ran.err);
+    let mut serve = Serve::start(&["127.0.0.1:0", "udp://127.0.0.1:0", "--once"]);
+    Talk::to(serve.at[0]).ask("a", "A");
+    assert_eq!(serve.ends().code, Some(0));
 }
 
 #[test]

@@ -213,6 +213,16 @@ pub struct Sort {
 }
 
 impl Expr {
+    /// Whether `holds` says so of every question in it.
+    pub(super) fn all_atoms(&self, holds: &mut impl FnMut(&Atom) -> bool) -> bool {
+        match self {
+            Self::All => true,
+            Self::And(parts) | Self::Or(parts) => parts.iter().all(|part| part.all_atoms(holds)),
+            Self::Not(part) => part.all_atoms(holds),
+            Self::Atom(atom) => holds(atom),
+        }
+    }
+
     /// All of `parts`. Nested conjunctions become one, and what asks nothing is left out.
     pub fn and(parts: impl IntoIterator<Item = Self>) -> Self {
         let mut flat = Vec::new();

@@ -119,6 +119,14 @@ impl Side {
 }
 
 impl State {
+    /// Whether it is one of a conversation, and not of an exchange in it.
+    pub(super) fn is_of_conversation(self) -> bool {
+        !matches!(
+            self,
+            Self::Ok | Self::Unanswered | Self::Unsent | Self::Withheld | Self::Binary | Self::Utf8
+        )
+    }
+
     fn holds(self, subject: &impl Subject) -> bool {
         let conversation = subject.conversation();
         let is_open = conversation.ended.is_none();

@@ -7,8 +7,9 @@ use std::{
 };
 
 use echoic_core::{
-    event::ConversationId,
+    event::{ConversationId, Micros},
     exchange::{Conversation, Exchange},
+    filter::Filter,
     store::{Last, Order, StoreError},
 };
 use rusqlite::{Connection, OptionalExtension, Transaction};
@@ -17,7 +18,7 @@ use super::{
     connection,
     problem::problem,
     row::{self, Posts},
-    scan::Scan,
+    scan::{Alone, Scan},
     worker::Work,
 };
 
@@ -87,6 +88,35 @@ impl Reader {
     ) -> Result<Option<Conversation>, StoreError> {
         let found = row::conversation(&self.connection, &mut self.posts, id);
         found.map_err(|why| problem(&self.path, &why))
+    }
+
+    /// Conversations that have ended without an exchange, the newest first.
+    pub(super) fn silent(
+        &mut self,
+        filter: &Filter,
+        now: Micros,
+        limit: usize,
+    ) -> Result<Vec<Conversation>, StoreError> {
+        let Self {
+            connection, posts, ..
+        } = self;
+        let mut read = || {
+            // One that has ended has its exchanges counted.
+            let sql = "SELECT id FROM conversation WHERE exchanges = 0 AND ended IS NOT NULL ORDER BY id DESC";
+            let mut statement = connection.prepare_cached(sql)?;
+            let mut ids = statement.query([])?;
+            let mut found = Vec::new();
+            while let Some(row) = ids.next()?
+                && found.len() < limit
+            {
+                let conversation = row::conversation(connection, posts, row.get(0)?)?;
+                found.extend(
+                    conversation.filter(|conversation| filter.matches(&Alone(conversation), now)),
+                );
+            }
+            Ok(found)
+        };
+        read().map_err(|why| problem(&self.path, &why))
     }
 
     /// The next chunk of a search: what it found, and the search as it goes on.

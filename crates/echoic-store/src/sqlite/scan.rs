@@ -153,7 +153,7 @@ fn asks_conversation(atom: &Atom) -> bool {
 }
 
 /// A conversation that is asked only what [`asks_conversation`] lets through.
-struct Alone<'a>(&'a Conversation);
+pub(super) struct Alone<'a>(pub(super) &'a Conversation);
 
 impl Subject for Alone<'_> {
     fn conversation(&self) -> &Conversation {
@@ -166,7 +166,7 @@ impl Subject for Alone<'_> {
         0
     }
     fn at(&self) -> Micros {
-        0
+        self.0.opened
     }
     fn latency_ns(&self) -> u64 {
         0

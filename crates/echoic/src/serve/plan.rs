@@ -89,8 +89,12 @@ impl Plan {
         let files = raise_open_files();
         let limits = limits(args, files)?;
         let taken = limits.connections_max as u64 + FILES_OUR_OWN;
+        let openings = openings(args, &limits)?;
+        if args.once {
+            comes_to_an_end(&openings)?;
+        }
         Ok(Self {
-            openings: openings(args, &limits)?,
+            openings,
             limits,
             source_limits: source_limits(&args.limits),
             turned_away_max: files.saturating_sub(taken) as usize,
@@ -112,6 +116,16 @@ impl Plan {
             workers,
         })
     }
+}
+
+/// One connection has to be possible if it is to be the last.
+fn comes_to_an_end(openings: &[Opening]) -> Result<(), Failed> {
+    let datagrams = |opening: &Opening| opening.endpoint.shape() == Some(Shape::Datagrams);
+    if openings.iter().all(datagrams) {
+        let why = "--once stops after one connection, and datagrams have none; name an endpoint of streams too, or leave --once out";
+        return Err(Failed::usage(why));
+    }
+    Ok(())
 }
 
 /// Every endpoint with what holds there: what the command line says of all of them, then its own options.

@@ -34,18 +34,17 @@ const VERSION: u32 = 1;
 /// Says what is open, once it is.
 pub(super) fn announce(plan: &Plan, doors: &[Listening]) {
     for Listening { place, post } in doors {
+        let at = place.url(post.proto);
         let target = match place {
             At::Net(addr) if addr.ip().is_loopback() && post.proto == "tcp" => {
                 format!(":{}", addr.port())
             }
-            At::Net(addr) if post.proto == "tcp" => addr.to_string(),
-            At::Net(addr) => format!("{}://{addr}", post.proto),
-            At::Unix(_) => place.to_string(),
+            _ => shell_word(&at),
         };
-        let (at, frame) = (place.to_string(), post.framing.to_string());
         term::say(&format!(
-            "listening on {at:<22} {:<8} {frame:<6} {ASIDE}try: echoic connect {target}{ASIDE:#}",
-            post.service
+            "listening on {at:<22} {:<8} {:<8} {ASIDE}try: echoic connect {target}{ASIDE:#}",
+            post.service,
+            post.messages()
         ));
     }
     for Opening { endpoint, .. } in &plan.openings {
@@ -72,6 +71,15 @@ pub(super) fn announce(plan: &Plan, doors: &[Listening]) {
         )),
         Place::Memory => term::say("recording in memory: gone when this process ends"),
         Place::None => term::say("recording nothing"),
+    }
+}
+
+/// As it can be typed: a shell takes brackets for a pattern.
+fn shell_word(text: &str) -> String {
+    if text.contains(|c: char| !(c.is_alphanumeric() || "/:@.-_".contains(c))) {
+        format!("'{text}'")
+    } else {
+        text.to_owned()
     }
 }
 
@@ -158,14 +166,19 @@ impl Show {
             for door in doors {
                 // One line an endpoint, also where it is open in two families.
                 if said.is_none_or(|last| !Arc::ptr_eq(&last.post, &door.post)) {
-                    self.payload.line(format_args!("{}", door.place))?;
+                    // An address alone, as scripts want it; the others say what they are.
+                    let place = match &door.place {
+                        At::Net(addr) => addr.to_string(),
+                        unix @ At::Unix(_) => unix.url(door.post.proto),
+                    };
+                    self.payload.line(format_args!("{place}"))?;
                 }
                 said = Some(door);
             }
         }
         if !self.quiet && !self.payload.pretty {
             for Listening { place, post } in doors {
-                let frame = post.framing.to_string();
+                let frame = post.messages();
                 self.payload.json(&Line::Listening {
                     v: VERSION,
                     ep: &post.name,

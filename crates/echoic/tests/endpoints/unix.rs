@@ -253,3 +253,31 @@ fn a_name_that_is_held_is_in_use_and_free_again_after() {
     let next = Serve::start(&[&name]);
     assert_eq!(next.places, [name]);
 }
+
+const NAMELESS: &str = "
+import socket, sys
+u = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+u.sendto(b'nameless', 'g')
+n = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); n.settimeout(20); n.bind('named')
+n.sendto(b'named', 'g'); print(n.recv(99))
+";
+
+/// With strict durability it is put down before it can be known that it will not leave.
+#[test]
+fn an_answer_that_the_system_refuses_is_never_recorded_as_sent() {
+    for durability in ["normal", "strict"] {
+        let serve = Serve::start(&["unixgram:./g", "--durability", durability]);
+        let mut python = tool("python3", "python3");
+        serve.home.settle(&mut python);
+        let heard = run(python.args(["-c", NAMELESS]), b"").good();
+        assert_eq!(heard, "b'NAMED'\n");
+        let home = serve.home.clone();
+        serve.stop();
+        assert_eq!(
+            home.count(&["is:unsent", "req:nameless"]),
+            1,
+            "{durability}"
+        );
+        assert_eq!(home.count(&["is:ok", "req:named"]), 1, "{durability}");
+    }
+}

@@ -146,7 +146,8 @@ impl Serve {
             let said = lines.iter().any(|line| line.starts_with("recording"));
             let at = |line: &String| {
                 let rest = line.strip_prefix("listening on ")?;
-                rest.split(' ').next().map(str::to_owned)
+                let url = rest.split(' ').next()?;
+                Some(url.split_once("://").map_or(url, |(_, at)| at).to_owned())
             };
             said.then(|| lines.iter().filter_map(at).collect::<Vec<String>>())
         });
