@@ -15,6 +15,8 @@ mod listen;
 mod owner;
 mod resolve;
 mod tcp;
+#[cfg(any(test, feature = "testing"))]
+mod testing;
 mod udp;
 mod unix;
 mod unixgram;
@@ -24,7 +26,7 @@ pub use dial::{Attempt, DialError, DialOptions, Dialled, dial};
 pub use explain::{Call, Explain};
 pub use inherited::handed_over;
 pub use link::Link;
-#[cfg(any(test, feature = "testing"))]
-pub use link::Transport;
 pub use listen::{Incoming, ListenError, ListenOptions, Listener, listen};
 pub use resolve::{ResolveError, resolve};
+#[cfg(any(test, feature = "testing"))]
+pub use testing::{Callers, Transport};

@@ -20,6 +20,8 @@ use tokio::{
     net::{TcpStream, UnixDatagram, UnixStream},
 };
 
+#[cfg(any(test, feature = "testing"))]
+use crate::testing::Transport;
 use crate::{
     explain::{Call, Explain},
     udp, unix,
@@ -40,19 +42,6 @@ enum Kind {
     Unixgram(UnixDatagram),
     #[cfg(any(test, feature = "testing"))]
     Test(Box<dyn Transport>),
-}
-
-/// A transport of a test's own making: in memory, or over TLS.
-#[cfg(any(test, feature = "testing"))]
-pub trait Transport: Send + std::fmt::Debug {
-    /// As [`Link::poll_read`].
-    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>>;
-    /// As [`Link::poll_write`].
-    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
-    /// As [`Link::poll_finish`].
-    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
-    /// As [`Link::abort`].
-    fn abort(&mut self);
 }
 
 impl Link {

@@ -16,6 +16,8 @@ use socket2::SockRef;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
+#[cfg(any(test, feature = "testing"))]
+use crate::testing::{Callers, Transport};
 use crate::{
     explain::{Call, Explain},
     inherited::{self, Inherited},
@@ -74,6 +76,8 @@ enum Bound {
         UnixListener,
         #[expect(dead_code, reason = "held for its end")] Option<SocketFile>,
     ),
+    #[cfg(any(test, feature = "testing"))]
+    Test(Box<dyn Callers>),
 }
 
 /// A peer that has called. Cheap to accept; what is slow (a handshake) is in [`Incoming::open`], in the
@@ -94,6 +98,8 @@ enum Caller {
     Unix(UnixStream),
     MovingTcp(std::net::TcpStream),
     MovingUnix(std::os::unix::net::UnixStream),
+    #[cfg(any(test, feature = "testing"))]
+    Test(Box<dyn Transport>),
 }
 
 /// Why an endpoint cannot be listened on.
@@ -333,9 +339,23 @@ impl Listener {
         match &self.socket {
             Bound::Tcp(socket) => tcp::hush(socket)?,
             Bound::Unix(socket, _) => SockRef::from(socket).shutdown(Shutdown::Read)?,
+            #[cfg(any(test, feature = "testing"))]
+            Bound::Test(callers) => callers.hush(),
         }
         self.hushed = true;
         Ok(())
+    }
+
+    /// A listener that a test's own callers call at.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn test(callers: Box<dyn Callers>, place: Place) -> Self {
+        Self {
+            socket: Bound::Test(callers),
+            place,
+            shared: false,
+            hushed: false,
+            explain: None,
+        }
     }
 
     /// Where it listens, with the port that was really taken.
@@ -365,6 +385,12 @@ impl Listener {
             Bound::Unix(socket, _) => socket.poll_accept(cx).map_ok(|(stream, peer)| (
                 Caller::Unix(stream),
                 unix::place(&peer.into()),
+                None
+            )),
+            #[cfg(any(test, feature = "testing"))]
+            Bound::Test(callers) => callers.poll_accept(cx).map_ok(|(transport, peer)| (
+                Caller::Test(transport),
+                peer,
                 None
             )),
         });
@@ -411,6 +437,8 @@ impl Incoming {
             Caller::MovingTcp(stream) => Link::tcp(TcpStream::from_std(stream)?, self.explain),
             Caller::Unix(stream) => Link::unix(stream, self.explain),
             Caller::MovingUnix(stream) => Link::unix(UnixStream::from_std(stream)?, self.explain),
+            #[cfg(any(test, feature = "testing"))]
+            Caller::Test(transport) => Link::test(transport),
         })
     }
 }
