@@ -158,14 +158,10 @@ pub async fn talk_watched(
         }
         let deadline = talk.deadline();
         let has_news = !talk.news.is_empty();
+        // In this order: who wants to leave is not kept by what is left to do, and a deadline is not outrun by a link
+        // that always has something. A link that is ready waits for none of the others longer than a moment.
         tokio::select! {
-            room = news.reserve(), if has_news => match room {
-                Ok(room) => talk.deliver(|news| room.send(news)),
-                Err(_) => break Ending::Unheard,
-            },
-            () = news.closed(), if !has_news => break Ending::Unheard,
-            done = talk.link_does() => talk.done(done, &mut watch),
-            said = say.recv(), if talk.takes_more() => talk.said(said, &mut watch),
+            biased;
             how = &mut leave, if talk.leaving.is_none() => match how {
                 Leave::Quit => {
                     say.close();
@@ -176,11 +172,18 @@ pub async fn talk_watched(
                     break Ending::Aborted;
                 }
             },
+            room = news.reserve(), if has_news => match room {
+                Ok(room) => talk.deliver(|news| room.send(news)),
+                Err(_) => break Ending::Unheard,
+            },
+            () = news.closed(), if !has_news => break Ending::Unheard,
+            said = say.recv(), if talk.takes_more() => talk.said(said, &mut watch),
             () = sleep_until(deadline.map_or(started, |(at, _)| at)), if deadline.is_some() => {
                 if let Some((_, after)) = deadline {
                     break talk.overdue(after);
                 }
             }
+            done = talk.link_does() => talk.done(done, &mut watch),
         }
     };
     Talked {
