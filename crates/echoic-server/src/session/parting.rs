@@ -19,17 +19,19 @@ const LINGER_STRETCH: u32 = 10;
 impl Session {
     /// Sends what is left to be sent, ends our half of the stream, and gives the peer time to take it all: closing
     /// while it still sends would make the kernel throw away what it has not read yet.
-    pub(super) async fn part(&mut self, how: How) {
-        self.how = Some(how);
+    ///
+    /// How it ended is not settled before all that was said is sent: who is cut until then was cut, whatever came first.
+    pub(super) async fn part(&mut self, mut how: How) {
         if !matches!(
             how,
             How::PeerReset | How::SystemError | How::NotReading | How::Store
         ) {
             let flushed = poll_fn(|cx| self.poll_flush(cx)).await;
-            if let ControlFlow::Break(how) = flushed {
-                self.how = Some(how);
+            if let ControlFlow::Break(otherwise) = flushed {
+                how = otherwise;
             }
         }
+        self.how = Some(how);
         let finish = timeout(self.limits.linger, poll_fn(|cx| self.link.poll_finish(cx)));
         if matches!(finish.await, Ok(Ok(()))) && !self.half_closed {
             self.linger().await;
