@@ -31,6 +31,8 @@ pub struct Journal {
     unkept: [(u64, usize); 2],
     /// How often the shard's list had been woken when this conversation's task was put on it.
     listed: Option<u64>,
+    /// Something it told found no room and will never be kept.
+    missed: bool,
 }
 
 /// The store has failed, and strict durability was asked for.
@@ -48,6 +50,7 @@ impl Journal {
             unopened: None,
             unkept: [(0, 0); 2],
             listed: None,
+            missed: false,
         }
     }
 
@@ -119,11 +122,13 @@ impl Journal {
         if filling.closed {
             drop(filling);
             self.shared.lose(exchanges);
+            self.missed |= exchanges > 0;
             return;
         }
         let may_miss = exchanges > 0 || self.unopened.is_some();
         if may_miss && used >= self.room() && self.may_lose() {
             filling.lost += exchanges;
+            self.missed |= exchanges > 0;
             return;
         }
         let before = filling.batch.size();
@@ -153,8 +158,10 @@ impl Journal {
         free.min(self.shared.options.conversation_behind_bytes_max)
     }
 
+    /// Whether what finds no room is lost. A reply that is held until it is kept must not be among that.
     fn may_lose(&self) -> bool {
-        self.shared.options.when_behind == WhenBehind::Drop
+        let options = &self.shared.options;
+        (options.when_behind == WhenBehind::Drop && !options.hold_replies)
             || self.shared.failing.load(Ordering::Relaxed)
     }
 
@@ -215,13 +222,17 @@ impl Journal {
         self.unkept[1].0
     }
 
-    /// Ready when everything told up to the end of `epoch` is kept.
+    /// Ready when everything told up to the end of `epoch` is kept. It never will be if some of it found no room while
+    /// the store had failed, also when the store is well again by now.
     pub(crate) fn poll_kept(
         &mut self,
         cx: &mut Context<'_>,
         epoch: u64,
     ) -> Poll<Result<(), NotKept>> {
         for attempt in 0..2 {
+            if self.missed {
+                return Poll::Ready(Err(NotKept));
+            }
             if self.shared.is_committed(epoch) {
                 return Poll::Ready(Ok(()));
             }

@@ -287,7 +287,8 @@ pub(crate) struct RecordingArgs {
     )]
     pub(crate) keep: String,
 
-    /// When the store is slower than the wire: wait (conversations that are ahead wait), or drop (and count)
+    /// When the store is slower than the wire: wait (conversations that are ahead wait), or drop (and count; not with
+    /// strict)
     #[arg(long, value_name = "WHAT", default_value = "wait")]
     pub(crate) when_behind: Behind,
 }

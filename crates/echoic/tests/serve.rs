@@ -317,6 +317,17 @@ fn what_cannot_be_meant_is_told_with_what_can() {
             &["serve", ":0", "--durability", "very"],
             &["very", "strict"],
         ),
+        (
+            &[
+                "serve",
+                ":0",
+                "--durability",
+                "strict",
+                "--when-behind",
+                "drop",
+            ],
+            &["strict", "drop", "one of the two"],
+        ),
         (&["serve", ":0", "--keep", "soon"], &["soon", "7d"]),
         (&["serve", ":0", "--console", "on"], &["--console", "off"]),
         (&["serve", ":0", "--store", "mysql://x"], &["mysql"]),

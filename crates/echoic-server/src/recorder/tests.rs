@@ -308,6 +308,28 @@ async fn while_the_store_fails_conversations_go_on_and_every_loss_is_counted() {
     }
 }
 
+/// Between a loss and the look for it the store may have recovered, and kept what was told before and after. The reply
+/// to what was lost must not leave for that.
+#[tokio::test(start_paused = true)]
+async fn what_was_lost_does_not_count_as_kept_when_the_store_recovers() {
+    let options = RecorderOptions {
+        hold_replies: true,
+        behind_bytes_max: 100_000,
+        ..RecorderOptions::default()
+    };
+    let mut recording = Recording::start(Mood::Refusing, options).await;
+    let (mut lucky, mut teller) = (recording.teller(0), recording.teller(0));
+    recording.tell(&mut lucky, 100_000);
+    sleep(6 * SECOND).await;
+    recording.tell(&mut teller, 1);
+    assert_eq!(recording.recorder.standing().lost, 1);
+    recording.store.set(Mood::Willing);
+    sleep(SECOND).await;
+    assert!(lucky.kept().await);
+    assert!(!teller.kept().await);
+    recording.close(SECOND).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn dropping_is_counted_exactly_and_makes_nobody_wait() {
     let options = RecorderOptions {

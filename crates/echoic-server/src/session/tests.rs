@@ -41,7 +41,7 @@ use tokio::{
 use self::wire::{Peer, wire};
 use super::{Means, Session};
 use crate::{
-    Recorder, RecorderOptions,
+    Recorder, RecorderOptions, WhenBehind,
     clock::wall,
     common::{Kept, Mood, TestStore},
     drain::Drain,

@@ -86,6 +86,12 @@ impl Plan {
             None => std::thread::available_parallelism().map_or(1, usize::from),
         };
         let durability = args.recording.durability;
+        if durability == Durability::Strict && matches!(args.recording.when_behind, Behind::Drop) {
+            return Err(Failed::usage(
+                "--durability strict has every reply kept before it leaves, and --when-behind drop has some never kept: \
+                 take one of the two",
+            ));
+        }
         let files = raise_open_files();
         let limits = limits(args, files)?;
         let taken = limits.connections_max as u64 + FILES_OUR_OWN;

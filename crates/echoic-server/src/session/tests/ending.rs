@@ -315,6 +315,21 @@ async fn whoever_is_cut_is_told_as_cut() {
     assert_eq!((end.how(), end.ending.unsent), (How::Cut, 2));
 }
 
+/// The reason to part had come before, but not everything was said: "closed by the service, 2 B unsent" is no ending,
+/// and would not count as cut (seed 31 of the simulation).
+#[tokio::test(start_paused = true)]
+async fn whoever_is_cut_with_its_last_words_unsent_is_told_as_cut() {
+    let mut setup = Setup::line();
+    setup.window = 1;
+    let talk = setup.talk(named("greet:bye", Framing::Line)).await;
+    talk.peer.hears("b").await;
+    talk.session.abort();
+    let totals = Arc::clone(&talk.totals);
+    let end = talk.end().await;
+    assert_eq!((end.how(), end.ending.unsent), (How::Cut, 2));
+    assert_eq!(totals.cut.load(Ordering::SeqCst), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_panic_in_a_service_is_told_as_one() {
     let service = inline(|run, out| {

@@ -118,6 +118,24 @@ async fn what_is_kept_leaves_though_more_is_said_all_the_time() {
     assert_eq!(talk.end().await.how(), How::Cut);
 }
 
+/// Where what finds no room is dropped, it is not dropped behind the back of a reply that was to be kept first: its
+/// conversation waits (seed 83 of the simulation).
+#[tokio::test(start_paused = true)]
+async fn nothing_that_is_held_is_dropped() {
+    let mut setup = Setup::strict();
+    setup.options.when_behind = WhenBehind::Drop;
+    setup.options.behind_bytes_max = 1;
+    setup.store.set(Mood::Slow(30 * MS));
+    let talk = setup.talk(echo()).await;
+    for _ in 0..3 {
+        talk.peer.send("a\n");
+    }
+    talk.peer.hears("a\na\na\n").await;
+    assert_eq!(talk.store.exchanges().len(), 3, "kept before they left");
+    talk.peer.finish();
+    assert_eq!(talk.end().await.how(), How::PeerClosed);
+}
+
 #[tokio::test(start_paused = true)]
 async fn pipelined_lines_share_commits() {
     let setup = Setup::strict();
