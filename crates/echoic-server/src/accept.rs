@@ -340,6 +340,7 @@ impl Hall {
         pin!(deadline);
         loop {
             select! {
+                biased;
                 over = self.sessions.join_next() => match over {
                     Some(over) => self.note(over),
                     None => break,

@@ -49,6 +49,9 @@ mod outbox;
 mod recorder;
 mod server;
 mod session;
+#[cfg(test)]
+#[path = "../tests/simulation/mod.rs"]
+mod simulation;
 mod sources;
 mod wait;
 

@@ -44,6 +44,9 @@ use crate::{
     wait::{Rung, Wait},
 };
 
+#[cfg(test)]
+use crate::simulation::bug::{self, Bug};
+
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
@@ -165,6 +168,8 @@ impl Session {
             totals,
             apart,
         } = means;
+        #[cfg(test)]
+        let (voice, limits) = (bug::voice(voice), bug::limits(limits));
         let clock = Clock::start();
         let now = Instant::now();
         journal.opened(opened);
@@ -237,6 +242,8 @@ impl Session {
                     self.draining_from = Some(self.tally.received);
                     // What the kernel has already received shall be heard.
                     look_once_more().await;
+                    #[cfg(test)]
+                    (self.heard_out = Bug::DrainForgetsTheLast.is_planted());
                 }
                 ControlFlow::Continue(()) => {}
                 ControlFlow::Break(how) => return how,

@@ -15,7 +15,7 @@ use std::{
 
 use echoic_core::{
     ending::Ending,
-    event::{Batch, ConversationId, Event, ExchangeId, Marked, Micros, Outcome},
+    event::{Batch, ConversationId, Event, ExchangeId, Marked, Micros, Outcome, Place},
     exchange::Conversation,
     filter::Filter,
     service::BoxFuture,
@@ -138,6 +138,14 @@ impl TestStore {
                     })
                     .collect()
             }
+            _ => Vec::new(),
+        })
+    }
+
+    /// Who called, by conversation.
+    pub(crate) fn callers(&self) -> Vec<(ConversationId, Place)> {
+        self.events(|_, event| match event {
+            Event::Opened(opened) => vec![(opened.conversation, opened.remote.clone())],
             _ => Vec::new(),
         })
     }

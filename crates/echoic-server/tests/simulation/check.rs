@@ -1,0 +1,464 @@
+//! What must hold in every world (`ARCHITECTURE.md`, "What must hold"), held against what truly happened.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use echoic_client::Ending as ClientEnding;
+use echoic_core::{
+    ending::{Ending, How},
+    event::{ConversationId, Outcome},
+    framing::Framing,
+};
+use tokio::time::Instant;
+
+use super::{
+    model::Model,
+    net::Facts,
+    peer::Account,
+    plan::{Plan, Reading, Serving},
+    world::{Sum, World, place, port},
+};
+use crate::common::Kept;
+
+/// Timers tick in milliseconds.
+const TICK: Duration = Duration::from_millis(3);
+
+macro_rules! must {
+    ($holds:expr, $($what:tt)+) => {
+        if !$holds {
+            return Err(format!($($what)+));
+        }
+    };
+}
+
+type Checked = Result<(), String>;
+
+/// Everything the record has of one conversation.
+struct Recorded {
+    id: ConversationId,
+    ending: Option<Ending>,
+    exchanges: Vec<Kept>,
+}
+
+pub(super) fn check(world: &World) -> Result<Sum, String> {
+    let World {
+        plan,
+        drained,
+        standing,
+        ..
+    } = world;
+    must!(drained.panicked == 0, "a conversation panicked");
+    let late = world.drained_at - world.stopped;
+    must!(
+        late <= plan.limits.drain + TICK,
+        "stopping took {late:?} of {:?}",
+        plan.limits.drain
+    );
+    let all = world.keeper.inner.exchanges();
+    conserved(world, &all)?;
+    let mut recorded = by_conversation(world, all)?;
+    let mut hows = Vec::new();
+    let mut exchanges = 0;
+    for (i, wire) in world.wires.iter().enumerate() {
+        let at = place(port(i as u16));
+        let theirs = recorded.remove(&at.to_string());
+        let checked = wire.facts(|facts| {
+            let what = theirs.as_ref();
+            exchanges += what.map_or(0, |what| what.exchanges.len() as u64);
+            hows.extend(what.and_then(|what| what.ending.as_ref().map(|e| e.how.word())));
+            conversation(world, facts, what)?;
+            delivered(plan, i, facts, what)?;
+            told_by_client(facts, world.accounts[i].as_ref())
+        });
+        checked.map_err(|what| {
+            let ending = theirs.and_then(|theirs| theirs.ending);
+            format!("peer {i} ({ending:?}): {what}")
+        })?;
+    }
+    must!(recorded.is_empty(), "recorded and never called");
+    must!(
+        exchanges == standing.recorded,
+        "{exchanges} exchanges of callers, {standing:?}"
+    );
+    Ok(Sum {
+        steps: world.steps.next(),
+        served: drained.served,
+        lost: standing.lost,
+        hows,
+    })
+}
+
+/// Served is recorded and lost, and the record itself says how many are missing.
+fn conserved(world: &World, all: &[Kept]) -> Checked {
+    let (standing, plan) = (&world.standing, &world.plan);
+    let served = world.drained.served;
+    must!(
+        served == standing.recorded + standing.lost,
+        "served {served}, but {standing:?}"
+    );
+    must!(
+        all.len() as u64 == standing.recorded,
+        "kept {}, but {standing:?}",
+        all.len()
+    );
+    must!(
+        (1..).zip(all).all(|(id, kept)| kept.id == id),
+        "ids are not in order"
+    );
+    if !plan.ends_well() {
+        return Ok(());
+    }
+    must!(world.closed_in_time, "the recorder did not end");
+    must!(standing.failure.is_none(), "still failing: {standing:?}");
+    let gaps = world.keeper.inner.gaps();
+    must!(
+        gaps == standing.lost,
+        "the record says that {gaps} are missing, but {standing:?}"
+    );
+    let may_lose = plan.options.when_behind == crate::WhenBehind::Drop || !plan.is_patient();
+    must!(
+        standing.lost == 0 || may_lose,
+        "lost without need: {standing:?}"
+    );
+    Ok(())
+}
+
+fn by_conversation(world: &World, all: Vec<Kept>) -> Result<BTreeMap<String, Recorded>, String> {
+    let store = &world.keeper.inner;
+    let callers: BTreeMap<ConversationId, String> = store
+        .callers()
+        .into_iter()
+        .map(|(id, place)| (id, place.to_string()))
+        .collect();
+    let mut recorded = BTreeMap::new();
+    for (id, caller) in &callers {
+        let known = Recorded {
+            id: *id,
+            ending: None,
+            exchanges: Vec::new(),
+        };
+        must!(
+            recorded.insert(caller.clone(), known).is_none(),
+            "{caller} opened twice"
+        );
+    }
+    let never = |id| format!("conversation {id} never opened");
+    for kept in all {
+        let id = kept.conversation;
+        let caller = callers.get(&id).and_then(|caller| recorded.get_mut(caller));
+        caller.ok_or_else(|| never(id))?.exchanges.push(kept);
+    }
+    for (id, ending) in store.endings() {
+        let caller = callers.get(&id).and_then(|caller| recorded.get_mut(caller));
+        let ended = caller.ok_or_else(|| never(id))?.ending.replace(ending);
+        must!(ended.is_none(), "{id} ended twice");
+    }
+    Ok(recorded)
+}
+
+/// What is recorded of a conversation is what happened.
+fn conversation(world: &World, facts: &Facts, recorded: Option<&Recorded>) -> Checked {
+    let plan = &world.plan;
+    let Some(accepted) = facts.accepted else {
+        must!(recorded.is_none(), "recorded and never let in");
+        must!(
+            !facts.called_at_stop || !plan.failures.is_empty(),
+            "called before the stop, and was not let in"
+        );
+        return Ok(());
+    };
+    let closed = facts.closed.ok_or("never closed")?;
+    must!(
+        closed <= world.drained_at,
+        "still open when the server was done"
+    );
+    let is_whole = plan.ends_well() && world.standing.lost == 0;
+    let Some(recorded) = recorded else {
+        must!(!is_whole, "not recorded");
+        return Ok(());
+    };
+    let Some(ending) = &recorded.ending else {
+        must!(!plan.ends_well(), "its end is not recorded");
+        return Ok(());
+    };
+    let heard = heard(facts, ending)?;
+    let (serving, max) = (plan.serving, plan.limits.message_bytes_max);
+    let model = match ending.how {
+        How::TooManyConnections => Model::default(),
+        _ => Model::of(serving, plan.framing, max, heard, facts.read_end),
+    };
+    exchanges(plan, recorded, &model, is_whole)?;
+    said(plan, facts, ending, recorded, &model)?;
+    if plan.options.hold_replies {
+        strict(world, facts, recorded.id)?;
+    }
+    told_truly(world, facts, ending, &model, accepted)
+}
+
+/// The bytes that the conversation heard, which are not those it only read to let its last reply through.
+fn heard<'a>(facts: &'a Facts, ending: &Ending) -> Result<&'a [u8], String> {
+    let read = facts.read.len() as u64;
+    must!(
+        ending.received + ending.unheard == read,
+        "read {read}, told otherwise"
+    );
+    Ok(&facts.read[..ending.received as usize])
+}
+
+/// The exchanges recorded are those of the model, in order: a message as it came, with its reply or with none.
+fn exchanges(plan: &Plan, recorded: &Recorded, model: &Model, is_whole: bool) -> Checked {
+    let kept = &recorded.exchanges;
+    must!(
+        kept.windows(2).all(|two| two[0].n < two[1].n),
+        "not recorded in order"
+    );
+    if plan.framing == Framing::Chunk && plan.serving != Serving::Greet {
+        if is_whole {
+            let heard: Vec<u8> = kept.iter().flat_map(|kept| kept.heard.clone()).collect();
+            let expected: Vec<u8> = model.exchanges.iter().flat_map(|e| e.0.clone()).collect();
+            must!(heard == expected, "what was heard is not what is recorded");
+        }
+        return Ok(());
+    }
+    for kept in kept {
+        let Some((heard, said)) = model.exchanges.get(kept.n as usize - 1) else {
+            return Err(format!("exchange {} never was", kept.n));
+        };
+        let unanswered = kept.outcome == Outcome::Unanswered;
+        let is_apart = matches!(plan.serving, Serving::Apart(_));
+        must!(is_apart || !unanswered, "exchange {} not answered", kept.n);
+        must!(&kept.heard == heard, "exchange {}: heard another", kept.n);
+        must!(
+            kept.said == if unanswered { &[][..] } else { &said[..] },
+            "exchange {}: another reply",
+            kept.n
+        );
+    }
+    must!(
+        !is_whole || kept.len() == model.exchanges.len(),
+        "{} exchanges recorded, {} had",
+        kept.len(),
+        model.exchanges.len()
+    );
+    Ok(())
+}
+
+/// What left is what the replies are, from the first on, and the ending says how much of it.
+fn said(
+    plan: &Plan,
+    facts: &Facts,
+    ending: &Ending,
+    recorded: &Recorded,
+    model: &Model,
+) -> Checked {
+    let replies = model.said();
+    must!(
+        replies.starts_with(&facts.written),
+        "what left is not the replies in order"
+    );
+    let written = facts.written.len() as u64;
+    must!(ending.sent == written, "sent {written}, told otherwise");
+    let said = ending.sent + ending.unsent;
+    if matches!(plan.serving, Serving::Apart(_)) {
+        must!(
+            said <= replies.len() as u64,
+            "said more than there was to say"
+        );
+    } else {
+        must!(
+            said == replies.len() as u64,
+            "said {said} of {}",
+            replies.len()
+        );
+    }
+    for kept in &recorded.exchanges {
+        let upto = kept.said_offset as usize + kept.said.len();
+        must!(
+            replies.get(kept.said_offset as usize..upto) == Some(&kept.said[..]),
+            "exchange {} is not where it says in what was said",
+            kept.n
+        );
+    }
+    Ok(())
+}
+
+/// With strict durability no byte leaves before its exchange is kept.
+fn strict(world: &World, facts: &Facts, conversation: ConversationId) -> Checked {
+    for (upto, step, _) in &facts.writes {
+        let kept = world.keeper.kept_before(conversation, *step);
+        must!(
+            *upto as u64 <= kept,
+            "{upto} bytes had left when {kept} were kept"
+        );
+    }
+    Ok(())
+}
+
+/// The ending is the true one.
+fn told_truly(
+    world: &World,
+    facts: &Facts,
+    ending: &Ending,
+    model: &Model,
+    accepted: Instant,
+) -> Checked {
+    let (plan, how) = (&world.plan, ending.how);
+    let limits = &plan.limits;
+    must!(
+        (how == How::TooManyConnections) == facts.one_too_many,
+        "one too many: {}",
+        facts.one_too_many
+    );
+    let over = facts.finished.or(facts.closed).ok_or("never closed")?;
+    let stopped = over >= world.stopped;
+    let last_read = last(heard_reads(facts, ending), accepted);
+    let last_write = last(facts.writes.iter().map(|(.., at)| *at), accepted);
+    // What an ending is called that found another reason while it was being carried out.
+    let otherwise = matches!(
+        how,
+        How::PeerReset | How::SystemError | How::NotReading | How::Store | How::Cut
+    );
+    must!(
+        !model.too_long || how == How::MessageTooLong || otherwise,
+        "a message was too long"
+    );
+    match facts.failed {
+        Some(kind) if kind != std::io::ErrorKind::TimedOut => must!(
+            matches!(how, How::PeerReset | How::Cut),
+            "the connection was reset"
+        ),
+        Some(_) => must!(
+            matches!(how, How::SystemError | How::PeerReset | How::Cut),
+            "the connection failed"
+        ),
+        None => must!(
+            !matches!(how, How::SystemError | How::PeerReset),
+            "the connection did not fail"
+        ),
+    }
+    match how {
+        How::PeerClosed => must!(
+            facts.read_end && ending.unsent == 0 && !model.cut_short,
+            "no"
+        ),
+        How::CutShort => must!(
+            facts.read_end && ending.unsent == 0 && model.cut_short,
+            "no"
+        ),
+        How::ServiceClosed => must!(plan.serving == Serving::Greet && ending.unsent == 0, "no"),
+        How::MessageTooLong => must!(model.too_long && ending.unsent == 0, "no"),
+        How::Idle => {
+            let since = last_read.max(last_write);
+            let idle = over - since;
+            must!(idle + TICK >= limits.idle, "idle for {idle:?}");
+        }
+        How::Partial => {
+            must!(!model.unfinished.is_empty(), "nothing was unfinished");
+            let begun = ending.received as usize - model.unfinished.len();
+            let since = facts.reads.iter().find(|(upto, _)| *upto > begun);
+            let taken = over - since.map_or(accepted, |(_, at)| *at);
+            must!(taken + TICK >= limits.partial, "took {taken:?}");
+        }
+        How::NotReading => {
+            let stalled = over - last_write.max(accepted);
+            must!(ending.unsent > 0, "nothing was unsent");
+            must!(stalled + TICK >= limits.write_stall, "stalled {stalled:?}");
+        }
+        How::Drained => {
+            must!(stopped, "before the stop");
+            must!(ending.unsent == 0, "not all was said");
+            let (there, heard) = (facts.arrived_at_stop as u64, ending.received);
+            must!(
+                heard >= there,
+                "{there} bytes had arrived at the stop, {heard} were heard"
+            );
+        }
+        How::Cut => {
+            let closed = facts.closed.unwrap_or(over);
+            must!(
+                closed + TICK >= world.stopped + limits.drain,
+                "before the deadline"
+            );
+        }
+        How::Store => must!(
+            plan.options.hold_replies && !plan.is_patient(),
+            "the store was well"
+        ),
+        How::TooManyConnections | How::PeerReset | How::SystemError => {}
+        other => return Err(format!("nothing ends as {other:?} here")),
+    }
+    punctual(world, facts, ending, over, last_read.max(last_write))
+}
+
+/// Nothing outlasts its deadline, where neither peer nor store can have stopped the clock.
+fn punctual(
+    world: &World,
+    facts: &Facts,
+    ending: &Ending,
+    over: Instant,
+    stirred: Instant,
+) -> Checked {
+    let limits = &world.plan.limits;
+    let apart = matches!(world.plan.serving, Serving::Apart(_));
+    if world.plan.is_calm() && !facts.held_up && !apart && ending.how != How::Cut {
+        let silent = over - stirred;
+        must!(
+            silent <= limits.idle.max(limits.partial) + TICK,
+            "silent for {silent:?}"
+        );
+    }
+    Ok(())
+}
+
+fn heard_reads<'a>(facts: &'a Facts, ending: &'a Ending) -> impl Iterator<Item = Instant> + 'a {
+    let heard = facts.reads.iter();
+    let heard = heard.take_while(|(upto, _)| *upto as u64 <= ending.received);
+    heard.map(|(_, at)| *at)
+}
+
+fn last(moments: impl Iterator<Item = Instant>, otherwise: Instant) -> Instant {
+    moments.last().unwrap_or(otherwise)
+}
+
+/// What the server sent reaches a peer that reads: closing takes nothing away.
+fn delivered(plan: &Plan, i: usize, facts: &Facts, recorded: Option<&Recorded>) -> Checked {
+    must!(
+        facts.written.starts_with(&facts.got),
+        "the peer got what was never sent"
+    );
+    let reads_all = !matches!(plan.peers[i].reading, Reading::Until(_));
+    let how = recorded.and_then(|recorded| recorded.ending.as_ref().map(|ending| ending.how));
+    let in_order =
+        how.is_some_and(|how| !matches!(how, How::Cut | How::PeerReset | How::SystemError));
+    if reads_all && in_order && !facts.peer_reset && !facts.peer_left {
+        must!(
+            facts.got == facts.written,
+            "{} bytes sent, {} arrived",
+            facts.written.len(),
+            facts.got.len()
+        );
+    }
+    Ok(())
+}
+
+/// The client says what it heard and how it ended.
+fn told_by_client(facts: &Facts, account: Option<&Account>) -> Checked {
+    let Some(Account { talked, heard }) = account else {
+        return Ok(());
+    };
+    must!(heard == &facts.got, "the client heard something else");
+    must!(
+        talked.counts.heard.bytes == facts.got.len() as u64,
+        "the client counted wrong"
+    );
+    match &talked.ending {
+        ClientEnding::PeerClosed => must!(facts.got_end || facts.got_reset, "no end came"),
+        ClientEnding::PeerReset { after } => {
+            must!(facts.got_reset, "no reset came");
+            must!(*after == heard.len() as u64, "reset after {after}");
+        }
+        ClientEnding::Failed(_) => must!(facts.got_reset, "nothing failed"),
+        ClientEnding::TimedOut(_) => must!(!facts.got_end, "the end had come"),
+        other => return Err(format!("the client ended as {other:?}")),
+    }
+    Ok(())
+}

@@ -1,0 +1,125 @@
+//! Where peers call, and what the server has accepted.
+
+use std::{
+    collections::VecDeque,
+    fmt, io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker, ready},
+};
+
+use echoic_core::event::Place;
+use echoic_wire::{Callers, Transport};
+use tokio::time::Instant;
+
+use super::net::{SERVER, Wire, poll_budget};
+
+/// A place where peers call.
+#[derive(Clone, Debug)]
+pub(super) struct Gate(Arc<Mutex<Queue>>);
+
+#[derive(Default)]
+struct Queue {
+    calls: VecDeque<(Wire, Place)>,
+    server: Option<Waker>,
+    /// So many accepts fail next, for want of files.
+    failures: usize,
+    /// The wires of all who were let in.
+    open: Vec<Wire>,
+    connections_max: usize,
+    closed: bool,
+}
+
+/// The server's side of a [`Gate`].
+#[derive(Debug)]
+pub(super) struct Door(Gate);
+
+/// `EMFILE`: too many open files.
+const TOO_MANY_FILES: i32 = 24;
+
+impl Gate {
+    pub(super) fn new(connections_max: usize) -> Self {
+        Self(Arc::new(Mutex::new(Queue {
+            connections_max,
+            ..Queue::default()
+        })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn door(&self) -> Door {
+        Door(self.clone())
+    }
+
+    pub(super) fn fail(&self, times: usize) {
+        let mut queue = self.lock();
+        queue.failures += times;
+        queue.server.take().into_iter().for_each(Waker::wake);
+    }
+
+    /// The server is being told to stop.
+    pub(super) fn look_at_stop(&self) {
+        for (wire, _) in &self.lock().calls {
+            wire.facts(|facts| facts.called_at_stop = true);
+        }
+    }
+
+    /// Calls; whether anybody listens still.
+    pub(super) fn call(&self, wire: &Wire, from: Place) -> bool {
+        let mut queue = self.lock();
+        if queue.closed {
+            return false;
+        }
+        queue.calls.push_back((wire.clone(), from));
+        queue.server.take().into_iter().for_each(Waker::wake);
+        true
+    }
+}
+
+impl Callers for Door {
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Box<dyn Transport>, Place)>> {
+        ready!(poll_budget(cx));
+        let mut queue = self.0.lock();
+        if queue.failures > 0 {
+            queue.failures -= 1;
+            return Poll::Ready(Err(io::Error::from_raw_os_error(TOO_MANY_FILES)));
+        }
+        let Some((wire, from)) = queue.calls.pop_front() else {
+            queue.server = Some(cx.waker().clone());
+            return Poll::Pending;
+        };
+        queue
+            .open
+            .retain(|wire| wire.facts(|facts| facts.closed.is_none()));
+        let one_too_many = queue.open.len() >= queue.connections_max;
+        wire.facts(|facts| {
+            facts.accepted = Some(Instant::now());
+            facts.one_too_many = one_too_many;
+        });
+        if !one_too_many {
+            queue.open.push(wire.clone());
+        }
+        Poll::Ready(Ok((Box::new(wire.end(SERVER)), from)))
+    }
+
+    fn hush(&self) {
+        self.0.lock().closed = true;
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        let mut queue = self.0.lock();
+        queue.closed = true;
+        for (wire, _) in queue.calls.drain(..) {
+            wire.view(SERVER).close(true);
+        }
+    }
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} calls", self.calls.len())
+    }
+}

@@ -1,0 +1,332 @@
+//! A world, drawn from its seed: who serves what under which limits, who calls and does what, how the store fares, and
+//! when the server is told to stop.
+
+use std::{fmt, io::ErrorKind, time::Duration};
+
+use echoic_core::{
+    framing::{Framing, Width},
+    limits::Limits,
+};
+
+use super::{chance::Chance, net::Weather};
+use crate::{RecorderOptions, WhenBehind, common::Mood};
+
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) framing: Framing,
+    pub(super) serving: Serving,
+    pub(super) limits: Limits,
+    pub(super) options: RecorderOptions,
+    /// How the store fares, from when on.
+    pub(super) moods: Vec<(Duration, Mood)>,
+    /// When so many accepts fail.
+    pub(super) failures: Vec<(Duration, usize)>,
+    pub(super) stop_at: Duration,
+    pub(super) peers: Vec<PeerPlan>,
+}
+
+/// Who answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Serving {
+    Echo,
+    Upper,
+    Discard,
+    Greet,
+    /// Echoes from a task of its own, some answers before their turn, each after up to so many milliseconds.
+    Apart(usize),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct PeerPlan {
+    pub(super) calls_at: Duration,
+    pub(super) weather: Weather,
+    pub(super) chance: Chance,
+    pub(super) acts: Vec<Act>,
+    pub(super) reading: Reading,
+    /// It is our own client that talks.
+    pub(super) is_client: bool,
+}
+
+#[derive(Clone)]
+pub(super) enum Act {
+    Say(Vec<u8>),
+    Pause(Duration),
+    /// Ends its stream, and waits for the end of ours.
+    Finish,
+    Reset,
+    /// Closes, whatever is unread or on its way.
+    Close,
+    /// Does nothing more.
+    Stay,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Reading {
+    Eager,
+    /// So many bytes, and a pause.
+    Slow(usize, Duration),
+    /// Reads so much and no more.
+    Until(usize),
+}
+
+impl Plan {
+    pub(super) fn draw(seed: u64) -> Self {
+        let mut chance = Chance::new(seed);
+        let limits = limits(&mut chance);
+        let framing = framing(&mut chance, limits.message_bytes_max);
+        let serving = match chance.within(0..=9) {
+            0..=3 => Serving::Echo,
+            4..=5 => Serving::Upper,
+            6 => Serving::Discard,
+            7 => Serving::Greet,
+            _ => Serving::Apart(chance.one_of(&[0, 3, 100])),
+        };
+        let options = options(&mut chance);
+        let moods = moods(&mut chance);
+        let failures = if chance.once_in(8) {
+            let times = chance.within(1..=20);
+            vec![(chance.ms(0..=3000), times)]
+        } else {
+            Vec::new()
+        };
+        let stop_at = match chance.within(0..=3) {
+            0 => chance.ms(0..=200),
+            1..=2 => chance.ms(0..=8000),
+            _ => chance.ms(20_000..=60_000),
+        };
+        let most = chance.one_of(&[1, 3, 12]);
+        let callers = chance.within(1..=most);
+        let stubborn = chance.once_in(3);
+        let peers = (0..callers)
+            .map(|_| {
+                let chance = chance.fork();
+                PeerPlan::draw(chance, framing, limits.message_bytes_max, stubborn)
+            })
+            .collect();
+        Self {
+            framing,
+            serving,
+            limits,
+            options,
+            moods,
+            failures,
+            stop_at,
+            peers,
+        }
+    }
+
+    /// The store keeps everything at the end, and may have been slow or failing before.
+    pub(super) fn ends_well(&self) -> bool {
+        self.moods
+            .last()
+            .is_none_or(|(_, mood)| *mood == Mood::Willing)
+    }
+
+    /// The store never had a bad moment.
+    pub(super) fn is_calm(&self) -> bool {
+        self.moods.iter().all(|(_, mood)| *mood == Mood::Willing)
+    }
+
+    /// The store was never so slow, nor failing so long, as to have failed.
+    pub(super) fn is_patient(&self) -> bool {
+        self.moods.iter().all(|(_, mood)| match mood {
+            Mood::Willing => true,
+            Mood::Slow(pause) => *pause * 2 < self.options.patience,
+            _ => false,
+        })
+    }
+}
+
+fn limits(chance: &mut Chance) -> Limits {
+    Limits {
+        message_bytes_max: if chance.once_in(8) {
+            chance.within(4000..=9000)
+        } else {
+            chance.within(4..=60)
+        },
+        connections_max: if chance.once_in(3) {
+            chance.within(1..=4)
+        } else {
+            1000
+        },
+        idle: chance.ms(1000..=20_000),
+        partial: chance.ms(500..=5000),
+        write_stall: chance.ms(500..=5000),
+        drain: chance.ms(200..=6000),
+        linger: chance.ms(700..=2000),
+    }
+}
+
+fn framing(chance: &mut Chance, max: usize) -> Framing {
+    match chance.within(0..=9) {
+        0..=3 => Framing::Line,
+        4 => Framing::Nul,
+        5 => format!("fixed:{}", chance.within(1..=max))
+            .parse()
+            .expect("invariant: a framing"),
+        6..=7 => Framing::Prefix(Width::U16Be),
+        _ => Framing::Chunk,
+    }
+}
+
+fn options(chance: &mut Chance) -> RecorderOptions {
+    let tight = chance.once_in(2);
+    let behind_bytes_max = if tight {
+        chance.about(300, 8 << 10)
+    } else {
+        64 << 20
+    };
+    RecorderOptions {
+        hold_replies: chance.once_in(4),
+        pace: chance.ms(1..=50),
+        patience: chance.ms(300..=5000),
+        when_behind: if chance.once_in(4) {
+            WhenBehind::Drop
+        } else {
+            WhenBehind::Wait
+        },
+        behind_bytes_max,
+        conversation_behind_bytes_max: chance.about(100, behind_bytes_max.min(1 << 20)),
+        shards: chance.within(1..=3),
+    }
+}
+
+fn moods(chance: &mut Chance) -> Vec<(Duration, Mood)> {
+    if chance.once_in(2) {
+        return Vec::new();
+    }
+    let mut moods = Vec::new();
+    for _ in 0..chance.within(1..=4) {
+        let at = chance.ms(0..=8000);
+        let mood = match chance.within(0..=3) {
+            0 => Mood::Willing,
+            1 => Mood::Slow(chance.ms(1..=800)),
+            2 => Mood::Refusing,
+            _ => Mood::Silent,
+        };
+        moods.push((at, mood));
+    }
+    moods.sort_by_key(|(at, _)| *at);
+    if !chance.once_in(6) {
+        moods.push((chance.ms(8000..=9000), Mood::Willing));
+    }
+    moods
+}
+
+impl PeerPlan {
+    fn draw(mut chance: Chance, framing: Framing, max: usize, stubborn: bool) -> Self {
+        let weather = Weather {
+            buffer: chance.about(1, 64 << 10),
+            delay_ms: chance.one_of(&[0, 0, 2, 40, 300]),
+            ragged: chance.once_in(2),
+            breaks_as: if chance.once_in(10) {
+                ErrorKind::TimedOut
+            } else {
+                ErrorKind::ConnectionReset
+            },
+        };
+        let is_client = chance.once_in(4);
+        let reading = match chance.within(0..=9) {
+            0 if stubborn => Reading::Until(chance.within(0..=200)),
+            1..=2 => Reading::Slow(chance.about(1, 4000), chance.ms(1..=800)),
+            _ => Reading::Eager,
+        };
+        Self {
+            calls_at: match chance.within(0..=1) {
+                0 => Duration::ZERO,
+                _ => chance.ms(0..=8000),
+            },
+            weather,
+            acts: acts(&mut chance, framing, max, is_client),
+            reading,
+            is_client,
+            chance,
+        }
+    }
+}
+
+fn acts(chance: &mut Chance, framing: Framing, max: usize, is_client: bool) -> Vec<Act> {
+    let mut acts = Vec::new();
+    let (hasty, may_overdo) = (chance.once_in(2), chance.once_in(4));
+    for _ in 0..chance.about(1, 16) {
+        let pipelined = chance.about(1, 16);
+        let mut bytes = Vec::new();
+        for _ in 0..pipelined {
+            message(chance, framing, max, may_overdo, &mut bytes);
+        }
+        if chance.once_in(8) {
+            bytes.truncate(bytes.len().saturating_sub(chance.within(1..=3)));
+        }
+        let cuts = if chance.once_in(2) {
+            chance.within(1..=4)
+        } else {
+            0
+        };
+        for _ in 0..cuts {
+            let at = chance.within(0..=bytes.len());
+            let rest = bytes.split_off(at);
+            acts.push(Act::Say(std::mem::replace(&mut bytes, rest)));
+            acts.push(Act::Pause(chance.ms(0..=30)));
+        }
+        acts.push(Act::Say(bytes));
+        if !hasty {
+            let most = chance.one_of(&[5, 200, 200, 2000, 12_000]);
+            acts.push(Act::Pause(chance.ms(0..=most)));
+        }
+    }
+    acts.retain(|act| !matches!(act, Act::Say(bytes) if bytes.is_empty()));
+    acts.push(match chance.within(0..=9) {
+        0 if !is_client => Act::Reset,
+        1 if !is_client => Act::Close,
+        2 => Act::Stay,
+        _ => Act::Finish,
+    });
+    acts
+}
+
+/// Bodies are as long as may be rather often, and one byte longer now and then.
+fn message(chance: &mut Chance, framing: Framing, max: usize, may_overdo: bool, out: &mut Vec<u8>) {
+    let length = match chance.within(0..=5) {
+        0 if may_overdo && chance.once_in(6) => max + 1,
+        0 => max,
+        _ => chance.within(0..=max),
+    };
+    let length = match framing {
+        Framing::Fixed(n) => n.get() as usize,
+        _ => length,
+    };
+    let mut body = vec![0; length];
+    for piece in body.chunks_mut(8) {
+        for (byte, drawn) in piece.iter_mut().zip(chance.number().to_le_bytes()) {
+            *byte = b'a' + drawn % 26;
+        }
+    }
+    match framing {
+        Framing::Prefix(_) => {
+            out.extend_from_slice(&(length as u16).to_be_bytes());
+            out.extend(body);
+        }
+        Framing::Line => {
+            out.extend(body);
+            out.push(b'\n');
+        }
+        Framing::Nul => {
+            out.extend(body);
+            out.push(0);
+        }
+        _ => out.extend(body),
+    }
+}
+
+impl fmt::Debug for Act {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Say(bytes) => write!(f, "Say({} bytes)", bytes.len()),
+            Self::Pause(pause) => write!(f, "Pause({pause:?})"),
+            Self::Finish => f.write_str("Finish"),
+            Self::Reset => f.write_str("Reset"),
+            Self::Close => f.write_str("Close"),
+            Self::Stay => f.write_str("Stay"),
+        }
+    }
+}

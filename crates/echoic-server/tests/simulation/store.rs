@@ -1,0 +1,102 @@
+//! The store of a world: one that does as its mood is, and notes at which step it kept what.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use echoic_core::{
+    event::{Batch, ConversationId, Event, Micros},
+    exchange::Conversation,
+    filter::Filter,
+    service::BoxFuture,
+    store::{Found, Last, Page, Retention, Store, StoreError},
+};
+
+use super::steps::Steps;
+use crate::common::TestStore;
+
+#[derive(Debug)]
+pub(super) struct Keeper {
+    pub(super) inner: Arc<TestStore>,
+    steps: Steps,
+    /// By conversation: up to which offset of what it said all was kept, at which step.
+    kept: Mutex<BTreeMap<ConversationId, Vec<(u64, u64)>>>,
+}
+
+impl Keeper {
+    pub(super) fn new(steps: Steps) -> Arc<Self> {
+        Arc::new(Self {
+            inner: TestStore::new(crate::common::Mood::Willing),
+            steps,
+            kept: Mutex::default(),
+        })
+    }
+
+    /// Up to which offset of what `conversation` said all had been kept before `step`.
+    pub(super) fn kept_before(&self, conversation: ConversationId, step: u64) -> u64 {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(kept) = kept.get(&conversation) else {
+            return 0;
+        };
+        let before = kept.partition_point(|(_, at)| *at < step);
+        kept[..before].last().map_or(0, |(upto, _)| *upto)
+    }
+
+    fn note(&self, batches: &[Arc<Batch>]) {
+        let step = self.steps.next();
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        for batch in batches {
+            for event in &batch.events {
+                if let Event::Run(run) = event {
+                    let upto = run.said_offset + batch.bytes(run.said).len() as u64;
+                    kept.entry(run.conversation).or_default().push((upto, step));
+                }
+            }
+        }
+    }
+}
+
+impl Store for Keeper {
+    fn last(&self) -> BoxFuture<'_, Result<Last, StoreError>> {
+        self.inner.last()
+    }
+
+    fn append(&self, batches: Vec<Arc<Batch>>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            let kept = self.inner.append(batches.clone()).await;
+            self.steps.tell(|| format!("the store keeps: {kept:?}"));
+            if kept.is_ok() {
+                self.note(&batches);
+            }
+            kept
+        })
+    }
+
+    fn find<'a>(
+        &'a self,
+        filter: &'a Filter,
+        page: Page,
+    ) -> BoxFuture<'a, Result<Found, StoreError>> {
+        self.inner.find(filter, page)
+    }
+
+    fn count<'a>(
+        &'a self,
+        filter: &'a Filter,
+        now: Micros,
+    ) -> BoxFuture<'a, Result<u64, StoreError>> {
+        self.inner.count(filter, now)
+    }
+
+    fn conversation(
+        &self,
+        id: ConversationId,
+    ) -> BoxFuture<'_, Result<Option<Conversation>, StoreError>> {
+        self.inner.conversation(id)
+    }
+
+    fn prune(&self, retention: Retention, now: Micros) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.inner.prune(retention, now)
+    }
+}

@@ -1,0 +1,326 @@
+//! One world from its beginning to its end: the whole server (accept, sessions, recorder, drain) on paused time and a
+//! network in memory, with those who call.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
+
+use echoic_core::{
+    endpoint::Shape,
+    event::{Place, Post},
+    guests::Guests,
+    message::{Replies, Run, Then},
+    service::{
+        Apart, BoxFuture, Heard, Inline, Peer, Said, SaidMessage, Service, ServiceError, Voice,
+    },
+    store::Store,
+};
+use echoic_service::Chosen;
+use echoic_wire::Listener;
+use tokio::{
+    runtime::{Builder, Handle},
+    task::JoinHandle,
+    time::{Instant, sleep, sleep_until, timeout},
+};
+
+use super::{
+    bug::Bug,
+    chance::Chance,
+    check::check,
+    gate::Gate,
+    model::GREETING,
+    net::Wire,
+    peer::{self, Account},
+    plan::{Plan, Serving},
+    steps::Steps,
+    store::Keeper,
+};
+use crate::{Drained, Recorder, Server, Standing, server::Door};
+
+/// What is left of a world.
+pub(super) struct World {
+    pub(super) plan: Plan,
+    pub(super) steps: Steps,
+    /// One for each of the peers, and what it has to say if it was our client.
+    pub(super) wires: Vec<Wire>,
+    pub(super) accounts: Vec<Option<Account>>,
+    pub(super) keeper: Arc<Keeper>,
+    pub(super) stopped: Instant,
+    pub(super) drained_at: Instant,
+    pub(super) drained: Drained,
+    pub(super) standing: Standing,
+    /// The recorder was done before its deadline.
+    pub(super) closed_in_time: bool,
+}
+
+/// A world in which something does not hold.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) what: String,
+    pub(super) story: Vec<String>,
+}
+
+/// What a world came to, for those who compare.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Sum {
+    pub(super) steps: u64,
+    pub(super) served: u64,
+    pub(super) lost: u64,
+    pub(super) hows: Vec<&'static str>,
+}
+
+/// More time than any world can need.
+const FOR_EVER: Duration = Duration::from_hours(24);
+
+/// For the recorder's last round.
+const CLOSE_WITHIN: Duration = Duration::from_secs(30);
+
+/// Lives the world of `seed`, with `bug` in it if there is to be one, and checks it.
+pub(super) fn simulate(seed: u64, bug: Option<Bug>, tells: bool) -> Result<Sum, Failure> {
+    let planted = Bug::plant(bug);
+    let runtime = Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    let plan = Plan::draw(seed);
+    let steps = runtime.block_on(async { Steps::new(tells) });
+    let lived = catch_unwind(AssertUnwindSafe(|| {
+        let world = runtime.block_on(live(seed, plan, steps.clone()))?;
+        check(&world)
+    }));
+    drop(runtime);
+    drop(planted);
+    let what = match lived {
+        Ok(Ok(sum)) => return Ok(sum),
+        Ok(Err(what)) => what,
+        Err(panic) => panic
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+            .unwrap_or_default(),
+    };
+    Err(Failure {
+        what,
+        story: steps.story(),
+    })
+}
+
+async fn live(seed: u64, plan: Plan, steps: Steps) -> Result<World, String> {
+    let began = Instant::now();
+    let keeper = Keeper::new(steps.clone());
+    let store = Arc::clone(&keeper) as Arc<dyn Store>;
+    let (recorder, task) = Recorder::new(Some(store), plan.options)
+        .await
+        .map_err(|error| error.to_string())?;
+    let recording = tokio::spawn(task.run());
+    let gate = Gate::new(plan.limits.connections_max);
+    let server = serve(&plan, &gate, &recorder);
+    let mut chance = Chance::new(!seed);
+    let wires: Vec<Wire> = plan
+        .peers
+        .iter()
+        .map(|peer| Wire::new(peer.weather.clone(), chance.fork(), steps.clone()))
+        .collect();
+    let peers = call(&plan, &wires, &gate, began);
+    let weather = tokio::spawn(weather(
+        plan.clone(),
+        Arc::clone(&keeper),
+        gate.clone(),
+        began,
+    ));
+
+    let stop_at = began + plan.stop_at;
+    let stop = async {
+        sleep_until(stop_at).await;
+        steps.tell(|| "the server is told to stop".to_owned());
+        gate.look_at_stop();
+        wires.iter().for_each(Wire::look_at_stop);
+    };
+    let drained = timeout(FOR_EVER, server.run(stop)).await;
+    let drained = drained.map_err(|_| "the server never stopped".to_owned())?;
+    let drained_at = Instant::now();
+    let _ = weather.await;
+    let closing = Instant::now();
+    recorder.close(recording, CLOSE_WITHIN).await;
+    let closed_in_time = closing.elapsed() < CLOSE_WITHIN;
+
+    // Slow readers have the time to take what is theirs.
+    sleep(FOR_EVER).await;
+    let mut accounts = Vec::new();
+    for (peer, plan) in peers.into_iter().zip(&plan.peers) {
+        if plan.is_client && !peer.is_finished() {
+            return Err("the client never came to an end".to_owned());
+        }
+        peer.abort();
+        accounts.push(peer.await.ok().flatten());
+    }
+    Ok(World {
+        standing: recorder.standing(),
+        plan,
+        steps,
+        wires,
+        accounts,
+        keeper,
+        stopped: stop_at,
+        drained_at,
+        drained,
+        closed_in_time,
+    })
+}
+
+fn serve(plan: &Plan, gate: &Gate, recorder: &Recorder) -> Server {
+    let here = place(5000);
+    let workers = vec![Handle::current(); plan.options.shards];
+    let mut server = Server::new(recorder.clone(), plan.limits.clone()).on_workers(workers);
+    let service: Arc<dyn Service> = match plan.serving {
+        Serving::Echo => named("echo"),
+        Serving::Upper => named("upper"),
+        Serving::Discard => named("discard"),
+        Serving::Greet => Arc::new(Greeting),
+        Serving::Apart(most_ms) => Arc::new(Beside { most_ms }),
+    };
+    server.doors.push(Door {
+        listener: Listener::test(Box::new(gate.door()), here),
+        post: Arc::new(Post {
+            name: "tcp:5000".to_owned(),
+            proto: "tcp",
+            service: service.name().to_owned(),
+            framing: plan.framing.into(),
+        }),
+        service,
+        limits: Arc::new(plan.limits.clone()),
+        guests: Arc::new(Guests::default()),
+    });
+    server
+}
+
+fn call(
+    plan: &Plan,
+    wires: &[Wire],
+    gate: &Gate,
+    began: Instant,
+) -> Vec<JoinHandle<Option<Account>>> {
+    let peers = plan.peers.iter().zip(wires).zip(0..);
+    peers
+        .map(|((peer, wire), i)| {
+            let from = place(port(i));
+            tokio::spawn(peer::live(
+                peer.clone(),
+                gate.clone(),
+                wire.clone(),
+                from,
+                began,
+            ))
+        })
+        .collect()
+}
+
+async fn weather(plan: Plan, keeper: Arc<Keeper>, gate: Gate, began: Instant) {
+    let moods = plan.moods.iter().map(|(at, mood)| (*at, Some(*mood), 0));
+    let failures = plan.failures.iter().map(|(at, times)| (*at, None, *times));
+    let mut all: Vec<_> = moods.chain(failures).collect();
+    all.sort_by_key(|(at, ..)| *at);
+    for (at, mood, failures) in all {
+        sleep_until(began + at).await;
+        match mood {
+            Some(mood) => keeper.inner.set(mood),
+            None => gate.fail(failures),
+        }
+    }
+}
+
+/// The port that the peer with this number calls from.
+pub(super) fn port(number: u16) -> u16 {
+    40_000 + number
+}
+
+pub(super) fn place(port: u16) -> Place {
+    Place::Net(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+}
+
+fn named(name: &str) -> Arc<dyn Service> {
+    let chosen = name.parse::<Chosen>();
+    chosen.expect("invariant: a service").0
+}
+
+#[derive(Debug)]
+struct Greeting;
+
+impl Service for Greeting {
+    fn name(&self) -> &'static str {
+        "greeting"
+    }
+
+    fn meet(&self, _: &Peer) -> Voice {
+        Voice::Inline(Box::new(Self))
+    }
+}
+
+impl Inline for Greeting {
+    fn open(&mut self, out: &mut Replies) -> Then {
+        out.say(GREETING);
+        Then::Close
+    }
+
+    fn answer(&mut self, _: &Run<'_>, _: &mut Replies) -> Then {
+        Then::Close
+    }
+}
+
+/// Echoes from a task of its own: now and then two messages are answered the wrong way round.
+#[derive(Debug)]
+struct Beside {
+    most_ms: usize,
+}
+
+impl Service for Beside {
+    fn name(&self) -> &'static str {
+        "beside"
+    }
+
+    fn meet(&self, peer: &Peer) -> Voice {
+        debug_assert_eq!(peer.shape, Shape::Stream);
+        Voice::Apart(Box::new(Answering {
+            most_ms: self.most_ms,
+            chance: Chance::new(peer.conversation),
+        }))
+    }
+}
+
+struct Answering {
+    most_ms: usize,
+    chance: Chance,
+}
+
+impl Apart for Answering {
+    fn run(
+        mut self: Box<Self>,
+        mut heard: Heard,
+        mut said: Said,
+    ) -> BoxFuture<'static, Result<(), ServiceError>> {
+        Box::pin(async move {
+            while let Some(first) = heard.next().await {
+                let mut answers = vec![first];
+                if self.chance.once_in(3) {
+                    answers.extend(heard.next().await);
+                    answers.reverse();
+                }
+                for message in answers {
+                    sleep(self.chance.ms(0..=self.most_ms)).await;
+                    let answer = SaidMessage {
+                        in_answer_to: Some(message.index),
+                        body: message.body,
+                    };
+                    if said.say(answer).await.is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+}
