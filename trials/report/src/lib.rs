@@ -6,12 +6,14 @@
 
 mod page;
 mod program;
+mod proven;
 mod row;
 mod scale;
 mod setting;
 
 pub use page::page;
 pub use program::program;
+pub use proven::{Proven, proven};
 pub use row::{REPORT, Row, read};
 pub use scale::{SCALE, Scale};
 pub use setting::Setting;

@@ -1,24 +1,53 @@
-//! Prints the page made of the rows that trials have told to a file.
+//! Makes the page of the rows that trials have told to a file, and runs the tests that prove some of them.
 
 use std::{
+    fs,
     io::{self, Write},
     path::PathBuf,
 };
 
-use clap::Parser;
-use trials_report::{Setting, page, read};
+use clap::{Parser, Subcommand};
+use trials_report::{Setting, page, proven, read};
 
-/// Prints docs/reliability.md, made of the rows that trials have told.
+/// The page of what trials have told.
 #[derive(Parser)]
 #[command(name = "trials-report")]
 struct Cli {
-    /// The file to which the trials told their rows
-    rows: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Print docs/reliability.md, made of the rows in a file
+    Page {
+        /// The file to which the trials told their rows
+        rows: PathBuf,
+    },
+    /// Run the tests that a table names, and tell of each row
+    Prove {
+        /// The table: trials/proven.md
+        table: PathBuf,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
-    let rows = read(&Cli::parse().rows)?;
-    anyhow::ensure!(!rows.is_empty(), "no trial has told anything");
-    io::stdout().write_all(page(&rows, &Setting::here()?).as_bytes())?;
+    match Cli::parse().command {
+        Command::Page { rows } => {
+            let rows = read(&rows)?;
+            anyhow::ensure!(!rows.is_empty(), "no trial has told anything");
+            io::stdout().write_all(page(&rows, &Setting::here()?).as_bytes())?;
+        }
+        Command::Prove { table } => {
+            let mut failed = 0;
+            for row in proven(&fs::read_to_string(table)?)? {
+                let row = row.run()?;
+                writeln!(io::stderr(), "row {}: {}", row.row, row.observed)?;
+                row.tell()?;
+                failed += u32::from(!row.pass);
+            }
+            anyhow::ensure!(failed == 0, "{failed} rows are not proven");
+        }
+    }
     Ok(())
 }

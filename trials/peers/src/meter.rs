@@ -1,0 +1,125 @@
+//! What a process takes, looked at from outside.
+
+use std::{fs, net::SocketAddr, time::Duration};
+
+/// A process by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process(pub u32);
+
+/// Ticks of the clocks in `/proc/PID/stat`, a second: `sysconf(_SC_CLK_TCK)`, 100 on every Linux of today.
+const TICKS: u64 = 100;
+
+impl Process {
+    fn read(self, file: &str) -> String {
+        let path = format!("/proc/{}/{file}", self.0);
+        fs::read_to_string(&path).unwrap_or_else(|why| panic!("{path}: {why}"))
+    }
+
+    /// Processor time it has used, to a hundredth of a second.
+    pub fn cpu(self) -> Duration {
+        let stat = self.read("stat");
+        // The second field is a name in parentheses, with anything in it (proc_pid_stat(5)).
+        let fields: Vec<&str> = stat
+            .rsplit(')')
+            .next()
+            .unwrap()
+            .split_whitespace()
+            .collect();
+        let ticks: u64 = fields[11..13]
+            .iter()
+            .map(|field| field.parse::<u64>().unwrap())
+            .sum();
+        Duration::from_millis(ticks * 1000 / TICKS)
+    }
+
+    /// Memory it occupies, in bytes.
+    pub fn resident(self) -> u64 {
+        let rollup = self.read("smaps_rollup");
+        let line = rollup
+            .lines()
+            .find_map(|line| line.strip_prefix("Rss:"))
+            .unwrap();
+        line.trim()
+            .strip_suffix(" kB")
+            .unwrap()
+            .trim()
+            .parse::<u64>()
+            .unwrap()
+            << 10
+    }
+
+    /// The most it has occupied, in bytes.
+    pub fn resident_peak(self) -> u64 {
+        let status = self.read("status");
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .unwrap();
+        line.trim()
+            .strip_suffix(" kB")
+            .unwrap()
+            .trim()
+            .parse::<u64>()
+            .unwrap()
+            << 10
+    }
+
+    /// Files it has open.
+    pub fn files(self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.0))
+            .unwrap()
+            .count()
+    }
+
+    /// How many files it may have open from here on.
+    pub fn may_open(self, files: usize) {
+        let set = std::process::Command::new("prlimit")
+            .args([
+                "--pid",
+                &self.0.to_string(),
+                &format!("--nofile={files}:{files}"),
+            ])
+            .status()
+            .expect("prlimit, of util-linux");
+        assert!(set.success());
+    }
+}
+
+/// Bytes sent and not yet taken of each connection to `server`, at the server's end, in the kernel.
+pub fn send_queues(server: SocketAddr) -> Vec<u64> {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let port = format!(":{:04X}", server.port());
+    let queues = table.lines().skip(1).filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let established = fields[3] == "01";
+        let unsent = fields[4].split(':').next()?;
+        (established && fields[1].ends_with(&port))
+            .then(|| u64::from_str_radix(unsent, 16).unwrap())
+    });
+    queues.collect()
+}
+
+/// The value below which all but one in a hundred lie.
+pub fn p99(times: &mut [Duration]) -> Duration {
+    times.sort_unstable();
+    let at = times.len() * 99 / 100;
+    times.get(at).copied().unwrap_or_default()
+}
+
+/// Bytes for people.
+pub fn kib(bytes: u64) -> String {
+    if bytes >= 10 << 20 {
+        format!("{} MiB", bytes >> 20)
+    } else {
+        format!("{:.1} KiB", bytes as f64 / 1024.0)
+    }
+}
+
+/// A time for people.
+pub fn time(time: Duration) -> String {
+    if time >= Duration::from_secs(1) {
+        format!("{:.1} s", time.as_secs_f64())
+    } else {
+        format!("{:.2} ms", time.as_secs_f64() * 1e3)
+    }
+}

@@ -1,0 +1,153 @@
+//! Row 4: no file, or no memory, for one more caller.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use trials_peers::{
+    Process, Serve,
+    meter::time,
+    naive::{ACCEPTS_AGAIN, Naive},
+    namespace::alone,
+    peer::{ask, call, calls, try_call},
+};
+use trials_report::{Row, Scale};
+
+/// Processor time of a span, as a part of one core.
+fn busy(process: Process, span: Duration) -> f64 {
+    let before = process.cpu();
+    thread::sleep(span);
+    let used = process.cpu().saturating_sub(before);
+    used.as_secs_f64() / span.as_secs_f64()
+}
+
+#[test]
+fn without_files_callers_wait_and_nothing_spins() {
+    alone(
+        "files::without_files_callers_wait_and_nothing_spins",
+        exhausted,
+    );
+}
+
+fn exhausted() {
+    let scale = Scale::asked();
+    let (span, free) = (Duration::from_secs(scale.pick(3, 10)), 20);
+    let serve = Serve::start(&["upper=:0"]);
+    let server = serve.process();
+    server.may_open(server.files() + free);
+    let held = calls(serve.at[0], 200);
+    thread::sleep(Duration::from_millis(200));
+    let cpu = busy(server, span);
+    let told = serve.said().matches("no room for callers").count();
+    let mut more = calls(serve.at[0], 20);
+    drop(held);
+    let freed = Instant::now();
+    ask(&mut more[19], b"hello", b"HELLO").unwrap();
+    let recovered = freed.elapsed();
+    drop(more);
+    for _ in 0..100 {
+        ask(&mut call(serve.at[0]), b"hello", b"HELLO").unwrap();
+    }
+    let (stopped, _home) = serve.stop();
+
+    let naive = Naive::start(ACCEPTS_AGAIN);
+    naive.process().may_open(naive.process().files() + free);
+    let _held = calls(naive.at, 200);
+    thread::sleep(Duration::from_millis(200));
+    let naive_cpu = busy(naive.process(), Duration::from_secs(1));
+    Row {
+        row: 4,
+        hazard: "no file left for one more caller (EMFILE)".into(),
+        load: format!("200 callers, files for {free}, held for {} s", span.as_secs()),
+        observed: format!(
+            "{:.1} % of a core; told {told} times; the last in the queue answered {} after files were free; \
+             100 of 100 new callers answered, {} recorded",
+            cpu * 100.0,
+            time(recovered),
+            stopped.recorded
+        ),
+        limit: "2 % of a core; once in 10 s; 1 s to recover, and what 200 callers take".into(),
+        control: format!("a server that tries again at once: {:.0} % of a core", naive_cpu * 100.0),
+        pass: cpu <= 0.02
+            && (1..=2).contains(&told)
+            && recovered <= Duration::from_secs(3)
+            && stopped.recorded == 101
+            && naive_cpu > 0.3,
+        scale,
+    }
+    .hold();
+}
+
+#[test]
+fn whatever_accept_fails_with_it_goes_on() {
+    alone("files::whatever_accept_fails_with_it_goes_on", each_error);
+}
+
+fn each_error() {
+    let scale = Scale::asked();
+    let times = scale.pick(5, 50);
+    let errors = ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "ECONNABORTED"];
+    let mut took = Vec::new();
+    for error in errors {
+        // More than can be waited for in that time at a second each, if the pauses did not begin small.
+        let times = if error == "ECONNABORTED" {
+            times * 20
+        } else {
+            times.min(9)
+        };
+        let inject = format!("inject=accept4:error={error}:when=1..{times}");
+        let strace = [
+            "strace",
+            "-f",
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-e",
+            "trace=accept4",
+            "-e",
+            &inject,
+        ];
+        let serve = Serve::start_under(&strace, &["upper=:0"]);
+        let since = Instant::now();
+        let mut peer = call(serve.at[0]);
+        ask(&mut peer, b"hello", b"HELLO").unwrap();
+        took.push((error, times, since.elapsed()));
+        drop(peer);
+        let (stopped, _home) = serve.stop();
+        assert_eq!(stopped.recorded, 1, "{error}: {}", stopped.said);
+        let told = stopped.said.contains("no room for callers");
+        assert_eq!(told, error != "ECONNABORTED", "{error}: {}", stopped.said);
+    }
+    // The injection does what it says: a server whose accept never succeeds answers nobody.
+    let always = [
+        "strace",
+        "-f",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        "inject=accept4:error=EMFILE",
+    ];
+    let deaf = Serve::start_under(&always, &["upper=:0"]);
+    let mut peer = try_call(deaf.at[0]).unwrap();
+    peer.set_read_timeout(Some(Duration::from_millis(500)))
+        .unwrap();
+    let unanswered = ask(&mut peer, b"hello", b"HELLO").is_err();
+    let slowest = took.iter().map(|(.., time)| *time).max().unwrap();
+    let list: Vec<String> = took
+        .iter()
+        .map(|(error, times, took)| format!("{error} ×{times}: {}", time(*took)))
+        .collect();
+    Row {
+        row: 4,
+        hazard: "accept fails".into(),
+        load: "the first accepts fail, by `strace -e inject`".into(),
+        observed: format!("answered and recorded after each: {}", list.join(", ")),
+        limit: "10 s, which is what the pauses add up to".into(),
+        control: "an accept that fails for ever: nobody is answered".into(),
+        pass: unanswered && slowest < Duration::from_secs(10),
+        scale,
+    }
+    .hold();
+}

@@ -1,0 +1,17 @@
+//! Bad peers and empty resources, row by row: rows 1 to 18 and 41.
+//!
+//! A row that is proven by a test of the crates is not tried again here: `trials/proven.md` names that test.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and may say why it skips"
+)]
+
+mod calls;
+mod entrances;
+mod files;
+mod memory;
+mod slow;
+mod sources;
+mod stop;
+mod together;

@@ -1,0 +1,207 @@
+//! Rows 6 and 9: peers that never read, and a line that never ends.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    thread,
+    time::{Duration, Instant},
+};
+
+use trials_peers::{
+    Serve,
+    meter::{kib, send_queues, time},
+    naive::{BUFFERS, Naive},
+    namespace::alone,
+    peer::{GoodPeers, Seen, call, calls, finish, look, push, rest},
+};
+use trials_report::{Row, Scale};
+
+/// Each pushes what it can of so many bytes and reads nothing, until nothing moves any more.
+pub(crate) fn push_all(peers: &mut [TcpStream], bytes: usize) -> usize {
+    let chunk = vec![b'x'; 64 << 10];
+    let mut left = vec![bytes; peers.len()];
+    let (mut pushed, mut moved_at) = (0, Instant::now());
+    while moved_at.elapsed() < Duration::from_millis(700) {
+        for (peer, left) in peers.iter_mut().zip(&mut left) {
+            let n = push(peer, &chunk[..chunk.len().min(*left)]);
+            *left -= n;
+            pushed += n;
+            if n > 0 {
+                moved_at = Instant::now();
+            }
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    pushed
+}
+
+#[test]
+fn peers_that_never_read_cost_little_and_are_ended() {
+    alone(
+        "memory::peers_that_never_read_cost_little_and_are_ended",
+        never_read,
+    );
+}
+
+fn never_read() {
+    let scale = Scale::asked();
+    let count = scale.pick(50, 500);
+    let stall = Duration::from_secs(scale.pick(4, 10));
+    let stall_text = format!("{}s", stall.as_secs());
+    let args = [
+        "echo=:0",
+        "upper=:0",
+        "--sndbuf",
+        "64k",
+        "--write-stall",
+        &stall_text,
+    ];
+    let serve = Serve::start(&args);
+    let server = serve.process();
+    let good = GoodPeers::start(serve.at[1], 5, Duration::from_millis(5));
+    let before = server.resident();
+    let mut peers = calls(serve.at[0], count);
+    let began = Instant::now();
+    let pushed = push_all(&mut peers, 20 << 20);
+    let grown = server.resident().saturating_sub(before);
+    let queue = send_queues(serve.at[0]).into_iter().max().unwrap_or(0);
+    let told = serve.ended("not-reading", count);
+    let took = began.elapsed();
+    let good = good.stop().map(|times| times.len());
+    drop(peers);
+
+    let memory = count as u64 * (64 << 10) + (32 << 20);
+    let naive = Naive::start(BUFFERS);
+    let naive_before = naive.process().resident();
+    let mut few = calls(naive.at, 10);
+    push_all(&mut few, 20 << 20);
+    let naive_grown = naive.process().resident().saturating_sub(naive_before);
+    Row {
+        row: 6,
+        hazard: "peers that never read".into(),
+        load: format!(
+            "{count} push up to 20 MiB each at `echo` and read nothing, with `--sndbuf 64k --write-stall {stall_text}`"
+        ),
+        observed: format!(
+            "the kernels took {} of it; memory grew by {}; at most {} unsent in the kernel for one; {told} recorded as \
+             `not-reading` within {}; {} answers to five good peers, all right",
+            kib(pushed as u64),
+            kib(grown),
+            kib(queue),
+            time(took),
+            good.as_ref().map_or(0, |answers| *answers)
+        ),
+        limit: format!(
+            "{} (64 KiB each, and what the record keeps at hand); 256 KiB; all ended within {}",
+            kib(memory),
+            time(stall + Duration::from_secs(6))
+        ),
+        control: format!("a server that keeps what it cannot send, with 10 such peers: {}", kib(naive_grown)),
+        pass: grown <= memory
+            && queue <= 256 << 10
+            && told == count
+            && took >= stall
+            && took <= stall + Duration::from_secs(6)
+            && good.is_ok()
+            && naive_grown > 64 << 20,
+        scale,
+    }
+    .hold();
+}
+
+#[test]
+fn a_line_without_end_is_answered_as_it_comes_or_ended() {
+    alone(
+        "memory::a_line_without_end_is_answered_as_it_comes_or_ended",
+        endless,
+    );
+}
+
+/// Sends so many bytes of one line, and counts what comes back and is right.
+fn endless_line(at: SocketAddr, bytes: u64) -> (u64, Seen) {
+    let mut stream = call(at);
+    let mut writer = stream.try_clone().unwrap();
+    let writing = thread::spawn(move || {
+        let piece = vec![b'a'; 64 << 10];
+        for _ in 0..bytes / piece.len() as u64 {
+            if writer.write_all(&piece).is_err() {
+                return;
+            }
+        }
+        finish(&writer);
+    });
+    let (mut room, right_answer, mut right) = (vec![0; 64 << 10], vec![b'A'; 64 << 10], 0);
+    let seen = loop {
+        match stream.read(&mut room) {
+            Ok(0) => break Seen::End,
+            Ok(n) => {
+                right += if room[..n] == right_answer[..n] {
+                    n as u64
+                } else {
+                    0
+                }
+            }
+            Err(_) => break Seen::Reset,
+        }
+    };
+    writing.join().unwrap();
+    (right, seen)
+}
+
+fn endless() {
+    let scale = Scale::asked();
+    let bytes = scale.pick(64 << 20, 4_u64 << 30);
+    let serve = Serve::start(&["upper=:0", "--store", "none"]);
+    assert_eq!(endless_line(serve.at[0], 1 << 20), (1 << 20, Seen::End));
+    let before = serve.process().resident();
+    let (right, _) = endless_line(serve.at[0], bytes);
+    let grown = serve.process().resident().saturating_sub(before);
+
+    let lines = Serve::start(&["upper=:0", "--frame", "line"]);
+    let mut peer = call(lines.at[0]);
+    for _ in 0..40 {
+        push(&mut peer, &vec![b'a'; 64 << 10]);
+        thread::sleep(Duration::from_millis(10));
+        if look(&mut peer) != Seen::Open {
+            break;
+        }
+    }
+    let (heard, _) = rest(&mut peer);
+    drop(peer);
+    let told = lines.ended("message-too-long", 1);
+    let peak = lines.process().resident_peak();
+
+    let large = Serve::start(&[
+        "upper=:0",
+        "--frame",
+        "line",
+        "--store",
+        "none",
+        "--max-message",
+        "1G",
+    ]);
+    let large_before = large.process().resident();
+    endless_line(large.at[0], 64 << 20);
+    let large_grown = large.process().resident_peak().saturating_sub(large_before);
+    Row {
+        row: 9,
+        hazard: "a line that never ends".into(),
+        load: format!("{} of `a` to `upper`", kib(bytes)),
+        observed: format!(
+            "{} of `A` back; memory grew by {}; with `--frame line` nothing is answered, and {told} recorded as \
+             `message-too-long` (at most {} of memory)",
+            kib(right),
+            kib(grown),
+            kib(peak)
+        ),
+        limit: "all of it; 1 MiB; one ended at 1 MiB".into(),
+        control: format!("`--frame line --max-message 1G`, 64 MiB: memory grows by {}", kib(large_grown)),
+        pass: right == bytes
+            && grown <= 1 << 20
+            && told == 1
+            && heard.is_empty()
+            && large_grown > 32 << 20,
+        scale,
+    }
+    .hold();
+}

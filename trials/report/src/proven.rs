@@ -1,0 +1,119 @@
+//! Rows that tests of the crates prove: those tests run, and told of.
+
+use std::process::Command;
+
+use anyhow::{Context as _, ensure};
+
+use crate::{Row, Scale};
+
+/// A row of `trials/proven.md`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proven {
+    row: Row,
+    /// What cargo is told of where they are, and their names.
+    target: Vec<String>,
+    tests: Vec<String>,
+}
+
+/// Reads the table of `trials/proven.md`.
+///
+/// # Errors
+///
+/// If a line of it is no row.
+pub fn proven(page: &str) -> anyhow::Result<Vec<Proven>> {
+    let rows = page.lines().filter(|line| line.starts_with("| ")).skip(1);
+    rows.map(|line| Proven::parse(line).with_context(|| line.to_owned()))
+        .collect()
+}
+
+impl Proven {
+    fn parse(line: &str) -> anyhow::Result<Self> {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let [number, hazard, load, limit, control, target, tests] = cells[..] else {
+            anyhow::bail!("it has {} cells and not 7", cells.len());
+        };
+        let words = |cell: &str| -> Vec<String> {
+            let bare = cell.trim_matches('`');
+            bare.split_whitespace().map(str::to_owned).collect()
+        };
+        let (target, tests) = (words(target), words(tests));
+        ensure!(!target.is_empty() && !tests.is_empty(), "it names no test");
+        Ok(Self {
+            row: Row {
+                row: number.parse()?,
+                hazard: hazard.to_owned(),
+                load: load.to_owned(),
+                observed: String::new(),
+                limit: limit.to_owned(),
+                control: control.to_owned(),
+                pass: false,
+                scale: Scale::Full,
+            },
+            target,
+            tests,
+        })
+    }
+
+    /// Runs its tests; what came of it.
+    ///
+    /// # Errors
+    ///
+    /// If cargo cannot be run.
+    pub fn run(&self) -> anyhow::Result<Row> {
+        let ran = Command::new("cargo")
+            .args(["test", "--locked", "--release", "-p"])
+            .args(&self.target)
+            .args(["--", "--exact"])
+            .args(&self.tests)
+            .output()
+            .context("cargo")?;
+        let said = String::from_utf8_lossy(&ran.stdout);
+        let pass = ran.status.success() && all_passed(&said, self.tests.len());
+        let names = self.tests.join("`, `");
+        let verdict = if pass {
+            "passed"
+        } else {
+            "failed, or not there"
+        };
+        Ok(Row {
+            observed: format!(
+                "the tests `{names}` of `{}`: {verdict}",
+                self.target.join(" ")
+            ),
+            pass,
+            ..self.row.clone()
+        })
+    }
+}
+
+/// Whether so many tests passed: a name that no test has any more must not pass for one that does.
+fn all_passed(said: &str, tests: usize) -> bool {
+    said.contains(&format!("test result: ok. {tests} passed;"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_read() {
+        let page = "# Rows\n\n| # | a | b | c | d | e | f |\n|---|---|\n\
+            | 14 | hazard | load | limit | control | `echoic --test stop` | `one two` |\n";
+        let [row] = &proven(page).expect("a table")[..] else {
+            panic!("one row");
+        };
+        assert_eq!((row.row.row, &*row.row.control), (14, "control"));
+        assert_eq!(row.target, ["echoic", "--test", "stop"]);
+        assert_eq!(row.tests, ["one", "two"]);
+        assert!(proven("| # |\n| 14 | a |\n").is_err());
+    }
+
+    #[test]
+    fn a_test_that_is_not_there_does_not_pass() {
+        let said = |passed: usize| {
+            format!("running {passed} tests\ntest result: ok. {passed} passed; 0 failed;")
+        };
+        assert!(all_passed(&said(2), 2));
+        assert!(!all_passed(&said(1), 2) && !all_passed(&said(0), 2) && !all_passed("", 2));
+    }
+}
