@@ -116,6 +116,22 @@ impl Link {
         }
     }
 
+    /// Asks for room for so many bytes of datagrams that have not been read yet; the system may grant less. A stream's
+    /// room is the system's to tune.
+    pub fn ask_for_room(&self, bytes: usize) {
+        if let Kind::Udp(socket) = &self.transport {
+            socket.ask_for_room(bytes);
+        }
+    }
+
+    /// Datagrams that the kernel has dropped since they were not read soon enough, where it counts them.
+    pub fn dropped(&self) -> Option<u32> {
+        match &self.transport {
+            Kind::Udp(socket) => socket.dropped(),
+            _ => None,
+        }
+    }
+
     /// Reads into `buffer` what there is; 0 is the end of the peer's stream (FIN). Of datagrams it reads one, and what
     /// of it does not fit is lost: 64 KiB hold any that UDP carries.
     pub fn poll_read(

@@ -18,7 +18,7 @@ use nix::{
         setsockopt, sockopt,
     },
 };
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{
     io::{Interest, Ready},
     net::UdpSocket,
@@ -235,6 +235,14 @@ type Waiting = Pin<Box<dyn Future<Output = io::Result<Ready>> + Send + Sync>>;
 impl Connected {
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
+    }
+
+    pub(crate) fn ask_for_room(&self, bytes: usize) {
+        let _ = SockRef::from(&*self.socket).set_recv_buffer_size(bytes);
+    }
+
+    pub(crate) fn dropped(&self) -> Option<u32> {
+        dropped(&SockRef::from(&*self.socket))
     }
 
     /// Reads a datagram, or that the peer is not there.

@@ -1,28 +1,116 @@
 //! `echoic bench`: how much, how fast, and who was the limit.
 
 mod args;
+mod course;
 mod json;
+mod measured;
+mod progress;
+mod said;
+mod table;
+mod target;
+mod text;
 
-use echoic_client::bench::{BenchError, Fleet};
+use std::{
+    io::{self, IsTerminal},
+    sync::Arc,
+    thread,
+};
+
+use echoic_client::bench::BenchError;
+use tokio::runtime;
 
 pub(crate) use args::BenchArgs;
 
-use self::args::Planned;
+use self::{
+    args::{Form, Planned},
+    course::{Course, Stops},
+    measured::Measured,
+    progress::Screen,
+    target::Intent,
+};
 use crate::{
     exit::{Exit, Failed, Outcome},
-    term::Payload,
+    signals::Signals,
+    term::{Payload, ReaderGone},
 };
 
 /// Loads an endpoint and prints what that has shown.
 pub(crate) fn run(args: &BenchArgs) -> Outcome {
-    let Planned { plan, run } = args.plan().map_err(Failed::usage)?;
-    let figures = Fleet::open(&plan)?.run(&run)?;
-    let mut payload = Payload::new(true);
+    let planned = args.plan().map_err(Failed::usage)?;
+    let stops = Arc::new(Stops::default());
+    let screen = Screen::new(args.showing.quiet, Arc::clone(&stops));
+    prepare(args, &planned, &screen)?;
+    catch_signals(stops)?;
+    let measured = Course::run(args, planned, &screen)?;
     // A reader that has gone is a quiet end.
-    let _ = payload
-        .json(&json::Report::of(&plan, &run, &figures))
-        .and_then(|()| payload.flush());
-    Ok(Exit::Done)
+    let _ = print(args.showing.output, &measured);
+    Ok(if measured.holds() {
+        Exit::Done
+    } else {
+        Exit::NotMet
+    })
+}
+
+/// Whether it may be done, and can be.
+fn prepare(args: &BenchArgs, planned: &Planned, screen: &Screen) -> Result<(), Failed> {
+    let plan = &planned.plan;
+    let intent = Intent {
+        rate: args.rate_max(),
+        connections: plan.connections,
+        churns: plan.churn.is_some(),
+    };
+    let runtime = runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(Failed::system)?;
+    runtime.block_on(target::is_allowed(&plan.endpoint, args.allowed(), intent))?;
+    if let Some(note) = target::has_means(&plan.endpoint, intent)? {
+        screen.note(&note);
+    }
+    Ok(())
+}
+
+/// The first signal stops the load, and what there is is printed; the second ends the process.
+fn catch_signals(stops: Arc<Stops>) -> Result<(), Failed> {
+    let caught = thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            let runtime = runtime::Builder::new_current_thread().enable_all().build();
+            let Ok(runtime) = runtime else {
+                return;
+            };
+            runtime.block_on(async {
+                let Ok(mut signals) = Signals::catch() else {
+                    return;
+                };
+                signals.next().await;
+                stops.stop();
+                signals.next().await;
+                #[expect(
+                    clippy::exit,
+                    reason = "asked twice, and whatever is under way is not to be waited for"
+                )]
+                std::process::exit(Exit::Interrupted as i32);
+            });
+        });
+    caught.map(|_| ()).map_err(Failed::system)
+}
+
+fn print(form: Option<Form>, measured: &Measured) -> Result<(), ReaderGone> {
+    let form = form.unwrap_or_else(|| {
+        if io::stdout().is_terminal() {
+            Form::Text
+        } else {
+            Form::Json
+        }
+    });
+    let mut payload = Payload::new(form != Form::Text);
+    match form {
+        Form::Text => text::write(&mut payload, measured)?,
+        Form::Json => payload.json(&json::Report::of(measured))?,
+        Form::Jsonl => json::lines(&mut payload, measured)?,
+        Form::Csv => table::csv(&mut payload, measured)?,
+        Form::Md => table::markdown(&mut payload, measured)?,
+    }
+    payload.flush()
 }
 
 impl From<BenchError> for Failed {

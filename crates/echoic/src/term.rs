@@ -17,6 +17,12 @@ pub(crate) fn say(text: &str) {
     let _ = writeln!(anstream::stderr().lock(), "{text}");
 }
 
+/// The same without a line's end, for what moves about on a terminal.
+pub(crate) fn draw(text: &str) {
+    let mut out = anstream::stderr().lock();
+    let _ = write!(out, "{text}").and_then(|()| out.flush());
+}
+
 /// Has warnings and errors of the libraries printed on standard error; `ECHOIC_LOG` asks for more, in the words of
 /// tracing's filters (`debug`, `echoic_server=trace`).
 pub(crate) fn trace() {

@@ -11,6 +11,7 @@ use echoic_wire::{DialError, DialOptions, Dialled, Link, dial};
 
 use super::{
     clock::Clock,
+    flow::Flow,
     stream::Stream,
     tally::{Tally, Why},
     template::Blanks,
@@ -19,6 +20,8 @@ use super::{
 
 /// Reads that one connection may do before others have their turn.
 const READS_MAX: usize = 16;
+/// Bytes of datagrams that may wait in the kernel, if it grants them.
+const ROOM: usize = 4 << 20;
 /// After a call that nobody answered, the next one waits so long, in nanoseconds.
 const PATIENCE: u64 = 100_000_000;
 
@@ -39,15 +42,24 @@ pub(super) struct Shared {
 pub(super) struct Connection {
     number: u32,
     state: State,
-    stream: Stream,
+    talk: Talk,
     /// Requests asked on it in all.
     asked: u64,
     /// Requests asked since it was opened.
     asked_since_open: u64,
+    /// Datagrams its socket had dropped when that was last asked.
+    dropped: u32,
     /// Waits among those that are to be flushed.
     pub(super) is_touched: bool,
     /// Stands in the queue of those with room.
     pub(super) is_free: bool,
+}
+
+/// How requests and replies are kept apart.
+#[derive(Debug)]
+enum Talk {
+    Stream(Stream),
+    Datagrams(Flow),
 }
 
 enum State {
@@ -67,14 +79,18 @@ pub(super) struct Look<'a, 'b> {
 }
 
 impl Connection {
-    /// Not open yet.
-    pub(super) fn new(number: u32, framing: Framing) -> Self {
+    /// Not open yet. Without a framing it is a socket of datagrams, one of `all`.
+    pub(super) fn new(number: u32, framing: Option<Framing>, all: u64) -> Self {
         Self {
             number,
             state: State::Waiting(0),
-            stream: Stream::new(number, framing),
+            talk: match framing {
+                Some(framing) => Talk::Stream(Stream::new(number, framing)),
+                None => Talk::Datagrams(Flow::new(number, all)),
+            },
             asked: 0,
             asked_since_open: 0,
+            dropped: 0,
             is_touched: false,
             is_free: false,
         }
@@ -82,7 +98,10 @@ impl Connection {
 
     /// Requests asked and not settled.
     pub(super) fn in_flight(&self) -> usize {
-        self.stream.in_flight()
+        match &self.talk {
+            Talk::Stream(stream) => stream.in_flight(),
+            Talk::Datagrams(flow) => flow.in_flight(),
+        }
     }
 
     /// How many more requests it takes now.
@@ -115,15 +134,20 @@ impl Connection {
 
     /// Queues one request.
     pub(super) fn ask(&mut self, due: u64, now: u64, clock: &Clock, shared: &Shared) {
-        let blanks = Blanks {
-            number: self.asked * shared.connections + u64::from(self.number),
-            connection: self.number,
-            unix_nanos: clock.unix_nanos(due),
-            seed: shared.script.seed(),
-        };
+        match &mut self.talk {
+            Talk::Datagrams(flow) => flow.ask(due, now),
+            Talk::Stream(stream) => {
+                let blanks = Blanks {
+                    number: self.asked * shared.connections + u64::from(self.number),
+                    connection: self.number,
+                    unix_nanos: clock.unix_nanos(due),
+                    seed: shared.script.seed(),
+                };
+                stream.ask(due, now, &blanks, &shared.script);
+            }
+        }
         self.asked += 1;
         self.asked_since_open += 1;
-        self.stream.ask(due, now, &blanks, &shared.script);
     }
 
     /// Takes what has come. Pending if all has been taken; ready if there may be more.
@@ -133,27 +157,42 @@ impl Connection {
             let State::Open(link) = &mut self.state else {
                 return Ok(Poll::Pending);
             };
-            match link.poll_read(look.cx, look.buffer) {
+            let read = match link.poll_read(look.cx, look.buffer) {
                 Poll::Pending => return Ok(Poll::Pending),
-                Poll::Ready(Ok(0)) => {
+                Poll::Ready(read) => read,
+            };
+            let is_stream = matches!(self.talk, Talk::Stream(_));
+            match read {
+                Ok(0) if is_stream => {
                     look.tally.failures.closed += 1;
                     self.end(look, Why::Cut);
                 }
-                Poll::Ready(Ok(bytes)) => {
-                    let now = look.clock.now();
-                    let heard = &look.buffer[..bytes];
-                    let script = &look.shared.script;
-                    if self.stream.heard(heard, now, script, look.tally).is_err() {
-                        look.tally.failures.reset += 1;
-                        self.end(look, Why::Cut);
-                    } else if self.is_worn_out(look.shared) {
-                        self.end(look, Why::Cut);
-                    }
-                }
-                Poll::Ready(Err(error)) => self.failed(&error, look),
+                Ok(bytes) => self.heard(bytes, look),
+                Err(_) if is_stream => self.fail(look),
+                // An earlier one came back refused (ICMP). The socket stays as it is, and the next may be taken.
+                Err(_) => look.tally.failures.refused += 1,
             }
         }
         Ok(Poll::Ready(()))
+    }
+
+    /// So many bytes stand in the buffer.
+    fn heard(&mut self, bytes: usize, look: &mut Look<'_, '_>) {
+        let now = look.clock.now();
+        let heard = &look.buffer[..bytes];
+        let script = &look.shared.script;
+        match &mut self.talk {
+            Talk::Stream(stream) => {
+                if stream.heard(heard, now, script, look.tally).is_err() {
+                    self.fail(look);
+                    return;
+                }
+            }
+            Talk::Datagrams(flow) => flow.heard(heard, now, look.clock, script, look.tally),
+        }
+        if self.is_worn_out(look.shared) {
+            self.end(look, Why::Cut);
+        }
     }
 
     /// A call that is answered makes it open. The first call of all is an error if it is not answered.
@@ -164,7 +203,9 @@ impl Connection {
         match dialling.as_mut().poll(look.cx) {
             Poll::Pending => {}
             Poll::Ready(Ok(dialled)) => {
+                dialled.link.ask_for_room(ROOM);
                 self.state = State::Open(dialled.link);
+                self.dropped = 0;
                 self.asked_since_open = 0;
             }
             Poll::Ready(Err(error)) => {
@@ -177,53 +218,91 @@ impl Connection {
 
     /// Writes what is queued, as far as it is taken.
     pub(super) fn flush(&mut self, look: &mut Look<'_, '_>) {
-        while let State::Open(link) = &mut self.state
-            && !self.stream.unwritten().is_empty()
-        {
-            let now = look.clock.now();
-            match link.poll_write(look.cx, self.stream.unwritten()) {
-                Poll::Pending => return,
-                Poll::Ready(Ok(bytes)) => {
-                    self.stream
-                        .wrote(bytes, now, &look.shared.script, look.tally);
-                    if self.is_worn_out(look.shared) {
-                        self.end(look, Why::Cut);
+        while let State::Open(link) = &mut self.state {
+            let script = &look.shared.script;
+            let wrote = match &mut self.talk {
+                Talk::Stream(stream) => {
+                    if stream.unwritten().is_empty() {
+                        return;
                     }
+                    let now = look.clock.now();
+                    let wrote = link.poll_write(look.cx, stream.unwritten());
+                    wrote.map_ok(|bytes| stream.wrote(bytes, now, script, look.tally))
                 }
-                Poll::Ready(Err(error)) => self.failed(&error, look),
+                Talk::Datagrams(flow) => {
+                    let Some(datagram) = flow.unsent(look.clock, script) else {
+                        return;
+                    };
+                    let now = look.clock.now();
+                    match link.poll_write(look.cx, datagram) {
+                        Poll::Pending => return,
+                        // Of one sent before: it is told once, and this one is still to be sent.
+                        Poll::Ready(Err(error))
+                            if error.kind() == io::ErrorKind::ConnectionRefused =>
+                        {
+                            look.tally.failures.refused += 1;
+                        }
+                        Poll::Ready(sent) => flow.left(now, sent.is_ok(), script, look.tally),
+                    }
+                    Poll::Ready(Ok(()))
+                }
+            };
+            match wrote {
+                Poll::Pending => return,
+                Poll::Ready(Ok(())) if self.is_worn_out(look.shared) => self.end(look, Why::Cut),
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => self.fail(look),
             }
         }
     }
 
-    /// Ends it if its oldest request is overdue: replies come in order, so what came later could not be told from it.
+    /// Gives up what is overdue. On a stream that is the end of the connection: replies come in order, so what came
+    /// later could not be told from it.
     pub(super) fn check(&mut self, now: u64, look: &mut Look<'_, '_>) {
-        if self.stream.is_overdue(now, look.shared.timeout) {
-            self.end(look, Why::Cut);
+        let timeout = look.shared.timeout;
+        match &mut self.talk {
+            Talk::Stream(stream) if stream.is_overdue(now, timeout) => self.end(look, Why::Cut),
+            Talk::Stream(_) => {}
+            Talk::Datagrams(flow) => flow.check(now, timeout, look.tally),
         }
     }
 
-    /// The run is over: what is out is lost, and its connection with it.
+    /// The run is over: what is out is lost, and a stream's connection with it.
     pub(super) fn stop(&mut self, look: &mut Look<'_, '_>) {
-        if self.in_flight() > 0 {
+        if let (Talk::Datagrams(flow), State::Open(link)) = (&mut self.talk, &self.state) {
+            flow.give_up(
+                look.clock.now(),
+                look.shared.timeout,
+                Why::Pending,
+                look.tally,
+            );
+            let dropped = link.dropped().unwrap_or(0);
+            look.tally.fates.dropped_here += u64::from(dropped.saturating_sub(self.dropped));
+            self.dropped = dropped;
+        } else if self.in_flight() > 0 {
             self.end(look, Why::Pending);
         }
     }
 
     fn is_worn_out(&self, shared: &Shared) -> bool {
-        let over = |churn| self.asked_since_open >= churn && self.in_flight() == 0;
-        shared.churn.is_some_and(over) && self.stream.unwritten().is_empty()
+        // What is in flight is not all written either.
+        shared
+            .churn
+            .is_some_and(|churn| self.asked_since_open >= churn && self.in_flight() == 0)
     }
 
-    fn failed(&mut self, error: &io::Error, look: &mut Look<'_, '_>) {
-        let _ = error;
+    fn fail(&mut self, look: &mut Look<'_, '_>) {
         look.tally.failures.reset += 1;
         self.end(look, Why::Cut);
     }
 
     fn end(&mut self, look: &mut Look<'_, '_>, why: Why) {
         let now = look.clock.now();
-        self.stream
-            .give_up(now, look.shared.timeout, why, look.tally);
+        let timeout = look.shared.timeout;
+        match &mut self.talk {
+            Talk::Stream(stream) => stream.give_up(now, timeout, why, look.tally),
+            Talk::Datagrams(flow) => flow.give_up(now, timeout, why, look.tally),
+        }
         self.state = State::Waiting(now);
     }
 }

@@ -180,17 +180,20 @@ impl Fleet {
 
     fn hire(&self, number: u32, endpoint: &Endpoint) -> Result<Crew, BenchError> {
         let plan = &self.plan;
-        let framing = match endpoint.shape() {
-            Some(Shape::Datagrams) => None,
-            _ => Some(plan.frames.said),
-        };
+        let is_datagrams = endpoint.shape() == Some(Shape::Datagrams);
+        let framed = |framing| (!is_datagrams).then_some(framing);
         let shared = Shared {
             endpoint: endpoint.clone(),
             dialling: DialOptions {
                 within: plan.connect_within,
                 explain: None,
             },
-            script: Script::new(&plan.workload, &plan.expect, framing, plan.seed),
+            script: Script::new(
+                &plan.workload,
+                &plan.expect,
+                framed(plan.frames.said),
+                plan.seed,
+            ),
             pipeline: plan.pipeline.max(1) as usize,
             churn: plan.churn,
             timeout: nanos(plan.timeout),
@@ -200,11 +203,11 @@ impl Fleet {
         let live = Arc::new(Live::default());
         let (orders, hear_orders) = sync_channel(1);
         let (answer, answers) = sync_channel(1);
-        let (frames, spin, told) = (plan.frames, plan.spin, Arc::clone(&live));
+        let (heard, spin, told) = (framed(plan.frames.heard), plan.spin, Arc::clone(&live));
         thread::Builder::new()
             .name(format!("bench-{number}"))
             .spawn(move || {
-                let hired = hire(shared, numbers, frames.heard, spin, told);
+                let hired = hire(shared, numbers, heard, spin, told);
                 work(hired, &hear_orders, &answer);
             })?;
         Ok(Crew {
@@ -294,7 +297,7 @@ type Hired = io::Result<(runtime::Runtime, Worker)>;
 fn hire(
     shared: Shared,
     numbers: impl Iterator<Item = u32>,
-    framing: Framing,
+    framing: Option<Framing>,
     spin: bool,
     live: Arc<Live>,
 ) -> Hired {

@@ -52,7 +52,6 @@ pub(super) enum Reply {
     /// Not so.
     Wrong,
     /// As expected, and after its time-out.
-    #[cfg_attr(not(test), expect(dead_code, reason = "what only datagrams can be"))]
     Late,
 }
 

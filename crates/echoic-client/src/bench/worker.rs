@@ -69,12 +69,12 @@ impl Worker {
     pub(super) fn new(
         shared: Shared,
         numbers: impl Iterator<Item = u32>,
-        framing: Framing,
+        framing: Option<Framing>,
         spin: bool,
         live: Arc<Live>,
     ) -> io::Result<Self> {
         let connections: Vec<_> = numbers
-            .map(|number| Connection::new(number, framing))
+            .map(|number| Connection::new(number, framing, shared.connections))
             .collect();
         Ok(Self {
             ready: Ready::new(connections.len() as u32),

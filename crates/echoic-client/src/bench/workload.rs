@@ -183,6 +183,8 @@ pub(super) struct Script {
     lines: Vec<Line>,
     framing: Option<Framing>,
     seed: u64,
+    /// Where in a reply the number of its request stands, and whether a reply as expected must have it.
+    number: Option<(usize, bool)>,
 }
 
 #[derive(Clone, Debug)]
@@ -224,8 +226,14 @@ impl Script {
                 reply,
             }
         });
+        let lines: Vec<Line> = lines.collect();
+        // The case of ASCII does not change its length.
+        let before = workload.before_number().filter(|before| before.is_ascii());
+        let keeps =
+            |line: &Line| matches!(line.expect, Expect::Upper | Expect::Lower | Expect::Echo);
         Self {
-            lines: lines.collect(),
+            number: before.map(|before| (before.len(), lines.iter().all(keeps))),
+            lines,
             workload: workload.clone(),
             framing,
             seed,
@@ -276,6 +284,19 @@ impl Script {
     /// What a request of this kind is to bring.
     pub(super) fn expect(&self, kind: u32) -> &Expect {
         &self.lines[kind as usize].expect
+    }
+
+    /// The number of the request that `reply` says it answers.
+    pub(super) fn number_in(&self, reply: &[u8]) -> Option<u64> {
+        let (at, _) = self.number?;
+        let rest = reply.get(at..)?;
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        str::from_utf8(&rest[..digits]).ok()?.parse().ok()
+    }
+
+    /// Whether every reply as expected says which request it answers.
+    pub(super) fn is_numbered(&self) -> bool {
+        self.number.is_some_and(|(_, always)| always)
     }
 
     /// Seed of all that is random in it.

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use echoic_client::bench::{Arrivals, Expect, Length, Load, Plan, Run, Sizes, Template, Workload};
+use echoic_client::bench::{self, Arrivals, Length, Load, Order, Plan, Slo, Steps};
 use echoic_core::{
-    endpoint::{Endpoint, Host, Located, Shape},
+    endpoint::Shape,
     framing::{Frames, Framing},
     size::Span,
 };
 
+use super::{said::SaidArgs, target};
 use crate::cli::seconds_or_span;
 
 /// How much, how fast, and who was the limit
@@ -20,7 +21,7 @@ pub(crate) struct BenchArgs {
     #[arg(value_name = "ENDPOINT")]
     endpoint: String,
 
-    /// What one message is, as for connect; IN/OUT where what is heard and what is said differ
+    /// What one message is, as for connect; IN/OUT where what is heard and what is said differ. Datagrams are whole anyway
     #[arg(
         long,
         value_name = "F",
@@ -30,246 +31,353 @@ pub(crate) struct BenchArgs {
     )]
     frame: Frames,
 
-    /// Say this text, always the same
-    #[arg(short = 'm', long, value_name = "TEXT", help_heading = "What is said")]
-    message: Option<String>,
+    #[command(flatten)]
+    pub(super) said: SaidArgs,
 
-    /// Say this, with blanks to be filled in: {seq} {conn} {now} {rand:N} {rand:N:hex} {re:REGEX}
-    #[arg(
-        long,
-        value_name = "TEXT",
-        conflicts_with = "message",
-        help_heading = "What is said"
-    )]
-    template: Option<Template>,
+    #[command(flatten)]
+    pub(super) load: LoadArgs,
 
-    /// Say messages of this size, each with its number: 64, uniform:16..1k, normal:MEAN,DEVIATION, pareto:MIN,SHAPE
-    #[arg(long, value_name = "SIZE", conflicts_with_all = ["message", "template"], help_heading = "What is said")]
-    size: Option<Sizes>,
+    #[command(flatten)]
+    pub(super) tries: TriesArgs,
 
-    /// What all that is random comes from
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 1,
-        help_heading = "What is said"
-    )]
-    seed: u64,
+    #[command(flatten)]
+    pub(super) showing: ShowingArgs,
+}
 
-    /// What has to come back: upper, lower, echo, exact:TEXT, regex:RE, len:N, any, or none (not waited for)
-    #[arg(
-        long,
-        value_name = "WHAT",
-        default_value = "any",
-        help_heading = "What is said"
-    )]
-    expect: Expect,
+/// How much is asked, and for how long.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Load")]
+pub(super) struct LoadArgs {
+    /// Connections, all open before the first request
+    #[arg(short = 'c', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    connections: Option<u32>,
 
-    /// Connections
-    #[arg(short = 'c', long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = "Load")]
-    connections: u32,
-
-    /// Open loop: so many requests a second over all connections, due at fixed times. Without it each connection asks again when its reply has come
-    #[arg(short = 'r', long, value_name = "RATE", value_parser = rate, help_heading = "Load")]
+    /// Open loop: so many requests a second in all, due at fixed times whatever the server does. Without it each
+    /// connection asks again when its reply has come (closed loop)
+    #[arg(short = 'r', long, value_name = "RATE", value_parser = rate)]
     rate: Option<f64>,
 
     /// How requests of an open loop are spread: constant, poisson, or burst:N
-    #[arg(long, value_name = "HOW", value_parser = arrivals, default_value = "constant", requires = "rate", help_heading = "Load")]
+    #[arg(long, value_name = "HOW", value_parser = arrivals, default_value = "constant")]
     arrivals: Arrivals,
 
-    /// Requests in flight on each connection at most
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65_536), help_heading = "Load")]
-    pipeline: u32,
+    /// Requests in flight on each connection at most [default: 1; datagrams with --rate: 4096]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pipeline: Option<u32>,
 
     /// Threads that make the load
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256), help_heading = "Load")]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     threads: u32,
 
-    /// How long to measure; a plain number is seconds
-    #[arg(short = 'd', long, value_name = "TIME", default_value = "10s", value_parser = seconds_or_span, help_heading = "Load")]
-    duration: Span,
+    /// How long to measure; a plain number is seconds [default: 10s]
+    #[arg(short = 'd', long, value_name = "TIME", value_parser = seconds_or_span)]
+    duration: Option<Span>,
 
     /// Measure so many requests instead
-    #[arg(
-        short = 'n',
-        long,
-        value_name = "COUNT",
-        conflicts_with = "duration",
-        help_heading = "Load"
-    )]
+    #[arg(short = 'n', long, value_name = "COUNT", conflicts_with = "duration", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
 
-    /// Load before that, and do not count it [default: 0 with --count, else 1s]
-    #[arg(long, value_name = "TIME", value_parser = seconds_or_span, help_heading = "Load")]
-    warmup: Option<Span>,
+    /// Load before that and do not count it; auto: until two half seconds are alike, 10s at most [default: 1s, or
+    /// nothing with --count]
+    #[arg(long, value_name = "TIME|auto", value_parser = warmup)]
+    warmup: Option<Warmup>,
 
-    /// Unanswered for so long is lost [default: 1s for datagrams, else 10s]
-    #[arg(long, value_name = "TIME", value_parser = seconds_or_span, help_heading = "Load")]
+    /// Spread the opening of the connections over this time, before anything is measured
+    #[arg(long, value_name = "TIME", value_parser = seconds_or_span, conflicts_with = "conn_rate")]
+    ramp: Option<Span>,
+
+    /// Open so many connections a second at most, before anything is measured
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    conn_rate: Option<f64>,
+
+    /// Close each connection after so many messages, and open another
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    churn: Option<u64>,
+
+    /// Unanswered for so long is lost; a stream's connection is then closed [default: 1s for datagrams, else 10s]
+    #[arg(long, value_name = "TIME", value_parser = seconds_or_span)]
     timeout: Option<Span>,
 
-    /// How to print what came of it
-    #[arg(
-        short = 'o',
-        long,
-        value_name = "FORM",
-        default_value = "json",
-        help_heading = "Showing"
-    )]
-    output: Form,
+    /// How long replies are waited for after the end [default: as --timeout]
+    #[arg(long, value_name = "TIME", value_parser = seconds_or_span)]
+    drain: Option<Span>,
+
+    /// Do not wait at full speed for a due moment that is less than 0.1 ms away: saves a core, costs precision
+    #[arg(long)]
+    no_spin: bool,
+
+    /// This host is yours to load: beyond this machine there are at most 1,000 requests a second and 100 connections
+    /// otherwise
+    #[arg(long, value_name = "HOST")]
+    allow_load: Vec<String>,
+}
+
+/// More than one run, and what has to come of them.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Steps, search, judgement")]
+pub(super) struct TriesArgs {
+    /// Rates one after the other: 1k..50k:+1k@5s adds, 1k..50k:x1.5@5s multiplies; the first fifth of each is warm-up
+    #[arg(long, value_name = "STEPS", conflicts_with_all = ["rate", "duration", "count", "find", "warmup"])]
+    pub(super) steps: Option<Steps>,
+
+    /// In which order: up, shuffled, or mirror (up and down again)
+    #[arg(long, value_name = "ORDER", default_value = "up", requires = "steps")]
+    pub(super) order: Ordered,
+
+    /// Search the highest rate that keeps --slo
+    #[arg(long, value_name = "max", requires = "slo", conflicts_with_all = ["rate", "duration", "count", "warmup"])]
+    pub(super) find: Option<Find>,
+
+    /// What is promised: p99<5ms, loss<0.1%, errors=0, … (also p50, p99.9, mean, max, wrong, delivered, rate)
+    #[arg(long, value_name = "TERMS")]
+    pub(super) slo: Option<Slo>,
+
+    /// How long one try of a search takes; the first fifth is warm-up
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = seconds_or_span, requires = "find")]
+    pub(super) trial: Span,
+
+    /// How long the rate that was found has to hold
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = seconds_or_span, requires = "find")]
+    pub(super) confirm: Span,
+
+    /// How closely to search
+    #[arg(long, value_name = "SHARE", default_value = "5%", value_parser = percent, requires = "find")]
+    pub(super) within: f64,
+
+    /// Exit with 7 unless these hold; words as for --slo
+    #[arg(long, value_name = "TERMS")]
+    pub(super) assert: Option<Slo>,
+}
+
+/// How it is shown.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Showing")]
+pub(super) struct ShowingArgs {
+    /// How to print what came of it [default: text on a terminal, else json]
+    #[arg(short = 'o', long, value_name = "FORM")]
+    pub(super) output: Option<Form>,
+
+    /// Tell nothing while it runs
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+
+    /// Do not measure what a server that does nothing would give; that takes a quarter of a second
+    #[arg(long)]
+    pub(super) no_floor: bool,
 }
 
 const EXAMPLES: &str = "\
 Examples:
-  echoic bench :5000 --frame line -c 64 -d 10s -o json            as fast as replies come
-  echoic bench :5000 --frame line -c 64 -r 20k --expect upper     20,000 a second, each reply checked
+  echoic bench :5000                                  a first picture: one connection, then eight at half of that
+  echoic bench :5000 --frame line -c 64 -d 10s        closed loop: as fast as replies come
+  echoic bench :5000 --frame line -c 64 -r 20k        open loop: latency as users would see it
+  echoic bench :5000 --frame line -c 8 --pipeline 16  16 requests in flight on each connection
+  echoic bench udp://:5000 -r 5k --slo 'loss<0.1%'    lost, late, doubled, reordered datagrams
+  echoic bench :5000 --frame line -c 64 --steps '1k..20k:+1k@2s'
+  echoic bench :5000 --frame line -c 64 --find max --slo 'p99<5ms, errors=0'
+  echoic bench :5000 --frame line -r 1k --assert 'p99<5ms, rate>900' -o json > run.json
 
-Exit codes: 0 measured, 2 usage, 3 name not resolved, 4 refused or unreachable, 5 timed out while
-connecting.";
+A latency counts from when the request was due, so that a server that stalls is not asked less and
+praised for it; beside it stands the time from when it was sent. Every reply is checked.
+
+Exit codes: 0 measured (and --assert and --slo hold), 2 usage, 3 name not resolved, 4 refused or
+unreachable, 5 timed out while connecting, 7 --assert or --slo does not hold, or --find found
+nothing, 130 interrupted twice; after one Ctrl-C what there is is printed.";
 
 /// How figures are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Form {
+pub(super) enum Form {
+    /// For people.
+    Text,
     /// One object.
     Json,
+    /// An object for each second, and then the summary.
+    Jsonl,
+    /// A row for each run.
+    Csv,
+    /// The same as a table in Markdown.
+    Md,
+}
+
+/// The order of steps.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Ordered {
+    Up,
+    Shuffled,
+    Mirror,
+}
+
+impl From<Ordered> for Order {
+    fn from(order: Ordered) -> Self {
+        match order {
+            Ordered::Up => Self::Up,
+            Ordered::Shuffled => Self::Shuffled,
+            Ordered::Mirror => Self::Mirror,
+        }
+    }
+}
+
+/// What is searched.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Find {
+    /// The highest rate.
+    Max,
+}
+
+/// How long a load is not counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Warmup {
+    For(Duration),
+    Auto,
 }
 
 /// What is to be done.
 #[derive(Debug)]
 pub(super) struct Planned {
     pub(super) plan: Plan,
-    pub(super) run: Run,
+    pub(super) load: Load,
+    pub(super) length: Length,
+    pub(super) warmup: Warmup,
+    /// Nothing was asked for: the first picture.
+    pub(super) is_first_look: bool,
 }
 
 impl BenchArgs {
     /// What was typed means this.
     pub(super) fn plan(&self) -> Result<Planned, String> {
-        let Form::Json = self.output;
-        let (endpoint, frames) = self.place()?;
+        let (endpoint, frames) = target::place(&self.endpoint, self.frame)?;
         let is_datagrams = endpoint.shape() == Some(Shape::Datagrams);
-        let workload = self.workload(frames);
+        let workload = self.said.workload(frames.said)?;
         if !is_datagrams {
             workload
                 .check(frames.said)
                 .map_err(|error| error.to_string())?;
         }
-        let timeout = self.timeout.map_or_else(
-            || Duration::from_secs(if is_datagrams { 1 } else { 10 }),
-            |timeout| timeout.0,
-        );
-        let warmup = match (self.warmup, self.count) {
-            (Some(warmup), _) => warmup.0,
-            (None, Some(_)) => Duration::ZERO,
-            (None, None) => Duration::from_secs(1),
-        };
+        let load = &self.load;
+        if load.arrivals != Arrivals::Constant
+            && load.rate.is_none()
+            && self.tries.steps.is_none()
+            && self.tries.find.is_none()
+        {
+            return Err(
+                "--arrivals spreads the requests of an open loop; give it a --rate".to_owned(),
+            );
+        }
+        let patience = Duration::from_secs(if is_datagrams { 1 } else { 10 });
+        let timeout = load.timeout.map_or(patience, |timeout| timeout.0);
+        if timeout.is_zero() {
+            return Err("--timeout 0 leaves no time for a reply".to_owned());
+        }
+        let is_open =
+            load.rate.is_some() || self.tries.steps.is_some() || self.tries.find.is_some();
+        let connections = load.connections.unwrap_or(1);
         let plan = Plan {
-            expect: self.expect.clone(),
-            connections: self.connections,
-            threads: self.threads,
-            pipeline: self.pipeline,
+            expect: self.said.expect.clone().unwrap_or_default(),
+            connections,
+            threads: load.threads.min(connections),
+            pipeline: load
+                .pipeline
+                .unwrap_or(if is_datagrams && is_open { 4096 } else { 1 }),
+            connects_per_s: match load.ramp {
+                Some(Span(ramp)) => Some(f64::from(connections) / ramp.as_secs_f64().max(1e-6)),
+                None => load.conn_rate,
+            },
+            churn: load.churn,
             timeout,
-            drain: timeout,
-            seed: self.seed,
+            drain: load.drain.map_or(timeout, |drain| drain.0),
+            seed: self.said.seed,
+            spin: !load.no_spin && Plan::new(endpoint.clone(), frames, workload.clone()).spin,
             ..Plan::new(endpoint, frames, workload)
         };
-        let load = match self.rate {
-            None => Load::Closed,
-            Some(rate) => Load::Open {
-                rate,
-                arrivals: self.arrivals,
-            },
-        };
-        let length = match self.count {
-            Some(count) => Length::Count(count),
-            None => Length::For(self.duration.0),
-        };
+        let is_first_look = !is_open
+            && load.connections.is_none()
+            && load.duration.is_none()
+            && load.count.is_none()
+            && load.pipeline.is_none();
         Ok(Planned {
             plan,
-            run: Run {
-                load,
-                warmup,
-                length,
+            load: match load.rate {
+                None => Load::Closed,
+                Some(rate) => Load::Open {
+                    rate,
+                    arrivals: load.arrivals,
+                },
             },
+            length: match (load.count, load.duration) {
+                (Some(count), _) => Length::Count(count),
+                (None, Some(Span(time))) if time.is_zero() => {
+                    return Err("--duration 0 measures nothing".to_owned());
+                }
+                (None, time) => Length::For(time.map_or(Duration::from_secs(10), |time| time.0)),
+            },
+            warmup: match (load.warmup, load.count) {
+                (Some(warmup), _) => warmup,
+                (None, Some(_)) => Warmup::For(Duration::ZERO),
+                (None, None) => Warmup::For(Duration::from_secs(1)),
+            },
+            is_first_look,
         })
     }
 
-    fn place(&self) -> Result<(Endpoint, Frames), String> {
-        let Located { endpoint, options } = self
-            .endpoint
-            .parse()
-            .map_err(|error: echoic_core::endpoint::EndpointError| error.to_string())?;
-        match &endpoint {
-            Endpoint::Tcp(at) | Endpoint::Udp(at) if at.port == 0 => {
-                return Err(
-                    "nobody can be called at port 0; it means \"any free port\" to a server"
-                        .to_owned(),
-                );
-            }
-            Endpoint::Tcp(at) | Endpoint::Udp(at) if at.host == Host::Any => {
-                return Err(
-                    "* is every address of this machine, for listening; name a host to load"
-                        .to_owned(),
-                );
-            }
-            Endpoint::Fd(_) => {
-                return Err(
-                    "fd: is a socket handed to a server; there is nothing to call".to_owned(),
-                );
-            }
-            _ => {}
+    /// How requests are spread at a rate.
+    pub(super) fn at(&self, rate: f64) -> Load {
+        Load::Open {
+            rate,
+            arrivals: self.load.arrivals,
         }
-        let mut frames = self.frame;
-        for (name, value) in options.0 {
-            match &*name {
-                "frame" => frames = value.parse().map_err(|error| format!("{error}"))?,
-                _ => {
-                    return Err(format!(
-                        "?{name}= is no option of an endpoint to call; there is frame"
-                    ));
-                }
-            }
-        }
-        Ok((endpoint, frames))
     }
 
-    fn workload(&self, frames: Frames) -> Workload {
-        let message = match (&self.message, &self.template, &self.size) {
-            (Some(text), ..) => Template::literal(text.as_bytes()),
-            (_, Some(template), _) => template.clone(),
-            (_, _, Some(sizes)) => Template::sized(*sizes, self.seed),
-            _ => match frames.said {
-                Framing::Fixed(bytes) => {
-                    let sizes = bytes.to_string().parse();
-                    sizes.map_or_else(
-                        |_| Template::literal([]),
-                        |sizes| Template::sized(sizes, self.seed),
-                    )
-                }
-                _ => "hello {seq}"
-                    .parse()
-                    .unwrap_or_else(|_| Template::literal("hello")),
-            },
-        };
-        Workload::one(message)
+    /// Hosts that may be loaded.
+    pub(super) fn allowed(&self) -> &[String] {
+        &self.load.allow_load
+    }
+
+    /// The highest rate there will be, if anything bounds it.
+    pub(super) fn rate_max(&self) -> Option<f64> {
+        match (&self.tries.steps, self.tries.find) {
+            (Some(steps), _) => steps.rates.last().copied(),
+            (None, Some(_)) => None,
+            (None, None) => self.load.rate,
+        }
     }
 }
 
-/// A number of requests a second: `500`, `20k`, `1.5M`, with or without `/s`. Here k is 1000.
-fn rate(text: &str) -> Result<f64, String> {
-    let wrong = || {
-        format!("{text:?} is no rate; write requests a second, such as 500, 20k or 1.5M (k = 1000)")
-    };
-    let number = text.strip_suffix("/s").unwrap_or(text);
-    let (number, factor) = match number.as_bytes().last() {
-        Some(b'k') => (&number[..number.len() - 1], 1e3),
-        Some(b'M') => (&number[..number.len() - 1], 1e6),
-        _ => (number, 1.0),
-    };
-    let rate = number.parse::<f64>().map_err(|_| wrong())? * factor;
-    if (0.001..=1e8).contains(&rate) {
-        Ok(rate)
-    } else {
-        Err(wrong())
+/// That replies can be told apart.
+pub(super) fn is_divisible(plan: &Plan) -> Result<(), String> {
+    let is_stream = plan.endpoint.shape() != Some(Shape::Datagrams);
+    let is_guessed = plan.expect.waits() && plan.expect.reply_bytes(b"").is_none();
+    if is_stream && plan.pipeline > 1 && plan.frames.heard == Framing::Chunk && is_guessed {
+        return Err(format!(
+            "without a framing, several replies in flight cannot be told apart where --expect is {}; say --frame, or \
+             --expect upper, lower, echo, exact or len",
+            plan.expect
+        ));
     }
+    Ok(())
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    bench::rate(text).ok_or_else(|| {
+        format!("{text:?} is no rate; write requests a second, such as 500, 20k or 1.5M (k = 1000)")
+    })
+}
+
+fn warmup(text: &str) -> Result<Warmup, String> {
+    if text == "auto" {
+        return Ok(Warmup::Auto);
+    }
+    let span = seconds_or_span(text).map_err(|error| error.to_string())?;
+    Ok(Warmup::For(span.0))
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    let number = text
+        .strip_suffix('%')
+        .and_then(|number| number.parse::<f64>().ok());
+    number
+        .map(|percent| percent / 100.0)
+        .filter(|share| (0.001..=1.0).contains(share))
+        .ok_or_else(|| format!("{text:?} is no share; write one between 0.1% and 100%, such as 5%"))
 }
 
 fn arrivals(text: &str) -> Result<Arrivals, String> {
@@ -284,5 +392,81 @@ fn arrivals(text: &str) -> Result<Arrivals, String> {
             count.map(Arrivals::Burst).ok_or_else(wrong)
         }
         _ => Err(wrong()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Typed {
+        #[command(flatten)]
+        args: BenchArgs,
+    }
+
+    fn plan(words: &str) -> Result<Planned, String> {
+        let words = std::iter::once("bench").chain(words.split(' '));
+        let typed = Typed::try_parse_from(words).map_err(|error| error.to_string())?;
+        typed.args.plan()
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_a_reason() {
+        for (words, why) in [
+            ("*:80", "for listening"),
+            (":0", "port 0"),
+            ("fd:3", "nothing to call"),
+            ("tls://x:1", "bench loads"),
+            (":80 -r x", "is no rate"),
+            (":80 -c 0", "1..=100000"),
+            (":80 --find max", "--slo"),
+            (":80 --slo p99", "is no term"),
+            (":80 --arrivals poisson", "give it a --rate"),
+            (":80 -r 5 --arrivals burst:0", "no way to spread"),
+            (":80 --size 5 -m x", "cannot be used with"),
+            (":80 -n 5 -d 5s", "cannot be used with"),
+            (":80 --within 5 --find max --slo p99<1ms", "is no share"),
+            (":80 --timeout 0", "no time"),
+            (":80 -d 0", "measures nothing"),
+            (":80 --corpus /nowhere/x", "cannot read"),
+        ] {
+            let said = plan(words).unwrap_err();
+            assert!(said.contains(why), "{words}: {said}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_said_follows_from_what_is() {
+        let first = plan("5000").unwrap();
+        assert!(first.is_first_look && first.plan.pipeline == 1);
+        let counted = plan("5000 -n 5").unwrap();
+        assert_eq!(
+            (counted.warmup, counted.length),
+            (Warmup::For(Duration::ZERO), Length::Count(5))
+        );
+        let datagrams = plan("udp://:5000 -r 5k").unwrap();
+        assert_eq!(
+            (datagrams.plan.pipeline, datagrams.plan.timeout),
+            (4096, Duration::from_secs(1))
+        );
+        assert!(!datagrams.is_first_look);
+        let ramp = plan("5000 -c 50 --ramp 2s").unwrap();
+        assert_eq!(ramp.plan.connects_per_s, Some(25.0));
+    }
+
+    #[test]
+    fn replies_that_cannot_be_told_apart_are_refused() {
+        let divisible = |words: &str| is_divisible(&plan(words).unwrap().plan);
+        assert!(
+            divisible("5000 --pipeline 2")
+                .unwrap_err()
+                .contains("--frame")
+        );
+        assert!(divisible("5000 --pipeline 2 --expect upper").is_ok());
+        assert!(divisible("5000 --pipeline 2 --frame line").is_ok());
+        assert!(divisible("udp://:5000 --pipeline 2").is_ok());
     }
 }

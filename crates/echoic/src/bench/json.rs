@@ -2,9 +2,17 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use echoic_client::bench::{self, Figures, Load, Plan, Run, percentile};
-use hdrhistogram::Histogram;
+use base64::{Engine, prelude::BASE64_STANDARD};
+use echoic_client::bench::{self, Load, percentile};
+use echoic_core::shown;
+use hdrhistogram::{
+    Histogram,
+    serialization::{Serializer, V2Serializer},
+};
 use serde::Serialize;
+
+use super::measured::{self, Measured};
+use crate::term::{Payload, ReaderGone};
 
 /// What a run has shown.
 #[derive(Debug, Serialize)]
@@ -40,11 +48,80 @@ pub(super) struct Report {
     bytes_heard: u64,
     latency_due_us: Latency,
     latency_sent_us: Latency,
+    /// Half of the width of the mean's interval, in which the true mean is in 95 of 100 cases.
+    mean_within_us: Option<f64>,
+    /// Whether both halves of the run were alike; none of a run too short to tell.
+    steady: Option<bool>,
     failures: Failures,
+    /// What became of datagrams; none for streams.
+    datagrams: Option<Fates>,
     series: Vec<Second>,
     samples: Vec<Sample>,
     generator: Generator,
+    /// Who was the limit: healthy (nobody), server, network, slo, generator.
     verdict: &'static str,
+    verdict_why: String,
+    /// Stopped by a signal before its end.
+    cut: bool,
+    slo: Vec<Judged>,
+    assert: Vec<Judged>,
+    /// Each run of many.
+    tries: Vec<Try>,
+    search: Option<Search>,
+    histograms: Histograms,
+}
+
+#[derive(Debug, Serialize)]
+struct Fates {
+    lost: u64,
+    late: u64,
+    duplicate: u64,
+    reordered: u64,
+    reordered_by: u64,
+    wrong: u64,
+    truncated: u64,
+    dropped_here: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Judged {
+    term: String,
+    value: Option<String>,
+    met: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Try {
+    run: &'static str,
+    asked_per_s: f64,
+    done_per_s: f64,
+    p50_us: Option<f64>,
+    p99_us: Option<f64>,
+    delivered: f64,
+    loss: f64,
+    errors: u64,
+    lag_p99_us: f64,
+    kept: bool,
+    verdict: &'static str,
+    verdict_why: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Search {
+    /// None if no rate was found.
+    found_per_s: Option<f64>,
+    within: f64,
+    limited_by: Option<&'static str>,
+}
+
+/// HDR histograms of nanoseconds, in base64.
+#[derive(Debug, Serialize)]
+struct Histograms {
+    /// How they are written.
+    encoding: &'static str,
+    due: String,
+    sent: String,
+    lag: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -106,17 +183,50 @@ struct Generator {
     floor_us: Option<f64>,
 }
 
+/// An object for each second, then the summary.
+pub(super) fn lines(payload: &mut Payload, measured: &Measured) -> Result<(), ReaderGone> {
+    #[derive(Serialize)]
+    struct Numbered<'a> {
+        ev: &'static str,
+        second: usize,
+        #[serde(flatten)]
+        of: &'a Second,
+    }
+    #[derive(Serialize)]
+    struct Summary {
+        ev: &'static str,
+        #[serde(flatten)]
+        of: Report,
+    }
+    let mut report = Report::of(measured);
+    for (second, of) in std::mem::take(&mut report.series).iter().enumerate() {
+        payload.json(&Numbered {
+            ev: "second",
+            second,
+            of,
+        })?;
+    }
+    payload.json(&Summary {
+        ev: "summary",
+        of: report,
+    })
+}
+
 impl Report {
-    pub(super) fn of(plan: &Plan, run: &Run, figures: &Figures) -> Self {
+    pub(super) fn of(measured: &Measured) -> Self {
+        let Measured {
+            plan, run, figures, ..
+        } = measured;
         let opened = figures.opened.duration_since(UNIX_EPOCH);
+        let mean = bench::Mean::of(&figures.series);
         Self {
             version: 1,
             endpoint: plan.endpoint.to_string(),
             frame: plan.frames.to_string(),
-            r#loop: if run.load == Load::Closed {
-                "closed"
-            } else {
-                "open"
+            r#loop: match run.load {
+                Load::Closed => "closed",
+                Load::Open { .. } => "open",
+                Load::Recorded(_) => "recorded",
             },
             connections: plan.connections,
             pipeline: plan.pipeline,
@@ -141,13 +251,96 @@ impl Report {
             bytes_heard: figures.bytes_heard,
             latency_due_us: Latency::of(&figures.due),
             latency_sent_us: Latency::of(&figures.service),
+            mean_within_us: mean.map(|mean| rounded(mean.within / 1e3)),
+            steady: bench::Steady::of(&figures.series).map(|steady| steady.is_steady),
             failures: Failures::of(&figures.failures),
+            datagrams: Fates::of(figures),
             series: figures.series.iter().map(Second::of).collect(),
             samples: figures.samples.iter().map(Sample::of).collect(),
             generator: Generator::of(&figures.generator),
-            verdict: "unknown",
+            verdict: measured.verdict.who.word(),
+            verdict_why: measured.verdict.why.clone(),
+            cut: measured.is_cut,
+            slo: measured.slo.iter().map(Judged::of).collect(),
+            assert: measured.asserted.iter().map(Judged::of).collect(),
+            tries: measured.tries.iter().map(Try::of).collect(),
+            search: measured.search.as_ref().map(Search::of),
+            histograms: Histograms::of(figures),
         }
     }
+}
+
+impl Fates {
+    fn of(figures: &bench::Figures) -> Option<Self> {
+        figures.fates.map(|fates| Self {
+            lost: figures.lost,
+            late: figures.late,
+            duplicate: fates.duplicate,
+            reordered: fates.reordered,
+            reordered_by: fates.reordered_by,
+            wrong: figures.wrong,
+            truncated: fates.truncated,
+            dropped_here: fates.dropped_here,
+        })
+    }
+}
+
+impl Judged {
+    fn of(judged: &bench::Judged) -> Self {
+        Self {
+            term: judged.term.clone(),
+            value: judged.value.clone(),
+            met: judged.met,
+        }
+    }
+}
+
+impl Try {
+    fn of(attempt: &measured::Try) -> Self {
+        let micros = |ms: Option<f64>| ms.map(|ms| rounded(ms * 1e3));
+        Self {
+            run: attempt.what.word(),
+            asked_per_s: attempt.asked_per_s,
+            done_per_s: rounded(attempt.done_per_s),
+            p50_us: micros(attempt.p50_ms),
+            p99_us: micros(attempt.p99_ms),
+            delivered: attempt.delivered,
+            loss: attempt.loss,
+            errors: attempt.errors,
+            lag_p99_us: rounded(attempt.lag_p99_ms * 1e3),
+            kept: attempt.kept,
+            verdict: attempt.verdict.who.word(),
+            verdict_why: attempt.verdict.why.clone(),
+        }
+    }
+}
+
+impl Search {
+    fn of(search: &measured::Search) -> Self {
+        Self {
+            found_per_s: search.found.map(rounded),
+            within: search.within,
+            limited_by: search.limit.as_ref().map(|limit| limit.who.word()),
+        }
+    }
+}
+
+impl Histograms {
+    fn of(figures: &bench::Figures) -> Self {
+        Self {
+            encoding: "HdrHistogram V2, base64, nanoseconds",
+            due: v2(&figures.due),
+            sent: v2(&figures.service),
+            lag: v2(&figures.generator.lag),
+        }
+    }
+}
+
+fn v2(of: &Histogram<u64>) -> String {
+    let mut bytes = Vec::new();
+    // Into memory, of counts that fit: it cannot fail.
+    let _ = V2Serializer::new().serialize(of, &mut bytes);
+    BASE64_STANDARD.encode(bytes)
 }
 
 impl Failures {
@@ -182,7 +375,7 @@ impl Second {
 
 impl Sample {
     fn of(sample: &bench::Sample) -> Self {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let text = |bytes: &[u8]| shown::text(bytes).to_string();
         Self {
             connection: sample.connection,
             number: sample.number,

@@ -1,0 +1,131 @@
+//! A server that does nothing: what is left of a latency is the generator's own, and the system's.
+
+use std::{io, net::Ipv4Addr, thread, time::Duration};
+
+use echoic_core::endpoint::{Endpoint, Host, HostPort, Shape};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, UdpSocket},
+    runtime,
+    sync::oneshot,
+    time::timeout,
+};
+
+use super::{
+    expect::Expect,
+    figures::percentile,
+    fleet::{BenchError, Fleet},
+    plan::{Length, Load, Plan, Run},
+};
+
+/// How long it is measured.
+const FOR: Duration = Duration::from_millis(200);
+const WARMUP: Duration = Duration::from_millis(50);
+/// Its server goes away after so long, whatever happens.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The median latency of one connection to a server within this process that sends back what it reads, over TCP or, for
+/// datagrams, UDP on this machine. None if nothing came back.
+pub fn floor(plan: &Plan) -> Result<Option<Duration>, BenchError> {
+    let is_datagrams = plan.endpoint.shape() == Some(Shape::Datagrams);
+    let (port_in, port) = std::sync::mpsc::sync_channel(1);
+    let (stop, stopped) = oneshot::channel::<()>();
+    thread::Builder::new()
+        .name("bench-null".to_owned())
+        .spawn(move || {
+            let served = serve(is_datagrams, &port_in, stopped);
+            if let Err(error) = served {
+                let _ = port_in.send(Err(error));
+            }
+        })?;
+    let port = port.recv().map_err(io::Error::other)??;
+    let at = HostPort {
+        host: Host::Ip(Ipv4Addr::LOCALHOST.into()),
+        port,
+    };
+    let plan = Plan {
+        endpoint: if is_datagrams {
+            Endpoint::Udp(at)
+        } else {
+            Endpoint::Tcp(at)
+        },
+        // It sends back what it reads, in the frame it came in.
+        frames: plan.frames.said.into(),
+        expect: Expect::Any,
+        connections: 1,
+        threads: 1,
+        pipeline: 1,
+        connects_per_s: None,
+        churn: None,
+        timeout: Duration::from_secs(1),
+        drain: Duration::from_secs(1),
+        ..plan.clone()
+    };
+    let run = Run {
+        load: Load::Closed,
+        warmup: WARMUP,
+        length: Length::For(FOR),
+    };
+    let figures = Fleet::open(&plan)?.run(&run)?;
+    drop(stop);
+    Ok(percentile(&figures.service, 0.5))
+}
+
+fn serve(
+    is_datagrams: bool,
+    port: &std::sync::mpsc::SyncSender<io::Result<u16>>,
+    stopped: oneshot::Receiver<()>,
+) -> io::Result<()> {
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let serving = async {
+        let mut buffer = vec![0; 64 << 10];
+        if is_datagrams {
+            let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+            let _ = port.send(socket.local_addr().map(|addr| addr.port()));
+            loop {
+                let (bytes, peer) = socket.recv_from(&mut buffer).await?;
+                socket.send_to(&buffer[..bytes], peer).await?;
+            }
+        }
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let _ = port.send(listener.local_addr().map(|addr| addr.port()));
+        loop {
+            let (mut peer, _) = listener.accept().await?;
+            peer.set_nodelay(true)?;
+            loop {
+                let bytes = peer.read(&mut buffer).await.unwrap_or(0);
+                if bytes == 0 || peer.write_all(&buffer[..bytes]).await.is_err() {
+                    break;
+                }
+            }
+        }
+    };
+    let ended = async {
+        tokio::select! {
+            ended = serving => ended,
+            _ = stopped => Ok(()),
+        }
+    };
+    runtime.block_on(async { timeout(PATIENCE, ended).await.unwrap_or(Ok(())) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::{template::Template, workload::Workload};
+
+    #[test]
+    fn a_server_that_does_nothing_answers_over_streams_and_datagrams() {
+        for endpoint in ["5000", "udp://:5000"] {
+            let workload = Workload::one(Template::literal("hello"));
+            let plan = Plan::new(endpoint.parse().unwrap(), "line".parse().unwrap(), workload);
+            let floor = floor(&plan).unwrap().unwrap();
+            assert!(
+                floor > Duration::ZERO && floor < Duration::from_secs(1),
+                "{endpoint}: {floor:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! The highest rate that keeps a promise: doubled until it is broken, halved in between, then confirmed for longer.
+//!
+//! Short trials early and a long one last is the idea of `MLRsearch` (draft-ietf-bmwg-mlrsearch). It says which rate to
+//! try next and is told what came of it: no clock, no socket.
+
+/// A search under way.
+#[derive(Clone, Debug)]
+pub struct Search {
+    within: f64,
+    /// Kept at this rate; 0 at none yet.
+    low: f64,
+    /// Broken at this rate.
+    high: Option<f64>,
+    next: Next,
+    trials: u32,
+}
+
+/// What to do next.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Next {
+    /// Try this rate for a short time.
+    Trial(f64),
+    /// Try this rate for long.
+    Confirm(f64),
+    /// It is over: the rate that was kept for long; none where none was.
+    Found(Option<f64>),
+}
+
+/// What came of a trial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// The promise was kept.
+    Yes,
+    /// It was not.
+    No,
+    /// The generator could not do it, so that nothing was learnt of the server: no higher rate is tried.
+    Unable,
+}
+
+/// Trials at most: a search that would take more is not finding anything.
+const TRIALS_MAX: u32 = 60;
+/// No lower rate than this is tried, in requests a second.
+const RATE_MIN: f64 = 1.0;
+/// No higher one.
+const RATE_MAX: f64 = 1e8;
+/// After a confirmation that failed.
+const STEP_DOWN: f64 = 0.95;
+
+impl Search {
+    /// Begins at `start` requests a second and ends when the answer is known to a share of `within`.
+    pub fn new(start: f64, within: f64) -> Self {
+        Self {
+            within: within.clamp(0.001, 1.0),
+            low: 0.0,
+            high: None,
+            next: Next::Trial(start.clamp(RATE_MIN, RATE_MAX)),
+            trials: 0,
+        }
+    }
+
+    /// What to do next.
+    pub fn next(&self) -> Next {
+        self.next
+    }
+
+    /// Tells what came of it.
+    pub fn tell(&mut self, kept: Kept) {
+        self.trials += 1;
+        self.next = match self.next {
+            Next::Trial(rate) => {
+                match kept {
+                    Kept::Yes => self.low = self.low.max(rate),
+                    Kept::No | Kept::Unable => self.high = Some(rate),
+                }
+                self.after_trial()
+            }
+            Next::Confirm(rate) if kept == Kept::Yes => Next::Found(Some(rate)),
+            Next::Confirm(rate) if rate * STEP_DOWN >= RATE_MIN && self.trials < TRIALS_MAX => {
+                Next::Confirm(rate * STEP_DOWN)
+            }
+            Next::Confirm(_) => Next::Found(None),
+            found @ Next::Found(_) => found,
+        };
+    }
+
+    fn after_trial(&self) -> Next {
+        match self.high {
+            None if self.low >= RATE_MAX => Next::Confirm(self.low),
+            None => Next::Trial((self.low * 2.0).min(RATE_MAX)),
+            Some(_) if self.trials >= TRIALS_MAX && self.low > 0.0 => Next::Confirm(self.low),
+            Some(high) if self.low > 0.0 && high <= self.low * (1.0 + self.within) => {
+                Next::Confirm(self.low)
+            }
+            Some(high) if self.low > 0.0 => Next::Trial((self.low * high).sqrt()),
+            Some(high) if high / 2.0 >= RATE_MIN => Next::Trial(high / 2.0),
+            Some(_) => Next::Found(None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rand::{RngExt, SeedableRng, rngs::SmallRng};
+
+    use super::*;
+
+    fn found(
+        start: f64,
+        within: f64,
+        mut kept: impl FnMut(f64, bool) -> Kept,
+    ) -> (Option<f64>, u32) {
+        let mut search = Search::new(start, within);
+        for _ in 0..200 {
+            match search.next() {
+                Next::Found(rate) => return (rate, search.trials),
+                Next::Trial(rate) => search.tell(kept(rate, false)),
+                Next::Confirm(rate) => search.tell(kept(rate, true)),
+            }
+        }
+        panic!("it does not end");
+    }
+
+    proptest! {
+        #[test]
+        fn a_sharp_limit_is_found_from_anywhere(limit in 1.0_f64..1e7, start in 1.0_f64..1e7) {
+            let (rate, trials) = found(start, 0.05, |rate, _| if rate <= limit { Kept::Yes } else { Kept::No });
+            let rate = rate.unwrap();
+            prop_assert!(rate <= limit && rate * 1.05 >= limit, "{rate} of {limit}");
+            prop_assert!(trials < 40);
+        }
+
+        #[test]
+        fn it_ends_whatever_it_is_told(answers in prop::collection::vec(0..3, 1..100), start in 1.0_f64..1e7) {
+            let mut answers = answers.iter().cycle();
+            found(start, 0.05, |_, _| match answers.next() {
+                Some(0) => Kept::Yes,
+                Some(1) => Kept::No,
+                _ => Kept::Unable,
+            });
+        }
+    }
+
+    #[test]
+    fn nothing_kept_is_nothing_found() {
+        assert_eq!(found(1000.0, 0.05, |_, _| Kept::No).0, None);
+    }
+
+    #[test]
+    fn what_fails_for_long_is_tried_a_little_lower() {
+        let (rate, _) = found(1000.0, 0.05, |rate, confirm| {
+            let limit = if confirm { 3_500.0 } else { 4_000.0 };
+            if rate <= limit { Kept::Yes } else { Kept::No }
+        });
+        let rate = rate.unwrap();
+        assert!((3_200.0..=3_500.0).contains(&rate), "{rate}");
+    }
+
+    /// A queue with one server: exponential gaps, exponential service of 4,000 a second. The share of those served within 5
+    /// ms is 1 - exp(-(4000 - rate) * 0.005), so p99 is 5 ms at 3,079 a second exactly.
+    fn p99_of_a_queue(rate: f64, seconds: f64, random: &mut SmallRng) -> f64 {
+        let mut exponential = |mean: f64| -(1.0 - random.random::<f64>()).ln() * mean;
+        let (mut now, mut free, mut latencies) = (0.0, 0.0_f64, Vec::new());
+        while now < seconds {
+            now += exponential(1.0 / rate);
+            free = free.max(now) + exponential(1.0 / 4_000.0);
+            // The first fifth is not counted.
+            if now > seconds / 5.0 {
+                latencies.push(free - now);
+            }
+        }
+        latencies.sort_by(f64::total_cmp);
+        latencies[latencies.len() * 99 / 100]
+    }
+
+    #[test]
+    fn the_known_capacity_of_a_queue_is_found() {
+        let errors = (0..12).map(|seed| {
+            let mut random = SmallRng::seed_from_u64(seed);
+            let (rate, _) = found(1000.0, 0.05, |rate, confirm| {
+                let seconds = if confirm { 10.0 } else { 2.0 };
+                let p99 = p99_of_a_queue(rate, seconds, &mut random);
+                if p99 < 0.005 { Kept::Yes } else { Kept::No }
+            });
+            rate.unwrap() / 3_079.0 - 1.0
+        });
+        let errors: Vec<f64> = errors.collect();
+        // Confirmed for ten seconds, it is hardly ever too high.
+        assert!(
+            errors.iter().all(|error| (-0.15..0.05).contains(error)),
+            "{errors:?}"
+        );
+        let mean = errors.iter().sum::<f64>() / 12.0;
+        assert!((-0.08..0.02).contains(&mean), "{mean}");
+    }
+}

@@ -1,0 +1,166 @@
+//! Which numbers have arrived: one bit each.
+//!
+//! A counter of the highest number seen cannot tell a duplicate from a loss that it hides, and does not see that the
+//! last ones are missing. A bit each can, and ten million of them are a megabyte.
+
+use std::collections::VecDeque;
+
+/// Arrivals that are remembered, to say by how many a late one was overtaken.
+const RECENT: usize = 1023;
+
+/// The numbers that have arrived, of one flow.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    bits: Vec<u64>,
+    /// One past the highest number that has arrived.
+    next: u64,
+    recent: VecDeque<u64>,
+}
+
+/// What an arrival was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// The first of its number. Reordered if a higher number came before it (RFC 4737, 3.3), by so many arrivals as
+    /// there are since the first that did (the reordering extent, 4.2.2), of which at most 1,023 are looked back at.
+    First {
+        /// By how many; none if it came in order.
+        reordered_by: Option<u64>,
+    },
+    /// Its number had come before.
+    Duplicate,
+}
+
+impl Seen {
+    /// Number `number` arrives.
+    pub fn arrive(&mut self, number: u64) -> Arrival {
+        let (word, bit) = ((number / 64) as usize, 1 << (number % 64));
+        if self.bits.len() <= word {
+            self.bits.resize(word + 1, 0);
+        }
+        if self.bits[word] & bit != 0 {
+            return Arrival::Duplicate;
+        }
+        self.bits[word] |= bit;
+        let reordered_by = (number < self.next).then(|| self.overtaken_by(number));
+        self.next = self.next.max(number + 1);
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(number);
+        Arrival::First { reordered_by }
+    }
+
+    /// Whether number `number` has arrived.
+    pub fn contains(&self, number: u64) -> bool {
+        let word = self.bits.get((number / 64) as usize);
+        word.is_some_and(|word| word & (1 << (number % 64)) != 0)
+    }
+
+    fn overtaken_by(&self, number: u64) -> u64 {
+        let first = self.recent.iter().position(|other| *other > number);
+        (self.recent.len() - first.unwrap_or(0)) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+    use rand::{RngExt, SeedableRng, rngs::SmallRng};
+
+    use super::*;
+
+    fn fates(arrivals: impl IntoIterator<Item = u64>) -> (u64, u64, u64, u64) {
+        let mut seen = Seen::default();
+        let (mut first, mut duplicate, mut reordered, mut by) = (0, 0, 0, 0);
+        for number in arrivals {
+            match seen.arrive(number) {
+                Arrival::Duplicate => duplicate += 1,
+                Arrival::First { reordered_by } => {
+                    first += 1;
+                    reordered += u64::from(reordered_by.is_some());
+                    by = by.max(reordered_by.unwrap_or(0));
+                }
+            }
+        }
+        (first, duplicate, reordered, by)
+    }
+
+    #[test]
+    fn the_extent_is_that_of_the_rfc() {
+        // RFC 4737, 7.1: packet 4 comes after 5 and 6.
+        assert_eq!(fates([1, 2, 3, 5, 6, 4, 7]), (7, 0, 1, 2));
+        assert_eq!(fates([0, 1, 2]), (3, 0, 0, 0));
+        assert_eq!(fates([2, 1, 0]), (3, 0, 2, 2));
+        // A duplicate is no arrival that could overtake.
+        assert_eq!(fates([0, 2, 2, 2, 1]), (3, 2, 1, 1));
+    }
+
+    /// What the highest number seen would make of it, as others count.
+    fn by_counter(arrivals: &[u64]) -> (i64, i64) {
+        let (mut next, mut lost, mut out_of_order) = (0, 0, 0);
+        for number in arrivals {
+            let number = i64::try_from(*number).unwrap();
+            if number >= next {
+                lost += number - next;
+                next = number + 1;
+            } else {
+                out_of_order += 1;
+                lost -= 1;
+            }
+        }
+        (lost.max(0), out_of_order)
+    }
+
+    #[test]
+    fn losses_that_duplicates_would_hide_are_seen_and_so_is_the_tail() {
+        let sent = 200_000;
+        let mut random = SmallRng::seed_from_u64(3);
+        let (mut arrivals, mut lost, mut doubled, mut delayed) = (Vec::new(), 0, 0, 0);
+        for number in 0..sent - 1_000 {
+            match random.random_range(0..1000) {
+                0..5 => lost += 1,
+                5..25 => {
+                    doubled += 1;
+                    arrivals.extend([(number * 10, number), (number * 10 + 1, number)]);
+                }
+                25..35 => {
+                    delayed += 1;
+                    arrivals.push((number * 10 + 55, number));
+                }
+                _ => arrivals.push((number * 10, number)),
+            }
+        }
+        arrivals.sort_unstable();
+        let arrivals: Vec<u64> = arrivals.into_iter().map(|(_, number)| number).collect();
+        let (first, duplicate, reordered, _) = fates(arrivals.iter().copied());
+        assert_eq!(sent - first, lost + 1_000);
+        assert_eq!(duplicate, doubled);
+        // One that is delayed past nothing but lost ones is in order after all.
+        assert!(
+            reordered <= delayed && delayed - reordered <= delayed / 50,
+            "{reordered} of {delayed}"
+        );
+        let (told, _) = by_counter(&arrivals);
+        assert_eq!(told, 0, "the control: a counter sees none of {lost} losses");
+    }
+
+    proptest! {
+        #[test]
+        fn it_says_what_a_set_says(numbers in prop::collection::vec(0_u64..300, 0..200)) {
+            let mut seen = Seen::default();
+            let mut set = BTreeSet::new();
+            for number in numbers {
+                let higher = set.range(number + 1..).next().is_some();
+                let arrival = seen.arrive(number);
+                match (set.insert(number), arrival) {
+                    (false, arrival) => prop_assert_eq!(arrival, Arrival::Duplicate),
+                    (true, Arrival::First { reordered_by }) => prop_assert_eq!(reordered_by.is_some(), higher),
+                    (true, Arrival::Duplicate) => prop_assert!(false, "{} is new", number),
+                }
+                prop_assert!(seen.contains(number));
+            }
+        }
+    }
+}

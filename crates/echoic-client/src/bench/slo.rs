@@ -1,0 +1,310 @@
+//! What a service promises, and whether figures keep it: `p99<5ms, loss<0.1%, errors=0`.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use echoic_core::size::Span;
+use thiserror::Error;
+
+use super::figures::Figures;
+
+/// Terms that must all be met.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Slo(Vec<Term>);
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Term {
+    what: What,
+    how: How,
+    /// Nanoseconds, a share from 0 to 1, requests a second or a number, as the figure has it.
+    bound: f64,
+    text: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum What {
+    /// The latency from the due moment that this share did not exceed.
+    Percentile(f64),
+    Mean,
+    Max,
+    Loss,
+    Errors,
+    Wrong,
+    Rate,
+    Delivered,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    Less,
+    AtMost,
+    More,
+    AtLeast,
+    Equal,
+}
+
+/// A term, and whether it was met.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judged {
+    /// The term as it was written.
+    pub term: String,
+    /// The figure it is about, in the same unit; none where there was nothing to measure, which meets no term.
+    pub value: Option<String>,
+    /// Whether it was.
+    pub met: bool,
+}
+
+/// A text that promises nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(
+    "{0:?} is no term; write p99<5ms, p50 p90 p99.9 mean or max with a time, loss<0.1%, delivered>99%, rate>9k, errors=0 or wrong=0, joined by commas"
+)]
+pub struct NoTerm(String);
+
+impl Slo {
+    /// What of it is met.
+    pub fn judge(&self, figures: &Figures) -> Vec<Judged> {
+        self.0.iter().map(|term| term.judge(figures)).collect()
+    }
+
+    /// Whether all of it is.
+    pub fn is_met(&self, figures: &Figures) -> bool {
+        self.0.iter().all(|term| term.judge(figures).met)
+    }
+
+    /// The longest latency it lets pass, if it speaks of one.
+    pub fn latency(&self) -> Option<Duration> {
+        let times = self.0.iter().filter(|term| term.what.is_time());
+        let shortest = times.map(|term| term.bound).reduce(f64::min)?;
+        Duration::try_from_secs_f64(shortest / 1e9).ok()
+    }
+}
+
+impl What {
+    fn is_time(self) -> bool {
+        matches!(self, Self::Percentile(_) | Self::Mean | Self::Max)
+    }
+
+    fn is_share(self) -> bool {
+        matches!(self, Self::Loss | Self::Delivered)
+    }
+
+    fn of(self, figures: &Figures) -> Option<f64> {
+        let due = &figures.due;
+        match self {
+            _ if figures.asked == 0 => None,
+            Self::Percentile(share) => Some(due.value_at_quantile(share) as f64),
+            Self::Mean => Some(due.mean()),
+            Self::Max => Some(due.max() as f64),
+            Self::Loss => Some(figures.loss()),
+            Self::Errors => Some(figures.errors() as f64),
+            Self::Wrong => Some((figures.wrong + figures.failures.extra) as f64),
+            Self::Rate => Some(figures.done_per_s()),
+            Self::Delivered => Some(figures.delivered()),
+        }
+    }
+}
+
+impl Term {
+    fn judge(&self, figures: &Figures) -> Judged {
+        let value = self.what.of(figures);
+        let met = value.is_some_and(|value| match self.how {
+            How::Less => value < self.bound,
+            How::AtMost => value <= self.bound,
+            How::More => value > self.bound,
+            How::AtLeast => value >= self.bound,
+            How::Equal => (value - self.bound).abs() < f64::EPSILON,
+        });
+        let shown = |value: f64| {
+            if self.what.is_time() {
+                format!("{:.3}ms", value / 1e6)
+            } else if self.what.is_share() {
+                format!("{:.3}%", value * 100.0)
+            } else {
+                format!("{value:.0}")
+            }
+        };
+        Judged {
+            term: self.text.clone(),
+            value: value.map(shown),
+            met,
+        }
+    }
+}
+
+impl FromStr for Slo {
+    type Err = NoTerm;
+
+    fn from_str(text: &str) -> Result<Self, NoTerm> {
+        let terms = text.split(',').map(str::parse).collect::<Result<_, _>>()?;
+        Ok(Self(terms))
+    }
+}
+
+impl FromStr for Term {
+    type Err = NoTerm;
+
+    fn from_str(text: &str) -> Result<Self, NoTerm> {
+        let text = text.trim();
+        term(text).ok_or_else(|| NoTerm(text.to_owned()))
+    }
+}
+
+fn term(text: &str) -> Option<Term> {
+    let at = text.find(['<', '>', '='])?;
+    let (name, rest) = (text[..at].trim(), &text[at..]);
+    let signs = [
+        ("<=", How::AtMost),
+        (">=", How::AtLeast),
+        ("==", How::Equal),
+        ("<", How::Less),
+        (">", How::More),
+        ("=", How::Equal),
+    ];
+    let (sign, how) = signs.into_iter().find(|(sign, _)| rest.starts_with(sign))?;
+    let value = rest[sign.len()..].trim();
+    let what = match name {
+        "mean" => What::Mean,
+        "max" => What::Max,
+        "loss" => What::Loss,
+        "errors" => What::Errors,
+        "wrong" => What::Wrong,
+        "rate" => What::Rate,
+        "delivered" => What::Delivered,
+        _ => {
+            let percent: f64 = name.strip_prefix('p')?.parse().ok()?;
+            What::Percentile(Some(percent / 100.0).filter(|share| (0.0..=1.0).contains(share))?)
+        }
+    };
+    let bound = if what.is_time() {
+        time(value)?
+    } else if what.is_share() {
+        let percent: f64 = value.strip_suffix('%')?.trim().parse().ok()?;
+        percent / 100.0
+    } else if what == What::Rate {
+        rate(value)?
+    } else {
+        value.parse::<u32>().ok()?.into()
+    };
+    let text = text.to_owned();
+    (bound.is_finite() && bound >= 0.0).then_some(Term {
+        what,
+        how,
+        bound,
+        text,
+    })
+}
+
+/// A span of time in nanoseconds, also a broken one: `1.5ms`.
+fn time(text: &str) -> Option<f64> {
+    if let Ok(Span(time)) = text.parse() {
+        return Some(time.as_nanos() as f64);
+    }
+    let unit = text.find(|c: char| c.is_alphabetic())?;
+    let one: Span = format!("1{}", &text[unit..]).parse().ok()?;
+    Some(text[..unit].parse::<f64>().ok()? * one.0.as_nanos() as f64)
+}
+
+/// Requests a second as people write them: `500`, `20k`, `1.5M`, with or without `/s`. Here k is 1000.
+pub fn rate(text: &str) -> Option<f64> {
+    let number = text.strip_suffix("/s").unwrap_or(text);
+    let (number, factor) = match number.as_bytes().last()? {
+        b'k' => (&number[..number.len() - 1], 1e3),
+        b'M' => (&number[..number.len() - 1], 1e6),
+        _ => (number, 1.0),
+    };
+    let rate = number.parse::<f64>().ok()? * factor;
+    (0.001..=1e8).contains(&rate).then_some(rate)
+}
+
+impl fmt::Display for Slo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, term) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            write!(f, "{comma}{}", term.text)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::figures;
+
+    fn figures() -> Figures {
+        let mut figures = figures::empty(10.0);
+        figures.asked = 1000;
+        figures.lost = 5;
+        figures.done = 995;
+        for index in 0..1000 {
+            figures
+                .due
+                .record(if index < 985 { 1_000_000 } else { 8_000_000 })
+                .unwrap();
+        }
+        figures
+    }
+
+    #[test]
+    fn terms_are_judged() {
+        for (text, met) in [
+            ("p98<2ms", true),
+            ("p99<5ms", false),
+            ("p99 <= 8.1ms", true),
+            ("p50>=900us", true),
+            ("max<8ms", false),
+            ("mean<1.2ms", true),
+            ("loss<0.5%", false),
+            ("loss<=0.5%", true),
+            ("loss<0.6%", true),
+            ("delivered>99%", true),
+            ("errors=0", false),
+            ("errors==5", true),
+            ("wrong=0", true),
+            ("rate>99/s", true),
+            ("rate>9k", false),
+        ] {
+            assert_eq!(
+                text.parse::<Slo>().unwrap().is_met(&figures()),
+                met,
+                "{text}"
+            );
+        }
+        let slo: Slo = "p99<5ms, loss<0.6%,errors=0".parse().unwrap();
+        let judged = slo.judge(&figures());
+        assert_eq!(
+            judged.iter().map(|term| term.met).collect::<Vec<_>>(),
+            [false, true, false]
+        );
+        assert_eq!(judged[1].value.as_deref(), Some("0.500%"));
+        assert_eq!(slo.to_string(), "p99<5ms, loss<0.6%, errors=0");
+        assert_eq!(slo.latency(), Some(Duration::from_millis(5)));
+    }
+
+    #[test]
+    fn nothing_measured_meets_nothing() {
+        let slo: Slo = "errors=0".parse().unwrap();
+        assert!(!slo.is_met(&figures::empty(1.0)));
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_what_there_is() {
+        for text in [
+            "",
+            "p99",
+            "p99<",
+            "p99<5",
+            "p101<5ms",
+            "loss<0.1",
+            "rate>x",
+            "speed>3",
+            "errors=-1",
+            "p99<5ms,",
+            "p99<-5ms",
+        ] {
+            let said = text.parse::<Slo>().unwrap_err().to_string();
+            assert!(said.contains("loss<0.1%"), "{text}: {said}");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Whether a run was of one piece, and how sure its mean is.
+
+use hdrhistogram::Histogram;
+
+use super::figures::{Second, rough_latencies};
+
+/// How the halves of a run compare.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Steady {
+    /// The second half's median latency to the first half's.
+    pub ratio: f64,
+    /// Within a tenth of each other.
+    pub is_steady: bool,
+}
+
+/// A mean, and how far the true one may be from it in 95 of 100 cases.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mean {
+    /// Nanoseconds.
+    pub nanos: f64,
+    /// Nanoseconds to either side.
+    pub within: f64,
+    /// Of so many blocks' means.
+    pub blocks: usize,
+}
+
+/// Blocks that seconds are put together to.
+const BLOCKS: usize = 10;
+
+/// The 97.5 % quantile of Student's t, for 1 to 9 degrees of freedom.
+const T: [f64; BLOCKS - 1] = [
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262,
+];
+
+impl Steady {
+    /// Of at least four seconds with replies in them.
+    pub fn of(series: &[Second]) -> Option<Self> {
+        if series.len() < 4 {
+            return None;
+        }
+        let (first, second) = series.split_at(series.len() / 2);
+        let (first, second) = (median(first)?, median(second)?);
+        let ratio = second / first;
+        Some(Self {
+            ratio,
+            is_steady: (1.0 / 1.1..=1.1).contains(&ratio),
+        })
+    }
+}
+
+fn median(seconds: &[Second]) -> Option<f64> {
+    let all = merged(seconds);
+    (!all.is_empty()).then(|| all.value_at_quantile(0.5) as f64)
+}
+
+fn merged(seconds: &[Second]) -> Histogram<u64> {
+    let mut all = rough_latencies();
+    for second in seconds {
+        // Read from elsewhere, it may have other bounds: what does not fit is left out.
+        let _ = all.add(&second.due);
+    }
+    all
+}
+
+impl Mean {
+    /// Of at least two whole seconds. Neighbouring requests are alike, so their number says little of how sure a mean is;
+    /// the means of blocks that are seconds long are nearly independent.
+    pub fn of(series: &[Second]) -> Option<Self> {
+        let size = series.len().div_ceil(BLOCKS).max(1);
+        let blocks = series.chunks_exact(size).map(merged);
+        let means: Vec<f64> = blocks
+            .filter(|block| !block.is_empty())
+            .map(|block| block.mean())
+            .collect();
+        let count = means.len();
+        let t = T.get(count.checked_sub(2)?)?;
+        let mean = means.iter().sum::<f64>() / count as f64;
+        let squares = means
+            .iter()
+            .map(|block| (block - mean).powi(2))
+            .sum::<f64>();
+        let deviation = (squares / (count - 1) as f64).sqrt();
+        Some(Self {
+            nanos: mean,
+            within: t * deviation / (count as f64).sqrt(),
+            blocks: count,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn series(latencies: &[u64]) -> Vec<Second> {
+        let seconds = latencies.iter().map(|latency| {
+            let mut second = Second::empty();
+            second.due.record_n(*latency, 100).unwrap();
+            second
+        });
+        seconds.collect()
+    }
+
+    #[test]
+    fn halves_that_differ_are_not_steady() {
+        let of = |latencies: &[u64]| Steady::of(&series(latencies)).map(|steady| steady.is_steady);
+        assert_eq!(of(&[100_000, 100_000, 105_000, 105_000]), Some(true));
+        assert_eq!(of(&[100_000, 100_000, 120_000, 120_000]), Some(false));
+        assert_eq!(of(&[120_000, 120_000, 100_000, 100_000]), Some(false));
+        assert_eq!(of(&[100_000, 100_000, 100_000]), None);
+    }
+
+    #[test]
+    fn an_interval_is_as_wide_as_blocks_differ() {
+        let none = Mean::of(&series(&[100_000; 10])).unwrap();
+        assert!(none.within < 1.0 && none.blocks == 10);
+        // Of 1 and 3: a deviation of sqrt 2, an interval of 12.706 * sqrt 2 / sqrt 2.
+        let two = Mean::of(&series(&[1_000_000, 3_000_000])).unwrap();
+        assert!((two.nanos / 1e6 - 2.0).abs() < 0.02, "{two:?}");
+        assert!((two.within / 1e6 - 12.7).abs() < 0.2, "{two:?}");
+        assert_eq!(Mean::of(&series(&[1])), None);
+        assert_eq!(Mean::of(&series(&[5_000; 25])).unwrap().blocks, 8);
+    }
+}

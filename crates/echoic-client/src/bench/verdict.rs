@@ -1,0 +1,219 @@
+//! Who was the limit.
+
+use std::{fmt, time::Duration};
+
+use super::{figures::Figures, plan::Plan, slo::Slo};
+
+/// Who was the limit, and what speaks for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Who.
+    pub who: Who,
+    /// In a sentence.
+    pub why: String,
+}
+
+/// Who a limit may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// Nobody: what was asked was answered.
+    Healthy,
+    /// The target: it fell behind, was wrong, or hung up.
+    Server,
+    /// The way there, or the target's socket: datagrams were lost.
+    Network,
+    /// A promise was not kept, though what was asked was answered.
+    Slo,
+    /// Ourselves: nothing is learnt of the target.
+    Generator,
+}
+
+impl Who {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Server => "server",
+            Self::Network => "network",
+            Self::Slo => "slo",
+            Self::Generator => "generator",
+        }
+    }
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// A thread that is busier than this share of its core cannot do more.
+const BUSY: f64 = 0.95;
+/// Lag below this is the system's, and nobody's fault.
+const LAG: Duration = Duration::from_millis(1);
+/// Less than this share answered in time is falling behind.
+const DELIVERED: f64 = 0.99;
+
+impl Verdict {
+    /// Over one run.
+    pub fn of(plan: &Plan, slo: Option<&Slo>, figures: &Figures) -> Self {
+        let told = by_generator(slo, figures)
+            .or_else(|| by_server(plan, figures))
+            .or_else(|| by_network(figures))
+            .or_else(|| by_slo(slo, figures));
+        let (who, why) = told.unwrap_or_else(|| {
+            let why = match figures.rate {
+                None => "closed loop: as fast as replies came over these connections; not what users would wait",
+                Some(_) => "what was asked was answered; the server was not saturated",
+            };
+            (Who::Healthy, why.to_owned())
+        });
+        Self { who, why }
+    }
+}
+
+/// Whether the generator kept up; if not, what else is seen says nothing of the server.
+fn by_generator(slo: Option<&Slo>, figures: &Figures) -> Option<(Who, String)> {
+    let generator = &figures.generator;
+    let who = Who::Generator;
+    if generator.busy > BUSY {
+        let why = format!(
+            "a thread of this generator used {:.0} % of its core; more --threads, or another machine",
+            generator.busy * 100.0
+        );
+        return Some((who, why));
+    }
+    if let Some(dropped) = figures
+        .fates
+        .map(|fates| fates.dropped_here)
+        .filter(|dropped| *dropped > 0)
+    {
+        let why = format!("{dropped} datagrams were dropped by this generator's own socket");
+        return Some((who, why));
+    }
+    let lag = Duration::from_nanos(generator.lag.value_at_quantile(0.99));
+    let latency = Duration::from_nanos(figures.due.value_at_quantile(0.99));
+    let allowed = match slo.and_then(Slo::latency) {
+        Some(promised) => promised / 10,
+        None => LAG.max(latency / 4),
+    };
+    (figures.rate.is_some() && lag > allowed).then(|| {
+        let why = format!(
+            "the generator itself was {:.2} ms late in one of 100 cases",
+            lag.as_secs_f64() * 1e3
+        );
+        (who, why)
+    })
+}
+
+fn by_server(plan: &Plan, figures: &Figures) -> Option<(Who, String)> {
+    let failures = &figures.failures;
+    let who = Who::Server;
+    if figures.asked > 0 && figures.done == 0 && plan.expect.waits() {
+        return Some((who, "nothing was answered".to_owned()));
+    }
+    if figures.wrong + failures.extra > 0 {
+        let why = format!(
+            "{} replies were wrong, {} not asked for",
+            figures.wrong, failures.extra
+        );
+        return Some((who, why));
+    }
+    let is_stream = figures.fates.is_none();
+    if is_stream && figures.lost > 0 {
+        let why = format!(
+            "{} requests were not answered: {} timed out, {} were cut off",
+            figures.lost,
+            failures.timed_out,
+            failures.cut + failures.pending
+        );
+        return Some((who, why));
+    }
+    let is_behind = figures.unsent > 0 || is_stream && figures.delivered() < DELIVERED;
+    if figures.rate.is_some() && is_behind {
+        let backlog = figures.asked.saturating_sub(figures.done) as f64 / figures.seconds.max(1e-9);
+        let why = format!(
+            "{:.1} % of what was asked was answered in time; with all {} connections waiting for replies the backlog grew by {backlog:.0}/s",
+            figures.delivered().min(1.0) * 100.0,
+            plan.connections,
+        );
+        return Some((who, why));
+    }
+    None
+}
+
+fn by_network(figures: &Figures) -> Option<(Who, String)> {
+    figures.fates.filter(|_| figures.lost + figures.late > 0).map(|_| {
+        let why = format!(
+            "{} datagrams were lost on the way or by the server's socket, {} came late; none was dropped here",
+            figures.lost, figures.late
+        );
+        (Who::Network, why)
+    })
+}
+
+fn by_slo(slo: Option<&Slo>, figures: &Figures) -> Option<(Who, String)> {
+    let judged = slo?.judge(figures);
+    let broken = judged.into_iter().find(|judged| !judged.met)?;
+    let value = broken.value.unwrap_or_else(|| "nothing".to_owned());
+    Some((
+        Who::Slo,
+        format!("{} was promised, and it was {value}", broken.term),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::{figures, template::Template, workload::Workload};
+
+    fn verdict(slo: Option<&str>, change: impl FnOnce(&mut Figures)) -> Who {
+        let workload = Workload::one(Template::literal("x"));
+        let plan = Plan::new("5000".parse().unwrap(), "line".parse().unwrap(), workload);
+        let mut figures = figures::empty(10.0);
+        figures.rate = Some(100.0);
+        (figures.asked, figures.sent, figures.ok, figures.done) = (1000, 1000, 1000, 1000);
+        figures.due.record_n(2_000_000, 1000).unwrap();
+        figures.generator.lag.record_n(10_000, 1000).unwrap();
+        change(&mut figures);
+        let slo = slo.map(|slo| slo.parse().unwrap());
+        Verdict::of(&plan, slo.as_ref(), &figures).who
+    }
+
+    #[test]
+    fn the_limit_is_named() {
+        assert_eq!(verdict(None, |_| {}), Who::Healthy);
+        assert_eq!(verdict(None, |f| f.generator.busy = 0.99), Who::Generator);
+        assert_eq!(verdict(None, |f| f.wrong = 1), Who::Server);
+        assert_eq!(verdict(None, |f| f.failures.extra = 1), Who::Server);
+        assert_eq!(verdict(None, |f| f.lost = 1), Who::Server);
+        assert_eq!(
+            verdict(None, |f| (f.unsent, f.done) = (100, 900)),
+            Who::Server
+        );
+        assert_eq!(verdict(None, |f| f.done = 900), Who::Server);
+        assert_eq!(verdict(Some("p99<1ms"), |_| {}), Who::Slo);
+        assert_eq!(verdict(Some("p99<3ms"), |_| {}), Who::Healthy);
+        let udp = |lost, dropped_here| {
+            verdict(None, |f| {
+                f.fates = Some(figures::Fates {
+                    dropped_here,
+                    ..Default::default()
+                });
+                f.lost = lost;
+            })
+        };
+        assert_eq!(udp(5, 0), Who::Network);
+        assert_eq!(udp(5, 5), Who::Generator);
+        assert_eq!(udp(0, 0), Who::Healthy);
+    }
+
+    #[test]
+    fn lag_counts_against_the_promise_or_the_latency() {
+        let late =
+            |lag: u64| move |f: &mut Figures| f.generator.lag.record_n(lag, 1_000_000).unwrap();
+        assert_eq!(verdict(Some("p99<3ms"), late(400_000)), Who::Generator);
+        assert_eq!(verdict(None, late(400_000)), Who::Healthy);
+        assert_eq!(verdict(None, late(1_500_000)), Who::Generator);
+    }
+}

@@ -1,0 +1,220 @@
+//! What is told while it runs, on standard error: a few lines redrawn on a terminal, a JSON line a second otherwise.
+
+use std::{
+    io::{self, IsTerminal},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    time::Duration,
+};
+
+use echoic_client::bench::{Length, Load, Plan, Progress, Run, Stop, Watch, percentile};
+use serde_json::json;
+
+use super::{course::Stops, measured::Try, text};
+use crate::term;
+
+/// Redrawn so often on a terminal.
+const REDRAW: Duration = Duration::from_millis(250);
+const SECOND: Duration = Duration::from_secs(1);
+/// Characters of the bar.
+const BAR: usize = 30;
+/// Seconds whose p99 are drawn.
+const SPARKS: usize = 24;
+
+/// Where it is told, if anywhere.
+#[derive(Debug)]
+pub(super) struct Screen {
+    how: How,
+    stops: Arc<Stops>,
+    tries: Mutex<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    Quiet,
+    Redrawn,
+    Lines,
+}
+
+impl Screen {
+    pub(super) fn new(quiet: bool, stops: Arc<Stops>) -> Self {
+        let how = match (quiet, io::stderr().is_terminal()) {
+            (true, _) => How::Quiet,
+            (false, true) => How::Redrawn,
+            (false, false) => How::Lines,
+        };
+        Self {
+            how,
+            stops,
+            tries: Mutex::new(0),
+        }
+    }
+
+    /// A run that a signal is to stop.
+    pub(super) fn stops(&self, stop: Stop) {
+        self.stops.add(stop);
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stops.is_stopped()
+    }
+
+    /// A sentence in between.
+    pub(super) fn note(&self, text: &str) {
+        match self.how {
+            How::Quiet => {}
+            How::Redrawn => term::say(text),
+            How::Lines => term::say(&json!({"ev": "note", "text": text}).to_string()),
+        }
+    }
+
+    /// One of many runs is over.
+    pub(super) fn tried(&self, number: usize, attempt: &Try) {
+        *self.tries.lock().unwrap_or_else(PoisonError::into_inner) = number;
+        match self.how {
+            How::Quiet => {}
+            How::Redrawn => {
+                if number == 1 {
+                    term::say(text::TRIES);
+                }
+                term::say(&text::a_try(number, attempt));
+            }
+            How::Lines => term::say(
+                &json!({
+                    "ev": attempt.what.word(), "n": number, "asked_per_s": attempt.asked_per_s,
+                    "done_per_s": attempt.done_per_s.round(), "p50_ms": attempt.p50_ms, "p99_ms": attempt.p99_ms,
+                    "kept": attempt.kept, "verdict": attempt.verdict.who.word(),
+                })
+                .to_string(),
+            ),
+        }
+    }
+
+    /// Tells of a run until it is over.
+    pub(super) fn follow(&self, plan: &Plan, run: &Run, watch: &Watch, is_done: &Receiver<()>) {
+        let every = match self.how {
+            How::Quiet => return,
+            How::Redrawn => REDRAW,
+            How::Lines => SECOND,
+        };
+        let mut drawn = 0;
+        let mut sparks = Vec::new();
+        while let Err(RecvTimeoutError::Timeout) = is_done.recv_timeout(every) {
+            let progress = watch.progress();
+            if self.how == How::Lines {
+                term::say(&line(run, &progress));
+                continue;
+            }
+            if progress.seconds > sparks.len()
+                && let Some(recent) = &progress.recent
+            {
+                sparks.resize(progress.seconds - 1, 0);
+                sparks.push(recent.due.value_at_quantile(0.99));
+            }
+            erase(drawn);
+            let lines = lines(plan, run, &progress, &sparks);
+            drawn = lines.len();
+            // Longer than the terminal is wide, a line is cut and not wrapped: it could not be erased otherwise.
+            term::draw(&format!("\x1b[?7l{}\n\x1b[?7h", lines.join("\n")));
+        }
+        erase(drawn);
+    }
+}
+
+fn erase(lines: usize) {
+    if lines > 0 {
+        term::draw(&format!("\x1b[{lines}A\x1b[J"));
+    }
+}
+
+fn line(run: &Run, progress: &Progress) -> String {
+    let recent = progress.recent.as_ref();
+    let at = |q| {
+        let found = recent.and_then(|second| percentile(&second.due, q));
+        found.map(|time| (time.as_secs_f64() * 1e7).round() / 10.0)
+    };
+    json!({
+        "ev": "progress", "s": (progress.now as f64 / 1e8).round() / 10.0,
+        "warmup": progress.now < run.warmup.as_nanos() as u64,
+        "asked": progress.asked, "sent": progress.sent, "ok": progress.ok, "wrong": progress.wrong,
+        "lost": progress.lost, "in_flight": progress.in_flight,
+        "done_per_s": recent.map(|second| second.ok + second.wrong), "p50_us": at(0.5), "p99_us": at(0.99),
+    })
+    .to_string()
+}
+
+fn lines(plan: &Plan, run: &Run, progress: &Progress, sparks: &[u64]) -> Vec<String> {
+    let now = progress.now as f64 / 1e9;
+    let warmup = run.warmup.as_secs_f64();
+    let load = match &run.load {
+        Load::Closed => "closed loop".to_owned(),
+        Load::Open { rate, .. } => format!("open loop {}/s", text::count(*rate)),
+        Load::Recorded(_) => "as recorded".to_owned(),
+    };
+    let (share, of) = match run.length {
+        Length::For(time) => {
+            let window = time.as_secs_f64();
+            let into = (now - warmup).clamp(0.0, window);
+            (into / window, format!("{into:.1} / {window:.1} s"))
+        }
+        Length::Count(count) => {
+            let done = progress.ok + progress.wrong + progress.lost;
+            (done as f64 / count as f64, format!("{done} / {count}"))
+        }
+    };
+    let filled = (0..BAR).map(|at| {
+        if (at as f64) < share * BAR as f64 {
+            '█'
+        } else {
+            ' '
+        }
+    });
+    let bar: String = filled.collect();
+    let phase = if now < warmup { "warm-up" } else { "       " };
+    let recent = progress.recent.as_ref();
+    let at = |q| {
+        recent
+            .and_then(|second| percentile(&second.due, q))
+            .map_or_else(|| "–".to_owned(), text::ms)
+    };
+    let per_second = recent.map_or(0, |second| second.ok + second.wrong);
+    vec![
+        format!(
+            "{} · {} · {} connections · {load}",
+            plan.endpoint, plan.expect, plan.connections
+        ),
+        format!("{phase} [{bar}] {of}   Ctrl-C stops"),
+        format!(
+            " sent {}  ok {}  wrong {}  lost {}  in flight {}   done {}/s",
+            text::count(progress.sent as f64),
+            text::count(progress.ok as f64),
+            progress.wrong,
+            progress.lost,
+            progress.in_flight,
+            text::count(per_second as f64),
+        ),
+        format!(
+            " now  p50 {}  p90 {}  p99 {} ms   {}",
+            at(0.5),
+            at(0.9),
+            at(0.99),
+            drawn(sparks)
+        ),
+        format!(
+            " generator  lag p99 {} ms",
+            text::ms(Duration::from_nanos(progress.lag_p99))
+        ),
+    ]
+}
+
+/// The last seconds' p99 as eighths of a line's height.
+fn drawn(sparks: &[u64]) -> String {
+    let last = &sparks[sparks.len().saturating_sub(SPARKS)..];
+    let most = last.iter().copied().max().unwrap_or(0).max(1);
+    let heights = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    last.iter()
+        .map(|value| heights[(value * 7 / most) as usize])
+        .collect()
+}

@@ -1,0 +1,297 @@
+//! What came of it, for people.
+
+use std::time::Duration;
+
+use echoic_client::bench::{Figures, Judged, Load, Mean, Steady, percentile};
+use echoic_core::{shown, size};
+use hdrhistogram::Histogram;
+
+use super::measured::{Measured, Try};
+use crate::term::{Payload, ReaderGone};
+
+/// Writes all of it.
+pub(super) fn write(payload: &mut Payload, measured: &Measured) -> Result<(), ReaderGone> {
+    let mut lines = Vec::new();
+    if !measured.tries.is_empty() {
+        lines.push(TRIES.to_owned());
+        let tries = measured.tries.iter().enumerate();
+        lines.extend(tries.map(|(index, attempt)| a_try(index + 1, attempt)));
+        lines.push(String::new());
+    }
+    lines.extend(result(measured));
+    lines.extend(replies(measured));
+    lines.extend(latencies(measured));
+    lines.extend(generator(&measured.figures));
+    lines.extend(judgement(measured));
+    for line in lines {
+        payload.line(format_args!("{line}"))?;
+    }
+    Ok(())
+}
+
+fn result(measured: &Measured) -> Vec<String> {
+    let figures = &measured.figures;
+    let plan = &measured.plan;
+    let cut = if measured.is_cut {
+        ", stopped early"
+    } else {
+        ""
+    };
+    let load = match &measured.run.load {
+        Load::Closed => "closed loop: not comparable with what users would wait".to_owned(),
+        Load::Open { .. } => "open loop".to_owned(),
+        Load::Recorded(_) => "as recorded".to_owned(),
+    };
+    let asked = figures
+        .rate
+        .map_or_else(String::new, |rate| format!(" (asked {})", count(rate)));
+    vec![
+        format!(
+            "RESULT  {}   {:.1} s after {:.1} s of warm-up{cut}   verdict: {}",
+            plan.endpoint,
+            figures.seconds,
+            measured.run.warmup.as_secs_f64(),
+            measured.verdict.who
+        ),
+        format!(" {}", measured.verdict.why),
+        format!(
+            " load       {load}, {} connections, {} in flight on each at most",
+            plan.connections, plan.pipeline
+        ),
+        format!(
+            " requests   {} sent = {}/s{asked}     replies {} = {}/s   bytes {} / {}",
+            count(figures.sent as f64),
+            count(figures.sent_per_s()),
+            count(figures.done as f64),
+            count(figures.done_per_s()),
+            size::for_people(figures.bytes_sent),
+            size::for_people(figures.bytes_heard),
+        ),
+    ]
+}
+
+fn replies(measured: &Measured) -> Vec<String> {
+    let figures = &measured.figures;
+    let failures = &figures.failures;
+    let guessed = if measured.is_guessed {
+        ", found out"
+    } else {
+        ""
+    };
+    let mut lines = vec![format!(
+        " replies    {} as expected ({}{guessed})   {} wrong   {} timed out   {} cut off   {} never sent   {} not asked for",
+        count(figures.ok as f64),
+        measured.plan.expect,
+        figures.wrong,
+        failures.timed_out,
+        failures.cut + failures.pending,
+        figures.unsent,
+        failures.extra,
+    )];
+    if let Some(fates) = &figures.fates {
+        let share = 100.0 * figures.lost as f64 / figures.sent.max(1) as f64;
+        lines.push(format!(
+            " datagrams  lost {} ({share:.3} %)  late {}  duplicate {}  reordered {} (by {} at most)  truncated {}  dropped here {}",
+            figures.lost, figures.late, fates.duplicate, fates.reordered, fates.reordered_by, fates.truncated, fates.dropped_here,
+        ));
+    }
+    let faults = failures.closed + failures.reset + failures.refused + failures.not_sent;
+    if faults + failures.reconnects > 0 {
+        lines.push(format!(
+            " peers      {} closed  {} reset  {} refused  {} opened anew  {} datagrams not sent",
+            failures.closed,
+            failures.reset,
+            failures.refused,
+            failures.reconnects,
+            failures.not_sent
+        ));
+    }
+    for sample in &figures.samples {
+        lines.push(format!(
+            " wrong      connection {} request {}: asked {}  got {}  expected {}",
+            sample.connection,
+            sample.number,
+            quoted(&sample.request),
+            quoted(&sample.reply),
+            quoted(&sample.expected),
+        ));
+    }
+    lines
+}
+
+/// At most so much of a sample is shown, in characters.
+const SHOWN: usize = 60;
+
+fn quoted(bytes: &[u8]) -> String {
+    format!("\"{}\"", shown::text_up_to(bytes, SHOWN))
+}
+
+fn latencies(measured: &Measured) -> Vec<String> {
+    let figures = &measured.figures;
+    let row = |of: &Histogram<u64>| {
+        let at = |q| percentile(of, q).map_or_else(|| "–".to_owned(), ms);
+        let edge = |nanos: u64| {
+            if of.is_empty() {
+                "–".to_owned()
+            } else {
+                ms(Duration::from_nanos(nanos))
+            }
+        };
+        format!(
+            "min {}  p50 {}  p90 {}  p99 {}  p99.9 {}  max {} ms",
+            edge(of.min()),
+            at(0.5),
+            at(0.9),
+            at(0.99),
+            at(0.999),
+            edge(of.max())
+        )
+    };
+    let mut lines = vec![
+        format!(" latency    from when it was DUE   {}", row(&figures.due)),
+        format!(
+            "            from when it was SENT  {}",
+            row(&figures.service)
+        ),
+    ];
+    if let Some(mean) = Mean::of(&figures.series) {
+        lines.push(format!(
+            "            mean {} ± {} ms (95 %, of {} blocks)",
+            ms_of(mean.nanos),
+            ms_of(mean.within),
+            mean.blocks
+        ));
+    }
+    if let Some(steady) = Steady::of(&figures.series).filter(|steady| !steady.is_steady) {
+        lines.push(format!(
+            "            not steady: the second half's median is {:.2} times the first's",
+            steady.ratio
+        ));
+    }
+    lines
+}
+
+fn generator(figures: &Figures) -> Vec<String> {
+    let generator = &figures.generator;
+    let lag = &generator.lag;
+    let lag = |nanos: u64| ms(Duration::from_nanos(if lag.is_empty() { 0 } else { nanos }));
+    let floor = generator.floor.map_or_else(String::new, |floor| {
+        format!(" · own floor {} ms (a server that does nothing)", ms(floor))
+    });
+    vec![format!(
+        " generator  schedule lag p99 {} ms, max {} ms · cpu {:.0} % of {} cores, busiest thread {:.0} %{floor}",
+        lag(generator.lag.value_at_quantile(0.99)),
+        lag(generator.lag.max()),
+        100.0 * generator.cpu / generator.cores as f64,
+        generator.cores,
+        100.0 * generator.busy,
+    )]
+}
+
+fn judgement(measured: &Measured) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut judged = |name: &str, all: &[Judged]| {
+        lines.extend(all.iter().map(|judged| {
+            let mark = if judged.met { "✓" } else { "✗" };
+            let value = judged.value.as_deref().unwrap_or("nothing measured");
+            format!(" {name:<10} {mark} {}: {value}", judged.term)
+        }));
+    };
+    judged("SLO", &measured.slo);
+    judged("assert", &measured.asserted);
+    if let Some(search) = &measured.search {
+        let limit = search.limit.as_ref();
+        let limit = limit.map_or_else(String::new, |limit| {
+            format!("   limited by: {} ({})", limit.who, limit.why)
+        });
+        match search.found {
+            Some(rate) => {
+                lines.push(format!(
+                    " found      {}/s (±{:.0} %){limit}",
+                    count(rate),
+                    search.within * 100.0
+                ));
+                lines.push(format!(
+                    " advice     run at no more than {}/s (70 %)",
+                    count(rate * 0.7)
+                ));
+            }
+            None => lines.push(format!(" found      no rate that keeps it{limit}")),
+        }
+    }
+    lines
+}
+
+/// The head of a table of runs.
+pub(super) const TRIES: &str =
+    "    n  run      asked/s     done/s     p50 ms     p99 ms  delivered    lag ms   verdict";
+
+/// A row of it.
+pub(super) fn a_try(number: usize, attempt: &Try) -> String {
+    let ms = |time: Option<f64>| time.map_or_else(|| "–".to_owned(), figure);
+    let mark = if attempt.kept { "pass" } else { "FAIL" };
+    let why = if attempt.kept {
+        String::new()
+    } else {
+        format!(" {}: {}", attempt.verdict.who, attempt.verdict.why)
+    };
+    format!(
+        "  {number:>3}  {:<7}{:>9}  {:>9}  {:>9}  {:>9}  {:>7.1} %  {:>8}   {mark}{why}",
+        attempt.what.word(),
+        count(attempt.asked_per_s),
+        count(attempt.done_per_s),
+        ms(attempt.p50_ms),
+        ms(attempt.p99_ms),
+        attempt.delivered.min(1.0) * 100.0,
+        figure(attempt.lag_p99_ms),
+    )
+}
+
+/// A count with its thousands apart.
+pub(super) fn count(figure: f64) -> String {
+    if figure.abs() < 10.0 && figure.fract() != 0.0 {
+        return format!("{figure:.2}");
+    }
+    let digits = format!("{figure:.0}");
+    let mut out = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Milliseconds to three figures that tell something.
+pub(super) fn ms(time: Duration) -> String {
+    figure(time.as_secs_f64() * 1e3)
+}
+
+fn ms_of(nanos: f64) -> String {
+    figure(nanos / 1e6)
+}
+
+fn figure(ms: f64) -> String {
+    match ms {
+        _ if ms >= 100.0 => format!("{ms:.0}"),
+        _ if ms >= 10.0 => format!("{ms:.1}"),
+        _ if ms >= 1.0 => format!("{ms:.2}"),
+        _ => format!("{ms:.3}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_as_long_as_they_tell_something() {
+        assert_eq!(count(1_234_567.4), "1,234,567");
+        assert_eq!(count(999.0), "999");
+        assert_eq!(count(0.25), "0.25");
+        assert_eq!(ms(Duration::from_micros(1234)), "1.23");
+        assert_eq!(ms(Duration::from_nanos(12_345)), "0.012");
+        assert_eq!(ms(Duration::from_millis(250)), "250");
+    }
+}
