@@ -7,6 +7,7 @@
 //! To add one: a variant and its word here, its arm in `split.rs` and in `join.rs`.
 
 mod delimiter;
+mod head;
 mod join;
 #[doc(hidden)]
 pub mod oracle;

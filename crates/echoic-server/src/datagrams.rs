@@ -4,19 +4,17 @@
 //! end to wait for (a peer that is silent for a while has gone), nothing to hold back (who is not taken in time is
 //! dropped by the kernel, and counted), and no way to know that who seems to ask has asked: [`guard`] is for that.
 
+mod counts;
 mod guard;
+mod outgoing;
 mod peers;
 mod talk;
 
 use std::{
-    collections::VecDeque,
     future::poll_fn,
     io,
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -24,7 +22,7 @@ use std::{
 use echoic_core::{
     ending::How,
     endpoint::Shape,
-    event::{ConversationId, Marked, Opened, Outcome, Place, Post},
+    event::{Marked, Opened, Outcome, Place, Post},
     guests::Guests,
     limits::Limits,
     message::{Replies, Then},
@@ -33,8 +31,12 @@ use echoic_core::{
 use echoic_wire::{Datagrams, Received, Route, UnopenedDatagrams};
 use tokio::time::{Instant, timeout};
 
+pub(crate) use self::counts::Counts;
+pub use self::counts::DatagramCounts;
 use self::{
+    counts::add,
     guard::{Breaker, SILENCE},
+    outgoing::{Outgoing, Unsent},
     peers::Peers,
     talk::{Answer, Standing, Talk},
 };
@@ -55,10 +57,6 @@ const BATCH: usize = 32;
 /// is then not answered.
 const ROOM: usize = 64 << 10;
 
-/// Answers that wait for the record (strict durability) or for the kernel, at most, and their bytes.
-const UNSENT_MAX: usize = 256;
-const UNSENT_BYTES_MAX: usize = 1 << 20;
-
 /// After a failed receive, the pause before the next, so that a socket that only fails costs no core.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -70,50 +68,6 @@ const LEAST_IN_KERNEL: usize = 256;
 
 /// A timer that has nothing to ring for is set this far off.
 const FAR: Duration = Duration::from_hours(1);
-
-/// What became of datagrams, all sockets together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DatagramCounts {
-    /// Taken from the kernel.
-    pub received: u64,
-    /// Answers that left.
-    pub sent: u64,
-    /// Answers that a rule forbade.
-    pub withheld: u64,
-    /// Answers that the system would not send.
-    pub unsent: u64,
-    /// Dropped by the kernel since we were too slow to take them.
-    pub dropped: u64,
-}
-
-/// The same while it is being counted.
-#[derive(Debug, Default)]
-pub(crate) struct Counts {
-    received: AtomicU64,
-    sent: AtomicU64,
-    withheld: AtomicU64,
-    unsent: AtomicU64,
-    dropped: AtomicU64,
-    /// Conversations ended by a bug.
-    pub(crate) panicked: AtomicU64,
-}
-
-impl Counts {
-    pub(crate) fn sum(&self) -> DatagramCounts {
-        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        DatagramCounts {
-            received: of(&self.received),
-            sent: of(&self.sent),
-            withheld: of(&self.withheld),
-            unsent: of(&self.unsent),
-            dropped: of(&self.dropped),
-        }
-    }
-}
-
-fn add(count: &AtomicU64, n: u64) {
-    count.fetch_add(n, Ordering::Relaxed);
-}
 
 /// What holds for all sockets of one address.
 #[derive(Debug)]
@@ -151,10 +105,7 @@ pub(crate) struct Gate {
     breaker: Breaker,
     room: Box<[u8]>,
     replies: Replies,
-    unsent: VecDeque<Unsent>,
-    unsent_bytes: usize,
-    /// Since when the oldest of them could not leave.
-    stalled_since: Instant,
+    outgoing: Outgoing,
     /// Who was heard last, if the record may be behind with it.
     ahead: Option<Route>,
     wait: Wait,
@@ -166,15 +117,6 @@ pub(crate) struct Gate {
     look_at: Option<Instant>,
     /// Dropped datagrams that have been told of.
     told_dropped: u32,
-}
-
-/// An answer on its way.
-struct Unsent {
-    route: Route,
-    conversation: ConversationId,
-    bytes: Vec<u8>,
-    /// What has to be kept before it may leave.
-    epoch: u64,
 }
 
 /// What a turn of the task came to.
@@ -195,9 +137,7 @@ impl Gate {
             breaker: Breaker::new(now),
             room: vec![0; ROOM].into(),
             replies: Replies::default(),
-            unsent: VecDeque::new(),
-            unsent_bytes: 0,
-            stalled_since: now,
+            outgoing: Outgoing::new(now),
             ahead: None,
             wait: Wait::new(&means.drain, now + FAR),
             means,
@@ -255,9 +195,7 @@ impl Gate {
 
     /// While answers wait for the record, more may be heard: they are then kept together.
     fn may_hear_on(&self) -> bool {
-        self.journal.holds_replies()
-            && self.unsent.len() < UNSENT_MAX
-            && self.unsent_bytes < UNSENT_BYTES_MAX
+        self.journal.holds_replies() && self.outgoing.has_room()
     }
 
     /// Whether the record is not behind by more than it may be. There is no way to have one peer wait: while this does,
@@ -317,7 +255,7 @@ impl Gate {
         }
         match then {
             Then::Continue => self.ahead = Some(route),
-            Then::Close if self.unsent.iter().any(|unsent| unsent.route == route) => {}
+            Then::Close if self.outgoing.is_for(&route) => {}
             Then::Close => self.peers.end(&route, How::ServiceClosed),
         }
     }
@@ -348,7 +286,7 @@ impl Gate {
             talk.record(at, Outcome::Withheld, heard, &[]);
             return;
         }
-        let sent = if self.journal.holds_replies() || !self.unsent.is_empty() {
+        let sent = if self.journal.holds_replies() || !self.outgoing.is_empty() {
             Poll::Pending
         } else {
             self.socket.poll_send(cx, said, route)
@@ -369,17 +307,13 @@ impl Gate {
             }
             Poll::Pending => {
                 talk.record(at, Outcome::Ok, heard, said);
-                if self.unsent.is_empty() {
-                    self.stalled_since = at;
-                }
-                self.unsent_bytes += said.len();
-                let (conversation, epoch) = (talk.conversation, talk.journal.epoch());
-                self.unsent.push_back(Unsent {
+                let answer = Unsent {
                     route: route.clone(),
-                    conversation,
+                    conversation: talk.conversation,
                     bytes: said.to_vec(),
-                    epoch,
-                });
+                    epoch: talk.journal.epoch(),
+                };
+                self.outgoing.push(answer, at);
             }
         }
     }
@@ -391,7 +325,7 @@ impl Gate {
             conversation,
             bytes,
             epoch,
-        }) = self.unsent.front()
+        }) = self.outgoing.front()
         {
             let (conversation, len) = (*conversation, bytes.len());
             // A conversation that has ended has told what it sent.
@@ -434,9 +368,7 @@ impl Gate {
             };
             let counts = &self.means.counts;
             add(if failed { &counts.unsent } else { &counts.sent }, 1);
-            self.unsent_bytes -= len;
-            self.unsent.pop_front();
-            self.stalled_since = Instant::now();
+            self.outgoing.pop(Instant::now());
         }
         Poll::Ready(())
     }
@@ -493,7 +425,7 @@ impl Gate {
     fn poll_bell(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         let now = Instant::now();
         let stall = self.means.rules.limits.write_stall;
-        let stalled_at = (!self.unsent.is_empty()).then(|| self.stalled_since + stall);
+        let stalled_at = self.outgoing.stalled_since().map(|since| since + stall);
         let next = [self.idle_at, self.look_at, self.paused_until, stalled_at];
         let deadline = next.into_iter().flatten().min().unwrap_or(now + FAR);
         let idle = !std::mem::take(&mut self.busy);
@@ -519,20 +451,19 @@ impl Gate {
             self.look_at = None;
             self.look_for_drops();
         }
-        if !self.unsent.is_empty()
-            && self.stalled_since + self.means.rules.limits.write_stall <= now
-        {
+        let stall = self.means.rules.limits.write_stall;
+        let stalled = self.outgoing.stalled_since();
+        if stalled.is_some_and(|since| since + stall <= now) {
             self.give_up_unsent();
         }
     }
 
     /// What has not left will not: its conversations tell.
     fn give_up_unsent(&mut self) {
-        add(&self.means.counts.unsent, self.unsent.len() as u64);
-        for Unsent { route, .. } in self.unsent.drain(..) {
+        for Unsent { route, .. } in self.outgoing.drain() {
+            add(&self.means.counts.unsent, 1);
             self.peers.end(&route, How::NotReading);
         }
-        self.unsent_bytes = 0;
     }
 
     /// Tells what the kernel has dropped since it was last told.
@@ -565,7 +496,7 @@ impl Gate {
                         Poll::Ready(())
                     })
                     .await;
-                    if !self.unsent.is_empty() && !self.may_hear_on() {
+                    if !self.outgoing.is_empty() && !self.may_hear_on() {
                         self.flush().await;
                     }
                 }

@@ -53,6 +53,7 @@ mod session;
 #[path = "../tests/simulation/mod.rs"]
 mod simulation;
 mod sources;
+mod tally;
 mod wait;
 
 pub use clock::{Clock, wall};

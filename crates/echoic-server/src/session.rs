@@ -23,7 +23,7 @@ use std::{
 };
 
 use echoic_core::{
-    ending::{Ending, How},
+    ending::How,
     event::{ConversationId, Marked, Opened, Outcome, Told},
     framing::{Frames, Framing, ReplyTooLong, Span, Split, Splitter, Violation},
     limits::Limits,
@@ -41,6 +41,7 @@ use crate::{
     journal::{Journal, NotKept},
     outbox::Outbox,
     sources::Stay,
+    tally::Tally,
     wait::{Rung, Wait},
 };
 
@@ -122,17 +123,6 @@ struct Heard {
 enum Speaker {
     Inline(Box<dyn Inline>),
     Apart(ApartVoice),
-}
-
-/// Counts of one conversation.
-#[derive(Debug, Default)]
-struct Tally {
-    messages: u64,
-    exchanges: u64,
-    received: u64,
-    said: u64,
-    sent: u64,
-    unheard: u64,
 }
 
 /// What all conversations that have ended have come to.
@@ -705,18 +695,7 @@ impl Session {
 impl Drop for Session {
     /// However it came to this, by parting in order, by a panic, or by being cut: the ending is told.
     fn drop(&mut self) {
-        let otherwise = if std::thread::panicking() {
-            How::Panicked
-        } else {
-            How::Cut
-        };
-        let ending = Ending {
-            how: self.how.unwrap_or(otherwise),
-            received: self.tally.received,
-            sent: self.tally.sent,
-            unsent: self.tally.said - self.tally.sent,
-            unheard: self.tally.unheard,
-        };
+        let ending = self.tally.ending(self.how);
         if let Speaker::Apart(voice) = &mut self.voice {
             let unanswered: Vec<Pending> = std::iter::from_fn(|| voice.pop()).collect();
             for message in &unanswered {

@@ -14,6 +14,7 @@ mod link;
 mod listen;
 mod owner;
 mod resolve;
+mod socket;
 mod tcp;
 #[cfg(any(test, feature = "testing"))]
 mod testing;

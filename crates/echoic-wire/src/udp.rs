@@ -27,6 +27,7 @@ use tokio::{
 use crate::{
     explain::{Call, Explain, tell},
     listen::ListenOptions,
+    socket,
 };
 
 /// What one receive brought.
@@ -68,30 +69,13 @@ pub(crate) fn bind(
 
 fn bind_one(addr: SocketAddr, shared: bool, options: &ListenOptions) -> io::Result<Socket> {
     let explain = options.explain.as_ref();
-    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP));
-    tell(explain, || Call::Socket {
-        place: addr.into(),
-        result: socket.as_ref().map(|_| ()),
-    });
-    let socket = socket?;
-    socket.set_nonblocking(true)?;
+    let socket = socket::open(addr, Type::DGRAM, Protocol::UDP, explain)?;
     if shared {
         socket.set_reuse_port(true)?;
     }
-    if addr.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
     ask_for_details(&socket, Domain::for_address(addr))?;
     socket.set_recv_buffer_size(options.receive_buffer)?;
-    if let Some(bytes) = options.send_buffer {
-        socket.set_send_buffer_size(bytes)?;
-    }
-    let bound = socket.bind(&addr.into());
-    tell(explain, || Call::Bind {
-        place: addr.into(),
-        result: bound.as_ref().copied(),
-    });
-    bound?;
+    socket::bind(&socket, addr, options)?;
     Ok(socket)
 }
 
@@ -205,13 +189,7 @@ pub(crate) fn send(
 
 /// A socket that speaks with `addr` alone. What anybody else sends to it, the kernel throws away.
 pub(crate) fn connect(addr: SocketAddr, explain: Option<&Explain>) -> io::Result<Connected> {
-    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP));
-    tell(explain, || Call::Socket {
-        place: addr.into(),
-        result: socket.as_ref().map(|_| ()),
-    });
-    let socket = socket?;
-    socket.set_nonblocking(true)?;
+    let socket = socket::open(addr, Type::DGRAM, Protocol::UDP, explain)?;
     let connected = socket.connect(&addr.into());
     tell(explain, || Call::Connect {
         place: addr.into(),

@@ -2,7 +2,10 @@
 
 use memchr::{memchr_iter, memmem};
 
-use super::{Framing, Width};
+use super::{
+    Framing,
+    head::{Head, content_length, netstring, prefix, varint},
+};
 
 /// Where one message lies in the bytes handed to [`Splitter::split`]: `start..end` is all of it as it came,
 /// `body_start..body_end` the part a service answers; what remains is header and terminator.
@@ -47,21 +50,6 @@ pub struct Splitter {
     /// How much of the unfinished message is known to hold no terminator: a long line that arrives in many reads is
     /// looked at once, not once a read.
     scanned: usize,
-}
-
-/// The most that headers before a `Content-Length` body may take, in bytes.
-const HEADERS_MAX: usize = 8 << 10;
-
-/// Digits that a netstring's length may have: 4 GiB are ten.
-const DIGITS_MAX: usize = 10;
-
-/// What stands at the head of the unfinished bytes.
-enum Head {
-    /// A whole message: lengths of header, body and terminator.
-    Message(usize, usize, usize),
-    /// Not all of one yet.
-    Unfinished,
-    Violation(Violation),
 }
 
 impl Splitter {
@@ -240,112 +228,6 @@ fn span(start: usize, header: usize, body: usize, terminator: usize) -> Span {
 /// All of `start..end` as one message without terminator; none if there is nothing.
 fn whole(start: usize, end: usize) -> Option<Span> {
     (start < end).then(|| span(start, 0, end - start, 0))
-}
-
-fn prefix(width: Width, bytes: &[u8]) -> Option<usize> {
-    Some(match width {
-        Width::U8 => (*bytes.first()?).into(),
-        Width::U16Be => u16::from_be_bytes(*bytes.first_chunk()?).into(),
-        Width::U16Le => u16::from_le_bytes(*bytes.first_chunk()?).into(),
-        Width::U32Be => u32::from_be_bytes(*bytes.first_chunk()?) as usize,
-        Width::U32Le => u32::from_le_bytes(*bytes.first_chunk()?) as usize,
-    })
-}
-
-fn announced(rest: &[u8], max: usize, header: usize, body: u64, terminator: usize) -> Head {
-    match usize::try_from(body) {
-        Ok(body) if body <= max => {
-            let all = header + body + terminator;
-            if rest.len() < all {
-                Head::Unfinished
-            } else {
-                Head::Message(header, body, terminator)
-            }
-        }
-        _ => Head::Violation(Violation::TooLong),
-    }
-}
-
-fn varint(rest: &[u8], max: usize) -> Head {
-    // Ten groups of seven bits are enough for 64; the tenth has room for one.
-    const GROUPS_MAX: usize = 10;
-    let mut length: u64 = 0;
-    for (i, byte) in rest.iter().take(GROUPS_MAX).enumerate() {
-        let group = u64::from(byte & 0x7f);
-        if i == GROUPS_MAX - 1 && group > 1 {
-            return Head::Violation(Violation::Malformed);
-        }
-        length |= group << (7 * i);
-        if byte & 0x80 == 0 {
-            return announced(rest, max, i + 1, length, 0);
-        }
-    }
-    if rest.len() < GROUPS_MAX {
-        Head::Unfinished
-    } else {
-        Head::Violation(Violation::Malformed)
-    }
-}
-
-fn netstring(rest: &[u8], max: usize) -> Head {
-    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let leading_zero = digits > 1 && rest[0] == b'0';
-    if digits > DIGITS_MAX || leading_zero {
-        return Head::Violation(Violation::Malformed);
-    }
-    match rest.get(digits) {
-        None => Head::Unfinished,
-        Some(b':') if digits > 0 => {
-            let length = rest[..digits]
-                .iter()
-                .fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0'));
-            match announced(rest, max, digits + 1, length, 1) {
-                Head::Message(header, body, _) if rest[header + body] != b',' => {
-                    Head::Violation(Violation::Malformed)
-                }
-                head => head,
-            }
-        }
-        Some(_) => Head::Violation(Violation::Malformed),
-    }
-}
-
-fn content_length(rest: &[u8], max: usize) -> Head {
-    let within = &rest[..rest.len().min(HEADERS_MAX)];
-    let Some(end) = memmem::find(within, b"\r\n\r\n") else {
-        return if within.len() < HEADERS_MAX {
-            Head::Unfinished
-        } else {
-            Head::Violation(Violation::Malformed)
-        };
-    };
-    match length_header(&rest[..end]) {
-        Some(length) => announced(rest, max, end + 4, length, 0),
-        None => Head::Violation(Violation::Malformed),
-    }
-}
-
-/// The one `Content-Length` among headers.
-fn length_header(headers: &[u8]) -> Option<u64> {
-    let mut found = None;
-    for line in headers.split(|byte| *byte == b'\n') {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let colon = line.iter().position(|byte| *byte == b':')?;
-        if line[..colon].eq_ignore_ascii_case(b"content-length") {
-            let digits = line[colon + 1..].trim_ascii();
-            let plain = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
-            let value = str::from_utf8(digits)
-                .ok()
-                .filter(|_| plain)?
-                .parse()
-                .ok()?;
-            if found.is_some_and(|found| found != value) {
-                return None;
-            }
-            found = Some(value);
-        }
-    }
-    found
 }
 
 #[cfg(test)]

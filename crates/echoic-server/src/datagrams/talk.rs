@@ -6,7 +6,7 @@ use std::{
 };
 
 use echoic_core::{
-    ending::{Ending, How},
+    ending::How,
     event::{ConversationId, Marked, Opened, Outcome, Told},
     framing::{Frames, Span},
     message::{Replies, Run, Then},
@@ -14,7 +14,7 @@ use echoic_core::{
 };
 use tokio::time::Instant;
 
-use crate::{clock::Clock, journal::Journal, session::Totals};
+use crate::{clock::Clock, journal::Journal, session::Totals, tally::Tally};
 
 /// A conversation: all that one peer says to one of our addresses without a long silence.
 pub(super) struct Talk {
@@ -42,15 +42,6 @@ pub(super) enum Standing {
     Unanswerable,
     /// It is not among those that may call: not heard.
     Denied,
-}
-
-#[derive(Debug, Default)]
-struct Tally {
-    exchanges: u64,
-    received: u64,
-    said: u64,
-    sent: u64,
-    unheard: u64,
 }
 
 /// What comes of a datagram.
@@ -157,18 +148,7 @@ impl Talk {
 
 impl Drop for Talk {
     fn drop(&mut self) {
-        let otherwise = if std::thread::panicking() {
-            How::Panicked
-        } else {
-            How::Cut
-        };
-        let ending = Ending {
-            how: self.how.unwrap_or(otherwise),
-            received: self.tally.received,
-            sent: self.tally.sent,
-            unsent: self.tally.said.saturating_sub(self.tally.sent),
-            unheard: self.tally.unheard,
-        };
+        let ending = self.tally.ending(self.how);
         self.totals
             .served
             .fetch_add(self.tally.exchanges, Ordering::Relaxed);

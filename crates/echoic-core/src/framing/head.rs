@@ -1,0 +1,130 @@
+//! Lengths that stand before a message, read off the first of its bytes.
+
+use memchr::memmem;
+
+use super::{Width, split::Violation};
+
+/// The most that headers before a `Content-Length` body may take, in bytes.
+const HEADERS_MAX: usize = 8 << 10;
+
+/// Digits that a netstring's length may have: 4 GiB are ten.
+const DIGITS_MAX: usize = 10;
+
+/// What stands at the head of the unfinished bytes.
+pub(super) enum Head {
+    /// A whole message: lengths of header, body and terminator.
+    Message(usize, usize, usize),
+    /// Not all of one yet.
+    Unfinished,
+    Violation(Violation),
+}
+
+/// The length in a prefix of that width, once it is there.
+pub(super) fn prefix(width: Width, bytes: &[u8]) -> Option<usize> {
+    Some(match width {
+        Width::U8 => (*bytes.first()?).into(),
+        Width::U16Be => u16::from_be_bytes(*bytes.first_chunk()?).into(),
+        Width::U16Le => u16::from_le_bytes(*bytes.first_chunk()?).into(),
+        Width::U32Be => u32::from_be_bytes(*bytes.first_chunk()?) as usize,
+        Width::U32Le => u32::from_le_bytes(*bytes.first_chunk()?) as usize,
+    })
+}
+
+fn announced(rest: &[u8], max: usize, header: usize, body: u64, terminator: usize) -> Head {
+    match usize::try_from(body) {
+        Ok(body) if body <= max => {
+            let all = header + body + terminator;
+            if rest.len() < all {
+                Head::Unfinished
+            } else {
+                Head::Message(header, body, terminator)
+            }
+        }
+        _ => Head::Violation(Violation::TooLong),
+    }
+}
+
+/// A length in groups of seven bits, the least first (Protocol Buffers, "Base 128 varints").
+pub(super) fn varint(rest: &[u8], max: usize) -> Head {
+    // Ten groups of seven bits are enough for 64; the tenth has room for one.
+    const GROUPS_MAX: usize = 10;
+    let mut length: u64 = 0;
+    for (i, byte) in rest.iter().take(GROUPS_MAX).enumerate() {
+        let group = u64::from(byte & 0x7f);
+        if i == GROUPS_MAX - 1 && group > 1 {
+            return Head::Violation(Violation::Malformed);
+        }
+        length |= group << (7 * i);
+        if byte & 0x80 == 0 {
+            return announced(rest, max, i + 1, length, 0);
+        }
+    }
+    if rest.len() < GROUPS_MAX {
+        Head::Unfinished
+    } else {
+        Head::Violation(Violation::Malformed)
+    }
+}
+
+/// `5:hello,` (D. J. Bernstein, "Netstrings").
+pub(super) fn netstring(rest: &[u8], max: usize) -> Head {
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let leading_zero = digits > 1 && rest[0] == b'0';
+    if digits > DIGITS_MAX || leading_zero {
+        return Head::Violation(Violation::Malformed);
+    }
+    match rest.get(digits) {
+        None => Head::Unfinished,
+        Some(b':') if digits > 0 => {
+            let length = rest[..digits]
+                .iter()
+                .fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0'));
+            match announced(rest, max, digits + 1, length, 1) {
+                Head::Message(header, body, _) if rest[header + body] != b',' => {
+                    Head::Violation(Violation::Malformed)
+                }
+                head => head,
+            }
+        }
+        Some(_) => Head::Violation(Violation::Malformed),
+    }
+}
+
+/// Headers, of which one says how long the body is (Language Server Protocol, "Base protocol").
+pub(super) fn content_length(rest: &[u8], max: usize) -> Head {
+    let within = &rest[..rest.len().min(HEADERS_MAX)];
+    let Some(end) = memmem::find(within, b"\r\n\r\n") else {
+        return if within.len() < HEADERS_MAX {
+            Head::Unfinished
+        } else {
+            Head::Violation(Violation::Malformed)
+        };
+    };
+    match length_header(&rest[..end]) {
+        Some(length) => announced(rest, max, end + 4, length, 0),
+        None => Head::Violation(Violation::Malformed),
+    }
+}
+
+/// The one `Content-Length` among headers.
+fn length_header(headers: &[u8]) -> Option<u64> {
+    let mut found = None;
+    for line in headers.split(|byte| *byte == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let colon = line.iter().position(|byte| *byte == b':')?;
+        if line[..colon].eq_ignore_ascii_case(b"content-length") {
+            let digits = line[colon + 1..].trim_ascii();
+            let plain = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+            let value = str::from_utf8(digits)
+                .ok()
+                .filter(|_| plain)?
+                .parse()
+                .ok()?;
+            if found.is_some_and(|found| found != value) {
+                return None;
+            }
+            found = Some(value);
+        }
+    }
+    found
+}

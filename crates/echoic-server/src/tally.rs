@@ -1,0 +1,33 @@
+//! What one conversation has come to.
+
+use echoic_core::ending::{Ending, How};
+
+/// Counts of one conversation, of a stream or of datagrams.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) messages: u64,
+    pub(crate) exchanges: u64,
+    /// Bytes, as those below.
+    pub(crate) received: u64,
+    pub(crate) said: u64,
+    pub(crate) sent: u64,
+    pub(crate) unheard: u64,
+}
+
+impl Tally {
+    /// The ending of a conversation that is being dropped: as it parted, if it has, or by a panic, or cut.
+    pub(crate) fn ending(&self, how: Option<How>) -> Ending {
+        let otherwise = if std::thread::panicking() {
+            How::Panicked
+        } else {
+            How::Cut
+        };
+        Ending {
+            how: how.unwrap_or(otherwise),
+            received: self.received,
+            sent: self.sent,
+            unsent: self.said.saturating_sub(self.sent),
+            unheard: self.unheard,
+        }
+    }
+}
