@@ -2,43 +2,27 @@
 
 use std::{io, net::SocketAddr};
 
-use socket2::{Domain, Protocol, Socket, Type};
 #[cfg(target_os = "linux")]
-use socket2::{SockFilter, SockRef};
+use socket2::SockFilter;
+use socket2::{Protocol, SockRef, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::{
     explain::{Call, Explain, tell},
     listen::ListenOptions,
+    socket,
 };
 
 /// A listening socket at `addr`.
 pub(crate) fn bind(addr: SocketAddr, options: &ListenOptions) -> io::Result<TcpListener> {
     let explain = options.explain.as_ref();
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP));
-    tell(explain, || Call::Socket {
-        place: addr.into(),
-        result: socket.as_ref().map(|_| ()),
-    });
-    let socket = socket?;
-    socket.set_nonblocking(true)?;
+    let socket = socket::open(addr, Type::STREAM, Protocol::TCP, explain)?;
     // Set before the first bind of the port: only then can a restart bind it while old connections are in TIME_WAIT
     // (socket(7)). On Windows the option means something else and would let others in.
     if cfg!(unix) {
         socket.set_reuse_address(true)?;
     }
-    if addr.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    if let Some(bytes) = options.send_buffer {
-        socket.set_send_buffer_size(bytes)?;
-    }
-    let bound = socket.bind(&addr.into());
-    tell(explain, || Call::Bind {
-        place: addr.into(),
-        result: bound.as_ref().copied(),
-    });
-    bound?;
+    socket::bind(&socket, addr, options)?;
     let listening = socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX));
     tell(explain, || Call::Listen {
         backlog: options.backlog,
@@ -73,6 +57,11 @@ pub(crate) fn hush(socket: &TcpListener) -> io::Result<()> {
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn hush(_: &TcpListener) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
+}
+
+/// The most bytes of payload that a packet of this connection takes.
+pub(crate) fn mss(stream: &TcpStream) -> Option<u32> {
+    SockRef::from(stream).tcp_mss().ok()
 }
 
 /// A stream to `addr`.

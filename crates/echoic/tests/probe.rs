@@ -395,6 +395,83 @@ fn refused_filtered_timed_out_and_unreachable_are_told_apart() {
     );
 }
 
+/// The same server at each port, and another rule before each: what a firewall does is told by what it does.
+#[test]
+fn a_firewall_is_known_by_what_it_sends_back() {
+    in_a_network(
+        "a_firewall_is_known_by_what_it_sends_back",
+        LOCALHOST,
+        |network| {
+            let _servers: Vec<_> = (81..=86)
+                .map(|port| TcpListener::bind(("127.0.0.1", port)).unwrap())
+                .collect();
+            let _udp: Vec<_> = (87..=88)
+                .map(|port| UdpSocket::bind(("127.0.0.1", port)).unwrap())
+                .collect();
+            for port in 81..=86 {
+                let told = ends(
+                    network,
+                    &format!("127.0.0.1:{port} --all"),
+                    0,
+                    &["reachable"],
+                );
+                let mss = told["tries"][0]["mss"].as_u64();
+                assert!(mss.is_some_and(|mss| mss > 500), "{told}");
+            }
+            ends(network, "udp://127.0.0.1:88 --each 300ms", 5, &["silent"]);
+            for (port, rule) in [
+                (82, "drop"),
+                (83, "reject with tcp reset"),
+                (84, "reject with icmpx port-unreachable"),
+                (85, "reject with icmpx host-unreachable"),
+                (86, "reject with icmpx admin-prohibited"),
+            ] {
+                network.rule("input", &format!("tcp dport {port} {rule}"));
+            }
+            network.rule("input", "udp dport 87 drop");
+            network.rule("input", "udp dport 88 reject");
+            let far = format!("{HOLE_V4}.7");
+            network.rule("output", &format!("ip daddr {far} drop"));
+
+            let here = "1.2 s, and it is this machine: the server accepts nobody and its queue is full, or a rule here drops its packets";
+            for (args, code, part) in [
+                ("127.0.0.1:81", 0, "reachable"),
+                ("127.0.0.1:82 --each 1200ms", 5, here),
+                (
+                    "127.0.0.1:83",
+                    4,
+                    "said no: nothing listens on that port there, or a firewall rejects",
+                ),
+                (
+                    "127.0.0.1:84",
+                    4,
+                    "said no: nothing listens on that port there, or a firewall rejects",
+                ),
+                (
+                    "127.0.0.1:85",
+                    4,
+                    "no route to that host: it is down, or a router on the way forbids it",
+                ),
+                (
+                    "127.0.0.1:86",
+                    4,
+                    "no route to that host: it is down, or a router on the way forbids it",
+                ),
+                (
+                    "udp://127.0.0.1:87 --each 300ms",
+                    5,
+                    "silent: nothing came back",
+                ),
+                ("udp://127.0.0.1:88 --each 300ms", 4, "closed"),
+            ] {
+                ends(network, args, code, &[part]);
+            }
+            let filtered = format!("no answer from {far}:80 within 1.2 s, so it is filtered");
+            ends(network, &format!("{far}:80 --each 1200ms"), 5, &[&filtered]);
+        },
+    );
+}
+
 #[test]
 fn localhost_that_is_first_of_all_ipv6_is_told() {
     in_a_network(

@@ -166,7 +166,10 @@ pub(super) fn unix(name: &UnixName, began: Instant, report: &mut Report) {
         std_unix::UnixDatagram::unbound()?.connect_addr(&address)
     };
     let outcome = match connect() {
-        Ok(()) => Outcome::Connected { local: None },
+        Ok(()) => Outcome::Connected {
+            local: None,
+            mss: None,
+        },
         Err(error) => Outcome::Failed(error),
     };
     let place = Place::Unix(Some(name.clone()));

@@ -50,6 +50,8 @@ pub enum Outcome {
     Connected {
         /// Our address of the connection, where it has one.
         local: Option<Place>,
+        /// The most bytes of ours that one packet takes (TCP, where the system says).
+        mss: Option<u32>,
     },
     /// A datagram came back.
     Replied {
@@ -193,8 +195,9 @@ impl From<eyeballs::Try> for Try {
 impl From<eyeballs::Outcome> for Outcome {
     fn from(outcome: eyeballs::Outcome) -> Self {
         match outcome {
-            eyeballs::Outcome::Connected { local } => Self::Connected {
+            eyeballs::Outcome::Connected { local, mss } => Self::Connected {
                 local: local.map(Place::from),
+                mss,
             },
             eyeballs::Outcome::Failed(error) => Self::Failed(error),
             eyeballs::Outcome::Silent => Self::Silent,
@@ -286,8 +289,22 @@ mod tests {
         assert!(!report.is_reachable());
         report.tries = vec![
             tried(2, 0, Outcome::Silent),
-            tried(1, 5, Outcome::Connected { local: None }),
-            tried(2, 9, Outcome::Connected { local: None }),
+            tried(
+                1,
+                5,
+                Outcome::Connected {
+                    local: None,
+                    mss: None,
+                },
+            ),
+            tried(
+                2,
+                9,
+                Outcome::Connected {
+                    local: None,
+                    mss: None,
+                },
+            ),
         ];
         assert!(report.is_reachable() && report.is_silent());
         let summaries = report.by_address();

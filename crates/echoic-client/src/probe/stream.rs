@@ -147,6 +147,7 @@ pub(super) async fn unix(
         let outcome = match dialled {
             Ok(dialled) => Outcome::Connected {
                 local: dialled.link.local(),
+                mss: None,
             },
             Err(DialError::TimedOut { .. }) => Outcome::Silent,
             Err(DialError::Refused { attempts, .. }) => {

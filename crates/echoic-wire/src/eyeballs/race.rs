@@ -73,6 +73,8 @@ pub enum Outcome {
     Connected {
         /// Our address of the connection.
         local: Option<SocketAddr>,
+        /// The most bytes of ours that one packet to it takes, if the system says (`TCP_MAXSEG`, tcp(7)).
+        mss: Option<u32>,
     },
     /// The network or the other machine said no.
     Failed(io::Error),
@@ -256,8 +258,9 @@ fn settle(
     match called {
         Ok(stream) => {
             let local = stream.local_addr().ok();
+            let mss = tcp::mss(&stream);
             let link = Link::tcp(stream, explain.map(|explain| explain.of(addr.into())));
-            (Outcome::Connected { local }, Some(link))
+            (Outcome::Connected { local, mss }, Some(link))
         }
         Err(error) if error.kind() == io::ErrorKind::TimedOut => (Outcome::Silent, None),
         Err(error) => (Outcome::Failed(error), None),
@@ -313,7 +316,9 @@ mod tests {
         assert_eq!(*called, addr);
         assert!(started <= ended && *ended <= race.took);
         let (_, peer) = server.accept().unwrap();
-        assert!(matches!(outcome, Outcome::Connected { local: Some(local) } if *local == peer));
+        assert!(
+            matches!(outcome, Outcome::Connected { local: Some(local), mss: Some(500..) } if *local == peer)
+        );
         assert_eq!(link.local(), Some(peer.into()));
         let found = race
             .answers

@@ -67,6 +67,8 @@ struct Tried {
     #[serde(skip_serializing_if = "Option::is_none")]
     local: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    mss: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     bytes: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
@@ -167,7 +169,7 @@ pub(super) fn says(says: &DnsSays) -> Cow<'_, str> {
 fn tries(report: &Report) -> Vec<Tried> {
     let tries = report.tries.iter().map(|tried| {
         let (outcome, local, bytes, error) = match &tried.outcome {
-            Outcome::Connected { local } => (
+            Outcome::Connected { local, .. } => (
                 "connected",
                 local.as_ref().map(ToString::to_string),
                 None,
@@ -183,12 +185,17 @@ fn tries(report: &Report) -> Vec<Tried> {
             Outcome::Silent => ("no answer", None, None, None),
             Outcome::Overtaken => ("overtaken", None, None, None),
         };
+        let mss = match &tried.outcome {
+            Outcome::Connected { mss, .. } => *mss,
+            _ => None,
+        };
         Tried {
             address: tried.place.to_string(),
             started_ms: ms(tried.started),
             ended_ms: ms(tried.ended),
             outcome,
             local,
+            mss,
             bytes,
             error,
         }

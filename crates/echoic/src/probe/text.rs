@@ -244,45 +244,24 @@ fn table(
     summaries: &[Summary<'_>],
     report: &Report,
 ) -> Result<(), ReaderGone> {
-    let mut lines: Vec<[String; 5]> =
-        vec![["ADDRESS", "RESULT", "TRIES", "MIN / MEDIAN / MAX", "LOCAL"].map(str::to_owned)];
-    for summary in summaries {
-        let times = summary.span.map(|span| {
-            if summary.good == 1 {
-                figure(span.min)
-            } else {
-                format!(
-                    "{} / {} / {}",
-                    figure(span.min),
-                    figure(span.median),
-                    figure(span.max)
-                )
-            }
-        });
-        let local = summary.tries.iter().find_map(|tried| match &tried.outcome {
-            Outcome::Connected {
-                local: Some(Place::Net(local)),
-            } => Some(local.to_string()),
-            _ => None,
-        });
-        let best = summary
-            .tries
-            .iter()
-            .find(|tried| tried.is_good())
-            .or_else(|| summary.tries.last());
-        lines.push([
-            escaped(&summary.place.to_string()),
-            best.map(|tried| result(&tried.outcome)).unwrap_or_default(),
-            format!("{}/{}", summary.good, summary.tries.len()),
-            times.unwrap_or_default(),
-            local.unwrap_or_default(),
-        ]);
-    }
+    let mut lines: Vec<[String; 6]> = vec![
+        [
+            "ADDRESS",
+            "RESULT",
+            "TRIES",
+            "MIN / MEDIAN / MAX",
+            "LOCAL",
+            "MSS",
+        ]
+        .map(str::to_owned),
+    ];
+    lines.extend(summaries.iter().map(address));
     for addr in &report.untried {
         lines.push([
             addr.to_string(),
             "not tried".into(),
             "0/0".into(),
+            String::new(),
             String::new(),
             String::new(),
         ]);
@@ -294,7 +273,7 @@ fn table(
             .max()
             .unwrap_or(0)
     };
-    let widths: Vec<usize> = (0..5).map(width).collect();
+    let widths: Vec<usize> = (0..6).map(width).collect();
     for line in &lines {
         let cells: Vec<String> = line
             .iter()
@@ -304,6 +283,46 @@ fn table(
         payload.line(format_args!(" {}", cells.join("  ").trim_end()))?;
     }
     Ok(())
+}
+
+/// A line of the table: what came of one address.
+fn address(summary: &Summary<'_>) -> [String; 6] {
+    let times = summary.span.map(|span| {
+        if summary.good == 1 {
+            figure(span.min)
+        } else {
+            format!(
+                "{} / {} / {}",
+                figure(span.min),
+                figure(span.median),
+                figure(span.max)
+            )
+        }
+    });
+    let local = summary.tries.iter().find_map(|tried| match &tried.outcome {
+        Outcome::Connected {
+            local: Some(Place::Net(local)),
+            mss,
+        } => Some((
+            local.to_string(),
+            mss.map_or(String::new(), |mss| mss.to_string()),
+        )),
+        _ => None,
+    });
+    let (local, mss) = local.unwrap_or_default();
+    let best = summary
+        .tries
+        .iter()
+        .find(|tried| tried.is_good())
+        .or_else(|| summary.tries.last());
+    [
+        escaped(&summary.place.to_string()),
+        best.map(|tried| result(&tried.outcome)).unwrap_or_default(),
+        format!("{}/{}", summary.good, summary.tries.len()),
+        times.unwrap_or_default(),
+        local,
+        mss,
+    ]
 }
 
 /// With nothing in it that a terminal would obey.

@@ -39,6 +39,13 @@ pub(super) fn announce(plan: &Plan, doors: &[Listening]) {
             At::Net(addr) if addr.ip().is_loopback() && post.proto == "tcp" => {
                 format!(":{}", addr.port())
             }
+            // Where everybody is listened to, we are too; as an address to call, it is none.
+            At::Net(addr) if addr.ip().is_unspecified() && post.proto == "tcp" => {
+                format!(":{}", addr.port())
+            }
+            At::Net(addr) if addr.ip().is_unspecified() => {
+                format!("{}://:{}", post.proto, addr.port())
+            }
             _ => shell_word(&at),
         };
         term::say(&format!(

@@ -119,6 +119,15 @@ impl Network {
         ip(&format!("route add {kind} {network}"));
     }
 
+    /// A firewall that rules so, in the words of nft(8): `tcp dport 81 drop`. Before anything gets in, or out.
+    pub(crate) fn rule(&self, hook: &str, rule: &str) {
+        nft(&format!("add table inet at_{hook}"));
+        nft(&format!(
+            "add chain inet at_{hook} seen {{ type filter hook {hook} priority 0; }}"
+        ));
+        nft(&format!("add rule inet at_{hook} seen {rule}"));
+    }
+
     /// The program, run here to its end.
     #[track_caller]
     pub(crate) fn echoic(&self, args: &str) -> Ran {
@@ -129,6 +138,11 @@ impl Network {
     pub(crate) fn command(&self, args: &str) -> Command {
         self.home.echoic(&args.split(' ').collect::<Vec<_>>())
     }
+}
+
+fn nft(command: &str) {
+    let ran = run(tool("nft", "nftables").arg(command), b"");
+    assert_eq!(ran.code, Some(0), "nft {command}: {}", ran.err);
 }
 
 fn ip(args: &str) {

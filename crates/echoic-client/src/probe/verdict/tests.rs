@@ -26,7 +26,10 @@ fn report(endpoint: &str, tries: Vec<(&str, Outcome)>) -> Report {
 }
 
 fn connected() -> Outcome {
-    Outcome::Connected { local: None }
+    Outcome::Connected {
+        local: None,
+        mss: None,
+    }
 }
 
 fn failed(kind: io::ErrorKind) -> Outcome {
