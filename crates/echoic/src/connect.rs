@@ -15,6 +15,7 @@ mod speech;
 mod transcript;
 mod typed;
 mod verdict;
+mod visible;
 
 use std::io::{self, IsTerminal};
 

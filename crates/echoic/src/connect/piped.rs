@@ -1,13 +1,6 @@
 //! Without a person: what is said verbatim to the peer, the peer's bytes and nothing else to standard output.
 
-use std::{
-    cell::Cell,
-    future::Future,
-    io::{self, Write},
-    sync::Arc,
-    thread,
-    time::Duration,
-};
+use std::{cell::Cell, future::Future, io, sync::Arc, thread, time::Duration};
 
 use echoic_client::{Happened, Leave, News, Say, Talked, talk_watched};
 use echoic_wire::Link;
@@ -21,6 +14,7 @@ use super::{
     args::Plan,
     expect::Watcher,
     speech::{Expecting, Said, speak},
+    visible::Output,
 };
 
 /// Reads that may wait to be sent, and to be written. With what the loop itself holds, that bounds the memory.
@@ -133,23 +127,22 @@ fn write_apart(
     written
 }
 
-/// Each read of the peer is written and flushed at once, since whoever reads us may wait for it.
+/// Each read of the peer is written at once.
 fn write_all(
     mut heard: mpsc::Receiver<News>,
     watcher: Option<&Watcher>,
     discards: bool,
 ) -> io::Result<()> {
-    let mut output = io::stdout().lock();
+    let mut output = Output::standard();
     while let Some(news) = heard.blocking_recv() {
         if let News::Heard { bytes, .. } = news {
             if !discards {
-                output.write_all(&bytes)?;
-                output.flush()?;
+                output.read(&bytes)?;
             }
             if let Some(watcher) = watcher {
                 watcher.heard(&bytes);
             }
         }
     }
-    Ok(())
+    output.end()
 }
