@@ -1,6 +1,6 @@
 //! The command line as it is typed. What it means is made of it once, in each command's own file.
 
-use std::{collections::HashMap, ffi::OsString, str::FromStr, time::Duration};
+use std::{collections::HashMap, error::Error, ffi::OsString, str::FromStr, time::Duration};
 
 use clap::{
     Args, Command, CommandFactory, Parser, Subcommand, ValueEnum,
@@ -8,6 +8,7 @@ use clap::{
         Styles,
         styling::{AnsiColor, Style},
     },
+    error::{ContextKind, ContextValue},
 };
 use echoic_core::{
     endpoint::Served,
@@ -18,7 +19,7 @@ use echoic_core::{
 };
 use echoic_service::Chosen;
 
-use crate::{bench::BenchArgs, connect::ConnectArgs, probe::ProbeArgs};
+use crate::{bench::BenchArgs, connect::ConnectArgs, probe::ProbeArgs, term};
 
 const STYLES: Styles = Styles::styled()
     .header(Style::new().bold())
@@ -50,8 +51,40 @@ impl Cli {
             let words = args.split_off(2);
             args.extend(flags_first(words, &Self::command()));
         }
-        Self::parse_from(args)
+        Self::try_parse_from(args).unwrap_or_else(|error| tame(error).exit())
     }
+}
+
+/// The same error, in which what was typed is shown and not obeyed: it may come from a script, and so from anywhere.
+fn tame(mut error: clap::Error) -> clap::Error {
+    let tamed: Vec<_> = error
+        .context()
+        .filter_map(|(kind, value)| {
+            let tamed = match value {
+                ContextValue::String(text) => ContextValue::String(term::tame(text)),
+                ContextValue::Strings(texts) => {
+                    ContextValue::Strings(texts.iter().map(term::tame).collect())
+                }
+                _ => return None,
+            };
+            (tamed != *value).then_some((kind, tamed))
+        })
+        .collect();
+    if !tamed.is_empty() {
+        // It repeats the words, among colours.
+        error.remove(ContextKind::Suggested);
+    }
+    for (kind, value) in tamed {
+        error.insert(kind, value);
+    }
+    // The reason is printed as it is. If there is something in it, all of it goes without colours.
+    let wild = |why: &dyn Error| term::tame(why) != why.to_string();
+    if error.source().is_some_and(wild) {
+        let plain = term::tame(error.render());
+        let plain = plain.strip_prefix("error: ").unwrap_or(&plain);
+        return clap::Error::raw(error.kind(), plain);
+    }
+    error
 }
 
 /// The flags of `log` among `words`, with their values, then `--` and everything else.

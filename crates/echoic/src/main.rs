@@ -17,6 +17,7 @@ mod probe;
 mod serve;
 mod signals;
 mod term;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -27,7 +28,7 @@ use crate::{
 
 fn main() -> ExitCode {
     let cli = Cli::read();
-    term::trace();
+    trace::start();
     let done = match cli.verb {
         Verb::Serve(args) => serve::run(&args),
         Verb::Connect(args) => connect::run(&args),
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         Verb::Completions(args) => manual::completions(&args),
         Verb::Man(args) => manual::man(&args),
     };
+    trace::end();
     match done {
         Ok(exit) => exit.into(),
         Err(Failed { exit, why }) => {

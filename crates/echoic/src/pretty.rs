@@ -10,7 +10,7 @@ use echoic_core::{
 };
 use jiff::{Timestamp, tz::TimeZone};
 
-use crate::term::{ASIDE, HEARD, SAID, WRONG};
+use crate::term::{ASIDE, HEARD, SAID, WRONG, tame};
 
 /// Characters of a side that a line has room for.
 const SIDE_CHARS_MAX: usize = 40;
@@ -51,10 +51,11 @@ pub(crate) fn opened(conversation: &Conversation) -> String {
         ..
     } = conversation;
     format!(
-        "{}  {ASIDE}{remote} connected → {} {}{ASIDE:#}",
+        "{}  {ASIDE}{} connected → {} {}{ASIDE:#}",
         head(*opened, *id),
-        post.name,
-        post.service
+        tame(remote),
+        tame(&post.name),
+        tame(&post.service)
     )
 }
 
@@ -86,10 +87,11 @@ pub(crate) fn silent(conversation: &Conversation) -> String {
         None => "open".to_owned(),
     };
     format!(
-        "{}  {remote} → {} {}: {ending}",
+        "{}  {} → {} {}: {ending}",
         head(*opened, *id),
-        post.name,
-        post.service
+        tame(remote),
+        tame(&post.name),
+        tame(&post.service)
     )
 }
 
@@ -121,10 +123,12 @@ pub(crate) fn whole(exchange: &Exchange) -> String {
     };
     let _ = writeln!(
         text,
-        "  {ASIDE}number {n} of conversation {}, {caller} → {called} ({}, {}, {}){ASIDE:#}",
+        "  {ASIDE}number {n} of conversation {}, {} → {} ({}, {}, {}){ASIDE:#}",
         conversation.id,
-        conversation.post.name,
-        conversation.post.service,
+        tame(caller),
+        tame(called),
+        tame(&conversation.post.name),
+        tame(&conversation.post.service),
         conversation.post.messages(),
     );
     let ended = match &conversation.ended {

@@ -27,7 +27,7 @@ use crate::{
     exit::{Exit, Failed, Outcome},
     memory::Opened,
     signals::Signals,
-    term,
+    term, trace,
 };
 
 /// What a store may take to keep the last of it when the server stops.
@@ -193,6 +193,7 @@ fn farewell(plan: &Plan, recorder: &Recorder, drained: Drained) -> Exit {
     if panicked > 0 {
         text += &format!("; {panicked} conversations ended by a bug in echoic");
     }
+    trace::end();
     term::say(&text);
     if cut > 0 { Exit::Cut } else { Exit::Done }
 }

@@ -3,17 +3,23 @@
 #![allow(clippy::print_stderr, reason = "this is the one file that prints")]
 
 use std::{
-    fmt::Arguments,
+    fmt::{Arguments, Display, Write as _},
     io::{self, IsTerminal, Write},
 };
 
 use anstyle::{AnsiColor, Style};
-use echoic_core::shown::is_hidden;
+use echoic_core::shown::{self, is_hidden};
 use serde::Serialize;
-use tracing_subscriber::EnvFilter;
 
 /// Something echoic has to say, on standard error, as a line. If nobody reads it any more, it is not said.
+///
+/// It may speak of names that somebody else chose, so a terminal finds nothing in it to obey.
 pub(crate) fn say(text: &str) {
+    say_in_colour(&tame(text));
+}
+
+/// The same for a text in our colours, whose other parts are tame.
+pub(crate) fn say_in_colour(text: &str) {
     let _ = writeln!(anstream::stderr().lock(), "{text}");
 }
 
@@ -23,20 +29,31 @@ pub(crate) fn draw(text: &str) {
     let _ = write!(out, "{text}").and_then(|()| out.flush());
 }
 
-/// Has warnings and errors of the libraries printed on standard error; `ECHOIC_LOG` asks for more, in the words of
-/// tracing's filters (`debug`, `echoic_server=trace`).
-pub(crate) fn trace() {
-    let filter = EnvFilter::builder()
-        .with_env_var("ECHOIC_LOG")
-        .with_default_directive(tracing::Level::WARN.into())
-        .from_env_lossy();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
-        .with_target(false)
-        .without_time()
-        .init();
+/// What a terminal would obey in it becomes an escape; lines stay lines. For names and messages, which hold such only if
+/// somebody means harm; bytes of peers are shown by [`echoic_core::shown`].
+pub(crate) fn tame(text: impl Display) -> String {
+    let text = text.to_string();
+    if !text.contains(is_obeyed) {
+        return text;
+    }
+    let mut tame = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if is_obeyed(c) {
+            let _ = write!(
+                tame,
+                "{}",
+                shown::text(c.encode_utf8(&mut [0; 4]).as_bytes())
+            );
+        } else {
+            tame.push(c);
+        }
+    }
+    tame
+}
+
+/// Whether a terminal does something else with it than to show it, or to end a line.
+fn is_obeyed(c: char) -> bool {
+    c != '\n' && (c.is_control() || is_hidden(c))
 }
 
 /// Payload on standard output. A reader that has gone (`| head`) is a quiet end, not an error.

@@ -22,7 +22,7 @@ use super::plan::Plan;
 use crate::{
     memory::Place,
     pretty,
-    term::{self, ASIDE, Payload, ReaderGone},
+    term::{self, ASIDE, Payload, ReaderGone, tame},
 };
 
 /// Lines a second that a person is shown; the rest are counted. Recording is never sampled, and JSON is not either.
@@ -34,7 +34,7 @@ const VERSION: u32 = 1;
 /// Says what is open, once it is.
 pub(super) fn announce(plan: &Plan, doors: &[Listening]) {
     for Listening { place, post } in doors {
-        let at = place.url(post.proto);
+        let at = tame(place.url(post.proto));
         let target = match place {
             At::Net(addr) if addr.ip().is_loopback() && post.proto == "tcp" => {
                 format!(":{}", addr.port())
@@ -48,7 +48,7 @@ pub(super) fn announce(plan: &Plan, doors: &[Listening]) {
             }
             _ => shell_word(&at),
         };
-        term::say(&format!(
+        term::say_in_colour(&format!(
             "listening on {at:<22} {:<8} {:<8} {ASIDE}try: echoic connect {target}{ASIDE:#}",
             post.service,
             post.messages()

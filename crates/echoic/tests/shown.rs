@@ -1,0 +1,360 @@
+//! Bytes of peers, and of whoever wrote a command line, on a terminal: nothing of them is obeyed. A terminal of ours is
+//! asked what it would do with what the program prints.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod harness;
+#[path = "shown/hostile.rs"]
+mod hostile;
+#[path = "shown/obeying.rs"]
+mod obeying;
+#[allow(
+    dead_code,
+    reason = "written for the tests of connect; here it types little"
+)]
+#[path = "connect/pty.rs"]
+mod pty;
+
+use std::{
+    ffi::OsString,
+    fmt::Debug,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream, UdpSocket},
+    os::unix::{ffi::OsStringExt, net::UnixDatagram},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::Arc,
+    thread::{self, JoinHandle},
+};
+
+use harness::{Home, Lines, SOON, Serve, Talk, run, terminal};
+use hostile::{commands, forging, framed, hostile, hostile_lines};
+use obeying::Obeying;
+use pty::Pty;
+use rustix::process::Signal;
+use serde_json::Value;
+
+/// `echoic connect`, as `pty.rs` starts it.
+fn echoic() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_echoic"));
+    for name in ["ECHOIC_FRAME", "ECHOIC_LOG", "NO_COLOR"] {
+        command.env_remove(name);
+    }
+    command.arg("connect");
+    command
+}
+
+fn ended(process: &mut Child) -> ExitStatus {
+    harness::wait_for_end(process, SOON).expect("it ends")
+}
+
+/// Everything that `command` shows on a terminal of its own.
+fn shown_by(command: &mut Command) -> Vec<u8> {
+    let (mut ours, theirs) = terminal();
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(theirs.try_clone().unwrap())
+        .stderr(theirs)
+        .spawn()
+        .unwrap();
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let reading = thread::spawn(move || {
+        let mut all = Vec::new();
+        // A terminal nobody writes to any more says EIO.
+        let mut buffer = [0; 4096];
+        while let Ok(n @ 1..) = ours.read(&mut buffer) {
+            all.extend_from_slice(&buffer[..n]);
+        }
+        all
+    });
+    ended(&mut child);
+    reading.join().unwrap()
+}
+
+#[track_caller]
+fn nothing_obeyed(shown: &[u8], what: impl Debug) {
+    let obeyed = Obeying::about(shown);
+    let text = shown.escape_ascii();
+    assert!(str::from_utf8(shown).is_ok(), "{what:?}: {text}");
+    assert!(obeyed.is_empty(), "{what:?}: {obeyed:?} in {text}");
+}
+
+/// A server of one caller that says `bytes` and waits for the caller's end.
+fn saying(bytes: Vec<u8>) -> (String, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    let serving = thread::spawn(move || {
+        let (mut peer, _) = listener.accept().unwrap();
+        let _ = peer.write_all(&bytes);
+        let _ = peer.read_to_end(&mut Vec::new());
+    });
+    (addr, serving)
+}
+
+#[test]
+fn the_same_bytes_raw_are_obeyed() {
+    assert!(str::from_utf8(&hostile_lines()).is_err());
+    let obeyed = Obeying::about(&hostile_lines());
+    for what in [
+        "control 07",
+        "control 08",
+        "hidden 007f",
+        "CSI [2]J",
+        "CSI ?[1049]h",
+        "OSC 0",
+        "OSC 8",
+        "OSC 52",
+        "DCS q",
+        "ESC 63",
+        "hidden 202e",
+        "hidden 2066",
+        "hidden 200b",
+    ] {
+        assert!(obeyed.contains(what), "{what} is not in {obeyed:?}");
+    }
+    assert!(
+        obeyed.contains("control 9b") || obeyed.contains("hidden 009b"),
+        "{obeyed:?}"
+    );
+}
+
+#[test]
+fn at_the_prompt_of_connect() {
+    let mut said = hostile_lines();
+    said.extend(b"that was all\n");
+    for explain in [&[][..], &["--explain"]] {
+        let (addr, serving) = saying(said.clone());
+        let args = [&[&addr[..], "--frame", "line"], explain].concat();
+        let mut pty = Pty::start_with(&args, &[]);
+        pty.wait_for("that was all");
+        pty.press("q\r");
+        assert_eq!(pty.code(), Some(0));
+        let edits = Obeying::at_a_prompt();
+        let shown = pty.shown();
+        let obeyed = edits.after(&shown);
+        assert!(obeyed.is_empty(), "{obeyed:?} in {}", shown.escape_ascii());
+        serving.join().unwrap();
+    }
+}
+
+/// A pipe is not a terminal: what comes out of it is what came in.
+#[test]
+fn a_pipe_gets_every_byte_as_it_came() {
+    let said = hostile_lines();
+    let (addr, serving) = saying(said.clone());
+    let out = run(echoic().args([&addr, "--linger", "1s"]), b"");
+    assert!(out.out == said, "{}", out.err);
+    serving.join().unwrap();
+    let (addr, serving) = saying(said);
+    let shown = shown_by(echoic().args([&addr, "--linger", "1s"]));
+    nothing_obeyed(&shown, "connect without a prompt");
+    assert!(shown.len() > 2000, "{}", shown.escape_ascii());
+    serving.join().unwrap();
+}
+
+/// A serve that has heard and said it all.
+fn told(args: &[&str]) -> Serve {
+    let server = Serve::start(&[&["echo=:0", "--frame", "line"], args].concat());
+    let mut talk = Talk::to(server.at[0]);
+    let lines = hostile_lines();
+    talk.ask(&lines, &lines);
+    talk.finish();
+    server
+}
+
+#[test]
+fn in_the_log() {
+    let server = told(&[]);
+    let home = Arc::clone(&server.home);
+    server.stop();
+    for args in [
+        &["log", "limit:1000"][..],
+        &["log", "--show", "limit:1000"],
+        &["log", "--json"],
+    ] {
+        let shown = shown_by(&mut home.echoic(args));
+        let lines = shown.split(|byte| *byte == b'\n').count();
+        assert!(
+            lines >= hostile().len(),
+            "{args:?} shows {lines} lines: {}",
+            shown.escape_ascii()
+        );
+        nothing_obeyed(&shown, args);
+    }
+}
+
+/// One event is one line of JSON, whatever is in it.
+#[test]
+fn one_event_is_one_line() {
+    let mut server = Serve::start_with_events(&["echo=:0", "--frame", "u16be"]);
+    let messages = framed(&forging());
+    let mut talk = Talk::to(server.at[0]);
+    talk.ask(&messages, &messages);
+    talk.finish();
+    server.signal(Signal::TERM);
+    assert_eq!(server.ends().code, Some(0));
+    let (home, events) = (Arc::clone(&server.home), server.out.all());
+    let log = run(&mut home.echoic(&["log", "--json"]), b"").good();
+    let log: Vec<String> = log.lines().map(str::to_owned).collect();
+    for lines in [&events[1..], &log] {
+        let exchanges: Vec<Value> = lines
+            .iter()
+            .map(|line| {
+                let event: Value = serde_json::from_str(line).expect(line);
+                assert!(event.get("forged").is_none(), "{line}");
+                event
+            })
+            .filter(|event| event.get("req").is_some())
+            .collect();
+        assert_eq!(exchanges.len(), forging().len());
+        assert!(exchanges.iter().all(|event| event["id"] != 9999));
+    }
+    // The control: printed as they came, the same messages are lines of their own.
+    let naive = forging().concat();
+    let naive = String::from_utf8_lossy(&naive);
+    assert!(naive.lines().any(|line| {
+        serde_json::from_str::<Value>(line).is_ok_and(|event| event["forged"] == true)
+    }));
+}
+
+#[test]
+fn among_the_events_of_serve() {
+    for json in [&[][..], &["--json"]] {
+        let args = [&["echo=:0", "--frame", "u16be"][..], json].concat();
+        let mut server = Serve::start_on_terminal(&args);
+        let mut talk = Talk::to(server.at[0]);
+        // As many as a terminal is shown in a second.
+        let messages: Vec<Vec<u8>> = forging().into_iter().take(4).chain(commands()).collect();
+        let messages = framed(&messages);
+        talk.ask(&messages, &messages);
+        talk.finish();
+        server.signal(Signal::TERM);
+        assert_eq!(server.ends().code, Some(0));
+        let shown = server.out.raw().join(&b'\n');
+        nothing_obeyed(&shown, json);
+        let lines = shown.split(|byte| *byte == b'\n').count();
+        assert!(lines > commands().len(), "{}", shown.escape_ascii());
+    }
+}
+
+/// Whatever is typed, what is said about it is only shown.
+#[test]
+fn in_what_is_said_of_a_command_line() {
+    let home = Home::new();
+    let typed: Vec<OsString> = [
+        commands().concat(),
+        b"\x1b]0;t\x07".to_vec(),
+        b"h\xc2\x9bost\xe2\x80\xae\xff".to_vec(),
+        "a\u{202e}b\u{7f}\u{85}".as_bytes().to_vec(),
+        (1..=255).collect(),
+    ]
+    .map(OsString::from_vec)
+    .to_vec();
+    let calls: [(&[&str], &str, &str); 28] = [
+        (&["serve"], "", ""),
+        (&["serve"], "", "=:0"),
+        (&["serve"], "tcp://", ":5"),
+        (&["serve"], ":0?", "=1"),
+        (&["serve"], ":0?frame=", ""),
+        (&["serve"], "unix:/nowhere/", ""),
+        (&["serve", ":0", "--as"], "", ""),
+        (&["serve", ":0", "--as"], "greet:@", ""),
+        (&["serve", ":0", "--frame"], "", ""),
+        (&["serve", ":0", "--frame"], "delim:", ""),
+        (&["serve", ":0", "--allow"], "", ""),
+        (&["serve", ":0", "--keep"], "", ""),
+        (&["serve", ":0", "--max-message"], "", ""),
+        (&["serve", ":0", "--store"], "/nowhere/", "/x.db"),
+        (&["serve", ":0"], "--", ""),
+        (&["connect"], "", ""),
+        (&["connect"], "unix:/nowhere/", ""),
+        (&["connect", ":1", "--expect"], "/(", "/"),
+        (&["connect", ":1", "--send"], "@/nowhere/", ""),
+        (&["connect", ":1", "--send-hex"], "", ""),
+        (&["probe", "--timeout", "2s"], "", ""),
+        (&["probe", "--timeout", "2s"], "", ".invalid:80"),
+        (&["log"], "", ":"),
+        (&["log"], "req~(", ""),
+        (&["log"], "since:", ""),
+        (&["log"], "(", ""),
+        (&["log", "--store"], "/nowhere/", ""),
+        (&[], "", ""),
+    ];
+    for (call, before, after) in calls {
+        for typed in &typed {
+            let mut argument = OsString::from(before);
+            argument.push(typed);
+            argument.push(after);
+            let mut command = home.echoic(call);
+            let shown = shown_by(command.arg(argument));
+            nothing_obeyed(&shown, (call, before, after));
+            assert!(!shown.is_empty(), "{call:?} says nothing");
+        }
+    }
+}
+
+/// A peer on a Unix socket is called what it calls itself.
+#[test]
+fn in_the_name_of_a_peer() {
+    let home = Arc::new(Home::new());
+    let name = home.path().join("\u{1b}]0;t\u{7}\u{9b}2J\u{202e}x");
+    let (ours, theirs) = terminal();
+    let mut command = home.echoic(&["serve", "echo=unixgram:./x.sock"]);
+    command.env("ECHOIC_LOG", "debug").stdin(Stdio::null());
+    command.stdout(theirs.try_clone().unwrap()).stderr(theirs);
+    let mut serving = command.spawn().unwrap();
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let shown = Lines::of(ours);
+    shown.wait_for("recording");
+    let peer = UnixDatagram::bind(&name).unwrap();
+    // So often that it is warned of.
+    for _ in 0..20 {
+        peer.send_to(b"again", home.path().join("x.sock")).unwrap();
+    }
+    shown.wait_for("again and again");
+    harness::signal(&serving, Signal::TERM);
+    assert_eq!(ended(&mut serving).code(), Some(0));
+    nothing_obeyed(&shown.raw().join(&b'\n'), "serve");
+    for args in [&["log"][..], &["log", "--show"], &["log", "--json"]] {
+        let shown = shown_by(&mut home.echoic(args));
+        assert!(!shown.is_empty(), "{args:?}");
+        nothing_obeyed(&shown, args);
+    }
+}
+
+/// What peers do wrong is recorded, each of it. On standard error there is no more of it than somebody reads.
+#[test]
+fn peers_cannot_make_it_talk_for_ever() {
+    let mut server = Serve::start(&["echo=:0", "echo=udp://127.0.0.1:0", "--store", "none"]);
+    let loops = 300;
+    let socket = server.at[server.at.len() - 1];
+    let mut peers = Vec::new();
+    for _ in 0..loops {
+        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+        peer.connect(socket).unwrap();
+        for _ in 0..8 {
+            peer.send(b"again and again").unwrap();
+        }
+        // The server is not to drop them.
+        peer.set_read_timeout(Some(SOON)).unwrap();
+        for _ in 0..7 {
+            peer.recv(&mut [0; 64]).unwrap();
+        }
+        peers.push(peer); // or another one would get its port, and its silence
+    }
+    for _ in 0..2000 {
+        let peer = TcpStream::connect(server.at[0]).unwrap();
+        rustix::net::sockopt::set_socket_linger(&peer, Some(std::time::Duration::ZERO)).unwrap();
+        (&peer).write_all(b"x").unwrap();
+    }
+    server.signal(Signal::TERM);
+    assert_eq!(server.ends().code, Some(0));
+    let said = server.err.all();
+    let looped: Vec<_> = said
+        .iter()
+        .filter(|line| line.contains("again and again"))
+        .collect();
+    assert!(looped.len() <= 40, "{} lines", looped.len());
+    let more = looped.iter().filter_map(|line| line.split_once(" ("));
+    let more = more.filter_map(|(_, more)| more.split(' ').next()?.parse::<usize>().ok());
+    assert_eq!(looped.len() + more.sum::<usize>(), loops, "{looped:#?}");
+    assert!(said.len() - looped.len() <= 10, "{said:#?}");
+}

@@ -1,0 +1,88 @@
+//! A terminal of ours, asked what it would do.
+
+use std::collections::BTreeSet;
+
+use vte::{Params, Parser, Perform};
+
+/// A terminal that notes what it is told to do, beyond showing text in colours.
+#[derive(Debug, Default)]
+pub(crate) struct Obeying {
+    /// The prompt's line is edited here.
+    edits: bool,
+    obeyed: BTreeSet<String>,
+}
+
+/// The colours there are in `term.rs` and in clap's help, and their end.
+const COLOURS: [u16; 9] = [0, 1, 2, 4, 31, 32, 33, 34, 36];
+
+impl Obeying {
+    /// One on which a line is edited.
+    pub(crate) fn at_a_prompt() -> Self {
+        Self {
+            edits: true,
+            ..Self::default()
+        }
+    }
+
+    /// What a terminal would do about `shown`.
+    pub(crate) fn about(shown: &[u8]) -> BTreeSet<String> {
+        Self::default().after(shown)
+    }
+
+    pub(crate) fn after(mut self, shown: &[u8]) -> BTreeSet<String> {
+        Parser::new().advance(&mut self, shown);
+        self.obeyed
+    }
+
+    fn note(&mut self, what: String) {
+        self.obeyed.insert(what);
+    }
+}
+
+impl Perform for Obeying {
+    fn print(&mut self, c: char) {
+        let hidden = matches!(c,
+            '\u{7f}'..='\u{9f}' | '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}');
+        if hidden {
+            self.note(format!("hidden {:04x}", c as u32));
+        }
+    }
+
+    fn execute(&mut self, byte: u8) {
+        if !b"\r\n".contains(&byte) {
+            self.note(format!("control {byte:02x}"));
+        }
+    }
+
+    fn csi_dispatch(&mut self, params: &Params, intermediates: &[u8], _: bool, action: char) {
+        let numbers: Vec<u16> = params.iter().flatten().copied().collect();
+        let coloured = action == 'm'
+            && intermediates.is_empty()
+            && numbers.iter().all(|number| COLOURS.contains(number));
+        // All that rustyline's line editing asks for: the cursor, erasing, bracketed paste, and that a picture is
+        // shown at once.
+        let edited = self.edits
+            && match (intermediates, action) {
+                (b"", 'C' | 'A' | 'B' | 'D' | 'K' | 'J') => true,
+                (b"?", 'h' | 'l') => numbers == [2004] || numbers == [2026],
+                _ => false,
+            };
+        if !coloured && !edited {
+            let intermediates = intermediates.escape_ascii();
+            self.note(format!("CSI {intermediates}{numbers:?}{action}"));
+        }
+    }
+
+    fn esc_dispatch(&mut self, _: &[u8], _: bool, byte: u8) {
+        self.note(format!("ESC {byte:02x}"));
+    }
+
+    fn osc_dispatch(&mut self, params: &[&[u8]], _: bool) {
+        self.note(format!("OSC {}", params[0].escape_ascii()));
+    }
+
+    fn hook(&mut self, _: &Params, _: &[u8], _: bool, action: char) {
+        self.note(format!("DCS {action}"));
+    }
+}
