@@ -164,7 +164,10 @@ fn set_mark(transaction: &Transaction<'_>, mark: &Mark) -> rusqlite::Result<()> 
             .execute((mark.conversation, mark.at))?;
     }
     transaction
-        .prepare_cached("INSERT INTO mark VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING")?
+        .prepare_cached(
+            // A gap that is told again may have grown.
+            "INSERT INTO mark VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET a = max(a, excluded.a)",
+        )?
         .execute((mark.conversation, mark.at, what, a, b))
         .map(drop)
 }

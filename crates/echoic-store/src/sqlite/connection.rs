@@ -1,13 +1,23 @@
 //! Connections: whose file it is, how SQLite is told to treat it, which schema it has.
 
-use std::{fmt::Write, fs, path::Path, time::Duration};
+use std::{
+    ffi::c_int,
+    fmt::Write,
+    fs,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use echoic_core::{event, store::StoreError};
-use rusqlite::{Connection, Error, ErrorCode, OpenFlags, config::DbConfig};
+use rusqlite::{Connection, Error, ErrorCode, OpenFlags, config::DbConfig, hooks::Wal};
 
 use super::{
     file::log_bytes,
-    problem::{problem, system_problem},
+    problem::{is_ruinous, problem, system_problem},
 };
 
 mod schema {
@@ -91,8 +101,8 @@ pub(super) fn peek(path: &Path) -> Result<Origin, StoreError> {
     }
 }
 
-/// A connection to write by, to a record of the newest schema.
-pub(super) fn to_write(path: &Path) -> Result<Connection, StoreError> {
+/// A connection to write by, to a record of the newest schema. After each commit `log_pages` says how long the log is.
+pub(super) fn to_write(path: &Path, log_pages: &Arc<AtomicU32>) -> Result<Connection, StoreError> {
     let failed = |why: Error| problem(path, &why);
     let mut connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed)?;
     if connection.is_readonly("main").map_err(failed)? {
@@ -125,7 +135,27 @@ pub(super) fn to_write(path: &Path) -> Result<Connection, StoreError> {
     }
     known_events(path, &connection)?;
     check(path, &connection)?;
+    let noted = Arc::clone(log_pages);
+    let note = move |_: &mut Wal, pages: c_int| {
+        noted.store(u32::try_from(pages).unwrap_or(0), Ordering::Relaxed);
+        Ok(())
+    };
+    connection.wal_hook(Some(note)).map_err(failed)?;
     Ok(connection)
+}
+
+/// Copies the log into the record if it has grown long. SQLite would do so by itself, and keep to itself if that
+/// fails. But after a failed sync the system may have dropped what it could not write, and answers the next sync as
+/// if nothing had been: whoever has not heard of it takes for safe what is not.
+pub(super) fn copy_long_log(connection: &Connection, log_pages: u32) -> rusqlite::Result<()> {
+    if log_pages < LOG_BYTES / PAGE_BYTES {
+        return Ok(());
+    }
+    match connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
+        Err(why) if is_ruinous(&why) => Err(why),
+        // A reader, or a disk without room: the log grows on, and the next commit tries again.
+        _ => Ok(()),
+    }
 }
 
 /// A connection to read by.
@@ -222,7 +252,6 @@ fn settle(connection: &Connection) -> rusqlite::Result<String> {
         Ok(())
     })?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
-    connection.pragma_update(None, "wal_autocheckpoint", LOG_BYTES / PAGE_BYTES)?;
     connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
     connection.pragma_update(None, "foreign_keys", false)?;
     connection.pragma_update(None, "cache_size", -16_384)?;

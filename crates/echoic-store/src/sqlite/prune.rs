@@ -10,7 +10,6 @@ use rusqlite::{Connection, Transaction};
 
 use super::{
     file::log_bytes,
-    problem::problem,
     writer::{Memory, Writer, checkpoint},
 };
 
@@ -61,7 +60,7 @@ impl Writer {
     /// By how many bytes the record is larger than `bytes`. Pages that will be used again do not count. Nor does
     /// the write-ahead log, which forgetting makes longer: it is emptied afterwards.
     fn excess(&mut self, bytes: u64) -> Result<u64, StoreError> {
-        let pages = pages(self.connect()?).map_err(|why| problem(&self.path, &why))?;
+        let pages = pages(self.connect()?).map_err(|why| self.given_up(&why))?;
         Ok(((pages.all - pages.free) * pages.size).saturating_sub(bytes))
     }
 
@@ -91,7 +90,7 @@ impl Writer {
             }
             Ok(())
         };
-        give().map_err(|why| problem(&path, &why))
+        give().map_err(|why| self.given_up(&why))
     }
 }
 

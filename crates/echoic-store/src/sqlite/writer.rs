@@ -3,6 +3,10 @@
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -30,6 +34,8 @@ pub(super) struct Writer {
     durability: Durability,
     /// None after a failure that leaves it in doubt; made anew before it is needed.
     connection: Option<Connection>,
+    /// How many pages are in the write-ahead log.
+    log_pages: Arc<AtomicU32>,
     pub(super) memory: Memory,
     /// When the first commit was made that may still be lost with the power.
     unsynced: Option<Instant>,
@@ -93,10 +99,12 @@ impl Writer {
         durability: Durability,
         lock: Lock,
     ) -> Result<(Self, u64), StoreError> {
+        let log_pages = Arc::default();
         let mut writer = Self {
             path: path.to_owned(),
             durability,
-            connection: Some(connection::to_write(path)?),
+            connection: Some(connection::to_write(path, &log_pages)?),
+            log_pages,
             memory: Memory::default(),
             unsynced: None,
             syncs: false,
@@ -139,7 +147,10 @@ impl Writer {
     ) -> Result<T, StoreError> {
         self.connect()?;
         let Self {
-            connection, memory, ..
+            connection,
+            memory,
+            log_pages,
+            ..
         } = self;
         let connection = connection.as_mut().expect("invariant: connect has made it");
         let done = (|| {
@@ -159,6 +170,7 @@ impl Writer {
             let done = work(&transaction, memory)?;
             memory.state.write(&transaction)?;
             transaction.commit()?;
+            connection::copy_long_log(connection, log_pages.load(Ordering::Relaxed))?;
             Ok(done)
         })();
         match done {
@@ -173,18 +185,26 @@ impl Writer {
             Err(why) => {
                 // What it remembers was never committed.
                 memory.tally = None;
-                if is_ruinous(&why) || !connection.is_autocommit() {
+                if !connection.is_autocommit() {
                     self.connection = None;
                 }
-                Err(problem(&self.path, &why))
+                Err(self.given_up(&why))
             }
         }
+    }
+
+    /// What became of a failure, in our words. A connection that must not be trusted after it is given up.
+    pub(super) fn given_up(&mut self, why: &rusqlite::Error) -> StoreError {
+        if is_ruinous(why) {
+            self.connection = None;
+        }
+        problem(&self.path, why)
     }
 
     /// Makes sure of a connection that can be trusted.
     pub(super) fn connect(&mut self) -> Result<&Connection, StoreError> {
         if self.connection.is_none() {
-            let connection = connection::to_write(&self.path)?;
+            let connection = connection::to_write(&self.path, &self.log_pages)?;
             self.syncs = false;
             // After a failed sync the system may have dropped what it could not write and will not say so
             // again. The log can still be read: copied into the record and synced there, it is safe again.
@@ -244,8 +264,9 @@ impl Work for Writer {
     fn overdue(&mut self) {
         self.failed = self.sync().err();
         if self.failed.is_some() {
-            // Said once, by the next append; asking again every moment would help nobody.
-            self.unsynced = None;
+            // Said by the next append, if there is one before it is well again; tried again in a while, since what
+            // was promised is still owed.
+            self.unsynced = Some(Instant::now());
         }
     }
 
