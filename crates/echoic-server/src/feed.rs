@@ -15,6 +15,8 @@ use std::{
 
 use echoic_core::event::Batch;
 
+use crate::recorder::Standing;
+
 /// What a watcher is behind by at most, in bytes of batches.
 const BEHIND_BYTES_MAX: usize = 8 << 20;
 
@@ -33,6 +35,8 @@ struct Queue {
 #[derive(Debug, Default)]
 struct Waiting {
     batches: VecDeque<Arc<Batch>>,
+    /// How recording stands since it fails, or does no longer; only the latest is of interest.
+    standing: Option<Standing>,
     bytes: usize,
     missed: u64,
     closed: bool,
@@ -50,6 +54,8 @@ pub enum Seen {
     Batch(Arc<Batch>),
     /// The watcher was too slow: so many exchanges were passed over.
     Gap(u64),
+    /// Nothing is being kept for the time being, or recording goes on after that.
+    Standing(Standing),
 }
 
 impl Feed {
@@ -81,6 +87,15 @@ impl Feed {
             true
         });
         self.watched.store(watchers.len(), Ordering::Relaxed);
+    }
+
+    /// Tells how recording stands.
+    pub(crate) fn stand(&self, standing: &Standing) {
+        for queue in lock(&self.watchers).iter().filter_map(Weak::upgrade) {
+            let mut waiting = lock(&queue.state);
+            waiting.standing = Some(standing.clone());
+            waiting.waker.take().into_iter().for_each(Waker::wake);
+        }
     }
 
     /// Nothing more will come.
@@ -120,6 +135,9 @@ impl Watcher {
             if let Some(batch) = waiting.batches.pop_front() {
                 waiting.bytes -= batch.size();
                 return Poll::Ready(Some(Seen::Batch(batch)));
+            }
+            if let Some(standing) = waiting.standing.take() {
+                return Poll::Ready(Some(Seen::Standing(standing)));
             }
             if waiting.closed {
                 return Poll::Ready(None);

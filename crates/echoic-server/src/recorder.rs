@@ -76,13 +76,15 @@ pub enum WhenBehind {
     Drop,
 }
 
-/// How recording stands. Every exchange served while recording was asked for is in one of the two numbers.
+/// How recording stands. Every exchange served while recording was asked for is in one of the three numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
     /// Exchanges the store has kept.
     pub recorded: u64,
     /// Exchanges served that will not be in the store.
     pub lost: u64,
+    /// Exchanges served that will be in one of the two.
+    pub waiting: u64,
     /// Since when and why nothing is being kept, if the store has failed.
     pub failure: Option<Failure>,
 }
@@ -94,6 +96,8 @@ pub struct Failure {
     pub since: Micros,
     /// What the store said.
     pub why: String,
+    /// Exchanges served and not kept because of it, so far: some wait for the store's return, the others are lost.
+    pub exchanges: u64,
 }
 
 /// Where conversations tell what happened. Clones are the same recorder.
@@ -115,6 +119,8 @@ pub(crate) struct Shared {
     has_task: bool,
     recorded: AtomicU64,
     lost: AtomicU64,
+    /// Exchanges taken from the shards and not kept.
+    pending: AtomicU64,
     conversations: AtomicU64,
     closing: AtomicBool,
 }
@@ -227,6 +233,7 @@ impl Recorder {
             has_task,
             recorded: AtomicU64::new(0),
             lost: AtomicU64::new(0),
+            pending: AtomicU64::new(0),
             conversations: AtomicU64::new(last.conversation),
             closing: AtomicBool::new(false),
         }))
@@ -239,13 +246,7 @@ impl Recorder {
 
     /// How recording stands.
     pub fn standing(&self) -> Standing {
-        let shared = &self.0;
-        let untaken = shared.shards.iter().map(|shard| lock(&shard.filling).lost);
-        Standing {
-            recorded: shared.recorded.load(Ordering::Relaxed),
-            lost: shared.lost.load(Ordering::Relaxed) + untaken.sum::<u64>(),
-            failure: lock(&shared.failure).clone(),
-        }
+        self.0.standing()
     }
 
     /// Has everything told so far kept, and ends the task. What cannot be kept within `deadline` is counted as lost.
@@ -286,6 +287,26 @@ impl Shared {
     /// Whether anything that is told goes anywhere.
     pub(crate) fn is_active(&self) -> bool {
         self.has_task && (self.has_store || self.feed.is_watched())
+    }
+
+    fn standing(&self) -> Standing {
+        let mut standing = Standing {
+            recorded: self.recorded.load(Ordering::Relaxed),
+            lost: self.lost.load(Ordering::Relaxed),
+            waiting: self.pending.load(Ordering::Relaxed),
+            failure: lock(&self.failure).clone(),
+        };
+        for shard in &self.shards {
+            let filling = lock(&shard.filling);
+            standing.lost += filling.lost;
+            standing.waiting += filling.batch.exchanges();
+        }
+        if let Some(failure) = &mut standing.failure {
+            // It was noted down as what had been lost before.
+            failure.exchanges =
+                (standing.lost + standing.waiting).saturating_sub(failure.exchanges);
+        }
+        standing
     }
 
     /// Counts exchanges that will not be in the store, if there was to be one.
@@ -365,6 +386,8 @@ impl RecorderTask {
             if batch.is_empty() {
                 self.spare.push(batch);
             } else {
+                let exchanges = batch.exchanges();
+                self.shared.pending.fetch_add(exchanges, Ordering::Relaxed);
                 self.pending.push(Arc::new(batch));
             }
         }
@@ -388,6 +411,10 @@ impl RecorderTask {
         let first_unshown = self.shown.min(self.pending.len());
         self.shared.feed.publish(&self.pending[first_unshown..]);
         self.shown = self.pending.len();
+        if self.shared.failing.load(Ordering::Relaxed) {
+            // For those who look on and do not ask: how it stands now, each time it was tried.
+            self.shared.feed.stand(&self.shared.standing());
+        }
         match kept {
             Ok(()) => {
                 self.kept();
@@ -408,9 +435,10 @@ impl RecorderTask {
         if let Some((exchanges, since)) = self.lost {
             let what = Marked::Gap { exchanges, since };
             let mut gap = Batch::default();
+            // At the same time in every attempt: one that was made and not confirmed must not count twice.
             gap.events.push(Event::Mark(Mark {
                 conversation: 0,
-                at: wall(),
+                at: since,
                 what,
             }));
             batches.push(Arc::new(gap));
@@ -447,9 +475,11 @@ impl RecorderTask {
             }
         }
         self.spare.truncate(self.shared.shards.len());
+        self.shared.pending.store(0, Ordering::Relaxed);
         if self.shared.failing.swap(false, Ordering::SeqCst) {
             *lock(&self.shared.failure) = None;
-            tracing::warn!("recording again");
+            tracing::debug!("recording again");
+            self.shared.feed.stand(&self.shared.standing());
         }
         self.finish_epoch();
     }
@@ -460,8 +490,10 @@ impl RecorderTask {
             *lock(&self.shared.failure) = Some(Failure {
                 since: wall(),
                 why: why.to_owned(),
+                exchanges: self.shared.standing().lost,
             });
-            tracing::error!("not recording: {why}");
+            tracing::debug!("not recording: {why}");
+            self.shared.feed.stand(&self.shared.standing());
         }
         self.shared.wake_all();
     }
@@ -486,6 +518,7 @@ impl Drop for RecorderTask {
     /// waits for it is told.
     fn drop(&mut self) {
         let mut lost: u64 = self.pending.iter().map(|batch| batch.exchanges()).sum();
+        self.shared.pending.store(0, Ordering::Relaxed);
         for shard in &self.shared.shards {
             let mut filling = lock(&shard.filling);
             filling.closed = true;

@@ -8,6 +8,7 @@ use echoic_core::{
     shown,
     size::for_people,
 };
+use echoic_server::Failure;
 use jiff::{Timestamp, tz::TimeZone};
 
 use crate::term::{ASIDE, HEARD, SAID, WRONG, tame};
@@ -93,6 +94,26 @@ pub(crate) fn silent(conversation: &Conversation) -> String {
         tame(&post.name),
         tame(&post.service)
     )
+}
+
+/// `not recording since 12:04:11.730, 17 exchanges: the disk under echoic.db is full`
+pub(crate) fn failing(failure: &Failure) -> String {
+    let Failure {
+        since,
+        why,
+        exchanges,
+    } = failure;
+    let since = time(*since);
+    format!("{WRONG}not recording since {since}, {exchanges} exchanges: {why}{WRONG:#}")
+}
+
+/// `recording again; 5 exchanges since 12:04:11.730 are lost`
+pub(crate) fn recording_again(since: Micros, lost: u64) -> String {
+    let since = time(since);
+    match lost {
+        0 => format!("recording again; nothing since {since} is lost"),
+        _ => format!("recording again; {lost} exchanges since {since} are lost"),
+    }
 }
 
 /// An exchange with all that is known of it.

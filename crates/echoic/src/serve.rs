@@ -10,11 +10,11 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use echoic_core::store::{Retention, Store};
-use echoic_server::{Drained, Listening, Recorder, Server, Watcher, wall};
+use echoic_core::store::{Retention, Store, StoreError};
+use echoic_server::{Drained, Failure, Listening, Recorder, Server, Watcher, wall};
 use tokio::{select, time::timeout};
 
 use self::{
@@ -26,6 +26,7 @@ use crate::{
     cli::ServeArgs,
     exit::{Exit, Failed, Outcome},
     memory::Opened,
+    pretty,
     signals::Signals,
     term, trace,
 };
@@ -35,6 +36,12 @@ const STORE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long standard output may take nothing at the end.
 const PRINT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// From one look at how recording stands to the next.
+const STANDING_EVERY: Duration = Duration::from_millis(500);
+
+/// How often somebody is told again that nothing is being recorded.
+const REMIND_EVERY: Duration = Duration::from_secs(10);
 
 /// From one look at what is too old, or too much, to the next.
 const PRUNE_EVERY: Duration = Duration::from_mins(1);
@@ -65,10 +72,10 @@ async fn serve(plan: Plan, opened: Opened, planes: &Planes) -> Outcome {
             return Err(failed);
         }
     };
-    drop(opened);
     let doors = server.listening_at();
     announce(&plan, &doors);
     let showing = show(&plan, &doors, watcher);
+    let standing = tokio::spawn(tell_standing(recorder.clone()));
     let pruning = store.map(|store| tokio::spawn(prune(store, plan.keep)));
 
     // The acceptor lives with the first worker: with one worker, a connection never changes threads.
@@ -89,18 +96,59 @@ async fn serve(plan: Plan, opened: Opened, planes: &Planes) -> Outcome {
     let drained = drained.map_err(Failed::system)?;
     let closing = async {
         recorder.close(recording, STORE_DEADLINE).await;
+        standing.abort();
         if let Some(pruning) = pruning {
-            // Once it is gone nobody holds the store any more, and it has brought everything to the disk.
             pruning.abort();
             let _ = pruning.await;
         }
+        let closed = close(opened).await;
         showing.await;
+        closed
     };
-    select! {
-        () = closing => {}
+    let closed = select! {
+        closed = closing => closed,
         () = signals.next() => return Ok(Exit::Interrupted),
+    };
+    Ok(farewell(&plan, &recorder, drained, closed.err()))
+}
+
+/// Has the store bring everything to the disk and let go of it. One that does not, does not keep us: what it was
+/// given it has.
+async fn close(store: Opened) -> Result<(), StoreError> {
+    let closing = tokio::task::spawn_blocking(move || store.close());
+    match timeout(STORE_DEADLINE, closing).await {
+        Ok(Ok(closed)) => closed,
+        Ok(Err(_)) | Err(_) => Err(StoreError::Closed),
     }
-    Ok(farewell(&plan, &recorder, drained))
+}
+
+/// Says so while nothing is being recorded, and when that is over.
+async fn tell_standing(recorder: Recorder) {
+    let mut failing: Option<(Failure, Instant)> = None;
+    let mut lost = 0;
+    loop {
+        tokio::time::sleep(STANDING_EVERY).await;
+        let standing = recorder.standing();
+        match (standing.failure, failing.take()) {
+            (Some(failure), Some((said, at)))
+                if failure.since == said.since && at.elapsed() < REMIND_EVERY =>
+            {
+                failing = Some((failure, at));
+            }
+            (Some(failure), _) => {
+                term::say(&pretty::failing(&failure));
+                failing = Some((failure, Instant::now()));
+            }
+            (None, Some((failure, _))) => {
+                term::say(&pretty::recording_again(
+                    failure.since,
+                    standing.lost - lost,
+                ));
+                lost = standing.lost;
+            }
+            (None, None) => lost = standing.lost,
+        }
+    }
 }
 
 /// Opens every endpoint, on the runtime where calls will be taken.
@@ -166,7 +214,12 @@ async fn prune(store: Arc<dyn Store>, keep: Retention) {
     }
 }
 
-fn farewell(plan: &Plan, recorder: &Recorder, drained: Drained) -> Exit {
+fn farewell(
+    plan: &Plan,
+    recorder: &Recorder,
+    drained: Drained,
+    unclosed: Option<StoreError>,
+) -> Exit {
     let Drained {
         served,
         cut,
@@ -178,8 +231,12 @@ fn farewell(plan: &Plan, recorder: &Recorder, drained: Drained) -> Exit {
     if plan.store != crate::memory::Place::None {
         text += &format!(", {} recorded, {} lost", standing.recorded, standing.lost);
     }
+    let is_recorded = standing.failure.is_none() && unclosed.is_none();
     if let Some(failure) = standing.failure {
-        text += &format!(" (not recording: {})", failure.why);
+        text += &format!(" ({})", pretty::failing(&failure));
+    }
+    if let Some(error) = unclosed {
+        text += &format!(" (not all of it is safe on the disk: {error})");
     }
     if cut > 0 {
         text += &format!("; {cut} conversations cut, they were not done within --drain");
@@ -195,5 +252,9 @@ fn farewell(plan: &Plan, recorder: &Recorder, drained: Drained) -> Exit {
     }
     trace::end();
     term::say(&text);
-    if cut > 0 { Exit::Cut } else { Exit::Done }
+    match (is_recorded, cut) {
+        (false, _) => Exit::System,
+        (true, 1..) => Exit::Cut,
+        (true, 0) => Exit::Done,
+    }
 }

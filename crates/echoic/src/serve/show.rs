@@ -14,7 +14,7 @@ use echoic_core::{
     event::{Batch, ConversationId, Ended, Event, Mark, Marked, Opened, Place as At},
     exchange::{Conversation, Exchange, exchanges},
 };
-use echoic_server::{Listening, Opening, Seen, Watcher};
+use echoic_server::{Listening, Opening, Seen, Standing, Watcher};
 use serde::Serialize;
 use tokio::runtime::Handle;
 
@@ -144,6 +144,20 @@ enum Line<'a> {
         n: u64,
         t_us: i64,
     },
+    /// Nothing is being recorded.
+    Failing {
+        v: u32,
+        why: &'a str,
+        since_us: i64,
+        /// Exchanges since then that are not kept.
+        n: u64,
+    },
+    /// It is again.
+    Recording {
+        v: u32,
+        /// Exchanges that are lost, since the start.
+        lost: u64,
+    },
 }
 
 impl Show {
@@ -207,6 +221,9 @@ impl Show {
                         .line(format_args!("{ASIDE}… {n} more, too many to show{ASIDE:#}"))?;
                 }
                 Seen::Gap(n) => self.payload.json(&Line::Gap { v: VERSION, n })?,
+                // A person is told on standard error, also one who wants to see no events.
+                Seen::Standing(_) if self.payload.pretty => {}
+                Seen::Standing(standing) => self.standing(&standing)?,
             }
             self.payload.flush()?;
             self.printed.fetch_add(1, Ordering::Relaxed);
@@ -234,14 +251,6 @@ impl Show {
                     }
                 }
                 Event::Mark(Mark {
-                    what: Marked::Gap { exchanges, .. },
-                    ..
-                }) => {
-                    term::say(&format!(
-                        "{exchanges} exchanges were served and not recorded"
-                    ));
-                }
-                Event::Mark(Mark {
                     at,
                     what: Marked::Dropped { datagrams },
                     ..
@@ -255,6 +264,22 @@ impl Show {
             }
         }
         Ok(())
+    }
+
+    fn standing(&mut self, standing: &Standing) -> Result<(), ReaderGone> {
+        let line = match &standing.failure {
+            Some(failure) => Line::Failing {
+                v: VERSION,
+                why: &failure.why,
+                since_us: failure.since,
+                n: failure.exchanges,
+            },
+            None => Line::Recording {
+                v: VERSION,
+                lost: standing.lost,
+            },
+        };
+        self.payload.json(&line)
     }
 
     fn opened(&mut self, opened: &Opened) -> Result<(), ReaderGone> {
