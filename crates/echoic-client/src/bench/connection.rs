@@ -104,6 +104,14 @@ impl Connection {
         }
     }
 
+    /// Replies that are worth waiting for before the end.
+    pub(super) fn awaited(&self) -> usize {
+        match &self.talk {
+            Talk::Stream(stream) => stream.in_flight(),
+            Talk::Datagrams(flow) => flow.awaited(),
+        }
+    }
+
     /// How many more requests it takes now.
     pub(super) fn room(&self, shared: &Shared) -> usize {
         if !self.is_open() {

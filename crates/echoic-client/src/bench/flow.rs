@@ -66,6 +66,11 @@ impl Flow {
         self.in_flight
     }
 
+    /// Replies that may still come: to what is in flight, and late ones.
+    pub(super) fn awaited(&self) -> usize {
+        self.in_flight + self.overdue.len()
+    }
+
     /// Queues a request.
     pub(super) fn ask(&mut self, due: u64, now: u64) {
         self.slots.push_back(Slot {

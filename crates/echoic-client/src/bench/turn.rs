@@ -338,12 +338,11 @@ impl<'a> Turn<'a> {
         match self.phase {
             Phase::Asking => false,
             Phase::Draining(until) => {
+                let connections = &self.worker.connections;
                 now >= until
-                    || self
-                        .worker
-                        .connections
+                    || connections
                         .iter()
-                        .all(|connection| connection.in_flight() == 0)
+                        .all(|connection| connection.awaited() == 0)
             }
         }
     }

@@ -57,7 +57,8 @@ const DELIVERED: f64 = 0.99;
 impl Verdict {
     /// Over one run.
     pub fn of(plan: &Plan, slo: Option<&Slo>, figures: &Figures) -> Self {
-        let told = by_generator(slo, figures)
+        let told = by_wrong(figures)
+            .or_else(|| by_generator(slo, figures))
             .or_else(|| by_server(plan, figures))
             .or_else(|| by_network(figures))
             .or_else(|| by_slo(slo, figures));
@@ -70,6 +71,15 @@ impl Verdict {
         });
         Self { who, why }
     }
+}
+
+/// A wrong reply is the server's, however the generator fared.
+fn by_wrong(figures: &Figures) -> Option<(Who, String)> {
+    let (wrong, extra) = (figures.wrong, figures.failures.extra);
+    (wrong + extra > 0).then(|| {
+        let why = format!("{wrong} replies were wrong, {extra} not asked for");
+        (Who::Server, why)
+    })
 }
 
 /// Whether the generator kept up; if not, what else is seen says nothing of the server.
@@ -111,13 +121,6 @@ fn by_server(plan: &Plan, figures: &Figures) -> Option<(Who, String)> {
     let who = Who::Server;
     if figures.asked > 0 && figures.done == 0 && plan.expect.waits() {
         return Some((who, "nothing was answered".to_owned()));
-    }
-    if figures.wrong + failures.extra > 0 {
-        let why = format!(
-            "{} replies were wrong, {} not asked for",
-            figures.wrong, failures.extra
-        );
-        return Some((who, why));
     }
     let is_stream = figures.fates.is_none();
     if is_stream && figures.lost > 0 {
