@@ -1,0 +1,183 @@
+//! Whether one thing is faster than another, or only was so by chance.
+//!
+//! Two runs differ even of the same thing. So each is measured several times, in turn (A B A B), and the interval is
+//! what the repeats bear out: where it holds 1, no difference was seen.
+
+/// Fewer repeats bear nothing out.
+pub const REPEATS_MIN: usize = 5;
+
+/// By how much B is A, with the interval that holds the truth in 95 of 100 such comparisons.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ratio {
+    /// The best guess.
+    pub ratio: f64,
+    /// From here.
+    pub low: f64,
+    /// To here.
+    pub high: f64,
+}
+
+impl Ratio {
+    /// Of figures measured in turn: the nth of both belong together, so that what wanders slowly (a machine that
+    /// grows warm) is in both and drops out. None of fewer than [`REPEATS_MIN`] pairs, or of a figure that is not
+    /// above zero.
+    pub fn of_pairs(a: &[f64], b: &[f64]) -> Option<Self> {
+        let pairs = a.len().min(b.len());
+        let differences: Vec<f64> = logs(&b[..pairs])?
+            .iter()
+            .zip(logs(&a[..pairs])?)
+            .map(|(b, a)| b - a)
+            .collect();
+        let (mean, error) = mean_and_error(&differences)?;
+        Some(Self::around(mean, error * student(pairs as f64 - 1.0)))
+    }
+
+    /// Of figures measured at two times, each its own: Welch's interval. None as for pairs.
+    pub fn of_two(a: &[f64], b: &[f64]) -> Option<Self> {
+        let (mean_a, error_a) = mean_and_error(&logs(a)?)?;
+        let (mean_b, error_b) = mean_and_error(&logs(b)?)?;
+        let (a2, b2) = (error_a.powi(2), error_b.powi(2));
+        let error = (a2 + b2).sqrt();
+        // Welch and Satterthwaite's degrees of freedom.
+        let freedom = if error > 0.0 {
+            let parts = a2.powi(2) / (a.len() as f64 - 1.0) + b2.powi(2) / (b.len() as f64 - 1.0);
+            (a2 + b2).powi(2) / parts
+        } else {
+            f64::INFINITY
+        };
+        Some(Self::around(mean_b - mean_a, error * student(freedom)))
+    }
+
+    /// Whether the repeats bear a difference out.
+    pub fn differs(&self) -> bool {
+        self.low > 1.0 || self.high < 1.0
+    }
+
+    /// From logarithms: a half and a double are as far from one.
+    fn around(log: f64, reach: f64) -> Self {
+        Self {
+            ratio: log.exp(),
+            low: (log - reach).exp(),
+            high: (log + reach).exp(),
+        }
+    }
+}
+
+fn logs(figures: &[f64]) -> Option<Vec<f64>> {
+    let log = |figure: &f64| (figure.is_finite() && *figure > 0.0).then(|| figure.ln());
+    figures.iter().map(log).collect()
+}
+
+/// The mean, and its standard error.
+fn mean_and_error(values: &[f64]) -> Option<(f64, f64)> {
+    if values.len() < REPEATS_MIN {
+        return None;
+    }
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    Some((mean, (squares / (count - 1.0) / count).sqrt()))
+}
+
+/// Student's t for 95 % on both sides, by degrees of freedom: the tables up to 10, and a series that is right to a
+/// thousandth beyond (Abramowitz and Stegun, 26.7.5).
+fn student(freedom: f64) -> f64 {
+    const FROM_ONE: [f64; 10] = [
+        12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
+    ];
+    // Rounded down: the wider interval.
+    let table = (1..)
+        .zip(FROM_ONE)
+        .take_while(|(row, _)| f64::from(*row) <= freedom.max(1.0));
+    if let Some((_, t)) = table.last().filter(|_| freedom < 11.0) {
+        return t;
+    }
+    let z: f64 = 1.959_964;
+    let first = (z.powi(3) + z) / 4.0;
+    let second = (5.0 * z.powi(5) + 16.0 * z.powi(3) + 3.0 * z) / 96.0;
+    let third = (3.0 * z.powi(7) + 19.0 * z.powi(5) + 17.0 * z.powi(3) - 15.0 * z) / 384.0;
+    z + first / freedom + second / freedom.powi(2) + third / freedom.powi(3)
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt, SeedableRng, rngs::SmallRng};
+    use rand_distr::Normal;
+
+    use super::*;
+
+    #[test]
+    fn student_is_as_in_the_tables() {
+        for (freedom, t) in [
+            (1.0, 12.706),
+            (4.0, 2.776),
+            (10.9, 2.228),
+            (11.0, 2.201),
+            (30.0, 2.042),
+            (1e9, 1.960),
+        ] {
+            assert!(
+                (student(freedom) - t).abs() < 0.001,
+                "{freedom}: {}",
+                student(freedom)
+            );
+        }
+    }
+
+    #[test]
+    fn a_plain_difference_is_seen_and_its_size_told() {
+        let a = [100.0, 101.0, 99.0, 100.0, 102.0];
+        let b = a.map(|figure| figure * 2.0);
+        let ratio = Ratio::of_pairs(&a, &b).unwrap();
+        assert!(ratio.differs());
+        assert!((ratio.ratio - 2.0).abs() < 1e-9 && (ratio.high - 2.0).abs() < 1e-9);
+        let ratio = Ratio::of_two(&a, &b).unwrap();
+        assert!(
+            ratio.differs() && ratio.low > 1.9 && ratio.high < 2.1,
+            "{ratio:?}"
+        );
+    }
+
+    /// A machine that grows slower over time: pairs bear out what two series do not.
+    #[test]
+    fn pairs_are_not_misled_by_what_wanders() {
+        let a = [100.0, 120.0, 140.0, 160.0, 180.0, 200.0];
+        let b = a.map(|figure| figure * 1.03);
+        assert!(Ratio::of_pairs(&a, &b).unwrap().differs());
+        assert!(!Ratio::of_two(&a, &b).unwrap().differs());
+    }
+
+    #[test]
+    fn too_few_or_no_figures_bear_nothing_out() {
+        let four = [1.0, 1.1, 0.9, 1.0];
+        let zero = [1.0, 0.0, 1.0, 1.0, 1.0];
+        for (a, b) in [(&four[..], &four[..]), (&zero, &zero), (&[], &[])] {
+            assert_eq!(Ratio::of_pairs(a, b), None);
+            assert_eq!(Ratio::of_two(a, b), None);
+        }
+    }
+
+    /// The interval holds the truth as often as it says; one for a normal distribution, which is narrower, does not.
+    #[test]
+    fn the_interval_holds_what_it_says() {
+        let mut random = SmallRng::seed_from_u64(7);
+        let noise = Normal::new(0.0_f64, 0.1).unwrap();
+        let [mut pairs, mut two, mut narrow] = [0_i32; 3];
+        let trials = 4_000;
+        for _ in 0..trials {
+            let mut repeats = |truth: f64| [(); 5].map(|()| truth * random.sample(noise).exp());
+            let (a, b) = (repeats(100.0), repeats(120.0));
+            let holds = |ratio: Ratio| i32::from((ratio.low..=ratio.high).contains(&1.2));
+            let paired = Ratio::of_pairs(&a, &b).unwrap();
+            pairs += holds(paired);
+            two += holds(Ratio::of_two(&a, &b).unwrap());
+            let log = paired.ratio.ln();
+            let reach = (paired.high.ln() - log) * 1.96 / student(4.0);
+            narrow += holds(Ratio::around(log, reach));
+        }
+        let share = |count: i32| f64::from(count) / f64::from(trials);
+        assert!((0.935..0.965).contains(&share(pairs)), "{}", share(pairs));
+        assert!((0.935..0.975).contains(&share(two)), "{}", share(two));
+        assert!(share(narrow) < 0.93, "the control: {}", share(narrow));
+    }
+}
