@@ -1,10 +1,15 @@
 //! `echoic bench`: how much, how fast, and who was the limit.
 
 mod args;
+mod command;
 mod course;
+mod file;
+mod files;
+mod host;
 mod json;
 mod measured;
 mod progress;
+mod report;
 mod said;
 mod table;
 mod target;
@@ -24,6 +29,7 @@ pub(crate) use args::BenchArgs;
 use self::{
     args::{Form, Planned},
     course::{Course, Stops},
+    host::Made,
     measured::Measured,
     progress::Screen,
     target::Intent,
@@ -37,13 +43,16 @@ use crate::{
 /// Loads an endpoint and prints what that has shown.
 pub(crate) fn run(args: &BenchArgs) -> Outcome {
     let planned = args.plan().map_err(Failed::usage)?;
+    let files = args.files.open()?;
     let stops = Arc::new(Stops::default());
     let screen = Screen::new(args.showing.quiet, Arc::clone(&stops));
     prepare(args, &planned, &screen)?;
     catch_signals(stops)?;
     let measured = Course::run(args, planned, &screen)?;
     // A reader that has gone is a quiet end.
-    let _ = print(args.showing.output, &measured);
+    let made = Made::here();
+    let _ = print(args.showing.output, &measured, &made);
+    files.write(&measured, &made)?;
     Ok(if measured.holds() {
         Exit::Done
     } else {
@@ -94,7 +103,7 @@ fn catch_signals(stops: Arc<Stops>) -> Result<(), Failed> {
     caught.map(|_| ()).map_err(Failed::system)
 }
 
-fn print(form: Option<Form>, measured: &Measured) -> Result<(), ReaderGone> {
+fn print(form: Option<Form>, measured: &Measured, made: &Made) -> Result<(), ReaderGone> {
     let form = form.unwrap_or_else(|| {
         if io::stdout().is_terminal() {
             Form::Text
@@ -105,8 +114,8 @@ fn print(form: Option<Form>, measured: &Measured) -> Result<(), ReaderGone> {
     let mut payload = Payload::new(form != Form::Text);
     match form {
         Form::Text => text::write(&mut payload, measured)?,
-        Form::Json => payload.json(&json::Report::of(measured))?,
-        Form::Jsonl => json::lines(&mut payload, measured)?,
+        Form::Json => payload.json(&json::Report::of(measured, made))?,
+        Form::Jsonl => json::lines(&mut payload, measured, made)?,
         Form::Csv => table::csv(&mut payload, measured)?,
         Form::Md => table::markdown(&mut payload, measured)?,
     }

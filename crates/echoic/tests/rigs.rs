@@ -22,7 +22,7 @@ use serde_json::Value;
 const FREEZE: (Duration, Duration) = (Duration::from_millis(700), Duration::from_millis(600));
 
 fn bench(args: &str) -> Value {
-    let words: Vec<_> = ["bench", "-o", "json"]
+    let words: Vec<_> = ["bench", "-o", "json", "-q", "--no-floor"]
         .into_iter()
         .chain(args.split_whitespace())
         .collect();

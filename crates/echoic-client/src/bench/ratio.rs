@@ -81,7 +81,7 @@ fn mean_and_error(values: &[f64]) -> Option<(f64, f64)> {
 
 /// Student's t for 95 % on both sides, by degrees of freedom: the tables up to 10, and a series that is right to a
 /// thousandth beyond (Abramowitz and Stegun, 26.7.5).
-fn student(freedom: f64) -> f64 {
+pub(super) fn student(freedom: f64) -> f64 {
     const FROM_ONE: [f64; 10] = [
         12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
     ];

@@ -2,7 +2,10 @@
 
 use hdrhistogram::Histogram;
 
-use super::figures::{Second, rough_latencies};
+use super::{
+    figures::{Second, rough_latencies},
+    ratio::student,
+};
 
 /// How the halves of a run compare.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,11 +29,6 @@ pub struct Mean {
 
 /// Blocks that seconds are put together to.
 const BLOCKS: usize = 10;
-
-/// The 97.5 % quantile of Student's t, for 1 to 9 degrees of freedom.
-const T: [f64; BLOCKS - 1] = [
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262,
-];
 
 impl Steady {
     /// Of at least four seconds with replies in them.
@@ -73,7 +71,9 @@ impl Mean {
             .map(|block| block.mean())
             .collect();
         let count = means.len();
-        let t = T.get(count.checked_sub(2)?)?;
+        if count < 2 {
+            return None;
+        }
         let mean = means.iter().sum::<f64>() / count as f64;
         let squares = means
             .iter()
@@ -82,7 +82,7 @@ impl Mean {
         let deviation = (squares / (count - 1) as f64).sqrt();
         Some(Self {
             nanos: mean,
-            within: t * deviation / (count as f64).sqrt(),
+            within: student(count as f64 - 1.0) * deviation / (count as f64).sqrt(),
             blocks: count,
         })
     }

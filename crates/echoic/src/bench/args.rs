@@ -10,7 +10,7 @@ use echoic_core::{
     size::Span,
 };
 
-use super::{said::SaidArgs, target};
+use super::{files::FileArgs, said::SaidArgs, target};
 use crate::cli::seconds_or_span;
 
 /// How much, how fast, and who was the limit
@@ -42,6 +42,9 @@ pub(crate) struct BenchArgs {
 
     #[command(flatten)]
     pub(super) showing: ShowingArgs,
+
+    #[command(flatten)]
+    pub(super) files: FileArgs,
 }
 
 /// How much is asked, and for how long.

@@ -2,16 +2,15 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use base64::{Engine, prelude::BASE64_STANDARD};
-use echoic_client::bench::{self, Load, percentile};
+use echoic_client::bench::{self, Load, packed, percentile};
 use echoic_core::shown;
-use hdrhistogram::{
-    Histogram,
-    serialization::{Serializer, V2Serializer},
-};
+use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::measured::{self, Measured};
+use super::{
+    host::{Host, Made},
+    measured::{self, Measured},
+};
 use crate::term::{Payload, ReaderGone};
 
 /// What a run has shown.
@@ -19,6 +18,9 @@ use crate::term::{Payload, ReaderGone};
 pub(super) struct Report {
     /// Of this form; a number that only grows when a word changes its meaning.
     version: u32,
+    /// What repeats the run.
+    command: String,
+    host: Host,
     endpoint: String,
     frame: String,
     /// `closed` or `open`.
@@ -184,7 +186,11 @@ struct Generator {
 }
 
 /// An object for each second, then the summary.
-pub(super) fn lines(payload: &mut Payload, measured: &Measured) -> Result<(), ReaderGone> {
+pub(super) fn lines(
+    payload: &mut Payload,
+    measured: &Measured,
+    made: &Made,
+) -> Result<(), ReaderGone> {
     #[derive(Serialize)]
     struct Numbered<'a> {
         ev: &'static str,
@@ -198,7 +204,7 @@ pub(super) fn lines(payload: &mut Payload, measured: &Measured) -> Result<(), Re
         #[serde(flatten)]
         of: Report,
     }
-    let mut report = Report::of(measured);
+    let mut report = Report::of(measured, made);
     for (second, of) in std::mem::take(&mut report.series).iter().enumerate() {
         payload.json(&Numbered {
             ev: "second",
@@ -213,7 +219,7 @@ pub(super) fn lines(payload: &mut Payload, measured: &Measured) -> Result<(), Re
 }
 
 impl Report {
-    pub(super) fn of(measured: &Measured) -> Self {
+    pub(super) fn of(measured: &Measured, made: &Made) -> Self {
         let Measured {
             plan, run, figures, ..
         } = measured;
@@ -221,6 +227,8 @@ impl Report {
         let mean = bench::Mean::of(&figures.series);
         Self {
             version: 1,
+            command: made.command.clone(),
+            host: made.host.clone(),
             endpoint: plan.endpoint.to_string(),
             frame: plan.frames.to_string(),
             r#loop: match run.load {
@@ -329,18 +337,11 @@ impl Histograms {
     fn of(figures: &bench::Figures) -> Self {
         Self {
             encoding: "HdrHistogram V2, base64, nanoseconds",
-            due: v2(&figures.due),
-            sent: v2(&figures.service),
-            lag: v2(&figures.generator.lag),
+            due: packed(&figures.due),
+            sent: packed(&figures.service),
+            lag: packed(&figures.generator.lag),
         }
     }
-}
-
-fn v2(of: &Histogram<u64>) -> String {
-    let mut bytes = Vec::new();
-    // Into memory, of counts that fit: it cannot fail.
-    let _ = V2Serializer::new().serialize(of, &mut bytes);
-    BASE64_STANDARD.encode(bytes)
 }
 
 impl Failures {

@@ -1,0 +1,259 @@
+//! The figures of a run in tables.
+
+use echoic_client::bench::{Figures, Sample, percentile};
+use echoic_core::shown;
+use echoic_plot::units;
+use hdrhistogram::Histogram;
+
+use super::{
+    super::{
+        host::Host,
+        measured::{Kind, Measured},
+    },
+    html::Html,
+};
+
+/// Characters of each part of a sample.
+const SAMPLE_CHARS_MAX: usize = 400;
+
+/// What became of the requests.
+pub(super) fn requests(html: &mut Html, figures: &Figures) {
+    let share = |count: u64| match figures.asked {
+        0 => "–".to_owned(),
+        asked => units::percent(count as f64 / asked as f64),
+    };
+    html.table_head(
+        "Requests due within the window, and what became of them",
+        &["", "count", "share"],
+    );
+    let mut row = |name: &str, count: u64| {
+        html.row(name, [units::whole(count), share(count)]);
+    };
+    row("asked", figures.asked);
+    row("sent", figures.sent);
+    row("answered as expected", figures.ok);
+    row("answered wrongly", figures.wrong);
+    row("answered late", figures.late);
+    row("lost", figures.lost);
+    row("never sent", figures.unsent);
+    html.table_end();
+}
+
+/// Latencies, from both moments.
+pub(super) fn latency(html: &mut Html, figures: &Figures) {
+    html.table_head(
+        "Latency: what a user waits, and what the server took. A percentile with fewer than ten requests above it is not told",
+        &["", "from the due moment", "from the sent moment"],
+    );
+    let both = |of: fn(&Histogram<u64>) -> Option<f64>| {
+        [&figures.due, &figures.service].map(|histogram| time(of(histogram)))
+    };
+    let known =
+        |histogram: &Histogram<u64>, nanos: u64| (!histogram.is_empty()).then_some(nanos as f64);
+    html.row(
+        "min",
+        [&figures.due, &figures.service].map(|of| time(known(of, of.min()))),
+    );
+    for (name, share) in [
+        ("p50", 0.5),
+        ("p90", 0.9),
+        ("p99", 0.99),
+        ("p99.9", 0.999),
+        ("p99.99", 0.9999),
+    ] {
+        let at = |of| percentile(of, share).map(|latency| latency.as_nanos() as f64);
+        html.row(name, [time(at(&figures.due)), time(at(&figures.service))]);
+    }
+    html.row(
+        "max",
+        [&figures.due, &figures.service].map(|of| time(known(of, of.max()))),
+    );
+    html.row("mean", both(|of| (!of.is_empty()).then(|| of.mean())));
+    html.table_end();
+}
+
+/// Each run of many.
+pub(super) fn tries(html: &mut Html, measured: &Measured) {
+    html.table_head(
+        "Each run, in the order in which they were made",
+        &[
+            "",
+            "asked/s",
+            "answered/s",
+            "p50",
+            "p99",
+            "delivered",
+            "lag p99",
+            "verdict",
+        ],
+    );
+    let ms = |time: Option<f64>| time.map(|ms| ms * 1e6);
+    let found = measured.search.as_ref().and_then(|search| search.found);
+    for (number, attempt) in (1..).zip(&measured.tries) {
+        let is_found = attempt.what == Kind::Confirmation && found == Some(attempt.asked_per_s);
+        html.markup(match attempt.kept {
+            true if is_found => "<tr class=\"found\">",
+            true => "<tr>",
+            false => "<tr class=\"bad\">",
+        });
+        let verdict = if attempt.kept {
+            "✓".to_owned()
+        } else {
+            format!("✗ {}", attempt.verdict.who)
+        };
+        html.cells(
+            format!("{number} {}", attempt.what.word()),
+            [
+                units::count(attempt.asked_per_s),
+                units::count(attempt.done_per_s),
+                time(ms(attempt.p50_ms)),
+                time(ms(attempt.p99_ms)),
+                units::percent(attempt.delivered.min(1.0)),
+                time(Some(attempt.lag_p99_ms * 1e6)),
+                verdict,
+            ],
+        );
+    }
+    html.table_end();
+    let failed = measured
+        .tries
+        .iter()
+        .zip(1..)
+        .filter(|(attempt, _)| !attempt.kept);
+    for (attempt, number) in failed {
+        html.element("p.note", format!("{number}: {}", attempt.verdict.why));
+    }
+}
+
+/// How the generator itself fared.
+pub(super) fn generator(html: &mut Html, figures: &Figures) {
+    let generator = &figures.generator;
+    let lag = &generator.lag;
+    let lag_at = |share| (!lag.is_empty()).then(|| lag.value_at_quantile(share) as f64);
+    let cpu = generator.cpu / generator.cores.max(1) as f64;
+    html.table_head(
+        "The generator itself: whether it can be believed",
+        &["", "figure"],
+    );
+    html.row("schedule lag p99", [time(lag_at(0.99))]);
+    html.row("schedule lag max", [time(lag_at(1.0))]);
+    let cores = generator.cores;
+    html.row(
+        "CPU of this process",
+        [format!("{} of {cores} cores", units::percent(cpu))],
+    );
+    html.row("busiest thread", [units::percent(generator.busy)]);
+    html.row("threads", [generator.threads]);
+    if let Some(floor) = generator.floor {
+        html.row(
+            "median against a server that does nothing",
+            [time(Some(floor.as_nanos() as f64))],
+        );
+    }
+    if let Some(fates) = figures.fates {
+        html.row(
+            "datagrams dropped by its own socket",
+            [units::whole(fates.dropped_here)],
+        );
+    }
+    html.table_end();
+}
+
+/// What became of datagrams.
+pub(super) fn fates(html: &mut Html, figures: &Figures) {
+    let Some(fates) = figures.fates else { return };
+    html.table_head("Datagrams, each counted by its number", &["", "count"]);
+    for (name, count) in [
+        ("sent", figures.sent),
+        ("answered", figures.ok),
+        ("lost", figures.lost),
+        ("late", figures.late),
+        ("wrong", figures.wrong),
+        ("of these cut short", fates.truncated),
+        ("duplicate", fates.duplicate),
+        ("reordered", fates.reordered),
+        ("dropped by our own socket", fates.dropped_here),
+    ] {
+        html.row(name, [units::whole(count)]);
+    }
+    if fates.reordered > 0 {
+        html.row(
+            "furthest reordered, in arrivals",
+            [units::whole(fates.reordered_by)],
+        );
+    }
+    html.table_end();
+}
+
+/// Why requests were lost, and what else went wrong; nothing if nothing did.
+pub(super) fn failures(html: &mut Html, figures: &Figures) {
+    let failures = &figures.failures;
+    let all = [
+        ("timed out", failures.timed_out),
+        ("cut off with their connection", failures.cut),
+        ("still unanswered at the end", failures.pending),
+        ("replies that nothing had asked for", failures.extra),
+        ("connections closed by the peer", failures.closed),
+        ("connections reset", failures.reset),
+        ("calls refused", failures.refused),
+        ("connections opened anew", failures.reconnects),
+        ("datagrams the system would not send", failures.not_sent),
+    ];
+    if all.iter().all(|(_, count)| *count == 0) {
+        html.element(
+            "p.note",
+            "Nothing was reset, refused, cut off or left unanswered.",
+        );
+        return;
+    }
+    html.table_head("What went wrong", &["", "count"]);
+    for (name, count) in all.into_iter().filter(|(_, count)| *count > 0) {
+        html.row(name, [units::whole(count)]);
+    }
+    html.table_end();
+}
+
+/// The first replies that were not as expected.
+pub(super) fn samples(html: &mut Html, samples: &[Sample]) {
+    for sample in samples {
+        let Sample {
+            connection, number, ..
+        } = sample;
+        html.element(
+            "p.note",
+            format!("Request {number} on connection {connection}:"),
+        );
+        html.markup("<pre>");
+        for (name, bytes) in [
+            ("said     ", &sample.request),
+            ("heard    ", &sample.reply),
+            ("expected ", &sample.expected),
+        ] {
+            html.text(name)
+                .text(shown::text_up_to(bytes, SAMPLE_CHARS_MAX))
+                .text("\n");
+        }
+        html.markup("</pre>\n");
+    }
+}
+
+/// On what machine, with what.
+pub(super) fn environment(html: &mut Html, host: &Host, seed: u64, when: &str) {
+    html.markup("<div class=\"scroll\"><table class=\"words\"><tbody>\n");
+    html.row("measured", [when]);
+    html.row("machine", [format!("{} cores", host.cores)]);
+    html.row("processor", [host.cpu.as_deref().unwrap_or("does not say")]);
+    html.row("kernel", [&host.kernel]);
+    html.row(
+        "clock governed by",
+        [host.governor.as_deref().unwrap_or("nothing that says so")],
+    );
+    html.row("echoic", [&host.echoic]);
+    html.row("seed", [seed]);
+    html.table_end();
+}
+
+/// A time of nanoseconds, or a dash.
+pub(super) fn time(nanos: Option<f64>) -> String {
+    nanos.map_or_else(|| "–".to_owned(), |nanos| units::time(nanos / 1e3))
+}

@@ -1,0 +1,366 @@
+//! What `echoic bench` leaves behind: a JSON that its schema describes, a page that runs and fetches nothing, and
+//! files that other tools read.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod harness;
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    net::{SocketAddr, TcpListener},
+    path::Path,
+    thread,
+};
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use harness::{Home, Ran, Serve};
+use hdrhistogram::{
+    Histogram,
+    serialization::{
+        Deserializer,
+        interval_log::{IntervalLogIterator, LogEntry},
+    },
+};
+use serde_json::{Value, json};
+
+const SCHEMA: &str = include_str!("../../../docs/bench-result.schema.json");
+
+/// What a peer would like to have in somebody else's page.
+const HOSTILE: &[u8] =
+    b"</pre><script>alert(1)</script><img src=x onerror=alert(2)>&amp;\"'\x1b[31m\xff\n";
+
+fn bench(home: &Home, endpoint: &str, more: &[&str]) -> Ran {
+    let mut words = vec![
+        "bench",
+        endpoint,
+        "--frame",
+        "line",
+        "-d",
+        "300ms",
+        "--warmup",
+        "0s",
+        "-o",
+        "json",
+        "-q",
+        "--no-floor",
+    ];
+    words.extend(more);
+    home.run(&words)
+}
+
+fn json(ran: &Ran) -> Value {
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{ran:?}");
+    serde_json::from_slice(&ran.out).unwrap_or_else(|why| panic!("{why}: {ran:?}"))
+}
+
+/// Answers each line with what it is not expected to be.
+fn insulting() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for caller in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || {
+                for _ in BufReader::new(&caller).lines().map_while(Result::ok) {
+                    (&caller).write_all(HOSTILE).unwrap();
+                }
+            });
+        }
+    });
+    addr
+}
+
+/// The schema, and with it that nothing is printed that the schema does not tell of.
+fn strict() -> Value {
+    fn close(schema: &mut Value) {
+        if let Some(object) = schema.as_object_mut() {
+            if object.contains_key("properties") {
+                object.insert("additionalProperties".to_owned(), json!(false));
+            }
+            object.values_mut().for_each(close);
+        }
+    }
+    let mut schema: Value = serde_json::from_str(SCHEMA).unwrap();
+    close(&mut schema);
+    schema
+}
+
+#[track_caller]
+fn conforms(told: &Value) {
+    let validator = jsonschema::validator_for(&strict()).unwrap();
+    let errors: Vec<_> = validator
+        .iter_errors(told)
+        .map(|error| format!("{}: {error}", error.instance_path()))
+        .collect();
+    assert!(errors.is_empty(), "{errors:#?}\nin {told:#}");
+}
+
+#[test]
+fn what_is_printed_is_what_the_schema_says() {
+    let serve = Serve::start(&["upper=127.0.0.1:0", "--frame", "line"]);
+    let (home, endpoint) = (&serve.home, serve.at[0].to_string());
+    let closed = json(&bench(home, &endpoint, &["-c", "2"]));
+    conforms(&closed);
+    let open = json(&bench(home, &endpoint, &["-r", "500", "--expect", "upper"]));
+    conforms(&open);
+    let wrong = json(&bench(
+        home,
+        &insulting().to_string(),
+        &["--expect", "echo"],
+    ));
+    conforms(&wrong);
+    assert_eq!((&wrong["wrong"], &wrong["ok"]), (&wrong["sent"], &json!(0)));
+    // The control: it could say no.
+    let validator = jsonschema::validator_for(&strict()).unwrap();
+    for (member, value) in [
+        ("version", json!(2)),
+        ("asked", json!(-1)),
+        ("loop", json!("half")),
+        ("new", json!(1)),
+    ] {
+        let mut other = open.clone();
+        other[member] = value;
+        assert!(!validator.is_valid(&other), "{member} may be anything");
+    }
+}
+
+/// Panics unless the page shows only what the program wrote of itself: tables, texts and charts, without a link, a
+/// script, or anything that would be fetched. Gives its text.
+fn inert(page: &str) -> String {
+    let options = roxmltree::ParsingOptions {
+        allow_dtd: true,
+        ..roxmltree::ParsingOptions::default()
+    };
+    let document = roxmltree::Document::parse_with_options(page, options)
+        .unwrap_or_else(|why| panic!("{why}\n{page}"));
+    let known = "html head meta title style body main header footer h1 h2 p b div dl dt dd figure figcaption table \
+                 caption thead tbody tr th td pre svg desc defs clipPath g rect circle line polyline path text";
+    for node in document.descendants().filter(roxmltree::Node::is_element) {
+        let name = node.tag_name().name();
+        assert!(
+            known.split_whitespace().any(|known| known == name),
+            "<{name}>"
+        );
+        for attribute in node.attributes() {
+            let (key, value) = (attribute.name(), attribute.value());
+            assert!(
+                !key.starts_with("on") && !["href", "src", "style", "action"].contains(&key),
+                "{key}={value:?}"
+            );
+            assert!(
+                !value.contains("url(") || value.starts_with("url(#"),
+                "{key}={value:?}"
+            );
+        }
+    }
+    let mut policies = document
+        .descendants()
+        .filter(|node| node.attribute("http-equiv") == Some("Content-Security-Policy"));
+    let policy = policies
+        .next()
+        .and_then(|policy| policy.attribute("content"));
+    assert_eq!(
+        policy,
+        Some("default-src 'none'; style-src 'unsafe-inline'")
+    );
+    let texts = document
+        .descendants()
+        .filter_map(|node| node.is_text().then(|| node.text()).flatten());
+    texts.collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn the_page_is_whole_and_inert() {
+    let serve = Serve::start(&["upper=127.0.0.1:0", "--frame", "line"]);
+    let endpoint = serve.at[0].to_string();
+    let told = json(&bench(
+        &serve.home,
+        &endpoint,
+        &[
+            "-r", "900", "-c", "3", "--expect", "upper", "--report", "run.html",
+        ],
+    ));
+    let page = fs::read_to_string(serve.home.path().join("run.html")).unwrap();
+    let text = inert(&page);
+    let asked = told["asked"].as_u64().unwrap().to_string();
+    for part in [
+        &*endpoint,
+        "open loop, 900 asked per second",
+        "3 connections",
+        told["verdict_why"].as_str().unwrap(),
+        "schedule lag p99",
+        "seed",
+        &asked,
+    ] {
+        assert!(text.contains(part), "no {part:?} in the page: {text}");
+    }
+    let command = format!(
+        "echoic bench {endpoint} --frame line -d 300ms --warmup 0s -o json -q --no-floor -r 900 -c 3 --expect upper --report run.html"
+    );
+    assert!(page.contains(&command), "it does not say how to repeat it");
+    for chart in ["rate", "latency", "percentiles", "heat"] {
+        assert!(
+            page.contains(&format!("{chart}-description")),
+            "no chart {chart}"
+        );
+    }
+    assert!(page.contains("prefers-color-scheme: dark"));
+}
+
+#[test]
+fn bytes_of_a_peer_are_only_shown() {
+    let home = Home::new();
+    let peer = insulting().to_string();
+    let asking = "<b onclick=alert(3)>hello</b>";
+    let args = ["-m", asking, "--expect", "echo", "--report", "run.html"];
+    let told = json(&bench(&home, &peer, &args));
+    let page = fs::read_to_string(home.path().join("run.html")).unwrap();
+    inert(&page);
+    assert!(
+        page.contains("&lt;/pre&gt;&lt;script&gt;alert(1)"),
+        "the reply is not shown"
+    );
+    assert!(
+        page.contains(r"\x1b[31m\xff"),
+        "controls and other bytes are not shown as escapes"
+    );
+    assert!(
+        page.contains("&lt;b onclick=alert(3)&gt;hello"),
+        "nor is the command line"
+    );
+    assert!(page.contains("The server was the limit"));
+    assert!(told["wrong"].as_u64() > Some(0));
+}
+
+#[test]
+fn files_are_read_as_other_tools_read_them() {
+    let serve = Serve::start(&["upper=127.0.0.1:0", "--frame", "line"]);
+    let endpoint = serve.at[0].to_string();
+    let files = [
+        "--hgrm",
+        "run.hgrm",
+        "--hlog",
+        "run.hlog",
+        "--svg",
+        "charts/of/it",
+    ];
+    let told = json(&bench(
+        &serve.home,
+        &endpoint,
+        &[&["-c", "2"], &files[..]].concat(),
+    ));
+    let read = |name: &str| fs::read_to_string(serve.home.path().join(name)).unwrap();
+
+    let asked = told["asked"].as_u64().unwrap();
+    let whole = unpacked(told["histograms"]["due"].as_str().unwrap());
+    assert_eq!(whole.len(), asked);
+    assert!(near(
+        whole.max(),
+        told["latency_due_us"]["max"].as_f64().unwrap()
+    ));
+    assert_eq!(
+        unpacked(told["histograms"]["sent"].as_str().unwrap()).len(),
+        told["sent"].as_u64().unwrap()
+    );
+
+    let text = read("run.hgrm");
+    assert!(
+        text.contains(&format!("Total count    = {asked:12}]")),
+        "{text}"
+    );
+    let median = text
+        .lines()
+        .find(|line| line.contains(" 0.500000000000 "))
+        .unwrap();
+    let median: f64 = median.split_whitespace().next().unwrap().parse().unwrap();
+    assert!(
+        near(whole.value_at_quantile(0.5), median * 1e3),
+        "{median} ms"
+    );
+
+    let log = read("run.hlog");
+    let mut counts = 0;
+    for entry in IntervalLogIterator::new(log.as_bytes()) {
+        if let LogEntry::Interval(interval) = entry.unwrap() {
+            counts += unpacked(interval.encoded_histogram()).len();
+        }
+    }
+    assert_eq!(counts, told["done"].as_u64().unwrap());
+
+    for chart in ["rate", "latency", "percentiles", "heat"] {
+        let svg = read(&format!("charts/of/it/{chart}.svg"));
+        roxmltree::Document::parse(&svg).unwrap();
+    }
+}
+
+fn unpacked(text: &str) -> Histogram<u64> {
+    let bytes = BASE64_STANDARD.decode(text).unwrap();
+    Deserializer::new().deserialize(&mut &bytes[..]).unwrap()
+}
+
+/// Of three digits, and printed with one behind the point.
+fn near(nanos: u64, micros: f64) -> bool {
+    (nanos as f64 / 1e3 - micros).abs() <= micros / 500.0 + 0.1
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_said_before_the_run() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let endpoint = listener.local_addr().unwrap().to_string();
+    let home = Home::new();
+    fs::create_dir(home.path().join("folder")).unwrap();
+    fs::write(home.path().join("file"), "").unwrap();
+    for (option, path, why) in [
+        ("--report", "folder", "it is a folder; name a file in it"),
+        (
+            "--report",
+            "none/run.html",
+            "there is no folder none; make it first",
+        ),
+        ("--hgrm", "/dev/null", "it is no plain file"),
+        ("--svg", "file/charts", "cannot make the folder file/charts"),
+    ] {
+        let ran = bench(&home, &endpoint, &[option, path]);
+        assert_eq!(
+            (ran.code, ran.out.len()),
+            (Some(1), 0),
+            "{option} {path}: {ran:?}"
+        );
+        assert!(
+            ran.err.contains(path) && ran.err.contains(why),
+            "{option} {path}: {}",
+            ran.err
+        );
+        assert!(
+            listener.accept().is_err(),
+            "{option} {path}: it called all the same"
+        );
+    }
+    assert_eq!(names(home.path()), ["file", "folder"]);
+}
+
+#[test]
+fn a_run_that_fails_leaves_the_old_page() {
+    let home = Home::new();
+    fs::write(home.path().join("run.html"), "old").unwrap();
+    let nobody = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let ran = bench(&home, &nobody.to_string(), &["--report", "run.html"]);
+    assert_eq!(ran.code, Some(4), "{ran:?}");
+    assert_eq!(
+        fs::read_to_string(home.path().join("run.html")).unwrap(),
+        "old"
+    );
+    assert_eq!(names(home.path()), ["run.html"]);
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<_> = entries.map(|name| name.into_string().unwrap()).collect();
+    names.sort();
+    names
+}
