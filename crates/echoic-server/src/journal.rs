@@ -38,6 +38,19 @@ pub struct Journal {
     missed: bool,
 }
 
+/// Of what may be unkept, the part (one in so many) that is left to conversations with little of it, and what little
+/// is, in bytes. Without it those that come anew while all is taken would take the last of it, a read each, and who is
+/// far from being ahead would wait for a commit.
+const LEFT_TO_THE_LIGHT: usize = 8;
+const LIGHT_BYTES: usize = 16 << 10;
+
+/// What hearing a byte may put into the record beside it: as much again, said. (What is said can be more; then it is
+/// that much more, once.)
+const BYTES_A_BYTE_HEARD: usize = 2;
+
+/// A conversation that may not even hear so many bytes waits: runs of a few bytes each would cost more than they hold.
+const HEARD_MIN: usize = 512;
+
 /// The store has failed, and strict durability was asked for.
 #[derive(Debug)]
 pub(crate) struct NotKept;
@@ -160,11 +173,13 @@ impl Journal {
     }
 
     /// What this conversation may have unkept: as much as is still free (Choudhury and Hahne's dynamic threshold), so
-    /// that however many are ahead, something is left for one that is not.
-    fn allowance(&self) -> usize {
-        let used = self.shared.shards[self.shard].used.load(Ordering::Relaxed);
+    /// that however many are ahead, something is left for one that is not; and the last part only if that is little.
+    fn allowance(&self, used: usize) -> usize {
         let free = self.room().saturating_sub(used);
-        free.min(self.shared.options.conversation_behind_bytes_max)
+        let shared = free.saturating_sub(self.room() / LEFT_TO_THE_LIGHT);
+        shared
+            .max(free.min(LIGHT_BYTES))
+            .min(self.shared.options.conversation_behind_bytes_max)
     }
 
     /// Whether what finds no room is lost. A reply that is held until it is kept must not be among that.
@@ -189,34 +204,49 @@ impl Journal {
         }
     }
 
-    /// Whether more of this conversation is unkept than it may have.
-    fn is_ahead(&self) -> bool {
+    /// How many bytes this conversation may hear before more of it is unkept than it may have; none that are worth
+    /// hearing if it is ahead.
+    fn hearing(&self) -> Option<usize> {
         let unkept = self.unkept.iter().filter(|(_, bytes)| *bytes > 0);
         let bytes = unkept
             .filter(|(epoch, _)| !self.shared.is_committed(*epoch))
             .map(|(_, bytes)| bytes);
-        bytes.sum::<usize>() > self.allowance()
+        let (unkept, used) = (bytes.sum::<usize>(), self.used());
+        if unkept == 0 && used == 0 {
+            return Some(HEARD_MIN.max(self.allowance(0) / BYTES_A_BYTE_HEARD));
+        }
+        // Where even all of it is less, all of it is enough.
+        let least = HEARD_MIN.min(self.allowance(0) / BYTES_A_BYTE_HEARD).max(1);
+        let left = self.allowance(used).saturating_sub(unkept);
+        Some(left / BYTES_A_BYTE_HEARD).filter(|heard| *heard >= least)
     }
 
-    /// Ready when this conversation may hear more: it is within its share of what may be unrecorded, or the store has
-    /// failed and nothing would come of waiting.
-    pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.active || !self.is_ahead() || self.may_lose() {
-            return Poll::Ready(());
+    /// What all conversations of the shard together have unkept.
+    fn used(&self) -> usize {
+        self.shared.shards[self.shard].used.load(Ordering::Relaxed)
+    }
+
+    /// Ready, with how many bytes, when this conversation may hear more: it is within its share of what may be
+    /// unrecorded, or the store has failed and nothing would come of waiting.
+    pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
+        for attempt in 0..2 {
+            if !self.active || self.may_lose() {
+                return Poll::Ready(usize::MAX);
+            }
+            if let Some(bytes) = self.hearing() {
+                return Poll::Ready(bytes);
+            }
+            if attempt == 0 {
+                self.list(cx);
+            }
         }
-        self.list(cx);
-        if self.is_ahead() && !self.may_lose() {
-            Poll::Pending
-        } else {
-            Poll::Ready(())
-        }
+        Poll::Pending
     }
 
     /// Ready when there is room for anybody of the worker: for who hears many at one socket, and cannot have one wait.
     pub(crate) fn poll_room_for_all(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         for attempt in 0..2 {
-            let used = self.shared.shards[self.shard].used.load(Ordering::Relaxed);
-            if !self.active || used < self.room() || self.may_lose() {
+            if !self.active || self.used() < self.room() || self.may_lose() {
                 return Poll::Ready(());
             }
             if attempt == 0 {

@@ -261,14 +261,13 @@ impl Session {
 
     /// The way of a message: bytes, messages, replies, bytes, record.
     fn poll_hear(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
-        ready!(self.poll_may_hear(cx));
+        let new_max = ready!(self.poll_may_hear(cx));
         SCRATCH.with_borrow_mut(
             |Scratch {
                  room,
                  spans,
                  replies,
              }| {
-                let new_max = self.new_max();
                 let read = self.inbox.poll_read(cx, &mut self.link, room, new_max);
                 let reading = match read {
                     Poll::Ready(Ok(reading)) => reading,
@@ -295,7 +294,7 @@ impl Session {
     }
 
     /// As [`Self::poll_ready_to_hear`]. The peer's time to finish a message stands still while we do not listen.
-    fn poll_may_hear(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_may_hear(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
         let may = self.poll_ready_to_hear(cx);
         match self.deaf_since {
             None if may.is_pending() => self.deaf_since = Some(Instant::now()),
@@ -309,9 +308,9 @@ impl Session {
         may
     }
 
-    /// Whether anything may be heard now: not while a reply is unsent, nor while the service or the record is behind
+    /// Whether anything may be heard now, and how much in one read: not while a reply is unsent, nor while the service or the record is behind
     /// by more than it may be.
-    fn poll_ready_to_hear(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_ready_to_hear(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
         match &mut self.voice {
             Speaker::Inline(_) if self.heard_out || !self.outbox.is_empty() => {
                 return Poll::Pending;
@@ -329,10 +328,10 @@ impl Session {
             }
         }
         if self.draining_from.is_some() {
-            Poll::Ready(())
-        } else {
-            self.journal.poll_room(cx)
+            return Poll::Ready(self.new_max());
         }
+        let room = ready!(self.journal.poll_room(cx));
+        Poll::Ready(room.min(self.new_max()))
     }
 
     /// Nothing has come. After the stop signal that was all, unless it is only this task's turn that is used up.

@@ -131,6 +131,15 @@ impl Teller {
         poll_fn(|cx| Poll::Ready(self.journal.poll_room(cx).is_ready())).await
     }
 
+    /// How much it may hear now.
+    async fn hearing(&mut self) -> Option<usize> {
+        let room = poll_fn(|cx| Poll::Ready(self.journal.poll_room(cx))).await;
+        match room {
+            Poll::Ready(bytes) => Some(bytes),
+            Poll::Pending => None,
+        }
+    }
+
     async fn room(&mut self) {
         poll_fn(|cx| self.journal.poll_room(cx)).await;
     }
@@ -443,6 +452,40 @@ async fn only_the_conversation_that_is_ahead_waits() {
     hog.room().await;
     let (standing, _) = recording.close(10 * SECOND).await;
     assert_eq!(standing.lost, 0);
+}
+
+/// While all is taken others came anew, a read of 64 KiB each, until nothing was left, and who had hardly anything
+/// unkept waited for a commit like a hog. So it is still if a read is not held to what may be heard.
+#[tokio::test(start_paused = true)]
+async fn who_comes_anew_while_all_is_taken_leaves_something_to_the_light() {
+    const READ: usize = 64 << 10;
+    for held in [true, false] {
+        let mut recording = Recording::start(Mood::Slow(SECOND), RecorderOptions::default()).await;
+        let mut light = recording.teller(0);
+        let (mut total, mut waited) = (0, false);
+        for _wave in 0..4 {
+            let mut hogs: Vec<_> = (0..150).map(|_| recording.teller(0)).collect();
+            let mut moved = true;
+            while moved {
+                moved = false;
+                for hog in &mut hogs {
+                    let Some(may) = hog.hearing().await else {
+                        continue;
+                    };
+                    let heard = if held { READ.min(may) } else { READ };
+                    recording.tell(hog, heard);
+                    total += heard;
+                    moved = true;
+                }
+            }
+            recording.tell(&mut light, 10);
+            waited |= !light.has_room().await;
+        }
+        assert_eq!(waited, !held, "{total} told");
+        assert!((50 << 20..=64 << 20).contains(&total), "{total} told");
+        let (standing, _) = recording.close(600 * SECOND).await;
+        assert_eq!(standing.lost, 0);
+    }
 }
 
 /// Many hogs share what all may have, and something is always left for one that is not.

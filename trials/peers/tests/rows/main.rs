@@ -9,6 +9,7 @@
 
 mod calls;
 mod entrances;
+mod fairness;
 mod files;
 mod memory;
 mod slow;
