@@ -20,6 +20,8 @@ mod memory;
 mod sqlite;
 
 pub use memory::MemoryStore;
+#[doc(hidden)]
+pub use sqlite::oracle;
 pub use sqlite::{SqliteReader, SqliteStore};
 
 /// Refuses batches whose runs have no ids, or not increasing ones: pages go by id, and would skip some.

@@ -20,6 +20,8 @@ use echoic_core::{
 mod append;
 mod connection;
 mod file;
+#[doc(hidden)]
+pub mod oracle;
 mod problem;
 mod prune;
 mod reader;

@@ -233,12 +233,13 @@ fn window(now: &Transaction<'_>, scan: &Scan) -> rusqlite::Result<Option<(u64, u
     let id = |sql, bounds: (u64, u64)| -> rusqlite::Result<Option<u64>> {
         now.prepare_cached(sql)?.query_row(bounds, |row| row.get(0))
     };
-    // The smallest id wanted may lie inside a run that begins before it.
+    // The smallest id wanted may lie inside a run that begins before it. Ids begin at 1: a row 0 is of somebody else, and
+    // "before 0" would be 0 again, without an end.
     let first = id(
         "SELECT max(id) FROM run WHERE id BETWEEN ?1 AND ?2",
-        (0, low),
+        (1, low),
     )?
-    .unwrap_or(low);
+    .unwrap_or_else(|| low.max(1));
     let window = match scan.order {
         Order::NewestFirst => {
             let from = scan.cursor.map_or(high, |cursor| cursor.saturating_sub(1));

@@ -1,0 +1,286 @@
+//! What must hold of a file that somebody else has written: whatever is in its rows, reading them gives exchanges or an
+//! error, never a panic or no end. Said once for the property test and the fuzz target.
+
+use std::path::{Path, PathBuf};
+
+use echoic_core::{
+    filter::Filter,
+    store::{Durability, Order, Page, Retention},
+};
+use rusqlite::{Connection, types::Value};
+
+use super::{connection, file, file::Lock, reader::Reader, scan::Scan, writer::Writer};
+
+/// A record with a run of two, one of one and a mark, whose rows are made up again and again.
+#[derive(Debug)]
+pub struct Rows {
+    path: PathBuf,
+    connection: Connection,
+}
+
+/// Every column there is, and what it is made of.
+const COLUMNS: [(&str, &str, Kind); 34] = {
+    use Kind::{Blob, Number, Text};
+    [
+        ("run", "id", Number),
+        ("run", "conversation", Number),
+        ("run", "n", Number),
+        ("run", "count", Number),
+        ("run", "at", Number),
+        ("run", "latency_ns", Number),
+        ("run", "outcome", Text),
+        ("run", "reads", Number),
+        ("run", "said_offset", Number),
+        ("run", "lengths", Text),
+        ("run", "heard", Blob),
+        ("run", "said", Blob),
+        ("conversation", "id", Number),
+        ("conversation", "post", Number),
+        ("conversation", "remote", Text),
+        ("conversation", "local", Text),
+        ("conversation", "opened", Number),
+        ("conversation", "seen", Number),
+        ("conversation", "half_closed", Number),
+        ("conversation", "ended", Number),
+        ("conversation", "how", Text),
+        ("conversation", "first_run", Number),
+        ("conversation", "last_run", Number),
+        ("conversation", "exchanges", Number),
+        ("conversation", "received", Number),
+        ("conversation", "sent", Number),
+        ("conversation", "unsent", Number),
+        ("post", "proto", Text),
+        ("post", "service", Text),
+        ("post", "framing", Text),
+        ("state", "exchanges", Number),
+        ("state", "last_exchange", Number),
+        ("state", "last_conversation", Number),
+        ("state", "tallied", Number),
+    ]
+};
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Number,
+    Text,
+    Blob,
+}
+
+const GOOD: &str = "
+    DELETE FROM run; DELETE FROM conversation; DELETE FROM post; DELETE FROM mark;
+    UPDATE state SET exchanges = 3, last_exchange = 3, last_conversation = 1, tallied = 0;
+    INSERT INTO post VALUES (1, 'tcp:5000', 'tcp', 'upper', 'line');
+    INSERT INTO conversation VALUES
+        (1, 1, '127.0.0.1:40000', '127.0.0.1:5000', 10, 30, NULL, 30, 'peer-closed', 1, 3, 3, 6, 6, 0, 0);
+    INSERT INTO run VALUES
+        (1, 1, 1, 2, 11, 5, 'ok', 1, 0, '[2,2,2,2]', x'610a620a', x'410a420a'),
+        (3, 1, 3, 1, 12, 5, 'ok', 1, 4, NULL, x'630a', x'430a');
+    INSERT INTO mark VALUES (0, 20, 'gap', 5, 13);
+";
+
+/// What a number may be that is not one of the bytes.
+const NUMBERS: [i64; 10] = [
+    i64::MIN,
+    i64::MIN + 1,
+    -1,
+    0,
+    1,
+    3,
+    u32::MAX as i64,
+    u32::MAX as i64 + 1,
+    i64::MAX - 1,
+    i64::MAX,
+];
+
+const TEXTS: [&str; 12] = [
+    "",
+    "ok",
+    "unanswered",
+    "[]",
+    "[1]",
+    "[4294967295,4294967295,1,1]",
+    "[-1,2]",
+    "unix:\u{1b}",
+    "[::1]:0",
+    "u16be/line",
+    "tcp",
+    "lost",
+];
+
+impl Rows {
+    /// Made in `folder`.
+    ///
+    /// # Panics
+    /// If it cannot be.
+    pub fn new(folder: &Path) -> Self {
+        let path = folder.join("rows.db");
+        file::create(&path).expect("a file");
+        let connection = connection::to_write(&path).expect("a record");
+        Self { path, connection }
+    }
+
+    /// Puts what `data` says into some of the columns, and reads everything in every way.
+    ///
+    /// # Panics
+    /// When that comes to no end. (What panics otherwise does so by itself.)
+    pub fn check(&self, data: &[u8]) {
+        self.connection.execute_batch(GOOD).expect("a good record");
+        let mut rest = data;
+        while let [column, row, what, bytes @ ..] = rest {
+            let (table, name, kind) = COLUMNS[usize::from(*column) % COLUMNS.len()];
+            let length = usize::from(*what >> 4).min(bytes.len());
+            let (bytes, after) = bytes.split_at(length);
+            rest = after;
+            let value = value(kind, *what & 15, bytes);
+            let condition = if row % 2 == 0 { "id >= 0" } else { "id = 1" };
+            let condition = if table == "state" {
+                "one = 1"
+            } else {
+                condition
+            };
+            let sql = format!("UPDATE OR IGNORE {table} SET {name} = ?1 WHERE {condition}");
+            // The schema refuses some of it.
+            let _ = self.connection.execute(&sql, [value]);
+        }
+        self.read_all();
+        // To write takes longer, and is tried with a part of it.
+        if data.last().is_some_and(|last| last % 4 == 1) {
+            self.write();
+        }
+    }
+
+    fn read_all(&self) {
+        let Ok(mut reader) = Reader::open(&self.path) else {
+            return;
+        };
+        let _ = (reader.last(), reader.total());
+        for id in [0, 1, u64::MAX] {
+            let _ = reader.conversation(id);
+        }
+        for filter in [
+            "",
+            "conv:1",
+            "id:2",
+            "id:2..3",
+            "end:fin",
+            "a",
+            "-lat:>1ms since:1h",
+        ] {
+            let filter: Filter = filter.parse().expect("invariant: a filter");
+            let _ = reader.silent(&filter, 0, 10);
+            for order in [Order::OldestFirst, Order::NewestFirst] {
+                let page = Page {
+                    order,
+                    beyond: None,
+                    limit: 10,
+                    now: 0,
+                };
+                search(&mut reader, Scan::page(&filter, page));
+            }
+            search(&mut reader, Scan::all(&filter, 0));
+        }
+    }
+
+    /// A serve that goes on with it.
+    fn write(&self) {
+        let Ok(lock) = Lock::take(&self.path) else {
+            return;
+        };
+        let Ok((mut writer, _)) = Writer::open(&self.path, Durability::Off, lock) else {
+            return;
+        };
+        for keep in [
+            Retention {
+                age: Some(1),
+                bytes: None,
+            },
+            Retention {
+                age: None,
+                bytes: Some(1),
+            },
+        ] {
+            let _ = writer.prune(keep, i64::MAX);
+        }
+    }
+}
+
+/// Chunks that three rows can come to.
+const CHUNKS_MAX: usize = 100;
+
+fn search(reader: &mut Reader, mut scan: Scan) {
+    for _ in 0..CHUNKS_MAX {
+        if scan.is_done() {
+            return;
+        }
+        match reader.find(scan) {
+            Ok((further, found)) => {
+                for exchange in found {
+                    exchange.tags().for_each(drop);
+                }
+                scan = further;
+            }
+            Err(_) => return,
+        }
+    }
+    panic!(
+        "a search without an end, in ids {:?} after {:?}",
+        scan.ids, scan.cursor
+    );
+}
+
+fn value(kind: Kind, what: u8, bytes: &[u8]) -> Value {
+    match kind {
+        Kind::Number if bytes.is_empty() => NUMBERS
+            .get(usize::from(what))
+            .map_or(Value::Null, |n| Value::Integer(*n)),
+        Kind::Number => {
+            let mut number = [0; 8];
+            let length = bytes.len().min(8);
+            number[..length].copy_from_slice(&bytes[..length]);
+            Value::Integer(i64::from_le_bytes(number))
+        }
+        Kind::Text if bytes.is_empty() => TEXTS
+            .get(usize::from(what))
+            .map_or(Value::Null, |text| Value::Text((*text).to_owned())),
+        Kind::Text => Value::Text(String::from_utf8_lossy(bytes).into_owned()),
+        Kind::Blob => Value::Blob(bytes.to_vec()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_search_comes_by_a_row_0_and_to_an_end() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let id = COLUMNS
+            .iter()
+            .position(|column| (column.0, column.1) == ("run", "id"));
+        let zero = NUMBERS.iter().position(|number| *number == 0);
+        Rows::new(folder.path()).check(&[
+            id.expect("a column") as u8,
+            1,
+            zero.expect("a number") as u8,
+        ]);
+    }
+
+    #[test]
+    fn rows_of_somebody_else_are_read_or_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let rows = Rows::new(folder.path());
+        // Each column alone, with each of the values that are known to be hard.
+        for column in 0..COLUMNS.len() as u8 {
+            for what in 0..13 {
+                rows.check(&[column, what % 2, what]);
+            }
+        }
+        let config = ProptestConfig {
+            cases: 100,
+            ..ProptestConfig::default()
+        };
+        proptest!(config, |(data in prop::collection::vec(any::<u8>(), 0..40))| rows.check(&data));
+    }
+}
