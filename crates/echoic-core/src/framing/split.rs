@@ -72,7 +72,7 @@ impl Splitter {
     pub fn split(&mut self, bytes: &[u8], spans: &mut Vec<Span>) -> Split {
         match &self.framing {
             Framing::Chunk => {
-                spans.extend(whole(0, bytes.len()));
+                spans.extend(whole(bytes.len()));
                 Split {
                     consumed: bytes.len(),
                     violation: None,
@@ -87,12 +87,12 @@ impl Splitter {
             },
             Framing::Fixed(len) => {
                 let len = len.get() as usize;
-                self.each(bytes, spans, |_| Some((0, len, 0)))
+                self.each(bytes, spans, |_| Some((0, len)))
             }
             Framing::Prefix(width) => {
                 let width = *width;
                 self.each(bytes, spans, |rest| {
-                    Some((width.bytes(), prefix(width, rest)?, 0))
+                    Some((width.bytes(), prefix(width, rest)?))
                 })
             }
             Framing::Varint => self.each_head(bytes, spans, varint),
@@ -114,7 +114,7 @@ impl Splitter {
                 | Framing::ContentLength
         );
         if ends_so {
-            spans.extend(whole(0, bytes.len()));
+            spans.extend(whole(bytes.len()));
         }
         !ends_so && !bytes.is_empty()
     }
@@ -161,19 +161,17 @@ impl Splitter {
         }
     }
 
-    /// Messages whose parts have lengths that `lengths` reads off their first bytes, if they are there.
+    /// Messages whose header and body have lengths that `lengths` reads off their first bytes, if they are there.
     fn each(
         &mut self,
         bytes: &[u8],
         spans: &mut Vec<Span>,
-        lengths: impl Fn(&[u8]) -> Option<(usize, usize, usize)>,
+        lengths: impl Fn(&[u8]) -> Option<(usize, usize)>,
     ) -> Split {
         let max = self.body_bytes_max;
         self.each_head(bytes, spans, |rest, _| match lengths(rest) {
-            Some((_, body, _)) if body > max => Head::Violation(Violation::TooLong),
-            Some((header, body, end)) if rest.len() >= header + body + end => {
-                Head::Message(header, body, end)
-            }
+            Some((_, body)) if body > max => Head::Violation(Violation::TooLong),
+            Some((header, body)) if rest.len() >= header + body => Head::Message(header, body, 0),
             _ => Head::Unfinished,
         })
     }
@@ -225,9 +223,9 @@ fn span(start: usize, header: usize, body: usize, terminator: usize) -> Span {
     }
 }
 
-/// All of `start..end` as one message without terminator; none if there is nothing.
-fn whole(start: usize, end: usize) -> Option<Span> {
-    (start < end).then(|| span(start, 0, end - start, 0))
+/// All `len` bytes as one message without terminator; none if there is nothing.
+fn whole(len: usize) -> Option<Span> {
+    (len > 0).then(|| span(0, 0, len, 0))
 }
 
 #[cfg(test)]
@@ -377,6 +375,11 @@ mod tests {
                 .prop_map(|bytes| Framing::Delim(Delimiter::new(&bytes).unwrap())),
             (1_u32..9).prop_map(|len| format!("fixed:{len}").parse().unwrap()),
         ]
+    }
+
+    #[test]
+    fn a_splitter_knows_its_framing() {
+        assert_eq!(Splitter::new(Framing::Nul, 9).framing(), Framing::Nul);
     }
 
     proptest! {
