@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use echoic_core::{
-    endpoint::Endpoint,
     event::{Place, Post},
     exchange::{Conversation, Exchange, Fate},
     framing::Framing,
@@ -20,7 +19,7 @@ pub fn exchange(request: &[u8], reply: &[u8]) -> Exchange {
             name: "tcp:5000".to_owned(),
             proto: "tcp",
             service: "upper".to_owned(),
-            framing: Framing::Line,
+            framing: Framing::Line.into(),
         }),
         half_closed: None,
         ended: None,
@@ -38,10 +37,12 @@ pub fn exchange(request: &[u8], reply: &[u8]) -> Exchange {
     }
 }
 
-/// Parsing and printing are inverse, and an error can be shown as it is.
-pub fn check_endpoint(text: &str) {
-    match text.parse::<Endpoint>() {
-        Ok(endpoint) => assert_eq!(endpoint.to_string().parse(), Ok(endpoint)),
-        Err(error) => assert!(!error.to_string().contains(char::is_control), "{error:?}"),
-    }
+/// A framing of each kind, by a number.
+pub fn framing(number: u8) -> Framing {
+    let all = [
+        "chunk", "line", "crlf", "nul", "delim:0a0a", "fixed:3", "u8", "u16be", "u16le", "u32be", "u32le", "varint",
+        "netstring", "content-length",
+    ];
+    let name = all[usize::from(number) % all.len()];
+    name.parse().expect("invariant: a framing")
 }

@@ -36,6 +36,8 @@ mod counts;
 mod ending;
 mod exchanges;
 mod meter;
+#[doc(hidden)]
+pub mod oracle;
 pub mod probe;
 mod replies;
 mod talk;

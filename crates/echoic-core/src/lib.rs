@@ -15,6 +15,8 @@ pub mod guests;
 pub mod http;
 pub mod limits;
 pub mod message;
+#[doc(hidden)]
+pub mod oracle;
 pub mod service;
 pub mod shown;
 pub mod size;

@@ -33,6 +33,8 @@ use tokio::time::{Instant, timeout};
 
 pub(crate) use self::counts::Counts;
 pub use self::counts::DatagramCounts;
+#[doc(hidden)]
+pub use self::guard::oracle::check_breaker;
 use self::{
     counts::add,
     guard::{Breaker, SILENCE},

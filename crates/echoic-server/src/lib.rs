@@ -58,6 +58,8 @@ mod wait;
 
 pub use clock::{Clock, wall};
 pub use datagrams::DatagramCounts;
+#[doc(hidden)]
+pub use datagrams::check_breaker;
 pub use feed::{Seen, Watcher};
 pub use journal::Journal;
 pub use recorder::{Failure, Recorder, RecorderOptions, RecorderTask, Standing, WhenBehind};

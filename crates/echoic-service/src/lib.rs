@@ -9,7 +9,8 @@ mod discard;
 mod echo;
 mod greet;
 mod info;
-mod lower;
+#[doc(hidden)]
+pub mod lower;
 mod upper;
 
 use std::{fmt, str::FromStr, sync::Arc};

@@ -1,6 +1,9 @@
 //! Who is not answered over datagrams. An address is easily forged there, and two servers that answer each other do so
 //! for ever (CERT CA-1996-01, VU#417980).
 
+#[doc(hidden)]
+pub(super) mod oracle;
+
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
@@ -153,7 +156,18 @@ impl Breaker {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn the_breaker_does_as_a_list_would(
+            data in prop::collection::vec(prop_oneof![0..4u8, any::<u8>()], 0..200),
+        ) {
+            oracle::check_breaker(&data);
+        }
+    }
 
     fn place(text: &str) -> Place {
         Place::Net(text.parse().unwrap())

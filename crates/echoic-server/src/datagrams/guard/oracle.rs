@@ -1,0 +1,42 @@
+//! What the breaker of circles must do, said once for the property test and the fuzz target.
+
+use std::{collections::HashMap, net::SocketAddr, time::Duration};
+
+use echoic_core::event::Place;
+use tokio::time::Instant;
+
+use super::{Breaker, SAME_MAX, SILENCE, WITHIN};
+
+/// Holds the breaker against a list: of few peers with few datagrams, each comes round in a circle exactly when it has come
+/// more often within [`WITHIN`] than it may. Of `data`, each byte is one datagram: who, what, and how long after the last.
+///
+/// # Panics
+/// When it is otherwise.
+pub fn check_breaker(data: &[u8]) {
+    let start = Instant::now();
+    let mut breaker = Breaker::new(start);
+    let mut list: HashMap<u8, (Instant, u32)> = HashMap::new();
+    let mut silent: HashMap<u8, Instant> = HashMap::new();
+    let mut now = start;
+    for byte in data {
+        let (who, what, pause) = (byte & 1, byte & 0b11, byte >> 2);
+        now += Duration::from_millis(u64::from(pause) * 20);
+        let peer = Place::Net(SocketAddr::from(([127, 0, 0, 1], 4000 + u16::from(who))));
+        let is_silent = silent.get(&who).is_some_and(|until| *until > now);
+        assert_eq!(breaker.is_silent(&peer, now), is_silent, "{data:?}");
+        if is_silent {
+            continue;
+        }
+        let (since, times) = list.entry(what).or_insert((now, 0));
+        if now.saturating_duration_since(*since) >= WITHIN {
+            (*since, *times) = (now, 0);
+        }
+        *times += 1;
+        let trips = *times > SAME_MAX;
+        assert_eq!(breaker.trips(&peer, &[what], now), trips, "{data:?}");
+        if trips {
+            list.remove(&what);
+            silent.insert(who, now + SILENCE);
+        }
+    }
+}
