@@ -1,7 +1,10 @@
 //! What must hold of a file that somebody else has written: whatever is in its rows, reading them gives exchanges or an
 //! error, never a panic or no end. Said once for the property test and the fuzz target.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use echoic_core::{
     filter::Filter,
@@ -115,7 +118,7 @@ impl Rows {
     pub fn new(folder: &Path) -> Self {
         let path = folder.join("rows.db");
         file::create(&path).expect("a file");
-        let connection = connection::to_write(&path).expect("a record");
+        let connection = connection::to_write(&path, &Arc::default()).expect("a record");
         Self { path, connection }
     }
 
