@@ -305,7 +305,7 @@ impl Slice {
 }
 
 /// Events in the order in which they happened, with the bytes they speak of.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Batch {
     /// The events.
     pub events: Vec<Event>,

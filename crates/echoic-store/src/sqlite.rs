@@ -1,6 +1,7 @@
 //! The record in one SQLite file.
 //!
-//! One thread writes and one reads, each with a connection of its own (WAL lets them not wait for each other), so
+//! One thread writes, one reads, and under load one copies the log into the record ([`mover`]), each with a connection
+//! of its own (WAL lets them not wait for each other), so
 //! that a long search never holds up the record. Nothing here needs a runtime: the futures are woken by those
 //! threads. The schema is in `schema/`, and is meant to be read by people too.
 
@@ -20,6 +21,7 @@ use echoic_core::{
 mod append;
 mod connection;
 mod file;
+mod mover;
 #[doc(hidden)]
 pub mod oracle;
 mod problem;

@@ -338,14 +338,13 @@ fn with_a_failing_sync(path: &Path) {
     goes_on_after_a_failure(path, Durability::Strict, || {});
 }
 
-/// SQLite copies the log into the record by itself, and keeps to itself if a sync of that fails. Under `off` the first
-/// sync of the thread that writes is one of these: of the log, of the folder (which SQLite does not mind), of the
-/// record.
+/// SQLite copies the log into the record by itself, and keeps to itself if a sync of that fails. Here the first one in
+/// each thread fails: of the log, wherever it is copied, or of the record, when all of it is.
 #[rstest]
-#[case::of_the_log(1)]
-#[case::of_the_record(3)]
-fn a_sync_that_fails_while_the_log_is_copied_is_not_passed_over(#[case] which: usize) {
-    let inject = format!("fsync,fdatasync:error=EIO:when={which}");
+#[case::of_the_log("echoic.db-wal")]
+#[case::of_the_record("echoic.db")]
+fn a_sync_that_fails_while_the_log_is_copied_is_not_passed_over(#[case] file: &str) {
+    let inject = format!("fsync,fdatasync:error=EIO:when=1 -P \"$DIR/{file}\"");
     with_failing_syncs("failing copy", &inject, |dir| {
         // With a log that was begun, so that opening it syncs nothing.
         let made = TempDir::new().unwrap();
@@ -392,7 +391,7 @@ fn goes_on_after_a_failure(path: &Path, durability: Durability, end_trouble: imp
         story.lines(1, &[&line], 1);
         let batches = story.take();
         match wait(store.append(batches.clone())) {
-            Ok(()) => assert!(story.told.len() < 1_000, "nothing fails"),
+            Ok(()) => assert!(story.told.len() < 10_000, "nothing fails"),
             Err(StoreError::Failed { .. }) => break batches,
             Err(other) => panic!("{other:?}"),
         }
@@ -400,7 +399,9 @@ fn goes_on_after_a_failure(path: &Path, durability: Durability, end_trouble: imp
     let log = || fs::metadata(path.with_extension("db-wal")).unwrap().len();
     let before = log();
     end_trouble();
-    wait(store.append(refused)).expect("writing works again");
+    // strace has a sync fail in each thread: the one that copies the log, and then the one that writes.
+    let again = (0..2).find_map(|_| wait(store.append(refused.clone())).ok());
+    again.expect("writing works again");
     assert!(
         log() < before,
         "what was written before is not made safe first"

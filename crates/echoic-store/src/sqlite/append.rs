@@ -1,6 +1,6 @@
 //! Events into rows.
 
-use std::{fmt::Write, sync::Arc};
+use std::sync::Arc;
 
 use echoic_core::{
     event::{Batch, Ended, Event, Mark, Marked, Opened, Outcome, Post, RunEvent},
@@ -64,9 +64,10 @@ impl<'a> Runs<'a> {
     fn insert(&mut self, run: &RunEvent, batch: &Batch) -> rusqlite::Result<()> {
         let lengths = batch.lengths(run.lengths);
         self.lengths.clear();
+        let mut digits = itoa::Buffer::new();
         for (i, length) in lengths.iter().enumerate() {
             self.lengths.push(if i == 0 { '[' } else { ',' });
-            write!(self.lengths, "{length}").expect("invariant: a string takes all");
+            self.lengths.push_str(digits.format(*length));
         }
         let lengths = (!lengths.is_empty()).then(|| {
             self.lengths.push(']');

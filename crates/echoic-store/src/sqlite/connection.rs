@@ -37,14 +37,13 @@ pub(super) const BUSY: Duration = Duration::from_secs(2);
 /// where it will be written next, since every start would wait for the rest.
 const CHECKED_BYTES_MAX: u64 = 32 << 20;
 
-/// A page of SQLite's default size holds one run of 16 lines and is then half empty; of this size, it costs 0.33
-/// instead of 0.55 us CPU to record one of its messages, and two thirds of the space. Larger ones gain nothing
-/// more, and a commit writes at least three of them.
-const PAGE_BYTES: u32 = 8192;
+/// A page of SQLite's default size holds one run of 16 lines and is then half empty. Of this size it holds seven, and
+/// most of what recording costs is the system's price for a page (docs/performance.md). Larger ones gain little more,
+/// and a commit writes at least three of them.
+pub(super) const PAGE_BYTES: u32 = 16_384;
 
-/// The write-ahead log is copied into the record when it has grown to this, and kept no larger when it is begun
-/// again. Four times SQLite's default: a page of recent runs is copied once and not again and again.
-const LOG_BYTES: u32 = 16 << 20;
+/// The write-ahead log is begun again when it has grown to this, and kept no larger then ([`super::mover`]).
+pub(super) const LOG_BYTES: u32 = 32 << 20;
 
 /// The shortest file that has a database in it: one page of the smallest size.
 const SHORTEST: u64 = 512;
@@ -144,18 +143,23 @@ pub(super) fn to_write(path: &Path, log_pages: &Arc<AtomicU32>) -> Result<Connec
     Ok(connection)
 }
 
-/// Copies the log into the record if it has grown long. SQLite would do so by itself, and keep to itself if that
-/// fails. But after a failed sync the system may have dropped what it could not write, and answers the next sync as
-/// if nothing had been: whoever has not heard of it takes for safe what is not.
-pub(super) fn copy_long_log(connection: &Connection, log_pages: u32) -> rusqlite::Result<()> {
-    if log_pages < LOG_BYTES / PAGE_BYTES {
-        return Ok(());
-    }
-    match connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
+/// Copies what can be of the log into the record; says how many of its pages are there now. SQLite would do so by
+/// itself, and keep to itself if that fails. But after a failed sync the system may have dropped what it could not
+/// write, and answers the next sync as if nothing had been: whoever has not heard of it takes for safe what is not.
+pub(super) fn copy_log(connection: &Connection) -> rusqlite::Result<u32> {
+    match connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(2)) {
         Err(why) if is_ruinous(&why) => Err(why),
         // A reader, or a disk without room: the log grows on, and the next commit tries again.
-        _ => Ok(()),
+        copied => Ok(copied.unwrap_or(0)),
     }
+}
+
+/// A connection that copies the log beside the one that writes.
+pub(super) fn to_move(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
+    Ok(connection)
 }
 
 /// A connection to read by.

@@ -68,6 +68,7 @@ impl Writer {
     /// them: it will need them again, and giving back means moving the last pages to the front.
     fn give_back(&mut self, bytes: u64) -> Result<(), StoreError> {
         let path = self.path.clone();
+        self.mover.wait().map_err(|why| self.given_up(&why))?; // else the file cannot be made shorter
         let connection = self.connect()?;
         let give = || -> rusqlite::Result<()> {
             let mut left = PAGES_MAX;

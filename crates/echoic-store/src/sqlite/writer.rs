@@ -20,6 +20,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use super::{
     connection,
     file::{self, Lock},
+    mover::Mover,
     problem::{is_ruinous, problem},
     tally::Tally,
     worker::Work,
@@ -36,6 +37,7 @@ pub(super) struct Writer {
     connection: Option<Connection>,
     /// How many pages are in the write-ahead log.
     log_pages: Arc<AtomicU32>,
+    pub(super) mover: Mover,
     pub(super) memory: Memory,
     /// When the first commit was made that may still be lost with the power.
     unsynced: Option<Instant>,
@@ -105,6 +107,7 @@ impl Writer {
             durability,
             connection: Some(connection::to_write(path, &log_pages)?),
             log_pages,
+            mover: Mover::new(path),
             memory: Memory::default(),
             unsynced: None,
             syncs: false,
@@ -150,6 +153,7 @@ impl Writer {
             connection,
             memory,
             log_pages,
+            mover,
             ..
         } = self;
         let connection = connection.as_mut().expect("invariant: connect has made it");
@@ -170,7 +174,7 @@ impl Writer {
             let done = work(&transaction, memory)?;
             memory.state.write(&transaction)?;
             transaction.commit()?;
-            connection::copy_long_log(connection, log_pages.load(Ordering::Relaxed))?;
+            mover.look(connection, log_pages.load(Ordering::Relaxed))?;
             Ok(done)
         })();
         match done {
@@ -204,6 +208,8 @@ impl Writer {
     /// Makes sure of a connection that can be trusted.
     pub(super) fn connect(&mut self) -> Result<&Connection, StoreError> {
         if self.connection.is_none() {
+            // What it copied is in no less doubt, and it would be in the way.
+            let _ = self.mover.stop();
             let connection = connection::to_write(&self.path, &self.log_pages)?;
             self.syncs = false;
             // After a failed sync the system may have dropped what it could not write and will not say so
@@ -272,11 +278,16 @@ impl Work for Writer {
 
     fn finish(mut self) -> Result<(), StoreError> {
         if self.discarded {
+            let _ = self.mover.stop();
             drop(self.connection.take());
             return file::remove(&self.path, &self.lock);
         }
         let failed = self.failed.take();
+        if let Err(why) = self.mover.stop() {
+            self.given_up(&why); // what was to be copied is still in the log
+        }
         self.commit(true, |transaction, memory| memory.fold(transaction))?;
+        self.mover.stop().map_err(|why| self.given_up(&why))?;
         // Readers may keep the log from being emptied; then it stays, and belongs to the record as before.
         let emptied = checkpoint(self.connect()?, Duration::ZERO);
         emptied.map_err(|why| problem(&self.path, &why))?;
