@@ -46,6 +46,7 @@ use crate::{
     clock::wall,
     drain::Drain,
     journal::{Journal, NotKept},
+    polling::heard,
     recorder::Recorder,
     session::Session,
     session::Totals,
@@ -211,6 +212,7 @@ impl Gate {
     }
 
     fn hear(&mut self, cx: &mut Context<'_>, received: Received) {
+        heard();
         let at = Instant::now();
         let Received { len, whole, route } = received;
         add(&self.means.counts.received, 1);

@@ -40,6 +40,7 @@ use crate::{
     inbox::{Inbox, Reading, Scratch},
     journal::{Journal, NotKept},
     outbox::Outbox,
+    polling::heard,
     sources::Stay,
     tally::Tally,
     wait::{Rung, Wait},
@@ -360,6 +361,7 @@ impl Session {
 
     fn hear(&mut self, reading: &Reading<'_>) -> Heard {
         self.tally.received += reading.new as u64;
+        heard();
         self.heard_at = Instant::now();
         Heard {
             at: self.heard_at,

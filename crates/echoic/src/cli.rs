@@ -282,6 +282,11 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "SIZE", help_heading = "Sockets")]
     pub(crate) sndbuf: Option<Bytes>,
 
+    /// After each message look for the next one so long before sleeping: quicker answers for a core's price (50us is
+    /// a good choice; at most 1s) [default: sleep at once]
+    #[arg(long, value_name = "TIME", help_heading = "Sockets")]
+    pub(crate) busy_poll: Option<Span>,
+
     /// Threads that serve connections [default: one a core]
     #[arg(long, value_name = "N", help_heading = "Sockets", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) workers: Option<u16>,

@@ -50,7 +50,7 @@ const PRUNE_EVERY: Duration = Duration::from_mins(1);
 pub(crate) fn run(args: &ServeArgs) -> Outcome {
     let plan = Plan::new(args)?;
     let store = plan.store.open(plan.durability)?;
-    let planes = Planes::start(plan.workers).map_err(Failed::system)?;
+    let planes = Planes::start(plan.workers, plan.busy_poll).map_err(Failed::system)?;
     let outcome = planes.control.block_on(serve(plan, store, &planes));
     planes.stop();
     outcome

@@ -1,6 +1,6 @@
 //! From what was typed to what it means, once.
 
-use std::{fmt::Display, str::FromStr, sync::Arc};
+use std::{fmt::Display, str::FromStr, sync::Arc, time::Duration};
 
 use echoic_core::{
     endpoint::{Endpoint, Served, Shape},
@@ -27,6 +27,9 @@ use crate::{
 /// The tutorial's two servers, for whoever names none.
 const DEFAULT_ENDPOINTS: [&str; 3] = ["upper=:5000", "upper=udp://:5000", "greet=:12345"];
 
+/// Looking for longer would gain nothing: a thread takes some ten microseconds to wake.
+const BUSY_POLL_MAX: Duration = Duration::from_secs(1);
+
 /// Files kept free for what is not a connection: the store, the console, ourselves; and of them those that callers
 /// who are turned away may not take either.
 const FILES_RESERVED: u64 = 64;
@@ -49,6 +52,8 @@ pub(super) struct Plan {
     pub(super) recorder: RecorderOptions,
     pub(super) show: Showing,
     pub(super) once: bool,
+    /// How long a worker looks for the next message before it sleeps.
+    pub(super) busy_poll: Option<Duration>,
     pub(super) workers: usize,
 }
 
@@ -85,6 +90,12 @@ impl Plan {
             Some(workers) => workers.into(),
             None => std::thread::available_parallelism().map_or(1, usize::from),
         };
+        let busy_poll = args.busy_poll.map(|Span(span)| span);
+        if busy_poll.is_some_and(|span| span > BUSY_POLL_MAX) {
+            return Err(Failed::usage(
+                "--busy-poll takes at most 1s: it costs a core for as long after each message",
+            ));
+        }
         let durability = args.recording.durability;
         if durability == Durability::Strict && matches!(args.recording.when_behind, Behind::Drop) {
             return Err(Failed::usage(
@@ -119,6 +130,7 @@ impl Plan {
             },
             show: Showing { print, json, quiet },
             once: args.once,
+            busy_poll,
             workers,
         })
     }

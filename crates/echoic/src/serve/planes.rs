@@ -8,8 +8,10 @@ use std::{
     io,
     sync::mpsc::sync_channel,
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
+use echoic_server::keep_looking;
 use tokio::{
     runtime::{Builder, Handle, Runtime},
     sync::watch,
@@ -29,7 +31,8 @@ pub(super) struct Planes {
 const CONTROL_THREADS: usize = 2;
 
 impl Planes {
-    pub(super) fn start(workers: usize) -> io::Result<Self> {
+    /// `busy_poll` is how long a worker looks for the next message before it sleeps.
+    pub(super) fn start(workers: usize, busy_poll: Option<Duration>) -> io::Result<Self> {
         let control = Builder::new_multi_thread()
             .worker_threads(CONTROL_THREADS)
             .thread_name("control")
@@ -67,6 +70,9 @@ impl Planes {
                         })?,
                 );
             let handle = hear.recv().map_err(io::Error::other)??;
+            if let Some(patience) = busy_poll {
+                handle.spawn(keep_looking(patience));
+            }
             planes.workers.push(handle);
         }
         Ok(planes)
