@@ -4,9 +4,11 @@
 //! cores, because absolute figures move by half between one minute and the next.
 
 mod churn;
+mod datagrams;
 mod histogram;
 mod idle;
 mod load;
+mod plain_tokio;
 mod process;
 mod server;
 mod talker;
@@ -45,8 +47,14 @@ enum Command {
         #[arg(long, default_value_t = 0)]
         port: u16,
         /// Hold an incomplete last line back until its newline comes
-        #[arg(long)]
+        #[arg(long, conflicts_with_all = ["tokio", "udp"])]
         lines: bool,
+        /// The same on tokio, as most would write it
+        #[arg(long, conflicts_with = "udp")]
+        tokio: bool,
+        /// Datagrams instead of streams
+        #[arg(long)]
+        udp: bool,
     },
     /// Send lines, check every reply, print one line of JSON
     Load(LoadArgs),
@@ -64,6 +72,24 @@ enum Command {
         /// Process id of the server
         #[arg(long)]
         pid: i32,
+    },
+    /// Send datagrams of 64 bytes, each when the last is answered, and check the answers
+    Udp {
+        /// Server to send to, such as 127.0.0.1:5000
+        #[arg(value_parser = loopback)]
+        address: SocketAddr,
+        /// How many sockets speak
+        #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        sockets: u32,
+        /// How long to measure
+        #[arg(long, default_value = "1", value_parser = seconds)]
+        seconds: Duration,
+        /// How long to run before measuring
+        #[arg(long, default_value = "0.3", value_parser = seconds)]
+        warmup: Duration,
+        /// Process id of the server, to report its CPU time
+        #[arg(long)]
+        pid: Option<i32>,
     },
     /// Connect, exchange one line and close, again and again
     Churn {
@@ -144,12 +170,33 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Serve { port, lines } => {
-            let answer = if lines { Answer::Lines } else { Answer::Chunks };
-            let mut server = Server::bind(port, answer)?;
-            writeln!(io::stdout(), "listening on {}", server.address()?)?;
-            server.run()?;
+        Command::Serve {
+            port,
+            lines,
+            tokio,
+            udp,
+        } => {
+            if udp {
+                datagrams::serve(port, tell)?;
+            } else if tokio {
+                plain_tokio::run(port, tell)?;
+            } else {
+                let answer = if lines { Answer::Lines } else { Answer::Chunks };
+                let mut server = Server::bind(port, answer)?;
+                tell(server.address()?);
+                server.run()?;
+            }
             Ok(ExitCode::SUCCESS)
+        }
+        Command::Udp {
+            address,
+            sockets,
+            seconds,
+            warmup,
+            pid,
+        } => {
+            let report = datagrams::run(address, sockets, warmup, seconds, pid)?;
+            print(&report, report.wrong)
         }
         Command::Load(args) => {
             let report = load::run(&args.into())?;
@@ -174,6 +221,11 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             print(&report, report.wrong)
         }
     }
+}
+
+/// Who reads this may have seen enough.
+fn tell(address: SocketAddr) {
+    let _ = writeln!(io::stdout(), "listening on {address}");
 }
 
 fn print(report: &impl Serialize, failures: u64) -> anyhow::Result<ExitCode> {

@@ -1,7 +1,7 @@
 //! How fast `upper` is, each text beside what the standard library takes for it in the same run: for ASCII a
 //! copy and `make_ascii_uppercase`, for the rest `str::to_uppercase`. Read the ratios, not the gigabytes.
 //!
-//! `cargo run --release -p echoic-service --example casing_speed`
+//! `cargo run --release -p echoic-service --example casing_speed`, with ` -- --json` for `scripts/bench`.
 #![allow(clippy::print_stdout, reason = "the figures are the payload")]
 
 use std::hint::black_box;
@@ -19,6 +19,26 @@ fn main() {
     let greek = "Όλοι οι άνθρωποι γεννιούνται ελεύθεροι και ίσοι στην αξιοπρέπεια. ";
     let cyrillic = "Все люди рождаются свободными и равными в своём достоинстве. ";
     let han = "人人生而自由，在尊严和权利上一律平等。";
+    let json = std::env::args().any(|word| word == "--json");
+    if json {
+        for (name, text, std) in [
+            ("ASCII", "The quick brown fox jumps. ", copied as Mapping),
+            ("mixed Latin", latin, mapped),
+            ("Greek", greek, mapped),
+        ] {
+            for (of, len) in [("", 64 << 10), (", 64 B", 64)] {
+                let text = repeat(text, len);
+                let (ours, std) = compare(&text, std);
+                for (by, nanos) in [("echoic", ours), ("std", std)] {
+                    println!(
+                        "{{\"load\":\"upper, {name}{of}\",\"server\":\"{by}\",\"gb_per_second\":{:.4}}}",
+                        text.len() as f64 / nanos
+                    );
+                }
+            }
+        }
+        return;
+    }
     println!(
         "{:<18} {:>8} {:>10} {:>9} {:>9} {:>7}",
         "text", "bytes", "ns", "GB/s", "std GB/s", "ratio"
@@ -69,7 +89,10 @@ fn mapped(text: &str, out: &mut Vec<u8>) {
     *out = text.to_uppercase().into_bytes();
 }
 
-fn line(name: &str, text: &str, std: fn(&str, &mut Vec<u8>)) {
+type Mapping = fn(&str, &mut Vec<u8>);
+
+/// Nanoseconds for a text: ours, and the standard library's.
+fn compare(text: &str, std: Mapping) -> (f64, f64) {
     let ours = |text: &str, out: &mut Vec<u8>| {
         let mut upper = Upper::default();
         upper.push(text.as_bytes(), out);
@@ -80,6 +103,11 @@ fn line(name: &str, text: &str, std: fn(&str, &mut Vec<u8>)) {
         best_ours = best_ours.min(nanos(text, ours));
         best_std = best_std.min(nanos(text, std));
     }
+    (best_ours, best_std)
+}
+
+fn line(name: &str, text: &str, std: Mapping) {
+    let (best_ours, best_std) = compare(text, std);
     let bytes = text.len() as f64;
     println!(
         "{name:<18} {bytes:>8} {best_ours:>10.1} {:>9.2} {:>9.2} {:>7.2}",

@@ -1,9 +1,9 @@
 //! The record in one SQLite file.
 //!
 //! One thread writes, one reads, and under load one copies the log into the record ([`mover`]), each with a connection
-//! of its own (WAL lets them not wait for each other), so
-//! that a long search never holds up the record. Nothing here needs a runtime: the futures are woken by those
-//! threads. The schema is in `schema/`, and is meant to be read by people too.
+//! of its own: WAL lets them not wait for each other, so that a long search never holds up the record. Nothing here
+//! needs a runtime: the futures are woken by those threads. The schema is in `schema/`, and is meant to be read by
+//! people too.
 
 use std::{
     path::{Path, PathBuf},
