@@ -151,6 +151,28 @@ impl Replies {
         }
     }
 
+    /// Answers all messages of `run` by one `write`, which is handed them as they came, terminators and all, and appends
+    /// as many bytes as those. For a service whose replies are as long as their messages, and which would leave the
+    /// terminator as it is. Says whether it was done: not where a length stands before a message, or the framings differ.
+    pub fn reply_in_place(
+        &mut self,
+        run: &Run<'_>,
+        write: impl FnOnce(&[u8], &mut Vec<u8>),
+    ) -> bool {
+        let Frames { heard, said } = self.frames;
+        if heard != said || heard.has_length() || !self.ends.is_empty() {
+            return false;
+        }
+        let mut end = self.bytes.len();
+        write(run.raw(), &mut self.bytes);
+        self.ends.extend(run.lengths().map(|len| {
+            end += len as usize;
+            end as u32
+        }));
+        debug_assert_eq!(end, self.bytes.len(), "replies as long as their messages");
+        true
+    }
+
     /// The first reply that could not be said, if there is one. The conversation cannot go on: its messages after that
     /// would be answered by the wrong replies.
     pub fn too_long(&self) -> Option<ReplyTooLong> {
@@ -216,6 +238,35 @@ impl Replies {
 mod tests {
     use super::*;
     use crate::framing::{Framing, Splitter};
+
+    #[test]
+    fn replies_in_place_are_those_one_by_one() {
+        let upper = |raw: &[u8], out: &mut Vec<u8>| out.extend(raw.to_ascii_uppercase());
+        let frames: [(&str, &[u8], bool); 5] = [
+            ("line", b"ab\n\ncd\n", true),
+            ("crlf", b"ab\r\n\r\nc\nd\r\n", true),
+            ("fixed:3", b"abcdef", true),
+            ("u8", b"\x02ab\x00\x01c", false),
+            ("line/nul", b"ab\n\ncd\n", false),
+        ];
+        for (frame, bytes, can) in frames {
+            let frames: Frames = frame.parse().expect("a framing");
+            let mut spans = Vec::new();
+            Splitter::new(frames.heard, 9).split(bytes, &mut spans);
+            let run = Run::new(bytes, &spans, 0);
+            let (mut at_once, mut singly) = (Replies::default(), Replies::default());
+            at_once.clear(frames);
+            singly.clear(frames);
+            assert_eq!(at_once.reply_in_place(&run, upper), can, "{frame}");
+            if can {
+                for message in run.messages() {
+                    singly.reply(&message, |out| upper(message.body, out));
+                }
+            }
+            assert_eq!(at_once.bytes(), singly.bytes(), "{frame}");
+            assert!(at_once.lengths().eq(singly.lengths()), "{frame}");
+        }
+    }
 
     #[test]
     fn a_reply_copies_its_messages_terminator() {

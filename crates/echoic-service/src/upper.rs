@@ -17,7 +17,10 @@ struct OfStream(casing::Upper);
 
 /// A declared message is whole: what is unfinished at its end is invalid, and passes unchanged.
 #[derive(Debug)]
-struct OfMessages;
+struct OfMessages {
+    /// What ends a message is the same in upper case, so that many can be answered by one stroke.
+    at_once: bool,
+}
 
 impl Service for Upper {
     fn name(&self) -> &'static str {
@@ -26,7 +29,9 @@ impl Service for Upper {
 
     fn meet(&self, peer: &Peer) -> Voice {
         if peer.speaks_in_messages() {
-            Voice::Inline(Box::new(OfMessages))
+            let terminator = peer.framing.heard.terminator().unwrap_or_default();
+            let at_once = !terminator.iter().any(u8::is_ascii_lowercase);
+            Voice::Inline(Box::new(OfMessages { at_once }))
         } else {
             Voice::Inline(Box::<OfStream>::default())
         }
@@ -35,6 +40,11 @@ impl Service for Upper {
 
 impl Inline for OfMessages {
     fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> Then {
+        // ASCII keeps its length.
+        let at_once = self.at_once && run.len() > 1 && run.raw().is_ascii();
+        if at_once && out.reply_in_place(run, casing::upper) {
+            return Then::Continue;
+        }
         for message in run.messages() {
             out.reply(&message, |bytes| casing::upper(message.body, bytes));
         }
@@ -53,6 +63,50 @@ impl Inline for OfStream {
     fn finish(&mut self, out: &mut Replies) {
         if !self.0.held().is_empty() {
             out.say_with(|bytes| self.0.finish(bytes));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use echoic_core::framing::{Frames, Splitter};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What is said to messages under a framing, all in one run or each in its own.
+    fn said(frames: Frames, bytes: &[u8], at_once: bool) -> Vec<u8> {
+        let (mut voice, mut spans) = (OfMessages { at_once: false }, Vec::new());
+        let terminator = frames.heard.terminator().unwrap_or_default();
+        voice.at_once = at_once && !terminator.iter().any(u8::is_ascii_lowercase);
+        Splitter::new(frames.heard, 1 << 20).split(bytes, &mut spans);
+        let mut replies = Replies::default();
+        replies.clear(frames);
+        let _ = voice.answer(&Run::new(bytes, &spans, 0), &mut replies);
+        replies.bytes().to_vec()
+    }
+
+    #[test]
+    fn a_terminator_with_a_letter_stays_as_it_is() {
+        let frames: Frames = "delim:61".parse().unwrap();
+        assert_eq!(said(frames, b"xyaxyzaa", true), b"XYaXYZaa");
+        // The failing twin: by one stroke it would have become a capital.
+        let (mut spans, mut replies) = (Vec::new(), Replies::default());
+        Splitter::new(frames.heard, 9).split(b"xyaxyzaa", &mut spans);
+        replies.clear(frames);
+        let run = Run::new(b"xyaxyzaa", &spans, 0);
+        let _ = OfMessages { at_once: true }.answer(&run, &mut replies);
+        assert_eq!(replies.bytes(), b"XYAXYZAA");
+    }
+
+    proptest! {
+        #[test]
+        fn one_stroke_is_as_good_as_many(
+            text in "([a-zA-Zß\u{fb03} ]{0,6}[\n\0]?){0,12}",
+            framing in prop::sample::select(vec!["line", "nul", "crlf", "fixed:3", "delim:61", "u8"]),
+        ) {
+            let frames: Frames = framing.parse().unwrap();
+            prop_assert_eq!(said(frames, text.as_bytes(), true), said(frames, text.as_bytes(), false));
         }
     }
 }
