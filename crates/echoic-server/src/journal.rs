@@ -140,7 +140,7 @@ impl Journal {
         }
         let shard = &self.shared.shards[self.shard];
         let mut filling = lock(&shard.filling);
-        let used = filling.taken_bytes + filling.batch.size();
+        let used = filling.taken_bytes + filling.size();
         if filling.closed {
             drop(filling);
             self.shared.lose(exchanges);
@@ -153,13 +153,14 @@ impl Journal {
             self.missed |= exchanges > 0;
             return;
         }
-        let before = filling.batch.size();
+        let before = filling.size();
         let opened = self.unopened.take().map(Event::Opened);
         filling.batch.events.extend(opened);
         put(&mut filling.batch);
-        let (after, epoch) = (filling.batch.size(), filling.epoch);
+        let (after, epoch) = (filling.size(), filling.epoch);
         let used = filling.taken_bytes + after;
         shard.used.store(used, Ordering::Relaxed);
+        filling.turn_over();
         drop(filling);
         if before == 0 || (before < ROUND_BYTES && after >= ROUND_BYTES) {
             self.shared.due.notify_one();
