@@ -11,12 +11,18 @@
 #[path = "rigs/freezer.rs"]
 mod freezer;
 mod harness;
+#[path = "rigs/queue.rs"]
+mod queue;
+#[path = "rigs/unreliable.rs"]
+mod unreliable;
 
 use std::time::Duration;
 
 use freezer::Freezer;
 use harness::Home;
+use queue::Queue;
 use serde_json::Value;
+use unreliable::{Fate, Unreliable};
 
 /// The server freezes once, for more than one in a hundred of the requests.
 const FREEZE: (Duration, Duration) = (Duration::from_millis(700), Duration::from_millis(600));
@@ -93,5 +99,82 @@ fn a_closed_loop_hides_the_same_freeze_and_says_that_it_is_one() {
     assert!(
         p99 < 100e3,
         "of all that were never asked none has: {p99} µs"
+    );
+}
+
+/// Datagrams that are asked.
+const ASKED: u64 = 3_000;
+
+fn script(number: u64) -> Fate {
+    match number % 100 {
+        // What is last is missed by whoever only counts gaps.
+        _ if number >= ASKED - 50 => Fate::Lose,
+        7 => Fate::Lose,
+        23 => Fate::Double,
+        41 => Fate::Hold(1),
+        59 => Fate::Corrupt,
+        // For two seconds at the rate below: longer than the time-out.
+        77 if number < 900 => Fate::Hold(2_000),
+        _ => Fate::Answer,
+    }
+}
+
+#[test]
+fn every_datagram_is_counted_as_what_became_of_it() {
+    let peer = Unreliable::start(script);
+    let told = bench(&format!(
+        "udp://{} -c 1 -r 1000 -n {ASKED} --timeout 1s --template {{seq}}:hello --expect echo",
+        peer.addr
+    ));
+    let did = peer.did();
+    println!("truth: {did:?}");
+    let count = |path: &str| told.pointer(path).and_then(Value::as_u64).unwrap();
+    assert_eq!(count("/sent"), ASKED);
+    assert_eq!(
+        count("/datagrams/dropped_here"),
+        0,
+        "too slow to read a thousand a second"
+    );
+    let on_the_way = ASKED - did.heard;
+    assert_eq!(count("/lost"), did.lost + on_the_way);
+    assert_eq!(count("/wrong"), did.corrupted);
+    assert_eq!(count("/late"), did.kept_long);
+    assert_eq!(
+        count("/ok"),
+        did.heard - did.lost - did.corrupted - did.kept_long
+    );
+    assert_eq!(count("/datagrams/duplicate"), did.doubled);
+    assert_eq!(count("/datagrams/reordered"), did.held + did.kept_long);
+    assert!(
+        did.lost > 70
+            && did.doubled > 25
+            && did.held > 25
+            && did.corrupted > 25
+            && did.kept_long == 9,
+        "{did:?}"
+    );
+    // The control: whoever takes what came from what was sent is wrong by the duplicates.
+    assert_ne!(ASKED - did.said, did.lost + on_the_way);
+}
+
+#[test]
+fn the_highest_rate_is_the_capacity_of_the_queue() {
+    let capacity = 1_600.0;
+    let queue = Queue::start(Duration::from_secs(1) / 1_600);
+    // On a machine that is too busy to make the load the generator says so, and nothing is learnt of the queue.
+    let learnt = (0..3).find_map(|_| {
+        let told = bench(&format!(
+            "{} --frame line -c 32 --find max --slo p99<500ms,errors=0 --trial 600ms --confirm 2s --expect echo",
+            queue.addr
+        ));
+        let found = figure(&told, "/search/found_per_s");
+        // A hundredth more than can be served is let pass as delivered in time.
+        assert!(found < capacity * 1.02, "{found}/s of at most {capacity}/s");
+        (told["search"]["limited_by"] != "generator").then_some(found)
+    });
+    let found = learnt.expect("the generator was the limit three times");
+    assert!(
+        found > capacity / 1.06,
+        "{found}/s of {capacity}/s, and 5 % were promised"
     );
 }

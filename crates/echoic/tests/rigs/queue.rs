@@ -1,0 +1,72 @@
+//! A server whose capacity is known: it takes a fixed time for each request, one after the other.
+//!
+//! Its clock is kept by reckoning, not by sleeping: an answer that leaves late, since the machine was busy, does not
+//! make the next one later. So the capacity is exactly one over the time, on any machine that keeps up with it.
+
+use std::{
+    collections::VecDeque,
+    io::{BufRead, BufReader, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::{Arc, Condvar, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// A server of lines that says each back when its turn is over.
+pub(crate) struct Queue {
+    pub(crate) addr: SocketAddr,
+}
+
+#[derive(Default)]
+struct Line {
+    /// When the last one in the line will have had its turn.
+    free: Option<Instant>,
+    waiting: VecDeque<(Instant, Arc<TcpStream>, String)>,
+}
+
+impl Queue {
+    pub(crate) fn start(each: Duration) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let line = Arc::new((Mutex::new(Line::default()), Condvar::new()));
+        let desk = Arc::clone(&line);
+        thread::spawn(move || answer(&desk));
+        thread::spawn(move || {
+            for caller in listener.incoming().map_while(Result::ok) {
+                let line = Arc::clone(&line);
+                thread::spawn(move || stand_in_line(caller, &line, each));
+            }
+        });
+        Self { addr }
+    }
+}
+
+fn stand_in_line(caller: TcpStream, line: &(Mutex<Line>, Condvar), each: Duration) {
+    caller.set_nodelay(true).unwrap();
+    let caller = Arc::new(caller);
+    let mut lines = BufReader::new(&*caller).lines().map_while(Result::ok);
+    for text in &mut lines {
+        let mut waiting = line.0.lock().unwrap();
+        let now = Instant::now();
+        let free = waiting.free.map_or(now, |free| free.max(now)) + each;
+        waiting.free = Some(free);
+        waiting.waiting.push_back((free, Arc::clone(&caller), text));
+        line.1.notify_one();
+    }
+}
+
+fn answer(line: &(Mutex<Line>, Condvar)) {
+    loop {
+        let mut waiting = line.0.lock().unwrap();
+        let (at, caller, text) = loop {
+            match waiting.waiting.pop_front() {
+                Some(next) => break next,
+                None => waiting = line.1.wait(waiting).unwrap(),
+            }
+        };
+        drop(waiting);
+        thread::sleep(at.saturating_duration_since(Instant::now()));
+        // A caller that has gone needs no answer.
+        let _ = (&*caller).write_all(format!("{text}\n").as_bytes());
+    }
+}

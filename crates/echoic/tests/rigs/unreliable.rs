@@ -1,0 +1,113 @@
+//! A peer that loses, doubles, holds back and corrupts datagrams by a script, and counts what it did.
+
+use std::{
+    collections::BTreeSet,
+    net::{SocketAddr, UdpSocket},
+    sync::{Arc, Mutex},
+    thread,
+};
+
+/// What it does with a datagram, by the number that the datagram is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Says it back.
+    Answer,
+    /// Says nothing.
+    Lose,
+    /// Says it back twice.
+    Double,
+    /// Says it back after so many later ones.
+    Hold(usize),
+    /// Says something else.
+    Corrupt,
+}
+
+/// What it did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Did {
+    pub(crate) heard: u64,
+    pub(crate) lost: u64,
+    pub(crate) doubled: u64,
+    /// Until the next one was answered.
+    pub(crate) held: u64,
+    /// Longer than a moment.
+    pub(crate) kept_long: u64,
+    pub(crate) corrupted: u64,
+    /// Datagrams that it said, all in all.
+    pub(crate) said: u64,
+}
+
+pub(crate) struct Unreliable {
+    pub(crate) addr: SocketAddr,
+    did: Arc<Mutex<Did>>,
+}
+
+impl Unreliable {
+    pub(crate) fn start(script: fn(u64) -> Fate) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let addr = socket.local_addr().unwrap();
+        let did = Arc::new(Mutex::new(Did::default()));
+        let told = Arc::clone(&did);
+        thread::spawn(move || serve(&socket, script, &told));
+        Self { addr, did }
+    }
+
+    pub(crate) fn did(&self) -> Did {
+        self.did.lock().unwrap().clone()
+    }
+}
+
+fn serve(socket: &UdpSocket, script: fn(u64) -> Fate, did: &Mutex<Did>) {
+    let mut held: Vec<(usize, Vec<u8>, SocketAddr)> = Vec::new();
+    let mut seen = BTreeSet::new();
+    let mut datagram = [0; 2048];
+    while let Ok((length, from)) = socket.recv_from(&mut datagram) {
+        let said = &datagram[..length];
+        let text = String::from_utf8_lossy(said);
+        let number = text.split(':').next().unwrap().parse().unwrap();
+        let mut did = did.lock().unwrap();
+        let mut count = 0;
+        let mut say = |bytes: &[u8], to: SocketAddr| {
+            count += 1;
+            socket.send_to(bytes, to).unwrap();
+        };
+        assert!(
+            seen.insert(number),
+            "{number} came twice: the generator says each once"
+        );
+        did.heard += 1;
+        let mut answered = true;
+        match script(number) {
+            Fate::Answer => say(said, from),
+            Fate::Lose => {
+                did.lost += 1;
+                answered = false;
+            }
+            Fate::Double => {
+                did.doubled += 1;
+                say(said, from);
+                say(said, from);
+            }
+            Fate::Hold(later) => {
+                match later {
+                    1 => did.held += 1,
+                    _ => did.kept_long += 1,
+                }
+                held.push((later, said.to_vec(), from));
+                answered = false;
+            }
+            Fate::Corrupt => {
+                did.corrupted += 1;
+                say(format!("{number}:hollo").as_bytes(), from);
+            }
+        }
+        for (left, bytes, to) in held.iter_mut().filter(|_| answered) {
+            *left -= 1;
+            if *left == 0 {
+                say(bytes, *to);
+            }
+        }
+        held.retain(|(left, ..)| *left > 0);
+        did.said += count;
+    }
+}
