@@ -2,6 +2,7 @@
 
 mod args;
 mod command;
+mod compare;
 mod course;
 mod file;
 mod files;
@@ -28,6 +29,7 @@ pub(crate) use args::BenchArgs;
 
 use self::{
     args::{Form, Planned},
+    compare::Other,
     course::{Course, Stops},
     host::Made,
     measured::Measured,
@@ -46,9 +48,11 @@ pub(crate) fn run(args: &BenchArgs) -> Outcome {
     let files = args.files.open()?;
     let stops = Arc::new(Stops::default());
     let screen = Screen::new(args.showing.quiet, Arc::clone(&stops));
-    prepare(args, &planned, &screen)?;
+    let repeats = args.compare.repeats().map_err(Failed::usage)?;
+    let other = args.compare.other(&planned.plan).map_err(Failed::usage)?;
+    prepare(args, &planned, other.as_ref(), &screen)?;
     catch_signals(stops)?;
-    let measured = Course::run(args, planned, &screen)?;
+    let measured = Course::run(args, planned, repeats, other.as_ref(), &screen)?;
     // A reader that has gone is a quiet end.
     let made = Made::here();
     let _ = print(args.showing.output, &measured, &made);
@@ -61,7 +65,12 @@ pub(crate) fn run(args: &BenchArgs) -> Outcome {
 }
 
 /// Whether it may be done, and can be.
-fn prepare(args: &BenchArgs, planned: &Planned, screen: &Screen) -> Result<(), Failed> {
+fn prepare(
+    args: &BenchArgs,
+    planned: &Planned,
+    other: Option<&Other>,
+    screen: &Screen,
+) -> Result<(), Failed> {
     let plan = &planned.plan;
     let intent = Intent {
         rate: args.rate_max(),
@@ -71,6 +80,9 @@ fn prepare(args: &BenchArgs, planned: &Planned, screen: &Screen) -> Result<(), F
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(Failed::system)?;
     runtime.block_on(target::is_allowed(&plan.endpoint, args.allowed(), intent))?;
+    if let Some(Other::Endpoint { endpoint, .. }) = other {
+        runtime.block_on(target::is_allowed(endpoint, args.allowed(), intent))?;
+    }
     if let Some(note) = target::has_means(&plan.endpoint, intent)? {
         screen.note(&note);
     }

@@ -109,6 +109,26 @@ fn what_is_printed_is_what_the_schema_says() {
     ));
     conforms(&wrong);
     assert_eq!((&wrong["wrong"], &wrong["ok"]), (&wrong["sent"], &json!(0)));
+    let own = Serve::start(&["upper=udp://127.0.0.1:0"]);
+    let datagrams = format!("udp://{}", own.at[0]);
+    conforms(&json(&bench(home, &datagrams, &["-r", "500"])));
+    let many = |more: &str| {
+        let words = format!("bench {endpoint} --frame line -o json -q --no-floor {more}");
+        let ran = home.run(&words.split(' ').collect::<Vec<_>>());
+        // A search that finds nothing prints what it tried.
+        assert!(matches!(ran.code, Some(0 | 7)), "{ran:?}");
+        let told = serde_json::from_slice(&ran.out).unwrap();
+        conforms(&told);
+        assert!(
+            told["tries"]
+                .as_array()
+                .is_some_and(|tries| tries.len() > 1)
+        );
+    };
+    many("--steps 100..200:+100@300ms --report run.html --svg .");
+    many("--find max --slo p99<1us --trial 200ms --confirm 200ms --within 100%");
+    many(&format!("--against {endpoint} -d 100ms --assert rate>1"));
+    inert(&fs::read_to_string(home.path().join("run.html")).unwrap());
     // The control: it could say no.
     let validator = jsonschema::validator_for(&strict()).unwrap();
     for (member, value) in [

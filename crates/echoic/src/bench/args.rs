@@ -10,7 +10,7 @@ use echoic_core::{
     size::Span,
 };
 
-use super::{files::FileArgs, said::SaidArgs, target};
+use super::{compare::CompareArgs, files::FileArgs, said::SaidArgs, target};
 use crate::cli::seconds_or_span;
 
 /// How much, how fast, and who was the limit
@@ -44,6 +44,9 @@ pub(crate) struct BenchArgs {
     pub(super) showing: ShowingArgs,
 
     #[command(flatten)]
+    pub(super) compare: CompareArgs,
+
+    #[command(flatten)]
     pub(super) files: FileArgs,
 }
 
@@ -74,16 +77,16 @@ pub(super) struct LoadArgs {
 
     /// How long to measure; a plain number is seconds [default: 10s]
     #[arg(short = 'd', long, value_name = "TIME", value_parser = seconds_or_span)]
-    duration: Option<Span>,
+    pub(super) duration: Option<Span>,
 
     /// Measure so many requests instead
     #[arg(short = 'n', long, value_name = "COUNT", conflicts_with = "duration", value_parser = clap::value_parser!(u64).range(1..))]
-    count: Option<u64>,
+    pub(super) count: Option<u64>,
 
     /// Load before that and do not count it; auto: until two half seconds are alike, 10s at most [default: 1s, or
     /// nothing with --count]
     #[arg(long, value_name = "TIME|auto", value_parser = warmup)]
-    warmup: Option<Warmup>,
+    pub(super) warmup: Option<Warmup>,
 
     /// Spread the opening of the connections over this time, before anything is measured
     #[arg(long, value_name = "TIME", value_parser = seconds_or_span, conflicts_with = "conn_rate")]
@@ -296,7 +299,8 @@ impl BenchArgs {
             && load.connections.is_none()
             && load.duration.is_none()
             && load.count.is_none()
-            && load.pipeline.is_none();
+            && load.pipeline.is_none()
+            && self.compare.repeats()?.is_none();
         Ok(Planned {
             plan,
             load: match load.rate {

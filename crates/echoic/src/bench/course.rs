@@ -1,5 +1,7 @@
 //! Which runs a command makes, one after the other.
 
+mod repeats;
+
 use std::{thread, time::Duration};
 
 use echoic_client::bench::{
@@ -9,6 +11,7 @@ use echoic_client::bench::{
 
 use super::{
     args::{self, BenchArgs, Planned, Warmup},
+    compare::Other,
     measured::{self, Kind, Measured, Try},
     progress::Screen,
 };
@@ -46,9 +49,11 @@ impl<'a> Course<'a> {
     pub(super) fn run(
         args: &'a BenchArgs,
         planned: Planned,
+        repeats: Option<u32>,
+        other: Option<&Other>,
         screen: &'a Screen,
     ) -> Result<Measured, Failed> {
-        let mut plan = planned.plan;
+        let mut plan = planned.plan.clone();
         let needs_guess = args.said.expect.is_none();
         if needs_guess {
             plan.expect = guess(&plan)?;
@@ -75,6 +80,9 @@ impl<'a> Course<'a> {
         }
         if args.tries.find.is_some() {
             return course.search();
+        }
+        if let Some(repeats) = repeats {
+            return course.repeated(&planned, repeats, other);
         }
         if planned.is_first_look {
             return course.first_look(planned.warmup);
@@ -218,7 +226,7 @@ impl<'a> Course<'a> {
             _ if is_met && figures.delivered() >= DELIVERED => Kept::Yes,
             _ => Kept::No,
         };
-        let attempt = Try::of(what, rate, &figures, kept == Kept::Yes, verdict);
+        let attempt = Try::of(what, Some(rate), &figures, kept == Kept::Yes, verdict);
         self.screen.tried(self.tries.len() + 1, &attempt);
         self.tries.push(attempt);
         Ok((run, figures, kept))
@@ -282,6 +290,7 @@ impl<'a> Course<'a> {
             is_guessed: self.is_guessed,
             tries: self.tries,
             search,
+            comparison: None,
         }
     }
 }

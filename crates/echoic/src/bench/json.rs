@@ -8,6 +8,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::{
+    compare,
     host::{Host, Made},
     measured::{self, Measured},
 };
@@ -70,6 +71,7 @@ pub(super) struct Report {
     /// Each run of many.
     tries: Vec<Try>,
     search: Option<Search>,
+    comparison: Option<Comparison>,
     histograms: Histograms,
 }
 
@@ -95,7 +97,7 @@ struct Judged {
 #[derive(Debug, Serialize)]
 struct Try {
     run: &'static str,
-    asked_per_s: f64,
+    asked_per_s: Option<f64>,
     done_per_s: f64,
     p50_us: Option<f64>,
     p99_us: Option<f64>,
@@ -114,6 +116,27 @@ struct Search {
     found_per_s: Option<f64>,
     within: f64,
     limited_by: Option<&'static str>,
+}
+
+#[derive(Debug, Serialize)]
+struct Comparison {
+    with: String,
+    in_turn: bool,
+    figures: Vec<Compared>,
+    notes: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Compared {
+    figure: &'static str,
+    this: Option<f64>,
+    other: Option<f64>,
+    /// This is so many times the other.
+    ratio: Option<f64>,
+    low: Option<f64>,
+    high: Option<f64>,
+    /// None if too few repeats bear anything out.
+    differs: Option<bool>,
 }
 
 /// HDR histograms of nanoseconds, in base64.
@@ -273,6 +296,7 @@ impl Report {
             assert: measured.asserted.iter().map(Judged::of).collect(),
             tries: measured.tries.iter().map(Try::of).collect(),
             search: measured.search.as_ref().map(Search::of),
+            comparison: measured.comparison.as_ref().map(Comparison::of),
             histograms: Histograms::of(figures),
         }
     }
@@ -329,6 +353,29 @@ impl Search {
             found_per_s: search.found.map(rounded),
             within: search.within,
             limited_by: search.limit.as_ref().map(|limit| limit.who.word()),
+        }
+    }
+}
+
+impl Comparison {
+    fn of(comparison: &compare::Comparison) -> Self {
+        let compared = |figure: &compare::Compared| {
+            let digits = |ratio: f64| (ratio * 1e4).round() / 1e4;
+            Compared {
+                figure: figure.name,
+                this: figure.this.map(rounded),
+                other: figure.other.map(rounded),
+                ratio: figure.ratio.map(|ratio| digits(ratio.ratio)),
+                low: figure.ratio.map(|ratio| digits(ratio.low)),
+                high: figure.ratio.map(|ratio| digits(ratio.high)),
+                differs: figure.ratio.map(|ratio| ratio.differs()),
+            }
+        };
+        Self {
+            with: comparison.with.clone(),
+            in_turn: comparison.in_turn,
+            figures: comparison.figures.iter().map(compared).collect(),
+            notes: comparison.notes.clone(),
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use echoic_client::bench::{Figures, Judged, Plan, Run, Verdict, percentile};
 
+use super::compare::Comparison;
+
 /// What came of a whole command.
 #[derive(Debug)]
 pub(super) struct Measured {
@@ -17,6 +19,7 @@ pub(super) struct Measured {
     /// Each run of many, in the order in which they were made.
     pub(super) tries: Vec<Try>,
     pub(super) search: Option<Search>,
+    pub(super) comparison: Option<Comparison>,
     /// `--slo` and `--assert`, if given.
     pub(super) slo: Vec<Judged>,
     pub(super) asserted: Vec<Judged>,
@@ -26,7 +29,8 @@ pub(super) struct Measured {
 #[derive(Debug)]
 pub(super) struct Try {
     pub(super) what: Kind,
-    pub(super) asked_per_s: f64,
+    /// None in a closed loop.
+    pub(super) asked_per_s: Option<f64>,
     pub(super) done_per_s: f64,
     /// Milliseconds from the due moment, where enough requests took longer.
     pub(super) p50_ms: Option<f64>,
@@ -47,6 +51,10 @@ pub(super) enum Kind {
     Step,
     Trial,
     Confirmation,
+    /// One of several of the same.
+    Repeat,
+    /// Likewise, of what it is compared with.
+    Other,
 }
 
 impl Kind {
@@ -55,6 +63,8 @@ impl Kind {
             Self::Step => "step",
             Self::Trial => "trial",
             Self::Confirmation => "confirm",
+            Self::Repeat => "repeat",
+            Self::Other => "other",
         }
     }
 }
@@ -72,7 +82,7 @@ pub(super) struct Search {
 impl Try {
     pub(super) fn of(
         what: Kind,
-        rate: f64,
+        rate: Option<f64>,
         figures: &Figures,
         kept: bool,
         verdict: Verdict,

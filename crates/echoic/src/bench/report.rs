@@ -148,31 +148,23 @@ impl Page<'_> {
         let charts = charts(self.measured);
         let (of_all, of_one): (Vec<_>, Vec<_>) =
             charts.iter().partition(|chart| chart.name() == "steps");
-        if let Some(last) = tries.last() {
-            html.element(
-                "h2",
-                if last.what == Kind::Step {
-                    "Steps"
-                } else {
-                    "Search"
-                },
-            );
+        let one = match tries.last().map(|last| last.what) {
+            None => "Over time, and how it is spread",
+            Some(Kind::Step) => "The last step: over time, and how it is spread",
+            Some(_) => "The last run: over time, and how it is spread",
+        };
+        if let Some(comparison) = &self.measured.comparison {
+            html.element("h2", format!("Compared with {}", comparison.with));
+            tables::comparison(html, comparison);
+        }
+        if !tries.is_empty() {
+            html.element("h2", "Each run");
             for chart in of_all {
                 html.figure(chart);
             }
             tables::tries(html, self.measured);
-            html.element(
-                "h2",
-                match last.what {
-                    Kind::Step => "The last step: over time, and how it is spread",
-                    Kind::Trial | Kind::Confirmation => {
-                        "The last run: over time, and how it is spread"
-                    }
-                },
-            );
-        } else {
-            html.element("h2", "Over time, and how it is spread");
         }
+        html.element("h2", one);
         for chart in of_one {
             html.figure(chart);
         }

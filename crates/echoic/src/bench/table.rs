@@ -49,7 +49,9 @@ fn rows(measured: &Measured) -> Vec<[String; 12]> {
             let empty = String::new;
             [
                 attempt.what.word().to_owned(),
-                format!("{:.1}", attempt.asked_per_s),
+                attempt
+                    .asked_per_s
+                    .map_or_else(String::new, |rate| format!("{rate:.1}")),
                 format!("{:.1}", attempt.done_per_s),
                 empty(),
                 empty(),

@@ -188,8 +188,36 @@ fn generator(figures: &Figures) -> Vec<String> {
     )]
 }
 
+fn compared(measured: &Measured) -> Vec<String> {
+    let Some(comparison) = &measured.comparison else {
+        return Vec::new();
+    };
+    let how = if comparison.in_turn {
+        ", measured in turn"
+    } else {
+        ""
+    };
+    let mut lines = vec![format!(
+        " compared   with {}{how}: this is",
+        shown::text(comparison.with.as_bytes())
+    )];
+    for figure in &comparison.figures {
+        let known = |figure: Option<f64>| figure.map_or_else(|| "–".to_owned(), count);
+        lines.push(format!(
+            "            {:<11} {:>9} to {:>9}   {}",
+            figure.name,
+            known(figure.this),
+            known(figure.other),
+            figure.words()
+        ));
+    }
+    let notes = comparison.notes.iter();
+    lines.extend(notes.map(|note| format!("            {note}")));
+    lines
+}
+
 fn judgement(measured: &Measured) -> Vec<String> {
-    let mut lines = Vec::new();
+    let mut lines = compared(measured);
     let mut judged = |name: &str, all: &[Judged]| {
         lines.extend(all.iter().map(|judged| {
             let mark = if judged.met { "✓" } else { "✗" };
@@ -238,7 +266,7 @@ pub(super) fn a_try(number: usize, attempt: &Try) -> String {
     format!(
         "  {number:>3}  {:<7}{:>9}  {:>9}  {:>9}  {:>9}  {:>7.1} %  {:>8}   {mark}{why}",
         attempt.what.word(),
-        count(attempt.asked_per_s),
+        attempt.asked_per_s.map_or_else(|| "–".to_owned(), count),
         count(attempt.done_per_s),
         ms(attempt.p50_ms),
         ms(attempt.p99_ms),

@@ -7,7 +7,7 @@ use echoic_plot::{
 };
 use hdrhistogram::Histogram;
 
-use super::super::measured::Measured;
+use super::super::measured::{Kind, Measured};
 
 const NANOS_PER_MICRO: f64 = 1e3;
 /// Percentiles that a curve is drawn through, for each halving of what is left.
@@ -31,8 +31,10 @@ pub(crate) fn charts(measured: &Measured) -> Vec<Svg> {
 /// Latency by rate, of steps and of a search.
 fn tries(measured: &Measured) -> Option<Svg> {
     let micros = |ms: Option<f64>| ms.map_or(f64::NAN, |ms| ms * 1e3);
-    let trials = measured.tries.iter().map(|attempt| Step {
-        asked: attempt.asked_per_s,
+    let searched = measured.tries.iter();
+    let searched = searched.filter(|attempt| !matches!(attempt.what, Kind::Repeat | Kind::Other));
+    let trials = searched.map(|attempt| Step {
+        asked: attempt.asked_per_s.unwrap_or(f64::NAN),
         median_us: micros(attempt.p50_ms),
         judged_us: micros(attempt.p99_ms),
         passed: attempt.kept,

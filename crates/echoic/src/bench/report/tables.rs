@@ -7,6 +7,7 @@ use hdrhistogram::Histogram;
 
 use super::{
     super::{
+        compare::Comparison,
         host::Host,
         measured::{Kind, Measured},
     },
@@ -90,7 +91,8 @@ pub(super) fn tries(html: &mut Html, measured: &Measured) {
     let ms = |time: Option<f64>| time.map(|ms| ms * 1e6);
     let found = measured.search.as_ref().and_then(|search| search.found);
     for (number, attempt) in (1..).zip(&measured.tries) {
-        let is_found = attempt.what == Kind::Confirmation && found == Some(attempt.asked_per_s);
+        let is_found =
+            attempt.what == Kind::Confirmation && found.is_some() && found == attempt.asked_per_s;
         html.markup(match attempt.kept {
             true if is_found => "<tr class=\"found\">",
             true => "<tr>",
@@ -104,7 +106,9 @@ pub(super) fn tries(html: &mut Html, measured: &Measured) {
         html.cells(
             format!("{number} {}", attempt.what.word()),
             [
-                units::count(attempt.asked_per_s),
+                attempt
+                    .asked_per_s
+                    .map_or_else(|| "–".to_owned(), units::count),
                 units::count(attempt.done_per_s),
                 time(ms(attempt.p50_ms)),
                 time(ms(attempt.p99_ms)),
@@ -122,6 +126,38 @@ pub(super) fn tries(html: &mut Html, measured: &Measured) {
         .filter(|(attempt, _)| !attempt.kept);
     for (attempt, number) in failed {
         html.element("p.note", format!("{number}: {}", attempt.verdict.why));
+    }
+}
+
+/// This beside what it is compared with.
+pub(super) fn comparison(html: &mut Html, comparison: &Comparison) {
+    html.table_head(
+        "Medians of the repeats, and by how much this is the other, with the interval that holds the truth in 95 of 100 such comparisons",
+        &["", "this", "the other", "this is"],
+    );
+    for figure in &comparison.figures {
+        let known = |value: Option<f64>| {
+            let unit = if figure.name == "done_per_s" {
+                units::count
+            } else {
+                units::time
+            };
+            value.map_or_else(|| "–".to_owned(), unit)
+        };
+        let name = match figure.name {
+            "done_per_s" => "answered per second",
+            "p50_us" => "p50 from the due moment",
+            "p99_us" => "p99 from the due moment",
+            other => other,
+        };
+        html.row(
+            name,
+            [known(figure.this), known(figure.other), figure.words()],
+        );
+    }
+    html.table_end();
+    for note in &comparison.notes {
+        html.element("p.note", note);
     }
 }
 
