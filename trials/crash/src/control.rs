@@ -13,7 +13,7 @@ use rusqlite::Connection;
 
 use crate::{
     message,
-    program::{SOON, Traced},
+    program::{Running, SOON},
     tale::{Tale, options},
     trace,
 };
@@ -54,7 +54,7 @@ pub fn tell(myself: &Path, folder: &Path, level: &str, commits: u64) -> Result<T
     let args = ["control", ".", level, &commits];
     let options = options(trace);
     let options: Vec<&str> = options.iter().map(String::as_str).collect();
-    let mut writer = Traced::start(&options, myself, &args, &folder)?;
+    let mut writer = Running::traced(&options, myself, &args, &folder)?;
     std::io::copy(&mut writer.lines, &mut std::io::sink())?;
     let ended = writer.end(SOON)?;
     ensure!(ended.code == Some(0), "the control failed: {}", ended.said);

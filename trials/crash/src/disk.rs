@@ -113,7 +113,8 @@ impl Disk {
             What::Truncate { name, length } => {
                 return self.change(name, number, Change::Length(*length));
             }
-            What::Sync { name, covers } => return !self.lies && self.sync(name, *covers),
+            What::Sync { name, covers } => return !self.lies && self.sync(name, *covers, true),
+            What::Unsynced { name, covers } => return self.sync(name, *covers, false),
             What::Told(_) => {}
             What::Nothing => return false,
         }
@@ -129,7 +130,11 @@ impl Disk {
         true
     }
 
-    fn sync(&mut self, name: &str, covers: usize) -> bool {
+    /// Brings what was done before step `covers` to the disk; if it fails, that never gets there.
+    fn sync(&mut self, name: &str, covers: usize, done: bool) -> bool {
+        if name.is_empty() && !done {
+            return false;
+        }
         if name.is_empty() {
             let later = self
                 .pending_names
@@ -150,7 +155,9 @@ impl Disk {
             .position(|(number, _)| *number >= covers);
         let later = later.unwrap_or(file.pending.len());
         for (_, change) in file.pending.drain(..later) {
-            apply(&mut file.synced, &change);
+            if done {
+                apply(&mut file.synced, &change);
+            }
         }
         later > 0
     }
@@ -281,6 +288,15 @@ mod tests {
             "what was written after the sync began is not covered by it"
         );
         assert!(!disk.is_synced());
+        let name = "a".to_owned();
+        disk.step(&What::Unsynced { name, covers: 7 });
+        disk.step(&sync("a", 8));
+        assert_eq!(after(&disk, Crash::Kill)[0].1, b"onetwothree");
+        assert_eq!(
+            after(&disk, Crash::PowerDrop)[0].1,
+            b"onetwo",
+            "after a failed sync the next one says yes, and what was to be written is not"
+        );
         disk.step(&What::Unlink("a".into()));
         assert_eq!(after(&disk, Crash::Kill), []);
         assert_eq!(after(&disk, Crash::PowerDrop).len(), 1);

@@ -1,11 +1,12 @@
-//! Programs that are watched: started, found, ended.
+//! The program that is watched: started, found, ended.
 
 use std::{
     env, fs,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader},
     net::SocketAddr,
     path::Path,
     process::{Child, ChildStdout, Command, Stdio},
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -16,14 +17,28 @@ use rustix::process::{Pid, Signal, kill_process};
 /// For whatever should happen soon.
 pub const SOON: Duration = Duration::from_mins(1);
 
-/// A program under strace.
+/// A command in `folder` that knows nothing of our environment's options.
+pub fn command(program: impl AsRef<std::ffi::OsStr>, folder: &Path) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in env::vars_os() {
+        if name.to_string_lossy().starts_with("ECHOIC_") {
+            command.env_remove(name);
+        }
+    }
+    command.current_dir(folder);
+    command
+}
+
+/// A program that runs.
 #[derive(Debug)]
-pub struct Traced {
-    strace: Child,
+pub struct Running {
+    child: Child,
+    /// Whether what was started has the program as its child: strace, or a shell that stays.
+    is_parent: bool,
     /// What it says on standard output, line by line.
     pub lines: BufReader<ChildStdout>,
-    /// What it says on standard error.
-    pub errors: thread::JoinHandle<String>,
+    said: Arc<Mutex<String>>,
+    listener: thread::JoinHandle<()>,
 }
 
 /// How one ended.
@@ -35,37 +50,38 @@ pub struct Ended {
     pub said: String,
 }
 
-impl Traced {
-    /// Starts `program` in `folder`, as strace is told to by `options`.
-    pub fn start(options: &[&str], program: &Path, args: &[&str], folder: &Path) -> Result<Self> {
-        let mut command = Command::new("strace");
-        for (name, _) in env::vars_os() {
-            if name.to_string_lossy().starts_with("ECHOIC_") {
-                command.env_remove(name);
-            }
-        }
-        let mut strace = command
-            .args(options)
-            .arg("--")
-            .arg(program)
-            .args(args)
-            .current_dir(folder)
-            .stdin(Stdio::null())
+impl Running {
+    /// Starts `program` in `folder` under strace, which is told `options`.
+    pub fn traced(options: &[&str], program: &Path, args: &[&str], folder: &Path) -> Result<Self> {
+        let mut strace = command("strace", folder);
+        strace.args(options).arg("--").arg(program).args(args);
+        Self::start(strace, true).context("strace cannot be started; its Debian package is strace")
+    }
+
+    /// Starts `command`, which is the program, or its parent.
+    pub fn start(mut command: Command, is_parent: bool) -> Result<Self> {
+        let mut child = command
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .spawn()
-            .context("strace cannot be started; its Debian package is strace")?;
-        let out = strace.stdout.take().context("stdout")?;
-        let mut err = strace.stderr.take().context("stderr")?;
-        let errors = thread::spawn(move || {
-            let mut text = Vec::new();
-            let _ = err.read_to_end(&mut text);
-            String::from_utf8_lossy(&text).into_owned()
+            .spawn()?;
+        let out = child.stdout.take().context("stdout")?;
+        let err = child.stderr.take().context("stderr")?;
+        let said = Arc::<Mutex<String>>::default();
+        let heard = Arc::clone(&said);
+        let listener = thread::spawn(move || {
+            for line in BufReader::new(err).split(b'\n').map_while(Result::ok) {
+                let mut said = heard.lock().unwrap_or_else(PoisonError::into_inner);
+                *said += &String::from_utf8_lossy(&line);
+                said.push('\n');
+            }
         });
         Ok(Self {
-            strace,
+            child,
+            is_parent,
             lines: BufReader::new(out),
-            errors,
+            said,
+            listener,
         })
     }
 
@@ -75,15 +91,48 @@ impl Traced {
         self.lines.read_line(&mut line)?;
         line.trim()
             .parse()
-            .with_context(|| format!("no address: {line:?}"))
+            .with_context(|| format!("no address: {line:?}; it said: {}", self.said()))
+    }
+
+    /// What it has said on standard error so far.
+    pub fn said(&self) -> String {
+        self.said
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Waits until it has said this, for at most so long; returns how long that took.
+    pub fn says(&self, text: &str, at_most: Duration) -> Result<Duration> {
+        let since = Instant::now();
+        while !self.said().contains(text) {
+            if since.elapsed() > at_most {
+                bail!(
+                    "it did not say {text:?} within {at_most:?}, but:\n{}",
+                    self.said()
+                );
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(since.elapsed())
     }
 
     /// The program itself.
     pub fn process(&self) -> Result<Pid> {
-        let strace = self.strace.id();
-        let children = fs::read_to_string(format!("/proc/{strace}/task/{strace}/children"))?;
-        let child = children.split_whitespace().next().context("it has ended")?;
-        Pid::from_raw(child.parse()?).context("no process")
+        let started = self.child.id();
+        let pid = if self.is_parent {
+            let children = fs::read_to_string(format!("/proc/{started}/task/{started}/children"))?;
+            let child = children.split_whitespace().next().context("it has ended")?;
+            child.parse()?
+        } else {
+            i32::try_from(started)?
+        };
+        Pid::from_raw(pid).context("no process")
+    }
+
+    /// What was started: the program, or its parent.
+    pub fn started(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends the program a signal, unless it has ended.
@@ -93,23 +142,37 @@ impl Traced {
         }
     }
 
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|ended| ended.is_some())
+    }
+
     /// Waits for its end, for at most so long; then it is killed, and that is an error.
     pub fn end(mut self, at_most: Duration) -> Result<Ended> {
+        drop(self.child.stdin.take());
         let deadline = Instant::now() + at_most;
         let status = loop {
-            if let Some(status) = self.strace.try_wait()? {
+            if let Some(status) = self.child.try_wait()? {
                 break status;
             }
             if Instant::now() > deadline {
                 self.signal(Signal::KILL);
-                let _ = self.strace.wait();
-                let said = self.errors.join().unwrap_or_default();
-                bail!("it did not end within {at_most:?}; it had said:\n{said}");
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                bail!(
+                    "it did not end within {at_most:?}; it had said:\n{}",
+                    self.said()
+                );
             }
             thread::sleep(Duration::from_millis(2));
         };
-        let said = self.errors.join().unwrap_or_default();
+        let _ = self.listener.join();
         let code = status.code();
+        let said = self
+            .said
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         Ok(Ended { code, said })
     }
 }

@@ -141,7 +141,11 @@ pub fn days(durability: &'static str, rounds: usize) -> Plan {
         ..short
     };
     let acts = vec![act, killed, short];
-    Plan { durability, acts }
+    Plan {
+        durability,
+        acts,
+        failing: None,
+    }
 }
 
 /// So much that the log is copied into the record while peers talk: that is due every 16 MiB.
@@ -155,7 +159,11 @@ pub fn much(durability: &'static str) -> Plan {
         end: Signal::KILL,
     };
     let acts = vec![act];
-    Plan { durability, acts }
+    Plan {
+        durability,
+        acts,
+        failing: None,
+    }
 }
 
 /// Fewer states than this say little of a tale, and might miss what a control breaks.
@@ -204,10 +212,15 @@ pub fn all(
         5,
         true,
     )?;
+    let mut plan = days("strict", rounds);
+    plan.acts.truncate(2);
+    plan.failing = Some("fsync,fdatasync:error=EIO:when=25+10".into());
+    let tale = of(program, &plan)?;
+    look("strict, every tenth sync failing", strict, &tale, 10, false)?;
     let tale = of(program, &days("normal", rounds))?;
     look("normal", normal, &tale, 35, false)?;
     let tale = of(program, &days("off", rounds))?;
-    look("off", off, &tale, 15, false)?;
+    look("off", off, &tale, 5, false)?;
     let plan = much("normal");
     let behind = keeps(
         Loss::Replies(plan.acts.iter().map(Act::behind_max).sum()),

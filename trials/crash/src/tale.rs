@@ -14,7 +14,7 @@ use rustix::process::Signal;
 
 use crate::{
     message,
-    program::{SOON, Traced},
+    program::{Running, SOON},
     trace::{self, CALLS, STRING_BYTES_MAX, Step},
 };
 
@@ -25,6 +25,8 @@ pub struct Plan {
     pub durability: &'static str,
     /// How each start of the serve ends, in order.
     pub acts: Vec<Act>,
+    /// What strace makes fail, in its words: `fsync:error=EIO:when=9`.
+    pub failing: Option<String>,
 }
 
 /// One start of a serve, and what comes to it.
@@ -70,11 +72,12 @@ pub fn tell(program: &Path, folder: &Path, plan: &Plan) -> Result<Tale> {
         let log = folder.join("trace").join(number.to_string());
         fs::create_dir_all(log.parent().context("a folder")?)?;
         let trace = log.to_str().context("a folder named in UTF-8")?;
-        let mut serve = Traced::start(
-            &options(trace)
-                .iter()
-                .map(String::as_str)
-                .collect::<Vec<_>>(),
+        let mut options = options(trace);
+        if let Some(failing) = &plan.failing {
+            options.extend(["-e".into(), format!("inject={failing}")]);
+        }
+        let mut serve = Running::traced(
+            &options.iter().map(String::as_str).collect::<Vec<_>>(),
             program,
             &serve_args(plan.durability),
             &folder,
@@ -84,7 +87,7 @@ pub fn tell(program: &Path, folder: &Path, plan: &Plan) -> Result<Tale> {
         serve.signal(act.end);
         let ended = serve.end(SOON)?;
         ensure!(
-            act.end == Signal::KILL || ended.code == Some(0),
+            act.end == Signal::KILL || ended.code == Some(0) || plan.failing.is_some(),
             "serve ended with {:?}: {}",
             ended.code,
             ended.said

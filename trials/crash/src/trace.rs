@@ -49,6 +49,13 @@ pub enum What {
         /// Steps before this one are covered.
         covers: usize,
     },
+    /// Such a sync failed: the system keeps what it could not write in memory and will not try again, nor say so.
+    Unsynced {
+        /// The file, or the folder.
+        name: String,
+        /// Steps before this one are concerned.
+        covers: usize,
+    },
     /// The peers have been given these lines.
     Told(Vec<String>),
     /// Nothing of interest.
@@ -129,10 +136,13 @@ impl<'a> Reader<'a> {
         let Ok(result) = result.parse::<i64>() else {
             return Ok(What::Nothing);
         };
-        if result < 0 {
-            return Ok(What::Nothing);
-        }
         let first = args.split(", ").next().unwrap_or_default();
+        if result < 0 {
+            return Ok(match self.file(first)? {
+                Some(name) if name_is_sync(name_of(call)) => What::Unsynced { name, covers },
+                _ => What::Nothing,
+            });
+        }
         Ok(match name {
             "openat" => match self.inside(quoted(args)?.as_slice()) {
                 Some(name) if args.contains("O_CREAT") => What::Create(name),
@@ -210,6 +220,14 @@ impl<'a> Reader<'a> {
             What::Told(lines)
         }
     }
+}
+
+fn name_of(call: &str) -> &str {
+    call.split('(').next().unwrap_or_default()
+}
+
+fn name_is_sync(name: &str) -> bool {
+    name == "fsync" || name == "fdatasync"
 }
 
 /// The bytes of a call that took `taken` of them.
