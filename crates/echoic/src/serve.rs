@@ -50,15 +50,21 @@ const PRUNE_EVERY: Duration = Duration::from_mins(1);
 pub(crate) fn run(args: &ServeArgs) -> Outcome {
     let plan = Plan::new(args)?;
     let store = plan.store.open(plan.durability)?;
-    let planes = Planes::start(plan.workers, plan.busy_poll).map_err(Failed::system)?;
+    let planes = Planes::start(plan.workers, plan.busy_poll).map_err(|why| cannot_start(&why))?;
     let outcome = planes.control.block_on(serve(plan, store, &planes));
     planes.stop();
     outcome
 }
 
+fn cannot_start(why: &std::io::Error) -> Failed {
+    Failed::system(format!(
+        "cannot start: {why}; limits of the system are shown by `ulimit -a`"
+    ))
+}
+
 async fn serve(plan: Plan, opened: Opened, planes: &Planes) -> Outcome {
     let store = opened.store.clone();
-    let mut signals = Signals::catch().map_err(Failed::system)?;
+    let mut signals = Signals::catch().map_err(|why| cannot_start(&why))?;
     let (recorder, task) = Recorder::new(store.clone(), plan.recorder).await?;
     let recording = tokio::spawn(task.run());
     let watcher = (!plan.show.quiet).then(|| recorder.watch());

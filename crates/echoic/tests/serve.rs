@@ -16,7 +16,9 @@ use std::{
 
 use serde_json::{Value, json};
 
-use self::harness::{Home, Lines, Ran, Serve, Talk, obeyed, plain, raise_open_files, until};
+use self::harness::{
+    Home, Lines, Ran, Serve, Talk, obeyed, plain, raise_open_files, run, tool, until,
+};
 
 /// The events on standard output: every line after the addresses is one.
 fn events(out: &Lines, endpoints: usize) -> Vec<Value> {
@@ -549,4 +551,22 @@ fn a_thousand_idle_conversations_are_no_burden() {
         home.sql("SELECT how, count(*) FROM conversation GROUP BY how"),
         ["peer-closed|1001"]
     );
+}
+
+/// Where files ran out just as signals were about to be caught, it ended by a panic.
+#[test]
+fn with_too_few_files_to_start_it_says_so() {
+    for files in [4, 9, 12, 13, 14, 15, 20] {
+        let home = Home::new();
+        let mut command = tool("prlimit", "util-linux");
+        home.settle(&mut command);
+        command
+            .arg(format!("--nofile={files}:{files}"))
+            .arg(env!("CARGO_BIN_EXE_echoic"))
+            .args(["serve", ":0", "--quiet"]);
+        let Ran { code, err, .. } = run(&mut command, b"");
+        assert_eq!(code, Some(1), "{files} files: {err}");
+        assert!(err.starts_with("echoic: "), "{files} files: {err}");
+        assert!(!err.contains("bug in echoic"), "{files} files: {err}");
+    }
 }

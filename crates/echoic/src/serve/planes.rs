@@ -6,6 +6,7 @@
 
 use std::{
     io,
+    os::unix::net::UnixStream,
     sync::mpsc::sync_channel,
     thread::{self, JoinHandle},
     time::Duration,
@@ -33,6 +34,13 @@ const CONTROL_THREADS: usize = 2;
 impl Planes {
     /// `busy_poll` is how long a worker looks for the next message before it sleeps.
     pub(super) fn start(workers: usize, busy_poll: Option<Duration>) -> io::Result<Self> {
+        // For signals tokio makes itself such a pair, after some files for itself, and panics where there are no files
+        // left for it. As many as that are there, if these are.
+        drop([
+            UnixStream::pair()?,
+            UnixStream::pair()?,
+            UnixStream::pair()?,
+        ]);
         let control = Builder::new_multi_thread()
             .worker_threads(CONTROL_THREADS)
             .thread_name("control")
