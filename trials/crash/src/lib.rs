@@ -16,6 +16,7 @@ pub mod sweep;
 pub mod tale;
 pub mod trace;
 pub mod verdict;
+pub mod visit;
 
 /// What peers say to be answered in upper case: the number of a message, and something to fill pages.
 pub fn message(peer: &str, number: u64, filling: usize) -> String {

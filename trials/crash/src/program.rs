@@ -142,9 +142,18 @@ impl Running {
         }
     }
 
-    /// Whether it has ended.
-    pub fn has_ended(&mut self) -> bool {
-        self.child.try_wait().is_ok_and(|ended| ended.is_some())
+    /// Whether it ends within this time.
+    pub fn ends_within(&mut self, at_most: Duration) -> bool {
+        let deadline = Instant::now() + at_most;
+        loop {
+            if self.child.try_wait().is_ok_and(|ended| ended.is_some()) {
+                return true;
+            }
+            if Instant::now() > deadline {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// Waits for its end, for at most so long; then it is killed, and that is an error.

@@ -22,16 +22,24 @@ pub fn examine(folder: &Path, files: &Files) -> Result<HashSet<String>> {
     for (name, bytes) in files {
         fs::write(folder.join(name), bytes)?;
     }
+    Ok(look(folder)?.replies)
+}
+
+/// What a folder's record holds; an error if it is not sound.
+pub fn look(folder: &Path) -> Result<Found> {
     let path = folder.join("echoic.db");
     let found = by_sqlite(&path).context("by SQLite")?;
     by_echoic(&path, found.exchanges).context("by echoic")?;
-    Ok(found.replies)
+    Ok(found)
 }
 
-#[derive(Default)]
-struct Found {
-    replies: HashSet<String>,
-    exchanges: u64,
+/// What a record holds.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The numbers of the replies.
+    pub replies: HashSet<String>,
+    /// Exchanges.
+    pub exchanges: u64,
 }
 
 fn by_sqlite(path: &Path) -> Result<Found> {

@@ -1,0 +1,167 @@
+//! A short visit to a serve that something happens to.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    net::{SocketAddr, TcpStream},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::Signal;
+
+use crate::{
+    message,
+    program::{Ended, Running},
+    tale::serve_args,
+    verdict::{self, Found},
+};
+
+/// Whoever waits longer than this for anything calls it hung.
+pub const HUNG: Duration = Duration::from_secs(5);
+
+/// Under strace, on a machine that is busy, everything takes longer: a hang is one that goes on.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What became of a visit.
+#[derive(Debug)]
+pub struct Visit {
+    /// The numbers of the replies that were heard.
+    pub heard: Vec<String>,
+    /// How the serve ended.
+    pub ended: Ended,
+    /// How often strace made something happen.
+    pub struck: usize,
+    /// What the record holds.
+    pub found: Found,
+    /// The longest that was waited for anything.
+    pub waited: Duration,
+}
+
+/// Serves in `folder`, with what strace does to it (`pwrite64:error=EIO:when=3`); is visited by `name` for twenty
+/// exchanges in four conversations; is stopped, and its record looked at.
+pub fn visit(
+    program: &Path,
+    folder: &Path,
+    durability: &str,
+    inject: &str,
+    name: &str,
+) -> Result<Visit> {
+    let log = folder.join("trace");
+    let calls = inject.split(':').next().unwrap_or_default();
+    let (trace, strike) = (format!("trace={calls}"), format!("inject={inject}"));
+    let log_name = log.to_str().context("a folder named in UTF-8")?;
+    let mut options = vec!["-f", "-qq", "-o", log_name, "-e", &trace, "-e", &strike];
+    if !inject.contains("signal=") {
+        // Much faster, and strace 6.1 sends no signals then.
+        options.push("--seccomp-bpf");
+    }
+    let mut serve = Running::traced(&options, program, &serve_args(durability), folder)?;
+    let mut visit = Visit {
+        heard: Vec::new(),
+        ended: Ended {
+            code: None,
+            said: String::new(),
+        },
+        struck: 0,
+        found: Found::default(),
+        waited: Duration::ZERO,
+    };
+    // Without an address it has not come so far; what it says of that is looked at by whoever asked.
+    if let Ok(at) = serve.address() {
+        for talk in 0..4 {
+            let since = Instant::now();
+            let heard = converse(at, &format!("{name}p{talk}"), 5);
+            visit.waited = visit.waited.max(since.elapsed());
+            visit.heard.extend(heard);
+        }
+        let answers = (0..3).any(|again| converse(at, &format!("{name}p9{again}"), 1).len() == 1);
+        ensure!(
+            answers || serve.ends_within(HUNG),
+            "it runs, and answers nobody any more; it had said:\n{}",
+            serve.said()
+        );
+        serve.signal(Signal::TERM);
+        if inject.starts_with("sendto:error") && !serve.ends_within(HUNG) {
+            // From the handler of a signal to the program goes a byte, by sendto: where that fails the signal is lost,
+            // and whoever sent it sends it again.
+            serve.signal(Signal::TERM);
+        }
+    }
+    let since = Instant::now();
+    visit.ended = serve.end(PATIENCE)?;
+    visit.waited = visit.waited.max(since.elapsed());
+    let trace = fs::read_to_string(&log).unwrap_or_default();
+    visit.struck = trace.matches("(INJECTED)").count() + trace.matches("killed by SIGKILL").count();
+    visit.found = verdict::look(folder)?;
+    Ok(visit)
+}
+
+impl Visit {
+    /// Whether the serve told the truth about its end.
+    pub fn is_truthful(&self) -> Result<()> {
+        let Ended { code, said } = &self.ended;
+        ensure!(!said.contains("panicked"), "a panic: {said}");
+        let Some(code) = code else {
+            bail!("ended by a signal: {said}");
+        };
+        let last = said.lines().last().unwrap_or_default();
+        let Some(numbers) = last.strip_prefix("stopped: ") else {
+            ensure!(*code == 1, "code {code} without having served: {said}");
+            ensure!(
+                last.starts_with("echoic: ") && last.len() > 20,
+                "no reason: {said}"
+            );
+            return Ok(());
+        };
+        let mut numbers = numbers
+            .split_whitespace()
+            .filter_map(|word| word.parse::<u64>().ok());
+        let mut number = || numbers.next().context("no number");
+        let (served, recorded, lost) = (number()?, number()?, number()?);
+        ensure!(served == recorded + lost, "does not add up: {last}");
+        ensure!(*code <= 1, "code {code}: {last}");
+        ensure!(
+            lost == 0 || *code == 1,
+            "code {code}, and not all is recorded: {last}"
+        );
+        // With code 1 it may have recorded more than it knows of.
+        let there = self.found.exchanges;
+        ensure!(
+            there == recorded || (*code == 1 && there > recorded),
+            "{there} are there: {last}"
+        );
+        Ok(())
+    }
+
+    /// Replies that were heard and are not in the record.
+    pub fn lost(&self) -> usize {
+        let lost = |reply: &&String| !self.found.replies.contains(*reply);
+        self.heard.iter().filter(lost).count()
+    }
+}
+
+/// Says so many messages, one after the other; returns the numbers of the replies that came, and were right.
+fn converse(at: SocketAddr, name: &str, messages: u64) -> Vec<String> {
+    let mut heard = Vec::new();
+    let mut talk = || -> Result<()> {
+        let mut stream = TcpStream::connect_timeout(&at, HUNG)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut replies = BufReader::new(stream.try_clone()?);
+        for number in 0..messages {
+            let said = message(name, number, 100);
+            stream.write_all(said.as_bytes())?;
+            let mut reply = String::new();
+            replies.read_line(&mut reply)?;
+            if reply != said.to_uppercase() {
+                break;
+            }
+            heard.push(format!("{}-{number}", name.to_uppercase()));
+        }
+        Ok(())
+    };
+    // That a conversation breaks off is what such a visit is for.
+    let _ = talk();
+    heard
+}

@@ -1,0 +1,63 @@
+//! kill -9 at the N-th write or sync of the record: row 19.
+
+use std::fmt::Write;
+
+use trials_crash::visit::visit;
+use trials_report::{Row, Scale, program};
+
+#[test]
+fn killed_at_any_write_it_leaves_a_sound_record() {
+    let scale = Scale::asked();
+    let each: usize = scale.pick(10, 75);
+    let echoic = program("echoic");
+    for durability in ["strict", "normal"] {
+        let (mut kills, mut lost_most, mut heard) = (0, 0, 0);
+        let mut failures = String::new();
+        // Once where the record is begun, and once where it goes on: counted by thread, what opens it writes first.
+        for begun in [false, true] {
+            for round in 1..=each {
+                let when = if begun { 2 + round } else { round * 90 / each };
+                let folder = tempfile::tempdir().unwrap();
+                if begun {
+                    visit(
+                        &echoic,
+                        folder.path(),
+                        "strict",
+                        "pwrite64:error=EIO:when=9999",
+                        "k0",
+                    )
+                    .unwrap();
+                }
+                let inject = format!("pwrite64,fsync,fdatasync:signal=SIGKILL:when={when}");
+                match visit(&echoic, folder.path(), durability, &inject, "k1") {
+                    Err(why) => _ = writeln!(failures, "at {when}: {why:#}"),
+                    Ok(visit) => {
+                        kills += usize::from(visit.ended.code.is_none() || visit.struck > 0);
+                        heard += visit.heard.len();
+                        lost_most = lost_most.max(visit.lost());
+                    }
+                }
+            }
+        }
+        // A peer that waits for each reply has one on the way; the next is heard only once a round is over, 20 ms later.
+        let limit = if durability == "strict" { 0 } else { 20 };
+        Row {
+            row: 19,
+            hazard: format!("kill -9 at the N-th write or sync, {durability}"),
+            load: format!("{} runs, a visit of 20 exchanges each", 2 * each),
+            observed: format!(
+                "{kills} killed, {heard} replies heard, at most {lost_most} of a run lost; {}",
+                if failures.is_empty() {
+                    "all sound"
+                } else {
+                    &failures
+                }
+            ),
+            limit: format!("sound, and {limit} lost"),
+            control: "power loss with synchronous=OFF is caught (row 20)".into(),
+            pass: failures.is_empty() && lost_most <= limit && kills > each,
+            scale,
+        }
+        .hold();
+    }
+}
