@@ -1,0 +1,117 @@
+//! Peers that talk on and on, and take note of every reply.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::{SocketAddr, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use trials_crash::{message, program::SOON};
+
+/// Peers at work.
+#[derive(Debug)]
+pub struct Load {
+    stop: Arc<AtomicBool>,
+    replies: Arc<AtomicU64>,
+    peers: Vec<JoinHandle<Told>>,
+}
+
+/// What peers have to tell.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    /// Replies that were right.
+    pub answered: u64,
+    /// Conversations that broke off, or in which something else was said.
+    pub failed: u64,
+    /// What the replies took, the slowest last.
+    pub took: Vec<Duration>,
+}
+
+impl Load {
+    /// `peers` of them, each at least once, each with a message of about so many bytes at a time, and a pause after each reply.
+    pub fn start(at: SocketAddr, peers: usize, bytes: usize, pause: Duration) -> Self {
+        let (stop, replies) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+        let peers = (0..peers).map(|peer| {
+            let (stop, replies) = (Arc::clone(&stop), Arc::clone(&replies));
+            thread::spawn(move || talk(at, peer, bytes, pause, &stop, &replies))
+        });
+        let peers = peers.collect();
+        Self {
+            stop,
+            replies,
+            peers,
+        }
+    }
+
+    /// Replies so far.
+    pub fn replies(&self) -> u64 {
+        self.replies.load(Ordering::Relaxed)
+    }
+
+    /// Ends them, and has them tell.
+    pub fn end(self) -> Told {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut all = Told::default();
+        for peer in self.peers {
+            let told = peer.join().unwrap_or_default();
+            all.answered += told.answered;
+            all.failed += told.failed;
+            all.took.extend(told.took);
+        }
+        all.took.sort_unstable();
+        all
+    }
+}
+
+impl Told {
+    /// The time within which 99 of 100 replies came.
+    pub fn p99(&self) -> Duration {
+        let at = self.took.len() * 99 / 100;
+        self.took.get(at).copied().unwrap_or_default()
+    }
+}
+
+fn talk(
+    at: SocketAddr,
+    peer: usize,
+    bytes: usize,
+    pause: Duration,
+    stop: &AtomicBool,
+    replies: &AtomicU64,
+) -> Told {
+    let mut told = Told::default();
+    let name = format!("k0p{peer}");
+    let mut conversation = || -> std::io::Result<()> {
+        let mut stream = TcpStream::connect(at)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(SOON))?;
+        let mut heard = BufReader::new(stream.try_clone()?);
+        loop {
+            let said = message(&name, told.answered, bytes);
+            let since = Instant::now();
+            stream.write_all(said.as_bytes())?;
+            let mut reply = String::new();
+            heard.read_line(&mut reply)?;
+            if reply != said.to_uppercase() {
+                told.failed += 1;
+                return Ok(());
+            }
+            told.took.push(since.elapsed());
+            told.answered += 1;
+            replies.fetch_add(1, Ordering::Relaxed);
+            if stop.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            thread::sleep(pause);
+        }
+    };
+    if conversation().is_err() {
+        told.failed += 1;
+    }
+    told
+}
