@@ -96,7 +96,7 @@ fn batch(lines: usize, size: usize) -> Batch {
     replies.clear(Framing::Line.into());
     for message in run.messages() {
         replies.reply(&message, |out| {
-            out.extend(message.body.to_ascii_uppercase())
+            out.extend(message.body.to_ascii_uppercase());
         });
     }
     let mut batch = Batch::default();
@@ -126,7 +126,7 @@ fn payload(batch: &Batch) -> usize {
 fn since(begun: (Instant, Duration), batch: &Batch, rounds: usize) -> Result<Taken, Failure> {
     Ok(Taken {
         seconds: begun.0.elapsed().as_secs_f64(),
-        cpu: (cpu()? - begun.1).as_secs_f64(),
+        cpu: cpu()?.saturating_sub(begun.1).as_secs_f64(),
         bytes: payload(batch) * rounds,
         messages: batch.exchanges() as usize * rounds,
     })
