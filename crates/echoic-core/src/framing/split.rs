@@ -377,6 +377,33 @@ mod tests {
         ]
     }
 
+    /// The longest length that can be written, the first that cannot, and one that is not whole yet.
+    #[test]
+    fn a_length_has_as_many_digits_as_it_may_and_no_more() {
+        use Violation::{Malformed, TooLong};
+        let refused = |framing: &str, bytes: &[u8]| {
+            let mut splitter = Splitter::new(framing.parse().unwrap(), 9);
+            let mut spans = Vec::new();
+            let split = splitter.split(bytes, &mut spans);
+            assert_eq!((spans.len(), split.consumed), (0, 0), "{bytes:x?}");
+            split.violation
+        };
+        let groups = |last: u8| [&[0x80; 9][..], &[last]].concat();
+        assert_eq!(refused("varint", &groups(1)), Some(TooLong), "2^63");
+        assert_eq!(refused("varint", &groups(2)), Some(Malformed), "2^64");
+        assert_eq!(refused("varint", &[0x80; 9]), None);
+        assert_eq!(refused("varint", &[0x80; 10]), Some(Malformed));
+        assert_eq!(refused("varint", &[0x80; 11]), Some(Malformed));
+        assert_eq!(refused("netstring", b"1234567890:"), Some(TooLong));
+        assert_eq!(refused("netstring", b"12345678901:"), Some(Malformed));
+        assert_eq!(refused("netstring", b"1234567890"), None);
+        assert_eq!(refused("netstring", b"12345678901"), Some(Malformed));
+        // Nothing at all, said at length.
+        let mut spans = Vec::new();
+        let mut splitter = Splitter::new(Framing::Varint, 9);
+        assert_eq!(splitter.split(&groups(0), &mut spans).consumed, 10);
+    }
+
     #[test]
     fn a_splitter_knows_its_framing() {
         assert_eq!(Splitter::new(Framing::Nul, 9).framing(), Framing::Nul);
