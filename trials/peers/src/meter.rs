@@ -32,6 +32,21 @@ impl Process {
         Duration::from_millis(ticks * 1000 / TICKS)
     }
 
+    /// Processor time it has used or stood in line for: on a busy machine what spins gets little of a core, and wants
+    /// all of it (`/proc/PID/schedstat`, of each of its threads).
+    pub fn wanted(self) -> Duration {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.0)).unwrap();
+        let nanoseconds = tasks.map(|task| {
+            let stat =
+                fs::read_to_string(task.unwrap().path().join("schedstat")).unwrap_or_default();
+            let fields = stat.split_whitespace().take(2);
+            fields
+                .map(|field| field.parse::<u64>().unwrap())
+                .sum::<u64>()
+        });
+        Duration::from_nanos(nanoseconds.sum())
+    }
+
     /// Memory it occupies, in bytes.
     pub fn resident(self) -> u64 {
         let rollup = self.read("smaps_rollup");
