@@ -26,7 +26,7 @@ const KEPT_INSIDE: [(&str, &str, &str); 22] = [
     ),
     (
         "header_bytes_max",
-        "echoic-core/src/framing/split.rs",
+        "echoic-core/src/framing/head.rs",
         "HEADERS_MAX: usize = 8 << 10;",
     ),
     (
