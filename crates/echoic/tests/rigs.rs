@@ -28,14 +28,30 @@ use unreliable::{Fate, Unreliable};
 const FREEZE: (Duration, Duration) = (Duration::from_millis(700), Duration::from_millis(600));
 
 fn bench(args: &str) -> Value {
+    let (code, told) = measure(args);
+    assert_eq!(code, Some(0), "{told}");
+    told
+}
+
+/// Of a search that finds nothing too.
+fn search(args: &str) -> Value {
+    let (code, told) = measure(args);
+    assert!(matches!(code, Some(0 | 7)), "{told}");
+    told
+}
+
+fn measure(args: &str) -> (Option<i32>, Value) {
     let words: Vec<_> = ["bench", "-o", "json", "-q", "--no-floor"]
         .into_iter()
         .chain(args.split_whitespace())
         .collect();
     let ran = Home::new().run(&words);
     println!("{}", String::from_utf8_lossy(&ran.out));
-    assert_eq!(ran.code, Some(0), "{ran:?}");
-    serde_json::from_slice(&ran.out).unwrap_or_else(|error| panic!("{error}: {ran:?}"))
+    let told = serde_json::from_slice(&ran.out);
+    (
+        ran.code,
+        told.unwrap_or_else(|error| panic!("{error}: {ran:?}")),
+    )
 }
 
 fn figure(of: &Value, path: &str) -> f64 {
@@ -161,16 +177,20 @@ fn every_datagram_is_counted_as_what_became_of_it() {
 fn the_highest_rate_is_the_capacity_of_the_queue() {
     let capacity = 1_600.0;
     let queue = Queue::start(Duration::from_secs(1) / 1_600);
-    // On a machine that is too busy to make the load the generator says so, and nothing is learnt of the queue.
+    // What is over the capacity shows as undelivered, long before p99 is that long; but a generator that is late by a
+    // tenth of it says so, and then nothing was learnt of the queue.
     let learnt = (0..3).find_map(|_| {
-        let told = bench(&format!(
-            "{} --frame line -c 32 --find max --slo p99<500ms,errors=0 --trial 600ms --confirm 2s --expect echo",
+        let told = search(&format!(
+            "{} --frame line -c 32 --find max --slo p99<5s,errors=0 --trial 600ms --confirm 2s --expect echo",
             queue.addr
         ));
-        let found = figure(&told, "/search/found_per_s");
+        let found = told["search"]["found_per_s"].as_f64();
         // A hundredth more than can be served is let pass as delivered in time.
-        assert!(found < capacity * 1.02, "{found}/s of at most {capacity}/s");
-        (told["search"]["limited_by"] != "generator").then_some(found)
+        assert!(
+            found.is_none_or(|found| found < capacity * 1.02),
+            "{found:?}/s of at most {capacity}/s"
+        );
+        found.filter(|_| told["search"]["limited_by"] != "generator")
     });
     let found = learnt.expect("the generator was the limit three times");
     assert!(

@@ -13,6 +13,8 @@ pub struct Search {
     high: Option<f64>,
     next: Next,
     trials: u32,
+    /// Trials that the generator could not do.
+    unable: u32,
 }
 
 /// What to do next.
@@ -43,6 +45,8 @@ const TRIALS_MAX: u32 = 60;
 const RATE_MIN: f64 = 1.0;
 /// No higher one.
 const RATE_MAX: f64 = 1e8;
+/// A machine with other things to do is late now and then; more often than this it can find nothing.
+const UNABLE_MAX: u32 = 3;
 /// After a confirmation that failed.
 const STEP_DOWN: f64 = 0.95;
 
@@ -55,6 +59,7 @@ impl Search {
             high: None,
             next: Next::Trial(start.clamp(RATE_MIN, RATE_MAX)),
             trials: 0,
+            unable: 0,
         }
     }
 
@@ -66,7 +71,10 @@ impl Search {
     /// Tells what came of it.
     pub fn tell(&mut self, kept: Kept) {
         self.trials += 1;
+        self.unable += u32::from(kept == Kept::Unable);
         self.next = match self.next {
+            // Going down further would only tell of the generator.
+            Next::Trial(_) | Next::Confirm(_) if self.unable > UNABLE_MAX => Next::Found(None),
             Next::Trial(rate) => {
                 match kept {
                     Kept::Yes => self.low = self.low.max(rate),
@@ -139,6 +147,20 @@ mod tests {
                 _ => Kept::Unable,
             });
         }
+    }
+
+    /// It went down to a request a second, in steps of 5 % that took ten seconds each.
+    #[test]
+    fn a_generator_that_cannot_ends_the_search() {
+        assert_eq!(found(1000.0, 0.05, |_, _| Kept::Unable), (None, 4));
+        let confirming = |_, confirm| if confirm { Kept::Unable } else { Kept::Yes };
+        assert_eq!(found(1e8, 0.05, confirming), (None, 5));
+        let late_once = |rate, _| match rate {
+            1000.0 => Kept::Unable,
+            rate if rate < 800.0 => Kept::Yes,
+            _ => Kept::No,
+        };
+        assert!(found(1000.0, 0.05, late_once).0.is_some());
     }
 
     #[test]
