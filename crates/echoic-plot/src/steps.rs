@@ -146,7 +146,13 @@ fn marks(steps: &[Step], passed: bool) -> Option<(Plot, Sign)> {
         ("fail", Tone::Bad, MarkerShape::Cross, Shape::Cross)
     };
     let points = steps.iter().filter(|step| step.passed == passed);
-    let points = points.map(|step| (step.asked, step.judged_us));
+    // Where too few requests took longer to judge, the mark is at the median.
+    let points = points.map(|step| {
+        let known = [step.judged_us, step.median_us]
+            .into_iter()
+            .find(|latency| latency.is_finite());
+        (step.asked, known.unwrap_or(f64::NAN))
+    });
     let points: Vec<_> = points
         .filter(|(_, latency)| fits(*latency, Scale::Tenfold))
         .collect();

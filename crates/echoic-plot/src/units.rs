@@ -37,14 +37,14 @@ pub fn whole(value: u64) -> String {
     text
 }
 
-/// A share of one in percent, with enough digits to tell all from nearly all and a little from none: `99.842 %`, `13.3 %`,
+/// A share of one in percent, with enough digits to tell all from nearly all and a little from none: `99.842 %`, `13.29 %`,
 /// `0.0021 %`.
 pub fn percent(share: f64) -> String {
     let percent = share * 100.0;
     let text = match percent.abs() {
         size if !size.is_finite() => return "–".to_owned(),
         size if size == 0.0 || (size - 100.0).abs() < 1e-9 => format!("{percent:.0}"),
-        size if (1.0..99.0).contains(&size) => trimmed(&format!("{percent:.1}")),
+        size if (1.0..99.0).contains(&size) => trimmed(&format!("{percent:.2}")),
         size if size >= 0.01 => trimmed(&format!("{percent:.3}")),
         size => {
             let digits = (1.0 - size.log10().floor()).clamp(3.0, 12.0) as usize;
@@ -93,7 +93,7 @@ mod tests {
         assert_eq!(whole(1_234_567), "1,234,567");
         assert_eq!(percent(0.0), "0 %");
         assert_eq!(percent(1.0), "100 %");
-        assert_eq!(percent(0.132_88), "13.3 %");
+        assert_eq!(percent(0.132_88), "13.29 %");
         assert_eq!(percent(0.998_424), "99.842 %");
         assert_eq!(percent(0.000_02), "0.002 %");
     }

@@ -132,10 +132,12 @@ impl Page<'_> {
                 } else {
                     "✗ not kept"
                 };
-                let value = judged.value.as_deref().unwrap_or("nothing measured");
+                let value = judged.value.as_deref().map_or_else(
+                    || "nothing was measured".to_owned(),
+                    |value| format!("measured {value}"),
+                );
                 html.element("b", format!("{mark}: {}", judged.term));
-                html.text(format!("{name}; measured {value}"))
-                    .markup("</div>\n");
+                html.text(format!("{name}; {value}")).markup("</div>\n");
             }
         }
         if self.measured.is_cut {
