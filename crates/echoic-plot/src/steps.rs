@@ -120,7 +120,7 @@ fn axes(lines: &[Line], bounds: &Bounds) -> (Axis, Axis) {
         // Room for the marks at both ends.
         (Scale::Tenfold, (least / 1.2, most * 1.2))
     } else {
-        (Scale::Even, even(asked()))
+        (Scale::Even, even(asked().map(|asked| asked * 1.04)))
     };
     let x = Axis {
         name: "asked per second",

@@ -71,7 +71,7 @@ impl Page<'_> {
         if let Some(search) = &self.measured.search {
             let found = search.found.map_or_else(|| "none".to_owned(), units::count);
             let within = format!("per second, ±{}", units::percent(search.within));
-            card(html, "highest rate found", &found, &within);
+            card(html, "highest rate", &found, &within);
         }
         let asked = figures.rate.map_or_else(
             || "as many as came back".to_owned(),
