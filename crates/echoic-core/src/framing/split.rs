@@ -398,6 +398,11 @@ mod tests {
         assert_eq!(refused("netstring", b"12345678901:"), Some(Malformed));
         assert_eq!(refused("netstring", b"1234567890"), None);
         assert_eq!(refused("netstring", b"12345678901"), Some(Malformed));
+        let signed = b"Content-Length: +1\r\n\r\n";
+        assert_eq!(refused("content-length", signed), Some(Malformed));
+        let endless = vec![b'h'; 8 << 10];
+        assert_eq!(refused("content-length", &endless[1..]), None);
+        assert_eq!(refused("content-length", &endless), Some(Malformed));
         // Nothing at all, said at length.
         let mut spans = Vec::new();
         let mut splitter = Splitter::new(Framing::Varint, 9);
