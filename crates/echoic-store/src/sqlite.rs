@@ -58,7 +58,8 @@ impl SqliteStore {
     /// until what was written last has been read again.
     pub fn open(path: &Path, durability: Durability) -> Result<Self, StoreError> {
         let path = file::real(path);
-        let origin = connection::peek(&path)?;
+        // A record that another is making this moment is not yet like one.
+        let origin = connection::peek(&path).map_err(|why| Lock::holder(&path).unwrap_or(why))?;
         let lock = Lock::take(&path)?;
         if origin == Origin::Nothing {
             file::create(&path)?;

@@ -12,7 +12,7 @@ mod story;
 
 use std::{
     env, fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write as _},
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -154,6 +154,26 @@ fn one_serve_has_the_file_until_it_dies() {
     assert_eq!((store.recovered(), wait(count(&store, ""))), (1, 1));
     let own = SqliteStore::open(&path, Durability::Off);
     assert!(matches!(own, Err(StoreError::Held { .. })), "{own:?}");
+}
+
+/// Between its making and its first commit a record is empty, with a log beside it: as broken ones are.
+#[test]
+fn a_record_that_is_just_being_made_is_held_and_not_foreign() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("echoic.db");
+    fs::write(&path, "").unwrap();
+    fs::write(dir.path().join("echoic.db-wal"), "log").unwrap();
+    let foreign = SqliteStore::open(&path, Durability::Off);
+    assert!(matches!(foreign, Err(StoreError::Foreign { .. })));
+    let mut lock = fs::File::create(dir.path().join("echoic.db-lock")).unwrap();
+    lock.lock().unwrap();
+    lock.write_all(b"4711\n").unwrap();
+    let held = SqliteStore::open(&path, Durability::Off);
+    let pid = match held {
+        Err(StoreError::Held { pid, .. }) => pid,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(pid, Some(4711));
 }
 
 #[rstest]

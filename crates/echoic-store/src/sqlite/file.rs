@@ -86,15 +86,7 @@ impl Lock {
             .map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                let read = file.take(20).read_to_string(&mut holder);
-                let pid = read.ok().and_then(|_| holder.trim().parse().ok());
-                return Err(StoreError::Held {
-                    path: path.to_owned(),
-                    pid,
-                });
-            }
+            Err(TryLockError::WouldBlock) => return Err(held(path, file)),
             Err(TryLockError::Error(why)) => return Err(failed(why)),
         }
         // Whoever held it may have taken the file away with its record: then another lock counts.
@@ -107,6 +99,24 @@ impl Lock {
         // On a full disk the lock still holds; it only cannot say whose it is.
         let _ = writeln!(file, "{}", std::process::id());
         Ok(Self(file))
+    }
+
+    /// Who has it, if somebody has. Makes nothing, since the file at `path` may be a stranger's.
+    pub(super) fn holder(path: &Path) -> Option<StoreError> {
+        let file = File::open(beside(path, "-lock")).ok()?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => Some(held(path, file)),
+            _ => None,
+        }
+    }
+}
+
+fn held(path: &Path, lock: File) -> StoreError {
+    let mut holder = String::new();
+    let read = lock.take(20).read_to_string(&mut holder);
+    StoreError::Held {
+        path: path.to_owned(),
+        pid: read.ok().and_then(|_| holder.trim().parse().ok()),
     }
 }
 
