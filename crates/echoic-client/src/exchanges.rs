@@ -14,7 +14,7 @@ use echoic_core::{
 };
 use tokio::time::Instant;
 
-use crate::talk::Happened;
+use crate::watch::Happened;
 
 /// A message with its reply; either side may be empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +100,7 @@ impl Exchanges {
                     self.answered(at, &message, tell);
                 }
             }
+            Happened::HalfClosed { .. } => {}
             Happened::Framed(frames) => {
                 self.flush(tell);
                 self.sent = Side::new(frames.said);

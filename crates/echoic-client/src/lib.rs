@@ -41,9 +41,11 @@ pub mod oracle;
 pub mod probe;
 mod replies;
 mod talk;
+mod watch;
 
 pub use counts::{Counts, Flow};
 pub use ending::{Ending, Phase, Talked};
 pub use exchanges::{Exchanged, Exchanges};
 pub use replies::{Heard, Kind, Replies};
-pub use talk::{Happened, Leave, News, READ_BYTES_MAX, Say, Waits, talk, talk_watched};
+pub use talk::{Leave, News, READ_BYTES_MAX, Say, Waits, talk, talk_watched};
+pub use watch::{Happened, Watch};

@@ -24,6 +24,7 @@ use tokio::{
 use crate::{
     counts::{Counts, Tally},
     ending::{Ending, Phase, Talked},
+    watch::{Happened, Watch},
 };
 
 /// What is to be said.
@@ -58,29 +59,6 @@ pub enum News {
         /// What went each way up to here.
         so_far: Counts,
     },
-}
-
-/// What goes over the wire, as it happens, and whether or not anybody takes the news of it: for a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Happened<'a> {
-    /// The kernel took these bytes.
-    Sent {
-        /// When.
-        at: Instant,
-        /// As they went.
-        bytes: &'a [u8],
-        /// Something said ends with them.
-        whole: bool,
-    },
-    /// These bytes came, in one read.
-    Heard {
-        /// When.
-        at: Instant,
-        /// As they came.
-        bytes: &'a [u8],
-    },
-    /// From here on messages are divided so.
-    Framed(Frames),
 }
 
 /// How to leave before the conversation ends by itself.
@@ -135,11 +113,10 @@ pub async fn talk(
     leave: impl Future<Output = Leave>,
     waits: Waits,
 ) -> Talked {
-    talk_watched(link, frames, say, news, leave, waits, |_| {}).await
+    talk_watched(link, frames, say, news, leave, waits, ()).await
 }
 
-/// The same, with somebody who is told of everything that goes over the wire. `watch` is called from within the
-/// loop, and must not wait.
+/// The same, with somebody who is told of everything that goes over the wire.
 pub async fn talk_watched(
     link: Link,
     frames: Frames,
@@ -147,7 +124,7 @@ pub async fn talk_watched(
     news: mpsc::Sender<News>,
     leave: impl Future<Output = Leave>,
     waits: Waits,
-    mut watch: impl FnMut(Happened<'_>),
+    mut watch: impl Watch,
 ) -> Talked {
     let started = Instant::now();
     let mut leave = pin!(leave);
@@ -156,6 +133,7 @@ pub async fn talk_watched(
         if let Some(ending) = talk.ended() {
             break ending;
         }
+        talk.behind = poll_fn(|cx| Poll::Ready(watch.poll_room(cx).is_pending())).await;
         let deadline = talk.deadline();
         let has_news = !talk.news.is_empty();
         // In this order: who wants to leave is not kept by what is left to do, and a deadline is not outrun by a link
@@ -178,12 +156,13 @@ pub async fn talk_watched(
             },
             () = news.closed(), if !has_news => break Ending::Unheard,
             said = say.recv(), if talk.takes_more() => talk.said(said, &mut watch),
+            () = poll_fn(|cx| watch.poll_room(cx)), if talk.behind => talk.stood_still(),
             () = sleep_until(deadline.map_or(started, |(at, _)| at)), if deadline.is_some() => {
                 if let Some((_, after)) = deadline {
                     break talk.overdue(after);
                 }
             }
-            done = talk.link_does() => talk.done(done, &mut watch),
+            done = talk.link_does(), if !talk.behind => talk.done(done, &mut watch),
         }
     };
     Talked {
@@ -221,6 +200,8 @@ struct Talk {
     said_before: u64,
     /// What the other side of the queue has not taken yet: at most one of each kind.
     news: VecDeque<News>,
+    /// Whoever looks on has no room for more.
+    behind: bool,
     ours: Half,
     /// The peer's end of the stream.
     peer_ended: Option<Instant>,
@@ -274,6 +255,7 @@ impl Talk {
             taken: 0,
             said_before: 0,
             news: VecDeque::with_capacity(2),
+            behind: false,
             ours: Half::Open,
             peer_ended: None,
             uploads: false,
@@ -330,11 +312,12 @@ impl Talk {
         }
     }
 
-    /// The nearest deadline. None runs while news waits to be taken: then it is us who stand still.
+    /// The nearest deadline. None runs while news waits to be taken, or whoever looks on is behind: then it is us who
+    /// stand still.
     fn deadline(&self) -> Option<(Instant, After)> {
         let last_words = self.broken.as_ref().map(|(at, _)| *at).or(self.leaving);
         let last_words = last_words.map(|at| (at + LAST_WORDS, After::LastWords));
-        if !self.news.is_empty() {
+        if !self.news.is_empty() || self.behind {
             return last_words.filter(|_| self.leaving.is_some());
         }
         let idle = self
@@ -373,7 +356,7 @@ impl Talk {
     }
 
     /// What the other side of the queue says next; nothing is its end.
-    fn said(&mut self, said: Option<Say>, watch: &mut impl FnMut(Happened<'_>)) {
+    fn said(&mut self, said: Option<Say>, watch: &mut impl Watch) {
         match said {
             Some(Say::Bytes(bytes)) => {
                 self.sending_nothing = self.datagrams && bytes.is_empty();
@@ -384,7 +367,7 @@ impl Talk {
             }
             Some(Say::Frames(frames)) => {
                 self.tally.reframe(frames);
-                watch(Happened::Framed(frames));
+                watch.happened(Happened::Framed(frames));
             }
             Some(Say::Fin) | None => self.ours = Half::Ending,
         }
@@ -393,9 +376,14 @@ impl Talk {
     fn deliver(&mut self, send: impl FnOnce(News)) {
         if let Some(news) = self.news.pop_front() {
             send(news);
-            let now = Instant::now();
-            (self.moved, self.stirred) = (now, now);
+            self.stood_still();
         }
+    }
+
+    /// The time until now was ours, and is held against nobody.
+    fn stood_still(&mut self) {
+        let now = Instant::now();
+        (self.moved, self.stirred) = (now, now);
     }
 
     /// Waits for the link to write or to read, whichever it can first; each is asked first every other time, so
@@ -438,18 +426,23 @@ impl Talk {
         }
     }
 
-    fn done(&mut self, done: Done, watch: &mut impl FnMut(Happened<'_>)) {
+    fn done(&mut self, done: Done, watch: &mut impl Watch) {
         let now = Instant::now();
         self.stirred = now;
         match done {
             Done::Read(Ok(0)) if !self.datagrams => match self.broken.take() {
                 // The kernel tells of a reset once; whoever asks next is told of an end.
                 Some((_, error)) => self.read_failed = Some(error),
-                None => self.peer_ended = Some(now),
+                None => {
+                    self.peer_ended = Some(now);
+                    if self.ours != Half::Ended {
+                        watch.happened(Happened::HalfClosed { at: now });
+                    }
+                }
             },
             Done::Read(Ok(n)) => {
                 let bytes = self.buffer[..n].to_vec();
-                watch(Happened::Heard {
+                watch.happened(Happened::Heard {
                     at: now,
                     bytes: &bytes,
                 });
@@ -467,14 +460,14 @@ impl Talk {
         }
     }
 
-    fn wrote(&mut self, n: usize, now: Instant, watch: &mut impl FnMut(Happened<'_>)) {
+    fn wrote(&mut self, n: usize, now: Instant, watch: &mut impl Watch) {
         self.moved = now;
         self.uploads |= self.peer_ended.is_some();
         let upto = self.taken + n;
         let whole = upto == self.sending.len();
         let taken = &self.sending[self.taken..upto];
         self.tally.sent(taken, whole);
-        watch(Happened::Sent {
+        watch.happened(Happened::Sent {
             at: now,
             bytes: taken,
             whole,

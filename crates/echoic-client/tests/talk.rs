@@ -5,13 +5,16 @@ use std::{
     future::{pending, ready},
     io::{self, Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
+    pin::Pin,
     sync::{Arc, Mutex},
     task::{Context, Poll},
     thread,
     time::Duration,
 };
 
-use echoic_client::{Ending, Leave, News, Phase, Say, Talked, Waits, talk};
+use echoic_client::{
+    Ending, Happened, Leave, News, Phase, Say, Talked, Waits, Watch, talk, talk_watched,
+};
 use echoic_core::framing::{Frames, Framing};
 use echoic_wire::{DialOptions, Link, Transport, dial};
 use tokio::{sync::mpsc, time::Instant};
@@ -289,7 +292,7 @@ async fn to_abort_is_a_reset() {
 struct Slow {
     room: Arc<Mutex<usize>>,
     says: Vec<Instant>,
-    timer: Option<std::pin::Pin<Box<tokio::time::Sleep>>>,
+    timer: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
 impl Slow {
@@ -412,4 +415,65 @@ async fn no_wait_runs_while_we_are_the_ones_who_stand_still() {
         "{talked:?}"
     );
     assert_eq!(talked.took.as_secs(), 3600 + 10);
+}
+
+/// Has no room for an hour.
+struct Behind(Pin<Box<tokio::time::Sleep>>);
+
+impl Watch for Behind {
+    fn happened(&mut self, _: Happened<'_>) {
+        assert!(self.0.is_elapsed(), "told while there is no room");
+    }
+
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+/// What is not yet recorded is waited for, and the peer is not held to be slow for it.
+#[tokio::test(start_paused = true)]
+async fn while_who_looks_on_is_behind_nothing_moves_and_no_wait_runs() {
+    async fn took(watch: impl Watch) -> u64 {
+        let (say, says) = mpsc::channel(1);
+        let (news, heard) = mpsc::channel(1);
+        say.send(text("hello")).await.unwrap();
+        drop(say);
+        let waits = Waits {
+            idle: Some(Duration::from_secs(7)),
+            ..Waits::default()
+        };
+        let (link, frames) = (Slow::link(100, &[0, 0, 0]), Frames::default());
+        let talking = talk_watched(link, frames, says, news, pending(), waits, watch);
+        let (heard, talked) = tokio::join!(all_of(heard), talking);
+        assert_eq!(heard, b"...");
+        assert_eq!((talked.counts.sent.bytes, talked.unsent), (5, 0));
+        assert!(
+            matches!(talked.ending, Ending::TimedOut(Phase::Linger)),
+            "{talked:?}"
+        );
+        talked.took.as_secs()
+    }
+    assert_eq!(took(()).await, 5);
+    let hour = tokio::time::sleep(Duration::from_hours(1));
+    assert_eq!(took(Behind(Box::pin(hour))).await, 3600 + 5);
+}
+
+/// Who leaves meanwhile has a second for what was said, as ever.
+#[tokio::test(start_paused = true)]
+async fn who_looks_on_and_is_behind_keeps_nobody_from_leaving() {
+    let (_say, says) = mpsc::channel(1);
+    let (news, _heard) = mpsc::channel(1);
+    let hour = tokio::time::sleep(Duration::from_hours(1));
+    let talked = talk_watched(
+        Slow::link(100, &[0]),
+        Frames::default(),
+        says,
+        news,
+        ready(Leave::Quit),
+        Waits::default(),
+        Behind(Box::pin(hour)),
+    )
+    .await;
+    assert!(matches!(talked.ending, Ending::Quit), "{talked:?}");
+    assert_eq!(talked.took.as_secs(), 1);
 }

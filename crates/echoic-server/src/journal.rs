@@ -103,7 +103,8 @@ impl Journal {
         self.tell(1, |batch| batch.exchange(told, outcome, heard, said));
     }
 
-    pub(crate) fn mark(&mut self, at: Micros, what: Marked) {
+    /// Another point of it.
+    pub fn mark(&mut self, at: Micros, what: Marked) {
         let conversation = self.conversation;
         self.tell(0, |batch| {
             batch.events.push(Event::Mark(Mark {
@@ -229,7 +230,7 @@ impl Journal {
 
     /// Ready, with how many bytes, when this conversation may hear more: it is within its share of what may be
     /// unrecorded, or the store has failed and nothing would come of waiting.
-    pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
+    pub fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
         for attempt in 0..2 {
             if !self.active || self.may_lose() {
                 return Poll::Ready(usize::MAX);

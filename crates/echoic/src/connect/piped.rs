@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, future::Future, io, sync::Arc, thread, time::Duration};
 
-use echoic_client::{Happened, Leave, News, Say, Talked, talk_watched};
+use echoic_client::{Leave, News, Say, Talked, Watch, talk_watched};
 use echoic_wire::Link;
 use tokio::{
     select,
@@ -47,7 +47,7 @@ pub(super) enum Trouble {
 pub(super) async fn piped(
     link: Link,
     plan: &Plan,
-    watch: impl FnMut(Happened<'_>),
+    watch: impl Watch,
     stop: impl Future<Output = ()>,
 ) -> Piped {
     let (say, says) = mpsc::channel(QUEUE);

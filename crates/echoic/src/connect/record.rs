@@ -1,26 +1,28 @@
 //! The client's side of a conversation, recorded.
 //!
 //! The client knows no record and the server's recorder no client: here the one tells the other, in the words of
-//! echoic-core. A record that cannot be kept changes nothing of what goes over the wire; it is said on standard error.
+//! echoic-core. While the store is behind, the conversation waits for it, as in serve; one that has failed is not waited
+//! for: what it did not keep is said on standard error.
 
 use std::{
     future::{Future, pending},
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
     time::Duration,
 };
 
-use echoic_client::{Exchanged, Exchanges, Happened, Phase, Talked};
+use echoic_client::{Exchanged, Exchanges, Happened, Phase, Talked, Watch};
 use echoic_core::{
     ending::{Ending, How},
     endpoint::{Endpoint, Shape},
-    event::{Opened, Place as At, Post, Told},
+    event::{Marked, Opened, Place as At, Post, Told},
     framing::Frames,
     store::Durability,
 };
-use echoic_server::{Clock, Journal, Recorder, RecorderOptions, Standing, WhenBehind};
+use echoic_server::{Clock, Journal, Recorder, RecorderOptions, Standing};
 use echoic_wire::Dialled;
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::Instant};
 
 use crate::{
     exit::{Exit, Failed},
@@ -46,6 +48,9 @@ pub(super) struct Record {
     writing: Arc<Mutex<Writing>>,
 }
 
+/// Who tells it, if it is to be recorded.
+struct Writer(Option<Arc<Mutex<Writing>>>);
+
 /// What is told as it happens.
 struct Writing {
     exchanges: Exchanges,
@@ -59,6 +64,7 @@ struct Page {
     datagrams: bool,
     n: u64,
     said: u64,
+    received: u64,
 }
 
 impl Unwritten {
@@ -82,12 +88,8 @@ impl Unwritten {
         frames: Frames,
         dialled: &Dialled,
     ) -> Result<Record, Failed> {
-        let options = RecorderOptions {
-            // The peer is not to notice, so nothing waits for the store.
-            when_behind: WhenBehind::Drop,
-            ..RecorderOptions::default()
-        };
-        let (recorder, task) = Recorder::new(self.store.store.clone(), options).await?;
+        let store = self.store.store.clone();
+        let (recorder, task) = Recorder::new(store, RecorderOptions::default()).await?;
         let recording = tokio::spawn(task.run());
         let shape = dialled.link.shape();
         let mut page = Page {
@@ -96,11 +98,12 @@ impl Unwritten {
             datagrams: shape == Shape::Datagrams,
             n: 0,
             said: 0,
+            received: 0,
         };
         let post = Post::new(endpoint, &dialled.peer, shape, Post::CALLER, frames);
         page.journal.opened(Opened {
             conversation: page.journal.conversation(),
-            at: page.clock.wall(tokio::time::Instant::now()),
+            at: page.clock.wall(Instant::now()),
             remote: dialled.peer.clone(),
             local: dialled.link.local().unwrap_or(At::Unix(None)),
             post: Arc::new(post),
@@ -117,14 +120,8 @@ impl Unwritten {
 
 impl Record {
     /// Who is to be told of what happens, if it is to be recorded.
-    pub(super) fn watch(record: Option<&Self>) -> impl FnMut(Happened<'_>) + Send + use<> {
-        let writing = record.map(|record| Arc::clone(&record.writing));
-        move |happened| {
-            if let Some(writing) = &writing {
-                let Writing { exchanges, page } = &mut *lock(writing);
-                exchanges.happened(happened, &mut |exchanged| page.tell(exchanged));
-            }
-        }
+    pub(super) fn watch(record: Option<&Self>) -> impl Watch + Send + use<> {
+        Writer(record.map(|record| Arc::clone(&record.writing)))
     }
 
     /// Ready when a signal asks us to stop, so that the end can be told; without a record a signal simply ends us. A
@@ -154,7 +151,7 @@ impl Record {
         {
             let Writing { exchanges, page } = &mut *lock(&writing);
             exchanges.finish(&mut |exchanged| page.tell(exchanged));
-            let at = page.clock.wall(tokio::time::Instant::now());
+            let at = page.clock.wall(Instant::now());
             page.journal.ended(at, ending(talked, page.datagrams));
         }
         recorder.close(recording, STORE_DEADLINE).await;
@@ -174,7 +171,36 @@ impl Record {
     }
 }
 
+impl Watch for Writer {
+    fn happened(&mut self, happened: Happened<'_>) {
+        let Some(writing) = &self.0 else {
+            return;
+        };
+        let Writing { exchanges, page } = &mut *lock(writing);
+        if let Happened::HalfClosed { at } = happened {
+            page.half_closed(at);
+        }
+        if let Happened::Heard { bytes, .. } = happened {
+            page.received += bytes.len() as u64;
+        }
+        exchanges.happened(happened, &mut |exchanged| page.tell(exchanged));
+    }
+
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &self.0 {
+            Some(writing) => lock(writing).page.journal.poll_room(cx).map(drop),
+            None => Poll::Ready(()),
+        }
+    }
+}
+
 impl Page {
+    fn half_closed(&mut self, at: Instant) {
+        let received = self.received;
+        self.journal
+            .mark(self.clock.wall(at), Marked::HalfClosed { received });
+    }
+
     fn tell(&mut self, exchanged: Exchanged<'_>) {
         self.n += 1;
         let told = Told {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use echoic_client::{
-    Counts, Happened, Leave, News, READ_BYTES_MAX, Replies, Say, Talked, talk_watched,
+    Counts, Leave, News, READ_BYTES_MAX, Replies, Say, Talked, Watch, talk_watched,
 };
 use echoic_core::{framing::Frames, size::for_people};
 use echoic_wire::Link;
@@ -54,7 +54,7 @@ const PRINT_BYTES: usize = 64 << 10;
 pub(super) async fn hold(
     plan: &Plan,
     link: Link,
-    watch: impl FnMut(Happened<'_>) + Send + 'static,
+    watch: impl Watch + Send + 'static,
     screen: &Screen,
 ) -> io::Result<Over> {
     // Before the prompt starts: it is woken by this signal, which without a handler would end us.

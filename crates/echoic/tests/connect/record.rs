@@ -3,10 +3,16 @@
 use std::{
     fs,
     io::{Read, Write},
-    net::{TcpListener, TcpStream},
+    net::{Shutdown, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
     thread,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -61,12 +67,18 @@ impl Kept {
 
     /// How its conversations ended: the word, bytes received, bytes sent.
     fn ends(&self) -> Vec<String> {
+        self.rows("SELECT how, received, sent FROM conversation ORDER BY id")
+    }
+
+    /// What the file answers, a row a line.
+    fn rows(&self, query: &str) -> Vec<String> {
         let program = "import sqlite3, sys
-for row in sqlite3.connect(sys.argv[1]).execute('SELECT how, received, sent FROM conversation ORDER BY id'):
+for row in sqlite3.connect(sys.argv[1]).execute(sys.argv[2]):
     print(*row)";
         let output = Command::new("python3")
             .args(["-c", program])
             .arg(&self.file)
+            .arg(query)
             .output()
             .unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
@@ -221,7 +233,7 @@ fn each_ending_is_recorded_as_it_was() {
     let kept = Kept::new();
     let hold = |mut peer: TcpStream| {
         let _ = peer.read_to_end(&mut Vec::new());
-        thread::sleep(std::time::Duration::from_millis(500));
+        thread::sleep(Duration::from_millis(500));
     };
     let (addr, _) = server(|mut peer| {
         peer.write_all(b"bye").unwrap();
@@ -231,8 +243,7 @@ fn each_ending_is_recorded_as_it_was() {
     let (addr, _) = server(|mut peer| {
         peer.read_exact(&mut [0; 1]).unwrap();
         peer.write_all(b"A").unwrap();
-        let linger =
-            rustix::net::sockopt::set_socket_linger(&peer, Some(std::time::Duration::ZERO));
+        let linger = rustix::net::sockopt::set_socket_linger(&peer, Some(Duration::ZERO));
         linger.unwrap();
     });
     kept.run(&[&addr, "--hold"], b"a");
@@ -245,8 +256,9 @@ fn each_ending_is_recorded_as_it_was() {
         let _ = peer.read(&mut [0; 100]);
     });
     kept.run(&[&addr, "--expect", "found", "--recv-only"], b"");
+    // Longer than the record of what fits into the buffers can take.
     let (addr, _) = server(|peer| {
-        thread::sleep(std::time::Duration::from_millis(500));
+        thread::sleep(Duration::from_secs(20));
         drop(peer);
     });
     kept.run(&[&addr, "--write-stall", "50ms"], &vec![b'x'; 20 << 20]);
@@ -327,6 +339,150 @@ fn where_nobody_answers_no_file_is_left() {
     let output = kept.run(&[&port.to_string()], b"x");
     assert_eq!(output.status.code(), Some(4));
     assert_eq!(kept.ends(), ["peer-closed 0 0"]);
+}
+
+/// As `end` in `each_ending_is_recorded_as_it_was`, for a reader of our output that goes before the end.
+#[test]
+fn a_reader_that_leaves_is_an_ending_too() {
+    let kept = Kept::new();
+    let (addr, _) = server(|mut peer| while peer.write_all(&[b'y'; 1024]).is_ok() {});
+    let mut child = kept
+        .connect(&[&addr, "--hold"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
+    assert!(ended(&mut child).success(), "that is no failure");
+    let ends = kept.ends();
+    assert!(ends[0].starts_with("unread "), "{ends:?}");
+}
+
+#[test]
+fn a_peer_that_ends_its_half_first_is_marked() {
+    let kept = Kept::new();
+    let (addr, heard) = server(|mut peer| {
+        peer.write_all(b"bye").unwrap();
+        peer.shutdown(Shutdown::Write).unwrap();
+        let mut all = Vec::new();
+        peer.read_to_end(&mut all).unwrap();
+        all
+    });
+    kept.run(&[&addr], b"an upload");
+    assert_eq!(heard.join().unwrap(), b"an upload");
+    // It has ended before we did, or we before it.
+    let (addr, _) = server(|mut peer| peer.read_to_end(&mut Vec::new()));
+    kept.run(&[&addr], b"hello");
+    let marks = kept.rows("SELECT conversation, what, a FROM mark");
+    assert!(
+        marks.is_empty() || marks == ["1 half-closed 3"],
+        "{marks:?}"
+    );
+    let (addr, _) = server(|peer| {
+        peer.shutdown(Shutdown::Write).unwrap();
+        thread::sleep(Duration::from_millis(200));
+    });
+    kept.run(&[&addr, "--hold"], b"");
+    let marks = kept.rows("SELECT what, a FROM mark WHERE conversation = 3");
+    assert_eq!(marks, ["half-closed 0"]);
+}
+
+/// Somebody who writes in the file and takes his time, until told to go on.
+fn lock_store(file: &Path) -> impl FnOnce() + Send + use<> {
+    let program = "import sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)
+db.execute('BEGIN IMMEDIATE')
+print('held', flush=True)
+sys.stdin.read()
+db.execute('ROLLBACK')";
+    let mut child = Command::new("python3")
+        .args(["-c", program])
+        .arg(file)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let held = child.stdout.as_mut().unwrap().read_exact(&mut [0; 4]);
+    held.unwrap();
+    move || {
+        drop(child.stdin.take());
+        assert!(ended(&mut child).success());
+    }
+}
+
+/// What goes through an echo in the tests of slow stores, after a first word.
+const BYTES: u64 = 50 << 20;
+
+/// An echo that counts what has come.
+fn counting_echo() -> (String, Arc<AtomicU64>) {
+    let passed = Arc::new(AtomicU64::new(0));
+    let came = Arc::clone(&passed);
+    let (addr, _) = server(move |mut peer| {
+        let mut buffer = vec![0; 64 << 10];
+        while let n @ 1.. = peer.read(&mut buffer).unwrap() {
+            came.fetch_add(n as u64, Ordering::Relaxed);
+            peer.write_all(&buffer[..n]).unwrap();
+        }
+    });
+    (addr, passed)
+}
+
+/// Has `command` bring a first word and all the bytes to an echo and back; before them `first_came` is waited for.
+fn there_and_back(command: &mut Command, first_came: impl FnOnce()) {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"first").unwrap();
+    first_came();
+    let saying = thread::spawn(move || {
+        let piece = vec![b'x'; 1 << 20];
+        (0..BYTES >> 20).for_each(|_| stdin.write_all(&piece).unwrap());
+    });
+    let output = child.wait_with_output().unwrap();
+    saying.join().unwrap();
+    assert_eq!(said(&output), "");
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(output.stdout.len() as u64, BYTES + 5);
+}
+
+/// Found with 200 MB through an echo: four exchanges in five were not recorded, as nothing waited for the store.
+#[test]
+fn a_store_that_is_slow_is_waited_for_and_nothing_is_lost() {
+    let (addr, _) = counting_echo();
+    let started = Instant::now();
+    there_and_back(echoic().arg(&addr), || {});
+    // Time enough for all of it, and less than what makes a store one that has failed.
+    let how_long = (started.elapsed() * 2).min(Duration::from_secs(3));
+
+    let kept = Kept::new();
+    let (addr, passed) = counting_echo();
+    let (unlocking, unlocked) = mpsc::sync_channel(1);
+    let file = kept.file.clone();
+    there_and_back(&mut kept.connect(&[&addr]), || {
+        until("the first is recorded", || {
+            let recorded = kept.rows("SELECT count(*) FROM run WHERE said = x'6669727374'");
+            (recorded == ["1"]).then_some(())
+        });
+        let unlock = lock_store(&file);
+        thread::spawn(move || {
+            thread::sleep(how_long);
+            let meanwhile = passed.load(Ordering::Relaxed);
+            unlock();
+            unlocking.send(meanwhile).unwrap();
+        });
+    });
+    let meanwhile = unlocked.recv().unwrap();
+    assert!(
+        meanwhile < BYTES / 2,
+        "{meanwhile} bytes went by a store that kept nothing, in {how_long:?}"
+    );
+    let sums = kept.rows("SELECT sum(length(req)), sum(length(rep)) FROM exchange");
+    assert_eq!(sums, [format!("{0} {0}", BYTES + 5)]);
+    assert_eq!(kept.ends(), [format!("peer-closed {0} {0}", BYTES + 5)]);
 }
 
 #[test]
