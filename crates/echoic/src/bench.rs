@@ -10,6 +10,7 @@ mod host;
 mod json;
 mod measured;
 mod progress;
+mod recorded;
 mod report;
 mod said;
 mod table;

@@ -38,7 +38,7 @@ impl Peer {
     #[track_caller]
     fn bench(&self, scheme: &str, args: &str, code: i32) -> Value {
         let endpoint = format!("{scheme}127.0.0.1:{}", self.port);
-        object(bench(&endpoint, args), code)
+        object(&bench(&endpoint, args), code)
     }
 }
 
@@ -56,7 +56,7 @@ fn bench(endpoint: &str, args: &str) -> Ran {
 }
 
 #[track_caller]
-fn object(ran: Ran, code: i32) -> Value {
+fn object(ran: &Ran, code: i32) -> Value {
     assert_eq!(ran.code, Some(code), "{ran:?}");
     serde_json::from_slice(&ran.out).unwrap_or_else(|why| panic!("{why}: {ran:?}"))
 }
@@ -112,7 +112,7 @@ fn a_good_server_is_found_to_be_good_under_every_framing() {
     let serve = Serve::start(&args);
     for (framing, at) in framings.iter().chain(&["fixed:16"]).zip(&serve.at) {
         let args = format!("--frame {framing} -c 3 --pipeline 4 -n 200 --expect upper");
-        let object = object(bench(&at.to_string(), &args), 0);
+        let object = object(&bench(&at.to_string(), &args), 0);
         adds_up(&object);
         assert_eq!(
             counts(&object, ["ok", "asked"]),
@@ -135,7 +135,7 @@ fn both_loops_fill_in_the_form_that_scripts_rely_on() {
         (" -r 500 --arrivals poisson --threads 2", ""),
     ] {
         let args = format!("--frame line -c 4 -d 1s --warmup 200ms{rate}{pipeline} -o json");
-        let object = object(bench(&at, &args), 0);
+        let object = object(&bench(&at, &args), 0);
         adds_up(&object);
         assert_eq!(counts(&object, ["wrong", "lost"]), [0, 0]);
         assert!(object["done_per_s"].as_f64().unwrap() > 0.0);
@@ -149,11 +149,16 @@ fn both_loops_fill_in_the_form_that_scripts_rely_on() {
             object["generator"]["lag_p99_us"].is_number() && object["generator"]["cpu"].is_number()
         );
         assert!(object["verdict"].is_string());
+        // A reply is never as old as its request.
+        assert!(
+            object["latency_sent_us"]["min"].as_f64().unwrap() > 1.0,
+            "{object}"
+        );
         // Found out beforehand.
         assert_eq!(object["expect"], "upper");
     }
     // 500 a second are due within a second, give or take the edges.
-    let object = object(bench(&at, "--frame line -r 500 -d 1s"), 0);
+    let object = object(&bench(&at, "--frame line -r 500 -d 1s"), 0);
     let [asked] = counts(&object, ["asked"]);
     assert_eq!(asked, 500);
     serve.stop();
@@ -220,13 +225,14 @@ fn each_misdeed_of_a_stream_is_seen() {
 #[test]
 fn datagrams_fates_are_counted_exactly() {
     let peer = Peer::start("datagrams");
-    let args = "-n 1000 -r 2k --expect upper --timeout 300ms --drain 1s --warmup 0s";
+    // So many in flight fit into anybody's socket.
+    let args = "-n 1000 -r 2k --pipeline 100 --expect upper --timeout 300ms --drain 1s --warmup 0s";
     let mut words = vec!["bench", "--no-floor", "-q", "--template", "{seq} hello"];
     let endpoint = format!("udp://127.0.0.1:{}", peer.port);
     words.push(&endpoint);
     words.extend(args.split(' '));
     let ran = run(&mut Home::new().echoic(&words), b"");
-    let object = object(ran, 0);
+    let object = object(&ran, 0);
     adds_up(&object);
     assert_eq!(
         counts(&object, ["sent", "ok", "wrong", "late", "lost"]),
@@ -274,8 +280,8 @@ fn a_stall_is_in_the_due_latencies_and_a_closed_loop_hides_it() {
 fn what_is_asserted_decides_the_exit_code() {
     let serve = Serve::start(&[":0", "udp://:0", "--frame", "line", "--store", "none"]);
     let at = serve.at[0].to_string();
-    let run = |terms: &str, code| {
-        let ran = harness::run(
+    let asserted = |terms: &str, code| {
+        let ran = run(
             &mut Home::new().echoic(&[
                 "bench",
                 &at,
@@ -290,10 +296,10 @@ fn what_is_asserted_decides_the_exit_code() {
             ]),
             b"",
         );
-        object(ran, code)
+        object(&ran, code)
     };
-    assert_eq!(run("errors=0, p50<10s", 0)["assert"][1]["met"], true);
-    let broken = run("errors=0, rate>50M", 7);
+    assert_eq!(asserted("errors=0, p50<10s", 0)["assert"][1]["met"], true);
+    let broken = asserted("errors=0, rate>50M", 7);
     assert_eq!(
         (&broken["assert"][0]["met"], &broken["assert"][1]["met"]),
         (&true.into(), &false.into())
@@ -320,7 +326,7 @@ fn steps_and_a_search_tell_of_each_run() {
     let serve = Serve::start(&[":0", "--frame", "line", "--store", "none"]);
     let at = serve.at[0].to_string();
     let steps = object(
-        bench(
+        &bench(
             &at,
             "--frame line -c 2 --steps 100..400:x2@400ms --order mirror",
         ),
@@ -337,7 +343,7 @@ fn steps_and_a_search_tell_of_each_run() {
     adds_up(&steps);
     // No server answers within a nanosecond: every trial fails, and the search ends with nothing.
     let none = object(
-        bench(
+        &bench(
             &at,
             "--frame line --find max --slo p50<1ns --trial 100ms --confirm 100ms",
         ),
@@ -400,7 +406,7 @@ fn unix_sockets_are_loaded_too_and_mixtures_and_corpora_said() {
     let home = serve.home.clone();
     let bench = |words: &str| {
         let words: Vec<&str> = ["bench"].into_iter().chain(words.split(' ')).collect();
-        let object = object(home.run(&words), 0);
+        let object = object(&home.run(&words), 0);
         adds_up(&object);
         assert_eq!(
             counts(&object, ["ok", "wrong", "lost"]),
@@ -439,5 +445,47 @@ fn unix_sockets_are_loaded_too_and_mixtures_and_corpora_said() {
     assert!(forms("md").starts_with("| run |"));
     let last: Value = serde_json::from_str(forms("jsonl").lines().last().unwrap()).unwrap();
     assert_eq!((&last["ev"], &last["ok"]), (&"summary".into(), &60.into()));
+    serve.stop();
+}
+
+#[test]
+fn what_was_recorded_is_said_again_at_its_pace() {
+    let home = std::sync::Arc::new(Home::new());
+    let serve = Serve::start_in(&home, &[":0", "--frame", "line"]);
+    let mut talk = harness::Talk::to(serve.at[0]);
+    for word in ["one", "two", "three", "four"] {
+        talk.ask(format!("{word}\n"), format!("{}\n", word.to_uppercase()));
+        std::thread::sleep(std::time::Duration::from_millis(150));
+    }
+    talk.finish();
+    serve.stop();
+    let serve = Serve::start(&[":0", "--frame", "line", "--store", "none"]);
+    let at = serve.at[0].to_string();
+    let again = |pace: &str| {
+        let words = [
+            "bench",
+            &at,
+            "--frame",
+            "line",
+            "--from-store",
+            "-req:three",
+            "--pace",
+            pace,
+            "--expect",
+            "regex:^(ONE|TWO|FOUR)$",
+            "-q",
+            "--no-floor",
+        ];
+        let object = object(&home.run(&words), 0);
+        adds_up(&object);
+        assert_eq!(object["ok"], 3, "{object}");
+        object["seconds"].as_f64().unwrap()
+    };
+    let real = again("real");
+    assert!((0.45..5.0).contains(&real), "{real}");
+    assert!(again("max") < real / 2.0);
+    let none = home.run(&["bench", &at, "--from-store", "nothing-like-it"]);
+    assert_eq!(none.code, Some(2));
+    assert!(none.err.contains("no exchange"), "{}", none.err);
     serve.stop();
 }

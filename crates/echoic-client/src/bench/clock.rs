@@ -19,6 +19,11 @@ impl Clock {
         }
     }
 
+    /// Nanoseconds until the start.
+    pub(super) fn ahead(&self) -> u64 {
+        nanos(self.start.saturating_duration_since(Instant::now()))
+    }
+
     /// Nanoseconds since the start; 0 before it.
     pub(super) fn now(&self) -> u64 {
         nanos(self.start.elapsed())

@@ -8,7 +8,7 @@ use std::{
     io,
     pin::pin,
     sync::atomic::Ordering,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -47,6 +47,8 @@ pub(super) struct Turn<'a> {
     free_since: u64,
     touched: Vec<u32>,
     tick: u64,
+    /// The start has come, which all threads wait for.
+    is_started: bool,
     /// When the last turn found nothing to do and went on looking.
     idle_since: Option<u64>,
     spun: u64,
@@ -90,6 +92,7 @@ impl<'a> Turn<'a> {
             free_since: 0,
             touched: Vec::with_capacity(worker.connections.len()),
             tick: 0,
+            is_started: false,
             idle_since: None,
             spun: 0,
             opened: None,
@@ -101,6 +104,13 @@ impl<'a> Turn<'a> {
 
     /// Ready once the run is over.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.is_started {
+            // Before it every moment would be 0, and a reply as old as its request.
+            while let ahead @ 1.. = self.order.clock.ahead() {
+                ready!(self.worker.pace.poll_until(ahead, 0, cx))?;
+            }
+            self.is_started = true;
+        }
         loop {
             let now = self.order.clock.now();
             let idle = self.idle_since.take();

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use echoic_client::bench::{self, Arrivals, Length, Load, Order, Plan, Slo, Steps};
+use echoic_client::bench::{self, Arrivals, Length, Load, Order, Plan, Slo, Steps, Workload};
 use echoic_core::{
-    endpoint::Shape,
+    endpoint::{Endpoint, Shape},
     framing::{Frames, Framing},
     size::Span,
 };
@@ -181,6 +181,7 @@ Examples:
   echoic bench udp://:5000 -r 5k --slo 'loss<0.1%'    lost, late, doubled, reordered datagrams
   echoic bench :5000 --frame line -c 64 --steps '1k..20k:+1k@2s'
   echoic bench :5000 --frame line -c 64 --find max --slo 'p99<5ms, errors=0'
+  echoic bench :5000 --frame line --from-store svc:upper --pace 2x
   echoic bench :5000 --frame line -r 1k --assert 'p99<5ms, rate>900' -o json > run.json
 
 A latency counts from when the request was due, so that a server that stalls is not asked less and
@@ -189,6 +190,9 @@ praised for it; beside it stands the time from when it was sent. Every reply is 
 Exit codes: 0 measured (and --assert and --slo hold), 2 usage, 3 name not resolved, 4 refused or
 unreachable, 5 timed out while connecting, 7 --assert or --slo does not hold, or --find found
 nothing, 130 interrupted twice; after one Ctrl-C what there is is printed.";
+
+/// How long is measured, unless told otherwise.
+const DURATION: Duration = Duration::from_secs(10);
 
 /// How figures are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -253,77 +257,62 @@ impl BenchArgs {
     pub(super) fn plan(&self) -> Result<Planned, String> {
         let (endpoint, frames) = target::place(&self.endpoint, self.frame)?;
         let is_datagrams = endpoint.shape() == Some(Shape::Datagrams);
-        let workload = self.said.workload(frames.said)?;
+        let dividing = if is_datagrams {
+            Framing::Chunk
+        } else {
+            frames.said
+        };
+        let recorded = self.said.recorded(dividing)?;
+        let workload = match &recorded {
+            Some(recorded) => recorded.workload.clone(),
+            None => self.said.workload(frames.said)?,
+        };
         if !is_datagrams {
             workload
                 .check(frames.said)
                 .map_err(|error| error.to_string())?;
         }
-        let load = &self.load;
-        if load.arrivals != Arrivals::Constant
-            && load.rate.is_none()
-            && self.tries.steps.is_none()
-            && self.tries.find.is_none()
-        {
+        let plan = self
+            .load
+            .speaking(endpoint, frames, workload, self.is_open())?;
+        let plan = Plan {
+            expect: self.said.expect.clone().unwrap_or_default(),
+            seed: self.said.seed,
+            ..plan
+        };
+        if self.load.arrivals != Arrivals::Constant && !self.is_open() {
             return Err(
                 "--arrivals spreads the requests of an open loop; give it a --rate".to_owned(),
             );
         }
-        let patience = Duration::from_secs(if is_datagrams { 1 } else { 10 });
-        let timeout = load.timeout.map_or(patience, |timeout| timeout.0);
-        if timeout.is_zero() {
-            return Err("--timeout 0 leaves no time for a reply".to_owned());
-        }
-        let is_open =
-            load.rate.is_some() || self.tries.steps.is_some() || self.tries.find.is_some();
-        let connections = load.connections.unwrap_or(1);
-        let plan = Plan {
-            expect: self.said.expect.clone().unwrap_or_default(),
-            connections,
-            threads: load.threads.min(connections),
-            pipeline: load
-                .pipeline
-                .unwrap_or(if is_datagrams && is_open { 4096 } else { 1 }),
-            connects_per_s: match load.ramp {
-                Some(Span(ramp)) => Some(f64::from(connections) / ramp.as_secs_f64().max(1e-6)),
-                None => load.conn_rate,
-            },
-            churn: load.churn,
-            timeout,
-            drain: load.drain.map_or(timeout, |drain| drain.0),
-            seed: self.said.seed,
-            spin: !load.no_spin && Plan::new(endpoint.clone(), frames, workload.clone()).spin,
-            ..Plan::new(endpoint, frames, workload)
-        };
-        let is_first_look = !is_open
-            && load.connections.is_none()
-            && load.duration.is_none()
-            && load.count.is_none()
-            && load.pipeline.is_none()
+        let is_first_look = recorded.is_none()
+            && !self.is_open()
+            && self.load.is_unsaid()
             && self.compare.repeats()?.is_none();
+        let recorded = recorded.map(|recorded| (recorded.load, recorded.count));
+        let (again, count) = recorded.unzip();
+        let load = match self.load.rate {
+            None => again.unwrap_or(Load::Closed),
+            Some(rate) => self.at(rate),
+        };
+        let length = self.load.length(count)?;
+        let warmup = match self.load.warmup {
+            Some(warmup) => warmup,
+            None if matches!(length, Length::Count(_)) => Warmup::For(Duration::ZERO),
+            None => Warmup::For(Duration::from_secs(1)),
+        };
         Ok(Planned {
             plan,
-            load: match load.rate {
-                None => Load::Closed,
-                Some(rate) => Load::Open {
-                    rate,
-                    arrivals: load.arrivals,
-                },
-            },
-            length: match (load.count, load.duration) {
-                (Some(count), _) => Length::Count(count),
-                (None, Some(Span(time))) if time.is_zero() => {
-                    return Err("--duration 0 measures nothing".to_owned());
-                }
-                (None, time) => Length::For(time.map_or(Duration::from_secs(10), |time| time.0)),
-            },
-            warmup: match (load.warmup, load.count) {
-                (Some(warmup), _) => warmup,
-                (None, Some(_)) => Warmup::For(Duration::ZERO),
-                (None, None) => Warmup::For(Duration::from_secs(1)),
-            },
+            load,
+            length,
+            warmup,
             is_first_look,
         })
+    }
+
+    /// Whether requests are due by the clock.
+    fn is_open(&self) -> bool {
+        self.load.rate.is_some() || self.tries.steps.is_some() || self.tries.find.is_some()
     }
 
     /// How requests are spread at a rate.
@@ -345,6 +334,61 @@ impl BenchArgs {
             (Some(steps), _) => steps.rates.last().copied(),
             (None, Some(_)) => None,
             (None, None) => self.load.rate,
+        }
+    }
+}
+
+impl LoadArgs {
+    /// Nothing was said of how much is to be asked.
+    fn is_unsaid(&self) -> bool {
+        self.connections.is_none()
+            && self.duration.is_none()
+            && self.count.is_none()
+            && self.pipeline.is_none()
+    }
+
+    /// How to speak with the target.
+    fn speaking(
+        &self,
+        endpoint: Endpoint,
+        frames: Frames,
+        workload: Workload,
+        is_open: bool,
+    ) -> Result<Plan, String> {
+        let is_datagrams = endpoint.shape() == Some(Shape::Datagrams);
+        let patience = Duration::from_secs(if is_datagrams { 1 } else { 10 });
+        let timeout = self.timeout.map_or(patience, |timeout| timeout.0);
+        if timeout.is_zero() {
+            return Err("--timeout 0 leaves no time for a reply".to_owned());
+        }
+        let connections = self.connections.unwrap_or(1);
+        let plan = Plan::new(endpoint, frames, workload);
+        let unsaid = if is_datagrams && is_open { 4096 } else { 1 };
+        Ok(Plan {
+            connections,
+            threads: self.threads.min(connections),
+            pipeline: self.pipeline.unwrap_or(unsaid),
+            connects_per_s: match self.ramp {
+                Some(Span(ramp)) => Some(f64::from(connections) / ramp.as_secs_f64().max(1e-6)),
+                None => self.conn_rate,
+            },
+            churn: self.churn,
+            timeout,
+            drain: self.drain.map_or(timeout, |drain| drain.0),
+            spin: plan.spin && !self.no_spin,
+            ..plan
+        })
+    }
+
+    /// How long; `recorded` requests are asked once each, unless told otherwise.
+    fn length(&self, recorded: Option<u64>) -> Result<Length, String> {
+        match (self.count, self.duration) {
+            (Some(count), _) => Ok(Length::Count(count)),
+            (None, Some(Span(time))) if time.is_zero() => {
+                Err("--duration 0 measures nothing".to_owned())
+            }
+            (None, Some(Span(time))) => Ok(Length::For(time)),
+            (None, None) => Ok(recorded.map_or(Length::For(DURATION), Length::Count)),
         }
     }
 }

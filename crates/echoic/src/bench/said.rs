@@ -7,6 +7,8 @@ use echoic_client::bench::{Expect, Kind, Sizes, Template, Workload};
 use echoic_core::framing::{Framing, Splitter};
 use serde::Deserialize;
 
+use super::recorded::{self, Pace, Recorded};
+
 /// What is said, and what has to come back.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "What is said")]
@@ -36,6 +38,31 @@ pub(super) struct SaidArgs {
     #[arg(long, value_name = "FILE", group = "said")]
     mix: Option<PathBuf>,
 
+    /// Say again what was recorded: the requests of the exchanges that this filter selects, oldest first, as with `log`
+    #[arg(
+        long,
+        value_name = "FILTER",
+        group = "said",
+        allow_hyphen_values = true
+    )]
+    pub(super) from_store: Option<String>,
+
+    /// The record that --from-store reads
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "echoic.db",
+        env = "ECHOIC_STORE",
+        hide_env = true,
+        requires = "from_store"
+    )]
+    store: String,
+
+    /// When recorded requests are due: real (as they came), 2x (twice as fast), or max (each connection asks again when its
+    /// reply has come)
+    #[arg(long, value_name = "PACE", default_value = "real", value_parser = recorded::pace, requires = "from_store", conflicts_with = "rate")]
+    pace: Pace,
+
     /// What has to come back: upper, lower, echo, exact:TEXT, regex:RE, len:N, any, or none (no reply is waited for)
     /// [default: what one request beforehand shows, of upper, lower and echo; else any]
     #[arg(long, value_name = "WHAT")]
@@ -62,6 +89,14 @@ fn one() -> u32 {
 }
 
 impl SaidArgs {
+    /// What is said again, if anything is.
+    pub(super) fn recorded(&self, framing: Framing) -> Result<Option<Recorded>, String> {
+        let filter = self.from_store.as_deref();
+        filter
+            .map(|filter| recorded::read(filter, &self.store, framing, self.pace))
+            .transpose()
+    }
+
     /// What was typed means this, under that framing.
     pub(super) fn workload(&self, framing: Framing) -> Result<Workload, String> {
         if let Some(text) = &self.message {
@@ -134,7 +169,7 @@ enum Divided {
     Json,
 }
 
-fn divided(bytes: &[u8], framing: Framing) -> Result<Vec<Vec<u8>>, String> {
+pub(super) fn divided(bytes: &[u8], framing: Framing) -> Result<Vec<Vec<u8>>, String> {
     let mut spans = Vec::new();
     let mut splitter = Splitter::new(framing, usize::MAX);
     let split = splitter.split(bytes, &mut spans);
