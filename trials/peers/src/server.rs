@@ -142,8 +142,13 @@ impl Serve {
 
     /// Conversations recorded as ended so, once there are as many as that, or no more come.
     pub fn ended(&self, how: &str, expected: usize) -> usize {
+        self.ended_within(how, expected, Duration::from_secs(10))
+    }
+
+    /// The same, where they may take so long.
+    pub fn ended_within(&self, how: &str, expected: usize, span: Duration) -> usize {
         let query = format!("SELECT count(*) FROM conversation WHERE how = '{how}'");
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + span;
         loop {
             let count: usize = self.sql(&query).parse().unwrap();
             if count >= expected || Instant::now() > deadline {
