@@ -38,7 +38,7 @@ const CALLS: [(&str, &str); 22] = [
 ];
 
 /// What may strike what is not ours: the words that tell, and whose it is.
-const NOT_OURS: [(&str, &str); 2] = [
+const NOT_OURS: [(&str, &str); 3] = [
     (
         "error while loading shared libraries",
         "the loader, before the program begins",
@@ -46,6 +46,10 @@ const NOT_OURS: [(&str, &str); 2] = [
     (
         "Bad read on self-pipe",
         "tokio's pipe to itself, which no network can reset",
+    ),
+    (
+        "failed to create UnixStream",
+        "tokio's, where three such calls have just succeeded; with too few files they do not, and that has its test",
     ),
 ];
 
