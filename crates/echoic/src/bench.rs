@@ -57,7 +57,9 @@ pub(crate) fn run(args: &BenchArgs) -> Outcome {
     // A reader that has gone is a quiet end.
     let made = Made::here();
     let _ = print(args.showing.output, &measured, &made);
-    files.write(&measured, &made)?;
+    for written in files.write(&measured, &made)? {
+        screen.note(&format!("wrote {}", written.display()));
+    }
     Ok(if measured.holds() {
         Exit::Done
     } else {

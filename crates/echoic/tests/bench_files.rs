@@ -306,6 +306,20 @@ fn files_are_read_as_other_tools_read_them() {
     }
     assert_eq!(counts, told["done"].as_u64().unwrap());
 
+    let words = [
+        "bench",
+        &endpoint,
+        "--frame",
+        "line",
+        "-n",
+        "9",
+        "--no-floor",
+        "--hgrm",
+        "again.hgrm",
+    ];
+    let said = serve.home.run(&words).err;
+    assert!(said.contains("wrote again.hgrm"), "{said}");
+
     for chart in ["rate", "latency", "percentiles", "heat"] {
         let svg = read(&format!("charts/of/it/{chart}.svg"));
         roxmltree::Document::parse(&svg).unwrap();

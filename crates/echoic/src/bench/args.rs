@@ -182,6 +182,8 @@ Examples:
   echoic bench :5000 --frame line -c 64 --steps '1k..20k:+1k@2s'
   echoic bench :5000 --frame line -c 64 --find max --slo 'p99<5ms, errors=0'
   echoic bench :5000 --frame line --from-store svc:upper --pace 2x
+  echoic bench :5000 --frame line -c 8 -r 20k --report run.html
+  echoic bench :5000 --against :6000 --frame line -c 8    is it faster, or was it chance?
   echoic bench :5000 --frame line -r 1k --assert 'p99<5ms, rate>900' -o json > run.json
 
 A latency counts from when the request was due, so that a server that stalls is not asked less and

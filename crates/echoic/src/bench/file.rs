@@ -50,8 +50,8 @@ impl Sheet {
         Ok(Self { path, draft })
     }
 
-    /// Writes it, and puts it in its place.
-    pub(super) fn write(mut self, text: &[u8]) -> Result<(), Failed> {
+    /// Writes it, and puts it in its place, which it gives back.
+    pub(super) fn write(mut self, text: &[u8]) -> Result<PathBuf, Failed> {
         let written = self.draft.write_all(text).and_then(|()| self.draft.flush());
         let cannot = |why: &io::Error| {
             Failed::system(format!("cannot write {}: {}", self.path.display(), why))
@@ -59,7 +59,7 @@ impl Sheet {
         written.map_err(|why| cannot(&why))?;
         let placed = self.draft.persist(&self.path);
         placed.map_err(|why| cannot(&why.error))?;
-        Ok(())
+        Ok(self.path)
     }
 }
 

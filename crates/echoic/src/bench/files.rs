@@ -59,27 +59,29 @@ impl FileArgs {
 }
 
 impl Files {
-    /// Writes all.
-    pub(super) fn write(self, measured: &Measured, made: &Made) -> Result<(), Failed> {
+    /// Writes all, and says what it wrote.
+    pub(super) fn write(self, measured: &Measured, made: &Made) -> Result<Vec<PathBuf>, Failed> {
         let figures = &measured.figures;
+        let mut written = Vec::new();
         if let Some(sheet) = self.report {
             let page = Page { measured, made };
-            sheet.write(page.html().as_bytes())?;
+            written.push(sheet.write(page.html().as_bytes())?);
         }
         if let Some(folder) = self.svg {
             for chart in charts(measured) {
                 let path = folder.join(chart.name()).with_extension("svg");
                 Sheet::open(&path)?.write(chart.to_string().as_bytes())?;
             }
+            written.push(folder);
         }
         if let Some(sheet) = self.hgrm {
-            sheet.write(hgrm(&figures.due).as_bytes())?;
+            written.push(sheet.write(hgrm(&figures.due).as_bytes())?);
         }
         if let Some(sheet) = self.hlog {
             let seconds = figures.series.iter().map(|second| &second.due);
             let log = hlog(figures.opened, seconds).map_err(Failed::system)?;
-            sheet.write(&log)?;
+            written.push(sheet.write(&log)?);
         }
-        Ok(())
+        Ok(written)
     }
 }
