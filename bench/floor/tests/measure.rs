@@ -69,7 +69,7 @@ fn figures(output: &Output) -> Value {
 
 #[test]
 fn every_pace_gets_every_answer() {
-    for serve in [&[][..], &["--lines"][..]] {
+    for serve in [&[][..], &["--lines"][..], &["--tokio"][..]] {
         let server = Server::start(serve);
         let pid = server.child.id();
         for load in [
@@ -102,6 +102,33 @@ fn every_pace_gets_every_answer() {
             );
         }
     }
+}
+
+#[test]
+fn datagrams_are_answered_and_checked() {
+    let server = Server::start(&["--udp"]);
+    let options = format!(
+        "--sockets 8 --seconds 0.2 --warmup 0.05 --pid {}",
+        server.child.id()
+    );
+    let output = floor("udp", server.address, &options);
+    let report = figures(&output);
+    assert!(output.status.success(), "{report}");
+    assert_eq!(report["wrong"], 0, "{report}");
+    assert!(report["messages"].as_u64() > Some(10), "{report}");
+
+    // The failing twin: a server that sends back what it gets.
+    let liar = std::net::UdpSocket::bind("127.0.0.1:0").expect("binds");
+    let address = liar.local_addr().expect("an address");
+    thread::spawn(move || {
+        let mut buffer = [0; 128];
+        while let Ok((read, peer)) = liar.recv_from(&mut buffer) {
+            let _ = liar.send_to(&buffer[..read], peer);
+        }
+    });
+    let output = floor("udp", address, "--sockets 2 --seconds 0.1 --warmup 0.05");
+    assert_eq!(output.status.code(), Some(7));
+    assert!(figures(&output)["wrong"].as_u64() > Some(0));
 }
 
 #[test]
