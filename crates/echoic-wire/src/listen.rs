@@ -1,9 +1,11 @@
 //! Endpoint to peers that call: the door in.
 
 use std::{
+    fs,
     future::poll_fn,
     io,
     net::{Shutdown, SocketAddr},
+    os::unix::fs::FileTypeExt,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -122,6 +124,14 @@ pub enum ListenError {
         place: Place,
         /// The program that holds it, where that can be found out.
         owner: Option<String>,
+    },
+    /// A file of that name is there, and is no socket. It is left as it is.
+    #[error(
+        "cannot listen on {place}: there is a file that is no socket; move it away, or take another name"
+    )]
+    NoSocket {
+        /// Its name.
+        place: Place,
     },
     /// Ports below 1024 belong to root, or to whom it gave `CAP_NET_BIND_SERVICE`; files to who may write the folder.
     #[error("cannot listen on {place}: not permitted{}",
@@ -268,8 +278,18 @@ fn lacks_family(error: &io::Error) -> bool {
 /// `EAFNOSUPPORT` on Linux; std has no kind for it.
 const AF_UNSUPPORTED: i32 = 97;
 
+/// Whether a file is in the way that no server has left there.
+fn is_other_file(place: &Place) -> bool {
+    let Place::Unix(Some(UnixName::Path(path))) = place else {
+        return false;
+    };
+    let is_socket = fs::metadata(path).is_ok_and(|file| file.file_type().is_socket());
+    !is_socket && fs::symlink_metadata(path).is_ok()
+}
+
 pub(crate) fn refused(endpoint: &Endpoint, place: Place, source: io::Error) -> ListenError {
     match source.kind() {
+        io::ErrorKind::AddrInUse if is_other_file(&place) => ListenError::NoSocket { place },
         io::ErrorKind::AddrInUse => {
             let owner = owner::of(endpoint, &place);
             ListenError::InUse { place, owner }

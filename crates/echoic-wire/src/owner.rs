@@ -9,6 +9,7 @@ use std::{
 use echoic_core::{endpoint::Endpoint, event::Place};
 
 /// The program that holds `place`, as `NAME (pid N)`, where this process may see it (proc(5)).
+/// It may be this process itself, where an endpoint is given twice.
 pub(crate) fn of(endpoint: &Endpoint, place: &Place) -> Option<String> {
     let Place::Net(addr) = place else { return None };
     let listens = matches!(endpoint, Endpoint::Tcp(_) | Endpoint::Fd(_));
@@ -34,6 +35,9 @@ pub(crate) fn of(endpoint: &Endpoint, place: &Place) -> Option<String> {
             continue;
         };
         if holds(&path, &wanted) {
+            if pid == std::process::id() {
+                return Some(format!("another endpoint of this same program (pid {pid})"));
+            }
             let name = fs::read_to_string(path.join("comm")).unwrap_or_default();
             return Some(format!("{} (pid {pid})", name.trim()));
         }

@@ -113,7 +113,8 @@ fn reachable(report: &Report) -> (State, String) {
         return (
             State::Open,
             format!(
-                "open: {at} replied with {bytes} bytes after {took}{}",
+                "open: {at} replied with {bytes} byte{} after {took}{}",
+                if *bytes == 1 { "" } else { "s" },
                 besides(&bad)
             ),
         );

@@ -33,6 +33,11 @@ const VERSION: u32 = 1;
 
 /// Says what is open, once it is.
 pub(super) fn announce(plan: &Plan, doors: &[Listening]) {
+    let longest =
+        |cell: fn(&Listening) -> usize, least| doors.iter().map(cell).max().unwrap_or(0).max(least);
+    let at_width = longest(|door| tame(door.place.url(door.post.proto)).len(), 22);
+    let service_width = longest(|door| door.post.service.len(), 8);
+    let messages_width = longest(|door| door.post.messages().len(), 8);
     for Listening { place, post } in doors {
         let at = tame(place.url(post.proto));
         let target = match place {
@@ -49,7 +54,7 @@ pub(super) fn announce(plan: &Plan, doors: &[Listening]) {
             _ => shell_word(&at),
         };
         term::say_in_colour(&format!(
-            "listening on {at:<22} {:<8} {:<8} {ASIDE}try: echoic connect {target}{ASIDE:#}",
+            "listening on {at:<at_width$} {:<service_width$} {:<messages_width$} {ASIDE}try: echoic connect {target}{ASIDE:#}",
             post.service,
             post.messages()
         ));

@@ -263,6 +263,11 @@ fn udp_is_open_closed_or_silent_and_never_reachable() {
         &["192.0.2.7:9 replied with 3 bytes after 12 ms"],
     );
     says(
+        &of(Outcome::Replied { bytes: 1 }),
+        State::Open,
+        &["192.0.2.7:9 replied with 1 byte after 12 ms"],
+    );
+    says(
         &of(refused()),
         State::Closed,
         &["nobody is there (ICMP port unreachable)"],
