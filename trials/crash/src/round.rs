@@ -50,6 +50,9 @@ impl fmt::Display for Loss {
     }
 }
 
+/// Threads that are woken one after the other until a reply is kept, or synced: strace, worker, recorder, store, strace.
+const WAKES: u32 = 5;
+
 /// What `normal` and `off` say: kept within 50 ms.
 const KEPT: Duration = Duration::from_millis(50);
 
@@ -94,7 +97,7 @@ impl Found {
                 Loss::Nothing => 0,
                 Loss::Replies(most) => most,
                 // The promise is for a store that keeps up: what the machine itself stood still is no part of it.
-                Loss::Within(bound) if sum.lost_oldest > bound + 2 * self.stall => {
+                Loss::Within(bound) if sum.lost_oldest > bound + WAKES * self.stall => {
                     return failed(format!(
                         "{crash}: a reply is lost that was given {:?} before, and {bound:?} was promised (the machine \
                          stood still for {:?})",
