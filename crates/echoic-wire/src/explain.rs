@@ -5,7 +5,7 @@
 
 use std::{fmt, io, net::SocketAddr, sync::Arc};
 
-use echoic_core::event::Place;
+use echoic_core::{endpoint::Shape, event::Place};
 
 /// Hears every socket call of a link or a listener.
 #[derive(Clone)]
@@ -31,6 +31,8 @@ pub enum Call<'a> {
     Socket {
         /// For an address of this family.
         place: Place,
+        /// Of this type.
+        shape: Shape,
         /// Whether there is one.
         result: Result<(), &'a io::Error>,
     },

@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr};
 
+use echoic_core::endpoint::Shape;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
@@ -19,11 +20,21 @@ pub(crate) fn open(
     let socket = Socket::new(Domain::for_address(addr), kind, Some(protocol));
     tell(explain, || Call::Socket {
         place: addr.into(),
+        shape: shape(kind),
         result: socket.as_ref().map(|_| ()),
     });
     let socket = socket?;
     socket.set_nonblocking(true)?;
     Ok(socket)
+}
+
+/// What a socket of this type carries.
+pub(crate) fn shape(kind: Type) -> Shape {
+    if kind == Type::DGRAM {
+        Shape::Datagrams
+    } else {
+        Shape::Stream
+    }
 }
 
 /// Binds it, in one family alone: the other one has a socket of its own.

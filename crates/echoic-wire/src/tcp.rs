@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr};
 
+use echoic_core::endpoint::Shape;
 #[cfg(target_os = "linux")]
 use socket2::SockFilter;
 use socket2::{Protocol, SockRef, Type};
@@ -73,6 +74,7 @@ pub(crate) async fn connect(addr: SocketAddr, explain: Option<&Explain>) -> io::
     };
     tell(explain, || Call::Socket {
         place: addr.into(),
+        shape: Shape::Stream,
         result: socket.as_ref().map(|_| ()),
     });
     let stream = socket?.connect(addr).await;

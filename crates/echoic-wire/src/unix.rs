@@ -9,13 +9,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use echoic_core::{endpoint::UnixName, event::Place};
+use echoic_core::{
+    endpoint::{Shape, UnixName},
+    event::Place,
+};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::{
     explain::{Call, Explain, tell},
     listen::ListenOptions,
+    socket,
 };
 
 /// A file in the way of a new socket, removed with the listener: it and no other.
@@ -64,6 +68,7 @@ pub(crate) fn bind_as(
     let socket = Socket::new(Domain::UNIX, kind, None);
     tell(explain, || Call::Socket {
         place: place.clone(),
+        shape: socket::shape(kind),
         result: socket.as_ref().map(|_| ()),
     });
     let socket = socket?;
@@ -101,6 +106,7 @@ pub(crate) async fn connect(name: &UnixName, explain: Option<&Explain>) -> io::R
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None);
     tell(explain, || Call::Socket {
         place: place.clone(),
+        shape: Shape::Stream,
         result: socket.as_ref().map(|_| ()),
     });
     // A Unix socket's connect waits only while the queue is full, which this leaves to the thread that may wait.

@@ -2,7 +2,10 @@
 
 use std::{io, os::unix::net as std_unix, path::PathBuf};
 
-use echoic_core::{endpoint::UnixName, event::Place};
+use echoic_core::{
+    endpoint::{Shape, UnixName},
+    event::Place,
+};
 use rustix::net::{RecvFlags, SocketAddrAny, SocketAddrUnix, recvfrom};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::UnixDatagram;
@@ -29,6 +32,7 @@ pub(crate) fn connect(peer: &UnixName, explain: Option<&Explain>) -> io::Result<
     let socket = Socket::new(Domain::UNIX, Type::DGRAM, None);
     tell(explain, || Call::Socket {
         place: place(),
+        shape: Shape::Datagrams,
         result: socket.as_ref().map(|_| ()),
     });
     let socket = socket?;

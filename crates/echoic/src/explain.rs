@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use echoic_core::{event::Place, shown};
+use echoic_core::{endpoint::Shape, event::Place, shown};
 use echoic_wire::{Call, Explain};
 
 /// Tells of each call on standard error, one line each, with the time since now.
@@ -46,13 +46,21 @@ impl fmt::Display for Told<'_> {
                     write!(f, " = {}", addrs.join(", "))
                 })
             }
-            Call::Socket { place, result } => {
+            Call::Socket {
+                place,
+                shape,
+                result,
+            } => {
                 let family = match place {
                     Place::Net(addr) if addr.is_ipv4() => "AF_INET",
                     Place::Net(_) => "AF_INET6",
                     Place::Unix(_) => "AF_UNIX",
                 };
-                write!(f, "socket({family}, SOCK_STREAM)")?;
+                let kind = match shape {
+                    Shape::Stream => "SOCK_STREAM",
+                    Shape::Datagrams => "SOCK_DGRAM",
+                };
+                write!(f, "socket({family}, {kind})")?;
                 gave(f, *result, |_, ()| Ok(()))
             }
             Call::Bind { place, result } => {
@@ -138,6 +146,12 @@ mod tests {
             got: Ok(b""),
         };
         assert_eq!(told(got), "recv(65536) = b''");
+        let datagrams = Call::Socket {
+            place: SocketAddr::from(([127, 0, 0, 1], 5000)).into(),
+            shape: Shape::Datagrams,
+            result: Ok(()),
+        };
+        assert_eq!(told(datagrams), "socket(AF_INET, SOCK_DGRAM)");
         let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
         let connect = Call::Connect {
             place: SocketAddr::from(([127, 0, 0, 1], 5000)).into(),

@@ -149,6 +149,8 @@ fn comes_to_an_end(openings: &[Opening]) -> Result<(), Failed> {
 /// Every endpoint with what holds there: what the command line says of all of them, then its own options.
 fn openings(args: &ServeArgs, limits: &Limits) -> Result<Vec<Opening>, Failed> {
     let mut openings = Vec::new();
+    // One for all, so that their calls have the same clock.
+    let explain = args.showing.explain.then(explain::on_stderr);
     for served in served(args)? {
         let mut opening = Opening {
             framing: args.frame,
@@ -162,7 +164,7 @@ fn openings(args: &ServeArgs, limits: &Limits) -> Result<Vec<Opening>, Failed> {
                 backlog: args.backlog,
                 send_buffer: args.sndbuf.map(|bytes| bytes.0 as usize),
                 unix_mode: args.mode.0,
-                explain: args.showing.explain.then(explain::on_stderr),
+                explain: explain.clone(),
                 ..ListenOptions::default()
             },
             ..Opening::new(
