@@ -24,9 +24,10 @@ use rusqlite::Connection;
 const ROUND_BYTES: usize = 512 << 10;
 
 /// What is kept: so many lines of so many bytes in a run.
-const SHAPES: [(&str, usize, usize); 4] = [
+const SHAPES: [(&str, usize, usize); 5] = [
     ("depth 1", 1, 64),
     ("depth 16", 16, 64),
+    ("depth 64", 64, 64),
     ("depth 256", 256, 64),
     ("8 x 64 KiB", 1, 64 << 10),
 ];
