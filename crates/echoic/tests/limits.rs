@@ -91,7 +91,7 @@ const KEPT_INSIDE: [(&str, &str, &str); 22] = [
     ),
     (
         "datagrams_unsent_max",
-        "echoic-server/src/datagrams.rs",
+        "echoic-server/src/datagrams/outgoing.rs",
         "UNSENT_MAX: usize = 256;",
     ),
     (

@@ -503,12 +503,13 @@ fn a_full_disk_is_said_and_changes_nothing_on_the_wire() {
         command.args(["connect", &addr, "--store"]).arg(&kept.file);
         let input: Vec<u8> = (0..BYTES).map(|i| (i % 251) as u8).collect();
         let output = run(&mut command, &input);
+        // Before the peer is waited for: whoever could not begin has called nobody.
+        assert_eq!(output.status.code(), Some(0), "{}", said(&output));
         assert_eq!(peer.join().unwrap(), BYTES as u64);
         assert!(output.stdout == input, "{} bytes came", output.stdout.len());
-        assert_eq!(output.status.code(), Some(0), "{}", said(&output));
         said(&output)
     };
-    let full = talk("ulimit -f 200;");
+    let full = talk("ulimit -f 1000;");
     assert!(full.contains("exchanges were not recorded in"), "{full}");
     assert_eq!(talk(""), "", "with room there is nothing to say");
 }

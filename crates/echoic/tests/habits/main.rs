@@ -82,7 +82,7 @@ const ELSEWHERE: [(&str, &str, &str); 17] = [
     (
         "d20 one write for many",
         "echoic-server/tests/hot_path.rs",
-        "sixteen_lines_at_once_leave_in_one_send",
+        "sixteen_lines_at_once_leave_in_one_send_recorded_or_not",
     ),
     (
         "d22 the address asked",

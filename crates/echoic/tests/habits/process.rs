@@ -126,7 +126,7 @@ fn d21_told_to_stop_it_answers_first() {
 fn d25_a_store_that_fails_is_said_and_answering_goes_on() {
     let home = Arc::new(Home::new());
     let args = ["127.0.0.1:0", "--frame", "line"];
-    let mut command = bash("trap '' XFSZ; ulimit -f 200; exec \"$@\"");
+    let mut command = bash("trap '' XFSZ; ulimit -f 1000; exec \"$@\"");
     command
         .arg(env!("CARGO_BIN_EXE_echoic"))
         .arg("serve")
