@@ -232,6 +232,13 @@ mod tests {
             served.located.to_string(),
             "tcp://:12345?frame=line&idle=5s"
         );
+        let error = "greet:hallo=:5000".parse::<Served>().unwrap_err();
+        assert!(
+            error.to_string().contains("--as \"greet:hallo\""),
+            "{error}"
+        );
+        let error = "tcp://:x?frame=line".parse::<Served>().unwrap_err();
+        assert!(error.to_string().contains("no port"), "{error}");
         let served: Served = "5000?as=a=b%26".parse().unwrap();
         assert_eq!(served.service, None);
         assert_eq!(

@@ -1,6 +1,7 @@
 //! `info`: what the server sees of its caller, as a line of JSON.
 
 use echoic_core::{
+    endpoint::Shape,
     message::{Message, Replies, Run, Then},
     service::{Inline, Peer, Service, Voice},
     shown,
@@ -37,13 +38,16 @@ impl Telling {
             remote,
             local,
             framing,
-            ..
+            shape,
         } = &self.peer;
         let seen = json!({
             "conv": conversation,
             "peer": remote.to_string(),
             "local": local.to_string(),
-            "frame": framing.to_string(),
+            "frame": match shape {
+                Shape::Stream => framing.to_string(),
+                Shape::Datagrams => "datagram".to_owned(),
+            },
             "message": {
                 "n": message.index + 1,
                 "len": message.body.len(),

@@ -235,6 +235,20 @@ for port, frame in [(int(sys.argv[1]), 'line'), (int(sys.argv[2]), 'chunk')]:
 ";
 
 #[test]
+fn info_calls_a_datagram_what_it_is() {
+    const ASK: &str = "
+import json, socket, sys
+peer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+peer.settimeout(10)
+peer.sendto(b'x', ('127.0.0.1', int(sys.argv[1])))
+print(json.loads(peer.recv(65535))['frame'])
+";
+    let serve = Serve::start(&["info=udp://:0", "--udp-allow-amplification"]);
+    let told = python(ASK, &[&serve.at[0].port()], "").good();
+    assert_eq!(told, "datagram\n");
+}
+
+#[test]
 fn info_is_json_and_true() {
     let serve = Serve::start(&["info=:0?frame=line", "info=:0"]);
     let told = python(ASK, &[&serve.at[0].port(), &serve.at[1].port()], "").good();

@@ -44,6 +44,8 @@ enum Why {
     Option(String),
     #[error("options (?name=value) have no place here")]
     Options,
+    #[error("NAME= takes a service without an argument; write --as {0:?} and the endpoint alone")]
+    Argument(String),
 }
 
 /// What `sun_path` has room for, less the byte that ends or begins it (unix(7)).
@@ -92,12 +94,30 @@ impl FromStr for Served {
                 service: Some(name.to_owned()),
                 located: rest.parse()?,
             }),
-            _ => Ok(Self {
-                service: None,
-                located: text.parse()?,
-            }),
+            _ => {
+                let located = text
+                    .parse()
+                    .map_err(|error| match argument(text, is_name) {
+                        Some(service) => EndpointError {
+                            text: text.to_owned(),
+                            why: Why::Argument(service.to_owned()),
+                        },
+                        None => error,
+                    })?;
+                Ok(Self {
+                    service: None,
+                    located,
+                })
+            }
         }
     }
+}
+
+/// What stands where a service would, with an argument: `greet:hallo` in `greet:hallo=:5000`.
+fn argument(text: &str, is_name: impl Fn(&str) -> bool) -> Option<&str> {
+    let (service, _) = text.split_once('=')?;
+    let (name, _) = service.split_once(':')?;
+    (is_name(name) && !service.contains(['/', '?'])).then_some(service)
 }
 
 fn located(text: &str) -> Result<Located, Why> {
