@@ -51,16 +51,7 @@ impl fmt::Display for Told<'_> {
                 shape,
                 result,
             } => {
-                let family = match place {
-                    Place::Net(addr) if addr.is_ipv4() => "AF_INET",
-                    Place::Net(_) => "AF_INET6",
-                    Place::Unix(_) => "AF_UNIX",
-                };
-                let kind = match shape {
-                    Shape::Stream => "SOCK_STREAM",
-                    Shape::Datagrams => "SOCK_DGRAM",
-                };
-                write!(f, "socket({family}, {kind})")?;
+                write!(f, "socket({}, {})", family(place), kind(*shape))?;
                 gave(f, *result, |_, ()| Ok(()))
             }
             Call::Bind { place, result } => {
@@ -108,6 +99,21 @@ impl fmt::Display for Told<'_> {
             // A call this version of the program does not know; its Debug form shows bytes as numbers.
             other => write!(f, "{other:?}"),
         }
+    }
+}
+
+fn family(place: &Place) -> &'static str {
+    match place {
+        Place::Net(addr) if addr.is_ipv4() => "AF_INET",
+        Place::Net(_) => "AF_INET6",
+        Place::Unix(_) => "AF_UNIX",
+    }
+}
+
+fn kind(shape: Shape) -> &'static str {
+    match shape {
+        Shape::Stream => "SOCK_STREAM",
+        Shape::Datagrams => "SOCK_DGRAM",
     }
 }
 
