@@ -37,7 +37,7 @@ fn exhausted() {
     let (span, free) = (Duration::from_secs(scale.pick(3, 10)), 20);
     let serve = Serve::start(&["upper=:0"]);
     let server = serve.process();
-    server.may_open(server.files() + free);
+    server.may_open(free);
     let held = calls(serve.at[0], 200);
     thread::sleep(Duration::from_millis(200));
     let (cpu, wanted) = busy(server, span);
@@ -54,7 +54,7 @@ fn exhausted() {
     let (stopped, _home) = serve.stop();
 
     let naive = Naive::start(ACCEPTS_AGAIN);
-    naive.process().may_open(naive.process().files() + free);
+    naive.process().may_open(free);
     let _held = calls(naive.at, 200);
     thread::sleep(Duration::from_millis(200));
     let (_, naive_wanted) = busy(naive.process(), Duration::from_secs(1));
