@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{Breaker, SAME_MAX, SILENCE, WITHIN};
 
 /// Holds the breaker against a list: of few peers with few datagrams, each comes round in a circle exactly when it has come
-/// more often within [`WITHIN`] than it may. Of `data`, each byte is one datagram: who, what, and how long after the last.
+/// more often within `WITHIN` than it may. Of `data`, each byte is one datagram: who, what, and how long after the last.
 ///
 /// # Panics
 /// When it is otherwise.
