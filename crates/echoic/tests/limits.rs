@@ -96,7 +96,7 @@ const KEPT_INSIDE: [(&str, &str, &str); 22] = [
     ),
     (
         "datagrams_unsent_bytes_max",
-        "echoic-server/src/datagrams.rs",
+        "echoic-server/src/datagrams/outgoing.rs",
         "UNSENT_BYTES_MAX: usize = 1 << 20;",
     ),
     (
