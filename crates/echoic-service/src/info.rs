@@ -6,6 +6,7 @@ use echoic_core::{
     service::{Inline, Peer, Service, Voice},
     shown,
 };
+use echoic_wire::host_name;
 use serde_json::json;
 
 /// Tells each caller what it looks like from here, and again with each message what that was.
@@ -15,6 +16,8 @@ pub(crate) struct Info;
 #[derive(Debug)]
 struct Telling {
     peer: Peer,
+    /// This machine, so that one of several servers can be told from the others; nothing if it has no name.
+    host: Option<String>,
 }
 
 impl Service for Info {
@@ -23,7 +26,10 @@ impl Service for Info {
     }
 
     fn meet(&self, peer: &Peer) -> Voice {
-        Voice::Inline(Box::new(Telling { peer: peer.clone() }))
+        Voice::Inline(Box::new(Telling {
+            peer: peer.clone(),
+            host: host_name().ok(),
+        }))
     }
 
     fn amplifies(&self) -> bool {
@@ -54,6 +60,7 @@ impl Telling {
                 "utf8": str::from_utf8(message.body).is_ok(),
                 "shown": shown::text_up_to(message.body, 200).to_string(),
             },
+            "host": self.host,
             "echoic": env!("CARGO_PKG_VERSION"),
         });
         seen.to_string().into_bytes()

@@ -28,6 +28,6 @@ pub use explain::{Call, Explain};
 pub use inherited::handed_over;
 pub use link::Link;
 pub use listen::{Incoming, ListenError, ListenOptions, Listener, listen};
-pub use resolve::{ResolveError, resolve};
+pub use resolve::{ResolveError, host_name, resolve};
 #[cfg(any(test, feature = "testing"))]
 pub use testing::{Callers, Transport};

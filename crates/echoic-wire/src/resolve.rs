@@ -31,6 +31,15 @@ pub enum ResolveError {
     },
 }
 
+/// This machine's own name (gethostname(2)): to be shown, so that one of several servers can be told from the others.
+/// It is no address to listen on.
+///
+/// # Errors
+/// Of the system; and a name that is no UTF-8.
+pub fn host_name() -> io::Result<String> {
+    dns_lookup::get_hostname()
+}
+
 /// The addresses of `at`, in the order in which they are to be tried. Never empty.
 ///
 /// A name is asked of the system (getaddrinfo(3)), so the answer is what other programs get too: hosts file,

@@ -225,6 +225,7 @@ for port, frame in [(int(sys.argv[1]), 'line'), (int(sys.argv[2]), 'chunk')]:
             assert told['peer'] == f'{host}:{own}', told
             assert told['local'] == f'127.0.0.1:{port}', told
             assert told['frame'] == frame, told
+            assert told['host'] == socket.gethostname(), told
             message = told['message']
             heard = said if frame == 'line' else said + b'\\n'
             assert (message['n'], message['len']) == (n, len(heard)), told
