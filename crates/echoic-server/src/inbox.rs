@@ -75,7 +75,8 @@ impl Inbox {
         self.unfinished.is_empty()
     }
 
-    /// Reads what there is, `new_max` bytes at most. The unfinished message is taken out with it; [`Self::keep`] puts back what still is one.
+    /// Reads what there is, `new_max` bytes at most. The unfinished message is taken out with it; [`Self::keep`] puts
+    /// back what still is one.
     pub(crate) fn poll_read<'a>(
         &mut self,
         cx: &mut Context<'_>,

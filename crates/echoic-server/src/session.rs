@@ -309,8 +309,8 @@ impl Session {
         may
     }
 
-    /// Whether anything may be heard now, and how much in one read: not while a reply is unsent, nor while the service or the record is behind
-    /// by more than it may be.
+    /// Whether anything may be heard now, and how much in one read: not while a reply is unsent, nor while the service
+    /// or the record is behind by more than it may be.
     fn poll_ready_to_hear(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
         match &mut self.voice {
             Speaker::Inline(_) if self.heard_out || !self.outbox.is_empty() => {
