@@ -382,7 +382,7 @@ impl RecorderTask {
                 let _ = timeout(self.shared.options.pace, self.much_to_do()).await;
             }
             self.take();
-            while !self.pending.is_empty() {
+            while !self.pending.is_empty() || (closing && self.lost.is_some()) {
                 if self.keep().await {
                     break;
                 }
