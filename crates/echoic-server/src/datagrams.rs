@@ -29,7 +29,7 @@ use echoic_core::{
     service::{Peer, Service, Voice},
 };
 use echoic_wire::{Datagrams, Received, Route, UnopenedDatagrams};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 pub(crate) use self::counts::Counts;
 pub use self::counts::DatagramCounts;
@@ -52,6 +52,9 @@ use crate::{
     session::Totals,
     wait::{Rung, Wait},
 };
+
+#[cfg(test)]
+use crate::simulation::bug::{self, Bug};
 
 /// Datagrams taken in one go before others on the worker have their turn.
 const BATCH: usize = 32;
@@ -140,7 +143,7 @@ impl Gate {
             breaker: Breaker::new(now),
             room: vec![0; ROOM].into(),
             replies: Replies::default(),
-            outgoing: Outgoing::new(now),
+            outgoing: Outgoing::default(),
             ahead: None,
             wait: Wait::new(&means.drain, now + FAR),
             means,
@@ -228,14 +231,14 @@ impl Gate {
         };
         talk.heard_at = at;
         let bytes = &self.room[..len];
+        if talk.standing == Standing::Denied {
+            talk.not_heard(whole);
+            return;
+        }
         if whole > len {
             talk.not_heard(whole - len);
             talk.record(at, Outcome::Unanswered, bytes, &[]);
             self.peers.end(&route, How::MessageTooLong);
-            return;
-        }
-        if talk.standing == Standing::Denied {
-            talk.not_heard(len);
             return;
         }
         if silent || talk.standing == Standing::Unanswerable {
@@ -253,13 +256,14 @@ impl Gate {
             self.peers.end(&route, How::Panicked);
             return;
         };
+        let conversation = talk.conversation;
         match answer {
             Answer::Silence => talk.record(at, Outcome::Ok, bytes, &[]),
             Answer::Reply => self.reply(cx, &route, len, at),
         }
         match then {
             Then::Continue => self.ahead = Some(route),
-            Then::Close if self.outgoing.is_for(&route) => {}
+            Then::Close if self.outgoing.is_of(conversation) => self.peers.leave(&route),
             Then::Close => self.peers.end(&route, How::ServiceClosed),
         }
     }
@@ -276,6 +280,11 @@ impl Gate {
             && matches!(route.peer, Place::Net(_))
             && !self.means.rules.may_amplify;
         let circles = !grew && self.breaker.trips(&route.peer, heard, at);
+        #[cfg(test)]
+        let (circles, route) = (
+            circles && !Bug::CircleGoesOn.is_planted(),
+            &bug::addressed(route),
+        );
         if circles {
             let for_us = SILENCE.as_micros() as u64;
             talk.mark(at, Marked::Silenced { for_us });
@@ -317,64 +326,73 @@ impl Gate {
                     bytes: said.to_vec(),
                     epoch: talk.journal.epoch(),
                 };
-                self.outgoing.push(answer, at);
+                self.outgoing.push(answer);
             }
         }
     }
 
     /// Sends what is unsent, once it is kept if that was asked for.
     fn poll_send_unsent(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while let Some(Unsent {
+        while let Some(unsent) = self.outgoing.front() {
+            let (route, conversation) = (unsent.route.clone(), unsent.conversation);
+            let fails = ready!(self.poll_send_first(cx));
+            self.outgoing.pop();
+            // It is recorded as said already. What a conversation said beyond what it had sent when it ended counts as
+            // unsent, so it ends here; if its peer goes on, that is another one.
+            let over = match fails {
+                Ok(()) => (self.peers.is_leaving(conversation)
+                    && !self.outgoing.is_of(conversation))
+                .then_some(How::ServiceClosed),
+                Err(how) => how,
+            };
+            if let Some(how) = over {
+                self.peers.end_owed(&route, conversation, how);
+            }
+            let counts = &self.means.counts;
+            let count = if fails.is_ok() {
+                &counts.sent
+            } else {
+                &counts.unsent
+            };
+            add(count, 1);
+        }
+        Poll::Ready(())
+    }
+
+    /// Sends the first of what is unsent; if that fails, how its conversation ends, unless it has ended already and has
+    /// told what it sent.
+    fn poll_send_first(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Option<How>>> {
+        let Some(Unsent {
             route,
             conversation,
             bytes,
             epoch,
         }) = self.outgoing.front()
+        else {
+            return Poll::Ready(Ok(()));
+        };
+        let Some(talk) = self.peers.owed(route, *conversation) else {
+            return Poll::Ready(Err(None));
+        };
+        if talk.journal.holds_replies()
+            && let Err(NotKept) = ready!(talk.journal.poll_kept(cx, *epoch))
         {
-            let (conversation, len) = (*conversation, bytes.len());
-            // A conversation that has ended has told what it sent.
-            let talk = self
-                .peers
-                .get(route)
-                .filter(|talk| talk.conversation == conversation);
-            let failed = match talk {
-                None => true,
-                Some(talk) => {
-                    let kept = if self.journal.holds_replies() {
-                        ready!(self.journal.poll_kept(cx, *epoch))
-                    } else {
-                        Ok(())
-                    };
-                    // It is recorded as said already. What a conversation said beyond what it had sent when it ended
-                    // counts as unsent, so it ends here; if its peer goes on, that is another one.
-                    let fails = match kept {
-                        Err(NotKept) => Some(How::Store),
-                        Ok(()) => match ready!(self.socket.poll_send(cx, bytes, route)) {
-                            Ok(()) => None,
-                            Err(error) => {
-                                tracing::debug!(
-                                    conversation,
-                                    "an answer could not be sent: {error}"
-                                );
-                                Some(How::SystemError)
-                            }
-                        },
-                    };
-                    match fails {
-                        Some(how) => {
-                            let route = route.clone();
-                            self.peers.end(&route, how);
-                        }
-                        None => talk.sent(len),
-                    }
-                    fails.is_some()
-                }
-            };
-            let counts = &self.means.counts;
-            add(if failed { &counts.unsent } else { &counts.sent }, 1);
-            self.outgoing.pop(Instant::now());
+            return Poll::Ready(Err(Some(How::Store)));
         }
-        Poll::Ready(())
+        match self.socket.poll_send(cx, bytes, route) {
+            Poll::Pending => {
+                self.outgoing.stall(Instant::now());
+                Poll::Pending
+            }
+            Poll::Ready(Ok(())) => {
+                talk.sent(bytes.len());
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => {
+                tracing::debug!(conversation, "an answer could not be sent: {error}");
+                Poll::Ready(Err(Some(How::SystemError)))
+            }
+        }
     }
 
     /// A conversation with somebody who was not heard before, or not for long.
@@ -464,14 +482,19 @@ impl Gate {
 
     /// What has not left will not: its conversations tell.
     fn give_up_unsent(&mut self) {
-        for Unsent { route, .. } in self.outgoing.drain() {
+        for unsent in self.outgoing.drain() {
             add(&self.means.counts.unsent, 1);
-            self.peers.end(&route, How::NotReading);
+            self.peers
+                .end_owed(&unsent.route, unsent.conversation, How::NotReading);
         }
     }
 
     /// Tells what the kernel has dropped since it was last told.
     fn look_for_drops(&mut self) {
+        #[cfg(test)]
+        if Bug::DropsUntold.is_planted() {
+            return;
+        }
         let dropped = self.socket.ask_dropped();
         let datagrams = u64::from(dropped.wrapping_sub(self.told_dropped));
         self.told_dropped = dropped;
@@ -487,6 +510,10 @@ impl Gate {
 
     /// Answers what the kernel has received by now, and sends what is unsent.
     async fn finish(&mut self) {
+        #[cfg(test)]
+        if Bug::DrainForgetsTheLast.is_planted() {
+            return self.flush().await;
+        }
         // No more than can have been waiting when the signal came: who goes on and on is not waited for.
         for _ in 0..=self.socket.room() / LEAST_IN_KERNEL {
             match self.socket.recv_now(&mut self.room) {
@@ -511,13 +538,21 @@ impl Gate {
         self.flush().await;
     }
 
+    /// Sends what is unsent, as long as some of it leaves within `--write-stall`. For the record it waits until that has
+    /// failed, or the stop is over.
     async fn flush(&mut self) {
         let stall = self.means.rules.limits.write_stall;
-        if timeout(stall, poll_fn(|cx| self.poll_send_unsent(cx)))
-            .await
-            .is_err()
-        {
-            self.give_up_unsent();
+        loop {
+            let since = self.outgoing.stalled_since();
+            let until = since.unwrap_or_else(Instant::now) + stall;
+            let flushed = timeout_at(until, poll_fn(|cx| self.poll_send_unsent(cx)));
+            if flushed.await.is_ok() {
+                return;
+            }
+            let stalled = self.outgoing.stalled_since();
+            if stalled.is_some_and(|since| since + stall <= Instant::now()) {
+                return self.give_up_unsent();
+            }
         }
     }
 }

@@ -15,6 +15,8 @@ use tokio::{
     net::{UdpSocket, UnixDatagram},
 };
 
+#[cfg(any(test, feature = "testing"))]
+use crate::testing::DatagramTransport;
 use crate::{
     explain::{Call, Explain},
     inherited::{self, Inherited},
@@ -27,10 +29,17 @@ use crate::{
 /// A bound socket, to be opened on the runtime that will serve it.
 #[derive(Debug)]
 pub struct UnopenedDatagrams {
-    socket: Socket,
+    socket: Unopened,
     place: Place,
     file: Option<SocketFile>,
     explain: Option<Explain>,
+}
+
+#[derive(Debug)]
+enum Unopened {
+    Bound(Socket),
+    #[cfg(any(test, feature = "testing"))]
+    Test(Box<dyn DatagramTransport>),
 }
 
 /// A socket that datagrams arrive at.
@@ -171,10 +180,21 @@ fn place_of(socket: &Socket) -> io::Result<Place> {
 impl UnopenedDatagrams {
     fn new(socket: Socket, place: Place, options: &ListenOptions) -> Self {
         Self {
-            socket,
+            socket: Unopened::Bound(socket),
             place,
             file: None,
             explain: options.explain.clone(),
+        }
+    }
+
+    /// A socket of a test's own, as if bound at `place`.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn test(transport: Box<dyn DatagramTransport>, place: Place) -> Self {
+        Self {
+            socket: Unopened::Test(transport),
+            place,
+            file: None,
+            explain: None,
         }
     }
 
@@ -192,18 +212,19 @@ impl UnopenedDatagrams {
             explain,
         } = self;
         let everywhere = matches!(&place, Place::Net(addr) if addr.ip().is_unspecified());
-        let (socket, details) = if socket.domain()? == Domain::UNIX {
-            (
+        let (socket, details) = match socket {
+            Unopened::Bound(socket) if socket.domain()? == Domain::UNIX => (
                 Kind::Unixgram(UnixDatagram::from_std(
                     std::os::unix::net::UnixDatagram::from(socket),
                 )?),
                 Vec::new(),
-            )
-        } else {
-            (
+            ),
+            Unopened::Bound(socket) => (
                 Kind::Udp(UdpSocket::from_std(socket.into())?),
                 udp::room_for_details(),
-            )
+            ),
+            #[cfg(any(test, feature = "testing"))]
+            Unopened::Test(transport) => (Kind::Test(transport), Vec::new()),
         };
         Ok(Datagrams {
             socket,
@@ -292,7 +313,8 @@ impl Datagrams {
     ) -> Poll<io::Result<()>> {
         let (socket, everywhere) = (&self.socket, self.everywhere);
         let sent = match socket {
-            Kind::Udp(_) => loop {
+            Kind::Unixgram(_) => socket.send(bytes, route, everywhere),
+            _ => loop {
                 ready!(socket.poll_ready(cx, Interest::WRITABLE))?;
                 match socket.try_io(Interest::WRITABLE, || socket.send(bytes, route, everywhere)) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -303,7 +325,6 @@ impl Datagrams {
                     sent => break sent,
                 }
             },
-            Kind::Unixgram(_) => socket.send(bytes, route, everywhere),
         };
         if let Some(explain) = &self.explain {
             explain.tell(Call::SendTo {
@@ -322,10 +343,15 @@ impl Datagrams {
 
     /// The same, having asked the kernel: it tells with a datagram, so of what was dropped since the last it has not.
     pub fn ask_dropped(&mut self) -> u32 {
-        if let Kind::Udp(socket) = &self.socket {
-            self.dropped = udp::dropped(&SockRef::from(socket))
-                .unwrap_or(0)
-                .max(self.dropped);
+        match &self.socket {
+            Kind::Udp(socket) => {
+                self.dropped = udp::dropped(&SockRef::from(socket))
+                    .unwrap_or(0)
+                    .max(self.dropped);
+            }
+            Kind::Unixgram(_) => {}
+            #[cfg(any(test, feature = "testing"))]
+            Kind::Test(transport) => self.dropped = transport.dropped(),
         }
         self.dropped
     }
@@ -335,6 +361,8 @@ impl Datagrams {
         let room = match &self.socket {
             Kind::Udp(socket) => SockRef::from(socket).recv_buffer_size(),
             Kind::Unixgram(socket) => SockRef::from(socket).recv_buffer_size(),
+            #[cfg(any(test, feature = "testing"))]
+            Kind::Test(transport) => Ok(transport.room()),
         };
         room.unwrap_or_default()
     }
@@ -345,6 +373,8 @@ impl Datagrams {
 enum Kind {
     Udp(UdpSocket),
     Unixgram(UnixDatagram),
+    #[cfg(any(test, feature = "testing"))]
+    Test(Box<dyn DatagramTransport>),
 }
 
 /// What one receive brought, over the internet or not.
@@ -364,6 +394,8 @@ impl Kind {
             (Self::Udp(socket), false) => socket.poll_send_ready(cx),
             (Self::Unixgram(socket), true) => socket.poll_recv_ready(cx),
             (Self::Unixgram(socket), false) => socket.poll_send_ready(cx),
+            #[cfg(any(test, feature = "testing"))]
+            (Self::Test(transport), to_receive) => transport.poll_ready(cx, !to_receive),
         }
     }
 
@@ -371,6 +403,8 @@ impl Kind {
         match self {
             Self::Udp(socket) => socket.try_io(interest, call),
             Self::Unixgram(socket) => socket.try_io(interest, call),
+            #[cfg(any(test, feature = "testing"))]
+            Self::Test(_) => call(),
         }
     }
 
@@ -406,6 +440,18 @@ impl Kind {
                     dropped: None,
                 })
             }
+            #[cfg(any(test, feature = "testing"))]
+            Self::Test(transport) => {
+                let (len, whole, peer) = transport.receive(room)?;
+                Ok(Arrived {
+                    len,
+                    whole,
+                    peer,
+                    to: None,
+                    to_many: false,
+                    dropped: None,
+                })
+            }
         }
     }
 
@@ -420,6 +466,8 @@ impl Kind {
             (Self::Unixgram(socket), Place::Unix(Some(name)), _) => {
                 unixgram::send(&SockRef::from(socket), bytes, name)
             }
+            #[cfg(any(test, feature = "testing"))]
+            (Self::Test(transport), to, _) => transport.send(bytes, to),
             _ => Err(io::Error::new(
                 io::ErrorKind::AddrNotAvailable,
                 "the sender has no name to be answered at",

@@ -30,4 +30,4 @@ pub use link::Link;
 pub use listen::{Incoming, ListenError, ListenOptions, Listener, listen};
 pub use resolve::{ResolveError, host_name, resolve};
 #[cfg(any(test, feature = "testing"))]
-pub use testing::{Callers, Transport};
+pub use testing::{Callers, DatagramTransport, Transport};

@@ -27,3 +27,17 @@ pub trait Callers: Send + Sync + Debug {
     /// As [`Listener::hush`](crate::Listener::hush): who calls from now on is refused.
     fn hush(&self);
 }
+
+/// A socket of datagrams of a test's own making.
+pub trait DatagramTransport: Send + Sync + Debug {
+    /// Whether there may be a datagram to receive, or room for one to be sent.
+    fn poll_ready(&self, cx: &mut Context<'_>, to_send: bool) -> Poll<io::Result<()>>;
+    /// Takes one datagram: its bytes in `room`, its whole length, and who sent it; none is `WouldBlock`.
+    fn receive(&self, room: &mut [u8]) -> io::Result<(usize, usize, Place)>;
+    /// Sends one datagram, all of it; no room for it is `WouldBlock`.
+    fn send(&self, bytes: &[u8], to: &Place) -> io::Result<usize>;
+    /// As [`Datagrams::ask_dropped`](crate::Datagrams::ask_dropped).
+    fn dropped(&self) -> u32;
+    /// As [`Datagrams::room`](crate::Datagrams::room).
+    fn room(&self) -> usize;
+}

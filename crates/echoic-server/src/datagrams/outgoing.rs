@@ -20,22 +20,15 @@ pub(super) struct Unsent {
 }
 
 /// All of them of one socket, in order.
+#[derive(Default)]
 pub(super) struct Outgoing {
     answers: VecDeque<Unsent>,
     bytes: usize,
-    /// Since when the first of them could not leave.
-    stalled_since: Instant,
+    /// Since when the kernel has had no room for the first of them. One that waits for the record is not stalled.
+    stalled_since: Option<Instant>,
 }
 
 impl Outgoing {
-    pub(super) fn new(now: Instant) -> Self {
-        Self {
-            answers: VecDeque::new(),
-            bytes: 0,
-            stalled_since: now,
-        }
-    }
-
     pub(super) fn is_empty(&self) -> bool {
         self.answers.is_empty()
     }
@@ -45,20 +38,23 @@ impl Outgoing {
         self.answers.len() < UNSENT_MAX && self.bytes < UNSENT_BYTES_MAX
     }
 
-    /// Whether one of them goes there.
-    pub(super) fn is_for(&self, route: &Route) -> bool {
-        self.answers.iter().any(|unsent| unsent.route == *route)
+    /// Whether one of them is of this conversation.
+    pub(super) fn is_of(&self, conversation: ConversationId) -> bool {
+        let mut answers = self.answers.iter();
+        answers.any(|unsent| unsent.conversation == conversation)
     }
 
-    /// Since when the first could not leave; none if there is none.
+    /// Since when the kernel has had no room for the first.
     pub(super) fn stalled_since(&self) -> Option<Instant> {
-        (!self.answers.is_empty()).then_some(self.stalled_since)
+        self.stalled_since
     }
 
-    pub(super) fn push(&mut self, answer: Unsent, now: Instant) {
-        if self.answers.is_empty() {
-            self.stalled_since = now;
-        }
+    /// The kernel has no room for the first.
+    pub(super) fn stall(&mut self, now: Instant) {
+        self.stalled_since.get_or_insert(now);
+    }
+
+    pub(super) fn push(&mut self, answer: Unsent) {
         self.bytes += answer.bytes.len();
         self.answers.push_back(answer);
     }
@@ -68,15 +64,16 @@ impl Outgoing {
     }
 
     /// The first has left, or will not.
-    pub(super) fn pop(&mut self, now: Instant) {
+    pub(super) fn pop(&mut self) {
         if let Some(gone) = self.answers.pop_front() {
             self.bytes -= gone.bytes.len();
         }
-        self.stalled_since = now;
+        self.stalled_since = None;
     }
 
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Unsent> {
         self.bytes = 0;
+        self.stalled_since = None;
         self.answers.drain(..)
     }
 }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use echoic_core::ending::How;
+use echoic_core::{ending::How, event::ConversationId};
 use echoic_wire::Route;
 use tokio::time::Instant;
 
@@ -23,6 +23,9 @@ pub(crate) const PEERS_MAX: usize = 4096;
 pub(super) struct Peers {
     talks: HashMap<Route, Talk>,
     listed: BTreeMap<(Instant, u64), Route>,
+    /// Conversations that their service has closed and that have an answer on its way. Who is heard again meanwhile
+    /// has another one. No more of them than answers that may wait.
+    leaving: HashMap<ConversationId, Talk>,
 }
 
 impl Peers {
@@ -48,6 +51,38 @@ impl Peers {
             self.listed.remove(&(talk.listed_at, talk.conversation));
             talk.end(how);
         }
+    }
+
+    /// Its service has closed it: it ends once its answers have left.
+    pub(super) fn leave(&mut self, route: &Route) {
+        if let Some(talk) = self.talks.remove(route) {
+            self.listed.remove(&(talk.listed_at, talk.conversation));
+            self.leaving.insert(talk.conversation, talk);
+        }
+    }
+
+    /// The conversation that an answer along `route` is of, unless it has ended.
+    pub(super) fn owed(
+        &mut self,
+        route: &Route,
+        conversation: ConversationId,
+    ) -> Option<&mut Talk> {
+        let here = self.talks.get_mut(route);
+        let here = here.filter(|talk| talk.conversation == conversation);
+        here.or_else(|| self.leaving.get_mut(&conversation))
+    }
+
+    /// The same ends.
+    pub(super) fn end_owed(&mut self, route: &Route, conversation: ConversationId, how: How) {
+        if let Some(talk) = self.leaving.remove(&conversation) {
+            talk.end(how);
+        } else if self.owed(route, conversation).is_some() {
+            self.end(route, how);
+        }
+    }
+
+    pub(super) fn is_leaving(&self, conversation: ConversationId) -> bool {
+        self.leaving.contains_key(&conversation)
     }
 
     pub(super) fn end_all(&mut self, how: How) {

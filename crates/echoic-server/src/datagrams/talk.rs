@@ -136,19 +136,19 @@ impl Talk {
         self.journal.mark(self.clock.wall(at), what);
     }
 
-    /// Ends it so, whatever else would have been said of its end.
+    /// Ends it so.
     pub(super) fn end(mut self, how: How) {
-        self.how = Some(if self.standing == Standing::Denied {
-            How::Denied
-        } else {
-            how
-        });
+        self.how = Some(how);
     }
 }
 
 impl Drop for Talk {
     fn drop(&mut self) {
-        let ending = self.tally.ending(self.how);
+        let how = match self.standing {
+            Standing::Denied => Some(How::Denied),
+            _ => self.how,
+        };
+        let ending = self.tally.ending(how);
         self.totals
             .served
             .fetch_add(self.tally.exchanges, Ordering::Relaxed);

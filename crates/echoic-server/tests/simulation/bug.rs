@@ -1,7 +1,10 @@
 //! Bugs put in on purpose, to see that they are found. The places where they strike are marked `#[cfg(test)]`: no build
 //! but that of this crate's own tests has them.
 
-use std::{cell::Cell, sync::Arc};
+use std::{
+    cell::{Cell, RefCell},
+    sync::Arc,
+};
 
 use echoic_core::{
     ending::{Ending, How},
@@ -9,10 +12,12 @@ use echoic_core::{
     message::{Message, Replies, Run, Then},
     service::{Inline, Voice},
 };
+use echoic_wire::Route;
 
 thread_local! {
     static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
     static TOLD: Cell<u64> = const { Cell::new(0) };
+    static ADDRESSED: RefCell<Option<Route>> = const { RefCell::new(None) };
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,10 +32,16 @@ pub(crate) enum Bug {
     LimitOffByOne,
     /// A reset by the peer is told as an orderly end.
     EndingLiedAbout,
+    /// A datagram is answered to whoever was answered before.
+    AnswerMisaddressed,
+    /// A datagram that goes round in a circle is answered for ever.
+    CircleGoesOn,
+    /// What the kernel dropped is not asked for.
+    DropsUntold,
 }
 
 impl Bug {
-    pub(crate) const ALL: [Self; 5] = [
+    pub(super) const OF_STREAMS: [Self; 5] = [
         Self::ReplySwapped,
         Self::RecordDropped,
         Self::DrainForgetsTheLast,
@@ -38,10 +49,19 @@ impl Bug {
         Self::EndingLiedAbout,
     ];
 
+    pub(super) const OF_DATAGRAMS: [Self; 5] = [
+        Self::RecordDropped,
+        Self::DrainForgetsTheLast,
+        Self::AnswerMisaddressed,
+        Self::CircleGoesOn,
+        Self::DropsUntold,
+    ];
+
     /// Puts it in for what runs on this thread, and takes it out again at the end of the guard's life.
     pub(super) fn plant(bug: Option<Self>) -> Planted {
         PLANTED.set(bug);
         TOLD.set(0);
+        ADDRESSED.set(None);
         Planted
     }
 
@@ -71,6 +91,15 @@ pub(crate) fn told_as(ending: Ending) -> Ending {
         }
     } else {
         ending
+    }
+}
+
+/// Where an answer goes that should go along `route`.
+pub(crate) fn addressed(route: &Route) -> Route {
+    let before = ADDRESSED.replace(Some(route.clone()));
+    match before {
+        Some(before) if Bug::AnswerMisaddressed.is_planted() => before,
+        _ => route.clone(),
     }
 }
 

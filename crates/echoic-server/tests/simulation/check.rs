@@ -14,23 +14,18 @@ use super::{
     model::Model,
     net::Facts,
     peer::Account,
-    plan::{Plan, Reading, Serving},
+    plan::{Keeping, Plan, Reading, Serving},
     world::{Sum, World, place, port},
 };
-use crate::common::Kept;
+use crate::{
+    Standing, WhenBehind,
+    common::{Kept, TestStore},
+};
 
 /// Timers tick in milliseconds.
-const TICK: Duration = Duration::from_millis(3);
+pub(super) const TICK: Duration = Duration::from_millis(3);
 
-macro_rules! must {
-    ($holds:expr, $($what:tt)+) => {
-        if !$holds {
-            return Err(format!($($what)+));
-        }
-    };
-}
-
-type Checked = Result<(), String>;
+pub(super) type Checked = Result<(), String>;
 
 /// Everything the record has of one conversation.
 struct Recorded {
@@ -54,7 +49,14 @@ pub(super) fn check(world: &World) -> Result<Sum, String> {
         plan.limits.drain
     );
     let all = world.keeper.inner.exchanges();
-    conserved(world, &all)?;
+    let books = Books {
+        served: drained.served,
+        standing,
+        keeping: &plan.keeping,
+        store: &world.keeper.inner,
+        closed_in_time: world.closed_in_time,
+    };
+    conserved(&books, &all)?;
     let mut recorded = by_conversation(world, all)?;
     let mut hows = Vec::new();
     let mut exchanges = 0;
@@ -87,10 +89,24 @@ pub(super) fn check(world: &World) -> Result<Sum, String> {
     })
 }
 
+/// What was served, and what the record says of it.
+pub(super) struct Books<'a> {
+    pub(super) served: u64,
+    pub(super) standing: &'a Standing,
+    pub(super) keeping: &'a Keeping,
+    pub(super) store: &'a TestStore,
+    /// The recorder was done before its deadline.
+    pub(super) closed_in_time: bool,
+}
+
 /// Served is recorded and lost, and the record itself says how many are missing.
-fn conserved(world: &World, all: &[Kept]) -> Checked {
-    let (standing, plan) = (&world.standing, &world.plan);
-    let served = world.drained.served;
+pub(super) fn conserved(books: &Books<'_>, all: &[Kept]) -> Checked {
+    let Books {
+        served,
+        standing,
+        keeping,
+        ..
+    } = *books;
     must!(
         served == standing.recorded + standing.lost,
         "served {served}, but {standing:?}"
@@ -104,17 +120,17 @@ fn conserved(world: &World, all: &[Kept]) -> Checked {
         (1..).zip(all).all(|(id, kept)| kept.id == id),
         "ids are not in order"
     );
-    if !plan.ends_well() {
+    if !keeping.ends_well() {
         return Ok(());
     }
-    must!(world.closed_in_time, "the recorder did not end");
+    must!(books.closed_in_time, "the recorder did not end");
     must!(standing.failure.is_none(), "still failing: {standing:?}");
-    let gaps = world.keeper.inner.gaps();
+    let gaps = books.store.gaps();
     must!(
         gaps == standing.lost,
         "the record says that {gaps} are missing, but {standing:?}"
     );
-    let may_lose = plan.options.when_behind == crate::WhenBehind::Drop || !plan.is_patient();
+    let may_lose = keeping.options.when_behind == WhenBehind::Drop || !keeping.is_patient();
     must!(
         standing.lost == 0 || may_lose,
         "lost without need: {standing:?}"
@@ -171,13 +187,13 @@ fn conversation(world: &World, facts: &Facts, recorded: Option<&Recorded>) -> Ch
         closed <= world.drained_at,
         "still open when the server was done"
     );
-    let is_whole = plan.ends_well() && world.standing.lost == 0;
+    let is_whole = plan.keeping.ends_well() && world.standing.lost == 0;
     let Some(recorded) = recorded else {
         must!(!is_whole, "not recorded");
         return Ok(());
     };
     let Some(ending) = &recorded.ending else {
-        must!(!plan.ends_well(), "its end is not recorded");
+        must!(!plan.keeping.ends_well(), "its end is not recorded");
         return Ok(());
     };
     let heard = heard(facts, ending)?;
@@ -188,7 +204,7 @@ fn conversation(world: &World, facts: &Facts, recorded: Option<&Recorded>) -> Ch
     };
     exchanges(plan, recorded, &model, is_whole)?;
     said(plan, facts, ending, recorded, &model)?;
-    if plan.options.hold_replies {
+    if plan.keeping.options.hold_replies {
         strict(world, facts, recorded.id)?;
     }
     told_truly(world, facts, ending, &model, accepted)
@@ -380,7 +396,7 @@ fn told_truly(
             );
         }
         How::Store => must!(
-            plan.options.hold_replies && !plan.is_patient(),
+            plan.keeping.options.hold_replies && !plan.keeping.is_patient(),
             "the store was well"
         ),
         How::TooManyConnections | How::PeerReset | How::SystemError => {}
@@ -399,7 +415,7 @@ fn punctual(
 ) -> Checked {
     let limits = &world.plan.limits;
     let apart = matches!(world.plan.serving, Serving::Apart(_));
-    if world.plan.is_calm() && !facts.held_up && !apart && ending.how != How::Cut {
+    if world.plan.keeping.is_calm() && !facts.held_up && !apart && ending.how != How::Cut {
         let silent = over - stirred;
         must!(
             silent <= limits.idle.max(limits.partial) + TICK,

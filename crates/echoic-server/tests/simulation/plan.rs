@@ -16,13 +16,19 @@ pub(super) struct Plan {
     pub(super) framing: Framing,
     pub(super) serving: Serving,
     pub(super) limits: Limits,
-    pub(super) options: RecorderOptions,
-    /// How the store fares, from when on.
-    pub(super) moods: Vec<(Duration, Mood)>,
+    pub(super) keeping: Keeping,
     /// When so many accepts fail.
     pub(super) failures: Vec<(Duration, usize)>,
     pub(super) stop_at: Duration,
     pub(super) peers: Vec<PeerPlan>,
+}
+
+/// How the record is kept.
+#[derive(Clone, Debug)]
+pub(super) struct Keeping {
+    pub(super) options: RecorderOptions,
+    /// How the store fares, from when on.
+    pub(super) moods: Vec<(Duration, Mood)>,
 }
 
 /// Who answers.
@@ -81,19 +87,14 @@ impl Plan {
             7 => Serving::Greet,
             _ => Serving::Apart(chance.one_of(&[0, 3, 100])),
         };
-        let options = options(&mut chance);
-        let moods = moods(&mut chance);
+        let keeping = Keeping::draw(&mut chance);
         let failures = if chance.once_in(8) {
             let times = chance.within(1..=20);
             vec![(chance.ms(0..=3000), times)]
         } else {
             Vec::new()
         };
-        let stop_at = match chance.within(0..=3) {
-            0 => chance.ms(0..=200),
-            1..=2 => chance.ms(0..=8000),
-            _ => chance.ms(20_000..=60_000),
-        };
+        let stop_at = stop_at(&mut chance);
         let most = chance.one_of(&[1, 3, 12]);
         let callers = chance.within(1..=most);
         let stubborn = chance.once_in(3);
@@ -107,11 +108,19 @@ impl Plan {
             framing,
             serving,
             limits,
-            options,
-            moods,
+            keeping,
             failures,
             stop_at,
             peers,
+        }
+    }
+}
+
+impl Keeping {
+    pub(super) fn draw(chance: &mut Chance) -> Self {
+        Self {
+            options: options(chance),
+            moods: moods(chance),
         }
     }
 
@@ -137,7 +146,16 @@ impl Plan {
     }
 }
 
-fn limits(chance: &mut Chance) -> Limits {
+/// When the server is told to stop: at once, amid it all, or when most is over.
+pub(super) fn stop_at(chance: &mut Chance) -> Duration {
+    match chance.within(0..=3) {
+        0 => chance.ms(0..=200),
+        1..=2 => chance.ms(0..=8000),
+        _ => chance.ms(20_000..=60_000),
+    }
+}
+
+pub(super) fn limits(chance: &mut Chance) -> Limits {
     Limits {
         message_bytes_max: if chance.once_in(8) {
             chance.within(4000..=9000)

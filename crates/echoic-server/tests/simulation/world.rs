@@ -2,6 +2,7 @@
 //! network in memory, with those who call.
 
 use std::{
+    future::Future,
     net::{Ipv4Addr, SocketAddr},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
@@ -73,23 +74,40 @@ pub(super) struct Sum {
 }
 
 /// More time than any world can need.
-const FOR_EVER: Duration = Duration::from_hours(24);
+pub(super) const FOR_EVER: Duration = Duration::from_hours(24);
 
 /// For the recorder's last round.
-const CLOSE_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const CLOSE_WITHIN: Duration = Duration::from_secs(30);
 
 /// Lives the world of `seed`, with `bug` in it if there is to be one, and checks it.
 pub(super) fn simulate(seed: u64, bug: Option<Bug>, tells: bool) -> Result<Sum, Failure> {
+    attempt(
+        bug,
+        tells,
+        |steps| live(seed, Plan::draw(seed), steps),
+        check,
+    )
+}
+
+/// Lives a world on a runtime of its own, with `bug` in it if there is to be one, and checks it.
+pub(super) fn attempt<W, F>(
+    bug: Option<Bug>,
+    tells: bool,
+    live: impl FnOnce(Steps) -> F,
+    check: impl FnOnce(&W) -> Result<Sum, String>,
+) -> Result<Sum, Failure>
+where
+    F: Future<Output = Result<W, String>>,
+{
     let planted = Bug::plant(bug);
     let runtime = Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .expect("a runtime");
-    let plan = Plan::draw(seed);
     let steps = runtime.block_on(async { Steps::new(tells) });
     let lived = catch_unwind(AssertUnwindSafe(|| {
-        let world = runtime.block_on(live(seed, plan, steps.clone()))?;
+        let world = runtime.block_on(live(steps.clone()))?;
         check(&world)
     }));
     drop(runtime);
@@ -113,7 +131,7 @@ async fn live(seed: u64, plan: Plan, steps: Steps) -> Result<World, String> {
     let began = Instant::now();
     let keeper = Keeper::new(steps.clone());
     let store = Arc::clone(&keeper) as Arc<dyn Store>;
-    let (recorder, task) = Recorder::new(Some(store), plan.options)
+    let (recorder, task) = Recorder::new(Some(store), plan.keeping.options)
         .await
         .map_err(|error| error.to_string())?;
     let recording = tokio::spawn(task.run());
@@ -174,7 +192,7 @@ async fn live(seed: u64, plan: Plan, steps: Steps) -> Result<World, String> {
 
 fn serve(plan: &Plan, gate: &Gate, recorder: &Recorder) -> Server {
     let here = place(5000);
-    let workers = vec![Handle::current(); plan.options.shards];
+    let workers = vec![Handle::current(); plan.keeping.options.shards];
     let mut server = Server::new(recorder.clone(), plan.limits.clone()).on_workers(workers);
     let service: Arc<dyn Service> = match plan.serving {
         Serving::Echo => named("echo"),
@@ -220,7 +238,8 @@ fn call(
 }
 
 async fn weather(plan: Plan, keeper: Arc<Keeper>, gate: Gate, began: Instant) {
-    let moods = plan.moods.iter().map(|(at, mood)| (*at, Some(*mood), 0));
+    let moods = plan.keeping.moods.iter();
+    let moods = moods.map(|(at, mood)| (*at, Some(*mood), 0));
     let failures = plan.failures.iter().map(|(at, times)| (*at, None, *times));
     let mut all: Vec<_> = moods.chain(failures).collect();
     all.sort_by_key(|(at, ..)| *at);
@@ -242,13 +261,13 @@ pub(super) fn place(port: u16) -> Place {
     Place::Net(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
 }
 
-fn named(name: &str) -> Arc<dyn Service> {
+pub(super) fn named(name: &str) -> Arc<dyn Service> {
     let chosen = name.parse::<Chosen>();
     chosen.expect("invariant: a service").0
 }
 
 #[derive(Debug)]
-struct Greeting;
+pub(super) struct Greeting;
 
 impl Service for Greeting {
     fn name(&self) -> &'static str {

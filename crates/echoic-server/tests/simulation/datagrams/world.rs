@@ -1,0 +1,188 @@
+//! One world of datagrams from its beginning to its end.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use echoic_core::{
+    event::{Place, Post},
+    framing::Frames,
+    guests::Guests,
+    service::Service,
+    store::Store,
+};
+use echoic_wire::UnopenedDatagrams;
+use tokio::{
+    join,
+    runtime::Handle,
+    time::{Instant, sleep, sleep_until, timeout},
+};
+
+use super::{
+    super::{
+        bug::Bug,
+        chance::Chance,
+        plan::Serving,
+        steps::Steps,
+        store::Keeper,
+        world::{CLOSE_WITHIN, FOR_EVER, Failure, Greeting, Sum, attempt, named, place},
+    },
+    check::check,
+    net::{Facts, Net},
+    plan::{Act, From, PeerPlan, Plan},
+};
+use crate::{Drained, Recorder, Server, Standing, datagrams::Rules, server::Slot};
+
+/// What is left of a world.
+pub(super) struct World {
+    pub(super) plan: Plan,
+    pub(super) steps: Steps,
+    pub(super) facts: Facts,
+    pub(super) keeper: Arc<Keeper>,
+    pub(super) stopped: Instant,
+    pub(super) drained_at: Instant,
+    pub(super) drained: Drained,
+    pub(super) standing: Standing,
+    pub(super) closed_in_time: bool,
+}
+
+/// Where the server is.
+const PORT: u16 = 5000;
+
+/// A port that a name server sends from.
+const NAME_SERVER: u16 = 53;
+
+/// A network that may not call.
+const DENIED: &str = "10.0.0.0/8";
+
+pub(super) fn simulate(seed: u64, bug: Option<Bug>, tells: bool) -> Result<Sum, Failure> {
+    attempt(
+        bug,
+        tells,
+        |steps| live(seed, Plan::draw(seed), steps),
+        check,
+    )
+}
+
+async fn live(seed: u64, plan: Plan, steps: Steps) -> Result<World, String> {
+    let began = Instant::now();
+    let keeper = Keeper::new(steps.clone());
+    let store = Arc::clone(&keeper) as Arc<dyn Store>;
+    let (recorder, task) = Recorder::new(Some(store), plan.keeping.options)
+        .await
+        .map_err(|error| error.to_string())?;
+    let recording = tokio::spawn(task.run());
+    let net = Net::new(plan.weather.clone(), Chance::new(!seed), steps.clone());
+    let server = serve(&plan, &net, &recorder);
+    let peers: Vec<_> = plan.peers.iter().zip(0..).collect();
+    let peers = peers
+        .into_iter()
+        .map(|(peer, i)| tokio::spawn(live_as(peer.clone(), net.clone(), from(peer.from, i))));
+    let peers: Vec<_> = peers.collect();
+    let moods = plan.keeping.moods.clone();
+    let store = Arc::clone(&keeper);
+    let weather = tokio::spawn(async move {
+        for (at, mood) in moods {
+            sleep_until(began + at).await;
+            store.inner.set(mood);
+        }
+    });
+
+    let stop_at = began + plan.stop_at;
+    let stop = async {
+        sleep_until(stop_at).await;
+        steps.tell(|| "the server is told to stop".to_owned());
+        net.look_at_stop();
+    };
+    let drained = timeout(FOR_EVER, server.run(stop)).await;
+    let drained = drained.map_err(|_| "the server never stopped".to_owned())?;
+    let drained_at = Instant::now();
+    let _ = weather.await;
+    let closing = Instant::now();
+    recorder.close(recording, CLOSE_WITHIN).await;
+    let closed_in_time = closing.elapsed() < CLOSE_WITHIN;
+    for peer in peers {
+        peer.abort();
+    }
+    Ok(World {
+        standing: recorder.standing(),
+        facts: net.facts(),
+        plan,
+        steps,
+        keeper,
+        stopped: stop_at,
+        drained_at,
+        drained,
+        closed_in_time,
+    })
+}
+
+fn serve(plan: &Plan, net: &Net, recorder: &Recorder) -> Server {
+    let here = place(PORT);
+    let workers = vec![Handle::current(); plan.keeping.options.shards];
+    let mut server = Server::new(recorder.clone(), plan.limits.clone()).on_workers(workers);
+    let service: Arc<dyn Service> = match plan.serving {
+        Serving::Upper => named("upper"),
+        Serving::Discard => named("discard"),
+        Serving::Greet => Arc::new(Greeting),
+        _ => named("echo"),
+    };
+    let post = Post {
+        name: "udp:5000".to_owned(),
+        proto: "udp",
+        service: service.name().to_owned(),
+        framing: Frames::default(),
+    };
+    let guests = Guests {
+        deny: vec![DENIED.parse().expect("invariant: a network")],
+        ..Guests::default()
+    };
+    server.slots.push(Slot {
+        place: here.clone(),
+        sockets: vec![UnopenedDatagrams::test(Box::new(net.socket()), here)],
+        rules: Arc::new(Rules {
+            post: Arc::new(post),
+            service,
+            limits: Arc::new(plan.limits.clone()),
+            guests: Arc::new(guests),
+            may_amplify: plan.may_amplify,
+            gap: plan.gap,
+        }),
+    });
+    server
+}
+
+/// Where the peer with this number sends from.
+pub(super) fn from(from: From, number: u8) -> Place {
+    let at = |ip: [u8; 4], port| Place::Net(SocketAddr::from((Ipv4Addr::from(ip), port)));
+    match from {
+        From::Somewhere => at([127, 0, 0, 1], 40_000 + u16::from(number)),
+        From::Denied => at([10, 0, 0, number], 40_000),
+        From::Nowhere => at([192, 0, 2, number], NAME_SERVER),
+        From::Ourselves => place(PORT),
+    }
+}
+
+async fn live_as(plan: PeerPlan, net: Net, from: Place) {
+    let mut inbox = net.inbox(from.clone());
+    let saying = async {
+        for act in plan.acts {
+            match act {
+                Act::Send(bytes) => net.post(&from, &bytes),
+                Act::Pause(pause) => sleep(pause).await,
+            }
+        }
+    };
+    let hearing = async {
+        while let Some(bytes) = inbox.recv().await {
+            if plan.echoes {
+                // As quick as a program is, which is not at once: time has to go on.
+                sleep(Duration::from_millis(1)).await;
+                net.post(&from, &bytes);
+            }
+        }
+    };
+    join!(saying, hearing);
+}
