@@ -18,7 +18,7 @@ use tokio::{
 #[cfg(any(test, feature = "testing"))]
 use crate::testing::DatagramTransport;
 use crate::{
-    explain::{Call, Explain},
+    explain::{Call, Explain, TellsClose},
     inherited::{self, Inherited},
     listen::{At, ListenError, ListenOptions, on_all, refused},
     udp,
@@ -33,6 +33,7 @@ pub struct UnopenedDatagrams {
     place: Place,
     file: Option<SocketFile>,
     explain: Option<Explain>,
+    closes: TellsClose,
 }
 
 #[derive(Debug)]
@@ -53,6 +54,8 @@ pub struct Datagrams {
     /// Datagrams dropped so far, as last heard.
     dropped: u32,
     explain: Option<Explain>,
+    #[expect(dead_code, reason = "held for its end")]
+    closes: TellsClose,
     #[expect(dead_code, reason = "held for its end")]
     file: Option<SocketFile>,
 }
@@ -180,6 +183,7 @@ fn place_of(socket: &Socket) -> io::Result<Place> {
 impl UnopenedDatagrams {
     fn new(socket: Socket, place: Place, options: &ListenOptions) -> Self {
         Self {
+            closes: TellsClose::at(&place, options.explain.as_ref()),
             socket: Unopened::Bound(socket),
             place,
             file: None,
@@ -191,6 +195,7 @@ impl UnopenedDatagrams {
     #[cfg(any(test, feature = "testing"))]
     pub fn test(transport: Box<dyn DatagramTransport>, place: Place) -> Self {
         Self {
+            closes: TellsClose::at(&place, None),
             socket: Unopened::Test(transport),
             place,
             file: None,
@@ -210,6 +215,7 @@ impl UnopenedDatagrams {
             place,
             file,
             explain,
+            closes,
         } = self;
         let everywhere = matches!(&place, Place::Net(addr) if addr.ip().is_unspecified());
         let (socket, details) = match socket {
@@ -233,6 +239,7 @@ impl UnopenedDatagrams {
             details,
             dropped: 0,
             explain,
+            closes,
             file,
         })
     }

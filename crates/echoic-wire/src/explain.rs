@@ -10,6 +10,7 @@ use echoic_core::{endpoint::Shape, event::Place};
 /// Hears every socket call of a link or a listener.
 #[derive(Clone)]
 pub struct Explain {
+    /// The peer, or our own address where it is about the socket of an endpoint.
     who: Option<Place>,
     tell: Arc<Teller>,
 }
@@ -99,7 +100,7 @@ pub enum Call<'a> {
         /// Whether the end was sent.
         result: Result<(), &'a io::Error>,
     },
-    /// close(2).
+    /// close(2): of a connection, or of the socket of an endpoint, which is then named by its own address.
     Close,
 }
 
@@ -132,6 +133,23 @@ impl fmt::Debug for Explain {
         f.debug_struct("Explain")
             .field("who", &self.who)
             .finish_non_exhaustive()
+    }
+}
+
+/// Kept beside a bound socket: tells of its close when it is dropped with it.
+#[derive(Debug)]
+pub(crate) struct TellsClose(Option<Explain>);
+
+impl TellsClose {
+    /// `place` is where the socket is bound, which says which of several it is.
+    pub(crate) fn at(place: &Place, explain: Option<&Explain>) -> Self {
+        Self(explain.map(|explain| explain.of(place.clone())))
+    }
+}
+
+impl Drop for TellsClose {
+    fn drop(&mut self) {
+        tell(self.0.as_ref(), || Call::Close);
     }
 }
 

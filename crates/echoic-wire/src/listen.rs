@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 #[cfg(any(test, feature = "testing"))]
 use crate::testing::{Callers, Transport};
 use crate::{
-    explain::{Call, Explain},
+    explain::{Call, Explain, TellsClose},
     inherited::{self, Inherited},
     link::Link,
     owner,
@@ -69,6 +69,8 @@ pub struct Listener {
     /// It takes no new calls.
     hushed: bool,
     explain: Option<Explain>,
+    #[expect(dead_code, reason = "held for its end")]
+    closes: TellsClose,
 }
 
 #[derive(Debug)]
@@ -172,9 +174,10 @@ pub async fn listen(
         Endpoint::Tcp(at) => listen_tcp(endpoint, at, options).await,
         Endpoint::Unix(name) => {
             let place = || Place::Unix(Some(name.clone()));
-            let bound =
+            let (socket, file) =
                 unix::bind(name, options).map_err(|error| refused(endpoint, place(), error))?;
-            Ok(vec![Listener::unix(bound, name, options)])
+            let socket = Bound::Unix(socket, file);
+            Ok(vec![Listener::new(socket, place(), false, options)])
         }
         Endpoint::Fd(number) => {
             let taken = inherited::take(*number).map_err(failed)?;
@@ -194,13 +197,7 @@ async fn listen_tcp(
     on_all(endpoint, at, |addr| {
         let socket = tcp::bind(addr, options)?;
         let place = socket.local_addr()?.into();
-        Ok(Listener {
-            socket: Bound::Tcp(socket),
-            place,
-            shared: false,
-            hushed: false,
-            explain: options.explain.clone(),
-        })
+        Ok(Listener::new(Bound::Tcp(socket), place, false, options))
     })
     .await
 }
@@ -303,17 +300,12 @@ pub(crate) fn refused(endpoint: &Endpoint, place: Place, source: io::Error) -> L
 }
 
 impl Listener {
-    fn unix(
-        bound: (UnixListener, Option<SocketFile>),
-        name: &UnixName,
-        options: &ListenOptions,
-    ) -> Self {
-        let (socket, file) = bound;
-        let place = Place::Unix(Some(name.clone()));
+    fn new(socket: Bound, place: Place, shared: bool, options: &ListenOptions) -> Self {
         Self {
-            socket: Bound::Unix(socket, file),
+            closes: TellsClose::at(&place, options.explain.as_ref()),
+            socket,
             place,
-            shared: false,
+            shared,
             hushed: false,
             explain: options.explain.clone(),
         }
@@ -335,13 +327,7 @@ impl Listener {
                 ));
             }
         };
-        Ok(Self {
-            socket,
-            place,
-            shared: true,
-            hushed: false,
-            explain: options.explain.clone(),
-        })
+        Ok(Self::new(socket, place, true, options))
     }
 
     /// Takes no new calls from here on; those that wait can still be accepted. Who calls now is refused once the
@@ -369,13 +355,12 @@ impl Listener {
     /// A listener that a test's own callers call at.
     #[cfg(any(test, feature = "testing"))]
     pub fn test(callers: Box<dyn Callers>, place: Place) -> Self {
-        Self {
-            socket: Bound::Test(callers),
+        Self::new(
+            Bound::Test(callers),
             place,
-            shared: false,
-            hushed: false,
-            explain: None,
-        }
+            false,
+            &ListenOptions::default(),
+        )
     }
 
     /// Where it listens, with the port that was really taken.

@@ -169,8 +169,9 @@ fn quiet_says_nothing_but_what_was_asked_for() {
 
 #[test]
 fn explained_the_calls_are_those_of_the_tutorial_in_its_order() {
-    let serve = Serve::start(&["upper=:0", "--explain"]);
+    let serve = Serve::start(&["upper=:0", "udp://:0", "unix:own.sock", "--explain"]);
     let at = serve.at[0];
+    let doors = serve.places.clone();
     let mut talk = Talk::to(at);
     talk.ask("hello", "HELLO");
     drop(talk.finish());
@@ -190,10 +191,20 @@ fn explained_the_calls_are_those_of_the_tutorial_in_its_order() {
         "recv(65536) = b''",
         "shutdown(SHUT_WR)",
         "close()",
+        "stopping",
     ] {
         assert!(
             rest.any(|line| line.contains(call)),
             "{call} is not where it belongs:\n{}",
+            lines.join("\n")
+        );
+    }
+    let rest: Vec<_> = rest.collect();
+    for door in doors {
+        let closed = format!("  {door}  close()");
+        assert!(
+            rest.iter().any(|line| line.ends_with(&closed)),
+            "{closed} is not where it belongs:\n{}",
             lines.join("\n")
         );
     }
