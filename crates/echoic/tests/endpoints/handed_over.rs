@@ -126,11 +126,10 @@ fn what_was_handed_to_somebody_else_is_not_ours() {
     assert_eq!(ports, [5000, 5000, 12345]);
 }
 
-/// Hands over a socket that was bound and never told to listen.
-const DEAF: &str = "
+/// Hands over a socket made as the second argument says, which is no place to be called at.
+const HANDING: &str = "
 import socket, subprocess, sys
-own = socket.socket()
-own.bind(('127.0.0.1', 0))
+own = eval(sys.argv[2])
 ran = subprocess.run([sys.argv[1], 'serve', f'fd:{own.fileno()}', '--store', 'none'], pass_fds=[own.fileno()],
                      capture_output=True, timeout=30)
 print(ran.returncode, ran.stderr.decode())
@@ -140,9 +139,9 @@ print(ran.returncode, ran.stderr.decode())
 fn a_number_that_is_no_listening_socket_is_told_as_what_it_is() {
     let home = Home::new();
     for (number, why) in [
-        ("99", "Bad file descriptor"),
-        ("0", "non-socket"),
-        ("4294967295", "fd:"),
+        ("99", "nothing is open at that number"),
+        ("0", "is no socket; hand over one that listens"),
+        ("4294967295", "nothing is open at that number"),
     ] {
         let Ran { code, out, err } = home.run(&["serve", &format!("fd:{number}"), "--print"]);
         assert_eq!((code, &*out), (Some(1), &b""[..]), "{err}");
@@ -151,10 +150,22 @@ fn a_number_that_is_no_listening_socket_is_told_as_what_it_is() {
             "{err}"
         );
     }
-    let program = home.echoic(&[]);
-    let said = python(DEAF, &[&program.get_program().display()], "").good();
-    assert!(
-        said.starts_with("1 ") && said.contains("does not listen"),
-        "{said}"
-    );
+    for (made, why) in [
+        ("socket.socket()", "a stream that does not listen"),
+        (
+            "socket.socketpair()[0]",
+            "a stream that does not listen; listen() comes before",
+        ),
+        (
+            "socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)",
+            "streams and datagrams are, over IP and Unix",
+        ),
+    ] {
+        let program = home.echoic(&[]);
+        let said = python(HANDING, &[&program.get_program().display(), &made], "").good();
+        assert!(
+            said.starts_with("1 ") && said.contains(why),
+            "{made}: {said}"
+        );
+    }
 }
