@@ -6,12 +6,21 @@ use std::{
     path::Path,
 };
 
-use echoic_core::{endpoint::Endpoint, event::Place};
+use echoic_core::{
+    endpoint::{Endpoint, UnixName},
+    event::Place,
+};
 
 /// The program that holds `place`, as `NAME (pid N)`, where this process may see it (proc(5)).
 /// It may be this process itself, where an endpoint is given twice.
 pub(crate) fn of(endpoint: &Endpoint, place: &Place) -> Option<String> {
-    let Place::Net(addr) = place else { return None };
+    match place {
+        Place::Net(addr) => of_address(endpoint, addr),
+        Place::Unix(name) => of_name(name.as_ref()?),
+    }
+}
+
+fn of_address(endpoint: &Endpoint, addr: &SocketAddr) -> Option<String> {
     let listens = matches!(endpoint, Endpoint::Tcp(_) | Endpoint::Fd(_));
     let protocol = if matches!(endpoint, Endpoint::Udp(_)) {
         "udp"
@@ -24,6 +33,53 @@ pub(crate) fn of(endpoint: &Endpoint, place: &Place) -> Option<String> {
         let table = fs::read_to_string(format!("/proc/net/{protocol}{family}")).ok()?;
         inode_at(&table, addr, listens)
     })?;
+    holder(&inode, |_| true)
+}
+
+/// The table has names as they were given: one of a file may begin at the folder its owner was in.
+fn of_name(name: &UnixName) -> Option<String> {
+    let table = fs::read_to_string("/proc/net/unix").ok()?;
+    let mut bound = names_in(&table);
+    match name {
+        UnixName::Abstract(name) => {
+            let (inode, _) = bound.find(|(_, bound)| bound.strip_prefix('@') == Some(name))?;
+            holder(inode, |_| true)
+        }
+        UnixName::Path(path) => {
+            let file = fs::canonicalize(path).ok()?;
+            let is_it = |process: &Path, bound: &str| {
+                let here = process.join("cwd").join(bound);
+                fs::canonicalize(here).is_ok_and(|there| there == file)
+            };
+            bound.find_map(|(inode, bound)| {
+                let same_name = Path::new(bound).file_name() == path.file_name();
+                same_name.then(|| holder(inode, |process| is_it(process, bound)))?
+            })
+        }
+    }
+}
+
+/// Inode and name of each socket in /proc/net/unix that can be called by a name: one that listens, or of datagrams. A
+/// connection has its listener's name too, and may have been given to another process.
+fn names_in(table: &str) -> impl Iterator<Item = (&str, &str)> {
+    const LISTENS: u32 = 1 << 16;
+    const DATAGRAMS: &str = "0002";
+    table.lines().skip(1).filter_map(|line| {
+        // The name is the last and may have spaces in it.
+        let mut rest = line;
+        let mut field = || {
+            let (field, after) = rest.trim_start().split_once(' ')?;
+            rest = after;
+            Some(field)
+        };
+        let [_, _, _, flags, kind, _, inode] = [(); 7].map(|()| field());
+        let flags = u32::from_str_radix(flags?, 16).ok()?;
+        (flags & LISTENS != 0 || kind? == DATAGRAMS).then_some((inode?, rest))
+    })
+}
+
+/// The process that has the socket open and is it, as `NAME (pid N)`.
+fn holder(inode: &str, is_it: impl Fn(&Path) -> bool) -> Option<String> {
     let wanted = format!("socket:[{inode}]");
     let processes = fs::read_dir("/proc").ok()?.flatten();
     for process in processes {
@@ -34,7 +90,7 @@ pub(crate) fn of(endpoint: &Endpoint, place: &Place) -> Option<String> {
         else {
             continue;
         };
-        if holds(&path, &wanted) {
+        if holds(&path, &wanted) && is_it(&path) {
             if pid == std::process::id() {
                 return Some(format!("another endpoint of this same program (pid {pid})"));
             }
@@ -123,6 +179,19 @@ mod tests {
             "udp://:0",
             SocketAddr::from(([127, 0, 0, 1], port))
         ));
+    }
+
+    #[test]
+    fn names_are_found_in_the_table_and_connections_are_not() {
+        let table = "\
+Num       RefCount Protocol Flags    Type St Inode Path
+0000000026cf54dc: 00000003 00000000 00000000 0001 03   631
+000000007d9bddec: 00000002 00000000 00010000 0001 01 51697607 a b.sock
+000000007038ebac: 00000003 00000000 00000000 0001 03 51697608 a b.sock
+00000000c0ff9e6f: 00000002 00000000 00000000 0002 01    17 @held
+";
+        let found: Vec<_> = names_in(table).collect();
+        assert_eq!(found, [("51697607", "a b.sock"), ("17", "@held")]);
     }
 
     #[test]

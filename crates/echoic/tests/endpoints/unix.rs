@@ -247,12 +247,28 @@ fn what_somebody_else_put_there_meanwhile_stays() {
 }
 
 #[test]
-fn a_name_that_is_held_is_in_use_and_free_again_after() {
+fn a_name_that_is_held_is_in_use_by_its_owner_and_free_again_after() {
     let name = format!("unix:@echoic-test-held-{}", std::process::id());
-    let serve = Serve::start(&[&name]);
-    let Ran { code, err, .. } = serve.home.run(&["serve", &name, "--store", "none"]);
-    assert_eq!(code, Some(1), "{err}");
-    assert!(err.contains("in use") && err.contains(&name), "{err}");
+    let serve = Serve::start(&[&name, "unix:held.sock", "unixgram:held.messages"]);
+    let owner = format!("in use by echoic (pid {})", serve.id());
+    // Wherever it is called from, and by whichever way its folder is written.
+    let folder = serve.home.path();
+    fs::create_dir(folder.join("below")).unwrap();
+    let absolute = format!("unix:{}/held.sock", folder.display());
+    for called in [
+        &*name,
+        "unix:../held.sock",
+        "unixgram:../held.messages",
+        &absolute,
+    ] {
+        let mut other = serve.home.echoic(&["serve", called, "--store", "none"]);
+        let Ran { code, err, .. } = run(other.current_dir(folder.join("below")), b"");
+        assert_eq!(code, Some(1), "{err}");
+        let (_, written) = called.split_once(':').unwrap();
+        assert!(err.contains(&owner) && err.contains(written), "{err}");
+    }
+    // One of the same name in another folder is another.
+    drop(Serve::start(&["unix:held.sock"]));
     serve.stop();
     let next = Serve::start(&[&name]);
     assert_eq!(next.places, [name]);
