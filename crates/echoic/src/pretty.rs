@@ -104,7 +104,8 @@ pub(crate) fn failing(failure: &Failure) -> String {
         exchanges,
     } = failure;
     let since = time(*since);
-    format!("{WRONG}not recording since {since}, {exchanges} exchanges: {why}{WRONG:#}")
+    let exchanges = count(*exchanges, "exchange");
+    format!("{WRONG}not recording since {since}, {exchanges}: {why}{WRONG:#}")
 }
 
 /// `recording again; 5 exchanges since 12:04:11.730 are lost`
@@ -112,6 +113,7 @@ pub(crate) fn recording_again(since: Micros, lost: u64) -> String {
     let since = time(since);
     match lost {
         0 => format!("recording again; nothing since {since} is lost"),
+        1 => format!("recording again; 1 exchange since {since} is lost"),
         _ => format!("recording again; {lost} exchanges since {since} are lost"),
     }
 }
@@ -196,6 +198,12 @@ fn side(mark: char, bytes: &[u8]) -> String {
 
 fn head(at: Micros, conversation: ConversationId) -> String {
     format!("{}  {ASIDE}#{conversation:<5}{ASIDE:#}", time(at))
+}
+
+/// `1 exchange`, `2 exchanges`
+pub(crate) fn count(n: u64, what: &str) -> String {
+    let more = if n == 1 { "" } else { "s" };
+    format!("{n} {what}{more}")
 }
 
 /// `82 µs`, `1.2 ms`, `3.4 s`

@@ -233,7 +233,8 @@ fn farewell(
         datagrams,
     } = drained;
     let standing = recorder.standing();
-    let mut text = format!("stopped: {served} exchanges served");
+    let count = pretty::count;
+    let mut text = format!("stopped: {} served", count(served, "exchange"));
     if plan.store != crate::memory::Place::None {
         text += &format!(", {} recorded, {} lost", standing.recorded, standing.lost);
     }
@@ -245,16 +246,16 @@ fn farewell(
         text += &format!(" (not all of it is safe on the disk: {error})");
     }
     if cut > 0 {
-        text += &format!("; {cut} conversations cut, they were not done within --drain");
+        let cut = count(cut, "conversation");
+        text += &format!("; {cut} cut, not done within --drain");
     }
     if datagrams.dropped > 0 {
-        text += &format!(
-            "; {} datagrams came too fast and were dropped",
-            datagrams.dropped
-        );
+        let dropped = count(datagrams.dropped, "datagram");
+        text += &format!("; {dropped} dropped, having come too fast");
     }
     if panicked > 0 {
-        text += &format!("; {panicked} conversations ended by a bug in echoic");
+        let panicked = count(panicked, "conversation");
+        text += &format!("; {panicked} ended by a bug in echoic");
     }
     trace::end();
     term::say(&text);

@@ -352,7 +352,7 @@ fn who_does_not_read_is_cut_at_the_deadline_and_the_code_says_so() {
             .all()
             .last()
             .unwrap()
-            .contains("1 conversations cut"),
+            .contains("; 1 conversation cut"),
         "{:?}",
         serve.err.all()
     );

@@ -163,9 +163,11 @@ impl Record {
             (0, None, Err(error)) => term::say(&format!("echoic: {file}: {error}")),
             (lost, why, _) => {
                 let why = why.map(|why| format!(": {why}")).unwrap_or_default();
-                term::say(&format!(
-                    "echoic: {lost} exchanges were not recorded in {file}{why}"
-                ));
+                let exchanges = match lost {
+                    1 => "1 exchange was".to_owned(),
+                    _ => format!("{lost} exchanges were"),
+                };
+                term::say(&format!("echoic: {exchanges} not recorded in {file}{why}"));
             }
         }
     }

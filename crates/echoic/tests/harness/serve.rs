@@ -221,8 +221,9 @@ impl Serve {
                 .unwrap_or_else(|| panic!("a number is missing: {last}"))
         };
         let served = number();
+        let exchanges = if served == 1 { "exchange" } else { "exchanges" };
         assert!(
-            last.starts_with(&format!("stopped: {served} exchanges served")),
+            last.starts_with(&format!("stopped: {served} {exchanges} served")),
             "{last}"
         );
         let (recorded, lost) = if last.contains("recorded") {
@@ -231,7 +232,7 @@ impl Serve {
             (0, 0)
         };
         if last.contains("recorded") {
-            let adds_up = format!("{served} exchanges served, {recorded} recorded, {lost} lost");
+            let adds_up = format!("{served} {exchanges} served, {recorded} recorded, {lost} lost");
             assert!(last.contains(&adds_up), "{last}");
             assert_eq!(served, recorded + lost, "{last}");
         }
