@@ -7,7 +7,7 @@
 
 mod harness;
 
-use std::fs;
+use std::{fs, process::Command};
 
 use self::harness::{Home, run, tool};
 
@@ -52,6 +52,92 @@ fn bash_reads_its_completions_and_completes_with_them() {
         );
     }
     assert_eq!(ask("echoic serve --dur"), "--durability\n");
+}
+
+/// A shell that not every machine has; without it, why nothing is tried is printed.
+fn shell(name: &str) -> Option<Command> {
+    let there = Command::new(name)
+        .args(["-c", "true"])
+        .status()
+        .is_ok_and(|status| status.success());
+    if !there {
+        println!("skipped: {name} is not installed here");
+    }
+    there.then(|| Command::new(name))
+}
+
+#[test]
+fn fish_completes_with_its_completions() {
+    let Some(mut checks) = shell("fish") else {
+        return;
+    };
+    let home = Home::new();
+    let script = home.path().join("echoic.fish");
+    fs::write(&script, home.run(&["completions", "fish"]).good()).unwrap();
+    home.settle(&mut checks);
+    run(checks.arg("--no-execute").arg(&script), b"").good();
+    // What fish offers for a line, each with what it is for after a tab.
+    let ask = |line: &str| -> Vec<String> {
+        let mut fish = Command::new("fish");
+        home.settle(&mut fish);
+        fish.args(["--no-config", "-c", "source $argv[1]; complete -C $argv[2]"])
+            .arg(&script)
+            .arg(line);
+        let offered = run(&mut fish, b"").good();
+        let word = |line: &str| line.split('\t').next().unwrap().to_owned();
+        offered.lines().map(word).collect()
+    };
+    let commands = ask("echoic ");
+    for verb in verbs(&home) {
+        assert!(commands.contains(&verb), "{verb} in {commands:?}");
+    }
+    assert_eq!(ask("echoic serve --dur"), ["--durability"]);
+    assert_eq!(ask("echoic serve --when-behind "), ["drop", "wait"]);
+}
+
+/// Types a line and a tab at a terminal of its own, and prints what is then on the line.
+const ZSH: &str = r#"
+zmodload zsh/zpty
+zpty z zsh -f -i
+zpty -w z "fpath=($1 \$fpath); autoload -Uz compinit; compinit -u -D"
+zpty -w z 'unsetopt list_beep auto_list; LISTMAX=0'
+zpty -w z "told() { print -r -- \$BUFFER > $1/told; }; zle -N told; bindkey '^X' told; bindkey '^I' complete-word"
+zpty -w z "print ready > $1/ready"
+until [[ -s $1/ready ]] { sleep 0.02 }
+zpty -w -n z "$2"$'\t'$'\x18'
+until [[ -s $1/told ]] { sleep 0.02 }
+cat $1/told
+zpty -d z
+"#;
+
+#[test]
+fn zsh_completes_with_its_completions() {
+    let Some(mut checks) = shell("zsh") else {
+        return;
+    };
+    let home = Home::new();
+    let script = home.path().join("_echoic");
+    fs::write(&script, home.run(&["completions", "zsh"]).good()).unwrap();
+    home.settle(&mut checks);
+    run(checks.args(["-f", "-n"]).arg(&script), b"").good();
+    for (typed, then) in [
+        ("echoic se", "echoic serve "),
+        ("echoic serve --dura", "echoic serve --durability="),
+        (
+            "echoic serve --when-behind d",
+            "echoic serve --when-behind drop ",
+        ),
+    ] {
+        let mut zsh = Command::new("zsh");
+        home.settle(&mut zsh);
+        zsh.args(["-f", "-c", ZSH, "zsh"])
+            .arg(home.path())
+            .arg(typed);
+        let line = run(&mut zsh, b"").good();
+        assert_eq!(line.trim_end(), then.trim_end(), "{typed}");
+        fs::remove_file(home.path().join("told")).unwrap();
+        fs::remove_file(home.path().join("ready")).unwrap();
+    }
 }
 
 #[test]
