@@ -192,7 +192,7 @@ fn calls(store: Option<Arc<TestStore>>, depth: usize) -> (f64, f64) {
 }
 
 #[test]
-fn sixteen_lines_at_once_leave_in_one_send_recorded_or_not() {
+fn d20_sixteen_lines_at_once_leave_in_one_send_recorded_or_not() {
     for store in [None, Some(TestStore::new(Mood::Forgetful))] {
         let (sends, recvs) = calls(store, 16);
         assert!(sends <= 0.07, "{sends} sends a message");

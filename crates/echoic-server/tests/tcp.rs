@@ -456,7 +456,7 @@ impl Apart for BothWays {
 }
 
 #[test]
-fn fifty_megabytes_each_way_at_once() {
+fn d07_fifty_megabytes_each_way_at_once() {
     let heard = Arc::new(AtomicU64::new(0));
     let service = BothWays {
         bytes: 50 * MB,

@@ -64,7 +64,7 @@ fn every_character_alone_and_among_others() {
 }
 
 #[test]
-fn every_character_cut_at_every_byte() {
+fn d04_every_character_cut_at_every_byte() {
     for char in '\u{80}'..=char::MAX {
         let mut utf8 = [0; 4];
         let utf8 = char.encode_utf8(&mut utf8).as_bytes();

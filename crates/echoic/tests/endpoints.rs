@@ -120,7 +120,7 @@ sys.stdin.read()
 ";
 
 #[test]
-fn an_address_in_use_names_its_owner() {
+fn d13_an_address_in_use_names_its_owner() {
     let mut python = tool("python3", "python3");
     python.args(["-c", HOLDER]);
     let mut holder = python

@@ -204,9 +204,9 @@ fn records_are_shown_with_their_time_to_live_and_cannot_play_with_the_terminal()
 }
 
 #[test]
-fn ipv4_wins_within_300_ms_when_ipv6_is_a_black_hole() {
+fn d16_ipv4_wins_within_300_ms_when_ipv6_is_a_black_hole() {
     in_a_network(
-        "ipv4_wins_within_300_ms_when_ipv6_is_a_black_hole",
+        "d16_ipv4_wins_within_300_ms_when_ipv6_is_a_black_hole",
         LOCALHOST,
         |network| {
             let six = format!("{HOLE_V6}:2");
@@ -325,9 +325,9 @@ fn twenty_addresses_are_tried_until_one_answers_or_all_are_silent() {
 }
 
 #[test]
-fn refused_filtered_timed_out_and_unreachable_are_told_apart() {
+fn d16_refused_filtered_timed_out_and_unreachable_are_told_apart() {
     in_a_network(
-        "refused_filtered_timed_out_and_unreachable_are_told_apart",
+        "d16_refused_filtered_timed_out_and_unreachable_are_told_apart",
         LOCALHOST,
         |network| {
             let lost = format!("{HOLE_V4}.2");

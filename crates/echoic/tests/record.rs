@@ -268,7 +268,7 @@ fn followed_it_shows_each_new_exchange() {
 }
 
 #[test]
-fn a_reader_that_has_had_enough_is_no_error() {
+fn d12_a_reader_that_has_had_enough_is_no_error() {
     let serve = Serve::start(&["upper=:0", "--frame", "line"]);
     let mut talk = Talk::to(serve.at[0]);
     let lines = "a line of some length, so that they fill more than a pipe\n".repeat(5_000);
@@ -386,7 +386,7 @@ fn none_makes_no_file() {
 }
 
 #[test]
-fn nothing_a_peer_says_reaches_a_terminal_raw() {
+fn d24_nothing_a_peer_says_reaches_a_terminal_raw() {
     let hostile = "\x1b[2J\x1b]0;title\x07 \u{9b}31m \u{202e}live\u{2066} \x7f \r \u{61c}\n";
     let serve = Serve::start_on_terminal(&["echo=:0", "--frame", "line", "--durability", "strict"]);
     let home = serve.home.clone();

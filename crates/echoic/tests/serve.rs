@@ -414,7 +414,7 @@ fn whoever_is_too_many_is_told_by_a_clean_end() {
 }
 
 #[test]
-fn each_deadline_ends_what_it_is_for_and_the_record_names_it() {
+fn d19_each_deadline_ends_what_it_is_for_and_the_record_names_it() {
     let serve = Serve::start_with_events(&[
         "echo=:0",
         "--frame",
@@ -470,7 +470,7 @@ fn each_deadline_ends_what_it_is_for_and_the_record_names_it() {
 }
 
 #[test]
-fn later_bytes_do_not_put_off_the_deadline_of_a_message() {
+fn d19_later_bytes_do_not_put_off_the_deadline_of_a_message() {
     let serve = Serve::start(&[
         "upper=:0",
         "--frame",

@@ -53,7 +53,7 @@ c.close()
 ";
 
 #[test]
-fn a_caller_is_greeted_whatever_it_has_said_first() {
+fn d11_a_caller_is_greeted_whatever_it_has_said_first() {
     let serve = Serve::start(&["greet=:0"]);
     for said in [0, 1, 100_000, 1_000_000] {
         let heard = python(GREETED, &[&serve.at[0].port(), &said], "").good();
@@ -107,7 +107,7 @@ print(sent, flush=True)
 ";
 
 #[test]
-fn a_plain_close_loses_what_is_on_its_way() {
+fn d11_a_plain_close_loses_what_is_on_its_way() {
     let mut naive = tool("python3", "python3")
         .args(["-c", NAIVE])
         .stdout(Stdio::piped())

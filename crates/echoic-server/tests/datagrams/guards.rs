@@ -23,7 +23,7 @@ use crate::{
 /// Every character, in datagrams of one where it grows and of many where it does not: what comes back is what std makes
 /// of it, or nothing where that is longer.
 #[test]
-fn no_answer_is_longer_than_what_it_answers() {
+fn d23_no_answer_is_longer_than_what_it_answers() {
     never_longer("upper", str::to_uppercase);
     never_longer("lower", str::to_lowercase);
     never_longer("echo", str::to_owned);
@@ -189,7 +189,7 @@ fn of_many_peers_the_one_silent_for_longest_makes_room() {
 
 /// What a forged datagram sets off, in a network of its own.
 #[test]
-fn a_forged_datagram_sets_off_sixteen_at_most() {
+fn d23_a_forged_datagram_sets_off_sixteen_at_most() {
     let inner = Command::new("unshare")
         .args(["-n", "--"])
         .arg(env::current_exe().unwrap())
@@ -219,7 +219,7 @@ fn a_forged_datagram_sets_off_sixteen_at_most() {
 }
 
 #[test]
-#[ignore = "run by a_forged_datagram_sets_off_sixteen_at_most, in a namespace"]
+#[ignore = "run by d23_a_forged_datagram_sets_off_sixteen_at_most, in a namespace"]
 fn in_a_network_of_its_own() {
     // Otherwise it would be the machine's own network that is played with.
     let interfaces = std::fs::read_to_string("/proc/net/dev").unwrap();

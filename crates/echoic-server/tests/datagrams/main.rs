@@ -113,7 +113,7 @@ fn who_is_silent_for_a_while_has_gone_and_comes_back_as_another() {
 }
 
 #[test]
-fn an_answer_leaves_from_the_address_that_was_asked() {
+fn d22_an_answer_leaves_from_the_address_that_was_asked() {
     let posted = Post::named("upper", "udp://*:0").start();
     let port = posted.addr().port();
     // A connected socket hears only the address it asked.

@@ -172,7 +172,7 @@ fn a_file_is_for_us_alone_unless_told_otherwise() {
 }
 
 #[test]
-fn a_file_that_a_dead_server_left_is_replaced() {
+fn d29_a_file_that_a_dead_server_left_is_replaced() {
     let home = Arc::new(Home::new());
     let path = home.path().join("left.sock");
     drop(UnixListener::bind(&path).unwrap());

@@ -1,10 +1,11 @@
 //! The habits of the socket tutorials that go wrong, and what echoic does instead: one test a habit, over the program
 //! as it is run, with a plain peer, and where it is cheap beside the naive way that fails.
 //!
-//! The rows are those of the study the project began with. Some are tested elsewhere, in more depth than there is room
-//! for here; [`ELSEWHERE`] names those tests, and one below checks that they are there. What belongs to services that
-//! run programs (row 28, and the part of row 27 that runs ahead), to TLS and WebSocket closings (a part of row 10) and
-//! to the web page (a part of row 24) is not there yet, and neither are its tests.
+//! The rows are those of the study the project began with. A test of row N is called `dNN_…`; some are elsewhere, in
+//! more depth than there is room for here, beside what they are about: `grep -rn 'fn d[0-9]' crates trials` lists all,
+//! and one test below checks that no row is without. What belongs to services that run programs (row 28, and the part
+//! of row 27 that runs ahead), to TLS and WebSocket closings (a part of row 10) and to the web page (a part of row 24)
+//! is not there yet, and neither are its tests.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -13,6 +14,7 @@
 
 #[path = "../harness/mod.rs"]
 mod harness;
+mod nagle;
 mod names;
 mod order;
 mod process;
@@ -20,6 +22,7 @@ mod stream;
 mod udp;
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::Path,
     process::{Child, Command, Stdio},
@@ -27,111 +30,105 @@ use std::{
 
 use harness::{Lines, Ran, kill, python, tool};
 
-/// Rows whose test is somewhere else: file below `crates/`, and its name there.
-const ELSEWHERE: [(&str, &str, &str); 17] = [
-    (
-        "d04 every character, cut anywhere",
-        "echoic-service/tests/casing.rs",
-        "every_character_cut_at_every_byte",
-    ),
-    (
-        "d07 both directions at once",
-        "echoic-server/tests/tcp.rs",
-        "fifty_megabytes_each_way_at_once",
-    ),
-    (
-        "d11 a lingering close",
-        "echoic/tests/tutorial.rs",
-        "a_caller_is_greeted_whatever_it_has_said_first",
-    ),
-    (
-        "d11 its naive twin",
-        "echoic/tests/tutorial.rs",
-        "a_plain_close_loses_what_is_on_its_way",
-    ),
-    (
-        "d12 a reader that leaves",
-        "echoic/tests/record.rs",
-        "a_reader_that_has_had_enough_is_no_error",
-    ),
-    (
-        "d13 who has the address",
-        "echoic/tests/endpoints.rs",
-        "an_address_in_use_names_its_owner",
-    ),
-    (
-        "d16 all addresses, raced",
-        "echoic/tests/probe.rs",
-        "ipv4_wins_within_300_ms_when_ipv6_is_a_black_hole",
-    ),
-    (
-        "d16 unknown, refused, late",
-        "echoic/tests/probe.rs",
-        "refused_filtered_timed_out_and_unreachable_are_told_apart",
-    ),
-    (
-        "d19 deadlines",
-        "echoic/tests/serve.rs",
-        "each_deadline_ends_what_it_is_for_and_the_record_names_it",
-    ),
-    (
-        "d19 slow to the end",
-        "echoic/tests/serve.rs",
-        "later_bytes_do_not_put_off_the_deadline_of_a_message",
-    ),
-    (
-        "d20 one write for many",
-        "echoic-server/tests/hot_path.rs",
-        "sixteen_lines_at_once_leave_in_one_send_recorded_or_not",
-    ),
-    (
-        "d22 the address asked",
-        "echoic-server/tests/datagrams/main.rs",
-        "an_answer_leaves_from_the_address_that_was_asked",
-    ),
-    (
-        "d23 loops",
-        "echoic-server/tests/datagrams/guards.rs",
-        "a_forged_datagram_sets_off_sixteen_at_most",
-    ),
-    (
-        "d23 no longer than asked",
-        "echoic-server/tests/datagrams/guards.rs",
-        "no_answer_is_longer_than_what_it_answers",
-    ),
-    (
-        "d24 terminals",
-        "echoic/tests/record.rs",
-        "nothing_a_peer_says_reaches_a_terminal_raw",
-    ),
-    (
-        "d27 answers given out of order",
-        "echoic-server/src/session/tests/apart.rs",
-        "answers_given_out_of_order_leave_in_order",
-    ),
-    (
-        "d29 a file left behind",
-        "echoic/tests/endpoints/unix.rs",
-        "a_file_that_a_dead_server_left_is_replaced",
-    ),
-];
+/// The rows there are in the study.
+const ROWS: std::ops::RangeInclusive<u32> = 1..=29;
+
+/// Those of them that belong to what echoic does not have yet: services that run programs.
+const NOT_OURS: [u32; 1] = [28];
+
+/// The tests of each row: functions called `dNN_…`, wherever they are.
+fn tests_by_row() -> BTreeMap<u32, Vec<String>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .unwrap();
+    let mut found: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+    let mut folders = vec![root.join("crates"), root.join("trials")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|end| end == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                for (row, name) in rows_in(&text) {
+                    found.entry(row).or_default().push(name);
+                }
+            }
+        }
+    }
+    found
+}
+
+/// The rows that a file has tests of, with their names. What is not run by itself, or asserts nothing on its own, is
+/// none.
+fn rows_in(text: &str) -> Vec<(u32, String)> {
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let mut found = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        let signature = line.strip_prefix("async ").unwrap_or(line);
+        let Some((name, _)) = signature
+            .strip_prefix("fn d")
+            .and_then(|rest| rest.split_once('('))
+        else {
+            continue;
+        };
+        let Some(row) = name
+            .split_once('_')
+            .filter(|(digits, _)| digits.len() == 2)
+            .and_then(|(digits, _)| digits.parse().ok())
+        else {
+            continue;
+        };
+        let attributes = || {
+            let above = lines[..at].iter().rev();
+            above.take_while(|line| line.starts_with("#[") || line.starts_with("//"))
+        };
+        let is_test =
+            attributes().any(|line| *line == "#[test]" || line.starts_with("#[tokio::test"));
+        let is_run = !attributes().any(|line| line.starts_with("#[ignore"));
+        if is_test && is_run {
+            found.push((row, format!("d{name}")));
+        }
+    }
+    found
+}
 
 #[test]
-fn the_tests_elsewhere_are_there() {
-    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    for (row, file, name) in ELSEWHERE {
-        let text = fs::read_to_string(crates.join(file)).unwrap();
-        let at = text.find(&format!("fn {name}("));
-        let at = at.unwrap_or_else(|| panic!("{row}: no {name} in {file}"));
-        let before = &text[..at];
-        let attribute = before
-            .trim_end()
-            .lines()
-            .rev()
-            .take(3)
-            .any(|line| line.contains("test"));
-        assert!(attribute, "{row}: {name} in {file} is no test");
+fn each_row_has_a_test_named_after_it() {
+    let tests = tests_by_row();
+    for row in ROWS {
+        let ours = !NOT_OURS.contains(&row);
+        assert_eq!(
+            tests.contains_key(&row),
+            ours,
+            "row {row}: a test called d{row:02}_… is looked for in crates/ and trials/, and found are {:?}",
+            tests.get(&row)
+        );
     }
+    let beyond: Vec<_> = tests.keys().filter(|row| !ROWS.contains(row)).collect();
+    assert!(beyond.is_empty(), "there are no rows {beyond:?}");
+}
+
+#[test]
+fn only_what_is_run_as_a_test_is_one() {
+    let text = "
+#[test]
+fn d01_is_one() {}
+#[tokio::test(start_paused = true)]
+async fn d02_is_one() {}
+#[test]
+#[ignore = \"run by another\"]
+fn d03_is_not_run() {}
+fn d04_helps() {}
+#[test]
+fn d5_is_no_row() {}
+#[test]
+fn dangling_05_is_no_row() {}
+";
+    let found = rows_in(text);
+    let expected = [(1, "d01_is_one".to_owned()), (2, "d02_is_one".to_owned())];
+    assert_eq!(found, expected);
 }
 
 /// A program in Python that runs beside the test, and prints its port first.

@@ -2,10 +2,7 @@
 
 use std::net::TcpStream;
 
-use crate::{
-    client,
-    harness::{Serve, Talk},
-};
+use crate::{client, harness::Serve};
 
 #[test]
 fn d17_this_machine_and_no_other_unless_asked() {
@@ -31,18 +28,4 @@ fn d18_what_is_said_is_said_exactly() {
         let serve = Serve::start(&[":0", "--as", service]);
         assert_eq!(client(serve.at[0].port(), program), said);
     }
-}
-
-#[test]
-fn d20_small_replies_do_not_wait_for_an_acknowledgement() {
-    let serve = Serve::start(&[":0", "--frame", "line"]);
-    let mut talk = Talk::to(serve.at[0]);
-    let started = std::time::Instant::now();
-    // Two replies in two writes, each: Nagle and a delayed acknowledgement make 40 ms of it, and so 4 s.
-    for _ in 0..100 {
-        talk.say("a\n");
-        talk.say("b\n");
-        talk.hear("A\nB\n");
-    }
-    assert!(started.elapsed().as_secs() < 3, "{:?}", started.elapsed());
 }

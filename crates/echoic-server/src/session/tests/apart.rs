@@ -69,7 +69,7 @@ async fn it_speaks_first_and_answers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn answers_given_out_of_order_leave_in_order() {
+async fn d27_answers_given_out_of_order_leave_in_order() {
     let service = apart(|mut heard, mut said| async move {
         let mut messages = Vec::new();
         while let Some(message) = heard.next().await {
