@@ -3,11 +3,12 @@
 //! What a conversation may take comes from [`Limits`] itself, field by field, so that none can be forgotten. Bounds
 //! inside other crates are repeated here; a test holds them to their source.
 
+mod client;
+
 use std::{fmt, time::Duration};
 
 use echoic_core::{
     ending::How,
-    filter::MASK_BYTES_MAX,
     limits::{Limits, SourceLimits},
     service::QUEUE,
     size::{Bytes, Span},
@@ -91,7 +92,7 @@ fn print(payload: &mut Payload, as_json: bool) -> Result<(), ReaderGone> {
     payload.flush()
 }
 
-fn groups() -> [(&'static str, Vec<Limit>); 8] {
+fn groups() -> [(&'static str, Vec<Limit>); 9] {
     [
         ("A conversation", conversation(&Limits::default())),
         ("Calling", calling()),
@@ -99,8 +100,9 @@ fn groups() -> [(&'static str, Vec<Limit>); 8] {
         ("Messages on their way", queues()),
         ("Datagrams", datagrams()),
         ("The record", record(&RecorderOptions::default())),
-        ("A filter", filter()),
-        ("connect", client()),
+        ("A filter", client::filter()),
+        ("connect", client::connect()),
+        ("bench", client::bench()),
     ]
 }
 
@@ -368,80 +370,6 @@ fn record(options: &RecorderOptions) -> Vec<Limit> {
         .then(Otherwise(
             "a gap is shown, with the number of what is missing",
         )),
-    ]
-}
-
-fn filter() -> Vec<Limit> {
-    let refused = Otherwise("refused, exit code 2");
-    vec![
-        Limit::new("filter_bytes_max", "its text", bytes(64 << 10)).then(refused),
-        Limit::new(
-            "filter_depth_max",
-            "parentheses within parentheses",
-            Count(64),
-        )
-        .then(refused),
-        Limit::new("filter_conditions_max", "conditions", Count(256)).then(refused),
-        Limit::new("filter_regexes_max", "regular expressions", Count(32)).then(refused),
-        Limit::new(
-            "filter_regex_bytes_max",
-            "one of them, compiled",
-            bytes(1 << 20),
-        )
-        .then(refused),
-        Limit::new(
-            "filter_hex_bytes_max",
-            "a hex: sequence",
-            bytes(MASK_BYTES_MAX),
-        )
-        .then(refused),
-        Limit::new(
-            "filter_values_max",
-            "values in lists, together",
-            Count(4096),
-        )
-        .then(refused),
-    ]
-}
-
-fn client() -> Vec<Limit> {
-    let connect = |flag| Some(("connect", flag));
-    let second = Duration::from_secs;
-    vec![
-        Limit::new(
-            "connect_timeout",
-            "to resolve and be answered",
-            Time(second(10)),
-        )
-        .set_by(connect("--connect-timeout"))
-        .then(Otherwise("exit code 5 (3 while resolving)")),
-        Limit::new(
-            "connect_linger",
-            "silence after the end of the input",
-            Time(second(5)),
-        )
-        .set_by(connect("--linger"))
-        .then(Otherwise("exit code 0 if everything was answered, else 5")),
-        Limit::new(
-            "connect_idle",
-            "silence in both directions",
-            Unbounded("never"),
-        )
-        .set_by(connect("--idle"))
-        .then(Otherwise("exit code 5")),
-        Limit::new(
-            "connect_write_stall",
-            "the peer takes nothing",
-            Time(second(10)),
-        )
-        .set_by(connect("--write-stall"))
-        .then(Otherwise("exit code 5")),
-        Limit::new(
-            "connect_held_bytes_max",
-            "held back until its terminator comes",
-            bytes(64 << 10),
-        )
-        .then(Otherwise("shown in pieces")),
     ]
 }
 

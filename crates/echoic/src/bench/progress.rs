@@ -10,6 +10,7 @@ use std::{
 };
 
 use echoic_client::bench::{Length, Load, Plan, Progress, Run, Stop, Watch, percentile};
+use echoic_plot::terminal::{self, Height};
 use serde_json::json;
 
 use super::{course::Stops, measured::Try, text};
@@ -110,8 +111,10 @@ impl Screen {
             if progress.seconds > sparks.len()
                 && let Some(recent) = &progress.recent
             {
-                sparks.resize(progress.seconds - 1, 0);
-                sparks.push(recent.due.value_at_quantile(0.99));
+                // Seconds between two looks are gaps.
+                sparks.resize(progress.seconds - 1, f64::NAN);
+                let p99 = Some(&recent.due).filter(|due| !due.is_empty());
+                sparks.push(p99.map_or(f64::NAN, |due| due.value_at_quantile(0.99) as f64));
             }
             erase(drawn);
             let lines = lines(plan, run, &progress, &sparks);
@@ -145,7 +148,7 @@ fn line(run: &Run, progress: &Progress) -> String {
     .to_string()
 }
 
-fn lines(plan: &Plan, run: &Run, progress: &Progress, sparks: &[u64]) -> Vec<String> {
+fn lines(plan: &Plan, run: &Run, progress: &Progress, sparks: &[f64]) -> Vec<String> {
     let now = progress.now as f64 / 1e9;
     let warmup = run.warmup.as_secs_f64();
     let load = match &run.load {
@@ -196,25 +199,15 @@ fn lines(plan: &Plan, run: &Run, progress: &Progress, sparks: &[u64]) -> Vec<Str
             text::count(per_second as f64),
         ),
         format!(
-            " now  p50 {}  p90 {}  p99 {} ms   {}",
+            " now  p50 {}  p90 {}  p99 {} ms   p99 a second: {}",
             at(0.5),
             at(0.9),
             at(0.99),
-            drawn(sparks)
+            terminal::sparkline(sparks, SPARKS, Height::Tenfold)
         ),
         format!(
             " generator  lag p99 {} ms",
             text::ms(Duration::from_nanos(progress.lag_p99))
         ),
     ]
-}
-
-/// The last seconds' p99 as eighths of a line's height.
-fn drawn(sparks: &[u64]) -> String {
-    let last = &sparks[sparks.len().saturating_sub(SPARKS)..];
-    let most = last.iter().copied().max().unwrap_or(0).max(1);
-    let heights = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-    last.iter()
-        .map(|value| heights[(value * 7 / most) as usize])
-        .collect()
 }

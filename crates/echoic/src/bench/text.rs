@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use echoic_client::bench::{Figures, Judged, Load, Mean, Steady, percentile};
 use echoic_core::{shown, size};
+use echoic_plot::terminal;
 use hdrhistogram::Histogram;
 
 use super::measured::{Measured, Try};
@@ -23,6 +24,7 @@ pub(super) fn write(payload: &mut Payload, measured: &Measured) -> Result<(), Re
     lines.extend(latencies(measured));
     lines.extend(generator(&measured.figures));
     lines.extend(judgement(measured));
+    lines.extend(drawn(&measured.figures.due));
     for line in lines {
         payload.line(format_args!("{line}"))?;
     }
@@ -168,6 +170,39 @@ fn latencies(measured: &Measured) -> Vec<String> {
             steady.ratio
         ));
     }
+    lines
+}
+
+/// Steps of the drawn histogram, and how wide its bars and those of the percentiles are at most.
+const ROWS: usize = 8;
+const SPREAD: usize = 20;
+const BAR: usize = 14;
+
+/// How the due latencies are spread, beside their percentiles by powers; nothing where there are too few to tell.
+fn drawn(due: &Histogram<u64>) -> Vec<String> {
+    let micros = |nanos: u64| nanos as f64 / 1e3;
+    if percentile(due, 0.9).is_none() {
+        return Vec::new();
+    }
+    let cells = due.iter_recorded();
+    let cells: Vec<_> = cells
+        .map(|step| (micros(step.value_iterated_to()), step.count_at_value()))
+        .collect();
+    let shares = [0.5, 0.9, 0.99, 0.999, 0.9999];
+    let mut named: Vec<_> = ["p50", "p90", "p99", "p99.9", "p99.99"]
+        .into_iter()
+        .zip(shares)
+        .filter_map(|(name, share)| Some((name, percentile(due, share)?.as_secs_f64() * 1e6)))
+        .collect();
+    named.push(("max", micros(due.max())));
+    let left = terminal::histogram(&cells, ROWS, SPREAD);
+    let mut right = terminal::percentiles(&named, BAR).into_iter();
+    let beside = |line: String| match right.next() {
+        Some(bar) => format!(" {line}  {bar}"),
+        None => format!(" {line}"),
+    };
+    let mut lines = vec![String::new()];
+    lines.extend(left.into_iter().map(beside));
     lines
 }
 

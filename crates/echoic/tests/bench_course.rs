@@ -1,0 +1,233 @@
+//! How `bench` goes about it: what it opens and when, what it counts, what it shows meanwhile, and how it is stopped.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod harness;
+#[path = "bench/screen.rs"]
+mod screen;
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    process::Stdio,
+    sync::mpsc::{Receiver, channel},
+    thread,
+    time::{Duration, Instant},
+};
+
+use harness::{Home, Lines, SOON, Serve, signal, terminal, wait_for_end};
+use rustix::process::Signal;
+use screen::Screen;
+use serde_json::Value;
+
+fn bench(home: &Home, at: &str, args: &str) -> Value {
+    let mut words = vec!["bench", at, "--frame", "line", "--no-floor", "-o", "json"];
+    words.extend(args.split_whitespace());
+    let told = home.run(&words).good();
+    serde_json::from_str(&told).unwrap_or_else(|error| panic!("{error}: {told}"))
+}
+
+/// A server of ours that says when each caller came; `answer` makes the reply to a line, or none.
+fn listening(answer: fn(String) -> Option<String>) -> (SocketAddr, Receiver<Instant>) {
+    let here = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = here.local_addr().unwrap();
+    let (tell, came) = channel();
+    thread::spawn(move || {
+        for peer in here.incoming().map_while(Result::ok) {
+            let _ = tell.send(Instant::now());
+            thread::spawn(move || talk(peer, answer));
+        }
+    });
+    (at, came)
+}
+
+fn talk(peer: TcpStream, answer: fn(String) -> Option<String>) {
+    let lines = BufReader::new(peer.try_clone().unwrap()).lines();
+    for line in lines.map_while(Result::ok) {
+        if let Some(reply) = answer(line)
+            && (&peer).write_all(reply.as_bytes()).is_err()
+        {
+            return;
+        }
+    }
+}
+
+fn upper(line: String) -> Option<String> {
+    Some(format!("{}\n", line.to_uppercase()))
+}
+
+/// Like one clerk: one line every four milliseconds, whoever asks.
+fn slowly(line: String) -> Option<String> {
+    static CLERK: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _busy = CLERK.lock().unwrap();
+    thread::sleep(Duration::from_millis(4));
+    upper(line)
+}
+
+fn never(_: String) -> Option<String> {
+    None
+}
+
+#[test]
+fn connections_are_opened_as_slowly_as_is_asked() {
+    let home = Home::new();
+    let took = |how: &str| {
+        let (at, came) = listening(upper);
+        let args = format!("-c 10 -n 10 -q --expect upper {how}");
+        let told = bench(&home, &at.to_string(), &args);
+        assert_eq!(told["ok"], 10, "{told}");
+        let came: Vec<Instant> = came.try_iter().collect();
+        // The first call only asks whether somebody is there.
+        assert_eq!(came.len(), 11);
+        came[10] - came[1]
+    };
+    // Nine gaps of 50 ms.
+    let (ramp, rate) = (took("--ramp 500ms"), took("--conn-rate 20"));
+    let least = Duration::from_millis(400);
+    assert!(ramp >= least && rate >= least, "{ramp:?}, {rate:?}");
+    // The control; a machine may be slow, but hardly each of five times.
+    let at_once = (0..5).map(|_| took("")).min().unwrap();
+    assert!(at_once < least, "{at_once:?}");
+}
+
+#[test]
+fn what_a_file_says_is_said_byte_for_byte() {
+    let serve = Serve::start(&[":0", "--frame", "line"]);
+    let at = serve.at[0].to_string();
+    std::fs::write(serve.home.path().join("said"), "from a file, ß\u{1b}").unwrap();
+    let told = bench(&serve.home, &at, "-f said -n 7 -q --expect upper");
+    assert_eq!((&told["ok"], &told["wrong"]), (&7.into(), &0.into()));
+    let home = serve.home.clone();
+    serve.stop();
+    let recorded = home.log(&["from"]);
+    assert_eq!(recorded.len(), 7, "{recorded:?}");
+}
+
+#[test]
+fn an_automatic_warm_up_is_not_counted() {
+    let (at, _) = listening(upper);
+    let begun = Instant::now();
+    let told = bench(
+        &Home::new(),
+        &at.to_string(),
+        "-c 2 -n 60 --warmup auto -q --expect upper",
+    );
+    assert_eq!((&told["ok"], &told["asked"]), (&60.into(), &60.into()));
+    // Two looks of half a second are the least that can be alike.
+    assert!(begun.elapsed() >= Duration::from_secs(1));
+}
+
+#[test]
+fn a_search_finds_what_a_clerk_can_do() {
+    let (at, _) = listening(slowly);
+    let told = bench(
+        &Home::new(),
+        &at.to_string(),
+        "--find max --slo p50<100ms --trial 700ms --confirm 1s -c 8 --drain 2s -q --expect upper",
+    );
+    let found = told["search"]["found_per_s"].as_f64().unwrap();
+    // Four milliseconds each, or more: never above 250 a second; how far below is the machine's.
+    assert!((20.0..=262.0).contains(&found), "{told}");
+    assert_eq!(told["tries"][0]["kept"], false, "{told}");
+    let last = told["tries"].as_array().unwrap().last().unwrap();
+    assert_eq!(
+        (&last["run"], &last["kept"]),
+        (&"confirm".into(), &true.into())
+    );
+}
+
+#[test]
+fn a_first_look_is_one_connection_and_then_eight() {
+    let (at, came) = listening(|line| {
+        // Slow enough that half of it is no load for any machine.
+        thread::sleep(Duration::from_millis(5));
+        upper(line)
+    });
+    let home = Home::new();
+    let mut words = vec!["bench"];
+    let at = at.to_string();
+    words.extend([at.as_str(), "--frame", "line", "--expect", "upper"]);
+    let ran = harness::run(&mut home.echoic(&words), b"");
+    let told: Value = serde_json::from_slice(&ran.out).unwrap_or_else(|_| panic!("{ran:?}"));
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!((&told["loop"], &told["wrong"]), (&"open".into(), &0.into()));
+    // Before each of the two, one call asks whether somebody is there.
+    assert_eq!(came.try_iter().count(), 2 + 1 + 8);
+    assert!(ran.err.contains("\"ev\":\"note\""), "{}", ran.err);
+    assert!(ran.err.contains("half of that"), "{}", ran.err);
+    // Of at most 200 a second.
+    let asked = told["asked_per_s"].as_f64().unwrap();
+    assert!((1.0..=101.0).contains(&asked), "{told}");
+}
+
+#[test]
+fn a_second_signal_does_not_wait() {
+    let (at, _) = listening(never);
+    let home = Home::new();
+    let at = at.to_string();
+    let mut child = home
+        .echoic(&[
+            "bench", &at, "--frame", "line", "--expect", "upper", "-r", "50", "-d", "50s",
+            "--timeout", "50s", "--no-floor",
+        ])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let err = Lines::of(child.stderr.take().unwrap());
+    err.wait_for("\"ev\":\"progress\"");
+    signal(&child, Signal::INT);
+    // It waits for what is out, 50 s at most; that it does is what makes a second one needed.
+    assert!(wait_for_end(&mut child, Duration::from_millis(700)).is_none());
+    signal(&child, Signal::INT);
+    let ended = wait_for_end(&mut child, SOON).unwrap();
+    assert_eq!(ended.code(), Some(130));
+}
+
+/// Everything that it shows on a terminal until it ends.
+fn watched(home: &Home, words: &[&str]) -> Vec<u8> {
+    let (mut ours, theirs) = terminal();
+    let mut command = home.echoic(words);
+    let mut child = command
+        .env("TERM", "xterm")
+        .stdin(Stdio::null())
+        .stdout(theirs.try_clone().unwrap())
+        .stderr(theirs)
+        .spawn()
+        .unwrap();
+    drop(command);
+    let reading = thread::spawn(move || {
+        let (mut all, mut room) = (Vec::new(), [0; 4096]);
+        // A terminal that nobody is on any more is an error, not an end.
+        while let Ok(n @ 1..) = ours.read(&mut room) {
+            all.extend_from_slice(&room[..n]);
+        }
+        all
+    });
+    wait_for_end(&mut child, SOON).expect("it ends");
+    reading.join().unwrap()
+}
+
+#[test]
+fn on_a_terminal_progress_is_drawn_and_gone_at_the_end() {
+    let (at, _) = listening(upper);
+    let at = at.to_string();
+    let shown = watched(
+        &Home::new(),
+        &[
+            "bench", &at, "--frame", "line", "-c", "4", "-r", "400", "-d", "3s", "--warmup", "1s",
+            "--expect", "upper",
+        ],
+    );
+    let screen = Screen::after(&shown);
+    assert_eq!(screen.strange, Vec::<String>::new());
+    assert!(screen.is_as_before(), "long lines are still cut");
+    let drawn = |what: &str| screen.erased.iter().any(|line| line.contains(what));
+    for what in ["open loop 400/s", "warm-up [", "/ 3.0 s", "in flight", "p99 a second: ▁"] {
+        assert!(drawn(what), "{what} in {:#?}", screen.erased);
+    }
+    let text = screen.text();
+    assert!(text.starts_with("RESULT"), "{text}");
+    assert!(!text.contains("Ctrl-C stops"), "{text}");
+    // How the latencies are spread, and their percentiles, as bars.
+    assert!(text.contains('│') && text.contains("p50 ┤█"), "{text}");
+}
