@@ -22,6 +22,7 @@ mod append;
 mod connection;
 mod file;
 mod mover;
+mod pack;
 #[doc(hidden)]
 pub mod oracle;
 mod problem;

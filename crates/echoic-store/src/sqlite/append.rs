@@ -8,7 +8,10 @@ use echoic_core::{
 };
 use rusqlite::{CachedStatement, Transaction, params};
 
-use super::writer::{Memory, Writer};
+use super::{
+    pack::{Part, parts},
+    writer::{Memory, Writer},
+};
 use crate::in_order;
 
 impl Writer {
@@ -62,30 +65,38 @@ impl<'a> Runs<'a> {
     }
 
     fn insert(&mut self, run: &RunEvent, batch: &Batch) -> rusqlite::Result<()> {
-        let lengths = batch.lengths(run.lengths);
+        let (heard, said) = (batch.bytes(run.heard), batch.bytes(run.said));
+        for part in parts(run.count, heard, said, batch.lengths(run.lengths)) {
+            self.insert_part(run, part)?;
+        }
+        Ok(())
+    }
+
+    fn insert_part(&mut self, run: &RunEvent, part: Part<'_>) -> rusqlite::Result<()> {
         self.lengths.clear();
         let mut digits = itoa::Buffer::new();
-        for (i, length) in lengths.iter().enumerate() {
+        for (i, length) in part.lengths.iter().enumerate() {
             self.lengths.push(if i == 0 { '[' } else { ',' });
             self.lengths.push_str(digits.format(*length));
         }
-        let lengths = (!lengths.is_empty()).then(|| {
+        let lengths = (!part.lengths.is_empty()).then(|| {
             self.lengths.push(']');
             self.lengths.as_str()
         });
+        let reads = if part.before == 0 { run.reads } else { 1 };
         let insert = &mut self.insert;
-        insert.raw_bind_parameter(1, run.id)?;
+        insert.raw_bind_parameter(1, run.id + u64::from(part.before))?;
         insert.raw_bind_parameter(2, run.conversation)?;
-        insert.raw_bind_parameter(3, run.n)?;
-        insert.raw_bind_parameter(4, run.count)?;
+        insert.raw_bind_parameter(3, run.n + u64::from(part.before))?;
+        insert.raw_bind_parameter(4, part.count)?;
         insert.raw_bind_parameter(5, run.at)?;
         insert.raw_bind_parameter(6, run.latency_ns)?;
         insert.raw_bind_parameter(7, word(run.outcome))?;
-        insert.raw_bind_parameter(8, run.reads)?;
-        insert.raw_bind_parameter(9, run.said_offset)?;
+        insert.raw_bind_parameter(8, reads)?;
+        insert.raw_bind_parameter(9, run.said_offset + part.said_before)?;
         insert.raw_bind_parameter(10, lengths)?;
-        insert.raw_bind_parameter(11, batch.bytes(run.heard))?;
-        insert.raw_bind_parameter(12, batch.bytes(run.said))?;
+        insert.raw_bind_parameter(11, part.heard)?;
+        insert.raw_bind_parameter(12, part.said)?;
         insert.raw_execute().map(drop)
     }
 }
