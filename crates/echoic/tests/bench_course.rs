@@ -166,8 +166,19 @@ fn a_second_signal_does_not_wait() {
     let at = at.to_string();
     let mut child = home
         .echoic(&[
-            "bench", &at, "--frame", "line", "--expect", "upper", "-r", "50", "-d", "50s",
-            "--timeout", "50s", "--no-floor",
+            "bench",
+            &at,
+            "--frame",
+            "line",
+            "--expect",
+            "upper",
+            "-r",
+            "50",
+            "-d",
+            "50s",
+            "--timeout",
+            "50s",
+            "--no-floor",
         ])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -222,7 +233,13 @@ fn on_a_terminal_progress_is_drawn_and_gone_at_the_end() {
     assert_eq!(screen.strange, Vec::<String>::new());
     assert!(screen.is_as_before(), "long lines are still cut");
     let drawn = |what: &str| screen.erased.iter().any(|line| line.contains(what));
-    for what in ["open loop 400/s", "warm-up [", "/ 3.0 s", "in flight", "p99 a second: ▁"] {
+    for what in [
+        "open loop 400/s",
+        "warm-up [",
+        "/ 3.0 s",
+        "in flight",
+        "p99 a second: ▁",
+    ] {
         assert!(drawn(what), "{what} in {:#?}", screen.erased);
     }
     let text = screen.text();

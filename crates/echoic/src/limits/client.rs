@@ -120,8 +120,9 @@ pub(super) fn bench() -> Vec<Limit> {
         .then(Otherwise(host)),
         Limit::new("bench_size_max", "a request of --size", bytes(SIZE_MAX))
             .then(Otherwise("refused, exit code 2")),
-        Limit::new("bench_reply_bytes_max", "a reply", bytes(64 << 20))
-            .then(Otherwise("its connection is cut, what is out on it is lost")),
+        Limit::new("bench_reply_bytes_max", "a reply", bytes(64 << 20)).then(Otherwise(
+            "its connection is cut, what is out on it is lost",
+        )),
         Limit::new(
             "bench_recorded_max",
             "requests of --from-store",
@@ -132,8 +133,12 @@ pub(super) fn bench() -> Vec<Limit> {
             .then(Otherwise("refused, exit code 2")),
         Limit::new("bench_trials_max", "tries of --find", Count(60))
             .then(Otherwise("it ends with what it has found")),
-        Limit::new("bench_seconds_max", "seconds told one by one", Count(86_400))
-            .then(Otherwise("what comes later counts as the last one's")),
+        Limit::new(
+            "bench_seconds_max",
+            "seconds told one by one",
+            Count(86_400),
+        )
+        .then(Otherwise("what comes later counts as the last one's")),
         Limit::new(
             "bench_samples_max",
             "wrong replies that are kept",
