@@ -22,9 +22,9 @@ mod append;
 mod connection;
 mod file;
 mod mover;
-mod pack;
 #[doc(hidden)]
 pub mod oracle;
+mod pack;
 mod problem;
 mod prune;
 mod reader;

@@ -9,7 +9,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     process::Stdio,
-    sync::mpsc::{Receiver, channel},
+    sync::mpsc::{Receiver, sync_channel},
     thread,
     time::{Duration, Instant},
 };
@@ -27,43 +27,44 @@ fn bench(home: &Home, at: &str, args: &str) -> Value {
 }
 
 /// A server of ours that says when each caller came; `answer` makes the reply to a line, or none.
-fn listening(answer: fn(String) -> Option<String>) -> (SocketAddr, Receiver<Instant>) {
+fn listening(answer: fn(&str) -> Option<String>) -> (SocketAddr, Receiver<Instant>) {
     let here = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = here.local_addr().unwrap();
-    let (tell, came) = channel();
+    let (tell, came) = sync_channel(100);
     thread::spawn(move || {
         for peer in here.incoming().map_while(Result::ok) {
             let _ = tell.send(Instant::now());
-            thread::spawn(move || talk(peer, answer));
+            thread::spawn(move || talk(&peer, answer));
         }
     });
     (at, came)
 }
 
-fn talk(peer: TcpStream, answer: fn(String) -> Option<String>) {
-    let lines = BufReader::new(peer.try_clone().unwrap()).lines();
+fn talk(peer: &TcpStream, answer: fn(&str) -> Option<String>) {
+    let mut said = peer;
+    let lines = BufReader::new(peer).lines();
     for line in lines.map_while(Result::ok) {
-        if let Some(reply) = answer(line)
-            && (&peer).write_all(reply.as_bytes()).is_err()
+        if let Some(reply) = answer(&line)
+            && said.write_all(reply.as_bytes()).is_err()
         {
             return;
         }
     }
 }
 
-fn upper(line: String) -> Option<String> {
+fn upper(line: &str) -> Option<String> {
     Some(format!("{}\n", line.to_uppercase()))
 }
 
 /// Like one clerk: one line every four milliseconds, whoever asks.
-fn slowly(line: String) -> Option<String> {
+fn slowly(line: &str) -> Option<String> {
     static CLERK: std::sync::Mutex<()> = std::sync::Mutex::new(());
     let _busy = CLERK.lock().unwrap();
     thread::sleep(Duration::from_millis(4));
     upper(line)
 }
 
-fn never(_: String) -> Option<String> {
+fn never(_: &str) -> Option<String> {
     None
 }
 

@@ -55,7 +55,7 @@ pub(super) fn parts<'a>(
     })
 }
 
-impl<'a> Part<'a> {
+impl Part<'_> {
     /// So many exchanges of it as reach `bytes`, at least one, and the rest.
     fn cut(self, bytes: usize) -> (Self, Option<Self>) {
         let (mut heard, mut said, mut count) = (0, 0, 0);
