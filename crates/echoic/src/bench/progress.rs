@@ -14,7 +14,7 @@ use echoic_plot::terminal::{self, Height};
 use serde_json::json;
 
 use super::{course::Stops, measured::Try, text};
-use crate::term;
+use crate::{pretty, term};
 
 /// Redrawn so often on a terminal.
 const REDRAW: Duration = Duration::from_millis(250);
@@ -185,8 +185,10 @@ fn lines(plan: &Plan, run: &Run, progress: &Progress, sparks: &[f64]) -> Vec<Str
     let per_second = recent.map_or(0, |second| second.ok + second.wrong);
     vec![
         format!(
-            "{} · {} · {} connections · {load}",
-            plan.endpoint, plan.expect, plan.connections
+            "{} · {} · {} · {load}",
+            plan.endpoint,
+            plan.expect,
+            pretty::count(plan.connections.into(), "connection")
         ),
         format!("{phase} [{bar}] {of}   Ctrl-C stops"),
         format!(

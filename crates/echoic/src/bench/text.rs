@@ -8,7 +8,10 @@ use echoic_plot::terminal;
 use hdrhistogram::Histogram;
 
 use super::measured::{Measured, Try};
-use crate::term::{Payload, ReaderGone};
+use crate::{
+    pretty,
+    term::{Payload, ReaderGone},
+};
 
 /// Writes all of it.
 pub(super) fn write(payload: &mut Payload, measured: &Measured) -> Result<(), ReaderGone> {
@@ -57,8 +60,9 @@ fn result(measured: &Measured) -> Vec<String> {
         ),
         format!(" {}", measured.verdict.why),
         format!(
-            " load       {load}, {} connections, {} in flight on each at most",
-            plan.connections, plan.pipeline
+            " load       {load}, {}, {} in flight on each at most",
+            pretty::count(plan.connections.into(), "connection"),
+            plan.pipeline
         ),
         format!(
             " requests   {} sent = {}/s{asked}     replies {} = {}/s   bytes {} / {}",
