@@ -319,9 +319,10 @@ impl Datagrams {
         route: &Route,
     ) -> Poll<io::Result<()>> {
         let (socket, everywhere) = (&self.socket, self.everywhere);
-        let sent = match socket {
-            Kind::Unixgram(_) => socket.send(bytes, route, everywhere),
-            _ => loop {
+        let sent = if matches!(socket, Kind::Unixgram(_)) {
+            socket.send(bytes, route, everywhere)
+        } else {
+            loop {
                 ready!(socket.poll_ready(cx, Interest::WRITABLE))?;
                 match socket.try_io(Interest::WRITABLE, || socket.send(bytes, route, everywhere)) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -331,7 +332,7 @@ impl Datagrams {
                     }
                     sent => break sent,
                 }
-            },
+            }
         };
         if let Some(explain) = &self.explain {
             explain.tell(Call::SendTo {
