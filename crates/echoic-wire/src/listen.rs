@@ -142,6 +142,21 @@ pub enum ListenError {
         /// The address.
         place: Place,
     },
+    /// It is an address of somebody else, or of nobody.
+    #[error(
+        "cannot listen on {place}: no interface of this machine has that address; `ip address` lists those there are, \
+         `*` stands for all"
+    )]
+    NotOurs {
+        /// The address.
+        place: Place,
+    },
+    /// The folder of a Unix socket's file.
+    #[error("cannot listen on {place}: there is no such folder; make it, or take another name")]
+    NoFolder {
+        /// The name in it.
+        place: Place,
+    },
     /// Anything else.
     #[error("cannot listen on {endpoint}: {source}")]
     Failed {
@@ -292,6 +307,8 @@ pub(crate) fn refused(endpoint: &Endpoint, place: Place, source: io::Error) -> L
             ListenError::InUse { place, owner }
         }
         io::ErrorKind::PermissionDenied => ListenError::Denied { place },
+        io::ErrorKind::AddrNotAvailable => ListenError::NotOurs { place },
+        io::ErrorKind::NotFound if place.port().is_none() => ListenError::NoFolder { place },
         _ => ListenError::Failed {
             endpoint: endpoint.clone(),
             source,

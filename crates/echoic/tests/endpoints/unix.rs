@@ -225,7 +225,7 @@ fn a_file_that_is_not_a_dead_servers_is_not_touched() {
     let Ran { code, err, .. } = home.run(&["serve", "unix:./no/such/folder.sock"]);
     assert_eq!(code, Some(1), "{err}");
     assert!(
-        err.contains("folder.sock") && err.contains("No such file"),
+        err.contains("folder.sock") && err.contains("no such folder; make it"),
         "{err}"
     );
 }
