@@ -9,7 +9,7 @@ use echoic_core::{
 use echoic_wire::host_name;
 use serde_json::json;
 
-/// Tells each caller what it looks like from here, and again with each message what that was.
+/// Answers each message with what it was, and what its caller looks like from here.
 #[derive(Debug)]
 pub(crate) struct Info;
 

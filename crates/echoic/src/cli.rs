@@ -186,9 +186,12 @@ pub(crate) struct ManArgs {
 /// Answer, record, show.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-An endpoint is a port (5000, :5000: this machine only), HOST:PORT, '*:PORT' (every interface), or
-a URL like tcp://127.0.0.1:5000. NAME= before it says which service answers there. Port 0 takes a
-free one.
+An endpoint is a port (5000, :5000: this machine only), HOST:PORT, '*:PORT' (every interface), a
+URL like tcp://127.0.0.1:5000 or udp://:5000, a Unix socket (./x.sock, unix:PATH, unix:@NAME, or
+unixgram:PATH for datagrams), or fd:N, a socket that was handed over. NAME= before it says which
+service answers there; ?OPTION=VALUE&... after it holds there only (as frame max-message idle
+partial write-stall backlog sndbuf mode allow deny). Port 0 takes a free one. Without a word, what
+systemd hands over (LISTEN_FDS) is served.
 
 Services:
   upper           answers each message in upper case, all of Unicode
@@ -198,11 +201,12 @@ Services:
   discard         hears everything and says nothing
   time, daytime   says what the clock says, and closes
   chargen         says characters without end
-  info            tells each caller what it looks like from here, as JSON
+  info            answers each message with what was seen of it and of its caller, as JSON
 
 Examples:
   echoic serve                                         upper on 5000 (tcp and udp), greet on 12345
   echoic serve upper=:5001 greet=:5002 --frame line    two of your own, messages end at a newline
+  echoic serve udp://:5001 lower=unix:./lower.sock     datagrams, and a Unix socket
   echoic serve :0 --print                              a free port, printed first on standard output
   echoic serve '*:7' --as echo --store none            echo for everybody, nothing recorded
   echoic serve :5000 --durability strict               a reply leaves only after it is on disk

@@ -21,7 +21,7 @@ use std::{
     process::Stdio,
 };
 
-use self::harness::{Home, Lines, Ran, SOON, Serve, Talk, kill, tool};
+use self::harness::{Home, Lines, Ran, SOON, Serve, Talk, kill, run, tool};
 
 #[test]
 fn several_endpoints_and_services_are_one_process_and_one_record() {
@@ -158,4 +158,48 @@ fn d13_an_address_in_use_names_its_owner() {
     assert!(err.contains(&owner), "{err}");
     drop(other);
     kill(&mut holder);
+}
+
+#[test]
+fn an_address_of_nobody_here_is_told_as_such() {
+    let home = Home::new();
+    // One that is only for examples (RFC 5737).
+    for endpoint in ["192.0.2.1:0", "udp://192.0.2.1:0"] {
+        let Ran { code, err, .. } = home.run(&["serve", endpoint]);
+        assert_eq!(code, Some(1), "{err}");
+        let told = "192.0.2.1:0: no interface of this machine has that address";
+        assert!(err.contains(told) && err.contains("ip address"), "{err}");
+    }
+}
+
+#[test]
+fn what_is_suggested_to_be_tried_is_answered() {
+    let endpoints = [
+        ":0",
+        ":0?frame=line",
+        ":0?frame=u16be",
+        ":0?frame=delim:7c7c/netstring",
+        "*:0?frame=crlf",
+        "udp://:0",
+        "unix:./try-me.sock?frame=nul",
+    ];
+    let serve = Serve::start(&endpoints);
+    let tries = serve.err.wait("what to try", |lines| {
+        let tries = lines
+            .iter()
+            .filter_map(|line| line.split_once("try: echoic "));
+        let tries: Vec<_> = tries.map(|(_, words)| words.to_owned()).collect();
+        (tries.len() >= endpoints.len()).then_some(tries)
+    });
+    let program = serve.home.echoic(&[]).get_program().to_owned();
+    for words in tries {
+        let mut shell = tool("sh", "dash");
+        serve.home.settle(&mut shell);
+        // What a prompt takes a line for where it is told nothing else.
+        let said = words.contains("--frame") || words.contains("udp:");
+        let frame = if said { "" } else { "--frame line" };
+        let line = format!("exec \"$0\" {words} {frame} --send hello --expect HELLO");
+        let heard = run(shell.args(["-c", &line]).arg(&program), b"");
+        assert_eq!(heard.code, Some(0), "{words}: {heard:?}");
+    }
 }

@@ -8,13 +8,13 @@
 mod harness;
 
 use std::{
-    net::SocketAddr,
+    net::{SocketAddr, UdpSocket},
     path::Path,
     process::{Command, Stdio},
     sync::Arc,
 };
 
-use self::harness::{Home, Lines, Ran, Serve, Talk, kill, run, tutorial_ports};
+use self::harness::{Home, Lines, Ran, SOON, Serve, Talk, kill, run, tutorial_ports};
 
 /// The examples in the help of a command, without what is said about them.
 #[track_caller]
@@ -98,11 +98,25 @@ fn the_examples_of_serve_serve() {
         }
         let args: Vec<&str> = line.split(' ').skip(2).collect();
         let mut serve = Serve::from(&home, &args, shell(&home, &format!("exec {line}")));
-        let mut at = serve.at.clone();
+        let streams = |at: &SocketAddr| {
+            let said = format!("listening on tcp://{at} ");
+            let listens = |lines: &[String]| Some(lines.iter().any(|line| line.contains(&said)));
+            serve.err.wait("what it listens on", listens)
+        };
         let bare = line == "echoic serve --print";
+        let mut places = serve.at.clone();
         if bare {
-            // The second of the three is for datagrams.
-            at.remove(1);
+            // The second of the three is for datagrams, at the port of the first.
+            places.remove(1);
+        }
+        let (at, datagrams): (Vec<_>, Vec<_>) = places.into_iter().partition(streams);
+        for at in datagrams {
+            let caller = UdpSocket::bind("127.0.0.1:0").unwrap();
+            caller.set_read_timeout(Some(SOON)).unwrap();
+            caller.send_to(b"hello", at).unwrap();
+            let mut heard = [0; 9];
+            let length = caller.recv(&mut heard).unwrap();
+            assert_eq!(&heard[..length], b"HELLO", "{example}");
         }
         let greets = |index: usize| index == 1 && (bare || line.contains("greet="));
         for (index, at) in at.into_iter().enumerate() {

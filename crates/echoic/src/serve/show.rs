@@ -11,8 +11,9 @@ use std::{
 
 use echoic_core::{
     endpoint::{Endpoint, Host},
-    event::{Batch, ConversationId, Ended, Event, Mark, Marked, Opened, Place as At},
+    event::{Batch, ConversationId, Ended, Event, Mark, Marked, Opened, Place as At, Post},
     exchange::{Conversation, Exchange, exchanges},
+    framing::{Frames, Framing},
 };
 use echoic_server::{Listening, Opening, Seen, Standing, Watcher};
 use serde::Serialize;
@@ -40,23 +41,11 @@ pub(super) fn announce(plan: &Plan, doors: &[Listening]) {
     let messages_width = longest(|door| door.post.messages().len(), 8);
     for Listening { place, post } in doors {
         let at = tame(place.url(post.proto));
-        let target = match place {
-            At::Net(addr) if addr.ip().is_loopback() && post.proto == "tcp" => {
-                format!(":{}", addr.port())
-            }
-            // Where everybody is listened to, we are too; as an address to call, it is none.
-            At::Net(addr) if addr.ip().is_unspecified() && post.proto == "tcp" => {
-                format!(":{}", addr.port())
-            }
-            At::Net(addr) if addr.ip().is_unspecified() => {
-                format!("{}://:{}", post.proto, addr.port())
-            }
-            _ => shell_word(&at),
-        };
         term::say_in_colour(&format!(
-            "listening on {at:<at_width$} {:<service_width$} {:<messages_width$} {ASIDE}try: echoic connect {target}{ASIDE:#}",
+            "listening on {at:<at_width$} {:<service_width$} {:<messages_width$} {ASIDE}try: echoic connect {}{ASIDE:#}",
             post.service,
-            post.messages()
+            post.messages(),
+            call(place, post)
         ));
     }
     for Opening { endpoint, .. } in &plan.openings {
@@ -84,6 +73,35 @@ pub(super) fn announce(plan: &Plan, doors: &[Listening]) {
         Place::Memory => term::say("recording in memory: gone when this process ends"),
         Place::None => term::say("recording nothing"),
     }
+}
+
+/// What to type after `echoic connect` to talk to it, at a prompt.
+fn call(place: &At, post: &Post) -> String {
+    let target = match place {
+        At::Net(addr) if addr.ip().is_loopback() && post.proto == "tcp" => {
+            format!(":{}", addr.port())
+        }
+        // Where everybody is listened to, we are too; as an address to call, it is none.
+        At::Net(addr) if addr.ip().is_unspecified() && post.proto == "tcp" => {
+            format!(":{}", addr.port())
+        }
+        At::Net(addr) if addr.ip().is_unspecified() => {
+            format!("{}://:{}", post.proto, addr.port())
+        }
+        _ => shell_word(&tame(place.url(post.proto))),
+    };
+    // A prompt says lines, and shows what comes as it comes: that is right for both.
+    let prompts = [Framing::Line, Framing::Chunk];
+    let Frames { heard, said } = post.framing;
+    if heard == said && prompts.contains(&heard) {
+        return target;
+    }
+    // What is said here is heard there.
+    let frames = Frames {
+        heard: said,
+        said: heard,
+    };
+    format!("{target} --frame {frames}")
 }
 
 /// As it can be typed: a shell takes brackets for a pattern.

@@ -24,6 +24,7 @@ for i in range(count):
 if pid != 'none':
     os.environ['LISTEN_PID'] = str(os.getpid()) if pid == 'own' else pid
     os.environ['LISTEN_FDS'] = str(count)
+    os.environ['LISTEN_FDNAMES'] = ':'.join(['connection'] * count)
 os.execv(program[0], program)
 ";
 
