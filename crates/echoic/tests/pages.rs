@@ -1,8 +1,9 @@
 //! The pages for readers do what they say: each program in them is run as it stands, against the servers that they
 //! start, and must print what they show.
 //!
-//! A fenced block says what it is: `sh serve` is a server left running, `sh run` and `python run` are programs; an
-//! `input` after one is what it reads, and an `output` what it prints, with `…` for what differs from time to time.
+//! A fenced block says what it is: `sh serve` and `python serve` are servers left running, `sh run` and `python run` are
+//! programs; an `input` after one is what it reads, and an `output` what it prints, with `…` for what differs from time
+//! to time.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -15,11 +16,11 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Child, Command, Stdio},
     sync::Arc,
 };
 
-use self::harness::{Home, Serve, free_port, run, tool};
+use self::harness::{Home, Lines, Serve, free_port, kill, run, tool};
 
 /// A block of a page: the line it begins at, what it says it is, and its text.
 #[derive(Debug)]
@@ -85,7 +86,7 @@ struct Ports(BTreeMap<&'static str, u16>);
 impl Ports {
     fn new() -> Self {
         Self(
-            ["5000", "5001", "12345"]
+            ["5000", "5001", "5002", "12345", "12346"]
                 .map(|port| (port, free_port()))
                 .into(),
         )
@@ -116,6 +117,13 @@ struct Reader {
     home: Arc<Home>,
     ports: Ports,
     serves: Vec<Serve>,
+    pythons: Vec<Child>,
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.pythons.iter_mut().for_each(kill);
+    }
 }
 
 impl Reader {
@@ -127,11 +135,12 @@ impl Reader {
                 None
             }
             "sh run" => Some(Self::run(self.shell(&text), input, block)),
-            "python run" => {
-                let mut python = tool("python3", "python3");
-                self.home.settle(&mut python);
-                python.args(["-c", &text]);
-                Some(Self::run(python, input, block))
+            "python run" => Some(Self::run(self.python(&text), input, block)),
+            "python serve" => {
+                let mut server = self.python(&text).stdout(Stdio::piped()).spawn().unwrap();
+                Lines::of(server.stdout.take().unwrap()).wait_for("listening");
+                self.pythons.push(server);
+                None
             }
             _ => None,
         }
@@ -159,13 +168,24 @@ impl Reader {
 
     fn shell(&self, line: &str) -> Command {
         let mut shell = Command::new("sh");
-        self.home.settle(&mut shell);
+        self.settle(&mut shell);
+        shell.args(["-c", line]);
+        shell
+    }
+
+    fn python(&self, text: &str) -> Command {
+        let mut python = tool("python3", "python3");
+        self.settle(&mut python);
+        python.args(["-c", text]);
+        python
+    }
+
+    /// At home, with echoic on the path.
+    fn settle(&self, command: &mut Command) {
+        self.home.settle(command);
         let bin = Path::new(env!("CARGO_BIN_EXE_echoic")).parent().unwrap();
         let path = std::env::var("PATH").unwrap_or_default();
-        shell
-            .args(["-c", line])
-            .env("PATH", format!("{}:{path}", bin.display()));
-        shell
+        command.env("PATH", format!("{}:{path}", bin.display()));
     }
 }
 
@@ -176,6 +196,7 @@ fn every_program_of_the_tutorial_prints_what_is_shown() {
         home: Arc::new(Home::new()),
         ports: Ports::new(),
         serves: Vec::new(),
+        pythons: Vec::new(),
     };
     let mut programs = 0;
     for (at, block) in blocks.iter().enumerate() {
@@ -205,6 +226,7 @@ fn every_program_of_the_tutorial_prints_what_is_shown() {
 fn no_program_of_the_tutorial_is_only_looked_at() {
     let known = [
         "sh serve",
+        "python serve",
         "sh run",
         "python run",
         "input",
