@@ -1,6 +1,11 @@
 //! Which store is meant by what was typed after `--store` and `--keep`.
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{
+    fmt, fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use echoic_core::{
     size::{Bytes, Span},
@@ -49,6 +54,7 @@ impl Place {
         match self {
             Self::File(path) => {
                 let file = Arc::new(SqliteStore::open(path, durability)?);
+                warn_of_folder(path);
                 opened.file = Some(Arc::clone(&file));
                 opened.store = Some(file);
             }
@@ -99,6 +105,26 @@ impl Opened {
     /// Has everything brought to the disk, and lets go.
     pub(crate) fn close(self) -> Result<(), StoreError> {
         self.file.map_or(Ok(()), |file| file.close())
+    }
+}
+
+/// Where anybody may take the record away or put another one in its place, whoever keeps it there shall know. It is not
+/// refused: volumes of containers are often such, and there is nobody else in those. A sticky folder, as /tmp is, leaves
+/// to each what is theirs (chmod(2)).
+fn warn_of_folder(path: &Path) {
+    const STICKY: u32 = 0o1000;
+    const OTHERS_WRITE: u32 = 0o002;
+    let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let Some(folder) = real.parent() else {
+        return;
+    };
+    let mode = fs::metadata(folder).map_or(0, |folder| folder.permissions().mode());
+    if mode & (STICKY | OTHERS_WRITE) == OTHERS_WRITE {
+        tracing::warn!(
+            "anybody may write to {0}, and so take the record away or put another in its place: chmod o-w {0}, or keep it \
+             elsewhere (--store)",
+            folder.display()
+        );
     }
 }
 

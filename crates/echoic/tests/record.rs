@@ -15,6 +15,7 @@ use std::{
     sync::Arc,
 };
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use self::harness::{
@@ -368,6 +369,22 @@ fn only_the_owner_may_read_it() {
         names.contains("echoic.db") && names.contains("echoic.db-wal"),
         "{names:?}"
     );
+}
+
+#[test]
+fn a_folder_that_anybody_may_write_to_is_warned_of() {
+    for (mode, warned) in [(0o777, true), (0o1777, false), (0o755, false)] {
+        let home = Arc::new(Home::new());
+        std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+        let mut serve = Serve::start_in(&home, &[":0"]);
+        serve.signal(Signal::TERM);
+        assert_eq!(serve.ends().code, Some(0));
+        let said = serve.err.all();
+        let warning = said
+            .iter()
+            .any(|line| line.contains("anybody may write to"));
+        assert_eq!(warning, warned, "{mode:o}: {said:#?}");
+    }
 }
 
 #[test]
