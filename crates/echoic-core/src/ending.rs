@@ -26,9 +26,10 @@ pub struct Ending {
 pub enum How {
     /// The peer ended its stream (FIN), was answered in full, and then we closed.
     PeerClosed,
-    /// The service had said all it had to say (greet).
+    /// The service had said all it had to say (greet), and the peer did not reset while it may still have been on its way.
     ServiceClosed,
-    /// The peer reset the connection (RST), or was gone when we wrote (EPIPE).
+    /// The peer reset the connection (RST), or was gone when we wrote (EPIPE); also after a service's last word. What had
+    /// left by then may not have arrived.
     PeerReset,
     /// Silence for longer than `--idle`.
     Idle,

@@ -3,6 +3,7 @@
 
 use std::{
     future::poll_fn,
+    io,
     ops::ControlFlow,
     task::{Context, Poll, ready},
 };
@@ -10,7 +11,7 @@ use std::{
 use echoic_core::ending::How;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{SCRATCH, Session, Turn};
+use super::{SCRATCH, Session, Turn, broken};
 use crate::wait::Rung;
 
 /// How many times `--linger` a peer that keeps sending into the void can stretch the end.
@@ -21,6 +22,8 @@ impl Session {
     /// while it still sends would make the kernel throw away what it has not read yet.
     ///
     /// How it ended is not settled before all that was said is sent: who is cut until then was cut, whatever came first.
+    /// That the kernel took it all is not yet that the peer has it: one that resets while we wait for it to go has
+    /// perhaps not heard the service out, and is told of as such. (What ended it otherwise did so before.)
     pub(super) async fn part(&mut self, mut how: How) {
         if !matches!(
             how,
@@ -33,8 +36,15 @@ impl Session {
         }
         self.how = Some(how);
         let finish = timeout(self.limits.linger, poll_fn(|cx| self.link.poll_finish(cx)));
-        if matches!(finish.await, Ok(Ok(()))) && !self.half_closed {
-            self.linger().await;
+        let gone = match finish.await {
+            Ok(Ok(())) if !self.half_closed => self.linger().await,
+            Ok(finished) => finished,
+            Err(_) => Ok(()),
+        };
+        if let (How::ServiceClosed, Err(error)) = (how, gone)
+            && broken(&error) == How::PeerReset
+        {
+            self.how = Some(How::PeerReset);
         }
     }
 
@@ -57,8 +67,9 @@ impl Session {
         Poll::Ready(ControlFlow::Continue(()))
     }
 
-    /// Reads what the peer still sends, and drops it, until it has nothing more to say or says nothing for a while.
-    async fn linger(&mut self) {
+    /// Reads what the peer still sends, and drops it, until it has nothing more to say or says nothing for a while. An
+    /// error is how the connection ended.
+    async fn linger(&mut self) -> io::Result<()> {
         let patience = self.limits.linger;
         // Who does not read gains nothing by a longer wait.
         let stretch = if self.how == Some(How::NotReading) {
@@ -78,7 +89,8 @@ impl Session {
             });
             match timeout_at(end.min(Instant::now() + patience), read).await {
                 Ok(Ok(n)) if n > 0 => self.tally.unheard += n as u64,
-                _ => return,
+                Ok(over) => return over.map(|_| ()),
+                Err(_) => return Ok(()),
             }
         }
     }

@@ -346,6 +346,10 @@ fn told_truly(
             matches!(how, How::SystemError | How::PeerReset | How::Cut),
             "the connection failed"
         ),
+        None if facts.reset_afterwards && plan.serving == Serving::Greet => must!(
+            !matches!(how, How::ServiceClosed | How::SystemError),
+            "the connection was reset after the last word"
+        ),
         None => must!(
             !matches!(how, How::SystemError | How::PeerReset),
             "the connection did not fail"

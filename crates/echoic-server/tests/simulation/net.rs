@@ -83,6 +83,8 @@ pub(super) struct Facts {
     pub(super) writes: Vec<(usize, u64, Instant)>,
     /// A read or a write failed, before the server ended its half.
     pub(super) failed: Option<io::ErrorKind>,
+    /// It was told of a reset after it had ended its half.
+    pub(super) reset_afterwards: bool,
     /// It had to wait for the peer to take something.
     pub(super) held_up: bool,
     pub(super) accepted: Option<Instant>,
@@ -244,8 +246,11 @@ impl State {
         } else {
             io::ErrorKind::BrokenPipe
         };
-        if side == SERVER && self.facts.finished.is_none() {
-            self.facts.failed.get_or_insert(kind);
+        if side == SERVER {
+            match self.facts.finished {
+                None => _ = self.facts.failed.get_or_insert(kind),
+                Some(_) => self.facts.reset_afterwards |= is_reset(kind),
+            }
         }
         if side == PEER {
             self.facts.got_reset = true;
@@ -381,6 +386,13 @@ impl State {
     }
 }
 
+fn is_reset(kind: io::ErrorKind) -> bool {
+    matches!(
+        kind,
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+    )
+}
+
 fn unreachable() -> io::Error {
     io::Error::other("a reset that was told already")
 }
@@ -484,6 +496,7 @@ impl Transport for Socket {
             state.facts.finished.get_or_insert_with(Instant::now);
         }
         if state.halves[self.side].is_reset() {
+            state.facts.reset_afterwards |= self.side == SERVER;
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         }
         state.finish(self.side);

@@ -108,3 +108,19 @@ async fn a_reset_while_a_greeting_is_taken_is_told() {
     let end = talk.end().await;
     assert_eq!((end.how(), end.ending.unsent), (How::PeerReset, 4000));
 }
+
+/// The kernel had taken all of it, and whether the peer had it nobody knew: it was told as if it had.
+#[tokio::test(start_paused = true)]
+async fn a_reset_after_a_greeting_has_left_is_told_too() {
+    let talk = Setup::line().talk(greeting(10)).await;
+    sleep(SECOND).await;
+    talk.peer.reset();
+    let end = talk.end().await;
+    assert_eq!((end.how(), end.ending.sent), (How::PeerReset, 10));
+    // Who was ended for another reason was ended for that.
+    let talk = Setup::line().talk(named("upper", Framing::Line)).await;
+    talk.peer.send(vec![b'x'; 2 << 20]);
+    sleep(SECOND).await;
+    talk.peer.reset();
+    assert_eq!(talk.end().await.how(), How::MessageTooLong);
+}
