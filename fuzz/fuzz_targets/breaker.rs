@@ -1,4 +1,4 @@
 //! Datagrams that go round in a circle are noticed exactly when a list would notice them.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| echoic_server::check_breaker(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| echoic_fuzz::body("breaker")(data));

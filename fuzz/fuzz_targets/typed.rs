@@ -1,4 +1,4 @@
 //! Any text is an endpoint, a framing, a size, a network, ... that prints as itself, or an error of one line.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|text: &str| echoic_core::oracle::check_typed(text));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| echoic_fuzz::body("typed")(data));

@@ -1,4 +1,4 @@
 //! A stream in upper case is what `str::to_uppercase` says, however it is cut.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| echoic_service::casing::oracle::check_upper_stream(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| echoic_fuzz::body("upper")(data));

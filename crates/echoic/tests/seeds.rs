@@ -1,0 +1,73 @@
+//! The inputs in `fuzz/seeds` said to the bodies of the fuzz targets, which need nothing of libFuzzer's: what it starts from
+//! holds on every compiler.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and may say what it saw"
+)]
+
+#[path = "../../../fuzz/src/lib.rs"]
+#[allow(unreachable_pub, reason = "there it is a library")]
+mod bodies;
+
+use std::{collections::BTreeSet, fs, path::PathBuf};
+
+use bodies::{TARGETS, body};
+
+fn folder(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../../fuzz")
+        .join(name)
+}
+
+/// Names in a folder, without what stands after a dot.
+fn names(name: &str) -> BTreeSet<String> {
+    let entries = fs::read_dir(folder(name)).unwrap();
+    entries
+        .map(|entry| {
+            entry
+                .unwrap()
+                .path()
+                .file_stem()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned()
+        })
+        .collect()
+}
+
+#[test]
+fn each_seed_holds() {
+    for (target, body) in TARGETS {
+        let seeds = folder("seeds").join(target);
+        let mut said = 0;
+        for seed in fs::read_dir(&seeds).unwrap() {
+            let seed = seed.unwrap().path();
+            // A panic tells the input, not the file.
+            eprintln!("{}", seed.display());
+            body(&fs::read(&seed).unwrap());
+            said += 1;
+        }
+        assert!(said >= 5, "{target} has {said} seeds");
+    }
+}
+
+#[test]
+fn each_target_has_its_file_its_seeds_and_its_body() {
+    let targets: BTreeSet<String> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    assert_eq!(names("fuzz_targets"), targets);
+    assert_eq!(names("seeds"), targets);
+    let listed = fs::read_to_string(folder("Cargo.toml")).unwrap();
+    assert!(
+        targets
+            .iter()
+            .all(|target| listed.contains(&format!("fuzz_targets/{target}.rs")))
+    );
+}
+
+#[test]
+#[should_panic(expected = "invariant: a target")]
+fn a_target_that_is_none_has_no_body() {
+    body("nothing");
+}
