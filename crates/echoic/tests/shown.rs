@@ -26,7 +26,7 @@ use std::{
 };
 
 use harness::{Home, Lines, SOON, Serve, Talk, run, terminal};
-use hostile::{commands, forging, framed, hostile, hostile_lines};
+use hostile::{characters, commands, forging, framed, hostile, hostile_lines};
 use obeying::Obeying;
 use pty::Pty;
 use rustix::process::Signal;
@@ -215,23 +215,32 @@ fn one_event_is_one_line() {
     }));
 }
 
+/// As many lines as a terminal is shown in a second, of which a few say that it listens.
+const SHOWN_AT_ONCE: usize = 15;
+
+/// On a terminal of its own a serve tells of `messages`, which are no more than it shows; what that terminal would obey.
+#[track_caller]
+fn nothing_obeyed_of(messages: &[Vec<u8>], json: &[&str]) {
+    let args = [&["echo=:0", "--frame", "u16be"][..], json].concat();
+    let mut server = Serve::start_on_terminal(&args);
+    let mut talk = Talk::to(server.at[0]);
+    let framed = framed(messages);
+    talk.ask(&framed, &framed);
+    talk.finish();
+    server.signal(Signal::TERM);
+    assert_eq!(server.ends().code, Some(0));
+    let shown = server.out.raw().join(&b'\n');
+    nothing_obeyed(&shown, json);
+    let lines = shown.split(|byte| *byte == b'\n').count();
+    assert!(lines > messages.len(), "{}", shown.escape_ascii());
+}
+
 #[test]
 fn among_the_events_of_serve() {
-    for json in [&[][..], &["--json"]] {
-        let args = [&["echo=:0", "--frame", "u16be"][..], json].concat();
-        let mut server = Serve::start_on_terminal(&args);
-        let mut talk = Talk::to(server.at[0]);
-        // As many as a terminal is shown in a second.
-        let messages: Vec<Vec<u8>> = forging().into_iter().take(4).chain(commands()).collect();
-        let messages = framed(&messages);
-        talk.ask(&messages, &messages);
-        talk.finish();
-        server.signal(Signal::TERM);
-        assert_eq!(server.ends().code, Some(0));
-        let shown = server.out.raw().join(&b'\n');
-        nothing_obeyed(&shown, json);
-        let lines = shown.split(|byte| *byte == b'\n').count();
-        assert!(lines > commands().len(), "{}", shown.escape_ascii());
+    let all = forging();
+    nothing_obeyed_of(&all, &["--json"]);
+    for few in all.chunks(SHOWN_AT_ONCE) {
+        nothing_obeyed_of(few, &[]);
     }
 }
 
@@ -245,6 +254,7 @@ fn in_what_is_said_of_a_command_line() {
         b"h\xc2\x9bost\xe2\x80\xae\xff".to_vec(),
         "a\u{202e}b\u{7f}\u{85}".as_bytes().to_vec(),
         (1..=255).collect(),
+        characters(),
     ]
     .map(OsString::from_vec)
     .to_vec();

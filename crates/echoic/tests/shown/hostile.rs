@@ -6,19 +6,29 @@ pub(crate) fn hostile() -> Vec<Vec<u8>> {
     let mut all: Vec<Vec<u8>> = commands();
     let bytes: Vec<u8> = (0..=255).filter(|byte| *byte != b'\n').collect();
     all.extend(bytes.chunks(5).map(<[u8]>::to_vec));
+    all.extend(
+        strange()
+            .chunks(5)
+            .map(|few| few.iter().collect::<String>().into_bytes()),
+    );
+    all
+}
+
+/// Characters that terminals obey, hide or turn text by, and those around them; none is a newline.
+fn strange() -> Vec<char> {
     let chars = ('\0'..='\u{2ff}')
         .chain('\u{2028}'..='\u{202e}')
         .chain('\u{2060}'..='\u{206f}')
         .chain('\u{200b}'..='\u{200f}')
         .chain("\u{61c}\u{feff}\u{180e}\u{e0001}\u{e007f}".chars())
         .filter(|c| *c != '\n');
-    let chars: Vec<char> = chars.collect();
-    all.extend(
-        chars
-            .chunks(5)
-            .map(|few| few.iter().collect::<String>().into_bytes()),
-    );
-    all
+    chars.collect()
+}
+
+/// All of them in one text, which is no path and has no NUL, as arguments have none.
+pub(crate) fn characters() -> Vec<u8> {
+    let argument = strange().into_iter().filter(|c| !"\0/".contains(*c));
+    argument.collect::<String>().into_bytes()
 }
 
 /// Sequences that terminals obey, in seven bits, in eight and in UTF-8.
