@@ -103,7 +103,7 @@ pub(crate) fn failing(failure: &Failure) -> String {
         why,
         exchanges,
     } = failure;
-    let since = time(*since);
+    let (since, why) = (time(*since), tame(why));
     let exchanges = count(*exchanges, "exchange");
     format!("{WRONG}not recording since {since}, {exchanges}: {why}{WRONG:#}")
 }

@@ -6,10 +6,12 @@ mod show;
 
 use std::{
     future::Future,
+    io,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -56,7 +58,7 @@ pub(crate) fn run(args: &ServeArgs) -> Outcome {
     outcome
 }
 
-fn cannot_start(why: &std::io::Error) -> Failed {
+fn cannot_start(why: &io::Error) -> Failed {
     Failed::system(format!(
         "cannot start: {why}; limits of the system are shown by `ulimit -a`"
     ))
@@ -80,7 +82,15 @@ async fn serve(plan: Plan, opened: Opened, planes: &Planes) -> Outcome {
     };
     let doors = server.listening_at();
     announce(&plan, &doors);
-    let showing = show(&plan, &doors, watcher);
+    let showing = match show(&plan, &doors, watcher) {
+        Ok(showing) => showing,
+        Err(why) => {
+            drop(server);
+            recorder.close(recording, STORE_DEADLINE).await;
+            opened.discard().await;
+            return Err(cannot_start(&why));
+        }
+    };
     let standing = tokio::spawn(tell_standing(recorder.clone()));
     let pruning = store.map(|store| tokio::spawn(prune(store, plan.keep)));
 
@@ -119,10 +129,23 @@ async fn serve(plan: Plan, opened: Opened, planes: &Planes) -> Outcome {
 }
 
 /// Has the store bring everything to the disk and let go of it. One that does not, does not keep us: what it was
-/// given it has.
+/// given it has. It does so on a thread of its own; where the system has none to give, there is nothing left to do here
+/// that it could keep waiting.
 async fn close(store: Opened) -> Result<(), StoreError> {
-    let closing = tokio::task::spawn_blocking(move || store.close());
-    match timeout(STORE_DEADLINE, closing).await {
+    let store = Arc::new(Mutex::new(Some(store)));
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let theirs = Arc::clone(&store);
+    let close = |store: &Mutex<Option<Opened>>| {
+        let store = store.lock().unwrap_or_else(PoisonError::into_inner).take();
+        store.map_or(Err(StoreError::Closed), Opened::close)
+    };
+    let closing = thread::Builder::new()
+        .name("close".to_owned())
+        .spawn(move || tell.send(close(&theirs)));
+    if closing.is_err() {
+        return close(&store);
+    }
+    match timeout(STORE_DEADLINE, told).await {
         Ok(Ok(closed)) => closed,
         Ok(Err(_)) | Err(_) => Err(StoreError::Closed),
     }
@@ -142,7 +165,7 @@ async fn tell_standing(recorder: Recorder) {
                 failing = Some((failure, at));
             }
             (Some(failure), _) => {
-                term::say(&pretty::failing(&failure));
+                term::say_in_colour(&pretty::failing(&failure));
                 failing = Some((failure, Instant::now()));
             }
             (None, Some((failure, _))) => {
@@ -182,20 +205,22 @@ fn show(
     plan: &Plan,
     doors: &[Listening],
     watcher: Option<Watcher>,
-) -> impl Future<Output = ()> + use<> {
+) -> io::Result<impl Future<Output = ()> + use<>> {
     let (done, mut shown) = tokio::sync::oneshot::channel();
     let printed = Arc::new(AtomicU64::new(0));
     if plan.show.prints() {
         let mut show = Show::new(plan.show.json, plan.show.quiet, Arc::clone(&printed));
         let (doors, addresses) = (doors.to_vec(), plan.show.print);
         let runtime = tokio::runtime::Handle::current();
-        std::thread::spawn(move || {
-            let _ = show.run(&runtime, &doors, addresses, watcher);
-            let _ = done.send(());
-        });
+        thread::Builder::new()
+            .name("show".to_owned())
+            .spawn(move || {
+                let _ = show.run(&runtime, &doors, addresses, watcher);
+                let _ = done.send(());
+            })?;
     }
     // What is being read is printed to the last; a pipe that nobody reads must not hold up the end.
-    async move {
+    Ok(async move {
         let mut before = None;
         while timeout(PRINT_PATIENCE, &mut shown).await.is_err() {
             let now = printed.load(Ordering::Relaxed);
@@ -204,7 +229,7 @@ fn show(
                 return;
             }
         }
-    }
+    })
 }
 
 async fn prune(store: Arc<dyn Store>, keep: Retention) {
@@ -243,7 +268,10 @@ fn farewell(
         text += &format!(" ({})", pretty::failing(&failure));
     }
     if let Some(error) = unclosed {
-        text += &format!(" (not all of it is safe on the disk: {error})");
+        text += &format!(
+            " (not all of it is safe on the disk: {})",
+            term::tame(error)
+        );
     }
     if cut > 0 {
         let cut = count(cut, "conversation");
@@ -258,7 +286,7 @@ fn farewell(
         text += &format!("; {panicked} ended by a bug in echoic");
     }
     trace::end();
-    term::say(&text);
+    term::say_in_colour(&text);
     match (is_recorded, cut) {
         (false, _) => Exit::System,
         (true, 1..) => Exit::Cut,

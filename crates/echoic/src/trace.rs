@@ -8,7 +8,9 @@ use std::{
     io::{self, IsTerminal},
     mem,
     panic::{self, PanicHookInfo},
+    process,
     sync::{Mutex, OnceLock, PoisonError},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -57,15 +59,35 @@ pub(crate) fn end() {
     }
 }
 
+/// What tokio and std panic with where there is no thread to be had: too many processes (`ulimit -u`), no memory.
+const NO_THREAD: [&str; 2] = ["OS can't spawn worker thread", "failed to spawn thread"];
+
 /// A panic is an event like another one: its message may hold a peer's bytes, and a peer may cause many.
 fn tell_bug(bug: &PanicHookInfo<'_>) {
     let why = bug.payload_as_str().unwrap_or("no reason given");
+    if NO_THREAD.iter().any(|words| why.starts_with(words)) && is_main() {
+        end_without_threads(why);
+    }
     let at = bug.location().map(ToString::to_string).unwrap_or_default();
     tracing::error!("a bug in echoic, at {at}: {why}");
     let trace = Backtrace::capture();
     if trace.status() == BacktraceStatus::Captured {
         term::say(&trace.to_string());
     }
+}
+
+fn is_main() -> bool {
+    thread::current().name() == Some("main")
+}
+
+/// The system has no thread for what is being started, which is no bug. It ends here and not with the unwinding, in which
+/// a runtime that has some of its threads waits for them for ever.
+#[expect(clippy::exit, reason = "see above")]
+fn end_without_threads(why: &str) -> ! {
+    term::say(&format!(
+        "echoic: cannot start a thread: {why}; limits of the system are shown by `ulimit -a`"
+    ));
+    process::exit(1)
 }
 
 /// How an event looks.

@@ -41,6 +41,7 @@ impl Planes {
             UnixStream::pair()?,
             UnixStream::pair()?,
         ]);
+        // Where there are no threads for it, it panics; what becomes of that is in `trace`.
         let control = Builder::new_multi_thread()
             .worker_threads(CONTROL_THREADS)
             .thread_name("control")

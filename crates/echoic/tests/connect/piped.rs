@@ -330,3 +330,26 @@ fn the_help_has_examples_and_the_codes() {
         assert!(help.contains(part), "{help}");
     }
 }
+
+/// It panicked, and called that a bug.
+#[test]
+fn without_a_thread_to_be_had_it_says_so() {
+    let server = Tutorial::start(UPPER);
+    for nth in 1..=2 {
+        let inject = format!("inject=clone3:error=EAGAIN:when={nth}");
+        let output = std::process::Command::new("strace")
+            .args(["-f", "-qq", "--seccomp-bpf", "-o", "/dev/null"])
+            .args(["-e", "trace=clone3", "-e", &inject, "--"])
+            .args([env!("CARGO_BIN_EXE_echoic"), "connect", &server.addr])
+            .stdin(Stdio::null())
+            .output()
+            .expect("strace; its Debian package is strace");
+        assert_code(&output, 1);
+        let said = said(&output);
+        assert!(
+            said.starts_with("echoic: cannot start a thread: "),
+            "{nth}: {said}"
+        );
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}

@@ -147,4 +147,8 @@ fn d25_a_store_that_fails_is_said_and_answering_goes_on() {
     let stopped = serve.ends();
     assert_eq!(stopped.served, 21);
     assert!(stopped.lost > 0, "{stopped:?}");
+    // Its colour was shown instead of being one.
+    let said = serve.err.all();
+    let colours = said.iter().filter(|line| line.contains("1b["));
+    assert_eq!(colours.count(), 0, "{said:#?}");
 }
