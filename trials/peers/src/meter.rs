@@ -2,6 +2,8 @@
 
 use std::{fs, net::SocketAddr, time::Duration};
 
+use trials_report::Scale;
+
 /// A process by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Process(pub u32);
@@ -135,6 +137,52 @@ pub fn p99(times: &mut [Duration]) -> Duration {
     times.get(at).copied().unwrap_or_default()
 }
 
+/// What good peers take without a load and with it, measured by turns, since what a machine gives changes from one second
+/// to the next. Of the turns the median counts.
+#[derive(Clone, Debug, Default)]
+pub struct ByTurns {
+    without: Vec<Duration>,
+    with: Vec<Duration>,
+}
+
+impl ByTurns {
+    /// Another turn.
+    pub fn add(&mut self, mut without: Vec<Duration>, mut with: Vec<Duration>) {
+        self.without.push(p99(&mut without));
+        self.with.push(p99(&mut with));
+    }
+
+    /// The p99 without the load.
+    pub fn without(&self) -> Duration {
+        median(&self.without)
+    }
+
+    /// The p99 with it.
+    pub fn with(&self) -> Duration {
+        median(&self.with)
+    }
+
+    /// What it may be with the load: twice what it is without. Where that is next to nothing, what the machine takes of
+    /// it is not the server's: in the full run, which has a quiet machine, 10 ms are let pass: three turns of
+    /// Linux's scheduler (3 ms each), where more want to run than there are cores. The small run shares its machine with other tests, which
+    /// stretches times beyond any limit: it is held to the answers alone, and to 2 s.
+    pub fn allowed(&self, scale: Scale) -> Duration {
+        let floor = scale.pick(Duration::from_secs(2), Duration::from_millis(10));
+        (self.without() * 2).max(floor)
+    }
+
+    /// Whether it is within that.
+    pub fn holds(&self, scale: Scale) -> bool {
+        self.with() <= self.allowed(scale)
+    }
+}
+
+fn median(times: &[Duration]) -> Duration {
+    let mut times = times.to_vec();
+    times.sort_unstable();
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}
+
 /// Bytes for people.
 pub fn kib(bytes: u64) -> String {
     if bytes >= 10 << 20 {
@@ -150,5 +198,35 @@ pub fn time(time: Duration) -> String {
         format!("{:.1} s", time.as_secs_f64())
     } else {
         format!("{:.2} ms", time.as_secs_f64() * 1e3)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn one_bad_turn_decides_nothing_and_two_do() {
+        let mut turns = ByTurns::default();
+        for (without, with) in [(6, 11), (7, 400), (300, 13)] {
+            turns.add(vec![MS * without; 200], vec![MS * with; 200]);
+        }
+        assert_eq!((turns.without(), turns.with()), (7 * MS, 13 * MS));
+        assert!(turns.holds(Scale::Full));
+        turns.add(vec![MS; 200], vec![50 * MS; 200]);
+        turns.add(vec![MS; 200], vec![50 * MS; 200]);
+        assert!(!turns.holds(Scale::Full) && turns.holds(Scale::Test));
+    }
+
+    #[test]
+    fn next_to_nothing_may_become_ten_milliseconds_and_no_more() {
+        let mut turns = ByTurns::default();
+        turns.add(vec![MS / 10; 200], vec![9 * MS; 200]);
+        assert!(turns.holds(Scale::Full));
+        let mut turns = ByTurns::default();
+        turns.add(vec![MS / 10; 200], vec![11 * MS; 200]);
+        assert!(!turns.holds(Scale::Full));
     }
 }

@@ -12,6 +12,8 @@ use crate::Process;
 const HEAD: &str = "
 import os, selectors, socket, sys, threading, time
 server = socket.create_server(('127.0.0.1', 0), backlog=1024)
+post = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+post.bind(server.getsockname())
 print(server.getsockname()[1], flush=True)
 ";
 
@@ -86,6 +88,13 @@ while True:
         *lines, rest = (rest + data).split(b'\\n')
         peer.sendall(b''.join(line.upper() + b'\\n' for line in lines))
     peer.close()
+";
+
+/// Answers datagrams, into a room that is too small for some.
+pub const TAKES_PARTS: &str = "
+while True:
+    data, peer = post.recvfrom(4096)
+    post.sendto(data, peer)
 ";
 
 /// Stops a while after it was told to, without a look at who still waits at the door.

@@ -48,7 +48,8 @@ pub struct Stopped {
 }
 
 impl Serve {
-    /// `echoic serve ARGS`, with endpoints written `:0` or `NAME=:0`.
+    /// `echoic serve ARGS`, with endpoints written `:0`, `NAME=:0` or `NAME=udp://127.0.0.1:0`. One on a Unix socket comes
+    /// last: it has no address.
     pub fn start(args: &[&str]) -> Self {
         Self::start_under(&[], args)
     }
@@ -71,7 +72,9 @@ impl Serve {
             .stdout(Stdio::piped())
             .stderr(File::create(home.path().join("said")).unwrap());
         let mut child = command.spawn().expect("the program, or what runs it");
-        let is_endpoint = |arg: &&&str| arg.starts_with(':') || arg.contains("=:");
+        let is_endpoint = |arg: &&&str| {
+            arg.starts_with(':') || ["=:", "=udp:"].iter().any(|sign| arg.contains(sign))
+        };
         let endpoints = args.iter().filter(is_endpoint).count();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let at: Vec<SocketAddr> = (0..endpoints)

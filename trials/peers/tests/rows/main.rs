@@ -8,6 +8,7 @@
 )]
 
 mod calls;
+mod datagrams;
 mod entrances;
 mod fairness;
 mod files;

@@ -43,6 +43,16 @@ fn peers_that_never_read_cost_little_and_are_ended() {
     );
 }
 
+/// How much memory so many take that push and do not read.
+fn unread(count: usize, more: &[&str]) -> u64 {
+    let args = ["echo=:0", "--sndbuf", "64k", "--write-stall", "1h"];
+    let serve = Serve::start(&[&args, more].concat());
+    let before = serve.process().resident();
+    let mut peers = calls(serve.at[0], count);
+    push_all(&mut peers, 20 << 20);
+    serve.process().resident().saturating_sub(before)
+}
+
 fn never_read() {
     let scale = Scale::asked();
     let count = scale.pick(50, 500);
@@ -70,8 +80,11 @@ fn never_read() {
     let good = good.stop().map(|times| times.len());
     drop(peers);
 
+    let plain = unread(count, &["--store", "none"]);
+    // A reply of one read each, its buffer and its task.
+    let own = count as u64 * (68 << 10);
     // What they say is recorded too, up to the moment in which the kernels are full.
-    let memory = count as u64 * (64 << 10) + (64 << 20) + (16 << 20);
+    let memory = own + (64 << 20) + (16 << 20);
     let naive = Naive::start(BUFFERS);
     let naive_before = naive.process().resident();
     let mut few = calls(naive.at, 10);
@@ -84,21 +97,25 @@ fn never_read() {
             "{count} push up to 20 MiB each at `echo` and read nothing, with `--sndbuf 64k --write-stall {stall_text}`"
         ),
         observed: format!(
-            "the kernels took {} of it; memory grew by {}; at most {} unsent in the kernel for one; {told} recorded as \
+            "the kernels took {} of it; memory grew by {}, and by {} where nothing is recorded; at most {} unsent in the kernel for one; {told} recorded as \
              `not-reading` within {} of the last byte; {} answers to five good peers, all right",
             kib(pushed as u64),
             kib(grown),
+            kib(plain),
             kib(queue),
             time(took),
             good.as_ref().map_or(0, |answers| *answers)
         ),
         limit: format!(
-            "{} (64 KiB each, 64 MiB that may wait for the record, 16 of its pages); 256 KiB; all ended within {}",
+            "{}, and {} without a record (68 KiB each; 64 MiB may wait for the record, and 16 are its pages); 256 KiB; all \
+             ended within {}",
             kib(memory),
+            kib(own),
             time(stall + Duration::from_secs(6))
         ),
         control: format!("a server that keeps what it cannot send, with 10 such peers: {}", kib(naive_grown)),
         pass: grown <= memory
+            && plain <= own
             && queue <= 256 << 10
             && told == count
             && took <= stall + Duration::from_secs(6)

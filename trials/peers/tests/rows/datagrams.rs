@@ -1,0 +1,156 @@
+//! Row 8 over datagrams: what is longer than the room it is read into.
+
+use std::{
+    io::ErrorKind,
+    net::{SocketAddr, UdpSocket},
+    os::unix::net::UnixDatagram,
+    path::Path,
+    time::Duration,
+};
+
+use trials_peers::{
+    Serve,
+    meter::kib,
+    naive::{Naive, TAKES_PARTS},
+    namespace::alone,
+    server::SOON,
+};
+use trials_report::{Row, Scale};
+
+/// The most that UDP carries over IPv4: 65,535 less the headers (RFC 768, RFC 791).
+const UDP_MAX: usize = 65_507;
+
+/// The room that a datagram is read into.
+const ROOM: usize = 64 << 10;
+
+/// What comes of a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// It comes back as it went.
+    Whole,
+    /// Something else comes back.
+    Altered,
+    /// Nothing comes back.
+    Silence,
+    /// The sender's own kernel does not take it.
+    NotSent,
+}
+
+#[test]
+fn a_datagram_too_long_is_not_answered_in_part() {
+    alone(
+        "datagrams::a_datagram_too_long_is_not_answered_in_part",
+        trial,
+    );
+}
+
+fn body(len: usize) -> Vec<u8> {
+    (0..len).map(|i| b'a' + (i % 26) as u8).collect()
+}
+
+/// So long is waited for an answer that may not come: long enough for one that does, on a busy machine too, since what is
+/// asked next is answered after it.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+fn over_udp(at: SocketAddr, len: usize) -> Fate {
+    let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+    peer.connect(at).unwrap();
+    peer.set_read_timeout(Some(SOON)).unwrap();
+    let said = body(len);
+    match peer.send(&said) {
+        Ok(_) => {}
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::MSGSIZE.raw_os_error()) => {
+            return Fate::NotSent;
+        }
+        Err(error) => panic!("{error}"),
+    }
+    let mut heard = vec![0; 2 * ROOM];
+    let n = peer.recv(&mut heard).unwrap();
+    if heard[..n] == said {
+        Fate::Whole
+    } else {
+        Fate::Altered
+    }
+}
+
+fn over_unix(at: &Path, own: &Path, len: usize) -> Fate {
+    let peer = UnixDatagram::bind(own).unwrap();
+    peer.connect(at).unwrap();
+    peer.set_write_timeout(Some(SOON)).unwrap();
+    let said = body(len);
+    peer.send(&said).unwrap();
+    let (mut heard, mut fate) = (vec![0; 2 * ROOM], Fate::Silence);
+    peer.set_read_timeout(Some(PATIENCE)).unwrap();
+    match peer.recv(&mut heard) {
+        Ok(n) if heard[..n] == said => fate = Fate::Whole,
+        Ok(_) => fate = Fate::Altered,
+        Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+        Err(error) => panic!("{error}"),
+    }
+    // The next one is answered, whatever became of that.
+    peer.set_read_timeout(Some(SOON)).unwrap();
+    peer.send(b"next").unwrap();
+    let n = peer.recv(&mut heard).unwrap();
+    assert_eq!(&heard[..n], b"next");
+    std::fs::remove_file(own).unwrap();
+    fate
+}
+
+fn trial() {
+    let serve = Serve::start(&["echo=udp://127.0.0.1:0", "echo=unixgram:./in"]);
+    let at = serve.at[0];
+    let (socket, own) = (serve.home().join("in"), serve.home().join("own"));
+    over_udp(at, 1);
+    let before = serve.process().resident();
+    let udp = [
+        (UDP_MAX - 1, Fate::Whole),
+        (UDP_MAX, Fate::Whole),
+        (UDP_MAX + 1, Fate::NotSent),
+        (10 * UDP_MAX, Fate::NotSent),
+    ];
+    let unix = [
+        (ROOM - 1, Fate::Whole),
+        (ROOM, Fate::Whole),
+        (ROOM + 1, Fate::Silence),
+        (3 * ROOM, Fate::Silence),
+    ];
+    let mut wrong = Vec::new();
+    for (len, expected) in udp {
+        let fate = over_udp(at, len);
+        if fate != expected {
+            wrong.push(format!("udp {len}: {fate:?}"));
+        }
+    }
+    for (len, expected) in unix {
+        let fate = over_unix(&socket, &own, len);
+        if fate != expected {
+            wrong.push(format!("unixgram {len}: {fate:?}"));
+        }
+    }
+    let grown = serve.process().resident_peak().saturating_sub(before);
+    let told = serve.ended("message-too-long", 2);
+    let naive = Naive::start(TAKES_PARTS);
+    let control = over_udp(naive.at, UDP_MAX);
+    Row {
+        row: 8,
+        hazard: "datagrams that are too long".into(),
+        load: format!(
+            "one below, at, one above and far above what a datagram can be: {UDP_MAX} bytes over UDP, where the sender's kernel \
+             refuses more, and {ROOM} over a Unix socket, which carries more"
+        ),
+        observed: if wrong.is_empty() {
+            format!(
+                "8 datagrams: the first two of each answered whole, the others not in part either; {told} recorded as \
+                 `message-too-long`; memory at most {} above",
+                kib(grown)
+            )
+        } else {
+            format!("not as it should be: {}", wrong.join(", "))
+        },
+        limit: format!("exactly the first two of each; 2 so recorded; {}", kib(4 << 20)),
+        control: format!("a server that reads into 4,096 bytes, {UDP_MAX}: {control:?}"),
+        pass: wrong.is_empty() && told == 2 && grown <= 4 << 20 && control == Fate::Altered,
+        scale: Scale::asked(),
+    }
+    .hold();
+}
