@@ -1,0 +1,167 @@
+//! A disk whose syncs fail: row 23.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy takes helpers in a test file for the program"
+)]
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+use trials_crash::program::{Ended, Running, SOON};
+use trials_disk::{
+    load::{Load, Told},
+    record::{Record, last_words, read},
+};
+use trials_report::{Row, Scale, program};
+
+/// What became of a serve on a disk whose syncs fail.
+struct Outcome {
+    /// What its peers heard until it was found failing, or for a while; and afterwards, if somebody called once more.
+    told: Told,
+    again: Told,
+    /// The first words about it, if there were any.
+    said: Option<String>,
+    ended: Ended,
+    record: Record,
+    served: u64,
+    recorded: u64,
+    lost: u64,
+}
+
+/// Serves under `durability` while strace has syncs fail as `when` says, each thread counted by itself; `until_said` waits
+/// until it says that it does not record.
+fn serve(durability: &str, when: &str, span: Duration, until_said: bool) -> Outcome {
+    let place: TempDir = tempfile::tempdir().unwrap();
+    let inject = format!("inject=fsync,fdatasync:error=EIO:when={when}");
+    let options = [
+        "-f",
+        "--seccomp-bpf",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        "trace=fsync,fdatasync",
+        "-e",
+        &inject,
+    ];
+    let args = [
+        "serve",
+        "upper=127.0.0.1:0",
+        "--frame",
+        "line",
+        "--quiet",
+        "--print",
+        "--console",
+        "off",
+        "--durability",
+        durability,
+    ];
+    let mut serve = Running::traced(&options, &program("echoic"), &args, place.path()).unwrap();
+    let at = serve.address().unwrap();
+    let load = Load::start(at, 2, 1_000, Duration::from_millis(1));
+    let since = Instant::now();
+    if until_said {
+        serve.says("not recording since", SOON).unwrap();
+    }
+    thread::sleep(span.saturating_sub(since.elapsed()));
+    let told = load.end();
+    let again = Load::start(at, 1, 1_000, Duration::ZERO);
+    thread::sleep(Duration::from_millis(300));
+    let again = again.end();
+    let said = serve.said();
+    let said = said.lines().find(|line| line.contains("not recording"));
+    let said = said.map(str::to_owned);
+    serve.signal(Signal::TERM);
+    let ended = serve.end(SOON).unwrap();
+    let [served, recorded, lost] = last_words(&ended.said).unwrap();
+    Outcome {
+        told,
+        again,
+        said,
+        ended,
+        record: read(&place.path().join("echoic.db")).unwrap(),
+        served,
+        recorded,
+        lost,
+    }
+}
+
+impl Outcome {
+    fn heard(&self) -> u64 {
+        self.told.answered + self.again.answered
+    }
+
+    fn adds_up(&self) -> bool {
+        self.served == self.recorded + self.lost
+    }
+}
+
+#[test]
+fn a_sync_that_failed_counts_for_nothing() {
+    let scale = Scale::asked();
+    let span = Duration::from_secs(scale.pick(2, 10));
+    // Once: what it was for is written anew, and nobody hears a reply before that is on the disk.
+    let once = serve("strict", "5", span, false);
+    // From then on each: nothing can be recorded.
+    let strict = serve("strict", "20+", Duration::ZERO, true);
+    let normal = serve("normal", "5+", Duration::ZERO, true);
+    let never = serve("strict", "9999999", span, false);
+
+    let once_holds = once.told.failed == 0
+        && once.heard() > 0
+        && once.adds_up()
+        && once.record.exchanges >= once.heard()
+        && once.ended.code == Some(0);
+    let strict_holds = strict.told.failed == 2
+        && strict.again.answered == 0
+        && strict.record.exchanges >= strict.heard()
+        && strict.adds_up()
+        && strict.ended.code == Some(1);
+    let normal_holds = normal.told.failed + normal.again.failed == 0
+        && normal.served == normal.heard()
+        && normal.adds_up()
+        && normal.ended.code == Some(1);
+    let never_holds = never.said.is_none() && never.ended.code == Some(0) && never.told.failed == 0;
+    Row {
+        row: 23,
+        hazard: "a sync that fails (EIO)".into(),
+        load: "two peers that talk on; by strace, the fifth sync of each thread fails, or all from one on".into(),
+        observed: format!(
+            "once, strict: {} replies heard, {} recorded, {} conversations broken off, code {:?}. For ever, strict: {} \
+             replies heard, {} recorded, {} of 2 conversations ended, {} answered afterwards, code {:?}; it said: {}. For \
+             ever, normal: {} answered, {} failed, served {} = recorded {} + lost {}, code {:?}",
+            once.heard(),
+            once.record.exchanges,
+            once.told.failed,
+            once.ended.code,
+            strict.heard(),
+            strict.record.exchanges,
+            strict.told.failed,
+            strict.again.answered,
+            strict.ended.code,
+            strict.said.as_deref().unwrap_or("nothing"),
+            normal.heard(),
+            normal.told.failed + normal.again.failed,
+            normal.served,
+            normal.recorded,
+            normal.lost,
+            normal.ended.code
+        ),
+        limit: "strict: every reply heard is recorded, none is heard once nothing can be; normal: none fails, lost counted \
+                exactly; code 1 where not all of it is on the disk, and a word about it"
+            .into(),
+        control: format!(
+            "without failures {} replies heard, nothing said, code {:?}",
+            never.heard(),
+            never.ended.code
+        ),
+        pass: once_holds && strict_holds && normal_holds && never_holds,
+        scale,
+    }
+    .hold();
+}
