@@ -7,6 +7,7 @@
 
 use std::{
     ffi::OsStr,
+    fmt::Write as _,
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
     os::unix::ffi::OsStrExt,
@@ -108,7 +109,7 @@ fn count(folder: &Path, filter: &OsStr) -> Result<u64, String> {
             .parse()
             .unwrap_or(u64::MAX)),
         Some(2) if !said.is_empty() => Err(said),
-        code => panic!("{filter:?}: code {code:?}, {said}"),
+        code => panic!("{}: code {code:?}, {said}", filter.display()),
     }
 }
 
@@ -132,8 +133,11 @@ fn what_peers_say_and_what_is_asked_is_never_sql() {
     let (mut found, mut refused, mut asked) = (0, 0, 0);
     for payload in &payloads {
         if payload.len() <= HEX_MAX {
-            let hex: String = payload.iter().map(|byte| format!("{byte:02x}")).collect();
-            let found_here = count(place.path(), OsStr::new(&format!("hex:{hex}"))).unwrap();
+            let mut hex = "hex:".to_owned();
+            for byte in payload {
+                let _ = write!(hex, "{byte:02x}");
+            }
+            let found_here = count(place.path(), OsStr::new(&hex)).unwrap();
             found += u64::from(found_here > 0);
             asked += 1;
         }

@@ -23,6 +23,8 @@ enum Command {
     Page {
         /// The file to which the trials told their rows
         rows: PathBuf,
+        /// Trials that failed, by name
+        failed: Vec<String>,
     },
     /// Run the tests that a table names, and tell of each row
     Prove {
@@ -33,10 +35,10 @@ enum Command {
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
-        Command::Page { rows } => {
+        Command::Page { rows, failed } => {
             let rows = read(&rows)?;
             anyhow::ensure!(!rows.is_empty(), "no trial has told anything");
-            io::stdout().write_all(page(&rows, &Setting::here()?).as_bytes())?;
+            io::stdout().write_all(page(&rows, &failed, &Setting::here()?).as_bytes())?;
         }
         Command::Prove { table } => {
             let mut failed = 0;

@@ -15,8 +15,9 @@ shows that the trial can fail, and must.
 /// What is not promised, the same every time.
 const NOT_PROMISED: &str = include_str!("../not-promised.md");
 
-/// The page in Markdown. `rows` stand in the order given.
-pub fn page(rows: &[Row], setting: &Setting) -> String {
+/// The page in Markdown. `rows` stand in the order given; `failed` are the names of trials that failed, which may have told
+/// nothing.
+pub fn page(rows: &[Row], failed: &[String], setting: &Setting) -> String {
     let Setting {
         date,
         commit,
@@ -35,6 +36,13 @@ pub fn page(rows: &[Row], setting: &Setting) -> String {
             "{} of {} at the size of `scripts/test`, marked so.\n\n",
             rows.len() - full,
             rows.len()
+        );
+    }
+    if !failed.is_empty() {
+        let _ = write!(
+            page,
+            "**Trials that failed**, each of which has a row below that says so, or has come to no end and has none: `{}`.\n\n",
+            failed.join("`, `")
         );
     }
     page.push_str("| # | hazard | load | observed | limit | control | pass |\n");
@@ -91,7 +99,9 @@ mod tests {
             machine: "a machine".into(),
             busy: "0.50".into(),
         };
-        let page = page(&[row], &setting);
+        let failed = ["memory::never".to_owned(), "other".to_owned()];
+        let page = page(&[row], &failed, &setting);
+        assert!(page.contains("`memory::never`, `other`."), "{page}");
         assert!(
             page.contains("\n| 8 | a\\|b | one two (test) | 3 | 2 | 9 | **no** |\n"),
             "{page}"

@@ -54,14 +54,14 @@ impl Proven {
         })
     }
 
-    /// Runs its tests; what came of it.
+    /// Runs its tests, as `scripts/test` builds them; what came of it.
     ///
     /// # Errors
     ///
     /// If cargo cannot be run.
     pub fn run(&self) -> anyhow::Result<Row> {
         let ran = Command::new("cargo")
-            .args(["test", "--locked", "--release", "-p"])
+            .args(["test", "--locked", "-p"])
             .args(&self.target)
             .args(["--", "--exact"])
             .args(&self.tests)

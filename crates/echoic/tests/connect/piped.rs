@@ -334,8 +334,8 @@ fn the_help_has_examples_and_the_codes() {
 /// It panicked, and called that a bug.
 #[test]
 fn without_a_thread_to_be_had_it_says_so() {
-    let server = Tutorial::start(UPPER);
     for nth in 1..=2 {
+        let server = Tutorial::start(UPPER);
         let inject = format!("inject=clone3:error=EAGAIN:when={nth}");
         let output = std::process::Command::new("strace")
             .args(["-f", "-qq", "--seccomp-bpf", "-o", "/dev/null"])

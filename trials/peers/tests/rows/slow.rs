@@ -75,7 +75,7 @@ fn turn(serve: &Serve, count: usize, good: usize, control: &mut Slow) -> Turn {
         && slow.0.iter().any(|(.., ended)| ended.is_none())
     {
         // Looking at so many takes the processor from the good ones: not before there may be something to see.
-        if began.elapsed() > PARTIAL - Duration::from_secs(1) {
+        if began.elapsed() + Duration::from_secs(1) > PARTIAL {
             slow.go_on();
         }
         if said.elapsed() > Duration::from_secs(1) {
