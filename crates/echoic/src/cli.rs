@@ -1,5 +1,7 @@
 //! The command line as it is typed. What it means is made of it once, in each command's own file.
 
+mod fingers;
+
 use std::{collections::HashMap, error::Error, ffi::OsString, str::FromStr, time::Duration};
 
 use clap::{
@@ -51,7 +53,7 @@ impl Cli {
             let words = args.split_off(2);
             args.extend(flags_first(words, &Self::command()));
         }
-        Self::try_parse_from(args).unwrap_or_else(|error| tame(error).exit())
+        Self::try_parse_from(args).unwrap_or_else(|error| tame(fingers::hinted(error)).exit())
     }
 }
 

@@ -73,6 +73,31 @@ fn the_examples_of_the_program_name_its_commands() {
 }
 
 #[test]
+fn what_fingers_know_from_netcat_is_answered_with_what_to_type() {
+    let home = Home::new();
+    for (typed, instead) in [
+        (&["-l", "5000"][..], "echoic serve 5000"),
+        (&["-lvk", "5000"], "echoic serve 5000"),
+        (&["connect", "-u", "localhost", "53"], "udp://HOST:PORT"),
+        (&["connect", "-U", "x.sock"], "unix:PATH"),
+        (&["connect", "-zv", "localhost", "80"], "echoic probe"),
+        (&["connect", "-N", "localhost", "80"], "--hold"),
+        (&["serve", "-k", "5000"], "--once"),
+    ] {
+        let Ran { code, err, .. } = home.run(typed);
+        assert_eq!(code, Some(2), "{typed:?}: {err}");
+        let tips: Vec<&str> = err.lines().filter(|line| line.contains("tip:")).collect();
+        assert!(
+            tips.len() == 1 && tips[0].contains(instead),
+            "{typed:?}: {err}"
+        );
+    }
+    // Other letters have clap's own.
+    let Ran { err, .. } = home.run(&["connect", "-Q", "localhost:80"]);
+    assert!(err.contains("to pass '-Q' as a value"), "{err}");
+}
+
+#[test]
 fn the_examples_of_serve_serve() {
     let examples = examples(&["serve"]);
     for example in &examples {
