@@ -118,8 +118,10 @@ pub enum ListenError {
         source: ResolveError,
     },
     /// Somebody else listens there.
-    #[error("cannot listen on {place}: the address is in use{}; stop the program that holds it, or take another{}",
+    #[error("cannot listen on {place}: the address is in use{}; {}, or take another{}",
         owner.as_ref().map_or(String::new(), |owner| format!(" by {owner}")),
+        if owner.as_ref().is_some_and(|owner| owner.starts_with(owner::OURS)) { "leave one of the two out" }
+        else { "stop the program that holds it" },
         if place.port().is_some() { " port (0 picks a free one)" } else { " name" })]
     InUse {
         /// The address.

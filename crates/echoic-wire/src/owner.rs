@@ -11,8 +11,10 @@ use echoic_core::{
     event::Place,
 };
 
+/// What this process is called, where an endpoint is given twice.
+pub(crate) const OURS: &str = "another endpoint of this same program";
+
 /// The program that holds `place`, as `NAME (pid N)`, where this process may see it (proc(5)).
-/// It may be this process itself, where an endpoint is given twice.
 pub(crate) fn of(endpoint: &Endpoint, place: &Place) -> Option<String> {
     match place {
         Place::Net(addr) => of_address(endpoint, addr),
@@ -92,7 +94,7 @@ fn holder(inode: &str, is_it: impl Fn(&Path) -> bool) -> Option<String> {
         };
         if holds(&path, &wanted) && is_it(&path) {
             if pid == std::process::id() {
-                return Some(format!("another endpoint of this same program (pid {pid})"));
+                return Some(format!("{OURS} (pid {pid})"));
             }
             let name = fs::read_to_string(path.join("comm")).unwrap_or_default();
             return Some(format!("{} (pid {pid})", name.trim()));

@@ -21,7 +21,7 @@ use std::{
     process::Stdio,
 };
 
-use self::harness::{Home, Lines, Ran, SOON, Serve, Talk, kill, run, tool};
+use self::harness::{Home, Lines, Ran, SOON, Serve, Talk, free_port, kill, run, tool};
 
 #[test]
 fn several_endpoints_and_services_are_one_process_and_one_record() {
@@ -158,6 +158,19 @@ fn d13_an_address_in_use_names_its_owner() {
     assert!(err.contains(&owner), "{err}");
     drop(other);
     kill(&mut holder);
+}
+
+#[test]
+fn an_endpoint_given_twice_is_told_as_such() {
+    let home = Home::new();
+    let port = free_port().to_string();
+    let Ran { code, err, .. } = home.run(&["serve", &port, &port]);
+    assert_eq!(code, Some(1), "{err}");
+    let told = "in use by another endpoint of this same program";
+    assert!(
+        err.contains(told) && err.contains("leave one of the two out"),
+        "{err}"
+    );
 }
 
 #[test]

@@ -148,7 +148,7 @@ fn comes_to_an_end(openings: &[Opening]) -> Result<(), Failed> {
 
 /// Every endpoint with what holds there: what the command line says of all of them, then its own options.
 fn openings(args: &ServeArgs, limits: &Limits) -> Result<Vec<Opening>, Failed> {
-    let mut openings = Vec::new();
+    let mut openings: Vec<Opening> = Vec::new();
     // One for all, so that their calls have the same clock.
     let explain = args.showing.explain.then(explain::on_stderr);
     for served in served(args)? {
@@ -182,6 +182,15 @@ fn openings(args: &ServeArgs, limits: &Limits) -> Result<Vec<Opening>, Failed> {
         {
             let why = "a datagram is one whole message, so --frame does not apply there";
             term::say(&format!("{}: {why}", opening.endpoint));
+        }
+        // An address given twice is in use the second time; of a descriptor there would be two copies, and each caller
+        // would be answered by either.
+        let same = |other: &Opening| other.endpoint == opening.endpoint;
+        if matches!(opening.endpoint, Endpoint::Fd(_)) && openings.iter().any(same) {
+            return Err(Failed::usage(format!(
+                "{} is given twice; leave one of the two out",
+                opening.endpoint
+            )));
         }
         openings.push(opening);
     }

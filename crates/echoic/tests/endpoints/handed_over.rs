@@ -111,6 +111,10 @@ fn what_was_handed_over_is_not_looked_at_where_an_endpoint_is_named() {
     let args = ["upper=:0"];
     let serve = Serve::from(&home, &args, opened(&home, "own", 1, &args));
     assert_eq!(serve.places.len(), 1);
+    let twice = ["upper=fd:3", "lower=fd:3"];
+    let Ran { code, err, .. } = run(&mut opened(&home, "none", 1, &twice), b"");
+    assert_eq!(code, Some(2), "{err}");
+    assert!(err.contains("fd:3 is given twice"), "{err}");
     let args = ["upper=fd:3", "--store", "none"];
     let named = Serve::from(&home, &args, opened(&home, "none", 1, &args));
     Talk::to(named.at[0]).ask("by number", "BY NUMBER");
