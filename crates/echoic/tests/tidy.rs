@@ -245,6 +245,35 @@ fn a_file_named_in_a_page_is_there() {
 }
 
 #[test]
+fn what_a_page_calls_by_its_name_in_the_code_is_there() {
+    let (pages, code): (Vec<_>, Vec<_>) = tracked()
+        .into_iter()
+        .filter(|(path, _)| path.starts_with("docs/") || is_rust(path))
+        .partition(|(path, _)| path.starts_with("docs/"));
+    let is_name = |c: char| c.is_alphanumeric() || c == '_';
+    let known: BTreeSet<&str> = code
+        .iter()
+        .flat_map(|(_, text)| text.split(|c| !is_name(c)))
+        .collect();
+    for (page, text) in &pages {
+        for word in text.split('`').skip(1).step_by(2) {
+            let Some((of, name)) = word.rsplit_once("::") else {
+                continue;
+            };
+            let parts = of.split("::").chain([name]);
+            let called = parts
+                .clone()
+                .all(|part| !part.is_empty() && part.chars().all(is_name));
+            let unknown = parts.clone().find(|part| !known.contains(part));
+            assert!(
+                !called || unknown.is_none(),
+                "{page} speaks of `{word}`, and {unknown:?} is nowhere in the code: mend the page"
+            );
+        }
+    }
+}
+
+#[test]
 fn no_file_knows_where_it_was_written() {
     let here = root().display().to_string();
     let homes = ["/home/", "/root/", "/Users/"];
