@@ -85,7 +85,7 @@ fn print(payload: &mut Payload, as_json: bool) -> Result<(), ReaderGone> {
                 option.map_or(String::new(), |(command, flag)| format!("{command} {flag}"));
             let default = default.to_string();
             payload.line(format_args!(
-                "  {what:<48} {default:>9}  {option:<25}  {then}"
+                "  {what:<48} {default:>9}  {option:<26}  {then}"
             ))?;
         }
     }
