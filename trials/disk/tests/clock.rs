@@ -1,4 +1,4 @@
-//! A wall clock that jumps: row 26.
+//! A wall clock that jumps: row 26, of the hazards and of the tutorials' habits alike.
 
 #![allow(
     clippy::unwrap_used,

@@ -2,6 +2,7 @@
 
 use crate::{client, harness::Serve};
 
+/// With a clock that jumps meanwhile: `trials/disk/tests/clock.rs`.
 #[test]
 fn d26_time_is_measured_and_order_is_counted() {
     let serve = Serve::start(&[":0", "--frame", "line"]);
