@@ -387,8 +387,8 @@ impl Session {
     /// Leaves of the messages those that keep to the pace of their source; whether all did.
     fn keep_pace(&self, heard: &Heard, bytes: usize, spans: &mut Vec<Span>) -> bool {
         match &self.stay {
-            Some(stay) if stay.has_pace() => stay.keep_pace(heard.at, bytes, spans),
-            _ => true,
+            Some(stay) => stay.keep_pace(heard.at, bytes, spans),
+            None => true,
         }
     }
 

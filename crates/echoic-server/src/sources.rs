@@ -10,7 +10,6 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
     },
-    time::Duration,
 };
 
 use echoic_core::{ending::How, event::Place, framing::Span, limits::SourceLimits};
@@ -21,9 +20,6 @@ use crate::feed::lock;
 /// Sources known at a time. When there are more, those without a conversation are forgotten, and with them what they
 /// said in the last second; if all of them have one, the rest share a place as if they were one source.
 const SOURCES_MAX: usize = 65_536;
-
-/// In which `--source-messages` and `--source-bytes` may be said.
-const SECOND: Duration = Duration::from_secs(1);
 
 /// The sources of a server's callers.
 #[derive(Debug)]
@@ -49,12 +45,18 @@ struct Pace {
     bytes: Bucket,
 }
 
-/// A second's worth, drained at an even rate (the generic cell rate algorithm, ITU-T I.371, with a burst of a second):
-/// by when all that was said would have been said evenly.
+/// A second's worth, drained at an even rate (a leaky bucket: ITU-T I.371, with a burst of a second).
 #[derive(Debug, Default)]
 struct Bucket {
-    even_by: Option<Instant>,
+    /// What was said and has not been drained, each message or byte as a billion: a nanosecond drains a whole number of
+    /// such parts, so that nothing is rounded.
+    level: u64,
+    /// When it was drained last.
+    last: Option<Instant>,
 }
+
+/// One message or byte in a [`Bucket`].
+const ONE: u64 = 1_000_000_000;
 
 /// A conversation's place in its source's count; given back by dropping it.
 #[derive(Debug)]
@@ -128,13 +130,11 @@ impl Source {
 }
 
 impl Stay {
-    /// Whether it has a pace to keep to.
-    pub(crate) fn has_pace(&self) -> bool {
-        self.limits.has_pace()
-    }
-
-    /// Leaves of the messages of a read those that keep to the pace; whether all did.
+    /// Leaves of the messages of a read those that keep to the pace, if there is one; whether all did.
     pub(crate) fn keep_pace(&self, now: Instant, bytes: usize, messages: &mut Vec<Span>) -> bool {
+        if !self.limits.has_pace() {
+            return true;
+        }
         let mut pace = lock(&self.source.pace);
         let bytes_max = self.limits.bytes_per_second_max;
         if bytes_max.is_some_and(|max| pace.bytes.take(now, bytes, max) < bytes) {
@@ -159,23 +159,28 @@ impl Drop for Stay {
 impl Bucket {
     /// As many of `wanted` as may be said now, at `per_second` of them.
     fn take(&mut self, now: Instant, wanted: usize, per_second: u32) -> usize {
-        let per_second = u128::from(per_second.max(1));
-        let even_by = self.even_by.unwrap_or(now).max(now);
-        let free = SECOND.saturating_sub(even_by - now).as_nanos();
-        // To the nearest: times are cut to nanoseconds, and what was all of a second must be so again.
-        let room = (free * per_second + SECOND.as_nanos() / 2) / SECOND.as_nanos();
-        let taken = wanted.min(usize::try_from(room).unwrap_or(usize::MAX));
-        let takes = taken as u128 * SECOND.as_nanos() / per_second;
-        self.even_by = Some(even_by + Duration::from_nanos(takes as u64));
+        let per_second = u64::from(per_second.max(1));
+        let last = self.last.unwrap_or(now);
+        let drained = now.saturating_duration_since(last).as_nanos() as u64;
+        self.last = Some(last.max(now));
+        self.level = self
+            .level
+            .saturating_sub(drained.saturating_mul(per_second));
+        let room = (per_second * ONE).saturating_sub(self.level) / ONE;
+        let taken = wanted.min(room as usize);
+        self.level += taken as u64 * ONE;
         taken
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
+    use std::{net::SocketAddr, time::Duration};
 
     use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const NANOSECOND: Duration = Duration::from_nanos(1);
 
     fn place(ip: &str) -> Place {
         Place::Net(SocketAddr::new(ip.parse().unwrap(), 1))
@@ -291,6 +296,13 @@ mod tests {
                 bucket.take(start + SECOND, usize::MAX, per_second),
                 per_second as usize
             );
+            // One by one, the next no sooner than the first is drained.
+            let (mut bucket, one) = (Bucket::default(), SECOND / per_second + NANOSECOND);
+            assert!((0..per_second).all(|_| bucket.take(start, 1, per_second) == 1));
+            assert_eq!(bucket.take(start + one - 2 * NANOSECOND, 1, per_second), 0);
+            // Another thread may have read its clock before, and come later.
+            assert_eq!(bucket.take(start, 1, per_second), 0);
+            assert_eq!(bucket.take(start + one, 9, per_second), 1, "{per_second}");
         }
         assert_eq!(bucket.take(start, 6, 10), 6);
         assert_eq!(bucket.take(start, 6, 10), 4);

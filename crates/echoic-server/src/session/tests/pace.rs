@@ -70,4 +70,5 @@ async fn bytes_have_a_pace_too_though_no_message_ends() {
     talk.peer.send([b'x'; 51]);
     let end = talk.end().await;
     assert_eq!((end.how(), end.kept.len()), (How::TooFast, 0));
+    assert_eq!(end.ending.received, 500 + 50 + 51);
 }
