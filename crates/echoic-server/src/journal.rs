@@ -136,7 +136,7 @@ impl Journal {
             return;
         }
         #[cfg(test)]
-        if exchanges > 0 && bug::forgets() {
+        if bug::forgets(exchanges) {
             return;
         }
         let shard = &self.shared.shards[self.shard];
@@ -209,11 +209,10 @@ impl Journal {
     /// How many bytes this conversation may hear before more of it is unkept than it may have; none that are worth
     /// hearing if it is ahead.
     fn hearing(&self) -> Option<usize> {
-        let unkept = self.unkept.iter().filter(|(_, bytes)| *bytes > 0);
-        let bytes = unkept
-            .filter(|(epoch, _)| !self.shared.is_committed(*epoch))
-            .map(|(_, bytes)| bytes);
-        let (unkept, used) = (bytes.sum::<usize>(), self.used());
+        let unkept = self.unkept.iter();
+        let unkept = unkept.filter(|(epoch, _)| !self.shared.is_committed(*epoch));
+        let unkept: usize = unkept.map(|(_, bytes)| bytes).sum();
+        let used = self.used();
         if unkept == 0 && used == 0 {
             return Some(HEARD_MIN.max(self.allowance(0) / BYTES_A_BYTE_HEARD));
         }
@@ -231,31 +230,20 @@ impl Journal {
     /// Ready, with how many bytes, when this conversation may hear more: it is within its share of what may be
     /// unrecorded, or the store has failed and nothing would come of waiting.
     pub fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
-        for attempt in 0..2 {
-            if !self.active || self.may_lose() {
-                return Poll::Ready(usize::MAX);
+        self.poll_until(cx, |journal| {
+            if !journal.active || journal.may_lose() {
+                return Some(usize::MAX);
             }
-            if let Some(bytes) = self.hearing() {
-                return Poll::Ready(bytes);
-            }
-            if attempt == 0 {
-                self.list(cx);
-            }
-        }
-        Poll::Pending
+            journal.hearing()
+        })
     }
 
     /// Ready when there is room for anybody of the worker: for who hears many at one socket, and cannot have one wait.
     pub(crate) fn poll_room_for_all(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        for attempt in 0..2 {
-            if !self.active || self.used() < self.room() || self.may_lose() {
-                return Poll::Ready(());
-            }
-            if attempt == 0 {
-                self.list(cx);
-            }
-        }
-        Poll::Pending
+        self.poll_until(cx, |journal| {
+            let room = journal.used() < journal.room();
+            (!journal.active || room || journal.may_lose()).then_some(())
+        })
     }
 
     /// The epoch in which this conversation told something last.
@@ -270,26 +258,31 @@ impl Journal {
         cx: &mut Context<'_>,
         epoch: u64,
     ) -> Poll<Result<(), NotKept>> {
-        for attempt in 0..2 {
-            if self.missed {
-                return Poll::Ready(Err(NotKept));
+        self.poll_until(cx, |journal| {
+            if journal.missed {
+                return Some(Err(NotKept));
             }
-            if self.shared.is_committed(epoch) {
-                return Poll::Ready(Ok(()));
+            if journal.shared.is_committed(epoch) {
+                return Some(Ok(()));
             }
-            if self.shared.failing.load(Ordering::SeqCst) {
-                return Poll::Ready(Err(NotKept));
-            }
-            if attempt == 0 {
-                self.list(cx);
-            }
+            let failing = journal.shared.failing.load(Ordering::SeqCst);
+            failing.then_some(Err(NotKept))
+        })
+    }
+
+    /// What `look` finds, now or after the next commit. It looks again once the task is listed: a commit between the two
+    /// would wake nobody.
+    fn poll_until<T>(&mut self, cx: &Context<'_>, look: impl Fn(&Self) -> Option<T>) -> Poll<T> {
+        if let Some(found) = look(self) {
+            return Poll::Ready(found);
         }
-        Poll::Pending
+        self.list(cx);
+        look(self).map_or(Poll::Pending, Poll::Ready)
     }
 
     /// Has this task woken at the next commit, or when the store fails. Being on the list already is enough: the waker
     /// of a task does not change while it waits.
-    fn list(&mut self, cx: &mut Context<'_>) {
+    fn list(&mut self, cx: &Context<'_>) {
         let mut filling = lock(&self.shared.shards[self.shard].filling);
         if self.listed != Some(filling.wakes) {
             self.listed = Some(filling.wakes);
