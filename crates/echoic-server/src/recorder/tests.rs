@@ -1,5 +1,7 @@
 //! The recorder with a store that does as it is told: pace, failure, loss counted to the exchange, and who has to wait.
 
+mod room;
+
 use std::{
     future::{Future, poll_fn},
     net::{Ipv4Addr, SocketAddr},
@@ -96,6 +98,10 @@ impl Recording {
         let standing = self.recorder.standing();
         assert_eq!(standing.recorded + standing.lost, self.told, "{standing:?}");
         assert_eq!(self.store.exchanges().len() as u64, standing.recorded);
+        let marks = self.store.marks();
+        let mut gaps = marks.iter().map(|(.., what)| what);
+        let gap = gaps.any(|what| matches!(what, Marked::Gap { .. }));
+        assert!(!gap || standing.lost > 0, "a gap of nothing");
         (standing, self.store)
     }
 }
@@ -282,7 +288,10 @@ async fn a_store_that_errs_for_a_moment_has_not_failed() {
 
     recording.store.set(Mood::Refusing);
     recording.tell(&mut teller, 10);
+    let began = Instant::now();
     assert!(!teller.kept().await, "but one that goes on so has");
+    assert_eq!(began.elapsed().as_secs(), 5);
+    assert!(began.elapsed() < 5 * SECOND + RETRY);
     recording.store.set(Mood::Willing);
     sleep(SECOND).await;
     recording.close(SECOND).await;
@@ -331,12 +340,52 @@ async fn what_was_lost_does_not_count_as_kept_when_the_store_recovers() {
     recording.tell(&mut lucky, 100_000);
     sleep(6 * SECOND).await;
     recording.tell(&mut teller, 1);
-    assert_eq!(recording.recorder.standing().lost, 1);
+    recording.tell(&mut teller, 1);
+    assert_eq!(recording.recorder.standing().lost, 2);
+    let mut newcomer = recording.teller(0);
     recording.store.set(Mood::Willing);
     sleep(SECOND).await;
     assert!(lucky.kept().await);
     assert!(!teller.kept().await);
+    recording.tell(&mut newcomer, 1);
+    assert!(newcomer.kept().await, "only its opening had found no room");
     recording.close(SECOND).await;
+}
+
+/// What it is to blame for: not what had been lost before it, and what waits for the store's return as well.
+#[tokio::test(start_paused = true)]
+async fn a_failure_counts_what_it_kept_from_being_kept() {
+    let options = RecorderOptions {
+        when_behind: WhenBehind::Drop,
+        behind_bytes_max: 100_000,
+        ..RecorderOptions::default()
+    };
+    let mut recording = Recording::start(Mood::Slow(SECOND), options).await;
+    let mut teller = recording.teller(0);
+    for _ in 0..6 {
+        recording.tell(&mut teller, 100_000);
+    }
+    sleep(3 * SECOND).await;
+    assert_eq!(recording.recorder.standing().lost, 5);
+    recording.store.set(Mood::Refusing);
+    for _ in 0..3 {
+        recording.tell(&mut teller, 10);
+    }
+    sleep(6 * SECOND).await;
+    let blamed = |recording: &Recording| {
+        let failure = recording.recorder.standing().failure;
+        failure.map(|failure| failure.exchanges)
+    };
+    assert_eq!(blamed(&recording), Some(3));
+    recording.tell(&mut teller, 100_000);
+    assert_eq!(blamed(&recording), Some(4));
+    recording.tell(&mut teller, 1);
+    assert_eq!(blamed(&recording), Some(5));
+    sleep(SECOND).await;
+    assert_eq!(blamed(&recording), Some(5));
+    recording.store.set(Mood::Willing);
+    let (standing, _) = recording.close(10 * SECOND).await;
+    assert_eq!((standing.lost, standing.recorded), (6, 5));
 }
 
 #[tokio::test(start_paused = true)]
@@ -425,6 +474,46 @@ async fn what_is_told_too_late_is_lost_and_counted() {
     let (standing, _) = recording.close(10 * SECOND).await;
     late.await.unwrap();
     assert_eq!((standing.recorded, standing.lost), (1, 1));
+}
+
+/// And a reply to it does not leave, while one to what was told before may.
+#[tokio::test(start_paused = true)]
+async fn what_is_told_too_late_is_not_taken_for_kept() {
+    let options = RecorderOptions {
+        hold_replies: true,
+        ..RecorderOptions::default()
+    };
+    let recording = Recording::start(Mood::Willing, options).await;
+    let (mut in_time, mut late) = (recording.teller(0), recording.teller(0));
+    in_time.tell(1);
+    late.tell(1);
+    recording.recorder.close(recording.task, SECOND).await;
+    in_time.end();
+    assert!(in_time.kept().await);
+    assert!(late.kept().await);
+    for _ in 0..2 {
+        late.tell(1);
+        assert!(!late.kept().await);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_waits_for_no_pace() {
+    for begun in [false, true] {
+        let options = RecorderOptions {
+            pace: 60 * SECOND,
+            ..RecorderOptions::default()
+        };
+        let mut recording = Recording::start(Mood::Willing, options).await;
+        let mut teller = recording.teller(0);
+        recording.tell(&mut teller, 10);
+        if begun {
+            sleep(SECOND).await;
+        }
+        let closing = Instant::now();
+        let (standing, _) = recording.close(SECOND).await;
+        assert_eq!((standing.recorded, closing.elapsed()), (1, Duration::ZERO));
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -618,9 +707,39 @@ async fn a_watcher_sees_each_exchange_once_though_the_store_fails_for_a_while() 
 
 #[tokio::test(start_paused = true)]
 async fn without_a_store_or_a_watcher_nothing_is_told_and_nobody_waits() {
-    let (_, mut journal) = Recorder::none().journal(0);
+    let none = Recorder::none();
+    let (_, mut journal) = none.journal(0);
     assert!(!journal.is_active());
     poll_fn(|cx| journal.poll_room(cx)).await;
+    let _watcher = none.watch();
+    assert!(!none.journal(0).1.is_active(), "nobody takes what is told");
+
+    let (without, _task) = Recorder::new(None, RecorderOptions::default())
+        .await
+        .unwrap();
+    assert!(!without.journal(0).1.is_active());
+    let _watcher = without.watch();
+    assert!(without.journal(0).1.is_active());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conversation_has_a_number_of_its_own_and_tells_the_shard_of_its_worker() {
+    let options = RecorderOptions {
+        shards: 3,
+        ..RecorderOptions::default()
+    };
+    let recording = Recording::start(Mood::Willing, options).await;
+    for worker in 0..6 {
+        let teller = recording.teller(worker);
+        assert_eq!(teller.id, worker as u64 + 1);
+        assert_eq!(teller.journal.conversation(), teller.id);
+        let shards = recording.recorder.0.shards.iter();
+        let events = shards.map(|shard| lock(&shard.filling).batch.events.len());
+        let expected = (0..3).map(|shard| worker / 3 + usize::from(shard <= worker % 3));
+        assert!(events.eq(expected), "of worker {worker}");
+    }
+    assert_eq!(recording.recorder.conversation().conversation(), 7);
+    recording.close(SECOND).await;
 }
 
 /// What may happen to a recorder.
