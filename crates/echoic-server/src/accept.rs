@@ -411,38 +411,4 @@ impl Drop for Seat {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_shortage_is_waited_out_ever_longer_and_told_every_ten_seconds() {
-        let start = Instant::now();
-        let full = io::Error::from_raw_os_error(24); // EMFILE
-        let (mut shortage, mut now) = (Shortage::default(), start);
-        let (mut pauses, mut told) = (Vec::new(), 0);
-        while now < start + Duration::from_mins(1) {
-            let again = shortage.met(now, &full);
-            told += u32::from(shortage.unsaid == 0);
-            pauses.push(again - now);
-            now = again;
-        }
-        assert_eq!(pauses[..3], [10, 20, 40].map(Duration::from_millis));
-        assert_eq!(pauses.last(), Some(&PAUSE_MAX));
-        assert!(pauses.len() < 70 && told == 6, "{told} of {}", pauses.len());
-        shortage.pause = None; // somebody was let in
-        assert_eq!(shortage.met(now, &full) - now, PAUSE_MIN);
-    }
-
-    #[test]
-    fn only_what_the_system_lacks_makes_everybody_wait() {
-        let errno = io::Error::from_raw_os_error;
-        let lacking = [24, 23, 105, 12]; // EMFILE, ENFILE, ENOBUFS, ENOMEM
-        assert!(
-            lacking
-                .into_iter()
-                .all(|code| !is_the_callers(&errno(code)))
-        );
-        let gone = [103, 1, 100, 101, 113]; // ECONNABORTED, EPERM, ENETDOWN, ENETUNREACH, EHOSTUNREACH
-        assert!(gone.into_iter().all(|code| is_the_callers(&errno(code))));
-    }
-}
+mod tests;

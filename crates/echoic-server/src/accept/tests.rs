@@ -1,0 +1,378 @@
+//! Callers at real sockets: who is let in, who is turned away, and what makes everybody wait.
+
+use std::{
+    collections::HashSet,
+    future::pending,
+    io::{Read, Write},
+    sync::Mutex,
+    thread::{self, ThreadId},
+};
+
+use echoic_core::{
+    event::Post,
+    framing::Framing,
+    guests::Guests,
+    limits::Limits,
+    message::{Replies, Run, Then},
+    service::{Inline, Service},
+    store::Store,
+};
+use echoic_wire::{Callers, Listener, Transport};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpStream, UdpSocket},
+    runtime::Builder,
+    sync::oneshot,
+    time::timeout,
+};
+
+use super::*;
+use crate::{
+    Recorder, RecorderOptions,
+    common::{Mood, TestStore},
+    feed::lock,
+};
+
+const LONG: Duration = Duration::from_secs(20);
+
+/// Echoes, and panics when told to; notes at which door each caller was met, and on which thread.
+#[derive(Clone, Debug, Default)]
+struct Noting(Arc<Mutex<Vec<(Place, ThreadId)>>>);
+
+impl Service for Noting {
+    fn name(&self) -> &'static str {
+        "noting"
+    }
+
+    fn meet(&self, peer: &Peer) -> Voice {
+        let note = (peer.local.clone(), thread::current().id());
+        lock(&self.0).push(note);
+        Voice::Inline(Box::new(self.clone()))
+    }
+}
+
+impl Inline for Noting {
+    fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> Then {
+        for message in run.messages() {
+            assert!(message.body != b"!", "told to panic");
+            out.reply(&message, |bytes| bytes.extend(message.body));
+        }
+        Then::Continue
+    }
+}
+
+fn server() -> Server {
+    Server::new(Recorder::none(), Limits::default())
+}
+
+async fn open(server: &mut Server, endpoint: &str, service: &Noting) -> SocketAddr {
+    let endpoint = endpoint.parse().unwrap();
+    let places = server.listen(&endpoint, Arc::new(service.clone())).await;
+    match &places.unwrap()[..] {
+        [Place::Net(addr)] => *addr,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn call(at: SocketAddr) -> TcpStream {
+    TcpStream::connect(at).await.unwrap()
+}
+
+/// What comes back, up to as much as was said; nothing if it is closed instead.
+async fn ask(peer: &mut TcpStream, said: &[u8]) -> Vec<u8> {
+    let mut back = vec![0; said.len()];
+    let asked = async {
+        peer.write_all(said).await?;
+        peer.read_exact(&mut back).await
+    };
+    let asked = timeout(LONG, asked).await.expect("neither answer nor end");
+    asked.map_or(Vec::new(), |_| back)
+}
+
+/// All call while the server, which has looked at its doors before, does not run.
+#[tokio::test]
+async fn a_busy_door_does_not_keep_the_others_waiting() {
+    let (mut server, service) = (server(), Noting::default());
+    let busy = open(&mut server, "127.0.0.1:0", &service).await;
+    let other = open(&mut server, "127.0.0.1:0", &service).await;
+    let serving = tokio::spawn(server.run(pending::<()>()));
+    yield_now().await;
+    let calls = [[busy; 20].as_slice(), &[other; 2]].concat();
+    let calls = calls.into_iter().map(|at| {
+        let peer = std::net::TcpStream::connect(at).unwrap();
+        peer.set_nonblocking(true).unwrap();
+        TcpStream::from_std(peer).unwrap()
+    });
+    for peer in &mut calls.collect::<Vec<_>>() {
+        assert_eq!(ask(peer, b"a").await, b"a");
+    }
+    let met: Vec<Place> = lock(&service.0).iter().map(|(at, _)| at.clone()).collect();
+    let turns = met[..4].iter().filter(|at| **at == Place::Net(other));
+    assert_eq!(turns.count(), 2, "{met:?}");
+    serving.abort();
+}
+
+/// A socket of datagrams is served to the end, and is none of those that are waited for.
+#[tokio::test]
+async fn after_as_many_as_were_asked_for_nobody_is_let_in_and_the_last_to_leave_ends_it() {
+    let (mut server, service) = (server().only(2), Noting::default());
+    let at = open(&mut server, "127.0.0.1:0", &service).await;
+    open(&mut server, "udp://127.0.0.1:0", &service).await;
+    let serving = tokio::spawn(server.run(pending::<()>()));
+    let [mut first, mut second, mut third] = [call(at).await, call(at).await, call(at).await];
+    assert_eq!(ask(&mut first, b"a").await, b"a");
+    assert_eq!(ask(&mut second, b"b").await, b"b");
+    drop(first);
+    sleep(Duration::from_millis(20)).await;
+    assert_eq!(ask(&mut second, b"c").await, b"c", "it is still heard");
+    drop(second);
+    let drained = timeout(LONG, serving).await.expect("it ends by itself");
+    assert_eq!(drained.unwrap().served, 3);
+    assert_eq!(ask(&mut third, b"d").await, b"");
+}
+
+/// Two have a seat and two more are told that there is none; whoever comes while those are being told is not recorded.
+#[tokio::test]
+async fn so_many_have_a_seat_so_many_are_turned_away_in_order_and_the_rest_are_closed() {
+    let store = TestStore::new(Mood::Willing);
+    let shared = Arc::clone(&store) as Arc<dyn Store>;
+    let recorder = Recorder::new(Some(shared), RecorderOptions::default()).await;
+    let (recorder, task) = recorder.unwrap();
+    let recording = tokio::spawn(task.run());
+    let limits = Limits {
+        connections_max: 2,
+        ..Limits::default()
+    };
+    let mut server = Server::new(recorder, limits).turning_away(2);
+    let at = open(&mut server, "127.0.0.1:0", &Noting::default()).await;
+    let serving = tokio::spawn(server.run(pending::<()>()));
+    let mut seated = [call(at).await, call(at).await];
+    for peer in &mut seated {
+        assert_eq!(ask(peer, b"a").await, b"a");
+    }
+    for wave in 1..=2 {
+        let mut refused = Vec::new();
+        for _ in 0..5 {
+            refused.push(call(at).await);
+        }
+        for peer in &mut refused {
+            assert_eq!(ask(peer, b"b").await, b"");
+        }
+        drop(refused);
+        let turned_away = || store.endings().len();
+        let all_told = async {
+            while turned_away() < 2 * wave {
+                sleep(Duration::from_millis(2)).await;
+            }
+        };
+        timeout(LONG, all_told).await.expect("two in each wave");
+        assert_eq!(turned_away(), 2 * wave);
+    }
+    assert_eq!(store.callers().len(), 2 + 4);
+    for peer in &mut seated {
+        assert_eq!(ask(peer, b"c").await, b"c");
+    }
+    serving.abort();
+    recording.abort();
+}
+
+#[tokio::test]
+async fn bugs_are_counted_in_streams_and_datagrams_alike() {
+    let (mut server, service) = (server(), Noting::default());
+    let at = open(&mut server, "127.0.0.1:0", &service).await;
+    let posted = open(&mut server, "udp://127.0.0.1:0", &service).await;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serving = tokio::spawn(server.run(async { _ = stopped.await }));
+    for _ in 0..2 {
+        assert_eq!(ask(&mut call(at).await, b"!").await, b"");
+    }
+    let peer = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    peer.connect(posted).await.unwrap();
+    peer.send(b"!").await.unwrap();
+    peer.send(b"a").await.unwrap();
+    let mut back = [0; 9];
+    let answered = timeout(LONG, peer.recv(&mut back)).await;
+    assert_eq!(answered.expect("it goes on").unwrap(), 1);
+    stop.send(()).unwrap();
+    let drained = timeout(LONG, serving).await.expect("it stops").unwrap();
+    assert_eq!((drained.panicked, drained.served), (3, 2));
+}
+
+/// More than a task may take in one turn.
+#[tokio::test]
+async fn a_crowd_that_waits_at_the_stop_signal_is_let_in() {
+    let (mut server, service) = (server(), Noting::default());
+    let at = open(&mut server, "127.0.0.1:0", &service).await;
+    let mut crowd = Vec::new();
+    for _ in 0..200 {
+        crowd.push(call(at).await);
+    }
+    for peer in &mut crowd {
+        peer.write_all(b"a").await.unwrap();
+    }
+    let serving = tokio::spawn(server.run(async {}));
+    for peer in &mut crowd {
+        let mut back = [0];
+        let heard = timeout(LONG, peer.read_exact(&mut back)).await;
+        assert_eq!(heard.expect("an answer or an end").unwrap(), 1);
+    }
+    drop(crowd);
+    assert_eq!(serving.await.unwrap().served, 200);
+}
+
+/// The kernel has it by then, and the runtime has not asked the kernel since.
+#[tokio::test]
+async fn what_has_arrived_at_the_stop_signal_is_answered() {
+    let (mut server, service) = (server(), Noting::default());
+    let at = open(&mut server, "127.0.0.1:0", &service).await;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serving = tokio::spawn(server.run(async { _ = stopped.await }));
+    let mut peers = Vec::new();
+    for _ in 0..10 {
+        let mut peer = call(at).await;
+        assert_eq!(ask(&mut peer, b"a").await, b"a");
+        peers.push(peer);
+    }
+    for peer in &peers {
+        assert_eq!(peer.try_write(b"b").unwrap(), 1);
+    }
+    stop.send(()).unwrap();
+    for peer in &mut peers {
+        let mut rest = Vec::new();
+        let ended = timeout(LONG, peer.read_to_end(&mut rest)).await;
+        ended.expect("an end").unwrap();
+        assert_eq!(rest, b"b");
+    }
+    drop(peers);
+    assert_eq!(serving.await.unwrap().served, 20);
+}
+
+/// A door at which nobody calls, and how often it was looked at.
+#[derive(Debug)]
+struct Quiet(Arc<AtomicUsize>);
+
+impl Callers for Quiet {
+    fn poll_accept(&self, _: &mut Context<'_>) -> Poll<io::Result<(Box<dyn Transport>, Place)>> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Poll::Pending
+    }
+
+    fn hush(&self) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nobody_waits_at_the_stop_signal_one_look_is_enough() {
+    let looks = Arc::new(AtomicUsize::new(0));
+    let mut server = server();
+    let place = Place::Net("127.0.0.1:5000".parse().unwrap());
+    server.doors.push(Door {
+        listener: Listener::test(Box::new(Quiet(Arc::clone(&looks))), place),
+        post: Arc::new(Post {
+            name: "tcp:5000".into(),
+            proto: "tcp",
+            service: "noting".into(),
+            framing: Framing::Chunk.into(),
+        }),
+        service: Arc::new(Noting::default()),
+        limits: Arc::default(),
+        guests: Arc::new(Guests::default()),
+    });
+    server.run(async {}).await;
+    assert_eq!(looks.load(Ordering::SeqCst), 1);
+}
+
+/// A runtime of one thread, until its end is dropped.
+fn worker() -> (Handle, oneshot::Sender<()>) {
+    let (end, ended) = oneshot::channel::<()>();
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let handle = runtime.handle().clone();
+    thread::spawn(move || _ = runtime.block_on(ended));
+    (handle, end)
+}
+
+/// Whoever is seated on a worker is heard by that worker's own runtime: here the acceptor's does not run.
+#[tokio::test]
+async fn a_worker_serves_while_the_acceptor_is_held_up() {
+    let (worker, _end) = worker();
+    let (mut server, service) = (server().on_workers(vec![worker]), Noting::default());
+    let at = open(&mut server, "127.0.0.1:0", &service).await;
+    let serving = tokio::spawn(server.run(pending::<()>()));
+    let mut peer = call(at).await;
+    assert_eq!(ask(&mut peer, b"a").await, b"a");
+    let mut peer = peer.into_std().unwrap();
+    peer.set_nonblocking(false).unwrap();
+    peer.set_read_timeout(Some(LONG)).unwrap();
+    peer.write_all(b"b").unwrap();
+    let mut back = [0];
+    peer.read_exact(&mut back).expect("an answer");
+    assert_eq!(back, *b"b");
+    serving.abort();
+}
+
+/// The kernel gives each sender to one of the sockets: of 64, not all to the same.
+#[tokio::test]
+async fn each_worker_has_a_socket_of_datagrams() {
+    let (workers, _ends): (Vec<_>, Vec<_>) = [worker(), worker()].into_iter().unzip();
+    let (mut server, service) = (server().on_workers(workers), Noting::default());
+    let at = open(&mut server, "udp://127.0.0.1:0", &service).await;
+    let serving = tokio::spawn(server.run(pending::<()>()));
+    lock(&service.0).clear(); // it was met to be asked whether it runs apart
+    for _ in 0..64 {
+        let peer = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        peer.send_to(b"a", at).await.unwrap();
+        let answered = timeout(LONG, peer.recv(&mut [0; 9])).await;
+        assert_eq!(answered.expect("an answer").unwrap(), 1);
+    }
+    let threads: HashSet<_> = lock(&service.0).iter().map(|(_, on)| *on).collect();
+    assert_eq!(threads.len(), 2);
+    serving.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_caller_failed_by_makes_nobody_wait() {
+    let mut hall = Hall::new(server(), Handle::current());
+    let mut fail = |errno| {
+        let error = io::Error::from_raw_os_error(errno);
+        hall.admit(Called::Failed(error), None)
+    };
+    assert_eq!(fail(103), None); // ECONNABORTED
+    assert_eq!(fail(24), Some(Instant::now() + PAUSE_MIN)); // EMFILE
+}
+
+#[test]
+fn a_shortage_is_waited_out_ever_longer_and_told_every_ten_seconds() {
+    let start = Instant::now();
+    let full = io::Error::from_raw_os_error(24); // EMFILE
+    let (mut shortage, mut now) = (Shortage::default(), start);
+    let (mut pauses, mut told) = (Vec::new(), 0);
+    while now < start + Duration::from_mins(1) {
+        let again = shortage.met(now, &full);
+        told += u32::from(shortage.unsaid == 0);
+        pauses.push(again - now);
+        now = again;
+    }
+    assert_eq!(pauses[..3], [10, 20, 40].map(Duration::from_millis));
+    assert_eq!(pauses.last(), Some(&PAUSE_MAX));
+    assert!(pauses.len() < 70 && told == 6, "{told} of {}", pauses.len());
+    shortage.pause = None; // somebody was let in
+    assert_eq!(shortage.met(now, &full) - now, PAUSE_MIN);
+    let said = shortage.said_at.unwrap();
+    shortage.met(said + SAY_EVERY, &full);
+    assert_eq!(
+        shortage.unsaid, 0,
+        "told again after ten seconds, not later"
+    );
+}
+
+#[test]
+fn only_what_the_system_lacks_makes_everybody_wait() {
+    let errno = io::Error::from_raw_os_error;
+    let lacking = [24, 23, 105, 12]; // EMFILE, ENFILE, ENOBUFS, ENOMEM
+    assert!(
+        lacking
+            .into_iter()
+            .all(|code| !is_the_callers(&errno(code)))
+    );
+    let gone = [103, 1, 100, 101, 113]; // ECONNABORTED, EPERM, ENETDOWN, ENETUNREACH, EHOSTUNREACH
+    assert!(gone.into_iter().all(|code| is_the_callers(&errno(code))));
+}
