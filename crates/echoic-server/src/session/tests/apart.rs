@@ -139,6 +139,15 @@ async fn what_waits_for_a_service_apart_is_bounded_in_bytes_however_short_the_me
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_read_is_one_chunk_for_a_service_apart_too() {
+    let talk = Setup::chunk().talk(echo_apart()).await;
+    talk.peer.send(vec![b'x'; 64 << 10]);
+    talk.peer.finish();
+    let end = talk.end().await;
+    assert_eq!((end.taken.len(), end.kept.len()), (64 << 10, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_message_longer_than_what_may_wait_is_answered_as_one() {
     let talk = Setup::line().talk(echo_apart()).await;
     let line = "x".repeat(300 << 10) + "\n";
@@ -420,4 +429,43 @@ async fn an_answer_to_what_was_never_asked_leaves_at_once() {
     talk.peer.finish();
     talk.session.abort();
     assert_eq!(talk.end().await.how(), How::Cut);
+}
+
+/// A peer that sends without end and a service that has something to say take turns.
+#[tokio::test(start_paused = true)]
+async fn a_flood_does_not_keep_the_service_from_speaking() {
+    let service = apart(|heard, mut said| async move {
+        drop(heard);
+        said.say(unasked("let me speak\n")).await.unwrap();
+        std::future::pending().await
+    });
+    let talk = Setup::line().talk(service).await;
+    for _ in 0..1000 {
+        talk.peer.send("x\n");
+    }
+    let store = Arc::clone(&talk.store);
+    talk.peer.until("heard", Line::coming_is_empty).await;
+    talk.session.abort();
+    let _ = talk.session.await;
+    talk.recorder.close(talk.recording, SECOND).await;
+    let kept = store.exchanges();
+    let spoke = kept.iter().find(|kept| !kept.said.is_empty()).unwrap();
+    assert!(spoke.n < 10, "after {} messages", spoke.n);
+    assert_eq!(kept.len(), 1001);
+}
+
+/// Nothing is taken from a service that the peer is that far behind with.
+#[tokio::test(start_paused = true)]
+async fn what_a_service_apart_says_beyond_what_the_peer_takes_is_bounded() {
+    let mut setup = Setup::line();
+    setup.window = 0;
+    let service = apart(|_heard, mut said| async move {
+        while said.say(unasked([b'.'; 1024])).await.is_ok() {}
+        Ok(())
+    });
+    let talk = setup.talk(service).await;
+    sleep(SECOND).await;
+    talk.session.abort();
+    let end = talk.end().await;
+    assert_eq!((end.how(), end.ending.unsent), (How::Cut, 64 << 10));
 }

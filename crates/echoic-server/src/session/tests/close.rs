@@ -67,7 +67,10 @@ async fn the_stop_signal_shortens_it() {
     talk.drain.start();
     let end = talk.end().await;
     endless.abort();
-    assert!(end.closed <= 8 * SECOND, "{end:?}");
+    assert!(
+        end.closed >= 7 * SECOND && end.closed <= 8 * SECOND,
+        "{end:?}"
+    );
     assert_eq!(end.how(), How::ServiceClosed);
 }
 
@@ -123,4 +126,41 @@ async fn a_reset_after_a_greeting_has_left_is_told_too() {
     sleep(SECOND).await;
     talk.peer.reset();
     assert_eq!(talk.end().await.how(), How::MessageTooLong);
+}
+
+/// Nothing follows a wait for the end to be taken: who does not take that is not read either.
+#[tokio::test(start_paused = true)]
+async fn an_end_that_is_not_taken_is_waited_for_once() {
+    let talk = Setup::line().talk(greeting(10)).await;
+    talk.peer.be_endless();
+    talk.peer.send("x");
+    let end = talk.end().await;
+    assert_eq!((end.how(), end.ending.unheard), (How::ServiceClosed, 0));
+    assert!(
+        end.closed >= 2 * SECOND && end.closed < 2 * SECOND + SECOND / 100,
+        "{end:?}"
+    );
+}
+
+/// Who never took its reply gets one such time and no more, though it sends on.
+#[tokio::test(start_paused = true)]
+async fn one_that_does_not_read_gains_nothing_by_sending() {
+    let mut setup = Setup::line();
+    setup.window = 0;
+    let talk = setup.talk(greeting(10)).await;
+    let peer = talk.peer.clone();
+    let endless = tokio::spawn(async move {
+        loop {
+            peer.send("x");
+            sleep(SECOND).await;
+        }
+    });
+    let end = talk.end().await;
+    endless.abort();
+    assert_eq!(end.how(), How::NotReading);
+    let lingered = end.closed.saturating_sub(end.finished.unwrap());
+    assert!(
+        lingered >= 2 * SECOND && lingered < 3 * SECOND,
+        "{lingered:?}"
+    );
 }

@@ -30,6 +30,8 @@ pub(super) struct Line {
     broken: Option<io::ErrorKind>,
     /// Whoever writes to it meets a reset.
     deaf: bool,
+    /// The end of our half is never taken, as by a TLS peer that reads nothing.
+    endless: bool,
     /// Reads and writes count against the task's budget, as those of real sockets do.
     cooperative: bool,
     /// What the peer has got.
@@ -108,6 +110,11 @@ impl Peer {
     /// Resets the connection, which we shall see no sooner than we write.
     pub(super) fn be_deaf(&self) {
         lock(&self.0).deaf = true;
+    }
+
+    /// Has the end of our half wait for ever.
+    pub(super) fn be_endless(&self) {
+        lock(&self.0).endless = true;
     }
 
     pub(super) fn be_cooperative(&self) {
@@ -234,6 +241,9 @@ impl Transport for Ours {
         let mut line = lock(&self.0);
         if let Some(kind) = line.broken {
             return Poll::Ready(Err(kind.into()));
+        }
+        if line.endless {
+            return Poll::Pending;
         }
         line.finished = Some(Instant::now());
         line.owing = false;
