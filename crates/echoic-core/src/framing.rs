@@ -237,6 +237,13 @@ mod tests {
     }
 
     #[test]
+    fn every_framing_but_chunk_is_declared() {
+        for (word, framing) in WORDS {
+            assert_eq!(framing.is_declared(), word != "chunk");
+        }
+    }
+
+    #[test]
     fn what_is_no_framing_is_answered_with_what_is() {
         for text in [
             "lines", "delim:", "delim:0", "delim:zz", "fixed:0", "fixed:-1", "line/", "a/b/c",

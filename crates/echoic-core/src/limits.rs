@@ -85,3 +85,43 @@ impl SourceLimits {
         self.messages_per_second_max.is_some() || self.bytes_per_second_max.is_some()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_one_limit_of_a_source_is_one_and_where_it_holds_is_none() {
+        let none = SourceLimits::none;
+        let connections = SourceLimits {
+            connections_max: Some(1),
+            ..none()
+        };
+        let messages = SourceLimits {
+            messages_per_second_max: Some(1),
+            ..none()
+        };
+        let bytes = SourceLimits {
+            bytes_per_second_max: Some(1),
+            ..none()
+        };
+        let loopback = SourceLimits {
+            on_loopback: true,
+            ..none()
+        };
+        for (limits, any, has_pace) in [
+            (none(), false, false),
+            (loopback, false, false),
+            (connections, true, false),
+            (messages, true, true),
+            (bytes, true, true),
+        ] {
+            assert_eq!((limits.any(), limits.has_pace()), (any, has_pace));
+        }
+    }
+
+    #[test]
+    fn a_message_may_be_as_long_as_the_manual_says() {
+        assert_eq!(Limits::default().message_bytes_max, 1_048_576);
+    }
+}
