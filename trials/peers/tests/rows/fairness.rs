@@ -158,7 +158,7 @@ fn trial(service: &str, count: usize, scale: Scale, control: &str, control_fails
         ),
         // The cores are shared by them all: what the push itself takes of them is no matter of the record.
         limit: format!(
-            "{} (twice that where nothing is recorded, or 10 ms in the full run), and a tenth of the answers at least; served = \
+            "{} (twice that where nothing is recorded, or 5 ms in the full run), and a tenth of the answers at least; served = \
              recorded + lost, and 0 lost; 192 MiB (64 behind, as much being kept, the record's pages)",
             time(fair.allowed(scale))
         ),
