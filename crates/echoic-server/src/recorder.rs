@@ -2,7 +2,7 @@
 //!
 //! Conversations put events into a batch of their worker (a shard), under a lock that only the recorder ever
 //! contends for, and go on. The recorder comes by at its own pace, takes the batches of all shards, gives the
-//! exchanges their ids, has the store keep everything in one transaction, and hands the batches to whoever watches.
+//! exchanges their ids, has the store keep everything, and hands the batches to whoever watches ([`RecorderTask`]).
 //!
 //! Each round is an *epoch*. What a conversation put in during epoch *e* is kept once `committed >= e`; that one
 //! number is all that strict durability and back-pressure need, so nothing is counted per conversation here.
@@ -18,17 +18,12 @@ use std::{
 };
 
 use echoic_core::{
-    event::{Batch, ConversationId, Event, ExchangeId, Mark, Marked, Micros},
+    event::{Batch, ConversationId, Micros},
     store::{Last, Store, StoreError},
 };
-use tokio::{
-    sync::Notify,
-    task::JoinHandle,
-    time::{Instant, sleep, timeout},
-};
+use tokio::{sync::Notify, task::JoinHandle, time::timeout};
 
 use crate::{
-    clock::wall,
     feed::{Feed, Watcher, lock},
     journal::Journal,
 };
@@ -201,34 +196,11 @@ impl Default for Filling {
     }
 }
 
-/// The recorder's own work: run it on any runtime, until [`Recorder::close`] makes it return.
-#[must_use = "nothing is recorded unless the task is run"]
-pub struct RecorderTask {
-    shared: Arc<Shared>,
-    store: Option<Arc<dyn Store>>,
-    next_exchange: ExchangeId,
-    /// Batches taken and not kept yet, in order; more than one round only while the store fails.
-    pending: Vec<Arc<Batch>>,
-    /// How many of `pending` have been shown to watchers.
-    shown: usize,
-    spare: Vec<Batch>,
-    /// When the first attempt began to have this kept; no commit since then.
-    trying_since: Option<Instant>,
-    /// Exchanges lost since something was last kept, and since when.
-    lost: Option<(u64, Micros)>,
-}
-
 /// A batch this large does not wait for the end of the pace.
 pub(crate) const ROUND_BYTES: usize = 512 << 10;
 
-/// Room that an emptied batch keeps for the next round, in bytes.
-const SPARE_BYTES: usize = 1 << 20;
-
 /// Emptied batches kept for a worker: what it tells in 20 ms at full speed. More would only be memory.
 const SPARE_MAX: usize = 6;
-
-/// From a failed attempt to the next.
-const RETRY: Duration = Duration::from_millis(500);
 
 impl Recorder {
     /// A recorder for `store`, and the task that must be run for it. Asks the store where it leaves off.
@@ -241,16 +213,7 @@ impl Recorder {
             None => Last::default(),
         };
         let recorder = Self::start(last, store.is_some(), true, options);
-        let task = RecorderTask {
-            shared: Arc::clone(&recorder.0),
-            store,
-            next_exchange: last.exchange + 1,
-            pending: Vec::new(),
-            shown: 0,
-            spare: Vec::new(),
-            trying_since: None,
-            lost: None,
-        };
+        let task = RecorderTask::new(Arc::clone(&recorder.0), store, last.exchange + 1);
         Ok((recorder, task))
     }
 
@@ -371,215 +334,6 @@ impl Shared {
     }
 }
 
-impl RecorderTask {
-    /// Records until the recorder is closed and all that was told is kept.
-    pub async fn run(mut self) {
-        loop {
-            self.shared.due.notified().await;
-            let closing = self.shared.closing.load(Ordering::SeqCst);
-            if !closing && !self.shared.options.hold_replies {
-                // At its own pace, unless there is much to do.
-                let _ = timeout(self.shared.options.pace, self.much_to_do()).await;
-            }
-            self.take();
-            while !self.pending.is_empty() || (closing && self.lost.is_some()) {
-                if self.keep().await {
-                    break;
-                }
-                sleep(RETRY).await;
-                self.take();
-            }
-            if closing {
-                return;
-            }
-        }
-    }
-
-    /// Returns when a shard holds so much that the round should not wait, or when the recorder closes.
-    async fn much_to_do(&self) {
-        let much = |shard: &Shard| lock(&shard.filling).size() >= ROUND_BYTES;
-        while !self.shared.shards.iter().any(much) {
-            self.shared.due.notified().await;
-            if self.shared.closing.load(Ordering::SeqCst) {
-                self.shared.due.notify_one();
-                return;
-            }
-        }
-    }
-
-    /// Takes what the shards hold, ends their epoch, and numbers the exchanges.
-    fn take(&mut self) {
-        let mut lost = 0;
-        for shard in &self.shared.shards {
-            let empty = self.spare.pop().unwrap_or_default();
-            let mut filling = lock(&shard.filling);
-            filling.epoch += 1;
-            lost += mem::take(&mut filling.lost);
-            let batches = filling.take(empty);
-            let room = SPARE_MAX - filling.spare.len().min(SPARE_MAX);
-            let spare = self.spare.len().saturating_sub(room);
-            filling.spare.extend(self.spare.drain(spare..));
-            drop(filling);
-            for mut batch in batches {
-                for event in &mut batch.events {
-                    if let Event::Run(run) = event {
-                        run.id = self.next_exchange;
-                        self.next_exchange += u64::from(run.count);
-                    }
-                }
-                if batch.is_empty() {
-                    self.spare.push(batch);
-                } else {
-                    let exchanges = batch.exchanges();
-                    self.shared.pending.fetch_add(exchanges, Ordering::Relaxed);
-                    self.pending.push(Arc::new(batch));
-                }
-            }
-        }
-        if lost > 0 {
-            self.shared.lost.fetch_add(lost, Ordering::Relaxed);
-            let (exchanges, _) = self.lost.get_or_insert_with(|| (0, wall()));
-            *exchanges += lost;
-        }
-        if self.pending.is_empty() {
-            self.finish_epoch();
-        }
-    }
-
-    /// Tries to have everything pending kept; whether it was.
-    async fn keep(&mut self) -> bool {
-        let since = *self.trying_since.get_or_insert_with(Instant::now);
-        let kept = match self.store.clone() {
-            Some(store) => self.append(&*store).await,
-            None => Ok(()),
-        };
-        let first_unshown = self.shown.min(self.pending.len());
-        self.shared.feed.publish(&self.pending[first_unshown..]);
-        self.shown = self.pending.len();
-        if self.shared.failing.load(Ordering::Relaxed) {
-            // For those who look on and do not ask: how it stands now, each time it was tried.
-            self.shared.feed.stand(&self.shared.standing());
-        }
-        match kept {
-            Ok(()) => {
-                self.kept();
-                true
-            }
-            Err(error) => {
-                // An error may pass by itself, a lock or a moment without room: the store has as long as a silent one.
-                if since.elapsed() >= self.shared.options.patience {
-                    self.fail(&error.to_string());
-                }
-                false
-            }
-        }
-    }
-
-    async fn append(&mut self, store: &dyn Store) -> Result<(), StoreError> {
-        let mut batches = self.pending.clone();
-        if let Some((exchanges, since)) = self.lost {
-            let what = Marked::Gap { exchanges, since };
-            let mut gap = Batch::default();
-            // At the same time in every attempt: one that was made and not confirmed must not count twice.
-            gap.events.push(Event::Mark(Mark {
-                conversation: 0,
-                at: since,
-                what,
-            }));
-            batches.push(Arc::new(gap));
-        }
-        let mut appending = store.append(batches);
-        let tried = self
-            .trying_since
-            .map_or(Duration::ZERO, |since| since.elapsed());
-        let patience = self.shared.options.patience.saturating_sub(tried);
-        match timeout(patience, &mut appending).await {
-            Ok(kept) => kept,
-            Err(_) => {
-                // Slow beyond patience has failed for the conversations; the attempt itself goes on, since to try
-                // again beside it could keep everything twice.
-                self.fail("the store gave no answer");
-                appending.await
-            }
-        }
-    }
-
-    fn kept(&mut self) {
-        if self.store.is_some() {
-            let exchanges = self.pending.iter().map(|batch| batch.exchanges()).sum();
-            self.shared.recorded.fetch_add(exchanges, Ordering::Relaxed);
-        }
-        self.lost = None;
-        self.trying_since = None;
-        self.shown = 0;
-        for batch in self.pending.drain(..) {
-            // A batch that a watcher still looks at is left to it.
-            if let Ok(mut batch) = Arc::try_unwrap(batch) {
-                batch.clear(SPARE_BYTES);
-                self.spare.push(batch);
-            }
-        }
-        self.spare.truncate(SPARE_MAX * self.shared.shards.len());
-        self.shared.pending.store(0, Ordering::Relaxed);
-        if self.shared.failing.swap(false, Ordering::SeqCst) {
-            *lock(&self.shared.failure) = None;
-            tracing::debug!("recording again");
-            self.shared.feed.stand(&self.shared.standing());
-        }
-        self.finish_epoch();
-    }
-
-    /// Nothing is being kept for now. Conversations are told once; attempts go on.
-    fn fail(&self, why: &str) {
-        if !self.shared.failing.swap(true, Ordering::SeqCst) {
-            *lock(&self.shared.failure) = Some(Failure {
-                since: wall(),
-                why: why.to_owned(),
-                exchanges: self.shared.standing().lost,
-            });
-            tracing::debug!("not recording: {why}");
-            self.shared.feed.stand(&self.shared.standing());
-        }
-        self.shared.wake_all();
-    }
-
-    /// Everything taken so far has been dealt with: tells those that wait for it.
-    fn finish_epoch(&mut self) {
-        for shard in &self.shared.shards {
-            let mut filling = lock(&shard.filling);
-            filling.taken_bytes = 0;
-            shard.used.store(filling.size(), Ordering::Relaxed);
-            // The same number in every shard, since all are taken in one go.
-            self.shared
-                .committed
-                .store(filling.epoch - 1, Ordering::Release);
-        }
-        self.shared.wake_all();
-    }
-}
-
-impl Drop for RecorderTask {
-    /// Closed, cut short or broken by a bug: what it holds is lost, so is what nobody takes any more, and whoever
-    /// waits for it is told.
-    fn drop(&mut self) {
-        let mut lost: u64 = self.pending.iter().map(|batch| batch.exchanges()).sum();
-        self.shared.pending.store(0, Ordering::Relaxed);
-        for shard in &self.shared.shards {
-            let mut filling = lock(&shard.filling);
-            filling.closed = true;
-            lost += mem::take(&mut filling.lost) + filling.exchanges();
-            drop(filling.take(Batch::default()));
-        }
-        self.shared.lose(lost);
-        if self.shared.closing.load(Ordering::SeqCst) {
-            self.shared.failing.store(true, Ordering::SeqCst);
-            self.shared.wake_all();
-        } else {
-            self.fail("the recorder has stopped");
-        }
-    }
-}
-
 impl fmt::Debug for Recorder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Recorder")
@@ -588,13 +342,8 @@ impl fmt::Debug for Recorder {
     }
 }
 
-impl fmt::Debug for RecorderTask {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RecorderTask")
-            .field("pending", &self.pending.len())
-            .finish_non_exhaustive()
-    }
-}
-
+mod task;
 #[cfg(test)]
 mod tests;
+
+pub use task::RecorderTask;

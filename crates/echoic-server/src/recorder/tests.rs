@@ -11,17 +11,17 @@ use std::{
 
 use echoic_core::{
     ending::{Ending, How},
-    event::{Opened, Outcome, Place, Post, Told},
+    event::{Event, Marked, Opened, Outcome, Place, Post, Told},
     framing::Framing,
 };
 use proptest::prelude::*;
 use tokio::{
     runtime::Builder,
     task::yield_now,
-    time::{Instant, advance},
+    time::{Instant, advance, sleep},
 };
 
-use super::*;
+use super::{task::RETRY, *};
 use crate::{
     common::{Mood, TestStore},
     feed::Seen,
@@ -324,6 +324,77 @@ async fn while_the_store_fails_conversations_go_on_and_every_loss_is_counted() {
         assert_eq!(store.gaps(), standing.lost, "the record says what it lacks");
         assert_eq!(standing.failure, None);
     }
+}
+
+/// A disk that was full has room again, not for all that waits at once. In one transaction (`part` without its bound)
+/// nothing would ever be kept.
+#[tokio::test(start_paused = true)]
+async fn what_waited_for_the_store_is_kept_part_after_part() {
+    const ROOM: usize = 10 << 20;
+    let mut recording = Recording::start(Mood::Refusing, RecorderOptions::default()).await;
+    let mut tellers: Vec<_> = (0..40).map(|_| recording.teller(0)).collect();
+    recording.tell(&mut tellers[0], 1);
+    sleep(6 * SECOND).await;
+    for _ in 0..20 {
+        for teller in &mut tellers {
+            recording.tell(teller, 50_000);
+        }
+    }
+    recording.store.set(Mood::Narrow(ROOM));
+    sleep(SECOND).await;
+    let standing = recording.recorder.standing();
+    assert_eq!((standing.waiting, standing.failure), (0, None));
+    assert_eq!((standing.recorded, standing.lost), (801, 0));
+    let (_, store) = recording.close(SECOND).await;
+    let last = store.appends().pop().map(|(_, bytes)| bytes);
+    assert!(last < Some(ROOM), "{last:?}");
+    let kept = store.exchanges();
+    assert!(kept.iter().map(|kept| kept.id).eq(1..=801), "in order");
+}
+
+/// What was kept of the parts stays counted as such when the store fails at the next one.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_amid_the_parts_has_kept_those_before() {
+    let mut recording = Recording::start(Mood::Refusing, RecorderOptions::default()).await;
+    let mut teller = recording.teller(0);
+    for _ in 0..30 {
+        recording.tell(&mut teller, 1 << 20);
+        sleep(MS).await;
+    }
+    recording.store.set(Mood::Slow(SECOND));
+    sleep(SECOND + SECOND / 2).await;
+    recording.store.set(Mood::Refusing);
+    sleep(2 * SECOND).await;
+    let standing = recording.recorder.standing();
+    let kept = recording.store.exchanges().len() as u64;
+    assert!(kept > 0 && kept < 30, "{kept}");
+    assert_eq!((standing.recorded, standing.waiting), (kept, 30 - kept));
+    recording.store.set(Mood::Willing);
+    let (standing, store) = recording.close(10 * SECOND).await;
+    assert_eq!((standing.recorded, standing.lost), (30, 0));
+    assert!(store.exchanges().iter().map(|kept| kept.id).eq(1..=30));
+}
+
+/// An append may be kept and yet be said to have failed. Its gap is told again with the next, by the same time: by a new
+/// one (`wall()` in `RecorderTask::append`) the record would count it twice.
+#[tokio::test(start_paused = true)]
+async fn a_gap_that_is_told_again_counts_once() {
+    let options = RecorderOptions {
+        when_behind: WhenBehind::Drop,
+        behind_bytes_max: 100_000,
+        ..RecorderOptions::default()
+    };
+    let mut recording = Recording::start(Mood::Unsure, options).await;
+    let mut teller = recording.teller(0);
+    for _ in 0..40 {
+        recording.tell(&mut teller, 10_000);
+        sleep(100 * MS).await;
+    }
+    assert!(recording.store.gaps() > 0, "it has been told");
+    recording.store.set(Mood::Willing);
+    let (standing, store) = recording.close(10 * SECOND).await;
+    assert!(standing.lost > 10, "{standing:?}");
+    assert_eq!(store.gaps(), standing.lost);
 }
 
 /// Between a loss and the look for it the store may have recovered, and kept what was told before and after. The reply

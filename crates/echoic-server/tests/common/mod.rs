@@ -6,6 +6,7 @@
 )]
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -38,6 +39,8 @@ pub(crate) struct TestStore {
 struct State {
     mood: Mood,
     kept: Vec<Arc<Batch>>,
+    /// The last exchange in it: what is told again is not kept twice.
+    last: ExchangeId,
     /// When each append began, and how many bytes it brought.
     appends: Vec<(Instant, usize)>,
 }
@@ -52,6 +55,10 @@ pub(crate) enum Mood {
     Slow(Duration),
     /// Says no.
     Refusing,
+    /// Says no to what has more bytes than this, and keeps the rest.
+    Narrow(usize),
+    /// Keeps it, and says that it did not: as after a commit whose sync failed.
+    Unsure,
     /// Gives no answer until its mood changes.
     Silent,
     /// Counts it and throws it away: for measuring.
@@ -174,14 +181,31 @@ impl TestStore {
         })
     }
 
-    /// Exchanges that the record itself says are missing.
+    /// Exchanges that the record itself says are missing. One told again is the same, and may have grown.
     pub(crate) fn gaps(&self) -> u64 {
-        let marks = self.marks();
-        let lost = marks.iter().map(|(.., what)| match what {
-            Marked::Gap { exchanges, .. } => *exchanges,
-            Marked::HalfClosed { .. } | Marked::Dropped { .. } | Marked::Silenced { .. } => 0,
-        });
-        lost.sum()
+        let mut gaps: HashMap<Micros, u64> = HashMap::new();
+        for (_, at, what) in self.marks() {
+            if let Marked::Gap { exchanges, .. } = what {
+                let gap = gaps.entry(at).or_default();
+                *gap = exchanges.max(*gap);
+            }
+        }
+        gaps.values().sum()
+    }
+
+    fn keep(&self, batches: Vec<Arc<Batch>>) {
+        let mut state = self.state();
+        for batch in batches {
+            let mut ids = batch.events.iter().filter_map(|event| match event {
+                Event::Run(run) => Some((run.id, u64::from(run.count))),
+                _ => None,
+            });
+            let last = ids.next_back().map(|(id, count)| id + count - 1);
+            if last.is_none_or(|last| last > state.last) {
+                state.last = last.unwrap_or(state.last);
+                state.kept.push(batch);
+            }
+        }
     }
 
     fn failed() -> StoreError {
@@ -199,7 +223,7 @@ impl Store for TestStore {
 
     fn append(&self, batches: Vec<Arc<Batch>>) -> BoxFuture<'_, Result<(), StoreError>> {
         self.rounds.fetch_add(1, Ordering::Relaxed);
-        let bytes = batches.iter().map(|batch| batch.size()).sum();
+        let bytes: usize = batches.iter().map(|batch| batch.size()).sum();
         let exchanges = batches.iter().map(|batch| batch.exchanges()).sum();
         let forget = {
             let mut state = self.state();
@@ -223,12 +247,17 @@ impl Store for TestStore {
                         tokio::time::sleep(pause).await;
                         break;
                     }
-                    Mood::Refusing => return Err(Self::failed()),
+                    Mood::Narrow(most) if bytes <= most => break,
+                    Mood::Refusing | Mood::Narrow(_) => return Err(Self::failed()),
+                    Mood::Unsure => {
+                        self.keep(batches);
+                        return Err(Self::failed());
+                    }
                     Mood::Silent => changed.await,
                 }
             }
             self.arrived.fetch_add(exchanges, Ordering::Relaxed);
-            self.state().kept.extend(batches);
+            self.keep(batches);
             Ok(())
         })
     }
