@@ -10,7 +10,6 @@ mod story;
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
 };
 
 use echoic_core::{
@@ -428,30 +427,4 @@ fn names_are_values_and_never_sql() {
     assert_eq!(wait(count(&store, "\"'); DROP TABLE run; --\"")), 1);
     assert_eq!(wait(count(&store, &format!("ep:\"{hostile}\""))), 4);
     assert_eq!(wait(count(&store, "%")), 1);
-}
-
-#[test]
-fn normal_syncs_in_the_quiet_after_traffic() {
-    let dir = TempDir::new().unwrap();
-    let path = dir.path().join("echoic.db");
-    let synced = || -> u64 {
-        Connection::open(&path)
-            .unwrap()
-            .query_row("SELECT synced FROM state", [], |r| r.get(0))
-            .unwrap()
-    };
-    let store = SqliteStore::open(&path, Durability::Normal).unwrap();
-    let mut story = Story::after(0);
-    story.open(1);
-    story.lines(1, &["hello"], 1);
-    let appended = Instant::now();
-    append(&store, &mut story);
-    while synced() == 0 {
-        assert!(appended.elapsed() < Duration::from_secs(20), "never synced");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    assert!(
-        appended.elapsed() >= Duration::from_millis(500),
-        "it waits for company"
-    );
 }

@@ -16,6 +16,8 @@ use std::{
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use echoic_core::{
@@ -93,6 +95,8 @@ fn in_a_role() {
         "failing writes" => with_failing_writes(&path),
         "failing sync" => with_a_failing_sync(&path),
         "failing copy" => with_a_failing_copy(&path),
+        "quiet" => in_the_quiet(&path),
+        "failing quiet" => in_the_quiet_with_a_failing_sync(&path),
         _ => panic!("{role}"),
     }
 }
@@ -379,6 +383,70 @@ fn with_a_failing_copy(path: &Path) {
     goes_on_after_a_failure(path, Durability::Off, || {});
 }
 
+#[test]
+fn normal_syncs_in_the_quiet_after_traffic() {
+    let log = "fdatasync:error=EIO:when=1000 -P \"$DIR/echoic.db-wal\"";
+    with_failing_syncs("quiet", log, |_| {});
+}
+
+fn in_the_quiet(path: &Path) {
+    let store = SqliteStore::open(path, Durability::Normal).unwrap();
+    let (mut story, begun) = (Story::after(0), syncs_of_the_log(path));
+    story.open(1);
+    story.lines(1, &["hello"], 1);
+    append(&store, &mut story);
+    let appended = Instant::now();
+    until("never synced", || syncs_of_the_log(path) > begun);
+    assert!(
+        appended.elapsed() >= Duration::from_millis(450),
+        "it waits for company"
+    );
+    story.lines(1, &["hello again"], 1);
+    append(&store, &mut story);
+    until("not synced again", || syncs_of_the_log(path) > begun + 1);
+}
+
+/// What was promised is owed still. Where this is forgotten (no `owes_again`), the log is never made safe.
+#[test]
+fn a_sync_that_fails_in_the_quiet_is_made_good_in_the_quiet() {
+    let log = "fdatasync:error=EIO:when=1 -P \"$DIR/echoic.db-wal\"";
+    with_failing_syncs("failing quiet", log, |_| {});
+}
+
+fn in_the_quiet_with_a_failing_sync(path: &Path) {
+    let store = SqliteStore::open(path, Durability::Normal).unwrap();
+    let mut story = Story::after(0);
+    story.open(1);
+    story.lines(1, &["hello"], 1);
+    append(&store, &mut story);
+    // The log is emptied when all of it is safe in the record.
+    let log = path.with_extension("db-wal");
+    until("it is left as it is", || {
+        fs::metadata(&log).unwrap().len() == 0
+    });
+    story.lines(1, &["well again"], 1);
+    let batches = story.take();
+    until("it does not go on", || {
+        wait(store.append(batches.clone())).is_ok()
+    });
+    assert_eq!(wait(all(&store, "")), story.told);
+}
+
+/// How often strace has seen the log synced by whoever does that beside the writer.
+fn syncs_of_the_log(path: &Path) -> usize {
+    let trace = fs::read_to_string(path.with_file_name("trace")).unwrap();
+    let ends = trace.lines().filter(|line| line.ends_with("= 0"));
+    ends.filter(|line| line.contains("fdatasync")).count()
+}
+
+fn until(why: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{why}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// Runs this program in `role` with a disk that fails as strace makes it.
 fn with_failing_syncs(role: &str, inject: &str, prepare: impl FnOnce(&Path)) {
     let probe = [
@@ -396,7 +464,7 @@ fn with_failing_syncs(role: &str, inject: &str, prepare: impl FnOnce(&Path)) {
     let dir = TempDir::new().unwrap();
     prepare(dir.path());
     let shell = format!(
-        "exec strace -f -qq -o /dev/null -e trace=fsync,fdatasync -e inject={inject} \"$@\""
+        "exec strace -f -qq -y -o \"$DIR/trace\" -e trace=fsync,fdatasync -e inject={inject} \"$@\""
     );
     succeeds(child(role, dir.path(), &shell));
 }
@@ -419,8 +487,9 @@ fn goes_on_after_a_failure(path: &Path, durability: Durability, end_trouble: imp
     let log = || fs::metadata(path.with_extension("db-wal")).unwrap().len();
     let before = log();
     end_trouble();
-    // strace has a sync fail in each thread: the one that copies the log, and then the one that writes.
-    let again = (0..2).find_map(|_| wait(store.append(refused.clone())).ok());
+    // strace has a sync fail in each thread, the one that copies the log and then the one that writes, and there both ways
+    // to sync.
+    let again = (0..3).find_map(|_| wait(store.append(refused.clone())).ok());
     again.expect("writing works again");
     assert!(
         log() < before,

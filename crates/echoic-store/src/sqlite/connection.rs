@@ -42,8 +42,16 @@ const CHECKED_BYTES_MAX: u64 = 32 << 20;
 /// and a commit writes at least three of them.
 pub(super) const PAGE_BYTES: u32 = 16_384;
 
-/// The write-ahead log is begun again when it has grown to this, and kept no larger then ([`super::mover`]).
+/// The write-ahead log is begun again when it has grown to this ([`super::mover`]).
 pub(super) const LOG_BYTES: u32 = 32 << 20;
+
+/// Nor does it grow beyond this, and its file is left as long as it was: to write over blocks that are there costs the
+/// file system a fraction of what new ones do, at each sync too.
+pub(super) const LOG_BYTES_MAX: u32 = 2 * LOG_BYTES;
+
+/// Pages kept in memory, for each connection that writes. What is written is rarely looked at again, so more of them
+/// would only be further away when they are used for the next: of these, a core's cache holds the most.
+const CACHED_KIB: i32 = 2_048;
 
 /// The shortest file that has a database in it: one page of the smallest size.
 const SHORTEST: u64 = 512;
@@ -143,14 +151,35 @@ pub(super) fn to_write(path: &Path, log_pages: &Arc<AtomicU32>) -> Result<Connec
     Ok(connection)
 }
 
-/// Copies what can be of the log into the record; says how many of its pages are there now. SQLite would do so by
+/// How much of the log is in the record.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Copied {
+    pub(super) pages: u32,
+    /// The length of the log when it was copied.
+    pub(super) of: u32,
+}
+
+/// Copies what can be of the log into the record; says how much of it is there now. SQLite would do so by
 /// itself, and keep to itself if that fails. But after a failed sync the system may have dropped what it could not
 /// write, and answers the next sync as if nothing had been: whoever has not heard of it takes for safe what is not.
-pub(super) fn copy_log(connection: &Connection) -> rusqlite::Result<u32> {
-    match connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(2)) {
+pub(super) fn copy_log(connection: &Connection) -> rusqlite::Result<Copied> {
+    let copied = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
+        // Both are -1 where there is no log.
+        let (of, pages) = (row.get::<_, i64>(1)?, row.get::<_, i64>(2)?);
+        let known = |pages| u32::try_from(pages).unwrap_or(0);
+        Ok(Copied {
+            pages: known(pages),
+            of: known(of),
+        })
+    });
+    match copied {
         Err(why) if is_ruinous(&why) => Err(why),
         // A reader, or a disk without room: the log grows on, and the next commit tries again.
-        copied => Ok(copied.unwrap_or(0)),
+        Err(_) => Ok(Copied {
+            pages: 0,
+            of: u32::MAX,
+        }),
+        Ok(copied) => Ok(copied),
     }
 }
 
@@ -158,7 +187,7 @@ pub(super) fn copy_log(connection: &Connection) -> rusqlite::Result<u32> {
 pub(super) fn to_move(path: &Path) -> rusqlite::Result<Connection> {
     let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
-    connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
+    connection.pragma_update(None, "journal_size_limit", LOG_BYTES_MAX)?;
     Ok(connection)
 }
 
@@ -256,9 +285,9 @@ fn settle(connection: &Connection) -> rusqlite::Result<String> {
         Ok(())
     })?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
-    connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
+    connection.pragma_update(None, "journal_size_limit", LOG_BYTES_MAX)?;
     connection.pragma_update(None, "foreign_keys", false)?;
-    connection.pragma_update(None, "cache_size", -16_384)?;
+    connection.pragma_update(None, "cache_size", -CACHED_KIB)?;
     Ok(journal)
 }
 

@@ -128,6 +128,51 @@ impl Drop for Lock {
     }
 }
 
+/// Writes the log again as it is, and syncs it: after a sync that failed the system may have dropped what it could not
+/// write, keeps it in memory as if it were on the disk, and will never write it by itself. Nobody else may write to the
+/// log meanwhile.
+pub(super) fn renew_log(path: &Path) -> io::Result<()> {
+    let log = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(beside(path, "-wal"))?;
+    let mut piece = vec![0; RENEWED_BYTES];
+    let mut at = 0;
+    loop {
+        let read = read_at(&log, &mut piece, at)?;
+        if read == 0 {
+            return log.sync_data();
+        }
+        write_at(&log, &piece[..read], at)?;
+        at += read as u64;
+    }
+}
+
+/// How much of the log is written again at a time.
+const RENEWED_BYTES: usize = 1 << 20;
+
+#[cfg(unix)]
+fn read_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, bytes, at)
+}
+
+#[cfg(unix)]
+fn write_at(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, at)
+}
+
+#[cfg(not(unix))]
+fn read_at(mut file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+    file.seek(io::SeekFrom::Start(at))?;
+    file.read(bytes)
+}
+
+#[cfg(not(unix))]
+fn write_at(mut file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+    file.seek(io::SeekFrom::Start(at))?;
+    file.write_all(bytes)
+}
+
 /// Bytes in the write-ahead log.
 pub(super) fn log_bytes(path: &Path) -> u64 {
     fs::metadata(beside(path, "-wal")).map_or(0, |log| log.len())

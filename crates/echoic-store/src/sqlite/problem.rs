@@ -3,7 +3,7 @@
 use std::{io, path::Path};
 
 use echoic_core::store::StoreError;
-use rusqlite::{Error, ErrorCode};
+use rusqlite::{Error, ErrorCode, ffi};
 
 /// A failure at `path`, in our words.
 pub(super) fn problem(path: &Path, error: &Error) -> StoreError {
@@ -36,6 +36,12 @@ pub(super) fn system_problem(path: &Path, error: &io::Error) -> StoreError {
         | io::ErrorKind::NotADirectory => StoreError::ReadOnly { path, what },
         _ => StoreError::Failed { path, what },
     }
+}
+
+/// A sync that failed, as SQLite says it: whatever the reason, what was to be synced is in doubt.
+pub(super) fn sync_failed(error: &io::Error) -> Error {
+    let code = ffi::Error::new(ffi::SQLITE_IOERR_FSYNC);
+    Error::SqliteFailure(code, Some(error.to_string()))
 }
 
 /// Whether the connection that failed so must not be trusted with the next commit: after a failed write or sync

@@ -1,4 +1,4 @@
-//! The one who writes: its connection, what it knows by heart, and when it syncs.
+//! The one who writes: its connection, and what it knows by heart.
 
 use std::{
     collections::HashMap,
@@ -21,13 +21,10 @@ use super::{
     connection,
     file::{self, Lock},
     mover::Mover,
-    problem::{is_ruinous, problem},
+    problem::{is_ruinous, problem, system_problem},
     tally::Tally,
     worker::Work,
 };
-
-/// How long a commit under `normal` may stay unsynced. The promise is a second; the sync itself takes time too.
-const UNSYNCED: Duration = Duration::from_millis(900);
 
 /// Owns the connection that writes.
 pub(super) struct Writer {
@@ -39,11 +36,9 @@ pub(super) struct Writer {
     log_pages: Arc<AtomicU32>,
     pub(super) mover: Mover,
     pub(super) memory: Memory,
-    /// When the first commit was made that may still be lost with the power.
-    unsynced: Option<Instant>,
     /// Whether commits sync now, as `PRAGMA synchronous` was last told.
     syncs: bool,
-    /// A sync between appends failed: what was promised is in doubt, and the next append has to say so.
+    /// A sync failed in the quiet: what was promised is in doubt, and the next append has to say so.
     failed: Option<StoreError>,
     /// Nothing is to be left of it.
     discarded: bool,
@@ -109,14 +104,18 @@ impl Writer {
             log_pages,
             mover: Mover::new(path),
             memory: Memory::default(),
-            unsynced: None,
             syncs: false,
             failed: None,
             discarded: false,
             lock,
         };
+        let begun = writer.mover.begin();
+        begun.map_err(|why| system_problem(path, &why))?;
         let recovered = writer.transact(|transaction, memory| {
             memory.fold(transaction)?;
+            // A change, whatever it is: the log is begun with its first page, and SQLite syncs that beginning, and its
+            // name. So it does now, and not when the first exchange is to be kept.
+            transaction.execute("UPDATE state SET synced = synced + 1", [])?;
             // Their tally is what is known. What was said counts as sent: nobody knows better, and calling a
             // reply unsent that the peer may well have is the worse mistake.
             // A tally goes by requests and replies, and of one who called it was the requests that were sent.
@@ -138,9 +137,7 @@ impl Writer {
         if let Some(failed) = self.failed.take() {
             return Err(failed);
         }
-        let syncs = self.durability == Durability::Strict
-            || self.due().is_some_and(|due| due <= Instant::now());
-        self.commit(syncs, work)
+        self.commit(self.durability == Durability::Strict, work)
     }
 
     fn commit<T>(
@@ -154,6 +151,7 @@ impl Writer {
             memory,
             log_pages,
             mover,
+            durability,
             ..
         } = self;
         let connection = connection.as_mut().expect("invariant: connect has made it");
@@ -174,18 +172,14 @@ impl Writer {
             let done = work(&transaction, memory)?;
             memory.state.write(&transaction)?;
             transaction.commit()?;
+            if *durability == Durability::Normal && !syncs {
+                mover.owes();
+            }
             mover.look(connection, log_pages.load(Ordering::Relaxed))?;
             Ok(done)
         })();
         match done {
-            Ok(done) => {
-                self.unsynced = match self.unsynced {
-                    _ if syncs => None,
-                    None => Some(Instant::now()),
-                    since => since,
-                };
-                Ok(done)
-            }
+            Ok(done) => Ok(done),
             Err(why) => {
                 // What it remembers was never committed.
                 memory.tally = None;
@@ -213,7 +207,8 @@ impl Writer {
             let connection = connection::to_write(&self.path, &self.log_pages)?;
             self.syncs = false;
             // After a failed sync the system may have dropped what it could not write and will not say so
-            // again. The log can still be read: copied into the record and synced there, it is safe again.
+            // again. The log can still be read: made safe again, copied into the record and synced there.
+            self.renew(&connection)?;
             let done = checkpoint(&connection, connection::BUSY);
             if !done.map_err(|why| problem(&self.path, &why))? {
                 let what = "after a failed write, readers keep the log from being saved".to_owned();
@@ -222,9 +217,24 @@ impl Writer {
                     what,
                 });
             }
+            let begun = self.mover.begin();
+            begun.map_err(|why| system_problem(&self.path, &why))?;
             self.connection = Some(connection);
         }
         Ok(self.connection.as_ref().expect("invariant: just made"))
+    }
+
+    /// Makes the log safe before anything is copied from it: a loss of power amid that would leave the record
+    /// half copied, and what is to repair it not there.
+    fn renew(&self, connection: &Connection) -> Result<(), StoreError> {
+        let failed = |why: rusqlite::Error| problem(&self.path, &why);
+        // So that nobody else writes to it.
+        connection
+            .execute_batch("BEGIN IMMEDIATE")
+            .map_err(failed)?;
+        let renewed = file::renew_log(&self.path);
+        connection.execute_batch("ROLLBACK").map_err(failed)?;
+        renewed.map_err(|why| system_problem(&self.path, &why))
     }
 
     /// Has the file taken away at the end, unless something is in it.
@@ -234,16 +244,6 @@ impl Writer {
             transaction.query_row(sql, [], |row| row.get(0))
         })?;
         Ok(())
-    }
-
-    /// A commit for the sake of its sync.
-    fn sync(&mut self) -> Result<(), StoreError> {
-        self.commit(true, |transaction, _| {
-            transaction
-                .prepare_cached("UPDATE state SET synced = synced + 1")?
-                .execute([])
-                .map(drop)
-        })
     }
 }
 
@@ -258,21 +258,24 @@ pub(super) fn checkpoint(connection: &Connection, patience: Duration) -> rusqlit
 }
 
 impl Work for Writer {
-    /// Under `normal`, when the first commit since the last sync is as old as it may get. With traffic it is the
-    /// next append that syncs; this is for the quiet after it. `strict` owes nothing, `off` promises nothing.
+    /// With traffic it is the next append that looks after the sync of the one before; this is for the quiet after it.
     fn due(&self) -> Option<Instant> {
-        match self.durability {
-            Durability::Normal => self.unsynced.map(|since| since + UNSYNCED),
-            Durability::Strict | Durability::Off => None,
-        }
+        self.mover.due()
     }
 
     fn overdue(&mut self) {
-        self.failed = self.sync().err();
+        let looked = match &self.connection {
+            Some(connection) => self
+                .mover
+                .look(connection, self.log_pages.load(Ordering::Relaxed))
+                .map_err(|why| self.given_up(&why)),
+            None => self.connect().map(drop),
+        };
+        // Said by the next append, if there is one before it is well again. It is tried again in a while, since what
+        // was promised is still owed.
+        self.failed = looked.err();
         if self.failed.is_some() {
-            // Said by the next append, if there is one before it is well again; tried again in a while, since what
-            // was promised is still owed.
-            self.unsynced = Some(Instant::now());
+            self.mover.owes_again();
         }
     }
 
