@@ -61,6 +61,7 @@ pub fn tell(myself: &Path, folder: &Path, level: &str, commits: u64) -> Result<T
     let steps = trace::read(&fs::read_to_string(&log)?, &folder, 0)?;
     Ok(Tale {
         steps,
+        lives: Vec::new(),
         stall: std::time::Duration::ZERO,
     })
 }

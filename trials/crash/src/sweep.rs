@@ -1,7 +1,7 @@
 //! Every moment, every kind of crash: what is left, and what was promised.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     fmt, fs,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError, mpsc::sync_channel},
@@ -14,7 +14,7 @@ use fastrand::Rng;
 
 use crate::{
     disk::{Crash, Disk, Files},
-    tale::Tale,
+    tale::{Life, Tale},
     trace::What,
     verdict::examine,
 };
@@ -47,6 +47,8 @@ pub struct Sum {
     pub lost_most: usize,
     /// How old the oldest of these was when the crash came.
     pub lost_oldest: Duration,
+    /// Before which step that crash came.
+    pub lost_before: usize,
 }
 
 /// What was found.
@@ -82,12 +84,16 @@ struct State {
 
 /// Crashes `tale` wherever it makes a difference, as often as `scope` says.
 pub fn sweep(tale: &Tale, scope: &Scope) -> Result<Sums> {
-    let told = told(tale);
-    let moments = moments(tale, scope);
-    let sums = Mutex::new(Sums::default());
     let place = tempfile::Builder::new()
         .prefix("crash-")
         .tempdir_in(memory())?;
+    let told = Told {
+        replies: told(tale),
+        gone: gone(tale, place.path())?,
+        lives: tale.lives.clone(),
+    };
+    let moments = moments(tale, scope);
+    let sums = Mutex::new(Sums::default());
     let (give, take) = sync_channel::<State>(4);
     let take = Mutex::new(take);
     thread::scope(|threads| {
@@ -126,6 +132,65 @@ pub fn sweep(tale: &Tale, scope: &Scope) -> Result<Sums> {
     Ok(sums.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
+/// What peers were told, and what that is measured by.
+struct Told<'a> {
+    replies: Vec<(u64, &'a str)>,
+    gone: HashMap<String, usize>,
+    lives: Vec<Life>,
+}
+
+impl Told<'_> {
+    /// How long before a crash that left only `found` the replies had been given that are missing.
+    ///
+    /// What an earlier life lost as it was killed, it lost then; it is not this crash that took it. And what one left
+    /// that was not synced is so within a second of the next one's start, not before there is one.
+    fn lost(&self, state: &State, found: &HashSet<String>) -> Vec<Duration> {
+        let mut lives = self.lives.iter().rev();
+        let life = lives.find(|life| life.begins < state.before);
+        let ready_at = life.map_or(0, |life| life.ready_at);
+        let is_gone = |reply: &str| {
+            self.gone
+                .get(reply)
+                .is_some_and(|step| *step < state.before)
+        };
+        let missing = self.replies[..state.told]
+            .iter()
+            .filter(|(_, reply)| !found.contains(*reply) && !is_gone(reply));
+        missing
+            .map(|(at, _)| match state.crash {
+                Crash::Kill => *at,
+                Crash::PowerDrop | Crash::PowerTorn => ready_at.max(*at),
+            })
+            .map(|since| Duration::from_micros(state.at.saturating_sub(since)))
+            .collect()
+    }
+}
+
+/// Replies that were not there when a life began, by its first step: those before it had been given them, and were
+/// killed.
+fn gone(tale: &Tale, place: &Path) -> Result<HashMap<String, usize>> {
+    let mut disk = Disk::new(false);
+    let (mut told, mut gone) = (Vec::new(), HashMap::new());
+    for (number, step) in tale.steps.iter().enumerate() {
+        if number > 0 && tale.lives.iter().any(|life| life.begins == number) {
+            let folder = place.join("life");
+            fs::create_dir(&folder)?;
+            let files = disk.after(Crash::Kill, &mut Rng::with_seed(0));
+            let found = examine(&folder, &files)?;
+            fs::remove_dir_all(&folder)?;
+            let missing = told.iter().filter(|reply| !found.contains(*reply));
+            for reply in missing {
+                gone.entry(String::clone(reply)).or_insert(number);
+            }
+        }
+        disk.step(&step.what);
+        if let What::Told(replies) = &step.what {
+            told.extend_from_slice(replies);
+        }
+    }
+    Ok(gone)
+}
+
 /// Replies in the order in which peers were given them, with the time.
 fn told(tale: &Tale) -> Vec<(u64, &str)> {
     let mut told = Vec::new();
@@ -160,20 +225,20 @@ fn moments(tale: &Tale, scope: &Scope) -> Vec<(usize, Tried)> {
         .iter()
         .filter(|(_, crash)| *crash == Crash::PowerTorn)
         .count();
-    let more = scope
-        .states
-        .saturating_sub(all.len())
-        .checked_div(torn)
-        .unwrap_or(0);
+    let more = scope.states.saturating_sub(all.len());
+    let (each, mut one_more) = match torn {
+        0 => (0, 0),
+        torn => (more / torn, more % torn),
+    };
     let mut chosen: Vec<(usize, Crash, u64)> = Vec::new();
     random.shuffle(&mut all);
     all.truncate(scope.states);
     for (number, crash) in all {
-        let times = if crash == Crash::PowerTorn {
-            1 + more
-        } else {
-            1
-        };
+        let mut times = 1;
+        if crash == Crash::PowerTorn {
+            times += each + usize::from(one_more > 0);
+            one_more = one_more.saturating_sub(1);
+        }
         chosen.extend((0..times).map(|_| (number, crash, random.u64(..))));
     }
     chosen.sort_unstable();
@@ -204,8 +269,10 @@ fn crash(
         let Some((_, tried)) = moments.next_if(|(moment, _)| *moment == number) else {
             continue;
         };
-        // As late as it could have been: what is lost then has waited longest.
-        let at = tale.steps.get(number + 1).map_or(step.at, |next| next.at);
+        // As late as it could have been, of a program that lived: what is lost then has waited longest.
+        let next = tale.steps.get(number + 1).map_or(step.at, |next| next.at);
+        let life = tale.lives.iter().rev().find(|life| life.begins <= number);
+        let at = life.map_or(next, |life| next.min(life.ended_at));
         for (crash, seed) in tried {
             let state = State {
                 crash: *crash,
@@ -223,7 +290,7 @@ fn crash(
 }
 
 impl Sum {
-    fn add(&mut self, state: &State, found: Result<HashSet<String>>, told: &[(u64, &str)]) {
+    fn add(&mut self, state: &State, found: Result<HashSet<String>>, told: &Told<'_>) {
         self.states += 1;
         match found {
             Err(why) => {
@@ -236,18 +303,13 @@ impl Sum {
                 });
             }
             Ok(found) => {
-                let lost: Vec<_> = told[..state.told]
-                    .iter()
-                    .filter(|(_, reply)| !found.contains(*reply))
-                    .collect();
+                let lost = told.lost(state, &found);
                 self.with_loss += usize::from(!lost.is_empty());
                 self.lost_most = self.lost_most.max(lost.len());
-                let oldest = lost
-                    .iter()
-                    .map(|(at, _)| state.at.saturating_sub(*at))
-                    .max();
-                let oldest = Duration::from_micros(oldest.unwrap_or_default());
-                self.lost_oldest = self.lost_oldest.max(oldest);
+                let oldest = lost.into_iter().max().unwrap_or_default();
+                if oldest > self.lost_oldest {
+                    (self.lost_oldest, self.lost_before) = (oldest, state.before);
+                }
             }
         }
     }
@@ -263,8 +325,8 @@ impl fmt::Display for Sum {
         if self.with_loss > 0 {
             write!(
                 f,
-                " (of {} replies at most, given {:.0?} before at most)",
-                self.lost_most, self.lost_oldest
+                " (of {} replies at most, given {:.0?} before at most, at step {})",
+                self.lost_most, self.lost_oldest, self.lost_before
             )?;
         }
         if let Some(example) = &self.example {
@@ -290,4 +352,45 @@ fn leave(keep: &Path, state: &State) -> Result<()> {
         fs::write(folder.join(name), bytes)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::Step;
+
+    /// Ten thousand are asked for, and there may be fewer moments and ways than that: torn states make up for it, to the
+    /// last one.
+    #[test]
+    fn as_many_states_are_tried_as_were_asked_for() {
+        let name = || "a".to_owned();
+        let mut steps = vec![Step {
+            at: 0,
+            what: What::Create(name()),
+        }];
+        steps.extend((0..7).map(|at| Step {
+            at,
+            what: What::Write {
+                name: name(),
+                at,
+                bytes: [7].into(),
+            },
+        }));
+        let tale = Tale {
+            steps,
+            lives: Vec::new(),
+            stall: Duration::ZERO,
+        };
+        for states in [1, 5, 24, 25, 31, 32, 33, 1000] {
+            let scope = Scope {
+                states,
+                seed: 1,
+                lies: false,
+                keep: None,
+            };
+            let moments = moments(&tale, &scope);
+            let tried: usize = moments.iter().map(|(_, tried)| tried.len()).sum();
+            assert_eq!(tried, states);
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::{
     net::{SocketAddr, TcpStream},
     path::Path,
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -25,7 +25,7 @@ pub struct Plan {
     pub durability: &'static str,
     /// How each start of the serve ends, in order.
     pub acts: Vec<Act>,
-    /// What strace makes fail, in its words: `fsync:error=EIO:when=9`.
+    /// What strace makes fail or slow, in its words: `fsync:error=EIO:when=9`.
     pub failing: Option<String>,
 }
 
@@ -59,15 +59,28 @@ impl Act {
 pub struct Tale {
     /// All steps.
     pub steps: Vec<Step>,
+    /// Where each life of the program begins.
+    pub lives: Vec<Life>,
     /// How late a thread that only slept was woken at worst: the machine's part in every delay.
     pub stall: Duration,
+}
+
+/// A start of the program.
+#[derive(Clone, Copy, Debug)]
+pub struct Life {
+    /// Its first step.
+    pub begins: usize,
+    /// When it was ready, by the wall clock, in microseconds.
+    pub ready_at: u64,
+    /// When it was killed, or had ended by itself.
+    pub ended_at: u64,
 }
 
 /// Has `program` go through it, in `folder`.
 pub fn tell(program: &Path, folder: &Path, plan: &Plan) -> Result<Tale> {
     let folder = folder.canonicalize()?;
     let clock = Ticker::start();
-    let mut steps: Vec<Step> = Vec::new();
+    let (mut steps, mut lives) = (Vec::<Step>::new(), Vec::new());
     for (number, act) in plan.acts.iter().enumerate() {
         let log = folder.join("trace").join(number.to_string());
         fs::create_dir_all(log.parent().context("a folder")?)?;
@@ -83,9 +96,19 @@ pub fn tell(program: &Path, folder: &Path, plan: &Plan) -> Result<Tale> {
             &folder,
         )?;
         let at = serve.address()?;
+        let ready_at = now()?;
         converse(at, number, *act)?;
+        let killed_at = now()?;
         serve.signal(act.end);
         let ended = serve.end(SOON)?;
+        lives.push(Life {
+            begins: steps.len(),
+            ready_at,
+            ended_at: match act.end {
+                Signal::KILL => killed_at,
+                _ => now()?,
+            },
+        });
         ensure!(
             act.end == Signal::KILL || ended.code == Some(0) || plan.failing.is_some(),
             "serve ended with {:?}: {}",
@@ -97,8 +120,15 @@ pub fn tell(program: &Path, folder: &Path, plan: &Plan) -> Result<Tale> {
     }
     Ok(Tale {
         steps,
+        lives,
         stall: clock.stop(),
     })
+}
+
+/// The wall clock, in microseconds.
+fn now() -> Result<u64> {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH)?;
+    Ok(u64::try_from(since.as_micros())?)
 }
 
 /// How strace is asked for a trace.

@@ -102,11 +102,18 @@ impl<'a> Reader<'a> {
             let step = self.steps.len();
             self.push(at, What::Nothing);
             self.begun.insert(thread, (begins.to_owned(), step));
-        } else if let Some((_, ends)) = call.split_once(" resumed>") {
+        } else if let Some((resumed, ends)) = call.split_once(" resumed>") {
             let (begins, step) = self
                 .begun
                 .remove(thread)
                 .context("ends without beginning")?;
+            // Of a thread that is being killed strace may tell the end of another call than began. What became of that
+            // one is as unknown as where it tells no end.
+            let name = resumed.trim_start_matches("<... ");
+            if name_of(&begins) != name {
+                self.push(at, What::Nothing);
+                return Ok(());
+            }
             let is_sent = begins.starts_with("sendto(") || begins.starts_with("write(");
             let what = self.call(&(begins + ends), self.from + step)?;
             if is_sent && matches!(what, What::Told(_)) {
