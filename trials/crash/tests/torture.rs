@@ -54,10 +54,14 @@ const CALLS: [(&str, &str); 36] = [
 ];
 
 /// What may strike what is not ours: the words that tell, and whose it is.
-const NOT_OURS: [(&str, &str); 5] = [
+const NOT_OURS: [(&str, &str); 6] = [
     (
         "error while loading shared libraries",
         "the loader, before the program begins",
+    ),
+    (
+        "Fatal glibc error",
+        "the C library's, before the program begins",
     ),
     (
         "failed to set up alternative stack guard page",

@@ -117,7 +117,7 @@ fn trial(service: &str, count: usize, scale: Scale, control: &str, control_fails
     let serve = Serve::start(&[&endpoint, "upper=:0", "--keep", "all"]);
     let unrecorded = Serve::start(&[&endpoint, "upper=:0", "--store", "none"]);
     let before = serve.process().resident();
-    let (mut fair, mut quiet) = (ByTurns::default(), ByTurns::default());
+    let (mut fair, mut quiet) = (ByTurns::saturating(), ByTurns::default());
     let (mut answers, mut plain_answers, mut pushed) = (0, 0, 0);
     for _ in 0..rounds {
         let alone = GoodPeers::during(serve.at[1], 4, Duration::from_secs(1)).unwrap();
@@ -158,9 +158,10 @@ fn trial(service: &str, count: usize, scale: Scale, control: &str, control_fails
         ),
         // The cores are shared by them all: what the push itself takes of them is no matter of the record.
         limit: format!(
-            "{} (twice that where nothing is recorded, or 10 ms in the full run), and a tenth of the answers at least; served = \
+            "{} (twice that where nothing is recorded, or {} where all cores are full), and a tenth of the answers at least; served = \
              recorded + lost, and 0 lost; 192 MiB (64 behind, as much being kept, the record's pages)",
-            time(fair.allowed(scale))
+            time(fair.allowed(scale)),
+            time(fair.floor(scale))
         ),
         control: control.to_owned(),
         pass: is_fair

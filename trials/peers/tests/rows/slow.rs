@@ -138,7 +138,7 @@ fn trial() {
         ),
         limit: format!(
             "all ended after 5 to {} s and recorded; 32 MiB; every answer to the good ones right, and p99 {} (twice that \
-             without, or 10 ms in the full run)",
+             without, or 5 ms in the full run)",
             (PARTIAL + grace).as_secs(),
             time(fair.allowed(scale))
         ),

@@ -110,7 +110,7 @@ fn trial() {
             time(fair.without())
         ),
         limit: format!(
-            "not killed; all answered; p99 {} (twice that without, or 10 ms in the full run)",
+            "not killed; all answered; p99 {} (twice that without, or 5 ms in the full run)",
             time(fair.allowed(scale))
         ),
         control: format!("a server that keeps what it cannot send, with 50 that never read: killed: {naive_killed}"),
