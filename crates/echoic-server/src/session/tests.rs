@@ -174,6 +174,8 @@ impl Talk {
         });
         let ending = self.store.ending(1).expect("its ending was kept");
         assert_eq!(ending.sent, taken.len() as u64);
+        let panicked = ended.as_ref().is_err_and(JoinError::is_panic);
+        assert_eq!(panicked, ending.how == How::Panicked, "{ended:?}");
         End {
             ending,
             finished,

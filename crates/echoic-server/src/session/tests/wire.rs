@@ -30,6 +30,8 @@ pub(super) struct Line {
     broken: Option<io::ErrorKind>,
     /// Whoever writes to it meets a reset.
     deaf: bool,
+    /// The peer's end has been read.
+    ended: bool,
     /// The end of our half is never taken, as by a TLS peer that reads nothing.
     endless: bool,
     /// Reads and writes count against the task's budget, as those of real sockets do.
@@ -195,7 +197,11 @@ impl Transport for Ours {
                 line.reader = Some(cx.waker().clone());
                 return Poll::Pending;
             }
-            Some(Coming::Fin) => return Poll::Ready(Ok(0)),
+            Some(Coming::Fin) => {
+                assert!(!line.ended, "read after the end");
+                line.ended = true;
+                return Poll::Ready(Ok(0));
+            }
             Some(Coming::Bytes(bytes)) => {
                 let n = bytes.len().min(buffer.len());
                 buffer[..n].copy_from_slice(&bytes[..n]);
