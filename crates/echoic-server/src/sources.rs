@@ -262,6 +262,31 @@ mod tests {
         drop(first);
     }
 
+    /// Coming anew is no way to a new second; only where there is no room is somebody forgotten who has gone.
+    #[tokio::test(start_paused = true)]
+    async fn who_has_gone_is_known_until_its_place_is_needed() {
+        let mut sources = sources(SourceLimits {
+            messages_per_second_max: Some(1),
+            ..SourceLimits::none()
+        });
+        sources.known_max = 2;
+        let mut says = |ip: &str| {
+            let stay = sources.admit(&place(ip)).unwrap().unwrap();
+            let message = Span {
+                start: 0,
+                body_start: 0,
+                body_end: 1,
+                end: 1,
+            };
+            stay.keep_pace(Instant::now(), 1, &mut vec![message])
+        };
+        assert!(says("10.0.0.1"));
+        assert!(says("10.0.0.2"));
+        assert!(!says("10.0.0.1"), "it has said its one");
+        assert!(says("10.0.0.3"), "it has a place, and the others have none");
+        assert!(says("10.0.0.1"));
+    }
+
     #[test]
     fn those_without_a_place_of_their_own_share_one() {
         let mut sources = three_each();

@@ -102,6 +102,8 @@ impl Recording {
         let mut gaps = marks.iter().map(|(.., what)| what);
         let gap = gaps.any(|what| matches!(what, Marked::Gap { .. }));
         assert!(!gap || standing.lost > 0, "a gap of nothing");
+        let appends = self.store.appends();
+        assert!(appends.iter().all(|(_, bytes)| *bytes > 0), "{appends:?}");
         (standing, self.store)
     }
 }
