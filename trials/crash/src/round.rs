@@ -159,7 +159,7 @@ fn slowly(rounds: usize) -> Plan {
     plan
 }
 
-/// So much that the log is copied into the record while peers talk: that is due every 16 MiB.
+/// So much that the log is copied into the record while peers talk: that is due every 8 MiB.
 pub fn much(durability: &'static str) -> Plan {
     let act = Act {
         peers: 2,

@@ -7,7 +7,8 @@ use anyhow::{Context, Result, bail, ensure};
 /// The system calls a trace has to have.
 pub const CALLS: &str = "openat,write,pwrite64,ftruncate,fsync,fdatasync,unlink,rename,sendto";
 
-/// The longest string that is traced in full: SQLite writes pages of 8 KiB, replies are sent by the run.
+/// The longest string that is traced in full: SQLite writes pages of 16 KiB, a log that is written again goes in
+/// pieces of 1 MiB, replies are sent by the run.
 pub const STRING_BYTES_MAX: usize = 1 << 20;
 
 /// Something that happened.
