@@ -20,7 +20,7 @@ use thiserror::Error;
 pub use self::{
     delimiter::Delimiter,
     join::{End, ReplyTooLong},
-    split::{Span, Split, Splitter, Violation},
+    split::{Counted, Span, Split, Splitter, Violation},
 };
 
 /// How a stream is divided into messages, in one direction.

@@ -76,6 +76,9 @@ pub enum Voice {
     Apart(Box<dyn Apart>),
 }
 
+/// Changes messages into the replies to them, or says that it did not.
+pub type InPlace = fn(&mut [u8]) -> bool;
+
 /// A service that answers at once.
 ///
 /// ```
@@ -101,6 +104,15 @@ pub trait Inline: Send {
 
     /// Answers the messages of a run in order. Must not block: a worker's other conversations wait for it.
     fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> Then;
+
+    /// What turns messages into their replies where they lie, if its replies are as long as its messages: the short
+    /// way for bytes that nobody needs any more as they were. It is handed whole messages, one behind the other,
+    /// with what ends each, which must stay as it is, and says whether it did. Asked for before each read is answered,
+    /// and only where replies are framed as their messages were and no length stands before them. [`Self::answer`]
+    /// takes its turn with the same bytes where this did not, and must come to what it would have come to without it.
+    fn in_place(&self) -> Option<InPlace> {
+        None
+    }
 
     /// The peer has said its last: say what was held back.
     fn finish(&mut self, out: &mut Replies) {

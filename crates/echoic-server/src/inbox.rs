@@ -8,8 +8,9 @@ use std::{
 use echoic_core::{framing::Span, message::Replies};
 use echoic_wire::Link;
 
-/// Room of the buffer that a thread's conversations share for reading, in bytes.
-pub(crate) const ROOM: usize = 64 << 10;
+/// Room of the buffer that a thread's conversations share for reading, in bytes: more than the 64 KiB that many peers
+/// write at a time. A read that fills it must be followed by another one, which then finds nothing.
+pub(crate) const ROOM: usize = 68 << 10;
 
 /// An unfinished message up to this long is put in front of what is read next; a longer one is read on into its own
 /// buffer, so that a message arriving in many pieces is not copied once a piece.
@@ -60,12 +61,20 @@ impl Reading<'_> {
             Lying::Own(bytes) => bytes,
         }
     }
+
+    /// The same, to be changed by who needs it no more as it came.
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        match &mut self.bytes {
+            Lying::Shared(bytes) => bytes,
+            Lying::Own(bytes) => bytes,
+        }
+    }
 }
 
 /// Where the bytes lie: in the room all share, or in a buffer of their own.
 #[derive(Debug)]
 enum Lying<'a> {
-    Shared(&'a [u8]),
+    Shared(&'a mut [u8]),
     Own(Vec<u8>),
 }
 
@@ -90,7 +99,7 @@ impl Inbox {
             room[..front].copy_from_slice(&self.unfinished);
             let end = room.len().min(front.saturating_add(new_max));
             let new = ready!(link.poll_read(cx, &mut room[front..end]))?;
-            let bytes = Lying::Shared(&room[..front + new]);
+            let bytes = Lying::Shared(&mut room[..front + new]);
             return Poll::Ready(Ok(Reading { bytes, new, reads }));
         }
         let end = room.len().min(new_max);

@@ -25,7 +25,7 @@ use std::{
 use echoic_core::{
     ending::How,
     event::{ConversationId, Marked, Opened, Outcome, Told},
-    framing::{Frames, Framing, ReplyTooLong, Span, Split, Splitter, Violation},
+    framing::{Counted, Frames, Framing, ReplyTooLong, Span, Split, Splitter, Violation},
     limits::Limits,
     message::{Replies, Run, Then},
     service::{Inline, Peer, Voice},
@@ -71,6 +71,8 @@ pub(crate) struct Session {
     voice: Speaker,
     splitter: Splitter,
     frames: Frames,
+    /// Nothing has to know what was heard beside the service: neither the record nor a pace.
+    may_answer_in_place: bool,
     inbox: Inbox,
     outbox: Outbox,
     journal: Journal,
@@ -164,6 +166,8 @@ impl Session {
         let clock = Clock::start();
         let now = Instant::now();
         journal.opened(opened);
+        let Frames { heard, said } = peer.framing;
+        let has_pace = stay.as_ref().is_some_and(Stay::has_pace);
         Self {
             conversation: peer.conversation,
             link,
@@ -176,6 +180,10 @@ impl Session {
             },
             splitter: Splitter::new(peer.framing.heard, limits.message_bytes_max),
             frames: peer.framing,
+            may_answer_in_place: heard == said
+                && !heard.has_length()
+                && !journal.is_active()
+                && !has_pace,
             inbox: Inbox::default(),
             outbox: Outbox::default(),
             journal,
@@ -270,7 +278,7 @@ impl Session {
                  replies,
              }| {
                 let read = self.inbox.poll_read(cx, &mut self.link, room, new_max);
-                let reading = match read {
+                let mut reading = match read {
                     Poll::Ready(Ok(reading)) => reading,
                     Poll::Ready(Err(error)) => {
                         return Poll::Ready(ControlFlow::Break(broken(&error)));
@@ -281,6 +289,11 @@ impl Session {
                     }
                 };
                 let mut heard = self.hear(&reading);
+                if let Some(split) = self.answer_in_place(&mut reading) {
+                    let sent = self.say(cx, &reading.bytes()[..split.consumed]);
+                    self.inbox.keep(reading, split.consumed);
+                    return Poll::Ready(self.judge(&heard, &split, Ok(Then::Continue), sent));
+                }
                 let split = self.split(&reading, spans);
                 heard.too_fast = !self.keep_pace(&heard, reading.new, spans);
                 let run = Run::new(reading.bytes(), spans, self.tally.messages);
@@ -390,6 +403,30 @@ impl Session {
             Some(stay) => stay.keep_pace(heard.at, bytes, spans),
             None => true,
         }
+    }
+
+    /// The short way to the replies: they come to lie where the messages were, and nobody looks at each. None where
+    /// somebody has to, or the service cannot.
+    fn answer_in_place(&mut self, reading: &mut Reading<'_>) -> Option<Split> {
+        let Speaker::Inline(voice) = &self.voice else {
+            return None;
+        };
+        if !self.may_answer_in_place || reading.new == 0 {
+            return None;
+        }
+        let answer = voice.in_place()?;
+        let mut splitter = self.splitter.clone();
+        let Counted { messages, consumed } = splitter.count(reading.bytes())?;
+        if !answer(&mut reading.bytes_mut()[..consumed]) {
+            return None;
+        }
+        self.splitter = splitter;
+        self.tally.messages += messages as u64;
+        self.tally.exchanges += messages as u64;
+        Some(Split {
+            consumed,
+            violation: None,
+        })
     }
 
     /// The service's turn. One that runs apart only takes note here; what it says comes by [`Self::poll_utter`].

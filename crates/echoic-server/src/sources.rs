@@ -130,9 +130,14 @@ impl Source {
 }
 
 impl Stay {
+    /// Whether there is a pace to keep to.
+    pub(crate) fn has_pace(&self) -> bool {
+        self.limits.has_pace()
+    }
+
     /// Leaves of the messages of a read those that keep to the pace, if there is one; whether all did.
     pub(crate) fn keep_pace(&self, now: Instant, bytes: usize, messages: &mut Vec<Span>) -> bool {
-        if !self.limits.has_pace() {
+        if !self.has_pace() {
             return true;
         }
         let mut pace = lock(&self.source.pace);

@@ -2,7 +2,7 @@
 
 use echoic_core::{
     message::{Replies, Run, Then},
-    service::{Inline, Peer, Service, Voice},
+    service::{InPlace, Inline, Peer, Service, Voice},
 };
 
 /// Answers each message with itself.
@@ -25,5 +25,9 @@ impl Inline for Echo {
             out.reply(&message, |bytes| bytes.extend_from_slice(message.body));
         }
         Then::Continue
+    }
+
+    fn in_place(&self) -> Option<InPlace> {
+        Some(|_| true)
     }
 }

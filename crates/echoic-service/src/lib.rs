@@ -2,6 +2,7 @@
 //!
 //! To add one: write its file, and add a line to `SERVICES`.
 
+mod ascii;
 pub mod casing;
 mod chargen;
 mod clock;

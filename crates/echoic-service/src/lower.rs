@@ -9,8 +9,10 @@ pub mod oracle;
 
 use echoic_core::{
     message::{Replies, Run, Then},
-    service::{Inline, Peer, Service, Voice},
+    service::{InPlace, Inline, Peer, Service, Voice},
 };
+
+use crate::ascii;
 
 /// Answers in lower case.
 #[derive(Debug)]
@@ -20,6 +22,8 @@ pub(crate) struct Lower;
 #[derive(Debug)]
 struct Speaking {
     declared: bool,
+    /// What ends a message is the same in lower case.
+    keeps_terminator: bool,
     held: Vec<u8>,
 }
 
@@ -29,8 +33,10 @@ impl Service for Lower {
     }
 
     fn meet(&self, peer: &Peer) -> Voice {
+        let terminator = peer.framing.heard.terminator().unwrap_or_default();
         Voice::Inline(Box::new(Speaking {
             declared: peer.speaks_in_messages(),
+            keeps_terminator: !terminator.iter().any(u8::is_ascii_uppercase),
             held: Vec::new(),
         }))
     }
@@ -49,6 +55,10 @@ impl Inline for Speaking {
             self.held.drain(..whole);
         }
         Then::Continue
+    }
+
+    fn in_place(&self) -> Option<InPlace> {
+        (self.keeps_terminator && self.held.is_empty()).then_some(ascii::lower)
     }
 
     fn finish(&mut self, out: &mut Replies) {

@@ -2,10 +2,10 @@
 
 use echoic_core::{
     message::{Replies, Run, Then},
-    service::{Inline, Peer, Service, Voice},
+    service::{InPlace, Inline, Peer, Service, Voice},
 };
 
-use crate::casing;
+use crate::{ascii, casing};
 
 /// Answers in upper case.
 #[derive(Debug)]
@@ -50,6 +50,10 @@ impl Inline for OfMessages {
         }
         Then::Continue
     }
+
+    fn in_place(&self) -> Option<InPlace> {
+        self.at_once.then_some(ascii::upper)
+    }
 }
 
 impl Inline for OfStream {
@@ -58,6 +62,10 @@ impl Inline for OfStream {
             out.reply(&message, |bytes| self.0.push(message.body, bytes));
         }
         Then::Continue
+    }
+
+    fn in_place(&self) -> Option<InPlace> {
+        self.0.held().is_empty().then_some(ascii::upper)
     }
 
     fn finish(&mut self, out: &mut Replies) {

@@ -261,7 +261,7 @@ fn queues() -> Vec<Limit> {
         .then(Otherwise(
             "the rest waits in the outbox; the kernel tunes it unless told (tcp_wmem)",
         )),
-        Limit::new("read_bytes", "room of one read", bytes(64 << 10))
+        Limit::new("read_bytes", "room of one read", bytes(68 << 10))
             .then(Otherwise("the next read takes the rest")),
         Limit::new(
             "apart_read_bytes_max",

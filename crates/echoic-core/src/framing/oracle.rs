@@ -42,6 +42,35 @@ pub fn cut<'a>(data: &'a [u8], places: &[usize]) -> Vec<&'a [u8]> {
     pieces
 }
 
+/// Counting the messages of `pieces` arriving one after the other comes to the same as dividing them, where it can be
+/// done at all; how often it could.
+pub fn counts_are_of_what_is_divided(framing: Framing, max: usize, pieces: &[&[u8]]) -> usize {
+    let mut splitter = Splitter::new(framing, max);
+    let (mut held, mut spans, mut counts) = (Vec::new(), Vec::new(), 0);
+    for piece in pieces {
+        held.extend_from_slice(piece);
+        spans.clear();
+        let mut counting = splitter.clone();
+        let counted = counting.count(&held);
+        let split = splitter.split(&held, &mut spans);
+        if let Some(counted) = counted {
+            assert_eq!(split.violation, None, "{framing}: counted nevertheless");
+            assert_eq!(
+                (counted.messages, counted.consumed),
+                (spans.len(), split.consumed)
+            );
+            // From here on as if it had been divided.
+            splitter = counting;
+            counts += 1;
+        }
+        held.drain(..split.consumed);
+        if split.violation.is_some() {
+            break;
+        }
+    }
+    counts
+}
+
 /// However it is cut, a declared framing gives the same messages, and they are a prefix of the stream.
 pub fn cuts_change_nothing(framing: Framing, max: usize, data: &[u8], places: &[usize]) {
     let whole = messages(framing, max, &[data]);

@@ -1,6 +1,6 @@
 //! Bytes to messages.
 
-use memchr::{memchr_iter, memmem};
+use memchr::{memchr_iter, memmem, memrchr};
 
 use super::{
     Framing,
@@ -31,6 +31,15 @@ pub struct Split {
     pub consumed: usize,
     /// The unfinished one can no longer be a message.
     pub violation: Option<Violation>,
+}
+
+/// What [`Splitter::count`] made of the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// Messages that end in the bytes.
+    pub messages: usize,
+    /// Bytes that belong to them; as [`Split::consumed`].
+    pub consumed: usize,
 }
 
 /// Why the bytes after the last message cannot be one.
@@ -101,6 +110,55 @@ impl Splitter {
         }
     }
 
+    /// The same where only the number of messages matters and not where each of them lies, which takes a fraction of the
+    /// time where they are short. None, and nothing has changed, where each has to be looked at after all: its length
+    /// stands before it, or there are bytes enough for one that is too long.
+    pub fn count(&mut self, bytes: &[u8]) -> Option<Counted> {
+        let (framing, max) = (self.framing, self.body_bytes_max);
+        match framing {
+            Framing::Chunk => Some(Counted {
+                messages: usize::from(!bytes.is_empty()),
+                consumed: bytes.len(),
+            }),
+            Framing::Fixed(len) => {
+                let len = len.get() as usize;
+                (len <= max).then(|| Counted {
+                    messages: bytes.len() / len,
+                    consumed: bytes.len() / len * len,
+                })
+            }
+            Framing::Line | Framing::Crlf | Framing::Nul | Framing::Delim(_)
+                if bytes.len() <= max =>
+            {
+                Some(match framing.terminator()? {
+                    [byte] => self.count_byte(*byte, bytes),
+                    terminator => self.count_each(terminator, bytes),
+                })
+            }
+            _ => None,
+        }
+    }
+
+    fn count_byte(&mut self, terminator: u8, bytes: &[u8]) -> Counted {
+        let new = &bytes[self.scanned..];
+        let consumed = memrchr(terminator, new).map_or(0, |last| self.scanned + last + 1);
+        self.scanned = bytes.len() - consumed;
+        Counted {
+            messages: memchr_iter(terminator, new).count(),
+            consumed,
+        }
+    }
+
+    fn count_each(&mut self, terminator: &[u8], bytes: &[u8]) -> Counted {
+        let (mut messages, mut consumed) = (0, 0);
+        for end in memmem::find_iter(&bytes[self.scanned..], terminator) {
+            messages += 1;
+            consumed = self.scanned + end + terminator.len();
+        }
+        self.scanned = without_a_begun(terminator.len(), bytes.len() - consumed);
+        Counted { messages, consumed }
+    }
+
     /// The stream has ended: what is unfinished is the last message where a terminator may be missing, and otherwise
     /// none; whether anything is left over so.
     pub fn finish(&mut self, bytes: &[u8], spans: &mut Vec<Span>) -> bool {
@@ -151,13 +209,10 @@ impl Splitter {
             spans.push(span(start, 0, end - start, width));
             start = end + width;
         }
-        // The last bytes may begin a terminator, so they are looked at again, and do not count as body yet.
-        let unsure = (width - 1).min(len - start);
-        let violation = (len - start - unsure > max).then_some(Violation::TooLong);
-        self.scanned = len - start - unsure;
+        self.scanned = without_a_begun(width, len - start);
         Split {
             consumed: start,
-            violation,
+            violation: (self.scanned > max).then_some(Violation::TooLong),
         }
     }
 
@@ -210,6 +265,12 @@ impl Splitter {
             }
         }
     }
+}
+
+/// How many of `rest` bytes without a terminator of `width` surely are body. The last ones may begin a terminator, so
+/// they are looked at again, and do not count as body yet.
+fn without_a_begun(width: usize, rest: usize) -> usize {
+    rest.saturating_sub(width - 1)
 }
 
 fn span(start: usize, header: usize, body: usize, terminator: usize) -> Span {
@@ -409,6 +470,28 @@ mod tests {
         assert_eq!(splitter.split(&groups(0), &mut spans).consumed, 10);
     }
 
+    /// Which framings need not look at each message, and when they have to after all.
+    #[test]
+    fn messages_are_counted_where_none_can_be_too_long() {
+        let count = |framing: &str, max: usize, bytes: &[u8]| {
+            let mut splitter = Splitter::new(framing.parse().unwrap(), max);
+            splitter
+                .count(bytes)
+                .map(|counted| (counted.messages, counted.consumed))
+        };
+        assert_eq!(count("line", 9, b"a\n\nbc"), Some((2, 3)));
+        assert_eq!(count("crlf", 9, b"a\r\n\nb\r"), Some((1, 3)));
+        assert_eq!(count("nul", 9, b"a\0b\0"), Some((2, 4)));
+        assert_eq!(count("delim:2d2d", 9, b"a---b"), Some((1, 3)));
+        assert_eq!(count("fixed:2", 2, b"abcde"), Some((2, 4)));
+        assert_eq!(count("chunk", 0, b"abc"), Some((1, 3)));
+        assert_eq!(count("line", 3, b"a\nb\n"), None, "there may be a long one");
+        assert_eq!(count("fixed:3", 2, b"ab"), None, "each is too long");
+        for framing in ["u8", "varint", "netstring", "content-length"] {
+            assert_eq!(count(framing, 9, b"1:a,"), None, "{framing}");
+        }
+    }
+
     #[test]
     fn a_splitter_knows_its_framing() {
         assert_eq!(Splitter::new(Framing::Nul, 9).framing(), Framing::Nul);
@@ -423,6 +506,16 @@ mod tests {
             max in 0_usize..60,
         ) {
             oracle::cuts_change_nothing(framing, max, &data, &places);
+        }
+
+        #[test]
+        fn counted_and_divided_is_the_same(
+            framing in prop_oneof![declared(), Just(Framing::Chunk)],
+            data in prop::collection::vec(prop_oneof![Just(b'\n'), Just(b'\r'), 0_u8..3, any::<u8>()], 0..200),
+            places in prop::collection::vec(any::<usize>(), 0..8),
+            max in 0_usize..400,
+        ) {
+            oracle::counts_are_of_what_is_divided(framing, max, &oracle::cut(&data, &places));
         }
 
         #[test]

@@ -4,6 +4,7 @@ mod apart;
 mod bound;
 mod close;
 mod ending;
+mod in_place;
 mod order;
 mod pace;
 mod strict;
@@ -27,7 +28,7 @@ use echoic_core::{
     framing::Framing,
     limits::Limits,
     message::{Replies, Run, Then},
-    service::{Apart, BoxFuture, Heard, Inline, Peer as Known, Said, ServiceError, Voice},
+    service::{Apart, BoxFuture, Heard, InPlace, Inline, Peer as Known, Said, ServiceError, Voice},
     store::Store,
 };
 use echoic_service::Chosen;

@@ -30,6 +30,7 @@ pub fn check(text: &[u8], places: &[usize]) {
     let each = |part: &str| part.chars().flat_map(char::to_lowercase).collect();
     let mut voice = Speaking {
         declared: false,
+        keeps_terminator: true,
         held: Vec::new(),
     };
     let (mut out, mut replies) = (Vec::new(), Replies::default());
