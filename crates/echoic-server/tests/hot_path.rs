@@ -8,8 +8,9 @@ mod common;
 mod serving;
 
 use std::{
+    future::poll_fn,
     io::{Read, Write},
-    net::TcpStream,
+    net::{TcpStream, UdpSocket},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -24,7 +25,7 @@ use common::{Mood, TestStore};
 use echoic_core::{event::Place, framing::Framing, limits::Limits, service::Service, store::Store};
 use echoic_server::{Opening, Recorder, RecorderOptions, Server};
 use echoic_service::Chosen;
-use echoic_wire::{Call, Explain, ListenOptions};
+use echoic_wire::{Call, DialOptions, Explain, ListenOptions, dial};
 use serving::Doing;
 use tokio::{
     runtime::{Builder, Runtime},
@@ -175,6 +176,51 @@ fn nothing_is_allocated_for_a_message_that_is_recorded() {
         );
     }
     bench.end();
+}
+
+/// Who waits for datagrams, one after the other, allocates nothing for it: `bench` does so for each reply.
+#[test]
+fn nothing_is_allocated_for_the_wait_for_a_datagram() {
+    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let addr = server.local_addr().unwrap();
+    let answering = thread::spawn(move || {
+        let mut room = [0; 8];
+        loop {
+            let (len, peer) = server.recv_from(&mut room).unwrap();
+            if len == 0 {
+                return;
+            }
+            thread::sleep(Duration::from_micros(200));
+            server.send_to(&room[..len], peer).unwrap();
+        }
+    });
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let endpoint = format!("udp://{addr}").parse().unwrap();
+    let mut link = runtime
+        .block_on(dial(&endpoint, &DialOptions::default()))
+        .unwrap()
+        .link;
+    let mut waited = 0;
+    let mut ask = async |times: usize| {
+        let mut room = [0; 8];
+        for _ in 0..times {
+            poll_fn(|cx| link.poll_write(cx, b"ping")).await.unwrap();
+            let read = poll_fn(|cx| {
+                let read = link.poll_read(cx, &mut room);
+                waited += usize::from(read.is_pending());
+                read
+            });
+            assert_eq!(read.await.unwrap(), 4);
+        }
+    };
+    runtime.block_on(ask(10));
+    let allocations = measure(|| runtime.block_on(ask(200)));
+    runtime
+        .block_on(poll_fn(|cx| link.poll_write(cx, b"")))
+        .unwrap();
+    answering.join().unwrap();
+    assert!(waited > 100, "it hardly had to wait: {waited} times");
+    assert_eq!(allocations.count_total, 0, "{allocations:?}");
 }
 
 fn load(count: &AtomicU64) -> u64 {

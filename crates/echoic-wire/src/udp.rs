@@ -2,13 +2,17 @@
 
 use std::{
     fmt, fs,
-    future::Future,
+    future::{Future, poll_fn},
     io::{self, IoSlice, IoSliceMut},
+    mem,
     net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6},
     os::fd::{AsFd, AsRawFd},
     pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
 };
 
 use nix::{
@@ -19,10 +23,7 @@ use nix::{
     },
 };
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::{
-    io::{Interest, Ready},
-    net::UdpSocket,
-};
+use tokio::{io::Interest, net::UdpSocket};
 
 use crate::{
     explain::{Call, Explain, tell},
@@ -196,19 +197,43 @@ pub(crate) fn connect(addr: SocketAddr, explain: Option<&Explain>) -> io::Result
         result: connected.as_ref().copied(),
     });
     connected?;
+    let socket = Arc::new(UdpSocket::from_std(socket.into())?);
+    let rung = Arc::<AtomicBool>::default();
     Ok(Connected {
-        socket: Arc::new(UdpSocket::from_std(socket.into())?),
-        waiting: None,
+        bell: Box::pin(ring(Arc::clone(&socket), Arc::clone(&rung))),
+        socket,
+        rung,
     })
 }
 
 /// A socket that speaks with one peer.
 pub(crate) struct Connected {
     socket: Arc<UdpSocket>,
-    waiting: Option<Waiting>,
+    /// Rings when there is something to be read, or an error. One for the life of the socket, so that waiting
+    /// allocates nothing.
+    bell: Pin<Box<dyn Future<Output = io::Error> + Send + Sync>>,
+    /// It has rung, and nobody has come since.
+    rung: Arc<AtomicBool>,
 }
 
-type Waiting = Pin<Box<dyn Future<Output = io::Result<Ready>> + Send + Sync>>;
+/// Sets `rung` whenever `socket` has something, and rests until the next poll. Ends with the runtime.
+async fn ring(socket: Arc<UdpSocket>, rung: Arc<AtomicBool>) -> io::Error {
+    loop {
+        if let Err(error) = socket.ready(Interest::READABLE | Interest::ERROR).await {
+            return error;
+        }
+        rung.store(true, Ordering::Relaxed);
+        let mut rested = false;
+        poll_fn(|_| {
+            if mem::replace(&mut rested, true) {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+}
 
 impl Connected {
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -246,13 +271,12 @@ impl Connected {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 told => return Poll::Ready(Err(told.unwrap_or_else(|error| error))),
             }
-            let waiting = self.waiting.get_or_insert_with(|| {
-                let socket = Arc::clone(&self.socket);
-                Box::pin(async move { socket.ready(Interest::READABLE | Interest::ERROR).await })
-            });
-            let ready = ready!(waiting.as_mut().poll(cx));
-            self.waiting = None;
-            ready?;
+            if let Poll::Ready(error) = self.bell.as_mut().poll(cx) {
+                return Poll::Ready(Err(error));
+            }
+            if !self.rung.swap(false, Ordering::Relaxed) {
+                return Poll::Pending;
+            }
         }
     }
 
