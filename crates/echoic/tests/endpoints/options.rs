@@ -1,6 +1,9 @@
 //! What is said after `?` holds at that endpoint and at no other.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs, thread,
+    time::{Duration, Instant},
+};
 
 use crate::harness::{Home, Ran, Serve, Talk, until};
 
@@ -113,8 +116,59 @@ fn an_option_that_is_none_is_answered_with_those_there_are() {
         }
     }
     assert_eq!(
-        std::fs::read_dir(home.path()).unwrap().count(),
+        fs::read_dir(home.path()).unwrap().count(),
         0,
         "nothing was made"
     );
+}
+
+/// Milliseconds that a server has used of CPUs, all its threads together: `utime` and `stime` of `/proc/PID/stat`, which
+/// are hundredths of a second (proc(5)).
+fn used(serve: &Serve) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", serve.id())).unwrap();
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let ticks = |at: usize| fields[at].parse::<u64>().unwrap();
+    10 * (ticks(11) + ticks(12))
+}
+
+#[test]
+fn a_worker_that_is_to_look_for_more_does_so_after_each_message_and_then_sleeps() {
+    const PATIENCE_MS: u64 = 100;
+    const PAUSE: Duration = Duration::from_millis(150);
+    let serve = |more: &[&str]| {
+        let options = [
+            "upper=:0",
+            "--frame",
+            "line",
+            "--store",
+            "none",
+            "--workers",
+            "1",
+        ];
+        Serve::start(&[&options[..], more].concat())
+    };
+    // What a message makes it use, one now and one then; fewer of them, once that is more than enough.
+    let each = |serve: &Serve| {
+        let (mut talk, before) = (Talk::to(serve.at[0]), used(serve));
+        let mut messages = 0;
+        while messages < 20 && used(serve) - before < PATIENCE_MS {
+            talk.ask("hello\n", "HELLO\n");
+            thread::sleep(PAUSE);
+            messages += 1;
+        }
+        (used(serve) - before) / messages
+    };
+    let (looking, sleeping) = (serve(&["--busy-poll", "100ms"]), serve(&[]));
+    let (looks, sleeps) = (each(&looking), each(&sleeping));
+    // Others may keep it from its core for a part of the time.
+    assert!(
+        looks >= PATIENCE_MS / 10 && looks > 4 * sleeps,
+        "a message costs {looks} ms and {sleeps} ms"
+    );
+    until("it sleeps", || {
+        let before = used(&looking);
+        thread::sleep(PAUSE);
+        used(&looking) == before
+    });
 }
