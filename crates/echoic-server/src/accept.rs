@@ -24,7 +24,7 @@ use tokio::{
     runtime::Handle,
     select,
     task::{JoinError, JoinSet, coop::has_budget_remaining, yield_now},
-    time::{Instant, sleep},
+    time::Instant,
 };
 
 use crate::{
@@ -34,6 +34,7 @@ use crate::{
     server::{Door, Drained, Server},
     session::{Means, Session, Totals},
     sources::Sources,
+    timers::Timers,
 };
 
 /// After a failed accept, the pause before the next: doubled up to the second while failures go on. A loop without
@@ -145,6 +146,7 @@ impl Hall {
                     drain: self.server.drain.clone(),
                     totals: Arc::clone(&self.totals),
                     counts: Arc::clone(&self.datagrams),
+                    timers: self.timers(),
                 };
                 let gate = async move {
                     match Gate::open(socket, means) {
@@ -156,6 +158,16 @@ impl Hall {
                 self.sessions.spawn_on(gate, &self.server.workers[worker]);
             }
         }
+    }
+
+    /// Where everything runs that is not the wire.
+    fn aside(&self) -> Handle {
+        self.server.aside.as_ref().unwrap_or(&self.here).clone()
+    }
+
+    /// What is waited for by time.
+    pub(crate) fn timers(&self) -> Timers {
+        Timers::of(&self.aside())
     }
 
     /// Whether as many conversations as were asked for have been had.
@@ -271,11 +283,7 @@ impl Hall {
             journal,
             stay,
             totals: Arc::clone(&self.totals),
-            apart: self
-                .server
-                .apart
-                .clone()
-                .unwrap_or_else(|| self.here.clone()),
+            aside: self.aside(),
         };
         let (service, load) = (Arc::clone(service), Arc::clone(&self.load));
         let runtime = &self.server.workers[worker];
@@ -336,7 +344,8 @@ impl Hall {
         }
         self.server.drain.start();
         self.server.doors.clear();
-        let deadline = sleep(self.server.limits.drain);
+        let deadline = Instant::now() + self.server.limits.drain;
+        let deadline = self.timers().sleep_until(deadline);
         pin!(deadline);
         loop {
             select! {

@@ -29,7 +29,7 @@ use echoic_core::{
     service::{Peer, Service, Voice},
 };
 use echoic_wire::{Datagrams, Received, Route, UnopenedDatagrams};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 pub(crate) use self::counts::Counts;
 pub use self::counts::DatagramCounts;
@@ -50,6 +50,7 @@ use crate::{
     recorder::Recorder,
     session::Session,
     session::Totals,
+    timers::Timers,
     wait::{Rung, Wait},
 };
 
@@ -99,6 +100,7 @@ pub(crate) struct Means {
     pub(crate) drain: Drain,
     pub(crate) totals: Arc<Totals>,
     pub(crate) counts: Arc<Counts>,
+    pub(crate) timers: Timers,
 }
 
 /// One socket at work.
@@ -145,7 +147,7 @@ impl Gate {
             replies: Replies::default(),
             outgoing: Outgoing::default(),
             ahead: None,
-            wait: Wait::new(&means.drain, now + FAR),
+            wait: Wait::new(&means.drain, now + FAR, &means.timers),
             means,
             busy: true,
             paused_until: None,
@@ -542,10 +544,11 @@ impl Gate {
     /// failed, or the stop is over.
     async fn flush(&mut self) {
         let stall = self.means.rules.limits.write_stall;
+        let timers = self.means.timers.clone();
         loop {
             let since = self.outgoing.stalled_since();
             let until = since.unwrap_or_else(Instant::now) + stall;
-            let flushed = timeout_at(until, poll_fn(|cx| self.poll_send_unsent(cx)));
+            let flushed = timers.timeout_at(until, poll_fn(|cx| self.poll_send_unsent(cx)));
             if flushed.await.is_ok() {
                 return;
             }

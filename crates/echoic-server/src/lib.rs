@@ -55,6 +55,7 @@ mod session;
 mod simulation;
 mod sources;
 mod tally;
+mod timers;
 mod wait;
 
 pub use clock::{Clock, wall};

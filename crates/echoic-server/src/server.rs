@@ -19,12 +19,7 @@ use echoic_wire::{
     ListenError, ListenOptions, Listener, UnopenedDatagrams, bind_datagrams, listen, shape,
 };
 use thiserror::Error;
-use tokio::{
-    pin,
-    runtime::Handle,
-    select,
-    time::{Instant, sleep_until},
-};
+use tokio::{pin, runtime::Handle, select, time::Instant};
 
 use crate::{
     accept::{Hall, TURNED_AWAY_MAX},
@@ -44,7 +39,7 @@ pub struct Server {
     pub(crate) turned_away_max: usize,
     pub(crate) drain: Drain,
     pub(crate) workers: Vec<Handle>,
-    pub(crate) apart: Option<Handle>,
+    pub(crate) aside: Option<Handle>,
     pub(crate) conversations_max: Option<u64>,
 }
 
@@ -164,7 +159,7 @@ impl Server {
             turned_away_max: TURNED_AWAY_MAX,
             drain: Drain::default(),
             workers: Vec::new(),
-            apart: None,
+            aside: None,
             conversations_max: None,
         }
     }
@@ -192,10 +187,11 @@ impl Server {
         self
     }
 
-    /// Runs services that run apart on this runtime.
+    /// Runs services that run apart on this runtime, and has it watch the deadlines of conversations: it needs its
+    /// timers enabled, the workers then do not, and sleep more cheaply without.
     #[must_use]
-    pub fn apart_on(mut self, runtime: Handle) -> Self {
-        self.apart = Some(runtime);
+    pub fn aside_on(mut self, runtime: Handle) -> Self {
+        self.aside = Some(runtime);
         self
     }
 
@@ -223,7 +219,8 @@ impl Server {
 
     /// Opens an endpoint; returns the addresses it then listens at. One of datagrams gets a socket for each of the
     /// workers there are by then.
-    pub async fn open(&mut self, opening: Opening) -> Result<Vec<Place>, OpenError> {
+    pub async fn open(&mut self, mut opening: Opening) -> Result<Vec<Place>, OpenError> {
+        opening.listen.timers = opening.listen.timers.or_else(|| self.aside.clone());
         if shape(&opening.endpoint)? == Shape::Datagrams {
             return self.open_for_datagrams(opening).await;
         }
@@ -342,6 +339,7 @@ impl Server {
         pin!(shutdown);
         let here = Handle::current();
         let mut hall = Hall::new(self, here);
+        let timers = hall.timers();
         let mut pause = None;
         loop {
             if hall.is_done() {
@@ -350,7 +348,7 @@ impl Server {
             select! {
                 biased;
                 () = &mut shutdown => break,
-                () = sleep_until(pause.unwrap_or_else(Instant::now)), if pause.is_some() => pause = None,
+                () = timers.sleep_until(pause.unwrap_or_else(Instant::now)), if pause.is_some() => pause = None,
                 called = poll_fn(|cx| hall.poll_call(cx, pause.is_none())) => {
                     pause = hall.admit(called, pause);
                 }

@@ -43,6 +43,7 @@ use crate::{
     polling::heard,
     sources::Stay,
     tally::Tally,
+    timers::Timers,
     wait::{Rung, Wait},
 };
 
@@ -81,6 +82,7 @@ pub(crate) struct Session {
     totals: Arc<Totals>,
     limits: Arc<Limits>,
     wait: Wait,
+    timers: Timers,
     drain: Drain,
     clock: Clock,
     tally: Tally,
@@ -125,7 +127,7 @@ struct Heard {
 
 enum Speaker {
     Inline(Box<dyn Inline>),
-    Apart(ApartVoice),
+    Apart(Box<ApartVoice>),
 }
 
 /// What all conversations that have ended have come to.
@@ -144,38 +146,46 @@ pub(crate) struct Means {
     pub(crate) journal: Journal,
     pub(crate) stay: Option<Stay>,
     pub(crate) totals: Arc<Totals>,
-    /// Where services that run apart run.
-    pub(crate) apart: Handle,
+    /// Where services that run apart run, and deadlines are watched.
+    pub(crate) aside: Handle,
 }
 
 /// The outcome of one turn: go on, or how it ends.
 type Turn = ControlFlow<How>;
 
 impl Session {
-    pub(crate) fn new(link: Link, voice: Voice, peer: &Peer, opened: Opened, means: Means) -> Self {
+    /// In a box, which is moved where the conversation itself would be copied, and held twice by the futures around it.
+    pub(crate) fn new(
+        link: Link,
+        voice: Voice,
+        peer: &Peer,
+        opened: Opened,
+        means: Means,
+    ) -> Box<Self> {
         let Means {
             limits,
             drain,
             mut journal,
             stay,
             totals,
-            apart,
+            aside,
         } = means;
         #[cfg(test)]
         let (voice, limits) = (bug::voice(voice), bug::limits(limits));
         let clock = Clock::start();
-        let now = Instant::now();
+        let (now, timers) = (Instant::now(), Timers::of(&aside));
         journal.opened(opened);
         let Frames { heard, said } = peer.framing;
         let has_pace = stay.as_ref().is_some_and(Stay::has_pace);
-        Self {
+        Box::new(Self {
             conversation: peer.conversation,
             link,
             totals,
             voice: match voice {
                 Voice::Inline(voice) => Speaker::Inline(voice),
                 Voice::Apart(voice) => {
-                    Speaker::Apart(ApartVoice::start(voice, &apart, peer.framing))
+                    let voice = ApartVoice::start(voice, &aside, peer.framing);
+                    Speaker::Apart(Box::new(voice))
                 }
             },
             splitter: Splitter::new(peer.framing.heard, limits.message_bytes_max),
@@ -188,7 +198,8 @@ impl Session {
             outbox: Outbox::default(),
             journal,
             stay,
-            wait: Wait::new(&drain, now + limits.idle),
+            wait: Wait::new(&drain, now + limits.idle, &timers),
+            timers,
             limits,
             drain,
             clock,
@@ -206,17 +217,17 @@ impl Session {
             busy: true,
             peer_first: true,
             how: None,
-        }
+        })
     }
 
     /// Talks until there is a reason to stop, then parts in order.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(mut self: Box<Self>) {
         let how = self.talk().await;
         self.part(how).await;
     }
 
     /// Parts at once: there are too many, or it may not call.
-    pub(crate) async fn turn_away(mut self, how: How) {
+    pub(crate) async fn turn_away(mut self: Box<Self>, how: How) {
         self.part(how).await;
     }
 
@@ -253,19 +264,32 @@ impl Session {
 
     /// Whatever comes first: sending what is unsent, hearing the service, hearing the peer, or a bell.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+        let moved = match (self.poll_send(cx), &self.voice) {
+            (Poll::Ready(turn), _) => Poll::Ready(turn),
+            (Poll::Pending, Speaker::Inline(_)) => self.poll_hear(cx),
+            (Poll::Pending, Speaker::Apart(_)) => self.poll_hear_or_utter(cx),
+        };
+        if moved.is_pending() {
+            return self.poll_bell(cx);
+        }
+        self.busy = true;
+        moved
+    }
+
+    /// The peer and a service apart, by turns who is asked first.
+    fn poll_hear_or_utter(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         self.peer_first = !self.peer_first;
         let steps = if self.peer_first {
-            [Self::poll_send, Self::poll_hear, Self::poll_utter]
+            [Self::poll_hear, Self::poll_utter]
         } else {
-            [Self::poll_send, Self::poll_utter, Self::poll_hear]
+            [Self::poll_utter, Self::poll_hear]
         };
         for step in steps {
             if let Poll::Ready(turn) = step(self, cx) {
-                self.busy = true;
                 return Poll::Ready(turn);
             }
         }
-        self.poll_bell(cx)
+        Poll::Pending
     }
 
     /// The way of a message: bytes, messages, replies, bytes, record.

@@ -8,10 +8,13 @@ use std::{
 
 use tokio::{
     task::coop::has_budget_remaining,
-    time::{Instant, Sleep, sleep_until},
+    time::{Instant, Sleep},
 };
 
-use crate::drain::{Drain, DrainNotice};
+use crate::{
+    drain::{Drain, DrainNotice},
+    timers::Timers,
+};
 
 /// One timer and one notice for the life of a conversation, touched as seldom as can be.
 ///
@@ -37,8 +40,8 @@ pub(crate) enum Rung {
 }
 
 impl Wait {
-    pub(crate) fn new(drain: &Drain, deadline: Instant) -> Self {
-        let sleep = Box::pin(sleep_until(deadline));
+    pub(crate) fn new(drain: &Drain, deadline: Instant, timers: &Timers) -> Self {
+        let sleep = Box::pin(timers.sleep_until(deadline));
         Self {
             sleep,
             notice: drain.notice(),
@@ -95,7 +98,7 @@ mod tests {
 
     use proptest::prelude::*;
     use tokio::{
-        runtime::Builder,
+        runtime::{Builder, Handle},
         sync::mpsc,
         time::{sleep, timeout},
     };
@@ -144,7 +147,7 @@ mod tests {
         let (tell, bytes) = mpsc::channel(64);
         let deadline = Instant::now() + patience;
         let sleeper = Sleeper {
-            wait: Wait::new(drain, deadline),
+            wait: Wait::new(drain, deadline, &Timers::of(&Handle::current())),
             drain: drain.clone(),
             drained: false,
             bytes,

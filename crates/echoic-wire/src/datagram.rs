@@ -97,7 +97,7 @@ pub async fn bind_datagrams(
     };
     match endpoint {
         Endpoint::Udp(at) => {
-            let doors = on_all(endpoint, at, |addr| {
+            let doors = on_all(endpoint, at, options, |addr| {
                 let sockets = udp::bind(addr, sockets.max(1), options)?;
                 let place = Place::from(udp::local(&sockets[0])?);
                 Ok(Door { place, sockets })

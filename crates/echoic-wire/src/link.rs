@@ -134,6 +134,7 @@ impl Link {
 
     /// Reads into `buffer` what there is; 0 is the end of the peer's stream (FIN). Of datagrams it reads one, and what
     /// of it does not fit is lost: 64 KiB hold any that UDP carries.
+    #[inline]
     pub fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -164,6 +165,7 @@ impl Link {
     /// Writes as much of `bytes` as the peer's window and the kernel's buffer take now; the rest is the caller's
     /// to keep. Writing less than asked is the normal case, not an error (send(2)). `bytes` are one datagram, where there
     /// are such: all of it leaves, or nothing (EMSGSIZE if it is too long).
+    #[inline]
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(match &mut self.transport {
             Kind::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),

@@ -16,7 +16,10 @@ use echoic_core::{
 };
 use socket2::SockRef;
 use thiserror::Error;
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::{
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    runtime::Handle,
+};
 
 #[cfg(any(test, feature = "testing"))]
 use crate::testing::{Callers, Transport};
@@ -25,7 +28,7 @@ use crate::{
     inherited::{self, Inherited},
     link::Link,
     owner,
-    resolve::{ResolveError, resolve},
+    resolve::{ResolveError, resolve_timed_by},
     tcp,
     unix::{self, SocketFile},
 };
@@ -45,6 +48,8 @@ pub struct ListenOptions {
     pub unix_mode: u32,
     /// Told of every socket call.
     pub explain: Option<Explain>,
+    /// Where looking up a name is given so long and no longer, if the runtime this is called on has no timers.
+    pub timers: Option<Handle>,
 }
 
 impl Default for ListenOptions {
@@ -55,6 +60,7 @@ impl Default for ListenOptions {
             receive_buffer: 1 << 20,
             unix_mode: unix::PRIVATE,
             explain: None,
+            timers: None,
         }
     }
 }
@@ -211,7 +217,7 @@ async fn listen_tcp(
     at: &HostPort,
     options: &ListenOptions,
 ) -> Result<Vec<Listener>, ListenError> {
-    on_all(endpoint, at, |addr| {
+    on_all(endpoint, at, options, |addr| {
         let socket = tcp::bind(addr, options)?;
         let place = socket.local_addr()?.into();
         Ok(Listener::new(Bound::Tcp(socket), place, false, options))
@@ -223,9 +229,10 @@ async fn listen_tcp(
 pub(crate) async fn on_all<T: At>(
     endpoint: &Endpoint,
     at: &HostPort,
+    options: &ListenOptions,
     open: impl Fn(SocketAddr) -> io::Result<T>,
 ) -> Result<Vec<T>, ListenError> {
-    let addrs = resolve(at, RESOLVE_WITHIN)
+    let addrs = resolve_timed_by(options.timers.as_ref(), at, RESOLVE_WITHIN)
         .await
         .map_err(|source| ListenError::Resolve {
             endpoint: endpoint.clone(),

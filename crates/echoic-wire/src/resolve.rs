@@ -8,7 +8,7 @@ use std::{
 
 use echoic_core::endpoint::{Host, HostPort};
 use thiserror::Error;
-use tokio::{net::lookup_host, time::timeout};
+use tokio::{net::lookup_host, runtime::Handle, time::timeout};
 
 /// A name that led nowhere.
 #[derive(Debug, Error)]
@@ -46,8 +46,17 @@ pub fn host_name() -> io::Result<String> {
 /// resolver configuration and all. No host is both loopbacks, IPv4 first, since the tutorial's servers listen
 /// on 127.0.0.1; `*` is every address of both families, which only makes sense for listening.
 pub async fn resolve(at: &HostPort, within: Duration) -> Result<Vec<SocketAddr>, ResolveError> {
+    resolve_timed_by(None, at, within).await
+}
+
+/// The same by the timers of another runtime than the one this is called on, if one is given.
+pub(crate) async fn resolve_timed_by(
+    timers: Option<&Handle>,
+    at: &HostPort,
+    within: Duration,
+) -> Result<Vec<SocketAddr>, ResolveError> {
     match &at.host {
-        Host::Name(name) => look_up(name, at.port, within).await,
+        Host::Name(name) => look_up(timers, name, at.port, within).await,
         host => Ok(without_a_resolver(host, at.port)),
     }
 }
@@ -66,12 +75,21 @@ pub(crate) fn without_a_resolver(host: &Host, port: u16) -> Vec<SocketAddr> {
         .collect()
 }
 
-async fn look_up(name: &str, port: u16, within: Duration) -> Result<Vec<SocketAddr>, ResolveError> {
+async fn look_up(
+    timers: Option<&Handle>,
+    name: &str,
+    port: u16,
+    within: Duration,
+) -> Result<Vec<SocketAddr>, ResolveError> {
     let failed = |source| ResolveError::Failed {
         host: name.to_owned(),
         source,
     };
-    let found = timeout(within, lookup_host((name, port)))
+    let looking = {
+        let _theirs = timers.map(Handle::enter);
+        timeout(within, lookup_host((name, port)))
+    };
+    let found = looking
         .await
         .map_err(|_| ResolveError::TimedOut {
             host: name.to_owned(),

@@ -186,7 +186,7 @@ async fn open(plan: &Plan, recorder: Recorder, planes: &Planes) -> Result<Server
         .limiting_sources(plan.source_limits.clone())
         .turning_away(plan.turned_away_max)
         .on_workers(planes.workers.clone())
-        .apart_on(planes.control.handle().clone());
+        .aside_on(planes.control.handle().clone());
     if plan.once {
         server = server.only(1);
     }

@@ -23,7 +23,7 @@ use tokio::{
     net::{TcpStream, UdpSocket},
     runtime::Builder,
     sync::oneshot,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use super::*;

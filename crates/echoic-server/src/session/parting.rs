@@ -9,7 +9,7 @@ use std::{
 };
 
 use echoic_core::ending::How;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::Instant;
 
 use super::{SCRATCH, Session, Turn, broken};
 use crate::wait::Rung;
@@ -35,7 +35,8 @@ impl Session {
             }
         }
         self.how = Some(how);
-        let finish = timeout(self.limits.linger, poll_fn(|cx| self.link.poll_finish(cx)));
+        let finished = poll_fn(|cx| self.link.poll_finish(cx));
+        let finish = self.timers.timeout(self.limits.linger, finished);
         let gone = match finish.await {
             Ok(Ok(())) if !self.half_closed => self.linger().await,
             Ok(finished) => finished,
@@ -87,7 +88,8 @@ impl Session {
             let read = poll_fn(|cx| {
                 SCRATCH.with_borrow_mut(|scratch| self.link.poll_read(cx, &mut scratch.room))
             });
-            match timeout_at(end.min(Instant::now() + patience), read).await {
+            let deadline = end.min(Instant::now() + patience);
+            match self.timers.timeout_at(deadline, read).await {
                 Ok(Ok(n)) if n > 0 => self.tally.unheard += n as u64,
                 Ok(over) => return over.map(|_| ()),
                 Err(_) => return Ok(()),

@@ -124,7 +124,7 @@ impl Setup {
         link: Link,
         peer: Peer,
         voice: Voice,
-        run: impl FnOnce(Session) -> F,
+        run: impl FnOnce(Box<Session>) -> F,
     ) -> Talk {
         let store = Arc::clone(&self.store) as Arc<dyn Store>;
         let (recorder, task) = Recorder::new(Some(store), self.options).await.unwrap();
@@ -136,7 +136,7 @@ impl Setup {
             journal,
             stay: self.stay,
             totals: Arc::clone(&totals),
-            apart: Handle::current(),
+            aside: Handle::current(),
         };
         let session = Session::new(link, voice, &known, opened, means);
         Talk {

@@ -20,7 +20,7 @@ use tokio::{
 
 /// All threads of a serving process but the store's.
 pub(super) struct Planes {
-    /// Store, signals, services apart.
+    /// Store, signals, services apart, deadlines.
     pub(super) control: Runtime,
     /// The wire.
     pub(super) workers: Vec<Handle>,
@@ -63,7 +63,7 @@ impl Planes {
                     thread::Builder::new()
                         .name(format!("worker-{i}"))
                         .spawn(move || {
-                            let built = Builder::new_current_thread().enable_all().build();
+                            let built = Builder::new_current_thread().enable_io().build();
                             let runtime = match built {
                                 Ok(runtime) => {
                                     let _ = tell.send(Ok(runtime.handle().clone()));
@@ -90,9 +90,10 @@ impl Planes {
     /// Ends the threads. By now nothing of consequence runs on them.
     pub(super) fn stop(self) {
         drop(self.stop);
-        self.control.shutdown_background();
+        // First those whose deadlines the control plane watches.
         for thread in self.threads {
             let _ = thread.join();
         }
+        self.control.shutdown_background();
     }
 }

@@ -89,7 +89,7 @@ impl Script {
                 journal,
                 stay: None,
                 totals: Arc::default(),
-                apart: Handle::current(),
+                aside: Handle::current(),
             };
             let Voice::Inline(voice) = named(self.service, self.framing) else {
                 unreachable!("{} is inline", self.service)
