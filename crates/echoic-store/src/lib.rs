@@ -22,7 +22,7 @@ mod sqlite;
 pub use memory::MemoryStore;
 #[doc(hidden)]
 pub use sqlite::oracle;
-pub use sqlite::{SqliteReader, SqliteStore};
+pub use sqlite::{Gap, SqliteReader, SqliteStore};
 
 /// Refuses batches whose runs have no ids, or not increasing ones: pages go by id, and would skip some.
 fn in_order(path: &Path, batches: &[Arc<Batch>]) -> Result<(), StoreError> {

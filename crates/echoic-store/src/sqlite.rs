@@ -6,6 +6,7 @@
 //! people too.
 
 use std::{
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -36,6 +37,7 @@ mod writer;
 
 use connection::Origin;
 use file::Lock;
+pub use reader::Gap;
 use reader::Reader;
 use scan::Scan;
 use worker::Worker;
@@ -170,6 +172,17 @@ impl SqliteReader {
         let filter = filter.clone();
         self.reader
             .ask(move |reader| reader.silent(&filter, now, limit))
+            .await
+    }
+
+    /// Where exchanges are missing within `times`, and how many: the newest `limit`, newest first.
+    pub async fn gaps(
+        &self,
+        times: RangeInclusive<Micros>,
+        limit: usize,
+    ) -> Result<Vec<Gap>, StoreError> {
+        self.reader
+            .ask(move |reader| reader.gaps(times, limit))
             .await
     }
 

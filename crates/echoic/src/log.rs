@@ -3,7 +3,7 @@
 use std::{sync::mpsc::RecvTimeoutError, time::Duration};
 
 use echoic_core::{
-    event::ExchangeId,
+    event::{ExchangeId, Micros},
     exchange::Exchange,
     filter::{Filter, Sort, SortKey},
     store::{Found, Order, Page, Store},
@@ -32,6 +32,9 @@ const SORTED_MAX: usize = 1_000_000;
 /// Conversations without an exchange that are told of, the newest.
 const SILENT_MAX: usize = 1000;
 
+/// Gaps in the record that are told one by one; of those before them the sum.
+const GAPS_MAX: usize = 5;
+
 /// From one look for new exchanges to the next.
 const FOLLOW_EVERY: Duration = Duration::from_millis(200);
 
@@ -54,11 +57,16 @@ pub(crate) fn run(args: &LogArgs) -> Outcome {
         let _ = payload
             .line(format_args!("{count}"))
             .and_then(|()| payload.flush());
-        return log.silent(None).or_else(Stop::into_outcome);
+        return log
+            .gaps(None)
+            .and_then(|()| log.silent(None))
+            .or_else(Stop::into_outcome);
     }
     let mut printer = Printer {
         payload: Payload::new(args.json),
         show: args.show,
+        printed: 0,
+        oldest: None,
     };
     let limit = match log.filter.limit() {
         Some(limit) => limit,
@@ -104,6 +112,8 @@ impl Log {
             Some(sort) => self.sorted(printer, sort, limit),
         };
         let done = listed.and_then(|last| {
+            // Of what lies before a listing that was cut short nobody asked.
+            self.gaps(printer.oldest.filter(|_| printer.printed >= limit))?;
             if follow {
                 self.follow(printer, last).map(|()| Exit::Done)
             } else {
@@ -146,6 +156,27 @@ impl Log {
             }
         }
         Ok(Exit::Done)
+    }
+
+    /// Where the record knows that exchanges are missing, from `oldest` on: said beside the listing, so that it stays
+    /// what it is, and whatever else is asked for, since nobody knows what they were.
+    fn gaps(&self, oldest: Option<Micros>) -> Result<(), Stop> {
+        let Some(times) = self.filter.times(wall()) else {
+            return Ok(());
+        };
+        let (first, last) = times.into_inner();
+        let times = oldest.map_or(first, |oldest| oldest.max(first))..=last;
+        let found = self.runtime.block_on(self.store.gaps(times, SILENT_MAX));
+        let found = found.map_err(Failed::from)?;
+        let (each, before) = found.split_at(found.len().min(GAPS_MAX));
+        if !before.is_empty() {
+            let missing = before.iter().map(|gap| gap.exchanges).sum();
+            term::say_in_colour(&pretty::gaps(before.len(), missing));
+        }
+        for gap in each.iter().rev() {
+            term::say_in_colour(&pretty::gap(gap));
+        }
+        Ok(())
     }
 
     /// The last `limit`, oldest of them first. Returns the newest id seen, for following.
@@ -270,10 +301,18 @@ impl Log {
 struct Printer {
     payload: Payload,
     show: bool,
+    printed: u64,
+    /// When the oldest of them was asked.
+    oldest: Option<Micros>,
 }
 
 impl Printer {
     fn print(&mut self, exchange: &Exchange) -> Result<(), Stop> {
+        self.printed += 1;
+        self.oldest = Some(
+            self.oldest
+                .map_or(exchange.at, |oldest| oldest.min(exchange.at)),
+        );
         if self.show {
             self.payload
                 .line(format_args!("{}", pretty::whole(exchange)))?;

@@ -9,6 +9,7 @@ use echoic_core::{
     size::for_people,
 };
 use echoic_server::Failure;
+use echoic_store::Gap;
 use jiff::{Timestamp, tz::TimeZone};
 
 use crate::term::{ASIDE, HEARD, SAID, WRONG, tame};
@@ -94,6 +95,20 @@ pub(crate) fn silent(conversation: &Conversation) -> String {
         tame(&post.name),
         tame(&post.service)
     )
+}
+
+/// `not in the record: 17 exchanges between 12:04:11.730 and 12:04:20.012`
+pub(crate) fn gap(gap: &Gap) -> String {
+    let exchanges = count(gap.exchanges, "exchange");
+    let (since, until) = (time(gap.since), time(gap.until));
+    format!("{WRONG}not in the record: {exchanges} between {since} and {until}{WRONG:#}")
+}
+
+/// `not in the record: 1702 exchanges in 12 gaps before these`
+pub(crate) fn gaps(gaps: usize, exchanges: u64) -> String {
+    let exchanges = count(exchanges, "exchange");
+    let gaps = count(gaps as u64, "gap");
+    format!("{WRONG}not in the record: {exchanges} in {gaps} before these{WRONG:#}")
 }
 
 /// `not recording since 12:04:11.730, 17 exchanges: the disk under echoic.db is full`

@@ -498,3 +498,53 @@ print(c.recv(9))";
     }
     assert_eq!(home.run(&["log", "--json"]).err, "");
 }
+
+#[test]
+fn what_is_missing_from_the_record_is_told_beside_what_is_there() {
+    const WRITER: &str = "
+import sqlite3, sys
+record = sqlite3.connect(sys.argv[1])
+at = record.execute('SELECT max(at) FROM run').fetchone()[0]
+for ago, missing in [(90, 1), (60, 700), (50, 4), (40, 4), (30, 4), (20, 4), (10, 1)]:
+    record.execute('INSERT INTO mark VALUES (0, ?, ?, ?, ?)',
+        (at - ago * 1_000_000, 'gap', missing, at - (ago + 5) * 1_000_000))
+record.commit()
+";
+    let serve = Serve::start(&[":0", "--frame", "line"]);
+    let (home, at) = (serve.home.clone(), serve.at[0]);
+    Talk::to(at).ask("here\n", "HERE\n");
+    serve.stop();
+    let log = |words: &[&str]| {
+        let words: Vec<&str> = ["log"].iter().chain(words).copied().collect();
+        home.run(&words)
+    };
+    let whole = log(&["--json"]);
+    assert_eq!(
+        (whole.err.as_str(), whole.code),
+        ("", Some(0)),
+        "nothing is missing"
+    );
+    harness::python(WRITER, &[&home.store().display()], "").good();
+    // One line of JSON is one exchange, as before; what is missing is told beside it.
+    let listed = log(&["--json"]);
+    assert_eq!((&listed.out, listed.code), (&whole.out, Some(0)));
+    let told: Vec<&str> = listed.err.lines().collect();
+    assert_eq!(told.len(), 6, "{told:?}");
+    assert_eq!(
+        told[0],
+        "not in the record: 701 exchanges in 2 gaps before these"
+    );
+    assert!(
+        told[1].starts_with("not in the record: 4 exchanges between "),
+        "{told:?}"
+    );
+    assert!(
+        told[5].starts_with("not in the record: 1 exchange between "),
+        "{told:?}"
+    );
+    assert_eq!(log(&["--count"]).err.lines().count(), 6);
+    // Who asks for the last one is not told of what was before it; who asks for a time is told of that.
+    assert_eq!(log(&["--json", "limit:1"]).err, "");
+    let lately = log(&["--count", "since:25s"]).err;
+    assert!(lately.lines().count() <= 2, "{lately}");
+}

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -47,6 +48,17 @@ const OLDEST_FIRST: &str =
     WHERE id BETWEEN ?1 AND ?2 AND conversation BETWEEN ?3 AND ?4 AND at BETWEEN ?5 AND ?6
     ORDER BY id";
 
+/// Exchanges that were answered and are not in the record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// When the first of them was answered.
+    pub since: Micros,
+    /// When recording went on.
+    pub until: Micros,
+    /// How many.
+    pub exchanges: u64,
+}
+
 /// Owns a connection that reads.
 pub(super) struct Reader {
     path: PathBuf,
@@ -88,6 +100,29 @@ impl Reader {
     ) -> Result<Option<Conversation>, StoreError> {
         let found = row::conversation(&self.connection, &mut self.posts, id);
         found.map_err(|why| problem(&self.path, &why))
+    }
+
+    /// Gaps that reach into `times`, the newest first.
+    pub(super) fn gaps(
+        &self,
+        times: RangeInclusive<Micros>,
+        limit: usize,
+    ) -> Result<Vec<Gap>, StoreError> {
+        let read = || {
+            let sql = "SELECT b, at, a FROM mark WHERE conversation = 0 AND what = 'gap' AND at >= ?1 AND b <= ?2
+                 ORDER BY at DESC LIMIT ?3";
+            let mut statement = self.connection.prepare_cached(sql)?;
+            let bounds = (times.start(), times.end(), limit as u64);
+            let gaps = statement.query_map(bounds, |row| {
+                Ok(Gap {
+                    since: row.get(0)?,
+                    until: row.get(1)?,
+                    exchanges: row.get(2)?,
+                })
+            })?;
+            gaps.collect::<rusqlite::Result<Vec<_>>>()
+        };
+        read().map_err(|why| problem(&self.path, &why))
     }
 
     /// Conversations that have ended without an exchange, the newest first.
