@@ -25,7 +25,7 @@ const SPARE_BYTES: usize = 1 << 20;
 /// From a failed attempt to the next.
 pub(super) const RETRY: Duration = Duration::from_millis(500);
 
-/// The recorder's own work: run it on any runtime, until [`Recorder::close`] makes it return.
+/// The recorder's own work: run it on any runtime, until [`Recorder::close`](super::Recorder::close) makes it return.
 #[must_use = "nothing is recorded unless the task is run"]
 pub struct RecorderTask {
     shared: Arc<Shared>,

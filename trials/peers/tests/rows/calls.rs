@@ -130,7 +130,7 @@ fn churn() {
     let grown = server.resident().saturating_sub(warm);
     let (stopped, _home) = serve.stop();
 
-    // The same without a record, whose pages are kept at hand up to 16 MiB: then nothing may grow.
+    // The same without a record, whose pages are kept at hand up to 2 MiB: then nothing may grow.
     let plain = Serve::start(&["upper=:0", "--store", "none"]);
     come_and_go(plain.at[0], count / 4, b"HELLO");
     let warm = plain.process().resident();
@@ -154,13 +154,13 @@ fn churn() {
             kib(plainly),
             count / 2
         ),
-        limit: "every one recorded; no file; 24 MiB, of which 16 are the record's pages; 512 KiB without".into(),
+        limit: "every one recorded; no file; 10 MiB, of which 2 are the record's pages; 512 KiB without".into(),
         control: format!("a server that forgets to close: {naive_left} files left of 400"),
         pass: stopped.recorded == count as u64 + 4
             && stopped.lost == 0
             && stopped.in_order
             && left == 0
-            && grown <= 24 << 20
+            && grown <= 10 << 20
             && plainly <= 512 << 10
             && naive_left == 400,
         scale,

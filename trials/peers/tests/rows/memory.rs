@@ -84,7 +84,7 @@ fn never_read() {
     // A reply of one read each, its buffer and its task.
     let own = count as u64 * (68 << 10);
     // What they say is recorded too, up to the moment in which the kernels are full.
-    let memory = own + (64 << 20) + (16 << 20);
+    let memory = own + (64 << 20) + (8 << 20);
     let naive = Naive::start(BUFFERS);
     let naive_before = naive.process().resident();
     let mut few = calls(naive.at, 10);
@@ -107,7 +107,7 @@ fn never_read() {
             good.as_ref().map_or(0, |answers| *answers)
         ),
         limit: format!(
-            "{}, and {} without a record (68 KiB each; 64 MiB may wait for the record, and 16 are its pages); 256 KiB; all \
+            "{}, and {} without a record (68 KiB each; 64 MiB may wait for the record, and 8 are its pages and what is being kept); 256 KiB; all \
              ended within {}",
             kib(memory),
             kib(own),
