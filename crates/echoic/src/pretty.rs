@@ -97,11 +97,11 @@ pub(crate) fn silent(conversation: &Conversation) -> String {
     )
 }
 
-/// `not in the record: 17 exchanges between 12:04:11.730 and 12:04:20.012`
+/// `not in the record: 17 exchanges from 12:04:11.730 on`
 pub(crate) fn gap(gap: &Gap) -> String {
     let exchanges = count(gap.exchanges, "exchange");
-    let (since, until) = (time(gap.since), time(gap.until));
-    format!("{WRONG}not in the record: {exchanges} between {since} and {until}{WRONG:#}")
+    let since = time(gap.since);
+    format!("{WRONG}not in the record: {exchanges} from {since} on{WRONG:#}")
 }
 
 /// `not in the record: 1702 exchanges in 12 gaps before these`

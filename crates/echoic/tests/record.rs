@@ -507,7 +507,7 @@ record = sqlite3.connect(sys.argv[1])
 at = record.execute('SELECT max(at) FROM run').fetchone()[0]
 for ago, missing in [(90, 1), (60, 700), (50, 4), (40, 4), (30, 4), (20, 4), (10, 1)]:
     record.execute('INSERT INTO mark VALUES (0, ?, ?, ?, ?)',
-        (at - ago * 1_000_000, 'gap', missing, at - (ago + 5) * 1_000_000))
+        (at - ago * 1_000_000, 'gap', missing, at - ago * 1_000_000))
 record.commit()
 ";
     let serve = Serve::start(&[":0", "--frame", "line"]);
@@ -535,11 +535,11 @@ record.commit()
         "not in the record: 701 exchanges in 2 gaps before these"
     );
     assert!(
-        told[1].starts_with("not in the record: 4 exchanges between "),
+        told[1].starts_with("not in the record: 4 exchanges from "),
         "{told:?}"
     );
     assert!(
-        told[5].starts_with("not in the record: 1 exchange between "),
+        told[5].starts_with("not in the record: 1 exchange from "),
         "{told:?}"
     );
     assert_eq!(log(&["--count"]).err.lines().count(), 6);

@@ -51,10 +51,8 @@ const OLDEST_FIRST: &str =
 /// Exchanges that were answered and are not in the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
-    /// When the first of them was answered.
+    /// When the first of them was missed. When recording went on is not kept: the next exchange tells.
     pub since: Micros,
-    /// When recording went on.
-    pub until: Micros,
     /// How many.
     pub exchanges: u64,
 }
@@ -102,22 +100,21 @@ impl Reader {
         found.map_err(|why| problem(&self.path, &why))
     }
 
-    /// Gaps that reach into `times`, the newest first.
+    /// Gaps that begin within `times`, the newest first.
     pub(super) fn gaps(
         &self,
         times: RangeInclusive<Micros>,
         limit: usize,
     ) -> Result<Vec<Gap>, StoreError> {
         let read = || {
-            let sql = "SELECT b, at, a FROM mark WHERE conversation = 0 AND what = 'gap' AND at >= ?1 AND b <= ?2
-                 ORDER BY at DESC LIMIT ?3";
+            let sql = "SELECT b, a FROM mark WHERE conversation = 0 AND what = 'gap' AND b BETWEEN ?1 AND ?2
+                 ORDER BY b DESC LIMIT ?3";
             let mut statement = self.connection.prepare_cached(sql)?;
             let bounds = (times.start(), times.end(), limit as u64);
             let gaps = statement.query_map(bounds, |row| {
                 Ok(Gap {
                     since: row.get(0)?,
-                    until: row.get(1)?,
-                    exchanges: row.get(2)?,
+                    exchanges: row.get(1)?,
                 })
             })?;
             gaps.collect::<rusqlite::Result<Vec<_>>>()
