@@ -24,8 +24,9 @@ use rusqlite::Connection;
 const ROUND_BYTES: usize = 512 << 10;
 
 /// What is kept: so many lines of so many bytes in a run.
-const SHAPES: [(&str, usize, usize); 5] = [
+const SHAPES: [(&str, usize, usize); 6] = [
     ("depth 1", 1, 64),
+    ("depth 4", 4, 64),
     ("depth 16", 16, 64),
     ("depth 64", 64, 64),
     ("depth 256", 256, 64),

@@ -22,21 +22,21 @@ impl Writer {
         self.transact(|transaction, memory| {
             memory.tally(transaction)?;
             let kept = memory.state.last_exchange;
-            let mut runs = Runs::prepare(transaction)?;
+            let mut rows = Rows::prepare(transaction)?;
             for batch in batches {
                 for event in &batch.events {
                     match event {
                         Event::Run(run) if run.id <= kept => {}
                         Event::Run(run) => {
-                            runs.insert(run, batch)?;
+                            rows.run(run, batch)?;
                             memory.tally.get_or_insert_default().add(run, batch);
                             let last = run.id + u64::from(run.count) - 1;
                             memory.state.exchanges += u64::from(run.count);
                             memory.state.last_exchange = memory.state.last_exchange.max(last);
                         }
-                        Event::Opened(opened) => open(transaction, memory, opened)?,
+                        Event::Opened(opened) => rows.open(transaction, memory, opened)?,
                         Event::Mark(mark) => set_mark(transaction, mark)?,
-                        Event::Ended(ended) => end(transaction, memory, ended)?,
+                        Event::Ended(ended) => rows.end(memory, ended)?,
                     }
                 }
             }
@@ -45,34 +45,64 @@ impl Writer {
     }
 }
 
-/// The statement that most of the time is spent in, and what it needs.
-struct Runs<'a> {
-    insert: CachedStatement<'a>,
+/// The statements that most of the time is spent in, and what they need. They are looked up once a transaction.
+struct Rows<'a> {
+    run: CachedStatement<'a>,
+    /// For what most runs are where peers wait for each answer: less to bind is less to do.
+    lone: CachedStatement<'a>,
+    open: CachedStatement<'a>,
+    end: CachedStatement<'a>,
     lengths: String,
 }
 
-impl<'a> Runs<'a> {
+impl<'a> Rows<'a> {
     fn prepare(transaction: &'a Transaction<'_>) -> rusqlite::Result<Self> {
-        let insert = transaction.prepare_cached(
-            "INSERT INTO run (id, conversation, n, count, at, latency_ns, outcome, reads, said_offset,
+        let run = "INSERT INTO run (id, conversation, n, count, at, latency_ns, outcome, reads, said_offset,
                 lengths, heard, said)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        )?;
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        let lone = "INSERT INTO run (id, conversation, n, count, at, latency_ns, outcome, reads, said_offset,
+                lengths, heard, said)
+             VALUES (?, ?, ?, 1, ?, ?, 'ok', 1, ?, NULL, ?, ?)";
+        let open = "INSERT INTO conversation (id, post, remote, local, opened, seen, first_run)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6) ON CONFLICT (id) DO NOTHING";
+        let end =
+            "UPDATE conversation SET ended = ?2, how = ?3, received = ?4, sent = ?5, unsent = ?6,
+                unheard = ?7, exchanges = exchanges + ?8, seen = max(seen, ?2), last_run = ?9
+             WHERE id = ?1 AND last_run IS NULL";
         Ok(Self {
-            insert,
+            run: transaction.prepare_cached(run)?,
+            lone: transaction.prepare_cached(lone)?,
+            open: transaction.prepare_cached(open)?,
+            end: transaction.prepare_cached(end)?,
             lengths: String::new(),
         })
     }
 
-    fn insert(&mut self, run: &RunEvent, batch: &Batch) -> rusqlite::Result<()> {
+    fn run(&mut self, run: &RunEvent, batch: &Batch) -> rusqlite::Result<()> {
         let (heard, said) = (batch.bytes(run.heard), batch.bytes(run.said));
+        if (run.count, run.reads, run.outcome) == (1, 1, Outcome::Ok) {
+            return self.lone(run, heard, said);
+        }
         for part in parts(run.count, heard, said, batch.lengths(run.lengths)) {
-            self.insert_part(run, part)?;
+            self.part(run, part)?;
         }
         Ok(())
     }
 
-    fn insert_part(&mut self, run: &RunEvent, part: Part<'_>) -> rusqlite::Result<()> {
+    fn lone(&mut self, run: &RunEvent, heard: &[u8], said: &[u8]) -> rusqlite::Result<()> {
+        let insert = &mut self.lone;
+        insert.raw_bind_parameter(1, run.id)?;
+        insert.raw_bind_parameter(2, run.conversation)?;
+        insert.raw_bind_parameter(3, run.n)?;
+        insert.raw_bind_parameter(4, run.at)?;
+        insert.raw_bind_parameter(5, run.latency_ns)?;
+        insert.raw_bind_parameter(6, run.said_offset)?;
+        insert.raw_bind_parameter(7, heard)?;
+        insert.raw_bind_parameter(8, said)?;
+        insert.raw_execute().map(drop)
+    }
+
+    fn part(&mut self, run: &RunEvent, part: Part<'_>) -> rusqlite::Result<()> {
         self.lengths.clear();
         let mut digits = itoa::Buffer::new();
         for (i, length) in part.lengths.iter().enumerate() {
@@ -84,7 +114,7 @@ impl<'a> Runs<'a> {
             self.lengths.as_str()
         });
         let reads = if part.before == 0 { run.reads } else { 1 };
-        let insert = &mut self.insert;
+        let insert = &mut self.run;
         insert.raw_bind_parameter(1, run.id + u64::from(part.before))?;
         insert.raw_bind_parameter(2, run.conversation)?;
         insert.raw_bind_parameter(3, run.n + u64::from(part.before))?;
@@ -99,6 +129,53 @@ impl<'a> Runs<'a> {
         insert.raw_bind_parameter(12, part.said)?;
         insert.raw_execute().map(drop)
     }
+
+    fn open(
+        &mut self,
+        transaction: &Transaction<'_>,
+        memory: &mut Memory,
+        opened: &Opened,
+    ) -> rusqlite::Result<()> {
+        let post = match memory.posts.get(&*opened.post) {
+            Some(id) => *id,
+            None => {
+                let id = post(transaction, &opened.post)?;
+                memory.posts.insert((*opened.post).clone(), id);
+                id
+            }
+        };
+        self.open.execute(params![
+            opened.conversation,
+            post,
+            opened.remote.to_string(),
+            opened.local.to_string(),
+            opened.at,
+            memory.state.last_exchange + 1,
+        ])?;
+        let last = &mut memory.state.last_conversation;
+        *last = opened.conversation.max(*last);
+        Ok(())
+    }
+
+    fn end(&mut self, memory: &mut Memory, ended: &Ended) -> rusqlite::Result<()> {
+        let sum = memory
+            .tally
+            .get_or_insert_default()
+            .take(ended.conversation);
+        let ending = &ended.ending;
+        let row = params![
+            ended.conversation,
+            ended.at,
+            ending.how.word(),
+            ending.received,
+            ending.sent,
+            ending.unsent,
+            ending.unheard,
+            sum.exchanges,
+            memory.state.last_exchange,
+        ];
+        self.end.execute(row).map(drop)
+    }
 }
 
 /// The word an outcome is stored under. A format: words are added, never changed.
@@ -109,37 +186,6 @@ pub(super) fn word(outcome: Outcome) -> &'static str {
         Outcome::Withheld => "withheld",
         Outcome::Unsent => "unsent",
     }
-}
-
-fn open(
-    transaction: &Transaction<'_>,
-    memory: &mut Memory,
-    opened: &Opened,
-) -> rusqlite::Result<()> {
-    let post = match memory.posts.get(&*opened.post) {
-        Some(id) => *id,
-        None => {
-            let id = post(transaction, &opened.post)?;
-            memory.posts.insert((*opened.post).clone(), id);
-            id
-        }
-    };
-    transaction
-        .prepare_cached(
-            "INSERT INTO conversation (id, post, remote, local, opened, seen, first_run)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6) ON CONFLICT (id) DO NOTHING",
-        )?
-        .execute(params![
-            opened.conversation,
-            post,
-            opened.remote.to_string(),
-            opened.local.to_string(),
-            opened.at,
-            memory.state.last_exchange + 1,
-        ])?;
-    let last = &mut memory.state.last_conversation;
-    *last = opened.conversation.max(*last);
-    Ok(())
 }
 
 fn post(transaction: &Transaction<'_>, post: &Post) -> rusqlite::Result<i64> {
@@ -181,31 +227,5 @@ fn set_mark(transaction: &Transaction<'_>, mark: &Mark) -> rusqlite::Result<()> 
             "INSERT INTO mark VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET a = max(a, excluded.a)",
         )?
         .execute((mark.conversation, mark.at, what, a, b))
-        .map(drop)
-}
-
-fn end(transaction: &Transaction<'_>, memory: &mut Memory, ended: &Ended) -> rusqlite::Result<()> {
-    let sum = memory
-        .tally
-        .get_or_insert_default()
-        .take(ended.conversation);
-    let ending = &ended.ending;
-    transaction
-        .prepare_cached(
-            "UPDATE conversation SET ended = ?2, how = ?3, received = ?4, sent = ?5, unsent = ?6,
-                unheard = ?7, exchanges = exchanges + ?8, seen = max(seen, ?2), last_run = ?9
-             WHERE id = ?1 AND last_run IS NULL",
-        )?
-        .execute(params![
-            ended.conversation,
-            ended.at,
-            ending.how.word(),
-            ending.received,
-            ending.sent,
-            ending.unsent,
-            ending.unheard,
-            sum.exchanges,
-            memory.state.last_exchange,
-        ])
         .map(drop)
 }

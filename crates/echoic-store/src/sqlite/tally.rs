@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 
 use echoic_core::event::{Batch, ConversationId, Micros, RunEvent};
+use foldhash::fast::RandomState;
 use rusqlite::{Transaction, params};
 
 use super::writer::Memory;
@@ -14,9 +15,10 @@ use super::writer::Memory;
 /// Exchanges after which tallies are written down: at most so many are counted again after a crash.
 const FOLD_EVERY: u64 = 65_536;
 
-/// What has come to conversations since [`super::writer::State::tallied`].
+/// What has come to conversations since [`super::writer::State::tallied`]. It is looked into for each run, by numbers that
+/// we give and no peer can choose: what the standard hasher does against peers is some hundredths of keeping a run.
 #[derive(Default)]
-pub(super) struct Tally(HashMap<ConversationId, Sum>);
+pub(super) struct Tally(HashMap<ConversationId, Sum, RandomState>);
 
 /// What has come to one of them.
 #[derive(Clone, Copy, Default)]
