@@ -45,11 +45,16 @@ enum Kind {
 }
 
 impl Link {
-    /// A link over a connected TCP stream. Replies of one read leave in one write, so Nagle's algorithm would
-    /// only delay them (RFC 896): `TCP_NODELAY` is set.
+    /// A link over a TCP stream that we have connected. Replies of one read leave in one write, so Nagle's algorithm
+    /// would only delay them (RFC 896): `TCP_NODELAY` is set.
     pub fn tcp(stream: TcpStream, explain: Option<Explain>) -> Self {
         // A peer that has already reset the connection makes this fail; the next read will tell.
         let _ = stream.set_nodelay(true);
+        Self::accepted(stream, explain)
+    }
+
+    /// A link over a TCP stream that was accepted: it has `TCP_NODELAY` from its listener.
+    pub(crate) fn accepted(stream: TcpStream, explain: Option<Explain>) -> Self {
         Self {
             transport: Kind::Tcp(stream),
             explain,

@@ -327,6 +327,10 @@ pub(crate) fn refused(endpoint: &Endpoint, place: Place, source: io::Error) -> L
 
 impl Listener {
     fn new(socket: Bound, place: Place, shared: bool, options: &ListenOptions) -> Self {
+        if let Bound::Tcp(socket) = &socket {
+            // Each connection has it from here, which saves a call for each.
+            let _ = SockRef::from(socket).set_tcp_nodelay(true);
+        }
         Self {
             closes: TellsClose::at(&place, options.explain.as_ref()),
             socket,
@@ -464,8 +468,8 @@ impl Incoming {
     /// The link to the peer, on the runtime this is called on.
     pub fn open(self) -> io::Result<Link> {
         Ok(match self.stream {
-            Caller::Tcp(stream) => Link::tcp(stream, self.explain),
-            Caller::MovingTcp(stream) => Link::tcp(TcpStream::from_std(stream)?, self.explain),
+            Caller::Tcp(stream) => Link::accepted(stream, self.explain),
+            Caller::MovingTcp(stream) => Link::accepted(TcpStream::from_std(stream)?, self.explain),
             Caller::Unix(stream) => Link::unix(stream, self.explain),
             Caller::MovingUnix(stream) => Link::unix(UnixStream::from_std(stream)?, self.explain),
             #[cfg(any(test, feature = "testing"))]

@@ -40,7 +40,7 @@ impl Drop for Ended {
     }
 }
 
-/// Fails where `Link::tcp` does not set `TCP_NODELAY`, which is off unless it is asked for: the test's own end shows
+/// Fails where `Listener::new` or `Link::tcp` does not set `TCP_NODELAY`, which is off unless it is asked for: the test's own end shows
 /// that.
 #[test]
 fn d20_either_end_sends_a_small_message_at_once() {
