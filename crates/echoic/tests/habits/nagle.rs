@@ -40,8 +40,8 @@ impl Drop for Ended {
     }
 }
 
-/// Fails where `Listener::new` or `Link::tcp` does not set `TCP_NODELAY`, which is off unless it is asked for: the test's own end shows
-/// that.
+/// Fails where `Listener::new` or `Link::tcp` does not set `TCP_NODELAY`, which is off unless it is asked for: the
+/// test's own end shows that.
 #[test]
 fn d20_either_end_sends_a_small_message_at_once() {
     let serve = Serve::start(&["127.0.0.1:0", "--workers", "2"]);
