@@ -211,6 +211,16 @@ impl Link {
         Poll::Ready(finished)
     }
 
+    /// Whether dropping the link is enough to end our half, where the peer has ended its own: so it is with what the
+    /// kernel carries. A layer above that has a word of its own for the end must say it by [`Self::poll_finish`].
+    pub fn ends_when_dropped(&self) -> bool {
+        match &self.transport {
+            Kind::Tcp(_) | Kind::Unix(_) | Kind::Udp(_) | Kind::Unixgram(_) => true,
+            #[cfg(any(test, feature = "testing"))]
+            Kind::Test(_) => false,
+        }
+    }
+
     /// Cuts the connection: what is unsent is thrown away and the peer sees a reset (RST), through `SO_LINGER` 0.
     /// For whoever asks for just that (`:rst`, a fault): no ordinary ending resets.
     pub fn abort(&mut self) {

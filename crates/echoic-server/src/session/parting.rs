@@ -35,13 +35,13 @@ impl Session {
             }
         }
         self.how = Some(how);
-        if self.half_closed {
-            return; // it has nothing more to say, so that closing ends our half as well
+        if self.half_closed && self.link.ends_when_dropped() {
+            return;
         }
         let finished = poll_fn(|cx| self.link.poll_finish(cx));
         let finish = self.timers.timeout(self.limits.linger, finished);
         let gone = match finish.await {
-            Ok(Ok(())) => self.linger().await,
+            Ok(Ok(())) if !self.half_closed => self.linger().await,
             Ok(finished) => finished,
             Err(_) => Ok(()),
         };
