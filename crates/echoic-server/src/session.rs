@@ -7,13 +7,17 @@
 //!
 //! While a reply is unsent nothing more is heard: that is the whole of back-pressure, since the peer's window fills
 //! and the peer waits. A peer that never reads is ended after `--write-stall`.
+//!
+//! Beside it: [`waiting`], what has to be waited for in between; [`speaking`], services apart; [`parting`], the end.
 
 mod parting;
+mod speaking;
+mod waiting;
 
 use std::{
     cell::RefCell,
     future::poll_fn,
-    io, mem,
+    io,
     ops::ControlFlow,
     sync::{
         Arc,
@@ -25,7 +29,7 @@ use std::{
 use echoic_core::{
     ending::How,
     event::{ConversationId, Marked, Opened, Outcome, Told},
-    framing::{Counted, Frames, Framing, ReplyTooLong, Span, Split, Splitter, Violation},
+    framing::{Counted, Frames, ReplyTooLong, Span, Split, Splitter, Violation},
     limits::Limits,
     message::{Replies, Run, Then},
     service::{Inline, Peer, Voice},
@@ -34,17 +38,17 @@ use echoic_wire::Link;
 use tokio::{runtime::Handle, task::coop::has_budget_remaining, time::Instant};
 
 use crate::{
-    apart::{ApartVoice, Pending, Utterance, Uttered},
+    apart::{ApartVoice, Pending},
     clock::Clock,
     drain::{Drain, look_once_more},
     inbox::{Inbox, Reading, Scratch},
-    journal::{Journal, NotKept},
+    journal::Journal,
     outbox::Outbox,
     polling::heard,
     sources::Stay,
     tally::Tally,
     timers::Timers,
-    wait::{Rung, Wait},
+    wait::Wait,
 };
 
 #[cfg(test)]
@@ -53,13 +57,6 @@ use crate::simulation::bug::{self, Bug};
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
-
-/// What a service apart may have said beyond what the peer has taken, in bytes; then it has to wait.
-const UNSENT_MAX: usize = 64 << 10;
-
-/// What one read may bring for a service apart under a declared framing, in bytes: that many messages at most, about
-/// 600 KiB in all its queues.
-const APART_READ_MAX: usize = 4 << 10;
 
 /// What is still heard after the stop signal if the peer goes on and on, in bytes: more than a kernel has received for
 /// one connection unless told otherwise (Linux: `tcp_rmem`, 6 MiB).
@@ -276,22 +273,6 @@ impl Session {
         moved
     }
 
-    /// The peer and a service apart, by turns who is asked first.
-    fn poll_hear_or_utter(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
-        self.peer_first = !self.peer_first;
-        let steps = if self.peer_first {
-            [Self::poll_hear, Self::poll_utter]
-        } else {
-            [Self::poll_utter, Self::poll_hear]
-        };
-        for step in steps {
-            if let Poll::Ready(turn) = step(self, cx) {
-                return Poll::Ready(turn);
-            }
-        }
-        Poll::Pending
-    }
-
     /// The way of a message: bytes, messages, replies, bytes, record.
     fn poll_hear(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         let new_max = ready!(self.poll_may_hear(cx));
@@ -331,47 +312,6 @@ impl Session {
         )
     }
 
-    /// As [`Self::poll_ready_to_hear`]. The peer's time to finish a message stands still while we do not listen.
-    fn poll_may_hear(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
-        let may = self.poll_ready_to_hear(cx);
-        match self.deaf_since {
-            None if may.is_pending() => self.deaf_since = Some(Instant::now()),
-            Some(since) if may.is_ready() => {
-                self.deaf_since = None;
-                let begun = &mut self.partial_since;
-                *begun = begun.map(|begun| begun + since.elapsed());
-            }
-            _ => {}
-        }
-        may
-    }
-
-    /// Whether anything may be heard now, and how much in one read: not while a reply is unsent, nor while the service
-    /// or the record is behind by more than it may be.
-    fn poll_ready_to_hear(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
-        match &mut self.voice {
-            Speaker::Inline(_) if self.heard_out || !self.outbox.is_empty() => {
-                return Poll::Pending;
-            }
-            Speaker::Inline(_) => {}
-            Speaker::Apart(voice) => {
-                ready!(voice.poll_told(cx));
-                if self.half_closed || self.heard_out {
-                    voice.hang_up();
-                    return Poll::Pending;
-                }
-                if voice.owes_answers() {
-                    return Poll::Pending;
-                }
-            }
-        }
-        if self.draining_from.is_some() {
-            return Poll::Ready(self.new_max());
-        }
-        let room = ready!(self.journal.poll_room(cx));
-        Poll::Ready(room.min(self.new_max()))
-    }
-
     /// Nothing has come. After the stop signal that was all, unless it is only this task's turn that is used up.
     fn hear_nothing(&mut self, cx: &Context<'_>) {
         if self.draining_from.is_none() {
@@ -384,15 +324,6 @@ impl Session {
         self.heard_out = true;
         if let Speaker::Apart(voice) = &mut self.voice {
             voice.hang_up();
-        }
-    }
-
-    /// How much one read may bring. A service apart is told each message by itself, and a message of one byte takes
-    /// a hundred in its queues: so it is told of fewer at a time. (A chunk is one message, however long.)
-    fn new_max(&self) -> usize {
-        match self.voice {
-            Speaker::Apart(_) if self.frames.heard != Framing::Chunk => APART_READ_MAX,
-            _ => usize::MAX,
         }
     }
 
@@ -521,34 +452,6 @@ impl Session {
         self.tally.exchanges += exchanges;
     }
 
-    /// Records one exchange of a service apart: a message with its answer, or either alone.
-    fn record_one(
-        &mut self,
-        message: Option<&Pending>,
-        outcome: Outcome,
-        said: &[u8],
-        said_offset: u64,
-    ) {
-        self.tally.exchanges += 1;
-        if self.journal.is_active() {
-            let heard_at = message.map_or_else(Instant::now, |message| message.heard);
-            let told = Told {
-                conversation: self.conversation,
-                n: self.tally.exchanges,
-                at: self.clock.wall(heard_at),
-                latency_ns: heard_at.elapsed().as_nanos() as u64,
-                reads: message.map_or(0, |message| message.reads),
-                said_offset,
-            };
-            self.journal.exchange(
-                told,
-                outcome,
-                message.map_or(&[], |message| &message.raw),
-                said,
-            );
-        }
-    }
-
     /// What follows from a read beside its replies: an end, a limit, a deadline.
     fn judge(
         &mut self,
@@ -640,117 +543,6 @@ impl Session {
                 (Ok(()), Then::Continue) => ControlFlow::Continue(()),
             }
         })
-    }
-
-    /// Takes what a service apart says, unless the peer is too far behind with hearing it.
-    fn poll_utter(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
-        let Speaker::Apart(voice) = &mut self.voice else {
-            return Poll::Pending;
-        };
-        if self.outbox.len() >= UNSENT_MAX {
-            return Poll::Pending;
-        }
-        match ready!(voice.poll_uttered(cx)) {
-            Uttered::Said(said) => {
-                let mut sent = Ok(());
-                for Utterance { answers, bytes } in voice.order(said) {
-                    let Ok(bytes) = bytes else {
-                        return Poll::Ready(ControlFlow::Break(How::ReplyTooLong));
-                    };
-                    let said_before = self.tally.said;
-                    let left = self.say(cx, &bytes);
-                    sent = sent.and(left);
-                    self.record_one(answers.as_ref(), Outcome::Ok, &bytes, said_before);
-                }
-                if self.outbox.is_empty() {
-                    self.sent_at = Instant::now();
-                }
-                Poll::Ready(match sent {
-                    Ok(()) => ControlFlow::Continue(()),
-                    Err(error) => ControlFlow::Break(broken(&error)),
-                })
-            }
-            Uttered::Done(Err(error)) => {
-                tracing::warn!(conversation = self.conversation, "{error}");
-                Poll::Ready(ControlFlow::Break(How::ServiceFailed))
-            }
-            Uttered::Done(Ok(())) => Poll::Ready(ControlFlow::Break(match self.draining_from {
-                _ if self.half_closed => self.closed(),
-                Some(_) => How::Drained,
-                None => How::ServiceClosed,
-            })),
-        }
-    }
-
-    /// Sends what is unsent, once it is kept if that was asked for.
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
-        if self.outbox.is_empty() {
-            return Poll::Pending;
-        }
-        let free = match ready!(self.poll_free(cx)) {
-            Ok(free) => free,
-            Err(NotKept) => return Poll::Ready(ControlFlow::Break(How::Store)),
-        };
-        match ready!(self.outbox.poll_send(cx, &mut self.link, free)) {
-            Ok(sent) => {
-                self.tally.sent += sent as u64;
-                self.sent_at = Instant::now();
-                Poll::Ready(ControlFlow::Continue(()))
-            }
-            Err(error) => Poll::Ready(ControlFlow::Break(broken(&error))),
-        }
-    }
-
-    /// How much of what is unsent may leave: with strict durability, what had been said when the wait for the record
-    /// began. More may be said all the time, and has to wait its turn.
-    fn poll_free(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, NotKept>> {
-        if !self.journal.holds_replies() {
-            return Poll::Ready(Ok(self.outbox.len()));
-        }
-        if self.kept <= self.tally.sent {
-            let told = (self.journal.epoch(), self.tally.said);
-            let (epoch, said) = *self.awaited.get_or_insert(told);
-            ready!(self.journal.poll_kept(cx, epoch))?;
-            self.awaited = None;
-            self.kept = said;
-            self.sent_at = Instant::now(); // only now is it up to the peer
-        }
-        Poll::Ready(Ok((self.kept - self.tally.sent) as usize))
-    }
-
-    /// Nothing moves: waits for a deadline or the stop signal.
-    fn poll_bell(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
-        let inline = matches!(self.voice, Speaker::Inline(_));
-        if self.heard_out && inline && self.outbox.is_empty() {
-            return Poll::Ready(ControlFlow::Break(How::Drained));
-        }
-        let (deadline, overdue) = self.deadline();
-        let idle = !mem::take(&mut self.busy);
-        Poll::Ready(match ready!(self.wait.poll(cx, deadline, idle)) {
-            Rung::Drain => ControlFlow::Continue(()),
-            Rung::Deadline => ControlFlow::Break(overdue),
-        })
-    }
-
-    /// The nearest deadline, and how the conversation ends when it passes.
-    fn deadline(&self) -> (Instant, How) {
-        let Limits {
-            idle,
-            partial,
-            write_stall,
-            ..
-        } = *self.limits;
-        if self.awaited.is_some() {
-            // The recorder has less patience; this is for the case that it is gone.
-            return (self.sent_at.max(self.heard_at) + idle, How::Store);
-        }
-        if !self.outbox.is_empty() {
-            return (self.sent_at + write_stall, How::NotReading);
-        }
-        match self.partial_since {
-            Some(since) if self.deaf_since.is_none() => (since + partial, How::Partial),
-            _ => (self.heard_at.max(self.sent_at) + idle, How::Idle),
-        }
     }
 }
 

@@ -36,7 +36,7 @@ const KEPT_INSIDE: [(&str, &str, &str); 27] = [
     ),
     (
         "apart_read_bytes_max",
-        "echoic-server/src/session.rs",
+        "echoic-server/src/session/speaking.rs",
         "APART_READ_MAX: usize = 4 << 10;",
     ),
     (
@@ -56,7 +56,7 @@ const KEPT_INSIDE: [(&str, &str, &str); 27] = [
     ),
     (
         "unsent_bytes_max",
-        "echoic-server/src/session.rs",
+        "echoic-server/src/session/speaking.rs",
         "UNSENT_MAX: usize = 64 << 10;",
     ),
     (

@@ -1,0 +1,118 @@
+//! What a service apart says, when it says it: it is heard beside the peer, and what it says goes the same way out.
+
+use std::{
+    ops::ControlFlow,
+    task::{Context, Poll, ready},
+};
+
+use echoic_core::{
+    ending::How,
+    event::{Outcome, Told},
+    framing::Framing,
+};
+use tokio::time::Instant;
+
+use super::{Session, Speaker, Turn, broken};
+use crate::apart::{Pending, Utterance, Uttered};
+
+/// What a service apart may have said beyond what the peer has taken, in bytes; then it has to wait.
+const UNSENT_MAX: usize = 64 << 10;
+
+/// What one read may bring for a service apart under a declared framing, in bytes: that many messages at most, about
+/// 600 KiB in all its queues.
+const APART_READ_MAX: usize = 4 << 10;
+
+impl Session {
+    /// How much one read may bring. A service apart is told each message by itself, and a message of one byte takes
+    /// a hundred in its queues: so it is told of fewer at a time. (A chunk is one message, however long.)
+    pub(super) fn new_max(&self) -> usize {
+        match self.voice {
+            Speaker::Apart(_) if self.frames.heard != Framing::Chunk => APART_READ_MAX,
+            _ => usize::MAX,
+        }
+    }
+
+    /// The peer and a service apart, by turns who is asked first.
+    pub(super) fn poll_hear_or_utter(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+        self.peer_first = !self.peer_first;
+        let steps = if self.peer_first {
+            [Self::poll_hear, Self::poll_utter]
+        } else {
+            [Self::poll_utter, Self::poll_hear]
+        };
+        for step in steps {
+            if let Poll::Ready(turn) = step(self, cx) {
+                return Poll::Ready(turn);
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Takes what a service apart says, unless the peer is too far behind with hearing it.
+    pub(super) fn poll_utter(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+        let Speaker::Apart(voice) = &mut self.voice else {
+            return Poll::Pending;
+        };
+        if self.outbox.len() >= UNSENT_MAX {
+            return Poll::Pending;
+        }
+        match ready!(voice.poll_uttered(cx)) {
+            Uttered::Said(said) => {
+                let mut sent = Ok(());
+                for Utterance { answers, bytes } in voice.order(said) {
+                    let Ok(bytes) = bytes else {
+                        return Poll::Ready(ControlFlow::Break(How::ReplyTooLong));
+                    };
+                    let said_before = self.tally.said;
+                    let left = self.say(cx, &bytes);
+                    sent = sent.and(left);
+                    self.record_one(answers.as_ref(), Outcome::Ok, &bytes, said_before);
+                }
+                if self.outbox.is_empty() {
+                    self.sent_at = Instant::now();
+                }
+                Poll::Ready(match sent {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(error) => ControlFlow::Break(broken(&error)),
+                })
+            }
+            Uttered::Done(Err(error)) => {
+                tracing::warn!(conversation = self.conversation, "{error}");
+                Poll::Ready(ControlFlow::Break(How::ServiceFailed))
+            }
+            Uttered::Done(Ok(())) => Poll::Ready(ControlFlow::Break(match self.draining_from {
+                _ if self.half_closed => self.closed(),
+                Some(_) => How::Drained,
+                None => How::ServiceClosed,
+            })),
+        }
+    }
+
+    /// Records one exchange of a service apart: a message with its answer, or either alone.
+    pub(super) fn record_one(
+        &mut self,
+        message: Option<&Pending>,
+        outcome: Outcome,
+        said: &[u8],
+        said_offset: u64,
+    ) {
+        self.tally.exchanges += 1;
+        if self.journal.is_active() {
+            let heard_at = message.map_or_else(Instant::now, |message| message.heard);
+            let told = Told {
+                conversation: self.conversation,
+                n: self.tally.exchanges,
+                at: self.clock.wall(heard_at),
+                latency_ns: heard_at.elapsed().as_nanos() as u64,
+                reads: message.map_or(0, |message| message.reads),
+                said_offset,
+            };
+            self.journal.exchange(
+                told,
+                outcome,
+                message.map_or(&[], |message| &message.raw),
+                said,
+            );
+        }
+    }
+}
