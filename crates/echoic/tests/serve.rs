@@ -198,6 +198,12 @@ fn explained_the_calls_are_those_of_the_tutorial_in_its_order() {
             lines.join("\n")
         );
     }
+    let ends = |line: &String| line.contains("shutdown(");
+    assert!(
+        !lines.iter().any(ends),
+        "closing alone ends our half of a talk whose peer has ended its own:\n{}",
+        lines.join("\n")
+    );
     let rest: Vec<_> = rest.collect();
     for door in doors {
         let closed = format!("  {door}  close()");

@@ -49,7 +49,7 @@ impl Session {
     }
 
     /// Takes what a service apart says, unless the peer is too far behind with hearing it.
-    pub(super) fn poll_utter(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+    fn poll_utter(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         let Speaker::Apart(voice) = &mut self.voice else {
             return Poll::Pending;
         };

@@ -31,7 +31,7 @@ impl Session {
 
     /// Whether anything may be heard now, and how much in one read: not while a reply is unsent, nor while the service
     /// or the record is behind by more than it may be.
-    pub(super) fn poll_ready_to_hear(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
+    fn poll_ready_to_hear(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
         match &mut self.voice {
             Speaker::Inline(_) if self.heard_out || !self.outbox.is_empty() => {
                 return Poll::Pending;
@@ -76,7 +76,7 @@ impl Session {
 
     /// How much of what is unsent may leave: with strict durability, what had been said when the wait for the record
     /// began. More may be said all the time, and has to wait its turn.
-    pub(super) fn poll_free(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, NotKept>> {
+    fn poll_free(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, NotKept>> {
         if !self.journal.holds_replies() {
             return Poll::Ready(Ok(self.outbox.len()));
         }
