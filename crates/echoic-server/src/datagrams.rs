@@ -54,9 +54,6 @@ use crate::{
     wait::{Rung, Wait},
 };
 
-#[cfg(test)]
-use crate::simulation::bug::{self, Bug};
-
 /// Datagrams taken in one go before others on the worker have their turn.
 const BATCH: usize = 32;
 
@@ -282,11 +279,6 @@ impl Gate {
             && matches!(route.peer, Place::Net(_))
             && !self.means.rules.may_amplify;
         let circles = !grew && self.breaker.trips(&route.peer, heard, at);
-        #[cfg(test)]
-        let (circles, route) = (
-            circles && !Bug::CircleGoesOn.is_planted(),
-            &bug::addressed(route),
-        );
         if circles {
             let for_us = SILENCE.as_micros() as u64;
             talk.mark(at, Marked::Silenced { for_us });
@@ -493,10 +485,6 @@ impl Gate {
 
     /// Tells what the kernel has dropped since it was last told.
     fn look_for_drops(&mut self) {
-        #[cfg(test)]
-        if Bug::DropsUntold.is_planted() {
-            return;
-        }
         let dropped = self.socket.ask_dropped();
         let datagrams = u64::from(dropped.wrapping_sub(self.told_dropped));
         self.told_dropped = dropped;
@@ -512,10 +500,6 @@ impl Gate {
 
     /// Answers what the kernel has received by now, and sends what is unsent.
     async fn finish(&mut self) {
-        #[cfg(test)]
-        if Bug::DrainForgetsTheLast.is_planted() {
-            return self.flush().await;
-        }
         // No more than can have been waiting when the signal came: who goes on and on is not waited for.
         for _ in 0..=self.socket.room() / LEAST_IN_KERNEL {
             match self.socket.recv_now(&mut self.room) {

@@ -51,9 +51,6 @@ use crate::{
     wait::Wait,
 };
 
-#[cfg(test)]
-use crate::simulation::bug::{self, Bug};
-
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
@@ -167,8 +164,6 @@ impl Session {
             totals,
             aside,
         } = means;
-        #[cfg(test)]
-        let (voice, limits) = (bug::voice(voice), bug::limits(limits));
         let clock = Clock::start();
         let (now, timers) = (Instant::now(), Timers::of(&aside));
         journal.opened(opened);
@@ -249,8 +244,6 @@ impl Session {
                     self.draining_from = Some(self.tally.received);
                     // What the kernel has already received shall be heard.
                     look_once_more().await;
-                    #[cfg(test)]
-                    (self.heard_out = Bug::DrainForgetsTheLast.is_planted());
                 }
                 ControlFlow::Continue(()) => {}
                 ControlFlow::Break(how) => return how,

@@ -163,6 +163,24 @@ fn nothing_is_left_for_later() {
 }
 
 #[test]
+fn test_code_in_a_shipped_file_is_in_a_module_of_its_own() {
+    for (path, text) in sources() {
+        let lines: Vec<&str> = text.lines().map(str::trim_start).collect();
+        for (number, two) in lines.windows(2).enumerate() {
+            let is_module = ["mod ", "pub(super) mod ", "#[path"]
+                .iter()
+                .any(|opening| two[1].starts_with(opening));
+            assert!(
+                two[0] != "#[cfg(test)]" || is_module,
+                "{path}:{}: test code amid shipped code: move it into a `mod tests`, or have the test plant it from \
+                 outside, in what the code is given",
+                number + 1
+            );
+        }
+    }
+}
+
+#[test]
 fn libraries_do_not_print() {
     let printing = [
         "println!",

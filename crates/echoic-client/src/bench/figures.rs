@@ -217,36 +217,40 @@ fn new(digits: u8) -> Histogram<u64> {
         .expect("invariant: an hour in nanoseconds and at most five digits are in bounds")
 }
 
-/// Of a window in which nothing happened, for tests.
 #[cfg(test)]
-pub(super) fn empty(seconds: f64) -> Figures {
-    Figures {
-        opened: SystemTime::UNIX_EPOCH,
-        seconds,
-        rate: None,
-        asked: 0,
-        sent: 0,
-        ok: 0,
-        wrong: 0,
-        late: 0,
-        lost: 0,
-        unsent: 0,
-        done: 0,
-        failures: Failures::default(),
-        bytes_sent: 0,
-        bytes_heard: 0,
-        due: latencies(),
-        service: latencies(),
-        series: Vec::new(),
-        fates: None,
-        samples: Vec::new(),
-        generator: Generator {
-            lag: latencies(),
-            cpu: 0.0,
-            busy: 0.0,
-            cores: 2,
-            threads: 1,
-            floor: None,
-        },
+pub(super) mod tests {
+    use super::*;
+
+    /// Figures of a window in which nothing happened.
+    pub(in crate::bench) fn empty(seconds: f64) -> Figures {
+        Figures {
+            opened: SystemTime::UNIX_EPOCH,
+            seconds,
+            rate: None,
+            asked: 0,
+            sent: 0,
+            ok: 0,
+            wrong: 0,
+            late: 0,
+            lost: 0,
+            unsent: 0,
+            done: 0,
+            failures: Failures::default(),
+            bytes_sent: 0,
+            bytes_heard: 0,
+            due: latencies(),
+            service: latencies(),
+            series: Vec::new(),
+            fates: None,
+            samples: Vec::new(),
+            generator: Generator {
+                lag: latencies(),
+                cpu: 0.0,
+                busy: 0.0,
+                cores: 2,
+                threads: 1,
+                floor: None,
+            },
+        }
     }
 }

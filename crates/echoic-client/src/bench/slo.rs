@@ -233,7 +233,7 @@ mod tests {
     use crate::bench::figures;
 
     fn figures() -> Figures {
-        let mut figures = figures::empty(10.0);
+        let mut figures = figures::tests::empty(10.0);
         figures.asked = 1000;
         figures.lost = 5;
         figures.done = 995;
@@ -285,7 +285,7 @@ mod tests {
     #[test]
     fn nothing_measured_meets_nothing() {
         let slo: Slo = "errors=0".parse().unwrap();
-        assert!(!slo.is_met(&figures::empty(1.0)));
+        assert!(!slo.is_met(&figures::tests::empty(1.0)));
     }
 
     #[test]

@@ -173,7 +173,7 @@ mod tests {
     fn verdict(slo: Option<&str>, change: impl FnOnce(&mut Figures)) -> Who {
         let workload = Workload::one(Template::literal("x"));
         let plan = Plan::new("5000".parse().unwrap(), "line".parse().unwrap(), workload);
-        let mut figures = figures::empty(10.0);
+        let mut figures = figures::tests::empty(10.0);
         figures.rate = Some(100.0);
         (figures.asked, figures.sent, figures.ok, figures.done) = (1000, 1000, 1000, 1000);
         figures.due.record_n(2_000_000, 1000).unwrap();

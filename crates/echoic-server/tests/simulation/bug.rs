@@ -1,42 +1,45 @@
-//! Bugs put in on purpose, to see that they are found. The places where they strike are marked `#[cfg(test)]`: no build
-//! but that of this crate's own tests has them.
+//! Bugs that are planted on purpose, to see that the checks find them. Each is planted from outside, in what the server
+//! is given: its service, its limits, its store, its listener or its socket. The server itself has no code for them.
 
 use std::{
-    cell::{Cell, RefCell},
-    sync::Arc,
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
 };
 
 use echoic_core::{
-    ending::{Ending, How},
+    ending::How,
+    event::{Batch, ConversationId, Event, Micros, Place},
+    exchange::Conversation,
+    filter::Filter,
     limits::Limits,
     message::{Message, Replies, Run, Then},
-    service::{Inline, Voice},
+    service::{BoxFuture, Inline, Peer, Service, Voice},
+    store::{Found, Last, Page, Retention, Store, StoreError},
 };
-use echoic_wire::Route;
-
-thread_local! {
-    static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
-    static TOLD: Cell<u64> = const { Cell::new(0) };
-    static ADDRESSED: RefCell<Option<Route>> = const { RefCell::new(None) };
-}
+use echoic_wire::{Callers, Transport};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Bug {
+pub(super) enum Bug {
     /// The first two messages of a run get each other's reply.
     ReplySwapped,
-    /// Of the exchanges told to the recorder every seventh is not put in.
+    /// About every seventh run is counted as recorded and does not reach the store.
     RecordDropped,
-    /// What the kernel has received is not heard any more once the stop signal has come.
+    /// What the kernel has received is not read any more once the stop signal has come.
     DrainForgetsTheLast,
-    /// A message may be one byte longer than it may be.
+    /// A message may be one byte longer than the limit.
     LimitOffByOne,
-    /// A reset by the peer is told as an orderly end.
+    /// A reset by the peer is recorded as an orderly end.
     EndingLiedAbout,
-    /// A datagram is answered to whoever was answered before.
+    /// A datagram is answered to the peer that was answered before.
     AnswerMisaddressed,
     /// A datagram that goes round in a circle is answered for ever.
     CircleGoesOn,
-    /// What the kernel dropped is not asked for.
+    /// The number of datagrams that the kernel dropped is not recorded.
     DropsUntold,
 }
 
@@ -56,71 +59,84 @@ impl Bug {
         Self::CircleGoesOn,
         Self::DropsUntold,
     ];
-
-    /// Puts it in for what runs on this thread, and takes it out again at the end of the guard's life.
-    pub(super) fn plant(bug: Option<Self>) -> Planted {
-        PLANTED.set(bug);
-        TOLD.set(0);
-        ADDRESSED.set(None);
-        Planted
-    }
-
-    pub(crate) fn is_planted(self) -> bool {
-        PLANTED.get() == Some(self)
-    }
 }
 
-pub(super) struct Planted;
-
-impl Drop for Planted {
-    fn drop(&mut self) {
-        PLANTED.set(None);
-    }
+/// The bug of one world, if it has one. What it does not concern is passed on as it is.
+#[derive(Clone, Debug)]
+pub(super) struct Planted {
+    bug: Option<Bug>,
+    has_stopped: Arc<AtomicBool>,
 }
 
-/// Whether what is told now, of so many exchanges, is to be forgotten.
-pub(crate) fn forgets(exchanges: u64) -> bool {
-    let may = Bug::RecordDropped.is_planted() && exchanges > 0;
-    may && TOLD.replace(TOLD.get() + 1) % 7 == 3
-}
-
-pub(crate) fn told_as(ending: Ending) -> Ending {
-    if Bug::EndingLiedAbout.is_planted() && ending.how == How::PeerReset {
-        Ending {
-            how: How::PeerClosed,
-            ..ending
+impl Planted {
+    pub(super) fn new(bug: Option<Bug>) -> Self {
+        Self {
+            bug,
+            has_stopped: Arc::default(),
         }
-    } else {
-        ending
     }
-}
 
-/// Where an answer goes that should go along `route`.
-pub(crate) fn addressed(route: &Route) -> Route {
-    let before = ADDRESSED.replace(Some(route.clone()));
-    match before {
-        Some(before) if Bug::AnswerMisaddressed.is_planted() => before,
-        _ => route.clone(),
+    pub(super) fn bug(&self) -> Option<Bug> {
+        self.bug
     }
-}
 
-pub(crate) fn limits(limits: Arc<Limits>) -> Arc<Limits> {
-    if !Bug::LimitOffByOne.is_planted() {
-        return limits;
+    /// To be called when the stop signal comes.
+    pub(super) fn stop(&self) {
+        self.has_stopped.store(true, Ordering::Relaxed);
     }
-    let message_bytes_max = limits.message_bytes_max + 1;
-    Arc::new(Limits {
-        message_bytes_max,
-        ..Limits::clone(&limits)
-    })
-}
 
-pub(crate) fn voice(voice: Voice) -> Voice {
-    match voice {
-        Voice::Inline(voice) if Bug::ReplySwapped.is_planted() => {
-            Voice::Inline(Box::new(Swapping(voice)))
+    /// Whether nothing is to be received any more.
+    pub(super) fn is_deaf(&self) -> bool {
+        self.bug == Some(Bug::DrainForgetsTheLast) && self.has_stopped.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn in_service(&self, service: Arc<dyn Service>) -> Arc<dyn Service> {
+        match self.bug {
+            Some(Bug::ReplySwapped) => Arc::new(SwappingService(service)),
+            _ => service,
         }
-        voice => voice,
+    }
+
+    pub(super) fn in_limits(&self, mut limits: Limits) -> Limits {
+        if self.bug == Some(Bug::LimitOffByOne) {
+            limits.message_bytes_max += 1;
+        }
+        limits
+    }
+
+    pub(super) fn in_store(&self, store: Arc<dyn Store>) -> Arc<dyn Store> {
+        match self.bug {
+            Some(bug @ (Bug::RecordDropped | Bug::EndingLiedAbout | Bug::CircleGoesOn)) => {
+                Arc::new(FalsifyingStore { store, bug })
+            }
+            _ => store,
+        }
+    }
+
+    pub(super) fn in_callers(&self, callers: Box<dyn Callers>) -> Box<dyn Callers> {
+        match self.bug {
+            Some(Bug::DrainForgetsTheLast) => Box::new(DeafCallers {
+                callers,
+                planted: self.clone(),
+            }),
+            _ => callers,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct SwappingService(Arc<dyn Service>);
+
+impl Service for SwappingService {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn meet(&self, peer: &Peer) -> Voice {
+        match self.0.meet(peer) {
+            Voice::Inline(voice) => Voice::Inline(Box::new(Swapping(voice))),
+            apart @ Voice::Apart(_) => apart,
+        }
     }
 }
 
@@ -145,5 +161,158 @@ impl Inline for Swapping {
 
     fn finish(&mut self, out: &mut Replies) {
         self.0.finish(out);
+    }
+}
+
+/// Stands between the recorder and the store, and changes what is recorded.
+struct FalsifyingStore {
+    store: Arc<dyn Store>,
+    bug: Bug,
+}
+
+impl FalsifyingStore {
+    /// The same for the same batch: one whose append failed comes again.
+    fn falsify(&self, batch: &Batch) -> Arc<Batch> {
+        let mut batch = batch.clone();
+        match self.bug {
+            Bug::RecordDropped => drop_runs(&mut batch.events),
+            Bug::EndingLiedAbout => batch.events.iter_mut().for_each(|event| match event {
+                Event::Ended(ended) if ended.ending.how == How::PeerReset => {
+                    ended.ending.how = How::PeerClosed;
+                }
+                _ => {}
+            }),
+            Bug::CircleGoesOn => batch.events.iter_mut().for_each(|event| {
+                if let Event::Opened(opened) = event {
+                    opened.remote = without_alias(&opened.remote);
+                }
+            }),
+            _ => {}
+        }
+        Arc::new(batch)
+    }
+}
+
+/// Takes out about every seventh run. The last run of a batch stays: the test's store knows by its id whether it has the
+/// batch already.
+fn drop_runs(events: &mut Vec<Event>) {
+    let id = |event: &Event| match event {
+        Event::Run(run) => Some(run.id),
+        _ => None,
+    };
+    let last = events.iter().filter_map(id).next_back();
+    events.retain(|event| id(event).is_none_or(|id| id % 7 != 3 || Some(id) == last));
+}
+
+impl Store for FalsifyingStore {
+    fn last(&self) -> BoxFuture<'_, Result<Last, StoreError>> {
+        self.store.last()
+    }
+
+    fn append(&self, batches: Vec<Arc<Batch>>) -> BoxFuture<'_, Result<(), StoreError>> {
+        let batches = batches.iter().map(|batch| self.falsify(batch));
+        self.store.append(batches.collect())
+    }
+
+    fn find<'a>(
+        &'a self,
+        filter: &'a Filter,
+        page: Page,
+    ) -> BoxFuture<'a, Result<Found, StoreError>> {
+        self.store.find(filter, page)
+    }
+
+    fn count<'a>(
+        &'a self,
+        filter: &'a Filter,
+        now: Micros,
+    ) -> BoxFuture<'a, Result<u64, StoreError>> {
+        self.store.count(filter, now)
+    }
+
+    fn conversation(
+        &self,
+        id: ConversationId,
+    ) -> BoxFuture<'_, Result<Option<Conversation>, StoreError>> {
+        self.store.conversation(id)
+    }
+
+    fn prune(&self, retention: Retention, now: Micros) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.store.prune(retention, now)
+    }
+}
+
+/// A listener whose connections are [`DeafTransport`]s.
+#[derive(Debug)]
+struct DeafCallers {
+    callers: Box<dyn Callers>,
+    planted: Planted,
+}
+
+impl Callers for DeafCallers {
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Box<dyn Transport>, Place)>> {
+        self.callers.poll_accept(cx).map_ok(|(transport, from)| {
+            let planted = self.planted.clone();
+            let deaf = DeafTransport {
+                transport,
+                planted,
+                has_finished: false,
+            };
+            (Box::new(deaf) as Box<dyn Transport>, from)
+        })
+    }
+
+    fn hush(&self) {
+        self.callers.hush();
+    }
+}
+
+/// From the stop signal on nothing is read, until our half of the stream is ended.
+#[derive(Debug)]
+struct DeafTransport {
+    transport: Box<dyn Transport>,
+    planted: Planted,
+    has_finished: bool,
+}
+
+impl Transport for DeafTransport {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        if self.planted.is_deaf() && !self.has_finished {
+            return Poll::Pending; // the drain wakes the session, nothing else has to
+        }
+        self.transport.poll_read(cx, buffer)
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.transport.poll_write(cx, bytes)
+    }
+
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.has_finished = true;
+        self.transport.poll_finish(cx)
+    }
+
+    fn abort(&mut self) {
+        self.transport.abort();
+    }
+}
+
+/// Another address for a peer on 127.0.0.1: 127.0.0.0/8 has one for each number.
+pub(super) fn with_alias(place: &Place, number: u16) -> Place {
+    match place {
+        Place::Net(SocketAddr::V4(at)) if *at.ip() == Ipv4Addr::LOCALHOST => {
+            let [high, low] = number.to_be_bytes();
+            Place::Net(SocketAddr::from(([127, high, low, 1], at.port())))
+        }
+        other => other.clone(),
+    }
+}
+
+pub(super) fn without_alias(place: &Place) -> Place {
+    match place {
+        Place::Net(SocketAddr::V4(at)) if at.ip().is_loopback() => {
+            Place::Net(SocketAddr::from((Ipv4Addr::LOCALHOST, at.port())))
+        }
+        other => other.clone(),
     }
 }

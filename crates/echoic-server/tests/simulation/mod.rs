@@ -18,7 +18,7 @@ macro_rules! must {
     };
 }
 
-pub(crate) mod bug;
+mod bug;
 mod chance;
 mod check;
 mod datagrams;

@@ -28,7 +28,7 @@ use tokio::{
 };
 
 use super::{
-    bug::Bug,
+    bug::{Bug, Planted},
     chance::Chance,
     check::check,
     gate::Gate,
@@ -81,17 +81,16 @@ pub(super) const CLOSE_WITHIN: Duration = Duration::from_secs(30);
 
 /// Lives the world of `seed`, with `bug` in it if there is to be one, and checks it.
 pub(super) fn simulate(seed: u64, bug: Option<Bug>, tells: bool) -> Result<Sum, Failure> {
+    let planted = Planted::new(bug);
     attempt(
-        bug,
         tells,
-        |steps| live(seed, Plan::draw(seed), steps),
+        |steps| live(seed, Plan::draw(seed), planted, steps),
         check,
     )
 }
 
-/// Lives a world on a runtime of its own, with `bug` in it if there is to be one, and checks it.
+/// Lives a world on a runtime of its own, and checks it.
 pub(super) fn attempt<W, F>(
-    bug: Option<Bug>,
     tells: bool,
     live: impl FnOnce(Steps) -> F,
     check: impl FnOnce(&W) -> Result<Sum, String>,
@@ -99,7 +98,6 @@ pub(super) fn attempt<W, F>(
 where
     F: Future<Output = Result<W, String>>,
 {
-    let planted = Bug::plant(bug);
     let runtime = Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -111,7 +109,6 @@ where
         check(&world)
     }));
     drop(runtime);
-    drop(planted);
     let what = match lived {
         Ok(Ok(sum)) => return Ok(sum),
         Ok(Err(what)) => what,
@@ -127,16 +124,16 @@ where
     })
 }
 
-async fn live(seed: u64, plan: Plan, steps: Steps) -> Result<World, String> {
+async fn live(seed: u64, plan: Plan, planted: Planted, steps: Steps) -> Result<World, String> {
     let began = Instant::now();
     let keeper = Keeper::new(steps.clone());
-    let store = Arc::clone(&keeper) as Arc<dyn Store>;
+    let store = planted.in_store(Arc::clone(&keeper) as Arc<dyn Store>);
     let (recorder, task) = Recorder::new(Some(store), plan.keeping.options)
         .await
         .map_err(|error| error.to_string())?;
     let recording = tokio::spawn(task.run());
     let gate = Gate::new(plan.limits.connections_max);
-    let server = serve(&plan, &gate, &recorder);
+    let server = serve(&plan, &planted, &gate, &recorder);
     let mut chance = Chance::new(!seed);
     let wires: Vec<Wire> = plan
         .peers
@@ -155,6 +152,7 @@ async fn live(seed: u64, plan: Plan, steps: Steps) -> Result<World, String> {
     let stop = async {
         sleep_until(stop_at).await;
         steps.tell(|| "the server is told to stop".to_owned());
+        planted.stop();
         gate.look_at_stop();
         wires.iter().for_each(Wire::look_at_stop);
     };
@@ -190,7 +188,7 @@ async fn live(seed: u64, plan: Plan, steps: Steps) -> Result<World, String> {
     })
 }
 
-fn serve(plan: &Plan, gate: &Gate, recorder: &Recorder) -> Server {
+fn serve(plan: &Plan, planted: &Planted, gate: &Gate, recorder: &Recorder) -> Server {
     let here = place(5000);
     let workers = vec![Handle::current(); plan.keeping.options.shards];
     let mut server = Server::new(recorder.clone(), plan.limits.clone()).on_workers(workers);
@@ -201,16 +199,17 @@ fn serve(plan: &Plan, gate: &Gate, recorder: &Recorder) -> Server {
         Serving::Greet => Arc::new(Greeting),
         Serving::Apart(most_ms) => Arc::new(Beside { most_ms }),
     };
+    let callers = planted.in_callers(Box::new(gate.door()));
     server.doors.push(Door {
-        listener: Listener::test(Box::new(gate.door()), here),
+        listener: Listener::test(callers, here),
         post: Arc::new(Post {
             name: "tcp:5000".to_owned(),
             proto: "tcp",
             service: service.name().to_owned(),
             framing: plan.framing.into(),
         }),
-        service,
-        limits: Arc::new(plan.limits.clone()),
+        service: planted.in_service(service),
+        limits: Arc::new(planted.in_limits(plan.limits.clone())),
         guests: Arc::new(Guests::default()),
     });
     server

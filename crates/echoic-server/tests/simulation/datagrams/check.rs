@@ -161,7 +161,7 @@ fn by_peer(world: &World, all: Vec<Kept>) -> Result<BTreeMap<String, Vec<Recorde
 
 /// What is to become of each datagram that the server took of a peer.
 fn fates(plan: &Plan, peer: &PeerPlan, facts: &Facts, place: &str) -> Vec<Fated> {
-    let mut seen: HashMap<Vec<u8>, (Instant, u32)> = HashMap::new();
+    let mut seen = Counted::new();
     let mut silent_until = None;
     let theirs = facts
         .taken
@@ -204,8 +204,11 @@ fn reply(serving: Serving, message: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
+/// Datagrams of one peer: since when, and how often.
+pub(super) type Counted = HashMap<Vec<u8>, (Instant, u32)>;
+
 /// The same again and again: more than seven times in a second from the first on.
-fn circles(seen: &mut HashMap<Vec<u8>, (Instant, u32)>, bytes: &[u8], at: Instant) -> bool {
+pub(super) fn circles(seen: &mut Counted, bytes: &[u8], at: Instant) -> bool {
     let (since, times) = seen.entry(bytes.to_vec()).or_insert((at, 0));
     if *times == 0 || at - *since >= WITHIN {
         (*since, *times) = (at, 1);

@@ -4,6 +4,7 @@
 //!
 //! Our own client is not in these worlds: with nothing but replies to wait for, it has its tests beside itself.
 
+mod bug;
 mod check;
 mod net;
 mod plan;

@@ -22,13 +22,14 @@ use tokio::{
 
 use super::{
     super::{
-        bug::Bug,
+        bug::{Bug, Planted},
         chance::Chance,
         plan::Serving,
         steps::Steps,
         store::Keeper,
         world::{CLOSE_WITHIN, FOR_EVER, Failure, Greeting, Sum, attempt, named, place},
     },
+    bug::in_socket,
     check::check,
     net::{Facts, Net},
     plan::{Act, From, PeerPlan, Plan},
@@ -58,24 +59,24 @@ const NAME_SERVER: u16 = 53;
 const DENIED: &str = "10.0.0.0/8";
 
 pub(super) fn simulate(seed: u64, bug: Option<Bug>, tells: bool) -> Result<Sum, Failure> {
+    let planted = Planted::new(bug);
     attempt(
-        bug,
         tells,
-        |steps| live(seed, Plan::draw(seed), steps),
+        |steps| live(seed, Plan::draw(seed), planted, steps),
         check,
     )
 }
 
-async fn live(seed: u64, plan: Plan, steps: Steps) -> Result<World, String> {
+async fn live(seed: u64, plan: Plan, planted: Planted, steps: Steps) -> Result<World, String> {
     let began = Instant::now();
     let keeper = Keeper::new(steps.clone());
-    let store = Arc::clone(&keeper) as Arc<dyn Store>;
+    let store = planted.in_store(Arc::clone(&keeper) as Arc<dyn Store>);
     let (recorder, task) = Recorder::new(Some(store), plan.keeping.options)
         .await
         .map_err(|error| error.to_string())?;
     let recording = tokio::spawn(task.run());
     let net = Net::new(plan.weather.clone(), Chance::new(!seed), steps.clone());
-    let server = serve(&plan, &net, &recorder);
+    let server = serve(&plan, &planted, &net, &recorder);
     let peers: Vec<_> = plan.peers.iter().zip(0..).collect();
     let peers = peers
         .into_iter()
@@ -94,6 +95,7 @@ async fn live(seed: u64, plan: Plan, steps: Steps) -> Result<World, String> {
     let stop = async {
         sleep_until(stop_at).await;
         steps.tell(|| "the server is told to stop".to_owned());
+        planted.stop();
         net.look_at_stop();
     };
     let drained = timeout(FOR_EVER, server.run(stop)).await;
@@ -119,7 +121,7 @@ async fn live(seed: u64, plan: Plan, steps: Steps) -> Result<World, String> {
     })
 }
 
-fn serve(plan: &Plan, net: &Net, recorder: &Recorder) -> Server {
+fn serve(plan: &Plan, planted: &Planted, net: &Net, recorder: &Recorder) -> Server {
     let here = place(PORT);
     let workers = vec![Handle::current(); plan.keeping.options.shards];
     let mut server = Server::new(recorder.clone(), plan.limits.clone()).on_workers(workers);
@@ -139,9 +141,10 @@ fn serve(plan: &Plan, net: &Net, recorder: &Recorder) -> Server {
         deny: vec![DENIED.parse().expect("invariant: a network")],
         ..Guests::default()
     };
+    let socket = in_socket(planted, Box::new(net.socket()));
     server.slots.push(Slot {
         place: here.clone(),
-        sockets: vec![UnopenedDatagrams::test(Box::new(net.socket()), here)],
+        sockets: vec![UnopenedDatagrams::test(socket, here)],
         rules: Arc::new(Rules {
             post: Arc::new(post),
             service,
