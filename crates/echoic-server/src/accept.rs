@@ -18,6 +18,7 @@ use echoic_core::{
     event::{Opened, Place},
     service::{Peer, Voice},
 };
+use echoic_recorder::wall;
 use echoic_wire::Incoming;
 use tokio::{
     pin,
@@ -28,7 +29,6 @@ use tokio::{
 };
 
 use crate::{
-    clock::wall,
     datagrams::{self, Counts, Gate},
     drain::look_once_more,
     server::{Door, Drained, Server},

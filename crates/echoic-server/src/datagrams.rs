@@ -28,6 +28,7 @@ use echoic_core::{
     message::{Replies, Then},
     service::{Peer, Service, Voice},
 };
+use echoic_recorder::{Journal, NotKept, Recorder, wall};
 use echoic_wire::{Datagrams, Received, Route, UnopenedDatagrams};
 use tokio::time::Instant;
 
@@ -43,11 +44,8 @@ use self::{
     talk::{Answer, Standing, Talk},
 };
 use crate::{
-    clock::wall,
     drain::Drain,
-    journal::{Journal, NotKept},
     polling::heard,
-    recorder::Recorder,
     session::Session,
     session::Totals,
     timers::Timers,

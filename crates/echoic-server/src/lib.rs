@@ -1,4 +1,4 @@
-//! The way of a message: accept, session, recorder, drain.
+//! The way of a message: accept, session, drain.
 //!
 //! Floor 2. Nothing here knows which services or stores there are, or owns a thread or a signal: [`Server::run`] is
 //! a plain future on the caller's runtime, so that a test with paused time, or somebody else's test suite, can have
@@ -7,7 +7,8 @@
 //! ```
 //! # use std::sync::Arc;
 //! # use echoic_core::{limits::Limits, message::{Replies, Run, Then}, service::{Inline, Peer, Service, Voice}};
-//! # use echoic_server::{Recorder, Server};
+//! # use echoic_recorder::Recorder;
+//! # use echoic_server::Server;
 //! # #[derive(Debug)] struct Shout;
 //! # impl Service for Shout {
 //! #     fn name(&self) -> &str { "shout" }
@@ -36,18 +37,14 @@
 
 mod accept;
 mod apart;
-mod clock;
 #[cfg(test)]
-#[path = "../tests/common/mod.rs"]
+#[path = "../../echoic-recorder/tests/common/mod.rs"]
 mod common;
 mod datagrams;
 mod drain;
-mod feed;
 mod inbox;
-mod journal;
 mod outbox;
 mod polling;
-mod recorder;
 mod server;
 mod session;
 #[cfg(test)]
@@ -58,12 +55,8 @@ mod tally;
 mod timers;
 mod wait;
 
-pub use clock::{Clock, wall};
 pub use datagrams::DatagramCounts;
 #[doc(hidden)]
 pub use datagrams::check_breaker;
-pub use feed::{Seen, Watcher};
-pub use journal::Journal;
 pub use polling::keep_looking;
-pub use recorder::{Failure, Recorder, RecorderOptions, RecorderTask, Standing, WhenBehind};
 pub use server::{Drained, Listening, OpenError, Opening, Server};

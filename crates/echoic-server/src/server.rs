@@ -15,6 +15,7 @@ use echoic_core::{
     limits::{Limits, SourceLimits},
     service::{Peer, Service, Voice},
 };
+use echoic_recorder::Recorder;
 use echoic_wire::{
     ListenError, ListenOptions, Listener, UnopenedDatagrams, bind_datagrams, listen, shape,
 };
@@ -25,7 +26,6 @@ use crate::{
     accept::{Hall, TURNED_AWAY_MAX},
     datagrams::{DatagramCounts, Rules},
     drain::Drain,
-    recorder::Recorder,
 };
 
 /// A server on its endpoints.

@@ -34,15 +34,14 @@ use echoic_core::{
     message::{Replies, Run, Then},
     service::{Inline, Peer, Voice},
 };
+use echoic_recorder::{Clock, Journal};
 use echoic_wire::Link;
 use tokio::{runtime::Handle, task::coop::has_budget_remaining, time::Instant};
 
 use crate::{
     apart::{ApartVoice, Pending},
-    clock::Clock,
     drain::{Drain, look_once_more},
     inbox::{Inbox, Reading, Scratch},
-    journal::Journal,
     outbox::Outbox,
     polling::heard,
     sources::Stay,

@@ -7,15 +7,13 @@ use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
 };
 
 use echoic_core::{ending::How, event::Place, framing::Span, limits::SourceLimits};
 use tokio::time::Instant;
-
-use crate::feed::lock;
 
 /// Sources known at a time. When there are more, those without a conversation are forgotten, and with them what they
 /// said in the last second; if all of them have one, the rest share a place as if they were one source.
@@ -176,6 +174,11 @@ impl Bucket {
         self.level += taken as u64 * ONE;
         taken
     }
+}
+
+/// A lock that a panic elsewhere does not take from everybody else: what these guard is whole between statements.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

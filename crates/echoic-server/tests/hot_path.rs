@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test that is the failure")]
 
-#[path = "common/mod.rs"]
+#[path = "../../echoic-recorder/tests/common/mod.rs"]
 mod common;
 #[path = "common/serving.rs"]
 mod serving;
@@ -23,7 +23,8 @@ use std::{
 use allocation_counter::{AllocationInfo, measure};
 use common::{Mood, TestStore};
 use echoic_core::{event::Place, framing::Framing, limits::Limits, service::Service, store::Store};
-use echoic_server::{Opening, Recorder, RecorderOptions, Server};
+use echoic_recorder::{Recorder, RecorderOptions};
+use echoic_server::{Opening, Server};
 use echoic_service::Chosen;
 use echoic_wire::{Call, DialOptions, Explain, ListenOptions, dial};
 use serving::Doing;

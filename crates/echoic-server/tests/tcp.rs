@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test that is the failure")]
 
-#[path = "common/mod.rs"]
+#[path = "../../echoic-recorder/tests/common/mod.rs"]
 mod common;
 #[path = "common/serving.rs"]
 mod serving;

@@ -13,7 +13,7 @@ use echoic_core::{
     service::QUEUE,
     size::{Bytes, Span},
 };
-use echoic_server::RecorderOptions;
+use echoic_recorder::RecorderOptions;
 use serde::Serialize;
 use serde_json::{Value, json};
 

@@ -8,7 +8,7 @@ use echoic_core::{
     filter::{Filter, Sort, SortKey},
     store::{Found, Order, Page, Store},
 };
-use echoic_server::wall;
+use echoic_recorder::wall;
 use echoic_store::SqliteReader;
 use tokio::runtime::{Builder, Runtime};
 

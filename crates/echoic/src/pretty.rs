@@ -8,7 +8,7 @@ use echoic_core::{
     shown,
     size::for_people,
 };
-use echoic_server::Failure;
+use echoic_recorder::Failure;
 use echoic_store::Gap;
 use jiff::{Timestamp, tz::TimeZone};
 

@@ -16,7 +16,8 @@ use std::{
 };
 
 use echoic_core::store::{Retention, Store, StoreError};
-use echoic_server::{Drained, Failure, Listening, Recorder, Server, Watcher, wall};
+use echoic_recorder::{Failure, Recorder, Watcher, wall};
+use echoic_server::{Drained, Listening, Server};
 use tokio::{select, time::timeout};
 
 use self::{

@@ -17,6 +17,7 @@ use echoic_core::{
     service::{Inline, Service},
     store::Store,
 };
+use echoic_recorder::{Recorder, RecorderOptions};
 use echoic_wire::{Callers, Listener, Transport};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -28,9 +29,8 @@ use tokio::{
 
 use super::*;
 use crate::{
-    Recorder, RecorderOptions,
     common::{Mood, TestStore},
-    feed::lock,
+    sources::lock,
 };
 
 const LONG: Duration = Duration::from_secs(20);

@@ -12,9 +12,10 @@ use echoic_core::{
     message::{Replies, Run, Then},
     service::Inline,
 };
+use echoic_recorder::{Clock, Journal};
 use tokio::time::Instant;
 
-use crate::{clock::Clock, journal::Journal, session::Totals, tally::Tally};
+use crate::{session::Totals, tally::Tally};
 
 /// A conversation: all that one peer says to one of our addresses without a long silence.
 pub(super) struct Talk {

@@ -31,6 +31,7 @@ use echoic_core::{
     service::{Apart, BoxFuture, Heard, InPlace, Inline, Peer as Known, Said, ServiceError, Voice},
     store::Store,
 };
+use echoic_recorder::{Journal, Recorder, RecorderOptions, WhenBehind, wall};
 use echoic_service::Chosen;
 use echoic_wire::Link;
 use tokio::{
@@ -42,8 +43,6 @@ use tokio::{
 use self::wire::{Peer, wire};
 use super::{Means, Session};
 use crate::{
-    Recorder, RecorderOptions, WhenBehind,
-    clock::wall,
     common::{Kept, Mood, TestStore},
     drain::Drain,
     session::Totals,
@@ -205,7 +204,7 @@ fn place(port: u16) -> Place {
     Place::Net(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
 }
 
-fn somebody(recorder: &Recorder, framing: Framing) -> (Known, Opened, crate::journal::Journal) {
+fn somebody(recorder: &Recorder, framing: Framing) -> (Known, Opened, Journal) {
     let (conversation, journal) = recorder.journal(0);
     let known = Known {
         conversation,

@@ -8,10 +8,11 @@ use std::{
 };
 
 use echoic_core::{ending::How, limits::Limits};
+use echoic_recorder::NotKept;
 use tokio::time::Instant;
 
 use super::{Session, Speaker, Turn, broken};
-use crate::{journal::NotKept, wait::Rung};
+use crate::wait::Rung;
 
 impl Session {
     /// As [`Self::poll_ready_to_hear`]. The peer's time to finish a message stands still while we do not listen.

@@ -22,7 +22,8 @@ use echoic_core::{
     service::{Inline, Peer, Service, Voice},
     store::Store,
 };
-use echoic_server::{Drained, Opening, Recorder, RecorderOptions, Server, Standing};
+use echoic_recorder::{Recorder, RecorderOptions, Standing};
+use echoic_server::{Drained, Opening, Server};
 use echoic_service::Chosen;
 use tokio::{runtime::Builder, sync::oneshot};
 

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test that is the failure")]
 
-#[path = "../common/mod.rs"]
+#[path = "../../../echoic-recorder/tests/common/mod.rs"]
 mod common;
 mod guards;
 mod posting;
@@ -15,7 +15,8 @@ use echoic_core::{
     ending::How,
     event::{Marked, Outcome, Place},
 };
-use echoic_server::{OpenError, Opening, Recorder, RecorderOptions, Server};
+use echoic_recorder::{Recorder, RecorderOptions};
+use echoic_server::{OpenError, Opening, Server};
 use echoic_wire::{ListenError, ListenOptions};
 use posting::{Post, ask, hear, opening, peer};
 use serving::{Doing, until};

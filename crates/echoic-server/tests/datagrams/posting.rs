@@ -8,7 +8,8 @@ use std::{
 };
 
 use echoic_core::{event::Place, store::Store};
-use echoic_server::{Drained, OpenError, Opening, Recorder, RecorderOptions, Server, Standing};
+use echoic_recorder::{Recorder, RecorderOptions, Standing};
+use echoic_server::{Drained, OpenError, Opening, Server};
 use echoic_service::Chosen;
 use tokio::{runtime::Builder, sync::oneshot};
 

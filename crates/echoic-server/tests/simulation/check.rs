@@ -8,6 +8,7 @@ use echoic_core::{
     event::{ConversationId, Outcome},
     framing::Framing,
 };
+use echoic_recorder::{Standing, WhenBehind};
 use tokio::time::Instant;
 
 use super::{
@@ -17,10 +18,7 @@ use super::{
     plan::{Keeping, Plan, Reading, Serving},
     world::{Sum, World, place, port},
 };
-use crate::{
-    Standing, WhenBehind,
-    common::{Kept, TestStore},
-};
+use crate::common::{Kept, TestStore};
 
 /// Timers tick in milliseconds.
 pub(super) const TICK: Duration = Duration::from_millis(3);

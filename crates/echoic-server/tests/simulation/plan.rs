@@ -7,9 +7,10 @@ use echoic_core::{
     framing::{Framing, Width},
     limits::Limits,
 };
+use echoic_recorder::{RecorderOptions, WhenBehind};
 
 use super::{chance::Chance, net::Weather};
-use crate::{RecorderOptions, WhenBehind, common::Mood};
+use crate::common::Mood;
 
 #[derive(Clone, Debug)]
 pub(super) struct Plan {

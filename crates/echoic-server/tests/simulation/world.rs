@@ -19,6 +19,7 @@ use echoic_core::{
     },
     store::Store,
 };
+use echoic_recorder::{Recorder, Standing};
 use echoic_service::Chosen;
 use echoic_wire::Listener;
 use tokio::{
@@ -39,7 +40,7 @@ use super::{
     steps::Steps,
     store::Keeper,
 };
-use crate::{Drained, Recorder, Server, Standing, server::Door};
+use crate::{Drained, Server, server::Door};
 
 /// What is left of a world.
 pub(super) struct World {

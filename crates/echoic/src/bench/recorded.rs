@@ -8,7 +8,7 @@ use echoic_core::{
     framing::Framing,
     store::{Order, Page, Store, StoreError},
 };
-use echoic_server::wall;
+use echoic_recorder::wall;
 use tokio::runtime;
 
 use super::said::divided;

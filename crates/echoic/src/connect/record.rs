@@ -1,6 +1,6 @@
 //! The client's side of a conversation, recorded.
 //!
-//! The client knows no record and the server's recorder no client: here the one tells the other, in the words of
+//! The client knows no recorder and the recorder no client: here the one tells the other, in the words of
 //! echoic-core. While the store is behind, the conversation waits for it, as in serve; one that has failed is not waited
 //! for: what it did not keep is said on standard error.
 
@@ -20,7 +20,7 @@ use echoic_core::{
     framing::Frames,
     store::Durability,
 };
-use echoic_server::{Clock, Journal, Recorder, RecorderOptions, Standing};
+use echoic_recorder::{Clock, Journal, Recorder, RecorderOptions, Standing};
 use echoic_wire::Dialled;
 use tokio::{task::JoinHandle, time::Instant};
 

@@ -11,7 +11,8 @@ use echoic_core::{
     size::{Bytes, Span},
     store::{Durability, Retention},
 };
-use echoic_server::{Opening, RecorderOptions, WhenBehind};
+use echoic_recorder::{RecorderOptions, WhenBehind};
+use echoic_server::Opening;
 use echoic_service::Chosen;
 use echoic_wire::{ListenOptions, handed_over};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

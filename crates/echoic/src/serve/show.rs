@@ -15,7 +15,8 @@ use echoic_core::{
     exchange::{Conversation, Exchange, exchanges},
     framing::{Frames, Framing},
 };
-use echoic_server::{Listening, Opening, Seen, Standing, Watcher};
+use echoic_recorder::{Seen, Standing, Watcher};
+use echoic_server::{Listening, Opening};
 use serde::Serialize;
 use tokio::runtime::Handle;
 

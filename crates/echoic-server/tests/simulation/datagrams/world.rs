@@ -13,6 +13,7 @@ use echoic_core::{
     service::Service,
     store::Store,
 };
+use echoic_recorder::{Recorder, Standing};
 use echoic_wire::UnopenedDatagrams;
 use tokio::{
     join,
@@ -34,7 +35,7 @@ use super::{
     net::{Facts, Net},
     plan::{Act, From, PeerPlan, Plan},
 };
-use crate::{Drained, Recorder, Server, Standing, datagrams::Rules, server::Slot};
+use crate::{Drained, Server, datagrams::Rules, server::Slot};
 
 /// What is left of a world.
 pub(super) struct World {

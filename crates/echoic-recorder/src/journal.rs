@@ -12,10 +12,7 @@ use echoic_core::{
     message::{Replies, Run},
 };
 
-use crate::{
-    feed::lock,
-    recorder::{ROUND_BYTES, Shared, WhenBehind},
-};
+use crate::{filling::ROUND_BYTES, lock::lock, options::WhenBehind, shared::Shared};
 
 /// A conversation's way to the recorder. Telling costs one lock that nobody else on the worker holds, and two
 /// copies; nothing is allocated while the batch has room. It never waits.
@@ -50,7 +47,7 @@ const HEARD_MIN: usize = 512;
 
 /// The store has failed, and strict durability was asked for.
 #[derive(Debug)]
-pub(crate) struct NotKept;
+pub struct NotKept;
 
 impl Journal {
     pub(crate) fn new(shared: Arc<Shared>, shard: usize, conversation: ConversationId) -> Self {
@@ -68,16 +65,19 @@ impl Journal {
     }
 
     /// Whether telling goes anywhere; if not, clocks need not be read.
-    pub(crate) fn is_active(&self) -> bool {
+    #[inline]
+    pub fn is_active(&self) -> bool {
         self.active
     }
 
     /// Whether a reply has to wait for [`Self::poll_kept`].
-    pub(crate) fn holds_replies(&self) -> bool {
+    #[inline]
+    pub fn holds_replies(&self) -> bool {
         self.active && self.shared.options.hold_replies
     }
 
     /// The conversation it is of.
+    #[inline]
     pub fn conversation(&self) -> ConversationId {
         self.conversation
     }
@@ -89,13 +89,15 @@ impl Journal {
     }
 
     /// A run with its replies.
-    pub(crate) fn run(&mut self, told: Told, run: &Run<'_>, replies: &Replies) {
+    #[inline]
+    pub fn run(&mut self, told: Told, run: &Run<'_>, replies: &Replies) {
         self.tell(replies.exchanges(run), |batch| {
             batch.run(told, run, replies);
         });
     }
 
     /// A single exchange that is no run.
+    #[inline]
     pub fn exchange(&mut self, told: Told, outcome: Outcome, heard: &[u8], said: &[u8]) {
         self.tell(1, |batch| batch.exchange(told, outcome, heard, said));
     }
@@ -126,6 +128,7 @@ impl Journal {
 
     /// Puts something into the shard's batch, unless there is no room and exchanges may be lost for it. The ending of
     /// a conversation whose opening is in is always put in: there are no more of those than of connections.
+    #[inline]
     fn tell(&mut self, exchanges: u64, put: impl FnOnce(&mut Batch)) {
         if !self.active {
             return;
@@ -182,6 +185,7 @@ impl Journal {
             || self.shared.failing.load(Ordering::Relaxed)
     }
 
+    #[inline]
     fn account(&mut self, epoch: u64, bytes: usize) {
         let [(older, old_bytes), (latest, sum)] = self.unkept;
         if latest == epoch {
@@ -220,6 +224,7 @@ impl Journal {
 
     /// Ready, with how many bytes, when this conversation may hear more: it is within its share of what may be
     /// unrecorded, or the store has failed and nothing would come of waiting.
+    #[inline]
     pub fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
         self.poll_until(cx, |journal| {
             if !journal.active || journal.may_lose() {
@@ -230,7 +235,8 @@ impl Journal {
     }
 
     /// Ready when there is room for anybody of the worker: for who hears many at one socket, and cannot have one wait.
-    pub(crate) fn poll_room_for_all(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    #[inline]
+    pub fn poll_room_for_all(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.poll_until(cx, |journal| {
             let room = journal.used() < journal.room();
             (!journal.active || room || journal.may_lose()).then_some(())
@@ -238,17 +244,15 @@ impl Journal {
     }
 
     /// The epoch in which this conversation told something last.
-    pub(crate) fn epoch(&self) -> u64 {
+    #[inline]
+    pub fn epoch(&self) -> u64 {
         self.unkept[1].0
     }
 
     /// Ready when everything told up to the end of `epoch` is kept. It never will be if some of it found no room while
     /// the store had failed, also when the store is well again by now.
-    pub(crate) fn poll_kept(
-        &mut self,
-        cx: &mut Context<'_>,
-        epoch: u64,
-    ) -> Poll<Result<(), NotKept>> {
+    #[inline]
+    pub fn poll_kept(&mut self, cx: &mut Context<'_>, epoch: u64) -> Poll<Result<(), NotKept>> {
         self.poll_until(cx, |journal| {
             if journal.missed {
                 return Some(Err(NotKept));

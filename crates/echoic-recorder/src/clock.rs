@@ -23,6 +23,7 @@ impl Clock {
     }
 
     /// The wall clock at `instant`.
+    #[inline]
     pub fn wall(&self, instant: Instant) -> Micros {
         self.wall + instant.saturating_duration_since(self.start).as_micros() as Micros
     }

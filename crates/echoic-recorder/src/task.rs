@@ -12,8 +12,13 @@ use echoic_core::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Failure, ROUND_BYTES, SPARE_MAX, Shard, Shared};
-use crate::{clock::wall, feed::lock};
+use crate::{
+    clock::wall,
+    filling::{ROUND_BYTES, SPARE_MAX, Shard},
+    lock::lock,
+    shared::Shared,
+    standing::Failure,
+};
 
 /// What is kept in one transaction, about. Of what waited for a store's return each part needs room only for itself, on
 /// a disk that was full and in the memory that SQLite has for a transaction.
@@ -23,9 +28,9 @@ const APPEND_BYTES: usize = 4 << 20;
 const SPARE_BYTES: usize = 1 << 20;
 
 /// From a failed attempt to the next.
-pub(super) const RETRY: Duration = Duration::from_millis(500);
+pub(crate) const RETRY: Duration = Duration::from_millis(500);
 
-/// The recorder's own work: run it on any runtime, until [`Recorder::close`](super::Recorder::close) makes it return.
+/// The recorder's own work: run it on any runtime, until [`Recorder::close`](crate::Recorder::close) makes it return.
 #[must_use = "nothing is recorded unless the task is run"]
 pub struct RecorderTask {
     shared: Arc<Shared>,
@@ -43,7 +48,7 @@ pub struct RecorderTask {
 }
 
 impl RecorderTask {
-    pub(super) fn new(
+    pub(crate) fn new(
         shared: Arc<Shared>,
         store: Option<Arc<dyn Store>>,
         next_exchange: ExchangeId,

@@ -7,7 +7,7 @@ use std::{
     collections::VecDeque,
     future::poll_fn,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Mutex, Weak,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Poll, Waker},
@@ -15,7 +15,7 @@ use std::{
 
 use echoic_core::event::Batch;
 
-use crate::recorder::Standing;
+use crate::{lock::lock, standing::Standing};
 
 /// What a watcher is behind by at most, in bytes of batches.
 const BEHIND_BYTES_MAX: usize = 8 << 20;
@@ -147,11 +147,6 @@ impl Watcher {
         })
         .await
     }
-}
-
-/// A lock that a panic elsewhere does not take from everybody else: what these guard is whole between statements.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -21,10 +21,15 @@ use tokio::{
     time::{Instant, advance, sleep},
 };
 
-use super::{task::RETRY, *};
+use super::*;
 use crate::{
     common::{Mood, TestStore},
     feed::Seen,
+    filling::{ROUND_BYTES, SPARE_MAX},
+    lock::lock,
+    options::WhenBehind,
+    standing::Standing,
+    task::RETRY,
 };
 
 const MS: Duration = Duration::from_millis(1);
