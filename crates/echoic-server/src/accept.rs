@@ -1,7 +1,7 @@
 //! Callers let in: each on the worker with the fewest conversations, up to the limit.
 
 use std::{
-    future::poll_fn,
+    future::{Future, poll_fn},
     io,
     net::SocketAddr,
     sync::{
@@ -45,9 +45,6 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// From one word about failed accepts to the next.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
-/// Conversations beyond the limit that are turned away in order at the same time; further ones are just closed.
-pub(crate) const TURNED_AWAY_MAX: usize = 64;
-
 /// Calls that wait when the stop signal comes are still taken, up to this many.
 const LAST_CALLS_MAX: usize = 4096;
 
@@ -59,7 +56,7 @@ struct Load {
 }
 
 /// The server at work.
-pub(crate) struct Hall {
+struct Hall {
     server: Server,
     here: Handle,
     load: Arc<Load>,
@@ -89,7 +86,7 @@ struct Shortage {
 }
 
 /// What the hall hears of.
-pub(crate) enum Called {
+enum Called {
     /// Somebody calls at a door.
     Peer(usize, Incoming),
     /// A door could not be opened: files, memory.
@@ -98,8 +95,34 @@ pub(crate) enum Called {
     Over(Result<(), JoinError>),
 }
 
+impl Server {
+    /// Serves until `shutdown` is ready, then drains: no new calls, every message already received is answered, and
+    /// whoever is not done by the deadline is cut.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Drained {
+        pin!(shutdown);
+        let here = Handle::current();
+        let mut hall = Hall::new(self, here);
+        let timers = hall.timers();
+        let mut pause = None;
+        loop {
+            if hall.is_done() {
+                break;
+            }
+            select! {
+                biased;
+                () = &mut shutdown => break,
+                () = timers.sleep_until(pause.unwrap_or_else(Instant::now)), if pause.is_some() => pause = None,
+                called = poll_fn(|cx| hall.poll_call(cx, pause.is_none())) => {
+                    pause = hall.admit(called, pause);
+                }
+            }
+        }
+        hall.drain().await
+    }
+}
+
 impl Hall {
-    pub(crate) fn new(mut server: Server, here: Handle) -> Self {
+    fn new(mut server: Server, here: Handle) -> Self {
         if server.workers.is_empty() {
             server.workers.push(here.clone());
         }
@@ -166,12 +189,12 @@ impl Hall {
     }
 
     /// What is waited for by time.
-    pub(crate) fn timers(&self) -> Timers {
+    fn timers(&self) -> Timers {
         Timers::of(&self.aside())
     }
 
     /// Whether as many conversations as were asked for have been had.
-    pub(crate) fn is_done(&self) -> bool {
+    fn is_done(&self) -> bool {
         self.is_full_up() && self.sessions.len() <= self.gates
     }
 
@@ -182,7 +205,7 @@ impl Hall {
             .is_some_and(|max| self.admitted >= max)
     }
 
-    pub(crate) fn poll_call(&mut self, cx: &mut Context<'_>, accepting: bool) -> Poll<Called> {
+    fn poll_call(&mut self, cx: &mut Context<'_>, accepting: bool) -> Poll<Called> {
         if let Poll::Ready(Some(over)) = self.sessions.poll_join_next(cx) {
             return Poll::Ready(Called::Over(over));
         }
@@ -205,7 +228,7 @@ impl Hall {
     }
 
     /// Lets a caller in, or takes note of an end or a failure; returns until when no further call is taken.
-    pub(crate) fn admit(&mut self, called: Called, pause: Option<Instant>) -> Option<Instant> {
+    fn admit(&mut self, called: Called, pause: Option<Instant>) -> Option<Instant> {
         match called {
             Called::Peer(door, incoming) => {
                 self.shortage.pause = None;
@@ -327,7 +350,7 @@ impl Hall {
     }
 
     /// Takes the calls that wait, tells all conversations to come to an end, and waits for them.
-    pub(crate) async fn drain(mut self) -> Drained {
+    async fn drain(mut self) -> Drained {
         for door in &mut self.server.doors {
             if let Err(error) = door.listener.hush() {
                 tracing::debug!("callers of the last moment may be reset: {error}");

@@ -1,11 +1,6 @@
-//! The server: endpoints in, conversations out.
+//! The server: its endpoints, and what holds for their conversations. How it runs is in the file `accept.rs`.
 
-use std::{
-    fmt,
-    future::{Future, poll_fn},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use echoic_core::{
     endpoint::{Endpoint, Shape},
@@ -20,13 +15,15 @@ use echoic_wire::{
     ListenError, ListenOptions, Listener, UnopenedDatagrams, bind_datagrams, listen, shape,
 };
 use thiserror::Error;
-use tokio::{pin, runtime::Handle, select, time::Instant};
+use tokio::runtime::Handle;
 
 use crate::{
-    accept::{Hall, TURNED_AWAY_MAX},
     datagrams::{DatagramCounts, Rules},
     drain::Drain,
 };
+
+/// Conversations beyond the limit that are turned away in order at the same time; further ones are just closed.
+const TURNED_AWAY_MAX: usize = 64;
 
 /// A server on its endpoints.
 pub struct Server {
@@ -331,30 +328,6 @@ impl Server {
     /// Where it listens, in the order in which it was opened.
     pub fn listening_at(&self) -> Vec<Listening> {
         self.listening.clone()
-    }
-
-    /// Serves until `shutdown` is ready, then drains: no new calls, every message already received is answered, and
-    /// whoever is not done by the deadline is cut.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Drained {
-        pin!(shutdown);
-        let here = Handle::current();
-        let mut hall = Hall::new(self, here);
-        let timers = hall.timers();
-        let mut pause = None;
-        loop {
-            if hall.is_done() {
-                break;
-            }
-            select! {
-                biased;
-                () = &mut shutdown => break,
-                () = timers.sleep_until(pause.unwrap_or_else(Instant::now)), if pause.is_some() => pause = None,
-                called = poll_fn(|cx| hall.poll_call(cx, pause.is_none())) => {
-                    pause = hall.admit(called, pause);
-                }
-            }
-        }
-        hall.drain().await
     }
 }
 
