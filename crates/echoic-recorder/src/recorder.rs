@@ -73,17 +73,14 @@ impl Recorder {
         self.0.feed.close();
     }
 
-    /// A journal for what concerns no conversation, told by the worker of this number.
+    /// A journal for what concerns no conversation, told by the worker of this number (`shard` modulo
+    /// [`RecorderOptions::shards`]).
     pub fn journal_of_all(&self, shard: usize) -> Journal {
         Journal::new(Arc::clone(&self.0), shard % self.0.shards.len(), 0)
     }
 
-    /// The journal of a conversation that is not the server's: somebody else's, of one who called.
-    pub fn conversation(&self) -> Journal {
-        self.journal(0).1
-    }
-
-    /// The journal of a new conversation on the worker of this number, and the id that the conversation has.
+    /// The journal of a new conversation on the worker of this number, and the conversation's id. A client is its own
+    /// worker 0.
     pub fn journal(&self, shard: usize) -> (ConversationId, Journal) {
         let conversation = self.0.conversations.fetch_add(1, Ordering::Relaxed) + 1;
         (

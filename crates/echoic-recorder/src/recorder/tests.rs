@@ -816,7 +816,7 @@ async fn a_conversation_has_a_number_of_its_own_and_tells_the_shard_of_its_worke
         let expected = (0..3).map(|shard| worker / 3 + usize::from(shard <= worker % 3));
         assert!(events.eq(expected), "of worker {worker}");
     }
-    assert_eq!(recording.recorder.conversation().conversation(), 7);
+    assert_eq!(recording.recorder.journal(0).1.conversation(), 7);
     recording.close(SECOND).await;
 }
 

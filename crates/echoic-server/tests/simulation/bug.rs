@@ -1,5 +1,5 @@
 //! Bugs that are planted on purpose, to see that the checks find them. Each is planted from outside, in what the server
-//! is given: its service, its limits, its store, its listener or its socket. The server itself has no code for them.
+//! is given: its service, its limits, its store, its connections or its socket. The server itself has no code for them.
 
 use std::{
     io,
@@ -21,7 +21,7 @@ use echoic_core::{
     service::{BoxFuture, Inline, Peer, Service, Voice},
     store::{Found, Last, Page, Retention, Store, StoreError},
 };
-use echoic_wire::{Callers, Transport};
+use echoic_wire::Transport;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Bug {
@@ -113,13 +113,14 @@ impl Planted {
         }
     }
 
-    pub(super) fn in_callers(&self, callers: Box<dyn Callers>) -> Box<dyn Callers> {
+    pub(super) fn in_transport(&self, transport: Box<dyn Transport>) -> Box<dyn Transport> {
         match self.bug {
-            Some(Bug::DrainForgetsTheLast) => Box::new(DeafCallers {
-                callers,
+            Some(Bug::DrainForgetsTheLast) => Box::new(DeafTransport {
+                transport,
                 planted: self.clone(),
+                has_finished: false,
             }),
-            _ => callers,
+            _ => transport,
         }
     }
 }
@@ -239,31 +240,6 @@ impl Store for FalsifyingStore {
 
     fn prune(&self, retention: Retention, now: Micros) -> BoxFuture<'_, Result<u64, StoreError>> {
         self.store.prune(retention, now)
-    }
-}
-
-/// A listener whose connections are [`DeafTransport`]s.
-#[derive(Debug)]
-struct DeafCallers {
-    callers: Box<dyn Callers>,
-    planted: Planted,
-}
-
-impl Callers for DeafCallers {
-    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Box<dyn Transport>, Place)>> {
-        self.callers.poll_accept(cx).map_ok(|(transport, from)| {
-            let planted = self.planted.clone();
-            let deaf = DeafTransport {
-                transport,
-                planted,
-                has_finished: false,
-            };
-            (Box::new(deaf) as Box<dyn Transport>, from)
-        })
-    }
-
-    fn hush(&self) {
-        self.callers.hush();
     }
 }
 

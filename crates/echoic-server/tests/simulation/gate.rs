@@ -11,13 +11,15 @@ use echoic_core::event::Place;
 use echoic_wire::{Callers, Transport};
 use tokio::time::Instant;
 
-use super::net::{SERVER, Wire, poll_budget};
+use super::{
+    bug::Planted,
+    net::{SERVER, Wire, poll_budget},
+};
 
 /// A place where peers call.
 #[derive(Clone, Debug)]
 pub(super) struct Gate(Arc<Mutex<Queue>>);
 
-#[derive(Default)]
 struct Queue {
     calls: VecDeque<(Wire, Place)>,
     server: Option<Waker>,
@@ -27,6 +29,7 @@ struct Queue {
     open: Vec<Wire>,
     connections_max: usize,
     closed: bool,
+    planted: Planted,
 }
 
 /// The server's side of a [`Gate`].
@@ -37,10 +40,15 @@ pub(super) struct Door(Gate);
 const TOO_MANY_FILES: i32 = 24;
 
 impl Gate {
-    pub(super) fn new(connections_max: usize) -> Self {
+    pub(super) fn new(connections_max: usize, planted: Planted) -> Self {
         Self(Arc::new(Mutex::new(Queue {
+            calls: VecDeque::new(),
+            server: None,
+            failures: 0,
+            open: Vec::new(),
             connections_max,
-            ..Queue::default()
+            closed: false,
+            planted,
         })))
     }
 
@@ -100,7 +108,8 @@ impl Callers for Door {
         if !one_too_many {
             queue.open.push(wire.clone());
         }
-        Poll::Ready(Ok((Box::new(wire.end(SERVER)), from)))
+        let transport = queue.planted.in_transport(Box::new(wire.end(SERVER)));
+        Poll::Ready(Ok((transport, from)))
     }
 
     fn hush(&self) {

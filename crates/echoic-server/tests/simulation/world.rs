@@ -133,7 +133,7 @@ async fn live(seed: u64, plan: Plan, planted: Planted, steps: Steps) -> Result<W
         .await
         .map_err(|error| error.to_string())?;
     let recording = tokio::spawn(task.run());
-    let gate = Gate::new(plan.limits.connections_max);
+    let gate = Gate::new(plan.limits.connections_max, planted.clone());
     let server = serve(&plan, &planted, &gate, &recorder);
     let mut chance = Chance::new(!seed);
     let wires: Vec<Wire> = plan
@@ -200,9 +200,8 @@ fn serve(plan: &Plan, planted: &Planted, gate: &Gate, recorder: &Recorder) -> Se
         Serving::Greet => Arc::new(Greeting),
         Serving::Apart(most_ms) => Arc::new(Beside { most_ms }),
     };
-    let callers = planted.in_callers(Box::new(gate.door()));
     server.doors.push(Door {
-        listener: Listener::test(callers, here),
+        listener: Listener::test(Box::new(gate.door()), here),
         post: Arc::new(Post {
             name: "tcp:5000".to_owned(),
             proto: "tcp",

@@ -93,7 +93,7 @@ impl Unwritten {
         let recording = tokio::spawn(task.run());
         let shape = dialled.link.shape();
         let mut page = Page {
-            journal: recorder.conversation(),
+            journal: recorder.journal(0).1,
             clock: Clock::start(),
             datagrams: shape == Shape::Datagrams,
             n: 0,
