@@ -62,7 +62,7 @@ pub use clock::{Clock, wall};
 pub use datagrams::DatagramCounts;
 #[doc(hidden)]
 pub use datagrams::check_breaker;
-pub use feed::{Seen, Watcher};
+pub use feed::{Missed, Seen, Watcher};
 pub use journal::Journal;
 pub use polling::keep_looking;
 pub use recorder::{Failure, Recorder, RecorderOptions, RecorderTask, Standing, WhenBehind};
