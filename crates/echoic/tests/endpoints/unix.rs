@@ -151,7 +151,7 @@ fn a_file_is_for_us_alone_unless_told_otherwise() {
     let args = ["./own.sock", "./group.sock?mode=660", "./all.sock?mode=666"];
     let command = unmasked(
         &home,
-        &[&["serve"], &args[..], &["--print", "--quiet"]].concat(),
+        &[&["serve"], &args[..], &["--print"]].concat(),
     );
     let serve = Serve::from(&home, &args, command);
     let at = |name: &str| mode(&home.path().join(name));

@@ -360,10 +360,17 @@ fn is_full(why: &io::Error) -> bool {
     )
 }
 
-/// How many exchanges are in the lines, or told as a gap in them, that end after the first `n` bytes.
+/// How many exchanges are in the lines, or told as a gap in them, that are not whole in the first `n` bytes. One that
+/// lacks only its newline is whole: a newline is the first thing that is written next.
 fn exchanges_after(n: usize, lines: &[u8]) -> u64 {
-    let begin = lines[..n].iter().rposition(|byte| *byte == b'\n');
-    let lines = &lines[begin.map_or(0, |at| at + 1)..];
+    let begin = match lines.get(n) {
+        Some(b'\n') => n + 1,
+        _ => lines[..n]
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |at| at + 1),
+    };
+    let lines = &lines[begin..];
     let exchanges = lines.split_inclusive(|byte| *byte == b'\n').map(|line| {
         if line.starts_with(EXCHANGE) {
             return 1;

@@ -187,3 +187,112 @@ impl Sample {
         (hidden > 0).then_some(hidden)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, PoisonError};
+
+    use echoic_core::{
+        event::{Outcome, Place, Post, Told},
+        framing::Framing,
+    };
+    use echoic_server::{Journal, Recorder, RecorderOptions};
+    use tokio::time::sleep;
+
+    use super::{super::follow, *};
+
+    #[derive(Clone, Default)]
+    struct Screen(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Screen {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mut shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            shown.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Screen {
+        fn lines(&self) -> Vec<String> {
+            let shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let text = String::from_utf8_lossy(&shown);
+            text.lines().map(str::to_owned).collect()
+        }
+    }
+
+    fn open(recorder: &Recorder) -> Journal {
+        let place = Place::Unix(None);
+        let post = Post {
+            name: "unix".to_owned(),
+            proto: "unix",
+            service: "upper".to_owned(),
+            framing: Framing::Line.into(),
+        };
+        let mut journal = recorder.conversation();
+        journal.opened(Opened {
+            conversation: journal.conversation(),
+            at: 0,
+            remote: place.clone(),
+            local: place,
+            post: Arc::new(post),
+        });
+        journal
+    }
+
+    fn exchange(journal: &mut Journal, n: u64) {
+        let told = Told {
+            conversation: journal.conversation(),
+            n,
+            at: 0,
+            latency_ns: 0,
+            reads: 1,
+            said_offset: 0,
+        };
+        journal.exchange(told, Outcome::Ok, b"hello\n", b"HELLO\n");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn hidden_lines_are_announced_when_nothing_follows() {
+        let (recorder, task) = Recorder::new(None, RecorderOptions::default())
+            .await
+            .unwrap();
+        tokio::spawn(task.run());
+        let (screen, watcher) = (Screen::default(), recorder.watch());
+        let mut printer = LinePrinter::new(screen.clone());
+        let printing = tokio::spawn(async move { follow(&mut printer, watcher).await });
+        let mut journal = open(&recorder);
+        for n in 1..=100 {
+            exchange(&mut journal, n);
+        }
+        sleep(Duration::from_millis(900)).await;
+        assert_eq!(screen.lines().len(), 20, "{:?}", screen.lines());
+        sleep(Duration::from_millis(200)).await;
+        let lines = screen.lines();
+        assert_eq!(lines.len(), 21, "{lines:?}");
+        assert!(lines[20].contains("… 81 more in that second"), "{lines:?}");
+        // The next second has room again, and nothing is announced that was shown.
+        exchange(&mut journal, 101);
+        sleep(Duration::from_secs(5)).await;
+        let lines = screen.lines();
+        assert_eq!(lines.len(), 22, "{lines:?}");
+        assert!(lines[21].contains("hello"), "{lines:?}");
+        printing.abort();
+    }
+
+    #[test]
+    fn what_a_slow_terminal_was_not_shown_is_among_the_hidden() {
+        let mut printer = LinePrinter::new(Screen::default());
+        let missed = Missed {
+            exchanges: 5,
+            ..Missed::default()
+        };
+        printer.print(&Seen::Gap(missed)).unwrap();
+        assert!(printer.deadline().is_some());
+        printer.finish().unwrap();
+        let lines = printer.out.get_ref().lines();
+        assert!(lines[0].contains("… 5 more in that second"), "{lines:?}");
+    }
+}
