@@ -284,7 +284,10 @@ mod tests {
         feed.miss(4);
         feed.close();
         let missed = watcher.next().await;
-        assert!(matches!(missed, Some(Seen::Gap(Missed { exchanges: 7, .. }))));
+        assert!(matches!(
+            missed,
+            Some(Seen::Gap(Missed { exchanges: 7, .. }))
+        ));
         assert!(matches!(watcher.next().await, Some(Seen::Batch(_))));
         assert!(matches!(watcher.next().await, Some(Seen::Batch(_))));
         assert!(watcher.next().await.is_none());

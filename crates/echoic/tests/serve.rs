@@ -214,7 +214,9 @@ fn quiet_still_tells_of_failures() {
     let talk = Talk::to(at);
     // More than fits anywhere, and nothing of what comes back is taken.
     let mut stream = talk.0.try_clone().unwrap();
-    stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+    stream
+        .set_write_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
     let _ = stream.write_all(&vec![b'x'; 64 << 20]);
     harness::signal(&child, rustix::process::Signal::TERM);
     let ended = harness::wait_for_end(&mut child, harness::SOON).unwrap();
@@ -233,7 +235,14 @@ fn quiet_joins_json() {
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
     let words: Vec<&str> = events.iter().map(|event| of(event, "ev")).collect();
-    let expected = ["listening", "open", "exchange", "exchange", "exchange", "end"];
+    let expected = [
+        "listening",
+        "open",
+        "exchange",
+        "exchange",
+        "exchange",
+        "end",
+    ];
     assert_eq!(words, expected);
 }
 

@@ -120,9 +120,13 @@ fn json_gap_plus_printed_equals_served() {
     let serving = serve_into(&home, File::create(&path).unwrap());
     let load = Load::start(serving.1, "peer", &[1, 16, 64]);
     load.wait_for(20_000);
-    let answered: u64 = load.ends().iter().map(|peer| peer.heard.len() as u64).sum();
     let (mut child, _, err) = serving;
     signal(&child, Signal::TERM);
+    let answered: u64 = load
+        .ends()
+        .iter()
+        .map(|peer| peer.heard.len() as u64)
+        .sum();
     let ended = wait_for_end(&mut child, SOON).unwrap();
     assert_eq!(ended.code(), Some(0), "{:?}", err.all());
     let (mut printed, mut missed) = (0, 0);

@@ -282,9 +282,8 @@ impl Drop for RecorderTask {
     /// Closed, cut short or broken by a bug: what it holds is lost, so is what nobody takes any more, and whoever
     /// waits for it is told.
     fn drop(&mut self) {
-        let exchanges = |batches: &[Arc<Batch>]| -> u64 {
-            batches.iter().map(|batch| batch.exchanges()).sum()
-        };
+        let exchanges =
+            |batches: &[Arc<Batch>]| -> u64 { batches.iter().map(|batch| batch.exchanges()).sum() };
         let shown = exchanges(&self.pending[..self.shown.min(self.pending.len())]);
         let mut lost = exchanges(&self.pending);
         self.shared.pending.store(0, Ordering::Relaxed);

@@ -406,11 +406,7 @@ fn middle(conversation: &Conversation) -> io::Result<Vec<u8>> {
 
 /// A line of an exchange. Whatever is plain ASCII is written by hand, which takes a fifth of the time that serde does:
 /// at full speed the difference is a quarter of a core. A test has the two agree.
-fn push_exchange(
-    out: &mut Vec<u8>,
-    exchange: &ExchangeRef<'_>,
-    middle: &[u8],
-) -> io::Result<()> {
+fn push_exchange(out: &mut Vec<u8>, exchange: &ExchangeRef<'_>, middle: &[u8]) -> io::Result<()> {
     if !(is_plain(exchange.request) && is_plain(exchange.reply)) {
         let exchange = *exchange;
         let v = VERSION;
