@@ -213,7 +213,7 @@ Examples:
   echoic serve '*:7' --as echo --store none            echo for everybody, nothing recorded
   echoic serve :5000 --durability strict               a reply leaves only after it is on disk
   echoic serve :5000 --explain                         every socket call as it happens
-  echoic serve :5000 --json -q | jq .req.text          every event as JSON, for another program
+  echoic serve :5000 --json                            every event as a line of JSON
 
 Stop it with Ctrl-C: every message it has received is answered and recorded first.")]
 pub(crate) struct ServeArgs {
