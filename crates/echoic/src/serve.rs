@@ -39,6 +39,9 @@ const STORE_DEADLINE: Duration = Duration::from_secs(10);
 /// How long standard output may take nothing at the end.
 const PRINT_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long printing what is left may take at the end, however slowly it is taken.
+const PRINT_DEADLINE: Duration = Duration::from_secs(10);
+
 /// From one look at how recording stands to the next.
 const STANDING_EVERY: Duration = Duration::from_millis(500);
 
@@ -230,11 +233,11 @@ fn show(
     }
     // What is being read is printed to the last; a pipe that nobody reads must not hold up the end.
     Ok(async move {
-        let mut before = None;
+        let (mut before, began) = (None, Instant::now());
         while timeout(PRINT_PATIENCE, &mut shown).await.is_err() {
             let now = written.load(Ordering::Relaxed);
-            if before.replace(now) == Some(now) {
-                term::say("standard output is not being read: the last events were not printed");
+            if before.replace(now) == Some(now) || began.elapsed() > PRINT_DEADLINE {
+                term::say("standard output is read too slowly: the last events were not printed");
                 return;
             }
         }
