@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use crate::{
     ending::Ending,
-    event::{Batch, ConversationId, ExchangeId, Micros, Outcome, Place, Post, RunEvent},
+    event::{Batch, ConversationId, ExchangeId, Micros, Opened, Outcome, Place, Post, RunEvent},
     http::begins_as_http,
 };
 
@@ -44,6 +44,28 @@ impl Conversation {
     }
 }
 
+impl From<Opened> for Conversation {
+    /// As it is when it begins.
+    fn from(opened: Opened) -> Self {
+        let Opened {
+            conversation: id,
+            at,
+            remote,
+            local,
+            post,
+        } = opened;
+        Self {
+            id,
+            opened: at,
+            remote,
+            local,
+            post,
+            half_closed: None,
+            ended: None,
+        }
+    }
+}
+
 /// A message with its reply; either side may be empty (a greeting has no request).
 #[derive(Clone, Debug)]
 pub struct Exchange {
@@ -67,6 +89,29 @@ pub struct Exchange {
     pub reply: Vec<u8>,
 }
 
+/// An exchange whose bytes lie in a batch: what [`Exchange`] owns, lent.
+#[derive(Clone, Copy, Debug)]
+pub struct ExchangeRef<'a> {
+    /// See [`Exchange::id`].
+    pub id: ExchangeId,
+    /// The conversation it belongs to.
+    pub conversation: &'a Arc<Conversation>,
+    /// See [`Exchange::n`].
+    pub n: u64,
+    /// See [`Exchange::at`].
+    pub at: Micros,
+    /// See [`Exchange::latency_ns`].
+    pub latency_ns: u64,
+    /// What became of it.
+    pub fate: Fate,
+    /// See [`Exchange::reads`].
+    pub reads: u32,
+    /// As it came.
+    pub request: &'a [u8],
+    /// As it went.
+    pub reply: &'a [u8],
+}
+
 /// What became of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -83,11 +128,11 @@ pub enum Fate {
 }
 
 /// Takes a run apart. `batch` is the one it lies in.
-pub fn exchanges(
-    run: &RunEvent,
-    batch: &Batch,
-    conversation: &Arc<Conversation>,
-) -> impl Iterator<Item = Exchange> {
+pub fn exchanges<'a>(
+    run: &'a RunEvent,
+    batch: &'a Batch,
+    conversation: &'a Arc<Conversation>,
+) -> impl Iterator<Item = ExchangeRef<'a>> {
     split_run(
         run,
         batch.bytes(run.heard),
@@ -98,13 +143,13 @@ pub fn exchanges(
 }
 
 /// The same from the parts of a run as a store keeps them; the slices in `run` are not looked at.
-pub fn split_run(
-    run: &RunEvent,
-    mut heard: &[u8],
-    mut said: &[u8],
-    lengths: &[u32],
-    conversation: &Arc<Conversation>,
-) -> impl Iterator<Item = Exchange> {
+pub fn split_run<'a>(
+    run: &'a RunEvent,
+    mut heard: &'a [u8],
+    mut said: &'a [u8],
+    lengths: &'a [u32],
+    conversation: &'a Arc<Conversation>,
+) -> impl Iterator<Item = ExchangeRef<'a>> {
     // A reply that came to us did not have to leave.
     let ended = conversation
         .ended
@@ -112,62 +157,106 @@ pub fn split_run(
         .filter(|_| !conversation.post.is_caller());
     let sent = ended.map(|(_, ending)| ending.sent);
     let mut said_end = run.said_offset;
-    (0..run.count)
-        .map(move |i| {
-            let (heard_len, said_len) = match lengths.get(2 * i as usize..2 * i as usize + 2) {
-                Some(pair) => (pair[0] as usize, pair[1] as usize),
-                None => (heard.len(), said.len()),
-            };
-            let (request, reply);
-            (request, heard) = heard.split_at(heard_len.min(heard.len()));
-            (reply, said) = said.split_at(said_len.min(said.len()));
-            said_end += reply.len() as u64;
-            Exchange {
-                id: if run.id == 0 {
-                    0
-                } else {
-                    run.id + u64::from(i)
-                },
-                conversation: Arc::clone(conversation),
-                n: run.n + u64::from(i),
-                at: run.at,
-                latency_ns: run.latency_ns,
-                fate: match run.outcome {
-                    Outcome::Unanswered => Fate::Unanswered,
-                    Outcome::Withheld => Fate::Withheld,
-                    Outcome::Unsent => Fate::Unsent,
-                    Outcome::Ok
-                        if !reply.is_empty() && sent.is_some_and(|sent| sent < said_end) =>
-                    {
-                        Fate::Unsent
-                    }
-                    Outcome::Ok => Fate::Ok,
-                },
-                reads: if request.is_empty() {
-                    0
-                } else if i == 0 {
-                    run.reads
-                } else {
-                    1
-                },
-                request: request.to_vec(),
-                reply: reply.to_vec(),
-            }
-        })
-        .collect::<Vec<_>>()
-        .into_iter()
+    (0..run.count).map(move |i| {
+        let (heard_len, said_len) = match lengths.get(2 * i as usize..2 * i as usize + 2) {
+            Some(pair) => (pair[0] as usize, pair[1] as usize),
+            None => (heard.len(), said.len()),
+        };
+        let (request, reply);
+        (request, heard) = heard.split_at(heard_len.min(heard.len()));
+        (reply, said) = said.split_at(said_len.min(said.len()));
+        said_end += reply.len() as u64;
+        ExchangeRef {
+            id: if run.id == 0 {
+                0
+            } else {
+                run.id + u64::from(i)
+            },
+            conversation,
+            n: run.n + u64::from(i),
+            at: run.at,
+            latency_ns: run.latency_ns,
+            fate: match run.outcome {
+                Outcome::Unanswered => Fate::Unanswered,
+                Outcome::Withheld => Fate::Withheld,
+                Outcome::Unsent => Fate::Unsent,
+                Outcome::Ok if !reply.is_empty() && sent.is_some_and(|sent| sent < said_end) => {
+                    Fate::Unsent
+                }
+                Outcome::Ok => Fate::Ok,
+            },
+            reads: if request.is_empty() {
+                0
+            } else if i == 0 {
+                run.reads
+            } else {
+                1
+            },
+            request,
+            reply,
+        }
+    })
+}
+
+impl ExchangeRef<'_> {
+    /// The same on its own.
+    pub fn into_owned(self) -> Exchange {
+        Exchange {
+            id: self.id,
+            conversation: Arc::clone(self.conversation),
+            n: self.n,
+            at: self.at,
+            latency_ns: self.latency_ns,
+            fate: self.fate,
+            reads: self.reads,
+            request: self.request.to_vec(),
+            reply: self.reply.to_vec(),
+        }
+    }
+
+    /// See [`Exchange::tags`].
+    pub fn tags(&self) -> impl Iterator<Item = &'static str> + use<> {
+        tags(self.conversation, self.request)
+    }
 }
 
 impl Exchange {
     /// What is striking about it, a word each: `http` where somebody spoke HTTP to a port that does not. A format:
     /// words are added, never changed.
     pub fn tags(&self) -> impl Iterator<Item = &'static str> {
-        let astray = !self.conversation.post.is_caller() && begins_as_http(&self.request);
-        astray.then_some("http").into_iter()
+        tags(&self.conversation, &self.request)
+    }
+}
+
+fn tags(conversation: &Conversation, request: &[u8]) -> impl Iterator<Item = &'static str> + use<> {
+    let astray = !conversation.post.is_caller() && begins_as_http(request);
+    astray.then_some("http").into_iter()
+}
+
+impl Exchange {
+    /// The same, lent.
+    pub fn borrow(&self) -> ExchangeRef<'_> {
+        ExchangeRef {
+            id: self.id,
+            conversation: &self.conversation,
+            n: self.n,
+            at: self.at,
+            latency_ns: self.latency_ns,
+            fate: self.fate,
+            reads: self.reads,
+            request: &self.request,
+            reply: &self.reply,
+        }
     }
 }
 
 impl Serialize for Exchange {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.borrow().serialize(serializer)
+    }
+}
+
+impl Serialize for ExchangeRef<'_> {
     /// The object of the REST interface, of `log --json` and of `serve --json`, one shape everywhere.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let post = &self.conversation.post;
@@ -186,7 +275,7 @@ impl Serialize for Exchange {
         map.serialize_entry(
             "req",
             &Part {
-                bytes: &self.request,
+                bytes: self.request,
                 counter: ("reads", self.reads),
             },
         )?;
@@ -194,7 +283,7 @@ impl Serialize for Exchange {
         map.serialize_entry(
             "rep",
             &Part {
-                bytes: &self.reply,
+                bytes: self.reply,
                 counter: ("writes", writes),
             },
         )?;

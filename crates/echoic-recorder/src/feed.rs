@@ -1,11 +1,12 @@
-//! What has been recorded, for eyes: terminals and pages that look on.
+//! The live feed: what has been recorded, for terminals and pages that look on.
 //!
-//! A watcher has a queue of its own, bounded in bytes. One that does not keep up loses the oldest and is told how
-//! many exchanges that were; it never slows the recorder, let alone the wire.
+//! A watcher has a queue of its own, bounded in bytes. One that does not keep up loses the oldest batches and is told
+//! how many exchanges that were; it never slows the recorder, let alone the wire.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     future::poll_fn,
+    mem,
     sync::{
         Arc, Mutex, Weak,
         atomic::{AtomicUsize, Ordering},
@@ -13,12 +14,9 @@ use std::{
     task::{Poll, Waker},
 };
 
-use echoic_core::event::Batch;
+use echoic_core::event::{Batch, ConversationId, Ended, Event, Opened};
 
 use crate::{lock::lock, standing::Standing};
-
-/// What a watcher is behind by at most, in bytes of batches.
-const BEHIND_BYTES_MAX: usize = 8 << 20;
 
 /// Hands batches to whoever watches.
 #[derive(Debug, Default)]
@@ -38,9 +36,18 @@ struct Waiting {
     /// How recording stands since it fails, or does no longer; only the latest is of interest.
     standing: Option<Standing>,
     bytes: usize,
-    missed: u64,
+    missed: Skipped,
     closed: bool,
     waker: Option<Waker>,
+}
+
+/// What has been dropped from a queue. Bounded by the number of conversations that are open, or were when the watcher
+/// last kept up.
+#[derive(Debug, Default)]
+struct Skipped {
+    exchanges: u64,
+    opened: BTreeMap<ConversationId, Opened>,
+    ended: Vec<Ended>,
 }
 
 /// Sees what is recorded, as it is recorded. Dropped, it costs nothing any more.
@@ -52,10 +59,21 @@ pub struct Watcher(Arc<Queue>);
 pub enum Seen {
     /// Events, in the order in which they were recorded.
     Batch(Arc<Batch>),
-    /// The watcher was too slow: so many exchanges were passed over.
-    Gap(u64),
+    /// Some were passed over.
+    Gap(Missed),
     /// Nothing is being kept for the time being, or recording goes on after that.
     Standing(Standing),
+}
+
+/// What a watcher was not shown because it was too slow, or the recorder was.
+#[derive(Clone, Debug, Default)]
+pub struct Missed {
+    /// How many exchanges.
+    pub exchanges: u64,
+    /// Conversations that began meanwhile and are open: events that follow may be theirs.
+    pub opened: Vec<Opened>,
+    /// Ends of conversations that the watcher was told of before.
+    pub ended: Vec<Ended>,
 }
 
 impl Feed {
@@ -89,6 +107,18 @@ impl Feed {
         self.watched.store(watchers.len(), Ordering::Relaxed);
     }
 
+    /// So many exchanges are in no batch: the recorder had no room for them.
+    pub(crate) fn miss(&self, exchanges: u64) {
+        if exchanges == 0 || !self.is_watched() {
+            return;
+        }
+        for queue in lock(&self.watchers).iter().filter_map(Weak::upgrade) {
+            let mut waiting = lock(&queue.state);
+            waiting.missed.exchanges += exchanges;
+            waiting.waker.take().into_iter().for_each(Waker::wake);
+        }
+    }
+
     /// Tells how recording stands.
     pub(crate) fn stand(&self, standing: &Standing) {
         for queue in lock(&self.watchers).iter().filter_map(Weak::upgrade) {
@@ -113,24 +143,56 @@ impl Queue {
         let mut waiting = lock(&self.state);
         waiting.bytes += batch.size();
         waiting.batches.push_back(Arc::clone(batch));
-        while waiting.bytes > BEHIND_BYTES_MAX && waiting.batches.len() > 1 {
+        while waiting.bytes > Watcher::BEHIND_BYTES_MAX && waiting.batches.len() > 1 {
             let Some(oldest) = waiting.batches.pop_front() else {
                 break;
             };
             waiting.bytes -= oldest.size();
-            waiting.missed += oldest.exchanges();
+            waiting.missed.skip(&oldest);
         }
         waiting.waker.take().into_iter().for_each(Waker::wake);
     }
 }
 
+impl Skipped {
+    fn skip(&mut self, batch: &Batch) {
+        self.exchanges += batch.exchanges();
+        for event in &batch.events {
+            match event {
+                Event::Opened(opened) => {
+                    self.opened.insert(opened.conversation, opened.clone());
+                }
+                Event::Ended(ended) if self.opened.remove(&ended.conversation).is_none() => {
+                    self.ended.push(ended.clone());
+                }
+                Event::Ended(_) | Event::Run(_) | Event::Mark(_) => {}
+            }
+        }
+    }
+
+    fn take(&mut self) -> Option<Missed> {
+        if self.exchanges == 0 && self.opened.is_empty() && self.ended.is_empty() {
+            return None;
+        }
+        Some(Missed {
+            exchanges: mem::take(&mut self.exchanges),
+            opened: mem::take(&mut self.opened).into_values().collect(),
+            ended: mem::take(&mut self.ended),
+        })
+    }
+}
+
 impl Watcher {
+    /// What a watcher is behind by at most, in bytes of batches: half a second of 64 connections at full speed, so that
+    /// a disk that takes nothing for a moment costs no events.
+    pub const BEHIND_BYTES_MAX: usize = 32 << 20;
+
     /// What comes next; none when the recorder has closed. Cancel safe.
     pub async fn next(&mut self) -> Option<Seen> {
         poll_fn(|cx| {
             let mut waiting = lock(&self.0.state);
-            if waiting.missed > 0 {
-                return Poll::Ready(Some(Seen::Gap(std::mem::take(&mut waiting.missed))));
+            if let Some(missed) = waiting.missed.take() {
+                return Poll::Ready(Some(Seen::Gap(missed)));
             }
             if let Some(batch) = waiting.batches.pop_front() {
                 waiting.bytes -= batch.size();
@@ -151,11 +213,16 @@ impl Watcher {
 
 #[cfg(test)]
 mod tests {
-    use echoic_core::event::{Outcome, Told};
+    use echoic_core::{
+        ending::{Ending, How},
+        event::{Outcome, Place, Post, Told},
+        framing::Framing,
+    };
 
     use super::*;
 
-    fn batch(size: usize) -> Arc<Batch> {
+    /// One exchange of `size` bytes.
+    fn batch(size: usize) -> Batch {
         let mut batch = Batch::default();
         let told = Told {
             conversation: 1,
@@ -166,7 +233,40 @@ mod tests {
             said_offset: 0,
         };
         batch.exchange(told, Outcome::Ok, &vec![0; size], b"");
-        Arc::new(batch)
+        batch
+    }
+
+    const HALF: usize = Watcher::BEHIND_BYTES_MAX / 2 - (1 << 10);
+
+    fn opened(conversation: ConversationId) -> Event {
+        let place = Place::Unix(None);
+        let post = Post {
+            name: "unix".to_owned(),
+            proto: "unix",
+            service: "upper".to_owned(),
+            framing: Framing::Line.into(),
+        };
+        Event::Opened(Opened {
+            conversation,
+            at: 0,
+            remote: place.clone(),
+            local: place,
+            post: Arc::new(post),
+        })
+    }
+
+    fn ended(conversation: ConversationId) -> Event {
+        Event::Ended(Ended {
+            conversation,
+            at: 0,
+            ending: Ending {
+                how: How::PeerClosed,
+                received: 0,
+                sent: 0,
+                unsent: 0,
+                unheard: 0,
+            },
+        })
     }
 
     #[tokio::test]
@@ -174,20 +274,45 @@ mod tests {
         let feed = Feed::default();
         let mut watcher = feed.watch();
         for _ in 0..5 {
-            feed.publish(&[batch(3 << 20)]);
+            feed.publish(&[Arc::new(batch(HALF))]);
         }
+        feed.miss(4);
         feed.close();
-        assert!(matches!(watcher.next().await, Some(Seen::Gap(3))));
+        let missed = watcher.next().await;
+        assert!(matches!(
+            missed,
+            Some(Seen::Gap(Missed { exchanges: 7, .. }))
+        ));
         assert!(matches!(watcher.next().await, Some(Seen::Batch(_))));
         assert!(matches!(watcher.next().await, Some(Seen::Batch(_))));
         assert!(watcher.next().await.is_none());
+    }
+
+    /// Else what they say later would be of a conversation that the watcher never heard of, and would be shown nowhere.
+    #[tokio::test]
+    async fn a_slow_watcher_still_learns_which_conversations_are_open() {
+        let feed = Feed::default();
+        let mut watcher = feed.watch();
+        let mut first = batch(HALF);
+        first.events.extend([2, 3].map(opened));
+        first.events.extend([1, 3].map(ended));
+        feed.publish(&[Arc::new(first)]);
+        for _ in 0..2 {
+            feed.publish(&[Arc::new(batch(HALF))]);
+        }
+        let Some(Seen::Gap(missed)) = watcher.next().await else {
+            panic!("nothing was missed");
+        };
+        let opened: Vec<_> = missed.opened.iter().map(|told| told.conversation).collect();
+        let ended: Vec<_> = missed.ended.iter().map(|told| told.conversation).collect();
+        assert_eq!((missed.exchanges, opened, ended), (1, vec![2], vec![1]));
     }
 
     #[test]
     fn a_watcher_that_has_gone_is_forgotten() {
         let feed = Feed::default();
         drop(feed.watch());
-        feed.publish(&[batch(1)]);
+        feed.publish(&[Arc::new(batch(1))]);
         assert!(!feed.is_watched());
     }
 }

@@ -139,6 +139,7 @@ impl Journal {
         if filling.closed {
             drop(filling);
             self.shared.lose(exchanges);
+            self.shared.feed.miss(exchanges);
             self.missed |= exchanges > 0;
             return;
         }

@@ -21,7 +21,7 @@ mod standing;
 mod task;
 
 pub use clock::{Clock, wall};
-pub use feed::{Seen, Watcher};
+pub use feed::{Missed, Seen, Watcher};
 pub use journal::{Journal, NotKept};
 pub use options::{RecorderOptions, WhenBehind};
 pub use recorder::Recorder;

@@ -41,6 +41,8 @@ pub struct RecorderTask {
     /// How many of `pending` have been shown to watchers.
     shown: usize,
     spare: Vec<Batch>,
+    /// Kept, and still looked at by a watcher: spare ones when it has done with them.
+    lent: Vec<Arc<Batch>>,
     /// When the first attempt began to have this kept; no commit since then.
     trying_since: Option<Instant>,
     /// Exchanges lost since something was last kept, and since when.
@@ -60,6 +62,7 @@ impl RecorderTask {
             pending: Vec::new(),
             shown: 0,
             spare: Vec::new(),
+            lent: Vec::new(),
             trying_since: None,
             lost: None,
         }
@@ -102,6 +105,9 @@ impl RecorderTask {
 
     /// Takes what the shards hold, ends their epoch, and numbers the exchanges.
     fn take(&mut self) {
+        for batch in mem::take(&mut self.lent) {
+            self.reuse(batch);
+        }
         let mut lost = 0;
         for shard in &self.shared.shards {
             let empty = self.spare.pop().unwrap_or_default();
@@ -133,6 +139,7 @@ impl RecorderTask {
             self.shared.lost.fetch_add(lost, Ordering::Relaxed);
             let (exchanges, _) = self.lost.get_or_insert_with(|| (0, wall()));
             *exchanges += lost;
+            self.shared.feed.miss(lost);
         }
         if self.pending.is_empty() {
             self.finish_epoch();
@@ -219,14 +226,23 @@ impl RecorderTask {
         self.lost = None;
         self.trying_since = None;
         self.shown -= part;
-        for batch in self.pending.drain(..part) {
-            // A batch that a watcher still looks at is left to it.
-            if let Ok(mut batch) = Arc::try_unwrap(batch) {
+        let kept: Vec<_> = self.pending.drain(..part).collect();
+        for batch in kept {
+            self.reuse(batch);
+        }
+    }
+
+    /// Makes a batch that is kept a spare one, unless there are enough.
+    fn reuse(&mut self, batch: Arc<Batch>) {
+        let max = SPARE_MAX * self.shared.shards.len();
+        match Arc::try_unwrap(batch) {
+            Ok(mut batch) if self.spare.len() < max => {
                 batch.clear(SPARE_BYTES);
                 self.spare.push(batch);
             }
+            Err(watched) if self.lent.len() < max => self.lent.push(watched),
+            Ok(_) | Err(_) => {}
         }
-        self.spare.truncate(SPARE_MAX * self.shared.shards.len());
     }
 
     fn all_kept(&mut self) {
@@ -271,7 +287,10 @@ impl Drop for RecorderTask {
     /// Closed, cut short or broken by a bug: what it holds is lost, so is what nobody takes any more, and whoever
     /// waits for it is told.
     fn drop(&mut self) {
-        let mut lost: u64 = self.pending.iter().map(|batch| batch.exchanges()).sum();
+        let exchanges =
+            |batches: &[Arc<Batch>]| -> u64 { batches.iter().map(|batch| batch.exchanges()).sum() };
+        let shown = exchanges(&self.pending[..self.shown.min(self.pending.len())]);
+        let mut lost = exchanges(&self.pending);
         self.shared.pending.store(0, Ordering::Relaxed);
         for shard in &self.shared.shards {
             let mut filling = lock(&shard.filling);
@@ -280,6 +299,7 @@ impl Drop for RecorderTask {
             drop(filling.take(Batch::default()));
         }
         self.shared.lose(lost);
+        self.shared.feed.miss(lost - shown);
         if self.shared.closing.load(Ordering::SeqCst) {
             self.shared.failing.store(true, Ordering::SeqCst);
             self.shared.wake_all();

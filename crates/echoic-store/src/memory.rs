@@ -8,7 +8,7 @@ use std::{
 
 use echoic_core::{
     event::{Batch, ConversationId, Event, ExchangeId, Marked, Micros, RunEvent},
-    exchange::{Conversation, Exchange, split_run},
+    exchange::{Conversation, Exchange, ExchangeRef, split_run},
     filter::{Expr, Filter},
     service::BoxFuture,
     store::{Found, Last, Order, Page, Retention, Store, StoreError},
@@ -201,7 +201,10 @@ impl Stored {
         (bytes + size_of::<Self>()) as u64
     }
 
-    fn exchanges(&self, conversation: &Arc<Conversation>) -> impl Iterator<Item = Exchange> {
+    fn exchanges<'a>(
+        &'a self,
+        conversation: &'a Arc<Conversation>,
+    ) -> impl Iterator<Item = Exchange> {
         split_run(
             &self.run,
             &self.heard,
@@ -209,6 +212,7 @@ impl Stored {
             &self.lengths,
             conversation,
         )
+        .map(ExchangeRef::into_owned)
     }
 }
 

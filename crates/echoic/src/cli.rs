@@ -213,6 +213,7 @@ Examples:
   echoic serve '*:7' --as echo --store none            echo for everybody, nothing recorded
   echoic serve :5000 --durability strict               a reply leaves only after it is on disk
   echoic serve :5000 --explain                         every socket call as it happens
+  echoic serve :5000 --json                            every event as a line of JSON
 
 Stop it with Ctrl-C: every message it has received is answered and recorded first.")]
 pub(crate) struct ServeArgs {
@@ -378,12 +379,13 @@ pub(crate) struct ShowingArgs {
     #[arg(long)]
     pub(crate) print: bool,
 
-    /// Print events as lines of JSON, also on a terminal
+    /// Print every event on standard output, one JSON object a line, on a terminal too. Without it a terminal shows
+    /// up to 20 lines a second, and a file or a pipe shows no events
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Print no events
-    #[arg(long, short, conflicts_with = "json")]
+    /// Print failures only: no events unless --json, and nothing on standard error while all is well
+    #[arg(long, short)]
     pub(crate) quiet: bool,
 
     /// Print each socket call with its arguments and result, on standard error

@@ -13,7 +13,7 @@ use echoic_core::{
     service::QUEUE,
     size::{Bytes, Span},
 };
-use echoic_recorder::RecorderOptions;
+use echoic_recorder::{RecorderOptions, Watcher};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -365,7 +365,7 @@ fn record(options: &RecorderOptions) -> Vec<Limit> {
         Limit::new(
             "watcher_behind_bytes_max",
             "shown late on a slow terminal or pipe",
-            bytes(8 << 20),
+            bytes(Watcher::BEHIND_BYTES_MAX),
         )
         .then(Otherwise(
             "a gap is shown, with the number of what is missing",

@@ -21,9 +21,9 @@ use echoic_server::{Drained, Listening, Server};
 use tokio::{select, time::timeout};
 
 use self::{
-    plan::Plan,
+    plan::{Events, Plan},
     planes::Planes,
-    show::{Show, announce},
+    show::announce,
 };
 use crate::{
     cli::ServeArgs,
@@ -39,6 +39,9 @@ const STORE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long standard output may take nothing at the end.
 const PRINT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long printing what is left may take at the end, however slowly it is taken.
+const PRINT_DEADLINE: Duration = Duration::from_secs(10);
 
 /// From one look at how recording stands to the next.
 const STANDING_EVERY: Duration = Duration::from_millis(500);
@@ -70,7 +73,9 @@ async fn serve(plan: Plan, opened: Opened, planes: &Planes) -> Outcome {
     let mut signals = Signals::catch().map_err(|why| cannot_start(&why))?;
     let (recorder, task) = Recorder::new(store.clone(), plan.recorder).await?;
     let recording = tokio::spawn(task.run());
-    let watcher = (!plan.show.quiet).then(|| recorder.watch());
+    // Watched, the recorder is told everything even if nothing is stored.
+    let watcher = (plan.show.events != Events::None).then(|| recorder.watch());
+    let quiet = plan.show.quiet;
 
     let server = match open(&plan, recorder.clone(), planes).await {
         Ok(server) => server,
@@ -82,7 +87,9 @@ async fn serve(plan: Plan, opened: Opened, planes: &Planes) -> Outcome {
         }
     };
     let doors = server.listening_at();
-    announce(&plan, &doors);
+    if !quiet {
+        announce(&plan, &doors);
+    }
     let showing = match show(&plan, &doors, watcher) {
         Ok(showing) => showing,
         Err(why) => {
@@ -92,7 +99,7 @@ async fn serve(plan: Plan, opened: Opened, planes: &Planes) -> Outcome {
             return Err(cannot_start(&why));
         }
     };
-    let standing = tokio::spawn(tell_standing(recorder.clone()));
+    let standing = tokio::spawn(tell_standing(recorder.clone(), quiet));
     let pruning = store.map(|store| tokio::spawn(prune(store, plan.keep)));
 
     // The acceptor lives with the first worker: with one worker, a connection never changes threads.
@@ -102,7 +109,9 @@ async fn serve(plan: Plan, opened: Opened, planes: &Planes) -> Outcome {
     let drained = select! {
         drained = &mut serving => drained,
         () = signals.next() => {
-            term::say("stopping: every message received is answered and recorded first (again to stop at once)");
+            if !quiet {
+                term::say("stopping: every message received is answered and recorded first (again to stop at once)");
+            }
             drop(stop);
             select! {
                 drained = &mut serving => drained,
@@ -153,7 +162,7 @@ async fn close(store: Opened) -> Result<(), StoreError> {
 }
 
 /// Says so while nothing is being recorded, and when that is over.
-async fn tell_standing(recorder: Recorder) {
+async fn tell_standing(recorder: Recorder, quiet: bool) {
     let mut failing: Option<(Failure, Instant)> = None;
     let mut lost = 0;
     loop {
@@ -170,10 +179,10 @@ async fn tell_standing(recorder: Recorder) {
                 failing = Some((failure, Instant::now()));
             }
             (None, Some((failure, _))) => {
-                term::say(&pretty::recording_again(
-                    failure.since,
-                    standing.lost - lost,
-                ));
+                let lost_now = standing.lost - lost;
+                if !quiet || lost_now > 0 {
+                    term::say(&pretty::recording_again(failure.since, lost_now));
+                }
                 lost = standing.lost;
             }
             (None, None) => lost = standing.lost,
@@ -201,32 +210,35 @@ async fn open(plan: &Plan, recorder: Recorder, planes: &Planes) -> Result<Server
     opened.await.map_err(Failed::system)?
 }
 
-/// Shows events in a thread of its own: a terminal that is slow keeps nobody else waiting.
+/// Prints in a thread of its own: standard output that is slow keeps nobody else waiting.
 fn show(
     plan: &Plan,
     doors: &[Listening],
     watcher: Option<Watcher>,
 ) -> io::Result<impl Future<Output = ()> + use<>> {
     let (done, mut shown) = tokio::sync::oneshot::channel();
-    let printed = Arc::new(AtomicU64::new(0));
-    if plan.show.prints() {
-        let mut show = Show::new(plan.show.json, plan.show.quiet, Arc::clone(&printed));
-        let (doors, addresses) = (doors.to_vec(), plan.show.print);
+    let written = Arc::new(AtomicU64::new(0));
+    if plan.show.print || watcher.is_some() {
+        let showing = plan.show;
+        let (doors, written) = (doors.to_vec(), Arc::clone(&written));
         let runtime = tokio::runtime::Handle::current();
         thread::Builder::new()
             .name("show".to_owned())
             .spawn(move || {
-                let _ = show.run(&runtime, &doors, addresses, watcher);
+                let shown = runtime.block_on(show::run(showing, &doors, watcher, written));
+                if let Err(why) = shown {
+                    show::give_up(&why);
+                }
                 let _ = done.send(());
             })?;
     }
     // What is being read is printed to the last; a pipe that nobody reads must not hold up the end.
     Ok(async move {
-        let mut before = None;
+        let (mut before, began) = (None, Instant::now());
         while timeout(PRINT_PATIENCE, &mut shown).await.is_err() {
-            let now = printed.load(Ordering::Relaxed);
-            if before.replace(now) == Some(now) {
-                term::say("standard output is not being read: the last events were not printed");
+            let now = written.load(Ordering::Relaxed);
+            if before.replace(now) == Some(now) || began.elapsed() > PRINT_DEADLINE {
+                term::say("standard output is read too slowly: the last events were not printed");
                 return;
             }
         }
@@ -265,6 +277,7 @@ fn farewell(
         text += &format!(", {} recorded, {} lost", standing.recorded, standing.lost);
     }
     let is_recorded = standing.failure.is_none() && unclosed.is_none();
+    let is_well = is_recorded && standing.lost == 0 && cut == 0 && panicked == 0;
     if let Some(failure) = standing.failure {
         text += &format!(" ({})", pretty::failing(&failure));
     }
@@ -287,7 +300,9 @@ fn farewell(
         text += &format!("; {panicked} ended by a bug in echoic");
     }
     trace::end();
-    term::say_in_colour(&text);
+    if !(plan.show.quiet && is_well) {
+        term::say_in_colour(&text);
+    }
     match (is_recorded, cut) {
         (false, _) => Exit::System,
         (true, 1..) => Exit::Cut,

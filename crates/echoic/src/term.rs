@@ -4,7 +4,9 @@
 
 use std::{
     fmt::{Arguments, Display, Write as _},
+    fs::File,
     io::{self, IsTerminal, Write},
+    os::fd::AsFd,
 };
 
 use anstyle::{AnsiColor, Style};
@@ -56,6 +58,21 @@ fn is_obeyed(c: char) -> bool {
     c != '\n' && (c.is_control() || is_hidden(c))
 }
 
+/// Whether standard output is a terminal.
+pub(crate) fn is_on_terminal() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// Standard output with our colours, or without them where nobody would see any.
+pub(crate) fn coloured_stdout() -> impl Write {
+    anstream::stdout()
+}
+
+/// Standard output without a buffer and without anything that looks into what is written.
+pub(crate) fn raw_stdout() -> io::Result<File> {
+    Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
+}
+
 /// Payload on standard output. A reader that has gone (`| head`) is a quiet end, not an error.
 pub(crate) struct Payload {
     out: Box<dyn Write + Send>,
@@ -70,7 +87,7 @@ pub(crate) struct ReaderGone;
 impl Payload {
     /// Pretty on a terminal, unless `json` is asked for.
     pub(crate) fn new(json: bool) -> Self {
-        let pretty = io::stdout().is_terminal() && !json;
+        let pretty = is_on_terminal() && !json;
         Self {
             out: Box::new(io::BufWriter::with_capacity(64 << 10, anstream::stdout())),
             pretty,
@@ -83,14 +100,19 @@ impl Payload {
 
     /// A value as a line of JSON.
     pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<(), ReaderGone> {
-        let mut serializer = serde_json::Serializer::with_formatter(&mut self.out, Tame);
-        value.serialize(&mut serializer).map_err(|_| ReaderGone)?;
-        self.out.write_all(b"\n").map_err(|_| ReaderGone)
+        json_line(&mut self.out, value).map_err(|_| ReaderGone)
     }
 
     pub(crate) fn flush(&mut self) -> Result<(), ReaderGone> {
         self.out.flush().map_err(|_| ReaderGone)
     }
+}
+
+/// Writes `value` as a line of JSON that a terminal only shows.
+pub(crate) fn json_line(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+    let mut serializer = serde_json::Serializer::with_formatter(&mut *out, Tame);
+    value.serialize(&mut serializer)?;
+    out.write_all(b"\n")
 }
 
 /// JSON in which nothing is hidden. JSON itself only asks for C0 controls to be escaped, but a terminal obeys C1

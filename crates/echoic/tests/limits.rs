@@ -102,7 +102,7 @@ const KEPT_INSIDE: [(&str, &str, &str); 27] = [
     (
         "watcher_behind_bytes_max",
         "echoic-server/src/feed.rs",
-        "BEHIND_BYTES_MAX: usize = 8 << 20;",
+        "BEHIND_BYTES_MAX: usize = 32 << 20;",
     ),
     (
         "filter_bytes_max",

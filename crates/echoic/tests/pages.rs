@@ -154,7 +154,7 @@ impl Reader {
                 .put_into("echoic serve upper=:5000 upper=udp://:5000 greet=:12345"),
             line => line.to_owned(),
         };
-        let line = format!("{line} --print --quiet");
+        let line = format!("{line} --print");
         let words: Vec<&str> = line.split(' ').skip(2).collect();
         let command = self.shell(&format!("exec {line}"));
         self.serves.push(Serve::from(&self.home, &words, command));

@@ -349,7 +349,7 @@ fn only_the_owner_may_read_it() {
     home.settle(&mut command);
     command.args([
         "-c",
-        r#"umask 000; exec "$0" serve :0 --print --quiet"#,
+        r#"umask 000; exec "$0" serve :0 --print"#,
         env!("CARGO_BIN_EXE_echoic"),
     ]);
     let serve = Serve::from(&home, &[":0"], command);

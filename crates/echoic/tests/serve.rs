@@ -35,7 +35,7 @@ fn of<'a>(event: &'a Value, key: &str) -> &'a str {
 }
 
 #[test]
-fn in_a_pipe_each_event_is_a_line_of_json() {
+fn json_prints_each_event_as_a_line() {
     let serve = Serve::start_with_events(&["upper=:0", "greet=:0", "--frame", "line"]);
     let (upper, greet) = (serve.at[0].port(), serve.at[1].port());
     let mut talk = Talk::to(serve.at[0]);
@@ -133,38 +133,117 @@ fn a_terminal_is_shown_a_sample_and_told_so() {
     for _ in 0..10 {
         talk.ask("line\n".repeat(200), "LINE\n".repeat(200));
     }
-    // The count of a second is told once the next one has something to show.
-    let said = |out: &Lines| {
-        out.wait("count of what is not shown", |lines| {
-            lines
-                .iter()
-                .find(|line| line.contains("more in that second"))
-                .cloned()
-        })
-    };
-    let (out, since) = (serve.out.clone(), Instant::now());
-    until("a second has passed", || {
-        since.elapsed() > Duration::from_millis(1100)
-    });
-    talk.ask("late\n", "LATE\n");
-    said(&out);
-    drop(talk);
-    assert_eq!(serve.stop().served, 2001);
-    let shown = out
-        .all()
-        .iter()
-        .filter(|line| line.contains("LINE"))
-        .count();
+    // Nothing follows, and what is hidden is announced all the same.
+    let out = serve.out.clone();
+    out.wait_for("more in that second");
+    drop(talk.finish());
+    assert_eq!(serve.stop().served, 2000);
+    // Every line is shown or among the hidden: each exchange, the opening and the end.
+    let (mut shown, mut hidden) = (0, 0);
+    for line in out.all().iter().skip(1) {
+        let line = plain(line);
+        match line.split_once(" more in that second") {
+            Some((more, _)) => hidden += more.trim_start_matches("… ").parse::<u64>().unwrap(),
+            None => shown += 1,
+        }
+    }
     assert!((1..=80).contains(&shown), "{shown} lines were shown");
+    assert_eq!(shown + hidden, 2002);
 }
 
 #[test]
-fn quiet_says_nothing_but_what_was_asked_for() {
+fn stdout_that_is_no_terminal_shows_no_exchanges() {
     let serve = Serve::start(&["upper=:0", "greet=:0"]);
     Talk::to(serve.at[0]).ask("hello", "HELLO");
-    let (out, at) = (serve.out.clone(), serve.at.clone());
+    let (out, err, at) = (serve.out.clone(), serve.err.clone(), serve.at.clone());
     serve.stop();
     assert_eq!(out.all(), [at[0].to_string(), at[1].to_string()]);
+    // Lifecycle lines are on standard error.
+    let said = err.all().join("\n");
+    for line in [
+        "listening on tcp://",
+        "recording in echoic.db",
+        "stopping",
+        "stopped: 1 exchange served",
+    ] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    assert!(!said.contains("hello"), "{said}");
+}
+
+/// A server whose standard error may be empty: it serves once `exchanges` exchanges and is told to stop. Its output
+/// lines, its standard error and its code.
+fn quiet(args: &[&str], exchanges: u64) -> (Vec<String>, String, Option<i32>) {
+    let home = Home::new();
+    let mut command = home.echoic(&[&["serve", "127.0.0.1:0", "-q", "--print"], args].concat());
+    command
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let out = Lines::of(child.stdout.take().unwrap());
+    let err = Lines::of(child.stderr.take().unwrap());
+    let at = out.wait("address", |lines| lines.first()?.parse().ok());
+    let mut talk = Talk::to(at);
+    for _ in 0..exchanges {
+        talk.ask("hello\n", "HELLO\n");
+    }
+    drop(talk.finish());
+    harness::signal(&child, rustix::process::Signal::TERM);
+    let ended = harness::wait_for_end(&mut child, harness::SOON).unwrap();
+    (out.all(), err.all().join("\n"), ended.code())
+}
+
+#[test]
+fn quiet_says_nothing_while_all_is_well() {
+    let (out, err, code) = quiet(&[], 3);
+    assert_eq!((out.len(), &*err, code), (1, "", Some(0)), "{out:?}");
+}
+
+#[test]
+fn quiet_still_tells_of_failures() {
+    let home = Home::new();
+    let mut command = home.echoic(&["serve", "echo=127.0.0.1:0", "-q", "--print"]);
+    command.args(["--drain", "200ms"]);
+    command
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let out = Lines::of(child.stdout.take().unwrap());
+    let err = Lines::of(child.stderr.take().unwrap());
+    let at = out.wait("address", |lines| lines.first()?.parse().ok());
+    let talk = Talk::to(at);
+    // More than fits anywhere, and nothing of what comes back is taken.
+    let mut stream = talk.0.try_clone().unwrap();
+    stream
+        .set_write_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
+    let _ = stream.write_all(&vec![b'x'; 64 << 20]);
+    harness::signal(&child, rustix::process::Signal::TERM);
+    let ended = harness::wait_for_end(&mut child, harness::SOON).unwrap();
+    assert_eq!(ended.code(), Some(6));
+    let said = err.all();
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains("1 conversation cut"), "{said:?}");
+}
+
+#[test]
+fn quiet_joins_json() {
+    let (out, err, code) = quiet(&["--json"], 3);
+    assert_eq!((&*err, code), ("", Some(0)));
+    let events: Vec<Value> = out[1..]
+        .iter()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let words: Vec<&str> = events.iter().map(|event| of(event, "ev")).collect();
+    let expected = [
+        "listening",
+        "open",
+        "exchange",
+        "exchange",
+        "exchange",
+        "end",
+    ];
+    assert_eq!(words, expected);
 }
 
 #[test]

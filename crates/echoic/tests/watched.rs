@@ -1,19 +1,20 @@
-//! Who looks on and does not read misses events, and is told how many; whoever talks notices nothing of it.
+//! What showing costs: a reader that is slow, gone or full misses events and is told how many; serving goes on.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod harness;
 
 use std::{
+    fs::File,
     io::{BufRead, BufReader, pipe},
     net::SocketAddr,
-    process::Stdio,
+    process::{Child, Stdio},
 };
 
-use harness::{Home, SOON, Talk, signal, wait_for_end};
+use harness::{Home, Lines, Load, SOON, Talk, signal, wait_for_end};
 use rustix::process::Signal;
 use serde_json::Value;
 
-/// More than eight times the events that are held for who is behind.
+/// More than twice the events that are held for a watcher that is behind.
 const ASKED: u64 = 600;
 const LINE_BYTES: usize = 60_000;
 
@@ -29,8 +30,14 @@ fn who_does_not_read_the_events_hinders_nobody_and_is_told_how_many_it_missed() 
         "--store",
         "none",
         "--print",
+        "--json",
     ]);
-    let mut child = command.stdout(write).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = command
+        .stdout(write)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let err = Lines::of(child.stderr.take().unwrap());
     // The program's side of the pipe is the program's alone, so that its end is seen.
     command.stdout(Stdio::null());
     let mut events = BufReader::new(read).lines().map(Result::unwrap);
@@ -48,7 +55,7 @@ fn who_does_not_read_the_events_hinders_nobody_and_is_told_how_many_it_missed() 
         .find_map(|line| line.strip_prefix("VmHWM:"))
         .unwrap();
     let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
-    assert!(peak < 64 << 10, "72 MiB were said, and {peak} KiB are held");
+    assert!(peak < 64 << 10, "72 MB were said, and {peak} KiB are held");
     signal(&child, Signal::TERM);
     let (mut shown, mut missed, mut gaps) = (0, 0, 0);
     for event in events {
@@ -69,4 +76,92 @@ fn who_does_not_read_the_events_hinders_nobody_and_is_told_how_many_it_missed() 
         ASKED,
         "{shown} shown, {missed} missed in {gaps} gaps"
     );
+    assert_eq!(warnings(&err).len(), 1, "{:?}", err.all());
+}
+
+/// What is said of standard output, once the process has ended.
+fn warnings(err: &Lines) -> Vec<String> {
+    let lines = err.all();
+    let of_output = |line: &String| line.contains("standard output");
+    lines.into_iter().filter(of_output).collect()
+}
+
+/// `serve --json` with this for standard output, where it listens, and its standard error.
+fn serve_into(home: &Home, out: impl Into<Stdio>) -> (Child, SocketAddr, Lines) {
+    let mut command = home.echoic(&["serve", "127.0.0.1:0", "--frame", "line", "--json"]);
+    let mut child = command.stdout(out).stderr(Stdio::piped()).spawn().unwrap();
+    let err = Lines::of(child.stderr.take().unwrap());
+    let listening = err.wait_for("listening on tcp://");
+    let at = listening.trim_start_matches("listening on tcp://");
+    let at = at.split(' ').next().unwrap().parse().unwrap();
+    (child, at, err)
+}
+
+/// Has it answer so many lines, and stop in order: all of them are served and recorded, whatever becomes of its output.
+fn serves(home: &Home, (mut child, at, err): (Child, SocketAddr, Lines), lines: u64) -> Lines {
+    let mut talk = Talk::to(at);
+    for _ in 0..lines {
+        talk.ask("hello\n", "HELLO\n");
+    }
+    drop(talk.finish());
+    signal(&child, Signal::TERM);
+    let ended = wait_for_end(&mut child, SOON).unwrap();
+    assert_eq!(ended.code(), Some(0), "{:?}", err.all());
+    let stopped = format!("stopped: {lines} exchanges served, {lines} recorded, 0 lost");
+    assert_eq!(err.all().last(), Some(&stopped));
+    assert_eq!(home.count(&[]), lines);
+    err
+}
+
+#[test]
+fn json_gap_plus_printed_equals_served() {
+    let home = Home::new();
+    let path = home.path().join("events");
+    let serving = serve_into(&home, File::create(&path).unwrap());
+    let load = Load::start(serving.1, "peer", &[1, 16, 64]);
+    load.wait_for(20_000);
+    let (mut child, _, err) = serving;
+    signal(&child, Signal::TERM);
+    let answered: u64 = load
+        .ends()
+        .iter()
+        .map(|peer| peer.heard.len() as u64)
+        .sum();
+    let ended = wait_for_end(&mut child, SOON).unwrap();
+    assert_eq!(ended.code(), Some(0), "{:?}", err.all());
+    let (mut printed, mut missed) = (0, 0);
+    for line in std::fs::read_to_string(&path).unwrap().lines() {
+        let event: Value = serde_json::from_str(line).unwrap_or_else(|why| panic!("{why}: {line}"));
+        match event["ev"].as_str().unwrap() {
+            "exchange" => printed += 1,
+            "gap" => missed += event["n"].as_u64().unwrap(),
+            _ => {}
+        }
+    }
+    let served = printed + missed;
+    let stopped = format!("stopped: {served} exchanges served, ");
+    let last = err.all().pop().unwrap();
+    assert!(last.starts_with(&stopped), "{printed} + {missed}: {last}");
+    assert!(served >= answered, "{served} of {answered}");
+}
+
+#[test]
+fn full_device_warns_once() {
+    let home = Home::new();
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let err = serves(&home, serve_into(&home, full), 3000);
+    let said = warnings(&err);
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains("No space left"), "{said:?}");
+}
+
+#[test]
+fn reader_that_has_gone_is_told_once() {
+    let home = Home::new();
+    let (read, write) = pipe().unwrap();
+    drop(read);
+    let err = serves(&home, serve_into(&home, write), 100);
+    let said = warnings(&err);
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains("nobody reads"), "{said:?}");
 }

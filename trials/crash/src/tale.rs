@@ -153,7 +153,7 @@ pub fn options(trace: &str) -> Vec<String> {
 }
 
 /// A serve that answers in upper case, line by line.
-pub fn serve_args(durability: &str) -> [&str; 13] {
+pub fn serve_args(durability: &str) -> [&str; 12] {
     [
         "serve",
         "upper=127.0.0.1:0",
@@ -163,7 +163,6 @@ pub fn serve_args(durability: &str) -> [&str; 13] {
         "echoic.db",
         "--durability",
         durability,
-        "--quiet",
         "--print",
         "--console",
         "off",

@@ -39,7 +39,6 @@ fn serve(folder: &Path) -> Running {
         "upper=127.0.0.1:0",
         "--frame",
         "line",
-        "--quiet",
         "--print",
         "--console",
         "off",

@@ -34,7 +34,6 @@ fn d26_a_clock_that_jumps_changes_no_latency_no_deadline_and_no_order() {
             "upper=127.0.0.1:0",
             "--frame",
             "line",
-            "--quiet",
             "--print",
             "--console",
             "off",

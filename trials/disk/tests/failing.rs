@@ -34,12 +34,11 @@ struct Outcome {
     lost: u64,
 }
 
-const SERVE: [&str; 8] = [
+const SERVE: [&str; 7] = [
     "serve",
     "upper=127.0.0.1:0",
     "--frame",
     "line",
-    "--quiet",
     "--print",
     "--console",
     "off",

@@ -35,7 +35,7 @@ impl OnFullDisk {
         shell.args(["-m", "sh", "-c"]).arg(format!(
             "mount -t tmpfs -o size={megabytes}m none . && cd \"$PWD\" &&
              head -c {ballast}000000 /dev/zero >ballast &&
-             \"$0\" serve upper=127.0.0.1:0 --frame line --quiet --print --console off --durability {durability}
+             \"$0\" serve upper=127.0.0.1:0 --frame line --print --console off --durability {durability}
              echo code $?; read -r line"
         ));
         shell.arg(program("echoic"));

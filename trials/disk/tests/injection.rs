@@ -80,7 +80,6 @@ fn record(folder: &Path, payloads: &[Vec<u8>]) {
         "echo=127.0.0.1:0",
         "--frame",
         "u32be",
-        "--quiet",
         "--print",
         "--console",
         "off",

@@ -76,7 +76,6 @@ fn trace(folder: &Path, socket: &str) -> String {
         socket,
         "--frame",
         "line",
-        "--quiet",
         "--print",
         "--console",
         "off",

@@ -16,12 +16,11 @@ use trials_disk::{
 };
 use trials_report::{Row, Scale, program};
 
-const SERVE: [&str; 8] = [
+const SERVE: [&str; 7] = [
     "serve",
     "upper=127.0.0.1:0",
     "--frame",
     "line",
-    "--quiet",
     "--print",
     "--console",
     "off",

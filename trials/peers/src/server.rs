@@ -65,7 +65,7 @@ impl Serve {
             .args(&words[1..])
             .arg("serve")
             .args(args)
-            .args(["--print", "--quiet"])
+            .arg("--print")
             .current_dir(home.path())
             .env_remove("RUST_LOG")
             .stdin(Stdio::null())

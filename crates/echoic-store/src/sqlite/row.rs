@@ -5,7 +5,7 @@ use std::{collections::HashMap, error::Error, sync::Arc};
 use echoic_core::{
     ending::{Ending, How},
     event::{ConversationId, Outcome, Place, Post, RunEvent, Slice},
-    exchange::{Conversation, Exchange, split_run},
+    exchange::{Conversation, Exchange, ExchangeRef, split_run},
     filter::Protocol,
     framing::Frames,
 };
@@ -127,7 +127,9 @@ pub(super) fn exchanges(
     let (heard, said) = (row.get_ref(10)?.as_blob()?, row.get_ref(11)?.as_blob()?);
     let bytes = heard.len() + said.len();
     Ok((
-        split_run(&run, heard, said, &lengths, conversation).collect(),
+        split_run(&run, heard, said, &lengths, conversation)
+            .map(ExchangeRef::into_owned)
+            .collect(),
         bytes,
     ))
 }

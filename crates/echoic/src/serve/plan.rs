@@ -61,28 +61,41 @@ pub(super) struct Plan {
 /// What is shown of it.
 #[derive(Clone, Copy)]
 pub(super) struct Showing {
+    /// The address of each endpoint comes first on standard output.
     pub(super) print: bool,
-    pub(super) json: bool,
+    /// Standard error has failures only.
     pub(super) quiet: bool,
+    pub(super) events: Events,
+}
+
+/// The form in which events go to standard output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Events {
+    /// None, and nothing watches the recorder: showing costs nothing.
+    None,
+    /// Lines for people, sampled.
+    Lines,
+    /// Every one, as JSON.
+    Json,
 }
 
 impl Showing {
-    /// Whether anything goes to standard output.
-    pub(super) fn prints(self) -> bool {
-        self.print || !self.quiet
+    fn new(args: &ShowingArgs) -> Self {
+        Self {
+            print: args.print,
+            quiet: args.quiet,
+            events: match args {
+                ShowingArgs { json: true, .. } => Events::Json,
+                ShowingArgs { quiet: false, .. } if term::is_on_terminal() => Events::Lines,
+                _ => Events::None,
+            },
+        }
     }
 }
 
 impl Plan {
     pub(super) fn new(args: &ServeArgs) -> Result<Self, Failed> {
-        let ShowingArgs {
-            print,
-            json,
-            quiet,
-            explain: _,
-            ref console,
-        } = args.showing;
-        if console != "off" {
+        if args.showing.console != "off" {
             return Err(Failed::usage(
                 "--console takes `off` here: this version has no web console yet",
             ));
@@ -129,7 +142,7 @@ impl Plan {
                 shards: workers,
                 ..RecorderOptions::default()
             },
-            show: Showing { print, json, quiet },
+            show: Showing::new(&args.showing),
             once: args.once,
             busy_poll,
             workers,

@@ -1,37 +1,155 @@
-//! What a serve shows: pretty on a terminal, lines of JSON in a pipe.
+//! What a serve prints: on standard error what it listens on, on standard output addresses and events.
+
+mod json;
+mod lines;
 
 use std::{
-    collections::HashMap,
+    future::ready,
+    io::{self, ErrorKind, Write},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
 };
 
 use echoic_core::{
     endpoint::{Endpoint, Host},
-    event::{Batch, ConversationId, Ended, Event, Mark, Marked, Opened, Place as At, Post},
-    exchange::{Conversation, Exchange, exchanges},
+    event::{Place as At, Post},
     framing::{Frames, Framing},
 };
-use echoic_recorder::{Seen, Standing, Watcher};
+use echoic_recorder::{Seen, Watcher};
 use echoic_server::{Listening, Opening};
-use serde::Serialize;
-use tokio::runtime::Handle;
-
-use super::plan::Plan;
-use crate::{
-    memory::Place,
-    pretty,
-    term::{self, ASIDE, Payload, ReaderGone, tame},
+use tokio::{
+    select,
+    time::{Instant, sleep_until},
 };
 
-/// Lines a second that a person is shown; the rest are counted. Recording is never sampled, and JSON is not either.
-const PRETTY_PER_SECOND: u32 = 20;
+use self::{json::JsonPrinter, lines::LinePrinter};
+use super::plan::{Events, Plan, Showing};
+use crate::{
+    memory::Place,
+    term::{self, ASIDE, tame},
+};
 
-/// Version of the events printed as JSON.
-const VERSION: u32 = 1;
+/// Prints what a watcher sees. An error ends it.
+trait Printer {
+    fn print(&mut self, seen: &Seen) -> io::Result<()>;
+
+    /// When there is something to do even if nothing follows.
+    fn deadline(&self) -> Option<Instant>;
+
+    /// Does it.
+    fn on_deadline(&mut self) -> io::Result<()>;
+
+    /// Writes what is buffered: nothing more is waiting.
+    fn flush(&mut self) -> io::Result<()>;
+
+    /// Says what is left to say: nothing more comes.
+    fn finish(&mut self) -> io::Result<()>;
+}
+
+/// Prints addresses and events until nothing more comes. `written` counts the bytes that standard output has taken.
+pub(super) async fn run(
+    showing: Showing,
+    doors: &[Listening],
+    watcher: Option<Watcher>,
+    written: Arc<AtomicU64>,
+) -> io::Result<()> {
+    let out = term::raw_stdout()?;
+    let mut out = Progress { out, written };
+    if showing.print {
+        out.write_all(addresses(doors).as_bytes())?;
+    }
+    let Some(watcher) = watcher else {
+        return Ok(());
+    };
+    match showing.events {
+        Events::None => Ok(()),
+        Events::Json => {
+            let mut printer = JsonPrinter::new(out, term::say);
+            printer.listening(doors)?;
+            follow(&mut printer, watcher).await
+        }
+        Events::Lines => {
+            let Progress { written, .. } = out;
+            let out = term::coloured_stdout();
+            let mut printer = LinePrinter::new(Progress { out, written });
+            follow(&mut printer, watcher).await
+        }
+    }
+}
+
+/// Tells that standard output takes nothing any more.
+pub(super) fn give_up(why: &io::Error) {
+    if why.kind() == ErrorKind::BrokenPipe {
+        term::say("nobody reads standard output any more: nothing more is printed there");
+    } else {
+        term::say(&format!(
+            "cannot write to standard output: {why}: nothing more is printed there"
+        ));
+    }
+}
+
+async fn follow(printer: &mut impl Printer, mut watcher: Watcher) -> io::Result<()> {
+    let mut buffered = true;
+    loop {
+        let deadline = printer.deadline();
+        select! {
+            biased;
+            seen = watcher.next() => match seen {
+                Some(seen) => {
+                    printer.print(&seen)?;
+                    buffered = true;
+                }
+                None => break,
+            },
+            () = ready(()), if buffered => {
+                printer.flush()?;
+                buffered = false;
+            }
+            () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                printer.on_deadline()?;
+                buffered = true;
+            }
+        }
+    }
+    printer.finish()
+}
+
+/// Counts what is taken, so that somebody else sees whether anything still is.
+struct Progress<W> {
+    out: W,
+    written: Arc<AtomicU64>,
+}
+
+impl<W: Write> Write for Progress<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.out.write(bytes)?;
+        self.written.fetch_add(n as u64, Ordering::Relaxed);
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// One line an endpoint, also where it is open in two families: an address alone, as scripts want it; the others say
+/// what they are.
+fn addresses(doors: &[Listening]) -> String {
+    let mut text = String::new();
+    let mut said: Option<&Listening> = None;
+    for door in doors {
+        if said.is_none_or(|last| !Arc::ptr_eq(&last.post, &door.post)) {
+            match &door.place {
+                At::Net(addr) => text += &format!("{addr}\n"),
+                unix @ At::Unix(_) => text += &format!("{}\n", unix.url(door.post.proto)),
+            }
+        }
+        said = Some(door);
+    }
+    text
+}
 
 /// Says what is open, once it is.
 pub(super) fn announce(plan: &Plan, doors: &[Listening]) {
@@ -111,275 +229,5 @@ fn shell_word(text: &str) -> String {
         format!("'{text}'")
     } else {
         text.to_owned()
-    }
-}
-
-/// Prints events as they are recorded.
-pub(super) struct Show {
-    payload: Payload,
-    quiet: bool,
-    printed: Arc<AtomicU64>,
-    /// Conversations that are open, as later events need to know them.
-    open: HashMap<ConversationId, Arc<Conversation>>,
-    second: Instant,
-    lines: u32,
-}
-
-#[derive(Serialize)]
-#[serde(tag = "ev", rename_all = "lowercase")]
-enum Line<'a> {
-    Listening {
-        v: u32,
-        ep: &'a str,
-        addr: String,
-        svc: &'a str,
-        frame: String,
-    },
-    Open {
-        v: u32,
-        conv: u64,
-        ep: &'a str,
-        svc: &'a str,
-        peer: String,
-        t_us: i64,
-    },
-    Exchange {
-        v: u32,
-        #[serde(flatten)]
-        exchange: &'a Exchange,
-    },
-    End {
-        v: u32,
-        conv: u64,
-        end: &'a str,
-        how: &'a str,
-        received: u64,
-        sent: u64,
-        unsent: u64,
-        unheard: u64,
-        t_us: i64,
-    },
-    Gap {
-        v: u32,
-        n: u64,
-    },
-    Dropped {
-        v: u32,
-        n: u64,
-        t_us: i64,
-    },
-    /// Nothing is being recorded.
-    Failing {
-        v: u32,
-        why: &'a str,
-        since_us: i64,
-        /// Exchanges since then that are not kept.
-        n: u64,
-    },
-    /// It is again.
-    Recording {
-        v: u32,
-        /// Exchanges that are lost, since the start.
-        lost: u64,
-    },
-}
-
-impl Show {
-    /// `printed` counts the batches that have been printed.
-    pub(super) fn new(json: bool, quiet: bool, printed: Arc<AtomicU64>) -> Self {
-        let payload = Payload::new(json);
-        Self {
-            payload,
-            quiet,
-            printed,
-            open: HashMap::new(),
-            second: Instant::now(),
-            lines: 0,
-        }
-    }
-
-    /// Prints until nothing more comes or nobody reads any more.
-    pub(super) fn run(
-        &mut self,
-        runtime: &Handle,
-        doors: &[Listening],
-        addresses: bool,
-        watcher: Option<Watcher>,
-    ) -> Result<(), ReaderGone> {
-        if addresses {
-            let mut said: Option<&Listening> = None;
-            for door in doors {
-                // One line an endpoint, also where it is open in two families.
-                if said.is_none_or(|last| !Arc::ptr_eq(&last.post, &door.post)) {
-                    // An address alone, as scripts want it; the others say what they are.
-                    let place = match &door.place {
-                        At::Net(addr) => addr.to_string(),
-                        unix @ At::Unix(_) => unix.url(door.post.proto),
-                    };
-                    self.payload.line(format_args!("{place}"))?;
-                }
-                said = Some(door);
-            }
-        }
-        if !self.quiet && !self.payload.pretty {
-            for Listening { place, post } in doors {
-                let frame = post.messages();
-                self.payload.json(&Line::Listening {
-                    v: VERSION,
-                    ep: &post.name,
-                    addr: place.to_string(),
-                    svc: &post.service,
-                    frame,
-                })?;
-            }
-        }
-        self.payload.flush()?;
-        let Some(mut watcher) = watcher else {
-            return Ok(());
-        };
-        while let Some(seen) = runtime.block_on(watcher.next()) {
-            match seen {
-                Seen::Batch(batch) => self.batch(&batch)?,
-                Seen::Gap(n) if self.payload.pretty => {
-                    self.payload
-                        .line(format_args!("{ASIDE}… {n} more, too many to show{ASIDE:#}"))?;
-                }
-                Seen::Gap(n) => self.payload.json(&Line::Gap { v: VERSION, n })?,
-                // A person is told on standard error, also one who wants to see no events.
-                Seen::Standing(_) if self.payload.pretty => {}
-                Seen::Standing(standing) => self.standing(&standing)?,
-            }
-            self.payload.flush()?;
-            self.printed.fetch_add(1, Ordering::Relaxed);
-        }
-        Ok(())
-    }
-
-    fn batch(&mut self, batch: &Batch) -> Result<(), ReaderGone> {
-        for event in &batch.events {
-            match event {
-                Event::Opened(opened) => self.opened(opened)?,
-                Event::Run(run) => {
-                    let Some(conversation) = self.open.get(&run.conversation).cloned() else {
-                        continue;
-                    };
-                    for exchange in exchanges(run, batch, &conversation) {
-                        if self.payload.pretty {
-                            self.sampled(&|| pretty::line(&exchange))?;
-                        } else {
-                            self.payload.json(&Line::Exchange {
-                                v: VERSION,
-                                exchange: &exchange,
-                            })?;
-                        }
-                    }
-                }
-                Event::Mark(Mark {
-                    at,
-                    what: Marked::Dropped { datagrams },
-                    ..
-                }) if !self.payload.pretty => self.payload.json(&Line::Dropped {
-                    v: VERSION,
-                    n: *datagrams,
-                    t_us: *at,
-                })?,
-                Event::Mark(_) => {}
-                Event::Ended(ended) => self.ended(ended)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn standing(&mut self, standing: &Standing) -> Result<(), ReaderGone> {
-        let line = match &standing.failure {
-            Some(failure) => Line::Failing {
-                v: VERSION,
-                why: &failure.why,
-                since_us: failure.since,
-                n: failure.exchanges,
-            },
-            None => Line::Recording {
-                v: VERSION,
-                lost: standing.lost,
-            },
-        };
-        self.payload.json(&line)
-    }
-
-    fn opened(&mut self, opened: &Opened) -> Result<(), ReaderGone> {
-        let Opened {
-            conversation: id,
-            at,
-            remote,
-            local,
-            post,
-        } = opened.clone();
-        let conversation = Arc::new(Conversation {
-            id,
-            opened: at,
-            remote,
-            local,
-            post,
-            half_closed: None,
-            ended: None,
-        });
-        self.open.insert(id, Arc::clone(&conversation));
-        if self.payload.pretty {
-            return self.sampled(&|| pretty::opened(&conversation));
-        }
-        let Conversation { post, remote, .. } = &*conversation;
-        let peer = remote.to_string();
-        self.payload.json(&Line::Open {
-            v: VERSION,
-            conv: id,
-            ep: &post.name,
-            svc: &post.service,
-            peer,
-            t_us: at,
-        })
-    }
-
-    fn ended(&mut self, ended: &Ended) -> Result<(), ReaderGone> {
-        let Some(conversation) = self.open.remove(&ended.conversation) else {
-            return Ok(());
-        };
-        let (at, ending) = (ended.at, ended.ending.clone());
-        if self.payload.pretty {
-            let conversation = Conversation {
-                ended: Some((at, ending)),
-                ..(*conversation).clone()
-            };
-            return self.sampled(&|| pretty::ended(&conversation));
-        }
-        self.payload.json(&Line::End {
-            v: VERSION,
-            conv: ended.conversation,
-            end: ending.how.class(),
-            how: ending.how.word(),
-            received: ending.received,
-            sent: ending.sent,
-            unsent: ending.unsent,
-            unheard: ending.unheard,
-            t_us: at,
-        })
-    }
-
-    /// A line for a person, unless there have been enough this second.
-    fn sampled(&mut self, line: &dyn Fn() -> String) -> Result<(), ReaderGone> {
-        if self.second.elapsed() >= Duration::from_secs(1) {
-            if self.lines > PRETTY_PER_SECOND {
-                let more = self.lines - PRETTY_PER_SECOND;
-                self.payload
-                    .line(format_args!("{ASIDE}… {more} more in that second{ASIDE:#}"))?;
-            }
-            self.second = Instant::now();
-            self.lines = 0;
-        }
-        self.lines += 1;
-        if self.lines > PRETTY_PER_SECOND {
-            Ok(())
-        } else {
-            self.payload.line(format_args!("{}", line()))
-        }
     }
 }

@@ -37,7 +37,7 @@ fn opened(home: &Home, pid: &str, count: usize, args: &[&str]) -> Command {
         .arg(program.get_program())
         .arg("serve")
         .args(args)
-        .args(["--print", "--quiet"]);
+        .arg("--print");
     python
 }
 

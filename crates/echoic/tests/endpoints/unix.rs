@@ -149,10 +149,7 @@ fn python_socat_and_nc_call_by_path_and_by_name() {
 fn a_file_is_for_us_alone_unless_told_otherwise() {
     let home = Arc::new(Home::new());
     let args = ["./own.sock", "./group.sock?mode=660", "./all.sock?mode=666"];
-    let command = unmasked(
-        &home,
-        &[&["serve"], &args[..], &["--print", "--quiet"]].concat(),
-    );
+    let command = unmasked(&home, &[&["serve"], &args[..], &["--print"]].concat());
     let serve = Serve::from(&home, &args, command);
     let at = |name: &str| mode(&home.path().join(name));
     assert_eq!(

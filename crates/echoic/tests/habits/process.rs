@@ -131,7 +131,7 @@ fn d25_a_store_that_fails_is_said_and_answering_goes_on() {
         .arg(env!("CARGO_BIN_EXE_echoic"))
         .arg("serve")
         .args(args)
-        .args(["--print", "--quiet"]);
+        .arg("--print");
     home.settle(&mut command);
     let mut serve = Serve::from(&home, &args, command);
     let line = "x".repeat(50_000) + "\n";

@@ -63,7 +63,7 @@ fn d23_nobody_can_be_made_to_answer_more_than_was_asked() {
 #[test]
 fn a_burst_is_answered_or_its_drops_are_counted() {
     // As many as are sent before the first is read, to a socket whose buffer cannot hold them.
-    let serve = Serve::start_with_events(&["udp://127.0.0.1:0", "--json"]);
+    let serve = Serve::start_with_events(&["udp://127.0.0.1:0"]);
     let port = serve.at[0].port();
     serve.signal(rustix::process::Signal::STOP);
     ask(

@@ -50,7 +50,7 @@ pub(crate) struct Stopped {
 }
 
 impl Serve {
-    /// Starts `echoic serve ARGS --print --quiet` in a home of its own.
+    /// Starts `echoic serve ARGS --print` in a home of its own.
     #[track_caller]
     pub(crate) fn start(args: &[&str]) -> Self {
         Self::start_in(&Arc::new(Home::new()), args)
@@ -62,7 +62,7 @@ impl Serve {
         Self::from(
             home,
             args,
-            home.echoic(&[&["serve"], args, &["--print", "--quiet"]].concat()),
+            home.echoic(&[&["serve"], args, &["--print"]].concat()),
         )
     }
 
@@ -70,7 +70,7 @@ impl Serve {
     #[track_caller]
     pub(crate) fn start_with_events(args: &[&str]) -> Self {
         let home = Arc::new(Home::new());
-        let command = home.echoic(&[&["serve"], args, &["--print"]].concat());
+        let command = home.echoic(&[&["serve"], args, &["--print", "--json"]].concat());
         Self::from(&home, args, command)
     }
 

@@ -1,0 +1,232 @@
+use std::{cell::RefCell, rc::Rc};
+
+use echoic_core::{
+    event::{Outcome, Place, Post, Told},
+    framing::Framing,
+};
+use proptest::{collection::vec, prelude::*};
+use serde_json::Value;
+
+use super::*;
+
+fn opened() -> Opened {
+    let place = Place::Net("[::1]:5000".parse().unwrap());
+    let post = Post {
+        name: "tcp:5000".to_owned(),
+        proto: "tcp",
+        service: "up\"per".to_owned(),
+        framing: Framing::Line.into(),
+    };
+    Opened {
+        conversation: 7,
+        at: 1,
+        remote: place.clone(),
+        local: place,
+        post: Arc::new(post),
+    }
+}
+
+/// So many exchanges of 100 bytes each.
+fn batch(exchanges: u64) -> Seen {
+    let mut batch = Batch::default();
+    for n in 1..=exchanges {
+        let told = Told {
+            conversation: 7,
+            n,
+            at: 1_700_000_000_000_000,
+            latency_ns: 5000,
+            reads: 1,
+            said_offset: 0,
+        };
+        batch.exchange(told, Outcome::Ok, &[b'a'; 50], &[b'A'; 50]);
+    }
+    Seen::Batch(Arc::new(batch))
+}
+
+/// A device with room for so many bytes.
+#[derive(Clone, Default)]
+struct Device(Rc<RefCell<(Vec<u8>, usize)>>);
+
+impl Write for Device {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let (taken, room) = &mut *self.0.borrow_mut();
+        let n = bytes.len().min(*room);
+        if n == 0 {
+            return Err(ErrorKind::StorageFull.into());
+        }
+        taken.extend(&bytes[..n]);
+        *room -= n;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Device {
+    fn with_room(bytes: usize) -> Self {
+        let device = Self::default();
+        device.grow(bytes);
+        device
+    }
+
+    fn grow(&self, bytes: usize) {
+        self.0.borrow_mut().1 += bytes;
+    }
+
+    /// Exchanges printed, and told as gaps; lines that were cut count for neither.
+    fn counts(&self) -> (u64, u64) {
+        let (mut printed, mut missing) = (0, 0);
+        for line in self.0.borrow().0.split(|byte| *byte == b'\n') {
+            let Ok(event) = serde_json::from_slice::<Value>(line) else {
+                continue;
+            };
+            match event["ev"].as_str() {
+                Some("exchange") => printed += 1,
+                Some("gap") => missing += event["n"].as_u64().unwrap(),
+                _ => {}
+            }
+        }
+        (printed, missing)
+    }
+}
+
+/// A printer on `device` that knows conversation 7, and what it says on standard error.
+fn printer(device: &Device) -> (JsonPrinter<Device, impl Fn(&str)>, Rc<RefCell<Vec<String>>>) {
+    let said = Rc::<RefCell<Vec<String>>>::default();
+    let heard = Rc::clone(&said);
+    let say = move |text: &str| heard.borrow_mut().push(text.to_owned());
+    let mut printer = JsonPrinter::new(device.clone(), say);
+    printer.opened(&opened()).unwrap();
+    (printer, said)
+}
+
+#[test]
+fn json_gap_plus_printed_equals_served_on_a_device_that_fills_at_any_byte() {
+    for room in (0..4000).step_by(7) {
+        let device = Device::with_room(room);
+        let (mut printer, said) = printer(&device);
+        printer.print(&batch(3)).unwrap();
+        printer.flush().unwrap();
+        printer.print(&batch(5)).unwrap();
+        printer.flush().unwrap();
+        // It has room for a part of what is due, or of the gap.
+        device.grow(room % 40);
+        printer.try_again().unwrap();
+        printer.print(&batch(2)).unwrap();
+        device.grow(1 << 20);
+        printer.finish().unwrap();
+        let (printed, missing) = device.counts();
+        assert_eq!(printed + missing, 10, "{room}: {printed} and {missing}");
+        assert!(said.borrow().len() <= 1, "{:?}", said.borrow());
+        let was_full = missing > 0;
+        assert_eq!(said.borrow().len(), usize::from(was_full), "{room}");
+    }
+}
+
+#[test]
+fn full_device_is_told_once_and_costs_no_serialising() {
+    let device = Device::with_room(0);
+    let (mut printer, said) = printer(&device);
+    for _ in 0..100 {
+        printer.print(&batch(1000)).unwrap();
+        printer.flush().unwrap();
+        assert!(printer.lines.is_empty());
+    }
+    printer.finish().unwrap();
+    assert_eq!(said.borrow().len(), 1, "{:?}", said.borrow());
+    assert_eq!(printer.missed, 100_000);
+}
+
+#[test]
+fn slow_reader_is_told_of_each_gap_and_warned_once() {
+    let device = Device::with_room(1 << 20);
+    let (mut printer, said) = printer(&device);
+    for exchanges in [3, 4] {
+        let missed = Missed {
+            exchanges,
+            ..Missed::default()
+        };
+        printer.print(&Seen::Gap(missed)).unwrap();
+        printer.print(&batch(1)).unwrap();
+    }
+    printer.finish().unwrap();
+    assert_eq!(device.counts(), (2, 7));
+    assert_eq!(*said.borrow(), [TOO_SLOW]);
+}
+
+#[test]
+fn exchanges_of_a_conversation_opened_in_a_gap_are_printed() {
+    let device = Device::with_room(1 << 20);
+    let mut printer = JsonPrinter::new(device.clone(), |_: &str| ());
+    printer.print(&batch(2)).unwrap();
+    let missed = Missed {
+        exchanges: 1,
+        opened: vec![opened()],
+        ..Missed::default()
+    };
+    printer.print(&Seen::Gap(missed)).unwrap();
+    printer.print(&batch(4)).unwrap();
+    printer.finish().unwrap();
+    assert_eq!(device.counts(), (4, 3), "of one never heard of, a gap");
+}
+
+#[test]
+fn reader_that_has_gone_is_an_error() {
+    struct Gone;
+    impl Write for Gone {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut printer = JsonPrinter::new(Gone, |_: &str| panic!("the caller says so"));
+    printer.opened(&opened()).unwrap();
+    assert_eq!(printer.flush().unwrap_err().kind(), ErrorKind::BrokenPipe);
+}
+
+/// The line that is written by hand is the one that serde writes.
+fn agree(request: &[u8], reply: &[u8], outcome: Outcome) {
+    let mut batch = Batch::default();
+    let told = Told {
+        conversation: 7,
+        n: u64::MAX,
+        at: -1,
+        latency_ns: 0,
+        reads: 3,
+        said_offset: 0,
+    };
+    batch.exchange(told, outcome, request, reply);
+    let Event::Run(run) = &batch.events[0] else {
+        panic!("a run");
+    };
+    let conversation = Arc::new(Conversation::from(opened()));
+    for exchange in exchanges(run, &batch, &conversation) {
+        let (mut by_hand, mut by_serde) = (Vec::new(), Vec::new());
+        push_exchange(&mut by_hand, &exchange, &middle(&conversation).unwrap()).unwrap();
+        let v = VERSION;
+        json_line(&mut by_serde, &Line::Exchange { v, exchange }).unwrap();
+        let text = |line| String::from_utf8(line).unwrap();
+        assert_eq!(text(by_hand), text(by_serde));
+    }
+}
+
+#[test]
+fn line_written_by_hand_is_that_of_serde_for_every_byte_and_outcome() {
+    for byte in 0..=255 {
+        agree(&[b'a', byte, b'b'], &[byte], Outcome::Ok);
+    }
+    agree(b"GET / HTTP/1.1\r\n\r\n", b"", Outcome::Unanswered);
+    agree(b"", b"hello\n", Outcome::Withheld);
+    agree(b"x", b"X", Outcome::Unsent);
+}
+
+proptest! {
+    #[test]
+    fn line_written_by_hand_is_that_of_serde(request in vec(0..128u8, 0..80), reply in ".*") {
+        agree(&request, reply.as_bytes(), Outcome::Ok);
+    }
+}

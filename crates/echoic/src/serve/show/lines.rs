@@ -1,0 +1,298 @@
+//! Events as lines for people, on a terminal: a sample, and the number of what is not shown.
+
+use std::{
+    collections::HashMap,
+    io::{self, BufWriter, Write},
+    mem,
+    sync::Arc,
+    time::Duration,
+};
+
+use echoic_core::{
+    event::{Batch, ConversationId, Ended, Event, Opened},
+    exchange::{Conversation, exchanges},
+};
+use echoic_recorder::{Missed, Seen};
+use tokio::time::Instant;
+
+use super::Printer;
+use crate::{pretty, term::ASIDE};
+
+/// Lines a second that a person is shown; the rest are counted. What is recorded is never sampled.
+const LINES_PER_SECOND: u32 = 20;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Prints lines for people.
+pub(super) struct LinePrinter<W: Write> {
+    out: BufWriter<W>,
+    /// Conversations that are open, as later events need to know them.
+    open: HashMap<ConversationId, Arc<Conversation>>,
+    sample: Sample,
+}
+
+impl<W: Write> LinePrinter<W> {
+    pub(super) fn new(out: W) -> Self {
+        Self {
+            out: BufWriter::new(out),
+            open: HashMap::new(),
+            sample: Sample::default(),
+        }
+    }
+
+    fn batch(&mut self, batch: &Batch, now: Instant) -> io::Result<()> {
+        for event in &batch.events {
+            match event {
+                Event::Opened(opened) => {
+                    let conversation = self.opened(opened);
+                    if self.sample.show(now, 1) > 0 {
+                        self.line(&pretty::opened(&conversation))?;
+                    }
+                }
+                // Runs are not taken apart for what is only counted.
+                Event::Run(run) => match self.open.get(&run.conversation) {
+                    Some(conversation) => {
+                        let shown = self.sample.show(now, run.count);
+                        let lines: Vec<String> = exchanges(run, batch, conversation)
+                            .take(shown as usize)
+                            .map(|exchange| pretty::line(&exchange.into_owned()))
+                            .collect();
+                        lines.iter().try_for_each(|line| self.line(line))?;
+                    }
+                    None => self.sample.hide(now, run.count.into()),
+                },
+                Event::Mark(_) => {}
+                Event::Ended(ended) => self.ended(ended, now)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn opened(&mut self, opened: &Opened) -> Arc<Conversation> {
+        let conversation = Arc::new(Conversation::from(opened.clone()));
+        self.open
+            .insert(opened.conversation, Arc::clone(&conversation));
+        conversation
+    }
+
+    fn ended(&mut self, ended: &Ended, now: Instant) -> io::Result<()> {
+        let Some(conversation) = self.open.remove(&ended.conversation) else {
+            return Ok(());
+        };
+        if self.sample.show(now, 1) == 0 {
+            return Ok(());
+        }
+        let conversation = Conversation {
+            ended: Some((ended.at, ended.ending.clone())),
+            ..(*conversation).clone()
+        };
+        self.line(&pretty::ended(&conversation))
+    }
+
+    fn missed(&mut self, missed: &Missed, now: Instant) {
+        for opened in &missed.opened {
+            self.opened(opened);
+        }
+        for ended in &missed.ended {
+            self.open.remove(&ended.conversation);
+        }
+        let lines = missed.exchanges + (missed.opened.len() + missed.ended.len()) as u64;
+        self.sample.hide(now, lines);
+    }
+
+    /// Announces what the second that is over has hidden.
+    fn announce(&mut self, hidden: Option<u64>) -> io::Result<()> {
+        match hidden {
+            Some(more) => self.line(&format!("{ASIDE}… {more} more in that second{ASIDE:#}")),
+            None => Ok(()),
+        }
+    }
+
+    fn line(&mut self, line: &str) -> io::Result<()> {
+        writeln!(self.out, "{line}")
+    }
+}
+
+impl<W: Write> Printer for LinePrinter<W> {
+    fn print(&mut self, seen: &Seen) -> io::Result<()> {
+        let now = Instant::now();
+        let hidden = self.sample.over(now);
+        self.announce(hidden)?;
+        match seen {
+            Seen::Batch(batch) => self.batch(batch, now)?,
+            Seen::Gap(missed) => self.missed(missed, now),
+            // Told on standard error, also to one who wants to see no events.
+            Seen::Standing(_) => {}
+        }
+        Ok(())
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.sample.due()
+    }
+
+    fn on_deadline(&mut self) -> io::Result<()> {
+        let hidden = self.sample.over(Instant::now());
+        self.announce(hidden)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        let hidden = self.sample.end();
+        self.announce(hidden)?;
+        self.flush()
+    }
+}
+
+/// Which lines are shown: the first of each second. A second begins with its first line.
+#[derive(Debug, Default)]
+struct Sample {
+    since: Option<Instant>,
+    shown: u32,
+    hidden: u64,
+}
+
+impl Sample {
+    /// How many of so many lines are shown; the others are hidden.
+    fn show(&mut self, now: Instant, lines: u32) -> u32 {
+        self.since.get_or_insert(now);
+        let shown = lines.min(LINES_PER_SECOND - self.shown);
+        self.shown += shown;
+        self.hidden += u64::from(lines - shown);
+        shown
+    }
+
+    fn hide(&mut self, now: Instant, lines: u64) {
+        self.since.get_or_insert(now);
+        self.hidden += lines;
+    }
+
+    /// When what is hidden is due to be announced, if anything is.
+    fn due(&self) -> Option<Instant> {
+        let since = self.since.filter(|_| self.hidden > 0);
+        since.map(|since| since + SECOND)
+    }
+
+    /// What the second has hidden, if it is over; the next one may begin.
+    fn over(&mut self, now: Instant) -> Option<u64> {
+        let over = self.since.is_some_and(|since| now >= since + SECOND);
+        over.then(|| self.end()).flatten()
+    }
+
+    fn end(&mut self) -> Option<u64> {
+        let hidden = mem::take(self).hidden;
+        (hidden > 0).then_some(hidden)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, PoisonError};
+
+    use echoic_core::{
+        event::{Outcome, Place, Post, Told},
+        framing::Framing,
+    };
+    use echoic_recorder::{Journal, Recorder, RecorderOptions};
+    use tokio::time::sleep;
+
+    use super::{super::follow, *};
+
+    #[derive(Clone, Default)]
+    struct Screen(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Screen {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mut shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            shown.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Screen {
+        fn lines(&self) -> Vec<String> {
+            let shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let text = String::from_utf8_lossy(&shown);
+            text.lines().map(str::to_owned).collect()
+        }
+    }
+
+    fn open(recorder: &Recorder) -> Journal {
+        let place = Place::Unix(None);
+        let post = Post {
+            name: "unix".to_owned(),
+            proto: "unix",
+            service: "upper".to_owned(),
+            framing: Framing::Line.into(),
+        };
+        let mut journal = recorder.conversation();
+        journal.opened(Opened {
+            conversation: journal.conversation(),
+            at: 0,
+            remote: place.clone(),
+            local: place,
+            post: Arc::new(post),
+        });
+        journal
+    }
+
+    fn exchange(journal: &mut Journal, n: u64) {
+        let told = Told {
+            conversation: journal.conversation(),
+            n,
+            at: 0,
+            latency_ns: 0,
+            reads: 1,
+            said_offset: 0,
+        };
+        journal.exchange(told, Outcome::Ok, b"hello\n", b"HELLO\n");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn hidden_lines_are_announced_when_nothing_follows() {
+        let (recorder, task) = Recorder::new(None, RecorderOptions::default())
+            .await
+            .unwrap();
+        tokio::spawn(task.run());
+        let (screen, watcher) = (Screen::default(), recorder.watch());
+        let mut printer = LinePrinter::new(screen.clone());
+        let printing = tokio::spawn(async move { follow(&mut printer, watcher).await });
+        let mut journal = open(&recorder);
+        for n in 1..=100 {
+            exchange(&mut journal, n);
+        }
+        sleep(Duration::from_millis(900)).await;
+        assert_eq!(screen.lines().len(), 20, "{:?}", screen.lines());
+        sleep(Duration::from_millis(200)).await;
+        let lines = screen.lines();
+        assert_eq!(lines.len(), 21, "{lines:?}");
+        assert!(lines[20].contains("… 81 more in that second"), "{lines:?}");
+        // The next second has room again, and nothing is announced that was shown.
+        exchange(&mut journal, 101);
+        sleep(Duration::from_secs(5)).await;
+        let lines = screen.lines();
+        assert_eq!(lines.len(), 22, "{lines:?}");
+        assert!(lines[21].contains("hello"), "{lines:?}");
+        printing.abort();
+    }
+
+    #[test]
+    fn what_a_slow_terminal_was_not_shown_is_among_the_hidden() {
+        let mut printer = LinePrinter::new(Screen::default());
+        let missed = Missed {
+            exchanges: 5,
+            ..Missed::default()
+        };
+        printer.print(&Seen::Gap(missed)).unwrap();
+        assert!(printer.deadline().is_some());
+        printer.finish().unwrap();
+        let lines = printer.out.get_ref().lines();
+        assert!(lines[0].contains("… 5 more in that second"), "{lines:?}");
+    }
+}
