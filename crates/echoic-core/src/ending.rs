@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::size::for_people;
+use crate::units::for_people;
 
 /// The end of a conversation, with what went through it.
 #[derive(Clone, Debug, PartialEq, Eq)]

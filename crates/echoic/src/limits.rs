@@ -11,7 +11,7 @@ use echoic_core::{
     ending::How,
     limits::{Limits, SourceLimits},
     service::QUEUE,
-    size::{Bytes, Span},
+    units::{Bytes, Span},
 };
 use echoic_server::RecorderOptions;
 use serde::Serialize;

@@ -92,7 +92,7 @@ async fn serve(plan: Plan, opened: Opened, planes: &Planes) -> Outcome {
         }
     };
     let standing = tokio::spawn(tell_standing(recorder.clone()));
-    let pruning = store.map(|store| tokio::spawn(prune(store, plan.keep)));
+    let pruning = store.map(|store| tokio::spawn(prune(store, plan.retention)));
 
     // The acceptor lives with the first worker: with one worker, a connection never changes threads.
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();

@@ -11,7 +11,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use echoic_core::{
     limits::Limits,
-    size::{Bytes, Span},
+    units::{Bytes, Span},
 };
 use serde_json::Value;
 

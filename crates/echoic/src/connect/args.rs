@@ -1,16 +1,16 @@
 //! What is typed after `echoic connect`, and what it means.
 
-use std::{num::NonZeroU64, time::Duration};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use echoic_client::Waits;
 use echoic_core::{
     endpoint::{Endpoint, Host, Located, Shape},
     framing::{Frames, Framing},
-    size::Span,
+    units::{OffOr, Span},
 };
 
-use crate::{cli::seconds_or_span, memory::Place};
+use crate::{cli::count, memory::Place};
 
 use super::{
     expect::Expected,
@@ -64,8 +64,8 @@ pub(crate) struct ConnectArgs {
     expect: Option<Expected>,
 
     /// Say all --send so many times [default: once, or for ever with --every]
-    #[arg(long, value_name = "N", requires = "SENDS")]
-    count: Option<NonZeroU64>,
+    #[arg(long, value_name = "N", requires = "SENDS", value_parser = count::<u64>(1..=u64::MAX))]
+    count: Option<u64>,
 
     /// Time from one of those times to the next; with --expect each has a reply of its own
     #[arg(long, value_name = "TIME", requires = "SENDS")]
@@ -84,16 +84,16 @@ pub(crate) struct ConnectArgs {
     recv_only: bool,
 
     /// Time to resolve the name and to be answered, and for what --expect waits for; a plain number is seconds
-    #[arg(short = 'w', long, value_name = "TIME", default_value = "10s", value_parser = seconds_or_span)]
+    #[arg(short = 'w', long, value_name = "TIME", default_value = "10s")]
     connect_timeout: Span,
 
     /// Silence after the end of a piped input, before the peer's own end is waited for no longer
     #[arg(long, value_name = "TIME", default_value = "5s")]
     linger: Span,
 
-    /// Silence in both directions after which to give up [default: never]
-    #[arg(long, value_name = "TIME")]
-    idle: Option<Span>,
+    /// Silence in both directions after which to give up
+    #[arg(long, value_name = "TIME|off", default_value = "off")]
+    idle: OffOr<Span>,
 
     /// Time in which the peer takes nothing of what it is sent, after which to give up
     #[arg(long, value_name = "TIME", default_value = "10s")]
@@ -207,10 +207,9 @@ impl ConnectArgs {
         let messages = bodies
             .iter()
             .map(|body| message::framed(said, newline, body));
-        let count = self.count.map(NonZeroU64::get);
         Ok(Speech::Rounds(Rounds {
             messages: messages.collect::<Result<_, _>>()?,
-            count: count.or_else(|| self.every.is_none().then_some(1)),
+            count: self.count.or_else(|| self.every.is_none().then_some(1)),
             every: self.every.map(|every| every.0),
         }))
     }
@@ -280,7 +279,7 @@ impl ConnectArgs {
             connect_within: self.connect_timeout.0,
             waits: Waits {
                 linger: (!prompt).then_some(linger),
-                idle: self.idle.map(|idle| idle.0),
+                idle: self.idle.0.map(|idle| idle.0),
                 write_stall: self.write_stall.0,
                 after_fin: if prompt {
                     Duration::ZERO
@@ -391,16 +390,19 @@ mod tests {
             ("localhost http", "a port is a number"),
             (":0", "port 0"),
             ("*:5000", "for listening"),
-            (":5000 --frame paragraph", "there are: chunk line"),
-            (":5000 --linger soon", "no span of time"),
+            (":5000 --frame paragraph", "expected chunk, line"),
+            (":5000 --linger soon", "invalid duration soon"),
             (":5000 --newline lf --no-newline", "cannot be used with"),
             (":5000 --newline lf --frame u8", "an end of its own"),
-            (":5000?frame=lines", "no framing"),
+            (":5000?frame=lines", "invalid framing lines"),
             (":5000?idle=5s", "there is frame"),
             ("fd:3", "for listening"),
             ("udp://:5000 --frame line", "one whole message"),
             (":5000 --count 3", "--send"),
-            (":5000 --count 0 --send a", "0"),
+            (
+                ":5000 --count 0 --send a",
+                "invalid count 0: expected at least 1",
+            ),
             (":5000 --send a --recv-only", "cannot be used with"),
             (":5000 --send-only --hold", "cannot be used with"),
             (":5000 --send ab --frame fixed:3", "3 bytes"),

@@ -5,7 +5,7 @@ use std::{fmt, io};
 use echoic_client::{Ending, Phase, Talked, Waits};
 use echoic_core::{
     framing::{Frames, Framing},
-    size::{Span, for_people},
+    units::{Span, for_people},
 };
 
 use super::args::Plan;

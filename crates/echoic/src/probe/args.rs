@@ -5,10 +5,10 @@ use std::{net::Ipv6Addr, time::Duration};
 use clap::Args;
 use echoic_core::{
     endpoint::{Endpoint, Host},
-    size::Span,
+    units::Span,
 };
 
-use crate::cli::seconds_or_span;
+use crate::cli::count;
 
 /// Can it be reached, and if not, why
 #[derive(Debug, Args)]
@@ -23,15 +23,15 @@ pub(crate) struct ProbeArgs {
     all: bool,
 
     /// Try so often, for min, median and max: the address that answered, or with --all every one
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = count::<u32>(1..=1000))]
     count: u32,
 
     /// Time for the name, and then for each address; a plain number is seconds
-    #[arg(short = 'w', long, value_name = "TIME", default_value = "5s", value_parser = seconds_or_span)]
+    #[arg(short = 'w', long, value_name = "TIME", default_value = "5s")]
     each: Span,
 
     /// Try again until it is reachable, at most so long; a plain number is seconds
-    #[arg(long, value_name = "TIME", value_parser = seconds_or_span)]
+    #[arg(long, value_name = "TIME")]
     wait: Option<Span>,
 
     /// Print one JSON object for each endpoint
@@ -195,8 +195,11 @@ mod tests {
             ("udp://localhost", "has no port"),
             ("localhost:http", "a port is a number"),
             (":80 --each 0", "at least 1ms"),
-            (":80 --count 0", "1..=1000"),
-            (":80 --wait soon", "no span of time"),
+            (
+                ":80 --count 0",
+                "invalid count 0: expected at least 1 and at most 1000",
+            ),
+            (":80 --wait soon", "invalid duration soon: expected"),
         ] {
             let said = plan(words).unwrap_err();
             assert!(said.contains(why), "{words}: {said}");
