@@ -226,11 +226,11 @@ mod tests {
 
     #[test]
     fn a_name_before_the_equals_sign_is_the_service() {
-        let served: Served = "greet=:12345?frame=line&idle=5s".parse().unwrap();
+        let served: Served = "greet=:12345?frame=line&idle-timeout=5s".parse().unwrap();
         assert_eq!(served.service.as_deref(), Some("greet"));
         assert_eq!(
             served.located.to_string(),
-            "tcp://:12345?frame=line&idle=5s"
+            "tcp://:12345?frame=line&idle-timeout=5s"
         );
         let error = "greet:hallo=:5000".parse::<Served>().unwrap_err();
         assert!(

@@ -14,7 +14,7 @@ use echoic_core::{
 
 use crate::{
     feed::lock,
-    recorder::{ROUND_BYTES, Shared, WhenBehind},
+    recorder::{ROUND_BYTES, Shared, WhenFull},
 };
 
 #[cfg(test)]
@@ -187,7 +187,7 @@ impl Journal {
     /// Whether what finds no room is lost. A reply that is held until it is kept must not be among that.
     fn may_lose(&self) -> bool {
         let options = &self.shared.options;
-        (options.when_behind == WhenBehind::Drop && !options.hold_replies)
+        (options.when_full == WhenFull::Drop && !options.hold_replies)
             || self.shared.failing.load(Ordering::Relaxed)
     }
 

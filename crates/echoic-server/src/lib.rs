@@ -65,5 +65,5 @@ pub use datagrams::check_breaker;
 pub use feed::{Seen, Watcher};
 pub use journal::Journal;
 pub use polling::keep_looking;
-pub use recorder::{Failure, Recorder, RecorderOptions, RecorderTask, Standing, WhenBehind};
+pub use recorder::{Failure, Recorder, RecorderOptions, RecorderTask, Standing, WhenFull};
 pub use server::{Drained, Listening, OpenError, Opening, Server};

@@ -207,8 +207,8 @@ pub(crate) struct ManArgs {
 An endpoint is a port (5000, :5000: this machine only), HOST:PORT, '*:PORT' (every interface), a
 URL like tcp://127.0.0.1:5000 or udp://:5000, a Unix socket (./x.sock, unix:PATH, unix:@NAME, or
 unixgram:PATH for datagrams), or fd:N, a socket that was handed over. NAME= before it says which
-service answers there; ?OPTION=VALUE&... after it holds there only (as frame max-message idle
-partial write-stall backlog sndbuf mode allow deny). Port 0 takes a free one. Without a word, what
+service answers there; ?OPTION=VALUE&... after it holds there only (as frame
+max-message idle-timeout message-timeout write-timeout backlog sndbuf mode allow deny). Port 0 takes a free one. Without a word, what
 systemd hands over (LISTEN_FDS) is served.
 
 Services:
@@ -354,10 +354,10 @@ pub(crate) struct RecordingArgs {
     )]
     pub(crate) retention: Kept,
 
-    /// When the store is slower than the wire: wait (conversations that are ahead wait), or drop (and count; not with
+    /// When the store is slower than the wire: block (conversations that are ahead wait), or drop (and count; not with
     /// strict)
-    #[arg(long, value_name = "WHAT", default_value = "wait")]
-    pub(crate) when_behind: Behind,
+    #[arg(long, value_name = "WHAT", default_value = "block")]
+    pub(crate) when_full: Full,
 }
 
 /// Reads a count within bounds that fit `T`.
@@ -412,9 +412,9 @@ impl Kept {
 
 /// What becomes of exchanges when the store is slower than the wire.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Behind {
+pub(crate) enum Full {
     /// The conversations that are ahead wait.
-    Wait,
+    Block,
     /// They are served, not recorded, and counted.
     Drop,
 }
@@ -457,19 +457,19 @@ pub(crate) struct LimitArgs {
 
     /// End a conversation in which nothing happens for so long
     #[arg(long, value_name = "TIME", default_value = "10m")]
-    pub(crate) idle: Span,
+    pub(crate) idle_timeout: Span,
 
     /// From a message's first byte to its last
     #[arg(long, value_name = "TIME", default_value = "60s")]
-    pub(crate) partial: Span,
+    pub(crate) message_timeout: Span,
 
     /// End a conversation whose peer reads nothing for so long
     #[arg(long, value_name = "TIME", default_value = "10s")]
-    pub(crate) write_stall: Span,
+    pub(crate) write_timeout: Span,
 
     /// When told to stop: time for conversations to come to their end
     #[arg(long, value_name = "TIME", default_value = "10s")]
-    pub(crate) drain: Span,
+    pub(crate) drain_timeout: Span,
 
     /// Conversations at a time of one source, which is an IPv4 address or an IPv6 /64; `off` for as many as there are
     /// [default: 1000, and none for this machine's own]

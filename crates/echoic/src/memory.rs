@@ -1,4 +1,4 @@
-//! Which store is meant by what was typed after `--store` and `--keep`.
+//! Which store is meant by what was typed after `--store` and `--retention`.
 
 use std::{
     fmt, fs,

@@ -275,7 +275,7 @@ fn farewell(
     }
     if cut > 0 {
         let cut = count(cut, "conversation");
-        text += &format!("; {cut} cut, not done within --drain");
+        text += &format!("; {cut} cut, not done within --drain-timeout");
     }
     if datagrams.dropped > 0 {
         let dropped = count(datagrams.dropped, "datagram");

@@ -20,7 +20,7 @@ use self::harness::Home;
 /// Bounds that a crate keeps to itself: name in the table, file, and the line that sets it.
 const KEPT_INSIDE: [(&str, &str, &str); 27] = [
     (
-        "linger_all",
+        "linger_timeout_all",
         "echoic-server/src/session/parting.rs",
         "LINGER_STRETCH: u32 = 10;",
     ),
@@ -214,7 +214,7 @@ fn each_option_is_in_the_help_with_that_default() {
         let its_own = after.split("\n\n      --").next().unwrap();
         if let Some((_, default)) = its_own.split_once("[default: ")
             && limit["value"].is_number()
-            && option != "--when-behind"
+            && option != "--when-full"
             && option != "--durability"
         {
             let default = default.split([']', ',']).next().unwrap();
@@ -245,8 +245,8 @@ fn what_a_crate_keeps_to_itself_is_told_as_it_is() {
             None => expression.replace('_', "").parse().unwrap(),
         };
         let told = named(&shown, name)["value"].as_u64().unwrap();
-        let unit = if name == "linger_all" {
-            Limits::default().linger.as_millis() as u64
+        let unit = if name == "linger_timeout_all" {
+            Limits::default().linger_timeout.as_millis() as u64
         } else {
             1
         };

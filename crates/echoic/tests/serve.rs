@@ -330,7 +330,10 @@ fn what_cannot_be_meant_is_told_with_what_can() {
             &["serve", ":0", "--max-connections", "0"],
             &["--max-connections"],
         ),
-        (&["serve", ":0", "--idle", "soon"], &["soon", "--idle"]),
+        (
+            &["serve", ":0", "--idle-timeout", "soon"],
+            &["soon", "--idle-timeout"],
+        ),
         (
             &["serve", ":0", "--durability", "very"],
             &["very", "strict"],
@@ -341,12 +344,12 @@ fn what_cannot_be_meant_is_told_with_what_can() {
                 ":0",
                 "--durability",
                 "strict",
-                "--when-behind",
+                "--when-full",
                 "drop",
             ],
             &["strict", "drop", "one of the two"],
         ),
-        (&["serve", ":0", "--keep", "soon"], &["soon", "7d"]),
+        (&["serve", ":0", "--retention", "soon"], &["soon", "7d"]),
         (&["serve", ":0", "--console", "on"], &["--console", "off"]),
         (&["serve", ":0", "--store", "mysql://x"], &["mysql"]),
         (&["serve", ":0", "--stoer", "x"], &["--stoer", "--store"]),
@@ -424,11 +427,11 @@ fn d19_each_deadline_ends_what_it_is_for_and_the_record_names_it() {
         "echo=:0",
         "--frame",
         "line",
-        "--idle",
+        "--idle-timeout",
         "1s",
-        "--partial",
+        "--message-timeout",
         "700ms",
-        "--write-stall",
+        "--write-timeout",
         "500ms",
     ]);
     let mut idle = Talk::to(serve.at[0]);
@@ -480,9 +483,9 @@ fn d19_later_bytes_do_not_put_off_the_deadline_of_a_message() {
         "upper=:0",
         "--frame",
         "line",
-        "--partial",
+        "--message-timeout",
         "500ms",
-        "--idle",
+        "--idle-timeout",
         "20s",
     ]);
     let mut talk = Talk::to(serve.at[0]);

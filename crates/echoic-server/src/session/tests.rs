@@ -42,7 +42,7 @@ use tokio::{
 use self::wire::{Peer, wire};
 use super::{Means, Session};
 use crate::{
-    Recorder, RecorderOptions, WhenBehind,
+    Recorder, RecorderOptions, WhenFull,
     clock::wall,
     common::{Kept, Mood, TestStore},
     drain::Drain,

@@ -106,7 +106,7 @@ pub(super) struct LoadArgs {
 
     /// How long replies are waited for after the end [default: as --timeout]
     #[arg(long, value_name = "TIME")]
-    drain: Option<Span>,
+    drain_timeout: Option<Span>,
 
     /// Do not wait at full speed for a due moment that is less than 0.1 ms away: saves a core, costs precision
     #[arg(long)]
@@ -376,7 +376,7 @@ impl LoadArgs {
             },
             churn: self.churn,
             timeout,
-            drain: self.drain.map_or(timeout, |drain| drain.0),
+            drain_timeout: self.drain_timeout.map_or(timeout, |drain| drain.0),
             spin: plan.spin && !self.no_spin,
             ..plan
         })

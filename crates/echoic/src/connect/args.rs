@@ -71,7 +71,7 @@ pub(crate) struct ConnectArgs {
     #[arg(long, value_name = "TIME", requires = "SENDS")]
     every: Option<Span>,
 
-    /// Leave our half open when everything is said; the peer ends it then, or --idle
+    /// Leave our half open when everything is said; the peer ends it then, or --idle-timeout
     #[arg(long)]
     hold: bool,
 
@@ -89,15 +89,15 @@ pub(crate) struct ConnectArgs {
 
     /// Silence after the end of a piped input, before the peer's own end is waited for no longer
     #[arg(long, value_name = "TIME", default_value = "5s")]
-    linger: Span,
+    linger_timeout: Span,
 
     /// Silence in both directions after which to give up
     #[arg(long, value_name = "TIME|off", default_value = "off")]
-    idle: OffOr<Span>,
+    idle_timeout: OffOr<Span>,
 
     /// Time in which the peer takes nothing of what it is sent, after which to give up
     #[arg(long, value_name = "TIME", default_value = "10s")]
-    write_stall: Span,
+    write_timeout: Span,
 
     /// Record what is said and what comes in this file, as serve does; read it with `echoic log --store FILE`
     #[arg(long, value_name = "FILE")]
@@ -122,13 +122,13 @@ Examples:
   echoic connect :5000 --store talk.db        records it; echoic log --store talk.db shows it
   echoic connect :5000 --explain              shows socket, connect, send, recv, shutdown, close
 
-Over udp:// and unixgram: a line, or a --send, is one datagram, and silence for --linger is the end.
+Over udp:// and unixgram: a line, or a --send, is one datagram, and silence for --linger-timeout is the end.
 
 At a prompt, a line that is just q quits (\\q sends it), Ctrl-D ends our half of the stream, Ctrl-C
 twice quits, and a line that starts with a space is kept out of the history.
 
 In a pipe, the end of the input is the end of our half; the peer's half is then read to its end. A
-peer that stays silent for --linger instead is left: with code 0 if everything was answered, else 5.
+peer that stays silent for --linger-timeout instead is left: with code 0 if everything was answered, else 5.
 
 Exit codes: 0 done, 1 system error, 2 usage, 3 name not resolved, 4 refused or unreachable,
 5 timed out, 6 reset or cut before the end, 7 the reply was not the expected one, 130 interrupted.";
@@ -260,10 +260,10 @@ impl ConnectArgs {
             ));
         }
         let waits = Waits::default();
-        let linger = if self.send_only {
+        let linger_timeout = if self.send_only {
             SEND_ONLY_LINGER
         } else {
-            self.linger.0
+            self.linger_timeout.0
         };
         Ok(Plan {
             datagrams,
@@ -278,9 +278,9 @@ impl ConnectArgs {
             history: !self.no_history,
             connect_within: self.connect_timeout.0,
             waits: Waits {
-                linger: (!prompt).then_some(linger),
-                idle: self.idle.0.map(|idle| idle.0),
-                write_stall: self.write_stall.0,
+                linger_timeout: (!prompt).then_some(linger_timeout),
+                idle_timeout: self.idle_timeout.0.map(|idle| idle.0),
+                write_timeout: self.write_timeout.0,
                 after_fin: if prompt {
                     Duration::ZERO
                 } else {
@@ -391,11 +391,11 @@ mod tests {
             (":0", "port 0"),
             ("*:5000", "for listening"),
             (":5000 --frame paragraph", "expected chunk, line"),
-            (":5000 --linger soon", "invalid duration soon"),
+            (":5000 --linger-timeout soon", "invalid duration soon"),
             (":5000 --newline lf --no-newline", "cannot be used with"),
             (":5000 --newline lf --frame u8", "an end of its own"),
             (":5000?frame=lines", "invalid framing lines"),
-            (":5000?idle=5s", "there is frame"),
+            (":5000?idle-timeout=5s", "there is frame"),
             ("fd:3", "for listening"),
             ("udp://:5000 --frame line", "one whole message"),
             (":5000 --count 3", "--send"),
@@ -417,7 +417,7 @@ mod tests {
     fn a_person_gets_lines_and_no_hurry_and_a_pipe_chunks_and_a_linger() {
         let prompt = plan(":5000", true).unwrap();
         assert_eq!(
-            (prompt.frames, prompt.waits.linger),
+            (prompt.frames, prompt.waits.linger_timeout),
             (Framing::Line.into(), None)
         );
         let pipe = plan(":5000 -w 3", false).unwrap();

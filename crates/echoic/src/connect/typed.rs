@@ -181,7 +181,7 @@ mod tests {
             (":send 0", "invalid bytes 0: expected pairs"),
             (":send xy", "invalid bytes xy: expected pairs"),
             (":file", "path"),
-            (":frame zip", "chunk line"),
+            (":frame zip", "invalid framing zip: expected chunk, line"),
             (":fin now", "takes nothing"),
         ] {
             let said = read(line, true).unwrap_err();

@@ -28,7 +28,7 @@ pub(crate) struct ProbeArgs {
 
     /// Time for the name, and then for each address; a plain number is seconds
     #[arg(short = 'w', long, value_name = "TIME", default_value = "5s")]
-    each: Span,
+    timeout: Span,
 
     /// Try again until it is reachable, at most so long; a plain number is seconds
     #[arg(long, value_name = "TIME")]
@@ -51,7 +51,7 @@ Examples:
   echoic probe localhost:5000 --all           every address of the name, each alone
   echoic probe :5000 --count 10               how long a connection takes
   echoic probe --wait 30s :5000 && echo up    waits until a server is there
-  echoic probe udp://:5000 --each 1s          open, closed or silent: only a reply is a yes
+  echoic probe udp://:5000 --timeout 1s          open, closed or silent: only a reply is a yes
 
 A name's addresses are called as programs with Happy Eyeballs do (RFC 8305): IPv6 first, the next
 after 250 ms or at once when one fails. An address counts as reached when it connects; nothing is
@@ -67,7 +67,7 @@ pub(super) struct Plan {
     pub(super) targets: Vec<Target>,
     pub(super) all: bool,
     pub(super) count: u32,
-    pub(super) each: Duration,
+    pub(super) timeout: Duration,
     pub(super) wait: Option<Duration>,
     pub(super) json: bool,
     pub(super) explain: bool,
@@ -89,15 +89,17 @@ impl ProbeArgs {
             .iter()
             .map(|text| target(text))
             .collect::<Result<_, _>>()?;
-        let each = self.each.0;
-        if each.is_zero() {
-            return Err("--each 0 leaves no time for an answer; give it at least 1ms".to_owned());
+        let timeout = self.timeout.0;
+        if timeout.is_zero() {
+            return Err(
+                "--timeout 0 leaves no time for an answer; give it at least 1ms".to_owned(),
+            );
         }
         Ok(Plan {
             targets,
             all: self.all,
             count: self.count,
-            each,
+            timeout,
             wait: self.wait.map(|wait| wait.0),
             json: self.json,
             explain: self.explain,
@@ -194,7 +196,7 @@ mod tests {
             ("localhost:", "has no port"),
             ("udp://localhost", "has no port"),
             ("localhost:http", "a port is a number"),
-            (":80 --each 0", "at least 1ms"),
+            (":80 --timeout 0", "at least 1ms"),
             (
                 ":80 --count 0",
                 "invalid count 0: expected at least 1 and at most 1000",
@@ -210,7 +212,7 @@ mod tests {
     fn a_plain_number_is_seconds() {
         let plan = plan("--wait 30 -w 2 :80 :81").unwrap();
         assert_eq!(
-            (plan.wait, plan.each),
+            (plan.wait, plan.timeout),
             (Some(Duration::from_secs(30)), Duration::from_secs(2))
         );
         assert_eq!(plan.targets.len(), 2);

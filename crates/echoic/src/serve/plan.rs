@@ -11,13 +11,13 @@ use echoic_core::{
     store::{Durability, Retention},
     units::{Bytes, Count, Mode, OffOr, Span},
 };
-use echoic_server::{Opening, RecorderOptions, WhenBehind};
+use echoic_server::{Opening, RecorderOptions, WhenFull};
 use echoic_service::Chosen;
 use echoic_wire::{ListenOptions, handed_over};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{
-    cli::{self, Behind, LimitArgs, ServeArgs, ShowingArgs},
+    cli::{self, Full, LimitArgs, ServeArgs, ShowingArgs},
     exit::Failed,
     explain,
     memory::Place,
@@ -97,9 +97,9 @@ impl Plan {
             ));
         }
         let durability = args.recording.durability;
-        if durability == Durability::Strict && matches!(args.recording.when_behind, Behind::Drop) {
+        if durability == Durability::Strict && matches!(args.recording.when_full, Full::Drop) {
             return Err(Failed::usage(
-                "--durability strict has every reply kept before it leaves, and --when-behind drop has some never kept: \
+                "--durability strict has every reply kept before it leaves, and --when-full drop has some never kept: \
                  take one of the two",
             ));
         }
@@ -121,9 +121,9 @@ impl Plan {
             retention_text: args.recording.retention.text.replace(',', " and "),
             recorder: RecorderOptions {
                 hold_replies: durability == Durability::Strict,
-                when_behind: match args.recording.when_behind {
-                    Behind::Wait => WhenBehind::Wait,
-                    Behind::Drop => WhenBehind::Drop,
+                when_full: match args.recording.when_full {
+                    Full::Block => WhenFull::Block,
+                    Full::Drop => WhenFull::Drop,
                 },
                 shards: workers,
                 ..RecorderOptions::default()
@@ -248,9 +248,9 @@ fn option(opening: &mut Opening, name: &str, value: &str) -> Result<(), String> 
             let bytes = cli::max_message(value).map_err(|error| error.to_string())?;
             limits.message_bytes_max = bytes;
         }
-        "idle" => limits.idle = read::<Span>(value)?.0,
-        "partial" => limits.partial = read::<Span>(value)?.0,
-        "write-stall" => limits.write_stall = read::<Span>(value)?.0,
+        "idle-timeout" => limits.idle_timeout = read::<Span>(value)?.0,
+        "message-timeout" => limits.message_timeout = read::<Span>(value)?.0,
+        "write-timeout" => limits.write_timeout = read::<Span>(value)?.0,
         "backlog" => {
             let count = Count::within(value, 0..=i32::MAX as u64);
             listen.backlog = count.map_err(|error| error.to_string())? as u32;
@@ -261,8 +261,8 @@ fn option(opening: &mut Opening, name: &str, value: &str) -> Result<(), String> 
         "deny" => guests.deny = networks(value)?,
         _ => {
             return Err(
-                "no such option of an endpoint; there are: as frame max-message idle partial \
-                write-stall backlog sndbuf mode allow deny"
+                "no such option of an endpoint; there are: as frame max-message idle-timeout \
+                message-timeout write-timeout backlog sndbuf mode allow deny"
                     .to_owned(),
             );
         }
@@ -297,10 +297,10 @@ fn limits(args: &ServeArgs, files: u64) -> Result<Limits, Failed> {
     Ok(Limits {
         message_bytes_max: given.max_message,
         connections_max,
-        idle: given.idle.0,
-        partial: given.partial.0,
-        write_stall: given.write_stall.0,
-        drain: given.drain.0,
+        idle_timeout: given.idle_timeout.0,
+        message_timeout: given.message_timeout.0,
+        write_timeout: given.write_timeout.0,
+        drain_timeout: given.drain_timeout.0,
         ..Limits::default()
     })
 }
