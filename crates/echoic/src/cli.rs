@@ -211,6 +211,9 @@ service answers there; ?OPTION=VALUE&... after it holds there only (as frame
 max-message idle-timeout message-timeout write-timeout backlog sndbuf mode allow deny). Port 0 takes a free one. Without a word, what
 systemd hands over (LISTEN_FDS) is served.
 
+A duration is 250ms, 0.5s, 10min, 1m30s or 1w; a plain number is seconds. A size is 512, 64KB or
+1.5M (1k is 1024), a count 500, 10k or 1.5M (1k is 1000).
+
 Services:
   upper           answers each message in upper case, all of Unicode
   echo            answers each message with itself

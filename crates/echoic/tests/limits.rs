@@ -172,11 +172,16 @@ fn named(limits: &[Value], name: &str) -> Value {
         .clone()
 }
 
-/// The same amount, however it is written.
+/// The same amount, however it is written. `10m` is ten minutes here, not a size.
 fn amount(text: &str) -> String {
     let bytes = text.parse::<Bytes>().map(|bytes| bytes.to_string());
     let span = text.parse::<Span>().map(|span| span.to_string());
-    bytes.or(span).unwrap_or_else(|_| text.to_owned())
+    let amount = if text.ends_with('m') {
+        span
+    } else {
+        bytes.or(span)
+    };
+    amount.unwrap_or_else(|_| text.to_owned())
 }
 
 #[test]

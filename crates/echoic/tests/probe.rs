@@ -700,7 +700,10 @@ fn wrong_usage_is_told_with_what_to_write() {
         (vec!["probe"], "ENDPOINT"),
         (vec!["probe", "*:80"], "for listening"),
         (vec!["probe", ":0"], "port 0"),
-        (vec!["probe", ":80", "--count", "0"], "1..=1000"),
+        (
+            vec!["probe", ":80", "--count", "0"],
+            "at least 1 and at most 1000",
+        ),
     ] {
         let ran = home.run(&args);
         assert_eq!(ran.code, Some(2), "{ran:?}");

@@ -387,7 +387,7 @@ mod tests {
         for (words, why) in [
             ("localhost:5000 5001", "leave one of them out"),
             ("localhost", "has no port"),
-            ("localhost http", "a port is a number"),
+            ("localhost http", "invalid port http: expected a number"),
             (":0", "port 0"),
             ("*:5000", "for listening"),
             (":5000 --frame paragraph", "expected chunk, line"),

@@ -195,7 +195,7 @@ mod tests {
             ("tcp://", "has no port"),
             ("localhost:", "has no port"),
             ("udp://localhost", "has no port"),
-            ("localhost:http", "a port is a number"),
+            ("localhost:http", "invalid port http: expected a number"),
             (":80 --timeout 0", "at least 1ms"),
             (
                 ":80 --count 0",

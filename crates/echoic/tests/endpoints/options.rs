@@ -99,13 +99,19 @@ fn an_option_that_is_none_is_answered_with_those_there_are() {
     for (endpoint, parts) in [
         (
             ":0?colour=red",
-            &["colour", "as frame max-message idle partial"][..],
+            &[
+                "colour",
+                "as frame max-message idle-timeout message-timeout",
+            ][..],
         ),
         (
             "unix:./s?idle-timeout=soon",
             &["unix:./s", "?idle-timeout=soon", "250ms"],
         ),
-        (":0?max-message=0", &["max-message=0", "1 to 1G"]),
+        (
+            ":0?max-message=0",
+            &["max-message=0", "at least 1 and at most 1G"],
+        ),
         (":0?frame=lines", &["lines", "netstring"]),
         (":0?as=shout", &["shout", "chargen"]),
         (":0?backlog=many", &["backlog=many"]),
