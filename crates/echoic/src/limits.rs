@@ -107,6 +107,7 @@ fn groups() -> [(&'static str, Vec<Limit>); 9] {
 }
 
 fn conversation(limits: &Limits) -> Vec<Limit> {
+    let time = |name, what, span| Limit::new(name, what, Time(span));
     let Limits {
         message_bytes_max,
         connections_max,
@@ -132,42 +133,34 @@ fn conversation(limits: &Limits) -> Vec<Limit> {
         )
         .set_by(serve("--max-connections"))
         .then(Ends(How::TooManyConnections)),
-        Limit::new("idle_timeout", "nothing happens", Time(idle_timeout))
+        time("idle_timeout", "nothing happens", idle_timeout)
             .set_by(serve("--idle-timeout"))
             .then(Ends(How::Idle)),
-        Limit::new(
+        time(
             "message_timeout",
             "from a message's first byte to its last",
-            Time(message_timeout),
+            message_timeout,
         )
         .set_by(serve("--message-timeout"))
         .then(Ends(How::Partial)),
-        Limit::new(
-            "write_timeout",
-            "the peer takes nothing",
-            Time(write_timeout),
-        )
-        .set_by(serve("--write-timeout"))
-        .then(Ends(How::NotReading)),
-        Limit::new(
-            "drain_timeout",
-            "from the signal to stop",
-            Time(drain_timeout),
-        )
-        .set_by(serve("--drain-timeout"))
-        .then(Ends(How::Cut)),
-        Limit::new(
+        time("write_timeout", "the peer takes nothing", write_timeout)
+            .set_by(serve("--write-timeout"))
+            .then(Ends(How::NotReading)),
+        time("drain_timeout", "from the signal to stop", drain_timeout)
+            .set_by(serve("--drain-timeout"))
+            .then(Ends(How::Cut)),
+        time(
             "linger_timeout",
             "after our end, the peer keeps silent",
-            Time(linger_timeout),
+            linger_timeout,
         )
         .then(Otherwise(
             "the socket is closed; the ending stays what it was",
         )),
-        Limit::new(
+        time(
             "linger_timeout_all",
             "after our end, the peer goes on sending",
-            Time(linger_timeout * 10),
+            linger_timeout * 10,
         )
         .then(Otherwise(
             "the socket is closed; the ending stays what it was",

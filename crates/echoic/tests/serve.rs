@@ -303,7 +303,7 @@ fn what_cannot_be_meant_is_told_with_what_can() {
             &["serve", ":0?colour=red"],
             &[
                 "colour",
-                "as frame max-message idle partial write-stall backlog sndbuf mode allow deny",
+                "as frame max-message idle-timeout message-timeout write-timeout backlog sndbuf mode allow deny",
             ],
         ),
         (&["serve", ":0", "--allow", "host"], &["host", "10.0.0.0/8"]),
@@ -322,7 +322,7 @@ fn what_cannot_be_meant_is_told_with_what_can() {
         ),
         (
             &["serve", ":0", "--frame", "lines"],
-            &["lines", "chunk line"],
+            &["lines", "chunk, line"],
         ),
         (&["serve", ":0", "--max-message", "big"], &["big", "1k"]),
         (&["serve", ":0", "--max-message", "0"], &["--max-message"]),
@@ -355,7 +355,7 @@ fn what_cannot_be_meant_is_told_with_what_can() {
         (&["serve", ":0", "--stoer", "x"], &["--stoer", "--store"]),
         (&["log", "svc:"], &["svc"]),
         (&["log", "latt:>5ms"], &["latt", "lat:"]),
-        (&["log", "lat:>5"], &["5"]),
+        (&["log", "lat:>5x"], &["lat:>5x", "1.5s"]),
         (&["log", "req~("], &["req~"]),
         (&["log", "(a"], &["("]),
         (&["log", "--jsno"], &["--jsno", "--json"]),

@@ -122,13 +122,15 @@ Examples:
   echoic connect :5000 --store talk.db        records it; echoic log --store talk.db shows it
   echoic connect :5000 --explain              shows socket, connect, send, recv, shutdown, close
 
-Over udp:// and unixgram: a line, or a --send, is one datagram, and silence for --linger-timeout is the end.
+Over udp:// and unixgram: a line, or a --send, is one datagram, and silence for --linger-timeout
+is the end.
 
 At a prompt, a line that is just q quits (\\q sends it), Ctrl-D ends our half of the stream, Ctrl-C
 twice quits, and a line that starts with a space is kept out of the history.
 
 In a pipe, the end of the input is the end of our half; the peer's half is then read to its end. A
-peer that stays silent for --linger-timeout instead is left: with code 0 if everything was answered, else 5.
+peer that stays silent for --linger-timeout instead is left: with code 0 if everything was
+answered, else 5.
 
 Exit codes: 0 done, 1 system error, 2 usage, 3 name not resolved, 4 refused or unreachable,
 5 timed out, 6 reset or cut before the end, 7 the reply was not the expected one, 130 interrupted.";
