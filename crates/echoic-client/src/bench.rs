@@ -82,7 +82,7 @@ pub use schedule::Schedule;
 pub use search::{Kept, Next, Search};
 pub use seen::{Arrival, Seen};
 pub use sizes::{NoSizes, SIZE_MAX, Sizes};
-pub use slo::{Judged, NoTerm, Slo, Term, rate};
+pub use slo::{Judged, NoTerm, Slo, Term};
 pub use steady::{Mean, Steady};
 pub use steps::{NoSteps, Order, Steps};
 pub use template::{Blanks, NoTemplate, Template};

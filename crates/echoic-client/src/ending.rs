@@ -61,7 +61,7 @@ impl fmt::Display for Ending {
             Self::PeerReset { after } => write!(
                 f,
                 "reset by the peer after {}",
-                echoic_core::size::for_people(*after)
+                echoic_core::units::for_people(*after)
             ),
             Self::Quit => f.write_str("closed"),
             Self::Aborted => f.write_str("reset by us"),

@@ -74,24 +74,24 @@ pub enum Leave {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waits {
     /// After our end of the stream: silence of the peer before we leave. None waits for its end.
-    pub linger: Option<Duration>,
+    pub linger_timeout: Option<Duration>,
     /// Silence in both directions. None waits for ever, as a person at a prompt does.
-    pub idle: Option<Duration>,
+    pub idle_timeout: Option<Duration>,
     /// Time without progress while the peer is to be sent something. Does not run while we are not reading
     /// ourselves.
-    pub write_stall: Duration,
+    pub write_timeout: Duration,
     /// After the peer's end of the stream: how long we wait for something to say to it. A peer may end its own
     /// stream first and still read ours (an upload), and a pipe that is being filled is empty for a moment. Once
-    /// it has taken something after its end, [`Self::linger`] is waited instead.
+    /// it has taken something after its end, [`Self::linger_timeout`] is waited instead.
     pub after_fin: Duration,
 }
 
 impl Default for Waits {
     fn default() -> Self {
         Self {
-            linger: Some(Duration::from_secs(5)),
-            idle: None,
-            write_stall: Duration::from_secs(10),
+            linger_timeout: Some(Duration::from_secs(5)),
+            idle_timeout: None,
+            write_timeout: Duration::from_secs(10),
             after_fin: Duration::from_millis(100),
         }
     }
@@ -322,20 +322,20 @@ impl Talk {
         }
         let idle = self
             .waits
-            .idle
+            .idle_timeout
             .map(|idle| (self.stirred + idle, Phase::Idle));
         let linger = self
             .waits
-            .linger
+            .linger_timeout
             .filter(|_| self.ours == Half::Ended)
             .map(|linger| (self.stirred + linger, Phase::Linger));
         let stall = self
             .is_sending()
-            .then(|| (self.moved + self.waits.write_stall, Phase::WriteStall));
+            .then(|| (self.moved + self.waits.write_timeout, Phase::WriteStall));
         let phases = [idle, linger, stall].into_iter().flatten();
         let after_fin = self.peer_ended.filter(|_| self.unsent().is_empty());
         let after_fin = after_fin.map(|ended| {
-            let upload = self.waits.linger.filter(|_| self.uploads);
+            let upload = self.waits.linger_timeout.filter(|_| self.uploads);
             let patience = upload.unwrap_or(self.waits.after_fin);
             (ended.max(self.moved) + patience, After::PeerEnded)
         });

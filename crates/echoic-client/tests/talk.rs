@@ -178,7 +178,7 @@ async fn an_upload_that_pauses_is_waited_for_and_one_that_stops_is_told() {
             all
         });
         let waits = Waits {
-            linger: Some(Duration::from_secs(1)),
+            linger_timeout: Some(Duration::from_secs(1)),
             after_fin: Duration::from_secs(1),
             ..Waits::default()
         };
@@ -371,7 +371,7 @@ async fn a_peer_that_takes_nothing_is_given_up_and_the_rest_counted() {
 #[tokio::test(start_paused = true)]
 async fn silence_in_both_directions_ends_it_only_if_asked() {
     let idle = Waits {
-        idle: Some(Duration::from_mins(1)),
+        idle_timeout: Some(Duration::from_mins(1)),
         ..Waits::default()
     };
     let (_say, says) = mpsc::channel(1);
@@ -439,7 +439,7 @@ async fn while_who_looks_on_is_behind_nothing_moves_and_no_wait_runs() {
         say.send(text("hello")).await.unwrap();
         drop(say);
         let waits = Waits {
-            idle: Some(Duration::from_secs(7)),
+            idle_timeout: Some(Duration::from_secs(7)),
             ..Waits::default()
         };
         let (link, frames) = (Slow::link(100, &[0, 0, 0]), Frames::default());

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::size::for_people;
+use crate::units::for_people;
 
 /// The end of a conversation, with what went through it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,11 +31,11 @@ pub enum How {
     /// The peer reset the connection (RST), or was gone when we wrote (EPIPE); also after a service's last word. What had
     /// left by then may not have arrived.
     PeerReset,
-    /// Silence for longer than `--idle`.
+    /// Silence for longer than `--idle-timeout`.
     Idle,
-    /// A message was begun and not finished within `--partial`.
+    /// A message was begun and not finished within `--message-timeout`.
     Partial,
-    /// The peer did not read what it was sent for `--write-stall`.
+    /// The peer did not read what it was sent for `--write-timeout`.
     NotReading,
     /// A message was longer than `--max-message`.
     MessageTooLong,
@@ -55,7 +55,7 @@ pub enum How {
     Denied,
     /// The server was told to stop; everything read was answered first.
     Drained,
-    /// The server was told to stop and the `--drain` deadline passed.
+    /// The server was told to stop and the `--drain-timeout` deadline passed.
     Cut,
     /// Strict durability, and the store has failed.
     Store,
@@ -69,7 +69,7 @@ pub enum How {
     Left,
     /// We reset the connection, since that was asked for.
     Aborted,
-    /// We had ended our stream, and the peer neither said more nor ended its own within `--linger`.
+    /// We had ended our stream, and the peer neither said more nor ended its own within `--linger-timeout`.
     NotClosing,
     /// Nobody took what was heard any more (`| head`), so there was nobody to go on for.
     Unread,

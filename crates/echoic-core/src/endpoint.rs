@@ -204,10 +204,10 @@ mod tests {
     #[case("70000", "0 to 65535")]
     #[case("::1:5000", "brackets: [::1]")]
     #[case("[::1:5000", "not closed")]
-    #[case("a b:5000", "no host name")]
-    #[case("host:http", "no port; a port is a number")]
+    #[case("a b:5000", "invalid host \"a b\": expected a name")]
+    #[case("host:http", "invalid port http: expected a number")]
     #[case("host:80x", "left over")]
-    #[case("tls://:5000", "tls:// is not spoken")]
+    #[case("tls://:5000", "invalid scheme tls: expected tcp://")]
     #[case("unix:", "has no path")]
     #[case("unix:@", "has no name")]
     #[case("fd:x", "a number")]
@@ -226,11 +226,11 @@ mod tests {
 
     #[test]
     fn a_name_before_the_equals_sign_is_the_service() {
-        let served: Served = "greet=:12345?frame=line&idle=5s".parse().unwrap();
+        let served: Served = "greet=:12345?frame=line&idle-timeout=5s".parse().unwrap();
         assert_eq!(served.service.as_deref(), Some("greet"));
         assert_eq!(
             served.located.to_string(),
-            "tcp://:12345?frame=line&idle=5s"
+            "tcp://:12345?frame=line&idle-timeout=5s"
         );
         let error = "greet:hallo=:5000".parse::<Served>().unwrap_err();
         assert!(

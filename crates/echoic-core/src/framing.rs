@@ -17,6 +17,8 @@ use std::{fmt, num::NonZeroU32, str::FromStr};
 
 use thiserror::Error;
 
+use crate::units::{Bytes, Hex, quoted};
+
 pub use self::{
     delimiter::Delimiter,
     join::{End, ReplyTooLong},
@@ -95,12 +97,37 @@ pub struct Frames {
     pub said: Framing,
 }
 
-/// No framing of that name.
+/// Why a text is no framing.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error(
-    "{0:?} is no framing; there are: chunk line crlf nul delim:HEX fixed:N u8 u16be u16le u32be u32le varint netstring content-length, and IN/OUT where the directions differ"
-)]
-pub struct UnknownFraming(String);
+pub enum FramingError {
+    /// Not one of the words.
+    #[error(
+        "invalid framing {}: expected chunk, line, crlf, nul, delim:HEX, fixed:N, u8, u16be, u16le, u32be, u32le, varint, netstring or content-length, or IN/OUT where the directions differ",
+        quoted(.0)
+    )]
+    Unknown(String),
+    /// What follows `delim:` is not bytes.
+    #[error(
+        "invalid delimiter in {}: expected hexadecimal bytes, for example delim:0d0a",
+        quoted(.0)
+    )]
+    Delimiter(String),
+    /// `fixed:0`.
+    #[error("invalid framing {}: the length must be at least 1", quoted(.0))]
+    Zero(String),
+    /// What follows `fixed:` is no length.
+    #[error(
+        "invalid length in {}: expected bytes from 1 to 4294967295, for example fixed:64 or fixed:4k",
+        quoted(.0)
+    )]
+    Length(String),
+    /// Nothing stands on one side of the slash.
+    #[error(
+        "invalid framing {}: expected a framing on both sides of the slash, for example line/crlf",
+        quoted(.0)
+    )]
+    Side(String),
+}
 
 /// The framings that are one word.
 const WORDS: [(&str, Framing); 12] = [
@@ -146,20 +173,35 @@ impl Framing {
 }
 
 impl FromStr for Framing {
-    type Err = UnknownFraming;
+    type Err = FramingError;
 
-    fn from_str(text: &str) -> Result<Self, UnknownFraming> {
-        let unknown = || UnknownFraming(text.to_owned());
-        match text.split_once(':') {
-            Some(("delim", hex)) => Delimiter::from_hex(hex)
+    fn from_str(text: &str) -> Result<Self, FramingError> {
+        let own = || text.to_owned();
+        let (word, argument) = match text.split_once(':') {
+            Some((word, argument)) => (word, Some(argument)),
+            None => (text, None),
+        };
+        match argument {
+            Some(hex) if word.eq_ignore_ascii_case("delim") => hex
+                .parse()
+                .ok()
+                .and_then(|Hex(bytes)| Delimiter::new(&bytes))
                 .map(Self::Delim)
-                .ok_or_else(unknown),
-            Some(("fixed", bytes)) => bytes.parse().map(Self::Fixed).map_err(|_| unknown()),
+                .ok_or_else(|| FramingError::Delimiter(own())),
+            Some(length) if word.eq_ignore_ascii_case("fixed") => {
+                let Ok(Bytes(length)) = length.parse() else {
+                    return Err(FramingError::Length(own()));
+                };
+                let length = u32::try_from(length).map_err(|_| FramingError::Length(own()))?;
+                NonZeroU32::new(length)
+                    .map(Self::Fixed)
+                    .ok_or_else(|| FramingError::Zero(own()))
+            }
             _ => WORDS
                 .iter()
-                .find(|(word, _)| *word == text)
+                .find(|(word, _)| word.eq_ignore_ascii_case(text))
                 .map(|(_, framing)| *framing)
-                .ok_or_else(unknown),
+                .ok_or_else(|| FramingError::Unknown(own())),
         }
     }
 }
@@ -190,10 +232,11 @@ impl From<Framing> for Frames {
 }
 
 impl FromStr for Frames {
-    type Err = UnknownFraming;
+    type Err = FramingError;
 
-    fn from_str(text: &str) -> Result<Self, UnknownFraming> {
+    fn from_str(text: &str) -> Result<Self, FramingError> {
         match text.split_once('/') {
+            Some(("", _) | (_, "")) => Err(FramingError::Side(text.to_owned())),
             Some((heard, said)) => Ok(Self {
                 heard: heard.parse()?,
                 said: said.parse()?,
@@ -244,12 +287,65 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_framing_is_answered_with_what_is() {
-        for text in [
-            "lines", "delim:", "delim:0", "delim:zz", "fixed:0", "fixed:-1", "line/", "a/b/c",
+    fn words_may_be_in_any_case() {
+        for (text, printed) in [
+            ("LINE/Crlf", "line/crlf"),
+            ("Content-Length", "content-length"),
+            ("Delim:0x0D 0x0A", "delim:0d0a"),
+            ("delim:0d:0a", "delim:0d0a"),
+            ("FIXED:1k", "fixed:1024"),
         ] {
-            let said = text.parse::<Frames>().unwrap_err().to_string();
-            assert!(said.contains("netstring"), "{text}: {said}");
+            assert_eq!(text.parse::<Frames>().unwrap().to_string(), printed);
+        }
+    }
+
+    #[test]
+    fn errors_name_the_part_that_is_wrong() {
+        for (text, message) in [
+            ("lines", "invalid framing lines: expected chunk, line, crlf"),
+            ("", "invalid framing \"\": expected chunk, line, crlf"),
+            ("a/b/c", "invalid framing a: expected chunk"),
+            ("line/b", "invalid framing b: expected chunk"),
+            ("line:5", "invalid framing line:5: expected chunk"),
+            (
+                "line/",
+                "invalid framing line/: expected a framing on both sides",
+            ),
+            (
+                "/line",
+                "invalid framing /line: expected a framing on both sides",
+            ),
+            (
+                "delim:",
+                "invalid delimiter in delim:: expected hexadecimal bytes, for example delim:0d0a",
+            ),
+            (
+                "delim:0",
+                "invalid delimiter in delim:0: expected hexadecimal bytes",
+            ),
+            (
+                "delim:zz",
+                "invalid delimiter in delim:zz: expected hexadecimal bytes",
+            ),
+            (
+                "fixed:0",
+                "invalid framing fixed:0: the length must be at least 1",
+            ),
+            (
+                "fixed:",
+                "invalid length in fixed:: expected bytes from 1 to 4294967295",
+            ),
+            (
+                "fixed:-1",
+                "invalid length in fixed:-1: expected bytes from 1",
+            ),
+            (
+                "fixed:4G",
+                "invalid length in fixed:4G: expected bytes from 1",
+            ),
+        ] {
+            let error = text.parse::<Frames>().unwrap_err().to_string();
+            assert!(error.starts_with(message), "{text}: {error}");
         }
     }
 }

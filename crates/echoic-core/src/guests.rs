@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr, str::FromStr};
 
 use thiserror::Error;
 
-use crate::event::Place;
+use crate::{event::Place, units::quoted};
 
 /// A network: an address and how many of its bits count. A single address is a network of all its bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -15,7 +15,7 @@ pub struct Network {
 
 /// No network.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{0:?} is no network; write an address, or one with the bits that count: 10.0.0.0/8, ::1")]
+#[error("invalid network {}: expected an address, or a network like 10.0.0.0/8 or fe80::/10", quoted(.0))]
 pub struct NetworkError(String);
 
 /// Who may call. Without a word everybody may; what is denied is denied whatever is allowed; and where something is

@@ -19,5 +19,5 @@ pub mod message;
 pub mod oracle;
 pub mod service;
 pub mod shown;
-pub mod size;
 pub mod store;
+pub mod units;

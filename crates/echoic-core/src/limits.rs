@@ -13,16 +13,16 @@ pub struct Limits {
     /// `limit: connections`.
     pub connections_max: usize,
     /// Nothing heard, nothing said, nothing half-received for this long: Ending `timed out: idle`.
-    pub idle: Duration,
+    pub idle_timeout: Duration,
     /// From a message's first byte to its last; later bytes do not reset it (slowloris): `timed out: partial`.
-    pub partial: Duration,
+    pub message_timeout: Duration,
     /// The peer took nothing of what it was sent for this long: Ending `timed out: peer not reading`.
-    pub write_stall: Duration,
+    pub write_timeout: Duration,
     /// From the stop signal to the moment the rest is cut: Ending `cut`.
-    pub drain: Duration,
+    pub drain_timeout: Duration,
     /// After our end of the stream: how long the peer may keep silent before the socket is closed. Closing at
     /// once would make the kernel throw away what the peer has not read yet (RFC 9112 section 9.6).
-    pub linger: Duration,
+    pub linger_timeout: Duration,
 }
 
 impl Default for Limits {
@@ -30,11 +30,11 @@ impl Default for Limits {
         Self {
             message_bytes_max: 1 << 20,
             connections_max: 10_000,
-            idle: Duration::from_mins(10),
-            partial: Duration::from_mins(1),
-            write_stall: Duration::from_secs(10),
-            drain: Duration::from_secs(10),
-            linger: Duration::from_secs(2),
+            idle_timeout: Duration::from_mins(10),
+            message_timeout: Duration::from_mins(1),
+            write_timeout: Duration::from_secs(10),
+            drain_timeout: Duration::from_secs(10),
+            linger_timeout: Duration::from_secs(2),
         }
     }
 }

@@ -10,8 +10,8 @@ use crate::{
     event::Place,
     framing::{Frames, Framing},
     guests::Network,
-    size::{Bytes, Span},
     store::Durability,
+    units::{Bytes, Count, Hex, Mode, OffOr, Rate, Span},
 };
 
 /// Any text is, of each kind there is on a command line, a value that prints as itself, or an error that can be shown as
@@ -27,6 +27,12 @@ pub fn check_typed(text: &str) {
     check::<Network>(text);
     check::<Bytes>(text);
     check::<Span>(text);
+    check::<Count>(text);
+    check::<Rate>(text);
+    check::<Hex>(text);
+    check::<Mode>(text);
+    check::<OffOr<Span>>(text);
+    check_amounts(text);
     check::<Durability>(text);
     check::<Place>(text);
     match text.parse::<Served>() {
@@ -38,6 +44,46 @@ pub fn check_typed(text: &str) {
             assert_eq!(printed.parse(), Ok(Served { service, located }), "{text:?}");
         }
         Err(error) => check_error(text, &error),
+    }
+}
+
+/// An amount with one unit is what floating-point arithmetic says, to its precision.
+fn check_amounts(text: &str) {
+    let close = |read: u64, expected: f64| {
+        let expected = expected.round();
+        let off = (read as f64 - expected).abs();
+        assert!(
+            off <= 1.0 + expected * 1e-12,
+            "{text:?} is {read}, not {expected}"
+        );
+    };
+    let numeric = |unit: &str| -> Option<f64> {
+        let number = text.strip_suffix(unit)?;
+        let is_plain = number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+        number.parse().ok().filter(|_| is_plain)
+    };
+    for (unit, factor) in [("k", 1024.0), ("MiB", 1_048_576.0), ("gb", 1_073_741_824.0)] {
+        if let (Some(number), Ok(Bytes(bytes))) = (numeric(unit), text.parse()) {
+            close(bytes, number * factor);
+        }
+    }
+    for (unit, factor) in [("", 1.0), ("k", 1e3), ("M", 1e6), ("G", 1e9)] {
+        if let (Some(number), Ok(Count(count))) = (numeric(unit), text.parse()) {
+            close(count, number * factor);
+        }
+    }
+    for (unit, factor) in [
+        ("", 1e9),
+        ("us", 1e3),
+        ("ms", 1e6),
+        ("min", 6e10),
+        ("h", 3.6e12),
+        ("w", 6.048e14),
+    ] {
+        if let (Some(number), Ok(Span(span))) = (numeric(unit), text.parse()) {
+            let ns = u64::try_from(span.as_nanos()).expect("invariant: at most 584 years");
+            close(ns, number * factor);
+        }
     }
 }
 
@@ -81,6 +127,18 @@ mod tests {
 
         #[test]
         fn numbers_with_units_and_networks(text in r"[0-9]{0,21}(\.[0-9]{1,3}){0,3}[a-zA-Z/:]{0,3}[0-9]{0,3}") {
+            check_typed(&text);
+        }
+
+        #[test]
+        fn amounts_are_what_arithmetic_says(
+            text in r"[0-9]{0,6}(\.[0-9]{1,9})?(|k|M|G|MiB|gb|us|ms|min|h|w|%|/s|h[0-9]{1,2}m)"
+        ) {
+            check_typed(&text);
+        }
+
+        #[test]
+        fn bytes_and_words(text in r"(0x|delim:|fixed:|OFF|off|)([0-9a-fA-F]{2}[:, ]?){0,4}") {
             check_typed(&text);
         }
 

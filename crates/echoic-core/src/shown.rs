@@ -19,7 +19,7 @@ use std::{
 
 use thiserror::Error;
 
-use crate::size::for_people;
+use crate::units::for_people;
 
 /// Bytes that print escaped, on one line. Made by [`text`] and [`text_up_to`].
 #[derive(Clone, Copy, Debug)]

@@ -9,6 +9,7 @@ use crate::{
     exchange::{Conversation, Exchange},
     filter::Filter,
     service::BoxFuture,
+    units::quoted,
 };
 
 /// Keeps events and finds exchanges. Another process, or another author's code, may stand behind it.
@@ -108,7 +109,7 @@ pub enum Durability {
 
 /// No durability of that name.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{0:?} is no durability; there are: strict, normal, off")]
+#[error("invalid durability {}: expected strict, normal or off", quoted(.0))]
 pub struct UnknownDurability(String);
 
 impl FromStr for Durability {

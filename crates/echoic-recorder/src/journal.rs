@@ -12,7 +12,7 @@ use echoic_core::{
     message::{Replies, Run},
 };
 
-use crate::{filling::ROUND_BYTES, lock::lock, options::WhenBehind, shared::Shared};
+use crate::{filling::ROUND_BYTES, lock::lock, options::WhenFull, shared::Shared};
 
 /// A conversation's way to the recorder. Telling costs one lock that nobody else on the worker holds, and two
 /// copies; nothing is allocated while the batch has room. It never waits.
@@ -182,7 +182,7 @@ impl Journal {
     /// Whether what finds no room is lost. A reply that is held until it is kept must not be among that.
     fn may_lose(&self) -> bool {
         let options = &self.shared.options;
-        (options.when_behind == WhenBehind::Drop && !options.hold_replies)
+        (options.when_full == WhenFull::Drop && !options.hold_replies)
             || self.shared.failing.load(Ordering::Relaxed)
     }
 

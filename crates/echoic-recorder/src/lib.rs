@@ -23,7 +23,7 @@ mod task;
 pub use clock::{Clock, wall};
 pub use feed::{Missed, Seen, Watcher};
 pub use journal::{Journal, NotKept};
-pub use options::{RecorderOptions, WhenBehind};
+pub use options::{RecorderOptions, WhenFull};
 pub use recorder::Recorder;
 pub use standing::{Failure, Standing};
 pub use task::RecorderTask;

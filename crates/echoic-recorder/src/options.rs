@@ -12,7 +12,7 @@ pub struct RecorderOptions {
     /// A store that keeps nothing for this long has failed.
     pub patience: Duration,
     /// What becomes of exchanges when the store is slower than the wire.
-    pub when_behind: WhenBehind,
+    pub when_full: WhenFull,
     /// What all conversations together may have unrecorded, in bytes.
     pub behind_bytes_max: usize,
     /// What one of them may have unrecorded, in bytes.
@@ -27,7 +27,7 @@ impl Default for RecorderOptions {
             hold_replies: false,
             pace: Duration::from_millis(20),
             patience: Duration::from_secs(5),
-            when_behind: WhenBehind::Wait,
+            when_full: WhenFull::Block,
             behind_bytes_max: 64 << 20,
             conversation_behind_bytes_max: 1 << 20,
             shards: 1,
@@ -37,10 +37,10 @@ impl Default for RecorderOptions {
 
 /// What becomes of exchanges when the store is slower than the wire.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum WhenBehind {
+pub enum WhenFull {
     /// The conversations that are ahead wait; the others do not notice.
     #[default]
-    Wait,
+    Block,
     /// They are served and not recorded, and counted.
     Drop,
 }

@@ -367,7 +367,7 @@ impl Hall {
         }
         self.server.drain.start();
         self.server.doors.clear();
-        let deadline = Instant::now() + self.server.limits.drain;
+        let deadline = Instant::now() + self.server.limits.drain_timeout;
         let deadline = self.timers().sleep_until(deadline);
         pin!(deadline);
         loop {

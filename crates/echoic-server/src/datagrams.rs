@@ -438,7 +438,7 @@ impl Gate {
     /// Nothing moves: waits for a deadline or the stop signal.
     fn poll_bell(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         let now = Instant::now();
-        let stall = self.means.rules.limits.write_stall;
+        let stall = self.means.rules.limits.write_timeout;
         let stalled_at = self.outgoing.stalled_since().map(|since| since + stall);
         let next = [self.idle_at, self.look_at, self.paused_until, stalled_at];
         let deadline = next.into_iter().flatten().min().unwrap_or(now + FAR);
@@ -465,7 +465,7 @@ impl Gate {
             self.look_at = None;
             self.look_for_drops();
         }
-        let stall = self.means.rules.limits.write_stall;
+        let stall = self.means.rules.limits.write_timeout;
         let stalled = self.outgoing.stalled_since();
         if stalled.is_some_and(|since| since + stall <= now) {
             self.give_up_unsent();
@@ -522,10 +522,10 @@ impl Gate {
         self.flush().await;
     }
 
-    /// Sends what is unsent, as long as some of it leaves within `--write-stall`. For the record it waits until that has
+    /// Sends what is unsent, as long as some of it leaves within `--write-timeout`. For the record it waits until that has
     /// failed, or the stop is over.
     async fn flush(&mut self) {
-        let stall = self.means.rules.limits.write_stall;
+        let stall = self.means.rules.limits.write_timeout;
         let timers = self.means.timers.clone();
         loop {
             let since = self.outgoing.stalled_since();

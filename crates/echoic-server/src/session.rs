@@ -6,7 +6,7 @@
 //! conversation and taken up at its next turn.
 //!
 //! While a reply is unsent nothing more is heard: that is the whole of back-pressure, since the peer's window fills
-//! and the peer waits. A peer that never reads is ended after `--write-stall`.
+//! and the peer waits. A peer that never reads is ended after `--write-timeout`.
 //!
 //! Beside it: [`waiting`], what has to be waited for in between; [`speaking`], services apart; [`parting`], the end.
 
@@ -87,7 +87,7 @@ pub(crate) struct Session {
     awaited: Option<(u64, u64)>,
     kept: u64,
     /// Since when a message has been unfinished, not counting the time in which we did not listen.
-    partial_since: Option<Instant>,
+    message_since: Option<Instant>,
     /// Since when we have not been listening: a reply is unsent, or the service or the record is behind.
     deaf_since: Option<Instant>,
     half_closed: bool,
@@ -189,7 +189,7 @@ impl Session {
             outbox: Outbox::default(),
             journal,
             stay,
-            wait: Wait::new(&drain, now + limits.idle, &timers),
+            wait: Wait::new(&drain, now + limits.idle_timeout, &timers),
             timers,
             limits,
             drain,
@@ -199,7 +199,7 @@ impl Session {
             sent_at: now,
             awaited: None,
             kept: 0,
-            partial_since: None,
+            message_since: None,
             deaf_since: None,
             half_closed: false,
             cut_short: false,
@@ -469,14 +469,14 @@ impl Session {
             Some(Violation::Malformed) => return ControlFlow::Break(How::Malformed),
             None => {}
         }
-        self.partial_since = match self.partial_since {
+        self.message_since = match self.message_since {
             _ if self.inbox.is_empty() => None,
             Some(since) if split.consumed == 0 => Some(since),
             _ => Some(heard.at),
         };
         if self
-            .partial_since
-            .is_some_and(|since| heard.at >= since + self.limits.partial)
+            .message_since
+            .is_some_and(|since| heard.at >= since + self.limits.message_timeout)
         {
             return ControlFlow::Break(How::Partial);
         }
@@ -489,7 +489,7 @@ impl Session {
     /// The peer has ended its half. All it said is answered by now, unless the service runs apart.
     fn peer_finished(&mut self, at: Instant) -> Turn {
         self.half_closed = true;
-        self.partial_since = None; // what was unfinished was its last message
+        self.message_since = None; // what was unfinished was its last message
         let apart = matches!(self.voice, Speaker::Apart(_));
         if apart || !self.outbox.is_empty() {
             let received = self.tally.received;

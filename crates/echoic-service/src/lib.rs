@@ -16,7 +16,7 @@ mod upper;
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use echoic_core::service::Service;
+use echoic_core::{service::Service, units::quoted};
 use thiserror::Error;
 
 /// How a service is written on the command line, and how it is made from what follows its name.
@@ -95,7 +95,7 @@ pub struct Chosen(pub Arc<dyn Service>);
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ServiceNameError {
     /// There is none of that name.
-    #[error("there is no service {name:?}; there are: {}", usages())]
+    #[error("invalid service {}: expected {}", quoted(name), usages())]
     Unknown {
         /// What was asked for.
         name: String,
@@ -194,7 +194,7 @@ mod tests {
         let said = "uper".parse::<Chosen>().unwrap_err().to_string();
         assert_eq!(
             said,
-            "there is no service \"uper\"; there are: upper, lower, echo, greet[:TEXT|@FILE], discard, time, daytime, chargen, info"
+            "invalid service uper: expected upper, lower, echo, greet[:TEXT|@FILE], discard, time, daytime, chargen, info"
         );
         let said = "echo:x".parse::<Chosen>().unwrap_err().to_string();
         assert_eq!(said, "echo: it takes no argument, \"x\" is left over");

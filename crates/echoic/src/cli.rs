@@ -2,7 +2,7 @@
 
 mod fingers;
 
-use std::{collections::HashMap, error::Error, ffi::OsString, str::FromStr, time::Duration};
+use std::{collections::HashMap, error::Error, ffi::OsString, ops::RangeInclusive};
 
 use clap::{
     Args, Command, CommandFactory, Parser, Subcommand, ValueEnum,
@@ -16,12 +16,12 @@ use echoic_core::{
     endpoint::Served,
     framing::Frames,
     guests::Network,
-    size::{Bytes, SizeError, Span},
-    store::Durability,
+    store::{Durability, Retention},
+    units::{Bytes, Count, Mode, OffOr, Span, UnitError},
 };
 use echoic_service::Chosen;
 
-use crate::{bench::BenchArgs, connect::ConnectArgs, probe::ProbeArgs, term};
+use crate::{bench::BenchArgs, connect::ConnectArgs, memory::retention, probe::ProbeArgs, term};
 
 const STYLES: Styles = Styles::styled()
     .header(Style::new().bold())
@@ -53,8 +53,24 @@ impl Cli {
             let words = args.split_off(2);
             args.extend(flags_first(words, &Self::command()));
         }
-        Self::try_parse_from(args).unwrap_or_else(|error| tame(fingers::hinted(error)).exit())
+        Self::try_parse_from(args)
+            .unwrap_or_else(|error| tame(shortened(fingers::hinted(error))).exit())
     }
+}
+
+/// The same error, without clap's own "invalid value" where the reason begins like that and names the value.
+fn shortened(error: clap::Error) -> clap::Error {
+    let why = error.source().map(ToString::to_string);
+    let Some(why) = why.filter(|why| why.starts_with("invalid ")) else {
+        return error;
+    };
+    let flag = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(arg)) => arg.split(' ').next().filter(|arg| arg.starts_with('-')),
+        _ => None,
+    };
+    let flag = flag.map_or(String::new(), |flag| format!("{flag}: "));
+    let message = format!("{flag}{why}\n\nFor more information, try '--help'.\n");
+    clap::Error::raw(error.kind(), message)
 }
 
 /// The same error, in which what was typed is shown and not obeyed: it may come from a script, and so from anywhere.
@@ -191,9 +207,12 @@ pub(crate) struct ManArgs {
 An endpoint is a port (5000, :5000: this machine only), HOST:PORT, '*:PORT' (every interface), a
 URL like tcp://127.0.0.1:5000 or udp://:5000, a Unix socket (./x.sock, unix:PATH, unix:@NAME, or
 unixgram:PATH for datagrams), or fd:N, a socket that was handed over. NAME= before it says which
-service answers there; ?OPTION=VALUE&... after it holds there only (as frame max-message idle
-partial write-stall backlog sndbuf mode allow deny). Port 0 takes a free one. Without a word, what
+service answers there; ?OPTION=VALUE&... after it holds there only (as frame
+max-message idle-timeout message-timeout write-timeout backlog sndbuf mode allow deny). Port 0 takes a free one. Without a word, what
 systemd hands over (LISTEN_FDS) is served.
+
+A duration is 250ms, 0.5s, 10min, 1m30s or 1w; a plain number is seconds. A size is 512, 64KB or
+1.5M (1k is 1024), a count 500, 10k or 1.5M (1k is 1000).
 
 Services:
   upper           answers each message in upper case, all of Unicode
@@ -259,7 +278,8 @@ pub(crate) struct ServeArgs {
     #[arg(
         long,
         value_name = "N",
-        default_value_t = 1024,
+        default_value = "1024",
+        value_parser = count::<u32>(0..=i32::MAX as u64),
         help_heading = "Sockets"
     )]
     pub(crate) backlog: u32,
@@ -290,12 +310,17 @@ pub(crate) struct ServeArgs {
     pub(crate) sndbuf: Option<Bytes>,
 
     /// After each message look for the next one so long before sleeping: quicker answers for a core's price (50us is
-    /// a good choice; at most 1s) [default: sleep at once]
-    #[arg(long, value_name = "TIME", help_heading = "Sockets")]
-    pub(crate) busy_poll: Option<Span>,
+    /// a good choice; at most 1s); off to sleep at once
+    #[arg(
+        long,
+        value_name = "TIME|off",
+        default_value = "off",
+        help_heading = "Sockets"
+    )]
+    pub(crate) busy_poll: OffOr<Span>,
 
     /// Threads that serve connections [default: one a core]
-    #[arg(long, value_name = "N", help_heading = "Sockets", value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, value_name = "N", help_heading = "Sockets", value_parser = count::<u16>(1..=256))]
     pub(crate) workers: Option<u16>,
 }
 
@@ -322,52 +347,78 @@ pub(crate) struct RecordingArgs {
     )]
     pub(crate) durability: Durability,
 
-    /// How long and how much: an age, a size, or both; `all` keeps everything
+    /// How long and how much is kept: an age, a size, or both; `off` keeps everything
     #[arg(
         long,
-        value_name = "KEEP",
+        value_name = "AGE,SIZE|off",
         default_value = "7d,2G",
-        env = "ECHOIC_KEEP",
+        value_parser = Kept::read,
+        env = "ECHOIC_RETENTION",
         hide_env = true
     )]
-    pub(crate) keep: String,
+    pub(crate) retention: Kept,
 
-    /// When the store is slower than the wire: wait (conversations that are ahead wait), or drop (and count; not with
+    /// When the store is slower than the wire: block (conversations that are ahead wait), or drop (and count; not with
     /// strict)
-    #[arg(long, value_name = "WHAT", default_value = "wait")]
-    pub(crate) when_behind: Behind,
+    #[arg(long, value_name = "WHAT", default_value = "block")]
+    pub(crate) when_full: Full,
 }
 
-/// A span of time, or a plain number of seconds, as nc's `-w 5` has it.
-pub(crate) fn seconds_or_span(text: &str) -> Result<Span, SizeError> {
-    match text.parse::<u32>() {
-        Ok(seconds) => Ok(Span(Duration::from_secs(seconds.into()))),
-        Err(_) => text.parse(),
-    }
+/// Reads a count within bounds that fit `T`.
+pub(crate) fn count<T: TryFrom<u64>>(
+    bounds: RangeInclusive<u64>,
+) -> impl Fn(&str) -> Result<T, UnitError> + Clone {
+    move |text| Count::within(text, bounds.clone()).map(fitting)
 }
 
-/// Permissions of a file, in octal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Mode(pub(crate) u32);
+/// Reads a size within bounds that fit `T`.
+fn size<T: TryFrom<u64>>(
+    bounds: RangeInclusive<u64>,
+) -> impl Fn(&str) -> Result<T, UnitError> + Clone {
+    move |text| Bytes::within(text, bounds.clone()).map(fitting)
+}
 
-impl FromStr for Mode {
-    type Err = String;
+/// Reads the largest size of a message.
+pub(crate) fn max_message(text: &str) -> Result<usize, UnitError> {
+    const MESSAGE_BYTES_MAX: u64 = 1 << 30;
+    size(1..=MESSAGE_BYTES_MAX)(text)
+}
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let mode = u32::from_str_radix(text, 8)
-            .ok()
-            .filter(|mode| *mode <= 0o777);
-        mode.map(Self).ok_or_else(|| {
-            format!("{text:?} are no permissions; write three octal digits like 660")
-        })
+/// Reads `off`, or what `read` reads.
+fn off_or<T>(
+    read: impl Fn(&str) -> Result<T, UnitError> + Clone,
+) -> impl Fn(&str) -> Result<OffOr<T>, UnitError> + Clone {
+    move |text| OffOr::read(text, &read)
+}
+
+fn fitting<T: TryFrom<u64>>(number: u64) -> T {
+    let Ok(number) = T::try_from(number) else {
+        unreachable!("the bounds fit the type");
+    };
+    number
+}
+
+/// The retention, and how it was typed.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    pub(crate) retention: Retention,
+    pub(crate) text: String,
+}
+
+impl Kept {
+    fn read(text: &str) -> Result<Self, String> {
+        let retention = retention(text)?;
+        let is_off = retention.age.is_none() && retention.bytes.is_none();
+        let text = if is_off { "all" } else { text }.to_owned();
+        Ok(Self { retention, text })
     }
 }
 
 /// What becomes of exchanges when the store is slower than the wire.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Behind {
+pub(crate) enum Full {
     /// The conversations that are ahead wait.
-    Wait,
+    Block,
     /// They are served, not recorded, and counted.
     Drop,
 }
@@ -401,63 +452,52 @@ pub(crate) struct ShowingArgs {
 #[command(next_help_heading = "Limits")]
 pub(crate) struct LimitArgs {
     /// Largest message under a declared framing
-    #[arg(long, value_name = "SIZE", default_value = "1M")]
-    pub(crate) max_message: Bytes,
+    #[arg(long, value_name = "SIZE", default_value = "1M", value_parser = max_message)]
+    pub(crate) max_message: usize,
 
     /// Connections at a time, over all endpoints [default: 10000, less if fewer files may be open]; datagrams are no
     /// connections: of their peers, 4096 a socket are remembered at a time
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count::<usize>(1..=u32::MAX.into()))]
     pub(crate) max_connections: Option<usize>,
 
     /// End a conversation in which nothing happens for so long
     #[arg(long, value_name = "TIME", default_value = "10m")]
-    pub(crate) idle: Span,
+    pub(crate) idle_timeout: Span,
 
     /// From a message's first byte to its last
     #[arg(long, value_name = "TIME", default_value = "60s")]
-    pub(crate) partial: Span,
+    pub(crate) message_timeout: Span,
 
     /// End a conversation whose peer reads nothing for so long
     #[arg(long, value_name = "TIME", default_value = "10s")]
-    pub(crate) write_stall: Span,
+    pub(crate) write_timeout: Span,
 
     /// When told to stop: time for conversations to come to their end
     #[arg(long, value_name = "TIME", default_value = "10s")]
-    pub(crate) drain: Span,
+    pub(crate) drain_timeout: Span,
 
     /// Conversations at a time of one source, which is an IPv4 address or an IPv6 /64; `off` for as many as there are
     /// [default: 1000, and none for this machine's own]
-    #[arg(long, value_name = "N|off")]
-    pub(crate) source_connections: Option<AtMost>,
+    #[arg(long, value_name = "N|off", value_parser = off_or(count::<u32>(1..=u32::MAX.into())))]
+    pub(crate) source_connections: Option<OffOr<u32>>,
 
     /// Messages that one source may say in a second; given any of these three, they hold for this machine too
-    #[arg(long, value_name = "N|off", default_value = "off")]
-    pub(crate) source_messages: AtMost,
+    #[arg(
+        long,
+        value_name = "N|off",
+        default_value = "off",
+        value_parser = off_or(count::<u32>(1..=u32::MAX.into()))
+    )]
+    pub(crate) source_messages: OffOr<u32>,
 
     /// Bytes that one source may say in a second
-    #[arg(long, value_name = "SIZE|off", default_value = "off")]
-    pub(crate) source_bytes: AtMost,
-}
-
-/// A limit, or none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct AtMost(pub(crate) Option<u32>);
-
-impl FromStr for AtMost {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "off" {
-            return Ok(Self(None));
-        }
-        let number = text.parse::<Bytes>().ok().map(|Bytes(number)| number);
-        match number.and_then(|number| u32::try_from(number).ok()) {
-            Some(number) if number > 0 => Ok(Self(Some(number))),
-            _ => Err(format!(
-                "{text:?} is neither `off` nor a number above 0 and below 4G"
-            )),
-        }
-    }
+    #[arg(
+        long,
+        value_name = "SIZE|off",
+        default_value = "off",
+        value_parser = off_or(size::<u32>(1..=u32::MAX.into()))
+    )]
+    pub(crate) source_bytes: OffOr<u32>,
 }
 
 /// List, search and follow what was said.

@@ -11,7 +11,7 @@ use echoic_core::{
     ending::How,
     limits::{Limits, SourceLimits},
     service::QUEUE,
-    size::{Bytes, Span},
+    units::{Bytes, Span},
 };
 use echoic_recorder::{RecorderOptions, Watcher};
 use serde::Serialize;
@@ -107,14 +107,15 @@ fn groups() -> [(&'static str, Vec<Limit>); 9] {
 }
 
 fn conversation(limits: &Limits) -> Vec<Limit> {
+    let time = |name, what, span| Limit::new(name, what, Time(span));
     let Limits {
         message_bytes_max,
         connections_max,
-        idle,
-        partial,
-        write_stall,
-        drain,
-        linger,
+        idle_timeout,
+        message_timeout,
+        write_timeout,
+        drain_timeout,
+        linger_timeout,
     } = *limits;
     let serve = |flag| Some(("serve", flag));
     vec![
@@ -132,34 +133,34 @@ fn conversation(limits: &Limits) -> Vec<Limit> {
         )
         .set_by(serve("--max-connections"))
         .then(Ends(How::TooManyConnections)),
-        Limit::new("idle", "nothing happens", Time(idle))
-            .set_by(serve("--idle"))
+        time("idle_timeout", "nothing happens", idle_timeout)
+            .set_by(serve("--idle-timeout"))
             .then(Ends(How::Idle)),
-        Limit::new(
-            "partial",
+        time(
+            "message_timeout",
             "from a message's first byte to its last",
-            Time(partial),
+            message_timeout,
         )
-        .set_by(serve("--partial"))
+        .set_by(serve("--message-timeout"))
         .then(Ends(How::Partial)),
-        Limit::new("write_stall", "the peer takes nothing", Time(write_stall))
-            .set_by(serve("--write-stall"))
+        time("write_timeout", "the peer takes nothing", write_timeout)
+            .set_by(serve("--write-timeout"))
             .then(Ends(How::NotReading)),
-        Limit::new("drain", "from the signal to stop", Time(drain))
-            .set_by(serve("--drain"))
+        time("drain_timeout", "from the signal to stop", drain_timeout)
+            .set_by(serve("--drain-timeout"))
             .then(Ends(How::Cut)),
-        Limit::new(
-            "linger",
+        time(
+            "linger_timeout",
             "after our end, the peer keeps silent",
-            Time(linger),
+            linger_timeout,
         )
         .then(Otherwise(
             "the socket is closed; the ending stays what it was",
         )),
-        Limit::new(
-            "linger_all",
+        time(
+            "linger_timeout_all",
             "after our end, the peer goes on sending",
-            Time(linger * 10),
+            linger_timeout * 10,
         )
         .then(Otherwise(
             "the socket is closed; the ending stays what it was",
@@ -335,22 +336,21 @@ fn datagrams() -> Vec<Limit> {
 
 fn record(options: &RecorderOptions) -> Vec<Limit> {
     let serve = |flag| Some(("serve", flag));
-    let behind =
-        "its conversations wait; with --when-behind drop they go on, unrecorded and counted";
+    let behind = "its conversations wait; with --when-full drop they go on, unrecorded and counted";
     vec![
         Limit::new(
             "conversation_behind_bytes_max",
             "said and not yet kept, one conversation",
             bytes(options.conversation_behind_bytes_max),
         )
-        .set_by(serve("--when-behind"))
+        .set_by(serve("--when-full"))
         .then(Otherwise(behind)),
         Limit::new(
             "behind_bytes_max",
             "said and not yet kept, all together",
             bytes(options.behind_bytes_max),
         )
-        .set_by(serve("--when-behind"))
+        .set_by(serve("--when-full"))
         .then(Otherwise(behind)),
         Limit::new(
             "patience",
@@ -359,8 +359,8 @@ fn record(options: &RecorderOptions) -> Vec<Limit> {
         )
         .set_by(serve("--durability"))
         .then(Ends(How::Store)),
-        Limit::new("keep", "kept: an age, a size", Unbounded("7d,2G"))
-            .set_by(serve("--keep"))
+        Limit::new("retention", "kept: an age, a size", Unbounded("7d,2G"))
+            .set_by(serve("--retention"))
             .then(Otherwise("the oldest are removed")),
         Limit::new(
             "watcher_behind_bytes_max",

@@ -7,6 +7,7 @@ use echoic_core::{
     exchange::Exchange,
     filter::{Filter, Sort, SortKey},
     store::{Found, Order, Page, Store},
+    units::Hex,
 };
 use echoic_recorder::wall;
 use echoic_store::SqliteReader;
@@ -40,7 +41,7 @@ const FOLLOW_EVERY: Duration = Duration::from_millis(200);
 
 /// Lists, shows, counts or follows what the filter selects.
 pub(crate) fn run(args: &LogArgs) -> Outcome {
-    let filter = Filter::parse(&args.filter.join(" "))?;
+    let filter = Filter::parse(&joined(&args.filter))?;
     let place = Place::parse(&args.store)?;
     let log = Log {
         runtime: Builder::new_current_thread()
@@ -74,6 +75,19 @@ pub(crate) fn run(args: &LogArgs) -> Outcome {
         None => u64::MAX,
     };
     log.list(&mut printer, limit, args.follow)
+}
+
+/// The words as one filter. A shell takes the quotes off `hex:'ff fe'`; what is bytes as a whole gets them back.
+fn joined(words: &[String]) -> String {
+    let is_bytes = |word: &str| {
+        let bytes = word.trim_start_matches(['-', '!']).strip_prefix("hex:");
+        bytes.is_some_and(|bytes| bytes.contains(' ') && bytes.parse::<Hex>().is_ok())
+    };
+    let quoted = words.iter().map(|word| match word.split_once(':') {
+        Some((key, bytes)) if is_bytes(word) => format!("{key}:'{bytes}'"),
+        _ => word.clone(),
+    });
+    quoted.collect::<Vec<_>>().join(" ")
 }
 
 impl Stop {
@@ -339,5 +353,23 @@ impl From<ReaderGone> for Stop {
 impl From<Failed> for Stop {
     fn from(failed: Failed) -> Self {
         Self::Failed(failed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_keep_the_spaces_that_a_shell_left_bare() {
+        let filter = |words: &[&str]| {
+            let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
+            Filter::parse(&joined(&words)).unwrap().to_string()
+        };
+        assert_eq!(filter(&["hex:ff fe", "end:rst"]), "hex:fffe end:rst");
+        assert_eq!(filter(&["hex:'ff fe'"]), "hex:fffe");
+        assert_eq!(filter(&["-hex:0xff 0xfe"]), "-hex:fffe");
+        assert_eq!(filter(&["hex:ff", "fe"]), "hex:ff fe");
+        assert_eq!(filter(&["hex:ff hello"]), "hex:ff hello");
     }
 }

@@ -1,4 +1,4 @@
-//! Which store is meant by what was typed after `--store` and `--keep`.
+//! Which store is meant by what was typed after `--store` and `--retention`.
 
 use std::{
     fmt, fs,
@@ -8,8 +8,8 @@ use std::{
 };
 
 use echoic_core::{
-    size::{Bytes, Span},
     store::{Durability, Retention, Store, StoreError},
+    units::{Bytes, Span, quoted},
 };
 use echoic_store::{MemoryStore, SqliteReader, SqliteStore};
 
@@ -128,24 +128,36 @@ fn warn_of_folder(path: &Path) {
     }
 }
 
-/// `7d`, `2G`, `7d,2G` or `all`.
-pub(crate) fn keep(text: &str) -> Result<Retention, Failed> {
-    let mut keep = Retention {
+/// An age, a size, both with a comma between them, or `off` (`all`): nothing is deleted. A number needs its unit here, since
+/// without one it could be either.
+pub(crate) fn retention(text: &str) -> Result<Retention, String> {
+    let mut retention = Retention {
         age: None,
         bytes: None,
     };
-    for part in text.split(',').filter(|part| *part != "all") {
-        if let Ok(Span(age)) = part.parse() {
-            keep.age = Some(i64::try_from(age.as_micros()).unwrap_or(i64::MAX));
-        } else if let Ok(Bytes(bytes)) = part.parse() {
-            keep.bytes = Some(bytes);
+    if ["off", "all"]
+        .iter()
+        .any(|word| text.eq_ignore_ascii_case(word))
+    {
+        return Ok(retention);
+    }
+    let has_unit = |part: &str| part.ends_with(char::is_alphabetic);
+    for part in text.split(',').map(str::trim) {
+        if let (true, Ok(Span(age)), None) = (has_unit(part), part.parse(), retention.age) {
+            retention.age = Some(i64::try_from(age.as_micros()).unwrap_or(i64::MAX));
+        } else if let (true, Ok(Bytes(bytes)), None) =
+            (has_unit(part), part.parse(), retention.bytes)
+        {
+            retention.bytes = Some(bytes);
         } else {
-            return Err(Failed::usage(format!(
-                "--keep {text:?}: {part:?} is neither an age (7d) nor a size (2G); `all` keeps everything"
-            )));
+            return Err(format!(
+                "invalid retention {}: expected an age with its unit, a size with its unit, or both, for example 7d, 2G \
+                 or 7d,2G; or off",
+                quoted(if part.is_empty() { text } else { part })
+            ));
         }
     }
-    Ok(keep)
+    Ok(retention)
 }
 
 #[cfg(test)]
@@ -172,22 +184,29 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept() {
-        let week = 7 * 86_400 * 1_000_000;
-        assert_eq!(
-            keep("7d,2G").unwrap(),
-            Retention {
-                age: Some(week),
-                bytes: Some(2 << 30)
-            }
-        );
-        assert_eq!(
-            keep("all").unwrap(),
-            Retention {
-                age: None,
-                bytes: None
-            }
-        );
-        assert!(keep("soon").unwrap_err().why.contains("neither"));
+    fn retention_is_an_age_a_size_or_both() {
+        let week = Some(7 * 86_400 * 1_000_000);
+        for (text, age, bytes) in [
+            ("7d,2G", week, Some(2 << 30)),
+            ("1.5GB, 1w", week, Some(3 << 29)),
+            ("7m", Some(420_000_000), None),
+            ("7M", None, Some(7 << 20)),
+            ("off", None, None),
+            ("all", None, None),
+        ] {
+            assert_eq!(retention(text), Ok(Retention { age, bytes }), "{text}");
+        }
+        for (text, part) in [
+            ("soon", "soon"),
+            ("7d,2", "2"),
+            ("100", "100"),
+            ("7d,", "7d,"),
+            ("7d,8d", "8d"),
+            ("", "\"\""),
+        ] {
+            let error = retention(text).unwrap_err();
+            let expected = format!("invalid retention {part}: expected an age");
+            assert!(error.starts_with(&expected), "{error}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use echoic_core::{
     event::{ConversationId, Micros},
     exchange::{Conversation, Exchange, Fate},
     shown,
-    size::for_people,
+    units::for_people,
 };
 use echoic_recorder::Failure;
 use echoic_store::Gap;

@@ -100,7 +100,7 @@ async fn serve(plan: Plan, opened: Opened, planes: &Planes) -> Outcome {
         }
     };
     let standing = tokio::spawn(tell_standing(recorder.clone(), quiet));
-    let pruning = store.map(|store| tokio::spawn(prune(store, plan.keep)));
+    let pruning = store.map(|store| tokio::spawn(prune(store, plan.retention)));
 
     // The acceptor lives with the first worker: with one worker, a connection never changes threads.
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -289,7 +289,7 @@ fn farewell(
     }
     if cut > 0 {
         let cut = count(cut, "conversation");
-        text += &format!("; {cut} cut, not done within --drain");
+        text += &format!("; {cut} cut, not done within --drain-timeout");
     }
     if datagrams.dropped > 0 {
         let dropped = count(datagrams.dropped, "datagram");

@@ -228,7 +228,7 @@ fn each_misdeed_of_a_stream_is_seen() {
 fn datagrams_fates_are_counted_exactly() {
     let peer = Peer::start("datagrams");
     // So many in flight fit into anybody's socket.
-    let args = "-n 1000 -r 2k --pipeline 100 --expect upper --timeout 300ms --drain 1s --warmup 0s";
+    let args = "-n 1000 -r 2k --pipeline 100 --expect upper --timeout 300ms --drain-timeout 1s --warmup 0s";
     let mut words = vec!["bench", "--no-floor", "-q", "--template", "{seq} hello"];
     let endpoint = format!("udp://127.0.0.1:{}", peer.port);
     words.push(&endpoint);

@@ -123,7 +123,7 @@ fn a_search_finds_what_a_clerk_can_do() {
     let told = bench(
         &Home::new(),
         &at.to_string(),
-        "--find max --slo p50<100ms --trial 700ms --confirm 1s -c 8 --drain 2s -q --expect upper",
+        "--find max --slo p50<100ms --trial 700ms --confirm 1s -c 8 --drain-timeout 2s -q --expect upper",
     );
     let found = told["search"]["found_per_s"].as_f64().unwrap();
     // Four milliseconds each, or more: never above 250 a second; how far below is the machine's.

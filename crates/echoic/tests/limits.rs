@@ -11,7 +11,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use echoic_core::{
     limits::Limits,
-    size::{Bytes, Span},
+    units::{Bytes, Span},
 };
 use serde_json::Value;
 
@@ -20,7 +20,7 @@ use self::harness::Home;
 /// Bounds that a crate keeps to itself: name in the table, file, and the line that sets it.
 const KEPT_INSIDE: [(&str, &str, &str); 27] = [
     (
-        "linger_all",
+        "linger_timeout_all",
         "echoic-server/src/session/parting.rs",
         "LINGER_STRETCH: u32 = 10;",
     ),
@@ -172,11 +172,16 @@ fn named(limits: &[Value], name: &str) -> Value {
         .clone()
 }
 
-/// The same amount, however it is written.
+/// The same amount, however it is written. `10m` is ten minutes here, not a size.
 fn amount(text: &str) -> String {
     let bytes = text.parse::<Bytes>().map(|bytes| bytes.to_string());
     let span = text.parse::<Span>().map(|span| span.to_string());
-    bytes.or(span).unwrap_or_else(|_| text.to_owned())
+    let amount = if text.ends_with('m') {
+        span
+    } else {
+        bytes.or(span)
+    };
+    amount.unwrap_or_else(|_| text.to_owned())
 }
 
 #[test]
@@ -214,7 +219,7 @@ fn each_option_is_in_the_help_with_that_default() {
         let its_own = after.split("\n\n      --").next().unwrap();
         if let Some((_, default)) = its_own.split_once("[default: ")
             && limit["value"].is_number()
-            && option != "--when-behind"
+            && option != "--when-full"
             && option != "--durability"
         {
             let default = default.split([']', ',']).next().unwrap();
@@ -245,8 +250,8 @@ fn what_a_crate_keeps_to_itself_is_told_as_it_is() {
             None => expression.replace('_', "").parse().unwrap(),
         };
         let told = named(&shown, name)["value"].as_u64().unwrap();
-        let unit = if name == "linger_all" {
-            Limits::default().linger.as_millis() as u64
+        let unit = if name == "linger_timeout_all" {
+            Limits::default().linger_timeout.as_millis() as u64
         } else {
             1
         };

@@ -92,7 +92,7 @@ fn fish_completes_with_its_completions() {
         assert!(commands.contains(&verb), "{verb} in {commands:?}");
     }
     assert_eq!(ask("echoic serve --dur"), ["--durability"]);
-    assert_eq!(ask("echoic serve --when-behind "), ["drop", "wait"]);
+    assert_eq!(ask("echoic serve --when-full "), ["block", "drop"]);
 }
 
 /// Types a line and a tab at a terminal of its own, and prints what is then on the line.
@@ -124,8 +124,8 @@ fn zsh_completes_with_its_completions() {
         ("echoic se", "echoic serve "),
         ("echoic serve --dura", "echoic serve --durability="),
         (
-            "echoic serve --when-behind d",
-            "echoic serve --when-behind drop ",
+            "echoic serve --when-full d",
+            "echoic serve --when-full drop ",
         ),
     ] {
         let mut zsh = Command::new("zsh");

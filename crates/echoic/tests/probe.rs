@@ -102,7 +102,7 @@ fn a_name_that_leads_nowhere_is_told_with_whose_fault_it_is() {
                 &["empty.test is there and has no address, neither AAAA nor A"],
             );
             for all in ["", " --all"] {
-                let args = format!("mute.test:80 --each 1s{all}");
+                let args = format!("mute.test:80 --timeout 1s{all}");
                 let told = ends(
                     network,
                     &args,
@@ -129,7 +129,7 @@ fn a_resolver_that_is_not_there_is_told() {
         |network| {
             ends(
                 network,
-                "some.test:80 --each 2s",
+                "some.test:80 --timeout 2s",
                 3,
                 &["not resolved: nobody resolves names here, no server listens at 127.0.0.53"],
             );
@@ -231,7 +231,7 @@ fn d16_ipv4_wins_within_300_ms_when_ipv6_is_a_black_hole() {
             });
             let took = took.fold(f64::MAX, f64::min);
             assert!((249.0..300.0).contains(&took), "{took} ms");
-            let all = format!("dual.test:{port} --all --each 1200ms");
+            let all = format!("dual.test:{port} --all --timeout 1200ms");
             ends(
                 network,
                 &all,
@@ -244,7 +244,7 @@ fn d16_ipv4_wins_within_300_ms_when_ipv6_is_a_black_hole() {
             // A resolver that keeps silent on AAAA costs 50 ms, and no more at the end.
             let told = ends(
                 network,
-                &format!("mute6.test:{port} --each 4s"),
+                &format!("mute6.test:{port} --timeout 4s"),
                 0,
                 &["192.0.2.7"],
             );
@@ -302,7 +302,7 @@ fn twenty_addresses_are_tried_until_one_answers_or_all_are_silent() {
             );
             let told = ends(
                 network,
-                "lost.test:80 --each 1200ms",
+                "lost.test:80 --timeout 1200ms",
                 5,
                 &["filtered: no answer from", "and 17 more"],
             );
@@ -312,7 +312,7 @@ fn twenty_addresses_are_tried_until_one_answers_or_all_are_silent() {
             );
             let told = ends(
                 network,
-                "lost.test:80 --all --each 1200ms",
+                "lost.test:80 --all --timeout 1200ms",
                 5,
                 &["filtered"],
             );
@@ -351,19 +351,19 @@ fn d16_refused_filtered_timed_out_and_unreachable_are_told_apart() {
             );
             ends(
                 network,
-                &format!("{lost} --each 1200ms"),
+                &format!("{lost} --timeout 1200ms"),
                 5,
                 &["filtered", &filtered],
             );
             ends(
                 network,
-                &format!("{lost}:80 --each 300ms"),
+                &format!("{lost}:80 --timeout 300ms"),
                 5,
                 &["timed out", "within 300 ms, too short"],
             );
             ends(
                 network,
-                &format!("udp://{lost}:9 --each 300ms"),
+                &format!("udp://{lost}:9 --timeout 300ms"),
                 5,
                 &["silent: nothing came back"],
             );
@@ -418,7 +418,12 @@ fn a_firewall_is_known_by_what_it_sends_back() {
                 let mss = told["tries"][0]["mss"].as_u64();
                 assert!(mss.is_some_and(|mss| mss > 500), "{told}");
             }
-            ends(network, "udp://127.0.0.1:88 --each 300ms", 5, &["silent"]);
+            ends(
+                network,
+                "udp://127.0.0.1:88 --timeout 300ms",
+                5,
+                &["silent"],
+            );
             for (port, rule) in [
                 (82, "drop"),
                 (83, "reject with tcp reset"),
@@ -436,7 +441,7 @@ fn a_firewall_is_known_by_what_it_sends_back() {
             let here = "1.2 s, and it is this machine: the server accepts nobody and its queue is full, or a rule here drops its packets";
             for (args, code, part) in [
                 ("127.0.0.1:81", 0, "reachable"),
-                ("127.0.0.1:82 --each 1200ms", 5, here),
+                ("127.0.0.1:82 --timeout 1200ms", 5, here),
                 (
                     "127.0.0.1:83",
                     4,
@@ -458,16 +463,21 @@ fn a_firewall_is_known_by_what_it_sends_back() {
                     "no route to that host: it is down, or a router on the way forbids it",
                 ),
                 (
-                    "udp://127.0.0.1:87 --each 300ms",
+                    "udp://127.0.0.1:87 --timeout 300ms",
                     5,
                     "silent: nothing came back",
                 ),
-                ("udp://127.0.0.1:88 --each 300ms", 4, "closed"),
+                ("udp://127.0.0.1:88 --timeout 300ms", 4, "closed"),
             ] {
                 ends(network, args, code, &[part]);
             }
             let filtered = format!("no answer from {far}:80 within 1.2 s, so it is filtered");
-            ends(network, &format!("{far}:80 --each 1200ms"), 5, &[&filtered]);
+            ends(
+                network,
+                &format!("{far}:80 --timeout 1200ms"),
+                5,
+                &[&filtered],
+            );
         },
     );
 }
@@ -600,7 +610,7 @@ fn udp_is_open_closed_or_silent() {
     let home = Home::new();
     let server = UdpSocket::bind("127.0.0.1:0").unwrap();
     let addr = server.local_addr().unwrap();
-    let silent = home.run(&["probe", &format!("udp://{addr}"), "--each", "200ms"]);
+    let silent = home.run(&["probe", &format!("udp://{addr}"), "--timeout", "200ms"]);
     assert_eq!(silent.code, Some(5), "{silent:?}");
     assert!(
         String::from_utf8_lossy(&silent.out).contains("verdict: silent"),
@@ -690,7 +700,10 @@ fn wrong_usage_is_told_with_what_to_write() {
         (vec!["probe"], "ENDPOINT"),
         (vec!["probe", "*:80"], "for listening"),
         (vec!["probe", ":0"], "port 0"),
-        (vec!["probe", ":80", "--count", "0"], "1..=1000"),
+        (
+            vec!["probe", ":80", "--count", "0"],
+            "at least 1 and at most 1000",
+        ),
     ] {
         let ran = home.run(&args);
         assert_eq!(ran.code, Some(2), "{ran:?}");

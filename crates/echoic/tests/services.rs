@@ -190,7 +190,7 @@ fn chargen_says_the_pattern_of_the_rfc_and_stops_when_nobody_hears() {
 
 #[test]
 fn chargen_is_bounded_by_who_never_reads() {
-    let serve = Serve::start(&["chargen=:0?write-stall=500ms", "echo=:0"]);
+    let serve = Serve::start(&["chargen=:0?write-timeout=500ms", "echo=:0"]);
     let unread: Vec<Talk> = (0..8).map(|_| Talk::to(serve.at[0])).collect();
     let home = serve.home.clone();
     let ended = || home.sql("SELECT count(*) FROM conversation WHERE how = 'not-reading'");

@@ -140,11 +140,11 @@ fn at_the_prompt_of_connect() {
 fn a_pipe_gets_every_byte_as_it_came() {
     let said = hostile_lines();
     let (addr, serving) = saying(said.clone());
-    let out = run(echoic().args([&addr, "--linger", "1s"]), b"");
+    let out = run(echoic().args([&addr, "--linger-timeout", "1s"]), b"");
     assert!(out.out == said, "{}", out.err);
     serving.join().unwrap();
     let (addr, serving) = saying(said);
-    let shown = shown_by(echoic().args([&addr, "--linger", "1s"]));
+    let shown = shown_by(echoic().args([&addr, "--linger-timeout", "1s"]));
     nothing_obeyed(&shown, "connect without a prompt");
     assert!(shown.len() > 2000, "{}", shown.escape_ascii());
     serving.join().unwrap();
@@ -270,7 +270,7 @@ fn in_what_is_said_of_a_command_line() {
         (&["serve", ":0", "--frame"], "", ""),
         (&["serve", ":0", "--frame"], "delim:", ""),
         (&["serve", ":0", "--allow"], "", ""),
-        (&["serve", ":0", "--keep"], "", ""),
+        (&["serve", ":0", "--retention"], "", ""),
         (&["serve", ":0", "--max-message"], "", ""),
         (&["serve", ":0", "--store"], "/nowhere/", "/x.db"),
         (&["serve", ":0"], "--", ""),

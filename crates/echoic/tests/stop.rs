@@ -288,9 +288,9 @@ fn a_second_signal_stops_it_at_once() {
             "echo=:0",
             "--frame",
             "line",
-            "--write-stall",
+            "--write-timeout",
             "60s",
-            "--drain",
+            "--drain-timeout",
             "60s",
         ]);
         let _peer = that_never_reads(&serve);
@@ -307,7 +307,7 @@ fn a_second_signal_stops_it_at_once() {
 
 #[test]
 fn who_has_been_answered_and_stays_is_not_counted_as_cut() {
-    let mut serve = Serve::start(&["echo=:0", "--frame", "line", "--drain", "500ms"]);
+    let mut serve = Serve::start(&["echo=:0", "--frame", "line", "--drain-timeout", "500ms"]);
     let mut quiet = Talk::to(serve.at[0]);
     quiet.ask("a\n", "a\n");
     serve.signal(Signal::TERM);
@@ -323,9 +323,9 @@ fn who_does_not_read_is_cut_at_the_deadline_and_the_code_says_so() {
         "echo=:0",
         "--frame",
         "line",
-        "--write-stall",
+        "--write-timeout",
         "60s",
-        "--drain",
+        "--drain-timeout",
         "1s",
     ]);
     let _peer = that_never_reads(&serve);
@@ -369,9 +369,9 @@ fn who_does_not_read_may_end_before_the_deadline_and_then_nobody_was_cut() {
         "echo=:0",
         "--frame",
         "line",
-        "--write-stall",
+        "--write-timeout",
         "3s",
-        "--drain",
+        "--drain-timeout",
         "25s",
     ]);
     let _peer = that_never_reads(&serve);

@@ -38,7 +38,7 @@ fn d26_a_clock_that_jumps_changes_no_latency_no_deadline_and_no_order() {
             "--console",
             "off",
         ])
-        .args(["--idle", "1h", "--partial", "1h"])
+        .args(["--idle-timeout", "1h", "--message-timeout", "1h"])
         .env("LD_PRELOAD", library)
         .env("FAKETIME_TIMESTAMP_FILE", &clock)
         .env("FAKETIME_NO_CACHE", "1")

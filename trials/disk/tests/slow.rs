@@ -41,7 +41,7 @@ fn p99(delay: &str, exchanges: u64) -> (Duration, [u64; 3], trials_disk::record:
         "-e",
         &inject,
     ];
-    let args: Vec<&str> = SERVE.into_iter().chain(["--when-behind", "drop"]).collect();
+    let args: Vec<&str> = SERVE.into_iter().chain(["--when-full", "drop"]).collect();
     let mut serve = Running::traced(&options, &program("echoic"), &args, place.path()).unwrap();
     let load = Load::start(
         serve.address().unwrap(),
@@ -76,7 +76,7 @@ fn a_slow_disk_slows_no_reply_and_what_is_dropped_is_counted() {
     Row {
         row: 25,
         hazard: "a disk on which a sync takes 1.5 s".into(),
-        load: format!("{exchanges} exchanges of 60 KB, --when-behind drop"),
+        load: format!("{exchanges} exchanges of 60 KB, --when-full drop"),
         observed: format!(
             "99 of 100 replies within {slow:.1?}; served {served} = recorded {recorded} + lost {lost}; the record has {} and \
              says {} are missing",

@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
+use echoic_core::units::{Bytes, UnitError, quoted};
 use regex::bytes::Regex;
 use thiserror::Error;
 
@@ -32,9 +33,13 @@ pub enum Expect {
 pub enum NoExpectation {
     /// Not one of the words.
     #[error(
-        "{0:?} is no expectation; there are upper lower echo exact:TEXT regex:RE len:N any none"
+        "invalid expectation {}: expected upper, lower, echo, exact:TEXT, regex:RE, len:SIZE, any or none",
+        quoted(.0)
     )]
     Unknown(String),
+    /// What follows `len:` is no size.
+    #[error("{0}")]
+    Size(UnitError),
     /// Not a regular expression.
     #[error("{0}")]
     Regex(regex::Error),
@@ -125,7 +130,9 @@ impl FromStr for Expect {
             Some(("regex", regex)) => Regex::new(regex)
                 .map(Self::Regex)
                 .map_err(NoExpectation::Regex),
-            Some(("len", bytes)) => bytes.parse().map(Self::Len).map_err(|_| unknown()),
+            Some(("len", bytes)) => Bytes::within(bytes, 0..=u32::MAX.into())
+                .map(|bytes| Self::Len(bytes as usize))
+                .map_err(NoExpectation::Size),
             _ => match text {
                 "any" => Ok(Self::Any),
                 "none" => Ok(Self::None),
@@ -185,7 +192,9 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused_with_what_there_is() {
-        for text in ["", "uper", "len:x", "exact"] {
+        let size = "len:x".parse::<Expect>().unwrap_err().to_string();
+        assert!(size.starts_with("invalid size x: "), "{size}");
+        for text in ["", "uper", "exact"] {
             let said = text.parse::<Expect>().unwrap_err().to_string();
             assert!(said.contains("regex:RE"), "{text}: {said}");
         }

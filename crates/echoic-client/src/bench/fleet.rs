@@ -152,7 +152,7 @@ impl Fleet {
                 from,
                 until,
                 count: count.map(share),
-                drain: nanos(self.plan.drain),
+                drain_timeout: nanos(self.plan.drain_timeout),
                 stop: Arc::clone(&self.stop),
             };
             crew.send(Call::Run(Box::new(order)))?;

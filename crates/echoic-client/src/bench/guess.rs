@@ -25,7 +25,7 @@ pub fn guess(plan: &Plan) -> Result<Expect, BenchError> {
         threads: 1,
         pipeline: 1,
         timeout: PATIENCE.min(plan.timeout),
-        drain: PATIENCE.min(plan.drain),
+        drain_timeout: PATIENCE.min(plan.drain_timeout),
         connects_per_s: None,
         ..plan.clone()
     };

@@ -58,7 +58,7 @@ pub fn floor(plan: &Plan) -> Result<Option<Duration>, BenchError> {
         connects_per_s: None,
         churn: None,
         timeout: Duration::from_secs(1),
-        drain: Duration::from_secs(1),
+        drain_timeout: Duration::from_secs(1),
         ..plan.clone()
     };
     let run = Run {

@@ -30,7 +30,7 @@ pub struct Plan {
     /// Unanswered for so long is lost.
     pub timeout: Duration,
     /// After the window, replies are waited for so long.
-    pub drain: Duration,
+    pub drain_timeout: Duration,
     /// For a call to be answered.
     pub connect_within: Duration,
     /// What all that is random comes from.
@@ -101,7 +101,7 @@ impl Plan {
             connects_per_s: None,
             churn: None,
             timeout: Duration::from_secs(10),
-            drain: Duration::from_secs(10),
+            drain_timeout: Duration::from_secs(10),
             connect_within: Duration::from_secs(10),
             seed: 0,
             spin: std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1),

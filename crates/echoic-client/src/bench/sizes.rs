@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use echoic_core::size::Bytes;
+use echoic_core::units::{Bytes, decimal, quoted};
 use rand::{RngExt, rngs::SmallRng};
 use rand_distr::{Distribution, Normal, Pareto};
 use thiserror::Error;
@@ -28,10 +28,13 @@ pub const SIZE_MAX: usize = 16 << 20;
 
 /// A text that is no size of messages.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error(
-    "{0:?} is no size of messages; write a size like 64, or uniform:16..1k, normal:MEAN,DEVIATION, pareto:MIN,SHAPE (at most 16M)"
-)]
-pub struct NoSizes(String);
+#[error("invalid message size {}: {why}", quoted(text))]
+pub struct NoSizes {
+    text: String,
+    why: String,
+}
+
+const SIZES: &str = "expected a size up to 16M, for example 64, or uniform:16..1k, normal:MEAN,DEVIATION or pareto:MIN,SHAPE";
 
 impl Sizes {
     /// A length, at least 0 and at most [`SIZE_MAX`].
@@ -71,37 +74,48 @@ impl FromStr for Sizes {
     fn from_str(text: &str) -> Result<Self, NoSizes> {
         parse(text)
             .map(|kind| Self { kind })
-            .ok_or_else(|| NoSizes(text.to_owned()))
+            .map_err(|why| NoSizes {
+                text: text.to_owned(),
+                why,
+            })
     }
 }
 
-fn parse(text: &str) -> Option<Kind> {
+fn parse(text: &str) -> Result<Kind, String> {
     let size = |text: &str| {
-        let Bytes(bytes) = text.trim().parse().ok()?;
-        usize::try_from(bytes)
-            .ok()
-            .filter(|bytes| *bytes <= SIZE_MAX)
+        let bytes = Bytes::within(text.trim(), 0..=SIZE_MAX as u64);
+        bytes.map_err(|error| error.to_string())
     };
-    match text.split_once(':') {
-        None => size(text).map(Kind::Fixed),
-        Some(("uniform", range)) => {
-            let (least, most) = range.split_once("..")?;
-            let (least, most) = (size(least)?, size(most)?);
-            (least <= most).then_some(Kind::Uniform(least, most))
+    let wrong = || SIZES.to_owned();
+    let Some((shape, arguments)) = text.split_once(':') else {
+        return match size(text) {
+            Ok(bytes) => Ok(Kind::Fixed(bytes as usize)),
+            Err(_) => Err(wrong()),
+        };
+    };
+    match &*shape.to_ascii_lowercase() {
+        "uniform" => {
+            let (least, most) = arguments.split_once("..").ok_or_else(wrong)?;
+            let (least, most) = (size(least)? as usize, size(most)? as usize);
+            if least > most {
+                return Err("the smaller size comes first".to_owned());
+            }
+            Ok(Kind::Uniform(least, most))
         }
-        Some(("normal", pair)) => {
-            let (mean, deviation) = pair.split_once(',')?;
-            let (mean, deviation) = (size(mean)? as u64, size(deviation)? as u64);
-            let normal = Normal::new(mean as f64, deviation as f64).ok()?;
-            Some(Kind::Normal(normal, mean, deviation))
+        "normal" => {
+            let (mean, deviation) = arguments.split_once(',').ok_or_else(wrong)?;
+            let (mean, deviation) = (size(mean)?, size(deviation)?);
+            let normal = Normal::new(mean as f64, deviation as f64);
+            Ok(Kind::Normal(normal.map_err(|_| wrong())?, mean, deviation))
         }
-        Some(("pareto", pair)) => {
-            let (least, shape) = pair.split_once(',')?;
-            let (least, shape) = (size(least)? as u64, shape.trim().parse::<f64>().ok()?);
-            let pareto = Pareto::new(least as f64, shape).ok()?;
-            Some(Kind::Pareto(pareto, least, shape))
+        "pareto" => {
+            let (least, shape) = arguments.split_once(',').ok_or_else(wrong)?;
+            let (least, shape) = (size(least)?, decimal(shape.trim()).ok_or_else(wrong)?);
+            let pareto = Pareto::new(least as f64, shape);
+            let pareto = pareto.map_err(|_| "both numbers must be above 0".to_owned())?;
+            Ok(Kind::Pareto(pareto, least, shape))
         }
-        Some(_) => None,
+        _ => Err(wrong()),
     }
 }
 
@@ -160,9 +174,15 @@ mod tests {
             "pareto:0,1",
             "pareto:5,0",
             "zipf:1",
+            "pareto:5,nan",
         ] {
             let said = text.parse::<Sizes>().unwrap_err().to_string();
-            assert!(said.contains("uniform:16..1k"), "{text}: {said}");
+            assert!(said.starts_with("invalid message size "), "{text}: {said}");
+            let fits = ["uniform:16..1k", "comes first", "above 0"];
+            assert!(
+                fits.iter().any(|fits| said.contains(fits)),
+                "{text}: {said}"
+            );
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use echoic_core::size::Span;
+use echoic_core::units::{Count, Percent, Rate, Span, UnitError, decimal, quoted};
 use thiserror::Error;
 
 use super::figures::Figures;
@@ -56,10 +56,15 @@ pub struct Judged {
 
 /// A text that promises nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error(
-    "{0:?} is no term; write p99<5ms, p50 p90 p99.9 mean or max with a time, loss<0.1%, delivered>99%, rate>9k, errors=0 or wrong=0, joined by commas"
-)]
-pub struct NoTerm(String);
+#[error("invalid term {}: {why}", quoted(text))]
+pub struct NoTerm {
+    text: String,
+    why: String,
+}
+
+const TERM: &str = "expected p50, p99, p99.9, mean or max with a duration (p99<5ms), loss<0.1%, delivered>99%, rate>9k, errors=0 or wrong=0";
+const SIGN: &str =
+    "expected one of < <= > >= = after its name, for example p99<5ms, loss<0.1% or errors=0";
 
 impl Slo {
     /// What of it is met.
@@ -146,12 +151,17 @@ impl FromStr for Term {
 
     fn from_str(text: &str) -> Result<Self, NoTerm> {
         let text = text.trim();
-        term(text).ok_or_else(|| NoTerm(text.to_owned()))
+        term(text).map_err(|why| NoTerm {
+            text: text.to_owned(),
+            why,
+        })
     }
 }
 
-fn term(text: &str) -> Option<Term> {
-    let at = text.find(['<', '>', '='])?;
+fn term(text: &str) -> Result<Term, String> {
+    let at = text
+        .find(['<', '>', '='])
+        .ok_or_else(|| if text.is_empty() { TERM } else { SIGN })?;
     let (name, rest) = (text[..at].trim(), &text[at..]);
     let signs = [
         ("<=", How::AtMost),
@@ -161,9 +171,10 @@ fn term(text: &str) -> Option<Term> {
         (">", How::More),
         ("=", How::Equal),
     ];
-    let (sign, how) = signs.into_iter().find(|(sign, _)| rest.starts_with(sign))?;
+    let sign = signs.into_iter().find(|(sign, _)| rest.starts_with(sign));
+    let (sign, how) = sign.ok_or(SIGN)?;
     let value = rest[sign.len()..].trim();
-    let what = match name {
+    let what = match &*name.to_ascii_lowercase() {
         "mean" => What::Mean,
         "max" => What::Max,
         "loss" => What::Loss,
@@ -171,23 +182,15 @@ fn term(text: &str) -> Option<Term> {
         "wrong" => What::Wrong,
         "rate" => What::Rate,
         "delivered" => What::Delivered,
-        _ => {
-            let percent: f64 = name.strip_prefix('p')?.parse().ok()?;
-            What::Percentile(Some(percent / 100.0).filter(|share| (0.0..=1.0).contains(share))?)
+        percentile => {
+            let percent = percentile.strip_prefix('p').and_then(decimal);
+            let percent = percent.filter(|percent| *percent <= 100.0).ok_or(TERM)?;
+            What::Percentile(percent / 100.0)
         }
     };
-    let bound = if what.is_time() {
-        time(value)?
-    } else if what.is_share() {
-        let percent: f64 = value.strip_suffix('%')?.trim().parse().ok()?;
-        percent / 100.0
-    } else if what == What::Rate {
-        rate(value)?
-    } else {
-        value.parse::<u32>().ok()?.into()
-    };
+    let bound = bound(what, value).map_err(|error| error.to_string())?;
     let text = text.to_owned();
-    (bound.is_finite() && bound >= 0.0).then_some(Term {
+    Ok(Term {
         what,
         how,
         bound,
@@ -195,26 +198,17 @@ fn term(text: &str) -> Option<Term> {
     })
 }
 
-/// A span of time in nanoseconds, also a broken one: `1.5ms`.
-fn time(text: &str) -> Option<f64> {
-    if let Ok(Span(time)) = text.parse() {
-        return Some(time.as_nanos() as f64);
-    }
-    let unit = text.find(|c: char| c.is_alphabetic())?;
-    let one: Span = format!("1{}", &text[unit..]).parse().ok()?;
-    Some(text[..unit].parse::<f64>().ok()? * one.0.as_nanos() as f64)
-}
-
-/// Requests a second as people write them: `500`, `20k`, `1.5M`, with or without `/s`. Here k is 1000.
-pub fn rate(text: &str) -> Option<f64> {
-    let number = text.strip_suffix("/s").unwrap_or(text);
-    let (number, factor) = match number.as_bytes().last()? {
-        b'k' => (&number[..number.len() - 1], 1e3),
-        b'M' => (&number[..number.len() - 1], 1e6),
-        _ => (number, 1.0),
-    };
-    let rate = number.parse::<f64>().ok()? * factor;
-    (0.001..=1e8).contains(&rate).then_some(rate)
+/// What a figure is compared with, in its own unit.
+fn bound(what: What, text: &str) -> Result<f64, UnitError> {
+    Ok(if what.is_time() {
+        text.parse::<Span>()?.0.as_nanos() as f64
+    } else if what.is_share() {
+        text.parse::<Percent>()?.0
+    } else if what == What::Rate {
+        text.parse::<Rate>()?.0
+    } else {
+        text.parse::<Count>()?.0 as f64
+    })
 }
 
 impl fmt::Display for Slo {
@@ -264,6 +258,10 @@ mod tests {
             ("wrong=0", true),
             ("rate>99/s", true),
             ("rate>9k", false),
+            ("errors<1k", true),
+            ("P50<0.5s", true),
+            ("max<=1m30s", true),
+            ("mean<1", true),
         ] {
             assert_eq!(
                 text.parse::<Slo>().unwrap().is_met(&figures()),
@@ -290,21 +288,25 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused_with_what_there_is() {
-        for text in [
-            "",
-            "p99",
-            "p99<",
-            "p99<5",
-            "p101<5ms",
-            "loss<0.1",
-            "rate>x",
-            "speed>3",
-            "errors=-1",
-            "p99<5ms,",
-            "p99<-5ms",
+        for (text, why) in [
+            ("", "loss<0.1%"),
+            ("p99", "one of < <= > >= ="),
+            ("p99<", "invalid duration \"\": "),
+            ("p99<5x", "invalid duration 5x: unknown unit x"),
+            ("p101<5ms", "loss<0.1%"),
+            ("pnan<5ms", "loss<0.1%"),
+            ("loss<0.1", "invalid share 0.1: expected a percentage"),
+            ("rate>x", "invalid rate x: "),
+            ("speed>3", "loss<0.1%"),
+            ("errors=-1", "invalid count -1: "),
+            ("p99<5ms,", "loss<0.1%"),
+            ("p99<-5ms", "invalid duration -5ms: "),
         ] {
             let said = text.parse::<Slo>().unwrap_err().to_string();
-            assert!(said.contains("loss<0.1%"), "{text}: {said}");
+            assert!(
+                said.starts_with("invalid term ") && said.contains(why),
+                "{text}: {said}"
+            );
         }
     }
 }

@@ -2,11 +2,9 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use echoic_core::size::Span;
+use echoic_core::units::{Rate, Span, UnitError, decimal, quoted};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use thiserror::Error;
-
-use super::slo::rate;
 
 /// Rates to be tried, each for the same time.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,8 +30,13 @@ pub enum Order {
 
 /// A text that says no steps.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{0:?} are no steps; write 1k..50k:+1k@5s, or 1k..50k:x1.5@5s (at most 1,000 of them)")]
-pub struct NoSteps(String);
+#[error("invalid steps {}: {why}", quoted(text))]
+pub struct NoSteps {
+    text: String,
+    why: String,
+}
+
+const STEPS: &str = "expected FROM..TO:+BY@TIME or FROM..TO:xBY@TIME, for example 1k..50k:+1k@5s or 1k..50k:x1.5@5s";
 
 const STEPS_MAX: usize = 1000;
 
@@ -60,24 +63,39 @@ impl FromStr for Steps {
     type Err = NoSteps;
 
     fn from_str(text: &str) -> Result<Self, NoSteps> {
-        parse(text).ok_or_else(|| NoSteps(text.to_owned()))
+        parse(text).map_err(|why| NoSteps {
+            text: text.to_owned(),
+            why,
+        })
     }
 }
 
-fn parse(text: &str) -> Option<Steps> {
-    let (range, how) = text.split_once(':')?;
-    let (from, to) = range.split_once("..")?;
+fn parse(text: &str) -> Result<Steps, String> {
+    let wrong = || STEPS.to_owned();
+    let rate = |text: &str| {
+        let rate: Result<Rate, UnitError> = text.parse();
+        rate.map(|Rate(rate)| rate)
+            .map_err(|error| error.to_string())
+    };
+    let (range, how) = text.split_once(':').ok_or_else(wrong)?;
+    let (from, to) = range.split_once("..").ok_or_else(wrong)?;
+    let (by, each) = how.split_once('@').ok_or_else(wrong)?;
     let (from, to) = (rate(from)?, rate(to)?);
-    let (by, each) = how.split_once('@')?;
-    let Span(each) = each.parse().ok().filter(|Span(each)| !each.is_zero())?;
+    if from > to {
+        return Err("the lower rate comes first".to_owned());
+    }
+    let each: Result<Span, UnitError> = each.parse();
+    let Span(each) = each.map_err(|error| error.to_string())?;
+    if each.is_zero() {
+        return Err("a step must be longer than 0s".to_owned());
+    }
     let next: Box<dyn Fn(f64) -> f64> = if let Some(sum) = by.strip_prefix('+') {
         let sum = rate(sum)?;
         Box::new(move |rate| rate + sum)
     } else {
-        let factor: f64 = by.strip_prefix(['x', '×'])?.parse().ok()?;
-        if !(1.001..=1000.0).contains(&factor) {
-            return None;
-        }
+        let factor = by.strip_prefix(['x', 'X', '×']).ok_or_else(wrong)?;
+        let factor = decimal(factor).filter(|factor| (1.001..=1000.0).contains(factor));
+        let factor = factor.ok_or("expected a factor from x1.001 to x1000")?;
         Box::new(move |rate| rate * factor)
     };
     let mut rates = Vec::new();
@@ -85,13 +103,13 @@ fn parse(text: &str) -> Option<Steps> {
     // Sums of what has no end in binary end a little above.
     while rate <= to * (1.0 + 1e-9) {
         if rates.len() == STEPS_MAX {
-            return None;
+            return Err(format!("more than {STEPS_MAX} steps"));
         }
         rates.push(rate);
         rate = next(rate);
     }
     let text = text.to_owned();
-    (!rates.is_empty()).then_some(Steps { rates, each, text })
+    Ok(Steps { rates, each, text })
 }
 
 impl fmt::Display for Steps {
@@ -130,19 +148,25 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused_with_what_there_is() {
-        for text in [
-            "",
-            "1k..2k",
-            "1k..2k:+1k",
-            "5..1:+1@1s",
-            "1..2:x1@1s",
-            "1..2:-1@1s",
-            "1..1M:+1@1s",
-            "1..2:+1@0s",
-            "1..2:+0@1s",
+        for (text, why) in [
+            ("", "+1k@5s"),
+            ("1k..2k", "+1k@5s"),
+            ("1k..2k:+1k", "+1k@5s"),
+            ("1k..zk:+1k@1s", "invalid rate zk: "),
+            ("5..1:+1@1s", "the lower rate comes first"),
+            ("1..2:x1@1s", "from x1.001 to x1000"),
+            ("1..2:xnan@1s", "from x1.001 to x1000"),
+            ("1..2:-1@1s", "+1k@5s"),
+            ("1..1M:+1@1s", "more than 1000 steps"),
+            ("1..2:+1@0s", "longer than 0s"),
+            ("1..2:+1@x", "invalid duration x: "),
+            ("1..2:+0@1s", "invalid rate 0: "),
         ] {
             let said = text.parse::<Steps>().unwrap_err().to_string();
-            assert!(said.contains("+1k@5s"), "{text}: {said}");
+            assert!(
+                said.starts_with("invalid steps ") && said.contains(why),
+                "{text}: {said}"
+            );
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{fmt, io::Write, str::FromStr, sync::Arc};
 
+use echoic_core::units::{Bytes, UnitError};
 use rand::{Rng, RngExt, SeedableRng, distr::Distribution, rngs::SmallRng};
 use thiserror::Error;
 
@@ -52,9 +53,12 @@ pub struct Blanks {
 pub enum NoTemplate {
     /// A blank of no known kind.
     #[error(
-        "{{{0}}} is no blank; there are {{seq}} {{conn}} {{now}} {{rand:N}} {{rand:N:hex}} {{re:REGEX}}, and {{{{ for a brace itself"
+        "invalid blank {{{0}}}: expected {{seq}}, {{conn}}, {{now}}, {{rand:N}}, {{rand:N:hex}} or {{re:REGEX}}, or {{{{ for a brace itself"
     )]
     Unknown(String),
+    /// A blank of random letters of no length.
+    #[error("{0}, in {{rand:SIZE}}")]
+    Size(UnitError),
     /// A brace without its other one.
     #[error("a {{ or }} stands alone; write {{{{ or }}}} for a brace itself")]
     Unbalanced,
@@ -253,8 +257,8 @@ fn closing(text: &str) -> Option<usize> {
 fn blank(inside: &str) -> Result<Piece, NoTemplate> {
     let unknown = || NoTemplate::Unknown(inside.to_owned());
     let count = |text: &str| {
-        let count = text.parse().ok().filter(|count| *count <= RANDOM_MAX);
-        count.ok_or_else(unknown)
+        let count = Bytes::within(text, 0..=RANDOM_MAX as u64);
+        count.map(|count| count as usize).map_err(NoTemplate::Size)
     };
     match inside.split_once(':') {
         None if inside == "seq" => Ok(Piece::Number),
@@ -351,10 +355,10 @@ mod tests {
     #[test]
     fn nonsense_is_refused_with_a_reason() {
         for (text, why) in [
-            ("{sequence}", "is no blank"),
-            ("{rand:x}", "is no blank"),
-            ("{rand:9999999}", "is no blank"),
-            ("{rand:5:oct}", "is no blank"),
+            ("{sequence}", "invalid blank {sequence}: expected {seq}, "),
+            ("{rand:x}", "invalid size x: "),
+            ("{rand:9999999}", "at most 1M, in {rand:SIZE}"),
+            ("{rand:5:oct}", "invalid blank"),
             ("{seq", "stands alone"),
             ("seq}", "stands alone"),
             ("{re:[a-z}", "cannot be generated"),

@@ -288,7 +288,7 @@ impl<'a> Turn<'a> {
             .due
             .is_some_and(|due| due < self.tally.until && due <= now);
         if is_counted_out || !is_behind || now >= self.order.until.saturating_add(GRACE) {
-            self.phase = Phase::Draining(now.saturating_add(self.order.drain));
+            self.phase = Phase::Draining(now.saturating_add(self.order.drain_timeout));
         }
     }
 

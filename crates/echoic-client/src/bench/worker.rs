@@ -46,7 +46,7 @@ pub(super) struct Order {
     pub(super) until: u64,
     /// This thread's share of a counted run.
     pub(super) count: Option<u64>,
-    pub(super) drain: u64,
+    pub(super) drain_timeout: u64,
     pub(super) stop: Arc<AtomicBool>,
 }
 
@@ -203,7 +203,7 @@ mod tests {
                     from: 0,
                     until: u64::MAX,
                     count: Some(count),
-                    drain: 10_000_000_000,
+                    drain_timeout: 10_000_000_000,
                     stop: Arc::default(),
                 };
                 let mut done = 0;

@@ -4,11 +4,13 @@ use std::{net::IpAddr, str::FromStr};
 
 use thiserror::Error;
 
+use crate::units::quoted;
+
 use super::{Endpoint, Host, HostPort, Located, Options, Served, UnixName};
 
 /// Why a text is no endpoint. The text itself is part of the message, quoted, so that the reader sees which.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{text:?} is no endpoint: {why}")]
+#[error("invalid endpoint {}: {why}", quoted(text))]
 pub struct EndpointError {
     text: String,
     why: Why,
@@ -16,19 +18,19 @@ pub struct EndpointError {
 
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 enum Why {
-    #[error("it is empty; write a port like 5000, or HOST:PORT")]
+    #[error("it is empty; expected a port like 5000, or HOST:PORT")]
     Empty,
     #[error("it has no port; write HOST:PORT, for example localhost:5000")]
     NoPort,
-    #[error("{0:?} is no port; a port is a number from 0 to 65535")]
+    #[error("invalid port {}: expected a number from 0 to 65535", quoted(.0))]
     Port(String),
-    #[error("{0:?} is no host name or address")]
+    #[error("invalid host {}: expected a name or an address", quoted(.0))]
     Host(String),
     #[error("an IPv6 address stands in brackets: [{}]:PORT", .0.escape_debug())]
     Unbracketed(String),
     #[error("the bracket is not closed; write [ADDRESS]:PORT")]
     Bracket,
-    #[error("{}:// is not spoken here; tcp:// udp:// unix: unixgram: fd: are", .0.escape_debug())]
+    #[error("invalid scheme {}: expected tcp://, udp://, unix:, unixgram: or fd:", .0.escape_debug())]
     Scheme(String),
     #[error("nothing may follow the port; {0:?} is left over")]
     Left(String),
@@ -40,7 +42,7 @@ enum Why {
     UnixName,
     #[error("fd: takes a number, the descriptor of a socket handed to this process")]
     Fd,
-    #[error("{0:?} is no option; write name=value, for example ?frame=line")]
+    #[error("invalid option {}: expected name=value, for example ?frame=line", quoted(.0))]
     Option(String),
     #[error("options (?name=value) have no place here")]
     Options,

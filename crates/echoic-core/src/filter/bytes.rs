@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use memchr::memmem::Finder;
 use regex::bytes::{Regex, RegexBuilder};
 
-use crate::size::for_people;
+use crate::units::{for_people, masked};
 
 /// Longest `hex:` sequence, in bytes. Wildcards cost their length times the length searched, so it stays short.
 pub const MASK_BYTES_MAX: usize = 256;
@@ -144,26 +144,10 @@ fn without_escaped_quotes(source: &str) -> String {
 pub struct Mask(Vec<Option<u8>>);
 
 impl Mask {
-    /// Reads `00ff??1b`; spaces between bytes are left out.
+    /// Reads `00ff??1b`, with the separators of [`crate::units::Hex`].
     pub fn new(text: &str) -> Option<Self> {
-        let digits: Vec<u8> = text.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
-        let (pairs, []) = digits.as_chunks::<2>() else {
-            return None;
-        };
-        let byte = |pair: &[u8; 2]| match pair {
-            b"??" => Some(None),
-            [high, low] => {
-                let (high, low) = (
-                    char::from(*high).to_digit(16)?,
-                    char::from(*low).to_digit(16)?,
-                );
-                Some(Some((high * 16 + low) as u8))
-            }
-        };
-        let bytes: Vec<_> = pairs.iter().map(byte).collect::<Option<_>>()?;
-        (1..=MASK_BYTES_MAX)
-            .contains(&bytes.len())
-            .then_some(Self(bytes))
+        let bytes = masked(text)?;
+        (bytes.len() <= MASK_BYTES_MAX).then_some(Self(bytes))
     }
 
     /// Its bytes; none stands for any.

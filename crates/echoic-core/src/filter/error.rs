@@ -5,7 +5,7 @@ use std::{fmt, ops::Range};
 use thiserror::Error;
 
 use super::key::KEYS;
-use crate::shown;
+use crate::{shown, units};
 
 /// Why a text is no filter. Prints what happened and what to do, then the text with a mark under the place:
 ///
@@ -37,7 +37,7 @@ pub(super) enum Why {
     },
     #[error("{what} is not there yet; to search for it as text, put it in quotes: \"{what}\"")]
     NotYet { what: String },
-    #[error("{key}: takes {wants}; {} is none", quoted(found))]
+    #[error("invalid {key}:{}: expected {wants}", units::quoted(found))]
     Value {
         key: &'static str,
         wants: &'static str,

@@ -46,7 +46,7 @@ pub(super) const KEYS: [(&str, Option<Key>, &str); 25] = [
     (
         "hex",
         Some(Key::Hex),
-        "up to 256 bytes, ?? for any: hex:1b5b??6d",
+        "at most 256 bytes as pairs of hexadecimal digits, ?? for any: hex:1b5b??6d or hex:'1b 5b'",
     ),
     (
         "peer",
@@ -68,12 +68,12 @@ pub(super) const KEYS: [(&str, Option<Key>, &str); 25] = [
     (
         "lat",
         Some(Key::Latency),
-        "a time with its unit: >5ms, 82us or 1ms..5ms",
+        "a duration or a range of them: >5ms, 1.5s or 1ms..5ms",
     ),
     (
         "size",
         Some(Key::Size),
-        "a number of bytes: >1k, 17 or 1k..1M",
+        "a size or a range of them: >1k, 17 or 1k..1.5M",
     ),
     (
         "since",

@@ -5,7 +5,7 @@ use std::{fmt, ops::RangeInclusive, time::Duration};
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 
 use super::{expr::When, ranges::Ranges};
-use crate::size::{Bytes, Span};
+use crate::units::{Bytes, Count, Span};
 
 /// What a number counts, and so how it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,8 +20,8 @@ pub(super) enum Unit {
     Time,
 }
 
-/// The units in which a single time is taken as "that, and any fraction of the unit": 82us as it is shown covers
-/// 82,000 to 82,999 ns. An exact nanosecond is never what is meant.
+/// The units in which a single time is written that covers "that, and any fraction of the unit": 82us as it is shown
+/// is 82,000 to 82,999 ns. An exact nanosecond is never what is meant.
 const GRAINS: [(&str, u64); 6] = [
     ("d", 86_400_000_000_000),
     ("h", 3_600_000_000_000),
@@ -63,14 +63,13 @@ impl Unit {
     }
 
     fn single(self, text: &str) -> Option<RangeInclusive<u64>> {
+        if self == Self::Time {
+            let (span, step) = Span::with_step(text).ok()?;
+            let least = u64::try_from(span.0.as_nanos()).ok()?;
+            return Some(least..=least.saturating_add(step - 1));
+        }
         let number = self.number(text)?;
-        let unit = text
-            .trim_start_matches(|c: char| c.is_ascii_digit())
-            .replace('µ', "u");
-        let grain = GRAINS
-            .iter()
-            .find(|(name, _)| self == Self::Time && *name == unit);
-        Some(number..=number.saturating_add(grain.map_or(0, |(_, grain)| grain - 1)))
+        Some(number..=number)
     }
 
     fn number(self, text: &str) -> Option<u64> {
@@ -81,10 +80,7 @@ impl Unit {
                 u64::try_from(span.0.as_nanos()).ok()
             }
             Self::Name => Self::Count.number(text.strip_prefix(['#', 'c']).unwrap_or(text)),
-            Self::Count => text
-                .parse()
-                .ok()
-                .filter(|_| text.bytes().all(|b| b.is_ascii_digit())),
+            Self::Count => text.parse::<Count>().ok().map(|count| count.0),
         }
     }
 
@@ -128,17 +124,17 @@ impl Unit {
 }
 
 impl When {
-    /// Reads `10m` as ten minutes ago, else a date or a date with a time (RFC 3339), in UTC unless it says
-    /// otherwise.
+    /// Reads a date or a date with a time (RFC 3339, in UTC unless it says otherwise), else `10m` as ten minutes ago.
     pub(super) fn new(text: &str) -> Option<Self> {
-        if let Ok(span) = text.parse::<Span>() {
-            return u64::try_from(span.0.as_micros()).ok().map(Self::Ago);
-        }
         let by_the_clock = text.parse::<Timestamp>().ok().or_else(|| {
             let local = text.parse::<DateTime>().ok()?;
             Some(local.to_zoned(TimeZone::UTC).ok()?.timestamp())
         });
-        by_the_clock.map(|at| Self::At(at.as_microsecond()))
+        if let Some(at) = by_the_clock {
+            return Some(Self::At(at.as_microsecond()));
+        }
+        let span = text.parse::<Span>().ok()?;
+        u64::try_from(span.0.as_micros()).ok().map(Self::Ago)
     }
 }
 
@@ -166,6 +162,12 @@ mod tests {
     #[case(Unit::Time, "5ms", 5_000_000..=5_999_999)]
     #[case(Unit::Time, "82µs", 82_000..=82_999)]
     #[case(Unit::Time, "7ns", 7..=7)]
+    #[case(Unit::Time, "0.5ms", 500_000..=599_999)]
+    #[case(Unit::Time, "1m30s", 90_000_000_000..=90_999_999_999)]
+    #[case(Unit::Time, "5", 5_000_000_000..=5_999_999_999)]
+    #[case(Unit::Time, "0.5..1.5", 500_000_000..=1_500_000_000)]
+    #[case(Unit::Bytes, "1.5k", 1536..=1536)]
+    #[case(Unit::Count, ">1k", 1001..=u64::MAX)]
     #[case(Unit::Time, ">5ms", 5_000_001..=u64::MAX)]
     #[case(Unit::Time, "1ms..5ms", 1_000_000..=5_000_000)]
     #[case(Unit::Bytes, ">=1k", 1024..=u64::MAX)]
@@ -188,20 +190,23 @@ mod tests {
     }
 
     #[rstest]
-    #[case(Unit::Time, "5")]
+    #[case(Unit::Time, "-5ms")]
     #[case(Unit::Time, "ms")]
     #[case(Unit::Count, "+5")]
     #[case(Unit::Count, "..")]
     #[case(Unit::Count, "")]
     #[case(Unit::Count, "18446744073709551616")]
     #[case(Unit::Count, "#5")]
-    #[case(Unit::Bytes, "1.5k")]
+    #[case(Unit::Bytes, "1.5")]
     fn is_no_number(#[case] unit: Unit, #[case] text: &str) {
         assert_eq!(unit.range(text), None);
     }
 
     #[rstest]
     #[case("10m", When::Ago(600_000_000))]
+    #[case("1.5h", When::Ago(5_400_000_000))]
+    #[case("10", When::Ago(10_000_000))]
+    #[case("20261129", When::At(1_795_910_400_000_000))]
     #[case("1970-01-02", When::At(86_400_000_000))]
     #[case("1970-01-01T00:01", When::At(60_000_000))]
     #[case("1970-01-01 00:00:01.5", When::At(1_500_000))]
@@ -213,7 +218,7 @@ mod tests {
 
     #[rstest]
     fn is_no_moment(
-        #[values("", "10", "12:04", "2026-13-01", "yesterday", "2026-02-30")] text: &str,
+        #[values("", "-10", "12:04", "2026-13-01", "yesterday", "2026-02-30")] text: &str,
     ) {
         assert_eq!(When::new(text), None);
     }

@@ -146,7 +146,7 @@ impl<'a> Parser<'a> {
             },
             (_, Some((name, _))) if key::find(name).is_some() => self.regex(name)?,
             _ => {
-                let item = self.item(false)?;
+                let item = self.item(false, false)?;
                 self.phrase(Side::Any, item)?
             }
         };
@@ -276,7 +276,7 @@ impl<'a> Parser<'a> {
             return Err(Why::NoRegex { key }.at(head));
         };
         let span = match self.peek() {
-            Some('"') => self.quoted(false)?,
+            Some('"') => self.quoted('"', false)?,
             _ => self.bare(false, true),
         };
         if span.is_empty() {
@@ -301,7 +301,7 @@ impl<'a> Parser<'a> {
     fn items(&mut self, key: &'static str, wants: &'static str) -> Result<Vec<Item>, At> {
         let mut items = Vec::new();
         loop {
-            let item = self.item(true)?;
+            let item = self.item(true, key == "hex")?;
             if item.bytes.is_empty() {
                 return Err(Why::Missing { key, wants }.at(item.span));
             }
@@ -322,9 +322,11 @@ impl<'a> Parser<'a> {
     }
 
     /// A word or a quoted phrase, with the escapes of [`crate::shown`] resolved: what echoic shows can be searched.
-    fn item(&mut self, in_list: bool) -> Result<Item, At> {
+    /// Single quotes stand for themselves in text; where bytes are written they quote as well.
+    fn item(&mut self, in_list: bool, is_bytes: bool) -> Result<Item, At> {
         let span = match self.peek() {
-            Some('"') => self.quoted(in_list)?,
+            Some('"') => self.quoted('"', in_list)?,
+            Some('\'') if is_bytes => self.quoted('\'', in_list)?,
             _ => self.bare(in_list, false),
         };
         match shown::parse(&self.text[span.clone()]) {
@@ -365,12 +367,12 @@ impl<'a> Parser<'a> {
     }
 
     /// What stands between this quotation mark and the next that has no backslash before it.
-    fn quoted(&mut self, in_list: bool) -> Result<Range<usize>, At> {
+    fn quoted(&mut self, mark: char, in_list: bool) -> Result<Range<usize>, At> {
         let start = self.at + 1;
         let mut chars = self.text[start..].char_indices();
         let len = loop {
             match chars.next() {
-                Some((at, '"')) => break at,
+                Some((at, c)) if c == mark => break at,
                 Some((_, c)) => {
                     if c == '\\' {
                         chars.next();

@@ -33,17 +33,6 @@ impl Delimiter {
         Some(Self(interned))
     }
 
-    /// The bytes that pairs of hexadecimal digits stand for.
-    pub fn from_hex(hex: &str) -> Option<Self> {
-        if !hex.len().is_multiple_of(2) || !hex.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return None;
-        }
-        let pairs = (0..hex.len())
-            .step_by(2)
-            .map(|at| u8::from_str_radix(&hex[at..at + 2], 16));
-        Self::new(&pairs.collect::<Result<Vec<u8>, _>>().ok()?)
-    }
-
     /// The bytes.
     pub fn bytes(&self) -> &'static [u8] {
         self.0

@@ -27,7 +27,7 @@ use crate::{
     feed::Seen,
     filling::{ROUND_BYTES, SPARE_MAX},
     lock::lock,
-    options::WhenBehind,
+    options::WhenFull,
     standing::Standing,
     task::RETRY,
 };
@@ -387,7 +387,7 @@ async fn a_store_that_fails_amid_the_parts_has_kept_those_before() {
 #[tokio::test(start_paused = true)]
 async fn a_gap_that_is_told_again_counts_once() {
     let options = RecorderOptions {
-        when_behind: WhenBehind::Drop,
+        when_full: WhenFull::Drop,
         behind_bytes_max: 100_000,
         ..RecorderOptions::default()
     };
@@ -434,7 +434,7 @@ async fn what_was_lost_does_not_count_as_kept_when_the_store_recovers() {
 #[tokio::test(start_paused = true)]
 async fn a_failure_counts_what_it_kept_from_being_kept() {
     let options = RecorderOptions {
-        when_behind: WhenBehind::Drop,
+        when_full: WhenFull::Drop,
         behind_bytes_max: 100_000,
         ..RecorderOptions::default()
     };
@@ -469,7 +469,7 @@ async fn a_failure_counts_what_it_kept_from_being_kept() {
 #[tokio::test(start_paused = true)]
 async fn dropping_is_counted_exactly_and_makes_nobody_wait() {
     let options = RecorderOptions {
-        when_behind: WhenBehind::Drop,
+        when_full: WhenFull::Drop,
         behind_bytes_max: 1 << 20,
         ..RecorderOptions::default()
     };
@@ -522,7 +522,7 @@ async fn closing_keeps_what_is_left_and_counts_what_cannot_be_kept() {
 #[tokio::test(start_paused = true)]
 async fn what_was_lost_last_is_told_though_nothing_else_is() {
     let options = RecorderOptions {
-        when_behind: WhenBehind::Drop,
+        when_full: WhenFull::Drop,
         behind_bytes_max: 1000,
         ..RecorderOptions::default()
     };
@@ -853,7 +853,7 @@ proptest! {
         let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
             let options = RecorderOptions {
-                when_behind: if drop { WhenBehind::Drop } else { WhenBehind::Wait },
+                when_full: if drop { WhenFull::Drop } else { WhenFull::Block },
                 behind_bytes_max: 200_000,
                 shards: 2,
                 ..RecorderOptions::default()

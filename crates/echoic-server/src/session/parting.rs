@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::{SCRATCH, Session, Turn, broken};
 use crate::wait::Rung;
 
-/// How many times `--linger` a peer that keeps sending into the void can stretch the end.
+/// How many times `--linger-timeout` a peer that keeps sending into the void can stretch the end.
 const LINGER_STRETCH: u32 = 10;
 
 impl Session {
@@ -39,7 +39,7 @@ impl Session {
             return;
         }
         let finished = poll_fn(|cx| self.link.poll_finish(cx));
-        let finish = self.timers.timeout(self.limits.linger, finished);
+        let finish = self.timers.timeout(self.limits.linger_timeout, finished);
         let gone = match finish.await {
             Ok(Ok(())) if !self.half_closed => self.linger().await,
             Ok(finished) => finished,
@@ -74,7 +74,7 @@ impl Session {
     /// Reads what the peer still sends, and drops it, until it has nothing more to say or says nothing for a while. An
     /// error is how the connection ended.
     async fn linger(&mut self) -> io::Result<()> {
-        let patience = self.limits.linger;
+        let patience = self.limits.linger_timeout;
         // Who does not read gains nothing by a longer wait.
         let stretch = if self.how == Some(How::NotReading) {
             1

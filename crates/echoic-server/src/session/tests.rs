@@ -31,7 +31,7 @@ use echoic_core::{
     service::{Apart, BoxFuture, Heard, InPlace, Inline, Peer as Known, Said, ServiceError, Voice},
     store::Store,
 };
-use echoic_recorder::{Journal, Recorder, RecorderOptions, WhenBehind, wall};
+use echoic_recorder::{Journal, Recorder, RecorderOptions, WhenFull, wall};
 use echoic_service::Chosen;
 use echoic_wire::Link;
 use tokio::{

@@ -22,7 +22,7 @@ impl Session {
             None if may.is_pending() => self.deaf_since = Some(Instant::now()),
             Some(since) if may.is_ready() => {
                 self.deaf_since = None;
-                let begun = &mut self.partial_since;
+                let begun = &mut self.message_since;
                 *begun = begun.map(|begun| begun + since.elapsed());
             }
             _ => {}
@@ -109,21 +109,21 @@ impl Session {
     /// The nearest deadline, and how the conversation ends when it passes.
     pub(super) fn deadline(&self) -> (Instant, How) {
         let Limits {
-            idle,
-            partial,
-            write_stall,
+            idle_timeout,
+            message_timeout,
+            write_timeout,
             ..
         } = *self.limits;
         if self.awaited.is_some() {
             // The recorder has less patience; this is for the case that it is gone.
-            return (self.sent_at.max(self.heard_at) + idle, How::Store);
+            return (self.sent_at.max(self.heard_at) + idle_timeout, How::Store);
         }
         if !self.outbox.is_empty() {
-            return (self.sent_at + write_stall, How::NotReading);
+            return (self.sent_at + write_timeout, How::NotReading);
         }
-        match self.partial_since {
-            Some(since) if self.deaf_since.is_none() => (since + partial, How::Partial),
-            _ => (self.heard_at.max(self.sent_at) + idle, How::Idle),
+        match self.message_since {
+            Some(since) if self.deaf_since.is_none() => (since + message_timeout, How::Partial),
+            _ => (self.heard_at.max(self.sent_at) + idle_timeout, How::Idle),
         }
     }
 }

@@ -8,7 +8,7 @@ use echoic_core::{
     event::{ConversationId, Outcome},
     framing::Framing,
 };
-use echoic_recorder::{Standing, WhenBehind};
+use echoic_recorder::{Standing, WhenFull};
 use tokio::time::Instant;
 
 use super::{
@@ -42,9 +42,9 @@ pub(super) fn check(world: &World) -> Result<Sum, String> {
     must!(drained.panicked == 0, "a conversation panicked");
     let late = world.drained_at - world.stopped;
     must!(
-        late <= plan.limits.drain + TICK,
+        late <= plan.limits.drain_timeout + TICK,
         "stopping took {late:?} of {:?}",
-        plan.limits.drain
+        plan.limits.drain_timeout
     );
     let all = world.keeper.inner.exchanges();
     let books = Books {
@@ -128,7 +128,7 @@ pub(super) fn conserved(books: &Books<'_>, all: &[Kept]) -> Checked {
         gaps == standing.lost,
         "the record says that {gaps} are missing, but {standing:?}"
     );
-    let may_lose = keeping.options.when_behind == WhenBehind::Drop || !keeping.is_patient();
+    let may_lose = keeping.options.when_full == WhenFull::Drop || !keeping.is_patient();
     must!(
         standing.lost == 0 || may_lose,
         "lost without need: {standing:?}"
@@ -367,19 +367,22 @@ fn told_truly(
         How::Idle => {
             let since = last_read.max(last_write);
             let idle = over - since;
-            must!(idle + TICK >= limits.idle, "idle for {idle:?}");
+            must!(idle + TICK >= limits.idle_timeout, "idle for {idle:?}");
         }
         How::Partial => {
             must!(!model.unfinished.is_empty(), "nothing was unfinished");
             let begun = ending.received as usize - model.unfinished.len();
             let since = facts.reads.iter().find(|(upto, _)| *upto > begun);
             let taken = over - since.map_or(accepted, |(_, at)| *at);
-            must!(taken + TICK >= limits.partial, "took {taken:?}");
+            must!(taken + TICK >= limits.message_timeout, "took {taken:?}");
         }
         How::NotReading => {
             let stalled = over - last_write.max(accepted);
             must!(ending.unsent > 0, "nothing was unsent");
-            must!(stalled + TICK >= limits.write_stall, "stalled {stalled:?}");
+            must!(
+                stalled + TICK >= limits.write_timeout,
+                "stalled {stalled:?}"
+            );
         }
         How::Drained => {
             must!(stopped, "before the stop");
@@ -393,7 +396,7 @@ fn told_truly(
         How::Cut => {
             let closed = facts.closed.unwrap_or(over);
             must!(
-                closed + TICK >= world.stopped + limits.drain,
+                closed + TICK >= world.stopped + limits.drain_timeout,
                 "before the deadline"
             );
         }
@@ -420,7 +423,7 @@ fn punctual(
     if world.plan.keeping.is_calm() && !facts.held_up && !apart && ending.how != How::Cut {
         let silent = over - stirred;
         must!(
-            silent <= limits.idle.max(limits.partial) + TICK,
+            silent <= limits.idle_timeout.max(limits.message_timeout) + TICK,
             "silent for {silent:?}"
         );
     }

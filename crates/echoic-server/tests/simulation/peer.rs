@@ -97,7 +97,7 @@ async fn converse(plan: PeerPlan, socket: Socket) -> Account {
     let (say, said) = mpsc::channel(4);
     let (tell, mut news) = mpsc::channel(4);
     let waits = Waits {
-        idle: Some(Duration::from_secs(90)),
+        idle_timeout: Some(Duration::from_secs(90)),
         ..Waits::default()
     };
     let talking = talk(

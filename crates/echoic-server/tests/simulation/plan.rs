@@ -7,7 +7,7 @@ use echoic_core::{
     framing::{Framing, Width},
     limits::Limits,
 };
-use echoic_recorder::{RecorderOptions, WhenBehind};
+use echoic_recorder::{RecorderOptions, WhenFull};
 
 use super::{chance::Chance, net::Weather};
 use crate::common::Mood;
@@ -168,11 +168,11 @@ pub(super) fn limits(chance: &mut Chance) -> Limits {
         } else {
             1000
         },
-        idle: chance.ms(1000..=20_000),
-        partial: chance.ms(500..=5000),
-        write_stall: chance.ms(500..=5000),
-        drain: chance.ms(200..=6000),
-        linger: chance.ms(700..=2000),
+        idle_timeout: chance.ms(1000..=20_000),
+        message_timeout: chance.ms(500..=5000),
+        write_timeout: chance.ms(500..=5000),
+        drain_timeout: chance.ms(200..=6000),
+        linger_timeout: chance.ms(700..=2000),
     }
 }
 
@@ -199,10 +199,10 @@ fn options(chance: &mut Chance) -> RecorderOptions {
         hold_replies: chance.once_in(4),
         pace: chance.ms(1..=50),
         patience: chance.ms(300..=5000),
-        when_behind: if chance.once_in(4) {
-            WhenBehind::Drop
+        when_full: if chance.once_in(4) {
+            WhenFull::Drop
         } else {
-            WhenBehind::Wait
+            WhenFull::Block
         },
         behind_bytes_max,
         conversation_behind_bytes_max: chance.about(100, behind_bytes_max.min(1 << 20)),

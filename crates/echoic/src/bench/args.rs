@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use echoic_client::bench::{self, Arrivals, Length, Load, Order, Plan, Slo, Steps, Workload};
+use echoic_client::bench::{Arrivals, Length, Load, Order, Plan, Slo, Steps, Workload};
 use echoic_core::{
     endpoint::{Endpoint, Shape},
     framing::{Frames, Framing},
-    size::Span,
+    units::{Count, Percent, Rate, Span, UnitError, quoted},
 };
 
 use super::{compare::CompareArgs, files::FileArgs, said::SaidArgs, target};
-use crate::cli::seconds_or_span;
+use crate::cli::count;
 
 /// How much, how fast, and who was the limit
 #[derive(Debug, Args)]
@@ -55,7 +55,7 @@ pub(crate) struct BenchArgs {
 #[command(next_help_heading = "Load")]
 pub(super) struct LoadArgs {
     /// Connections, all open before the first request
-    #[arg(short = 'c', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(short = 'c', long, value_name = "N", value_parser = count::<u32>(1..=100_000))]
     connections: Option<u32>,
 
     /// Open loop: so many requests a second in all, due at fixed times whatever the server does. Without it each
@@ -68,19 +68,19 @@ pub(super) struct LoadArgs {
     arrivals: Arrivals,
 
     /// Requests in flight on each connection at most [default: 1; datagrams with --rate: 4096]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    #[arg(long, value_name = "N", value_parser = count::<u32>(1..=65_536))]
     pipeline: Option<u32>,
 
     /// Threads that make the load
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = count::<u32>(1..=256))]
     threads: u32,
 
     /// How long to measure; a plain number is seconds [default: 10s]
-    #[arg(short = 'd', long, value_name = "TIME", value_parser = seconds_or_span)]
+    #[arg(short = 'd', long, value_name = "TIME")]
     pub(super) duration: Option<Span>,
 
     /// Measure so many requests instead
-    #[arg(short = 'n', long, value_name = "COUNT", conflicts_with = "duration", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(short = 'n', long, value_name = "COUNT", conflicts_with = "duration", value_parser = count::<u64>(1..=u64::MAX))]
     pub(super) count: Option<u64>,
 
     /// Load before that and do not count it; auto: until two half seconds are alike, 10s at most [default: 1s, or
@@ -89,7 +89,7 @@ pub(super) struct LoadArgs {
     pub(super) warmup: Option<Warmup>,
 
     /// Spread the opening of the connections over this time, before anything is measured
-    #[arg(long, value_name = "TIME", value_parser = seconds_or_span, conflicts_with = "conn_rate")]
+    #[arg(long, value_name = "TIME", conflicts_with = "conn_rate")]
     ramp: Option<Span>,
 
     /// Open so many connections a second at most, before anything is measured
@@ -97,16 +97,16 @@ pub(super) struct LoadArgs {
     conn_rate: Option<f64>,
 
     /// Close each connection after so many messages, and open another
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = count::<u64>(1..=u64::MAX))]
     churn: Option<u64>,
 
     /// Unanswered for so long is lost; a stream's connection is then closed [default: 1s for datagrams, else 10s]
-    #[arg(long, value_name = "TIME", value_parser = seconds_or_span)]
+    #[arg(long, value_name = "TIME")]
     timeout: Option<Span>,
 
     /// How long replies are waited for after the end [default: as --timeout]
-    #[arg(long, value_name = "TIME", value_parser = seconds_or_span)]
-    drain: Option<Span>,
+    #[arg(long, value_name = "TIME")]
+    drain_timeout: Option<Span>,
 
     /// Do not wait at full speed for a due moment that is less than 0.1 ms away: saves a core, costs precision
     #[arg(long)]
@@ -139,11 +139,11 @@ pub(super) struct TriesArgs {
     pub(super) slo: Option<Slo>,
 
     /// How long one try of a search takes; the first fifth is warm-up
-    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = seconds_or_span, requires = "find")]
+    #[arg(long, value_name = "TIME", default_value = "2s", requires = "find")]
     pub(super) trial: Span,
 
     /// How long the rate that was found has to hold
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = seconds_or_span, requires = "find")]
+    #[arg(long, value_name = "TIME", default_value = "10s", requires = "find")]
     pub(super) confirm: Span,
 
     /// How closely to search
@@ -376,7 +376,7 @@ impl LoadArgs {
             },
             churn: self.churn,
             timeout,
-            drain: self.drain.map_or(timeout, |drain| drain.0),
+            drain_timeout: self.drain_timeout.map_or(timeout, |drain| drain.0),
             spin: plan.spin && !self.no_spin,
             ..plan
         })
@@ -409,42 +409,47 @@ pub(super) fn is_divisible(plan: &Plan) -> Result<(), String> {
     Ok(())
 }
 
-fn rate(text: &str) -> Result<f64, String> {
-    bench::rate(text).ok_or_else(|| {
-        format!("{text:?} is no rate; write requests a second, such as 500, 20k or 1.5M (k = 1000)")
-    })
+fn rate(text: &str) -> Result<f64, UnitError> {
+    text.parse().map(|Rate(rate)| rate)
 }
 
 fn warmup(text: &str) -> Result<Warmup, String> {
-    if text == "auto" {
+    if text.eq_ignore_ascii_case("auto") {
         return Ok(Warmup::Auto);
     }
-    let span = seconds_or_span(text).map_err(|error| error.to_string())?;
-    Ok(Warmup::For(span.0))
+    let span: Result<Span, UnitError> = text.parse();
+    span.map(|Span(span)| Warmup::For(span))
+        .map_err(|error| format!("{error}, or auto"))
 }
 
 fn percent(text: &str) -> Result<f64, String> {
-    let number = text
-        .strip_suffix('%')
-        .and_then(|number| number.parse::<f64>().ok());
-    number
-        .map(|percent| percent / 100.0)
-        .filter(|share| (0.001..=1.0).contains(share))
-        .ok_or_else(|| format!("{text:?} is no share; write one between 0.1% and 100%, such as 5%"))
+    const LEAST: f64 = 0.001;
+    let share: Result<Percent, UnitError> = text.parse();
+    match share {
+        Ok(Percent(share)) if share >= LEAST => Ok(share),
+        Ok(_) => Err(format!(
+            "invalid share {}: expected at least 0.1%",
+            quoted(text)
+        )),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn arrivals(text: &str) -> Result<Arrivals, String> {
-    let wrong = || {
-        format!("{text:?} is no way to spread requests; there are constant, poisson and burst:N")
-    };
-    match text.split_once(':') {
-        None if text == "constant" => Ok(Arrivals::Constant),
-        None if text == "poisson" => Ok(Arrivals::Poisson),
+    let lower = text.to_ascii_lowercase();
+    match lower.split_once(':') {
+        None if lower == "constant" => Ok(Arrivals::Constant),
+        None if lower == "poisson" => Ok(Arrivals::Poisson),
         Some(("burst", count)) => {
-            let count = count.parse().ok().filter(|count| *count > 0);
-            count.map(Arrivals::Burst).ok_or_else(wrong)
+            let count = Count::within(count, 1..=u32::MAX.into());
+            count
+                .map(|count| Arrivals::Burst(count as u32))
+                .map_err(|error| error.to_string())
         }
-        _ => Err(wrong()),
+        _ => Err(format!(
+            "invalid arrivals {}: expected constant, poisson or burst:N",
+            quoted(text)
+        )),
     }
 }
 
@@ -473,15 +478,40 @@ mod tests {
             (":0", "port 0"),
             ("fd:3", "nothing to call"),
             ("tls://x:1", "bench loads"),
-            (":80 -r x", "is no rate"),
-            (":80 -c 0", "1..=100000"),
+            (":80 -r x", "invalid rate x: expected a number a second"),
+            (
+                ":80 -c 0",
+                "invalid count 0: expected at least 1 and at most 100000",
+            ),
             (":80 --find max", "--slo"),
-            (":80 --slo p99", "is no term"),
+            (
+                ":80 --slo p99",
+                "invalid term p99: expected one of < <= > >= =",
+            ),
             (":80 --arrivals poisson", "give it a --rate"),
-            (":80 -r 5 --arrivals burst:0", "no way to spread"),
+            (
+                ":80 -r 5 --arrivals burst:0",
+                "invalid count 0: expected at least 1",
+            ),
             (":80 --size 5 -m x", "cannot be used with"),
             (":80 -n 5 -d 5s", "cannot be used with"),
-            (":80 --within 5 --find max --slo p99<1ms", "is no share"),
+            (
+                ":80 --within 5 --find max --slo p99<1ms",
+                "invalid share 5: expected a percentage",
+            ),
+            (
+                ":80 -c 1x",
+                "invalid count 1x: expected a number, optionally with k, M or G",
+            ),
+            (
+                ":80 -c 200k",
+                "invalid count 200k: expected at least 1 and at most 100000",
+            ),
+            (
+                ":80 --arrivals even",
+                "invalid arrivals even: expected constant, poisson or burst:N",
+            ),
+            (":80 --warmup soon", "or auto"),
             (":80 --timeout 0", "no time"),
             (":80 -d 0", "measures nothing"),
             (":80 --corpus /nowhere/x", "cannot read"),
@@ -506,6 +536,9 @@ mod tests {
             (4096, Duration::from_secs(1))
         );
         assert!(!datagrams.is_first_look);
+        let short = plan("5000 -c 1k -n 1.5M --pipeline 2k").unwrap();
+        assert_eq!((short.plan.connections, short.plan.pipeline), (1000, 2000));
+        assert_eq!(short.length, Length::Count(1_500_000));
         let ramp = plan("5000 -c 50 --ramp 2s").unwrap();
         assert_eq!(ramp.plan.connects_per_s, Some(25.0));
     }

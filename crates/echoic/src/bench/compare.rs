@@ -29,7 +29,7 @@ pub(super) struct CompareArgs {
     compare: Option<PathBuf>,
 
     /// Measure so many times, 2s each unless -d says otherwise [default: 5 with --against or --compare, else once]
-    #[arg(long, value_name = "N", conflicts_with_all = ["steps", "find"], value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_name = "N", conflicts_with_all = ["steps", "find"], value_parser = crate::cli::count::<u32>(1..=1000))]
     repeats: Option<u32>,
 }
 

@@ -7,6 +7,7 @@ use echoic_core::{
     filter::Filter,
     framing::Framing,
     store::{Order, Page, Store, StoreError},
+    units::{decimal, quoted},
 };
 use echoic_recorder::wall;
 use tokio::runtime;
@@ -38,18 +39,20 @@ pub(super) struct Recorded {
 
 /// `real`, `max`, or how many times as fast: `2x`.
 pub(super) fn pace(text: &str) -> Result<Pace, String> {
-    match text {
-        "real" => Ok(Pace::Times(1.0)),
-        "max" => Ok(Pace::Max),
-        _ => text
-            .strip_suffix('x')
-            .and_then(|times| times.parse().ok())
-            .filter(|times| (0.001..=1000.0).contains(times))
-            .map(Pace::Times)
-            .ok_or_else(|| {
-                format!("{text:?} is no pace; there are real, max, and times such as 2x")
-            }),
-    }
+    let times = match &*text.to_ascii_lowercase() {
+        "real" => return Ok(Pace::Times(1.0)),
+        "max" => return Ok(Pace::Max),
+        times => times.strip_suffix('x').and_then(decimal),
+    };
+    times
+        .filter(|times| (0.001..=1000.0).contains(times))
+        .map(Pace::Times)
+        .ok_or_else(|| {
+            format!(
+                "invalid pace {}: expected real, max, or a factor from 0.001x to 1000x such as 2x",
+                quoted(text)
+            )
+        })
 }
 
 /// The requests that `filter` selects, oldest first, each divided by the framing into the messages it is of.

@@ -261,7 +261,10 @@ mod tests {
         for (line, why) in [
             ("{}", "is needed"),
             (r#"{"message":"a","template":"b"}"#, "is needed"),
-            (r#"{"message":"a","expect":"x"}"#, "no expectation"),
+            (
+                r#"{"message":"a","expect":"x"}"#,
+                "invalid expectation x: expected upper",
+            ),
             (r#"{"mesage":"a"}"#, "unknown field"),
         ] {
             assert!(kind(line).unwrap_err().contains(why), "{line}");

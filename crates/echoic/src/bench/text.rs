@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use echoic_client::bench::{Figures, Judged, Load, Mean, Steady, percentile};
-use echoic_core::{shown, size};
+use echoic_core::{shown, units};
 use echoic_plot::terminal;
 use hdrhistogram::Histogram;
 
@@ -70,8 +70,8 @@ fn result(measured: &Measured) -> Vec<String> {
             count(figures.sent_per_s()),
             count(figures.done as f64),
             count(figures.done_per_s()),
-            size::for_people(figures.bytes_sent),
-            size::for_people(figures.bytes_heard),
+            units::for_people(figures.bytes_sent),
+            units::for_people(figures.bytes_heard),
         ),
     ]
 }

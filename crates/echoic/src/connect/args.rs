@@ -1,16 +1,16 @@
 //! What is typed after `echoic connect`, and what it means.
 
-use std::{num::NonZeroU64, time::Duration};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use echoic_client::Waits;
 use echoic_core::{
     endpoint::{Endpoint, Host, Located, Shape},
     framing::{Frames, Framing},
-    size::Span,
+    units::{OffOr, Span},
 };
 
-use crate::{cli::seconds_or_span, memory::Place};
+use crate::{cli::count, memory::Place};
 
 use super::{
     expect::Expected,
@@ -64,14 +64,14 @@ pub(crate) struct ConnectArgs {
     expect: Option<Expected>,
 
     /// Say all --send so many times [default: once, or for ever with --every]
-    #[arg(long, value_name = "N", requires = "SENDS")]
-    count: Option<NonZeroU64>,
+    #[arg(long, value_name = "N", requires = "SENDS", value_parser = count::<u64>(1..=u64::MAX))]
+    count: Option<u64>,
 
     /// Time from one of those times to the next; with --expect each has a reply of its own
     #[arg(long, value_name = "TIME", requires = "SENDS")]
     every: Option<Span>,
 
-    /// Leave our half open when everything is said; the peer ends it then, or --idle
+    /// Leave our half open when everything is said; the peer ends it then, or --idle-timeout
     #[arg(long)]
     hold: bool,
 
@@ -84,20 +84,20 @@ pub(crate) struct ConnectArgs {
     recv_only: bool,
 
     /// Time to resolve the name and to be answered, and for what --expect waits for; a plain number is seconds
-    #[arg(short = 'w', long, value_name = "TIME", default_value = "10s", value_parser = seconds_or_span)]
+    #[arg(short = 'w', long, value_name = "TIME", default_value = "10s")]
     connect_timeout: Span,
 
     /// Silence after the end of a piped input, before the peer's own end is waited for no longer
     #[arg(long, value_name = "TIME", default_value = "5s")]
-    linger: Span,
+    linger_timeout: Span,
 
-    /// Silence in both directions after which to give up [default: never]
-    #[arg(long, value_name = "TIME")]
-    idle: Option<Span>,
+    /// Silence in both directions after which to give up
+    #[arg(long, value_name = "TIME|off", default_value = "off")]
+    idle_timeout: OffOr<Span>,
 
     /// Time in which the peer takes nothing of what it is sent, after which to give up
     #[arg(long, value_name = "TIME", default_value = "10s")]
-    write_stall: Span,
+    write_timeout: Span,
 
     /// Record what is said and what comes in this file, as serve does; read it with `echoic log --store FILE`
     #[arg(long, value_name = "FILE")]
@@ -122,13 +122,15 @@ Examples:
   echoic connect :5000 --store talk.db        records it; echoic log --store talk.db shows it
   echoic connect :5000 --explain              shows socket, connect, send, recv, shutdown, close
 
-Over udp:// and unixgram: a line, or a --send, is one datagram, and silence for --linger is the end.
+Over udp:// and unixgram: a line, or a --send, is one datagram, and silence for --linger-timeout
+is the end.
 
 At a prompt, a line that is just q quits (\\q sends it), Ctrl-D ends our half of the stream, Ctrl-C
 twice quits, and a line that starts with a space is kept out of the history.
 
 In a pipe, the end of the input is the end of our half; the peer's half is then read to its end. A
-peer that stays silent for --linger instead is left: with code 0 if everything was answered, else 5.
+peer that stays silent for --linger-timeout instead is left: with code 0 if everything was
+answered, else 5.
 
 Exit codes: 0 done, 1 system error, 2 usage, 3 name not resolved, 4 refused or unreachable,
 5 timed out, 6 reset or cut before the end, 7 the reply was not the expected one, 130 interrupted.";
@@ -207,10 +209,9 @@ impl ConnectArgs {
         let messages = bodies
             .iter()
             .map(|body| message::framed(said, newline, body));
-        let count = self.count.map(NonZeroU64::get);
         Ok(Speech::Rounds(Rounds {
             messages: messages.collect::<Result<_, _>>()?,
-            count: count.or_else(|| self.every.is_none().then_some(1)),
+            count: self.count.or_else(|| self.every.is_none().then_some(1)),
             every: self.every.map(|every| every.0),
         }))
     }
@@ -261,10 +262,10 @@ impl ConnectArgs {
             ));
         }
         let waits = Waits::default();
-        let linger = if self.send_only {
+        let linger_timeout = if self.send_only {
             SEND_ONLY_LINGER
         } else {
-            self.linger.0
+            self.linger_timeout.0
         };
         Ok(Plan {
             datagrams,
@@ -279,9 +280,9 @@ impl ConnectArgs {
             history: !self.no_history,
             connect_within: self.connect_timeout.0,
             waits: Waits {
-                linger: (!prompt).then_some(linger),
-                idle: self.idle.map(|idle| idle.0),
-                write_stall: self.write_stall.0,
+                linger_timeout: (!prompt).then_some(linger_timeout),
+                idle_timeout: self.idle_timeout.0.map(|idle| idle.0),
+                write_timeout: self.write_timeout.0,
                 after_fin: if prompt {
                     Duration::ZERO
                 } else {
@@ -388,19 +389,22 @@ mod tests {
         for (words, why) in [
             ("localhost:5000 5001", "leave one of them out"),
             ("localhost", "has no port"),
-            ("localhost http", "a port is a number"),
+            ("localhost http", "invalid port http: expected a number"),
             (":0", "port 0"),
             ("*:5000", "for listening"),
-            (":5000 --frame paragraph", "there are: chunk line"),
-            (":5000 --linger soon", "no span of time"),
+            (":5000 --frame paragraph", "expected chunk, line"),
+            (":5000 --linger-timeout soon", "invalid duration soon"),
             (":5000 --newline lf --no-newline", "cannot be used with"),
             (":5000 --newline lf --frame u8", "an end of its own"),
-            (":5000?frame=lines", "no framing"),
-            (":5000?idle=5s", "there is frame"),
+            (":5000?frame=lines", "invalid framing lines"),
+            (":5000?idle-timeout=5s", "there is frame"),
             ("fd:3", "for listening"),
             ("udp://:5000 --frame line", "one whole message"),
             (":5000 --count 3", "--send"),
-            (":5000 --count 0 --send a", "0"),
+            (
+                ":5000 --count 0 --send a",
+                "invalid count 0: expected at least 1",
+            ),
             (":5000 --send a --recv-only", "cannot be used with"),
             (":5000 --send-only --hold", "cannot be used with"),
             (":5000 --send ab --frame fixed:3", "3 bytes"),
@@ -415,7 +419,7 @@ mod tests {
     fn a_person_gets_lines_and_no_hurry_and_a_pipe_chunks_and_a_linger() {
         let prompt = plan(":5000", true).unwrap();
         assert_eq!(
-            (prompt.frames, prompt.waits.linger),
+            (prompt.frames, prompt.waits.linger_timeout),
             (Framing::Line.into(), None)
         );
         let pipe = plan(":5000 -w 3", false).unwrap();

@@ -15,7 +15,7 @@ use std::{
 
 use anstyle::{AnsiColor, Style};
 use echoic_client::{Heard, Kind};
-use echoic_core::{framing::Framing, shown, size::for_people};
+use echoic_core::{framing::Framing, shown, units::for_people};
 use rustyline::ExternalPrinter;
 use tokio::{
     sync::{Notify, mpsc, oneshot},

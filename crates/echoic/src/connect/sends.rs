@@ -70,7 +70,7 @@ impl Args for Sends {
         let send_hex = Arg::new("send_hex")
             .long("send-hex")
             .value_name("HEX")
-            .help("The same with its bytes as pairs of hex digits")
+            .help("The same with its bytes in hexadecimal: 0d0a, 0x0d0a, 0d:0a or '0d 0a'")
             .action(ArgAction::Append);
         let sends = ArgGroup::new(GROUP)
             .args(["send", "send_hex"])

@@ -12,7 +12,7 @@ use std::{
 use echoic_client::{
     Counts, Leave, News, READ_BYTES_MAX, Replies, Say, Talked, Watch, talk_watched,
 };
-use echoic_core::{framing::Frames, size::for_people};
+use echoic_core::{framing::Frames, units::for_people};
 use echoic_wire::Link;
 use tokio::{
     signal::unix::{SignalKind, signal},

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use echoic_core::framing::Frames;
+use echoic_core::{
+    framing::Frames,
+    units::{Hex, UnitError},
+};
 
 use super::args::Newline;
 
@@ -109,25 +112,12 @@ fn newline(word: &str) -> Result<Newline, String> {
     }
 }
 
-/// Pairs of hex digits, with or without spaces between them.
+/// Bytes in hexadecimal.
 pub(super) fn hex(text: &str) -> Result<Vec<u8>, String> {
-    let digits: Vec<char> = text.chars().filter(|c| !c.is_whitespace()).collect();
-    if let Some(bad) = digits.iter().find(|c| !c.is_ascii_hexdigit()) {
-        return Err(format!(
-            "{bad:?} is no hex digit; write bytes as pairs, like 00 ff 1b"
-        ));
-    }
-    if digits.is_empty() || digits.len() % 2 == 1 {
-        return Err(format!(
-            "{} hex digits are no whole bytes; write pairs, like 00 ff 1b",
-            digits.len()
-        ));
-    }
-    let value = |c: char| c.to_digit(16).unwrap_or_default() as u8;
-    Ok(digits
-        .chunks_exact(2)
-        .map(|pair| value(pair[0]) << 4 | value(pair[1]))
-        .collect())
+    let bytes: Result<Hex, UnitError> = text.parse();
+    bytes
+        .map(|Hex(bytes)| bytes)
+        .map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -187,11 +177,11 @@ mod tests {
         for (line, why) in [
             (":foo", ":send :file"),
             (":hex", "on or off"),
-            (":send", "0 hex digits"),
-            (":send 0", "1 hex digits"),
-            (":send xy", "'x' is no hex digit"),
+            (":send", "invalid bytes \"\": expected pairs"),
+            (":send 0", "invalid bytes 0: expected pairs"),
+            (":send xy", "invalid bytes xy: expected pairs"),
             (":file", "path"),
-            (":frame zip", "chunk line"),
+            (":frame zip", "invalid framing zip: expected chunk, line"),
             (":fin now", "takes nothing"),
         ] {
             let said = read(line, true).unwrap_err();

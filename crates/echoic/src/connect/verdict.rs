@@ -5,7 +5,7 @@ use std::{fmt, io};
 use echoic_client::{Ending, Phase, Talked, Waits};
 use echoic_core::{
     framing::{Frames, Framing},
-    size::{Span, for_people},
+    units::{Span, for_people},
 };
 
 use super::args::Plan;
@@ -43,10 +43,10 @@ fn of_quiet(talked: &Talked, waits: &Waits) -> Outcome {
     if talked.counts.unanswered == 0 {
         return Ok(Exit::Done);
     }
-    let silence = Span(waits.linger.unwrap_or_default());
+    let silence = Span(waits.linger_timeout.unwrap_or_default());
     failed(
         Exit::TimedOut,
-        format!("no reply in {silence} of silence (--linger)"),
+        format!("no reply in {silence} of silence (--linger-timeout)"),
     )
 }
 
@@ -66,7 +66,7 @@ fn of_silence(talked: &Talked, frames: Frames, waits: &Waits) -> Outcome {
             },
         ),
         Ending::TimedOut(Phase::Linger) => {
-            let silence = Span(waits.linger.unwrap_or_default());
+            let silence = Span(waits.linger_timeout.unwrap_or_default());
             let (sent, heard) = (
                 counts.sent.messages(frames.said),
                 counts.heard.messages(frames.heard),
@@ -75,12 +75,12 @@ fn of_silence(talked: &Talked, frames: Frames, waits: &Waits) -> Outcome {
                 || frames.heard.is_declared() && frames.said.is_declared() && heard < sent;
             if owed || counts.cut(frames) {
                 let what = format!(
-                    "no whole answer came within {silence} of silence after the input ended (--linger)"
+                    "no whole answer came within {silence} of silence after the input ended (--linger-timeout)"
                 );
                 failed(Exit::TimedOut, what)
             } else {
                 let what = format!(
-                    "everything was answered; the peer did not close within {silence} of silence (--linger)"
+                    "everything was answered; the peer did not close within {silence} of silence (--linger-timeout)"
                 );
                 term::say(&format!("echoic: {what}"));
                 Ok(Exit::Done)
@@ -109,8 +109,8 @@ fn of_any(talked: &Talked, waits: &Waits) -> Outcome {
         Ending::PeerClosed if talked.unsent == 0 && talked.upload_cut => failed(
             Exit::Cut,
             format!(
-                "the peer had ended its stream, and no more input came for {} (--linger) although it had not ended",
-                Span(waits.linger.unwrap_or_default())
+                "the peer had ended its stream, and no more input came for {} (--linger-timeout) although it had not ended",
+                Span(waits.linger_timeout.unwrap_or_default())
             ),
         ),
         Ending::PeerClosed if talked.unsent > 0 => failed(
@@ -127,12 +127,20 @@ fn of_any(talked: &Talked, waits: &Waits) -> Outcome {
         ),
         Ending::TimedOut(phase) => {
             let (what, flag, span) = match phase {
-                Phase::Linger => ("the peer did not close", "--linger", waits.linger),
-                Phase::Idle => ("nothing came and nothing went", "--idle", waits.idle),
+                Phase::Linger => (
+                    "the peer did not close",
+                    "--linger-timeout",
+                    waits.linger_timeout,
+                ),
+                Phase::Idle => (
+                    "nothing came and nothing went",
+                    "--idle-timeout",
+                    waits.idle_timeout,
+                ),
                 Phase::WriteStall => (
                     "the peer took nothing of what it was sent",
-                    "--write-stall",
-                    Some(waits.write_stall),
+                    "--write-timeout",
+                    Some(waits.write_timeout),
                 ),
             };
             let span = Span(span.unwrap_or_default());

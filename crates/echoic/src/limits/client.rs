@@ -61,21 +61,21 @@ pub(super) fn connect() -> Vec<Limit> {
             "silence after the end of the input",
             Time(second(5)),
         )
-        .set_by(connect("--linger"))
+        .set_by(connect("--linger-timeout"))
         .then(Otherwise("exit code 0 if everything was answered, else 5")),
         Limit::new(
             "connect_idle",
             "silence in both directions",
             Unbounded("never"),
         )
-        .set_by(connect("--idle"))
+        .set_by(connect("--idle-timeout"))
         .then(Otherwise("exit code 5")),
         Limit::new(
             "connect_write_stall",
             "the peer takes nothing",
             Time(second(10)),
         )
-        .set_by(connect("--write-stall"))
+        .set_by(connect("--write-timeout"))
         .then(Otherwise("exit code 5")),
         Limit::new(
             "connect_held_bytes_max",
@@ -102,7 +102,7 @@ pub(super) fn bench() -> Vec<Limit> {
             "replies after the end",
             Unbounded("--timeout"),
         )
-        .set_by(bench("--drain"))
+        .set_by(bench("--drain-timeout"))
         .then(Otherwise("lost")),
         Limit::new(
             "bench_beyond_rate_max",

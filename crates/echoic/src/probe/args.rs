@@ -5,10 +5,10 @@ use std::{net::Ipv6Addr, time::Duration};
 use clap::Args;
 use echoic_core::{
     endpoint::{Endpoint, Host},
-    size::Span,
+    units::Span,
 };
 
-use crate::cli::seconds_or_span;
+use crate::cli::count;
 
 /// Can it be reached, and if not, why
 #[derive(Debug, Args)]
@@ -23,15 +23,15 @@ pub(crate) struct ProbeArgs {
     all: bool,
 
     /// Try so often, for min, median and max: the address that answered, or with --all every one
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = count::<u32>(1..=1000))]
     count: u32,
 
     /// Time for the name, and then for each address; a plain number is seconds
-    #[arg(short = 'w', long, value_name = "TIME", default_value = "5s", value_parser = seconds_or_span)]
-    each: Span,
+    #[arg(short = 'w', long, value_name = "TIME", default_value = "5s")]
+    timeout: Span,
 
     /// Try again until it is reachable, at most so long; a plain number is seconds
-    #[arg(long, value_name = "TIME", value_parser = seconds_or_span)]
+    #[arg(long, value_name = "TIME")]
     wait: Option<Span>,
 
     /// Print one JSON object for each endpoint
@@ -51,7 +51,7 @@ Examples:
   echoic probe localhost:5000 --all           every address of the name, each alone
   echoic probe :5000 --count 10               how long a connection takes
   echoic probe --wait 30s :5000 && echo up    waits until a server is there
-  echoic probe udp://:5000 --each 1s          open, closed or silent: only a reply is a yes
+  echoic probe udp://:5000 --timeout 1s          open, closed or silent: only a reply is a yes
 
 A name's addresses are called as programs with Happy Eyeballs do (RFC 8305): IPv6 first, the next
 after 250 ms or at once when one fails. An address counts as reached when it connects; nothing is
@@ -67,7 +67,7 @@ pub(super) struct Plan {
     pub(super) targets: Vec<Target>,
     pub(super) all: bool,
     pub(super) count: u32,
-    pub(super) each: Duration,
+    pub(super) timeout: Duration,
     pub(super) wait: Option<Duration>,
     pub(super) json: bool,
     pub(super) explain: bool,
@@ -89,15 +89,17 @@ impl ProbeArgs {
             .iter()
             .map(|text| target(text))
             .collect::<Result<_, _>>()?;
-        let each = self.each.0;
-        if each.is_zero() {
-            return Err("--each 0 leaves no time for an answer; give it at least 1ms".to_owned());
+        let timeout = self.timeout.0;
+        if timeout.is_zero() {
+            return Err(
+                "--timeout 0 leaves no time for an answer; give it at least 1ms".to_owned(),
+            );
         }
         Ok(Plan {
             targets,
             all: self.all,
             count: self.count,
-            each,
+            timeout,
             wait: self.wait.map(|wait| wait.0),
             json: self.json,
             explain: self.explain,
@@ -193,10 +195,13 @@ mod tests {
             ("tcp://", "has no port"),
             ("localhost:", "has no port"),
             ("udp://localhost", "has no port"),
-            ("localhost:http", "a port is a number"),
-            (":80 --each 0", "at least 1ms"),
-            (":80 --count 0", "1..=1000"),
-            (":80 --wait soon", "no span of time"),
+            ("localhost:http", "invalid port http: expected a number"),
+            (":80 --timeout 0", "at least 1ms"),
+            (
+                ":80 --count 0",
+                "invalid count 0: expected at least 1 and at most 1000",
+            ),
+            (":80 --wait soon", "invalid duration soon: expected"),
         ] {
             let said = plan(words).unwrap_err();
             assert!(said.contains(why), "{words}: {said}");
@@ -207,7 +212,7 @@ mod tests {
     fn a_plain_number_is_seconds() {
         let plan = plan("--wait 30 -w 2 :80 :81").unwrap();
         assert_eq!(
-            (plan.wait, plan.each),
+            (plan.wait, plan.timeout),
             (Some(Duration::from_secs(30)), Duration::from_secs(2))
         );
         assert_eq!(plan.targets.len(), 2);

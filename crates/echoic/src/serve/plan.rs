@@ -8,20 +8,20 @@ use echoic_core::{
     guests::{Guests, Network, NetworkError},
     limits::{Limits, SourceLimits},
     service::Service,
-    size::{Bytes, Span},
     store::{Durability, Retention},
+    units::{Bytes, Count, Mode, OffOr, Span},
 };
-use echoic_recorder::{RecorderOptions, WhenBehind};
+use echoic_recorder::{RecorderOptions, WhenFull};
 use echoic_server::Opening;
 use echoic_service::Chosen;
 use echoic_wire::{ListenOptions, handed_over};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{
-    cli::{AtMost, Behind, LimitArgs, Mode, ServeArgs, ShowingArgs},
+    cli::{self, Full, LimitArgs, ServeArgs, ShowingArgs},
     exit::Failed,
     explain,
-    memory::{Place, keep},
+    memory::Place,
     term,
 };
 
@@ -48,8 +48,8 @@ pub(super) struct Plan {
     pub(super) turned_away_max: usize,
     pub(super) store: Place,
     pub(super) durability: Durability,
-    pub(super) keep: Retention,
-    pub(super) keep_text: String,
+    pub(super) retention: Retention,
+    pub(super) retention_text: String,
     pub(super) recorder: RecorderOptions,
     pub(super) show: Showing,
     pub(super) once: bool,
@@ -104,16 +104,16 @@ impl Plan {
             Some(workers) => workers.into(),
             None => std::thread::available_parallelism().map_or(1, usize::from),
         };
-        let busy_poll = args.busy_poll.map(|Span(span)| span);
+        let busy_poll = args.busy_poll.0.map(|Span(span)| span);
         if busy_poll.is_some_and(|span| span > BUSY_POLL_MAX) {
             return Err(Failed::usage(
                 "--busy-poll takes at most 1s: it costs a core for as long after each message",
             ));
         }
         let durability = args.recording.durability;
-        if durability == Durability::Strict && matches!(args.recording.when_behind, Behind::Drop) {
+        if durability == Durability::Strict && matches!(args.recording.when_full, Full::Drop) {
             return Err(Failed::usage(
-                "--durability strict has every reply kept before it leaves, and --when-behind drop has some never kept: \
+                "--durability strict has every reply kept before it leaves, and --when-full drop has some never kept: \
                  take one of the two",
             ));
         }
@@ -131,13 +131,13 @@ impl Plan {
             turned_away_max: files.saturating_sub(taken) as usize,
             store: Place::parse(&args.recording.store)?,
             durability,
-            keep: keep(&args.recording.keep)?,
-            keep_text: args.recording.keep.replace(',', " and "),
+            retention: args.recording.retention.retention,
+            retention_text: args.recording.retention.text.replace(',', " and "),
             recorder: RecorderOptions {
                 hold_replies: durability == Durability::Strict,
-                when_behind: match args.recording.when_behind {
-                    Behind::Wait => WhenBehind::Wait,
-                    Behind::Drop => WhenBehind::Drop,
+                when_full: match args.recording.when_full {
+                    Full::Block => WhenFull::Block,
+                    Full::Drop => WhenFull::Drop,
                 },
                 shards: workers,
                 ..RecorderOptions::default()
@@ -258,19 +258,25 @@ fn option(opening: &mut Opening, name: &str, value: &str) -> Result<(), String> 
     match name {
         "as" => *service = read::<Chosen>(value)?.0,
         "frame" => *framing = read(value)?,
-        "max-message" => limits.message_bytes_max = message_bytes_max(read(value)?)?,
-        "idle" => limits.idle = read::<Span>(value)?.0,
-        "partial" => limits.partial = read::<Span>(value)?.0,
-        "write-stall" => limits.write_stall = read::<Span>(value)?.0,
-        "backlog" => listen.backlog = read(value)?,
+        "max-message" => {
+            let bytes = cli::max_message(value).map_err(|error| error.to_string())?;
+            limits.message_bytes_max = bytes;
+        }
+        "idle-timeout" => limits.idle_timeout = read::<Span>(value)?.0,
+        "message-timeout" => limits.message_timeout = read::<Span>(value)?.0,
+        "write-timeout" => limits.write_timeout = read::<Span>(value)?.0,
+        "backlog" => {
+            let count = Count::within(value, 0..=i32::MAX as u64);
+            listen.backlog = count.map_err(|error| error.to_string())? as u32;
+        }
         "sndbuf" => listen.send_buffer = Some(read::<Bytes>(value)?.0 as usize),
         "mode" => listen.unix_mode = read::<Mode>(value)?.0,
         "allow" => guests.allow = networks(value)?,
         "deny" => guests.deny = networks(value)?,
         _ => {
             return Err(
-                "no such option of an endpoint; there are: as frame max-message idle partial \
-                write-stall backlog sndbuf mode allow deny"
+                "no such option of an endpoint; there are: as frame max-message idle-timeout \
+                message-timeout write-timeout backlog sndbuf mode allow deny"
                     .to_owned(),
             );
         }
@@ -290,22 +296,11 @@ fn networks(value: &str) -> Result<Vec<Network>, String> {
         .collect()
 }
 
-fn message_bytes_max(Bytes(bytes): Bytes) -> Result<usize, String> {
-    match bytes {
-        1..=MESSAGE_BYTES_MAX => Ok(bytes as usize),
-        _ => Err("--max-message is from 1 to 1G".to_owned()),
-    }
-}
-
-/// The largest `--max-message` there can be.
-const MESSAGE_BYTES_MAX: u64 = 1 << 30;
-
 fn limits(args: &ServeArgs, files: u64) -> Result<Limits, Failed> {
     let given = &args.limits;
     let room = files.saturating_sub(FILES_RESERVED).max(1);
     let connections_max = match given.max_connections {
         None => room.min(CONNECTIONS_MAX) as usize,
-        Some(0) => return Err(Failed::usage("--max-connections 0 would serve nobody")),
         Some(n) if n as u64 > room => {
             return Err(Failed::usage(format!(
                 "--max-connections {n} is more than there can be: {files} files may be open (ulimit -n), {FILES_RESERVED} are kept back"
@@ -313,14 +308,13 @@ fn limits(args: &ServeArgs, files: u64) -> Result<Limits, Failed> {
         }
         Some(n) => n,
     };
-    let message_bytes_max = message_bytes_max(given.max_message).map_err(Failed::usage)?;
     Ok(Limits {
-        message_bytes_max,
+        message_bytes_max: given.max_message,
         connections_max,
-        idle: given.idle.0,
-        partial: given.partial.0,
-        write_stall: given.write_stall.0,
-        drain: given.drain.0,
+        idle_timeout: given.idle_timeout.0,
+        message_timeout: given.message_timeout.0,
+        write_timeout: given.write_timeout.0,
+        drain_timeout: given.drain_timeout.0,
         ..Limits::default()
     })
 }
@@ -328,9 +322,9 @@ fn limits(args: &ServeArgs, files: u64) -> Result<Limits, Failed> {
 /// Who asks for a limit of its own asks for it wherever callers come from.
 fn source_limits(given: &LimitArgs) -> SourceLimits {
     let default = SourceLimits::default();
-    let AtMost(connections_max) = given
+    let OffOr(connections_max) = given
         .source_connections
-        .unwrap_or(AtMost(default.connections_max));
+        .unwrap_or(OffOr(default.connections_max));
     let given = SourceLimits {
         connections_max,
         messages_per_second_max: given.source_messages.0,

@@ -187,7 +187,7 @@ pub(super) fn announce(plan: &Plan, doors: &[Listening]) {
             "recording in {} (durability {}, keeping {})",
             path.display(),
             plan.durability,
-            plan.keep_text
+            plan.retention_text
         )),
         Place::Memory => term::say("recording in memory: gone when this process ends"),
         Place::None => term::say("recording nothing"),

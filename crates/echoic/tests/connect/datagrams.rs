@@ -50,7 +50,7 @@ fn assert_code(output: &Output, code: i32) {
 #[test]
 fn a_line_is_a_datagram_and_an_empty_one_too() {
     let (endpoint, heard) = upper(3);
-    let output = run(&[&endpoint, "--linger", "300ms"], b"one\n\ntwo");
+    let output = run(&[&endpoint, "--linger-timeout", "300ms"], b"one\n\ntwo");
     assert_code(&output, 0);
     assert_eq!(heard.join().unwrap(), [&b"one"[..], b"", b"two"]);
     assert_eq!(output.stdout, b"ONETWO");
@@ -79,7 +79,10 @@ fn each_send_is_a_datagram_and_the_expected_reply_ends_it() {
 fn no_reply_is_a_time_out_and_nobody_there_a_refusal() {
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("udp://{}", silent.local_addr().unwrap());
-    let output = run(&[&endpoint, "--send", "x", "--linger", "200ms"], b"");
+    let output = run(
+        &[&endpoint, "--send", "x", "--linger-timeout", "200ms"],
+        b"",
+    );
     assert_code(&output, 5);
     drop(silent);
     let output = run(

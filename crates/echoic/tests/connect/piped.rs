@@ -164,7 +164,7 @@ fn nonsense_is_2_and_says_what_to_write() {
         (vec!["localhost"], "HOST:PORT"),
         (vec!["localhost:1", "2"], "leave one of them out"),
         (vec![":1", "--frame", "zip"], "chunk line"),
-        (vec![":1", "--linger", "5"], "250ms"),
+        (vec![":1", "--linger-timeout", "5"], "250ms"),
     ] {
         let output = run(&args, b"");
         assert_code(&output, 2);
@@ -214,10 +214,14 @@ fn a_peer_that_stays_silent_is_5_if_it_owes_and_0_if_not() {
             let _ = peer.read_to_end(&mut rest);
             let _ = stopped.recv();
         });
-        let output = run(&[&addr, "--linger", "2s"], b"hello");
+        let output = run(&[&addr, "--linger-timeout", "2s"], b"hello");
         assert_code(&output, code);
         assert_eq!(output.stdout, reply);
-        assert!(said(&output).contains("--linger"), "{}", said(&output));
+        assert!(
+            said(&output).contains("--linger-timeout"),
+            "{}",
+            said(&output)
+        );
         drop(stop);
         peer.join().unwrap();
     }
@@ -230,7 +234,10 @@ fn a_peer_that_reads_nothing_is_5_and_the_rest_counted() {
         let _ = stopped.recv();
         drop(peer);
     });
-    let output = run(&[&addr, "--write-stall", "300ms"], &vec![b'x'; 50_000_000]);
+    let output = run(
+        &[&addr, "--write-timeout", "300ms"],
+        &vec![b'x'; 50_000_000],
+    );
     assert_code(&output, 5);
     assert!(said(&output).contains("unsent"), "{}", said(&output));
     drop(stop);

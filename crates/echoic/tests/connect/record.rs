@@ -158,7 +158,13 @@ fn over_each_transport_both_ends_record_the_same() {
         (at("unixgram", "g"), "unixgram"),
     ] {
         let args = [
-            &*endpoint, "--send", "one", "--send", "straße", "--linger", "300ms",
+            &*endpoint,
+            "--send",
+            "one",
+            "--send",
+            "straße",
+            "--linger-timeout",
+            "300ms",
         ];
         let output = kept.run(&args, b"");
         assert!(output.status.success(), "{endpoint}: {}", said(&output));
@@ -248,9 +254,9 @@ fn each_ending_is_recorded_as_it_was() {
     });
     kept.run(&[&addr, "--hold"], b"a");
     let (addr, _) = server(hold);
-    kept.run(&[&addr, "--linger", "50ms"], b"ab");
+    kept.run(&[&addr, "--linger-timeout", "50ms"], b"ab");
     let (addr, _) = server(hold);
-    kept.run(&[&addr, "--hold", "--idle", "50ms"], b"abc");
+    kept.run(&[&addr, "--hold", "--idle-timeout", "50ms"], b"abc");
     let (addr, _) = server(|mut peer| {
         peer.write_all(b"found").unwrap();
         let _ = peer.read(&mut [0; 100]);
@@ -261,7 +267,7 @@ fn each_ending_is_recorded_as_it_was() {
         thread::sleep(Duration::from_secs(20));
         drop(peer);
     });
-    kept.run(&[&addr, "--write-stall", "50ms"], &vec![b'x'; 20 << 20]);
+    kept.run(&[&addr, "--write-timeout", "50ms"], &vec![b'x'; 20 << 20]);
     let ends = kept.ends();
     let words: Vec<_> = ends
         .iter()

@@ -38,9 +38,9 @@ fn each_option_holds_where_it_is_said() {
 #[test]
 fn each_deadline_holds_where_it_is_said() {
     let serve = Serve::start(&[
-        "upper=:0?idle=300ms",
-        "upper=:0?frame=line&partial=300ms",
-        "chargen=:0?write-stall=300ms",
+        "upper=:0?idle-timeout=300ms",
+        "upper=:0?frame=line&message-timeout=300ms",
+        "chargen=:0?write-timeout=300ms",
         "upper=:0?frame=line",
     ]);
     let mut patient = Talk::to(serve.at[3]);
@@ -65,8 +65,8 @@ fn each_deadline_holds_where_it_is_said() {
 #[test]
 fn a_backlog_and_a_send_buffer_are_the_systems() {
     let serve = Serve::start(&[
-        "chargen=:0?backlog=7&sndbuf=8k&write-stall=300ms",
-        "chargen=:0?write-stall=300ms",
+        "chargen=:0?backlog=7&sndbuf=8k&write-timeout=300ms",
+        "chargen=:0?write-timeout=300ms",
         "--backlog",
         "9",
         "--explain",
@@ -99,10 +99,19 @@ fn an_option_that_is_none_is_answered_with_those_there_are() {
     for (endpoint, parts) in [
         (
             ":0?colour=red",
-            &["colour", "as frame max-message idle partial"][..],
+            &[
+                "colour",
+                "as frame max-message idle-timeout message-timeout",
+            ][..],
         ),
-        ("unix:./s?idle=soon", &["unix:./s", "?idle=soon", "250ms"]),
-        (":0?max-message=0", &["max-message=0", "1 to 1G"]),
+        (
+            "unix:./s?idle-timeout=soon",
+            &["unix:./s", "?idle-timeout=soon", "250ms"],
+        ),
+        (
+            ":0?max-message=0",
+            &["max-message=0", "at least 1 and at most 1G"],
+        ),
         (":0?frame=lines", &["lines", "netstring"]),
         (":0?as=shout", &["shout", "chargen"]),
         (":0?backlog=many", &["backlog=many"]),

@@ -185,7 +185,7 @@ fn lies() {
         "netstring",
         "content-length",
     ] {
-        let serve = Serve::start(&["echo=:0", "--frame", framing, "--partial", "1h"]);
+        let serve = Serve::start(&["echo=:0", "--frame", framing, "--message-timeout", "1h"]);
         let next = framed(framing, 3);
         ask(&mut call(serve.at[0]), &next, &next).unwrap();
         let before = serve.process().resident();

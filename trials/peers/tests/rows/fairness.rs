@@ -68,15 +68,15 @@ fn peers_that_push_all_they_can_do_not_hold_up_the_others() {
             let drops = Serve::start(&[
                 "discard=:0",
                 "upper=:0",
-                "--keep",
+                "--retention",
                 "all",
-                "--when-behind",
+                "--when-full",
                 "drop",
             ]);
             push_a_second(drops.at[0], count);
             let (dropped, _home) = drops.stop();
             let control = format!(
-                "with `--when-behind drop` {} of {} are lost, and counted",
+                "with `--when-full drop` {} of {} are lost, and counted",
                 dropped.lost, dropped.served
             );
             trial("discard", count, scale, &control, dropped.lost > 0);
@@ -114,7 +114,7 @@ fn peers_that_never_read_and_push_all_they_can_do_not_either() {
 fn trial(service: &str, count: usize, scale: Scale, control: &str, control_fails: bool) {
     let rounds = scale.pick(2, 5);
     let endpoint = format!("{service}=:0");
-    let serve = Serve::start(&[&endpoint, "upper=:0", "--keep", "all"]);
+    let serve = Serve::start(&[&endpoint, "upper=:0", "--retention", "all"]);
     let unrecorded = Serve::start(&[&endpoint, "upper=:0", "--store", "none"]);
     let before = serve.process().resident();
     let (mut fair, mut quiet) = (ByTurns::saturating(), ByTurns::default());

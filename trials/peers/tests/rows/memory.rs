@@ -45,7 +45,7 @@ fn peers_that_never_read_cost_little_and_are_ended() {
 
 /// How much memory so many take that push and do not read.
 fn unread(count: usize, more: &[&str]) -> u64 {
-    let args = ["echo=:0", "--sndbuf", "64k", "--write-stall", "1h"];
+    let args = ["echo=:0", "--sndbuf", "64k", "--write-timeout", "1h"];
     let serve = Serve::start(&[&args, more].concat());
     let before = serve.process().resident();
     let mut peers = calls(serve.at[0], count);
@@ -63,7 +63,7 @@ fn never_read() {
         "upper=:0",
         "--sndbuf",
         "64k",
-        "--write-stall",
+        "--write-timeout",
         &stall_text,
     ];
     let serve = Serve::start(&args);
@@ -94,7 +94,7 @@ fn never_read() {
         row: 6,
         hazard: "peers that never read".into(),
         load: format!(
-            "{count} push up to 20 MiB each at `echo` and read nothing, with `--sndbuf 64k --write-stall {stall_text}`"
+            "{count} push up to 20 MiB each at `echo` and read nothing, with `--sndbuf 64k --write-timeout {stall_text}`"
         ),
         observed: format!(
             "the kernels took {} of it; memory grew by {}, and by {} where nothing is recorded; at most {} unsent in the kernel for one; {told} recorded as \

@@ -96,8 +96,8 @@ fn turn(serve: &Serve, count: usize, good: usize, control: &mut Slow) -> Turn {
 fn trial() {
     let scale = Scale::asked();
     let (count, good, turns) = scale.pick((1_000, 10, 1), (2_000, 50, 3));
-    let guarded = Serve::start(&["upper=:0", "--frame", "line", "--partial", "5s"]);
-    let unguarded = Serve::start(&["upper=:0", "--frame", "line", "--partial", "1h"]);
+    let guarded = Serve::start(&["upper=:0", "--frame", "line", "--message-timeout", "5s"]);
+    let unguarded = Serve::start(&["upper=:0", "--frame", "line", "--message-timeout", "1h"]);
     let mut control = Slow::call(unguarded.at[0], count / 10);
     let (mut ended, mut grown, mut fair) = (Vec::new(), 0, ByTurns::default());
     for _ in 0..turns {
@@ -126,7 +126,7 @@ fn trial() {
     Row {
         row: 1,
         hazard: "callers that send a byte a second and never finish a message".into(),
-        load: format!("{turns} × {count} of them with `--partial 5s`, and {good} good ones"),
+        load: format!("{turns} × {count} of them with `--message-timeout 5s`, and {good} good ones"),
         observed: format!(
             "{} ended after {} to {}, {recorded} recorded as `partial`; memory grew by {}; p99 of the good {}, {} without",
             ended.len(),
@@ -142,7 +142,7 @@ fn trial() {
             (PARTIAL + grace).as_secs(),
             time(fair.allowed(scale))
         ),
-        control: format!("with `--partial 1h` {still_there} of {} are there still", count / 10),
+        control: format!("with `--message-timeout 1h` {still_there} of {} are there still", count / 10),
         pass,
         scale,
     }

@@ -47,9 +47,9 @@ fn trial() {
         "64k",
         "--max-connections",
         "15000",
-        "--partial",
+        "--message-timeout",
         "1h",
-        "--write-stall",
+        "--write-timeout",
         "1h",
     ];
     let serve = Serve::start(&args);

@@ -221,7 +221,7 @@ fn silence_that_was_short_is_a_time_out_and_no_filter() {
     says(
         &report,
         State::TimedOut,
-        &["within 300 ms, too short", "--each 5s"],
+        &["within 300 ms, too short", "--timeout 5s"],
     );
 }
 

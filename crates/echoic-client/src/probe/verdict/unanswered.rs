@@ -99,7 +99,7 @@ fn stream(report: &Report, kind: Kind, places: &[&Place]) -> (State, String) {
             State::TimedOut,
             format!(
                 "timed out: no answer from {at} within {each}, too short to tell a long way from a filter; ask again \
-                 with --each 5s"
+                 with --timeout 5s"
             ),
         ),
         Kind::Silent if places.iter().all(|place| place.is_local()) => (

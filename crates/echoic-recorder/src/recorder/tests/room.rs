@@ -21,7 +21,7 @@ impl Recording {
 
 fn dropping(behind_bytes_max: usize, shards: usize) -> RecorderOptions {
     RecorderOptions {
-        when_behind: WhenBehind::Drop,
+        when_full: WhenFull::Drop,
         behind_bytes_max,
         shards,
         ..RecorderOptions::default()
@@ -158,13 +158,13 @@ async fn who_hears_for_many_waits_when_all_is_taken_and_not_before() {
     let looks = async |journal: &mut Journal| {
         poll_fn(|cx| Poll::Ready(journal.poll_room_for_all(cx).is_ready())).await
     };
-    for (when_behind, bytes, waits) in [
-        (WhenBehind::Wait, 5999, false),
-        (WhenBehind::Wait, 6000, true),
-        (WhenBehind::Drop, 6000, false),
+    for (when_full, bytes, waits) in [
+        (WhenFull::Block, 5999, false),
+        (WhenFull::Block, 6000, true),
+        (WhenFull::Drop, 6000, false),
     ] {
         let options = RecorderOptions {
-            when_behind,
+            when_full,
             behind_bytes_max: 2 * 6000,
             shards: 2,
             ..RecorderOptions::default()

@@ -291,7 +291,7 @@ async fn after_a_half_close_it_may_take_its_time() {
 #[tokio::test(start_paused = true)]
 async fn a_slow_service_is_not_a_slow_peer() {
     let mut setup = Setup::line();
-    setup.limits.partial = 5 * SECOND;
+    setup.limits.message_timeout = 5 * SECOND;
     let service = apart(|mut heard, mut said| async move {
         while let Some(message) = heard.next().await {
             sleep(SECOND).await;
@@ -316,7 +316,7 @@ async fn a_slow_service_is_not_a_slow_peer() {
 #[tokio::test(start_paused = true)]
 async fn speaking_is_not_idling() {
     let mut setup = Setup::line();
-    setup.limits.idle = 5 * SECOND;
+    setup.limits.idle_timeout = 5 * SECOND;
     let service = apart(|_heard, mut said| async move {
         for _ in 0..20 {
             sleep(SECOND).await;

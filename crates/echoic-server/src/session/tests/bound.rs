@@ -12,7 +12,7 @@ const SECOND: Duration = Duration::from_secs(1);
 async fn a_deadline_is_kept_though_the_first_look_at_it_came_amid_a_flood() {
     for reads in 0..140 {
         let mut setup = Setup::chunk();
-        setup.limits.idle = 5 * SECOND;
+        setup.limits.idle_timeout = 5 * SECOND;
         let talk = setup.talk(named("echo", Framing::Chunk)).await;
         talk.peer.be_cooperative();
         for _ in 0..reads {
@@ -82,7 +82,7 @@ async fn nothing_is_heard_while_a_reply_is_unsent() {
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_reads_slowly_is_not_blamed_for_what_we_did_not_read() {
     let mut setup = Setup::line();
-    setup.limits.partial = 5 * SECOND;
+    setup.limits.message_timeout = 5 * SECOND;
     setup.window = 0;
     let talk = setup.talk(echo()).await;
     let long = "x".repeat(200_000) + "\n";
@@ -102,7 +102,7 @@ async fn a_peer_that_reads_slowly_is_not_blamed_for_what_we_did_not_read() {
 #[tokio::test(start_paused = true)]
 async fn idle_wake_ups_do_not_put_off_the_end() {
     let mut setup = Setup::line();
-    setup.limits.idle = 5 * SECOND;
+    setup.limits.idle_timeout = 5 * SECOND;
     let talk = setup.talk(echo()).await;
     let peer = talk.peer.clone();
     let nudging = tokio::spawn(async move {

@@ -129,7 +129,7 @@ async fn a_broken_socket_is_a_system_error() {
 #[tokio::test(start_paused = true)]
 async fn silence_ends_at_exactly_idle_from_the_last_message() {
     let mut setup = Setup::line();
-    setup.limits.idle = 90 * SECOND;
+    setup.limits.idle_timeout = 90 * SECOND;
     let talk = setup.talk(echo()).await;
     for _ in 0..3 {
         sleep(70 * SECOND).await;
@@ -144,7 +144,7 @@ async fn silence_ends_at_exactly_idle_from_the_last_message() {
 #[tokio::test(start_paused = true)]
 async fn an_unfinished_message_ends_at_exactly_partial_though_bytes_keep_coming() {
     let mut setup = Setup::line();
-    setup.limits.partial = 5 * SECOND;
+    setup.limits.message_timeout = 5 * SECOND;
     let talk = setup.talk(echo()).await;
     sleep(3 * SECOND).await;
     talk.peer.send("whole\nbe");
@@ -167,7 +167,7 @@ async fn an_unfinished_message_ends_at_exactly_partial_though_bytes_keep_coming(
 #[tokio::test(start_paused = true)]
 async fn a_message_finished_in_time_starts_the_next_one_anew() {
     let mut setup = Setup::line();
-    setup.limits.partial = 5 * SECOND;
+    setup.limits.message_timeout = 5 * SECOND;
     let talk = setup.talk(echo()).await;
     for _ in 0..4 {
         talk.peer.send("b");
@@ -185,7 +185,7 @@ async fn a_message_finished_in_time_starts_the_next_one_anew() {
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_does_not_read_ends_at_exactly_write_stall_and_progress_resets_it() {
     let mut setup = Setup::line();
-    setup.limits.write_stall = 10 * SECOND;
+    setup.limits.write_timeout = 10 * SECOND;
     setup.window = 3;
     let talk = setup.talk(echo()).await;
     sleep(SECOND).await;

@@ -65,7 +65,7 @@ async fn a_failing_store_withholds_the_reply_and_ends_the_conversation() {
 #[tokio::test(start_paused = true)]
 async fn a_slow_store_is_not_a_peer_that_does_not_read() {
     let mut setup = Setup::strict();
-    setup.limits.write_stall = 3 * SECOND;
+    setup.limits.write_timeout = 3 * SECOND;
     setup.store.set(Mood::Slow(4 * SECOND));
     let talk = setup.talk(echo()).await;
     sleep(5 * SECOND).await;
@@ -79,7 +79,7 @@ async fn a_slow_store_is_not_a_peer_that_does_not_read() {
 #[tokio::test(start_paused = true)]
 async fn a_slow_store_at_the_end_is_not_a_peer_that_does_not_read() {
     let mut setup = Setup::strict();
-    setup.limits.write_stall = 3 * SECOND;
+    setup.limits.write_timeout = 3 * SECOND;
     setup.store.set(Mood::Slow(4 * SECOND));
     let talk = setup.talk(echo()).await;
     sleep(5 * SECOND).await;
@@ -129,7 +129,7 @@ async fn what_is_kept_leaves_though_more_is_said_all_the_time() {
 #[tokio::test(start_paused = true)]
 async fn nothing_that_is_held_is_dropped() {
     let mut setup = Setup::strict();
-    setup.options.when_behind = WhenBehind::Drop;
+    setup.options.when_full = WhenFull::Drop;
     setup.options.behind_bytes_max = 1;
     setup.store.set(Mood::Slow(30 * MS));
     let talk = setup.talk(echo()).await;

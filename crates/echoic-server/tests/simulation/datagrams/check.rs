@@ -61,7 +61,10 @@ pub(super) fn check(world: &World) -> Result<Sum, String> {
     } = world;
     must!(drained.panicked == 0, "a conversation panicked");
     let late = world.drained_at - world.stopped;
-    must!(late <= plan.limits.drain + TICK, "stopping took {late:?}");
+    must!(
+        late <= plan.limits.drain_timeout + TICK,
+        "stopping took {late:?}"
+    );
     let all = world.keeper.inner.exchanges();
     let books = Books {
         served: drained.served,
@@ -104,7 +107,8 @@ fn counted(world: &World, withheld: u64) -> Checked {
     let (taken, sent) = (facts.taken.len(), facts.sent.len());
     must!(counts.received == taken as u64, "took {taken}: {counts:?}");
     must!(counts.sent == sent as u64, "sent {sent}: {counts:?}");
-    if world.drained.cut > 0 || world.drained_at - world.stopped >= world.plan.limits.drain {
+    if world.drained.cut > 0 || world.drained_at - world.stopped >= world.plan.limits.drain_timeout
+    {
         return Ok(());
     }
     must!(
@@ -394,12 +398,12 @@ fn told_truly(world: &World, ending: &Ending, heard: &[&Fated], next: Option<Ins
         How::Store => must!(holds && !plan.keeping.is_patient(), "the store was well"),
         How::SystemError => must!(facts.failed.values().any(|n| *n > 0), "nothing failed"),
         How::NotReading => must!(
-            facts.full_for + TICK >= plan.limits.write_stall,
+            facts.full_for + TICK >= plan.limits.write_timeout,
             "full for {:?} at most",
             facts.full_for
         ),
         How::Cut => must!(
-            world.drained_at + TICK >= world.stopped + plan.limits.drain,
+            world.drained_at + TICK >= world.stopped + plan.limits.drain_timeout,
             "before the deadline"
         ),
         other => return Err(format!("nothing ends as {other:?} here")),

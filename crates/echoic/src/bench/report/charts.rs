@@ -1,7 +1,7 @@
 //! Which charts a run deserves.
 
 use echoic_client::bench::{Fates, Figures, Judged, Second};
-use echoic_core::size::Span;
+use echoic_core::units::Span;
 use echoic_plot::{
     Bounds, Fate, Line, Slice, Step, Svg, Tone, fates, heat, latencies, percentiles, rates, steps,
 };
