@@ -231,7 +231,7 @@ mod tests {
             service: "upper".to_owned(),
             framing: Framing::Line.into(),
         };
-        let mut journal = recorder.conversation();
+        let mut journal = recorder.journal(0).1;
         journal.opened(Opened {
             conversation: journal.conversation(),
             at: 0,
