@@ -3,12 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use echoic_client::bench::{hgrm, hlog};
+use echoic_client::bench::{Measured, hgrm, hlog};
 
 use super::{
     file::{Sheet, folder},
     host::Made,
-    measured::Measured,
     report::{Page, charts},
 };
 use crate::exit::Failed;

@@ -1,8 +1,7 @@
 //! What came of it as a table: a row for each run, CSV or Markdown.
 
-use echoic_client::bench::percentile;
+use echoic_client::bench::{Measured, percentile};
 
-use super::measured::Measured;
 use crate::term::{Payload, ReaderGone};
 
 const COLUMNS: [&str; 12] = [
@@ -48,7 +47,7 @@ fn rows(measured: &Measured) -> Vec<[String; 12]> {
         .map(|attempt| {
             let empty = String::new;
             [
-                attempt.what.word().to_owned(),
+                attempt.purpose.word().to_owned(),
                 attempt
                     .asked_per_s
                     .map_or_else(String::new, |rate| format!("{rate:.1}")),
