@@ -44,7 +44,6 @@ mod fleet;
 mod flow;
 mod guess;
 mod hgrm;
-mod hlog;
 mod live;
 mod measured;
 mod null;
@@ -81,7 +80,6 @@ pub use figures::{
 pub use fleet::{BenchError, Fleet, Stop, Watch};
 pub use guess::guess;
 pub use hgrm::hgrm;
-pub use hlog::hlog;
 pub use live::Progress;
 pub use measured::{Measured, SearchResult};
 pub use null::floor;

@@ -3,6 +3,7 @@
 mod args;
 mod command;
 mod compare;
+mod csv;
 mod file;
 mod files;
 mod host;
@@ -11,7 +12,6 @@ mod progress;
 mod recorded;
 mod report;
 mod said;
-mod table;
 mod target;
 mod text;
 
@@ -27,6 +27,7 @@ use echoic_client::bench::{
 use tokio::runtime;
 
 pub(crate) use args::BenchArgs;
+pub(crate) use target::{BEYOND_CONNECTIONS_MAX, BEYOND_RATE_MAX};
 
 use self::{
     args::{Form, Planned},
@@ -128,8 +129,7 @@ fn print(form: Option<Form>, measured: &Measured, made: &Made) -> Result<(), Rea
         Form::Text => text::write(&mut payload, measured)?,
         Form::Json => payload.json(&json::Report::of(measured, made))?,
         Form::Jsonl => json::lines(&mut payload, measured, made)?,
-        Form::Csv => table::csv(&mut payload, measured)?,
-        Form::Md => table::markdown(&mut payload, measured)?,
+        Form::Csv => csv::write(&mut payload, measured)?,
     }
     payload.flush()
 }

@@ -35,7 +35,7 @@ const FLOORS: [(&str, &[&str]); 8] = [
 ];
 
 /// Libraries that have one place, with the crates that may use them.
-const ONE_PLACE: [(&str, &[&str]); 6] = [
+const ONE_PLACE: [(&str, &[&str]); 5] = [
     (
         "tokio",
         &["echoic-wire", "echoic-server", "echoic-client", "echoic"],
@@ -44,7 +44,6 @@ const ONE_PLACE: [(&str, &[&str]); 6] = [
     ("rusqlite", &["echoic-store"]),
     ("kuva", &["echoic-plot"]),
     ("clap", &["echoic"]),
-    ("anyhow", &["echoic"]),
 ];
 
 const FUNCTION_LINES_MAX: usize = 70;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use echoic_client::bench::{
-    self, Arrivals, Benchmark, Length, Load, Order, Other, Plan, Runs, Slo, Steps, Warmup, Workload,
+    self, Arrivals, Benchmark, Length, Load, Order, Other, Plan, Runs, Slo, Steps, Unframable,
+    Warmup, Workload,
 };
 use echoic_core::{
     endpoint::{Endpoint, Shape},
@@ -209,8 +210,6 @@ pub(super) enum Form {
     Jsonl,
     /// A row for each run.
     Csv,
-    /// The same as a table in Markdown.
-    Md,
 }
 
 /// The order of steps.
@@ -265,9 +264,10 @@ impl BenchArgs {
             None => self.said.workload(frames.said)?,
         };
         if !is_datagrams {
-            workload
-                .check(frames.said)
-                .map_err(|error| error.to_string())?;
+            workload.check(frames.said).map_err(|error| {
+                let remedy = unframable(&error);
+                format!("{error}{remedy}")
+            })?;
         }
         let plan = self
             .load
@@ -443,6 +443,16 @@ impl LoadArgs {
     }
 }
 
+/// The option that mends it.
+fn unframable(error: &Unframable) -> &'static str {
+    match error {
+        Unframable::Terminator { .. } => "; use another --frame",
+        Unframable::Length { .. } => "; use --size",
+        Unframable::Empty { .. } => "; use --frame",
+        Unframable::Nothing | Unframable::TooLong { .. } => "",
+    }
+}
+
 fn rate(text: &str) -> Result<f64, String> {
     bench::rate(text).ok_or_else(|| {
         format!("{text:?} is no rate; write requests a second, such as 500, 20k or 1.5M (k = 1000)")
@@ -517,6 +527,8 @@ mod tests {
             (":80 -n 5 -d 5s", "cannot be used with"),
             (":80 --within 5 --find max --slo p99<1ms", "is no share"),
             (":80 --timeout 0", "no time"),
+            (":80 -m=", "nothing would be sent; use --frame"),
+            (":80 -m abc --frame fixed:2", "use --size"),
             (":80 -d 0", "measures nothing"),
             (":80 --corpus /nowhere/x", "cannot read"),
         ] {

@@ -14,9 +14,9 @@ use crate::exit::{Exit, Failed};
 /// Files that are open beside connections.
 const OTHER_FILES: u64 = 64;
 /// What may be done to somebody else's machine unless it was named.
-const BEYOND_RATE_MAX: f64 = 1000.0;
+pub(crate) const BEYOND_RATE_MAX: f64 = 1000.0;
 /// See [`BEYOND_RATE_MAX`].
-const BEYOND_CONNECTIONS_MAX: u32 = 100;
+pub(crate) const BEYOND_CONNECTIONS_MAX: u32 = 100;
 
 /// The endpoint, and the framing if it says one.
 pub(super) fn place(text: &str, frame: Frames) -> Result<(Endpoint, Frames), String> {

@@ -1,4 +1,4 @@
-//! What came of it as a table: a row for each run, CSV or Markdown.
+//! The result as a table: a row for each run.
 
 use echoic_client::bench::{Measured, percentile};
 
@@ -20,20 +20,10 @@ const COLUMNS: [&str; 12] = [
 ];
 
 /// Comma-separated values (RFC 4180). No cell has a comma or a quote in it.
-pub(super) fn csv(payload: &mut Payload, measured: &Measured) -> Result<(), ReaderGone> {
+pub(super) fn write(payload: &mut Payload, measured: &Measured) -> Result<(), ReaderGone> {
     payload.line(format_args!("{}", COLUMNS.join(",")))?;
     for row in rows(measured) {
         payload.line(format_args!("{}", row.join(",")))?;
-    }
-    Ok(())
-}
-
-/// A table in Markdown.
-pub(super) fn markdown(payload: &mut Payload, measured: &Measured) -> Result<(), ReaderGone> {
-    payload.line(format_args!("| {} |", COLUMNS.join(" | ")))?;
-    payload.line(format_args!("|{}", "---|".repeat(COLUMNS.len())))?;
-    for row in rows(measured) {
-        payload.line(format_args!("| {} |", row.join(" | ")))?;
     }
     Ok(())
 }
