@@ -29,7 +29,7 @@ impl Observer for Told {
         self.0.lock().unwrap().push(told);
     }
 
-    fn first_look(&self, _: f64, _: f64, _: u32) {
+    fn first_look(&self, _: f64, _: u32) {
         panic!("nobody asked for a first look");
     }
 }

@@ -195,7 +195,7 @@ impl Benchmark {
         }
         runner
             .observer
-            .first_look(alone.done_per_s(), rate.round(), FIRST_CONNECTIONS);
+            .first_look(alone.done_per_s(), FIRST_CONNECTIONS);
         runner.plan.connections = FIRST_CONNECTIONS;
         let mut fleet = runner.open(&runner.plan)?;
         let load = self.at(rate.round());

@@ -17,8 +17,9 @@ pub trait Observer: Sync {
     /// The `number`th of many runs is over.
     fn tried(&self, number: usize, attempt: &Try);
 
-    /// One connection in a closed loop gave this many replies a second; next, `connections` are asked at `rate`.
-    fn first_look(&self, done_per_s: f64, rate: f64, connections: u32);
+    /// One connection in a closed loop gave this many replies a second; next, `connections` are asked at half of
+    /// that.
+    fn first_look(&self, done_per_s: f64, connections: u32);
 }
 
 /// Stops the runs of a benchmark, from any thread: the one under way and those still to come.

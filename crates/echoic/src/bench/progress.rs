@@ -55,10 +55,9 @@ impl Screen {
 }
 
 impl Observer for Screen {
-    fn first_look(&self, done_per_s: f64, rate: f64, connections: u32) {
+    fn first_look(&self, done_per_s: f64, connections: u32) {
         self.note(&format!(
-            "one connection, closed loop: {done_per_s:.0} replies a second; now {connections} connections at {rate:.0} \
-             a second"
+            "one connection, closed loop: {done_per_s:.0} replies a second; now {connections} connections at half of that"
         ));
     }
 
