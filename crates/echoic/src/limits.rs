@@ -303,7 +303,7 @@ fn bench() -> Vec<Limit> {
         Limit::new(
             "bench_beyond_rate_max",
             "requests a second, to another machine",
-            Count(BEYOND_RATE_MAX as u64),
+            Count(BEYOND_RATE_MAX.into()),
         )
         .set_by(bench("--allow-load"))
         .then(Otherwise(host)),

@@ -259,12 +259,15 @@ impl Benchmark {
     }
 }
 
-/// Measures so many times, and compares with `other`. `ready` opens connections and gives the run over them.
+/// Opens connections by a plan, warms them up, and gives the run to make over them.
+type Ready<'a> = dyn Fn(&Runner<'_>, &Plan) -> Result<(Fleet, Run), BenchError> + 'a;
+
+/// Measures so many times, and compares with `other`.
 fn repeats(
     mut runner: Runner<'_>,
     count: u32,
     other: Option<&Other>,
-    ready: &dyn Fn(&Runner<'_>, &Plan) -> Result<(Fleet, Run), BenchError>,
+    ready: &Ready<'_>,
 ) -> Result<Measured, BenchmarkError> {
     let ours = runner.plan.clone();
     let mut theirs = match other {
