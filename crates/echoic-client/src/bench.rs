@@ -1,7 +1,8 @@
 //! Load: how much, how fast, and who was the limit.
 //!
 //! A [`Plan`] says whom to load and how to speak with it; a [`Fleet`] holds its connections; a [`Run`] is one load over
-//! one window; [`Figures`] are what it has shown. All of these are plain values: nothing here reads a command line or
+//! one window; [`Figures`] are what it has shown. A [`Benchmark`] makes the runs of a whole investigation (steps of rates,
+//! a search, repeats beside another target), tells an [`Observer`], and ends as [`Measured`]. All of these are plain values: nothing here reads a command line or
 //! prints, so that a test can make a plan, and a chart can be drawn of figures that were read from a file.
 //!
 //! ```no_run
@@ -32,7 +33,9 @@
 //! is a failure, and is in the histogram with what it has waited. In a closed loop a reply is what makes the next
 //! request due: a stalled server is asked nothing, so the figures leave out what users would have waited.
 
+mod benchmark;
 mod clock;
+mod compare;
 mod connection;
 mod cpu;
 mod expect;
@@ -41,14 +44,16 @@ mod fleet;
 mod flow;
 mod guess;
 mod hgrm;
-mod hlog;
 mod live;
+mod measured;
 mod null;
+mod observer;
 mod pace;
 mod packed;
 mod plan;
 mod ratio;
 mod ready;
+mod runner;
 mod schedule;
 mod search;
 mod seen;
@@ -59,11 +64,14 @@ mod steps;
 mod stream;
 mod tally;
 mod template;
+mod tries;
 mod turn;
 mod verdict;
 mod worker;
 mod workload;
 
+pub use benchmark::{Benchmark, BenchmarkError, Runs};
+pub use compare::{Baseline, Caveat, Compared, Comparison, Other, Samples};
 pub use expect::{Expect, NoExpectation};
 pub use figures::{
     Failures, Fates, Figures, Generator, SAMPLE_BYTES_MAX, SAMPLES_MAX, Sample, Second, latencies,
@@ -72,11 +80,12 @@ pub use figures::{
 pub use fleet::{BenchError, Fleet, Stop, Watch};
 pub use guess::guess;
 pub use hgrm::hgrm;
-pub use hlog::hlog;
 pub use live::Progress;
+pub use measured::{Measured, SearchResult};
 pub use null::floor;
+pub use observer::{Observer, Stops};
 pub use packed::{NoHistogram, packed, unpacked};
-pub use plan::{Arrivals, Length, Load, Plan, Run};
+pub use plan::{Arrivals, IndivisibleReplies, Length, Load, Plan, Run, Warmup};
 pub use ratio::{REPEATS_MIN, Ratio};
 pub use schedule::Schedule;
 pub use search::{Kept, Next, Search};
@@ -86,5 +95,6 @@ pub use slo::{Judged, NoTerm, Slo, Term};
 pub use steady::{Mean, Steady};
 pub use steps::{NoSteps, Order, Steps};
 pub use template::{Blanks, NoTemplate, Template};
+pub use tries::{Purpose, Try};
 pub use verdict::{Verdict, Who};
 pub use workload::{Kind, Unframable, Workload};

@@ -1,9 +1,11 @@
 //! How much went each way.
 
 use echoic_core::framing::{Frames, Framing};
-use memchr::{memchr_iter, memrchr};
 
-use crate::meter::Meter;
+use crate::{
+    flow::{Flow, ends_with_stream},
+    meter::Meter,
+};
 
 /// What went each way in a conversation so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,24 +16,6 @@ pub struct Counts {
     pub heard: Flow,
     /// Things sent since the last byte heard: something is owed as long as this is not 0.
     pub unanswered: u64,
-}
-
-/// One direction. Lines and pieces are always counted, so that a change between `line` and `chunk` holds for what
-/// went before too; messages of another framing from when it was chosen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Flow {
-    /// Bytes.
-    pub bytes: u64,
-    /// Reads, or things said.
-    pub pieces: u64,
-    /// Lines that ended.
-    pub lines: u64,
-    /// The last line has begun and not ended.
-    pub open_line: bool,
-    /// Messages that ended, under a framing that is neither `line` nor `chunk`.
-    pub framed: u64,
-    /// Bytes of the message after them.
-    pub unfinished: u64,
 }
 
 /// Counts both directions.
@@ -106,38 +90,6 @@ impl Counts {
             _ => self.heard.unfinished > 0,
         }
     }
-}
-
-impl Flow {
-    /// Messages, as `framing` counts them; a last one whose terminator is missing is one.
-    pub fn messages(&self, framing: Framing) -> u64 {
-        match framing {
-            Framing::Chunk => self.pieces,
-            Framing::Line => self.lines + u64::from(self.open_line),
-            _ => self.framed + u64::from(ends_with_stream(framing) && self.unfinished > 0),
-        }
-    }
-
-    fn ended(&self, framing: Framing) -> u64 {
-        match framing {
-            Framing::Chunk => self.pieces,
-            Framing::Line => self.lines,
-            _ => self.framed,
-        }
-    }
-
-    fn add(&mut self, bytes: &[u8]) {
-        self.bytes += bytes.len() as u64;
-        self.lines += memchr_iter(b'\n', bytes).count() as u64;
-        if !bytes.is_empty() {
-            self.open_line = memrchr(b'\n', bytes) != Some(bytes.len() - 1);
-        }
-    }
-}
-
-/// Whether the end of the stream ends a message as its terminator does.
-pub(crate) fn ends_with_stream(framing: Framing) -> bool {
-    !framing.has_length() && !matches!(framing, Framing::Fixed(_))
 }
 
 #[cfg(test)]

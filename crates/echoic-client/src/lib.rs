@@ -35,6 +35,7 @@ pub mod bench;
 mod counts;
 mod ending;
 mod exchanges;
+mod flow;
 mod meter;
 #[doc(hidden)]
 pub mod oracle;
@@ -43,9 +44,10 @@ mod replies;
 mod talk;
 mod watch;
 
-pub use counts::{Counts, Flow};
+pub use counts::Counts;
 pub use ending::{Ending, Phase, Talked};
 pub use exchanges::{Exchanged, Exchanges};
+pub use flow::Flow;
 pub use replies::{Heard, Kind, Replies};
 pub use talk::{Leave, News, READ_BYTES_MAX, Say, Waits, talk, talk_watched};
 pub use watch::{Happened, Watch};

@@ -2,7 +2,7 @@
 
 use echoic_core::framing::{Framing, Span, Splitter};
 
-use crate::counts::{Flow, ends_with_stream};
+use crate::flow::{Flow, ends_with_stream};
 
 /// Counts the messages of one direction, where that takes more than counting line ends.
 #[derive(Debug)]

@@ -4,6 +4,7 @@
 
 mod datagram;
 mod dns;
+mod options;
 mod report;
 mod stream;
 mod verdict;
@@ -11,7 +12,7 @@ mod verdict;
 use std::time::Duration;
 
 use echoic_core::endpoint::{Endpoint, Host, HostPort};
-use echoic_wire::{Explain, eyeballs::Missing};
+use echoic_wire::eyeballs::Missing;
 use tokio::{
     task::JoinHandle,
     time::{Instant, sleep_until, timeout},
@@ -19,36 +20,10 @@ use tokio::{
 
 pub use self::{
     dns::{Dns, DnsAnswer, DnsRecord, DnsSays},
+    options::ProbeOptions,
     report::{Outcome, Report, Span, Summary, Try, figure},
-    verdict::{State, Verdict},
+    verdict::{Advice, State, Verdict},
 };
-
-/// How to probe.
-#[derive(Clone, Debug)]
-pub struct ProbeOptions {
-    /// Time for the name, and then for each address.
-    pub each: Duration,
-    /// Every address is tried alone, instead of the race that other programs hold (RFC 8305).
-    pub all: bool,
-    /// How often: the winner of the race, or with `all` every address. At least once.
-    pub count: u32,
-    /// Try again until it is reachable, at most so long.
-    pub wait: Option<Duration>,
-    /// Told of every call.
-    pub explain: Option<Explain>,
-}
-
-impl Default for ProbeOptions {
-    fn default() -> Self {
-        Self {
-            each: Duration::from_secs(5),
-            all: false,
-            count: 1,
-            wait: None,
-            explain: None,
-        }
-    }
-}
 
 /// From the start of one try of the whole to that of the next, while waiting.
 const AGAIN_AFTER: Duration = Duration::from_millis(250);

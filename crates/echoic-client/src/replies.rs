@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 use echoic_core::framing::{Framing, Span, Splitter};
 use tokio::time::Instant;
 
-use crate::counts::ends_with_stream;
+use crate::flow::ends_with_stream;
 
 /// Divides what is heard into what is shown as one, and says what it answers.
 ///

@@ -233,10 +233,7 @@ mod tests {
             "tcp://:12345?frame=line&idle-timeout=5s"
         );
         let error = "greet:hallo=:5000".parse::<Served>().unwrap_err();
-        assert!(
-            error.to_string().contains("--as \"greet:hallo\""),
-            "{error}"
-        );
+        assert_eq!(error.service_with_argument(), Some("greet:hallo"));
         let error = "tcp://:x?frame=line".parse::<Served>().unwrap_err();
         assert!(error.to_string().contains("no port"), "{error}");
         let served: Served = "5000?as=a=b%26".parse().unwrap();

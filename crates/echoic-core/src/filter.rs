@@ -33,7 +33,7 @@ mod ranges;
 mod subject;
 mod values;
 
-use std::{ops::RangeInclusive, str::FromStr};
+use std::ops::RangeInclusive;
 
 pub use self::{
     bytes::{MASK_BYTES_MAX, Mask, Needle, Pattern},
@@ -68,14 +68,6 @@ impl Filter {
             sort: None,
             limit: None,
         }
-    }
-
-    /// Reads a filter; nothing but spaces selects all. Several arguments of a command line are joined by a space.
-    ///
-    /// At most 64 KiB, 64 parentheses deep, 256 questions, 32 regular expressions and 4096 values in lists are
-    /// taken, so that a filter from a stranger costs little to read and to ask.
-    pub fn parse(text: &str) -> Result<Self, FilterError> {
-        parse::parse(text)
     }
 
     /// Whether it asks how conversations end or stand, and nothing of an exchange: then one without exchanges may be
@@ -151,14 +143,6 @@ impl Filter {
 impl Default for Filter {
     fn default() -> Self {
         Self::all()
-    }
-}
-
-impl FromStr for Filter {
-    type Err = FilterError;
-
-    fn from_str(text: &str) -> Result<Self, FilterError> {
-        Self::parse(text)
     }
 }
 

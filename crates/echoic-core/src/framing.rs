@@ -21,8 +21,9 @@ use crate::units::{Bytes, Hex, quoted};
 
 pub use self::{
     delimiter::Delimiter,
+    head::Violation,
     join::{End, ReplyTooLong},
-    split::{Counted, Span, Split, Splitter, Violation},
+    split::{Counted, Span, Split, Splitter},
 };
 
 /// How a stream is divided into messages, in one direction.

@@ -2,16 +2,14 @@
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
+use ipnet::IpNet;
 use thiserror::Error;
 
 use crate::{event::Place, units::quoted};
 
 /// A network: an address and how many of its bits count. A single address is a network of all its bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Network {
-    base: IpAddr,
-    bits: u8,
-}
+pub struct Network(IpNet);
 
 /// No network.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -32,22 +30,8 @@ impl Network {
     /// Whether `ip` lies in it. An IPv4 address that comes dressed as IPv6 (RFC 4291, section 2.5.5.2) is what it is
     /// underneath.
     pub fn contains(&self, ip: IpAddr) -> bool {
-        let (ip, base) = (ip.to_canonical(), self.base);
-        match (ip, base) {
-            (IpAddr::V4(ip), IpAddr::V4(base)) => {
-                same(ip.to_bits().into(), base.to_bits().into(), 32 - self.bits)
-            }
-            (IpAddr::V6(ip), IpAddr::V6(base)) => {
-                same(ip.to_bits(), base.to_bits(), 128 - self.bits)
-            }
-            _ => false,
-        }
+        self.0.contains(&ip.to_canonical())
     }
-}
-
-/// Whether two addresses are the same but for their last `free` bits.
-fn same(one: u128, other: u128, free: u8) -> bool {
-    (one ^ other).checked_shr(free.into()).unwrap_or(0) == 0
 }
 
 impl Guests {
@@ -66,25 +50,15 @@ impl FromStr for Network {
     type Err = NetworkError;
 
     fn from_str(text: &str) -> Result<Self, NetworkError> {
-        let wrong = || NetworkError(text.to_owned());
-        let (address, bits) = match text.split_once('/') {
-            Some((address, bits)) => (address, Some(bits.parse::<u8>().map_err(|_| wrong())?)),
-            None => (text, None),
-        };
-        let base: IpAddr = address.parse().map_err(|_| wrong())?;
-        let all = if base.is_ipv4() { 32 } else { 128 };
-        let bits = bits.unwrap_or(all);
-        if bits > all {
-            Err(wrong())
-        } else {
-            Ok(Self { base, bits })
-        }
+        let address = || text.parse::<IpAddr>().map(IpNet::from);
+        let network = text.parse::<IpNet>().or_else(|_| address());
+        network.map(Self).map_err(|_| NetworkError(text.to_owned()))
     }
 }
 
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.base, self.bits)
+        write!(f, "{}", self.0)
     }
 }
 
@@ -135,7 +109,7 @@ mod tests {
         #[test]
         fn parse_and_print_are_inverse(base in any::<IpAddr>(), bits in 0_u8..=128) {
             let bits = if base.is_ipv4() { bits.min(32) } else { bits };
-            let network = Network { base, bits };
+            let network = Network(IpNet::new(base, bits).unwrap());
             prop_assert_eq!(network.to_string().parse(), Ok(network));
             prop_assert!(base.to_canonical() != base || network.contains(base));
         }

@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use crate::svg::escaped;
+use crate::text::escaped;
 
 /// An entry of the legend.
 pub(crate) struct Sign {

@@ -18,6 +18,7 @@ mod percentiles;
 mod steps;
 mod svg;
 pub mod terminal;
+mod text;
 pub mod units;
 
 pub use fates::{Fate, fates};
@@ -27,4 +28,5 @@ pub use palette::{Tone, style};
 pub use paper::Line;
 pub use percentiles::percentiles;
 pub use steps::{Bounds, Step, steps};
-pub use svg::{Svg, escaped};
+pub use svg::Svg;
+pub use text::escaped;

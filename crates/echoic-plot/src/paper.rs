@@ -14,7 +14,7 @@ use kuva::{
 use crate::{
     header::{Shape, Sign},
     palette::{AXIS, GRID, INK, PAPER, Tone},
-    svg::label,
+    text::label,
 };
 
 const WIDTH: f64 = 860.0;

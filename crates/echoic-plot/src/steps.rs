@@ -9,7 +9,8 @@ use crate::{
     header::{Shape, Sign},
     palette::Tone,
     paper::{Axis, Line, Scale, clean, drawn, even, fits, legend, sheet, tenfold},
-    svg::{Caption, Svg, label},
+    svg::{Caption, Svg},
+    text::label,
     units,
 };
 

@@ -26,15 +26,12 @@ mod sequence;
 mod stretches;
 mod word;
 
-use sequence::Sequence;
+use sequence::{LONGEST, Sequence};
 
 /// The version of Unicode whose mapping this is: the one of the standard library that echoic was built with.
 ///
 /// Versions differ in a few letters, so two programs agree on upper case only if they agree on this.
 pub const UNICODE_VERSION: (u8, u8, u8) = char::UNICODE_VERSION;
-
-/// No character of UTF-8 is longer, so no more than one byte less is ever held.
-const LONGEST: usize = 4;
 
 /// Upper-cases a stream of bytes however it is cut.
 ///

@@ -7,7 +7,7 @@ use echoic_core::{
     service::{Inline, Peer, Service, Voice},
 };
 
-use crate::Argument;
+use crate::argument::Argument;
 
 /// The tutorial's words, without a newline, as it sends them.
 const GREETING: &[u8] = b"Thank you for connecting";

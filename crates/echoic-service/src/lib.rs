@@ -2,6 +2,7 @@
 //!
 //! To add one: write its file, and add a line to `SERVICES`.
 
+mod argument;
 mod ascii;
 pub mod casing;
 mod chargen;
@@ -18,6 +19,8 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use echoic_core::{service::Service, units::quoted};
 use thiserror::Error;
+
+pub use argument::Argument;
 
 /// How a service is written on the command line, and how it is made from what follows its name.
 struct Entry {
@@ -108,25 +111,6 @@ pub enum ServiceNameError {
         /// What is wrong with it.
         what: Argument,
     },
-}
-
-/// What can be wrong with a service's argument.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum Argument {
-    /// It takes none.
-    #[error("it takes no argument, {0:?} is left over")]
-    Unwanted(String),
-    /// A file that cannot be read.
-    #[error("{path}: {why}")]
-    File {
-        /// Where it should be.
-        path: String,
-        /// What the system said.
-        why: String,
-    },
-    /// An escape that is none.
-    #[error("{0:?} is no escape; there are \\n \\r \\t \\0 \\\\ and \\xNN")]
-    Escape(String),
 }
 
 impl FromStr for Chosen {

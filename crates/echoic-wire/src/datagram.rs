@@ -20,7 +20,8 @@ use crate::testing::DatagramTransport;
 use crate::{
     explain::{Call, Explain, TellsClose},
     inherited::{self, Inherited},
-    listen::{At, ListenError, ListenOptions, on_all, refused},
+    listen::{At, ListenError, on_all, refused},
+    options::ListenOptions,
     udp,
     unix::{self, SocketFile},
     unixgram,

@@ -12,6 +12,7 @@ pub mod eyeballs;
 mod inherited;
 mod link;
 mod listen;
+mod options;
 mod owner;
 mod resolve;
 mod socket;
@@ -27,7 +28,8 @@ pub use dial::{Attempt, DialError, DialOptions, Dialled, dial};
 pub use explain::{Call, Explain};
 pub use inherited::handed_over;
 pub use link::Link;
-pub use listen::{Incoming, ListenError, ListenOptions, Listener, listen};
+pub use listen::{Incoming, ListenError, Listener, listen};
+pub use options::ListenOptions;
 pub use resolve::{ResolveError, host_name, resolve};
 #[cfg(any(test, feature = "testing"))]
 pub use testing::{Callers, DatagramTransport, Transport};

@@ -7,7 +7,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
     explain::{Call, Explain, tell},
-    listen::ListenOptions,
+    options::ListenOptions,
 };
 
 /// A socket for `addr`, not yet bound or connected, that never blocks.

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::{
     explain::{Call, Explain, tell},
-    listen::ListenOptions,
+    options::ListenOptions,
     socket,
 };
 

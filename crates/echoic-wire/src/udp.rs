@@ -27,7 +27,7 @@ use tokio::{io::Interest, net::UdpSocket};
 
 use crate::{
     explain::{Call, Explain, tell},
-    listen::ListenOptions,
+    options::ListenOptions,
     socket,
 };
 

@@ -18,7 +18,7 @@ use tokio::net::{UnixListener, UnixStream};
 
 use crate::{
     explain::{Call, Explain, tell},
-    listen::ListenOptions,
+    options::{ListenOptions, PRIVATE},
     socket,
 };
 
@@ -141,9 +141,6 @@ pub(crate) fn place(address: &std_unix::SocketAddr) -> Place {
             .map(|path| UnixName::Path(path.to_owned())),
     )
 }
-
-/// The mode a socket's file has from its first moment: for us alone.
-pub(crate) const PRIVATE: u32 = 0o600;
 
 /// Binds under a mask that makes the file private at once; widening it afterwards leaves no moment in which it was
 /// open to all. The mask is the process's: for that moment other new files are private too, never wider.

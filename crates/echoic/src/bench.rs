@@ -3,17 +3,15 @@
 mod args;
 mod command;
 mod compare;
-mod course;
+mod csv;
 mod file;
 mod files;
 mod host;
 mod json;
-mod measured;
 mod progress;
 mod recorded;
 mod report;
 mod said;
-mod table;
 mod target;
 mod text;
 
@@ -23,17 +21,17 @@ use std::{
     thread,
 };
 
-use echoic_client::bench::BenchError;
+use echoic_client::bench::{
+    BenchError, BenchmarkError, IndivisibleReplies, Measured, Other, Stops,
+};
 use tokio::runtime;
 
 pub(crate) use args::BenchArgs;
+pub(crate) use target::{BEYOND_CONNECTIONS_MAX, BEYOND_RATE_MAX};
 
 use self::{
     args::{Form, Planned},
-    compare::Other,
-    course::{Course, Stops},
     host::Made,
-    measured::Measured,
     progress::Screen,
     target::Intent,
 };
@@ -48,12 +46,12 @@ pub(crate) fn run(args: &BenchArgs) -> Outcome {
     let planned = args.plan().map_err(Failed::usage)?;
     let files = args.files.open()?;
     let stops = Arc::new(Stops::default());
-    let screen = Screen::new(args.showing.quiet, Arc::clone(&stops));
-    let repeats = args.compare.repeats().map_err(Failed::usage)?;
+    let screen = Screen::new(args.showing.quiet);
     let other = args.compare.other(&planned.plan).map_err(Failed::usage)?;
     prepare(args, &planned, other.as_ref(), &screen)?;
-    catch_signals(stops)?;
-    let measured = Course::run(args, planned, repeats, other.as_ref(), &screen)?;
+    let benchmark = args.benchmark(planned, other).map_err(Failed::usage)?;
+    catch_signals(Arc::clone(&stops))?;
+    let measured = benchmark.run(&stops, &screen)?;
     // A reader that has gone is a quiet end.
     let made = Made::here();
     let _ = print(args.showing.output, &measured, &made);
@@ -131,10 +129,28 @@ fn print(form: Option<Form>, measured: &Measured, made: &Made) -> Result<(), Rea
         Form::Text => text::write(&mut payload, measured)?,
         Form::Json => payload.json(&json::Report::of(measured, made))?,
         Form::Jsonl => json::lines(&mut payload, measured, made)?,
-        Form::Csv => table::csv(&mut payload, measured)?,
-        Form::Md => table::markdown(&mut payload, measured)?,
+        Form::Csv => csv::write(&mut payload, measured)?,
     }
     payload.flush()
+}
+
+impl From<BenchmarkError> for Failed {
+    fn from(error: BenchmarkError) -> Self {
+        match error {
+            BenchmarkError::Bench(error) => error.into(),
+            BenchmarkError::Indivisible(error) => Self::usage(indivisible(&error)),
+            error @ BenchmarkError::NoRuns => Self::usage(error),
+            error @ BenchmarkError::Stopped => Self::new(Exit::Interrupted, error),
+        }
+    }
+}
+
+/// What is wrong, and which options mend it.
+fn indivisible(IndivisibleReplies { expect }: &IndivisibleReplies) -> String {
+    format!(
+        "without a framing, several replies in flight cannot be told apart where --expect is {expect}; say --frame, or \
+         --expect upper, lower, echo, exact or len"
+    )
 }
 
 impl From<BenchError> for Failed {

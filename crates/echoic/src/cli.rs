@@ -13,7 +13,7 @@ use clap::{
     error::{ContextKind, ContextValue},
 };
 use echoic_core::{
-    endpoint::Served,
+    endpoint::{EndpointError, Served},
     framing::Frames,
     guests::Network,
     store::{Durability, Retention},
@@ -160,7 +160,7 @@ pub(crate) enum Verb {
     Bench(Box<BenchArgs>),
     /// List, search and follow what was said
     Log(LogArgs),
-    /// Every bound there is: how much, which option sets it, and what happens past it
+    /// The bounds that options set: how much, which option, and what happens past it
     Limits(LimitsArgs),
     /// Print what makes a shell complete commands and options
     Completions(CompletionsArgs),
@@ -168,7 +168,7 @@ pub(crate) enum Verb {
     Man(ManArgs),
 }
 
-/// Every bound there is: how much, which option sets it, and what happens past it.
+/// The bounds that options set: how much, which option, and what happens past it.
 #[derive(Debug, Args)]
 pub(crate) struct LimitsArgs {
     /// Lines of JSON
@@ -237,7 +237,7 @@ Examples:
 Stop it with Ctrl-C: every message it has received is answered and recorded first.")]
 pub(crate) struct ServeArgs {
     /// Where to listen, and which service answers there [default: upper=:5000 upper=udp://:5000 greet=:12345]
-    #[arg(value_name = "[NAME=]ENDPOINT")]
+    #[arg(value_name = "[NAME=]ENDPOINT", value_parser = served)]
     pub(crate) endpoints: Vec<Served>,
 
     /// The service of endpoints without NAME=
@@ -362,6 +362,15 @@ pub(crate) struct RecordingArgs {
     /// strict)
     #[arg(long, value_name = "WHAT", default_value = "block")]
     pub(crate) when_full: Full,
+}
+
+/// A service and an endpoint, or what is wrong and how to write it.
+fn served(text: &str) -> Result<Served, String> {
+    text.parse()
+        .map_err(|error: EndpointError| match error.service_with_argument() {
+            Some(service) => format!("{error}; write --as {service:?} and the endpoint alone"),
+            None => error.to_string(),
+        })
 }
 
 /// Reads a count within bounds that fit `T`.

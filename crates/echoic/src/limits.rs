@@ -1,23 +1,23 @@
-//! Every bound there is, in one table: how much, which option sets it, and what happens past it.
+//! The bounds that a user can set, in one table: how much, which option, and what happens past it.
 //!
-//! What a conversation may take comes from [`Limits`] itself, field by field, so that none can be forgotten. Bounds
-//! inside other crates are repeated here; a test holds them to their source.
-
-mod client;
+//! Figures come from where they are in force, [`Limits`] field by field, so that none can be forgotten. Bounds without
+//! an option are constants beside the code that keeps them, and the error or the ending names them.
 
 use std::{fmt, time::Duration};
 
+use echoic_client::Waits;
 use echoic_core::{
     ending::How,
     limits::{Limits, SourceLimits},
-    service::QUEUE,
     units::{Bytes, Span},
 };
-use echoic_recorder::{RecorderOptions, Watcher};
+use echoic_recorder::RecorderOptions;
+use echoic_wire::ListenOptions;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
+    bench::{BEYOND_CONNECTIONS_MAX, BEYOND_RATE_MAX},
     cli::LimitsArgs,
     exit::{Exit, Outcome},
     term::{Payload, ReaderGone},
@@ -92,17 +92,14 @@ fn print(payload: &mut Payload, as_json: bool) -> Result<(), ReaderGone> {
     payload.flush()
 }
 
-fn groups() -> [(&'static str, Vec<Limit>); 9] {
+fn groups() -> [(&'static str, Vec<Limit>); 6] {
     [
         ("A conversation", conversation(&Limits::default())),
-        ("Calling", calling()),
         ("One source", source(&SourceLimits::default())),
-        ("Messages on their way", queues()),
-        ("Datagrams", datagrams()),
+        ("Listening and sending", sockets(&ListenOptions::default())),
         ("The record", record(&RecorderOptions::default())),
-        ("A filter", client::filter()),
-        ("connect", client::connect()),
-        ("bench", client::bench()),
+        ("connect", connect(&Waits::default())),
+        ("bench", bench()),
     ]
 }
 
@@ -157,57 +154,6 @@ fn conversation(limits: &Limits) -> Vec<Limit> {
         .then(Otherwise(
             "the socket is closed; the ending stays what it was",
         )),
-        time(
-            "linger_timeout_all",
-            "after our end, the peer goes on sending",
-            linger_timeout * 10,
-        )
-        .then(Otherwise(
-            "the socket is closed; the ending stays what it was",
-        )),
-        Limit::new(
-            "header_bytes_max",
-            "headers before a content-length body",
-            bytes(8 << 10),
-        )
-        .then(Ends(How::Malformed)),
-    ]
-}
-
-fn calling() -> Vec<Limit> {
-    let serve = |flag| Some(("serve", flag));
-    vec![
-        Limit::new("allow", "who may call", Unbounded("everybody"))
-            .set_by(serve("--allow"))
-            .then(Ends(How::Denied)),
-        Limit::new("deny", "who may not", Unbounded("nobody"))
-            .set_by(serve("--deny"))
-            .then(Ends(How::Denied)),
-        Limit::new("backlog", "held ready by the kernel; a hint", Count(1024))
-            .set_by(serve("--backlog"))
-            .then(Otherwise(
-                "callers wait: Linux drops their SYN, they ask again",
-            )),
-        Limit::new(
-            "turned_away_max",
-            "turned away in order at the same time",
-            Count(64),
-        )
-        .then(Otherwise("one more is closed without a word")),
-        Limit::new(
-            "accept_pause",
-            "after files or memory ran out",
-            Time(Duration::from_secs(1)),
-        )
-        .then(Otherwise(
-            "callers wait, and are taken once something is free again",
-        )),
-        Limit::new(
-            "last_calls_max",
-            "calls still taken once told to stop",
-            Count(4096),
-        )
-        .then(Otherwise("the rest are closed with the socket")),
     ]
 }
 
@@ -244,15 +190,21 @@ fn source(limits: &SourceLimits) -> Vec<Limit> {
         )
         .set_by(serve("--source-bytes"))
         .then(Ends(How::TooFast)),
-        Limit::new("sources_max", "sources known at a time", Count(65_536)).then(Otherwise(
-            "those without a conversation are forgotten, then the rest count as one",
-        )),
     ]
 }
 
-fn queues() -> Vec<Limit> {
+fn sockets(options: &ListenOptions) -> Vec<Limit> {
     let serve = |flag| Some(("serve", flag));
     vec![
+        Limit::new(
+            "backlog",
+            "held ready by the kernel; a hint",
+            Count(options.backlog.into()),
+        )
+        .set_by(serve("--backlog"))
+        .then(Otherwise(
+            "callers wait: Linux drops their SYN, they ask again",
+        )),
         Limit::new(
             "send_buffer_bytes",
             "sent and not yet taken, in the kernel",
@@ -262,75 +214,6 @@ fn queues() -> Vec<Limit> {
         .then(Otherwise(
             "the rest waits in the outbox; the kernel tunes it unless told (tcp_wmem)",
         )),
-        Limit::new("read_bytes", "room of one read", bytes(68 << 10))
-            .then(Otherwise("the next read takes the rest")),
-        Limit::new(
-            "apart_read_bytes_max",
-            "of one read, for a service apart and a framing",
-            bytes(4 << 10),
-        )
-        .then(Otherwise("the next read takes the rest")),
-        Limit::new(
-            "unsent_bytes_max",
-            "outbox: said by a service and not yet taken",
-            bytes(64 << 10),
-        )
-        .then(Otherwise(
-            "the service waits; nothing more is read from the peer",
-        )),
-        Limit::new(
-            "queue",
-            "between a conversation and a service apart",
-            count(QUEUE),
-        )
-        .then(Otherwise("whoever is ahead waits")),
-        Limit::new(
-            "pending_max",
-            "messages that wait for their answer",
-            Count(256),
-        )
-        .then(Otherwise(
-            "the service is told no more until it has answered",
-        )),
-        Limit::new("pending_bytes_max", "bytes of them", bytes(1 << 20)).then(Otherwise(
-            "the service is told no more until it has answered",
-        )),
-        Limit::new(
-            "drain_bytes_max",
-            "still heard once told to stop",
-            bytes(8 << 20),
-        )
-        .then(Ends(How::Drained)),
-    ]
-}
-
-fn datagrams() -> Vec<Limit> {
-    vec![
-        Limit::new("datagram_bytes", "room for one", bytes(64 << 10)).then(Otherwise(
-            "no UDP datagram is longer; a longer Unix one is not answered",
-        )),
-        Limit::new("peers_max", "conversations of one socket", Count(4096))
-            .then(Otherwise("the one silent for longest is ended")),
-        Limit::new(
-            "same_max",
-            "the same datagram of one peer, in a second",
-            Count(7),
-        )
-        .then(Otherwise(
-            "two servers answer each other: the peer is not answered for a minute",
-        )),
-        Limit::new(
-            "datagrams_unsent_max",
-            "answers that wait to leave",
-            Count(256),
-        )
-        .then(Otherwise("nothing more is read until some have left")),
-        Limit::new(
-            "datagrams_unsent_bytes_max",
-            "bytes of them",
-            bytes(1 << 20),
-        )
-        .then(Otherwise("nothing more is read until some have left")),
     ]
 }
 
@@ -362,14 +245,75 @@ fn record(options: &RecorderOptions) -> Vec<Limit> {
         Limit::new("retention", "kept: an age, a size", Unbounded("7d,2G"))
             .set_by(serve("--retention"))
             .then(Otherwise("the oldest are removed")),
+    ]
+}
+
+fn connect(waits: &Waits) -> Vec<Limit> {
+    let connect = |flag| Some(("connect", flag));
+    vec![
         Limit::new(
-            "watcher_behind_bytes_max",
-            "shown late on a slow terminal or pipe",
-            bytes(Watcher::BEHIND_BYTES_MAX),
+            "connect_timeout",
+            "to resolve and be answered",
+            Time(Duration::from_secs(10)),
         )
-        .then(Otherwise(
-            "a gap is shown, with the number of what is missing",
-        )),
+        .set_by(connect("--connect-timeout"))
+        .then(Otherwise("exit code 5 (3 while resolving)")),
+        Limit::new(
+            "connect_linger_timeout",
+            "silence after the end of the input",
+            waits.linger_timeout.map_or(Unbounded("never"), Time),
+        )
+        .set_by(connect("--linger-timeout"))
+        .then(Otherwise("exit code 0 if everything was answered, else 5")),
+        Limit::new(
+            "connect_idle_timeout",
+            "silence in both directions",
+            waits.idle_timeout.map_or(Unbounded("never"), Time),
+        )
+        .set_by(connect("--idle-timeout"))
+        .then(Otherwise("exit code 5")),
+        Limit::new(
+            "connect_write_timeout",
+            "the peer takes nothing",
+            Time(waits.write_timeout),
+        )
+        .set_by(connect("--write-timeout"))
+        .then(Otherwise("exit code 5")),
+    ]
+}
+
+fn bench() -> Vec<Limit> {
+    let bench = |flag| Some(("bench", flag));
+    let host = "refused, exit code 2; the option says that the host is yours to load";
+    vec![
+        Limit::new(
+            "bench_timeout",
+            "a reply; that of a datagram",
+            Unbounded("10s, 1s"),
+        )
+        .set_by(bench("--timeout"))
+        .then(Otherwise("lost, and in the latencies with this time")),
+        Limit::new(
+            "bench_drain_timeout",
+            "replies after the end",
+            Unbounded("--timeout"),
+        )
+        .set_by(bench("--drain-timeout"))
+        .then(Otherwise("lost")),
+        Limit::new(
+            "bench_beyond_rate_max",
+            "requests a second, to another machine",
+            Count(BEYOND_RATE_MAX.into()),
+        )
+        .set_by(bench("--allow-load"))
+        .then(Otherwise(host)),
+        Limit::new(
+            "bench_beyond_connections_max",
+            "connections, to another machine",
+            Count(BEYOND_CONNECTIONS_MAX.into()),
+        )
+        .set_by(bench("--allow-load"))
+        .then(Otherwise(host)),
     ]
 }
 

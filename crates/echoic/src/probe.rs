@@ -3,10 +3,11 @@
 mod args;
 mod json;
 mod text;
+mod words;
 
 use std::time::Instant;
 
-use echoic_client::probe::{ProbeOptions, State, probe};
+use echoic_client::probe::{Advice, ProbeOptions, State, probe};
 use tokio::runtime;
 
 pub(crate) use args::ProbeArgs;
@@ -50,7 +51,8 @@ async fn all(plan: &Plan) -> Result<Exit, ReaderGone> {
             port_assumed,
         } = target;
         let report = probe(endpoint, &options).await;
-        let verdict = report.verdict();
+        let mut verdict = report.verdict();
+        verdict.sentence += verdict.advice.map_or("", in_options);
         let code = code(verdict.state);
         if plan.json {
             payload.json(&json::Line::of(&report, &verdict, code, *port_assumed))?;
@@ -66,6 +68,14 @@ async fn all(plan: &Plan) -> Result<Exit, ReaderGone> {
         }
     }
     Ok(exit)
+}
+
+/// The options of the probe that would tell more.
+fn in_options(advice: Advice) -> &'static str {
+    match advice {
+        Advice::Longer => "; ask again with --each 5s",
+        Advice::EachAlone => "; `--all` tells whether it ever does",
+    }
 }
 
 fn code(state: State) -> Exit {

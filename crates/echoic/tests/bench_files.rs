@@ -14,13 +14,7 @@ use std::{
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use harness::{Home, Ran, Serve};
-use hdrhistogram::{
-    Histogram,
-    serialization::{
-        Deserializer,
-        interval_log::{IntervalLogIterator, LogEntry},
-    },
-};
+use hdrhistogram::{Histogram, serialization::Deserializer};
 use serde_json::{Value, json};
 
 const SCHEMA: &str = include_str!("../../../docs/bench-result.schema.json");
@@ -255,14 +249,7 @@ fn bytes_of_a_peer_are_only_shown() {
 fn files_are_read_as_other_tools_read_them() {
     let serve = Serve::start(&["upper=127.0.0.1:0", "--frame", "line"]);
     let endpoint = serve.at[0].to_string();
-    let files = [
-        "--hgrm",
-        "run.hgrm",
-        "--hlog",
-        "run.hlog",
-        "--svg",
-        "charts/of/it",
-    ];
+    let files = ["--hgrm", "run.hgrm", "--svg", "charts/of/it"];
     let told = json(&bench(
         &serve.home,
         &endpoint,
@@ -296,15 +283,6 @@ fn files_are_read_as_other_tools_read_them() {
         near(whole.value_at_quantile(0.5), median * 1e3),
         "{median} ms"
     );
-
-    let log = read("run.hlog");
-    let mut counts = 0;
-    for entry in IntervalLogIterator::new(log.as_bytes()) {
-        if let LogEntry::Interval(interval) = entry.unwrap() {
-            counts += unpacked(interval.encoded_histogram()).len();
-        }
-    }
-    assert_eq!(counts, told["done"].as_u64().unwrap());
 
     let words = [
         "bench",

@@ -21,7 +21,7 @@ const FLOORS: [&[&str]; 4] = [
 ];
 
 /// Libraries that have one place, with the crates that may use them.
-const ONE_PLACE: [(&str, &[&str]); 6] = [
+const ONE_PLACE: [(&str, &[&str]); 5] = [
     (
         "tokio",
         &[
@@ -36,7 +36,6 @@ const ONE_PLACE: [(&str, &[&str]); 6] = [
     ("rusqlite", &["echoic-store"]),
     ("kuva", &["echoic-plot"]),
     ("clap", &["echoic"]),
-    ("anyhow", &["echoic"]),
 ];
 
 const FUNCTION_LINES_MAX: usize = 70;

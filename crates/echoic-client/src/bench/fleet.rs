@@ -28,7 +28,8 @@ use super::{
     plan::{Length, Load, Plan, Run},
     schedule::Schedule,
     tally::Tally,
-    worker::{Order, Part, Worker},
+    turn::{Order, Part, run},
+    worker::Worker,
     workload::Script,
 };
 
@@ -329,7 +330,7 @@ fn work(
         let done = runtime.block_on(runtime.spawn(unconstrained(async move {
             let done = match call {
                 Call::Open(gap) => worker.open(gap).await.map(|()| None).map_err(Into::into),
-                Call::Run(order) => worker.run(*order).await.map(Some).map_err(Into::into),
+                Call::Run(order) => run(&mut worker, *order).await.map(Some).map_err(Into::into),
             };
             (worker, done)
         })));

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use echoic_core::{endpoint::Endpoint, framing::Frames};
+use echoic_core::{
+    endpoint::{Endpoint, Shape},
+    framing::{Frames, Framing},
+};
+use thiserror::Error;
 
 use super::{expect::Expect, workload::Workload};
 
@@ -87,7 +91,37 @@ pub enum Length {
     Count(u64),
 }
 
+/// How long a load is not counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Warmup {
+    /// So long.
+    For(Duration),
+    /// Until two half seconds have medians that are alike, at most 10 s.
+    Auto,
+}
+
+/// Several replies in flight that cannot be told apart.
+#[derive(Clone, Debug, Error)]
+#[error(
+    "replies without a framing cannot be told apart when several are in flight and {expect} is expected"
+)]
+pub struct IndivisibleReplies {
+    /// What is expected: it says nothing of a reply's length.
+    pub expect: Expect,
+}
+
 impl Plan {
+    /// Checks that replies can be told apart: by their framing, by the length expected of each, or since each is alone.
+    pub fn is_divisible(&self) -> Result<(), IndivisibleReplies> {
+        let is_stream = self.endpoint.shape() != Some(Shape::Datagrams);
+        let is_unknown = self.expect.waits() && self.expect.reply_bytes(b"").is_none();
+        if is_stream && self.pipeline > 1 && self.frames.heard == Framing::Chunk && is_unknown {
+            let expect = self.expect.clone();
+            return Err(IndivisibleReplies { expect });
+        }
+        Ok(())
+    }
+
     /// One connection, one request at a time, any reply.
     pub fn new(endpoint: Endpoint, frames: Frames, workload: Workload) -> Self {
         Self {

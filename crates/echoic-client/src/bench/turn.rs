@@ -5,9 +5,13 @@
 
 use std::{
     collections::VecDeque,
+    future::poll_fn,
     io,
     pin::pin,
-    sync::atomic::Ordering,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -15,11 +19,13 @@ use std::{
 use tokio::task::yield_now;
 
 use super::{
+    clock::Clock,
     connection::{Connection, Look},
     cpu,
     pace::SLACK,
+    schedule::Schedule,
     tally::Tally,
-    worker::{Order, Part, Worker},
+    worker::Worker,
 };
 
 /// Requests of a late schedule that are asked before replies are looked at again.
@@ -31,8 +37,43 @@ const TICK: u64 = 10_000_000;
 /// Never.
 const NEVER: u64 = u64::MAX;
 
+/// What one thread is to do in a run.
+#[derive(Clone, Debug)]
+pub(super) struct Order {
+    pub(super) clock: Clock,
+    pub(super) schedule: Option<Schedule>,
+    /// When the window opens and closes.
+    pub(super) from: u64,
+    pub(super) until: u64,
+    /// This thread's share of a counted run.
+    pub(super) count: Option<u64>,
+    pub(super) drain: u64,
+    pub(super) stop: Arc<AtomicBool>,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) tally: Tally,
+    /// The window as it was.
+    pub(super) from: u64,
+    pub(super) until: u64,
+    /// CPU time of this thread over it, what it waited at full speed included, and that alone.
+    pub(super) cpu: Duration,
+    pub(super) spun: u64,
+    /// CPU time of the whole process over it.
+    pub(super) process: Duration,
+}
+
+/// Has a worker do as ordered.
+pub(super) async fn run(worker: &mut Worker, order: Order) -> io::Result<Part> {
+    let mut turn = Turn::new(worker, order);
+    poll_fn(|cx| turn.poll(cx)).await?;
+    Ok(turn.into_part())
+}
+
 /// A run under way.
-pub(super) struct Turn<'a> {
+struct Turn<'a> {
     worker: &'a mut Worker,
     order: Order,
     tally: Tally,
@@ -75,7 +116,7 @@ enum Phase {
 
 impl<'a> Turn<'a> {
     /// Of the worker's connections, under this order.
-    pub(super) fn new(worker: &'a mut Worker, mut order: Order) -> Self {
+    fn new(worker: &'a mut Worker, mut order: Order) -> Self {
         let due = order.schedule.as_mut().and_then(Iterator::next);
         for connection in &worker.connections {
             debug_assert_eq!(connection.in_flight(), 0);
@@ -103,7 +144,7 @@ impl<'a> Turn<'a> {
     }
 
     /// Ready once the run is over.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.is_started {
             // Before it every moment would be 0, and a reply as old as its request.
             while let ahead @ 1.. = self.order.clock.ahead() {
@@ -410,7 +451,7 @@ impl<'a> Turn<'a> {
     }
 
     /// What the run has shown.
-    pub(super) fn into_part(self) -> Part {
+    fn into_part(self) -> Part {
         let now = self.order.clock.now();
         let closed = self.closed.unwrap_or_else(|| self.used(now));
         let opened = self.opened.unwrap_or(closed);
@@ -424,3 +465,6 @@ impl<'a> Turn<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

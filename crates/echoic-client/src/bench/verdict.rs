@@ -88,7 +88,7 @@ fn by_generator(slo: Option<&Slo>, figures: &Figures) -> Option<(Who, String)> {
     let who = Who::Generator;
     if generator.busy > BUSY {
         let why = format!(
-            "a thread of this generator used {:.0} % of its core; more --threads, or another machine",
+            "a thread of this generator used {:.0} % of its core; more threads, or another machine",
             generator.busy * 100.0
         );
         return Some((who, why));

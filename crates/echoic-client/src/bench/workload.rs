@@ -41,9 +41,7 @@ pub enum Unframable {
     #[error("there is no message to send")]
     Nothing,
     /// What ends a message stands within one.
-    #[error(
-        "message {number} has within it what ends a message under framing {framing}; use another --frame"
-    )]
+    #[error("message {number} has within it what ends a message under framing {framing}")]
     Terminator {
         /// Which, from 1.
         number: usize,
@@ -51,7 +49,7 @@ pub enum Unframable {
         framing: Framing,
     },
     /// Not as long as every message has to be.
-    #[error("message {number} has not always as many bytes as framing {framing} says; use --size")]
+    #[error("message {number} has not always as many bytes as framing {framing} says")]
     Length {
         /// Which, from 1.
         number: usize,
@@ -69,7 +67,7 @@ pub enum Unframable {
         framing: Framing,
     },
     /// An empty chunk cannot be sent, and so is never answered.
-    #[error("message {number} is empty, and without a framing nothing would be sent; use --frame")]
+    #[error("message {number} is empty, and without a framing nothing would be sent")]
     Empty {
         /// Which, from 1.
         number: usize,

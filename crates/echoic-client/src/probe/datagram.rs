@@ -18,7 +18,11 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{Outcome, ProbeOptions, Report, Try, stream};
+use super::{
+    options::ProbeOptions,
+    report::{Outcome, Report, Try},
+    stream,
+};
 
 /// Asks every address at the same time; without [`ProbeOptions::all`] the first reply ends it.
 pub(super) async fn probe(

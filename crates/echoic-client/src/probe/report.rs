@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, time::Duration};
 use echoic_core::{endpoint::Endpoint, event::Place};
 use echoic_wire::eyeballs::{self, Answer};
 
-use super::{Dns, ProbeOptions};
+use super::{dns::Dns, options::ProbeOptions};
 
 /// What a probe found. All times are since its beginning.
 #[derive(Debug)]

@@ -13,7 +13,10 @@ use echoic_wire::{
 };
 use tokio::{task::JoinSet, time::Instant};
 
-use super::{Outcome, ProbeOptions, Report, Try};
+use super::{
+    options::ProbeOptions,
+    report::{Outcome, Report, Try},
+};
 
 /// Addresses tried at a time.
 const AT_A_TIME: usize = 32;

@@ -1,6 +1,7 @@
 //! What a report means: one sentence, and in it the next step.
 
 mod names;
+mod state;
 mod unanswered;
 
 use std::io;
@@ -8,10 +9,11 @@ use std::io;
 use echoic_core::{
     endpoint::{Endpoint, Host},
     event::Place,
-    shown,
 };
 
-use super::{Outcome, Report, Summary, report::figure};
+pub use self::state::{Advice, State};
+use self::state::{is_no_way, list, show};
+use super::report::{Outcome, Report, Summary, figure};
 
 /// What a report means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,55 +22,17 @@ pub struct Verdict {
     pub state: State,
     /// In one sentence with the next step, safe to be shown.
     pub sentence: String,
-}
-
-/// A verdict in one word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum State {
-    /// An address connects. It need not accept or speak.
-    Reachable,
-    /// UDP: a reply came.
-    Open,
-    /// The name led to no address.
-    NotResolved,
-    /// Somebody said no: a reset, or no socket of that name.
-    Refused,
-    /// UDP: somebody said that nobody is there (ICMP).
-    Closed,
-    /// There is no way there, or this machine may not go it.
-    Unreachable,
-    /// No answer, although there was time to ask again.
-    Filtered,
-    /// No answer in the time that was given.
-    TimedOut,
-    /// UDP: neither a reply nor a no.
-    Silent,
-}
-
-impl State {
-    /// The word for it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Reachable => "reachable",
-            Self::Open => "open",
-            Self::NotResolved => "not resolved",
-            Self::Refused => "refused",
-            Self::Closed => "closed",
-            Self::Unreachable => "unreachable",
-            Self::Filtered => "filtered",
-            Self::TimedOut => "timed out",
-            Self::Silent => "silent",
-        }
-    }
+    /// Another probe that would tell more, if one would.
+    pub advice: Option<Advice>,
 }
 
 impl Report {
     /// What it means.
     pub fn verdict(&self) -> Verdict {
-        let (state, sentence) = if self.is_reachable() {
+        let (state, sentence, advice) = if self.is_reachable() {
             reachable(self)
         } else if self.tries.is_empty() {
-            (State::NotResolved, names::not_resolved(self))
+            (State::NotResolved, names::not_resolved(self), None)
         } else {
             unanswered::unanswered(self)
         };
@@ -89,18 +53,22 @@ impl Report {
             }
             _ => sentence,
         };
-        Verdict { state, sentence }
+        Verdict {
+            state,
+            sentence,
+            advice,
+        }
     }
 }
 
-fn reachable(report: &Report) -> (State, String) {
+fn reachable(report: &Report) -> (State, String, Option<Advice>) {
     let summaries = report.by_address();
     let (good, bad): (Vec<_>, Vec<_>) = summaries.iter().partition(|summary| summary.good > 0);
     let best = good
         .iter()
         .min_by_key(|summary| summary.span.map(|span| span.min));
     let Some((best, span)) = best.and_then(|best| Some((best, best.span?))) else {
-        return (State::Silent, String::new());
+        return (State::Silent, String::new(), None);
     };
     let at = show(best.place);
     let took = figure(span.min);
@@ -117,21 +85,34 @@ fn reachable(report: &Report) -> (State, String) {
                 if *bytes == 1 { "" } else { "s" },
                 besides(&bad)
             ),
+            None,
         );
     }
+    let mut advice = None;
     let sentence = match (&report.endpoint, best.place) {
         (Endpoint::Unixgram(_), _) => {
             format!("reachable: a datagram socket is bound at {at}; nothing was sent to it")
         }
-        (Endpoint::Tcp(_), Place::Net(_)) if !bad.is_empty() => one_sided(report, &good, &bad)
-            .unwrap_or_else(|| format!("reachable: {at} connects in {took}{}", besides(&bad))),
+        (Endpoint::Tcp(_), Place::Net(_)) if !bad.is_empty() => {
+            match one_sided(report, &good, &bad) {
+                Some((sentence, advised)) => {
+                    advice = advised;
+                    sentence
+                }
+                None => format!("reachable: {at} connects in {took}{}", besides(&bad)),
+            }
+        }
         _ => format!("reachable: {at} connects in {took}"),
     };
-    (State::Reachable, sentence)
+    (State::Reachable, sentence, advice)
 }
 
 /// One family connects and the other does not: what other programs make of that.
-fn one_sided(report: &Report, good: &[&Summary<'_>], bad: &[&Summary<'_>]) -> Option<String> {
+fn one_sided(
+    report: &Report,
+    good: &[&Summary<'_>],
+    bad: &[&Summary<'_>],
+) -> Option<(String, Option<Advice>)> {
     let family = |summary: &&&Summary<'_>| family(summary.place);
     let (works, fails) = (
         good.first().as_ref().map(family)?,
@@ -147,7 +128,8 @@ fn one_sided(report: &Report, good: &[&Summary<'_>], bad: &[&Summary<'_>]) -> Op
     let not = list(bad.iter().map(|summary| summary.place));
     let last = &bad.first()?.tries.last()?.outcome;
     let is_localhost = matches!(&report.endpoint, Endpoint::Tcp(at) if matches!(&at.host, Host::Name(name) if name == "localhost"));
-    Some(match last {
+    let advice = matches!(last, Outcome::Overtaken).then_some(Advice::EachAlone);
+    let sentence = match last {
         Outcome::Failed(error)
             if error.kind() == io::ErrorKind::ConnectionRefused
                 && is_localhost
@@ -167,7 +149,7 @@ fn one_sided(report: &Report, good: &[&Summary<'_>], bad: &[&Summary<'_>]) -> Op
         }
         Outcome::Overtaken => format!(
             "reachable over {works}, at {at}: {not} had not answered by then, which costs every program that does not \
-             race; `--all` tells whether it ever does"
+             race"
         ),
         Outcome::Silent => format!(
             "reachable over {works} only, at {at}: {not} gave no answer within {}, and programs that do not race wait \
@@ -175,7 +157,8 @@ fn one_sided(report: &Report, good: &[&Summary<'_>], bad: &[&Summary<'_>]) -> Op
             figure(report.each)
         ),
         _ => return None,
-    })
+    };
+    Some((sentence, advice))
 }
 
 /// `, but 2 of 20 addresses do not: 192.0.2.1:80, …`
@@ -197,39 +180,12 @@ fn besides(bad: &[&Summary<'_>]) -> String {
     }
 }
 
-/// `a, b, c and 17 more`.
-fn list<'a>(places: impl Iterator<Item = &'a Place>) -> String {
-    const SHOWN: usize = 3;
-    let places: Vec<String> = places.map(show).collect();
-    match places.len() {
-        0..=SHOWN => places.join(", "),
-        n => format!("{} and {} more", places[..SHOWN].join(", "), n - SHOWN),
-    }
-}
-
 fn family(place: &Place) -> &'static str {
     match place {
         Place::Net(addr) if addr.is_ipv4() => "IPv4",
         Place::Net(_) => "IPv6",
         Place::Unix(_) => "Unix",
     }
-}
-
-/// A place, with nothing in it that a terminal would obey.
-fn show(place: &Place) -> String {
-    shown::text(place.to_string().as_bytes()).to_string()
-}
-
-fn is_no_way(error: &io::Error) -> bool {
-    use io::ErrorKind::{
-        AddrNotAvailable, HostUnreachable, NetworkDown, NetworkUnreachable, Unsupported,
-    };
-    // EAFNOSUPPORT has no kind of its own on every system: no IPv6 in the kernel.
-    const EAFNOSUPPORT: i32 = 97;
-    matches!(
-        error.kind(),
-        NetworkUnreachable | HostUnreachable | NetworkDown | AddrNotAvailable | Unsupported
-    ) || error.raw_os_error() == Some(EAFNOSUPPORT)
 }
 
 #[cfg(test)]

@@ -16,6 +16,16 @@ pub struct EndpointError {
     why: Why,
 }
 
+impl EndpointError {
+    /// The service, if what is wrong is that one with an argument stands before the endpoint.
+    pub fn service_with_argument(&self) -> Option<&str> {
+        match &self.why {
+            Why::Argument(service) => Some(service),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 enum Why {
     #[error("it is empty; expected a port like 5000, or HOST:PORT")]
@@ -46,7 +56,7 @@ enum Why {
     Option(String),
     #[error("options (?name=value) have no place here")]
     Options,
-    #[error("NAME= takes a service without an argument; write --as {0:?} and the endpoint alone")]
+    #[error("a service named before the endpoint has no argument, and {0:?} has one")]
     Argument(String),
 }
 

@@ -1,6 +1,6 @@
 //! From text to tree, by descent: one function a rule of the grammar in [`super`].
 
-use std::ops::Range;
+use std::{ops::Range, str::FromStr};
 
 use super::{
     Filter, FilterError,
@@ -25,7 +25,25 @@ const REGEXES_MAX: usize = 32;
 /// Most values in all lists together. Sets are searched faster than one by one, so there may be more of them.
 const VALUES_MAX: usize = 4096;
 
-pub(super) fn parse(text: &str) -> Result<Filter, FilterError> {
+impl Filter {
+    /// Reads a filter; nothing but spaces selects all. Several arguments of a command line are joined by a space.
+    ///
+    /// At most 64 KiB, 64 parentheses deep, 256 questions, 32 regular expressions and 4096 values in lists are
+    /// taken, so that a filter from a stranger costs little to read and to ask.
+    pub fn parse(text: &str) -> Result<Self, FilterError> {
+        parse(text)
+    }
+}
+
+impl FromStr for Filter {
+    type Err = FilterError;
+
+    fn from_str(text: &str) -> Result<Self, FilterError> {
+        Self::parse(text)
+    }
+}
+
+fn parse(text: &str) -> Result<Filter, FilterError> {
     if text.len() > TEXT_BYTES_MAX {
         return Err(FilterError {
             why: Why::TooLong {

@@ -2,8 +2,10 @@
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
 };
+
+use ipnet::IpNet;
 
 /// One item of `peer:`, as `10.0.0.0/8`, `::1`, `127.0.0.1:40000` or `[::1]:40000`.
 ///
@@ -11,8 +13,8 @@ use std::{
 /// are taken for what they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Peer {
-    network: IpAddr,
-    prefix: u8,
+    /// Bits past the prefix are zero.
+    network: IpNet,
     port: Option<u16>,
 }
 
@@ -50,23 +52,21 @@ impl Peer {
             }
             _ => (address, prefix),
         };
-        let most = if network.is_ipv4() { 32 } else { 128 };
-        let network = masked(network, prefix);
-        (prefix <= most).then_some(Self {
+        let network = IpNet::new(network, prefix).ok()?.trunc();
+        Some(Self {
             network,
-            prefix,
             port: None,
         })
     }
 
     /// The first address of the network; the address itself where one is meant.
     pub fn address(&self) -> IpAddr {
-        self.network
+        self.network.addr()
     }
 
     /// How many leading bits must agree: 32 or 128 where one address is meant.
     pub fn prefix(&self) -> u8 {
-        self.prefix
+        self.network.prefix_len()
     }
 
     /// The port, where one was given.
@@ -76,38 +76,21 @@ impl Peer {
 
     /// Whether `caller` is meant.
     pub fn contains(&self, caller: SocketAddr) -> bool {
-        let address = caller.ip().to_canonical();
-        address.is_ipv4() == self.network.is_ipv4()
-            && masked(address, self.prefix) == self.network
+        self.network.contains(&caller.ip().to_canonical())
             && self.port.is_none_or(|port| port == caller.port())
     }
 
     fn is_host(&self) -> bool {
-        self.prefix == if self.network.is_ipv4() { 32 } else { 128 }
-    }
-}
-
-/// The address with all bits past `prefix` cleared.
-fn masked(address: IpAddr, prefix: u8) -> IpAddr {
-    let past = u32::from(prefix);
-    match address {
-        IpAddr::V4(v4) => {
-            let mask = !u32::MAX.checked_shr(past).unwrap_or(0);
-            IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() & mask))
-        }
-        IpAddr::V6(v6) => {
-            let mask = !u128::MAX.checked_shr(past).unwrap_or(0);
-            IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & mask))
-        }
+        self.network.prefix_len() == self.network.max_prefix_len()
     }
 }
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.port {
-            Some(port) => write!(f, "{}", SocketAddr::new(self.network, port)),
-            None if self.is_host() => write!(f, "{}", self.network),
-            None => write!(f, "{}/{}", self.network, self.prefix),
+            Some(port) => write!(f, "{}", SocketAddr::new(self.address(), port)),
+            None if self.is_host() => write!(f, "{}", self.address()),
+            None => write!(f, "{}", self.network),
         }
     }
 }

@@ -2,13 +2,22 @@
 
 use memchr::memmem;
 
-use super::{Width, split::Violation};
+use super::Width;
 
 /// The most that headers before a `Content-Length` body may take, in bytes.
 const HEADERS_MAX: usize = 8 << 10;
 
 /// Digits that a netstring's length may have: 4 GiB are ten.
 const DIGITS_MAX: usize = 10;
+
+/// Why the bytes after the last message cannot be one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Violation {
+    /// Its body is longer than the limit, or its length says that it will be.
+    TooLong,
+    /// What should announce its length, or end it, does not.
+    Malformed,
+}
 
 /// What stands at the head of the unfinished bytes.
 pub(super) enum Head {

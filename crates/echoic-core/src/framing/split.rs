@@ -4,7 +4,7 @@ use memchr::{memchr_iter, memmem, memrchr};
 
 use super::{
     Framing,
-    head::{Head, content_length, netstring, prefix, varint},
+    head::{Head, Violation, content_length, netstring, prefix, varint},
 };
 
 /// Where one message lies in the bytes handed to [`Splitter::split`]: `start..end` is all of it as it came,
@@ -40,15 +40,6 @@ pub struct Counted {
     pub messages: usize,
     /// Bytes that belong to them; as [`Split::consumed`].
     pub consumed: usize,
-}
-
-/// Why the bytes after the last message cannot be one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Violation {
-    /// Its body is longer than the limit, or its length says that it will be.
-    TooLong,
-    /// What should announce its length, or end it, does not.
-    Malformed,
 }
 
 /// Divides one direction of one conversation.

@@ -1,6 +1,7 @@
 //! What stands at the start of some bytes: a character, something that is none, or the beginning of one.
 
-use super::LONGEST;
+/// No character of UTF-8 has more bytes, so no more than one byte less is ever held.
+pub(super) const LONGEST: usize = 4;
 
 /// The first sequence of some bytes, as [`slice::utf8_chunks`] would cut it off.
 #[derive(Clone, Copy)]

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use echoic_client::bench::{Arrivals, Length, Load, Order, Plan, Slo, Steps, Workload};
+use echoic_client::bench::{
+    self, Arrivals, Benchmark, Length, Load, Order, Other, Plan, Runs, Slo, Steps, Unframable,
+    Warmup, Workload,
+};
 use echoic_core::{
     endpoint::{Endpoint, Shape},
     framing::{Frames, Framing},
@@ -35,10 +38,10 @@ pub(crate) struct BenchArgs {
     pub(super) said: SaidArgs,
 
     #[command(flatten)]
-    pub(super) load: LoadArgs,
+    load: LoadArgs,
 
     #[command(flatten)]
-    pub(super) tries: TriesArgs,
+    tries: TriesArgs,
 
     #[command(flatten)]
     pub(super) showing: ShowingArgs,
@@ -77,16 +80,16 @@ pub(super) struct LoadArgs {
 
     /// How long to measure; a plain number is seconds [default: 10s]
     #[arg(short = 'd', long, value_name = "TIME")]
-    pub(super) duration: Option<Span>,
+    duration: Option<Span>,
 
     /// Measure so many requests instead
     #[arg(short = 'n', long, value_name = "COUNT", conflicts_with = "duration", value_parser = count::<u64>(1..=u64::MAX))]
-    pub(super) count: Option<u64>,
+    count: Option<u64>,
 
     /// Load before that and do not count it; auto: until two half seconds are alike, 10s at most [default: 1s, or
     /// nothing with --count]
     #[arg(long, value_name = "TIME|auto", value_parser = warmup)]
-    pub(super) warmup: Option<Warmup>,
+    warmup: Option<Warmup>,
 
     /// Spread the opening of the connections over this time, before anything is measured
     #[arg(long, value_name = "TIME", conflicts_with = "conn_rate")]
@@ -124,35 +127,35 @@ pub(super) struct LoadArgs {
 pub(super) struct TriesArgs {
     /// Rates one after the other: 1k..50k:+1k@5s adds, 1k..50k:x1.5@5s multiplies; the first fifth of each is warm-up
     #[arg(long, value_name = "STEPS", conflicts_with_all = ["rate", "duration", "count", "find", "warmup"])]
-    pub(super) steps: Option<Steps>,
+    steps: Option<Steps>,
 
     /// In which order: up, shuffled, or mirror (up and down again)
     #[arg(long, value_name = "ORDER", default_value = "up", requires = "steps")]
-    pub(super) order: Ordered,
+    order: Ordered,
 
     /// Search the highest rate that keeps --slo
     #[arg(long, value_name = "max", requires = "slo", conflicts_with_all = ["rate", "duration", "count", "warmup"])]
-    pub(super) find: Option<Find>,
+    find: Option<Find>,
 
     /// What is promised: p99<5ms, loss<0.1%, errors=0, … (also p50, p99.9, mean, max, wrong, delivered, rate)
     #[arg(long, value_name = "TERMS")]
-    pub(super) slo: Option<Slo>,
+    slo: Option<Slo>,
 
     /// How long one try of a search takes; the first fifth is warm-up
     #[arg(long, value_name = "TIME", default_value = "2s", requires = "find")]
-    pub(super) trial: Span,
+    trial: Span,
 
     /// How long the rate that was found has to hold
     #[arg(long, value_name = "TIME", default_value = "10s", requires = "find")]
-    pub(super) confirm: Span,
+    confirm: Span,
 
     /// How closely to search
     #[arg(long, value_name = "SHARE", default_value = "5%", value_parser = percent, requires = "find")]
-    pub(super) within: f64,
+    within: f64,
 
     /// Exit with 7 unless these hold; words as for --slo
     #[arg(long, value_name = "TERMS")]
-    pub(super) assert: Option<Slo>,
+    assert: Option<Slo>,
 }
 
 /// How it is shown.
@@ -169,7 +172,7 @@ pub(super) struct ShowingArgs {
 
     /// Do not measure what a server that does nothing would give; that takes a quarter of a second
     #[arg(long)]
-    pub(super) no_floor: bool,
+    no_floor: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -207,8 +210,6 @@ pub(super) enum Form {
     Jsonl,
     /// A row for each run.
     Csv,
-    /// The same as a table in Markdown.
-    Md,
 }
 
 /// The order of steps.
@@ -234,13 +235,6 @@ impl From<Ordered> for Order {
 pub(super) enum Find {
     /// The highest rate.
     Max,
-}
-
-/// How long a load is not counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Warmup {
-    For(Duration),
-    Auto,
 }
 
 /// What is to be done.
@@ -270,9 +264,10 @@ impl BenchArgs {
             None => self.said.workload(frames.said)?,
         };
         if !is_datagrams {
-            workload
-                .check(frames.said)
-                .map_err(|error| error.to_string())?;
+            workload.check(frames.said).map_err(|error| {
+                let remedy = unframable(&error);
+                format!("{error}{remedy}")
+            })?;
         }
         let plan = self
             .load
@@ -312,13 +307,66 @@ impl BenchArgs {
         })
     }
 
+    /// The runs to make for what was planned.
+    pub(super) fn benchmark(
+        &self,
+        planned: Planned,
+        other: Option<Other>,
+    ) -> Result<Benchmark, String> {
+        let Planned {
+            plan,
+            load,
+            length,
+            warmup,
+            is_first_look,
+        } = planned;
+        let runs = if let Some(steps) = &self.tries.steps {
+            Runs::Steps {
+                rates: steps.ordered(self.tries.order.into(), self.said.seed),
+                each: steps.each,
+            }
+        } else if self.tries.find.is_some() {
+            Runs::Search {
+                trial: self.tries.trial.0,
+                confirm: self.tries.confirm.0,
+                within: self.tries.within,
+            }
+        } else if let Some(count) = self.compare.repeats()? {
+            let is_given = self.load.duration.is_some() || self.load.count.is_some();
+            Runs::Repeats {
+                count,
+                load,
+                length: is_given.then_some(length),
+                warmup: self.load.warmup,
+                other,
+            }
+        } else if is_first_look {
+            Runs::FirstLook { warmup }
+        } else {
+            Runs::Once {
+                load,
+                length,
+                warmup,
+            }
+        };
+        Ok(Benchmark {
+            plan,
+            guesses: self.said.expect.is_none(),
+            measures_floor: !self.showing.no_floor,
+            arrivals: self.load.arrivals,
+            runs,
+            slo: self.tries.slo.clone(),
+            assert: self.tries.assert.clone(),
+        })
+    }
+
     /// Whether requests are due by the clock.
     fn is_open(&self) -> bool {
         self.load.rate.is_some() || self.tries.steps.is_some() || self.tries.find.is_some()
     }
 
     /// How requests are spread at a rate.
-    pub(super) fn at(&self, rate: f64) -> Load {
+    fn at(&self, rate: f64) -> Load {
         Load::Open {
             rate,
             arrivals: self.load.arrivals,
@@ -395,18 +443,14 @@ impl LoadArgs {
     }
 }
 
-/// That replies can be told apart.
-pub(super) fn is_divisible(plan: &Plan) -> Result<(), String> {
-    let is_stream = plan.endpoint.shape() != Some(Shape::Datagrams);
-    let is_guessed = plan.expect.waits() && plan.expect.reply_bytes(b"").is_none();
-    if is_stream && plan.pipeline > 1 && plan.frames.heard == Framing::Chunk && is_guessed {
-        return Err(format!(
-            "without a framing, several replies in flight cannot be told apart where --expect is {}; say --frame, or \
-             --expect upper, lower, echo, exact or len",
-            plan.expect
-        ));
+/// The option that mends it.
+fn unframable(error: &Unframable) -> &'static str {
+    match error {
+        Unframable::Terminator { .. } => "; use another --frame",
+        Unframable::Length { .. } => "; use --size",
+        Unframable::Empty { .. } => "; use --frame",
+        Unframable::Nothing | Unframable::TooLong { .. } => "",
     }
-    Ok(())
 }
 
 fn rate(text: &str) -> Result<f64, UnitError> {
@@ -513,6 +557,8 @@ mod tests {
             ),
             (":80 --warmup soon", "or auto"),
             (":80 --timeout 0", "no time"),
+            (":80 -m=", "nothing would be sent; use --frame"),
+            (":80 -m abc --frame fixed:2", "use --size"),
             (":80 -d 0", "measures nothing"),
             (":80 --corpus /nowhere/x", "cannot read"),
         ] {
@@ -545,12 +591,9 @@ mod tests {
 
     #[test]
     fn replies_that_cannot_be_told_apart_are_refused() {
-        let divisible = |words: &str| is_divisible(&plan(words).unwrap().plan);
-        assert!(
-            divisible("5000 --pipeline 2")
-                .unwrap_err()
-                .contains("--frame")
-        );
+        let divisible = |words: &str| plan(words).unwrap().plan.is_divisible();
+        let error = divisible("5000 --pipeline 2").unwrap_err();
+        assert!(super::super::indivisible(&error).contains("--frame"));
         assert!(divisible("5000 --pipeline 2 --expect upper").is_ok());
         assert!(divisible("5000 --pipeline 2 --frame line").is_ok());
         assert!(divisible("udp://:5000 --pipeline 2").is_ok());

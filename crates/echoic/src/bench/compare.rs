@@ -1,4 +1,4 @@
-//! Whether one thing is faster than another: what is compared with what, and what comes of it.
+//! What a result is compared with: another endpoint, or an earlier result read from its JSON.
 
 use std::{
     fs,
@@ -7,14 +7,10 @@ use std::{
 };
 
 use clap::Args;
-use echoic_client::bench::{Load, Plan, REPEATS_MIN, Ratio, Run};
-use echoic_core::endpoint::Endpoint;
+use echoic_client::bench::{Baseline, Other, Plan, Purpose, REPEATS_MIN, Samples};
 use serde::Deserialize;
 
-use super::{
-    measured::{Kind, Try},
-    target,
-};
+use super::target;
 
 /// Measured several times, and compared.
 #[derive(Debug, Args)]
@@ -33,26 +29,9 @@ pub(super) struct CompareArgs {
     repeats: Option<u32>,
 }
 
-/// What is compared with.
-#[derive(Debug)]
-pub(super) enum Other {
-    /// An endpoint, measured in turn.
-    Endpoint {
-        /// As it was typed.
-        name: String,
-        endpoint: Endpoint,
-    },
-    /// A result of earlier.
-    Result {
-        /// The file.
-        name: String,
-        old: Old,
-    },
-}
-
 /// What of an earlier result is compared.
 #[derive(Debug, Deserialize)]
-pub(super) struct Old {
+struct Old {
     version: u32,
     r#loop: String,
     connections: u32,
@@ -114,14 +93,14 @@ impl CompareArgs {
         }
         let result = |path: &PathBuf| {
             let name = path.display().to_string();
-            let old = read(path).map_err(|why| format!("{name}: {why}"))?;
-            Ok(Other::Result { name, old })
+            let baseline = read(path).map_err(|why| format!("{name}: {why}"))?;
+            Ok(Other::Result { name, baseline })
         };
         self.compare.as_ref().map(result).transpose()
     }
 }
 
-fn read(path: &Path) -> Result<Old, String> {
+fn read(path: &Path) -> Result<Baseline, String> {
     let file = fs::File::open(path).map_err(|why| why.to_string())?;
     let mut text = String::new();
     file.take(FILE_BYTES_MAX)
@@ -130,168 +109,40 @@ fn read(path: &Path) -> Result<Old, String> {
     let old: Old = serde_json::from_str(&text)
         .map_err(|why| format!("no result of echoic bench, as -o json prints it: {why}"))?;
     match old.version {
-        1 => Ok(old),
+        1 => Ok(old.into()),
         version => Err(format!(
             "a result of form {version}; this echoic reads form 1"
         )),
     }
 }
 
-/// What came of a comparison.
-#[derive(Debug)]
-pub(super) struct Comparison {
-    /// With what.
-    pub(super) with: String,
-    /// Measured in turn, so that what wanders slowly is in both.
-    pub(super) in_turn: bool,
-    pub(super) figures: Vec<Compared>,
-    /// What makes it less sure.
-    pub(super) notes: Vec<String>,
-}
-
-/// One figure of both.
-#[derive(Debug)]
-pub(super) struct Compared {
-    /// As in the JSON.
-    pub(super) name: &'static str,
-    /// The medians.
-    pub(super) this: Option<f64>,
-    pub(super) other: Option<f64>,
-    /// By how much this is the other, if the repeats bear anything out.
-    pub(super) ratio: Option<Ratio>,
-}
-
-impl Comparison {
-    pub(super) fn of(other: &Other, plan: &Plan, run: &Run, tries: &[Try]) -> Self {
-        let ours = figures(tries, Kind::Repeat);
-        let (with, in_turn, theirs, mut notes) = match other {
-            Other::Endpoint { name, .. } => (name, true, figures(tries, Kind::Other), Vec::new()),
-            Other::Result { name, old } => (name, false, old.figures(), old.differences(plan, run)),
-        };
-        let limited = tries
-            .iter()
-            .filter(|attempt| attempt.verdict.who == echoic_client::bench::Who::Generator);
-        let (limited, all) = (limited.count(), tries.len());
-        if limited > 0 {
-            notes.push(format!("the generator was the limit in {limited} of {all} runs: they say more of it than of what was loaded"));
-        }
-        if !in_turn {
-            notes.push(
-                "measured at another time: what else changed in between is in the difference too"
-                    .to_owned(),
-            );
-        }
-        let names = ["done_per_s", "p50_us", "p99_us"];
-        let figures =
-            names
-                .into_iter()
-                .zip(ours.iter().zip(&theirs))
-                .map(|(name, (ours, theirs))| Compared {
-                    name,
-                    this: median(ours),
-                    other: median(theirs),
-                    ratio: if in_turn {
-                        Ratio::of_pairs(theirs, ours)
-                    } else {
-                        Ratio::of_two(theirs, ours)
-                    },
-                });
-        Self {
-            with: with.clone(),
-            in_turn,
-            figures: figures.collect(),
-            notes,
-        }
-    }
-}
-
-impl Compared {
-    /// In words: `1.12 times (1.08 to 1.16)`, or that there is nothing to be said.
-    pub(super) fn words(&self) -> String {
-        match self.ratio {
-            Some(ratio) if ratio.differs() => format!(
-                "{:.3} times ({:.3} to {:.3})",
-                ratio.ratio, ratio.low, ratio.high
-            ),
-            Some(ratio) => format!(
-                "no difference seen ({:.3} to {:.3} times)",
-                ratio.low, ratio.high
-            ),
-            None => format!("not known: it takes {REPEATS_MIN} repeats of both"),
-        }
-    }
-}
-
-/// Replies a second, p50 and p99 of each run of this kind. What a run was too short for is left out.
-fn figures(tries: &[Try], what: Kind) -> [Vec<f64>; 3] {
-    let tries = || tries.iter().filter(move |attempt| attempt.what == what);
-    let micros = |ms: Option<f64>| ms.map(|ms| ms * 1e3);
-    [
-        tries().map(|attempt| attempt.done_per_s).collect(),
-        tries()
-            .filter_map(|attempt| micros(attempt.p50_ms))
-            .collect(),
-        tries()
-            .filter_map(|attempt| micros(attempt.p99_ms))
-            .collect(),
-    ]
-}
-
-impl Old {
-    /// Of its repeats, or the one figure that it has.
-    fn figures(&self) -> [Vec<f64>; 3] {
+impl From<Old> for Baseline {
+    /// The figures are those of its repeats, or the one figure that it has.
+    fn from(old: Old) -> Self {
         let repeats = || {
-            self.tries
+            old.tries
                 .iter()
-                .filter(|attempt| attempt.run == Kind::Repeat.word())
+                .filter(|attempt| attempt.run == Purpose::Repeat.word())
         };
-        if repeats().next().is_none() {
-            let latency = &self.latency_due_us;
-            return [Some(self.done_per_s), latency.p50, latency.p99]
-                .map(|figure| figure.into_iter().collect());
+        let samples = if repeats().next().is_some() {
+            Samples {
+                done_per_s: repeats().map(|attempt| attempt.done_per_s).collect(),
+                p50_us: repeats().filter_map(|attempt| attempt.p50_us).collect(),
+                p99_us: repeats().filter_map(|attempt| attempt.p99_us).collect(),
+            }
+        } else {
+            Samples {
+                done_per_s: vec![old.done_per_s],
+                p50_us: old.latency_due_us.p50.into_iter().collect(),
+                p99_us: old.latency_due_us.p99.into_iter().collect(),
+            }
+        };
+        Self {
+            is_closed_loop: old.r#loop == "closed",
+            connections: old.connections,
+            pipeline: old.pipeline,
+            asked_per_s: old.asked_per_s,
+            samples,
         }
-        [
-            repeats().map(|attempt| attempt.done_per_s).collect(),
-            repeats().filter_map(|attempt| attempt.p50_us).collect(),
-            repeats().filter_map(|attempt| attempt.p99_us).collect(),
-        ]
     }
-
-    /// Where it was not made under the same load.
-    fn differences(&self, plan: &Plan, run: &Run) -> Vec<String> {
-        let rate = match run.load {
-            Load::Open { rate, .. } => Some(rate),
-            Load::Closed | Load::Recorded(_) => None,
-        };
-        let open = matches!(run.load, Load::Closed) != (self.r#loop == "closed");
-        let all = [
-            (open, "it was not the same loop (open, closed)"),
-            (
-                self.connections != plan.connections,
-                "it was not over as many connections",
-            ),
-            (
-                self.pipeline != plan.pipeline,
-                "it had not as many requests in flight",
-            ),
-            (
-                self.asked_per_s != rate,
-                "it was not asked at the same rate",
-            ),
-        ];
-        let differing = all.into_iter().filter(|(differs, _)| *differs);
-        differing.map(|(_, what)| what.to_owned()).collect()
-    }
-}
-
-fn median(figures: &[f64]) -> Option<f64> {
-    let mut figures = figures.to_vec();
-    figures.sort_by(f64::total_cmp);
-    let middle = figures.len() / 2;
-    let upper = *figures.get(middle)?;
-    Some(if figures.len().is_multiple_of(2) {
-        f64::midpoint(figures[middle - 1], upper)
-    } else {
-        upper
-    })
 }

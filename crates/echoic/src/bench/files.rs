@@ -3,12 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use echoic_client::bench::{hgrm, hlog};
+use echoic_client::bench::{Measured, hgrm};
 
 use super::{
     file::{Sheet, folder},
     host::Made,
-    measured::Measured,
     report::{Page, charts},
 };
 use crate::exit::Failed;
@@ -27,10 +26,6 @@ pub(super) struct FileArgs {
     /// Write the percentiles from the due moment in the form that HdrHistogram's plotter, wrk2 and vegeta share
     #[arg(long, value_name = "FILE", help_heading = "Files")]
     hgrm: Option<PathBuf>,
-
-    /// Write each second's latencies as an interval log of the HdrHistogram family (V2)
-    #[arg(long, value_name = "FILE", help_heading = "Files")]
-    hlog: Option<PathBuf>,
 }
 
 /// Files that can be written, as was made sure.
@@ -39,7 +34,6 @@ pub(super) struct Files {
     report: Option<Sheet>,
     svg: Option<PathBuf>,
     hgrm: Option<Sheet>,
-    hlog: Option<Sheet>,
 }
 
 impl FileArgs {
@@ -53,7 +47,6 @@ impl FileArgs {
             report: sheet(&self.report)?,
             svg: self.svg.clone(),
             hgrm: sheet(&self.hgrm)?,
-            hlog: sheet(&self.hlog)?,
         })
     }
 }
@@ -76,11 +69,6 @@ impl Files {
         }
         if let Some(sheet) = self.hgrm {
             written.push(sheet.write(hgrm(&figures.due).as_bytes())?);
-        }
-        if let Some(sheet) = self.hlog {
-            let seconds = figures.series.iter().map(|second| &second.due);
-            let log = hlog(figures.opened, seconds).map_err(Failed::system)?;
-            written.push(sheet.write(&log)?);
         }
         Ok(written)
     }

@@ -2,16 +2,12 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use echoic_client::bench::{self, Load, packed, percentile};
+use echoic_client::bench::{self, Load, Measured, packed, percentile};
 use echoic_core::shown;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::{
-    compare,
-    host::{Host, Made},
-    measured::{self, Measured},
-};
+use super::host::{Host, Made};
 use crate::term::{Payload, ReaderGone};
 
 /// What a run has shown.
@@ -328,10 +324,10 @@ impl Judged {
 }
 
 impl Try {
-    fn of(attempt: &measured::Try) -> Self {
+    fn of(attempt: &bench::Try) -> Self {
         let micros = |ms: Option<f64>| ms.map(|ms| rounded(ms * 1e3));
         Self {
-            run: attempt.what.word(),
+            run: attempt.purpose.word(),
             asked_per_s: attempt.asked_per_s,
             done_per_s: rounded(attempt.done_per_s),
             p50_us: micros(attempt.p50_ms),
@@ -348,7 +344,7 @@ impl Try {
 }
 
 impl Search {
-    fn of(search: &measured::Search) -> Self {
+    fn of(search: &bench::SearchResult) -> Self {
         Self {
             found_per_s: search.found.map(rounded),
             within: search.within,
@@ -358,8 +354,8 @@ impl Search {
 }
 
 impl Comparison {
-    fn of(comparison: &compare::Comparison) -> Self {
-        let compared = |figure: &compare::Compared| {
+    fn of(comparison: &bench::Comparison) -> Self {
+        let compared = |figure: &bench::Compared| {
             let digits = |ratio: f64| (ratio * 1e4).round() / 1e4;
             Compared {
                 figure: figure.name,
@@ -375,7 +371,7 @@ impl Comparison {
             with: comparison.with.clone(),
             in_turn: comparison.in_turn,
             figures: comparison.figures.iter().map(compared).collect(),
-            notes: comparison.notes.clone(),
+            notes: comparison.caveats.iter().map(ToString::to_string).collect(),
         }
     }
 }

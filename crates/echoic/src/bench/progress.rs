@@ -2,18 +2,15 @@
 
 use std::{
     io::{self, IsTerminal},
-    sync::{
-        Arc, Mutex, PoisonError,
-        mpsc::{Receiver, RecvTimeoutError},
-    },
+    sync::mpsc::{Receiver, RecvTimeoutError},
     time::Duration,
 };
 
-use echoic_client::bench::{Length, Load, Plan, Progress, Run, Stop, Watch, percentile};
+use echoic_client::bench::{Length, Load, Observer, Plan, Progress, Run, Try, Watch, percentile};
 use echoic_plot::terminal::{self, Height};
 use serde_json::json;
 
-use super::{course::Stops, measured::Try, text};
+use super::text;
 use crate::{pretty, term};
 
 /// Redrawn so often on a terminal.
@@ -28,8 +25,6 @@ const SPARKS: usize = 24;
 #[derive(Debug)]
 pub(super) struct Screen {
     how: How,
-    stops: Arc<Stops>,
-    tries: Mutex<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,26 +35,13 @@ enum How {
 }
 
 impl Screen {
-    pub(super) fn new(quiet: bool, stops: Arc<Stops>) -> Self {
+    pub(super) fn new(quiet: bool) -> Self {
         let how = match (quiet, io::stderr().is_terminal()) {
             (true, _) => How::Quiet,
             (false, true) => How::Redrawn,
             (false, false) => How::Lines,
         };
-        Self {
-            how,
-            stops,
-            tries: Mutex::new(0),
-        }
-    }
-
-    /// A run that a signal is to stop.
-    pub(super) fn stops(&self, stop: Stop) {
-        self.stops.add(stop);
-    }
-
-    pub(super) fn is_stopped(&self) -> bool {
-        self.stops.is_stopped()
+        Self { how }
     }
 
     /// A sentence in between.
@@ -70,10 +52,16 @@ impl Screen {
             How::Lines => term::say(&json!({"ev": "note", "text": text}).to_string()),
         }
     }
+}
 
-    /// One of many runs is over.
-    pub(super) fn tried(&self, number: usize, attempt: &Try) {
-        *self.tries.lock().unwrap_or_else(PoisonError::into_inner) = number;
+impl Observer for Screen {
+    fn first_look(&self, done_per_s: f64, connections: u32) {
+        self.note(&format!(
+            "one connection, closed loop: {done_per_s:.0} replies a second; now {connections} connections at half of that"
+        ));
+    }
+
+    fn tried(&self, number: usize, attempt: &Try) {
         match self.how {
             How::Quiet => {}
             How::Redrawn => {
@@ -84,7 +72,7 @@ impl Screen {
             }
             How::Lines => term::say(
                 &json!({
-                    "ev": attempt.what.word(), "n": number, "asked_per_s": attempt.asked_per_s,
+                    "ev": attempt.purpose.word(), "n": number, "asked_per_s": attempt.asked_per_s,
                     "done_per_s": attempt.done_per_s.round(), "p50_ms": attempt.p50_ms, "p99_ms": attempt.p99_ms,
                     "kept": attempt.kept, "verdict": attempt.verdict.who.word(),
                 })
@@ -93,8 +81,7 @@ impl Screen {
         }
     }
 
-    /// Tells of a run until it is over.
-    pub(super) fn follow(&self, plan: &Plan, run: &Run, watch: &Watch, is_done: &Receiver<()>) {
+    fn follow(&self, plan: &Plan, run: &Run, watch: &Watch, is_done: &Receiver<()>) {
         let every = match self.how {
             How::Quiet => return,
             How::Redrawn => REDRAW,

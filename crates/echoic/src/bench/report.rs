@@ -7,16 +7,13 @@ mod tables;
 
 use std::time::SystemTime;
 
-use echoic_client::bench::{Load, Who, percentile};
+use echoic_client::bench::{Load, Measured, Purpose, Who, percentile};
 use echoic_plot::units;
 use jiff::{Timestamp, tz::TimeZone};
 
 pub(super) use self::charts::charts;
 use self::html::Html;
-use super::{
-    host::Made,
-    measured::{Kind, Measured},
-};
+use super::host::Made;
 
 /// What the page is made of.
 pub(super) struct Page<'a> {
@@ -150,9 +147,9 @@ impl Page<'_> {
         let charts = charts(self.measured);
         let (of_all, of_one): (Vec<_>, Vec<_>) =
             charts.iter().partition(|chart| chart.name() == "steps");
-        let one = match tries.last().map(|last| last.what) {
+        let one = match tries.last().map(|last| last.purpose) {
             None => "Over time, and how it is spread",
-            Some(Kind::Step) => "The last step: over time, and how it is spread",
+            Some(Purpose::Step) => "The last step: over time, and how it is spread",
             Some(_) => "The last run: over time, and how it is spread",
         };
         if let Some(comparison) = &self.measured.comparison {

@@ -14,9 +14,9 @@ use crate::exit::{Exit, Failed};
 /// Files that are open beside connections.
 const OTHER_FILES: u64 = 64;
 /// What may be done to somebody else's machine unless it was named.
-const BEYOND_RATE_MAX: f64 = 1000.0;
+pub(crate) const BEYOND_RATE_MAX: u32 = 1000;
 /// See [`BEYOND_RATE_MAX`].
-const BEYOND_CONNECTIONS_MAX: u32 = 100;
+pub(crate) const BEYOND_CONNECTIONS_MAX: u32 = 100;
 
 /// The endpoint, and the framing if it says one.
 pub(super) fn place(text: &str, frame: Frames) -> Result<(Endpoint, Frames), String> {
@@ -91,13 +91,15 @@ pub(super) async fn is_allowed(
     if addrs.iter().all(|addr| is_here(addr.ip())) {
         return Ok(());
     }
-    let is_little = intent.rate.is_some_and(|rate| rate <= BEYOND_RATE_MAX)
+    let is_little = intent
+        .rate
+        .is_some_and(|rate| rate <= f64::from(BEYOND_RATE_MAX))
         && intent.connections <= BEYOND_CONNECTIONS_MAX;
     if is_little {
         return Ok(());
     }
     Err(Failed::usage(format!(
-        "{name} is not this machine, and may not be yours to load: at most {BEYOND_RATE_MAX:.0} requests a second \
+        "{name} is not this machine, and may not be yours to load: at most {BEYOND_RATE_MAX} requests a second \
          (-r) over {BEYOND_CONNECTIONS_MAX} connections (-c); with --allow-load {name} there is no such bound"
     )))
 }

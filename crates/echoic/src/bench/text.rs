@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use echoic_client::bench::{Figures, Judged, Load, Mean, Steady, percentile};
+use echoic_client::bench::{
+    Compared, Figures, Judged, Load, Mean, Measured, REPEATS_MIN, Steady, Try, percentile,
+};
 use echoic_core::{shown, units};
 use echoic_plot::terminal;
 use hdrhistogram::Histogram;
 
-use super::measured::{Measured, Try};
 use crate::{
     pretty,
     term::{Payload, ReaderGone},
@@ -247,12 +248,27 @@ fn compared(measured: &Measured) -> Vec<String> {
             figure.name,
             known(figure.this),
             known(figure.other),
-            figure.words()
+            ratio(figure)
         ));
     }
-    let notes = comparison.notes.iter();
-    lines.extend(notes.map(|note| format!("            {note}")));
+    let caveats = comparison.caveats.iter();
+    lines.extend(caveats.map(|caveat| format!("            {caveat}")));
     lines
+}
+
+/// `1.12 times (1.08 to 1.16)`, or that there is nothing to be said.
+pub(super) fn ratio(compared: &Compared) -> String {
+    match compared.ratio {
+        Some(ratio) if ratio.differs() => format!(
+            "{:.3} times ({:.3} to {:.3})",
+            ratio.ratio, ratio.low, ratio.high
+        ),
+        Some(ratio) => format!(
+            "no difference seen ({:.3} to {:.3} times)",
+            ratio.low, ratio.high
+        ),
+        None => format!("not known: it takes {REPEATS_MIN} repeats of both"),
+    }
 }
 
 fn judgement(measured: &Measured) -> Vec<String> {
@@ -304,7 +320,7 @@ pub(super) fn a_try(number: usize, attempt: &Try) -> String {
     };
     format!(
         "  {number:>3}  {:<7}{:>9}  {:>9}  {:>9}  {:>9}  {:>7.1} %  {:>8}   {mark}{why}",
-        attempt.what.word(),
+        attempt.purpose.word(),
         attempt.asked_per_s.map_or_else(|| "–".to_owned(), count),
         count(attempt.done_per_s),
         ms(attempt.p50_ms),

@@ -2,9 +2,10 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use echoic_client::probe::{DnsRecord, DnsSays, Outcome, Report, Verdict};
+use echoic_client::probe::{DnsRecord, Outcome, Report, Verdict};
 use serde::Serialize;
 
+use super::words::{failure, says};
 use crate::exit::Exit;
 
 /// All that is known of one endpoint. Times are milliseconds since the beginning.
@@ -154,18 +155,6 @@ fn record(record: &DnsRecord) -> Record<'_> {
     }
 }
 
-/// The server's answer in the words of dig(1); what is no answer is said in ours.
-pub(super) fn says(says: &DnsSays) -> Cow<'_, str> {
-    match says {
-        DnsSays::NoName => "NXDOMAIN".into(),
-        DnsSays::NoRecord => "no record".into(),
-        DnsSays::Code(code) => code.into(),
-        DnsSays::Silent => "no answer".into(),
-        DnsSays::Closed => "nobody there".into(),
-        DnsSays::Unasked(why) => why.into(),
-    }
-}
-
 fn tries(report: &Report) -> Vec<Tried> {
     let tries = report.tries.iter().map(|tried| {
         let (outcome, local, bytes, error) = match &tried.outcome {
@@ -176,12 +165,7 @@ fn tries(report: &Report) -> Vec<Tried> {
                 None,
             ),
             Outcome::Replied { bytes } => ("replied", None, Some(*bytes), None),
-            Outcome::Failed(error) => (
-                super::text::failure(error),
-                None,
-                None,
-                Some(error.to_string()),
-            ),
+            Outcome::Failed(error) => (failure(error), None, None, Some(error.to_string())),
             Outcome::Silent => ("no answer", None, None, None),
             Outcome::Overtaken => ("overtaken", None, None, None),
         };

@@ -1,6 +1,6 @@
 //! A report for people: what happened when, what each address came to, and the verdict.
 
-use std::{io, time::Duration};
+use std::time::Duration;
 
 use echoic_client::probe::{Outcome, Report, State, Summary, Try, Verdict, figure};
 use echoic_core::{
@@ -10,7 +10,7 @@ use echoic_core::{
 };
 use echoic_wire::eyeballs::Missing;
 
-use super::json::says;
+use super::words::{failure, says};
 use crate::term::{ASIDE, HEARD, Payload, ReaderGone, WRONG};
 
 /// Rows of the timeline that are shown; the rest is counted.
@@ -184,18 +184,6 @@ fn result(outcome: &Outcome) -> String {
         },
         Outcome::Silent => "no answer".to_owned(),
         Outcome::Overtaken => "overtaken".to_owned(),
-    }
-}
-
-/// A word for an error that has one.
-pub(super) fn failure(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => "refused",
-        io::ErrorKind::NetworkUnreachable => "no network",
-        io::ErrorKind::HostUnreachable => "no route",
-        io::ErrorKind::PermissionDenied => "forbidden",
-        io::ErrorKind::NotFound => "not there",
-        _ => "failed",
     }
 }
 

@@ -3,7 +3,10 @@
 use echoic_core::endpoint::{Endpoint, Host};
 use echoic_wire::eyeballs::Missing;
 
-use crate::probe::{Dns, DnsSays, Report, report::figure};
+use crate::probe::{
+    dns::{Dns, DnsSays},
+    report::{Report, figure},
+};
 
 /// Why there is no address. The name servers' own word counts for more than the resolver's, which cannot tell a server
 /// that failed from one that is silent.

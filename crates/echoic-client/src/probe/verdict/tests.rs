@@ -114,8 +114,11 @@ fn one_family_only_is_told_with_the_reason_of_the_other() {
     says(
         &of(Outcome::Overtaken),
         State::Reachable,
-        &["over IPv4, at", "had not answered by then", "`--all`"],
+        &["over IPv4, at", "had not answered by then"],
     );
+    let advice = |outcome| of(outcome).verdict().advice;
+    assert_eq!(advice(Outcome::Overtaken), Some(Advice::EachAlone));
+    assert_eq!(advice(Outcome::Silent), None);
     says(
         &of(failed(io::ErrorKind::NetworkUnreachable)),
         State::Reachable,
@@ -218,11 +221,10 @@ fn what_does_not_connect_is_told_apart(
 fn silence_that_was_short_is_a_time_out_and_no_filter() {
     let mut report = report("192.0.2.7:80", vec![("192.0.2.7:80", Outcome::Silent)]);
     report.each = Duration::from_millis(300);
-    says(
-        &report,
-        State::TimedOut,
-        &["within 300 ms, too short", "--timeout 5s"],
-    );
+    says(&report, State::TimedOut, &["within 300 ms, too short"]);
+    assert_eq!(report.verdict().advice, Some(Advice::Longer));
+    report.each = Duration::from_secs(5);
+    assert_eq!(report.verdict().advice, None);
 }
 
 #[test]

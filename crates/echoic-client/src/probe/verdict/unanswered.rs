@@ -4,8 +4,8 @@ use std::{io, time::Duration};
 
 use echoic_core::{endpoint::Endpoint, event::Place};
 
-use super::{State, is_no_way, list};
-use crate::probe::{Outcome, Report, Try, report::figure};
+use super::state::{Advice, State, is_no_way, list};
+use crate::probe::report::{Outcome, Report, Try, figure};
 
 /// A call that is not answered is repeated after a second (RFC 6298): who waits less cannot tell a lost packet from a
 /// filter.
@@ -15,7 +15,7 @@ const ASKED_AGAIN: Duration = Duration::from_secs(1);
 const EPROTOTYPE: i32 = 91;
 
 /// The groups of tries by how they ended; the first that is not empty names the state.
-pub(super) fn unanswered(report: &Report) -> (State, String) {
+pub(super) fn unanswered(report: &Report) -> (State, String, Option<Advice>) {
     let mut groups: Vec<(Kind, Vec<&Place>)> = vec![];
     for summary in report.by_address() {
         let Some(kind) = summary.tries.iter().map(|tried| Kind::of(tried)).min() else {
@@ -29,13 +29,15 @@ pub(super) fn unanswered(report: &Report) -> (State, String) {
     groups.sort_by_key(|(kind, _)| *kind);
     let mut groups = groups.into_iter();
     let Some((kind, places)) = groups.next() else {
-        return (State::Silent, "silent: nothing was tried".to_owned());
+        return (State::Silent, "silent: nothing was tried".to_owned(), None);
     };
     let (state, sentence) = match &report.endpoint {
         Endpoint::Udp(_) => datagram(report, kind, &places),
         Endpoint::Unix(_) | Endpoint::Unixgram(_) => unix(report, kind, &places),
         Endpoint::Tcp(_) | Endpoint::Fd(_) => stream(report, kind, &places),
     };
+    let is_stream = matches!(report.endpoint, Endpoint::Tcp(_) | Endpoint::Fd(_));
+    let is_short = is_stream && kind == Kind::Silent && report.each < ASKED_AGAIN;
     let others: Vec<String> = groups
         .map(|(kind, places)| format!("{} {}", list(places.into_iter()), kind.word()))
         .collect();
@@ -44,7 +46,8 @@ pub(super) fn unanswered(report: &Report) -> (State, String) {
     } else {
         format!(" ({})", others.join(", "))
     };
-    (state, format!("{sentence}{others}"))
+    let advice = is_short.then_some(Advice::Longer);
+    (state, format!("{sentence}{others}"), advice)
 }
 
 /// How a try ended, the most telling first: where one address is silent and the other refuses, it is the silent one
@@ -98,8 +101,7 @@ fn stream(report: &Report, kind: Kind, places: &[&Place]) -> (State, String) {
         Kind::Silent if report.each < ASKED_AGAIN => (
             State::TimedOut,
             format!(
-                "timed out: no answer from {at} within {each}, too short to tell a long way from a filter; ask again \
-                 with --timeout 5s"
+                "timed out: no answer from {at} within {each}, too short to tell a long way from a filter"
             ),
         ),
         Kind::Silent if places.iter().all(|place| place.is_local()) => (

@@ -1,13 +1,11 @@
 //! Which charts a run deserves.
 
-use echoic_client::bench::{Fates, Figures, Judged, Second};
+use echoic_client::bench::{Fates, Figures, Judged, Measured, Purpose, Second};
 use echoic_core::units::Span;
 use echoic_plot::{
     Bounds, Fate, Line, Slice, Step, Svg, Tone, fates, heat, latencies, percentiles, rates, steps,
 };
 use hdrhistogram::Histogram;
-
-use super::super::measured::{Kind, Measured};
 
 const NANOS_PER_MICRO: f64 = 1e3;
 /// Percentiles that a curve is drawn through, for each halving of what is left.
@@ -32,7 +30,8 @@ pub(crate) fn charts(measured: &Measured) -> Vec<Svg> {
 fn tries(measured: &Measured) -> Option<Svg> {
     let micros = |ms: Option<f64>| ms.map_or(f64::NAN, |ms| ms * 1e3);
     let searched = measured.tries.iter();
-    let searched = searched.filter(|attempt| !matches!(attempt.what, Kind::Repeat | Kind::Other));
+    let searched =
+        searched.filter(|attempt| !matches!(attempt.purpose, Purpose::Repeat | Purpose::Other));
     let trials = searched.map(|attempt| Step {
         asked: attempt.asked_per_s.unwrap_or(f64::NAN),
         median_us: micros(attempt.p50_ms),

@@ -1,16 +1,12 @@
 //! The figures of a run in tables.
 
-use echoic_client::bench::{Figures, Sample, percentile};
+use echoic_client::bench::{Comparison, Figures, Measured, Purpose, Sample, percentile};
 use echoic_core::shown;
 use echoic_plot::units;
 use hdrhistogram::Histogram;
 
 use super::{
-    super::{
-        compare::Comparison,
-        host::Host,
-        measured::{Kind, Measured},
-    },
+    super::{host::Host, text},
     html::Html,
 };
 
@@ -91,8 +87,9 @@ pub(super) fn tries(html: &mut Html, measured: &Measured) {
     let ms = |time: Option<f64>| time.map(|ms| ms * 1e6);
     let found = measured.search.as_ref().and_then(|search| search.found);
     for (number, attempt) in (1..).zip(&measured.tries) {
-        let is_found =
-            attempt.what == Kind::Confirmation && found.is_some() && found == attempt.asked_per_s;
+        let is_found = attempt.purpose == Purpose::Confirmation
+            && found.is_some()
+            && found == attempt.asked_per_s;
         html.markup(match attempt.kept {
             true if is_found => "<tr class=\"found\">",
             true => "<tr>",
@@ -104,7 +101,7 @@ pub(super) fn tries(html: &mut Html, measured: &Measured) {
             format!("✗ {}", attempt.verdict.who)
         };
         html.cells(
-            format!("{number} {}", attempt.what.word()),
+            format!("{number} {}", attempt.purpose.word()),
             [
                 attempt
                     .asked_per_s
@@ -152,11 +149,11 @@ pub(super) fn comparison(html: &mut Html, comparison: &Comparison) {
         };
         html.row(
             name,
-            [known(figure.this), known(figure.other), figure.words()],
+            [known(figure.this), known(figure.other), text::ratio(figure)],
         );
     }
     html.table_end();
-    for note in &comparison.notes {
+    for note in &comparison.caveats {
         html.element("p.note", note);
     }
 }

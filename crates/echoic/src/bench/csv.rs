@@ -1,8 +1,7 @@
-//! What came of it as a table: a row for each run, CSV or Markdown.
+//! The result as a table: a row for each run.
 
-use echoic_client::bench::percentile;
+use echoic_client::bench::{Measured, percentile};
 
-use super::measured::Measured;
 use crate::term::{Payload, ReaderGone};
 
 const COLUMNS: [&str; 12] = [
@@ -21,20 +20,10 @@ const COLUMNS: [&str; 12] = [
 ];
 
 /// Comma-separated values (RFC 4180). No cell has a comma or a quote in it.
-pub(super) fn csv(payload: &mut Payload, measured: &Measured) -> Result<(), ReaderGone> {
+pub(super) fn write(payload: &mut Payload, measured: &Measured) -> Result<(), ReaderGone> {
     payload.line(format_args!("{}", COLUMNS.join(",")))?;
     for row in rows(measured) {
         payload.line(format_args!("{}", row.join(",")))?;
-    }
-    Ok(())
-}
-
-/// A table in Markdown.
-pub(super) fn markdown(payload: &mut Payload, measured: &Measured) -> Result<(), ReaderGone> {
-    payload.line(format_args!("| {} |", COLUMNS.join(" | ")))?;
-    payload.line(format_args!("|{}", "---|".repeat(COLUMNS.len())))?;
-    for row in rows(measured) {
-        payload.line(format_args!("| {} |", row.join(" | ")))?;
     }
     Ok(())
 }
@@ -48,7 +37,7 @@ fn rows(measured: &Measured) -> Vec<[String; 12]> {
         .map(|attempt| {
             let empty = String::new;
             [
-                attempt.what.word().to_owned(),
+                attempt.purpose.word().to_owned(),
                 attempt
                     .asked_per_s
                     .map_or_else(String::new, |rate| format!("{rate:.1}")),

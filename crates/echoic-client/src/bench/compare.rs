@@ -1,0 +1,357 @@
+//! Whether one target is faster than another: the figures of both, and what may be concluded from them.
+
+use std::fmt;
+
+use echoic_core::endpoint::Endpoint;
+
+use super::{
+    plan::{Load, Plan, Run},
+    ratio::Ratio,
+    tries::{Purpose, Try},
+    verdict::Who,
+};
+
+/// What a benchmark is compared with.
+#[derive(Clone, Debug)]
+pub enum Other {
+    /// An endpoint, measured in turn.
+    Endpoint {
+        /// The name to show.
+        name: String,
+        /// Where it is.
+        endpoint: Endpoint,
+    },
+    /// An earlier result.
+    Result {
+        /// The name to show.
+        name: String,
+        /// What it says.
+        baseline: Baseline,
+    },
+}
+
+/// What of an earlier result is compared.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Baseline {
+    /// Whether a reply was what made the next request due.
+    pub is_closed_loop: bool,
+    /// How many connections there were.
+    pub connections: u32,
+    /// Requests in flight on each.
+    pub pipeline: u32,
+    /// Requests a second; none where there was no fixed rate.
+    pub asked_per_s: Option<f64>,
+    /// The figures of its repeats, or of its only run.
+    pub samples: Samples,
+}
+
+/// The figures of several runs of the same, which are compared.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Samples {
+    /// Replies a second, of each run.
+    pub done_per_s: Vec<f64>,
+    /// Microseconds from the due moment; runs that were too short for a percentile are left out.
+    pub p50_us: Vec<f64>,
+    /// Likewise.
+    pub p99_us: Vec<f64>,
+}
+
+/// The result of a comparison.
+#[derive(Debug)]
+pub struct Comparison {
+    /// The name of what it was compared with.
+    pub with: String,
+    /// Measured in turn, so that what wanders slowly is in both.
+    pub in_turn: bool,
+    /// Each figure of both.
+    pub figures: Vec<Compared>,
+    /// What makes it less sure.
+    pub caveats: Vec<Caveat>,
+}
+
+/// One figure of both.
+#[derive(Debug)]
+pub struct Compared {
+    /// The name of the figure.
+    pub name: &'static str,
+    /// The median of ours.
+    pub this: Option<f64>,
+    /// The median of the other's.
+    pub other: Option<f64>,
+    /// By how much this is the other, if the repeats bear anything out.
+    pub ratio: Option<Ratio>,
+}
+
+/// What makes a comparison less sure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caveat {
+    /// The baseline was measured under the other loop, open or closed.
+    Loop,
+    /// The baseline had another number of connections.
+    Connections,
+    /// The baseline had another number of requests in flight.
+    Pipeline,
+    /// The baseline was asked at another rate.
+    Rate,
+    /// The generator was the limit in some of all runs.
+    Generator {
+        /// In so many.
+        limited: usize,
+        /// Of so many.
+        all: usize,
+    },
+    /// The two were not measured in turn.
+    AnotherTime,
+}
+
+impl fmt::Display for Caveat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Loop => "it was not the same loop (open, closed)",
+            Self::Connections => "it was not over as many connections",
+            Self::Pipeline => "it had not as many requests in flight",
+            Self::Rate => "it was not asked at the same rate",
+            Self::Generator { limited, all } => {
+                return write!(
+                    f,
+                    "the generator was the limit in {limited} of {all} runs: they say more of it than of what was loaded"
+                );
+            }
+            Self::AnotherTime => {
+                "measured at another time: what else changed in between is in the difference too"
+            }
+        })
+    }
+}
+
+impl Comparison {
+    /// Compares the repeats among `tries`, which were made by `plan` and `run`, with `other`.
+    pub fn of(other: &Other, plan: &Plan, run: &Run, tries: &[Try]) -> Self {
+        let ours = Samples::of(tries, Purpose::Repeat);
+        let (with, in_turn, theirs, mut caveats) = match other {
+            Other::Endpoint { name, .. } => {
+                (name, true, Samples::of(tries, Purpose::Other), Vec::new())
+            }
+            Other::Result { name, baseline } => {
+                let differences = baseline.differences(plan, run);
+                (name, false, baseline.samples.clone(), differences)
+            }
+        };
+        let limited = tries
+            .iter()
+            .filter(|attempt| attempt.verdict.who == Who::Generator);
+        let (limited, all) = (limited.count(), tries.len());
+        if limited > 0 {
+            caveats.push(Caveat::Generator { limited, all });
+        }
+        if !in_turn {
+            caveats.push(Caveat::AnotherTime);
+        }
+        let figures =
+            ours.named()
+                .into_iter()
+                .zip(theirs.named())
+                .map(|((name, ours), (_, theirs))| Compared {
+                    name,
+                    this: median(ours),
+                    other: median(theirs),
+                    ratio: if in_turn {
+                        Ratio::of_pairs(theirs, ours)
+                    } else {
+                        Ratio::of_two(theirs, ours)
+                    },
+                });
+        Self {
+            with: with.clone(),
+            in_turn,
+            figures: figures.collect(),
+            caveats,
+        }
+    }
+}
+
+impl Samples {
+    /// The figures of the runs that were made for `purpose`.
+    fn of(tries: &[Try], purpose: Purpose) -> Self {
+        let tries = || {
+            tries
+                .iter()
+                .filter(move |attempt| attempt.purpose == purpose)
+        };
+        let micros = |ms: Option<f64>| ms.map(|ms| ms * 1e3);
+        Self {
+            done_per_s: tries().map(|attempt| attempt.done_per_s).collect(),
+            p50_us: tries()
+                .filter_map(|attempt| micros(attempt.p50_ms))
+                .collect(),
+            p99_us: tries()
+                .filter_map(|attempt| micros(attempt.p99_ms))
+                .collect(),
+        }
+    }
+
+    fn named(&self) -> [(&'static str, &[f64]); 3] {
+        [
+            ("done_per_s", &self.done_per_s),
+            ("p50_us", &self.p50_us),
+            ("p99_us", &self.p99_us),
+        ]
+    }
+}
+
+impl Baseline {
+    /// Where it was not made under the same load.
+    fn differences(&self, plan: &Plan, run: &Run) -> Vec<Caveat> {
+        let rate = match run.load {
+            Load::Open { rate, .. } => Some(rate),
+            Load::Closed | Load::Recorded(_) => None,
+        };
+        let is_closed_loop = matches!(run.load, Load::Closed);
+        let all = [
+            (is_closed_loop != self.is_closed_loop, Caveat::Loop),
+            (self.connections != plan.connections, Caveat::Connections),
+            (self.pipeline != plan.pipeline, Caveat::Pipeline),
+            (self.asked_per_s != rate, Caveat::Rate),
+        ];
+        let differing = all.into_iter().filter(|(differs, _)| *differs);
+        differing.map(|(_, caveat)| caveat).collect()
+    }
+}
+
+fn median(figures: &[f64]) -> Option<f64> {
+    let mut figures = figures.to_vec();
+    figures.sort_by(f64::total_cmp);
+    let middle = figures.len() / 2;
+    let upper = *figures.get(middle)?;
+    Some(if figures.len().is_multiple_of(2) {
+        f64::midpoint(figures[middle - 1], upper)
+    } else {
+        upper
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::bench::{Length, Verdict, Workload, figures, plan::Arrivals, template::Template};
+
+    fn plan() -> Plan {
+        let workload = Workload::one(Template::literal("x"));
+        Plan::new("5000".parse().unwrap(), "line".parse().unwrap(), workload)
+    }
+
+    fn run(load: Load) -> Run {
+        Run {
+            load,
+            warmup: Duration::ZERO,
+            length: Length::For(Duration::from_secs(1)),
+        }
+    }
+
+    fn attempt(purpose: Purpose, done_per_s: f64, who: Who) -> Try {
+        let why = String::new();
+        let mut attempt = Try::of(
+            purpose,
+            None,
+            &figures::empty(1.0),
+            true,
+            Verdict { who, why },
+        );
+        attempt.done_per_s = done_per_s;
+        attempt
+    }
+
+    fn baseline(done_per_s: &[f64]) -> Other {
+        Other::Result {
+            name: "old.json".to_owned(),
+            baseline: Baseline {
+                is_closed_loop: true,
+                connections: 1,
+                pipeline: 1,
+                asked_per_s: None,
+                samples: Samples {
+                    done_per_s: done_per_s.to_vec(),
+                    ..Samples::default()
+                },
+            },
+        }
+    }
+
+    #[test]
+    fn paired_repeats_give_a_ratio_with_its_interval() {
+        let tries: Vec<_> = (0..5)
+            .flat_map(|n| {
+                let speed = 1000.0 + f64::from(n);
+                [
+                    attempt(Purpose::Other, speed, Who::Healthy),
+                    attempt(Purpose::Repeat, speed * 2.0, Who::Healthy),
+                ]
+            })
+            .collect();
+        let other = Other::Endpoint {
+            name: ":6000".to_owned(),
+            endpoint: "6000".parse().unwrap(),
+        };
+        let compared = Comparison::of(&other, &plan(), &run(Load::Closed), &tries);
+        assert!(compared.in_turn && compared.caveats.is_empty());
+        let rate = &compared.figures[0];
+        assert_eq!((rate.this, rate.other), (Some(2004.0), Some(1002.0)));
+        let ratio = rate.ratio.unwrap();
+        assert!((ratio.ratio - 2.0).abs() < 1e-9 && ratio.differs());
+        // There were no latencies, so nothing is said of them.
+        assert_eq!(
+            (compared.figures[1].this, compared.figures[1].ratio),
+            (None, None)
+        );
+    }
+
+    #[test]
+    fn single_baseline_run_gives_medians_but_no_ratio() {
+        let tries: Vec<_> = (0..5)
+            .map(|_| attempt(Purpose::Repeat, 500.0, Who::Healthy))
+            .collect();
+        let compared = Comparison::of(&baseline(&[400.0]), &plan(), &run(Load::Closed), &tries);
+        let rate = &compared.figures[0];
+        assert_eq!((rate.this, rate.other), (Some(500.0), Some(400.0)));
+        assert!(rate.ratio.is_none());
+        assert_eq!(compared.caveats, [Caveat::AnotherTime]);
+    }
+
+    #[test]
+    fn another_load_and_a_limited_generator_are_caveats() {
+        let load = Load::Open {
+            rate: 50.0,
+            arrivals: Arrivals::Constant,
+        };
+        let plan = Plan {
+            connections: 2,
+            pipeline: 3,
+            ..plan()
+        };
+        let tries = [
+            attempt(Purpose::Repeat, 50.0, Who::Generator),
+            attempt(Purpose::Repeat, 50.0, Who::Healthy),
+        ];
+        let compared = Comparison::of(&baseline(&[50.0]), &plan, &run(load), &tries);
+        assert_eq!(
+            compared.caveats,
+            [
+                Caveat::Loop,
+                Caveat::Connections,
+                Caveat::Pipeline,
+                Caveat::Rate,
+                Caveat::Generator { limited: 1, all: 2 },
+                Caveat::AnotherTime,
+            ]
+        );
+    }
+
+    #[test]
+    fn median_of_an_even_count_is_between_the_two_in_the_middle() {
+        assert_eq!(median(&[]), None);
+        assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), Some(2.5));
+    }
+}

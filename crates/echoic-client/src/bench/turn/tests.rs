@@ -1,0 +1,91 @@
+//! The loop allocates nothing for a message.
+
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+    thread,
+};
+
+use allocation_counter::measure;
+use echoic_core::framing::Framing;
+use echoic_wire::DialOptions;
+use tokio::runtime::Builder;
+
+use super::*;
+use crate::bench::{Expect, Load, Workload, connection::Shared, live::Live, workload::Script};
+
+/// A server that sends back what it reads, and its address as an endpoint.
+fn echoing() -> String {
+    let here = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = here.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        for mut peer in here.incoming().map_while(Result::ok) {
+            thread::spawn(move || {
+                let mut room = vec![0; 64 << 10];
+                while let Ok(n @ 1..) = peer.read(&mut room) {
+                    if peer.write_all(&room[..n]).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    at
+}
+
+/// What a generator allocates it allocates at the beginning; a message costs none.
+#[test]
+fn a_message_allocates_nothing() {
+    for (load, pipeline) in [
+        (Load::Closed, 1),
+        (Load::Closed, 16),
+        (
+            Load::Open {
+                rate: 20_000.0,
+                arrivals: crate::bench::Arrivals::Constant,
+            },
+            16,
+        ),
+    ] {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let _entered = runtime.enter();
+        let workload = Workload::one("hello {seq}".parse().unwrap());
+        let shared = Shared {
+            endpoint: echoing().parse().unwrap(),
+            dialling: DialOptions {
+                within: Duration::from_secs(10),
+                explain: None,
+            },
+            script: Script::new(&workload, &Expect::Echo, Some(Framing::Line), 1),
+            pipeline,
+            churn: None,
+            timeout: 10_000_000_000,
+            connections: 4,
+        };
+        let live = Arc::new(Live::default());
+        let worker = Worker::new(shared, 0..4, Some(Framing::Line), false, live);
+        let mut worker = worker.unwrap();
+        runtime.block_on(worker.open(Duration::ZERO)).unwrap();
+        let mut allocated = |count| {
+            let order = Order {
+                clock: Clock::starting(Duration::ZERO),
+                schedule: Schedule::new(&load, 1, 0, 1),
+                from: 0,
+                until: u64::MAX,
+                count: Some(count),
+                drain: 10_000_000_000,
+                stop: Arc::default(),
+            };
+            let mut done = 0;
+            let seen = measure(|| {
+                done = runtime.block_on(run(&mut worker, order)).unwrap().tally.ok;
+            });
+            assert_eq!(done, count, "{load:?}");
+            seen.count_total
+        };
+        allocated(2_000);
+        let (few, many) = (allocated(500), allocated(5_000));
+        // A histogram grows when it sees a longer latency than any before, a list of seconds with time.
+        assert!(many <= few + 45, "{load:?}: {few}, then {many}");
+    }
+}

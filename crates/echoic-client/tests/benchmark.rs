@@ -1,0 +1,131 @@
+//! A whole benchmark by value: which runs it makes, what its observer is told, and when it ends.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+    sync::{Mutex, mpsc::Receiver},
+    thread,
+    time::Duration,
+};
+
+use echoic_client::bench::{
+    Arrivals, Benchmark, BenchmarkError, Length, Load, Observer, Plan, Purpose, Run, Runs, Stops,
+    Template, Try, Warmup, Watch, Workload,
+};
+
+/// What an observer was told, in order.
+#[derive(Default)]
+struct Told(Mutex<Vec<(usize, Purpose, Option<f64>)>>);
+
+impl Observer for Told {
+    fn follow(&self, _: &Plan, _: &Run, _: &Watch, is_done: &Receiver<()>) {
+        // Until the run is over.
+        assert!(is_done.recv().is_err());
+    }
+
+    fn tried(&self, number: usize, attempt: &Try) {
+        let told = (number, attempt.purpose, attempt.asked_per_s);
+        self.0.lock().unwrap().push(told);
+    }
+
+    fn first_look(&self, _: f64, _: u32) {
+        panic!("nobody asked for a first look");
+    }
+}
+
+/// An echo server, and a benchmark of it.
+fn benchmark(runs: Runs) -> Benchmark {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        for mut peer in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || {
+                let mut buffer = vec![0; 64 << 10];
+                while let Ok(n @ 1..) = peer.read(&mut buffer) {
+                    if peer.write_all(&buffer[..n]).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    let workload = Workload::one(Template::literal("hello"));
+    Benchmark {
+        plan: Plan::new(endpoint.parse().unwrap(), "line".parse().unwrap(), workload),
+        guesses: true,
+        measures_floor: false,
+        arrivals: Arrivals::Constant,
+        runs,
+        slo: None,
+        assert: Some("errors=0".parse().unwrap()),
+    }
+}
+
+#[test]
+fn steps_are_made_in_order_and_the_last_one_is_the_result() {
+    let rates = vec![200.0, 100.0];
+    let each = Duration::from_millis(100);
+    let told = Told::default();
+    let benchmark = benchmark(Runs::Steps { rates, each });
+    let measured = benchmark.run(&Stops::default(), &told).unwrap();
+    let tried = [
+        (1, Purpose::Step, Some(200.0)),
+        (2, Purpose::Step, Some(100.0)),
+    ];
+    assert_eq!(*told.0.lock().unwrap(), tried);
+    assert_eq!(measured.figures.rate, Some(100.0));
+    // A fifth is not counted.
+    assert_eq!(measured.run.length, Length::For(each * 4 / 5));
+    assert!(measured.holds() && measured.is_guessed && !measured.is_cut);
+    assert_eq!(measured.plan.expect.to_string(), "echo");
+}
+
+#[test]
+fn stopped_search_has_no_result() {
+    let stops = Stops::default();
+    stops.stop();
+    let runs = Runs::Search {
+        trial: Duration::from_secs(2),
+        confirm: Duration::from_secs(10),
+        within: 0.05,
+    };
+    let ended = benchmark(runs).run(&stops, &Told::default());
+    assert!(matches!(ended, Err(BenchmarkError::Stopped)), "{ended:?}");
+}
+
+#[test]
+fn stopped_benchmark_ends_its_run_early_and_says_so() {
+    let stops = Stops::default();
+    let runs = Runs::Once {
+        load: Load::Closed,
+        length: Length::For(Duration::from_mins(1)),
+        warmup: Warmup::For(Duration::ZERO),
+    };
+    let measured = thread::scope(|scope| {
+        scope.spawn(|| {
+            thread::sleep(Duration::from_millis(200));
+            stops.stop();
+        });
+        benchmark(runs).run(&stops, &Told::default()).unwrap()
+    });
+    assert!(measured.is_cut && measured.figures.seconds < 30.0);
+}
+
+#[test]
+fn replies_that_cannot_be_told_apart_are_refused_before_any_run() {
+    let mut benchmark = benchmark(Runs::FirstLook {
+        warmup: Warmup::Auto,
+    });
+    benchmark.guesses = false;
+    benchmark.plan.pipeline = 2;
+    benchmark.plan.frames = "chunk".parse().unwrap();
+    let refused = benchmark.run(&Stops::default(), &Told::default());
+    let refused = refused.unwrap_err();
+    assert!(matches!(refused, BenchmarkError::Indivisible(_)));
+    let said = refused.to_string();
+    assert!(
+        said.contains("any is expected") && !said.contains("--"),
+        "{said}"
+    );
+}
