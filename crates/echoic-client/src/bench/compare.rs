@@ -255,7 +255,7 @@ mod tests {
         let mut attempt = Try::of(
             purpose,
             None,
-            &figures::empty(1.0),
+            &figures::tests::empty(1.0),
             true,
             Verdict { who, why },
         );

@@ -47,7 +47,7 @@ pub(super) struct Order {
     pub(super) until: u64,
     /// This thread's share of a counted run.
     pub(super) count: Option<u64>,
-    pub(super) drain: u64,
+    pub(super) drain_timeout: u64,
     pub(super) stop: Arc<AtomicBool>,
 }
 

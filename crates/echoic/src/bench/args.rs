@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use echoic_client::bench::{
-    self, Arrivals, Benchmark, Length, Load, Order, Other, Plan, Runs, Slo, Steps, Unframable,
+    Arrivals, Benchmark, Length, Load, Order, Other, Plan, Runs, Slo, Steps, Unframable,
     Warmup, Workload,
 };
 use echoic_core::{

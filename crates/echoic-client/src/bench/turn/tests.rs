@@ -73,7 +73,7 @@ fn a_message_allocates_nothing() {
                 from: 0,
                 until: u64::MAX,
                 count: Some(count),
-                drain: 10_000_000_000,
+                drain_timeout: 10_000_000_000,
                 stop: Arc::default(),
             };
             let mut done = 0;
