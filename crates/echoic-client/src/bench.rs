@@ -35,6 +35,7 @@
 mod clock;
 mod connection;
 mod cpu;
+mod divide;
 mod expect;
 mod figures;
 mod fleet;
@@ -49,6 +50,7 @@ mod packed;
 mod plan;
 mod ratio;
 mod ready;
+mod recorded;
 mod schedule;
 mod search;
 mod seen;
@@ -64,6 +66,7 @@ mod verdict;
 mod worker;
 mod workload;
 
+pub use divide::{Undivided, divide};
 pub use expect::{Expect, NoExpectation};
 pub use figures::{
     Failures, Fates, Figures, Generator, SAMPLE_BYTES_MAX, SAMPLES_MAX, Sample, Second, latencies,
@@ -78,6 +81,7 @@ pub use null::floor;
 pub use packed::{NoHistogram, packed, unpacked};
 pub use plan::{Arrivals, Length, Load, Plan, Run};
 pub use ratio::{REPEATS_MIN, Ratio};
+pub use recorded::{NoPace, Pace, Recorded, RecordedError};
 pub use schedule::Schedule;
 pub use search::{Kept, Next, Search};
 pub use seen::{Arrival, Seen};

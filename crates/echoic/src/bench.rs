@@ -10,7 +10,6 @@ mod host;
 mod json;
 mod measured;
 mod progress;
-mod recorded;
 mod report;
 mod said;
 mod table;

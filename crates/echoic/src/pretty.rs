@@ -7,9 +7,9 @@ use echoic_core::{
     exchange::{Conversation, Exchange, Fate},
     shown,
     size::for_people,
+    store::Gap,
 };
 use echoic_server::Failure;
-use echoic_store::Gap;
 use jiff::{Timestamp, tz::TimeZone};
 
 use crate::term::{ASIDE, HEARD, SAID, WRONG, tame};

@@ -20,7 +20,7 @@ use crate::{
     cli::{AtMost, Behind, LimitArgs, Mode, ServeArgs, ShowingArgs},
     exit::Failed,
     explain,
-    memory::{Place, keep},
+    store_url::{StoreUrl, keep},
     term,
 };
 
@@ -45,7 +45,7 @@ pub(super) struct Plan {
     pub(super) source_limits: SourceLimits,
     /// Callers that may be turned away in order at the same time.
     pub(super) turned_away_max: usize,
-    pub(super) store: Place,
+    pub(super) store: StoreUrl,
     pub(super) durability: Durability,
     pub(super) keep: Retention,
     pub(super) keep_text: String,
@@ -115,7 +115,7 @@ impl Plan {
             limits,
             source_limits: source_limits(&args.limits),
             turned_away_max: files.saturating_sub(taken) as usize,
-            store: Place::parse(&args.recording.store)?,
+            store: args.recording.store.clone(),
             durability,
             keep: keep(&args.recording.keep)?,
             keep_text: args.recording.keep.replace(',', " and "),

@@ -21,8 +21,8 @@ use tokio::runtime::Handle;
 
 use super::plan::Plan;
 use crate::{
-    memory::Place,
     pretty,
+    store_url::StoreUrl,
     term::{self, ASIDE, Payload, ReaderGone, tame},
 };
 
@@ -64,14 +64,14 @@ pub(super) fn announce(plan: &Plan, doors: &[Listening]) {
         }
     }
     match &plan.store {
-        Place::File(path) => term::say(&format!(
+        StoreUrl::Sqlite(path) => term::say(&format!(
             "recording in {} (durability {}, keeping {})",
             path.display(),
             plan.durability,
             plan.keep_text
         )),
-        Place::Memory => term::say("recording in memory: gone when this process ends"),
-        Place::None => term::say("recording nothing"),
+        StoreUrl::Memory => term::say("recording in memory: gone when this process ends"),
+        StoreUrl::None => term::say("recording nothing"),
     }
 }
 
