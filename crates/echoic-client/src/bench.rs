@@ -38,6 +38,7 @@ mod clock;
 mod compare;
 mod connection;
 mod cpu;
+mod divide;
 mod expect;
 mod figures;
 mod fleet;
@@ -53,6 +54,7 @@ mod packed;
 mod plan;
 mod ratio;
 mod ready;
+mod recorded;
 mod runner;
 mod schedule;
 mod search;
@@ -72,6 +74,7 @@ mod workload;
 
 pub use benchmark::{Benchmark, BenchmarkError, Runs};
 pub use compare::{Baseline, Caveat, Compared, Comparison, Other, Samples};
+pub use divide::{Undivided, divide};
 pub use expect::{Expect, NoExpectation};
 pub use figures::{
     Failures, Fates, Figures, Generator, SAMPLE_BYTES_MAX, SAMPLES_MAX, Sample, Second, latencies,
@@ -87,6 +90,7 @@ pub use observer::{Observer, Stops};
 pub use packed::{NoHistogram, packed, unpacked};
 pub use plan::{Arrivals, IndivisibleReplies, Length, Load, Plan, Run, Warmup};
 pub use ratio::{REPEATS_MIN, Ratio};
+pub use recorded::{NoPace, Pace, Recorded, RecordedError};
 pub use schedule::Schedule;
 pub use search::{Kept, Next, Search};
 pub use seen::{Arrival, Seen};

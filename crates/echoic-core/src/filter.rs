@@ -74,26 +74,19 @@ impl Filter {
     /// meant too.
     pub fn asks_of_conversations_alone(&self) -> bool {
         let mut asks_state = false;
-        let alone = self.expr().all_atoms(&mut |atom| match atom {
-            Atom::End(_) => {
-                asks_state = true;
-                true
-            }
-            Atom::Is(states) => {
-                asks_state = true;
-                states.iter().all(|state| state.is_of_conversation())
-            }
-            Atom::Peer(_)
-            | Atom::Port(_)
-            | Atom::Endpoint(_)
-            | Atom::Protocol(_)
-            | Atom::Service(_)
-            | Atom::Conversation(_)
-            | Atom::After(_)
-            | Atom::Before(_) => true,
-            _ => false,
+        let alone = self.expr().all_atoms(&mut |atom| {
+            asks_state |= matches!(atom, Atom::End(_) | Atom::Is(_));
+            atom.is_of_conversation()
         });
         alone && asks_state
+    }
+
+    /// What it asks of conversations: peer, endpoint, number, how they end or stand; `after:` and `before:` are about
+    /// when they opened. Whatever is asked of exchanges (text, latency, size) is left out, so this selects every
+    /// conversation that could be meant, perhaps more. Ask it of a [`Conversation`](crate::exchange::Conversation).
+    #[must_use]
+    pub fn conversation_part(&self) -> Expr {
+        self.necessary(Atom::is_of_conversation)
     }
 
     /// What it asks, for stores that translate it.

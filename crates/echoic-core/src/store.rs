@@ -1,8 +1,12 @@
 //! The seam to memory: events in, exchanges out.
 
-use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
+mod error;
+
+use std::{fmt, ops::RangeInclusive, str::FromStr, sync::Arc};
 
 use thiserror::Error;
+
+pub use self::error::{StoreError, StoreErrorKind, StoreLocation};
 
 use crate::{
     event::{Batch, ConversationId, ExchangeId, Micros},
@@ -12,12 +16,16 @@ use crate::{
     units::quoted,
 };
 
-/// Keeps events and finds exchanges. Another process, or another author's code, may stand behind it.
+/// Stores events and finds exchanges. Another process, or another author's code, may stand behind it.
+///
+/// Dropping a future before it is done does not undo what it asked for: an append may still be stored. Everything asked
+/// after [`Store::close`] fails with [`StoreErrorKind::Closed`].
 pub trait Store: Send + Sync {
-    /// Where this store leaves off: the ids to go on from.
+    /// The largest ids in this store: the recorder continues after them.
     fn last(&self) -> BoxFuture<'_, Result<Last, StoreError>>;
 
-    /// Keeps all of the batches or none of them, in order. Returns when they are as durable as was asked for.
+    /// Stores all of the batches or none of them, in order. Returns when they are as durable as was asked for. Batches
+    /// that are stored already are skipped, so an append whose outcome is unknown can be repeated.
     fn append(&self, batches: Vec<Arc<Batch>>) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// The exchanges that `filter` selects, a page at a time. Pages go by id, never by offset: the millionth
@@ -35,15 +43,45 @@ pub trait Store: Send + Sync {
         now: Micros,
     ) -> BoxFuture<'a, Result<u64, StoreError>>;
 
+    /// The conversations that `filter` selects, a page at a time, those without exchanges included. Only
+    /// [`Filter::conversation_part`] is asked: `since:10m` is about when a conversation opened, and what the filter asks
+    /// of exchanges is ignored. A conversation whose beginning was not recorded is not listed.
+    fn conversations<'a>(
+        &'a self,
+        filter: &'a Filter,
+        page: ConversationPage,
+    ) -> BoxFuture<'a, Result<FoundConversations, StoreError>>;
+
     /// One conversation, if it is (still) there.
     fn conversation(
         &self,
         id: ConversationId,
     ) -> BoxFuture<'_, Result<Option<Conversation>, StoreError>>;
 
-    /// Forgets what `keep` no longer covers, oldest first; returns how many exchanges that were. Does a bounded
+    /// Where exchanges are missing: the newest `limit` gaps that begin within `times`, newest first.
+    fn gaps(
+        &self,
+        times: RangeInclusive<Micros>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Gap>, StoreError>>;
+
+    /// Totals of what is stored now.
+    fn stats(&self) -> BoxFuture<'_, Result<Stats, StoreError>>;
+
+    /// Removes what `keep` no longer covers, oldest first; returns how many exchanges that were. Does a bounded
     /// amount at a time: call it again while it returns more than 0.
     fn prune(&self, keep: Retention, now: Micros) -> BoxFuture<'_, Result<u64, StoreError>>;
+
+    /// Finishes what was asked before, makes it durable, and releases the store. A second call waits for the same end
+    /// and returns the same result. A caller that drops the future after a deadline of its own loses nothing that was
+    /// appended: closing continues in the background, and dropping the store does not wait for it.
+    fn close(&self) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Closes the store, and removes what opening it has created if nothing was stored in it: for a program that could
+    /// not start what it opened the store for.
+    fn discard(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.close()
+    }
 }
 
 /// The ids last given.
@@ -84,6 +122,64 @@ pub struct Found {
     pub exchanges: Vec<Exchange>,
     /// Where the next page goes on; none if this was the last.
     pub next: Option<ExchangeId>,
+}
+
+/// Which part of the matching conversations is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConversationPage {
+    /// From which end.
+    pub order: Order,
+    /// Only beyond this id, in the direction of `order`: the `next` of the page before.
+    pub beyond: Option<ConversationId>,
+    /// At most this many.
+    pub limit: usize,
+    /// What `since:10m` is reckoned from.
+    pub now: Micros,
+    /// Only those that have ended without an exchange, for example rejected connections.
+    pub without_exchanges: bool,
+}
+
+/// A page of conversations.
+#[derive(Debug, Default)]
+pub struct FoundConversations {
+    /// In the order asked for.
+    pub conversations: Vec<ListedConversation>,
+    /// Where the next page continues; none if this was the last.
+    pub next: Option<ConversationId>,
+}
+
+/// A conversation in a list.
+#[derive(Clone, Debug)]
+pub struct ListedConversation {
+    /// The conversation.
+    pub conversation: Conversation,
+    /// How many exchanges were recorded of it, those that were pruned since included.
+    pub exchanges: u64,
+}
+
+/// Exchanges that were answered and are not in the record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// When the first of them was missed. When recording went on is not kept: the next exchange tells.
+    pub since: Micros,
+    /// How many.
+    pub exchanges: u64,
+}
+
+/// Totals of a store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Exchanges stored.
+    pub exchanges: u64,
+    /// Conversations stored, those without exchanges included.
+    pub conversations: u64,
+    /// Bytes it takes, as [`Retention::bytes`] counts them.
+    pub bytes: u64,
+    /// Wall clock of the oldest exchange.
+    pub oldest: Option<Micros>,
+    /// Wall clock of the newest exchange.
+    pub newest: Option<Micros>,
 }
 
 /// How much is kept.
@@ -133,70 +229,6 @@ impl fmt::Display for Durability {
             Self::Off => "off",
         })
     }
-}
-
-/// What can be wrong with a store; nobody's peer is to blame for any of it.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum StoreError {
-    /// There is no such file.
-    #[error("there is no database at {}; `echoic serve` makes one, and --store FILE names another", path.display())]
-    Missing {
-        /// Where it was looked for.
-        path: PathBuf,
-    },
-    /// Another process holds it.
-    #[error("{} is held by another echoic{}; give this one its own with --store FILE", path.display(),
-        pid.map_or(String::new(), |pid| format!(" (pid {pid})")))]
-    Held {
-        /// The file.
-        path: PathBuf,
-        /// Who holds it, if it could be found out.
-        pid: Option<u32>,
-    },
-    /// The file is no database, or a broken one. It is left as it is.
-    #[error("{} is not a database echoic can read ({what}); it was left as it is. Move it away, or name another with --store FILE", path.display())]
-    Foreign {
-        /// The file.
-        path: PathBuf,
-        /// What the database said.
-        what: String,
-    },
-    /// The file was written by a newer echoic.
-    #[error("{} was written by a newer echoic (schema {found}, this one knows {known}); use that one, or name another file with --store FILE", path.display())]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// Its schema version.
-        found: u32,
-        /// The newest known here.
-        known: u32,
-    },
-    /// The disk is full.
-    #[error("the disk under {} is full", path.display())]
-    Full {
-        /// The file.
-        path: PathBuf,
-    },
-    /// It cannot be written: permissions, a read-only file system.
-    #[error("{} cannot be written: {what}", path.display())]
-    ReadOnly {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        what: String,
-    },
-    /// Reading or writing failed.
-    #[error("{} failed: {what}", path.display())]
-    Failed {
-        /// The file.
-        path: PathBuf,
-        /// What the system or the database said.
-        what: String,
-    },
-    /// The store was closed; nothing is kept any more.
-    #[error("the store is closed")]
-    Closed,
 }
 
 #[cfg(test)]

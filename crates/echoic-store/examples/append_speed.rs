@@ -111,7 +111,7 @@ fn main() {
         for batch in batches {
             runtime.block_on(store.append(vec![batch])).unwrap();
         }
-        store.close().unwrap();
+        runtime.block_on(store.close()).unwrap();
         let (cpu, wall) = (cpu() - before, start.elapsed().as_secs_f64());
         let each = 1e6 / EXCHANGES as f64;
         println!(

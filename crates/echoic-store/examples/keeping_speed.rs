@@ -155,7 +155,7 @@ async fn as_record(path: &Path, batch: &Batch, rounds: usize) -> Result<Taken, F
         }
         store.append(vec![Arc::new(told)]).await?;
     }
-    store.close()?;
+    store.close().await?;
     since(begun, batch, rounds)
 }
 

@@ -5,7 +5,6 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    path::Path,
     sync::Arc,
 };
 
@@ -13,7 +12,7 @@ use echoic_core::{
     event::{Batch, ConversationId, Event, Place, Post},
     exchange::Conversation,
     framing::Frames,
-    store::StoreError,
+    store::StoreErrorKind,
 };
 
 mod memory;
@@ -22,19 +21,16 @@ mod sqlite;
 pub use memory::MemoryStore;
 #[doc(hidden)]
 pub use sqlite::oracle;
-pub use sqlite::{Gap, SqliteReader, SqliteStore};
+pub use sqlite::{SqliteReader, SqliteStore};
 
 /// Refuses batches whose runs have no ids, or not increasing ones: pages go by id, and would skip some.
-fn in_order(path: &Path, batches: &[Arc<Batch>]) -> Result<(), StoreError> {
+fn in_order(batches: &[Arc<Batch>]) -> Result<(), StoreErrorKind> {
     let mut last = 0;
     for event in batches.iter().flat_map(|batch| &batch.events) {
         if let Event::Run(run) = event {
             if run.id <= last || run.count == 0 {
                 let what = format!("run {} of {} came after exchange {last}", run.id, run.count);
-                return Err(StoreError::Failed {
-                    path: path.to_owned(),
-                    what,
-                });
+                return Err(StoreErrorKind::Failed { what });
             }
             last = run.id + u64::from(run.count) - 1;
         }

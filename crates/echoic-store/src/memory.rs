@@ -1,9 +1,11 @@
 //! The record in memory, for as long as the program runs: `--store memory`.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
-    path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    cmp::Reverse,
+    collections::{BTreeMap, VecDeque, btree_map::Entry},
+    iter,
+    ops::{Bound, RangeInclusive},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use echoic_core::{
@@ -11,17 +13,24 @@ use echoic_core::{
     exchange::{Conversation, Exchange, ExchangeRef, split_run},
     filter::{Expr, Filter},
     service::BoxFuture,
-    store::{Found, Last, Order, Page, Retention, Store, StoreError},
+    store::{
+        ConversationPage, Found, FoundConversations, Gap, Last, ListedConversation, Order, Page,
+        Retention, Stats, Store, StoreError, StoreErrorKind, StoreLocation,
+    },
 };
 
 /// Runs taken apart between two looks at the store: appends wait for no more than picking these out.
 const CHUNK: usize = 1_000;
 
+/// Gaps that are kept one by one; of older ones the sum is.
+const GAPS_MAX: usize = 10_000;
+
 /// A record that ends with the program. It keeps at most so many bytes, and forgets the oldest for the newest.
 #[derive(Debug)]
 pub struct MemoryStore {
     bytes_max: u64,
-    kept: Mutex<Kept>,
+    /// None once it was closed.
+    kept: Mutex<Option<Kept>>,
 }
 
 impl MemoryStore {
@@ -29,23 +38,31 @@ impl MemoryStore {
     pub fn new(bytes_max: u64) -> Self {
         Self {
             bytes_max,
-            kept: Mutex::default(),
+            kept: Mutex::new(Some(Kept::default())),
         }
     }
 
-    /// Every step leaves what is kept whole, so a panic in another thread has not harmed it.
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Does `work` with what is kept, if it is not closed. Every step leaves it whole, so a panic in another thread has
+    /// not harmed it.
+    fn with<T>(&self, work: impl FnOnce(&mut Kept) -> T) -> Result<T, StoreError> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = kept.as_mut().map(work);
+        kept.ok_or_else(|| StoreError::new(StoreLocation::Memory, StoreErrorKind::Closed))
     }
 
     /// Calls `take` with what matches, until it says that it has enough.
-    fn scan(&self, filter: &Filter, page: Page, mut take: impl FnMut(Exchange) -> bool) {
+    fn scan(
+        &self,
+        filter: &Filter,
+        page: Page,
+        mut take: impl FnMut(Exchange) -> bool,
+    ) -> Result<(), StoreError> {
         let newest_first = page.order == Order::NewestFirst;
         let mut cursor = page.beyond;
         loop {
-            let chunk = self.kept().chunk(page.order, cursor);
+            let chunk = self.with(|kept| kept.chunk(page.order, cursor))?;
             let Some((last, _)) = chunk.last() else {
-                return;
+                return Ok(());
             };
             let next = if newest_first {
                 last.run.id
@@ -63,7 +80,7 @@ impl MemoryStore {
                         Order::NewestFirst => exchange.id < beyond,
                     });
                     if is_beyond && filter.matches(&exchange, page.now) && take(exchange) {
-                        return;
+                        return Ok(());
                     }
                 }
             }
@@ -74,22 +91,22 @@ impl MemoryStore {
 
 impl Store for MemoryStore {
     fn last(&self) -> BoxFuture<'_, Result<Last, StoreError>> {
-        Box::pin(async { Ok(self.kept().last) })
+        Box::pin(async { self.with(|kept| kept.last) })
     }
 
     fn append(&self, batches: Vec<Arc<Batch>>) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
-            crate::in_order(Path::new("memory"), &batches)?;
-            let mut kept = self.kept();
-            let before = kept.last.exchange;
-            let events = batches
-                .iter()
-                .flat_map(|batch| batch.events.iter().map(move |event| (event, batch)));
-            for (event, batch) in events {
-                kept.keep(event, batch, before);
-            }
-            while kept.exceeds(self.bytes_max) && kept.forget_oldest() > 0 {}
-            Ok(())
+            crate::in_order(&batches)
+                .map_err(|kind| StoreError::new(StoreLocation::Memory, kind))?;
+            self.with(|kept| {
+                let before = kept.last.exchange;
+                for batch in &batches {
+                    for event in &batch.events {
+                        kept.keep(event, batch, before);
+                    }
+                }
+                while kept.exceeds(self.bytes_max) && kept.forget_oldest() > 0 {}
+            })
         })
     }
 
@@ -108,7 +125,7 @@ impl Store for MemoryStore {
                 }
                 found.exchanges.push(exchange);
                 false
-            });
+            })?;
             Ok(found)
         })
     }
@@ -120,7 +137,7 @@ impl Store for MemoryStore {
     ) -> BoxFuture<'a, Result<u64, StoreError>> {
         Box::pin(async move {
             if filter.expr() == &Expr::All {
-                return Ok(self.kept().exchanges);
+                return self.with(|kept| kept.exchanges);
             }
             let page = Page {
                 order: Order::OldestFirst,
@@ -132,8 +149,19 @@ impl Store for MemoryStore {
             self.scan(filter, page, |_| {
                 total += 1;
                 false
-            });
+            })?;
             Ok(total)
+        })
+    }
+
+    fn conversations<'a>(
+        &'a self,
+        filter: &'a Filter,
+        page: ConversationPage,
+    ) -> BoxFuture<'a, Result<FoundConversations, StoreError>> {
+        Box::pin(async move {
+            let condition = filter.conversation_part();
+            self.with(|kept| kept.list(&condition, page))
         })
     }
 
@@ -142,29 +170,43 @@ impl Store for MemoryStore {
         id: ConversationId,
     ) -> BoxFuture<'_, Result<Option<Conversation>, StoreError>> {
         Box::pin(async move {
-            Ok(self
-                .kept()
-                .conversations
-                .get(&id)
-                .map(|conversation| (**conversation).clone()))
+            self.with(|kept| {
+                let known = kept.conversations.get(&id);
+                known.map(|known| (*known.conversation).clone())
+            })
         })
     }
 
-    fn prune(&self, keep: Retention, now: Micros) -> BoxFuture<'_, Result<u64, StoreError>> {
+    fn gaps(
+        &self,
+        times: RangeInclusive<Micros>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Gap>, StoreError>> {
         Box::pin(async move {
-            let mut kept = self.kept();
-            let old = keep.age.map_or(Micros::MIN, |age| now.saturating_sub(age));
-            let bytes_max = keep.bytes.unwrap_or(u64::MAX);
-            let mut forgotten = 0;
-            for _ in 0..CHUNK {
-                let is_old = kept.runs.front().is_some_and(|stored| stored.run.at < old);
-                if !is_old && !kept.exceeds(bytes_max) {
-                    break;
-                }
-                forgotten += kept.forget_oldest();
-            }
-            kept.forget_conversations(old, bytes_max);
-            Ok(forgotten)
+            self.with(|kept| {
+                let within = kept.gaps.values().filter(|gap| times.contains(&gap.since));
+                let mut gaps: Vec<Gap> = within.copied().collect();
+                gaps.sort_by_key(|gap| Reverse(gap.since));
+                gaps.truncate(limit);
+                gaps
+            })
+        })
+    }
+
+    fn stats(&self) -> BoxFuture<'_, Result<Stats, StoreError>> {
+        Box::pin(async { self.with(|kept| kept.stats()) })
+    }
+
+    fn prune(&self, keep: Retention, now: Micros) -> BoxFuture<'_, Result<u64, StoreError>> {
+        let old = keep.age.map_or(Micros::MIN, |age| now.saturating_sub(age));
+        let bytes_max = keep.bytes.unwrap_or(u64::MAX);
+        Box::pin(async move { self.with(|kept| kept.prune(old, bytes_max)) })
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async {
+            *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            Ok(())
         })
     }
 }
@@ -173,13 +215,22 @@ impl Store for MemoryStore {
 #[derive(Debug, Default)]
 struct Kept {
     runs: VecDeque<Arc<Stored>>,
-    conversations: BTreeMap<ConversationId, Arc<Conversation>>,
+    conversations: BTreeMap<ConversationId, Known>,
+    /// By the time of their mark.
+    gaps: BTreeMap<Micros, Gap>,
     /// Conversations that have ended, each with the last exchange id of that moment: when that is forgotten, so
     /// are all their runs.
     ended: VecDeque<(ExchangeId, ConversationId)>,
     bytes: u64,
     exchanges: u64,
     last: Last,
+}
+
+/// A conversation, and how many exchanges were recorded of it.
+#[derive(Debug)]
+struct Known {
+    conversation: Arc<Conversation>,
+    exchanges: u64,
 }
 
 /// A run with its bytes.
@@ -235,11 +286,12 @@ impl Kept {
                     half_closed: None,
                     ended: None,
                 };
-                if self
-                    .conversations
-                    .insert(id, Arc::new(conversation))
-                    .is_none()
-                {
+                // Told again, it is known with what has come to it since.
+                if let Entry::Vacant(vacant) = self.conversations.entry(id) {
+                    vacant.insert(Known {
+                        conversation: Arc::new(conversation),
+                        exchanges: 0,
+                    });
                     self.bytes += CONVERSATION_BYTES;
                 }
             }
@@ -253,24 +305,103 @@ impl Kept {
                 };
                 self.bytes += stored.bytes();
                 self.exchanges += u64::from(run.count);
+                if let Some(known) = self.conversations.get_mut(&run.conversation) {
+                    known.exchanges += u64::from(run.count);
+                }
                 self.last.exchange = stored.last();
                 self.runs.push_back(Arc::new(stored));
             }
-            Event::Mark(mark) => {
-                if let (Marked::HalfClosed { .. }, Some(conversation)) =
-                    (mark.what, self.conversations.get_mut(&mark.conversation))
-                {
-                    Arc::make_mut(conversation).half_closed = Some(mark.at);
+            Event::Mark(mark) => match mark.what {
+                Marked::HalfClosed { .. } => {
+                    if let Some(known) = self.conversations.get_mut(&mark.conversation) {
+                        Arc::make_mut(&mut known.conversation).half_closed = Some(mark.at);
+                    }
                 }
-            }
+                Marked::Gap { exchanges, since } => self.set_gap(mark.at, since, exchanges),
+                Marked::Dropped { .. } | Marked::Silenced { .. } => {}
+            },
             Event::Ended(ended) => {
-                if let Some(conversation) = self.conversations.get_mut(&ended.conversation) {
-                    Arc::make_mut(conversation).ended = Some((ended.at, ended.ending.clone()));
+                if let Some(known) = self.conversations.get_mut(&ended.conversation)
+                    && known.conversation.ended.is_none()
+                {
+                    let end = (ended.at, ended.ending.clone());
+                    Arc::make_mut(&mut known.conversation).ended = Some(end);
                     self.ended
                         .push_back((self.last.exchange, ended.conversation));
                 }
             }
         }
+    }
+
+    fn set_gap(&mut self, at: Micros, since: Micros, exchanges: u64) {
+        let new = Gap {
+            since,
+            exchanges: 0,
+        };
+        let gap = self.gaps.entry(at).or_insert(new);
+        // A gap that is told again may have grown.
+        gap.exchanges = gap.exchanges.max(exchanges);
+        if self.gaps.len() > GAPS_MAX
+            && let Some((_, oldest)) = self.gaps.pop_first()
+            && let Some(mut next) = self.gaps.first_entry()
+        {
+            next.get_mut().exchanges += oldest.exchanges;
+        }
+    }
+
+    fn list(&self, condition: &Expr, page: ConversationPage) -> FoundConversations {
+        let from = match (page.order, page.beyond) {
+            (Order::OldestFirst, Some(id)) => (Bound::Excluded(id), Bound::Unbounded),
+            (Order::NewestFirst, Some(id)) => (Bound::Unbounded, Bound::Excluded(id)),
+            (_, None) => (Bound::Unbounded, Bound::Unbounded),
+        };
+        let mut ids = self.conversations.range(from);
+        let in_order = iter::from_fn(|| match page.order {
+            Order::OldestFirst => ids.next(),
+            Order::NewestFirst => ids.next_back(),
+        });
+        let mut matching = in_order.map(|(_, known)| known).filter(|known| {
+            let is_silent = known.exchanges == 0 && known.conversation.ended.is_some();
+            (is_silent || !page.without_exchanges)
+                && condition.matches(&*known.conversation, page.now)
+        });
+        let mut found = FoundConversations::default();
+        for known in matching.by_ref().take(page.limit) {
+            found.conversations.push(ListedConversation {
+                conversation: (*known.conversation).clone(),
+                exchanges: known.exchanges,
+            });
+        }
+        let last = found.conversations.last();
+        found.next = last
+            .map(|listed| listed.conversation.id)
+            .filter(|_| matching.next().is_some());
+        found
+    }
+
+    fn stats(&self) -> Stats {
+        let mut stats = Stats::default();
+        stats.exchanges = self.exchanges;
+        stats.conversations = self.conversations.len() as u64;
+        stats.bytes = self.bytes;
+        stats.oldest = self.runs.front().map(|stored| stored.run.at);
+        stats.newest = self.runs.back().map(|stored| stored.run.at);
+        stats
+    }
+
+    /// Forgets some of what is older than `old` or too much; says how many exchanges that were.
+    fn prune(&mut self, old: Micros, bytes_max: u64) -> u64 {
+        let mut forgotten = 0;
+        for _ in 0..CHUNK {
+            let is_old = self.runs.front().is_some_and(|stored| stored.run.at < old);
+            if !is_old && !self.exceeds(bytes_max) {
+                break;
+            }
+            forgotten += self.forget_oldest();
+        }
+        self.forget_conversations(old, bytes_max);
+        self.gaps.retain(|at, _| *at >= old);
+        forgotten
     }
 
     /// Some runs from `beyond` on, with their conversations.
@@ -281,8 +412,11 @@ impl Kept {
     ) -> Vec<(Arc<Stored>, Arc<Conversation>)> {
         let with_conversation = |stored: &Arc<Stored>| {
             let id = stored.run.conversation;
-            let conversation = self.conversations.get(&id).map(Arc::clone);
-            let conversation = conversation.unwrap_or_else(|| Arc::new(crate::unknown(id)));
+            let known = self.conversations.get(&id);
+            let conversation = known.map_or_else(
+                || Arc::new(crate::unknown(id)),
+                |known| Arc::clone(&known.conversation),
+            );
             (Arc::clone(stored), conversation)
         };
         match (order, beyond) {
@@ -339,7 +473,7 @@ impl Kept {
             let ended = self
                 .conversations
                 .get(&id)
-                .and_then(|found| found.ended.as_ref());
+                .and_then(|known| known.conversation.ended.as_ref());
             let is_old = ended.is_none_or(|(at, _)| *at < old);
             if last_run >= first || !(is_old || self.bytes > bytes_max) {
                 return;

@@ -16,12 +16,16 @@ use echoic_core::{
     exchange::Conversation,
     filter::Filter,
     service::BoxFuture,
-    store::{Durability, Found, Last, Page, Retention, Store, StoreError},
+    store::{
+        ConversationPage, Durability, Found, FoundConversations, Gap, Last, Page, Retention, Stats,
+        Store, StoreError,
+    },
 };
 
 mod append;
 mod connection;
 mod file;
+mod listing;
 mod mover;
 #[doc(hidden)]
 pub mod oracle;
@@ -37,7 +41,7 @@ mod writer;
 
 use connection::Origin;
 use file::Lock;
-pub use reader::Gap;
+use listing::Listing;
 use reader::Reader;
 use scan::Scan;
 use worker::Worker;
@@ -46,7 +50,7 @@ use writer::Writer;
 /// A record that a serve writes, and reads back. One at a time has the file; any number may read beside it
 /// ([`SqliteReader`]).
 ///
-/// A future that is dropped before it is done takes nothing back: what was to be appended may be.
+/// Dropping it without [`Store::close`] closes it too: that blocks, and keeps the error to itself.
 #[derive(Debug)]
 pub struct SqliteStore {
     reader: SqliteReader,
@@ -82,30 +86,6 @@ impl SqliteStore {
     pub fn recovered(&self) -> u64 {
         self.recovered
     }
-
-    /// Closes it, and takes the file away again if this opening made it and nothing was kept: for whoever could not
-    /// begin what it was opened for. Blocks as [`Self::close`] does.
-    pub async fn discard(&self) -> Result<(), StoreError> {
-        if self.made {
-            self.writer.ask(Writer::discard).await?;
-        }
-        self.close()
-    }
-
-    /// Does what was asked for so far, brings it to the disk in one file, and lets go of it. Asked again, or
-    /// for anything else, the store is closed. Blocks; dropping the store does the same, and keeps the error to
-    /// itself.
-    pub fn close(&self) -> Result<(), StoreError> {
-        // The reader first: whoever is the last to leave a file takes the write-ahead log away.
-        self.reader.reader.close()?;
-        self.writer.close()
-    }
-}
-
-impl Drop for SqliteStore {
-    fn drop(&mut self) {
-        let _ = self.close();
-    }
 }
 
 impl Store for SqliteStore {
@@ -133,6 +113,14 @@ impl Store for SqliteStore {
         self.reader.count(filter, now)
     }
 
+    fn conversations<'a>(
+        &'a self,
+        filter: &'a Filter,
+        page: ConversationPage,
+    ) -> BoxFuture<'a, Result<FoundConversations, StoreError>> {
+        self.reader.conversations(filter, page)
+    }
+
     fn conversation(
         &self,
         id: ConversationId,
@@ -140,8 +128,37 @@ impl Store for SqliteStore {
         self.reader.conversation(id)
     }
 
+    fn gaps(
+        &self,
+        times: RangeInclusive<Micros>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Gap>, StoreError>> {
+        self.reader.gaps(times, limit)
+    }
+
+    fn stats(&self) -> BoxFuture<'_, Result<Stats, StoreError>> {
+        self.reader.stats()
+    }
+
     fn prune(&self, keep: Retention, now: Micros) -> BoxFuture<'_, Result<u64, StoreError>> {
         Box::pin(self.writer.ask(move |writer| writer.prune(keep, now)))
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async {
+            // The reader first: whoever is the last to leave a file takes the write-ahead log away.
+            let read = self.reader.close().await;
+            self.writer.close().await.and(read)
+        })
+    }
+
+    fn discard(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async {
+            if self.made {
+                self.writer.ask(Writer::discard).await?;
+            }
+            self.close().await
+        })
     }
 }
 
@@ -161,36 +178,8 @@ impl SqliteReader {
         Ok(Self { path, reader })
     }
 
-    /// Conversations that have ended without an exchange, and that `filter` selects by all that can be asked of them:
-    /// the newest `limit`, newest first. Exchanges are what is found otherwise, and these have none.
-    pub async fn silent(
-        &self,
-        filter: &Filter,
-        now: Micros,
-        limit: usize,
-    ) -> Result<Vec<Conversation>, StoreError> {
-        let filter = filter.clone();
-        self.reader
-            .ask(move |reader| reader.silent(&filter, now, limit))
-            .await
-    }
-
-    /// Where exchanges are missing within `times`, and how many: the newest `limit`, newest first.
-    pub async fn gaps(
-        &self,
-        times: RangeInclusive<Micros>,
-        limit: usize,
-    ) -> Result<Vec<Gap>, StoreError> {
-        self.reader
-            .ask(move |reader| reader.gaps(times, limit))
-            .await
-    }
-
     fn refused<T: Send + 'static>(&self) -> BoxFuture<'_, Result<T, StoreError>> {
-        let refusal = StoreError::ReadOnly {
-            path: self.path.clone(),
-            what: "it was opened to be read".into(),
-        };
+        let refusal = problem::read_only(&self.path, "it was opened to be read");
         Box::pin(std::future::ready(Err(refusal)))
     }
 }
@@ -247,6 +236,21 @@ impl Store for SqliteReader {
         })
     }
 
+    fn conversations<'a>(
+        &'a self,
+        filter: &'a Filter,
+        page: ConversationPage,
+    ) -> BoxFuture<'a, Result<FoundConversations, StoreError>> {
+        Box::pin(async move {
+            let mut listing = Listing::new(filter, page);
+            // A chunk at a time, as in `find`.
+            while !listing.is_done() {
+                listing = self.reader.ask(move |reader| reader.list(listing)).await?;
+            }
+            Ok(listing.into_found())
+        })
+    }
+
     fn conversation(
         &self,
         id: ConversationId,
@@ -254,7 +258,23 @@ impl Store for SqliteReader {
         Box::pin(self.reader.ask(move |reader| reader.conversation(id)))
     }
 
+    fn gaps(
+        &self,
+        times: RangeInclusive<Micros>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Gap>, StoreError>> {
+        Box::pin(self.reader.ask(move |reader| reader.gaps(times, limit)))
+    }
+
+    fn stats(&self) -> BoxFuture<'_, Result<Stats, StoreError>> {
+        Box::pin(self.reader.ask(Reader::stats))
+    }
+
     fn prune(&self, _: Retention, _: Micros) -> BoxFuture<'_, Result<u64, StoreError>> {
         self.refused()
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.reader.close())
     }
 }

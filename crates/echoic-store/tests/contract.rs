@@ -9,14 +9,17 @@ mod story;
 
 use echoic_core::{
     ending::How,
-    event::{Event, Outcome},
+    event::{Batch, Event, Mark, Marked, Micros, Outcome},
     exchange::Fate,
-    store::{Durability, Last, Order, Page, Retention, Store, StoreError},
+    store::{
+        ConversationPage, Durability, Gap, Last, Order, Page, Retention, Store, StoreError,
+        StoreErrorKind,
+    },
 };
 use echoic_store::{MemoryStore, SqliteStore};
 use proptest::prelude::*;
 use rstest::rstest;
-use story::{NOON, Seen, Story, all, count, filter, pages, remote};
+use story::{NOON, Seen, Story, all, beside::Beside, count, filter, pages, remote};
 use tempfile::TempDir;
 
 /// What a filter means, said in Rust.
@@ -26,19 +29,22 @@ type Means = Box<dyn Fn(&Seen) -> bool>;
 enum Kind {
     Memory,
     Sqlite,
+    /// A reader beside the store that writes.
+    Reader,
 }
 
 /// A new store, and what must outlive it.
 fn make(kind: Kind) -> (Box<dyn Store>, Option<TempDir>) {
     match kind {
         Kind::Memory => (Box::new(MemoryStore::new(64 << 20)), None),
-        Kind::Sqlite => {
+        Kind::Sqlite | Kind::Reader => {
             let dir = TempDir::new().unwrap();
             let path = dir.path().join("echoic.db");
-            (
-                Box::new(SqliteStore::open(&path, Durability::Off).unwrap()),
-                Some(dir),
-            )
+            let store: Box<dyn Store> = match kind {
+                Kind::Reader => Box::new(Beside::open(&path)),
+                _ => Box::new(SqliteStore::open(&path, Durability::Off).unwrap()),
+            };
+            (store, Some(dir))
         }
     }
 }
@@ -72,7 +78,7 @@ fn everything() -> Story {
 #[rstest]
 #[tokio::test]
 async fn what_was_appended_is_found_as_single_exchanges(
-    #[values(Kind::Memory, Kind::Sqlite)] kind: Kind,
+    #[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind,
 ) {
     let (store, _dir) = make(kind);
     assert_eq!(store.last().await.unwrap(), Last::default());
@@ -102,7 +108,9 @@ async fn what_was_appended_is_found_as_single_exchanges(
 
 #[rstest]
 #[tokio::test]
-async fn a_filter_finds_and_counts_what_it_means(#[values(Kind::Memory, Kind::Sqlite)] kind: Kind) {
+async fn a_filter_finds_and_counts_what_it_means(
+    #[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind,
+) {
     let (store, _dir) = make(kind);
     let mut story = everything();
     append(&*store, &mut story).await;
@@ -152,7 +160,7 @@ async fn a_filter_finds_and_counts_what_it_means(#[values(Kind::Memory, Kind::Sq
 #[rstest]
 #[tokio::test]
 async fn pages_join_without_a_seam_wherever_they_begin(
-    #[values(Kind::Memory, Kind::Sqlite)] kind: Kind,
+    #[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind,
     #[values("", "conv:1", "e", "nothing like it")] text: &str,
 ) {
     let (store, _dir) = make(kind);
@@ -187,7 +195,9 @@ async fn pages_join_without_a_seam_wherever_they_begin(
 
 #[rstest]
 #[tokio::test]
-async fn conversations_are_told_as_they_went(#[values(Kind::Memory, Kind::Sqlite)] kind: Kind) {
+async fn conversations_are_told_as_they_went(
+    #[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind,
+) {
     let (store, _dir) = make(kind);
     append(&*store, &mut everything()).await;
     let open = store.conversation(1).await.unwrap().expect("there");
@@ -209,9 +219,304 @@ async fn conversations_are_told_as_they_went(#[values(Kind::Memory, Kind::Sqlite
     assert!(store.conversation(u64::MAX).await.unwrap().is_none());
 }
 
+/// The conversations `text` selects, in pages of `limit`: id, exchanges, whether it has ended.
+async fn listed(
+    store: &dyn Store,
+    text: &str,
+    order: Order,
+    limit: usize,
+) -> Vec<(u64, u64, bool)> {
+    let (filter, mut all) = (filter(text), Vec::new());
+    let mut page = conversation_page(order, limit);
+    loop {
+        let found = store.conversations(&filter, page).await.expect("listed");
+        assert!(found.conversations.len() <= limit);
+        all.extend(found.conversations.iter().map(|listed| {
+            let conversation = &listed.conversation;
+            (
+                conversation.id,
+                listed.exchanges,
+                conversation.ended.is_some(),
+            )
+        }));
+        let last = found.conversations.last();
+        match found.next {
+            Some(next) => assert_eq!(Some(next), last.map(|last| last.conversation.id)),
+            None => return all,
+        }
+        page.beyond = found.next;
+    }
+}
+
+fn conversation_page(order: Order, limit: usize) -> ConversationPage {
+    ConversationPage {
+        order,
+        beyond: None,
+        limit,
+        now: NOON,
+        without_exchanges: false,
+    }
+}
+
 #[rstest]
 #[tokio::test]
-async fn an_append_is_kept_whole_or_not_at_all(#[values(Kind::Memory, Kind::Sqlite)] kind: Kind) {
+async fn conversations_are_listed_with_and_without_exchanges(
+    #[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind,
+) {
+    let (store, _dir) = make(kind);
+    let mut story = everything();
+    story.open(4);
+    story.end(4, How::TooManyConnections, 0);
+    story.open(5);
+    story.open_at(6, "tcp:12345");
+    story.end(6, How::Denied, 0);
+    append(&*store, &mut story).await;
+    let of = |id| story.expected(|seen| seen.conversation == id).len() as u64;
+    let everyone = [
+        (1, of(1), false),
+        (2, of(2), true),
+        (3, of(3), true),
+        (4, 0, true),
+        (5, 0, false),
+        (6, 0, true),
+    ];
+    for (text, ids) in [
+        ("", &[1, 2, 3, 4, 5, 6][..]),
+        ("end:limit", &[4, 6]),
+        ("end:limit OR end:rst", &[3, 4, 6]),
+        ("is:open", &[1, 5]),
+        ("-is:open ep:tcp:5000", &[3, 4]),
+        ("conv:2..4", &[2, 3, 4]),
+        ("conv:9", &[]),
+        ("id:4 conv:1..2 conv:3", &[]),
+        // What is asked of exchanges is left out.
+        ("needle end:limit", &[4, 6]),
+        ("-needle lat:>1h is:http", &[1, 2, 3, 4, 5, 6]),
+    ] {
+        let mut expected = everyone.to_vec();
+        expected.retain(|(id, ..)| ids.contains(id));
+        for limit in 1..=expected.len() + 1 {
+            let oldest = listed(&*store, text, Order::OldestFirst, limit).await;
+            assert_eq!(oldest, expected, "{text} by {limit}");
+            let mut newest = listed(&*store, text, Order::NewestFirst, limit).await;
+            newest.reverse();
+            assert_eq!(newest, expected, "{text} by {limit}");
+        }
+    }
+    let page = ConversationPage {
+        without_exchanges: true,
+        ..conversation_page(Order::NewestFirst, 10)
+    };
+    let silent = store.conversations(&filter(""), page).await.unwrap();
+    let ids = silent
+        .conversations
+        .iter()
+        .map(|listed| listed.conversation.id);
+    assert_eq!(ids.collect::<Vec<_>>(), [6, 4]);
+    assert_eq!(silent.next, None);
+}
+
+#[rstest]
+#[tokio::test]
+async fn the_time_of_a_listed_conversation_is_when_it_opened(
+    #[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind,
+) {
+    let (store, _dir) = make(kind);
+    let mut story = Story::after(0);
+    story.open(1);
+    story.now += 1_000_000;
+    story.lines(1, &["later"], 1);
+    story.open(2);
+    append(&*store, &mut story).await;
+    let page = ConversationPage {
+        now: story.now,
+        ..conversation_page(Order::OldestFirst, 10)
+    };
+    let found = store
+        .conversations(&filter("since:500ms"), page)
+        .await
+        .unwrap();
+    let ids = found
+        .conversations
+        .iter()
+        .map(|listed| listed.conversation.id);
+    assert_eq!(ids.collect::<Vec<_>>(), [2]);
+}
+
+#[rstest]
+#[tokio::test]
+async fn exchanges_of_a_conversation_are_counted_once_and_for_good(
+    #[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind,
+) {
+    let (store, _dir) = make(kind);
+    let mut story = Story::after(0);
+    story.open(1);
+    story.lines(1, &["one", "two"], 2);
+    let batches = story.take();
+    for _ in 0..2 {
+        store.append(batches.clone()).await.unwrap();
+    }
+    story.lines(1, &["three"], 1);
+    append(&*store, &mut story).await;
+    let list = || listed(&*store, "", Order::OldestFirst, 10);
+    assert_eq!(list().await, [(1, 3, false)]);
+    story.end(1, How::PeerClosed, 0);
+    let batches = story.take();
+    for _ in 0..2 {
+        store.append(batches.clone()).await.unwrap();
+    }
+    assert_eq!(list().await, [(1, 3, true)]);
+}
+
+#[rstest]
+#[tokio::test]
+async fn gaps_are_told_newest_first_and_pruned_by_age(
+    #[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind,
+) {
+    let (store, _dir) = make(kind);
+    let gap = |since, exchanges| Gap { since, exchanges };
+    let tell = async |at: Micros, exchanges| {
+        let mut batch = Batch::default();
+        let what = Marked::Gap {
+            exchanges,
+            since: at,
+        };
+        batch.events.push(Event::Mark(Mark {
+            conversation: 0,
+            at,
+            what,
+        }));
+        store.append(vec![batch.into()]).await.unwrap();
+    };
+    assert_eq!(store.gaps(Micros::MIN..=Micros::MAX, 9).await.unwrap(), []);
+    for (at, exchanges) in [(NOON, 5), (NOON + 10, 6), (NOON + 20, 7)] {
+        tell(at, exchanges).await;
+    }
+    // Told again, it has grown.
+    tell(NOON + 10, 60).await;
+    let all = [gap(NOON + 20, 7), gap(NOON + 10, 60), gap(NOON, 5)];
+    let found = async |times, limit| store.gaps(times, limit).await.unwrap();
+    assert_eq!(found(Micros::MIN..=Micros::MAX, 9).await, all);
+    assert_eq!(found(Micros::MIN..=Micros::MAX, 2).await, all[..2]);
+    assert_eq!(found(NOON..=NOON + 10, 9).await, all[1..]);
+    assert_eq!(count(&*store, "").await, 0, "a gap is no exchange");
+    let keep = Retention {
+        age: Some(10),
+        bytes: None,
+    };
+    store.prune(keep, NOON + 25).await.unwrap();
+    assert_eq!(found(Micros::MIN..=Micros::MAX, 9).await, all[..1]);
+}
+
+#[rstest]
+#[tokio::test]
+async fn stats_are_totals_of_what_is_there(
+    #[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind,
+) {
+    let (store, _dir) = make(kind);
+    let stats = async || store.stats().await.unwrap();
+    let empty = stats().await;
+    assert_eq!((empty.exchanges, empty.conversations), (0, 0));
+    assert_eq!((empty.oldest, empty.newest), (None, None));
+    let mut story = everything();
+    story.open(4);
+    append(&*store, &mut story).await;
+    let some = stats().await;
+    assert_eq!(
+        (some.exchanges, some.conversations),
+        (story.told.len() as u64, 4)
+    );
+    let times = [story.told.first(), story.told.last()];
+    assert_eq!(
+        [some.oldest, some.newest],
+        times.map(|seen| seen.map(|seen| seen.at))
+    );
+
+    let later = story.now + 1_000_000;
+    story.now = later;
+    story.lines(1, &[&"long ".repeat(100_000)], 1);
+    append(&*store, &mut story).await;
+    let more = stats().await;
+    assert!(
+        more.bytes >= some.bytes + 900_000,
+        "{more:?} after {some:?}"
+    );
+    let keep = Retention {
+        age: Some(0),
+        bytes: None,
+    };
+    store.prune(keep, later).await.unwrap();
+    let left = stats().await;
+    assert_eq!((left.exchanges, left.oldest), (1, left.newest));
+    assert!(left.newest > Some(later));
+    // Conversations 2 and 3 ended before, and nothing is left of them.
+    assert_eq!(left.conversations, 2);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_closed_store_answers_closed(
+    #[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind,
+) {
+    fn refused<T: std::fmt::Debug>(result: Result<T, StoreError>) {
+        let kind = result.map_err(|error| error.kind);
+        assert!(matches!(kind, Err(StoreErrorKind::Closed)), "{kind:?}");
+    }
+    let (store, _dir) = make(kind);
+    let mut story = everything();
+    append(&*store, &mut story).await;
+    store.close().await.unwrap();
+    store
+        .close()
+        .await
+        .expect("and again, with the same result");
+    let (all, page) = (filter(""), conversation_page(Order::OldestFirst, 10));
+    let exchanges = Page {
+        order: Order::OldestFirst,
+        beyond: None,
+        limit: 10,
+        now: NOON,
+    };
+    let keep = Retention {
+        age: None,
+        bytes: None,
+    };
+    refused(store.last().await);
+    refused(store.append(story.take()).await);
+    refused(store.find(&all, exchanges).await);
+    refused(store.count(&all, NOON).await);
+    refused(store.count(&filter("needle"), NOON).await);
+    refused(store.conversations(&all, page).await);
+    refused(store.conversation(1).await);
+    refused(store.gaps(0..=NOON, 1).await);
+    refused(store.stats().await);
+    refused(store.prune(keep, NOON).await);
+}
+
+#[rstest]
+#[tokio::test]
+async fn discarding_a_store_that_holds_something_only_closes_it(
+    #[values(Kind::Memory, Kind::Sqlite)] kind: Kind,
+) {
+    let (store, dir) = make(kind);
+    append(&*store, &mut everything()).await;
+    store.discard().await.unwrap();
+    let last = store.last().await.map_err(|error| error.kind);
+    assert_eq!(last, Err(StoreErrorKind::Closed));
+    if let Some(dir) = dir {
+        assert!(dir.path().join("echoic.db").exists());
+        let (fresh, empty) = make(kind);
+        fresh.discard().await.unwrap();
+        let left = std::fs::read_dir(empty.unwrap().path()).unwrap();
+        assert_eq!(left.count(), 0, "nothing was stored in it");
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn an_append_is_kept_whole_or_not_at_all(
+    #[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind,
+) {
     let (store, _dir) = make(kind);
     let mut story = Story::after(0);
     story.open(1);
@@ -237,7 +542,13 @@ async fn an_append_is_kept_whole_or_not_at_all(#[values(Kind::Memory, Kind::Sqli
     run.id = 2;
     let refused = store.append(batches).await;
     assert!(
-        matches!(refused, Err(StoreError::Failed { .. })),
+        matches!(
+            refused,
+            Err(StoreError {
+                kind: StoreErrorKind::Failed { .. },
+                ..
+            })
+        ),
         "{refused:?}"
     );
     assert_eq!(all(&*store, "").await, told);
@@ -253,7 +564,9 @@ async fn an_append_is_kept_whole_or_not_at_all(#[values(Kind::Memory, Kind::Sqli
 
 #[rstest]
 #[tokio::test]
-async fn an_append_made_twice_is_kept_once(#[values(Kind::Memory, Kind::Sqlite)] kind: Kind) {
+async fn an_append_made_twice_is_kept_once(
+    #[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind,
+) {
     let (store, _dir) = make(kind);
     let mut story = everything();
     let batches = story.take();
@@ -266,7 +579,7 @@ async fn an_append_made_twice_is_kept_once(#[values(Kind::Memory, Kind::Sqlite)]
 #[rstest]
 #[tokio::test]
 async fn what_was_begun_in_a_gap_is_found_without_its_beginning(
-    #[values(Kind::Memory, Kind::Sqlite)] kind: Kind,
+    #[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind,
 ) {
     let (store, _dir) = make(kind);
     let mut story = Story::after(0);
@@ -284,7 +597,9 @@ async fn what_was_begun_in_a_gap_is_found_without_its_beginning(
 
 #[rstest]
 #[tokio::test]
-async fn the_oldest_are_forgotten_by_age(#[values(Kind::Memory, Kind::Sqlite)] kind: Kind) {
+async fn the_oldest_are_forgotten_by_age(
+    #[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind,
+) {
     let (store, _dir) = make(kind);
     let mut story = Story::after(0);
     story.open(1);
@@ -343,7 +658,9 @@ async fn the_oldest_are_forgotten_by_age(#[values(Kind::Memory, Kind::Sqlite)] k
 
 #[rstest]
 #[tokio::test]
-async fn the_oldest_are_forgotten_by_size(#[values(Kind::Memory, Kind::Sqlite)] kind: Kind) {
+async fn the_oldest_are_forgotten_by_size(
+    #[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind,
+) {
     let (store, _dir) = make(kind);
     let mut story = Story::after(0);
     let line = "x".repeat(10_000);
@@ -416,10 +733,18 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Every conversation of a random story: its id, how many exchanges it had, and whether it has ended.
+fn told_of(story: &Story, ended: &[u64]) -> Vec<(u64, u64, bool)> {
+    let exchanges = |talk| story.expected(|seen| seen.conversation == talk).len() as u64;
+    (1..5)
+        .map(|talk| (talk, exchanges(talk), ended.contains(&talk)))
+        .collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever is told, both stores give it back as the plainest list does, from any place on.
+    /// Whatever is told, all stores give it back as the plainest list does, from any place on.
     #[test]
     fn stores_agree_with_a_list(
         steps in prop::collection::vec(step(), 0..30),
@@ -430,14 +755,16 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (memory, _) = make(Kind::Memory);
         let (sqlite, _dir) = make(Kind::Sqlite);
+        let (reader, _beside) = make(Kind::Reader);
         let (mut story, mut ended) = (Story::after(0), Vec::new());
         for talk in 1..5 {
             story.open(talk);
         }
         let keep = |story: &mut Story| runtime.block_on(async {
             let batches = story.take();
-            memory.append(batches.clone()).await.unwrap();
-            sqlite.append(batches).await.unwrap();
+            for store in [&memory, &sqlite, &reader] {
+                store.append(batches.clone()).await.unwrap();
+            }
         });
         for step in steps {
             match step {
@@ -467,13 +794,14 @@ proptest! {
             _ => seen.request.starts_with(b"bb") && seen.conversation == 1,
         };
         let expected = story.expected(means);
-        for store in [&memory, &sqlite] {
+        for store in [&memory, &sqlite, &reader] {
             runtime.block_on(async {
                 assert_eq!(pages(&**store, text, Order::OldestFirst, limit).await, expected);
                 let mut newest = pages(&**store, text, Order::NewestFirst, limit).await;
                 newest.reverse();
                 assert_eq!(newest, expected);
                 assert_eq!(count(&**store, text).await, expected.len() as u64);
+                assert_eq!(listed(&**store, "", Order::OldestFirst, limit).await, told_of(&story, &ended));
                 for order in [Order::OldestFirst, Order::NewestFirst] {
                     let page = Page { order, beyond: Some(beyond), limit: 1_000, now: NOON };
                     let found = store.find(&filter(text), page).await.unwrap();

@@ -15,7 +15,7 @@ use std::{
 use echoic_core::{
     ending::How,
     event::Outcome,
-    store::{Durability, Order, Retention, Store, StoreError},
+    store::{Durability, Order, Retention, Store, StoreError, StoreErrorKind},
 };
 use echoic_store::{SqliteReader, SqliteStore};
 use rusqlite::Connection;
@@ -32,7 +32,13 @@ fn a_reader_sees_what_is_being_written_and_writes_nothing() {
     let path = dir.path().join("echoic.db");
     let missing = SqliteReader::open(&path);
     assert!(
-        matches!(missing, Err(StoreError::Missing { .. })),
+        matches!(
+            missing,
+            Err(StoreError {
+                kind: StoreErrorKind::Missing,
+                ..
+            })
+        ),
         "{missing:?}"
     );
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
@@ -50,7 +56,10 @@ fn a_reader_sees_what_is_being_written_and_writes_nothing() {
     let batches = story.take();
     assert!(matches!(
         wait(reader.append(batches)),
-        Err(StoreError::ReadOnly { .. })
+        Err(StoreError {
+            kind: StoreErrorKind::ReadOnly { .. },
+            ..
+        })
     ));
     let keep = Retention {
         age: Some(0),
@@ -58,15 +67,27 @@ fn a_reader_sees_what_is_being_written_and_writes_nothing() {
     };
     assert!(matches!(
         wait(reader.prune(keep, NOON)),
-        Err(StoreError::ReadOnly { .. })
+        Err(StoreError {
+            kind: StoreErrorKind::ReadOnly { .. },
+            ..
+        })
     ));
 
-    store.close().unwrap();
+    wait(store.close()).unwrap();
     assert!(matches!(
         wait(store.append(vec![])),
-        Err(StoreError::Closed)
+        Err(StoreError {
+            kind: StoreErrorKind::Closed,
+            ..
+        })
     ));
-    assert!(matches!(wait(store.last()), Err(StoreError::Closed)));
+    assert!(matches!(
+        wait(store.last()),
+        Err(StoreError {
+            kind: StoreErrorKind::Closed,
+            ..
+        })
+    ));
     assert_eq!(
         wait(all(&reader, "")),
         story.told,
@@ -94,7 +115,7 @@ fn a_record_of_a_newer_echoic_is_refused() {
         ] {
             let newer = matches!(
                 refused,
-                Err(StoreError::Newer { found, known, .. }) if found > known
+                Err(StoreError { kind: StoreErrorKind::Newer { found, known }, .. }) if found > known
             );
             assert!(newer, "{refused:?}");
         }
@@ -126,7 +147,13 @@ fn what_is_no_record_is_refused_and_left_as_it_is() {
             SqliteStore::open(&path, Durability::Off).map(drop),
             SqliteReader::open(&path).map(drop),
         ] {
-            let foreign = matches!(refused, Err(StoreError::Foreign { .. }));
+            let foreign = matches!(
+                refused,
+                Err(StoreError {
+                    kind: StoreErrorKind::Foreign { .. },
+                    ..
+                })
+            );
             assert!(foreign, "{what}: {refused:?}");
         }
         if let Some(before) = before {
@@ -157,10 +184,16 @@ fn an_empty_file_becomes_a_record() {
     fs::write(&path, "").unwrap();
     let early = SqliteReader::open(&path);
     assert!(
-        matches!(early, Err(StoreError::Foreign { .. })),
+        matches!(
+            early,
+            Err(StoreError {
+                kind: StoreErrorKind::Foreign { .. },
+                ..
+            })
+        ),
         "{early:?}"
     );
-    open(&path).close().unwrap();
+    wait(open(&path).close()).unwrap();
     assert_eq!(wait(count(&SqliteReader::open(&path).unwrap(), "")), 0);
     assert_eq!(
         fs::read(&path).unwrap()[68..72],
@@ -179,7 +212,7 @@ fn long_record(dir: &Path) -> (PathBuf, Vec<u8>) {
         story.lines(conversation, &[&"long ".repeat(400), "short"], 2);
     }
     append(&store, &mut story);
-    store.close().unwrap();
+    wait(store.close()).unwrap();
     let bytes = fs::read(&path).unwrap();
     (path, bytes)
 }
@@ -197,12 +230,22 @@ fn a_damaged_record_is_refused_or_sound_and_never_a_panic() {
                 let filter = story::filter("");
                 let all = wait(store.count(&story::filter("e"), NOON));
                 assert!(
-                    matches!(all, Ok(_) | Err(StoreError::Foreign { .. })),
+                    matches!(
+                        all,
+                        Ok(_)
+                            | Err(StoreError {
+                                kind: StoreErrorKind::Foreign { .. },
+                                ..
+                            })
+                    ),
                     "{what}: {all:?}"
                 );
                 assert!(wait(store.count(&filter, NOON)).is_ok());
             }
-            Err(StoreError::Foreign { .. } | StoreError::Newer { .. }) => {
+            Err(StoreError {
+                kind: StoreErrorKind::Foreign { .. } | StoreErrorKind::Newer { .. },
+                ..
+            }) => {
                 refused += 1;
                 assert!(fs::read(&path).unwrap() == bytes, "{what}: it was changed");
             }
@@ -270,7 +313,7 @@ fn conversations_cut_off_by_a_crash_keep_what_is_known_of_them() {
     assert_eq!(wait(count(&survivor, "is:unsent")), 0);
     assert_eq!(wait(count(&survivor, "conv:1")), 70_000);
     assert_eq!(wait(count(&survivor, "conv:2")), 70);
-    survivor.close().unwrap();
+    wait(survivor.close()).unwrap();
     assert_eq!(
         open(&copy.path().join("echoic.db")).recovered(),
         0,

@@ -23,7 +23,7 @@ use std::{
 use echoic_core::{
     ending::How,
     exchange::Fate,
-    store::{Durability, Store, StoreError},
+    store::{Durability, Store, StoreError, StoreErrorKind},
 };
 use echoic_store::{SqliteReader, SqliteStore};
 use rstest::rstest;
@@ -143,8 +143,9 @@ fn one_serve_has_the_file_until_it_dies() {
     symlink(&path, &link).unwrap();
     for path in [&path, &link] {
         match SqliteStore::open(path, Durability::Off) {
-            Err(StoreError::Held {
-                pid: Some(holder), ..
+            Err(StoreError {
+                kind: StoreErrorKind::Held { pid: Some(holder) },
+                ..
             }) => assert_eq!(holder, pid),
             other => panic!("{other:?}"),
         }
@@ -157,7 +158,16 @@ fn one_serve_has_the_file_until_it_dies() {
     let store = open(&path);
     assert_eq!((store.recovered(), wait(count(&store, ""))), (1, 1));
     let own = SqliteStore::open(&path, Durability::Off);
-    assert!(matches!(own, Err(StoreError::Held { .. })), "{own:?}");
+    assert!(
+        matches!(
+            own,
+            Err(StoreError {
+                kind: StoreErrorKind::Held { .. },
+                ..
+            })
+        ),
+        "{own:?}"
+    );
 }
 
 /// Between its making and its first commit a record is empty, with a log beside it: as broken ones are.
@@ -168,13 +178,22 @@ fn a_record_that_is_just_being_made_is_held_and_not_foreign() {
     fs::write(&path, "").unwrap();
     fs::write(dir.path().join("echoic.db-wal"), "log").unwrap();
     let foreign = SqliteStore::open(&path, Durability::Off);
-    assert!(matches!(foreign, Err(StoreError::Foreign { .. })));
+    assert!(matches!(
+        foreign,
+        Err(StoreError {
+            kind: StoreErrorKind::Foreign { .. },
+            ..
+        })
+    ));
     let mut lock = fs::File::create(dir.path().join("echoic.db-lock")).unwrap();
     lock.lock().unwrap();
     lock.write_all(b"4711\n").unwrap();
     let held = SqliteStore::open(&path, Durability::Off);
     let pid = match held {
-        Err(StoreError::Held { pid, .. }) => pid,
+        Err(StoreError {
+            kind: StoreErrorKind::Held { pid },
+            ..
+        }) => pid,
         other => panic!("{other:?}"),
     };
     assert_eq!(pid, Some(4711));
@@ -225,7 +244,7 @@ fn what_was_acknowledged_survives_kill_9(#[case] durability: Durability) {
         let received: usize = found.iter().map(|seen| seen.request.len()).sum();
         assert_eq!((ending.how, ending.received), (How::Lost, received as u64));
         assert_eq!(ending.sent, ending.received, "upper case is as long");
-        store.close().unwrap();
+        wait(store.close()).unwrap();
         let check: String = Connection::open(dir.path().join("echoic.db"))
             .unwrap()
             .query_row("PRAGMA integrity_check", [], |row| row.get(0))
@@ -272,11 +291,26 @@ fn on_a_read_only_file_system(path: &Path) {
     let before = listing(dir);
     let refused = SqliteStore::open(path, Durability::Off);
     assert!(
-        matches!(refused, Err(StoreError::ReadOnly { .. })),
+        matches!(
+            refused,
+            Err(StoreError {
+                kind: StoreErrorKind::ReadOnly { .. },
+                ..
+            })
+        ),
         "{refused:?}"
     );
     let none = SqliteStore::open(&dir.join("new.db"), Durability::Off);
-    assert!(matches!(none, Err(StoreError::ReadOnly { .. })), "{none:?}");
+    assert!(
+        matches!(
+            none,
+            Err(StoreError {
+                kind: StoreErrorKind::ReadOnly { .. },
+                ..
+            })
+        ),
+        "{none:?}"
+    );
     assert_eq!(wait(count(&SqliteReader::open(path).unwrap(), "")), 3);
     assert_eq!(listing(dir), before);
 }
@@ -307,7 +341,10 @@ fn on_a_full_disk(path: &Path) {
             let batches = story.take();
             match wait(store.append(batches.clone())) {
                 Ok(()) => {}
-                Err(StoreError::Full { .. }) => break batches,
+                Err(StoreError {
+                    kind: StoreErrorKind::Full,
+                    ..
+                }) => break batches,
                 Err(other) => panic!("{other:?}"),
             }
         },
@@ -319,7 +356,7 @@ fn on_a_full_disk(path: &Path) {
     fs::remove_file(ballast).unwrap();
     wait(store.append(refused)).expect("there is room again");
     assert_eq!(wait(all(&store, "")), story.told);
-    store.close().unwrap();
+    wait(store.close()).unwrap();
     assert_eq!(wait(all(&open(path), "")).len(), story.told.len());
 }
 
@@ -480,7 +517,10 @@ fn goes_on_after_a_failure(path: &Path, durability: Durability, end_trouble: imp
         let batches = story.take();
         match wait(store.append(batches.clone())) {
             Ok(()) => assert!(story.told.len() < 10_000, "nothing fails"),
-            Err(StoreError::Failed { .. }) => break batches,
+            Err(StoreError {
+                kind: StoreErrorKind::Failed { .. },
+                ..
+            }) => break batches,
             Err(other) => panic!("{other:?}"),
         }
     };
@@ -496,7 +536,7 @@ fn goes_on_after_a_failure(path: &Path, durability: Durability, end_trouble: imp
         "what was written before is not made safe first"
     );
     assert_eq!(wait(all(&store, "")), story.told);
-    store.close().unwrap();
+    wait(store.close()).unwrap();
     // Not to be written: that would sync, and syncs of this thread may be the next to fail.
     let reader = SqliteReader::open(path).unwrap();
     assert_eq!(wait(all(&reader, "")), story.told);

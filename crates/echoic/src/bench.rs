@@ -9,7 +9,6 @@ mod files;
 mod host;
 mod json;
 mod progress;
-mod recorded;
 mod report;
 mod said;
 mod target;

@@ -21,7 +21,13 @@ use echoic_core::{
 };
 use echoic_service::Chosen;
 
-use crate::{bench::BenchArgs, connect::ConnectArgs, memory::retention, probe::ProbeArgs, term};
+use crate::{
+    bench::BenchArgs,
+    connect::ConnectArgs,
+    probe::ProbeArgs,
+    store_url::{StoreUrl, retention},
+    term,
+};
 
 const STYLES: Styles = Styles::styled()
     .header(Style::new().bold())
@@ -335,7 +341,7 @@ pub(crate) struct RecordingArgs {
         env = "ECHOIC_STORE",
         hide_env = true
     )]
-    pub(crate) store: String,
+    pub(crate) store: StoreUrl,
 
     /// strict: a reply leaves after it is on disk. normal: kept within 50 ms, on disk within 1 s. off: the disk's pace
     #[arg(
@@ -561,7 +567,7 @@ pub(crate) struct LogArgs {
         env = "ECHOIC_STORE",
         hide_env = true
     )]
-    pub(crate) store: String,
+    pub(crate) store: StoreUrl,
 }
 
 #[cfg(test)]

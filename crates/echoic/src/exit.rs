@@ -2,7 +2,11 @@
 
 use std::{fmt, process::ExitCode};
 
-use echoic_core::{endpoint::EndpointError, filter::FilterError, store::StoreError};
+use echoic_core::{
+    endpoint::EndpointError,
+    filter::FilterError,
+    store::{StoreError, StoreErrorKind},
+};
 use echoic_server::OpenError;
 use echoic_wire::{DialError, ListenError};
 
@@ -105,6 +109,15 @@ impl From<DialError> for Failed {
 
 impl From<StoreError> for Failed {
     fn from(error: StoreError) -> Self {
-        Self::system(error)
+        let remedy = match error.kind {
+            StoreErrorKind::Missing => "; `echoic serve` makes one, and --store FILE names another",
+            StoreErrorKind::Held { .. } => "; give this one its own with --store FILE",
+            StoreErrorKind::Foreign { .. } => ". Move it away, or name another with --store FILE",
+            StoreErrorKind::Newer { .. } | StoreErrorKind::Older { .. } => {
+                "; use that one, or name another file with --store FILE"
+            }
+            _ => "",
+        };
+        Self::system(format!("{error}{remedy}"))
     }
 }

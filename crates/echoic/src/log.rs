@@ -1,22 +1,23 @@
 //! `echoic log`: list, search, follow, show, count.
 
-use std::{sync::mpsc::RecvTimeoutError, time::Duration};
+use std::{
+    sync::{Arc, mpsc::RecvTimeoutError},
+    time::Duration,
+};
 
 use echoic_core::{
     event::{ExchangeId, Micros},
     exchange::Exchange,
     filter::{Filter, Sort, SortKey},
-    store::{Found, Order, Page, Store},
+    store::{ConversationPage, Found, Order, Page, Store},
     units::Hex,
 };
 use echoic_recorder::wall;
-use echoic_store::SqliteReader;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{
     cli::LogArgs,
     exit::{Exit, Failed, Outcome},
-    memory::Place,
     pretty,
     term::{self, Payload, ReaderGone},
 };
@@ -42,13 +43,12 @@ const FOLLOW_EVERY: Duration = Duration::from_millis(200);
 /// Lists, shows, counts or follows what the filter selects.
 pub(crate) fn run(args: &LogArgs) -> Outcome {
     let filter = Filter::parse(&joined(&args.filter))?;
-    let place = Place::parse(&args.store)?;
     let log = Log {
         runtime: Builder::new_current_thread()
             .enable_time()
             .build()
             .map_err(Failed::system)?,
-        store: place.open_to_read()?,
+        store: args.store.open_to_read()?,
         filter,
     };
     if args.count {
@@ -101,7 +101,7 @@ impl Stop {
 
 struct Log {
     runtime: Runtime,
-    store: SqliteReader,
+    store: Arc<dyn Store>,
     filter: Filter,
 }
 
@@ -143,16 +143,24 @@ impl Log {
         if !self.filter.asks_of_conversations_alone() {
             return Ok(Exit::Done);
         }
+        let page = ConversationPage {
+            order: Order::NewestFirst,
+            beyond: None,
+            limit: SILENT_MAX,
+            now: wall(),
+            without_exchanges: true,
+        };
         let found = self
             .runtime
-            .block_on(self.store.silent(&self.filter, wall(), SILENT_MAX))
-            .map_err(Failed::from)?;
+            .block_on(self.store.conversations(&self.filter, page))
+            .map_err(Failed::from)?
+            .conversations;
         match printer {
             Some(printer) if printer.show || printer.payload.pretty => {
-                for conversation in found.iter().rev() {
+                for listed in found.iter().rev() {
                     printer
                         .payload
-                        .line(format_args!("{}", pretty::silent(conversation)))?;
+                        .line(format_args!("{}", pretty::silent(&listed.conversation)))?;
                 }
                 printer.flush()?;
             }

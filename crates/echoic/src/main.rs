@@ -11,11 +11,11 @@ mod explain;
 mod limits;
 mod log;
 mod manual;
-mod memory;
 mod pretty;
 mod probe;
 mod serve;
 mod signals;
+mod store_url;
 mod term;
 mod trace;
 

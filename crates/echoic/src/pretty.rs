@@ -6,10 +6,10 @@ use echoic_core::{
     event::{ConversationId, Micros},
     exchange::{Conversation, Exchange, Fate},
     shown,
+    store::Gap,
     units::for_people,
 };
 use echoic_recorder::Failure;
-use echoic_store::Gap;
 use jiff::{Timestamp, tz::TimeZone};
 
 use crate::term::{ASIDE, HEARD, SAID, WRONG, tame};

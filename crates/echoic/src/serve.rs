@@ -8,14 +8,14 @@ use std::{
     future::Future,
     io,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     thread,
     time::{Duration, Instant},
 };
 
-use echoic_core::store::{Retention, Store, StoreError};
+use echoic_core::store::{Retention, Store};
 use echoic_recorder::{Failure, Recorder, Watcher, wall};
 use echoic_server::{Drained, Listening, Server};
 use tokio::{select, time::timeout};
@@ -28,14 +28,11 @@ use self::{
 use crate::{
     cli::ServeArgs,
     exit::{Exit, Failed, Outcome},
-    memory::Opened,
     pretty,
     signals::Signals,
+    store_url::{self, STORE_DEADLINE},
     term, trace,
 };
-
-/// What a store may take to keep the last of it when the server stops.
-const STORE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long standard output may take nothing at the end.
 const PRINT_PATIENCE: Duration = Duration::from_secs(1);
@@ -68,8 +65,7 @@ fn cannot_start(why: &io::Error) -> Failed {
     ))
 }
 
-async fn serve(plan: Plan, opened: Opened, planes: &Planes) -> Outcome {
-    let store = opened.store.clone();
+async fn serve(plan: Plan, store: Option<Arc<dyn Store>>, planes: &Planes) -> Outcome {
     let mut signals = Signals::catch().map_err(|why| cannot_start(&why))?;
     let (recorder, task) = Recorder::new(store.clone(), plan.recorder).await?;
     let recording = tokio::spawn(task.run());
@@ -82,7 +78,7 @@ async fn serve(plan: Plan, opened: Opened, planes: &Planes) -> Outcome {
         Err(failed) => {
             // Nothing was said to it: its end is in order, and no news.
             recorder.close(recording, STORE_DEADLINE).await;
-            opened.discard().await;
+            store_url::discard(store).await;
             return Err(failed);
         }
     };
@@ -95,12 +91,14 @@ async fn serve(plan: Plan, opened: Opened, planes: &Planes) -> Outcome {
         Err(why) => {
             drop(server);
             recorder.close(recording, STORE_DEADLINE).await;
-            opened.discard().await;
+            store_url::discard(store).await;
             return Err(cannot_start(&why));
         }
     };
     let standing = tokio::spawn(tell_standing(recorder.clone(), quiet));
-    let pruning = store.map(|store| tokio::spawn(prune(store, plan.retention)));
+    let pruning = store
+        .clone()
+        .map(|store| tokio::spawn(prune(store, plan.retention)));
 
     // The acceptor lives with the first worker: with one worker, a connection never changes threads.
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -127,7 +125,7 @@ async fn serve(plan: Plan, opened: Opened, planes: &Planes) -> Outcome {
             pruning.abort();
             let _ = pruning.await;
         }
-        let closed = close(opened).await;
+        let closed = store_url::close(store).await;
         showing.await;
         closed
     };
@@ -136,29 +134,6 @@ async fn serve(plan: Plan, opened: Opened, planes: &Planes) -> Outcome {
         () = signals.next() => return Ok(Exit::Interrupted),
     };
     Ok(farewell(&plan, &recorder, drained, closed.err()))
-}
-
-/// Has the store bring everything to the disk and let go of it. One that does not, does not keep us: what it was
-/// given it has. It does so on a thread of its own; where the system has none to give, there is nothing left to do here
-/// that it could keep waiting.
-async fn close(store: Opened) -> Result<(), StoreError> {
-    let store = Arc::new(Mutex::new(Some(store)));
-    let (tell, told) = tokio::sync::oneshot::channel();
-    let theirs = Arc::clone(&store);
-    let close = |store: &Mutex<Option<Opened>>| {
-        let store = store.lock().unwrap_or_else(PoisonError::into_inner).take();
-        store.map_or(Err(StoreError::Closed), Opened::close)
-    };
-    let closing = thread::Builder::new()
-        .name("close".to_owned())
-        .spawn(move || tell.send(close(&theirs)));
-    if closing.is_err() {
-        return close(&store);
-    }
-    match timeout(STORE_DEADLINE, told).await {
-        Ok(Ok(closed)) => closed,
-        Ok(Err(_)) | Err(_) => Err(StoreError::Closed),
-    }
 }
 
 /// Says so while nothing is being recorded, and when that is over.
@@ -258,12 +233,7 @@ async fn prune(store: Arc<dyn Store>, keep: Retention) {
     }
 }
 
-fn farewell(
-    plan: &Plan,
-    recorder: &Recorder,
-    drained: Drained,
-    unclosed: Option<StoreError>,
-) -> Exit {
+fn farewell(plan: &Plan, recorder: &Recorder, drained: Drained, unclosed: Option<String>) -> Exit {
     let Drained {
         served,
         cut,
@@ -273,7 +243,7 @@ fn farewell(
     let standing = recorder.standing();
     let count = pretty::count;
     let mut text = format!("stopped: {} served", count(served, "exchange"));
-    if plan.store != crate::memory::Place::None {
+    if plan.store != store_url::StoreUrl::None {
         text += &format!(", {} recorded, {} lost", standing.recorded, standing.lost);
     }
     let is_recorded = standing.failure.is_none() && unclosed.is_none();

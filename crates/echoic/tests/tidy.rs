@@ -92,6 +92,21 @@ fn a_crate_knows_only_the_floors_below_it() {
     }
 }
 
+/// Everything else holds `Arc<dyn Store>`.
+#[test]
+fn only_store_url_names_a_store() {
+    let stores = ["echoic_store", "SqliteStore", "SqliteReader", "MemoryStore"];
+    for (path, text) in sources() {
+        let may =
+            path.starts_with("crates/echoic-store/") || path == "crates/echoic/src/store_url.rs";
+        let named = stores.into_iter().find(|store| text.contains(store));
+        assert!(
+            may || named.is_none(),
+            "{path} names {named:?}: hold Arc<dyn Store>, and open it in crates/echoic/src/store_url.rs"
+        );
+    }
+}
+
 #[test]
 fn a_function_fits_on_a_screen() {
     let mut too_long = Vec::new();

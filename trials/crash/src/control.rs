@@ -7,8 +7,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use echoic_core::store::Durability;
+use echoic_core::store::{Durability, Store};
 use echoic_store::SqliteStore;
+use futures_executor::block_on;
 use rusqlite::Connection;
 
 use crate::{
@@ -21,7 +22,7 @@ use crate::{
 /// Records one exchange a commit, and says so on standard output, as the `synchronous` level given would have it.
 pub fn write(folder: &Path, level: &str, commits: u64) -> Result<()> {
     let path = folder.join("echoic.db");
-    SqliteStore::open(&path, Durability::Strict)?.close()?;
+    block_on(SqliteStore::open(&path, Durability::Strict)?.close())?;
     let record = Connection::open(&path)?;
     record.pragma_update(None, "synchronous", level)?;
     record.pragma_update(None, "wal_autocheckpoint", 20)?;

@@ -122,6 +122,6 @@ fn by_echoic(path: &Path, exchanges: u64) -> Result<()> {
         ids.eq((1..=exchanges).rev().take(100)),
         "echoic does not find them in order"
     );
-    store.close()?;
+    block_on(store.close())?;
     Ok(())
 }

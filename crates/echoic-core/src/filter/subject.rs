@@ -55,6 +55,34 @@ impl Subject for Exchange {
     }
 }
 
+/// A conversation by itself: what is asked of exchanges finds nothing in it. Its time is when it opened.
+impl Subject for Conversation {
+    fn conversation(&self) -> &Conversation {
+        self
+    }
+    fn id(&self) -> ExchangeId {
+        0
+    }
+    fn n(&self) -> u64 {
+        0
+    }
+    fn at(&self) -> Micros {
+        self.opened
+    }
+    fn latency_ns(&self) -> u64 {
+        0
+    }
+    fn fate(&self) -> Fate {
+        Fate::Ok
+    }
+    fn request(&self) -> &[u8] {
+        &[]
+    }
+    fn reply(&self) -> &[u8] {
+        &[]
+    }
+}
+
 impl Expr {
     /// Whether `subject` is meant, `now` being the moment that `since:10m` is reckoned from.
     pub fn matches(&self, subject: &impl Subject, now: Micros) -> bool {
@@ -69,6 +97,23 @@ impl Expr {
 }
 
 impl Atom {
+    /// Whether it can be asked of a conversation by itself.
+    pub(super) fn is_of_conversation(&self) -> bool {
+        match self {
+            Self::Is(states) => states.iter().all(|state| state.is_of_conversation()),
+            Self::Peer(_)
+            | Self::Port(_)
+            | Self::Endpoint(_)
+            | Self::Protocol(_)
+            | Self::Service(_)
+            | Self::End(_)
+            | Self::Conversation(_)
+            | Self::After(_)
+            | Self::Before(_) => true,
+            _ => false,
+        }
+    }
+
     /// Whether the answer to this question is yes.
     pub fn matches(&self, subject: &impl Subject, now: Micros) -> bool {
         let conversation = subject.conversation();
@@ -121,9 +166,16 @@ impl Side {
 impl State {
     /// Whether it is one of a conversation, and not of an exchange in it.
     pub(super) fn is_of_conversation(self) -> bool {
-        !matches!(
+        matches!(
             self,
-            Self::Ok | Self::Unanswered | Self::Unsent | Self::Withheld | Self::Binary | Self::Utf8
+            Self::Open
+                | Self::Closed
+                | Self::Half
+                | Self::Reset
+                | Self::Timeout
+                | Self::Limit
+                | Self::Drain
+                | Self::Error
         )
     }
 

@@ -7,6 +7,7 @@
 
 use std::{
     collections::HashMap,
+    ops::RangeInclusive,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -20,7 +21,10 @@ use echoic_core::{
     exchange::Conversation,
     filter::Filter,
     service::BoxFuture,
-    store::{Found, Last, Page, Retention, Store, StoreError},
+    store::{
+        ConversationPage, Found, FoundConversations, Gap, Last, Page, Retention, Stats, Store,
+        StoreError, StoreErrorKind, StoreLocation,
+    },
 };
 use tokio::{sync::Notify, time::Instant};
 
@@ -209,10 +213,8 @@ impl TestStore {
     }
 
     fn failed() -> StoreError {
-        StoreError::Failed {
-            path: "test".into(),
-            what: "told to fail".into(),
-        }
+        let what = "told to fail".into();
+        StoreError::new(StoreLocation::Memory, StoreErrorKind::Failed { what })
     }
 }
 
@@ -270,6 +272,14 @@ impl Store for TestStore {
         Box::pin(async { Ok(self.exchanges().len() as u64) })
     }
 
+    fn conversations<'a>(
+        &'a self,
+        _: &'a Filter,
+        _: ConversationPage,
+    ) -> BoxFuture<'a, Result<FoundConversations, StoreError>> {
+        Box::pin(async { Ok(FoundConversations::default()) })
+    }
+
     fn conversation(
         &self,
         _: ConversationId,
@@ -277,7 +287,23 @@ impl Store for TestStore {
         Box::pin(async { Ok(None) })
     }
 
+    fn gaps(
+        &self,
+        _: RangeInclusive<Micros>,
+        _: usize,
+    ) -> BoxFuture<'_, Result<Vec<Gap>, StoreError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn stats(&self) -> BoxFuture<'_, Result<Stats, StoreError>> {
+        Box::pin(async { Ok(Stats::default()) })
+    }
+
     fn prune(&self, _: Retention, _: Micros) -> BoxFuture<'_, Result<u64, StoreError>> {
         Box::pin(async { Ok(0) })
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async { Ok(()) })
     }
 }

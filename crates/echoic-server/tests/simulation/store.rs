@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::RangeInclusive,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -10,7 +11,10 @@ use echoic_core::{
     exchange::Conversation,
     filter::Filter,
     service::BoxFuture,
-    store::{Found, Last, Page, Retention, Store, StoreError},
+    store::{
+        ConversationPage, Found, FoundConversations, Gap, Last, Page, Retention, Stats, Store,
+        StoreError,
+    },
 };
 
 use super::steps::Steps;
@@ -89,6 +93,14 @@ impl Store for Keeper {
         self.inner.count(filter, now)
     }
 
+    fn conversations<'a>(
+        &'a self,
+        filter: &'a Filter,
+        page: ConversationPage,
+    ) -> BoxFuture<'a, Result<FoundConversations, StoreError>> {
+        self.inner.conversations(filter, page)
+    }
+
     fn conversation(
         &self,
         id: ConversationId,
@@ -96,7 +108,23 @@ impl Store for Keeper {
         self.inner.conversation(id)
     }
 
+    fn gaps(
+        &self,
+        times: RangeInclusive<Micros>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Gap>, StoreError>> {
+        Store::gaps(&*self.inner, times, limit)
+    }
+
+    fn stats(&self) -> BoxFuture<'_, Result<Stats, StoreError>> {
+        self.inner.stats()
+    }
+
     fn prune(&self, retention: Retention, now: Micros) -> BoxFuture<'_, Result<u64, StoreError>> {
         self.inner.prune(retention, now)
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.inner.close()
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use echoic_core::{
-    event::{Batch, Ended, Event, Mark, Marked, Opened, Outcome, Post, RunEvent},
+    event::{Batch, Ended, Event, ExchangeId, Mark, Marked, Opened, Outcome, Post, RunEvent},
     store::StoreError,
 };
 use rusqlite::{CachedStatement, Transaction, params};
@@ -18,29 +18,13 @@ impl Writer {
     /// Keeps all of the batches, or none. What is there already is not kept twice: an append whose outcome was
     /// never known may be made again.
     pub(super) fn append(&mut self, batches: &[Arc<Batch>]) -> Result<(), StoreError> {
-        in_order(&self.path, batches)?;
+        in_order(batches).map_err(|kind| StoreError::new(&*self.path, kind))?;
         self.transact(|transaction, memory| {
             memory.tally(transaction)?;
             let kept = memory.state.last_exchange;
             let mut rows = Rows::prepare(transaction)?;
-            for batch in batches {
-                for event in &batch.events {
-                    match event {
-                        Event::Run(run) if run.id <= kept => {}
-                        Event::Run(run) => {
-                            rows.run(run, batch)?;
-                            memory.tally.get_or_insert_default().add(run, batch);
-                            let last = run.id + u64::from(run.count) - 1;
-                            memory.state.exchanges += u64::from(run.count);
-                            memory.state.last_exchange = memory.state.last_exchange.max(last);
-                        }
-                        Event::Opened(opened) => rows.open(transaction, memory, opened)?,
-                        Event::Mark(mark) => set_mark(transaction, mark)?,
-                        Event::Ended(ended) => rows.end(memory, ended)?,
-                    }
-                }
-            }
-            Ok(())
+            let mut each = batches.iter();
+            each.try_for_each(|batch| rows.batch(transaction, memory, batch, kept))
         })
     }
 }
@@ -76,6 +60,32 @@ impl<'a> Rows<'a> {
             end: transaction.prepare_cached(end)?,
             lengths: String::new(),
         })
+    }
+
+    /// One batch; runs up to the id `kept` are there already.
+    fn batch(
+        &mut self,
+        transaction: &Transaction<'_>,
+        memory: &mut Memory,
+        batch: &Batch,
+        kept: ExchangeId,
+    ) -> rusqlite::Result<()> {
+        for event in &batch.events {
+            match event {
+                Event::Run(run) if run.id <= kept => {}
+                Event::Run(run) => {
+                    self.run(run, batch)?;
+                    memory.tally.get_or_insert_default().add(run, batch);
+                    let last = run.id + u64::from(run.count) - 1;
+                    memory.state.exchanges += u64::from(run.count);
+                    memory.state.last_exchange = memory.state.last_exchange.max(last);
+                }
+                Event::Opened(opened) => self.open(transaction, memory, opened)?,
+                Event::Mark(mark) => set_mark(transaction, mark)?,
+                Event::Ended(ended) => self.end(memory, ended)?,
+            }
+        }
+        Ok(())
     }
 
     fn run(&mut self, run: &RunEvent, batch: &Batch) -> rusqlite::Result<()> {

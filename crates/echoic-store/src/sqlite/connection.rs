@@ -12,12 +12,15 @@ use std::{
     time::Duration,
 };
 
-use echoic_core::{event, store::StoreError};
+use echoic_core::{
+    event,
+    store::{StoreError, StoreErrorKind},
+};
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags, config::DbConfig, hooks::Wal};
 
 use super::{
     file::log_bytes,
-    problem::{is_ruinous, problem, system_problem},
+    problem::{failed, foreign, is_ruinous, problem, read_only, system_problem},
 };
 
 mod schema {
@@ -72,20 +75,19 @@ pub(super) enum Origin {
 /// Reading its first bytes ourselves would be simpler and wrong: closing our handle would give up the locks of
 /// any connection this process has to the file.
 pub(super) fn peek(path: &Path) -> Result<Origin, StoreError> {
-    let foreign = |what: &str| StoreError::Foreign {
-        path: path.to_owned(),
-        what: what.to_owned(),
-    };
     match fs::metadata(path) {
-        Ok(file) if file.is_dir() => return Err(foreign("it is a directory")),
+        Ok(file) if file.is_dir() => return Err(foreign(path, "it is a directory")),
         Ok(file) if file.len() == 0 && log_bytes(path) > 0 => {
             return Err(foreign(
+                path,
                 "it is empty, and the write-ahead log beside it is not",
             ));
         }
         Ok(file) if file.len() == 0 => return Ok(Origin::Empty),
         // SQLite would take it for an empty one.
-        Ok(file) if file.len() < SHORTEST => return Err(foreign("it is too short to be one")),
+        Ok(file) if file.len() < SHORTEST => {
+            return Err(foreign(path, "it is too short to be one"));
+        }
         Ok(_) => {}
         Err(why) if why.kind() == std::io::ErrorKind::NotFound => return Ok(Origin::Nothing),
         Err(why) => return Err(system_problem(path, &why)),
@@ -104,34 +106,27 @@ pub(super) fn peek(path: &Path) -> Result<Origin, StoreError> {
     match look().map_err(|why| problem(path, &why))? {
         (APPLICATION, _) => Ok(Origin::Record),
         (0, 0) => Ok(Origin::Empty),
-        _ => Err(foreign("it is another program's database")),
+        _ => Err(foreign(path, "it is another program's database")),
     }
 }
 
 /// A connection to write by, to a record of the newest schema. After each commit `log_pages` says how long the log is.
 pub(super) fn to_write(path: &Path, log_pages: &Arc<AtomicU32>) -> Result<Connection, StoreError> {
-    let failed = |why: Error| problem(path, &why);
-    let mut connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed)?;
-    if connection.is_readonly("main").map_err(failed)? {
-        let what = "the file is read-only".to_owned();
-        return Err(StoreError::ReadOnly {
-            path: path.to_owned(),
-            what,
-        });
+    let refused = |why: Error| problem(path, &why);
+    let mut connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(refused)?;
+    if connection.is_readonly("main").map_err(refused)? {
+        return Err(read_only(path, "the file is read-only"));
     }
     let schema = schema_version(path, &connection)?;
     if schema == 0 {
-        claim(&connection).map_err(failed)?;
+        claim(&connection).map_err(refused)?;
     }
-    let journal = settle(&connection).map_err(failed)?;
+    let journal = settle(&connection).map_err(refused)?;
     if journal != "wal" {
         let what = format!(
             "no write-ahead log is possible there (the journal is {journal}); is it a network file system?"
         );
-        return Err(StoreError::Failed {
-            path: path.to_owned(),
-            what,
-        });
+        return Err(failed(path, what));
     }
     if schema < SCHEMA {
         // All or none: half a migration would be refused for ever after.
@@ -147,7 +142,7 @@ pub(super) fn to_write(path: &Path, log_pages: &Arc<AtomicU32>) -> Result<Connec
         noted.store(u32::try_from(pages).unwrap_or(0), Ordering::Relaxed);
         Ok(())
     };
-    connection.wal_hook(Some(note)).map_err(failed)?;
+    connection.wal_hook(Some(note)).map_err(refused)?;
     Ok(connection)
 }
 
@@ -196,17 +191,9 @@ pub(super) fn to_read(path: &Path) -> Result<Connection, StoreError> {
     match peek(path)? {
         Origin::Record => {}
         Origin::Nothing => {
-            return Err(StoreError::Missing {
-                path: path.to_owned(),
-            });
+            return Err(StoreError::new(path, StoreErrorKind::Missing));
         }
-        Origin::Empty => {
-            let what = "nothing is in it yet".to_owned();
-            return Err(StoreError::Foreign {
-                path: path.to_owned(),
-                what,
-            });
-        }
+        Origin::Empty => return Err(foreign(path, "nothing is in it yet")),
     }
     let prepare = |connection: Connection| {
         connection.pragma_update(None, "query_only", true)?;
@@ -224,11 +211,7 @@ pub(super) fn to_read(path: &Path) -> Result<Connection, StoreError> {
     };
     let connection = connection.map_err(|why| problem(path, &why))?;
     if schema_version(path, &connection)? == 0 {
-        let what = "nothing is in it yet".to_owned();
-        return Err(StoreError::Foreign {
-            path: path.to_owned(),
-            what,
-        });
+        return Err(foreign(path, "nothing is in it yet"));
     }
     known_events(path, &connection)?;
     Ok(connection)
@@ -303,11 +286,10 @@ fn known_events(path: &Path, connection: &Connection) -> Result<(), StoreError> 
 
 fn known(path: &Path, found: rusqlite::Result<u32>, known: u32) -> Result<u32, StoreError> {
     match found.map_err(|why| problem(path, &why))? {
-        found if found > known => Err(StoreError::Newer {
-            path: path.to_owned(),
-            found,
-            known,
-        }),
+        found if found > known => Err(StoreError::new(
+            path,
+            StoreErrorKind::Newer { found, known },
+        )),
         found => Ok(found),
     }
 }
@@ -327,10 +309,7 @@ fn check(path: &Path, connection: &Connection) -> Result<(), StoreError> {
     };
     match look().map_err(|why| problem(path, &why))? {
         sound if sound == "ok" => Ok(()),
-        what => Err(StoreError::Foreign {
-            path: path.to_owned(),
-            what,
-        }),
+        what => Err(foreign(path, what)),
     }
 }
 
@@ -338,14 +317,8 @@ fn migration_problem(path: &Path, error: &refinery::Error) -> StoreError {
     match error.kind() {
         refinery::error::Kind::Connection(_, why) => match why.downcast_ref::<Error>() {
             Some(why) => problem(path, why),
-            None => StoreError::Failed {
-                path: path.to_owned(),
-                what: why.to_string(),
-            },
+            None => failed(path, why.to_string()),
         },
-        _ => StoreError::Failed {
-            path: path.to_owned(),
-            what: error.to_string(),
-        },
+        _ => failed(path, error.to_string()),
     }
 }

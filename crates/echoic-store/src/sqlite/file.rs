@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use echoic_core::store::StoreError;
+use echoic_core::store::{StoreError, StoreErrorKind};
 
 use super::problem::system_problem;
 
@@ -114,10 +114,8 @@ impl Lock {
 fn held(path: &Path, lock: File) -> StoreError {
     let mut holder = String::new();
     let read = lock.take(20).read_to_string(&mut holder);
-    StoreError::Held {
-        path: path.to_owned(),
-        pid: read.ok().and_then(|_| holder.trim().parse().ok()),
-    }
+    let pid = read.ok().and_then(|_| holder.trim().parse().ok());
+    StoreError::new(path, StoreErrorKind::Held { pid })
 }
 
 impl Drop for Lock {

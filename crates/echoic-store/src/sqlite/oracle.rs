@@ -7,12 +7,15 @@ use std::{
 };
 
 use echoic_core::{
+    event::Micros,
     filter::Filter,
-    store::{Durability, Order, Page, Retention},
+    store::{ConversationPage, Durability, Order, Page, Retention},
 };
 use rusqlite::{Connection, types::Value};
 
-use super::{connection, file, file::Lock, reader::Reader, scan::Scan, writer::Writer};
+use super::{
+    connection, file, file::Lock, listing::Listing, reader::Reader, scan::Scan, writer::Writer,
+};
 
 /// A record with a run of two, one of one and a mark, whose rows are made up again and again.
 #[derive(Debug)]
@@ -156,7 +159,8 @@ impl Rows {
         let Ok(mut reader) = Reader::open(&self.path) else {
             return;
         };
-        let _ = (reader.last(), reader.total());
+        let _ = (reader.last(), reader.total(), reader.stats());
+        let _ = reader.gaps(Micros::MIN..=Micros::MAX, 10);
         for id in [0, 1, u64::MAX] {
             let _ = reader.conversation(id);
         }
@@ -170,7 +174,6 @@ impl Rows {
             "-lat:>1ms since:1h",
         ] {
             let filter: Filter = filter.parse().expect("invariant: a filter");
-            let _ = reader.silent(&filter, 0, 10);
             for order in [Order::OldestFirst, Order::NewestFirst] {
                 let page = Page {
                     order,
@@ -179,6 +182,16 @@ impl Rows {
                     now: 0,
                 };
                 search(&mut reader, Scan::page(&filter, page));
+                for without_exchanges in [false, true] {
+                    let page = ConversationPage {
+                        order,
+                        beyond: None,
+                        limit: 10,
+                        now: 0,
+                        without_exchanges,
+                    };
+                    list(&mut reader, Listing::new(&filter, page));
+                }
             }
             search(&mut reader, Scan::all(&filter, 0));
         }
@@ -229,6 +242,19 @@ fn search(reader: &mut Reader, mut scan: Scan) {
         "a search without an end, in ids {:?} after {:?}",
         scan.ids, scan.cursor
     );
+}
+
+fn list(reader: &mut Reader, mut listing: Listing) {
+    for _ in 0..CHUNKS_MAX {
+        if listing.is_done() {
+            return;
+        }
+        match reader.list(listing) {
+            Ok(further) => listing = further,
+            Err(_) => return,
+        }
+    }
+    panic!("a list without an end");
 }
 
 fn value(kind: Kind, what: u8, bytes: &[u8]) -> Value {

@@ -2,39 +2,59 @@
 
 use std::{io, path::Path};
 
-use echoic_core::store::StoreError;
+use echoic_core::store::{StoreError, StoreErrorKind};
 use rusqlite::{Error, ErrorCode, ffi};
 
 /// A failure at `path`, in our words.
 pub(super) fn problem(path: &Path, error: &Error) -> StoreError {
-    let (path, what) = (path.to_owned(), error.to_string());
-    match error {
+    let what = error.to_string();
+    let kind = match error {
         Error::FromSqlConversionFailure(..)
         | Error::IntegralValueOutOfRange(..)
-        | Error::InvalidColumnType(..) => StoreError::Foreign { path, what },
+        | Error::InvalidColumnType(..) => StoreErrorKind::Foreign { what },
         _ => match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => StoreError::Full { path },
+            Some(ErrorCode::DiskFull) => StoreErrorKind::Full,
             Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
-                StoreError::ReadOnly { path, what }
+                StoreErrorKind::ReadOnly { what }
             }
             Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
-                StoreError::Foreign { path, what }
+                StoreErrorKind::Foreign { what }
             }
-            _ => StoreError::Failed { path, what },
+            _ => StoreErrorKind::Failed { what },
         },
-    }
+    };
+    StoreError::new(path, kind)
+}
+
+/// A failure at `path` that neither SQLite nor the system has words for.
+pub(super) fn failed(path: &Path, what: impl Into<String>) -> StoreError {
+    let what = what.into();
+    StoreError::new(path, StoreErrorKind::Failed { what })
+}
+
+/// The file at `path` is not a record of ours.
+pub(super) fn foreign(path: &Path, what: impl Into<String>) -> StoreError {
+    let what = what.into();
+    StoreError::new(path, StoreErrorKind::Foreign { what })
+}
+
+/// The file at `path` cannot be written.
+pub(super) fn read_only(path: &Path, what: impl Into<String>) -> StoreError {
+    let what = what.into();
+    StoreError::new(path, StoreErrorKind::ReadOnly { what })
 }
 
 /// A failure of the system at `path`.
 pub(super) fn system_problem(path: &Path, error: &io::Error) -> StoreError {
-    let (path, what) = (path.to_owned(), error.to_string());
     match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full { path },
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            StoreError::new(path, StoreErrorKind::Full)
+        }
         io::ErrorKind::PermissionDenied
         | io::ErrorKind::ReadOnlyFilesystem
         | io::ErrorKind::NotFound
-        | io::ErrorKind::NotADirectory => StoreError::ReadOnly { path, what },
-        _ => StoreError::Failed { path, what },
+        | io::ErrorKind::NotADirectory => read_only(path, error.to_string()),
+        _ => failed(path, error.to_string()),
     }
 }
 

@@ -57,11 +57,11 @@ impl Writer {
         Ok(forgotten)
     }
 
-    /// By how many bytes the record is larger than `bytes`. Pages that will be used again do not count. Nor does
-    /// the write-ahead log, which forgetting makes longer: it is emptied afterwards.
+    /// By how many bytes the record is larger than `bytes`. The write-ahead log, which forgetting makes longer, is
+    /// emptied afterwards.
     fn excess(&mut self, bytes: u64) -> Result<u64, StoreError> {
-        let pages = pages(self.connect()?).map_err(|why| self.given_up(&why))?;
-        Ok(((pages.all - pages.free) * pages.size).saturating_sub(bytes))
+        let pages = Pages::read(self.connect()?).map_err(|why| self.given_up(&why))?;
+        Ok(pages.used_bytes().saturating_sub(bytes))
     }
 
     /// Makes the file smaller if it is larger than `bytes` and has pages to spare. A file below its limit keeps
@@ -73,7 +73,7 @@ impl Writer {
         let give = || -> rusqlite::Result<()> {
             let mut left = PAGES_MAX;
             loop {
-                let pages = pages(connection)?;
+                let pages = Pages::read(connection)?;
                 let spare = (pages.all * pages.size)
                     .saturating_sub(bytes)
                     .div_ceil(pages.size);
@@ -85,7 +85,7 @@ impl Writer {
                 left -= step;
             }
             // Only the checkpoint makes the file itself shorter.
-            let pages = pages(connection)?;
+            let pages = Pages::read(connection)?;
             if left < PAGES_MAX || pages.all * pages.size + log_bytes(&path) > bytes {
                 checkpoint(connection, Duration::ZERO)?;
             }
@@ -142,17 +142,25 @@ fn forget_conversations(
     Ok(())
 }
 
-struct Pages {
+/// The pages of a record.
+pub(super) struct Pages {
     all: u64,
     free: u64,
     size: u64,
 }
 
-fn pages(connection: &Connection) -> rusqlite::Result<Pages> {
-    let read = |name| connection.pragma_query_value(None, name, |row| row.get(0));
-    Ok(Pages {
-        all: read("page_count")?,
-        free: read("freelist_count")?,
-        size: read("page_size")?,
-    })
+impl Pages {
+    pub(super) fn read(connection: &Connection) -> rusqlite::Result<Self> {
+        let read = |name| connection.pragma_query_value(None, name, |row| row.get(0));
+        Ok(Self {
+            all: read("page_count")?,
+            free: read("freelist_count")?,
+            size: read("page_size")?,
+        })
+    }
+
+    /// Pages that will be used again do not count, nor does the write-ahead log.
+    pub(super) fn used_bytes(&self) -> u64 {
+        self.all.saturating_sub(self.free).saturating_mul(self.size)
+    }
 }

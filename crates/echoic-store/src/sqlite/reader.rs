@@ -10,16 +10,17 @@ use std::{
 use echoic_core::{
     event::{ConversationId, Micros},
     exchange::{Conversation, Exchange},
-    filter::Filter,
-    store::{Last, Order, StoreError},
+    store::{Gap, Last, Order, Stats, StoreError},
 };
 use rusqlite::{Connection, OptionalExtension, Transaction};
 
 use super::{
     connection,
+    listing::Listing,
     problem::problem,
+    prune::Pages,
     row::{self, Posts},
-    scan::{Alone, Scan},
+    scan::Scan,
     worker::Work,
 };
 
@@ -47,15 +48,6 @@ const OLDEST_FIRST: &str =
     FROM run
     WHERE id BETWEEN ?1 AND ?2 AND conversation BETWEEN ?3 AND ?4 AND at BETWEEN ?5 AND ?6
     ORDER BY id";
-
-/// Exchanges that were answered and are not in the record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gap {
-    /// When the first of them was missed. When recording went on is not kept: the next exchange tells.
-    pub since: Micros,
-    /// How many.
-    pub exchanges: u64,
-}
 
 /// Owns a connection that reads.
 pub(super) struct Reader {
@@ -122,31 +114,32 @@ impl Reader {
         read().map_err(|why| problem(&self.path, &why))
     }
 
-    /// Conversations that have ended without an exchange, the newest first.
-    pub(super) fn silent(
-        &mut self,
-        filter: &Filter,
-        now: Micros,
-        limit: usize,
-    ) -> Result<Vec<Conversation>, StoreError> {
+    /// The next chunk of a list of conversations, and the list as it goes on.
+    pub(super) fn list(&mut self, mut listing: Listing) -> Result<Listing, StoreError> {
         let Self {
             connection, posts, ..
         } = self;
+        // One moment for all of it: what is counted of a conversation is in two tables.
+        let read = connection
+            .transaction()
+            .and_then(|now| listing.chunk(&now, posts));
+        read.map_err(|why| problem(&self.path, &why))?;
+        Ok(listing)
+    }
+
+    /// Totals of the record.
+    pub(super) fn stats(&mut self) -> Result<Stats, StoreError> {
         let mut read = || {
-            // One that has ended has its exchanges counted.
-            let sql = "SELECT id FROM conversation WHERE exchanges = 0 AND ended IS NOT NULL ORDER BY id DESC";
-            let mut statement = connection.prepare_cached(sql)?;
-            let mut ids = statement.query([])?;
-            let mut found = Vec::new();
-            while let Some(row) = ids.next()?
-                && found.len() < limit
-            {
-                let conversation = row::conversation(connection, posts, row.get(0)?)?;
-                found.extend(
-                    conversation.filter(|conversation| filter.matches(&Alone(conversation), now)),
-                );
-            }
-            Ok(found)
+            let now = self.connection.transaction()?;
+            let mut stats = Stats::default();
+            let one = |sql: &str| now.query_row(sql, [], |row| row.get(0));
+            stats.exchanges = one("SELECT exchanges FROM state")?;
+            stats.conversations = one("SELECT count(*) FROM conversation")?;
+            let at = |sql: &str| now.query_row(sql, [], |row| row.get(0)).optional();
+            stats.oldest = at("SELECT at FROM run ORDER BY id LIMIT 1")?;
+            stats.newest = at("SELECT at FROM run ORDER BY id DESC LIMIT 1")?;
+            stats.bytes = Pages::read(&now)?.used_bytes();
+            Ok(stats)
         };
         read().map_err(|why| problem(&self.path, &why))
     }

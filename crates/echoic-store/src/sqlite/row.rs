@@ -57,22 +57,29 @@ pub(super) fn conversation(
             "SELECT id, post, remote, local, opened, half_closed, ended, how, received, sent, unsent, unheard
              FROM conversation WHERE id = ?1",
         )?
-        .query_row([id], |row| {
-            let ended = match row.get(6)? {
-                Some(ended) => Some((ended, ending(row)?)),
-                None => None,
-            };
-            Ok(Conversation {
-                id: row.get(0)?,
-                post: posts.get(connection, row.get(1)?)?,
-                remote: place(row, 2)?,
-                local: place(row, 3)?,
-                opened: row.get(4)?,
-                half_closed: row.get(5)?,
-                ended,
-            })
-        })
+        .query_row([id], |row| conversation_in(row, connection, posts))
         .optional()
+}
+
+/// The conversation in a row that begins with the columns of [`conversation`].
+pub(super) fn conversation_in(
+    row: &Row<'_>,
+    connection: &Connection,
+    posts: &mut Posts,
+) -> rusqlite::Result<Conversation> {
+    let ended = match row.get(6)? {
+        Some(ended) => Some((ended, ending(row)?)),
+        None => None,
+    };
+    Ok(Conversation {
+        id: row.get(0)?,
+        post: posts.get(connection, row.get(1)?)?,
+        remote: place(row, 2)?,
+        local: place(row, 3)?,
+        opened: row.get(4)?,
+        half_closed: row.get(5)?,
+        ended,
+    })
 }
 
 fn ending(row: &Row<'_>) -> rusqlite::Result<Ending> {

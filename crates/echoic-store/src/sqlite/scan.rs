@@ -4,8 +4,8 @@ use std::ops::RangeInclusive;
 
 use echoic_core::{
     event::{ExchangeId, Micros},
-    exchange::{Conversation, Exchange, Fate},
-    filter::{Atom, Expr, Filter, Subject},
+    exchange::{Conversation, Exchange},
+    filter::{Atom, Expr, Filter},
     store::{Order, Page},
 };
 
@@ -14,7 +14,7 @@ use echoic_core::{
 const PAGE_BYTES_MAX: usize = 64 << 20;
 
 /// SQLite's integers end here.
-const ID_MAX: u64 = i64::MAX.cast_unsigned();
+pub(super) const ID_MAX: u64 = i64::MAX.cast_unsigned();
 
 /// A search in progress. It goes from chunk to chunk, and knows nothing of SQL.
 pub(super) struct Scan {
@@ -100,8 +100,7 @@ impl Scan {
 
     /// Whether anything in this conversation can match.
     pub(super) fn may_be_in(&self, conversation: &Conversation) -> bool {
-        self.of_conversations
-            .matches(&Alone(conversation), self.now)
+        self.of_conversations.matches(conversation, self.now)
     }
 
     /// Whether this is meant, and still wanted.
@@ -150,34 +149,4 @@ fn asks_conversation(atom: &Atom) -> bool {
             | Atom::End(_)
             | Atom::Conversation(_)
     )
-}
-
-/// A conversation that is asked only what [`asks_conversation`] lets through.
-pub(super) struct Alone<'a>(pub(super) &'a Conversation);
-
-impl Subject for Alone<'_> {
-    fn conversation(&self) -> &Conversation {
-        self.0
-    }
-    fn id(&self) -> ExchangeId {
-        0
-    }
-    fn n(&self) -> u64 {
-        0
-    }
-    fn at(&self) -> Micros {
-        self.0.opened
-    }
-    fn latency_ns(&self) -> u64 {
-        0
-    }
-    fn fate(&self) -> Fate {
-        Fate::Ok
-    }
-    fn request(&self) -> &[u8] {
-        &[]
-    }
-    fn reply(&self) -> &[u8] {
-        &[]
-    }
 }

@@ -1,18 +1,18 @@
 //! A thread that owns something and does one thing after the other with it.
 
 use std::{
+    convert::Infallible,
     fmt,
-    future::Future,
     path::Path,
-    pin::pin,
-    sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll, Wake, Waker},
-    thread::{self, JoinHandle, Thread},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    thread::{self, JoinHandle},
     time::Instant,
 };
 
-use async_channel::{Receiver, Sender, bounded};
-use echoic_core::store::StoreError;
+use echoic_core::store::{StoreError, StoreErrorKind, StoreLocation};
+use flume::{Receiver, RecvTimeoutError, Sender, bounded};
+
+use super::problem::failed;
 
 /// Questions that may wait in line; who asks one more waits to ask.
 const WAITING_MAX: usize = 16;
@@ -35,24 +35,34 @@ type Job<W> = Box<dyn FnOnce(&mut W) + Send>;
 
 /// A thread that owns a `W`.
 pub(super) struct Worker<W> {
-    jobs: Sender<Job<W>>,
-    thread: Mutex<Option<JoinHandle<Result<(), StoreError>>>>,
+    location: StoreLocation,
+    /// None once it was closed. The thread ends when all senders are gone and what they have sent is done.
+    jobs: Mutex<Option<Sender<Job<W>>>>,
+    /// Disconnected when the thread has ended.
+    ended: Receiver<Infallible>,
+    /// What came of [`Work::finish`].
+    finished: Arc<OnceLock<Result<(), StoreError>>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl<W: Work> Worker<W> {
     /// Starts the thread.
     pub(super) fn start(name: &str, path: &Path, work: W) -> Result<Self, StoreError> {
         let (jobs, queue) = bounded(WAITING_MAX);
-        let thread = thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || run(work, &queue));
-        let thread = thread.map_err(|why| StoreError::Failed {
-            path: path.to_owned(),
-            what: why.to_string(),
-        })?;
+        let (ending, ended) = bounded(0);
+        let finished = Arc::new(OnceLock::new());
+        let result = Arc::clone(&finished);
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
+            // Dropped last, and by a panic too.
+            let _ending: Sender<Infallible> = ending;
+            let _ = result.set(run(work, &queue));
+        });
         Ok(Self {
-            jobs,
-            thread: Mutex::new(Some(thread)),
+            location: path.into(),
+            jobs: Mutex::new(Some(jobs)),
+            ended,
+            finished,
+            thread: Some(thread.map_err(|why| failed(path, why.to_string()))?),
         })
     }
 
@@ -61,39 +71,43 @@ impl<W: Work> Worker<W> {
         &self,
         job: impl FnOnce(&mut W) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        let jobs = self.jobs().clone().ok_or_else(|| self.closed())?;
         let (answer, answered) = bounded(1);
         let job: Job<W> = Box::new(move |work| {
             // Whoever asked may have gone away.
             let _ = answer.try_send(job(work));
         });
-        self.jobs.send(job).await.map_err(|_| StoreError::Closed)?;
-        answered.recv().await.map_err(|_| StoreError::Closed)?
+        jobs.send_async(job).await.map_err(|_| self.closed())?;
+        drop(jobs);
+        answered.recv_async().await.map_err(|_| self.closed())?
     }
 
-    /// Takes no more questions, waits until those asked are answered and things are in order.
-    pub(super) fn close(&self) -> Result<(), StoreError> {
-        self.jobs.close();
-        match self
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-        {
-            Some(thread) => thread.join().unwrap_or(Err(StoreError::Closed)),
-            None => Ok(()),
-        }
+    /// Takes no more questions, waits until those asked are answered and things are in order. The thread goes on with
+    /// that when nobody waits for it any more.
+    pub(super) async fn close(&self) -> Result<(), StoreError> {
+        drop(self.jobs().take());
+        let _ = self.ended.recv_async().await;
+        // Without a result it has panicked.
+        let finished = self.finished.get().cloned();
+        finished.unwrap_or_else(|| Err(self.closed()))
+    }
+
+    fn closed(&self) -> StoreError {
+        StoreError::new(self.location.clone(), StoreErrorKind::Closed)
+    }
+}
+
+impl<W> Worker<W> {
+    fn jobs(&self) -> MutexGuard<'_, Option<Sender<Job<W>>>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<W> Drop for Worker<W> {
+    /// Waits for the thread, unless it was closed before: then either it has ended, or its caller gave up waiting.
     fn drop(&mut self) {
-        self.jobs.close();
-        if let Some(thread) = self
-            .thread
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-        {
+        let is_open = self.jobs().take().is_some();
+        if let Some(thread) = self.thread.take().filter(|_| is_open) {
             let _ = thread.join();
         }
     }
@@ -102,51 +116,21 @@ impl<W> Drop for Worker<W> {
 impl<W> fmt::Debug for Worker<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Worker")
-            .field("waiting", &self.jobs.len())
+            .field("location", &self.location)
             .finish_non_exhaustive()
     }
 }
 
 fn run<W: Work>(mut work: W, queue: &Receiver<Job<W>>) -> Result<(), StoreError> {
     loop {
-        match next(queue, work.due()) {
-            Next::Job(job) => job(&mut work),
-            Next::Due => work.overdue(),
-            Next::Closed => return work.finish(),
-        }
-    }
-}
-
-enum Next<T> {
-    Job(T),
-    Due,
-    Closed,
-}
-
-/// The next job, waited for until `due` at most. A blocking receive with a deadline is not in the channel's
-/// interface, so this thread is its own executor: it sleeps until it is woken or late.
-fn next<T>(queue: &Receiver<T>, due: Option<Instant>) -> Next<T> {
-    struct Unpark(Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    if let Ok(job) = queue.try_recv() {
-        return Next::Job(job);
-    }
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut received = pin!(queue.recv());
-    loop {
-        match received.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(Ok(job)) => return Next::Job(job),
-            Poll::Ready(Err(_)) => return Next::Closed,
-            Poll::Pending => {}
-        }
-        match due.map(|due| due.saturating_duration_since(Instant::now())) {
-            Some(left) if left.is_zero() => return Next::Due,
-            Some(left) => thread::park_timeout(left),
-            None => thread::park(),
+        let next = match work.due() {
+            Some(due) => queue.recv_deadline(due),
+            None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        match next {
+            Ok(job) => job(&mut work),
+            Err(RecvTimeoutError::Timeout) => work.overdue(),
+            Err(RecvTimeoutError::Disconnected) => return work.finish(),
         }
     }
 }
@@ -168,7 +152,7 @@ mod tests {
             self.0 += 1;
         }
         fn finish(self) -> Result<(), StoreError> {
-            Err(StoreError::Closed)
+            Err(failed(Path::new("clock"), "finished"))
         }
     }
 
@@ -180,13 +164,37 @@ mod tests {
             assert!(Instant::now() < deadline);
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
+        for _ in 0..2 {
+            let finished = worker.close().await.unwrap_err();
+            assert_eq!(finished, failed(Path::new("clock"), "finished"));
+        }
+        let closed = worker.ask(|_| Ok(())).await.unwrap_err();
+        assert_eq!(closed.kind, StoreErrorKind::Closed);
+    }
+
+    #[tokio::test]
+    async fn dropping_a_worker_whose_close_was_given_up_does_not_wait() {
+        let worker = Worker::start("clock", Path::new(""), Clock(3)).unwrap();
+        let (go, going) = bounded::<()>(1);
+        let mut stuck = Box::pin(worker.ask(move |_| {
+            let _ = going.recv();
+            Ok(())
+        }));
+        let soon = Duration::from_millis(20);
         assert!(
-            matches!(worker.close(), Err(StoreError::Closed)),
-            "finish was called"
+            tokio::time::timeout(soon, &mut stuck).await.is_err(),
+            "it has begun"
         );
-        assert!(matches!(
-            worker.ask(|_| Ok(())).await,
-            Err(StoreError::Closed)
-        ));
+        assert!(tokio::time::timeout(soon, worker.close()).await.is_err());
+        drop(stuck);
+        let finished = Arc::clone(&worker.finished);
+        drop(worker);
+        assert!(finished.get().is_none(), "it is still at work");
+        drop(go);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while finished.get().is_none() {
+            assert!(Instant::now() < deadline, "it ends all the same");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
     }
 }

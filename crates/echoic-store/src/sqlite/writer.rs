@@ -21,7 +21,7 @@ use super::{
     connection,
     file::{self, Lock},
     mover::Mover,
-    problem::{is_ruinous, problem, system_problem},
+    problem::{failed, is_ruinous, problem, system_problem},
     tally::Tally,
     worker::Work,
 };
@@ -211,11 +211,8 @@ impl Writer {
             self.renew(&connection)?;
             let done = checkpoint(&connection, connection::BUSY);
             if !done.map_err(|why| problem(&self.path, &why))? {
-                let what = "after a failed write, readers keep the log from being saved".to_owned();
-                return Err(StoreError::Failed {
-                    path: self.path.clone(),
-                    what,
-                });
+                let what = "after a failed write, readers keep the log from being saved";
+                return Err(failed(&self.path, what));
             }
             let begun = self.mover.begin();
             begun.map_err(|why| system_problem(&self.path, &why))?;
@@ -227,13 +224,13 @@ impl Writer {
     /// Makes the log safe before anything is copied from it: a loss of power amid that would leave the record
     /// half copied, and what is to repair it not there.
     fn renew(&self, connection: &Connection) -> Result<(), StoreError> {
-        let failed = |why: rusqlite::Error| problem(&self.path, &why);
+        let refused = |why: rusqlite::Error| problem(&self.path, &why);
         // So that nobody else writes to it.
         connection
             .execute_batch("BEGIN IMMEDIATE")
-            .map_err(failed)?;
+            .map_err(refused)?;
         let renewed = file::renew_log(&self.path);
-        connection.execute_batch("ROLLBACK").map_err(failed)?;
+        connection.execute_batch("ROLLBACK").map_err(refused)?;
         renewed.map_err(|why| system_problem(&self.path, &why))
     }
 

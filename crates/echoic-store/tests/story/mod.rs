@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod beside;
 pub(crate) mod sqlite;
 
 use std::sync::Arc;

@@ -30,7 +30,7 @@ pub(crate) fn record(dir: &Path) -> PathBuf {
     story.lines(1, &["one", "two", "three"], 3);
     story.end(1, How::PeerClosed, 0);
     append(&store, &mut story);
-    store.close().unwrap();
+    wait(store.close()).unwrap();
     path
 }
 

@@ -3,11 +3,15 @@
 use std::{fs, path::PathBuf};
 
 use clap::Args;
-use echoic_client::bench::{Expect, Kind, Sizes, Template, Workload};
-use echoic_core::framing::{Framing, Splitter};
+use echoic_client::bench::{
+    Expect, Kind, Pace, Recorded, RecordedError, Sizes, Template, Workload, divide,
+};
+use echoic_core::{filter::Filter, framing::Framing};
+use echoic_server::wall;
 use serde::Deserialize;
+use tokio::runtime;
 
-use super::recorded::{self, Pace, Recorded};
+use crate::store_url::StoreUrl;
 
 /// What is said, and what has to come back.
 #[derive(Debug, Args)]
@@ -56,11 +60,17 @@ pub(super) struct SaidArgs {
         hide_env = true,
         requires = "from_store"
     )]
-    store: String,
+    store: StoreUrl,
 
     /// When recorded requests are due: real (as they came), 2x (twice as fast), or max (each connection asks again when its
     /// reply has come)
-    #[arg(long, value_name = "PACE", default_value = "real", value_parser = recorded::pace, requires = "from_store", conflicts_with = "rate")]
+    #[arg(
+        long,
+        value_name = "PACE",
+        default_value = "real",
+        requires = "from_store",
+        conflicts_with = "rate"
+    )]
     pace: Pace,
 
     /// What has to come back: upper, lower, echo, exact:TEXT, regex:RE, len:N, any, or none (no reply is waited for)
@@ -91,10 +101,21 @@ fn one() -> u32 {
 impl SaidArgs {
     /// What is said again, if anything is.
     pub(super) fn recorded(&self, framing: Framing) -> Result<Option<Recorded>, String> {
-        let filter = self.from_store.as_deref();
-        filter
-            .map(|filter| recorded::read(filter, &self.store, framing, self.pace))
-            .transpose()
+        let Some(filter) = &self.from_store else {
+            return Ok(None);
+        };
+        let filter = Filter::parse(filter).map_err(|error| error.to_string())?;
+        let store = self.store.open_to_read().map_err(|failed| failed.why)?;
+        let runtime = runtime::Builder::new_current_thread().build();
+        let runtime = runtime.map_err(|error| error.to_string())?;
+        let read = Recorded::read(&*store, &filter, wall(), framing, self.pace);
+        match runtime.block_on(read) {
+            Ok(recorded) => Ok(Some(recorded)),
+            Err(error @ RecordedError::Nothing(_)) => {
+                Err(format!("{error}; `echoic log` lists what there is"))
+            }
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     /// What was typed means this, under that framing.
@@ -148,7 +169,9 @@ fn in_turn(corpus: &str) -> Result<Workload, String> {
     };
     let bytes = read(&path.into())?;
     let messages = match how {
-        Divided::Framed(framing) => divided(&bytes, framing),
+        Divided::Framed(framing) => {
+            divide(&bytes, framing).map_err(|undivided| format!("the corpus is {undivided}"))
+        }
         Divided::Json => bytes
             .split(|byte| *byte == b'\n')
             .filter(|line| !line.trim_ascii().is_empty())
@@ -167,29 +190,6 @@ fn in_turn(corpus: &str) -> Result<Workload, String> {
 enum Divided {
     Framed(Framing),
     Json,
-}
-
-pub(super) fn divided(bytes: &[u8], framing: Framing) -> Result<Vec<Vec<u8>>, String> {
-    let mut spans = Vec::new();
-    let mut splitter = Splitter::new(framing, usize::MAX);
-    let split = splitter.split(bytes, &mut spans);
-    let mut messages: Vec<_> = spans
-        .iter()
-        .map(|span| bytes[span.body_start as usize..span.body_end as usize].to_vec())
-        .collect();
-    let rest = &bytes[split.consumed..];
-    let is_whole = split.violation.is_none()
-        && (framing.terminator().is_some() && !framing.has_length() || rest.is_empty());
-    if !is_whole {
-        return Err(format!(
-            "the corpus is not divided by {framing} to its end: {} bytes are left over",
-            rest.len()
-        ));
-    }
-    if !rest.is_empty() {
-        messages.push(rest.to_vec());
-    }
-    Ok(messages)
 }
 
 fn mixed(path: &PathBuf) -> Result<Workload, String> {
@@ -229,23 +229,6 @@ fn kind(line: &str) -> Result<Kind, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_corpus_is_divided_and_nothing_of_it_lost() {
-        assert_eq!(
-            divided(b"a\nb", Framing::Line),
-            Ok(vec![b"a".to_vec(), b"b".to_vec()])
-        );
-        assert_eq!(
-            divided(b"\x01a\x01b", "u8".parse().unwrap()),
-            Ok(vec![b"a".to_vec(), b"b".to_vec()])
-        );
-        assert!(
-            divided(b"\x01a\x02b", "u8".parse().unwrap())
-                .unwrap_err()
-                .contains("2 bytes")
-        );
-    }
 
     #[test]
     fn a_line_of_a_mixture_says_what_is_wrong_with_it() {

@@ -10,7 +10,7 @@ use echoic_core::{
     units::{OffOr, Span},
 };
 
-use crate::{cli::count, memory::Place};
+use crate::{cli::count, store_url::StoreUrl};
 
 use super::{
     expect::Expected,
@@ -101,7 +101,7 @@ pub(crate) struct ConnectArgs {
 
     /// Record what is said and what comes in this file, as serve does; read it with `echoic log --store FILE`
     #[arg(long, value_name = "FILE")]
-    store: Option<String>,
+    store: Option<StoreUrl>,
 
     /// Tell of each socket call as it happens
     #[arg(long)]
@@ -176,7 +176,7 @@ pub(super) struct Plan {
     pub(super) hold: bool,
     pub(super) send_only: bool,
     /// Where it is recorded.
-    pub(super) store: Option<Place>,
+    pub(super) store: Option<StoreUrl>,
     pub(super) explain: bool,
     pub(super) verbose: bool,
 }
@@ -216,16 +216,13 @@ impl ConnectArgs {
         }))
     }
 
-    fn recorded_in(&self) -> Result<Option<Place>, String> {
-        let Some(store) = &self.store else {
-            return Ok(None);
-        };
-        match Place::parse(store).map_err(|failed| failed.why)? {
-            Place::None => Ok(None),
-            Place::Memory => {
+    fn recorded_in(&self) -> Result<Option<StoreUrl>, String> {
+        match &self.store {
+            None | Some(StoreUrl::None) => Ok(None),
+            Some(StoreUrl::Memory) => {
                 Err("--store names a file here: the memory is gone with us".to_owned())
             }
-            file @ Place::File(_) => Ok(Some(file)),
+            file @ Some(StoreUrl::Sqlite(_)) => Ok(file.clone()),
         }
     }
 

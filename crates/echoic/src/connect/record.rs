@@ -9,7 +9,6 @@ use std::{
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
-    time::Duration,
 };
 
 use echoic_client::{Exchanged, Exchanges, Happened, Phase, Talked, Watch};
@@ -18,7 +17,7 @@ use echoic_core::{
     endpoint::{Endpoint, Shape},
     event::{Marked, Opened, Place as At, Post, Told},
     framing::Frames,
-    store::Durability,
+    store::{Durability, Store},
 };
 use echoic_recorder::{Clock, Journal, Recorder, RecorderOptions, Standing};
 use echoic_wire::Dialled;
@@ -26,17 +25,14 @@ use tokio::{task::JoinHandle, time::Instant};
 
 use crate::{
     exit::{Exit, Failed},
-    memory::{self, Place},
     signals::Signals,
+    store_url::{self, STORE_DEADLINE, StoreUrl},
     term,
 };
 
-/// What a store may take to keep the last of it.
-const STORE_DEADLINE: Duration = Duration::from_secs(10);
-
 /// A store that is open, before anybody has answered.
 pub(super) struct Unwritten {
-    store: memory::Opened,
+    store: Option<Arc<dyn Store>>,
     file: String,
 }
 
@@ -69,16 +65,16 @@ struct Page {
 
 impl Unwritten {
     /// Opens the file to be written by this process alone.
-    pub(super) fn open(place: &Place) -> Result<Self, Failed> {
+    pub(super) fn open(url: &StoreUrl) -> Result<Self, Failed> {
         Ok(Self {
-            store: place.open(Durability::Normal)?,
-            file: place.to_string(),
+            store: url.open(Durability::Normal)?,
+            file: url.to_string(),
         })
     }
 
     /// Nobody answered: a file that was made for this is taken away again.
     pub(super) async fn discard(self) {
-        self.store.discard().await;
+        store_url::discard(self.store).await;
     }
 
     /// Somebody has.
@@ -88,7 +84,7 @@ impl Unwritten {
         frames: Frames,
         dialled: &Dialled,
     ) -> Result<Record, Failed> {
-        let store = self.store.store.clone();
+        let store = self.store.clone();
         let (recorder, task) = Recorder::new(store, RecorderOptions::default()).await?;
         let recording = tokio::spawn(task.run());
         let shape = dialled.link.shape();
@@ -156,7 +152,7 @@ impl Record {
         }
         recorder.close(recording, STORE_DEADLINE).await;
         let Standing { lost, failure, .. } = recorder.standing();
-        let closed = store.close();
+        let closed = store_url::close(store).await;
         let why = failure.map(|failure| failure.why);
         match (lost, why, closed) {
             (0, None, Ok(())) => {}

@@ -21,7 +21,7 @@ use crate::{
     cli::{self, Full, LimitArgs, ServeArgs, ShowingArgs},
     exit::Failed,
     explain,
-    memory::Place,
+    store_url::StoreUrl,
     term,
 };
 
@@ -46,7 +46,7 @@ pub(super) struct Plan {
     pub(super) source_limits: SourceLimits,
     /// Callers that may be turned away in order at the same time.
     pub(super) turned_away_max: usize,
-    pub(super) store: Place,
+    pub(super) store: StoreUrl,
     pub(super) durability: Durability,
     pub(super) retention: Retention,
     pub(super) retention_text: String,
@@ -129,7 +129,7 @@ impl Plan {
             limits,
             source_limits: source_limits(&args.limits),
             turned_away_max: files.saturating_sub(taken) as usize,
-            store: Place::parse(&args.recording.store)?,
+            store: args.recording.store.clone(),
             durability,
             retention: args.recording.retention.retention,
             retention_text: args.recording.retention.text.replace(',', " and "),

@@ -27,7 +27,7 @@ use tokio::{
 use self::{json::JsonPrinter, lines::LinePrinter};
 use super::plan::{Events, Plan, Showing};
 use crate::{
-    memory::Place,
+    store_url::StoreUrl,
     term::{self, ASIDE, tame},
 };
 
@@ -183,14 +183,14 @@ pub(super) fn announce(plan: &Plan, doors: &[Listening]) {
         }
     }
     match &plan.store {
-        Place::File(path) => term::say(&format!(
+        StoreUrl::Sqlite(path) => term::say(&format!(
             "recording in {} (durability {}, keeping {})",
             path.display(),
             plan.durability,
             plan.retention_text
         )),
-        Place::Memory => term::say("recording in memory: gone when this process ends"),
-        Place::None => term::say("recording nothing"),
+        StoreUrl::Memory => term::say("recording in memory: gone when this process ends"),
+        StoreUrl::None => term::say("recording nothing"),
     }
 }
 

@@ -1,0 +1,160 @@
+//! What can be wrong with a store: where it is, and what kind of problem it is.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use thiserror::Error;
+
+/// A failure of a store. Its text names no option of a command line: a program adds its own advice by
+/// [`StoreError::kind`].
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{}", self.kind.describe(&self.location))]
+pub struct StoreError {
+    /// Where the store is.
+    pub location: StoreLocation,
+    /// What is wrong with it.
+    pub kind: StoreErrorKind,
+}
+
+impl StoreError {
+    /// A failure of that kind of the store at `location`.
+    pub fn new(location: impl Into<StoreLocation>, kind: StoreErrorKind) -> Self {
+        Self {
+            location: location.into(),
+            kind,
+        }
+    }
+}
+
+/// Where a store is, for messages.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum StoreLocation {
+    /// A file.
+    Path(PathBuf),
+    /// A server's URL, without its password.
+    Url(String),
+    /// The memory of this process.
+    Memory,
+}
+
+impl fmt::Display for StoreLocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => path.display().fmt(f),
+            Self::Url(url) => f.write_str(url),
+            Self::Memory => f.write_str("memory"),
+        }
+    }
+}
+
+impl From<&Path> for StoreLocation {
+    fn from(path: &Path) -> Self {
+        Self::Path(path.to_owned())
+    }
+}
+
+/// The kinds of failure. No peer can cause any of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoreErrorKind {
+    /// There is no store at this location.
+    Missing,
+    /// Another process has opened it for writing.
+    Held {
+        /// The process, if it could be determined.
+        pid: Option<u32>,
+    },
+    /// It is not a store of echoic, or it is damaged. It is left unchanged.
+    Foreign {
+        /// What is wrong with it.
+        what: String,
+    },
+    /// It was written by a newer echoic.
+    Newer {
+        /// Its schema version.
+        found: u32,
+        /// The newest version that this echoic knows.
+        known: u32,
+    },
+    /// It was written by an older echoic, whose schema is no longer read.
+    Older {
+        /// Its schema version.
+        found: u32,
+        /// The oldest version that this echoic reads.
+        known: u32,
+    },
+    /// No space is left.
+    Full,
+    /// It cannot be written: permissions, a read-only file system, or it was opened for reading.
+    ReadOnly {
+        /// What the system said.
+        what: String,
+    },
+    /// Reading or writing failed.
+    Failed {
+        /// What the system or the database said.
+        what: String,
+    },
+    /// [`Store::close`](super::Store::close) was called.
+    Closed,
+}
+
+impl StoreErrorKind {
+    fn describe(&self, at: &StoreLocation) -> String {
+        match self {
+            Self::Missing => format!("there is no database at {at}"),
+            Self::Held { pid: Some(pid) } => format!("{at} is held by another echoic (pid {pid})"),
+            Self::Held { pid: None } => format!("{at} is held by another echoic"),
+            Self::Foreign { what } => {
+                format!("{at} is not a database echoic can read ({what}); it was left as it is")
+            }
+            Self::Newer { found, known } => format!(
+                "{at} was written by a newer echoic (schema {found}, this one knows {known})"
+            ),
+            Self::Older { found, known } => format!(
+                "{at} was written by an older echoic (schema {found}, this one reads {known} and later)"
+            ),
+            Self::Full => format!("the disk under {at} is full"),
+            Self::ReadOnly { what } => format!("{at} cannot be written: {what}"),
+            Self::Failed { what } => format!("{at} failed: {what}"),
+            Self::Closed => format!("the store {at} is closed"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_names_its_location_and_no_option() {
+        let what = || "why".to_owned();
+        for kind in [
+            StoreErrorKind::Missing,
+            StoreErrorKind::Held { pid: Some(7) },
+            StoreErrorKind::Held { pid: None },
+            StoreErrorKind::Foreign { what: what() },
+            StoreErrorKind::Newer { found: 9, known: 2 },
+            StoreErrorKind::Older { found: 1, known: 3 },
+            StoreErrorKind::Full,
+            StoreErrorKind::ReadOnly { what: what() },
+            StoreErrorKind::Failed { what: what() },
+            StoreErrorKind::Closed,
+        ] {
+            let locations = [
+                (Path::new("a/b.db").into(), "a/b.db"),
+                (
+                    StoreLocation::Url("postgres://db/echoic".into()),
+                    "postgres://db/echoic",
+                ),
+                (StoreLocation::Memory, "memory"),
+            ];
+            for (location, text) in locations {
+                let said = StoreError::new(location, kind.clone()).to_string();
+                assert!(said.contains(text) && !said.contains("--"), "{said}");
+            }
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! A list of conversations: where it may find some, and how far it has come.
+
+use std::{collections::HashMap, ops::RangeInclusive};
+
+use echoic_core::{
+    event::{ConversationId, Micros},
+    filter::{Expr, Filter},
+    store::{ConversationPage, FoundConversations, ListedConversation, Order},
+};
+use rusqlite::Transaction;
+
+use super::{
+    row::{self, Posts},
+    scan::ID_MAX,
+};
+
+/// Rows that one chunk reads at most: some tens of milliseconds.
+const CHUNK_ROWS: usize = 5_000;
+
+/// Conversations by id from the newest; the condition on exchanges is skipped if ?3 is 0.
+const NEWEST_FIRST: &str =
+    "SELECT id, post, remote, local, opened, half_closed, ended, how, received, sent, unsent, unheard, exchanges
+    FROM conversation
+    WHERE id BETWEEN ?1 AND ?2 AND (?3 = 0 OR (exchanges = 0 AND ended IS NOT NULL))
+    ORDER BY id DESC LIMIT ?4";
+
+/// The same from the oldest.
+const OLDEST_FIRST: &str =
+    "SELECT id, post, remote, local, opened, half_closed, ended, how, received, sent, unsent, unheard, exchanges
+    FROM conversation
+    WHERE id BETWEEN ?1 AND ?2 AND (?3 = 0 OR (exchanges = 0 AND ended IS NOT NULL))
+    ORDER BY id LIMIT ?4";
+
+/// A list in progress, read a chunk at a time.
+pub(super) struct Listing {
+    condition: Expr,
+    now: Micros,
+    order: Order,
+    without_exchanges: bool,
+    /// What is still to be read; none if all has been.
+    ids: Option<RangeInclusive<ConversationId>>,
+    limit: usize,
+    /// One more than `limit` tells that there is another page.
+    found: Vec<ListedConversation>,
+}
+
+impl Listing {
+    pub(super) fn new(filter: &Filter, page: ConversationPage) -> Self {
+        let mut listing = Self {
+            condition: filter.conversation_part(),
+            now: page.now,
+            order: page.order,
+            without_exchanges: page.without_exchanges,
+            ids: filter.conversations().hull().map(|ids| {
+                let (low, high) = ids.into_inner();
+                low.min(ID_MAX)..=high.min(ID_MAX)
+            }),
+            limit: page.limit,
+            found: Vec::new(),
+        };
+        if let Some(beyond) = page.beyond {
+            listing.go_beyond(beyond);
+        }
+        listing
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.ids.is_none() || self.found.len() > self.limit
+    }
+
+    pub(super) fn into_found(mut self) -> FoundConversations {
+        let has_more = self.found.len() > self.limit;
+        self.found.truncate(self.limit);
+        let last = self.found.last().map(|listed| listed.conversation.id);
+        FoundConversations {
+            next: last.filter(|_| has_more),
+            conversations: self.found,
+        }
+    }
+
+    /// Reads on, as far as one chunk goes.
+    pub(super) fn chunk(
+        &mut self,
+        now: &Transaction<'_>,
+        posts: &mut Posts,
+    ) -> rusqlite::Result<()> {
+        let Some(ids) = self.ids.clone() else {
+            return Ok(());
+        };
+        let first = self.found.len();
+        let mut statement = now.prepare_cached(match self.order {
+            Order::NewestFirst => NEWEST_FIRST,
+            Order::OldestFirst => OLDEST_FIRST,
+        })?;
+        let mut rows =
+            statement.query((ids.start(), ids.end(), self.without_exchanges, CHUNK_ROWS))?;
+        let (mut read, mut last) = (0, None);
+        while self.found.len() <= self.limit
+            && let Some(row) = rows.next()?
+        {
+            read += 1;
+            last = Some(row.get(0)?);
+            let conversation = row::conversation_in(row, now, posts)?;
+            if self.condition.matches(&conversation, self.now) {
+                let exchanges = row.get(12)?;
+                self.found.push(ListedConversation {
+                    conversation,
+                    exchanges,
+                });
+            }
+        }
+        match last {
+            Some(last) if read == CHUNK_ROWS => self.go_beyond(last),
+            _ => self.ids = None,
+        }
+        count_open(now, &mut self.found[first..])
+    }
+
+    fn go_beyond(&mut self, id: ConversationId) {
+        self.ids = self.ids.take().and_then(|ids| {
+            let (low, high) = ids.into_inner();
+            match self.order {
+                Order::OldestFirst => Some(low.max(id.checked_add(1)?)..=high),
+                Order::NewestFirst => Some(low..=high.min(id.checked_sub(1)?)),
+            }
+        });
+    }
+}
+
+/// Adds the exchanges of open conversations that are not counted in their rows yet (`state.tallied`).
+fn count_open(now: &Transaction<'_>, found: &mut [ListedConversation]) -> rusqlite::Result<()> {
+    let is_open = |listed: &&mut ListedConversation| listed.conversation.ended.is_none();
+    let mut open: HashMap<ConversationId, &mut u64> = found
+        .iter_mut()
+        .filter(is_open)
+        .map(|listed| (listed.conversation.id, &mut listed.exchanges))
+        .collect();
+    if open.is_empty() {
+        return Ok(());
+    }
+    let sql = "SELECT conversation, sum(count) FROM run WHERE id > (SELECT tallied FROM state) GROUP BY conversation";
+    let mut statement = now.prepare_cached(sql)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        if let Some(exchanges) = open.get_mut(&row.get(0)?) {
+            **exchanges = exchanges.saturating_add(row.get(1)?);
+        }
+    }
+    Ok(())
+}

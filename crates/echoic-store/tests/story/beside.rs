@@ -1,0 +1,93 @@
+//! A record that one store writes and a reader reads, as one store: so that the contract holds for readers too.
+
+use std::{ops::RangeInclusive, path::Path, sync::Arc};
+
+use echoic_core::{
+    event::{Batch, ConversationId, Micros},
+    exchange::Conversation,
+    filter::Filter,
+    service::BoxFuture,
+    store::{
+        ConversationPage, Durability, Found, FoundConversations, Gap, Last, Page, Retention, Stats,
+        Store, StoreError,
+    },
+};
+use echoic_store::{SqliteReader, SqliteStore};
+
+pub(crate) struct Beside {
+    writer: SqliteStore,
+    reader: SqliteReader,
+}
+
+impl Beside {
+    pub(crate) fn open(path: &Path) -> Self {
+        Self {
+            writer: SqliteStore::open(path, Durability::Off).unwrap(),
+            reader: SqliteReader::open(path).unwrap(),
+        }
+    }
+}
+
+impl Store for Beside {
+    fn last(&self) -> BoxFuture<'_, Result<Last, StoreError>> {
+        self.reader.last()
+    }
+
+    fn append(&self, batches: Vec<Arc<Batch>>) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.writer.append(batches)
+    }
+
+    fn find<'a>(
+        &'a self,
+        filter: &'a Filter,
+        page: Page,
+    ) -> BoxFuture<'a, Result<Found, StoreError>> {
+        self.reader.find(filter, page)
+    }
+
+    fn count<'a>(
+        &'a self,
+        filter: &'a Filter,
+        now: Micros,
+    ) -> BoxFuture<'a, Result<u64, StoreError>> {
+        self.reader.count(filter, now)
+    }
+
+    fn conversations<'a>(
+        &'a self,
+        filter: &'a Filter,
+        page: ConversationPage,
+    ) -> BoxFuture<'a, Result<FoundConversations, StoreError>> {
+        self.reader.conversations(filter, page)
+    }
+
+    fn conversation(
+        &self,
+        id: ConversationId,
+    ) -> BoxFuture<'_, Result<Option<Conversation>, StoreError>> {
+        self.reader.conversation(id)
+    }
+
+    fn gaps(
+        &self,
+        times: RangeInclusive<Micros>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Gap>, StoreError>> {
+        self.reader.gaps(times, limit)
+    }
+
+    fn stats(&self) -> BoxFuture<'_, Result<Stats, StoreError>> {
+        self.reader.stats()
+    }
+
+    fn prune(&self, keep: Retention, now: Micros) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.writer.prune(keep, now)
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async {
+            self.reader.close().await?;
+            self.writer.close().await
+        })
+    }
+}
