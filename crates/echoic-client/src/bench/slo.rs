@@ -161,7 +161,7 @@ impl FromStr for Term {
 fn term(text: &str) -> Result<Term, String> {
     let at = text
         .find(['<', '>', '='])
-        .ok_or_else(|| if text.is_empty() { TERM } else { SIGN })?;
+        .ok_or(if text.is_empty() { TERM } else { SIGN })?;
     let (name, rest) = (text[..at].trim(), &text[at..]);
     let signs = [
         ("<=", How::AtMost),

@@ -12,6 +12,7 @@ const HEX: &str = "pairs of hexadecimal digits, for example 0d0a, 0x0d0a or 0d:0
 
 /// Reads bytes, of which `??` are any. Groups of pairs are separated by one colon, one comma, or spaces.
 pub(crate) fn masked(text: &str) -> Option<Vec<Option<u8>>> {
+    let digit = |digit: u8| char::from(digit).to_digit(16);
     let mut bytes = Vec::new();
     // A comma may have spaces around it; without a group on both sides it separates nothing.
     for group in text.split([',', ':']) {
@@ -30,20 +31,14 @@ pub(crate) fn masked(text: &str) -> Option<Vec<Option<u8>>> {
                 return None;
             }
             for pair in pairs {
-                bytes.push(byte(*pair)?);
+                bytes.push(match pair {
+                    b"??" => None,
+                    [high, low] => Some((digit(*high)? * 16 + digit(*low)?) as u8),
+                });
             }
         }
     }
     Some(bytes)
-}
-
-fn byte(pair: [u8; 2]) -> Option<Option<u8>> {
-    if pair == *b"??" {
-        return Some(None);
-    }
-    let digit = |digit: u8| char::from(digit).to_digit(16);
-    let [high, low] = pair;
-    Some(Some((digit(high)? * 16 + digit(low)?) as u8))
 }
 
 impl FromStr for Hex {

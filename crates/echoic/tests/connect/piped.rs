@@ -163,8 +163,8 @@ fn nonsense_is_2_and_says_what_to_write() {
     for (args, why) in [
         (vec!["localhost"], "HOST:PORT"),
         (vec!["localhost:1", "2"], "leave one of them out"),
-        (vec![":1", "--frame", "zip"], "chunk line"),
-        (vec![":1", "--linger-timeout", "5"], "250ms"),
+        (vec![":1", "--frame", "zip"], "chunk, line"),
+        (vec![":1", "--linger-timeout", "soon"], "250ms"),
     ] {
         let output = run(&args, b"");
         assert_code(&output, 2);
