@@ -73,7 +73,7 @@ async fn all(plan: &Plan) -> Result<Exit, ReaderGone> {
 /// The options of the probe that would tell more.
 fn in_options(advice: Advice) -> &'static str {
     match advice {
-        Advice::Longer => "; ask again with --each 5s",
+        Advice::Longer => "; ask again with --timeout 5s",
         Advice::EachAlone => "; `--all` tells whether it ever does",
     }
 }

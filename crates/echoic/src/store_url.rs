@@ -10,8 +10,8 @@ use std::{
 };
 
 use echoic_core::{
-    units::{Bytes, Span, quoted},
     store::{Durability, Retention, Store},
+    units::{Bytes, Span, quoted},
 };
 use echoic_store::{MemoryStore, SqliteReader, SqliteStore};
 use tokio::time::timeout;

@@ -122,11 +122,7 @@ fn json_gap_plus_printed_equals_served() {
     load.wait_for(20_000);
     let (mut child, _, err) = serving;
     signal(&child, Signal::TERM);
-    let answered: u64 = load
-        .ends()
-        .iter()
-        .map(|peer| peer.heard.len() as u64)
-        .sum();
+    let answered: u64 = load.ends().iter().map(|peer| peer.heard.len() as u64).sum();
     let ended = wait_for_end(&mut child, SOON).unwrap();
     assert_eq!(ended.code(), Some(0), "{:?}", err.all());
     let (mut printed, mut missed) = (0, 0);

@@ -7,6 +7,7 @@ use echoic_core::{
     filter::Filter,
     framing::Framing,
     store::{Order, Page, Store, StoreError},
+    units::{decimal, quoted},
 };
 use thiserror::Error;
 

@@ -4,6 +4,7 @@
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
+    ops::RangeInclusive,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -19,7 +20,10 @@ use echoic_core::{
     limits::Limits,
     message::{Message, Replies, Run, Then},
     service::{BoxFuture, Inline, Peer, Service, Voice},
-    store::{Found, Last, Page, Retention, Store, StoreError},
+    store::{
+        ConversationPage, Found, FoundConversations, Gap, Last, Page, Retention, Stats, Store,
+        StoreError,
+    },
 };
 use echoic_wire::Transport;
 
@@ -240,6 +244,30 @@ impl Store for FalsifyingStore {
 
     fn prune(&self, retention: Retention, now: Micros) -> BoxFuture<'_, Result<u64, StoreError>> {
         self.store.prune(retention, now)
+    }
+
+    fn conversations<'a>(
+        &'a self,
+        filter: &'a Filter,
+        page: ConversationPage,
+    ) -> BoxFuture<'a, Result<FoundConversations, StoreError>> {
+        self.store.conversations(filter, page)
+    }
+
+    fn gaps(
+        &self,
+        times: RangeInclusive<Micros>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Gap>, StoreError>> {
+        self.store.gaps(times, limit)
+    }
+
+    fn stats(&self) -> BoxFuture<'_, Result<Stats, StoreError>> {
+        self.store.stats()
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.store.close()
     }
 }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use echoic_client::bench::{
-    Arrivals, Benchmark, Length, Load, Order, Other, Plan, Runs, Slo, Steps, Unframable,
-    Warmup, Workload,
+    Arrivals, Benchmark, Length, Load, Order, Other, Plan, Runs, Slo, Steps, Unframable, Warmup,
+    Workload,
 };
 use echoic_core::{
     endpoint::{Endpoint, Shape},

@@ -7,7 +7,7 @@ use echoic_client::bench::{
     Expect, Kind, Pace, Recorded, RecordedError, Sizes, Template, Workload, divide,
 };
 use echoic_core::{filter::Filter, framing::Framing};
-use echoic_server::wall;
+use echoic_recorder::wall;
 use serde::Deserialize;
 use tokio::runtime;
 
