@@ -43,6 +43,7 @@ mod common;
 mod datagrams;
 mod drain;
 mod feed;
+mod handshake;
 mod inbox;
 mod journal;
 mod outbox;

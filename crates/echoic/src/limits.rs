@@ -110,6 +110,7 @@ fn conversation(limits: &Limits) -> Vec<Limit> {
     let Limits {
         message_bytes_max,
         connections_max,
+        handshake: _, // no endpoint of the program has one yet
         idle,
         partial,
         write_stall,

@@ -184,7 +184,7 @@ mod tests {
                 endpoint: echoing().parse().unwrap(),
                 dialling: DialOptions {
                     within: Duration::from_secs(10),
-                    explain: None,
+                    ..DialOptions::default()
                 },
                 script: Script::new(&workload, &Expect::Echo, Some(Framing::Line), 1),
                 pipeline,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use echoic_core::event::Place;
-use echoic_wire::{Callers, Transport};
+use echoic_wire::{Accept, Link};
 use tokio::time::Instant;
 
 use super::net::{SERVER, Wire, poll_budget};
@@ -77,8 +77,8 @@ impl Gate {
     }
 }
 
-impl Callers for Door {
-    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Box<dyn Transport>, Place)>> {
+impl Accept for Door {
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Link, Place)>> {
         ready!(poll_budget(cx));
         let mut queue = self.0.lock();
         if queue.failures > 0 {
@@ -100,10 +100,10 @@ impl Callers for Door {
         if !one_too_many {
             queue.open.push(wire.clone());
         }
-        Poll::Ready(Ok((Box::new(wire.end(SERVER)), from)))
+        Poll::Ready(Ok((Link::layered(Box::new(wire.end(SERVER))), from)))
     }
 
-    fn hush(&self) {
+    fn stop(&self) {
         self.0.lock().closed = true;
     }
 }

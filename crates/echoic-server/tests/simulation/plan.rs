@@ -172,6 +172,7 @@ pub(super) fn limits(chance: &mut Chance) -> Limits {
         write_stall: chance.ms(500..=5000),
         drain: chance.ms(200..=6000),
         linger: chance.ms(700..=2000),
+        ..Limits::default()
     }
 }
 

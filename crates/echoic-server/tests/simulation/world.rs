@@ -202,7 +202,7 @@ fn serve(plan: &Plan, gate: &Gate, recorder: &Recorder) -> Server {
         Serving::Apart(most_ms) => Arc::new(Beside { most_ms }),
     };
     server.doors.push(Door {
-        listener: Listener::test(Box::new(gate.door()), here),
+        listener: Listener::from_source(Box::new(gate.door()), here),
         post: Arc::new(Post {
             name: "tcp:5000".to_owned(),
             proto: "tcp",
@@ -212,6 +212,7 @@ fn serve(plan: &Plan, gate: &Gate, recorder: &Recorder) -> Server {
         service,
         limits: Arc::new(plan.limits.clone()),
         guests: Arc::new(Guests::default()),
+        layers: Arc::new([]),
     });
     server
 }

@@ -141,7 +141,10 @@ fn serve(plan: &Plan, net: &Net, recorder: &Recorder) -> Server {
     };
     server.slots.push(Slot {
         place: here.clone(),
-        sockets: vec![UnopenedDatagrams::test(Box::new(net.socket()), here)],
+        sockets: vec![UnopenedDatagrams::from_transport(
+            Box::new(net.socket()),
+            here,
+        )],
         rules: Arc::new(Rules {
             post: Arc::new(post),
             service,
