@@ -68,3 +68,7 @@ pub use journal::Journal;
 pub use polling::keep_looking;
 pub use recorder::{Failure, Recorder, RecorderOptions, RecorderTask, Standing, WhenBehind};
 pub use server::{Drained, Listening, OpenError, Opening, Server};
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/how-to-add-a-transport.md")]
+struct HowToAddATransport;
