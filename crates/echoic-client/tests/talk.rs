@@ -298,7 +298,7 @@ struct Slow {
 impl Slow {
     fn link(room: usize, says_after: &[u64]) -> Link {
         let now = Instant::now();
-        Link::test(Box::new(Self {
+        Link::layered(Box::new(Self {
             room: Arc::new(Mutex::new(room)),
             says: says_after
                 .iter()

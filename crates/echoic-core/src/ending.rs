@@ -53,6 +53,10 @@ pub enum How {
     TooFast,
     /// Its address was not among those that may call (`--allow`, `--deny`).
     Denied,
+    /// The peer did not finish the handshake of a layer (TLS) within the handshake timeout.
+    HandshakeTimeout,
+    /// The handshake of a layer failed: the peer does not speak its protocol, or was not accepted.
+    HandshakeFailed,
     /// The server was told to stop; everything read was answered first.
     Drained,
     /// The server was told to stop and the `--drain-timeout` deadline passed.
@@ -80,7 +84,7 @@ pub enum How {
 }
 
 /// Each way to end, with the word it is stored under and the class `end:` finds it by.
-const HOWS: [(How, &str, &str); 26] = [
+const HOWS: [(How, &str, &str); 28] = [
     (How::PeerClosed, "peer-closed", "fin"),
     (How::ServiceClosed, "service-closed", "fin"),
     (How::PeerReset, "peer-reset", "rst"),
@@ -95,6 +99,8 @@ const HOWS: [(How, &str, &str); 26] = [
     (How::TooManyFromSource, "too-many-from-source", "limit"),
     (How::TooFast, "too-fast", "limit"),
     (How::Denied, "denied", "limit"),
+    (How::HandshakeTimeout, "handshake-timeout", "timeout"),
+    (How::HandshakeFailed, "handshake-failed", "error"),
     (How::Drained, "drained", "drain"),
     (How::Cut, "cut", "drain"),
     (How::Store, "store", "store"),
@@ -149,6 +155,8 @@ impl How {
             Self::TooManyFromSource => "limit: too many connections from this source",
             Self::TooFast => "limit: too fast for one source",
             Self::Denied => "not among those that may call",
+            Self::HandshakeTimeout => "timed out: handshake not finished",
+            Self::HandshakeFailed => "handshake failed",
             Self::Drained => "server stopped",
             Self::Cut => "cut: server stopped before it was done",
             Self::Store => "store failed, and strict durability was asked for",

@@ -85,6 +85,8 @@ pub enum Shape {
     Stream,
     /// Datagrams: one is one whole message.
     Datagrams,
+    /// Whole messages over a connection that has an end (WebSocket).
+    Messages,
 }
 
 impl Endpoint {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// What a conversation may take before it is ended, and how the ending is then called.
 ///
-/// Each but the last has a flag of the same name.
+/// Each but `handshake` and `linger` has a flag of the same name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Largest message body under a declared framing, in bytes. Longer: Ending `limit: message over …`.
@@ -12,6 +12,9 @@ pub struct Limits {
     /// Conversations open at once, over all endpoints. One more is closed at once, with Ending
     /// `limit: connections`.
     pub connections_max: usize,
+    /// From the accepted connection to the end of all handshakes of the layers over it (TLS), where there are any:
+    /// Ending `timed out: handshake not finished`.
+    pub handshake_timeout: Duration,
     /// Nothing heard, nothing said, nothing half-received for this long: Ending `timed out: idle`.
     pub idle_timeout: Duration,
     /// From a message's first byte to its last; later bytes do not reset it (slowloris): `timed out: partial`.
@@ -30,6 +33,7 @@ impl Default for Limits {
         Self {
             message_bytes_max: 1 << 20,
             connections_max: 10_000,
+            handshake_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_mins(10),
             message_timeout: Duration::from_mins(1),
             write_timeout: Duration::from_secs(10),

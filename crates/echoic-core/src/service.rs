@@ -53,14 +53,14 @@ pub struct Peer {
     pub local: Place,
     /// How messages are divided. Under `chunk` a character may go on in the next message.
     pub framing: Frames,
-    /// How bytes travel. Datagrams are whole messages, whatever the framing.
+    /// How bytes travel, as the link has it. What travels in messages has no other framing (`chunk`).
     pub shape: Shape,
 }
 
 impl Peer {
     /// Whether a message is whole; if not, a character may go on in the next.
     pub fn speaks_in_messages(&self) -> bool {
-        self.shape == Shape::Datagrams || self.framing.heard.is_declared()
+        self.shape != Shape::Stream || self.framing.heard.is_declared()
     }
 }
 

@@ -16,10 +16,11 @@ use echoic_core::{
     ending::How,
     endpoint::Shape,
     event::{Opened, Place},
+    framing::Frames,
     service::{Peer, Voice},
 };
 use echoic_recorder::wall;
-use echoic_wire::Incoming;
+use echoic_wire::{Incoming, Link};
 use tokio::{
     pin,
     runtime::Handle,
@@ -31,6 +32,7 @@ use tokio::{
 use crate::{
     datagrams::{self, Counts, Gate},
     drain::look_once_more,
+    handshake::{self, NotOpened},
     server::{Door, Drained, Server},
     session::{Means, Session, Totals},
     sources::Sources,
@@ -252,6 +254,7 @@ impl Hall {
             service,
             limits,
             guests,
+            layers,
             ..
         } = &self.server.doors[door];
         let counts = self
@@ -285,20 +288,12 @@ impl Hall {
         }
 
         let (conversation, journal) = self.server.recorder.journal(worker);
-        let (remote, local) = (incoming.peer.clone(), incoming.local.clone());
         let opened = Opened {
             conversation,
             at: wall(),
-            remote: remote.clone(),
-            local: local.clone(),
+            remote: incoming.peer.clone(),
+            local: incoming.local.clone(),
             post: Arc::clone(post),
-        };
-        let peer = Peer {
-            conversation,
-            remote,
-            local,
-            framing: post.framing,
-            shape: Shape::Stream,
         };
         let means = Means {
             limits: Arc::clone(limits),
@@ -308,7 +303,8 @@ impl Hall {
             totals: Arc::clone(&self.totals),
             aside: self.aside(),
         };
-        let (service, load) = (Arc::clone(service), Arc::clone(&self.load));
+        let (service, layers) = (Arc::clone(service), Arc::clone(layers));
+        let load = Arc::clone(&self.load);
         let runtime = &self.server.workers[worker];
         let incoming = if runtime.id() == self.here.id() {
             Ok(incoming)
@@ -321,20 +317,40 @@ impl Hall {
                 worker,
                 turned_away: refusal.is_some(),
             };
-            match incoming.and_then(Incoming::open) {
-                Ok(link) => match refusal {
-                    Some(how) => {
-                        Session::new(link, Voice::Inline(Session::nobody()), &peer, opened, means)
-                            .turn_away(how)
-                            .await;
-                    }
-                    None => {
-                        Session::new(link, service.meet(&peer), &peer, opened, means)
-                            .run()
-                            .await;
-                    }
-                },
-                Err(error) => tracing::warn!("a caller could not be let in: {error}"),
+            let link = match incoming.and_then(Incoming::open) {
+                Ok(link) => link,
+                Err(error) => {
+                    tracing::warn!("a caller could not be let in: {error}");
+                    return;
+                }
+            };
+            let link = match refusal {
+                Some(how) => Err(NotOpened::refused(how, link)),
+                None if layers.is_empty() => Ok(link),
+                // In a box, so that the task of a conversation without layers is no larger for it.
+                None => {
+                    let timers = Timers::of(&means.aside);
+                    let limit = means.limits.handshake_timeout;
+                    Box::pin(handshake::open(link, &layers, limit, &timers, &means.drain)).await
+                }
+            };
+            match link {
+                Ok(link) => {
+                    let peer = peer(&link, &opened);
+                    let voice = service.meet(&peer);
+                    Session::new(link, voice, &peer, opened, means).run().await;
+                }
+                Err(NotOpened {
+                    how,
+                    link: Some(link),
+                }) => {
+                    let peer = peer(&link, &opened);
+                    let nobody = Voice::Inline(Session::nobody());
+                    Session::new(link, nobody, &peer, opened, means)
+                        .turn_away(how)
+                        .await;
+                }
+                Err(NotOpened { how, link: None }) => handshake::record(means.journal, opened, how),
             }
         };
         self.sessions.spawn_on(conversation, runtime);
@@ -408,6 +424,21 @@ impl Shortage {
         let pause = self.pause.map_or(PAUSE_MIN, longer);
         self.pause = Some(pause);
         now + pause
+    }
+}
+
+/// The peer of a conversation that begins over `link`, which alone knows how its bytes travel.
+fn peer(link: &Link, opened: &Opened) -> Peer {
+    let shape = link.shape();
+    Peer {
+        conversation: opened.conversation,
+        remote: opened.remote.clone(),
+        local: opened.local.clone(),
+        framing: match shape {
+            Shape::Stream => opened.post.framing,
+            Shape::Datagrams | Shape::Messages => Frames::default(),
+        },
+        shape,
     }
 }
 

@@ -42,6 +42,7 @@ mod apart;
 mod common;
 mod datagrams;
 mod drain;
+mod handshake;
 mod inbox;
 mod outbox;
 mod polling;
@@ -60,3 +61,7 @@ pub use datagrams::DatagramCounts;
 pub use datagrams::check_breaker;
 pub use polling::keep_looking;
 pub use server::{Drained, Listening, OpenError, Opening, Server};
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/how-to-add-a-transport.md")]
+struct HowToAddATransport;

@@ -12,7 +12,8 @@ use echoic_core::{
 };
 use echoic_recorder::Recorder;
 use echoic_wire::{
-    ListenError, ListenOptions, Listener, UnopenedDatagrams, bind_datagrams, listen, shape,
+    ListenError, ListenOptions, Listener, ServerLayer, UnopenedDatagrams, bind_datagrams, listen,
+    shape,
 };
 use thiserror::Error;
 use tokio::runtime::Handle;
@@ -47,6 +48,7 @@ pub(crate) struct Door {
     pub(crate) service: Arc<dyn Service>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) guests: Arc<Guests>,
+    pub(crate) layers: Arc<[Arc<dyn ServerLayer>]>,
 }
 
 /// Somewhere to drop datagrams in: a socket for each worker, who answers there, and how.
@@ -71,6 +73,8 @@ pub struct Opening {
     pub guests: Guests,
     /// How it listens.
     pub listen: ListenOptions,
+    /// Layers to open over each connection (TLS), the lowest first. Datagrams have none.
+    pub layers: Vec<Arc<dyn ServerLayer>>,
     /// Over UDP, whether answers may be longer than what they answer, so that this server could be used to flood
     /// somebody whose address is forged.
     pub udp_allow_amplification: bool,
@@ -88,6 +92,7 @@ impl Opening {
             limits: Limits::default(),
             guests: Guests::default(),
             listen: ListenOptions::default(),
+            layers: Vec::new(),
             udp_allow_amplification: false,
             datagram_gap: Duration::from_secs(30),
         }
@@ -116,6 +121,14 @@ pub enum OpenError {
     NeedsStream {
         /// The service.
         service: String,
+        /// The endpoint.
+        endpoint: Endpoint,
+    },
+    /// Layers were asked for over datagrams.
+    #[error(
+        "{endpoint} cannot have a layer over it: a layer needs a stream; serve it over tcp or unix"
+    )]
+    LayerNeedsStream {
         /// The endpoint.
         endpoint: Endpoint,
     },
@@ -221,16 +234,25 @@ impl Server {
         if shape(&opening.endpoint)? == Shape::Datagrams {
             return self.open_for_datagrams(opening).await;
         }
+        let listeners = listen(&opening.endpoint, &opening.listen).await?;
+        Ok(self.open_on(listeners, opening))
+    }
+
+    /// Opens an endpoint of streams on listeners that the caller has, one at least; returns their addresses.
+    ///
+    /// # Panics
+    ///
+    /// Without a listener.
+    pub fn open_on(&mut self, listeners: Vec<Listener>, opening: Opening) -> Vec<Place> {
         let Opening {
             endpoint,
             service,
             framing,
             limits,
             guests,
-            listen: options,
+            layers,
             ..
         } = opening;
-        let listeners = listen(&endpoint, &options).await?;
         let places: Vec<Place> = listeners
             .iter()
             .map(|listener| listener.place().clone())
@@ -244,6 +266,7 @@ impl Server {
         ));
         self.opened(&places, &post);
         let (limits, guests) = (Arc::new(limits), Arc::new(guests));
+        let layers: Arc<[_]> = layers.into();
         self.doors
             .extend(listeners.into_iter().map(|listener| Door {
                 listener,
@@ -251,8 +274,9 @@ impl Server {
                 service: Arc::clone(&service),
                 limits: Arc::clone(&limits),
                 guests: Arc::clone(&guests),
+                layers: Arc::clone(&layers),
             }));
-        Ok(places)
+        places
     }
 
     async fn open_for_datagrams(&mut self, opening: Opening) -> Result<Vec<Place>, OpenError> {
@@ -262,8 +286,12 @@ impl Server {
             limits,
             guests,
             listen: options,
+            layers,
             ..
         } = opening;
+        if !layers.is_empty() {
+            return Err(OpenError::LayerNeedsStream { endpoint });
+        }
         let (may_amplify, gap) = (opening.udp_allow_amplification, opening.datagram_gap);
         let bound = bind_datagrams(&endpoint, &options, self.workers.len()).await?;
         let places: Vec<Place> = bound

@@ -53,6 +53,7 @@ impl Telling {
             "frame": match shape {
                 Shape::Stream => framing.to_string(),
                 Shape::Datagrams => "datagram".to_owned(),
+                Shape::Messages => "message".to_owned(),
             },
             "message": {
                 "n": message.index + 1,

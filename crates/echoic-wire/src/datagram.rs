@@ -1,6 +1,7 @@
 //! Sockets of datagrams: whole messages from anybody, each with the way back.
 
 use std::{
+    fmt::Debug,
     io,
     task::{Context, Poll, ready},
 };
@@ -15,8 +16,6 @@ use tokio::{
     net::{UdpSocket, UnixDatagram},
 };
 
-#[cfg(any(test, feature = "testing"))]
-use crate::testing::DatagramTransport;
 use crate::{
     explain::{Call, Explain, TellsClose},
     inherited::{self, Inherited},
@@ -40,8 +39,21 @@ pub struct UnopenedDatagrams {
 #[derive(Debug)]
 enum Unopened {
     Bound(Socket),
-    #[cfg(any(test, feature = "testing"))]
-    Test(Box<dyn DatagramTransport>),
+    Other(Box<dyn DatagramTransport>),
+}
+
+/// What carries datagrams beside the sockets of this crate.
+pub trait DatagramTransport: Send + Sync + Debug {
+    /// Whether there may be a datagram to receive, or room for one to be sent.
+    fn poll_ready(&self, cx: &mut Context<'_>, to_send: bool) -> Poll<io::Result<()>>;
+    /// Takes one datagram: its bytes in `room`, its whole length, and who sent it; none is `WouldBlock`.
+    fn receive(&self, room: &mut [u8]) -> io::Result<(usize, usize, Place)>;
+    /// Sends one datagram, all of it; no room for it is `WouldBlock`.
+    fn send(&self, bytes: &[u8], to: &Place) -> io::Result<usize>;
+    /// As [`Datagrams::ask_dropped`].
+    fn dropped(&self) -> u32;
+    /// As [`Datagrams::room`].
+    fn room(&self) -> usize;
 }
 
 /// A socket that datagrams arrive at.
@@ -192,12 +204,11 @@ impl UnopenedDatagrams {
         }
     }
 
-    /// A socket of a test's own, as if bound at `place`.
-    #[cfg(any(test, feature = "testing"))]
-    pub fn test(transport: Box<dyn DatagramTransport>, place: Place) -> Self {
+    /// One over `transport`, as if bound at `place`.
+    pub fn from_transport(transport: Box<dyn DatagramTransport>, place: Place) -> Self {
         Self {
             closes: TellsClose::at(&place, None),
-            socket: Unopened::Test(transport),
+            socket: Unopened::Other(transport),
             place,
             file: None,
             explain: None,
@@ -230,8 +241,7 @@ impl UnopenedDatagrams {
                 Kind::Udp(UdpSocket::from_std(socket.into())?),
                 udp::room_for_details(),
             ),
-            #[cfg(any(test, feature = "testing"))]
-            Unopened::Test(transport) => (Kind::Test(transport), Vec::new()),
+            Unopened::Other(transport) => (Kind::Other(transport), Vec::new()),
         };
         Ok(Datagrams {
             socket,
@@ -359,8 +369,7 @@ impl Datagrams {
                     .max(self.dropped);
             }
             Kind::Unixgram(_) => {}
-            #[cfg(any(test, feature = "testing"))]
-            Kind::Test(transport) => self.dropped = transport.dropped(),
+            Kind::Other(transport) => self.dropped = transport.dropped(),
         }
         self.dropped
     }
@@ -370,8 +379,7 @@ impl Datagrams {
         let room = match &self.socket {
             Kind::Udp(socket) => SockRef::from(socket).recv_buffer_size(),
             Kind::Unixgram(socket) => SockRef::from(socket).recv_buffer_size(),
-            #[cfg(any(test, feature = "testing"))]
-            Kind::Test(transport) => Ok(transport.room()),
+            Kind::Other(transport) => Ok(transport.room()),
         };
         room.unwrap_or_default()
     }
@@ -382,8 +390,7 @@ impl Datagrams {
 enum Kind {
     Udp(UdpSocket),
     Unixgram(UnixDatagram),
-    #[cfg(any(test, feature = "testing"))]
-    Test(Box<dyn DatagramTransport>),
+    Other(Box<dyn DatagramTransport>),
 }
 
 /// What one receive brought, over the internet or not.
@@ -403,8 +410,7 @@ impl Kind {
             (Self::Udp(socket), false) => socket.poll_send_ready(cx),
             (Self::Unixgram(socket), true) => socket.poll_recv_ready(cx),
             (Self::Unixgram(socket), false) => socket.poll_send_ready(cx),
-            #[cfg(any(test, feature = "testing"))]
-            (Self::Test(transport), to_receive) => transport.poll_ready(cx, !to_receive),
+            (Self::Other(transport), to_receive) => transport.poll_ready(cx, !to_receive),
         }
     }
 
@@ -412,8 +418,7 @@ impl Kind {
         match self {
             Self::Udp(socket) => socket.try_io(interest, call),
             Self::Unixgram(socket) => socket.try_io(interest, call),
-            #[cfg(any(test, feature = "testing"))]
-            Self::Test(_) => call(),
+            Self::Other(_) => call(),
         }
     }
 
@@ -449,8 +454,7 @@ impl Kind {
                     dropped: None,
                 })
             }
-            #[cfg(any(test, feature = "testing"))]
-            Self::Test(transport) => {
+            Self::Other(transport) => {
                 let (len, whole, peer) = transport.receive(room)?;
                 Ok(Arrived {
                     len,
@@ -475,8 +479,7 @@ impl Kind {
             (Self::Unixgram(socket), Place::Unix(Some(name)), _) => {
                 unixgram::send(&SockRef::from(socket), bytes, name)
             }
-            #[cfg(any(test, feature = "testing"))]
-            (Self::Test(transport), to, _) => transport.send(bytes, to),
+            (Self::Other(transport), to, _) => transport.send(bytes, to),
             _ => Err(io::Error::new(
                 io::ErrorKind::AddrNotAvailable,
                 "the sender has no name to be answered at",

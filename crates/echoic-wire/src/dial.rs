@@ -1,9 +1,9 @@
 //! Endpoint to [`Link`]: the door out.
 
-use std::{fmt, io, time::Duration};
+use std::{fmt, io, sync::Arc, time::Duration};
 
 use echoic_core::{
-    endpoint::{Endpoint, Host, HostPort, UnixName},
+    endpoint::{Endpoint, Host, HostPort, Shape, UnixName},
     event::Place,
 };
 use thiserror::Error;
@@ -14,6 +14,7 @@ use crate::{
     eyeballs::{Answer, Missing, Outcome, Pace, RaceOptions, Try, race},
     link::Link,
     resolve::{ResolveError, resolve},
+    transport::ClientLayer,
     udp, unix, unixgram,
 };
 
@@ -22,6 +23,10 @@ use crate::{
 pub struct DialOptions {
     /// Time for all of it: the name and every address.
     pub within: Duration,
+    /// Layers to open over the connection, the lowest first.
+    pub layers: Vec<Arc<dyn ClientLayer>>,
+    /// Time for the handshakes of all of them, beside that for the connection.
+    pub handshake_timeout: Duration,
     /// Told of every socket call.
     pub explain: Option<Explain>,
 }
@@ -30,6 +35,8 @@ impl Default for DialOptions {
     fn default() -> Self {
         Self {
             within: Duration::from_secs(10),
+            layers: Vec::new(),
+            handshake_timeout: Duration::from_secs(10),
             explain: None,
         }
     }
@@ -81,6 +88,22 @@ pub enum DialError {
         /// Addresses that had said no before.
         attempts: Vec<Attempt>,
     },
+    /// Somebody answered who does not speak the protocol of a layer, or is not accepted, or does not accept us.
+    #[error("the handshake with {peer} failed: {source}")]
+    Handshake {
+        /// Who answered.
+        peer: Place,
+        /// What the layer said.
+        source: io::Error,
+    },
+    /// Somebody answered and did not finish the handshake in time.
+    #[error("{peer} did not finish the handshake within {within:?}")]
+    HandshakeTimedOut {
+        /// Who answered.
+        peer: Place,
+        /// How long was waited.
+        within: Duration,
+    },
 }
 
 impl fmt::Display for Attempt {
@@ -109,8 +132,37 @@ fn after(attempts: &[Attempt]) -> String {
     }
 }
 
-/// Calls `endpoint`.
+/// Calls `endpoint`, and opens the layers over the connection.
 pub async fn dial(endpoint: &Endpoint, options: &DialOptions) -> Result<Dialled, DialError> {
+    let dialled = dial_socket(endpoint, options).await?;
+    if options.layers.is_empty() {
+        return Ok(dialled);
+    }
+    let Dialled { mut link, peer, .. } = dialled;
+    let handshakes = async {
+        if link.shape() == Shape::Datagrams {
+            return Err(io::Error::other("a layer needs a stream, not datagrams"));
+        }
+        for layer in &options.layers {
+            link = layer.connect(link).await?;
+        }
+        Ok(link)
+    };
+    match timeout(options.handshake_timeout, handshakes).await {
+        Ok(Ok(link)) => Ok(Dialled {
+            link,
+            peer,
+            ..dialled
+        }),
+        Ok(Err(source)) => Err(DialError::Handshake { peer, source }),
+        Err(_) => Err(DialError::HandshakeTimedOut {
+            peer,
+            within: options.handshake_timeout,
+        }),
+    }
+}
+
+async fn dial_socket(endpoint: &Endpoint, options: &DialOptions) -> Result<Dialled, DialError> {
     match endpoint {
         Endpoint::Tcp(at) => dial_tcp(endpoint, at, options).await,
         Endpoint::Unix(name) => dial_unix(endpoint, name, options).await,
@@ -136,7 +188,9 @@ async fn dial_tcp(
     at: &HostPort,
     options: &DialOptions,
 ) -> Result<Dialled, DialError> {
-    let DialOptions { within, explain } = options;
+    let DialOptions {
+        within, explain, ..
+    } = options;
     let options = RaceOptions {
         within: *within,
         each: *within,

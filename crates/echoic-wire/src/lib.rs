@@ -17,19 +17,19 @@ mod owner;
 mod resolve;
 mod socket;
 mod tcp;
-#[cfg(any(test, feature = "testing"))]
-mod testing;
+mod transport;
 mod udp;
 mod unix;
 mod unixgram;
 
-pub use datagram::{Datagrams, Received, Route, UnopenedDatagrams, bind_datagrams, shape};
+pub use datagram::{
+    DatagramTransport, Datagrams, Received, Route, UnopenedDatagrams, bind_datagrams, shape,
+};
 pub use dial::{Attempt, DialError, DialOptions, Dialled, dial};
 pub use explain::{Call, Explain};
 pub use inherited::handed_over;
 pub use link::Link;
-pub use listen::{Incoming, ListenError, Listener, listen};
+pub use listen::{Accept, Incoming, ListenError, Listener, listen};
 pub use options::ListenOptions;
 pub use resolve::{ResolveError, host_name, resolve};
-#[cfg(any(test, feature = "testing"))]
-pub use testing::{Callers, DatagramTransport, Transport};
+pub use transport::{ClientLayer, ServerLayer, Transport};

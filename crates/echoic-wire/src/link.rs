@@ -4,7 +4,8 @@
 //! through `poll_read` and not `readable` + `try_read`: after a short read tokio then knows without asking that
 //! nothing is left, which saves one failing `recv` a message.
 //!
-//! An enum, since the set of transports is closed and a match is free where a table of functions is not.
+//! An enum, since a match is free where a table of functions is not: plain sockets are variants, every layer over one
+//! is a [`Transport`] behind the same variant.
 
 use std::{
     io,
@@ -20,10 +21,9 @@ use tokio::{
     net::{TcpStream, UnixDatagram, UnixStream},
 };
 
-#[cfg(any(test, feature = "testing"))]
-use crate::testing::Transport;
 use crate::{
     explain::{Call, Explain},
+    transport::Transport,
     udp, unix,
 };
 
@@ -40,8 +40,7 @@ enum Kind {
     Unix(UnixStream),
     Udp(udp::Connected),
     Unixgram(UnixDatagram),
-    #[cfg(any(test, feature = "testing"))]
-    Test(Box<dyn Transport>),
+    Layered(Box<dyn Transport>),
 }
 
 impl Link {
@@ -85,21 +84,21 @@ impl Link {
         }
     }
 
+    /// A link over a transport of any other kind. Calls of the system are told to `--explain` by the link below it.
+    pub fn layered(transport: Box<dyn Transport>) -> Self {
+        Self {
+            transport: Kind::Layered(transport),
+            explain: None,
+        }
+    }
+
     /// How its bytes travel. With datagrams a read is one message and a write is one, there is no end, and a message
     /// of no bytes is a message.
     pub fn shape(&self) -> Shape {
         match &self.transport {
             Kind::Udp(_) | Kind::Unixgram(_) => Shape::Datagrams,
-            _ => Shape::Stream,
-        }
-    }
-
-    /// A link over a test's own transport.
-    #[cfg(any(test, feature = "testing"))]
-    pub fn test(transport: Box<dyn Transport>) -> Self {
-        Self {
-            transport: Kind::Test(transport),
-            explain: None,
+            Kind::Tcp(_) | Kind::Unix(_) => Shape::Stream,
+            Kind::Layered(transport) => transport.shape(),
         }
     }
 
@@ -116,8 +115,24 @@ impl Link {
                 .local_addr()
                 .ok()
                 .map(|addr| unix::place(&addr.into())),
-            #[cfg(any(test, feature = "testing"))]
-            Kind::Test(_) => None,
+            Kind::Layered(transport) => transport.lower()?.local(),
+        }
+    }
+
+    /// The peer's address, if it has one and is still there.
+    pub fn remote(&self) -> Option<Place> {
+        match &self.transport {
+            Kind::Tcp(stream) => stream.peer_addr().ok().map(Place::from),
+            Kind::Unix(stream) => stream
+                .peer_addr()
+                .ok()
+                .map(|addr| unix::place(&addr.into())),
+            Kind::Udp(socket) => socket.peer_addr().ok().map(Place::from),
+            Kind::Unixgram(socket) => socket
+                .peer_addr()
+                .ok()
+                .map(|addr| unix::place(&addr.into())),
+            Kind::Layered(transport) => transport.lower()?.remote(),
         }
     }
 
@@ -133,6 +148,7 @@ impl Link {
     pub fn dropped(&self) -> Option<u32> {
         match &self.transport {
             Kind::Udp(socket) => socket.dropped(),
+            Kind::Layered(transport) => transport.lower()?.dropped(),
             _ => None,
         }
     }
@@ -155,8 +171,7 @@ impl Link {
                     .poll_recv(cx, &mut unfilled)
                     .map_ok(|()| unfilled.filled().len())
             }
-            #[cfg(any(test, feature = "testing"))]
-            Kind::Test(transport) => transport.poll_read(cx, buffer),
+            Kind::Layered(transport) => transport.poll_read(cx, buffer),
         });
         if let Some(explain) = &self.explain {
             explain.tell(Call::Recv {
@@ -177,8 +192,7 @@ impl Link {
             Kind::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
             Kind::Udp(socket) => socket.poll_send(cx, bytes),
             Kind::Unixgram(socket) => socket.poll_send(cx, bytes),
-            #[cfg(any(test, feature = "testing"))]
-            Kind::Test(transport) => transport.poll_write(cx, bytes),
+            Kind::Layered(transport) => transport.poll_write(cx, bytes),
         });
         if let Some(explain) = &self.explain {
             explain.tell(Call::Send {
@@ -200,8 +214,7 @@ impl Link {
             Kind::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             // Nobody is told: datagrams have no end.
             Kind::Udp(_) | Kind::Unixgram(_) => return Poll::Ready(Ok(())),
-            #[cfg(any(test, feature = "testing"))]
-            Kind::Test(transport) => transport.poll_finish(cx),
+            Kind::Layered(transport) => transport.poll_finish(cx),
         });
         if let Some(explain) = &self.explain {
             explain.tell(Call::Shutdown {
@@ -216,8 +229,7 @@ impl Link {
     pub fn ends_when_dropped(&self) -> bool {
         match &self.transport {
             Kind::Tcp(_) | Kind::Unix(_) | Kind::Udp(_) | Kind::Unixgram(_) => true,
-            #[cfg(any(test, feature = "testing"))]
-            Kind::Test(_) => false,
+            Kind::Layered(transport) => transport.ends_when_dropped(),
         }
     }
 
@@ -228,13 +240,43 @@ impl Link {
             Kind::Tcp(stream) => {
                 let _ = SockRef::from(&*stream).set_linger(Some(Duration::ZERO));
             }
-            // A Unix stream knows no reset but this: closed with something unread, its peer sees one.
-            Kind::Unix(_) => {}
-            // Nothing connects us.
-            Kind::Udp(_) | Kind::Unixgram(_) => {}
-            #[cfg(any(test, feature = "testing"))]
-            Kind::Test(transport) => transport.abort(),
+            Kind::Layered(transport) => transport.abort(),
+            // A Unix stream knows no reset but this: closed with something unread, its peer sees one. Datagrams are
+            // not connected.
+            Kind::Unix(_) | Kind::Udp(_) | Kind::Unixgram(_) => {}
         }
+    }
+}
+
+/// So that a library which takes a stream (rustls, tungstenite) can lie over a link. Nothing is buffered here, so there
+/// is nothing to flush; shutdown is [`Link::poll_finish`].
+impl AsyncRead for Link {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = ready!(Self::poll_read(&mut self, cx, buffer.initialize_unfilled()))?;
+        buffer.advance(read);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Link {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Self::poll_write(&mut self, cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_finish(cx)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Endpoint to peers that call: the door in.
 
 use std::{
+    fmt::Debug,
     fs,
     future::poll_fn,
     io,
@@ -18,8 +19,6 @@ use socket2::SockRef;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-#[cfg(any(test, feature = "testing"))]
-use crate::testing::{Callers, Transport};
 use crate::{
     explain::{Call, Explain, TellsClose},
     inherited::{self, Inherited},
@@ -52,12 +51,21 @@ enum Bound {
         UnixListener,
         #[expect(dead_code, reason = "held for its end")] Option<SocketFile>,
     ),
-    #[cfg(any(test, feature = "testing"))]
-    Test(Box<dyn Callers>),
+    Other(Box<dyn Accept>),
 }
 
-/// A peer that has called. Cheap to accept; what is slow (a handshake) is in [`Incoming::open`], in the
-/// conversation's own task.
+/// Accepts connections of any other kind than the sockets of this crate: a pipe in memory, vsock.
+pub trait Accept: Send + Sync + Debug {
+    /// The next connection, and where it comes from. Errors pass: it is asked again. The link may be used on another
+    /// runtime than the one this is called on.
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Link, Place)>>;
+
+    /// Takes no new connections: those that wait can still be accepted.
+    fn stop(&self);
+}
+
+/// A peer that has called. Cheap to accept; what is slow (a handshake) is a [`ServerLayer`](crate::ServerLayer)'s, in
+/// the conversation's own task.
 #[derive(Debug)]
 pub struct Incoming {
     stream: Caller,
@@ -74,8 +82,8 @@ enum Caller {
     Unix(UnixStream),
     MovingTcp(std::net::TcpStream),
     MovingUnix(std::os::unix::net::UnixStream),
-    #[cfg(any(test, feature = "testing"))]
-    Test(Box<dyn Transport>),
+    /// In a box, so that the other kinds are no larger for it.
+    Other(Box<Link>),
 }
 
 /// Why an endpoint cannot be listened on.
@@ -341,22 +349,16 @@ impl Listener {
         match &self.socket {
             Bound::Tcp(socket) => tcp::hush(socket)?,
             Bound::Unix(socket, _) => SockRef::from(socket).shutdown(Shutdown::Read)?,
-            #[cfg(any(test, feature = "testing"))]
-            Bound::Test(callers) => callers.hush(),
+            Bound::Other(source) => source.stop(),
         }
         self.hushed = true;
         Ok(())
     }
 
-    /// A listener that a test's own callers call at.
-    #[cfg(any(test, feature = "testing"))]
-    pub fn test(callers: Box<dyn Callers>, place: Place) -> Self {
-        Self::new(
-            Bound::Test(callers),
-            place,
-            false,
-            &ListenOptions::default(),
-        )
+    /// A listener over `source`, as if bound at `place`.
+    pub fn from_source(source: Box<dyn Accept>, place: Place) -> Self {
+        let options = ListenOptions::default();
+        Self::new(Bound::Other(source), place, false, &options)
     }
 
     /// Where it listens, with the port that was really taken.
@@ -388,9 +390,8 @@ impl Listener {
                 unix::place(&peer.into()),
                 None
             )),
-            #[cfg(any(test, feature = "testing"))]
-            Bound::Test(callers) => callers.poll_accept(cx).map_ok(|(transport, peer)| (
-                Caller::Test(transport),
+            Bound::Other(source) => source.poll_accept(cx).map_ok(|(link, peer)| (
+                Caller::Other(Box::new(link)),
                 peer,
                 None
             )),
@@ -438,8 +439,7 @@ impl Incoming {
             Caller::MovingTcp(stream) => Link::accepted(TcpStream::from_std(stream)?, self.explain),
             Caller::Unix(stream) => Link::unix(stream, self.explain),
             Caller::MovingUnix(stream) => Link::unix(UnixStream::from_std(stream)?, self.explain),
-            #[cfg(any(test, feature = "testing"))]
-            Caller::Test(transport) => Link::test(transport),
+            Caller::Other(link) => *link,
         })
     }
 }

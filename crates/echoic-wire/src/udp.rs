@@ -240,6 +240,10 @@ impl Connected {
         self.socket.local_addr()
     }
 
+    pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.peer_addr()
+    }
+
     pub(crate) fn ask_for_room(&self, bytes: usize) {
         let _ = SockRef::from(&*self.socket).set_recv_buffer_size(bytes);
     }

@@ -67,6 +67,7 @@ async fn call(plan: &Plan, prompt: bool) -> Outcome {
     let options = DialOptions {
         within: plan.connect_within,
         explain,
+        ..DialOptions::default()
     };
     let unwritten = plan.store.as_ref().map(Unwritten::open).transpose()?;
     let dialled = match (dial(&plan.endpoint, &options).await, unwritten) {

@@ -29,6 +29,8 @@ pub(crate) enum Exit {
     Cut = 6,
     /// What was expected did not come.
     NotMet = 7,
+    /// The handshake of a layer over the connection (TLS, WebSocket) failed.
+    Handshake = 8,
     /// Interrupted.
     Interrupted = 130,
 }
@@ -101,7 +103,8 @@ impl From<DialError> for Failed {
         let exit = match error {
             DialError::Resolve(_) => Exit::NotResolved,
             DialError::Refused { .. } => Exit::Refused,
-            DialError::TimedOut { .. } => Exit::TimedOut,
+            DialError::TimedOut { .. } | DialError::HandshakeTimedOut { .. } => Exit::TimedOut,
+            DialError::Handshake { .. } => Exit::Handshake,
         };
         Self::new(exit, error)
     }

@@ -112,7 +112,7 @@ fn family(place: &Place) -> &'static str {
 
 fn kind(shape: Shape) -> &'static str {
     match shape {
-        Shape::Stream => "SOCK_STREAM",
+        Shape::Stream | Shape::Messages => "SOCK_STREAM",
         Shape::Datagrams => "SOCK_DGRAM",
     }
 }

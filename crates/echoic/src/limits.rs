@@ -108,6 +108,7 @@ fn conversation(limits: &Limits) -> Vec<Limit> {
     let Limits {
         message_bytes_max,
         connections_max,
+        handshake_timeout: _, // no endpoint of the program has a handshake yet
         idle_timeout,
         message_timeout,
         write_timeout,

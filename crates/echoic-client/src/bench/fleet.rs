@@ -187,7 +187,7 @@ impl Fleet {
             endpoint: endpoint.clone(),
             dialling: DialOptions {
                 within: plan.connect_within,
-                explain: None,
+                ..DialOptions::default()
             },
             script: Script::new(
                 &plan.workload,
@@ -348,7 +348,7 @@ fn work(
 fn first_call(plan: &Plan) -> Result<Endpoint, BenchError> {
     let options = DialOptions {
         within: plan.connect_within,
-        explain: None,
+        ..DialOptions::default()
     };
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()

@@ -142,6 +142,7 @@ pub(super) async fn unix(
     let dial_options = DialOptions {
         within: options.each,
         explain: options.explain.clone(),
+        ..DialOptions::default()
     };
     for _ in 0..options.count {
         let started = began.elapsed();
@@ -157,7 +158,7 @@ pub(super) async fn unix(
                 let why = attempts.into_iter().next().map(|attempt| attempt.why);
                 Outcome::Failed(why.unwrap_or_else(|| io::ErrorKind::ConnectionRefused.into()))
             }
-            Err(DialError::Resolve(error)) => Outcome::Failed(io::Error::other(error)),
+            Err(error) => Outcome::Failed(io::Error::other(error)),
         };
         let place = Place::Unix(Some(name.clone()));
         report.tries.push(Try {

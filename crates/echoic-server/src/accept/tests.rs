@@ -1,4 +1,4 @@
-//! Callers at real sockets: who is let in, who is turned away, and what makes everybody wait.
+//! Accept at real sockets: who is let in, who is turned away, and what makes everybody wait.
 
 use std::{
     collections::HashSet,
@@ -18,7 +18,7 @@ use echoic_core::{
     store::Store,
 };
 use echoic_recorder::{Recorder, RecorderOptions};
-use echoic_wire::{Callers, Listener, Transport};
+use echoic_wire::{Accept, Link, Listener};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, UdpSocket},
@@ -251,13 +251,13 @@ async fn what_has_arrived_at_the_stop_signal_is_answered() {
 #[derive(Debug)]
 struct Quiet(Arc<AtomicUsize>);
 
-impl Callers for Quiet {
-    fn poll_accept(&self, _: &mut Context<'_>) -> Poll<io::Result<(Box<dyn Transport>, Place)>> {
+impl Accept for Quiet {
+    fn poll_accept(&self, _: &mut Context<'_>) -> Poll<io::Result<(Link, Place)>> {
         self.0.fetch_add(1, Ordering::SeqCst);
         Poll::Pending
     }
 
-    fn hush(&self) {}
+    fn stop(&self) {}
 }
 
 #[tokio::test(start_paused = true)]
@@ -266,7 +266,7 @@ async fn where_nobody_waits_at_the_stop_signal_one_look_is_enough() {
     let mut server = server();
     let place = Place::Net("127.0.0.1:5000".parse().unwrap());
     server.doors.push(Door {
-        listener: Listener::test(Box::new(Quiet(Arc::clone(&looks))), place),
+        listener: Listener::from_source(Box::new(Quiet(Arc::clone(&looks))), place),
         post: Arc::new(Post {
             name: "tcp:5000".into(),
             proto: "tcp",
@@ -276,6 +276,7 @@ async fn where_nobody_waits_at_the_stop_signal_one_look_is_enough() {
         service: Arc::new(Noting::default()),
         limits: Arc::default(),
         guests: Arc::new(Guests::default()),
+        layers: Arc::new([]),
     });
     server.run(async {}).await;
     assert_eq!(looks.load(Ordering::SeqCst), 1);

@@ -8,7 +8,6 @@ mod in_place;
 mod order;
 mod pace;
 mod strict;
-mod tls;
 mod wire;
 
 use std::{

@@ -8,7 +8,7 @@ use std::{
 };
 
 use echoic_core::event::Place;
-use echoic_wire::{Callers, Transport};
+use echoic_wire::{Accept, Link};
 use tokio::time::Instant;
 
 use super::{
@@ -85,8 +85,8 @@ impl Gate {
     }
 }
 
-impl Callers for Door {
-    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Box<dyn Transport>, Place)>> {
+impl Accept for Door {
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Link, Place)>> {
         ready!(poll_budget(cx));
         let mut queue = self.0.lock();
         if queue.failures > 0 {
@@ -109,10 +109,10 @@ impl Callers for Door {
             queue.open.push(wire.clone());
         }
         let transport = queue.planted.in_transport(Box::new(wire.end(SERVER)));
-        Poll::Ready(Ok((transport, from)))
+        Poll::Ready(Ok((Link::layered(transport), from)))
     }
 
-    fn hush(&self) {
+    fn stop(&self) {
         self.0.lock().closed = true;
     }
 }

@@ -101,7 +101,7 @@ async fn converse(plan: PeerPlan, socket: Socket) -> Account {
         ..Waits::default()
     };
     let talking = talk(
-        Link::test(Box::new(socket)),
+        Link::layered(Box::new(socket)),
         Frames::default(),
         said,
         tell,

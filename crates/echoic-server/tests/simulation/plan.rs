@@ -173,6 +173,7 @@ pub(super) fn limits(chance: &mut Chance) -> Limits {
         write_timeout: chance.ms(500..=5000),
         drain_timeout: chance.ms(200..=6000),
         linger_timeout: chance.ms(700..=2000),
+        ..Limits::default()
     }
 }
 

@@ -201,7 +201,7 @@ fn serve(plan: &Plan, planted: &Planted, gate: &Gate, recorder: &Recorder) -> Se
         Serving::Apart(most_ms) => Arc::new(Beside { most_ms }),
     };
     server.doors.push(Door {
-        listener: Listener::test(Box::new(gate.door()), here),
+        listener: Listener::from_source(Box::new(gate.door()), here),
         post: Arc::new(Post {
             name: "tcp:5000".to_owned(),
             proto: "tcp",
@@ -211,6 +211,7 @@ fn serve(plan: &Plan, planted: &Planted, gate: &Gate, recorder: &Recorder) -> Se
         service: planted.in_service(service),
         limits: Arc::new(planted.in_limits(plan.limits.clone())),
         guests: Arc::new(Guests::default()),
+        layers: Arc::new([]),
     });
     server
 }

@@ -54,7 +54,7 @@ fn a_message_allocates_nothing() {
             endpoint: echoing().parse().unwrap(),
             dialling: DialOptions {
                 within: Duration::from_secs(10),
-                explain: None,
+                ..DialOptions::default()
             },
             script: Script::new(&workload, &Expect::Echo, Some(Framing::Line), 1),
             pipeline,

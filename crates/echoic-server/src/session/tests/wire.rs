@@ -66,7 +66,7 @@ pub(super) fn wire(window: usize) -> (Link, Peer) {
     };
     let line = Arc::new(Mutex::new(line));
     let ours = Ours(Arc::clone(&line));
-    (Link::test(Box::new(ours)), Peer(line))
+    (Link::layered(Box::new(ours)), Peer(line))
 }
 
 fn lock(line: &Mutex<Line>) -> MutexGuard<'_, Line> {

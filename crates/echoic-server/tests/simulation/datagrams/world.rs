@@ -145,7 +145,7 @@ fn serve(plan: &Plan, planted: &Planted, net: &Net, recorder: &Recorder) -> Serv
     let socket = in_socket(planted, Box::new(net.socket()));
     server.slots.push(Slot {
         place: here.clone(),
-        sockets: vec![UnopenedDatagrams::test(socket, here)],
+        sockets: vec![UnopenedDatagrams::from_transport(socket, here)],
         rules: Arc::new(Rules {
             post: Arc::new(post),
             service,

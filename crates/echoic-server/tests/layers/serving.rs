@@ -1,0 +1,168 @@
+//! A server on pipes in memory, whose time a test can pause, and on a real socket.
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use echoic_core::{
+    ending::How,
+    endpoint::Endpoint,
+    event::Place,
+    framing::Framing,
+    limits::{Limits, SourceLimits},
+    store::Store,
+};
+use echoic_recorder::{Recorder, RecorderOptions};
+use echoic_server::{Drained, Opening, Server};
+use echoic_service::Chosen;
+use echoic_wire::{Accept, Link, Listener, ServerLayer, Transport};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex},
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
+
+use crate::common::{Mood, TestStore};
+
+/// An end of a pipe in memory.
+#[derive(Debug)]
+struct Pipe(DuplexStream);
+
+impl Transport for Pipe {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut unfilled = ReadBuf::new(buffer);
+        ready!(Pin::new(&mut self.0).poll_read(cx, &mut unfilled))?;
+        Poll::Ready(Ok(unfilled.filled().len()))
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+
+    fn abort(&mut self) {}
+}
+
+pub(crate) fn pipe(end: DuplexStream) -> Link {
+    Link::layered(Box::new(Pipe(end)))
+}
+
+/// Accepts the pipes that a test sends it.
+#[derive(Debug)]
+struct Pipes(Mutex<mpsc::Receiver<DuplexStream>>);
+
+fn place() -> Place {
+    Place::Net(SocketAddr::from((Ipv4Addr::LOCALHOST, 5000)))
+}
+
+impl Accept for Pipes {
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Link, Place)>> {
+        match ready!(self.0.lock().unwrap().poll_recv(cx)) {
+            Some(end) => Poll::Ready(Ok((pipe(end), place()))),
+            None => Poll::Pending,
+        }
+    }
+
+    fn stop(&self) {
+        self.0.lock().unwrap().close();
+    }
+}
+
+/// How to serve.
+pub(crate) struct Serve {
+    service: &'static str,
+    framing: Framing,
+    pub(crate) limits: Limits,
+    pub(crate) sources: SourceLimits,
+    layers: Vec<Arc<dyn ServerLayer>>,
+}
+
+/// A server at work on pipes, and on a real socket.
+pub(crate) struct Serving {
+    calls: mpsc::Sender<DuplexStream>,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) store: Arc<TestStore>,
+    stop: oneshot::Sender<()>,
+    server: JoinHandle<Drained>,
+    recorder: Recorder,
+    recording: JoinHandle<()>,
+}
+
+impl Serve {
+    pub(crate) fn new(
+        service: &'static str,
+        framing: Framing,
+        layers: Vec<Arc<dyn ServerLayer>>,
+    ) -> Self {
+        Self {
+            service,
+            framing,
+            limits: Limits::default(),
+            sources: SourceLimits::none(),
+            layers,
+        }
+    }
+
+    pub(crate) async fn start(self) -> Serving {
+        let store = TestStore::new(Mood::Willing);
+        let shared = Arc::clone(&store) as Arc<dyn Store>;
+        let recorder = Recorder::new(Some(shared), RecorderOptions::default()).await;
+        let (recorder, task) = recorder.unwrap();
+        let mut server =
+            Server::new(recorder.clone(), self.limits.clone()).limiting_sources(self.sources);
+        let (calls, called) = mpsc::channel(9);
+        let opening = Opening {
+            framing: self.framing.into(),
+            limits: self.limits,
+            layers: self.layers,
+            ..Opening::new(
+                "127.0.0.1:0".parse().unwrap(),
+                self.service.parse::<Chosen>().unwrap().0,
+            )
+        };
+        let listener = Listener::from_source(Box::new(Pipes(Mutex::new(called))), place());
+        server.open_on(vec![listener], opening.clone());
+        let at = server.open(opening).await.unwrap().remove(0);
+        let (stop, stopped) = oneshot::channel::<()>();
+        Serving {
+            calls,
+            endpoint: at.to_string().parse().unwrap(),
+            store,
+            stop,
+            server: tokio::spawn(server.run(async { _ = stopped.await })),
+            recorder,
+            recording: tokio::spawn(task.run()),
+        }
+    }
+}
+
+impl Serving {
+    /// Calls over a pipe that holds `room` bytes.
+    pub(crate) async fn call(&self, room: usize) -> DuplexStream {
+        let (near, far) = duplex(room);
+        self.calls.send(near).await.unwrap();
+        far
+    }
+
+    /// Stops, and returns the number of exchanges and how each conversation ended.
+    pub(crate) async fn end(self) -> (u64, Vec<How>) {
+        self.stop.send(()).unwrap();
+        let drained = self.server.await.unwrap();
+        let limit = Duration::from_secs(30);
+        self.recorder.close(self.recording, limit).await;
+        let kept = self.store.exchanges().len() as u64;
+        assert_eq!(drained.served, kept, "served is recorded");
+        let mut endings = self.store.endings();
+        endings.sort_by_key(|(conversation, _)| *conversation);
+        assert_eq!(endings.len(), self.store.callers().len());
+        (kept, endings.iter().map(|(_, end)| end.how).collect())
+    }
+}
