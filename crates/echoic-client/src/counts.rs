@@ -1,6 +1,6 @@
 //! How much went each way.
 
-use echoic_core::framing::{Frames, Framing};
+use echoic_core::framing::{Framing, FramingPair};
 
 use crate::{
     flow::{Flow, ends_with_stream},
@@ -27,17 +27,17 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    pub(crate) fn new(frames: Frames) -> Self {
+    pub(crate) fn new(frames: FramingPair) -> Self {
         Self {
             counts: Counts::default(),
-            heard: Meter::new(frames.heard),
-            said: Meter::new(frames.said),
+            heard: Meter::new(frames.inbound),
+            said: Meter::new(frames.outbound),
         }
     }
 
     /// From here on messages are divided so.
-    pub(crate) fn reframe(&mut self, frames: Frames) {
-        (self.heard, self.said) = (Meter::new(frames.heard), Meter::new(frames.said));
+    pub(crate) fn reframe(&mut self, frames: FramingPair) {
+        (self.heard, self.said) = (Meter::new(frames.inbound), Meter::new(frames.outbound));
         (self.counts.heard.unfinished, self.counts.sent.unfinished) = (0, 0);
     }
 
@@ -78,14 +78,14 @@ impl Counts {
     /// Whether the peer's stream ended in the middle of a reply that was owed. Only a declared framing can tell:
     /// where a terminator ends a message, a last one without it while fewer ended than were sent (one that we sent
     /// without is answered without); where a length comes first, any that is shorter.
-    pub fn cut(&self, frames: Frames) -> bool {
-        match frames.heard {
+    pub fn cut(&self, frames: FramingPair) -> bool {
+        match frames.inbound {
             Framing::Chunk => false,
             Framing::Line => {
-                self.heard.open_line && self.heard.lines < self.sent.ended(frames.said)
+                self.heard.open_line && self.heard.lines < self.sent.ended(frames.outbound)
             }
             heard if ends_with_stream(heard) => {
-                self.heard.unfinished > 0 && self.heard.framed < self.sent.ended(frames.said)
+                self.heard.unfinished > 0 && self.heard.framed < self.sent.ended(frames.outbound)
             }
             _ => self.heard.unfinished > 0,
         }
@@ -99,7 +99,7 @@ mod tests {
 
     use super::*;
 
-    fn tally(framing: &str) -> (Frames, Tally) {
+    fn tally(framing: &str) -> (FramingPair, Tally) {
         let frames = framing.parse().unwrap();
         (frames, Tally::new(frames))
     }
@@ -134,10 +134,10 @@ mod tests {
         let (frames, mut tally) = tally("u8/netstring");
         tally.sent(b"1:a,", true);
         tally.heard(b"\x01A\x03BC");
-        assert_eq!(tally.counts.sent.messages(frames.said), 1);
+        assert_eq!(tally.counts.sent.messages(frames.outbound), 1);
         assert_eq!(
             (
-                tally.counts.heard.messages(frames.heard),
+                tally.counts.heard.messages(frames.inbound),
                 tally.counts.heard.unfinished
             ),
             (1, 3)
@@ -145,7 +145,7 @@ mod tests {
         assert!(tally.counts.cut(frames));
         tally.heard(b"D");
         assert!(!tally.counts.cut(frames));
-        assert_eq!(tally.counts.heard.messages(frames.heard), 2);
+        assert_eq!(tally.counts.heard.messages(frames.inbound), 2);
     }
 
     #[test]
@@ -169,8 +169,8 @@ mod tests {
             for piece in &pieces {
                 tally.heard(piece);
             }
-            let (messages, _) = oracle::messages(frames.heard, 1 << 20, &pieces);
-            prop_assert_eq!(tally.counts.heard.messages(frames.heard), messages.len() as u64);
+            let (messages, _) = oracle::messages(frames.inbound, 1 << 20, &pieces);
+            prop_assert_eq!(tally.counts.heard.messages(frames.inbound), messages.len() as u64);
             prop_assert_eq!(tally.counts.heard.bytes, data.len() as u64);
         }
     }

@@ -10,7 +10,7 @@ use std::{collections::VecDeque, mem, time::Duration};
 use echoic_core::{
     endpoint::Shape,
     event::Outcome,
-    framing::{Frames, Framing, Span, Splitter},
+    framing::{Framing, FramingPair, Span, Splitter},
 };
 use tokio::time::Instant;
 
@@ -74,11 +74,11 @@ const DATAGRAM_WITHIN: Duration = Duration::from_secs(1);
 
 impl Exchanges {
     /// At the start of a conversation.
-    pub fn new(shape: Shape, frames: Frames) -> Self {
+    pub fn new(shape: Shape, frames: FramingPair) -> Self {
         Self {
             datagrams: shape == Shape::Datagrams,
-            sent: Side::new(frames.said),
-            heard: Side::new(frames.heard),
+            sent: Side::new(frames.outbound),
+            heard: Side::new(frames.inbound),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             alone: 0,
@@ -103,8 +103,8 @@ impl Exchanges {
             Happened::HalfClosed { .. } => {}
             Happened::Framed(frames) => {
                 self.flush(tell);
-                self.sent = Side::new(frames.said);
-                self.heard = Side::new(frames.heard);
+                self.sent = Side::new(frames.outbound);
+                self.heard = Side::new(frames.inbound);
             }
         }
     }
@@ -394,7 +394,7 @@ mod tests {
             pieces in prop::collection::vec((any::<bool>(), prop::collection::vec(
                 prop_oneof![Just(b'\n'), Just(0), any::<u8>()], 1..20)), 0..30),
         ) {
-            let frames: Frames = format!("{heard}/{said}").parse().unwrap();
+            let frames: FramingPair = format!("{heard}/{said}").parse().unwrap();
             let at = Instant::now();
             let mut exchanges = Exchanges::new(Shape::Stream, frames);
             let (mut requests, mut replies) = (Vec::new(), Vec::new());

@@ -7,7 +7,7 @@
 //!
 //! ```
 //! # use echoic_client::{Ending, News, Say, Waits, talk};
-//! # use echoic_core::framing::Frames;
+//! # use echoic_core::framing::FramingPair;
 //! # use echoic_wire::{DialOptions, dial};
 //! # use tokio::{io::AsyncWriteExt, net::TcpListener, sync::mpsc};
 //! # #[tokio::main(flavor = "current_thread")]
@@ -22,7 +22,7 @@
 //! let link = dial(&endpoint, &DialOptions::default()).await?.link;
 //! let (_say, said) = mpsc::channel::<Say>(1);
 //! let (news, mut heard) = mpsc::channel(1);
-//! let talked = tokio::spawn(talk(link, Frames::default(), said, news, std::future::pending(), Waits::default()));
+//! let talked = tokio::spawn(talk(link, FramingPair::default(), said, news, std::future::pending(), Waits::default()));
 //! while let Some(News::Heard { bytes, .. }) = heard.recv().await {
 //!     assert_eq!(bytes, b"Thank you for connecting");
 //! }

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use echoic_core::{endpoint::Shape, framing::Frames};
+use echoic_core::{endpoint::Shape, framing::FramingPair};
 use echoic_wire::Link;
 use tokio::{
     sync::mpsc,
@@ -33,7 +33,7 @@ pub enum Say {
     /// These bytes, as they are; to a socket of datagrams, as one of them, however few.
     Bytes(Vec<u8>),
     /// From here on messages are counted so, in both directions.
-    Frames(Frames),
+    FramingPair(FramingPair),
     /// The end of our stream (FIN); what follows is not sent. Dropping the sender says the same.
     Fin,
 }
@@ -107,7 +107,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// nobody takes the news any more. `frames` is what is counted as a message in each direction, and no more.
 pub async fn talk(
     link: Link,
-    frames: Frames,
+    frames: FramingPair,
     say: mpsc::Receiver<Say>,
     news: mpsc::Sender<News>,
     leave: impl Future<Output = Leave>,
@@ -119,7 +119,7 @@ pub async fn talk(
 /// The same, with somebody who is told of everything that goes over the wire.
 pub async fn talk_watched(
     link: Link,
-    frames: Frames,
+    frames: FramingPair,
     mut say: mpsc::Receiver<Say>,
     news: mpsc::Sender<News>,
     leave: impl Future<Output = Leave>,
@@ -244,7 +244,7 @@ enum After {
 }
 
 impl Talk {
-    fn new(link: Link, frames: Frames, waits: Waits, now: Instant) -> Self {
+    fn new(link: Link, frames: FramingPair, waits: Waits, now: Instant) -> Self {
         Self {
             datagrams: link.shape() == Shape::Datagrams,
             sending_nothing: false,
@@ -365,7 +365,7 @@ impl Talk {
                 self.said_before = self.tally.said();
                 self.moved = Instant::now();
             }
-            Some(Say::Frames(frames)) => {
+            Some(Say::FramingPair(frames)) => {
                 self.tally.reframe(frames);
                 watch.happened(Happened::Framed(frames));
             }

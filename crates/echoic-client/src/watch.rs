@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll};
 
-use echoic_core::framing::Frames;
+use echoic_core::framing::FramingPair;
 use tokio::time::Instant;
 
 /// What goes over the wire, as it happens, and whether or not anybody takes the news of it.
@@ -30,7 +30,7 @@ pub enum Happened<'a> {
         at: Instant,
     },
     /// From here on messages are divided so.
-    Framed(Frames),
+    Framed(FramingPair),
 }
 
 /// Looks on at a conversation from within its loop.

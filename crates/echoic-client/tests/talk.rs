@@ -15,7 +15,7 @@ use std::{
 use echoic_client::{
     Ending, Happened, Leave, News, Phase, Say, Talked, Waits, Watch, talk, talk_watched,
 };
-use echoic_core::framing::{Frames, Framing};
+use echoic_core::framing::{Framing, FramingPair};
 use echoic_wire::{DialOptions, Link, Transport, dial};
 use tokio::{sync::mpsc, time::Instant};
 
@@ -49,7 +49,7 @@ async fn converse(link: Link, said: Vec<Say>, waits: Waits) -> (Vec<u8>, Talked)
             }
         }
     });
-    let talking = talk(link, Frames::default(), says, news, pending(), waits);
+    let talking = talk(link, FramingPair::default(), says, news, pending(), waits);
     let (bytes, talked) = tokio::join!(all_of(heard), talking);
     speaking.await.unwrap();
     (bytes, talked)
@@ -76,7 +76,7 @@ async fn a_greeting_is_heard_to_its_end_although_nothing_was_said() {
     let (news, heard) = mpsc::channel(1);
     let talking = talk(
         call(&addr).await,
-        Frames::default(),
+        FramingPair::default(),
         says,
         news,
         pending(),
@@ -194,7 +194,7 @@ async fn an_upload_that_pauses_is_waited_for_and_one_that_stops_is_told() {
         });
         let talking = talk(
             call(&addr).await,
-            Frames::default(),
+            FramingPair::default(),
             says,
             news,
             pending(),
@@ -232,7 +232,7 @@ async fn when_nobody_takes_the_news_it_ends() {
     let (news, mut heard) = mpsc::channel(1);
     let talking = tokio::spawn(talk(
         call(&addr).await,
-        Frames::default(),
+        FramingPair::default(),
         says,
         news,
         pending(),
@@ -257,7 +257,7 @@ async fn to_quit_is_to_send_what_was_said_and_end_cleanly() {
     say.send(text("words")).await.unwrap();
     let talking = talk(
         call(&addr).await,
-        Frames::default(),
+        FramingPair::default(),
         says,
         news,
         ready(Leave::Quit),
@@ -276,7 +276,7 @@ async fn to_abort_is_a_reset() {
     let link = call(&addr).await;
     let talked = talk(
         link,
-        Frames::default(),
+        FramingPair::default(),
         says,
         news,
         ready(Leave::Abort),
@@ -378,7 +378,7 @@ async fn silence_in_both_directions_ends_it_only_if_asked() {
     let (news, heard) = mpsc::channel(1);
     let talking = talk(
         Slow::link(0, &[50]),
-        Frames::default(),
+        FramingPair::default(),
         says,
         news,
         pending(),
@@ -399,7 +399,7 @@ async fn no_wait_runs_while_we_are_the_ones_who_stand_still() {
     let (news, mut heard) = mpsc::channel(1);
     let talking = tokio::spawn(talk(
         Slow::link(1, &[0, 0, 0]),
-        Frames::default(),
+        FramingPair::default(),
         says,
         news,
         pending(),
@@ -442,7 +442,7 @@ async fn while_who_looks_on_is_behind_nothing_moves_and_no_wait_runs() {
             idle_timeout: Some(Duration::from_secs(7)),
             ..Waits::default()
         };
-        let (link, frames) = (Slow::link(100, &[0, 0, 0]), Frames::default());
+        let (link, frames) = (Slow::link(100, &[0, 0, 0]), FramingPair::default());
         let talking = talk_watched(link, frames, says, news, pending(), waits, watch);
         let (heard, talked) = tokio::join!(all_of(heard), talking);
         assert_eq!(heard, b"...");
@@ -466,7 +466,7 @@ async fn who_looks_on_and_is_behind_keeps_nobody_from_leaving() {
     let hour = tokio::time::sleep(Duration::from_hours(1));
     let talked = talk_watched(
         Slow::link(100, &[0]),
-        Frames::default(),
+        FramingPair::default(),
         says,
         news,
         ready(Leave::Quit),

@@ -16,7 +16,7 @@ use std::{
 use crate::{
     ending::Ending,
     endpoint::{Endpoint, Shape, UnixName},
-    framing::Frames,
+    framing::FramingPair,
     message::{Replies, Run},
 };
 
@@ -110,7 +110,7 @@ pub struct Post {
     /// The service that answers.
     pub service: String,
     /// How its stream is divided.
-    pub framing: Frames,
+    pub framing: FramingPair,
 }
 
 impl Post {
@@ -123,7 +123,7 @@ impl Post {
         place: &Place,
         shape: Shape,
         service: &str,
-        framing: Frames,
+        framing: FramingPair,
     ) -> Self {
         let datagrams = shape == Shape::Datagrams;
         let proto = match (endpoint, place) {

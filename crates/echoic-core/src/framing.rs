@@ -91,11 +91,11 @@ impl Width {
 
 /// How the stream of each direction is divided. Written `line`, or `line/crlf` where the two differ.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Frames {
+pub struct FramingPair {
     /// What is heard.
-    pub heard: Framing,
+    pub inbound: Framing,
     /// What is said.
-    pub said: Framing,
+    pub outbound: Framing,
 }
 
 /// Why a text is no framing.
@@ -223,36 +223,36 @@ impl fmt::Display for Framing {
     }
 }
 
-impl From<Framing> for Frames {
+impl From<Framing> for FramingPair {
     fn from(both: Framing) -> Self {
         Self {
-            heard: both,
-            said: both,
+            inbound: both,
+            outbound: both,
         }
     }
 }
 
-impl FromStr for Frames {
+impl FromStr for FramingPair {
     type Err = FramingError;
 
     fn from_str(text: &str) -> Result<Self, FramingError> {
         match text.split_once('/') {
             Some(("", _) | (_, "")) => Err(FramingError::Side(text.to_owned())),
             Some((heard, said)) => Ok(Self {
-                heard: heard.parse()?,
-                said: said.parse()?,
+                inbound: heard.parse()?,
+                outbound: said.parse()?,
             }),
             None => Ok(text.parse::<Framing>()?.into()),
         }
     }
 }
 
-impl fmt::Display for Frames {
+impl fmt::Display for FramingPair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.heard == self.said {
-            write!(f, "{}", self.heard)
+        if self.inbound == self.outbound {
+            write!(f, "{}", self.inbound)
         } else {
-            write!(f, "{}/{}", self.heard, self.said)
+            write!(f, "{}/{}", self.inbound, self.outbound)
         }
     }
 }
@@ -275,7 +275,7 @@ mod tests {
     proptest! {
         #[test]
         fn parse_and_print_are_inverse(heard in framings(), said in framings()) {
-            let frames = Frames { heard, said };
+            let frames = FramingPair { inbound: heard, outbound: said };
             prop_assert_eq!(frames.to_string().parse(), Ok(frames));
         }
     }
@@ -296,7 +296,7 @@ mod tests {
             ("delim:0d:0a", "delim:0d0a"),
             ("FIXED:1k", "fixed:1024"),
         ] {
-            assert_eq!(text.parse::<Frames>().unwrap().to_string(), printed);
+            assert_eq!(text.parse::<FramingPair>().unwrap().to_string(), printed);
         }
     }
 
@@ -345,7 +345,7 @@ mod tests {
                 "invalid length in fixed:4G: expected bytes from 1",
             ),
         ] {
-            let error = text.parse::<Frames>().unwrap_err().to_string();
+            let error = text.parse::<FramingPair>().unwrap_err().to_string();
             assert!(error.starts_with(message), "{text}: {error}");
         }
     }

@@ -4,7 +4,7 @@
 //! sixteen pipelined lines cost one call, one write and one record. Nothing here owns bytes it could borrow:
 //! a run points into the buffer that was read into, and `Replies` is one growing buffer used again and again.
 
-use crate::framing::{End, Frames, ReplyTooLong, Span};
+use crate::framing::{End, FramingPair, ReplyTooLong, Span};
 
 /// The messages that one read completed, in order.
 #[derive(Clone, Copy, Debug)]
@@ -31,12 +31,12 @@ pub struct Message<'a> {
 
 impl<'a> Message<'a> {
     /// How a reply to it ends.
-    pub fn end(&self, frames: Frames) -> End<'a> {
-        let Frames { heard, said } = frames;
-        if heard == said {
+    pub fn end(&self, framing: FramingPair) -> End<'a> {
+        let FramingPair { inbound, outbound } = framing;
+        if inbound == outbound {
             return End::Like(self.terminator);
         }
-        let unterminated = self.terminator.is_empty() && heard.terminator().is_some();
+        let unterminated = self.terminator.is_empty() && inbound.terminator().is_some();
         if unterminated {
             End::Stream
         } else {
@@ -106,7 +106,7 @@ pub struct Replies {
     bytes: Vec<u8>,
     /// Where the reply to each message of the run ends in `bytes`.
     ends: Vec<u32>,
-    frames: Frames,
+    framing: FramingPair,
     too_long: Option<ReplyTooLong>,
 }
 
@@ -122,10 +122,10 @@ pub enum Then {
 
 impl Replies {
     /// Empties it for the next run, under the framings of the conversation.
-    pub fn clear(&mut self, frames: Frames) {
+    pub fn clear(&mut self, framing: FramingPair) {
         self.bytes.clear();
         self.ends.clear();
-        self.frames = frames;
+        self.framing = framing;
         self.too_long = None;
     }
 
@@ -138,10 +138,10 @@ impl Replies {
         if self.too_long.is_some() {
             return;
         }
-        let framing = self.frames.said;
+        let framing = self.framing.outbound;
         let start = framing.open(&mut self.bytes);
         write(&mut self.bytes);
-        let end = message.end(self.frames);
+        let end = message.end(self.framing);
         match framing.close(&mut self.bytes, start, end) {
             Ok(()) => self.ends.push(self.bytes.len() as u32),
             Err(too_long) => {
@@ -159,8 +159,8 @@ impl Replies {
         run: &Run<'_>,
         write: impl FnOnce(&[u8], &mut Vec<u8>),
     ) -> bool {
-        let Frames { heard, said } = self.frames;
-        if heard != said || heard.has_length() || !self.ends.is_empty() {
+        let FramingPair { inbound, outbound } = self.framing;
+        if inbound != outbound || inbound.has_length() || !self.ends.is_empty() {
             return false;
         }
         let mut end = self.bytes.len();
@@ -194,7 +194,7 @@ impl Replies {
     /// The same without a copy: `write` appends.
     pub fn say_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();
-        let framing = self.frames.said;
+        let framing = self.framing.outbound;
         if framing.has_length() {
             framing.open(&mut self.bytes);
             write(&mut self.bytes);
@@ -242,21 +242,21 @@ mod tests {
     #[test]
     fn replies_in_place_are_those_one_by_one() {
         let upper = |raw: &[u8], out: &mut Vec<u8>| out.extend(raw.to_ascii_uppercase());
-        let frames: [(&str, &[u8], bool); 5] = [
+        let framing: [(&str, &[u8], bool); 5] = [
             ("line", b"ab\n\ncd\n", true),
             ("crlf", b"ab\r\n\r\nc\nd\r\n", true),
             ("fixed:3", b"abcdef", true),
             ("u8", b"\x02ab\x00\x01c", false),
             ("line/nul", b"ab\n\ncd\n", false),
         ];
-        for (frame, bytes, can) in frames {
-            let frames: Frames = frame.parse().expect("a framing");
+        for (frame, bytes, can) in framing {
+            let framing: FramingPair = frame.parse().expect("a framing");
             let mut spans = Vec::new();
-            Splitter::new(frames.heard, 9).split(bytes, &mut spans);
+            Splitter::new(framing.inbound, 9).split(bytes, &mut spans);
             let run = Run::new(bytes, &spans, 0);
             let (mut at_once, mut singly) = (Replies::default(), Replies::default());
-            at_once.clear(frames);
-            singly.clear(frames);
+            at_once.clear(framing);
+            singly.clear(framing);
             assert_eq!(at_once.reply_in_place(&run, upper), can, "{frame}");
             if can {
                 for message in run.messages() {

@@ -8,7 +8,7 @@ use std::{
 use crate::{
     endpoint::{Endpoint, Located, Served},
     event::Place,
-    framing::{Frames, Framing},
+    framing::{Framing, FramingPair},
     guests::Network,
     store::Durability,
     units::{Bytes, Count, Hex, Mode, OffOr, Rate, Span},
@@ -23,7 +23,7 @@ pub fn check_typed(text: &str) {
     check::<Endpoint>(text);
     check::<Located>(text);
     check::<Framing>(text);
-    check::<Frames>(text);
+    check::<FramingPair>(text);
     check::<Network>(text);
     check::<Bytes>(text);
     check::<Span>(text);

@@ -19,7 +19,7 @@ use futures_core::Stream;
 use crate::{
     endpoint::Shape,
     event::{ConversationId, Place},
-    framing::Frames,
+    framing::FramingPair,
     message::{Replies, Run, Then},
 };
 
@@ -52,7 +52,7 @@ pub struct Peer {
     /// Where it reached us.
     pub local: Place,
     /// How messages are divided. Under `chunk` a character may go on in the next message.
-    pub framing: Frames,
+    pub framing: FramingPair,
     /// How bytes travel, as the link has it. What travels in messages has no other framing (`chunk`).
     pub shape: Shape,
 }
@@ -60,7 +60,7 @@ pub struct Peer {
 impl Peer {
     /// Whether a message is whole; if not, a character may go on in the next.
     pub fn speaks_in_messages(&self) -> bool {
-        self.shape != Shape::Stream || self.framing.heard.is_declared()
+        self.shape != Shape::Stream || self.framing.inbound.is_declared()
     }
 }
 

@@ -16,7 +16,7 @@ use echoic_core::{
     ending::How,
     endpoint::Shape,
     event::{Opened, Place},
-    framing::Frames,
+    framing::FramingPair,
     service::{Peer, Voice},
 };
 use echoic_recorder::wall;
@@ -436,7 +436,7 @@ fn peer(link: &Link, opened: &Opened) -> Peer {
         local: opened.local.clone(),
         framing: match shape {
             Shape::Stream => opened.post.framing,
-            Shape::Datagrams | Shape::Messages => Frames::default(),
+            Shape::Datagrams | Shape::Messages => FramingPair::default(),
         },
         shape,
     }

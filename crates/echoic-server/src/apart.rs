@@ -8,7 +8,7 @@ use std::{
 };
 
 use echoic_core::{
-    framing::{End, Frames, Framing, ReplyTooLong},
+    framing::{End, Framing, FramingPair, ReplyTooLong},
     message::{Message, Run},
     service::{Apart, HeardMessage, QUEUE, SaidMessage, ServiceError, queues},
 };
@@ -30,7 +30,7 @@ const UNTAKEN_MAX: u64 = QUEUE as u64 + 1;
 /// The queues to and from the service, and the messages between the two.
 #[derive(Debug)]
 pub(crate) struct ApartVoice {
-    frames: Frames,
+    frames: FramingPair,
     tell: Option<Sender<HeardMessage>>,
     listen: Receiver<SaidMessage>,
     task: Option<JoinHandle<Result<(), ServiceError>>>,
@@ -66,7 +66,7 @@ enum Ended {
 }
 
 impl Ended {
-    fn of(message: &Message<'_>, frames: Frames) -> Self {
+    fn of(message: &Message<'_>, frames: FramingPair) -> Self {
         match message.end(frames) {
             End::Like(terminator) => Self::Like(terminator.len()),
             End::Whole => Self::Whole,
@@ -125,7 +125,7 @@ pub(crate) enum Uttered {
 
 impl ApartVoice {
     /// Starts the service on `runtime`.
-    pub(crate) fn start(service: Box<dyn Apart>, runtime: &Handle, frames: Frames) -> Self {
+    pub(crate) fn start(service: Box<dyn Apart>, runtime: &Handle, frames: FramingPair) -> Self {
         let (tell, listen, heard, said) = queues();
         let task = Some(runtime.spawn(service.run(heard, said)));
         Self {
@@ -242,7 +242,7 @@ impl ApartVoice {
         match in_answer_to.filter(waits) {
             None => vec![Utterance {
                 answers: None,
-                bytes: said_unasked(self.frames.said, body),
+                bytes: said_unasked(self.frames.outbound, body),
             }],
             Some(index) => {
                 self.answers = true;
@@ -254,7 +254,9 @@ impl ApartVoice {
                     .and_then(|first| self.early.remove(&first.index))
                 {
                     let Some(answered) = self.pop() else { break };
-                    let bytes = answered.end.frame(&answered.raw, body, self.frames.said);
+                    let bytes = answered
+                        .end
+                        .frame(&answered.raw, body, self.frames.outbound);
                     leaving.push(Utterance {
                         answers: Some(answered),
                         bytes,

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use echoic_core::{
     endpoint::{Endpoint, Shape},
     event::{Place, Post},
-    framing::Frames,
+    framing::FramingPair,
     guests::Guests,
     limits::{Limits, SourceLimits},
     service::{Peer, Service, Voice},
@@ -66,7 +66,7 @@ pub struct Opening {
     /// Who answers.
     pub service: Arc<dyn Service>,
     /// How its stream is divided. Does not apply to datagrams, each of which is a message.
-    pub framing: Frames,
+    pub framing: FramingPair,
     /// What its conversations may take; `connections_max` and `drain` are the server's and not looked at here.
     pub limits: Limits,
     /// Who may call.
@@ -88,7 +88,7 @@ impl Opening {
         Self {
             endpoint,
             service,
-            framing: Frames::default(),
+            framing: FramingPair::default(),
             limits: Limits::default(),
             guests: Guests::default(),
             listen: ListenOptions::default(),
@@ -305,7 +305,7 @@ impl Server {
                 endpoint,
             });
         }
-        let framing = Frames::default();
+        let framing = FramingPair::default();
         let somebody = Peer {
             conversation: 0,
             remote: places[0].clone(),

@@ -29,7 +29,7 @@ use std::{
 use echoic_core::{
     ending::How,
     event::{ConversationId, Marked, Opened, Outcome, Told},
-    framing::{Counted, Frames, ReplyTooLong, Span, Split, Splitter, Violation},
+    framing::{Counted, FramingPair, ReplyTooLong, Span, Split, Splitter, Violation},
     limits::Limits,
     message::{Replies, Run, Then},
     service::{Inline, Peer, Voice},
@@ -64,7 +64,7 @@ pub(crate) struct Session {
     link: Link,
     voice: Speaker,
     splitter: Splitter,
-    frames: Frames,
+    frames: FramingPair,
     /// Nothing has to know what was heard beside the service: neither the record nor a pace.
     may_answer_in_place: bool,
     inbox: Inbox,
@@ -166,7 +166,7 @@ impl Session {
         let clock = Clock::start();
         let (now, timers) = (Instant::now(), Timers::of(&aside));
         journal.opened(opened);
-        let Frames { heard, said } = peer.framing;
+        let FramingPair { inbound, outbound } = peer.framing;
         let has_pace = stay.as_ref().is_some_and(Stay::has_pace);
         Box::new(Self {
             conversation: peer.conversation,
@@ -179,10 +179,10 @@ impl Session {
                     Speaker::Apart(Box::new(voice))
                 }
             },
-            splitter: Splitter::new(peer.framing.heard, limits.message_bytes_max),
+            splitter: Splitter::new(peer.framing.inbound, limits.message_bytes_max),
             frames: peer.framing,
-            may_answer_in_place: heard == said
-                && !heard.has_length()
+            may_answer_in_place: inbound == outbound
+                && !inbound.has_length()
                 && !journal.is_active()
                 && !has_pace,
             inbox: Inbox::default(),

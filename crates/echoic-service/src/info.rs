@@ -70,7 +70,7 @@ impl Telling {
 
 impl Inline for Telling {
     fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> Then {
-        let unframed = !self.peer.framing.said.is_declared();
+        let unframed = !self.peer.framing.outbound.is_declared();
         for message in run.messages() {
             out.reply(&message, |bytes| {
                 bytes.extend(self.about(&message));

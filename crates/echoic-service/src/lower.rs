@@ -33,7 +33,7 @@ impl Service for Lower {
     }
 
     fn meet(&self, peer: &Peer) -> Voice {
-        let terminator = peer.framing.heard.terminator().unwrap_or_default();
+        let terminator = peer.framing.inbound.terminator().unwrap_or_default();
         Voice::Inline(Box::new(Speaking {
             declared: peer.speaks_in_messages(),
             keeps_terminator: !terminator.iter().any(u8::is_ascii_uppercase),

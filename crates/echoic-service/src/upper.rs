@@ -29,7 +29,7 @@ impl Service for Upper {
 
     fn meet(&self, peer: &Peer) -> Voice {
         if peer.speaks_in_messages() {
-            let terminator = peer.framing.heard.terminator().unwrap_or_default();
+            let terminator = peer.framing.inbound.terminator().unwrap_or_default();
             let at_once = !terminator.iter().any(u8::is_ascii_lowercase);
             Voice::Inline(Box::new(OfMessages { at_once }))
         } else {
@@ -77,17 +77,17 @@ impl Inline for OfStream {
 
 #[cfg(test)]
 mod tests {
-    use echoic_core::framing::{Frames, Splitter};
+    use echoic_core::framing::{FramingPair, Splitter};
     use proptest::prelude::*;
 
     use super::*;
 
     /// What is said to messages under a framing, all in one run or each in its own.
-    fn said(frames: Frames, bytes: &[u8], at_once: bool) -> Vec<u8> {
+    fn said(frames: FramingPair, bytes: &[u8], at_once: bool) -> Vec<u8> {
         let (mut voice, mut spans) = (OfMessages { at_once: false }, Vec::new());
-        let terminator = frames.heard.terminator().unwrap_or_default();
+        let terminator = frames.inbound.terminator().unwrap_or_default();
         voice.at_once = at_once && !terminator.iter().any(u8::is_ascii_lowercase);
-        Splitter::new(frames.heard, 1 << 20).split(bytes, &mut spans);
+        Splitter::new(frames.inbound, 1 << 20).split(bytes, &mut spans);
         let mut replies = Replies::default();
         replies.clear(frames);
         let _ = voice.answer(&Run::new(bytes, &spans, 0), &mut replies);
@@ -96,11 +96,11 @@ mod tests {
 
     #[test]
     fn a_terminator_with_a_letter_stays_as_it_is() {
-        let frames: Frames = "delim:61".parse().unwrap();
+        let frames: FramingPair = "delim:61".parse().unwrap();
         assert_eq!(said(frames, b"xyaxyzaa", true), b"XYaXYZaa");
         // The failing twin: by one stroke it would have become a capital.
         let (mut spans, mut replies) = (Vec::new(), Replies::default());
-        Splitter::new(frames.heard, 9).split(b"xyaxyzaa", &mut spans);
+        Splitter::new(frames.inbound, 9).split(b"xyaxyzaa", &mut spans);
         replies.clear(frames);
         let run = Run::new(b"xyaxyzaa", &spans, 0);
         let _ = OfMessages { at_once: true }.answer(&run, &mut replies);
@@ -113,7 +113,7 @@ mod tests {
             text in "([a-zA-Zß\u{fb03} ]{0,6}[\n\0]?){0,12}",
             framing in prop::sample::select(vec!["line", "nul", "crlf", "fixed:3", "delim:61", "u8"]),
         ) {
-            let frames: Frames = framing.parse().unwrap();
+            let frames: FramingPair = framing.parse().unwrap();
             prop_assert_eq!(said(frames, text.as_bytes(), true), said(frames, text.as_bytes(), false));
         }
     }

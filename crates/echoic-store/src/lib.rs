@@ -11,7 +11,7 @@ use std::{
 use echoic_core::{
     event::{Batch, ConversationId, Event, Place, Post},
     exchange::Conversation,
-    framing::Frames,
+    framing::FramingPair,
     store::StoreErrorKind,
 };
 
@@ -45,7 +45,7 @@ fn unknown(id: ConversationId) -> Conversation {
         name: "unknown".into(),
         proto: "unknown",
         service: "unknown".into(),
-        framing: Frames::default(),
+        framing: FramingPair::default(),
     };
     Conversation {
         id,

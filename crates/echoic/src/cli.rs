@@ -14,7 +14,7 @@ use clap::{
 };
 use echoic_core::{
     endpoint::{EndpointError, Served},
-    framing::Frames,
+    framing::FramingPair,
     guests::Network,
     store::{Durability, Retention},
     units::{Bytes, Count, Mode, OffOr, Span, UnitError},
@@ -265,7 +265,7 @@ pub(crate) struct ServeArgs {
         env = "ECHOIC_FRAME",
         hide_env = true
     )]
-    pub(crate) frame: Frames,
+    pub(crate) frame: FramingPair,
 
     /// Stop after one connection; datagrams have none, and their endpoints end with it
     #[arg(long)]

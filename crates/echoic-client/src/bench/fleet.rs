@@ -192,7 +192,7 @@ impl Fleet {
             script: Script::new(
                 &plan.workload,
                 &plan.expect,
-                framed(plan.frames.said),
+                framed(plan.frames.outbound),
                 plan.seed,
             ),
             pipeline: plan.pipeline.max(1) as usize,
@@ -204,7 +204,7 @@ impl Fleet {
         let live = Arc::new(Live::default());
         let (orders, hear_orders) = sync_channel(1);
         let (answer, answers) = sync_channel(1);
-        let (heard, spin, told) = (framed(plan.frames.heard), plan.spin, Arc::clone(&live));
+        let (heard, spin, told) = (framed(plan.frames.inbound), plan.spin, Arc::clone(&live));
         thread::Builder::new()
             .name(format!("bench-{number}"))
             .spawn(move || {

@@ -50,7 +50,7 @@ pub fn floor(plan: &Plan) -> Result<Option<Duration>, BenchError> {
             Endpoint::Tcp(at)
         },
         // It sends back what it reads, in the frame it came in.
-        frames: plan.frames.said.into(),
+        frames: plan.frames.outbound.into(),
         expect: Expect::Any,
         connections: 1,
         threads: 1,

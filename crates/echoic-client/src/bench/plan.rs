@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use echoic_core::{
     endpoint::{Endpoint, Shape},
-    framing::{Frames, Framing},
+    framing::{Framing, FramingPair},
 };
 use thiserror::Error;
 
@@ -16,7 +16,7 @@ pub struct Plan {
     /// Whom to load.
     pub endpoint: Endpoint,
     /// How messages are divided on a stream: heard are replies, said are requests. Datagrams are whole anyway.
-    pub frames: Frames,
+    pub frames: FramingPair,
     /// What is said.
     pub workload: Workload,
     /// What is to come back, for what has no expectation of its own.
@@ -115,7 +115,7 @@ impl Plan {
     pub fn is_divisible(&self) -> Result<(), IndivisibleReplies> {
         let is_stream = self.endpoint.shape() != Some(Shape::Datagrams);
         let is_unknown = self.expect.waits() && self.expect.reply_bytes(b"").is_none();
-        if is_stream && self.pipeline > 1 && self.frames.heard == Framing::Chunk && is_unknown {
+        if is_stream && self.pipeline > 1 && self.frames.inbound == Framing::Chunk && is_unknown {
             let expect = self.expect.clone();
             return Err(IndivisibleReplies { expect });
         }
@@ -123,7 +123,7 @@ impl Plan {
     }
 
     /// One connection, one request at a time, any reply.
-    pub fn new(endpoint: Endpoint, frames: Frames, workload: Workload) -> Self {
+    pub fn new(endpoint: Endpoint, frames: FramingPair, workload: Workload) -> Self {
         Self {
             endpoint,
             frames,

@@ -8,7 +8,7 @@ use std::{
 use echoic_core::{
     ending::How,
     event::{ConversationId, Marked, Opened, Outcome, Told},
-    framing::{Frames, Span},
+    framing::{FramingPair, Span},
     message::{Replies, Run, Then},
     service::Inline,
 };
@@ -91,7 +91,7 @@ impl Talk {
             end: len,
         }];
         let run = Run::new(bytes, &spans, self.tally.exchanges);
-        replies.clear(Frames::default());
+        replies.clear(FramingPair::default());
         let begun = std::mem::replace(&mut self.begun, true);
         let voice = &mut self.voice;
         let then = catch_unwind(AssertUnwindSafe(|| {

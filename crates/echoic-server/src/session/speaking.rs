@@ -27,7 +27,7 @@ impl Session {
     /// a hundred in its queues: so it is told of fewer at a time. (A chunk is one message, however long.)
     pub(super) fn new_max(&self) -> usize {
         match self.voice {
-            Speaker::Apart(_) if self.frames.heard != Framing::Chunk => APART_READ_MAX,
+            Speaker::Apart(_) if self.frames.inbound != Framing::Chunk => APART_READ_MAX,
             _ => usize::MAX,
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use echoic_client::{News, Say, Talked, Waits, talk};
-use echoic_core::{event::Place, framing::Frames};
+use echoic_core::{event::Place, framing::FramingPair};
 use echoic_wire::Link;
 use tokio::{
     join,
@@ -102,7 +102,7 @@ async fn converse(plan: PeerPlan, socket: Socket) -> Account {
     };
     let talking = talk(
         Link::layered(Box::new(socket)),
-        Frames::default(),
+        FramingPair::default(),
         said,
         tell,
         std::future::pending(),

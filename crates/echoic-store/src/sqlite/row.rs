@@ -7,7 +7,7 @@ use echoic_core::{
     event::{ConversationId, Outcome, Place, Post, RunEvent, Slice},
     exchange::{Conversation, Exchange, ExchangeRef, split_run},
     filter::Protocol,
-    framing::Frames,
+    framing::FramingPair,
 };
 use rusqlite::{Connection, OptionalExtension, Row, types::Type};
 
@@ -31,7 +31,7 @@ impl Posts {
                         .map(|known| known.word())
                         .find(|known| *known == word)
                 })?;
-                let framing = parse(row, 3, |word| word.parse::<Frames>().ok())?;
+                let framing = parse(row, 3, |word| word.parse::<FramingPair>().ok())?;
                 Ok(Post {
                     name: row.get(0)?,
                     proto,

@@ -9,7 +9,7 @@ use echoic_client::bench::{
 };
 use echoic_core::{
     endpoint::{Endpoint, Shape},
-    framing::{Frames, Framing},
+    framing::{Framing, FramingPair},
     units::{Count, Percent, Rate, Span, UnitError, quoted},
 };
 
@@ -32,7 +32,7 @@ pub(crate) struct BenchArgs {
         env = "ECHOIC_FRAME",
         hide_env = true
     )]
-    frame: Frames,
+    frame: FramingPair,
 
     #[command(flatten)]
     pub(super) said: SaidArgs,
@@ -256,15 +256,15 @@ impl BenchArgs {
         let dividing = if is_datagrams {
             Framing::Chunk
         } else {
-            frames.said
+            frames.outbound
         };
         let recorded = self.said.recorded(dividing)?;
         let workload = match &recorded {
             Some(recorded) => recorded.workload.clone(),
-            None => self.said.workload(frames.said)?,
+            None => self.said.workload(frames.outbound)?,
         };
         if !is_datagrams {
-            workload.check(frames.said).map_err(|error| {
+            workload.check(frames.outbound).map_err(|error| {
                 let remedy = unframable(&error);
                 format!("{error}{remedy}")
             })?;
@@ -401,7 +401,7 @@ impl LoadArgs {
     fn speaking(
         &self,
         endpoint: Endpoint,
-        frames: Frames,
+        frames: FramingPair,
         workload: Workload,
         is_open: bool,
     ) -> Result<Plan, String> {

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use echoic_client::Waits;
 use echoic_core::{
     endpoint::{Endpoint, Host, Located, Shape},
-    framing::{Frames, Framing},
+    framing::{Framing, FramingPair},
     units::{OffOr, Span},
 };
 
@@ -38,7 +38,7 @@ pub(crate) struct ConnectArgs {
     /// u32be, u32le, varint, netstring or content-length; IN/OUT where what is heard and what is said differ
     /// [default: line at a prompt, chunk in a pipe]
     #[arg(long, value_name = "F", env = "ECHOIC_FRAME", hide_env = true)]
-    frame: Option<Frames>,
+    frame: Option<FramingPair>,
 
     /// What a typed line ends with on the wire [default: lf with --frame line, none with --frame chunk; other framings have ends of their own]
     #[arg(long, value_name = "END")]
@@ -162,7 +162,7 @@ impl Newline {
 #[expect(clippy::struct_excessive_bools, reason = "each was a flag of its own")]
 pub(super) struct Plan {
     pub(super) endpoint: Endpoint,
-    pub(super) frames: Frames,
+    pub(super) frames: FramingPair,
     /// None: what fits the framing.
     pub(super) newline: Option<Newline>,
     pub(super) q_quits: bool,
@@ -252,10 +252,10 @@ impl ConnectArgs {
         let newline = self
             .newline
             .or_else(|| self.no_newline.then_some(Newline::None));
-        if newline.is_some() && message::newline(frames.said, newline).is_none() {
+        if newline.is_some() && message::newline(frames.outbound, newline).is_none() {
             return Err(format!(
                 "--newline is for lines and chunks; under {} a message has an end of its own",
-                frames.said
+                frames.outbound
             ));
         }
         let waits = Waits::default();
@@ -266,7 +266,7 @@ impl ConnectArgs {
         };
         Ok(Plan {
             datagrams,
-            speech: self.speech(datagrams, frames.said, newline)?,
+            speech: self.speech(datagrams, frames.outbound, newline)?,
             expect: self.expect.clone(),
             hold: self.hold || self.recv_only,
             send_only: self.send_only,

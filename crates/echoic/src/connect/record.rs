@@ -16,7 +16,7 @@ use echoic_core::{
     ending::{Ending, How},
     endpoint::{Endpoint, Shape},
     event::{Marked, Opened, Place as At, Post, Told},
-    framing::Frames,
+    framing::FramingPair,
     store::{Durability, Store},
 };
 use echoic_recorder::{Clock, Journal, Recorder, RecorderOptions, Standing};
@@ -81,7 +81,7 @@ impl Unwritten {
     pub(super) async fn begin(
         self,
         endpoint: &Endpoint,
-        frames: Frames,
+        frames: FramingPair,
         dialled: &Dialled,
     ) -> Result<Record, Failed> {
         let store = self.store.clone();

@@ -12,7 +12,7 @@ use std::{
 use echoic_client::{
     Counts, Leave, News, READ_BYTES_MAX, Replies, Say, Talked, Watch, talk_watched,
 };
-use echoic_core::{framing::Frames, units::for_people};
+use echoic_core::{framing::FramingPair, units::for_people};
 use echoic_wire::Link;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -131,7 +131,7 @@ fn manners(plan: &Plan, screen: &Screen) -> Manners {
 struct Session<'a> {
     screen: &'a Screen,
     replies: Replies,
-    frames: Frames,
+    frames: FramingPair,
     datagrams: bool,
     /// When the last datagram was sent, until something comes or its sender was told that nothing has.
     asked: Option<Instant>,
@@ -161,7 +161,7 @@ impl<'a> Session<'a> {
     ) -> Self {
         Self {
             screen,
-            replies: Replies::new(plan.frames.heard),
+            replies: Replies::new(plan.frames.inbound),
             frames: plan.frames,
             datagrams: plan.datagrams,
             asked: None,
@@ -195,7 +195,7 @@ impl<'a> Session<'a> {
     fn typed(&mut self, typed: Typed) {
         match typed {
             Typed::Line(line) => {
-                match message::framed(self.frames.said, self.newline, line.as_bytes()) {
+                match message::framed(self.frames.outbound, self.newline, line.as_bytes()) {
                     Ok(bytes) => self.send(&bytes),
                     Err(why) => self.screen.print(&format!("not sent: {why}")),
                 }
@@ -221,21 +221,21 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn reframe(&mut self, frames: Frames) {
+    fn reframe(&mut self, frames: FramingPair) {
         if self.datagrams {
             self.screen
                 .print("a datagram is one whole message; there is nothing to frame");
             return;
         }
         if let Some(say) = &self.say
-            && say.try_send(Say::Frames(frames)).is_err()
+            && say.try_send(Say::FramingPair(frames)).is_err()
         {
             self.screen
                 .print("not now: lines wait to be sent, and are messages as before");
             return;
         }
         self.flush();
-        self.replies.reframe(frames.heard);
+        self.replies.reframe(frames.inbound);
         self.frames = frames;
         self.screen.print(&self.manner());
     }
@@ -400,7 +400,7 @@ impl<'a> Session<'a> {
 
     /// What is shown as one, and what is sent as one.
     fn manner(&self) -> String {
-        let said = self.frames.said;
+        let said = self.frames.outbound;
         let end = match message::newline(said, self.newline) {
             Some(Newline::Lf) => "ends with \\n".to_owned(),
             Some(Newline::Crlf) => "ends with \\r\\n".to_owned(),
@@ -424,11 +424,11 @@ impl<'a> Session<'a> {
     }
 
     fn flow(&self, counts: &Counts, took: Duration) -> String {
-        let Frames { heard, said } = self.frames;
+        let FramingPair { inbound, outbound } = self.frames;
         format!(
             "{} sent, {} received, {} / {}, {}",
-            counts.sent.messages(said),
-            counts.heard.messages(heard),
+            counts.sent.messages(outbound),
+            counts.heard.messages(inbound),
             for_people(counts.sent.bytes),
             for_people(counts.heard.bytes),
             figure(took)

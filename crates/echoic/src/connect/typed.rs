@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use echoic_core::{
-    framing::Frames,
+    framing::FramingPair,
     units::{Hex, UnitError},
 };
 
@@ -18,7 +18,7 @@ pub(super) enum Typed {
     /// Exactly these bytes are to be sent.
     Send(Vec<u8>),
     File(PathBuf),
-    Frame(Frames),
+    Frame(FramingPair),
     Newline(Newline),
     Fin,
     Rst,

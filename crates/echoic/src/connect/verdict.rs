@@ -4,7 +4,7 @@ use std::{fmt, io};
 
 use echoic_client::{Ending, Phase, Talked, Waits};
 use echoic_core::{
-    framing::{Frames, Framing},
+    framing::{Framing, FramingPair},
     units::{Span, for_people},
 };
 
@@ -51,12 +51,12 @@ fn of_quiet(talked: &Talked, waits: &Waits) -> Outcome {
 }
 
 /// The same where nothing was expected.
-fn of_silence(talked: &Talked, frames: Frames, waits: &Waits) -> Outcome {
+fn of_silence(talked: &Talked, frames: FramingPair, waits: &Waits) -> Outcome {
     let counts = &talked.counts;
     match &talked.ending {
         Ending::PeerClosed if talked.unsent == 0 && counts.cut(frames) => failed(
             Exit::Cut,
-            match frames.heard {
+            match frames.inbound {
                 Framing::Line => {
                     "the peer closed amid a reply: its last line has no end".to_owned()
                 }
@@ -68,11 +68,11 @@ fn of_silence(talked: &Talked, frames: Frames, waits: &Waits) -> Outcome {
         Ending::TimedOut(Phase::Linger) => {
             let silence = Span(waits.linger_timeout.unwrap_or_default());
             let (sent, heard) = (
-                counts.sent.messages(frames.said),
-                counts.heard.messages(frames.heard),
+                counts.sent.messages(frames.outbound),
+                counts.heard.messages(frames.inbound),
             );
             let owed = counts.unanswered > 0
-                || frames.heard.is_declared() && frames.said.is_declared() && heard < sent;
+                || frames.inbound.is_declared() && frames.outbound.is_declared() && heard < sent;
             if owed || counts.cut(frames) {
                 let what = format!(
                     "no whole answer came within {silence} of silence after the input ended (--linger-timeout)"

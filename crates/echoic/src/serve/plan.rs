@@ -4,7 +4,7 @@ use std::{fmt::Display, str::FromStr, sync::Arc, time::Duration};
 
 use echoic_core::{
     endpoint::{Endpoint, Served, Shape},
-    framing::Frames,
+    framing::FramingPair,
     guests::{Guests, Network, NetworkError},
     limits::{Limits, SourceLimits},
     service::Service,
@@ -192,7 +192,7 @@ fn openings(args: &ServeArgs, limits: &Limits) -> Result<Vec<Opening>, Failed> {
             })?;
         }
         if opening.endpoint.shape() == Some(Shape::Datagrams)
-            && opening.framing != Frames::default()
+            && opening.framing != FramingPair::default()
         {
             let why = "a datagram is one whole message, so --frame does not apply there";
             term::say(&format!("{}: {why}", opening.endpoint));

@@ -15,7 +15,7 @@ use std::{
 use echoic_core::{
     endpoint::{Endpoint, Host},
     event::{Place as At, Post},
-    framing::{Frames, Framing},
+    framing::{Framing, FramingPair},
 };
 use echoic_recorder::{Seen, Watcher};
 use echoic_server::{Listening, Opening};
@@ -211,14 +211,14 @@ fn call(place: &At, post: &Post) -> String {
     };
     // A prompt says lines, and shows what comes as it comes: that is right for both.
     let prompts = [Framing::Line, Framing::Chunk];
-    let Frames { heard, said } = post.framing;
-    if heard == said && prompts.contains(&heard) {
+    let FramingPair { inbound, outbound } = post.framing;
+    if inbound == outbound && prompts.contains(&inbound) {
         return target;
     }
     // What is said here is heard there.
-    let frames = Frames {
-        heard: said,
-        said: heard,
+    let frames = FramingPair {
+        inbound: outbound,
+        outbound: inbound,
     };
     format!("{target} --frame {frames}")
 }

@@ -8,7 +8,7 @@ use std::{
 
 use echoic_core::{
     event::{Place, Post},
-    framing::Frames,
+    framing::FramingPair,
     guests::Guests,
     service::Service,
     store::Store,
@@ -136,7 +136,7 @@ fn serve(plan: &Plan, planted: &Planted, net: &Net, recorder: &Recorder) -> Serv
         name: "udp:5000".to_owned(),
         proto: "udp",
         service: service.name().to_owned(),
-        framing: Frames::default(),
+        framing: FramingPair::default(),
     };
     let guests = Guests {
         deny: vec![DENIED.parse().expect("invariant: a network")],
