@@ -8,7 +8,7 @@ use crate::units::for_people;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ending {
     /// What ended it.
-    pub how: How,
+    pub reason: CloseReason,
     /// Bytes read from the peer.
     pub received: u64,
     /// Bytes the kernel took for the peer. What was truly sent is this, not what was recorded as said: a reply
@@ -23,7 +23,7 @@ pub struct Ending {
 
 /// What ended a conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum How {
+pub enum CloseReason {
     /// The peer ended its stream (FIN), was answered in full, and then we closed.
     PeerClosed,
     /// The service had said all it had to say (greet), and the peer did not reset while it may still have been on its way.
@@ -32,17 +32,17 @@ pub enum How {
     /// left by then may not have arrived.
     PeerReset,
     /// Silence for longer than `--idle-timeout`.
-    Idle,
+    IdleTimeout,
     /// A message was begun and not finished within `--message-timeout`.
-    Partial,
+    MessageTimeout,
     /// The peer did not read what it was sent for `--write-timeout`.
-    NotReading,
+    WriteTimeout,
     /// A message was longer than `--max-message`.
     MessageTooLong,
     /// What should announce or end a message under its framing did not.
     Malformed,
     /// The peer ended its stream inside a message whose length it had announced.
-    CutShort,
+    Incomplete,
     /// A reply was longer than its framing can announce.
     ReplyTooLong,
     /// There were `--max-connections` already.
@@ -50,7 +50,7 @@ pub enum How {
     /// Its source had `--source-connections` open already.
     TooManyFromSource,
     /// Its source said more in a second than `--source-messages` or `--source-bytes`.
-    TooFast,
+    RateLimited,
     /// Its address was not among those that may call (`--allow`, `--deny`).
     Denied,
     /// The peer did not finish the handshake of a layer (TLS) within the handshake timeout.
@@ -58,11 +58,11 @@ pub enum How {
     /// The handshake of a layer failed: the peer does not speak its protocol, or was not accepted.
     HandshakeFailed,
     /// The server was told to stop; everything read was answered first.
-    Drained,
+    ServerStopped,
     /// The server was told to stop and the `--drain-timeout` deadline passed.
-    Cut,
+    DrainTimeout,
     /// Strict durability, and the store has failed.
-    Store,
+    StoreFailed,
     /// The service gave up with an error.
     ServiceFailed,
     /// A bug: the conversation's code panicked. Others do not notice.
@@ -70,55 +70,68 @@ pub enum How {
     /// Another error of the operating system on this connection.
     SystemError,
     /// We left, as somebody at a prompt does, or with what was expected.
-    Left,
+    ClosedByUs,
     /// We reset the connection, since that was asked for.
-    Aborted,
+    ResetByUs,
     /// We had ended our stream, and the peer neither said more nor ended its own within `--linger-timeout`.
-    NotClosing,
+    LingerTimeout,
     /// Nobody took what was heard any more (`| head`), so there was nobody to go on for.
-    Unread,
+    OutputClosed,
     /// Nobody is there: a datagram came back as refused.
     Refused,
     /// Never told: the process died first. Written when the store is next opened.
-    Lost,
+    ProcessDied,
 }
 
 /// Each way to end, with the word it is stored under and the class `end:` finds it by.
-const HOWS: [(How, &str, &str); 28] = [
-    (How::PeerClosed, "peer-closed", "fin"),
-    (How::ServiceClosed, "service-closed", "fin"),
-    (How::PeerReset, "peer-reset", "rst"),
-    (How::Idle, "idle", "timeout"),
-    (How::Partial, "partial", "timeout"),
-    (How::NotReading, "not-reading", "timeout"),
-    (How::MessageTooLong, "message-too-long", "limit"),
-    (How::Malformed, "malformed", "error"),
-    (How::CutShort, "cut-short", "fin"),
-    (How::ReplyTooLong, "reply-too-long", "error"),
-    (How::TooManyConnections, "too-many-connections", "limit"),
-    (How::TooManyFromSource, "too-many-from-source", "limit"),
-    (How::TooFast, "too-fast", "limit"),
-    (How::Denied, "denied", "limit"),
-    (How::HandshakeTimeout, "handshake-timeout", "timeout"),
-    (How::HandshakeFailed, "handshake-failed", "error"),
-    (How::Drained, "drained", "drain"),
-    (How::Cut, "cut", "drain"),
-    (How::Store, "store", "store"),
-    (How::ServiceFailed, "service-failed", "error"),
-    (How::Panicked, "panicked", "error"),
-    (How::SystemError, "system-error", "error"),
-    (How::Left, "left", "fin"),
-    (How::Aborted, "aborted", "rst"),
-    (How::NotClosing, "not-closing", "timeout"),
-    (How::Unread, "unread", "fin"),
-    (How::Refused, "refused", "error"),
-    (How::Lost, "lost", "error"),
+const CLOSE_REASONS: [(CloseReason, &str, &str); 28] = [
+    (CloseReason::PeerClosed, "peer-closed", "fin"),
+    (CloseReason::ServiceClosed, "service-closed", "fin"),
+    (CloseReason::PeerReset, "peer-reset", "rst"),
+    (CloseReason::IdleTimeout, "idle-timeout", "timeout"),
+    (CloseReason::MessageTimeout, "message-timeout", "timeout"),
+    (CloseReason::WriteTimeout, "write-timeout", "timeout"),
+    (CloseReason::MessageTooLong, "message-too-long", "limit"),
+    (CloseReason::Malformed, "malformed", "error"),
+    (CloseReason::Incomplete, "incomplete", "fin"),
+    (CloseReason::ReplyTooLong, "reply-too-long", "error"),
+    (
+        CloseReason::TooManyConnections,
+        "too-many-connections",
+        "limit",
+    ),
+    (
+        CloseReason::TooManyFromSource,
+        "too-many-from-source",
+        "limit",
+    ),
+    (CloseReason::RateLimited, "rate-limited", "limit"),
+    (CloseReason::Denied, "denied", "limit"),
+    (
+        CloseReason::HandshakeTimeout,
+        "handshake-timeout",
+        "timeout",
+    ),
+    (CloseReason::HandshakeFailed, "handshake-failed", "error"),
+    (CloseReason::ServerStopped, "server-stopped", "drain"),
+    (CloseReason::DrainTimeout, "drain-timeout", "drain"),
+    (CloseReason::StoreFailed, "store-failed", "store"),
+    (CloseReason::ServiceFailed, "service-failed", "error"),
+    (CloseReason::Panicked, "panicked", "error"),
+    (CloseReason::SystemError, "system-error", "error"),
+    (CloseReason::ClosedByUs, "closed-by-us", "fin"),
+    (CloseReason::ResetByUs, "reset-by-us", "rst"),
+    (CloseReason::LingerTimeout, "linger-timeout", "timeout"),
+    (CloseReason::OutputClosed, "output-closed", "fin"),
+    (CloseReason::Refused, "refused", "error"),
+    (CloseReason::ProcessDied, "process-died", "error"),
 ];
 
-impl How {
+impl CloseReason {
     fn entry(self) -> &'static (Self, &'static str, &'static str) {
-        HOWS.iter()
-            .find(|(how, ..)| *how == self)
+        CLOSE_REASONS
+            .iter()
+            .find(|(reason, ..)| *reason == self)
             .expect("invariant: every How is in the table")
     }
 
@@ -134,9 +147,10 @@ impl How {
 
     /// The ending stored under `word`.
     pub fn from_word(word: &str) -> Option<Self> {
-        HOWS.iter()
+        CLOSE_REASONS
+            .iter()
             .find(|(_, stored, _)| *stored == word)
-            .map(|(how, ..)| *how)
+            .map(|(reason, ..)| *reason)
     }
 
     fn sentence(self) -> &'static str {
@@ -144,39 +158,39 @@ impl How {
             Self::PeerClosed => "peer closed",
             Self::ServiceClosed => "closed by the service",
             Self::PeerReset => "reset by peer",
-            Self::Idle => "timed out: idle",
-            Self::Partial => "timed out: message not finished",
-            Self::NotReading => "timed out: peer not reading",
+            Self::IdleTimeout => "timed out: idle",
+            Self::MessageTimeout => "timed out: message not finished",
+            Self::WriteTimeout => "timed out: peer not reading",
             Self::MessageTooLong => "limit: message too long",
             Self::Malformed => "not the framing that was declared",
-            Self::CutShort => "peer closed inside a message",
+            Self::Incomplete => "peer closed inside a message",
             Self::ReplyTooLong => "reply too long for its framing",
             Self::TooManyConnections => "limit: too many connections",
             Self::TooManyFromSource => "limit: too many connections from this source",
-            Self::TooFast => "limit: too fast for one source",
+            Self::RateLimited => "limit: too fast for one source",
             Self::Denied => "not among those that may call",
             Self::HandshakeTimeout => "timed out: handshake not finished",
             Self::HandshakeFailed => "handshake failed",
-            Self::Drained => "server stopped",
-            Self::Cut => "cut: server stopped before it was done",
-            Self::Store => "store failed, and strict durability was asked for",
+            Self::ServerStopped => "server stopped",
+            Self::DrainTimeout => "cut: server stopped before it was done",
+            Self::StoreFailed => "store failed, and strict durability was asked for",
             Self::ServiceFailed => "service failed",
             Self::Panicked => "internal error",
             Self::SystemError => "system error",
-            Self::Left => "closed by us",
-            Self::Aborted => "reset by us",
-            Self::NotClosing => "timed out: peer did not close",
-            Self::Unread => "closed by us: nobody took what came",
+            Self::ClosedByUs => "closed by us",
+            Self::ResetByUs => "reset by us",
+            Self::LingerTimeout => "timed out: peer did not close",
+            Self::OutputClosed => "closed by us: nobody took what came",
             Self::Refused => "refused: nobody is there",
-            Self::Lost => "never told: the process died",
+            Self::ProcessDied => "never told: the process died",
         }
     }
 }
 
 impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.how.sentence())?;
-        if self.how == How::PeerReset {
+        write!(f, "{}", self.reason.sentence())?;
+        if self.reason == CloseReason::PeerReset {
             write!(f, " after {}", for_people(self.received))?;
         }
         write!(
@@ -201,16 +215,16 @@ mod tests {
 
     #[test]
     fn every_word_leads_back_to_its_ending() {
-        for (how, word, class) in HOWS {
-            assert_eq!(How::from_word(word), Some(how));
-            assert_eq!((how.word(), how.class()), (word, class));
+        for (reason, word, class) in CLOSE_REASONS {
+            assert_eq!(CloseReason::from_word(word), Some(reason));
+            assert_eq!((reason.word(), reason.class()), (word, class));
         }
     }
 
     #[test]
     fn an_ending_says_what_was_not_sent() {
         let ending = Ending {
-            how: How::NotReading,
+            reason: CloseReason::WriteTimeout,
             received: 5,
             sent: 2048,
             unsent: 7,

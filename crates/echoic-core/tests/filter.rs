@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use echoic_core::{
-    ending::{Ending, How},
+    ending::{CloseReason, Ending},
     event::{Place, Post},
     exchange::{Conversation, Exchange, Fate},
     filter::{Atom, Expr, Filter, FilterError, Ranges, Sort, SortKey, check},
@@ -146,17 +146,17 @@ fn what_became_of_it() {
     one.conversation = Arc::new(talk.clone());
     assert!(means("is:unsent is:half is:utf8 -is:ok", &one));
     let endings = [
-        (How::PeerClosed, "end:fin -is:error"),
-        (How::PeerReset, "end:rst is:reset"),
-        (How::NotReading, "end:timeout is:timeout"),
-        (How::MessageTooLong, "end:limit is:limit"),
-        (How::Cut, "end:drain is:drain"),
-        (How::Store, "end:store -is:error"),
-        (How::ServiceFailed, "end:error is:error"),
+        (CloseReason::PeerClosed, "end:fin -is:error"),
+        (CloseReason::PeerReset, "end:rst is:reset"),
+        (CloseReason::WriteTimeout, "end:timeout is:timeout"),
+        (CloseReason::MessageTooLong, "end:limit is:limit"),
+        (CloseReason::DrainTimeout, "end:drain is:drain"),
+        (CloseReason::StoreFailed, "end:store -is:error"),
+        (CloseReason::ServiceFailed, "end:error is:error"),
     ];
     for (how, text) in endings {
         let ending = Ending {
-            how,
+            reason: how,
             received: 0,
             sent: 0,
             unsent: 0,
@@ -414,10 +414,10 @@ prop_compose! {
         fate in prop::sample::select(vec![Fate::Ok, Fate::Unanswered, Fate::Unsent]),
         request in "[abc é\\x00]{0,3}", reply in prop::collection::vec(0x60..0x64_u8, 0..3),
         remote in prop::sample::select(vec!["10.0.0.1:7", "127.0.0.1:7", "[::1]:7", "[::ffff:10.0.0.1]:7"]),
-        how in prop::sample::select(vec![None, Some(How::PeerClosed), Some(How::PeerReset), Some(How::Cut)]),
+        how in prop::sample::select(vec![None, Some(CloseReason::PeerClosed), Some(CloseReason::PeerReset), Some(CloseReason::DrainTimeout)]),
         half_closed in prop::option::of(0..6_i64),
     ) -> Exchange {
-        let ended = how.map(|how| (at, Ending { how, received: 0, sent: 0, unsent: 0, unheard: 0 }));
+        let ended = how.map(|how| (at, Ending { reason: how, received: 0, sent: 0, unsent: 0, unheard: 0 }));
         let remote = Place::Net(remote.parse().expect("an address"));
         let conversation = Conversation { id: conversation, remote, half_closed, ended, ..self::conversation() };
         Exchange {

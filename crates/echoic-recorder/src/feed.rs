@@ -214,7 +214,7 @@ impl Watcher {
 #[cfg(test)]
 mod tests {
     use echoic_core::{
-        ending::{Ending, How},
+        ending::{CloseReason, Ending},
         event::{Outcome, Place, Post, Told},
         framing::Framing,
     };
@@ -260,7 +260,7 @@ mod tests {
             conversation,
             at: 0,
             ending: Ending {
-                how: How::PeerClosed,
+                reason: CloseReason::PeerClosed,
                 received: 0,
                 sent: 0,
                 unsent: 0,

@@ -13,7 +13,7 @@ use std::{
 };
 
 use echoic_core::{
-    ending::How,
+    ending::CloseReason,
     endpoint::Shape,
     event::{Opened, Place},
     framing::FramingPair,
@@ -267,15 +267,15 @@ impl Hall {
             return;
         };
         let admitted = if total >= self.server.limits.connections_max {
-            Err(How::TooManyConnections)
+            Err(CloseReason::TooManyConnections)
         } else if guests.admits(&incoming.peer) {
             self.sources.admit(&incoming.peer)
         } else {
-            Err(How::Denied)
+            Err(CloseReason::Denied)
         };
         let (stay, refusal) = match admitted {
             Ok(stay) => (stay, None),
-            Err(how) => (None, Some(how)),
+            Err(reason) => (None, Some(reason)),
         };
         if refusal.is_some() {
             if self.load.turned_away.fetch_add(1, Ordering::Relaxed) >= self.server.turned_away_max
@@ -325,7 +325,7 @@ impl Hall {
                 }
             };
             let link = match refusal {
-                Some(how) => Err(NotOpened::refused(how, link)),
+                Some(reason) => Err(NotOpened::refused(reason, link)),
                 None if layers.is_empty() => Ok(link),
                 // In a box, so that the task of a conversation without layers is no larger for it.
                 None => {
@@ -341,16 +341,18 @@ impl Hall {
                     Session::new(link, voice, &peer, opened, means).run().await;
                 }
                 Err(NotOpened {
-                    how,
+                    reason,
                     link: Some(link),
                 }) => {
                     let peer = peer(&link, &opened);
                     let nobody = Voice::Inline(Session::nobody());
                     Session::new(link, nobody, &peer, opened, means)
-                        .turn_away(how)
+                        .turn_away(reason)
                         .await;
                 }
-                Err(NotOpened { how, link: None }) => handshake::record(means.journal, opened, how),
+                Err(NotOpened { reason, link: None }) => {
+                    handshake::record(means.journal, opened, reason)
+                }
             }
         };
         self.sessions.spawn_on(conversation, runtime);

@@ -20,7 +20,7 @@ use std::{
 };
 
 use echoic_core::{
-    ending::How,
+    ending::CloseReason,
     endpoint::Shape,
     event::{Marked, Opened, Outcome, Place, Post},
     guests::Guests,
@@ -157,7 +157,7 @@ impl Gate {
         while let Turn::Again = poll_fn(|cx| self.poll_turn(cx)).await {}
         self.finish().await;
         self.look_for_drops();
-        self.peers.end_all(How::Drained);
+        self.peers.end_all(CloseReason::ServerStopped);
     }
 
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
@@ -235,7 +235,7 @@ impl Gate {
         if whole > len {
             talk.not_heard(whole - len);
             talk.record(at, Outcome::Unanswered, bytes, &[]);
-            self.peers.end(&route, How::MessageTooLong);
+            self.peers.end(&route, CloseReason::MessageTooLong);
             return;
         }
         if silent || talk.standing == Standing::Unanswerable {
@@ -250,7 +250,7 @@ impl Gate {
             );
             add(&self.means.counts.panicked, 1);
             talk.record(at, Outcome::Unanswered, bytes, &[]);
-            self.peers.end(&route, How::Panicked);
+            self.peers.end(&route, CloseReason::Panicked);
             return;
         };
         let conversation = talk.conversation;
@@ -261,7 +261,7 @@ impl Gate {
         match then {
             Then::Continue => self.ahead = Some(route),
             Then::Close if self.outgoing.is_of(conversation) => self.peers.leave(&route),
-            Then::Close => self.peers.end(&route, How::ServiceClosed),
+            Then::Close => self.peers.end(&route, CloseReason::ServiceClosed),
         }
     }
 
@@ -334,11 +334,11 @@ impl Gate {
             let over = match fails {
                 Ok(()) => (self.peers.is_leaving(conversation)
                     && !self.outgoing.is_of(conversation))
-                .then_some(How::ServiceClosed),
-                Err(how) => how,
+                .then_some(CloseReason::ServiceClosed),
+                Err(reason) => reason,
             };
-            if let Some(how) = over {
-                self.peers.end_owed(&route, conversation, how);
+            if let Some(reason) = over {
+                self.peers.end_owed(&route, conversation, reason);
             }
             let counts = &self.means.counts;
             let count = if fails.is_ok() {
@@ -353,7 +353,7 @@ impl Gate {
 
     /// Sends the first of what is unsent; if that fails, how its conversation ends, unless it has ended already and has
     /// told what it sent.
-    fn poll_send_first(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Option<How>>> {
+    fn poll_send_first(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Option<CloseReason>>> {
         let Some(Unsent {
             route,
             conversation,
@@ -369,7 +369,7 @@ impl Gate {
         if talk.journal.holds_replies()
             && let Err(NotKept) = ready!(talk.journal.poll_kept(cx, *epoch))
         {
-            return Poll::Ready(Err(Some(How::Store)));
+            return Poll::Ready(Err(Some(CloseReason::StoreFailed)));
         }
         match self.socket.poll_send(cx, bytes, route) {
             Poll::Pending => {
@@ -382,7 +382,7 @@ impl Gate {
             }
             Poll::Ready(Err(error)) => {
                 tracing::debug!(conversation, "an answer could not be sent: {error}");
-                Poll::Ready(Err(Some(How::SystemError)))
+                Poll::Ready(Err(Some(CloseReason::SystemError)))
             }
         }
     }
@@ -476,8 +476,11 @@ impl Gate {
     fn give_up_unsent(&mut self) {
         for unsent in self.outgoing.drain() {
             add(&self.means.counts.unsent, 1);
-            self.peers
-                .end_owed(&unsent.route, unsent.conversation, How::NotReading);
+            self.peers.end_owed(
+                &unsent.route,
+                unsent.conversation,
+                CloseReason::WriteTimeout,
+            );
         }
     }
 

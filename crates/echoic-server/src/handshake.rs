@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use echoic_core::{ending::How, endpoint::Shape, event::Opened};
+use echoic_core::{ending::CloseReason, endpoint::Shape, event::Opened};
 use echoic_recorder::{Journal, wall};
 use echoic_wire::{Link, ServerLayer, Transport};
 use tokio::{select, sync::oneshot};
@@ -22,16 +22,16 @@ use crate::{
 /// A connection that no conversation is had over.
 #[derive(Debug)]
 pub(crate) struct NotOpened {
-    pub(crate) how: How,
+    pub(crate) reason: CloseReason,
     /// To be closed in order; none if a layer that failed has kept it.
     pub(crate) link: Option<Link>,
 }
 
 impl NotOpened {
     /// One that was refused before anything was opened over it.
-    pub(crate) fn refused(how: How, link: Link) -> Self {
+    pub(crate) fn refused(reason: CloseReason, link: Link) -> Self {
         Self {
-            how,
+            reason,
             link: Some(link),
         }
     }
@@ -59,26 +59,26 @@ pub(crate) async fn open(
         poll_fn(|cx| notice.poll(cx)).await;
         look_once_more().await;
     };
-    let how = select! {
+    let reason = select! {
         biased;
         opened = timers.timeout(limit, handshakes) => match opened {
             Ok(Ok(link)) => return Ok(link),
             Ok(Err(error)) => {
                 tracing::debug!("a handshake failed: {error}");
-                How::HandshakeFailed
+                CloseReason::HandshakeFailed
             }
-            Err(_) => How::HandshakeTimeout,
+            Err(_) => CloseReason::HandshakeTimeout,
         },
-        () = stopped => How::Drained,
+        () = stopped => CloseReason::ServerStopped,
     };
     let link = returned.try_recv().ok();
-    Err(NotOpened { how, link })
+    Err(NotOpened { reason, link })
 }
 
 /// Records a conversation whose link is gone, as one that ended before it began.
-pub(crate) fn record(mut journal: Journal, opened: Opened, how: How) {
+pub(crate) fn record(mut journal: Journal, opened: Opened, reason: CloseReason) {
     journal.opened(opened);
-    journal.ended(wall(), Tally::default().ending(Some(how)));
+    journal.ended(wall(), Tally::default().ending(Some(reason)));
 }
 
 /// A link that comes back when it is dropped before the layers over it are open. A layer that fails drops what it lies
@@ -184,7 +184,10 @@ mod tests {
         let began = Instant::now();
         assert!(open_slowly(true).await.is_ok());
         let ended = open_slowly(false).await.expect_err("it never opens");
-        assert_eq!((ended.how, ended.link.is_some()), (How::Drained, true));
+        assert_eq!(
+            (ended.reason, ended.link.is_some()),
+            (CloseReason::ServerStopped, true)
+        );
         assert_eq!(began.elapsed(), Duration::ZERO);
     }
 }

@@ -27,7 +27,7 @@ use std::{
 };
 
 use echoic_core::{
-    ending::How,
+    ending::CloseReason,
     event::{ConversationId, Marked, Opened, Outcome, Told},
     framing::{Counted, FramingPair, ReplyTooLong, Span, Split, Splitter, Violation},
     limits::Limits,
@@ -102,7 +102,7 @@ pub(crate) struct Session {
     /// Whose turn it is, where the service and the peer both have something: neither may starve the other.
     peer_first: bool,
     /// How it ends, once that is known.
-    how: Option<How>,
+    reason: Option<CloseReason>,
 }
 
 /// One read, as the steps that follow it need to know it.
@@ -144,7 +144,7 @@ pub(crate) struct Means {
 }
 
 /// The outcome of one turn: go on, or how it ends.
-type Turn = ControlFlow<How>;
+type Turn = ControlFlow<CloseReason>;
 
 impl Session {
     /// In a box, which is moved where the conversation itself would be copied, and held twice by the futures around it.
@@ -207,19 +207,19 @@ impl Session {
             heard_out: false,
             busy: true,
             peer_first: true,
-            how: None,
+            reason: None,
         })
     }
 
     /// Talks until there is a reason to stop, then parts in order.
     pub(crate) async fn run(mut self: Box<Self>) {
-        let how = self.talk().await;
-        self.part(how).await;
+        let reason = self.talk().await;
+        self.part(reason).await;
     }
 
     /// Parts at once: there are too many, or it may not call.
-    pub(crate) async fn turn_away(mut self: Box<Self>, how: How) {
-        self.part(how).await;
+    pub(crate) async fn turn_away(mut self: Box<Self>, reason: CloseReason) {
+        self.part(reason).await;
     }
 
     /// A voice for those who are turned away.
@@ -233,7 +233,7 @@ impl Session {
         Box::new(Nobody)
     }
 
-    async fn talk(&mut self) -> How {
+    async fn talk(&mut self) -> CloseReason {
         let mut turn = poll_fn(|cx| Poll::Ready(self.open(cx))).await;
         loop {
             match turn {
@@ -245,7 +245,7 @@ impl Session {
                     look_once_more().await;
                 }
                 ControlFlow::Continue(()) => {}
-                ControlFlow::Break(how) => return how,
+                ControlFlow::Break(reason) => return reason,
             }
             turn = poll_fn(|cx| self.poll_turn(cx)).await;
         }
@@ -454,19 +454,19 @@ impl Session {
     ) -> Turn {
         match (sent, then) {
             (Err(error), _) => return ControlFlow::Break(broken(&error)),
-            (_, Err(ReplyTooLong { .. })) => return ControlFlow::Break(How::ReplyTooLong),
-            (_, Ok(Then::Close)) => return ControlFlow::Break(How::ServiceClosed),
+            (_, Err(ReplyTooLong { .. })) => return ControlFlow::Break(CloseReason::ReplyTooLong),
+            (_, Ok(Then::Close)) => return ControlFlow::Break(CloseReason::ServiceClosed),
             (_, Ok(Then::Continue)) => {}
         }
         if heard.too_fast {
-            return ControlFlow::Break(How::TooFast);
+            return ControlFlow::Break(CloseReason::RateLimited);
         }
         if heard.ended {
             return self.peer_finished(heard.at);
         }
         match split.violation {
-            Some(Violation::TooLong) => return ControlFlow::Break(How::MessageTooLong),
-            Some(Violation::Malformed) => return ControlFlow::Break(How::Malformed),
+            Some(Violation::TooLong) => return ControlFlow::Break(CloseReason::MessageTooLong),
+            Some(Violation::Malformed) => return ControlFlow::Break(CloseReason::Malformed),
             None => {}
         }
         self.message_since = match self.message_since {
@@ -478,7 +478,7 @@ impl Session {
             .message_since
             .is_some_and(|since| heard.at >= since + self.limits.message_timeout)
         {
-            return ControlFlow::Break(How::Partial);
+            return ControlFlow::Break(CloseReason::MessageTimeout);
         }
         self.heard_out |= self
             .draining_from
@@ -504,11 +504,11 @@ impl Session {
     }
 
     /// How a conversation ends whose peer has ended its half.
-    fn closed(&self) -> How {
+    fn closed(&self) -> CloseReason {
         if self.cut_short {
-            How::CutShort
+            CloseReason::Incomplete
         } else {
-            How::PeerClosed
+            CloseReason::PeerClosed
         }
     }
 
@@ -531,7 +531,7 @@ impl Session {
             self.record(&Run::new(&[], &[], 0), replies, &opened);
             match (sent, then) {
                 (Err(error), _) => ControlFlow::Break(broken(&error)),
-                (Ok(()), Then::Close) => ControlFlow::Break(How::ServiceClosed),
+                (Ok(()), Then::Close) => ControlFlow::Break(CloseReason::ServiceClosed),
                 (Ok(()), Then::Continue) => ControlFlow::Continue(()),
             }
         })
@@ -541,7 +541,7 @@ impl Session {
 impl Drop for Session {
     /// However it came to this, by parting in order, by a panic, or by being cut: the ending is told.
     fn drop(&mut self) {
-        let ending = self.tally.ending(self.how);
+        let ending = self.tally.ending(self.reason);
         if let Speaker::Apart(voice) = &mut self.voice {
             let unanswered: Vec<Pending> = std::iter::from_fn(|| voice.pop()).collect();
             for message in &unanswered {
@@ -551,21 +551,22 @@ impl Drop for Session {
         self.totals
             .served
             .fetch_add(self.tally.exchanges, Ordering::Relaxed);
-        self.totals
-            .cut
-            .fetch_add(u64::from(ending.how == How::Cut), Ordering::Relaxed);
+        self.totals.cut.fetch_add(
+            u64::from(ending.reason == CloseReason::DrainTimeout),
+            Ordering::Relaxed,
+        );
         self.journal.ended(self.clock.wall(Instant::now()), ending);
     }
 }
 
 /// How a conversation ends whose socket failed.
-fn broken(error: &io::Error) -> How {
+fn broken(error: &io::Error) -> CloseReason {
     match error.kind() {
         io::ErrorKind::ConnectionReset
         | io::ErrorKind::BrokenPipe
         | io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::NotConnected => How::PeerReset,
-        _ => How::SystemError,
+        | io::ErrorKind::NotConnected => CloseReason::PeerReset,
+        _ => CloseReason::SystemError,
     }
 }
 

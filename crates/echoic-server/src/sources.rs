@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use echoic_core::{ending::How, event::Place, framing::Span, limits::SourceLimits};
+use echoic_core::{ending::CloseReason, event::Place, framing::Span, limits::SourceLimits};
 use tokio::time::Instant;
 
 /// Sources known at a time. When there are more, those without a conversation are forgotten, and with them what they
@@ -74,7 +74,7 @@ impl Sources {
     }
 
     /// A place for a caller; none if its source has no limits, and an ending if it has as many as it may.
-    pub(crate) fn admit(&mut self, caller: &Place) -> Result<Option<Stay>, How> {
+    pub(crate) fn admit(&mut self, caller: &Place) -> Result<Option<Stay>, CloseReason> {
         let Some(address) = self.source_of(caller) else {
             return Ok(None);
         };
@@ -86,7 +86,7 @@ impl Sources {
             limits: Arc::clone(&self.limits),
         };
         match self.limits.connections_max {
-            Some(max) if open >= max => Err(How::TooManyFromSource),
+            Some(max) if open >= max => Err(CloseReason::TooManyFromSource),
             _ => Ok(Some(stay)),
         }
     }
@@ -213,7 +213,7 @@ mod tests {
         assert!(stays.iter().all(Result::is_ok));
         for _ in 0..5 {
             let fourth = sources.admit(&place("10.0.0.1"));
-            assert_eq!(fourth.map(|_| ()), Err(How::TooManyFromSource));
+            assert_eq!(fourth.map(|_| ()), Err(CloseReason::TooManyFromSource));
         }
         assert!(sources.admit(&place("10.0.0.2")).is_ok());
         stays.pop();

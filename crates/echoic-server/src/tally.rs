@@ -1,6 +1,6 @@
 //! What one conversation has come to.
 
-use echoic_core::ending::{Ending, How};
+use echoic_core::ending::{CloseReason, Ending};
 
 /// Counts of one conversation, of a stream or of datagrams.
 #[derive(Debug, Default)]
@@ -16,14 +16,14 @@ pub(crate) struct Tally {
 
 impl Tally {
     /// The ending of a conversation that is being dropped: as it parted, if it has, or by a panic, or cut.
-    pub(crate) fn ending(&self, how: Option<How>) -> Ending {
+    pub(crate) fn ending(&self, reason: Option<CloseReason>) -> Ending {
         let otherwise = if std::thread::panicking() {
-            How::Panicked
+            CloseReason::Panicked
         } else {
-            How::Cut
+            CloseReason::DrainTimeout
         };
         Ending {
-            how: how.unwrap_or(otherwise),
+            reason: reason.unwrap_or(otherwise),
             received: self.received,
             sent: self.sent,
             unsent: self.said.saturating_sub(self.sent),

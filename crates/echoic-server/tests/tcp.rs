@@ -20,7 +20,7 @@ use std::{
 };
 
 use echoic_core::{
-    ending::How,
+    ending::CloseReason,
     framing::Framing,
     service::{Apart, BoxFuture, Heard, Peer, Said, SaidMessage, Service, ServiceError, Voice},
 };
@@ -39,7 +39,10 @@ fn a_greeting_arrives_whole_though_the_peer_sends_before_it_reads() {
     }
     let (_, store) = serving.end();
     for (_, ending) in store.endings() {
-        assert_eq!((ending.how, ending.sent), (How::ServiceClosed, MB as u64));
+        assert_eq!(
+            (ending.reason, ending.sent),
+            (CloseReason::ServiceClosed, MB as u64)
+        );
     }
 }
 
@@ -86,7 +89,7 @@ fn two_clients_at_once_are_answered_each_at_its_own_pace() {
     drop((slow, fast));
     let (drained, store) = serving.end();
     assert_eq!(drained.served, 101);
-    let hows: Vec<_> = store.endings().iter().map(|(_, end)| end.how).collect();
+    let hows: Vec<_> = store.endings().iter().map(|(_, end)| end.reason).collect();
     assert_eq!(hows.len(), 2);
 }
 
@@ -105,7 +108,10 @@ fn fifty_megabytes_come_back_to_a_client_with_a_reader_of_its_own() {
         assert!(reading.join().unwrap() == data);
         let (_, store) = serving.end();
         let ending = store.ending(1).unwrap();
-        assert_eq!((ending.how, ending.sent), (How::PeerClosed, 50 * MB as u64));
+        assert_eq!(
+            (ending.reason, ending.sent),
+            (CloseReason::PeerClosed, 50 * MB as u64)
+        );
     }
 }
 
@@ -177,7 +183,9 @@ async fn a_reset_amid_a_reply_is_told_and_hurts_nobody_else() {
     });
     let (_, store) = good.await.unwrap();
     let reset = store.endings();
-    let reset = reset.iter().filter(|(_, end)| end.how == How::PeerReset);
+    let reset = reset
+        .iter()
+        .filter(|(_, end)| end.reason == CloseReason::PeerReset);
     assert_eq!(reset.count(), 20);
 }
 
@@ -203,7 +211,7 @@ fn one_too_many_sees_a_clean_end() {
         store
             .endings()
             .iter()
-            .any(|(_, end)| end.how == How::PeerClosed)
+            .any(|(_, end)| end.reason == CloseReason::PeerClosed)
     });
     until("let in", || {
         let mut peer = serving.call();
@@ -216,7 +224,7 @@ fn one_too_many_sees_a_clean_end() {
     let turned_away = store.endings();
     let turned_away = turned_away
         .iter()
-        .filter(|(_, end)| end.how == How::TooManyConnections);
+        .filter(|(_, end)| end.reason == CloseReason::TooManyConnections);
     assert!(turned_away.count() >= 10);
 }
 
@@ -239,7 +247,9 @@ fn a_panic_ends_one_conversation_and_is_counted() {
     let (drained, store) = serving.end();
     assert_eq!(drained.panicked, 20);
     let panicked = store.endings();
-    let panicked = panicked.iter().filter(|(_, end)| end.how == How::Panicked);
+    let panicked = panicked
+        .iter()
+        .filter(|(_, end)| end.reason == CloseReason::Panicked);
     assert_eq!(panicked.count(), 20);
 }
 
@@ -399,7 +409,7 @@ fn all_that_was_received_at_the_stop_signal_is_answered() {
             store
                 .endings()
                 .iter()
-                .all(|(_, end)| end.how == How::Drained)
+                .all(|(_, end)| end.reason == CloseReason::ServerStopped)
         );
     }
 }
@@ -471,7 +481,7 @@ fn d07_fifty_megabytes_each_way_at_once() {
     assert_eq!(reading.join().unwrap(), 50 * MB);
     let (_, store) = serving.end();
     assert_eq!(heard.load(Ordering::Relaxed), 50 * MB as u64);
-    assert_eq!(store.ending(1).unwrap().how, How::PeerClosed);
+    assert_eq!(store.ending(1).unwrap().reason, CloseReason::PeerClosed);
 }
 
 #[test]

@@ -8,7 +8,7 @@
 mod story;
 
 use echoic_core::{
-    ending::How,
+    ending::CloseReason,
     event::{Batch, Event, Mark, Marked, Micros, Outcome},
     exchange::Fate,
     store::{
@@ -61,7 +61,7 @@ fn everything() -> Story {
     story.alone(2, Outcome::Ok, b"", b"Thank you for connecting");
     story.lines(1, &["one"], 1);
     story.lines(1, &["two", "", "three", "needle four"], 4);
-    story.end(2, How::ServiceClosed, 0);
+    story.end(2, CloseReason::ServiceClosed, 0);
     story.open(3);
     story.lines(3, &["five", "six", "seven"], 1);
     story.alone(3, Outcome::Ok, b"\x00\xff", b"");
@@ -70,7 +70,7 @@ fn everything() -> Story {
     story.half_close(3);
     story.lines(1, &["eight", "nine"], 2);
     story.lines(3, &["ten", "eleven needle"], 2);
-    story.end(3, How::PeerReset, 9);
+    story.end(3, CloseReason::PeerReset, 9);
     story.lines(1, &["twelve"], 0);
     story
 }
@@ -212,8 +212,8 @@ async fn conversations_are_told_as_they_went(
     let (at, ending) = reset.ended.expect("ended");
     assert!(at > reset.opened);
     assert_eq!(
-        (ending.how, ending.received, ending.unsent),
-        (How::PeerReset, 11, 9)
+        (ending.reason, ending.received, ending.unsent),
+        (CloseReason::PeerReset, 11, 9)
     );
     assert!(store.conversation(4).await.unwrap().is_none());
     assert!(store.conversation(u64::MAX).await.unwrap().is_none());
@@ -266,10 +266,10 @@ async fn conversations_are_listed_with_and_without_exchanges(
     let (store, _dir) = make(kind);
     let mut story = everything();
     story.open(4);
-    story.end(4, How::TooManyConnections, 0);
+    story.end(4, CloseReason::TooManyConnections, 0);
     story.open(5);
     story.open_at(6, "tcp:12345");
-    story.end(6, How::Denied, 0);
+    story.end(6, CloseReason::Denied, 0);
     append(&*store, &mut story).await;
     let of = |id| story.expected(|seen| seen.conversation == id).len() as u64;
     let everyone = [
@@ -360,7 +360,7 @@ async fn exchanges_of_a_conversation_are_counted_once_and_for_good(
     append(&*store, &mut story).await;
     let list = || listed(&*store, "", Order::OldestFirst, 10);
     assert_eq!(list().await, [(1, 3, false)]);
-    story.end(1, How::PeerClosed, 0);
+    story.end(1, CloseReason::PeerClosed, 0);
     let batches = story.take();
     for _ in 0..2 {
         store.append(batches.clone()).await.unwrap();
@@ -604,7 +604,7 @@ async fn the_oldest_are_forgotten_by_age(
     let mut story = Story::after(0);
     story.open(1);
     story.lines(1, &["old", "older"], 2);
-    story.end(1, How::PeerClosed, 0);
+    story.end(1, CloseReason::PeerClosed, 0);
     story.open(2);
     story.lines(2, &["old too"], 1);
     story.now += 1_000_000;
@@ -650,7 +650,7 @@ async fn the_oldest_are_forgotten_by_age(
         conversation: 2,
     };
     assert_eq!(store.last().await.unwrap(), last);
-    story.end(2, How::PeerClosed, 0);
+    story.end(2, CloseReason::PeerClosed, 0);
     append(&*store, &mut story).await;
     store.prune(keep, now + 10_000_000).await.unwrap();
     assert!(store.conversation(2).await.unwrap().is_none());
@@ -667,7 +667,7 @@ async fn the_oldest_are_forgotten_by_size(
     for conversation in 1..=200 {
         story.open(conversation);
         story.lines(conversation, &[&line], 1);
-        story.end(conversation, How::PeerClosed, 0);
+        story.end(conversation, CloseReason::PeerClosed, 0);
     }
     append(&*store, &mut story).await;
     let keep = Retention {
@@ -699,7 +699,7 @@ async fn memory_forgets_the_oldest_by_itself() {
     for conversation in 1..=1_000 {
         story.open(conversation);
         story.lines(conversation, &["hello"; 20], 20);
-        story.end(conversation, How::PeerClosed, 0);
+        story.end(conversation, CloseReason::PeerClosed, 0);
         append(&store, &mut story).await;
     }
     let left = all(&store, "").await;
@@ -777,7 +777,7 @@ proptest! {
                 Step::Greet(talk) => story.alone(talk, Outcome::Ok, b"", b"welcome"),
                 Step::End(talk, unsent) => {
                     let said: usize = story.told.iter().filter(|s| s.conversation == talk).map(|s| s.reply.len()).sum();
-                    story.end(talk, How::PeerReset, unsent.min(said as u64));
+                    story.end(talk, CloseReason::PeerReset, unsent.min(said as u64));
                     ended.push(talk);
                 }
             }

@@ -13,7 +13,7 @@ use std::{
 };
 
 use echoic_core::{
-    ending::How,
+    ending::CloseReason,
     event::Outcome,
     store::{Durability, Order, Retention, Store, StoreError, StoreErrorKind},
 };
@@ -288,7 +288,7 @@ fn conversations_cut_off_by_a_crash_keep_what_is_known_of_them() {
         append(&store, &mut story);
     }
     story.half_close(2);
-    story.end(2, How::PeerClosed, 0);
+    story.end(2, CloseReason::PeerClosed, 0);
     append(&store, &mut story);
     // What lies on the disk now is what kill -9 would leave.
     for name in ["echoic.db", "echoic.db-wal"] {
@@ -305,11 +305,17 @@ fn conversations_cut_off_by_a_crash_keep_what_is_known_of_them() {
             .1
     };
     assert_eq!(
-        (ending(1).how, ending(1).received, ending(1).sent),
-        (How::Lost, 350_000, 350_000)
+        (ending(1).reason, ending(1).received, ending(1).sent),
+        (CloseReason::ProcessDied, 350_000, 350_000)
     );
-    assert_eq!((ending(2).how, ending(2).received), (How::PeerClosed, 11));
-    assert_eq!((ending(3).how, ending(3).received), (How::Lost, 0));
+    assert_eq!(
+        (ending(2).reason, ending(2).received),
+        (CloseReason::PeerClosed, 11)
+    );
+    assert_eq!(
+        (ending(3).reason, ending(3).received),
+        (CloseReason::ProcessDied, 0)
+    );
     assert_eq!(wait(count(&survivor, "is:unsent")), 0);
     assert_eq!(wait(count(&survivor, "conv:1")), 70_000);
     assert_eq!(wait(count(&survivor, "conv:2")), 70);
@@ -367,7 +373,7 @@ fn the_file_is_kept_below_its_limit_and_shrinks_to_a_lower_one() {
         for _ in 0..5 {
             story.lines(conversation, &[&line], 1);
         }
-        story.end(conversation, How::PeerClosed, 0);
+        story.end(conversation, CloseReason::PeerClosed, 0);
         append(&store, &mut story);
         if conversation % 20 == 0 {
             prune(4 << 20);
@@ -411,7 +417,7 @@ fn people_read_the_same_with_the_sqlite3_shell() {
     story.open(1);
     story.lines(1, &["one", "", "three"], 2);
     story.alone(1, Outcome::Ok, b"", b"bye");
-    story.end(1, How::PeerReset, 3);
+    story.end(1, CloseReason::PeerReset, 3);
     story.open(2);
     story.lines(2, &["alone"], 1);
     append(&store, &mut story);

@@ -21,7 +21,7 @@ use std::{
 };
 
 use echoic_core::{
-    ending::How,
+    ending::CloseReason,
     exchange::Fate,
     store::{Durability, Store, StoreError, StoreErrorKind},
 };
@@ -242,7 +242,10 @@ fn what_was_acknowledged_survives_kill_9(#[case] durability: Durability) {
         assert_eq!(store.recovered(), 1);
         let (_, ending) = wait(store.conversation(1)).unwrap().unwrap().ended.unwrap();
         let received: usize = found.iter().map(|seen| seen.request.len()).sum();
-        assert_eq!((ending.how, ending.received), (How::Lost, received as u64));
+        assert_eq!(
+            (ending.reason, ending.received),
+            (CloseReason::ProcessDied, received as u64)
+        );
         assert_eq!(ending.sent, ending.received, "upper case is as long");
         wait(store.close()).unwrap();
         let check: String = Connection::open(dir.path().join("echoic.db"))

@@ -7,7 +7,7 @@ use std::{fmt, time::Duration};
 
 use echoic_client::Waits;
 use echoic_core::{
-    ending::How,
+    ending::CloseReason,
     limits::{Limits, SourceLimits},
     units::{Bytes, Span},
 };
@@ -46,7 +46,7 @@ enum Amount {
 /// What happens past it.
 #[derive(Clone, Copy)]
 enum Then {
-    Ends(How),
+    Ends(CloseReason),
     Otherwise(&'static str),
 }
 
@@ -123,30 +123,30 @@ fn conversation(limits: &Limits) -> Vec<Limit> {
             bytes(message_bytes_max),
         )
         .set_by(serve("--max-message"))
-        .then(Ends(How::MessageTooLong)),
+        .then(Ends(CloseReason::MessageTooLong)),
         Limit::new(
             "connections_max",
             "at a time; fewer if fewer files may be open",
             count(connections_max),
         )
         .set_by(serve("--max-connections"))
-        .then(Ends(How::TooManyConnections)),
+        .then(Ends(CloseReason::TooManyConnections)),
         time("idle_timeout", "nothing happens", idle_timeout)
             .set_by(serve("--idle-timeout"))
-            .then(Ends(How::Idle)),
+            .then(Ends(CloseReason::IdleTimeout)),
         time(
             "message_timeout",
             "from a message's first byte to its last",
             message_timeout,
         )
         .set_by(serve("--message-timeout"))
-        .then(Ends(How::Partial)),
+        .then(Ends(CloseReason::MessageTimeout)),
         time("write_timeout", "the peer takes nothing", write_timeout)
             .set_by(serve("--write-timeout"))
-            .then(Ends(How::NotReading)),
+            .then(Ends(CloseReason::WriteTimeout)),
         time("drain_timeout", "from the signal to stop", drain_timeout)
             .set_by(serve("--drain-timeout"))
-            .then(Ends(How::Cut)),
+            .then(Ends(CloseReason::DrainTimeout)),
         time(
             "linger_timeout",
             "after our end, the peer keeps silent",
@@ -176,21 +176,21 @@ fn source(limits: &SourceLimits) -> Vec<Limit> {
             number(connections_max),
         )
         .set_by(serve("--source-connections"))
-        .then(Ends(How::TooManyFromSource)),
+        .then(Ends(CloseReason::TooManyFromSource)),
         Limit::new(
             "source_messages_per_second_max",
             "messages in a second",
             number(messages_per_second_max),
         )
         .set_by(serve("--source-messages"))
-        .then(Ends(How::TooFast)),
+        .then(Ends(CloseReason::RateLimited)),
         Limit::new(
             "source_bytes_per_second_max",
             "bytes in a second",
             number(bytes_per_second_max),
         )
         .set_by(serve("--source-bytes"))
-        .then(Ends(How::TooFast)),
+        .then(Ends(CloseReason::RateLimited)),
     ]
 }
 
@@ -242,7 +242,7 @@ fn record(options: &RecorderOptions) -> Vec<Limit> {
             Time(options.patience),
         )
         .set_by(serve("--durability"))
-        .then(Ends(How::Store)),
+        .then(Ends(CloseReason::StoreFailed)),
         Limit::new("retention", "kept: an age, a size", Unbounded("7d,2G"))
             .set_by(serve("--retention"))
             .then(Otherwise("the oldest are removed")),

@@ -66,7 +66,7 @@ pub(crate) fn ended(conversation: &Conversation) -> String {
     let Some((at, ending)) = &conversation.ended else {
         return String::new();
     };
-    let style = if matches!(ending.how.class(), "fin" | "drain") {
+    let style = if matches!(ending.reason.class(), "fin" | "drain") {
         ASIDE
     } else {
         WRONG

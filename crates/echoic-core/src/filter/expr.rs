@@ -150,7 +150,7 @@ words! {
 }
 
 words! {
-    /// A word of `end:`, a class of endings ([`crate::ending::How::class`]).
+    /// A word of `end:`, a class of endings ([`crate::ending::CloseReason::class`]).
     End {
         /// Closed by either side when all was said.
         Fin = "fin",

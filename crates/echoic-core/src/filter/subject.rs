@@ -209,7 +209,7 @@ impl End {
         let class = conversation
             .ended
             .as_ref()
-            .map(|(_, ending)| ending.how.class());
+            .map(|(_, ending)| ending.reason.class());
         class == Some(self.word())
     }
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use echoic_core::{
-    ending::{Ending, How},
+    ending::{CloseReason, Ending},
     event::{Event, Marked, Opened, Outcome, Place, Post, Told},
     framing::Framing,
 };
@@ -130,7 +130,7 @@ impl Teller {
 
     fn end(&mut self) {
         let ending = Ending {
-            how: How::PeerClosed,
+            reason: CloseReason::PeerClosed,
             received: 0,
             sent: 0,
             unsent: 0,

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use echoic_core::{ending::How, event::ConversationId};
+use echoic_core::{ending::CloseReason, event::ConversationId};
 use echoic_wire::Route;
 use tokio::time::Instant;
 
@@ -37,7 +37,7 @@ impl Peers {
     pub(super) fn insert(&mut self, route: Route, talk: Talk) {
         while self.talks.len() >= PEERS_MAX {
             match self.silent_longest().map(|(_, route)| route.clone()) {
-                Some(oldest) => self.end(&oldest, How::Idle),
+                Some(oldest) => self.end(&oldest, CloseReason::IdleTimeout),
                 None => break,
             }
         }
@@ -46,10 +46,10 @@ impl Peers {
         self.talks.insert(route, talk);
     }
 
-    pub(super) fn end(&mut self, route: &Route, how: How) {
+    pub(super) fn end(&mut self, route: &Route, reason: CloseReason) {
         if let Some(talk) = self.talks.remove(route) {
             self.listed.remove(&(talk.listed_at, talk.conversation));
-            talk.end(how);
+            talk.end(reason);
         }
     }
 
@@ -73,11 +73,16 @@ impl Peers {
     }
 
     /// The same ends.
-    pub(super) fn end_owed(&mut self, route: &Route, conversation: ConversationId, how: How) {
+    pub(super) fn end_owed(
+        &mut self,
+        route: &Route,
+        conversation: ConversationId,
+        reason: CloseReason,
+    ) {
         if let Some(talk) = self.leaving.remove(&conversation) {
-            talk.end(how);
+            talk.end(reason);
         } else if self.owed(route, conversation).is_some() {
-            self.end(route, how);
+            self.end(route, reason);
         }
     }
 
@@ -85,9 +90,9 @@ impl Peers {
         self.leaving.contains_key(&conversation)
     }
 
-    pub(super) fn end_all(&mut self, how: How) {
+    pub(super) fn end_all(&mut self, reason: CloseReason) {
         self.listed.clear();
-        self.talks.drain().for_each(|(_, talk)| talk.end(how));
+        self.talks.drain().for_each(|(_, talk)| talk.end(reason));
     }
 
     /// Ends who has been silent for `gap`; returns when the next will have been.
@@ -97,7 +102,7 @@ impl Peers {
                 return Some(heard_at + gap);
             }
             let route = route.clone();
-            self.end(&route, How::Idle);
+            self.end(&route, CloseReason::IdleTimeout);
         }
         None
     }

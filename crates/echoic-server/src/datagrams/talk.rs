@@ -6,7 +6,7 @@ use std::{
 };
 
 use echoic_core::{
-    ending::How,
+    ending::CloseReason,
     event::{ConversationId, Marked, Opened, Outcome, Told},
     framing::{FramingPair, Span},
     message::{Replies, Run, Then},
@@ -30,7 +30,7 @@ pub(super) struct Talk {
     begun: bool,
     clock: Clock,
     tally: Tally,
-    how: Option<How>,
+    reason: Option<CloseReason>,
     totals: Arc<Totals>,
 }
 
@@ -75,7 +75,7 @@ impl Talk {
             begun: false,
             clock: Clock::start(),
             tally: Tally::default(),
-            how: None,
+            reason: None,
             totals,
         }
     }
@@ -138,18 +138,18 @@ impl Talk {
     }
 
     /// Ends it so.
-    pub(super) fn end(mut self, how: How) {
-        self.how = Some(how);
+    pub(super) fn end(mut self, reason: CloseReason) {
+        self.reason = Some(reason);
     }
 }
 
 impl Drop for Talk {
     fn drop(&mut self) {
-        let how = match self.standing {
-            Standing::Denied => Some(How::Denied),
-            _ => self.how,
+        let reason = match self.standing {
+            Standing::Denied => Some(CloseReason::Denied),
+            _ => self.reason,
         };
-        let ending = self.tally.ending(how);
+        let ending = self.tally.ending(reason);
         self.totals
             .served
             .fetch_add(self.tally.exchanges, Ordering::Relaxed);

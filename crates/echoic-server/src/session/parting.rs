@@ -8,7 +8,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use echoic_core::ending::How;
+use echoic_core::ending::CloseReason;
 use tokio::time::Instant;
 
 use super::{SCRATCH, Session, Turn, broken};
@@ -24,17 +24,20 @@ impl Session {
     /// How it ended is not settled before all that was said is sent: who is cut until then was cut, whatever came first.
     /// That the kernel took it all is not yet that the peer has it: one that resets while we wait for it to go has
     /// perhaps not heard the service out, and is told of as such. (What ended it otherwise did so before.)
-    pub(super) async fn part(&mut self, mut how: How) {
+    pub(super) async fn part(&mut self, mut reason: CloseReason) {
         if !matches!(
-            how,
-            How::PeerReset | How::SystemError | How::NotReading | How::Store
+            reason,
+            CloseReason::PeerReset
+                | CloseReason::SystemError
+                | CloseReason::WriteTimeout
+                | CloseReason::StoreFailed
         ) {
             let flushed = poll_fn(|cx| self.poll_flush(cx)).await;
             if let ControlFlow::Break(otherwise) = flushed {
-                how = otherwise;
+                reason = otherwise;
             }
         }
-        self.how = Some(how);
+        self.reason = Some(reason);
         if self.half_closed && self.link.ends_when_dropped() {
             return;
         }
@@ -45,10 +48,10 @@ impl Session {
             Ok(finished) => finished,
             Err(_) => Ok(()),
         };
-        if let (How::ServiceClosed, Err(error)) = (how, gone)
-            && broken(&error) == How::PeerReset
+        if let (CloseReason::ServiceClosed, Err(error)) = (reason, gone)
+            && broken(&error) == CloseReason::PeerReset
         {
-            self.how = Some(How::PeerReset);
+            self.reason = Some(CloseReason::PeerReset);
         }
     }
 
@@ -76,7 +79,7 @@ impl Session {
     async fn linger(&mut self) -> io::Result<()> {
         let patience = self.limits.linger_timeout;
         // Who does not read gains nothing by a longer wait.
-        let stretch = if self.how == Some(How::NotReading) {
+        let stretch = if self.reason == Some(CloseReason::WriteTimeout) {
             1
         } else {
             LINGER_STRETCH

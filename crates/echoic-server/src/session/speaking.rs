@@ -6,7 +6,7 @@ use std::{
 };
 
 use echoic_core::{
-    ending::How,
+    ending::CloseReason,
     event::{Outcome, Told},
     framing::Framing,
 };
@@ -61,7 +61,7 @@ impl Session {
                 let mut sent = Ok(());
                 for Utterance { answers, bytes } in voice.order(said) {
                     let Ok(bytes) = bytes else {
-                        return Poll::Ready(ControlFlow::Break(How::ReplyTooLong));
+                        return Poll::Ready(ControlFlow::Break(CloseReason::ReplyTooLong));
                     };
                     let said_before = self.tally.said;
                     let left = self.say(cx, &bytes);
@@ -78,12 +78,12 @@ impl Session {
             }
             Uttered::Done(Err(error)) => {
                 tracing::warn!(conversation = self.conversation, "{error}");
-                Poll::Ready(ControlFlow::Break(How::ServiceFailed))
+                Poll::Ready(ControlFlow::Break(CloseReason::ServiceFailed))
             }
             Uttered::Done(Ok(())) => Poll::Ready(ControlFlow::Break(match self.draining_from {
                 _ if self.half_closed => self.closed(),
-                Some(_) => How::Drained,
-                None => How::ServiceClosed,
+                Some(_) => CloseReason::ServerStopped,
+                None => CloseReason::ServiceClosed,
             })),
         }
     }

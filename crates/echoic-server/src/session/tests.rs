@@ -21,7 +21,7 @@ use std::{
 };
 
 use echoic_core::{
-    ending::{Ending, How},
+    ending::{CloseReason, Ending},
     endpoint::Shape,
     event::{Opened, Place, Post},
     framing::Framing,
@@ -174,7 +174,11 @@ impl Talk {
         let ending = self.store.ending(1).expect("its ending was kept");
         assert_eq!(ending.sent, taken.len() as u64);
         let panicked = ended.as_ref().is_err_and(JoinError::is_panic);
-        assert_eq!(panicked, ending.how == How::Panicked, "{ended:?}");
+        assert_eq!(
+            panicked,
+            ending.reason == CloseReason::Panicked,
+            "{ended:?}"
+        );
         End {
             ending,
             finished,
@@ -187,8 +191,8 @@ impl Talk {
 }
 
 impl End {
-    fn how(&self) -> How {
-        self.ending.how
+    fn reason(&self) -> CloseReason {
+        self.ending.reason
     }
 
     /// Everything heard and everything said, as kept.

@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use echoic_core::{ending::How, limits::Limits};
+use echoic_core::{ending::CloseReason, limits::Limits};
 use echoic_recorder::NotKept;
 use tokio::time::Instant;
 
@@ -63,7 +63,7 @@ impl Session {
         }
         let free = match ready!(self.poll_free(cx)) {
             Ok(free) => free,
-            Err(NotKept) => return Poll::Ready(ControlFlow::Break(How::Store)),
+            Err(NotKept) => return Poll::Ready(ControlFlow::Break(CloseReason::StoreFailed)),
         };
         match ready!(self.outbox.poll_send(cx, &mut self.link, free)) {
             Ok(sent) => {
@@ -96,7 +96,7 @@ impl Session {
     pub(super) fn poll_bell(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         let inline = matches!(self.voice, Speaker::Inline(_));
         if self.heard_out && inline && self.outbox.is_empty() {
-            return Poll::Ready(ControlFlow::Break(How::Drained));
+            return Poll::Ready(ControlFlow::Break(CloseReason::ServerStopped));
         }
         let (deadline, overdue) = self.deadline();
         let idle = !mem::take(&mut self.busy);
@@ -107,7 +107,7 @@ impl Session {
     }
 
     /// The nearest deadline, and how the conversation ends when it passes.
-    pub(super) fn deadline(&self) -> (Instant, How) {
+    pub(super) fn deadline(&self) -> (Instant, CloseReason) {
         let Limits {
             idle_timeout,
             message_timeout,
@@ -116,14 +116,22 @@ impl Session {
         } = *self.limits;
         if self.awaited.is_some() {
             // The recorder has less patience; this is for the case that it is gone.
-            return (self.sent_at.max(self.heard_at) + idle_timeout, How::Store);
+            return (
+                self.sent_at.max(self.heard_at) + idle_timeout,
+                CloseReason::StoreFailed,
+            );
         }
         if !self.outbox.is_empty() {
-            return (self.sent_at + write_timeout, How::NotReading);
+            return (self.sent_at + write_timeout, CloseReason::WriteTimeout);
         }
         match self.message_since {
-            Some(since) if self.deaf_since.is_none() => (since + message_timeout, How::Partial),
-            _ => (self.heard_at.max(self.sent_at) + idle_timeout, How::Idle),
+            Some(since) if self.deaf_since.is_none() => {
+                (since + message_timeout, CloseReason::MessageTimeout)
+            }
+            _ => (
+                self.heard_at.max(self.sent_at) + idle_timeout,
+                CloseReason::IdleTimeout,
+            ),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use echoic_core::{
-    ending::How,
+    ending::CloseReason,
     event::{Marked, Outcome},
     guests::Guests,
 };
@@ -152,8 +152,8 @@ fn who_may_not_call_is_not_heard() {
     assert_eq!(drained.served, 1);
     let denied = store.ending(1).unwrap();
     assert_eq!(
-        (denied.how, denied.received, denied.unheard),
-        (How::Denied, 0, 9)
+        (denied.reason, denied.received, denied.unheard),
+        (CloseReason::Denied, 0, 9)
     );
 }
 
@@ -177,12 +177,17 @@ fn of_many_peers_the_one_silent_for_longest_makes_room() {
     assert_eq!(endings.len(), SOURCES + 1);
     let idle = endings
         .iter()
-        .filter(|(_, end)| end.how == How::Idle)
+        .filter(|(_, end)| end.reason == CloseReason::IdleTimeout)
         .count();
     assert_eq!(idle, SOURCES + 1 - 4096);
     assert_eq!(
-        endings.iter().find(|(talk, _)| *talk == 2).unwrap().1.how,
-        How::Drained,
+        endings
+            .iter()
+            .find(|(talk, _)| *talk == 2)
+            .unwrap()
+            .1
+            .reason,
+        CloseReason::ServerStopped,
         "it was never silent for long"
     );
 }

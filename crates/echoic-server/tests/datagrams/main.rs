@@ -12,7 +12,7 @@ mod serving;
 use std::{net::UdpSocket, os::unix::net::UnixDatagram, sync::Arc, time::Duration};
 
 use echoic_core::{
-    ending::How,
+    ending::CloseReason,
     event::{Marked, Outcome, Place},
 };
 use echoic_recorder::{Recorder, RecorderOptions};
@@ -47,7 +47,10 @@ fn a_datagram_of_any_size_is_one_message_and_comes_back_whole() {
                 .all(|(kept, size)| kept.heard.len() == size && kept.said.len() == size)
         );
         let ending = store.ending(1).unwrap();
-        assert_eq!((ending.how, ending.unsent), (How::Drained, 0));
+        assert_eq!(
+            (ending.reason, ending.unsent),
+            (CloseReason::ServerStopped, 0)
+        );
     }
 }
 
@@ -108,9 +111,15 @@ fn who_is_silent_for_a_while_has_gone_and_comes_back_as_another() {
     let ends: Vec<_> = store
         .endings()
         .iter()
-        .map(|(talk, end)| (*talk, end.how, end.received, end.sent))
+        .map(|(talk, end)| (*talk, end.reason, end.received, end.sent))
         .collect();
-    assert_eq!(ends, [(1, How::Idle, 6, 6), (2, How::Drained, 5, 5)]);
+    assert_eq!(
+        ends,
+        [
+            (1, CloseReason::IdleTimeout, 6, 6),
+            (2, CloseReason::ServerStopped, 5, 5)
+        ]
+    );
 }
 
 #[test]
@@ -276,7 +285,7 @@ fn a_service_that_panics_ends_one_conversation() {
             .store
             .endings()
             .iter()
-            .any(|(_, end)| end.how == How::Panicked)
+            .any(|(_, end)| end.reason == CloseReason::Panicked)
     });
     assert_eq!(ask(&other, b"b"), b"B");
     assert_eq!(ask(&one, b"c"), b"C");
@@ -347,7 +356,7 @@ fn unix_datagrams_are_answered_at_their_senders_name() {
     let too_long = store
         .endings()
         .into_iter()
-        .find(|(_, end)| end.how == How::MessageTooLong)
+        .find(|(_, end)| end.reason == CloseReason::MessageTooLong)
         .unwrap()
         .1;
     assert_eq!(

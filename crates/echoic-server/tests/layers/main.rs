@@ -18,7 +18,7 @@ use std::{
 };
 
 use echoic_core::{
-    ending::How,
+    ending::CloseReason,
     endpoint::{Endpoint, Shape},
     framing::Framing,
     limits::{Limits, SourceLimits},
@@ -71,7 +71,7 @@ async fn megabytes_come_back_to_a_client_that_reads_while_it_writes() {
     }
     let store = Arc::clone(&serving.store);
     let (_, ends) = serving.end().await;
-    assert_eq!(ends, [How::PeerClosed; 2]);
+    assert_eq!(ends, [CloseReason::PeerClosed; 2]);
     for (_, ending) in store.endings() {
         assert_eq!(ending.sent, BYTES as u64);
     }
@@ -90,7 +90,7 @@ async fn lines_are_pipelined_and_a_close_notify_ends_one_half_only() {
     let back = ask(client, (lines.clone() + "last without end").as_bytes()).await;
     let expected = lines.to_uppercase() + "LAST WITHOUT END";
     assert_eq!(String::from_utf8(back).unwrap(), expected);
-    assert_eq!(serving.end().await, (1001, vec![How::PeerClosed]));
+    assert_eq!(serving.end().await, (1001, vec![CloseReason::PeerClosed]));
 }
 
 /// Reads and writes one byte at a time.
@@ -149,7 +149,7 @@ async fn layers_stack_in_any_order_also_one_byte_at_a_time() {
             ask(client, b"hello\nworld\nend").await,
             b"HELLO\nWORLD\nEND"
         );
-        assert_eq!(serving.end().await, (3, vec![How::PeerClosed]));
+        assert_eq!(serving.end().await, (3, vec![CloseReason::PeerClosed]));
     }
 }
 
@@ -165,7 +165,7 @@ async fn a_client_dials_through_the_same_layers() {
     let dialled = dial(&serving.endpoint, &options).await.unwrap();
     assert_eq!(dialled.link.remote(), Some(dialled.peer));
     assert_eq!(ask(dialled.link, b"hello\n").await, b"HELLO\n");
-    assert_eq!(serving.end().await, (1, vec![How::PeerClosed]));
+    assert_eq!(serving.end().await, (1, vec![CloseReason::PeerClosed]));
 }
 
 /// A byte now and then does not help.
@@ -192,7 +192,10 @@ async fn a_handshake_has_its_own_timeout_which_bytes_do_not_renew() {
         assert_eq!(ended, 0, "an end, no alert");
         assert_eq!(began.elapsed(), Duration::from_millis(2500));
     }
-    assert_eq!(serving.end().await, (0, vec![How::HandshakeTimeout; 2]));
+    assert_eq!(
+        serving.end().await,
+        (0, vec![CloseReason::HandshakeTimeout; 2])
+    );
 }
 
 /// With megabytes that nobody reads: were the socket closed at once, the kernel would reset it, and the alert be lost.
@@ -211,7 +214,7 @@ async fn who_speaks_no_tls_gets_an_alert_and_a_clean_end() {
     let back = ask(peer, b"\r\n\r\n").await;
     assert_eq!(back.first(), Some(&21), "an alert: {back:?}");
     let store = Arc::clone(&serving.store);
-    assert_eq!(serving.end().await, (0, vec![How::HandshakeFailed]));
+    assert_eq!(serving.end().await, (0, vec![CloseReason::HandshakeFailed]));
     let ending = &store.endings()[0].1;
     assert_eq!((ending.received, ending.sent), (0, 0));
 }
@@ -229,7 +232,10 @@ async fn a_stop_of_the_server_ends_a_handshake_at_once() {
         began.elapsed()
     };
     let (ended, elapsed) = tokio::join!(serving.end(), reading);
-    assert_eq!((ended, elapsed), ((0, vec![How::Drained]), Duration::ZERO));
+    assert_eq!(
+        (ended, elapsed),
+        ((0, vec![CloseReason::ServerStopped]), Duration::ZERO)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -240,8 +246,8 @@ async fn a_handshake_counts_as_a_connection_and_as_one_of_its_source() {
         ..SourceLimits::none()
     };
     for (connections_max, sources, refused) in [
-        (1, SourceLimits::none(), How::TooManyConnections),
-        (9, one, How::TooManyFromSource),
+        (1, SourceLimits::none(), CloseReason::TooManyConnections),
+        (9, one, CloseReason::TooManyFromSource),
     ] {
         let tls = TlsLayer::new();
         let mut serve = Serve::new("upper", Framing::Line, vec![Arc::new(tls.clone())]);
@@ -256,7 +262,11 @@ async fn a_handshake_counts_as_a_connection_and_as_one_of_its_source() {
         sleep(Duration::from_secs(1)).await;
         let client = tls.connect(pipe(serving.call(4096).await)).await.unwrap();
         assert_eq!(ask(client, b"hello\n").await, b"HELLO\n");
-        let ends = vec![How::HandshakeTimeout, refused, How::PeerClosed];
+        let ends = vec![
+            CloseReason::HandshakeTimeout,
+            refused,
+            CloseReason::PeerClosed,
+        ];
         assert_eq!(serving.end().await, (1, ends));
     }
 }
@@ -282,7 +292,7 @@ async fn a_layer_that_fails_and_keeps_the_link_is_recorded_all_the_same() {
         tokio::task::yield_now().await;
     }
     assert_eq!(peer.read(&mut [0]).await.unwrap(), 0);
-    assert_eq!(serving.end().await, (0, vec![How::HandshakeFailed]));
+    assert_eq!(serving.end().await, (0, vec![CloseReason::HandshakeFailed]));
 }
 
 /// Makes each read a message, as a layer does that has messages of its own.
@@ -357,5 +367,5 @@ async fn where_the_link_has_messages_the_framing_of_the_endpoint_does_not_apply(
         assert_eq!(back, said.to_uppercase().as_bytes());
     }
     drop(peer);
-    assert_eq!(serving.end().await, (2, vec![How::PeerClosed]));
+    assert_eq!(serving.end().await, (2, vec![CloseReason::PeerClosed]));
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use echoic_core::{
-    ending::How,
+    ending::CloseReason,
     endpoint::Endpoint,
     event::Place,
     framing::Framing,
@@ -153,7 +153,7 @@ impl Serving {
     }
 
     /// Stops, and returns the number of exchanges and how each conversation ended.
-    pub(crate) async fn end(self) -> (u64, Vec<How>) {
+    pub(crate) async fn end(self) -> (u64, Vec<CloseReason>) {
         self.stop.send(()).unwrap();
         let drained = self.server.await.unwrap();
         let limit = Duration::from_secs(30);
@@ -163,6 +163,6 @@ impl Serving {
         let mut endings = self.store.endings();
         endings.sort_by_key(|(conversation, _)| *conversation);
         assert_eq!(endings.len(), self.store.callers().len());
-        (kept, endings.iter().map(|(_, end)| end.how).collect())
+        (kept, endings.iter().map(|(_, end)| end.reason).collect())
     }
 }

@@ -13,7 +13,7 @@ use std::{
 };
 
 use echoic_core::{
-    ending::How,
+    ending::CloseReason,
     event::{Batch, ConversationId, Event, Micros, Place},
     exchange::Conversation,
     filter::Filter,
@@ -182,8 +182,8 @@ impl FalsifyingStore {
         match self.bug {
             Bug::RecordDropped => drop_runs(&mut batch.events),
             Bug::EndingLiedAbout => batch.events.iter_mut().for_each(|event| match event {
-                Event::Ended(ended) if ended.ending.how == How::PeerReset => {
-                    ended.ending.how = How::PeerClosed;
+                Event::Ended(ended) if ended.ending.reason == CloseReason::PeerReset => {
+                    ended.ending.reason = CloseReason::PeerClosed;
                 }
                 _ => {}
             }),

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use echoic_client::Ending as ClientEnding;
 use echoic_core::{
-    ending::{Ending, How},
+    ending::{CloseReason, Ending},
     event::{ConversationId, Outcome},
     framing::Framing,
 };
@@ -64,7 +64,7 @@ pub(super) fn check(world: &World) -> Result<Sum, String> {
         let checked = wire.facts(|facts| {
             let what = theirs.as_ref();
             exchanges += what.map_or(0, |what| what.exchanges.len() as u64);
-            hows.extend(what.and_then(|what| what.ending.as_ref().map(|e| e.how.word())));
+            hows.extend(what.and_then(|what| what.ending.as_ref().map(|e| e.reason.word())));
             conversation(world, facts, what)?;
             delivered(plan, i, facts, what)?;
             told_by_client(facts, world.accounts[i].as_ref())
@@ -196,8 +196,8 @@ fn conversation(world: &World, facts: &Facts, recorded: Option<&Recorded>) -> Ch
     };
     let heard = heard(facts, ending)?;
     let (serving, max) = (plan.serving, plan.limits.message_bytes_max);
-    let model = match ending.how {
-        How::TooManyConnections => Model::default(),
+    let model = match ending.reason {
+        CloseReason::TooManyConnections => Model::default(),
         _ => Model::of(serving, plan.framing, max, heard, facts.read_end),
     };
     exchanges(plan, recorded, &model, is_whole)?;
@@ -315,10 +315,10 @@ fn told_truly(
     model: &Model,
     accepted: Instant,
 ) -> Checked {
-    let (plan, how) = (&world.plan, ending.how);
+    let (plan, reason) = (&world.plan, ending.reason);
     let limits = &plan.limits;
     must!(
-        (how == How::TooManyConnections) == facts.one_too_many,
+        (reason == CloseReason::TooManyConnections) == facts.one_too_many,
         "one too many: {}",
         facts.one_too_many
     );
@@ -328,55 +328,67 @@ fn told_truly(
     let last_write = last(facts.writes.iter().map(|(.., at)| *at), accepted);
     // What an ending is called that found another reason while it was being carried out.
     let otherwise = matches!(
-        how,
-        How::PeerReset | How::SystemError | How::NotReading | How::Store | How::Cut
+        reason,
+        CloseReason::PeerReset
+            | CloseReason::SystemError
+            | CloseReason::WriteTimeout
+            | CloseReason::StoreFailed
+            | CloseReason::DrainTimeout
     );
     must!(
-        !model.too_long || how == How::MessageTooLong || otherwise,
+        !model.too_long || reason == CloseReason::MessageTooLong || otherwise,
         "a message was too long"
     );
     match facts.failed {
         Some(kind) if kind != std::io::ErrorKind::TimedOut => must!(
-            matches!(how, How::PeerReset | How::Cut),
+            matches!(reason, CloseReason::PeerReset | CloseReason::DrainTimeout),
             "the connection was reset"
         ),
         Some(_) => must!(
-            matches!(how, How::SystemError | How::PeerReset | How::Cut),
+            matches!(
+                reason,
+                CloseReason::SystemError | CloseReason::PeerReset | CloseReason::DrainTimeout
+            ),
             "the connection failed"
         ),
         None if facts.reset_afterwards && plan.serving == Serving::Greet => must!(
-            !matches!(how, How::ServiceClosed | How::SystemError),
+            !matches!(
+                reason,
+                CloseReason::ServiceClosed | CloseReason::SystemError
+            ),
             "the connection was reset after the last word"
         ),
         None => must!(
-            !matches!(how, How::SystemError | How::PeerReset),
+            !matches!(reason, CloseReason::SystemError | CloseReason::PeerReset),
             "the connection did not fail"
         ),
     }
-    match how {
-        How::PeerClosed => must!(
+    match reason {
+        CloseReason::PeerClosed => must!(
             facts.read_end && ending.unsent == 0 && !model.cut_short,
             "no"
         ),
-        How::CutShort => must!(
+        CloseReason::Incomplete => must!(
             facts.read_end && ending.unsent == 0 && model.cut_short,
             "no"
         ),
-        How::ServiceClosed => must!(plan.serving == Serving::Greet && ending.unsent == 0, "no"),
-        How::MessageTooLong => must!(model.too_long && ending.unsent == 0, "no"),
-        How::Idle => {
+        CloseReason::ServiceClosed => {
+            must!(plan.serving == Serving::Greet && ending.unsent == 0, "no")
+        }
+        CloseReason::MessageTooLong => must!(model.too_long && ending.unsent == 0, "no"),
+        CloseReason::IdleTimeout => {
             let since = last_read.max(last_write);
             let idle = over - since;
             must!(idle + TICK >= limits.idle_timeout, "idle for {idle:?}");
         }
-        How::Partial => {
+        CloseReason::MessageTimeout => {
             must!(!model.unfinished.is_empty(), "nothing was unfinished");
             let begun = ending.received as usize - model.unfinished.len();
             let since = facts.reads.iter().find(|(upto, _)| *upto > begun);
             let taken = over - since.map_or(accepted, |(_, at)| *at);
             must!(taken + TICK >= limits.message_timeout, "took {taken:?}");
         }
-        How::NotReading => {
+        CloseReason::WriteTimeout => {
             let stalled = over - last_write.max(accepted);
             must!(ending.unsent > 0, "nothing was unsent");
             must!(
@@ -384,7 +396,7 @@ fn told_truly(
                 "stalled {stalled:?}"
             );
         }
-        How::Drained => {
+        CloseReason::ServerStopped => {
             must!(stopped, "before the stop");
             must!(ending.unsent == 0, "not all was said");
             let (there, heard) = (facts.arrived_at_stop as u64, ending.received);
@@ -393,18 +405,18 @@ fn told_truly(
                 "{there} bytes had arrived at the stop, {heard} were heard"
             );
         }
-        How::Cut => {
+        CloseReason::DrainTimeout => {
             let closed = facts.closed.unwrap_or(over);
             must!(
                 closed + TICK >= world.stopped + limits.drain_timeout,
                 "before the deadline"
             );
         }
-        How::Store => must!(
+        CloseReason::StoreFailed => must!(
             plan.keeping.options.hold_replies && !plan.keeping.is_patient(),
             "the store was well"
         ),
-        How::TooManyConnections | How::PeerReset | How::SystemError => {}
+        CloseReason::TooManyConnections | CloseReason::PeerReset | CloseReason::SystemError => {}
         other => return Err(format!("nothing ends as {other:?} here")),
     }
     punctual(world, facts, ending, over, last_read.max(last_write))
@@ -420,7 +432,11 @@ fn punctual(
 ) -> Checked {
     let limits = &world.plan.limits;
     let apart = matches!(world.plan.serving, Serving::Apart(_));
-    if world.plan.keeping.is_calm() && !facts.held_up && !apart && ending.how != How::Cut {
+    if world.plan.keeping.is_calm()
+        && !facts.held_up
+        && !apart
+        && ending.reason != CloseReason::DrainTimeout
+    {
         let silent = over - stirred;
         must!(
             silent <= limits.idle_timeout.max(limits.message_timeout) + TICK,
@@ -447,9 +463,13 @@ fn delivered(plan: &Plan, i: usize, facts: &Facts, recorded: Option<&Recorded>) 
         "the peer got what was never sent"
     );
     let reads_all = !matches!(plan.peers[i].reading, Reading::Until(_));
-    let how = recorded.and_then(|recorded| recorded.ending.as_ref().map(|ending| ending.how));
-    let in_order =
-        how.is_some_and(|how| !matches!(how, How::Cut | How::PeerReset | How::SystemError));
+    let reason = recorded.and_then(|recorded| recorded.ending.as_ref().map(|ending| ending.reason));
+    let in_order = reason.is_some_and(|reason| {
+        !matches!(
+            reason,
+            CloseReason::DrainTimeout | CloseReason::PeerReset | CloseReason::SystemError
+        )
+    });
     if reads_all && in_order && !facts.peer_reset && !facts.peer_left {
         must!(
             facts.got == facts.written,

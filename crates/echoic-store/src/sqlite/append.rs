@@ -176,7 +176,7 @@ impl<'a> Rows<'a> {
         let row = params![
             ended.conversation,
             ended.at,
-            ending.how.word(),
+            ending.reason.word(),
             ending.received,
             ending.sent,
             ending.unsent,

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, error::Error, sync::Arc};
 
 use echoic_core::{
-    ending::{Ending, How},
+    ending::{CloseReason, Ending},
     event::{ConversationId, Outcome, Place, Post, RunEvent, Slice},
     exchange::{Conversation, Exchange, ExchangeRef, split_run},
     filter::Protocol,
@@ -84,7 +84,7 @@ pub(super) fn conversation_in(
 
 fn ending(row: &Row<'_>) -> rusqlite::Result<Ending> {
     Ok(Ending {
-        how: parse(row, 7, How::from_word)?,
+        reason: parse(row, 7, CloseReason::from_word)?,
         received: row.get(8)?,
         sent: row.get(9)?,
         unsent: row.get(10)?,

@@ -11,7 +11,7 @@ use std::{
 };
 
 use echoic_core::{
-    ending::How,
+    ending::CloseReason,
     event::Post,
     store::{Durability, StoreError},
 };
@@ -123,7 +123,7 @@ impl Writer {
                 WHERE last_run IS NULL AND post IN (SELECT id FROM post WHERE service = ?)";
             transaction.execute(sql, [Post::CALLER])?;
             let sql = "UPDATE conversation SET ended = seen, how = ?, last_run = ? WHERE last_run IS NULL";
-            let lost = transaction.execute(sql, (How::Lost.word(), memory.state.last_exchange))?;
+            let lost = transaction.execute(sql, (CloseReason::ProcessDied.word(), memory.state.last_exchange))?;
             Ok(lost as u64)
         })?;
         Ok((writer, recovered))

@@ -8,7 +8,7 @@ pub(crate) mod sqlite;
 use std::sync::Arc;
 
 use echoic_core::{
-    ending::{Ending, How},
+    ending::{CloseReason, Ending},
     event::{
         Batch, ConversationId, Ended, Event, ExchangeId, Mark, Marked, Micros, Opened, Outcome,
         Place, Post, Told,
@@ -196,7 +196,7 @@ impl Story {
     }
 
     /// Ends it with the last `unsent` bytes of what was said still here.
-    pub(crate) fn end(&mut self, id: ConversationId, how: How, unsent: u64) {
+    pub(crate) fn end(&mut self, id: ConversationId, reason: CloseReason, unsent: u64) {
         self.now += 1;
         let talk = self.talk(id).clone();
         let sent = talk.said - unsent;
@@ -204,7 +204,7 @@ impl Story {
             conversation: id,
             at: self.now,
             ending: Ending {
-                how,
+                reason,
                 received: 11,
                 sent,
                 unsent,

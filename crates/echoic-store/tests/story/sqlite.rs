@@ -6,7 +6,7 @@ use std::{
 };
 
 use echoic_core::{
-    ending::How,
+    ending::CloseReason,
     store::{Durability, Store},
 };
 use echoic_store::SqliteStore;
@@ -28,7 +28,7 @@ pub(crate) fn record(dir: &Path) -> PathBuf {
     let mut story = Story::after(0);
     story.open(1);
     story.lines(1, &["one", "two", "three"], 3);
-    story.end(1, How::PeerClosed, 0);
+    story.end(1, CloseReason::PeerClosed, 0);
     append(&store, &mut story);
     wait(store.close()).unwrap();
     path

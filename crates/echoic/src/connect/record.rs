@@ -13,7 +13,7 @@ use std::{
 
 use echoic_client::{Exchanged, Exchanges, Happened, Phase, Talked, Watch};
 use echoic_core::{
-    ending::{Ending, How},
+    ending::{CloseReason, Ending},
     endpoint::{Endpoint, Shape},
     event::{Marked, Opened, Place as At, Post, Told},
     framing::FramingPair,
@@ -222,22 +222,24 @@ fn lock(writing: &Mutex<Writing>) -> MutexGuard<'_, Writing> {
 /// How it ended, in the words of the record.
 fn ending(talked: &Talked, datagrams: bool) -> Ending {
     use echoic_client::Ending as End;
-    let how = match &talked.ending {
-        End::PeerClosed => How::PeerClosed,
-        End::PeerReset { .. } => How::PeerReset,
-        End::Quit => How::Left,
+    let reason = match &talked.ending {
+        End::PeerClosed => CloseReason::PeerClosed,
+        End::PeerReset { .. } => CloseReason::PeerReset,
+        End::Quit => CloseReason::ClosedByUs,
         // Silence is the only end there is.
-        End::TimedOut(Phase::Linger) if datagrams => How::Left,
-        End::Aborted => How::Aborted,
-        End::TimedOut(Phase::Linger) => How::NotClosing,
-        End::TimedOut(Phase::Idle) => How::Idle,
-        End::TimedOut(Phase::WriteStall) => How::NotReading,
-        End::Unheard => How::Unread,
-        End::Failed(error) if error.kind() == io::ErrorKind::ConnectionRefused => How::Refused,
-        End::Failed(_) => How::SystemError,
+        End::TimedOut(Phase::Linger) if datagrams => CloseReason::ClosedByUs,
+        End::Aborted => CloseReason::ResetByUs,
+        End::TimedOut(Phase::Linger) => CloseReason::LingerTimeout,
+        End::TimedOut(Phase::Idle) => CloseReason::IdleTimeout,
+        End::TimedOut(Phase::WriteStall) => CloseReason::WriteTimeout,
+        End::Unheard => CloseReason::OutputClosed,
+        End::Failed(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            CloseReason::Refused
+        }
+        End::Failed(_) => CloseReason::SystemError,
     };
     Ending {
-        how,
+        reason,
         received: talked.counts.heard.bytes,
         sent: talked.counts.sent.bytes,
         unsent: talked.unsent,

@@ -61,7 +61,7 @@ async fn it_speaks_first_and_answers() {
     let store = Arc::clone(&talk.store);
     let end = talk.end().await;
     assert_eq!(end.taken, b"hello\na\nb\ncbye\n");
-    assert_eq!(end.how(), How::PeerClosed);
+    assert_eq!(end.reason(), CloseReason::PeerClosed);
     assert_eq!(end.whole().0, b"a\nb\nc");
     assert_eq!(end.kept.len(), 5);
     let marks: Vec<_> = store.marks().into_iter().map(|(.., what)| what).collect();
@@ -107,7 +107,7 @@ async fn lines_pipelined_by_the_thousand_are_answered_each_with_its_terminator()
     assert_eq!(String::from_utf8_lossy(&end.taken), lines);
     assert_eq!(end.kept.len(), 5000);
     assert!(end.kept.iter().all(|kept| kept.heard == kept.said));
-    assert_eq!(end.how(), How::PeerClosed);
+    assert_eq!(end.reason(), CloseReason::PeerClosed);
 }
 
 /// A read of nothing but newlines was 65,536 messages at once, and about 13 MB in the queues of a service apart.
@@ -134,7 +134,7 @@ async fn what_waits_for_a_service_apart_is_bounded_in_bytes_however_short_the_me
             "{framing}: {taken}"
         );
         talk.session.abort();
-        assert_eq!(talk.end().await.how(), How::Cut);
+        assert_eq!(talk.end().await.reason(), CloseReason::DrainTimeout);
     }
 }
 
@@ -237,8 +237,8 @@ async fn one_that_does_not_listen_is_heard_all_the_same() {
     }
     let end = talk.end().await;
     assert_eq!(
-        (end.how(), &end.taken[..]),
-        (How::ServiceClosed, &b"01234"[..])
+        (end.reason(), &end.taken[..]),
+        (CloseReason::ServiceClosed, &b"01234"[..])
     );
     assert_eq!(end.kept.len(), 10_005);
 }
@@ -256,8 +256,8 @@ async fn one_that_fails_or_panics_ends_its_conversation_after_what_it_said() {
         talk.peer.send("a\nb\n");
         let end = talk.end().await;
         assert_eq!(
-            (end.how(), &end.taken[..]),
-            (How::ServiceFailed, &b"so far\n\n"[..])
+            (end.reason(), &end.taken[..]),
+            (CloseReason::ServiceFailed, &b"so far\n\n"[..])
         );
         let fates: Vec<_> = end.kept.iter().map(|kept| kept.outcome).collect();
         assert_eq!(fates, [Outcome::Ok, Outcome::Unanswered]);
@@ -282,8 +282,8 @@ async fn after_a_half_close_it_may_take_its_time() {
     talk.peer.finish();
     let end = talk.end().await;
     assert_eq!(
-        (end.how(), &end.taken[..]),
-        (How::PeerClosed, &b"ok\nok\nok"[..])
+        (end.reason(), &end.taken[..]),
+        (CloseReason::PeerClosed, &b"ok\nok\nok"[..])
     );
 }
 
@@ -309,7 +309,7 @@ async fn a_slow_service_is_not_a_slow_peer() {
     talk.peer.send(", the other half\n");
     talk.peer.finish();
     let end = talk.end().await;
-    assert_eq!(end.how(), How::PeerClosed, "{:?}", end.ending);
+    assert_eq!(end.reason(), CloseReason::PeerClosed, "{:?}", end.ending);
     assert_eq!(end.taken, (lines + ", the other half\n").into_bytes());
 }
 
@@ -326,7 +326,10 @@ async fn speaking_is_not_idling() {
     });
     let talk = setup.talk(service).await;
     let end = talk.end().await;
-    assert_eq!((end.how(), end.taken.len()), (How::Idle, 100));
+    assert_eq!(
+        (end.reason(), end.taken.len()),
+        (CloseReason::IdleTimeout, 100)
+    );
     let finished = end.finished.unwrap();
     assert!(
         finished >= 25 * SECOND && finished < 26 * SECOND,
@@ -344,7 +347,10 @@ async fn what_has_been_received_at_the_stop_signal_is_told_to_it() {
     }
     talk.drain.start();
     let end = talk.end().await;
-    assert_eq!((end.how(), end.taken.len()), (How::Drained, 2 + 1000));
+    assert_eq!(
+        (end.reason(), end.taken.len()),
+        (CloseReason::ServerStopped, 2 + 1000)
+    );
     assert_eq!(end.kept.len(), 501);
 }
 
@@ -401,7 +407,7 @@ async fn answers_that_meet_a_reset_are_recorded_as_unsent() {
     talk.peer.until("heard", Line::coming_is_empty).await;
     talk.peer.be_deaf();
     let end = talk.end().await;
-    assert_eq!(end.how(), How::PeerReset);
+    assert_eq!(end.reason(), CloseReason::PeerReset);
     let kept: Vec<_> = end
         .kept
         .iter()
@@ -428,7 +434,7 @@ async fn an_answer_to_what_was_never_asked_leaves_at_once() {
     talk.peer.hears("early\n").await;
     talk.peer.finish();
     talk.session.abort();
-    assert_eq!(talk.end().await.how(), How::Cut);
+    assert_eq!(talk.end().await.reason(), CloseReason::DrainTimeout);
 }
 
 /// A peer that sends without end and a service that has something to say take turns.
@@ -467,5 +473,8 @@ async fn what_a_service_apart_says_beyond_what_the_peer_takes_is_bounded() {
     sleep(SECOND).await;
     talk.session.abort();
     let end = talk.end().await;
-    assert_eq!((end.how(), end.ending.unsent), (How::Cut, 64 << 10));
+    assert_eq!(
+        (end.reason(), end.ending.unsent),
+        (CloseReason::DrainTimeout, 64 << 10)
+    );
 }

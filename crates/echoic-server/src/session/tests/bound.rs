@@ -20,7 +20,10 @@ async fn a_deadline_is_kept_though_the_first_look_at_it_came_amid_a_flood() {
         }
         let end = tokio::time::timeout(60 * SECOND, talk.end()).await;
         let end = end.unwrap_or_else(|_| panic!("never idle after {reads} reads at once"));
-        assert_eq!((end.how(), end.taken.len()), (How::Idle, reads));
+        assert_eq!(
+            (end.reason(), end.taken.len()),
+            (CloseReason::IdleTimeout, reads)
+        );
         assert!(end.finished.unwrap() < 5 * SECOND + SECOND / 100);
     }
 }
@@ -36,7 +39,10 @@ async fn a_drain_hears_what_came_though_it_is_a_flood() {
         }
         talk.drain.start();
         let end = talk.end().await;
-        assert_eq!((end.how(), end.taken.len()), (How::Drained, reads));
+        assert_eq!(
+            (end.reason(), end.taken.len()),
+            (CloseReason::ServerStopped, reads)
+        );
     }
 }
 
@@ -55,7 +61,10 @@ async fn a_drain_hears_as_much_as_a_kernel_holds() {
     }
     talk.drain.start();
     let end = talk.end().await;
-    assert_eq!((end.how(), end.kept.len()), (How::Drained, 12_000));
+    assert_eq!(
+        (end.reason(), end.kept.len()),
+        (CloseReason::ServerStopped, 12_000)
+    );
 }
 
 /// While the peer does not take its reply nothing more is heard of it, however it is woken.
@@ -94,7 +103,7 @@ async fn a_peer_that_reads_slowly_is_not_blamed_for_what_we_did_not_read() {
     talk.peer.grant(AMPLE);
     talk.peer.finish();
     let end = talk.end().await;
-    assert_eq!(end.how(), How::PeerClosed, "{:?}", end.ending);
+    assert_eq!(end.reason(), CloseReason::PeerClosed, "{:?}", end.ending);
     assert_eq!(end.taken.len(), 6 + 200_001);
 }
 
@@ -115,6 +124,6 @@ async fn idle_wake_ups_do_not_put_off_the_end() {
     peer.until("finished", |line| line.finished.is_some()).await;
     nudging.abort();
     let end = talk.end().await;
-    assert_eq!(end.how(), How::Idle);
+    assert_eq!(end.reason(), CloseReason::IdleTimeout);
     assert!(end.finished.unwrap() < 5 * SECOND + SECOND / 100);
 }

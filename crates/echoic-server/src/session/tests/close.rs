@@ -19,7 +19,7 @@ async fn what_the_peer_still_sends_is_read_and_counted_as_unheard() {
     }
     talk.peer.finish();
     let end = talk.end().await;
-    assert_eq!(end.how(), How::ServiceClosed);
+    assert_eq!(end.reason(), CloseReason::ServiceClosed);
     assert_eq!((end.ending.received, end.ending.unheard), (0, 500_000));
     assert_eq!(end.finished, Some(Duration::ZERO));
     assert!(end.closed >= 5 * SECOND && end.closed < 6 * SECOND);
@@ -71,7 +71,7 @@ async fn the_stop_signal_shortens_it() {
         end.closed >= 7 * SECOND && end.closed <= 8 * SECOND,
         "{end:?}"
     );
-    assert_eq!(end.how(), How::ServiceClosed);
+    assert_eq!(end.reason(), CloseReason::ServiceClosed);
 }
 
 #[tokio::test(start_paused = true)]
@@ -86,7 +86,10 @@ async fn a_greeting_is_taken_in_its_own_time_and_then_the_end_comes() {
         talk.peer.grant(1000);
     }
     let end = talk.end().await;
-    assert_eq!((end.how(), end.taken.len()), (How::ServiceClosed, 5000));
+    assert_eq!(
+        (end.reason(), end.taken.len()),
+        (CloseReason::ServiceClosed, 5000)
+    );
     assert_eq!(end.ending.unheard, 19);
 }
 
@@ -96,7 +99,10 @@ async fn a_greeting_nobody_takes_ends_as_not_read() {
     setup.window = 1000;
     let talk = setup.talk(greeting(5000)).await;
     let end = talk.end().await;
-    assert_eq!((end.how(), end.ending.unsent), (How::NotReading, 4000));
+    assert_eq!(
+        (end.reason(), end.ending.unsent),
+        (CloseReason::WriteTimeout, 4000)
+    );
     let finished = end.finished.unwrap();
     assert!(finished >= 10 * SECOND && finished < 11 * SECOND);
 }
@@ -109,7 +115,10 @@ async fn a_reset_while_a_greeting_is_taken_is_told() {
     sleep(SECOND).await;
     talk.peer.reset();
     let end = talk.end().await;
-    assert_eq!((end.how(), end.ending.unsent), (How::PeerReset, 4000));
+    assert_eq!(
+        (end.reason(), end.ending.unsent),
+        (CloseReason::PeerReset, 4000)
+    );
 }
 
 /// The kernel had taken all of it, and whether the peer had it nobody knew: it was told as if it had.
@@ -119,13 +128,16 @@ async fn a_reset_after_a_greeting_has_left_is_told_too() {
     sleep(SECOND).await;
     talk.peer.reset();
     let end = talk.end().await;
-    assert_eq!((end.how(), end.ending.sent), (How::PeerReset, 10));
+    assert_eq!(
+        (end.reason(), end.ending.sent),
+        (CloseReason::PeerReset, 10)
+    );
     // Who was ended for another reason was ended for that.
     let talk = Setup::line().talk(named("upper", Framing::Line)).await;
     talk.peer.send(vec![b'x'; 2 << 20]);
     sleep(SECOND).await;
     talk.peer.reset();
-    assert_eq!(talk.end().await.how(), How::MessageTooLong);
+    assert_eq!(talk.end().await.reason(), CloseReason::MessageTooLong);
 }
 
 /// Nothing follows a wait for the end to be taken: who does not take that is not read either.
@@ -135,7 +147,10 @@ async fn an_end_that_is_not_taken_is_waited_for_once() {
     talk.peer.be_endless();
     talk.peer.send("x");
     let end = talk.end().await;
-    assert_eq!((end.how(), end.ending.unheard), (How::ServiceClosed, 0));
+    assert_eq!(
+        (end.reason(), end.ending.unheard),
+        (CloseReason::ServiceClosed, 0)
+    );
     assert!(
         end.closed >= 2 * SECOND && end.closed < 2 * SECOND + SECOND / 100,
         "{end:?}"
@@ -157,7 +172,7 @@ async fn one_that_does_not_read_gains_nothing_by_sending() {
     });
     let end = talk.end().await;
     endless.abort();
-    assert_eq!(end.how(), How::NotReading);
+    assert_eq!(end.reason(), CloseReason::WriteTimeout);
     let lingered = end.closed.saturating_sub(end.finished.unwrap());
     assert!(
         lingered >= 2 * SECOND && lingered < 3 * SECOND,

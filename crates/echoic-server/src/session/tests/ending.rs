@@ -27,7 +27,7 @@ async fn a_peer_that_finishes_is_answered_in_full_and_closed_at_once() {
     let end = talk.end().await;
     assert_eq!(store.marks(), [], "the ending says it all");
     assert_eq!(end.taken, b"ONE\n\nTWO");
-    assert_eq!(end.how(), How::PeerClosed);
+    assert_eq!(end.reason(), CloseReason::PeerClosed);
     assert_eq!((end.ending.received, end.ending.sent), (8, 8));
     assert_at(end.finished, Duration::ZERO);
     assert_eq!(Some(end.closed), end.finished, "nothing to linger for");
@@ -55,8 +55,8 @@ async fn a_greeting_ends_by_the_service() {
     talk.peer.finish();
     let end = talk.end().await;
     assert_eq!(
-        (end.how(), &end.taken[..]),
-        (How::ServiceClosed, &b"hello"[..])
+        (end.reason(), &end.taken[..]),
+        (CloseReason::ServiceClosed, &b"hello"[..])
     );
     assert_eq!(end.whole(), (vec![], b"hello".to_vec()));
     assert_eq!(end.kept.len(), 1);
@@ -74,8 +74,8 @@ async fn a_service_that_closes_amid_a_run_leaves_the_rest_unanswered() {
     talk.peer.send("a\nb\nc\nd");
     let end = talk.end().await;
     assert_eq!(
-        (end.how(), &end.taken[..]),
-        (How::ServiceClosed, &b"bye\n"[..])
+        (end.reason(), &end.taken[..]),
+        (CloseReason::ServiceClosed, &b"bye\n"[..])
     );
     let fates: Vec<_> = end.kept.iter().map(|kept| (kept.n, kept.outcome)).collect();
     let (ok, not) = (Outcome::Ok, Outcome::Unanswered);
@@ -91,7 +91,7 @@ async fn a_reset_is_told_with_what_was_unsent() {
     talk.peer.hears("0123").await;
     talk.peer.reset();
     let end = talk.end().await;
-    assert_eq!(end.how(), How::PeerReset);
+    assert_eq!(end.reason(), CloseReason::PeerReset);
     assert_eq!(
         (end.ending.received, end.ending.sent, end.ending.unsent),
         (11, 4, 7)
@@ -115,7 +115,7 @@ async fn a_reply_that_met_a_reset_counts_as_unsent() {
     peer.set(talk.peer.clone()).unwrap();
     talk.peer.send("hello\n");
     let end = talk.end().await;
-    assert_eq!(end.how(), How::PeerReset);
+    assert_eq!(end.reason(), CloseReason::PeerReset);
     assert_eq!((end.ending.sent, end.ending.unsent), (0, 6));
 }
 
@@ -123,7 +123,7 @@ async fn a_reply_that_met_a_reset_counts_as_unsent() {
 async fn a_broken_socket_is_a_system_error() {
     let talk = Setup::line().talk(echo()).await;
     talk.peer.break_with(io::ErrorKind::OutOfMemory);
-    assert_eq!(talk.end().await.how(), How::SystemError);
+    assert_eq!(talk.end().await.reason(), CloseReason::SystemError);
 }
 
 #[tokio::test(start_paused = true)]
@@ -136,7 +136,10 @@ async fn silence_ends_at_exactly_idle_from_the_last_message() {
         talk.peer.send("a\n");
     }
     let end = talk.end().await;
-    assert_eq!((end.how(), &end.taken[..]), (How::Idle, &b"a\na\na\n"[..]));
+    assert_eq!(
+        (end.reason(), &end.taken[..]),
+        (CloseReason::IdleTimeout, &b"a\na\na\n"[..])
+    );
     assert_at(end.finished, (210 + 90) * SECOND);
     assert_at(Some(end.closed), (210 + 90 + 2) * SECOND);
 }
@@ -159,7 +162,10 @@ async fn an_unfinished_message_ends_at_exactly_partial_though_bytes_keep_coming(
     peer.until("finished", |line| line.finished.is_some()).await;
     dribble.abort();
     let end = talk.end().await;
-    assert_eq!((end.how(), &end.taken[..]), (How::Partial, &b"whole\n"[..]));
+    assert_eq!(
+        (end.reason(), &end.taken[..]),
+        (CloseReason::MessageTimeout, &b"whole\n"[..])
+    );
     assert_at(end.finished, 8 * SECOND);
     assert_eq!(end.kept.len(), 1, "what was begun is no exchange");
 }
@@ -176,8 +182,8 @@ async fn a_message_finished_in_time_starts_the_next_one_anew() {
     }
     let end = talk.end().await;
     assert_eq!(
-        (end.how(), &end.taken[..]),
-        (How::Partial, &b"b\ncb\ncb\ncb\n"[..])
+        (end.reason(), &end.taken[..]),
+        (CloseReason::MessageTimeout, &b"b\ncb\ncb\ncb\n"[..])
     );
     assert_at(end.finished, (16 + 5) * SECOND);
 }
@@ -198,8 +204,8 @@ async fn a_peer_that_does_not_read_ends_at_exactly_write_stall_and_progress_rese
     let peer = talk.peer.clone();
     let end = talk.end().await;
     assert_eq!(
-        (end.how(), &end.taken[..]),
-        (How::NotReading, &b"012345"[..])
+        (end.reason(), &end.taken[..]),
+        (CloseReason::WriteTimeout, &b"012345"[..])
     );
     assert_eq!((end.ending.received, end.ending.unsent), (11, 5));
     assert_eq!(end.ending.unheard, 12, "read only while lingering");
@@ -224,12 +230,12 @@ async fn a_long_message_is_not_answered_and_those_before_it_are() {
         talk.peer.finish();
         let end = talk.end().await;
         assert_eq!(String::from_utf8_lossy(&end.taken), answered);
-        let how = if data.ends_with("9\n") {
-            How::PeerClosed
+        let reason = if data.ends_with("9\n") {
+            CloseReason::PeerClosed
         } else {
-            How::MessageTooLong
+            CloseReason::MessageTooLong
         };
-        assert_eq!(end.how(), how, "{data:?}");
+        assert_eq!(end.reason(), reason, "{data:?}");
         assert_eq!(end.kept.len(), answered.lines().count());
     }
 }
@@ -241,11 +247,14 @@ async fn too_many_connections_see_a_clean_end_and_are_recorded() {
     peer.send("hello\n");
     let talk = setup
         .talk_over(link, peer, Voice::Inline(Session::nobody()), |session| {
-            session.turn_away(How::TooManyConnections)
+            session.turn_away(CloseReason::TooManyConnections)
         })
         .await;
     let end = talk.end().await;
-    assert_eq!((end.how(), end.taken.len()), (How::TooManyConnections, 0));
+    assert_eq!(
+        (end.reason(), end.taken.len()),
+        (CloseReason::TooManyConnections, 0)
+    );
     assert_eq!((end.ending.received, end.ending.unheard), (0, 6));
     assert!(end.kept.is_empty());
 }
@@ -264,7 +273,7 @@ async fn what_has_been_received_at_the_stop_signal_is_answered_first() {
         }
         talk.drain.start();
         let end = talk.end().await;
-        assert_eq!(end.how(), How::Drained);
+        assert_eq!(end.reason(), CloseReason::ServerStopped);
         assert_eq!(end.kept.len(), 201);
         assert_eq!(end.taken.len(), 2 + 5 * 100);
         assert_at(end.finished, Duration::ZERO);
@@ -282,7 +291,10 @@ async fn whoever_is_silent_at_the_stop_signal_is_drained_at_once() {
         sleep(SECOND).await;
         talk.drain.start();
         let end = talk.end().await;
-        assert_eq!((end.how(), &end.taken[..]), (How::Drained, said.as_bytes()));
+        assert_eq!(
+            (end.reason(), &end.taken[..]),
+            (CloseReason::ServerStopped, said.as_bytes())
+        );
         assert_at(end.finished, SECOND);
     }
 }
@@ -301,8 +313,8 @@ async fn the_stop_signal_lets_a_reply_be_taken() {
     talk.peer.grant(AMPLE);
     let end = talk.end().await;
     assert_eq!(
-        (end.how(), &end.taken[..]),
-        (How::Drained, &b"hello\nagain\n"[..])
+        (end.reason(), &end.taken[..]),
+        (CloseReason::ServerStopped, &b"hello\nagain\n"[..])
     );
     assert_at(end.finished, 3 * SECOND);
 }
@@ -315,7 +327,7 @@ async fn a_peer_that_never_stops_does_not_hold_up_the_stop() {
     }
     talk.drain.start();
     let end = talk.end().await;
-    assert_eq!(end.how(), How::Drained);
+    assert_eq!(end.reason(), CloseReason::ServerStopped);
     assert_eq!(end.ending.received, end.ending.sent);
     assert_eq!(end.ending.received, (8 << 20) + 65_536, "and a read");
     assert_at(end.finished, Duration::ZERO);
@@ -330,7 +342,10 @@ async fn whoever_is_cut_is_told_as_cut() {
     talk.peer.hears("a").await;
     talk.session.abort();
     let end = talk.end().await;
-    assert_eq!((end.how(), end.ending.unsent), (How::Cut, 2));
+    assert_eq!(
+        (end.reason(), end.ending.unsent),
+        (CloseReason::DrainTimeout, 2)
+    );
 }
 
 /// The reason to part had come before, but not everything was said: "closed by the service, 2 B unsent" is no ending,
@@ -344,7 +359,10 @@ async fn whoever_is_cut_with_its_last_words_unsent_is_told_as_cut() {
     talk.session.abort();
     let totals = Arc::clone(&talk.totals);
     let end = talk.end().await;
-    assert_eq!((end.how(), end.ending.unsent), (How::Cut, 2));
+    assert_eq!(
+        (end.reason(), end.ending.unsent),
+        (CloseReason::DrainTimeout, 2)
+    );
     assert_eq!(totals.cut.load(Ordering::SeqCst), 1);
 }
 
@@ -362,14 +380,17 @@ async fn a_panic_in_a_service_is_told_as_one() {
     talk.peer.hears("fine\n").await;
     talk.peer.send("!\n");
     let end = talk.end().await;
-    assert_eq!((end.how(), &end.taken[..]), (How::Panicked, &b"fine\n"[..]));
+    assert_eq!(
+        (end.reason(), &end.taken[..]),
+        (CloseReason::Panicked, &b"fine\n"[..])
+    );
     assert!(end.session.unwrap_err().is_panic());
     // The thread's scratch is whole again for the next conversation.
     let talk = Setup::line().talk(echo()).await;
     talk.peer.send("next\n");
     talk.peer.hears("next\n").await;
     talk.peer.finish();
-    assert_eq!(talk.end().await.how(), How::PeerClosed);
+    assert_eq!(talk.end().await.reason(), CloseReason::PeerClosed);
 }
 
 #[tokio::test(start_paused = true)]
@@ -383,7 +404,10 @@ async fn a_half_close_is_marked_where_a_reply_was_still_to_be_taken() {
     talk.peer.grant(AMPLE);
     let store = Arc::clone(&talk.store);
     let end = talk.end().await;
-    assert_eq!((end.how(), &end.taken[..]), (How::PeerClosed, &b"last"[..]));
+    assert_eq!(
+        (end.reason(), &end.taken[..]),
+        (CloseReason::PeerClosed, &b"last"[..])
+    );
     let marks: Vec<_> = store.marks().into_iter().map(|(.., what)| what).collect();
     assert_eq!(marks, [Marked::HalfClosed { received: 4 }]);
 }

@@ -103,10 +103,14 @@ impl Script {
             let voice = Voice::Inline(Box::new(watched));
             let mut session = Session::new(link, voice, &known, opened, means);
             let talking = tokio::spawn(async move {
-                let how = session.talk().await;
-                session.part(how).await;
+                let reason = session.talk().await;
+                session.part(reason).await;
                 let tally = &session.tally;
-                (tally.ending(session.how), tally.messages, tally.exchanges)
+                (
+                    tally.ending(session.reason),
+                    tally.messages,
+                    tally.exchanges,
+                )
             });
             self.act(&peer, &drain).await;
             let (ending, messages, exchanges) = talking.await.unwrap();
@@ -206,10 +210,11 @@ fn where_the_short_way_ends() {
         let (came, long_ways) = script.play(true);
         assert_eq!(came, script.play(false).0, "{data:?}");
         let taken = String::from_utf8(came.taken).unwrap();
-        (taken, came.ending.how, came.messages, long_ways)
+        (taken, came.ending.reason, came.messages, long_ways)
     };
-    let closed = How::PeerClosed;
-    let came = |text: &str, how, messages, long_ways| (text.to_owned(), how, messages, long_ways);
+    let closed = CloseReason::PeerClosed;
+    let came =
+        |text: &str, reason, messages, long_ways| (text.to_owned(), reason, messages, long_ways);
     let all = Act::Send(1000);
     assert_eq!(line(99, "a\nb\n\n", &[all]), came("A\nB\n\n", closed, 3, 0));
     // A last line without its end waits, and is answered the long way when no end can come any more.
@@ -221,14 +226,14 @@ fn where_the_short_way_ends() {
     );
     // One that is too long in the middle of a run: what was before it is answered.
     let too_long = "a\nb\nlong\nc\n";
-    let answered = |long_ways| came("A\nB\n", How::MessageTooLong, 2, long_ways);
+    let answered = |long_ways| came("A\nB\n", CloseReason::MessageTooLong, 2, long_ways);
     assert_eq!(line(3, too_long, &[all]), answered(1));
     // Cut so that the short way can be gone until there.
     let cuts = [Act::Send(2), Act::Send(2), all];
     assert_eq!(line(3, too_long, &cuts), answered(0));
     // The peer takes a hundred bytes and is gone: all was answered, most of it is unsent.
     let many = "ab\n".repeat(100);
-    let (taken, how, messages, long_ways) = line(999, &many, &[all, Act::Reset]);
-    assert_eq!((taken.len(), how), (100, How::PeerReset));
+    let (taken, reason, messages, long_ways) = line(999, &many, &[all, Act::Reset]);
+    assert_eq!((taken.len(), reason), (100, CloseReason::PeerReset));
     assert_eq!((messages, long_ways), (100, 0));
 }

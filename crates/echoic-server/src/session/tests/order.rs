@@ -75,7 +75,10 @@ fn play(service: &str, framing: Framing, strict: bool, data: &[u8], acts: &[Act]
         let end = talk.end().await;
 
         let all = data.len() as u64;
-        assert_eq!((end.how(), end.ending.received), (How::PeerClosed, all));
+        assert_eq!(
+            (end.reason(), end.ending.received),
+            (CloseReason::PeerClosed, all)
+        );
         assert_eq!((end.ending.unsent, end.ending.unheard), (0, 0));
         assert_eq!(end.whole(), (data.to_vec(), end.taken.clone()));
         let mut said = 0;

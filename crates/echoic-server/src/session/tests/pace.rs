@@ -32,7 +32,10 @@ async fn messages_within_the_pace_are_answered_and_one_more_ends_it() {
     sleep(SECOND / 10).await;
     talk.peer.send("x\n".repeat(8));
     let end = talk.end().await;
-    assert_eq!((end.how(), end.kept.len()), (How::TooFast, 10 + 4 + 7));
+    assert_eq!(
+        (end.reason(), end.kept.len()),
+        (CloseReason::RateLimited, 10 + 4 + 7)
+    );
     assert_eq!(end.taken, "x\n".repeat(21).into_bytes());
     assert_eq!(end.ending.received, 44);
 }
@@ -43,7 +46,10 @@ async fn without_a_pace_the_same_is_answered_in_full() {
     talk.peer.send("x\n".repeat(22));
     talk.peer.finish();
     let end = talk.end().await;
-    assert_eq!((end.how(), end.kept.len()), (How::PeerClosed, 22));
+    assert_eq!(
+        (end.reason(), end.kept.len()),
+        (CloseReason::PeerClosed, 22)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -54,9 +60,12 @@ async fn two_conversations_of_a_source_have_one_pace() {
     one.peer.hears("x\n".repeat(7)).await;
     other.peer.send("x\n".repeat(4));
     let end = other.end().await;
-    assert_eq!((end.how(), end.kept.len()), (How::TooFast, 3));
+    assert_eq!(
+        (end.reason(), end.kept.len()),
+        (CloseReason::RateLimited, 3)
+    );
     one.peer.finish();
-    assert_eq!(one.end().await.how(), How::PeerClosed);
+    assert_eq!(one.end().await.reason(), CloseReason::PeerClosed);
 }
 
 #[tokio::test(start_paused = true)]
@@ -69,6 +78,9 @@ async fn bytes_have_a_pace_too_though_no_message_ends() {
     talk.peer.send([b'x'; 50]);
     talk.peer.send([b'x'; 51]);
     let end = talk.end().await;
-    assert_eq!((end.how(), end.kept.len()), (How::TooFast, 0));
+    assert_eq!(
+        (end.reason(), end.kept.len()),
+        (CloseReason::RateLimited, 0)
+    );
     assert_eq!(end.ending.received, 500 + 50 + 51);
 }

@@ -21,7 +21,7 @@ async fn a_reply_waits_for_its_commit() {
     assert_eq!(talk.store.exchanges().len(), 1, "kept before it left");
     assert!(waited >= 30 * MS && waited < 35 * MS, "{waited:?}");
     talk.peer.finish();
-    assert_eq!(talk.end().await.how(), How::PeerClosed);
+    assert_eq!(talk.end().await.reason(), CloseReason::PeerClosed);
 }
 
 #[tokio::test(start_paused = true)]
@@ -34,7 +34,7 @@ async fn a_greeting_waits_for_its_commit_too() {
     assert!(talk.peer.taken().is_empty());
     store.set(Mood::Willing);
     talk.peer.hears("hi").await;
-    assert_eq!(talk.end().await.how(), How::ServiceClosed);
+    assert_eq!(talk.end().await.reason(), CloseReason::ServiceClosed);
 }
 
 #[tokio::test(start_paused = true)]
@@ -55,7 +55,10 @@ async fn a_failing_store_withholds_the_reply_and_ends_the_conversation() {
         talk.peer.finish();
         store.set(Mood::Willing);
         let end = talk.end().await;
-        assert_eq!((end.how(), &end.taken[..]), (How::Store, &b"kept\n"[..]));
+        assert_eq!(
+            (end.reason(), &end.taken[..]),
+            (CloseReason::StoreFailed, &b"kept\n"[..])
+        );
         assert_eq!((end.ending.sent, end.ending.unsent), (5, 5));
         assert_eq!(end.kept.len(), 2, "kept in the end, as unsent");
     }
@@ -73,7 +76,10 @@ async fn a_slow_store_is_not_a_peer_that_does_not_read() {
     talk.peer.hears("a\n").await;
     talk.peer.finish();
     let end = talk.end().await;
-    assert_eq!((end.how(), &end.taken[..]), (How::PeerClosed, &b"a\n"[..]));
+    assert_eq!(
+        (end.reason(), &end.taken[..]),
+        (CloseReason::PeerClosed, &b"a\n"[..])
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -86,7 +92,10 @@ async fn a_slow_store_at_the_end_is_not_a_peer_that_does_not_read() {
     talk.peer.send("a\n");
     talk.peer.finish();
     let end = talk.end().await;
-    assert_eq!((end.how(), &end.taken[..]), (How::PeerClosed, &b"a\n"[..]));
+    assert_eq!(
+        (end.reason(), &end.taken[..]),
+        (CloseReason::PeerClosed, &b"a\n"[..])
+    );
 }
 
 /// A service that keeps speaking puts something new beside what waits to be kept, all the time.
@@ -121,7 +130,7 @@ async fn what_is_kept_leaves_though_more_is_said_all_the_time() {
     assert!(talk.peer.look(|line| line.finished.is_none()), "it goes on");
     talk.drain.start();
     talk.session.abort();
-    assert_eq!(talk.end().await.how(), How::Cut);
+    assert_eq!(talk.end().await.reason(), CloseReason::DrainTimeout);
 }
 
 /// Where what finds no room is dropped, it is not dropped behind the back of a reply that was to be kept first: its
@@ -139,7 +148,7 @@ async fn nothing_that_is_held_is_dropped() {
     talk.peer.hears("a\na\na\n").await;
     assert_eq!(talk.store.exchanges().len(), 3, "kept before they left");
     talk.peer.finish();
-    assert_eq!(talk.end().await.how(), How::PeerClosed);
+    assert_eq!(talk.end().await.reason(), CloseReason::PeerClosed);
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use echoic_core::{
-    ending::{Ending, How},
+    ending::{CloseReason, Ending},
     event::{ConversationId, Outcome},
 };
 use tokio::time::Instant;
@@ -87,7 +87,7 @@ pub(super) fn check(world: &World) -> Result<Sum, String> {
         hows.extend(
             theirs
                 .iter()
-                .filter_map(|c| Some(c.ending.as_ref()?.how.word())),
+                .filter_map(|c| Some(c.ending.as_ref()?.reason.word())),
         );
         talk(world, peer, &place, &fated, &theirs).map_err(|what| format!("peer {i}: {what}"))?;
     }
@@ -339,7 +339,7 @@ fn endings(
             _ => fated.by_ref().take(talk.exchanges.len()).collect(),
         };
         if peer.from == From::Denied {
-            must!(ending.how == How::Denied, "let in: {ending:?}");
+            must!(ending.reason == CloseReason::Denied, "let in: {ending:?}");
             must!(ending.received + ending.sent == 0, "heard: {ending:?}");
             continue;
         }
@@ -387,22 +387,26 @@ fn told_truly(world: &World, ending: &Ending, heard: &[&Fated], next: Option<Ins
     };
     let over = next.unwrap_or(world.drained_at);
     let holds = plan.keeping.options.hold_replies;
-    match ending.how {
-        How::Idle => must!(over - last.at + TICK >= plan.gap, "not silent for so long"),
-        How::Drained => must!(
+    match ending.reason {
+        CloseReason::IdleTimeout => {
+            must!(over - last.at + TICK >= plan.gap, "not silent for so long")
+        }
+        CloseReason::ServerStopped => must!(
             next.is_none() && ending.unsent == 0,
             "before the stop, or not all sent"
         ),
-        How::ServiceClosed => must!(plan.serving == Serving::Greet, "it says no last word"),
-        How::MessageTooLong => must!(last.bytes.len() > ROOM, "none was too long"),
-        How::Store => must!(holds && !plan.keeping.is_patient(), "the store was well"),
-        How::SystemError => must!(facts.failed.values().any(|n| *n > 0), "nothing failed"),
-        How::NotReading => must!(
+        CloseReason::ServiceClosed => must!(plan.serving == Serving::Greet, "it says no last word"),
+        CloseReason::MessageTooLong => must!(last.bytes.len() > ROOM, "none was too long"),
+        CloseReason::StoreFailed => {
+            must!(holds && !plan.keeping.is_patient(), "the store was well")
+        }
+        CloseReason::SystemError => must!(facts.failed.values().any(|n| *n > 0), "nothing failed"),
+        CloseReason::WriteTimeout => must!(
             facts.full_for + TICK >= plan.limits.write_timeout,
             "full for {:?} at most",
             facts.full_for
         ),
-        How::Cut => must!(
+        CloseReason::DrainTimeout => must!(
             world.drained_at + TICK >= world.stopped + plan.limits.drain_timeout,
             "before the deadline"
         ),

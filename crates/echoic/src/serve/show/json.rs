@@ -211,8 +211,8 @@ impl<W: Write, S: Fn(&str)> JsonPrinter<W, S> {
         self.line(&Line::End {
             v: VERSION,
             conv: ended.conversation,
-            end: ending.how.class(),
-            how: ending.how.word(),
+            end: ending.reason.class(),
+            how: ending.reason.word(),
             received: ending.received,
             sent: ending.sent,
             unsent: ending.unsent,
