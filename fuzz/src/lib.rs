@@ -6,8 +6,8 @@
 use std::{cell::OnceCell, sync::Arc};
 
 use echoic_core::{
-    event::{Place, Post},
-    exchange::{Conversation, Exchange, Fate},
+    event::{Outcome, Place, Post},
+    exchange::{Conversation, Exchange},
     framing::{Framing, oracle},
 };
 use echoic_store::oracle::Rows;
@@ -165,7 +165,7 @@ fn exchange(request: &[u8], reply: &[u8]) -> Exchange {
         n: 2,
         at: 2,
         latency_ns: 82_114,
-        fate: Fate::Ok,
+        outcome: Outcome::Ok,
         reads: 1,
         request: request.to_vec(),
         reply: reply.to_vec(),

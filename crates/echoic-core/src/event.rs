@@ -13,6 +13,8 @@ use std::{
     sync::Arc,
 };
 
+use serde::Serialize;
+
 use crate::{
     ending::Ending,
     endpoint::{Endpoint, Shape, UnixName},
@@ -220,18 +222,19 @@ pub struct RunEvent {
     pub lengths: Slice,
 }
 
-/// What became of the messages of a run, as far as we could tell when it was recorded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// The outcome of an exchange, as far as it was known when it was recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// Answered (silence may be the answer).
+    /// Answered. No reply at all may be the answer.
     Ok,
-    /// Heard, and then the conversation ended before an answer.
+    /// The request was received, and the conversation ended before it was answered.
     Unanswered,
-    /// Heard, and there was an answer, which a rule for datagrams forbade to send: it was longer than what it answers,
-    /// or would have gone where none may (a port below 1024, ourselves), or round in a circle.
+    /// A rule for datagrams forbade to send the reply: it was longer than its request, its destination is not allowed
+    /// (a port below 1024, this server itself), or the two peers answer each other in a loop.
     Withheld,
-    /// Answered, and the system would not send it: a datagram that is too long, a peer that has no name or is gone.
-    /// In the record of one who called: a request that was not sent in full.
+    /// The reply was not sent in full: the conversation ended first, or the system refused the datagram (too long, no
+    /// such peer). In a client's record: a request that was not sent in full.
     Unsent,
 }
 

@@ -80,7 +80,7 @@ pub struct Exchange {
     /// From read to write, nanoseconds. All exchanges of a run share it.
     pub latency_ns: u64,
     /// What became of it.
-    pub fate: Fate,
+    pub outcome: Outcome,
     /// Reads the request came in.
     pub reads: u32,
     /// As it came.
@@ -103,28 +103,13 @@ pub struct ExchangeRef<'a> {
     /// See [`Exchange::latency_ns`].
     pub latency_ns: u64,
     /// What became of it.
-    pub fate: Fate,
+    pub outcome: Outcome,
     /// See [`Exchange::reads`].
     pub reads: u32,
     /// As it came.
     pub request: &'a [u8],
     /// As it went.
     pub reply: &'a [u8],
-}
-
-/// What became of an exchange.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Fate {
-    /// Answered, silence included.
-    Ok,
-    /// Heard and never answered.
-    Unanswered,
-    /// Answered, but the reply did not leave in full before the conversation ended; of a request of ours, that it
-    /// did not.
-    Unsent,
-    /// A rule for datagrams forbade the answer.
-    Withheld,
 }
 
 /// Takes a run apart. `batch` is the one it lies in.
@@ -176,14 +161,11 @@ pub fn split_run<'a>(
             n: run.n + u64::from(i),
             at: run.at,
             latency_ns: run.latency_ns,
-            fate: match run.outcome {
-                Outcome::Unanswered => Fate::Unanswered,
-                Outcome::Withheld => Fate::Withheld,
-                Outcome::Unsent => Fate::Unsent,
+            outcome: match run.outcome {
                 Outcome::Ok if !reply.is_empty() && sent.is_some_and(|sent| sent < said_end) => {
-                    Fate::Unsent
+                    Outcome::Unsent
                 }
-                Outcome::Ok => Fate::Ok,
+                outcome => outcome,
             },
             reads: if request.is_empty() {
                 0
@@ -207,7 +189,7 @@ impl ExchangeRef<'_> {
             n: self.n,
             at: self.at,
             latency_ns: self.latency_ns,
-            fate: self.fate,
+            outcome: self.outcome,
             reads: self.reads,
             request: self.request.to_vec(),
             reply: self.reply.to_vec(),
@@ -242,7 +224,7 @@ impl Exchange {
             n: self.n,
             at: self.at,
             latency_ns: self.latency_ns,
-            fate: self.fate,
+            outcome: self.outcome,
             reads: self.reads,
             request: &self.request,
             reply: &self.reply,
@@ -270,7 +252,7 @@ impl Serialize for ExchangeRef<'_> {
         map.serialize_entry("peer", &self.conversation.remote.to_string())?;
         map.serialize_entry("t_us", &self.at)?;
         map.serialize_entry("lat_ns", &self.latency_ns)?;
-        map.serialize_entry("outcome", &self.fate)?;
+        map.serialize_entry("outcome", &self.outcome)?;
         map.serialize_entry("fault", &None::<&str>)?;
         map.serialize_entry(
             "req",

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use echoic_core::{
     ending::{CloseReason, Ending},
-    event::{Place, Post},
-    exchange::{Conversation, Exchange, Fate},
+    event::{Outcome, Place, Post},
+    exchange::{Conversation, Exchange},
     filter::{Atom, Expr, Filter, FilterError, Ranges, Sort, SortKey, check},
     framing::Framing,
 };
@@ -40,7 +40,7 @@ fn exchange() -> Exchange {
         n: 2,
         at: AT,
         latency_ns: 82_114,
-        fate: Fate::Ok,
+        outcome: Outcome::Ok,
         reads: 1,
         request: "Die Straße\r\n".into(),
         reply: b"an (odd) reply: \"quoted\", \x1b[2J \xff\n".to_vec(),
@@ -140,7 +140,7 @@ fn what_it_means(#[case] text: &str, #[case] is_meant: bool) {
 #[test]
 fn what_became_of_it() {
     let (mut one, mut talk) = (exchange(), conversation());
-    one.fate = Fate::Unsent;
+    one.outcome = Outcome::Unsent;
     one.reply = b"fine".to_vec();
     talk.half_closed = Some(AT);
     one.conversation = Arc::new(talk.clone());
@@ -411,7 +411,7 @@ prop_compose! {
     /// Small numbers throughout, so that questions about them are often answered with yes.
     fn any_exchange()(
         id in 0..5_u64, conversation in 0..5_u64, n in 1..4_u64, at in 0..6_i64, latency_ns in 0..3000_u64,
-        fate in prop::sample::select(vec![Fate::Ok, Fate::Unanswered, Fate::Unsent]),
+        outcome in prop::sample::select(vec![Outcome::Ok, Outcome::Unanswered, Outcome::Unsent]),
         request in "[abc é\\x00]{0,3}", reply in prop::collection::vec(0x60..0x64_u8, 0..3),
         remote in prop::sample::select(vec!["10.0.0.1:7", "127.0.0.1:7", "[::1]:7", "[::ffff:10.0.0.1]:7"]),
         how in prop::sample::select(vec![None, Some(CloseReason::PeerClosed), Some(CloseReason::PeerReset), Some(CloseReason::DrainTimeout)]),
@@ -421,7 +421,7 @@ prop_compose! {
         let remote = Place::Net(remote.parse().expect("an address"));
         let conversation = Conversation { id: conversation, remote, half_closed, ended, ..self::conversation() };
         Exchange {
-            id, conversation: Arc::new(conversation), n, at, latency_ns, fate, reads: 1,
+            id, conversation: Arc::new(conversation), n, at, latency_ns, outcome, reads: 1,
             request: request.into_bytes(), reply,
         }
     }

@@ -8,9 +8,9 @@
     reason = "places on a sheet; what is below zero is no figure of ours, and such a cast stops at zero"
 )]
 
-mod fates;
 mod header;
 mod heat;
+mod outcomes;
 mod over_time;
 mod palette;
 mod paper;
@@ -21,8 +21,8 @@ pub mod terminal;
 mod text;
 pub mod units;
 
-pub use fates::{Fate, fates};
 pub use heat::{Slice, heat};
+pub use outcomes::{OutcomeCount, outcomes};
 pub use over_time::{latencies, rates};
 pub use palette::{Tone, style};
 pub use paper::Line;

@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use echoic_plot::{
-    Bounds, Fate, Line, Step, Svg, Tone, escaped, fates, heat, latencies, percentiles, rates,
-    steps, style,
+    Bounds, Line, OutcomeCount, Step, Svg, Tone, escaped, heat, latencies, outcomes, percentiles,
+    rates, steps, style,
 };
 use proptest::prelude::*;
 
@@ -101,7 +101,7 @@ fn all(name: &str, points: &[(f64, f64)], counts: &[u64]) -> Vec<Svg> {
         below_us: points.first().map(|point| point.1),
         found: points.last().map(|point| point.0),
     };
-    let named = counts.iter().map(|count| Fate {
+    let named = counts.iter().map(|count| OutcomeCount {
         name: "lost",
         count: *count,
         tone: Tone::Bad,
@@ -112,7 +112,7 @@ fn all(name: &str, points: &[(f64, f64)], counts: &[u64]) -> Vec<Svg> {
         percentiles(vec![line(name, points)]),
         heat(1.0, &[cells.clone(), vec![], cells]),
         steps(&trials.collect::<Vec<_>>(), &bounds),
-        fates(
+        outcomes(
             counts.iter().fold(0, |all, count| all | count),
             7,
             &named.collect::<Vec<_>>(),

@@ -10,7 +10,6 @@ mod story;
 use echoic_core::{
     ending::CloseReason,
     event::{Batch, Event, Mark, Marked, Micros, Outcome},
-    exchange::Fate,
     store::{
         ConversationPage, Durability, Gap, Last, Order, Page, Retention, Store, StoreError,
         StoreErrorKind,
@@ -98,11 +97,11 @@ async fn what_was_appended_is_found_as_single_exchanges(
             conversation: 3
         }
     );
-    let fates: Vec<_> = story.told.iter().map(|seen| seen.fate).collect();
+    let outcomes: Vec<_> = story.told.iter().map(|seen| seen.outcome).collect();
     assert!(
-        [Fate::Ok, Fate::Unanswered, Fate::Unsent]
+        [Outcome::Ok, Outcome::Unanswered, Outcome::Unsent]
             .iter()
-            .all(|fate| fates.contains(fate))
+            .all(|outcome| outcomes.contains(outcome))
     );
 }
 
@@ -132,10 +131,13 @@ async fn a_filter_finds_and_counts_what_it_means(
         ("ep:tcp:12345", Box::new(|seen| seen.post == "tcp:12345")),
         ("svc:lower", Box::new(|_| false)),
         ("peer:127.0.0.1:40003", Box::new(of(3))),
-        ("is:unsent", Box::new(|seen| seen.fate == Fate::Unsent)),
+        (
+            "is:unsent",
+            Box::new(|seen| seen.outcome == Outcome::Unsent),
+        ),
         (
             "is:unanswered conv:3",
-            Box::new(|s| s.fate == Fate::Unanswered && s.conversation == 3),
+            Box::new(|s| s.outcome == Outcome::Unanswered && s.conversation == 3),
         ),
         ("is:open", Box::new(of(1))),
         (
@@ -789,8 +791,8 @@ proptest! {
             "conv:2" => seen.conversation == 2,
             "-conv:2..3" => !(2..=3).contains(&seen.conversation),
             "id:5..30" => (5..=30).contains(&seen.id),
-            "is:ok" => seen.fate == Fate::Ok,
-            "is:unsent" => seen.fate == Fate::Unsent,
+            "is:ok" => seen.outcome == Outcome::Ok,
+            "is:unsent" => seen.outcome == Outcome::Unsent,
             _ => seen.request.starts_with(b"bb") && seen.conversation == 1,
         };
         let expected = story.expected(means);

@@ -426,7 +426,7 @@ fn people_read_the_same_with_the_sqlite3_shell() {
         .prepare("SELECT id, conv, n, ep, peer, lat_ns, outcome, req, rep, time FROM exchange ORDER BY id")
         .unwrap();
     let rows = rows.query_map([], |row| {
-        let fate: String = row.get(6)?;
+        let outcome: String = row.get(6)?;
         assert!(
             row.get::<_, String>(9)?
                 .starts_with("2026-01-01 12:00:00.0")
@@ -437,7 +437,7 @@ fn people_read_the_same_with_the_sqlite3_shell() {
             row.get::<_, u64>(2)?,
             row.get::<_, String>(3)?,
             row.get::<_, String>(4)?,
-            (row.get::<_, u64>(5)?, fate),
+            (row.get::<_, u64>(5)?, outcome),
             row.get::<_, Vec<u8>>(7)?,
             row.get::<_, Vec<u8>>(8)?,
         ))
@@ -447,14 +447,14 @@ fn people_read_the_same_with_the_sqlite3_shell() {
         .told
         .into_iter()
         .map(|s| {
-            let fate = format!("{:?}", s.fate).to_lowercase();
+            let outcome = format!("{:?}", s.outcome).to_lowercase();
             (
                 s.id,
                 s.conversation,
                 s.n,
                 s.post,
                 s.remote,
-                (s.latency_ns, fate),
+                (s.latency_ns, outcome),
                 s.request,
                 s.reply,
             )

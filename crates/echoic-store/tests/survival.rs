@@ -22,7 +22,7 @@ use std::{
 
 use echoic_core::{
     ending::CloseReason,
-    exchange::Fate,
+    event::Outcome,
     store::{Durability, Store, StoreError, StoreErrorKind},
 };
 use echoic_store::{SqliteReader, SqliteStore};
@@ -236,7 +236,7 @@ fn what_was_acknowledged_survives_kill_9(#[case] durability: Durability) {
         );
         assert_eq!(wait(count(&store, "")), ids.len() as u64);
         assert!(
-            found.iter().all(|seen| seen.fate == Fate::Ok),
+            found.iter().all(|seen| seen.outcome == Outcome::Ok),
             "nothing looks unsent"
         );
         assert_eq!(store.recovered(), 1);

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use echoic_core::{
-    event::{ConversationId, Micros},
-    exchange::{Conversation, Exchange, Fate},
+    event::{ConversationId, Micros, Outcome},
+    exchange::{Conversation, Exchange},
     shown,
     store::Gap,
     units::for_people,
@@ -20,18 +20,18 @@ const SIDE_CHARS_MAX: usize = 40;
 /// `12:04:07.113  #40871  ▸ hello   ◂ HELLO   82 µs`
 pub(crate) fn line(exchange: &Exchange) -> String {
     let (heard, said) = (side('▸', &exchange.request), side('◂', &exchange.reply));
-    let fate = match exchange.fate {
-        Fate::Ok => String::new(),
-        Fate::Unanswered => format!("  {WRONG}unanswered{WRONG:#}"),
-        Fate::Withheld => format!("  {WRONG}withheld{WRONG:#}"),
-        Fate::Unsent => format!("  {WRONG}not sent in full{WRONG:#}"),
+    let outcome = match exchange.outcome {
+        Outcome::Ok => String::new(),
+        Outcome::Unanswered => format!("  {WRONG}unanswered{WRONG:#}"),
+        Outcome::Withheld => format!("  {WRONG}withheld{WRONG:#}"),
+        Outcome::Unsent => format!("  {WRONG}not sent in full{WRONG:#}"),
     };
     let head = head(exchange.at, exchange.conversation.id);
     let tags = tags(exchange);
     let latency = latency(exchange.latency_ns);
     let width = 28;
     format!(
-        "{head}  {HEARD}{heard:<width$}{HEARD:#} {SAID}{said:<width$}{SAID:#} {ASIDE}{latency:>9}{ASIDE:#}{fate}{tags}"
+        "{head}  {HEARD}{heard:<width$}{HEARD:#} {SAID}{said:<width$}{SAID:#} {ASIDE}{latency:>9}{ASIDE:#}{outcome}{tags}"
     )
 }
 
@@ -147,10 +147,10 @@ pub(crate) fn whole(exchange: &Exchange) -> String {
         reply,
         ..
     } = exchange;
-    let (latency, fate) = (latency(*latency_ns), exchange.fate);
+    let (latency, outcome) = (latency(*latency_ns), exchange.outcome);
     let _ = writeln!(
         text,
-        "exchange {id}   {}   {latency}   {fate:?}{}",
+        "exchange {id}   {}   {latency}   {outcome:?}{}",
         date(*at),
         tags(exchange)
     );

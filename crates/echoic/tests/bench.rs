@@ -241,14 +241,14 @@ fn datagrams_fates_are_counted_exactly() {
         [1000, 960, 20, 10, 10],
         "{object}"
     );
-    let fates = &object["datagrams"];
+    let outcomes = &object["datagrams"];
     assert_eq!(
-        counts(fates, ["duplicate", "truncated", "dropped_here"]),
+        counts(outcomes, ["duplicate", "truncated", "dropped_here"]),
         [10, 10, 0],
         "{object}"
     );
     // Each seventh by one; each thirteenth by as many as came in 0.6 s, if any came after it.
-    let [reordered, by] = counts(fates, ["reordered", "reordered_by"]);
+    let [reordered, by] = counts(outcomes, ["reordered", "reordered_by"]);
     assert!((19..=20).contains(&reordered) && by > 1, "{object}");
     assert_eq!(
         object["verdict"], "server",

@@ -22,7 +22,7 @@ use freezer::Freezer;
 use harness::Home;
 use queue::Queue;
 use serde_json::Value;
-use unreliable::{Fate, Unreliable};
+use unreliable::{Treatment, Unreliable};
 
 /// The server freezes once, for more than one in a hundred of the requests.
 const FREEZE: (Duration, Duration) = (Duration::from_millis(700), Duration::from_millis(600));
@@ -121,17 +121,17 @@ fn a_closed_loop_hides_the_same_freeze_and_says_that_it_is_one() {
 /// Datagrams that are asked.
 const ASKED: u64 = 3_000;
 
-fn script(number: u64) -> Fate {
+fn script(number: u64) -> Treatment {
     match number % 100 {
         // What is last is missed by whoever only counts gaps.
-        _ if number >= ASKED - 50 => Fate::Lose,
-        7 => Fate::Lose,
-        23 => Fate::Double,
-        41 => Fate::Hold(1),
-        59 => Fate::Corrupt,
+        _ if number >= ASKED - 50 => Treatment::Lose,
+        7 => Treatment::Lose,
+        23 => Treatment::Double,
+        41 => Treatment::Hold(1),
+        59 => Treatment::Corrupt,
         // For two seconds at the rate below: longer than the time-out.
-        77 if number < 900 => Fate::Hold(2_000),
-        _ => Fate::Answer,
+        77 if number < 900 => Treatment::Hold(2_000),
+        _ => Treatment::Answer,
     }
 }
 

@@ -285,7 +285,7 @@ impl Connection {
                 look.tally,
             );
             let dropped = link.dropped().unwrap_or(0);
-            look.tally.fates.dropped_here += u64::from(dropped.saturating_sub(self.dropped));
+            look.tally.outcomes.dropped_here += u64::from(dropped.saturating_sub(self.dropped));
             self.dropped = dropped;
         } else if self.in_flight() > 0 {
             self.end(look, Why::Pending);

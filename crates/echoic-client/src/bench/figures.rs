@@ -51,7 +51,7 @@ pub struct Figures {
     /// One for each second of the window.
     pub series: Vec<Second>,
     /// What became of datagrams; none for streams.
-    pub fates: Option<Fates>,
+    pub outcomes: Option<Fates>,
     /// The first few replies that were not as expected.
     pub samples: Vec<Sample>,
     /// How the generator itself fared.
@@ -241,7 +241,7 @@ pub(super) mod tests {
             due: latencies(),
             service: latencies(),
             series: Vec::new(),
-            fates: None,
+            outcomes: None,
             samples: Vec::new(),
             generator: Generator {
                 lag: latencies(),

@@ -265,7 +265,7 @@ impl Fleet {
             due: tally.due,
             service: tally.service,
             series: tally.seconds,
-            fates: is_datagrams.then_some(tally.fates),
+            outcomes: is_datagrams.then_some(tally.outcomes),
             samples: tally.samples,
             generator: Generator {
                 lag: tally.lag,

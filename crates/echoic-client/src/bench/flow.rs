@@ -140,12 +140,12 @@ impl Flow {
         let arrival = self.seen.arrive(own);
         let is_counted = now >= tally.from;
         let Arrival::First { reordered_by } = arrival else {
-            tally.fates.duplicate += u64::from(is_counted);
+            tally.outcomes.duplicate += u64::from(is_counted);
             return;
         };
         if let Some(by) = reordered_by.filter(|_| is_counted) {
-            tally.fates.reordered += 1;
-            tally.fates.reordered_by = tally.fates.reordered_by.max(by);
+            tally.outcomes.reordered += 1;
+            tally.outcomes.reordered_by = tally.outcomes.reordered_by.max(by);
         }
         let (moments, is_late) = match self.settle(own) {
             Some(moments) => (moments, false),
@@ -167,7 +167,7 @@ impl Flow {
             let cut =
                 expected.is_some_and(|whole| whole.len() > reply.len() && whole.starts_with(reply));
             if cut && tally.counts(moments.due) {
-                tally.fates.truncated += 1;
+                tally.outcomes.truncated += 1;
             }
             let number = own * self.sockets + u64::from(self.number);
             let request = &self.request;
@@ -344,8 +344,8 @@ mod tests {
         );
         assert_eq!(
             (
-                tally.fates.duplicate,
-                tally.fates.reordered,
+                tally.outcomes.duplicate,
+                tally.outcomes.reordered,
                 tally.failures.extra
             ),
             (1, 1, 3)
@@ -359,7 +359,7 @@ mod tests {
         let mut rig = Rig::new("{seq} hello", "echo");
         rig.send(1, 0);
         rig.hear("1 hel", 5);
-        assert_eq!((rig.tally.wrong, rig.tally.fates.truncated), (1, 1));
+        assert_eq!((rig.tally.wrong, rig.tally.outcomes.truncated), (1, 1));
         assert_eq!(rig.tally.samples[0].expected, b"1 hello");
     }
 

@@ -71,7 +71,7 @@ mod tests {
 
     use super::*;
 
-    fn fates(arrivals: impl IntoIterator<Item = u64>) -> (u64, u64, u64, u64) {
+    fn outcomes(arrivals: impl IntoIterator<Item = u64>) -> (u64, u64, u64, u64) {
         let mut seen = Seen::default();
         let (mut first, mut duplicate, mut reordered, mut by) = (0, 0, 0, 0);
         for number in arrivals {
@@ -90,11 +90,11 @@ mod tests {
     #[test]
     fn the_extent_is_that_of_the_rfc() {
         // RFC 4737, 7.1: packet 4 comes after 5 and 6.
-        assert_eq!(fates([1, 2, 3, 5, 6, 4, 7]), (7, 0, 1, 2));
-        assert_eq!(fates([0, 1, 2]), (3, 0, 0, 0));
-        assert_eq!(fates([2, 1, 0]), (3, 0, 2, 2));
+        assert_eq!(outcomes([1, 2, 3, 5, 6, 4, 7]), (7, 0, 1, 2));
+        assert_eq!(outcomes([0, 1, 2]), (3, 0, 0, 0));
+        assert_eq!(outcomes([2, 1, 0]), (3, 0, 2, 2));
         // A duplicate is no arrival that could overtake.
-        assert_eq!(fates([0, 2, 2, 2, 1]), (3, 2, 1, 1));
+        assert_eq!(outcomes([0, 2, 2, 2, 1]), (3, 2, 1, 1));
     }
 
     /// What the highest number seen would make of it, as others count.
@@ -134,7 +134,7 @@ mod tests {
         }
         arrivals.sort_unstable();
         let arrivals: Vec<u64> = arrivals.into_iter().map(|(_, number)| number).collect();
-        let (first, duplicate, reordered, _) = fates(arrivals.iter().copied());
+        let (first, duplicate, reordered, _) = outcomes(arrivals.iter().copied());
         assert_eq!(sent - first, lost + 1_000);
         assert_eq!(duplicate, doubled);
         // One that is delayed past nothing but lost ones is in order after all.

@@ -25,7 +25,7 @@ pub(super) struct Tally {
     /// When the last reply came.
     pub(super) last: u64,
     pub(super) failures: Failures,
-    pub(super) fates: Fates,
+    pub(super) outcomes: Fates,
     pub(super) bytes_sent: u64,
     pub(super) bytes_heard: u64,
     pub(super) due: Histogram<u64>,
@@ -82,7 +82,7 @@ impl Tally {
             done: 0,
             last: 0,
             failures: Failures::default(),
-            fates: Fates::default(),
+            outcomes: Fates::default(),
             bytes_sent: 0,
             bytes_heard: 0,
             due: latencies(),
@@ -224,7 +224,7 @@ impl Tally {
         self.last = self.last.max(other.last);
         self.until = self.until.max(other.until);
         self.failures.add(&other.failures);
-        self.fates.add(&other.fates);
+        self.outcomes.add(&other.outcomes);
         self.bytes_sent += other.bytes_sent;
         self.bytes_heard += other.bytes_heard;
         add(&mut self.due, &other.due);

@@ -94,8 +94,8 @@ fn by_generator(slo: Option<&Slo>, figures: &Figures) -> Option<(Who, String)> {
         return Some((who, why));
     }
     if let Some(dropped) = figures
-        .fates
-        .map(|fates| fates.dropped_here)
+        .outcomes
+        .map(|outcomes| outcomes.dropped_here)
         .filter(|dropped| *dropped > 0)
     {
         let why = format!("{dropped} datagrams were dropped by this generator's own socket");
@@ -122,7 +122,7 @@ fn by_server(plan: &Plan, figures: &Figures) -> Option<(Who, String)> {
     if figures.asked > 0 && figures.done == 0 && plan.expect.waits() {
         return Some((who, "nothing was answered".to_owned()));
     }
-    let is_stream = figures.fates.is_none();
+    let is_stream = figures.outcomes.is_none();
     if is_stream && figures.lost > 0 {
         let why = format!(
             "{} requests were not answered: {} timed out, {} were cut off",
@@ -146,7 +146,7 @@ fn by_server(plan: &Plan, figures: &Figures) -> Option<(Who, String)> {
 }
 
 fn by_network(figures: &Figures) -> Option<(Who, String)> {
-    figures.fates.filter(|_| figures.lost + figures.late > 0).map(|_| {
+    figures.outcomes.filter(|_| figures.lost + figures.late > 0).map(|_| {
         let why = format!(
             "{} datagrams were lost on the way or by the server's socket, {} came late; none was dropped here",
             figures.lost, figures.late
@@ -199,7 +199,7 @@ mod tests {
         assert_eq!(verdict(Some("p99<3ms"), |_| {}), Who::Healthy);
         let udp = |lost, dropped_here| {
             verdict(None, |f| {
-                f.fates = Some(figures::Fates {
+                f.outcomes = Some(figures::Fates {
                     dropped_here,
                     ..Default::default()
                 });

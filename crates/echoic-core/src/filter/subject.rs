@@ -2,8 +2,8 @@
 
 use super::expr::{Atom, End, Expr, Side, State};
 use crate::{
-    event::{ExchangeId, Micros, Place},
-    exchange::{Conversation, Exchange, Fate},
+    event::{ExchangeId, Micros, Outcome, Place},
+    exchange::{Conversation, Exchange},
     http::begins_as_http,
 };
 
@@ -21,7 +21,7 @@ pub trait Subject {
     /// From read to write, nanoseconds.
     fn latency_ns(&self) -> u64;
     /// What became of it.
-    fn fate(&self) -> Fate;
+    fn outcome(&self) -> Outcome;
     /// As it came.
     fn request(&self) -> &[u8];
     /// As it went.
@@ -44,8 +44,8 @@ impl Subject for Exchange {
     fn latency_ns(&self) -> u64 {
         self.latency_ns
     }
-    fn fate(&self) -> Fate {
-        self.fate
+    fn outcome(&self) -> Outcome {
+        self.outcome
     }
     fn request(&self) -> &[u8] {
         &self.request
@@ -72,8 +72,8 @@ impl Subject for Conversation {
     fn latency_ns(&self) -> u64 {
         0
     }
-    fn fate(&self) -> Fate {
-        Fate::Ok
+    fn outcome(&self) -> Outcome {
+        Outcome::Ok
     }
     fn request(&self) -> &[u8] {
         &[]
@@ -185,10 +185,10 @@ impl State {
         let is_text = |bytes: &[u8]| !bytes.contains(&0) && str::from_utf8(bytes).is_ok();
         let both_text = || is_text(subject.request()) && is_text(subject.reply());
         match self {
-            Self::Ok => subject.fate() == Fate::Ok,
-            Self::Unanswered => subject.fate() == Fate::Unanswered,
-            Self::Unsent => subject.fate() == Fate::Unsent,
-            Self::Withheld => subject.fate() == Fate::Withheld,
+            Self::Ok => subject.outcome() == Outcome::Ok,
+            Self::Unanswered => subject.outcome() == Outcome::Unanswered,
+            Self::Unsent => subject.outcome() == Outcome::Unsent,
+            Self::Withheld => subject.outcome() == Outcome::Withheld,
             Self::Open => is_open,
             Self::Closed => !is_open,
             Self::Half => is_open && conversation.half_closed.is_some(),

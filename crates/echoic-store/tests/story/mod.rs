@@ -13,7 +13,7 @@ use echoic_core::{
         Batch, ConversationId, Ended, Event, ExchangeId, Mark, Marked, Micros, Opened, Outcome,
         Place, Post, Told,
     },
-    exchange::{Exchange, Fate},
+    exchange::Exchange,
     filter::Filter,
     framing::{Framing, Splitter},
     message::{Replies, Run},
@@ -31,7 +31,7 @@ pub(crate) struct Seen {
     pub(crate) n: u64,
     pub(crate) at: Micros,
     pub(crate) latency_ns: u64,
-    pub(crate) fate: Fate,
+    pub(crate) outcome: Outcome,
     pub(crate) reads: u32,
     pub(crate) request: Vec<u8>,
     pub(crate) reply: Vec<u8>,
@@ -47,7 +47,7 @@ impl From<&Exchange> for Seen {
             n: exchange.n,
             at: exchange.at,
             latency_ns: exchange.latency_ns,
-            fate: exchange.fate,
+            outcome: exchange.outcome,
             reads: exchange.reads,
             request: exchange.request.clone(),
             reply: exchange.reply.clone(),
@@ -148,15 +148,15 @@ impl Story {
         let before = self.batch.events.len();
         self.batch.run(told, &run, &replies);
         for (i, line) in lines.iter().enumerate() {
-            let (reply, fate) = if i < answered {
-                (format!("{}\n", line.to_ascii_uppercase()), Fate::Ok)
+            let (reply, outcome) = if i < answered {
+                (format!("{}\n", line.to_ascii_uppercase()), Outcome::Ok)
             } else {
-                (String::new(), Fate::Unanswered)
+                (String::new(), Outcome::Unanswered)
             };
             let reads = if i == 0 { 3 } else { 1 };
             self.tell(
                 id,
-                fate,
+                outcome,
                 reads,
                 format!("{line}\n").as_bytes(),
                 reply.as_bytes(),
@@ -176,13 +176,13 @@ impl Story {
         let told = self.told(id, 1);
         let before = self.batch.events.len();
         self.batch.exchange(told, outcome, heard, said);
-        let fate = match outcome {
-            Outcome::Ok => Fate::Ok,
-            Outcome::Unanswered => Fate::Unanswered,
-            Outcome::Withheld => Fate::Withheld,
-            Outcome::Unsent => Fate::Unsent,
+        let outcome = match outcome {
+            Outcome::Ok => Outcome::Ok,
+            Outcome::Unanswered => Outcome::Unanswered,
+            Outcome::Withheld => Outcome::Withheld,
+            Outcome::Unsent => Outcome::Unsent,
         };
-        self.tell(id, fate, u32::from(!heard.is_empty()), heard, said);
+        self.tell(id, outcome, u32::from(!heard.is_empty()), heard, said);
         self.name(before);
     }
 
@@ -215,7 +215,7 @@ impl Story {
         for exchange in self.told.iter_mut().filter(|seen| seen.conversation == id) {
             end += exchange.reply.len() as u64;
             if !exchange.reply.is_empty() && end > sent {
-                exchange.fate = Fate::Unsent;
+                exchange.outcome = Outcome::Unsent;
             }
         }
     }
@@ -251,7 +251,14 @@ impl Story {
         }
     }
 
-    fn tell(&mut self, id: ConversationId, fate: Fate, reads: u32, request: &[u8], reply: &[u8]) {
+    fn tell(
+        &mut self,
+        id: ConversationId,
+        outcome: Outcome,
+        reads: u32,
+        request: &[u8],
+        reply: &[u8],
+    ) {
         let talk = self.talk(id);
         let (n, name) = (talk.n, talk.post.clone());
         talk.n += 1;
@@ -262,7 +269,7 @@ impl Story {
             n,
             at: self.now,
             latency_ns: 1_000,
-            fate,
+            outcome,
             reads,
             request: request.to_vec(),
             reply: reply.to_vec(),

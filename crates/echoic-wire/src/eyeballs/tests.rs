@@ -13,7 +13,7 @@ use super::*;
 type Ms = u64;
 
 #[derive(Clone, Copy, Debug)]
-enum Fate {
+enum Response {
     Connects(Ms),
     Fails(Ms),
     /// Neither, until its caller has waited so long.
@@ -24,7 +24,7 @@ enum Fate {
 struct World {
     /// When the answer for each family comes, IPv6 first, with its addresses.
     answers: [(Ms, Vec<SocketAddr>); 2],
-    fates: BTreeMap<SocketAddr, Fate>,
+    responses: BTreeMap<SocketAddr, Response>,
 }
 
 #[derive(Debug)]
@@ -81,7 +81,7 @@ fn play(world: &World) -> Played {
             Action::Start(attempt, addr) => {
                 assert_eq!(attempt, played.started.len(), "attempts are counted from 0");
                 played.started.push((now, addr));
-                let (after, connects) = match world.fates[&addr] {
+                let (after, connects) = match world.responses[&addr] {
                     Connects(after) => (after, true),
                     Fails(after) | Silent(after) => (after, false),
                 };
@@ -120,9 +120,9 @@ fn play(world: &World) -> Played {
     panic!("it does not end: {world:?}");
 }
 
-fn world(six: Ms, four: Ms, fates: &[(SocketAddr, Fate)]) -> World {
+fn world(six: Ms, four: Ms, responses: &[(SocketAddr, Response)]) -> World {
     let of = |family| {
-        fates
+        responses
             .iter()
             .map(|(addr, _)| *addr)
             .filter(|addr| Family::of(*addr) == family)
@@ -130,7 +130,7 @@ fn world(six: Ms, four: Ms, fates: &[(SocketAddr, Fate)]) -> World {
     };
     World {
         answers: [(six, of(Family::V6)), (four, of(Family::V4))],
-        fates: fates.iter().copied().collect(),
+        responses: responses.iter().copied().collect(),
     }
 }
 
@@ -142,7 +142,7 @@ fn check(world: &World, started: &[(Ms, SocketAddr)], end: (Ms, Option<SocketAdd
     assert_eq!(played.end, end);
 }
 
-use Fate::{Connects, Fails, Silent};
+use Response::{Connects, Fails, Silent};
 
 #[test]
 fn ipv6_is_called_at_once_when_its_addresses_come_first() {
@@ -152,9 +152,17 @@ fn ipv6_is_called_at_once_when_its_addresses_come_first() {
 
 #[test]
 fn ipv4_waits_fifty_milliseconds_for_the_ipv6_addresses_and_no_longer() {
-    let fates = [(v6(1), Connects(20)), (v4(1), Connects(20))];
-    check(&world(40, 10, &fates), &[(40, v6(1))], (60, Some(v6(1))));
-    check(&world(90, 10, &fates), &[(60, v4(1))], (80, Some(v4(1))));
+    let responses = [(v6(1), Connects(20)), (v4(1), Connects(20))];
+    check(
+        &world(40, 10, &responses),
+        &[(40, v6(1))],
+        (60, Some(v6(1))),
+    );
+    check(
+        &world(90, 10, &responses),
+        &[(60, v4(1))],
+        (80, Some(v4(1))),
+    );
 }
 
 #[test]
@@ -193,7 +201,7 @@ fn an_ipv6_resolver_that_is_a_black_hole_costs_fifty_milliseconds() {
 
 #[test]
 fn families_take_turns_and_a_failure_starts_the_next_at_once() {
-    let fates = [
+    let responses = [
         (v6(1), Fails(10)),
         (v6(2), Silent(9_000)),
         (v6(3), Connects(400)),
@@ -207,14 +215,14 @@ fn families_take_turns_and_a_failure_starts_the_next_at_once() {
         (290, v4(2)),
         (540, v6(3)),
     ];
-    check(&world(0, 0, &fates), &started, (940, Some(v6(3))));
+    check(&world(0, 0, &responses), &started, (940, Some(v6(3))));
 }
 
 #[test]
 fn one_that_was_called_first_may_still_win() {
-    let fates = [(v6(1), Connects(300)), (v4(1), Connects(100))];
+    let responses = [(v6(1), Connects(300)), (v4(1), Connects(100))];
     check(
-        &world(0, 0, &fates),
+        &world(0, 0, &responses),
         &[(0, v6(1)), (250, v4(1))],
         (300, Some(v6(1))),
     );
@@ -222,13 +230,13 @@ fn one_that_was_called_first_may_still_win() {
 
 #[test]
 fn ipv6_addresses_that_come_late_take_their_turn() {
-    let fates = [
+    let responses = [
         (v6(1), Connects(5)),
         (v4(1), Silent(9_000)),
         (v4(2), Silent(9_000)),
     ];
     check(
-        &world(100, 0, &fates),
+        &world(100, 0, &responses),
         &[(50, v4(1)), (300, v6(1))],
         (305, Some(v6(1))),
     );
@@ -248,11 +256,11 @@ fn without_addresses_it_fails_when_both_families_have_said_so() {
 
 #[test]
 fn twenty_addresses_that_are_silent_are_called_a_quarter_of_a_second_apart() {
-    let fates: Vec<_> = (1..=20).map(|n| (v4(n), Silent(1000))).collect();
+    let responses: Vec<_> = (1..=20).map(|n| (v4(n), Silent(1000))).collect();
     let started: Vec<_> = (1..=20)
         .map(|n| (250 * (u64::from(n) - 1), v4(n)))
         .collect();
-    check(&world(0, 0, &fates), &started, (19 * 250 + 1000, None));
+    check(&world(0, 0, &responses), &started, (19 * 250 + 1000, None));
 }
 
 #[test]
@@ -301,7 +309,7 @@ fn the_log_tells_the_race() {
     assert_eq!(log, told);
 }
 
-fn fates() -> impl Strategy<Value = Fate> {
+fn responses() -> impl Strategy<Value = Response> {
     prop_oneof![
         (0_u64..1500).prop_map(Connects),
         (0_u64..600).prop_map(Fails),
@@ -310,10 +318,16 @@ fn fates() -> impl Strategy<Value = Fate> {
 }
 
 fn worlds() -> impl Strategy<Value = World> {
-    let some = |at: std::ops::Range<Ms>| (at, prop::collection::vec(fates(), 0..6));
+    let some = |at: std::ops::Range<Ms>| (at, prop::collection::vec(responses(), 0..6));
     (some(0..400), some(0..400)).prop_map(|((six, sixes), (four, fours))| {
-        let sixes = sixes.into_iter().zip(1..).map(|(fate, n)| (v6(n), fate));
-        let fours = fours.into_iter().zip(1..).map(|(fate, n)| (v4(n), fate));
+        let sixes = sixes
+            .into_iter()
+            .zip(1..)
+            .map(|(response, n)| (v6(n), response));
+        let fours = fours
+            .into_iter()
+            .zip(1..)
+            .map(|(response, n)| (v4(n), response));
         world(six, four, &sixes.chain(fours).collect::<Vec<_>>())
     })
 }
@@ -326,7 +340,7 @@ fn expected(world: &World) -> Expected {
     let [(six, sixes), (four, fours)] = &world.answers;
     let (mut sixes, mut fours) = (sixes.clone(), fours.clone());
     let mut started: Vec<(Ms, SocketAddr)> = vec![];
-    let end = |(at, addr): &(Ms, SocketAddr)| match world.fates[addr] {
+    let end = |(at, addr): &(Ms, SocketAddr)| match world.responses[addr] {
         Connects(after) => (at + after, true),
         Fails(after) | Silent(after) => (at + after, false),
     };
@@ -391,10 +405,10 @@ proptest! {
             prop_assert!(now >= before + 250 || failed, "{:?}", played);
         }
         match played.end.1 {
-            Some(winner) => prop_assert!(matches!(world.fates[&winner], Connects(_))),
+            Some(winner) => prop_assert!(matches!(world.responses[&winner], Connects(_))),
             None => {
-                prop_assert_eq!(called.len(), world.fates.len());
-                prop_assert!(!world.fates.values().any(|fate| matches!(fate, Connects(_))));
+                prop_assert_eq!(called.len(), world.responses.len());
+                prop_assert!(!world.responses.values().any(|response| matches!(response, Connects(_))));
             }
         }
         let wins = played.log.iter().filter(|(_, step)| matches!(step, Step::Connected(_))).count();

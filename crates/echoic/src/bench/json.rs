@@ -300,15 +300,15 @@ impl Report {
 
 impl Fates {
     fn of(figures: &bench::Figures) -> Option<Self> {
-        figures.fates.map(|fates| Self {
+        figures.outcomes.map(|outcomes| Self {
             lost: figures.lost,
             late: figures.late,
-            duplicate: fates.duplicate,
-            reordered: fates.reordered,
-            reordered_by: fates.reordered_by,
+            duplicate: outcomes.duplicate,
+            reordered: outcomes.reordered,
+            reordered_by: outcomes.reordered_by,
             wrong: figures.wrong,
-            truncated: fates.truncated,
-            dropped_here: fates.dropped_here,
+            truncated: outcomes.truncated,
+            dropped_here: outcomes.dropped_here,
         })
     }
 }

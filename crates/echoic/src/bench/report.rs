@@ -170,9 +170,9 @@ impl Page<'_> {
         html.element("h2", "Figures");
         tables::latency(html, figures);
         tables::requests(html, figures);
-        if figures.fates.is_some() {
+        if figures.outcomes.is_some() {
             html.element("h2", "Datagrams");
-            tables::fates(html, figures);
+            tables::outcomes(html, figures);
         }
         html.element("h2", "What went wrong");
         tables::failures(html, figures);
@@ -222,7 +222,7 @@ fn load(measured: &Measured) -> String {
         parts.push(format!("{} in flight on each at most", plan.pipeline));
     }
     parts.push(how);
-    if figures.fates.is_none() {
+    if figures.outcomes.is_none() {
         parts.push(format!("framing {}", plan.frames));
     }
     parts.push(format!("expecting {}", plan.expect));

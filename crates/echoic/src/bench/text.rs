@@ -95,11 +95,11 @@ fn replies(measured: &Measured) -> Vec<String> {
         figures.unsent,
         failures.extra,
     )];
-    if let Some(fates) = &figures.fates {
+    if let Some(outcomes) = &figures.outcomes {
         let share = 100.0 * figures.lost as f64 / figures.sent.max(1) as f64;
         lines.push(format!(
             " datagrams  lost {} ({share:.3} %)  late {}  duplicate {}  reordered {} (by {} at most)  truncated {}  dropped here {}",
-            figures.lost, figures.late, fates.duplicate, fates.reordered, fates.reordered_by, fates.truncated, fates.dropped_here,
+            figures.lost, figures.late, outcomes.duplicate, outcomes.reordered, outcomes.reordered_by, outcomes.truncated, outcomes.dropped_here,
         ));
     }
     let faults = failures.closed + failures.reset + failures.refused + failures.not_sent;

@@ -9,7 +9,7 @@ use std::{
 
 /// What it does with a datagram, by the number that the datagram is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum Treatment {
     /// Says it back.
     Answer,
     /// Says nothing.
@@ -43,7 +43,7 @@ pub(crate) struct Unreliable {
 }
 
 impl Unreliable {
-    pub(crate) fn start(script: fn(u64) -> Fate) -> Self {
+    pub(crate) fn start(script: fn(u64) -> Treatment) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let addr = socket.local_addr().unwrap();
         let did = Arc::new(Mutex::new(Did::default()));
@@ -57,7 +57,7 @@ impl Unreliable {
     }
 }
 
-fn serve(socket: &UdpSocket, script: fn(u64) -> Fate, did: &Mutex<Did>) {
+fn serve(socket: &UdpSocket, script: fn(u64) -> Treatment, did: &Mutex<Did>) {
     let mut held: Vec<(usize, Vec<u8>, SocketAddr)> = Vec::new();
     let mut seen = BTreeSet::new();
     let mut datagram = [0; 2048];
@@ -78,17 +78,17 @@ fn serve(socket: &UdpSocket, script: fn(u64) -> Fate, did: &Mutex<Did>) {
         did.heard += 1;
         let mut answered = true;
         match script(number) {
-            Fate::Answer => say(said, from),
-            Fate::Lose => {
+            Treatment::Answer => say(said, from),
+            Treatment::Lose => {
                 did.lost += 1;
                 answered = false;
             }
-            Fate::Double => {
+            Treatment::Double => {
                 did.doubled += 1;
                 say(said, from);
                 say(said, from);
             }
-            Fate::Hold(later) => {
+            Treatment::Hold(later) => {
                 match later {
                     1 => did.held += 1,
                     _ => did.kept_long += 1,
@@ -96,7 +96,7 @@ fn serve(socket: &UdpSocket, script: fn(u64) -> Fate, did: &Mutex<Did>) {
                 held.push((later, said.to_vec(), from));
                 answered = false;
             }
-            Fate::Corrupt => {
+            Treatment::Corrupt => {
                 did.corrupted += 1;
                 say(format!("{number}:hollo").as_bytes(), from);
             }

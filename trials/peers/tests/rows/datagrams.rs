@@ -25,7 +25,7 @@ const ROOM: usize = 64 << 10;
 
 /// What comes of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+enum DatagramResult {
     /// It comes back as it went.
     Whole,
     /// Something else comes back.
@@ -52,7 +52,7 @@ fn body(len: usize) -> Vec<u8> {
 /// asked next is answered after it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-fn over_udp(at: SocketAddr, len: usize) -> Fate {
+fn over_udp(at: SocketAddr, len: usize) -> DatagramResult {
     let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
     peer.connect(at).unwrap();
     peer.set_read_timeout(Some(SOON)).unwrap();
@@ -60,30 +60,30 @@ fn over_udp(at: SocketAddr, len: usize) -> Fate {
     match peer.send(&said) {
         Ok(_) => {}
         Err(error) if error.raw_os_error() == Some(rustix::io::Errno::MSGSIZE.raw_os_error()) => {
-            return Fate::NotSent;
+            return DatagramResult::NotSent;
         }
         Err(error) => panic!("{error}"),
     }
     let mut heard = vec![0; 2 * ROOM];
     let n = peer.recv(&mut heard).unwrap();
     if heard[..n] == said {
-        Fate::Whole
+        DatagramResult::Whole
     } else {
-        Fate::Altered
+        DatagramResult::Altered
     }
 }
 
-fn over_unix(at: &Path, own: &Path, len: usize) -> Fate {
+fn over_unix(at: &Path, own: &Path, len: usize) -> DatagramResult {
     let peer = UnixDatagram::bind(own).unwrap();
     peer.connect(at).unwrap();
     peer.set_write_timeout(Some(SOON)).unwrap();
     let said = body(len);
     peer.send(&said).unwrap();
-    let (mut heard, mut fate) = (vec![0; 2 * ROOM], Fate::Silence);
+    let (mut heard, mut fate) = (vec![0; 2 * ROOM], DatagramResult::Silence);
     peer.set_read_timeout(Some(PATIENCE)).unwrap();
     match peer.recv(&mut heard) {
-        Ok(n) if heard[..n] == said => fate = Fate::Whole,
-        Ok(_) => fate = Fate::Altered,
+        Ok(n) if heard[..n] == said => fate = DatagramResult::Whole,
+        Ok(_) => fate = DatagramResult::Altered,
         Err(error) if error.kind() == ErrorKind::WouldBlock => {}
         Err(error) => panic!("{error}"),
     }
@@ -103,16 +103,16 @@ fn trial() {
     over_udp(at, 1);
     let before = serve.process().resident();
     let udp = [
-        (UDP_MAX - 1, Fate::Whole),
-        (UDP_MAX, Fate::Whole),
-        (UDP_MAX + 1, Fate::NotSent),
-        (10 * UDP_MAX, Fate::NotSent),
+        (UDP_MAX - 1, DatagramResult::Whole),
+        (UDP_MAX, DatagramResult::Whole),
+        (UDP_MAX + 1, DatagramResult::NotSent),
+        (10 * UDP_MAX, DatagramResult::NotSent),
     ];
     let unix = [
-        (ROOM - 1, Fate::Whole),
-        (ROOM, Fate::Whole),
-        (ROOM + 1, Fate::Silence),
-        (3 * ROOM, Fate::Silence),
+        (ROOM - 1, DatagramResult::Whole),
+        (ROOM, DatagramResult::Whole),
+        (ROOM + 1, DatagramResult::Silence),
+        (3 * ROOM, DatagramResult::Silence),
     ];
     let mut wrong = Vec::new();
     for (len, expected) in udp {
@@ -149,7 +149,7 @@ fn trial() {
         },
         limit: format!("exactly the first two of each; 2 so recorded; {}", kib(4 << 20)),
         control: format!("a server that reads into 4,096 bytes, {UDP_MAX}: {control:?}"),
-        pass: wrong.is_empty() && told == 2 && grown <= 4 << 20 && control == Fate::Altered,
+        pass: wrong.is_empty() && told == 2 && grown <= 4 << 20 && control == DatagramResult::Altered,
         scale: Scale::asked(),
     }
     .hold();

@@ -259,8 +259,8 @@ async fn one_that_fails_or_panics_ends_its_conversation_after_what_it_said() {
             (end.reason(), &end.taken[..]),
             (CloseReason::ServiceFailed, &b"so far\n\n"[..])
         );
-        let fates: Vec<_> = end.kept.iter().map(|kept| kept.outcome).collect();
-        assert_eq!(fates, [Outcome::Ok, Outcome::Unanswered]);
+        let outcomes: Vec<_> = end.kept.iter().map(|kept| kept.outcome).collect();
+        assert_eq!(outcomes, [Outcome::Ok, Outcome::Unanswered]);
     }
 }
 

@@ -77,9 +77,9 @@ async fn a_service_that_closes_amid_a_run_leaves_the_rest_unanswered() {
         (end.reason(), &end.taken[..]),
         (CloseReason::ServiceClosed, &b"bye\n"[..])
     );
-    let fates: Vec<_> = end.kept.iter().map(|kept| (kept.n, kept.outcome)).collect();
+    let outcomes: Vec<_> = end.kept.iter().map(|kept| (kept.n, kept.outcome)).collect();
     let (ok, not) = (Outcome::Ok, Outcome::Unanswered);
-    assert_eq!(fates, [(1, ok), (2, not), (3, not)]);
+    assert_eq!(outcomes, [(1, ok), (2, not), (3, not)]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -32,7 +32,7 @@ const SILENCE: Duration = Duration::from_mins(1);
 
 /// What is to become of a datagram, said as simply as can be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Fate {
+enum Expected {
     /// Nobody listens.
     Unheard,
     /// Recorded with this outcome and no reply.
@@ -49,7 +49,7 @@ struct Recorded {
 }
 
 /// A datagram with what is to become of it.
-type Fated = (Datagram, Fate);
+type ExpectedExchange = (Datagram, Expected);
 
 pub(super) fn check(world: &World) -> Result<Sum, String> {
     let World {
@@ -81,9 +81,12 @@ pub(super) fn check(world: &World) -> Result<Sum, String> {
         let Some(theirs) = recorded.remove(&place) else {
             continue; // it had no time to send, or shares an address with one that was looked at
         };
-        let fated = fates(plan, peer, facts, &place);
-        let is_withheld = |fate: &Fate| *fate == Fate::Silent(Outcome::Withheld);
-        withheld += fated.iter().filter(|(_, fate)| is_withheld(fate)).count() as u64;
+        let fated = expected(plan, peer, facts, &place);
+        let is_withheld = |expected: &Expected| *expected == Expected::Silent(Outcome::Withheld);
+        withheld += fated
+            .iter()
+            .filter(|(_, expected)| is_withheld(expected))
+            .count() as u64;
         hows.extend(
             theirs
                 .iter()
@@ -164,7 +167,7 @@ fn by_peer(world: &World, all: Vec<Kept>) -> Result<BTreeMap<String, Vec<Recorde
 }
 
 /// What is to become of each datagram that the server took of a peer.
-fn fates(plan: &Plan, peer: &PeerPlan, facts: &Facts, place: &str) -> Vec<Fated> {
+fn expected(plan: &Plan, peer: &PeerPlan, facts: &Facts, place: &str) -> Vec<ExpectedExchange> {
     let mut seen = Counted::new();
     let mut silent_until = None;
     let theirs = facts
@@ -174,27 +177,27 @@ fn fates(plan: &Plan, peer: &PeerPlan, facts: &Facts, place: &str) -> Vec<Fated>
     let fated = theirs.map(|datagram| {
         let (bytes, at) = (&datagram.bytes, datagram.at);
         let answer = reply(plan.serving, bytes);
-        let fate = if peer.from == From::Denied {
-            Fate::Unheard
+        let expected = if peer.from == From::Denied {
+            Expected::Unheard
         } else if bytes.len() > ROOM {
-            Fate::Silent(Outcome::Unanswered)
+            Expected::Silent(Outcome::Unanswered)
         } else if peer.from != From::Somewhere || silent_until.is_some_and(|until| until > at) {
-            Fate::Silent(Outcome::Withheld)
+            Expected::Silent(Outcome::Withheld)
         } else if answer.is_none() {
-            Fate::Silent(Outcome::Ok)
+            Expected::Silent(Outcome::Ok)
         } else {
             let answer = answer.unwrap_or_default();
             let grew = answer.len() > bytes.len() && !plan.may_amplify;
             if grew {
-                Fate::Silent(Outcome::Withheld)
+                Expected::Silent(Outcome::Withheld)
             } else if circles(&mut seen, bytes, at) {
                 silent_until = Some(at + SILENCE);
-                Fate::Silent(Outcome::Withheld)
+                Expected::Silent(Outcome::Withheld)
             } else {
-                Fate::Answered(answer)
+                Expected::Answered(answer)
             }
         };
-        (datagram.clone(), fate)
+        (datagram.clone(), expected)
     });
     fated.collect()
 }
@@ -231,14 +234,14 @@ fn talk(
     world: &World,
     peer: &PeerPlan,
     place: &str,
-    fated: &[Fated],
+    fated: &[ExpectedExchange],
     theirs: &[Recorded],
 ) -> Checked {
     let sent: Vec<&Datagram> = of(&world.facts.sent, place);
     let answers: Vec<&Vec<u8>> = fated
         .iter()
-        .filter_map(|(_, fate)| match fate {
-            Fate::Answered(answer) => Some(answer),
+        .filter_map(|(_, expected)| match expected {
+            Expected::Answered(answer) => Some(answer),
             _ => None,
         })
         .collect();
@@ -260,14 +263,17 @@ fn talk(
     );
     let mut exchanges = theirs.iter().flat_map(|talk| &talk.exchanges);
     let is_whole = world.plan.keeping.ends_well() && world.standing.lost == 0;
-    for (datagram, fate) in fated.iter().filter(|(_, fate)| *fate != Fate::Unheard) {
+    for (datagram, expected) in fated
+        .iter()
+        .filter(|(_, expected)| *expected != Expected::Unheard)
+    {
         if !is_whole {
             break;
         }
         let kept = exchanges
             .next()
             .ok_or("one that was heard is not recorded")?;
-        exchange(kept, &datagram.bytes, fate)?;
+        exchange(kept, &datagram.bytes, expected)?;
     }
     must!(
         !is_whole || exchanges.next().is_none(),
@@ -276,7 +282,7 @@ fn talk(
     if !is_whole {
         let mut taken = fated.iter();
         let mut was_heard = |kept: &&Kept| {
-            taken.any(|(datagram, fate)| exchange(kept, &datagram.bytes, fate).is_ok())
+            taken.any(|(datagram, expected)| exchange(kept, &datagram.bytes, expected).is_ok())
         };
         must!(
             exchanges.all(|kept| was_heard(&kept)),
@@ -295,26 +301,26 @@ fn of<'a>(all: &'a [Datagram], place: &str) -> Vec<&'a Datagram> {
 }
 
 /// An exchange is recorded as it was.
-fn exchange(kept: &Kept, heard: &[u8], fate: &Fate) -> Checked {
+fn exchange(kept: &Kept, heard: &[u8], expected: &Expected) -> Checked {
     let n = kept.n;
     must!(
         kept.heard == heard[..heard.len().min(ROOM)],
         "exchange {n}: heard another"
     );
-    match (fate, kept.outcome) {
-        (Fate::Silent(expected), outcome) => {
+    match (expected, kept.outcome) {
+        (Expected::Silent(expected), outcome) => {
             must!(
                 outcome == *expected && kept.said.is_empty(),
                 "exchange {n}: {outcome:?} and not {expected:?}"
             );
         }
-        (Fate::Answered(answer), Outcome::Ok) => {
+        (Expected::Answered(answer), Outcome::Ok) => {
             must!(kept.said == *answer, "exchange {n}: another reply");
         }
-        (Fate::Answered(_), outcome) => {
+        (Expected::Answered(_), outcome) => {
             must!(outcome == Outcome::Unsent, "exchange {n}: {outcome:?}");
         }
-        (Fate::Unheard, _) => return Err(format!("exchange {n} of one that may not call")),
+        (Expected::Unheard, _) => return Err(format!("exchange {n} of one that may not call")),
     }
     Ok(())
 }
@@ -323,7 +329,7 @@ fn exchange(kept: &Kept, heard: &[u8], fate: &Fate) -> Checked {
 fn endings(
     world: &World,
     peer: &PeerPlan,
-    fated: &[Fated],
+    fated: &[ExpectedExchange],
     theirs: &[Recorded],
     sent: &[&Datagram],
 ) -> Checked {
@@ -333,7 +339,7 @@ fn endings(
     let mut unsent = 0;
     for (i, talk) in theirs.iter().enumerate() {
         let ending = talk.ending.as_ref().ok_or("its end is not recorded")?;
-        let heard: Vec<&Fated> = match peer.from {
+        let heard: Vec<&ExpectedExchange> = match peer.from {
             // Nothing of them is recorded, and nothing but their bytes says what belongs together.
             From::Denied => fated.by_ref().collect(),
             _ => fated.by_ref().take(talk.exchanges.len()).collect(),
@@ -379,7 +385,12 @@ fn endings(
 }
 
 /// The ending is the true one. `next` is when its peer was heard again.
-fn told_truly(world: &World, ending: &Ending, heard: &[&Fated], next: Option<Instant>) -> Checked {
+fn told_truly(
+    world: &World,
+    ending: &Ending,
+    heard: &[&ExpectedExchange],
+    next: Option<Instant>,
+) -> Checked {
     let (plan, facts) = (&world.plan, &world.facts);
     let is_calm = plan.keeping.is_calm();
     let Some((last, _)) = heard.last() else {

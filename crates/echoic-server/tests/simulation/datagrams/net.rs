@@ -157,7 +157,7 @@ impl Net {
 
     /// Sends to the server.
     pub(super) fn post(&self, from: &Place, bytes: &[u8]) {
-        for delay in self.lock().fates() {
+        for delay in self.lock().outcomes() {
             let (net, from, bytes) = (self.clone(), from.clone(), bytes.to_vec());
             tokio::spawn(async move {
                 sleep(delay).await;
@@ -168,7 +168,7 @@ impl Net {
 
     /// Sends to a peer.
     fn deliver(&self, state: &mut State, to: &Place, bytes: &[u8]) {
-        for delay in state.fates() {
+        for delay in state.outcomes() {
             let (net, to, bytes) = (self.clone(), to.clone(), bytes.to_vec());
             tokio::spawn(async move {
                 sleep(delay).await;
@@ -211,7 +211,7 @@ impl State {
     }
 
     /// When each copy of a datagram that is sent now arrives.
-    fn fates(&mut self) -> Vec<Duration> {
+    fn outcomes(&mut self) -> Vec<Duration> {
         let (lost, doubled, most) = (
             self.weather.lost,
             self.weather.doubled,

@@ -3,7 +3,8 @@
 use echoic_client::bench::{Fates, Figures, Judged, Measured, Purpose, Second};
 use echoic_core::units::Span;
 use echoic_plot::{
-    Bounds, Fate, Line, Slice, Step, Svg, Tone, fates, heat, latencies, percentiles, rates, steps,
+    Bounds, Line, OutcomeCount, Slice, Step, Svg, Tone, heat, latencies, outcomes, percentiles,
+    rates, steps,
 };
 use hdrhistogram::Histogram;
 
@@ -21,7 +22,7 @@ pub(crate) fn charts(measured: &Measured) -> Vec<Svg> {
         rates(rate_lines(figures)),
         percentiles(curves(figures)),
         heat(1.0, &slices(series)),
-        figures.fates.and_then(|known| fate_bars(figures, known)),
+        figures.outcomes.and_then(|known| fate_bars(figures, known)),
     ];
     all.into_iter().flatten().collect()
 }
@@ -136,16 +137,16 @@ fn slices(series: &[Second]) -> Vec<Slice> {
 }
 
 fn fate_bars(figures: &Figures, known: Fates) -> Option<Svg> {
-    let fate = |name, count, tone| Fate { name, count, tone };
-    fates(
+    let outcome = |name, count, tone| OutcomeCount { name, count, tone };
+    outcomes(
         figures.sent,
         figures.ok,
         &[
-            fate("lost", figures.lost, Tone::Bad),
-            fate("late", figures.late, Tone::Other),
-            fate("wrong", figures.wrong, Tone::Bad),
-            fate("duplicate", known.duplicate, Tone::Other),
-            fate("reordered", known.reordered, Tone::Other),
+            outcome("lost", figures.lost, Tone::Bad),
+            outcome("late", figures.late, Tone::Other),
+            outcome("wrong", figures.wrong, Tone::Bad),
+            outcome("duplicate", known.duplicate, Tone::Other),
+            outcome("reordered", known.reordered, Tone::Other),
         ],
     )
 }

@@ -183,18 +183,20 @@ pub(super) fn generator(html: &mut Html, figures: &Figures) {
             [time(Some(floor.as_nanos() as f64))],
         );
     }
-    if let Some(fates) = figures.fates {
+    if let Some(outcomes) = figures.outcomes {
         html.row(
             "datagrams dropped by its own socket",
-            [units::whole(fates.dropped_here)],
+            [units::whole(outcomes.dropped_here)],
         );
     }
     html.table_end();
 }
 
 /// What became of datagrams.
-pub(super) fn fates(html: &mut Html, figures: &Figures) {
-    let Some(fates) = figures.fates else { return };
+pub(super) fn outcomes(html: &mut Html, figures: &Figures) {
+    let Some(outcomes) = figures.outcomes else {
+        return;
+    };
     html.table_head("Datagrams, each counted by its number", &["", "count"]);
     for (name, count) in [
         ("sent", figures.sent),
@@ -202,17 +204,17 @@ pub(super) fn fates(html: &mut Html, figures: &Figures) {
         ("lost", figures.lost),
         ("late", figures.late),
         ("wrong", figures.wrong),
-        ("of these cut short", fates.truncated),
-        ("duplicate", fates.duplicate),
-        ("reordered", fates.reordered),
-        ("dropped by our own socket", fates.dropped_here),
+        ("of these cut short", outcomes.truncated),
+        ("duplicate", outcomes.duplicate),
+        ("reordered", outcomes.reordered),
+        ("dropped by our own socket", outcomes.dropped_here),
     ] {
         html.row(name, [units::whole(count)]);
     }
-    if fates.reordered > 0 {
+    if outcomes.reordered > 0 {
         html.row(
             "furthest reordered, in arrivals",
-            [units::whole(fates.reordered_by)],
+            [units::whole(outcomes.reordered_by)],
         );
     }
     html.table_end();

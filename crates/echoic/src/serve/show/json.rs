@@ -13,8 +13,8 @@ use std::{
 };
 
 use echoic_core::{
-    event::{Batch, ConversationId, Ended, Event, Mark, Marked, Opened, RunEvent},
-    exchange::{Conversation, ExchangeRef, Fate, exchanges},
+    event::{Batch, ConversationId, Ended, Event, Mark, Marked, Opened, Outcome, RunEvent},
+    exchange::{Conversation, ExchangeRef, exchanges},
 };
 use echoic_recorder::{Missed, Seen, Standing};
 use echoic_server::Listening;
@@ -423,11 +423,11 @@ fn push_exchange(out: &mut Vec<u8>, exchange: &ExchangeRef<'_>, middle: &[u8]) -
     push_number(out, exchange.at);
     out.extend_from_slice(b",\"lat_ns\":");
     push_number(out, exchange.latency_ns);
-    out.extend_from_slice(match exchange.fate {
-        Fate::Ok => b",\"outcome\":\"ok\"",
-        Fate::Unanswered => b",\"outcome\":\"unanswered\"",
-        Fate::Unsent => b",\"outcome\":\"unsent\"",
-        Fate::Withheld => b",\"outcome\":\"withheld\"",
+    out.extend_from_slice(match exchange.outcome {
+        Outcome::Ok => b",\"outcome\":\"ok\"",
+        Outcome::Unanswered => b",\"outcome\":\"unanswered\"",
+        Outcome::Unsent => b",\"outcome\":\"unsent\"",
+        Outcome::Withheld => b",\"outcome\":\"withheld\"",
     });
     out.extend_from_slice(b",\"fault\":null,\"req\":");
     push_part(out, exchange.request, b"reads", exchange.reads);

@@ -11,7 +11,7 @@ use crate::{
 
 /// Datagrams that met the same end.
 #[derive(Clone, Debug)]
-pub struct Fate {
+pub struct OutcomeCount {
     /// In a word: `lost`, `late`.
     pub name: &'static str,
     /// How many.
@@ -26,24 +26,24 @@ const ROW_HEIGHT: f64 = 26.0;
 
 /// The fates of `sent` datagrams, as bars. Those simply answered are told in words beside it: a bar for them would
 /// leave no room for the rest. `None` where nothing was sent or no fate is named.
-pub fn fates(sent: u64, answered: u64, fates: &[Fate]) -> Option<Svg> {
-    if sent == 0 || fates.is_empty() {
+pub fn outcomes(sent: u64, answered: u64, outcomes: &[OutcomeCount]) -> Option<Svg> {
+    if sent == 0 || outcomes.is_empty() {
         return None;
     }
     let share = |count: u64| units::percent(count as f64 / sent as f64);
-    let labels = fates.iter().map(|fate| {
-        let count = units::whole(fate.count);
-        format!("{}  {count}  ({})", fate.name, share(fate.count))
+    let labels = outcomes.iter().map(|outcome| {
+        let count = units::whole(outcome.count);
+        format!("{}  {count}  ({})", outcome.name, share(outcome.count))
     });
     // The library counts its rows from the foot of the sheet.
     let labels: Vec<String> = labels.rev().collect();
-    let bars = fates.iter().rev().zip(&labels).map(|(fate, label)| {
-        let colour = if fate.count == 0 {
+    let bars = outcomes.iter().rev().zip(&labels).map(|(outcome, label)| {
+        let colour = if outcome.count == 0 {
             Tone::Quiet
         } else {
-            fate.tone
+            outcome.tone
         };
-        (label.clone(), fate.count as f64, colour.colour().light)
+        (label.clone(), outcome.count as f64, colour.colour().light)
     });
     let bars = BarPlot::new()
         .with_colored_bars(bars)
@@ -52,10 +52,10 @@ pub fn fates(sent: u64, answered: u64, fates: &[Fate]) -> Option<Svg> {
     let x = Axis {
         name: "datagrams",
         scale: Scale::Even,
-        range: even(fates.iter().map(|fate| fate.count as f64)),
+        range: even(outcomes.iter().map(|outcome| outcome.count as f64)),
         tick: units::count,
     };
-    let rows = fates.len() as f64;
+    let rows = outcomes.len() as f64;
     let y = Axis {
         name: "",
         scale: Scale::Even,
@@ -75,15 +75,15 @@ pub fn fates(sent: u64, answered: u64, fates: &[Fate]) -> Option<Svg> {
             units::whole(answered),
             share(answered)
         ),
-        description: said(fates),
+        description: said(outcomes),
     };
     Some(Svg::draw(caption, &[], vec![bars.into()], layout))
 }
 
-fn said(fates: &[Fate]) -> String {
-    let told = fates
+fn said(outcomes: &[OutcomeCount]) -> String {
+    let told = outcomes
         .iter()
-        .map(|fate| format!("{} {}", fate.name, units::whole(fate.count)));
+        .map(|outcome| format!("{} {}", outcome.name, units::whole(outcome.count)));
     let told: Vec<_> = told.collect();
     format!("{}.", told.join(", "))
 }
