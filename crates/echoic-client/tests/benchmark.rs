@@ -16,9 +16,9 @@ use echoic_client::bench::{
 
 /// What an observer was told, in order.
 #[derive(Default)]
-struct Told(Mutex<Vec<(usize, Purpose, Option<f64>)>>);
+struct RunMeta(Mutex<Vec<(usize, Purpose, Option<f64>)>>);
 
-impl Observer for Told {
+impl Observer for RunMeta {
     fn follow(&self, _: &Plan, _: &Run, _: &Watch, is_done: &Receiver<()>) {
         // Until the run is over.
         assert!(is_done.recv().is_err());
@@ -66,7 +66,7 @@ fn benchmark(runs: Runs) -> Benchmark {
 fn steps_are_made_in_order_and_the_last_one_is_the_result() {
     let rates = vec![200.0, 100.0];
     let each = Duration::from_millis(100);
-    let told = Told::default();
+    let told = RunMeta::default();
     let benchmark = benchmark(Runs::Steps { rates, each });
     let measured = benchmark.run(&Stops::default(), &told).unwrap();
     let tried = [
@@ -90,7 +90,7 @@ fn stopped_search_has_no_result() {
         confirm: Duration::from_secs(10),
         within: 0.05,
     };
-    let ended = benchmark(runs).run(&stops, &Told::default());
+    let ended = benchmark(runs).run(&stops, &RunMeta::default());
     assert!(matches!(ended, Err(BenchmarkError::Stopped)), "{ended:?}");
 }
 
@@ -107,7 +107,7 @@ fn stopped_benchmark_ends_its_run_early_and_says_so() {
             thread::sleep(Duration::from_millis(200));
             stops.stop();
         });
-        benchmark(runs).run(&stops, &Told::default()).unwrap()
+        benchmark(runs).run(&stops, &RunMeta::default()).unwrap()
     });
     assert!(measured.is_cut && measured.figures.seconds < 30.0);
 }
@@ -120,7 +120,7 @@ fn replies_that_cannot_be_told_apart_are_refused_before_any_run() {
     benchmark.guesses = false;
     benchmark.plan.pipeline = 2;
     benchmark.plan.frames = "chunk".parse().unwrap();
-    let refused = benchmark.run(&Stops::default(), &Told::default());
+    let refused = benchmark.run(&Stops::default(), &RunMeta::default());
     let refused = refused.unwrap_err();
     assert!(matches!(refused, BenchmarkError::Indivisible(_)));
     let said = refused.to_string();

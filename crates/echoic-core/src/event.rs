@@ -213,7 +213,7 @@ pub struct RunEvent {
     /// In how many reads the first message came; those after it came in one.
     pub reads: u32,
     /// Offset of `said` in all that the conversation has said; with [`Ending::sent`] it tells what truly left.
-    pub said_offset: u64,
+    pub reply_offset: u64,
     /// The messages as they came.
     pub heard: Slice,
     /// The replies as they went.
@@ -319,7 +319,7 @@ pub struct Batch {
 
 /// What a conversation knows of a run when it records it.
 #[derive(Clone, Copy, Debug)]
-pub struct Told {
+pub struct RunMeta {
     /// The conversation.
     pub conversation: ConversationId,
     /// Number of its first exchange, from 1.
@@ -331,13 +331,13 @@ pub struct Told {
     /// Reads the first message took.
     pub reads: u32,
     /// Offset of what is said in all that was said.
-    pub said_offset: u64,
+    pub reply_offset: u64,
 }
 
 impl Batch {
     /// Records a run and its replies, which are [`Replies::exchanges`] exchanges. What the service left unanswered
     /// becomes an event of its own, and so does what it said without answering anything: one event, one outcome.
-    pub fn run(&mut self, told: Told, run: &Run<'_>, replies: &Replies) {
+    pub fn run(&mut self, told: RunMeta, run: &Run<'_>, replies: &Replies) {
         let answered = replies.answered().min(run.len());
         let said_alone = answered == 0 && !replies.bytes().is_empty();
         let (first, rest) = run
@@ -365,10 +365,10 @@ impl Batch {
         let recorded = answered + usize::from(said_alone);
         let left = run.len() - answered;
         if left > 0 {
-            let told = Told {
+            let told = RunMeta {
                 n: told.n + recorded as u64,
                 reads: if answered == 0 { told.reads } else { 1 },
-                said_offset: told.said_offset + replies.bytes().len() as u64,
+                reply_offset: told.reply_offset + replies.bytes().len() as u64,
                 ..told
             };
             let pairs = run.lengths().skip(answered).flat_map(|heard| [heard, 0]);
@@ -383,26 +383,26 @@ impl Batch {
 
     /// Records one exchange whose sides are not a run: a greeting, an answer of a service apart, a message that
     /// was never answered.
-    pub fn exchange(&mut self, told: Told, outcome: Outcome, heard: &[u8], said: &[u8]) {
+    pub fn exchange(&mut self, told: RunMeta, outcome: Outcome, heard: &[u8], said: &[u8]) {
         self.push(told, 1, outcome, heard, said, Slice::default());
     }
 
     fn push(
         &mut self,
-        told: Told,
+        told: RunMeta,
         count: usize,
         outcome: Outcome,
         heard: &[u8],
         said: &[u8],
         lengths: Slice,
     ) {
-        let Told {
+        let RunMeta {
             conversation,
             n,
             at,
             latency_ns,
             reads,
-            said_offset,
+            reply_offset,
         } = told;
         let (heard, said) = (self.copy(heard), self.copy(said));
         self.exchanges += count as u64;
@@ -415,7 +415,7 @@ impl Batch {
             latency_ns,
             outcome,
             reads,
-            said_offset,
+            reply_offset,
             heard,
             said,
             lengths,
@@ -498,13 +498,13 @@ mod tests {
         for message in run.messages().take(answer) {
             replies.reply(&message, |out| out.extend(message.body));
         }
-        let told = Told {
+        let told = RunMeta {
             conversation: 1,
             n: 1,
             at: 0,
             latency_ns: 0,
             reads: 1,
-            said_offset: 0,
+            reply_offset: 0,
         };
         let mut batch = Batch::default();
         batch.run(told, &run, &replies);

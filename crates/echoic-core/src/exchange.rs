@@ -141,7 +141,7 @@ pub fn split_run<'a>(
         .as_ref()
         .filter(|_| !conversation.post.is_caller());
     let sent = ended.map(|(_, ending)| ending.sent);
-    let mut said_end = run.said_offset;
+    let mut said_end = run.reply_offset;
     (0..run.count).map(move |i| {
         let (heard_len, said_len) = match lengths.get(2 * i as usize..2 * i as usize + 2) {
             Some(pair) => (pair[0] as usize, pair[1] as usize),

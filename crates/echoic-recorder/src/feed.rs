@@ -215,7 +215,7 @@ impl Watcher {
 mod tests {
     use echoic_core::{
         ending::{CloseReason, Ending},
-        event::{Outcome, Place, Post, Told},
+        event::{Outcome, Place, Post, RunMeta},
         framing::Framing,
     };
 
@@ -224,13 +224,13 @@ mod tests {
     /// One exchange of `size` bytes.
     fn batch(size: usize) -> Batch {
         let mut batch = Batch::default();
-        let told = Told {
+        let told = RunMeta {
             conversation: 1,
             n: 1,
             at: 0,
             latency_ns: 0,
             reads: 1,
-            said_offset: 0,
+            reply_offset: 0,
         };
         batch.exchange(told, Outcome::Ok, &vec![0; size], b"");
         batch

@@ -8,7 +8,7 @@ use std::{
 
 use echoic_core::{
     ending::Ending,
-    event::{Batch, ConversationId, Ended, Event, Mark, Marked, Micros, Opened, Outcome, Told},
+    event::{Batch, ConversationId, Ended, Event, Mark, Marked, Micros, Opened, Outcome, RunMeta},
     message::{Replies, Run},
 };
 
@@ -90,7 +90,7 @@ impl Journal {
 
     /// A run with its replies.
     #[inline]
-    pub fn run(&mut self, told: Told, run: &Run<'_>, replies: &Replies) {
+    pub fn run(&mut self, told: RunMeta, run: &Run<'_>, replies: &Replies) {
         self.tell(replies.exchanges(run), |batch| {
             batch.run(told, run, replies);
         });
@@ -98,7 +98,7 @@ impl Journal {
 
     /// A single exchange that is no run.
     #[inline]
-    pub fn exchange(&mut self, told: Told, outcome: Outcome, heard: &[u8], said: &[u8]) {
+    pub fn exchange(&mut self, told: RunMeta, outcome: Outcome, heard: &[u8], said: &[u8]) {
         self.tell(1, |batch| batch.exchange(told, outcome, heard, said));
     }
 

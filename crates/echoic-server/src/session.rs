@@ -28,7 +28,7 @@ use std::{
 
 use echoic_core::{
     ending::CloseReason,
-    event::{ConversationId, Marked, Opened, Outcome, Told},
+    event::{ConversationId, Marked, Opened, Outcome, RunMeta},
     framing::{Counted, FramingPair, ReplyTooLong, Span, Split, Splitter, Violation},
     limits::Limits,
     message::{Replies, Run, Then},
@@ -115,7 +115,7 @@ struct Heard {
     /// It was more than its source may say in a second.
     too_fast: bool,
     /// Bytes said before the replies to it.
-    said_before: u64,
+    reply_offset: u64,
 }
 
 enum Speaker {
@@ -328,7 +328,7 @@ impl Session {
             reads: reading.reads,
             ended: reading.new == 0,
             too_fast: false,
-            said_before: self.tally.said,
+            reply_offset: self.tally.said,
         }
     }
 
@@ -431,13 +431,13 @@ impl Session {
         }
         let exchanges = replies.exchanges(run);
         if self.journal.is_active() && exchanges > 0 {
-            let told = Told {
+            let told = RunMeta {
                 conversation: self.conversation,
                 n: self.tally.exchanges + 1,
                 at: self.clock.wall(heard.at),
                 latency_ns: heard.at.elapsed().as_nanos() as u64,
                 reads: heard.reads,
-                said_offset: heard.said_before,
+                reply_offset: heard.reply_offset,
             };
             self.journal.run(told, run, replies);
         }
@@ -525,7 +525,7 @@ impl Session {
                 reads: 0,
                 ended: false,
                 too_fast: false,
-                said_before: 0,
+                reply_offset: 0,
             };
             let sent = self.say(cx, replies.bytes());
             self.record(&Run::new(&[], &[], 0), replies, &opened);

@@ -12,7 +12,7 @@
 use std::{sync::Arc, time::Instant};
 
 use echoic_core::{
-    event::{Batch, Event, Opened, Place, Post, Told},
+    event::{Batch, Event, Opened, Place, Post, RunMeta},
     filter::Filter,
     framing::{Framing, Splitter},
     message::{Replies, Run},
@@ -55,13 +55,13 @@ fn appends(first_id: u64, conversations: u64, depth: u64) -> Vec<Arc<Batch>> {
     for _ in 0..EXCHANGES / EXCHANGES_PER_APPEND {
         let mut batch = Batch::default();
         for i in 0..EXCHANGES_PER_APPEND / depth {
-            let told = Told {
+            let told = RunMeta {
                 conversation: 1 + i % conversations,
                 n: 1,
                 at: 1_767_268_800_000_000,
                 latency_ns: 30_000,
                 reads: 1,
-                said_offset: id * 64,
+                reply_offset: id * 64,
             };
             batch.run(told, &run, &replies);
             if let Some(Event::Run(run)) = batch.events.last_mut() {

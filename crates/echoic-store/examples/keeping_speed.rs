@@ -11,7 +11,7 @@ use std::{
 };
 
 use echoic_core::{
-    event::{Batch, Event, Told},
+    event::{Batch, Event, RunMeta},
     framing::{Framing, Splitter},
     message::{Replies, Run},
     store::{Durability, Store},
@@ -103,13 +103,13 @@ fn batch(lines: usize, size: usize) -> Batch {
     }
     let mut batch = Batch::default();
     while batch.size() < ROUND_BYTES {
-        let told = Told {
+        let told = RunMeta {
             conversation: 1,
             n: 1,
             at: 1_767_268_800_000_000,
             latency_ns: 30_000,
             reads: 1,
-            said_offset: 0,
+            reply_offset: 0,
         };
         batch.run(told, &run, &replies);
     }

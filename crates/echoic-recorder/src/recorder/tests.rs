@@ -11,7 +11,7 @@ use std::{
 
 use echoic_core::{
     ending::{CloseReason, Ending},
-    event::{Event, Marked, Opened, Outcome, Place, Post, Told},
+    event::{Event, Marked, Opened, Outcome, Place, Post, RunMeta},
     framing::Framing,
 };
 use proptest::prelude::*;
@@ -116,13 +116,13 @@ impl Recording {
 impl Teller {
     fn tell(&mut self, bytes: usize) {
         self.n += 1;
-        let told = Told {
+        let told = RunMeta {
             conversation: self.id,
             n: self.n,
             at: 0,
             latency_ns: 0,
             reads: 1,
-            said_offset: 0,
+            reply_offset: 0,
         };
         self.journal
             .exchange(told, Outcome::Ok, &vec![7; bytes], b"");

@@ -76,7 +76,7 @@ pub(crate) struct Kept {
     pub(crate) conversation: ConversationId,
     pub(crate) n: u64,
     pub(crate) outcome: Outcome,
-    pub(crate) said_offset: u64,
+    pub(crate) reply_offset: u64,
     pub(crate) reads: u32,
     pub(crate) heard: Vec<u8>,
     pub(crate) said: Vec<u8>,
@@ -122,7 +122,7 @@ impl TestStore {
             Event::Run(run) => {
                 let (mut heard, mut said) = (batch.bytes(run.heard), batch.bytes(run.said));
                 let lengths = batch.lengths(run.lengths);
-                let mut said_offset = run.said_offset;
+                let mut reply_offset = run.reply_offset;
                 (0..run.count as usize)
                     .map(|i| {
                         let (h, s) = if run.count == 1 {
@@ -139,12 +139,12 @@ impl TestStore {
                             conversation: run.conversation,
                             n: run.n + i as u64,
                             outcome: run.outcome,
-                            said_offset,
+                            reply_offset,
                             reads: if i == 0 { run.reads } else { 1 },
                             heard: this_heard.to_vec(),
                             said: this_said.to_vec(),
                         };
-                        said_offset += s as u64;
+                        reply_offset += s as u64;
                         kept
                     })
                     .collect()

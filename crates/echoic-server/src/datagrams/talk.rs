@@ -7,7 +7,7 @@ use std::{
 
 use echoic_core::{
     ending::CloseReason,
-    event::{ConversationId, Marked, Opened, Outcome, Told},
+    event::{ConversationId, Marked, Opened, Outcome, RunMeta},
     framing::{FramingPair, Span},
     message::{Replies, Run, Then},
     service::Inline,
@@ -110,13 +110,13 @@ impl Talk {
         self.tally.received += heard.len() as u64;
         self.tally.exchanges += 1;
         if self.journal.is_active() {
-            let told = Told {
+            let told = RunMeta {
                 conversation: self.conversation,
                 n: self.tally.exchanges,
                 at: self.clock.wall(at),
                 latency_ns: at.elapsed().as_nanos() as u64,
                 reads: 1,
-                said_offset: self.tally.said,
+                reply_offset: self.tally.said,
             };
             self.journal.exchange(told, outcome, heard, said);
         }

@@ -7,7 +7,7 @@ use std::{
 
 use echoic_core::{
     ending::CloseReason,
-    event::{Outcome, Told},
+    event::{Outcome, RunMeta},
     framing::Framing,
 };
 use tokio::time::Instant;
@@ -63,10 +63,10 @@ impl Session {
                     let Ok(bytes) = bytes else {
                         return Poll::Ready(ControlFlow::Break(CloseReason::ReplyTooLong));
                     };
-                    let said_before = self.tally.said;
+                    let reply_offset = self.tally.said;
                     let left = self.say(cx, &bytes);
                     sent = sent.and(left);
-                    self.record_one(answers.as_ref(), Outcome::Ok, &bytes, said_before);
+                    self.record_one(answers.as_ref(), Outcome::Ok, &bytes, reply_offset);
                 }
                 if self.outbox.is_empty() {
                     self.sent_at = Instant::now();
@@ -94,18 +94,18 @@ impl Session {
         message: Option<&Pending>,
         outcome: Outcome,
         said: &[u8],
-        said_offset: u64,
+        reply_offset: u64,
     ) {
         self.tally.exchanges += 1;
         if self.journal.is_active() {
             let heard_at = message.map_or_else(Instant::now, |message| message.heard);
-            let told = Told {
+            let told = RunMeta {
                 conversation: self.conversation,
                 n: self.tally.exchanges,
                 at: self.clock.wall(heard_at),
                 latency_ns: heard_at.elapsed().as_nanos() as u64,
                 reads: message.map_or(0, |message| message.reads),
-                said_offset,
+                reply_offset,
             };
             self.journal.exchange(
                 told,

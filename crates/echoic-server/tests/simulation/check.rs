@@ -285,9 +285,9 @@ fn said(
         );
     }
     for kept in &recorded.exchanges {
-        let upto = kept.said_offset as usize + kept.said.len();
+        let upto = kept.reply_offset as usize + kept.said.len();
         must!(
-            replies.get(kept.said_offset as usize..upto) == Some(&kept.said[..]),
+            replies.get(kept.reply_offset as usize..upto) == Some(&kept.said[..]),
             "exchange {} is not where it says in what was said",
             kept.n
         );

@@ -106,7 +106,7 @@ impl<'a> Rows<'a> {
         insert.raw_bind_parameter(3, run.n)?;
         insert.raw_bind_parameter(4, run.at)?;
         insert.raw_bind_parameter(5, run.latency_ns)?;
-        insert.raw_bind_parameter(6, run.said_offset)?;
+        insert.raw_bind_parameter(6, run.reply_offset)?;
         insert.raw_bind_parameter(7, heard)?;
         insert.raw_bind_parameter(8, said)?;
         insert.raw_execute().map(drop)
@@ -133,7 +133,7 @@ impl<'a> Rows<'a> {
         insert.raw_bind_parameter(6, run.latency_ns)?;
         insert.raw_bind_parameter(7, word(run.outcome))?;
         insert.raw_bind_parameter(8, reads)?;
-        insert.raw_bind_parameter(9, run.said_offset + part.said_before)?;
+        insert.raw_bind_parameter(9, run.reply_offset + part.said_before)?;
         insert.raw_bind_parameter(10, lengths)?;
         insert.raw_bind_parameter(11, part.heard)?;
         insert.raw_bind_parameter(12, part.said)?;

@@ -115,7 +115,7 @@ pub(super) fn exchanges(
             .find(|known| word(*known) == stored)
         })?,
         reads: row.get(7)?,
-        said_offset: row.get(8)?,
+        reply_offset: row.get(8)?,
         heard: Slice::default(),
         said: Slice::default(),
         lengths: Slice::default(),

@@ -11,7 +11,7 @@ use echoic_core::{
     ending::{CloseReason, Ending},
     event::{
         Batch, ConversationId, Ended, Event, ExchangeId, Mark, Marked, Micros, Opened, Outcome,
-        Place, Post, Told,
+        Place, Post, RunMeta,
     },
     exchange::Exchange,
     filter::Filter,
@@ -236,18 +236,18 @@ impl Story {
             .expect("opened")
     }
 
-    fn told(&mut self, conversation: ConversationId, reads: u32) -> Told {
+    fn told(&mut self, conversation: ConversationId, reads: u32) -> RunMeta {
         self.now += 1;
         let at = self.now;
         let talk = self.talk(conversation);
-        let (n, said_offset) = (talk.n, talk.said);
-        Told {
+        let (n, reply_offset) = (talk.n, talk.said);
+        RunMeta {
             conversation,
             n,
             at,
             latency_ns: 1_000,
             reads,
-            said_offset,
+            reply_offset,
         }
     }
 

@@ -15,7 +15,7 @@ use echoic_client::{Exchanged, Exchanges, Happened, Phase, Talked, Watch};
 use echoic_core::{
     ending::{CloseReason, Ending},
     endpoint::{Endpoint, Shape},
-    event::{Marked, Opened, Place as At, Post, Told},
+    event::{Marked, Opened, Place as At, Post, RunMeta},
     framing::FramingPair,
     store::{Durability, Store},
 };
@@ -201,13 +201,13 @@ impl Page {
 
     fn tell(&mut self, exchanged: Exchanged<'_>) {
         self.n += 1;
-        let told = Told {
+        let told = RunMeta {
             conversation: self.journal.conversation(),
             n: self.n,
             at: self.clock.wall(exchanged.at),
             latency_ns: exchanged.latency.as_nanos() as u64,
             reads: 1,
-            said_offset: self.said,
+            reply_offset: self.said,
         };
         self.said += exchanged.reply.len() as u64;
         self.journal

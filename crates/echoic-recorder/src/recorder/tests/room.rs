@@ -74,13 +74,13 @@ async fn half_of_what_is_left_may_be_heard_and_the_last_eighth_by_the_light() {
         let mut recording = Recording::start(Mood::Slow(SECOND), options).await;
         let mut one = recording.recorder.journal(0);
         let mut other = recording.recorder.journal(0);
-        let told = |n, conversation| Told {
+        let told = |n, conversation| RunMeta {
             conversation,
             n,
             at: 0,
             latency_ns: 0,
             reads: 1,
-            said_offset: 0,
+            reply_offset: 0,
         };
         for ((id, journal), bytes) in [(&mut other, others), (&mut one, own)] {
             // In two goes, which must be added up.

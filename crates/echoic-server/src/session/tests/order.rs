@@ -83,7 +83,7 @@ fn play(service: &str, framing: Framing, strict: bool, data: &[u8], acts: &[Act]
         assert_eq!(end.whole(), (data.to_vec(), end.taken.clone()));
         let mut said = 0;
         for (n, kept) in (1..).zip(&end.kept) {
-            assert_eq!((kept.n, kept.said_offset), (n, said), "{kept:?}");
+            assert_eq!((kept.n, kept.reply_offset), (n, said), "{kept:?}");
             assert_eq!(kept.outcome, Outcome::Ok);
             said += kept.said.len() as u64;
         }

@@ -193,7 +193,7 @@ mod tests {
     use std::sync::{Mutex, PoisonError};
 
     use echoic_core::{
-        event::{Outcome, Place, Post, Told},
+        event::{Outcome, Place, Post, RunMeta},
         framing::Framing,
     };
     use echoic_recorder::{Journal, Recorder, RecorderOptions};
@@ -243,13 +243,13 @@ mod tests {
     }
 
     fn exchange(journal: &mut Journal, n: u64) {
-        let told = Told {
+        let told = RunMeta {
             conversation: journal.conversation(),
             n,
             at: 0,
             latency_ns: 0,
             reads: 1,
-            said_offset: 0,
+            reply_offset: 0,
         };
         journal.exchange(told, Outcome::Ok, b"hello\n", b"HELLO\n");
     }

@@ -1,7 +1,7 @@
 use std::{cell::RefCell, rc::Rc};
 
 use echoic_core::{
-    event::{Outcome, Place, Post, Told},
+    event::{Outcome, Place, Post, RunMeta},
     framing::Framing,
 };
 use proptest::{collection::vec, prelude::*};
@@ -30,13 +30,13 @@ fn opened() -> Opened {
 fn batch(exchanges: u64) -> Seen {
     let mut batch = Batch::default();
     for n in 1..=exchanges {
-        let told = Told {
+        let told = RunMeta {
             conversation: 7,
             n,
             at: 1_700_000_000_000_000,
             latency_ns: 5000,
             reads: 1,
-            said_offset: 0,
+            reply_offset: 0,
         };
         batch.exchange(told, Outcome::Ok, &[b'a'; 50], &[b'A'; 50]);
     }
@@ -191,13 +191,13 @@ fn reader_that_has_gone_is_an_error() {
 /// The line that is written by hand is the one that serde writes.
 fn agree(request: &[u8], reply: &[u8], outcome: Outcome) {
     let mut batch = Batch::default();
-    let told = Told {
+    let told = RunMeta {
         conversation: 7,
         n: u64::MAX,
         at: -1,
         latency_ns: 0,
         reads: 3,
-        said_offset: 0,
+        reply_offset: 0,
     };
     batch.exchange(told, outcome, request, reply);
     let Event::Run(run) = &batch.events[0] else {
