@@ -1,8 +1,8 @@
 //! The seam to processing: messages in, replies out.
 //!
-//! Two kinds, because two things are asked of a service. An [`Inline`] one answers at once, in the
+//! Two kinds, because two things are asked of a service. An [`InlineHandler`] one answers at once, in the
 //! conversation's own loop: no future, no queue, no allocation, so upper-casing a message costs nanoseconds.
-//! An [`Apart`] one runs beside the loop and may wait for anything: a child process, another server, a person.
+//! An [`SpawnedHandler`] one runs beside the loop and may wait for anything: a child process, another server, a person.
 //! Making every service the second kind was refused, since it costs each message two hand-overs; making every
 //! one the first was refused, since a service that waits would stop its whole worker.
 
@@ -32,7 +32,7 @@ pub trait Service: Send + Sync + fmt::Debug {
     fn name(&self) -> &str;
 
     /// A voice for one conversation.
-    fn meet(&self, peer: &Peer) -> Voice;
+    fn handler(&self, peer: &Peer) -> Handler;
 
     /// Whether it may say more than it hears, whatever it hears. Over UDP a caller's address is easily forged, and such
     /// a service would be a means to flood others: it is refused there unless that was asked for. One that only now and
@@ -69,11 +69,11 @@ impl Peer {
     missing_debug_implementations,
     reason = "the boxes inside belong to the services"
 )]
-pub enum Voice {
+pub enum Handler {
     /// Answers within the loop.
-    Inline(Box<dyn Inline>),
+    Inline(Box<dyn InlineHandler>),
     /// Answers from a task of its own.
-    Apart(Box<dyn Apart>),
+    Spawned(Box<dyn SpawnedHandler>),
 }
 
 /// Changes messages into the replies to them, or says that it did not.
@@ -82,11 +82,11 @@ pub type InPlace = fn(&mut [u8]) -> bool;
 /// A service that answers at once.
 ///
 /// ```
-/// use echoic_core::{message::{Replies, Run, Then}, service::Inline};
+/// use echoic_core::{message::{Replies, Run, Then}, service::InlineHandler};
 ///
 /// struct Reverse;
 ///
-/// impl Inline for Reverse {
+/// impl InlineHandler for Reverse {
 ///     fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> Then {
 ///         for message in run.messages() {
 ///             out.reply(&message, |bytes| bytes.extend(message.body.iter().rev()));
@@ -95,7 +95,7 @@ pub type InPlace = fn(&mut [u8]) -> bool;
 ///     }
 /// }
 /// ```
-pub trait Inline: Send {
+pub trait InlineHandler: Send {
     /// The conversation begins: say something first, if that is what the service does.
     fn open(&mut self, out: &mut Replies) -> Then {
         let _ = out;
@@ -121,7 +121,7 @@ pub trait Inline: Send {
 }
 
 /// A service that runs beside the conversation.
-pub trait Apart: Send {
+pub trait SpawnedHandler: Send {
     /// Speaks and hears until it is done. What it says when, is its own affair; the conversation ends when it
     /// returns and all it said is sent, or when the peer is gone, which it sees as closed queues.
     ///
@@ -134,7 +134,7 @@ pub trait Apart: Send {
     ) -> BoxFuture<'static, Result<(), ServiceError>>;
 }
 
-/// A message handed to an [`Apart`] service.
+/// A message handed to an [`SpawnedHandler`] service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeardMessage {
     /// Its number in the conversation, from 0.
@@ -143,7 +143,7 @@ pub struct HeardMessage {
     pub body: Vec<u8>,
 }
 
-/// Something an [`Apart`] service says.
+/// Something an [`SpawnedHandler`] service says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SaidMessage {
     /// The message this answers. Answers leave in the order of the messages, whatever the order of saying: one
@@ -154,7 +154,7 @@ pub struct SaidMessage {
     pub body: Vec<u8>,
 }
 
-/// What an [`Apart`] service hears. At most [`QUEUE`] messages wait in it.
+/// What an [`SpawnedHandler`] service hears. At most [`QUEUE`] messages wait in it.
 #[derive(Debug)]
 pub struct Heard(Receiver<HeardMessage>);
 
@@ -165,7 +165,7 @@ impl Heard {
     }
 }
 
-/// Where an [`Apart`] service speaks. At most [`QUEUE`] messages wait in it.
+/// Where an [`SpawnedHandler`] service speaks. At most [`QUEUE`] messages wait in it.
 #[derive(Clone, Debug)]
 pub struct Said(Sender<SaidMessage>);
 
@@ -183,7 +183,7 @@ impl Said {
     }
 }
 
-/// Messages that wait between a conversation and its [`Apart`] service, in each direction.
+/// Messages that wait between a conversation and its [`SpawnedHandler`] service, in each direction.
 pub const QUEUE: usize = 16;
 
 /// The conversation's ends of the two queues, and the service's.

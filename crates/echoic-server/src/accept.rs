@@ -17,7 +17,7 @@ use echoic_core::{
     endpoint::Shape,
     event::{Opened, Place},
     framing::FramingPair,
-    service::{Peer, Voice},
+    service::{Handler, Peer},
 };
 use echoic_recorder::wall;
 use echoic_wire::{Incoming, Link};
@@ -337,15 +337,17 @@ impl Hall {
             match link {
                 Ok(link) => {
                     let peer = peer(&link, &opened);
-                    let voice = service.meet(&peer);
-                    Session::new(link, voice, &peer, opened, means).run().await;
+                    let handler = service.handler(&peer);
+                    Session::new(link, handler, &peer, opened, means)
+                        .run()
+                        .await;
                 }
                 Err(NotOpened {
                     reason,
                     link: Some(link),
                 }) => {
                     let peer = peer(&link, &opened);
-                    let nobody = Voice::Inline(Session::nobody());
+                    let nobody = Handler::Inline(Session::nobody());
                     Session::new(link, nobody, &peer, opened, means)
                         .turn_away(reason)
                         .await;

@@ -10,7 +10,7 @@ use std::{
 use echoic_core::{
     framing::{End, Framing, FramingPair, ReplyTooLong},
     message::{Message, Run},
-    service::{Apart, HeardMessage, QUEUE, SaidMessage, ServiceError, queues},
+    service::{HeardMessage, QUEUE, SaidMessage, ServiceError, SpawnedHandler, queues},
 };
 use futures_channel::mpsc::{Receiver, Sender};
 use futures_core::Stream;
@@ -29,7 +29,7 @@ const UNTAKEN_MAX: u64 = QUEUE as u64 + 1;
 
 /// The queues to and from the service, and the messages between the two.
 #[derive(Debug)]
-pub(crate) struct ApartVoice {
+pub(crate) struct SpawnedSession {
     frames: FramingPair,
     tell: Option<Sender<HeardMessage>>,
     listen: Receiver<SaidMessage>,
@@ -123,9 +123,13 @@ pub(crate) enum Uttered {
     Done(Result<(), ServiceError>),
 }
 
-impl ApartVoice {
+impl SpawnedSession {
     /// Starts the service on `runtime`.
-    pub(crate) fn start(service: Box<dyn Apart>, runtime: &Handle, frames: FramingPair) -> Self {
+    pub(crate) fn start(
+        service: Box<dyn SpawnedHandler>,
+        runtime: &Handle,
+        frames: FramingPair,
+    ) -> Self {
         let (tell, listen, heard, said) = queues();
         let task = Some(runtime.spawn(service.run(heard, said)));
         Self {
@@ -275,7 +279,7 @@ impl ApartVoice {
     }
 }
 
-impl Drop for ApartVoice {
+impl Drop for SpawnedSession {
     fn drop(&mut self) {
         if let Some(task) = &self.task {
             task.abort();

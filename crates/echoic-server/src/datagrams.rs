@@ -26,7 +26,7 @@ use echoic_core::{
     guests::Guests,
     limits::Limits,
     message::{Replies, Then},
-    service::{Peer, Service, Voice},
+    service::{Handler, Peer, Service},
 };
 use echoic_recorder::{Journal, NotKept, Recorder, wall};
 use echoic_wire::{Datagrams, Received, Route, UnopenedDatagrams};
@@ -218,7 +218,7 @@ impl Gate {
         add(&self.means.counts.received, 1);
         self.look_at = self.look_at.or(Some(at + LOOK_EVERY));
         if self.peers.get(&route).is_none() {
-            let talk = self.meet(&route, at);
+            let talk = self.handler(&route, at);
             self.peers.insert(route.clone(), talk);
             self.idle_at = self.idle_at.or(Some(at + self.means.rules.gap));
         }
@@ -388,7 +388,7 @@ impl Gate {
     }
 
     /// A conversation with somebody who was not heard before, or not for long.
-    fn meet(&self, route: &Route, at: Instant) -> Talk {
+    fn handler(&self, route: &Route, at: Instant) -> Talk {
         let Means {
             rules,
             ours,
@@ -421,9 +421,9 @@ impl Gate {
             framing: rules.post.framing,
             shape: Shape::Datagrams,
         };
-        let voice = match rules.service.meet(&peer) {
-            Voice::Inline(voice) => voice,
-            Voice::Apart(_) => Session::nobody(), // refused when the endpoint was opened
+        let handler = match rules.service.handler(&peer) {
+            Handler::Inline(handler) => handler,
+            Handler::Spawned(_) => Session::nobody(), // refused when the endpoint was opened
         };
         let opened = Opened {
             conversation,
@@ -432,7 +432,7 @@ impl Gate {
             local: local.clone(),
             post: Arc::clone(&rules.post),
         };
-        Talk::begin(opened, voice, standing, journal, Arc::clone(totals), at)
+        Talk::begin(opened, handler, standing, journal, Arc::clone(totals), at)
     }
 
     /// Nothing moves: waits for a deadline or the stop signal.

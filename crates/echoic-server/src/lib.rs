@@ -6,15 +6,15 @@
 //!
 //! ```
 //! # use std::sync::Arc;
-//! # use echoic_core::{limits::Limits, message::{Replies, Run, Then}, service::{Inline, Peer, Service, Voice}};
+//! # use echoic_core::{limits::Limits, message::{Replies, Run, Then}, service::{InlineHandler, Peer, Service, Handler}};
 //! # use echoic_recorder::Recorder;
 //! # use echoic_server::Server;
 //! # #[derive(Debug)] struct Shout;
 //! # impl Service for Shout {
 //! #     fn name(&self) -> &str { "shout" }
-//! #     fn meet(&self, _: &Peer) -> Voice { Voice::Inline(Box::new(Shout)) }
+//! #     fn handler(&self, _: &Peer) -> Handler { Handler::Inline(Box::new(Shout)) }
 //! # }
-//! # impl Inline for Shout {
+//! # impl InlineHandler for Shout {
 //! #     fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> Then {
 //! #         for m in run.messages() { out.reply(&m, |b| b.extend(m.body.to_ascii_uppercase())); }
 //! #         Then::Continue

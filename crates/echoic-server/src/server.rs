@@ -8,7 +8,7 @@ use echoic_core::{
     framing::FramingPair,
     guests::Guests,
     limits::{Limits, SourceLimits},
-    service::{Peer, Service, Voice},
+    service::{Handler, Peer, Service},
 };
 use echoic_recorder::Recorder;
 use echoic_wire::{
@@ -313,7 +313,7 @@ impl Server {
             framing,
             shape: Shape::Datagrams,
         };
-        if matches!(service.meet(&somebody), Voice::Apart(_)) {
+        if matches!(service.handler(&somebody), Handler::Spawned(_)) {
             return Err(OpenError::NeedsStream {
                 service: name(),
                 endpoint,

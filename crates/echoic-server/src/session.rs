@@ -32,14 +32,14 @@ use echoic_core::{
     framing::{Counted, FramingPair, ReplyTooLong, Span, Split, Splitter, Violation},
     limits::Limits,
     message::{Replies, Run, Then},
-    service::{Inline, Peer, Voice},
+    service::{Handler, InlineHandler, Peer},
 };
 use echoic_recorder::{Clock, Journal};
 use echoic_wire::Link;
 use tokio::{runtime::Handle, task::coop::has_budget_remaining, time::Instant};
 
 use crate::{
-    apart::{ApartVoice, Pending},
+    apart::{Pending, SpawnedSession},
     drain::{Drain, look_once_more},
     inbox::{Inbox, Reading, Scratch},
     outbox::Outbox,
@@ -62,7 +62,7 @@ const DRAIN_BYTES_MAX: u64 = 8 << 20;
 pub(crate) struct Session {
     conversation: ConversationId,
     link: Link,
-    voice: Speaker,
+    handler: ActiveHandler,
     splitter: Splitter,
     frames: FramingPair,
     /// Nothing has to know what was heard beside the service: neither the record nor a pace.
@@ -118,9 +118,9 @@ struct Heard {
     reply_offset: u64,
 }
 
-enum Speaker {
-    Inline(Box<dyn Inline>),
-    Apart(Box<ApartVoice>),
+enum ActiveHandler {
+    Inline(Box<dyn InlineHandler>),
+    Spawned(Box<SpawnedSession>),
 }
 
 /// What all conversations that have ended have come to.
@@ -150,7 +150,7 @@ impl Session {
     /// In a box, which is moved where the conversation itself would be copied, and held twice by the futures around it.
     pub(crate) fn new(
         link: Link,
-        voice: Voice,
+        handler: Handler,
         peer: &Peer,
         opened: Opened,
         means: Means,
@@ -172,11 +172,11 @@ impl Session {
             conversation: peer.conversation,
             link,
             totals,
-            voice: match voice {
-                Voice::Inline(voice) => Speaker::Inline(voice),
-                Voice::Apart(voice) => {
-                    let voice = ApartVoice::start(voice, &aside, peer.framing);
-                    Speaker::Apart(Box::new(voice))
+            handler: match handler {
+                Handler::Inline(handler) => ActiveHandler::Inline(handler),
+                Handler::Spawned(handler) => {
+                    let handler = SpawnedSession::start(handler, &aside, peer.framing);
+                    ActiveHandler::Spawned(Box::new(handler))
                 }
             },
             splitter: Splitter::new(peer.framing.inbound, limits.message_bytes_max),
@@ -223,9 +223,9 @@ impl Session {
     }
 
     /// A voice for those who are turned away.
-    pub(crate) fn nobody() -> Box<dyn Inline> {
+    pub(crate) fn nobody() -> Box<dyn InlineHandler> {
         struct Nobody;
-        impl Inline for Nobody {
+        impl InlineHandler for Nobody {
             fn answer(&mut self, _: &Run<'_>, _: &mut Replies) -> Then {
                 Then::Close
             }
@@ -253,10 +253,10 @@ impl Session {
 
     /// Whatever comes first: sending what is unsent, hearing the service, hearing the peer, or a bell.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
-        let moved = match (self.poll_send(cx), &self.voice) {
+        let moved = match (self.poll_send(cx), &self.handler) {
             (Poll::Ready(turn), _) => Poll::Ready(turn),
-            (Poll::Pending, Speaker::Inline(_)) => self.poll_hear(cx),
-            (Poll::Pending, Speaker::Apart(_)) => self.poll_hear_or_utter(cx),
+            (Poll::Pending, ActiveHandler::Inline(_)) => self.poll_hear(cx),
+            (Poll::Pending, ActiveHandler::Spawned(_)) => self.poll_hear_or_utter(cx),
         };
         if moved.is_pending() {
             return self.poll_bell(cx);
@@ -314,8 +314,8 @@ impl Session {
             return;
         }
         self.heard_out = true;
-        if let Speaker::Apart(voice) = &mut self.voice {
-            voice.hang_up();
+        if let ActiveHandler::Spawned(handler) = &mut self.handler {
+            handler.hang_up();
         }
     }
 
@@ -355,13 +355,13 @@ impl Session {
     /// The short way to the replies: they come to lie where the messages were, and nobody looks at each. None where
     /// somebody has to, or the service cannot.
     fn answer_in_place(&mut self, reading: &mut Reading<'_>) -> Option<Split> {
-        let Speaker::Inline(voice) = &self.voice else {
+        let ActiveHandler::Inline(handler) = &self.handler else {
             return None;
         };
         if !self.may_answer_in_place || reading.new == 0 {
             return None;
         }
-        let answer = voice.in_place()?;
+        let answer = handler.in_place()?;
         let mut splitter = self.splitter.clone();
         let Counted { messages, consumed } = splitter.count(reading.bytes())?;
         if !answer(&mut reading.bytes_mut()[..consumed]) {
@@ -380,22 +380,22 @@ impl Session {
     fn answer(&mut self, run: &Run<'_>, heard: &Heard, replies: &mut Replies) -> Then {
         replies.clear(self.frames);
         self.tally.messages += run.len() as u64;
-        match &mut self.voice {
-            Speaker::Inline(voice) => {
+        match &mut self.handler {
+            ActiveHandler::Inline(handler) => {
                 let mut then = Then::Continue;
                 if !run.is_empty() {
-                    then = voice.answer(run, replies);
+                    then = handler.answer(run, replies);
                 }
                 if then == Then::Continue {
                     replies.silence(run.len());
                     if heard.ended {
-                        voice.finish(replies);
+                        handler.finish(replies);
                     }
                 }
                 then
             }
-            Speaker::Apart(voice) => {
-                for silent in voice.hear(run, heard.at, heard.reads) {
+            ActiveHandler::Spawned(handler) => {
+                for silent in handler.hear(run, heard.at, heard.reads) {
                     self.record_one(Some(&silent), Outcome::Ok, &[], self.tally.said);
                 }
                 Then::Continue
@@ -426,7 +426,7 @@ impl Session {
     }
 
     fn record(&mut self, run: &Run<'_>, replies: &Replies, heard: &Heard) {
-        if matches!(self.voice, Speaker::Apart(_)) {
+        if matches!(self.handler, ActiveHandler::Spawned(_)) {
             return;
         }
         let exchanges = replies.exchanges(run);
@@ -490,7 +490,7 @@ impl Session {
     fn peer_finished(&mut self, at: Instant) -> Turn {
         self.half_closed = true;
         self.message_since = None; // what was unfinished was its last message
-        let apart = matches!(self.voice, Speaker::Apart(_));
+        let apart = matches!(self.handler, ActiveHandler::Spawned(_));
         if apart || !self.outbox.is_empty() {
             let received = self.tally.received;
             self.journal
@@ -516,9 +516,9 @@ impl Session {
     fn open(&mut self, cx: &mut Context<'_>) -> Turn {
         SCRATCH.with_borrow_mut(|Scratch { replies, .. }| {
             replies.clear(self.frames);
-            let then = match &mut self.voice {
-                Speaker::Inline(voice) => voice.open(replies),
-                Speaker::Apart(_) => Then::Continue,
+            let then = match &mut self.handler {
+                ActiveHandler::Inline(handler) => handler.open(replies),
+                ActiveHandler::Spawned(_) => Then::Continue,
             };
             let opened = Heard {
                 at: self.heard_at,
@@ -542,8 +542,8 @@ impl Drop for Session {
     /// However it came to this, by parting in order, by a panic, or by being cut: the ending is told.
     fn drop(&mut self) {
         let ending = self.tally.ending(self.reason);
-        if let Speaker::Apart(voice) = &mut self.voice {
-            let unanswered: Vec<Pending> = std::iter::from_fn(|| voice.pop()).collect();
+        if let ActiveHandler::Spawned(handler) = &mut self.handler {
+            let unanswered: Vec<Pending> = std::iter::from_fn(|| handler.pop()).collect();
             for message in &unanswered {
                 self.record_one(Some(message), Outcome::Unanswered, &[], self.tally.said);
             }

@@ -22,7 +22,9 @@ use std::{
 use echoic_core::{
     ending::CloseReason,
     framing::Framing,
-    service::{Apart, BoxFuture, Heard, Peer, Said, SaidMessage, Service, ServiceError, Voice},
+    service::{
+        BoxFuture, Handler, Heard, Peer, Said, SaidMessage, Service, ServiceError, SpawnedHandler,
+    },
 };
 use serving::*;
 
@@ -426,12 +428,12 @@ impl Service for BothWays {
         "both-ways"
     }
 
-    fn meet(&self, _: &Peer) -> Voice {
-        Voice::Apart(Box::new(self.clone()))
+    fn handler(&self, _: &Peer) -> Handler {
+        Handler::Spawned(Box::new(self.clone()))
     }
 }
 
-impl Apart for BothWays {
+impl SpawnedHandler for BothWays {
     fn run(
         self: Box<Self>,
         mut heard: Heard,

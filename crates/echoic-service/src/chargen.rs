@@ -3,7 +3,7 @@
 use std::{future::poll_fn, pin::pin, task::Poll};
 
 use echoic_core::service::{
-    Apart, BoxFuture, Heard, Peer, Said, SaidMessage, Service, ServiceError, Voice,
+    BoxFuture, Handler, Heard, Peer, Said, SaidMessage, Service, ServiceError, SpawnedHandler,
 };
 
 /// Characters of a line, without its end.
@@ -25,8 +25,8 @@ impl Service for Chargen {
         "chargen"
     }
 
-    fn meet(&self, _: &Peer) -> Voice {
-        Voice::Apart(Box::new(Self))
+    fn handler(&self, _: &Peer) -> Handler {
+        Handler::Spawned(Box::new(Self))
     }
 
     fn amplifies(&self) -> bool {
@@ -34,7 +34,7 @@ impl Service for Chargen {
     }
 }
 
-impl Apart for Chargen {
+impl SpawnedHandler for Chargen {
     /// Speaks whether or not it hears anything, and stops when the peer has said its last or is gone.
     fn run(
         self: Box<Self>,

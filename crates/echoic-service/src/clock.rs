@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use echoic_core::{
     message::{Replies, Run, Then},
-    service::{Inline, Peer, Service, Voice},
+    service::{Handler, InlineHandler, Peer, Service},
 };
 use jiff::{Timestamp, tz::TimeZone};
 
@@ -50,8 +50,8 @@ impl Service for Clock {
         }
     }
 
-    fn meet(&self, _: &Peer) -> Voice {
-        Voice::Inline(Box::new(*self))
+    fn handler(&self, _: &Peer) -> Handler {
+        Handler::Inline(Box::new(*self))
     }
 
     fn amplifies(&self) -> bool {
@@ -59,7 +59,7 @@ impl Service for Clock {
     }
 }
 
-impl Inline for Clock {
+impl InlineHandler for Clock {
     fn open(&mut self, out: &mut Replies) -> Then {
         out.say_with(|bytes| self.say(bytes));
         Then::Close

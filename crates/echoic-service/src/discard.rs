@@ -2,7 +2,7 @@
 
 use echoic_core::{
     message::{Replies, Run, Then},
-    service::{Inline, Peer, Service, Voice},
+    service::{Handler, InlineHandler, Peer, Service},
 };
 
 /// Answers with silence.
@@ -14,12 +14,12 @@ impl Service for Discard {
         "discard"
     }
 
-    fn meet(&self, _: &Peer) -> Voice {
-        Voice::Inline(Box::new(Self))
+    fn handler(&self, _: &Peer) -> Handler {
+        Handler::Inline(Box::new(Self))
     }
 }
 
-impl Inline for Discard {
+impl InlineHandler for Discard {
     fn answer(&mut self, _: &Run<'_>, _: &mut Replies) -> Then {
         Then::Continue
     }

@@ -2,7 +2,7 @@
 
 use echoic_core::{
     message::{Replies, Run, Then},
-    service::{InPlace, Inline, Peer, Service, Voice},
+    service::{Handler, InPlace, InlineHandler, Peer, Service},
 };
 
 /// Answers each message with itself.
@@ -14,12 +14,12 @@ impl Service for Echo {
         "echo"
     }
 
-    fn meet(&self, _: &Peer) -> Voice {
-        Voice::Inline(Box::new(Self))
+    fn handler(&self, _: &Peer) -> Handler {
+        Handler::Inline(Box::new(Self))
     }
 }
 
-impl Inline for Echo {
+impl InlineHandler for Echo {
     fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> Then {
         for message in run.messages() {
             out.reply(&message, |bytes| bytes.extend_from_slice(message.body));

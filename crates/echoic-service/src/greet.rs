@@ -4,7 +4,7 @@ use std::{fs, sync::Arc};
 
 use echoic_core::{
     message::{Replies, Run, Then},
-    service::{Inline, Peer, Service, Voice},
+    service::{Handler, InlineHandler, Peer, Service},
 };
 
 use crate::argument::Argument;
@@ -38,8 +38,8 @@ impl Service for Greet {
         "greet"
     }
 
-    fn meet(&self, _: &Peer) -> Voice {
-        Voice::Inline(Box::new(self.clone()))
+    fn handler(&self, _: &Peer) -> Handler {
+        Handler::Inline(Box::new(self.clone()))
     }
 
     fn amplifies(&self) -> bool {
@@ -47,7 +47,7 @@ impl Service for Greet {
     }
 }
 
-impl Inline for Greet {
+impl InlineHandler for Greet {
     fn open(&mut self, out: &mut Replies) -> Then {
         out.say(&self.text);
         Then::Close

@@ -3,7 +3,7 @@
 use echoic_core::{
     endpoint::Shape,
     message::{Message, Replies, Run, Then},
-    service::{Inline, Peer, Service, Voice},
+    service::{Handler, InlineHandler, Peer, Service},
     shown,
 };
 use echoic_wire::host_name;
@@ -25,8 +25,8 @@ impl Service for Info {
         "info"
     }
 
-    fn meet(&self, peer: &Peer) -> Voice {
-        Voice::Inline(Box::new(Telling {
+    fn handler(&self, peer: &Peer) -> Handler {
+        Handler::Inline(Box::new(Telling {
             peer: peer.clone(),
             host: host_name().ok(),
         }))
@@ -68,7 +68,7 @@ impl Telling {
     }
 }
 
-impl Inline for Telling {
+impl InlineHandler for Telling {
     fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> Then {
         let unframed = !self.peer.framing.outbound.is_declared();
         for message in run.messages() {

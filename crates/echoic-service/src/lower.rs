@@ -9,7 +9,7 @@ pub mod oracle;
 
 use echoic_core::{
     message::{Replies, Run, Then},
-    service::{InPlace, Inline, Peer, Service, Voice},
+    service::{Handler, InPlace, InlineHandler, Peer, Service},
 };
 
 use crate::ascii;
@@ -32,9 +32,9 @@ impl Service for Lower {
         "lower"
     }
 
-    fn meet(&self, peer: &Peer) -> Voice {
+    fn handler(&self, peer: &Peer) -> Handler {
         let terminator = peer.framing.inbound.terminator().unwrap_or_default();
-        Voice::Inline(Box::new(Speaking {
+        Handler::Inline(Box::new(Speaking {
             declared: peer.speaks_in_messages(),
             keeps_terminator: !terminator.iter().any(u8::is_ascii_uppercase),
             held: Vec::new(),
@@ -42,7 +42,7 @@ impl Service for Lower {
     }
 }
 
-impl Inline for Speaking {
+impl InlineHandler for Speaking {
     fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> Then {
         for message in run.messages() {
             if self.declared {

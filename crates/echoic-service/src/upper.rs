@@ -2,7 +2,7 @@
 
 use echoic_core::{
     message::{Replies, Run, Then},
-    service::{InPlace, Inline, Peer, Service, Voice},
+    service::{Handler, InPlace, InlineHandler, Peer, Service},
 };
 
 use crate::{ascii, casing};
@@ -27,18 +27,18 @@ impl Service for Upper {
         "upper"
     }
 
-    fn meet(&self, peer: &Peer) -> Voice {
+    fn handler(&self, peer: &Peer) -> Handler {
         if peer.speaks_in_messages() {
             let terminator = peer.framing.inbound.terminator().unwrap_or_default();
             let at_once = !terminator.iter().any(u8::is_ascii_lowercase);
-            Voice::Inline(Box::new(OfMessages { at_once }))
+            Handler::Inline(Box::new(OfMessages { at_once }))
         } else {
-            Voice::Inline(Box::<OfStream>::default())
+            Handler::Inline(Box::<OfStream>::default())
         }
     }
 }
 
-impl Inline for OfMessages {
+impl InlineHandler for OfMessages {
     fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> Then {
         // ASCII keeps its length.
         let at_once = self.at_once && run.len() > 1 && run.raw().is_ascii();
@@ -56,7 +56,7 @@ impl Inline for OfMessages {
     }
 }
 
-impl Inline for OfStream {
+impl InlineHandler for OfStream {
     fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> Then {
         for message in run.messages() {
             out.reply(&message, |bytes| self.0.push(message.body, bytes));
@@ -84,13 +84,13 @@ mod tests {
 
     /// What is said to messages under a framing, all in one run or each in its own.
     fn said(frames: FramingPair, bytes: &[u8], at_once: bool) -> Vec<u8> {
-        let (mut voice, mut spans) = (OfMessages { at_once: false }, Vec::new());
+        let (mut handler, mut spans) = (OfMessages { at_once: false }, Vec::new());
         let terminator = frames.inbound.terminator().unwrap_or_default();
-        voice.at_once = at_once && !terminator.iter().any(u8::is_ascii_lowercase);
+        handler.at_once = at_once && !terminator.iter().any(u8::is_ascii_lowercase);
         Splitter::new(frames.inbound, 1 << 20).split(bytes, &mut spans);
         let mut replies = Replies::default();
         replies.clear(frames);
-        let _ = voice.answer(&Run::new(bytes, &spans, 0), &mut replies);
+        let _ = handler.answer(&Run::new(bytes, &spans, 0), &mut replies);
         replies.bytes().to_vec()
     }
 

@@ -9,12 +9,12 @@ use echoic_core::{
     event::Place,
     framing::{Framing, Splitter, oracle::cut},
     message::{Replies, Run},
-    service::{Inline, Peer, Voice},
+    service::{Handler, InlineHandler, Peer},
 };
 use echoic_service::Chosen;
 use proptest::prelude::*;
 
-fn voice(service: &str, framing: Framing) -> Box<dyn Inline> {
+fn handler(service: &str, framing: Framing) -> Box<dyn InlineHandler> {
     let place = Place::Net(SocketAddr::from((Ipv4Addr::LOCALHOST, 5000)));
     let peer = Peer {
         conversation: 1,
@@ -23,16 +23,16 @@ fn voice(service: &str, framing: Framing) -> Box<dyn Inline> {
         framing: framing.into(),
         shape: Shape::Stream,
     };
-    match service.parse::<Chosen>().unwrap().0.meet(&peer) {
-        Voice::Inline(voice) => voice,
-        Voice::Apart(_) => unreachable!("{service} is inline"),
+    match service.parse::<Chosen>().unwrap().0.handler(&peer) {
+        Handler::Inline(handler) => handler,
+        Handler::Spawned(_) => unreachable!("{service} is inline"),
     }
 }
 
 /// What a service says to `pieces` in all, and how many of them went the short way, which is taken where it can be if
 /// `short` says so.
 fn said(service: &str, framing: Framing, pieces: &[&[u8]], short: bool) -> (Vec<u8>, usize) {
-    let mut voice = voice(service, framing);
+    let mut handler = handler(service, framing);
     let mut splitter = Splitter::new(framing, 1 << 20);
     let (mut held, mut spans, mut replies) = (Vec::new(), Vec::new(), Replies::default());
     let (mut said, mut times) = (Vec::new(), 0);
@@ -41,14 +41,14 @@ fn said(service: &str, framing: Framing, pieces: &[&[u8]], short: bool) -> (Vec<
         spans.clear();
         let consumed = splitter.split(&held, &mut spans).consumed;
         let before = held.clone();
-        let in_place = voice.in_place().filter(|_| short);
+        let in_place = handler.in_place().filter(|_| short);
         if in_place.is_some_and(|answer| answer(&mut held[..consumed])) {
             said.extend_from_slice(&held[..consumed]);
             times += 1;
         } else if !spans.is_empty() {
             replies.clear(framing.into());
             let run = Run::new(&held, &spans, 0);
-            let _ = voice.answer(&run, &mut replies);
+            let _ = handler.answer(&run, &mut replies);
             said.extend_from_slice(replies.bytes());
         }
         assert_eq!(
@@ -59,7 +59,7 @@ fn said(service: &str, framing: Framing, pieces: &[&[u8]], short: bool) -> (Vec<
         held.drain(..consumed);
     }
     replies.clear(framing.into());
-    voice.finish(&mut replies);
+    handler.finish(&mut replies);
     said.extend_from_slice(replies.bytes());
     (said, times)
 }

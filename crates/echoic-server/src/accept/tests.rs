@@ -14,7 +14,7 @@ use echoic_core::{
     guests::Guests,
     limits::Limits,
     message::{Replies, Run, Then},
-    service::{Inline, Service},
+    service::{InlineHandler, Service},
     store::Store,
 };
 use echoic_recorder::{Recorder, RecorderOptions};
@@ -44,14 +44,14 @@ impl Service for Noting {
         "noting"
     }
 
-    fn meet(&self, peer: &Peer) -> Voice {
+    fn handler(&self, peer: &Peer) -> Handler {
         let note = (peer.local.clone(), thread::current().id());
         lock(&self.0).push(note);
-        Voice::Inline(Box::new(self.clone()))
+        Handler::Inline(Box::new(self.clone()))
     }
 }
 
-impl Inline for Noting {
+impl InlineHandler for Noting {
     fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> Then {
         for message in run.messages() {
             assert!(message.body != b"!", "told to panic");

@@ -10,7 +10,7 @@ use echoic_core::{
     event::{ConversationId, Marked, Opened, Outcome, RunMeta},
     framing::{FramingPair, Span},
     message::{Replies, Run, Then},
-    service::Inline,
+    service::InlineHandler,
 };
 use echoic_recorder::{Clock, Journal};
 use tokio::time::Instant;
@@ -26,7 +26,7 @@ pub(super) struct Talk {
     /// When it was last heard, and under which time it is listed among the others.
     pub(super) heard_at: Instant,
     pub(super) listed_at: Instant,
-    voice: Box<dyn Inline>,
+    handler: Box<dyn InlineHandler>,
     begun: bool,
     clock: Clock,
     tally: Tally,
@@ -57,7 +57,7 @@ pub(super) enum Answer {
 impl Talk {
     pub(super) fn begin(
         opened: Opened,
-        voice: Box<dyn Inline>,
+        handler: Box<dyn InlineHandler>,
         standing: Standing,
         mut journal: Journal,
         totals: Arc<Totals>,
@@ -71,7 +71,7 @@ impl Talk {
             standing,
             heard_at: now,
             listed_at: now,
-            voice,
+            handler,
             begun: false,
             clock: Clock::start(),
             tally: Tally::default(),
@@ -93,12 +93,12 @@ impl Talk {
         let run = Run::new(bytes, &spans, self.tally.exchanges);
         replies.clear(FramingPair::default());
         let begun = std::mem::replace(&mut self.begun, true);
-        let voice = &mut self.voice;
+        let handler = &mut self.handler;
         let then = catch_unwind(AssertUnwindSafe(|| {
-            if !begun && voice.open(replies) == Then::Close {
+            if !begun && handler.open(replies) == Then::Close {
                 return Then::Close;
             }
-            voice.answer(&run, replies)
+            handler.answer(&run, replies)
         }));
         let says = replies.answered() > 0 || !replies.bytes().is_empty();
         then.ok()

@@ -12,7 +12,7 @@ use echoic_core::{
 };
 use tokio::time::Instant;
 
-use super::{Session, Speaker, Turn, broken};
+use super::{ActiveHandler, Session, Turn, broken};
 use crate::apart::{Pending, Utterance, Uttered};
 
 /// What a service apart may have said beyond what the peer has taken, in bytes; then it has to wait.
@@ -26,8 +26,8 @@ impl Session {
     /// How much one read may bring. A service apart is told each message by itself, and a message of one byte takes
     /// a hundred in its queues: so it is told of fewer at a time. (A chunk is one message, however long.)
     pub(super) fn new_max(&self) -> usize {
-        match self.voice {
-            Speaker::Apart(_) if self.frames.inbound != Framing::Chunk => APART_READ_MAX,
+        match self.handler {
+            ActiveHandler::Spawned(_) if self.frames.inbound != Framing::Chunk => APART_READ_MAX,
             _ => usize::MAX,
         }
     }
@@ -50,16 +50,16 @@ impl Session {
 
     /// Takes what a service apart says, unless the peer is too far behind with hearing it.
     fn poll_utter(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
-        let Speaker::Apart(voice) = &mut self.voice else {
+        let ActiveHandler::Spawned(handler) = &mut self.handler else {
             return Poll::Pending;
         };
         if self.outbox.len() >= UNSENT_MAX {
             return Poll::Pending;
         }
-        match ready!(voice.poll_uttered(cx)) {
+        match ready!(handler.poll_uttered(cx)) {
             Uttered::Said(said) => {
                 let mut sent = Ok(());
-                for Utterance { answers, bytes } in voice.order(said) {
+                for Utterance { answers, bytes } in handler.order(said) {
                     let Ok(bytes) = bytes else {
                         return Poll::Ready(ControlFlow::Break(CloseReason::ReplyTooLong));
                     };

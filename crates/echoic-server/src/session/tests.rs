@@ -27,7 +27,10 @@ use echoic_core::{
     framing::Framing,
     limits::Limits,
     message::{Replies, Run, Then},
-    service::{Apart, BoxFuture, Heard, InPlace, Inline, Peer as Known, Said, ServiceError, Voice},
+    service::{
+        BoxFuture, Handler, Heard, InPlace, InlineHandler, Peer as Known, Said, ServiceError,
+        SpawnedHandler,
+    },
     store::Store,
 };
 use echoic_recorder::{Journal, Recorder, RecorderOptions, WhenFull, wall};
@@ -112,16 +115,16 @@ impl Setup {
         setup
     }
 
-    async fn talk(self, voice: Voice) -> Talk {
+    async fn talk(self, handler: Handler) -> Talk {
         let (link, peer) = wire(self.window);
-        self.talk_over(link, peer, voice, Session::run).await
+        self.talk_over(link, peer, handler, Session::run).await
     }
 
     async fn talk_over<F: Future<Output = ()> + Send + 'static>(
         self,
         link: Link,
         peer: Peer,
-        voice: Voice,
+        handler: Handler,
         run: impl FnOnce(Box<Session>) -> F,
     ) -> Talk {
         let store = Arc::clone(&self.store) as Arc<dyn Store>;
@@ -136,7 +139,7 @@ impl Setup {
             totals: Arc::clone(&totals),
             aside: Handle::current(),
         };
-        let session = Session::new(link, voice, &known, opened, means);
+        let session = Session::new(link, handler, &known, opened, means);
         Talk {
             peer,
             drain,
@@ -232,7 +235,7 @@ fn somebody(recorder: &Recorder, framing: Framing) -> (Known, Opened, Journal) {
 }
 
 /// A service by its name, as the program has it.
-fn named(name: &str, framing: Framing) -> Voice {
+fn named(name: &str, framing: Framing) -> Handler {
     let known = Known {
         conversation: 1,
         remote: place(40_000),
@@ -240,29 +243,29 @@ fn named(name: &str, framing: Framing) -> Voice {
         framing: framing.into(),
         shape: Shape::Stream,
     };
-    name.parse::<Chosen>().unwrap().0.meet(&known)
+    name.parse::<Chosen>().unwrap().0.handler(&known)
 }
 
-fn echo() -> Voice {
+fn echo() -> Handler {
     named("echo", Framing::Line)
 }
 
 struct Answering<F>(F);
 
-impl<F: FnMut(&Run<'_>, &mut Replies) -> Then + Send> Inline for Answering<F> {
+impl<F: FnMut(&Run<'_>, &mut Replies) -> Then + Send> InlineHandler for Answering<F> {
     fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> Then {
         (self.0)(run, out)
     }
 }
 
 /// An inline service of the test's own.
-fn inline(answer: impl FnMut(&Run<'_>, &mut Replies) -> Then + Send + 'static) -> Voice {
-    Voice::Inline(Box::new(Answering(answer)))
+fn inline(answer: impl FnMut(&Run<'_>, &mut Replies) -> Then + Send + 'static) -> Handler {
+    Handler::Inline(Box::new(Answering(answer)))
 }
 
 struct Doing<F>(F);
 
-impl<F, D> Apart for Doing<F>
+impl<F, D> SpawnedHandler for Doing<F>
 where
     F: FnOnce(Heard, Said) -> D + Send,
     D: Future<Output = Result<(), ServiceError>> + Send + 'static,
@@ -277,10 +280,10 @@ where
 }
 
 /// A service apart of the test's own.
-fn apart<F, D>(run: F) -> Voice
+fn apart<F, D>(run: F) -> Handler
 where
     F: FnOnce(Heard, Said) -> D + Send + 'static,
     D: Future<Output = Result<(), ServiceError>> + Send + 'static,
 {
-    Voice::Apart(Box::new(Doing(run)))
+    Handler::Spawned(Box::new(Doing(run)))
 }

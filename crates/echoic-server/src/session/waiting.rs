@@ -11,7 +11,7 @@ use echoic_core::{ending::CloseReason, limits::Limits};
 use echoic_recorder::NotKept;
 use tokio::time::Instant;
 
-use super::{Session, Speaker, Turn, broken};
+use super::{ActiveHandler, Session, Turn, broken};
 use crate::wait::Rung;
 
 impl Session {
@@ -33,18 +33,18 @@ impl Session {
     /// Whether anything may be heard now, and how much in one read: not while a reply is unsent, nor while the service
     /// or the record is behind by more than it may be.
     fn poll_ready_to_hear(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
-        match &mut self.voice {
-            Speaker::Inline(_) if self.heard_out || !self.outbox.is_empty() => {
+        match &mut self.handler {
+            ActiveHandler::Inline(_) if self.heard_out || !self.outbox.is_empty() => {
                 return Poll::Pending;
             }
-            Speaker::Inline(_) => {}
-            Speaker::Apart(voice) => {
-                ready!(voice.poll_told(cx));
+            ActiveHandler::Inline(_) => {}
+            ActiveHandler::Spawned(handler) => {
+                ready!(handler.poll_told(cx));
                 if self.half_closed || self.heard_out {
-                    voice.hang_up();
+                    handler.hang_up();
                     return Poll::Pending;
                 }
-                if voice.owes_answers() {
+                if handler.owes_answers() {
                     return Poll::Pending;
                 }
             }
@@ -94,7 +94,7 @@ impl Session {
 
     /// Nothing moves: waits for a deadline or the stop signal.
     pub(super) fn poll_bell(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
-        let inline = matches!(self.voice, Speaker::Inline(_));
+        let inline = matches!(self.handler, ActiveHandler::Inline(_));
         if self.heard_out && inline && self.outbox.is_empty() {
             return Poll::Ready(ControlFlow::Break(CloseReason::ServerStopped));
         }

@@ -19,7 +19,7 @@ use echoic_core::{
     framing::Framing,
     limits::Limits,
     message::{Replies, Run, Then},
-    service::{Inline, Peer, Service, Voice},
+    service::{Handler, InlineHandler, Peer, Service},
     store::Store,
 };
 use echoic_recorder::{Recorder, RecorderOptions, Standing};
@@ -207,12 +207,12 @@ impl<F: Fn(&[u8], &mut Vec<u8>) + Clone + Send + Sync + 'static> Service for Doi
         "doing"
     }
 
-    fn meet(&self, _: &Peer) -> Voice {
-        Voice::Inline(Box::new(Self(self.0.clone())))
+    fn handler(&self, _: &Peer) -> Handler {
+        Handler::Inline(Box::new(Self(self.0.clone())))
     }
 }
 
-impl<F: Fn(&[u8], &mut Vec<u8>) + Send> Inline for Doing<F> {
+impl<F: Fn(&[u8], &mut Vec<u8>) + Send> InlineHandler for Doing<F> {
     fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> Then {
         for message in run.messages() {
             out.reply(&message, |bytes| (self.0)(message.body, bytes));

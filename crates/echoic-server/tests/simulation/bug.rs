@@ -19,7 +19,7 @@ use echoic_core::{
     filter::Filter,
     limits::Limits,
     message::{Message, Replies, Run, Then},
-    service::{BoxFuture, Inline, Peer, Service, Voice},
+    service::{BoxFuture, Handler, InlineHandler, Peer, Service},
     store::{
         ConversationPage, Found, FoundConversations, Gap, Last, Page, Retention, Stats, Store,
         StoreError,
@@ -137,17 +137,17 @@ impl Service for SwappingService {
         self.0.name()
     }
 
-    fn meet(&self, peer: &Peer) -> Voice {
-        match self.0.meet(peer) {
-            Voice::Inline(voice) => Voice::Inline(Box::new(Swapping(voice))),
-            apart @ Voice::Apart(_) => apart,
+    fn handler(&self, peer: &Peer) -> Handler {
+        match self.0.handler(peer) {
+            Handler::Inline(handler) => Handler::Inline(Box::new(Swapping(handler))),
+            apart @ Handler::Spawned(_) => apart,
         }
     }
 }
 
-struct Swapping(Box<dyn Inline>);
+struct Swapping(Box<dyn InlineHandler>);
 
-impl Inline for Swapping {
+impl InlineHandler for Swapping {
     fn open(&mut self, out: &mut Replies) -> Then {
         self.0.open(out)
     }

@@ -238,7 +238,7 @@ fn exchanges(plan: &Plan, recorded: &Recorded, model: &Model, is_whole: bool) ->
             return Err(format!("exchange {} never was", kept.n));
         };
         let unanswered = kept.outcome == Outcome::Unanswered;
-        let is_apart = matches!(plan.serving, Serving::Apart(_));
+        let is_apart = matches!(plan.serving, Serving::Spawned(_));
         must!(is_apart || !unanswered, "exchange {} not answered", kept.n);
         must!(&kept.heard == heard, "exchange {}: heard another", kept.n);
         must!(
@@ -272,7 +272,7 @@ fn said(
     let written = facts.written.len() as u64;
     must!(ending.sent == written, "sent {written}, told otherwise");
     let said = ending.sent + ending.unsent;
-    if matches!(plan.serving, Serving::Apart(_)) {
+    if matches!(plan.serving, Serving::Spawned(_)) {
         must!(
             said <= replies.len() as u64,
             "said more than there was to say"
@@ -431,7 +431,7 @@ fn punctual(
     stirred: Instant,
 ) -> Checked {
     let limits = &world.plan.limits;
-    let apart = matches!(world.plan.serving, Serving::Apart(_));
+    let apart = matches!(world.plan.serving, Serving::Spawned(_));
     if world.plan.keeping.is_calm()
         && !facts.held_up
         && !apart

@@ -73,7 +73,7 @@ impl Model {
 
     fn hear(&mut self, serving: Serving, message: &[u8], header: usize) {
         let reply = match serving {
-            Serving::Echo | Serving::Apart(_) => message.to_vec(),
+            Serving::Echo | Serving::Spawned(_) => message.to_vec(),
             Serving::Upper => {
                 let (header, body) = message.split_at(header);
                 [header, &body.to_ascii_uppercase()].concat()

@@ -40,7 +40,7 @@ pub(super) enum Serving {
     Discard,
     Greet,
     /// Echoes from a task of its own, some answers before their turn, each after up to so many milliseconds.
-    Apart(usize),
+    Spawned(usize),
 }
 
 #[derive(Clone, Debug)]
@@ -86,7 +86,7 @@ impl Plan {
             4..=5 => Serving::Upper,
             6 => Serving::Discard,
             7 => Serving::Greet,
-            _ => Serving::Apart(chance.one_of(&[0, 3, 100])),
+            _ => Serving::Spawned(chance.one_of(&[0, 3, 100])),
         };
         let keeping = Keeping::draw(&mut chance);
         let failures = if chance.once_in(8) {

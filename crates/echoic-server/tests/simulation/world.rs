@@ -15,7 +15,8 @@ use echoic_core::{
     guests::Guests,
     message::{Replies, Run, Then},
     service::{
-        Apart, BoxFuture, Heard, Inline, Peer, Said, SaidMessage, Service, ServiceError, Voice,
+        BoxFuture, Handler, Heard, InlineHandler, Peer, Said, SaidMessage, Service, ServiceError,
+        SpawnedHandler,
     },
     store::Store,
 };
@@ -198,7 +199,7 @@ fn serve(plan: &Plan, planted: &Planted, gate: &Gate, recorder: &Recorder) -> Se
         Serving::Upper => named("upper"),
         Serving::Discard => named("discard"),
         Serving::Greet => Arc::new(Greeting),
-        Serving::Apart(most_ms) => Arc::new(Beside { most_ms }),
+        Serving::Spawned(most_ms) => Arc::new(Beside { most_ms }),
     };
     server.doors.push(Door {
         listener: Listener::from_source(Box::new(gate.door()), here),
@@ -274,12 +275,12 @@ impl Service for Greeting {
         "greeting"
     }
 
-    fn meet(&self, _: &Peer) -> Voice {
-        Voice::Inline(Box::new(Self))
+    fn handler(&self, _: &Peer) -> Handler {
+        Handler::Inline(Box::new(Self))
     }
 }
 
-impl Inline for Greeting {
+impl InlineHandler for Greeting {
     fn open(&mut self, out: &mut Replies) -> Then {
         out.say(GREETING);
         Then::Close
@@ -301,9 +302,9 @@ impl Service for Beside {
         "beside"
     }
 
-    fn meet(&self, peer: &Peer) -> Voice {
+    fn handler(&self, peer: &Peer) -> Handler {
         debug_assert_eq!(peer.shape, Shape::Stream);
-        Voice::Apart(Box::new(Answering {
+        Handler::Spawned(Box::new(Answering {
             most_ms: self.most_ms,
             chance: Chance::new(peer.conversation),
         }))
@@ -315,7 +316,7 @@ struct Answering {
     chance: Chance,
 }
 
-impl Apart for Answering {
+impl SpawnedHandler for Answering {
     fn run(
         mut self: Box<Self>,
         mut heard: Heard,

@@ -3,7 +3,7 @@
 use echoic_core::{
     framing::{Framing, Splitter, oracle::cut},
     message::{Replies, Run},
-    service::Inline,
+    service::InlineHandler,
 };
 
 use super::{Speaking, lower};
@@ -28,7 +28,7 @@ pub fn check(text: &[u8], places: &[usize]) {
         "as a message: {text:x?}"
     );
     let each = |part: &str| part.chars().flat_map(char::to_lowercase).collect();
-    let mut voice = Speaking {
+    let mut handler = Speaking {
         declared: false,
         keeps_terminator: true,
         held: Vec::new(),
@@ -38,12 +38,12 @@ pub fn check(text: &[u8], places: &[usize]) {
         let mut spans = Vec::new();
         Splitter::new(Framing::Chunk, 0).split(piece, &mut spans);
         replies.clear(Framing::Chunk.into());
-        let _ = voice.answer(&Run::new(piece, &spans, 0), &mut replies);
-        assert!(voice.held.len() < 4, "held of {text:x?}");
+        let _ = handler.answer(&Run::new(piece, &spans, 0), &mut replies);
+        assert!(handler.held.len() < 4, "held of {text:x?}");
         out.extend_from_slice(replies.bytes());
     }
     replies.clear(Framing::Chunk.into());
-    voice.finish(&mut replies);
+    handler.finish(&mut replies);
     out.extend_from_slice(replies.bytes());
     assert_eq!(out, by_parts(&each), "as a stream: {text:x?}");
 }

@@ -26,7 +26,7 @@ fn unasked(body: impl AsRef<[u8]>) -> SaidMessage {
 }
 
 /// Answers each message with itself, one after the other.
-fn echo_apart() -> Voice {
+fn echo_apart() -> Handler {
     apart(|mut heard, mut said| async move {
         while let Some(message) = heard.next().await {
             if said

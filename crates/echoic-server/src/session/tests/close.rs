@@ -6,7 +6,7 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn greeting(bytes: usize) -> Voice {
+fn greeting(bytes: usize) -> Handler {
     named(&format!("greet:{}", "x".repeat(bytes)), Framing::Line)
 }
 

@@ -246,7 +246,7 @@ async fn too_many_connections_see_a_clean_end_and_are_recorded() {
     let (link, peer) = wire(AMPLE);
     peer.send("hello\n");
     let talk = setup
-        .talk_over(link, peer, Voice::Inline(Session::nobody()), |session| {
+        .talk_over(link, peer, Handler::Inline(Session::nobody()), |session| {
             session.turn_away(CloseReason::TooManyConnections)
         })
         .await;

@@ -22,27 +22,27 @@ enum Act {
 
 /// A service with its short way or without, that counts how often it went the long one.
 struct Watched {
-    voice: Box<dyn Inline>,
+    handler: Box<dyn InlineHandler>,
     short: bool,
     answers: Arc<AtomicU64>,
 }
 
-impl Inline for Watched {
+impl InlineHandler for Watched {
     fn open(&mut self, out: &mut Replies) -> Then {
-        self.voice.open(out)
+        self.handler.open(out)
     }
 
     fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> Then {
         self.answers.fetch_add(1, Ordering::Relaxed);
-        self.voice.answer(run, out)
+        self.handler.answer(run, out)
     }
 
     fn in_place(&self) -> Option<InPlace> {
-        self.voice.in_place().filter(|_| self.short)
+        self.handler.in_place().filter(|_| self.short)
     }
 
     fn finish(&mut self, out: &mut Replies) {
-        self.voice.finish(out);
+        self.handler.finish(out);
     }
 }
 
@@ -91,17 +91,17 @@ impl Script {
                 totals: Arc::default(),
                 aside: Handle::current(),
             };
-            let Voice::Inline(voice) = named(self.service, self.framing) else {
+            let Handler::Inline(handler) = named(self.service, self.framing) else {
                 unreachable!("{} is inline", self.service)
             };
             let answers = Arc::default();
             let watched = Watched {
-                voice,
+                handler,
                 short,
                 answers: Arc::clone(&answers),
             };
-            let voice = Voice::Inline(Box::new(watched));
-            let mut session = Session::new(link, voice, &known, opened, means);
+            let handler = Handler::Inline(Box::new(watched));
+            let mut session = Session::new(link, handler, &known, opened, means);
             let talking = tokio::spawn(async move {
                 let reason = session.talk().await;
                 session.part(reason).await;
