@@ -110,16 +110,6 @@ pub struct Replies {
     too_long: Option<ReplyTooLong>,
 }
 
-/// What is to become of the conversation after a reply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum Then {
-    /// Hear the next message. Messages of the run without a reply are answered by silence.
-    Continue,
-    /// Say what has been said, then end the stream. Messages of the run without a reply stay unanswered.
-    Close,
-}
-
 impl Replies {
     /// Empties it for the next run, under the framings of the conversation.
     pub fn clear(&mut self, framing: FramingPair) {

@@ -6,6 +6,7 @@
 //! Making every service the second kind was refused, since it costs each message two hand-overs; making every
 //! one the first was refused, since a service that waits would stop its whole worker.
 
+use std::ops::ControlFlow;
 use std::{
     error::Error,
     fmt,
@@ -20,7 +21,7 @@ use crate::{
     endpoint::Shape,
     event::{ConversationId, Place},
     framing::FramingPair,
-    message::{Replies, Run, Then},
+    message::{Replies, Run},
 };
 
 /// A boxed future, for the two seams behind which another process may stand.
@@ -82,28 +83,33 @@ pub type InPlace = fn(&mut [u8]) -> bool;
 /// A service that answers at once.
 ///
 /// ```
-/// use echoic_core::{message::{Replies, Run, Then}, service::InlineHandler};
+/// use std::ops::ControlFlow;
+///
+/// use echoic_core::{message::{Replies, Run}, service::InlineHandler};
 ///
 /// struct Reverse;
 ///
 /// impl InlineHandler for Reverse {
-///     fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> Then {
+///     fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> ControlFlow<()> {
 ///         for message in run.messages() {
 ///             out.reply(&message, |bytes| bytes.extend(message.body.iter().rev()));
 ///         }
-///         Then::Continue
+///         ControlFlow::Continue(())
 ///     }
 /// }
 /// ```
 pub trait InlineHandler: Send {
     /// The conversation begins: say something first, if that is what the service does.
-    fn open(&mut self, out: &mut Replies) -> Then {
+    fn open(&mut self, out: &mut Replies) -> ControlFlow<()> {
         let _ = out;
-        Then::Continue
+        ControlFlow::Continue(())
     }
 
     /// Answers the messages of a run in order. Must not block: a worker's other conversations wait for it.
-    fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> Then;
+    ///
+    /// `Continue` goes on with the next message; messages of the run without a reply are answered by silence. `Break`
+    /// sends the replies so far and then ends the stream; messages of the run without a reply stay unanswered.
+    fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> ControlFlow<()>;
 
     /// What turns messages into their replies where they lie, if its replies are as long as its messages: the short
     /// way for bytes that nobody needs any more as they were. It is handed whole messages, one behind the other,

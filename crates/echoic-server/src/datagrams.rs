@@ -10,6 +10,7 @@ mod outgoing;
 mod peers;
 mod talk;
 
+use std::ops::ControlFlow;
 use std::{
     future::poll_fn,
     io,
@@ -25,7 +26,7 @@ use echoic_core::{
     event::{Marked, Opened, Outcome, Place, Post},
     guests::Guests,
     limits::Limits,
-    message::{Replies, Then},
+    message::Replies,
     service::{Handler, Peer, Service},
 };
 use echoic_recorder::{Journal, NotKept, Recorder, wall};
@@ -259,9 +260,9 @@ impl Gate {
             Answer::Reply => self.reply(cx, &route, len, at),
         }
         match then {
-            Then::Continue => self.ahead = Some(route),
-            Then::Close if self.outgoing.is_of(conversation) => self.peers.leave(&route),
-            Then::Close => self.peers.end(&route, CloseReason::ServiceClosed),
+            ControlFlow::Continue(()) => self.ahead = Some(route),
+            ControlFlow::Break(()) if self.outgoing.is_of(conversation) => self.peers.leave(&route),
+            ControlFlow::Break(()) => self.peers.end(&route, CloseReason::ServiceClosed),
         }
     }
 

@@ -5,8 +5,8 @@
 //! a whole server in a few lines:
 //!
 //! ```
-//! # use std::sync::Arc;
-//! # use echoic_core::{limits::Limits, message::{Replies, Run, Then}, service::{InlineHandler, Peer, Service, Handler}};
+//! # use std::{ops::ControlFlow, sync::Arc};
+//! # use echoic_core::{limits::Limits, message::{Replies, Run}, service::{InlineHandler, Peer, Service, Handler}};
 //! # use echoic_recorder::Recorder;
 //! # use echoic_server::Server;
 //! # #[derive(Debug)] struct Shout;
@@ -15,9 +15,9 @@
 //! #     fn handler(&self, _: &Peer) -> Handler { Handler::Inline(Box::new(Shout)) }
 //! # }
 //! # impl InlineHandler for Shout {
-//! #     fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> Then {
+//! #     fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> ControlFlow<()> {
 //! #         for m in run.messages() { out.reply(&m, |b| b.extend(m.body.to_ascii_uppercase())); }
-//! #         Then::Continue
+//! #         ControlFlow::Continue(())
 //! #     }
 //! # }
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -31,7 +31,7 @@ use echoic_core::{
     event::{ConversationId, Marked, Opened, Outcome, RunMeta},
     framing::{Counted, FramingPair, ReplyTooLong, Span, Split, Splitter, Violation},
     limits::Limits,
-    message::{Replies, Run, Then},
+    message::{Replies, Run},
     service::{Handler, InlineHandler, Peer},
 };
 use echoic_recorder::{Clock, Journal};
@@ -226,8 +226,8 @@ impl Session {
     pub(crate) fn nobody() -> Box<dyn InlineHandler> {
         struct Nobody;
         impl InlineHandler for Nobody {
-            fn answer(&mut self, _: &Run<'_>, _: &mut Replies) -> Then {
-                Then::Close
+            fn answer(&mut self, _: &Run<'_>, _: &mut Replies) -> ControlFlow<()> {
+                ControlFlow::Break(())
             }
         }
         Box::new(Nobody)
@@ -289,7 +289,12 @@ impl Session {
                 if let Some(split) = self.answer_in_place(&mut reading) {
                     let sent = self.say(cx, &reading.bytes()[..split.consumed]);
                     self.inbox.keep(reading, split.consumed);
-                    return Poll::Ready(self.judge(&heard, &split, Ok(Then::Continue), sent));
+                    return Poll::Ready(self.judge(
+                        &heard,
+                        &split,
+                        Ok(ControlFlow::Continue(())),
+                        sent,
+                    ));
                 }
                 let split = self.split(&reading, spans);
                 heard.too_fast = !self.keep_pace(&heard, reading.new, spans);
@@ -377,16 +382,16 @@ impl Session {
     }
 
     /// The service's turn. One that runs apart only takes note here; what it says comes by [`Self::poll_utter`].
-    fn answer(&mut self, run: &Run<'_>, heard: &Heard, replies: &mut Replies) -> Then {
+    fn answer(&mut self, run: &Run<'_>, heard: &Heard, replies: &mut Replies) -> ControlFlow<()> {
         replies.clear(self.frames);
         self.tally.messages += run.len() as u64;
         match &mut self.handler {
             ActiveHandler::Inline(handler) => {
-                let mut then = Then::Continue;
+                let mut then = ControlFlow::Continue(());
                 if !run.is_empty() {
                     then = handler.answer(run, replies);
                 }
-                if then == Then::Continue {
+                if then == ControlFlow::Continue(()) {
                     replies.silence(run.len());
                     if heard.ended {
                         handler.finish(replies);
@@ -398,7 +403,7 @@ impl Session {
                 for silent in handler.hear(run, heard.at, heard.reads) {
                     self.record_one(Some(&silent), Outcome::Ok, &[], self.tally.said);
                 }
-                Then::Continue
+                ControlFlow::Continue(())
             }
         }
     }
@@ -449,14 +454,16 @@ impl Session {
         &mut self,
         heard: &Heard,
         split: &Split,
-        then: Result<Then, ReplyTooLong>,
+        then: Result<ControlFlow<()>, ReplyTooLong>,
         sent: io::Result<()>,
     ) -> Turn {
         match (sent, then) {
             (Err(error), _) => return ControlFlow::Break(broken(&error)),
             (_, Err(ReplyTooLong { .. })) => return ControlFlow::Break(CloseReason::ReplyTooLong),
-            (_, Ok(Then::Close)) => return ControlFlow::Break(CloseReason::ServiceClosed),
-            (_, Ok(Then::Continue)) => {}
+            (_, Ok(ControlFlow::Break(()))) => {
+                return ControlFlow::Break(CloseReason::ServiceClosed);
+            }
+            (_, Ok(ControlFlow::Continue(()))) => {}
         }
         if heard.too_fast {
             return ControlFlow::Break(CloseReason::RateLimited);
@@ -518,7 +525,7 @@ impl Session {
             replies.clear(self.frames);
             let then = match &mut self.handler {
                 ActiveHandler::Inline(handler) => handler.open(replies),
-                ActiveHandler::Spawned(_) => Then::Continue,
+                ActiveHandler::Spawned(_) => ControlFlow::Continue(()),
             };
             let opened = Heard {
                 at: self.heard_at,
@@ -531,8 +538,8 @@ impl Session {
             self.record(&Run::new(&[], &[], 0), replies, &opened);
             match (sent, then) {
                 (Err(error), _) => ControlFlow::Break(broken(&error)),
-                (Ok(()), Then::Close) => ControlFlow::Break(CloseReason::ServiceClosed),
-                (Ok(()), Then::Continue) => ControlFlow::Continue(()),
+                (Ok(()), ControlFlow::Break(())) => ControlFlow::Break(CloseReason::ServiceClosed),
+                (Ok(()), ControlFlow::Continue(())) => ControlFlow::Continue(()),
             }
         })
     }

@@ -1,9 +1,10 @@
 //! `time` and `daytime`: what the clock says, to each caller (RFC 868, RFC 867).
 
+use std::ops::ControlFlow;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use echoic_core::{
-    message::{Replies, Run, Then},
+    message::{Replies, Run},
     service::{Handler, InlineHandler, Peer, Service},
 };
 use jiff::{Timestamp, tz::TimeZone};
@@ -60,17 +61,17 @@ impl Service for Clock {
 }
 
 impl InlineHandler for Clock {
-    fn open(&mut self, out: &mut Replies) -> Then {
+    fn open(&mut self, out: &mut Replies) -> ControlFlow<()> {
         out.say_with(|bytes| self.say(bytes));
-        Then::Close
+        ControlFlow::Break(())
     }
 
     /// Reached only where nothing opens a conversation but a message: over datagrams.
-    fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> Then {
+    fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> ControlFlow<()> {
         for message in run.messages() {
             out.reply(&message, |bytes| self.say(bytes));
         }
-        Then::Continue
+        ControlFlow::Continue(())
     }
 }
 

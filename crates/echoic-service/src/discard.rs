@@ -1,9 +1,10 @@
 //! `discard`: hears everything and says nothing (RFC 863).
 
 use echoic_core::{
-    message::{Replies, Run, Then},
+    message::{Replies, Run},
     service::{Handler, InlineHandler, Peer, Service},
 };
+use std::ops::ControlFlow;
 
 /// Answers with silence.
 #[derive(Debug)]
@@ -20,7 +21,7 @@ impl Service for Discard {
 }
 
 impl InlineHandler for Discard {
-    fn answer(&mut self, _: &Run<'_>, _: &mut Replies) -> Then {
-        Then::Continue
+    fn answer(&mut self, _: &Run<'_>, _: &mut Replies) -> ControlFlow<()> {
+        ControlFlow::Continue(())
     }
 }

@@ -1,9 +1,10 @@
 //! `echo`: each message as it came (RFC 862).
 
 use echoic_core::{
-    message::{Replies, Run, Then},
+    message::{Replies, Run},
     service::{Handler, InPlace, InlineHandler, Peer, Service},
 };
+use std::ops::ControlFlow;
 
 /// Answers each message with itself.
 #[derive(Debug)]
@@ -20,11 +21,11 @@ impl Service for Echo {
 }
 
 impl InlineHandler for Echo {
-    fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> Then {
+    fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> ControlFlow<()> {
         for message in run.messages() {
             out.reply(&message, |bytes| bytes.extend_from_slice(message.body));
         }
-        Then::Continue
+        ControlFlow::Continue(())
     }
 
     fn in_place(&self) -> Option<InPlace> {

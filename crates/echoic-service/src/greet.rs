@@ -1,9 +1,10 @@
 //! `greet`: a text for each caller, then the end, as the tutorial's second server has it.
 
+use std::ops::ControlFlow;
 use std::{fs, sync::Arc};
 
 use echoic_core::{
-    message::{Replies, Run, Then},
+    message::{Replies, Run},
     service::{Handler, InlineHandler, Peer, Service},
 };
 
@@ -48,13 +49,13 @@ impl Service for Greet {
 }
 
 impl InlineHandler for Greet {
-    fn open(&mut self, out: &mut Replies) -> Then {
+    fn open(&mut self, out: &mut Replies) -> ControlFlow<()> {
         out.say(&self.text);
-        Then::Close
+        ControlFlow::Break(())
     }
 
-    fn answer(&mut self, _: &Run<'_>, _: &mut Replies) -> Then {
-        Then::Close
+    fn answer(&mut self, _: &Run<'_>, _: &mut Replies) -> ControlFlow<()> {
+        ControlFlow::Break(())
     }
 }
 

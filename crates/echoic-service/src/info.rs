@@ -2,12 +2,13 @@
 
 use echoic_core::{
     endpoint::Shape,
-    message::{Message, Replies, Run, Then},
+    message::{Message, Replies, Run},
     service::{Handler, InlineHandler, Peer, Service},
     shown,
 };
 use echoic_wire::host_name;
 use serde_json::json;
+use std::ops::ControlFlow;
 
 /// Answers each message with what it was, and what its caller looks like from here.
 #[derive(Debug)]
@@ -69,7 +70,7 @@ impl Telling {
 }
 
 impl InlineHandler for Telling {
-    fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> Then {
+    fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> ControlFlow<()> {
         let unframed = !self.peer.framing.outbound.is_declared();
         for message in run.messages() {
             out.reply(&message, |bytes| {
@@ -79,6 +80,6 @@ impl InlineHandler for Telling {
                 }
             });
         }
-        Then::Continue
+        ControlFlow::Continue(())
     }
 }

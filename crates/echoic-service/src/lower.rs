@@ -8,9 +8,10 @@
 pub mod oracle;
 
 use echoic_core::{
-    message::{Replies, Run, Then},
+    message::{Replies, Run},
     service::{Handler, InPlace, InlineHandler, Peer, Service},
 };
+use std::ops::ControlFlow;
 
 use crate::ascii;
 
@@ -43,7 +44,7 @@ impl Service for Lower {
 }
 
 impl InlineHandler for Speaking {
-    fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> Then {
+    fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> ControlFlow<()> {
         for message in run.messages() {
             if self.declared {
                 out.reply(&message, |bytes| lower(message.body, bytes));
@@ -54,7 +55,7 @@ impl InlineHandler for Speaking {
             out.reply(&message, |bytes| lower_stream(&self.held[..whole], bytes));
             self.held.drain(..whole);
         }
-        Then::Continue
+        ControlFlow::Continue(())
     }
 
     fn in_place(&self) -> Option<InPlace> {

@@ -1,9 +1,10 @@
 //! `upper`: each message in upper case, as the tutorial's server has it.
 
 use echoic_core::{
-    message::{Replies, Run, Then},
+    message::{Replies, Run},
     service::{Handler, InPlace, InlineHandler, Peer, Service},
 };
+use std::ops::ControlFlow;
 
 use crate::{ascii, casing};
 
@@ -39,16 +40,16 @@ impl Service for Upper {
 }
 
 impl InlineHandler for OfMessages {
-    fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> Then {
+    fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> ControlFlow<()> {
         // ASCII keeps its length.
         let at_once = self.at_once && run.len() > 1 && run.raw().is_ascii();
         if at_once && out.reply_in_place(run, casing::upper) {
-            return Then::Continue;
+            return ControlFlow::Continue(());
         }
         for message in run.messages() {
             out.reply(&message, |bytes| casing::upper(message.body, bytes));
         }
-        Then::Continue
+        ControlFlow::Continue(())
     }
 
     fn in_place(&self) -> Option<InPlace> {
@@ -57,11 +58,11 @@ impl InlineHandler for OfMessages {
 }
 
 impl InlineHandler for OfStream {
-    fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> Then {
+    fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> ControlFlow<()> {
         for message in run.messages() {
             out.reply(&message, |bytes| self.0.push(message.body, bytes));
         }
-        Then::Continue
+        ControlFlow::Continue(())
     }
 
     fn in_place(&self) -> Option<InPlace> {

@@ -1,5 +1,6 @@
 //! Accept at real sockets: who is let in, who is turned away, and what makes everybody wait.
 
+use std::ops::ControlFlow;
 use std::{
     collections::HashSet,
     future::pending,
@@ -13,7 +14,7 @@ use echoic_core::{
     framing::Framing,
     guests::Guests,
     limits::Limits,
-    message::{Replies, Run, Then},
+    message::{Replies, Run},
     service::{InlineHandler, Service},
     store::Store,
 };
@@ -52,12 +53,12 @@ impl Service for Noting {
 }
 
 impl InlineHandler for Noting {
-    fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> Then {
+    fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> ControlFlow<()> {
         for message in run.messages() {
             assert!(message.body != b"!", "told to panic");
             out.reply(&message, |bytes| bytes.extend(message.body));
         }
-        Then::Continue
+        ControlFlow::Continue(())
     }
 }
 

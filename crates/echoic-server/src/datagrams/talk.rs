@@ -1,5 +1,6 @@
 //! One peer's conversation over datagrams.
 
+use std::ops::ControlFlow;
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering},
@@ -9,7 +10,7 @@ use echoic_core::{
     ending::CloseReason,
     event::{ConversationId, Marked, Opened, Outcome, RunMeta},
     framing::{FramingPair, Span},
-    message::{Replies, Run, Then},
+    message::{Replies, Run},
     service::InlineHandler,
 };
 use echoic_recorder::{Clock, Journal};
@@ -82,7 +83,11 @@ impl Talk {
 
     /// Has the service answer `bytes`, which are a whole message. Nothing has opened the conversation but this: what
     /// the service says at its opening answers it. `None`: the service has a bug, and panicked.
-    pub(super) fn answer(&mut self, bytes: &[u8], replies: &mut Replies) -> Option<(Answer, Then)> {
+    pub(super) fn answer(
+        &mut self,
+        bytes: &[u8],
+        replies: &mut Replies,
+    ) -> Option<(Answer, ControlFlow<()>)> {
         let len = bytes.len() as u32;
         let spans = [Span {
             start: 0,
@@ -95,8 +100,8 @@ impl Talk {
         let begun = std::mem::replace(&mut self.begun, true);
         let handler = &mut self.handler;
         let then = catch_unwind(AssertUnwindSafe(|| {
-            if !begun && handler.open(replies) == Then::Close {
-                return Then::Close;
+            if !begun && handler.open(replies) == ControlFlow::Break(()) {
+                return ControlFlow::Break(());
             }
             handler.answer(&run, replies)
         }));

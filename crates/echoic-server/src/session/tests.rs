@@ -10,6 +10,7 @@ mod pace;
 mod strict;
 mod wire;
 
+use std::ops::ControlFlow;
 use std::{
     future::Future,
     net::{Ipv4Addr, SocketAddr},
@@ -26,7 +27,7 @@ use echoic_core::{
     event::{Opened, Place, Post},
     framing::Framing,
     limits::Limits,
-    message::{Replies, Run, Then},
+    message::{Replies, Run},
     service::{
         BoxFuture, Handler, Heard, InPlace, InlineHandler, Peer as Known, Said, ServiceError,
         SpawnedHandler,
@@ -252,14 +253,16 @@ fn echo() -> Handler {
 
 struct Answering<F>(F);
 
-impl<F: FnMut(&Run<'_>, &mut Replies) -> Then + Send> InlineHandler for Answering<F> {
-    fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> Then {
+impl<F: FnMut(&Run<'_>, &mut Replies) -> ControlFlow<()> + Send> InlineHandler for Answering<F> {
+    fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> ControlFlow<()> {
         (self.0)(run, out)
     }
 }
 
 /// An inline service of the test's own.
-fn inline(answer: impl FnMut(&Run<'_>, &mut Replies) -> Then + Send + 'static) -> Handler {
+fn inline(
+    answer: impl FnMut(&Run<'_>, &mut Replies) -> ControlFlow<()> + Send + 'static,
+) -> Handler {
     Handler::Inline(Box::new(Answering(answer)))
 }
 

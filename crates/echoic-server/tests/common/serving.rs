@@ -6,6 +6,7 @@
 )]
 #![allow(clippy::unwrap_used, reason = "in a test that is the failure")]
 
+use std::ops::ControlFlow;
 use std::{
     io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
@@ -18,7 +19,7 @@ use echoic_core::{
     event::Place,
     framing::Framing,
     limits::Limits,
-    message::{Replies, Run, Then},
+    message::{Replies, Run},
     service::{Handler, InlineHandler, Peer, Service},
     store::Store,
 };
@@ -213,10 +214,10 @@ impl<F: Fn(&[u8], &mut Vec<u8>) + Clone + Send + Sync + 'static> Service for Doi
 }
 
 impl<F: Fn(&[u8], &mut Vec<u8>) + Send> InlineHandler for Doing<F> {
-    fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> Then {
+    fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> ControlFlow<()> {
         for message in run.messages() {
             out.reply(&message, |bytes| (self.0)(message.body, bytes));
         }
-        Then::Continue
+        ControlFlow::Continue(())
     }
 }

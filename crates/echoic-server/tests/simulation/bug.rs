@@ -1,6 +1,7 @@
 //! Bugs that are planted on purpose, to see that the checks find them. Each is planted from outside, in what the server
 //! is given: its service, its limits, its store, its connections or its socket. The server itself has no code for them.
 
+use std::ops::ControlFlow;
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
@@ -18,7 +19,7 @@ use echoic_core::{
     exchange::Conversation,
     filter::Filter,
     limits::Limits,
-    message::{Message, Replies, Run, Then},
+    message::{Message, Replies, Run},
     service::{BoxFuture, Handler, InlineHandler, Peer, Service},
     store::{
         ConversationPage, Found, FoundConversations, Gap, Last, Page, Retention, Stats, Store,
@@ -148,11 +149,11 @@ impl Service for SwappingService {
 struct Swapping(Box<dyn InlineHandler>);
 
 impl InlineHandler for Swapping {
-    fn open(&mut self, out: &mut Replies) -> Then {
+    fn open(&mut self, out: &mut Replies) -> ControlFlow<()> {
         self.0.open(out)
     }
 
-    fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> Then {
+    fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> ControlFlow<()> {
         let messages: Vec<Message<'_>> = run.messages().collect();
         if messages.len() < 2 {
             return self.0.answer(run, out);
@@ -161,7 +162,7 @@ impl InlineHandler for Swapping {
             let body = messages[if i < 2 { 1 - i } else { i }].body;
             out.reply(message, |bytes| bytes.extend_from_slice(body));
         }
-        Then::Continue
+        ControlFlow::Continue(())
     }
 
     fn finish(&mut self, out: &mut Replies) {

@@ -1,6 +1,7 @@
 //! One world from its beginning to its end: the whole server (accept, sessions, recorder, drain) on paused time and a
 //! network in memory, with those who call.
 
+use std::ops::ControlFlow;
 use std::{
     future::Future,
     net::{Ipv4Addr, SocketAddr},
@@ -13,7 +14,7 @@ use echoic_core::{
     endpoint::Shape,
     event::{Place, Post},
     guests::Guests,
-    message::{Replies, Run, Then},
+    message::{Replies, Run},
     service::{
         BoxFuture, Handler, Heard, InlineHandler, Peer, Said, SaidMessage, Service, ServiceError,
         SpawnedHandler,
@@ -281,13 +282,13 @@ impl Service for Greeting {
 }
 
 impl InlineHandler for Greeting {
-    fn open(&mut self, out: &mut Replies) -> Then {
+    fn open(&mut self, out: &mut Replies) -> ControlFlow<()> {
         out.say(GREETING);
-        Then::Close
+        ControlFlow::Break(())
     }
 
-    fn answer(&mut self, _: &Run<'_>, _: &mut Replies) -> Then {
-        Then::Close
+    fn answer(&mut self, _: &Run<'_>, _: &mut Replies) -> ControlFlow<()> {
+        ControlFlow::Break(())
     }
 }
 

@@ -1,6 +1,7 @@
 //! Every way to end, told truthfully and at the very moment it was promised for.
 
 use std::io;
+use std::ops::ControlFlow;
 
 use echoic_core::event::{Marked, Outcome};
 use tokio::time::sleep;
@@ -68,7 +69,7 @@ async fn a_service_that_closes_amid_a_run_leaves_the_rest_unanswered() {
         if let Some(first) = run.messages().next() {
             out.reply(&first, |bytes| bytes.extend(b"bye"));
         }
-        Then::Close
+        ControlFlow::Break(())
     });
     let talk = Setup::line().talk(service).await;
     talk.peer.send("a\nb\nc\nd");
@@ -109,7 +110,7 @@ async fn a_reply_that_met_a_reset_counts_as_unsent() {
             out.reply(&message, |bytes| bytes.extend(message.body));
         }
         seen.get().unwrap().reset();
-        Then::Continue
+        ControlFlow::Continue(())
     });
     let talk = Setup::line().talk(service).await;
     peer.set(talk.peer.clone()).unwrap();
@@ -373,7 +374,7 @@ async fn a_panic_in_a_service_is_told_as_one() {
             assert!(message.body != b"!", "told to panic");
             out.reply(&message, |bytes| bytes.extend(message.body));
         }
-        Then::Continue
+        ControlFlow::Continue(())
     });
     let talk = Setup::line().talk(service).await;
     talk.peer.send("fine\n");

@@ -1,6 +1,7 @@
 //! The short way of a run, in place, and the long one by each message: what is said, counted and ended is the same.
 
 use proptest::prelude::*;
+use std::ops::ControlFlow;
 use tokio::{runtime::Builder, task::yield_now, time::sleep};
 
 use super::*;
@@ -28,11 +29,11 @@ struct Watched {
 }
 
 impl InlineHandler for Watched {
-    fn open(&mut self, out: &mut Replies) -> Then {
+    fn open(&mut self, out: &mut Replies) -> ControlFlow<()> {
         self.handler.open(out)
     }
 
-    fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> Then {
+    fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> ControlFlow<()> {
         self.answers.fetch_add(1, Ordering::Relaxed);
         self.handler.answer(run, out)
     }
