@@ -18,7 +18,7 @@ pub struct Ending {
     pub unsent: u64,
     /// Bytes that arrived after the conversation had ended for us, read only to let the peer take our last
     /// reply (the lingering close) and heard by nobody.
-    pub unheard: u64,
+    pub discarded: u64,
 }
 
 /// What ended a conversation.
@@ -202,8 +202,8 @@ impl fmt::Display for Ending {
         if self.unsent > 0 {
             write!(f, ", {} unsent", for_people(self.unsent))?;
         }
-        if self.unheard > 0 {
-            write!(f, ", {} unheard", for_people(self.unheard))?;
+        if self.discarded > 0 {
+            write!(f, ", {} unheard", for_people(self.discarded))?;
         }
         Ok(())
     }
@@ -228,7 +228,7 @@ mod tests {
             received: 5,
             sent: 2048,
             unsent: 7,
-            unheard: 0,
+            discarded: 0,
         };
         assert_eq!(
             ending.to_string(),

@@ -160,7 +160,7 @@ fn what_became_of_it() {
             received: 0,
             sent: 0,
             unsent: 0,
-            unheard: 0,
+            discarded: 0,
         };
         talk.ended = Some((AT, ending));
         one.conversation = Arc::new(talk.clone());
@@ -417,7 +417,7 @@ prop_compose! {
         how in prop::sample::select(vec![None, Some(CloseReason::PeerClosed), Some(CloseReason::PeerReset), Some(CloseReason::DrainTimeout)]),
         half_closed in prop::option::of(0..6_i64),
     ) -> Exchange {
-        let ended = how.map(|how| (at, Ending { reason: how, received: 0, sent: 0, unsent: 0, unheard: 0 }));
+        let ended = how.map(|how| (at, Ending { reason: how, received: 0, sent: 0, unsent: 0, discarded: 0 }));
         let remote = Place::Net(remote.parse().expect("an address"));
         let conversation = Conversation { id: conversation, remote, half_closed, ended, ..self::conversation() };
         Exchange {

@@ -264,7 +264,7 @@ mod tests {
                 received: 0,
                 sent: 0,
                 unsent: 0,
-                unheard: 0,
+                discarded: 0,
             },
         })
     }

@@ -11,7 +11,7 @@ pub(crate) struct Tally {
     pub(crate) received: u64,
     pub(crate) said: u64,
     pub(crate) sent: u64,
-    pub(crate) unheard: u64,
+    pub(crate) discarded: u64,
 }
 
 impl Tally {
@@ -27,7 +27,7 @@ impl Tally {
             received: self.received,
             sent: self.sent,
             unsent: self.said.saturating_sub(self.sent),
-            unheard: self.unheard,
+            discarded: self.discarded,
         }
     }
 }

@@ -134,7 +134,7 @@ impl Teller {
             received: 0,
             sent: 0,
             unsent: 0,
-            unheard: 0,
+            discarded: 0,
         };
         self.journal.ended(0, ending);
     }

@@ -135,7 +135,7 @@ impl Talk {
 
     /// So much came that nobody listened to.
     pub(super) fn not_heard(&mut self, bytes: usize) {
-        self.tally.unheard += bytes as u64;
+        self.tally.discarded += bytes as u64;
     }
 
     pub(super) fn mark(&mut self, at: Instant, what: Marked) {

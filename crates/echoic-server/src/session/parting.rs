@@ -96,7 +96,7 @@ impl Session {
             });
             let deadline = end.min(Instant::now() + patience);
             match self.timers.timeout_at(deadline, read).await {
-                Ok(Ok(n)) if n > 0 => self.tally.unheard += n as u64,
+                Ok(Ok(n)) if n > 0 => self.tally.discarded += n as u64,
                 Ok(over) => return over.map(|_| ()),
                 Err(_) => return Ok(()),
             }

@@ -152,7 +152,7 @@ fn who_may_not_call_is_not_heard() {
     assert_eq!(drained.served, 1);
     let denied = store.ending(1).unwrap();
     assert_eq!(
-        (denied.reason, denied.received, denied.unheard),
+        (denied.reason, denied.received, denied.discarded),
         (CloseReason::Denied, 0, 9)
     );
 }

@@ -212,7 +212,7 @@ fn conversation(world: &World, facts: &Facts, recorded: Option<&Recorded>) -> Ch
 fn heard<'a>(facts: &'a Facts, ending: &Ending) -> Result<&'a [u8], String> {
     let read = facts.read.len() as u64;
     must!(
-        ending.received + ending.unheard == read,
+        ending.received + ending.discarded == read,
         "read {read}, told otherwise"
     );
     Ok(&facts.read[..ending.received as usize])

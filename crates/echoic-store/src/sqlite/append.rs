@@ -180,7 +180,7 @@ impl<'a> Rows<'a> {
             ending.received,
             ending.sent,
             ending.unsent,
-            ending.unheard,
+            ending.discarded,
             sum.exchanges,
             memory.state.last_exchange,
         ];

@@ -88,7 +88,7 @@ fn ending(row: &Row<'_>) -> rusqlite::Result<Ending> {
         received: row.get(8)?,
         sent: row.get(9)?,
         unsent: row.get(10)?,
-        unheard: row.get(11)?,
+        discarded: row.get(11)?,
     })
 }
 

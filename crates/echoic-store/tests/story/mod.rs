@@ -208,7 +208,7 @@ impl Story {
                 received: 11,
                 sent,
                 unsent,
-                unheard: 0,
+                discarded: 0,
             },
         }));
         let mut end = 0;

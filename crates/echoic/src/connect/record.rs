@@ -243,6 +243,6 @@ fn ending(talked: &Talked, datagrams: bool) -> Ending {
         received: talked.counts.heard.bytes,
         sent: talked.counts.sent.bytes,
         unsent: talked.unsent,
-        unheard: 0,
+        discarded: 0,
     }
 }

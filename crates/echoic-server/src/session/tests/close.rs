@@ -20,7 +20,7 @@ async fn what_the_peer_still_sends_is_read_and_counted_as_unheard() {
     talk.peer.finish();
     let end = talk.end().await;
     assert_eq!(end.reason(), CloseReason::ServiceClosed);
-    assert_eq!((end.ending.received, end.ending.unheard), (0, 500_000));
+    assert_eq!((end.ending.received, end.ending.discarded), (0, 500_000));
     assert_eq!(end.finished, Some(Duration::ZERO));
     assert!(end.closed >= 5 * SECOND && end.closed < 6 * SECOND);
 }
@@ -31,7 +31,7 @@ async fn two_seconds_of_silence_end_it() {
     sleep(SECOND).await;
     talk.peer.send("x");
     let end = talk.end().await;
-    assert_eq!(end.ending.unheard, 1);
+    assert_eq!(end.ending.discarded, 1);
     assert!(end.closed >= 3 * SECOND && end.closed < 3 * SECOND + SECOND / 100);
 }
 
@@ -90,7 +90,7 @@ async fn a_greeting_is_taken_in_its_own_time_and_then_the_end_comes() {
         (end.reason(), end.taken.len()),
         (CloseReason::ServiceClosed, 5000)
     );
-    assert_eq!(end.ending.unheard, 19);
+    assert_eq!(end.ending.discarded, 19);
 }
 
 #[tokio::test(start_paused = true)]
@@ -148,7 +148,7 @@ async fn an_end_that_is_not_taken_is_waited_for_once() {
     talk.peer.send("x");
     let end = talk.end().await;
     assert_eq!(
-        (end.reason(), end.ending.unheard),
+        (end.reason(), end.ending.discarded),
         (CloseReason::ServiceClosed, 0)
     );
     assert!(

@@ -209,7 +209,7 @@ async fn a_peer_that_does_not_read_ends_at_exactly_write_stall_and_progress_rese
         (CloseReason::WriteTimeout, &b"012345"[..])
     );
     assert_eq!((end.ending.received, end.ending.unsent), (11, 5));
-    assert_eq!(end.ending.unheard, 12, "read only while lingering");
+    assert_eq!(end.ending.discarded, 12, "read only while lingering");
     assert_at(end.finished, (1 + 27 + 10) * SECOND);
     assert_eq!(peer.look(|line| line.reads), 2);
 }
@@ -256,7 +256,7 @@ async fn too_many_connections_see_a_clean_end_and_are_recorded() {
         (end.reason(), end.taken.len()),
         (CloseReason::TooManyConnections, 0)
     );
-    assert_eq!((end.ending.received, end.ending.unheard), (0, 6));
+    assert_eq!((end.ending.received, end.ending.discarded), (0, 6));
     assert!(end.kept.is_empty());
 }
 

@@ -79,7 +79,7 @@ fn play(service: &str, framing: Framing, strict: bool, data: &[u8], acts: &[Act]
             (end.reason(), end.ending.received),
             (CloseReason::PeerClosed, all)
         );
-        assert_eq!((end.ending.unsent, end.ending.unheard), (0, 0));
+        assert_eq!((end.ending.unsent, end.ending.discarded), (0, 0));
         assert_eq!(end.whole(), (data.to_vec(), end.taken.clone()));
         let mut said = 0;
         for (n, kept) in (1..).zip(&end.kept) {

@@ -351,7 +351,7 @@ fn endings(
         }
         let all: usize = heard.iter().map(|(datagram, _)| datagram.bytes.len()).sum();
         must!(
-            ending.received + ending.unheard == all as u64,
+            ending.received + ending.discarded == all as u64,
             "took {all}: {ending:?}"
         );
         let said: usize = talk.exchanges.iter().map(|kept| kept.said.len()).sum();

@@ -95,7 +95,7 @@ enum Line<'a> {
         received: u64,
         sent: u64,
         unsent: u64,
-        unheard: u64,
+        discarded: u64,
         t_us: i64,
     },
     Gap {
@@ -216,7 +216,7 @@ impl<W: Write, S: Fn(&str)> JsonPrinter<W, S> {
             received: ending.received,
             sent: ending.sent,
             unsent: ending.unsent,
-            unheard: ending.unheard,
+            discarded: ending.discarded,
             t_us: ended.at,
         })
     }
