@@ -130,7 +130,7 @@ fn rows(data: &[u8]) {
 
 /// Nothing a peer sends reaches a terminal unescaped, and what is shown leads back to the bytes.
 fn shown(data: &[u8]) {
-    echoic_core::shown::check(data);
+    echoic_core::escape::check(data);
 }
 
 /// Any text is an endpoint, a framing, a size, a network, ... that prints as itself, or an error of one line.

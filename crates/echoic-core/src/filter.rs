@@ -17,7 +17,7 @@
 //! | `ep:tcp:5000` `proto:` `svc:` | endpoint, protocol, service | `sort:-lat` `limit:20` | nothing: how to list |
 //!
 //! A key ends at the first colon, so values may hold more of them. Any value may stand in quotes. In words and
-//! phrases the escapes of [`crate::shown`] work: what echoic shows can be searched for. `THEN`, `tag:`, `note:`,
+//! phrases the escapes of [`crate::escape`] work: what echoic shows can be searched for. `THEN`, `tag:`, `note:`,
 //! `fault:` and `msgs:` are reserved.
 
 mod bounds;

@@ -7,6 +7,7 @@
 
 pub mod ending;
 pub mod endpoint;
+pub mod escape;
 pub mod event;
 pub mod exchange;
 pub mod filter;
@@ -18,6 +19,5 @@ pub mod message;
 #[doc(hidden)]
 pub mod oracle;
 pub mod service;
-pub mod shown;
 pub mod store;
 pub mod units;

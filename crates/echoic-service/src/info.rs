@@ -2,9 +2,9 @@
 
 use echoic_core::{
     endpoint::Shape,
+    escape,
     message::{Message, Replies, Run},
     service::{Handler, InlineHandler, Peer, Service},
-    shown,
 };
 use echoic_wire::host_name;
 use serde_json::json;
@@ -60,7 +60,7 @@ impl Telling {
                 "n": message.index + 1,
                 "len": message.body.len(),
                 "utf8": str::from_utf8(message.body).is_ok(),
-                "shown": shown::text_up_to(message.body, 200).to_string(),
+                "shown": escape::text_up_to(message.body, 200).to_string(),
             },
             "host": self.host,
             "echoic": env!("CARGO_PKG_VERSION"),

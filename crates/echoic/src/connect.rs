@@ -21,8 +21,8 @@ use std::io::{self, IsTerminal};
 
 use echoic_core::{
     endpoint::{Endpoint, Host},
+    escape,
     event::Place,
-    shown,
 };
 use echoic_wire::{DialOptions, Dialled, dial};
 use tokio::runtime;
@@ -185,7 +185,7 @@ fn answered(endpoint: &Endpoint, dialled: &Dialled) -> String {
     let peer = dialled.peer.to_string();
     steps.push(format!(
         "connected {} in {}",
-        shown::text(peer.as_bytes()),
+        escape::text(peer.as_bytes()),
         figure(dialled.took)
     ));
     steps.join(" · ")

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use echoic_core::{endpoint::Shape, event::Place, shown};
+use echoic_core::{endpoint::Shape, escape, event::Place};
 use echoic_wire::{Call, Explain};
 
 /// Tells of each call on standard error, one line each, with the time since now.
@@ -75,19 +75,19 @@ impl fmt::Display for Told<'_> {
             Call::Recv { room, got } => {
                 write!(f, "recv({room})")?;
                 gave(f, *got, |f, bytes| {
-                    write!(f, " = {}", shown::python_up_to(bytes, BYTES_MAX))
+                    write!(f, " = {}", escape::python_up_to(bytes, BYTES_MAX))
                 })
             }
             Call::Send { bytes, took } => {
-                write!(f, "send({})", shown::python_up_to(bytes, BYTES_MAX))?;
+                write!(f, "send({})", escape::python_up_to(bytes, BYTES_MAX))?;
                 gave(f, *took, |f, n| write!(f, " = {n}"))
             }
             Call::RecvFrom { from, room, got } => {
-                let bytes = shown::python_up_to(got, BYTES_MAX);
+                let bytes = escape::python_up_to(got, BYTES_MAX);
                 write!(f, "recvfrom({room}) = {bytes}, {}", show(from))
             }
             Call::SendTo { to, bytes, took } => {
-                let bytes = shown::python_up_to(bytes, BYTES_MAX);
+                let bytes = escape::python_up_to(bytes, BYTES_MAX);
                 write!(f, "sendto({bytes}, {})", show(to))?;
                 gave(f, *took, |f, n| write!(f, " = {n}"))
             }
@@ -119,7 +119,7 @@ fn kind(shape: Shape) -> &'static str {
 
 /// A place, with nothing in it that a terminal would obey.
 fn show(place: &Place) -> String {
-    shown::text(place.to_string().as_bytes()).to_string()
+    escape::text(place.to_string().as_bytes()).to_string()
 }
 
 fn gave<T>(

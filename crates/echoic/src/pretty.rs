@@ -3,9 +3,9 @@
 use std::fmt::Write;
 
 use echoic_core::{
+    escape,
     event::{ConversationId, Micros, Outcome},
     exchange::{Conversation, Exchange},
-    shown,
     store::Gap,
     units::for_people,
 };
@@ -198,7 +198,7 @@ pub(crate) fn whole(exchange: &Exchange) -> String {
 fn lines(text: &mut String, bytes: &[u8]) {
     for line in bytes.split_inclusive(|byte| *byte == b'\n') {
         for piece in line.chunks(1024) {
-            let _ = writeln!(text, "    {}", shown::text(piece));
+            let _ = writeln!(text, "    {}", escape::text(piece));
         }
     }
 }
@@ -208,7 +208,7 @@ fn side(mark: char, bytes: &[u8]) -> String {
         return String::new();
     }
     let line = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-    format!("{mark} {}", shown::text_up_to(line, SIDE_CHARS_MAX))
+    format!("{mark} {}", escape::text_up_to(line, SIDE_CHARS_MAX))
 }
 
 fn head(at: Micros, conversation: ConversationId) -> String {

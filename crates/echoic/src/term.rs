@@ -10,7 +10,7 @@ use std::{
 };
 
 use anstyle::{AnsiColor, Style};
-use echoic_core::shown::{self, is_hidden};
+use echoic_core::escape::{self, is_hidden};
 use serde::Serialize;
 
 /// Something echoic has to say, on standard error, as a line. If nobody reads it any more, it is not said.
@@ -32,7 +32,7 @@ pub(crate) fn draw(text: &str) {
 }
 
 /// What a terminal would obey in it becomes an escape; lines stay lines. For names and messages, which hold such only if
-/// somebody means harm; bytes of peers are shown by [`echoic_core::shown`].
+/// somebody means harm; bytes of peers are shown by [`echoic_core::escape`].
 pub(crate) fn tame(text: impl Display) -> String {
     let text = text.to_string();
     if !text.contains(is_obeyed) {
@@ -44,7 +44,7 @@ pub(crate) fn tame(text: impl Display) -> String {
             let _ = write!(
                 tame,
                 "{}",
-                shown::text(c.encode_utf8(&mut [0; 4]).as_bytes())
+                escape::text(c.encode_utf8(&mut [0; 4]).as_bytes())
             );
         } else {
             tame.push(c);

@@ -5,7 +5,7 @@ use std::{fmt, ops::Range};
 use thiserror::Error;
 
 use super::key::KEYS;
-use crate::{shown, units};
+use crate::{escape, units};
 
 /// Why a text is no filter. Prints what happened and what to do, then the text with a mark under the place:
 ///
@@ -95,11 +95,11 @@ pub(super) enum Why {
 }
 
 fn quoted(found: &str) -> String {
-    format!("\"{}\"", shown::text_up_to(found.as_bytes(), 40))
+    format!("\"{}\"", escape::text_up_to(found.as_bytes(), 40))
 }
 
 fn unknown(key: &str, nearest: Option<&str>) -> String {
-    let key = shown::text_up_to(key.as_bytes(), 40);
+    let key = escape::text_up_to(key.as_bytes(), 40);
     let known = KEYS.iter().filter(|(_, key, _)| key.is_some());
     let proposal = nearest.map_or_else(
         || {
@@ -130,7 +130,7 @@ impl fmt::Display for FilterError {
         /// Most characters shown before, at and after the place: a filter may be 64 KiB.
         const SHOWN: [usize; 3] = [48, 40, 24];
         let (text, Range { start, end }) = (self.text.as_bytes(), self.span.clone());
-        let before = shown::text(&text[..start]).to_string();
+        let before = escape::text(&text[..start]).to_string();
         let cut = before
             .char_indices()
             .rev()
@@ -140,8 +140,8 @@ impl fmt::Display for FilterError {
             Some(cut) => format!("…{}", &before[cut..]),
             None => before,
         };
-        let place = shown::text_up_to(&text[start..end], SHOWN[1]).to_string();
-        let after = shown::text_up_to(&text[end..], SHOWN[2]);
+        let place = escape::text_up_to(&text[start..end], SHOWN[1]).to_string();
+        let after = escape::text_up_to(&text[end..], SHOWN[2]);
         let indent = " ".repeat(before.chars().count());
         let mark = "^".repeat(place.chars().count().max(1));
         write!(

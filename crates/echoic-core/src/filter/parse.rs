@@ -12,7 +12,7 @@ use super::{
     peer::Peer,
     values::{At, Item, Values, limit, sort},
 };
-use crate::shown;
+use crate::escape;
 
 /// Longest filter, in bytes.
 const TEXT_BYTES_MAX: usize = 64 << 10;
@@ -339,7 +339,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// A word or a quoted phrase, with the escapes of [`crate::shown`] resolved: what echoic shows can be searched.
+    /// A word or a quoted phrase, with the escapes of [`crate::escape`] resolved: what echoic shows can be searched.
     /// Single quotes stand for themselves in text; where bytes are written they quote as well.
     fn item(&mut self, in_list: bool, is_bytes: bool) -> Result<Item, At> {
         let span = match self.peek() {
@@ -347,7 +347,7 @@ impl<'a> Parser<'a> {
             Some('\'') if is_bytes => self.quoted('\'', in_list)?,
             _ => self.bare(in_list, false),
         };
-        match shown::parse(&self.text[span.clone()]) {
+        match escape::parse(&self.text[span.clone()]) {
             Ok(bytes) => Ok(Item { bytes, span }),
             Err(error) => {
                 let at = span.start + error.at;

@@ -8,7 +8,7 @@ use super::{
     expr::{Atom, Expr, Side},
     number::Unit,
 };
-use crate::shown;
+use crate::escape;
 
 impl Display for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -126,7 +126,7 @@ fn list<T: Display>(
 /// A word as it is where nothing in it means anything to the parser, else in quotes. After a key, a colon means
 /// nothing any more.
 fn word(bytes: &[u8], colons: bool) -> String {
-    let shown = shown::text(bytes).to_string();
+    let shown = escape::text(bytes).to_string();
     let is_plain =
         |c: char| c.is_alphanumeric() || "-._/@%+=#$&*<>?!".contains(c) || c == ':' && colons;
     let is_keyword = matches!(&shown[..], "AND" | "OR" | "THEN" | "NOT");

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::shown;
+use crate::escape;
 
 /// Why a text is no amount: `invalid size 5x: unknown unit x; expected k, M, G or T`.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -69,7 +69,7 @@ impl UnitError {
 /// Typed text as errors show it: escaped, at most 40 characters, in quotes where its ends would not be seen.
 pub fn quoted(text: &str) -> String {
     const CHARS_MAX: usize = 40;
-    let shown = shown::text_up_to(text.as_bytes(), CHARS_MAX);
+    let shown = escape::text_up_to(text.as_bytes(), CHARS_MAX);
     if text.is_empty() || text.contains(char::is_whitespace) {
         format!("\"{shown}\"")
     } else {

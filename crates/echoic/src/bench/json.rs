@@ -3,7 +3,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use echoic_client::bench::{self, Load, Measured, packed, percentile};
-use echoic_core::shown;
+use echoic_core::escape;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
@@ -419,7 +419,7 @@ impl Second {
 
 impl Sample {
     fn of(sample: &bench::Sample) -> Self {
-        let text = |bytes: &[u8]| shown::text(bytes).to_string();
+        let text = |bytes: &[u8]| escape::text(bytes).to_string();
         Self {
             connection: sample.connection,
             number: sample.number,

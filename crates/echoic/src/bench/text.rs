@@ -5,7 +5,7 @@ use std::time::Duration;
 use echoic_client::bench::{
     Compared, Figures, Judged, Load, Mean, Measured, REPEATS_MIN, Steady, Try, percentile,
 };
-use echoic_core::{shown, units};
+use echoic_core::{escape, units};
 use echoic_plot::terminal;
 use hdrhistogram::Histogram;
 
@@ -130,7 +130,7 @@ fn replies(measured: &Measured) -> Vec<String> {
 const SHOWN: usize = 60;
 
 fn quoted(bytes: &[u8]) -> String {
-    format!("\"{}\"", shown::text_up_to(bytes, SHOWN))
+    format!("\"{}\"", escape::text_up_to(bytes, SHOWN))
 }
 
 fn latencies(measured: &Measured) -> Vec<String> {
@@ -239,7 +239,7 @@ fn compared(measured: &Measured) -> Vec<String> {
     };
     let mut lines = vec![format!(
         " compared   with {}{how}: this is",
-        shown::text(comparison.with.as_bytes())
+        escape::text(comparison.with.as_bytes())
     )];
     for figure in &comparison.figures {
         let known = |figure: Option<f64>| figure.map_or_else(|| "–".to_owned(), count);

@@ -7,7 +7,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use echoic_core::shown;
+use echoic_core::escape;
 use memchr::memmem;
 use regex::bytes::{Regex, RegexBuilder};
 use tokio::sync::Notify;
@@ -33,7 +33,7 @@ impl FromStr for Expected {
                 .map(Self::Regex)
                 .map_err(|error| error.to_string());
         }
-        match shown::parse(text) {
+        match escape::parse(text) {
             Ok(bytes) if bytes.is_empty() => {
                 Err("every reply contains nothing; say what is expected".to_owned())
             }
@@ -51,8 +51,8 @@ fn line_by_line(regex: &str) -> Result<Regex, regex::Error> {
 impl fmt::Display for Expected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Text(bytes) => write!(f, "{}", shown::text(bytes)),
-            Self::Regex(regex) => write!(f, "/{}/", shown::text(regex.as_str().as_bytes())),
+            Self::Text(bytes) => write!(f, "{}", escape::text(bytes)),
+            Self::Regex(regex) => write!(f, "/{}/", escape::text(regex.as_str().as_bytes())),
         }
     }
 }

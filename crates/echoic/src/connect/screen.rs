@@ -15,7 +15,7 @@ use std::{
 
 use anstyle::{AnsiColor, Style};
 use echoic_client::{Heard, Kind};
-use echoic_core::{framing::Framing, shown, units::for_people};
+use echoic_core::{escape, framing::Framing, units::for_people};
 use rustyline::ExternalPrinter;
 use tokio::{
     sync::{Notify, mpsc, oneshot},
@@ -225,7 +225,7 @@ fn one_line(heard: Heard<'_>, framing: Framing) -> String {
         Framing::Line => " (no newline)",
         _ => " (not ended)",
     };
-    format!("{}{mark}", shown::text_up_to(heard.body, CHARS_MAX))
+    format!("{}{mark}", escape::text_up_to(heard.body, CHARS_MAX))
 }
 
 /// Sixteen bytes a row, with what is printable ASCII beside them.

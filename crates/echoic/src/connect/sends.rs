@@ -3,7 +3,7 @@
 use std::{fs::File, io::Read, path::Path};
 
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Args, Command, FromArgMatches};
-use echoic_core::shown;
+use echoic_core::escape;
 
 use super::typed;
 
@@ -41,7 +41,7 @@ impl Sent {
             Self::Hex(digits) => typed::hex(digits).map_err(|why| format!("--send-hex: {why}")),
             Self::Text(text) => match text.strip_prefix('@') {
                 Some(path) => read(Path::new(path)).map_err(|why| format!("--send {text}: {why}")),
-                None => shown::parse(text).map_err(|why| format!("--send {text}: {why}")),
+                None => escape::parse(text).map_err(|why| format!("--send {text}: {why}")),
             },
         }
     }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use echoic_core::shown;
+use echoic_core::escape;
 
 /// The last things said in both directions.
 #[derive(Debug, Default)]
@@ -27,7 +27,11 @@ impl Transcript {
     /// Notes that `bytes` went in the direction `mark`, so long after the start. Escaped, and so on one line
     /// and reversible.
     pub(super) fn note(&mut self, at: Duration, mark: &str, bytes: &[u8]) {
-        let line = format!("{:>10.6} {mark} {}\n", at.as_secs_f64(), shown::text(bytes));
+        let line = format!(
+            "{:>10.6} {mark} {}\n",
+            at.as_secs_f64(),
+            escape::text(bytes)
+        );
         self.bytes += line.len();
         self.lines.push_back(line);
         while self.bytes > BYTES_MAX {

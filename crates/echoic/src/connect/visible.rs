@@ -6,7 +6,7 @@ use std::{
     mem,
 };
 
-use echoic_core::shown;
+use echoic_core::escape;
 
 /// Standard output, or what a test puts in its place.
 pub(super) struct Output<W: Write> {
@@ -59,7 +59,7 @@ impl<W: Write> Output<W> {
             let body = line.strip_suffix(b"\n").unwrap_or(line);
             let ended = body.len() < line.len();
             let body = body.strip_suffix(b"\r").filter(|_| ended).unwrap_or(body);
-            write!(self.out, "{}", shown::text(body))?;
+            write!(self.out, "{}", escape::text(body))?;
             if ended {
                 self.out.write_all(b"\n")?;
             }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use echoic_client::probe::{Outcome, Report, State, Summary, Try, Verdict, figure};
 use echoic_core::{
     endpoint::{Endpoint, Host},
+    escape,
     event::Place,
-    shown,
 };
 use echoic_wire::eyeballs::Missing;
 
@@ -315,7 +315,7 @@ fn address(summary: &Summary<'_>) -> [String; 6] {
 
 /// With nothing in it that a terminal would obey.
 fn escaped(text: &str) -> String {
-    shown::text(text.as_bytes()).to_string()
+    escape::text(text.as_bytes()).to_string()
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use echoic_core::{event::Place, shown};
+use echoic_core::{escape, event::Place};
 
 /// A verdict in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -66,7 +66,7 @@ pub(super) fn list<'a>(places: impl Iterator<Item = &'a Place>) -> String {
 
 /// A place, with nothing in it that a terminal would obey.
 pub(super) fn show(place: &Place) -> String {
-    shown::text(place.to_string().as_bytes()).to_string()
+    escape::text(place.to_string().as_bytes()).to_string()
 }
 
 /// Whether this machine has no way there.

@@ -1,7 +1,7 @@
 //! The figures of a run in tables.
 
 use echoic_client::bench::{Comparison, Figures, Measured, Purpose, Sample, percentile};
-use echoic_core::shown;
+use echoic_core::escape;
 use echoic_plot::units;
 use hdrhistogram::Histogram;
 
@@ -265,7 +265,7 @@ pub(super) fn samples(html: &mut Html, samples: &[Sample]) {
             ("expected ", &sample.expected),
         ] {
             html.text(name)
-                .text(shown::text_up_to(bytes, SAMPLE_CHARS_MAX))
+                .text(escape::text_up_to(bytes, SAMPLE_CHARS_MAX))
                 .text("\n");
         }
         html.markup("</pre>\n");

@@ -23,13 +23,13 @@ use crate::units::for_people;
 
 /// Bytes that print escaped, on one line. Made by [`text`] and [`text_up_to`].
 #[derive(Clone, Copy, Debug)]
-pub struct Shown<'a> {
+pub struct Escaped<'a> {
     bytes: &'a [u8],
     chars_max: usize,
 }
 
 /// Shows all of `bytes`.
-pub fn text(bytes: &[u8]) -> Shown<'_> {
+pub fn text(bytes: &[u8]) -> Escaped<'_> {
     text_up_to(bytes, usize::MAX)
 }
 
@@ -37,11 +37,11 @@ pub fn text(bytes: &[u8]) -> Shown<'_> {
 ///
 /// The note of what is missing comes on top of `chars_max`; an escape is never cut in two. The work done is in
 /// proportion to what is shown, so a message of a mebibyte costs no more than a line.
-pub fn text_up_to(bytes: &[u8], chars_max: usize) -> Shown<'_> {
-    Shown { bytes, chars_max }
+pub fn text_up_to(bytes: &[u8], chars_max: usize) -> Escaped<'_> {
+    Escaped { bytes, chars_max }
 }
 
-impl fmt::Display for Shown<'_> {
+impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut room = self.chars_max;
         let mut done = 0;

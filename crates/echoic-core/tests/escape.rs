@@ -1,6 +1,6 @@
 //! Peer bytes on a screen: nothing hostile gets through, nothing is lost.
 
-use echoic_core::shown::{check, parse, python, python_up_to, text, text_up_to};
+use echoic_core::escape::{check, parse, python, python_up_to, text, text_up_to};
 use proptest::prelude::*;
 use rstest::rstest;
 
