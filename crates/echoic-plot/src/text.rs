@@ -10,7 +10,7 @@ pub fn escaped(text: &str) -> String {
             '>' => safe.push_str("&gt;"),
             '"' => safe.push_str("&quot;"),
             '\'' => safe.push_str("&#39;"),
-            c => safe.push(tame(c)),
+            c => safe.push(sanitize(c)),
         }
     }
     safe
@@ -18,17 +18,17 @@ pub fn escaped(text: &str) -> String {
 
 /// Text for a label, cut to a length that leaves the chart in the picture.
 pub(crate) fn label(text: &str) -> String {
-    let mut tamed: String = text.chars().take(LABEL_CHARS_MAX).collect();
+    let mut sanitized: String = text.chars().take(LABEL_CHARS_MAX).collect();
     if text.chars().nth(LABEL_CHARS_MAX).is_some() {
-        tamed.push('…');
+        sanitized.push('…');
     }
-    tamed
+    sanitized
 }
 
 const LABEL_CHARS_MAX: usize = 60;
 
 /// Controls, and what turns text around, show as a replacement character.
-fn tame(c: char) -> char {
+fn sanitize(c: char) -> char {
     let turns = matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let no_xml = matches!(c, '\u{fffe}' | '\u{ffff}');
     if c == '\n' || !(c.is_control() || turns || no_xml) {

@@ -60,7 +60,7 @@ impl Cli {
             args.extend(flags_first(words, &Self::command()));
         }
         Self::try_parse_from(args)
-            .unwrap_or_else(|error| tame(shortened(fingers::hinted(error))).exit())
+            .unwrap_or_else(|error| sanitize(shortened(fingers::hinted(error))).exit())
     }
 }
 
@@ -80,31 +80,31 @@ fn shortened(error: clap::Error) -> clap::Error {
 }
 
 /// The same error, in which what was typed is shown and not obeyed: it may come from a script, and so from anywhere.
-fn tame(mut error: clap::Error) -> clap::Error {
-    let tamed: Vec<_> = error
+fn sanitize(mut error: clap::Error) -> clap::Error {
+    let sanitized: Vec<_> = error
         .context()
         .filter_map(|(kind, value)| {
-            let tamed = match value {
-                ContextValue::String(text) => ContextValue::String(term::tame(text)),
+            let sanitized = match value {
+                ContextValue::String(text) => ContextValue::String(term::sanitize(text)),
                 ContextValue::Strings(texts) => {
-                    ContextValue::Strings(texts.iter().map(term::tame).collect())
+                    ContextValue::Strings(texts.iter().map(term::sanitize).collect())
                 }
                 _ => return None,
             };
-            (tamed != *value).then_some((kind, tamed))
+            (sanitized != *value).then_some((kind, sanitized))
         })
         .collect();
-    if !tamed.is_empty() {
+    if !sanitized.is_empty() {
         // It repeats the words, among colours.
         error.remove(ContextKind::Suggested);
     }
-    for (kind, value) in tamed {
+    for (kind, value) in sanitized {
         error.insert(kind, value);
     }
     // The reason is printed as it is. If there is something in it, all of it goes without colours.
-    let wild = |why: &dyn Error| term::tame(why) != why.to_string();
+    let wild = |why: &dyn Error| term::sanitize(why) != why.to_string();
     if error.source().is_some_and(wild) {
-        let plain = term::tame(error.render());
+        let plain = term::sanitize(error.render());
         let plain = plain.strip_prefix("error: ").unwrap_or(&plain);
         return clap::Error::raw(error.kind(), plain);
     }

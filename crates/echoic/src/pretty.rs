@@ -12,7 +12,7 @@ use echoic_core::{
 use echoic_recorder::Failure;
 use jiff::{Timestamp, tz::TimeZone};
 
-use crate::term::{ASIDE, HEARD, SAID, WRONG, tame};
+use crate::term::{ASIDE, HEARD, SAID, WRONG, sanitize};
 
 /// Characters of a side that a line has room for.
 const SIDE_CHARS_MAX: usize = 40;
@@ -55,9 +55,9 @@ pub(crate) fn opened(conversation: &Conversation) -> String {
     format!(
         "{}  {ASIDE}{} connected → {} {}{ASIDE:#}",
         head(*opened, *id),
-        tame(remote),
-        tame(&post.name),
-        tame(&post.service)
+        sanitize(remote),
+        sanitize(&post.name),
+        sanitize(&post.service)
     )
 }
 
@@ -91,9 +91,9 @@ pub(crate) fn silent(conversation: &Conversation) -> String {
     format!(
         "{}  {} → {} {}: {ending}",
         head(*opened, *id),
-        tame(remote),
-        tame(&post.name),
-        tame(&post.service)
+        sanitize(remote),
+        sanitize(&post.name),
+        sanitize(&post.service)
     )
 }
 
@@ -118,7 +118,7 @@ pub(crate) fn failing(failure: &Failure) -> String {
         why,
         exchanges,
     } = failure;
-    let (since, why) = (time(*since), tame(why));
+    let (since, why) = (time(*since), sanitize(why));
     let exchanges = count(*exchanges, "exchange");
     format!("{WRONG}not recording since {since}, {exchanges}: {why}{WRONG:#}")
 }
@@ -163,10 +163,10 @@ pub(crate) fn whole(exchange: &Exchange) -> String {
         text,
         "  {ASIDE}number {n} of conversation {}, {} → {} ({}, {}, {}){ASIDE:#}",
         conversation.id,
-        tame(caller),
-        tame(called),
-        tame(&conversation.post.name),
-        tame(&conversation.post.service),
+        sanitize(caller),
+        sanitize(called),
+        sanitize(&conversation.post.name),
+        sanitize(&conversation.post.service),
         conversation.post.messages(),
     );
     let ended = match &conversation.ended {

@@ -254,7 +254,7 @@ fn farewell(plan: &Plan, recorder: &Recorder, drained: Drained, unclosed: Option
     if let Some(error) = unclosed {
         text += &format!(
             " (not all of it is safe on the disk: {})",
-            term::tame(error)
+            term::sanitize(error)
         );
     }
     if cut > 0 {

@@ -17,7 +17,7 @@ use serde::Serialize;
 ///
 /// It may speak of names that somebody else chose, so a terminal finds nothing in it to obey.
 pub(crate) fn say(text: &str) {
-    say_in_colour(&tame(text));
+    say_in_colour(&sanitize(text));
 }
 
 /// The same for a text in our colours, whose other parts are tame.
@@ -33,24 +33,24 @@ pub(crate) fn draw(text: &str) {
 
 /// What a terminal would obey in it becomes an escape; lines stay lines. For names and messages, which hold such only if
 /// somebody means harm; bytes of peers are shown by [`echoic_core::escape`].
-pub(crate) fn tame(text: impl Display) -> String {
+pub(crate) fn sanitize(text: impl Display) -> String {
     let text = text.to_string();
     if !text.contains(is_obeyed) {
         return text;
     }
-    let mut tame = String::with_capacity(text.len() + 16);
+    let mut sanitize = String::with_capacity(text.len() + 16);
     for c in text.chars() {
         if is_obeyed(c) {
             let _ = write!(
-                tame,
+                sanitize,
                 "{}",
                 escape::text(c.encode_utf8(&mut [0; 4]).as_bytes())
             );
         } else {
-            tame.push(c);
+            sanitize.push(c);
         }
     }
-    tame
+    sanitize
 }
 
 /// Whether a terminal does something else with it than to show it, or to end a line.
@@ -110,16 +110,16 @@ impl Payload {
 
 /// Writes `value` as a line of JSON that a terminal only shows.
 pub(crate) fn json_line(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
-    let mut serializer = serde_json::Serializer::with_formatter(&mut *out, Tame);
+    let mut serializer = serde_json::Serializer::with_formatter(&mut *out, Sanitized);
     value.serialize(&mut serializer)?;
     out.write_all(b"\n")
 }
 
 /// JSON in which nothing is hidden. JSON itself only asks for C0 controls to be escaped, but a terminal obeys C1
 /// controls too, and turns text around at bidirectional marks.
-struct Tame;
+struct Sanitized;
 
-impl serde_json::ser::Formatter for Tame {
+impl serde_json::ser::Formatter for Sanitized {
     fn write_string_fragment<W: ?Sized + Write>(
         &mut self,
         writer: &mut W,
@@ -157,7 +157,7 @@ mod tests {
     fn json_hides_nothing_and_loses_nothing() {
         let text = "plain \"é\" 漢 \x1b \x7f \u{9b}2J \u{202e}live \u{e0041}";
         let mut json = Vec::new();
-        let mut serializer = serde_json::Serializer::with_formatter(&mut json, Tame);
+        let mut serializer = serde_json::Serializer::with_formatter(&mut json, Sanitized);
         text.serialize(&mut serializer).unwrap();
         let shown = String::from_utf8(json).unwrap();
         assert_eq!(

@@ -22,7 +22,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use crate::term::{self, tame};
+use crate::term::{self, sanitize};
 
 /// Warnings and errors of one kind that are said within [`WINDOW`]; the others are counted. What is asked for with
 /// `ECHOIC_LOG` is said in full.
@@ -131,7 +131,7 @@ where
 }
 
 fn one_line(text: &str) -> String {
-    let mut line = tame(text).replace('\n', "\\n");
+    let mut line = sanitize(text).replace('\n', "\\n");
     if let Some((cut, _)) = line.char_indices().nth(CHARS_MAX) {
         line.truncate(cut);
         line.push('…');

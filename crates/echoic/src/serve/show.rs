@@ -28,7 +28,7 @@ use self::{json::JsonPrinter, lines::LinePrinter};
 use super::plan::{Events, Plan, Showing};
 use crate::{
     store_url::StoreUrl,
-    term::{self, ASIDE, tame},
+    term::{self, ASIDE, sanitize},
 };
 
 /// Prints what a watcher sees. An error ends it.
@@ -155,11 +155,11 @@ fn addresses(doors: &[Listening]) -> String {
 pub(super) fn announce(plan: &Plan, doors: &[Listening]) {
     let longest =
         |cell: fn(&Listening) -> usize, least| doors.iter().map(cell).max().unwrap_or(0).max(least);
-    let at_width = longest(|door| tame(door.place.url(door.post.proto)).len(), 22);
+    let at_width = longest(|door| sanitize(door.place.url(door.post.proto)).len(), 22);
     let service_width = longest(|door| door.post.service.len(), 8);
     let messages_width = longest(|door| door.post.messages().len(), 8);
     for Listening { place, post } in doors {
-        let at = tame(place.url(post.proto));
+        let at = sanitize(place.url(post.proto));
         term::say_in_colour(&format!(
             "listening on {at:<at_width$} {:<service_width$} {:<messages_width$} {ASIDE}try: echoic connect {}{ASIDE:#}",
             post.service,
@@ -207,7 +207,7 @@ fn call(place: &At, post: &Post) -> String {
         At::Net(addr) if addr.ip().is_unspecified() => {
             format!("{}://:{}", post.proto, addr.port())
         }
-        _ => shell_word(&tame(place.url(post.proto))),
+        _ => shell_word(&sanitize(place.url(post.proto))),
     };
     // A prompt says lines, and shows what comes as it comes: that is right for both.
     let prompts = [Framing::Line, Framing::Chunk];
