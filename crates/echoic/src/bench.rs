@@ -35,20 +35,20 @@ use self::{
     target::Intent,
 };
 use crate::{
-    exit::{Exit, Failed, Outcome},
+    exit::{CliError, CommandResult, Exit},
     signals::Signals,
     term::{Payload, ReaderGone},
 };
 
 /// Loads an endpoint and prints what that has shown.
-pub(crate) fn run(args: &BenchArgs) -> Outcome {
-    let planned = args.plan().map_err(Failed::usage)?;
+pub(crate) fn run(args: &BenchArgs) -> CommandResult {
+    let planned = args.plan().map_err(CliError::usage)?;
     let files = args.files.open()?;
     let stops = Arc::new(Stops::default());
     let screen = Screen::new(args.showing.quiet);
-    let other = args.compare.other(&planned.plan).map_err(Failed::usage)?;
+    let other = args.compare.other(&planned.plan).map_err(CliError::usage)?;
     prepare(args, &planned, other.as_ref(), &screen)?;
-    let benchmark = args.benchmark(planned, other).map_err(Failed::usage)?;
+    let benchmark = args.benchmark(planned, other).map_err(CliError::usage)?;
     catch_signals(Arc::clone(&stops))?;
     let measured = benchmark.run(&stops, &screen)?;
     // A reader that has gone is a quiet end.
@@ -70,7 +70,7 @@ fn prepare(
     planned: &Planned,
     other: Option<&Other>,
     screen: &Screen,
-) -> Result<(), Failed> {
+) -> Result<(), CliError> {
     let plan = &planned.plan;
     let intent = Intent {
         rate: args.rate_max(),
@@ -78,7 +78,7 @@ fn prepare(
         churns: plan.churn.is_some(),
     };
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(Failed::system)?;
+    let runtime = runtime.map_err(CliError::system)?;
     runtime.block_on(target::is_allowed(&plan.endpoint, args.allowed(), intent))?;
     if let Some(Other::Endpoint { endpoint, .. }) = other {
         runtime.block_on(target::is_allowed(endpoint, args.allowed(), intent))?;
@@ -90,7 +90,7 @@ fn prepare(
 }
 
 /// The first signal stops the load, and what there is is printed; the second ends the process.
-fn catch_signals(stops: Arc<Stops>) -> Result<(), Failed> {
+fn catch_signals(stops: Arc<Stops>) -> Result<(), CliError> {
     let caught = thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
@@ -112,7 +112,7 @@ fn catch_signals(stops: Arc<Stops>) -> Result<(), Failed> {
                 std::process::exit(Exit::Interrupted as i32);
             });
         });
-    caught.map(|_| ()).map_err(Failed::system)
+    caught.map(|_| ()).map_err(CliError::system)
 }
 
 fn print(form: Option<Form>, measured: &Measured, made: &Made) -> Result<(), ReaderGone> {
@@ -133,7 +133,7 @@ fn print(form: Option<Form>, measured: &Measured, made: &Made) -> Result<(), Rea
     payload.flush()
 }
 
-impl From<BenchmarkError> for Failed {
+impl From<BenchmarkError> for CliError {
     fn from(error: BenchmarkError) -> Self {
         match error {
             BenchmarkError::Bench(error) => error.into(),
@@ -152,7 +152,7 @@ fn indivisible(IndivisibleReplies { expect }: &IndivisibleReplies) -> String {
     )
 }
 
-impl From<BenchError> for Failed {
+impl From<BenchError> for CliError {
     fn from(error: BenchError) -> Self {
         match error {
             BenchError::Dial(error) => error.into(),

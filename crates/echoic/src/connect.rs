@@ -37,24 +37,24 @@ use self::{
     session::Over,
 };
 use crate::{
-    exit::{Exit, Failed, Outcome},
+    exit::{CliError, CommandResult, Exit},
     explain, term,
 };
 
 /// Talks, and says what came of it. A person at both ends gets a prompt, unless the command line says
 /// what is to be said; anything else is a pipe.
-pub(crate) fn run(args: &ConnectArgs) -> Outcome {
+pub(crate) fn run(args: &ConnectArgs) -> CommandResult {
     let person = io::stdin().is_terminal() && io::stdout().is_terminal();
     let prompt = person && !args.speaks_for_itself();
-    let plan = args.plan(prompt).map_err(Failed::usage)?;
+    let plan = args.plan(prompt).map_err(CliError::usage)?;
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failed::system(format!("cannot start: {error}")))?;
+        .map_err(|error| CliError::system(format!("cannot start: {error}")))?;
     runtime.block_on(call(&plan, prompt))
 }
 
-async fn call(plan: &Plan, prompt: bool) -> Outcome {
+async fn call(plan: &Plan, prompt: bool) -> CommandResult {
     let screen = Screen::new();
     let explain = plan.explain.then(|| {
         if prompt {
@@ -102,7 +102,7 @@ async fn at_a_prompt(
     dialled: Dialled,
     record: Option<Record>,
     screen: &Screen,
-) -> Outcome {
+) -> CommandResult {
     let q = if plan.q_quits { "q quits" } else { ":q quits" };
     let how = if plan.datagrams {
         "a line is a datagram".to_owned()
@@ -118,7 +118,7 @@ async fn at_a_prompt(
         summary,
     } = session::hold(plan, dialled.link, Record::watch(record.as_ref()), screen)
         .await
-        .map_err(|error| Failed::system(format!("no prompt on this terminal: {error}")))?;
+        .map_err(|error| CliError::system(format!("no prompt on this terminal: {error}")))?;
     term::say(&summary);
     if let Some(record) = record {
         record.end(&talked).await;
@@ -129,9 +129,9 @@ async fn at_a_prompt(
     verdict::of_prompt(&talked, &plan.waits)
 }
 
-async fn through_a_pipe(plan: &Plan, dialled: Dialled, record: Option<Record>) -> Outcome {
+async fn through_a_pipe(plan: &Plan, dialled: Dialled, record: Option<Record>) -> CommandResult {
     let watch = Record::watch(record.as_ref());
-    let stop = Record::asked_to_stop(record.as_ref()).map_err(Failed::system)?;
+    let stop = Record::asked_to_stop(record.as_ref()).map_err(CliError::system)?;
     let Piped {
         talked,
         trouble,
@@ -155,10 +155,10 @@ async fn through_a_pipe(plan: &Plan, dialled: Dialled, record: Option<Record>) -
         return Ok(Exit::Interrupted);
     }
     match trouble {
-        Some(Trouble::Input(error)) => Err(Failed::system(format!(
+        Some(Trouble::Input(error)) => Err(CliError::system(format!(
             "cannot read standard input: {error}"
         ))),
-        Some(Trouble::Output(error)) => Err(Failed::system(format!(
+        Some(Trouble::Output(error)) => Err(CliError::system(format!(
             "cannot write standard output: {error}"
         ))),
         None => verdict::of_pipe(&talked, plan, met),

@@ -37,15 +37,15 @@ pub(crate) enum Exit {
 
 /// A command that could not do what was asked: with which code, and in which words.
 #[derive(Debug)]
-pub(crate) struct Failed {
+pub(crate) struct CliError {
     pub(crate) exit: Exit,
     pub(crate) why: String,
 }
 
 /// How a command ended.
-pub(crate) type Outcome = Result<Exit, Failed>;
+pub(crate) type CommandResult = Result<Exit, CliError>;
 
-impl Failed {
+impl CliError {
     pub(crate) fn new(exit: Exit, why: impl fmt::Display) -> Self {
         Self {
             exit,
@@ -68,19 +68,19 @@ impl From<Exit> for ExitCode {
     }
 }
 
-impl From<EndpointError> for Failed {
+impl From<EndpointError> for CliError {
     fn from(error: EndpointError) -> Self {
         Self::usage(error)
     }
 }
 
-impl From<FilterError> for Failed {
+impl From<FilterError> for CliError {
     fn from(error: FilterError) -> Self {
         Self::usage(error)
     }
 }
 
-impl From<ListenError> for Failed {
+impl From<ListenError> for CliError {
     fn from(error: ListenError) -> Self {
         match error {
             ListenError::Resolve { .. } => Self::new(Exit::NotResolved, error),
@@ -89,7 +89,7 @@ impl From<ListenError> for Failed {
     }
 }
 
-impl From<OpenError> for Failed {
+impl From<OpenError> for CliError {
     fn from(error: OpenError) -> Self {
         match error {
             OpenError::Listen(error) => error.into(),
@@ -98,7 +98,7 @@ impl From<OpenError> for Failed {
     }
 }
 
-impl From<DialError> for Failed {
+impl From<DialError> for CliError {
     fn from(error: DialError) -> Self {
         let exit = match error {
             DialError::Resolve(_) => Exit::NotResolved,
@@ -110,7 +110,7 @@ impl From<DialError> for Failed {
     }
 }
 
-impl From<StoreError> for Failed {
+impl From<StoreError> for CliError {
     fn from(error: StoreError) -> Self {
         let remedy = match error.kind {
             StoreErrorKind::Missing => "; `echoic serve` makes one, and --store FILE names another",

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use crate::{
     bench::{BEYOND_CONNECTIONS_MAX, BEYOND_RATE_MAX},
     cli::LimitsArgs,
-    exit::{Exit, Outcome},
+    exit::{CommandResult, Exit},
     term::{Payload, ReaderGone},
 };
 
@@ -54,7 +54,7 @@ use Amount::{Count, Time, Unbounded};
 use Then::{Ends, Otherwise};
 
 /// Prints the table.
-pub(crate) fn run(args: &LimitsArgs) -> Outcome {
+pub(crate) fn run(args: &LimitsArgs) -> CommandResult {
     let mut payload = Payload::new(args.json);
     // A reader that has had enough is no error.
     let _ = print(&mut payload, args.json);

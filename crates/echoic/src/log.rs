@@ -17,7 +17,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::{
     cli::LogArgs,
-    exit::{Exit, Failed, Outcome},
+    exit::{CliError, CommandResult, Exit},
     pretty,
     term::{self, Payload, ReaderGone},
 };
@@ -41,13 +41,13 @@ const GAPS_MAX: usize = 5;
 const FOLLOW_EVERY: Duration = Duration::from_millis(200);
 
 /// Lists, shows, counts or follows what the filter selects.
-pub(crate) fn run(args: &LogArgs) -> Outcome {
+pub(crate) fn run(args: &LogArgs) -> CommandResult {
     let filter = Filter::parse(&joined(&args.filter))?;
     let log = Log {
         runtime: Builder::new_current_thread()
             .enable_time()
             .build()
-            .map_err(Failed::system)?,
+            .map_err(CliError::system)?,
         store: args.store.open_to_read()?,
         filter,
     };
@@ -91,7 +91,7 @@ fn joined(words: &[String]) -> String {
 }
 
 impl Stop {
-    fn into_outcome(self) -> Outcome {
+    fn into_outcome(self) -> CommandResult {
         match self {
             Self::Reader => Ok(Exit::Done),
             Self::Failed(failed) => Err(failed),
@@ -108,11 +108,11 @@ struct Log {
 /// What can end a listing before its end.
 enum Stop {
     Reader,
-    Failed(Failed),
+    Failed(CliError),
 }
 
 impl Log {
-    fn list(&self, printer: &mut Printer, limit: u64, follow: bool) -> Outcome {
+    fn list(&self, printer: &mut Printer, limit: u64, follow: bool) -> CommandResult {
         let listed = match self.filter.sort() {
             None
             | Some(Sort {
@@ -153,7 +153,7 @@ impl Log {
         let found = self
             .runtime
             .block_on(self.store.conversations(&self.filter, page))
-            .map_err(Failed::from)?
+            .map_err(CliError::from)?
             .conversations;
         match printer {
             Some(printer) if printer.show || printer.payload.pretty => {
@@ -189,7 +189,7 @@ impl Log {
         let (first, last) = times.into_inner();
         let times = oldest.map_or(first, |oldest| oldest.max(first))..=last;
         let found = self.runtime.block_on(self.store.gaps(times, SILENT_MAX));
-        let found = found.map_err(Failed::from)?;
+        let found = found.map_err(CliError::from)?;
         let (each, before) = found.split_at(found.len().min(GAPS_MAX));
         if !before.is_empty() {
             let missing = before.iter().map(|gap| gap.exchanges).sum();
@@ -238,7 +238,7 @@ impl Log {
                 let why = format!(
                     "more than {SORTED_MAX} exchanges match: narrow the filter to have them sorted"
                 );
-                return Err(Stop::Failed(Failed::usage(why)));
+                return Err(Stop::Failed(CliError::usage(why)));
             }
             all.push(exchange);
             Ok(())
@@ -282,7 +282,7 @@ impl Log {
         Ok(self
             .runtime
             .block_on(self.store.last())
-            .map_err(Failed::from)?
+            .map_err(CliError::from)?
             .exchange)
     }
 
@@ -305,7 +305,7 @@ impl Log {
             let Found { exchanges, next } = self
                 .runtime
                 .block_on(self.store.find(&self.filter, page))
-                .map_err(Failed::from)?;
+                .map_err(CliError::from)?;
             left -= exchanges.len() as u64;
             for exchange in exchanges {
                 largest = largest.max(exchange.id);
@@ -358,8 +358,8 @@ impl From<ReaderGone> for Stop {
     }
 }
 
-impl From<Failed> for Stop {
-    fn from(failed: Failed) -> Self {
+impl From<CliError> for Stop {
+    fn from(failed: CliError) -> Self {
         Self::Failed(failed)
     }
 }

@@ -23,7 +23,7 @@ use std::process::ExitCode;
 
 use crate::{
     cli::{Cli, Verb},
-    exit::Failed,
+    exit::CliError,
 };
 
 fn main() -> ExitCode {
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     trace::end();
     match done {
         Ok(exit) => exit.into(),
-        Err(Failed { exit, why }) => {
+        Err(CliError { exit, why }) => {
             term::say(&format!("echoic: {why}"));
             exit.into()
         }

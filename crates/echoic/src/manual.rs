@@ -7,23 +7,23 @@ use clap_complete::generate;
 
 use crate::{
     cli::{Cli, CompletionsArgs, ManArgs},
-    exit::{Exit, Failed, Outcome},
+    exit::{CliError, CommandResult, Exit},
     term::Payload,
 };
 
 /// Prints what makes a shell complete our commands and options.
-pub(crate) fn completions(args: &CompletionsArgs) -> Outcome {
+pub(crate) fn completions(args: &CompletionsArgs) -> CommandResult {
     let mut script = Vec::new();
     generate(args.shell, &mut Cli::command(), "echoic", &mut script);
     Ok(print(&script))
 }
 
 /// Prints the page of the program, or writes a page for it and one for each command.
-pub(crate) fn man(args: &ManArgs) -> Outcome {
+pub(crate) fn man(args: &ManArgs) -> CommandResult {
     let Some(dir) = &args.dir else {
         let mut page = Vec::new();
         let rendered = clap_mangen::Man::new(Cli::command()).render(&mut page);
-        rendered.map_err(Failed::system)?;
+        rendered.map_err(CliError::system)?;
         return Ok(print(&page));
     };
     let written = || -> io::Result<()> {
@@ -31,7 +31,7 @@ pub(crate) fn man(args: &ManArgs) -> Outcome {
         clap_mangen::generate_to(Cli::command(), dir)
     };
     written().map_err(|error| {
-        Failed::system(format!(
+        CliError::system(format!(
             "cannot write the pages to {}: {error}; name a folder you may write to",
             dir.display()
         ))

@@ -14,19 +14,19 @@ pub(crate) use args::ProbeArgs;
 
 use self::args::{Plan, Target};
 use crate::{
-    exit::{Exit, Failed, Outcome},
+    exit::{CliError, CommandResult, Exit},
     explain,
     term::{Payload, ReaderGone},
 };
 
 /// Probes one endpoint after the other and says what came of each. The exit code is that of the first that could not
 /// be reached.
-pub(crate) fn run(args: &ProbeArgs) -> Outcome {
-    let plan = args.plan().map_err(Failed::usage)?;
+pub(crate) fn run(args: &ProbeArgs) -> CommandResult {
+    let plan = args.plan().map_err(CliError::usage)?;
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failed::system(format!("cannot start: {error}")))?;
+        .map_err(|error| CliError::system(format!("cannot start: {error}")))?;
     let exit = runtime.block_on(all(&plan));
     // A call that nobody waits for any more is no reason to stay.
     runtime.shutdown_background();

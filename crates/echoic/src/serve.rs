@@ -27,7 +27,7 @@ use self::{
 };
 use crate::{
     cli::ServeArgs,
-    exit::{Exit, Failed, Outcome},
+    exit::{CliError, CommandResult, Exit},
     pretty,
     signals::Signals,
     store_url::{self, STORE_DEADLINE},
@@ -50,7 +50,7 @@ const REMIND_EVERY: Duration = Duration::from_secs(10);
 const PRUNE_EVERY: Duration = Duration::from_mins(1);
 
 /// Listens, answers, records and shows, until told to stop.
-pub(crate) fn run(args: &ServeArgs) -> Outcome {
+pub(crate) fn run(args: &ServeArgs) -> CommandResult {
     let plan = Plan::new(args)?;
     let store = plan.store.open(plan.durability)?;
     let planes = Planes::start(plan.workers, plan.busy_poll).map_err(|why| cannot_start(&why))?;
@@ -59,13 +59,13 @@ pub(crate) fn run(args: &ServeArgs) -> Outcome {
     outcome
 }
 
-fn cannot_start(why: &io::Error) -> Failed {
-    Failed::system(format!(
+fn cannot_start(why: &io::Error) -> CliError {
+    CliError::system(format!(
         "cannot start: {why}; limits of the system are shown by `ulimit -a`"
     ))
 }
 
-async fn serve(plan: Plan, store: Option<Arc<dyn Store>>, planes: &Planes) -> Outcome {
+async fn serve(plan: Plan, store: Option<Arc<dyn Store>>, planes: &Planes) -> CommandResult {
     let mut signals = Signals::catch().map_err(|why| cannot_start(&why))?;
     let (recorder, task) = Recorder::new(store.clone(), plan.recorder).await?;
     let recording = tokio::spawn(task.run());
@@ -117,7 +117,7 @@ async fn serve(plan: Plan, store: Option<Arc<dyn Store>>, planes: &Planes) -> Ou
             }
         }
     };
-    let drained = drained.map_err(Failed::system)?;
+    let drained = drained.map_err(CliError::system)?;
     let closing = async {
         recorder.close(recording, STORE_DEADLINE).await;
         standing.abort();
@@ -166,7 +166,7 @@ async fn tell_standing(recorder: Recorder, quiet: bool) {
 }
 
 /// Opens every endpoint, on the runtime where calls will be taken.
-async fn open(plan: &Plan, recorder: Recorder, planes: &Planes) -> Result<Server, Failed> {
+async fn open(plan: &Plan, recorder: Recorder, planes: &Planes) -> Result<Server, CliError> {
     let mut server = Server::new(recorder, plan.limits.clone())
         .limiting_sources(plan.source_limits.clone())
         .turning_away(plan.turned_away_max)
@@ -180,9 +180,9 @@ async fn open(plan: &Plan, recorder: Recorder, planes: &Planes) -> Result<Server
         for opening in openings {
             server.open(opening).await?;
         }
-        Ok::<_, Failed>(server)
+        Ok::<_, CliError>(server)
     });
-    opened.await.map_err(Failed::system)?
+    opened.await.map_err(CliError::system)?
 }
 
 /// Prints in a thread of its own: standard output that is slow keeps nobody else waiting.

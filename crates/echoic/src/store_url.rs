@@ -16,7 +16,7 @@ use echoic_core::{
 use echoic_store::{MemoryStore, SqliteReader, SqliteStore};
 use tokio::time::timeout;
 
-use crate::exit::Failed;
+use crate::exit::CliError;
 
 /// A store that has not been opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ fn is_scheme(text: &str) -> bool {
 
 impl StoreUrl {
     /// Opens it to be written by this process alone.
-    pub(crate) fn open(&self, durability: Durability) -> Result<Option<Arc<dyn Store>>, Failed> {
+    pub(crate) fn open(&self, durability: Durability) -> Result<Option<Arc<dyn Store>>, CliError> {
         match self {
             Self::Sqlite(path) => {
                 let store = SqliteStore::open(path, durability)?;
@@ -72,10 +72,10 @@ impl StoreUrl {
     }
 
     /// Opens it to be read, also while a serve writes it.
-    pub(crate) fn open_to_read(&self) -> Result<Arc<dyn Store>, Failed> {
+    pub(crate) fn open_to_read(&self) -> Result<Arc<dyn Store>, CliError> {
         match self {
             Self::Sqlite(path) => Ok(Arc::new(SqliteReader::open(path)?)),
-            Self::Memory | Self::None => Err(Failed::usage(
+            Self::Memory | Self::None => Err(CliError::usage(
                 "--store names a file here: what was not kept cannot be read",
             )),
         }

@@ -9,7 +9,7 @@ use std::{
 
 use tempfile::{Builder, NamedTempFile};
 
-use crate::exit::Failed;
+use crate::exit::CliError;
 
 /// A file that is to be written at the end. What stands there keeps standing until then.
 #[derive(Debug)]
@@ -21,9 +21,9 @@ pub(super) struct Sheet {
 
 impl Sheet {
     /// Makes sure that `path` can be written, before anything has been measured in vain.
-    pub(super) fn open(path: &Path) -> Result<Self, Failed> {
+    pub(super) fn open(path: &Path) -> Result<Self, CliError> {
         let cannot =
-            |why: String| Failed::system(format!("cannot write {}: {why}", path.display()));
+            |why: String| CliError::system(format!("cannot write {}: {why}", path.display()));
         if path.is_dir() {
             return Err(cannot("it is a folder; name a file in it".to_owned()));
         }
@@ -51,10 +51,10 @@ impl Sheet {
     }
 
     /// Writes it, and puts it in its place, which it gives back.
-    pub(super) fn write(mut self, text: &[u8]) -> Result<PathBuf, Failed> {
+    pub(super) fn write(mut self, text: &[u8]) -> Result<PathBuf, CliError> {
         let written = self.draft.write_all(text).and_then(|()| self.draft.flush());
         let cannot = |why: &io::Error| {
-            Failed::system(format!("cannot write {}: {}", self.path.display(), why))
+            CliError::system(format!("cannot write {}: {}", self.path.display(), why))
         };
         written.map_err(|why| cannot(&why))?;
         let placed = self.draft.persist(&self.path);
@@ -64,9 +64,11 @@ impl Sheet {
 }
 
 /// A folder for files, made if it is not there.
-pub(super) fn folder(path: &Path) -> Result<(), Failed> {
+pub(super) fn folder(path: &Path) -> Result<(), CliError> {
     let made = fs::create_dir_all(path);
-    made.map_err(|why| Failed::system(format!("cannot make the folder {}: {why}", path.display())))
+    made.map_err(|why| {
+        CliError::system(format!("cannot make the folder {}: {why}", path.display()))
+    })
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::{
     host::Made,
     report::{Page, charts},
 };
-use crate::exit::Failed;
+use crate::exit::CliError;
 
 /// Which files are wanted.
 #[derive(Debug, Args)]
@@ -38,7 +38,7 @@ pub(super) struct Files {
 
 impl FileArgs {
     /// Makes sure of all before anything is measured.
-    pub(super) fn open(&self) -> Result<Files, Failed> {
+    pub(super) fn open(&self) -> Result<Files, CliError> {
         let sheet = |path: &Option<PathBuf>| path.as_deref().map(Sheet::open).transpose();
         if let Some(path) = &self.svg {
             folder(path)?;
@@ -53,7 +53,7 @@ impl FileArgs {
 
 impl Files {
     /// Writes all, and says what it wrote.
-    pub(super) fn write(self, measured: &Measured, made: &Made) -> Result<Vec<PathBuf>, Failed> {
+    pub(super) fn write(self, measured: &Measured, made: &Made) -> Result<Vec<PathBuf>, CliError> {
         let figures = &measured.figures;
         let mut written = Vec::new();
         if let Some(sheet) = self.report {

@@ -9,7 +9,7 @@ use echoic_core::{
 use echoic_wire::resolve;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::exit::{Exit, Failed};
+use crate::exit::{CliError, Exit};
 
 /// Files that are open beside connections.
 const OTHER_FILES: u64 = 64;
@@ -69,7 +69,7 @@ pub(super) async fn is_allowed(
     endpoint: &Endpoint,
     allowed: &[String],
     intent: Intent,
-) -> Result<(), Failed> {
+) -> Result<(), CliError> {
     let (Endpoint::Tcp(at) | Endpoint::Udp(at)) = endpoint else {
         return Ok(());
     };
@@ -86,7 +86,7 @@ pub(super) async fn is_allowed(
         return Ok(());
     }
     let addrs = resolve(at, std::time::Duration::from_secs(10)).await;
-    let addrs = addrs.map_err(|error| Failed::new(Exit::NotResolved, error))?;
+    let addrs = addrs.map_err(|error| CliError::new(Exit::NotResolved, error))?;
     let is_here = |ip: IpAddr| ip.to_canonical().is_loopback();
     if addrs.iter().all(|addr| is_here(addr.ip())) {
         return Ok(());
@@ -98,18 +98,18 @@ pub(super) async fn is_allowed(
     if is_little {
         return Ok(());
     }
-    Err(Failed::usage(format!(
+    Err(CliError::usage(format!(
         "{name} is not this machine, and may not be yours to load: at most {BEYOND_RATE_MAX} requests a second \
          (-r) over {BEYOND_CONNECTIONS_MAX} connections (-c); with --allow-load {name} there is no such bound"
     )))
 }
 
 /// Whether the system has what it takes; says what may run short, and refuses what cannot be.
-pub(super) fn has_means(endpoint: &Endpoint, intent: Intent) -> Result<Option<String>, Failed> {
+pub(super) fn has_means(endpoint: &Endpoint, intent: Intent) -> Result<Option<String>, CliError> {
     let wanted = u64::from(intent.connections) + OTHER_FILES;
     let files = raise_open_files(wanted);
     if files < wanted {
-        return Err(Failed::system(format!(
+        return Err(CliError::system(format!(
             "{} connections need {wanted} open files, and this process may have {files}; raise that (ulimit -n) or lower -c",
             intent.connections
         )));
@@ -121,7 +121,7 @@ pub(super) fn has_means(endpoint: &Endpoint, intent: Intent) -> Result<Option<St
         return Ok(None);
     };
     if u64::from(intent.connections) > ports {
-        return Err(Failed::system(format!(
+        return Err(CliError::system(format!(
             "{} connections to one address need as many ports of our own, and there are {ports} \
              (net.ipv4.ip_local_port_range); lower -c",
             intent.connections

@@ -24,7 +24,7 @@ use echoic_wire::Dialled;
 use tokio::{task::JoinHandle, time::Instant};
 
 use crate::{
-    exit::{Exit, Failed},
+    exit::{CliError, Exit},
     signals::Signals,
     store_url::{self, STORE_DEADLINE, StoreUrl},
     term,
@@ -65,7 +65,7 @@ struct Page {
 
 impl Unwritten {
     /// Opens the file to be written by this process alone.
-    pub(super) fn open(url: &StoreUrl) -> Result<Self, Failed> {
+    pub(super) fn open(url: &StoreUrl) -> Result<Self, CliError> {
         Ok(Self {
             store: url.open(Durability::Normal)?,
             file: url.to_string(),
@@ -83,7 +83,7 @@ impl Unwritten {
         endpoint: &Endpoint,
         frames: FramingPair,
         dialled: &Dialled,
-    ) -> Result<Record, Failed> {
+    ) -> Result<Record, CliError> {
         let store = self.store.clone();
         let (recorder, task) = Recorder::new(store, RecorderOptions::default()).await?;
         let recording = tokio::spawn(task.run());

@@ -10,13 +10,13 @@ use echoic_core::{
 
 use super::args::Plan;
 use crate::{
-    exit::{Exit, Failed, Outcome},
+    exit::{CliError, CommandResult, Exit},
     term,
 };
 
 /// Of a conversation through a pipe. Without a declared framing nobody but the peer knows what a whole
 /// reply is, so its clean end is success however little it said.
-pub(super) fn of_pipe(talked: &Talked, plan: &Plan, met: Option<bool>) -> Outcome {
+pub(super) fn of_pipe(talked: &Talked, plan: &Plan, met: Option<bool>) -> CommandResult {
     match (&talked.ending, met, &plan.expect) {
         (_, Some(true), _) => Ok(Exit::Done),
         (Ending::PeerReset { .. } | Ending::Failed(_), Some(false), _) => {
@@ -39,7 +39,7 @@ pub(super) fn of_pipe(talked: &Talked, plan: &Plan, met: Option<bool>) -> Outcom
 }
 
 /// Datagrams have no end but silence.
-fn of_quiet(talked: &Talked, waits: &Waits) -> Outcome {
+fn of_quiet(talked: &Talked, waits: &Waits) -> CommandResult {
     if talked.counts.unanswered == 0 {
         return Ok(Exit::Done);
     }
@@ -51,7 +51,7 @@ fn of_quiet(talked: &Talked, waits: &Waits) -> Outcome {
 }
 
 /// The same where nothing was expected.
-fn of_silence(talked: &Talked, frames: FramingPair, waits: &Waits) -> Outcome {
+fn of_silence(talked: &Talked, frames: FramingPair, waits: &Waits) -> CommandResult {
     let counts = &talked.counts;
     match &talked.ending {
         Ending::PeerClosed if talked.unsent == 0 && counts.cut(frames) => failed(
@@ -91,7 +91,7 @@ fn of_silence(talked: &Talked, frames: FramingPair, waits: &Waits) -> Outcome {
 }
 
 /// Of a conversation at a prompt: a reply is owed as long as nothing came after the last thing sent.
-pub(super) fn of_prompt(talked: &Talked, waits: &Waits) -> Outcome {
+pub(super) fn of_prompt(talked: &Talked, waits: &Waits) -> CommandResult {
     match &talked.ending {
         Ending::PeerClosed if talked.unsent == 0 && talked.counts.unanswered > 0 => {
             failed(Exit::Cut, "the peer closed and owed a reply")
@@ -100,7 +100,7 @@ pub(super) fn of_prompt(talked: &Talked, waits: &Waits) -> Outcome {
     }
 }
 
-fn of_any(talked: &Talked, waits: &Waits) -> Outcome {
+fn of_any(talked: &Talked, waits: &Waits) -> CommandResult {
     let unsent = match talked.unsent {
         0 => String::new(),
         n => format!("; {} unsent", for_people(n)),
@@ -164,8 +164,8 @@ fn of_any(talked: &Talked, waits: &Waits) -> Outcome {
     }
 }
 
-fn failed(exit: Exit, why: impl fmt::Display) -> Outcome {
-    Err(Failed::new(exit, why))
+fn failed(exit: Exit, why: impl fmt::Display) -> CommandResult {
+    Err(CliError::new(exit, why))
 }
 
 #[cfg(test)]
@@ -199,7 +199,7 @@ mod tests {
         }
     }
 
-    fn code(outcome: Outcome) -> Exit {
+    fn code(outcome: CommandResult) -> Exit {
         outcome.unwrap_or_else(|failed| failed.exit)
     }
 
@@ -243,7 +243,7 @@ mod tests {
             Framing::Chunk.into(),
             &Waits::default(),
         );
-        let Failed { exit, why } = outcome.unwrap_err();
+        let CliError { exit, why } = outcome.unwrap_err();
         assert_eq!(exit, Exit::Cut);
         assert!(why.contains("after 3 B; a reply may have been cut; 9 B unsent"));
     }

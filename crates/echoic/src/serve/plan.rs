@@ -19,7 +19,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{
     cli::{self, Full, LimitArgs, ServeArgs, ShowingArgs},
-    exit::Failed,
+    exit::CliError,
     explain,
     store_url::StoreUrl,
     term,
@@ -94,9 +94,9 @@ impl Showing {
 }
 
 impl Plan {
-    pub(super) fn new(args: &ServeArgs) -> Result<Self, Failed> {
+    pub(super) fn new(args: &ServeArgs) -> Result<Self, CliError> {
         if args.showing.console != "off" {
-            return Err(Failed::usage(
+            return Err(CliError::usage(
                 "--console takes `off` here: this version has no web console yet",
             ));
         }
@@ -106,13 +106,13 @@ impl Plan {
         };
         let busy_poll = args.busy_poll.0.map(|Span(span)| span);
         if busy_poll.is_some_and(|span| span > BUSY_POLL_MAX) {
-            return Err(Failed::usage(
+            return Err(CliError::usage(
                 "--busy-poll takes at most 1s: it costs a core for as long after each message",
             ));
         }
         let durability = args.recording.durability;
         if durability == Durability::Strict && matches!(args.recording.when_full, Full::Drop) {
-            return Err(Failed::usage(
+            return Err(CliError::usage(
                 "--durability strict has every reply kept before it leaves, and --when-full drop has some never kept: \
                  take one of the two",
             ));
@@ -151,17 +151,17 @@ impl Plan {
 }
 
 /// One connection has to be possible if it is to be the last.
-fn comes_to_an_end(openings: &[Opening]) -> Result<(), Failed> {
+fn comes_to_an_end(openings: &[Opening]) -> Result<(), CliError> {
     let datagrams = |opening: &Opening| opening.endpoint.shape() == Some(Shape::Datagrams);
     if openings.iter().all(datagrams) {
         let why = "--once stops after one connection, and datagrams have none; name an endpoint of streams too, or leave --once out";
-        return Err(Failed::usage(why));
+        return Err(CliError::usage(why));
     }
     Ok(())
 }
 
 /// Every endpoint with what holds there: what the command line says of all of them, then its own options.
-fn openings(args: &ServeArgs, limits: &Limits) -> Result<Vec<Opening>, Failed> {
+fn openings(args: &ServeArgs, limits: &Limits) -> Result<Vec<Opening>, CliError> {
     let mut openings: Vec<Opening> = Vec::new();
     // One for all, so that their calls have the same clock.
     let explain = args.showing.explain.then(explain::on_stderr);
@@ -188,7 +188,7 @@ fn openings(args: &ServeArgs, limits: &Limits) -> Result<Vec<Opening>, Failed> {
         };
         for (name, value) in &served.located.options.0 {
             option(&mut opening, name, value).map_err(|why| {
-                Failed::usage(format!("{}: ?{name}={value}: {why}", opening.endpoint))
+                CliError::usage(format!("{}: ?{name}={value}: {why}", opening.endpoint))
             })?;
         }
         if opening.endpoint.shape() == Some(Shape::Datagrams)
@@ -201,7 +201,7 @@ fn openings(args: &ServeArgs, limits: &Limits) -> Result<Vec<Opening>, Failed> {
         // would be answered by either.
         let same = |other: &Opening| other.endpoint == opening.endpoint;
         if matches!(opening.endpoint, Endpoint::Fd(_)) && openings.iter().any(same) {
-            return Err(Failed::usage(format!(
+            return Err(CliError::usage(format!(
                 "{} is given twice; leave one of the two out",
                 opening.endpoint
             )));
@@ -212,7 +212,7 @@ fn openings(args: &ServeArgs, limits: &Limits) -> Result<Vec<Opening>, Failed> {
 }
 
 /// What was named, or was handed over, or the tutorial's servers.
-fn served(args: &ServeArgs) -> Result<Vec<Served>, Failed> {
+fn served(args: &ServeArgs) -> Result<Vec<Served>, CliError> {
     if !args.endpoints.is_empty() {
         return Ok(args.endpoints.clone());
     }
@@ -234,9 +234,9 @@ fn served(args: &ServeArgs) -> Result<Vec<Served>, Failed> {
         .collect()
 }
 
-fn service(args: &ServeArgs, name: Option<&str>) -> Result<Arc<dyn Service>, Failed> {
+fn service(args: &ServeArgs, name: Option<&str>) -> Result<Arc<dyn Service>, CliError> {
     let Chosen(service) = match name {
-        Some(name) => name.parse().map_err(Failed::usage)?,
+        Some(name) => name.parse().map_err(CliError::usage)?,
         None => args.service.clone(),
     };
     Ok(service)
@@ -296,13 +296,13 @@ fn networks(value: &str) -> Result<Vec<Network>, String> {
         .collect()
 }
 
-fn limits(args: &ServeArgs, files: u64) -> Result<Limits, Failed> {
+fn limits(args: &ServeArgs, files: u64) -> Result<Limits, CliError> {
     let given = &args.limits;
     let room = files.saturating_sub(FILES_RESERVED).max(1);
     let connections_max = match given.max_connections {
         None => room.min(CONNECTIONS_MAX) as usize,
         Some(n) if n as u64 > room => {
-            return Err(Failed::usage(format!(
+            return Err(CliError::usage(format!(
                 "--max-connections {n} is more than there can be: {files} files may be open (ulimit -n), {FILES_RESERVED} are kept back"
             )));
         }
