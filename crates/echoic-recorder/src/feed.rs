@@ -16,7 +16,7 @@ use std::{
 
 use echoic_core::event::{Batch, ConversationId, Ended, Event, Opened};
 
-use crate::{lock::lock, standing::Standing};
+use crate::{lock::lock, status::RecorderStatus};
 
 /// Hands batches to whoever watches.
 #[derive(Debug, Default)]
@@ -34,7 +34,7 @@ struct Queue {
 struct Waiting {
     batches: VecDeque<Arc<Batch>>,
     /// How recording stands since it fails, or does no longer; only the latest is of interest.
-    standing: Option<Standing>,
+    status: Option<RecorderStatus>,
     bytes: usize,
     missed: Skipped,
     closed: bool,
@@ -62,7 +62,7 @@ pub enum Seen {
     /// Some were passed over.
     Gap(Missed),
     /// Nothing is being kept for the time being, or recording goes on after that.
-    Standing(Standing),
+    RecorderStatus(RecorderStatus),
 }
 
 /// What a watcher was not shown because it was too slow, or the recorder was.
@@ -120,10 +120,10 @@ impl Feed {
     }
 
     /// Tells how recording stands.
-    pub(crate) fn stand(&self, standing: &Standing) {
+    pub(crate) fn stand(&self, status: &RecorderStatus) {
         for queue in lock(&self.watchers).iter().filter_map(Weak::upgrade) {
             let mut waiting = lock(&queue.state);
-            waiting.standing = Some(standing.clone());
+            waiting.status = Some(status.clone());
             waiting.waker.take().into_iter().for_each(Waker::wake);
         }
     }
@@ -198,8 +198,8 @@ impl Watcher {
                 waiting.bytes -= batch.size();
                 return Poll::Ready(Some(Seen::Batch(batch)));
             }
-            if let Some(standing) = waiting.standing.take() {
-                return Poll::Ready(Some(Seen::Standing(standing)));
+            if let Some(status) = waiting.status.take() {
+                return Poll::Ready(Some(Seen::RecorderStatus(status)));
             }
             if waiting.closed {
                 return Poll::Ready(None);

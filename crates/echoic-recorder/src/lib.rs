@@ -17,7 +17,7 @@ mod lock;
 mod options;
 mod recorder;
 mod shared;
-mod standing;
+mod status;
 mod task;
 
 pub use clock::{Clock, wall};
@@ -25,5 +25,5 @@ pub use feed::{Missed, Seen, Watcher};
 pub use journal::{Journal, NotKept};
 pub use options::{RecorderOptions, WhenFull};
 pub use recorder::Recorder;
-pub use standing::{Failure, Standing};
+pub use status::{Failure, RecorderStatus};
 pub use task::RecorderTask;

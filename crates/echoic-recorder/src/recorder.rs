@@ -20,8 +20,8 @@ use echoic_core::{
 use tokio::{task::JoinHandle, time::timeout};
 
 use crate::{
-    feed::Watcher, journal::Journal, options::RecorderOptions, shared::Shared, standing::Standing,
-    task::RecorderTask,
+    feed::Watcher, journal::Journal, options::RecorderOptions, shared::Shared,
+    status::RecorderStatus, task::RecorderTask,
 };
 
 /// Where conversations tell what happened. Clones are the same recorder.
@@ -58,8 +58,8 @@ impl Recorder {
     }
 
     /// How recording stands.
-    pub fn standing(&self) -> Standing {
-        self.0.standing()
+    pub fn status(&self) -> RecorderStatus {
+        self.0.status()
     }
 
     /// Has everything told so far kept, and ends the task. What cannot be kept within `deadline` is counted as lost.
@@ -97,7 +97,7 @@ impl Recorder {
 impl fmt::Debug for Recorder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Recorder")
-            .field("standing", &self.standing())
+            .field("standing", &self.status())
             .finish_non_exhaustive()
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     filling::Shard,
     lock::lock,
     options::RecorderOptions,
-    standing::{Failure, Standing},
+    status::{Failure, RecorderStatus},
 };
 
 pub(crate) struct Shared {
@@ -72,8 +72,8 @@ impl Shared {
         self.has_task && (self.has_store || self.feed.is_watched())
     }
 
-    pub(crate) fn standing(&self) -> Standing {
-        let mut standing = Standing {
+    pub(crate) fn status(&self) -> RecorderStatus {
+        let mut status = RecorderStatus {
             recorded: self.recorded.load(Ordering::Relaxed),
             lost: self.lost.load(Ordering::Relaxed),
             waiting: self.pending.load(Ordering::Relaxed),
@@ -81,15 +81,14 @@ impl Shared {
         };
         for shard in &self.shards {
             let filling = lock(&shard.filling);
-            standing.lost += filling.lost;
-            standing.waiting += filling.exchanges();
+            status.lost += filling.lost;
+            status.waiting += filling.exchanges();
         }
-        if let Some(failure) = &mut standing.failure {
+        if let Some(failure) = &mut status.failure {
             // It was noted down as what had been lost before.
-            failure.exchanges =
-                (standing.lost + standing.waiting).saturating_sub(failure.exchanges);
+            failure.exchanges = (status.lost + status.waiting).saturating_sub(failure.exchanges);
         }
-        standing
+        status
     }
 
     /// Counts exchanges that will not be in the store, if there was to be one.

@@ -17,7 +17,7 @@ use crate::{
     filling::{ROUND_BYTES, SPARE_MAX, Shard},
     lock::lock,
     shared::Shared,
-    standing::Failure,
+    status::Failure,
 };
 
 /// What is kept in one transaction, about. Of what waited for a store's return each part needs room only for itself, on
@@ -160,7 +160,7 @@ impl RecorderTask {
             self.shown = self.pending.len();
             if self.shared.failing.load(Ordering::Relaxed) {
                 // For those who look on and do not ask: how it stands now, each time it was tried.
-                self.shared.feed.stand(&self.shared.standing());
+                self.shared.feed.stand(&self.shared.status());
             }
             if let Err(error) = kept {
                 // An error may pass by itself, a lock or a moment without room: the store has as long as a silent one.
@@ -249,7 +249,7 @@ impl RecorderTask {
         if self.shared.failing.swap(false, Ordering::SeqCst) {
             *lock(&self.shared.failure) = None;
             tracing::debug!("recording again");
-            self.shared.feed.stand(&self.shared.standing());
+            self.shared.feed.stand(&self.shared.status());
         }
         self.finish_epoch();
     }
@@ -260,10 +260,10 @@ impl RecorderTask {
             *lock(&self.shared.failure) = Some(Failure {
                 since: wall(),
                 why: why.to_owned(),
-                exchanges: self.shared.standing().lost,
+                exchanges: self.shared.status().lost,
             });
             tracing::debug!("not recording: {why}");
-            self.shared.feed.stand(&self.shared.standing());
+            self.shared.feed.stand(&self.shared.status());
         }
         self.shared.wake_all();
     }

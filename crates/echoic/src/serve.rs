@@ -95,7 +95,7 @@ async fn serve(plan: Plan, store: Option<Arc<dyn Store>>, planes: &Planes) -> Co
             return Err(cannot_start(&why));
         }
     };
-    let standing = tokio::spawn(tell_standing(recorder.clone(), quiet));
+    let status = tokio::spawn(tell_standing(recorder.clone(), quiet));
     let pruning = store
         .clone()
         .map(|store| tokio::spawn(prune(store, plan.retention)));
@@ -120,7 +120,7 @@ async fn serve(plan: Plan, store: Option<Arc<dyn Store>>, planes: &Planes) -> Co
     let drained = drained.map_err(CliError::system)?;
     let closing = async {
         recorder.close(recording, STORE_DEADLINE).await;
-        standing.abort();
+        status.abort();
         if let Some(pruning) = pruning {
             pruning.abort();
             let _ = pruning.await;
@@ -142,8 +142,8 @@ async fn tell_standing(recorder: Recorder, quiet: bool) {
     let mut lost = 0;
     loop {
         tokio::time::sleep(STANDING_EVERY).await;
-        let standing = recorder.standing();
-        match (standing.failure, failing.take()) {
+        let status = recorder.status();
+        match (status.failure, failing.take()) {
             (Some(failure), Some((said, at)))
                 if failure.since == said.since && at.elapsed() < REMIND_EVERY =>
             {
@@ -154,13 +154,13 @@ async fn tell_standing(recorder: Recorder, quiet: bool) {
                 failing = Some((failure, Instant::now()));
             }
             (None, Some((failure, _))) => {
-                let lost_now = standing.lost - lost;
+                let lost_now = status.lost - lost;
                 if !quiet || lost_now > 0 {
                     term::say(&pretty::recording_again(failure.since, lost_now));
                 }
-                lost = standing.lost;
+                lost = status.lost;
             }
-            (None, None) => lost = standing.lost,
+            (None, None) => lost = status.lost,
         }
     }
 }
@@ -240,15 +240,15 @@ fn farewell(plan: &Plan, recorder: &Recorder, drained: Drained, unclosed: Option
         panicked,
         datagrams,
     } = drained;
-    let standing = recorder.standing();
+    let status = recorder.status();
     let count = pretty::count;
     let mut text = format!("stopped: {} served", count(served, "exchange"));
     if plan.store != store_url::StoreUrl::None {
-        text += &format!(", {} recorded, {} lost", standing.recorded, standing.lost);
+        text += &format!(", {} recorded, {} lost", status.recorded, status.lost);
     }
-    let is_recorded = standing.failure.is_none() && unclosed.is_none();
-    let is_well = is_recorded && standing.lost == 0 && cut == 0 && panicked == 0;
-    if let Some(failure) = standing.failure {
+    let is_recorded = status.failure.is_none() && unclosed.is_none();
+    let is_well = is_recorded && status.lost == 0 && cut == 0 && panicked == 0;
+    if let Some(failure) = status.failure {
         text += &format!(" ({})", pretty::failing(&failure));
     }
     if let Some(error) = unclosed {

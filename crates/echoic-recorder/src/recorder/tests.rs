@@ -28,7 +28,7 @@ use crate::{
     filling::{ROUND_BYTES, SPARE_MAX},
     lock::lock,
     options::WhenFull,
-    standing::Standing,
+    status::RecorderStatus,
     task::RETRY,
 };
 
@@ -98,18 +98,18 @@ impl Recording {
     }
 
     /// Closes it and checks that every exchange is in exactly one of the two numbers.
-    async fn close(self, deadline: Duration) -> (Standing, Arc<TestStore>) {
+    async fn close(self, deadline: Duration) -> (RecorderStatus, Arc<TestStore>) {
         self.recorder.close(self.task, deadline).await;
-        let standing = self.recorder.standing();
-        assert_eq!(standing.recorded + standing.lost, self.told, "{standing:?}");
-        assert_eq!(self.store.exchanges().len() as u64, standing.recorded);
+        let status = self.recorder.status();
+        assert_eq!(status.recorded + status.lost, self.told, "{status:?}");
+        assert_eq!(self.store.exchanges().len() as u64, status.recorded);
         let marks = self.store.marks();
         let mut gaps = marks.iter().map(|(.., what)| what);
         let gap = gaps.any(|what| matches!(what, Marked::Gap { .. }));
-        assert!(!gap || standing.lost > 0, "a gap of nothing");
+        assert!(!gap || status.lost > 0, "a gap of nothing");
         let appends = self.store.appends();
         assert!(appends.iter().all(|(_, bytes)| *bytes > 0), "{appends:?}");
-        (standing, self.store)
+        (status, self.store)
     }
 }
 
@@ -268,14 +268,14 @@ async fn a_store_that_gives_no_answer_has_failed_after_five_seconds() {
             waited >= 5 * SECOND && waited < 5 * SECOND + 30 * MS,
             "{waited:?}"
         );
-        assert!(recording.recorder.standing().failure.is_some());
+        assert!(recording.recorder.status().failure.is_some());
 
         recording.store.set(Mood::Willing);
         sleep(SECOND).await;
         assert!(teller.kept().await);
-        assert_eq!(recording.recorder.standing().failure, None);
-        let (standing, _) = recording.close(SECOND).await;
-        assert_eq!(standing.lost, 0, "what was told in time is kept in the end");
+        assert_eq!(recording.recorder.status().failure, None);
+        let (status, _) = recording.close(SECOND).await;
+        assert_eq!(status.lost, 0, "what was told in time is kept in the end");
     }
 }
 
@@ -289,7 +289,7 @@ async fn a_store_that_errs_for_a_moment_has_not_failed() {
     let mut teller = recording.teller(0);
     recording.tell(&mut teller, 10);
     sleep(4 * SECOND).await;
-    assert_eq!(recording.recorder.standing().failure, None);
+    assert_eq!(recording.recorder.status().failure, None);
     recording.store.set(Mood::Willing);
     assert!(teller.kept().await);
 
@@ -322,14 +322,14 @@ async fn while_the_store_fails_conversations_go_on_and_every_loss_is_counted() {
                 sleep(SECOND).await;
             }
         }
-        let standing = recording.recorder.standing();
-        assert!(standing.lost >= 70 && standing.lost < 90, "{standing:?}");
+        let status = recording.recorder.status();
+        assert!(status.lost >= 70 && status.lost < 90, "{status:?}");
         recording.store.set(Mood::Willing);
         sleep(SECOND).await;
         recording.tell(&mut teller, 1);
-        let (standing, store) = recording.close(SECOND).await;
-        assert_eq!(store.gaps(), standing.lost, "the record says what it lacks");
-        assert_eq!(standing.failure, None);
+        let (status, store) = recording.close(SECOND).await;
+        assert_eq!(store.gaps(), status.lost, "the record says what it lacks");
+        assert_eq!(status.failure, None);
     }
 }
 
@@ -349,9 +349,9 @@ async fn what_waited_for_the_store_is_kept_part_after_part() {
     }
     recording.store.set(Mood::Narrow(ROOM));
     sleep(SECOND).await;
-    let standing = recording.recorder.standing();
-    assert_eq!((standing.waiting, standing.failure), (0, None));
-    assert_eq!((standing.recorded, standing.lost), (801, 0));
+    let status = recording.recorder.status();
+    assert_eq!((status.waiting, status.failure), (0, None));
+    assert_eq!((status.recorded, status.lost), (801, 0));
     let (_, store) = recording.close(SECOND).await;
     let last = store.appends().pop().map(|(_, bytes)| bytes);
     assert!(last < Some(ROOM), "{last:?}");
@@ -372,13 +372,13 @@ async fn a_store_that_fails_amid_the_parts_has_kept_those_before() {
     sleep(SECOND + SECOND / 2).await;
     recording.store.set(Mood::Refusing);
     sleep(2 * SECOND).await;
-    let standing = recording.recorder.standing();
+    let status = recording.recorder.status();
     let kept = recording.store.exchanges().len() as u64;
     assert!(kept > 0 && kept < 30, "{kept}");
-    assert_eq!((standing.recorded, standing.waiting), (kept, 30 - kept));
+    assert_eq!((status.recorded, status.waiting), (kept, 30 - kept));
     recording.store.set(Mood::Willing);
-    let (standing, store) = recording.close(10 * SECOND).await;
-    assert_eq!((standing.recorded, standing.lost), (30, 0));
+    let (status, store) = recording.close(10 * SECOND).await;
+    assert_eq!((status.recorded, status.lost), (30, 0));
     assert!(store.exchanges().iter().map(|kept| kept.id).eq(1..=30));
 }
 
@@ -399,9 +399,9 @@ async fn a_gap_that_is_told_again_counts_once() {
     }
     assert!(recording.store.gaps() > 0, "it has been told");
     recording.store.set(Mood::Willing);
-    let (standing, store) = recording.close(10 * SECOND).await;
-    assert!(standing.lost > 10, "{standing:?}");
-    assert_eq!(store.gaps(), standing.lost);
+    let (status, store) = recording.close(10 * SECOND).await;
+    assert!(status.lost > 10, "{status:?}");
+    assert_eq!(store.gaps(), status.lost);
 }
 
 /// Between a loss and the look for it the store may have recovered, and kept what was told before and after. The reply
@@ -419,7 +419,7 @@ async fn what_was_lost_does_not_count_as_kept_when_the_store_recovers() {
     sleep(6 * SECOND).await;
     recording.tell(&mut teller, 1);
     recording.tell(&mut teller, 1);
-    assert_eq!(recording.recorder.standing().lost, 2);
+    assert_eq!(recording.recorder.status().lost, 2);
     let mut newcomer = recording.teller(0);
     recording.store.set(Mood::Willing);
     sleep(SECOND).await;
@@ -444,14 +444,14 @@ async fn a_failure_counts_what_it_kept_from_being_kept() {
         recording.tell(&mut teller, 100_000);
     }
     sleep(3 * SECOND).await;
-    assert_eq!(recording.recorder.standing().lost, 5);
+    assert_eq!(recording.recorder.status().lost, 5);
     recording.store.set(Mood::Refusing);
     for _ in 0..3 {
         recording.tell(&mut teller, 10);
     }
     sleep(6 * SECOND).await;
     let blamed = |recording: &Recording| {
-        let failure = recording.recorder.standing().failure;
+        let failure = recording.recorder.status().failure;
         failure.map(|failure| failure.exchanges)
     };
     assert_eq!(blamed(&recording), Some(3));
@@ -462,8 +462,8 @@ async fn a_failure_counts_what_it_kept_from_being_kept() {
     sleep(SECOND).await;
     assert_eq!(blamed(&recording), Some(5));
     recording.store.set(Mood::Willing);
-    let (standing, _) = recording.close(10 * SECOND).await;
-    assert_eq!((standing.lost, standing.recorded), (6, 5));
+    let (status, _) = recording.close(10 * SECOND).await;
+    assert_eq!((status.lost, status.recorded), (6, 5));
 }
 
 #[tokio::test(start_paused = true)]
@@ -480,12 +480,9 @@ async fn dropping_is_counted_exactly_and_makes_nobody_wait() {
         assert!(teller.has_room().await);
         sleep(5 * MS).await;
     }
-    let (standing, store) = recording.close(30 * SECOND).await;
-    assert!(
-        standing.lost > 100 && standing.recorded > 100,
-        "{standing:?}"
-    );
-    assert_eq!(store.gaps(), standing.lost);
+    let (status, store) = recording.close(30 * SECOND).await;
+    assert!(status.lost > 100 && status.recorded > 100, "{status:?}");
+    assert_eq!(store.gaps(), status.lost);
 }
 
 #[tokio::test(start_paused = true)]
@@ -493,8 +490,8 @@ async fn closing_keeps_what_is_left_and_counts_what_cannot_be_kept() {
     let mut recording = Recording::start(Mood::Willing, RecorderOptions::default()).await;
     let mut teller = recording.teller(0);
     recording.tell(&mut teller, 10);
-    let (standing, _) = recording.close(SECOND).await;
-    assert_eq!((standing.recorded, standing.lost), (1, 0));
+    let (status, _) = recording.close(SECOND).await;
+    assert_eq!((status.recorded, status.lost), (1, 0));
 
     for mood in [Mood::Silent, Mood::Refusing] {
         let options = RecorderOptions {
@@ -509,11 +506,11 @@ async fn closing_keeps_what_is_left_and_counts_what_cannot_be_kept() {
             recording.tell(&mut teller, 10_000);
         }
         assert!(
-            recording.recorder.standing().lost > 0,
+            recording.recorder.status().lost > 0,
             "seen while it happens"
         );
-        let (standing, _) = recording.close(3 * SECOND).await;
-        assert_eq!((standing.recorded, standing.lost), (0, 21));
+        let (status, _) = recording.close(3 * SECOND).await;
+        assert_eq!((status.recorded, status.lost), (0, 21));
     }
 }
 
@@ -532,10 +529,10 @@ async fn what_was_lost_last_is_told_though_nothing_else_is() {
     sleep(options.pace * 2).await;
     // That is on its way now, and there is no room for anything beside it.
     recording.tell(&mut teller, 10);
-    assert_eq!(recording.recorder.standing().lost, 1);
+    assert_eq!(recording.recorder.status().lost, 1);
     recording.store.set(Mood::Willing);
-    let (standing, store) = recording.close(SECOND).await;
-    assert_eq!((standing.recorded, standing.lost), (1, 1));
+    let (status, store) = recording.close(SECOND).await;
+    assert_eq!((status.recorded, status.lost), (1, 1));
     assert_eq!(store.gaps(), 1, "the record says what it lacks");
 }
 
@@ -549,9 +546,9 @@ async fn what_is_told_too_late_is_lost_and_counted() {
         sleep(SECOND / 2).await;
         teller.tell(10);
     });
-    let (standing, _) = recording.close(10 * SECOND).await;
+    let (status, _) = recording.close(10 * SECOND).await;
     late.await.unwrap();
-    assert_eq!((standing.recorded, standing.lost), (1, 1));
+    assert_eq!((status.recorded, status.lost), (1, 1));
 }
 
 /// And a reply to it does not leave, while one to what was told before may.
@@ -589,8 +586,8 @@ async fn closing_waits_for_no_pace() {
             sleep(SECOND).await;
         }
         let closing = Instant::now();
-        let (standing, _) = recording.close(SECOND).await;
-        assert_eq!((standing.recorded, closing.elapsed()), (1, Duration::ZERO));
+        let (status, _) = recording.close(SECOND).await;
+        assert_eq!((status.recorded, closing.elapsed()), (1, Duration::ZERO));
     }
 }
 
@@ -638,8 +635,8 @@ async fn only_the_conversation_that_is_ahead_waits() {
         assert!(light.has_room().await);
     }
     hog.room().await;
-    let (standing, _) = recording.close(10 * SECOND).await;
-    assert_eq!(standing.lost, 0);
+    let (status, _) = recording.close(10 * SECOND).await;
+    assert_eq!(status.lost, 0);
 }
 
 /// While all is taken others came anew, a read of 64 KiB each, until nothing was left, and who had hardly anything
@@ -671,8 +668,8 @@ async fn who_comes_anew_while_all_is_taken_leaves_something_to_the_light() {
         }
         assert_eq!(waited, !held, "{total} told");
         assert!((50 << 20..=64 << 20).contains(&total), "{total} told");
-        let (standing, _) = recording.close(600 * SECOND).await;
-        assert_eq!(standing.lost, 0);
+        let (status, _) = recording.close(600 * SECOND).await;
+        assert_eq!(status.lost, 0);
     }
 }
 
@@ -708,8 +705,8 @@ async fn hogs_share_and_a_light_conversation_never_waits() {
         );
         let (least, most) = (hogged.iter().min().unwrap(), hogged.iter().max().unwrap());
         assert!(most - least <= 2 * RUN, "{hogs} hogs: {least} to {most}");
-        let (standing, _) = recording.close(600 * SECOND).await;
-        assert_eq!(standing.lost, 0);
+        let (status, _) = recording.close(600 * SECOND).await;
+        assert_eq!(status.lost, 0);
     }
 }
 
@@ -741,8 +738,8 @@ async fn openings_and_endings_do_not_pile_up_while_the_store_fails() {
     late.end();
     let late = late.id;
     let known = known.id;
-    let (standing, store) = recording.close(SECOND).await;
-    assert_eq!(store.gaps(), standing.lost);
+    let (status, store) = recording.close(SECOND).await;
+    assert_eq!(store.gaps(), status.lost);
     let most = store.appends().iter().map(|(_, bytes)| *bytes).max();
     assert!(most < Some(150_000), "{most:?}");
     assert!(
@@ -875,9 +872,9 @@ proptest! {
                 recording.store.set(Mood::Willing);
             }
             let all_kept = willing_at_last;
-            let (standing, store) = recording.close(20 * SECOND).await;
+            let (status, store) = recording.close(20 * SECOND).await;
             if all_kept {
-                assert_eq!(store.gaps(), standing.lost);
+                assert_eq!(store.gaps(), status.lost);
             }
         });
     }
@@ -917,7 +914,7 @@ fn nobody_is_left_waiting() {
         while let Some(done) = tasks.join_next().await {
             done.unwrap();
         }
-        assert_eq!(recording.recorder.standing().lost, 0);
+        assert_eq!(recording.recorder.status().lost, 0);
         let recording = Recording {
             told: 8 * 3000,
             ..recording

@@ -161,14 +161,14 @@ impl Talk {
         self.recorder
             .close(self.recording, Duration::from_secs(30))
             .await;
-        let standing = self.recorder.standing();
+        let status = self.recorder.status();
         let kept = self.store.exchanges();
         assert_eq!(
             self.totals.served.load(Ordering::SeqCst),
-            standing.recorded + standing.lost,
-            "served is recorded and lost: {standing:?}"
+            status.recorded + status.lost,
+            "served is recorded and lost: {status:?}"
         );
-        assert_eq!(kept.len() as u64, standing.recorded);
+        assert_eq!(kept.len() as u64, status.recorded);
         assert!((1..).zip(&kept).all(|(id, kept)| kept.id == id), "{kept:?}");
         let since = |at: Instant| at - self.began;
         let (finished, closed, taken) = self.peer.look(|line| {

@@ -23,7 +23,7 @@ use echoic_core::{
     service::{Handler, InlineHandler, Peer, Service},
     store::Store,
 };
-use echoic_recorder::{Recorder, RecorderOptions, Standing};
+use echoic_recorder::{Recorder, RecorderOptions, RecorderStatus};
 use echoic_server::{Drained, Opening, Server};
 use echoic_service::Chosen;
 use tokio::{runtime::Builder, sync::oneshot};
@@ -46,7 +46,7 @@ pub(crate) struct Serving {
     pub(crate) addr: SocketAddr,
     pub(crate) store: Arc<TestStore>,
     stop: oneshot::Sender<()>,
-    server: thread::JoinHandle<(Drained, Standing)>,
+    server: thread::JoinHandle<(Drained, RecorderStatus)>,
 }
 
 impl Serve {
@@ -95,7 +95,7 @@ impl Serve {
                     })
                     .await;
                 recorder.close(task, Duration::from_secs(10)).await;
-                (drained, recorder.standing())
+                (drained, recorder.status())
             })
         });
         Serving {
@@ -160,14 +160,14 @@ impl Serving {
 /// A server that has been told to stop.
 pub(crate) struct Stopping {
     store: Arc<TestStore>,
-    server: thread::JoinHandle<(Drained, Standing)>,
+    server: thread::JoinHandle<(Drained, RecorderStatus)>,
 }
 
 impl Stopping {
     pub(crate) fn end(self) -> (Drained, Arc<TestStore>) {
-        let (drained, standing) = self.server.join().unwrap();
-        assert_eq!(drained.served, standing.recorded + standing.lost);
-        assert_eq!(self.store.exchanges().len() as u64, standing.recorded);
+        let (drained, status) = self.server.join().unwrap();
+        assert_eq!(drained.served, status.recorded + status.lost);
+        assert_eq!(self.store.exchanges().len() as u64, status.recorded);
         (drained, self.store)
     }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use echoic_core::{event::Place, store::Store};
-use echoic_recorder::{Recorder, RecorderOptions, Standing};
+use echoic_recorder::{Recorder, RecorderOptions, RecorderStatus};
 use echoic_server::{Drained, OpenError, Opening, Server};
 use echoic_service::Chosen;
 use tokio::{runtime::Builder, sync::oneshot};
@@ -28,7 +28,7 @@ pub(crate) struct Posted {
     pub(crate) places: Vec<Place>,
     pub(crate) store: Arc<TestStore>,
     stop: oneshot::Sender<()>,
-    server: thread::JoinHandle<(Drained, Standing)>,
+    server: thread::JoinHandle<(Drained, RecorderStatus)>,
 }
 
 /// `service` at `endpoint`.
@@ -78,7 +78,7 @@ impl Post {
                 };
                 let drained = server.run(until).await;
                 recorder.close(task, Duration::from_secs(10)).await;
-                (drained, recorder.standing())
+                (drained, recorder.status())
             })
         });
         let places = listening.recv().unwrap()?;
@@ -124,9 +124,9 @@ impl Posted {
     /// Stops and checks what must always hold.
     pub(crate) fn end(self) -> (Drained, Arc<TestStore>) {
         self.stop.send(()).unwrap();
-        let (drained, standing) = self.server.join().unwrap();
-        assert_eq!(drained.served, standing.recorded + standing.lost);
-        assert_eq!(self.store.exchanges().len() as u64, standing.recorded);
+        let (drained, status) = self.server.join().unwrap();
+        assert_eq!(drained.served, status.recorded + status.lost);
+        assert_eq!(self.store.exchanges().len() as u64, status.recorded);
         (drained, self.store)
     }
 }

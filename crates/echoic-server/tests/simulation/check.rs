@@ -8,7 +8,7 @@ use echoic_core::{
     event::{ConversationId, Outcome},
     framing::Framing,
 };
-use echoic_recorder::{Standing, WhenFull};
+use echoic_recorder::{RecorderStatus, WhenFull};
 use tokio::time::Instant;
 
 use super::{
@@ -36,7 +36,7 @@ pub(super) fn check(world: &World) -> Result<Sum, String> {
     let World {
         plan,
         drained,
-        standing,
+        status,
         ..
     } = world;
     must!(drained.panicked == 0, "a conversation panicked");
@@ -49,7 +49,7 @@ pub(super) fn check(world: &World) -> Result<Sum, String> {
     let all = world.keeper.inner.exchanges();
     let books = Books {
         served: drained.served,
-        standing,
+        status,
         keeping: &plan.keeping,
         store: &world.keeper.inner,
         closed_in_time: world.closed_in_time,
@@ -76,13 +76,13 @@ pub(super) fn check(world: &World) -> Result<Sum, String> {
     }
     must!(recorded.is_empty(), "recorded and never called");
     must!(
-        exchanges == standing.recorded,
-        "{exchanges} exchanges of callers, {standing:?}"
+        exchanges == status.recorded,
+        "{exchanges} exchanges of callers, {status:?}"
     );
     Ok(Sum {
         steps: world.steps.next(),
         served: drained.served,
-        lost: standing.lost,
+        lost: status.lost,
         hows,
     })
 }
@@ -90,7 +90,7 @@ pub(super) fn check(world: &World) -> Result<Sum, String> {
 /// What was served, and what the record says of it.
 pub(super) struct Books<'a> {
     pub(super) served: u64,
-    pub(super) standing: &'a Standing,
+    pub(super) status: &'a RecorderStatus,
     pub(super) keeping: &'a Keeping,
     pub(super) store: &'a TestStore,
     /// The recorder was done before its deadline.
@@ -101,17 +101,17 @@ pub(super) struct Books<'a> {
 pub(super) fn conserved(books: &Books<'_>, all: &[Kept]) -> Checked {
     let Books {
         served,
-        standing,
+        status,
         keeping,
         ..
     } = *books;
     must!(
-        served == standing.recorded + standing.lost,
-        "served {served}, but {standing:?}"
+        served == status.recorded + status.lost,
+        "served {served}, but {status:?}"
     );
     must!(
-        all.len() as u64 == standing.recorded,
-        "kept {}, but {standing:?}",
+        all.len() as u64 == status.recorded,
+        "kept {}, but {status:?}",
         all.len()
     );
     must!(
@@ -122,16 +122,16 @@ pub(super) fn conserved(books: &Books<'_>, all: &[Kept]) -> Checked {
         return Ok(());
     }
     must!(books.closed_in_time, "the recorder did not end");
-    must!(standing.failure.is_none(), "still failing: {standing:?}");
+    must!(status.failure.is_none(), "still failing: {status:?}");
     let gaps = books.store.gaps();
     must!(
-        gaps == standing.lost,
-        "the record says that {gaps} are missing, but {standing:?}"
+        gaps == status.lost,
+        "the record says that {gaps} are missing, but {status:?}"
     );
     let may_lose = keeping.options.when_full == WhenFull::Drop || !keeping.is_patient();
     must!(
-        standing.lost == 0 || may_lose,
-        "lost without need: {standing:?}"
+        status.lost == 0 || may_lose,
+        "lost without need: {status:?}"
     );
     Ok(())
 }
@@ -185,7 +185,7 @@ fn conversation(world: &World, facts: &Facts, recorded: Option<&Recorded>) -> Ch
         closed <= world.drained_at,
         "still open when the server was done"
     );
-    let is_whole = plan.keeping.ends_well() && world.standing.lost == 0;
+    let is_whole = plan.keeping.ends_well() && world.status.lost == 0;
     let Some(recorded) = recorded else {
         must!(!is_whole, "not recorded");
         return Ok(());

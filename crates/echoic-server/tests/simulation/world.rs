@@ -21,7 +21,7 @@ use echoic_core::{
     },
     store::Store,
 };
-use echoic_recorder::{Recorder, Standing};
+use echoic_recorder::{Recorder, RecorderStatus};
 use echoic_service::Chosen;
 use echoic_wire::Listener;
 use tokio::{
@@ -55,7 +55,7 @@ pub(super) struct World {
     pub(super) stopped: Instant,
     pub(super) drained_at: Instant,
     pub(super) drained: Drained,
-    pub(super) standing: Standing,
+    pub(super) status: RecorderStatus,
     /// The recorder was done before its deadline.
     pub(super) closed_in_time: bool,
 }
@@ -178,7 +178,7 @@ async fn live(seed: u64, plan: Plan, planted: Planted, steps: Steps) -> Result<W
         accounts.push(peer.await.ok().flatten());
     }
     Ok(World {
-        standing: recorder.standing(),
+        status: recorder.status(),
         plan,
         steps,
         wires,

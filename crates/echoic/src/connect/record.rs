@@ -19,7 +19,7 @@ use echoic_core::{
     framing::FramingPair,
     store::{Durability, Store},
 };
-use echoic_recorder::{Clock, Journal, Recorder, RecorderOptions, Standing};
+use echoic_recorder::{Clock, Journal, Recorder, RecorderOptions, RecorderStatus};
 use echoic_wire::Dialled;
 use tokio::{task::JoinHandle, time::Instant};
 
@@ -151,7 +151,7 @@ impl Record {
             page.journal.ended(at, ending(talked, page.datagrams));
         }
         recorder.close(recording, STORE_DEADLINE).await;
-        let Standing { lost, failure, .. } = recorder.standing();
+        let RecorderStatus { lost, failure, .. } = recorder.status();
         let closed = store_url::close(store).await;
         let why = failure.map(|failure| failure.why);
         match (lost, why, closed) {

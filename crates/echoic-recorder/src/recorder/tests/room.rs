@@ -44,9 +44,9 @@ async fn what_finds_no_room_is_lost_and_there_is_room_to_the_last_byte() {
             if amid < 6000 {
                 recording.fill(&mut teller, 6000 - amid);
             }
-            assert_eq!(recording.recorder.standing().lost, 0);
+            assert_eq!(recording.recorder.status().lost, 0);
             recording.tell(&mut teller, 1);
-            assert_eq!(recording.recorder.standing().lost, lost, "{shards} {amid}");
+            assert_eq!(recording.recorder.status().lost, lost, "{shards} {amid}");
             recording.close(10 * SECOND).await;
         }
     }

@@ -51,7 +51,7 @@ async fn a_failing_store_withholds_the_reply_and_ends_the_conversation() {
             .until("finished", |line| line.finished.is_some())
             .await;
         assert_eq!(talk.peer.taken(), b"kept\n");
-        assert!(talk.recorder.standing().failure.is_some());
+        assert!(talk.recorder.status().failure.is_some());
         talk.peer.finish();
         store.set(Mood::Willing);
         let end = talk.end().await;

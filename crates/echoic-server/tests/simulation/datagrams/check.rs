@@ -56,7 +56,7 @@ pub(super) fn check(world: &World) -> Result<Sum, String> {
         plan,
         facts,
         drained,
-        standing,
+        status,
         ..
     } = world;
     must!(drained.panicked == 0, "a conversation panicked");
@@ -68,7 +68,7 @@ pub(super) fn check(world: &World) -> Result<Sum, String> {
     let all = world.keeper.inner.exchanges();
     let books = Books {
         served: drained.served,
-        standing,
+        status,
         keeping: &plan.keeping,
         store: &world.keeper.inner,
         closed_in_time: world.closed_in_time,
@@ -99,7 +99,7 @@ pub(super) fn check(world: &World) -> Result<Sum, String> {
     Ok(Sum {
         steps: world.steps.next(),
         served: drained.served,
-        lost: standing.lost,
+        lost: status.lost,
         hows,
     })
 }
@@ -124,7 +124,7 @@ fn counted(world: &World, withheld: u64) -> Checked {
         "{} had arrived at the stop, {taken} were taken",
         facts.arrived_at_stop
     );
-    if world.plan.keeping.ends_well() && world.standing.lost == 0 {
+    if world.plan.keeping.ends_well() && world.status.lost == 0 {
         must!(
             counts.withheld == withheld,
             "withheld {withheld}: {counts:?}"
@@ -262,7 +262,7 @@ fn talk(
         "answered where nobody asks"
     );
     let mut exchanges = theirs.iter().flat_map(|talk| &talk.exchanges);
-    let is_whole = world.plan.keeping.ends_well() && world.standing.lost == 0;
+    let is_whole = world.plan.keeping.ends_well() && world.status.lost == 0;
     for (datagram, expected) in fated
         .iter()
         .filter(|(_, expected)| *expected != Expected::Unheard)

@@ -13,7 +13,7 @@ use echoic_core::{
     service::Service,
     store::Store,
 };
-use echoic_recorder::{Recorder, Standing};
+use echoic_recorder::{Recorder, RecorderStatus};
 use echoic_wire::UnopenedDatagrams;
 use tokio::{
     join,
@@ -46,7 +46,7 @@ pub(super) struct World {
     pub(super) stopped: Instant,
     pub(super) drained_at: Instant,
     pub(super) drained: Drained,
-    pub(super) standing: Standing,
+    pub(super) status: RecorderStatus,
     pub(super) closed_in_time: bool,
 }
 
@@ -110,7 +110,7 @@ async fn live(seed: u64, plan: Plan, planted: Planted, steps: Steps) -> Result<W
         peer.abort();
     }
     Ok(World {
-        standing: recorder.standing(),
+        status: recorder.status(),
         facts: net.facts(),
         plan,
         steps,

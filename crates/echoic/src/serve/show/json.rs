@@ -16,7 +16,7 @@ use echoic_core::{
     event::{Batch, ConversationId, Ended, Event, Mark, Marked, Opened, Outcome, RunEvent},
     exchange::{Conversation, ExchangeRef, exchanges},
 };
-use echoic_recorder::{Missed, Seen, Standing};
+use echoic_recorder::{Missed, RecorderStatus, Seen};
 use echoic_server::Listening;
 use serde::Serialize;
 use tokio::time::Instant;
@@ -233,8 +233,8 @@ impl<W: Write, S: Fn(&str)> JsonPrinter<W, S> {
         missed.opened.iter().try_for_each(|told| self.opened(told))
     }
 
-    fn standing(&mut self, standing: &Standing) -> io::Result<()> {
-        let line = match &standing.failure {
+    fn status(&mut self, status: &RecorderStatus) -> io::Result<()> {
+        let line = match &status.failure {
             Some(failure) => Line::Failing {
                 v: VERSION,
                 why: &failure.why,
@@ -243,7 +243,7 @@ impl<W: Write, S: Fn(&str)> JsonPrinter<W, S> {
             },
             None => Line::Recording {
                 v: VERSION,
-                lost: standing.lost,
+                lost: status.lost,
             },
         };
         self.line(&line)
@@ -313,7 +313,7 @@ impl<W: Write, S: Fn(&str)> Printer for JsonPrinter<W, S> {
         match seen {
             Seen::Batch(batch) => self.batch(batch),
             Seen::Gap(missed) => self.missed(missed),
-            Seen::Standing(standing) => self.standing(standing),
+            Seen::RecorderStatus(status) => self.status(status),
         }
     }
 

@@ -122,7 +122,7 @@ impl<W: Write> Printer for LinePrinter<W> {
             Seen::Batch(batch) => self.batch(batch, now)?,
             Seen::Gap(missed) => self.missed(missed, now),
             // Told on standard error, also to one who wants to see no events.
-            Seen::Standing(_) => {}
+            Seen::RecorderStatus(_) => {}
         }
         Ok(())
     }

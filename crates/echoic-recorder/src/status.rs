@@ -4,7 +4,7 @@ use echoic_core::event::Micros;
 
 /// How recording stands. Every exchange served while recording was asked for is in one of the three numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct RecorderStatus {
     /// Exchanges the store has kept.
     pub recorded: u64,
     /// Exchanges served that will not be in the store.
