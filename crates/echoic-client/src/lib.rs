@@ -6,7 +6,7 @@
 //! prompt and a test.
 //!
 //! ```
-//! # use echoic_client::{Ending, News, Say, Waits, talk};
+//! # use echoic_client::{Ending, ClientEvent, Say, Timeouts, talk};
 //! # use echoic_core::framing::FramingPair;
 //! # use echoic_wire::{DialOptions, dial};
 //! # use tokio::{io::AsyncWriteExt, net::TcpListener, sync::mpsc};
@@ -22,8 +22,8 @@
 //! let link = dial(&endpoint, &DialOptions::default()).await?.link;
 //! let (_say, said) = mpsc::channel::<Say>(1);
 //! let (news, mut heard) = mpsc::channel(1);
-//! let talked = tokio::spawn(talk(link, FramingPair::default(), said, news, std::future::pending(), Waits::default()));
-//! while let Some(News::Heard { bytes, .. }) = heard.recv().await {
+//! let talked = tokio::spawn(talk(link, FramingPair::default(), said, news, std::future::pending(), Timeouts::default()));
+//! while let Some(ClientEvent::Heard { bytes, .. }) = heard.recv().await {
 //!     assert_eq!(bytes, b"Thank you for connecting");
 //! }
 //! assert!(matches!(talked.await?.ending, Ending::PeerClosed));
@@ -49,5 +49,5 @@ pub use ending::{Ending, Phase, Talked};
 pub use exchanges::{Exchanged, Exchanges};
 pub use flow::Flow;
 pub use replies::{Heard, Kind, Replies};
-pub use talk::{Leave, News, READ_BYTES_MAX, Say, Waits, talk, talk_watched};
+pub use talk::{ClientEvent, Leave, READ_BYTES_MAX, Say, Timeouts, talk, talk_watched};
 pub use watch::{Happened, Watch};

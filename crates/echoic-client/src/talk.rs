@@ -40,7 +40,7 @@ pub enum Say {
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum News {
+pub enum ClientEvent {
     /// Something said was taken by the kernel as a whole.
     Sent {
         /// When its last byte was.
@@ -72,7 +72,7 @@ pub enum Leave {
 
 /// How long to wait for what.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Waits {
+pub struct Timeouts {
     /// After our end of the stream: silence of the peer before we leave. None waits for its end.
     pub linger_timeout: Option<Duration>,
     /// Silence in both directions. None waits for ever, as a person at a prompt does.
@@ -86,7 +86,7 @@ pub struct Waits {
     pub after_fin: Duration,
 }
 
-impl Default for Waits {
+impl Default for Timeouts {
     fn default() -> Self {
         Self {
             linger_timeout: Some(Duration::from_secs(5)),
@@ -109,9 +109,9 @@ pub async fn talk(
     link: Link,
     frames: FramingPair,
     say: mpsc::Receiver<Say>,
-    news: mpsc::Sender<News>,
+    news: mpsc::Sender<ClientEvent>,
     leave: impl Future<Output = Leave>,
-    waits: Waits,
+    waits: Timeouts,
 ) -> Talked {
     talk_watched(link, frames, say, news, leave, waits, ()).await
 }
@@ -121,9 +121,9 @@ pub async fn talk_watched(
     link: Link,
     frames: FramingPair,
     mut say: mpsc::Receiver<Say>,
-    news: mpsc::Sender<News>,
+    news: mpsc::Sender<ClientEvent>,
     leave: impl Future<Output = Leave>,
-    waits: Waits,
+    waits: Timeouts,
     mut watch: impl Watch,
 ) -> Talked {
     let started = Instant::now();
@@ -188,7 +188,7 @@ fn left_over(say: &mut mpsc::Receiver<Say>) -> u64 {
 /// Where a conversation stands.
 struct Talk {
     link: Link,
-    waits: Waits,
+    waits: Timeouts,
     tally: Tally,
     /// Each write is a message and each read too, one of no bytes among them; there is no end.
     datagrams: bool,
@@ -199,7 +199,7 @@ struct Talk {
     taken: usize,
     said_before: u64,
     /// What the other side of the queue has not taken yet: at most one of each kind.
-    news: VecDeque<News>,
+    news: VecDeque<ClientEvent>,
     /// Whoever looks on has no room for more.
     behind: bool,
     ours: Half,
@@ -244,7 +244,7 @@ enum After {
 }
 
 impl Talk {
-    fn new(link: Link, frames: FramingPair, waits: Waits, now: Instant) -> Self {
+    fn new(link: Link, frames: FramingPair, waits: Timeouts, now: Instant) -> Self {
         Self {
             datagrams: link.shape() == Shape::Datagrams,
             sending_nothing: false,
@@ -373,7 +373,7 @@ impl Talk {
         }
     }
 
-    fn deliver(&mut self, send: impl FnOnce(News)) {
+    fn deliver(&mut self, send: impl FnOnce(ClientEvent)) {
         if let Some(news) = self.news.pop_front() {
             send(news);
             self.stood_still();
@@ -447,7 +447,7 @@ impl Talk {
                     bytes: &bytes,
                 });
                 self.tally.heard(&bytes);
-                self.news.push_back(News::Heard {
+                self.news.push_back(ClientEvent::Heard {
                     at: now,
                     bytes,
                     so_far: self.tally.counts,
@@ -475,7 +475,7 @@ impl Talk {
         self.taken = upto;
         self.sending_nothing = false;
         if whole {
-            self.news.push_back(News::Sent {
+            self.news.push_back(ClientEvent::Sent {
                 at: now,
                 messages: (self.tally.said() - self.said_before).max(1),
                 so_far: self.tally.counts,

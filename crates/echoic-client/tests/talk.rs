@@ -13,7 +13,7 @@ use std::{
 };
 
 use echoic_client::{
-    Ending, Happened, Leave, News, Phase, Say, Talked, Waits, Watch, talk, talk_watched,
+    ClientEvent, Ending, Happened, Leave, Phase, Say, Talked, Timeouts, Watch, talk, talk_watched,
 };
 use echoic_core::framing::{Framing, FramingPair};
 use echoic_wire::{DialOptions, Link, Transport, dial};
@@ -39,7 +39,7 @@ async fn call(addr: &str) -> Link {
 }
 
 /// Says all of `said`, then ends; returns what came back.
-async fn converse(link: Link, said: Vec<Say>, waits: Waits) -> (Vec<u8>, Talked) {
+async fn converse(link: Link, said: Vec<Say>, waits: Timeouts) -> (Vec<u8>, Talked) {
     let (say, says) = mpsc::channel(1);
     let (news, heard) = mpsc::channel(1);
     let speaking = tokio::spawn(async move {
@@ -55,10 +55,10 @@ async fn converse(link: Link, said: Vec<Say>, waits: Waits) -> (Vec<u8>, Talked)
     (bytes, talked)
 }
 
-async fn all_of(mut news: mpsc::Receiver<News>) -> Vec<u8> {
+async fn all_of(mut news: mpsc::Receiver<ClientEvent>) -> Vec<u8> {
     let mut all = Vec::new();
     while let Some(news) = news.recv().await {
-        if let News::Heard { bytes, .. } = news {
+        if let ClientEvent::Heard { bytes, .. } = news {
             all.extend(bytes);
         }
     }
@@ -80,7 +80,7 @@ async fn a_greeting_is_heard_to_its_end_although_nothing_was_said() {
         says,
         news,
         pending(),
-        Waits::default(),
+        Timeouts::default(),
     );
     let (bytes, talked) = tokio::join!(all_of(heard), talking);
     assert_eq!(bytes, b"Thank you for connecting");
@@ -96,7 +96,7 @@ async fn our_end_is_sent_and_the_reply_waited_for() {
         peer.write_all(heard.to_uppercase().as_bytes()).unwrap();
     });
     let said = vec![text("he"), text("llo\n")];
-    let (bytes, talked) = converse(call(&addr).await, said, Waits::default()).await;
+    let (bytes, talked) = converse(call(&addr).await, said, Timeouts::default()).await;
     peer.join().unwrap();
     assert_eq!(bytes, b"HELLO\n");
     assert!(matches!(talked.ending, Ending::PeerClosed), "{talked:?}");
@@ -127,7 +127,7 @@ async fn fifty_megabytes_come_back_from_an_echo() {
     let (bytes, talked) = converse(
         call(&addr).await,
         vec![Say::Bytes(all.clone())],
-        Waits::default(),
+        Timeouts::default(),
     )
     .await;
     peer.join().unwrap();
@@ -143,8 +143,12 @@ async fn a_reset_amid_a_reply_is_told_with_what_came_before() {
         peer.write_all(b"half a rep").unwrap();
         // More was said than is read, so the close is a reset.
     });
-    let (bytes, talked) =
-        converse(call(&addr).await, vec![text("request\n")], Waits::default()).await;
+    let (bytes, talked) = converse(
+        call(&addr).await,
+        vec![text("request\n")],
+        Timeouts::default(),
+    )
+    .await;
     assert_eq!(bytes, b"half a rep");
     assert!(
         matches!(talked.ending, Ending::PeerReset { after: 10 }),
@@ -161,7 +165,7 @@ async fn a_peer_that_ends_its_stream_first_still_gets_all_of_ours() {
         all.len()
     });
     let said = (0..200).map(|_| Say::Bytes(vec![b'x'; 64 << 10])).collect();
-    let (_, talked) = converse(call(&addr).await, said, Waits::default()).await;
+    let (_, talked) = converse(call(&addr).await, said, Timeouts::default()).await;
     assert_eq!(peer.join().unwrap(), 200 * (64 << 10));
     assert!(matches!(talked.ending, Ending::PeerClosed), "{talked:?}");
     assert_eq!(talked.unsent, 0);
@@ -177,10 +181,10 @@ async fn an_upload_that_pauses_is_waited_for_and_one_that_stops_is_told() {
             peer.read_to_string(&mut all).unwrap();
             all
         });
-        let waits = Waits {
+        let waits = Timeouts {
             linger_timeout: Some(Duration::from_secs(1)),
             after_fin: Duration::from_secs(1),
-            ..Waits::default()
+            ..Timeouts::default()
         };
         let (say, says) = mpsc::channel(1);
         let (news, heard) = mpsc::channel(1);
@@ -215,7 +219,7 @@ async fn what_a_closed_peer_did_not_take_is_counted() {
         peer.read_exact(&mut buffer).unwrap();
     });
     let said = (0..800).map(|_| Say::Bytes(vec![b'x'; 64 << 10])).collect();
-    let (_, talked) = converse(call(&addr).await, said, Waits::default()).await;
+    let (_, talked) = converse(call(&addr).await, said, Timeouts::default()).await;
     peer.join().unwrap();
     // Its end or its reset may be seen first.
     assert!(
@@ -236,9 +240,12 @@ async fn when_nobody_takes_the_news_it_ends() {
         says,
         news,
         pending(),
-        Waits::default(),
+        Timeouts::default(),
     ));
-    assert!(matches!(heard.recv().await, Some(News::Heard { .. })));
+    assert!(matches!(
+        heard.recv().await,
+        Some(ClientEvent::Heard { .. })
+    ));
     drop(heard);
     let talked = talking.await.unwrap();
     assert!(matches!(talked.ending, Ending::Unheard), "{talked:?}");
@@ -261,7 +268,7 @@ async fn to_quit_is_to_send_what_was_said_and_end_cleanly() {
         says,
         news,
         ready(Leave::Quit),
-        Waits::default(),
+        Timeouts::default(),
     );
     let (_, talked) = tokio::join!(all_of(heard), talking);
     assert!(matches!(talked.ending, Ending::Quit), "{talked:?}");
@@ -280,7 +287,7 @@ async fn to_abort_is_a_reset() {
         says,
         news,
         ready(Leave::Abort),
-        Waits::default(),
+        Timeouts::default(),
     )
     .await;
     assert!(matches!(talked.ending, Ending::Aborted), "{talked:?}");
@@ -346,7 +353,7 @@ impl Transport for Slow {
 #[tokio::test(start_paused = true)]
 async fn the_linger_is_silence_after_our_end_and_each_byte_renews_it() {
     let link = Slow::link(100, &[4, 8]);
-    let (bytes, talked) = converse(link, vec![text("hi")], Waits::default()).await;
+    let (bytes, talked) = converse(link, vec![text("hi")], Timeouts::default()).await;
     assert_eq!(bytes, b"..");
     assert!(
         matches!(talked.ending, Ending::TimedOut(Phase::Linger)),
@@ -359,7 +366,7 @@ async fn the_linger_is_silence_after_our_end_and_each_byte_renews_it() {
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_takes_nothing_is_given_up_and_the_rest_counted() {
     let link = Slow::link(3, &[]);
-    let (_, talked) = converse(link, vec![text("hello")], Waits::default()).await;
+    let (_, talked) = converse(link, vec![text("hello")], Timeouts::default()).await;
     assert!(
         matches!(talked.ending, Ending::TimedOut(Phase::WriteStall)),
         "{talked:?}"
@@ -370,9 +377,9 @@ async fn a_peer_that_takes_nothing_is_given_up_and_the_rest_counted() {
 
 #[tokio::test(start_paused = true)]
 async fn silence_in_both_directions_ends_it_only_if_asked() {
-    let idle = Waits {
+    let idle = Timeouts {
         idle_timeout: Some(Duration::from_mins(1)),
-        ..Waits::default()
+        ..Timeouts::default()
     };
     let (_say, says) = mpsc::channel(1);
     let (news, heard) = mpsc::channel(1);
@@ -403,7 +410,7 @@ async fn no_wait_runs_while_we_are_the_ones_who_stand_still() {
         says,
         news,
         pending(),
-        Waits::default(),
+        Timeouts::default(),
     ));
     say.send(text("hello")).await.unwrap();
     tokio::time::sleep(Duration::from_hours(1)).await;
@@ -438,9 +445,9 @@ async fn while_who_looks_on_is_behind_nothing_moves_and_no_wait_runs() {
         let (news, heard) = mpsc::channel(1);
         say.send(text("hello")).await.unwrap();
         drop(say);
-        let waits = Waits {
+        let waits = Timeouts {
             idle_timeout: Some(Duration::from_secs(7)),
-            ..Waits::default()
+            ..Timeouts::default()
         };
         let (link, frames) = (Slow::link(100, &[0, 0, 0]), FramingPair::default());
         let talking = talk_watched(link, frames, says, news, pending(), waits, watch);
@@ -470,7 +477,7 @@ async fn who_looks_on_and_is_behind_keeps_nobody_from_leaving() {
         says,
         news,
         ready(Leave::Quit),
-        Waits::default(),
+        Timeouts::default(),
         Behind(Box::pin(hour)),
     )
     .await;

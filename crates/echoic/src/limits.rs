@@ -5,7 +5,7 @@
 
 use std::{fmt, time::Duration};
 
-use echoic_client::Waits;
+use echoic_client::Timeouts;
 use echoic_core::{
     ending::CloseReason,
     limits::{Limits, SourceLimits},
@@ -98,7 +98,7 @@ fn groups() -> [(&'static str, Vec<Limit>); 6] {
         ("One source", source(&SourceLimits::default())),
         ("Listening and sending", sockets(&ListenOptions::default())),
         ("The record", record(&RecorderOptions::default())),
-        ("connect", connect(&Waits::default())),
+        ("connect", connect(&Timeouts::default())),
         ("bench", bench()),
     ]
 }
@@ -249,7 +249,7 @@ fn record(options: &RecorderOptions) -> Vec<Limit> {
     ]
 }
 
-fn connect(waits: &Waits) -> Vec<Limit> {
+fn connect(waits: &Timeouts) -> Vec<Limit> {
     let connect = |flag| Some(("connect", flag));
     vec![
         Limit::new(

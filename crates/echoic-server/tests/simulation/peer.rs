@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use echoic_client::{News, Say, Talked, Waits, talk};
+use echoic_client::{ClientEvent, Say, Talked, Timeouts, talk};
 use echoic_core::{event::Place, framing::FramingPair};
 use echoic_wire::Link;
 use tokio::{
@@ -96,9 +96,9 @@ async fn read(mut socket: Socket, reading: Reading, mut chance: Chance) {
 async fn converse(plan: PeerPlan, socket: Socket) -> Account {
     let (say, said) = mpsc::channel(4);
     let (tell, mut news) = mpsc::channel(4);
-    let waits = Waits {
+    let waits = Timeouts {
         idle_timeout: Some(Duration::from_secs(90)),
-        ..Waits::default()
+        ..Timeouts::default()
     };
     let talking = talk(
         Link::layered(Box::new(socket)),
@@ -126,7 +126,7 @@ async fn converse(plan: PeerPlan, socket: Socket) -> Account {
     let hearing = async {
         let mut all = Vec::new();
         while let Some(news) = news.recv().await {
-            if let News::Heard { bytes, .. } = news {
+            if let ClientEvent::Heard { bytes, .. } = news {
                 all.extend(bytes);
             }
         }

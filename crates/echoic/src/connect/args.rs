@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use echoic_client::Waits;
+use echoic_client::Timeouts;
 use echoic_core::{
     endpoint::{Endpoint, Host, Located, Shape},
     framing::{Framing, FramingPair},
@@ -168,7 +168,7 @@ pub(super) struct Plan {
     pub(super) q_quits: bool,
     pub(super) history: bool,
     pub(super) connect_within: Duration,
-    pub(super) waits: Waits,
+    pub(super) waits: Timeouts,
     /// A line, or a message, is a datagram.
     pub(super) datagrams: bool,
     pub(super) speech: Speech,
@@ -258,7 +258,7 @@ impl ConnectArgs {
                 frames.outbound
             ));
         }
-        let waits = Waits::default();
+        let waits = Timeouts::default();
         let linger_timeout = if self.send_only {
             SEND_ONLY_LINGER
         } else {
@@ -276,7 +276,7 @@ impl ConnectArgs {
             q_quits: !self.no_q,
             history: !self.no_history,
             connect_within: self.connect_timeout.0,
-            waits: Waits {
+            waits: Timeouts {
                 linger_timeout: (!prompt).then_some(linger_timeout),
                 idle_timeout: self.idle_timeout.0.map(|idle| idle.0),
                 write_timeout: self.write_timeout.0,
@@ -421,7 +421,7 @@ mod tests {
         );
         let pipe = plan(":5000 -w 3", false).unwrap();
         assert_eq!(pipe.frames, Framing::Chunk.into());
-        assert_eq!(pipe.waits, Waits::default());
+        assert_eq!(pipe.waits, Timeouts::default());
         assert_eq!(pipe.connect_within, Duration::from_secs(3));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, future::Future, io, sync::Arc, thread, time::Duration};
 
-use echoic_client::{Leave, News, Say, Talked, Watch, talk_watched};
+use echoic_client::{ClientEvent, Leave, Say, Talked, Watch, talk_watched};
 use echoic_wire::Link;
 use tokio::{
     select,
@@ -115,7 +115,7 @@ pub(super) async fn piped(
 
 /// Writes it on a thread of its own, since standard output may take its time.
 fn write_apart(
-    heard: mpsc::Receiver<News>,
+    heard: mpsc::Receiver<ClientEvent>,
     watcher: Option<Arc<Watcher>>,
     discards: bool,
 ) -> oneshot::Receiver<io::Result<()>> {
@@ -129,13 +129,13 @@ fn write_apart(
 
 /// Each read of the peer is written at once.
 fn write_all(
-    mut heard: mpsc::Receiver<News>,
+    mut heard: mpsc::Receiver<ClientEvent>,
     watcher: Option<&Watcher>,
     discards: bool,
 ) -> io::Result<()> {
     let mut output = Output::standard();
     while let Some(news) = heard.blocking_recv() {
-        if let News::Heard { bytes, .. } = news {
+        if let ClientEvent::Heard { bytes, .. } = news {
             if !discards {
                 output.read(&bytes)?;
             }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use echoic_client::{
-    Counts, Leave, News, READ_BYTES_MAX, Replies, Say, Talked, Watch, talk_watched,
+    ClientEvent, Counts, Leave, READ_BYTES_MAX, Replies, Say, Talked, Watch, talk_watched,
 };
 use echoic_core::{framing::FramingPair, units::for_people};
 use echoic_wire::Link;
@@ -298,7 +298,7 @@ impl<'a> Session<'a> {
         });
     }
 
-    fn news(&mut self, news: News, more: &mut mpsc::Receiver<News>) {
+    fn news(&mut self, news: ClientEvent, more: &mut mpsc::Receiver<ClientEvent>) {
         // What has come in the meantime is printed with it, since each print redraws the prompt.
         let mut lines = String::new();
         self.one(news, &mut lines);
@@ -312,9 +312,9 @@ impl<'a> Session<'a> {
         self.looked = Instant::now();
     }
 
-    fn one(&mut self, news: News, lines: &mut String) {
+    fn one(&mut self, news: ClientEvent, lines: &mut String) {
         match news {
-            News::Sent {
+            ClientEvent::Sent {
                 at,
                 messages,
                 so_far,
@@ -323,7 +323,7 @@ impl<'a> Session<'a> {
                 self.replies.sent(at, messages);
                 self.asked = self.datagrams.then_some(at);
             }
-            News::Heard { at, bytes, so_far } => {
+            ClientEvent::Heard { at, bytes, so_far } => {
                 self.asked = None;
                 self.counts = so_far;
                 self.transcript

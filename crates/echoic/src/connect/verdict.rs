@@ -2,7 +2,7 @@
 
 use std::{fmt, io};
 
-use echoic_client::{Ending, Phase, Talked, Waits};
+use echoic_client::{Ending, Phase, Talked, Timeouts};
 use echoic_core::{
     framing::{Framing, FramingPair},
     units::{Span, for_people},
@@ -39,7 +39,7 @@ pub(super) fn of_pipe(talked: &Talked, plan: &Plan, met: Option<bool>) -> Comman
 }
 
 /// Datagrams have no end but silence.
-fn of_quiet(talked: &Talked, waits: &Waits) -> CommandResult {
+fn of_quiet(talked: &Talked, waits: &Timeouts) -> CommandResult {
     if talked.counts.unanswered == 0 {
         return Ok(Exit::Done);
     }
@@ -51,7 +51,7 @@ fn of_quiet(talked: &Talked, waits: &Waits) -> CommandResult {
 }
 
 /// The same where nothing was expected.
-fn of_silence(talked: &Talked, frames: FramingPair, waits: &Waits) -> CommandResult {
+fn of_silence(talked: &Talked, frames: FramingPair, waits: &Timeouts) -> CommandResult {
     let counts = &talked.counts;
     match &talked.ending {
         Ending::PeerClosed if talked.unsent == 0 && counts.cut(frames) => failed(
@@ -91,7 +91,7 @@ fn of_silence(talked: &Talked, frames: FramingPair, waits: &Waits) -> CommandRes
 }
 
 /// Of a conversation at a prompt: a reply is owed as long as nothing came after the last thing sent.
-pub(super) fn of_prompt(talked: &Talked, waits: &Waits) -> CommandResult {
+pub(super) fn of_prompt(talked: &Talked, waits: &Timeouts) -> CommandResult {
     match &talked.ending {
         Ending::PeerClosed if talked.unsent == 0 && talked.counts.unanswered > 0 => {
             failed(Exit::Cut, "the peer closed and owed a reply")
@@ -100,7 +100,7 @@ pub(super) fn of_prompt(talked: &Talked, waits: &Waits) -> CommandResult {
     }
 }
 
-fn of_any(talked: &Talked, waits: &Waits) -> CommandResult {
+fn of_any(talked: &Talked, waits: &Timeouts) -> CommandResult {
     let unsent = match talked.unsent {
         0 => String::new(),
         n => format!("; {} unsent", for_people(n)),
@@ -204,7 +204,7 @@ mod tests {
     }
 
     fn pipe(framing: Framing, talked: &Talked) -> Exit {
-        code(of_silence(talked, framing.into(), &Waits::default()))
+        code(of_silence(talked, framing.into(), &Timeouts::default()))
     }
 
     #[test]
@@ -241,7 +241,7 @@ mod tests {
         let outcome = of_silence(
             &talked(Ending::PeerReset { after: 3 }, b"a", b"abc", 9),
             Framing::Chunk.into(),
-            &Waits::default(),
+            &Timeouts::default(),
         );
         let CliError { exit, why } = outcome.unwrap_err();
         assert_eq!(exit, Exit::Cut);
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn at_a_prompt_a_reply_may_be_owed() {
-        let waits = Waits::default();
+        let waits = Timeouts::default();
         let owed = talked(Ending::PeerClosed, b"a\n", b"", 0);
         assert_eq!(code(of_prompt(&owed, &waits)), Exit::Cut);
         let quit = talked(Ending::Quit, b"a\n", b"", 0);
