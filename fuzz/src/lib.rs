@@ -6,7 +6,7 @@
 use std::{cell::OnceCell, sync::Arc};
 
 use echoic_core::{
-    event::{Outcome, Place, Post},
+    event::{Address, Outcome, Post},
     exchange::{Conversation, Exchange},
     framing::{Framing, oracle},
 };
@@ -51,10 +51,10 @@ impl<'a> Input<'a> {
     }
 
     /// Up to 15 places in a stream, by two bytes each.
-    fn places(&mut self) -> Vec<usize> {
+    fn addresses(&mut self) -> Vec<usize> {
         let count = self.byte() % 16;
-        let mut place = || usize::from(self.byte()) << 8 | usize::from(self.byte());
-        (0..count).map(|_| place()).collect()
+        let mut address = || usize::from(self.byte()) << 8 | usize::from(self.byte());
+        (0..count).map(|_| address()).collect()
     }
 
     /// Up to a newline, which is taken too.
@@ -79,12 +79,12 @@ fn filter(data: &[u8]) {
 /// comes out as it went in.
 fn framing(data: &[u8]) {
     let mut input = Input(data);
-    let (framing, max, places) = (framing_of(input.byte()), input.byte(), input.places());
+    let (framing, max, addresses) = (framing_of(input.byte()), input.byte(), input.addresses());
     let data = input.0;
     if framing == Framing::Chunk {
         return;
     }
-    oracle::cuts_change_nothing(framing, max.into(), data, &places);
+    oracle::cuts_change_nothing(framing, max.into(), data, &addresses);
     let bodies: Vec<Vec<u8>> = match framing {
         Framing::Fixed(n) => data
             .chunks_exact(n.get() as usize)
@@ -95,22 +95,26 @@ fn framing(data: &[u8]) {
             .map(<[u8]>::to_vec)
             .collect(),
     };
-    oracle::join_then_split(framing, &bodies, &places);
+    oracle::join_then_split(framing, &bodies, &addresses);
 }
 
 /// Cuts and a text: lower case is what std says, of a message as a whole, of a stream character by character.
 fn lower(data: &[u8]) {
     let mut input = Input(data);
-    let places = input.places();
-    echoic_service::lower::oracle::check(input.0, &places);
+    let addresses = input.addresses();
+    echoic_service::lower::oracle::check(input.0, &addresses);
 }
 
 /// A framing, how many were asked for, cuts, and what is heard: it is shown once and whole, and no more of it are replies
 /// than were asked for.
 fn replies(data: &[u8]) {
     let mut input = Input(data);
-    let (framing, sent, places) = (framing_of(input.byte()), input.byte() % 8, input.places());
-    echoic_client::oracle::check_replies(framing, sent, input.0, &places);
+    let (framing, sent, addresses) = (
+        framing_of(input.byte()),
+        input.byte() % 8,
+        input.addresses(),
+    );
+    echoic_client::oracle::check_replies(framing, sent, input.0, &addresses);
 }
 
 thread_local! {
@@ -148,8 +152,8 @@ fn exchange(request: &[u8], reply: &[u8]) -> Exchange {
     let conversation = Conversation {
         id: 3,
         opened: 1,
-        remote: Place::Net(([127, 0, 0, 1], 51_422).into()),
-        local: Place::Net(([127, 0, 0, 1], 5000).into()),
+        remote: Address::Net(([127, 0, 0, 1], 51_422).into()),
+        local: Address::Net(([127, 0, 0, 1], 5000).into()),
         post: Arc::new(Post {
             name: "tcp:5000".to_owned(),
             proto: "tcp",

@@ -265,12 +265,12 @@ impl Load {
     /// When a connection's message of this index is due, in nanoseconds; 0 in a closed loop.
     fn due(&self, number: u64, index: u64) -> u64 {
         let connections = self.talkers.len() as u64;
-        let (rate, place) = match self.pace {
+        let (rate, index) = match self.pace {
             Pace::Closed => return 0,
             Pace::Even { rate } => (rate, index * connections + number),
             Pace::Bursts { rate } => (rate, index * connections),
         };
-        place * 1_000_000_000 / u64::from(rate)
+        index * 1_000_000_000 / u64::from(rate)
     }
 
     /// Queues what is due on one connection and fits its depth, and sends it.

@@ -162,9 +162,9 @@ mod tests {
         fn counting_agrees_with_the_splitter(
             framing in prop::sample::select(vec!["line", "crlf", "nul", "delim:0d0a0d0a", "u8", "fixed:3", "varint"]),
             data in prop::collection::vec(prop_oneof![Just(b'\n'), Just(b'\r'), 0..5u8, any::<u8>()], 0..100),
-            places in prop::collection::vec(any::<usize>(), 0..6),
+            addresses in prop::collection::vec(any::<usize>(), 0..6),
         ) {
-            let pieces = oracle::cut(&data, &places);
+            let pieces = oracle::cut(&data, &addresses);
             let (frames, mut tally) = tally(framing);
             for piece in &pieces {
                 tally.heard(piece);

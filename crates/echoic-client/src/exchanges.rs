@@ -420,7 +420,7 @@ mod tests {
         #[test]
         fn each_line_gets_its_own_reply(
             data in prop::collection::vec(prop_oneof![Just(b'\n'), b'a'..b'd'], 0..100),
-            places in prop::collection::vec(any::<usize>(), 0..6),
+            addresses in prop::collection::vec(any::<usize>(), 0..6),
         ) {
             let at = Instant::now();
             let mut exchanges = Exchanges::new(Shape::Stream, Framing::Line.into());
@@ -429,7 +429,7 @@ mod tests {
                 assert_eq!(exchanged.request, exchanged.reply);
                 told += 1;
             };
-            for bytes in oracle::cut(&data, &places) {
+            for bytes in oracle::cut(&data, &addresses) {
                 exchanges.happened(Happened::Sent { at, bytes, whole: true }, &mut tell);
             }
             exchanges.happened(Happened::Heard { at, bytes: &data }, &mut tell);

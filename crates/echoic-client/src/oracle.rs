@@ -36,9 +36,9 @@ fn shown(
 ///
 /// # Panics
 /// When something else is shown.
-pub fn check_replies(framing: Framing, sent: u8, heard: &[u8], places: &[usize]) {
+pub fn check_replies(framing: Framing, sent: u8, heard: &[u8], addresses: &[usize]) {
     let (now, sent) = (Instant::now(), u64::from(sent));
-    let pieces = cut(heard, places);
+    let pieces = cut(heard, addresses);
     let pieces: Vec<&[u8]> = pieces
         .into_iter()
         .filter(|piece| !piece.is_empty())
@@ -80,9 +80,9 @@ mod tests {
             ]),
             sent in 0..5u8,
             heard in prop::collection::vec(prop_oneof![Just(b'\n'), Just(b'\r'), Just(b':'), 0..5u8, b'0'..b'5', any::<u8>()], 0..80),
-            places in prop::collection::vec(any::<usize>(), 0..6),
+            addresses in prop::collection::vec(any::<usize>(), 0..6),
         ) {
-            check_replies(framing.parse().unwrap(), sent, &heard, &places);
+            check_replies(framing.parse().unwrap(), sent, &heard, &addresses);
         }
     }
 }

@@ -91,7 +91,7 @@ async fn a_name_of_this_machine_is_tried_whole_with_all() {
         "localhost is not for name servers (RFC 6761)"
     );
     for summary in report.by_address() {
-        assert_eq!(summary.tries.len(), 2, "{:?}", summary.place);
+        assert_eq!(summary.tries.len(), 2, "{:?}", summary.address);
     }
 }
 

@@ -36,14 +36,14 @@ pub type Micros = i64;
 
 /// Where somebody speaks from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Place {
+pub enum Address {
     /// An internet address and port.
     Net(SocketAddr),
     /// A Unix socket; most callers have none of their own to be named by.
     Unix(Option<UnixName>),
 }
 
-impl Place {
+impl Address {
     /// The port, where there is one.
     pub fn port(&self) -> Option<u16> {
         match self {
@@ -70,14 +70,14 @@ impl Place {
     }
 }
 
-impl From<SocketAddr> for Place {
+impl From<SocketAddr> for Address {
     fn from(addr: SocketAddr) -> Self {
         Self::Net(addr)
     }
 }
 
-/// What [`Place`] prints, back again: the form a store keeps.
-impl FromStr for Place {
+/// What [`Address`] prints, back again: the form a store keeps.
+impl FromStr for Address {
     type Err = AddrParseError;
 
     fn from_str(text: &str) -> Result<Self, AddrParseError> {
@@ -92,7 +92,7 @@ impl FromStr for Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Net(addr) => write!(f, "{addr}"),
@@ -119,26 +119,26 @@ impl Post {
     /// What stands for a service where nobody of ours answered: the record is that of one who called.
     pub const CALLER: &'static str = "connect";
 
-    /// What the record says of an endpoint that is at `place`. An inherited socket is named for what it is.
+    /// What the record says of an endpoint that is at `address`. An inherited socket is named for what it is.
     pub fn new(
         endpoint: &Endpoint,
-        place: &Place,
+        address: &Address,
         shape: Shape,
         service: &str,
         framing: FramingPair,
     ) -> Self {
         let datagrams = shape == Shape::Datagrams;
-        let proto = match (endpoint, place) {
-            (Endpoint::Fd(_), Place::Net(_)) if datagrams => "udp",
-            (Endpoint::Fd(_), Place::Unix(_)) if datagrams => "unixgram",
-            (Endpoint::Fd(_), Place::Net(_)) => "tcp",
-            (Endpoint::Fd(_), Place::Unix(_)) => "unix",
+        let proto = match (endpoint, address) {
+            (Endpoint::Fd(_), Address::Net(_)) if datagrams => "udp",
+            (Endpoint::Fd(_), Address::Unix(_)) if datagrams => "unixgram",
+            (Endpoint::Fd(_), Address::Net(_)) => "tcp",
+            (Endpoint::Fd(_), Address::Unix(_)) => "unix",
             _ => endpoint.scheme(),
         };
-        let name = match place {
-            Place::Net(addr) => format!("{proto}:{}", addr.port()),
-            Place::Unix(Some(name)) => format!("{proto}:{name}"),
-            Place::Unix(None) => proto.to_owned(),
+        let name = match address {
+            Address::Net(addr) => format!("{proto}:{}", addr.port()),
+            Address::Unix(Some(name)) => format!("{proto}:{name}"),
+            Address::Unix(None) => proto.to_owned(),
         };
         Self {
             name,
@@ -183,9 +183,9 @@ pub struct Opened {
     /// Wall clock at accept.
     pub at: Micros,
     /// The peer: who called, or was called.
-    pub remote: Place,
+    pub remote: Address,
     /// Our own end: where we were reached, or called from.
-    pub local: Place,
+    pub local: Address,
     /// The endpoint.
     pub post: Arc<Post>,
 }

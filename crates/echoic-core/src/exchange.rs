@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use crate::{
     ending::Ending,
-    event::{Batch, ConversationId, ExchangeId, Micros, Opened, Outcome, Place, Post, RunEvent},
+    event::{Address, Batch, ConversationId, ExchangeId, Micros, Opened, Outcome, Post, RunEvent},
     http::begins_as_http,
 };
 
@@ -22,9 +22,9 @@ pub struct Conversation {
     /// Wall clock of its beginning.
     pub opened: Micros,
     /// The peer: who called, or was called.
-    pub remote: Place,
+    pub remote: Address,
     /// Our own end: where we were reached, or called from.
-    pub local: Place,
+    pub local: Address,
     /// The endpoint.
     pub post: Arc<Post>,
     /// When the peer ended its half of the stream, if it did.
@@ -35,7 +35,7 @@ pub struct Conversation {
 
 impl Conversation {
     /// Where the service is: here, or where we called.
-    pub fn served_at(&self) -> &Place {
+    pub fn served_at(&self) -> &Address {
         if self.post.is_caller() {
             &self.remote
         } else {

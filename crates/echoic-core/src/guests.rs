@@ -5,7 +5,7 @@ use std::{fmt, net::IpAddr, str::FromStr};
 use ipnet::IpNet;
 use thiserror::Error;
 
-use crate::{event::Place, units::quoted};
+use crate::{event::Address, units::quoted};
 
 /// A network: an address and how many of its bits count. A single address is a network of all its bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,8 +36,8 @@ impl Network {
 
 impl Guests {
     /// Whether `caller` may come in.
-    pub fn admits(&self, caller: &Place) -> bool {
-        let Place::Net(addr) = caller else {
+    pub fn admits(&self, caller: &Address) -> bool {
+        let Address::Net(addr) = caller else {
             return true;
         };
         let among =
@@ -74,7 +74,7 @@ mod tests {
             allow: networks(allow),
             deny: networks(deny),
         };
-        guests.admits(&Place::Net(format!("{caller}:1").parse().unwrap()))
+        guests.admits(&Address::Net(format!("{caller}:1").parse().unwrap()))
     }
 
     #[test]
@@ -94,7 +94,7 @@ mod tests {
                 allow: vec!["::1".parse().unwrap()],
                 deny: vec![]
             }
-            .admits(&Place::Unix(None))
+            .admits(&Address::Unix(None))
         );
     }
 

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     endpoint::{Endpoint, Located, Served},
-    event::Place,
+    event::Address,
     framing::{Framing, FramingPair},
     guests::Network,
     store::Durability,
@@ -34,7 +34,7 @@ pub fn check_typed(text: &str) {
     check::<OffOr<Span>>(text);
     check_amounts(text);
     check::<Durability>(text);
-    check::<Place>(text);
+    check::<Address>(text);
     match text.parse::<Served>() {
         Ok(Served { service, located }) => {
             let printed = match &service {

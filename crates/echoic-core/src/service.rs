@@ -19,7 +19,7 @@ use futures_core::Stream;
 
 use crate::{
     endpoint::Shape,
-    event::{ConversationId, Place},
+    event::{Address, ConversationId},
     framing::FramingPair,
     message::{Replies, Run},
 };
@@ -49,9 +49,9 @@ pub struct Peer {
     /// The conversation.
     pub conversation: ConversationId,
     /// Where the peer speaks from.
-    pub remote: Place,
+    pub remote: Address,
     /// Where it reached us.
-    pub local: Place,
+    pub local: Address,
     /// How messages are divided. Under `chunk` a character may go on in the next message.
     pub framing: FramingPair,
     /// How bytes travel, as the link has it. What travels in messages has no other framing (`chunk`).

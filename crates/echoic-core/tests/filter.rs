@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use echoic_core::{
     ending::{CloseReason, Ending},
-    event::{Outcome, Place, Post},
+    event::{Address, Outcome, Post},
     exchange::{Conversation, Exchange},
     filter::{Atom, Expr, Filter, FilterError, Ranges, Sort, SortKey, check},
     framing::Framing,
@@ -20,8 +20,8 @@ fn conversation() -> Conversation {
     Conversation {
         id: 40_871,
         opened: AT - MINUTE,
-        remote: Place::Net(([10, 1, 2, 3], 51_422).into()),
-        local: Place::Net(([127, 0, 0, 1], 5000).into()),
+        remote: Address::Net(([10, 1, 2, 3], 51_422).into()),
+        local: Address::Net(([127, 0, 0, 1], 5000).into()),
         post: Arc::new(Post {
             name: "tcp:5000".to_owned(),
             proto: "tcp",
@@ -418,7 +418,7 @@ prop_compose! {
         half_closed in prop::option::of(0..6_i64),
     ) -> Exchange {
         let ended = how.map(|how| (at, Ending { reason: how, received: 0, sent: 0, unsent: 0, discarded: 0 }));
-        let remote = Place::Net(remote.parse().expect("an address"));
+        let remote = Address::Net(remote.parse().expect("an address"));
         let conversation = Conversation { id: conversation, remote, half_closed, ended, ..self::conversation() };
         Exchange {
             id, conversation: Arc::new(conversation), n, at, latency_ns, outcome, reads: 1,

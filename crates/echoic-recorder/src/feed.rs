@@ -215,7 +215,7 @@ impl Watcher {
 mod tests {
     use echoic_core::{
         ending::{CloseReason, Ending},
-        event::{Outcome, Place, Post, RunMeta},
+        event::{Address, Outcome, Post, RunMeta},
         framing::Framing,
     };
 
@@ -239,7 +239,7 @@ mod tests {
     const HALF: usize = Watcher::BEHIND_BYTES_MAX / 2 - (1 << 10);
 
     fn opened(conversation: ConversationId) -> Event {
-        let place = Place::Unix(None);
+        let address = Address::Unix(None);
         let post = Post {
             name: "unix".to_owned(),
             proto: "unix",
@@ -249,8 +249,8 @@ mod tests {
         Event::Opened(Opened {
             conversation,
             at: 0,
-            remote: place.clone(),
-            local: place,
+            remote: address.clone(),
+            local: address,
             post: Arc::new(post),
         })
     }

@@ -15,7 +15,7 @@ use std::{
 use echoic_core::{
     ending::CloseReason,
     endpoint::Shape,
-    event::{Opened, Place},
+    event::{Address, Opened},
     framing::FramingPair,
     service::{Handler, Peer},
 };
@@ -155,9 +155,9 @@ impl Hall {
     /// Sets each socket of datagrams to work, on a worker of its own if there are enough.
     fn open_gates(&mut self) {
         let slots = std::mem::take(&mut self.server.slots);
-        let ours = slots.iter().filter_map(|slot| match &slot.place {
-            Place::Net(addr) => Some(*addr),
-            Place::Unix(_) => None,
+        let ours = slots.iter().filter_map(|slot| match &slot.address {
+            Address::Net(addr) => Some(*addr),
+            Address::Unix(_) => None,
         });
         let ours: Arc<[SocketAddr]> = ours.collect();
         for slot in slots {

@@ -23,7 +23,7 @@ use std::{
 use echoic_core::{
     ending::CloseReason,
     endpoint::Shape,
-    event::{Marked, Opened, Outcome, Place, Post},
+    event::{Address, Marked, Opened, Outcome, Post},
     guests::Guests,
     limits::Limits,
     message::Replies,
@@ -275,7 +275,7 @@ impl Gate {
             return;
         };
         let grew = said.len() > len
-            && matches!(route.peer, Place::Net(_))
+            && matches!(route.peer, Address::Net(_))
             && !self.means.rules.may_amplify;
         let circles = !grew && self.breaker.trips(&route.peer, heard, at);
         if circles {
@@ -495,7 +495,7 @@ impl Gate {
             self.journal.mark(wall(), Marked::Dropped { datagrams });
             tracing::warn!(
                 "{datagrams} datagrams to {} came too fast and were dropped",
-                self.socket.place()
+                self.socket.address()
             );
         }
     }

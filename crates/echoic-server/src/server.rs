@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use echoic_core::{
     endpoint::{Endpoint, Shape},
-    event::{Place, Post},
+    event::{Address, Post},
     framing::FramingPair,
     guests::Guests,
     limits::{Limits, SourceLimits},
@@ -53,7 +53,7 @@ pub(crate) struct Door {
 
 /// Somewhere to drop datagrams in: a socket for each worker, who answers there, and how.
 pub(crate) struct Slot {
-    pub(crate) place: Place,
+    pub(crate) address: Address,
     pub(crate) sockets: Vec<UnopenedDatagrams>,
     pub(crate) rules: Arc<Rules>,
 }
@@ -138,7 +138,7 @@ pub enum OpenError {
 #[derive(Clone, Debug)]
 pub struct Listening {
     /// The address, with its real port.
-    pub place: Place,
+    pub address: Address,
     /// What answers there.
     pub post: Arc<Post>,
 }
@@ -218,7 +218,7 @@ impl Server {
         &mut self,
         endpoint: &Endpoint,
         service: Arc<dyn Service>,
-    ) -> Result<Vec<Place>, OpenError> {
+    ) -> Result<Vec<Address>, OpenError> {
         let limits = Limits::clone(&self.limits);
         self.open(Opening {
             limits,
@@ -229,7 +229,7 @@ impl Server {
 
     /// Opens an endpoint; returns the addresses it then listens at. One of datagrams gets a socket for each of the
     /// workers there are by then.
-    pub async fn open(&mut self, mut opening: Opening) -> Result<Vec<Place>, OpenError> {
+    pub async fn open(&mut self, mut opening: Opening) -> Result<Vec<Address>, OpenError> {
         opening.listen.timers = opening.listen.timers.or_else(|| self.aside.clone());
         if shape(&opening.endpoint)? == Shape::Datagrams {
             return self.open_for_datagrams(opening).await;
@@ -243,7 +243,7 @@ impl Server {
     /// # Panics
     ///
     /// Without a listener.
-    pub fn open_on(&mut self, listeners: Vec<Listener>, opening: Opening) -> Vec<Place> {
+    pub fn open_on(&mut self, listeners: Vec<Listener>, opening: Opening) -> Vec<Address> {
         let Opening {
             endpoint,
             service,
@@ -253,18 +253,18 @@ impl Server {
             layers,
             ..
         } = opening;
-        let places: Vec<Place> = listeners
+        let addresses: Vec<Address> = listeners
             .iter()
-            .map(|listener| listener.place().clone())
+            .map(|listener| listener.address().clone())
             .collect();
         let post = Arc::new(Post::new(
             &endpoint,
-            &places[0],
+            &addresses[0],
             Shape::Stream,
             service.name(),
             framing,
         ));
-        self.opened(&places, &post);
+        self.opened(&addresses, &post);
         let (limits, guests) = (Arc::new(limits), Arc::new(guests));
         let layers: Arc<[_]> = layers.into();
         self.doors
@@ -276,10 +276,10 @@ impl Server {
                 guests: Arc::clone(&guests),
                 layers: Arc::clone(&layers),
             }));
-        places
+        addresses
     }
 
-    async fn open_for_datagrams(&mut self, opening: Opening) -> Result<Vec<Place>, OpenError> {
+    async fn open_for_datagrams(&mut self, opening: Opening) -> Result<Vec<Address>, OpenError> {
         let Opening {
             endpoint,
             service,
@@ -294,12 +294,12 @@ impl Server {
         }
         let (may_amplify, gap) = (opening.udp_allow_amplification, opening.datagram_gap);
         let bound = bind_datagrams(&endpoint, &options, self.workers.len()).await?;
-        let places: Vec<Place> = bound
+        let addresses: Vec<Address> = bound
             .iter()
-            .map(|sockets| sockets[0].place().clone())
+            .map(|sockets| sockets[0].address().clone())
             .collect();
         let name = || service.name().to_owned();
-        if service.amplifies() && !may_amplify && matches!(places[0], Place::Net(_)) {
+        if service.amplifies() && !may_amplify && matches!(addresses[0], Address::Net(_)) {
             return Err(OpenError::Amplifies {
                 service: name(),
                 endpoint,
@@ -308,8 +308,8 @@ impl Server {
         let framing = FramingPair::default();
         let somebody = Peer {
             conversation: 0,
-            remote: places[0].clone(),
-            local: places[0].clone(),
+            remote: addresses[0].clone(),
+            local: addresses[0].clone(),
             framing,
             shape: Shape::Datagrams,
         };
@@ -321,12 +321,12 @@ impl Server {
         }
         let post = Arc::new(Post::new(
             &endpoint,
-            &places[0],
+            &addresses[0],
             Shape::Datagrams,
             service.name(),
             framing,
         ));
-        self.opened(&places, &post);
+        self.opened(&addresses, &post);
         let (limits, guests) = (Arc::new(limits), Arc::new(guests));
         let rules = Arc::new(Rules {
             post,
@@ -337,17 +337,17 @@ impl Server {
             gap,
         });
         self.slots
-            .extend(places.iter().zip(bound).map(|(place, sockets)| Slot {
-                place: place.clone(),
+            .extend(addresses.iter().zip(bound).map(|(address, sockets)| Slot {
+                address: address.clone(),
                 sockets,
                 rules: Arc::clone(&rules),
             }));
-        Ok(places)
+        Ok(addresses)
     }
 
-    fn opened(&mut self, places: &[Place], post: &Arc<Post>) {
-        let listening = places.iter().map(|place| Listening {
-            place: place.clone(),
+    fn opened(&mut self, addresses: &[Address], post: &Arc<Post>) {
+        let listening = addresses.iter().map(|address| Listening {
+            address: address.clone(),
             post: Arc::clone(post),
         });
         self.listening.extend(listening);

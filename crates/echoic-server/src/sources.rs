@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use echoic_core::{ending::CloseReason, event::Place, framing::Span, limits::SourceLimits};
+use echoic_core::{ending::CloseReason, event::Address, framing::Span, limits::SourceLimits};
 use tokio::time::Instant;
 
 /// Sources known at a time. When there are more, those without a conversation are forgotten, and with them what they
@@ -74,11 +74,11 @@ impl Sources {
     }
 
     /// A place for a caller; none if its source has no limits, and an ending if it has as many as it may.
-    pub(crate) fn admit(&mut self, caller: &Place) -> Result<Option<Stay>, CloseReason> {
-        let Some(address) = self.source_of(caller) else {
+    pub(crate) fn admit(&mut self, caller: &Address) -> Result<Option<Stay>, CloseReason> {
+        let Some(ip) = self.source_of(caller) else {
             return Ok(None);
         };
-        let source = self.place(address);
+        let source = self.entry(ip);
         let open = source.open.fetch_add(1, Ordering::Relaxed);
         // From here on it is given back by dropping it.
         let stay = Stay {
@@ -91,16 +91,16 @@ impl Sources {
         }
     }
 
-    fn source_of(&self, caller: &Place) -> Option<IpAddr> {
-        let Place::Net(addr) = caller else {
+    fn source_of(&self, caller: &Address) -> Option<IpAddr> {
+        let Address::Net(addr) = caller else {
             return None;
         };
         let spared = addr.ip().to_canonical().is_loopback() && !self.limits.on_loopback;
         (self.limits.any() && !spared).then(|| source(addr.ip()))
     }
 
-    fn place(&mut self, address: IpAddr) -> Arc<Source> {
-        if let Some(known) = self.known.get(&address) {
+    fn entry(&mut self, ip: IpAddr) -> Arc<Source> {
+        if let Some(known) = self.known.get(&ip) {
             return Arc::clone(known);
         }
         if self.known.len() >= self.known_max {
@@ -109,7 +109,7 @@ impl Sources {
         if self.known.len() >= self.known_max {
             return Arc::clone(&self.others);
         }
-        Arc::clone(self.known.entry(address).or_default())
+        Arc::clone(self.known.entry(ip).or_default())
     }
 }
 
@@ -190,8 +190,8 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
     const NANOSECOND: Duration = Duration::from_nanos(1);
 
-    fn place(ip: &str) -> Place {
-        Place::Net(SocketAddr::new(ip.parse().unwrap(), 1))
+    fn address(ip: &str) -> Address {
+        Address::Net(SocketAddr::new(ip.parse().unwrap(), 1))
     }
 
     fn sources(mut limits: SourceLimits) -> Sources {
@@ -209,15 +209,17 @@ mod tests {
     #[test]
     fn a_source_has_so_many_places_and_another_does_not_notice() {
         let mut sources = three_each();
-        let mut stays: Vec<_> = (0..3).map(|_| sources.admit(&place("10.0.0.1"))).collect();
+        let mut stays: Vec<_> = (0..3)
+            .map(|_| sources.admit(&address("10.0.0.1")))
+            .collect();
         assert!(stays.iter().all(Result::is_ok));
         for _ in 0..5 {
-            let fourth = sources.admit(&place("10.0.0.1"));
+            let fourth = sources.admit(&address("10.0.0.1"));
             assert_eq!(fourth.map(|_| ()), Err(CloseReason::TooManyFromSource));
         }
-        assert!(sources.admit(&place("10.0.0.2")).is_ok());
+        assert!(sources.admit(&address("10.0.0.2")).is_ok());
         stays.pop();
-        assert!(sources.admit(&place("10.0.0.1")).is_ok(), "one has gone");
+        assert!(sources.admit(&address("10.0.0.1")).is_ok(), "one has gone");
     }
 
     #[test]
@@ -243,22 +245,22 @@ mod tests {
             ..SourceLimits::default()
         });
         for ip in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
-            assert!(matches!(sparing.admit(&place(ip)), Ok(None)), "{ip}");
+            assert!(matches!(sparing.admit(&address(ip)), Ok(None)), "{ip}");
         }
-        assert!(sparing.admit(&place("10.0.0.1")).is_err());
-        assert!(matches!(three_each().admit(&Place::Unix(None)), Ok(None)));
+        assert!(sparing.admit(&address("10.0.0.1")).is_err());
+        assert!(matches!(three_each().admit(&Address::Unix(None)), Ok(None)));
         let mut without = sources(SourceLimits::none());
-        assert!(matches!(without.admit(&place("10.0.0.1")), Ok(None)));
+        assert!(matches!(without.admit(&address("10.0.0.1")), Ok(None)));
         assert!(without.known.is_empty());
     }
 
     #[test]
     fn the_table_has_an_end_and_forgets_who_has_gone() {
         let mut sources = three_each();
-        let address = |i: u32| Place::Net(SocketAddr::from(((i + (11 << 24)).to_be_bytes(), 1)));
-        let first = sources.admit(&address(0)).unwrap();
+        let ip = |i: u32| Address::Net(SocketAddr::from(((i + (11 << 24)).to_be_bytes(), 1)));
+        let first = sources.admit(&ip(0)).unwrap();
         for i in 1..3 * SOURCES_MAX as u32 {
-            assert!(sources.admit(&address(i)).is_ok());
+            assert!(sources.admit(&ip(i)).is_ok());
             assert!(sources.known.len() <= SOURCES_MAX);
         }
         assert!(
@@ -279,7 +281,7 @@ mod tests {
         });
         sources.known_max = 2;
         let mut says = |ip: &str| {
-            let stay = sources.admit(&place(ip)).unwrap().unwrap();
+            let stay = sources.admit(&address(ip)).unwrap().unwrap();
             let message = Span {
                 start: 0,
                 body_start: 0,
@@ -300,16 +302,16 @@ mod tests {
         let mut sources = three_each();
         sources.known_max = 2;
         let own = [
-            sources.admit(&place("10.0.0.1")),
-            sources.admit(&place("10.0.0.2")),
+            sources.admit(&address("10.0.0.1")),
+            sources.admit(&address("10.0.0.2")),
         ];
         let shared: Vec<_> = (3..6)
-            .map(|i| sources.admit(&place(&format!("10.0.0.{i}"))))
+            .map(|i| sources.admit(&address(&format!("10.0.0.{i}"))))
             .collect();
         assert!(own.iter().chain(&shared).all(Result::is_ok));
-        assert!(sources.admit(&place("10.0.0.9")).is_err(), "three in all");
+        assert!(sources.admit(&address("10.0.0.9")).is_err(), "three in all");
         assert!(
-            sources.admit(&place("10.0.0.1")).is_ok(),
+            sources.admit(&address("10.0.0.1")).is_ok(),
             "who has a place keeps it"
         );
     }

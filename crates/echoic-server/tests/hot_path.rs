@@ -22,7 +22,9 @@ use std::{
 
 use allocation_counter::{AllocationInfo, measure};
 use common::{Mood, TestStore};
-use echoic_core::{event::Place, framing::Framing, limits::Limits, service::Service, store::Store};
+use echoic_core::{
+    event::Address, framing::Framing, limits::Limits, service::Service, store::Store,
+};
 use echoic_recorder::{Recorder, RecorderOptions};
 use echoic_server::{Opening, Server};
 use echoic_service::Chosen;
@@ -107,7 +109,7 @@ impl Bench {
                 },
                 ..Opening::new("127.0.0.1:0".parse().unwrap(), service)
             };
-            let Place::Net(addr) = server.open(opening).await.unwrap()[0] else {
+            let Address::Net(addr) = server.open(opening).await.unwrap()[0] else {
                 unreachable!("it is an internet address")
             };
             tokio::spawn(server.run(std::future::pending::<()>()));

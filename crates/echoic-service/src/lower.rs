@@ -154,10 +154,10 @@ mod tests {
         fn a_stream_is_the_same_however_it_is_cut(
             text in ".{0,20}[ΑΣσς ]{0,9}.{0,9}",
             bytes in prop::collection::vec(any::<u8>(), 0..6),
-            places in prop::collection::vec(any::<usize>(), 0..6),
+            addresses in prop::collection::vec(any::<usize>(), 0..6),
         ) {
-            oracle::check(text.as_bytes(), &places);
-            oracle::check(&[&bytes, text.as_bytes(), &bytes].concat(), &places);
+            oracle::check(text.as_bytes(), &addresses);
+            oracle::check(&[&bytes, text.as_bytes(), &bytes].concat(), &addresses);
         }
 
         #[test]

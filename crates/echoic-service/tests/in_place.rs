@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use echoic_core::{
     endpoint::Shape,
-    event::Place,
+    event::Address,
     framing::{Framing, Splitter, oracle::cut},
     message::{Replies, Run},
     service::{Handler, InlineHandler, Peer},
@@ -15,11 +15,11 @@ use echoic_service::Chosen;
 use proptest::prelude::*;
 
 fn handler(service: &str, framing: Framing) -> Box<dyn InlineHandler> {
-    let place = Place::Net(SocketAddr::from((Ipv4Addr::LOCALHOST, 5000)));
+    let address = Address::Net(SocketAddr::from((Ipv4Addr::LOCALHOST, 5000)));
     let peer = Peer {
         conversation: 1,
-        remote: place.clone(),
-        local: place,
+        remote: address.clone(),
+        local: address,
         framing: framing.into(),
         shape: Shape::Stream,
     };
@@ -82,11 +82,11 @@ proptest! {
     #[test]
     fn the_short_way_is_as_good_as_the_long_one(
         text in "([a-zA-Z ]{0,9}|[ßΣσŉ\u{fb03}]{0,2}|[\r\n\0]{1,2}){0,30}",
-        places in prop::collection::vec(any::<usize>(), 0..8),
+        addresses in prop::collection::vec(any::<usize>(), 0..8),
         service in prop::sample::select(&SERVICES[..]),
         framing in prop::sample::select(&FRAMINGS[..]),
     ) {
-        let (framing, pieces): (Framing, _) = (framing.parse().unwrap(), cut(text.as_bytes(), &places));
+        let (framing, pieces): (Framing, _) = (framing.parse().unwrap(), cut(text.as_bytes(), &addresses));
         let (short, _) = said(service, framing, &pieces, true);
         let (long, none) = said(service, framing, &pieces, false);
         prop_assert_eq!(none, 0);

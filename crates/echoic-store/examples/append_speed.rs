@@ -12,7 +12,7 @@
 use std::{sync::Arc, time::Instant};
 
 use echoic_core::{
-    event::{Batch, Event, Opened, Place, Post, RunMeta},
+    event::{Address, Batch, Event, Opened, Post, RunMeta},
     filter::Filter,
     framing::{Framing, Splitter},
     message::{Replies, Run},
@@ -83,12 +83,12 @@ fn opened(conversations: u64) -> Arc<Batch> {
     });
     let mut batch = Batch::default();
     batch.events.extend((1..=conversations).map(|conversation| {
-        let place = Place::Net(([127, 0, 0, 1], conversation as u16).into());
+        let address = Address::Net(([127, 0, 0, 1], conversation as u16).into());
         Event::Opened(Opened {
             conversation,
             at: 0,
-            remote: place.clone(),
-            local: place,
+            remote: address.clone(),
+            local: address,
             post: Arc::clone(&post),
         })
     }));

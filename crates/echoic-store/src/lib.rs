@@ -9,7 +9,7 @@ use std::{
 };
 
 use echoic_core::{
-    event::{Batch, ConversationId, Event, Place, Post},
+    event::{Address, Batch, ConversationId, Event, Post},
     exchange::Conversation,
     framing::FramingPair,
     store::StoreErrorKind,
@@ -40,7 +40,7 @@ fn in_order(batches: &[Arc<Batch>]) -> Result<(), StoreErrorKind> {
 
 /// Stands for a conversation whose beginning was not recorded, since recording was interrupted then.
 fn unknown(id: ConversationId) -> Conversation {
-    let nowhere = Place::Net(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
+    let nowhere = Address::Net(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
     let post = Post {
         name: "unknown".into(),
         proto: "unknown",

@@ -256,14 +256,14 @@ fn a_damaged_record_is_refused_or_sound_and_never_a_panic() {
         try_with(&sound[..length], &format!("cut at {length}"));
     }
     // A fixed sequence stands for chance, so that a failure comes again.
-    let mut place = 1_usize;
+    let mut address = 1_usize;
     for _ in 0..200 {
-        place = place
+        address = address
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
-        let at = (place >> 16) % sound.len();
+        let at = (address >> 16) % sound.len();
         let mut bytes = sound.clone();
-        bytes[at] ^= 1 << (place % 8);
+        bytes[at] ^= 1 << (address % 8);
         try_with(&bytes, &format!("bit flipped in byte {at}"));
     }
     assert!(

@@ -8,7 +8,7 @@ use std::{
 
 use echoic_core::{
     endpoint::{Endpoint, Shape, UnixName},
-    event::Place,
+    event::Address,
 };
 use socket2::{Domain, SockRef, Socket, Type};
 use tokio::{
@@ -30,7 +30,7 @@ use crate::{
 #[derive(Debug)]
 pub struct UnopenedDatagrams {
     socket: Unopened,
-    place: Place,
+    address: Address,
     file: Option<SocketFile>,
     explain: Option<Explain>,
     closes: TellsClose,
@@ -47,9 +47,9 @@ pub trait DatagramTransport: Send + Sync + Debug {
     /// Whether there may be a datagram to receive, or room for one to be sent.
     fn poll_ready(&self, cx: &mut Context<'_>, to_send: bool) -> Poll<io::Result<()>>;
     /// Takes one datagram: its bytes in `room`, its whole length, and who sent it; none is `WouldBlock`.
-    fn receive(&self, room: &mut [u8]) -> io::Result<(usize, usize, Place)>;
+    fn receive(&self, room: &mut [u8]) -> io::Result<(usize, usize, Address)>;
     /// Sends one datagram, all of it; no room for it is `WouldBlock`.
-    fn send(&self, bytes: &[u8], to: &Place) -> io::Result<usize>;
+    fn send(&self, bytes: &[u8], to: &Address) -> io::Result<usize>;
     /// As [`Datagrams::ask_dropped`].
     fn dropped(&self) -> u32;
     /// As [`Datagrams::room`].
@@ -60,7 +60,7 @@ pub trait DatagramTransport: Send + Sync + Debug {
 #[derive(Debug)]
 pub struct Datagrams {
     socket: Kind,
-    place: Place,
+    address: Address,
     /// Bound to every address: only the datagram knows which one was asked.
     everywhere: bool,
     details: Vec<u8>,
@@ -88,9 +88,9 @@ pub struct Received {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Route {
     /// Who sent it.
-    pub peer: Place,
+    pub peer: Address,
     /// The address it was sent to; answers leave from there, or the peer would not know them.
-    pub local: Place,
+    pub local: Address,
     /// It was sent to many at once (broadcast, multicast).
     pub to_many: bool,
 }
@@ -112,36 +112,37 @@ pub async fn bind_datagrams(
         Endpoint::Udp(at) => {
             let doors = on_all(endpoint, at, options, |addr| {
                 let sockets = udp::bind(addr, sockets.max(1), options)?;
-                let place = Place::from(udp::local(&sockets[0])?);
-                Ok(Door { place, sockets })
+                let address = Address::from(udp::local(&sockets[0])?);
+                Ok(Door { address, sockets })
             });
-            let unopened = |Door { place, sockets }: Door| {
+            let unopened = |Door { address, sockets }: Door| {
                 let each = sockets
                     .into_iter()
-                    .map(|socket| UnopenedDatagrams::new(socket, place.clone(), options));
+                    .map(|socket| UnopenedDatagrams::new(socket, address.clone(), options));
                 each.collect()
             };
             Ok(doors.await?.into_iter().map(unopened).collect())
         }
         Endpoint::Unixgram(name) => {
-            let place = Place::Unix(Some(name.clone()));
+            let address = Address::Unix(Some(name.clone()));
             let bound = unix::bind_as(name, Type::DGRAM, options);
-            let (socket, file) = bound.map_err(|error| refused(endpoint, place.clone(), error))?;
+            let (socket, file) =
+                bound.map_err(|error| refused(endpoint, address.clone(), error))?;
             Ok(vec![vec![UnopenedDatagrams {
                 file,
-                ..UnopenedDatagrams::new(socket, place, options)
+                ..UnopenedDatagrams::new(socket, address, options)
             }]])
         }
         Endpoint::Fd(number) => match inherited::take(*number).map_err(failed)? {
             Inherited::Datagrams(socket) => {
-                let (place, domain) = (
+                let (address, domain) = (
                     place_of(&socket).map_err(failed)?,
                     socket.domain().map_err(failed)?,
                 );
                 if domain != Domain::UNIX {
                     udp::ask_for_details(&socket, domain).map_err(failed)?;
                 }
-                Ok(vec![vec![UnopenedDatagrams::new(socket, place, options)]])
+                Ok(vec![vec![UnopenedDatagrams::new(socket, address, options)]])
             }
             _ => Err(failed(io::Error::other(
                 "it is a socket that listens, not one of datagrams",
@@ -170,66 +171,66 @@ pub fn shape(endpoint: &Endpoint) -> Result<Shape, ListenError> {
 
 /// The sockets of one address.
 struct Door {
-    place: Place,
+    address: Address,
     sockets: Vec<Socket>,
 }
 
 impl At for Door {
-    fn place(&self) -> &Place {
-        &self.place
+    fn address(&self) -> &Address {
+        &self.address
     }
 }
 
-fn place_of(socket: &Socket) -> io::Result<Place> {
-    let address = socket.local_addr()?;
-    Ok(match address.as_socket() {
+fn place_of(socket: &Socket) -> io::Result<Address> {
+    let sockaddr = socket.local_addr()?;
+    Ok(match sockaddr.as_socket() {
         Some(addr) => addr.into(),
-        None => match (address.as_abstract_namespace(), address.as_pathname()) {
-            (Some(name), _) => Place::Unix(Some(UnixName::Abstract(
+        None => match (sockaddr.as_abstract_namespace(), sockaddr.as_pathname()) {
+            (Some(name), _) => Address::Unix(Some(UnixName::Abstract(
                 String::from_utf8_lossy(name).into_owned(),
             ))),
-            (None, path) => Place::Unix(path.map(|path| UnixName::Path(path.to_owned()))),
+            (None, path) => Address::Unix(path.map(|path| UnixName::Path(path.to_owned()))),
         },
     })
 }
 
 impl UnopenedDatagrams {
-    fn new(socket: Socket, place: Place, options: &ListenOptions) -> Self {
+    fn new(socket: Socket, address: Address, options: &ListenOptions) -> Self {
         Self {
-            closes: TellsClose::at(&place, options.explain.as_ref()),
+            closes: TellsClose::at(&address, options.explain.as_ref()),
             socket: Unopened::Bound(socket),
-            place,
+            address,
             file: None,
             explain: options.explain.clone(),
         }
     }
 
-    /// One over `transport`, as if bound at `place`.
-    pub fn from_transport(transport: Box<dyn DatagramTransport>, place: Place) -> Self {
+    /// One over `transport`, as if bound at `address`.
+    pub fn from_transport(transport: Box<dyn DatagramTransport>, address: Address) -> Self {
         Self {
-            closes: TellsClose::at(&place, None),
+            closes: TellsClose::at(&address, None),
             socket: Unopened::Other(transport),
-            place,
+            address,
             file: None,
             explain: None,
         }
     }
 
     /// Where it is bound, with the port that was really taken.
-    pub fn place(&self) -> &Place {
-        &self.place
+    pub fn address(&self) -> &Address {
+        &self.address
     }
 
     /// Opens it on the runtime this is called on.
     pub fn open(self) -> io::Result<Datagrams> {
         let Self {
             socket,
-            place,
+            address,
             file,
             explain,
             closes,
         } = self;
-        let everywhere = matches!(&place, Place::Net(addr) if addr.ip().is_unspecified());
+        let everywhere = matches!(&address, Address::Net(addr) if addr.ip().is_unspecified());
         let (socket, details) = match socket {
             Unopened::Bound(socket) if socket.domain()? == Domain::UNIX => (
                 Kind::Unixgram(UnixDatagram::from_std(
@@ -245,7 +246,7 @@ impl UnopenedDatagrams {
         };
         Ok(Datagrams {
             socket,
-            place,
+            address,
             everywhere,
             details,
             dropped: 0,
@@ -258,8 +259,8 @@ impl UnopenedDatagrams {
 
 impl Datagrams {
     /// Where it is bound.
-    pub fn place(&self) -> &Place {
-        &self.place
+    pub fn address(&self) -> &Address {
+        &self.address
     }
 
     /// The next datagram, into `room`. An error is the system's and passes: the socket stays as it is.
@@ -294,13 +295,13 @@ impl Datagrams {
             dropped,
         } = arrived;
         self.dropped = dropped.unwrap_or(self.dropped);
-        let local = match (&self.place, to) {
-            (Place::Net(addr), Some(ip)) if self.everywhere => {
+        let local = match (&self.address, to) {
+            (Address::Net(addr), Some(ip)) if self.everywhere => {
                 let mut asked = *addr;
                 asked.set_ip(ip);
                 asked.into()
             }
-            (place, _) => place.clone(),
+            (address, _) => address.clone(),
         };
         if let Some(explain) = &self.explain {
             explain.tell(Call::RecvFrom {
@@ -397,7 +398,7 @@ enum Kind {
 struct Arrived {
     len: usize,
     whole: usize,
-    peer: Place,
+    peer: Address,
     to: Option<std::net::IpAddr>,
     to_many: bool,
     dropped: Option<u32>,
@@ -470,13 +471,13 @@ impl Kind {
 
     fn send(&self, bytes: &[u8], route: &Route, everywhere: bool) -> io::Result<usize> {
         match (self, &route.peer, &route.local) {
-            (Self::Udp(socket), Place::Net(to), Place::Net(local)) => udp::send(
+            (Self::Udp(socket), Address::Net(to), Address::Net(local)) => udp::send(
                 &SockRef::from(socket),
                 bytes,
                 *to,
                 everywhere.then(|| local.ip()),
             ),
-            (Self::Unixgram(socket), Place::Unix(Some(name)), _) => {
+            (Self::Unixgram(socket), Address::Unix(Some(name)), _) => {
                 unixgram::send(&SockRef::from(socket), bytes, name)
             }
             (Self::Other(transport), to, _) => transport.send(bytes, to),

@@ -4,7 +4,7 @@ use std::{fmt, io, sync::Arc, time::Duration};
 
 use echoic_core::{
     endpoint::{Endpoint, Host, HostPort, Shape, UnixName},
-    event::Place,
+    event::Address,
 };
 use thiserror::Error;
 use tokio::time::{Instant, timeout};
@@ -48,7 +48,7 @@ pub struct Dialled {
     /// The connection.
     pub link: Link,
     /// Who answered.
-    pub peer: Place,
+    pub peer: Address,
     /// Who was called before and did not, with the reason.
     pub failed: Vec<Attempt>,
     /// From the first call to the answer.
@@ -59,7 +59,7 @@ pub struct Dialled {
 #[derive(Debug)]
 pub struct Attempt {
     /// The address.
-    pub place: Place,
+    pub address: Address,
     /// Why not.
     pub why: io::Error,
 }
@@ -92,7 +92,7 @@ pub enum DialError {
     #[error("the handshake with {peer} failed: {source}")]
     Handshake {
         /// Who answered.
-        peer: Place,
+        peer: Address,
         /// What the layer said.
         source: io::Error,
     },
@@ -100,7 +100,7 @@ pub enum DialError {
     #[error("{peer} did not finish the handshake within {within:?}")]
     HandshakeTimedOut {
         /// Who answered.
-        peer: Place,
+        peer: Address,
         /// How long was waited.
         within: Duration,
     },
@@ -109,9 +109,9 @@ pub enum DialError {
 impl fmt::Display for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.why.kind() {
-            io::ErrorKind::ConnectionRefused => write!(f, "{} refused", self.place),
-            io::ErrorKind::TimedOut => write!(f, "{} gave no answer", self.place),
-            _ => write!(f, "{}: {}", self.place, self.why),
+            io::ErrorKind::ConnectionRefused => write!(f, "{} refused", self.address),
+            io::ErrorKind::TimedOut => write!(f, "{} gave no answer", self.address),
+            _ => write!(f, "{}: {}", self.address, self.why),
         }
     }
 }
@@ -171,7 +171,7 @@ async fn dial_socket(endpoint: &Endpoint, options: &DialOptions) -> Result<Diall
         Endpoint::Fd(_) => {
             let why = io::Error::other("a descriptor is for listening, it cannot be dialled");
             let attempts = vec![Attempt {
-                place: Place::Unix(None),
+                address: Address::Unix(None),
                 why,
             }];
             Err(DialError::Refused {
@@ -210,7 +210,7 @@ async fn dial_tcp(
             Outcome::Connected { .. } => continue,
         };
         failed.push(Attempt {
-            place: addr.into(),
+            address: addr.into(),
             why,
         });
     }
@@ -259,7 +259,7 @@ async fn dial_unix(
     options: &DialOptions,
 ) -> Result<Dialled, DialError> {
     let started = Instant::now();
-    let place = Place::Unix(Some(name.clone()));
+    let address = Address::Unix(Some(name.clone()));
     let why = match timeout(
         options.within,
         unix::connect(name, options.explain.as_ref()),
@@ -270,11 +270,11 @@ async fn dial_unix(
             let explain = options
                 .explain
                 .as_ref()
-                .map(|explain| explain.of(place.clone()));
+                .map(|explain| explain.of(address.clone()));
             let link = Link::unix(stream, explain);
             return Ok(Dialled {
                 link,
-                peer: place,
+                peer: address,
                 failed: Vec::new(),
                 took: started.elapsed(),
             });
@@ -285,7 +285,7 @@ async fn dial_unix(
     Err(unanswered(
         endpoint,
         options.within,
-        vec![Attempt { place, why }],
+        vec![Attempt { address, why }],
     ))
 }
 
@@ -312,7 +312,7 @@ async fn dial_udp(
                 });
             }
             Err(why) => failed.push(Attempt {
-                place: addr.into(),
+                address: addr.into(),
                 why,
             }),
         }
@@ -326,17 +326,17 @@ fn dial_unixgram(
     options: &DialOptions,
 ) -> Result<Dialled, DialError> {
     let started = Instant::now();
-    let place = Place::Unix(Some(name.clone()));
+    let address = Address::Unix(Some(name.clone()));
     match unixgram::connect(name, options.explain.as_ref()) {
         Ok(socket) => {
             let explain = options
                 .explain
                 .as_ref()
-                .map(|explain| explain.of(place.clone()));
+                .map(|explain| explain.of(address.clone()));
             let (link, took) = (Link::unixgram(socket, explain), started.elapsed());
             Ok(Dialled {
                 link,
-                peer: place,
+                peer: address,
                 failed: Vec::new(),
                 took,
             })
@@ -344,7 +344,7 @@ fn dial_unixgram(
         Err(why) => Err(unanswered(
             endpoint,
             options.within,
-            vec![Attempt { place, why }],
+            vec![Attempt { address, why }],
         )),
     }
 }

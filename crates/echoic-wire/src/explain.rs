@@ -5,17 +5,17 @@
 
 use std::{fmt, io, net::SocketAddr, sync::Arc};
 
-use echoic_core::{endpoint::Shape, event::Place};
+use echoic_core::{endpoint::Shape, event::Address};
 
 /// Hears every socket call of a link or a listener.
 #[derive(Clone)]
 pub struct Explain {
     /// The peer, or our own address where it is about the socket of an endpoint.
-    who: Option<Place>,
+    who: Option<Address>,
     tell: Arc<Teller>,
 }
 
-type Teller = dyn Fn(Option<&Place>, Call<'_>) + Send + Sync;
+type Teller = dyn Fn(Option<&Address>, Call<'_>) + Send + Sync;
 
 /// A socket call and what came of it.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub enum Call<'a> {
     /// socket(2).
     Socket {
         /// For an address of this family.
-        place: Place,
+        address: Address,
         /// Of this type.
         shape: Shape,
         /// Whether there is one.
@@ -40,7 +40,7 @@ pub enum Call<'a> {
     /// bind(2).
     Bind {
         /// The address asked for.
-        place: Place,
+        address: Address,
         /// Whether it was free.
         result: Result<(), &'a io::Error>,
     },
@@ -54,12 +54,12 @@ pub enum Call<'a> {
     /// accept(2).
     Accept {
         /// Who called.
-        result: Result<Place, &'a io::Error>,
+        result: Result<Address, &'a io::Error>,
     },
     /// connect(2).
     Connect {
         /// Who was called.
-        place: Place,
+        address: Address,
         /// Whether somebody answered.
         result: Result<(), &'a io::Error>,
     },
@@ -80,7 +80,7 @@ pub enum Call<'a> {
     /// recvfrom(2): a datagram.
     RecvFrom {
         /// Who sent it.
-        from: Place,
+        from: Address,
         /// Bytes there was room for.
         room: usize,
         /// What came; nothing is a message too.
@@ -89,7 +89,7 @@ pub enum Call<'a> {
     /// sendto(2): a datagram.
     SendTo {
         /// Who it is for.
-        to: Place,
+        to: Address,
         /// What was to be sent.
         bytes: &'a [u8],
         /// How much the kernel took: all or nothing.
@@ -106,7 +106,7 @@ pub enum Call<'a> {
 
 impl Explain {
     /// `tell` is called with each call, on the thread that made it, together with the peer once there is one.
-    pub fn new(tell: impl Fn(Option<&Place>, Call<'_>) + Send + Sync + 'static) -> Self {
+    pub fn new(tell: impl Fn(Option<&Address>, Call<'_>) + Send + Sync + 'static) -> Self {
         Self {
             who: None,
             tell: Arc::new(tell),
@@ -115,7 +115,7 @@ impl Explain {
 
     /// The same listener for the calls made with one peer.
     #[must_use]
-    pub fn of(&self, peer: Place) -> Self {
+    pub fn of(&self, peer: Address) -> Self {
         Self {
             who: Some(peer),
             tell: Arc::clone(&self.tell),
@@ -141,9 +141,9 @@ impl fmt::Debug for Explain {
 pub(crate) struct TellsClose(Option<Explain>);
 
 impl TellsClose {
-    /// `place` is where the socket is bound, which says which of several it is.
-    pub(crate) fn at(place: &Place, explain: Option<&Explain>) -> Self {
-        Self(explain.map(|explain| explain.of(place.clone())))
+    /// `address` is where the socket is bound, which says which of several it is.
+    pub(crate) fn at(address: &Address, explain: Option<&Explain>) -> Self {
+        Self(explain.map(|explain| explain.of(address.clone())))
     }
 }
 

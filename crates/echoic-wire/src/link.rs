@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use echoic_core::{endpoint::Shape, event::Place};
+use echoic_core::{endpoint::Shape, event::Address};
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -103,35 +103,35 @@ impl Link {
     }
 
     /// Our own address of it, if it has one.
-    pub fn local(&self) -> Option<Place> {
+    pub fn local(&self) -> Option<Address> {
         match &self.transport {
-            Kind::Tcp(stream) => stream.local_addr().ok().map(Place::from),
+            Kind::Tcp(stream) => stream.local_addr().ok().map(Address::from),
             Kind::Unix(stream) => stream
                 .local_addr()
                 .ok()
-                .map(|addr| unix::place(&addr.into())),
-            Kind::Udp(socket) => socket.local_addr().ok().map(Place::from),
+                .map(|addr| unix::address(&addr.into())),
+            Kind::Udp(socket) => socket.local_addr().ok().map(Address::from),
             Kind::Unixgram(socket) => socket
                 .local_addr()
                 .ok()
-                .map(|addr| unix::place(&addr.into())),
+                .map(|addr| unix::address(&addr.into())),
             Kind::Layered(transport) => transport.lower()?.local(),
         }
     }
 
     /// The peer's address, if it has one and is still there.
-    pub fn remote(&self) -> Option<Place> {
+    pub fn remote(&self) -> Option<Address> {
         match &self.transport {
-            Kind::Tcp(stream) => stream.peer_addr().ok().map(Place::from),
+            Kind::Tcp(stream) => stream.peer_addr().ok().map(Address::from),
             Kind::Unix(stream) => stream
                 .peer_addr()
                 .ok()
-                .map(|addr| unix::place(&addr.into())),
-            Kind::Udp(socket) => socket.peer_addr().ok().map(Place::from),
+                .map(|addr| unix::address(&addr.into())),
+            Kind::Udp(socket) => socket.peer_addr().ok().map(Address::from),
             Kind::Unixgram(socket) => socket
                 .peer_addr()
                 .ok()
-                .map(|addr| unix::place(&addr.into())),
+                .map(|addr| unix::address(&addr.into())),
             Kind::Layered(transport) => transport.lower()?.remote(),
         }
     }

@@ -13,7 +13,7 @@ use std::{
 
 use echoic_core::{
     endpoint::{Endpoint, Host, HostPort, UnixName},
-    event::Place,
+    event::Address,
 };
 use socket2::SockRef;
 use thiserror::Error;
@@ -34,7 +34,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Listener {
     socket: Bound,
-    place: Place,
+    address: Address,
     /// Others hold it too, or will: whoever handed it over.
     shared: bool,
     /// It takes no new calls.
@@ -58,7 +58,7 @@ enum Bound {
 pub trait Accept: Send + Sync + Debug {
     /// The next connection, and where it comes from. Errors pass: it is asked again. The link may be used on another
     /// runtime than the one this is called on.
-    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Link, Place)>>;
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Link, Address)>>;
 
     /// Takes no new connections: those that wait can still be accepted.
     fn stop(&self);
@@ -70,9 +70,9 @@ pub trait Accept: Send + Sync + Debug {
 pub struct Incoming {
     stream: Caller,
     /// Who called.
-    pub peer: Place,
+    pub peer: Address,
     /// Where it was reached.
-    pub local: Place,
+    pub local: Address,
     explain: Option<Explain>,
 }
 
@@ -98,46 +98,46 @@ pub enum ListenError {
         source: ResolveError,
     },
     /// Somebody else listens there.
-    #[error("cannot listen on {place}: the address is in use{}; {}, or take another{}",
+    #[error("cannot listen on {address}: the address is in use{}; {}, or take another{}",
         owner.as_ref().map_or(String::new(), |owner| format!(" by {owner}")),
         if owner.as_ref().is_some_and(|owner| owner.starts_with(owner::OURS)) { "leave one of the two out" }
         else { "stop the program that holds it" },
-        if place.port().is_some() { " port (0 picks a free one)" } else { " name" })]
+        if address.port().is_some() { " port (0 picks a free one)" } else { " name" })]
     InUse {
         /// The address.
-        place: Place,
+        address: Address,
         /// The program that holds it, where that can be found out.
         owner: Option<String>,
     },
     /// A file of that name is there, and is no socket. It is left as it is.
     #[error(
-        "cannot listen on {place}: there is a file that is no socket; move it away, or take another name"
+        "cannot listen on {address}: there is a file that is no socket; move it away, or take another name"
     )]
     NoSocket {
         /// Its name.
-        place: Place,
+        address: Address,
     },
     /// Ports below 1024 belong to root, or to whom it gave `CAP_NET_BIND_SERVICE`; files to who may write the folder.
-    #[error("cannot listen on {place}: not permitted{}",
-        if place.port().is_some() { "; ports below 1024 need the right to them, a higher one does not" } else { "" })]
+    #[error("cannot listen on {address}: not permitted{}",
+        if address.port().is_some() { "; ports below 1024 need the right to them, a higher one does not" } else { "" })]
     Denied {
         /// The address.
-        place: Place,
+        address: Address,
     },
     /// It is an address of somebody else, or of nobody.
     #[error(
-        "cannot listen on {place}: no interface of this machine has that address; `ip address` lists those there are, \
+        "cannot listen on {address}: no interface of this machine has that address; `ip address` lists those there are, \
          `*` stands for all"
     )]
     NotOurs {
         /// The address.
-        place: Place,
+        address: Address,
     },
     /// The folder of a Unix socket's file.
-    #[error("cannot listen on {place}: there is no such folder; make it, or take another name")]
+    #[error("cannot listen on {address}: there is no such folder; make it, or take another name")]
     NoFolder {
         /// The name in it.
-        place: Place,
+        address: Address,
     },
     /// Anything else.
     #[error("cannot listen on {endpoint}: {source}")]
@@ -170,11 +170,11 @@ pub async fn listen(
     match endpoint {
         Endpoint::Tcp(at) => listen_tcp(endpoint, at, options).await,
         Endpoint::Unix(name) => {
-            let place = || Place::Unix(Some(name.clone()));
+            let address = || Address::Unix(Some(name.clone()));
             let (socket, file) =
-                unix::bind(name, options).map_err(|error| refused(endpoint, place(), error))?;
+                unix::bind(name, options).map_err(|error| refused(endpoint, address(), error))?;
             let socket = Bound::Unix(socket, file);
-            Ok(vec![Listener::new(socket, place(), false, options)])
+            Ok(vec![Listener::new(socket, address(), false, options)])
         }
         Endpoint::Fd(number) => {
             let taken = inherited::take(*number).map_err(failed)?;
@@ -193,8 +193,8 @@ async fn listen_tcp(
 ) -> Result<Vec<Listener>, ListenError> {
     on_all(endpoint, at, options, |addr| {
         let socket = tcp::bind(addr, options)?;
-        let place = socket.local_addr()?.into();
-        Ok(Listener::new(Bound::Tcp(socket), place, false, options))
+        let address = socket.local_addr()?.into();
+        Ok(Listener::new(Bound::Tcp(socket), address, false, options))
     })
     .await
 }
@@ -224,12 +224,12 @@ pub(crate) async fn on_all<T: At>(
 
 /// Something open at a place.
 pub(crate) trait At {
-    fn place(&self) -> &Place;
+    fn address(&self) -> &Address;
 }
 
 impl At for Listener {
-    fn place(&self) -> &Place {
-        &self.place
+    fn address(&self) -> &Address {
+        &self.address
     }
 }
 
@@ -245,7 +245,7 @@ fn on_all_once<T: At>(
     for &addr in addrs {
         let port = opened
             .first()
-            .and_then(|first| first.place().port())
+            .and_then(|first| first.address().port())
             .unwrap_or_else(|| addr.port());
         let addr = SocketAddr::new(addr.ip(), port);
         match open(addr) {
@@ -274,24 +274,24 @@ fn lacks_family(error: &io::Error) -> bool {
 const AF_UNSUPPORTED: i32 = 97;
 
 /// Whether a file is in the way that no server has left there.
-fn is_other_file(place: &Place) -> bool {
-    let Place::Unix(Some(UnixName::Path(path))) = place else {
+fn is_other_file(address: &Address) -> bool {
+    let Address::Unix(Some(UnixName::Path(path))) = address else {
         return false;
     };
     let is_socket = fs::metadata(path).is_ok_and(|file| file.file_type().is_socket());
     !is_socket && fs::symlink_metadata(path).is_ok()
 }
 
-pub(crate) fn refused(endpoint: &Endpoint, place: Place, source: io::Error) -> ListenError {
+pub(crate) fn refused(endpoint: &Endpoint, address: Address, source: io::Error) -> ListenError {
     match source.kind() {
-        io::ErrorKind::AddrInUse if is_other_file(&place) => ListenError::NoSocket { place },
+        io::ErrorKind::AddrInUse if is_other_file(&address) => ListenError::NoSocket { address },
         io::ErrorKind::AddrInUse => {
-            let owner = owner::of(endpoint, &place);
-            ListenError::InUse { place, owner }
+            let owner = owner::of(endpoint, &address);
+            ListenError::InUse { address, owner }
         }
-        io::ErrorKind::PermissionDenied => ListenError::Denied { place },
-        io::ErrorKind::AddrNotAvailable => ListenError::NotOurs { place },
-        io::ErrorKind::NotFound if place.port().is_none() => ListenError::NoFolder { place },
+        io::ErrorKind::PermissionDenied => ListenError::Denied { address },
+        io::ErrorKind::AddrNotAvailable => ListenError::NotOurs { address },
+        io::ErrorKind::NotFound if address.port().is_none() => ListenError::NoFolder { address },
         _ => ListenError::Failed {
             endpoint: endpoint.clone(),
             source,
@@ -300,15 +300,15 @@ pub(crate) fn refused(endpoint: &Endpoint, place: Place, source: io::Error) -> L
 }
 
 impl Listener {
-    fn new(socket: Bound, place: Place, shared: bool, options: &ListenOptions) -> Self {
+    fn new(socket: Bound, address: Address, shared: bool, options: &ListenOptions) -> Self {
         if let Bound::Tcp(socket) = &socket {
             // Each connection has it from here, which saves a call for each.
             let _ = SockRef::from(socket).set_tcp_nodelay(true);
         }
         Self {
-            closes: TellsClose::at(&place, options.explain.as_ref()),
+            closes: TellsClose::at(&address, options.explain.as_ref()),
             socket,
-            place,
+            address,
             shared,
             hushed: false,
             explain: options.explain.clone(),
@@ -316,14 +316,14 @@ impl Listener {
     }
 
     fn inherited(taken: Inherited, options: &ListenOptions) -> io::Result<Self> {
-        let (socket, place) = match taken {
+        let (socket, address) = match taken {
             Inherited::Tcp(socket) => {
-                let place = socket.local_addr()?.into();
-                (Bound::Tcp(TcpListener::from_std(socket)?), place)
+                let address = socket.local_addr()?.into();
+                (Bound::Tcp(TcpListener::from_std(socket)?), address)
             }
             Inherited::Unix(socket) => {
-                let place = unix::place(&socket.local_addr()?);
-                (Bound::Unix(UnixListener::from_std(socket)?, None), place)
+                let address = unix::address(&socket.local_addr()?);
+                (Bound::Unix(UnixListener::from_std(socket)?, None), address)
             }
             Inherited::Datagrams(_) => {
                 return Err(io::Error::other(
@@ -331,7 +331,7 @@ impl Listener {
                 ));
             }
         };
-        Ok(Self::new(socket, place, true, options))
+        Ok(Self::new(socket, address, true, options))
     }
 
     /// Takes no new calls from here on; those that wait can still be accepted. Who calls now is refused once the
@@ -355,15 +355,15 @@ impl Listener {
         Ok(())
     }
 
-    /// A listener over `source`, as if bound at `place`.
-    pub fn from_source(source: Box<dyn Accept>, place: Place) -> Self {
+    /// A listener over `source`, as if bound at `address`.
+    pub fn from_source(source: Box<dyn Accept>, address: Address) -> Self {
         let options = ListenOptions::default();
-        Self::new(Bound::Other(source), place, false, &options)
+        Self::new(Bound::Other(source), address, false, &options)
     }
 
     /// Where it listens, with the port that was really taken.
-    pub fn place(&self) -> &Place {
-        &self.place
+    pub fn address(&self) -> &Address {
+        &self.address
     }
 
     /// The next caller. Cancel safe. Errors are the system's and pass: the listener stays as it is.
@@ -377,17 +377,17 @@ impl Listener {
             Bound::Tcp(socket) => socket.poll_accept(cx).map_ok(|(stream, peer)| {
                 // Bound to everything: only the connection knows which address was called.
                 let everywhere =
-                    matches!(&self.place, Place::Net(addr) if addr.ip().is_unspecified());
+                    matches!(&self.address, Address::Net(addr) if addr.ip().is_unspecified());
                 let called = everywhere.then(|| stream.local_addr().ok()).flatten();
                 (
                     Caller::Tcp(stream),
-                    Place::from(peer),
-                    called.map(Place::from),
+                    Address::from(peer),
+                    called.map(Address::from),
                 )
             }),
             Bound::Unix(socket, _) => socket.poll_accept(cx).map_ok(|(stream, peer)| (
                 Caller::Unix(stream),
-                unix::place(&peer.into()),
+                unix::address(&peer.into()),
                 None
             )),
             Bound::Other(source) => source.poll_accept(cx).map_ok(|(link, peer)| (
@@ -415,7 +415,7 @@ impl Listener {
                     .as_ref()
                     .map(|explain| explain.of(peer.clone())),
                 peer,
-                local: called.unwrap_or_else(|| self.place.clone()),
+                local: called.unwrap_or_else(|| self.address.clone()),
             }
         }))
     }

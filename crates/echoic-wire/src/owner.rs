@@ -11,17 +11,17 @@ use std::{
 
 use echoic_core::{
     endpoint::{Endpoint, UnixName},
-    event::Place,
+    event::Address,
 };
 
 /// What this process is called, where an endpoint is given twice.
 pub(crate) const OURS: &str = "another endpoint of this same program";
 
-/// The program that holds `place`, as `NAME (pid N)`, where this process may see it (proc(5)).
-pub(crate) fn of(endpoint: &Endpoint, place: &Place) -> Option<String> {
-    match place {
-        Place::Net(addr) => of_address(endpoint, addr),
-        Place::Unix(name) => of_name(name.as_ref()?),
+/// The program that holds `address`, as `NAME (pid N)`, where this process may see it (proc(5)).
+pub(crate) fn of(endpoint: &Endpoint, address: &Address) -> Option<String> {
+    match address {
+        Address::Net(addr) => of_address(endpoint, addr),
+        Address::Unix(name) => of_name(name.as_ref()?),
     }
 }
 
@@ -125,7 +125,7 @@ fn inode_at(table: &str, addr: &SocketAddr, listens: bool) -> Option<String> {
         else {
             continue;
         };
-        let Some(local) = address(local) else {
+        let Some(local) = parse_address(local) else {
             continue;
         };
         let in_the_way = local.port() == addr.port()
@@ -140,7 +140,7 @@ fn inode_at(table: &str, addr: &SocketAddr, listens: bool) -> Option<String> {
 }
 
 /// An address as the tables have it: 32 bits at a time in the order of this machine, in hexadecimal.
-fn address(text: &str) -> Option<SocketAddr> {
+fn parse_address(text: &str) -> Option<SocketAddr> {
     let (ip, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
     let mut bytes = Vec::with_capacity(16);

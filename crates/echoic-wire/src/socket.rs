@@ -19,7 +19,7 @@ pub(crate) fn open(
 ) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(addr), kind, Some(protocol));
     tell(explain, || Call::Socket {
-        place: addr.into(),
+        address: addr.into(),
         shape: shape(kind),
         result: socket.as_ref().map(|_| ()),
     });
@@ -47,7 +47,7 @@ pub(crate) fn bind(socket: &Socket, addr: SocketAddr, options: &ListenOptions) -
     }
     let bound = socket.bind(&addr.into());
     tell(options.explain.as_ref(), || Call::Bind {
-        place: addr.into(),
+        address: addr.into(),
         result: bound.as_ref().copied(),
     });
     bound

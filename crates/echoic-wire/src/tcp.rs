@@ -73,13 +73,13 @@ pub(crate) async fn connect(addr: SocketAddr, explain: Option<&Explain>) -> io::
         TcpSocket::new_v6()
     };
     tell(explain, || Call::Socket {
-        place: addr.into(),
+        address: addr.into(),
         shape: Shape::Stream,
         result: socket.as_ref().map(|_| ()),
     });
     let stream = socket?.connect(addr).await;
     tell(explain, || Call::Connect {
-        place: addr.into(),
+        address: addr.into(),
         result: stream.as_ref().map(|_| ()),
     });
     stream

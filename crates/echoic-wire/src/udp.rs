@@ -193,7 +193,7 @@ pub(crate) fn connect(addr: SocketAddr, explain: Option<&Explain>) -> io::Result
     let socket = socket::open(addr, Type::DGRAM, Protocol::UDP, explain)?;
     let connected = socket.connect(&addr.into());
     tell(explain, || Call::Connect {
-        place: addr.into(),
+        address: addr.into(),
         result: connected.as_ref().copied(),
     });
     connected?;

@@ -11,7 +11,7 @@ use std::{
 
 use echoic_core::{
     endpoint::{Shape, UnixName},
-    event::Place,
+    event::Address,
 };
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{UnixListener, UnixStream};
@@ -64,26 +64,26 @@ pub(crate) fn bind_as(
     options: &ListenOptions,
 ) -> io::Result<(Socket, Option<SocketFile>)> {
     let explain = options.explain.as_ref();
-    let place = Place::Unix(Some(name.clone()));
+    let address = Address::Unix(Some(name.clone()));
     let socket = Socket::new(Domain::UNIX, kind, None);
     tell(explain, || Call::Socket {
-        place: place.clone(),
+        address: address.clone(),
         shape: socket::shape(kind),
         result: socket.as_ref().map(|_| ()),
     });
     let socket = socket?;
     socket.set_nonblocking(true)?;
-    let address = address(name)?;
-    let mut bound = bind_private(&socket, &address, name);
+    let sockaddr = sockaddr(name)?;
+    let mut bound = bind_private(&socket, &sockaddr, name);
     if let (Err(error), UnixName::Path(path)) = (&bound, name)
         && error.kind() == io::ErrorKind::AddrInUse
         && is_stale(path, kind)
     {
         fs::remove_file(path)?;
-        bound = bind_private(&socket, &address, name);
+        bound = bind_private(&socket, &sockaddr, name);
     }
     tell(explain, || Call::Bind {
-        place: place.clone(),
+        address: address.clone(),
         result: bound.as_ref().copied(),
     });
     bound?;
@@ -102,41 +102,41 @@ pub(crate) fn bind_as(
 
 /// A stream to `name`.
 pub(crate) async fn connect(name: &UnixName, explain: Option<&Explain>) -> io::Result<UnixStream> {
-    let place = Place::Unix(Some(name.clone()));
+    let address = Address::Unix(Some(name.clone()));
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None);
     tell(explain, || Call::Socket {
-        place: place.clone(),
+        address: address.clone(),
         shape: Shape::Stream,
         result: socket.as_ref().map(|_| ()),
     });
     // A Unix socket's connect waits only while the queue is full, which this leaves to the thread that may wait.
-    let (socket, address) = (socket?, address(name)?);
+    let (socket, sockaddr) = (socket?, sockaddr(name)?);
     let connected = tokio::task::spawn_blocking(move || {
-        socket.connect(&address)?;
+        socket.connect(&sockaddr)?;
         socket.set_nonblocking(true)?;
         Ok::<_, io::Error>(std_unix::UnixStream::from(socket))
     });
     let connected = connected.await.map_err(io::Error::other)?;
     tell(explain, || Call::Connect {
-        place: place.clone(),
+        address: address.clone(),
         result: connected.as_ref().map(|_| ()),
     });
     UnixStream::from_std(connected?)
 }
 
 /// The place of a peer, or of ourselves.
-pub(crate) fn place(address: &std_unix::SocketAddr) -> Place {
+pub(crate) fn address(sockaddr: &std_unix::SocketAddr) -> Address {
     #[cfg(target_os = "linux")]
     {
         use std::os::linux::net::SocketAddrExt;
-        if let Some(name) = address.as_abstract_name() {
-            return Place::Unix(Some(UnixName::Abstract(
+        if let Some(name) = sockaddr.as_abstract_name() {
+            return Address::Unix(Some(UnixName::Abstract(
                 String::from_utf8_lossy(name).into_owned(),
             )));
         }
     }
-    Place::Unix(
-        address
+    Address::Unix(
+        sockaddr
             .as_pathname()
             .map(|path| UnixName::Path(path.to_owned())),
     )
@@ -144,18 +144,18 @@ pub(crate) fn place(address: &std_unix::SocketAddr) -> Place {
 
 /// Binds under a mask that makes the file private at once; widening it afterwards leaves no moment in which it was
 /// open to all. The mask is the process's: for that moment other new files are private too, never wider.
-fn bind_private(socket: &Socket, address: &SockAddr, name: &UnixName) -> io::Result<()> {
+fn bind_private(socket: &Socket, sockaddr: &SockAddr, name: &UnixName) -> io::Result<()> {
     if matches!(name, UnixName::Abstract(_)) {
-        return socket.bind(address);
+        return socket.bind(sockaddr);
     }
     let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
-    let bound = socket.bind(address);
+    let bound = socket.bind(sockaddr);
     rustix::process::umask(mask);
     bound
 }
 
 /// The address of `name`; an abstract one begins with a zero byte.
-pub(crate) fn address(name: &UnixName) -> io::Result<SockAddr> {
+pub(crate) fn sockaddr(name: &UnixName) -> io::Result<SockAddr> {
     match name {
         UnixName::Path(path) => SockAddr::unix(path),
         UnixName::Abstract(name) => SockAddr::unix(format!("\0{name}")),

@@ -4,7 +4,7 @@ use std::{io, os::unix::net as std_unix, path::PathBuf};
 
 use echoic_core::{
     endpoint::{Shape, UnixName},
-    event::Place,
+    event::Address,
 };
 use rustix::net::{RecvFlags, SocketAddrAny, SocketAddrUnix, recvfrom};
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -16,22 +16,22 @@ use crate::{
 };
 
 /// Takes one datagram, if there is one: bytes in `room`, its true length, and who sent it.
-pub(crate) fn receive(socket: &Socket, room: &mut [u8]) -> io::Result<(usize, usize, Place)> {
+pub(crate) fn receive(socket: &Socket, room: &mut [u8]) -> io::Result<(usize, usize, Address)> {
     let (len, whole, from) = recvfrom(socket, room, RecvFlags::TRUNC)?;
-    Ok((len, whole, Place::Unix(from.and_then(name))))
+    Ok((len, whole, Address::Unix(from.and_then(name))))
 }
 
 /// Sends one datagram to `to`. A queue that is full is the peer's: one that does not read must not keep others waiting.
 pub(crate) fn send(socket: &Socket, bytes: &[u8], to: &UnixName) -> io::Result<usize> {
-    socket.send_to(bytes, &unix::address(to)?)
+    socket.send_to(bytes, &unix::sockaddr(to)?)
 }
 
 /// A socket that speaks with `peer` alone, under a name of the kernel's choosing: without one it could not be answered.
 pub(crate) fn connect(peer: &UnixName, explain: Option<&Explain>) -> io::Result<UnixDatagram> {
-    let place = || Place::Unix(Some(peer.clone()));
+    let address = || Address::Unix(Some(peer.clone()));
     let socket = Socket::new(Domain::UNIX, Type::DGRAM, None);
     tell(explain, || Call::Socket {
-        place: place(),
+        address: address(),
         shape: Shape::Datagrams,
         result: socket.as_ref().map(|_| ()),
     });
@@ -39,9 +39,9 @@ pub(crate) fn connect(peer: &UnixName, explain: Option<&Explain>) -> io::Result<
     socket.set_nonblocking(true)?;
     // An empty address: Linux gives an abstract name nobody else has (autobind).
     socket.bind(&SockAddr::unix("")?)?;
-    let connected = socket.connect(&unix::address(peer)?);
+    let connected = socket.connect(&unix::sockaddr(peer)?);
     tell(explain, || Call::Connect {
-        place: place(),
+        address: address(),
         result: connected.as_ref().copied(),
     });
     connected?;
@@ -49,16 +49,16 @@ pub(crate) fn connect(peer: &UnixName, explain: Option<&Explain>) -> io::Result<
 }
 
 /// The name of a sender; none that is no text, which could not be told from another.
-fn name(address: SocketAddrAny) -> Option<UnixName> {
+fn name(sockaddr: SocketAddrAny) -> Option<UnixName> {
     use std::{ffi::OsString, os::unix::ffi::OsStringExt};
 
-    let address = SocketAddrUnix::try_from(address).ok()?;
-    if let Some(name) = address.abstract_name() {
+    let sockaddr = SocketAddrUnix::try_from(sockaddr).ok()?;
+    if let Some(name) = sockaddr.abstract_name() {
         return String::from_utf8(name.to_vec())
             .ok()
             .map(UnixName::Abstract);
     }
-    let path = address
+    let path = sockaddr
         .path_bytes()
         .filter(|path| !path.is_empty())?
         .to_vec();

@@ -24,7 +24,7 @@ async fn listener() -> (Listener, Endpoint) {
     let endpoint = "127.0.0.1:0".parse().unwrap();
     let mut listeners = listen(&endpoint, &ListenOptions::default()).await.unwrap();
     let listener = listeners.remove(0);
-    let endpoint = listener.place().to_string().parse().unwrap();
+    let endpoint = listener.address().to_string().parse().unwrap();
     (listener, endpoint)
 }
 
@@ -116,7 +116,7 @@ async fn a_handshake_that_fails_or_does_not_end_is_told_apart_from_a_failed_conn
             }
             Err(error) => panic!("{error}"),
         };
-        let port = listener.place().port().unwrap().to_string();
+        let port = listener.address().port().unwrap().to_string();
         assert_eq!(told.replace(&port, "P"), expected);
     }
 }

@@ -21,7 +21,7 @@ async fn one_listener(text: &str) -> (echoic_wire::Listener, String) {
         .await
         .unwrap()
         .remove(0);
-    let addr = listener.place().to_string();
+    let addr = listener.address().to_string();
     (listener, addr)
 }
 
@@ -109,7 +109,10 @@ async fn abort_is_seen_as_a_reset() {
 async fn no_host_listens_on_both_loopbacks_at_one_port() {
     let endpoint: Endpoint = "0".parse().unwrap();
     let listeners = listen(&endpoint, &ListenOptions::default()).await.unwrap();
-    let addrs: Vec<_> = listeners.iter().map(echoic_wire::Listener::place).collect();
+    let addrs: Vec<_> = listeners
+        .iter()
+        .map(echoic_wire::Listener::address)
+        .collect();
     assert!(
         addrs
             .iter()

@@ -6,7 +6,7 @@ use std::{future::poll_fn, io, net::UdpSocket, os::unix::net::UnixDatagram, time
 
 use echoic_core::{
     endpoint::{Endpoint, Shape},
-    event::Place,
+    event::Address,
 };
 use echoic_wire::{
     Datagrams, DialOptions, Link, ListenOptions, Received, bind_datagrams, dial, shape,
@@ -107,7 +107,7 @@ async fn a_unix_link_has_a_name_to_be_answered_at() {
 #[tokio::test]
 async fn sockets_share_an_address_and_know_which_was_asked() {
     let mut sockets = bound("udp://*:0").await;
-    let port = sockets[0].place().port().unwrap();
+    let port = sockets[0].address().port().unwrap();
     let peers: Vec<UdpSocket> = (0..64)
         .map(|_| UdpSocket::bind("127.0.0.1:0").unwrap())
         .collect();
@@ -123,7 +123,7 @@ async fn sockets_share_an_address_and_know_which_was_asked() {
             heard += 1;
             assert_eq!(
                 received.route.local,
-                Place::Net(format!("127.0.0.3:{port}").parse().unwrap())
+                Address::Net(format!("127.0.0.3:{port}").parse().unwrap())
             );
             poll_fn(|cx| socket.poll_send(cx, b"we", &received.route))
                 .await
@@ -148,7 +148,7 @@ async fn what_is_cut_is_noticed_and_what_is_dropped_is_counted() {
         .await
         .unwrap();
     let mut socket = doors.into_iter().flatten().next().unwrap().open().unwrap();
-    let Place::Net(addr) = socket.place().clone() else {
+    let Address::Net(addr) = socket.address().clone() else {
         panic!()
     };
     let peer = UdpSocket::bind("127.0.0.1:0").unwrap();

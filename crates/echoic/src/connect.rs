@@ -22,7 +22,7 @@ use std::io::{self, IsTerminal};
 use echoic_core::{
     endpoint::{Endpoint, Host},
     escape,
-    event::Place,
+    event::Address,
 };
 use echoic_wire::{DialOptions, Dialled, dial};
 use tokio::runtime;
@@ -171,12 +171,12 @@ fn answered(endpoint: &Endpoint, dialled: &Dialled) -> String {
     if let Endpoint::Tcp(at) | Endpoint::Udp(at) = endpoint
         && let Host::Name(name) = &at.host
     {
-        let tried = dialled.failed.iter().map(|attempt| &attempt.place);
+        let tried = dialled.failed.iter().map(|attempt| &attempt.address);
         let tried: Vec<_> = tried
             .chain([&dialled.peer])
-            .map(|place| match place {
-                Place::Net(addr) => addr.ip().to_string(),
-                Place::Unix(_) => place.to_string(),
+            .map(|address| match address {
+                Address::Net(addr) => addr.ip().to_string(),
+                Address::Unix(_) => address.to_string(),
             })
             .collect();
         steps.push(format!("resolved {name} → {}", tried.join(", ")));

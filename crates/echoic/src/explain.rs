@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use echoic_core::{endpoint::Shape, escape, event::Place};
+use echoic_core::{endpoint::Shape, escape, event::Address};
 use echoic_wire::{Call, Explain};
 
 /// Tells of each call on standard error, one line each, with the time since now.
@@ -26,7 +26,7 @@ pub(crate) fn through(print: impl Fn(&str) + Send + Sync + 'static) -> Explain {
 /// Bytes of a message that are shown; the rest is counted.
 const BYTES_MAX: usize = 64;
 
-fn line(at: Duration, who: Option<&Place>, call: &Call<'_>) -> String {
+fn line(at: Duration, who: Option<&Address>, call: &Call<'_>) -> String {
     let ms = at.as_secs_f64() * 1000.0;
     match who {
         Some(who) => format!("{ms:>9.3} ms  {}  {}", show(who), Told(call)),
@@ -47,15 +47,15 @@ impl fmt::Display for Told<'_> {
                 })
             }
             Call::Socket {
-                place,
+                address,
                 shape,
                 result,
             } => {
-                write!(f, "socket({}, {})", family(place), kind(*shape))?;
+                write!(f, "socket({}, {})", family(address), kind(*shape))?;
                 gave(f, *result, |_, ()| Ok(()))
             }
-            Call::Bind { place, result } => {
-                write!(f, "bind({})", show(place))?;
+            Call::Bind { address, result } => {
+                write!(f, "bind({})", show(address))?;
                 gave(f, *result, |_, ()| Ok(()))
             }
             Call::Listen { backlog, result } => {
@@ -68,8 +68,8 @@ impl fmt::Display for Told<'_> {
                     write!(f, " = {}", show(peer))
                 })
             }
-            Call::Connect { place, result } => {
-                write!(f, "connect({})", show(place))?;
+            Call::Connect { address, result } => {
+                write!(f, "connect({})", show(address))?;
                 gave(f, *result, |_, ()| Ok(()))
             }
             Call::Recv { room, got } => {
@@ -102,11 +102,11 @@ impl fmt::Display for Told<'_> {
     }
 }
 
-fn family(place: &Place) -> &'static str {
-    match place {
-        Place::Net(addr) if addr.is_ipv4() => "AF_INET",
-        Place::Net(_) => "AF_INET6",
-        Place::Unix(_) => "AF_UNIX",
+fn family(address: &Address) -> &'static str {
+    match address {
+        Address::Net(addr) if addr.is_ipv4() => "AF_INET",
+        Address::Net(_) => "AF_INET6",
+        Address::Unix(_) => "AF_UNIX",
     }
 }
 
@@ -118,8 +118,8 @@ fn kind(shape: Shape) -> &'static str {
 }
 
 /// A place, with nothing in it that a terminal would obey.
-fn show(place: &Place) -> String {
-    escape::text(place.to_string().as_bytes()).to_string()
+fn show(address: &Address) -> String {
+    escape::text(address.to_string().as_bytes()).to_string()
 }
 
 fn gave<T>(
@@ -153,14 +153,14 @@ mod tests {
         };
         assert_eq!(told(got), "recv(65536) = b''");
         let datagrams = Call::Socket {
-            place: SocketAddr::from(([127, 0, 0, 1], 5000)).into(),
+            address: SocketAddr::from(([127, 0, 0, 1], 5000)).into(),
             shape: Shape::Datagrams,
             result: Ok(()),
         };
         assert_eq!(told(datagrams), "socket(AF_INET, SOCK_DGRAM)");
         let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
         let connect = Call::Connect {
-            place: SocketAddr::from(([127, 0, 0, 1], 5000)).into(),
+            address: SocketAddr::from(([127, 0, 0, 1], 5000)).into(),
             result: Err(&refused),
         };
         assert_eq!(

@@ -153,9 +153,9 @@ struct Heard {
 
 impl Storm {
     /// Whether `line`, which comes from this place in the code, is to be said, and how many like it were not before.
-    fn may_say(&self, place: Identifier, now: Instant, line: &str) -> Option<u64> {
+    fn may_say(&self, address: Identifier, now: Instant, line: &str) -> Option<u64> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let heard = all.entry(place).or_insert_with(|| Heard {
+        let heard = all.entry(address).or_insert_with(|| Heard {
             since: now,
             said: 0,
             unsaid: 0,
@@ -197,13 +197,13 @@ mod tests {
 
     #[test]
     fn a_storm_is_counted_and_each_of_it_is_said_or_counted() {
-        let place =
+        let address =
             tracing::callsite!(name: "test", kind: tracing::metadata::Kind::EVENT, fields: message);
         let other = tracing::callsite!(name: "other", kind: tracing::metadata::Kind::EVENT, fields: message);
         let of = |callsite: &'static dyn Callsite| callsite.metadata().callsite();
         let (storm, began) = (Storm::default(), Instant::now());
         let say =
-            |after: u64| storm.may_say(of(place), began + Duration::from_millis(after), "line");
+            |after: u64| storm.may_say(of(address), began + Duration::from_millis(after), "line");
         let said: Vec<_> = (0..10_000).filter_map(|i| say(i / 10)).collect();
         assert_eq!(said, [0; SAID_MAX as usize]);
         assert_eq!(storm.may_say(of(other), began, "another"), Some(0));

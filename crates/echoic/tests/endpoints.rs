@@ -34,10 +34,10 @@ fn several_endpoints_and_services_are_one_process_and_one_record() {
         "nul",
     ]);
     let [upper, echo] = serve.at[..] else {
-        panic!("{:?}", serve.places)
+        panic!("{:?}", serve.addresses)
     };
-    assert_eq!(serve.places[1], "unix:./lower.sock");
-    assert_eq!(serve.places[3], "unix:@echoic-test-several");
+    assert_eq!(serve.addresses[1], "unix:./lower.sock");
+    assert_eq!(serve.addresses[3], "unix:@echoic-test-several");
     let mut one = Talk::to(upper);
     let mut two = unix::Talk::to(serve.home.path().join("lower.sock"));
     let mut three = Talk::to(echo);
@@ -74,9 +74,9 @@ fn several_endpoints_and_services_are_one_process_and_one_record() {
 fn what_is_printed_is_in_the_order_of_what_was_named() {
     let serve = Serve::start(&["echo=udp://:0", "upper=:0", "unix:./s", "lower=udp://:0"]);
     let [first, second, fourth] = serve.at[..] else {
-        panic!("{:?}", serve.places)
+        panic!("{:?}", serve.addresses)
     };
-    assert_eq!(serve.places[2], "unix:./s");
+    assert_eq!(serve.addresses[2], "unix:./s");
     Talk::to(second).ask("stream", "STREAM");
     for (at, reply) in [(first, "Datagram"), (fourth, "datagram")] {
         let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -96,7 +96,7 @@ fn everywhere_at_port_0_is_one_port_in_both_families() {
     }
     let serve = Serve::start(&["upper=*:0", "echo=tcp://:0"]);
     let [everywhere, loopback] = serve.at[..] else {
-        panic!("{:?}", serve.places)
+        panic!("{:?}", serve.addresses)
     };
     assert_ne!(everywhere.port(), loopback.port());
     assert_eq!(
@@ -135,16 +135,16 @@ fn d13_an_address_in_use_names_its_owner() {
     let owner = format!("{} (pid {})", name.trim(), holder.id());
 
     let home = Home::new();
-    for place in [
+    for address in [
         format!(":{port}"),
         format!("127.0.0.1:{port}"),
         format!("*:{port}"),
     ] {
-        let Ran { code, out, err } = home.run(&["serve", &place, "--print"]);
+        let Ran { code, out, err } = home.run(&["serve", &address, "--print"]);
         assert_eq!((code, &*out), (Some(1), &b""[..]), "{err}");
         assert!(
             err.contains("in use by") && err.contains(&owner),
-            "{place}: {err}"
+            "{address}: {err}"
         );
         assert!(err.contains("0 picks a free one"), "{err}");
         assert_eq!(err.lines().count(), 1, "nothing else went wrong: {err}");

@@ -125,9 +125,9 @@ fn bash(home: &Home, line: &str, at: &str) -> Command {
 fn they_call(endpoint: &str, clients: &[Line]) {
     let home = Arc::new(Home::new());
     let serve = Serve::start_in(&home, &[endpoint]);
-    let place = &serve.places[0];
+    let address = &serve.addresses[0];
     // By the name it listens by: socat takes an answer from no other.
-    let at = place.strip_prefix("unix:").unwrap_or(place);
+    let at = address.strip_prefix("unix:").unwrap_or(address);
     let at = at.strip_prefix("unixgram:").unwrap_or(at);
     for (name, line) in clients {
         let ran = run(&mut bash(&home, line, at), b"");

@@ -129,12 +129,12 @@ fn the_examples_of_serve_serve() {
             serve.err.wait("what it listens on", listens)
         };
         let bare = line == "echoic serve --print";
-        let mut places = serve.at.clone();
+        let mut addresses = serve.at.clone();
         if bare {
             // The second of the three is for datagrams, at the port of the first.
-            places.remove(1);
+            addresses.remove(1);
         }
-        let (at, datagrams): (Vec<_>, Vec<_>) = places.into_iter().partition(streams);
+        let (at, datagrams): (Vec<_>, Vec<_>) = addresses.into_iter().partition(streams);
         for at in datagrams {
             let caller = UdpSocket::bind("127.0.0.1:0").unwrap();
             caller.set_read_timeout(Some(SOON)).unwrap();

@@ -250,7 +250,7 @@ fn quiet_joins_json() {
 fn explained_the_calls_are_those_of_the_tutorial_in_its_order() {
     let serve = Serve::start(&["upper=:0", "udp://:0", "unix:own.sock", "--explain"]);
     let at = serve.at[0];
-    let doors = serve.places.clone();
+    let doors = serve.addresses.clone();
     let mut talk = Talk::to(at);
     talk.ask("hello", "HELLO");
     drop(talk.finish());
@@ -351,7 +351,7 @@ fn what_is_listened_on_says_what_it_is() {
         assert_eq!(words[3..5], ["upper", messages], "{line}");
         assert!(line.ends_with(&how), "{line}");
     }
-    assert_eq!(serve.places[2], "unixgram:./g");
+    assert_eq!(serve.addresses[2], "unixgram:./g");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::{
 
 use echoic_core::{
     endpoint::{Endpoint, Host, HostPort, Shape},
-    event::Place,
+    event::Address,
     framing::Framing,
 };
 use echoic_wire::{DialError, DialOptions, dial};
@@ -355,11 +355,11 @@ fn first_call(plan: &Plan) -> Result<Endpoint, BenchError> {
         .build()?;
     let dialled = runtime.block_on(dial(&plan.endpoint, &options))?;
     let endpoint = match (&plan.endpoint, dialled.peer) {
-        (Endpoint::Tcp(_), Place::Net(addr)) => Endpoint::Tcp(HostPort {
+        (Endpoint::Tcp(_), Address::Net(addr)) => Endpoint::Tcp(HostPort {
             host: Host::Ip(addr.ip()),
             port: addr.port(),
         }),
-        (Endpoint::Udp(_), Place::Net(addr)) => Endpoint::Udp(HostPort {
+        (Endpoint::Udp(_), Address::Net(addr)) => Endpoint::Udp(HostPort {
             host: Host::Ip(addr.ip()),
             port: addr.port(),
         }),

@@ -9,7 +9,7 @@ use std::{
 
 use echoic_core::{
     endpoint::{HostPort, UnixName},
-    event::Place,
+    event::Address,
 };
 use echoic_wire::{Call, Explain};
 use tokio::{
@@ -44,7 +44,7 @@ pub(super) async fn probe(
             );
             let started = began.elapsed();
             report.tries.push(Try {
-                place: addr.into(),
+                address: addr.into(),
                 started,
                 ended: started,
                 outcome: Outcome::Overtaken,
@@ -108,7 +108,7 @@ async fn exchange(
     // A connected socket hears of the ICMP message that says nobody is there (udp(7)).
     let connected = socket.connect(addr).await;
     tell(explain, addr, || Call::Connect {
-        place: addr.into(),
+        address: addr.into(),
         result: connected.as_ref().copied(),
     });
     connected?;
@@ -176,9 +176,9 @@ pub(super) fn unix(name: &UnixName, began: Instant, report: &mut Report) {
         },
         Err(error) => Outcome::Failed(error),
     };
-    let place = Place::Unix(Some(name.clone()));
+    let address = Address::Unix(Some(name.clone()));
     report.tries.push(Try {
-        place,
+        address,
         started,
         ended: began.elapsed(),
         outcome,

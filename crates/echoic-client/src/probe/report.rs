@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use echoic_core::{endpoint::Endpoint, event::Place};
+use echoic_core::{endpoint::Endpoint, event::Address};
 use echoic_wire::eyeballs::{self, Answer};
 
 use super::{dns::Dns, options::ProbeOptions};
@@ -34,7 +34,7 @@ pub struct Report {
 #[derive(Debug)]
 pub struct Try {
     /// Who was called.
-    pub place: Place,
+    pub address: Address,
     /// When it began.
     pub started: Duration,
     /// When it ended.
@@ -49,7 +49,7 @@ pub enum Outcome {
     /// Somebody answered the call.
     Connected {
         /// Our address of the connection, where it has one.
-        local: Option<Place>,
+        local: Option<Address>,
         /// The most bytes of ours that one packet takes (TCP, where the system says).
         mss: Option<u32>,
     },
@@ -70,7 +70,7 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Summary<'a> {
     /// The address.
-    pub place: &'a Place,
+    pub address: &'a Address,
     /// Every try of it.
     pub tries: Vec<&'a Try>,
     /// How many of them succeeded.
@@ -137,12 +137,12 @@ impl Report {
         for tried in &self.tries {
             match summaries
                 .iter_mut()
-                .find(|summary| *summary.place == tried.place)
+                .find(|summary| *summary.address == tried.address)
             {
                 Some(summary) => summary.tries.push(tried),
                 None => {
                     summaries.push(Summary {
-                        place: &tried.place,
+                        address: &tried.address,
                         tries: vec![tried],
                         good: 0,
                         span: None,
@@ -184,7 +184,7 @@ impl From<eyeballs::Try> for Try {
             outcome,
         } = tried;
         Self {
-            place: addr.into(),
+            address: addr.into(),
             started,
             ended,
             outcome: outcome.into(),
@@ -196,7 +196,7 @@ impl From<eyeballs::Outcome> for Outcome {
     fn from(outcome: eyeballs::Outcome) -> Self {
         match outcome {
             eyeballs::Outcome::Connected { local, mss } => Self::Connected {
-                local: local.map(Place::from),
+                local: local.map(Address::from),
                 mss,
             },
             eyeballs::Outcome::Failed(error) => Self::Failed(error),
@@ -278,9 +278,9 @@ mod tests {
 
     #[test]
     fn tries_of_one_address_belong_together() {
-        let addr = |n| Place::from(SocketAddr::from(([127, 0, 0, n], 80)));
+        let addr = |n| Address::from(SocketAddr::from(([127, 0, 0, n], 80)));
         let tried = |n, started, outcome| Try {
-            place: addr(n),
+            address: addr(n),
             started: Duration::from_millis(started),
             ended: Duration::from_millis(started + 2 * u64::from(n)),
             outcome,
@@ -312,7 +312,7 @@ mod tests {
             .iter()
             .map(|summary| {
                 (
-                    summary.place.clone(),
+                    summary.address.clone(),
                     summary.tries.len(),
                     summary.good,
                     summary.span.unwrap().max,

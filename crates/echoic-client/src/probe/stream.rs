@@ -4,7 +4,7 @@ use std::{collections::VecDeque, io, net::SocketAddr};
 
 use echoic_core::{
     endpoint::{Endpoint, Host, HostPort, UnixName},
-    event::Place,
+    event::Address,
 };
 use echoic_wire::{
     DialError, DialOptions, dial,
@@ -123,11 +123,13 @@ pub(super) async fn addresses(
 
 /// The addresses that were tried.
 fn known(report: &Report) -> Vec<SocketAddr> {
-    let places = report.by_address();
-    let addrs = places.iter().filter_map(|summary| match summary.place {
-        Place::Net(addr) => Some(*addr),
-        Place::Unix(_) => None,
-    });
+    let addresses = report.by_address();
+    let addrs = addresses
+        .iter()
+        .filter_map(|summary| match summary.address {
+            Address::Net(addr) => Some(*addr),
+            Address::Unix(_) => None,
+        });
     addrs.collect()
 }
 
@@ -160,9 +162,9 @@ pub(super) async fn unix(
             }
             Err(error) => Outcome::Failed(io::Error::other(error)),
         };
-        let place = Place::Unix(Some(name.clone()));
+        let address = Address::Unix(Some(name.clone()));
         report.tries.push(Try {
-            place,
+            address,
             started,
             ended,
             outcome,

@@ -8,7 +8,7 @@ use std::io;
 
 use echoic_core::{
     endpoint::{Endpoint, Host},
-    event::Place,
+    event::Address,
 };
 
 pub use self::state::{Advice, State};
@@ -70,7 +70,7 @@ fn reachable(report: &Report) -> (State, String, Option<Advice>) {
     let Some((best, span)) = best.and_then(|best| Some((best, best.span?))) else {
         return (State::Silent, String::new(), None);
     };
-    let at = show(best.place);
+    let at = show(best.address);
     let took = figure(span.min);
     if let Some(Outcome::Replied { bytes }) = best
         .tries
@@ -89,11 +89,11 @@ fn reachable(report: &Report) -> (State, String, Option<Advice>) {
         );
     }
     let mut advice = None;
-    let sentence = match (&report.endpoint, best.place) {
+    let sentence = match (&report.endpoint, best.address) {
         (Endpoint::Unixgram(_), _) => {
             format!("reachable: a datagram socket is bound at {at}; nothing was sent to it")
         }
-        (Endpoint::Tcp(_), Place::Net(_)) if !bad.is_empty() => {
+        (Endpoint::Tcp(_), Address::Net(_)) if !bad.is_empty() => {
             match one_sided(report, &good, &bad) {
                 Some((sentence, advised)) => {
                     advice = advised;
@@ -113,7 +113,7 @@ fn one_sided(
     good: &[&Summary<'_>],
     bad: &[&Summary<'_>],
 ) -> Option<(String, Option<Advice>)> {
-    let family = |summary: &&&Summary<'_>| family(summary.place);
+    let family = |summary: &&&Summary<'_>| family(summary.address);
     let (works, fails) = (
         good.first().as_ref().map(family)?,
         bad.first().as_ref().map(family)?,
@@ -124,8 +124,8 @@ fn one_sided(
     {
         return None;
     }
-    let at = show(good.first()?.place);
-    let not = list(bad.iter().map(|summary| summary.place));
+    let at = show(good.first()?.address);
+    let not = list(bad.iter().map(|summary| summary.address));
     let last = &bad.first()?.tries.last()?.outcome;
     let is_localhost = matches!(&report.endpoint, Endpoint::Tcp(at) if matches!(&at.host, Host::Name(name) if name == "localhost"));
     let advice = matches!(last, Outcome::Overtaken).then_some(Advice::EachAlone);
@@ -163,7 +163,7 @@ fn one_sided(
 
 /// `, but 2 of 20 addresses do not: 192.0.2.1:80, …`
 fn besides(bad: &[&Summary<'_>]) -> String {
-    let bad: Vec<&Place> = bad
+    let bad: Vec<&Address> = bad
         .iter()
         .filter(|summary| {
             summary
@@ -171,7 +171,7 @@ fn besides(bad: &[&Summary<'_>]) -> String {
                 .iter()
                 .any(|tried| !matches!(tried.outcome, Outcome::Overtaken))
         })
-        .map(|summary| summary.place)
+        .map(|summary| summary.address)
         .collect();
     match bad.len() {
         0 => String::new(),
@@ -180,11 +180,11 @@ fn besides(bad: &[&Summary<'_>]) -> String {
     }
 }
 
-fn family(place: &Place) -> &'static str {
-    match place {
-        Place::Net(addr) if addr.is_ipv4() => "IPv4",
-        Place::Net(_) => "IPv6",
-        Place::Unix(_) => "Unix",
+fn family(address: &Address) -> &'static str {
+    match address {
+        Address::Net(addr) if addr.is_ipv4() => "IPv4",
+        Address::Net(_) => "IPv6",
+        Address::Unix(_) => "Unix",
     }
 }
 

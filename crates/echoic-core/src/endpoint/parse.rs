@@ -133,7 +133,7 @@ fn argument(text: &str, is_name: impl Fn(&str) -> bool) -> Option<&str> {
 }
 
 fn located(text: &str) -> Result<Located, Why> {
-    let (place, options) = text.split_once('?').unwrap_or((text, ""));
+    let (address, options) = text.split_once('?').unwrap_or((text, ""));
     let mut pairs = Vec::new();
     for pair in options.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -144,7 +144,7 @@ fn located(text: &str) -> Result<Located, Why> {
         ));
     }
     Ok(Located {
-        endpoint: endpoint(place)?,
+        endpoint: endpoint(address)?,
         options: Options(pairs),
     })
 }

@@ -140,13 +140,13 @@ impl fmt::Display for FilterError {
             Some(cut) => format!("…{}", &before[cut..]),
             None => before,
         };
-        let place = escape::text_up_to(&text[start..end], SHOWN[1]).to_string();
+        let address = escape::text_up_to(&text[start..end], SHOWN[1]).to_string();
         let after = escape::text_up_to(&text[end..], SHOWN[2]);
         let indent = " ".repeat(before.chars().count());
-        let mark = "^".repeat(place.chars().count().max(1));
+        let mark = "^".repeat(address.chars().count().max(1));
         write!(
             f,
-            "{}\n  {before}{place}{after}\n  {indent}{mark}",
+            "{}\n  {before}{address}{after}\n  {indent}{mark}",
             self.why
         )
     }

@@ -2,7 +2,7 @@
 
 use super::expr::{Atom, End, Expr, Side, State};
 use crate::{
-    event::{ExchangeId, Micros, Outcome, Place},
+    event::{Address, ExchangeId, Micros, Outcome},
     exchange::{Conversation, Exchange},
     http::begins_as_http,
 };
@@ -123,7 +123,7 @@ impl Atom {
             Self::Regex(side, pattern) => side.any(subject, |bytes| pattern.is_in(bytes)),
             Self::Hex(mask) => Side::Any.any(subject, |bytes| mask.is_in(bytes)),
             Self::Peer(peers) => {
-                let Place::Net(caller) = conversation.remote else {
+                let Address::Net(caller) = conversation.remote else {
                     return false;
                 };
                 peers.iter().any(|peer| peer.contains(caller))

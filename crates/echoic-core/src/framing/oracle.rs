@@ -29,14 +29,14 @@ pub fn messages(framing: Framing, max: usize, pieces: &[&[u8]]) -> (Vec<Vec<u8>>
 }
 
 /// Cuts `data` at the given places (taken modulo its length).
-pub fn cut<'a>(data: &'a [u8], places: &[usize]) -> Vec<&'a [u8]> {
-    let mut places: Vec<usize> = places.iter().map(|p| p % (data.len() + 1)).collect();
-    places.sort_unstable();
+pub fn cut<'a>(data: &'a [u8], addresses: &[usize]) -> Vec<&'a [u8]> {
+    let mut addresses: Vec<usize> = addresses.iter().map(|p| p % (data.len() + 1)).collect();
+    addresses.sort_unstable();
     let mut from = 0;
     let mut pieces: Vec<&[u8]> = Vec::new();
-    for place in places {
-        pieces.push(&data[from..place]);
-        from = place;
+    for address in addresses {
+        pieces.push(&data[from..address]);
+        from = address;
     }
     pieces.push(&data[from..]);
     pieces
@@ -72,12 +72,12 @@ pub fn counts_are_of_what_is_divided(framing: Framing, max: usize, pieces: &[&[u
 }
 
 /// However it is cut, a declared framing gives the same messages, and they are a prefix of the stream.
-pub fn cuts_change_nothing(framing: Framing, max: usize, data: &[u8], places: &[usize]) {
+pub fn cuts_change_nothing(framing: Framing, max: usize, data: &[u8], addresses: &[usize]) {
     let whole = messages(framing, max, &[data]);
     assert_eq!(
-        messages(framing, max, &cut(data, places)),
+        messages(framing, max, &cut(data, addresses)),
         whole,
-        "{framing} cut at {places:?}"
+        "{framing} cut at {addresses:?}"
     );
     let (found, _) = whole;
     assert!(data.starts_with(&found.concat()), "{framing}");
@@ -85,7 +85,7 @@ pub fn cuts_change_nothing(framing: Framing, max: usize, data: &[u8], places: &[
 
 /// Bodies that are framed, sent, cut anywhere and divided again come out as they went in, if they do not hold what
 /// ends them.
-pub fn join_then_split(framing: Framing, bodies: &[Vec<u8>], places: &[usize]) {
+pub fn join_then_split(framing: Framing, bodies: &[Vec<u8>], addresses: &[usize]) {
     let holds = |body: &Vec<u8>| match (framing, framing.terminator()) {
         (Framing::Netstring, _) | (_, None) => false,
         (_, Some(end)) => {
@@ -109,7 +109,7 @@ pub fn join_then_split(framing: Framing, bodies: &[Vec<u8>], places: &[usize]) {
     }
     let mut splitter = Splitter::new(framing, 1 << 20);
     let (mut held, mut found, mut spans) = (Vec::new(), Vec::new(), Vec::new());
-    for piece in cut(&stream, places) {
+    for piece in cut(&stream, addresses) {
         held.extend_from_slice(piece);
         let split = splitter.split(&held, &mut spans);
         assert_eq!(split.violation, None, "{framing}");

@@ -503,34 +503,34 @@ mod tests {
         fn the_cut_of_the_stream_changes_nothing(
             framing in declared(),
             data in prop::collection::vec(prop_oneof![Just(b'\n'), Just(b'\r'), Just(b':'), Just(b','), b'0'..b'5', 0_u8..5, any::<u8>()], 0..200),
-            places in prop::collection::vec(any::<usize>(), 0..8),
+            addresses in prop::collection::vec(any::<usize>(), 0..8),
             max in 0_usize..60,
         ) {
-            oracle::cuts_change_nothing(framing, max, &data, &places);
+            oracle::cuts_change_nothing(framing, max, &data, &addresses);
         }
 
         #[test]
         fn counted_and_divided_is_the_same(
             framing in prop_oneof![declared(), Just(Framing::Chunk)],
             data in prop::collection::vec(prop_oneof![Just(b'\n'), Just(b'\r'), 0_u8..3, any::<u8>()], 0..200),
-            places in prop::collection::vec(any::<usize>(), 0..8),
+            addresses in prop::collection::vec(any::<usize>(), 0..8),
             max in 0_usize..400,
         ) {
-            oracle::counts_are_of_what_is_divided(framing, max, &oracle::cut(&data, &places));
+            oracle::counts_are_of_what_is_divided(framing, max, &oracle::cut(&data, &addresses));
         }
 
         #[test]
         fn joined_and_split_is_the_same(
             framing in declared().prop_filter("any length", |framing| !matches!(framing, Framing::Fixed(_))),
             bodies in prop::collection::vec(prop::collection::vec(3_u8.., 0..40), 0..6),
-            places in prop::collection::vec(any::<usize>(), 0..8),
+            addresses in prop::collection::vec(any::<usize>(), 0..8),
         ) {
-            oracle::join_then_split(framing, &bodies, &places);
+            oracle::join_then_split(framing, &bodies, &addresses);
         }
 
         #[test]
-        fn chunks_joined_are_the_stream(data in prop::collection::vec(any::<u8>(), 0..200), places in prop::collection::vec(any::<usize>(), 0..8)) {
-            let (found, _) = oracle::messages(Framing::Chunk, 0, &oracle::cut(&data, &places));
+        fn chunks_joined_are_the_stream(data in prop::collection::vec(any::<u8>(), 0..200), addresses in prop::collection::vec(any::<usize>(), 0..8)) {
+            let (found, _) = oracle::messages(Framing::Chunk, 0, &oracle::cut(&data, &addresses));
             prop_assert_eq!(found.concat(), data);
         }
     }

@@ -11,7 +11,7 @@ use std::{
 
 use echoic_core::{
     ending::{CloseReason, Ending},
-    event::{Event, Marked, Opened, Outcome, Place, Post, RunMeta},
+    event::{Address, Event, Marked, Opened, Outcome, Post, RunMeta},
     framing::Framing,
 };
 use proptest::prelude::*;
@@ -67,7 +67,7 @@ impl Recording {
 
     fn teller(&self, shard: usize) -> Teller {
         let (id, mut journal) = self.recorder.journal(shard);
-        let at = Place::Net(SocketAddr::from((Ipv4Addr::LOCALHOST, 5000)));
+        let at = Address::Net(SocketAddr::from((Ipv4Addr::LOCALHOST, 5000)));
         journal.opened(Opened {
             conversation: id,
             at: 0,

@@ -17,7 +17,7 @@ use std::{
 
 use echoic_core::{
     ending::Ending,
-    event::{Batch, ConversationId, Event, ExchangeId, Marked, Micros, Outcome, Place},
+    event::{Address, Batch, ConversationId, Event, ExchangeId, Marked, Micros, Outcome},
     exchange::Conversation,
     filter::Filter,
     service::BoxFuture,
@@ -154,7 +154,7 @@ impl TestStore {
     }
 
     /// Who called, by conversation.
-    pub(crate) fn callers(&self) -> Vec<(ConversationId, Place)> {
+    pub(crate) fn callers(&self) -> Vec<(ConversationId, Address)> {
         self.events(|_, event| match event {
             Event::Opened(opened) => vec![(opened.conversation, opened.remote.clone())],
             _ => Vec::new(),

@@ -38,7 +38,7 @@ const LONG: Duration = Duration::from_secs(20);
 
 /// Echoes, and panics when told to; notes at which door each caller was met, and on which thread.
 #[derive(Clone, Debug, Default)]
-struct Noting(Arc<Mutex<Vec<(Place, ThreadId)>>>);
+struct Noting(Arc<Mutex<Vec<(Address, ThreadId)>>>);
 
 impl Service for Noting {
     fn name(&self) -> &'static str {
@@ -68,9 +68,9 @@ fn server() -> Server {
 
 async fn open(server: &mut Server, endpoint: &str, service: &Noting) -> SocketAddr {
     let endpoint = endpoint.parse().unwrap();
-    let places = server.listen(&endpoint, Arc::new(service.clone())).await;
-    match &places.unwrap()[..] {
-        [Place::Net(addr)] => *addr,
+    let addresses = server.listen(&endpoint, Arc::new(service.clone())).await;
+    match &addresses.unwrap()[..] {
+        [Address::Net(addr)] => *addr,
         other => panic!("{other:?}"),
     }
 }
@@ -107,8 +107,8 @@ async fn a_busy_door_does_not_keep_the_others_waiting() {
     for peer in &mut calls.collect::<Vec<_>>() {
         assert_eq!(ask(peer, b"a").await, b"a");
     }
-    let met: Vec<Place> = lock(&service.0).iter().map(|(at, _)| at.clone()).collect();
-    let turns = met[..4].iter().filter(|at| **at == Place::Net(other));
+    let met: Vec<Address> = lock(&service.0).iter().map(|(at, _)| at.clone()).collect();
+    let turns = met[..4].iter().filter(|at| **at == Address::Net(other));
     assert_eq!(turns.count(), 2, "{met:?}");
     serving.abort();
 }
@@ -253,7 +253,7 @@ async fn what_has_arrived_at_the_stop_signal_is_answered() {
 struct Quiet(Arc<AtomicUsize>);
 
 impl Accept for Quiet {
-    fn poll_accept(&self, _: &mut Context<'_>) -> Poll<io::Result<(Link, Place)>> {
+    fn poll_accept(&self, _: &mut Context<'_>) -> Poll<io::Result<(Link, Address)>> {
         self.0.fetch_add(1, Ordering::SeqCst);
         Poll::Pending
     }
@@ -265,9 +265,9 @@ impl Accept for Quiet {
 async fn where_nobody_waits_at_the_stop_signal_one_look_is_enough() {
     let looks = Arc::new(AtomicUsize::new(0));
     let mut server = server();
-    let place = Place::Net("127.0.0.1:5000".parse().unwrap());
+    let address = Address::Net("127.0.0.1:5000".parse().unwrap());
     server.doors.push(Door {
-        listener: Listener::from_source(Box::new(Quiet(Arc::clone(&looks))), place),
+        listener: Listener::from_source(Box::new(Quiet(Arc::clone(&looks))), address),
         post: Arc::new(Post {
             name: "tcp:5000".into(),
             proto: "tcp",

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use echoic_core::event::Place;
+use echoic_core::event::Address;
 use echoic_wire::Route;
 use tokio::time::Instant;
 
@@ -33,7 +33,7 @@ const UNPRIVILEGED: u16 = 1024;
 /// Whether an answer along `route` goes to somebody who may have asked. `ours` are all addresses that this server takes
 /// datagrams at.
 pub(crate) fn may_answer(route: &Route, ours: &[SocketAddr]) -> bool {
-    let Place::Net(peer) = &route.peer else {
+    let Address::Net(peer) = &route.peer else {
         return true;
     };
     !route.to_many && peer.port() >= UNPRIVILEGED && is_somebody(peer.ip()) && !is_ours(peer, ours)
@@ -64,7 +64,7 @@ fn is_of_this_machine(ip: IpAddr) -> bool {
 pub(crate) struct Breaker {
     hasher: RandomState,
     sets: Box<[[Seen; WAYS]]>,
-    silent: HashMap<Place, Instant>,
+    silent: HashMap<Address, Instant>,
 }
 
 /// A datagram of a peer, by a hash of both under a key nobody knows.
@@ -94,7 +94,7 @@ impl Breaker {
     }
 
     /// Whether `peer` is not to be answered for the time being.
-    pub(crate) fn is_silent(&mut self, peer: &Place, now: Instant) -> bool {
+    pub(crate) fn is_silent(&mut self, peer: &Address, now: Instant) -> bool {
         if self.silent.is_empty() {
             return false;
         }
@@ -112,7 +112,7 @@ impl Breaker {
     ///
     /// In a set that is full, what was seen least gives way, and of several the latest: of many circles at once, which
     /// come by in turn, some then stay in the table until they are noticed.
-    pub(crate) fn trips(&mut self, peer: &Place, bytes: &[u8], now: Instant) -> bool {
+    pub(crate) fn trips(&mut self, peer: &Address, bytes: &[u8], now: Instant) -> bool {
         let tag = self.hasher.hash_one((peer, bytes));
         let set = &mut self.sets[tag as usize % SETS];
         let fresh =
@@ -140,7 +140,7 @@ impl Breaker {
         false
     }
 
-    fn silence(&mut self, peer: &Place, now: Instant) {
+    fn silence(&mut self, peer: &Address, now: Instant) {
         if self.silent.len() >= SILENT_MAX {
             self.silent.retain(|_, until| *until > now);
         }
@@ -169,15 +169,15 @@ mod tests {
         }
     }
 
-    fn place(text: &str) -> Place {
-        Place::Net(text.parse().unwrap())
+    fn address(text: &str) -> Address {
+        Address::Net(text.parse().unwrap())
     }
 
     fn answers(peer: &str, ours: &[&str]) -> bool {
         let ours: Vec<SocketAddr> = ours.iter().map(|own| own.parse().unwrap()).collect();
         let route = Route {
-            peer: place(peer),
-            local: place("127.0.0.1:5000"),
+            peer: address(peer),
+            local: address("127.0.0.1:5000"),
             to_many: false,
         };
         may_answer(&route, &ours)
@@ -209,8 +209,8 @@ mod tests {
             assert!(!answers(peer, &[]), "{peer}");
         }
         let many = Route {
-            peer: place("10.0.0.1:4000"),
-            local: place("10.0.0.2:5000"),
+            peer: address("10.0.0.1:4000"),
+            local: address("10.0.0.2:5000"),
             to_many: true,
         };
         assert!(!may_answer(&many, &[]));
@@ -231,7 +231,7 @@ mod tests {
     fn a_circle_is_broken_and_a_conversation_is_not() {
         let start = Instant::now();
         let mut breaker = Breaker::new(start);
-        let (one, other) = (place("127.0.0.1:4000"), place("127.0.0.1:4001"));
+        let (one, other) = (address("127.0.0.1:4000"), address("127.0.0.1:4001"));
         for i in 0..10_000_u64 {
             assert!(
                 !breaker.trips(&one, &i.to_be_bytes(), start),
@@ -250,7 +250,7 @@ mod tests {
     fn of_ten_thousand_circles_at_once_some_are_noticed() {
         let start = Instant::now();
         let mut breaker = Breaker::new(start);
-        let peer = place("127.0.0.1:4000");
+        let peer = address("127.0.0.1:4000");
         let turns = (0..20).flat_map(|_| 0..10_000_u64);
         assert!(
             turns
@@ -265,7 +265,7 @@ mod tests {
         let mut breaker = Breaker::new(now);
         for port in 0..2 * SILENT_MAX as u32 {
             breaker.silence(
-                &Place::Net(SocketAddr::new([10, 0, 0, 1].into(), 1024 + port as u16)),
+                &Address::Net(SocketAddr::new([10, 0, 0, 1].into(), 1024 + port as u16)),
                 now,
             );
         }

@@ -24,7 +24,7 @@ use std::{
 use echoic_core::{
     ending::{CloseReason, Ending},
     endpoint::Shape,
-    event::{Opened, Place, Post},
+    event::{Address, Opened, Post},
     framing::Framing,
     limits::Limits,
     message::{Replies, Run},
@@ -207,16 +207,16 @@ impl End {
     }
 }
 
-fn place(port: u16) -> Place {
-    Place::Net(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+fn address(port: u16) -> Address {
+    Address::Net(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
 }
 
 fn somebody(recorder: &Recorder, framing: Framing) -> (Known, Opened, Journal) {
     let (conversation, journal) = recorder.journal(0);
     let known = Known {
         conversation,
-        remote: place(40_000),
-        local: place(5000),
+        remote: address(40_000),
+        local: address(5000),
         framing: framing.into(),
         shape: Shape::Stream,
     };
@@ -239,8 +239,8 @@ fn somebody(recorder: &Recorder, framing: Framing) -> (Known, Opened, Journal) {
 fn named(name: &str, framing: Framing) -> Handler {
     let known = Known {
         conversation: 1,
-        remote: place(40_000),
-        local: place(5000),
+        remote: address(40_000),
+        local: address(5000),
         framing: framing.into(),
         shape: Shape::Stream,
     };

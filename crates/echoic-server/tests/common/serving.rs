@@ -16,7 +16,7 @@ use std::{
 };
 
 use echoic_core::{
-    event::Place,
+    event::Address,
     framing::Framing,
     limits::Limits,
     message::{Replies, Run},
@@ -85,7 +85,7 @@ impl Serve {
                     limits: self.limits,
                     ..Opening::new("127.0.0.1:0".parse().unwrap(), self.service)
                 };
-                let Place::Net(addr) = server.open(opening).await.unwrap()[0] else {
+                let Address::Net(addr) = server.open(opening).await.unwrap()[0] else {
                     unreachable!("it is an internet address")
                 };
                 tell.send(addr).unwrap();

@@ -13,7 +13,7 @@ use std::{net::UdpSocket, os::unix::net::UnixDatagram, sync::Arc, time::Duration
 
 use echoic_core::{
     ending::CloseReason,
-    event::{Marked, Outcome, Place},
+    event::{Address, Marked, Outcome},
 };
 use echoic_recorder::{Recorder, RecorderOptions};
 use echoic_server::{OpenError, Opening, Server};
@@ -131,7 +131,7 @@ fn d22_an_answer_leaves_from_the_address_that_was_asked() {
         let peer = peer("127.0.0.1:0", format!("{own}:{port}").parse().unwrap());
         assert_eq!(ask(&peer, b"hello"), b"HELLO");
     }
-    if posted.places.len() == 2 {
+    if posted.addresses.len() == 2 {
         let peer = peer("[::1]:0", format!("[::1]:{port}").parse().unwrap());
         assert_eq!(ask(&peer, b"hello"), b"HELLO");
     }
@@ -225,8 +225,8 @@ async fn what_had_arrived_at_the_stop_signal_is_answered() {
         let task = tokio::spawn(task.run());
         let opening = opening("upper", "udp://127.0.0.1:0");
         let mut server = Server::new(recorder.clone(), opening.limits.clone());
-        let places = server.open(opening).await.unwrap();
-        let Place::Net(addr) = places[0] else {
+        let addresses = server.open(opening).await.unwrap();
+        let Address::Net(addr) = addresses[0] else {
             panic!()
         };
         let peer = peer("127.0.0.1:0", addr);
@@ -302,8 +302,8 @@ fn nothing_is_missing_without_a_record() {
         .unwrap();
     let drained = runtime.block_on(async {
         let mut server = Server::new(Recorder::none(), opening.limits.clone());
-        let places = server.open(opening).await.unwrap();
-        let Place::Net(addr) = places[0] else {
+        let addresses = server.open(opening).await.unwrap();
+        let Address::Net(addr) = addresses[0] else {
             panic!()
         };
         let asking = tokio::task::spawn_blocking(move || {

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use echoic_core::{event::Place, store::Store};
+use echoic_core::{event::Address, store::Store};
 use echoic_recorder::{Recorder, RecorderOptions, RecorderStatus};
 use echoic_server::{Drained, OpenError, Opening, Server};
 use echoic_service::Chosen;
@@ -25,7 +25,7 @@ pub(crate) struct Post {
 
 /// A server at work.
 pub(crate) struct Posted {
-    pub(crate) places: Vec<Place>,
+    pub(crate) addresses: Vec<Address>,
     pub(crate) store: Arc<TestStore>,
     stop: oneshot::Sender<()>,
     server: thread::JoinHandle<(Drained, RecorderStatus)>,
@@ -81,9 +81,9 @@ impl Post {
                 (drained, recorder.status())
             })
         });
-        let places = listening.recv().unwrap()?;
+        let addresses = listening.recv().unwrap()?;
         Ok(Posted {
-            places,
+            addresses,
             store,
             stop,
             server,
@@ -110,9 +110,9 @@ fn worker(ends: &mut Vec<oneshot::Sender<()>>) -> tokio::runtime::Handle {
 
 impl Posted {
     pub(crate) fn addr(&self) -> SocketAddr {
-        match &self.places[0] {
-            Place::Net(addr) => *addr,
-            place @ Place::Unix(_) => panic!("{place}"),
+        match &self.addresses[0] {
+            Address::Net(addr) => *addr,
+            address @ Address::Unix(_) => panic!("{address}"),
         }
     }
 

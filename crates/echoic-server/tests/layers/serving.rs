@@ -12,7 +12,7 @@ use std::{
 use echoic_core::{
     ending::CloseReason,
     endpoint::Endpoint,
-    event::Place,
+    event::Address,
     framing::Framing,
     limits::{Limits, SourceLimits},
     store::Store,
@@ -59,14 +59,14 @@ pub(crate) fn pipe(end: DuplexStream) -> Link {
 #[derive(Debug)]
 struct Pipes(Mutex<mpsc::Receiver<DuplexStream>>);
 
-fn place() -> Place {
-    Place::Net(SocketAddr::from((Ipv4Addr::LOCALHOST, 5000)))
+fn address() -> Address {
+    Address::Net(SocketAddr::from((Ipv4Addr::LOCALHOST, 5000)))
 }
 
 impl Accept for Pipes {
-    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Link, Place)>> {
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Link, Address)>> {
         match ready!(self.0.lock().unwrap().poll_recv(cx)) {
-            Some(end) => Poll::Ready(Ok((pipe(end), place()))),
+            Some(end) => Poll::Ready(Ok((pipe(end), address()))),
             None => Poll::Pending,
         }
     }
@@ -128,7 +128,7 @@ impl Serve {
                 self.service.parse::<Chosen>().unwrap().0,
             )
         };
-        let listener = Listener::from_source(Box::new(Pipes(Mutex::new(called))), place());
+        let listener = Listener::from_source(Box::new(Pipes(Mutex::new(called))), address());
         server.open_on(vec![listener], opening.clone());
         let at = server.open(opening).await.unwrap().remove(0);
         let (stop, stopped) = oneshot::channel::<()>();

@@ -15,7 +15,7 @@ use std::{
 
 use echoic_core::{
     ending::CloseReason,
-    event::{Batch, ConversationId, Event, Micros, Place},
+    event::{Address, Batch, ConversationId, Event, Micros},
     exchange::Conversation,
     filter::Filter,
     limits::Limits,
@@ -303,20 +303,20 @@ impl Transport for DeafTransport {
 }
 
 /// Another address for a peer on 127.0.0.1: 127.0.0.0/8 has one for each number.
-pub(super) fn with_alias(place: &Place, number: u16) -> Place {
-    match place {
-        Place::Net(SocketAddr::V4(at)) if *at.ip() == Ipv4Addr::LOCALHOST => {
+pub(super) fn with_alias(address: &Address, number: u16) -> Address {
+    match address {
+        Address::Net(SocketAddr::V4(at)) if *at.ip() == Ipv4Addr::LOCALHOST => {
             let [high, low] = number.to_be_bytes();
-            Place::Net(SocketAddr::from(([127, high, low, 1], at.port())))
+            Address::Net(SocketAddr::from(([127, high, low, 1], at.port())))
         }
         other => other.clone(),
     }
 }
 
-pub(super) fn without_alias(place: &Place) -> Place {
-    match place {
-        Place::Net(SocketAddr::V4(at)) if at.ip().is_loopback() => {
-            Place::Net(SocketAddr::from((Ipv4Addr::LOCALHOST, at.port())))
+pub(super) fn without_alias(address: &Address) -> Address {
+    match address {
+        Address::Net(SocketAddr::V4(at)) if at.ip().is_loopback() => {
+            Address::Net(SocketAddr::from((Ipv4Addr::LOCALHOST, at.port())))
         }
         other => other.clone(),
     }

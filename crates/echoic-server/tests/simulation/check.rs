@@ -16,7 +16,7 @@ use super::{
     net::Facts,
     peer::Account,
     plan::{Keeping, Plan, Reading, Serving},
-    world::{Sum, World, place, port},
+    world::{Sum, World, address, port},
 };
 use crate::common::{Kept, TestStore};
 
@@ -59,7 +59,7 @@ pub(super) fn check(world: &World) -> Result<Sum, String> {
     let mut hows = Vec::new();
     let mut exchanges = 0;
     for (i, wire) in world.wires.iter().enumerate() {
-        let at = place(port(i as u16));
+        let at = address(port(i as u16));
         let theirs = recorded.remove(&at.to_string());
         let checked = wire.facts(|facts| {
             let what = theirs.as_ref();
@@ -141,7 +141,7 @@ fn by_conversation(world: &World, all: Vec<Kept>) -> Result<BTreeMap<String, Rec
     let callers: BTreeMap<ConversationId, String> = store
         .callers()
         .into_iter()
-        .map(|(id, place)| (id, place.to_string()))
+        .map(|(id, address)| (id, address.to_string()))
         .collect();
     let mut recorded = BTreeMap::new();
     for (id, caller) in &callers {

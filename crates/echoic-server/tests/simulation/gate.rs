@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, Waker, ready},
 };
 
-use echoic_core::event::Place;
+use echoic_core::event::Address;
 use echoic_wire::{Accept, Link};
 use tokio::time::Instant;
 
@@ -21,7 +21,7 @@ use super::{
 pub(super) struct Gate(Arc<Mutex<Queue>>);
 
 struct Queue {
-    calls: VecDeque<(Wire, Place)>,
+    calls: VecDeque<(Wire, Address)>,
     server: Option<Waker>,
     /// So many accepts fail next, for want of files.
     failures: usize,
@@ -74,7 +74,7 @@ impl Gate {
     }
 
     /// Calls; whether anybody listens still.
-    pub(super) fn call(&self, wire: &Wire, from: Place) -> bool {
+    pub(super) fn call(&self, wire: &Wire, from: Address) -> bool {
         let mut queue = self.lock();
         if queue.closed {
             return false;
@@ -86,7 +86,7 @@ impl Gate {
 }
 
 impl Accept for Door {
-    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Link, Place)>> {
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Link, Address)>> {
         ready!(poll_budget(cx));
         let mut queue = self.0.lock();
         if queue.failures > 0 {

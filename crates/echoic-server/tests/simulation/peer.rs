@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use echoic_client::{ClientEvent, Say, Talked, Timeouts, talk};
-use echoic_core::{event::Place, framing::FramingPair};
+use echoic_core::{event::Address, framing::FramingPair};
 use echoic_wire::Link;
 use tokio::{
     join,
@@ -30,12 +30,12 @@ pub(super) async fn live(
     plan: PeerPlan,
     gate: Gate,
     wire: Wire,
-    place: Place,
+    address: Address,
     began: Instant,
 ) -> Option<Account> {
     sleep_until(began + plan.calls_at).await;
     let own = wire.end(PEER);
-    if !gate.call(&wire, place) {
+    if !gate.call(&wire, address) {
         return None;
     }
     if plan.is_client {

@@ -12,7 +12,7 @@ use std::{
 
 use echoic_core::{
     endpoint::Shape,
-    event::{Place, Post},
+    event::{Address, Post},
     guests::Guests,
     message::{Replies, Run},
     service::{
@@ -192,7 +192,7 @@ async fn live(seed: u64, plan: Plan, planted: Planted, steps: Steps) -> Result<W
 }
 
 fn serve(plan: &Plan, planted: &Planted, gate: &Gate, recorder: &Recorder) -> Server {
-    let here = place(5000);
+    let here = address(5000);
     let workers = vec![Handle::current(); plan.keeping.options.shards];
     let mut server = Server::new(recorder.clone(), plan.limits.clone()).on_workers(workers);
     let service: Arc<dyn Service> = match plan.serving {
@@ -227,7 +227,7 @@ fn call(
     let peers = plan.peers.iter().zip(wires).zip(0..);
     peers
         .map(|((peer, wire), i)| {
-            let from = place(port(i));
+            let from = address(port(i));
             tokio::spawn(peer::live(
                 peer.clone(),
                 gate.clone(),
@@ -259,8 +259,8 @@ pub(super) fn port(number: u16) -> u16 {
     40_000 + number
 }
 
-pub(super) fn place(port: u16) -> Place {
-    Place::Net(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+pub(super) fn address(port: u16) -> Address {
+    Address::Net(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
 }
 
 pub(super) fn named(name: &str) -> Arc<dyn Service> {

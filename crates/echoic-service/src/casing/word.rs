@@ -96,9 +96,9 @@ mod tests {
     fn every_byte_in_every_place_among_every_kind_of_neighbour() {
         for byte in 0..=u8::MAX {
             for neighbour in [0, b'A', b'a', b'z', b'{', 0x7f, 0x80, 0xe1, 0xff] {
-                for place in 0..8 {
+                for address in 0..8 {
                     let mut bytes = [neighbour; 8];
-                    bytes[place] = byte;
+                    bytes[address] = byte;
                     let mut out = Vec::new();
                     Word::load(&bytes).upper().write(8, &mut out);
                     assert_eq!(out, bytes.to_ascii_uppercase());

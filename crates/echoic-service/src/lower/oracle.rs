@@ -13,7 +13,7 @@ use super::{Speaking, lower};
 ///
 /// # Panics
 /// When one of them differs.
-pub fn check(text: &[u8], places: &[usize]) {
+pub fn check(text: &[u8], addresses: &[usize]) {
     let by_parts = |part: &dyn Fn(&str) -> String| -> Vec<u8> {
         let chunks = text.utf8_chunks();
         chunks
@@ -34,7 +34,7 @@ pub fn check(text: &[u8], places: &[usize]) {
         held: Vec::new(),
     };
     let (mut out, mut replies) = (Vec::new(), Replies::default());
-    for piece in cut(text, places) {
+    for piece in cut(text, addresses) {
         let mut spans = Vec::new();
         Splitter::new(Framing::Chunk, 0).split(piece, &mut spans);
         replies.clear(Framing::Chunk.into());

@@ -4,7 +4,7 @@ use std::{collections::HashMap, error::Error, sync::Arc};
 
 use echoic_core::{
     ending::{CloseReason, Ending},
-    event::{ConversationId, Outcome, Place, Post, RunEvent, Slice},
+    event::{Address, ConversationId, Outcome, Post, RunEvent, Slice},
     exchange::{Conversation, Exchange, ExchangeRef, split_run},
     filter::Protocol,
     framing::FramingPair,
@@ -74,8 +74,8 @@ pub(super) fn conversation_in(
     Ok(Conversation {
         id: row.get(0)?,
         post: posts.get(connection, row.get(1)?)?,
-        remote: place(row, 2)?,
-        local: place(row, 3)?,
+        remote: address(row, 2)?,
+        local: address(row, 3)?,
         opened: row.get(4)?,
         half_closed: row.get(5)?,
         ended,
@@ -150,7 +150,7 @@ fn lengths(text: &str) -> Option<Vec<u32>> {
         .collect()
 }
 
-fn place(row: &Row<'_>, column: usize) -> rusqlite::Result<Place> {
+fn address(row: &Row<'_>, column: usize) -> rusqlite::Result<Address> {
     parse(row, column, |word| word.parse().ok())
 }
 

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use echoic_core::{
     ending::{CloseReason, Ending},
     event::{
-        Batch, ConversationId, Ended, Event, ExchangeId, Mark, Marked, Micros, Opened, Outcome,
-        Place, Post, RunMeta,
+        Address, Batch, ConversationId, Ended, Event, ExchangeId, Mark, Marked, Micros, Opened,
+        Outcome, Post, RunMeta,
     },
     exchange::Exchange,
     filter::Filter,
@@ -70,8 +70,8 @@ pub(crate) fn post(name: &str) -> Arc<Post> {
     })
 }
 
-pub(crate) fn remote(conversation: ConversationId) -> Place {
-    Place::Net(([127, 0, 0, 1], 40_000 + conversation as u16).into())
+pub(crate) fn remote(conversation: ConversationId) -> Address {
+    Address::Net(([127, 0, 0, 1], 40_000 + conversation as u16).into())
 }
 
 /// Gives ids and numbers as the recorder does, and keeps a list of single exchanges in the plainest way.
@@ -123,7 +123,7 @@ impl Story {
             conversation: id,
             at: self.now,
             remote: remote(id),
-            local: Place::Net(([127, 0, 0, 1], 5000).into()),
+            local: Address::Net(([127, 0, 0, 1], 5000).into()),
             post: post(name),
         }));
     }

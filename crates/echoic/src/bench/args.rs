@@ -251,7 +251,7 @@ pub(super) struct Planned {
 impl BenchArgs {
     /// What was typed means this.
     pub(super) fn plan(&self) -> Result<Planned, String> {
-        let (endpoint, frames) = target::place(&self.endpoint, self.frame)?;
+        let (endpoint, frames) = target::address(&self.endpoint, self.frame)?;
         let is_datagrams = endpoint.shape() == Some(Shape::Datagrams);
         let dividing = if is_datagrams {
             Framing::Chunk

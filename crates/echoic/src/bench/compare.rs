@@ -76,7 +76,7 @@ impl CompareArgs {
     /// What to compare with; read before anything is measured.
     pub(super) fn other(&self, plan: &Plan) -> Result<Option<Other>, String> {
         if let Some(name) = &self.against {
-            let (endpoint, frames) = target::place(name, plan.frames)?;
+            let (endpoint, frames) = target::address(name, plan.frames)?;
             if frames != plan.frames {
                 return Err(format!(
                     "{name} has a framing of its own; both are asked the same (--frame)"

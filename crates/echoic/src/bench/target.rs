@@ -19,7 +19,7 @@ pub(crate) const BEYOND_RATE_MAX: u32 = 1000;
 pub(crate) const BEYOND_CONNECTIONS_MAX: u32 = 100;
 
 /// The endpoint, and the framing if it says one.
-pub(super) fn place(text: &str, frame: FramingPair) -> Result<(Endpoint, FramingPair), String> {
+pub(super) fn address(text: &str, frame: FramingPair) -> Result<(Endpoint, FramingPair), String> {
     let Located { endpoint, options } = text.parse().map_err(|error: EndpointError| {
         let schemes = "bench loads tcp://, udp://, unix: and unixgram: endpoints";
         format!("{error}; {schemes}")

@@ -33,7 +33,7 @@ const NAME_BYTES_MAX: usize = 240;
 
 fn name(endpoint: &Endpoint) -> String {
     let (long, scheme) = (endpoint.to_string(), endpoint.scheme());
-    let place = long.trim_start_matches(scheme).trim_start_matches("://");
+    let address = long.trim_start_matches(scheme).trim_start_matches("://");
     let safe = |c: char| {
         if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') {
             c
@@ -41,7 +41,7 @@ fn name(endpoint: &Endpoint) -> String {
             '_'
         }
     };
-    let name: String = format!("{scheme}_{place}").chars().map(safe).collect();
+    let name: String = format!("{scheme}_{address}").chars().map(safe).collect();
     // A target has an ASCII name; its end, with the port, tells more than its beginning.
     name[name.len().saturating_sub(NAME_BYTES_MAX)..].to_owned()
 }

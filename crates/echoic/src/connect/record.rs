@@ -15,7 +15,7 @@ use echoic_client::{Exchanged, Exchanges, Happened, Phase, Talked, Watch};
 use echoic_core::{
     ending::{CloseReason, Ending},
     endpoint::{Endpoint, Shape},
-    event::{Marked, Opened, Place as At, Post, RunMeta},
+    event::{Address as At, Marked, Opened, Post, RunMeta},
     framing::FramingPair,
     store::{Durability, Store},
 };

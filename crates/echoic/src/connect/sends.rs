@@ -87,13 +87,13 @@ impl FromArgMatches for Sends {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let of = |id, sent: fn(String) -> Sent| {
             let values = matches.get_many::<String>(id).into_iter().flatten();
-            let places = matches.indices_of(id).into_iter().flatten();
-            places.zip(values.map(move |value| sent(value.clone())))
+            let addresses = matches.indices_of(id).into_iter().flatten();
+            addresses.zip(values.map(move |value| sent(value.clone())))
         };
         let mut all: Vec<_> = of("send", Sent::Text)
             .chain(of("send_hex", Sent::Hex))
             .collect();
-        all.sort_by_key(|(place, _)| *place);
+        all.sort_by_key(|(address, _)| *address);
         Ok(Self(all.into_iter().map(|(_, sent)| sent).collect()))
     }
 

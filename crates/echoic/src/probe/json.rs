@@ -78,7 +78,7 @@ struct Tried {
 #[derive(Debug, Serialize)]
 struct Address {
     #[serde(rename = "address")]
-    place: String,
+    address: String,
     tries: usize,
     good: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -174,7 +174,7 @@ fn tries(report: &Report) -> Vec<Tried> {
             _ => None,
         };
         Tried {
-            address: tried.place.to_string(),
+            address: tried.address.to_string(),
             started_ms: ms(tried.started),
             ended_ms: ms(tried.ended),
             outcome,
@@ -189,7 +189,7 @@ fn tries(report: &Report) -> Vec<Tried> {
 
 fn addresses(report: &Report) -> Vec<Address> {
     let summaries = report.by_address().into_iter().map(|summary| Address {
-        place: summary.place.to_string(),
+        address: summary.address.to_string(),
         tries: summary.tries.len(),
         good: summary.good,
         min_ms: summary.span.map(|span| ms(span.min)),

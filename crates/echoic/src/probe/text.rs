@@ -6,7 +6,7 @@ use echoic_client::probe::{Outcome, Report, State, Summary, Try, Verdict, figure
 use echoic_core::{
     endpoint::{Endpoint, Host},
     escape,
-    event::Place,
+    event::Address,
 };
 use echoic_wire::eyeballs::Missing;
 
@@ -166,7 +166,7 @@ fn row(tried: &Try, endpoint: &Endpoint) -> Row {
             Endpoint::Udp(_) => "UDP",
             Endpoint::Unix(_) | Endpoint::Unixgram(_) | Endpoint::Fd(_) => "unix",
         },
-        what: escaped(&tried.place.to_string()),
+        what: escaped(&tried.address.to_string()),
         result: result(&tried.outcome),
         from: tried.started,
         to: tried.ended,
@@ -243,7 +243,7 @@ fn table(
         ]
         .map(str::to_owned),
     ];
-    lines.extend(summaries.iter().map(address));
+    lines.extend(summaries.iter().map(summary_row));
     for addr in &report.untried {
         lines.push([
             addr.to_string(),
@@ -274,7 +274,7 @@ fn table(
 }
 
 /// A line of the table: what came of one address.
-fn address(summary: &Summary<'_>) -> [String; 6] {
+fn summary_row(summary: &Summary<'_>) -> [String; 6] {
     let times = summary.span.map(|span| {
         if summary.good == 1 {
             figure(span.min)
@@ -289,7 +289,7 @@ fn address(summary: &Summary<'_>) -> [String; 6] {
     });
     let local = summary.tries.iter().find_map(|tried| match &tried.outcome {
         Outcome::Connected {
-            local: Some(Place::Net(local)),
+            local: Some(Address::Net(local)),
             mss,
         } => Some((
             local.to_string(),
@@ -304,7 +304,7 @@ fn address(summary: &Summary<'_>) -> [String; 6] {
         .find(|tried| tried.is_good())
         .or_else(|| summary.tries.last());
     [
-        escaped(&summary.place.to_string()),
+        escaped(&summary.address.to_string()),
         best.map(|tried| result(&tried.outcome)).unwrap_or_default(),
         format!("{}/{}", summary.good, summary.tries.len()),
         times.unwrap_or_default(),

@@ -14,7 +14,7 @@ use std::{
 
 use echoic_core::{
     endpoint::{Endpoint, Host},
-    event::{Place as At, Post},
+    event::{Address as At, Post},
     framing::{Framing, FramingPair},
 };
 use echoic_recorder::{Seen, Watcher};
@@ -141,7 +141,7 @@ fn addresses(doors: &[Listening]) -> String {
     let mut said: Option<&Listening> = None;
     for door in doors {
         if said.is_none_or(|last| !Arc::ptr_eq(&last.post, &door.post)) {
-            match &door.place {
+            match &door.address {
                 At::Net(addr) => text += &format!("{addr}\n"),
                 unix @ At::Unix(_) => text += &format!("{}\n", unix.url(door.post.proto)),
             }
@@ -155,16 +155,16 @@ fn addresses(doors: &[Listening]) -> String {
 pub(super) fn announce(plan: &Plan, doors: &[Listening]) {
     let longest =
         |cell: fn(&Listening) -> usize, least| doors.iter().map(cell).max().unwrap_or(0).max(least);
-    let at_width = longest(|door| sanitize(door.place.url(door.post.proto)).len(), 22);
+    let at_width = longest(|door| sanitize(door.address.url(door.post.proto)).len(), 22);
     let service_width = longest(|door| door.post.service.len(), 8);
     let messages_width = longest(|door| door.post.messages().len(), 8);
-    for Listening { place, post } in doors {
-        let at = sanitize(place.url(post.proto));
+    for Listening { address, post } in doors {
+        let at = sanitize(address.url(post.proto));
         term::say_in_colour(&format!(
             "listening on {at:<at_width$} {:<service_width$} {:<messages_width$} {ASIDE}try: echoic connect {}{ASIDE:#}",
             post.service,
             post.messages(),
-            call(place, post)
+            call(address, post)
         ));
     }
     for Opening { endpoint, .. } in &plan.openings {
@@ -173,7 +173,7 @@ pub(super) fn announce(plan: &Plan, doors: &[Listening]) {
         };
         let meant = |door: &&Listening| {
             door.post.proto == endpoint.scheme()
-                && (at.port == 0 || door.place.port() == Some(at.port))
+                && (at.port == 0 || door.address.port() == Some(at.port))
         };
         let families = doors.iter().filter(meant).count();
         if matches!(at.host, Host::Loopback | Host::Any) && families == 1 {
@@ -195,8 +195,8 @@ pub(super) fn announce(plan: &Plan, doors: &[Listening]) {
 }
 
 /// What to type after `echoic connect` to talk to it, at a prompt.
-fn call(place: &At, post: &Post) -> String {
-    let target = match place {
+fn call(address: &At, post: &Post) -> String {
+    let target = match address {
         At::Net(addr) if addr.ip().is_loopback() && post.proto == "tcp" => {
             format!(":{}", addr.port())
         }
@@ -207,7 +207,7 @@ fn call(place: &At, post: &Post) -> String {
         At::Net(addr) if addr.ip().is_unspecified() => {
             format!("{}://:{}", post.proto, addr.port())
         }
-        _ => shell_word(&sanitize(place.url(post.proto))),
+        _ => shell_word(&sanitize(address.url(post.proto))),
     };
     // A prompt says lines, and shows what comes as it comes: that is right for both.
     let prompts = [Framing::Line, Framing::Chunk];

@@ -143,13 +143,13 @@ fn over_each_transport_both_ends_record_the_same() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let mut places = std::io::BufReader::new(serve.stdout.take().unwrap());
-    let mut place = || {
+    let mut addresses = std::io::BufReader::new(serve.stdout.take().unwrap());
+    let mut address = || {
         let mut line = String::new();
-        std::io::BufRead::read_line(&mut places, &mut line).unwrap();
+        std::io::BufRead::read_line(&mut addresses, &mut line).unwrap();
         line.trim().to_owned()
     };
-    let (tcp, udp) = (place(), place());
+    let (tcp, udp) = (address(), address());
     let at = |scheme: &str, name| format!("{scheme}:{}", kept.dir.path().join(name).display());
     for (endpoint, ..) in [
         (format!("{tcp}?frame=line"), "tcp"),

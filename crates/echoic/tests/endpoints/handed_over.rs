@@ -90,7 +90,7 @@ fn what_systemd_hands_over_is_served_without_a_word() {
     let home = Arc::new(Home::new());
     let args = ["--as", "lower"];
     let serve = Serve::from(&home, &args, opened(&home, "own", 2, &args));
-    assert_eq!(serve.places[1], "unix:handed.sock");
+    assert_eq!(serve.addresses[1], "unix:handed.sock");
     let mut net = Talk::to(serve.at[0]);
     net.ask("NET", "net");
     let path = home.path().join("handed.sock");
@@ -110,7 +110,7 @@ fn what_was_handed_over_is_not_looked_at_where_an_endpoint_is_named() {
     let home = Arc::new(Home::new());
     let args = ["upper=:0"];
     let serve = Serve::from(&home, &args, opened(&home, "own", 1, &args));
-    assert_eq!(serve.places.len(), 1);
+    assert_eq!(serve.addresses.len(), 1);
     let twice = ["upper=fd:3", "lower=fd:3"];
     let Ran { code, err, .. } = run(&mut opened(&home, "none", 1, &twice), b"");
     assert_eq!(code, Some(2), "{err}");

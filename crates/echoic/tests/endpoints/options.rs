@@ -18,7 +18,7 @@ fn each_option_holds_where_it_is_said() {
         "lower",
     ]);
     let [plain, short, greet, echo] = serve.at[..] else {
-        panic!("{:?}", serve.places)
+        panic!("{:?}", serve.addresses)
     };
     Talk::to(plain).ask("NO LIMIT AND NO LINE", "no limit and no line");
     let mut talk = Talk::to(short);

@@ -110,7 +110,7 @@ fn python_socat_and_nc_call_by_path_and_by_name() {
         ],
     );
     assert_eq!(
-        serve.places,
+        serve.addresses,
         [&*long, "unix:./x.sock", &format!("unix:{name}")]
     );
     let path = long.strip_prefix("unix:").unwrap();
@@ -178,7 +178,7 @@ fn d29_a_file_that_a_dead_server_left_is_replaced() {
     let mut talk = Talk::to(&path);
     talk.ask("new", "NEW");
     drop(talk.finish());
-    assert_eq!(serve.places, ["unix:./left.sock"]);
+    assert_eq!(serve.addresses, ["unix:./left.sock"]);
     serve.stop();
     assert!(!path.exists(), "it goes with its server");
 
@@ -268,7 +268,7 @@ fn a_name_that_is_held_is_in_use_by_its_owner_and_free_again_after() {
     drop(Serve::start(&["unix:held.sock"]));
     serve.stop();
     let next = Serve::start(&[&name]);
-    assert_eq!(next.places, [name]);
+    assert_eq!(next.addresses, [name]);
 }
 
 const NAMELESS: &str = "

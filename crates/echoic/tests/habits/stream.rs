@@ -182,7 +182,7 @@ u.sendto(b'', ('127.0.0.1', int(sys.argv[1]))); print(u.recvfrom(9)[0])";
     let heard = run(
         &mut serve
             .home
-            .echoic(&["connect", &serve.places[0], "--frame", "line"]),
+            .echoic(&["connect", &serve.addresses[0], "--frame", "line"]),
         b"\n\na\n",
     );
     assert_eq!(heard.good(), "\n\nA\n");
@@ -196,7 +196,7 @@ u.sendto(b'', ('127.0.0.1', int(sys.argv[1]))); print(u.recvfrom(9)[0])";
 fn d09_q_is_a_letter() {
     let serve = Serve::start(&[":0"]);
     let heard = run(
-        &mut serve.home.echoic(&["connect", &serve.places[0]]),
+        &mut serve.home.echoic(&["connect", &serve.addresses[0]]),
         b"q\nexit\nhello\n",
     );
     assert_eq!(heard.good(), "Q\nEXIT\nHELLO\n");

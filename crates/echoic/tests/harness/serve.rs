@@ -25,7 +25,7 @@ pub(crate) struct Serve {
     /// Where it runs; its record is there.
     pub(crate) home: Arc<Home>,
     /// The place of each endpoint as it is printed, in the order they were given.
-    pub(crate) places: Vec<String>,
+    pub(crate) addresses: Vec<String>,
     /// Those of them that are addresses of the internet.
     pub(crate) at: Vec<SocketAddr>,
     /// Standard output.
@@ -123,18 +123,18 @@ impl Serve {
         let err = Lines::of(child.stderr.take().unwrap());
         let mut serve = Self {
             home: Arc::clone(home),
-            places: Vec::new(),
+            addresses: Vec::new(),
             at: Vec::new(),
             out,
             err,
             child: Some(child),
             record,
         };
-        serve.places = serve.printed();
+        serve.addresses = serve.printed();
         serve.at = serve
-            .places
+            .addresses
             .iter()
-            .filter_map(|place| place.parse().ok())
+            .filter_map(|address| address.parse().ok())
             .collect();
         serve
     }
@@ -154,7 +154,7 @@ impl Serve {
         // An endpoint that is open in both families has one port there.
         let mut endpoints = listening.clone();
         endpoints.dedup_by(|next, last| {
-            let at = |place: &String| place.parse::<SocketAddr>().ok();
+            let at = |address: &String| address.parse::<SocketAddr>().ok();
             match (at(last), at(next)) {
                 (Some(last), Some(next)) => {
                     last.is_ipv4() && next.is_ipv6() && last.port() == next.port()
@@ -164,11 +164,11 @@ impl Serve {
         });
         let printed = self.out.wait("place of each endpoint", |lines| {
             let first = lines.iter().take(endpoints.len());
-            let places: Vec<String> = first.map(|line| line.trim().to_owned()).collect();
-            (places.len() == endpoints.len()).then_some(places)
+            let addresses: Vec<String> = first.map(|line| line.trim().to_owned()).collect();
+            (addresses.len() == endpoints.len()).then_some(addresses)
         });
         assert!(
-            printed.iter().all(|place| listening.contains(place)),
+            printed.iter().all(|address| listening.contains(address)),
             "{printed:?} {listening:?}"
         );
         printed

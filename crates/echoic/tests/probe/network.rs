@@ -78,13 +78,13 @@ impl Network {
         let put = |name: &str, text: &str| {
             let ours = etc.path().join(name);
             fs::write(&ours, text).unwrap();
-            let place = format!("/etc/{name}");
-            if fs::metadata(&place).is_ok() {
+            let address = format!("/etc/{name}");
+            if fs::metadata(&address).is_ok() {
                 let mount = run(
                     tool("mount", "util-linux")
                         .arg("--bind")
                         .arg(ours)
-                        .arg(place),
+                        .arg(address),
                     b"",
                 );
                 assert_eq!(mount.code, Some(0), "{}", mount.err);

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use echoic_core::{escape, event::Place};
+use echoic_core::{escape, event::Address};
 
 /// A verdict in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,18 +55,18 @@ impl State {
 }
 
 /// `a, b, c and 17 more`.
-pub(super) fn list<'a>(places: impl Iterator<Item = &'a Place>) -> String {
+pub(super) fn list<'a>(addresses: impl Iterator<Item = &'a Address>) -> String {
     const SHOWN: usize = 3;
-    let places: Vec<String> = places.map(show).collect();
-    match places.len() {
-        0..=SHOWN => places.join(", "),
-        n => format!("{} and {} more", places[..SHOWN].join(", "), n - SHOWN),
+    let addresses: Vec<String> = addresses.map(show).collect();
+    match addresses.len() {
+        0..=SHOWN => addresses.join(", "),
+        n => format!("{} and {} more", addresses[..SHOWN].join(", "), n - SHOWN),
     }
 }
 
 /// A place, with nothing in it that a terminal would obey.
-pub(super) fn show(place: &Place) -> String {
-    escape::text(place.to_string().as_bytes()).to_string()
+pub(super) fn show(address: &Address) -> String {
+    escape::text(address.to_string().as_bytes()).to_string()
 }
 
 /// Whether this machine has no way there.

@@ -15,8 +15,8 @@ fn report(endpoint: &str, tries: Vec<(&str, Outcome)>) -> Report {
     let mut report = Report::new(endpoint.parse().unwrap(), EACH);
     report.tries = tries
         .into_iter()
-        .map(|(place, outcome)| Try {
-            place: place.parse().unwrap(),
+        .map(|(address, outcome)| Try {
+            address: address.parse().unwrap(),
             started: Duration::ZERO,
             ended: Duration::from_millis(12),
             outcome,
@@ -331,7 +331,7 @@ fn unix_sockets_have_sentences_of_their_own(
 fn a_path_cannot_play_with_the_terminal() {
     let mut report = report("unix:/x", vec![("unix:/x", refused())]);
     let name = UnixName::Path("/tmp/\u{1b}]0;x\u{7}\n\u{202e}".into());
-    report.tries[0].place = Place::Unix(Some(name));
+    report.tries[0].address = Address::Unix(Some(name));
     says(
         &report,
         State::Refused,
@@ -412,5 +412,5 @@ fn how_long_was_waited_is_told() {
     report.tries[0].outcome = connected();
     says(&report, State::Reachable, &["(at try 40, after 10 s)"]);
     let addr: SocketAddr = "192.0.2.7:80".parse().unwrap();
-    assert_eq!(report.by_address()[0].place, &Place::from(addr));
+    assert_eq!(report.by_address()[0].address, &Address::from(addr));
 }

@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use echoic_core::{endpoint::Endpoint, event::Place};
+use echoic_core::{endpoint::Endpoint, event::Address};
 
 use super::state::{Advice, State, is_no_way, list};
 use crate::probe::report::{Outcome, Report, Try, figure};
@@ -16,30 +16,30 @@ const EPROTOTYPE: i32 = 91;
 
 /// The groups of tries by how they ended; the first that is not empty names the state.
 pub(super) fn unanswered(report: &Report) -> (State, String, Option<Advice>) {
-    let mut groups: Vec<(Kind, Vec<&Place>)> = vec![];
+    let mut groups: Vec<(Kind, Vec<&Address>)> = vec![];
     for summary in report.by_address() {
         let Some(kind) = summary.tries.iter().map(|tried| Kind::of(tried)).min() else {
             continue;
         };
         match groups.iter_mut().find(|(known, _)| *known == kind) {
-            Some((_, places)) => places.push(summary.place),
-            None => groups.push((kind, vec![summary.place])),
+            Some((_, addresses)) => addresses.push(summary.address),
+            None => groups.push((kind, vec![summary.address])),
         }
     }
     groups.sort_by_key(|(kind, _)| *kind);
     let mut groups = groups.into_iter();
-    let Some((kind, places)) = groups.next() else {
+    let Some((kind, addresses)) = groups.next() else {
         return (State::Silent, "silent: nothing was tried".to_owned(), None);
     };
     let (state, sentence) = match &report.endpoint {
-        Endpoint::Udp(_) => datagram(report, kind, &places),
-        Endpoint::Unix(_) | Endpoint::Unixgram(_) => unix(report, kind, &places),
-        Endpoint::Tcp(_) | Endpoint::Fd(_) => stream(report, kind, &places),
+        Endpoint::Udp(_) => datagram(report, kind, &addresses),
+        Endpoint::Unix(_) | Endpoint::Unixgram(_) => unix(report, kind, &addresses),
+        Endpoint::Tcp(_) | Endpoint::Fd(_) => stream(report, kind, &addresses),
     };
     let is_stream = matches!(report.endpoint, Endpoint::Tcp(_) | Endpoint::Fd(_));
     let is_short = is_stream && kind == Kind::Silent && report.each < ASKED_AGAIN;
     let others: Vec<String> = groups
-        .map(|(kind, places)| format!("{} {}", list(places.into_iter()), kind.word()))
+        .map(|(kind, addresses)| format!("{} {}", list(addresses.into_iter()), kind.word()))
         .collect();
     let others = if others.is_empty() {
         String::new()
@@ -95,8 +95,8 @@ impl Kind {
     }
 }
 
-fn stream(report: &Report, kind: Kind, places: &[&Place]) -> (State, String) {
-    let (at, each) = (list(places.iter().copied()), figure(report.each));
+fn stream(report: &Report, kind: Kind, addresses: &[&Address]) -> (State, String) {
+    let (at, each) = (list(addresses.iter().copied()), figure(report.each));
     match kind {
         Kind::Silent if report.each < ASKED_AGAIN => (
             State::TimedOut,
@@ -104,7 +104,7 @@ fn stream(report: &Report, kind: Kind, places: &[&Place]) -> (State, String) {
                 "timed out: no answer from {at} within {each}, too short to tell a long way from a filter"
             ),
         ),
-        Kind::Silent if places.iter().all(|place| place.is_local()) => (
+        Kind::Silent if addresses.iter().all(|address| address.is_local()) => (
             State::TimedOut,
             format!(
                 "timed out: no answer from {at} within {each}, and it is this machine: the server accepts nobody and \
@@ -130,8 +130,8 @@ fn stream(report: &Report, kind: Kind, places: &[&Place]) -> (State, String) {
     }
 }
 
-fn datagram(report: &Report, kind: Kind, places: &[&Place]) -> (State, String) {
-    let at = list(places.iter().copied());
+fn datagram(report: &Report, kind: Kind, addresses: &[&Address]) -> (State, String) {
+    let at = list(addresses.iter().copied());
     match kind {
         Kind::Silent => (
             State::Silent,
@@ -153,8 +153,8 @@ fn datagram(report: &Report, kind: Kind, places: &[&Place]) -> (State, String) {
     }
 }
 
-fn unix(report: &Report, kind: Kind, places: &[&Place]) -> (State, String) {
-    let at = list(places.iter().copied());
+fn unix(report: &Report, kind: Kind, addresses: &[&Address]) -> (State, String) {
+    let at = list(addresses.iter().copied());
     match kind {
         Kind::Silent => (
             State::TimedOut,

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
-use echoic_core::event::Place;
+use echoic_core::event::Address;
 use tokio::time::Instant;
 
 use super::{Breaker, SAME_MAX, SILENCE, WITHIN};
@@ -21,7 +21,7 @@ pub fn check_breaker(data: &[u8]) {
     for byte in data {
         let (who, what, pause) = (byte & 1, byte & 0b11, byte >> 2);
         now += Duration::from_millis(u64::from(pause) * 20);
-        let peer = Place::Net(SocketAddr::from(([127, 0, 0, 1], 4000 + u16::from(who))));
+        let peer = Address::Net(SocketAddr::from(([127, 0, 0, 1], 4000 + u16::from(who))));
         let is_silent = silent.get(&who).is_some_and(|until| *until > now);
         assert_eq!(breaker.is_silent(&peer, now), is_silent, "{data:?}");
         if is_silent {

@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use echoic_core::event::Place;
+use echoic_core::event::Address;
 use echoic_wire::DatagramTransport;
 use tokio::time::Instant;
 
@@ -40,8 +40,8 @@ struct FaultySocket {
     socket: Box<dyn DatagramTransport>,
     planted: Planted,
     /// The peer that was answered last.
-    answered: Mutex<Option<Place>>,
-    aliases: Mutex<HashMap<Place, Alias>>,
+    answered: Mutex<Option<Address>>,
+    aliases: Mutex<HashMap<Address, Alias>>,
 }
 
 /// The address under which the server knows a peer. It changes before the server would notice a circle.
@@ -52,7 +52,7 @@ struct Alias {
 }
 
 impl FaultySocket {
-    fn alias(&self, from: &Place, bytes: &[u8]) -> Place {
+    fn alias(&self, from: &Address, bytes: &[u8]) -> Address {
         let mut aliases = lock(&self.aliases);
         let alias = aliases.entry(from.clone()).or_default();
         let now = Instant::now();
@@ -64,7 +64,7 @@ impl FaultySocket {
     }
 
     /// To the peer that was answered before; the first answer goes where it should.
-    fn send_to_the_one_before(&self, bytes: &[u8], to: &Place) -> io::Result<usize> {
+    fn send_to_the_one_before(&self, bytes: &[u8], to: &Address) -> io::Result<usize> {
         let mut answered = lock(&self.answered);
         let sent = self.socket.send(bytes, answered.as_ref().unwrap_or(to))?;
         *answered = Some(to.clone());
@@ -80,7 +80,7 @@ impl DatagramTransport for FaultySocket {
         self.socket.poll_ready(cx, to_send)
     }
 
-    fn receive(&self, room: &mut [u8]) -> io::Result<(usize, usize, Place)> {
+    fn receive(&self, room: &mut [u8]) -> io::Result<(usize, usize, Address)> {
         if self.planted.is_deaf() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -92,7 +92,7 @@ impl DatagramTransport for FaultySocket {
         Ok((len, whole, from))
     }
 
-    fn send(&self, bytes: &[u8], to: &Place) -> io::Result<usize> {
+    fn send(&self, bytes: &[u8], to: &Address) -> io::Result<usize> {
         match self.planted.bug() {
             Some(Bug::AnswerMisaddressed) => self.send_to_the_one_before(bytes, to),
             Some(Bug::CircleGoesOn) => self.socket.send(bytes, &without_alias(to)),

@@ -77,11 +77,11 @@ pub(super) fn check(world: &World) -> Result<Sum, String> {
     let mut recorded = by_peer(world, all)?;
     let (mut hows, mut withheld) = (Vec::new(), 0);
     for (i, peer) in plan.peers.iter().enumerate() {
-        let place = from(peer.from, i as u8).to_string();
-        let Some(theirs) = recorded.remove(&place) else {
+        let address = from(peer.from, i as u8).to_string();
+        let Some(theirs) = recorded.remove(&address) else {
             continue; // it had no time to send, or shares an address with one that was looked at
         };
-        let fated = expected(plan, peer, facts, &place);
+        let fated = expected(plan, peer, facts, &address);
         let is_withheld = |expected: &Expected| *expected == Expected::Silent(Outcome::Withheld);
         withheld += fated
             .iter()
@@ -92,7 +92,7 @@ pub(super) fn check(world: &World) -> Result<Sum, String> {
                 .iter()
                 .filter_map(|c| Some(c.ending.as_ref()?.reason.word())),
         );
-        talk(world, peer, &place, &fated, &theirs).map_err(|what| format!("peer {i}: {what}"))?;
+        talk(world, peer, &address, &fated, &theirs).map_err(|what| format!("peer {i}: {what}"))?;
     }
     must!(recorded.is_empty(), "recorded and never heard");
     counted(world, withheld)?;
@@ -167,13 +167,13 @@ fn by_peer(world: &World, all: Vec<Kept>) -> Result<BTreeMap<String, Vec<Recorde
 }
 
 /// What is to become of each datagram that the server took of a peer.
-fn expected(plan: &Plan, peer: &PeerPlan, facts: &Facts, place: &str) -> Vec<ExpectedExchange> {
+fn expected(plan: &Plan, peer: &PeerPlan, facts: &Facts, address: &str) -> Vec<ExpectedExchange> {
     let mut seen = Counted::new();
     let mut silent_until = None;
     let theirs = facts
         .taken
         .iter()
-        .filter(|taken| taken.place.to_string() == place);
+        .filter(|taken| taken.address.to_string() == address);
     let fated = theirs.map(|datagram| {
         let (bytes, at) = (&datagram.bytes, datagram.at);
         let answer = reply(plan.serving, bytes);
@@ -233,11 +233,11 @@ pub(super) fn circles(seen: &mut Counted, bytes: &[u8], at: Instant) -> bool {
 fn talk(
     world: &World,
     peer: &PeerPlan,
-    place: &str,
+    address: &str,
     fated: &[ExpectedExchange],
     theirs: &[Recorded],
 ) -> Checked {
-    let sent: Vec<&Datagram> = of(&world.facts.sent, place);
+    let sent: Vec<&Datagram> = of(&world.facts.sent, address);
     let answers: Vec<&Vec<u8>> = fated
         .iter()
         .filter_map(|(_, expected)| match expected {
@@ -293,10 +293,10 @@ fn talk(
     endings(world, peer, fated, theirs, &sent)
 }
 
-fn of<'a>(all: &'a [Datagram], place: &str) -> Vec<&'a Datagram> {
+fn of<'a>(all: &'a [Datagram], address: &str) -> Vec<&'a Datagram> {
     let theirs = all
         .iter()
-        .filter(|datagram| datagram.place.to_string() == place);
+        .filter(|datagram| datagram.address.to_string() == address);
     theirs.collect()
 }
 

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use echoic_core::event::Place;
+use echoic_core::event::Address;
 use echoic_wire::DatagramTransport;
 use tokio::{
     sync::mpsc,
@@ -62,14 +62,14 @@ struct State {
     refused: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
-    peers: HashMap<Place, mpsc::Sender<Vec<u8>>>,
+    peers: HashMap<Address, mpsc::Sender<Vec<u8>>>,
     facts: Facts,
 }
 
 /// A datagram that the server took, or one that it sent.
 #[derive(Clone, Debug)]
 pub(super) struct Datagram {
-    pub(super) place: Place,
+    pub(super) address: Address,
     pub(super) bytes: Vec<u8>,
     pub(super) at: Instant,
     pub(super) step: u64,
@@ -81,7 +81,7 @@ pub(super) struct Facts {
     pub(super) taken: Vec<Datagram>,
     pub(super) sent: Vec<Datagram>,
     /// Sends that failed, by peer.
-    pub(super) failed: HashMap<Place, u64>,
+    pub(super) failed: HashMap<Address, u64>,
     /// Dropped for want of room, and what of that the server was told last.
     pub(super) dropped: u32,
     pub(super) dropped_told: u32,
@@ -142,10 +142,10 @@ impl Net {
         state.facts.clone()
     }
 
-    /// What arrives at `place` from now on.
-    pub(super) fn inbox(&self, place: Place) -> mpsc::Receiver<Vec<u8>> {
+    /// What arrives at `address` from now on.
+    pub(super) fn inbox(&self, address: Address) -> mpsc::Receiver<Vec<u8>> {
         let (deliver, inbox) = mpsc::channel(INBOX);
-        self.lock().peers.insert(place, deliver);
+        self.lock().peers.insert(address, deliver);
         inbox
     }
 
@@ -156,7 +156,7 @@ impl Net {
     }
 
     /// Sends to the server.
-    pub(super) fn post(&self, from: &Place, bytes: &[u8]) {
+    pub(super) fn post(&self, from: &Address, bytes: &[u8]) {
         for delay in self.lock().outcomes() {
             let (net, from, bytes) = (self.clone(), from.clone(), bytes.to_vec());
             tokio::spawn(async move {
@@ -167,7 +167,7 @@ impl Net {
     }
 
     /// Sends to a peer.
-    fn deliver(&self, state: &mut State, to: &Place, bytes: &[u8]) {
+    fn deliver(&self, state: &mut State, to: &Address, bytes: &[u8]) {
         for delay in state.outcomes() {
             let (net, to, bytes) = (self.clone(), to.clone(), bytes.to_vec());
             tokio::spawn(async move {
@@ -206,7 +206,7 @@ impl State {
         one_in > 0 && self.chance.once_in(one_in)
     }
 
-    fn fail(&mut self, to: &Place, fails: bool) {
+    fn fail(&mut self, to: &Address, fails: bool) {
         *self.facts.failed.entry(to.clone()).or_default() += u64::from(fails);
     }
 
@@ -225,7 +225,7 @@ impl State {
         (0..copies).map(|_| self.chance.ms(0..=most)).collect()
     }
 
-    fn arrive(&mut self, from: Place, bytes: Vec<u8>) {
+    fn arrive(&mut self, from: Address, bytes: Vec<u8>) {
         if self.closed {
             return;
         }
@@ -239,7 +239,7 @@ impl State {
         self.waiting_bytes += cost;
         self.facts.arrived += 1;
         self.queue.push_back(Datagram {
-            place: from,
+            address: from,
             bytes,
             at: Instant::now(),
             step: self.steps.next(),
@@ -247,7 +247,7 @@ impl State {
         self.reader.take().into_iter().for_each(Waker::wake);
     }
 
-    fn take(&mut self, room: &mut [u8]) -> io::Result<(usize, usize, Place)> {
+    fn take(&mut self, room: &mut [u8]) -> io::Result<(usize, usize, Address)> {
         if self.queue.is_empty() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -259,7 +259,7 @@ impl State {
             return Err(io::ErrorKind::WouldBlock.into());
         };
         self.waiting_bytes -= OVERHEAD + datagram.bytes.len();
-        let (whole, from) = (datagram.bytes.len(), datagram.place.clone());
+        let (whole, from) = (datagram.bytes.len(), datagram.address.clone());
         let len = whole.min(room.len());
         room[..len].copy_from_slice(&datagram.bytes[..len]);
         datagram.at = Instant::now();
@@ -292,11 +292,11 @@ impl DatagramTransport for Socket {
         Poll::Ready(Ok(()))
     }
 
-    fn receive(&self, room: &mut [u8]) -> io::Result<(usize, usize, Place)> {
+    fn receive(&self, room: &mut [u8]) -> io::Result<(usize, usize, Address)> {
         self.0.lock().take(room)
     }
 
-    fn send(&self, bytes: &[u8], to: &Place) -> io::Result<usize> {
+    fn send(&self, bytes: &[u8], to: &Address) -> io::Result<usize> {
         let mut state = self.0.lock();
         // Told of one sent before, the server tries once more, and then gives the answer up.
         let again = std::mem::take(&mut state.refused);
@@ -326,7 +326,7 @@ impl DatagramTransport for Socket {
             .steps
             .tell(|| format!("sends {} to {to}: {}", bytes.len(), show(bytes)));
         state.facts.sent.push(Datagram {
-            place: to.clone(),
+            address: to.clone(),
             bytes: bytes.to_vec(),
             at: Instant::now(),
             step,

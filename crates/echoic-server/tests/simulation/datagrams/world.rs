@@ -7,7 +7,7 @@ use std::{
 };
 
 use echoic_core::{
-    event::{Place, Post},
+    event::{Address, Post},
     framing::FramingPair,
     guests::Guests,
     service::Service,
@@ -28,7 +28,7 @@ use super::{
         plan::Serving,
         steps::Steps,
         store::Keeper,
-        world::{CLOSE_WITHIN, FOR_EVER, Failure, Greeting, Sum, attempt, named, place},
+        world::{CLOSE_WITHIN, FOR_EVER, Failure, Greeting, Sum, address, attempt, named},
     },
     bug::in_socket,
     check::check,
@@ -123,7 +123,7 @@ async fn live(seed: u64, plan: Plan, planted: Planted, steps: Steps) -> Result<W
 }
 
 fn serve(plan: &Plan, planted: &Planted, net: &Net, recorder: &Recorder) -> Server {
-    let here = place(PORT);
+    let here = address(PORT);
     let workers = vec![Handle::current(); plan.keeping.options.shards];
     let mut server = Server::new(recorder.clone(), plan.limits.clone()).on_workers(workers);
     let service: Arc<dyn Service> = match plan.serving {
@@ -144,7 +144,7 @@ fn serve(plan: &Plan, planted: &Planted, net: &Net, recorder: &Recorder) -> Serv
     };
     let socket = in_socket(planted, Box::new(net.socket()));
     server.slots.push(Slot {
-        place: here.clone(),
+        address: here.clone(),
         sockets: vec![UnopenedDatagrams::from_transport(socket, here)],
         rules: Arc::new(Rules {
             post: Arc::new(post),
@@ -159,17 +159,17 @@ fn serve(plan: &Plan, planted: &Planted, net: &Net, recorder: &Recorder) -> Serv
 }
 
 /// Where the peer with this number sends from.
-pub(super) fn from(from: From, number: u8) -> Place {
-    let at = |ip: [u8; 4], port| Place::Net(SocketAddr::from((Ipv4Addr::from(ip), port)));
+pub(super) fn from(from: From, number: u8) -> Address {
+    let at = |ip: [u8; 4], port| Address::Net(SocketAddr::from((Ipv4Addr::from(ip), port)));
     match from {
         From::Somewhere => at([127, 0, 0, 1], 40_000 + u16::from(number)),
         From::Denied => at([10, 0, 0, number], 40_000),
         From::Nowhere => at([192, 0, 2, number], NAME_SERVER),
-        From::Ourselves => place(PORT),
+        From::Ourselves => address(PORT),
     }
 }
 
-async fn live_as(plan: PeerPlan, net: Net, from: Place) {
+async fn live_as(plan: PeerPlan, net: Net, from: Address) {
     let mut inbox = net.inbox(from.clone());
     let saying = async {
         for act in plan.acts {

@@ -140,11 +140,11 @@ impl<W: Write, S: Fn(&str)> JsonPrinter<W, S> {
 
     /// What is listened on.
     pub(super) fn listening(&mut self, doors: &[Listening]) -> io::Result<()> {
-        for Listening { place, post } in doors {
+        for Listening { address, post } in doors {
             self.line(&Line::Listening {
                 v: VERSION,
                 ep: &post.name,
-                addr: place.to_string(),
+                addr: address.to_string(),
                 svc: &post.service,
                 frame: post.messages(),
             })?;

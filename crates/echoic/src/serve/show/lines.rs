@@ -193,7 +193,7 @@ mod tests {
     use std::sync::{Mutex, PoisonError};
 
     use echoic_core::{
-        event::{Outcome, Place, Post, RunMeta},
+        event::{Address, Outcome, Post, RunMeta},
         framing::Framing,
     };
     use echoic_recorder::{Journal, Recorder, RecorderOptions};
@@ -224,7 +224,7 @@ mod tests {
     }
 
     fn open(recorder: &Recorder) -> Journal {
-        let place = Place::Unix(None);
+        let address = Address::Unix(None);
         let post = Post {
             name: "unix".to_owned(),
             proto: "unix",
@@ -235,8 +235,8 @@ mod tests {
         journal.opened(Opened {
             conversation: journal.conversation(),
             at: 0,
-            remote: place.clone(),
-            local: place,
+            remote: address.clone(),
+            local: address,
             post: Arc::new(post),
         });
         journal

@@ -1,7 +1,7 @@
 use std::{cell::RefCell, rc::Rc};
 
 use echoic_core::{
-    event::{Outcome, Place, Post, RunMeta},
+    event::{Address, Outcome, Post, RunMeta},
     framing::Framing,
 };
 use proptest::{collection::vec, prelude::*};
@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::*;
 
 fn opened() -> Opened {
-    let place = Place::Net("[::1]:5000".parse().unwrap());
+    let address = Address::Net("[::1]:5000".parse().unwrap());
     let post = Post {
         name: "tcp:5000".to_owned(),
         proto: "tcp",
@@ -20,8 +20,8 @@ fn opened() -> Opened {
     Opened {
         conversation: 7,
         at: 1,
-        remote: place.clone(),
-        local: place,
+        remote: address.clone(),
+        local: address,
         post: Arc::new(post),
     }
 }
