@@ -6,7 +6,7 @@
 use std::{cell::OnceCell, sync::Arc};
 
 use echoic_core::{
-    event::{Address, Outcome, Post},
+    event::{Address, EndpointInfo, Outcome},
     exchange::{Conversation, Exchange},
     framing::{Framing, oracle},
 };
@@ -154,7 +154,7 @@ fn exchange(request: &[u8], reply: &[u8]) -> Exchange {
         opened: 1,
         remote: Address::Net(([127, 0, 0, 1], 51_422).into()),
         local: Address::Net(([127, 0, 0, 1], 5000).into()),
-        post: Arc::new(Post {
+        endpoint_info: Arc::new(EndpointInfo {
             name: "tcp:5000".to_owned(),
             proto: "tcp",
             service: "upper".to_owned(),

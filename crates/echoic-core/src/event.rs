@@ -52,7 +52,7 @@ impl Address {
         }
     }
 
-    /// The same as an endpoint that can be called, in the protocol of a [`Post`].
+    /// The same as an endpoint that can be called, in the protocol of a [`EndpointInfo`].
     pub fn url(&self, proto: &str) -> String {
         match self {
             Self::Net(addr) => format!("{proto}://{addr}"),
@@ -104,7 +104,7 @@ impl fmt::Display for Address {
 
 /// What is the same for all conversations at one endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Post {
+pub struct EndpointInfo {
     /// The short name that `ep:` finds: protocol and port, `tcp:5000`.
     pub name: String,
     /// `tcp`, `udp`, …
@@ -115,7 +115,7 @@ pub struct Post {
     pub framing: FramingPair,
 }
 
-impl Post {
+impl EndpointInfo {
     /// What stands for a service where nobody of ours answered: the record is that of one who called.
     pub const CALLER: &'static str = "connect";
 
@@ -187,12 +187,12 @@ pub struct Opened {
     /// Our own end: where we were reached, or called from.
     pub local: Address,
     /// The endpoint.
-    pub post: Arc<Post>,
+    pub endpoint_info: Arc<EndpointInfo>,
 }
 
 /// `count` messages heard in one read with their replies. One clock reading at the read and one at the write,
 /// hence one latency. Where there is a reply without a message (a greeting) or a message without a reply, the
-/// other side is empty. In the record of one who called ([`Post::is_caller`]) `heard` is the request, which was sent,
+/// other side is empty. In the record of one who called ([`EndpointInfo::is_caller`]) `heard` is the request, which was sent,
 /// and `said` the reply, which came.
 #[derive(Clone, Debug)]
 pub struct RunEvent {

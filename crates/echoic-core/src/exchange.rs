@@ -10,7 +10,9 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use crate::{
     ending::Ending,
-    event::{Address, Batch, ConversationId, ExchangeId, Micros, Opened, Outcome, Post, RunEvent},
+    event::{
+        Address, Batch, ConversationId, EndpointInfo, ExchangeId, Micros, Opened, Outcome, RunEvent,
+    },
     http::begins_as_http,
 };
 
@@ -26,7 +28,7 @@ pub struct Conversation {
     /// Our own end: where we were reached, or called from.
     pub local: Address,
     /// The endpoint.
-    pub post: Arc<Post>,
+    pub endpoint_info: Arc<EndpointInfo>,
     /// When the peer ended its half of the stream, if it did.
     pub half_closed: Option<Micros>,
     /// How and when it ended; none while it is open.
@@ -36,7 +38,7 @@ pub struct Conversation {
 impl Conversation {
     /// Where the service is: here, or where we called.
     pub fn served_at(&self) -> &Address {
-        if self.post.is_caller() {
+        if self.endpoint_info.is_caller() {
             &self.remote
         } else {
             &self.local
@@ -52,14 +54,14 @@ impl From<Opened> for Conversation {
             at,
             remote,
             local,
-            post,
+            endpoint_info,
         } = opened;
         Self {
             id,
             opened: at,
             remote,
             local,
-            post,
+            endpoint_info,
             half_closed: None,
             ended: None,
         }
@@ -139,7 +141,7 @@ pub fn split_run<'a>(
     let ended = conversation
         .ended
         .as_ref()
-        .filter(|_| !conversation.post.is_caller());
+        .filter(|_| !conversation.endpoint_info.is_caller());
     let sent = ended.map(|(_, ending)| ending.sent);
     let mut said_end = run.reply_offset;
     (0..run.count).map(move |i| {
@@ -211,7 +213,7 @@ impl Exchange {
 }
 
 fn tags(conversation: &Conversation, request: &[u8]) -> impl Iterator<Item = &'static str> + use<> {
-    let astray = !conversation.post.is_caller() && begins_as_http(request);
+    let astray = !conversation.endpoint_info.is_caller() && begins_as_http(request);
     astray.then_some("http").into_iter()
 }
 
@@ -241,14 +243,14 @@ impl Serialize for Exchange {
 impl Serialize for ExchangeRef<'_> {
     /// The object of the REST interface, of `log --json` and of `serve --json`, one shape everywhere.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let post = &self.conversation.post;
+        let endpoint_info = &self.conversation.endpoint_info;
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("id", &self.id)?;
         map.serialize_entry("conv", &self.conversation.id)?;
         map.serialize_entry("n", &self.n)?;
-        map.serialize_entry("ep", &post.name)?;
-        map.serialize_entry("proto", post.proto)?;
-        map.serialize_entry("svc", &post.service)?;
+        map.serialize_entry("ep", &endpoint_info.name)?;
+        map.serialize_entry("proto", endpoint_info.proto)?;
+        map.serialize_entry("svc", &endpoint_info.service)?;
         map.serialize_entry("peer", &self.conversation.remote.to_string())?;
         map.serialize_entry("t_us", &self.at)?;
         map.serialize_entry("lat_ns", &self.latency_ns)?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use echoic_core::{
     ending::{CloseReason, Ending},
-    event::{Address, Outcome, Post},
+    event::{Address, EndpointInfo, Outcome},
     exchange::{Conversation, Exchange},
     filter::{Atom, Expr, Filter, FilterError, Ranges, Sort, SortKey, check},
     framing::Framing,
@@ -22,7 +22,7 @@ fn conversation() -> Conversation {
         opened: AT - MINUTE,
         remote: Address::Net(([10, 1, 2, 3], 51_422).into()),
         local: Address::Net(([127, 0, 0, 1], 5000).into()),
-        post: Arc::new(Post {
+        endpoint_info: Arc::new(EndpointInfo {
             name: "tcp:5000".to_owned(),
             proto: "tcp",
             service: "greet:Hello you".to_owned(),

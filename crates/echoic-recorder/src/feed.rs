@@ -215,7 +215,7 @@ impl Watcher {
 mod tests {
     use echoic_core::{
         ending::{CloseReason, Ending},
-        event::{Address, Outcome, Post, RunMeta},
+        event::{Address, EndpointInfo, Outcome, RunMeta},
         framing::Framing,
     };
 
@@ -240,7 +240,7 @@ mod tests {
 
     fn opened(conversation: ConversationId) -> Event {
         let address = Address::Unix(None);
-        let post = Post {
+        let endpoint_info = EndpointInfo {
             name: "unix".to_owned(),
             proto: "unix",
             service: "upper".to_owned(),
@@ -251,7 +251,7 @@ mod tests {
             at: 0,
             remote: address.clone(),
             local: address,
-            post: Arc::new(post),
+            endpoint_info: Arc::new(endpoint_info),
         })
     }
 

@@ -250,7 +250,7 @@ impl Hall {
     /// Starts the conversation on the worker with the fewest.
     fn seat(&mut self, door: usize, incoming: Incoming) {
         let Door {
-            post,
+            endpoint_info,
             service,
             limits,
             guests,
@@ -293,7 +293,7 @@ impl Hall {
             at: wall(),
             remote: incoming.peer.clone(),
             local: incoming.local.clone(),
-            post: Arc::clone(post),
+            endpoint_info: Arc::clone(endpoint_info),
         };
         let means = Means {
             limits: Arc::clone(limits),
@@ -439,7 +439,7 @@ fn peer(link: &Link, opened: &Opened) -> Peer {
         remote: opened.remote.clone(),
         local: opened.local.clone(),
         framing: match shape {
-            Shape::Stream => opened.post.framing,
+            Shape::Stream => opened.endpoint_info.framing,
             Shape::Datagrams | Shape::Messages => FramingPair::default(),
         },
         shape,

@@ -23,7 +23,7 @@ use std::{
 use echoic_core::{
     ending::CloseReason,
     endpoint::Shape,
-    event::{Address, Marked, Opened, Outcome, Post},
+    event::{Address, EndpointInfo, Marked, Opened, Outcome},
     guests::Guests,
     limits::Limits,
     message::Replies,
@@ -75,7 +75,7 @@ const FAR: Duration = Duration::from_hours(1);
 /// What holds for all sockets of one address.
 #[derive(Debug)]
 pub(crate) struct Rules {
-    pub(crate) post: Arc<Post>,
+    pub(crate) endpoint_info: Arc<EndpointInfo>,
     pub(crate) service: Arc<dyn Service>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) guests: Arc<Guests>,
@@ -419,7 +419,7 @@ impl Gate {
             conversation,
             remote: remote.clone(),
             local: local.clone(),
-            framing: rules.post.framing,
+            framing: rules.endpoint_info.framing,
             shape: Shape::Datagrams,
         };
         let handler = match rules.service.handler(&peer) {
@@ -431,7 +431,7 @@ impl Gate {
             at: wall(),
             remote: remote.clone(),
             local: local.clone(),
-            post: Arc::clone(&rules.post),
+            endpoint_info: Arc::clone(&rules.endpoint_info),
         };
         Talk::begin(opened, handler, standing, journal, Arc::clone(totals), at)
     }

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use echoic_core::{
     endpoint::{Endpoint, Shape},
-    event::{Address, Post},
+    event::{Address, EndpointInfo},
     framing::FramingPair,
     guests::Guests,
     limits::{Limits, SourceLimits},
@@ -44,7 +44,7 @@ pub struct Server {
 /// Somewhere to knock: a listener, who answers there, and how.
 pub(crate) struct Door {
     pub(crate) listener: Listener,
-    pub(crate) post: Arc<Post>,
+    pub(crate) endpoint_info: Arc<EndpointInfo>,
     pub(crate) service: Arc<dyn Service>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) guests: Arc<Guests>,
@@ -140,7 +140,7 @@ pub struct Listening {
     /// The address, with its real port.
     pub address: Address,
     /// What answers there.
-    pub post: Arc<Post>,
+    pub endpoint_info: Arc<EndpointInfo>,
 }
 
 /// How a server stopped.
@@ -257,20 +257,20 @@ impl Server {
             .iter()
             .map(|listener| listener.address().clone())
             .collect();
-        let post = Arc::new(Post::new(
+        let endpoint_info = Arc::new(EndpointInfo::new(
             &endpoint,
             &addresses[0],
             Shape::Stream,
             service.name(),
             framing,
         ));
-        self.opened(&addresses, &post);
+        self.opened(&addresses, &endpoint_info);
         let (limits, guests) = (Arc::new(limits), Arc::new(guests));
         let layers: Arc<[_]> = layers.into();
         self.doors
             .extend(listeners.into_iter().map(|listener| Door {
                 listener,
-                post: Arc::clone(&post),
+                endpoint_info: Arc::clone(&endpoint_info),
                 service: Arc::clone(&service),
                 limits: Arc::clone(&limits),
                 guests: Arc::clone(&guests),
@@ -319,17 +319,17 @@ impl Server {
                 endpoint,
             });
         }
-        let post = Arc::new(Post::new(
+        let endpoint_info = Arc::new(EndpointInfo::new(
             &endpoint,
             &addresses[0],
             Shape::Datagrams,
             service.name(),
             framing,
         ));
-        self.opened(&addresses, &post);
+        self.opened(&addresses, &endpoint_info);
         let (limits, guests) = (Arc::new(limits), Arc::new(guests));
         let rules = Arc::new(Rules {
-            post,
+            endpoint_info,
             service,
             limits,
             guests,
@@ -345,10 +345,10 @@ impl Server {
         Ok(addresses)
     }
 
-    fn opened(&mut self, addresses: &[Address], post: &Arc<Post>) {
+    fn opened(&mut self, addresses: &[Address], endpoint_info: &Arc<EndpointInfo>) {
         let listening = addresses.iter().map(|address| Listening {
             address: address.clone(),
-            post: Arc::clone(post),
+            endpoint_info: Arc::clone(endpoint_info),
         });
         self.listening.extend(listening);
     }

@@ -12,7 +12,7 @@
 use std::{sync::Arc, time::Instant};
 
 use echoic_core::{
-    event::{Address, Batch, Event, Opened, Post, RunMeta},
+    event::{Address, Batch, EndpointInfo, Event, Opened, RunMeta},
     filter::Filter,
     framing::{Framing, Splitter},
     message::{Replies, Run},
@@ -75,7 +75,7 @@ fn appends(first_id: u64, conversations: u64, depth: u64) -> Vec<Arc<Batch>> {
 }
 
 fn opened(conversations: u64) -> Arc<Batch> {
-    let post = Arc::new(Post {
+    let endpoint_info = Arc::new(EndpointInfo {
         name: "tcp:5000".into(),
         proto: "tcp",
         service: "upper".into(),
@@ -89,7 +89,7 @@ fn opened(conversations: u64) -> Arc<Batch> {
             at: 0,
             remote: address.clone(),
             local: address,
-            post: Arc::clone(&post),
+            endpoint_info: Arc::clone(&endpoint_info),
         })
     }));
     Arc::new(batch)

@@ -9,7 +9,7 @@ use std::{
 };
 
 use echoic_core::{
-    event::{Address, Batch, ConversationId, Event, Post},
+    event::{Address, Batch, ConversationId, EndpointInfo, Event},
     exchange::Conversation,
     framing::FramingPair,
     store::StoreErrorKind,
@@ -41,7 +41,7 @@ fn in_order(batches: &[Arc<Batch>]) -> Result<(), StoreErrorKind> {
 /// Stands for a conversation whose beginning was not recorded, since recording was interrupted then.
 fn unknown(id: ConversationId) -> Conversation {
     let nowhere = Address::Net(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
-    let post = Post {
+    let endpoint_info = EndpointInfo {
         name: "unknown".into(),
         proto: "unknown",
         service: "unknown".into(),
@@ -52,7 +52,7 @@ fn unknown(id: ConversationId) -> Conversation {
         opened: 0,
         remote: nowhere.clone(),
         local: nowhere,
-        post: Arc::new(post),
+        endpoint_info: Arc::new(endpoint_info),
         half_closed: None,
         ended: None,
     }

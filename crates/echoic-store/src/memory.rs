@@ -282,7 +282,7 @@ impl Kept {
                     opened: opened.at,
                     remote: opened.remote.clone(),
                     local: opened.local.clone(),
-                    post: Arc::clone(&opened.post),
+                    endpoint_info: Arc::clone(&opened.endpoint_info),
                     half_closed: None,
                     ended: None,
                 };

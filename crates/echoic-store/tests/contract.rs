@@ -128,7 +128,10 @@ async fn a_filter_finds_and_counts_what_it_means(
             Box::new(|seen| (4..=9).contains(&seen.id) && seen.conversation == 1),
         ),
         ("needle", Box::new(has("needle"))),
-        ("ep:tcp:12345", Box::new(|seen| seen.post == "tcp:12345")),
+        (
+            "ep:tcp:12345",
+            Box::new(|seen| seen.endpoint_info == "tcp:12345"),
+        ),
         ("svc:lower", Box::new(|_| false)),
         ("peer:127.0.0.1:40003", Box::new(of(3))),
         (
@@ -208,7 +211,7 @@ async fn conversations_are_told_as_they_went(
         (1, remote(1), None)
     );
     assert!(open.ended.is_none());
-    assert_eq!(open.post, story::post("tcp:5000"));
+    assert_eq!(open.endpoint_info, story::endpoint_info("tcp:5000"));
     let reset = store.conversation(3).await.unwrap().expect("there");
     assert!(reset.half_closed.is_some_and(|at| at > reset.opened));
     let (at, ending) = reset.ended.expect("ended");
@@ -594,7 +597,7 @@ async fn what_was_begun_in_a_gap_is_found_without_its_beginning(
         (found[0].request.as_slice(), found.len()),
         (&b"who was that\n"[..], 1)
     );
-    assert_eq!(found[0].post, "unknown");
+    assert_eq!(found[0].endpoint_info, "unknown");
 }
 
 #[rstest]

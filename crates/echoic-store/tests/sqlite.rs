@@ -452,7 +452,7 @@ fn people_read_the_same_with_the_sqlite3_shell() {
                 s.id,
                 s.conversation,
                 s.n,
-                s.post,
+                s.endpoint_info,
                 s.remote,
                 (s.latency_ns, outcome),
                 s.request,

@@ -49,15 +49,15 @@ pub(crate) fn opened(conversation: &Conversation) -> String {
         id,
         opened,
         remote,
-        post,
+        endpoint_info,
         ..
     } = conversation;
     format!(
         "{}  {ASIDE}{} connected → {} {}{ASIDE:#}",
         head(*opened, *id),
         sanitize(remote),
-        sanitize(&post.name),
-        sanitize(&post.service)
+        sanitize(&endpoint_info.name),
+        sanitize(&endpoint_info.service)
     )
 }
 
@@ -80,7 +80,7 @@ pub(crate) fn silent(conversation: &Conversation) -> String {
         id,
         opened,
         remote,
-        post,
+        endpoint_info,
         ended,
         ..
     } = conversation;
@@ -92,8 +92,8 @@ pub(crate) fn silent(conversation: &Conversation) -> String {
         "{}  {} → {} {}: {ending}",
         head(*opened, *id),
         sanitize(remote),
-        sanitize(&post.name),
-        sanitize(&post.service)
+        sanitize(&endpoint_info.name),
+        sanitize(&endpoint_info.service)
     )
 }
 
@@ -154,7 +154,7 @@ pub(crate) fn whole(exchange: &Exchange) -> String {
         date(*at),
         tags(exchange)
     );
-    let (caller, called) = if conversation.post.is_caller() {
+    let (caller, called) = if conversation.endpoint_info.is_caller() {
         (&conversation.local, &conversation.remote)
     } else {
         (&conversation.remote, &conversation.local)
@@ -165,9 +165,9 @@ pub(crate) fn whole(exchange: &Exchange) -> String {
         conversation.id,
         sanitize(caller),
         sanitize(called),
-        sanitize(&conversation.post.name),
-        sanitize(&conversation.post.service),
-        conversation.post.messages(),
+        sanitize(&conversation.endpoint_info.name),
+        sanitize(&conversation.endpoint_info.service),
+        conversation.endpoint_info.messages(),
     );
     let ended = match &conversation.ended {
         Some((at, ending)) => format!("{} at {}", ending, time(*at)),

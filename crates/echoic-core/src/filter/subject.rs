@@ -117,7 +117,7 @@ impl Atom {
     /// Whether the answer to this question is yes.
     pub fn matches(&self, subject: &impl Subject, now: Micros) -> bool {
         let conversation = subject.conversation();
-        let post = &conversation.post;
+        let endpoint_info = &conversation.endpoint_info;
         match self {
             Self::Text(side, needle) => side.any(subject, |bytes| needle.is_in(bytes)),
             Self::Regex(side, pattern) => side.any(subject, |bytes| pattern.is_in(bytes)),
@@ -132,11 +132,12 @@ impl Atom {
                 .served_at()
                 .port()
                 .is_some_and(|port| ports.contains(port.into())),
-            Self::Endpoint(names) => names.contains(&post.name),
-            Self::Protocol(protocols) => protocols.iter().any(|p| p.word() == post.proto),
+            Self::Endpoint(names) => names.contains(&endpoint_info.name),
+            Self::Protocol(protocols) => protocols.iter().any(|p| p.word() == endpoint_info.proto),
             Self::Service(names) => {
-                let bare = post.service.split_once(':').map(|(name, _)| name);
-                names.contains(&post.service) || bare.is_some_and(|name| names.contains(name))
+                let bare = endpoint_info.service.split_once(':').map(|(name, _)| name);
+                names.contains(&endpoint_info.service)
+                    || bare.is_some_and(|name| names.contains(name))
             }
             Self::Latency(ranges) => ranges.contains(subject.latency_ns()),
             Self::Size(ranges) => {
@@ -199,7 +200,9 @@ impl State {
             Self::Error => End::Error.holds(conversation),
             Self::Binary => !both_text(),
             Self::Utf8 => both_text(),
-            Self::Http => !conversation.post.is_caller() && begins_as_http(subject.request()),
+            Self::Http => {
+                !conversation.endpoint_info.is_caller() && begins_as_http(subject.request())
+            }
         }
     }
 }

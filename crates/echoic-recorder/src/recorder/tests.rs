@@ -11,7 +11,7 @@ use std::{
 
 use echoic_core::{
     ending::{CloseReason, Ending},
-    event::{Address, Event, Marked, Opened, Outcome, Post, RunMeta},
+    event::{Address, EndpointInfo, Event, Marked, Opened, Outcome, RunMeta},
     framing::Framing,
 };
 use proptest::prelude::*;
@@ -73,7 +73,7 @@ impl Recording {
             at: 0,
             remote: at.clone(),
             local: at,
-            post: Arc::new(Post {
+            endpoint_info: Arc::new(EndpointInfo {
                 name: "tcp:5000".into(),
                 proto: "tcp",
                 service: "test".into(),

@@ -10,7 +10,7 @@ use std::{
 };
 
 use echoic_core::{
-    event::Post,
+    event::EndpointInfo,
     framing::Framing,
     guests::Guests,
     limits::Limits,
@@ -268,7 +268,7 @@ async fn where_nobody_waits_at_the_stop_signal_one_look_is_enough() {
     let address = Address::Net("127.0.0.1:5000".parse().unwrap());
     server.doors.push(Door {
         listener: Listener::from_source(Box::new(Quiet(Arc::clone(&looks))), address),
-        post: Arc::new(Post {
+        endpoint_info: Arc::new(EndpointInfo {
             name: "tcp:5000".into(),
             proto: "tcp",
             service: "noting".into(),

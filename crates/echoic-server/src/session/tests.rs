@@ -24,7 +24,7 @@ use std::{
 use echoic_core::{
     ending::{CloseReason, Ending},
     endpoint::Shape,
-    event::{Address, Opened, Post},
+    event::{Address, EndpointInfo, Opened},
     framing::Framing,
     limits::Limits,
     message::{Replies, Run},
@@ -225,7 +225,7 @@ fn somebody(recorder: &Recorder, framing: Framing) -> (Known, Opened, Journal) {
         at: wall(),
         remote: known.remote.clone(),
         local: known.local.clone(),
-        post: Arc::new(Post {
+        endpoint_info: Arc::new(EndpointInfo {
             name: "tcp:5000".into(),
             proto: "tcp",
             service: "test".into(),

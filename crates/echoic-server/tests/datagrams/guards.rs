@@ -16,7 +16,7 @@ use echoic_core::{
 use echoic_server::{OpenError, Opening};
 
 use crate::{
-    posting::{Post, ask, hear, opening, peer},
+    posting::{DatagramServer, ask, hear, opening, peer},
     serving::until,
 };
 
@@ -37,7 +37,7 @@ fn never_longer(service: &str, answer: fn(&str) -> String) {
         .chain(rest.chunks(8000).map(|chars| chars.iter().collect()))
         .collect();
 
-    let posted = Post::named(service, "udp://127.0.0.1:0").start();
+    let posted = DatagramServer::named(service, "udp://127.0.0.1:0").start();
     let peer = posted.peer();
     for (i, text) in texts.iter().enumerate() {
         peer.send(text.as_bytes()).unwrap();
@@ -65,7 +65,7 @@ fn never_longer(service: &str, answer: fn(&str) -> String) {
 #[test]
 fn a_service_that_says_more_than_it_hears_has_to_be_asked_for() {
     for service in ["greet", "time", "daytime", "info"] {
-        let refused = Post::named(service, "udp://127.0.0.1:0").try_start();
+        let refused = DatagramServer::named(service, "udp://127.0.0.1:0").try_start();
         let Err(error @ OpenError::Amplifies { .. }) = refused.map(|_| ()) else {
             panic!("{service}")
         };
@@ -77,7 +77,7 @@ fn a_service_that_says_more_than_it_hears_has_to_be_asked_for() {
             udp_allow_amplification: true,
             ..opening(service, "udp://127.0.0.1:0")
         };
-        let posted = Post::with(allowed).start();
+        let posted = DatagramServer::with(allowed).start();
         let answer = ask(&posted.peer(), b"?");
         assert!(answer.len() > 1, "{service}");
         posted.end();
@@ -86,11 +86,14 @@ fn a_service_that_says_more_than_it_hears_has_to_be_asked_for() {
         udp_allow_amplification: true,
         ..opening("chargen", "udp://127.0.0.1:0")
     };
-    let Err(OpenError::NeedsStream { .. }) = Post::with(allowed).try_start().map(|_| ()) else {
+    let Err(OpenError::NeedsStream { .. }) = DatagramServer::with(allowed).try_start().map(|_| ())
+    else {
         panic!()
     };
     for service in ["upper", "lower", "echo", "discard"] {
-        Post::named(service, "udp://127.0.0.1:0").start().end();
+        DatagramServer::named(service, "udp://127.0.0.1:0")
+            .start()
+            .end();
     }
 }
 
@@ -100,7 +103,7 @@ fn upper_may_grow_where_that_was_asked_for() {
         udp_allow_amplification: true,
         ..opening("upper", "udp://127.0.0.1:0")
     };
-    let posted = Post::with(allowed).start();
+    let posted = DatagramServer::with(allowed).start();
     assert_eq!(
         ask(&posted.peer(), "ΐ".as_bytes()),
         "ΐ".to_uppercase().as_bytes()
@@ -110,7 +113,7 @@ fn upper_may_grow_where_that_was_asked_for() {
 
 #[test]
 fn the_same_again_and_again_is_not_answered_and_others_are() {
-    let posted = Post::named("upper", "udp://127.0.0.1:0").start();
+    let posted = DatagramServer::named("upper", "udp://127.0.0.1:0").start();
     let (circle, other) = (posted.peer(), posted.peer());
     for _ in 0..100 {
         circle.send(b"ROUND").unwrap();
@@ -138,7 +141,7 @@ fn who_may_not_call_is_not_heard() {
         allow: vec!["127.0.0.2".parse().unwrap()],
         deny: vec![],
     };
-    let posted = Post::with(Opening {
+    let posted = DatagramServer::with(Opening {
         guests,
         ..opening("upper", "udp://127.0.0.1:0")
     })
@@ -161,7 +164,7 @@ fn who_may_not_call_is_not_heard() {
 #[test]
 fn of_many_peers_the_one_silent_for_longest_makes_room() {
     const SOURCES: usize = 5000;
-    let posted = Post::named("echo", "udp://127.0.0.1:0").start();
+    let posted = DatagramServer::named("echo", "udp://127.0.0.1:0").start();
     let steady = posted.peer();
     for i in 0..SOURCES {
         let source = format!("127.1.{}.{}:0", i / 250, 1 + i % 250);
@@ -239,8 +242,8 @@ fn in_a_network_of_its_own() {
 
     for text in ["round and round", "ROUND AND ROUND"] {
         let (one, other) = (
-            Post::named("upper", "udp://127.0.0.1:0"),
-            Post::named("upper", "udp://127.0.0.1:0"),
+            DatagramServer::named("upper", "udp://127.0.0.1:0"),
+            DatagramServer::named("upper", "udp://127.0.0.1:0"),
         );
         let (one, other) = (one.start(), other.start());
         forge(other.addr(), one.addr(), text);
@@ -268,7 +271,7 @@ fn in_a_network_of_its_own() {
     assert!(all > 1000, "{all}");
 
     for endpoint in ["udp://127.0.0.1:0", "udp://*:0"] {
-        let posted = Post::named("echo", endpoint).start();
+        let posted = DatagramServer::named("echo", endpoint).start();
         let port = posted.addr().port();
         let at = |ip: &str| SocketAddr::new(ip.parse().unwrap(), port);
         forge(at("127.0.0.1"), at("127.0.0.1"), "from itself");

@@ -18,7 +18,7 @@ use echoic_core::{
 use echoic_recorder::{Recorder, RecorderOptions};
 use echoic_server::{OpenError, Opening, Server};
 use echoic_wire::{ListenError, ListenOptions};
-use posting::{Post, ask, hear, opening, peer};
+use posting::{DatagramServer, ask, hear, opening, peer};
 use serving::{Doing, until};
 
 use crate::common::{Mood, TestStore};
@@ -26,7 +26,7 @@ use crate::common::{Mood, TestStore};
 #[test]
 fn a_datagram_of_any_size_is_one_message_and_comes_back_whole() {
     for service in ["echo", "upper"] {
-        let posted = Post::named(service, "udp://127.0.0.1:0").start();
+        let posted = DatagramServer::named(service, "udp://127.0.0.1:0").start();
         let peer = posted.peer();
         let sizes = [1, 2, 1472, 1473, 8192, 8193, 9000, 65_506, 65_507];
         for size in sizes {
@@ -56,7 +56,7 @@ fn a_datagram_of_any_size_is_one_message_and_comes_back_whole() {
 
 #[test]
 fn a_datagram_of_no_bytes_is_a_message_too() {
-    let posted = Post::named("upper", "udp://127.0.0.1:0").start();
+    let posted = DatagramServer::named("upper", "udp://127.0.0.1:0").start();
     let peer = posted.peer();
     assert_eq!(ask(&peer, b""), b"");
     assert_eq!(ask(&peer, b"next"), b"NEXT");
@@ -68,7 +68,7 @@ fn a_datagram_of_no_bytes_is_a_message_too() {
 /// A datagram is whole: what is unfinished at its end belongs to nothing that follows.
 #[test]
 fn a_character_does_not_go_on_in_the_next_datagram() {
-    let posted = Post::named("upper", "udp://127.0.0.1:0").start();
+    let posted = DatagramServer::named("upper", "udp://127.0.0.1:0").start();
     let peer = posted.peer();
     assert_eq!(ask(&peer, b"a\xc3"), b"A\xc3");
     assert_eq!(ask(&peer, b"\xa4b"), b"\xa4B");
@@ -77,9 +77,9 @@ fn a_character_does_not_go_on_in_the_next_datagram() {
 
 #[test]
 fn two_peers_are_two_conversations_and_so_are_two_workers() {
-    let mut post = Post::named("upper", "udp://:0");
-    post.workers = 2;
-    let posted = post.start();
+    let mut server = DatagramServer::named("upper", "udp://:0");
+    server.workers = 2;
+    let posted = server.start();
     let peers: Vec<UdpSocket> = (0..64).map(|_| posted.peer()).collect();
     for (i, peer) in peers.iter().enumerate() {
         assert_eq!(
@@ -95,7 +95,7 @@ fn two_peers_are_two_conversations_and_so_are_two_workers() {
 #[test]
 fn who_is_silent_for_a_while_has_gone_and_comes_back_as_another() {
     let gap = Duration::from_millis(200);
-    let posted = Post::with(Opening {
+    let posted = DatagramServer::with(Opening {
         datagram_gap: gap,
         ..opening("upper", "udp://127.0.0.1:0")
     })
@@ -124,7 +124,7 @@ fn who_is_silent_for_a_while_has_gone_and_comes_back_as_another() {
 
 #[test]
 fn d22_an_answer_leaves_from_the_address_that_was_asked() {
-    let posted = Post::named("upper", "udp://*:0").start();
+    let posted = DatagramServer::named("upper", "udp://*:0").start();
     let port = posted.addr().port();
     // A connected socket hears only the address it asked.
     for own in ["127.0.0.1", "127.0.0.2", "127.9.8.7"] {
@@ -140,9 +140,10 @@ fn d22_an_answer_leaves_from_the_address_that_was_asked() {
 
 #[test]
 fn an_address_in_use_names_its_owner_and_is_free_again_at_once() {
-    let posted = Post::named("upper", "udp://127.0.0.1:0").start();
+    let posted = DatagramServer::named("upper", "udp://127.0.0.1:0").start();
     let endpoint = format!("udp://{}", posted.addr());
-    let Err(OpenError::Listen(error)) = Post::named("upper", &endpoint).try_start() else {
+    let Err(OpenError::Listen(error)) = DatagramServer::named("upper", &endpoint).try_start()
+    else {
         panic!("it is in use")
     };
     let ListenError::InUse { owner, .. } = error else {
@@ -155,10 +156,10 @@ fn an_address_in_use_names_its_owner_and_is_free_again_at_once() {
     assert_eq!(owner, Some(us));
     ask(&posted.peer(), b"x");
     posted.end();
-    let mut post = Post::named("upper", &endpoint);
-    post.workers = 2;
-    let posted = post.start();
-    let Err(error) = Post::named("upper", &endpoint).try_start() else {
+    let mut server = DatagramServer::named("upper", &endpoint);
+    server.workers = 2;
+    let posted = server.start();
+    let Err(error) = DatagramServer::named("upper", &endpoint).try_start() else {
         panic!("shared with itself alone")
     };
     assert!(error.to_string().contains("in use"), "{error}");
@@ -167,7 +168,7 @@ fn an_address_in_use_names_its_owner_and_is_free_again_at_once() {
 
 #[test]
 fn a_peer_that_is_gone_stops_nobody_else() {
-    let posted = Post::named("upper", "udp://127.0.0.1:0").start();
+    let posted = DatagramServer::named("upper", "udp://127.0.0.1:0").start();
     // Before those that go: the system may give away the port of one that is gone, and its answer with it.
     let stays = posted.peer();
     for i in 0..100 {
@@ -186,7 +187,7 @@ fn of_a_burst_nothing_is_missing_without_being_counted() {
         receive_buffer: 4096,
         ..ListenOptions::default()
     };
-    let posted = Post::with(Opening {
+    let posted = DatagramServer::with(Opening {
         listen,
         ..opening("discard", "udp://127.0.0.1:0")
     })
@@ -249,10 +250,10 @@ async fn what_had_arrived_at_the_stop_signal_is_answered() {
 
 #[test]
 fn with_strict_durability_an_answer_leaves_after_it_is_kept() {
-    let mut post = Post::named("upper", "udp://127.0.0.1:0");
-    post.options.hold_replies = true;
-    post.store.set(Mood::Slow(Duration::from_millis(50)));
-    let posted = post.start();
+    let mut server = DatagramServer::named("upper", "udp://127.0.0.1:0");
+    server.options.hold_replies = true;
+    server.store.set(Mood::Slow(Duration::from_millis(50)));
+    let posted = server.start();
     let peer = posted.peer();
     for i in 0..5 {
         ask(&peer, format!("m{i}").as_bytes());
@@ -272,7 +273,7 @@ fn a_service_that_panics_ends_one_conversation() {
         assert_ne!(bytes, b"boom", "on purpose");
         out.extend(bytes.to_ascii_uppercase());
     };
-    let posted = Post::with(Opening::new(
+    let posted = DatagramServer::with(Opening::new(
         "udp://127.0.0.1:0".parse().unwrap(),
         Arc::new(Doing(shout)),
     ))
@@ -325,7 +326,7 @@ fn nothing_is_missing_without_a_record() {
 fn unix_datagrams_are_answered_at_their_senders_name() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("server");
-    let posted = Post::named("upper", &format!("unixgram:{}", path.display())).start();
+    let posted = DatagramServer::named("upper", &format!("unixgram:{}", path.display())).start();
     let peer = UnixDatagram::bind(folder.path().join("peer")).unwrap();
     peer.set_read_timeout(Some(Duration::from_secs(20)))
         .unwrap();
@@ -374,13 +375,13 @@ fn while_the_record_is_full_nothing_is_heard() {
         receive_buffer: 64 << 10,
         ..ListenOptions::default()
     };
-    let mut post = Post::with(Opening {
+    let mut server = DatagramServer::with(Opening {
         listen,
         ..opening("discard", "udp://127.0.0.1:0")
     });
-    post.options.behind_bytes_max = 256 << 10;
-    post.store.set(Mood::Silent);
-    let posted = post.start();
+    server.options.behind_bytes_max = 256 << 10;
+    server.store.set(Mood::Silent);
+    let posted = server.start();
     for i in 0..SOURCES {
         let own = format!("127.2.{}.{}:0", i / 250, 1 + i % 250);
         peer(&own, posted.addr()).send(&[b'x'; 1000]).unwrap();

@@ -16,7 +16,7 @@ use tokio::{runtime::Builder, sync::oneshot};
 use crate::common::{Mood, TestStore};
 
 /// How to serve.
-pub(crate) struct Post {
+pub(crate) struct DatagramServer {
     pub(crate) opening: Opening,
     pub(crate) options: RecorderOptions,
     pub(crate) store: Arc<TestStore>,
@@ -39,7 +39,7 @@ pub(crate) fn opening(service: &str, endpoint: &str) -> Opening {
     )
 }
 
-impl Post {
+impl DatagramServer {
     pub(crate) fn named(service: &str, endpoint: &str) -> Self {
         Self::with(opening(service, endpoint))
     }

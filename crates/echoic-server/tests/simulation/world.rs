@@ -12,7 +12,7 @@ use std::{
 
 use echoic_core::{
     endpoint::Shape,
-    event::{Address, Post},
+    event::{Address, EndpointInfo},
     guests::Guests,
     message::{Replies, Run},
     service::{
@@ -204,7 +204,7 @@ fn serve(plan: &Plan, planted: &Planted, gate: &Gate, recorder: &Recorder) -> Se
     };
     server.doors.push(Door {
         listener: Listener::from_source(Box::new(gate.door()), here),
-        post: Arc::new(Post {
+        endpoint_info: Arc::new(EndpointInfo {
             name: "tcp:5000".to_owned(),
             proto: "tcp",
             service: service.name().to_owned(),

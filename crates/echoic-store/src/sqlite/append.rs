@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use echoic_core::{
-    event::{Batch, Ended, Event, ExchangeId, Mark, Marked, Opened, Outcome, Post, RunEvent},
+    event::{
+        Batch, Ended, EndpointInfo, Event, ExchangeId, Mark, Marked, Opened, Outcome, RunEvent,
+    },
     store::StoreError,
 };
 use rusqlite::{CachedStatement, Transaction, params};
@@ -146,17 +148,17 @@ impl<'a> Rows<'a> {
         memory: &mut Memory,
         opened: &Opened,
     ) -> rusqlite::Result<()> {
-        let post = match memory.posts.get(&*opened.post) {
+        let endpoint_info = match memory.endpoints.get(&*opened.endpoint_info) {
             Some(id) => *id,
             None => {
-                let id = post(transaction, &opened.post)?;
-                memory.posts.insert((*opened.post).clone(), id);
+                let id = endpoint_info(transaction, &opened.endpoint_info)?;
+                memory.endpoints.insert((*opened.endpoint_info).clone(), id);
                 id
             }
         };
         self.open.execute(params![
             opened.conversation,
-            post,
+            endpoint_info,
             opened.remote.to_string(),
             opened.local.to_string(),
             opened.at,
@@ -198,12 +200,15 @@ pub(super) fn word(outcome: Outcome) -> &'static str {
     }
 }
 
-fn post(transaction: &Transaction<'_>, post: &Post) -> rusqlite::Result<i64> {
+fn endpoint_info(
+    transaction: &Transaction<'_>,
+    endpoint_info: &EndpointInfo,
+) -> rusqlite::Result<i64> {
     let row = (
-        &post.name,
-        post.proto,
-        &post.service,
-        post.framing.to_string(),
+        &endpoint_info.name,
+        endpoint_info.proto,
+        &endpoint_info.service,
+        endpoint_info.framing.to_string(),
     );
     transaction
         .prepare_cached(

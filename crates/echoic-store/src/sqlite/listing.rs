@@ -10,7 +10,7 @@ use echoic_core::{
 use rusqlite::Transaction;
 
 use super::{
-    row::{self, Posts},
+    row::{self, Endpoints},
     scan::ID_MAX,
 };
 
@@ -82,7 +82,7 @@ impl Listing {
     pub(super) fn chunk(
         &mut self,
         now: &Transaction<'_>,
-        posts: &mut Posts,
+        endpoints: &mut Endpoints,
     ) -> rusqlite::Result<()> {
         let Some(ids) = self.ids.clone() else {
             return Ok(());
@@ -100,7 +100,7 @@ impl Listing {
         {
             read += 1;
             last = Some(row.get(0)?);
-            let conversation = row::conversation_in(row, now, posts)?;
+            let conversation = row::conversation_in(row, now, endpoints)?;
             if self.condition.matches(&conversation, self.now) {
                 let exchanges = row.get(12)?;
                 self.found.push(ListedConversation {

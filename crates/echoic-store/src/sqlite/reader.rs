@@ -19,7 +19,7 @@ use super::{
     listing::Listing,
     problem::problem,
     prune::Pages,
-    row::{self, Posts},
+    row::{self, Endpoints},
     scan::Scan,
     worker::Work,
 };
@@ -53,7 +53,7 @@ const OLDEST_FIRST: &str =
 pub(super) struct Reader {
     path: PathBuf,
     connection: Connection,
-    posts: Posts,
+    endpoints: Endpoints,
 }
 
 impl Reader {
@@ -61,7 +61,7 @@ impl Reader {
         Ok(Self {
             path: path.to_owned(),
             connection: connection::to_read(path)?,
-            posts: Posts::default(),
+            endpoints: Endpoints::default(),
         })
     }
 
@@ -88,7 +88,7 @@ impl Reader {
         &mut self,
         id: ConversationId,
     ) -> Result<Option<Conversation>, StoreError> {
-        let found = row::conversation(&self.connection, &mut self.posts, id);
+        let found = row::conversation(&self.connection, &mut self.endpoints, id);
         found.map_err(|why| problem(&self.path, &why))
     }
 
@@ -117,12 +117,14 @@ impl Reader {
     /// The next chunk of a list of conversations, and the list as it goes on.
     pub(super) fn list(&mut self, mut listing: Listing) -> Result<Listing, StoreError> {
         let Self {
-            connection, posts, ..
+            connection,
+            endpoints,
+            ..
         } = self;
         // One moment for all of it: what is counted of a conversation is in two tables.
         let read = connection
             .transaction()
-            .and_then(|now| listing.chunk(&now, posts));
+            .and_then(|now| listing.chunk(&now, endpoints));
         read.map_err(|why| problem(&self.path, &why))?;
         Ok(listing)
     }
@@ -160,12 +162,14 @@ impl Reader {
 
     fn chunk(&mut self, scan: &mut Scan, take: impl FnMut(Exchange)) -> Result<(), StoreError> {
         let Self {
-            connection, posts, ..
+            connection,
+            endpoints,
+            ..
         } = self;
         // One moment for all of it: a run and its conversation belong together.
         let read = connection
             .transaction()
-            .and_then(|now| read(&now, posts, scan, take));
+            .and_then(|now| read(&now, endpoints, scan, take));
         read.map_err(|why| problem(&self.path, &why))
     }
 }
@@ -181,7 +185,7 @@ impl Work for Reader {
 
 fn read(
     now: &Transaction<'_>,
-    posts: &mut Posts,
+    endpoints: &mut Endpoints,
     scan: &mut Scan,
     mut take: impl FnMut(Exchange),
 ) -> rusqlite::Result<()> {
@@ -215,7 +219,7 @@ fn read(
         let conversation = match conversations.get(&conversation) {
             Some(known) => known.clone(),
             None => {
-                let found = row::conversation(now, posts, conversation)?
+                let found = row::conversation(now, endpoints, conversation)?
                     .unwrap_or_else(|| crate::unknown(conversation));
                 let found = scan.may_be_in(&found).then(|| Arc::new(found));
                 conversations.insert(conversation, found.clone());

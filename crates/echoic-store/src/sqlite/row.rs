@@ -4,7 +4,7 @@ use std::{collections::HashMap, error::Error, sync::Arc};
 
 use echoic_core::{
     ending::{CloseReason, Ending},
-    event::{Address, ConversationId, Outcome, Post, RunEvent, Slice},
+    event::{Address, ConversationId, EndpointInfo, Outcome, RunEvent, Slice},
     exchange::{Conversation, Exchange, ExchangeRef, split_run},
     filter::Protocol,
     framing::FramingPair,
@@ -15,14 +15,14 @@ use super::append::word;
 
 /// The posts met so far; they never change.
 #[derive(Default)]
-pub(super) struct Posts(HashMap<i64, Arc<Post>>);
+pub(super) struct Endpoints(HashMap<i64, Arc<EndpointInfo>>);
 
-impl Posts {
-    fn get(&mut self, connection: &Connection, id: i64) -> rusqlite::Result<Arc<Post>> {
-        if let Some(post) = self.0.get(&id) {
-            return Ok(Arc::clone(post));
+impl Endpoints {
+    fn get(&mut self, connection: &Connection, id: i64) -> rusqlite::Result<Arc<EndpointInfo>> {
+        if let Some(endpoint_info) = self.0.get(&id) {
+            return Ok(Arc::clone(endpoint_info));
         }
-        let post = connection
+        let endpoint_info = connection
             .prepare_cached("SELECT name, proto, service, framing FROM post WHERE id = ?1")?
             .query_row([id], |row| {
                 let proto = parse(row, 1, |word| {
@@ -32,21 +32,23 @@ impl Posts {
                         .find(|known| *known == word)
                 })?;
                 let framing = parse(row, 3, |word| word.parse::<FramingPair>().ok())?;
-                Ok(Post {
+                Ok(EndpointInfo {
                     name: row.get(0)?,
                     proto,
                     service: row.get(2)?,
                     framing,
                 })
             })?;
-        Ok(Arc::clone(self.0.entry(id).or_insert_with(|| post.into())))
+        Ok(Arc::clone(
+            self.0.entry(id).or_insert_with(|| endpoint_info.into()),
+        ))
     }
 }
 
 /// A conversation, if it is there.
 pub(super) fn conversation(
     connection: &Connection,
-    posts: &mut Posts,
+    endpoints: &mut Endpoints,
     id: ConversationId,
 ) -> rusqlite::Result<Option<Conversation>> {
     let Ok(id) = i64::try_from(id) else {
@@ -57,7 +59,7 @@ pub(super) fn conversation(
             "SELECT id, post, remote, local, opened, half_closed, ended, how, received, sent, unsent, unheard
              FROM conversation WHERE id = ?1",
         )?
-        .query_row([id], |row| conversation_in(row, connection, posts))
+        .query_row([id], |row| conversation_in(row, connection, endpoints))
         .optional()
 }
 
@@ -65,7 +67,7 @@ pub(super) fn conversation(
 pub(super) fn conversation_in(
     row: &Row<'_>,
     connection: &Connection,
-    posts: &mut Posts,
+    endpoints: &mut Endpoints,
 ) -> rusqlite::Result<Conversation> {
     let ended = match row.get(6)? {
         Some(ended) => Some((ended, ending(row)?)),
@@ -73,7 +75,7 @@ pub(super) fn conversation_in(
     };
     Ok(Conversation {
         id: row.get(0)?,
-        post: posts.get(connection, row.get(1)?)?,
+        endpoint_info: endpoints.get(connection, row.get(1)?)?,
         remote: address(row, 2)?,
         local: address(row, 3)?,
         opened: row.get(4)?,

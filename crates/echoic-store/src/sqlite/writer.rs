@@ -12,7 +12,7 @@ use std::{
 
 use echoic_core::{
     ending::CloseReason,
-    event::Post,
+    event::EndpointInfo,
     store::{Durability, StoreError},
 };
 use rusqlite::{Connection, Transaction, TransactionBehavior};
@@ -50,7 +50,7 @@ pub(super) struct Writer {
 #[derive(Default)]
 pub(super) struct Memory {
     pub(super) state: State,
-    pub(super) posts: HashMap<Post, i64>,
+    pub(super) endpoints: HashMap<EndpointInfo, i64>,
     pub(super) tally: Option<Tally>,
 }
 
@@ -121,7 +121,7 @@ impl Writer {
             // A tally goes by requests and replies, and of one who called it was the requests that were sent.
             let sql = "UPDATE conversation SET received = sent, sent = received
                 WHERE last_run IS NULL AND post IN (SELECT id FROM post WHERE service = ?)";
-            transaction.execute(sql, [Post::CALLER])?;
+            transaction.execute(sql, [EndpointInfo::CALLER])?;
             let sql = "UPDATE conversation SET ended = seen, how = ?, last_run = ? WHERE last_run IS NULL";
             let lost = transaction.execute(sql, (CloseReason::ProcessDied.word(), memory.state.last_exchange))?;
             Ok(lost as u64)
@@ -166,7 +166,7 @@ impl Writer {
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             if memory.tally.is_none() {
-                memory.posts.clear();
+                memory.endpoints.clear();
                 memory.state = State::read(&transaction)?;
             }
             let done = work(&transaction, memory)?;

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use echoic_core::{
     ending::{CloseReason, Ending},
     event::{
-        Address, Batch, ConversationId, Ended, Event, ExchangeId, Mark, Marked, Micros, Opened,
-        Outcome, Post, RunMeta,
+        Address, Batch, ConversationId, Ended, EndpointInfo, Event, ExchangeId, Mark, Marked,
+        Micros, Opened, Outcome, RunMeta,
     },
     exchange::Exchange,
     filter::Filter,
@@ -35,7 +35,7 @@ pub(crate) struct Seen {
     pub(crate) reads: u32,
     pub(crate) request: Vec<u8>,
     pub(crate) reply: Vec<u8>,
-    pub(crate) post: String,
+    pub(crate) endpoint_info: String,
     pub(crate) remote: String,
 }
 
@@ -51,7 +51,7 @@ impl From<&Exchange> for Seen {
             reads: exchange.reads,
             request: exchange.request.clone(),
             reply: exchange.reply.clone(),
-            post: exchange.conversation.post.name.clone(),
+            endpoint_info: exchange.conversation.endpoint_info.name.clone(),
             remote: exchange.conversation.remote.to_string(),
         }
     }
@@ -61,8 +61,8 @@ pub(crate) fn seen(found: &Found) -> Vec<Seen> {
     found.exchanges.iter().map(Seen::from).collect()
 }
 
-pub(crate) fn post(name: &str) -> Arc<Post> {
-    Arc::new(Post {
+pub(crate) fn endpoint_info(name: &str) -> Arc<EndpointInfo> {
+    Arc::new(EndpointInfo {
         name: name.into(),
         proto: "tcp",
         service: "upper".into(),
@@ -87,7 +87,7 @@ pub(crate) struct Story {
 #[derive(Clone, Debug)]
 struct Talk {
     id: ConversationId,
-    post: String,
+    endpoint_info: String,
     n: u64,
     said: u64,
 }
@@ -115,7 +115,7 @@ impl Story {
         self.now += 1;
         self.talks.push(Talk {
             id,
-            post: name.into(),
+            endpoint_info: name.into(),
             n: 1,
             said: 0,
         });
@@ -124,7 +124,7 @@ impl Story {
             at: self.now,
             remote: remote(id),
             local: Address::Net(([127, 0, 0, 1], 5000).into()),
-            post: post(name),
+            endpoint_info: endpoint_info(name),
         }));
     }
 
@@ -260,7 +260,7 @@ impl Story {
         reply: &[u8],
     ) {
         let talk = self.talk(id);
-        let (n, name) = (talk.n, talk.post.clone());
+        let (n, name) = (talk.n, talk.endpoint_info.clone());
         talk.n += 1;
         talk.said += reply.len() as u64;
         let seen = Seen {
@@ -273,7 +273,7 @@ impl Story {
             reads,
             request: request.to_vec(),
             reply: reply.to_vec(),
-            post: name,
+            endpoint_info: name,
             remote: remote(id).to_string(),
         };
         self.told.push(seen);

@@ -15,7 +15,7 @@ use echoic_client::{Exchanged, Exchanges, Happened, Phase, Talked, Watch};
 use echoic_core::{
     ending::{CloseReason, Ending},
     endpoint::{Endpoint, Shape},
-    event::{Address as At, Marked, Opened, Post, RunMeta},
+    event::{Address as At, EndpointInfo, Marked, Opened, RunMeta},
     framing::FramingPair,
     store::{Durability, Store},
 };
@@ -96,13 +96,14 @@ impl Unwritten {
             said: 0,
             received: 0,
         };
-        let post = Post::new(endpoint, &dialled.peer, shape, Post::CALLER, frames);
+        let endpoint_info =
+            EndpointInfo::new(endpoint, &dialled.peer, shape, EndpointInfo::CALLER, frames);
         page.journal.opened(Opened {
             conversation: page.journal.conversation(),
             at: page.clock.wall(Instant::now()),
             remote: dialled.peer.clone(),
             local: dialled.link.local().unwrap_or(At::Unix(None)),
-            post: Arc::new(post),
+            endpoint_info: Arc::new(endpoint_info),
         });
         let exchanges = Exchanges::new(shape, frames);
         Ok(Record {

@@ -14,7 +14,7 @@ use std::{
 
 use echoic_core::{
     endpoint::{Endpoint, Host},
-    event::{Address as At, Post},
+    event::{Address as At, EndpointInfo},
     framing::{Framing, FramingPair},
 };
 use echoic_recorder::{Seen, Watcher};
@@ -140,10 +140,10 @@ fn addresses(doors: &[Listening]) -> String {
     let mut text = String::new();
     let mut said: Option<&Listening> = None;
     for door in doors {
-        if said.is_none_or(|last| !Arc::ptr_eq(&last.post, &door.post)) {
+        if said.is_none_or(|last| !Arc::ptr_eq(&last.endpoint_info, &door.endpoint_info)) {
             match &door.address {
                 At::Net(addr) => text += &format!("{addr}\n"),
-                unix @ At::Unix(_) => text += &format!("{}\n", unix.url(door.post.proto)),
+                unix @ At::Unix(_) => text += &format!("{}\n", unix.url(door.endpoint_info.proto)),
             }
         }
         said = Some(door);
@@ -155,16 +155,23 @@ fn addresses(doors: &[Listening]) -> String {
 pub(super) fn announce(plan: &Plan, doors: &[Listening]) {
     let longest =
         |cell: fn(&Listening) -> usize, least| doors.iter().map(cell).max().unwrap_or(0).max(least);
-    let at_width = longest(|door| sanitize(door.address.url(door.post.proto)).len(), 22);
-    let service_width = longest(|door| door.post.service.len(), 8);
-    let messages_width = longest(|door| door.post.messages().len(), 8);
-    for Listening { address, post } in doors {
-        let at = sanitize(address.url(post.proto));
+    let at_width = longest(
+        |door| sanitize(door.address.url(door.endpoint_info.proto)).len(),
+        22,
+    );
+    let service_width = longest(|door| door.endpoint_info.service.len(), 8);
+    let messages_width = longest(|door| door.endpoint_info.messages().len(), 8);
+    for Listening {
+        address,
+        endpoint_info,
+    } in doors
+    {
+        let at = sanitize(address.url(endpoint_info.proto));
         term::say_in_colour(&format!(
             "listening on {at:<at_width$} {:<service_width$} {:<messages_width$} {ASIDE}try: echoic connect {}{ASIDE:#}",
-            post.service,
-            post.messages(),
-            call(address, post)
+            endpoint_info.service,
+            endpoint_info.messages(),
+            call(address, endpoint_info)
         ));
     }
     for Opening { endpoint, .. } in &plan.openings {
@@ -172,7 +179,7 @@ pub(super) fn announce(plan: &Plan, doors: &[Listening]) {
             continue;
         };
         let meant = |door: &&Listening| {
-            door.post.proto == endpoint.scheme()
+            door.endpoint_info.proto == endpoint.scheme()
                 && (at.port == 0 || door.address.port() == Some(at.port))
         };
         let families = doors.iter().filter(meant).count();
@@ -195,23 +202,23 @@ pub(super) fn announce(plan: &Plan, doors: &[Listening]) {
 }
 
 /// What to type after `echoic connect` to talk to it, at a prompt.
-fn call(address: &At, post: &Post) -> String {
+fn call(address: &At, endpoint_info: &EndpointInfo) -> String {
     let target = match address {
-        At::Net(addr) if addr.ip().is_loopback() && post.proto == "tcp" => {
+        At::Net(addr) if addr.ip().is_loopback() && endpoint_info.proto == "tcp" => {
             format!(":{}", addr.port())
         }
         // Where everybody is listened to, we are too; as an address to call, it is none.
-        At::Net(addr) if addr.ip().is_unspecified() && post.proto == "tcp" => {
+        At::Net(addr) if addr.ip().is_unspecified() && endpoint_info.proto == "tcp" => {
             format!(":{}", addr.port())
         }
         At::Net(addr) if addr.ip().is_unspecified() => {
-            format!("{}://:{}", post.proto, addr.port())
+            format!("{}://:{}", endpoint_info.proto, addr.port())
         }
-        _ => shell_word(&sanitize(address.url(post.proto))),
+        _ => shell_word(&sanitize(address.url(endpoint_info.proto))),
     };
     // A prompt says lines, and shows what comes as it comes: that is right for both.
     let prompts = [Framing::Line, Framing::Chunk];
-    let FramingPair { inbound, outbound } = post.framing;
+    let FramingPair { inbound, outbound } = endpoint_info.framing;
     if inbound == outbound && prompts.contains(&inbound) {
         return target;
     }

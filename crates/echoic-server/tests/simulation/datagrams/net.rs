@@ -156,7 +156,7 @@ impl Net {
     }
 
     /// Sends to the server.
-    pub(super) fn post(&self, from: &Address, bytes: &[u8]) {
+    pub(super) fn endpoint_info(&self, from: &Address, bytes: &[u8]) {
         for delay in self.lock().outcomes() {
             let (net, from, bytes) = (self.clone(), from.clone(), bytes.to_vec());
             tokio::spawn(async move {

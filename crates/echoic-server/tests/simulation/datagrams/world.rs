@@ -7,7 +7,7 @@ use std::{
 };
 
 use echoic_core::{
-    event::{Address, Post},
+    event::{Address, EndpointInfo},
     framing::FramingPair,
     guests::Guests,
     service::Service,
@@ -132,7 +132,7 @@ fn serve(plan: &Plan, planted: &Planted, net: &Net, recorder: &Recorder) -> Serv
         Serving::Greet => Arc::new(Greeting),
         _ => named("echo"),
     };
-    let post = Post {
+    let endpoint_info = EndpointInfo {
         name: "udp:5000".to_owned(),
         proto: "udp",
         service: service.name().to_owned(),
@@ -147,7 +147,7 @@ fn serve(plan: &Plan, planted: &Planted, net: &Net, recorder: &Recorder) -> Serv
         address: here.clone(),
         sockets: vec![UnopenedDatagrams::from_transport(socket, here)],
         rules: Arc::new(Rules {
-            post: Arc::new(post),
+            endpoint_info: Arc::new(endpoint_info),
             service,
             limits: Arc::new(plan.limits.clone()),
             guests: Arc::new(guests),
@@ -174,7 +174,7 @@ async fn live_as(plan: PeerPlan, net: Net, from: Address) {
     let saying = async {
         for act in plan.acts {
             match act {
-                Act::Send(bytes) => net.post(&from, &bytes),
+                Act::Send(bytes) => net.endpoint_info(&from, &bytes),
                 Act::Pause(pause) => sleep(pause).await,
             }
         }
@@ -184,7 +184,7 @@ async fn live_as(plan: PeerPlan, net: Net, from: Address) {
             if plan.echoes {
                 // As quick as a program is, which is not at once: time has to go on.
                 sleep(Duration::from_millis(1)).await;
-                net.post(&from, &bytes);
+                net.endpoint_info(&from, &bytes);
             }
         }
     };

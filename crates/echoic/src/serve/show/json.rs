@@ -140,13 +140,17 @@ impl<W: Write, S: Fn(&str)> JsonPrinter<W, S> {
 
     /// What is listened on.
     pub(super) fn listening(&mut self, doors: &[Listening]) -> io::Result<()> {
-        for Listening { address, post } in doors {
+        for Listening {
+            address,
+            endpoint_info,
+        } in doors
+        {
             self.line(&Line::Listening {
                 v: VERSION,
-                ep: &post.name,
+                ep: &endpoint_info.name,
                 addr: address.to_string(),
-                svc: &post.service,
-                frame: post.messages(),
+                svc: &endpoint_info.service,
+                frame: endpoint_info.messages(),
             })?;
         }
         Ok(())
@@ -190,8 +194,8 @@ impl<W: Write, S: Fn(&str)> JsonPrinter<W, S> {
         self.line(&Line::Open {
             v: VERSION,
             conv: conversation.id,
-            ep: &conversation.post.name,
-            svc: &conversation.post.service,
+            ep: &conversation.endpoint_info.name,
+            svc: &conversation.endpoint_info.service,
             peer: conversation.remote.to_string(),
             t_us: conversation.opened,
         })?;
@@ -389,12 +393,12 @@ const EXCHANGE: &[u8] = br#"{"ev":"exchange","v":1,"id":"#;
 
 /// `,"ep":…,"proto":…,"svc":…,"peer":…,"t_us":`
 fn middle(conversation: &Conversation) -> io::Result<Vec<u8>> {
-    let (post, peer) = (&conversation.post, conversation.remote.to_string());
+    let (endpoint_info, peer) = (&conversation.endpoint_info, conversation.remote.to_string());
     let mut middle = Vec::new();
     for (key, value) in [
-        ("ep", &*post.name),
-        ("proto", post.proto),
-        ("svc", &post.service),
+        ("ep", &*endpoint_info.name),
+        ("proto", endpoint_info.proto),
+        ("svc", &endpoint_info.service),
         ("peer", &peer),
     ] {
         write!(middle, ",\"{key}\":")?;

@@ -193,7 +193,7 @@ mod tests {
     use std::sync::{Mutex, PoisonError};
 
     use echoic_core::{
-        event::{Address, Outcome, Post, RunMeta},
+        event::{Address, EndpointInfo, Outcome, RunMeta},
         framing::Framing,
     };
     use echoic_recorder::{Journal, Recorder, RecorderOptions};
@@ -225,7 +225,7 @@ mod tests {
 
     fn open(recorder: &Recorder) -> Journal {
         let address = Address::Unix(None);
-        let post = Post {
+        let endpoint_info = EndpointInfo {
             name: "unix".to_owned(),
             proto: "unix",
             service: "upper".to_owned(),
@@ -237,7 +237,7 @@ mod tests {
             at: 0,
             remote: address.clone(),
             local: address,
-            post: Arc::new(post),
+            endpoint_info: Arc::new(endpoint_info),
         });
         journal
     }

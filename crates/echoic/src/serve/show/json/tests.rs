@@ -1,7 +1,7 @@
 use std::{cell::RefCell, rc::Rc};
 
 use echoic_core::{
-    event::{Address, Outcome, Post, RunMeta},
+    event::{Address, EndpointInfo, Outcome, RunMeta},
     framing::Framing,
 };
 use proptest::{collection::vec, prelude::*};
@@ -11,7 +11,7 @@ use super::*;
 
 fn opened() -> Opened {
     let address = Address::Net("[::1]:5000".parse().unwrap());
-    let post = Post {
+    let endpoint_info = EndpointInfo {
         name: "tcp:5000".to_owned(),
         proto: "tcp",
         service: "up\"per".to_owned(),
@@ -22,7 +22,7 @@ fn opened() -> Opened {
         at: 1,
         remote: address.clone(),
         local: address,
-        post: Arc::new(post),
+        endpoint_info: Arc::new(endpoint_info),
     }
 }
 
