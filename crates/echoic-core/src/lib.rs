@@ -5,6 +5,7 @@
 //! arguments, so everything in this crate can be tested by calling it. That is also why a tier can move to
 //! another process without this crate noticing.
 
+pub mod access;
 pub mod ending;
 pub mod endpoint;
 pub mod escape;
@@ -12,7 +13,6 @@ pub mod event;
 pub mod exchange;
 pub mod filter;
 pub mod framing;
-pub mod guests;
 pub mod http;
 pub mod limits;
 pub mod message;

@@ -6,10 +6,10 @@ use std::{
 };
 
 use crate::{
+    access::Network,
     endpoint::{Endpoint, Located, Served},
     event::Address,
     framing::{Framing, FramingPair},
-    guests::Network,
     store::Durability,
     units::{Bytes, Count, Hex, Mode, OffOr, Rate, Span},
 };

@@ -253,7 +253,7 @@ impl Hall {
             endpoint_info,
             service,
             limits,
-            guests,
+            access,
             layers,
             ..
         } = &self.server.doors[door];
@@ -268,7 +268,7 @@ impl Hall {
         };
         let admitted = if total >= self.server.limits.connections_max {
             Err(CloseReason::TooManyConnections)
-        } else if guests.admits(&incoming.peer) {
+        } else if access.admits(&incoming.peer) {
             self.sources.admit(&incoming.peer)
         } else {
             Err(CloseReason::Denied)

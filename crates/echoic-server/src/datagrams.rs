@@ -21,10 +21,10 @@ use std::{
 };
 
 use echoic_core::{
+    access::AccessList,
     ending::CloseReason,
     endpoint::Shape,
     event::{Address, EndpointInfo, Marked, Opened, Outcome},
-    guests::Guests,
     limits::Limits,
     message::Replies,
     service::{Handler, Peer, Service},
@@ -78,7 +78,7 @@ pub(crate) struct Rules {
     pub(crate) endpoint_info: Arc<EndpointInfo>,
     pub(crate) service: Arc<dyn Service>,
     pub(crate) limits: Arc<Limits>,
-    pub(crate) guests: Arc<Guests>,
+    pub(crate) access: Arc<AccessList>,
     /// Answers may be longer than what they answer.
     pub(crate) may_amplify: bool,
     /// A peer silent for this long has gone.
@@ -404,7 +404,7 @@ impl Gate {
             ..
         } = route;
         let (conversation, journal) = recorder.journal(*worker);
-        let standing = if !rules.guests.admits(remote) {
+        let standing = if !rules.access.admits(remote) {
             Standing::Denied
         } else if guard::may_answer(route, ours) {
             Standing::Welcome

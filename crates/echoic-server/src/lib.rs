@@ -60,7 +60,7 @@ pub use datagrams::DatagramCounts;
 #[doc(hidden)]
 pub use datagrams::check_breaker;
 pub use polling::keep_looking;
-pub use server::{Drained, Listening, OpenError, Opening, Server};
+pub use server::{Drained, EndpointConfig, Listening, OpenError, Server};
 
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/how-to-add-a-transport.md")]

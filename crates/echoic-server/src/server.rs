@@ -3,10 +3,10 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use echoic_core::{
+    access::AccessList,
     endpoint::{Endpoint, Shape},
     event::{Address, EndpointInfo},
     framing::FramingPair,
-    guests::Guests,
     limits::{Limits, SourceLimits},
     service::{Handler, Peer, Service},
 };
@@ -47,7 +47,7 @@ pub(crate) struct Door {
     pub(crate) endpoint_info: Arc<EndpointInfo>,
     pub(crate) service: Arc<dyn Service>,
     pub(crate) limits: Arc<Limits>,
-    pub(crate) guests: Arc<Guests>,
+    pub(crate) access: Arc<AccessList>,
     pub(crate) layers: Arc<[Arc<dyn ServerLayer>]>,
 }
 
@@ -60,7 +60,7 @@ pub(crate) struct Slot {
 
 /// An endpoint to be opened, and everything that holds there.
 #[derive(Clone, Debug)]
-pub struct Opening {
+pub struct EndpointConfig {
     /// Where.
     pub endpoint: Endpoint,
     /// Who answers.
@@ -70,7 +70,7 @@ pub struct Opening {
     /// What its conversations may take; `connections_max` and `drain` are the server's and not looked at here.
     pub limits: Limits,
     /// Who may call.
-    pub guests: Guests,
+    pub access: AccessList,
     /// How it listens.
     pub listen: ListenOptions,
     /// Layers to open over each connection (TLS), the lowest first. Datagrams have none.
@@ -82,7 +82,7 @@ pub struct Opening {
     pub datagram_gap: Duration,
 }
 
-impl Opening {
+impl EndpointConfig {
     /// `service` at `endpoint`, everything else as it is unless told otherwise.
     pub fn new(endpoint: Endpoint, service: Arc<dyn Service>) -> Self {
         Self {
@@ -90,7 +90,7 @@ impl Opening {
             service,
             framing: FramingPair::default(),
             limits: Limits::default(),
-            guests: Guests::default(),
+            access: AccessList::default(),
             listen: ListenOptions::default(),
             layers: Vec::new(),
             udp_allow_amplification: false,
@@ -220,22 +220,22 @@ impl Server {
         service: Arc<dyn Service>,
     ) -> Result<Vec<Address>, OpenError> {
         let limits = Limits::clone(&self.limits);
-        self.open(Opening {
+        self.open(EndpointConfig {
             limits,
-            ..Opening::new(endpoint.clone(), service)
+            ..EndpointConfig::new(endpoint.clone(), service)
         })
         .await
     }
 
     /// Opens an endpoint; returns the addresses it then listens at. One of datagrams gets a socket for each of the
     /// workers there are by then.
-    pub async fn open(&mut self, mut opening: Opening) -> Result<Vec<Address>, OpenError> {
-        opening.listen.timers = opening.listen.timers.or_else(|| self.aside.clone());
-        if shape(&opening.endpoint)? == Shape::Datagrams {
-            return self.open_for_datagrams(opening).await;
+    pub async fn open(&mut self, mut config: EndpointConfig) -> Result<Vec<Address>, OpenError> {
+        config.listen.timers = config.listen.timers.or_else(|| self.aside.clone());
+        if shape(&config.endpoint)? == Shape::Datagrams {
+            return self.open_for_datagrams(config).await;
         }
-        let listeners = listen(&opening.endpoint, &opening.listen).await?;
-        Ok(self.open_on(listeners, opening))
+        let listeners = listen(&config.endpoint, &config.listen).await?;
+        Ok(self.open_on(listeners, config))
     }
 
     /// Opens an endpoint of streams on listeners that the caller has, one at least; returns their addresses.
@@ -243,16 +243,16 @@ impl Server {
     /// # Panics
     ///
     /// Without a listener.
-    pub fn open_on(&mut self, listeners: Vec<Listener>, opening: Opening) -> Vec<Address> {
-        let Opening {
+    pub fn open_on(&mut self, listeners: Vec<Listener>, config: EndpointConfig) -> Vec<Address> {
+        let EndpointConfig {
             endpoint,
             service,
             framing,
             limits,
-            guests,
+            access,
             layers,
             ..
-        } = opening;
+        } = config;
         let addresses: Vec<Address> = listeners
             .iter()
             .map(|listener| listener.address().clone())
@@ -265,7 +265,7 @@ impl Server {
             framing,
         ));
         self.opened(&addresses, &endpoint_info);
-        let (limits, guests) = (Arc::new(limits), Arc::new(guests));
+        let (limits, access) = (Arc::new(limits), Arc::new(access));
         let layers: Arc<[_]> = layers.into();
         self.doors
             .extend(listeners.into_iter().map(|listener| Door {
@@ -273,26 +273,29 @@ impl Server {
                 endpoint_info: Arc::clone(&endpoint_info),
                 service: Arc::clone(&service),
                 limits: Arc::clone(&limits),
-                guests: Arc::clone(&guests),
+                access: Arc::clone(&access),
                 layers: Arc::clone(&layers),
             }));
         addresses
     }
 
-    async fn open_for_datagrams(&mut self, opening: Opening) -> Result<Vec<Address>, OpenError> {
-        let Opening {
+    async fn open_for_datagrams(
+        &mut self,
+        config: EndpointConfig,
+    ) -> Result<Vec<Address>, OpenError> {
+        let EndpointConfig {
             endpoint,
             service,
             limits,
-            guests,
+            access,
             listen: options,
             layers,
             ..
-        } = opening;
+        } = config;
         if !layers.is_empty() {
             return Err(OpenError::LayerNeedsStream { endpoint });
         }
-        let (may_amplify, gap) = (opening.udp_allow_amplification, opening.datagram_gap);
+        let (may_amplify, gap) = (config.udp_allow_amplification, config.datagram_gap);
         let bound = bind_datagrams(&endpoint, &options, self.workers.len()).await?;
         let addresses: Vec<Address> = bound
             .iter()
@@ -327,12 +330,12 @@ impl Server {
             framing,
         ));
         self.opened(&addresses, &endpoint_info);
-        let (limits, guests) = (Arc::new(limits), Arc::new(guests));
+        let (limits, access) = (Arc::new(limits), Arc::new(access));
         let rules = Arc::new(Rules {
             endpoint_info,
             service,
             limits,
-            guests,
+            access,
             may_amplify,
             gap,
         });

@@ -26,7 +26,7 @@ use echoic_core::{
     event::Address, framing::Framing, limits::Limits, service::Service, store::Store,
 };
 use echoic_recorder::{Recorder, RecorderOptions};
-use echoic_server::{Opening, Server};
+use echoic_server::{EndpointConfig, Server};
 use echoic_service::Chosen;
 use echoic_wire::{Call, DialOptions, Explain, ListenOptions, dial};
 use serving::Doing;
@@ -101,15 +101,15 @@ impl Bench {
                 }
             };
             let mut server = Server::new(recorder, Limits::default());
-            let opening = Opening {
+            let config = EndpointConfig {
                 framing: Framing::Line.into(),
                 listen: ListenOptions {
                     explain: counted.then_some(explain),
                     ..ListenOptions::default()
                 },
-                ..Opening::new("127.0.0.1:0".parse().unwrap(), service)
+                ..EndpointConfig::new("127.0.0.1:0".parse().unwrap(), service)
             };
-            let Address::Net(addr) = server.open(opening).await.unwrap()[0] else {
+            let Address::Net(addr) = server.open(config).await.unwrap()[0] else {
                 unreachable!("it is an internet address")
             };
             tokio::spawn(server.run(std::future::pending::<()>()));

@@ -13,9 +13,9 @@ use clap::{
     error::{ContextKind, ContextValue},
 };
 use echoic_core::{
+    access::Network,
     endpoint::{EndpointError, Served},
     framing::FramingPair,
-    guests::Network,
     store::{Durability, Retention},
     units::{Bytes, Count, Mode, OffOr, Span, UnitError},
 };

@@ -175,10 +175,10 @@ async fn open(plan: &Plan, recorder: Recorder, planes: &Planes) -> Result<Server
     if plan.once {
         server = server.only(1);
     }
-    let openings = plan.openings.clone();
+    let endpoints = plan.endpoints.clone();
     let opened = planes.workers[0].spawn(async move {
-        for opening in openings {
-            server.open(opening).await?;
+        for config in endpoints {
+            server.open(config).await?;
         }
         Ok::<_, CliError>(server)
     });

@@ -5,8 +5,8 @@
     reason = "a test fails by panicking, and may say what it saw"
 )]
 
-#[path = "endpoints/guests.rs"]
-mod guests;
+#[path = "endpoints/access.rs"]
+mod access;
 #[path = "endpoints/handed_over.rs"]
 mod handed_over;
 mod harness;

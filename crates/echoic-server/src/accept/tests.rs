@@ -10,9 +10,9 @@ use std::{
 };
 
 use echoic_core::{
+    access::AccessList,
     event::EndpointInfo,
     framing::Framing,
-    guests::Guests,
     limits::Limits,
     message::{Replies, Run},
     service::{InlineHandler, Service},
@@ -276,7 +276,7 @@ async fn where_nobody_waits_at_the_stop_signal_one_look_is_enough() {
         }),
         service: Arc::new(Noting::default()),
         limits: Arc::default(),
-        guests: Arc::new(Guests::default()),
+        access: Arc::new(AccessList::default()),
         layers: Arc::new([]),
     });
     server.run(async {}).await;

@@ -24,7 +24,7 @@ use echoic_core::{
     store::Store,
 };
 use echoic_recorder::{Recorder, RecorderOptions, RecorderStatus};
-use echoic_server::{Drained, Opening, Server};
+use echoic_server::{Drained, EndpointConfig, Server};
 use echoic_service::Chosen;
 use tokio::{runtime::Builder, sync::oneshot};
 
@@ -80,12 +80,12 @@ impl Serve {
                 let workers = (0..self.workers).map(|_| worker(&mut ends)).collect();
                 let mut server =
                     Server::new(recorder.clone(), self.limits.clone()).on_workers(workers);
-                let opening = Opening {
+                let config = EndpointConfig {
                     framing: self.framing.into(),
                     limits: self.limits,
-                    ..Opening::new("127.0.0.1:0".parse().unwrap(), self.service)
+                    ..EndpointConfig::new("127.0.0.1:0".parse().unwrap(), self.service)
                 };
-                let Address::Net(addr) = server.open(opening).await.unwrap()[0] else {
+                let Address::Net(addr) = server.open(config).await.unwrap()[0] else {
                     unreachable!("it is an internet address")
                 };
                 tell.send(addr).unwrap();

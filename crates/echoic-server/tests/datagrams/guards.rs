@@ -9,14 +9,14 @@ use std::{
 };
 
 use echoic_core::{
+    access::AccessList,
     ending::CloseReason,
     event::{Marked, Outcome},
-    guests::Guests,
 };
-use echoic_server::{OpenError, Opening};
+use echoic_server::{EndpointConfig, OpenError};
 
 use crate::{
-    posting::{DatagramServer, ask, hear, opening, peer},
+    posting::{DatagramServer, ask, config, hear, peer},
     serving::until,
 };
 
@@ -73,18 +73,18 @@ fn a_service_that_says_more_than_it_hears_has_to_be_asked_for() {
             error.to_string().contains("--udp-allow-amplification"),
             "{error}"
         );
-        let allowed = Opening {
+        let allowed = EndpointConfig {
             udp_allow_amplification: true,
-            ..opening(service, "udp://127.0.0.1:0")
+            ..config(service, "udp://127.0.0.1:0")
         };
         let posted = DatagramServer::with(allowed).start();
         let answer = ask(&posted.peer(), b"?");
         assert!(answer.len() > 1, "{service}");
         posted.end();
     }
-    let allowed = Opening {
+    let allowed = EndpointConfig {
         udp_allow_amplification: true,
-        ..opening("chargen", "udp://127.0.0.1:0")
+        ..config("chargen", "udp://127.0.0.1:0")
     };
     let Err(OpenError::NeedsStream { .. }) = DatagramServer::with(allowed).try_start().map(|_| ())
     else {
@@ -99,9 +99,9 @@ fn a_service_that_says_more_than_it_hears_has_to_be_asked_for() {
 
 #[test]
 fn upper_may_grow_where_that_was_asked_for() {
-    let allowed = Opening {
+    let allowed = EndpointConfig {
         udp_allow_amplification: true,
-        ..opening("upper", "udp://127.0.0.1:0")
+        ..config("upper", "udp://127.0.0.1:0")
     };
     let posted = DatagramServer::with(allowed).start();
     assert_eq!(
@@ -137,13 +137,13 @@ fn the_same_again_and_again_is_not_answered_and_others_are() {
 
 #[test]
 fn who_may_not_call_is_not_heard() {
-    let guests = Guests {
+    let access = AccessList {
         allow: vec!["127.0.0.2".parse().unwrap()],
         deny: vec![],
     };
-    let posted = DatagramServer::with(Opening {
-        guests,
-        ..opening("upper", "udp://127.0.0.1:0")
+    let posted = DatagramServer::with(EndpointConfig {
+        access,
+        ..config("upper", "udp://127.0.0.1:0")
     })
     .start();
     posted.peer().send(b"let me in").unwrap();

@@ -16,9 +16,9 @@ use echoic_core::{
     event::{Address, Marked, Outcome},
 };
 use echoic_recorder::{Recorder, RecorderOptions};
-use echoic_server::{OpenError, Opening, Server};
+use echoic_server::{EndpointConfig, OpenError, Server};
 use echoic_wire::{ListenError, ListenOptions};
-use posting::{DatagramServer, ask, hear, opening, peer};
+use posting::{DatagramServer, ask, config, hear, peer};
 use serving::{Doing, until};
 
 use crate::common::{Mood, TestStore};
@@ -95,9 +95,9 @@ fn two_peers_are_two_conversations_and_so_are_two_workers() {
 #[test]
 fn who_is_silent_for_a_while_has_gone_and_comes_back_as_another() {
     let gap = Duration::from_millis(200);
-    let posted = DatagramServer::with(Opening {
+    let posted = DatagramServer::with(EndpointConfig {
         datagram_gap: gap,
-        ..opening("upper", "udp://127.0.0.1:0")
+        ..config("upper", "udp://127.0.0.1:0")
     })
     .start();
     let peer = posted.peer();
@@ -187,9 +187,9 @@ fn of_a_burst_nothing_is_missing_without_being_counted() {
         receive_buffer: 4096,
         ..ListenOptions::default()
     };
-    let posted = DatagramServer::with(Opening {
+    let posted = DatagramServer::with(EndpointConfig {
         listen,
-        ..opening("discard", "udp://127.0.0.1:0")
+        ..config("discard", "udp://127.0.0.1:0")
     })
     .start();
     let peer = posted.peer();
@@ -224,9 +224,9 @@ async fn what_had_arrived_at_the_stop_signal_is_answered() {
             .await
             .unwrap();
         let task = tokio::spawn(task.run());
-        let opening = opening("upper", "udp://127.0.0.1:0");
-        let mut server = Server::new(recorder.clone(), opening.limits.clone());
-        let addresses = server.open(opening).await.unwrap();
+        let config = config("upper", "udp://127.0.0.1:0");
+        let mut server = Server::new(recorder.clone(), config.limits.clone());
+        let addresses = server.open(config).await.unwrap();
         let Address::Net(addr) = addresses[0] else {
             panic!()
         };
@@ -273,7 +273,7 @@ fn a_service_that_panics_ends_one_conversation() {
         assert_ne!(bytes, b"boom", "on purpose");
         out.extend(bytes.to_ascii_uppercase());
     };
-    let posted = DatagramServer::with(Opening::new(
+    let posted = DatagramServer::with(EndpointConfig::new(
         "udp://127.0.0.1:0".parse().unwrap(),
         Arc::new(Doing(shout)),
     ))
@@ -296,14 +296,14 @@ fn a_service_that_panics_ends_one_conversation() {
 
 #[test]
 fn nothing_is_missing_without_a_record() {
-    let opening = opening("upper", "udp://127.0.0.1:0");
+    let config = config("upper", "udp://127.0.0.1:0");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
     let drained = runtime.block_on(async {
-        let mut server = Server::new(Recorder::none(), opening.limits.clone());
-        let addresses = server.open(opening).await.unwrap();
+        let mut server = Server::new(Recorder::none(), config.limits.clone());
+        let addresses = server.open(config).await.unwrap();
         let Address::Net(addr) = addresses[0] else {
             panic!()
         };
@@ -375,9 +375,9 @@ fn while_the_record_is_full_nothing_is_heard() {
         receive_buffer: 64 << 10,
         ..ListenOptions::default()
     };
-    let mut server = DatagramServer::with(Opening {
+    let mut server = DatagramServer::with(EndpointConfig {
         listen,
-        ..opening("discard", "udp://127.0.0.1:0")
+        ..config("discard", "udp://127.0.0.1:0")
     });
     server.options.behind_bytes_max = 256 << 10;
     server.store.set(Mood::Silent);

@@ -9,7 +9,7 @@ use std::{
 
 use echoic_core::{event::Address, store::Store};
 use echoic_recorder::{Recorder, RecorderOptions, RecorderStatus};
-use echoic_server::{Drained, OpenError, Opening, Server};
+use echoic_server::{Drained, EndpointConfig, OpenError, Server};
 use echoic_service::Chosen;
 use tokio::{runtime::Builder, sync::oneshot};
 
@@ -17,7 +17,7 @@ use crate::common::{Mood, TestStore};
 
 /// How to serve.
 pub(crate) struct DatagramServer {
-    pub(crate) opening: Opening,
+    pub(crate) config: EndpointConfig,
     pub(crate) options: RecorderOptions,
     pub(crate) store: Arc<TestStore>,
     pub(crate) workers: usize,
@@ -32,8 +32,8 @@ pub(crate) struct Posted {
 }
 
 /// `service` at `endpoint`.
-pub(crate) fn opening(service: &str, endpoint: &str) -> Opening {
-    Opening::new(
+pub(crate) fn config(service: &str, endpoint: &str) -> EndpointConfig {
+    EndpointConfig::new(
         endpoint.parse().unwrap(),
         service.parse::<Chosen>().unwrap().0,
     )
@@ -41,13 +41,13 @@ pub(crate) fn opening(service: &str, endpoint: &str) -> Opening {
 
 impl DatagramServer {
     pub(crate) fn named(service: &str, endpoint: &str) -> Self {
-        Self::with(opening(service, endpoint))
+        Self::with(config(service, endpoint))
     }
 
-    pub(crate) fn with(opening: Opening) -> Self {
+    pub(crate) fn with(config: EndpointConfig) -> Self {
         let (options, store) = (RecorderOptions::default(), TestStore::new(Mood::Willing));
         Self {
-            opening,
+            config,
             options,
             store,
             workers: 0,
@@ -67,8 +67,8 @@ impl DatagramServer {
                 let mut ends = Vec::new();
                 let workers = (0..self.workers).map(|_| worker(&mut ends)).collect();
                 let mut server =
-                    Server::new(recorder.clone(), self.opening.limits.clone()).on_workers(workers);
-                let opened = server.open(self.opening).await;
+                    Server::new(recorder.clone(), self.config.limits.clone()).on_workers(workers);
+                let opened = server.open(self.config).await;
                 let refused = opened.is_err();
                 tell.send(opened).unwrap();
                 let until = async {

@@ -25,7 +25,7 @@ use echoic_core::{
     service::BoxFuture,
 };
 use echoic_recorder::Recorder;
-use echoic_server::{OpenError, Opening, Server};
+use echoic_server::{EndpointConfig, OpenError, Server};
 use echoic_service::Chosen;
 use echoic_wire::{ClientLayer, DialError, DialOptions, Link, ServerLayer, Transport, dial};
 use serving::{Serve, pipe};
@@ -333,15 +333,15 @@ impl Transport for WholeMessages {
 #[tokio::test]
 async fn a_layer_over_datagrams_is_refused_at_both_ends() {
     let tls = TlsLayer::new();
-    let opening = Opening {
+    let config = EndpointConfig {
         layers: vec![Arc::new(tls.clone())],
-        ..Opening::new(
+        ..EndpointConfig::new(
             "udp://127.0.0.1:0".parse().unwrap(),
             "upper".parse::<Chosen>().unwrap().0,
         )
     };
     let mut server = Server::new(Recorder::none(), Limits::default());
-    let error = server.open(opening).await.unwrap_err();
+    let error = server.open(config).await.unwrap_err();
     assert!(
         matches!(error, OpenError::LayerNeedsStream { .. }),
         "{error}"

@@ -18,7 +18,7 @@ use echoic_core::{
     store::Store,
 };
 use echoic_recorder::{Recorder, RecorderOptions};
-use echoic_server::{Drained, Opening, Server};
+use echoic_server::{Drained, EndpointConfig, Server};
 use echoic_service::Chosen;
 use echoic_wire::{Accept, Link, Listener, ServerLayer, Transport};
 use tokio::{
@@ -119,18 +119,18 @@ impl Serve {
         let mut server =
             Server::new(recorder.clone(), self.limits.clone()).limiting_sources(self.sources);
         let (calls, called) = mpsc::channel(9);
-        let opening = Opening {
+        let config = EndpointConfig {
             framing: self.framing.into(),
             limits: self.limits,
             layers: self.layers,
-            ..Opening::new(
+            ..EndpointConfig::new(
                 "127.0.0.1:0".parse().unwrap(),
                 self.service.parse::<Chosen>().unwrap().0,
             )
         };
         let listener = Listener::from_source(Box::new(Pipes(Mutex::new(called))), address());
-        server.open_on(vec![listener], opening.clone());
-        let at = server.open(opening).await.unwrap().remove(0);
+        server.open_on(vec![listener], config.clone());
+        let at = server.open(config).await.unwrap().remove(0);
         let (stop, stopped) = oneshot::channel::<()>();
         Serving {
             calls,

@@ -11,9 +11,9 @@ use std::{
 };
 
 use echoic_core::{
+    access::AccessList,
     endpoint::Shape,
     event::{Address, EndpointInfo},
-    guests::Guests,
     message::{Replies, Run},
     service::{
         BoxFuture, Handler, Heard, InlineHandler, Peer, Said, SaidMessage, Service, ServiceError,
@@ -212,7 +212,7 @@ fn serve(plan: &Plan, planted: &Planted, gate: &Gate, recorder: &Recorder) -> Se
         }),
         service: planted.in_service(service),
         limits: Arc::new(planted.in_limits(plan.limits.clone())),
-        guests: Arc::new(Guests::default()),
+        access: Arc::new(AccessList::default()),
         layers: Arc::new([]),
     });
     server

@@ -3,16 +3,16 @@
 use std::{fmt::Display, str::FromStr, sync::Arc, time::Duration};
 
 use echoic_core::{
+    access::{AccessList, Network, NetworkError},
     endpoint::{Endpoint, Served, Shape},
     framing::FramingPair,
-    guests::{Guests, Network, NetworkError},
     limits::{Limits, SourceLimits},
     service::Service,
     store::{Durability, Retention},
     units::{Bytes, Count, Mode, OffOr, Span},
 };
 use echoic_recorder::{RecorderOptions, WhenFull};
-use echoic_server::Opening;
+use echoic_server::EndpointConfig;
 use echoic_service::Chosen;
 use echoic_wire::{ListenOptions, handed_over};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -41,7 +41,7 @@ const CONNECTIONS_MAX: u64 = 10_000;
 
 /// What `serve` is to do.
 pub(super) struct Plan {
-    pub(super) openings: Vec<Opening>,
+    pub(super) endpoints: Vec<EndpointConfig>,
     pub(super) limits: Limits,
     pub(super) source_limits: SourceLimits,
     /// Callers that may be turned away in order at the same time.
@@ -120,12 +120,12 @@ impl Plan {
         let files = raise_open_files();
         let limits = limits(args, files)?;
         let taken = limits.connections_max as u64 + FILES_OUR_OWN;
-        let openings = openings(args, &limits)?;
+        let endpoints = endpoints(args, &limits)?;
         if args.once {
-            comes_to_an_end(&openings)?;
+            comes_to_an_end(&endpoints)?;
         }
         Ok(Self {
-            openings,
+            endpoints,
             limits,
             source_limits: source_limits(&args.limits),
             turned_away_max: files.saturating_sub(taken) as usize,
@@ -151,9 +151,9 @@ impl Plan {
 }
 
 /// One connection has to be possible if it is to be the last.
-fn comes_to_an_end(openings: &[Opening]) -> Result<(), CliError> {
-    let datagrams = |opening: &Opening| opening.endpoint.shape() == Some(Shape::Datagrams);
-    if openings.iter().all(datagrams) {
+fn comes_to_an_end(endpoints: &[EndpointConfig]) -> Result<(), CliError> {
+    let datagrams = |config: &EndpointConfig| config.endpoint.shape() == Some(Shape::Datagrams);
+    if endpoints.iter().all(datagrams) {
         let why = "--once stops after one connection, and datagrams have none; name an endpoint of streams too, or leave --once out";
         return Err(CliError::usage(why));
     }
@@ -161,16 +161,16 @@ fn comes_to_an_end(openings: &[Opening]) -> Result<(), CliError> {
 }
 
 /// Every endpoint with what holds there: what the command line says of all of them, then its own options.
-fn openings(args: &ServeArgs, limits: &Limits) -> Result<Vec<Opening>, CliError> {
-    let mut openings: Vec<Opening> = Vec::new();
+fn endpoints(args: &ServeArgs, limits: &Limits) -> Result<Vec<EndpointConfig>, CliError> {
+    let mut endpoints: Vec<EndpointConfig> = Vec::new();
     // One for all, so that their calls have the same clock.
     let explain = args.showing.explain.then(explain::on_stderr);
     for served in served(args)? {
-        let mut opening = Opening {
+        let mut config = EndpointConfig {
             framing: args.frame,
             limits: limits.clone(),
             udp_allow_amplification: args.udp_allow_amplification,
-            guests: Guests {
+            access: AccessList {
                 allow: args.allow.clone(),
                 deny: args.deny.clone(),
             },
@@ -181,34 +181,34 @@ fn openings(args: &ServeArgs, limits: &Limits) -> Result<Vec<Opening>, CliError>
                 explain: explain.clone(),
                 ..ListenOptions::default()
             },
-            ..Opening::new(
+            ..EndpointConfig::new(
                 served.located.endpoint,
                 service(args, served.service.as_deref())?,
             )
         };
         for (name, value) in &served.located.options.0 {
-            option(&mut opening, name, value).map_err(|why| {
-                CliError::usage(format!("{}: ?{name}={value}: {why}", opening.endpoint))
+            option(&mut config, name, value).map_err(|why| {
+                CliError::usage(format!("{}: ?{name}={value}: {why}", config.endpoint))
             })?;
         }
-        if opening.endpoint.shape() == Some(Shape::Datagrams)
-            && opening.framing != FramingPair::default()
+        if config.endpoint.shape() == Some(Shape::Datagrams)
+            && config.framing != FramingPair::default()
         {
             let why = "a datagram is one whole message, so --frame does not apply there";
-            term::say(&format!("{}: {why}", opening.endpoint));
+            term::say(&format!("{}: {why}", config.endpoint));
         }
         // An address given twice is in use the second time; of a descriptor there would be two copies, and each caller
         // would be answered by either.
-        let same = |other: &Opening| other.endpoint == opening.endpoint;
-        if matches!(opening.endpoint, Endpoint::Fd(_)) && openings.iter().any(same) {
+        let same = |other: &EndpointConfig| other.endpoint == config.endpoint;
+        if matches!(config.endpoint, Endpoint::Fd(_)) && endpoints.iter().any(same) {
             return Err(CliError::usage(format!(
                 "{} is given twice; leave one of the two out",
-                opening.endpoint
+                config.endpoint
             )));
         }
-        openings.push(opening);
+        endpoints.push(config);
     }
-    Ok(openings)
+    Ok(endpoints)
 }
 
 /// What was named, or was handed over, or the tutorial's servers.
@@ -243,18 +243,18 @@ fn service(args: &ServeArgs, name: Option<&str>) -> Result<Arc<dyn Service>, Cli
 }
 
 /// An option of one endpoint: the word of the command line's option for all.
-fn option(opening: &mut Opening, name: &str, value: &str) -> Result<(), String> {
+fn option(config: &mut EndpointConfig, name: &str, value: &str) -> Result<(), String> {
     fn read<T: FromStr<Err: Display>>(value: &str) -> Result<T, String> {
         value.parse().map_err(|error: T::Err| error.to_string())
     }
-    let Opening {
+    let EndpointConfig {
         service,
         framing,
         limits,
-        guests,
+        access,
         listen,
         ..
-    } = opening;
+    } = config;
     match name {
         "as" => *service = read::<Chosen>(value)?.0,
         "frame" => *framing = read(value)?,
@@ -271,8 +271,8 @@ fn option(opening: &mut Opening, name: &str, value: &str) -> Result<(), String> 
         }
         "sndbuf" => listen.send_buffer = Some(read::<Bytes>(value)?.0 as usize),
         "mode" => listen.unix_mode = read::<Mode>(value)?.0,
-        "allow" => guests.allow = networks(value)?,
-        "deny" => guests.deny = networks(value)?,
+        "allow" => access.allow = networks(value)?,
+        "deny" => access.deny = networks(value)?,
         _ => {
             return Err(
                 "no such option of an endpoint; there are: as frame max-message idle-timeout \

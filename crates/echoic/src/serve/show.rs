@@ -18,7 +18,7 @@ use echoic_core::{
     framing::{Framing, FramingPair},
 };
 use echoic_recorder::{Seen, Watcher};
-use echoic_server::{Listening, Opening};
+use echoic_server::{EndpointConfig, Listening};
 use tokio::{
     select,
     time::{Instant, sleep_until},
@@ -174,7 +174,7 @@ pub(super) fn announce(plan: &Plan, doors: &[Listening]) {
             call(address, endpoint_info)
         ));
     }
-    for Opening { endpoint, .. } in &plan.openings {
+    for EndpointConfig { endpoint, .. } in &plan.endpoints {
         let (Endpoint::Tcp(at) | Endpoint::Udp(at)) = endpoint else {
             continue;
         };

@@ -7,9 +7,9 @@ use std::{
 };
 
 use echoic_core::{
+    access::AccessList,
     event::{Address, EndpointInfo},
     framing::FramingPair,
-    guests::Guests,
     service::Service,
     store::Store,
 };
@@ -138,9 +138,9 @@ fn serve(plan: &Plan, planted: &Planted, net: &Net, recorder: &Recorder) -> Serv
         service: service.name().to_owned(),
         framing: FramingPair::default(),
     };
-    let guests = Guests {
+    let access = AccessList {
         deny: vec![DENIED.parse().expect("invariant: a network")],
-        ..Guests::default()
+        ..AccessList::default()
     };
     let socket = in_socket(planted, Box::new(net.socket()));
     server.slots.push(Slot {
@@ -150,7 +150,7 @@ fn serve(plan: &Plan, planted: &Planted, net: &Net, recorder: &Recorder) -> Serv
             endpoint_info: Arc::new(endpoint_info),
             service,
             limits: Arc::new(plan.limits.clone()),
-            guests: Arc::new(guests),
+            access: Arc::new(access),
             may_amplify: plan.may_amplify,
             gap: plan.gap,
         }),

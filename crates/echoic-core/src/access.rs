@@ -19,7 +19,7 @@ pub struct NetworkError(String);
 /// Who may call. Without a word everybody may; what is denied is denied whatever is allowed; and where something is
 /// allowed, the rest is not. Unix sockets are not asked: their files have permissions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Guests {
+pub struct AccessList {
     /// Only these, if there are any.
     pub allow: Vec<Network>,
     /// Never these.
@@ -34,7 +34,7 @@ impl Network {
     }
 }
 
-impl Guests {
+impl AccessList {
     /// Whether `caller` may come in.
     pub fn admits(&self, caller: &Address) -> bool {
         let Address::Net(addr) = caller else {
@@ -70,11 +70,11 @@ mod tests {
 
     fn admits(allow: &[&str], deny: &[&str], caller: &str) -> bool {
         let networks = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
-        let guests = Guests {
+        let access = AccessList {
             allow: networks(allow),
             deny: networks(deny),
         };
-        guests.admits(&Address::Net(format!("{caller}:1").parse().unwrap()))
+        access.admits(&Address::Net(format!("{caller}:1").parse().unwrap()))
     }
 
     #[test]
@@ -90,7 +90,7 @@ mod tests {
             "dressed as IPv6"
         );
         assert!(
-            Guests {
+            AccessList {
                 allow: vec!["::1".parse().unwrap()],
                 deny: vec![]
             }
