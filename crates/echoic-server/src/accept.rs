@@ -30,11 +30,11 @@ use tokio::{
 };
 
 use crate::{
-    datagrams::{self, Counts, Gate},
+    datagrams::{self, Counts, DatagramTask},
     drain::look_once_more,
     handshake::{self, NotOpened},
-    server::{Door, Drained, Server},
-    session::{Means, Session, Totals},
+    server::{BoundListener, Drained, Server},
+    session::{Session, SessionContext, Totals},
     sources::Sources,
     timers::Timers,
 };
@@ -54,11 +54,11 @@ const LAST_CALLS_MAX: usize = 4096;
 #[derive(Debug)]
 struct Load {
     open: Vec<AtomicUsize>,
-    turned_away: AtomicUsize,
+    rejecting: AtomicUsize,
 }
 
 /// The server at work.
-struct Hall {
+struct Acceptor {
     server: Server,
     here: Handle,
     load: Arc<Load>,
@@ -66,7 +66,7 @@ struct Hall {
     sources: Sources,
     sessions: JoinSet<()>,
     /// How many of them are sockets of datagrams, which are at work until the end.
-    gates: usize,
+    datagram_tasks: usize,
     datagrams: Arc<Counts>,
     admitted: u64,
     /// Which door is asked first: a busy one must not starve the others.
@@ -88,7 +88,7 @@ struct Shortage {
 }
 
 /// What the hall hears of.
-enum Called {
+enum AcceptEvent {
     /// Somebody calls at a door.
     Peer(usize, Incoming),
     /// A door could not be opened: files, memory.
@@ -103,27 +103,27 @@ impl Server {
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Drained {
         pin!(shutdown);
         let here = Handle::current();
-        let mut hall = Hall::new(self, here);
-        let timers = hall.timers();
+        let mut acceptor = Acceptor::new(self, here);
+        let timers = acceptor.timers();
         let mut pause = None;
         loop {
-            if hall.is_done() {
+            if acceptor.is_done() {
                 break;
             }
             select! {
                 biased;
                 () = &mut shutdown => break,
                 () = timers.sleep_until(pause.unwrap_or_else(Instant::now)), if pause.is_some() => pause = None,
-                called = poll_fn(|cx| hall.poll_call(cx, pause.is_none())) => {
-                    pause = hall.admit(called, pause);
+                called = poll_fn(|cx| acceptor.poll_event(cx, pause.is_none())) => {
+                    pause = acceptor.admit(called, pause);
                 }
             }
         }
-        hall.drain().await
+        acceptor.drain().await
     }
 }
 
-impl Hall {
+impl Acceptor {
     fn new(mut server: Server, here: Handle) -> Self {
         if server.workers.is_empty() {
             server.workers.push(here.clone());
@@ -131,40 +131,42 @@ impl Hall {
         let open = server.workers.iter().map(|_| AtomicUsize::new(0)).collect();
         let load = Load {
             open,
-            turned_away: AtomicUsize::new(0),
+            rejecting: AtomicUsize::new(0),
         };
         let sources = Sources::new(server.source_limits.clone());
-        let mut hall = Self {
+        let mut acceptor = Self {
             server,
             sources,
             here,
             load: Arc::new(load),
             totals: Arc::default(),
             sessions: JoinSet::new(),
-            gates: 0,
+            datagram_tasks: 0,
             datagrams: Arc::default(),
             admitted: 0,
             first: 0,
             shortage: Shortage::default(),
             panicked: 0,
         };
-        hall.open_gates();
-        hall
+        acceptor.spawn_datagram_tasks();
+        acceptor
     }
 
     /// Sets each socket of datagrams to work, on a worker of its own if there are enough.
-    fn open_gates(&mut self) {
-        let slots = std::mem::take(&mut self.server.slots);
-        let ours = slots.iter().filter_map(|slot| match &slot.address {
-            Address::Net(addr) => Some(*addr),
-            Address::Unix(_) => None,
-        });
+    fn spawn_datagram_tasks(&mut self) {
+        let bindings = std::mem::take(&mut self.server.bindings);
+        let ours = bindings
+            .iter()
+            .filter_map(|binding| match &binding.address {
+                Address::Net(addr) => Some(*addr),
+                Address::Unix(_) => None,
+            });
         let ours: Arc<[SocketAddr]> = ours.collect();
-        for slot in slots {
-            for (i, socket) in slot.sockets.into_iter().enumerate() {
+        for binding in bindings {
+            for (i, socket) in binding.sockets.into_iter().enumerate() {
                 let worker = i % self.server.workers.len();
-                let means = datagrams::Means {
-                    rules: Arc::clone(&slot.rules),
+                let context = datagrams::DatagramContext {
+                    rules: Arc::clone(&binding.rules),
                     ours: Arc::clone(&ours),
                     recorder: self.server.recorder.clone(),
                     worker,
@@ -173,31 +175,31 @@ impl Hall {
                     counts: Arc::clone(&self.datagrams),
                     timers: self.timers(),
                 };
-                let gate = async move {
-                    match Gate::open(socket, means) {
-                        Ok(gate) => gate.run().await,
+                let task = async move {
+                    match DatagramTask::open(socket, context) {
+                        Ok(task) => task.run().await,
                         Err(error) => tracing::error!("a socket cannot be served: {error}"),
                     }
                 };
-                self.gates += 1;
-                self.sessions.spawn_on(gate, &self.server.workers[worker]);
+                self.datagram_tasks += 1;
+                self.sessions.spawn_on(task, &self.server.workers[worker]);
             }
         }
     }
 
     /// Where everything runs that is not the wire.
-    fn aside(&self) -> Handle {
-        self.server.aside.as_ref().unwrap_or(&self.here).clone()
+    fn control(&self) -> Handle {
+        self.server.control.as_ref().unwrap_or(&self.here).clone()
     }
 
     /// What is waited for by time.
     fn timers(&self) -> Timers {
-        Timers::of(&self.aside())
+        Timers::of(&self.control())
     }
 
     /// Whether as many conversations as were asked for have been had.
     fn is_done(&self) -> bool {
-        self.is_full_up() && self.sessions.len() <= self.gates
+        self.is_full_up() && self.sessions.len() <= self.datagram_tasks
     }
 
     /// Whether as many conversations as were asked for have been let in.
@@ -207,22 +209,22 @@ impl Hall {
             .is_some_and(|max| self.admitted >= max)
     }
 
-    fn poll_call(&mut self, cx: &mut Context<'_>, accepting: bool) -> Poll<Called> {
+    fn poll_event(&mut self, cx: &mut Context<'_>, accepting: bool) -> Poll<AcceptEvent> {
         if let Poll::Ready(Some(over)) = self.sessions.poll_join_next(cx) {
-            return Poll::Ready(Called::Over(over));
+            return Poll::Ready(AcceptEvent::Over(over));
         }
-        let doors = if accepting && !self.is_full_up() {
-            self.server.doors.len()
+        let listeners = if accepting && !self.is_full_up() {
+            self.server.listeners.len()
         } else {
             0
         };
-        for i in 0..doors {
-            let at = (self.first + i) % doors;
-            if let Poll::Ready(accepted) = self.server.doors[at].listener.poll_accept(cx) {
+        for i in 0..listeners {
+            let at = (self.first + i) % listeners;
+            if let Poll::Ready(accepted) = self.server.listeners[at].listener.poll_accept(cx) {
                 self.first = at + 1;
                 return Poll::Ready(match accepted {
-                    Ok(incoming) => Called::Peer(at, incoming),
-                    Err(error) => Called::Failed(error),
+                    Ok(incoming) => AcceptEvent::Peer(at, incoming),
+                    Err(error) => AcceptEvent::Failed(error),
                 });
             }
         }
@@ -230,33 +232,33 @@ impl Hall {
     }
 
     /// Lets a caller in, or takes note of an end or a failure; returns until when no further call is taken.
-    fn admit(&mut self, called: Called, pause: Option<Instant>) -> Option<Instant> {
+    fn admit(&mut self, called: AcceptEvent, pause: Option<Instant>) -> Option<Instant> {
         match called {
-            Called::Peer(door, incoming) => {
+            AcceptEvent::Peer(listener, incoming) => {
                 self.shortage.pause = None;
                 self.admitted += 1;
-                self.seat(door, incoming);
+                self.spawn_session(listener, incoming);
                 pause
             }
-            Called::Over(over) => {
+            AcceptEvent::Over(over) => {
                 self.note(over);
                 pause
             }
-            Called::Failed(error) if is_the_callers(&error) => pause,
-            Called::Failed(error) => Some(self.shortage.met(Instant::now(), &error)),
+            AcceptEvent::Failed(error) if is_the_callers(&error) => pause,
+            AcceptEvent::Failed(error) => Some(self.shortage.met(Instant::now(), &error)),
         }
     }
 
     /// Starts the conversation on the worker with the fewest.
-    fn seat(&mut self, door: usize, incoming: Incoming) {
-        let Door {
+    fn spawn_session(&mut self, listener: usize, incoming: Incoming) {
+        let BoundListener {
             endpoint_info,
             service,
             limits,
             access,
             layers,
             ..
-        } = &self.server.doors[door];
+        } = &self.server.listeners[listener];
         let counts = self
             .load
             .open
@@ -273,14 +275,13 @@ impl Hall {
         } else {
             Err(CloseReason::Denied)
         };
-        let (stay, refusal) = match admitted {
-            Ok(stay) => (stay, None),
+        let (permit, refusal) = match admitted {
+            Ok(permit) => (permit, None),
             Err(reason) => (None, Some(reason)),
         };
         if refusal.is_some() {
-            if self.load.turned_away.fetch_add(1, Ordering::Relaxed) >= self.server.turned_away_max
-            {
-                self.load.turned_away.fetch_sub(1, Ordering::Relaxed);
+            if self.load.rejecting.fetch_add(1, Ordering::Relaxed) >= self.server.max_rejecting {
+                self.load.rejecting.fetch_sub(1, Ordering::Relaxed);
                 return;
             }
         } else {
@@ -295,13 +296,13 @@ impl Hall {
             local: incoming.local.clone(),
             endpoint_info: Arc::clone(endpoint_info),
         };
-        let means = Means {
+        let context = SessionContext {
             limits: Arc::clone(limits),
             drain: self.server.drain.clone(),
             journal,
-            stay,
+            permit,
             totals: Arc::clone(&self.totals),
-            aside: self.aside(),
+            control: self.control(),
         };
         let (service, layers) = (Arc::clone(service), Arc::clone(layers));
         let load = Arc::clone(&self.load);
@@ -312,10 +313,10 @@ impl Hall {
             incoming.detach()
         };
         let conversation = async move {
-            let _seat = Seat {
+            let _seat = SessionGuard {
                 load,
                 worker,
-                turned_away: refusal.is_some(),
+                rejecting: refusal.is_some(),
             };
             let link = match incoming.and_then(Incoming::open) {
                 Ok(link) => link,
@@ -329,16 +330,23 @@ impl Hall {
                 None if layers.is_empty() => Ok(link),
                 // In a box, so that the task of a conversation without layers is no larger for it.
                 None => {
-                    let timers = Timers::of(&means.aside);
-                    let limit = means.limits.handshake_timeout;
-                    Box::pin(handshake::open(link, &layers, limit, &timers, &means.drain)).await
+                    let timers = Timers::of(&context.control);
+                    let limit = context.limits.handshake_timeout;
+                    Box::pin(handshake::open(
+                        link,
+                        &layers,
+                        limit,
+                        &timers,
+                        &context.drain,
+                    ))
+                    .await
                 }
             };
             match link {
                 Ok(link) => {
                     let peer = peer(&link, &opened);
                     let handler = service.handler(&peer);
-                    Session::new(link, handler, &peer, opened, means)
+                    Session::new(link, handler, &peer, opened, context)
                         .run()
                         .await;
                 }
@@ -348,12 +356,12 @@ impl Hall {
                 }) => {
                     let peer = peer(&link, &opened);
                     let nobody = Handler::Inline(Session::nobody());
-                    Session::new(link, nobody, &peer, opened, means)
-                        .turn_away(reason)
+                    Session::new(link, nobody, &peer, opened, context)
+                        .reject(reason)
                         .await;
                 }
                 Err(NotOpened { reason, link: None }) => {
-                    handshake::record(means.journal, opened, reason)
+                    handshake::record(context.journal, opened, reason)
                 }
             }
         };
@@ -371,14 +379,14 @@ impl Hall {
 
     /// Takes the calls that wait, tells all conversations to come to an end, and waits for them.
     async fn drain(mut self) -> Drained {
-        for door in &mut self.server.doors {
-            if let Err(error) = door.listener.hush() {
+        for listener in &mut self.server.listeners {
+            if let Err(error) = listener.listener.stop_accepting() {
                 tracing::debug!("callers of the last moment may be reset: {error}");
             }
         }
         look_once_more().await;
         for _ in 0..LAST_CALLS_MAX {
-            match poll_fn(|cx| Poll::Ready(self.poll_call(cx, true))).await {
+            match poll_fn(|cx| Poll::Ready(self.poll_event(cx, true))).await {
                 Poll::Ready(called) => _ = self.admit(called, None),
                 // Only this task's turn may be used up: that is not the end of the queue.
                 Poll::Pending if !has_budget_remaining() => yield_now().await,
@@ -386,7 +394,7 @@ impl Hall {
             }
         }
         self.server.drain.start();
-        self.server.doors.clear();
+        self.server.listeners.clear();
         let deadline = Instant::now() + self.server.limits.drain_timeout;
         let deadline = self.timers().sleep_until(deadline);
         pin!(deadline);
@@ -460,16 +468,16 @@ fn is_the_callers(error: &io::Error) -> bool {
 }
 
 /// A conversation's place in the count; given back by dropping it.
-struct Seat {
+struct SessionGuard {
     load: Arc<Load>,
     worker: usize,
-    turned_away: bool,
+    rejecting: bool,
 }
 
-impl Drop for Seat {
+impl Drop for SessionGuard {
     fn drop(&mut self) {
-        let count = if self.turned_away {
-            &self.load.turned_away
+        let count = if self.rejecting {
+            &self.load.rejecting
         } else {
             &self.load.open[self.worker]
         };

@@ -86,7 +86,7 @@ pub(crate) struct Rules {
 }
 
 /// What a socket's task is given to live on.
-pub(crate) struct Means {
+pub(crate) struct DatagramContext {
     pub(crate) rules: Arc<Rules>,
     /// All addresses of this server that datagrams arrive at.
     pub(crate) ours: Arc<[SocketAddr]>,
@@ -100,9 +100,9 @@ pub(crate) struct Means {
 }
 
 /// One socket at work.
-pub(crate) struct Gate {
+pub(crate) struct DatagramTask {
     socket: Datagrams,
-    means: Means,
+    context: DatagramContext,
     /// For what concerns no conversation, and to ask what is kept.
     journal: Journal,
     peers: Peers,
@@ -129,22 +129,22 @@ enum Turn {
     Drain,
 }
 
-impl Gate {
+impl DatagramTask {
     /// Opens the socket on the runtime this is called on.
-    pub(crate) fn open(socket: UnopenedDatagrams, means: Means) -> io::Result<Self> {
+    pub(crate) fn open(socket: UnopenedDatagrams, context: DatagramContext) -> io::Result<Self> {
         let socket = socket.open()?;
         let now = Instant::now();
         Ok(Self {
             socket,
-            journal: means.recorder.journal_of_all(means.worker),
+            journal: context.recorder.journal_of_all(context.worker),
             peers: Peers::default(),
             breaker: Breaker::new(now),
             room: vec![0; ROOM].into(),
             replies: Replies::default(),
             outgoing: Outgoing::default(),
             ahead: None,
-            wait: Wait::new(&means.drain, now + FAR, &means.timers),
-            means,
+            wait: Wait::new(&context.drain, now + FAR, &context.timers),
+            context,
             busy: true,
             paused_until: None,
             idle_at: None,
@@ -168,7 +168,7 @@ impl Gate {
             }
             self.busy = true;
         }
-        if self.means.drain.has_started() {
+        if self.context.drain.has_started() {
             return Poll::Ready(Turn::Drain);
         }
         self.tend(Instant::now());
@@ -216,12 +216,12 @@ impl Gate {
         heard();
         let at = Instant::now();
         let Received { len, whole, route } = received;
-        add(&self.means.counts.received, 1);
+        add(&self.context.counts.received, 1);
         self.look_at = self.look_at.or(Some(at + LOOK_EVERY));
         if self.peers.get(&route).is_none() {
             let talk = self.handler(&route, at);
             self.peers.insert(route.clone(), talk);
-            self.idle_at = self.idle_at.or(Some(at + self.means.rules.gap));
+            self.idle_at = self.idle_at.or(Some(at + self.context.rules.gap));
         }
         let silent = self.breaker.is_silent(&route.peer, at);
         let Some(talk) = self.peers.get(&route) else {
@@ -240,7 +240,7 @@ impl Gate {
             return;
         }
         if silent || talk.standing == Standing::Unanswerable {
-            add(&self.means.counts.withheld, 1);
+            add(&self.context.counts.withheld, 1);
             talk.record(at, Outcome::Withheld, bytes, &[]);
             return;
         }
@@ -249,7 +249,7 @@ impl Gate {
                 conversation = talk.conversation,
                 "a conversation ended by a bug"
             );
-            add(&self.means.counts.panicked, 1);
+            add(&self.context.counts.panicked, 1);
             talk.record(at, Outcome::Unanswered, bytes, &[]);
             self.peers.end(&route, CloseReason::Panicked);
             return;
@@ -269,14 +269,14 @@ impl Gate {
     /// Sends what is in the replies, unless a rule forbids it, and puts it down. (`len` bytes of the room are what it
     /// answers.)
     fn reply(&mut self, cx: &mut Context<'_>, route: &Route, len: usize, at: Instant) {
-        let counts = &self.means.counts;
+        let counts = &self.context.counts;
         let (heard, said) = (&self.room[..len], self.replies.bytes());
         let Some(talk) = self.peers.get(route) else {
             return;
         };
         let grew = said.len() > len
             && matches!(route.peer, Address::Net(_))
-            && !self.means.rules.may_amplify;
+            && !self.context.rules.may_amplify;
         let circles = !grew && self.breaker.trips(&route.peer, heard, at);
         if circles {
             let for_us = SILENCE.as_micros() as u64;
@@ -341,7 +341,7 @@ impl Gate {
             if let Some(reason) = over {
                 self.peers.end_owed(&route, conversation, reason);
             }
-            let counts = &self.means.counts;
+            let counts = &self.context.counts;
             let count = if fails.is_ok() {
                 &counts.sent
             } else {
@@ -390,14 +390,14 @@ impl Gate {
 
     /// A conversation with somebody who was not heard before, or not for long.
     fn handler(&self, route: &Route, at: Instant) -> Talk {
-        let Means {
+        let DatagramContext {
             rules,
             ours,
             recorder,
             worker,
             totals,
             ..
-        } = &self.means;
+        } = &self.context;
         let Route {
             peer: remote,
             local,
@@ -439,7 +439,7 @@ impl Gate {
     /// Nothing moves: waits for a deadline or the stop signal.
     fn poll_bell(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         let now = Instant::now();
-        let stall = self.means.rules.limits.write_timeout;
+        let stall = self.context.rules.limits.write_timeout;
         let stalled_at = self.outgoing.stalled_since().map(|since| since + stall);
         let next = [self.idle_at, self.look_at, self.paused_until, stalled_at];
         let deadline = next.into_iter().flatten().min().unwrap_or(now + FAR);
@@ -460,13 +460,13 @@ impl Gate {
             self.paused_until = None;
         }
         if self.idle_at.is_some_and(|at| at <= now) {
-            self.idle_at = self.peers.end_idle(now, self.means.rules.gap);
+            self.idle_at = self.peers.end_idle(now, self.context.rules.gap);
         }
         if self.look_at.is_some_and(|at| at <= now) {
             self.look_at = None;
             self.look_for_drops();
         }
-        let stall = self.means.rules.limits.write_timeout;
+        let stall = self.context.rules.limits.write_timeout;
         let stalled = self.outgoing.stalled_since();
         if stalled.is_some_and(|since| since + stall <= now) {
             self.give_up_unsent();
@@ -476,7 +476,7 @@ impl Gate {
     /// What has not left will not: its conversations tell.
     fn give_up_unsent(&mut self) {
         for unsent in self.outgoing.drain() {
-            add(&self.means.counts.unsent, 1);
+            add(&self.context.counts.unsent, 1);
             self.peers.end_owed(
                 &unsent.route,
                 unsent.conversation,
@@ -491,7 +491,7 @@ impl Gate {
         let datagrams = u64::from(dropped.wrapping_sub(self.told_dropped));
         self.told_dropped = dropped;
         if datagrams > 0 {
-            add(&self.means.counts.dropped, datagrams);
+            add(&self.context.counts.dropped, datagrams);
             self.journal.mark(wall(), Marked::Dropped { datagrams });
             tracing::warn!(
                 "{datagrams} datagrams to {} came too fast and were dropped",
@@ -529,8 +529,8 @@ impl Gate {
     /// Sends what is unsent, as long as some of it leaves within `--write-timeout`. For the record it waits until that has
     /// failed, or the stop is over.
     async fn flush(&mut self) {
-        let stall = self.means.rules.limits.write_timeout;
-        let timers = self.means.timers.clone();
+        let stall = self.context.rules.limits.write_timeout;
+        let timers = self.context.timers.clone();
         loop {
             let since = self.outgoing.stalled_since();
             let until = since.unwrap_or_else(Instant::now) + stall;

@@ -24,25 +24,25 @@ use crate::{
 };
 
 /// Conversations beyond the limit that are turned away in order at the same time; further ones are just closed.
-const TURNED_AWAY_MAX: usize = 64;
+const REJECTING_MAX: usize = 64;
 
 /// A server on its endpoints.
 pub struct Server {
     listening: Vec<Listening>,
-    pub(crate) doors: Vec<Door>,
-    pub(crate) slots: Vec<Slot>,
+    pub(crate) listeners: Vec<BoundListener>,
+    pub(crate) bindings: Vec<DatagramBinding>,
     pub(crate) recorder: Recorder,
     pub(crate) limits: Arc<Limits>,
     pub(crate) source_limits: SourceLimits,
-    pub(crate) turned_away_max: usize,
+    pub(crate) max_rejecting: usize,
     pub(crate) drain: Drain,
     pub(crate) workers: Vec<Handle>,
-    pub(crate) aside: Option<Handle>,
+    pub(crate) control: Option<Handle>,
     pub(crate) conversations_max: Option<u64>,
 }
 
 /// Somewhere to knock: a listener, who answers there, and how.
-pub(crate) struct Door {
+pub(crate) struct BoundListener {
     pub(crate) listener: Listener,
     pub(crate) endpoint_info: Arc<EndpointInfo>,
     pub(crate) service: Arc<dyn Service>,
@@ -52,7 +52,7 @@ pub(crate) struct Door {
 }
 
 /// Somewhere to drop datagrams in: a socket for each worker, who answers there, and how.
-pub(crate) struct Slot {
+pub(crate) struct DatagramBinding {
     pub(crate) address: Address,
     pub(crate) sockets: Vec<UnopenedDatagrams>,
     pub(crate) rules: Arc<Rules>,
@@ -161,15 +161,15 @@ impl Server {
     pub fn new(recorder: Recorder, limits: Limits) -> Self {
         Self {
             listening: Vec::new(),
-            doors: Vec::new(),
-            slots: Vec::new(),
+            listeners: Vec::new(),
+            bindings: Vec::new(),
             recorder,
             limits: Arc::new(limits),
             source_limits: SourceLimits::default(),
-            turned_away_max: TURNED_AWAY_MAX,
+            max_rejecting: REJECTING_MAX,
             drain: Drain::default(),
             workers: Vec::new(),
-            aside: None,
+            control: None,
             conversations_max: None,
         }
     }
@@ -185,14 +185,14 @@ impl Server {
     /// Turns at most so many away in order at the same time, where there are too few files for the 64 it would be
     /// otherwise: each takes one until its peer has seen the end.
     #[must_use]
-    pub fn turning_away(mut self, max: usize) -> Self {
-        self.turned_away_max = max.min(TURNED_AWAY_MAX);
+    pub fn max_rejecting(mut self, max: usize) -> Self {
+        self.max_rejecting = max.min(REJECTING_MAX);
         self
     }
 
     /// What the conversations of one source together may take, over all endpoints of streams.
     #[must_use]
-    pub fn limiting_sources(mut self, limits: SourceLimits) -> Self {
+    pub fn source_limits(mut self, limits: SourceLimits) -> Self {
         self.source_limits = limits;
         self
     }
@@ -200,14 +200,14 @@ impl Server {
     /// Runs services that run apart on this runtime, and has it watch the deadlines of conversations: it needs its
     /// timers enabled, the workers then do not, and sleep more cheaply without.
     #[must_use]
-    pub fn aside_on(mut self, runtime: Handle) -> Self {
-        self.aside = Some(runtime);
+    pub fn control_runtime(mut self, runtime: Handle) -> Self {
+        self.control = Some(runtime);
         self
     }
 
     /// Stops by itself after so many conversations.
     #[must_use]
-    pub fn only(mut self, conversations: u64) -> Self {
+    pub fn stop_after(mut self, conversations: u64) -> Self {
         self.conversations_max = Some(conversations);
         self
     }
@@ -230,7 +230,7 @@ impl Server {
     /// Opens an endpoint; returns the addresses it then listens at. One of datagrams gets a socket for each of the
     /// workers there are by then.
     pub async fn open(&mut self, mut config: EndpointConfig) -> Result<Vec<Address>, OpenError> {
-        config.listen.timers = config.listen.timers.or_else(|| self.aside.clone());
+        config.listen.timers = config.listen.timers.or_else(|| self.control.clone());
         if shape(&config.endpoint)? == Shape::Datagrams {
             return self.open_for_datagrams(config).await;
         }
@@ -267,8 +267,8 @@ impl Server {
         self.opened(&addresses, &endpoint_info);
         let (limits, access) = (Arc::new(limits), Arc::new(access));
         let layers: Arc<[_]> = layers.into();
-        self.doors
-            .extend(listeners.into_iter().map(|listener| Door {
+        self.listeners
+            .extend(listeners.into_iter().map(|listener| BoundListener {
                 listener,
                 endpoint_info: Arc::clone(&endpoint_info),
                 service: Arc::clone(&service),
@@ -339,12 +339,17 @@ impl Server {
             may_amplify,
             gap,
         });
-        self.slots
-            .extend(addresses.iter().zip(bound).map(|(address, sockets)| Slot {
-                address: address.clone(),
-                sockets,
-                rules: Arc::clone(&rules),
-            }));
+        self.bindings
+            .extend(
+                addresses
+                    .iter()
+                    .zip(bound)
+                    .map(|(address, sockets)| DatagramBinding {
+                        address: address.clone(),
+                        sockets,
+                        rules: Arc::clone(&rules),
+                    }),
+            );
         Ok(addresses)
     }
 

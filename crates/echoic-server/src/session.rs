@@ -44,7 +44,7 @@ use crate::{
     inbox::{Inbox, Reading, Scratch},
     outbox::Outbox,
     polling::heard,
-    sources::Stay,
+    sources::SourcePermit,
     tally::Tally,
     timers::Timers,
     wait::Wait,
@@ -71,7 +71,7 @@ pub(crate) struct Session {
     outbox: Outbox,
     journal: Journal,
     /// Its place among the conversations of its source, if that has limits.
-    stay: Option<Stay>,
+    permit: Option<SourcePermit>,
     totals: Arc<Totals>,
     limits: Arc<Limits>,
     wait: Wait,
@@ -133,14 +133,14 @@ pub(crate) struct Totals {
 }
 
 /// What a conversation is given to live on.
-pub(crate) struct Means {
+pub(crate) struct SessionContext {
     pub(crate) limits: Arc<Limits>,
     pub(crate) drain: Drain,
     pub(crate) journal: Journal,
-    pub(crate) stay: Option<Stay>,
+    pub(crate) permit: Option<SourcePermit>,
     pub(crate) totals: Arc<Totals>,
     /// Where services that run apart run, and deadlines are watched.
-    pub(crate) aside: Handle,
+    pub(crate) control: Handle,
 }
 
 /// The outcome of one turn: go on, or how it ends.
@@ -153,21 +153,21 @@ impl Session {
         handler: Handler,
         peer: &Peer,
         opened: Opened,
-        means: Means,
+        context: SessionContext,
     ) -> Box<Self> {
-        let Means {
+        let SessionContext {
             limits,
             drain,
             mut journal,
-            stay,
+            permit,
             totals,
-            aside,
-        } = means;
+            control,
+        } = context;
         let clock = Clock::start();
-        let (now, timers) = (Instant::now(), Timers::of(&aside));
+        let (now, timers) = (Instant::now(), Timers::of(&control));
         journal.opened(opened);
         let FramingPair { inbound, outbound } = peer.framing;
-        let has_pace = stay.as_ref().is_some_and(Stay::has_pace);
+        let has_pace = permit.as_ref().is_some_and(SourcePermit::has_pace);
         Box::new(Self {
             conversation: peer.conversation,
             link,
@@ -175,7 +175,7 @@ impl Session {
             handler: match handler {
                 Handler::Inline(handler) => ActiveHandler::Inline(handler),
                 Handler::Spawned(handler) => {
-                    let handler = SpawnedSession::start(handler, &aside, peer.framing);
+                    let handler = SpawnedSession::start(handler, &control, peer.framing);
                     ActiveHandler::Spawned(Box::new(handler))
                 }
             },
@@ -188,7 +188,7 @@ impl Session {
             inbox: Inbox::default(),
             outbox: Outbox::default(),
             journal,
-            stay,
+            permit,
             wait: Wait::new(&drain, now + limits.idle_timeout, &timers),
             timers,
             limits,
@@ -218,7 +218,7 @@ impl Session {
     }
 
     /// Parts at once: there are too many, or it may not call.
-    pub(crate) async fn turn_away(mut self: Box<Self>, reason: CloseReason) {
+    pub(crate) async fn reject(mut self: Box<Self>, reason: CloseReason) {
         self.part(reason).await;
     }
 
@@ -351,8 +351,8 @@ impl Session {
 
     /// Leaves of the messages those that keep to the pace of their source; whether all did.
     fn keep_pace(&self, heard: &Heard, bytes: usize, spans: &mut Vec<Span>) -> bool {
-        match &self.stay {
-            Some(stay) => stay.keep_pace(heard.at, bytes, spans),
+        match &self.permit {
+            Some(permit) => permit.keep_pace(heard.at, bytes, spans),
             None => true,
         }
     }

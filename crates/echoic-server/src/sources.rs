@@ -58,7 +58,7 @@ const ONE: u64 = 1_000_000_000;
 
 /// A conversation's place in its source's count; given back by dropping it.
 #[derive(Debug)]
-pub(crate) struct Stay {
+pub(crate) struct SourcePermit {
     source: Arc<Source>,
     limits: Arc<SourceLimits>,
 }
@@ -74,20 +74,20 @@ impl Sources {
     }
 
     /// A place for a caller; none if its source has no limits, and an ending if it has as many as it may.
-    pub(crate) fn admit(&mut self, caller: &Address) -> Result<Option<Stay>, CloseReason> {
+    pub(crate) fn admit(&mut self, caller: &Address) -> Result<Option<SourcePermit>, CloseReason> {
         let Some(ip) = self.source_of(caller) else {
             return Ok(None);
         };
         let source = self.entry(ip);
         let open = source.open.fetch_add(1, Ordering::Relaxed);
         // From here on it is given back by dropping it.
-        let stay = Stay {
+        let permit = SourcePermit {
             source,
             limits: Arc::clone(&self.limits),
         };
         match self.limits.connections_max {
             Some(max) if open >= max => Err(CloseReason::TooManyFromSource),
-            _ => Ok(Some(stay)),
+            _ => Ok(Some(permit)),
         }
     }
 
@@ -127,7 +127,7 @@ impl Source {
     }
 }
 
-impl Stay {
+impl SourcePermit {
     /// Whether there is a pace to keep to.
     pub(crate) fn has_pace(&self) -> bool {
         self.limits.has_pace()
@@ -153,7 +153,7 @@ impl Stay {
     }
 }
 
-impl Drop for Stay {
+impl Drop for SourcePermit {
     fn drop(&mut self) {
         self.source.open.fetch_sub(1, Ordering::Relaxed);
     }
@@ -281,14 +281,14 @@ mod tests {
         });
         sources.known_max = 2;
         let mut says = |ip: &str| {
-            let stay = sources.admit(&address(ip)).unwrap().unwrap();
+            let permit = sources.admit(&address(ip)).unwrap().unwrap();
             let message = Span {
                 start: 0,
                 body_start: 0,
                 body_end: 1,
                 end: 1,
             };
-            stay.keep_pace(Instant::now(), 1, &mut vec![message])
+            permit.keep_pace(Instant::now(), 1, &mut vec![message])
         };
         assert!(says("10.0.0.1"));
         assert!(says("10.0.0.2"));

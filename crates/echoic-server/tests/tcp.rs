@@ -223,11 +223,11 @@ fn one_too_many_sees_a_clean_end() {
     });
     let (drained, store) = serving.end();
     assert!(drained.served >= 3);
-    let turned_away = store.endings();
-    let turned_away = turned_away
+    let rejecting = store.endings();
+    let rejecting = rejecting
         .iter()
         .filter(|(_, end)| end.reason == CloseReason::TooManyConnections);
-    assert!(turned_away.count() >= 10);
+    assert!(rejecting.count() >= 10);
 }
 
 #[test]

@@ -342,12 +342,12 @@ impl Listener {
     /// # Errors
     ///
     /// What the system says. Elsewhere than on Linux, TCP callers cannot be kept out.
-    pub fn hush(&mut self) -> io::Result<()> {
+    pub fn stop_accepting(&mut self) -> io::Result<()> {
         if self.shared || self.hushed {
             return Ok(());
         }
         match &self.socket {
-            Bound::Tcp(socket) => tcp::hush(socket)?,
+            Bound::Tcp(socket) => tcp::stop_accepting(socket)?,
             Bound::Unix(socket, _) => SockRef::from(socket).shutdown(Shutdown::Read)?,
             Bound::Other(source) => source.stop(),
         }

@@ -36,7 +36,7 @@ pub(crate) fn bind(addr: SocketAddr, options: &ListenOptions) -> io::Result<TcpL
 /// Has the kernel drop what would begin a connection (SYN without ACK), and nothing else: handshakes that have begun
 /// are finished, and what is connected stays so, since a connection inherits the filter of its listener.
 #[cfg(target_os = "linux")]
-pub(crate) fn hush(socket: &TcpListener) -> io::Result<()> {
+pub(crate) fn stop_accepting(socket: &TcpListener) -> io::Result<()> {
     // Classic BPF over the TCP header, whose byte 13 has the flags (RFC 9293, section 3.1).
     const FLAGS: u32 = 13;
     const SYN: u32 = 0x02;
@@ -56,7 +56,7 @@ pub(crate) fn hush(socket: &TcpListener) -> io::Result<()> {
 
 /// There is no way to.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn hush(_: &TcpListener) -> io::Result<()> {
+pub(crate) fn stop_accepting(_: &TcpListener) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 

@@ -59,7 +59,7 @@ async fn hushed_it_takes_those_who_have_called_and_nobody_else() {
         let (mut listener, addr) = one_listener("127.0.0.1:0").await;
         let mut before = TcpStream::connect(&addr).unwrap();
         if hushed {
-            listener.hush().unwrap();
+            listener.stop_accepting().unwrap();
         }
         let mut link = listener.accept().await.unwrap().open().unwrap();
         let patience = Duration::from_millis(100);
@@ -87,7 +87,7 @@ async fn a_unix_socket_hushed_takes_those_who_have_called_and_nobody_else() {
         UnixStream::connect_addr(&name)
     };
     let _before = call().unwrap();
-    listener.hush().unwrap();
+    listener.stop_accepting().unwrap();
     assert_eq!(call().unwrap_err().kind(), ErrorKind::ConnectionRefused);
     listener.accept().await.unwrap();
     let more = poll_fn(|cx| std::task::Poll::Ready(listener.poll_accept(cx).is_ready()));

@@ -168,12 +168,12 @@ async fn tell_standing(recorder: Recorder, quiet: bool) {
 /// Opens every endpoint, on the runtime where calls will be taken.
 async fn open(plan: &Plan, recorder: Recorder, planes: &Planes) -> Result<Server, CliError> {
     let mut server = Server::new(recorder, plan.limits.clone())
-        .limiting_sources(plan.source_limits.clone())
-        .turning_away(plan.turned_away_max)
+        .source_limits(plan.source_limits.clone())
+        .max_rejecting(plan.max_rejecting)
         .on_workers(planes.workers.clone())
-        .aside_on(planes.control.handle().clone());
+        .control_runtime(planes.control.handle().clone());
     if plan.once {
-        server = server.only(1);
+        server = server.stop_after(1);
     }
     let endpoints = plan.endpoints.clone();
     let opened = planes.workers[0].spawn(async move {

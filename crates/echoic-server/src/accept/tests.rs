@@ -116,7 +116,7 @@ async fn a_busy_door_does_not_keep_the_others_waiting() {
 /// A socket of datagrams is served to the end, and is none of those that are waited for.
 #[tokio::test]
 async fn after_as_many_as_were_asked_for_nobody_is_let_in_and_the_last_to_leave_ends_it() {
-    let (mut server, service) = (server().only(2), Noting::default());
+    let (mut server, service) = (server().stop_after(2), Noting::default());
     let at = open(&mut server, "127.0.0.1:0", &service).await;
     open(&mut server, "udp://127.0.0.1:0", &service).await;
     let serving = tokio::spawn(server.run(pending::<()>()));
@@ -144,7 +144,7 @@ async fn so_many_have_a_seat_so_many_are_turned_away_in_order_and_the_rest_are_c
         connections_max: 2,
         ..Limits::default()
     };
-    let mut server = Server::new(recorder, limits).turning_away(2);
+    let mut server = Server::new(recorder, limits).max_rejecting(2);
     let at = open(&mut server, "127.0.0.1:0", &Noting::default()).await;
     let serving = tokio::spawn(server.run(pending::<()>()));
     let mut seated = [call(at).await, call(at).await];
@@ -160,14 +160,14 @@ async fn so_many_have_a_seat_so_many_are_turned_away_in_order_and_the_rest_are_c
             assert_eq!(ask(peer, b"b").await, b"");
         }
         drop(refused);
-        let turned_away = || store.endings().len();
+        let rejecting = || store.endings().len();
         let all_told = async {
-            while turned_away() < 2 * wave {
+            while rejecting() < 2 * wave {
                 sleep(Duration::from_millis(2)).await;
             }
         };
         timeout(LONG, all_told).await.expect("two in each wave");
-        assert_eq!(turned_away(), 2 * wave);
+        assert_eq!(rejecting(), 2 * wave);
     }
     assert_eq!(store.callers().len(), 2 + 4);
     for peer in &mut seated {
@@ -266,7 +266,7 @@ async fn where_nobody_waits_at_the_stop_signal_one_look_is_enough() {
     let looks = Arc::new(AtomicUsize::new(0));
     let mut server = server();
     let address = Address::Net("127.0.0.1:5000".parse().unwrap());
-    server.doors.push(Door {
+    server.listeners.push(BoundListener {
         listener: Listener::from_source(Box::new(Quiet(Arc::clone(&looks))), address),
         endpoint_info: Arc::new(EndpointInfo {
             name: "tcp:5000".into(),
@@ -332,10 +332,10 @@ async fn each_worker_has_a_socket_of_datagrams() {
 
 #[tokio::test(start_paused = true)]
 async fn what_a_caller_failed_by_makes_nobody_wait() {
-    let mut hall = Hall::new(server(), Handle::current());
+    let mut acceptor = Acceptor::new(server(), Handle::current());
     let mut fail = |errno| {
         let error = io::Error::from_raw_os_error(errno);
-        hall.admit(Called::Failed(error), None)
+        acceptor.admit(AcceptEvent::Failed(error), None)
     };
     assert_eq!(fail(103), None); // ECONNABORTED
     assert_eq!(fail(24), Some(Instant::now() + PAUSE_MIN)); // EMFILE

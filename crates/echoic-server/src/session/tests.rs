@@ -44,12 +44,12 @@ use tokio::{
 };
 
 use self::wire::{Peer, wire};
-use super::{Means, Session};
+use super::{Session, SessionContext};
 use crate::{
     common::{Kept, Mood, TestStore},
     drain::Drain,
     session::Totals,
-    sources::Stay,
+    sources::SourcePermit,
 };
 
 const AMPLE: usize = usize::MAX;
@@ -61,7 +61,7 @@ struct Setup {
     options: RecorderOptions,
     store: Arc<TestStore>,
     /// Its source, if that has limits.
-    stay: Option<Stay>,
+    permit: Option<SourcePermit>,
     /// Bytes the peer takes before it grants more.
     window: usize,
 }
@@ -97,7 +97,7 @@ impl Setup {
             limits: Limits::default(),
             options: RecorderOptions::default(),
             store: TestStore::new(Mood::Willing),
-            stay: None,
+            permit: None,
             window: AMPLE,
         }
     }
@@ -132,15 +132,15 @@ impl Setup {
         let (recorder, task) = Recorder::new(Some(store), self.options).await.unwrap();
         let (drain, totals) = (Drain::default(), Arc::default());
         let (known, opened, journal) = somebody(&recorder, self.framing);
-        let means = Means {
+        let context = SessionContext {
             limits: Arc::new(self.limits),
             drain: drain.clone(),
             journal,
-            stay: self.stay,
+            permit: self.permit,
             totals: Arc::clone(&totals),
-            aside: Handle::current(),
+            control: Handle::current(),
         };
-        let session = Session::new(link, handler, &known, opened, means);
+        let session = Session::new(link, handler, &known, opened, context);
         Talk {
             peer,
             drain,

@@ -117,7 +117,7 @@ impl Serve {
         let recorder = Recorder::new(Some(shared), RecorderOptions::default()).await;
         let (recorder, task) = recorder.unwrap();
         let mut server =
-            Server::new(recorder.clone(), self.limits.clone()).limiting_sources(self.sources);
+            Server::new(recorder.clone(), self.limits.clone()).source_limits(self.sources);
         let (calls, called) = mpsc::channel(9);
         let config = EndpointConfig {
             framing: self.framing.into(),

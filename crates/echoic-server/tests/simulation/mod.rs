@@ -19,10 +19,10 @@ macro_rules! must {
 }
 
 mod bug;
+mod callers;
 mod chance;
 mod check;
 mod datagrams;
-mod gate;
 mod model;
 mod net;
 mod peer;

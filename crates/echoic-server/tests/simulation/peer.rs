@@ -12,8 +12,8 @@ use tokio::{
 };
 
 use super::{
+    callers::Callers,
     chance::Chance,
-    gate::Gate,
     net::{PEER, Socket, Wire},
     plan::{Act, PeerPlan, Reading},
 };
@@ -28,14 +28,14 @@ pub(super) struct Account {
 /// Calls, acts, and is gone. Those who would stay for ever are ended with the world.
 pub(super) async fn live(
     plan: PeerPlan,
-    gate: Gate,
+    callers: Callers,
     wire: Wire,
     address: Address,
     began: Instant,
 ) -> Option<Account> {
     sleep_until(began + plan.calls_at).await;
     let own = wire.end(PEER);
-    if !gate.call(&wire, address) {
+    if !callers.call(&wire, address) {
         return None;
     }
     if plan.is_client {
@@ -61,7 +61,7 @@ async fn act(mut socket: Socket, acts: Vec<Act>) {
             }
             Act::Reset => return socket.close(true),
             Act::Close => return socket.close(false),
-            Act::Stay => Ok(()),
+            Act::SourcePermit => Ok(()),
         };
         if done.is_err() {
             return;

@@ -64,7 +64,7 @@ pub(super) enum Act {
     /// Closes, whatever is unread or on its way.
     Close,
     /// Does nothing more.
-    Stay,
+    SourcePermit,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -298,7 +298,7 @@ fn acts(chance: &mut Chance, framing: Framing, max: usize, is_client: bool) -> V
     acts.push(match chance.within(0..=9) {
         0 if !is_client => Act::Reset,
         1 if !is_client => Act::Close,
-        2 => Act::Stay,
+        2 => Act::SourcePermit,
         _ => Act::Finish,
     });
     acts
@@ -346,7 +346,7 @@ impl fmt::Debug for Act {
             Self::Finish => f.write_str("Finish"),
             Self::Reset => f.write_str("Reset"),
             Self::Close => f.write_str("Close"),
-            Self::Stay => f.write_str("Stay"),
+            Self::SourcePermit => f.write_str("Stay"),
         }
     }
 }

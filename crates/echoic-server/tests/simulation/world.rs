@@ -32,9 +32,9 @@ use tokio::{
 
 use super::{
     bug::{Bug, Planted},
+    callers::Callers,
     chance::Chance,
     check::check,
-    gate::Gate,
     model::GREETING,
     net::Wire,
     peer::{self, Account},
@@ -42,7 +42,7 @@ use super::{
     steps::Steps,
     store::Keeper,
 };
-use crate::{Drained, Server, server::Door};
+use crate::{Drained, Server, server::BoundListener};
 
 /// What is left of a world.
 pub(super) struct World {
@@ -135,19 +135,19 @@ async fn live(seed: u64, plan: Plan, planted: Planted, steps: Steps) -> Result<W
         .await
         .map_err(|error| error.to_string())?;
     let recording = tokio::spawn(task.run());
-    let gate = Gate::new(plan.limits.connections_max, planted.clone());
-    let server = serve(&plan, &planted, &gate, &recorder);
+    let callers = Callers::new(plan.limits.connections_max, planted.clone());
+    let server = serve(&plan, &planted, &callers, &recorder);
     let mut chance = Chance::new(!seed);
     let wires: Vec<Wire> = plan
         .peers
         .iter()
         .map(|peer| Wire::new(peer.weather.clone(), chance.fork(), steps.clone()))
         .collect();
-    let peers = call(&plan, &wires, &gate, began);
+    let peers = call(&plan, &wires, &callers, began);
     let weather = tokio::spawn(weather(
         plan.clone(),
         Arc::clone(&keeper),
-        gate.clone(),
+        callers.clone(),
         began,
     ));
 
@@ -156,7 +156,7 @@ async fn live(seed: u64, plan: Plan, planted: Planted, steps: Steps) -> Result<W
         sleep_until(stop_at).await;
         steps.tell(|| "the server is told to stop".to_owned());
         planted.stop();
-        gate.look_at_stop();
+        callers.look_at_stop();
         wires.iter().for_each(Wire::look_at_stop);
     };
     let drained = timeout(FOR_EVER, server.run(stop)).await;
@@ -191,7 +191,7 @@ async fn live(seed: u64, plan: Plan, planted: Planted, steps: Steps) -> Result<W
     })
 }
 
-fn serve(plan: &Plan, planted: &Planted, gate: &Gate, recorder: &Recorder) -> Server {
+fn serve(plan: &Plan, planted: &Planted, callers: &Callers, recorder: &Recorder) -> Server {
     let here = address(5000);
     let workers = vec![Handle::current(); plan.keeping.options.shards];
     let mut server = Server::new(recorder.clone(), plan.limits.clone()).on_workers(workers);
@@ -202,8 +202,8 @@ fn serve(plan: &Plan, planted: &Planted, gate: &Gate, recorder: &Recorder) -> Se
         Serving::Greet => Arc::new(Greeting),
         Serving::Spawned(most_ms) => Arc::new(Beside { most_ms }),
     };
-    server.doors.push(Door {
-        listener: Listener::from_source(Box::new(gate.door()), here),
+    server.listeners.push(BoundListener {
+        listener: Listener::from_source(Box::new(callers.listener()), here),
         endpoint_info: Arc::new(EndpointInfo {
             name: "tcp:5000".to_owned(),
             proto: "tcp",
@@ -221,7 +221,7 @@ fn serve(plan: &Plan, planted: &Planted, gate: &Gate, recorder: &Recorder) -> Se
 fn call(
     plan: &Plan,
     wires: &[Wire],
-    gate: &Gate,
+    callers: &Callers,
     began: Instant,
 ) -> Vec<JoinHandle<Option<Account>>> {
     let peers = plan.peers.iter().zip(wires).zip(0..);
@@ -230,7 +230,7 @@ fn call(
             let from = address(port(i));
             tokio::spawn(peer::live(
                 peer.clone(),
-                gate.clone(),
+                callers.clone(),
                 wire.clone(),
                 from,
                 began,
@@ -239,7 +239,7 @@ fn call(
         .collect()
 }
 
-async fn weather(plan: Plan, keeper: Arc<Keeper>, gate: Gate, began: Instant) {
+async fn weather(plan: Plan, keeper: Arc<Keeper>, callers: Callers, began: Instant) {
     let moods = plan.keeping.moods.iter();
     let moods = moods.map(|(at, mood)| (*at, Some(*mood), 0));
     let failures = plan.failures.iter().map(|(at, times)| (*at, None, *times));
@@ -249,7 +249,7 @@ async fn weather(plan: Plan, keeper: Arc<Keeper>, gate: Gate, began: Instant) {
         sleep_until(began + at).await;
         match mood {
             Some(mood) => keeper.inner.set(mood),
-            None => gate.fail(failures),
+            None => callers.fail(failures),
         }
     }
 }

@@ -45,7 +45,7 @@ pub(super) struct Plan {
     pub(super) limits: Limits,
     pub(super) source_limits: SourceLimits,
     /// Callers that may be turned away in order at the same time.
-    pub(super) turned_away_max: usize,
+    pub(super) max_rejecting: usize,
     pub(super) store: StoreUrl,
     pub(super) durability: Durability,
     pub(super) retention: Retention,
@@ -128,7 +128,7 @@ impl Plan {
             endpoints,
             limits,
             source_limits: source_limits(&args.limits),
-            turned_away_max: files.saturating_sub(taken) as usize,
+            max_rejecting: files.saturating_sub(taken) as usize,
             store: args.recording.store.clone(),
             durability,
             retention: args.recording.retention.retention,

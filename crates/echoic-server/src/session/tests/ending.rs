@@ -248,7 +248,7 @@ async fn too_many_connections_see_a_clean_end_and_are_recorded() {
     peer.send("hello\n");
     let talk = setup
         .talk_over(link, peer, Handler::Inline(Session::nobody()), |session| {
-            session.turn_away(CloseReason::TooManyConnections)
+            session.reject(CloseReason::TooManyConnections)
         })
         .await;
     let end = talk.end().await;

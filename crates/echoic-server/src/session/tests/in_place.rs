@@ -81,16 +81,16 @@ impl Script {
             let (recorder, began) = (Recorder::none(), Instant::now());
             let (known, opened, journal) = somebody(&recorder, self.framing);
             let drain = Drain::default();
-            let means = Means {
+            let context = SessionContext {
                 limits: Arc::new(Limits {
                     message_bytes_max: self.message_bytes_max,
                     ..Limits::default()
                 }),
                 drain: drain.clone(),
                 journal,
-                stay: None,
+                permit: None,
                 totals: Arc::default(),
-                aside: Handle::current(),
+                control: Handle::current(),
             };
             let Handler::Inline(handler) = named(self.service, self.framing) else {
                 unreachable!("{} is inline", self.service)
@@ -102,7 +102,7 @@ impl Script {
                 answers: Arc::clone(&answers),
             };
             let handler = Handler::Inline(Box::new(watched));
-            let mut session = Session::new(link, handler, &known, opened, means);
+            let mut session = Session::new(link, handler, &known, opened, context);
             let talking = tokio::spawn(async move {
                 let reason = session.talk().await;
                 session.part(reason).await;

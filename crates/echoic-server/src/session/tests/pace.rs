@@ -19,7 +19,7 @@ fn sources(messages: Option<u32>, bytes: Option<u32>) -> Sources {
 
 async fn talk(sources: &mut Sources) -> Talk {
     let mut setup = Setup::line();
-    setup.stay = sources.admit(&address(40_000)).unwrap();
+    setup.permit = sources.admit(&address(40_000)).unwrap();
     setup.talk(echo()).await
 }
 

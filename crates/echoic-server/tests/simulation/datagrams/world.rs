@@ -35,7 +35,7 @@ use super::{
     net::{Facts, Net},
     plan::{Act, From, PeerPlan, Plan},
 };
-use crate::{Drained, Server, datagrams::Rules, server::Slot};
+use crate::{Drained, Server, datagrams::Rules, server::DatagramBinding};
 
 /// What is left of a world.
 pub(super) struct World {
@@ -143,7 +143,7 @@ fn serve(plan: &Plan, planted: &Planted, net: &Net, recorder: &Recorder) -> Serv
         ..AccessList::default()
     };
     let socket = in_socket(planted, Box::new(net.socket()));
-    server.slots.push(Slot {
+    server.bindings.push(DatagramBinding {
         address: here.clone(),
         sockets: vec![UnopenedDatagrams::from_transport(socket, here)],
         rules: Arc::new(Rules {

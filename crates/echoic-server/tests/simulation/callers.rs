@@ -18,7 +18,7 @@ use super::{
 
 /// A place where peers call.
 #[derive(Clone, Debug)]
-pub(super) struct Gate(Arc<Mutex<Queue>>);
+pub(super) struct Callers(Arc<Mutex<Queue>>);
 
 struct Queue {
     calls: VecDeque<(Wire, Address)>,
@@ -32,14 +32,14 @@ struct Queue {
     planted: Planted,
 }
 
-/// The server's side of a [`Gate`].
+/// The server's side of a [`Callers`].
 #[derive(Debug)]
-pub(super) struct Door(Gate);
+pub(super) struct TestListener(Callers);
 
 /// `EMFILE`: too many open files.
 const TOO_MANY_FILES: i32 = 24;
 
-impl Gate {
+impl Callers {
     pub(super) fn new(connections_max: usize, planted: Planted) -> Self {
         Self(Arc::new(Mutex::new(Queue {
             calls: VecDeque::new(),
@@ -56,8 +56,8 @@ impl Gate {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn door(&self) -> Door {
-        Door(self.clone())
+    pub(super) fn listener(&self) -> TestListener {
+        TestListener(self.clone())
     }
 
     pub(super) fn fail(&self, times: usize) {
@@ -85,7 +85,7 @@ impl Gate {
     }
 }
 
-impl Accept for Door {
+impl Accept for TestListener {
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Link, Address)>> {
         ready!(poll_budget(cx));
         let mut queue = self.0.lock();
@@ -117,7 +117,7 @@ impl Accept for Door {
     }
 }
 
-impl Drop for Door {
+impl Drop for TestListener {
     fn drop(&mut self) {
         let mut queue = self.0.lock();
         queue.closed = true;
