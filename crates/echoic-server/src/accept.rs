@@ -355,8 +355,8 @@ impl Acceptor {
                     link: Some(link),
                 }) => {
                     let peer = peer(&link, &opened);
-                    let nobody = Handler::Inline(Session::nobody());
-                    Session::new(link, nobody, &peer, opened, context)
+                    let silent_handler = Handler::Inline(Session::silent_handler());
+                    Session::new(link, silent_handler, &peer, opened, context)
                         .reject(reason)
                         .await;
                 }

@@ -107,7 +107,7 @@ fn framed(framing: Framing, body: Vec<u8>, end: End<'_>) -> Result<Vec<u8>, Repl
 
 /// What leaves next.
 #[derive(Debug)]
-pub(crate) struct Utterance {
+pub(crate) struct Reply {
     /// What it answers.
     pub(crate) answers: Option<Pending>,
     /// Framed as it goes on the wire.
@@ -116,7 +116,7 @@ pub(crate) struct Utterance {
 
 /// What came from the service.
 #[derive(Debug)]
-pub(crate) enum Uttered {
+pub(crate) enum HandlerOutput {
     /// Something said.
     Said(SaidMessage),
     /// It is done.
@@ -213,23 +213,23 @@ impl SpawnedSession {
     }
 
     /// The peer has said its last, and so the service hears its last.
-    pub(crate) fn hang_up(&mut self) {
+    pub(crate) fn close_input(&mut self) {
         if self.untold.is_empty() {
             self.tell = None;
         }
     }
 
     /// What the service says next, or how it ended.
-    pub(crate) fn poll_uttered(&mut self, cx: &mut Context<'_>) -> Poll<Uttered> {
+    pub(crate) fn poll_output(&mut self, cx: &mut Context<'_>) -> Poll<HandlerOutput> {
         match ready!(Pin::new(&mut self.listen).poll_next(cx)) {
-            Some(said) => Poll::Ready(Uttered::Said(said)),
+            Some(said) => Poll::Ready(HandlerOutput::Said(said)),
             None => {
                 let Some(task) = &mut self.task else {
-                    return Poll::Ready(Uttered::Done(Ok(())));
+                    return Poll::Ready(HandlerOutput::Done(Ok(())));
                 };
                 let done = ready!(Pin::new(task).poll(cx));
                 self.task = None;
-                Poll::Ready(Uttered::Done(
+                Poll::Ready(HandlerOutput::Done(
                     done.unwrap_or_else(|panic| Err(ServiceError(Box::new(panic)))),
                 ))
             }
@@ -237,14 +237,14 @@ impl SpawnedSession {
     }
 
     /// Puts what was said in its place: what leaves now, in order.
-    pub(crate) fn order(&mut self, said: SaidMessage) -> Vec<Utterance> {
+    pub(crate) fn order(&mut self, said: SaidMessage) -> Vec<Reply> {
         let SaidMessage { in_answer_to, body } = said;
         let waits = |index: &u64| match (self.pending.front(), self.pending.back()) {
             (Some(first), Some(last)) => (first.index..=last.index).contains(index),
             _ => false,
         };
         match in_answer_to.filter(waits) {
-            None => vec![Utterance {
+            None => vec![Reply {
                 answers: None,
                 bytes: said_unasked(self.frames.outbound, body),
             }],
@@ -261,7 +261,7 @@ impl SpawnedSession {
                     let bytes = answered
                         .end
                         .frame(&answered.raw, body, self.frames.outbound);
-                    leaving.push(Utterance {
+                    leaving.push(Reply {
                         answers: Some(answered),
                         bytes,
                     });

@@ -50,7 +50,7 @@ use crate::{
     session::Session,
     session::Totals,
     timers::Timers,
-    wait::{Rung, Wait},
+    wait::{Wait, Wakeup},
 };
 
 /// Datagrams taken in one go before others on the worker have their turn.
@@ -163,8 +163,8 @@ impl DatagramTask {
 
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         for _ in 0..BATCH {
-            if self.poll_hear(cx).is_pending() {
-                return self.poll_bell(cx);
+            if self.poll_receive(cx).is_pending() {
+                return self.poll_wakeup(cx);
             }
             self.busy = true;
         }
@@ -177,7 +177,7 @@ impl DatagramTask {
     }
 
     /// The way of a datagram.
-    fn poll_hear(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.poll_send_unsent(cx).is_pending() && !self.may_hear_on() {
             return Poll::Pending;
         }
@@ -227,7 +227,7 @@ impl DatagramTask {
         let Some(talk) = self.peers.get(&route) else {
             return;
         };
-        talk.heard_at = at;
+        talk.received_at = at;
         let bytes = &self.room[..len];
         if talk.standing == Standing::Denied {
             talk.not_heard(whole);
@@ -424,7 +424,7 @@ impl DatagramTask {
         };
         let handler = match rules.service.handler(&peer) {
             Handler::Inline(handler) => handler,
-            Handler::Spawned(_) => Session::nobody(), // refused when the endpoint was opened
+            Handler::Spawned(_) => Session::silent_handler(), // refused when the endpoint was opened
         };
         let opened = Opened {
             conversation,
@@ -437,7 +437,7 @@ impl DatagramTask {
     }
 
     /// Nothing moves: waits for a deadline or the stop signal.
-    fn poll_bell(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+    fn poll_wakeup(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         let now = Instant::now();
         let stall = self.context.rules.limits.write_timeout;
         let stalled_at = self.outgoing.stalled_since().map(|since| since + stall);
@@ -445,8 +445,8 @@ impl DatagramTask {
         let deadline = next.into_iter().flatten().min().unwrap_or(now + FAR);
         let idle = !std::mem::take(&mut self.busy);
         Poll::Ready(match ready!(self.wait.poll(cx, deadline, idle)) {
-            Rung::Drain => Turn::Drain,
-            Rung::Deadline => {
+            Wakeup::Drain => Turn::Drain,
+            Wakeup::Deadline => {
                 self.tend(Instant::now());
                 self.busy = true;
                 Turn::Again

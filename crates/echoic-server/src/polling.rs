@@ -14,11 +14,11 @@ use std::{
 use tokio::task::yield_now;
 
 thread_local! {
-    static HEARD: Heard = const { Heard { reads: Cell::new(0), sleeper: Cell::new(None) } };
+    static HEARD: Received = const { Received { reads: Cell::new(0), sleeper: Cell::new(None) } };
 }
 
 /// What a thread's conversations have heard.
-struct Heard {
+struct Received {
     reads: Cell<u64>,
     /// Who looks on, while nothing has come.
     sleeper: Cell<Option<Waker>>,

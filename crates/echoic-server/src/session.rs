@@ -1,6 +1,6 @@
 //! The way of a message. This is the file to read first.
 //!
-//! One task a conversation, one function a message ([`Session::poll_hear`]): read, divide, answer, send, record.
+//! One task a conversation, one function a message ([`Session::poll_receive`]): read, divide, answer, send, record.
 //! For an inline service that is one go without waiting, allocating or locking anything another worker wants; what
 //! cannot be done in one go (a reply the peer does not take, a service apart, a store that is behind) is kept in the
 //! conversation and taken up at its next turn.
@@ -8,10 +8,10 @@
 //! While a reply is unsent nothing more is heard: that is the whole of back-pressure, since the peer's window fills
 //! and the peer waits. A peer that never reads is ended after `--write-timeout`.
 //!
-//! Beside it: [`waiting`], what has to be waited for in between; [`speaking`], services apart; [`parting`], the end.
+//! Beside it: [`waiting`], what has to be waited for in between; [`spawned`], services apart; [`closing`], the end.
 
-mod parting;
-mod speaking;
+mod closing;
+mod spawned;
 mod waiting;
 
 use std::{
@@ -80,7 +80,7 @@ pub(crate) struct Session {
     clock: Clock,
     tally: Tally,
     /// When the peer was last heard, and last took something it was sent.
-    heard_at: Instant,
+    received_at: Instant,
     sent_at: Instant,
     /// What waits for the record with strict durability, as an epoch and the offset in all that was said up to which
     /// it lets go; and up to which offset all is kept.
@@ -89,24 +89,24 @@ pub(crate) struct Session {
     /// Since when a message has been unfinished, not counting the time in which we did not listen.
     message_since: Option<Instant>,
     /// Since when we have not been listening: a reply is unsent, or the service or the record is behind.
-    deaf_since: Option<Instant>,
+    read_paused_since: Option<Instant>,
     half_closed: bool,
     /// The peer ended its stream inside a message.
-    cut_short: bool,
+    incomplete: bool,
     /// What had been received when the stop signal was seen.
     draining_from: Option<u64>,
     /// All that the kernel had received by then has been heard.
-    heard_out: bool,
+    input_drained: bool,
     /// Something moved since the task last slept.
     busy: bool,
     /// Whose turn it is, where the service and the peer both have something: neither may starve the other.
-    peer_first: bool,
+    receive_first: bool,
     /// How it ends, once that is known.
     reason: Option<CloseReason>,
 }
 
 /// One read, as the steps that follow it need to know it.
-struct Heard {
+struct Received {
     at: Instant,
     /// Reads that its first message took.
     reads: u32,
@@ -195,18 +195,18 @@ impl Session {
             drain,
             clock,
             tally: Tally::default(),
-            heard_at: now,
+            received_at: now,
             sent_at: now,
             awaited: None,
             kept: 0,
             message_since: None,
-            deaf_since: None,
+            read_paused_since: None,
             half_closed: false,
-            cut_short: false,
+            incomplete: false,
             draining_from: None,
-            heard_out: false,
+            input_drained: false,
             busy: true,
-            peer_first: true,
+            receive_first: true,
             reason: None,
         })
     }
@@ -223,14 +223,14 @@ impl Session {
     }
 
     /// A voice for those who are turned away.
-    pub(crate) fn nobody() -> Box<dyn InlineHandler> {
-        struct Nobody;
-        impl InlineHandler for Nobody {
+    pub(crate) fn silent_handler() -> Box<dyn InlineHandler> {
+        struct SilentHandler;
+        impl InlineHandler for SilentHandler {
             fn answer(&mut self, _: &Run<'_>, _: &mut Replies) -> ControlFlow<()> {
                 ControlFlow::Break(())
             }
         }
-        Box::new(Nobody)
+        Box::new(SilentHandler)
     }
 
     async fn talk(&mut self) -> CloseReason {
@@ -255,19 +255,19 @@ impl Session {
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         let moved = match (self.poll_send(cx), &self.handler) {
             (Poll::Ready(turn), _) => Poll::Ready(turn),
-            (Poll::Pending, ActiveHandler::Inline(_)) => self.poll_hear(cx),
-            (Poll::Pending, ActiveHandler::Spawned(_)) => self.poll_hear_or_utter(cx),
+            (Poll::Pending, ActiveHandler::Inline(_)) => self.poll_receive(cx),
+            (Poll::Pending, ActiveHandler::Spawned(_)) => self.poll_receive_or_handler_output(cx),
         };
         if moved.is_pending() {
-            return self.poll_bell(cx);
+            return self.poll_wakeup(cx);
         }
         self.busy = true;
         moved
     }
 
     /// The way of a message: bytes, messages, replies, bytes, record.
-    fn poll_hear(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
-        let new_max = ready!(self.poll_may_hear(cx));
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+        let new_max = ready!(self.poll_may_receive(cx));
         SCRATCH.with_borrow_mut(
             |Scratch {
                  room,
@@ -281,7 +281,7 @@ impl Session {
                         return Poll::Ready(ControlFlow::Break(broken(&error)));
                     }
                     Poll::Pending => {
-                        self.hear_nothing(cx);
+                        self.nothing_received(cx);
                         return Poll::Pending;
                     }
                 };
@@ -310,7 +310,7 @@ impl Session {
     }
 
     /// Nothing has come. After the stop signal that was all, unless it is only this task's turn that is used up.
-    fn hear_nothing(&mut self, cx: &Context<'_>) {
+    fn nothing_received(&mut self, cx: &Context<'_>) {
         if self.draining_from.is_none() {
             return;
         }
@@ -318,18 +318,18 @@ impl Session {
             cx.waker().wake_by_ref();
             return;
         }
-        self.heard_out = true;
+        self.input_drained = true;
         if let ActiveHandler::Spawned(handler) = &mut self.handler {
-            handler.hang_up();
+            handler.close_input();
         }
     }
 
-    fn hear(&mut self, reading: &Reading<'_>) -> Heard {
+    fn hear(&mut self, reading: &Reading<'_>) -> Received {
         self.tally.received += reading.new as u64;
         heard();
-        self.heard_at = Instant::now();
-        Heard {
-            at: self.heard_at,
+        self.received_at = Instant::now();
+        Received {
+            at: self.received_at,
             reads: reading.reads,
             ended: reading.new == 0,
             too_fast: false,
@@ -342,7 +342,7 @@ impl Session {
         if reading.new > 0 {
             return self.splitter.split(reading.bytes(), spans);
         }
-        self.cut_short = self.splitter.finish(reading.bytes(), spans);
+        self.incomplete = self.splitter.finish(reading.bytes(), spans);
         Split {
             consumed: reading.bytes().len(),
             violation: None,
@@ -350,7 +350,7 @@ impl Session {
     }
 
     /// Leaves of the messages those that keep to the pace of their source; whether all did.
-    fn keep_pace(&self, heard: &Heard, bytes: usize, spans: &mut Vec<Span>) -> bool {
+    fn keep_pace(&self, heard: &Received, bytes: usize, spans: &mut Vec<Span>) -> bool {
         match &self.permit {
             Some(permit) => permit.keep_pace(heard.at, bytes, spans),
             None => true,
@@ -381,8 +381,13 @@ impl Session {
         })
     }
 
-    /// The service's turn. One that runs apart only takes note here; what it says comes by [`Self::poll_utter`].
-    fn answer(&mut self, run: &Run<'_>, heard: &Heard, replies: &mut Replies) -> ControlFlow<()> {
+    /// The service's turn. One that runs apart only takes note here; what it says comes by [`Self::poll_handler_output`].
+    fn answer(
+        &mut self,
+        run: &Run<'_>,
+        heard: &Received,
+        replies: &mut Replies,
+    ) -> ControlFlow<()> {
         replies.clear(self.frames);
         self.tally.messages += run.len() as u64;
         match &mut self.handler {
@@ -430,7 +435,7 @@ impl Session {
         Ok(())
     }
 
-    fn record(&mut self, run: &Run<'_>, replies: &Replies, heard: &Heard) {
+    fn record(&mut self, run: &Run<'_>, replies: &Replies, heard: &Received) {
         if matches!(self.handler, ActiveHandler::Spawned(_)) {
             return;
         }
@@ -452,7 +457,7 @@ impl Session {
     /// What follows from a read beside its replies: an end, a limit, a deadline.
     fn judge(
         &mut self,
-        heard: &Heard,
+        heard: &Received,
         split: &Split,
         then: Result<ControlFlow<()>, ReplyTooLong>,
         sent: io::Result<()>,
@@ -487,7 +492,7 @@ impl Session {
         {
             return ControlFlow::Break(CloseReason::MessageTimeout);
         }
-        self.heard_out |= self
+        self.input_drained |= self
             .draining_from
             .is_some_and(|from| self.tally.received - from > DRAIN_BYTES_MAX);
         ControlFlow::Continue(())
@@ -512,7 +517,7 @@ impl Session {
 
     /// How a conversation ends whose peer has ended its half.
     fn closed(&self) -> CloseReason {
-        if self.cut_short {
+        if self.incomplete {
             CloseReason::Incomplete
         } else {
             CloseReason::PeerClosed
@@ -527,8 +532,8 @@ impl Session {
                 ActiveHandler::Inline(handler) => handler.open(replies),
                 ActiveHandler::Spawned(_) => ControlFlow::Continue(()),
             };
-            let opened = Heard {
-                at: self.heard_at,
+            let opened = Received {
+                at: self.received_at,
                 reads: 0,
                 ended: false,
                 too_fast: false,

@@ -32,7 +32,7 @@ pub(crate) struct Wait {
 
 /// Why a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rung {
+pub(crate) enum Wakeup {
     /// The deadline has passed.
     Deadline,
     /// The server has been told to stop. Said once.
@@ -58,7 +58,7 @@ impl Wait {
         cx: &mut Context<'_>,
         deadline: Instant,
         idle: bool,
-    ) -> Poll<Rung> {
+    ) -> Poll<Wakeup> {
         if deadline < self.sleep.deadline() {
             self.sleep.as_mut().reset(deadline);
             self.registered = None;
@@ -76,11 +76,11 @@ impl Wait {
         }
         if !self.drained && self.notice.poll(cx).is_ready() {
             self.drained = true;
-            return Poll::Ready(Rung::Drain);
+            return Poll::Ready(Wakeup::Drain);
         }
         while self.sleep.as_mut().poll(cx).is_ready() {
             if Instant::now() >= deadline {
-                return Poll::Ready(Rung::Deadline);
+                return Poll::Ready(Wakeup::Deadline);
             }
             self.sleep.as_mut().reset(deadline);
         }
@@ -120,7 +120,7 @@ mod tests {
 
     impl Sleeper {
         /// Sleeps through what comes, each time putting its deadline so far off, until a bell rings.
-        async fn sleep(&mut self) -> Rung {
+        async fn sleep(&mut self) -> Wakeup {
             let mut busy = true;
             poll_fn(|cx| {
                 while let Poll::Ready(Some(patience)) = self.bytes.poll_recv(cx) {
@@ -129,14 +129,14 @@ mod tests {
                 }
                 if busy && !self.drained && self.drain.has_started() {
                     self.drained = true;
-                    return Poll::Ready(Rung::Drain);
+                    return Poll::Ready(Wakeup::Drain);
                 }
                 let was = self.wait.sleep.deadline();
                 let rung = self
                     .wait
                     .poll(cx, self.deadline, !std::mem::take(&mut busy));
                 self.set += usize::from(self.wait.sleep.deadline() != was);
-                self.drained |= rung == Poll::Ready(Rung::Drain);
+                self.drained |= rung == Poll::Ready(Wakeup::Drain);
                 rung
             })
             .await
@@ -167,7 +167,7 @@ mod tests {
             }
             tell
         });
-        assert_eq!(sleeper.sleep().await, Rung::Deadline);
+        assert_eq!(sleeper.sleep().await, Wakeup::Deadline);
         assert!(Instant::now() >= sleeper.deadline);
         assert!(
             sleeper.set <= 6,
@@ -186,12 +186,12 @@ mod tests {
             sleep(10 * MS).await;
             stopping.start();
         });
-        assert_eq!(sleeper.sleep().await, Rung::Drain);
-        assert_eq!(sleeper.sleep().await, Rung::Deadline);
+        assert_eq!(sleeper.sleep().await, Wakeup::Drain);
+        assert_eq!(sleeper.sleep().await, Wakeup::Deadline);
         let (mut late, _tell) = self::sleeper(&drain, 1000 * MS);
         assert_eq!(
             late.sleep().await,
-            Rung::Drain,
+            Wakeup::Drain,
             "also to whoever comes after it"
         );
     }
@@ -234,7 +234,7 @@ mod tests {
                     let rung = timeout(Duration::from_mins(1), sleeper.sleep()).await;
                     let now = Instant::now();
                     match rung.expect("a bell that never rings") {
-                        Rung::Drain => {
+                        Wakeup::Drain => {
                             bells += 1;
                             if drained {
                                 continue;
@@ -244,7 +244,7 @@ mod tests {
                             let stop = stop.unwrap() as u32 * MS;
                             assert!(after >= stop && after <= stop + 2 * MS, "{after:?}");
                         }
-                        Rung::Deadline => {
+                        Wakeup::Deadline => {
                             let late = now.checked_duration_since(sleeper.deadline);
                             assert!(late.is_some_and(|late| late <= 2 * MS), "{late:?}");
                             break;

@@ -97,9 +97,9 @@ impl Peers {
 
     /// Ends who has been silent for `gap`; returns when the next will have been.
     pub(super) fn end_idle(&mut self, now: Instant, gap: Duration) -> Option<Instant> {
-        while let Some((heard_at, route)) = self.silent_longest() {
-            if heard_at + gap > now {
-                return Some(heard_at + gap);
+        while let Some((received_at, route)) = self.silent_longest() {
+            if received_at + gap > now {
+                return Some(received_at + gap);
             }
             let route = route.clone();
             self.end(&route, CloseReason::IdleTimeout);
@@ -112,11 +112,11 @@ impl Peers {
             let entry = self.listed.first_entry()?;
             let listed_at = entry.key().0;
             let talk = self.talks.get_mut(entry.get())?;
-            if talk.heard_at == listed_at {
+            if talk.received_at == listed_at {
                 return Some((listed_at, self.listed.first_key_value()?.1));
             }
-            talk.listed_at = talk.heard_at;
-            let key = (talk.heard_at, talk.conversation);
+            talk.listed_at = talk.received_at;
+            let key = (talk.received_at, talk.conversation);
             let route = entry.remove();
             self.listed.insert(key, route);
         }

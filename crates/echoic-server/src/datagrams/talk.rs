@@ -25,7 +25,7 @@ pub(super) struct Talk {
     /// How it stands with the peer.
     pub(super) standing: Standing,
     /// When it was last heard, and under which time it is listed among the others.
-    pub(super) heard_at: Instant,
+    pub(super) received_at: Instant,
     pub(super) listed_at: Instant,
     handler: Box<dyn InlineHandler>,
     begun: bool,
@@ -70,7 +70,7 @@ impl Talk {
             conversation,
             journal,
             standing,
-            heard_at: now,
+            received_at: now,
             listed_at: now,
             handler,
             begun: false,

@@ -12,16 +12,16 @@ use echoic_recorder::NotKept;
 use tokio::time::Instant;
 
 use super::{ActiveHandler, Session, Turn, broken};
-use crate::wait::Rung;
+use crate::wait::Wakeup;
 
 impl Session {
     /// As [`Self::poll_ready_to_hear`]. The peer's time to finish a message stands still while we do not listen.
-    pub(super) fn poll_may_hear(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
+    pub(super) fn poll_may_receive(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
         let may = self.poll_ready_to_hear(cx);
-        match self.deaf_since {
-            None if may.is_pending() => self.deaf_since = Some(Instant::now()),
+        match self.read_paused_since {
+            None if may.is_pending() => self.read_paused_since = Some(Instant::now()),
             Some(since) if may.is_ready() => {
-                self.deaf_since = None;
+                self.read_paused_since = None;
                 let begun = &mut self.message_since;
                 *begun = begun.map(|begun| begun + since.elapsed());
             }
@@ -34,14 +34,14 @@ impl Session {
     /// or the record is behind by more than it may be.
     fn poll_ready_to_hear(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
         match &mut self.handler {
-            ActiveHandler::Inline(_) if self.heard_out || !self.outbox.is_empty() => {
+            ActiveHandler::Inline(_) if self.input_drained || !self.outbox.is_empty() => {
                 return Poll::Pending;
             }
             ActiveHandler::Inline(_) => {}
             ActiveHandler::Spawned(handler) => {
                 ready!(handler.poll_told(cx));
-                if self.half_closed || self.heard_out {
-                    handler.hang_up();
+                if self.half_closed || self.input_drained {
+                    handler.close_input();
                     return Poll::Pending;
                 }
                 if handler.owes_answers() {
@@ -93,16 +93,16 @@ impl Session {
     }
 
     /// Nothing moves: waits for a deadline or the stop signal.
-    pub(super) fn poll_bell(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+    pub(super) fn poll_wakeup(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         let inline = matches!(self.handler, ActiveHandler::Inline(_));
-        if self.heard_out && inline && self.outbox.is_empty() {
+        if self.input_drained && inline && self.outbox.is_empty() {
             return Poll::Ready(ControlFlow::Break(CloseReason::ServerStopped));
         }
         let (deadline, overdue) = self.deadline();
         let idle = !mem::take(&mut self.busy);
         Poll::Ready(match ready!(self.wait.poll(cx, deadline, idle)) {
-            Rung::Drain => ControlFlow::Continue(()),
-            Rung::Deadline => ControlFlow::Break(overdue),
+            Wakeup::Drain => ControlFlow::Continue(()),
+            Wakeup::Deadline => ControlFlow::Break(overdue),
         })
     }
 
@@ -117,7 +117,7 @@ impl Session {
         if self.awaited.is_some() {
             // The recorder has less patience; this is for the case that it is gone.
             return (
-                self.sent_at.max(self.heard_at) + idle_timeout,
+                self.sent_at.max(self.received_at) + idle_timeout,
                 CloseReason::StoreFailed,
             );
         }
@@ -125,11 +125,11 @@ impl Session {
             return (self.sent_at + write_timeout, CloseReason::WriteTimeout);
         }
         match self.message_since {
-            Some(since) if self.deaf_since.is_none() => {
+            Some(since) if self.read_paused_since.is_none() => {
                 (since + message_timeout, CloseReason::MessageTimeout)
             }
             _ => (
-                self.heard_at.max(self.sent_at) + idle_timeout,
+                self.received_at.max(self.sent_at) + idle_timeout,
                 CloseReason::IdleTimeout,
             ),
         }

@@ -338,8 +338,8 @@ fn unix_datagrams_are_answered_at_their_senders_name() {
         assert_eq!(&room[..len], said.to_ascii_uppercase());
     }
     // A name is needed to be answered, and 64 KiB are the most that is heard.
-    let nobody = UnixDatagram::unbound().unwrap();
-    nobody.send_to(b"from nobody", &path).unwrap();
+    let silent_handler = UnixDatagram::unbound().unwrap();
+    silent_handler.send_to(b"from nobody", &path).unwrap();
     peer.send(&vec![b'x'; 100_000]).unwrap();
     until("all is told", || posted.store.exchanges().len() == 4);
     let (drained, store) = posted.end();

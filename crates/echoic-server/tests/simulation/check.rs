@@ -365,11 +365,11 @@ fn told_truly(
     }
     match reason {
         CloseReason::PeerClosed => must!(
-            facts.read_end && ending.unsent == 0 && !model.cut_short,
+            facts.read_end && ending.unsent == 0 && !model.incomplete,
             "no"
         ),
         CloseReason::Incomplete => must!(
-            facts.read_end && ending.unsent == 0 && model.cut_short,
+            facts.read_end && ending.unsent == 0 && model.incomplete,
             "no"
         ),
         CloseReason::ServiceClosed => {

@@ -17,7 +17,7 @@ pub(super) struct Model {
     /// What follows the last exchange is longer than a message may be.
     pub(super) too_long: bool,
     /// The stream ended inside a message that had announced its length.
-    pub(super) cut_short: bool,
+    pub(super) incomplete: bool,
 }
 
 impl Model {
@@ -66,7 +66,7 @@ impl Model {
             model.hear(serving, rest, 0);
         } else {
             model.unfinished = rest.to_vec();
-            model.cut_short = ended && !rest.is_empty();
+            model.incomplete = ended && !rest.is_empty();
         }
         model
     }

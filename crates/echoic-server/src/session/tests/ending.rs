@@ -247,9 +247,12 @@ async fn too_many_connections_see_a_clean_end_and_are_recorded() {
     let (link, peer) = wire(AMPLE);
     peer.send("hello\n");
     let talk = setup
-        .talk_over(link, peer, Handler::Inline(Session::nobody()), |session| {
-            session.reject(CloseReason::TooManyConnections)
-        })
+        .talk_over(
+            link,
+            peer,
+            Handler::Inline(Session::silent_handler()),
+            |session| session.reject(CloseReason::TooManyConnections),
+        )
         .await;
     let end = talk.end().await;
     assert_eq!(

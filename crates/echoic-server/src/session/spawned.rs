@@ -13,7 +13,7 @@ use echoic_core::{
 use tokio::time::Instant;
 
 use super::{ActiveHandler, Session, Turn, broken};
-use crate::apart::{Pending, Utterance, Uttered};
+use crate::apart::{HandlerOutput, Pending, Reply};
 
 /// What a service apart may have said beyond what the peer has taken, in bytes; then it has to wait.
 const UNSENT_MAX: usize = 64 << 10;
@@ -33,12 +33,12 @@ impl Session {
     }
 
     /// The peer and a service apart, by turns who is asked first.
-    pub(super) fn poll_hear_or_utter(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
-        self.peer_first = !self.peer_first;
-        let steps = if self.peer_first {
-            [Self::poll_hear, Self::poll_utter]
+    pub(super) fn poll_receive_or_handler_output(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+        self.receive_first = !self.receive_first;
+        let steps = if self.receive_first {
+            [Self::poll_receive, Self::poll_handler_output]
         } else {
-            [Self::poll_utter, Self::poll_hear]
+            [Self::poll_handler_output, Self::poll_receive]
         };
         for step in steps {
             if let Poll::Ready(turn) = step(self, cx) {
@@ -49,17 +49,17 @@ impl Session {
     }
 
     /// Takes what a service apart says, unless the peer is too far behind with hearing it.
-    fn poll_utter(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+    fn poll_handler_output(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         let ActiveHandler::Spawned(handler) = &mut self.handler else {
             return Poll::Pending;
         };
         if self.outbox.len() >= UNSENT_MAX {
             return Poll::Pending;
         }
-        match ready!(handler.poll_uttered(cx)) {
-            Uttered::Said(said) => {
+        match ready!(handler.poll_output(cx)) {
+            HandlerOutput::Said(said) => {
                 let mut sent = Ok(());
-                for Utterance { answers, bytes } in handler.order(said) {
+                for Reply { answers, bytes } in handler.order(said) {
                     let Ok(bytes) = bytes else {
                         return Poll::Ready(ControlFlow::Break(CloseReason::ReplyTooLong));
                     };
@@ -76,15 +76,17 @@ impl Session {
                     Err(error) => ControlFlow::Break(broken(&error)),
                 })
             }
-            Uttered::Done(Err(error)) => {
+            HandlerOutput::Done(Err(error)) => {
                 tracing::warn!(conversation = self.conversation, "{error}");
                 Poll::Ready(ControlFlow::Break(CloseReason::ServiceFailed))
             }
-            Uttered::Done(Ok(())) => Poll::Ready(ControlFlow::Break(match self.draining_from {
-                _ if self.half_closed => self.closed(),
-                Some(_) => CloseReason::ServerStopped,
-                None => CloseReason::ServiceClosed,
-            })),
+            HandlerOutput::Done(Ok(())) => {
+                Poll::Ready(ControlFlow::Break(match self.draining_from {
+                    _ if self.half_closed => self.closed(),
+                    Some(_) => CloseReason::ServerStopped,
+                    None => CloseReason::ServiceClosed,
+                }))
+            }
         }
     }
 
@@ -98,12 +100,12 @@ impl Session {
     ) {
         self.tally.exchanges += 1;
         if self.journal.is_active() {
-            let heard_at = message.map_or_else(Instant::now, |message| message.heard);
+            let received_at = message.map_or_else(Instant::now, |message| message.heard);
             let told = RunMeta {
                 conversation: self.conversation,
                 n: self.tally.exchanges,
-                at: self.clock.wall(heard_at),
-                latency_ns: heard_at.elapsed().as_nanos() as u64,
+                at: self.clock.wall(received_at),
+                latency_ns: received_at.elapsed().as_nanos() as u64,
                 reads: message.map_or(0, |message| message.reads),
                 reply_offset,
             };

@@ -12,7 +12,7 @@ use echoic_core::ending::CloseReason;
 use tokio::time::Instant;
 
 use super::{SCRATCH, Session, Turn, broken};
-use crate::wait::Rung;
+use crate::wait::Wakeup;
 
 /// How many times `--linger-timeout` a peer that keeps sending into the void can stretch the end.
 const LINGER_STRETCH: u32 = 10;
@@ -62,8 +62,8 @@ impl Session {
                 Poll::Pending => {
                     let (deadline, overdue) = self.deadline();
                     match ready!(self.wait.poll(cx, deadline, true)) {
-                        Rung::Drain => ControlFlow::Continue(()),
-                        Rung::Deadline => ControlFlow::Break(overdue),
+                        Wakeup::Drain => ControlFlow::Continue(()),
+                        Wakeup::Deadline => ControlFlow::Break(overdue),
                     }
                 }
             };
