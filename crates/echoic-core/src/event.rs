@@ -192,8 +192,8 @@ pub struct Opened {
 
 /// `count` messages heard in one read with their replies. One clock reading at the read and one at the write,
 /// hence one latency. Where there is a reply without a message (a greeting) or a message without a reply, the
-/// other side is empty. In the record of one who called ([`EndpointInfo::is_caller`]) `heard` is the request, which was sent,
-/// and `said` the reply, which came.
+/// other side is empty. In the record of one who called ([`EndpointInfo::is_caller`]) `request` is the request, which was sent,
+/// and `reply` the reply, which came.
 #[derive(Clone, Debug)]
 pub struct RunEvent {
     /// The conversation.
@@ -212,12 +212,12 @@ pub struct RunEvent {
     pub outcome: Outcome,
     /// In how many reads the first message came; those after it came in one.
     pub reads: u32,
-    /// Offset of `said` in all that the conversation has said; with [`Ending::sent`] it tells what truly left.
+    /// Offset of `reply` in all that the conversation has said; with [`Ending::sent`] it tells what truly left.
     pub reply_offset: u64,
     /// The messages as they came.
-    pub heard: Slice,
+    pub request: Slice,
     /// The replies as they went.
-    pub said: Slice,
+    pub reply: Slice,
     /// Lengths of heard and said of each exchange, alternating, in [`Batch::lengths`]; empty if `count` is 1.
     pub lengths: Slice,
 }
@@ -347,7 +347,7 @@ impl Batch {
             let pairs = run
                 .lengths()
                 .zip(replies.lengths())
-                .flat_map(|(heard, said)| [heard, said]);
+                .flat_map(|(request, reply)| [request, reply]);
             let lengths = if answered > 1 {
                 self.push_lengths(pairs)
             } else {
@@ -371,7 +371,10 @@ impl Batch {
                 reply_offset: told.reply_offset + replies.bytes().len() as u64,
                 ..told
             };
-            let pairs = run.lengths().skip(answered).flat_map(|heard| [heard, 0]);
+            let pairs = run
+                .lengths()
+                .skip(answered)
+                .flat_map(|request| [request, 0]);
             let lengths = if left > 1 {
                 self.push_lengths(pairs)
             } else {
@@ -383,8 +386,8 @@ impl Batch {
 
     /// Records one exchange whose sides are not a run: a greeting, an answer of a service apart, a message that
     /// was never answered.
-    pub fn exchange(&mut self, told: RunMeta, outcome: Outcome, heard: &[u8], said: &[u8]) {
-        self.push(told, 1, outcome, heard, said, Slice::default());
+    pub fn exchange(&mut self, told: RunMeta, outcome: Outcome, request: &[u8], reply: &[u8]) {
+        self.push(told, 1, outcome, request, reply, Slice::default());
     }
 
     fn push(
@@ -392,8 +395,8 @@ impl Batch {
         told: RunMeta,
         count: usize,
         outcome: Outcome,
-        heard: &[u8],
-        said: &[u8],
+        request: &[u8],
+        reply: &[u8],
         lengths: Slice,
     ) {
         let RunMeta {
@@ -404,7 +407,7 @@ impl Batch {
             reads,
             reply_offset,
         } = told;
-        let (heard, said) = (self.copy(heard), self.copy(said));
+        let (request, reply) = (self.copy(request), self.copy(reply));
         self.exchanges += count as u64;
         self.events.push(Event::Run(RunEvent {
             conversation,
@@ -416,8 +419,8 @@ impl Batch {
             outcome,
             reads,
             reply_offset,
-            heard,
-            said,
+            request,
+            reply,
             lengths,
         }));
     }
@@ -514,8 +517,8 @@ mod tests {
                 run.n,
                 run.count,
                 run.outcome,
-                batch.bytes(run.heard).to_vec(),
-                batch.bytes(run.said).to_vec(),
+                batch.bytes(run.request).to_vec(),
+                batch.bytes(run.reply).to_vec(),
             ),
             other => panic!("{other:?}"),
         });
@@ -535,8 +538,8 @@ mod tests {
         let answered = (1, 1, Outcome::Ok, b"a\n".to_vec(), b"a\n".to_vec());
         let left = (2, 2, Outcome::Unanswered, b"bb\nccc\n".to_vec(), vec![]);
         assert_eq!(record(1, false), [answered, left]);
-        let said = (1, 1, Outcome::Ok, vec![], b"!".to_vec());
+        let reply = (1, 1, Outcome::Ok, vec![], b"!".to_vec());
         let unanswered = (2, 3, Outcome::Unanswered, b"a\nbb\nccc\n".to_vec(), vec![]);
-        assert_eq!(record(0, true), [said, unanswered]);
+        assert_eq!(record(0, true), [reply, unanswered]);
     }
 }

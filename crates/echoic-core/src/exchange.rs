@@ -122,8 +122,8 @@ pub fn exchanges<'a>(
 ) -> impl Iterator<Item = ExchangeRef<'a>> {
     split_run(
         run,
-        batch.bytes(run.heard),
-        batch.bytes(run.said),
+        batch.bytes(run.request),
+        batch.bytes(run.reply),
         batch.lengths(run.lengths),
         conversation,
     )
@@ -132,8 +132,8 @@ pub fn exchanges<'a>(
 /// The same from the parts of a run as a store keeps them; the slices in `run` are not looked at.
 pub fn split_run<'a>(
     run: &'a RunEvent,
-    mut heard: &'a [u8],
-    mut said: &'a [u8],
+    mut requests: &'a [u8],
+    mut replies: &'a [u8],
     lengths: &'a [u32],
     conversation: &'a Arc<Conversation>,
 ) -> impl Iterator<Item = ExchangeRef<'a>> {
@@ -143,16 +143,16 @@ pub fn split_run<'a>(
         .as_ref()
         .filter(|_| !conversation.endpoint_info.is_caller());
     let sent = ended.map(|(_, ending)| ending.sent);
-    let mut said_end = run.reply_offset;
+    let mut reply_end = run.reply_offset;
     (0..run.count).map(move |i| {
-        let (heard_len, said_len) = match lengths.get(2 * i as usize..2 * i as usize + 2) {
+        let (request_len, reply_len) = match lengths.get(2 * i as usize..2 * i as usize + 2) {
             Some(pair) => (pair[0] as usize, pair[1] as usize),
-            None => (heard.len(), said.len()),
+            None => (requests.len(), replies.len()),
         };
         let (request, reply);
-        (request, heard) = heard.split_at(heard_len.min(heard.len()));
-        (reply, said) = said.split_at(said_len.min(said.len()));
-        said_end += reply.len() as u64;
+        (request, requests) = requests.split_at(request_len.min(requests.len()));
+        (reply, replies) = replies.split_at(reply_len.min(replies.len()));
+        reply_end += reply.len() as u64;
         ExchangeRef {
             id: if run.id == 0 {
                 0
@@ -164,7 +164,7 @@ pub fn split_run<'a>(
             at: run.at,
             latency_ns: run.latency_ns,
             outcome: match run.outcome {
-                Outcome::Ok if !reply.is_empty() && sent.is_some_and(|sent| sent < said_end) => {
+                Outcome::Ok if !reply.is_empty() && sent.is_some_and(|sent| sent < reply_end) => {
                     Outcome::Unsent
                 }
                 outcome => outcome,

@@ -119,7 +119,7 @@ fn batch(lines: usize, size: usize) -> Batch {
 /// Bytes heard and said in a batch.
 fn payload(batch: &Batch) -> usize {
     let of = |event: &Event| match event {
-        Event::Run(run) => run.heard.len() + run.said.len(),
+        Event::Run(run) => run.request.len() + run.reply.len(),
         _ => 0,
     };
     batch.events.iter().map(of).sum()
@@ -174,8 +174,8 @@ fn as_blobs(path: &Path, batch: &Batch, rounds: usize) -> Result<Taken, Failure>
             for event in &batch.events {
                 if let Event::Run(run) = event {
                     joined.clear();
-                    joined.extend_from_slice(batch.bytes(run.heard));
-                    joined.extend_from_slice(batch.bytes(run.said));
+                    joined.extend_from_slice(batch.bytes(run.request));
+                    joined.extend_from_slice(batch.bytes(run.reply));
                     insert.execute((next, &joined))?;
                     next += u64::from(run.count);
                 }

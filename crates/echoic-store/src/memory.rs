@@ -299,8 +299,8 @@ impl Kept {
             Event::Run(run) => {
                 let stored = Stored {
                     run: run.clone(),
-                    heard: batch.bytes(run.heard).into(),
-                    said: batch.bytes(run.said).into(),
+                    heard: batch.bytes(run.request).into(),
+                    said: batch.bytes(run.reply).into(),
                     lengths: batch.lengths(run.lengths).into(),
                 };
                 self.bytes += stored.bytes();

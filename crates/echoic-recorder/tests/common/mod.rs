@@ -120,7 +120,7 @@ impl TestStore {
     pub(crate) fn exchanges(&self) -> Vec<Kept> {
         self.events(|batch, event| match event {
             Event::Run(run) => {
-                let (mut heard, mut said) = (batch.bytes(run.heard), batch.bytes(run.said));
+                let (mut heard, mut said) = (batch.bytes(run.request), batch.bytes(run.reply));
                 let lengths = batch.lengths(run.lengths);
                 let mut reply_offset = run.reply_offset;
                 (0..run.count as usize)

@@ -53,7 +53,7 @@ impl Keeper {
         for batch in batches {
             for event in &batch.events {
                 if let Event::Run(run) = event {
-                    let upto = run.reply_offset + batch.bytes(run.said).len() as u64;
+                    let upto = run.reply_offset + batch.bytes(run.reply).len() as u64;
                     kept.entry(run.conversation).or_default().push((upto, step));
                 }
             }

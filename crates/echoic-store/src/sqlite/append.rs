@@ -91,7 +91,7 @@ impl<'a> Rows<'a> {
     }
 
     fn run(&mut self, run: &RunEvent, batch: &Batch) -> rusqlite::Result<()> {
-        let (heard, said) = (batch.bytes(run.heard), batch.bytes(run.said));
+        let (heard, said) = (batch.bytes(run.request), batch.bytes(run.reply));
         if (run.count, run.reads, run.outcome) == (1, 1, Outcome::Ok) {
             return self.lone(run, heard, said);
         }

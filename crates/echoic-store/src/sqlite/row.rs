@@ -118,8 +118,8 @@ pub(super) fn exchanges(
         })?,
         reads: row.get(7)?,
         reply_offset: row.get(8)?,
-        heard: Slice::default(),
-        said: Slice::default(),
+        request: Slice::default(),
+        reply: Slice::default(),
         lengths: Slice::default(),
     };
     let lengths = match row.get_ref(9)?.as_str_or_null()? {

@@ -33,8 +33,8 @@ impl Tally {
     pub(super) fn add(&mut self, run: &RunEvent, batch: &Batch) {
         let sum = self.0.entry(run.conversation).or_default();
         sum.exchanges += u64::from(run.count);
-        sum.received += batch.bytes(run.heard).len() as u64;
-        sum.sent += batch.bytes(run.said).len() as u64;
+        sum.received += batch.bytes(run.request).len() as u64;
+        sum.sent += batch.bytes(run.reply).len() as u64;
         sum.seen = sum.seen.max(run.at);
     }
 
