@@ -21,7 +21,7 @@ use tokio::{
 pub use self::{
     dns::{Dns, DnsAnswer, DnsRecord, DnsSays},
     options::ProbeOptions,
-    report::{Outcome, Report, Span, Summary, Try, figure},
+    report::{AttemptOutcome, Report, Span, Summary, Try, figure},
     verdict::{Advice, State, Verdict},
 };
 

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use echoic_client::probe::{Outcome, ProbeOptions, Report, State, probe};
+use echoic_client::probe::{AttemptOutcome, ProbeOptions, Report, State, probe};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -182,7 +182,7 @@ async fn a_udp_server_that_answers_is_open() {
     assert_eq!(report.verdict().state, State::Open);
     assert!(matches!(
         report.tries[0].outcome,
-        Outcome::Replied { bytes: 3 }
+        AttemptOutcome::Replied { bytes: 3 }
     ));
     answering.join().unwrap();
 }

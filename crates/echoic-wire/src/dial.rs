@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::{
     explain::Explain,
-    eyeballs::{Answer, Missing, Outcome, Pace, RaceOptions, Try, race},
+    eyeballs::{Answer, ConnectOutcome, Missing, Pace, RaceOptions, Try, race},
     link::Link,
     resolve::{ResolveError, resolve},
     transport::ClientLayer,
@@ -205,9 +205,9 @@ async fn dial_tcp(
     let mut failed = Vec::new();
     for Try { addr, outcome, .. } in race.tries {
         let why = match outcome {
-            Outcome::Failed(why) => why,
-            Outcome::Silent | Outcome::Overtaken => io::ErrorKind::TimedOut.into(),
-            Outcome::Connected { .. } => continue,
+            ConnectOutcome::Failed(why) => why,
+            ConnectOutcome::Silent | ConnectOutcome::Overtaken => io::ErrorKind::TimedOut.into(),
+            ConnectOutcome::Connected { .. } => continue,
         };
         failed.push(Attempt {
             address: addr.into(),

@@ -16,7 +16,7 @@ mod race;
 use std::{net::SocketAddr, time::Duration};
 
 pub use names::{Missing, look_up};
-pub use race::{Answer, Outcome, Race, RaceOptions, Try, call, race};
+pub use race::{Answer, ConnectOutcome, Race, RaceOptions, Try, call, race};
 
 /// One of the two kinds of address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{
     options::ProbeOptions,
-    report::{Outcome, Report, Try},
+    report::{AttemptOutcome, Report, Try},
     stream,
 };
 
@@ -47,7 +47,7 @@ pub(super) async fn probe(
                 address: addr.into(),
                 started,
                 ended: started,
-                outcome: Outcome::Overtaken,
+                outcome: AttemptOutcome::Overtaken,
             });
             under_way.spawn(async move { (number, ask(addr, each, explain.as_ref()).await) });
         }
@@ -64,7 +64,7 @@ pub(super) async fn probe(
             }
         }
         for tried in &mut report.tries[first..] {
-            if matches!(tried.outcome, Outcome::Overtaken) {
+            if matches!(tried.outcome, AttemptOutcome::Overtaken) {
                 tried.ended = began.elapsed();
             }
         }
@@ -79,17 +79,17 @@ pub(super) async fn all_closed(addrs: Vec<SocketAddr>, within: Duration) -> bool
         under_way.spawn(async move { ask(addr, within, None).await });
     }
     let mut closed = 0;
-    while let Some(Ok(Outcome::Failed(error))) = under_way.join_next().await {
+    while let Some(Ok(AttemptOutcome::Failed(error))) = under_way.join_next().await {
         closed += usize::from(error.kind() == io::ErrorKind::ConnectionRefused);
     }
     closed == addrs.len() && closed > 0
 }
 
-async fn ask(addr: SocketAddr, within: Duration, explain: Option<&Explain>) -> Outcome {
+async fn ask(addr: SocketAddr, within: Duration, explain: Option<&Explain>) -> AttemptOutcome {
     match timeout(within, exchange(addr, within / 2, explain)).await {
-        Ok(Ok(bytes)) => Outcome::Replied { bytes },
-        Ok(Err(error)) => Outcome::Failed(error),
-        Err(_) => Outcome::Silent,
+        Ok(Ok(bytes)) => AttemptOutcome::Replied { bytes },
+        Ok(Err(error)) => AttemptOutcome::Failed(error),
+        Err(_) => AttemptOutcome::Silent,
     }
 }
 
@@ -170,11 +170,11 @@ pub(super) fn unix(name: &UnixName, began: Instant, report: &mut Report) {
         std_unix::UnixDatagram::unbound()?.connect_addr(&address)
     };
     let outcome = match connect() {
-        Ok(()) => Outcome::Connected {
+        Ok(()) => AttemptOutcome::Connected {
             local: None,
             mss: None,
         },
-        Err(error) => Outcome::Failed(error),
+        Err(error) => AttemptOutcome::Failed(error),
     };
     let address = Address::Unix(Some(name.clone()));
     report.tries.push(Try {

@@ -40,12 +40,12 @@ pub struct Try {
     /// When it ended.
     pub ended: Duration,
     /// How.
-    pub outcome: Outcome,
+    pub outcome: AttemptOutcome,
 }
 
 /// How a try ended.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum AttemptOutcome {
     /// Somebody answered the call.
     Connected {
         /// Our address of the connection, where it has one.
@@ -128,7 +128,7 @@ impl Report {
             || self
                 .tries
                 .iter()
-                .any(|tried| matches!(tried.outcome, Outcome::Silent))
+                .any(|tried| matches!(tried.outcome, AttemptOutcome::Silent))
     }
 
     /// The tries by address, in the order in which the addresses were first tried.
@@ -170,7 +170,7 @@ impl Try {
     pub fn is_good(&self) -> bool {
         matches!(
             self.outcome,
-            Outcome::Connected { .. } | Outcome::Replied { .. }
+            AttemptOutcome::Connected { .. } | AttemptOutcome::Replied { .. }
         )
     }
 }
@@ -192,16 +192,16 @@ impl From<eyeballs::Try> for Try {
     }
 }
 
-impl From<eyeballs::Outcome> for Outcome {
-    fn from(outcome: eyeballs::Outcome) -> Self {
+impl From<eyeballs::ConnectOutcome> for AttemptOutcome {
+    fn from(outcome: eyeballs::ConnectOutcome) -> Self {
         match outcome {
-            eyeballs::Outcome::Connected { local, mss } => Self::Connected {
+            eyeballs::ConnectOutcome::Connected { local, mss } => Self::Connected {
                 local: local.map(Address::from),
                 mss,
             },
-            eyeballs::Outcome::Failed(error) => Self::Failed(error),
-            eyeballs::Outcome::Silent => Self::Silent,
-            eyeballs::Outcome::Overtaken => Self::Overtaken,
+            eyeballs::ConnectOutcome::Failed(error) => Self::Failed(error),
+            eyeballs::ConnectOutcome::Silent => Self::Silent,
+            eyeballs::ConnectOutcome::Overtaken => Self::Overtaken,
         }
     }
 }
@@ -288,11 +288,11 @@ mod tests {
         let mut report = Report::new(Endpoint::Fd(3), Duration::from_secs(5));
         assert!(!report.is_reachable());
         report.tries = vec![
-            tried(2, 0, Outcome::Silent),
+            tried(2, 0, AttemptOutcome::Silent),
             tried(
                 1,
                 5,
-                Outcome::Connected {
+                AttemptOutcome::Connected {
                     local: None,
                     mss: None,
                 },
@@ -300,7 +300,7 @@ mod tests {
             tried(
                 2,
                 9,
-                Outcome::Connected {
+                AttemptOutcome::Connected {
                     local: None,
                     mss: None,
                 },

@@ -15,7 +15,7 @@ use tokio::{task::JoinSet, time::Instant};
 
 use super::{
     options::ProbeOptions,
-    report::{Outcome, Report, Try},
+    report::{AttemptOutcome, Report, Try},
 };
 
 /// Addresses tried at a time.
@@ -151,16 +151,18 @@ pub(super) async fn unix(
         let dialled = dial(&endpoint, &dial_options).await;
         let ended = began.elapsed();
         let outcome = match dialled {
-            Ok(dialled) => Outcome::Connected {
+            Ok(dialled) => AttemptOutcome::Connected {
                 local: dialled.link.local(),
                 mss: None,
             },
-            Err(DialError::TimedOut { .. }) => Outcome::Silent,
+            Err(DialError::TimedOut { .. }) => AttemptOutcome::Silent,
             Err(DialError::Refused { attempts, .. }) => {
                 let why = attempts.into_iter().next().map(|attempt| attempt.why);
-                Outcome::Failed(why.unwrap_or_else(|| io::ErrorKind::ConnectionRefused.into()))
+                AttemptOutcome::Failed(
+                    why.unwrap_or_else(|| io::ErrorKind::ConnectionRefused.into()),
+                )
             }
-            Err(error) => Outcome::Failed(io::Error::other(error)),
+            Err(error) => AttemptOutcome::Failed(io::Error::other(error)),
         };
         let address = Address::Unix(Some(name.clone()));
         report.tries.push(Try {

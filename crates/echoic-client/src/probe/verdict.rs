@@ -13,7 +13,7 @@ use echoic_core::{
 
 pub use self::state::{Advice, State};
 use self::state::{is_no_way, list, show};
-use super::report::{Outcome, Report, Summary, figure};
+use super::report::{AttemptOutcome, Report, Summary, figure};
 
 /// What a report means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +72,7 @@ fn reachable(report: &Report) -> (State, String, Option<Advice>) {
     };
     let at = show(best.address);
     let took = figure(span.min);
-    if let Some(Outcome::Replied { bytes }) = best
+    if let Some(AttemptOutcome::Replied { bytes }) = best
         .tries
         .iter()
         .find(|tried| tried.is_good())
@@ -128,9 +128,9 @@ fn one_sided(
     let not = list(bad.iter().map(|summary| summary.address));
     let last = &bad.first()?.tries.last()?.outcome;
     let is_localhost = matches!(&report.endpoint, Endpoint::Tcp(at) if matches!(&at.host, Host::Name(name) if name == "localhost"));
-    let advice = matches!(last, Outcome::Overtaken).then_some(Advice::EachAlone);
+    let advice = matches!(last, AttemptOutcome::Overtaken).then_some(Advice::EachAlone);
     let sentence = match last {
-        Outcome::Failed(error)
+        AttemptOutcome::Failed(error)
             if error.kind() == io::ErrorKind::ConnectionRefused
                 && is_localhost
                 && works == "IPv4" =>
@@ -140,18 +140,20 @@ fn one_sided(
                  that tries one address is refused; let it call 127.0.0.1, or the server listen on ::1 too"
             )
         }
-        Outcome::Failed(error) if error.kind() == io::ErrorKind::ConnectionRefused => format!(
-            "reachable over {works} only, at {at}: {not} refused, nothing listens there; let the server listen on \
+        AttemptOutcome::Failed(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            format!(
+                "reachable over {works} only, at {at}: {not} refused, nothing listens there; let the server listen on \
              {fails} too, or take that address from the name"
-        ),
-        Outcome::Failed(error) if is_no_way(error) => {
+            )
+        }
+        AttemptOutcome::Failed(error) if is_no_way(error) => {
             format!("reachable over {works} only, at {at}: this machine has no way to {fails}")
         }
-        Outcome::Overtaken => format!(
+        AttemptOutcome::Overtaken => format!(
             "reachable over {works}, at {at}: {not} had not answered by then, which costs every program that does not \
              race"
         ),
-        Outcome::Silent => format!(
+        AttemptOutcome::Silent => format!(
             "reachable over {works} only, at {at}: {not} gave no answer within {}, and programs that do not race wait \
              for it; mend the way to it, or take that address from the name",
             figure(report.each)
@@ -169,7 +171,7 @@ fn besides(bad: &[&Summary<'_>]) -> String {
             summary
                 .tries
                 .iter()
-                .any(|tried| !matches!(tried.outcome, Outcome::Overtaken))
+                .any(|tried| !matches!(tried.outcome, AttemptOutcome::Overtaken))
         })
         .map(|summary| summary.address)
         .collect();

@@ -63,12 +63,12 @@ pub struct Try {
     /// When it ended, one way or the other.
     pub ended: Duration,
     /// How.
-    pub outcome: Outcome,
+    pub outcome: ConnectOutcome,
 }
 
 /// How a call ended.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum ConnectOutcome {
     /// Somebody answered.
     Connected {
         /// Our address of the connection.
@@ -120,7 +120,7 @@ pub async fn race(at: &HostPort, options: &RaceOptions) -> Race {
                     addr,
                     started,
                     ended: started,
-                    outcome: Outcome::Overtaken,
+                    outcome: ConnectOutcome::Overtaken,
                 });
                 let (each, explain) = (options.each, options.explain.clone());
                 under_way.spawn(async move {
@@ -209,10 +209,10 @@ impl Race {
     /// Whatever is still under way ends here: overtaken, or waited for in vain.
     fn end(&mut self, eyes: &Eyeballs, at: &HostPort, now: Duration) {
         for Try { ended, outcome, .. } in &mut self.tries {
-            if let Outcome::Overtaken = outcome {
+            if let ConnectOutcome::Overtaken = outcome {
                 *ended = now;
                 if self.won.is_none() {
-                    *outcome = Outcome::Silent;
+                    *outcome = ConnectOutcome::Silent;
                 }
             }
         }
@@ -254,16 +254,16 @@ fn settle(
     called: io::Result<TcpStream>,
     addr: SocketAddr,
     explain: Option<&Explain>,
-) -> (Outcome, Option<Link>) {
+) -> (ConnectOutcome, Option<Link>) {
     match called {
         Ok(stream) => {
             let local = stream.local_addr().ok();
             let mss = tcp::mss(&stream);
             let link = Link::tcp(stream, explain.map(|explain| explain.of(addr.into())));
-            (Outcome::Connected { local, mss }, Some(link))
+            (ConnectOutcome::Connected { local, mss }, Some(link))
         }
-        Err(error) if error.kind() == io::ErrorKind::TimedOut => (Outcome::Silent, None),
-        Err(error) => (Outcome::Failed(error), None),
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => (ConnectOutcome::Silent, None),
+        Err(error) => (ConnectOutcome::Failed(error), None),
     }
 }
 
@@ -317,7 +317,7 @@ mod tests {
         assert!(started <= ended && *ended <= race.took);
         let (_, peer) = server.accept().unwrap();
         assert!(
-            matches!(outcome, Outcome::Connected { local: Some(local), mss: Some(500..) } if *local == peer)
+            matches!(outcome, ConnectOutcome::Connected { local: Some(local), mss: Some(500..) } if *local == peer)
         );
         assert_eq!(link.local(), Some(peer.into()));
         let found = race
@@ -335,7 +335,7 @@ mod tests {
         assert!(race.won.is_none() && race.answers.is_empty());
         let [
             Try {
-                outcome: Outcome::Failed(why),
+                outcome: ConnectOutcome::Failed(why),
                 ..
             },
         ] = race.tries.as_slice()
@@ -358,7 +358,7 @@ mod tests {
         assert!(matches!(
             race.tries.as_slice(),
             [Try {
-                outcome: Outcome::Silent,
+                outcome: ConnectOutcome::Silent,
                 ..
             }]
         ));

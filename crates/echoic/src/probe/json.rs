@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use echoic_client::probe::{DnsRecord, Outcome, Report, Verdict};
+use echoic_client::probe::{AttemptOutcome, DnsRecord, Report, Verdict};
 use serde::Serialize;
 
 use super::words::{failure, says};
@@ -158,19 +158,19 @@ fn record(record: &DnsRecord) -> Record<'_> {
 fn tries(report: &Report) -> Vec<Tried> {
     let tries = report.tries.iter().map(|tried| {
         let (outcome, local, bytes, error) = match &tried.outcome {
-            Outcome::Connected { local, .. } => (
+            AttemptOutcome::Connected { local, .. } => (
                 "connected",
                 local.as_ref().map(ToString::to_string),
                 None,
                 None,
             ),
-            Outcome::Replied { bytes } => ("replied", None, Some(*bytes), None),
-            Outcome::Failed(error) => (failure(error), None, None, Some(error.to_string())),
-            Outcome::Silent => ("no answer", None, None, None),
-            Outcome::Overtaken => ("overtaken", None, None, None),
+            AttemptOutcome::Replied { bytes } => ("replied", None, Some(*bytes), None),
+            AttemptOutcome::Failed(error) => (failure(error), None, None, Some(error.to_string())),
+            AttemptOutcome::Silent => ("no answer", None, None, None),
+            AttemptOutcome::Overtaken => ("overtaken", None, None, None),
         };
         let mss = match &tried.outcome {
-            Outcome::Connected { mss, .. } => *mss,
+            AttemptOutcome::Connected { mss, .. } => *mss,
             _ => None,
         };
         Tried {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use echoic_client::probe::{Outcome, Report, State, Summary, Try, Verdict, figure};
+use echoic_client::probe::{AttemptOutcome, Report, State, Summary, Try, Verdict, figure};
 use echoic_core::{
     endpoint::{Endpoint, Host},
     escape,
@@ -170,20 +170,23 @@ fn row(tried: &Try, endpoint: &Endpoint) -> Row {
         result: result(&tried.outcome),
         from: tried.started,
         to: tried.ended,
-        in_vain: matches!(tried.outcome, Outcome::Silent | Outcome::Overtaken),
+        in_vain: matches!(
+            tried.outcome,
+            AttemptOutcome::Silent | AttemptOutcome::Overtaken
+        ),
     }
 }
 
-fn result(outcome: &Outcome) -> String {
+fn result(outcome: &AttemptOutcome) -> String {
     match outcome {
-        Outcome::Connected { .. } => "connected".to_owned(),
-        Outcome::Replied { bytes } => format!("replied, {bytes} B"),
-        Outcome::Failed(error) => match failure(error) {
+        AttemptOutcome::Connected { .. } => "connected".to_owned(),
+        AttemptOutcome::Replied { bytes } => format!("replied, {bytes} B"),
+        AttemptOutcome::Failed(error) => match failure(error) {
             "failed" => escaped(&error.to_string()),
             word => word.to_owned(),
         },
-        Outcome::Silent => "no answer".to_owned(),
-        Outcome::Overtaken => "overtaken".to_owned(),
+        AttemptOutcome::Silent => "no answer".to_owned(),
+        AttemptOutcome::Overtaken => "overtaken".to_owned(),
     }
 }
 
@@ -288,7 +291,7 @@ fn summary_row(summary: &Summary<'_>) -> [String; 6] {
         }
     });
     let local = summary.tries.iter().find_map(|tried| match &tried.outcome {
-        Outcome::Connected {
+        AttemptOutcome::Connected {
             local: Some(Address::Net(local)),
             mss,
         } => Some((

@@ -11,7 +11,7 @@ use crate::probe::{Dns, DnsAnswer, DnsSays, Try};
 
 const EACH: Duration = Duration::from_secs(5);
 
-fn report(endpoint: &str, tries: Vec<(&str, Outcome)>) -> Report {
+fn report(endpoint: &str, tries: Vec<(&str, AttemptOutcome)>) -> Report {
     let mut report = Report::new(endpoint.parse().unwrap(), EACH);
     report.tries = tries
         .into_iter()
@@ -25,18 +25,18 @@ fn report(endpoint: &str, tries: Vec<(&str, Outcome)>) -> Report {
     report
 }
 
-fn connected() -> Outcome {
-    Outcome::Connected {
+fn connected() -> AttemptOutcome {
+    AttemptOutcome::Connected {
         local: None,
         mss: None,
     }
 }
 
-fn failed(kind: io::ErrorKind) -> Outcome {
-    Outcome::Failed(kind.into())
+fn failed(kind: io::ErrorKind) -> AttemptOutcome {
+    AttemptOutcome::Failed(kind.into())
 }
 
-fn refused() -> Outcome {
+fn refused() -> AttemptOutcome {
     failed(io::ErrorKind::ConnectionRefused)
 }
 
@@ -107,18 +107,18 @@ fn one_family_only_is_told_with_the_reason_of_the_other() {
         ],
     );
     says(
-        &of(Outcome::Silent),
+        &of(AttemptOutcome::Silent),
         State::Reachable,
         &["over IPv4 only", "gave no answer within 5 s"],
     );
     says(
-        &of(Outcome::Overtaken),
+        &of(AttemptOutcome::Overtaken),
         State::Reachable,
         &["over IPv4, at", "had not answered by then"],
     );
     let advice = |outcome| of(outcome).verdict().advice;
-    assert_eq!(advice(Outcome::Overtaken), Some(Advice::EachAlone));
-    assert_eq!(advice(Outcome::Silent), None);
+    assert_eq!(advice(AttemptOutcome::Overtaken), Some(Advice::EachAlone));
+    assert_eq!(advice(AttemptOutcome::Silent), None);
     says(
         &of(failed(io::ErrorKind::NetworkUnreachable)),
         State::Reachable,
@@ -159,7 +159,7 @@ fn some_of_many_addresses_that_do_not_connect_are_named_and_counted() {
 #[test]
 fn an_address_that_answered_once_is_reachable() {
     let tries = vec![
-        ("192.0.2.7:80", Outcome::Silent),
+        ("192.0.2.7:80", AttemptOutcome::Silent),
         ("192.0.2.7:80", connected()),
     ];
     says(
@@ -176,7 +176,7 @@ fn an_address_that_answered_once_is_reachable() {
     "nothing listens on that port there, or a firewall rejects; start the server"
 )]
 #[case(
-    Outcome::Silent,
+    AttemptOutcome::Silent,
     State::Filtered,
     "no answer from 192.0.2.7:80 within 5 s, so it is filtered, or the host is down"
 )]
@@ -206,7 +206,7 @@ fn an_address_that_answered_once_is_reachable() {
     "192.0.2.7:80: out of memory"
 )]
 fn what_does_not_connect_is_told_apart(
-    #[case] outcome: Outcome,
+    #[case] outcome: AttemptOutcome,
     #[case] state: State,
     #[case] part: &str,
 ) {
@@ -219,7 +219,10 @@ fn what_does_not_connect_is_told_apart(
 
 #[test]
 fn silence_that_was_short_is_a_time_out_and_no_filter() {
-    let mut report = report("192.0.2.7:80", vec![("192.0.2.7:80", Outcome::Silent)]);
+    let mut report = report(
+        "192.0.2.7:80",
+        vec![("192.0.2.7:80", AttemptOutcome::Silent)],
+    );
     report.each = Duration::from_millis(300);
     says(&report, State::TimedOut, &["within 300 ms, too short"]);
     assert_eq!(report.verdict().advice, Some(Advice::Longer));
@@ -230,7 +233,7 @@ fn silence_that_was_short_is_a_time_out_and_no_filter() {
 #[test]
 fn silence_of_this_machine_is_a_full_queue() {
     says(
-        &report(":80", vec![("127.0.0.1:80", Outcome::Silent)]),
+        &report(":80", vec![("127.0.0.1:80", AttemptOutcome::Silent)]),
         State::TimedOut,
         &["its queue is full", "`ss -ltn`"],
     );
@@ -244,7 +247,7 @@ fn where_one_is_silent_and_others_say_no_both_are_told() {
             failed(io::ErrorKind::NetworkUnreachable),
         ),
         ("192.0.2.7:80", refused()),
-        ("192.0.2.8:80", Outcome::Silent),
+        ("192.0.2.8:80", AttemptOutcome::Silent),
     ];
     says(
         &report("db.test:80", tries),
@@ -260,12 +263,12 @@ fn where_one_is_silent_and_others_say_no_both_are_told() {
 fn udp_is_open_closed_or_silent_and_never_reachable() {
     let of = |outcome| report("udp://192.0.2.7:9", vec![("192.0.2.7:9", outcome)]);
     says(
-        &of(Outcome::Replied { bytes: 3 }),
+        &of(AttemptOutcome::Replied { bytes: 3 }),
         State::Open,
         &["192.0.2.7:9 replied with 3 bytes after 12 ms"],
     );
     says(
-        &of(Outcome::Replied { bytes: 1 }),
+        &of(AttemptOutcome::Replied { bytes: 1 }),
         State::Open,
         &["192.0.2.7:9 replied with 1 byte after 12 ms"],
     );
@@ -275,7 +278,7 @@ fn udp_is_open_closed_or_silent_and_never_reachable() {
         &["nobody is there (ICMP port unreachable)"],
     );
     says(
-        &of(Outcome::Silent),
+        &of(AttemptOutcome::Silent),
         State::Silent,
         &["nothing came back", "or a filter is"],
     );
@@ -287,7 +290,12 @@ fn udp_is_open_closed_or_silent_and_never_reachable() {
 }
 
 #[rstest]
-#[case("unix:/x", Outcome::Silent, State::TimedOut, "its queue is full")]
+#[case(
+    "unix:/x",
+    AttemptOutcome::Silent,
+    State::TimedOut,
+    "its queue is full"
+)]
 #[case("unix:/x", refused(), State::Refused, "nobody listens at unix:/x")]
 #[case(
     "unix:/x",
@@ -303,20 +311,20 @@ fn udp_is_open_closed_or_silent_and_never_reachable() {
 )]
 #[case(
     "unix:/x",
-    Outcome::Failed(io::Error::from_raw_os_error(91)),
+    AttemptOutcome::Failed(io::Error::from_raw_os_error(91)),
     State::Refused,
     "probe unixgram: instead"
 )]
 #[case(
     "unixgram:/x",
-    Outcome::Failed(io::Error::from_raw_os_error(91)),
+    AttemptOutcome::Failed(io::Error::from_raw_os_error(91)),
     State::Refused,
     "probe unix: instead"
 )]
 #[case("unixgram:/x", connected(), State::Reachable, "nothing was sent")]
 fn unix_sockets_have_sentences_of_their_own(
     #[case] endpoint: &str,
-    #[case] outcome: Outcome,
+    #[case] outcome: AttemptOutcome,
     #[case] state: State,
     #[case] part: &str,
 ) {

@@ -5,7 +5,7 @@ use std::{io, time::Duration};
 use echoic_core::{endpoint::Endpoint, event::Address};
 
 use super::state::{Advice, State, is_no_way, list};
-use crate::probe::report::{Outcome, Report, Try, figure};
+use crate::probe::report::{AttemptOutcome, Report, Try, figure};
 
 /// A call that is not answered is repeated after a second (RFC 6298): who waits less cannot tell a lost packet from a
 /// filter.
@@ -66,11 +66,11 @@ enum Kind {
 impl Kind {
     fn of(tried: &Try) -> Self {
         match &tried.outcome {
-            Outcome::Silent
-            | Outcome::Overtaken
-            | Outcome::Connected { .. }
-            | Outcome::Replied { .. } => Self::Silent,
-            Outcome::Failed(error) => match error.kind() {
+            AttemptOutcome::Silent
+            | AttemptOutcome::Overtaken
+            | AttemptOutcome::Connected { .. }
+            | AttemptOutcome::Replied { .. } => Self::Silent,
+            AttemptOutcome::Failed(error) => match error.kind() {
                 io::ErrorKind::ConnectionRefused => Self::Refused,
                 io::ErrorKind::NotFound => Self::Gone,
                 io::ErrorKind::PermissionDenied => Self::Forbidden,
@@ -228,7 +228,7 @@ fn other(report: &Report, at: &str) -> (State, String) {
 
 fn first_error(report: &Report, wanted: impl Fn(&io::Error) -> bool) -> Option<&io::Error> {
     report.tries.iter().find_map(|tried| match &tried.outcome {
-        Outcome::Failed(error) if wanted(error) => Some(error),
+        AttemptOutcome::Failed(error) if wanted(error) => Some(error),
         _ => None,
     })
 }
