@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buckets_follow_each_other_without_gap() {
+    fn buckets_are_contiguous() {
         let mut next = 0;
         for index in 0..=bucket(u64::MAX) {
             assert_eq!(bucket(next), index);
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_recorded_is_zero() {
+    fn empty_histogram_reports_zero() {
         let empty = Histogram::new();
         assert_eq!(
             (empty.count(), empty.percentile(50), empty.max()),
@@ -102,7 +102,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_percentile_is_that_of_the_sorted_values_within_a_bucket(
+        fn percentile_is_exact_within_one_bucket(
             mut values in prop::collection::vec(0_u64..10_000_000_000, 1..500),
             percent in 0_u64..=100,
         ) {

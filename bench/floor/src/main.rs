@@ -265,12 +265,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn command_line_passes_clap_checks() {
         <Cli as clap::CommandFactory>::command().debug_assert();
     }
 
     #[test]
-    fn only_loopback_is_loaded() {
+    fn load_accepts_only_loopback_addresses() {
         assert!(loopback("127.0.0.1:5000").is_ok());
         assert!(loopback("[::1]:5000").is_ok());
         assert!(loopback("192.0.2.1:5000").is_err());
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_is_bounded() {
+    fn duration_argument_is_bounded() {
         assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
         for word in ["0", "601", "NaN", "-1", "inf", ""] {
             assert!(seconds(word).is_err(), "{word}");

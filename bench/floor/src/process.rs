@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_busy_process_uses_cpu_and_memory() {
+    fn cpu_time_and_memory_of_own_process_are_read() {
         let pid = std::process::id().try_into().expect("a pid fits");
         let clock = CpuClock::of(pid).expect("own clock");
         let before = clock.now().expect("own time");
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_without_memory_is_no_number() {
+    fn missing_rss_line_gives_none() {
         let rollup =
             "55d0-7ffe ---p 00000000 00:00 0 [rollup]\nRss:                1824 kB\nPss:  900 kB\n";
         assert_eq!(resident(rollup), Some(1824));

@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_have_their_size_and_differ_within_twice_the_depth() {
+    fn lines_have_their_size_and_are_distinct() {
         for (size, depth) in [(4, 1), (4, 4096), (64, 256), (65_536, 3)] {
             let text = Text::new(size, depth);
             let mut seen = HashSet::new();
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_may_cross_the_end_of_the_period() {
+    fn run_wraps_around_the_end_of_the_period() {
         let text = Text::new(64, 16);
         let period = (text.period * text.size) as u64;
         let crossing = text.asked(period - 64, 128);

@@ -68,7 +68,7 @@ fn figures(output: &Output) -> Value {
 }
 
 #[test]
-fn every_pace_gets_every_answer() {
+fn every_load_gets_all_replies_in_every_server_mode() {
     for serve in [&[][..], &["--lines"][..], &["--tokio"][..]] {
         let server = Server::start(serve);
         let pid = server.child.id();
@@ -105,7 +105,7 @@ fn every_pace_gets_every_answer() {
 }
 
 #[test]
-fn datagrams_are_answered_and_checked() {
+fn datagram_replies_are_checked() {
     let server = Server::start(&["--udp"]);
     let options = format!(
         "--sockets 8 --seconds 0.2 --warmup 0.05 --pid {}",
@@ -132,7 +132,7 @@ fn datagrams_are_answered_and_checked() {
 }
 
 #[test]
-fn a_pace_is_kept_and_one_that_cannot_be_is_told() {
+fn feasible_rate_is_met_and_infeasible_rate_is_reported() {
     let server = Server::start(&[]);
     let kept = figures(&floor(
         "load",
@@ -155,7 +155,7 @@ fn a_pace_is_kept_and_one_that_cannot_be_is_told() {
 }
 
 #[test]
-fn idle_and_churn_report() {
+fn idle_and_churn_loads_report_figures() {
     let server = Server::start(&[]);
     let pid = server.child.id();
     let idle = figures(&floor(
@@ -180,7 +180,7 @@ fn idle_and_churn_report() {
 }
 
 #[test]
-fn a_reader_that_comes_late_gets_all_of_it() {
+fn late_reader_gets_the_whole_reply() {
     let server = Server::start(&[]);
     let stream = server.connect();
     let sent = b"all of it, in upper case and in order\n".repeat(200_000);
@@ -194,7 +194,7 @@ fn a_reader_that_comes_late_gets_all_of_it() {
 }
 
 #[test]
-fn a_line_is_answered_when_it_is_whole() {
+fn line_is_answered_when_complete() {
     let server = Server::start(&["--lines"]);
     let mut stream = server.connect();
     stream.write_all(b"one\ntw").expect("sent");
@@ -229,7 +229,7 @@ fn liar(lie: fn(usize, Vec<u8>) -> Vec<u8>) -> SocketAddr {
 }
 
 #[test]
-fn a_lie_is_found() {
+fn wrong_replies_fail_the_run() {
     let one = "--connections 1 --depth 8 --seconds 0.2 --warmup 0.05";
 
     let honest = floor("load", liar(|_, line| line), one);

@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_last_line_without_newline_is_cut_only_while_a_reply_is_owed() {
+    fn unterminated_last_line_is_cut_only_while_a_reply_is_due() {
         let (line, mut tally) = tally("line");
         tally.sent(b"a\nb\n", true);
         tally.heard(b"A\nB");
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_copies_the_missing_newline_of_its_request() {
+    fn reply_copies_the_missing_newline_of_its_request() {
         let (line, mut tally) = tally("line");
         tally.sent(b"a\nb", true);
         tally.heard(b"A\nB");
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_shorter_than_its_length_says_is_cut() {
+    fn message_shorter_than_its_declared_length_is_cut() {
         let (frames, mut tally) = tally("u8/netstring");
         tally.sent(b"1:a,", true);
         tally.heard(b"\x01A\x03BC");
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn another_framing_counts_from_when_it_was_chosen() {
+    fn changed_framing_counts_from_the_change_on() {
         let (_, mut tally) = tally("chunk");
         tally.heard(b"a\0b\0");
         tally.reframe(Framing::Nul.into());

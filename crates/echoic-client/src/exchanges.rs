@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_answered_in_order_and_a_greeting_answers_nothing() {
+    fn line_replies_pair_in_order_and_greeting_has_no_request() {
         let script = [
             (0, "heard", "hi\n"),
             (1, "said", "a\nb\nc"),
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_answers_the_turn_before_it() {
+    fn chunk_reply_answers_the_preceding_requests() {
         let script = [
             (0, "said", "a"),
             (1, "said", "b"),
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_datagram_takes_no_reply_from_the_next() {
+    fn lost_datagram_does_not_shift_later_replies() {
         let script = [
             (0, "said", "lost"),
             (1500, "said", ""),
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_bounded_and_later_replies_find_their_own() {
+    fn pending_requests_are_bounded_and_pairing_continues() {
         let line = "x".repeat(WAITING_BYTES_MAX / 4 - 1) + "\n";
         let mut script = vec![(0, "said", line.as_str()); 6];
         script.extend([(1, "heard", "R\n"); 6]);
@@ -388,7 +388,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_is_lost_however_it_is_cut(
+        fn exchanges_lose_no_bytes_for_any_cut(
             said in prop::sample::select(vec!["chunk", "line", "crlf", "u8", "netstring", "fixed:3"]),
             heard in prop::sample::select(vec!["chunk", "line", "nul", "u16be", "varint"]),
             pieces in prop::collection::vec((any::<bool>(), prop::collection::vec(

@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_endless_message_is_not_kept() {
+    fn endless_message_is_not_buffered() {
         let mut meter = Meter::new("crlf".parse().unwrap());
         let mut flow = Flow::default();
         for _ in 0..1000 {
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_breaks_its_framing_is_counted_no_further() {
+    fn counting_stops_at_a_framing_violation() {
         let mut meter = Meter::new("netstring".parse().unwrap());
         let mut flow = Flow::default();
         meter.add(b"1:a,hello1:b,", &mut flow);

@@ -74,7 +74,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_heard_is_lost_however_it_is_cut(
+        fn replies_lose_no_bytes_for_any_cut(
             framing in prop::sample::select(vec![
                 "chunk", "line", "crlf", "nul", "delim:0a0a", "fixed:3", "u8", "u16be", "varint", "netstring", "content-length",
             ]),

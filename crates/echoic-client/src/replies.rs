@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_greeting_is_unsolicited_and_a_reply_has_a_latency() {
+    fn greeting_is_unsolicited_and_reply_has_a_latency() {
         let start = Instant::now();
         let mut replies = Replies::new(Framing::Line);
         assert_eq!(
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prompt_without_newline_is_shown_after_the_gap() {
+    fn unterminated_prompt_is_shown_after_the_gap() {
         let start = Instant::now();
         let mut replies = Replies::new(Framing::Line);
         assert!(shown(&mut replies, start, b"login: ").is_empty());
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_answers_all_that_was_sent_before() {
+    fn chunk_reply_answers_everything_sent_before() {
         let start = Instant::now();
         let mut replies = Replies::new(Framing::Chunk);
         replies.sent(start, 1);
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endless_line_is_shown_in_pieces_and_not_kept() {
+    fn endless_line_is_shown_in_pieces_and_not_buffered() {
         let start = Instant::now();
         let mut replies = Replies::new(Framing::Line);
         let mut seen = 0;
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_is_waited_for_and_the_body_shown() {
+    fn length_prefixed_reply_shows_its_body_when_complete() {
         let start = Instant::now();
         let mut replies = Replies::new("u16be".parse().unwrap());
         replies.sent(start, 1);

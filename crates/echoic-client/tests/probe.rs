@@ -33,7 +33,7 @@ fn alone_at(address: &str) -> (UdpSocket, SocketAddr) {
 }
 
 #[tokio::test]
-async fn a_server_is_reachable_and_hears_nothing() {
+async fn listening_server_is_reachable_and_gets_no_bytes() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = server.local_addr().unwrap();
     let report = probed(
@@ -61,7 +61,7 @@ async fn a_server_is_reachable_and_hears_nothing() {
 }
 
 #[tokio::test]
-async fn a_port_without_a_server_refuses() {
+async fn port_without_listener_is_refused() {
     let report = {
         let addr = TcpListener::bind("127.0.0.1:0")
             .unwrap()
@@ -73,7 +73,7 @@ async fn a_port_without_a_server_refuses() {
 }
 
 #[tokio::test]
-async fn a_name_of_this_machine_is_tried_whole_with_all() {
+async fn probe_all_tries_every_address_of_localhost() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = server.local_addr().unwrap().port();
     let report = probed(
@@ -96,7 +96,7 @@ async fn a_name_of_this_machine_is_tried_whole_with_all() {
 }
 
 #[tokio::test]
-async fn a_full_queue_is_a_time_out_and_waited_for_no_longer_than_asked() {
+async fn full_backlog_times_out_after_the_requested_time() {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket
         .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
@@ -124,7 +124,7 @@ async fn a_full_queue_is_a_time_out_and_waited_for_no_longer_than_asked() {
 }
 
 #[tokio::test]
-async fn waiting_ends_when_the_server_comes() {
+async fn waiting_ends_when_the_server_appears() {
     let addr = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -148,7 +148,7 @@ async fn waiting_ends_when_the_server_comes() {
 }
 
 #[tokio::test]
-async fn waiting_ends_when_its_time_is_up() {
+async fn waiting_ends_at_its_deadline() {
     let addr = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -171,7 +171,7 @@ async fn waiting_ends_when_its_time_is_up() {
 }
 
 #[tokio::test]
-async fn a_udp_server_that_answers_is_open() {
+async fn answering_udp_server_is_open() {
     let server = UdpSocket::bind("127.0.0.1:0").unwrap();
     let addr = server.local_addr().unwrap();
     let answering = thread::spawn(move || {
@@ -188,7 +188,7 @@ async fn a_udp_server_that_answers_is_open() {
 }
 
 #[tokio::test]
-async fn a_udp_server_that_says_nothing_is_silent_and_asked_twice() {
+async fn quiet_udp_server_is_silent_after_two_requests() {
     let (server, addr) = alone_at("127.0.0.71");
     let options = ProbeOptions {
         each: Duration::from_millis(200),
@@ -202,7 +202,7 @@ async fn a_udp_server_that_says_nothing_is_silent_and_asked_twice() {
 }
 
 #[tokio::test]
-async fn a_udp_port_without_a_socket_is_closed() {
+async fn udp_port_without_socket_is_closed() {
     let (server, addr) = alone_at("127.0.0.72");
     drop(server);
     let report = probed(&format!("udp://{addr}"), &quick()).await;
@@ -210,7 +210,7 @@ async fn a_udp_port_without_a_socket_is_closed() {
 }
 
 #[tokio::test]
-async fn unix_sockets_of_both_kinds() {
+async fn unix_stream_and_datagram_sockets_are_probed() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name).display().to_string();
     let _stream = UnixListener::bind(at("stream")).unwrap();

@@ -50,12 +50,12 @@ async fn converse(link: Link, said: Vec<Say>, waits: Timeouts) -> (Vec<u8>, Talk
         }
     });
     let talking = talk(link, FramingPair::default(), says, news, pending(), waits);
-    let (bytes, talked) = tokio::join!(all_of(heard), talking);
+    let (bytes, talked) = tokio::join!(collect_events(heard), talking);
     speaking.await.unwrap();
     (bytes, talked)
 }
 
-async fn all_of(mut news: mpsc::Receiver<ClientEvent>) -> Vec<u8> {
+async fn collect_events(mut news: mpsc::Receiver<ClientEvent>) -> Vec<u8> {
     let mut all = Vec::new();
     while let Some(news) = news.recv().await {
         if let ClientEvent::Heard { bytes, .. } = news {
@@ -70,7 +70,7 @@ fn text(text: &str) -> Say {
 }
 
 #[tokio::test]
-async fn a_greeting_is_heard_to_its_end_although_nothing_was_said() {
+async fn greeting_is_received_without_sending() {
     let (addr, _) = server(|mut peer| peer.write_all(b"Thank you for connecting").unwrap());
     let (_say, says) = mpsc::channel(1);
     let (news, heard) = mpsc::channel(1);
@@ -82,14 +82,14 @@ async fn a_greeting_is_heard_to_its_end_although_nothing_was_said() {
         pending(),
         Timeouts::default(),
     );
-    let (bytes, talked) = tokio::join!(all_of(heard), talking);
+    let (bytes, talked) = tokio::join!(collect_events(heard), talking);
     assert_eq!(bytes, b"Thank you for connecting");
     assert!(matches!(talked.ending, Ending::PeerClosed), "{talked:?}");
     assert!(talked.took < Duration::from_secs(2), "{talked:?}");
 }
 
 #[tokio::test]
-async fn our_end_is_sent_and_the_reply_waited_for() {
+async fn end_of_input_is_sent_and_the_reply_awaited() {
     let (addr, peer) = server(|mut peer| {
         let mut heard = String::new();
         peer.read_to_string(&mut heard).unwrap();
@@ -110,7 +110,7 @@ async fn our_end_is_sent_and_the_reply_waited_for() {
 
 /// The echo deadlock: the peer does not read while its own replies are unread.
 #[tokio::test(flavor = "multi_thread")]
-async fn fifty_megabytes_come_back_from_an_echo() {
+async fn echo_returns_fifty_megabytes() {
     const BYTES: usize = 50_000_000;
     let (addr, peer) = server(|mut peer| {
         let mut buffer = [0; 4096];
@@ -136,7 +136,7 @@ async fn fifty_megabytes_come_back_from_an_echo() {
 }
 
 #[tokio::test]
-async fn a_reset_amid_a_reply_is_told_with_what_came_before() {
+async fn reset_mid_reply_reports_the_bytes_received() {
     let (addr, _) = server(|mut peer| {
         let mut byte = [0];
         peer.read_exact(&mut byte).unwrap();
@@ -157,7 +157,7 @@ async fn a_reset_amid_a_reply_is_told_with_what_came_before() {
 }
 
 #[tokio::test]
-async fn a_peer_that_ends_its_stream_first_still_gets_all_of_ours() {
+async fn peer_that_half_closes_first_gets_the_whole_upload() {
     let (addr, peer) = server(|mut peer| {
         peer.shutdown(Shutdown::Write).unwrap();
         let mut all = Vec::new();
@@ -173,7 +173,7 @@ async fn a_peer_that_ends_its_stream_first_still_gets_all_of_ours() {
 
 /// As long as it takes what comes, a pause in the input is not the end of it.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upload_that_pauses_is_waited_for_and_one_that_stops_is_told() {
+async fn paused_upload_continues_and_stopped_upload_is_reported() {
     for (pause, upload_cut) in [(300, false), (2000, true)] {
         let (addr, peer) = server(|mut peer| {
             peer.shutdown(Shutdown::Write).unwrap();
@@ -204,7 +204,7 @@ async fn an_upload_that_pauses_is_waited_for_and_one_that_stops_is_told() {
             pending(),
             waits,
         );
-        let (_, talked) = tokio::join!(all_of(heard), talking);
+        let (_, talked) = tokio::join!(collect_events(heard), talking);
         speaking.await.unwrap();
         assert!(matches!(talked.ending, Ending::PeerClosed), "{talked:?}");
         assert_eq!(talked.upload_cut, upload_cut, "{talked:?}");
@@ -213,7 +213,7 @@ async fn an_upload_that_pauses_is_waited_for_and_one_that_stops_is_told() {
 }
 
 #[tokio::test]
-async fn what_a_closed_peer_did_not_take_is_counted() {
+async fn unsent_bytes_are_counted_when_the_peer_closes() {
     let (addr, peer) = server(|mut peer| {
         let mut buffer = vec![0; 1 << 16];
         peer.read_exact(&mut buffer).unwrap();
@@ -230,7 +230,7 @@ async fn what_a_closed_peer_did_not_take_is_counted() {
 }
 
 #[tokio::test]
-async fn when_nobody_takes_the_news_it_ends() {
+async fn conversation_ends_when_the_event_receiver_is_dropped() {
     let (addr, _) = server(|mut peer| while peer.write_all(&[b'y'; 1024]).is_ok() {});
     let (_say, says) = mpsc::channel(1);
     let (news, mut heard) = mpsc::channel(1);
@@ -252,7 +252,7 @@ async fn when_nobody_takes_the_news_it_ends() {
 }
 
 #[tokio::test]
-async fn to_quit_is_to_send_what_was_said_and_end_cleanly() {
+async fn quit_sends_pending_input_and_ends_cleanly() {
     let (addr, peer) = server(|mut peer| {
         let mut all = String::new();
         peer.read_to_string(&mut all).unwrap();
@@ -270,13 +270,13 @@ async fn to_quit_is_to_send_what_was_said_and_end_cleanly() {
         ready(Leave::Quit),
         Timeouts::default(),
     );
-    let (_, talked) = tokio::join!(all_of(heard), talking);
+    let (_, talked) = tokio::join!(collect_events(heard), talking);
     assert!(matches!(talked.ending, Ending::Quit), "{talked:?}");
     assert_eq!(peer.join().unwrap(), "last words");
 }
 
 #[tokio::test]
-async fn to_abort_is_a_reset() {
+async fn abort_resets_the_connection() {
     let (addr, peer) = server(|mut peer| peer.read(&mut [0]).unwrap_err().kind());
     let (_say, says) = mpsc::channel(1);
     let (news, _heard) = mpsc::channel(1);
@@ -351,7 +351,7 @@ impl Transport for Slow {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_linger_is_silence_after_our_end_and_each_byte_renews_it() {
+async fn linger_timeout_is_renewed_by_each_received_byte() {
     let link = Slow::link(100, &[4, 8]);
     let (bytes, talked) = converse(link, vec![text("hi")], Timeouts::default()).await;
     assert_eq!(bytes, b"..");
@@ -364,7 +364,7 @@ async fn the_linger_is_silence_after_our_end_and_each_byte_renews_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_takes_nothing_is_given_up_and_the_rest_counted() {
+async fn write_timeout_ends_and_counts_unsent_bytes() {
     let link = Slow::link(3, &[]);
     let (_, talked) = converse(link, vec![text("hello")], Timeouts::default()).await;
     assert!(
@@ -376,7 +376,7 @@ async fn a_peer_that_takes_nothing_is_given_up_and_the_rest_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn silence_in_both_directions_ends_it_only_if_asked() {
+async fn idle_timeout_applies_only_if_set() {
     let idle = Timeouts {
         idle_timeout: Some(Duration::from_mins(1)),
         ..Timeouts::default()
@@ -391,7 +391,7 @@ async fn silence_in_both_directions_ends_it_only_if_asked() {
         pending(),
         idle,
     );
-    let (_, talked) = tokio::join!(all_of(heard), talking);
+    let (_, talked) = tokio::join!(collect_events(heard), talking);
     assert!(
         matches!(talked.ending, Ending::TimedOut(Phase::Idle)),
         "{talked:?}"
@@ -401,7 +401,7 @@ async fn silence_in_both_directions_ends_it_only_if_asked() {
 
 /// While we do not take what was heard, a peer that stops reading is our own doing.
 #[tokio::test(start_paused = true)]
-async fn no_wait_runs_while_we_are_the_ones_who_stand_still() {
+async fn timeouts_pause_while_the_event_receiver_is_blocked() {
     let (say, says) = mpsc::channel(1);
     let (news, mut heard) = mpsc::channel(1);
     let talking = tokio::spawn(talk(
@@ -439,7 +439,7 @@ impl Watch for Behind {
 
 /// What is not yet recorded is waited for, and the peer is not held to be slow for it.
 #[tokio::test(start_paused = true)]
-async fn while_who_looks_on_is_behind_nothing_moves_and_no_wait_runs() {
+async fn timeouts_pause_while_the_watcher_is_behind() {
     async fn took(watch: impl Watch) -> u64 {
         let (say, says) = mpsc::channel(1);
         let (news, heard) = mpsc::channel(1);
@@ -451,7 +451,7 @@ async fn while_who_looks_on_is_behind_nothing_moves_and_no_wait_runs() {
         };
         let (link, frames) = (Slow::link(100, &[0, 0, 0]), FramingPair::default());
         let talking = talk_watched(link, frames, says, news, pending(), waits, watch);
-        let (heard, talked) = tokio::join!(all_of(heard), talking);
+        let (heard, talked) = tokio::join!(collect_events(heard), talking);
         assert_eq!(heard, b"...");
         assert_eq!((talked.counts.sent.bytes, talked.unsent), (5, 0));
         assert!(
@@ -467,7 +467,7 @@ async fn while_who_looks_on_is_behind_nothing_moves_and_no_wait_runs() {
 
 /// Who leaves meanwhile has a second for what was said, as ever.
 #[tokio::test(start_paused = true)]
-async fn who_looks_on_and_is_behind_keeps_nobody_from_leaving() {
+async fn slow_watcher_does_not_delay_quit() {
     let (_say, says) = mpsc::channel(1);
     let (news, _heard) = mpsc::channel(1);
     let hour = tokio::time::sleep(Duration::from_hours(1));

@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn denied_is_denied_and_where_something_is_allowed_the_rest_is_not() {
+    fn deny_overrides_allow_and_allow_excludes_the_rest() {
         assert!(admits(&[], &[], "8.8.8.8"));
         assert!(admits(&["127.0.0.0/8"], &[], "127.1.2.3"));
         assert!(!admits(&["127.0.0.0/8"], &[], "128.0.0.1"));
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_network_is_refused() {
+    fn invalid_network_is_rejected() {
         for text in ["", "host", "1.2.3.4/33", "::1/129", "1.2.3.4/-1", "1.2.3/8"] {
             assert!(text.parse::<Network>().is_err(), "{text}");
         }

@@ -214,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_word_leads_back_to_its_ending() {
+    fn close_reason_words_parse_back() {
         for (reason, word, class) in CLOSE_REASONS {
             assert_eq!(CloseReason::from_word(word), Some(reason));
             assert_eq!((reason.word(), reason.class()), (word, class));
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ending_says_what_was_not_sent() {
+    fn ending_text_includes_unsent_bytes() {
         let ending = Ending {
             reason: CloseReason::WriteTimeout,
             received: 5,

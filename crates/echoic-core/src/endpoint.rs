@@ -195,7 +195,7 @@ mod tests {
     #[case("unix:@echoic", "unix:@echoic")]
     #[case("unixgram:/run/x", "unixgram:/run/x")]
     #[case("fd:3", "fd:3")]
-    fn short_forms_print_long(#[case] short: &str, #[case] long: &str) {
+    fn short_endpoint_prints_in_long_form(#[case] short: &str, #[case] long: &str) {
         assert_eq!(short.parse::<Endpoint>().unwrap().to_string(), long);
     }
 
@@ -214,20 +214,20 @@ mod tests {
     #[case("unix:@", "has no name")]
     #[case("fd:x", "a number")]
     #[case("tcp://:5000?frame=line", "options")]
-    fn a_bad_one_says_why(#[case] text: &str, #[case] why: &str) {
+    fn invalid_endpoint_is_rejected_with_a_reason(#[case] text: &str, #[case] why: &str) {
         let said = text.parse::<Endpoint>().unwrap_err().to_string();
         assert!(said.contains(why), "{said}");
     }
 
     #[test]
-    fn a_unix_name_has_107_bytes_at_most() {
+    fn unix_path_is_limited_to_107_bytes() {
         let name = |len: usize| format!("unix:/{}", "x".repeat(len - 1)).parse::<Endpoint>();
         assert!(name(107).is_ok());
         assert!(name(108).unwrap_err().to_string().contains("107"));
     }
 
     #[test]
-    fn a_name_before_the_equals_sign_is_the_service() {
+    fn service_name_precedes_the_equals_sign() {
         let served: Served = "greet=:12345?frame=line&idle-timeout=5s".parse().unwrap();
         assert_eq!(served.service.as_deref(), Some("greet"));
         assert_eq!(
@@ -274,7 +274,7 @@ mod tests {
         }
 
         #[test]
-        fn so_are_they_with_options(
+        fn parse_and_print_are_inverse_with_options(
             endpoint in endpoints(),
             options in prop::collection::vec(("[a-z][a-z-]{0,9}", ".{0,9}"), 0..4),
         ) {
@@ -283,7 +283,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_parses_or_says_why_on_one_line(text in "(?s)(.{0,60}|.{0,9}(://|:[:a]|\\?).{0,9})") {
+        fn any_text_parses_or_gives_a_one_line_error(text in "(?s)(.{0,60}|.{0,9}(://|:[:a]|\\?).{0,9})") {
             match text.parse::<Located>() {
                 Ok(located) => prop_assert_eq!(located.to_string().parse(), Ok(located)),
                 Err(error) => prop_assert!(!error.to_string().contains(char::is_control)),

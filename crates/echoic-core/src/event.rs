@@ -526,7 +526,7 @@ mod tests {
     }
 
     #[test]
-    fn one_event_has_one_outcome() {
+    fn run_is_recorded_as_one_event_per_outcome() {
         let all = (
             1,
             3,

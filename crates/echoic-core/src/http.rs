@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_browsers_say_is_seen_and_what_only_looks_like_it_is_not() {
+    fn http_requests_are_detected_and_lookalikes_are_not() {
         let http: [&[u8]; 6] = [
             b"GET / HTTP/1.1\r\nHost: localhost:5000\r\n\r\n",
             b"POST /x?y=1 HTTP/1.0\n\nrm -rf",

@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_one_limit_of_a_source_is_one_and_where_it_holds_is_none() {
+    fn each_single_source_limit_is_detected() {
         let none = SourceLimits::none;
         let connections = SourceLimits {
             connections_max: Some(1),
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_may_be_as_long_as_the_manual_says() {
+    fn default_message_limit_is_one_mebibyte() {
         assert_eq!(Limits::default().message_bytes_max, 1_048_576);
     }
 }

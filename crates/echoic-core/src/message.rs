@@ -230,7 +230,7 @@ mod tests {
     use crate::framing::{Framing, Splitter};
 
     #[test]
-    fn replies_in_place_are_those_one_by_one() {
+    fn replies_in_place_equal_replies_one_by_one() {
         let upper = |raw: &[u8], out: &mut Vec<u8>| out.extend(raw.to_ascii_uppercase());
         let framing: [(&str, &[u8], bool); 5] = [
             ("line", b"ab\n\ncd\n", true),
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_copies_its_messages_terminator() {
+    fn reply_copies_the_terminator_of_its_message() {
         let (bytes, mut spans) = (b"ab\n\ncd", Vec::new());
         let mut splitter = Splitter::new(Framing::Line, 9);
         let split = splitter.split(bytes, &mut spans);

@@ -119,14 +119,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_typed_is_itself_or_an_error(
+        fn any_input_parses_to_itself_or_an_error(
             text in r"(upper=|greet:[a-z=]{0,3}=|)(tcp://|udp://|unix:|unixgram:|fd:|)[0-9a-z:.\[\]*/@%-]{0,12}(\?(frame|idle|allow|as)=[a-z0-9:/%.]{0,8}(&[a-z-]{0,9}=[^ ]{0,4})?)?"
         ) {
             check_typed(&text);
         }
 
         #[test]
-        fn numbers_with_units_and_networks(text in r"[0-9]{0,21}(\.[0-9]{1,3}){0,3}[a-zA-Z/:]{0,3}[0-9]{0,3}") {
+        fn numbers_with_units_and_networks_parse_to_themselves(text in r"[0-9]{0,21}(\.[0-9]{1,3}){0,3}[a-zA-Z/:]{0,3}[0-9]{0,3}") {
             check_typed(&text);
         }
 
@@ -143,7 +143,7 @@ mod tests {
         }
 
         #[test]
-        fn anything(text: String) {
+        fn arbitrary_text_parses_to_itself_or_an_error(text: String) {
             check_typed(&text);
         }
     }

@@ -236,7 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_durability_reads_as_it_prints() {
+    fn durability_parses_as_printed() {
         for durability in [Durability::Strict, Durability::Normal, Durability::Off] {
             assert_eq!(durability.to_string().parse(), Ok(durability));
         }

@@ -18,7 +18,7 @@ use rstest::rstest;
     b"\x1b]8;;http://evil\x07\x1b]52;c;AA==\x9c",
     r"\x1b]8;;http://evil\x07\x1b]52;c;AA==\x9c"
 )]
-fn shown_as(#[case] bytes: &[u8], #[case] shown: &str) {
+fn bytes_are_escaped_as_expected(#[case] bytes: &[u8], #[case] shown: &str) {
     assert_eq!(text(bytes).to_string(), shown);
     check(bytes);
 }
@@ -31,7 +31,7 @@ fn is_hostile(c: char) -> bool {
 }
 
 #[test]
-fn no_byte_and_no_character_comes_through_as_control_or_format() {
+fn escaped_output_has_no_control_or_format_characters() {
     for byte in 0..=255_u8 {
         for bytes in [
             &[byte][..],
@@ -61,7 +61,7 @@ fn no_byte_and_no_character_comes_through_as_control_or_format() {
 }
 
 #[test]
-fn letters_of_everyday_languages_are_left_alone() {
+fn common_scripts_are_not_escaped() {
     for text_of in [
         "Ünïcödé ŁÓDŹ",
         "Привет",
@@ -78,7 +78,7 @@ fn letters_of_everyday_languages_are_left_alone() {
 }
 
 #[test]
-fn a_long_one_ends_in_what_is_missing() {
+fn truncated_text_ends_with_the_remaining_size() {
     let long = [b'x'; 2048];
     assert_eq!(
         text_up_to(&long, 100).to_string(),
@@ -97,7 +97,7 @@ fn a_long_one_ends_in_what_is_missing() {
 #[case(b"'\"", r#"b'\'"'"#)]
 #[case(b"\"", r#"b'"'"#)]
 #[case(b"\\\t\r\x00\x7f\xff", r"b'\\\t\r\x00\x7f\xff'")]
-fn as_python_writes_it(#[case] bytes: &[u8], #[case] literal: &str) {
+fn bytes_print_as_a_python_literal(#[case] bytes: &[u8], #[case] literal: &str) {
     assert_eq!(python(bytes).to_string(), literal);
 }
 
@@ -110,7 +110,7 @@ fn as_python_writes_it(#[case] bytes: &[u8], #[case] literal: &str) {
 #[case(r"\u{+41}", 0)]
 #[case("\\", 0)]
 #[case(r"\xé", 0)]
-fn what_was_never_shown_is_refused(#[case] shown: &str, #[case] at: usize) {
+fn invalid_escape_is_rejected(#[case] shown: &str, #[case] at: usize) {
     assert_eq!(parse(shown).unwrap_err().at, at);
 }
 
@@ -118,17 +118,17 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(4096))]
 
     #[test]
-    fn any_bytes_come_back(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+    fn escaped_bytes_round_trip(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
         check(&bytes);
     }
 
     #[test]
-    fn any_text_comes_back(text in any::<String>()) {
+    fn escaped_text_round_trips(text in any::<String>()) {
         check(text.as_bytes());
     }
 
     #[test]
-    fn parsing_any_text_never_panics(text in r"([a-z\\{}é0-9]|\\u|\\x){0,20}") {
+    fn unescaping_any_text_never_panics(text in r"([a-z\\{}é0-9]|\\u|\\x){0,20}") {
         let _ = parse(&text);
     }
 }

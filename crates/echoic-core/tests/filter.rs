@@ -133,12 +133,12 @@ fn means(text: &str, exchange: &Exchange) -> bool {
 #[case::not_a_key("10.1:5", false)]
 #[case::dash_inside("a-b OR straße", true)]
 #[case::modifiers("limit:3 straße sort:-lat", true)]
-fn what_it_means(#[case] text: &str, #[case] is_meant: bool) {
+fn filter_matches_as_documented(#[case] text: &str, #[case] is_meant: bool) {
     assert_eq!(means(text, &exchange()), is_meant);
 }
 
 #[test]
-fn what_became_of_it() {
+fn outcome_and_ending_filters_match() {
     let (mut one, mut talk) = (exchange(), conversation());
     one.outcome = Outcome::Unsent;
     one.reply = b"fine".to_vec();
@@ -219,7 +219,11 @@ fn what_became_of_it() {
 #[case("\"a", 1, "not closed")]
 #[case("\"\"", 2, "nothing between these quotation marks")]
 #[case("\"a\"b", 3, "a space is missing")]
-fn what_it_refuses(#[case] text: &str, #[case] column: usize, #[case] why: &str) {
+fn invalid_filter_is_rejected_with_a_reason(
+    #[case] text: &str,
+    #[case] column: usize,
+    #[case] why: &str,
+) {
     check(text, &exchange(), AT);
     let error = Filter::parse(text).unwrap_err();
     assert!(error.message().contains(why), "{error}");
@@ -227,7 +231,7 @@ fn what_it_refuses(#[case] text: &str, #[case] column: usize, #[case] why: &str)
 }
 
 #[test]
-fn an_error_shows_the_place() {
+fn filter_error_marks_the_position() {
     let said = |text: &str| Filter::parse(text).unwrap_err().to_string();
     assert_eq!(
         said("straße per:10.0.0.0/8 rep:x"),
@@ -253,7 +257,7 @@ fn an_error_shows_the_place() {
 }
 
 #[test]
-fn it_has_bounds_and_says_so() {
+fn filter_size_and_depth_are_bounded() {
     let refused = |text: String| Filter::parse(&text).unwrap_err().message();
     assert!(refused("x".repeat((64 << 10) + 1)).contains("too long"));
     assert!(refused("(".repeat(60_000)).contains("64 deep"));
@@ -298,13 +302,13 @@ fn it_has_bounds_and_says_so() {
 )]
 #[case(r#"rep~"a \"b\" \\d""#, r#"rep~"a \"b\" \\d""#)]
 #[case("limit:5 a sort:-t", "a sort:-t limit:5")]
-fn printed_as(#[case] text: &str, #[case] printed: &str) {
+fn filter_prints_in_canonical_form(#[case] text: &str, #[case] printed: &str) {
     check(text, &exchange(), AT);
     assert_eq!(Filter::parse(text).unwrap().to_string(), printed);
 }
 
 #[test]
-fn order_and_limit_stand_beside_the_question() -> Result<(), FilterError> {
+fn sort_and_limit_are_separate_from_the_expression() -> Result<(), FilterError> {
     let filter = Filter::parse("sort:-lat limit:20")?;
     assert_eq!(
         filter.sort(),
@@ -318,7 +322,7 @@ fn order_and_limit_stand_beside_the_question() -> Result<(), FilterError> {
 }
 
 #[test]
-fn bounds_for_an_index() -> Result<(), FilterError> {
+fn index_bounds_follow_from_the_filter() -> Result<(), FilterError> {
     let ids = |text: &str| Filter::parse(text).map(|filter| filter.ids());
     let of = |ranges: &[(u64, u64)]| ranges.iter().map(|&(a, b)| a..=b).collect::<Ranges>();
     assert_eq!(ids("id:1..9 x id:>5")?, of(&[(6, 9)]));
@@ -431,17 +435,17 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2048))]
 
     #[test]
-    fn what_holds_for_any_filter(text in filter(), exchange in any_exchange(), now in 0..6_i64) {
+    fn generated_filters_hold_the_invariants(text in filter(), exchange in any_exchange(), now in 0..6_i64) {
         check(&text, &exchange, now);
     }
 
     #[test]
-    fn what_holds_for_any_text(text in any::<String>(), exchange in any_exchange()) {
+    fn arbitrary_text_holds_the_filter_invariants(text in any::<String>(), exchange in any_exchange()) {
         check(&text, &exchange, 0);
     }
 
     #[test]
-    fn what_holds_for_text_that_looks_like_a_filter(
+    fn filter_like_text_holds_the_filter_invariants(
         text in r#"([a-z]{1,5}[:~]|[ (){}"\\,:~!<>.-]|AND|OR |[0-9]{1,3}|[a-zé]{1,3}|\\x0|ms|/8){0,24}"#,
         exchange in any_exchange(),
     ) {
@@ -449,7 +453,7 @@ proptest! {
     }
 
     #[test]
-    fn it_is_logic(a in question(), b in question(), exchange in any_exchange(), now in 0..6_i64) {
+    fn filter_operators_obey_boolean_logic(a in question(), b in question(), exchange in any_exchange(), now in 0..6_i64) {
         let asked = |text: &str| Filter::parse(text).map(|filter| filter.matches(&exchange, now));
         if let (Ok(is_a), Ok(is_b)) = (asked(&a), asked(&b)) {
             prop_assert_eq!(asked(&format!("{a} {b}")), Ok(is_a && is_b));

@@ -91,7 +91,7 @@ mod tests {
 
     /// Exchanging colours works by their values: two that are alike could not be told apart.
     #[test]
-    fn no_two_colours_are_the_same() {
+    fn palette_colours_are_distinct() {
         let tones = TONES.map(Tone::colour);
         let all = [INK, PAPER, AXIS, GRID];
         let all = all.iter().chain(&tones).chain(&HEAT);

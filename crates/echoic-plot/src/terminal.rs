@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sparkline_shows_the_last_values() {
+    fn sparkline_shows_the_last_values() {
         let up: Vec<f64> = (0..8).map(f64::from).collect();
         assert_eq!(sparkline(&up, 8, Height::Even), "▁▂▃▄▅▆▇█");
         assert_eq!(sparkline(&up, 3, Height::Even), "▆▇█");
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_histogram_counts_everything_once() {
+    fn histogram_counts_every_value_once() {
         let cells = [(100.0, 900), (200.0, 99), (90_000.0, 1)];
         let lines = histogram(&cells, 8, 20);
         assert_eq!(lines.len(), 8);
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_are_bars_by_powers() {
+    fn percentile_bars_are_logarithmic() {
         let lines = percentiles(&[("p50", 100.0), ("p99", 1_000.0), ("max", f64::NAN)], 10);
         assert_eq!(lines, ["p50 ┤█████      100 µs", "p99 ┤██████████ 1 ms"]);
     }

@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_are_short() {
+    fn figures_print_short_with_a_unit() {
         assert_eq!(time(0.0), "0 µs");
         assert_eq!(time(0.25), "250 ns");
         assert_eq!(time(82.0), "82 µs");

@@ -124,7 +124,7 @@ fn all(name: &str, points: &[(f64, f64)], counts: &[u64]) -> Vec<Svg> {
 const POINTS: [(f64, f64); 4] = [(0.0, 80.0), (0.5, 120.0), (0.9, 450.0), (0.999, 880_000.0)];
 
 #[test]
-fn every_chart_is_a_picture_and_nothing_else() {
+fn every_chart_is_an_inert_image() {
     let charts = all("from due", &POINTS, &[1, 20, 300, 4]);
     let names: Vec<_> = charts.iter().map(Svg::name).collect();
     assert_eq!(
@@ -135,7 +135,7 @@ fn every_chart_is_a_picture_and_nothing_else() {
 }
 
 #[test]
-fn names_are_shown_and_do_nothing() {
+fn chart_names_are_escaped() {
     for chart in all(HOSTILE, &POINTS, &[1, 20, 300, 4]) {
         check(&chart);
     }
@@ -147,7 +147,7 @@ fn names_are_shown_and_do_nothing() {
 }
 
 #[test]
-fn the_same_figures_give_the_same_bytes() {
+fn charts_are_deterministic() {
     let [one, two] = [(); 2].map(|()| all("p99", &POINTS, &[1, 20, 300, 4]));
     assert_eq!(one, two);
     let texts = |charts: Vec<Svg>| charts.iter().map(Svg::to_string).collect::<Vec<_>>();
@@ -155,14 +155,14 @@ fn the_same_figures_give_the_same_bytes() {
 }
 
 #[test]
-fn where_there_is_nothing_there_is_no_chart() {
+fn empty_data_gives_no_chart() {
     assert_eq!(all("p99", &[], &[]), []);
     let none = [(f64::NAN, f64::INFINITY), (f64::NEG_INFINITY, -1.0)];
     assert_eq!(all("p99", &none, &[0]), []);
 }
 
 #[test]
-fn a_long_run_has_no_larger_chart() {
+fn long_run_does_not_enlarge_the_chart() {
     let day: Vec<_> = (1..=86_400)
         .map(|second| (f64::from(second), 100.0))
         .collect();
@@ -177,7 +177,7 @@ fn a_long_run_has_no_larger_chart() {
 }
 
 #[test]
-fn the_worst_second_survives_thinning() {
+fn worst_second_survives_thinning() {
     let mut day: Vec<_> = (1..=86_400)
         .map(|second| (f64::from(second), 100.0))
         .collect();
@@ -191,7 +191,7 @@ fn the_worst_second_survives_thinning() {
 }
 
 #[test]
-fn dark_pages_have_colours_of_their_own() {
+fn charts_have_colours_for_dark_pages() {
     let chart = rates(vec![line("done", &POINTS)]).unwrap();
     let (whole, part) = (chart.to_string(), chart.inline());
     assert!(whole.contains("prefers-color-scheme: dark"));

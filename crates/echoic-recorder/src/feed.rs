@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_slow_watcher_is_told_what_it_missed_and_then_goes_on() {
+    async fn slow_watcher_gets_a_gap_and_continues() {
         let feed = Feed::default();
         let mut watcher = feed.watch();
         for _ in 0..5 {
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_watcher_that_has_gone_is_forgotten() {
+    fn dropped_watcher_is_removed() {
         let feed = Feed::default();
         drop(feed.watch());
         feed.publish(&[Arc::new(batch(1))]);

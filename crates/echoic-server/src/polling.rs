@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_looks_after_something_was_heard_and_not_before() {
+    async fn busy_polling_starts_after_a_message() {
         let quiet = looks(false).await;
         assert!(quiet <= 2, "woken {quiet} times, and nothing was heard");
         let busy = looks(true).await;
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_goes_to_sleep_again() {
+    async fn busy_polling_stops_after_its_time() {
         let looking = tokio::spawn(keep_looking(Duration::from_millis(1)));
         yield_now().await;
         for _ in 0..3 {

@@ -199,7 +199,7 @@ mod tests {
         Sources::new(limits)
     }
 
-    fn three_each() -> Sources {
+    fn limit_of_three_connections() -> Sources {
         sources(SourceLimits {
             connections_max: Some(3),
             ..SourceLimits::default()
@@ -207,8 +207,8 @@ mod tests {
     }
 
     #[test]
-    fn a_source_has_so_many_places_and_another_does_not_notice() {
-        let mut sources = three_each();
+    fn connection_limit_applies_per_source() {
+        let mut sources = limit_of_three_connections();
         let mut stays: Vec<_> = (0..3)
             .map(|_| sources.admit(&address("10.0.0.1")))
             .collect();
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_one_address_of_a_network_of_the_new_kind_has_them_all() {
+    fn ipv6_source_is_the_whole_slash_64() {
         assert_eq!(
             source("2001:db8::1".parse().unwrap()),
             source("2001:db8::ffff:0:2".parse().unwrap())
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_is_spared_unless_asked_for_and_unix_sockets_have_no_source() {
+    fn loopback_is_exempt_by_default_and_unix_has_no_source() {
         let mut sparing = Sources::new(SourceLimits {
             connections_max: Some(0),
             ..SourceLimits::default()
@@ -248,15 +248,18 @@ mod tests {
             assert!(matches!(sparing.admit(&address(ip)), Ok(None)), "{ip}");
         }
         assert!(sparing.admit(&address("10.0.0.1")).is_err());
-        assert!(matches!(three_each().admit(&Address::Unix(None)), Ok(None)));
+        assert!(matches!(
+            limit_of_three_connections().admit(&Address::Unix(None)),
+            Ok(None)
+        ));
         let mut without = sources(SourceLimits::none());
         assert!(matches!(without.admit(&address("10.0.0.1")), Ok(None)));
         assert!(without.known.is_empty());
     }
 
     #[test]
-    fn the_table_has_an_end_and_forgets_who_has_gone() {
-        let mut sources = three_each();
+    fn source_table_is_bounded_and_forgets_idle_sources() {
+        let mut sources = limit_of_three_connections();
         let ip = |i: u32| Address::Net(SocketAddr::from(((i + (11 << 24)).to_be_bytes(), 1)));
         let first = sources.admit(&ip(0)).unwrap();
         for i in 1..3 * SOURCES_MAX as u32 {
@@ -274,7 +277,7 @@ mod tests {
 
     /// Coming anew is no way to a new second; only where there is no room is somebody forgotten who has gone.
     #[tokio::test(start_paused = true)]
-    async fn who_has_gone_is_known_until_its_place_is_needed() {
+    async fn idle_source_is_remembered_until_its_slot_is_needed() {
         let mut sources = sources(SourceLimits {
             messages_per_second_max: Some(1),
             ..SourceLimits::none()
@@ -298,8 +301,8 @@ mod tests {
     }
 
     #[test]
-    fn those_without_a_place_of_their_own_share_one() {
-        let mut sources = three_each();
+    fn sources_beyond_the_table_share_one_slot() {
+        let mut sources = limit_of_three_connections();
         sources.known_max = 2;
         let own = [
             sources.admit(&address("10.0.0.1")),
@@ -317,7 +320,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_pace_is_so_many_in_any_second_exactly() {
+    async fn rate_limit_is_exact_in_any_second() {
         let mut bucket = Bucket::default();
         let start = Instant::now();
         for per_second in [1, 3, 7, 1000, 65_537] {

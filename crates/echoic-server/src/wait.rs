@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_timer_is_not_set_anew_for_each_message() {
+    async fn timer_is_not_reset_for_each_message() {
         let (mut sleeper, tell) = sleeper(&Drain::default(), 1000 * MS);
         let telling = tokio::spawn(async move {
             for _ in 0..5000 {
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_stop_signal_is_told_once() {
+    async fn stop_signal_is_delivered_once() {
         let drain = Drain::default();
         let (mut sleeper, _tell) = sleeper(&drain, 1000 * MS);
         let stopping = drain.clone();

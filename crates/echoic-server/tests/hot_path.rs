@@ -137,7 +137,7 @@ impl Bench {
 }
 
 #[test]
-fn nothing_is_allocated_for_a_message_that_is_not_recorded() {
+fn unrecorded_message_allocates_nothing() {
     let bench = Bench::new(None, false);
     for depth in [1, 16, 1000] {
         bench.ask(200, depth);
@@ -152,7 +152,7 @@ fn nothing_is_allocated_for_a_message_that_is_not_recorded() {
 
 /// The failing twin: one allocation a message is seen as such.
 #[test]
-fn what_a_service_allocates_is_counted() {
+fn allocation_counter_sees_handler_allocations() {
     let wasteful = Doing(|body: &[u8], out: &mut Vec<u8>| out.extend(body.to_ascii_uppercase()));
     let bench = Bench::of(Arc::new(wasteful), None, false);
     bench.ask(200, 16);
@@ -163,7 +163,7 @@ fn what_a_service_allocates_is_counted() {
 
 /// What the recorder allocates it does once a round, of which there are fifty a second, and nothing for a message.
 #[test]
-fn nothing_is_allocated_for_a_message_that_is_recorded() {
+fn recorded_message_allocates_nothing() {
     let store = TestStore::new(Mood::Forgetful);
     let bench = Bench::new(Some(Arc::clone(&store)), false);
     for depth in [1, 16] {
@@ -183,7 +183,7 @@ fn nothing_is_allocated_for_a_message_that_is_recorded() {
 
 /// Who waits for datagrams, one after the other, allocates nothing for it: `bench` does so for each reply.
 #[test]
-fn nothing_is_allocated_for_the_wait_for_a_datagram() {
+fn waiting_for_a_datagram_allocates_nothing() {
     let server = UdpSocket::bind("127.0.0.1:0").unwrap();
     let addr = server.local_addr().unwrap();
     let answering = thread::spawn(move || {
@@ -241,7 +241,7 @@ fn calls(store: Option<Arc<TestStore>>, depth: usize) -> (f64, f64) {
 }
 
 #[test]
-fn d20_sixteen_lines_at_once_leave_in_one_send_recorded_or_not() {
+fn d20_sixteen_lines_leave_in_one_send() {
     for store in [None, Some(TestStore::new(Mood::Forgetful))] {
         let (sends, recvs) = calls(store, 16);
         assert!(sends <= 0.07, "{sends} sends a message");
@@ -254,7 +254,7 @@ fn d20_sixteen_lines_at_once_leave_in_one_send_recorded_or_not() {
 
 /// The failing twin: lines that come one by one are counted one by one.
 #[test]
-fn a_line_alone_takes_a_send_and_a_receive() {
+fn single_line_costs_one_send_and_one_receive() {
     let (sends, recvs) = calls(None, 1);
     assert!((0.99..=1.01).contains(&sends), "{sends} sends a message");
     assert!(

@@ -31,7 +31,7 @@ use serving::*;
 const MB: usize = 1_000_000;
 
 #[test]
-fn a_greeting_arrives_whole_though_the_peer_sends_before_it_reads() {
+fn greeting_arrives_whole_if_the_peer_sends_first() {
     let greeting = "g".repeat(MB);
     let serving = Serve::named(&format!("greet:{greeting}"), Framing::Chunk).start();
     for sent in [0, 1, MB] {
@@ -51,7 +51,7 @@ fn a_greeting_arrives_whole_though_the_peer_sends_before_it_reads() {
 /// The same served as the tutorial has it: closing with unread input makes the kernel reset the connection, and the
 /// peer loses what it has not read yet.
 #[test]
-fn a_plain_close_loses_most_of_a_greeting() {
+fn plain_close_loses_most_of_a_greeting() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let server = thread::spawn(move || {
@@ -79,7 +79,7 @@ fn a_plain_close_loses_most_of_a_greeting() {
 }
 
 #[test]
-fn two_clients_at_once_are_answered_each_at_its_own_pace() {
+fn two_clients_are_served_independently() {
     let serving = Serve::named("upper", Framing::Chunk).start();
     let (mut slow, mut fast) = (serving.call(), serving.call());
     slow.write_all(b"slow").unwrap();
@@ -96,7 +96,7 @@ fn two_clients_at_once_are_answered_each_at_its_own_pace() {
 }
 
 #[test]
-fn fifty_megabytes_come_back_to_a_client_with_a_reader_of_its_own() {
+fn echo_returns_fifty_megabytes_to_a_concurrent_reader() {
     for workers in [0, 1] {
         let mut serve = Serve::named("echo", Framing::Chunk);
         serve.workers = workers;
@@ -118,7 +118,7 @@ fn fifty_megabytes_come_back_to_a_client_with_a_reader_of_its_own() {
 }
 
 #[test]
-fn small_things() {
+fn empty_lines_and_split_characters_are_answered() {
     let line = Serve::named("upper", Framing::Line).start();
     assert_eq!(line.ask("\n"), b"\n");
     assert_eq!(line.ask("a\n\nb"), b"A\n\nB");
@@ -148,7 +148,7 @@ fn small_things() {
 }
 
 #[test]
-fn a_thousand_lines_and_one_without_an_end_are_answered_after_the_half_close() {
+fn all_lines_are_answered_after_a_half_close() {
     let serving = Serve::named("upper", Framing::Line).start();
     let lines = (0..1000)
         .map(|i| format!("line {i}\n"))
@@ -163,7 +163,7 @@ fn a_thousand_lines_and_one_without_an_end_are_answered_after_the_half_close() {
 }
 
 #[tokio::test]
-async fn a_reset_amid_a_reply_is_told_and_hurts_nobody_else() {
+async fn reset_mid_reply_is_recorded_and_others_continue() {
     use tokio::io::AsyncWriteExt;
     let serving = Serve::named("echo", Framing::Line).start();
     for _ in 0..20 {
@@ -192,7 +192,7 @@ async fn a_reset_amid_a_reply_is_told_and_hurts_nobody_else() {
 }
 
 #[test]
-fn one_too_many_sees_a_clean_end() {
+fn excess_connection_gets_a_clean_close() {
     let mut serve = Serve::named("upper", Framing::Line);
     serve.limits.connections_max = 2;
     let serving = serve.start();
@@ -231,7 +231,7 @@ fn one_too_many_sees_a_clean_end() {
 }
 
 #[test]
-fn a_panic_ends_one_conversation_and_is_counted() {
+fn panic_ends_one_conversation_and_is_counted() {
     let service = Doing(|body: &[u8], out: &mut Vec<u8>| {
         assert!(body != b"!", "told to panic");
         out.extend(body);
@@ -257,7 +257,7 @@ fn a_panic_ends_one_conversation_and_is_counted() {
 
 /// TERM under pipelined load: every reply a client has is recorded, in order, and the end is clean.
 #[test]
-fn what_a_client_was_answered_before_the_stop_is_recorded() {
+fn replies_sent_before_stop_are_recorded() {
     for (round, workers) in [(0, 0), (1, 0), (2, 1), (3, 2), (4, 2), (5, 2)] {
         let mut serve = Serve::named("upper", Framing::Line);
         serve.workers = workers;
@@ -316,7 +316,7 @@ fn what_a_client_was_answered_before_the_stop_is_recorded() {
 
 /// Those who have called and spoken, and whom nobody has let in yet.
 #[test]
-fn callers_that_wait_at_the_stop_signal_are_answered() {
+fn callers_in_the_backlog_at_stop_are_answered() {
     const CALLERS: usize = 600;
     let asleep = Arc::new(AtomicBool::new(false));
     let awake = Arc::new(AtomicBool::new(false));
@@ -356,7 +356,7 @@ fn callers_that_wait_at_the_stop_signal_are_answered() {
 
 /// What the kernel had received when the stop signal came is answered to the last line, on every connection.
 #[test]
-fn all_that_was_received_at_the_stop_signal_is_answered() {
+fn everything_received_before_stop_is_answered() {
     const PEERS: usize = 200;
     let (sleeping, all_sent) = (
         Arc::new(AtomicU64::new(0)),
@@ -468,7 +468,7 @@ impl SpawnedHandler for BothWays {
 }
 
 #[test]
-fn d07_fifty_megabytes_each_way_at_once() {
+fn d07_fifty_megabytes_flow_both_ways_at_once() {
     let heard = Arc::new(AtomicU64::new(0));
     let service = BothWays {
         bytes: 50 * MB,
@@ -487,7 +487,7 @@ fn d07_fifty_megabytes_each_way_at_once() {
 }
 
 #[test]
-fn workers_share_conversations() {
+fn workers_share_conversations_evenly() {
     let threads = Arc::new(std::sync::Mutex::new(HashMap::new()));
     let seen = Arc::clone(&threads);
     let service = Doing(move |body: &[u8], out: &mut Vec<u8>| {

@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_what_the_standard_library_does() {
+    fn ascii_case_mapping_matches_std() {
         let all: Vec<u8> = (0..=u8::MAX).collect();
         for part in [&all[..128], &all, b""] {
             let (mut raised, mut lowered) = (part.to_vec(), part.to_vec());

@@ -120,12 +120,12 @@ mod tests {
 
     /// A new version of Rust may bring a new Unicode: then the manual's version changes too.
     #[test]
-    fn unicode_is_17() {
+    fn unicode_version_is_17() {
         assert_eq!((UNICODE_VERSION.0, UNICODE_VERSION.1), (17, 0));
     }
 
     #[test]
-    fn it_stays_small() {
+    fn upper_state_fits_in_eight_bytes() {
         assert!(size_of::<Upper>() <= 8);
     }
 }

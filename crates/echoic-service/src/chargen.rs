@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_pattern_turns_by_one_character_a_line() {
+    fn pattern_shifts_by_one_character_per_line() {
         let line = |n| String::from_utf8(pattern(n).collect()).unwrap();
         assert!(line(0).starts_with(" !\"#$%&'()"));
         assert_eq!(line(0).len(), 74);

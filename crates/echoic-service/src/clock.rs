@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_time_is_seconds_since_1900() {
+    fn time_is_seconds_since_1900() {
         let mut out = Vec::new();
         Clock::Time.say(&mut out);
         let now = SystemTime::now()
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn the_day_is_a_line() {
+    fn daytime_is_one_line_with_a_timestamp() {
         let mut out = Vec::new();
         Clock::Daytime.say(&mut out);
         let text = String::from_utf8(out).unwrap();

@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tutorials_words_unless_told_otherwise() {
+    fn greeting_defaults_to_the_tutorial_text() {
         assert_eq!(
             &*Greet::new(None).unwrap().text,
             b"Thank you for connecting"
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_escape_is_named() {
+    fn invalid_escape_is_rejected() {
         for text in [r"\q", r"a\", r"\x4", r"\xzz", r"\xü"] {
             assert!(
                 matches!(Greet::new(Some(text)), Err(Argument::Escape(_))),

@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_service_is_found_by_its_name() {
+    fn service_is_found_by_name() {
         for (text, name) in [
             ("upper", "upper"),
             ("echo", "echo"),
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_name_is_answered_with_the_right_ones() {
+    fn unknown_service_lists_the_known_ones() {
         let said = "uper".parse::<Chosen>().unwrap_err().to_string();
         assert_eq!(
             said,

@@ -123,20 +123,20 @@ mod tests {
     }
 
     #[test]
-    fn a_sigma_is_final_within_its_message() {
+    fn sigma_is_final_within_its_message() {
         assert_eq!(of("ΟΔΟΣ ΣΟΦΟΣ"), "οδος σοφος");
         assert_eq!(of("İ"), "i\u{307}");
     }
 
     #[test]
-    fn what_is_no_text_passes() {
+    fn invalid_utf8_passes_unchanged() {
         let mut out = Vec::new();
         lower(b"A\xffB\xc3", &mut out);
         assert_eq!(out, b"a\xffb\xc3");
     }
 
     #[test]
-    fn what_may_be_finished_waits() {
+    fn unfinished_character_is_held_back() {
         assert_eq!(unfinished("aß".as_bytes()), 0);
         assert_eq!(unfinished(b"a\xc3"), 1);
         assert_eq!(unfinished(b"\xf0\x90\x8d"), 3);
@@ -146,12 +146,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whole_messages_are_lowered_as_std_does(text in ".{0,40}") {
+        fn whole_messages_lower_as_std_does(text in ".{0,40}") {
             prop_assert_eq!(of(&text), text.to_lowercase());
         }
 
         #[test]
-        fn a_stream_is_the_same_however_it_is_cut(
+        fn lower_does_not_depend_on_read_boundaries(
             text in ".{0,20}[ΑΣσς ]{0,9}.{0,9}",
             bytes in prop::collection::vec(any::<u8>(), 0..6),
             addresses in prop::collection::vec(any::<usize>(), 0..6),
@@ -161,7 +161,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_held_is_never_more_than_a_beginning(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+        fn at_most_three_bytes_are_held_back(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
             prop_assert!(unfinished(&bytes) <= 3);
         }
     }

@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_terminator_with_a_letter_stays_as_it_is() {
+    fn terminator_that_is_a_letter_is_not_uppercased() {
         let frames: FramingPair = "delim:61".parse().unwrap();
         assert_eq!(said(frames, b"xyaxyzaa", true), b"XYaXYZaa");
         // The failing twin: by one stroke it would have become a capital.
@@ -110,7 +110,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn one_stroke_is_as_good_as_many(
+        fn bulk_upper_equals_per_message_upper(
             text in "([a-zA-Zß\u{fb03} ]{0,6}[\n\0]?){0,12}",
             framing in prop::sample::select(vec!["line", "nul", "crlf", "fixed:3", "delim:61", "u8"]),
         ) {

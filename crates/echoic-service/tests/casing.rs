@@ -42,7 +42,7 @@ const CORPUS: &[&[u8]] = &[
 ];
 
 #[test]
-fn every_character_alone_and_among_others() {
+fn every_character_maps_alone_and_among_others() {
     let (mut out, mut text) = (Vec::new(), String::new());
     for char in '\0'..=char::MAX {
         let expected: String = char.to_uppercase().collect();
@@ -64,7 +64,7 @@ fn every_character_alone_and_among_others() {
 }
 
 #[test]
-fn d04_every_character_cut_at_every_byte() {
+fn d04_every_character_may_be_cut_at_every_byte() {
     for char in '\u{80}'..=char::MAX {
         let mut utf8 = [0; 4];
         let utf8 = char.encode_utf8(&mut utf8).as_bytes();
@@ -88,7 +88,7 @@ fn d04_every_character_cut_at_every_byte() {
 }
 
 #[test]
-fn every_text_in_every_three_pieces() {
+fn every_text_maps_in_any_three_pieces() {
     for text in CORPUS {
         for second in 0..=text.len() {
             for first in 0..=second {
@@ -100,7 +100,7 @@ fn every_text_in_every_three_pieces() {
 
 /// Every four bytes from the edges of the table of UTF-8, then a letter that shows whether it was reached.
 #[test]
-fn every_short_mix_of_bytes_on_the_edges() {
+fn utf8_edge_byte_mixes_map_in_any_pieces() {
     const EDGES: [u8; 20] = [
         b'a', 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc1, 0xc2, 0xdf, 0xe0, 0xe1, 0xed, 0xef,
         0xf0, 0xf1, 0xf4, 0xf5, 0xff,
@@ -117,7 +117,7 @@ fn every_short_mix_of_bytes_on_the_edges() {
 }
 
 #[test]
-fn sharp_s_byte_by_byte() {
+fn sharp_s_maps_byte_by_byte() {
     let outs = pieces("straße".as_bytes().chunks(1));
     let outs: Vec<_> = outs
         .iter()
@@ -128,7 +128,7 @@ fn sharp_s_byte_by_byte() {
 
 /// What a tutorial would write, each read for itself, is wrong: were it right, the checks above would show nothing.
 #[test]
-fn a_mapper_without_a_memory_is_wrong() {
+fn stateless_mapper_fails_on_cut_characters() {
     let naive: Vec<u8> = "straße".as_bytes().chunks(1).flat_map(reference).collect();
     assert_ne!(naive, reference("straße".as_bytes()));
     assert_eq!(reference("straße".as_bytes()), b"STRASSE");
@@ -154,7 +154,7 @@ fn a_mapper_without_a_memory_is_wrong() {
 #[case::three_bytes_cut_by_the_end(b"a\xe1\xbe", b"A\xe1\xbe")]
 #[case::four_bytes_cut_by_the_end(b"a\xf0\x90\x90", b"A\xf0\x90\x90")]
 #[case::latin_1(b"caf\xe9 cr\xe8me", b"CAF\xe9 CR\xe8ME")]
-fn bytes_that_are_no_utf_8_pass_unchanged(#[case] bytes: &[u8], #[case] expected: &[u8]) {
+fn invalid_utf8_passes_unchanged(#[case] bytes: &[u8], #[case] expected: &[u8]) {
     assert_eq!(whole(bytes), expected);
     for length in 1..=4 {
         assert_eq!(
@@ -176,12 +176,12 @@ fn bytes_that_are_no_utf_8_pass_unchanged(#[case] bytes: &[u8], #[case] expected
 #[case::four_bytes("𐐨", "𐐀")]
 #[case::title_case("ǅ", "Ǆ")]
 #[case::no_case("人 א 👍", "人 א 👍")]
-fn some_known_by_sight(#[case] lower: &str, #[case] upper: &str) {
+fn known_special_cases_map_correctly(#[case] lower: &str, #[case] upper: &str) {
     assert_eq!(str::from_utf8(&whole(lower.as_bytes())), Ok(upper));
 }
 
 #[test]
-fn a_stream_may_begin_after_the_end_of_another() {
+fn mapper_can_be_reused_after_finish() {
     let (mut upper, mut out) = (Upper::default(), Vec::new());
     upper.push(b"a\xc3", &mut out);
     upper.finish(&mut out);
@@ -192,7 +192,7 @@ fn a_stream_may_begin_after_the_end_of_another() {
 }
 
 #[test]
-fn nothing_comes_of_nothing() {
+fn incomplete_input_produces_no_output() {
     let (mut upper, mut out) = (Upper::default(), Vec::new());
     upper.push(b"", &mut out);
     upper.push(b"\xe2\x82", &mut out);
@@ -202,7 +202,7 @@ fn nothing_comes_of_nothing() {
 
 /// Around the size at which the mapper looks again, with each kind of character on the edge.
 #[test]
-fn long_texts_of_every_length_near_a_block() {
+fn long_texts_map_at_every_length_near_a_block() {
     for edge in ["x", "é", "ΐ", "ქ", "人", "𐐨", "\u{10ffff}"] {
         for lead in 1000..1050 {
             let text = [
@@ -231,7 +231,7 @@ fn long_texts_of_every_length_near_a_block() {
 }
 
 #[test]
-fn a_flood_of_the_character_that_grows_most() {
+fn fastest_growing_character_maps_in_bulk() {
     let text = "ΐ".repeat(40_000);
     let out = whole(text.as_bytes());
     assert_eq!(out.len(), text.len() * 3);
@@ -260,17 +260,17 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn the_cut_changes_nothing(text in peer_bytes(), cuts in vec(0u8..20, 0..12)) {
+    fn upper_does_not_depend_on_cuts(text in peer_bytes(), cuts in vec(0u8..20, 0..12)) {
         check_cuts(&text, &cuts);
     }
 
     #[test]
-    fn nor_in_bytes_of_any_kind(data in vec(any::<u8>(), 0..200)) {
+    fn upper_of_arbitrary_bytes_does_not_depend_on_cuts(data in vec(any::<u8>(), 0..200)) {
         check_upper_stream(&data);
     }
 
     #[test]
-    fn text_is_what_the_standard_library_makes_of_it(text in "\\PC{0,80}") {
+    fn upper_matches_std_on_any_text(text in "\\PC{0,80}") {
         prop_assert_eq!(whole(text.as_bytes()), text.to_uppercase().into_bytes());
     }
 }

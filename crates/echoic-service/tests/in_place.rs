@@ -80,7 +80,7 @@ const FRAMINGS: [&str; 9] = [
 
 proptest! {
     #[test]
-    fn the_short_way_is_as_good_as_the_long_one(
+    fn in_place_path_equals_per_message_path(
         text in "([a-zA-Z ]{0,9}|[ßΣσŉ\u{fb03}]{0,2}|[\r\n\0]{1,2}){0,30}",
         addresses in prop::collection::vec(any::<usize>(), 0..8),
         service in prop::sample::select(&SERVICES[..]),
@@ -96,7 +96,7 @@ proptest! {
 
 /// The short way is there at all, and not where it would change what ends a message.
 #[test]
-fn who_takes_the_short_way() {
+fn in_place_path_is_used_only_where_valid() {
     let takes = |service, framing: &str, piece: &[u8]| {
         said(service, framing.parse().unwrap(), &[piece], true).1 > 0
     };

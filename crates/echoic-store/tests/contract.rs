@@ -76,7 +76,7 @@ fn everything() -> Story {
 
 #[rstest]
 #[tokio::test]
-async fn what_was_appended_is_found_as_single_exchanges(
+async fn appended_runs_are_found_as_single_exchanges(
     #[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind,
 ) {
     let (store, _dir) = make(kind);
@@ -107,7 +107,7 @@ async fn what_was_appended_is_found_as_single_exchanges(
 
 #[rstest]
 #[tokio::test]
-async fn a_filter_finds_and_counts_what_it_means(
+async fn filter_finds_and_counts_matching_exchanges(
     #[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind,
 ) {
     let (store, _dir) = make(kind);
@@ -164,7 +164,7 @@ async fn a_filter_finds_and_counts_what_it_means(
 
 #[rstest]
 #[tokio::test]
-async fn pages_join_without_a_seam_wherever_they_begin(
+async fn pages_join_without_gaps_from_any_start(
     #[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind,
     #[values("", "conv:1", "e", "nothing like it")] text: &str,
 ) {
@@ -200,7 +200,7 @@ async fn pages_join_without_a_seam_wherever_they_begin(
 
 #[rstest]
 #[tokio::test]
-async fn conversations_are_told_as_they_went(
+async fn conversations_report_their_state_and_ending(
     #[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind,
 ) {
     let (store, _dir) = make(kind);
@@ -519,9 +519,7 @@ async fn discarding_a_store_that_holds_something_only_closes_it(
 
 #[rstest]
 #[tokio::test]
-async fn an_append_is_kept_whole_or_not_at_all(
-    #[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind,
-) {
+async fn append_is_all_or_nothing(#[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind) {
     let (store, _dir) = make(kind);
     let mut story = Story::after(0);
     story.open(1);
@@ -569,7 +567,7 @@ async fn an_append_is_kept_whole_or_not_at_all(
 
 #[rstest]
 #[tokio::test]
-async fn an_append_made_twice_is_kept_once(
+async fn repeated_append_is_stored_once(
     #[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind,
 ) {
     let (store, _dir) = make(kind);
@@ -583,7 +581,7 @@ async fn an_append_made_twice_is_kept_once(
 
 #[rstest]
 #[tokio::test]
-async fn what_was_begun_in_a_gap_is_found_without_its_beginning(
+async fn exchange_without_its_opening_is_found(
     #[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind,
 ) {
     let (store, _dir) = make(kind);
@@ -602,7 +600,7 @@ async fn what_was_begun_in_a_gap_is_found_without_its_beginning(
 
 #[rstest]
 #[tokio::test]
-async fn the_oldest_are_forgotten_by_age(
+async fn pruning_by_age_removes_the_oldest(
     #[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind,
 ) {
     let (store, _dir) = make(kind);
@@ -663,7 +661,7 @@ async fn the_oldest_are_forgotten_by_age(
 
 #[rstest]
 #[tokio::test]
-async fn the_oldest_are_forgotten_by_size(
+async fn pruning_by_size_removes_the_oldest(
     #[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind,
 ) {
     let (store, _dir) = make(kind);
@@ -698,7 +696,7 @@ async fn the_oldest_are_forgotten_by_size(
 }
 
 #[tokio::test]
-async fn memory_forgets_the_oldest_by_itself() {
+async fn memory_store_prunes_itself() {
     let store = MemoryStore::new(100_000);
     let mut story = Story::after(0);
     for conversation in 1..=1_000 {
@@ -751,7 +749,7 @@ proptest! {
 
     /// Whatever is told, all stores give it back as the plainest list does, from any place on.
     #[test]
-    fn stores_agree_with_a_list(
+    fn stores_agree_with_a_reference_list(
         steps in prop::collection::vec(step(), 0..30),
         limit in 1..9_usize,
         beyond in 0..60_u64,

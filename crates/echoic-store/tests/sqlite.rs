@@ -27,7 +27,7 @@ use story::{
 use tempfile::TempDir;
 
 #[test]
-fn a_reader_sees_what_is_being_written_and_writes_nothing() {
+fn reader_sees_concurrent_writes_and_writes_nothing() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("echoic.db");
     let missing = SqliteReader::open(&path);
@@ -96,7 +96,7 @@ fn a_reader_sees_what_is_being_written_and_writes_nothing() {
 }
 
 #[test]
-fn a_record_of_a_newer_echoic_is_refused() {
+fn newer_database_version_is_rejected() {
     let dir = TempDir::new().unwrap();
     let path = record(dir.path());
     for (change, back) in [
@@ -137,7 +137,7 @@ fn a_record_of_a_newer_echoic_is_refused() {
 }
 
 #[test]
-fn what_is_no_record_is_refused_and_left_as_it_is() {
+fn foreign_file_is_rejected_and_left_unchanged() {
     let foreign = |what: &str, make: &dyn Fn(&Path)| {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("echoic.db");
@@ -178,7 +178,7 @@ fn what_is_no_record_is_refused_and_left_as_it_is() {
 }
 
 #[test]
-fn an_empty_file_becomes_a_record() {
+fn empty_file_becomes_a_database() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("what?%41#.db");
     fs::write(&path, "").unwrap();
@@ -218,7 +218,7 @@ fn long_record(dir: &Path) -> (PathBuf, Vec<u8>) {
 }
 
 #[test]
-fn a_damaged_record_is_refused_or_sound_and_never_a_panic() {
+fn damaged_database_is_rejected_or_sound_without_panic() {
     let dir = TempDir::new().unwrap();
     let (path, sound) = long_record(dir.path());
     let mut refused = 0;
@@ -273,7 +273,7 @@ fn a_damaged_record_is_refused_or_sound_and_never_a_panic() {
 }
 
 #[test]
-fn conversations_cut_off_by_a_crash_keep_what_is_known_of_them() {
+fn crash_keeps_what_is_known_of_open_conversations() {
     let (dir, copy) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let store = open(&dir.path().join("echoic.db"));
     let mut story = Story::after(0);
@@ -328,7 +328,7 @@ fn conversations_cut_off_by_a_crash_keep_what_is_known_of_them() {
 }
 
 #[test]
-fn a_long_record_is_found_in_whole_across_chunks() {
+fn long_database_is_searched_whole_across_chunks() {
     let dir = TempDir::new().unwrap();
     let store = open(&dir.path().join("echoic.db"));
     let mut story = Story::after(1_000_000);
@@ -349,7 +349,7 @@ fn a_long_record_is_found_in_whole_across_chunks() {
 }
 
 #[test]
-fn the_file_is_kept_below_its_limit_and_shrinks_to_a_lower_one() {
+fn file_stays_below_its_limit_and_shrinks_to_a_lower_one() {
     let dir = TempDir::new().unwrap();
     let store = open(&dir.path().join("echoic.db"));
     let on_disk = || -> u64 {
@@ -409,7 +409,7 @@ fn the_file_is_kept_below_its_limit_and_shrinks_to_a_lower_one() {
 }
 
 #[test]
-fn people_read_the_same_with_the_sqlite3_shell() {
+fn sqlite3_shell_reads_the_same_exchanges() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("echoic.db");
     let store = open(&path);
@@ -464,7 +464,7 @@ fn people_read_the_same_with_the_sqlite3_shell() {
 }
 
 #[test]
-fn names_are_values_and_never_sql() {
+fn names_are_bound_as_values_not_sql() {
     let dir = TempDir::new().unwrap();
     let store = open(&dir.path().join("echoic.db"));
     let hostile = "'); DROP TABLE run; --";

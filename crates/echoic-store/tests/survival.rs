@@ -76,7 +76,7 @@ fn may_mount() -> bool {
 }
 
 #[test]
-fn in_a_role() {
+fn child_process_entry() {
     let Ok(role) = env::var(ROLE) else { return };
     let path = PathBuf::from(env::var_os("DIR").unwrap()).join("echoic.db");
     match role.as_str() {
@@ -89,20 +89,20 @@ fn in_a_role() {
             println!("\nready {}", std::process::id());
             let _ = std::io::stdin().lines().next();
         }
-        "append for ever" => append_for_ever(&path),
+        "append for ever" => append_until_killed(&path),
         "read-only" => on_a_read_only_file_system(&path),
         "full" => on_a_full_disk(&path),
         "failing writes" => with_failing_writes(&path),
         "failing sync" => with_a_failing_sync(&path),
         "failing copy" => with_a_failing_copy(&path),
-        "quiet" => in_the_quiet(&path),
-        "failing quiet" => in_the_quiet_with_a_failing_sync(&path),
+        "quiet" => syncs_when_traffic_pauses(&path),
+        "failing quiet" => retries_a_failed_idle_sync(&path),
         _ => panic!("{role}"),
     }
 }
 
 #[test]
-fn files_are_private_whatever_the_umask() {
+fn files_are_private_for_any_umask() {
     let dir = TempDir::new().unwrap();
     let mut child = child("hold", dir.path(), "umask 000; exec \"$@\"");
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -128,7 +128,7 @@ fn files_are_private_whatever_the_umask() {
 }
 
 #[test]
-fn one_serve_has_the_file_until_it_dies() {
+fn database_is_locked_by_one_server_until_it_exits() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("echoic.db");
     let mut child = child("hold", dir.path(), "exec \"$@\"");
@@ -172,7 +172,7 @@ fn one_serve_has_the_file_until_it_dies() {
 
 /// Between its making and its first commit a record is empty, with a log beside it: as broken ones are.
 #[test]
-fn a_record_that_is_just_being_made_is_held_and_not_foreign() {
+fn database_being_created_is_locked_not_foreign() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("echoic.db");
     fs::write(&path, "").unwrap();
@@ -202,7 +202,7 @@ fn a_record_that_is_just_being_made_is_held_and_not_foreign() {
 #[rstest]
 #[case::strict(Durability::Strict)]
 #[case::normal(Durability::Normal)]
-fn what_was_acknowledged_survives_kill_9(#[case] durability: Durability) {
+fn acknowledged_appends_survive_kill_9(#[case] durability: Durability) {
     for round in 0..6_u64 {
         let dir = TempDir::new().unwrap();
         fs::write(dir.path().join("durability"), durability.to_string()).unwrap();
@@ -256,7 +256,7 @@ fn what_was_acknowledged_survives_kill_9(#[case] durability: Durability) {
     }
 }
 
-fn append_for_ever(path: &Path) {
+fn append_until_killed(path: &Path) {
     let durability = fs::read_to_string(path.with_file_name("durability")).unwrap();
     let store = SqliteStore::open(path, durability.parse().unwrap()).unwrap();
     let mut story = Story::after(0);
@@ -271,7 +271,7 @@ fn append_for_ever(path: &Path) {
 }
 
 #[test]
-fn a_read_only_file_system_can_be_read() {
+fn read_only_file_system_can_be_read() {
     if may_mount() {
         let dir = TempDir::new().unwrap();
         succeeds(child(
@@ -319,7 +319,7 @@ fn on_a_read_only_file_system(path: &Path) {
 }
 
 #[test]
-fn a_full_disk_is_said_and_survived() {
+fn full_disk_is_reported_and_survived() {
     if may_mount() {
         let dir = TempDir::new().unwrap();
         succeeds(child(
@@ -365,7 +365,7 @@ fn on_a_full_disk(path: &Path) {
 
 /// A file may not grow beyond a limit, which makes writes fail as a broken disk would (EFBIG, not ENOSPC).
 #[test]
-fn after_a_failed_write_the_record_is_opened_anew() {
+fn database_is_reopened_after_a_failed_write() {
     let dir = TempDir::new().unwrap();
     let raisable = Command::new("prlimit")
         .arg("--version")
@@ -383,7 +383,7 @@ fn after_a_failed_write_the_record_is_opened_anew() {
 }
 
 fn with_failing_writes(path: &Path) {
-    goes_on_after_a_failure(path, Durability::Strict, || {
+    assert_recovers_from_a_failure(path, Durability::Strict, || {
         let pid = std::process::id().to_string();
         let raise = Command::new("prlimit")
             .args(["--pid", &pid, "--fsize=unlimited"])
@@ -393,13 +393,13 @@ fn with_failing_writes(path: &Path) {
 }
 
 #[test]
-fn after_a_failed_sync_the_record_is_opened_anew() {
+fn database_is_reopened_after_a_failed_sync() {
     // strace counts by thread; the one that opens the record syncs less often.
     with_failing_syncs("failing sync", "fsync,fdatasync:error=EIO:when=40", |_| {});
 }
 
 fn with_a_failing_sync(path: &Path) {
-    goes_on_after_a_failure(path, Durability::Strict, || {});
+    assert_recovers_from_a_failure(path, Durability::Strict, || {});
 }
 
 /// SQLite copies the log into the record by itself, and keeps to itself if a sync of that fails. Here the first one in
@@ -407,7 +407,7 @@ fn with_a_failing_sync(path: &Path) {
 #[rstest]
 #[case::of_the_log("echoic.db-wal")]
 #[case::of_the_record("echoic.db")]
-fn a_sync_that_fails_while_the_log_is_copied_is_not_passed_over(#[case] file: &str) {
+fn failed_sync_during_checkpoint_is_reported(#[case] file: &str) {
     let inject = format!("fsync,fdatasync:error=EIO:when=1 -P \"$DIR/{file}\"");
     with_failing_syncs("failing copy", &inject, |dir| {
         // With a log that was begun, so that opening it syncs nothing.
@@ -420,16 +420,16 @@ fn a_sync_that_fails_while_the_log_is_copied_is_not_passed_over(#[case] file: &s
 }
 
 fn with_a_failing_copy(path: &Path) {
-    goes_on_after_a_failure(path, Durability::Off, || {});
+    assert_recovers_from_a_failure(path, Durability::Off, || {});
 }
 
 #[test]
-fn normal_syncs_in_the_quiet_after_traffic() {
+fn normal_durability_syncs_when_traffic_pauses() {
     let log = "fdatasync:error=EIO:when=1000 -P \"$DIR/echoic.db-wal\"";
     with_failing_syncs("quiet", log, |_| {});
 }
 
-fn in_the_quiet(path: &Path) {
+fn syncs_when_traffic_pauses(path: &Path) {
     let store = SqliteStore::open(path, Durability::Normal).unwrap();
     let (mut story, begun) = (Story::after(0), syncs_of_the_log(path));
     story.open(1);
@@ -448,12 +448,12 @@ fn in_the_quiet(path: &Path) {
 
 /// What was promised is owed still. Where this is forgotten (no `owes_again`), the log is never made safe.
 #[test]
-fn a_sync_that_fails_in_the_quiet_is_made_good_in_the_quiet() {
+fn failed_idle_sync_is_retried() {
     let log = "fdatasync:error=EIO:when=1 -P \"$DIR/echoic.db-wal\"";
     with_failing_syncs("failing quiet", log, |_| {});
 }
 
-fn in_the_quiet_with_a_failing_sync(path: &Path) {
+fn retries_a_failed_idle_sync(path: &Path) {
     let store = SqliteStore::open(path, Durability::Normal).unwrap();
     let mut story = Story::after(0);
     story.open(1);
@@ -510,7 +510,7 @@ fn with_failing_syncs(role: &str, inject: &str, prepare: impl FnOnce(&Path)) {
 }
 
 /// Appends until that fails, has the trouble ended, and appends the same again.
-fn goes_on_after_a_failure(path: &Path, durability: Durability, end_trouble: impl FnOnce()) {
+fn assert_recovers_from_a_failure(path: &Path, durability: Durability, end_trouble: impl FnOnce()) {
     let store = SqliteStore::open(path, durability).unwrap();
     let mut story = Story::after(0);
     story.open(1);

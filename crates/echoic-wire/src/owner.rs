@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_found_by_address_and_port() {
+    fn owner_is_found_by_address_and_port() {
         let held = TcpListener::bind("127.0.0.7:0").unwrap();
         let at = held.local_addr().unwrap();
         let port = at.port();
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_found_in_the_table_and_connections_are_not() {
+    fn unix_listeners_are_found_and_connections_skipped() {
         let table = "\
 Num       RefCount Protocol Flags    Type St Inode Path
 0000000026cf54dc: 00000003 00000000 00000000 0001 03   631
@@ -200,7 +200,7 @@ Num       RefCount Protocol Flags    Type St Inode Path
     }
 
     #[test]
-    fn both_families_are_looked_at() {
+    fn owner_is_found_in_both_families() {
         let Ok(held) = TcpListener::bind("[::1]:0") else {
             return;
         };

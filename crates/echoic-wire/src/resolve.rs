@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_host_is_both_loopbacks_and_a_star_is_everywhere() {
+    async fn empty_host_is_both_loopbacks_and_star_is_every_interface() {
         assert_eq!(resolved(":7").await.unwrap(), ["127.0.0.1:7", "[::1]:7"]);
         assert_eq!(resolved("*:7").await.unwrap(), ["0.0.0.0:7", "[::]:7"]);
         assert_eq!(resolved("[::1]:7").await.unwrap(), ["[::1]:7"]);
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_unknown_name_is_named() {
+    async fn unresolved_name_is_in_the_error() {
         let error = resolved("no-such-host.invalid:7").await.unwrap_err();
         assert!(
             error

@@ -32,7 +32,7 @@ async fn read(link: &mut Link) -> std::io::Result<Vec<u8>> {
 }
 
 #[tokio::test]
-async fn a_caller_is_heard_answered_and_seen_to_leave() {
+async fn accepted_connection_reads_writes_and_sees_the_close() {
     let (listener, addr) = one_listener("127.0.0.1:0").await;
     let mut caller = TcpStream::connect(&addr).unwrap();
     caller.write_all(b"hello").unwrap();
@@ -54,7 +54,7 @@ async fn a_caller_is_heard_answered_and_seen_to_leave() {
 
 /// Who called before is let in; who calls after is refused and not reset, and who is let in is not cut off.
 #[tokio::test]
-async fn hushed_it_takes_those_who_have_called_and_nobody_else() {
+async fn stop_accepting_keeps_the_backlog_and_refuses_new_callers() {
     for hushed in [true, false] {
         let (mut listener, addr) = one_listener("127.0.0.1:0").await;
         let mut before = TcpStream::connect(&addr).unwrap();
@@ -80,7 +80,7 @@ async fn hushed_it_takes_those_who_have_called_and_nobody_else() {
 }
 
 #[tokio::test]
-async fn a_unix_socket_hushed_takes_those_who_have_called_and_nobody_else() {
+async fn unix_stop_accepting_keeps_the_backlog_and_refuses_callers() {
     let (mut listener, name) = one_listener("unix:@echoic-hushed-in-a-test").await;
     let call = || {
         let name = SocketAddr::from_abstract_name(name.trim_start_matches("unix:@")).unwrap();
@@ -95,7 +95,7 @@ async fn a_unix_socket_hushed_takes_those_who_have_called_and_nobody_else() {
 }
 
 #[tokio::test]
-async fn abort_is_seen_as_a_reset() {
+async fn abort_sends_a_reset() {
     let (listener, addr) = one_listener("127.0.0.1:0").await;
     let mut caller = TcpStream::connect(&addr).unwrap();
     let mut link = listener.accept().await.unwrap().open().unwrap();
@@ -106,7 +106,7 @@ async fn abort_is_seen_as_a_reset() {
 }
 
 #[tokio::test]
-async fn no_host_listens_on_both_loopbacks_at_one_port() {
+async fn empty_host_listens_on_both_loopbacks_at_one_port() {
     let endpoint: Endpoint = "0".parse().unwrap();
     let listeners = listen(&endpoint, &ListenOptions::default()).await.unwrap();
     let addrs: Vec<_> = listeners
@@ -124,7 +124,7 @@ async fn no_host_listens_on_both_loopbacks_at_one_port() {
 }
 
 #[tokio::test]
-async fn an_address_in_use_says_so() {
+async fn address_in_use_is_reported() {
     let holder = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint: Endpoint = holder.local_addr().unwrap().to_string().parse().unwrap();
     let error = listen(&endpoint, &ListenOptions::default())
@@ -134,7 +134,7 @@ async fn an_address_in_use_says_so() {
 }
 
 #[tokio::test]
-async fn a_port_can_be_listened_on_again_at_once() {
+async fn port_can_be_reused_at_once() {
     let (listener, addr) = one_listener("127.0.0.1:0").await;
     let mut caller = TcpStream::connect(&addr).unwrap();
     let mut link = listener.accept().await.unwrap().open().unwrap();
@@ -147,7 +147,7 @@ async fn a_port_can_be_listened_on_again_at_once() {
 }
 
 #[tokio::test]
-async fn a_refused_call_names_each_address() {
+async fn refused_dial_names_each_address() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = free.local_addr().unwrap().port();
     drop(free);
@@ -161,7 +161,7 @@ async fn a_refused_call_names_each_address() {
 }
 
 #[tokio::test]
-async fn the_second_loopback_answers_where_the_first_refuses() {
+async fn dial_falls_back_to_the_second_loopback() {
     let Ok(server) = TcpListener::bind("[::1]:0") else {
         println!("skipped: this machine has no IPv6 loopback");
         return;
@@ -179,7 +179,7 @@ async fn the_second_loopback_answers_where_the_first_refuses() {
 }
 
 #[tokio::test]
-async fn a_queue_that_is_full_is_a_time_out() {
+async fn full_backlog_times_out() {
     // Two callers fill a backlog of 1; the third one's SYN is dropped, and it waits (listen(2)).
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket

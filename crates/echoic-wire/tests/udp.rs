@@ -54,7 +54,7 @@ async fn receive(socket: &mut Datagrams, room: &mut [u8]) -> Received {
 }
 
 #[tokio::test]
-async fn a_write_is_a_datagram_and_a_read_is_one() {
+async fn each_write_and_read_is_one_datagram() {
     let server = UdpSocket::bind("127.0.0.1:0").unwrap();
     let mut link = link(&format!("udp://{}", server.local_addr().unwrap())).await;
     assert_eq!(link.shape(), Shape::Datagrams);
@@ -76,7 +76,7 @@ async fn a_write_is_a_datagram_and_a_read_is_one() {
 }
 
 #[tokio::test]
-async fn nobody_there_is_told_at_the_next_read() {
+async fn missing_peer_is_reported_at_the_next_read() {
     let gone = UdpSocket::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -90,7 +90,7 @@ async fn nobody_there_is_told_at_the_next_read() {
 }
 
 #[tokio::test]
-async fn a_unix_link_has_a_name_to_be_answered_at() {
+async fn unix_datagram_link_has_a_reply_address() {
     let folder = std::env::temp_dir().join(format!("echoic-unixgram-{}", std::process::id()));
     let _ = std::fs::remove_file(&folder);
     let server = UnixDatagram::bind(&folder).unwrap();
@@ -105,7 +105,7 @@ async fn a_unix_link_has_a_name_to_be_answered_at() {
 
 /// The kernel shares out peers among the sockets, and each is answered from the address it asked.
 #[tokio::test]
-async fn sockets_share_an_address_and_know_which_was_asked() {
+async fn sockets_share_a_port_and_report_the_local_address() {
     let mut sockets = bound("udp://*:0").await;
     let port = sockets[0].address().port().unwrap();
     let peers: Vec<UdpSocket> = (0..64)
@@ -139,7 +139,7 @@ async fn sockets_share_an_address_and_know_which_was_asked() {
 }
 
 #[tokio::test]
-async fn what_is_cut_is_noticed_and_what_is_dropped_is_counted() {
+async fn truncated_datagrams_are_detected_and_drops_counted() {
     let options = ListenOptions {
         receive_buffer: 4096,
         ..ListenOptions::default()
@@ -172,7 +172,7 @@ async fn what_is_cut_is_noticed_and_what_is_dropped_is_counted() {
 }
 
 #[tokio::test]
-async fn a_socket_that_was_handed_over_is_looked_at() {
+async fn inherited_socket_is_used_and_its_type_detected() {
     use std::os::fd::AsRawFd;
     let (one, other) = (
         UdpSocket::bind("127.0.0.1:0").unwrap(),

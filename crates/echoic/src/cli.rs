@@ -575,7 +575,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_exact_flags_of_log_are_flags() {
+    fn only_exact_log_flags_are_flags() {
         let words = [
             "-peer:1.2.3.4",
             "--store",
@@ -601,7 +601,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_holds_together() {
+    fn command_line_passes_clap_checks() {
         Cli::command().debug_assert();
     }
 }

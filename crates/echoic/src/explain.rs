@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_call_reads_as_one_would_write_it() {
+    fn socket_call_prints_as_python() {
         let told = |call: Call<'_>| Told(&call).to_string();
         let sent = Call::Send {
             bytes: b"hello\n",
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_and_the_peer_stand_before_it_and_long_messages_are_cut() {
+    fn trace_line_has_time_and_peer_and_truncates_messages() {
         let peer = SocketAddr::from(([127, 0, 0, 1], 5000)).into();
         let call = Call::Send {
             bytes: &[b'x'; 2000],

@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_store_is_a_file_unless_it_is_a_word() {
+    fn store_argument_is_a_file_unless_a_known_word() {
         let sqlite = |path: &str| Ok(StoreUrl::Sqlite(path.into()));
         for (text, expected, printed) in [
             ("none", Ok(StoreUrl::None), "none"),

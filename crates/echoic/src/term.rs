@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_hides_nothing_and_loses_nothing() {
+    fn json_escapes_hidden_characters_without_loss() {
         let text = "plain \"é\" 漢 \x1b \x7f \u{9b}2J \u{202e}live \u{e0041}";
         let mut json = Vec::new();
         let mut serializer = serde_json::Serializer::with_formatter(&mut json, Sanitized);

@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_storm_is_counted_and_each_of_it_is_said_or_counted() {
+    fn repeated_log_events_are_printed_or_counted() {
         let address =
             tracing::callsite!(name: "test", kind: tracing::metadata::Kind::EVENT, fields: message);
         let other = tracing::callsite!(name: "other", kind: tracing::metadata::Kind::EVENT, fields: message);
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_one_line_with_nothing_to_obey_and_an_end() {
+    fn log_event_is_one_bounded_escaped_line() {
         assert_eq!(one_line("a\n\x1b[2J\u{9b}é"), "a\\n\\x1b[2J\\u{9b}é");
         assert_eq!(one_line(&"x".repeat(5000)).chars().count(), CHARS_MAX + 1);
     }

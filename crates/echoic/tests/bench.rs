@@ -83,7 +83,7 @@ fn adds_up(object: &Value) {
 }
 
 #[test]
-fn a_good_server_is_found_to_be_good_under_every_framing() {
+fn healthy_server_passes_under_every_framing() {
     let framings = [
         "line",
         "crlf",
@@ -126,7 +126,7 @@ fn a_good_server_is_found_to_be_good_under_every_framing() {
 }
 
 #[test]
-fn both_loops_fill_in_the_form_that_scripts_rely_on() {
+fn open_and_closed_loop_print_the_documented_json() {
     let serve = Serve::start(&[":0", "--frame", "line", "--store", "none"]);
     let at = serve.at[0].to_string();
     for (rate, pipeline) in [
@@ -165,7 +165,7 @@ fn both_loops_fill_in_the_form_that_scripts_rely_on() {
 }
 
 #[test]
-fn each_misdeed_of_a_stream_is_seen() {
+fn each_stream_fault_is_detected() {
     let seen = |mode: &str, args: &str| {
         let peer = Peer::start(mode);
         let args = format!("--frame line --expect upper --warmup 0s {args}");
@@ -225,7 +225,7 @@ fn each_misdeed_of_a_stream_is_seen() {
 }
 
 #[test]
-fn datagrams_fates_are_counted_exactly() {
+fn datagram_outcomes_are_counted_exactly() {
     let peer = Peer::start("datagrams");
     // So many in flight fit into anybody's socket.
     let args = "-n 1000 -r 2k --pipeline 100 --expect upper --timeout 300ms --drain-timeout 1s --warmup 0s";
@@ -257,7 +257,7 @@ fn datagrams_fates_are_counted_exactly() {
 }
 
 #[test]
-fn a_stall_is_in_the_due_latencies_and_a_closed_loop_hides_it() {
+fn stall_shows_in_due_latency_and_is_hidden_by_closed_loop() {
     let run = |load: &str| {
         let peer = Peer::start("freeze");
         peer.bench(
@@ -279,7 +279,7 @@ fn a_stall_is_in_the_due_latencies_and_a_closed_loop_hides_it() {
 }
 
 #[test]
-fn what_is_asserted_decides_the_exit_code() {
+fn slo_decides_the_exit_code() {
     let serve = Serve::start(&[":0", "udp://:0", "--frame", "line", "--store", "none"]);
     let at = serve.at[0].to_string();
     let asserted = |terms: &str, code| {
@@ -324,7 +324,7 @@ fn what_is_asserted_decides_the_exit_code() {
 }
 
 #[test]
-fn steps_and_a_search_tell_of_each_run() {
+fn steps_and_search_report_each_run() {
     let serve = Serve::start(&[":0", "--frame", "line", "--store", "none"]);
     let at = serve.at[0].to_string();
     let steps = object(
@@ -357,7 +357,7 @@ fn steps_and_a_search_tell_of_each_run() {
 }
 
 #[test]
-fn one_signal_stops_it_and_what_there_is_is_printed() {
+fn one_signal_stops_and_prints_partial_results() {
     let serve = Serve::start(&[":0", "--frame", "line", "--store", "none"]);
     let at = serve.at[0].to_string();
     let home = Home::new();
@@ -395,7 +395,7 @@ fn one_signal_stops_it_and_what_there_is_is_printed() {
 }
 
 #[test]
-fn unix_sockets_are_loaded_too_and_mixtures_and_corpora_said() {
+fn unix_sockets_mixtures_and_corpora_can_be_benched() {
     let serve = Serve::start(&[
         "unix:./x.sock",
         "unixgram:./g.sock",
@@ -450,7 +450,7 @@ fn unix_sockets_are_loaded_too_and_mixtures_and_corpora_said() {
 }
 
 #[test]
-fn what_was_recorded_is_said_again_at_its_pace() {
+fn recorded_requests_are_replayed_at_their_pace() {
     let home = std::sync::Arc::new(Home::new());
     let serve = Serve::start_in(&home, &[":0", "--frame", "line"]);
     let mut talk = harness::Talk::to(serve.at[0]);

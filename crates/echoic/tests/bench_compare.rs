@@ -40,7 +40,7 @@ fn number(of: &Value, name: &str) -> f64 {
 }
 
 #[test]
-fn a_difference_is_seen_and_measured_in_turn() {
+fn difference_is_detected_by_interleaved_runs() {
     let [fast, slow] = [5, 10].map(|millis| Queue::start(Duration::from_millis(millis)));
     let home = Home::new();
     let told = json(&bench(
@@ -73,7 +73,7 @@ fn a_difference_is_seen_and_measured_in_turn() {
 }
 
 #[test]
-fn of_the_same_no_difference_is_claimed() {
+fn no_difference_is_claimed_for_the_same_server() {
     let queue = Queue::start(Duration::from_millis(5));
     let home = Home::new();
     let told = json(&bench(
@@ -90,7 +90,7 @@ fn of_the_same_no_difference_is_claimed() {
 }
 
 #[test]
-fn an_earlier_result_is_compared_with_as_far_as_it_goes() {
+fn earlier_result_is_compared_where_possible() {
     let [fast, slow] = [5, 10].map(|millis| Queue::start(Duration::from_millis(millis)));
     let home = Home::new();
     let keep = |name: &str, args: String| {
@@ -132,7 +132,7 @@ fn an_earlier_result_is_compared_with_as_far_as_it_goes() {
 }
 
 #[test]
-fn what_cannot_be_compared_is_said_before_anything_is_measured() {
+fn incomparable_runs_are_rejected_before_measuring() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let endpoint = listener.local_addr().unwrap();

@@ -57,7 +57,7 @@ fn upper(line: &str) -> Option<String> {
 }
 
 /// Like one clerk: one line every four milliseconds, whoever asks.
-fn slowly(line: &str) -> Option<String> {
+fn slow_upper(line: &str) -> Option<String> {
     static CLERK: std::sync::Mutex<()> = std::sync::Mutex::new(());
     let _busy = CLERK.lock().unwrap();
     thread::sleep(Duration::from_millis(4));
@@ -69,7 +69,7 @@ fn never(_: &str) -> Option<String> {
 }
 
 #[test]
-fn connections_are_opened_as_slowly_as_is_asked() {
+fn connections_open_at_the_requested_rate() {
     let home = Home::new();
     let took = |how: &str| {
         let (at, came) = listening(upper);
@@ -91,7 +91,7 @@ fn connections_are_opened_as_slowly_as_is_asked() {
 }
 
 #[test]
-fn what_a_file_says_is_said_byte_for_byte() {
+fn file_is_sent_byte_for_byte() {
     let serve = Serve::start(&[":0", "--frame", "line"]);
     let at = serve.at[0].to_string();
     std::fs::write(serve.home.path().join("said"), "from a file, ß\u{1b}").unwrap();
@@ -104,7 +104,7 @@ fn what_a_file_says_is_said_byte_for_byte() {
 }
 
 #[test]
-fn an_automatic_warm_up_is_not_counted() {
+fn automatic_warmup_is_not_counted() {
     let (at, _) = listening(upper);
     let begun = Instant::now();
     let told = bench(
@@ -118,8 +118,8 @@ fn an_automatic_warm_up_is_not_counted() {
 }
 
 #[test]
-fn a_search_finds_what_a_clerk_can_do() {
-    let (at, _) = listening(slowly);
+fn search_finds_the_capacity_of_a_slow_server() {
+    let (at, _) = listening(slow_upper);
     let told = bench(
         &Home::new(),
         &at.to_string(),
@@ -137,7 +137,7 @@ fn a_search_finds_what_a_clerk_can_do() {
 }
 
 #[test]
-fn a_first_look_is_one_connection_and_then_eight() {
+fn first_look_uses_one_then_eight_connections() {
     let (at, came) = listening(|line| {
         // Slow enough that half of it is no load for any machine.
         thread::sleep(Duration::from_millis(5));
@@ -161,7 +161,7 @@ fn a_first_look_is_one_connection_and_then_eight() {
 }
 
 #[test]
-fn a_second_signal_does_not_wait() {
+fn second_signal_stops_at_once() {
     let (at, _) = listening(never);
     let home = Home::new();
     let at = at.to_string();
@@ -220,7 +220,7 @@ fn watched(home: &Home, words: &[&str]) -> Vec<u8> {
 }
 
 #[test]
-fn on_a_terminal_progress_is_drawn_and_gone_at_the_end() {
+fn progress_is_drawn_on_a_terminal_and_cleared() {
     let (at, _) = listening(upper);
     let at = at.to_string();
     let shown = watched(

@@ -48,7 +48,7 @@ fn json(ran: &Ran) -> Value {
 }
 
 /// Answers each line with what it is not expected to be.
-fn insulting() -> SocketAddr {
+fn hostile_server() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     thread::spawn(move || {
@@ -89,7 +89,7 @@ fn conforms(told: &Value) {
 }
 
 #[test]
-fn what_is_printed_is_what_the_schema_says() {
+fn json_result_matches_its_schema() {
     let serve = Serve::start(&["upper=127.0.0.1:0", "--frame", "line"]);
     let (home, endpoint) = (&serve.home, serve.at[0].to_string());
     let closed = json(&bench(home, &endpoint, &["-c", "2"]));
@@ -98,7 +98,7 @@ fn what_is_printed_is_what_the_schema_says() {
     conforms(&open);
     let wrong = json(&bench(
         home,
-        &insulting().to_string(),
+        &hostile_server().to_string(),
         &["--expect", "echo"],
     ));
     conforms(&wrong);
@@ -183,7 +183,7 @@ fn inert(page: &str) -> String {
 }
 
 #[test]
-fn the_page_is_whole_and_inert() {
+fn report_page_is_complete_and_inert() {
     let serve = Serve::start(&["upper=127.0.0.1:0", "--frame", "line"]);
     let endpoint = serve.at[0].to_string();
     let told = json(&bench(
@@ -221,9 +221,9 @@ fn the_page_is_whole_and_inert() {
 }
 
 #[test]
-fn bytes_of_a_peer_are_only_shown() {
+fn peer_bytes_in_the_report_are_escaped() {
     let home = Home::new();
-    let peer = insulting().to_string();
+    let peer = hostile_server().to_string();
     let asking = "<b onclick=alert(3)>hello</b>";
     let args = ["-m", asking, "--expect", "echo", "--report", "run.html"];
     let told = json(&bench(&home, &peer, &args));
@@ -246,7 +246,7 @@ fn bytes_of_a_peer_are_only_shown() {
 }
 
 #[test]
-fn files_are_read_as_other_tools_read_them() {
+fn exported_files_are_readable_by_other_tools() {
     let serve = Serve::start(&["upper=127.0.0.1:0", "--frame", "line"]);
     let endpoint = serve.at[0].to_string();
     let files = ["--hgrm", "run.hgrm", "--svg", "charts/of/it"];
@@ -315,7 +315,7 @@ fn near(nanos: u64, micros: f64) -> bool {
 }
 
 #[test]
-fn a_file_that_cannot_be_written_is_said_before_the_run() {
+fn unwritable_file_is_reported_before_the_run() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let endpoint = listener.local_addr().unwrap().to_string();
@@ -352,7 +352,7 @@ fn a_file_that_cannot_be_written_is_said_before_the_run() {
 }
 
 #[test]
-fn a_run_that_fails_leaves_the_old_page() {
+fn failed_run_leaves_the_old_report() {
     let home = Home::new();
     fs::write(home.path().join("run.html"), "old").unwrap();
     let nobody = TcpListener::bind("127.0.0.1:0")

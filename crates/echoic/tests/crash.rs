@@ -41,7 +41,7 @@ fn recorded(home: &Home) -> HashSet<String> {
 }
 
 #[test]
-fn strict_a_crash_loses_no_reply_that_was_heard() {
+fn strict_crash_loses_no_received_reply() {
     let (home, heard) = killed_under_load("strict", 10);
     let recorded = recorded(&home);
     let lost: Vec<_> = heard
@@ -69,7 +69,7 @@ fn strict_a_crash_loses_no_reply_that_was_heard() {
 }
 
 #[test]
-fn normal_a_crash_leaves_a_sound_record_without_holes() {
+fn normal_crash_leaves_a_sound_record_without_holes() {
     let (home, heard) = killed_under_load("normal", 3);
     let recorded = recorded(&home);
     // Of each conversation the beginning is there, in order.

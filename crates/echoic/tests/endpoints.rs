@@ -24,7 +24,7 @@ use std::{
 use self::harness::{Home, Lines, Ran, SOON, Serve, Talk, free_port, kill, run, tool};
 
 #[test]
-fn several_endpoints_and_services_are_one_process_and_one_record() {
+fn several_endpoints_share_one_process_and_record() {
     let serve = Serve::start(&[
         "upper=:0",
         "lower=unix:./lower.sock",
@@ -71,7 +71,7 @@ fn several_endpoints_and_services_are_one_process_and_one_record() {
 }
 
 #[test]
-fn what_is_printed_is_in_the_order_of_what_was_named() {
+fn printed_addresses_follow_the_order_of_endpoints() {
     let serve = Serve::start(&["echo=udp://:0", "upper=:0", "unix:./s", "lower=udp://:0"]);
     let [first, second, fourth] = serve.at[..] else {
         panic!("{:?}", serve.addresses)
@@ -89,7 +89,7 @@ fn what_is_printed_is_in_the_order_of_what_was_named() {
 }
 
 #[test]
-fn everywhere_at_port_0_is_one_port_in_both_families() {
+fn star_with_port_0_is_one_port_in_both_families() {
     if TcpListener::bind("[::1]:0").is_err() {
         println!("skipped: no IPv6 here");
         return;
@@ -120,7 +120,7 @@ sys.stdin.read()
 ";
 
 #[test]
-fn d13_an_address_in_use_names_its_owner() {
+fn d13_address_in_use_names_its_owner() {
     let mut python = tool("python3", "python3");
     python.args(["-c", HOLDER]);
     let mut holder = python
@@ -161,7 +161,7 @@ fn d13_an_address_in_use_names_its_owner() {
 }
 
 #[test]
-fn an_endpoint_given_twice_is_told_as_such() {
+fn endpoint_given_twice_is_rejected() {
     let home = Home::new();
     let port = free_port().to_string();
     let Ran { code, err, .. } = home.run(&["serve", &port, &port]);
@@ -174,7 +174,7 @@ fn an_endpoint_given_twice_is_told_as_such() {
 }
 
 #[test]
-fn an_address_of_nobody_here_is_told_as_such() {
+fn address_of_no_interface_is_rejected() {
     let home = Home::new();
     // One that is only for examples (RFC 5737).
     for endpoint in ["192.0.2.1:0", "udp://192.0.2.1:0"] {
@@ -186,7 +186,7 @@ fn an_address_of_nobody_here_is_told_as_such() {
 }
 
 #[test]
-fn what_is_suggested_to_be_tried_is_answered() {
+fn suggested_commands_get_an_answer() {
     let endpoints = [
         ":0",
         ":0?frame=line",

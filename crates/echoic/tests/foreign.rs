@@ -122,7 +122,7 @@ fn bash(home: &Home, line: &str, at: &str) -> Command {
 
 /// Each calls our server and is answered; the record has them all.
 #[track_caller]
-fn they_call(endpoint: &str, clients: &[Line]) {
+fn check_clients(endpoint: &str, clients: &[Line]) {
     let home = Arc::new(Home::new());
     let serve = Serve::start_in(&home, &[endpoint]);
     let address = &serve.addresses[0];
@@ -153,7 +153,7 @@ impl Drop for Theirs {
 
 /// Our client calls each of them, is answered, and records it.
 #[track_caller]
-fn we_call(endpoint: impl Fn(&str) -> (String, String), servers: &[Line]) {
+fn check_servers(endpoint: impl Fn(&str) -> (String, String), servers: &[Line]) {
     for (name, line) in servers {
         let home = Home::new();
         let (endpoint, at) = endpoint(name);
@@ -188,41 +188,41 @@ fn we_call(endpoint: impl Fn(&str) -> (String, String), servers: &[Line]) {
 }
 
 #[test]
-fn each_calls_over_udp() {
-    they_call("udp://127.0.0.1:0", &UDP_CLIENTS);
+fn each_foreign_client_connects_over_udp() {
+    check_clients("udp://127.0.0.1:0", &UDP_CLIENTS);
 }
 
 #[test]
-fn each_calls_a_unix_socket() {
-    they_call("unix:./x.sock", &UNIX_CLIENTS);
+fn each_foreign_client_connects_to_a_unix_socket() {
+    check_clients("unix:./x.sock", &UNIX_CLIENTS);
 }
 
 #[test]
-fn each_that_can_calls_a_unix_socket_of_datagrams() {
-    they_call("unixgram:./x.sock", &UNIXGRAM_CLIENTS);
+fn each_foreign_client_connects_to_a_unix_datagram_socket() {
+    check_clients("unixgram:./x.sock", &UNIXGRAM_CLIENTS);
 }
 
 #[test]
-fn each_is_called_over_udp() {
+fn each_foreign_server_is_reached_over_udp() {
     let at = |_: &str| {
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let at = socket.local_addr().unwrap().to_string();
         (format!("udp://{at}"), at)
     };
-    we_call(at, &UDP_SERVERS);
+    check_servers(at, &UDP_SERVERS);
 }
 
 #[test]
-fn each_is_called_at_a_unix_socket() {
-    we_call(
+fn each_foreign_server_is_reached_at_a_unix_socket() {
+    check_servers(
         |name| (format!("unix:./{name}"), name.to_owned()),
         &UNIX_SERVERS,
     );
 }
 
 #[test]
-fn each_that_can_is_called_at_a_unix_socket_of_datagrams() {
-    we_call(
+fn each_foreign_server_is_reached_at_a_unix_datagram_socket() {
+    check_servers(
         |name| (format!("unixgram:./{name}"), name.to_owned()),
         &UNIXGRAM_SERVERS,
     );

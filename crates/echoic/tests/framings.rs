@@ -59,13 +59,13 @@ fn speak(service: &str, frames: &[String]) {
 }
 
 #[test]
-fn each_framing_is_that_of_its_definition_however_it_arrives() {
+fn each_framing_matches_independent_encoders_for_any_cut() {
     let frames = FRAMINGS.map(str::to_owned);
     speak("echo", &frames);
 }
 
 #[test]
-fn a_reply_may_be_longer_than_its_message() {
+fn reply_may_be_longer_than_its_message() {
     // Under fixed:N it may not: there the service has to keep the length.
     let frames = FRAMINGS.iter().filter(|frame| !frame.starts_with("fixed"));
     speak(
@@ -75,7 +75,7 @@ fn a_reply_may_be_longer_than_its_message() {
 }
 
 #[test]
-fn the_directions_may_differ() {
+fn inbound_and_outbound_framing_may_differ() {
     let frames = [
         "u32be/line",
         "line/u32be",
@@ -226,7 +226,7 @@ const OFFENCES: [Offence; 28] = [
 ];
 
 #[test]
-fn who_does_not_keep_to_it_hears_the_end_and_the_record_says_why() {
+fn framing_violation_closes_cleanly_and_is_recorded() {
     let endpoints: Vec<String> = OFFENCES
         .iter()
         .map(|offence| format!("upper=:0?frame={}", offence.frame))
@@ -273,7 +273,7 @@ fn who_does_not_keep_to_it_hears_the_end_and_the_record_says_why() {
 }
 
 #[test]
-fn a_reply_that_its_framing_cannot_say_is_not_begun() {
+fn reply_too_long_for_its_framing_is_not_started() {
     let serve = Serve::start(&["upper=:0", "--frame", "u8"]);
     let frame = |body: &str| [&[body.len() as u8], body.as_bytes()].concat();
     // ŉ, two bytes, becomes ʼN, three: 200 bytes would become 300.

@@ -63,7 +63,7 @@ fn with_port(line: &str, port: &str, other: u16) -> String {
 }
 
 #[test]
-fn the_examples_of_the_program_name_its_commands() {
+fn top_level_examples_name_existing_commands() {
     for example in examples(&[]) {
         let words: Vec<&str> = example.split(' ').collect();
         assert_eq!(words[0], "echoic", "{example}");
@@ -73,7 +73,7 @@ fn the_examples_of_the_program_name_its_commands() {
 }
 
 #[test]
-fn what_fingers_know_from_netcat_is_answered_with_what_to_type() {
+fn netcat_flags_suggest_the_echoic_equivalent() {
     let home = Home::new();
     for (typed, instead) in [
         (&["-l", "5000"][..], "echoic serve 5000"),
@@ -98,7 +98,7 @@ fn what_fingers_know_from_netcat_is_answered_with_what_to_type() {
 }
 
 #[test]
-fn the_examples_of_serve_serve() {
+fn serve_examples_work() {
     let examples = examples(&["serve"]);
     for example in &examples {
         let home = Arc::new(Home::new());
@@ -170,7 +170,7 @@ fn talk_to(mut at: SocketAddr, greets: bool, echoes: bool) {
 }
 
 #[test]
-fn the_examples_of_connect_connect() {
+fn connect_examples_work() {
     let serve = Serve::start(&["upper=:0", "greet=:0"]);
     for example in examples(&["connect"]) {
         let line = with_port(&example, "5000", serve.at[0].port());
@@ -187,7 +187,7 @@ fn the_examples_of_connect_connect() {
 }
 
 #[test]
-fn the_examples_of_log_list_what_was_said() {
+fn log_examples_list_recorded_exchanges() {
     let serve = Serve::start(&[
         "upper=:0",
         "greet=:0",
@@ -222,7 +222,7 @@ fn the_examples_of_log_list_what_was_said() {
 }
 
 #[test]
-fn the_words_that_the_help_of_log_lists_are_words_of_filters() {
+fn filter_words_in_log_help_are_valid() {
     let serve = Serve::start(&["upper=:0"]);
     let help = serve.home.run(&["log", "--help"]).good();
     for key in ["is:", "end:"] {

@@ -46,7 +46,7 @@ fn amount(text: &str) -> String {
 }
 
 #[test]
-fn each_field_of_the_limits_is_in_the_table_with_its_default() {
+fn every_limit_is_in_the_table_with_its_default() {
     let shown = limits();
     let fields = format!("{:#?}", Limits::default());
     let fields: Vec<(&str, &str)> = fields
@@ -66,7 +66,7 @@ fn each_field_of_the_limits_is_in_the_table_with_its_default() {
 }
 
 #[test]
-fn each_option_is_in_the_help_with_that_default() {
+fn limit_options_show_the_same_default_in_help() {
     let home = Home::new();
     let mut checked = 0;
     for limit in limits() {
@@ -97,7 +97,7 @@ fn each_option_is_in_the_help_with_that_default() {
 }
 
 #[test]
-fn for_people_it_is_the_same_table() {
+fn printed_limits_table_matches_the_json() {
     let table = Home::new().run(&["limits"]).good();
     let shown = limits();
     let names: BTreeSet<&str> = shown

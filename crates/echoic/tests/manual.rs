@@ -29,7 +29,7 @@ fn verbs(home: &Home) -> Vec<String> {
 }
 
 #[test]
-fn bash_reads_its_completions_and_completes_with_them() {
+fn bash_completions_work() {
     let home = Home::new();
     let script = home.run(&["completions", "bash"]).good();
     run(tool("bash", "bash").arg("-n"), script.as_bytes()).good();
@@ -67,7 +67,7 @@ fn shell(name: &str) -> Option<Command> {
 }
 
 #[test]
-fn fish_completes_with_its_completions() {
+fn fish_completions_work() {
     let Some(mut checks) = shell("fish") else {
         return;
     };
@@ -111,7 +111,7 @@ zpty -d z
 "#;
 
 #[test]
-fn zsh_completes_with_its_completions() {
+fn zsh_completions_work() {
     let Some(mut checks) = shell("zsh") else {
         return;
     };
@@ -156,7 +156,7 @@ fn every_shell_has_completions_for_every_command() {
 }
 
 #[test]
-fn there_is_a_page_for_the_program_and_each_command() {
+fn man_page_exists_for_the_program_and_each_command() {
     let home = Home::new();
     let page = home.run(&["man"]).good();
     assert!(page.contains(".TH echoic 1"), "{page}");
@@ -178,7 +178,7 @@ fn there_is_a_page_for_the_program_and_each_command() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_made_is_named() {
+fn unwritable_man_folder_is_named_in_the_error() {
     let home = Home::new();
     fs::write(home.path().join("file"), "").unwrap();
     let ran = home.run(&["man", "file"]);

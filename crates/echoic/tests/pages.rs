@@ -190,7 +190,7 @@ impl Reader {
 }
 
 #[test]
-fn every_program_of_the_tutorial_prints_what_is_shown() {
+fn tutorial_programs_print_what_the_page_shows() {
     let blocks = blocks(&page("docs/tutorial.md"));
     let mut reader = Reader {
         home: Arc::new(Home::new()),
@@ -223,7 +223,7 @@ fn every_program_of_the_tutorial_prints_what_is_shown() {
 }
 
 #[test]
-fn no_program_of_the_tutorial_is_only_looked_at() {
+fn every_tutorial_block_has_a_known_kind() {
     let known = [
         "sh serve",
         "python serve",
@@ -242,7 +242,7 @@ fn no_program_of_the_tutorial_is_only_looked_at() {
 }
 
 #[test]
-fn what_is_shown_is_compared() {
+fn output_comparison_supports_ellipsis() {
     for (printed, shown) in [
         ("a\n", "a\n"),
         ("1 ms x\n", "… ms x\n"),
@@ -277,7 +277,7 @@ fn tests(dir: &Path, found: &mut BTreeMap<String, Vec<PathBuf>>) {
 }
 
 #[test]
-fn every_test_that_the_tutorial_names_is_there() {
+fn tests_named_in_the_tutorial_exist() {
     let mut files = BTreeMap::new();
     tests(
         &Path::new(env!("CARGO_MANIFEST_DIR")).join("tests"),

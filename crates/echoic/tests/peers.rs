@@ -37,7 +37,7 @@ type Peer = (&'static str, fn(SocketAddr) -> Command);
 const PEERS: [Peer; 3] = [("nc", nc), ("ncat", ncat), ("socat", socat)];
 
 #[test]
-fn each_gets_its_lines_back_whole() {
+fn each_client_gets_its_lines_back_whole() {
     let serve = Serve::start(&["upper=:0", "--frame", "line"]);
     let long: Vec<String> = (0..20_000).map(|i| format!("line {i} of ßome\n")).collect();
     let long = long.concat();
@@ -62,7 +62,7 @@ fn each_gets_its_lines_back_whole() {
 }
 
 #[test]
-fn each_is_greeted() {
+fn each_client_gets_the_greeting() {
     let serve = Serve::start(&["greet=:0"]);
     for input in ["", "hello\n"] {
         for (name, peer) in PEERS {
@@ -75,7 +75,7 @@ fn each_is_greeted() {
 }
 
 #[test]
-fn each_can_call_in_either_family() {
+fn each_client_connects_over_ipv4_and_ipv6() {
     if std::net::TcpListener::bind("[::1]:0").is_err() {
         println!("skipped: no IPv6 here");
         return;

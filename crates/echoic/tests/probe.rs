@@ -63,9 +63,9 @@ fn ms(value: &Value) -> f64 {
 const LATE_MS: f64 = 1500.0;
 
 #[test]
-fn a_name_that_leads_nowhere_is_told_with_whose_fault_it_is() {
+fn unresolvable_name_reports_the_cause() {
     in_a_network(
-        "a_name_that_leads_nowhere_is_told_with_whose_fault_it_is",
+        "unresolvable_name_reports_the_cause",
         LOCALHOST,
         |network| {
             names::serve(vec![
@@ -122,24 +122,20 @@ fn a_name_that_leads_nowhere_is_told_with_whose_fault_it_is() {
 }
 
 #[test]
-fn a_resolver_that_is_not_there_is_told() {
-    in_a_network(
-        "a_resolver_that_is_not_there_is_told",
-        LOCALHOST,
-        |network| {
-            ends(
-                network,
-                "some.test:80 --timeout 2s",
-                3,
-                &["not resolved: nobody resolves names here, no server listens at 127.0.0.53"],
-            );
-        },
-    );
+fn missing_resolver_is_reported() {
+    in_a_network("missing_resolver_is_reported", LOCALHOST, |network| {
+        ends(
+            network,
+            "some.test:80 --timeout 2s",
+            3,
+            &["not resolved: nobody resolves names here, no server listens at 127.0.0.53"],
+        );
+    });
 }
 
 #[test]
-fn a_slow_resolver_is_waited_for() {
-    in_a_network("a_slow_resolver_is_waited_for", LOCALHOST, |network| {
+fn slow_resolver_is_waited_for() {
+    in_a_network("slow_resolver_is_waited_for", LOCALHOST, |network| {
         network.have(ip("192.0.2.7"));
         let late = Say::Late(Duration::from_millis(300), vec![ip("192.0.2.7")]);
         names::serve(vec![(
@@ -160,8 +156,8 @@ fn a_slow_resolver_is_waited_for() {
 }
 
 #[test]
-fn records_are_shown_with_their_time_to_live_and_cannot_play_with_the_terminal() {
-    let test = "records_are_shown_with_their_time_to_live_and_cannot_play_with_the_terminal";
+fn dns_records_show_their_ttl_and_are_escaped() {
+    let test = "dns_records_show_their_ttl_and_are_escaped";
     in_a_network(test, LOCALHOST, |network| {
         network.have(ip("192.0.2.7"));
         names::serve(vec![
@@ -258,9 +254,9 @@ fn d16_ipv4_wins_within_300_ms_when_ipv6_is_a_black_hole() {
 }
 
 #[test]
-fn twenty_addresses_are_tried_until_one_answers_or_all_are_silent() {
+fn twenty_addresses_are_tried_until_one_answers_or_all_fail() {
     in_a_network(
-        "twenty_addresses_are_tried_until_one_answers_or_all_are_silent",
+        "twenty_addresses_are_tried_until_one_answers_or_all_fail",
         LOCALHOST,
         |network| {
             let ours: Vec<String> = (1..=20).map(|n| format!("192.0.2.{n}")).collect();
@@ -325,9 +321,9 @@ fn twenty_addresses_are_tried_until_one_answers_or_all_are_silent() {
 }
 
 #[test]
-fn d16_refused_filtered_timed_out_and_unreachable_are_told_apart() {
+fn d16_refused_filtered_timeout_unreachable_are_distinguished() {
     in_a_network(
-        "d16_refused_filtered_timed_out_and_unreachable_are_told_apart",
+        "d16_refused_filtered_timeout_unreachable_are_distinguished",
         LOCALHOST,
         |network| {
             let lost = format!("{HOLE_V4}.2");
@@ -397,9 +393,9 @@ fn d16_refused_filtered_timed_out_and_unreachable_are_told_apart() {
 
 /// The same server at each port, and another rule before each: what a firewall does is told by what it does.
 #[test]
-fn a_firewall_is_known_by_what_it_sends_back() {
+fn firewall_rule_is_identified_by_its_response() {
     in_a_network(
-        "a_firewall_is_known_by_what_it_sends_back",
+        "firewall_rule_is_identified_by_its_response",
         LOCALHOST,
         |network| {
             let _servers: Vec<_> = (81..=86)
@@ -483,9 +479,9 @@ fn a_firewall_is_known_by_what_it_sends_back() {
 }
 
 #[test]
-fn localhost_that_is_first_of_all_ipv6_is_told() {
+fn localhost_resolving_to_ipv6_first_is_reported() {
     in_a_network(
-        "localhost_that_is_first_of_all_ipv6_is_told",
+        "localhost_resolving_to_ipv6_first_is_reported",
         "::1 localhost\n127.0.0.1 localhost\n",
         |network| {
             let server = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -521,9 +517,9 @@ fn localhost_that_is_first_of_all_ipv6_is_told() {
 }
 
 #[test]
-fn connect_races_too_and_leaves_a_silent_resolver_in_time() {
+fn connect_races_addresses_and_leaves_a_silent_resolver() {
     in_a_network(
-        "connect_races_too_and_leaves_a_silent_resolver_in_time",
+        "connect_races_addresses_and_leaves_a_silent_resolver",
         LOCALHOST,
         |network| {
             let six = format!("{HOLE_V6}:2");
@@ -569,8 +565,8 @@ fn connect_races_too_and_leaves_a_silent_resolver_in_time() {
 }
 
 #[test]
-fn every_example_of_the_help_runs() {
-    in_a_network("every_example_of_the_help_runs", LOCALHOST, |network| {
+fn every_help_example_runs() {
+    in_a_network("every_help_example_runs", LOCALHOST, |network| {
         network.have(ip("192.0.2.7"));
         names::serve(vec![(
             "example.test",
@@ -606,7 +602,7 @@ fn every_example_of_the_help_runs() {
 }
 
 #[test]
-fn udp_is_open_closed_or_silent() {
+fn udp_probe_reports_open_closed_or_silent() {
     let home = Home::new();
     let server = UdpSocket::bind("127.0.0.1:0").unwrap();
     let addr = server.local_addr().unwrap();
@@ -634,7 +630,7 @@ fn udp_is_open_closed_or_silent() {
 }
 
 #[test]
-fn the_exit_code_is_that_of_the_first_that_could_not_be_reached() {
+fn exit_code_is_that_of_the_first_unreachable_target() {
     let home = Home::new();
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let good = server.local_addr().unwrap().to_string();
@@ -672,7 +668,7 @@ fn the_exit_code_is_that_of_the_first_that_could_not_be_reached() {
 }
 
 #[test]
-fn waiting_ends_when_the_server_comes_or_the_time_is_up() {
+fn waiting_ends_when_the_server_appears_or_at_the_deadline() {
     let home = Home::new();
     let gone = {
         TcpListener::bind("127.0.0.1:0")
@@ -694,7 +690,7 @@ fn waiting_ends_when_the_server_comes_or_the_time_is_up() {
 }
 
 #[test]
-fn wrong_usage_is_told_with_what_to_write() {
+fn invalid_usage_is_rejected_with_a_hint() {
     let home = Home::new();
     for (args, part) in [
         (vec!["probe"], "ENDPOINT"),

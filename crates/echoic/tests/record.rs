@@ -24,7 +24,7 @@ use self::harness::{
 
 /// The forms of serve and log that scripts rely on, word for word; only the ports are free ones.
 #[test]
-fn the_forms_stay_as_they_are() {
+fn output_formats_stay_stable() {
     let serve = Serve::start(&[
         "upper=:0",
         "greet=:0",
@@ -132,7 +132,7 @@ fn assert_in_order(line: &str, keys: &[&str]) {
 }
 
 #[test]
-fn bytes_that_are_no_text_are_kept_too() {
+fn binary_messages_are_recorded() {
     let serve = Serve::start(&["upper=:0", "--frame", "line", "--durability", "strict"]);
     let mut talk = Talk::to(serve.at[0]);
     talk.ask(b"\x00a\xff\n", b"\x00A\xff\n");
@@ -155,7 +155,7 @@ fn bytes_that_are_no_text_are_kept_too() {
 }
 
 #[test]
-fn filters_find_what_they_name_while_a_serve_writes() {
+fn filters_match_while_the_server_writes() {
     let serve = Serve::start(&[
         "upper=:0",
         "greet=:0",
@@ -247,7 +247,7 @@ fn filters_find_what_they_name_while_a_serve_writes() {
 }
 
 #[test]
-fn followed_it_shows_each_new_exchange() {
+fn follow_shows_each_new_exchange() {
     let serve = Serve::start(&["upper=:0", "--frame", "line", "--durability", "strict"]);
     let mut talk = Talk::to(serve.at[0]);
     talk.ask("before\n", "BEFORE\n");
@@ -269,7 +269,7 @@ fn followed_it_shows_each_new_exchange() {
 }
 
 #[test]
-fn d12_a_reader_that_has_had_enough_is_no_error() {
+fn d12_closed_pipe_is_not_an_error() {
     let serve = Serve::start(&["upper=:0", "--frame", "line"]);
     let mut talk = Talk::to(serve.at[0]);
     let lines = "a line of some length, so that they fill more than a pipe\n".repeat(5_000);
@@ -296,7 +296,7 @@ fn d12_a_reader_that_has_had_enough_is_no_error() {
 }
 
 #[test]
-fn without_a_database_it_says_where_it_looked_and_what_makes_one() {
+fn missing_database_reports_the_path_and_how_to_create_it() {
     let home = Home::new();
     let Ran { code, out, err } = home.run(&["log"]);
     assert_eq!((code, &*out), (Some(1), &b""[..]));
@@ -330,7 +330,7 @@ fn without_a_database_it_says_where_it_looked_and_what_makes_one() {
 }
 
 #[test]
-fn one_serve_a_file() {
+fn database_is_used_by_one_server_at_a_time() {
     let serve = Serve::start(&[":0"]);
     let Ran { code, out, err } = serve.home.run(&["serve", ":0", "--print"]);
     assert_eq!((code, &*out), (Some(1), &b""[..]), "{err}");
@@ -343,7 +343,7 @@ fn one_serve_a_file() {
 }
 
 #[test]
-fn only_the_owner_may_read_it() {
+fn database_is_readable_only_by_its_owner() {
     let home = Arc::new(Home::new());
     let mut command = Command::new("sh");
     home.settle(&mut command);
@@ -372,7 +372,7 @@ fn only_the_owner_may_read_it() {
 }
 
 #[test]
-fn a_folder_that_anybody_may_write_to_is_warned_of() {
+fn world_writable_folder_is_warned_about() {
     for (mode, warned) in [(0o777, true), (0o1777, false), (0o755, false)] {
         let home = Arc::new(Home::new());
         std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(mode)).unwrap();
@@ -388,7 +388,7 @@ fn a_folder_that_anybody_may_write_to_is_warned_of() {
 }
 
 #[test]
-fn none_makes_no_file() {
+fn store_none_and_memory_create_no_file() {
     for store in ["none", "memory"] {
         let serve = Serve::start(&[":0", "--store", store]);
         Talk::to(serve.at[0]).ask("hello", "HELLO");
@@ -403,7 +403,7 @@ fn none_makes_no_file() {
 }
 
 #[test]
-fn d24_nothing_a_peer_says_reaches_a_terminal_raw() {
+fn d24_peer_bytes_never_reach_a_terminal_raw() {
     let hostile = "\x1b[2J\x1b]0;title\x07 \u{9b}31m \u{202e}live\u{2066} \x7f \r \u{61c}\n";
     let serve = Serve::start_on_terminal(&["echo=:0", "--frame", "line", "--durability", "strict"]);
     let home = serve.home.clone();
@@ -445,7 +445,7 @@ fn d24_nothing_a_peer_says_reaches_a_terminal_raw() {
 }
 
 #[test]
-fn the_check_for_terminals_can_fail() {
+fn terminal_check_detects_raw_controls() {
     assert_eq!(obeyed(b"\x1b[1;31mred\x1b[0m\r\n"), []);
     for raw in [
         "\x1b[2J",
@@ -462,7 +462,7 @@ fn the_check_for_terminals_can_fail() {
 }
 
 #[test]
-fn who_was_turned_away_is_found_by_how_it_ended() {
+fn rejected_connection_is_found_by_its_close_reason() {
     let serve = Serve::start(&["127.0.0.1:0", "--deny", "127.0.0.2"]);
     Talk::to(serve.at[0]).ask("hello", "HELLO");
     let denied = "
@@ -500,7 +500,7 @@ print(c.recv(9))";
 }
 
 #[test]
-fn what_is_missing_from_the_record_is_told_beside_what_is_there() {
+fn gaps_in_the_record_are_reported_beside_results() {
     const WRITER: &str = "
 import sqlite3, sys
 record = sqlite3.connect(sys.argv[1])

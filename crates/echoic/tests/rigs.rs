@@ -70,7 +70,7 @@ fn at(ascending: &[f64], percent: usize) -> f64 {
 }
 
 #[test]
-fn a_freeze_is_in_the_latencies_from_the_due_moment() {
+fn freeze_shows_in_latency_from_the_due_time() {
     let freezer = Freezer::start(&[FREEZE]);
     let told = bench(&format!(
         "{} --frame line -c 4 -r 1000 -d 3s --warmup 0s --template {{now}} --expect echo",
@@ -100,7 +100,7 @@ fn a_freeze_is_in_the_latencies_from_the_due_moment() {
 }
 
 #[test]
-fn a_closed_loop_hides_the_same_freeze_and_says_that_it_is_one() {
+fn closed_loop_hides_the_freeze_and_reports_its_mode() {
     let freezer = Freezer::start(&[FREEZE]);
     let told = bench(&format!(
         "{} --frame line -c 1 -d 2500ms --warmup 0s --template {{now}} --expect echo",
@@ -136,7 +136,7 @@ fn script(number: u64) -> Treatment {
 }
 
 #[test]
-fn every_datagram_is_counted_as_what_became_of_it() {
+fn every_datagram_outcome_is_counted() {
     let peer = Unreliable::start(script);
     let told = bench(&format!(
         "udp://{} -c 1 -r 1000 -n {ASKED} --timeout 1s --template {{seq}}:hello --expect echo",
@@ -174,7 +174,7 @@ fn every_datagram_is_counted_as_what_became_of_it() {
 }
 
 #[test]
-fn the_highest_rate_is_the_capacity_of_the_queue() {
+fn search_finds_the_capacity_of_a_queue() {
     let capacity = 1_600.0;
     let queue = Queue::start(Duration::from_secs(1) / 1_600);
     // What is over the capacity shows as undelivered, long before p99 is that long; but a generator that is late by a

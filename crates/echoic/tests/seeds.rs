@@ -38,7 +38,7 @@ fn names(name: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn each_seed_holds() {
+fn every_seed_passes_its_fuzz_target() {
     for (target, body) in TARGETS {
         let seeds = folder("seeds").join(target);
         let mut said = 0;
@@ -54,7 +54,7 @@ fn each_seed_holds() {
 }
 
 #[test]
-fn each_target_has_its_file_its_seeds_and_its_body() {
+fn every_fuzz_target_has_a_file_seeds_and_a_body() {
     let targets: BTreeSet<String> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
     assert_eq!(names("fuzz_targets"), targets);
     assert_eq!(names("seeds"), targets);
@@ -68,6 +68,6 @@ fn each_target_has_its_file_its_seeds_and_its_body() {
 
 #[test]
 #[should_panic(expected = "invariant: a target")]
-fn a_target_that_is_none_has_no_body() {
+fn unknown_fuzz_target_has_no_body() {
     body("nothing");
 }

@@ -99,7 +99,7 @@ fn json_prints_each_event_as_a_line() {
 }
 
 #[test]
-fn on_a_terminal_each_exchange_is_a_line_for_people() {
+fn terminal_shows_one_readable_line_per_exchange() {
     let serve = Serve::start_on_terminal(&["upper=:0", "--frame", "line"]);
     let mut talk = Talk::to(serve.at[0]);
     talk.ask("hello\n", "HELLO\n");
@@ -126,7 +126,7 @@ fn on_a_terminal_each_exchange_is_a_line_for_people() {
 }
 
 #[test]
-fn a_terminal_is_shown_a_sample_and_told_so() {
+fn terminal_shows_a_sample_and_reports_the_rest() {
     let serve =
         Serve::start_on_terminal(&["upper=:0", "--frame", "line", "--durability", "strict"]);
     let mut talk = Talk::to(serve.at[0]);
@@ -247,7 +247,7 @@ fn quiet_joins_json() {
 }
 
 #[test]
-fn explained_the_calls_are_those_of_the_tutorial_in_its_order() {
+fn explain_prints_the_tutorial_calls_in_order() {
     let serve = Serve::start(&["upper=:0", "udp://:0", "unix:own.sock", "--explain"]);
     let at = serve.at[0];
     let doors = serve.addresses.clone();
@@ -295,7 +295,7 @@ fn explained_the_calls_are_those_of_the_tutorial_in_its_order() {
 }
 
 #[test]
-fn an_address_in_use_is_named() {
+fn address_in_use_is_reported() {
     let holder = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = holder.local_addr().unwrap().to_string();
     let home = Home::new();
@@ -319,7 +319,7 @@ fn an_address_in_use_is_named() {
 }
 
 #[test]
-fn what_is_listened_on_says_what_it_is() {
+fn listening_line_describes_each_endpoint() {
     let serve = Serve::start(&[
         "127.0.0.1:0",
         "udp://127.0.0.1:0",
@@ -355,7 +355,7 @@ fn what_is_listened_on_says_what_it_is() {
 }
 
 #[test]
-fn once_is_refused_where_it_would_never_come_to_that() {
+fn once_is_rejected_where_it_could_never_end() {
     let home = Home::new();
     let ran = home.run(&["serve", "udp://127.0.0.1:0", "--once"]);
     assert_eq!(ran.code, Some(2));
@@ -366,7 +366,7 @@ fn once_is_refused_where_it_would_never_come_to_that() {
 }
 
 #[test]
-fn what_cannot_be_meant_is_told_with_what_can() {
+fn invalid_serve_arguments_are_rejected_with_a_hint() {
     let home = Home::new();
     for (args, parts) in [
         (&["serve", "foo"][..], &["foo", "HOST:PORT"][..]),
@@ -454,7 +454,7 @@ fn what_cannot_be_meant_is_told_with_what_can() {
 }
 
 #[test]
-fn a_name_that_leads_nowhere_has_its_own_code() {
+fn unresolved_name_exits_with_3() {
     let home = Home::new();
     let Ran { code, err, .. } = home.run(&["serve", "no-such-name.invalid:5000"]);
     assert_eq!(code, Some(3), "{err}");
@@ -462,7 +462,7 @@ fn a_name_that_leads_nowhere_has_its_own_code() {
 }
 
 #[test]
-fn whoever_is_too_many_is_told_by_a_clean_end() {
+fn excess_connections_get_a_clean_close() {
     let serve = Serve::start_with_events(&["upper=:0", "--max-connections", "2"]);
     let mut first = Talk::to(serve.at[0]);
     let mut second = Talk::to(serve.at[0]);
@@ -501,7 +501,7 @@ fn whoever_is_too_many_is_told_by_a_clean_end() {
 }
 
 #[test]
-fn d19_each_deadline_ends_what_it_is_for_and_the_record_names_it() {
+fn d19_each_timeout_ends_its_case_and_is_recorded() {
     let serve = Serve::start_with_events(&[
         "echo=:0",
         "--frame",
@@ -557,7 +557,7 @@ fn d19_each_deadline_ends_what_it_is_for_and_the_record_names_it() {
 }
 
 #[test]
-fn d19_later_bytes_do_not_put_off_the_deadline_of_a_message() {
+fn d19_later_bytes_do_not_extend_the_message_timeout() {
     let serve = Serve::start(&[
         "upper=:0",
         "--frame",
@@ -590,7 +590,7 @@ fn d19_later_bytes_do_not_put_off_the_deadline_of_a_message() {
 }
 
 #[test]
-fn a_message_too_long_is_answered_by_a_clean_end_and_nothing_else() {
+fn too_long_message_gets_only_a_clean_close() {
     let serve = Serve::start(&["upper=:0", "--frame", "line", "--max-message", "10"]);
     let mut talk = Talk::to(serve.at[0]);
     talk.ask("123456789\n", "123456789\n");
@@ -607,7 +607,7 @@ fn a_message_too_long_is_answered_by_a_clean_end_and_nothing_else() {
 }
 
 #[test]
-fn a_reset_is_told_as_one() {
+fn reset_is_recorded_as_a_reset() {
     let serve = Serve::start(&["upper=:0"]);
     let mut talk = Talk::to(serve.at[0]);
     talk.ask("hello", "HELLO");
@@ -620,7 +620,7 @@ fn a_reset_is_told_as_one() {
 }
 
 #[test]
-fn a_thousand_idle_conversations_are_no_burden() {
+fn thousand_idle_conversations_are_harmless() {
     raise_open_files();
     let serve = Serve::start(&["upper=:0", "--frame", "line"]);
     let at = serve.at[0];
@@ -653,7 +653,7 @@ fn a_thousand_idle_conversations_are_no_burden() {
 
 /// Where files ran out just as signals were about to be caught, it ended by a panic.
 #[test]
-fn with_too_few_files_to_start_it_says_so() {
+fn too_few_files_at_start_is_reported() {
     for files in [4, 9, 12, 13, 14, 15, 20] {
         let home = Home::new();
         let mut command = tool("prlimit", "util-linux");

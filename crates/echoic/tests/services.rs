@@ -37,7 +37,7 @@ after = time.time()
 }
 
 #[test]
-fn discard_hears_everything_and_says_nothing() {
+fn discard_reads_everything_and_sends_nothing() {
     let serve = Serve::start(&["discard=:0", "discard=:0?frame=line"]);
     let mut stream = Talk::to(serve.at[0]);
     for _ in 0..100 {
@@ -83,7 +83,7 @@ with socket.create_connection(('127.0.0.1', int(sys.argv[1])), 30) as peer:
 ";
 
 #[test]
-fn lower_is_final_where_a_word_ends_and_its_message_is_whole() {
+fn lower_maps_final_sigma_only_in_a_whole_message() {
     let serve = Serve::start(&["lower=:0?frame=line", "lower=:0"]);
     python(LOWER, &[&serve.at[0].port()], "").good();
     // A stream has no end of a message to look at: there each letter stands for itself, cut or not.
@@ -104,7 +104,7 @@ fn lower_is_final_where_a_word_ends_and_its_message_is_whole() {
 }
 
 #[test]
-fn time_is_that_of_pythons_clock() {
+fn time_agrees_with_python() {
     let serve = Serve::start(&["time=:0"]);
     // RFC 868: seconds since 1900, 32 bits, most significant first.
     let reckon = "
@@ -128,7 +128,7 @@ print(struct.unpack('>I', heard)[0])
 }
 
 #[test]
-fn daytime_is_a_line_that_python_reads() {
+fn daytime_line_is_parsed_by_python() {
     let serve = Serve::start(&["daytime=:0"]);
     let reckon = "
 text = heard.decode('ascii')
@@ -164,7 +164,7 @@ with socket.create_connection(('127.0.0.1', int(sys.argv[1])), 30) as peer:
 ";
 
 #[test]
-fn chargen_says_the_pattern_of_the_rfc_and_stops_when_nobody_hears() {
+fn chargen_sends_the_rfc_pattern_until_the_peer_closes() {
     let serve = Serve::start(&["chargen=:0"]);
     for end in ["says-so", "leaves"] {
         python(HEAR, &[&serve.at[0].port(), &end], "").good();
@@ -189,7 +189,7 @@ fn chargen_says_the_pattern_of_the_rfc_and_stops_when_nobody_hears() {
 }
 
 #[test]
-fn chargen_is_bounded_by_who_never_reads() {
+fn chargen_to_a_peer_that_does_not_read_is_bounded() {
     let serve = Serve::start(&["chargen=:0?write-timeout=500ms", "echo=:0"]);
     let unread: Vec<Talk> = (0..8).map(|_| Talk::to(serve.at[0])).collect();
     let home = serve.home.clone();
@@ -236,7 +236,7 @@ for port, frame in [(int(sys.argv[1]), 'line'), (int(sys.argv[2]), 'chunk')]:
 ";
 
 #[test]
-fn info_calls_a_datagram_what_it_is() {
+fn info_reports_datagram_framing_over_udp() {
     const ASK: &str = "
 import json, socket, sys
 peer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -250,7 +250,7 @@ print(json.loads(peer.recv(65535))['frame'])
 }
 
 #[test]
-fn info_is_json_and_true() {
+fn info_is_valid_json_and_correct() {
     let serve = Serve::start(&["info=:0?frame=line", "info=:0"]);
     let told = python(ASK, &[&serve.at[0].port(), &serve.at[1].port()], "").good();
     let home = serve.home.clone();
@@ -270,7 +270,7 @@ fn info_is_json_and_true() {
 }
 
 #[test]
-fn greet_says_the_bytes_of_a_file() {
+fn greet_sends_the_bytes_of_a_file() {
     let home = Arc::new(Home::new());
     let bytes: Vec<u8> = (0..=255).cycle().take(300_000).collect();
     fs::write(home.path().join("banner"), &bytes).unwrap();
@@ -299,7 +299,7 @@ fn greet_says_the_bytes_of_a_file() {
 }
 
 #[test]
-fn what_speaks_first_speaks_in_the_frame_that_was_declared() {
+fn unsolicited_output_uses_the_declared_framing() {
     let serve = Serve::start(&[
         "greet=:0?frame=u16be",
         "time=:0?frame=netstring",

@@ -70,7 +70,7 @@ fn shown_by(command: &mut Command) -> Vec<u8> {
 }
 
 #[track_caller]
-fn nothing_obeyed(shown: &[u8], what: impl Debug) {
+fn assert_inert(shown: &[u8], what: impl Debug) {
     let obeyed = Obeying::about(shown);
     let text = shown.escape_ascii();
     assert!(str::from_utf8(shown).is_ok(), "{what:?}: {text}");
@@ -78,7 +78,7 @@ fn nothing_obeyed(shown: &[u8], what: impl Debug) {
 }
 
 /// A server of one caller that says `bytes` and waits for the caller's end.
-fn saying(bytes: Vec<u8>) -> (String, JoinHandle<()>) {
+fn server_sending(bytes: Vec<u8>) -> (String, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap().to_string();
     let serving = thread::spawn(move || {
@@ -90,7 +90,7 @@ fn saying(bytes: Vec<u8>) -> (String, JoinHandle<()>) {
 }
 
 #[test]
-fn the_same_bytes_raw_are_obeyed() {
+fn raw_hostile_bytes_control_the_terminal() {
     assert!(str::from_utf8(&hostile_lines()).is_err());
     let obeyed = Obeying::about(&hostile_lines());
     for what in [
@@ -117,11 +117,11 @@ fn the_same_bytes_raw_are_obeyed() {
 }
 
 #[test]
-fn at_the_prompt_of_connect() {
+fn connect_prompt_escapes_hostile_bytes() {
     let mut said = hostile_lines();
     said.extend(b"that was all\n");
     for explain in [&[][..], &["--explain"]] {
-        let (addr, serving) = saying(said.clone());
+        let (addr, serving) = server_sending(said.clone());
         let args = [&[&addr[..], "--frame", "line"], explain].concat();
         let mut pty = Pty::start_with(&args, &[]);
         pty.wait_for("that was all");
@@ -137,15 +137,15 @@ fn at_the_prompt_of_connect() {
 
 /// A pipe is not a terminal: what comes out of it is what came in.
 #[test]
-fn a_pipe_gets_every_byte_as_it_came() {
+fn pipe_gets_every_byte_unchanged() {
     let said = hostile_lines();
-    let (addr, serving) = saying(said.clone());
+    let (addr, serving) = server_sending(said.clone());
     let out = run(echoic().args([&addr, "--linger-timeout", "1s"]), b"");
     assert!(out.out == said, "{}", out.err);
     serving.join().unwrap();
-    let (addr, serving) = saying(said);
+    let (addr, serving) = server_sending(said);
     let shown = shown_by(echoic().args([&addr, "--linger-timeout", "1s"]));
-    nothing_obeyed(&shown, "connect without a prompt");
+    assert_inert(&shown, "connect without a prompt");
     assert!(shown.len() > 2000, "{}", shown.escape_ascii());
     serving.join().unwrap();
 }
@@ -161,7 +161,7 @@ fn told(args: &[&str]) -> Serve {
 }
 
 #[test]
-fn in_the_log() {
+fn log_output_escapes_hostile_bytes() {
     let server = told(&[]);
     let home = Arc::clone(&server.home);
     server.stop();
@@ -177,13 +177,13 @@ fn in_the_log() {
             "{args:?} shows {lines} lines: {}",
             shown.escape_ascii()
         );
-        nothing_obeyed(&shown, args);
+        assert_inert(&shown, args);
     }
 }
 
 /// One event is one line of JSON, whatever is in it.
 #[test]
-fn one_event_is_one_line() {
+fn each_event_is_one_json_line() {
     let mut server = Serve::start_with_events(&["echo=:0", "--frame", "u16be"]);
     let messages = framed(&forging());
     let mut talk = Talk::to(server.at[0]);
@@ -220,7 +220,7 @@ const SHOWN_AT_ONCE: usize = 15;
 
 /// On a terminal of its own a serve tells of `messages`, which are no more than it shows; what that terminal would obey.
 #[track_caller]
-fn nothing_obeyed_of(messages: &[Vec<u8>], json: &[&str]) {
+fn assert_events_inert(messages: &[Vec<u8>], json: &[&str]) {
     let args = [&["echo=:0", "--frame", "u16be"][..], json].concat();
     let mut server = Serve::start_on_terminal(&args);
     let mut talk = Talk::to(server.at[0]);
@@ -230,23 +230,23 @@ fn nothing_obeyed_of(messages: &[Vec<u8>], json: &[&str]) {
     server.signal(Signal::TERM);
     assert_eq!(server.ends().code, Some(0));
     let shown = server.out.raw().join(&b'\n');
-    nothing_obeyed(&shown, json);
+    assert_inert(&shown, json);
     let lines = shown.split(|byte| *byte == b'\n').count();
     assert!(lines > messages.len(), "{}", shown.escape_ascii());
 }
 
 #[test]
-fn among_the_events_of_serve() {
+fn serve_events_escape_hostile_bytes() {
     let all = forging();
-    nothing_obeyed_of(&all, &["--json"]);
+    assert_events_inert(&all, &["--json"]);
     for few in all.chunks(SHOWN_AT_ONCE) {
-        nothing_obeyed_of(few, &[]);
+        assert_events_inert(few, &[]);
     }
 }
 
 /// Whatever is typed, what is said about it is only shown.
 #[test]
-fn in_what_is_said_of_a_command_line() {
+fn argument_errors_escape_hostile_bytes() {
     let home = Home::new();
     let typed: Vec<OsString> = [
         commands().concat(),
@@ -295,7 +295,7 @@ fn in_what_is_said_of_a_command_line() {
             argument.push(after);
             let mut command = home.echoic(call);
             let shown = shown_by(command.arg(argument));
-            nothing_obeyed(&shown, (call, before, after));
+            assert_inert(&shown, (call, before, after));
             assert!(!shown.is_empty(), "{call:?} says nothing");
         }
     }
@@ -303,7 +303,7 @@ fn in_what_is_said_of_a_command_line() {
 
 /// A peer on a Unix socket is called what it calls itself.
 #[test]
-fn in_the_name_of_a_peer() {
+fn peer_names_escape_hostile_bytes() {
     let home = Arc::new(Home::new());
     let name = home.path().join("\u{1b}]0;t\u{7}\u{9b}2J\u{202e}x");
     let (ours, theirs) = terminal();
@@ -322,17 +322,17 @@ fn in_the_name_of_a_peer() {
     shown.wait_for("again and again");
     harness::signal(&serving, Signal::TERM);
     assert_eq!(ended(&mut serving).code(), Some(0));
-    nothing_obeyed(&shown.raw().join(&b'\n'), "serve");
+    assert_inert(&shown.raw().join(&b'\n'), "serve");
     for args in [&["log"][..], &["log", "--show"], &["log", "--json"]] {
         let shown = shown_by(&mut home.echoic(args));
         assert!(!shown.is_empty(), "{args:?}");
-        nothing_obeyed(&shown, args);
+        assert_inert(&shown, args);
     }
 }
 
 /// What peers do wrong is recorded, each of it. On standard error there is no more of it than somebody reads.
 #[test]
-fn peers_cannot_make_it_talk_for_ever() {
+fn peers_cannot_flood_stderr() {
     let mut server = Serve::start(&["echo=:0", "echo=udp://127.0.0.1:0", "--store", "none"]);
     let loops = 300;
     let socket = server.at[server.at.len() - 1];

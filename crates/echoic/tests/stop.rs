@@ -31,7 +31,7 @@ const MOMENTS: u64 = 50;
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 #[test]
-fn told_to_stop_at_any_moment_it_answers_and_records_all_it_has_heard() {
+fn stop_at_any_moment_answers_and_records_all_received() {
     let mut random = Random(0x5eed);
     let (mut replies, mut slowest) = (0, Duration::ZERO);
     for moment in 0..MOMENTS {
@@ -119,7 +119,7 @@ impl Record {
 }
 
 #[test]
-fn who_goes_on_and_on_is_answered_up_to_a_point_and_then_told() {
+fn endless_sender_is_drained_up_to_a_bound() {
     for durability in ["normal", "strict"] {
         let serve = Serve::start(&["echo=:0", "--frame", "line", "--durability", durability]);
         let flood = Flood::start(serve.at[0]);
@@ -222,7 +222,7 @@ impl Flood {
 }
 
 #[test]
-fn a_message_that_has_arrived_before_the_signal_is_answered() {
+fn message_received_before_the_signal_is_answered() {
     // The bytes are in the kernel before the signal is sent, even where nobody has read them yet.
     for round in 0..20 {
         let serve = Serve::start(&["upper=:0", "--frame", "line"]);
@@ -241,7 +241,7 @@ fn a_message_that_has_arrived_before_the_signal_is_answered() {
 }
 
 #[test]
-fn quiet_conversations_do_not_hold_it_up() {
+fn idle_conversations_do_not_delay_the_stop() {
     let serve = Serve::start(&["upper=:0", "greet=:0", "--frame", "line"]);
     let mut quiet: Vec<Talk> = (0..100).map(|_| Talk::to(serve.at[0])).collect();
     quiet[0].ask("a line\n", "A LINE\n");
@@ -261,7 +261,7 @@ fn quiet_conversations_do_not_hold_it_up() {
 }
 
 /// A peer that has been sent more than it takes, and takes nothing.
-fn that_never_reads(serve: &Serve) -> Talk {
+fn peer_that_never_reads(serve: &Serve) -> Talk {
     let talk = Talk::to(serve.at[0]);
     // With the peer's window and our buffers full, the server takes no more: then there is something unsent.
     let mut stream = &talk.0;
@@ -282,7 +282,7 @@ fn that_never_reads(serve: &Serve) -> Talk {
 }
 
 #[test]
-fn a_second_signal_stops_it_at_once() {
+fn second_signal_stops_at_once() {
     for (first, second) in [(Signal::INT, Signal::INT), (Signal::TERM, Signal::INT)] {
         let mut serve = Serve::start(&[
             "echo=:0",
@@ -293,7 +293,7 @@ fn a_second_signal_stops_it_at_once() {
             "--drain-timeout",
             "60s",
         ]);
-        let _peer = that_never_reads(&serve);
+        let _peer = peer_that_never_reads(&serve);
         serve.signal(first);
         serve.err.wait_for("again to stop at once");
         let since = Instant::now();
@@ -306,7 +306,7 @@ fn a_second_signal_stops_it_at_once() {
 }
 
 #[test]
-fn who_has_been_answered_and_stays_is_not_counted_as_cut() {
+fn answered_idle_peer_is_not_counted_as_cut() {
     let mut serve = Serve::start(&["echo=:0", "--frame", "line", "--drain-timeout", "500ms"]);
     let mut quiet = Talk::to(serve.at[0]);
     quiet.ask("a\n", "a\n");
@@ -318,7 +318,7 @@ fn who_has_been_answered_and_stays_is_not_counted_as_cut() {
 }
 
 #[test]
-fn who_does_not_read_is_cut_at_the_deadline_and_the_code_says_so() {
+fn peer_that_does_not_read_is_cut_at_the_drain_timeout() {
     let mut serve = Serve::start(&[
         "echo=:0",
         "--frame",
@@ -328,7 +328,7 @@ fn who_does_not_read_is_cut_at_the_deadline_and_the_code_says_so() {
         "--drain-timeout",
         "1s",
     ]);
-    let _peer = that_never_reads(&serve);
+    let _peer = peer_that_never_reads(&serve);
     let mut good = Talk::to(serve.at[0]);
     good.ask("good\n", "good\n");
     // It takes its leave as soon as it is told.
@@ -364,7 +364,7 @@ fn who_does_not_read_is_cut_at_the_deadline_and_the_code_says_so() {
 }
 
 #[test]
-fn who_does_not_read_may_end_before_the_deadline_and_then_nobody_was_cut() {
+fn write_timeout_before_the_drain_timeout_is_not_a_cut() {
     let mut serve = Serve::start(&[
         "echo=:0",
         "--frame",
@@ -374,7 +374,7 @@ fn who_does_not_read_may_end_before_the_deadline_and_then_nobody_was_cut() {
         "--drain-timeout",
         "25s",
     ]);
-    let _peer = that_never_reads(&serve);
+    let _peer = peer_that_never_reads(&serve);
     serve.signal(Signal::TERM);
     let stopped = serve.ends();
     assert_eq!((stopped.code, stopped.lost), (Some(0), 0));
@@ -388,7 +388,7 @@ fn who_does_not_read_may_end_before_the_deadline_and_then_nobody_was_cut() {
 }
 
 #[test]
-fn a_slow_reader_gets_all_that_was_answered() {
+fn slow_reader_gets_everything_answered() {
     let mut serve = Serve::start(&["echo=:0", "--frame", "line"]);
     let mut talk = Talk::to(serve.at[0]);
     let mut writer = talk.0.try_clone().unwrap();
@@ -420,7 +420,7 @@ fn a_slow_reader_gets_all_that_was_answered() {
 }
 
 #[test]
-fn once_is_one_conversation() {
+fn once_serves_one_conversation() {
     let mut serve = Serve::start(&["upper=:0", "--once"]);
     let mut talk = Talk::to(serve.at[0]);
     talk.ask("hello", "HELLO");

@@ -58,7 +58,7 @@ const FILE_LINES_MAX: usize = 600;
 const LONG_FILES: [(&str, &str); 0] = [];
 
 #[test]
-fn a_crate_knows_only_the_floors_below_it() {
+fn crates_depend_only_on_lower_floors() {
     let floors = (0..).zip(FLOORS);
     let floors: BTreeMap<&str, usize> = floors
         .flat_map(|(floor, crates)| crates.iter().map(move |name| (*name, floor)))
@@ -108,7 +108,7 @@ fn only_store_url_names_a_store() {
 }
 
 #[test]
-fn a_function_fits_on_a_screen() {
+fn functions_stay_below_the_line_limit() {
     let mut too_long = Vec::new();
     let mut excused = BTreeSet::new();
     for (path, text) in sources() {
@@ -139,7 +139,7 @@ fn a_function_fits_on_a_screen() {
 }
 
 #[test]
-fn a_file_can_be_read_in_one_go() {
+fn files_stay_below_the_line_limit() {
     for (path, text) in sources() {
         let lines = text.lines().count();
         let excused = LONG_FILES.iter().any(|(long, _)| *long == path);
@@ -155,7 +155,7 @@ fn a_file_can_be_read_in_one_go() {
 }
 
 #[test]
-fn nothing_is_left_for_later() {
+fn no_unfinished_markers_remain() {
     let unfinished = ["todo!", "unimplemented!", "FIXME", "TODO", "XXX"];
     for (path, text) in tracked() {
         if !is_code(&path) || path == this_file() {
@@ -221,7 +221,7 @@ fn libraries_do_not_print() {
 }
 
 #[test]
-fn every_page_is_on_the_map_and_every_link_leads_somewhere() {
+fn every_page_is_linked_and_every_link_resolves() {
     let pages: BTreeMap<String, String> = tracked()
         .into_iter()
         .filter(|(path, _)| path.rsplit('.').next() == Some("md"))
@@ -249,7 +249,7 @@ fn every_page_is_on_the_map_and_every_link_leads_somewhere() {
 }
 
 #[test]
-fn a_file_named_in_a_page_is_there() {
+fn files_named_in_pages_exist() {
     for (page, text) in tracked() {
         if page.rsplit('.').next() != Some("md") {
             continue;
@@ -271,7 +271,7 @@ fn a_file_named_in_a_page_is_there() {
 }
 
 #[test]
-fn what_a_page_calls_by_its_name_in_the_code_is_there() {
+fn identifiers_named_in_docs_exist() {
     let (pages, code): (Vec<_>, Vec<_>) = tracked()
         .into_iter()
         .filter(|(path, _)| path.starts_with("docs/") || is_rust(path))
@@ -300,7 +300,7 @@ fn what_a_page_calls_by_its_name_in_the_code_is_there() {
 }
 
 #[test]
-fn no_file_knows_where_it_was_written() {
+fn no_file_contains_an_absolute_path() {
     let here = root().display().to_string();
     let homes = ["/home/", "/root/", "/Users/"];
     for (path, text) in tracked() {
@@ -321,7 +321,7 @@ fn no_file_knows_where_it_was_written() {
 }
 
 #[test]
-fn cargo_run_means_echoic() {
+fn cargo_run_starts_echoic() {
     let metadata = metadata();
     let default = metadata["workspace_default_members"].as_array().unwrap();
     let packages = metadata["packages"].as_array().unwrap();
@@ -341,7 +341,7 @@ fn cargo_run_means_echoic() {
 }
 
 #[test]
-fn the_commands_of_the_readme_are_there() {
+fn readme_commands_exist() {
     let readme = read("README.md");
     assert!(
         readme.contains("cargo run --release -- serve") && readme.contains("scripts/test"),
@@ -532,7 +532,7 @@ fn function_name(line: &str) -> Option<&str> {
 }
 
 #[test]
-fn functions_are_measured_as_rustfmt_leaves_them() {
+fn function_lengths_are_measured_as_formatted() {
     let text = "\
 trait T {
     fn bare(&self);

@@ -53,7 +53,7 @@ c.close()
 ";
 
 #[test]
-fn d11_a_caller_is_greeted_whatever_it_has_said_first() {
+fn d11_greeting_arrives_whatever_the_peer_sent_first() {
     let serve = Serve::start(&["greet=:0"]);
     for said in [0, 1, 100_000, 1_000_000] {
         let heard = python(GREETED, &[&serve.at[0].port(), &said], "").good();
@@ -107,7 +107,7 @@ print(sent, flush=True)
 ";
 
 #[test]
-fn d11_a_plain_close_loses_what_is_on_its_way() {
+fn d11_plain_close_loses_data_in_flight() {
     let mut naive = tool("python3", "python3")
         .args(["-c", NAIVE])
         .stdout(Stdio::piped())
@@ -129,7 +129,7 @@ fn d11_a_plain_close_loses_what_is_on_its_way() {
 }
 
 #[test]
-fn a_megabyte_said_before_we_close_arrives_whole() {
+fn megabyte_reply_arrives_whole_before_a_close() {
     // A megabyte of reply, then a limit for which the server closes while more is on its way to it.
     let serve = Serve::start(&["echo=:0", "--frame", "line", "--max-message", "1M"]);
     let mut talk = Talk::to(serve.at[0]);
@@ -158,7 +158,7 @@ fn a_megabyte_said_before_we_close_arrives_whole() {
 }
 
 #[test]
-fn a_long_greeting_arrives_whole_at_a_slow_reader() {
+fn slow_reader_gets_a_long_greeting_whole() {
     // Longer than an argument of a program can be on Linux, so from a file.
     let text = "y".repeat(1_000_000);
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -189,13 +189,13 @@ fn slow_reader(port: u16, before: impl FnOnce()) -> (usize, String) {
 }
 
 #[test]
-fn hello_without_a_newline_is_answered_in_upper_case() {
+fn hello_without_newline_is_answered_in_upper_case() {
     let serve = Serve::start(&["upper=:0"]);
     assert_eq!(python(CLIENT, &[&serve.at[0].port()], "").good(), "HELLO\n");
 }
 
 #[test]
-fn the_interactive_client_talks_until_q() {
+fn interactive_client_runs_until_q() {
     let serve = Serve::start(&["upper=:0"]);
     let typed = "hello\nstraße\nwhat, q?\nq\nnot said\n";
     let heard = python(INTERACTIVE, &[&serve.at[0].port()], typed).good();
@@ -204,7 +204,7 @@ fn the_interactive_client_talks_until_q() {
 }
 
 #[test]
-fn a_character_cut_in_two_is_answered_once_it_is_whole() {
+fn cut_character_is_answered_once_complete() {
     const CUT: &str = r"
 import socket, sys
 c = socket.socket()
@@ -233,7 +233,7 @@ print(heard.decode(), c.recv(1024))
 }
 
 #[test]
-fn a_client_need_not_wait_for_another_to_leave() {
+fn clients_do_not_wait_for_each_other() {
     const TWO: &str = r"
 import socket, sys
 first, second = socket.socket(), socket.socket()
@@ -248,7 +248,7 @@ for c, message in (second, b'b'), (first, b'a'), (second, b'd'), (first, b'c'):
 }
 
 #[test]
-fn the_last_line_need_not_end_and_one_may_be_empty() {
+fn last_line_may_lack_a_newline_and_lines_may_be_empty() {
     const LINES: &str = r"
 import socket, sys
 c = socket.socket()
@@ -269,7 +269,7 @@ print(heard)
 }
 
 #[test]
-fn more_than_a_buffer_of_the_client_is_one_reply_after_the_other() {
+fn reply_longer_than_the_client_buffer_arrives_whole() {
     const LONG: &str = r"
 import socket, sys
 c = socket.socket()
@@ -286,7 +286,7 @@ print(heard == message.upper())
 }
 
 #[test]
-fn fifty_megabytes_are_echoed_to_a_client_that_reads_while_it_writes() {
+fn echo_returns_fifty_megabytes_to_a_concurrent_reader() {
     const FIFTY: &str = r"
 import hashlib, random, socket, sys, threading
 c = socket.socket()
@@ -321,7 +321,7 @@ print(length, said.digest() == heard.digest())
 }
 
 #[test]
-fn without_a_word_the_tutorials_servers_are_there() {
+fn no_arguments_start_the_tutorial_servers() {
     let Some(_ports) = tutorial_ports() else {
         return;
     };

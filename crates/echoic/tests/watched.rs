@@ -19,7 +19,7 @@ const ASKED: u64 = 600;
 const LINE_BYTES: usize = 60_000;
 
 #[test]
-fn who_does_not_read_the_events_hinders_nobody_and_is_told_how_many_it_missed() {
+fn slow_event_reader_delays_no_peer_and_gets_a_missed_count() {
     let home = Home::new();
     let (read, write) = pipe().unwrap();
     let mut command = home.echoic(&[

@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_synced_is_sure() {
+    fn only_synced_data_survives() {
         let mut disk = Disk::new(false);
         disk.step(&What::Create("a".into()));
         disk.step(&write("a", 0, b"one"));
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_torn_is_torn_between_sectors() {
+    fn torn_write_tears_between_sectors() {
         let mut disk = Disk::new(true);
         disk.step(&What::Create("a".into()));
         disk.step(&sync("", 1));

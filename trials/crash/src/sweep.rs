@@ -362,7 +362,7 @@ mod tests {
     /// Ten thousand are asked for, and there may be fewer moments and ways than that: torn states make up for it, to the
     /// last one.
     #[test]
-    fn as_many_states_are_tried_as_were_asked_for() {
+    fn requested_number_of_states_is_tried() {
         let name = || "a".to_owned();
         let mut steps = vec![Step {
             at: 0,

@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_counts_from_where_it_is_sent_and_a_sync_for_what_was_written_before_it_began() {
+    fn sync_covers_only_writes_before_it_and_reply_counts_at_send() {
         let (db, socket) = (hex("/f/echoic.db"), hex("socket:[1]"));
         let reply = hex("K1-0 HI\nK1-1 ");
         let text = format!(

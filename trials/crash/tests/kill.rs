@@ -6,7 +6,7 @@ use trials_crash::visit::visit;
 use trials_report::{Row, Scale, program};
 
 #[test]
-fn killed_at_any_write_it_leaves_a_sound_record() {
+fn kill_at_any_write_leaves_a_sound_database() {
     let scale = Scale::asked();
     let each: usize = scale.pick(10, 75);
     let echoic = program("echoic");

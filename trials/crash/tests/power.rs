@@ -13,7 +13,7 @@ use trials_report::{Row, Scale, program};
 const SEED: u64 = 1;
 
 #[test]
-fn a_crash_at_any_moment_leaves_what_was_promised() {
+fn crash_at_any_moment_keeps_the_durability_promise() {
     let scale = Scale::asked();
     let scope = Scope {
         states: scale.pick(400, 10_000),

@@ -82,7 +82,7 @@ const NOT_OURS: [(&str, &str); 6] = [
 const CALLS_MAX: usize = 1000;
 
 #[test]
-fn whatever_call_fails_it_is_said_and_survived() {
+fn any_failing_system_call_is_reported_and_survived() {
     let scale = Scale::asked();
     let calls = Mutex::new(CALLS.into_iter());
     let outcomes = Mutex::new(BTreeMap::new());
@@ -93,14 +93,14 @@ fn whatever_call_fails_it_is_said_and_survived() {
                     let Some(call) = calls.lock().unwrap().next() else {
                         break;
                     };
-                    let told = strike_each(call, scale);
+                    let told = inject_each_failure(call, scale);
                     outcomes.lock().unwrap().extend(told);
                 }
             });
         }
     });
     let outcomes = outcomes.into_inner().unwrap();
-    let struck = outcomes.values().filter(|outcome| has_struck(outcome));
+    let struck = outcomes.values().filter(|outcome| was_injected(outcome));
     let struck = struck.count();
     let mut failures = String::new();
     for ((call, error, number), outcome) in &outcomes {
@@ -143,14 +143,18 @@ fn whatever_call_fails_it_is_said_and_survived() {
 type Outcomes = Vec<((&'static str, &'static str, usize), Result<usize>)>;
 
 /// A call that fails at its first time, its second, and so on until there is none to fail any more.
-fn strike_each((call, error): (&'static str, &'static str), scale: Scale) -> Outcomes {
+fn inject_each_failure((call, error): (&'static str, &'static str), scale: Scale) -> Outcomes {
     // strace counts by thread, so that a number may strike several of them, and one may find none where the next does.
     let numbers: Vec<usize> = scale.pick(vec![1, 4], (1..=CALLS_MAX).collect());
     let (mut outcomes, mut missed) = (Outcomes::new(), 0);
     for number in numbers {
         let run = (call, error, number);
-        let outcome = strike(run);
-        missed = if has_struck(&outcome) { 0 } else { missed + 1 };
+        let outcome = inject_failure(run);
+        missed = if was_injected(&outcome) {
+            0
+        } else {
+            missed + 1
+        };
         outcomes.push((run, outcome));
         if missed == 3 {
             break;
@@ -159,7 +163,7 @@ fn strike_each((call, error): (&'static str, &'static str), scale: Scale) -> Out
     outcomes
 }
 
-fn has_struck(outcome: &Result<usize>) -> bool {
+fn was_injected(outcome: &Result<usize>) -> bool {
     !matches!(outcome, Ok(0))
 }
 
@@ -170,7 +174,7 @@ fn is_not_ours(call: &str, why: &str) -> bool {
 }
 
 /// One visit; says how often something failed in it.
-fn strike((call, error, number): (&str, &str, usize)) -> Result<usize> {
+fn inject_failure((call, error, number): (&str, &str, usize)) -> Result<usize> {
     let folder = tempfile::tempdir()?;
     let inject = format!("{call}:error={error}:when={number}");
     let visit = visit(&program("echoic"), folder.path(), "normal", &inject, "k1")?;

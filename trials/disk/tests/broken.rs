@@ -105,7 +105,7 @@ fn start_on(files: &BTreeMap<PathBuf, Vec<u8>>) -> Came {
 }
 
 #[test]
-fn a_broken_record_is_refused_and_left_or_sound() {
+fn broken_database_is_rejected_unchanged_or_sound() {
     let scale = Scale::asked();
     let mutations: usize = scale.pick(40, 300);
     let (whole, other) = (record(40), record(60));
@@ -159,7 +159,7 @@ fn a_broken_record_is_refused_and_left_or_sound() {
 }
 
 #[test]
-fn what_cannot_be_written_is_refused_with_a_reason() {
+fn unwritable_database_is_rejected_with_a_reason() {
     let scale = Scale::asked();
     let place = tempfile::tempdir().unwrap();
     let folder = place.path().join("closed");

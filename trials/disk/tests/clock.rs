@@ -14,7 +14,7 @@ use trials_disk::{load::Load, record::last_words};
 use trials_report::{Row, Scale, program};
 
 #[test]
-fn d26_a_clock_that_jumps_changes_no_latency_no_deadline_and_no_order() {
+fn d26_clock_jump_changes_no_latency_timeout_or_order() {
     let scale = Scale::asked();
     let library = Path::new("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1");
     let library = [

@@ -116,7 +116,7 @@ impl Outcome {
 }
 
 #[test]
-fn a_sync_that_failed_counts_for_nothing() {
+fn failed_sync_acknowledges_nothing() {
     let scale = Scale::asked();
     let span = Duration::from_secs(scale.pick(2, 10));
     // Once: what it was for is written anew, and nobody hears a reply before that is on the disk.

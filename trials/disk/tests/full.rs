@@ -55,7 +55,7 @@ impl OnFullDisk {
 }
 
 #[test]
-fn a_full_disk_is_said_and_served_on_and_recording_resumes() {
+fn full_disk_is_reported_and_recording_resumes() {
     let scale = Scale::asked();
     let mut on = OnFullDisk::start("normal", 300, 290);
     let at = on.serve.address().unwrap();
@@ -101,7 +101,7 @@ fn a_full_disk_is_said_and_served_on_and_recording_resumes() {
 }
 
 #[test]
-fn strict_a_full_disk_ends_conversations_and_their_replies_are_kept_back() {
+fn strict_full_disk_ends_conversations_and_withholds_replies() {
     let scale = Scale::asked();
     let mut on = OnFullDisk::start("strict", 20, 15);
     let at = on.serve.address().unwrap();

@@ -113,7 +113,7 @@ fn count(folder: &Path, filter: &OsStr) -> Result<u64, String> {
 }
 
 #[test]
-fn what_peers_say_and_what_is_asked_is_never_sql() {
+fn peer_bytes_and_filters_are_never_sql() {
     let scale = Scale::asked();
     let payloads = payloads(scale.pick(60, 1_000));
     let place = tempfile::tempdir().unwrap();

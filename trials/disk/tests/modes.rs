@@ -17,7 +17,7 @@ const CALLS: &str =
     "trace=open,openat,creat,mkdir,mkdirat,mknod,mknodat,bind,chmod,fchmod,fchmodat,umask";
 
 /// What a call gives to others than the owner, where it makes a file or changes its mode.
-fn given_away(call: &str, mask: u32) -> Option<u32> {
+fn access_for_others(call: &str, mask: u32) -> Option<u32> {
     let octal =
         |text: &str| u32::from_str_radix(text.trim().trim_start_matches('0'), 8).unwrap_or(0);
     let last = || Some(octal(call.rsplit_once(", ")?.1.split(')').next()?));
@@ -44,7 +44,7 @@ fn look(trace: &str) -> (usize, Vec<String>) {
         }
         if let Some(new) = call.strip_prefix("umask(") {
             mask = u32::from_str_radix(new.split(')').next().unwrap(), 8).unwrap();
-        } else if let Some(given) = given_away(call, mask) {
+        } else if let Some(given) = access_for_others(call, mask) {
             made += 1;
             if given != 0 {
                 wide.push(call.to_owned());
@@ -101,7 +101,7 @@ fn trace(folder: &Path, socket: &str) -> String {
 }
 
 #[test]
-fn nothing_is_made_for_others_not_even_for_a_moment() {
+fn new_files_are_never_accessible_to_others() {
     let place = tempfile::tempdir().unwrap();
     let (made, wide) = look(&trace(place.path(), "unix:./in.sock"));
     let other = tempfile::tempdir().unwrap();

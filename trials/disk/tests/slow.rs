@@ -66,7 +66,7 @@ fn p99(delay: &str, exchanges: u64) -> (Duration, [u64; 3], trials_disk::record:
 }
 
 #[test]
-fn a_slow_disk_slows_no_reply_and_what_is_dropped_is_counted() {
+fn slow_disk_delays_no_reply_and_drops_are_counted() {
     let scale = Scale::asked();
     let exchanges = scale.pick(600, 6_000);
     let (quick, ..) = p99("delay_exit=0", exchanges);
@@ -91,7 +91,7 @@ fn a_slow_disk_slows_no_reply_and_what_is_dropped_is_counted() {
 }
 
 #[test]
-fn a_reader_that_stalls_does_not_keep_the_log() {
+fn stalled_reader_does_not_pin_the_wal() {
     let scale = Scale::asked();
     let exchanges = scale.pick(650, 6_000);
     let log_after = |foreign: bool| {

@@ -235,7 +235,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     #[test]
-    fn one_bad_turn_decides_nothing_and_two_do() {
+    fn two_bad_rounds_fail_the_comparison_and_one_does_not() {
         let mut turns = ByTurns::default();
         for (without, with) in [(6, 11), (7, 400), (300, 13)] {
             turns.add(vec![MS * without; 200], vec![MS * with; 200]);
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn next_to_nothing_may_become_five_milliseconds_and_no_more() {
+    fn tiny_latency_may_grow_to_five_milliseconds_at_most() {
         let mut turns = ByTurns::default();
         turns.add(vec![MS / 10; 200], vec![4 * MS; 200]);
         assert!(turns.holds(Scale::Full));

@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_is_a_line_whatever_is_in_it() {
+    fn report_row_is_one_line() {
         let row = Row {
             row: 8,
             hazard: "a|b".into(),

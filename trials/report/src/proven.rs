@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_is_read() {
+    fn proven_table_is_parsed() {
         let page = "# Rows\n\n| # | a | b | c | d | e | f |\n|---|---|\n\
             | 14 | hazard | load | limit | control | `echoic --test stop` | `one two` |\n";
         let [row] = &proven(page).expect("a table")[..] else {
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_test_that_is_not_there_does_not_pass() {
+    fn missing_test_does_not_pass() {
         let said = |passed: usize| {
             format!("running {passed} tests\ntest result: ok. {passed} passed; 0 failed;")
         };

@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_is_read_by_hazard_and_the_last_word_counts() {
+    fn rows_are_sorted_by_hazard_and_the_last_entry_counts() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("rows");
         let told = [
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_row_is_refused_with_its_place() {
+    fn invalid_row_is_rejected_with_its_position() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("rows");
         row(1, "a", "b").append(&file).expect("a line");
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "observed: 17 KiB")]
-    fn a_row_that_does_not_hold_fails_its_test() {
+    fn failing_row_fails_its_test() {
         Row {
             pass: false,
             ..row(1, "a", "17 KiB")

@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_machine_in_a_line() {
+    fn machine_is_described_in_one_line() {
         let cpuinfo = "processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\n\nprocessor\t: 1\n";
         let meminfo = "MemTotal:       24000000 kB\nMemFree: 1 kB\n";
         assert_eq!(
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn here_is_somewhere() {
+    fn current_setting_is_determined() {
         let setting = Setting::here().expect("a machine and a checkout");
         assert!(
             setting.date.len() == 10 && setting.commit.len() >= 7,

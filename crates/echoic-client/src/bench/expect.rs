@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn each_word_means_what_it_says() {
+    fn each_expectation_accepts_and_rejects_replies() {
         for (expect, request, reply, wrong) in [
             ("upper", "hello 1", "HELLO 1", "HELLO 2"),
             ("upper", "straße", "STRASSE", "STRAßE"),
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused_with_what_there_is() {
+    fn invalid_expectation_lists_the_valid_forms() {
         let size = "len:x".parse::<Expect>().unwrap_err().to_string();
         assert!(size.starts_with("invalid size x: "), "{size}");
         for text in ["", "uper", "exact"] {
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_speaks_for_what_was_done() {
+    fn expectation_is_guessed_from_the_reply() {
         let guessed = |request: &str, reply: &str| {
             Expect::guess(request.as_bytes(), reply.as_bytes()).to_string()
         };
@@ -214,7 +214,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_quick_way_says_the_same(request in prop::collection::vec(0_u8..128, 0..70), flip in any::<Option<(usize, u8)>>()) {
+        fn in_place_check_agrees_with_the_reference(request in prop::collection::vec(0_u8..128, 0..70), flip in any::<Option<(usize, u8)>>()) {
             for expect in [Expect::Upper, Expect::Lower, Expect::Echo] {
                 let mut reply = expect.reply(&request).unwrap().into_owned();
                 if let (Some((at, byte)), false) = (flip, reply.is_empty()) {

@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fate_is_told_from_the_others() {
+    fn datagram_outcomes_are_distinguished() {
         let mut rig = Rig::new("hello {seq}", "upper");
         rig.send(8, 0);
         rig.hear("HELLO 3", 5);
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn the_beginning_of_a_reply_is_truncated_and_wrong() {
+    fn truncated_reply_counts_as_truncated_and_wrong() {
         let mut rig = Rig::new("{seq} hello", "echo");
         rig.send(1, 0);
         rig.hear("1 hel", 5);
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_number_a_reply_is_the_oldest_one_s_that_it_fits() {
+    fn reply_without_number_matches_the_oldest_request_it_fits() {
         let mut rig = Rig::new("ping", "exact:pong");
         rig.send(2, 0);
         rig.hear("pong", 5);

@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn the_columns_are_read_back() {
+    fn hgrm_columns_can_be_read_back() {
         let mut of = super::super::figures::latencies();
         for micros in 1..=10_000_u64 {
             of.record(micros * 1_000).unwrap();
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn of_nothing_there_are_no_rows() {
+    fn empty_histogram_has_no_rows() {
         let text = hgrm(&super::super::figures::latencies());
         assert_eq!(read(&text), Vec::<Vec<f64>>::new());
         assert!(text.contains("Total count    =            0]"));

@@ -117,7 +117,7 @@ mod tests {
     use crate::bench::{template::Template, workload::Workload};
 
     #[test]
-    fn a_server_that_does_nothing_answers_over_streams_and_datagrams() {
+    fn null_server_answers_streams_and_datagrams() {
         for endpoint in ["5000", "udp://:5000"] {
             let workload = Workload::one(Template::literal("hello"));
             let plan = Plan::new(endpoint.parse().unwrap(), "line".parse().unwrap(), workload);

@@ -84,7 +84,7 @@ mod tests {
     use crate::bench::clock::Clock;
 
     #[tokio::test]
-    async fn a_moment_is_waited_for_and_may_be_replaced() {
+    async fn pace_waits_for_a_deadline_that_can_be_replaced() {
         let clock = Clock::starting(Duration::ZERO);
         let mut pace = Pace::new().unwrap();
         let far = clock.now() + 3_600_000_000_000;

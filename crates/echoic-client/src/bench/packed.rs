@@ -59,7 +59,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_histogram_comes_back_whole(values in prop::collection::vec(1..3_600_000_000_000_u64, 0..50)) {
+        fn packed_histogram_round_trips(values in prop::collection::vec(1..3_600_000_000_000_u64, 0..50)) {
             let mut of = latencies();
             for value in values {
                 of.record(value).unwrap();
@@ -68,7 +68,7 @@ mod tests {
         }
 
         #[test]
-        fn any_other_text_is_refused(text in "\\PC*", bytes in prop::collection::vec(any::<u8>(), 0..99)) {
+        fn invalid_packed_text_is_rejected(text in "\\PC*", bytes in prop::collection::vec(any::<u8>(), 0..99)) {
             prop_assert!(unpacked(&text).is_err());
             // Whatever it is, it neither panics nor takes gigabytes.
             let _ = unpacked(&BASE64_STANDARD.encode(bytes));
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_would_fill_the_memory_is_refused() {
+    fn oversized_histogram_is_rejected() {
         let huge = Histogram::<u64>::new_with_bounds(1, u64::MAX, 3).unwrap();
         assert!(unpacked(&packed(&huge)).is_err());
         let fine = Histogram::<u64>::new_with_bounds(1, 1_000_000, 5).unwrap();

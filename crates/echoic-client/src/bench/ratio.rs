@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn student_is_as_in_the_tables() {
+    fn student_t_matches_the_tables() {
         for (freedom, t) in [
             (1.0, 12.706),
             (4.0, 2.776),
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_difference_is_seen_and_its_size_told() {
+    fn clear_difference_is_detected_with_its_size() {
         let a = [100.0, 101.0, 99.0, 100.0, 102.0];
         let b = a.map(|figure| figure * 2.0);
         let ratio = Ratio::of_pairs(&a, &b).unwrap();
@@ -140,7 +140,7 @@ mod tests {
 
     /// A machine that grows slower over time: pairs bear out what two series do not.
     #[test]
-    fn pairs_are_not_misled_by_what_wanders() {
+    fn paired_ratio_ignores_drift() {
         let a = [100.0, 120.0, 140.0, 160.0, 180.0, 200.0];
         let b = a.map(|figure| figure * 1.03);
         assert!(Ratio::of_pairs(&a, &b).unwrap().differs());
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn too_few_or_no_figures_bear_nothing_out() {
+    fn too_few_or_zero_samples_give_no_ratio() {
         let four = [1.0, 1.1, 0.9, 1.0];
         let zero = [1.0, 0.0, 1.0, 1.0, 1.0];
         for (a, b) in [(&four[..], &four[..]), (&zero, &zero), (&[], &[])] {
@@ -159,7 +159,7 @@ mod tests {
 
     /// The interval holds the truth as often as it says; one for a normal distribution, which is narrower, does not.
     #[test]
-    fn the_interval_holds_what_it_says() {
+    fn confidence_interval_covers_as_often_as_stated() {
         let mut random = SmallRng::seed_from_u64(7);
         let noise = Normal::new(0.0_f64, 0.1).unwrap();
         let [mut pairs, mut two, mut narrow] = [0_i32; 3];

@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_listed_once_and_the_worker_woken_once() {
+    fn ready_number_is_listed_once_and_wakes_once() {
         let count = Arc::new(Count(AtomicUsize::new(0)));
         let waker = Waker::from(Arc::clone(&count));
         let cx = Context::from_waker(&waker);

@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pace_is_a_word_or_a_factor() {
+    fn pace_parses_as_word_or_factor() {
         assert_eq!("real".parse(), Ok(Pace::Times(1.0)));
         assert_eq!("2.5x".parse(), Ok(Pace::Times(2.5)));
         assert_eq!("max".parse(), Ok(Pace::Max));

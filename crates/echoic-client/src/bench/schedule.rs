@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_constant_rate_is_kept_to_the_nanosecond_for_hours() {
+    fn constant_rate_is_exact_to_the_nanosecond_for_hours() {
         let mut schedule = Schedule::new(&open(3.0, Arrivals::Constant), 0, 0, 1).unwrap();
         assert_eq!(schedule.next(), Some(0));
         assert_eq!(schedule.nth(36_000 - 2), Some(11_999_666_666_666));
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_is_due_at_once() {
+    fn burst_requests_are_due_at_once() {
         let schedule = Schedule::new(&open(1000.0, Arrivals::Burst(3)), 0, 0, 1).unwrap();
         let due: Vec<_> = schedule.take(7).collect();
         assert_eq!(due, [0, 0, 0, 3_000_000, 3_000_000, 3_000_000, 6_000_000]);
@@ -170,12 +170,12 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_loop_has_no_schedule() {
+    fn closed_loop_has_no_schedule() {
         assert!(Schedule::new(&Load::Closed, 0, 0, 1).is_none());
     }
 
     #[test]
-    fn recorded_traffic_ends() {
+    fn recorded_schedule_ends() {
         let load = Load::Recorded([5, 5, 9].into());
         let schedule = Schedule::new(&load, 0, 1, 2).unwrap();
         assert_eq!(schedule.collect::<Vec<_>>(), [5]);

@@ -131,7 +131,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_sharp_limit_is_found_from_anywhere(limit in 1.0_f64..1e7, start in 1.0_f64..1e7) {
+        fn sharp_limit_is_found_from_any_start(limit in 1.0_f64..1e7, start in 1.0_f64..1e7) {
             let (rate, trials) = found(start, 0.05, |rate, _| if rate <= limit { Kept::Yes } else { Kept::No });
             let rate = rate.unwrap();
             prop_assert!(rate <= limit && rate * 1.05 >= limit, "{rate} of {limit}");
@@ -139,7 +139,7 @@ mod tests {
         }
 
         #[test]
-        fn it_ends_whatever_it_is_told(answers in prop::collection::vec(0..3, 1..100), start in 1.0_f64..1e7) {
+        fn search_terminates_for_any_answers(answers in prop::collection::vec(0..3, 1..100), start in 1.0_f64..1e7) {
             let mut answers = answers.iter().cycle();
             found(start, 0.05, |_, _| match answers.next() {
                 Some(0) => Kept::Yes,
@@ -151,7 +151,7 @@ mod tests {
 
     /// It went down to a request a second, in steps of 5 % that took ten seconds each.
     #[test]
-    fn a_generator_that_cannot_ends_the_search() {
+    fn search_ends_when_the_generator_cannot_keep_up() {
         assert_eq!(found(1000.0, 0.05, |_, _| Kept::Unable), (None, 4));
         let confirming = |_, confirm| if confirm { Kept::Unable } else { Kept::Yes };
         assert_eq!(found(1e8, 0.05, confirming), (None, 5));
@@ -164,12 +164,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_kept_is_nothing_found() {
+    fn search_finds_nothing_if_no_rate_passes() {
         assert_eq!(found(1000.0, 0.05, |_, _| Kept::No).0, None);
     }
 
     #[test]
-    fn what_fails_for_long_is_tried_a_little_lower() {
+    fn rate_that_fails_confirmation_is_retried_lower() {
         let (rate, _) = found(1000.0, 0.05, |rate, confirm| {
             let limit = if confirm { 3_500.0 } else { 4_000.0 };
             if rate <= limit { Kept::Yes } else { Kept::No }
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn the_known_capacity_of_a_queue_is_found() {
+    fn capacity_of_a_simulated_queue_is_found() {
         let errors = (0..12).map(|seed| {
             let mut random = SmallRng::seed_from_u64(seed);
             let (rate, _) = found(1000.0, 0.05, |rate, confirm| {

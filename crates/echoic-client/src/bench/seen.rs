@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn the_extent_is_that_of_the_rfc() {
+    fn reordering_extent_follows_rfc_4737() {
         // RFC 4737, 7.1: packet 4 comes after 5 and 6.
         assert_eq!(outcomes([1, 2, 3, 5, 6, 4, 7]), (7, 0, 1, 2));
         assert_eq!(outcomes([0, 1, 2]), (3, 0, 0, 0));
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn losses_that_duplicates_would_hide_are_seen_and_so_is_the_tail() {
+    fn losses_are_counted_despite_duplicates_and_at_the_tail() {
         let sent = 200_000;
         let mut random = SmallRng::seed_from_u64(3);
         let (mut arrivals, mut lost, mut doubled, mut delayed) = (Vec::new(), 0, 0, 0);
@@ -148,7 +148,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_says_what_a_set_says(numbers in prop::collection::vec(0_u64..300, 0..200)) {
+        fn arrivals_agree_with_a_reference_set(numbers in prop::collection::vec(0_u64..300, 0..200)) {
             let mut seen = Seen::default();
             let mut set = BTreeSet::new();
             for number in numbers {

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_drawn_is_of_the_distribution() {
+    fn drawn_sizes_follow_the_distribution() {
         assert!(drawn("64").iter().all(|size| *size == 64));
         let uniform = drawn("uniform:16..1k");
         assert!(uniform.iter().all(|size| (16..=1024).contains(size)));
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused_with_what_there_is() {
+    fn invalid_sizes_list_the_valid_forms() {
         for text in [
             "",
             "x",
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn printed_it_is_what_it_was() {
+    fn printed_sizes_parse_back() {
         for text in ["64", "uniform:16..1024", "normal:512,64", "pareto:100,1.5"] {
             assert_eq!(text.parse::<Sizes>().unwrap().to_string(), text);
         }

@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn terms_are_judged() {
+    fn slo_terms_are_evaluated() {
         for (text, met) in [
             ("p98<2ms", true),
             ("p99<5ms", false),
@@ -281,13 +281,13 @@ mod tests {
     }
 
     #[test]
-    fn nothing_measured_meets_nothing() {
+    fn slo_without_measurements_is_not_met() {
         let slo: Slo = "errors=0".parse().unwrap();
         assert!(!slo.is_met(&figures::tests::empty(1.0)));
     }
 
     #[test]
-    fn nonsense_is_refused_with_what_there_is() {
+    fn invalid_slo_lists_the_valid_forms() {
         for (text, why) in [
             ("", "loss<0.1%"),
             ("p99", "one of < <= > >= ="),

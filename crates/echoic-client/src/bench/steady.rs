@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn halves_that_differ_are_not_steady() {
+    fn differing_halves_are_not_steady() {
         let of = |latencies: &[u64]| Steady::of(&series(latencies)).map(|steady| steady.is_steady);
         assert_eq!(of(&[100_000, 100_000, 105_000, 105_000]), Some(true));
         assert_eq!(of(&[100_000, 100_000, 120_000, 120_000]), Some(false));
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_is_as_wide_as_blocks_differ() {
+    fn interval_width_follows_block_variance() {
         let none = Mean::of(&series(&[100_000; 10])).unwrap();
         assert!(none.within < 1.0 && none.blocks == 10);
         // Of 1 and 3: a deviation of sqrt 2, an interval of 12.706 * sqrt 2 / sqrt 2.

@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn steps_are_sums_or_products() {
+    fn steps_add_or_multiply() {
         let steps: Steps = "1k..5k:+1k@5s".parse().unwrap();
         assert_eq!(steps.rates, [1e3, 2e3, 3e3, 4e3, 5e3]);
         assert_eq!(steps.each, Duration::from_secs(5));
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_keeps_every_rate() {
+    fn step_order_keeps_every_rate() {
         let steps: Steps = "1..50:+1@1s".parse().unwrap();
         let mut shuffled = steps.ordered(Order::Shuffled, 7);
         assert_ne!(shuffled, steps.rates);
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused_with_what_there_is() {
+    fn invalid_steps_list_the_valid_forms() {
         for (text, why) in [
             ("", "+1k@5s"),
             ("1k..2k", "+1k@5s"),

@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_due_outside_the_window_does_not_count() {
+    fn requests_due_outside_the_window_are_not_counted() {
         let mut tally = Tally::new(100, 200);
         for due in [99, 100, 199, 200] {
             tally.asked(due, 0);
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_out_enters_at_its_value() {
+    fn timeout_is_recorded_at_its_value() {
         let mut tally = Tally::new(0, 10_000_000);
         tally.asked(1_000, 0);
         tally.sent(1_000, 3_000, 1);
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_late_is_late_and_not_lost_and_counts_once() {
+    fn late_reply_counts_once_as_late_not_lost() {
         let mut tally = Tally::new(0, 1000);
         tally.asked(1, 0);
         tally.sent(1, 1, 1);
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_never_sent_has_waited_until_the_end() {
+    fn unsent_request_waits_until_the_end() {
         let mut tally = Tally::new(0, 1_000_000);
         tally.never_asked(0, 1_000_000);
         let waits = Moments { due: 0, sent: None };
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_add_up() {
+    fn tallies_of_threads_are_summed() {
         let mut all = Tally::new(0, 3_000_000_000);
         for thread in 0..2 {
             let mut tally = Tally::new(0, 3_000_000_000);

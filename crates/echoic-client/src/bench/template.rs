@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn blanks_are_filled_in() {
+    fn template_placeholders_are_filled_in() {
         let template: Template = "{{{seq}}} {conn} {now} x".parse().unwrap();
         assert_eq!(filled(&template, 7), "{7} 3 5 x");
         let template: Template = "{rand:16:hex} {re:[a-f]{8}(x|y)}".parse().unwrap();
@@ -313,14 +313,14 @@ mod tests {
     }
 
     #[test]
-    fn a_message_depends_on_seed_and_number_alone() {
+    fn message_depends_only_on_seed_and_number() {
         let template: Template = "{rand:20} {re:[a-z]+}".parse().unwrap();
         assert_eq!(filled(&template, 7), filled(&template, 7));
         assert_ne!(filled(&template, 7), filled(&template, 8));
     }
 
     #[test]
-    fn a_size_is_kept() {
+    fn sized_template_has_the_requested_size() {
         for size in [0, 1, 3, 64, 10_000] {
             let template = Template::sized(size.to_string().parse().unwrap(), 1);
             assert_eq!(filled(&template, 123_456).len(), size);
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn where_the_number_stands_is_known() {
+    fn position_of_the_sequence_number_is_known() {
         let before = |text: &str| {
             let template: Template = text.parse().unwrap();
             template.before_number().map(<[u8]>::to_vec)
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused_with_a_reason() {
+    fn invalid_template_is_rejected_with_a_reason() {
         for (text, why) in [
             ("{sequence}", "invalid blank {sequence}: expected {seq}, "),
             ("{rand:x}", "invalid size x: "),

@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_is_named() {
+    fn verdict_names_the_limiting_party() {
         assert_eq!(verdict(None, |_| {}), Who::Healthy);
         assert_eq!(verdict(None, |f| f.generator.busy = 0.99), Who::Generator);
         assert_eq!(verdict(None, |f| f.wrong = 1), Who::Server);
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn lag_counts_against_the_promise_or_the_latency() {
+    fn lag_is_judged_against_the_slo_or_the_latency() {
         let late =
             |lag: u64| move |f: &mut Figures| f.generator.lag.record_n(lag, 1_000_000).unwrap();
         assert_eq!(verdict(Some("p99<3ms"), late(400_000)), Who::Generator);

@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_come_as_often_as_their_weight_says() {
+    fn message_kinds_follow_their_weights() {
         let workload = mixed();
         let mut counts = [0; 3];
         for number in 0..40_000 {
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_framing_cannot_say_is_refused() {
+    fn message_the_framing_cannot_carry_is_rejected() {
         for (message, framing, why) in [
             ("a\nb", "line", "ends a message"),
             ("x{seq}\n", "line", "ends a message"),
@@ -395,7 +395,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_body_of_a_framed_request_is_known(
+        fn body_of_a_framed_request_is_located(
             word in prop::sample::select(vec!["chunk", "line", "crlf", "delim:2d2d", "fixed:6", "u8", "u32le", "varint", "netstring", "content-length"]),
             fixed in any::<bool>(), number in 0_u64..10,
         ) {

@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn the_middle_is_in_the_middle() {
+    fn times_report_minimum_median_and_maximum() {
         let span = |min, median, max| {
             let [min, median, max] = [min, median, max].map(Duration::from_millis);
             Some(Span { min, median, max })
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_has_three_digits() {
+    fn time_is_printed_with_three_digits() {
         for (us, text) in [
             (0, "0 ms"),
             (214, "0.21 ms"),
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn tries_of_one_address_belong_together() {
+    fn tries_are_grouped_by_address() {
         let addr = |n| Address::from(SocketAddr::from(([127, 0, 0, n], 80)));
         let tried = |n, started, outcome| Try {
             address: addr(n),

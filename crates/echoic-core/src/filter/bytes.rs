@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn case_is_ignored_beyond_ascii_and_beside_broken_bytes() {
+    fn case_folding_covers_unicode_and_invalid_utf8() {
         assert!(finds("STRAßE".as_bytes(), "eine straße".as_bytes()));
         assert!(finds("ÉCOLE".as_bytes(), "\u{0}école".as_bytes()));
         assert!(finds(b"error", b"\xff\xfeERROR\x80"));
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_have_edges() {
+    fn regex_anchors_match_line_ends() {
         let pattern = Pattern::new("^hello$").unwrap();
         assert!(
             pattern.is_in(b"hello\r\n") && pattern.is_in(b"hello\n") && pattern.is_in(b"hello")
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_expression_says_why_in_one_line() {
+    fn invalid_regex_gives_a_one_line_reason() {
         assert_eq!(Pattern::new("(a").unwrap_err(), "unclosed group");
         assert!(
             Pattern::new(r"\w{50}")
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mask_finds_what_it_describes() {
+    fn byte_mask_matches_with_wildcards() {
         let mask = Mask::new("1B ?? 5b").unwrap();
         assert!(mask.is_in(b"..\x1bx[.."));
         assert!(!mask.is_in(b"\x1b["));
@@ -229,7 +229,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn text_is_found_wherever_it_stands(
+        fn text_is_found_at_any_position(
             before in any::<String>(), middle in ".{1,8}", after in any::<String>(),
         ) {
             let whole = [before, middle.clone(), after].concat();
@@ -237,13 +237,13 @@ mod tests {
         }
 
         #[test]
-        fn ascii_text_is_found_as_std_finds_it(needle in "[abAB]{1,3}", bytes in "[abAB é]{0,12}") {
+        fn ascii_search_agrees_with_std(needle in "[abAB]{1,3}", bytes in "[abAB é]{0,12}") {
             let expected = bytes.to_lowercase().contains(&needle.to_lowercase());
             prop_assert_eq!(finds(needle.as_bytes(), bytes.as_bytes()), expected);
         }
 
         #[test]
-        fn a_mask_is_a_regex_of_bytes(
+        fn byte_mask_agrees_with_a_regex(
             mask in prop::collection::vec(prop::option::of(0..3_u8), 1..4),
             bytes in prop::collection::vec(0..3_u8, 0..8),
         ) {

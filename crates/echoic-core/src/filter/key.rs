@@ -223,12 +223,12 @@ mod tests {
     #[case("http", None)]
     #[case("x", None)]
     #[case("averyveryverylongword", None)]
-    fn the_nearest_key(#[case] typed: &str, #[case] meant: Option<&str>) {
+    fn misspelled_key_suggests_the_nearest(#[case] typed: &str, #[case] meant: Option<&str>) {
         assert_eq!(nearest(typed), meant);
     }
 
     #[test]
-    fn what_a_key_wants_names_every_word_it_takes() {
+    fn key_description_lists_every_accepted_word() {
         let listed = |name| {
             find(name)
                 .unwrap()

@@ -177,7 +177,11 @@ mod tests {
     #[case(Unit::Count, "7..", 7..=u64::MAX)]
     #[case(Unit::Name, "#40871", 40871..=40871)]
     #[case(Unit::Name, "c3..c5", 3..=5)]
-    fn reads(#[case] unit: Unit, #[case] text: &str, #[case] range: RangeInclusive<u64>) {
+    fn number_parses_to_a_range(
+        #[case] unit: Unit,
+        #[case] text: &str,
+        #[case] range: RangeInclusive<u64>,
+    ) {
         assert_eq!(unit.range(text), Some(range));
     }
 
@@ -185,7 +189,7 @@ mod tests {
     #[case(Unit::Count, "5..3")]
     #[case(Unit::Count, "<0")]
     #[case(Unit::Count, ">18446744073709551615")]
-    fn holds_nothing(#[case] unit: Unit, #[case] text: &str) {
+    fn empty_range_matches_nothing(#[case] unit: Unit, #[case] text: &str) {
         assert!(unit.range(text).unwrap().is_empty());
     }
 
@@ -198,7 +202,7 @@ mod tests {
     #[case(Unit::Count, "18446744073709551616")]
     #[case(Unit::Count, "#5")]
     #[case(Unit::Bytes, "1.5")]
-    fn is_no_number(#[case] unit: Unit, #[case] text: &str) {
+    fn invalid_number_is_rejected(#[case] unit: Unit, #[case] text: &str) {
         assert_eq!(unit.range(text), None);
     }
 
@@ -212,12 +216,12 @@ mod tests {
     #[case("1970-01-01 00:00:01.5", When::At(1_500_000))]
     #[case("1970-01-01T02:00:00+02:00", When::At(0))]
     #[case("2026-11-22T12:04:06.998113Z", When::At(1_795_349_046_998_113))]
-    fn moments(#[case] text: &str, #[case] when: When) {
+    fn time_parses_as_absolute_or_relative(#[case] text: &str, #[case] when: When) {
         assert_eq!(When::new(text), Some(when));
     }
 
     #[rstest]
-    fn is_no_moment(
+    fn invalid_time_is_rejected(
         #[values("", "-10", "12:04", "2026-13-01", "yesterday", "2026-02-30")] text: &str,
     ) {
         assert_eq!(When::new(text), None);
@@ -225,7 +229,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ranges_read_as_they_were_written(
+        fn printed_ranges_parse_back(
             least in prop_oneof![any::<u64>(), 0..5000_u64, (0..90_u64).prop_map(|n| n * 1_000_000)],
             length in prop_oneof![any::<u64>(), Just(u64::MAX), 0..3_u64, Just(999), Just(999_999)],
         ) {
@@ -237,7 +241,7 @@ mod tests {
         }
 
         #[test]
-        fn moments_read_as_they_were_written(
+        fn printed_times_parse_back(
             at in Timestamp::MIN.as_microsecond()..=Timestamp::MAX.as_microsecond(),
             ago in 0..u64::MAX / 1000,
         ) {

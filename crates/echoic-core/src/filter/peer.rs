@@ -117,12 +117,16 @@ mod tests {
     #[case("127.0.0.0/8", "[::ffff:127.0.0.1]:4", true)]
     #[case("::ffff:127.0.0.1", "127.0.0.1:4", true)]
     #[case("::ffff:127.0.0.0/104", "127.9.9.9:4", true)]
-    fn means(#[case] item: &str, #[case] caller: SocketAddr, #[case] meant: bool) {
+    fn peer_filter_matches_addresses(
+        #[case] item: &str,
+        #[case] caller: SocketAddr,
+        #[case] meant: bool,
+    ) {
         assert_eq!(Peer::new(item).unwrap().contains(caller), meant);
     }
 
     #[rstest]
-    fn is_no_peer(
+    fn invalid_peer_filter_is_rejected(
         #[values(
             "",
             "localhost",
@@ -153,7 +157,7 @@ mod tests {
         }
 
         #[test]
-        fn a_network_holds_its_own(address: IpAddr, prefix in 0..=32_u8, port: u16) {
+        fn network_contains_its_own_addresses(address: IpAddr, prefix in 0..=32_u8, port: u16) {
             let peer = Peer::new(&format!("{address}/{prefix}")).unwrap();
             prop_assert!(peer.contains(SocketAddr::new(address, port)) || address.to_canonical() != address);
         }

@@ -109,7 +109,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn they_are_sets(a in pairs(), b in pairs(), n in number()) {
+        fn ranges_behave_like_sets(a in pairs(), b in pairs(), n in number()) {
             let set = |pairs: &[(u64, u64)]| pairs.iter().map(|&(x, y)| x..=y).collect::<Ranges>();
             let is_in = |pairs: &[(u64, u64)]| pairs.iter().any(|&(x, y)| (x..=y).contains(&n));
             let (left, right) = (set(&a), set(&b));

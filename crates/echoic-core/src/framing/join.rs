@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn each_frame_as_its_definition_has_it() {
+    fn each_framing_encodes_as_defined() {
         let whole = |framing: &str| joined(framing, b"hello", End::Whole).unwrap();
         assert_eq!(whole("chunk"), b"hello");
         assert_eq!(whole("line"), b"hello\n");
@@ -136,14 +136,14 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_ends_like_its_message() {
+    fn reply_copies_the_terminator_of_its_message() {
         assert_eq!(joined("line", b"x", End::Like(b"\n")).unwrap(), b"x\n");
         assert_eq!(joined("line", b"x", End::Stream).unwrap(), b"x");
         assert_eq!(joined("u8", b"x", End::Stream).unwrap(), b"\x01x");
     }
 
     #[test]
-    fn what_cannot_be_announced_is_an_error() {
+    fn message_too_long_for_its_length_field_is_an_error() {
         assert!(joined("u8", &[0; 255], End::Whole).is_ok());
         assert_eq!(
             joined("u8", &[0; 256], End::Whole),

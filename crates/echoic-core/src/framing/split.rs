@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_line_is_a_message_and_a_last_line_needs_no_newline() {
+    fn empty_line_is_a_message_and_last_line_needs_no_newline() {
         assert_eq!(
             found("line", 9, &[b"a\n\nbc"]),
             (strings(&["a\n", "\n", "bc"]), false)
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_terminator_of_two_bytes_may_be_cut() {
+    fn two_byte_terminator_may_be_split_across_reads() {
         assert_eq!(
             found("crlf", 9, &[b"a\nb\r", b"\nc\r\n"]),
             (strings(&["a\nb\r\n", "c\r\n"]), false)
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_is_on_the_body_and_exact() {
+    fn message_limit_applies_exactly_to_the_body() {
         assert_eq!(found("line", 3, &[b"abc\n"]), (strings(&["abc\n"]), false));
         assert_eq!(
             found("line", 3, &[b"ok\nabcd\n"]),
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_that_lie_are_found_out_at_once() {
+    fn invalid_lengths_are_rejected_at_once() {
         for (framing, head) in [
             ("u32be", &b"\xff\xff\xff\xff"[..]),
             ("u32le", b"\xff\xff\xff\x7f"),
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_leaves_header_and_terminator_out() {
+    fn message_body_excludes_header_and_terminator() {
         let mut spans = Vec::new();
         let split = Splitter::new(Framing::Netstring, 9).split(b"2:ab,1:", &mut spans);
         assert_eq!(
@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_a_length_and_is_cut_short_is_no_message() {
+    fn message_shorter_than_its_length_is_incomplete() {
         for framing in ["fixed:4", "u16be", "varint", "netstring", "content-length"] {
             let mut splitter = Splitter::new(framing.parse().unwrap(), 9);
             assert!(splitter.finish(b"\x01", &mut Vec::new()), "{framing}");
@@ -441,7 +441,7 @@ mod tests {
 
     /// The longest length that can be written, the first that cannot, and one that is not whole yet.
     #[test]
-    fn a_length_has_as_many_digits_as_it_may_and_no_more() {
+    fn length_digits_are_limited_exactly() {
         use Violation::{Malformed, TooLong};
         let refused = |framing: &str, bytes: &[u8]| {
             let mut splitter = Splitter::new(framing.parse().unwrap(), 9);
@@ -473,7 +473,7 @@ mod tests {
 
     /// Which framings need not look at each message, and when they have to after all.
     #[test]
-    fn messages_are_counted_where_none_can_be_too_long() {
+    fn messages_are_only_counted_if_none_can_be_too_long() {
         let count = |framing: &str, max: usize, bytes: &[u8]| {
             let mut splitter = Splitter::new(framing.parse().unwrap(), max);
             splitter
@@ -494,13 +494,13 @@ mod tests {
     }
 
     #[test]
-    fn a_splitter_knows_its_framing() {
+    fn splitter_reports_its_framing() {
         assert_eq!(Splitter::new(Framing::Nul, 9).framing(), Framing::Nul);
     }
 
     proptest! {
         #[test]
-        fn the_cut_of_the_stream_changes_nothing(
+        fn split_does_not_depend_on_read_boundaries(
             framing in declared(),
             data in prop::collection::vec(prop_oneof![Just(b'\n'), Just(b'\r'), Just(b':'), Just(b','), b'0'..b'5', 0_u8..5, any::<u8>()], 0..200),
             addresses in prop::collection::vec(any::<usize>(), 0..8),
@@ -510,7 +510,7 @@ mod tests {
         }
 
         #[test]
-        fn counted_and_divided_is_the_same(
+        fn count_agrees_with_split(
             framing in prop_oneof![declared(), Just(Framing::Chunk)],
             data in prop::collection::vec(prop_oneof![Just(b'\n'), Just(b'\r'), 0_u8..3, any::<u8>()], 0..200),
             addresses in prop::collection::vec(any::<usize>(), 0..8),
@@ -520,7 +520,7 @@ mod tests {
         }
 
         #[test]
-        fn joined_and_split_is_the_same(
+        fn split_reverses_join(
             framing in declared().prop_filter("any length", |framing| !matches!(framing, Framing::Fixed(_))),
             bodies in prop::collection::vec(prop::collection::vec(3_u8.., 0..40), 0..6),
             addresses in prop::collection::vec(any::<usize>(), 0..8),
@@ -529,7 +529,7 @@ mod tests {
         }
 
         #[test]
-        fn chunks_joined_are_the_stream(data in prop::collection::vec(any::<u8>(), 0..200), addresses in prop::collection::vec(any::<usize>(), 0..8)) {
+        fn joined_chunks_equal_the_stream(data in prop::collection::vec(any::<u8>(), 0..200), addresses in prop::collection::vec(any::<usize>(), 0..8)) {
             let (found, _) = oracle::messages(Framing::Chunk, 0, &oracle::cut(&data, &addresses));
             prop_assert_eq!(found.concat(), data);
         }

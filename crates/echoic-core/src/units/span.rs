@@ -118,7 +118,11 @@ mod tests {
     #[case(".25", 250_000_000, 10_000_000)]
     #[case("2 Days", 0, 0)]
     #[case("2Days", 172_800_000_000_000, 86_400 * SECOND)]
-    fn what_people_type(#[case] text: &str, #[case] ns: u64, #[case] step: u64) {
+    fn sizes_and_durations_parse_with_units(
+        #[case] text: &str,
+        #[case] ns: u64,
+        #[case] step: u64,
+    ) {
         let read = Span::with_step(text).ok();
         let expected = (step > 0).then(|| (Span(Duration::from_nanos(ns)), step));
         assert_eq!(read, expected);

@@ -166,7 +166,7 @@ impl Teller {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_round_begins_with_its_first_event_and_takes_all_that_comes_within_the_pace() {
+async fn round_collects_events_for_one_commit_interval() {
     let mut recording = Recording::start(Mood::Willing, RecorderOptions::default()).await;
     sleep(SECOND).await;
     let mut teller = recording.teller(0);
@@ -183,7 +183,7 @@ async fn a_round_begins_with_its_first_event_and_takes_all_that_comes_within_the
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_large_round_does_not_wait_for_the_pace() {
+async fn large_round_commits_without_waiting() {
     let mut recording = Recording::start(Mood::Willing, RecorderOptions::default()).await;
     let mut teller = recording.teller(0);
     recording.tell(&mut teller, ROUND_BYTES);
@@ -193,7 +193,7 @@ async fn a_large_round_does_not_wait_for_the_pace() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_round_that_grew_large_while_the_one_before_was_kept_does_not_wait_either() {
+async fn round_that_grew_during_a_commit_commits_at_once() {
     let mut recording = Recording::start(Mood::Slow(40 * MS), RecorderOptions::default()).await;
     let mut teller = recording.teller(0);
     recording.tell(&mut teller, ROUND_BYTES);
@@ -206,7 +206,7 @@ async fn a_round_that_grew_large_while_the_one_before_was_kept_does_not_wait_eit
 }
 
 #[tokio::test(start_paused = true)]
-async fn strict_does_not_wait_at_all() {
+async fn strict_durability_commits_at_once() {
     let options = RecorderOptions {
         hold_replies: true,
         ..RecorderOptions::default()
@@ -220,7 +220,7 @@ async fn strict_does_not_wait_at_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ids_go_on_from_round_to_round_and_shard_to_shard() {
+async fn ids_continue_across_rounds_and_shards() {
     let options = RecorderOptions {
         shards: 3,
         ..RecorderOptions::default()
@@ -247,7 +247,7 @@ async fn ids_go_on_from_round_to_round_and_shard_to_shard() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_gives_no_answer_has_failed_after_five_seconds() {
+async fn unresponsive_store_fails_after_five_seconds() {
     for hold_replies in [false, true] {
         let options = RecorderOptions {
             hold_replies,
@@ -280,7 +280,7 @@ async fn a_store_that_gives_no_answer_has_failed_after_five_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_errs_for_a_moment_has_not_failed() {
+async fn transient_store_error_is_not_a_failure() {
     let options = RecorderOptions {
         hold_replies: true,
         ..RecorderOptions::default()
@@ -305,7 +305,7 @@ async fn a_store_that_errs_for_a_moment_has_not_failed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_the_store_fails_conversations_go_on_and_every_loss_is_counted() {
+async fn failing_store_stops_no_conversation_and_losses_are_counted() {
     for mood in [Mood::Refusing, Mood::Silent] {
         let options = RecorderOptions {
             behind_bytes_max: 1 << 20,
@@ -336,7 +336,7 @@ async fn while_the_store_fails_conversations_go_on_and_every_loss_is_counted() {
 /// A disk that was full has room again, not for all that waits at once. In one transaction (`part` without its bound)
 /// nothing would ever be kept.
 #[tokio::test(start_paused = true)]
-async fn what_waited_for_the_store_is_kept_part_after_part() {
+async fn backlog_is_committed_in_parts() {
     const ROOM: usize = 10 << 20;
     let mut recording = Recording::start(Mood::Refusing, RecorderOptions::default()).await;
     let mut tellers: Vec<_> = (0..40).map(|_| recording.teller(0)).collect();
@@ -361,7 +361,7 @@ async fn what_waited_for_the_store_is_kept_part_after_part() {
 
 /// What was kept of the parts stays counted as such when the store fails at the next one.
 #[tokio::test(start_paused = true)]
-async fn a_store_that_fails_amid_the_parts_has_kept_those_before() {
+async fn store_failing_mid_backlog_keeps_the_earlier_parts() {
     let mut recording = Recording::start(Mood::Refusing, RecorderOptions::default()).await;
     let mut teller = recording.teller(0);
     for _ in 0..30 {
@@ -385,7 +385,7 @@ async fn a_store_that_fails_amid_the_parts_has_kept_those_before() {
 /// An append may be kept and yet be said to have failed. Its gap is told again with the next, by the same time: by a new
 /// one (`wall()` in `RecorderTask::append`) the record would count it twice.
 #[tokio::test(start_paused = true)]
-async fn a_gap_that_is_told_again_counts_once() {
+async fn repeated_gap_counts_once() {
     let options = RecorderOptions {
         when_full: WhenFull::Drop,
         behind_bytes_max: 100_000,
@@ -407,7 +407,7 @@ async fn a_gap_that_is_told_again_counts_once() {
 /// Between a loss and the look for it the store may have recovered, and kept what was told before and after. The reply
 /// to what was lost must not leave for that.
 #[tokio::test(start_paused = true)]
-async fn what_was_lost_does_not_count_as_kept_when_the_store_recovers() {
+async fn lost_event_is_not_reported_as_committed_after_recovery() {
     let options = RecorderOptions {
         hold_replies: true,
         behind_bytes_max: 100_000,
@@ -432,7 +432,7 @@ async fn what_was_lost_does_not_count_as_kept_when_the_store_recovers() {
 
 /// What it is to blame for: not what had been lost before it, and what waits for the store's return as well.
 #[tokio::test(start_paused = true)]
-async fn a_failure_counts_what_it_kept_from_being_kept() {
+async fn store_failure_counts_only_the_losses_it_caused() {
     let options = RecorderOptions {
         when_full: WhenFull::Drop,
         behind_bytes_max: 100_000,
@@ -467,7 +467,7 @@ async fn a_failure_counts_what_it_kept_from_being_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropping_is_counted_exactly_and_makes_nobody_wait() {
+async fn drop_mode_counts_losses_exactly_and_never_waits() {
     let options = RecorderOptions {
         when_full: WhenFull::Drop,
         behind_bytes_max: 1 << 20,
@@ -486,7 +486,7 @@ async fn dropping_is_counted_exactly_and_makes_nobody_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn closing_keeps_what_is_left_and_counts_what_cannot_be_kept() {
+async fn close_commits_pending_events_and_counts_the_rest_as_lost() {
     let mut recording = Recording::start(Mood::Willing, RecorderOptions::default()).await;
     let mut teller = recording.teller(0);
     recording.tell(&mut teller, 10);
@@ -517,7 +517,7 @@ async fn closing_keeps_what_is_left_and_counts_what_cannot_be_kept() {
 /// Told while, or after, the recorder closed: by whoever does not wait for its conversations.
 /// With nothing else to write, the record did not say what it lacked (seed 339 of the simulation of datagrams).
 #[tokio::test(start_paused = true)]
-async fn what_was_lost_last_is_told_though_nothing_else_is() {
+async fn final_loss_is_recorded_without_other_events() {
     let options = RecorderOptions {
         when_full: WhenFull::Drop,
         behind_bytes_max: 1000,
@@ -537,7 +537,7 @@ async fn what_was_lost_last_is_told_though_nothing_else_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_told_too_late_is_lost_and_counted() {
+async fn event_recorded_too_late_is_counted_as_lost() {
     let mut recording = Recording::start(Mood::Slow(SECOND), RecorderOptions::default()).await;
     let mut teller = recording.teller(0);
     recording.tell(&mut teller, 10);
@@ -553,7 +553,7 @@ async fn what_is_told_too_late_is_lost_and_counted() {
 
 /// And a reply to it does not leave, while one to what was told before may.
 #[tokio::test(start_paused = true)]
-async fn what_is_told_too_late_is_not_taken_for_kept() {
+async fn event_recorded_too_late_is_not_reported_as_committed() {
     let options = RecorderOptions {
         hold_replies: true,
         ..RecorderOptions::default()
@@ -573,7 +573,7 @@ async fn what_is_told_too_late_is_not_taken_for_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn closing_waits_for_no_pace() {
+async fn close_does_not_wait_for_the_commit_interval() {
     for begun in [false, true] {
         let options = RecorderOptions {
             pace: 60 * SECOND,
@@ -592,7 +592,7 @@ async fn closing_waits_for_no_pace() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_waits_for_a_recorder_that_is_gone_is_told() {
+async fn waiters_are_released_when_the_recorder_dies() {
     let options = RecorderOptions {
         hold_replies: true,
         ..RecorderOptions::default()
@@ -618,7 +618,7 @@ async fn whoever_waits_for_a_recorder_that_is_gone_is_told() {
 
 /// A hog takes what the store lets it and waits; the others do not notice.
 #[tokio::test(start_paused = true)]
-async fn only_the_conversation_that_is_ahead_waits() {
+async fn only_the_conversation_over_its_budget_waits() {
     let mut recording = Recording::start(Mood::Slow(SECOND), RecorderOptions::default()).await;
     let (mut hog, mut light) = (recording.teller(0), recording.teller(0));
     let mut hogged = 0;
@@ -642,7 +642,7 @@ async fn only_the_conversation_that_is_ahead_waits() {
 /// While all is taken others came anew, a read of 64 KiB each, until nothing was left, and who had hardly anything
 /// unkept waited for a commit like a hog. So it is still if a read is not held to what may be heard.
 #[tokio::test(start_paused = true)]
-async fn who_comes_anew_while_all_is_taken_leaves_something_to_the_light() {
+async fn new_conversations_leave_room_for_light_ones() {
     const READ: usize = 64 << 10;
     for held in [true, false] {
         let mut recording = Recording::start(Mood::Slow(SECOND), RecorderOptions::default()).await;
@@ -675,7 +675,7 @@ async fn who_comes_anew_while_all_is_taken_leaves_something_to_the_light() {
 
 /// Many hogs share what all may have, and something is always left for one that is not.
 #[tokio::test(start_paused = true)]
-async fn hogs_share_and_a_light_conversation_never_waits() {
+async fn heavy_conversations_share_and_light_ones_never_wait() {
     const RUN: usize = 64 << 10;
     for hogs in [2, 30, 64, 100, 200] {
         let mut recording = Recording::start(Mood::Slow(SECOND), RecorderOptions::default()).await;
@@ -712,7 +712,7 @@ async fn hogs_share_and_a_light_conversation_never_waits() {
 
 /// While the store fails callers still come and go; they are small, and there is no end of them.
 #[tokio::test(start_paused = true)]
-async fn openings_and_endings_do_not_pile_up_while_the_store_fails() {
+async fn openings_and_endings_are_bounded_while_the_store_fails() {
     let options = RecorderOptions {
         behind_bytes_max: 100_000,
         ..RecorderOptions::default()
@@ -754,7 +754,7 @@ async fn openings_and_endings_do_not_pile_up_while_the_store_fails() {
 
 /// Watchers see what happens when it happens, once, whether or not it can be kept.
 #[tokio::test(start_paused = true)]
-async fn a_watcher_sees_each_exchange_once_though_the_store_fails_for_a_while() {
+async fn watcher_sees_each_exchange_once_while_the_store_fails() {
     let mut recording = Recording::start(Mood::Refusing, RecorderOptions::default()).await;
     let mut watcher = recording.recorder.watch();
     let watching = tokio::spawn(async move {
@@ -781,7 +781,7 @@ async fn a_watcher_sees_each_exchange_once_though_the_store_fails_for_a_while() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_store_or_a_watcher_nothing_is_told_and_nobody_waits() {
+async fn recorder_without_store_or_watcher_is_inactive() {
     let none = Recorder::none();
     let (_, mut journal) = none.journal(0);
     assert!(!journal.is_active());
@@ -798,7 +798,7 @@ async fn without_a_store_or_a_watcher_nothing_is_told_and_nobody_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_conversation_has_a_number_of_its_own_and_tells_the_shard_of_its_worker() {
+async fn conversation_gets_a_unique_id_and_the_shard_of_its_worker() {
     let options = RecorderOptions {
         shards: 3,
         ..RecorderOptions::default()
@@ -846,7 +846,7 @@ proptest! {
 
     /// I9: served = recorded + lost, and the record itself says how much it lacks.
     #[test]
-    fn recorded_and_lost_are_always_all(acts in acts(), drop: bool, willing_at_last: bool) {
+    fn recorded_plus_lost_equals_served(acts in acts(), drop: bool, willing_at_last: bool) {
         let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
             let options = RecorderOptions {
@@ -883,7 +883,7 @@ proptest! {
 /// Tasks on several threads that wait for the record all the time: a wake-up lost between looking and waiting would
 /// leave one waiting for ever.
 #[test]
-fn nobody_is_left_waiting() {
+fn no_waiter_misses_its_wakeup() {
     let runtime = Builder::new_multi_thread()
         .worker_threads(4)
         .enable_time()

@@ -92,7 +92,7 @@ async fn ask(peer: &mut TcpStream, said: &[u8]) -> Vec<u8> {
 
 /// All call while the server, which has looked at its doors before, does not run.
 #[tokio::test]
-async fn a_busy_door_does_not_keep_the_others_waiting() {
+async fn busy_listener_does_not_starve_the_others() {
     let (mut server, service) = (server(), Noting::default());
     let busy = open(&mut server, "127.0.0.1:0", &service).await;
     let other = open(&mut server, "127.0.0.1:0", &service).await;
@@ -115,7 +115,7 @@ async fn a_busy_door_does_not_keep_the_others_waiting() {
 
 /// A socket of datagrams is served to the end, and is none of those that are waited for.
 #[tokio::test]
-async fn after_as_many_as_were_asked_for_nobody_is_let_in_and_the_last_to_leave_ends_it() {
+async fn stop_after_rejects_further_callers_and_ends_with_the_last() {
     let (mut server, service) = (server().stop_after(2), Noting::default());
     let at = open(&mut server, "127.0.0.1:0", &service).await;
     open(&mut server, "udp://127.0.0.1:0", &service).await;
@@ -134,7 +134,7 @@ async fn after_as_many_as_were_asked_for_nobody_is_let_in_and_the_last_to_leave_
 
 /// Two have a seat and two more are told that there is none; whoever comes while those are being told is not recorded.
 #[tokio::test]
-async fn so_many_have_a_seat_so_many_are_turned_away_in_order_and_the_rest_are_closed() {
+async fn excess_connections_are_rejected_and_the_rest_closed() {
     let store = TestStore::new(Mood::Willing);
     let shared = Arc::clone(&store) as Arc<dyn Store>;
     let recorder = Recorder::new(Some(shared), RecorderOptions::default()).await;
@@ -178,7 +178,7 @@ async fn so_many_have_a_seat_so_many_are_turned_away_in_order_and_the_rest_are_c
 }
 
 #[tokio::test]
-async fn bugs_are_counted_in_streams_and_datagrams_alike() {
+async fn panics_are_counted_for_streams_and_datagrams() {
     let (mut server, service) = (server(), Noting::default());
     let at = open(&mut server, "127.0.0.1:0", &service).await;
     let posted = open(&mut server, "udp://127.0.0.1:0", &service).await;
@@ -201,7 +201,7 @@ async fn bugs_are_counted_in_streams_and_datagrams_alike() {
 
 /// More than a task may take in one turn.
 #[tokio::test]
-async fn a_crowd_that_waits_at_the_stop_signal_is_let_in() {
+async fn callers_waiting_at_the_stop_signal_are_accepted() {
     let (mut server, service) = (server(), Noting::default());
     let at = open(&mut server, "127.0.0.1:0", &service).await;
     let mut crowd = Vec::new();
@@ -223,7 +223,7 @@ async fn a_crowd_that_waits_at_the_stop_signal_is_let_in() {
 
 /// The kernel has it by then, and the runtime has not asked the kernel since.
 #[tokio::test]
-async fn what_has_arrived_at_the_stop_signal_is_answered() {
+async fn data_received_before_the_stop_signal_is_answered() {
     let (mut server, service) = (server(), Noting::default());
     let at = open(&mut server, "127.0.0.1:0", &service).await;
     let (stop, stopped) = oneshot::channel::<()>();
@@ -262,7 +262,7 @@ impl Accept for Quiet {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_nobody_waits_at_the_stop_signal_one_look_is_enough() {
+async fn stop_signal_polls_an_empty_listener_once() {
     let looks = Arc::new(AtomicUsize::new(0));
     let mut server = server();
     let address = Address::Net("127.0.0.1:5000".parse().unwrap());
@@ -294,7 +294,7 @@ fn worker() -> (Handle, oneshot::Sender<()>) {
 
 /// Whoever is seated on a worker is heard by that worker's own runtime: here the acceptor's does not run.
 #[tokio::test]
-async fn a_worker_serves_while_the_acceptor_is_held_up() {
+async fn worker_serves_while_the_acceptor_is_blocked() {
     let (worker, _end) = worker();
     let (mut server, service) = (server().on_workers(vec![worker]), Noting::default());
     let at = open(&mut server, "127.0.0.1:0", &service).await;
@@ -313,7 +313,7 @@ async fn a_worker_serves_while_the_acceptor_is_held_up() {
 
 /// The kernel gives each sender to one of the sockets: of 64, not all to the same.
 #[tokio::test]
-async fn each_worker_has_a_socket_of_datagrams() {
+async fn each_worker_has_a_datagram_socket() {
     let (workers, _ends): (Vec<_>, Vec<_>) = [worker(), worker()].into_iter().unzip();
     let (mut server, service) = (server().on_workers(workers), Noting::default());
     let at = open(&mut server, "udp://127.0.0.1:0", &service).await;
@@ -331,7 +331,7 @@ async fn each_worker_has_a_socket_of_datagrams() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_caller_failed_by_makes_nobody_wait() {
+async fn accept_error_of_one_caller_does_not_pause_accepting() {
     let mut acceptor = Acceptor::new(server(), Handle::current());
     let mut fail = |errno| {
         let error = io::Error::from_raw_os_error(errno);
@@ -342,7 +342,7 @@ async fn what_a_caller_failed_by_makes_nobody_wait() {
 }
 
 #[test]
-fn a_shortage_is_waited_out_ever_longer_and_told_every_ten_seconds() {
+fn resource_shortage_backs_off_and_warns_every_ten_seconds() {
     let start = Instant::now();
     let full = io::Error::from_raw_os_error(24); // EMFILE
     let (mut shortage, mut now) = (Shortage::default(), start);
@@ -367,7 +367,7 @@ fn a_shortage_is_waited_out_ever_longer_and_told_every_ten_seconds() {
 }
 
 #[test]
-fn only_what_the_system_lacks_makes_everybody_wait() {
+fn only_system_shortages_pause_accepting() {
     let errno = io::Error::from_raw_os_error;
     let lacking = [24, 23, 105, 12]; // EMFILE, ENFILE, ENOBUFS, ENOMEM
     assert!(

@@ -162,7 +162,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_breaker_does_as_a_list_would(
+        fn loop_breaker_agrees_with_a_reference_list(
             data in prop::collection::vec(prop_oneof![0..4u8, any::<u8>()], 0..200),
         ) {
             oracle::check_breaker(&data);
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn who_cannot_have_asked_is_not_answered() {
+    fn impossible_sources_are_not_answered() {
         assert!(
             answers("127.0.0.1:40000", &[])
                 && answers("8.8.8.8:1024", &[])
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn we_do_not_answer_ourselves() {
+    fn own_addresses_are_not_answered() {
         let ours = ["127.0.0.1:5000", "0.0.0.0:5001"];
         assert!(!answers("127.0.0.1:5000", &ours) && !answers("127.0.0.9:5001", &ours));
         assert!(
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_is_broken_and_a_conversation_is_not() {
+    fn datagram_loop_is_broken_and_conversation_is_not() {
         let start = Instant::now();
         let mut breaker = Breaker::new(start);
         let (one, other) = (address("127.0.0.1:4000"), address("127.0.0.1:4001"));
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn of_ten_thousand_circles_at_once_some_are_noticed() {
+    fn some_of_ten_thousand_loops_are_detected() {
         let start = Instant::now();
         let mut breaker = Breaker::new(start);
         let peer = address("127.0.0.1:4000");
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tables_have_a_size() {
+    fn table_of_silenced_peers_is_bounded() {
         let now = Instant::now();
         let mut breaker = Breaker::new(now);
         for port in 0..2 * SILENT_MAX as u32 {

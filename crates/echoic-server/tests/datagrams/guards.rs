@@ -23,13 +23,13 @@ use crate::{
 /// Every character, in datagrams of one where it grows and of many where it does not: what comes back is what std makes
 /// of it, or nothing where that is longer.
 #[test]
-fn d23_no_answer_is_longer_than_what_it_answers() {
-    never_longer("upper", str::to_uppercase);
-    never_longer("lower", str::to_lowercase);
-    never_longer("echo", str::to_owned);
+fn d23_reply_is_never_longer_than_its_request() {
+    assert_reply_never_longer("upper", str::to_uppercase);
+    assert_reply_never_longer("lower", str::to_lowercase);
+    assert_reply_never_longer("echo", str::to_owned);
 }
 
-fn never_longer(service: &str, answer: fn(&str) -> String) {
+fn assert_reply_never_longer(service: &str, answer: fn(&str) -> String) {
     let grows = |c: &char| answer(c.encode_utf8(&mut [0; 4])).len() > c.len_utf8();
     let (growing, rest): (Vec<char>, Vec<char>) = (char::MIN..=char::MAX).partition(grows);
     let texts = growing.iter().map(ToString::to_string);
@@ -63,7 +63,7 @@ fn never_longer(service: &str, answer: fn(&str) -> String) {
 }
 
 #[test]
-fn a_service_that_says_more_than_it_hears_has_to_be_asked_for() {
+fn amplifying_service_over_udp_must_be_allowed() {
     for service in ["greet", "time", "daytime", "info"] {
         let refused = DatagramServer::named(service, "udp://127.0.0.1:0").try_start();
         let Err(error @ OpenError::Amplifies { .. }) = refused.map(|_| ()) else {
@@ -98,7 +98,7 @@ fn a_service_that_says_more_than_it_hears_has_to_be_asked_for() {
 }
 
 #[test]
-fn upper_may_grow_where_that_was_asked_for() {
+fn upper_may_grow_if_amplification_is_allowed() {
     let allowed = EndpointConfig {
         udp_allow_amplification: true,
         ..config("upper", "udp://127.0.0.1:0")
@@ -112,7 +112,7 @@ fn upper_may_grow_where_that_was_asked_for() {
 }
 
 #[test]
-fn the_same_again_and_again_is_not_answered_and_others_are() {
+fn repeated_datagram_is_silenced_and_other_peers_are_answered() {
     let posted = DatagramServer::named("upper", "udp://127.0.0.1:0").start();
     let (circle, other) = (posted.peer(), posted.peer());
     for _ in 0..100 {
@@ -136,7 +136,7 @@ fn the_same_again_and_again_is_not_answered_and_others_are() {
 }
 
 #[test]
-fn who_may_not_call_is_not_heard() {
+fn denied_datagram_source_is_not_answered() {
     let access = AccessList {
         allow: vec!["127.0.0.2".parse().unwrap()],
         deny: vec![],
@@ -162,7 +162,7 @@ fn who_may_not_call_is_not_heard() {
 
 /// More sources than there is room for: the ones silent for longest make room, and all are answered.
 #[test]
-fn of_many_peers_the_one_silent_for_longest_makes_room() {
+fn longest_idle_peer_is_evicted_when_the_table_is_full() {
     const SOURCES: usize = 5000;
     let posted = DatagramServer::named("echo", "udp://127.0.0.1:0").start();
     let steady = posted.peer();
@@ -197,14 +197,14 @@ fn of_many_peers_the_one_silent_for_longest_makes_room() {
 
 /// What a forged datagram sets off, in a network of its own.
 #[test]
-fn d23_a_forged_datagram_sets_off_sixteen_at_most() {
+fn d23_forged_datagram_triggers_at_most_sixteen() {
     let inner = Command::new("unshare")
         .args(["-n", "--"])
         .arg(env::current_exe().unwrap())
         .args([
             "--ignored",
             "--exact",
-            "guards::in_a_network_of_its_own",
+            "guards::datagram_loop_in_own_network_namespace",
             "--nocapture",
         ])
         .output();
@@ -227,8 +227,8 @@ fn d23_a_forged_datagram_sets_off_sixteen_at_most() {
 }
 
 #[test]
-#[ignore = "run by d23_a_forged_datagram_sets_off_sixteen_at_most, in a namespace"]
-fn in_a_network_of_its_own() {
+#[ignore = "run by d23_forged_datagram_triggers_at_most_sixteen, in a namespace"]
+fn datagram_loop_in_own_network_namespace() {
     // Otherwise it would be the machine's own network that is played with.
     let interfaces = std::fs::read_to_string("/proc/net/dev").unwrap();
     assert!(

@@ -24,7 +24,7 @@ use serving::{Doing, until};
 use crate::common::{Mood, TestStore};
 
 #[test]
-fn a_datagram_of_any_size_is_one_message_and_comes_back_whole() {
+fn datagram_of_any_size_is_one_message_returned_whole() {
     for service in ["echo", "upper"] {
         let posted = DatagramServer::named(service, "udp://127.0.0.1:0").start();
         let peer = posted.peer();
@@ -55,7 +55,7 @@ fn a_datagram_of_any_size_is_one_message_and_comes_back_whole() {
 }
 
 #[test]
-fn a_datagram_of_no_bytes_is_a_message_too() {
+fn empty_datagram_is_a_message() {
     let posted = DatagramServer::named("upper", "udp://127.0.0.1:0").start();
     let peer = posted.peer();
     assert_eq!(ask(&peer, b""), b"");
@@ -67,7 +67,7 @@ fn a_datagram_of_no_bytes_is_a_message_too() {
 
 /// A datagram is whole: what is unfinished at its end belongs to nothing that follows.
 #[test]
-fn a_character_does_not_go_on_in_the_next_datagram() {
+fn character_does_not_continue_in_the_next_datagram() {
     let posted = DatagramServer::named("upper", "udp://127.0.0.1:0").start();
     let peer = posted.peer();
     assert_eq!(ask(&peer, b"a\xc3"), b"A\xc3");
@@ -76,7 +76,7 @@ fn a_character_does_not_go_on_in_the_next_datagram() {
 }
 
 #[test]
-fn two_peers_are_two_conversations_and_so_are_two_workers() {
+fn each_peer_is_a_conversation_across_two_workers() {
     let mut server = DatagramServer::named("upper", "udp://:0");
     server.workers = 2;
     let posted = server.start();
@@ -93,7 +93,7 @@ fn two_peers_are_two_conversations_and_so_are_two_workers() {
 }
 
 #[test]
-fn who_is_silent_for_a_while_has_gone_and_comes_back_as_another() {
+fn silent_peer_times_out_and_returns_as_a_new_conversation() {
     let gap = Duration::from_millis(200);
     let posted = DatagramServer::with(EndpointConfig {
         datagram_gap: gap,
@@ -123,7 +123,7 @@ fn who_is_silent_for_a_while_has_gone_and_comes_back_as_another() {
 }
 
 #[test]
-fn d22_an_answer_leaves_from_the_address_that_was_asked() {
+fn d22_reply_source_is_the_requested_address() {
     let posted = DatagramServer::named("upper", "udp://*:0").start();
     let port = posted.addr().port();
     // A connected socket hears only the address it asked.
@@ -139,7 +139,7 @@ fn d22_an_answer_leaves_from_the_address_that_was_asked() {
 }
 
 #[test]
-fn an_address_in_use_names_its_owner_and_is_free_again_at_once() {
+fn address_in_use_names_its_owner_and_is_freed_at_once() {
     let posted = DatagramServer::named("upper", "udp://127.0.0.1:0").start();
     let endpoint = format!("udp://{}", posted.addr());
     let Err(OpenError::Listen(error)) = DatagramServer::named("upper", &endpoint).try_start()
@@ -167,7 +167,7 @@ fn an_address_in_use_names_its_owner_and_is_free_again_at_once() {
 }
 
 #[test]
-fn a_peer_that_is_gone_stops_nobody_else() {
+fn vanished_peer_does_not_disturb_others() {
     let posted = DatagramServer::named("upper", "udp://127.0.0.1:0").start();
     // Before those that go: the system may give away the port of one that is gone, and its answer with it.
     let stays = posted.peer();
@@ -181,7 +181,7 @@ fn a_peer_that_is_gone_stops_nobody_else() {
 
 /// A kernel that has no room drops, silently: what was taken and what was dropped must be all there was.
 #[test]
-fn of_a_burst_nothing_is_missing_without_being_counted() {
+fn burst_datagrams_are_received_or_counted_as_dropped() {
     const BURST: u64 = 2000;
     let listen = ListenOptions {
         receive_buffer: 4096,
@@ -211,7 +211,7 @@ fn of_a_burst_nothing_is_missing_without_being_counted() {
 }
 
 #[tokio::test]
-async fn what_had_arrived_at_the_stop_signal_is_answered() {
+async fn datagrams_received_before_stop_are_answered() {
     for options in [
         RecorderOptions::default(),
         RecorderOptions {
@@ -249,7 +249,7 @@ async fn what_had_arrived_at_the_stop_signal_is_answered() {
 }
 
 #[test]
-fn with_strict_durability_an_answer_leaves_after_it_is_kept() {
+fn strict_durability_replies_after_the_commit() {
     let mut server = DatagramServer::named("upper", "udp://127.0.0.1:0");
     server.options.hold_replies = true;
     server.store.set(Mood::Slow(Duration::from_millis(50)));
@@ -268,7 +268,7 @@ fn with_strict_durability_an_answer_leaves_after_it_is_kept() {
 }
 
 #[test]
-fn a_service_that_panics_ends_one_conversation() {
+fn panic_in_a_handler_ends_one_conversation() {
     let shout = |bytes: &[u8], out: &mut Vec<u8>| {
         assert_ne!(bytes, b"boom", "on purpose");
         out.extend(bytes.to_ascii_uppercase());
@@ -295,7 +295,7 @@ fn a_service_that_panics_ends_one_conversation() {
 }
 
 #[test]
-fn nothing_is_missing_without_a_record() {
+fn server_without_recorder_answers_everything() {
     let config = config("upper", "udp://127.0.0.1:0");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -323,7 +323,7 @@ fn nothing_is_missing_without_a_record() {
 }
 
 #[test]
-fn unix_datagrams_are_answered_at_their_senders_name() {
+fn unix_datagrams_are_answered_at_the_sender_path() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("server");
     let posted = DatagramServer::named("upper", &format!("unixgram:{}", path.display())).start();
@@ -369,7 +369,7 @@ fn unix_datagrams_are_answered_at_their_senders_name() {
 
 /// A store that keeps nothing holds up the socket, not the memory: what there is no room for the kernel drops, counted.
 #[test]
-fn while_the_record_is_full_nothing_is_heard() {
+fn full_recorder_stops_reading_datagrams() {
     const SOURCES: u64 = 2000;
     let listen = ListenOptions {
         receive_buffer: 64 << 10,

@@ -48,7 +48,7 @@ async fn ask(mut peer: impl AsyncRead + AsyncWrite + Unpin, said: &[u8]) -> Vec<
 }
 
 #[tokio::test]
-async fn megabytes_come_back_to_a_client_that_reads_while_it_writes() {
+async fn client_reading_while_writing_gets_megabytes_back_over_tls() {
     const BYTES: usize = 5 << 20;
     let tls = TlsLayer::new();
     let serving = Serve::new("echo", Framing::Chunk, vec![Arc::new(tls.clone())]);
@@ -78,7 +78,7 @@ async fn megabytes_come_back_to_a_client_that_reads_while_it_writes() {
 }
 
 #[tokio::test]
-async fn lines_are_pipelined_and_a_close_notify_ends_one_half_only() {
+async fn close_notify_closes_one_half_only() {
     let tls = TlsLayer::new();
     let serving = Serve::new("upper", Framing::Line, vec![Arc::new(tls.clone())]);
     let serving = serving.start().await;

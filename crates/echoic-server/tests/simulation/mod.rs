@@ -112,7 +112,7 @@ fn live_again(simulate: Simulate) {
 }
 
 #[test]
-fn what_must_hold_holds_in_every_world() {
+fn invariants_hold_in_every_simulated_world() {
     live_all(simulate, |seed| format!("{:?}", Plan::draw(seed)));
 }
 
@@ -122,6 +122,6 @@ fn planted_bugs_are_found() {
 }
 
 #[test]
-fn a_seed_is_lived_again_exactly() {
+fn same_seed_replays_identically() {
     live_again(simulate);
 }

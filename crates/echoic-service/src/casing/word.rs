@@ -93,7 +93,7 @@ mod tests {
 
     /// The eight bytes are mapped in one addition: none may carry into the next.
     #[test]
-    fn every_byte_in_every_place_among_every_kind_of_neighbour() {
+    fn every_byte_at_every_position_maps_without_carry() {
         for byte in 0..=u8::MAX {
             for neighbour in [0, b'A', b'a', b'z', b'{', 0x7f, 0x80, 0xe1, 0xff] {
                 for address in 0..8 {

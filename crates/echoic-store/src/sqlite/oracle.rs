@@ -283,7 +283,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_search_comes_by_a_row_0_and_to_an_end() {
+    fn search_terminates_with_a_row_id_of_zero() {
         let folder = tempfile::tempdir().expect("a folder");
         let id = COLUMNS
             .iter()
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_somebody_else_are_read_or_refused() {
+    fn foreign_rows_are_read_or_rejected() {
         let folder = tempfile::tempdir().expect("a folder");
         let rows = Rows::new(folder.path());
         // Each column alone, with each of the values that are known to be hard.

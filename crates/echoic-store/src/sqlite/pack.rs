@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_so_large_that_pages_are_full() {
+    fn row_sizes_fill_database_pages() {
         assert_eq!(sizes(16, 64), [2048]);
         assert_eq!(sizes(30, 64), [3840]);
         assert_eq!(sizes(64, 64), [2816, 2816, 2560]);
@@ -127,7 +127,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rows_together_are_the_run(pairs in prop::collection::vec((0_u32..3000, 0_u32..3000), 1..40)) {
+        fn rows_of_a_run_concatenate_to_the_run(pairs in prop::collection::vec((0_u32..3000, 0_u32..3000), 1..40)) {
             let heard: Vec<u8> = (0..pairs.iter().map(|pair| pair.0).sum()).map(|at| at as u8).collect();
             let said: Vec<u8> = (0..pairs.iter().map(|pair| pair.1).sum()).map(|at| !at as u8).collect();
             let lengths: Vec<u32> = pairs.iter().flat_map(|pair| [pair.0, pair.1]).collect();

@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_due_is_done_while_nobody_asks() {
+    async fn scheduled_work_runs_without_requests() {
         let worker = Worker::start("clock", Path::new(""), Clock(0)).unwrap();
         let deadline = Instant::now() + Duration::from_secs(10);
         while worker.ask(|clock| Ok(clock.0)).await.unwrap() < 3 {

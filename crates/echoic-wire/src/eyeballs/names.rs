@@ -130,7 +130,7 @@ mod tests {
     const SOON: Duration = Duration::from_secs(20);
 
     #[tokio::test]
-    async fn a_name_of_this_machine_has_an_address_in_the_family_asked_for() {
+    async fn local_name_resolves_in_the_requested_family() {
         let found = look_up("localhost", 7, Family::V4, SOON, None)
             .await
             .unwrap();
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_literal_address_of_the_other_family_is_none_of_this_one() {
+    async fn literal_address_of_the_other_family_is_not_found() {
         let missing = look_up("127.0.0.1", 7, Family::V6, SOON, None)
             .await
             .unwrap_err();
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_that_cannot_be_is_missing() {
+    async fn unresolvable_name_is_missing() {
         let missing = look_up("no-such-host.invalid", 7, Family::V4, SOON, None)
             .await
             .unwrap_err();

@@ -302,7 +302,7 @@ mod tests {
     const SOON: Duration = Duration::from_secs(20);
 
     #[tokio::test]
-    async fn a_name_is_resolved_and_somebody_answers() {
+    async fn name_resolves_and_connects() {
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = server.local_addr().unwrap();
         let race = race_to(&format!("localhost:{}", addr.port()), SOON).await;
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_without_a_server_refuses() {
+    async fn address_without_listener_is_refused() {
         let (_held, addr) = nobody();
         let race = race_to(&addr.to_string(), SOON).await;
         assert!(race.won.is_none() && race.answers.is_empty());
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn silence_ends_in_time() {
+    async fn silent_address_times_out() {
         // Two callers fill a backlog of 1; the third one's SYN is dropped (listen(2)).
         let (socket, addr) = nobody();
         socket.listen(1).unwrap();

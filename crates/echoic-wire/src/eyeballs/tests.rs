@@ -145,13 +145,13 @@ fn check(world: &World, started: &[(Ms, SocketAddr)], end: (Ms, Option<SocketAdd
 use Response::{Connects, Fails, Silent};
 
 #[test]
-fn ipv6_is_called_at_once_when_its_addresses_come_first() {
+fn ipv6_starts_at_once_if_its_addresses_come_first() {
     let world = world(5, 30, &[(v6(1), Connects(20)), (v4(1), Connects(1))]);
     check(&world, &[(5, v6(1))], (25, Some(v6(1))));
 }
 
 #[test]
-fn ipv4_waits_fifty_milliseconds_for_the_ipv6_addresses_and_no_longer() {
+fn ipv4_waits_at_most_50_ms_for_ipv6_addresses() {
     let responses = [(v6(1), Connects(20)), (v4(1), Connects(20))];
     check(
         &world(40, 10, &responses),
@@ -166,7 +166,7 @@ fn ipv4_waits_fifty_milliseconds_for_the_ipv6_addresses_and_no_longer() {
 }
 
 #[test]
-fn a_no_for_ipv6_ends_the_wait() {
+fn negative_ipv6_answer_ends_the_wait() {
     check(
         &world(12, 10, &[(v4(1), Connects(20))]),
         &[(12, v4(1))],
@@ -194,13 +194,13 @@ fn ipv4_wins_within_300_ms_when_ipv6_is_a_black_hole() {
 }
 
 #[test]
-fn an_ipv6_resolver_that_is_a_black_hole_costs_fifty_milliseconds() {
+fn silent_ipv6_resolver_costs_50_ms() {
     let world = world(10_000, 2, &[(v4(1), Connects(20))]);
     check(&world, &[(52, v4(1))], (72, Some(v4(1))));
 }
 
 #[test]
-fn families_take_turns_and_a_failure_starts_the_next_at_once() {
+fn families_alternate_and_failure_starts_the_next_at_once() {
     let responses = [
         (v6(1), Fails(10)),
         (v6(2), Silent(9_000)),
@@ -219,7 +219,7 @@ fn families_take_turns_and_a_failure_starts_the_next_at_once() {
 }
 
 #[test]
-fn one_that_was_called_first_may_still_win() {
+fn first_attempt_may_still_win() {
     let responses = [(v6(1), Connects(300)), (v4(1), Connects(100))];
     check(
         &world(0, 0, &responses),
@@ -229,7 +229,7 @@ fn one_that_was_called_first_may_still_win() {
 }
 
 #[test]
-fn ipv6_addresses_that_come_late_take_their_turn() {
+fn late_ipv6_addresses_take_their_turn() {
     let responses = [
         (v6(1), Connects(5)),
         (v4(1), Silent(9_000)),
@@ -243,19 +243,19 @@ fn ipv6_addresses_that_come_late_take_their_turn() {
 }
 
 #[test]
-fn addresses_that_come_after_all_have_failed_are_called_at_once() {
+fn addresses_after_all_failed_start_at_once() {
     let world = world(700, 0, &[(v6(1), Connects(5)), (v4(1), Fails(1))]);
     check(&world, &[(50, v4(1)), (700, v6(1))], (705, Some(v6(1))));
 }
 
 #[test]
-fn without_addresses_it_fails_when_both_families_have_said_so() {
+fn race_fails_when_both_families_have_no_address() {
     check(&world(30, 80, &[]), &[], (80, None));
     check(&world(80, 30, &[]), &[], (80, None));
 }
 
 #[test]
-fn twenty_addresses_that_are_silent_are_called_a_quarter_of_a_second_apart() {
+fn twenty_silent_addresses_start_250_ms_apart() {
     let responses: Vec<_> = (1..=20).map(|n| (v4(n), Silent(1000))).collect();
     let started: Vec<_> = (1..=20)
         .map(|n| (250 * (u64::from(n) - 1), v4(n)))
@@ -264,7 +264,7 @@ fn twenty_addresses_that_are_silent_are_called_a_quarter_of_a_second_apart() {
 }
 
 #[test]
-fn known_addresses_keep_their_order_and_are_called_once() {
+fn known_addresses_keep_their_order_without_duplicates() {
     let addrs = [v4(1), v4(2), v4(1), v6(1)];
     let mut eyes = Eyeballs::for_addresses(&addrs, Pace::default());
     let mut called = vec![];
@@ -277,7 +277,7 @@ fn known_addresses_keep_their_order_and_are_called_once() {
 }
 
 #[test]
-fn calls_are_never_closer_than_ten_milliseconds() {
+fn attempts_are_at_least_10_ms_apart() {
     let pace = Pace {
         attempt: Duration::ZERO,
         ..Pace::default()
@@ -291,7 +291,7 @@ fn calls_are_never_closer_than_ten_milliseconds() {
 }
 
 #[test]
-fn the_log_tells_the_race() {
+fn race_log_lists_every_step() {
     let played = play(&world(0, 3, &[(v6(1), Fails(10)), (v4(1), Connects(5))]));
     let log: Vec<_> = played
         .log
@@ -387,7 +387,7 @@ fn expected(world: &World) -> Expected {
 
 proptest! {
     #[test]
-    fn any_race_runs_as_the_rules_say(world in worlds()) {
+    fn any_race_follows_rfc_8305(world in worlds()) {
         let played = play(&world);
         let (started, end) = expected(&world);
         prop_assert_eq!(&played.started, &started);
@@ -395,7 +395,7 @@ proptest! {
     }
 
     #[test]
-    fn nobody_is_called_twice_nor_too_early_and_a_race_is_lost_only_when_all_have_failed(world in worlds()) {
+    fn race_never_repeats_an_address_and_fails_only_if_all_fail(world in worlds()) {
         let played = play(&world);
         let called: std::collections::BTreeSet<_> = played.started.iter().map(|(_, addr)| *addr).collect();
         prop_assert_eq!(called.len(), played.started.len());
@@ -418,7 +418,7 @@ proptest! {
 
     /// Whatever is told, in whatever order, also nonsense: no panic, no second winner, no address twice.
     #[test]
-    fn nonsense_breaks_nothing(told in prop::collection::vec((0..5_u8, 0..4_usize, 0..300_u64), 0..60)) {
+    fn invalid_event_sequences_break_no_invariant(told in prop::collection::vec((0..5_u8, 0..4_usize, 0..300_u64), 0..60)) {
         let mut eyes = Eyeballs::for_name(Pace::default());
         let (mut now, mut won, mut called) = (Duration::ZERO, None, vec![]);
         for (what, n, later) in told {

@@ -516,7 +516,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused_with_a_reason() {
+    fn invalid_bench_arguments_are_rejected_with_a_reason() {
         for (words, why) in [
             ("*:80", "for listening"),
             (":0", "port 0"),
@@ -568,7 +568,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_said_follows_from_what_is() {
+    fn omitted_options_follow_from_the_given_ones() {
         let first = plan("5000").unwrap();
         assert!(first.is_first_look && first.plan.pipeline == 1);
         let counted = plan("5000 -n 5").unwrap();
@@ -590,7 +590,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_that_cannot_be_told_apart_are_refused() {
+    fn pipelining_requires_divisible_replies() {
         let divisible = |words: &str| plan(words).unwrap().plan.is_divisible();
         let error = divisible("5000 --pipeline 2").unwrap_err();
         assert!(super::super::indivisible(&error).contains("--frame"));

@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shell_takes_the_words_back() {
+    fn quoted_words_survive_a_shell() {
         let words = [
             "a b", "", "it's", "$HOME", "*", "p99<5ms", ":5000", "--frame", "\\", "a\nb", "straße",
             "~",

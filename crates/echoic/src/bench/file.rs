@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_stands_there_stands_until_all_is_written() {
+    fn old_file_stays_until_the_new_one_is_complete() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run.html");
         fs::write(&path, "old").unwrap();
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_is_said_before_the_run() {
+    fn unwritable_file_is_reported_before_the_run() {
         let folder = tempfile::tempdir().unwrap();
         for (path, why) in [
             (folder.path().to_owned(), "it is a folder"),

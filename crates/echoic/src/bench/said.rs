@@ -231,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_of_a_mixture_says_what_is_wrong_with_it() {
+    fn invalid_mixture_line_gives_a_reason() {
         let kind = |line| kind(line).map(|kind| (kind.message.to_string(), kind.weight));
         assert_eq!(
             kind(r#"{"template":"get {seq}"}"#),

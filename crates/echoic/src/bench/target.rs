@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_not_this_machine_is_loaded_a_little_or_by_name() {
+    async fn remote_target_requires_low_load_or_permission() {
         assert!(allowed("127.0.0.1:5000", &[], None, 1000).await);
         assert!(allowed("[::1]:5000", &[], None, 1000).await);
         assert!(allowed(":5000", &[], None, 1000).await);
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn more_connections_than_files_are_refused() {
+    fn more_connections_than_files_are_rejected() {
         let intent = Intent {
             rate: None,
             connections: u32::MAX - 100,

@@ -369,7 +369,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_are_as_long_as_they_tell_something() {
+    fn figures_print_only_significant_digits() {
         assert_eq!(count(1_234_567.4), "1,234,567");
         assert_eq!(count(999.0), "999");
         assert_eq!(count(0.25), "0.25");

@@ -357,13 +357,13 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_may_say_what_a_message_is_there() {
+    fn endpoint_option_overrides_the_framing() {
         let plan = plan(":5000?frame=u8/line --frame nul", false).unwrap();
         assert_eq!(plan.frames.to_string(), "u8/line");
     }
 
     #[test]
-    fn what_is_sent_is_framed_and_goes_on_for_ever_only_if_asked() {
+    fn sends_are_framed_and_repeat_only_if_requested() {
         let rounds = |words| match plan(words, false).unwrap().speech {
             Speech::Rounds(rounds) => (rounds.messages, rounds.count, rounds.every),
             other => panic!("{other:?}"),
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused_with_a_reason() {
+    fn invalid_connect_arguments_are_rejected_with_a_reason() {
         for (words, why) in [
             ("localhost:5000 5001", "leave one of them out"),
             ("localhost", "has no port"),
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn a_person_gets_lines_and_no_hurry_and_a_pipe_chunks_and_a_linger() {
+    fn prompt_uses_lines_and_pipe_uses_chunks_with_linger() {
         let prompt = plan(":5000", true).unwrap();
         assert_eq!(
             (prompt.frames, prompt.waits.linger_timeout),

@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn text_or_a_regex_may_come_in_pieces() {
+    fn expected_text_or_regex_may_arrive_in_pieces() {
         assert!(met("HELLO", &[b"xHEL", b"LOx"]));
         assert!(!met("HELLO", &[b"hello"]));
         assert!(met("/^H.*O$/", &[b"HEL", b"LO"]));
@@ -146,14 +146,14 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_expected_is_refused() {
+    fn invalid_expectation_is_rejected() {
         for text in ["", "/(/", "\\q"] {
             assert!(text.parse::<Expected>().is_err(), "{text}");
         }
     }
 
     #[test]
-    fn the_last_mebibyte_is_looked_at_and_no_more_is_kept() {
+    fn expectation_searches_only_the_last_mebibyte() {
         let watcher = Watcher::new("end".parse().unwrap());
         for _ in 0..100 {
             watcher.heard(&vec![b'x'; 30_000]);

@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_target_has_a_plain_file_name_of_its_own() {
+    fn each_target_has_a_distinct_file_name() {
         for (endpoint, expected) in [
             (":5000", "tcp__5000"),
             ("db.test:5432", "tcp_db.test_5432"),
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn the_directory_is_its_owners_alone() {
+    fn history_directory_is_private() {
         let state = tempfile::tempdir().unwrap();
         let file = file_under(&state.path().join("state"), &":5000".parse().unwrap()).unwrap();
         let mode = file

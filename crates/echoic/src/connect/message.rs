@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_ends_as_its_framing_has_it() {
+    fn message_is_encoded_by_its_framing() {
         for (framing, wire) in [
             ("chunk", "hello"),
             ("line", "hello\n"),
@@ -70,14 +70,14 @@ mod tests {
     }
 
     #[test]
-    fn a_newline_can_be_chosen_for_lines_and_chunks() {
+    fn newline_can_be_chosen_for_line_and_chunk() {
         assert_eq!(said("line", Some(Newline::Crlf), "a"), Ok("a\r\n".into()));
         assert_eq!(said("chunk", Some(Newline::Lf), "a"), Ok("a\n".into()));
         assert_eq!(said("line", Some(Newline::None), "a"), Ok("a".into()));
     }
 
     #[test]
-    fn what_a_framing_cannot_say_is_not_said() {
+    fn message_the_framing_cannot_carry_is_rejected() {
         assert!(framed("u8".parse().unwrap(), None, &[b'x'; 255]).is_ok());
         assert!(
             said("u8", None, &"x".repeat(256))

@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_stands_with_its_latency() {
+    fn reply_is_shown_with_its_latency() {
         let kind = Kind::Reply(Duration::from_micros(214));
         let heard = Heard {
             kind,
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_asked_for_and_what_did_not_end_is_marked() {
+    fn unsolicited_and_unfinished_replies_are_marked() {
         let prompt = heard(Kind::Unsolicited, b"login: ", false);
         assert_eq!(
             plain().reply(prompt, Framing::Line, false),
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn hex_comes_in_rows_of_sixteen() {
+    fn hex_is_shown_in_rows_of_sixteen() {
         let text = hex_rows(b"STRASSE\n");
         assert_eq!(
             text,
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_are_for_people() {
+    fn durations_print_with_readable_units() {
         for (micros, text) in [
             (214, "0.21 ms"),
             (12_340, "12.3 ms"),

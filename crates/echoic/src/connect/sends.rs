@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn they_stay_in_the_order_in_which_they_were_typed() {
+    fn sends_keep_the_order_typed() {
         let words = [
             "--send",
             "a\\n",
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_one_message() {
+    fn file_is_sent_as_one_message() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("message");
         std::fs::write(&path, b"\\n is not an escape here").unwrap();
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_message_says_why() {
+    fn invalid_send_gives_a_reason() {
         for (words, why) in [
             (["--send", "\\q"], "--send \\q"),
             (["--send-hex", "0"], "pairs"),

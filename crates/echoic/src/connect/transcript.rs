@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_keeps_the_last_of_it_and_never_overwrites() {
+    fn transcript_keeps_the_latest_part_and_never_overwrites() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("talk");
         let mut transcript = Transcript::default();

@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn q_quits_and_can_still_be_sent() {
+    fn q_quits_and_can_be_escaped() {
         assert_eq!(read("q", true), Ok(Typed::Quit));
         assert_eq!(sends("\\q").as_deref(), Some("q"));
         assert_eq!(sends("\\\\q").as_deref(), Some("\\q"));
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_colon_commands_and_can_still_be_sent() {
+    fn colon_starts_a_command_and_can_be_escaped() {
         assert_eq!(read(":hex on", true), Ok(Typed::Hex(true)));
         assert_eq!(read(": stat ", true), Ok(Typed::Stat));
         assert_eq!(
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn invalid_command_gives_a_reason() {
         for (line, why) in [
             (":foo", ":send :file"),
             (":hex", "on or off"),

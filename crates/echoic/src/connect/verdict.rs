@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clean_end_is_done_unless_a_line_was_cut_or_something_unsent() {
+    fn clean_close_succeeds_unless_cut_or_unsent() {
         let cut = talked(Ending::PeerClosed, b"a\n", b"A", 0);
         assert_eq!(pipe(Framing::Chunk, &cut), Exit::Done);
         assert_eq!(pipe(Framing::Line, &cut), Exit::Cut);
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_peer_is_a_time_out_only_if_it_owes() {
+    fn silent_peer_times_out_only_if_a_reply_is_due() {
         let linger = || Ending::TimedOut(Phase::Linger);
         let answered = talked(linger(), b"a", b"A", 0);
         assert_eq!(pipe(Framing::Chunk, &answered), Exit::Done);
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_is_cut_and_says_after_how_much() {
+    fn reset_is_reported_with_the_bytes_received() {
         let outcome = of_silence(
             &talked(Ending::PeerReset { after: 3 }, b"a", b"abc", 9),
             Framing::Chunk.into(),
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn at_a_prompt_a_reply_may_be_owed() {
+    fn prompt_close_with_a_reply_due_is_cut_unless_quit() {
         let waits = Timeouts::default();
         let owed = talked(Ending::PeerClosed, b"a\n", b"", 0);
         assert_eq!(code(of_prompt(&owed, &waits)), Exit::Cut);

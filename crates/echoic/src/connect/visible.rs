@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_stay_lines_and_nothing_is_obeyed() {
+    fn line_breaks_pass_and_controls_are_escaped() {
         let said = b"stra\xc3\x9fe\r\n\x1b[2J\x07 \xc2\x9b a\rb\xff\nend\r";
         assert_eq!(
             String::from_utf8(written(&[said], true)).unwrap(),
@@ -111,7 +111,7 @@ mod tests {
     proptest! {
         /// However it is cut into reads, a character is a character and a newline a newline.
         #[test]
-        fn reads_change_nothing(said in "[a\r\n\u{9b}ßẞ漢\u{1f600}]{0,30}", extra: Vec<u8>, at: Vec<usize>) {
+        fn escaping_does_not_depend_on_read_boundaries(said in "[a\r\n\u{9b}ßẞ漢\u{1f600}]{0,30}", extra: Vec<u8>, at: Vec<usize>) {
             let said = [said.as_bytes(), &extra].concat();
             let pieces = echoic_core::framing::oracle::cut(&said, &at);
             prop_assert_eq!(written(&pieces, true), written(&[&said], true));

@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_without_a_port_is_tried_at_80() {
+    fn missing_port_defaults_to_80() {
         for (text, long, assumed) in [
             ("example.test", "tcp://example.test:80", true),
             ("tcp://example.test", "tcp://example.test:80", true),
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused_with_a_reason() {
+    fn invalid_probe_arguments_are_rejected_with_a_reason() {
         for (words, why) in [
             ("*:80", "for listening"),
             ("*", "for listening"),
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_number_is_seconds() {
+    fn plain_number_is_seconds() {
         let plan = plan("--wait 30 -w 2 :80 :81").unwrap();
         assert_eq!(
             (plan.wait, plan.timeout),

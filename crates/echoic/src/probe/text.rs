@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bar_is_where_its_time_is_and_never_nothing() {
+    fn bar_is_placed_by_time_and_never_empty() {
         let bar = |from, to, in_vain| {
             let row = Row {
                 kind: "TCP",
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn the_scale_has_its_marks_where_the_bars_have_them() {
+    fn scale_marks_align_with_the_bars() {
         assert_eq!(scale(ms(400)), "0 ms      100 ms    200 ms    300 ms");
         assert_eq!(scale(Duration::ZERO).find("0 ms"), Some(0));
     }

@@ -31,7 +31,7 @@ fn upper(peer: TcpStream) -> usize {
 }
 
 #[test]
-fn what_is_sent_goes_in_order_and_framed_and_the_reply_comes_out() {
+fn sends_are_framed_in_order_and_the_reply_printed() {
     let (addr, peer) = server(|mut peer| {
         let mut all = Vec::new();
         peer.read_to_end(&mut all).unwrap();
@@ -55,7 +55,7 @@ fn what_is_sent_goes_in_order_and_framed_and_the_reply_comes_out() {
 }
 
 #[test]
-fn a_reply_shorter_than_it_says_is_cut() {
+fn reply_shorter_than_its_length_is_cut() {
     let (addr, _) = server(|mut peer| {
         peer.write_all(&[5, b'a', b'b']).unwrap();
         std::io::copy(&mut peer, &mut std::io::sink()).unwrap();
@@ -66,7 +66,7 @@ fn a_reply_shorter_than_it_says_is_cut() {
 }
 
 #[test]
-fn what_is_expected_ends_it_at_once_although_the_peer_stays() {
+fn expected_reply_ends_it_at_once() {
     let (addr, peer) = server(upper);
     let started = Instant::now();
     let output = run(&[
@@ -87,7 +87,7 @@ fn what_is_expected_ends_it_at_once_although_the_peer_stays() {
 }
 
 #[test]
-fn what_does_not_come_in_time_or_before_the_end_is_seven() {
+fn missing_expected_reply_exits_with_7() {
     let (addr, _) = server(upper);
     let output = run(&[
         &addr, "--frame", "line", "--send", "hello", "--expect", "hello", "-w", "300ms",
@@ -106,7 +106,7 @@ fn what_does_not_come_in_time_or_before_the_end_is_seven() {
 }
 
 #[test]
-fn each_round_has_a_reply_of_its_own() {
+fn each_round_expects_its_own_reply() {
     let (addr, peer) = server(upper);
     let args = [
         "--frame", "line", "--send", "ping", "--expect", "PING", "--count", "3", "--every", "10ms",
@@ -127,7 +127,7 @@ fn each_round_has_a_reply_of_its_own() {
 }
 
 #[test]
-fn half_open_it_waits_for_the_peer_and_otherwise_not() {
+fn hold_option_waits_for_the_peer_to_close() {
     let until_end = |mut peer: TcpStream| {
         let mut byte = [0];
         peer.read_exact(&mut byte).unwrap();
@@ -155,7 +155,7 @@ fn half_open_it_waits_for_the_peer_and_otherwise_not() {
 }
 
 #[test]
-fn one_way_only() {
+fn send_only_and_recv_only_transfer_one_way() {
     let (addr, peer) = server(|mut peer| {
         peer.write_all(b"not wanted").unwrap();
         let mut all = String::new();
@@ -185,7 +185,7 @@ fn one_way_only() {
 }
 
 #[test]
-fn a_unix_socket_is_called_by_its_path() {
+fn unix_socket_is_called_by_path() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.sock");
     let listener = UnixListener::bind(&path).unwrap();

@@ -48,7 +48,7 @@ fn assert_code(output: &Output, code: i32) {
 }
 
 #[test]
-fn a_line_is_a_datagram_and_an_empty_one_too() {
+fn each_line_is_a_datagram_even_if_empty() {
     let (endpoint, heard) = upper(3);
     let output = run(&[&endpoint, "--linger-timeout", "300ms"], b"one\n\ntwo");
     assert_code(&output, 0);
@@ -76,7 +76,7 @@ fn each_send_is_a_datagram_and_the_expected_reply_ends_it() {
 }
 
 #[test]
-fn no_reply_is_a_time_out_and_nobody_there_a_refusal() {
+fn missing_reply_times_out_and_missing_peer_is_refused() {
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("udp://{}", silent.local_addr().unwrap());
     let output = run(
@@ -93,7 +93,7 @@ fn no_reply_is_a_time_out_and_nobody_there_a_refusal() {
 }
 
 #[test]
-fn at_a_prompt_silence_is_told() {
+fn prompt_reports_a_missing_datagram_reply() {
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
     let mut pty = Pty::start(&[&format!("udp://{}", silent.local_addr().unwrap())]);
     assert!(String::from_utf8_lossy(&pty.shown()).contains("a line is a datagram"));

@@ -40,7 +40,7 @@ fn assert_code(output: &Output, code: i32) {
 }
 
 #[test]
-fn the_tutorials_upper_server_answers_and_nothing_else_is_printed() {
+fn tutorial_upper_server_reply_is_the_only_output() {
     let server = Tutorial::start(UPPER);
     let output = run(&[&server.addr], b"hello");
     assert_code(&output, 0);
@@ -49,7 +49,7 @@ fn the_tutorials_upper_server_answers_and_nothing_else_is_printed() {
 }
 
 #[test]
-fn the_tutorials_greeting_is_heard() {
+fn tutorial_greeting_is_printed() {
     let server = Tutorial::start(GREET);
     let (host, port) = server.addr.split_once(':').unwrap();
     let output = run(&[host, port], b"");
@@ -58,7 +58,7 @@ fn the_tutorials_greeting_is_heard() {
 }
 
 #[test]
-fn every_byte_passes_as_it_is() {
+fn every_byte_passes_unchanged() {
     let (addr, _) = server(|mut peer| {
         let mut all = Vec::new();
         peer.read_to_end(&mut all).unwrap();
@@ -72,7 +72,7 @@ fn every_byte_passes_as_it_is() {
 
 /// The echo deadlock: 50 MB through a server that does not read while its replies are unread.
 #[test]
-fn fifty_megabytes_come_back_from_an_echo() {
+fn echo_returns_fifty_megabytes() {
     let (addr, _) = server(|mut peer| {
         let mut buffer = [0; 8192];
         while let Ok(n @ 1..) = peer.read(&mut buffer) {
@@ -86,7 +86,7 @@ fn fifty_megabytes_come_back_from_an_echo() {
 }
 
 #[test]
-fn when_the_peer_closes_it_ends_although_stdin_is_open() {
+fn peer_close_ends_it_while_stdin_is_open() {
     let (addr, _) = server(|mut peer| peer.write_all(b"the rest").unwrap());
     let mut process = echoic()
         .arg(addr)
@@ -108,7 +108,7 @@ fn when_the_peer_closes_it_ends_although_stdin_is_open() {
 }
 
 #[test]
-fn a_reply_cut_by_a_reset_is_6_and_said() {
+fn reply_cut_by_a_reset_exits_with_6() {
     let (addr, _) = server(|mut peer| {
         peer.read_exact(&mut [0]).unwrap();
         peer.write_all(b"half a rep").unwrap();
@@ -124,7 +124,7 @@ fn a_reply_cut_by_a_reset_is_6_and_said() {
 }
 
 #[test]
-fn a_last_line_without_its_end_is_6_only_under_line() {
+fn unterminated_last_line_exits_with_6_only_under_line() {
     for (frame, code) in [("line", 6), ("chunk", 0)] {
         let (addr, _) = server(|mut peer| {
             let mut all = Vec::new();
@@ -138,7 +138,7 @@ fn a_last_line_without_its_end_is_6_only_under_line() {
 }
 
 #[test]
-fn refused_is_4_and_each_address_is_named() {
+fn refused_connection_exits_with_4_and_names_each_address() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = free.local_addr().unwrap().port().to_string();
     drop(free);
@@ -152,14 +152,14 @@ fn refused_is_4_and_each_address_is_named() {
 }
 
 #[test]
-fn an_unknown_name_is_3() {
+fn unknown_name_exits_with_3() {
     let output = run(&["no-such-host.invalid:80"], b"");
     assert_code(&output, 3);
     assert!(said(&output).contains("no-such-host.invalid"));
 }
 
 #[test]
-fn nonsense_is_2_and_says_what_to_write() {
+fn invalid_usage_exits_with_2_and_a_hint() {
     for (args, why) in [
         (vec!["localhost"], "HOST:PORT"),
         (vec!["localhost:1", "2"], "leave one of them out"),
@@ -174,7 +174,7 @@ fn nonsense_is_2_and_says_what_to_write() {
 
 /// Two callers fill a queue of one; the third one's SYN is dropped, and it waits (listen(2)).
 #[test]
-fn a_black_hole_is_5() {
+fn black_hole_exits_with_5() {
     let socket = rustix::net::socket(
         rustix::net::AddressFamily::INET,
         rustix::net::SocketType::STREAM,
@@ -203,7 +203,7 @@ fn a_black_hole_is_5() {
 }
 
 #[test]
-fn a_peer_that_stays_silent_is_5_if_it_owes_and_0_if_not() {
+fn silent_peer_exits_with_5_only_if_a_reply_is_due() {
     for (reply, code) in [(&b""[..], 5), (b"HELLO", 0)] {
         let (stop, stopped) = std::sync::mpsc::sync_channel::<()>(1);
         let (addr, peer) = server(move |mut peer| {
@@ -228,7 +228,7 @@ fn a_peer_that_stays_silent_is_5_if_it_owes_and_0_if_not() {
 }
 
 #[test]
-fn a_peer_that_reads_nothing_is_5_and_the_rest_counted() {
+fn peer_that_does_not_read_exits_with_5_and_counts_unsent() {
     let (stop, stopped) = std::sync::mpsc::sync_channel::<()>(1);
     let (addr, peer) = server(move |peer| {
         let _ = stopped.recv();
@@ -245,7 +245,7 @@ fn a_peer_that_reads_nothing_is_5_and_the_rest_counted() {
 }
 
 #[test]
-fn a_reader_that_leaves_is_a_quiet_success() {
+fn closed_stdout_is_a_quiet_success() {
     let (addr, peer) = server(|mut peer| while peer.write_all(&[b'y'; 4096]).is_ok() {});
     let mut process = echoic()
         .arg(addr)
@@ -270,7 +270,7 @@ fn a_reader_that_leaves_is_a_quiet_success() {
 }
 
 #[test]
-fn an_input_that_cannot_be_read_is_1() {
+fn unreadable_input_exits_with_1() {
     let (addr, peer) = server(|mut peer| peer.read_to_end(&mut Vec::new()).unwrap());
     let output = echoic()
         .arg(addr)
@@ -287,7 +287,7 @@ fn an_input_that_cannot_be_read_is_1() {
 }
 
 #[test]
-fn an_upload_to_a_peer_that_ended_its_stream_first_is_whole() {
+fn peer_that_half_closes_first_gets_the_whole_upload() {
     let (addr, peer) = server(|mut peer| {
         peer.read_exact(&mut [0]).unwrap();
         peer.shutdown(Shutdown::Write).unwrap();
@@ -301,7 +301,7 @@ fn an_upload_to_a_peer_that_ended_its_stream_first_is_whole() {
 }
 
 #[test]
-fn explain_tells_each_call_in_order_on_stderr_only() {
+fn explain_prints_each_call_in_order_on_stderr() {
     let (addr, _) = server(|mut peer| {
         let mut all = String::new();
         peer.read_to_string(&mut all).unwrap();
@@ -329,7 +329,7 @@ fn explain_tells_each_call_in_order_on_stderr_only() {
 }
 
 #[test]
-fn the_help_has_examples_and_the_codes() {
+fn help_shows_examples_and_exit_codes() {
     let output = run(&["--help"], b"");
     assert_code(&output, 0);
     let help = String::from_utf8(output.stdout).unwrap();
@@ -340,7 +340,7 @@ fn the_help_has_examples_and_the_codes() {
 
 /// It panicked, and called that a bug.
 #[test]
-fn without_a_thread_to_be_had_it_says_so() {
+fn missing_thread_is_reported_without_panic() {
     for nth in 1..=2 {
         let server = Tutorial::start(UPPER);
         let inject = format!("inject=clone3:error=EAGAIN:when={nth}");

@@ -33,7 +33,7 @@ fn upper_lines() -> (String, JoinHandle<Vec<String>>) {
 }
 
 /// Says what the test tells it to, and closes when the test does.
-fn puppet() -> (String, mpsc::SyncSender<&'static [u8]>, JoinHandle<()>) {
+fn scripted_peer() -> (String, mpsc::SyncSender<&'static [u8]>, JoinHandle<()>) {
     let (tell, told) = mpsc::sync_channel::<&[u8]>(10);
     let (addr, peer) = server(move |mut peer: TcpStream| {
         for bytes in told {
@@ -44,7 +44,7 @@ fn puppet() -> (String, mpsc::SyncSender<&'static [u8]>, JoinHandle<()>) {
 }
 
 #[test]
-fn the_tutorials_conversation_with_q_at_its_end() {
+fn tutorial_conversation_ends_with_q() {
     let server = Tutorial::start(UPPER);
     let mut pty = Pty::start(&[&server.addr]);
     pty.press("hello\r");
@@ -66,7 +66,7 @@ fn the_tutorials_conversation_with_q_at_its_end() {
 }
 
 #[test]
-fn the_tutorials_greeting_is_shown_and_that_is_the_end() {
+fn tutorial_greeting_is_shown_and_ends_the_session() {
     let server = Tutorial::start(GREET);
     let mut pty = Pty::start_with(&[&server.addr], &[]);
     pty.wait_for("◂!");
@@ -90,7 +90,7 @@ fn q_and_colon_can_be_sent() {
 }
 
 #[test]
-fn with_no_q_it_is_a_line_like_any_other() {
+fn no_q_option_sends_q_as_a_line() {
     let (addr, heard) = upper_lines();
     let mut pty = Pty::start(&[&addr, "--no-q"]);
     pty.press("q\r");
@@ -101,7 +101,7 @@ fn with_no_q_it_is_a_line_like_any_other() {
 }
 
 #[test]
-fn ctrl_d_ends_our_half_and_what_comes_then_is_shown() {
+fn ctrl_d_half_closes_and_later_replies_are_shown() {
     let (addr, heard) = upper_lines();
     let mut pty = Pty::start(&[&addr]);
     assert!(pty.is_raw());
@@ -115,8 +115,8 @@ fn ctrl_d_ends_our_half_and_what_comes_then_is_shown() {
 }
 
 #[test]
-fn a_second_ctrl_d_quits_although_the_peer_stays() {
-    let (addr, tell, peer) = puppet();
+fn second_ctrl_d_quits_while_the_peer_stays() {
+    let (addr, tell, peer) = scripted_peer();
     let mut pty = Pty::start(&[&addr]);
     pty.press(CTRL_D);
     pty.wait_for_prompt_after("(FIN)");
@@ -129,7 +129,7 @@ fn a_second_ctrl_d_quits_although_the_peer_stays() {
 }
 
 #[test]
-fn ctrl_c_clears_the_line_and_twice_is_130() {
+fn ctrl_c_clears_the_line_and_twice_exits_with_130() {
     let (addr, heard) = upper_lines();
     let mut pty = Pty::start(&[&addr]);
     pty.press(&format!("never sent{CTRL_C}"));
@@ -144,9 +144,9 @@ fn ctrl_c_clears_the_line_and_twice_is_130() {
 }
 
 #[test]
-fn a_signal_gives_the_terminal_back_too() {
+fn signal_restores_the_terminal() {
     for signal in [Signal::TERM, Signal::HUP] {
-        let (addr, tell, peer) = puppet();
+        let (addr, tell, peer) = scripted_peer();
         let mut pty = Pty::start(&[&addr]);
         pty.press("half a li");
         pty.wait_for("half a li");
@@ -158,8 +158,8 @@ fn a_signal_gives_the_terminal_back_too() {
 }
 
 #[test]
-fn when_the_peer_leaves_amid_a_line_the_rest_is_shown_and_it_ends() {
-    let (addr, tell, peer) = puppet();
+fn peer_close_mid_line_shows_the_rest_and_ends() {
+    let (addr, tell, peer) = scripted_peer();
     let mut pty = Pty::start(&[&addr]);
     tell.send(b"one\n").unwrap();
     pty.wait_for_prompt_after(" one");
@@ -175,7 +175,7 @@ fn when_the_peer_leaves_amid_a_line_the_rest_is_shown_and_it_ends() {
 }
 
 #[test]
-fn a_peer_that_leaves_and_owes_a_reply_is_6() {
+fn peer_close_with_a_reply_due_exits_with_6() {
     let (addr, peer) = server(|mut peer| {
         peer.read_exact(&mut [0; 6]).unwrap();
     });
@@ -188,8 +188,8 @@ fn a_peer_that_leaves_and_owes_a_reply_is_6() {
 
 /// A terminal obeys escape sequences: a peer must not be able to speak to it.
 #[test]
-fn nothing_of_the_peer_reaches_the_terminal_raw() {
-    let (addr, tell, peer) = puppet();
+fn peer_bytes_never_reach_the_terminal_raw() {
+    let (addr, tell, peer) = scripted_peer();
     let mut pty = Pty::start(&[&addr]);
     let evil: &[u8] = b"\x1b]0;evil\x07\x1b[2J\xc2\x9b31m\xe2\x80\xae\xff\rend\n";
     tell.send(evil).unwrap();
@@ -221,7 +221,7 @@ fn nothing_of_the_peer_reaches_the_terminal_raw() {
 }
 
 #[test]
-fn commands_do_what_help_says() {
+fn prompt_commands_work_as_documented() {
     let (addr, heard) = upper_lines();
     let mut pty = Pty::start(&[&addr]);
     let dir = tempfile::tempdir().unwrap();
@@ -258,7 +258,7 @@ fn commands_do_what_help_says() {
 }
 
 #[test]
-fn rst_resets() {
+fn rst_command_resets_the_connection() {
     let (addr, peer) = server(|mut peer| peer.read(&mut [0]).unwrap_err().kind());
     let mut pty = Pty::start(&[&addr]);
     pty.press(":rst\r");
@@ -268,7 +268,7 @@ fn rst_resets() {
 }
 
 #[test]
-fn lines_are_remembered_for_their_target_and_their_owner_only() {
+fn history_is_per_target_and_private() {
     let (addr, _) = upper_lines();
     let mut pty = Pty::start(&[&addr]);
     pty.press("remember me\r");
@@ -293,7 +293,7 @@ fn lines_are_remembered_for_their_target_and_their_owner_only() {
 }
 
 #[test]
-fn no_history_keeps_nothing() {
+fn no_history_option_stores_nothing() {
     let (addr, _) = upper_lines();
     let mut pty = Pty::start(&[&addr, "--no-history"]);
     pty.press("forget me\r");
@@ -304,7 +304,7 @@ fn no_history_keeps_nothing() {
 }
 
 #[test]
-fn explain_is_told_above_the_prompt() {
+fn explain_prints_above_the_prompt() {
     let (addr, _) = upper_lines();
     let mut pty = Pty::start(&[&addr, "--explain"]);
     pty.press("hello\r");
@@ -316,7 +316,7 @@ fn explain_is_told_above_the_prompt() {
 }
 
 #[test]
-fn no_color_means_none() {
+fn no_color_disables_colours() {
     for (environment, coloured) in [(&[][..], true), (&[("NO_COLOR", "1")], false)] {
         let (addr, _) = upper_lines();
         let mut pty = Pty::start_with(&[&addr], environment);
@@ -332,7 +332,7 @@ fn no_color_means_none() {
 
 /// A terminal that can do nothing gets lines, and no prompt is redrawn.
 #[test]
-fn a_dumb_terminal_still_talks() {
+fn dumb_terminal_works_without_escapes() {
     let (addr, heard) = upper_lines();
     let mut pty = Pty::start_with(&[&addr], &[("TERM", "dumb")]);
     pty.wait_for("▸ ");
@@ -346,7 +346,7 @@ fn a_dumb_terminal_still_talks() {
 
 /// A tab is a character like others; there is nothing to complete.
 #[test]
-fn tab_is_typed_and_a_long_reply_cut() {
+fn tab_is_sent_and_long_reply_truncated() {
     let (addr, heard) = upper_lines();
     let mut pty = Pty::start(&[&addr]);
     pty.press("a\tb\r");
@@ -364,7 +364,7 @@ fn tab_is_typed_and_a_long_reply_cut() {
 
 /// However often: replies that pour in while lines are entered neither stop it nor get lost.
 #[test]
-fn a_flood_while_typing_is_shown_to_its_end() {
+fn reply_flood_while_typing_is_shown_completely() {
     const LINES: usize = 20_000;
     const TYPED: usize = 50;
     let (addr, peer) = server(|mut peer| {

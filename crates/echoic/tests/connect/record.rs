@@ -124,7 +124,7 @@ fn exchange(request: &str, reply: &str, outcome: &str) -> (String, String, Strin
 }
 
 #[test]
-fn over_each_transport_both_ends_record_the_same() {
+fn client_and_server_records_agree_on_each_transport() {
     let kept = Kept::new();
     let theirs = kept.dir.path().join("theirs.db");
     let mut serve = Command::new(env!("CARGO_BIN_EXE_echoic"))
@@ -213,7 +213,7 @@ fn over_each_transport_both_ends_record_the_same() {
 }
 
 #[test]
-fn at_a_prompt_it_is_recorded_too() {
+fn prompt_session_is_recorded() {
     let kept = Kept::new();
     let tutorial = Tutorial::start(UPPER);
     let mut pty = Pty::start(&[&tutorial.addr, "--store", kept.file.to_str().unwrap()]);
@@ -235,7 +235,7 @@ fn at_a_prompt_it_is_recorded_too() {
 }
 
 #[test]
-fn each_ending_is_recorded_as_it_was() {
+fn each_ending_is_recorded() {
     let kept = Kept::new();
     let hold = |mut peer: TcpStream| {
         let _ = peer.read_to_end(&mut Vec::new());
@@ -304,7 +304,7 @@ fn each_ending_is_recorded_as_it_was() {
 }
 
 #[test]
-fn a_file_that_another_holds_is_refused_before_anybody_is_called() {
+fn locked_file_is_rejected_before_connecting() {
     let kept = Kept::new();
     let (addr, _peer) = server(|mut peer| peer.read_to_end(&mut Vec::new()));
     let mut holder = kept
@@ -329,7 +329,7 @@ fn a_file_that_another_holds_is_refused_before_anybody_is_called() {
 }
 
 #[test]
-fn where_nobody_answers_no_file_is_left() {
+fn failed_connection_leaves_no_file() {
     let kept = Kept::new();
     let port = TcpListener::bind("127.0.0.1:0")
         .unwrap()
@@ -347,9 +347,9 @@ fn where_nobody_answers_no_file_is_left() {
     assert_eq!(kept.ends(), ["peer-closed 0 0"]);
 }
 
-/// As `end` in `each_ending_is_recorded_as_it_was`, for a reader of our output that goes before the end.
+/// As `end` in `each_ending_is_recorded`, for a reader of our output that goes before the end.
 #[test]
-fn a_reader_that_leaves_is_an_ending_too() {
+fn closed_stdout_is_recorded_as_an_ending() {
     let kept = Kept::new();
     let (addr, _) = server(|mut peer| while peer.write_all(&[b'y'; 1024]).is_ok() {});
     let mut child = kept
@@ -365,7 +365,7 @@ fn a_reader_that_leaves_is_an_ending_too() {
 }
 
 #[test]
-fn a_peer_that_ends_its_half_first_is_marked() {
+fn peer_half_close_is_recorded() {
     let kept = Kept::new();
     let (addr, heard) = server(|mut peer| {
         peer.write_all(b"bye").unwrap();
@@ -434,7 +434,7 @@ fn counting_echo() -> (String, Arc<AtomicU64>) {
 }
 
 /// Has `command` bring a first word and all the bytes to an echo and back; before them `first_came` is waited for.
-fn there_and_back(command: &mut Command, first_came: impl FnOnce()) {
+fn send_through_echo(command: &mut Command, first_came: impl FnOnce()) {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -457,10 +457,10 @@ fn there_and_back(command: &mut Command, first_came: impl FnOnce()) {
 
 /// Found with 200 MB through an echo: four exchanges in five were not recorded, as nothing waited for the store.
 #[test]
-fn a_store_that_is_slow_is_waited_for_and_nothing_is_lost() {
+fn slow_store_is_waited_for_without_loss() {
     let (addr, _) = counting_echo();
     let started = Instant::now();
-    there_and_back(echoic().arg(&addr), || {});
+    send_through_echo(echoic().arg(&addr), || {});
     // Time enough for all of it, and less than what makes a store one that has failed.
     let how_long = (started.elapsed() * 2).min(Duration::from_secs(3));
 
@@ -468,7 +468,7 @@ fn a_store_that_is_slow_is_waited_for_and_nothing_is_lost() {
     let (addr, passed) = counting_echo();
     let (unlocking, unlocked) = mpsc::sync_channel(1);
     let file = kept.file.clone();
-    there_and_back(&mut kept.connect(&[&addr]), || {
+    send_through_echo(&mut kept.connect(&[&addr]), || {
         until("the first is recorded", || {
             let recorded = kept.rows("SELECT count(*) FROM run WHERE said = x'6669727374'");
             (recorded == ["1"]).then_some(())
@@ -492,7 +492,7 @@ fn a_store_that_is_slow_is_waited_for_and_nothing_is_lost() {
 }
 
 #[test]
-fn a_full_disk_is_said_and_changes_nothing_on_the_wire() {
+fn full_disk_is_reported_and_the_wire_unaffected() {
     const BYTES: usize = 4 << 20;
     let talk = |limit: &str| {
         let kept = Kept::new();
@@ -525,7 +525,7 @@ fn a_full_disk_is_said_and_changes_nothing_on_the_wire() {
 }
 
 #[test]
-fn a_signal_ends_it_in_order_and_a_crash_is_told_at_the_next_start() {
+fn signal_ends_cleanly_and_crash_is_reported_on_next_start() {
     let kept = Kept::new();
     for signal in [Signal::INT, Signal::TERM, Signal::KILL] {
         let (addr, _) = server(|mut peer| {
@@ -563,7 +563,7 @@ fn a_signal_ends_it_in_order_and_a_crash_is_told_at_the_next_start() {
 }
 
 #[test]
-fn only_a_file_can_be_named() {
+fn store_option_accepts_only_a_file() {
     let output = echoic().args([":1", "--store", "memory"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(said(&output).contains("names a file"), "{}", said(&output));

@@ -23,7 +23,7 @@ fn call(from: &str, at: SocketAddr) -> String {
 }
 
 #[test]
-fn who_may_call_is_answered_and_who_may_not_hears_the_end() {
+fn allowed_peers_are_answered_and_denied_get_a_clean_close() {
     const IN: &str = "b'HELLO'\n";
     const OUT: &str = "b''\n";
     for (options, one, two) in [
@@ -55,7 +55,7 @@ fn who_may_call_is_answered_and_who_may_not_hears_the_end() {
 }
 
 #[test]
-fn each_endpoint_may_have_guests_of_its_own() {
+fn each_endpoint_may_have_its_own_access_list() {
     let serve = Serve::start_with_events(&[
         "upper=127.0.0.1:0?allow=127.0.0.2,10.0.0.0/8",
         "upper=127.0.0.1:0?deny=127.0.0.2",

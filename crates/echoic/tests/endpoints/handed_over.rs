@@ -68,7 +68,7 @@ sys.exit(serve.wait(30))
 ";
 
 #[test]
-fn a_descriptor_from_python_is_served() {
+fn descriptor_inherited_from_python_is_served() {
     for family in ["tcp", "unix"] {
         let home = Home::new();
         let mut python = tool("python3", "python3");
@@ -86,7 +86,7 @@ fn a_descriptor_from_python_is_served() {
 }
 
 #[test]
-fn what_systemd_hands_over_is_served_without_a_word() {
+fn systemd_sockets_are_served_without_arguments() {
     let home = Arc::new(Home::new());
     let args = ["--as", "lower"];
     let serve = Serve::from(&home, &args, opened(&home, "own", 2, &args));
@@ -106,7 +106,7 @@ fn what_systemd_hands_over_is_served_without_a_word() {
 }
 
 #[test]
-fn what_was_handed_over_is_not_looked_at_where_an_endpoint_is_named() {
+fn inherited_sockets_are_ignored_if_an_endpoint_is_named() {
     let home = Arc::new(Home::new());
     let args = ["upper=:0"];
     let serve = Serve::from(&home, &args, opened(&home, "own", 1, &args));
@@ -121,7 +121,7 @@ fn what_was_handed_over_is_not_looked_at_where_an_endpoint_is_named() {
 }
 
 #[test]
-fn what_was_handed_to_somebody_else_is_not_ours() {
+fn sockets_for_another_pid_are_ignored() {
     let Some(_held) = tutorial_ports() else {
         return;
     };
@@ -141,7 +141,7 @@ print(ran.returncode, ran.stderr.decode())
 ";
 
 #[test]
-fn a_number_that_is_no_listening_socket_is_told_as_what_it_is() {
+fn descriptor_that_does_not_listen_is_rejected_with_a_reason() {
     let home = Home::new();
     for (number, why) in [
         ("99", "nothing is open at that number"),

@@ -8,7 +8,7 @@ use std::{
 use crate::harness::{Home, Ran, Serve, Talk, until};
 
 #[test]
-fn each_option_holds_where_it_is_said() {
+fn each_option_applies_only_to_its_endpoint() {
     let serve = Serve::start(&[
         ":0",
         "upper=:0?frame=line&max-message=4",
@@ -36,7 +36,7 @@ fn each_option_holds_where_it_is_said() {
 }
 
 #[test]
-fn each_deadline_holds_where_it_is_said() {
+fn each_timeout_applies_only_to_its_endpoint() {
     let serve = Serve::start(&[
         "upper=:0?idle-timeout=300ms",
         "upper=:0?frame=line&message-timeout=300ms",
@@ -63,7 +63,7 @@ fn each_deadline_holds_where_it_is_said() {
 }
 
 #[test]
-fn a_backlog_and_a_send_buffer_are_the_systems() {
+fn backlog_and_send_buffer_reach_the_kernel() {
     let serve = Serve::start(&[
         "chargen=:0?backlog=7&sndbuf=8k&write-timeout=300ms",
         "chargen=:0?write-timeout=300ms",
@@ -94,7 +94,7 @@ fn a_backlog_and_a_send_buffer_are_the_systems() {
 }
 
 #[test]
-fn an_option_that_is_none_is_answered_with_those_there_are() {
+fn unknown_endpoint_option_lists_the_known_ones() {
     let home = Home::new();
     for (endpoint, parts) in [
         (
@@ -142,7 +142,7 @@ fn used(serve: &Serve) -> u64 {
 }
 
 #[test]
-fn a_worker_that_is_to_look_for_more_does_so_after_each_message_and_then_sleeps() {
+fn busy_polling_worker_polls_after_a_message_then_sleeps() {
     const PATIENCE_MS: u64 = 100;
     const PAUSE: Duration = Duration::from_millis(150);
     let serve = |more: &[&str]| {

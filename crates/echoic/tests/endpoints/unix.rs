@@ -74,7 +74,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 /// `echoic ARGS` in `home`, under a mask that takes nothing away.
-fn unmasked(home: &Home, args: &[&str]) -> Command {
+fn with_umask_zero(home: &Home, args: &[&str]) -> Command {
     let program = home.echoic(&[]);
     let mut shell = Command::new("sh");
     home.settle(&mut shell);
@@ -97,7 +97,7 @@ with socket.socket(socket.AF_UNIX) as peer:
 ";
 
 #[test]
-fn python_socat_and_nc_call_by_path_and_by_name() {
+fn python_socat_and_nc_connect_by_path_and_abstract_name() {
     let home = Arc::new(Home::new());
     let long = format!("unix:{}", home.path().join("long.sock").display());
     let name = format!("@echoic-test-{}", std::process::id());
@@ -146,10 +146,10 @@ fn python_socat_and_nc_call_by_path_and_by_name() {
 }
 
 #[test]
-fn a_file_is_for_us_alone_unless_told_otherwise() {
+fn socket_file_is_private_unless_mode_is_given() {
     let home = Arc::new(Home::new());
     let args = ["./own.sock", "./group.sock?mode=660", "./all.sock?mode=666"];
-    let command = unmasked(&home, &[&["serve"], &args[..], &["--print"]].concat());
+    let command = with_umask_zero(&home, &[&["serve"], &args[..], &["--print"]].concat());
     let serve = Serve::from(&home, &args, command);
     let at = |name: &str| mode(&home.path().join(name));
     assert_eq!(
@@ -169,7 +169,7 @@ fn a_file_is_for_us_alone_unless_told_otherwise() {
 }
 
 #[test]
-fn d29_a_file_that_a_dead_server_left_is_replaced() {
+fn d29_socket_file_of_a_dead_server_is_replaced() {
     let home = Arc::new(Home::new());
     let path = home.path().join("left.sock");
     drop(UnixListener::bind(&path).unwrap());
@@ -192,7 +192,7 @@ fn d29_a_file_that_a_dead_server_left_is_replaced() {
 }
 
 #[test]
-fn a_file_that_is_not_a_dead_servers_is_not_touched() {
+fn file_that_is_not_a_stale_socket_is_not_touched() {
     let home = Home::new();
     let at = |name: &str| home.path().join(name);
     let live = UnixListener::bind(at("live")).unwrap();
@@ -228,7 +228,7 @@ fn a_file_that_is_not_a_dead_servers_is_not_touched() {
 }
 
 #[test]
-fn what_somebody_else_put_there_meanwhile_stays() {
+fn file_replaced_by_another_process_stays() {
     let serve = Serve::start(&["upper=./shared.sock", "echo=./own.sock"]);
     let home = serve.home.clone();
     let (shared, own) = (
@@ -244,7 +244,7 @@ fn what_somebody_else_put_there_meanwhile_stays() {
 }
 
 #[test]
-fn a_name_that_is_held_is_in_use_by_its_owner_and_free_again_after() {
+fn held_name_is_reported_with_its_owner_and_freed_after() {
     let name = format!("unix:@echoic-test-held-{}", std::process::id());
     let serve = Serve::start(&[&name, "unix:held.sock", "unixgram:held.messages"]);
     let owner = format!("in use by echoic (pid {})", serve.id());
@@ -281,7 +281,7 @@ n.sendto(b'named', 'g'); print(n.recv(99))
 
 /// With strict durability it is put down before it can be known that it will not leave.
 #[test]
-fn an_answer_that_the_system_refuses_is_never_recorded_as_sent() {
+fn reply_the_system_refuses_is_never_recorded_as_sent() {
     for durability in ["normal", "strict"] {
         let serve = Serve::start(&["unixgram:./g", "--durability", durability]);
         let mut python = tool("python3", "python3");

@@ -95,7 +95,7 @@ fn rows_in(text: &str) -> Vec<(u32, String)> {
 }
 
 #[test]
-fn each_row_has_a_test_named_after_it() {
+fn each_habit_row_has_a_test_named_after_it() {
     let tests = tests_by_row();
     for row in ROWS {
         let ours = !NOT_OURS.contains(&row);
@@ -111,7 +111,7 @@ fn each_row_has_a_test_named_after_it() {
 }
 
 #[test]
-fn only_what_is_run_as_a_test_is_one() {
+fn only_tests_that_run_are_counted() {
     let text = "
 #[test]
 fn d01_is_one() {}

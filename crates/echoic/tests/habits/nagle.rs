@@ -43,7 +43,7 @@ impl Drop for Ended {
 /// Fails where `Listener::new` or `Link::tcp` does not set `TCP_NODELAY`, which is off unless it is asked for: the
 /// test's own end shows that.
 #[test]
-fn d20_either_end_sends_a_small_message_at_once() {
+fn d20_both_ends_set_tcp_nodelay() {
     let serve = Serve::start(&["127.0.0.1:0", "--workers", "2"]);
     // One on each worker: one of them was handed from the runtime that took the call to another.
     for _ in 0..2 {
@@ -103,7 +103,7 @@ print(round(statistics.median(between) * 1000))
 ";
 
 #[test]
-fn d20_small_messages_do_not_wait_for_an_acknowledgement() {
+fn d20_small_messages_do_not_wait_for_an_ack() {
     let home = Home::new();
     let program = home.echoic(&[]);
     let between = |args: &[&dyn std::fmt::Display]| -> u64 {

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use crate::{client, harness::Serve};
 
 #[test]
-fn d17_this_machine_and_no_other_unless_asked() {
+fn d17_default_listens_only_on_loopback() {
     // Every address of 127/8 is this machine's; a server on its loopback address is at one of them.
     let here = Serve::start(&[":0", "*:0"]);
     let (ours, any) = (here.at[0].port(), here.at[1].port());
@@ -19,7 +19,7 @@ fn d17_this_machine_and_no_other_unless_asked() {
 }
 
 #[test]
-fn d18_what_is_said_is_said_exactly() {
+fn d18_greeting_is_sent_exactly() {
     let program = "got = b''\nwhile more := c.recv(99): got += more\nprint(got)";
     for (service, said) in [
         ("greet", "b'Thank you for connecting'\n"),

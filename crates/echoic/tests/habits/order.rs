@@ -4,7 +4,7 @@ use crate::{client, harness::Serve};
 
 /// With a clock that jumps meanwhile: `trials/disk/tests/clock.rs`.
 #[test]
-fn d26_time_is_measured_and_order_is_counted() {
+fn d26_latency_is_measured_and_order_is_numbered() {
     let serve = Serve::start(&[":0", "--frame", "line"]);
     client(
         serve.at[0].port(),
@@ -28,7 +28,7 @@ fn d26_time_is_measured_and_order_is_counted() {
 }
 
 #[test]
-fn d27_replies_keep_the_order_of_messages() {
+fn d27_replies_keep_the_order_of_requests() {
     let serve = Serve::start(&[":0", "--frame", "line"]);
     let program = "
 c.sendall(b''.join(b'%d a\\n' % i for i in range(20000))); c.shutdown(socket.SHUT_WR)

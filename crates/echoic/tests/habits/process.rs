@@ -10,7 +10,7 @@ use crate::{
 };
 
 #[test]
-fn d13_a_restart_does_not_wait_for_the_old_connections() {
+fn d13_restart_does_not_wait_for_old_connections() {
     let port = free_port();
     let at = format!("greet=127.0.0.1:{port}");
     for _ in 0..2 {
@@ -31,7 +31,7 @@ fn d13_a_restart_does_not_wait_for_the_old_connections() {
 }
 
 #[test]
-fn d14_too_many_are_told_so_and_the_backlog_is_no_limit() {
+fn d14_excess_connections_are_rejected_not_left_in_the_backlog() {
     let serve = Serve::start(&["127.0.0.1:0", "--max-connections", "2"]);
     let mut first = Talk::to(serve.at[0]);
     let mut second = Talk::to(serve.at[0]);
@@ -69,7 +69,7 @@ print(*ends)";
 }
 
 #[test]
-fn d15_out_of_files_it_waits_and_goes_on() {
+fn d15_server_out_of_files_waits_and_recovers() {
     let serve = Serve::start(&["127.0.0.1:0"]);
     let limit = |files: &str| {
         let mut prlimit = tool("prlimit", "util-linux");
@@ -104,7 +104,7 @@ fn d15_out_of_files_it_waits_and_goes_on() {
 }
 
 #[test]
-fn d21_told_to_stop_it_answers_first() {
+fn d21_stop_answers_received_requests_first() {
     let mut serve = Serve::start(&["127.0.0.1:0", "--frame", "line"]);
     let mut talk = Talk::to(serve.at[0]);
     talk.ask("one\n", "ONE\n");
@@ -123,7 +123,7 @@ fn d21_told_to_stop_it_answers_first() {
 }
 
 #[test]
-fn d25_a_store_that_fails_is_said_and_answering_goes_on() {
+fn d25_failing_store_is_reported_and_answering_continues() {
     let home = Arc::new(Home::new());
     let args = ["127.0.0.1:0", "--frame", "line"];
     let mut command = bash("trap '' XFSZ; ulimit -f 1000; exec \"$@\"");

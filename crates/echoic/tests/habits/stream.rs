@@ -18,7 +18,7 @@ while True:
 ";
 
 #[test]
-fn d01_a_caller_who_says_nothing_keeps_nobody_waiting() {
+fn d01_idle_connection_does_not_block_others() {
     let program = "
 quiet = socket.create_connection(c.getpeername())
 quiet.send(b'mine'); print(quiet.recv(9)); c.send(b'theirs'); print(c.recv(9))";
@@ -40,7 +40,7 @@ quiet.send(b'mine'); print(quiet.recv(9)); c.send(b'theirs'); print(c.recv(9))";
 }
 
 #[test]
-fn d02_a_read_is_not_a_message() {
+fn d02_one_read_is_not_one_message() {
     let program = "
 c.send(b'one\\ntwo\\n' + b'x' * 3000 + b'\\n')
 want = 8 + 3001
@@ -74,7 +74,7 @@ print(len(got), c.recv(1))";
 }
 
 #[test]
-fn d03_a_client_that_sends_no_newline_is_answered() {
+fn d03_request_without_newline_is_answered() {
     let program = "c.send(b'hello'); c.settimeout(0.5); print(c.recv(1024))";
     let serve = Serve::start(&[":0"]);
     assert_eq!(client(serve.at[0].port(), program), "b'HELLO'\n");
@@ -85,7 +85,7 @@ fn d03_a_client_that_sends_no_newline_is_answered() {
 }
 
 #[test]
-fn d04_a_character_cut_in_two_ends_nobody() {
+fn d04_cut_or_invalid_character_ends_no_conversation() {
     let program = "
 c.send(b'stra\\xc3'); time.sleep(0.1); c.send(b'\\x9fe \\xff\\xfe z\\xc3'); c.shutdown(socket.SHUT_WR)
 got = b''
@@ -104,7 +104,7 @@ print(got)";
 }
 
 #[test]
-fn d05_case_is_that_of_all_of_unicode() {
+fn d05_case_mapping_covers_unicode() {
     let serve = Serve::start(&["upper=:0", "lower=:0", "--frame", "line"]);
     let mut upper = Talk::to(serve.at[0]);
     upper.ask("ΐ ß ŉ ﬃ i\n", "\u{399}\u{308}\u{301} SS \u{2bc}N FFI I\n");
@@ -115,7 +115,7 @@ fn d05_case_is_that_of_all_of_unicode() {
 }
 
 #[test]
-fn d06_all_of_a_reply_is_sent_to_who_reads_slowly() {
+fn d06_slow_reader_gets_the_whole_reply() {
     const BYTES: usize = 20_000_000;
     let serve = Serve::start(&["echo=:0"]);
     let mut talk = Talk::to(serve.at[0]);
@@ -143,7 +143,7 @@ fn d06_all_of_a_reply_is_sent_to_who_reads_slowly() {
 }
 
 #[test]
-fn d07_writing_and_reading_do_not_wait_for_each_other() {
+fn d07_writing_and_reading_are_independent() {
     // A lock-step echo: it reads nothing while its own reply is not taken.
     let echo = server(
         "while True:\n  c, _ = s.accept()\n  while d := c.recv(65536): c.sendall(d)\n  c.close()",
@@ -166,7 +166,7 @@ fn d07_writing_and_reading_do_not_wait_for_each_other() {
 }
 
 #[test]
-fn d08_an_empty_message_is_one_where_it_can_be() {
+fn d08_empty_message_is_a_message() {
     let serve = Serve::start(&[":0", "udp://:0", "--frame", "line"]);
     assert_eq!(
         client(serve.at[0].port(), "c.send(b'\\n'); print(c.recv(9))"),
@@ -193,7 +193,7 @@ u.sendto(b'', ('127.0.0.1', int(sys.argv[1]))); print(u.recvfrom(9)[0])";
 }
 
 #[test]
-fn d09_q_is_a_letter() {
+fn d09_q_is_an_ordinary_message() {
     let serve = Serve::start(&[":0"]);
     let heard = run(
         &mut serve.home.echoic(&["connect", &serve.addresses[0]]),
@@ -203,7 +203,7 @@ fn d09_q_is_a_letter() {
 }
 
 #[test]
-fn d10_the_end_of_one_half_is_not_the_end() {
+fn d10_half_close_is_not_the_end() {
     let serve = Serve::start(&[":0", "--frame", "line"]);
     let program = "
 c.send(b'a\\n' * 50000 + b'the last'); c.shutdown(socket.SHUT_WR)

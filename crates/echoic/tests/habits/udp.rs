@@ -15,7 +15,7 @@ fn ask(port: u16, program: &str) -> String {
 }
 
 #[test]
-fn d22_a_datagram_is_whole_and_a_peer_that_is_gone_stops_nobody() {
+fn d22_datagram_is_whole_and_vanished_peer_is_harmless() {
     let program = "
 for n in 9000, 65507:
     u.sendto(b'x' * n, at)
@@ -40,7 +40,7 @@ u.sendto(b'x' * 9000, s.getsockname()); print(len(s.recvfrom(1024)[0]))";
 }
 
 #[test]
-fn d23_nobody_can_be_made_to_answer_more_than_was_asked() {
+fn d23_reply_never_exceeds_its_request() {
     let home = Home::new();
     for service in ["greet", "time", "info"] {
         let ran = home.run(&["serve", &format!("{service}=udp://:0"), "--store", "none"]);
@@ -61,7 +61,7 @@ fn d23_nobody_can_be_made_to_answer_more_than_was_asked() {
 }
 
 #[test]
-fn a_burst_is_answered_or_its_drops_are_counted() {
+fn burst_is_answered_or_its_drops_are_counted() {
     // As many as are sent before the first is read, to a socket whose buffer cannot hold them.
     let serve = Serve::start_with_events(&["udp://127.0.0.1:0"]);
     let port = serve.at[0].port();

@@ -34,14 +34,14 @@ impl Queue {
         thread::spawn(move || {
             for caller in listener.incoming().map_while(Result::ok) {
                 let line = Arc::clone(&line);
-                thread::spawn(move || stand_in_line(caller, &line, each));
+                thread::spawn(move || enqueue_requests(caller, &line, each));
             }
         });
         Self { addr }
     }
 }
 
-fn stand_in_line(caller: TcpStream, line: &(Mutex<Line>, Condvar), each: Duration) {
+fn enqueue_requests(caller: TcpStream, line: &(Mutex<Line>, Condvar), each: Duration) {
     caller.set_nodelay(true).unwrap();
     let caller = Arc::new(caller);
     let mut lines = BufReader::new(&*caller).lines().map_while(Result::ok);

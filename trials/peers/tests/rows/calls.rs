@@ -27,8 +27,8 @@ fn until_closed(process: Process, files: usize) -> usize {
 }
 
 #[test]
-fn idle_callers_cost_little() {
-    alone("calls::idle_callers_cost_little", idle);
+fn idle_connections_cost_little() {
+    alone("calls::idle_connections_cost_little", idle);
 }
 
 fn idle() {
@@ -95,12 +95,12 @@ fn idle() {
 }
 
 #[test]
-fn callers_that_come_and_go_leave_nothing() {
-    alone("calls::callers_that_come_and_go_leave_nothing", churn);
+fn connection_churn_leaks_nothing() {
+    alone("calls::connection_churn_leaks_nothing", churn);
 }
 
 /// So many conversations, each a connect, a question, an answer, a close; four at a time.
-fn come_and_go(at: SocketAddr, count: usize, hear: &'static [u8]) {
+fn connect_and_disconnect(at: SocketAddr, count: usize, hear: &'static [u8]) {
     let peers: Vec<_> = (0..4)
         .map(|peer| {
             let source = Ipv4Addr::new(127, 0, 0, 2 + peer);
@@ -122,24 +122,24 @@ fn churn() {
     let count = scale.pick(20_000, 50_000);
     let serve = Serve::start(&["upper=:0"]);
     let server = serve.process();
-    come_and_go(serve.at[0], 4, b"HELLO");
+    connect_and_disconnect(serve.at[0], 4, b"HELLO");
     let files = until_closed(server, server.files() - 1);
     let warm = server.resident();
-    come_and_go(serve.at[0], count, b"HELLO");
+    connect_and_disconnect(serve.at[0], count, b"HELLO");
     let left = until_closed(server, files).saturating_sub(files);
     let grown = server.resident().saturating_sub(warm);
     let (stopped, _home) = serve.stop();
 
     // The same without a record, whose pages are kept at hand up to 2 MiB: then nothing may grow.
     let plain = Serve::start(&["upper=:0", "--store", "none"]);
-    come_and_go(plain.at[0], count / 4, b"HELLO");
+    connect_and_disconnect(plain.at[0], count / 4, b"HELLO");
     let warm = plain.process().resident();
-    come_and_go(plain.at[0], count / 2, b"HELLO");
+    connect_and_disconnect(plain.at[0], count / 2, b"HELLO");
     let plainly = plain.process().resident().saturating_sub(warm);
 
     let naive = Naive::start(LEAKS);
     let naive_files = naive.process().files();
-    come_and_go(naive.at, 400, b"hello");
+    connect_and_disconnect(naive.at, 400, b"hello");
     let naive_left = naive.process().files().saturating_sub(naive_files);
     Row {
         row: 5,
@@ -169,8 +169,8 @@ fn churn() {
 }
 
 #[test]
-fn resets_are_told_as_such_and_hurt_nobody() {
-    alone("calls::resets_are_told_as_such_and_hurt_nobody", resets);
+fn resets_are_recorded_and_others_continue() {
+    alone("calls::resets_are_recorded_and_others_continue", resets);
 }
 
 fn resets() {
@@ -234,8 +234,8 @@ fn resets() {
 }
 
 #[test]
-fn one_too_many_sees_a_clean_end() {
-    alone("calls::one_too_many_sees_a_clean_end", too_many);
+fn excess_connection_gets_a_clean_close() {
+    alone("calls::excess_connection_gets_a_clean_close", too_many);
 }
 
 /// Of so many that each say something: how many are answered, end in order, and are reset.
@@ -278,15 +278,15 @@ fn too_many() {
 }
 
 #[test]
-fn a_half_close_is_the_end_of_what_is_said_and_not_of_what_is_answered() {
+fn half_close_ends_requests_but_not_replies() {
     alone(
-        "calls::a_half_close_is_the_end_of_what_is_said_and_not_of_what_is_answered",
+        "calls::half_close_ends_requests_but_not_replies",
         half_close,
     );
 }
 
 /// Says a thousand lines and one without an end, ends its half, and counts what comes back right.
-fn thousand_and_one(at: SocketAddr) -> usize {
+fn answered_after_half_close(at: SocketAddr) -> usize {
     let mut peer = call(at);
     let lines: Vec<String> = (0..1000).map(|i| format!("line {i}\n")).collect();
     let mut writer = peer.try_clone().unwrap();
@@ -314,10 +314,12 @@ fn half_close() {
     let scale = Scale::asked();
     let times = scale.pick(20, 200);
     let serve = Serve::start(&["upper=:0", "--frame", "line"]);
-    let right: usize = (0..times).map(|_| thousand_and_one(serve.at[0])).sum();
+    let right: usize = (0..times)
+        .map(|_| answered_after_half_close(serve.at[0]))
+        .sum();
     let (stopped, _home) = serve.stop();
     let naive = Naive::start(WANTS_NEWLINES);
-    let control = thousand_and_one(naive.at);
+    let control = answered_after_half_close(naive.at);
     Row {
         row: 12,
         hazard: "half-close".into(),

@@ -37,9 +37,9 @@ enum DatagramResult {
 }
 
 #[test]
-fn a_datagram_too_long_is_not_answered_in_part() {
+fn oversized_datagram_is_not_answered_in_part() {
     alone(
-        "datagrams::a_datagram_too_long_is_not_answered_in_part",
+        "datagrams::oversized_datagram_is_not_answered_in_part",
         trial,
     );
 }

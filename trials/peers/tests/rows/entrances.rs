@@ -76,9 +76,9 @@ fn is_answered(serve: &Serve, message: &[u8]) -> bool {
 }
 
 #[test]
-fn a_message_too_long_is_refused_at_every_entrance() {
+fn too_long_message_is_rejected_under_every_framing() {
     alone(
-        "entrances::a_message_too_long_is_refused_at_every_entrance",
+        "entrances::too_long_message_is_rejected_under_every_framing",
         too_long,
     );
 }
@@ -153,8 +153,11 @@ fn too_long() {
 }
 
 #[test]
-fn a_length_that_lies_takes_no_room() {
-    alone("entrances::a_length_that_lies_takes_no_room", lies);
+fn oversized_length_prefix_allocates_no_memory() {
+    alone(
+        "entrances::oversized_length_prefix_allocates_no_memory",
+        lies,
+    );
 }
 
 fn lies() {
@@ -221,7 +224,7 @@ fn lies() {
 }
 
 #[test]
-fn garbage_hurts_nobody() {
+fn garbage_input_does_not_disturb_other_peers() {
     alone("entrances::garbage_hurts_nobody", garbage);
 }
 
@@ -305,8 +308,8 @@ fn garbage() {
 }
 
 #[test]
-fn a_browser_made_to_call_is_flagged() {
-    alone("entrances::a_browser_made_to_call_is_flagged", browser);
+fn http_request_from_a_browser_is_flagged() {
+    alone("entrances::http_request_from_a_browser_is_flagged", browser);
 }
 
 fn browser() {

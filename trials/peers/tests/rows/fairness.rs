@@ -21,7 +21,11 @@ use trials_report::{Row, Scale};
 
 /// Pushes at the first endpoint through so many connections, all they take, and reads nothing, until told to stop; how
 /// much that was.
-fn pushers(at: SocketAddr, count: usize, stop: &Arc<AtomicBool>) -> thread::JoinHandle<u64> {
+fn start_heavy_senders(
+    at: SocketAddr,
+    count: usize,
+    stop: &Arc<AtomicBool>,
+) -> thread::JoinHandle<u64> {
     let mut peers = calls(at, count);
     let stop = Arc::clone(stop);
     thread::spawn(move || {
@@ -43,51 +47,48 @@ fn pushers(at: SocketAddr, count: usize, stop: &Arc<AtomicBool>) -> thread::Join
 /// Pushes for a second.
 fn push_a_second(at: SocketAddr, count: usize) {
     let stop = Arc::<AtomicBool>::default();
-    let pushing = pushers(at, count, &stop);
+    let pushing = start_heavy_senders(at, count, &stop);
     thread::sleep(Duration::from_secs(1));
     stop.store(true, Ordering::Relaxed);
     pushing.join().unwrap();
 }
 
 /// What good peers at `upper` take while others push at the first endpoint, and how much those pushed.
-fn pushed_at(serve: &Serve, count: usize) -> (Vec<Duration>, u64) {
+fn latency_under_heavy_senders(serve: &Serve, count: usize) -> (Vec<Duration>, u64) {
     let stop = Arc::<AtomicBool>::default();
-    let pushing = pushers(serve.at[0], count, &stop);
+    let pushing = start_heavy_senders(serve.at[0], count, &stop);
     let times = GoodPeers::during(serve.at[1], 4, Duration::from_secs(1)).unwrap();
     stop.store(true, Ordering::Relaxed);
     (times, pushing.join().unwrap())
 }
 
 #[test]
-fn peers_that_push_all_they_can_do_not_hold_up_the_others() {
-    alone(
-        "fairness::peers_that_push_all_they_can_do_not_hold_up_the_others",
-        || {
-            let scale = Scale::asked();
-            let count = scale.pick(50, 200);
-            let drops = Serve::start(&[
-                "discard=:0",
-                "upper=:0",
-                "--retention",
-                "all",
-                "--when-full",
-                "drop",
-            ]);
-            push_a_second(drops.at[0], count);
-            let (dropped, _home) = drops.stop();
-            let control = format!(
-                "with `--when-full drop` {} of {} are lost, and counted",
-                dropped.lost, dropped.served
-            );
-            trial("discard", count, scale, &control, dropped.lost > 0);
-        },
-    );
+fn heavy_senders_do_not_delay_others() {
+    alone("fairness::heavy_senders_do_not_delay_others", || {
+        let scale = Scale::asked();
+        let count = scale.pick(50, 200);
+        let drops = Serve::start(&[
+            "discard=:0",
+            "upper=:0",
+            "--retention",
+            "all",
+            "--when-full",
+            "drop",
+        ]);
+        push_a_second(drops.at[0], count);
+        let (dropped, _home) = drops.stop();
+        let control = format!(
+            "with `--when-full drop` {} of {} are lost, and counted",
+            dropped.lost, dropped.served
+        );
+        trial("discard", count, scale, &control, dropped.lost > 0);
+    });
 }
 
 #[test]
-fn peers_that_never_read_and_push_all_they_can_do_not_either() {
+fn heavy_senders_that_never_read_do_not_delay_others() {
     alone(
-        "fairness::peers_that_never_read_and_push_all_they_can_do_not_either",
+        "fairness::heavy_senders_that_never_read_do_not_delay_others",
         || {
             let scale = Scale::asked();
             let naive = Naive::start(BUFFERS);
@@ -121,8 +122,8 @@ fn trial(service: &str, count: usize, scale: Scale, control: &str, control_fails
     let (mut answers, mut plain_answers, mut pushed) = (0, 0, 0);
     for _ in 0..rounds {
         let alone = GoodPeers::during(serve.at[1], 4, Duration::from_secs(1)).unwrap();
-        let (busy, bytes) = pushed_at(&serve, count);
-        let (plain, _) = pushed_at(&unrecorded, count);
+        let (busy, bytes) = latency_under_heavy_senders(&serve, count);
+        let (plain, _) = latency_under_heavy_senders(&unrecorded, count);
         pushed += bytes;
         answers += busy.len();
         plain_answers += plain.len();

@@ -25,9 +25,9 @@ fn busy(process: Process, span: Duration) -> (f64, f64) {
 }
 
 #[test]
-fn without_files_callers_wait_and_nothing_spins() {
+fn file_exhaustion_delays_callers_without_busy_looping() {
     alone(
-        "files::without_files_callers_wait_and_nothing_spins",
+        "files::file_exhaustion_delays_callers_without_busy_looping",
         exhausted,
     );
 }
@@ -83,8 +83,11 @@ fn exhausted() {
 }
 
 #[test]
-fn whatever_accept_fails_with_it_goes_on() {
-    alone("files::whatever_accept_fails_with_it_goes_on", each_error);
+fn accepting_continues_after_any_accept_error() {
+    alone(
+        "files::accepting_continues_after_any_accept_error",
+        each_error,
+    );
 }
 
 fn each_error() {

@@ -36,9 +36,9 @@ pub(crate) fn push_all(peers: &mut [TcpStream], bytes: usize) -> usize {
 }
 
 #[test]
-fn peers_that_never_read_cost_little_and_are_ended() {
+fn peers_that_never_read_cost_little_and_are_closed() {
     alone(
-        "memory::peers_that_never_read_cost_little_and_are_ended",
+        "memory::peers_that_never_read_cost_little_and_are_closed",
         never_read,
     );
 }
@@ -127,9 +127,9 @@ fn never_read() {
 }
 
 #[test]
-fn a_line_without_end_is_answered_as_it_comes_or_ended() {
+fn endless_line_is_answered_in_chunks_or_closed() {
     alone(
-        "memory::a_line_without_end_is_answered_as_it_comes_or_ended",
+        "memory::endless_line_is_answered_in_chunks_or_closed",
         endless,
     );
 }

@@ -49,8 +49,8 @@ impl Slow {
 }
 
 #[test]
-fn slow_callers_are_ended_at_their_deadline() {
-    alone("slow::slow_callers_are_ended_at_their_deadline", trial);
+fn slow_senders_are_closed_at_their_timeout() {
+    alone("slow::slow_senders_are_closed_at_their_timeout", trial);
 }
 
 /// What one turn saw.

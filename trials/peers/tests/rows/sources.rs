@@ -15,7 +15,7 @@ use trials_report::{Row, Scale};
 const GREEDY: Ipv4Addr = Ipv4Addr::new(127, 200, 0, 1);
 
 /// How many of its connections are served, and how many are ended in order.
-fn greed(serve: &Serve, count: usize) -> (usize, usize) {
+fn call_from_one_source(serve: &Serve, count: usize) -> (usize, usize) {
     let mut peers: Vec<TcpStream> = (0..count)
         .map(|_| call_from(GREEDY, serve.at[0]).unwrap())
         .collect();
@@ -33,8 +33,8 @@ fn greed(serve: &Serve, count: usize) -> (usize, usize) {
 }
 
 #[test]
-fn one_source_takes_no_more_than_its_share() {
-    alone("sources::one_source_takes_no_more_than_its_share", trial);
+fn one_source_gets_no_more_than_its_share() {
+    alone("sources::one_source_gets_no_more_than_its_share", trial);
 }
 
 fn trial() {
@@ -54,7 +54,7 @@ fn trial() {
             there.push(peer);
         }
     }
-    let (served, refused) = greed(&serve, 12);
+    let (served, refused) = call_from_one_source(&serve, 12);
     let still = there
         .iter_mut()
         .filter_map(|peer| ask(peer, b"again\n", b"AGAIN\n").ok())
@@ -71,7 +71,7 @@ fn trial() {
     let too_fast = paced.ended("too-fast", 1);
 
     let unlimited = Serve::start(&["upper=:0", "--frame", "line"]);
-    let (all, _) = greed(&unlimited, 12);
+    let (all, _) = call_from_one_source(&unlimited, 12);
     Row {
         row: 18,
         hazard: "one source that takes more than its share".into(),

@@ -89,9 +89,9 @@ fn sum(callers: Vec<thread::JoinHandle<Met>>) -> Met {
 }
 
 #[test]
-fn callers_of_the_last_moment_are_answered_or_refused() {
+fn callers_at_the_stop_are_answered_or_refused() {
     alone(
-        "stop::callers_of_the_last_moment_are_answered_or_refused",
+        "stop::callers_at_the_stop_are_answered_or_refused",
         last_moment,
     );
 }
@@ -182,9 +182,9 @@ fn restarts(rounds: usize, how: &str) -> Met {
 }
 
 #[test]
-fn a_restart_with_a_socket_handed_over_refuses_nobody() {
+fn restart_with_inherited_socket_refuses_no_caller() {
     alone(
-        "stop::a_restart_with_a_socket_handed_over_refuses_nobody",
+        "stop::restart_with_inherited_socket_refuses_no_caller",
         restart,
     );
 }

@@ -17,9 +17,9 @@ use crate::memory::push_all;
 const MEMORY: u64 = 256 << 20;
 
 #[test]
-fn idle_slow_and_never_reading_at_once_within_256_mib() {
+fn idle_slow_and_non_reading_peers_fit_in_256_mib() {
     alone(
-        "together::idle_slow_and_never_reading_at_once_within_256_mib",
+        "together::idle_slow_and_non_reading_peers_fit_in_256_mib",
         trial,
     );
 }

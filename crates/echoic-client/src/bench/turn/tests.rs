@@ -35,7 +35,7 @@ fn echoing() -> String {
 
 /// What a generator allocates it allocates at the beginning; a message costs none.
 #[test]
-fn a_message_allocates_nothing() {
+fn generated_message_allocates_nothing() {
     for (load, pipeline) in [
         (Load::Closed, 1),
         (Load::Closed, 16),

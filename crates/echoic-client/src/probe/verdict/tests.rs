@@ -64,7 +64,7 @@ fn says(report: &Report, state: State, parts: &[&str]) {
 }
 
 #[test]
-fn what_connects_is_reachable() {
+fn connecting_address_is_reachable() {
     let report = report("db.test:80", vec![("192.0.2.7:80", connected())]);
     says(
         &report,
@@ -74,7 +74,7 @@ fn what_connects_is_reachable() {
 }
 
 #[test]
-fn localhost_that_is_first_of_all_ipv6_is_told() {
+fn localhost_resolving_to_ipv6_first_is_reported() {
     let report = report(
         "localhost:80",
         vec![("[::1]:80", refused()), ("127.0.0.1:80", connected())],
@@ -90,7 +90,7 @@ fn localhost_that_is_first_of_all_ipv6_is_told() {
 }
 
 #[test]
-fn one_family_only_is_told_with_the_reason_of_the_other() {
+fn single_family_is_reported_with_why_the_other_failed() {
     let of = |six| {
         report(
             "db.test:80",
@@ -139,7 +139,7 @@ fn one_family_only_is_told_with_the_reason_of_the_other() {
 }
 
 #[test]
-fn some_of_many_addresses_that_do_not_connect_are_named_and_counted() {
+fn failing_addresses_are_listed_and_counted() {
     let addrs: Vec<String> = (1..=6).map(|n| format!("192.0.2.{n}:80")).collect();
     let mut tries: Vec<_> = addrs
         .iter()
@@ -157,7 +157,7 @@ fn some_of_many_addresses_that_do_not_connect_are_named_and_counted() {
 }
 
 #[test]
-fn an_address_that_answered_once_is_reachable() {
+fn address_that_answered_once_is_reachable() {
     let tries = vec![
         ("192.0.2.7:80", AttemptOutcome::Silent),
         ("192.0.2.7:80", connected()),
@@ -205,7 +205,7 @@ fn an_address_that_answered_once_is_reachable() {
     State::Unreachable,
     "192.0.2.7:80: out of memory"
 )]
-fn what_does_not_connect_is_told_apart(
+fn connect_failures_are_distinguished(
     #[case] outcome: AttemptOutcome,
     #[case] state: State,
     #[case] part: &str,
@@ -218,7 +218,7 @@ fn what_does_not_connect_is_told_apart(
 }
 
 #[test]
-fn silence_that_was_short_is_a_time_out_and_no_filter() {
+fn short_timeout_is_not_reported_as_filtered() {
     let mut report = report(
         "192.0.2.7:80",
         vec![("192.0.2.7:80", AttemptOutcome::Silent)],
@@ -231,7 +231,7 @@ fn silence_that_was_short_is_a_time_out_and_no_filter() {
 }
 
 #[test]
-fn silence_of_this_machine_is_a_full_queue() {
+fn timeout_on_loopback_is_reported_as_a_full_backlog() {
     says(
         &report(":80", vec![("127.0.0.1:80", AttemptOutcome::Silent)]),
         State::TimedOut,
@@ -240,7 +240,7 @@ fn silence_of_this_machine_is_a_full_queue() {
 }
 
 #[test]
-fn where_one_is_silent_and_others_say_no_both_are_told() {
+fn mixed_timeout_and_errors_are_both_reported() {
     let tries = vec![
         (
             "[2001:db8::7]:80",
@@ -260,7 +260,7 @@ fn where_one_is_silent_and_others_say_no_both_are_told() {
 }
 
 #[test]
-fn udp_is_open_closed_or_silent_and_never_reachable() {
+fn udp_state_is_open_closed_or_silent_never_reachable() {
     let of = |outcome| report("udp://192.0.2.7:9", vec![("192.0.2.7:9", outcome)]);
     says(
         &of(AttemptOutcome::Replied { bytes: 3 }),
@@ -322,7 +322,7 @@ fn udp_is_open_closed_or_silent_and_never_reachable() {
     "probe unix: instead"
 )]
 #[case("unixgram:/x", connected(), State::Reachable, "nothing was sent")]
-fn unix_sockets_have_sentences_of_their_own(
+fn unix_socket_states_have_their_own_sentences(
     #[case] endpoint: &str,
     #[case] outcome: AttemptOutcome,
     #[case] state: State,
@@ -336,7 +336,7 @@ fn unix_sockets_have_sentences_of_their_own(
 }
 
 #[test]
-fn a_path_cannot_play_with_the_terminal() {
+fn control_characters_in_a_path_are_escaped() {
     let mut report = report("unix:/x", vec![("unix:/x", refused())]);
     let name = UnixName::Path("/tmp/\u{1b}]0;x\u{7}\n\u{202e}".into());
     report.tries[0].address = Address::Unix(Some(name));
@@ -382,7 +382,7 @@ fn unresolved(missing: fn() -> Missing, dns: Option<[DnsSays; 2]>) -> Report {
 #[case(|| Missing::Again, Some(DnsSays::Closed), "no server listens at 192.0.2.53 (UDP port 53 is closed)")]
 #[case(|| Missing::Again, None, "failed or got no answer")]
 #[case(|| Missing::Failed(io::Error::other("out of files")), None, "db.test: out of files")]
-fn a_name_without_an_address_is_told_apart(
+fn resolution_failures_are_distinguished(
     #[case] missing: fn() -> Missing,
     #[case] dns: Option<DnsSays>,
     #[case] part: &str,
@@ -395,7 +395,7 @@ fn a_name_without_an_address_is_told_apart(
 }
 
 #[test]
-fn records_that_the_system_hides_are_told() {
+fn dns_records_hidden_by_the_system_are_reported() {
     let mut report = unresolved(
         || Missing::NoName,
         Some([DnsSays::NoRecord, DnsSays::NoRecord]),
@@ -409,7 +409,7 @@ fn records_that_the_system_hides_are_told() {
 }
 
 #[test]
-fn how_long_was_waited_is_told() {
+fn wait_time_and_tries_are_reported() {
     let mut report = report("192.0.2.7:80", vec![("192.0.2.7:80", refused())]);
     (report.rounds, report.waited) = (40, Some(Duration::from_secs(10)));
     says(

@@ -30,7 +30,7 @@ fn dropping(behind_bytes_max: usize, shards: usize) -> RecorderOptions {
 
 /// Whatever of it the recorder has taken in the meantime, and however many shards have a part of it.
 #[tokio::test(start_paused = true)]
-async fn what_finds_no_room_is_lost_and_there_is_room_to_the_last_byte() {
+async fn event_is_lost_only_if_it_exceeds_the_remaining_bytes() {
     for (shards, amid) in [(1, 0), (1, 1000), (1, 6000), (2, 0), (3, 1000)] {
         for (spare, lost) in [(0, 1), (1, 0)] {
             let room = 6000 + spare;
@@ -53,7 +53,7 @@ async fn what_finds_no_room_is_lost_and_there_is_room_to_the_last_byte() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn half_of_what_is_left_may_be_heard_and_the_last_eighth_by_the_light() {
+async fn read_budget_is_half_the_rest_and_an_eighth_is_reserved() {
     let options = RecorderOptions {
         behind_bytes_max: 800_000,
         ..RecorderOptions::default()
@@ -102,7 +102,7 @@ async fn half_of_what_is_left_may_be_heard_and_the_last_eighth_by_the_light() {
 
 /// Where a conversation may have less than is worth hearing anywhere else, that is what it hears.
 #[tokio::test(start_paused = true)]
-async fn where_all_is_little_all_of_it_is_heard_and_not_less() {
+async fn small_budget_is_available_in_full() {
     let options = RecorderOptions {
         conversation_behind_bytes_max: 400,
         ..RecorderOptions::default()
@@ -124,7 +124,7 @@ async fn where_all_is_little_all_of_it_is_heard_and_not_less() {
 
 /// A store that errs has each attempt begin an epoch. What a conversation told in all of them it has unkept.
 #[tokio::test(start_paused = true)]
-async fn what_is_unkept_is_added_up_over_all_attempts_to_keep_it() {
+async fn uncommitted_bytes_add_up_over_failed_attempts() {
     let options = RecorderOptions {
         conversation_behind_bytes_max: 100_000,
         ..RecorderOptions::default()
@@ -154,7 +154,7 @@ async fn what_is_unkept_is_added_up_over_all_attempts_to_keep_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_hears_for_many_waits_when_all_is_taken_and_not_before() {
+async fn shared_reader_waits_only_when_the_budget_is_used_up() {
     let looks = async |journal: &mut Journal| {
         poll_fn(|cx| Poll::Ready(journal.poll_room_for_all(cx).is_ready())).await
     };
@@ -186,7 +186,7 @@ async fn who_hears_for_many_waits_when_all_is_taken_and_not_before() {
 
 /// A batch that is exactly full is as full as any.
 #[tokio::test(start_paused = true)]
-async fn a_round_is_large_from_its_last_byte_on() {
+async fn round_is_large_at_exactly_its_limit() {
     for (bytes, full, began) in [(ROUND_BYTES, 1, 0), (ROUND_BYTES - 1, 0, 20)] {
         let mut recording = Recording::start(Mood::Willing, RecorderOptions::default()).await;
         let mut teller = recording.teller(0);
@@ -205,7 +205,7 @@ async fn a_round_is_large_from_its_last_byte_on() {
 
 /// Nobody is woken for what can wait for the pace: by the first event of a round, and by the one that makes it large.
 #[tokio::test(start_paused = true)]
-async fn the_recorder_is_woken_twice_a_round() {
+async fn recorder_is_woken_twice_per_round() {
     let recording = Recording::start(Mood::Willing, RecorderOptions::default()).await;
     // It is never let run: this test is woken in its place.
     let woken = async || {
@@ -227,7 +227,7 @@ async fn the_recorder_is_woken_twice_a_round() {
 
 /// Batches are filled again: none is made anew while there is an empty one, and no more are kept than a worker needs.
 #[tokio::test(start_paused = true)]
-async fn emptied_batches_come_back_and_do_not_pile_up() {
+async fn empty_batches_are_reused_and_bounded() {
     let options = RecorderOptions {
         shards: 2,
         ..RecorderOptions::default()

@@ -42,7 +42,7 @@ fn echo_apart() -> Handler {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_speaks_first_and_answers() {
+async fn spawned_handler_greets_and_answers() {
     let service = apart(|mut heard, mut said| async move {
         said.say(unasked("hello\n")).await.unwrap();
         while let Some(message) = heard.next().await {
@@ -69,7 +69,7 @@ async fn it_speaks_first_and_answers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn d27_answers_given_out_of_order_leave_in_order() {
+async fn d27_out_of_order_answers_are_sent_in_order() {
     let service = apart(|mut heard, mut said| async move {
         let mut messages = Vec::new();
         while let Some(message) = heard.next().await {
@@ -95,7 +95,7 @@ async fn d27_answers_given_out_of_order_leave_in_order() {
 
 /// A read may complete far more messages than may wait for an answer.
 #[tokio::test(start_paused = true)]
-async fn lines_pipelined_by_the_thousand_are_answered_each_with_its_terminator() {
+async fn thousands_of_pipelined_lines_keep_their_terminators() {
     let talk = Setup::line().talk(echo_apart()).await;
     let lines = (0..5000)
         .map(|i| format!("{i}\n"))
@@ -112,7 +112,7 @@ async fn lines_pipelined_by_the_thousand_are_answered_each_with_its_terminator()
 
 /// A read of nothing but newlines was 65,536 messages at once, and about 13 MB in the queues of a service apart.
 #[tokio::test(start_paused = true)]
-async fn what_waits_for_a_service_apart_is_bounded_in_bytes_however_short_the_messages() {
+async fn request_queue_is_bounded_in_bytes_for_short_messages() {
     let messages = 4096;
     let each = size_of::<crate::apart::Pending>() + size_of::<echoic_core::service::HeardMessage>();
     assert!(messages * (each + 32) < 1 << 20, "{each} bytes each");
@@ -139,7 +139,7 @@ async fn what_waits_for_a_service_apart_is_bounded_in_bytes_however_short_the_me
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_read_is_one_chunk_for_a_service_apart_too() {
+async fn one_read_is_one_chunk_for_a_spawned_handler() {
     let talk = Setup::chunk().talk(echo_apart()).await;
     talk.peer.send(vec![b'x'; 64 << 10]);
     talk.peer.finish();
@@ -148,7 +148,7 @@ async fn a_read_is_one_chunk_for_a_service_apart_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_longer_than_what_may_wait_is_answered_as_one() {
+async fn message_longer_than_the_queue_is_answered_as_one() {
     let talk = Setup::line().talk(echo_apart()).await;
     let line = "x".repeat(300 << 10) + "\n";
     talk.peer.send(&line);
@@ -162,7 +162,7 @@ async fn a_message_longer_than_what_may_wait_is_answered_as_one() {
 
 /// Many at work at once, each done in its own time.
 #[tokio::test(start_paused = true)]
-async fn a_service_that_works_at_many_at_once_answers_all_in_order() {
+async fn concurrent_answers_are_sent_in_order() {
     let service = apart(|mut heard, said| async move {
         let mut tasks = tokio::task::JoinSet::new();
         while let Some(message) = heard.next().await {
@@ -194,7 +194,7 @@ async fn a_service_that_works_at_many_at_once_answers_all_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_never_answers_hears_everything_and_nothing_piles_up() {
+async fn handler_that_never_answers_gets_everything_in_bounded_memory() {
     let (count, counted) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let (c, done) = (Arc::clone(&count), Arc::clone(&counted));
     let service = apart(move |mut heard, mut said| async move {
@@ -221,7 +221,7 @@ async fn one_that_never_answers_hears_everything_and_nothing_piles_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_does_not_listen_is_heard_all_the_same() {
+async fn input_is_drained_if_the_handler_drops_its_receiver() {
     let service = apart(|heard, mut said| async move {
         drop(heard);
         for i in 0..5 {
@@ -244,7 +244,7 @@ async fn one_that_does_not_listen_is_heard_all_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_fails_or_panics_ends_its_conversation_after_what_it_said() {
+async fn failed_handler_ends_the_conversation_after_its_replies() {
     for panics in [false, true] {
         let service = apart(move |mut heard, mut said| async move {
             let message = heard.next().await.unwrap();
@@ -265,7 +265,7 @@ async fn one_that_fails_or_panics_ends_its_conversation_after_what_it_said() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_half_close_it_may_take_its_time() {
+async fn handler_may_answer_long_after_a_half_close() {
     let service = apart(|mut heard, mut said| async move {
         let mut messages = Vec::new();
         while let Some(message) = heard.next().await {
@@ -289,7 +289,7 @@ async fn after_a_half_close_it_may_take_its_time() {
 
 /// What it hears is back-pressure to the peer, and the peer is not blamed for it.
 #[tokio::test(start_paused = true)]
-async fn a_slow_service_is_not_a_slow_peer() {
+async fn slow_handler_is_not_reported_as_a_slow_peer() {
     let mut setup = Setup::line();
     setup.limits.message_timeout = 5 * SECOND;
     let service = apart(|mut heard, mut said| async move {
@@ -314,7 +314,7 @@ async fn a_slow_service_is_not_a_slow_peer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn speaking_is_not_idling() {
+async fn handler_output_resets_the_idle_timeout() {
     let mut setup = Setup::line();
     setup.limits.idle_timeout = 5 * SECOND;
     let service = apart(|_heard, mut said| async move {
@@ -338,7 +338,7 @@ async fn speaking_is_not_idling() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_has_been_received_at_the_stop_signal_is_told_to_it() {
+async fn input_received_before_stop_reaches_the_handler() {
     let talk = Setup::line().talk(echo_apart()).await;
     talk.peer.send("a\n");
     talk.peer.hears("a\n").await;
@@ -356,7 +356,7 @@ async fn what_has_been_received_at_the_stop_signal_is_told_to_it() {
 
 /// Both directions at once, neither waiting for the other to be done.
 #[tokio::test(start_paused = true)]
-async fn megabytes_go_each_way_at_once() {
+async fn megabytes_flow_both_ways_at_once() {
     const BYTES: usize = 5 << 20;
     let heard_bytes = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&heard_bytes);
@@ -394,7 +394,7 @@ async fn megabytes_go_each_way_at_once() {
 
 /// What leaves after a write has failed was answered all the same.
 #[tokio::test(start_paused = true)]
-async fn answers_that_meet_a_reset_are_recorded_as_unsent() {
+async fn replies_after_a_reset_are_recorded_as_unsent() {
     let service = apart(|mut heard, mut said| async move {
         let (a, b) = (heard.next().await.unwrap(), heard.next().await.unwrap());
         sleep(SECOND).await;
@@ -424,7 +424,7 @@ async fn answers_that_meet_a_reset_are_recorded_as_unsent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_to_what_was_never_asked_leaves_at_once() {
+async fn answer_to_an_unknown_request_is_sent_at_once() {
     let service = apart(|_heard, mut said| async move {
         said.say(answer(7, "early\n")).await.unwrap();
         std::future::pending().await
@@ -439,7 +439,7 @@ async fn an_answer_to_what_was_never_asked_leaves_at_once() {
 
 /// A peer that sends without end and a service that has something to say take turns.
 #[tokio::test(start_paused = true)]
-async fn a_flood_does_not_keep_the_service_from_speaking() {
+async fn input_flood_does_not_starve_handler_output() {
     let service = apart(|heard, mut said| async move {
         drop(heard);
         said.say(unasked("let me speak\n")).await.unwrap();
@@ -462,7 +462,7 @@ async fn a_flood_does_not_keep_the_service_from_speaking() {
 
 /// Nothing is taken from a service that the peer is that far behind with.
 #[tokio::test(start_paused = true)]
-async fn what_a_service_apart_says_beyond_what_the_peer_takes_is_bounded() {
+async fn handler_output_beyond_the_peer_window_is_bounded() {
     let mut setup = Setup::line();
     setup.window = 0;
     let service = apart(|_heard, mut said| async move {

@@ -9,7 +9,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// The runtime lets a task do so much at a time and then makes everything pend, the timer too. A deadline that is
 /// first looked at in such a moment must not be forgotten.
 #[tokio::test(start_paused = true)]
-async fn a_deadline_is_kept_though_the_first_look_at_it_came_amid_a_flood() {
+async fn idle_timeout_holds_when_first_polled_during_a_flood() {
     for reads in 0..140 {
         let mut setup = Setup::chunk();
         setup.limits.idle_timeout = 5 * SECOND;
@@ -30,7 +30,7 @@ async fn a_deadline_is_kept_though_the_first_look_at_it_came_amid_a_flood() {
 
 /// The same at the stop signal: what pends for want of budget is not the end of what was received.
 #[tokio::test(start_paused = true)]
-async fn a_drain_hears_what_came_though_it_is_a_flood() {
+async fn drain_reads_everything_received_during_a_flood() {
     for reads in [50, 63, 64, 65, 100, 200, 1000] {
         let talk = Setup::chunk().talk(named("echo", Framing::Chunk)).await;
         talk.peer.be_cooperative();
@@ -48,7 +48,7 @@ async fn a_drain_hears_what_came_though_it_is_a_flood() {
 
 /// What a kernel may hold of one connection at the stop signal is heard to the last byte, whatever was heard before.
 #[tokio::test(start_paused = true)]
-async fn a_drain_hears_as_much_as_a_kernel_holds() {
+async fn drain_reads_as_much_as_the_kernel_buffers() {
     let talk = Setup::line().talk(echo()).await;
     talk.peer.be_cooperative();
     let line = "x".repeat(999) + "\n";
@@ -69,7 +69,7 @@ async fn a_drain_hears_as_much_as_a_kernel_holds() {
 
 /// While the peer does not take its reply nothing more is heard of it, however it is woken.
 #[tokio::test(start_paused = true)]
-async fn nothing_is_heard_while_a_reply_is_unsent() {
+async fn nothing_is_read_while_a_reply_is_unsent() {
     let mut setup = Setup::line();
     setup.window = 1;
     let talk = setup.talk(echo()).await;
@@ -89,7 +89,7 @@ async fn nothing_is_heard_while_a_reply_is_unsent() {
 
 /// The time a message takes to come is the peer's; the time we did not listen is not.
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_reads_slowly_is_not_blamed_for_what_we_did_not_read() {
+async fn message_timeout_excludes_time_spent_not_reading() {
     let mut setup = Setup::line();
     setup.limits.message_timeout = 5 * SECOND;
     setup.window = 0;
@@ -109,7 +109,7 @@ async fn a_peer_that_reads_slowly_is_not_blamed_for_what_we_did_not_read() {
 
 /// Wake-ups without a reason change no deadline.
 #[tokio::test(start_paused = true)]
-async fn idle_wake_ups_do_not_put_off_the_end() {
+async fn spurious_wakeups_do_not_extend_the_idle_timeout() {
     let mut setup = Setup::line();
     setup.limits.idle_timeout = 5 * SECOND;
     let talk = setup.talk(echo()).await;

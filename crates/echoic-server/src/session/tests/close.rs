@@ -11,7 +11,7 @@ fn greeting(bytes: usize) -> Handler {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_peer_still_sends_is_read_and_counted_as_unheard() {
+async fn bytes_read_while_lingering_count_as_discarded() {
     let talk = Setup::line().talk(greeting(10)).await;
     for _ in 0..5 {
         sleep(SECOND).await;
@@ -26,7 +26,7 @@ async fn what_the_peer_still_sends_is_read_and_counted_as_unheard() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_seconds_of_silence_end_it() {
+async fn linger_ends_after_two_seconds_of_silence() {
     let talk = Setup::line().talk(greeting(10)).await;
     sleep(SECOND).await;
     talk.peer.send("x");
@@ -36,7 +36,7 @@ async fn two_seconds_of_silence_end_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_sends_for_ever_is_left_after_ten_times_that() {
+async fn endless_sender_is_closed_after_ten_linger_timeouts() {
     let talk = Setup::line().talk(greeting(10)).await;
     let peer = talk.peer.clone();
     let endless = tokio::spawn(async move {
@@ -54,7 +54,7 @@ async fn one_that_sends_for_ever_is_left_after_ten_times_that() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_stop_signal_shortens_it() {
+async fn stop_signal_shortens_the_linger() {
     let talk = Setup::line().talk(greeting(10)).await;
     let peer = talk.peer.clone();
     let endless = tokio::spawn(async move {
@@ -75,7 +75,7 @@ async fn the_stop_signal_shortens_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_greeting_is_taken_in_its_own_time_and_then_the_end_comes() {
+async fn slow_reader_gets_the_whole_greeting_before_the_close() {
     let mut setup = Setup::line();
     setup.window = 1000;
     let talk = setup.talk(greeting(5000)).await;
@@ -94,7 +94,7 @@ async fn a_greeting_is_taken_in_its_own_time_and_then_the_end_comes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_greeting_nobody_takes_ends_as_not_read() {
+async fn unread_greeting_ends_by_write_timeout() {
     let mut setup = Setup::line();
     setup.window = 1000;
     let talk = setup.talk(greeting(5000)).await;
@@ -108,7 +108,7 @@ async fn a_greeting_nobody_takes_ends_as_not_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reset_while_a_greeting_is_taken_is_told() {
+async fn reset_during_a_greeting_is_recorded() {
     let mut setup = Setup::line();
     setup.window = 1000;
     let talk = setup.talk(greeting(5000)).await;
@@ -123,7 +123,7 @@ async fn a_reset_while_a_greeting_is_taken_is_told() {
 
 /// The kernel had taken all of it, and whether the peer had it nobody knew: it was told as if it had.
 #[tokio::test(start_paused = true)]
-async fn a_reset_after_a_greeting_has_left_is_told_too() {
+async fn reset_after_a_greeting_was_sent_is_recorded() {
     let talk = Setup::line().talk(greeting(10)).await;
     sleep(SECOND).await;
     talk.peer.reset();
@@ -142,7 +142,7 @@ async fn a_reset_after_a_greeting_has_left_is_told_too() {
 
 /// Nothing follows a wait for the end to be taken: who does not take that is not read either.
 #[tokio::test(start_paused = true)]
-async fn an_end_that_is_not_taken_is_waited_for_once() {
+async fn unfinished_shutdown_is_waited_for_once() {
     let talk = Setup::line().talk(greeting(10)).await;
     talk.peer.be_endless();
     talk.peer.send("x");
@@ -159,7 +159,7 @@ async fn an_end_that_is_not_taken_is_waited_for_once() {
 
 /// Who never took its reply gets one such time and no more, though it sends on.
 #[tokio::test(start_paused = true)]
-async fn one_that_does_not_read_gains_nothing_by_sending() {
+async fn peer_that_does_not_read_gets_no_extra_linger() {
     let mut setup = Setup::line();
     setup.window = 0;
     let talk = setup.talk(greeting(10)).await;

@@ -20,7 +20,7 @@ fn assert_at(moment: Option<Duration>, expected: Duration) {
 const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_finishes_is_answered_in_full_and_closed_at_once() {
+async fn half_closing_peer_is_answered_in_full_and_closed_at_once() {
     let talk = Setup::line().talk(named("upper", Framing::Line)).await;
     talk.peer.send("one\n\ntwo");
     talk.peer.finish();
@@ -35,7 +35,7 @@ async fn a_peer_that_finishes_is_answered_in_full_and_closed_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_character_cut_off_by_the_end_is_said_as_it_came() {
+async fn character_cut_by_the_end_is_returned_unchanged() {
     let talk = Setup::chunk().talk(named("upper", Framing::Chunk)).await;
     talk.peer.send(b"a\xc3");
     talk.peer.hears("A").await;
@@ -46,7 +46,7 @@ async fn a_character_cut_off_by_the_end_is_said_as_it_came() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_greeting_ends_by_the_service() {
+async fn greeting_ends_as_service_closed() {
     let talk = Setup::line()
         .talk(named("greet:hello", Framing::Line))
         .await;
@@ -64,7 +64,7 @@ async fn a_greeting_ends_by_the_service() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_that_closes_amid_a_run_leaves_the_rest_unanswered() {
+async fn handler_close_mid_run_leaves_the_rest_unanswered() {
     let service = inline(|run, out| {
         if let Some(first) = run.messages().next() {
             out.reply(&first, |bytes| bytes.extend(b"bye"));
@@ -84,7 +84,7 @@ async fn a_service_that_closes_amid_a_run_leaves_the_rest_unanswered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reset_is_told_with_what_was_unsent() {
+async fn peer_reset_reports_unsent_bytes() {
     let mut setup = Setup::line();
     setup.window = 4;
     let talk = setup.talk(echo()).await;
@@ -102,7 +102,7 @@ async fn a_reset_is_told_with_what_was_unsent() {
 
 /// The reply is lost in the very write that finds the connection reset.
 #[tokio::test(start_paused = true)]
-async fn a_reply_that_met_a_reset_counts_as_unsent() {
+async fn reply_written_into_a_reset_counts_as_unsent() {
     let peer = Arc::new(std::sync::OnceLock::<Peer>::new());
     let seen = Arc::clone(&peer);
     let service = inline(move |run, out| {
@@ -121,14 +121,14 @@ async fn a_reply_that_met_a_reset_counts_as_unsent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_broken_socket_is_a_system_error() {
+async fn broken_socket_ends_as_system_error() {
     let talk = Setup::line().talk(echo()).await;
     talk.peer.break_with(io::ErrorKind::OutOfMemory);
     assert_eq!(talk.end().await.reason(), CloseReason::SystemError);
 }
 
 #[tokio::test(start_paused = true)]
-async fn silence_ends_at_exactly_idle_from_the_last_message() {
+async fn idle_timeout_counts_from_the_last_message() {
     let mut setup = Setup::line();
     setup.limits.idle_timeout = 90 * SECOND;
     let talk = setup.talk(echo()).await;
@@ -146,7 +146,7 @@ async fn silence_ends_at_exactly_idle_from_the_last_message() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unfinished_message_ends_at_exactly_partial_though_bytes_keep_coming() {
+async fn message_timeout_is_not_extended_by_more_bytes() {
     let mut setup = Setup::line();
     setup.limits.message_timeout = 5 * SECOND;
     let talk = setup.talk(echo()).await;
@@ -172,7 +172,7 @@ async fn an_unfinished_message_ends_at_exactly_partial_though_bytes_keep_coming(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_finished_in_time_starts_the_next_one_anew() {
+async fn completed_message_restarts_the_message_timeout() {
     let mut setup = Setup::line();
     setup.limits.message_timeout = 5 * SECOND;
     let talk = setup.talk(echo()).await;
@@ -190,7 +190,7 @@ async fn a_message_finished_in_time_starts_the_next_one_anew() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_does_not_read_ends_at_exactly_write_stall_and_progress_resets_it() {
+async fn write_timeout_is_exact_and_reset_by_progress() {
     let mut setup = Setup::line();
     setup.limits.write_timeout = 10 * SECOND;
     setup.window = 3;
@@ -215,7 +215,7 @@ async fn a_peer_that_does_not_read_ends_at_exactly_write_stall_and_progress_rese
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_long_message_is_not_answered_and_those_before_it_are() {
+async fn too_long_message_is_not_answered_but_earlier_ones_are() {
     for (data, answered) in [
         ("ok\n0123456789\n", "ok\n0123456789\n"),
         ("ok\n0123456789a", "ok\n"),
@@ -242,7 +242,7 @@ async fn a_long_message_is_not_answered_and_those_before_it_are() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn too_many_connections_see_a_clean_end_and_are_recorded() {
+async fn rejected_connection_gets_a_clean_close_and_is_recorded() {
     let setup = Setup::line();
     let (link, peer) = wire(AMPLE);
     peer.send("hello\n");
@@ -264,7 +264,7 @@ async fn too_many_connections_see_a_clean_end_and_are_recorded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_has_been_received_at_the_stop_signal_is_answered_first() {
+async fn data_received_before_stop_is_answered_first() {
     for unfinished in ["", "half a li"] {
         let talk = Setup::line().talk(named("upper", Framing::Line)).await;
         talk.peer.send("a\n");
@@ -286,7 +286,7 @@ async fn what_has_been_received_at_the_stop_signal_is_answered_first() {
 
 /// The stop signal finds a conversation asleep.
 #[tokio::test(start_paused = true)]
-async fn whoever_is_silent_at_the_stop_signal_is_drained_at_once() {
+async fn idle_conversation_is_drained_at_once() {
     for said in ["", "a\n"] {
         let talk = Setup::line().talk(echo()).await;
         if !said.is_empty() {
@@ -305,7 +305,7 @@ async fn whoever_is_silent_at_the_stop_signal_is_drained_at_once() {
 
 /// And here amid a reply.
 #[tokio::test(start_paused = true)]
-async fn the_stop_signal_lets_a_reply_be_taken() {
+async fn drain_lets_the_peer_take_its_reply() {
     let mut setup = Setup::line();
     setup.window = 2;
     let talk = setup.talk(echo()).await;
@@ -324,7 +324,7 @@ async fn the_stop_signal_lets_a_reply_be_taken() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_never_stops_does_not_hold_up_the_stop() {
+async fn endless_sender_does_not_delay_the_drain() {
     let talk = Setup::chunk().talk(named("echo", Framing::Chunk)).await;
     for _ in 0..1000 {
         talk.peer.send(vec![0; 65_536]);
@@ -338,7 +338,7 @@ async fn a_peer_that_never_stops_does_not_hold_up_the_stop() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_is_cut_is_told_as_cut() {
+async fn aborted_session_reports_the_unsent_bytes() {
     let mut setup = Setup::line();
     setup.window = 1;
     let talk = setup.talk(echo()).await;
@@ -355,7 +355,7 @@ async fn whoever_is_cut_is_told_as_cut() {
 /// The reason to part had come before, but not everything was said: "closed by the service, 2 B unsent" is no ending,
 /// and would not count as cut (seed 31 of the simulation).
 #[tokio::test(start_paused = true)]
-async fn whoever_is_cut_with_its_last_words_unsent_is_told_as_cut() {
+async fn abort_before_the_last_bytes_overrides_the_close_reason() {
     let mut setup = Setup::line();
     setup.window = 1;
     let talk = setup.talk(named("greet:bye", Framing::Line)).await;
@@ -371,7 +371,7 @@ async fn whoever_is_cut_with_its_last_words_unsent_is_told_as_cut() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_in_a_service_is_told_as_one() {
+async fn panic_in_a_handler_is_recorded() {
     let service = inline(|run, out| {
         for message in run.messages() {
             assert!(message.body != b"!", "told to panic");
@@ -398,7 +398,7 @@ async fn a_panic_in_a_service_is_told_as_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_half_close_is_marked_where_a_reply_was_still_to_be_taken() {
+async fn half_close_is_recorded_while_a_reply_is_pending() {
     let mut setup = Setup::line();
     setup.window = 0;
     let talk = setup.talk(echo()).await;

@@ -192,14 +192,14 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_short_way_comes_to_the_same_as_the_long_one(script in scripts()) {
+    fn in_place_path_equals_per_message_path(script in scripts()) {
         prop_assert_eq!(script.play(true).0, script.play(false).0);
     }
 }
 
 /// What the property is about, one by one, and that the short way is the one that is taken.
 #[test]
-fn where_the_short_way_ends() {
+fn in_place_path_falls_back_in_each_known_case() {
     let line = |max: usize, data: &str, acts: &[Act]| {
         let script = Script {
             service: "upper",

@@ -100,7 +100,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
     #[test]
-    fn upper_answers_the_same_however_the_stream_is_cut(text in text(), acts in acts(), strict: bool) {
+    fn upper_does_not_depend_on_read_boundaries(text in text(), acts in acts(), strict: bool) {
         let upper = text.to_uppercase();
         for framing in [Framing::Chunk, Framing::Line] {
             let taken = play("upper", framing, strict, text.as_bytes(), &acts);
@@ -109,7 +109,7 @@ proptest! {
     }
 
     #[test]
-    fn echo_gives_back_any_bytes(
+    fn echo_returns_any_bytes(
         data in prop::collection::vec(prop_oneof![Just(b'\n'), any::<u8>()], 0..3000),
         acts in acts(),
         strict: bool,
@@ -124,7 +124,7 @@ proptest! {
 /// The paths of the inbox: in front of the shared room up to 4 KiB, beyond it in a buffer of its own, and as long as
 /// a message may be at all.
 #[test]
-fn a_message_of_any_length_arrives_in_pieces_of_any_length() {
+fn message_of_any_length_arrives_in_any_pieces() {
     for length in [
         4095,
         4096,
@@ -155,7 +155,7 @@ fn a_message_of_any_length_arrives_in_pieces_of_any_length() {
 
 /// 65,536 empty lines are one read, one write and one event.
 #[tokio::test(start_paused = true)]
-async fn a_read_full_of_empty_lines_is_one_write() {
+async fn read_of_empty_lines_is_answered_by_one_write() {
     let talk = Setup::line().talk(echo()).await;
     talk.peer.send(vec![b'\n'; 65_536]);
     talk.peer.finish();

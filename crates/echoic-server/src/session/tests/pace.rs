@@ -24,7 +24,7 @@ async fn talk(sources: &mut Sources) -> Talk {
 }
 
 #[tokio::test(start_paused = true)]
-async fn messages_within_the_pace_are_answered_and_one_more_ends_it() {
+async fn messages_over_the_rate_limit_end_the_conversation() {
     let talk = talk(&mut sources(Some(10), None)).await;
     talk.peer.send("x\n".repeat(10));
     sleep(SECOND).await;
@@ -41,7 +41,7 @@ async fn messages_within_the_pace_are_answered_and_one_more_ends_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_pace_the_same_is_answered_in_full() {
+async fn unlimited_source_is_answered_in_full() {
     let talk = talk(&mut sources(None, None)).await;
     talk.peer.send("x\n".repeat(22));
     talk.peer.finish();
@@ -53,7 +53,7 @@ async fn without_a_pace_the_same_is_answered_in_full() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_conversations_of_a_source_have_one_pace() {
+async fn conversations_of_a_source_share_one_rate_limit() {
     let mut sources = sources(Some(10), None);
     let (one, other) = (talk(&mut sources).await, talk(&mut sources).await);
     one.peer.send("x\n".repeat(7));
@@ -69,7 +69,7 @@ async fn two_conversations_of_a_source_have_one_pace() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn bytes_have_a_pace_too_though_no_message_ends() {
+async fn byte_rate_limit_applies_to_unfinished_messages() {
     let talk = talk(&mut sources(None, Some(100))).await;
     for _ in 0..5 {
         talk.peer.send([b'x'; 100]);

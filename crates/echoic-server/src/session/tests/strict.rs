@@ -8,7 +8,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
 
 #[tokio::test(start_paused = true)]
-async fn a_reply_waits_for_its_commit() {
+async fn reply_waits_for_its_commit() {
     let setup = Setup::strict();
     setup.store.set(Mood::Slow(30 * MS));
     let talk = setup.talk(echo()).await;
@@ -25,7 +25,7 @@ async fn a_reply_waits_for_its_commit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_greeting_waits_for_its_commit_too() {
+async fn greeting_waits_for_its_commit() {
     let setup = Setup::strict();
     setup.store.set(Mood::Silent);
     let store = Arc::clone(&setup.store);
@@ -38,7 +38,7 @@ async fn a_greeting_waits_for_its_commit_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failing_store_withholds_the_reply_and_ends_the_conversation() {
+async fn failing_store_withholds_the_reply_and_ends_the_conversation() {
     for mood in [Mood::Refusing, Mood::Silent] {
         let setup = Setup::strict();
         let store = Arc::clone(&setup.store);
@@ -66,7 +66,7 @@ async fn a_failing_store_withholds_the_reply_and_ends_the_conversation() {
 
 /// The peer is not to blame while its reply waits for the store.
 #[tokio::test(start_paused = true)]
-async fn a_slow_store_is_not_a_peer_that_does_not_read() {
+async fn slow_store_does_not_trigger_the_write_timeout() {
     let mut setup = Setup::strict();
     setup.limits.write_timeout = 3 * SECOND;
     setup.store.set(Mood::Slow(4 * SECOND));
@@ -83,7 +83,7 @@ async fn a_slow_store_is_not_a_peer_that_does_not_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_store_at_the_end_is_not_a_peer_that_does_not_read() {
+async fn slow_store_does_not_trigger_the_write_timeout_at_the_end() {
     let mut setup = Setup::strict();
     setup.limits.write_timeout = 3 * SECOND;
     setup.store.set(Mood::Slow(4 * SECOND));
@@ -100,7 +100,7 @@ async fn a_slow_store_at_the_end_is_not_a_peer_that_does_not_read() {
 
 /// A service that keeps speaking puts something new beside what waits to be kept, all the time.
 #[tokio::test(start_paused = true)]
-async fn what_is_kept_leaves_though_more_is_said_all_the_time() {
+async fn committed_replies_are_sent_while_more_is_produced() {
     let setup = Setup::strict();
     setup.store.set(Mood::Slow(20 * MS));
     let service = apart(|_heard, mut said| async move {
@@ -136,7 +136,7 @@ async fn what_is_kept_leaves_though_more_is_said_all_the_time() {
 /// Where what finds no room is dropped, it is not dropped behind the back of a reply that was to be kept first: its
 /// conversation waits (seed 83 of the simulation).
 #[tokio::test(start_paused = true)]
-async fn nothing_that_is_held_is_dropped() {
+async fn held_replies_are_never_dropped() {
     let mut setup = Setup::strict();
     setup.options.when_full = WhenFull::Drop;
     setup.options.behind_bytes_max = 1;

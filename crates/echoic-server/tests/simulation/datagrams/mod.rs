@@ -14,7 +14,7 @@ use self::{plan::Plan, world::simulate};
 use super::{bug::Bug, find_all, live_again, live_all};
 
 #[test]
-fn what_must_hold_holds_in_every_world() {
+fn invariants_hold_in_every_simulated_world() {
     live_all(simulate, |seed| format!("{:?}", Plan::draw(seed)));
 }
 
@@ -24,6 +24,6 @@ fn planted_bugs_are_found() {
 }
 
 #[test]
-fn a_seed_is_lived_again_exactly() {
+fn same_seed_replays_identically() {
     live_again(simulate);
 }

@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_never_markup() {
+    fn text_is_never_markup() {
         let mut html = Html::default();
         html.table_head("numbers", &["a"])
             .row("<b>", ["</td><script>alert('1')</script>"])
