@@ -1,4 +1,4 @@
-//! Callers let in: each on the worker with the fewest conversations, up to the limit.
+//! Accepts connections: each goes to the worker with the fewest conversations, up to the limits.
 
 use std::{
     future::{Future, poll_fn},
@@ -39,25 +39,25 @@ use crate::{
     timers::Timers,
 };
 
-/// After a failed accept, the pause before the next: doubled up to the second while failures go on. A loop without
-/// one turns a full table of open files into a full core.
+/// Pause after a failed accept: starts at the first value and doubles up to the second while failures continue. Without
+/// a pause, a full table of open files would turn into a full core.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// From one word about failed accepts to the next.
-const SAY_EVERY: Duration = Duration::from_secs(10);
+/// Time between two warnings about failed accepts.
+const WARN_EVERY: Duration = Duration::from_secs(10);
 
-/// Calls that wait when the stop signal comes are still taken, up to this many.
-const LAST_CALLS_MAX: usize = 4096;
+/// Connections waiting in the kernel's queues when the stop signal comes are still accepted, up to this many.
+const LAST_ACCEPTS_MAX: usize = 4096;
 
-/// Conversations open on each worker, and those that are being turned away.
+/// Conversations open on each worker, and connections that are being rejected.
 #[derive(Debug)]
 struct Load {
     open: Vec<AtomicUsize>,
     rejecting: AtomicUsize,
 }
 
-/// The server at work.
+/// The running server: accepts, starts conversations and waits for their ends.
 struct Acceptor {
     server: Server,
     here: Handle,
@@ -65,41 +65,40 @@ struct Acceptor {
     totals: Arc<Totals>,
     sources: Sources,
     sessions: JoinSet<()>,
-    /// How many of them are sockets of datagrams, which are at work until the end.
+    /// How many tasks in `sessions` serve datagram sockets; those run until the drain.
     datagram_tasks: usize,
     datagrams: Arc<Counts>,
     admitted: u64,
-    /// Which door is asked first: a busy one must not starve the others.
+    /// Listener to poll first. It rotates, so that a busy listener does not starve the others.
     first: usize,
     shortage: Shortage,
     panicked: u64,
 }
 
-/// What there is to say and to wait for while the system has no room for callers: no more open files (EMFILE, ENFILE),
-/// no memory (ENOBUFS, ENOMEM). They wait in the kernel's queue meanwhile: closing them to have them told would lose
-/// those that could be served a moment later.
+/// State while accept fails for lack of open files (EMFILE, ENFILE) or memory (ENOBUFS, ENOMEM). Connections then wait in
+/// the kernel's queue: accepting and closing them would lose those that could be served a moment later.
 #[derive(Debug, Default)]
 struct Shortage {
-    /// The last pause, while there was no success since.
+    /// The current pause; reset by the next success.
     pause: Option<Duration>,
-    /// Failures since something was said about them, and when that was.
-    unsaid: u64,
-    said_at: Option<Instant>,
+    /// Failures since the last warning, and the time of that warning.
+    unreported: u64,
+    warned_at: Option<Instant>,
 }
 
-/// What the hall hears of.
+/// What the acceptor waits for.
 enum AcceptEvent {
-    /// Somebody calls at a door.
+    /// A connection arrived at the listener with this index.
     Peer(usize, Incoming),
-    /// A door could not be opened: files, memory.
+    /// Accept failed.
     Failed(io::Error),
-    /// A conversation is over.
-    Over(Result<(), JoinError>),
+    /// A conversation, or the task of a datagram socket, ended.
+    Ended(Result<(), JoinError>),
 }
 
 impl Server {
-    /// Serves until `shutdown` is ready, then drains: no new calls, every message already received is answered, and
-    /// whoever is not done by the deadline is cut.
+    /// Serves until `shutdown` completes, then drains: accepts no new connections, answers every message already
+    /// received, and aborts conversations that are not done by the drain timeout.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Drained {
         pin!(shutdown);
         let here = Handle::current();
@@ -114,8 +113,8 @@ impl Server {
                 biased;
                 () = &mut shutdown => break,
                 () = timers.sleep_until(pause.unwrap_or_else(Instant::now)), if pause.is_some() => pause = None,
-                called = poll_fn(|cx| acceptor.poll_event(cx, pause.is_none())) => {
-                    pause = acceptor.admit(called, pause);
+                event = poll_fn(|cx| acceptor.poll_event(cx, pause.is_none())) => {
+                    pause = acceptor.on_event(event, pause);
                 }
             }
         }
@@ -152,22 +151,22 @@ impl Acceptor {
         acceptor
     }
 
-    /// Sets each socket of datagrams to work, on a worker of its own if there are enough.
+    /// Spawns a task for each datagram socket, spread over the workers.
     fn spawn_datagram_tasks(&mut self) {
         let bindings = std::mem::take(&mut self.server.bindings);
-        let ours = bindings
+        let own_addresses = bindings
             .iter()
             .filter_map(|binding| match &binding.address {
                 Address::Net(addr) => Some(*addr),
                 Address::Unix(_) => None,
             });
-        let ours: Arc<[SocketAddr]> = ours.collect();
+        let own_addresses: Arc<[SocketAddr]> = own_addresses.collect();
         for binding in bindings {
             for (i, socket) in binding.sockets.into_iter().enumerate() {
                 let worker = i % self.server.workers.len();
                 let context = datagrams::DatagramContext {
                     rules: Arc::clone(&binding.rules),
-                    ours: Arc::clone(&ours),
+                    own_addresses: Arc::clone(&own_addresses),
                     recorder: self.server.recorder.clone(),
                     worker,
                     drain: self.server.drain.clone(),
@@ -187,33 +186,32 @@ impl Acceptor {
         }
     }
 
-    /// Where everything runs that is not the wire.
+    /// The runtime of the control plane: timers and spawned handlers.
     fn control(&self) -> Handle {
         self.server.control.as_ref().unwrap_or(&self.here).clone()
     }
 
-    /// What is waited for by time.
     fn timers(&self) -> Timers {
         Timers::of(&self.control())
     }
 
-    /// Whether as many conversations as were asked for have been had.
+    /// Whether [`Server::stop_after`] conversations have been served.
     fn is_done(&self) -> bool {
-        self.is_full_up() && self.sessions.len() <= self.datagram_tasks
+        self.has_admitted_all() && self.sessions.len() <= self.datagram_tasks
     }
 
-    /// Whether as many conversations as were asked for have been let in.
-    fn is_full_up(&self) -> bool {
+    /// Whether [`Server::stop_after`] conversations have been admitted.
+    fn has_admitted_all(&self) -> bool {
         self.server
             .conversations_max
             .is_some_and(|max| self.admitted >= max)
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>, accepting: bool) -> Poll<AcceptEvent> {
-        if let Poll::Ready(Some(over)) = self.sessions.poll_join_next(cx) {
-            return Poll::Ready(AcceptEvent::Over(over));
+        if let Poll::Ready(Some(ended)) = self.sessions.poll_join_next(cx) {
+            return Poll::Ready(AcceptEvent::Ended(ended));
         }
-        let listeners = if accepting && !self.is_full_up() {
+        let listeners = if accepting && !self.has_admitted_all() {
             self.server.listeners.len()
         } else {
             0
@@ -231,25 +229,25 @@ impl Acceptor {
         Poll::Pending
     }
 
-    /// Lets a caller in, or takes note of an end or a failure; returns until when no further call is taken.
-    fn admit(&mut self, called: AcceptEvent, pause: Option<Instant>) -> Option<Instant> {
-        match called {
+    /// Starts a conversation, or notes an end or a failure. Returns until when accepting is paused.
+    fn on_event(&mut self, event: AcceptEvent, pause: Option<Instant>) -> Option<Instant> {
+        match event {
             AcceptEvent::Peer(listener, incoming) => {
                 self.shortage.pause = None;
                 self.admitted += 1;
                 self.spawn_session(listener, incoming);
                 pause
             }
-            AcceptEvent::Over(over) => {
-                self.note(over);
+            AcceptEvent::Ended(ended) => {
+                self.note_end(ended);
                 pause
             }
-            AcceptEvent::Failed(error) if is_the_callers(&error) => pause,
-            AcceptEvent::Failed(error) => Some(self.shortage.met(Instant::now(), &error)),
+            AcceptEvent::Failed(error) if is_of_one_connection(&error) => pause,
+            AcceptEvent::Failed(error) => Some(self.shortage.on_failure(Instant::now(), &error)),
         }
     }
 
-    /// Starts the conversation on the worker with the fewest.
+    /// Starts a conversation on the worker with the fewest, or rejects the connection.
     fn spawn_session(&mut self, listener: usize, incoming: Incoming) {
         let BoundListener {
             endpoint_info,
@@ -275,11 +273,11 @@ impl Acceptor {
         } else {
             Err(CloseReason::Denied)
         };
-        let (permit, refusal) = match admitted {
+        let (permit, rejection) = match admitted {
             Ok(permit) => (permit, None),
             Err(reason) => (None, Some(reason)),
         };
-        if refusal.is_some() {
+        if rejection.is_some() {
             if self.load.rejecting.fetch_add(1, Ordering::Relaxed) >= self.server.max_rejecting {
                 self.load.rejecting.fetch_sub(1, Ordering::Relaxed);
                 return;
@@ -313,22 +311,22 @@ impl Acceptor {
             incoming.detach()
         };
         let conversation = async move {
-            let _seat = SessionGuard {
+            let _guard = SessionGuard {
                 load,
                 worker,
-                rejecting: refusal.is_some(),
+                rejecting: rejection.is_some(),
             };
             let link = match incoming.and_then(Incoming::open) {
                 Ok(link) => link,
                 Err(error) => {
-                    tracing::warn!("a caller could not be let in: {error}");
+                    tracing::warn!("an accepted connection could not be served: {error}");
                     return;
                 }
             };
-            let link = match refusal {
-                Some(reason) => Err(NotOpened::refused(reason, link)),
+            let link = match rejection {
+                Some(reason) => Err(NotOpened::rejected(reason, link)),
                 None if layers.is_empty() => Ok(link),
-                // In a box, so that the task of a conversation without layers is no larger for it.
+                // Boxed, so that tasks of conversations without layers do not grow by the size of the handshake.
                 None => {
                     let timers = Timers::of(&context.control);
                     let limit = context.limits.handshake_timeout;
@@ -368,8 +366,8 @@ impl Acceptor {
         self.sessions.spawn_on(conversation, runtime);
     }
 
-    fn note(&mut self, over: Result<(), JoinError>) {
-        if let Err(error) = over
+    fn note_end(&mut self, ended: Result<(), JoinError>) {
+        if let Err(error) = ended
             && error.is_panic()
         {
             self.panicked += 1;
@@ -377,18 +375,18 @@ impl Acceptor {
         }
     }
 
-    /// Takes the calls that wait, tells all conversations to come to an end, and waits for them.
+    /// Accepts what waits in the kernel's queues, tells all conversations to drain, and waits for them.
     async fn drain(mut self) -> Drained {
         for listener in &mut self.server.listeners {
             if let Err(error) = listener.listener.stop_accepting() {
-                tracing::debug!("callers of the last moment may be reset: {error}");
+                tracing::debug!("connections that arrive now may be reset: {error}");
             }
         }
         look_once_more().await;
-        for _ in 0..LAST_CALLS_MAX {
+        for _ in 0..LAST_ACCEPTS_MAX {
             match poll_fn(|cx| Poll::Ready(self.poll_event(cx, true))).await {
-                Poll::Ready(called) => _ = self.admit(called, None),
-                // Only this task's turn may be used up: that is not the end of the queue.
+                Poll::Ready(event) => _ = self.on_event(event, None),
+                // The task's budget is used up; the queue may hold more.
                 Poll::Pending if !has_budget_remaining() => yield_now().await,
                 Poll::Pending => break,
             }
@@ -401,14 +399,14 @@ impl Acceptor {
         loop {
             select! {
                 biased;
-                over = self.sessions.join_next() => match over {
-                    Some(over) => self.note(over),
+                ended = self.sessions.join_next() => match ended {
+                    Some(ended) => self.note_end(ended),
                     None => break,
                 },
                 () = &mut deadline => {
                     self.sessions.abort_all();
-                    while let Some(over) = self.sessions.join_next().await {
-                        self.note(over);
+                    while let Some(ended) = self.sessions.join_next().await {
+                        self.note_end(ended);
                     }
                     break;
                 }
@@ -424,22 +422,25 @@ impl Acceptor {
 }
 
 impl Shortage {
-    /// Says so, unless it was said lately; returns when to try again.
-    fn met(&mut self, now: Instant, error: &io::Error) -> Instant {
-        self.unsaid += 1;
-        if self.said_at.is_none_or(|said| now >= said + SAY_EVERY) {
-            let times = self.unsaid;
-            tracing::warn!(times, "no room for callers, they wait: {error}");
-            (self.unsaid, self.said_at) = (0, Some(now));
+    /// Warns, at most every [`WARN_EVERY`]. Returns when to try again.
+    fn on_failure(&mut self, now: Instant, error: &io::Error) -> Instant {
+        self.unreported += 1;
+        if self
+            .warned_at
+            .is_none_or(|warned| now >= warned + WARN_EVERY)
+        {
+            let times = self.unreported;
+            tracing::warn!(times, "cannot accept, connections wait: {error}");
+            (self.unreported, self.warned_at) = (0, Some(now));
         }
-        let longer = |last: Duration| (last * 2).min(PAUSE_MAX);
-        let pause = self.pause.map_or(PAUSE_MIN, longer);
+        let doubled = |last: Duration| (last * 2).min(PAUSE_MAX);
+        let pause = self.pause.map_or(PAUSE_MIN, doubled);
         self.pause = Some(pause);
         now + pause
     }
 }
 
-/// The peer of a conversation that begins over `link`, which alone knows how its bytes travel.
+/// The peer as a service sees it. The shape comes from the link: a layer may turn a stream into messages.
 fn peer(link: &Link, opened: &Opened) -> Peer {
     let shape = link.shape();
     Peer {
@@ -454,9 +455,9 @@ fn peer(link: &Link, opened: &Opened) -> Peer {
     }
 }
 
-/// Whether the failure is that of one caller, who has gone or was forbidden before it was let in: the next one may be
-/// taken at once (accept(2), Error handling).
-fn is_the_callers(error: &io::Error) -> bool {
+/// Whether the failure concerns one connection only, which was closed or forbidden before it was accepted. The next one
+/// can be accepted at once (accept(2), "Error handling").
+fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted
@@ -467,7 +468,7 @@ fn is_the_callers(error: &io::Error) -> bool {
     )
 }
 
-/// A conversation's place in the count; given back by dropping it.
+/// Counts a conversation in [`Load`] until it is dropped.
 struct SessionGuard {
     load: Arc<Load>,
     worker: usize,

@@ -1,14 +1,14 @@
 //! Datagrams: one task a socket, one conversation a peer.
 //!
-//! A datagram is a whole message, its answer is one datagram, and nothing connects the two but addresses. So there is no
-//! end to wait for (a peer that is silent for a while has gone), nothing to hold back (who is not taken in time is
-//! dropped by the kernel, and counted), and no way to know that who seems to ask has asked: [`guard`] is for that.
+//! A datagram is a message, and its reply is one datagram; only addresses relate the two. So a conversation has no end of
+//! stream (a silent peer's conversation times out), there is no back-pressure (the kernel drops what is not read in time,
+//! and counts it), and source addresses can be forged: [`guard`] decides what is answered.
 
+mod conversation;
 mod counts;
 mod guard;
 mod outgoing;
 mod peers;
-mod talk;
 
 use std::ops::ControlFlow;
 use std::{
@@ -38,60 +38,59 @@ pub use self::counts::DatagramCounts;
 #[doc(hidden)]
 pub use self::guard::oracle::check_breaker;
 use self::{
+    conversation::{Admission, Answer, DatagramConversation},
     counts::add,
     guard::{Breaker, SILENCE},
     outgoing::{Outgoing, Unsent},
     peers::Peers,
-    talk::{Answer, Standing, Talk},
 };
 use crate::{
     drain::Drain,
-    polling::heard,
+    polling::note_read,
     session::Session,
     session::Totals,
     timers::Timers,
     wait::{Wait, Wakeup},
 };
 
-/// Datagrams taken in one go before others on the worker have their turn.
+/// Datagrams received before the task yields to other tasks of its worker.
 const BATCH: usize = 32;
 
-/// Room for a datagram: 65,507 bytes are the most that UDP carries over IPv4. One over a Unix socket may be longer, and
-/// is then not answered.
-const ROOM: usize = 64 << 10;
+/// Receive buffer, in bytes. UDP over IPv4 carries 65,507 at most. A longer datagram over a Unix socket is not answered.
+const BUFFER_BYTES: usize = 64 << 10;
 
-/// After a failed receive, the pause before the next, so that a socket that only fails costs no core.
+/// Pause after a failed receive, so that a socket that always fails uses no CPU.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How often the kernel is asked what it has dropped, while datagrams come.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Interval of asking the kernel for its drop count, while datagrams arrive.
+const DROPS_EVERY: Duration = Duration::from_secs(1);
 
-/// The least memory that a datagram takes in the kernel's receive buffer, in bytes: so many can be waiting there.
-const LEAST_IN_KERNEL: usize = 256;
+/// The least memory a datagram takes in the kernel's receive buffer, in bytes: bounds how many can be waiting there.
+const KERNEL_BYTES_MIN: usize = 256;
 
-/// A timer that has nothing to ring for is set this far off.
+/// Deadline of a task that waits for nothing in particular.
 const FAR: Duration = Duration::from_hours(1);
 
-/// What holds for all sockets of one address.
+/// Configuration shared by the sockets of one endpoint.
 #[derive(Debug)]
 pub(crate) struct Rules {
     pub(crate) endpoint_info: Arc<EndpointInfo>,
     pub(crate) service: Arc<dyn Service>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) access: Arc<AccessList>,
-    /// Answers may be longer than what they answer.
+    /// Whether replies may be longer than their requests.
     pub(crate) may_amplify: bool,
-    /// A peer silent for this long has gone.
+    /// Silence after which a peer's conversation ends.
     pub(crate) gap: Duration,
 }
 
-/// What a socket's task is given to live on.
+/// What a socket's task shares with the server.
 pub(crate) struct DatagramContext {
     pub(crate) rules: Arc<Rules>,
-    /// All addresses of this server that datagrams arrive at.
-    pub(crate) ours: Arc<[SocketAddr]>,
+    /// The datagram addresses of this server, which are never answered.
+    pub(crate) own_addresses: Arc<[SocketAddr]>,
     pub(crate) recorder: Recorder,
-    /// The worker it runs on, by number.
+    /// Index of the worker it runs on.
     pub(crate) worker: usize,
     pub(crate) drain: Drain,
     pub(crate) totals: Arc<Totals>,
@@ -99,33 +98,33 @@ pub(crate) struct DatagramContext {
     pub(crate) timers: Timers,
 }
 
-/// One socket at work.
+/// Receives and answers on one socket.
 pub(crate) struct DatagramTask {
     socket: Datagrams,
     context: DatagramContext,
-    /// For what concerns no conversation, and to ask what is kept.
+    /// Journal of the server as a whole: records drops, and tells how far the recorder has committed.
     journal: Journal,
     peers: Peers,
     breaker: Breaker,
     room: Box<[u8]>,
     replies: Replies,
     outgoing: Outgoing,
-    /// Who was heard last, if the record may be behind with it.
-    ahead: Option<Route>,
+    /// The peer that was answered last: reading waits if its conversation is too far ahead of the recorder.
+    last_peer: Option<Route>,
     wait: Wait,
     busy: bool,
     paused_until: Option<Instant>,
-    /// When somebody will have been silent for too long, at the earliest.
+    /// When the next conversation times out, at the earliest.
     idle_at: Option<Instant>,
-    /// When to look what was dropped.
-    look_at: Option<Instant>,
-    /// Dropped datagrams that have been told of.
-    told_dropped: u32,
+    /// When to ask for the kernel's drop count.
+    drops_at: Option<Instant>,
+    /// The drop count that was reported last.
+    reported_drops: u32,
 }
 
-/// What a turn of the task came to.
+/// What the task does next.
 enum Turn {
-    Again,
+    Continue,
     Drain,
 }
 
@@ -139,25 +138,25 @@ impl DatagramTask {
             journal: context.recorder.journal_of_all(context.worker),
             peers: Peers::default(),
             breaker: Breaker::new(now),
-            room: vec![0; ROOM].into(),
+            room: vec![0; BUFFER_BYTES].into(),
             replies: Replies::default(),
             outgoing: Outgoing::default(),
-            ahead: None,
+            last_peer: None,
             wait: Wait::new(&context.drain, now + FAR, &context.timers),
             context,
             busy: true,
             paused_until: None,
             idle_at: None,
-            look_at: None,
-            told_dropped: 0,
+            drops_at: None,
+            reported_drops: 0,
         })
     }
 
-    /// Answers until the stop signal; then what has arrived by then.
+    /// Answers until the server drains, then answers what has arrived by then.
     pub(crate) async fn run(mut self) {
-        while let Turn::Again = poll_fn(|cx| self.poll_turn(cx)).await {}
+        while let Turn::Continue = poll_fn(|cx| self.poll_turn(cx)).await {}
         self.finish().await;
-        self.look_for_drops();
+        self.report_drops();
         self.peers.end_all(CloseReason::ServerStopped);
     }
 
@@ -171,14 +170,14 @@ impl DatagramTask {
         if self.context.drain.has_started() {
             return Poll::Ready(Turn::Drain);
         }
-        self.tend(Instant::now());
+        self.run_due(Instant::now());
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    /// The way of a datagram.
+    /// Receives one datagram and answers it.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.poll_send_unsent(cx).is_pending() && !self.may_hear_on() {
+        if self.poll_send_unsent(cx).is_pending() && !self.may_receive_while_sending() {
             return Poll::Pending;
         }
         ready!(self.poll_record_room(cx));
@@ -186,163 +185,165 @@ impl DatagramTask {
             return Poll::Pending;
         }
         match ready!(self.socket.poll_recv(cx, &mut self.room)) {
-            Ok(received) => self.hear(cx, received),
-            // Told of something sent earlier that came back (ICMP): who sent it is gone, which is nobody else's affair.
+            Ok(received) => self.receive(cx, received),
+            // An earlier reply was refused (ICMP): that peer is gone, the others are not affected.
             Err(error) if is_of_one_peer(&error) => {}
             Err(error) => {
-                tracing::warn!("datagrams cannot be received for now: {error}");
+                tracing::warn!("cannot receive datagrams: {error}");
                 self.paused_until = Some(Instant::now() + PAUSE);
             }
         }
         Poll::Ready(())
     }
 
-    /// While answers wait for the record, more may be heard: they are then kept together.
-    fn may_hear_on(&self) -> bool {
+    /// Whether more may be received while replies wait: under strict durability replies share a commit.
+    fn may_receive_while_sending(&self) -> bool {
         self.journal.holds_replies() && self.outgoing.has_room()
     }
 
-    /// Whether the record is not behind by more than it may be. There is no way to have one peer wait: while this does,
-    /// the kernel keeps what arrives, and drops what it has no room for.
+    /// Ready unless the recorder is too far behind. A single peer cannot be made to wait: meanwhile the kernel queues what
+    /// arrives for all, and drops what does not fit.
     fn poll_record_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(talk) = self.ahead.as_ref().and_then(|route| self.peers.get(route)) {
-            ready!(talk.journal.poll_room(cx));
+        if let Some(conversation) = self
+            .last_peer
+            .as_ref()
+            .and_then(|route| self.peers.get(route))
+        {
+            ready!(conversation.journal.poll_room(cx));
         }
-        self.ahead = None;
+        self.last_peer = None;
         self.journal.poll_room_for_all(cx)
     }
 
-    fn hear(&mut self, cx: &mut Context<'_>, received: Received) {
-        heard();
+    fn receive(&mut self, cx: &mut Context<'_>, received: Received) {
+        note_read();
         let at = Instant::now();
         let Received { len, whole, route } = received;
         add(&self.context.counts.received, 1);
-        self.look_at = self.look_at.or(Some(at + LOOK_EVERY));
+        self.drops_at = self.drops_at.or(Some(at + DROPS_EVERY));
         if self.peers.get(&route).is_none() {
-            let talk = self.handler(&route, at);
-            self.peers.insert(route.clone(), talk);
+            let conversation = self.open_conversation(&route, at);
+            self.peers.insert(route.clone(), conversation);
             self.idle_at = self.idle_at.or(Some(at + self.context.rules.gap));
         }
         let silent = self.breaker.is_silent(&route.peer, at);
-        let Some(talk) = self.peers.get(&route) else {
+        let Some(conversation) = self.peers.get(&route) else {
             return;
         };
-        talk.received_at = at;
+        conversation.received_at = at;
         let bytes = &self.room[..len];
-        if talk.standing == Standing::Denied {
-            talk.not_heard(whole);
+        if conversation.admission == Admission::Denied {
+            conversation.discard(whole);
             return;
         }
         if whole > len {
-            talk.not_heard(whole - len);
-            talk.record(at, Outcome::Unanswered, bytes, &[]);
+            conversation.discard(whole - len);
+            conversation.record(at, Outcome::Unanswered, bytes, &[]);
             self.peers.end(&route, CloseReason::MessageTooLong);
             return;
         }
-        if silent || talk.standing == Standing::Unanswerable {
+        if silent || conversation.admission == Admission::Unanswerable {
             add(&self.context.counts.withheld, 1);
-            talk.record(at, Outcome::Withheld, bytes, &[]);
+            conversation.record(at, Outcome::Withheld, bytes, &[]);
             return;
         }
-        let Some((answer, then)) = talk.answer(bytes, &mut self.replies) else {
-            tracing::error!(
-                conversation = talk.conversation,
-                "a conversation ended by a bug"
-            );
+        let Some((answer, then)) = conversation.answer(bytes, &mut self.replies) else {
+            tracing::error!(conversation = conversation.id, "a conversation panicked");
             add(&self.context.counts.panicked, 1);
-            talk.record(at, Outcome::Unanswered, bytes, &[]);
+            conversation.record(at, Outcome::Unanswered, bytes, &[]);
             self.peers.end(&route, CloseReason::Panicked);
             return;
         };
-        let conversation = talk.conversation;
+        let id = conversation.id;
         match answer {
-            Answer::Silence => talk.record(at, Outcome::Ok, bytes, &[]),
+            Answer::Silence => conversation.record(at, Outcome::Ok, bytes, &[]),
             Answer::Reply => self.reply(cx, &route, len, at),
         }
         match then {
-            ControlFlow::Continue(()) => self.ahead = Some(route),
-            ControlFlow::Break(()) if self.outgoing.is_of(conversation) => self.peers.leave(&route),
+            ControlFlow::Continue(()) => self.last_peer = Some(route),
+            ControlFlow::Break(()) if self.outgoing.is_of(id) => {
+                self.peers.close_after_replies(&route)
+            }
             ControlFlow::Break(()) => self.peers.end(&route, CloseReason::ServiceClosed),
         }
     }
 
-    /// Sends what is in the replies, unless a rule forbids it, and puts it down. (`len` bytes of the room are what it
-    /// answers.)
+    /// Sends the reply unless a rule forbids it, and records the exchange. The request is the first `len` bytes of the
+    /// buffer.
     fn reply(&mut self, cx: &mut Context<'_>, route: &Route, len: usize, at: Instant) {
         let counts = &self.context.counts;
-        let (heard, said) = (&self.room[..len], self.replies.bytes());
-        let Some(talk) = self.peers.get(route) else {
+        let (request, reply) = (&self.room[..len], self.replies.bytes());
+        let Some(conversation) = self.peers.get(route) else {
             return;
         };
-        let grew = said.len() > len
+        let amplifies = reply.len() > len
             && matches!(route.peer, Address::Net(_))
             && !self.context.rules.may_amplify;
-        let circles = !grew && self.breaker.trips(&route.peer, heard, at);
-        if circles {
+        let loops = !amplifies && self.breaker.trips(&route.peer, request, at);
+        if loops {
             let for_us = SILENCE.as_micros() as u64;
-            talk.mark(at, Marked::Silenced { for_us });
+            conversation.mark(at, Marked::Silenced { for_us });
             tracing::warn!(
-                conversation = talk.conversation,
-                "the same datagram came from {} again and again: it is not answered for {SILENCE:?}",
+                conversation = conversation.id,
+                "{} sent the same datagram over and over, as in a loop: it is not answered for {SILENCE:?}",
                 route.peer
             );
         }
-        if grew || circles {
+        if amplifies || loops {
             add(&counts.withheld, 1);
-            talk.record(at, Outcome::Withheld, heard, &[]);
+            conversation.record(at, Outcome::Withheld, request, &[]);
             return;
         }
         let sent = if self.journal.holds_replies() || !self.outgoing.is_empty() {
             Poll::Pending
         } else {
-            self.socket.poll_send(cx, said, route)
+            self.socket.poll_send(cx, reply, route)
         };
         match sent {
             Poll::Ready(Ok(())) => {
                 add(&counts.sent, 1);
-                talk.record(at, Outcome::Ok, heard, said);
-                talk.sent(said.len());
+                conversation.record(at, Outcome::Ok, request, reply);
+                conversation.sent(reply.len());
             }
             Poll::Ready(Err(error)) => {
                 tracing::debug!(
-                    conversation = talk.conversation,
-                    "an answer could not be sent: {error}"
+                    conversation = conversation.id,
+                    "cannot send a reply: {error}"
                 );
                 add(&counts.unsent, 1);
-                talk.record(at, Outcome::Unsent, heard, &[]);
+                conversation.record(at, Outcome::Unsent, request, &[]);
             }
             Poll::Pending => {
-                talk.record(at, Outcome::Ok, heard, said);
-                let answer = Unsent {
+                conversation.record(at, Outcome::Ok, request, reply);
+                let unsent = Unsent {
                     route: route.clone(),
-                    conversation: talk.conversation,
-                    bytes: said.to_vec(),
-                    epoch: talk.journal.epoch(),
+                    conversation: conversation.id,
+                    bytes: reply.to_vec(),
+                    epoch: conversation.journal.epoch(),
                 };
-                self.outgoing.push(answer);
+                self.outgoing.push(unsent);
             }
         }
     }
 
-    /// Sends what is unsent, once it is kept if that was asked for.
+    /// Sends queued replies in order, each after its commit where durability is strict.
     fn poll_send_unsent(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while let Some(unsent) = self.outgoing.front() {
-            let (route, conversation) = (unsent.route.clone(), unsent.conversation);
-            let fails = ready!(self.poll_send_first(cx));
+            let (route, id) = (unsent.route.clone(), unsent.conversation);
+            let sent = ready!(self.poll_send_first(cx));
             self.outgoing.pop();
-            // It is recorded as said already. What a conversation said beyond what it had sent when it ended counts as
-            // unsent, so it ends here; if its peer goes on, that is another one.
-            let over = match fails {
-                Ok(()) => (self.peers.is_leaving(conversation)
-                    && !self.outgoing.is_of(conversation))
-                .then_some(CloseReason::ServiceClosed),
+            // The reply is already recorded. Replies beyond the bytes sent at the end of a conversation count as unsent, so
+            // the conversation ends here; the peer's next datagram opens another one.
+            let ended = match sent {
+                Ok(()) => (self.peers.is_closing(id) && !self.outgoing.is_of(id))
+                    .then_some(CloseReason::ServiceClosed),
                 Err(reason) => reason,
             };
-            if let Some(reason) = over {
-                self.peers.end_owed(&route, conversation, reason);
+            if let Some(reason) = ended {
+                self.peers.end_conversation_of(&route, id, reason);
             }
             let counts = &self.context.counts;
-            let count = if fails.is_ok() {
+            let count = if sent.is_ok() {
                 &counts.sent
             } else {
                 &counts.unsent
@@ -352,23 +353,23 @@ impl DatagramTask {
         Poll::Ready(())
     }
 
-    /// Sends the first of what is unsent; if that fails, how its conversation ends, unless it has ended already and has
-    /// told what it sent.
+    /// Sends the first queued reply. An error is the close reason of its conversation, or `None` if that has ended
+    /// already.
     fn poll_send_first(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Option<CloseReason>>> {
         let Some(Unsent {
             route,
-            conversation,
+            conversation: id,
             bytes,
             epoch,
         }) = self.outgoing.front()
         else {
             return Poll::Ready(Ok(()));
         };
-        let Some(talk) = self.peers.owed(route, *conversation) else {
+        let Some(conversation) = self.peers.conversation_of(route, *id) else {
             return Poll::Ready(Err(None));
         };
-        if talk.journal.holds_replies()
-            && let Err(NotKept) = ready!(talk.journal.poll_kept(cx, *epoch))
+        if conversation.journal.holds_replies()
+            && let Err(NotKept) = ready!(conversation.journal.poll_kept(cx, *epoch))
         {
             return Poll::Ready(Err(Some(CloseReason::StoreFailed)));
         }
@@ -378,21 +379,21 @@ impl DatagramTask {
                 Poll::Pending
             }
             Poll::Ready(Ok(())) => {
-                talk.sent(bytes.len());
+                conversation.sent(bytes.len());
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => {
-                tracing::debug!(conversation, "an answer could not be sent: {error}");
+                tracing::debug!(conversation = id, "cannot send a reply: {error}");
                 Poll::Ready(Err(Some(CloseReason::SystemError)))
             }
         }
     }
 
-    /// A conversation with somebody who was not heard before, or not for long.
-    fn handler(&self, route: &Route, at: Instant) -> Talk {
+    /// Opens a conversation with a peer that has none.
+    fn open_conversation(&self, route: &Route, at: Instant) -> DatagramConversation {
         let DatagramContext {
             rules,
-            ours,
+            own_addresses,
             recorder,
             worker,
             totals,
@@ -404,16 +405,16 @@ impl DatagramTask {
             ..
         } = route;
         let (conversation, journal) = recorder.journal(*worker);
-        let standing = if !rules.access.admits(remote) {
-            Standing::Denied
-        } else if guard::may_answer(route, ours) {
-            Standing::Welcome
+        let admission = if !rules.access.admits(remote) {
+            Admission::Denied
+        } else if guard::may_answer(route, own_addresses) {
+            Admission::Admitted
         } else {
             tracing::warn!(
                 conversation,
-                "what seems to come from {remote} is not answered: nobody asks from there"
+                "datagrams from {remote} are not answered: the address cannot be a real client's"
             );
-            Standing::Unanswerable
+            Admission::Unanswerable
         };
         let peer = Peer {
             conversation,
@@ -424,7 +425,7 @@ impl DatagramTask {
         };
         let handler = match rules.service.handler(&peer) {
             Handler::Inline(handler) => handler,
-            Handler::Spawned(_) => Session::silent_handler(), // refused when the endpoint was opened
+            Handler::Spawned(_) => Session::silent_handler(), // rejected when the endpoint was opened
         };
         let opened = Opened {
             conversation,
@@ -433,51 +434,51 @@ impl DatagramTask {
             local: local.clone(),
             endpoint_info: Arc::clone(&rules.endpoint_info),
         };
-        Talk::begin(opened, handler, standing, journal, Arc::clone(totals), at)
+        DatagramConversation::begin(opened, handler, admission, journal, Arc::clone(totals), at)
     }
 
-    /// Nothing moves: waits for a deadline or the stop signal.
+    /// Waits for the next deadline or the drain.
     fn poll_wakeup(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         let now = Instant::now();
-        let stall = self.context.rules.limits.write_timeout;
-        let stalled_at = self.outgoing.stalled_since().map(|since| since + stall);
-        let next = [self.idle_at, self.look_at, self.paused_until, stalled_at];
+        let limit = self.context.rules.limits.write_timeout;
+        let stalled_at = self.outgoing.stalled_since().map(|since| since + limit);
+        let next = [self.idle_at, self.drops_at, self.paused_until, stalled_at];
         let deadline = next.into_iter().flatten().min().unwrap_or(now + FAR);
         let idle = !std::mem::take(&mut self.busy);
         Poll::Ready(match ready!(self.wait.poll(cx, deadline, idle)) {
             Wakeup::Drain => Turn::Drain,
             Wakeup::Deadline => {
-                self.tend(Instant::now());
+                self.run_due(Instant::now());
                 self.busy = true;
-                Turn::Again
+                Turn::Continue
             }
         })
     }
 
-    /// Does what is due.
-    fn tend(&mut self, now: Instant) {
+    /// Runs what is due at `now`.
+    fn run_due(&mut self, now: Instant) {
         if self.paused_until.is_some_and(|at| at <= now) {
             self.paused_until = None;
         }
         if self.idle_at.is_some_and(|at| at <= now) {
             self.idle_at = self.peers.end_idle(now, self.context.rules.gap);
         }
-        if self.look_at.is_some_and(|at| at <= now) {
-            self.look_at = None;
-            self.look_for_drops();
+        if self.drops_at.is_some_and(|at| at <= now) {
+            self.drops_at = None;
+            self.report_drops();
         }
-        let stall = self.context.rules.limits.write_timeout;
+        let limit = self.context.rules.limits.write_timeout;
         let stalled = self.outgoing.stalled_since();
-        if stalled.is_some_and(|since| since + stall <= now) {
-            self.give_up_unsent();
+        if stalled.is_some_and(|since| since + limit <= now) {
+            self.abandon_unsent();
         }
     }
 
-    /// What has not left will not: its conversations tell.
-    fn give_up_unsent(&mut self) {
+    /// Drops the queued replies and ends their conversations.
+    fn abandon_unsent(&mut self) {
         for unsent in self.outgoing.drain() {
             add(&self.context.counts.unsent, 1);
-            self.peers.end_owed(
+            self.peers.end_conversation_of(
                 &unsent.route,
                 unsent.conversation,
                 CloseReason::WriteTimeout,
@@ -485,25 +486,25 @@ impl DatagramTask {
         }
     }
 
-    /// Tells what the kernel has dropped since it was last told.
-    fn look_for_drops(&mut self) {
+    /// Records and warns about datagrams the kernel has dropped since the last report.
+    fn report_drops(&mut self) {
         let dropped = self.socket.ask_dropped();
-        let datagrams = u64::from(dropped.wrapping_sub(self.told_dropped));
-        self.told_dropped = dropped;
+        let datagrams = u64::from(dropped.wrapping_sub(self.reported_drops));
+        self.reported_drops = dropped;
         if datagrams > 0 {
             add(&self.context.counts.dropped, datagrams);
             self.journal.mark(wall(), Marked::Dropped { datagrams });
             tracing::warn!(
-                "{datagrams} datagrams to {} came too fast and were dropped",
+                "the kernel dropped {datagrams} datagrams to {}: they arrived too fast",
                 self.socket.address()
             );
         }
     }
 
-    /// Answers what the kernel has received by now, and sends what is unsent.
+    /// Answers what the kernel has received by now, and sends the queued replies.
     async fn finish(&mut self) {
-        // No more than can have been waiting when the signal came: who goes on and on is not waited for.
-        for _ in 0..=self.socket.room() / LEAST_IN_KERNEL {
+        // At most as many as can have been waiting: peers that keep sending do not prolong the drain.
+        for _ in 0..=self.socket.room() / KERNEL_BYTES_MIN {
             match self.socket.recv_now(&mut self.room) {
                 Ok(received) => {
                     let mut received = Some(received);
@@ -511,11 +512,11 @@ impl DatagramTask {
                         received
                             .take()
                             .into_iter()
-                            .for_each(|received| self.hear(cx, received));
+                            .for_each(|received| self.receive(cx, received));
                         Poll::Ready(())
                     })
                     .await;
-                    if !self.outgoing.is_empty() && !self.may_hear_on() {
+                    if !self.outgoing.is_empty() && !self.may_receive_while_sending() {
                         self.flush().await;
                     }
                 }
@@ -526,27 +527,27 @@ impl DatagramTask {
         self.flush().await;
     }
 
-    /// Sends what is unsent, as long as some of it leaves within `--write-timeout`. For the record it waits until that has
-    /// failed, or the stop is over.
+    /// Sends the queued replies while at least one leaves within the write timeout. Waiting for a commit ends when the
+    /// store fails or the drain timeout passes.
     async fn flush(&mut self) {
-        let stall = self.context.rules.limits.write_timeout;
+        let limit = self.context.rules.limits.write_timeout;
         let timers = self.context.timers.clone();
         loop {
             let since = self.outgoing.stalled_since();
-            let until = since.unwrap_or_else(Instant::now) + stall;
+            let until = since.unwrap_or_else(Instant::now) + limit;
             let flushed = timers.timeout_at(until, poll_fn(|cx| self.poll_send_unsent(cx)));
             if flushed.await.is_ok() {
                 return;
             }
             let stalled = self.outgoing.stalled_since();
-            if stalled.is_some_and(|since| since + stall <= Instant::now()) {
-                return self.give_up_unsent();
+            if stalled.is_some_and(|since| since + limit <= Instant::now()) {
+                return self.abandon_unsent();
             }
         }
     }
 }
 
-/// The system tells of one peer, not of the socket.
+/// Whether the error concerns one peer, not the socket.
 fn is_of_one_peer(error: &io::Error) -> bool {
     use io::ErrorKind as Kind;
     matches!(

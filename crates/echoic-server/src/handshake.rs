@@ -1,4 +1,4 @@
-//! The layers over an accepted connection are opened in the conversation's own task, within a deadline.
+//! Opens the layers over an accepted connection (TLS), in the conversation's own task and within a deadline.
 
 use std::{
     future::poll_fn,
@@ -19,17 +19,17 @@ use crate::{
     timers::Timers,
 };
 
-/// A connection that no conversation is had over.
+/// A connection over which no conversation begins.
 #[derive(Debug)]
 pub(crate) struct NotOpened {
     pub(crate) reason: CloseReason,
-    /// To be closed in order; none if a layer that failed has kept it.
+    /// The link, to be closed by a lingering close. `None` if the failed layer did not give it back.
     pub(crate) link: Option<Link>,
 }
 
 impl NotOpened {
-    /// One that was refused before anything was opened over it.
-    pub(crate) fn refused(reason: CloseReason, link: Link) -> Self {
+    /// A connection that is rejected before any layer is opened.
+    pub(crate) fn rejected(reason: CloseReason, link: Link) -> Self {
         Self {
             reason,
             link: Some(link),
@@ -37,8 +37,8 @@ impl NotOpened {
     }
 }
 
-/// Opens `layers` over `link`, the lowest first, within `limit` for all of them. A stop of the server ends it once what
-/// the kernel has already received has been read: the end of the handshake, and a message after it, may be there.
+/// Opens `layers` over `link`, lowest first, within `limit` for all of them. When the server drains, the handshake is
+/// polled once more: the kernel may already hold its last bytes, and a message after them.
 pub(crate) async fn open(
     link: Link,
     layers: &[Arc<dyn ServerLayer>],
@@ -75,17 +75,17 @@ pub(crate) async fn open(
     Err(NotOpened { reason, link })
 }
 
-/// Records a conversation whose link is gone, as one that ended before it began.
+/// Records a conversation whose link is gone: it ends as soon as it opens.
 pub(crate) fn record(mut journal: Journal, opened: Opened, reason: CloseReason) {
     journal.opened(opened);
     journal.ended(wall(), Tally::default().ending(Some(reason)));
 }
 
-/// A link that comes back when it is dropped before the layers over it are open. A layer that fails drops what it lies
-/// over, and closing that with something unread would reset the connection and take a TLS alert with it.
+/// A link that is given back when it is dropped. A layer that fails drops the link below it; closing that link with
+/// unread bytes would reset the connection, and a TLS alert on its way would be lost.
 #[derive(Debug)]
 struct Lent {
-    /// None only while it is being dropped.
+    /// `None` only during drop.
     link: Option<Link>,
     back: Option<oneshot::Sender<Link>>,
 }
@@ -109,7 +109,7 @@ impl Lent {
 impl Drop for Lent {
     fn drop(&mut self) {
         if let (Some(back), Some(link)) = (self.back.take(), self.link.take()) {
-            let _ = back.send(link); // nobody takes it once the layers are open
+            let _ = back.send(link); // the receiver is gone once the layers are open
         }
     }
 }
@@ -151,7 +151,7 @@ mod tests {
 
     use super::*;
 
-    /// Opens at the second look, or never.
+    /// Opens at the second poll, or never.
     #[derive(Debug)]
     struct Slow {
         ends: bool,
@@ -169,7 +169,7 @@ mod tests {
         }
     }
 
-    async fn open_slowly(ends: bool) -> Result<Link, NotOpened> {
+    async fn open_while_draining(ends: bool) -> Result<Link, NotOpened> {
         let (near, _far) = UnixStream::pair().expect("a pair of sockets");
         let layers: [Arc<dyn ServerLayer>; 1] = [Arc::new(Slow { ends })];
         let timers = Timers::of(&Handle::current());
@@ -180,10 +180,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_a_stop_a_handshake_that_only_has_to_be_read_succeeds_and_any_other_ends() {
+    async fn drain_completes_a_handshake_that_is_already_received_and_ends_others() {
         let began = Instant::now();
-        assert!(open_slowly(true).await.is_ok());
-        let ended = open_slowly(false).await.expect_err("it never opens");
+        assert!(open_while_draining(true).await.is_ok());
+        let ended = open_while_draining(false)
+            .await
+            .expect_err("it never opens");
         assert_eq!(
             (ended.reason, ended.link.is_some()),
             (CloseReason::ServerStopped, true)

@@ -59,7 +59,7 @@ mod wait;
 pub use datagrams::DatagramCounts;
 #[doc(hidden)]
 pub use datagrams::check_breaker;
-pub use polling::keep_looking;
+pub use polling::keep_polling;
 pub use server::{Drained, EndpointConfig, Listening, OpenError, Server};
 
 #[cfg(doctest)]

@@ -1,8 +1,7 @@
-//! Looking for more instead of sleeping, for a while after each message.
+//! Busy polling (`--busy-poll`): after each read a worker looks for more for a while before it sleeps.
 //!
-//! A thread that sleeps has to be woken, and that is half of what a lone message takes. One that goes on looking for as
-//! long as messages keep coming is there when the next one comes; it takes a core for it. `scripts/bench`, server
-//! `busy`, has the figures.
+//! Waking a sleeping thread is half of the cost of a lone message. A worker that keeps polling while messages arrive
+//! avoids it, and uses a whole core. `scripts/bench`, server `busy`, has the figures.
 
 use std::{
     cell::Cell,
@@ -14,38 +13,38 @@ use std::{
 use tokio::task::yield_now;
 
 thread_local! {
-    static HEARD: Received = const { Received { reads: Cell::new(0), sleeper: Cell::new(None) } };
+    static READS: Reads = const { Reads { count: Cell::new(0), sleeper: Cell::new(None) } };
 }
 
-/// What a thread's conversations have heard.
-struct Received {
-    reads: Cell<u64>,
-    /// Who looks on, while nothing has come.
+/// Reads by the conversations of a thread.
+struct Reads {
+    count: Cell<u64>,
+    /// The task of [`keep_polling`], while it waits for the next read.
     sleeper: Cell<Option<Waker>>,
 }
 
-/// Something has been heard on this thread.
-pub(crate) fn heard() {
-    HEARD.with(|heard| {
-        heard.reads.set(heard.reads.get().wrapping_add(1));
-        if let Some(sleeper) = heard.sleeper.take() {
+/// Notes that a conversation of this thread has read something.
+pub(crate) fn note_read() {
+    READS.with(|reads| {
+        reads.count.set(reads.count.get().wrapping_add(1));
+        if let Some(sleeper) = reads.sleeper.take() {
             sleeper.wake();
         }
     });
 }
 
-/// Keeps the runtime it runs on from sleeping for `patience` after each thing heard by conversations on it. To be run
-/// on a runtime of one thread, beside them; never ends.
-pub async fn keep_looking(patience: Duration) {
-    let mut seen = reads();
+/// Keeps a `current_thread` runtime from sleeping for `duration` after each read of its conversations. Spawn it on the
+/// runtime of a worker; it never returns.
+pub async fn keep_polling(duration: Duration) {
+    let mut seen = read_count();
     loop {
-        something_beyond(seen).await;
-        seen = reads();
+        next_read(seen).await;
+        seen = read_count();
         let mut since = Instant::now();
-        while since.elapsed() < patience {
-            // To the end of the queue: sockets are looked at in between, without waiting for them.
+        while since.elapsed() < duration {
+            // Yields to the scheduler, which polls the sockets without waiting.
             yield_now().await;
-            let now = reads();
+            let now = read_count();
             if now != seen {
                 (seen, since) = (now, Instant::now());
             }
@@ -53,17 +52,17 @@ pub async fn keep_looking(patience: Duration) {
     }
 }
 
-fn reads() -> u64 {
-    HEARD.with(|heard| heard.reads.get())
+fn read_count() -> u64 {
+    READS.with(|reads| reads.count.get())
 }
 
-/// Sleeps until more has been heard than `seen`.
-fn something_beyond(seen: u64) -> impl Future<Output = ()> {
+/// Sleeps until the count of reads differs from `seen`.
+fn next_read(seen: u64) -> impl Future<Output = ()> {
     poll_fn(move |cx| {
-        if reads() != seen {
+        if read_count() != seen {
             return Poll::Ready(());
         }
-        HEARD.with(|heard| heard.sleeper.set(Some(cx.waker().clone())));
+        READS.with(|reads| reads.sleeper.set(Some(cx.waker().clone())));
         Poll::Pending
     })
 }
@@ -82,12 +81,12 @@ mod tests {
 
     use super::*;
 
-    /// How often it ran within 20 ms.
-    async fn looks(hear: bool) -> u64 {
+    /// How often the task was polled within 20 ms.
+    async fn polls(with_read: bool) -> u64 {
         let ran = Arc::new(AtomicU64::new(0));
         let counting = Arc::clone(&ran);
         let looking = tokio::spawn(async move {
-            let mut looking = pin!(keep_looking(Duration::from_millis(10)));
+            let mut looking = pin!(keep_polling(Duration::from_millis(10)));
             poll_fn(|cx| {
                 counting.fetch_add(1, Ordering::Relaxed);
                 looking.as_mut().poll(cx)
@@ -95,8 +94,8 @@ mod tests {
             .await;
         });
         yield_now().await;
-        if hear {
-            heard();
+        if with_read {
+            note_read();
         }
         sleep(Duration::from_millis(20)).await;
         looking.abort();
@@ -105,26 +104,26 @@ mod tests {
 
     #[tokio::test]
     async fn busy_polling_starts_after_a_message() {
-        let quiet = looks(false).await;
-        assert!(quiet <= 2, "woken {quiet} times, and nothing was heard");
-        let busy = looks(true).await;
-        assert!(busy > 20, "{busy} looks in 10 ms: it slept");
+        let quiet = polls(false).await;
+        assert!(quiet <= 2, "polled {quiet} times without a read");
+        let busy = polls(true).await;
+        assert!(busy > 20, "{busy} polls in 10 ms: it slept");
     }
 
     #[tokio::test]
     async fn busy_polling_stops_after_its_time() {
-        let looking = tokio::spawn(keep_looking(Duration::from_millis(1)));
+        let looking = tokio::spawn(keep_polling(Duration::from_millis(1)));
         yield_now().await;
         for _ in 0..3 {
-            heard();
+            note_read();
             sleep(Duration::from_millis(5)).await;
-            let asleep = HEARD.with(|heard| {
-                let sleeper = heard.sleeper.take();
+            let asleep = READS.with(|reads| {
+                let sleeper = reads.sleeper.take();
                 let asleep = sleeper.is_some();
-                heard.sleeper.set(sleeper);
+                reads.sleeper.set(sleeper);
                 asleep
             });
-            assert!(asleep, "still looking, or no longer to be woken");
+            assert!(asleep, "still polling, or without a waker");
         }
         looking.abort();
     }

@@ -1,4 +1,4 @@
-//! The server: its endpoints, and what holds for their conversations. How it runs is in the file `accept.rs`.
+//! The server's configuration and endpoints. `accept.rs` runs it.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -23,10 +23,10 @@ use crate::{
     drain::Drain,
 };
 
-/// Conversations beyond the limit that are turned away in order at the same time; further ones are just closed.
+/// Connections beyond a limit that are rejected by a lingering close at the same time; further ones are just closed.
 const REJECTING_MAX: usize = 64;
 
-/// A server on its endpoints.
+/// A server and its open endpoints.
 pub struct Server {
     listening: Vec<Listening>,
     pub(crate) listeners: Vec<BoundListener>,
@@ -41,7 +41,7 @@ pub struct Server {
     pub(crate) conversations_max: Option<u64>,
 }
 
-/// Somewhere to knock: a listener, who answers there, and how.
+/// A listener with the service and the limits of its endpoint.
 pub(crate) struct BoundListener {
     pub(crate) listener: Listener,
     pub(crate) endpoint_info: Arc<EndpointInfo>,
@@ -51,39 +51,39 @@ pub(crate) struct BoundListener {
     pub(crate) layers: Arc<[Arc<dyn ServerLayer>]>,
 }
 
-/// Somewhere to drop datagrams in: a socket for each worker, who answers there, and how.
+/// The datagram sockets of one address, one a worker, with the rules of their endpoint.
 pub(crate) struct DatagramBinding {
     pub(crate) address: Address,
     pub(crate) sockets: Vec<UnopenedDatagrams>,
     pub(crate) rules: Arc<Rules>,
 }
 
-/// An endpoint to be opened, and everything that holds there.
+/// Configuration of an endpoint to be opened.
 #[derive(Clone, Debug)]
 pub struct EndpointConfig {
-    /// Where.
+    /// The address to listen on.
     pub endpoint: Endpoint,
-    /// Who answers.
+    /// The service that answers.
     pub service: Arc<dyn Service>,
-    /// How its stream is divided. Does not apply to datagrams, each of which is a message.
+    /// How its streams are divided into messages. Does not apply to datagrams: each is a message.
     pub framing: FramingPair,
-    /// What its conversations may take; `connections_max` and `drain` are the server's and not looked at here.
+    /// Limits of its conversations. `connections_max` and `drain_timeout` are the server's and are ignored here.
     pub limits: Limits,
-    /// Who may call.
+    /// The peers that are admitted.
     pub access: AccessList,
-    /// How it listens.
+    /// Socket options.
     pub listen: ListenOptions,
     /// Layers to open over each connection (TLS), the lowest first. Datagrams have none.
     pub layers: Vec<Arc<dyn ServerLayer>>,
-    /// Over UDP, whether answers may be longer than what they answer, so that this server could be used to flood
-    /// somebody whose address is forged.
+    /// Whether UDP replies may be longer than their requests. A forged source address could then make this server flood
+    /// a third party.
     pub udp_allow_amplification: bool,
-    /// A peer of datagrams that is silent for this long has gone; if it comes again, that is another conversation.
+    /// Silence after which a datagram peer's conversation ends; its next datagram opens another one.
     pub datagram_gap: Duration,
 }
 
 impl EndpointConfig {
-    /// `service` at `endpoint`, everything else as it is unless told otherwise.
+    /// `service` at `endpoint`, with defaults for everything else.
     pub fn new(endpoint: Endpoint, service: Arc<dyn Service>) -> Self {
         Self {
             endpoint,
@@ -105,10 +105,11 @@ pub enum OpenError {
     /// It cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// The service says more than it hears.
+    /// The service's replies may be longer than its requests.
     #[error(
-        "{service} is not served on {endpoint}: it says more than it hears, and over UDP a forged address would have \
-         it flood somebody else; serve it over tcp, or ask for it with --udp-allow-amplification"
+        "{service} cannot be served on {endpoint}: its replies may be longer than its requests, so over UDP a forged \
+         source address could make it flood a third party; serve it over tcp, or allow it with \
+         --udp-allow-amplification"
     )]
     Amplifies {
         /// The service.
@@ -116,8 +117,10 @@ pub enum OpenError {
         /// The endpoint.
         endpoint: Endpoint,
     },
-    /// The service runs beside its conversation, for which datagrams have no place.
-    #[error("{service} is not served on {endpoint}: it needs a stream; serve it over tcp or unix")]
+    /// The service has spawned handlers, which need a stream.
+    #[error(
+        "{service} cannot be served on {endpoint}: it needs a stream; serve it over tcp or unix"
+    )]
     NeedsStream {
         /// The service.
         service: String,
@@ -134,30 +137,30 @@ pub enum OpenError {
     },
 }
 
-/// A place the server listens at.
+/// An address the server listens on.
 #[derive(Clone, Debug)]
 pub struct Listening {
-    /// The address, with its real port.
+    /// The address; port 0 is replaced by the port the system chose.
     pub address: Address,
-    /// What answers there.
+    /// The endpoint's name, service and framing.
     pub endpoint_info: Arc<EndpointInfo>,
 }
 
-/// How a server stopped.
+/// Totals of a server that has stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drained {
-    /// Exchanges served, all in all.
+    /// Exchanges served.
     pub served: u64,
-    /// Conversations cut because the deadline for stopping had passed.
+    /// Conversations aborted because the drain timeout passed.
     pub cut: u64,
-    /// Conversations ended by a bug.
+    /// Conversations that ended in a panic.
     pub panicked: u64,
-    /// What became of datagrams.
+    /// Counts of datagrams.
     pub datagrams: DatagramCounts,
 }
 
 impl Server {
-    /// A server that listens nowhere yet. Its conversations run on the runtime [`Self::run`] is called on.
+    /// Returns a server without endpoints. Its conversations run on the runtime that [`Self::run`] is called on.
     pub fn new(recorder: Recorder, limits: Limits) -> Self {
         Self {
             listening: Vec::new(),
@@ -174,46 +177,46 @@ impl Server {
         }
     }
 
-    /// Runs conversations on these runtimes, each on the one with the fewest. A runtime of one thread each is what
-    /// they are meant for.
+    /// Runs conversations on these runtimes; a new one goes to the runtime with the fewest. Each should be a
+    /// `current_thread` runtime on a thread of its own.
     #[must_use]
     pub fn on_workers(mut self, workers: Vec<Handle>) -> Self {
         self.workers = workers;
         self
     }
 
-    /// Turns at most so many away in order at the same time, where there are too few files for the 64 it would be
-    /// otherwise: each takes one until its peer has seen the end.
+    /// Rejects at most `max` connections by a lingering close at the same time (64 at most, the default). Each holds a
+    /// file descriptor until its peer has seen the end of the stream.
     #[must_use]
     pub fn max_rejecting(mut self, max: usize) -> Self {
         self.max_rejecting = max.min(REJECTING_MAX);
         self
     }
 
-    /// What the conversations of one source together may take, over all endpoints of streams.
+    /// Limits for all conversations of one source together, over all stream endpoints.
     #[must_use]
     pub fn source_limits(mut self, limits: SourceLimits) -> Self {
         self.source_limits = limits;
         self
     }
 
-    /// Runs services that run apart on this runtime, and has it watch the deadlines of conversations: it needs its
-    /// timers enabled, the workers then do not, and sleep more cheaply without.
+    /// Runs spawned handlers and the timers of conversations on this runtime, which needs its timers enabled. The workers
+    /// then need none: a worker with a timer would arm one in the kernel each time it sleeps.
     #[must_use]
     pub fn control_runtime(mut self, runtime: Handle) -> Self {
         self.control = Some(runtime);
         self
     }
 
-    /// Stops by itself after so many conversations.
+    /// Stops after this many conversations.
     #[must_use]
     pub fn stop_after(mut self, conversations: u64) -> Self {
         self.conversations_max = Some(conversations);
         self
     }
 
-    /// Opens an endpoint for `service`, with the server's limits and everything else as it is unless told otherwise;
-    /// returns the addresses it then listens at.
+    /// Opens an endpoint for `service` with the server's limits and defaults for everything else. Returns the addresses
+    /// it listens on.
     pub async fn listen(
         &mut self,
         endpoint: &Endpoint,
@@ -227,8 +230,8 @@ impl Server {
         .await
     }
 
-    /// Opens an endpoint; returns the addresses it then listens at. One of datagrams gets a socket for each of the
-    /// workers there are by then.
+    /// Opens an endpoint and returns the addresses it listens on. A datagram endpoint gets a socket for each worker, so
+    /// [`Self::on_workers`] comes first.
     pub async fn open(&mut self, mut config: EndpointConfig) -> Result<Vec<Address>, OpenError> {
         config.listen.timers = config.listen.timers.or_else(|| self.control.clone());
         if shape(&config.endpoint)? == Shape::Datagrams {
@@ -238,11 +241,11 @@ impl Server {
         Ok(self.open_on(listeners, config))
     }
 
-    /// Opens an endpoint of streams on listeners that the caller has, one at least; returns their addresses.
+    /// Opens a stream endpoint on existing listeners and returns their addresses.
     ///
     /// # Panics
     ///
-    /// Without a listener.
+    /// Panics if `listeners` is empty.
     pub fn open_on(&mut self, listeners: Vec<Listener>, config: EndpointConfig) -> Vec<Address> {
         let EndpointConfig {
             endpoint,
@@ -309,14 +312,14 @@ impl Server {
             });
         }
         let framing = FramingPair::default();
-        let somebody = Peer {
+        let any_peer = Peer {
             conversation: 0,
             remote: addresses[0].clone(),
             local: addresses[0].clone(),
             framing,
             shape: Shape::Datagrams,
         };
-        if matches!(service.handler(&somebody), Handler::Spawned(_)) {
+        if matches!(service.handler(&any_peer), Handler::Spawned(_)) {
             return Err(OpenError::NeedsStream {
                 service: name(),
                 endpoint,
@@ -361,7 +364,7 @@ impl Server {
         self.listening.extend(listening);
     }
 
-    /// Where it listens, in the order in which it was opened.
+    /// The addresses it listens on, in the order in which they were opened.
     pub fn listening_at(&self) -> Vec<Listening> {
         self.listening.clone()
     }

@@ -43,7 +43,7 @@ use crate::{
     drain::{Drain, look_once_more},
     inbox::{Inbox, Reading, Scratch},
     outbox::Outbox,
-    polling::heard,
+    polling::note_read,
     sources::SourcePermit,
     tally::Tally,
     timers::Timers,
@@ -326,7 +326,7 @@ impl Session {
 
     fn hear(&mut self, reading: &Reading<'_>) -> Received {
         self.tally.received += reading.new as u64;
-        heard();
+        note_read();
         self.received_at = Instant::now();
         Received {
             at: self.received_at,

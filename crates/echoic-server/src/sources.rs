@@ -1,7 +1,7 @@
-//! Who calls, by source, and what each source may take.
+//! Limits for each source of connections: an IPv4 address or an IPv6 /64.
 //!
-//! Only the acceptor looks into the table; a conversation holds its source itself, and asks it about its pace if there
-//! is one. Without limits there is no table, and a conversation has no source to ask.
+//! Only the acceptor uses the table. A conversation holds a permit of its source and asks it for the rate limit, if
+//! there is one. Without limits the table stays empty and conversations hold no permit.
 
 use std::{
     collections::HashMap,
@@ -15,48 +15,48 @@ use std::{
 use echoic_core::{ending::CloseReason, event::Address, framing::Span, limits::SourceLimits};
 use tokio::time::Instant;
 
-/// Sources known at a time. When there are more, those without a conversation are forgotten, and with them what they
-/// said in the last second; if all of them have one, the rest share a place as if they were one source.
+/// Sources in the table. Beyond it, sources without a conversation are removed, together with their rate of the last
+/// second; if all have conversations, further sources share one entry.
 const SOURCES_MAX: usize = 65_536;
 
-/// The sources of a server's callers.
+/// The table of sources.
 #[derive(Debug)]
 pub(crate) struct Sources {
     limits: Arc<SourceLimits>,
     known: HashMap<IpAddr, Arc<Source>>,
     known_max: usize,
-    /// The place that sources share for which there is none of their own.
+    /// The entry shared by sources that found no room in the table.
     others: Arc<Source>,
 }
 
-/// One of them.
+/// One source: its open conversations and its rate.
 #[derive(Debug, Default)]
 struct Source {
     open: AtomicU32,
-    pace: Mutex<Pace>,
+    rate: Mutex<Rate>,
 }
 
-/// What was said lately.
+/// What a source sent in the last second.
 #[derive(Debug, Default)]
-struct Pace {
+struct Rate {
     messages: Bucket,
     bytes: Bucket,
 }
 
-/// A second's worth, drained at an even rate (a leaky bucket: ITU-T I.371, with a burst of a second).
+/// A leaky bucket (ITU-T I.371) with a burst of one second.
 #[derive(Debug, Default)]
 struct Bucket {
-    /// What was said and has not been drained, each message or byte as a billion: a nanosecond drains a whole number of
-    /// such parts, so that nothing is rounded.
+    /// Fill level, in billionths of a message or byte: each nanosecond drains a whole number of them, so nothing is
+    /// rounded.
     level: u64,
-    /// When it was drained last.
+    /// Time of the last drain.
     last: Option<Instant>,
 }
 
 /// One message or byte in a [`Bucket`].
 const ONE: u64 = 1_000_000_000;
 
-/// A conversation's place in its source's count; given back by dropping it.
+/// Counts a conversation of its source until it is dropped.
 #[derive(Debug)]
 pub(crate) struct SourcePermit {
     source: Arc<Source>,
@@ -73,14 +73,15 @@ impl Sources {
         }
     }
 
-    /// A place for a caller; none if its source has no limits, and an ending if it has as many as it may.
+    /// Returns a permit for a connection from `caller`, `None` if its source has no limits, or a close reason if the source
+    /// has reached its limit.
     pub(crate) fn admit(&mut self, caller: &Address) -> Result<Option<SourcePermit>, CloseReason> {
         let Some(ip) = self.source_of(caller) else {
             return Ok(None);
         };
         let source = self.entry(ip);
         let open = source.open.fetch_add(1, Ordering::Relaxed);
-        // From here on it is given back by dropping it.
+        // From here on, dropping the permit decrements the count.
         let permit = SourcePermit {
             source,
             limits: Arc::clone(&self.limits),
@@ -95,8 +96,8 @@ impl Sources {
         let Address::Net(addr) = caller else {
             return None;
         };
-        let spared = addr.ip().to_canonical().is_loopback() && !self.limits.on_loopback;
-        (self.limits.any() && !spared).then(|| source(addr.ip()))
+        let exempt = addr.ip().to_canonical().is_loopback() && !self.limits.on_loopback;
+        (self.limits.any() && !exempt).then(|| source(addr.ip()))
     }
 
     fn entry(&mut self, ip: IpAddr) -> Arc<Source> {
@@ -113,7 +114,7 @@ impl Sources {
     }
 }
 
-/// What of an address names its source.
+/// The source of an address: the IPv4 address, or the IPv6 /64.
 fn source(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V4(ip) => ip.into(),
@@ -128,28 +129,28 @@ impl Source {
 }
 
 impl SourcePermit {
-    /// Whether there is a pace to keep to.
+    /// Whether the source has a rate limit.
     pub(crate) fn has_pace(&self) -> bool {
         self.limits.has_pace()
     }
 
-    /// Leaves of the messages of a read those that keep to the pace, if there is one; whether all did.
+    /// Truncates the messages of a read to those within the rate limit. Returns whether all were.
     pub(crate) fn keep_pace(&self, now: Instant, bytes: usize, messages: &mut Vec<Span>) -> bool {
         if !self.has_pace() {
             return true;
         }
-        let mut pace = lock(&self.source.pace);
+        let mut rate = lock(&self.source.rate);
         let bytes_max = self.limits.bytes_per_second_max;
-        if bytes_max.is_some_and(|max| pace.bytes.take(now, bytes, max) < bytes) {
+        if bytes_max.is_some_and(|max| rate.bytes.take(now, bytes, max) < bytes) {
             messages.clear();
             return false;
         }
         let Some(max) = self.limits.messages_per_second_max else {
             return true;
         };
-        let said = messages.len();
-        messages.truncate(pace.messages.take(now, said, max));
-        messages.len() == said
+        let count = messages.len();
+        messages.truncate(rate.messages.take(now, count, max));
+        messages.len() == count
     }
 }
 
@@ -160,7 +161,7 @@ impl Drop for SourcePermit {
 }
 
 impl Bucket {
-    /// As many of `wanted` as may be said now, at `per_second` of them.
+    /// Takes up to `wanted` now, at `per_second`; returns how many fit.
     fn take(&mut self, now: Instant, wanted: usize, per_second: u32) -> usize {
         let per_second = u64::from(per_second.max(1));
         let last = self.last.unwrap_or(now);
@@ -176,7 +177,7 @@ impl Bucket {
     }
 }
 
-/// A lock that a panic elsewhere does not take from everybody else: what these guard is whole between statements.
+/// Locks, also after a panic elsewhere: the guarded values are consistent between statements.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -209,16 +210,16 @@ mod tests {
     #[test]
     fn connection_limit_applies_per_source() {
         let mut sources = limit_of_three_connections();
-        let mut stays: Vec<_> = (0..3)
+        let mut permits: Vec<_> = (0..3)
             .map(|_| sources.admit(&address("10.0.0.1")))
             .collect();
-        assert!(stays.iter().all(Result::is_ok));
+        assert!(permits.iter().all(Result::is_ok));
         for _ in 0..5 {
             let fourth = sources.admit(&address("10.0.0.1"));
             assert_eq!(fourth.map(|_| ()), Err(CloseReason::TooManyFromSource));
         }
         assert!(sources.admit(&address("10.0.0.2")).is_ok());
-        stays.pop();
+        permits.pop();
         assert!(sources.admit(&address("10.0.0.1")).is_ok(), "one has gone");
     }
 

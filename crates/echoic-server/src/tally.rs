@@ -1,29 +1,33 @@
-//! What one conversation has come to.
+//! Counts of one conversation.
 
 use echoic_core::ending::{CloseReason, Ending};
 
-/// Counts of one conversation, of a stream or of datagrams.
+/// Messages, exchanges and bytes of one conversation, over a stream or datagrams.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) messages: u64,
     pub(crate) exchanges: u64,
-    /// Bytes, as those below.
+    /// Bytes read from the socket.
     pub(crate) received: u64,
+    /// Bytes of replies that the handler produced.
     pub(crate) said: u64,
+    /// Bytes the kernel took.
     pub(crate) sent: u64,
+    /// Bytes dropped by the lingering close.
     pub(crate) discarded: u64,
 }
 
 impl Tally {
-    /// The ending of a conversation that is being dropped: as it parted, if it has, or by a panic, or cut.
+    /// The ending of a conversation that is being dropped. Without a reason it panicked or was aborted by the drain
+    /// timeout.
     pub(crate) fn ending(&self, reason: Option<CloseReason>) -> Ending {
-        let otherwise = if std::thread::panicking() {
+        let fallback = if std::thread::panicking() {
             CloseReason::Panicked
         } else {
             CloseReason::DrainTimeout
         };
         Ending {
-            reason: reason.unwrap_or(otherwise),
+            reason: reason.unwrap_or(fallback),
             received: self.received,
             sent: self.sent,
             unsent: self.said.saturating_sub(self.sent),

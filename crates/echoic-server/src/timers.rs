@@ -1,7 +1,7 @@
-//! Where time is waited for: not on the workers.
+//! Timers of the control runtime, for tasks on the workers.
 //!
-//! A runtime that has a timer has the kernel arm one each time it sleeps, and a conversation has one from its beginning
-//! to its end. So a worker has none: the runtime beside the wire watches deadlines, and wakes who meets one.
+//! A runtime with a pending timer arms one in the kernel each time it sleeps, and every conversation has a deadline
+//! from its beginning to its end. So workers have no timers: the control runtime holds them and wakes the tasks.
 
 use std::{future::Future, time::Duration};
 
@@ -20,17 +20,17 @@ impl Timers {
     }
 
     pub(crate) fn sleep_until(&self, deadline: Instant) -> Sleep {
-        let _theirs = self.0.enter();
+        let _entered = self.0.enter();
         sleep_until(deadline)
     }
 
-    pub(crate) fn timeout<F: Future>(&self, patience: Duration, future: F) -> Timeout<F> {
-        let _theirs = self.0.enter();
-        timeout(patience, future)
+    pub(crate) fn timeout<F: Future>(&self, limit: Duration, future: F) -> Timeout<F> {
+        let _entered = self.0.enter();
+        timeout(limit, future)
     }
 
     pub(crate) fn timeout_at<F: Future>(&self, deadline: Instant, future: F) -> Timeout<F> {
-        let _theirs = self.0.enter();
+        let _entered = self.0.enter();
         timeout_at(deadline, future)
     }
 }

@@ -107,9 +107,11 @@ async fn busy_listener_does_not_starve_the_others() {
     for peer in &mut calls.collect::<Vec<_>>() {
         assert_eq!(ask(peer, b"a").await, b"a");
     }
-    let met: Vec<Address> = lock(&service.0).iter().map(|(at, _)| at.clone()).collect();
-    let turns = met[..4].iter().filter(|at| **at == Address::Net(other));
-    assert_eq!(turns.count(), 2, "{met:?}");
+    let on_failure: Vec<Address> = lock(&service.0).iter().map(|(at, _)| at.clone()).collect();
+    let turns = on_failure[..4]
+        .iter()
+        .filter(|at| **at == Address::Net(other));
+    assert_eq!(turns.count(), 2, "{on_failure:?}");
     serving.abort();
 }
 
@@ -335,7 +337,7 @@ async fn accept_error_of_one_caller_does_not_pause_accepting() {
     let mut acceptor = Acceptor::new(server(), Handle::current());
     let mut fail = |errno| {
         let error = io::Error::from_raw_os_error(errno);
-        acceptor.admit(AcceptEvent::Failed(error), None)
+        acceptor.on_event(AcceptEvent::Failed(error), None)
     };
     assert_eq!(fail(103), None); // ECONNABORTED
     assert_eq!(fail(24), Some(Instant::now() + PAUSE_MIN)); // EMFILE
@@ -348,8 +350,8 @@ fn resource_shortage_backs_off_and_warns_every_ten_seconds() {
     let (mut shortage, mut now) = (Shortage::default(), start);
     let (mut pauses, mut told) = (Vec::new(), 0);
     while now < start + Duration::from_mins(1) {
-        let again = shortage.met(now, &full);
-        told += u32::from(shortage.unsaid == 0);
+        let again = shortage.on_failure(now, &full);
+        told += u32::from(shortage.unreported == 0);
         pauses.push(again - now);
         now = again;
     }
@@ -357,11 +359,11 @@ fn resource_shortage_backs_off_and_warns_every_ten_seconds() {
     assert_eq!(pauses.last(), Some(&PAUSE_MAX));
     assert!(pauses.len() < 70 && told == 6, "{told} of {}", pauses.len());
     shortage.pause = None; // somebody was let in
-    assert_eq!(shortage.met(now, &full) - now, PAUSE_MIN);
-    let said = shortage.said_at.unwrap();
-    shortage.met(said + SAY_EVERY, &full);
+    assert_eq!(shortage.on_failure(now, &full) - now, PAUSE_MIN);
+    let said = shortage.warned_at.unwrap();
+    shortage.on_failure(said + WARN_EVERY, &full);
     assert_eq!(
-        shortage.unsaid, 0,
+        shortage.unreported, 0,
         "told again after ten seconds, not later"
     );
 }
@@ -373,8 +375,11 @@ fn only_system_shortages_pause_accepting() {
     assert!(
         lacking
             .into_iter()
-            .all(|code| !is_the_callers(&errno(code)))
+            .all(|code| !is_of_one_connection(&errno(code)))
     );
     let gone = [103, 1, 100, 101, 113]; // ECONNABORTED, EPERM, ENETDOWN, ENETUNREACH, EHOSTUNREACH
-    assert!(gone.into_iter().all(|code| is_the_callers(&errno(code))));
+    assert!(
+        gone.into_iter()
+            .all(|code| is_of_one_connection(&errno(code)))
+    );
 }

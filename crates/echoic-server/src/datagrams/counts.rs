@@ -1,23 +1,23 @@
-//! What becomes of datagrams, counted.
+//! Counts of datagrams.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What became of datagrams, all sockets together.
+/// Counts of datagrams over all sockets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DatagramCounts {
-    /// Taken from the kernel.
+    /// Received.
     pub received: u64,
-    /// Answers that left.
+    /// Replies sent.
     pub sent: u64,
-    /// Answers that a rule forbade.
+    /// Replies that a rule forbade to send.
     pub withheld: u64,
-    /// Answers that the system would not send.
+    /// Replies that the system did not send.
     pub unsent: u64,
-    /// Dropped by the kernel since we were too slow to take them.
+    /// Dropped by the kernel because they were not received in time.
     pub dropped: u64,
 }
 
-/// The same while it is being counted.
+/// The counters behind [`DatagramCounts`].
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     pub(super) received: AtomicU64,
@@ -25,7 +25,7 @@ pub(crate) struct Counts {
     pub(super) withheld: AtomicU64,
     pub(super) unsent: AtomicU64,
     pub(super) dropped: AtomicU64,
-    /// Conversations ended by a bug.
+    /// Conversations that ended in a panic.
     pub(crate) panicked: AtomicU64,
 }
 
@@ -42,7 +42,7 @@ impl Counts {
     }
 }
 
-/// So many more.
+/// Adds `n` to a counter.
 pub(super) fn add(count: &AtomicU64, n: u64) {
     count.fetch_add(n, Ordering::Relaxed);
 }

@@ -1,5 +1,5 @@
-//! Who is not answered over datagrams. An address is easily forged there, and two servers that answer each other do so
-//! for ever (CERT CA-1996-01, VU#417980).
+//! Decides which datagrams are answered. Source addresses can be forged, and two servers that answer each other do so
+//! forever (CERT CA-1996-01, VU#417980).
 
 #[doc(hidden)]
 pub(super) mod oracle;
@@ -15,51 +15,53 @@ use echoic_core::event::Address;
 use echoic_wire::Route;
 use tokio::time::Instant;
 
-/// How often the same datagram of one peer is answered within [`WITHIN`]. One more, and it is a circle. Between two
-/// servers with this rule a forged datagram thus makes 16 at most, itself and a first turn in lower case included.
+/// How often the same datagram of one peer is answered within [`WINDOW`]; one more counts as a loop. Between two servers
+/// with this rule a forged datagram causes at most 16 datagrams, itself and a first turn in lower case included.
 pub(crate) const SAME_MAX: u32 = 7;
 
-const WITHIN: Duration = Duration::from_secs(1);
+const WINDOW: Duration = Duration::from_secs(1);
 
-/// How long a peer is then not answered.
+/// How long the peer of a loop is not answered.
 pub(crate) const SILENCE: Duration = Duration::from_mins(1);
 
-/// Peers that are not answered for a while, at the same time; beyond, the one that has been for longest is.
+/// Silenced peers at the same time; beyond it, the one silenced the longest is answered again.
 const SILENT_MAX: usize = 4096;
 
-/// Ports below this speak protocols of their own: echo, time, name servers, other servers that answer anybody.
+/// Ports below this belong to services: echo, time, name servers and others that answer any datagram.
 const UNPRIVILEGED: u16 = 1024;
 
-/// Whether an answer along `route` goes to somebody who may have asked. `ours` are all addresses that this server takes
-/// datagrams at.
-pub(crate) fn may_answer(route: &Route, ours: &[SocketAddr]) -> bool {
+/// Whether a reply along `route` goes to a possible client. `own_addresses` are this server's datagram addresses.
+pub(crate) fn may_answer(route: &Route, own_addresses: &[SocketAddr]) -> bool {
     let Address::Net(peer) = &route.peer else {
         return true;
     };
-    !route.to_many && peer.port() >= UNPRIVILEGED && is_somebody(peer.ip()) && !is_ours(peer, ours)
+    !route.to_many
+        && peer.port() >= UNPRIVILEGED
+        && is_unicast(peer.ip())
+        && !is_own(peer, own_addresses)
 }
 
-fn is_somebody(ip: IpAddr) -> bool {
+fn is_unicast(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => !(ip.is_multicast() || ip.octets()[0] == 0 || ip.octets()[0] >= 240),
         IpAddr::V6(ip) => !(ip.is_multicast() || ip.is_unspecified()),
     }
 }
 
-fn is_ours(peer: &SocketAddr, ours: &[SocketAddr]) -> bool {
+fn is_own(peer: &SocketAddr, own_addresses: &[SocketAddr]) -> bool {
     let ip = peer.ip().to_canonical();
-    let mut same_port = ours.iter().filter(|own| own.port() == peer.port());
+    let mut same_port = own_addresses.iter().filter(|own| own.port() == peer.port());
     same_port.any(|own| {
         own.ip().to_canonical() == ip || own.ip().is_unspecified() && is_of_this_machine(ip)
     })
 }
 
-/// What can be bound is ours. Asked only for peers that speak from one of our ports.
+/// Whether the address is one of this machine: it can be bound. Called only for peers whose port is one of ours.
 fn is_of_this_machine(ip: IpAddr) -> bool {
     UdpSocket::bind((ip, 0)).is_ok()
 }
 
-/// Notices datagrams that go round in a circle.
+/// Detects datagrams that two servers send back and forth.
 #[derive(Debug)]
 pub(crate) struct Breaker {
     hasher: RandomState,
@@ -67,7 +69,7 @@ pub(crate) struct Breaker {
     silent: HashMap<Address, Instant>,
 }
 
-/// A datagram of a peer, by a hash of both under a key nobody knows.
+/// A datagram of a peer, identified by a keyed hash of both.
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     tag: u64,
@@ -75,7 +77,7 @@ struct Seen {
     times: u32,
 }
 
-/// The table of what was seen: so many sets, each of so many places for what falls into it.
+/// Size of the set-associative table of datagrams: sets, and ways a set.
 const SETS: usize = 1024;
 const WAYS: usize = 4;
 
@@ -93,7 +95,7 @@ impl Breaker {
         }
     }
 
-    /// Whether `peer` is not to be answered for the time being.
+    /// Whether `peer` is silenced at `now`.
     pub(crate) fn is_silent(&mut self, peer: &Address, now: Instant) -> bool {
         if self.silent.is_empty() {
             return false;
@@ -108,16 +110,19 @@ impl Breaker {
         }
     }
 
-    /// Counts a datagram that is about to be answered; whether it is one too many, after which the peer is silent.
+    /// Counts a datagram that is about to be answered. Returns whether it is one too many; the peer is then silenced.
     ///
-    /// In a set that is full, what was seen least gives way, and of several the latest: of many circles at once, which
-    /// come by in turn, some then stay in the table until they are noticed.
+    /// A full set evicts the entry with the fewest repetitions, and among equals the latest. Of many loops at once, some
+    /// then stay in the table long enough to be detected.
     pub(crate) fn trips(&mut self, peer: &Address, bytes: &[u8], now: Instant) -> bool {
         let tag = self.hasher.hash_one((peer, bytes));
         let set = &mut self.sets[tag as usize % SETS];
-        let fresh =
-            |seen: &Seen| seen.times > 0 && now.saturating_duration_since(seen.since) < WITHIN;
-        if let Some(seen) = set.iter_mut().find(|seen| seen.tag == tag && fresh(seen)) {
+        let is_recent =
+            |seen: &Seen| seen.times > 0 && now.saturating_duration_since(seen.since) < WINDOW;
+        if let Some(seen) = set
+            .iter_mut()
+            .find(|seen| seen.tag == tag && is_recent(seen))
+        {
             seen.times += 1;
             if seen.times <= SAME_MAX {
                 return false;
@@ -127,7 +132,7 @@ impl Breaker {
             return true;
         }
         let least = |seen: &&mut Seen| {
-            let times = if fresh(seen) { seen.times } else { 0 };
+            let times = if is_recent(seen) { seen.times } else { 0 };
             (times, std::cmp::Reverse(seen.since))
         };
         if let Some(seen) = set.iter_mut().min_by_key(least) {
@@ -173,14 +178,17 @@ mod tests {
         Address::Net(text.parse().unwrap())
     }
 
-    fn answers(peer: &str, ours: &[&str]) -> bool {
-        let ours: Vec<SocketAddr> = ours.iter().map(|own| own.parse().unwrap()).collect();
+    fn answers(peer: &str, own_addresses: &[&str]) -> bool {
+        let own_addresses: Vec<SocketAddr> = own_addresses
+            .iter()
+            .map(|own| own.parse().unwrap())
+            .collect();
         let route = Route {
             peer: address(peer),
             local: address("127.0.0.1:5000"),
             to_many: false,
         };
-        may_answer(&route, &ours)
+        may_answer(&route, &own_addresses)
     }
 
     #[test]
@@ -218,13 +226,19 @@ mod tests {
 
     #[test]
     fn own_addresses_are_not_answered() {
-        let ours = ["127.0.0.1:5000", "0.0.0.0:5001"];
-        assert!(!answers("127.0.0.1:5000", &ours) && !answers("127.0.0.9:5001", &ours));
+        let own_addresses = ["127.0.0.1:5000", "0.0.0.0:5001"];
         assert!(
-            answers("127.0.0.2:5000", &ours),
+            !answers("127.0.0.1:5000", &own_addresses)
+                && !answers("127.0.0.9:5001", &own_addresses)
+        );
+        assert!(
+            answers("127.0.0.2:5000", &own_addresses),
             "another program may be there"
         );
-        assert!(answers("192.0.2.1:5001", &ours), "another machine is");
+        assert!(
+            answers("192.0.2.1:5001", &own_addresses),
+            "another machine is"
+        );
     }
 
     #[test]
@@ -238,7 +252,7 @@ mod tests {
                 "each is different"
             );
         }
-        let each = |i: u32| start + WITHIN * i;
+        let each = |i: u32| start + WINDOW * i;
         assert!((0..50).all(|i| !breaker.trips(&one, b"now and then", each(i))));
         let tripped = (0..20).position(|_| breaker.trips(&one, b"again", each(60)));
         assert_eq!(tripped, Some(SAME_MAX as usize));

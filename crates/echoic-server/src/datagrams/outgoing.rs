@@ -1,4 +1,4 @@
-//! Answers on their way: they wait for the record, or for the kernel to have room.
+//! Replies that wait for their commit (strict durability) or for room in the kernel.
 
 use std::collections::VecDeque;
 
@@ -6,67 +6,67 @@ use echoic_core::event::ConversationId;
 use echoic_wire::Route;
 use tokio::time::Instant;
 
-/// Answers that wait for the record (strict durability) or for the kernel, at most, and their bytes.
+/// Bounds of the queue, in replies and in bytes.
 const UNSENT_MAX: usize = 256;
 const UNSENT_BYTES_MAX: usize = 1 << 20;
 
-/// An answer on its way.
+/// A queued reply.
 pub(super) struct Unsent {
     pub(super) route: Route,
     pub(super) conversation: ConversationId,
     pub(super) bytes: Vec<u8>,
-    /// What has to be kept before it may leave.
+    /// The epoch that must be committed before it is sent.
     pub(super) epoch: u64,
 }
 
-/// All of them of one socket, in order.
+/// The queue of one socket, in order.
 #[derive(Default)]
 pub(super) struct Outgoing {
-    answers: VecDeque<Unsent>,
+    replies: VecDeque<Unsent>,
     bytes: usize,
-    /// Since when the kernel has had no room for the first of them. One that waits for the record is not stalled.
+    /// Since when the kernel has had no room for the first reply. Waiting for a commit is not a stall.
     stalled_since: Option<Instant>,
 }
 
 impl Outgoing {
     pub(super) fn is_empty(&self) -> bool {
-        self.answers.is_empty()
+        self.replies.is_empty()
     }
 
-    /// Whether one more may wait.
+    /// Whether one more reply fits.
     pub(super) fn has_room(&self) -> bool {
-        self.answers.len() < UNSENT_MAX && self.bytes < UNSENT_BYTES_MAX
+        self.replies.len() < UNSENT_MAX && self.bytes < UNSENT_BYTES_MAX
     }
 
-    /// Whether one of them is of this conversation.
+    /// Whether a queued reply belongs to this conversation.
     pub(super) fn is_of(&self, conversation: ConversationId) -> bool {
-        let mut answers = self.answers.iter();
-        answers.any(|unsent| unsent.conversation == conversation)
+        let mut replies = self.replies.iter();
+        replies.any(|unsent| unsent.conversation == conversation)
     }
 
-    /// Since when the kernel has had no room for the first.
+    /// Since when the kernel has had no room for the first reply.
     pub(super) fn stalled_since(&self) -> Option<Instant> {
         self.stalled_since
     }
 
-    /// The kernel has no room for the first.
+    /// Notes that the kernel has no room for the first reply.
     pub(super) fn stall(&mut self, now: Instant) {
         self.stalled_since.get_or_insert(now);
     }
 
-    pub(super) fn push(&mut self, answer: Unsent) {
-        self.bytes += answer.bytes.len();
-        self.answers.push_back(answer);
+    pub(super) fn push(&mut self, reply: Unsent) {
+        self.bytes += reply.bytes.len();
+        self.replies.push_back(reply);
     }
 
     pub(super) fn front(&self) -> Option<&Unsent> {
-        self.answers.front()
+        self.replies.front()
     }
 
-    /// The first has left, or will not.
+    /// Removes the first reply: it was sent, or will not be.
     pub(super) fn pop(&mut self) {
-        if let Some(gone) = self.answers.pop_front() {
-            self.bytes -= gone.bytes.len();
+        if let Some(removed) = self.replies.pop_front() {
+            self.bytes -= removed.bytes.len();
         }
         self.stalled_since = None;
     }
@@ -74,6 +74,6 @@ impl Outgoing {
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Unsent> {
         self.bytes = 0;
         self.stalled_since = None;
-        self.answers.drain(..)
+        self.replies.drain(..)
     }
 }

@@ -1,4 +1,4 @@
-//! The peers of a socket, by who was heard last.
+//! The conversations of a socket, ordered by their last datagram.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -9,93 +9,98 @@ use echoic_core::{ending::CloseReason, event::ConversationId};
 use echoic_wire::Route;
 use tokio::time::Instant;
 
-use super::talk::Talk;
+use super::conversation::DatagramConversation;
 
-/// Conversations of one socket at the same time. Addresses are easily forged: one more ends the one silent for longest.
+/// Conversations of one socket at the same time. Source addresses can be forged, so one more ends the one that has been
+/// silent the longest.
 pub(crate) const PEERS_MAX: usize = 4096;
 
-/// Conversations in progress.
+/// Open conversations.
 ///
-/// Hearing somebody touches nothing but its own entry; the list, which may then be late, is put right only when its
-/// head is looked at. A head that is not late is truly the one silent for longest, since all others are listed later
-/// and were heard no earlier than that.
+/// A datagram updates only its own entry, so keys of the ordered list may be outdated. The head is corrected when it is
+/// read. A head that is up to date has been silent the longest: all other keys are later, and their conversations have
+/// received a datagram no earlier than their keys say.
 #[derive(Default)]
 pub(super) struct Peers {
-    talks: HashMap<Route, Talk>,
-    listed: BTreeMap<(Instant, u64), Route>,
-    /// Conversations that their service has closed and that have an answer on its way. Who is heard again meanwhile
-    /// has another one. No more of them than answers that may wait.
-    leaving: HashMap<ConversationId, Talk>,
+    open: HashMap<Route, DatagramConversation>,
+    by_silence: BTreeMap<(Instant, u64), Route>,
+    /// Conversations that their service has closed and that still have queued replies. The peer's next datagram opens
+    /// another one. Bounded by the queue of replies.
+    closing: HashMap<ConversationId, DatagramConversation>,
 }
 
 impl Peers {
-    pub(super) fn get(&mut self, route: &Route) -> Option<&mut Talk> {
-        self.talks.get_mut(route)
+    pub(super) fn get(&mut self, route: &Route) -> Option<&mut DatagramConversation> {
+        self.open.get_mut(route)
     }
 
-    /// Takes in a conversation that has begun.
-    pub(super) fn insert(&mut self, route: Route, talk: Talk) {
-        while self.talks.len() >= PEERS_MAX {
+    /// Adds a conversation.
+    pub(super) fn insert(&mut self, route: Route, conversation: DatagramConversation) {
+        while self.open.len() >= PEERS_MAX {
             match self.silent_longest().map(|(_, route)| route.clone()) {
                 Some(oldest) => self.end(&oldest, CloseReason::IdleTimeout),
                 None => break,
             }
         }
-        self.listed
-            .insert((talk.listed_at, talk.conversation), route.clone());
-        self.talks.insert(route, talk);
+        self.by_silence
+            .insert((conversation.listed_at, conversation.id), route.clone());
+        self.open.insert(route, conversation);
     }
 
     pub(super) fn end(&mut self, route: &Route, reason: CloseReason) {
-        if let Some(talk) = self.talks.remove(route) {
-            self.listed.remove(&(talk.listed_at, talk.conversation));
-            talk.end(reason);
+        if let Some(conversation) = self.open.remove(route) {
+            self.by_silence
+                .remove(&(conversation.listed_at, conversation.id));
+            conversation.end(reason);
         }
     }
 
-    /// Its service has closed it: it ends once its answers have left.
-    pub(super) fn leave(&mut self, route: &Route) {
-        if let Some(talk) = self.talks.remove(route) {
-            self.listed.remove(&(talk.listed_at, talk.conversation));
-            self.leaving.insert(talk.conversation, talk);
+    /// Ends the conversation once its queued replies are sent.
+    pub(super) fn close_after_replies(&mut self, route: &Route) {
+        if let Some(conversation) = self.open.remove(route) {
+            self.by_silence
+                .remove(&(conversation.listed_at, conversation.id));
+            self.closing.insert(conversation.id, conversation);
         }
     }
 
-    /// The conversation that an answer along `route` is of, unless it has ended.
-    pub(super) fn owed(
+    /// The conversation that a queued reply belongs to, unless it has ended.
+    pub(super) fn conversation_of(
         &mut self,
         route: &Route,
-        conversation: ConversationId,
-    ) -> Option<&mut Talk> {
-        let here = self.talks.get_mut(route);
-        let here = here.filter(|talk| talk.conversation == conversation);
-        here.or_else(|| self.leaving.get_mut(&conversation))
+        id: ConversationId,
+    ) -> Option<&mut DatagramConversation> {
+        let here = self.open.get_mut(route);
+        let here = here.filter(|conversation| conversation.id == id);
+        here.or_else(|| self.closing.get_mut(&id))
     }
 
-    /// The same ends.
-    pub(super) fn end_owed(
+    /// Ends the conversation that a queued reply belongs to.
+    pub(super) fn end_conversation_of(
         &mut self,
         route: &Route,
-        conversation: ConversationId,
+        id: ConversationId,
         reason: CloseReason,
     ) {
-        if let Some(talk) = self.leaving.remove(&conversation) {
-            talk.end(reason);
-        } else if self.owed(route, conversation).is_some() {
+        if let Some(conversation) = self.closing.remove(&id) {
+            conversation.end(reason);
+        } else if self.conversation_of(route, id).is_some() {
             self.end(route, reason);
         }
     }
 
-    pub(super) fn is_leaving(&self, conversation: ConversationId) -> bool {
-        self.leaving.contains_key(&conversation)
+    pub(super) fn is_closing(&self, id: ConversationId) -> bool {
+        self.closing.contains_key(&id)
     }
 
     pub(super) fn end_all(&mut self, reason: CloseReason) {
-        self.listed.clear();
-        self.talks.drain().for_each(|(_, talk)| talk.end(reason));
+        self.by_silence.clear();
+        self.open
+            .drain()
+            .for_each(|(_, conversation)| conversation.end(reason));
     }
 
-    /// Ends who has been silent for `gap`; returns when the next will have been.
+    /// Ends conversations that have been silent for `gap`. Returns when the next one will have been.
     pub(super) fn end_idle(&mut self, now: Instant, gap: Duration) -> Option<Instant> {
         while let Some((received_at, route)) = self.silent_longest() {
             if received_at + gap > now {
@@ -109,16 +114,16 @@ impl Peers {
 
     fn silent_longest(&mut self) -> Option<(Instant, &Route)> {
         loop {
-            let entry = self.listed.first_entry()?;
+            let entry = self.by_silence.first_entry()?;
             let listed_at = entry.key().0;
-            let talk = self.talks.get_mut(entry.get())?;
-            if talk.received_at == listed_at {
-                return Some((listed_at, self.listed.first_key_value()?.1));
+            let conversation = self.open.get_mut(entry.get())?;
+            if conversation.received_at == listed_at {
+                return Some((listed_at, self.by_silence.first_key_value()?.1));
             }
-            talk.listed_at = talk.received_at;
-            let key = (talk.received_at, talk.conversation);
+            conversation.listed_at = conversation.received_at;
+            let key = (conversation.received_at, conversation.id);
             let route = entry.remove();
-            self.listed.insert(key, route);
+            self.by_silence.insert(key, route);
         }
     }
 }

@@ -1,8 +1,8 @@
-//! The two planes: workers for the wire, a small runtime for everything else.
+//! The runtimes of a serving process: the data plane (one `current_thread` runtime a worker) and the control plane.
 //!
-//! The wire gets runtimes of one thread each, one a core: tokio's multi-threaded scheduler lets connections starve
-//! past 256 that are runnable at once (p99 of 100 ms against 14 at 1,000 busy connections on one core). The store,
-//! signals and services that run apart live on the control plane, where they can wait without anybody noticing.
+//! tokio's multi-threaded scheduler starves connections once more than 256 are runnable (p99 of 100 ms against 14 ms at
+//! 1,000 busy connections on one core), so each worker has a runtime of its own. The recorder, signals, timers and
+//! spawned handlers run on the control plane, where waiting does not delay connections.
 
 use std::{
     io,
@@ -12,36 +12,37 @@ use std::{
     time::Duration,
 };
 
-use echoic_server::keep_looking;
+use echoic_server::keep_polling;
 use tokio::{
     runtime::{Builder, Handle, Runtime},
     sync::watch,
 };
 
-/// All threads of a serving process but the store's.
+/// The runtimes and threads of a serving process. The store has threads of its own.
 pub(super) struct Planes {
-    /// Store, signals, services apart, deadlines.
+    /// The control plane: recorder, signals, spawned handlers, timers.
     pub(super) control: Runtime,
-    /// The wire.
+    /// The data plane: the runtime of each worker.
     pub(super) workers: Vec<Handle>,
     threads: Vec<JoinHandle<()>>,
     stop: watch::Sender<()>,
 }
 
-/// Threads of the control plane.
+/// Worker threads of the control plane's runtime.
 const CONTROL_THREADS: usize = 2;
 
 impl Planes {
-    /// `busy_poll` is how long a worker looks for the next message before it sleeps.
+    /// Starts `workers` data-plane threads and the control plane. `busy_poll` is how long a worker polls for the next
+    /// message before it sleeps.
     pub(super) fn start(workers: usize, busy_poll: Option<Duration>) -> io::Result<Self> {
-        // For signals tokio makes itself such a pair, after some files for itself, and panics where there are no files
-        // left for it. As many as that are there, if these are.
+        // tokio opens a socket pair for signals and panics if no file descriptor is left. If these three pairs can be
+        // opened, enough are left.
         drop([
             UnixStream::pair()?,
             UnixStream::pair()?,
             UnixStream::pair()?,
         ]);
-        // Where there are no threads for it, it panics; what becomes of that is in `trace`.
+        // Panics if no thread can be started; `trace` turns that into an error message.
         let control = Builder::new_multi_thread()
             .worker_threads(CONTROL_THREADS)
             .thread_name("control")
@@ -56,7 +57,7 @@ impl Planes {
         };
         for i in 0..workers {
             let mut stopped = stopped.clone();
-            let (tell, hear) = sync_channel(1);
+            let (started, has_started) = sync_channel(1);
             planes
                 .threads
                 .push(
@@ -66,31 +67,31 @@ impl Planes {
                             let built = Builder::new_current_thread().enable_io().build();
                             let runtime = match built {
                                 Ok(runtime) => {
-                                    let _ = tell.send(Ok(runtime.handle().clone()));
+                                    let _ = started.send(Ok(runtime.handle().clone()));
                                     runtime
                                 }
                                 Err(error) => {
-                                    let _ = tell.send(Err(error));
+                                    let _ = started.send(Err(error));
                                     return;
                                 }
                             };
-                            // Ends with an error once the sender is dropped, and that is the signal.
+                            // Returns an error once the sender is dropped: the signal to stop.
                             let _ = runtime.block_on(stopped.changed());
                         })?,
                 );
-            let handle = hear.recv().map_err(io::Error::other)??;
-            if let Some(patience) = busy_poll {
-                handle.spawn(keep_looking(patience));
+            let handle = has_started.recv().map_err(io::Error::other)??;
+            if let Some(duration) = busy_poll {
+                handle.spawn(keep_polling(duration));
             }
             planes.workers.push(handle);
         }
         Ok(planes)
     }
 
-    /// Ends the threads. By now nothing of consequence runs on them.
+    /// Stops the threads, once all conversations have ended.
     pub(super) fn stop(self) {
         drop(self.stop);
-        // First those whose deadlines the control plane watches.
+        // Workers first: the control plane holds their timers.
         for thread in self.threads {
             let _ = thread.join();
         }

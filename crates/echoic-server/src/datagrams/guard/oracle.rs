@@ -1,17 +1,18 @@
-//! What the breaker of circles must do, said once for the property test and the fuzz target.
+//! Reference for the loop breaker, shared by the property test and the fuzz target.
 
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
 use echoic_core::event::Address;
 use tokio::time::Instant;
 
-use super::{Breaker, SAME_MAX, SILENCE, WITHIN};
+use super::{Breaker, SAME_MAX, SILENCE, WINDOW};
 
-/// Holds the breaker against a list: of few peers with few datagrams, each comes round in a circle exactly when it has come
-/// more often within `WITHIN` than it may. Of `data`, each byte is one datagram: who, what, and how long after the last.
+/// Compares the breaker with a list: for few peers and few datagrams, a datagram is a loop exactly when it arrived more
+/// than [`SAME_MAX`] times within [`WINDOW`]. Each byte of `data` encodes one datagram: peer, content, time since the last.
 ///
 /// # Panics
-/// When it is otherwise.
+///
+/// Panics if the two disagree.
 pub fn check_breaker(data: &[u8]) {
     let start = Instant::now();
     let mut breaker = Breaker::new(start);
@@ -28,7 +29,7 @@ pub fn check_breaker(data: &[u8]) {
             continue;
         }
         let (since, times) = list.entry(what).or_insert((now, 0));
-        if now.saturating_duration_since(*since) >= WITHIN {
+        if now.saturating_duration_since(*since) >= WINDOW {
             (*since, *times) = (now, 0);
         }
         *times += 1;

@@ -1,4 +1,4 @@
-//! One peer's conversation over datagrams.
+//! A conversation over datagrams: one peer of one socket.
 
 use std::ops::ControlFlow;
 use std::{
@@ -18,62 +18,62 @@ use tokio::time::Instant;
 
 use crate::{session::Totals, tally::Tally};
 
-/// A conversation: all that one peer says to one of our addresses without a long silence.
-pub(super) struct Talk {
-    pub(super) conversation: ConversationId,
+/// The datagrams that one peer sends to one local address without a long silence, and their replies.
+pub(super) struct DatagramConversation {
+    pub(super) id: ConversationId,
     pub(super) journal: Journal,
-    /// How it stands with the peer.
-    pub(super) standing: Standing,
-    /// When it was last heard, and under which time it is listed among the others.
+    /// Whether the peer is answered.
+    pub(super) admission: Admission,
+    /// When its last datagram arrived, and its key in the list of [`super::peers::Peers`].
     pub(super) received_at: Instant,
     pub(super) listed_at: Instant,
     handler: Box<dyn InlineHandler>,
-    begun: bool,
+    opened: bool,
     clock: Clock,
     tally: Tally,
     reason: Option<CloseReason>,
     totals: Arc<Totals>,
 }
 
-/// How it stands with a peer.
+/// Whether a peer is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
-    /// It is answered.
-    Welcome,
-    /// It is heard, and what would be answered is withheld: it cannot have asked.
+pub(super) enum Admission {
+    /// Its datagrams are answered.
+    Admitted,
+    /// Its datagrams are recorded and their replies withheld: the address cannot be a real client's.
     Unanswerable,
-    /// It is not among those that may call: not heard.
+    /// The access list excludes it: its datagrams are discarded.
     Denied,
 }
 
-/// What comes of a datagram.
+/// What the handler produced for a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// What is in the replies, which may be of no bytes.
+    /// A reply, possibly of no bytes.
     Reply,
-    /// None.
+    /// No reply.
     Silence,
 }
 
-impl Talk {
+impl DatagramConversation {
     pub(super) fn begin(
         opened: Opened,
         handler: Box<dyn InlineHandler>,
-        standing: Standing,
+        admission: Admission,
         mut journal: Journal,
         totals: Arc<Totals>,
         now: Instant,
     ) -> Self {
-        let conversation = opened.conversation;
+        let id = opened.conversation;
         journal.opened(opened);
         Self {
-            conversation,
+            id,
             journal,
-            standing,
+            admission,
             received_at: now,
             listed_at: now,
             handler,
-            begun: false,
+            opened: false,
             clock: Clock::start(),
             tally: Tally::default(),
             reason: None,
@@ -81,8 +81,8 @@ impl Talk {
         }
     }
 
-    /// Has the service answer `bytes`, which are a whole message. Nothing has opened the conversation but this: what
-    /// the service says at its opening answers it. `None`: the service has a bug, and panicked.
+    /// Answers `bytes`, a whole message. What the handler sends when the conversation opens is part of the first reply.
+    /// Returns `None` if the handler panicked.
     pub(super) fn answer(
         &mut self,
         bytes: &[u8],
@@ -97,44 +97,52 @@ impl Talk {
         }];
         let run = Run::new(bytes, &spans, self.tally.exchanges);
         replies.clear(FramingPair::default());
-        let begun = std::mem::replace(&mut self.begun, true);
+        let opened = std::mem::replace(&mut self.opened, true);
         let handler = &mut self.handler;
         let then = catch_unwind(AssertUnwindSafe(|| {
-            if !begun && handler.open(replies) == ControlFlow::Break(()) {
+            if !opened && handler.open(replies) == ControlFlow::Break(()) {
                 return ControlFlow::Break(());
             }
             handler.answer(&run, replies)
         }));
-        let says = replies.answered() > 0 || !replies.bytes().is_empty();
-        then.ok()
-            .map(|then| (if says { Answer::Reply } else { Answer::Silence }, then))
+        let has_reply = replies.answered() > 0 || !replies.bytes().is_empty();
+        then.ok().map(|then| {
+            (
+                if has_reply {
+                    Answer::Reply
+                } else {
+                    Answer::Silence
+                },
+                then,
+            )
+        })
     }
 
-    /// Puts down a message and what became of it; `said` is what left, or is about to.
-    pub(super) fn record(&mut self, at: Instant, outcome: Outcome, heard: &[u8], said: &[u8]) {
-        self.tally.received += heard.len() as u64;
+    /// Records a request with its outcome. `reply` was sent, or is queued.
+    pub(super) fn record(&mut self, at: Instant, outcome: Outcome, request: &[u8], reply: &[u8]) {
+        self.tally.received += request.len() as u64;
         self.tally.exchanges += 1;
         if self.journal.is_active() {
-            let told = RunMeta {
-                conversation: self.conversation,
+            let meta = RunMeta {
+                conversation: self.id,
                 n: self.tally.exchanges,
                 at: self.clock.wall(at),
                 latency_ns: at.elapsed().as_nanos() as u64,
                 reads: 1,
                 reply_offset: self.tally.said,
             };
-            self.journal.exchange(told, outcome, heard, said);
+            self.journal.exchange(meta, outcome, request, reply);
         }
-        self.tally.said += said.len() as u64;
+        self.tally.said += reply.len() as u64;
     }
 
-    /// So much of what was said has left.
+    /// Counts bytes that the kernel took.
     pub(super) fn sent(&mut self, bytes: usize) {
         self.tally.sent += bytes as u64;
     }
 
-    /// So much came that nobody listened to.
-    pub(super) fn not_heard(&mut self, bytes: usize) {
+    /// Counts bytes that are discarded.
+    pub(super) fn discard(&mut self, bytes: usize) {
         self.tally.discarded += bytes as u64;
     }
 
@@ -142,16 +150,16 @@ impl Talk {
         self.journal.mark(self.clock.wall(at), what);
     }
 
-    /// Ends it so.
+    /// Ends the conversation for `reason`.
     pub(super) fn end(mut self, reason: CloseReason) {
         self.reason = Some(reason);
     }
 }
 
-impl Drop for Talk {
+impl Drop for DatagramConversation {
     fn drop(&mut self) {
-        let reason = match self.standing {
-            Standing::Denied => Some(CloseReason::Denied),
+        let reason = match self.admission {
+            Admission::Denied => Some(CloseReason::Denied),
             _ => self.reason,
         };
         let ending = self.tally.ending(reason);
