@@ -1,4 +1,4 @@
-//! `echoic serve`: the life of a server process.
+//! `echoic serve`: opens the store and the endpoints, serves, drains and reports.
 
 mod plan;
 mod planes;
@@ -34,22 +34,22 @@ use crate::{
     term, trace,
 };
 
-/// How long standard output may take nothing at the end.
-const PRINT_PATIENCE: Duration = Duration::from_secs(1);
+/// At the end: how long standard output may take nothing.
+const PRINT_STALL_MAX: Duration = Duration::from_secs(1);
 
-/// How long printing what is left may take at the end, however slowly it is taken.
+/// At the end: how long printing the remaining events may take in all.
 const PRINT_DEADLINE: Duration = Duration::from_secs(10);
 
-/// From one look at how recording stands to the next.
-const STANDING_EVERY: Duration = Duration::from_millis(500);
+/// Interval of checking the recorder's status.
+const STATUS_EVERY: Duration = Duration::from_millis(500);
 
-/// How often somebody is told again that nothing is being recorded.
+/// Interval of repeating that nothing is being recorded.
 const REMIND_EVERY: Duration = Duration::from_secs(10);
 
-/// From one look at what is too old, or too much, to the next.
+/// Interval of applying the retention.
 const PRUNE_EVERY: Duration = Duration::from_mins(1);
 
-/// Listens, answers, records and shows, until told to stop.
+/// Serves until a signal to stop, or until `--once` is done.
 pub(crate) fn run(args: &ServeArgs) -> CommandResult {
     let plan = Plan::new(args)?;
     let store = plan.store.open(plan.durability)?;
@@ -61,7 +61,7 @@ pub(crate) fn run(args: &ServeArgs) -> CommandResult {
 
 fn cannot_start(why: &io::Error) -> CliError {
     CliError::system(format!(
-        "cannot start: {why}; limits of the system are shown by `ulimit -a`"
+        "cannot start: {why}; `ulimit -a` shows the limits of the system"
     ))
 }
 
@@ -69,24 +69,24 @@ async fn serve(plan: Plan, store: Option<Arc<dyn Store>>, planes: &Planes) -> Co
     let mut signals = Signals::catch().map_err(|why| cannot_start(&why))?;
     let (recorder, task) = Recorder::new(store.clone(), plan.recorder).await?;
     let recording = tokio::spawn(task.run());
-    // Watched, the recorder is told everything even if nothing is stored.
+    // A watcher makes the recorder collect events even without a store, so there is none unless events are shown.
     let watcher = (plan.show.events != Events::None).then(|| recorder.watch());
     let quiet = plan.show.quiet;
 
     let server = match open(&plan, recorder.clone(), planes).await {
         Ok(server) => server,
         Err(failed) => {
-            // Nothing was said to it: its end is in order, and no news.
+            // Nothing was recorded: close the recorder and remove a file made for this run.
             recorder.close(recording, STORE_DEADLINE).await;
             store_url::discard(store).await;
             return Err(failed);
         }
     };
-    let doors = server.listening_at();
+    let addresses = server.listening_at();
     if !quiet {
-        announce(&plan, &doors);
+        announce(&plan, &addresses);
     }
-    let showing = match show(&plan, &doors, watcher) {
+    let showing = match show(&plan, &addresses, watcher) {
         Ok(showing) => showing,
         Err(why) => {
             drop(server);
@@ -95,12 +95,12 @@ async fn serve(plan: Plan, store: Option<Arc<dyn Store>>, planes: &Planes) -> Co
             return Err(cannot_start(&why));
         }
     };
-    let status = tokio::spawn(tell_standing(recorder.clone(), quiet));
+    let reporting = tokio::spawn(report_status(recorder.clone(), quiet));
     let pruning = store
         .clone()
         .map(|store| tokio::spawn(prune(store, plan.retention)));
 
-    // The acceptor lives with the first worker: with one worker, a connection never changes threads.
+    // The acceptor runs on the first worker: with one worker, a connection never changes threads.
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let stopped = async { _ = stopped.await };
     let mut serving = planes.workers[0].spawn(server.run(stopped));
@@ -120,7 +120,7 @@ async fn serve(plan: Plan, store: Option<Arc<dyn Store>>, planes: &Planes) -> Co
     let drained = drained.map_err(CliError::system)?;
     let closing = async {
         recorder.close(recording, STORE_DEADLINE).await;
-        status.abort();
+        reporting.abort();
         if let Some(pruning) = pruning {
             pruning.abort();
             let _ = pruning.await;
@@ -133,19 +133,19 @@ async fn serve(plan: Plan, store: Option<Arc<dyn Store>>, planes: &Planes) -> Co
         closed = closing => closed,
         () = signals.next() => return Ok(Exit::Interrupted),
     };
-    Ok(farewell(&plan, &recorder, drained, closed.err()))
+    Ok(report_end(&plan, &recorder, drained, closed.err()))
 }
 
-/// Says so while nothing is being recorded, and when that is over.
-async fn tell_standing(recorder: Recorder, quiet: bool) {
+/// Reports while the store fails, and when recording resumes.
+async fn report_status(recorder: Recorder, quiet: bool) {
     let mut failing: Option<(Failure, Instant)> = None;
     let mut lost = 0;
     loop {
-        tokio::time::sleep(STANDING_EVERY).await;
+        tokio::time::sleep(STATUS_EVERY).await;
         let status = recorder.status();
         match (status.failure, failing.take()) {
-            (Some(failure), Some((said, at)))
-                if failure.since == said.since && at.elapsed() < REMIND_EVERY =>
+            (Some(failure), Some((reported, at)))
+                if failure.since == reported.since && at.elapsed() < REMIND_EVERY =>
             {
                 failing = Some((failure, at));
             }
@@ -165,7 +165,7 @@ async fn tell_standing(recorder: Recorder, quiet: bool) {
     }
 }
 
-/// Opens every endpoint, on the runtime where calls will be taken.
+/// Opens every endpoint, on the runtime that will accept connections.
 async fn open(plan: &Plan, recorder: Recorder, planes: &Planes) -> Result<Server, CliError> {
     let mut server = Server::new(recorder, plan.limits.clone())
         .source_limits(plan.source_limits.clone())
@@ -185,32 +185,32 @@ async fn open(plan: &Plan, recorder: Recorder, planes: &Planes) -> Result<Server
     opened.await.map_err(CliError::system)?
 }
 
-/// Prints in a thread of its own: standard output that is slow keeps nobody else waiting.
+/// Prints on a thread of its own, so that slow standard output does not delay the server.
 fn show(
     plan: &Plan,
-    doors: &[Listening],
+    addresses: &[Listening],
     watcher: Option<Watcher>,
 ) -> io::Result<impl Future<Output = ()> + use<>> {
     let (done, mut shown) = tokio::sync::oneshot::channel();
     let written = Arc::new(AtomicU64::new(0));
     if plan.show.print || watcher.is_some() {
         let showing = plan.show;
-        let (doors, written) = (doors.to_vec(), Arc::clone(&written));
+        let (addresses, written) = (addresses.to_vec(), Arc::clone(&written));
         let runtime = tokio::runtime::Handle::current();
         thread::Builder::new()
             .name("show".to_owned())
             .spawn(move || {
-                let shown = runtime.block_on(show::run(showing, &doors, watcher, written));
+                let shown = runtime.block_on(show::run(showing, &addresses, watcher, written));
                 if let Err(why) = shown {
                     show::give_up(&why);
                 }
                 let _ = done.send(());
             })?;
     }
-    // What is being read is printed to the last; a pipe that nobody reads must not hold up the end.
+    // A reader that still reads gets everything; a pipe that is not read does not delay the end.
     Ok(async move {
         let (mut before, began) = (None, Instant::now());
-        while timeout(PRINT_PATIENCE, &mut shown).await.is_err() {
+        while timeout(PRINT_STALL_MAX, &mut shown).await.is_err() {
             let now = written.load(Ordering::Relaxed);
             if before.replace(now) == Some(now) || began.elapsed() > PRINT_DEADLINE {
                 term::say("standard output is read too slowly: the last events were not printed");
@@ -220,20 +220,27 @@ fn show(
     })
 }
 
-async fn prune(store: Arc<dyn Store>, keep: Retention) {
+/// Applies the retention until it is aborted.
+async fn prune(store: Arc<dyn Store>, retention: Retention) {
     loop {
-        match store.prune(keep, wall()).await {
+        match store.prune(retention, wall()).await {
             Ok(0) => tokio::time::sleep(PRUNE_EVERY).await,
             Ok(_) => tokio::task::yield_now().await,
             Err(error) => {
-                tracing::warn!("old exchanges could not be removed: {error}");
+                tracing::warn!("cannot remove old exchanges: {error}");
                 tokio::time::sleep(PRUNE_EVERY).await;
             }
         }
     }
 }
 
-fn farewell(plan: &Plan, recorder: &Recorder, drained: Drained, unclosed: Option<String>) -> Exit {
+/// Prints the totals and decides the exit code.
+fn report_end(
+    plan: &Plan,
+    recorder: &Recorder,
+    drained: Drained,
+    unclosed: Option<String>,
+) -> Exit {
     let Drained {
         served,
         cut,
@@ -247,7 +254,7 @@ fn farewell(plan: &Plan, recorder: &Recorder, drained: Drained, unclosed: Option
         text += &format!(", {} recorded, {} lost", status.recorded, status.lost);
     }
     let is_recorded = status.failure.is_none() && unclosed.is_none();
-    let is_well = is_recorded && status.lost == 0 && cut == 0 && panicked == 0;
+    let is_complete = is_recorded && status.lost == 0 && cut == 0 && panicked == 0;
     if let Some(failure) = status.failure {
         text += &format!(" ({})", pretty::failing(&failure));
     }
@@ -270,7 +277,7 @@ fn farewell(plan: &Plan, recorder: &Recorder, drained: Drained, unclosed: Option
         text += &format!("; {panicked} ended by a bug in echoic");
     }
     trace::end();
-    if !(plan.show.quiet && is_well) {
+    if !(plan.show.quiet && is_complete) {
         term::say_in_colour(&text);
     }
     match (is_recorded, cut) {

@@ -1,4 +1,4 @@
-//! Which store is meant by what was typed after `--store` and `--retention`. The one place where a store is opened.
+//! Parses `--store` and `--retention`, and opens stores. No other file names a concrete store.
 
 use std::{
     fmt, fs,
@@ -18,21 +18,21 @@ use tokio::time::timeout;
 
 use crate::exit::CliError;
 
-/// A store that has not been opened.
+/// The location of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum StoreUrl {
     /// A file of SQLite: a path, or `sqlite:PATH`.
     Sqlite(PathBuf),
     /// The memory of the process: `memory`.
     Memory,
-    /// Nowhere: `none`.
+    /// No store: `none`.
     None,
 }
 
-/// What `--store memory` may take, in bytes.
+/// Bytes that `--store memory` may hold.
 const MEMORY_BYTES_MAX: u64 = 256 << 20;
 
-/// What a store may take to keep the last of it at the end, and to close after that.
+/// Time a store has to commit the last batches, and again to close.
 pub(crate) const STORE_DEADLINE: Duration = Duration::from_secs(10);
 
 const EXPECTED: &str = "expected a path, sqlite:PATH, memory or none";
@@ -42,11 +42,11 @@ impl FromStr for StoreUrl {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match (text, text.split_once("://"), text.strip_prefix("sqlite:")) {
-            ("" | "sqlite:", ..) => Err(format!("no path is given: {EXPECTED}")),
+            ("" | "sqlite:", ..) => Err(format!("invalid store {text:?}: {EXPECTED}")),
             ("none", ..) => Ok(Self::None),
             ("memory", ..) => Ok(Self::Memory),
             (_, Some((scheme, _)), _) if is_scheme(scheme) => Err(format!(
-                "this version has no {scheme}:// stores: {EXPECTED}"
+                "invalid store {scheme}://: not supported in this version; {EXPECTED}"
             )),
             (_, _, path) => Ok(Self::Sqlite(path.unwrap_or(text).into())),
         }
@@ -58,7 +58,7 @@ fn is_scheme(text: &str) -> bool {
 }
 
 impl StoreUrl {
-    /// Opens it to be written by this process alone.
+    /// Opens the store for writing; only one process can hold it.
     pub(crate) fn open(&self, durability: Durability) -> Result<Option<Arc<dyn Store>>, CliError> {
         match self {
             Self::Sqlite(path) => {
@@ -71,12 +71,12 @@ impl StoreUrl {
         }
     }
 
-    /// Opens it to be read, also while a serve writes it.
+    /// Opens the store for reading, also while a `serve` writes it.
     pub(crate) fn open_to_read(&self) -> Result<Arc<dyn Store>, CliError> {
         match self {
             Self::Sqlite(path) => Ok(Arc::new(SqliteReader::open(path)?)),
             Self::Memory | Self::None => Err(CliError::usage(
-                "--store names a file here: what was not kept cannot be read",
+                "invalid --store: expected a file; memory and none cannot be read by another process",
             )),
         }
     }
@@ -97,7 +97,7 @@ impl fmt::Display for StoreUrl {
     }
 }
 
-/// What the store was opened for did not come about: a file that was made for it is taken away again.
+/// Closes a store that was never used. A file that was created for it is removed.
 pub(crate) async fn discard(store: Option<Arc<dyn Store>>) {
     let Some(store) = store else {
         return;
@@ -109,8 +109,7 @@ pub(crate) async fn discard(store: Option<Arc<dyn Store>>) {
     }
 }
 
-/// Has everything brought to the disk, and lets go; or says why not. A store that does not come to an end is left alone:
-/// what it was given it has.
+/// Closes the store. Gives up after [`STORE_DEADLINE`]; data already appended is unaffected.
 pub(crate) async fn close(store: Option<Arc<dyn Store>>) -> Result<(), String> {
     let Some(store) = store else {
         return Ok(());
@@ -127,9 +126,8 @@ fn unclosed() -> String {
     )
 }
 
-/// Where anybody may take the record away or put another one in its place, whoever keeps it there shall know. It is not
-/// refused: volumes of containers are often such, and there is nobody else in those. A sticky folder, as /tmp is, leaves
-/// to each what is theirs (chmod(2)).
+/// Warns if other users may replace the file: its folder is writable for all and not sticky (chmod(2)). Such a folder is
+/// not refused, since container volumes are often writable for all and have no other users.
 fn warn_of_folder(path: &Path) {
     const STICKY: u32 = 0o1000;
     const OTHERS_WRITE: u32 = 0o002;
@@ -140,15 +138,14 @@ fn warn_of_folder(path: &Path) {
     let mode = fs::metadata(folder).map_or(0, |folder| folder.permissions().mode());
     if mode & (STICKY | OTHERS_WRITE) == OTHERS_WRITE {
         tracing::warn!(
-            "anybody may write to {0}, and so take the record away or put another in its place: chmod o-w {0}, or keep it \
-             elsewhere (--store)",
+            "any user may write to {0} and replace the record: chmod o-w {0}, or name a file elsewhere (--store)",
             folder.display()
         );
     }
 }
 
-/// An age, a size, both with a comma between them, or `off` (`all`): nothing is deleted. A number needs its unit here, since
-/// without one it could be either.
+/// Parses `--retention`: an age, a size, both separated by a comma, or `off` (also `all`). A number needs a unit, since it
+/// could be either.
 pub(crate) fn retention(text: &str) -> Result<Retention, String> {
     let mut retention = Retention {
         age: None,
@@ -170,8 +167,7 @@ pub(crate) fn retention(text: &str) -> Result<Retention, String> {
             retention.bytes = Some(bytes);
         } else {
             return Err(format!(
-                "invalid retention {}: expected an age with its unit, a size with its unit, or both, for example 7d, 2G \
-                 or 7d,2G; or off",
+                "invalid retention {}: expected an age or a size with a unit, or both, for example 7d, 2G or 7d,2G, or off",
                 quoted(if part.is_empty() { text } else { part })
             ));
         }
@@ -203,17 +199,17 @@ mod tests {
     }
 
     #[test]
-    fn a_store_of_another_kind_is_refused_by_its_scheme() {
+    fn unsupported_store_scheme_is_refused() {
         for scheme in ["postgres", "postgresql", "nats", "sqlite"] {
             let refused = format!("{scheme}://host/x")
                 .parse::<StoreUrl>()
                 .unwrap_err();
-            let expected = format!("no {scheme}:// stores");
+            let expected = format!("invalid store {scheme}://");
             assert!(refused.contains(&expected), "{refused}");
         }
         for empty in ["", "sqlite:"] {
             let refused = empty.parse::<StoreUrl>().unwrap_err();
-            assert!(refused.contains("no path"), "{refused}");
+            assert!(refused.contains("expected a path"), "{refused}");
         }
     }
 

@@ -382,7 +382,7 @@ fn world_writable_folder_is_warned_about() {
         let said = serve.err.all();
         let warning = said
             .iter()
-            .any(|line| line.contains("anybody may write to"));
+            .any(|line| line.contains("any user may write to"));
         assert_eq!(warning, warned, "{mode:o}: {said:#?}");
     }
 }

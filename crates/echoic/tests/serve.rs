@@ -426,7 +426,7 @@ fn invalid_serve_arguments_are_rejected_with_a_hint() {
                 "--when-full",
                 "drop",
             ],
-            &["strict", "drop", "one of the two"],
+            &["strict", "drop", "exclude each other"],
         ),
         (&["serve", ":0", "--retention", "soon"], &["soon", "7d"]),
         (&["serve", ":0", "--console", "on"], &["--console", "off"]),

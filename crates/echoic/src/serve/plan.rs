@@ -1,4 +1,4 @@
-//! From what was typed to what it means, once.
+//! Turns the arguments of `serve` into a plan: everything is checked here, once.
 
 use std::{fmt::Display, str::FromStr, sync::Arc, time::Duration};
 
@@ -25,18 +25,18 @@ use crate::{
     term,
 };
 
-/// The tutorial's two servers, for whoever names none.
+/// Endpoints if none is given: the tutorial's two servers.
 const DEFAULT_ENDPOINTS: [&str; 3] = ["upper=:5000", "upper=udp://:5000", "greet=:12345"];
 
-/// Looking for longer would gain nothing: a thread takes some ten microseconds to wake.
+/// A longer busy poll gains nothing: waking a thread takes about ten microseconds.
 const BUSY_POLL_MAX: Duration = Duration::from_secs(1);
 
-/// Files kept free for what is not a connection: the store, the console, ourselves; and of them those that callers
-/// who are turned away may not take either.
+/// File descriptors kept free for the store, the console and the process itself, and those of them that rejected
+/// connections may not use either.
 const FILES_RESERVED: u64 = 64;
-const FILES_OUR_OWN: u64 = 48;
+const FILES_OWN: u64 = 48;
 
-/// Connections unless told otherwise, if the files allow it.
+/// Default of `--max-connections`, if the limit of open files allows it.
 const CONNECTIONS_MAX: u64 = 10_000;
 
 /// What `serve` is to do.
@@ -44,7 +44,7 @@ pub(super) struct Plan {
     pub(super) endpoints: Vec<EndpointConfig>,
     pub(super) limits: Limits,
     pub(super) source_limits: SourceLimits,
-    /// Callers that may be turned away in order at the same time.
+    /// Connections that may be rejected by a lingering close at the same time.
     pub(super) max_rejecting: usize,
     pub(super) store: StoreUrl,
     pub(super) durability: Durability,
@@ -53,29 +53,29 @@ pub(super) struct Plan {
     pub(super) recorder: RecorderOptions,
     pub(super) show: Showing,
     pub(super) once: bool,
-    /// How long a worker looks for the next message before it sleeps.
+    /// How long a worker polls for the next message before it sleeps.
     pub(super) busy_poll: Option<Duration>,
     pub(super) workers: usize,
 }
 
-/// What is shown of it.
+/// What `serve` prints.
 #[derive(Clone, Copy)]
 pub(super) struct Showing {
-    /// The address of each endpoint comes first on standard output.
+    /// Print the address of each endpoint first, on standard output.
     pub(super) print: bool,
-    /// Standard error has failures only.
+    /// Print only failures on standard error.
     pub(super) quiet: bool,
     pub(super) events: Events,
 }
 
-/// The form in which events go to standard output.
+/// How events are printed on standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Events {
-    /// None, and nothing watches the recorder: showing costs nothing.
+    /// Not at all. Nothing watches the recorder, so showing costs nothing.
     None,
-    /// Lines for people, sampled.
+    /// As lines for people, sampled.
     Lines,
-    /// Every one, as JSON.
+    /// As JSON, every event.
     Json,
 }
 
@@ -97,7 +97,7 @@ impl Plan {
     pub(super) fn new(args: &ServeArgs) -> Result<Self, CliError> {
         if args.showing.console != "off" {
             return Err(CliError::usage(
-                "--console takes `off` here: this version has no web console yet",
+                "invalid --console: expected off; this version has no web console",
             ));
         }
         let workers = match args.workers {
@@ -106,23 +106,21 @@ impl Plan {
         };
         let busy_poll = args.busy_poll.0.map(|Span(span)| span);
         if busy_poll.is_some_and(|span| span > BUSY_POLL_MAX) {
-            return Err(CliError::usage(
-                "--busy-poll takes at most 1s: it costs a core for as long after each message",
-            ));
+            return Err(CliError::usage("invalid --busy-poll: expected at most 1s"));
         }
         let durability = args.recording.durability;
         if durability == Durability::Strict && matches!(args.recording.when_full, Full::Drop) {
             return Err(CliError::usage(
-                "--durability strict has every reply kept before it leaves, and --when-full drop has some never kept: \
-                 take one of the two",
+                "--durability strict and --when-full drop exclude each other: strict sends no reply that is not on disk, drop \
+                 leaves exchanges unrecorded",
             ));
         }
         let files = raise_open_files();
         let limits = limits(args, files)?;
-        let taken = limits.connections_max as u64 + FILES_OUR_OWN;
+        let taken = limits.connections_max as u64 + FILES_OWN;
         let endpoints = endpoints(args, &limits)?;
         if args.once {
-            comes_to_an_end(&endpoints)?;
+            check_once(&endpoints)?;
         }
         Ok(Self {
             endpoints,
@@ -150,20 +148,20 @@ impl Plan {
     }
 }
 
-/// One connection has to be possible if it is to be the last.
-fn comes_to_an_end(endpoints: &[EndpointConfig]) -> Result<(), CliError> {
+/// Checks that `--once` can be met: there is an endpoint that accepts connections.
+fn check_once(endpoints: &[EndpointConfig]) -> Result<(), CliError> {
     let datagrams = |config: &EndpointConfig| config.endpoint.shape() == Some(Shape::Datagrams);
     if endpoints.iter().all(datagrams) {
-        let why = "--once stops after one connection, and datagrams have none; name an endpoint of streams too, or leave --once out";
+        let why = "--once stops after one connection, and datagram endpoints have no connections; add a stream endpoint, or omit --once";
         return Err(CliError::usage(why));
     }
     Ok(())
 }
 
-/// Every endpoint with what holds there: what the command line says of all of them, then its own options.
+/// Returns the configuration of each endpoint: the command line's options, then the endpoint's own.
 fn endpoints(args: &ServeArgs, limits: &Limits) -> Result<Vec<EndpointConfig>, CliError> {
     let mut endpoints: Vec<EndpointConfig> = Vec::new();
-    // One for all, so that their calls have the same clock.
+    // Shared by all endpoints, so that their calls share a clock.
     let explain = args.showing.explain.then(explain::on_stderr);
     for served in served(args)? {
         let mut config = EndpointConfig {
@@ -194,15 +192,15 @@ fn endpoints(args: &ServeArgs, limits: &Limits) -> Result<Vec<EndpointConfig>, C
         if config.endpoint.shape() == Some(Shape::Datagrams)
             && config.framing != FramingPair::default()
         {
-            let why = "a datagram is one whole message, so --frame does not apply there";
+            let why = "a datagram is one message, so --frame does not apply";
             term::say(&format!("{}: {why}", config.endpoint));
         }
-        // An address given twice is in use the second time; of a descriptor there would be two copies, and each caller
-        // would be answered by either.
+        // A second listener on the same address fails by itself, but a descriptor could be opened twice: then either
+        // endpoint could accept a connection.
         let same = |other: &EndpointConfig| other.endpoint == config.endpoint;
         if matches!(config.endpoint, Endpoint::Fd(_)) && endpoints.iter().any(same) {
             return Err(CliError::usage(format!(
-                "{} is given twice; leave one of the two out",
+                "{} is given twice; remove one of them",
                 config.endpoint
             )));
         }
@@ -211,7 +209,7 @@ fn endpoints(args: &ServeArgs, limits: &Limits) -> Result<Vec<EndpointConfig>, C
     Ok(endpoints)
 }
 
-/// What was named, or was handed over, or the tutorial's servers.
+/// The endpoints on the command line, else inherited sockets (`LISTEN_FDS`), else the defaults.
 fn served(args: &ServeArgs) -> Result<Vec<Served>, CliError> {
     if !args.endpoints.is_empty() {
         return Ok(args.endpoints.clone());
@@ -242,7 +240,7 @@ fn service(args: &ServeArgs, name: Option<&str>) -> Result<Arc<dyn Service>, Cli
     Ok(service)
 }
 
-/// An option of one endpoint: the word of the command line's option for all.
+/// Applies an option of one endpoint. Its name is that of the command line's option.
 fn option(config: &mut EndpointConfig, name: &str, value: &str) -> Result<(), String> {
     fn read<T: FromStr<Err: Display>>(value: &str) -> Result<T, String> {
         value.parse().map_err(|error: T::Err| error.to_string())
@@ -275,8 +273,8 @@ fn option(config: &mut EndpointConfig, name: &str, value: &str) -> Result<(), St
         "deny" => access.deny = networks(value)?,
         _ => {
             return Err(
-                "no such option of an endpoint; there are: as frame max-message idle-timeout \
-                message-timeout write-timeout backlog sndbuf mode allow deny"
+                "unknown option: expected as, frame, max-message, idle-timeout, message-timeout, \
+                write-timeout, backlog, sndbuf, mode, allow or deny"
                     .to_owned(),
             );
         }
@@ -284,7 +282,7 @@ fn option(config: &mut EndpointConfig, name: &str, value: &str) -> Result<(), St
     Ok(())
 }
 
-/// Networks with commas between them.
+/// Parses networks separated by commas.
 fn networks(value: &str) -> Result<Vec<Network>, String> {
     value
         .split(',')
@@ -303,7 +301,7 @@ fn limits(args: &ServeArgs, files: u64) -> Result<Limits, CliError> {
         None => room.min(CONNECTIONS_MAX) as usize,
         Some(n) if n as u64 > room => {
             return Err(CliError::usage(format!(
-                "--max-connections {n} is more than there can be: {files} files may be open (ulimit -n), {FILES_RESERVED} are kept back"
+                "invalid --max-connections {n}: expected at most {room}: {files} files may be open (ulimit -n), {FILES_RESERVED} of them are reserved"
             )));
         }
         Some(n) => n,
@@ -319,7 +317,7 @@ fn limits(args: &ServeArgs, files: u64) -> Result<Limits, CliError> {
     })
 }
 
-/// Who asks for a limit of its own asks for it wherever callers come from.
+/// Loopback is exempt from the default limits, but not from limits that are set on the command line.
 fn source_limits(given: &LimitArgs) -> SourceLimits {
     let default = SourceLimits::default();
     let OffOr(connections_max) = given
@@ -337,7 +335,7 @@ fn source_limits(given: &LimitArgs) -> SourceLimits {
     }
 }
 
-/// Raises the soft limit of open files to the hard one, and returns what it then is.
+/// Raises the soft limit of open files to the hard limit. Returns the limit in force.
 fn raise_open_files() -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum

@@ -101,7 +101,7 @@ fn unknown_endpoint_option_lists_the_known_ones() {
             ":0?colour=red",
             &[
                 "colour",
-                "as frame max-message idle-timeout message-timeout",
+                "as, frame, max-message, idle-timeout, message-timeout",
             ][..],
         ),
         (
