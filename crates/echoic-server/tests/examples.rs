@@ -11,8 +11,11 @@ mod embedded_server;
 #[path = "../examples/own_service.rs"]
 mod own_service;
 
+/// The `main` of an example.
+type Main = fn() -> Result<(), Box<dyn Error>>;
+
 /// Every example, by the name of its file.
-const EXAMPLES: [(&str, fn() -> Result<(), Box<dyn Error>>); 2] = [
+const EXAMPLES: [(&str, Main); 2] = [
     ("embedded_server", embedded_server::main),
     ("own_service", own_service::main),
 ];
@@ -23,7 +26,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 #[test]
 fn every_example_runs_to_its_end() {
     for (name, main) in EXAMPLES {
-        let (result, results) = mpsc::channel();
+        let (result, results) = mpsc::sync_channel(1);
         thread::spawn(move || result.send(main().map_err(|error| error.to_string())));
         let ran = results
             .recv_timeout(DEADLINE)
