@@ -51,3 +51,7 @@ pub use flow::Flow;
 pub use replies::{Heard, Kind, Replies};
 pub use talk::{ClientEvent, Leave, READ_BYTES_MAX, Say, Timeouts, talk, talk_watched};
 pub use watch::{Happened, Watch};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

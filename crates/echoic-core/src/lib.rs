@@ -21,3 +21,7 @@ pub mod oracle;
 pub mod service;
 pub mod store;
 pub mod units;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

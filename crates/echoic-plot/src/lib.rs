@@ -30,3 +30,7 @@ pub use percentiles::percentiles;
 pub use steps::{Bounds, Step, steps};
 pub use svg::Svg;
 pub use text::escaped;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

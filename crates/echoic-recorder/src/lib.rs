@@ -27,3 +27,7 @@ pub use options::{RecorderOptions, WhenFull};
 pub use recorder::Recorder;
 pub use status::{Failure, RecorderStatus};
 pub use task::RecorderTask;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -65,3 +65,7 @@ pub use server::{Drained, EndpointConfig, Listening, OpenError, Server};
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/how-to-add-a-transport.md")]
 struct HowToAddATransport;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -57,3 +57,11 @@ fn unknown(id: ConversationId) -> Conversation {
         ended: None,
     }
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/how-to-add-a-store.md")]
+struct HowToAddAStore;

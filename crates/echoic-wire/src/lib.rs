@@ -33,3 +33,7 @@ pub use listen::{Accept, Incoming, ListenError, Listener, listen};
 pub use options::ListenOptions;
 pub use resolve::{ResolveError, host_name, resolve};
 pub use transport::{ClientLayer, ServerLayer, Transport};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -248,6 +248,58 @@ fn every_page_is_linked_and_every_link_resolves() {
     }
 }
 
+/// A page is compiled where a library takes it in as documentation of its own, for doctests alone.
+#[test]
+fn rust_in_pages_is_compiled() {
+    let (pages, code): (Vec<_>, Vec<_>) = tracked()
+        .into_iter()
+        .partition(|(path, _)| path.rsplit('.').next() == Some("md"));
+    let mut compiled = BTreeSet::new();
+    for (path, text) in code.iter().filter(|(path, _)| is_rust(path)) {
+        let attributes = text.split("doc = include_str!(\"").skip(1);
+        let pages = attributes.filter_map(|rest| rest.split('"').next());
+        compiled.extend(pages.map(|page| resolve(path, page)));
+    }
+    for (page, text) in &pages {
+        let fences = text.lines().map(str::trim_start);
+        let rust: Vec<&str> = fences.filter(|line| line.starts_with("```rust")).collect();
+        assert!(
+            rust.is_empty() || compiled.contains(page),
+            "{page} has Rust that is not compiled: add `#[cfg(doctest)] #[doc = include_str!(\"…/{page}\")]` to the \
+             lib.rs of the crate that fits, or mark the block as text and say why"
+        );
+        assert!(
+            rust.iter().all(|fence| !fence.contains("ignore")),
+            "{page} has Rust that is ignored: make it compile, or mark the block as text and say why"
+        );
+    }
+}
+
+#[test]
+fn every_crate_can_be_published() {
+    for package in metadata()["packages"].as_array().unwrap() {
+        let manifest = Path::new(package["manifest_path"].as_str().unwrap());
+        let folder = manifest.parent().unwrap();
+        if !folder.starts_with(root().join("crates")) {
+            continue;
+        }
+        for key in ["description", "license", "readme", "keywords", "categories"] {
+            assert!(
+                !package[key].is_null(),
+                "{}: {key} is missing: see the other crates",
+                manifest.display()
+            );
+        }
+        for file in ["README.md", "LICENSE-MIT", "LICENSE-APACHE"] {
+            assert!(
+                folder.join(file).is_file(),
+                "{}: {file} is missing: the packaged crate needs it (a link to the one at the root will do)",
+                folder.display()
+            );
+        }
+    }
+}
+
 #[test]
 fn files_named_in_pages_exist() {
     for (page, text) in tracked() {

@@ -17,3 +17,7 @@ pub use proven::{Proven, proven};
 pub use row::{REPORT, Row, read};
 pub use scale::{SCALE, Scale};
 pub use setting::Setting;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct TrialsReadme;

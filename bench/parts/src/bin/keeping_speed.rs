@@ -1,7 +1,7 @@
 //! How fast runs are kept, beside the least that SQLite can do with the same bytes in the same run: one row of an id
 //! and a blob for each. Read the ratios, not the megabytes.
 //!
-//! `cargo run --release -p echoic-store --example keeping_speed -- [--json] [DIR [MIB]]`
+//! `cargo run --release -p parts --bin keeping_speed -- [--json] [DIR [MIB]]`
 #![allow(clippy::print_stdout, reason = "the figures are the payload")]
 
 use std::{

@@ -1,7 +1,7 @@
 //! How fast `upper` is, each text beside what the standard library takes for it in the same run: for ASCII a
 //! copy and `make_ascii_uppercase`, for the rest `str::to_uppercase`. Read the ratios, not the gigabytes.
 //!
-//! `cargo run --release -p echoic-service --example casing_speed`, with ` -- --json` for `scripts/bench`.
+//! `cargo run --release -p parts --bin casing_speed`, with ` -- --json` for `scripts/bench`.
 #![allow(clippy::print_stdout, reason = "the figures are the payload")]
 
 use std::hint::black_box;

@@ -1,7 +1,7 @@
 //! What recording costs: CPU microseconds an exchange, as runs of 1 and of 16, over few conversations and many;
 //! and how long it takes to find something in the half million of them.
 //!
-//! `cargo run --release -p echoic-store --example append_speed`
+//! `cargo run --release -p parts --bin append_speed`
 
 #![allow(
     clippy::unwrap_used,
