@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::{
     explain::Explain,
-    eyeballs::{Answer, ConnectOutcome, Missing, Pace, RaceOptions, Try, race},
+    eyeballs::{Answer, Attempt, ConnectOutcome, Delays, LookupFailure, RaceOptions, race},
     link::Link,
     resolve::{ResolveError, resolve},
     transport::ClientLayer,
@@ -22,7 +22,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct DialOptions {
     /// Time for all of it: the name and every address.
-    pub within: Duration,
+    pub timeout: Duration,
     /// Layers to open over the connection, the lowest first.
     pub layers: Vec<Arc<dyn ClientLayer>>,
     /// Time for the handshakes of all of them, beside that for the connection.
@@ -34,7 +34,7 @@ pub struct DialOptions {
 impl Default for DialOptions {
     fn default() -> Self {
         Self {
-            within: Duration::from_secs(10),
+            timeout: Duration::from_secs(10),
             layers: Vec::new(),
             handshake_timeout: Duration::from_secs(10),
             explain: None,
@@ -50,18 +50,18 @@ pub struct Dialled {
     /// Who answered.
     pub peer: Address,
     /// Who was called before and did not, with the reason.
-    pub failed: Vec<Attempt>,
+    pub failed: Vec<FailedAttempt>,
     /// From the first call to the answer.
     pub took: Duration,
 }
 
 /// One address that did not answer.
 #[derive(Debug)]
-pub struct Attempt {
+pub struct FailedAttempt {
     /// The address.
     pub address: Address,
     /// Why not.
-    pub why: io::Error,
+    pub error: io::Error,
 }
 
 /// A call that nobody answered. Each variant has an exit code of its own.
@@ -76,17 +76,17 @@ pub enum DialError {
         /// Who was called.
         endpoint: Endpoint,
         /// Each address with its reason.
-        attempts: Vec<Attempt>,
+        attempts: Vec<FailedAttempt>,
     },
     /// Nothing came back in time.
-    #[error("{} did not answer within {within:?}{}", endpoint, after(attempts))]
+    #[error("{} did not answer within {timeout:?}{}", endpoint, after(attempts))]
     TimedOut {
         /// Who was called.
         endpoint: Endpoint,
         /// How long was waited.
-        within: Duration,
+        timeout: Duration,
         /// Addresses that had said no before.
-        attempts: Vec<Attempt>,
+        attempts: Vec<FailedAttempt>,
     },
     /// Somebody answered who does not speak the protocol of a layer, or is not accepted, or does not accept us.
     #[error("the handshake with {peer} failed: {source}")]
@@ -97,26 +97,26 @@ pub enum DialError {
         source: io::Error,
     },
     /// Somebody answered and did not finish the handshake in time.
-    #[error("{peer} did not finish the handshake within {within:?}")]
+    #[error("{peer} did not finish the handshake within {timeout:?}")]
     HandshakeTimedOut {
         /// Who answered.
         peer: Address,
         /// How long was waited.
-        within: Duration,
+        timeout: Duration,
     },
 }
 
-impl fmt::Display for Attempt {
+impl fmt::Display for FailedAttempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.why.kind() {
+        match self.error.kind() {
             io::ErrorKind::ConnectionRefused => write!(f, "{} refused", self.address),
             io::ErrorKind::TimedOut => write!(f, "{} gave no answer", self.address),
-            _ => write!(f, "{}: {}", self.address, self.why),
+            _ => write!(f, "{}: {}", self.address, self.error),
         }
     }
 }
 
-fn list(attempts: &[Attempt]) -> String {
+fn list(attempts: &[FailedAttempt]) -> String {
     attempts
         .iter()
         .map(ToString::to_string)
@@ -124,7 +124,7 @@ fn list(attempts: &[Attempt]) -> String {
         .join(", ")
 }
 
-fn after(attempts: &[Attempt]) -> String {
+fn after(attempts: &[FailedAttempt]) -> String {
     if attempts.is_empty() {
         String::new()
     } else {
@@ -157,7 +157,7 @@ pub async fn dial(endpoint: &Endpoint, options: &DialOptions) -> Result<Dialled,
         Ok(Err(source)) => Err(DialError::Handshake { peer, source }),
         Err(_) => Err(DialError::HandshakeTimedOut {
             peer,
-            within: options.handshake_timeout,
+            timeout: options.handshake_timeout,
         }),
     }
 }
@@ -169,10 +169,10 @@ async fn dial_socket(endpoint: &Endpoint, options: &DialOptions) -> Result<Diall
         Endpoint::Udp(at) => dial_udp(endpoint, at, options).await,
         Endpoint::Unixgram(name) => dial_unixgram(endpoint, name, options),
         Endpoint::Fd(_) => {
-            let why = io::Error::other("a descriptor is for listening, it cannot be dialled");
-            let attempts = vec![Attempt {
+            let error = io::Error::other("a descriptor is for listening, it cannot be dialled");
+            let attempts = vec![FailedAttempt {
                 address: Address::Unix(None),
-                why,
+                error,
             }];
             Err(DialError::Refused {
                 endpoint: endpoint.clone(),
@@ -189,29 +189,32 @@ async fn dial_tcp(
     options: &DialOptions,
 ) -> Result<Dialled, DialError> {
     let DialOptions {
-        within, explain, ..
+        timeout, explain, ..
     } = options;
     let options = RaceOptions {
-        within: *within,
-        each: *within,
-        pace: Pace::default(),
+        timeout: *timeout,
+        attempt_timeout: *timeout,
+        delays: Delays::default(),
         explain: explain.clone(),
     };
     let race = race(at, &options).await;
-    let began = race.tries.first().map_or(race.took, |first| first.started);
+    let began = race
+        .attempts
+        .first()
+        .map_or(race.took, |first| first.started);
     let won = race
         .won
-        .map(|(number, link)| (race.tries[number].addr, link));
+        .map(|(number, link)| (race.attempts[number].addr, link));
     let mut failed = Vec::new();
-    for Try { addr, outcome, .. } in race.tries {
-        let why = match outcome {
-            ConnectOutcome::Failed(why) => why,
-            ConnectOutcome::Silent | ConnectOutcome::Overtaken => io::ErrorKind::TimedOut.into(),
+    for Attempt { addr, outcome, .. } in race.attempts {
+        let error = match outcome {
+            ConnectOutcome::Failed(error) => error,
+            ConnectOutcome::TimedOut | ConnectOutcome::Cancelled => io::ErrorKind::TimedOut.into(),
             ConnectOutcome::Connected { .. } => continue,
         };
-        failed.push(Attempt {
+        failed.push(FailedAttempt {
             address: addr.into(),
-            why,
+            error,
         });
     }
     if let Some((peer, link)) = won {
@@ -223,26 +226,26 @@ async fn dial_tcp(
         });
     }
     match (&at.host, failed.is_empty()) {
-        (Host::Name(name), true) => Err(unresolved(name, race.answers, *within).into()),
-        _ => Err(unanswered(endpoint, *within, failed)),
+        (Host::Name(name), true) => Err(unresolved(name, race.answers, *timeout).into()),
+        _ => Err(unanswered(endpoint, *timeout, failed)),
     }
 }
 
 /// Of the two families' reasons the one that says more: that a name lacks one kind of address says the least.
-fn unresolved(host: &str, answers: Vec<Answer>, within: Duration) -> ResolveError {
+fn unresolved(host: &str, answers: Vec<Answer>, timeout: Duration) -> ResolveError {
     let missing = answers.into_iter().filter_map(|answer| answer.found.err());
-    let telling = |missing: &Missing| match missing {
-        Missing::NoAddress(_) => 0,
-        Missing::NoName => 1,
-        Missing::Again => 2,
-        Missing::Failed(_) => 3,
-        Missing::Silent => 4,
+    let telling = |missing: &LookupFailure| match missing {
+        LookupFailure::NoAddress(_) => 0,
+        LookupFailure::NoName => 1,
+        LookupFailure::TryAgain => 2,
+        LookupFailure::Failed(_) => 3,
+        LookupFailure::TimedOut => 4,
     };
     let host = host.to_owned();
     match missing.max_by_key(telling) {
-        None | Some(Missing::Silent) => ResolveError::TimedOut { host, within },
-        Some(Missing::Failed(source)) => ResolveError::Failed { host, source },
-        Some(Missing::NoAddress(_)) => {
+        None | Some(LookupFailure::TimedOut) => ResolveError::TimedOut { host, timeout },
+        Some(LookupFailure::Failed(source)) => ResolveError::Failed { host, source },
+        Some(LookupFailure::NoAddress(_)) => {
             let source = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
             ResolveError::Failed { host, source }
         }
@@ -260,8 +263,8 @@ async fn dial_unix(
 ) -> Result<Dialled, DialError> {
     let started = Instant::now();
     let address = Address::Unix(Some(name.clone()));
-    let why = match timeout(
-        options.within,
+    let error = match timeout(
+        options.timeout,
         unix::connect(name, options.explain.as_ref()),
     )
     .await
@@ -279,13 +282,13 @@ async fn dial_unix(
                 took: started.elapsed(),
             });
         }
-        Ok(Err(why)) => why,
+        Ok(Err(error)) => error,
         Err(_) => io::ErrorKind::TimedOut.into(),
     };
     Err(unanswered(
         endpoint,
-        options.within,
-        vec![Attempt { address, why }],
+        options.timeout,
+        vec![FailedAttempt { address, error }],
     ))
 }
 
@@ -297,7 +300,7 @@ async fn dial_udp(
 ) -> Result<Dialled, DialError> {
     let started = Instant::now();
     let mut failed = Vec::new();
-    for addr in resolve(at, options.within).await? {
+    for addr in resolve(at, options.timeout).await? {
         match udp::connect(addr, options.explain.as_ref()) {
             Ok(socket) => {
                 let explain = options
@@ -311,13 +314,13 @@ async fn dial_udp(
                     took: started.elapsed(),
                 });
             }
-            Err(why) => failed.push(Attempt {
+            Err(error) => failed.push(FailedAttempt {
                 address: addr.into(),
-                why,
+                error,
             }),
         }
     }
-    Err(unanswered(endpoint, options.within, failed))
+    Err(unanswered(endpoint, options.timeout, failed))
 }
 
 fn dial_unixgram(
@@ -341,23 +344,23 @@ fn dial_unixgram(
                 took,
             })
         }
-        Err(why) => Err(unanswered(
+        Err(error) => Err(unanswered(
             endpoint,
-            options.within,
-            vec![Attempt { address, why }],
+            options.timeout,
+            vec![FailedAttempt { address, error }],
         )),
     }
 }
 
-fn unanswered(endpoint: &Endpoint, within: Duration, attempts: Vec<Attempt>) -> DialError {
+fn unanswered(endpoint: &Endpoint, timeout: Duration, attempts: Vec<FailedAttempt>) -> DialError {
     let endpoint = endpoint.clone();
     if attempts
         .iter()
-        .any(|attempt| attempt.why.kind() == io::ErrorKind::TimedOut)
+        .any(|attempt| attempt.error.kind() == io::ErrorKind::TimedOut)
     {
         DialError::TimedOut {
             endpoint,
-            within,
+            timeout,
             attempts,
         }
     } else {

@@ -15,8 +15,8 @@ mod race;
 
 use std::{net::SocketAddr, time::Duration};
 
-pub use names::{Missing, look_up};
-pub use race::{Answer, ConnectOutcome, Race, RaceOptions, Try, call, race};
+pub use names::{LookupFailure, lookup_family};
+pub use race::{Answer, Attempt, ConnectOutcome, Race, RaceOptions, attempt, race};
 
 /// One of the two kinds of address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,14 +39,14 @@ impl Family {
 
 /// The two delays; the values of RFC 8305 section 8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pace {
+pub struct Delays {
     /// IPv4 addresses that came first wait so long for the IPv6 ones: 50 ms.
     pub resolution: Duration,
     /// From the start of one call to that of the next, while none has failed: 250 ms. Never below 10 ms.
     pub attempt: Duration,
 }
 
-impl Default for Pace {
+impl Default for Delays {
     fn default() -> Self {
         Self {
             resolution: Duration::from_millis(50),
@@ -55,7 +55,7 @@ impl Default for Pace {
     }
 }
 
-impl Pace {
+impl Delays {
     /// Below this a new call every so often is a flood (RFC 8305 section 5).
     pub const ATTEMPT_MIN: Duration = Duration::from_millis(10);
 }
@@ -89,7 +89,7 @@ pub enum Step {
 /// The state of one race. All times are since its beginning, and never go back.
 #[derive(Clone, Debug)]
 pub struct Eyeballs {
-    pace: Pace,
+    delays: Delays,
     /// Whether the families take turns; otherwise the order is the caller's.
     by_turns: bool,
     /// Families whose addresses are still to come.
@@ -98,7 +98,7 @@ pub struct Eyeballs {
     known: Vec<SocketAddr>,
     /// Those not called yet, in the order of the answers.
     waiting: Vec<SocketAddr>,
-    attempts: Vec<Attempt>,
+    attempts: Vec<AttemptState>,
     /// Before this no attempt starts.
     next_start: Duration,
     won: Option<usize>,
@@ -106,18 +106,18 @@ pub struct Eyeballs {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Attempt {
+struct AttemptState {
     family: Family,
     running: bool,
 }
 
 impl Eyeballs {
     /// A race for a name: the addresses of both families are still to come.
-    pub fn for_name(pace: Pace) -> Self {
+    pub fn for_name(delays: Delays) -> Self {
         Self {
-            pace: Pace {
-                attempt: pace.attempt.max(Pace::ATTEMPT_MIN),
-                ..pace
+            delays: Delays {
+                attempt: delays.attempt.max(Delays::ATTEMPT_MIN),
+                ..delays
             },
             by_turns: true,
             awaited: Family::BOTH.to_vec(),
@@ -131,11 +131,11 @@ impl Eyeballs {
     }
 
     /// A race between addresses that are known and stay in this order.
-    pub fn for_addresses(addrs: &[SocketAddr], pace: Pace) -> Self {
+    pub fn for_addresses(addrs: &[SocketAddr], delays: Delays) -> Self {
         let mut eyes = Self {
             by_turns: false,
             awaited: Vec::new(),
-            ..Self::for_name(pace)
+            ..Self::for_name(delays)
         };
         eyes.learn(addrs);
         eyes
@@ -150,7 +150,7 @@ impl Eyeballs {
         if self.attempts.is_empty() {
             let hold = family == Family::V4 && self.awaited.contains(&Family::V6);
             self.next_start = if hold {
-                now + self.pace.resolution
+                now + self.delays.resolution
             } else {
                 now
             };
@@ -192,11 +192,11 @@ impl Eyeballs {
         }
         let addr = self.waiting.remove(self.turn());
         let number = self.attempts.len();
-        self.attempts.push(Attempt {
+        self.attempts.push(AttemptState {
             family: Family::of(addr),
             running: true,
         });
-        self.next_start = now + self.pace.attempt;
+        self.next_start = now + self.delays.attempt;
         self.log.push((now, Step::Started(number, addr)));
         Action::Start(number, addr)
     }
@@ -215,10 +215,10 @@ impl Eyeballs {
     /// (RFC 8305 section 4, with a first address family count of 1).
     fn turn(&self) -> usize {
         let wanted = match self.attempts.last() {
-            Some(Attempt {
+            Some(AttemptState {
                 family: Family::V6, ..
             }) => Family::V4,
-            Some(Attempt {
+            Some(AttemptState {
                 family: Family::V4, ..
             })
             | None => Family::V6,

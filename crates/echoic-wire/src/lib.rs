@@ -25,7 +25,7 @@ mod unixgram;
 pub use datagram::{
     DatagramTransport, Datagrams, Received, Route, UnopenedDatagrams, bind_datagrams, shape,
 };
-pub use dial::{Attempt, DialError, DialOptions, Dialled, dial};
+pub use dial::{DialError, DialOptions, Dialled, FailedAttempt, dial};
 pub use explain::{Call, Explain};
 pub use inherited::handed_over;
 pub use link::Link;

@@ -25,7 +25,7 @@ use crate::{
     link::Link,
     options::ListenOptions,
     owner,
-    resolve::{ResolveError, resolve_timed_by},
+    resolve::{ResolveError, resolve_with_timers},
     tcp,
     unix::{self, SocketFile},
 };
@@ -153,7 +153,7 @@ pub enum ListenError {
 const SAME_PORT_TRIES: u32 = 16;
 
 /// Time for the name of an endpoint that is to be listened on.
-const RESOLVE_WITHIN: Duration = Duration::from_secs(5);
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Listens on every address of `endpoint`, which is one of streams. When this returns, callers are being queued.
 ///
@@ -206,7 +206,7 @@ pub(crate) async fn on_all<T: At>(
     options: &ListenOptions,
     open: impl Fn(SocketAddr) -> io::Result<T>,
 ) -> Result<Vec<T>, ListenError> {
-    let addrs = resolve_timed_by(options.timers.as_ref(), at, RESOLVE_WITHIN)
+    let addrs = resolve_with_timers(options.timers.as_ref(), at, RESOLVE_TIMEOUT)
         .await
         .map_err(|source| ListenError::Resolve {
             endpoint: endpoint.clone(),

@@ -8,7 +8,7 @@ use std::{
 
 use echoic_core::endpoint::{Host, HostPort};
 use thiserror::Error;
-use tokio::{net::lookup_host, runtime::Handle, time::timeout};
+use tokio::{net::lookup_host, runtime::Handle, time};
 
 /// A name that led nowhere.
 #[derive(Debug, Error)]
@@ -22,12 +22,12 @@ pub enum ResolveError {
         source: io::Error,
     },
     /// The resolver said nothing in time.
-    #[error("{host} could not be resolved: the resolver gave no answer within {within:?}")]
+    #[error("{host} could not be resolved: the resolver gave no answer within {timeout:?}")]
     TimedOut {
         /// The name.
         host: String,
         /// How long was waited.
-        within: Duration,
+        timeout: Duration,
     },
 }
 
@@ -45,24 +45,24 @@ pub fn host_name() -> io::Result<String> {
 /// A name is asked of the system (getaddrinfo(3)), so the answer is what other programs get too: hosts file,
 /// resolver configuration and all. No host is both loopbacks, IPv4 first, since the tutorial's servers listen
 /// on 127.0.0.1; `*` is every address of both families, which only makes sense for listening.
-pub async fn resolve(at: &HostPort, within: Duration) -> Result<Vec<SocketAddr>, ResolveError> {
-    resolve_timed_by(None, at, within).await
+pub async fn resolve(at: &HostPort, timeout: Duration) -> Result<Vec<SocketAddr>, ResolveError> {
+    resolve_with_timers(None, at, timeout).await
 }
 
 /// The same by the timers of another runtime than the one this is called on, if one is given.
-pub(crate) async fn resolve_timed_by(
+pub(crate) async fn resolve_with_timers(
     timers: Option<&Handle>,
     at: &HostPort,
-    within: Duration,
+    timeout: Duration,
 ) -> Result<Vec<SocketAddr>, ResolveError> {
     match &at.host {
-        Host::Name(name) => look_up(timers, name, at.port, within).await,
-        host => Ok(without_a_resolver(host, at.port)),
+        Host::Name(name) => lookup_name(timers, name, at.port, timeout).await,
+        host => Ok(literal_addresses(host, at.port)),
     }
 }
 
 /// The addresses of what is no name.
-pub(crate) fn without_a_resolver(host: &Host, port: u16) -> Vec<SocketAddr> {
+pub(crate) fn literal_addresses(host: &Host, port: u16) -> Vec<SocketAddr> {
     let both = |v4: Ipv4Addr, v6: Ipv6Addr| vec![IpAddr::V4(v4), IpAddr::V6(v6)];
     let ips = match host {
         Host::Loopback => both(Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST),
@@ -75,11 +75,11 @@ pub(crate) fn without_a_resolver(host: &Host, port: u16) -> Vec<SocketAddr> {
         .collect()
 }
 
-async fn look_up(
+async fn lookup_name(
     timers: Option<&Handle>,
     name: &str,
     port: u16,
-    within: Duration,
+    timeout: Duration,
 ) -> Result<Vec<SocketAddr>, ResolveError> {
     let failed = |source| ResolveError::Failed {
         host: name.to_owned(),
@@ -87,13 +87,13 @@ async fn look_up(
     };
     let looking = {
         let _theirs = timers.map(Handle::enter);
-        timeout(within, lookup_host((name, port)))
+        time::timeout(timeout, lookup_host((name, port)))
     };
     let found = looking
         .await
         .map_err(|_| ResolveError::TimedOut {
             host: name.to_owned(),
-            within,
+            timeout,
         })?
         .map_err(failed)?;
     let mut addrs: Vec<SocketAddr> = Vec::new();

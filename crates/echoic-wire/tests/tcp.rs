@@ -198,7 +198,7 @@ async fn full_backlog_times_out() {
     ];
     let endpoint: Endpoint = addr.to_string().parse().unwrap();
     let options = DialOptions {
-        within: Duration::from_millis(300),
+        timeout: Duration::from_millis(300),
         ..DialOptions::default()
     };
     let error = dial(&endpoint, &options).await.unwrap_err();

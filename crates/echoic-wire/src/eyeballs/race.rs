@@ -6,21 +6,21 @@ use echoic_core::endpoint::{Host, HostPort};
 use tokio::{
     net::TcpStream,
     task::JoinSet,
-    time::{Instant, sleep_until, timeout, timeout_at},
+    time::{self, Instant, sleep_until, timeout_at},
 };
 
-use super::{Action, Eyeballs, Family, Missing, Pace, Step, look_up};
-use crate::{explain::Explain, link::Link, resolve::without_a_resolver, tcp};
+use super::{Action, Delays, Eyeballs, Family, LookupFailure, Step, lookup_family};
+use crate::{explain::Explain, link::Link, resolve::literal_addresses, tcp};
 
 /// How to race.
 #[derive(Clone, Debug)]
 pub struct RaceOptions {
     /// Time for all of it: the name and every address.
-    pub within: Duration,
+    pub timeout: Duration,
     /// Time for the name, and then for each address.
-    pub each: Duration,
+    pub attempt_timeout: Duration,
     /// The delays.
-    pub pace: Pace,
+    pub delays: Delays,
     /// Told of every call.
     pub explain: Option<Explain>,
 }
@@ -31,12 +31,12 @@ pub struct Race {
     /// What the resolver said of each family, in the order it was said; empty if there was no name to ask for.
     pub answers: Vec<Answer>,
     /// The addresses called, in the order they were called.
-    pub tries: Vec<Try>,
+    pub attempts: Vec<Attempt>,
     /// The addresses that were not called, since the race was over before their turn.
     pub untried: Vec<SocketAddr>,
     /// The steps, in order.
     pub log: Vec<(Duration, Step)>,
-    /// Which of `tries` answered first, with its connection.
+    /// Which of `attempts` answered first, with its connection.
     pub won: Option<(usize, Link)>,
     /// From the beginning to the end.
     pub took: Duration,
@@ -50,12 +50,12 @@ pub struct Answer {
     /// When it came, or was waited for no longer.
     pub at: Duration,
     /// The addresses; never none of them.
-    pub found: Result<Vec<SocketAddr>, Missing>,
+    pub found: Result<Vec<SocketAddr>, LookupFailure>,
 }
 
 /// One call of one address.
 #[derive(Debug)]
-pub struct Try {
+pub struct Attempt {
     /// Who was called.
     pub addr: SocketAddr,
     /// When it began.
@@ -79,24 +79,24 @@ pub enum ConnectOutcome {
     /// The network or the other machine said no.
     Failed(io::Error),
     /// Nothing came back in the time there was.
-    Silent,
+    TimedOut,
     /// Another one answered first, and this one was called off.
-    Overtaken,
+    Cancelled,
 }
 
 enum Event {
-    Answer(Family, Result<Vec<SocketAddr>, Missing>),
+    Answer(Family, Result<Vec<SocketAddr>, LookupFailure>),
     Call(usize, io::Result<TcpStream>),
 }
 
-/// Resolves `at` and calls its addresses as RFC 8305 has it. Ends within [`RaceOptions::within`].
+/// Resolves `at` and calls its addresses as RFC 8305 has it. Ends within [`RaceOptions::timeout`].
 ///
 /// What is no name is not looked up, and its addresses keep their order: `:PORT` is 127.0.0.1 before `::1`.
 pub async fn race(at: &HostPort, options: &RaceOptions) -> Race {
     let began = Instant::now();
     let mut race = Race {
         answers: vec![],
-        tries: vec![],
+        attempts: vec![],
         untried: vec![],
         log: vec![],
         won: None,
@@ -108,28 +108,31 @@ pub async fn race(at: &HostPort, options: &RaceOptions) -> Race {
             for family in Family::BOTH {
                 under_way.spawn(ask(name.clone(), at.port, family, options.clone()));
             }
-            Eyeballs::for_name(options.pace)
+            Eyeballs::for_name(options.delays)
         }
-        host => Eyeballs::for_addresses(&without_a_resolver(host, at.port), options.pace),
+        host => Eyeballs::for_addresses(&literal_addresses(host, at.port), options.delays),
     };
     loop {
         let until = match eyes.poll(began.elapsed()) {
             Action::Start(number, addr) => {
                 let started = began.elapsed();
-                race.tries.push(Try {
+                race.attempts.push(Attempt {
                     addr,
                     started,
                     ended: started,
-                    outcome: ConnectOutcome::Overtaken,
+                    outcome: ConnectOutcome::Cancelled,
                 });
-                let (each, explain) = (options.each, options.explain.clone());
+                let (attempt_timeout, explain) = (options.attempt_timeout, options.explain.clone());
                 under_way.spawn(async move {
-                    Event::Call(number, connect(addr, each, explain.as_ref()).await)
+                    Event::Call(
+                        number,
+                        connect(addr, attempt_timeout, explain.as_ref()).await,
+                    )
                 });
                 continue;
             }
             Action::Won(_) | Action::Failed => break,
-            Action::Wait(until) => began + until.unwrap_or(options.within).min(options.within),
+            Action::Wait(until) => began + until.unwrap_or(options.timeout).min(options.timeout),
         };
         match timeout_at(until, under_way.join_next()).await {
             Ok(Some(Ok(event))) => {
@@ -144,7 +147,7 @@ pub async fn race(at: &HostPort, options: &RaceOptions) -> Race {
             Ok(None) => sleep_until(until).await,
             Err(_) => {}
         }
-        if began.elapsed() >= options.within {
+        if began.elapsed() >= options.timeout {
             break;
         }
     }
@@ -153,18 +156,18 @@ pub async fn race(at: &HostPort, options: &RaceOptions) -> Race {
 }
 
 /// Calls one address alone. `began` is when the caller's clock started: the times in the answer are since then.
-pub async fn call(
+pub async fn attempt(
     addr: SocketAddr,
-    within: Duration,
+    timeout: Duration,
     began: Instant,
     explain: Option<&Explain>,
-) -> (Try, Option<Link>) {
+) -> (Attempt, Option<Link>) {
     let started = began.elapsed();
-    let called = connect(addr, within, explain).await;
+    let called = connect(addr, timeout, explain).await;
     let ended = began.elapsed();
     let (outcome, link) = settle(called, addr, explain);
     (
-        Try {
+        Attempt {
             addr,
             started,
             ended,
@@ -192,9 +195,9 @@ impl Race {
                 });
             }
             Event::Call(number, called) => {
-                let (outcome, link) = settle(called, self.tries[number].addr, explain);
-                self.tries[number].ended = now;
-                self.tries[number].outcome = outcome;
+                let (outcome, link) = settle(called, self.attempts[number].addr, explain);
+                self.attempts[number].ended = now;
+                self.attempts[number].outcome = outcome;
                 match link {
                     Some(link) => {
                         eyes.on_connected(number, now);
@@ -208,11 +211,11 @@ impl Race {
 
     /// Whatever is still under way ends here: overtaken, or waited for in vain.
     fn end(&mut self, eyes: &Eyeballs, at: &HostPort, now: Duration) {
-        for Try { ended, outcome, .. } in &mut self.tries {
-            if let ConnectOutcome::Overtaken = outcome {
+        for Attempt { ended, outcome, .. } in &mut self.attempts {
+            if let ConnectOutcome::Cancelled = outcome {
                 *ended = now;
                 if self.won.is_none() {
-                    *outcome = ConnectOutcome::Silent;
+                    *outcome = ConnectOutcome::TimedOut;
                 }
             }
         }
@@ -222,7 +225,7 @@ impl Race {
                     self.answers.push(Answer {
                         family,
                         at: now,
-                        found: Err(Missing::Silent),
+                        found: Err(LookupFailure::TimedOut),
                     });
                 }
             }
@@ -234,19 +237,23 @@ impl Race {
 }
 
 async fn ask(name: String, port: u16, family: Family, options: RaceOptions) -> Event {
-    let RaceOptions { each, explain, .. } = options;
+    let RaceOptions {
+        attempt_timeout,
+        explain,
+        ..
+    } = options;
     Event::Answer(
         family,
-        look_up(&name, port, family, each, explain.as_ref()).await,
+        lookup_family(&name, port, family, attempt_timeout, explain.as_ref()).await,
     )
 }
 
 async fn connect(
     addr: SocketAddr,
-    within: Duration,
+    timeout: Duration,
     explain: Option<&Explain>,
 ) -> io::Result<TcpStream> {
-    let called = timeout(within, tcp::connect(addr, explain)).await;
+    let called = time::timeout(timeout, tcp::connect(addr, explain)).await;
     called.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
@@ -262,7 +269,7 @@ fn settle(
             let link = Link::tcp(stream, explain.map(|explain| explain.of(addr.into())));
             (ConnectOutcome::Connected { local, mss }, Some(link))
         }
-        Err(error) if error.kind() == io::ErrorKind::TimedOut => (ConnectOutcome::Silent, None),
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => (ConnectOutcome::TimedOut, None),
         Err(error) => (ConnectOutcome::Failed(error), None),
     }
 }
@@ -276,14 +283,14 @@ mod tests {
 
     use super::*;
 
-    async fn race_to(text: &str, within: Duration) -> Race {
+    async fn race_to(text: &str, timeout: Duration) -> Race {
         let Endpoint::Tcp(at) = text.parse().unwrap() else {
             unreachable!()
         };
         let options = RaceOptions {
-            within,
-            each: within,
-            pace: Pace::default(),
+            timeout,
+            attempt_timeout: timeout,
+            delays: Delays::default(),
             explain: None,
         };
         race(&at, &options).await
@@ -307,12 +314,12 @@ mod tests {
         let addr = server.local_addr().unwrap();
         let race = race_to(&format!("localhost:{}", addr.port()), SOON).await;
         let (number, link) = race.won.unwrap();
-        let Try {
+        let Attempt {
             addr: called,
             started,
             ended,
             outcome,
-        } = &race.tries[number];
+        } = &race.attempts[number];
         assert_eq!(*called, addr);
         assert!(started <= ended && *ended <= race.took);
         let (_, peer) = server.accept().unwrap();
@@ -334,13 +341,13 @@ mod tests {
         let race = race_to(&addr.to_string(), SOON).await;
         assert!(race.won.is_none() && race.answers.is_empty());
         let [
-            Try {
+            Attempt {
                 outcome: ConnectOutcome::Failed(why),
                 ..
             },
-        ] = race.tries.as_slice()
+        ] = race.attempts.as_slice()
         else {
-            panic!("{:?}", race.tries)
+            panic!("{:?}", race.attempts)
         };
         assert_eq!(why.kind(), io::ErrorKind::ConnectionRefused);
     }
@@ -356,9 +363,9 @@ mod tests {
         ];
         let race = race_to(&addr.to_string(), Duration::from_millis(100)).await;
         assert!(matches!(
-            race.tries.as_slice(),
-            [Try {
-                outcome: ConnectOutcome::Silent,
+            race.attempts.as_slice(),
+            [Attempt {
+                outcome: ConnectOutcome::TimedOut,
                 ..
             }]
         ));

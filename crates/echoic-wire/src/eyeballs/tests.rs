@@ -49,7 +49,7 @@ fn ms(at: Duration) -> Ms {
 }
 
 fn play(world: &World) -> Played {
-    let mut eyes = Eyeballs::for_name(Pace::default());
+    let mut eyes = Eyeballs::for_name(Delays::default());
     let mut played = Played {
         started: vec![],
         failed: vec![],
@@ -266,7 +266,7 @@ fn twenty_silent_addresses_start_250_ms_apart() {
 #[test]
 fn known_addresses_keep_their_order_without_duplicates() {
     let addrs = [v4(1), v4(2), v4(1), v6(1)];
-    let mut eyes = Eyeballs::for_addresses(&addrs, Pace::default());
+    let mut eyes = Eyeballs::for_addresses(&addrs, Delays::default());
     let mut called = vec![];
     while let Action::Start(attempt, addr) = eyes.poll(Duration::ZERO) {
         called.push(addr);
@@ -278,15 +278,15 @@ fn known_addresses_keep_their_order_without_duplicates() {
 
 #[test]
 fn attempts_are_at_least_10_ms_apart() {
-    let pace = Pace {
+    let delays = Delays {
         attempt: Duration::ZERO,
-        ..Pace::default()
+        ..Delays::default()
     };
-    let mut eyes = Eyeballs::for_addresses(&[v4(1), v4(2)], pace);
+    let mut eyes = Eyeballs::for_addresses(&[v4(1), v4(2)], delays);
     assert_eq!(eyes.poll(Duration::ZERO), Action::Start(0, v4(1)));
     assert_eq!(
         eyes.poll(Duration::ZERO),
-        Action::Wait(Some(Pace::ATTEMPT_MIN))
+        Action::Wait(Some(Delays::ATTEMPT_MIN))
     );
 }
 
@@ -419,7 +419,7 @@ proptest! {
     /// Whatever is told, in whatever order, also nonsense: no panic, no second winner, no address twice.
     #[test]
     fn invalid_event_sequences_break_no_invariant(told in prop::collection::vec((0..5_u8, 0..4_usize, 0..300_u64), 0..60)) {
-        let mut eyes = Eyeballs::for_name(Pace::default());
+        let mut eyes = Eyeballs::for_name(Delays::default());
         let (mut now, mut won, mut called) = (Duration::ZERO, None, vec![]);
         for (what, n, later) in told {
             now += Duration::from_millis(later);
