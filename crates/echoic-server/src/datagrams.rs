@@ -30,7 +30,7 @@ use echoic_core::{
     service::{Handler, Peer, Service},
 };
 use echoic_recorder::{Journal, NotKept, Recorder, wall};
-use echoic_wire::{Datagrams, Received, Route, UnopenedDatagrams};
+use echoic_wire::{BoundDatagrams, DatagramSocket, Received, Route};
 use tokio::time::Instant;
 
 pub(crate) use self::counts::Counts;
@@ -101,7 +101,7 @@ pub(crate) struct DatagramContext {
 
 /// One socket at work.
 pub(crate) struct DatagramTask {
-    socket: Datagrams,
+    socket: DatagramSocket,
     context: DatagramContext,
     /// For what concerns no conversation, and to ask what is kept.
     journal: Journal,
@@ -131,7 +131,7 @@ enum Turn {
 
 impl DatagramTask {
     /// Opens the socket on the runtime this is called on.
-    pub(crate) fn open(socket: UnopenedDatagrams, context: DatagramContext) -> io::Result<Self> {
+    pub(crate) fn open(socket: BoundDatagrams, context: DatagramContext) -> io::Result<Self> {
         let socket = socket.open()?;
         let now = Instant::now();
         Ok(Self {
@@ -215,7 +215,11 @@ impl DatagramTask {
     fn hear(&mut self, cx: &mut Context<'_>, received: Received) {
         heard();
         let at = Instant::now();
-        let Received { len, whole, route } = received;
+        let Received {
+            len,
+            full_len,
+            route,
+        } = received;
         add(&self.context.counts.received, 1);
         self.look_at = self.look_at.or(Some(at + LOOK_EVERY));
         if self.peers.get(&route).is_none() {
@@ -230,11 +234,11 @@ impl DatagramTask {
         talk.received_at = at;
         let bytes = &self.room[..len];
         if talk.standing == Standing::Denied {
-            talk.not_heard(whole);
+            talk.not_heard(full_len);
             return;
         }
-        if whole > len {
-            talk.not_heard(whole - len);
+        if full_len > len {
+            talk.not_heard(full_len - len);
             talk.record(at, Outcome::Unanswered, bytes, &[]);
             self.peers.end(&route, CloseReason::MessageTooLong);
             return;
@@ -487,7 +491,7 @@ impl DatagramTask {
 
     /// Tells what the kernel has dropped since it was last told.
     fn look_for_drops(&mut self) {
-        let dropped = self.socket.ask_dropped();
+        let dropped = self.socket.query_dropped();
         let datagrams = u64::from(dropped.wrapping_sub(self.told_dropped));
         self.told_dropped = dropped;
         if datagrams > 0 {
@@ -503,7 +507,7 @@ impl DatagramTask {
     /// Answers what the kernel has received by now, and sends what is unsent.
     async fn finish(&mut self) {
         // No more than can have been waiting when the signal came: who goes on and on is not waited for.
-        for _ in 0..=self.socket.room() / LEAST_IN_KERNEL {
+        for _ in 0..=self.socket.receive_buffer_size() / LEAST_IN_KERNEL {
             match self.socket.recv_now(&mut self.room) {
                 Ok(received) => {
                     let mut received = Some(received);

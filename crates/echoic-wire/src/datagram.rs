@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    explain::{Call, Explain, TellsClose},
+    explain::{Call, CloseReporter, Explain},
     inherited::{self, Inherited},
     listen::{At, ListenError, on_all, refused},
     options::ListenOptions,
@@ -28,12 +28,12 @@ use crate::{
 
 /// A bound socket, to be opened on the runtime that will serve it.
 #[derive(Debug)]
-pub struct UnopenedDatagrams {
+pub struct BoundDatagrams {
     socket: Unopened,
     address: Address,
     file: Option<SocketFile>,
     explain: Option<Explain>,
-    closes: TellsClose,
+    close_reporter: CloseReporter,
 }
 
 #[derive(Debug)]
@@ -50,15 +50,15 @@ pub trait DatagramTransport: Send + Sync + Debug {
     fn receive(&self, room: &mut [u8]) -> io::Result<(usize, usize, Address)>;
     /// Sends one datagram, all of it; no room for it is `WouldBlock`.
     fn send(&self, bytes: &[u8], to: &Address) -> io::Result<usize>;
-    /// As [`Datagrams::ask_dropped`].
+    /// As [`DatagramSocket::query_dropped`].
     fn dropped(&self) -> u32;
-    /// As [`Datagrams::room`].
-    fn room(&self) -> usize;
+    /// As [`DatagramSocket::receive_buffer_size`].
+    fn receive_buffer_size(&self) -> usize;
 }
 
 /// A socket that datagrams arrive at.
 #[derive(Debug)]
-pub struct Datagrams {
+pub struct DatagramSocket {
     socket: Kind,
     address: Address,
     /// Bound to every address: only the datagram knows which one was asked.
@@ -68,7 +68,7 @@ pub struct Datagrams {
     dropped: u32,
     explain: Option<Explain>,
     #[expect(dead_code, reason = "held for its end")]
-    closes: TellsClose,
+    close_reporter: CloseReporter,
     #[expect(dead_code, reason = "held for its end")]
     file: Option<SocketFile>,
 }
@@ -79,7 +79,7 @@ pub struct Received {
     /// Its bytes in the room it was read into.
     pub len: usize,
     /// How long it was; more than `len` if the room was too small, which 64 KiB never are for UDP.
-    pub whole: usize,
+    pub full_len: usize,
     /// Who sent it, and where to.
     pub route: Route,
 }
@@ -92,7 +92,7 @@ pub struct Route {
     /// The address it was sent to; answers leave from there, or the peer would not know them.
     pub local: Address,
     /// It was sent to many at once (broadcast, multicast).
-    pub to_many: bool,
+    pub is_multicast: bool,
 }
 
 /// Binds every address of `endpoint`, which is one of datagrams. Each entry is one address, with as many sockets as
@@ -103,7 +103,7 @@ pub async fn bind_datagrams(
     endpoint: &Endpoint,
     options: &ListenOptions,
     sockets: usize,
-) -> Result<Vec<Vec<UnopenedDatagrams>>, ListenError> {
+) -> Result<Vec<Vec<BoundDatagrams>>, ListenError> {
     let failed = |source| ListenError::Failed {
         endpoint: endpoint.clone(),
         source,
@@ -118,7 +118,7 @@ pub async fn bind_datagrams(
             let unopened = |Door { address, sockets }: Door| {
                 let each = sockets
                     .into_iter()
-                    .map(|socket| UnopenedDatagrams::new(socket, address.clone(), options));
+                    .map(|socket| BoundDatagrams::new(socket, address.clone(), options));
                 each.collect()
             };
             Ok(doors.await?.into_iter().map(unopened).collect())
@@ -128,9 +128,9 @@ pub async fn bind_datagrams(
             let bound = unix::bind_as(name, Type::DGRAM, options);
             let (socket, file) =
                 bound.map_err(|error| refused(endpoint, address.clone(), error))?;
-            Ok(vec![vec![UnopenedDatagrams {
+            Ok(vec![vec![BoundDatagrams {
                 file,
-                ..UnopenedDatagrams::new(socket, address, options)
+                ..BoundDatagrams::new(socket, address, options)
             }]])
         }
         Endpoint::Fd(number) => match inherited::take(*number).map_err(failed)? {
@@ -142,7 +142,7 @@ pub async fn bind_datagrams(
                 if domain != Domain::UNIX {
                     udp::ask_for_details(&socket, domain).map_err(failed)?;
                 }
-                Ok(vec![vec![UnopenedDatagrams::new(socket, address, options)]])
+                Ok(vec![vec![BoundDatagrams::new(socket, address, options)]])
             }
             _ => Err(failed(io::Error::other(
                 "it is a socket that listens, not one of datagrams",
@@ -194,10 +194,10 @@ fn place_of(socket: &Socket) -> io::Result<Address> {
     })
 }
 
-impl UnopenedDatagrams {
+impl BoundDatagrams {
     fn new(socket: Socket, address: Address, options: &ListenOptions) -> Self {
         Self {
-            closes: TellsClose::at(&address, options.explain.as_ref()),
+            close_reporter: CloseReporter::new(&address, options.explain.as_ref()),
             socket: Unopened::Bound(socket),
             address,
             file: None,
@@ -208,7 +208,7 @@ impl UnopenedDatagrams {
     /// One over `transport`, as if bound at `address`.
     pub fn from_transport(transport: Box<dyn DatagramTransport>, address: Address) -> Self {
         Self {
-            closes: TellsClose::at(&address, None),
+            close_reporter: CloseReporter::new(&address, None),
             socket: Unopened::Other(transport),
             address,
             file: None,
@@ -222,13 +222,13 @@ impl UnopenedDatagrams {
     }
 
     /// Opens it on the runtime this is called on.
-    pub fn open(self) -> io::Result<Datagrams> {
+    pub fn open(self) -> io::Result<DatagramSocket> {
         let Self {
             socket,
             address,
             file,
             explain,
-            closes,
+            close_reporter,
         } = self;
         let everywhere = matches!(&address, Address::Net(addr) if addr.ip().is_unspecified());
         let (socket, details) = match socket {
@@ -244,20 +244,20 @@ impl UnopenedDatagrams {
             ),
             Unopened::Other(transport) => (Kind::Other(transport), Vec::new()),
         };
-        Ok(Datagrams {
+        Ok(DatagramSocket {
             socket,
             address,
             everywhere,
             details,
             dropped: 0,
             explain,
-            closes,
+            close_reporter,
             file,
         })
     }
 }
 
-impl Datagrams {
+impl DatagramSocket {
     /// Where it is bound.
     pub fn address(&self) -> &Address {
         &self.address
@@ -288,10 +288,10 @@ impl Datagrams {
     fn take(&mut self, arrived: Arrived, room: &[u8]) -> Received {
         let Arrived {
             len,
-            whole,
+            full_len,
             peer,
             to,
-            to_many,
+            is_multicast,
             dropped,
         } = arrived;
         self.dropped = dropped.unwrap_or(self.dropped);
@@ -304,19 +304,19 @@ impl Datagrams {
             (address, _) => address.clone(),
         };
         if let Some(explain) = &self.explain {
-            explain.tell(Call::RecvFrom {
+            explain.report(Call::RecvFrom {
                 from: peer.clone(),
-                room: room.len(),
-                got: &room[..len],
+                capacity: room.len(),
+                bytes: &room[..len],
             });
         }
         Received {
             len,
-            whole,
+            full_len,
             route: Route {
                 peer,
                 local,
-                to_many,
+                is_multicast,
             },
         }
     }
@@ -347,10 +347,10 @@ impl Datagrams {
             }
         };
         if let Some(explain) = &self.explain {
-            explain.tell(Call::SendTo {
+            explain.report(Call::SendTo {
                 to: route.peer.clone(),
                 bytes,
-                took: sent.as_ref().copied(),
+                result: sent.as_ref().copied(),
             });
         }
         Poll::Ready(sent.map(|_| ()))
@@ -362,7 +362,7 @@ impl Datagrams {
     }
 
     /// The same, having asked the kernel: it tells with a datagram, so of what was dropped since the last it has not.
-    pub fn ask_dropped(&mut self) -> u32 {
+    pub fn query_dropped(&mut self) -> u32 {
         match &self.socket {
             Kind::Udp(socket) => {
                 self.dropped = udp::dropped(&SockRef::from(socket))
@@ -376,11 +376,11 @@ impl Datagrams {
     }
 
     /// Bytes of datagrams that may wait in the kernel.
-    pub fn room(&self) -> usize {
+    pub fn receive_buffer_size(&self) -> usize {
         let room = match &self.socket {
             Kind::Udp(socket) => SockRef::from(socket).recv_buffer_size(),
             Kind::Unixgram(socket) => SockRef::from(socket).recv_buffer_size(),
-            Kind::Other(transport) => Ok(transport.room()),
+            Kind::Other(transport) => Ok(transport.receive_buffer_size()),
         };
         room.unwrap_or_default()
     }
@@ -397,10 +397,10 @@ enum Kind {
 /// What one receive brought, over the internet or not.
 struct Arrived {
     len: usize,
-    whole: usize,
+    full_len: usize,
     peer: Address,
     to: Option<std::net::IpAddr>,
-    to_many: bool,
+    is_multicast: bool,
     dropped: Option<u32>,
 }
 
@@ -429,40 +429,40 @@ impl Kind {
                 let arrived = udp::receive(&SockRef::from(socket), room, details)?;
                 let udp::Arrived {
                     len,
-                    whole,
+                    full_len,
                     from,
                     to,
-                    to_many,
+                    is_multicast,
                     dropped,
                 } = arrived;
                 Ok(Arrived {
                     len,
-                    whole,
+                    full_len,
                     peer: from.into(),
                     to,
-                    to_many,
+                    is_multicast,
                     dropped,
                 })
             }
             Self::Unixgram(socket) => {
-                let (len, whole, peer) = unixgram::receive(&SockRef::from(socket), room)?;
+                let (len, full_len, peer) = unixgram::receive(&SockRef::from(socket), room)?;
                 Ok(Arrived {
                     len,
-                    whole,
+                    full_len,
                     peer,
                     to: None,
-                    to_many: false,
+                    is_multicast: false,
                     dropped: None,
                 })
             }
             Self::Other(transport) => {
-                let (len, whole, peer) = transport.receive(room)?;
+                let (len, full_len, peer) = transport.receive(room)?;
                 Ok(Arrived {
                     len,
-                    whole,
+                    full_len,
                     peer,
                     to: None,
-                    to_many: false,
+                    is_multicast: false,
                     dropped: None,
                 })
             }

@@ -273,7 +273,7 @@ async fn dial_unix(
             let explain = options
                 .explain
                 .as_ref()
-                .map(|explain| explain.of(address.clone()));
+                .map(|explain| explain.for_peer(address.clone()));
             let link = Link::unix(stream, explain);
             return Ok(Dialled {
                 link,
@@ -306,7 +306,7 @@ async fn dial_udp(
                 let explain = options
                     .explain
                     .as_ref()
-                    .map(|explain| explain.of(addr.into()));
+                    .map(|explain| explain.for_peer(addr.into()));
                 return Ok(Dialled {
                     link: Link::udp(socket, explain),
                     peer: addr.into(),
@@ -335,7 +335,7 @@ fn dial_unixgram(
             let explain = options
                 .explain
                 .as_ref()
-                .map(|explain| explain.of(address.clone()));
+                .map(|explain| explain.for_peer(address.clone()));
             let (link, took) = (Link::unixgram(socket, explain), started.elapsed());
             Ok(Dialled {
                 link,

@@ -72,7 +72,7 @@ fn not_taken(why: Errno) -> io::Error {
 }
 
 /// The descriptors that systemd's protocol says were handed over (`sd_listen_fds(3)`): 3 and up, if they are for us.
-pub fn handed_over() -> Vec<u32> {
+pub fn inherited_fds() -> Vec<u32> {
     let number = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
     match (number("LISTEN_PID"), number("LISTEN_FDS")) {
         (Some(pid), Some(count)) if pid == std::process::id() => {

@@ -23,11 +23,11 @@ mod unix;
 mod unixgram;
 
 pub use datagram::{
-    DatagramTransport, Datagrams, Received, Route, UnopenedDatagrams, bind_datagrams, shape,
+    BoundDatagrams, DatagramSocket, DatagramTransport, Received, Route, bind_datagrams, shape,
 };
 pub use dial::{DialError, DialOptions, Dialled, FailedAttempt, dial};
 pub use explain::{Call, Explain};
-pub use inherited::handed_over;
+pub use inherited::inherited_fds;
 pub use link::Link;
 pub use listen::{Accept, Incoming, ListenError, Listener, listen};
 pub use options::ListenOptions;

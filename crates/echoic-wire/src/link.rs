@@ -138,9 +138,9 @@ impl Link {
 
     /// Asks for room for so many bytes of datagrams that have not been read yet; the system may grant less. A stream's
     /// room is the system's to tune.
-    pub fn ask_for_room(&self, bytes: usize) {
+    pub fn set_receive_buffer_size(&self, bytes: usize) {
         if let Kind::Udp(socket) = &self.transport {
-            socket.ask_for_room(bytes);
+            socket.set_receive_buffer_size(bytes);
         }
     }
 
@@ -174,9 +174,9 @@ impl Link {
             Kind::Layered(transport) => transport.poll_read(cx, buffer),
         });
         if let Some(explain) = &self.explain {
-            explain.tell(Call::Recv {
-                room: buffer.len(),
-                got: read.as_ref().map(|n| &buffer[..*n]),
+            explain.report(Call::Recv {
+                capacity: buffer.len(),
+                result: read.as_ref().map(|n| &buffer[..*n]),
             });
         }
         Poll::Ready(read)
@@ -195,9 +195,9 @@ impl Link {
             Kind::Layered(transport) => transport.poll_write(cx, bytes),
         });
         if let Some(explain) = &self.explain {
-            explain.tell(Call::Send {
+            explain.report(Call::Send {
                 bytes,
-                took: written.as_ref().copied(),
+                result: written.as_ref().copied(),
             });
         }
         match written {
@@ -217,7 +217,7 @@ impl Link {
             Kind::Layered(transport) => transport.poll_finish(cx),
         });
         if let Some(explain) = &self.explain {
-            explain.tell(Call::Shutdown {
+            explain.report(Call::Shutdown {
                 result: finished.as_ref().copied(),
             });
         }
@@ -226,10 +226,10 @@ impl Link {
 
     /// Whether dropping the link is enough to end our half, where the peer has ended its own: so it is with what the
     /// kernel carries. A layer above that has a word of its own for the end must say it by [`Self::poll_finish`].
-    pub fn ends_when_dropped(&self) -> bool {
+    pub fn closes_on_drop(&self) -> bool {
         match &self.transport {
             Kind::Tcp(_) | Kind::Unix(_) | Kind::Udp(_) | Kind::Unixgram(_) => true,
-            Kind::Layered(transport) => transport.ends_when_dropped(),
+            Kind::Layered(transport) => transport.closes_on_drop(),
         }
     }
 
@@ -294,7 +294,7 @@ fn read(
 impl Drop for Link {
     fn drop(&mut self) {
         if let Some(explain) = &self.explain {
-            explain.tell(Call::Close);
+            explain.report(Call::Close);
         }
     }
 }

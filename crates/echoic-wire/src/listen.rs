@@ -20,7 +20,7 @@ use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use crate::{
-    explain::{Call, Explain, TellsClose},
+    explain::{Call, CloseReporter, Explain},
     inherited::{self, Inherited},
     link::Link,
     options::ListenOptions,
@@ -41,7 +41,7 @@ pub struct Listener {
     hushed: bool,
     explain: Option<Explain>,
     #[expect(dead_code, reason = "held for its end")]
-    closes: TellsClose,
+    close_reporter: CloseReporter,
 }
 
 #[derive(Debug)]
@@ -306,7 +306,7 @@ impl Listener {
             let _ = SockRef::from(socket).set_tcp_nodelay(true);
         }
         Self {
-            closes: TellsClose::at(&address, options.explain.as_ref()),
+            close_reporter: CloseReporter::new(&address, options.explain.as_ref()),
             socket,
             address,
             shared,
@@ -403,7 +403,7 @@ impl Listener {
             return Poll::Pending; // a Unix socket says so when nobody is left
         }
         if let Some(explain) = &self.explain {
-            explain.tell(Call::Accept {
+            explain.report(Call::Accept {
                 result: accepted.as_ref().map(|(_, peer, _)| peer.clone()),
             });
         }
@@ -413,7 +413,7 @@ impl Listener {
                 explain: self
                     .explain
                     .as_ref()
-                    .map(|explain| explain.of(peer.clone())),
+                    .map(|explain| explain.for_peer(peer.clone())),
                 peer,
                 local: called.unwrap_or_else(|| self.address.clone()),
             }

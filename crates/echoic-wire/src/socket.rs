@@ -6,7 +6,7 @@ use echoic_core::endpoint::Shape;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
-    explain::{Call, Explain, tell},
+    explain::{Call, Explain, report},
     options::ListenOptions,
 };
 
@@ -18,7 +18,7 @@ pub(crate) fn open(
     explain: Option<&Explain>,
 ) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(addr), kind, Some(protocol));
-    tell(explain, || Call::Socket {
+    report(explain, || Call::Socket {
         address: addr.into(),
         shape: shape(kind),
         result: socket.as_ref().map(|_| ()),
@@ -46,7 +46,7 @@ pub(crate) fn bind(socket: &Socket, addr: SocketAddr, options: &ListenOptions) -
         socket.set_send_buffer_size(bytes)?;
     }
     let bound = socket.bind(&addr.into());
-    tell(options.explain.as_ref(), || Call::Bind {
+    report(options.explain.as_ref(), || Call::Bind {
         address: addr.into(),
         result: bound.as_ref().copied(),
     });

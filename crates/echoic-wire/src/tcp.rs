@@ -9,7 +9,7 @@ use socket2::{Protocol, SockRef, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::{
-    explain::{Call, Explain, tell},
+    explain::{Call, Explain, report},
     options::ListenOptions,
     socket,
 };
@@ -25,7 +25,7 @@ pub(crate) fn bind(addr: SocketAddr, options: &ListenOptions) -> io::Result<TcpL
     }
     socket::bind(&socket, addr, options)?;
     let listening = socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX));
-    tell(explain, || Call::Listen {
+    report(explain, || Call::Listen {
         backlog: options.backlog,
         result: listening.as_ref().copied(),
     });
@@ -72,13 +72,13 @@ pub(crate) async fn connect(addr: SocketAddr, explain: Option<&Explain>) -> io::
     } else {
         TcpSocket::new_v6()
     };
-    tell(explain, || Call::Socket {
+    report(explain, || Call::Socket {
         address: addr.into(),
         shape: Shape::Stream,
         result: socket.as_ref().map(|_| ()),
     });
     let stream = socket?.connect(addr).await;
-    tell(explain, || Call::Connect {
+    report(explain, || Call::Connect {
         address: addr.into(),
         result: stream.as_ref().map(|_| ()),
     });

@@ -44,7 +44,7 @@ pub trait Transport: Send + Debug {
 
     /// Whether, once the peer has ended its half, dropping this ends ours: not if [`Self::poll_finish`] has a word to
     /// say. Where it does, the kernel's close is enough and saves a call.
-    fn ends_when_dropped(&self) -> bool {
+    fn closes_on_drop(&self) -> bool {
         false
     }
 }

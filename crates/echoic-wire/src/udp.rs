@@ -26,7 +26,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{io::Interest, net::UdpSocket};
 
 use crate::{
-    explain::{Call, Explain, tell},
+    explain::{Call, Explain, report},
     options::ListenOptions,
     socket,
 };
@@ -36,12 +36,12 @@ use crate::{
 pub(crate) struct Arrived {
     pub(crate) len: usize,
     /// Its length before it was cut to the room there was.
-    pub(crate) whole: usize,
+    pub(crate) full_len: usize,
     pub(crate) from: SocketAddr,
     /// The address it was sent to, where the kernel tells.
     pub(crate) to: Option<IpAddr>,
     /// It was sent to many at once.
-    pub(crate) to_many: bool,
+    pub(crate) is_multicast: bool,
     /// Datagrams the kernel has dropped for this socket since it was made, where it tells.
     pub(crate) dropped: Option<u32>,
 }
@@ -119,10 +119,10 @@ pub(crate) fn receive(socket: &Socket, room: &mut [u8], details: &mut [u8]) -> i
         .ok_or_else(|| io::Error::other("a datagram from no address"))?;
     let mut arrived = Arrived {
         len: got.bytes.min(available),
-        whole: got.bytes,
+        full_len: got.bytes,
         from,
         to: None,
-        to_many: false,
+        is_multicast: false,
         dropped: None,
     };
     for detail in got.cmsgs()? {
@@ -132,12 +132,12 @@ pub(crate) fn receive(socket: &Socket, room: &mut [u8], details: &mut [u8]) -> i
                 // Which of our addresses it reached is not kept of a datagram that came before it was asked for.
                 let known = !ours.is_unspecified();
                 arrived.to = Some(if known { ours } else { asked });
-                arrived.to_many = known && ours != asked || asked.is_multicast();
+                arrived.is_multicast = known && ours != asked || asked.is_multicast();
             }
             ControlMessageOwned::Ipv6PacketInfo(info) => {
                 let asked = IpAddr::from(info.ipi6_addr.s6_addr);
                 arrived.to = Some(asked);
-                arrived.to_many = asked.is_multicast();
+                arrived.is_multicast = asked.is_multicast();
             }
             ControlMessageOwned::RxqOvfl(dropped) => arrived.dropped = Some(dropped),
             _ => {}
@@ -192,7 +192,7 @@ pub(crate) fn send(
 pub(crate) fn connect(addr: SocketAddr, explain: Option<&Explain>) -> io::Result<Connected> {
     let socket = socket::open(addr, Type::DGRAM, Protocol::UDP, explain)?;
     let connected = socket.connect(&addr.into());
-    tell(explain, || Call::Connect {
+    report(explain, || Call::Connect {
         address: addr.into(),
         result: connected.as_ref().copied(),
     });
@@ -244,7 +244,7 @@ impl Connected {
         self.socket.peer_addr()
     }
 
-    pub(crate) fn ask_for_room(&self, bytes: usize) {
+    pub(crate) fn set_receive_buffer_size(&self, bytes: usize) {
         let _ = SockRef::from(&*self.socket).set_recv_buffer_size(bytes);
     }
 

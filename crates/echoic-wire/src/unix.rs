@@ -17,7 +17,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::{
-    explain::{Call, Explain, tell},
+    explain::{Call, Explain, report},
     options::{ListenOptions, PRIVATE},
     socket,
 };
@@ -46,7 +46,7 @@ pub(crate) fn bind(
     let (socket, file) = bind_as(name, Type::STREAM, options)?;
     let explain = options.explain.as_ref();
     let listening = socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX));
-    tell(explain, || Call::Listen {
+    report(explain, || Call::Listen {
         backlog: options.backlog,
         result: listening.as_ref().copied(),
     });
@@ -66,7 +66,7 @@ pub(crate) fn bind_as(
     let explain = options.explain.as_ref();
     let address = Address::Unix(Some(name.clone()));
     let socket = Socket::new(Domain::UNIX, kind, None);
-    tell(explain, || Call::Socket {
+    report(explain, || Call::Socket {
         address: address.clone(),
         shape: socket::shape(kind),
         result: socket.as_ref().map(|_| ()),
@@ -82,7 +82,7 @@ pub(crate) fn bind_as(
         fs::remove_file(path)?;
         bound = bind_private(&socket, &sockaddr, name);
     }
-    tell(explain, || Call::Bind {
+    report(explain, || Call::Bind {
         address: address.clone(),
         result: bound.as_ref().copied(),
     });
@@ -104,7 +104,7 @@ pub(crate) fn bind_as(
 pub(crate) async fn connect(name: &UnixName, explain: Option<&Explain>) -> io::Result<UnixStream> {
     let address = Address::Unix(Some(name.clone()));
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None);
-    tell(explain, || Call::Socket {
+    report(explain, || Call::Socket {
         address: address.clone(),
         shape: Shape::Stream,
         result: socket.as_ref().map(|_| ()),
@@ -117,7 +117,7 @@ pub(crate) async fn connect(name: &UnixName, explain: Option<&Explain>) -> io::R
         Ok::<_, io::Error>(std_unix::UnixStream::from(socket))
     });
     let connected = connected.await.map_err(io::Error::other)?;
-    tell(explain, || Call::Connect {
+    report(explain, || Call::Connect {
         address: address.clone(),
         result: connected.as_ref().map(|_| ()),
     });

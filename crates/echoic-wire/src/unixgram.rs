@@ -11,14 +11,14 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::UnixDatagram;
 
 use crate::{
-    explain::{Call, Explain, tell},
+    explain::{Call, Explain, report},
     unix,
 };
 
 /// Takes one datagram, if there is one: bytes in `room`, its true length, and who sent it.
 pub(crate) fn receive(socket: &Socket, room: &mut [u8]) -> io::Result<(usize, usize, Address)> {
-    let (len, whole, from) = recvfrom(socket, room, RecvFlags::TRUNC)?;
-    Ok((len, whole, Address::Unix(from.and_then(name))))
+    let (len, full_len, from) = recvfrom(socket, room, RecvFlags::TRUNC)?;
+    Ok((len, full_len, Address::Unix(from.and_then(name))))
 }
 
 /// Sends one datagram to `to`. A queue that is full is the peer's: one that does not read must not keep others waiting.
@@ -30,7 +30,7 @@ pub(crate) fn send(socket: &Socket, bytes: &[u8], to: &UnixName) -> io::Result<u
 pub(crate) fn connect(peer: &UnixName, explain: Option<&Explain>) -> io::Result<UnixDatagram> {
     let address = || Address::Unix(Some(peer.clone()));
     let socket = Socket::new(Domain::UNIX, Type::DGRAM, None);
-    tell(explain, || Call::Socket {
+    report(explain, || Call::Socket {
         address: address(),
         shape: Shape::Datagrams,
         result: socket.as_ref().map(|_| ()),
@@ -40,7 +40,7 @@ pub(crate) fn connect(peer: &UnixName, explain: Option<&Explain>) -> io::Result<
     // An empty address: Linux gives an abstract name nobody else has (autobind).
     socket.bind(&SockAddr::unix("")?)?;
     let connected = socket.connect(&unix::sockaddr(peer)?);
-    tell(explain, || Call::Connect {
+    report(explain, || Call::Connect {
         address: address(),
         result: connected.as_ref().copied(),
     });

@@ -9,7 +9,7 @@ use echoic_core::{
     event::Address,
 };
 use echoic_wire::{
-    Datagrams, DialOptions, Link, ListenOptions, Received, bind_datagrams, dial, shape,
+    DatagramSocket, DialOptions, Link, ListenOptions, Received, bind_datagrams, dial, shape,
 };
 use tokio::time::timeout;
 
@@ -34,7 +34,7 @@ async fn read(link: &mut Link) -> io::Result<Vec<u8>> {
     Ok(room)
 }
 
-async fn bound(endpoint: &str) -> Vec<Datagrams> {
+async fn bound(endpoint: &str) -> Vec<DatagramSocket> {
     let doors = bind_datagrams(&endpoint.parse().unwrap(), &ListenOptions::default(), 2)
         .await
         .unwrap();
@@ -45,7 +45,7 @@ async fn bound(endpoint: &str) -> Vec<Datagrams> {
         .collect()
 }
 
-async fn receive(socket: &mut Datagrams, room: &mut [u8]) -> Received {
+async fn receive(socket: &mut DatagramSocket, room: &mut [u8]) -> Received {
     let receiving = poll_fn(|cx| socket.poll_recv(cx, room));
     timeout(Duration::from_secs(20), receiving)
         .await
@@ -158,12 +158,12 @@ async fn truncated_datagrams_are_detected_and_drops_counted() {
     }
     let mut room = [0; 100];
     let received = receive(&mut socket, &mut room).await;
-    assert_eq!((received.len, received.whole), (100, 500));
+    assert_eq!((received.len, received.full_len), (100, 500));
     let mut taken = 1;
     while socket.recv_now(&mut room).is_ok() {
         taken += 1;
     }
-    assert_eq!(taken + socket.ask_dropped(), 100);
+    assert_eq!(taken + socket.query_dropped(), 100);
     assert!(taken < 100);
     // And with the next datagram the kernel says the same by itself.
     peer.send(b"x").unwrap();

@@ -36,7 +36,10 @@ pub(crate) fn may_answer(route: &Route, ours: &[SocketAddr]) -> bool {
     let Address::Net(peer) = &route.peer else {
         return true;
     };
-    !route.to_many && peer.port() >= UNPRIVILEGED && is_somebody(peer.ip()) && !is_ours(peer, ours)
+    !route.is_multicast
+        && peer.port() >= UNPRIVILEGED
+        && is_somebody(peer.ip())
+        && !is_ours(peer, ours)
 }
 
 fn is_somebody(ip: IpAddr) -> bool {
@@ -178,7 +181,7 @@ mod tests {
         let route = Route {
             peer: address(peer),
             local: address("127.0.0.1:5000"),
-            to_many: false,
+            is_multicast: false,
         };
         may_answer(&route, &ours)
     }
@@ -211,7 +214,7 @@ mod tests {
         let many = Route {
             peer: address("10.0.0.1:4000"),
             local: address("10.0.0.2:5000"),
-            to_many: true,
+            is_multicast: true,
         };
         assert!(!may_answer(&many, &[]));
     }

@@ -80,7 +80,7 @@ pub async fn lookup_family(
             .as_ref()
             .map_err(|missing| io::Error::other(format!("{missing} ({family})")));
         let result = why.as_ref().map(|addrs| addrs.as_slice());
-        explain.tell(Call::Resolve { host: name, result });
+        explain.report(Call::Resolve { host: name, result });
     }
     found
 }

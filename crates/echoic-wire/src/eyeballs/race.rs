@@ -266,7 +266,7 @@ fn settle(
         Ok(stream) => {
             let local = stream.local_addr().ok();
             let mss = tcp::mss(&stream);
-            let link = Link::tcp(stream, explain.map(|explain| explain.of(addr.into())));
+            let link = Link::tcp(stream, explain.map(|explain| explain.for_peer(addr.into())));
             (ConnectOutcome::Connected { local, mss }, Some(link))
         }
         Err(error) if error.kind() == io::ErrorKind::TimedOut => (ConnectOutcome::TimedOut, None),

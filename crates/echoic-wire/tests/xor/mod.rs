@@ -66,7 +66,7 @@ impl Transport for Xor {
         Some(&self.link)
     }
 
-    fn ends_when_dropped(&self) -> bool {
-        self.link.ends_when_dropped()
+    fn closes_on_drop(&self) -> bool {
+        self.link.closes_on_drop()
     }
 }
