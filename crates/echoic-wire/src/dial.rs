@@ -1,4 +1,4 @@
-//! Endpoint to [`Link`]: the door out.
+//! Dialling: from an endpoint to an open [`Link`].
 
 use std::{fmt, io, sync::Arc, time::Duration};
 
@@ -18,16 +18,16 @@ use crate::{
     udp, unix, unixgram,
 };
 
-/// How to dial.
+/// Options for [`dial`].
 #[derive(Clone, Debug)]
 pub struct DialOptions {
-    /// Time for all of it: the name and every address.
+    /// Limit for the connection: the name lookup and all connection attempts.
     pub timeout: Duration,
     /// Layers to open over the connection, the lowest first.
     pub layers: Vec<Arc<dyn ClientLayer>>,
-    /// Time for the handshakes of all of them, beside that for the connection.
+    /// Limit for the handshakes of all layers, after the connection is established.
     pub handshake_timeout: Duration,
-    /// Told of every socket call.
+    /// Receives a report of every socket call.
     pub explain: Option<Explain>,
 }
 
@@ -42,66 +42,70 @@ impl Default for DialOptions {
     }
 }
 
-/// An answered call.
+/// An established connection.
 #[derive(Debug)]
 pub struct Dialled {
-    /// The connection.
+    /// The link to the peer.
     pub link: Link,
-    /// Who answered.
+    /// The peer's address.
     pub peer: Address,
-    /// Who was called before and did not, with the reason.
+    /// Connection attempts that failed before or lost the race.
     pub failed: Vec<FailedAttempt>,
-    /// From the first call to the answer.
+    /// Time from the first connection attempt to the established connection.
     pub took: Duration,
 }
 
-/// One address that did not answer.
+/// A failed connection attempt.
 #[derive(Debug)]
 pub struct FailedAttempt {
     /// The address.
     pub address: Address,
-    /// Why not.
+    /// The reason.
     pub error: io::Error,
 }
 
-/// A call that nobody answered. Each variant has an exit code of its own.
+/// Reasons why an endpoint was not reached. Each variant has its own exit code.
 #[derive(Debug, Error)]
 pub enum DialError {
-    /// The name led nowhere.
+    /// The host name was not resolved.
     #[error(transparent)]
     Resolve(#[from] ResolveError),
-    /// Every address said no, or there was no way to it.
-    #[error("{} did not answer: {}", endpoint, list(attempts))]
+    /// Every address refused the connection or was unreachable.
+    #[error("{} did not answer: {}", endpoint, join_attempts(attempts))]
     Refused {
-        /// Who was called.
+        /// The endpoint.
         endpoint: Endpoint,
-        /// Each address with its reason.
+        /// The attempt at each address.
         attempts: Vec<FailedAttempt>,
     },
-    /// Nothing came back in time.
-    #[error("{} did not answer within {timeout:?}{}", endpoint, after(attempts))]
+    /// No address answered in time.
+    #[error(
+        "{} did not answer within {timeout:?}{}",
+        endpoint,
+        in_parentheses(attempts)
+    )]
     TimedOut {
-        /// Who was called.
+        /// The endpoint.
         endpoint: Endpoint,
-        /// How long was waited.
+        /// The limit that was exceeded.
         timeout: Duration,
-        /// Addresses that had said no before.
+        /// Attempts that had failed or timed out.
         attempts: Vec<FailedAttempt>,
     },
-    /// Somebody answered who does not speak the protocol of a layer, or is not accepted, or does not accept us.
+    /// The handshake of a layer failed: the peer violated the protocol, or one side rejected the other.
     #[error("the handshake with {peer} failed: {source}")]
     Handshake {
-        /// Who answered.
+        /// The peer's address.
         peer: Address,
-        /// What the layer said.
+        /// The layer's error.
         source: io::Error,
     },
-    /// Somebody answered and did not finish the handshake in time.
+    /// The peer did not finish the handshake in time.
     #[error("{peer} did not finish the handshake within {timeout:?}")]
     HandshakeTimedOut {
-        /// Who answered.
+        /// The peer's address.
         peer: Address,
-        /// How long was waited.
+        /// The limit that was exceeded.
         timeout: Duration,
     },
 }
@@ -116,7 +120,7 @@ impl fmt::Display for FailedAttempt {
     }
 }
 
-fn list(attempts: &[FailedAttempt]) -> String {
+fn join_attempts(attempts: &[FailedAttempt]) -> String {
     attempts
         .iter()
         .map(ToString::to_string)
@@ -124,15 +128,15 @@ fn list(attempts: &[FailedAttempt]) -> String {
         .join(", ")
 }
 
-fn after(attempts: &[FailedAttempt]) -> String {
+fn in_parentheses(attempts: &[FailedAttempt]) -> String {
     if attempts.is_empty() {
         String::new()
     } else {
-        format!(" ({})", list(attempts))
+        format!(" ({})", join_attempts(attempts))
     }
 }
 
-/// Calls `endpoint`, and opens the layers over the connection.
+/// Connects to `endpoint`, and opens the layers over the connection.
 pub async fn dial(endpoint: &Endpoint, options: &DialOptions) -> Result<Dialled, DialError> {
     let dialled = dial_socket(endpoint, options).await?;
     if options.layers.is_empty() {
@@ -141,7 +145,9 @@ pub async fn dial(endpoint: &Endpoint, options: &DialOptions) -> Result<Dialled,
     let Dialled { mut link, peer, .. } = dialled;
     let handshakes = async {
         if link.shape() == Shape::Datagrams {
-            return Err(io::Error::other("a layer needs a stream, not datagrams"));
+            return Err(io::Error::other(
+                "a layer needs a stream; this endpoint has datagrams",
+            ));
         }
         for layer in &options.layers {
             link = layer.connect(link).await?;
@@ -164,12 +170,13 @@ pub async fn dial(endpoint: &Endpoint, options: &DialOptions) -> Result<Dialled,
 
 async fn dial_socket(endpoint: &Endpoint, options: &DialOptions) -> Result<Dialled, DialError> {
     match endpoint {
-        Endpoint::Tcp(at) => dial_tcp(endpoint, at, options).await,
+        Endpoint::Tcp(target) => dial_tcp(endpoint, target, options).await,
         Endpoint::Unix(name) => dial_unix(endpoint, name, options).await,
-        Endpoint::Udp(at) => dial_udp(endpoint, at, options).await,
+        Endpoint::Udp(target) => dial_udp(endpoint, target, options).await,
         Endpoint::Unixgram(name) => dial_unixgram(endpoint, name, options),
         Endpoint::Fd(_) => {
-            let error = io::Error::other("a descriptor is for listening, it cannot be dialled");
+            let error =
+                io::Error::other("an inherited descriptor can be listened on, not connected to");
             let attempts = vec![FailedAttempt {
                 address: Address::Unix(None),
                 error,
@@ -182,10 +189,10 @@ async fn dial_socket(endpoint: &Endpoint, options: &DialOptions) -> Result<Diall
     }
 }
 
-/// Calls the addresses as RFC 8305 has it, so that a silent one does not use up the others' chance.
+/// Races the addresses by Happy Eyeballs (RFC 8305), so that a silent address does not use up the time of the others.
 async fn dial_tcp(
     endpoint: &Endpoint,
-    at: &HostPort,
+    target: &HostPort,
     options: &DialOptions,
 ) -> Result<Dialled, DialError> {
     let DialOptions {
@@ -197,7 +204,7 @@ async fn dial_tcp(
         delays: Delays::default(),
         explain: explain.clone(),
     };
-    let race = race(at, &options).await;
+    let race = race(target, &options).await;
     let began = race
         .attempts
         .first()
@@ -225,16 +232,17 @@ async fn dial_tcp(
             took: race.took.saturating_sub(began),
         });
     }
-    match (&at.host, failed.is_empty()) {
-        (Host::Name(name), true) => Err(unresolved(name, race.answers, *timeout).into()),
-        _ => Err(unanswered(endpoint, *timeout, failed)),
+    match (&target.host, failed.is_empty()) {
+        (Host::Name(name), true) => Err(resolve_error(name, race.answers, *timeout).into()),
+        _ => Err(connect_error(endpoint, *timeout, failed)),
     }
 }
 
-/// Of the two families' reasons the one that says more: that a name lacks one kind of address says the least.
-fn unresolved(host: &str, answers: Vec<Answer>, timeout: Duration) -> ResolveError {
-    let missing = answers.into_iter().filter_map(|answer| answer.found.err());
-    let telling = |missing: &LookupFailure| match missing {
+/// Returns the more informative of the failures of the two families: `NoAddress` says the least, since many names have
+/// addresses of one family only.
+fn resolve_error(host: &str, answers: Vec<Answer>, timeout: Duration) -> ResolveError {
+    let failure = answers.into_iter().filter_map(|answer| answer.found.err());
+    let informativeness = |failure: &LookupFailure| match failure {
         LookupFailure::NoAddress(_) => 0,
         LookupFailure::NoName => 1,
         LookupFailure::TryAgain => 2,
@@ -242,16 +250,16 @@ fn unresolved(host: &str, answers: Vec<Answer>, timeout: Duration) -> ResolveErr
         LookupFailure::TimedOut => 4,
     };
     let host = host.to_owned();
-    match missing.max_by_key(telling) {
+    match failure.max_by_key(informativeness) {
         None | Some(LookupFailure::TimedOut) => ResolveError::TimedOut { host, timeout },
         Some(LookupFailure::Failed(source)) => ResolveError::Failed { host, source },
         Some(LookupFailure::NoAddress(_)) => {
             let source = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
             ResolveError::Failed { host, source }
         }
-        Some(missing) => ResolveError::Failed {
+        Some(failure) => ResolveError::Failed {
             host,
-            source: io::Error::other(missing.to_string()),
+            source: io::Error::other(failure.to_string()),
         },
     }
 }
@@ -285,22 +293,22 @@ async fn dial_unix(
         Ok(Err(error)) => error,
         Err(_) => io::ErrorKind::TimedOut.into(),
     };
-    Err(unanswered(
+    Err(connect_error(
         endpoint,
         options.timeout,
         vec![FailedAttempt { address, error }],
     ))
 }
 
-/// A datagram is sent without asking whether anybody is there: the first address that there is a way to is the one.
+/// Connects to the first address that has a route. UDP has no handshake, so it is unknown whether the peer exists.
 async fn dial_udp(
     endpoint: &Endpoint,
-    at: &HostPort,
+    target: &HostPort,
     options: &DialOptions,
 ) -> Result<Dialled, DialError> {
     let started = Instant::now();
     let mut failed = Vec::new();
-    for addr in resolve(at, options.timeout).await? {
+    for addr in resolve(target, options.timeout).await? {
         match udp::connect(addr, options.explain.as_ref()) {
             Ok(socket) => {
                 let explain = options
@@ -320,7 +328,7 @@ async fn dial_udp(
             }),
         }
     }
-    Err(unanswered(endpoint, options.timeout, failed))
+    Err(connect_error(endpoint, options.timeout, failed))
 }
 
 fn dial_unixgram(
@@ -344,7 +352,7 @@ fn dial_unixgram(
                 took,
             })
         }
-        Err(error) => Err(unanswered(
+        Err(error) => Err(connect_error(
             endpoint,
             options.timeout,
             vec![FailedAttempt { address, error }],
@@ -352,7 +360,11 @@ fn dial_unixgram(
     }
 }
 
-fn unanswered(endpoint: &Endpoint, timeout: Duration, attempts: Vec<FailedAttempt>) -> DialError {
+fn connect_error(
+    endpoint: &Endpoint,
+    timeout: Duration,
+    attempts: Vec<FailedAttempt>,
+) -> DialError {
     let endpoint = endpoint.clone();
     if attempts
         .iter()

@@ -1,4 +1,4 @@
-//! What sockets of streams and of datagrams have in common on the internet: how they are made and bound.
+//! Creates and binds IP sockets, TCP and UDP alike.
 
 use std::{io, net::SocketAddr};
 
@@ -10,7 +10,7 @@ use crate::{
     options::ListenOptions,
 };
 
-/// A socket for `addr`, not yet bound or connected, that never blocks.
+/// Creates a non-blocking socket of the address family of `addr`.
 pub(crate) fn open(
     addr: SocketAddr,
     kind: Type,
@@ -28,7 +28,7 @@ pub(crate) fn open(
     Ok(socket)
 }
 
-/// What a socket of this type carries.
+/// Returns the shape of a socket type.
 pub(crate) fn shape(kind: Type) -> Shape {
     if kind == Type::DGRAM {
         Shape::Datagrams
@@ -37,7 +37,7 @@ pub(crate) fn shape(kind: Type) -> Shape {
     }
 }
 
-/// Binds it, in one family alone: the other one has a socket of its own.
+/// Binds `socket` to `addr`, for one address family alone: the other one gets its own socket.
 pub(crate) fn bind(socket: &Socket, addr: SocketAddr, options: &ListenOptions) -> io::Result<()> {
     if addr.is_ipv6() {
         socket.set_only_v6(true)?;

@@ -1,4 +1,4 @@
-//! A race carried out, and what it looked like.
+//! Runs a race of connection attempts with real sockets, and returns its course.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -12,87 +12,87 @@ use tokio::{
 use super::{Action, Delays, Eyeballs, Family, LookupFailure, Step, lookup_family};
 use crate::{explain::Explain, link::Link, resolve::literal_addresses, tcp};
 
-/// How to race.
+/// Options for [`race`].
 #[derive(Clone, Debug)]
 pub struct RaceOptions {
-    /// Time for all of it: the name and every address.
+    /// Limit for the whole race: the name lookup and all connection attempts.
     pub timeout: Duration,
-    /// Time for the name, and then for each address.
+    /// Limit for the name lookup, and for each connection attempt.
     pub attempt_timeout: Duration,
     /// The delays.
     pub delays: Delays,
-    /// Told of every call.
+    /// Receives a report of every socket call.
     pub explain: Option<Explain>,
 }
 
-/// A race that is over. All times are since its beginning.
+/// The course of a finished race. All times are since its start.
 #[derive(Debug)]
 pub struct Race {
-    /// What the resolver said of each family, in the order it was said; empty if there was no name to ask for.
+    /// The result of the lookup of each family, in the order in which they ended; empty if the host is not a name.
     pub answers: Vec<Answer>,
-    /// The addresses called, in the order they were called.
+    /// The connection attempts, in the order of their start.
     pub attempts: Vec<Attempt>,
-    /// The addresses that were not called, since the race was over before their turn.
+    /// The addresses without an attempt, since the race was over before their turn.
     pub untried: Vec<SocketAddr>,
     /// The steps, in order.
     pub log: Vec<(Duration, Step)>,
-    /// Which of `attempts` answered first, with its connection.
+    /// Index in `attempts` of the first that connected, with its link.
     pub won: Option<(usize, Link)>,
-    /// From the beginning to the end.
+    /// Duration of the race.
     pub took: Duration,
 }
 
-/// The resolver's word on one family.
+/// The result of the lookup of one address family.
 #[derive(Debug)]
 pub struct Answer {
     /// The family.
     pub family: Family,
-    /// When it came, or was waited for no longer.
+    /// Time of the answer, or of the timeout.
     pub at: Duration,
-    /// The addresses; never none of them.
+    /// The addresses, at least one; or the failure.
     pub found: Result<Vec<SocketAddr>, LookupFailure>,
 }
 
-/// One call of one address.
+/// One attempt to connect to one address.
 #[derive(Debug)]
 pub struct Attempt {
-    /// Who was called.
+    /// The address.
     pub addr: SocketAddr,
-    /// When it began.
+    /// Time of its start.
     pub started: Duration,
-    /// When it ended, one way or the other.
+    /// Time of its end.
     pub ended: Duration,
-    /// How.
+    /// Its outcome.
     pub outcome: ConnectOutcome,
 }
 
-/// How a call ended.
+/// The outcome of a connection attempt.
 #[derive(Debug)]
 pub enum ConnectOutcome {
-    /// Somebody answered.
+    /// The connection is established.
     Connected {
-        /// Our address of the connection.
+        /// Our address.
         local: Option<SocketAddr>,
-        /// The most bytes of ours that one packet to it takes, if the system says (`TCP_MAXSEG`, tcp(7)).
+        /// The maximum segment size in bytes, if the system reports it (`TCP_MAXSEG`, tcp(7)).
         mss: Option<u32>,
     },
-    /// The network or the other machine said no.
+    /// The peer refused, or the network reported an error.
     Failed(io::Error),
-    /// Nothing came back in the time there was.
+    /// There was no answer in time.
     TimedOut,
-    /// Another one answered first, and this one was called off.
+    /// Another attempt connected first, and this one was cancelled.
     Cancelled,
 }
 
 enum Event {
     Answer(Family, Result<Vec<SocketAddr>, LookupFailure>),
-    Call(usize, io::Result<TcpStream>),
+    Attempted(usize, io::Result<TcpStream>),
 }
 
-/// Resolves `at` and calls its addresses as RFC 8305 has it. Ends within [`RaceOptions::timeout`].
+/// Resolves `target` and connects to its addresses by RFC 8305. Ends within [`RaceOptions::timeout`].
 ///
-/// What is no name is not looked up, and its addresses keep their order: `:PORT` is 127.0.0.1 before `::1`.
-pub async fn race(at: &HostPort, options: &RaceOptions) -> Race {
+/// A host that is not a name is not resolved, and its addresses keep their order: `:PORT` is 127.0.0.1 before `::1`.
+pub async fn race(target: &HostPort, options: &RaceOptions) -> Race {
     let began = Instant::now();
     let mut race = Race {
         answers: vec![],
@@ -102,18 +102,18 @@ pub async fn race(at: &HostPort, options: &RaceOptions) -> Race {
         won: None,
         took: Duration::ZERO,
     };
-    let mut under_way = JoinSet::new();
-    let mut eyes = match &at.host {
+    let mut tasks = JoinSet::new();
+    let mut eyeballs = match &target.host {
         Host::Name(name) => {
             for family in Family::BOTH {
-                under_way.spawn(ask(name.clone(), at.port, family, options.clone()));
+                tasks.spawn(lookup(name.clone(), target.port, family, options.clone()));
             }
             Eyeballs::for_name(options.delays)
         }
-        host => Eyeballs::for_addresses(&literal_addresses(host, at.port), options.delays),
+        host => Eyeballs::for_addresses(&literal_addresses(host, target.port), options.delays),
     };
     loop {
-        let until = match eyes.poll(began.elapsed()) {
+        let until = match eyeballs.poll(began.elapsed()) {
             Action::Start(number, addr) => {
                 let started = began.elapsed();
                 race.attempts.push(Attempt {
@@ -123,8 +123,8 @@ pub async fn race(at: &HostPort, options: &RaceOptions) -> Race {
                     outcome: ConnectOutcome::Cancelled,
                 });
                 let (attempt_timeout, explain) = (options.attempt_timeout, options.explain.clone());
-                under_way.spawn(async move {
-                    Event::Call(
+                tasks.spawn(async move {
+                    Event::Attempted(
                         number,
                         connect(addr, attempt_timeout, explain.as_ref()).await,
                     )
@@ -134,16 +134,21 @@ pub async fn race(at: &HostPort, options: &RaceOptions) -> Race {
             Action::Won(_) | Action::Failed => break,
             Action::Wait(until) => began + until.unwrap_or(options.timeout).min(options.timeout),
         };
-        match timeout_at(until, under_way.join_next()).await {
+        match timeout_at(until, tasks.join_next()).await {
             Ok(Some(Ok(event))) => {
-                race.take(event, &mut eyes, began.elapsed(), options.explain.as_ref());
+                race.on_event(
+                    event,
+                    &mut eyeballs,
+                    began.elapsed(),
+                    options.explain.as_ref(),
+                );
             }
-            Ok(Some(Err(broken))) => match broken.try_into_panic() {
+            Ok(Some(Err(join_error))) => match join_error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
-                // The runtime is going away, and the race with it.
+                // The runtime is shutting down.
                 Err(_) => break,
             },
-            // Nothing is under way, so the wait is for a delay to pass.
+            // No task is running, so the wait is for a delay.
             Ok(None) => sleep_until(until).await,
             Err(_) => {}
         }
@@ -151,11 +156,11 @@ pub async fn race(at: &HostPort, options: &RaceOptions) -> Race {
             break;
         }
     }
-    race.end(&eyes, at, began.elapsed());
+    race.finish(&eyeballs, target, began.elapsed());
     race
 }
 
-/// Calls one address alone. `began` is when the caller's clock started: the times in the answer are since then.
+/// Connects to one address, without a race. The times of the result are since `began`.
 pub async fn attempt(
     addr: SocketAddr,
     timeout: Duration,
@@ -163,9 +168,9 @@ pub async fn attempt(
     explain: Option<&Explain>,
 ) -> (Attempt, Option<Link>) {
     let started = began.elapsed();
-    let called = connect(addr, timeout, explain).await;
+    let result = connect(addr, timeout, explain).await;
     let ended = began.elapsed();
-    let (outcome, link) = settle(called, addr, explain);
+    let (outcome, link) = into_outcome(result, addr, explain);
     (
         Attempt {
             addr,
@@ -178,39 +183,39 @@ pub async fn attempt(
 }
 
 impl Race {
-    fn take(
+    fn on_event(
         &mut self,
         event: Event,
-        eyes: &mut Eyeballs,
+        eyeballs: &mut Eyeballs,
         now: Duration,
         explain: Option<&Explain>,
     ) {
         match event {
             Event::Answer(family, found) => {
-                eyes.on_addresses(family, found.as_deref().unwrap_or_default(), now);
+                eyeballs.on_addresses(family, found.as_deref().unwrap_or_default(), now);
                 self.answers.push(Answer {
                     family,
                     at: now,
                     found,
                 });
             }
-            Event::Call(number, called) => {
-                let (outcome, link) = settle(called, self.attempts[number].addr, explain);
+            Event::Attempted(number, result) => {
+                let (outcome, link) = into_outcome(result, self.attempts[number].addr, explain);
                 self.attempts[number].ended = now;
                 self.attempts[number].outcome = outcome;
                 match link {
                     Some(link) => {
-                        eyes.on_connected(number, now);
+                        eyeballs.on_connected(number, now);
                         self.won.get_or_insert((number, link));
                     }
-                    None => eyes.on_failed(number, now),
+                    None => eyeballs.on_failed(number, now),
                 }
             }
         }
     }
 
-    /// Whatever is still under way ends here: overtaken, or waited for in vain.
-    fn end(&mut self, eyes: &Eyeballs, at: &HostPort, now: Duration) {
+    /// Ends the attempts and lookups that are still running: cancelled if another attempt has won, timed out otherwise.
+    fn finish(&mut self, eyeballs: &Eyeballs, target: &HostPort, now: Duration) {
         for Attempt { ended, outcome, .. } in &mut self.attempts {
             if let ConnectOutcome::Cancelled = outcome {
                 *ended = now;
@@ -219,7 +224,7 @@ impl Race {
                 }
             }
         }
-        if let (Host::Name(_), None) = (&at.host, &self.won) {
+        if let (Host::Name(_), None) = (&target.host, &self.won) {
             for family in Family::BOTH {
                 if self.answers.iter().all(|answer| answer.family != family) {
                     self.answers.push(Answer {
@@ -230,13 +235,13 @@ impl Race {
                 }
             }
         }
-        self.untried = eyes.untried().to_vec();
-        self.log = eyes.log().to_vec();
+        self.untried = eyeballs.untried().to_vec();
+        self.log = eyeballs.log().to_vec();
         self.took = now;
     }
 }
 
-async fn ask(name: String, port: u16, family: Family, options: RaceOptions) -> Event {
+async fn lookup(name: String, port: u16, family: Family, options: RaceOptions) -> Event {
     let RaceOptions {
         attempt_timeout,
         explain,
@@ -253,16 +258,16 @@ async fn connect(
     timeout: Duration,
     explain: Option<&Explain>,
 ) -> io::Result<TcpStream> {
-    let called = time::timeout(timeout, tcp::connect(addr, explain)).await;
-    called.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    let result = time::timeout(timeout, tcp::connect(addr, explain)).await;
+    result.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-fn settle(
-    called: io::Result<TcpStream>,
+fn into_outcome(
+    result: io::Result<TcpStream>,
     addr: SocketAddr,
     explain: Option<&Explain>,
 ) -> (ConnectOutcome, Option<Link>) {
-    match called {
+    match result {
         Ok(stream) => {
             let local = stream.local_addr().ok();
             let mss = tcp::mss(&stream);
@@ -284,7 +289,7 @@ mod tests {
     use super::*;
 
     async fn race_to(text: &str, timeout: Duration) -> Race {
-        let Endpoint::Tcp(at) = text.parse().unwrap() else {
+        let Endpoint::Tcp(target) = text.parse().unwrap() else {
             unreachable!()
         };
         let options = RaceOptions {
@@ -293,11 +298,11 @@ mod tests {
             delays: Delays::default(),
             explain: None,
         };
-        race(&at, &options).await
+        race(&target, &options).await
     }
 
-    /// A port of which nobody listens while this is held.
-    fn nobody() -> (Socket, SocketAddr) {
+    /// Returns a bound port without a listener; the socket holds it.
+    fn unlistened_port() -> (Socket, SocketAddr) {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket
             .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
@@ -315,12 +320,12 @@ mod tests {
         let race = race_to(&format!("localhost:{}", addr.port()), SOON).await;
         let (number, link) = race.won.unwrap();
         let Attempt {
-            addr: called,
+            addr: connected,
             started,
             ended,
             outcome,
         } = &race.attempts[number];
-        assert_eq!(*called, addr);
+        assert_eq!(*connected, addr);
         assert!(started <= ended && *ended <= race.took);
         let (_, peer) = server.accept().unwrap();
         assert!(
@@ -337,7 +342,7 @@ mod tests {
 
     #[tokio::test]
     async fn address_without_listener_is_refused() {
-        let (_held, addr) = nobody();
+        let (_held, addr) = unlistened_port();
         let race = race_to(&addr.to_string(), SOON).await;
         assert!(race.won.is_none() && race.answers.is_empty());
         let [
@@ -354,8 +359,8 @@ mod tests {
 
     #[tokio::test]
     async fn silent_address_times_out() {
-        // Two callers fill a backlog of 1; the third one's SYN is dropped (listen(2)).
-        let (socket, addr) = nobody();
+        // Two connections fill a backlog of 1; the third one's SYN is dropped (listen(2)).
+        let (socket, addr) = unlistened_port();
         socket.listen(1).unwrap();
         let _waiting = [
             std::net::TcpStream::connect(addr).unwrap(),
