@@ -12,7 +12,7 @@ mod verdict;
 use std::time::Duration;
 
 use echoic_core::endpoint::{Endpoint, Host, HostPort};
-use echoic_wire::eyeballs::Missing;
+use echoic_wire::eyeballs::LookupFailure;
 use tokio::{
     task::JoinHandle,
     time::{Instant, sleep_until, timeout},
@@ -110,7 +110,7 @@ async fn records(
     let failed = report
         .names
         .iter()
-        .any(|answer| matches!(answer.found, Err(Missing::Again)));
+        .any(|answer| matches!(answer.found, Err(LookupFailure::TryAgain)));
     if failed && !resolved {
         let servers = dns::servers();
         let ports = servers.iter().map(|server| (*server, 53).into());

@@ -30,7 +30,7 @@ use echoic_core::{
     service::{Handler, Peer, Service},
 };
 use echoic_recorder::{Journal, NotKept, Recorder, wall};
-use echoic_wire::{Datagrams, Received, Route, UnopenedDatagrams};
+use echoic_wire::{BoundDatagrams, DatagramSocket, Received, Route};
 use tokio::time::Instant;
 
 pub(crate) use self::counts::Counts;
@@ -100,7 +100,7 @@ pub(crate) struct DatagramContext {
 
 /// Receives and answers on one socket.
 pub(crate) struct DatagramTask {
-    socket: Datagrams,
+    socket: DatagramSocket,
     context: DatagramContext,
     /// Journal of the server as a whole: records drops, and tells how far the recorder has committed.
     journal: Journal,
@@ -130,7 +130,7 @@ enum Turn {
 
 impl DatagramTask {
     /// Opens the socket on the runtime this is called on.
-    pub(crate) fn open(socket: UnopenedDatagrams, context: DatagramContext) -> io::Result<Self> {
+    pub(crate) fn open(socket: BoundDatagrams, context: DatagramContext) -> io::Result<Self> {
         let socket = socket.open()?;
         let now = Instant::now();
         Ok(Self {
@@ -218,7 +218,11 @@ impl DatagramTask {
     fn receive(&mut self, cx: &mut Context<'_>, received: Received) {
         note_read();
         let at = Instant::now();
-        let Received { len, whole, route } = received;
+        let Received {
+            len,
+            full_len,
+            route,
+        } = received;
         add(&self.context.counts.received, 1);
         self.drops_at = self.drops_at.or(Some(at + DROPS_EVERY));
         if self.peers.get(&route).is_none() {
@@ -233,11 +237,11 @@ impl DatagramTask {
         conversation.received_at = at;
         let bytes = &self.room[..len];
         if conversation.admission == Admission::Denied {
-            conversation.discard(whole);
+            conversation.discard(full_len);
             return;
         }
-        if whole > len {
-            conversation.discard(whole - len);
+        if full_len > len {
+            conversation.discard(full_len - len);
             conversation.record(at, Outcome::Unanswered, bytes, &[]);
             self.peers.end(&route, CloseReason::MessageTooLong);
             return;
@@ -488,7 +492,7 @@ impl DatagramTask {
 
     /// Records and warns about datagrams the kernel has dropped since the last report.
     fn report_drops(&mut self) {
-        let dropped = self.socket.ask_dropped();
+        let dropped = self.socket.query_dropped();
         let datagrams = u64::from(dropped.wrapping_sub(self.reported_drops));
         self.reported_drops = dropped;
         if datagrams > 0 {
@@ -504,7 +508,7 @@ impl DatagramTask {
     /// Answers what the kernel has received by now, and sends the queued replies.
     async fn finish(&mut self) {
         // At most as many as can have been waiting: peers that keep sending do not prolong the drain.
-        for _ in 0..=self.socket.room() / KERNEL_BYTES_MIN {
+        for _ in 0..=self.socket.receive_buffer_size() / KERNEL_BYTES_MIN {
             match self.socket.recv_now(&mut self.room) {
                 Ok(received) => {
                     let mut received = Some(received);

@@ -139,8 +139,8 @@ impl Transport for Lent {
         self.link().shape()
     }
 
-    fn ends_when_dropped(&self) -> bool {
-        self.link().ends_when_dropped()
+    fn closes_on_drop(&self) -> bool {
+        self.link().closes_on_drop()
     }
 }
 

@@ -12,7 +12,7 @@ use echoic_core::{
 };
 use echoic_recorder::Recorder;
 use echoic_wire::{
-    ListenError, ListenOptions, Listener, ServerLayer, UnopenedDatagrams, bind_datagrams, listen,
+    BoundDatagrams, ListenError, ListenOptions, Listener, ServerLayer, bind_datagrams, listen,
     shape,
 };
 use thiserror::Error;
@@ -54,7 +54,7 @@ pub(crate) struct BoundListener {
 /// The datagram sockets of one address, one a worker, with the rules of their endpoint.
 pub(crate) struct DatagramBinding {
     pub(crate) address: Address,
-    pub(crate) sockets: Vec<UnopenedDatagrams>,
+    pub(crate) sockets: Vec<BoundDatagrams>,
     pub(crate) rules: Arc<Rules>,
 }
 

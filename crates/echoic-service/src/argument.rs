@@ -1,22 +1,22 @@
-//! What follows the colon of a service's name.
+//! Errors of a service's argument, the text after the colon of its name.
 
 use thiserror::Error;
 
-/// What can be wrong with a service's argument.
+/// Reasons why a service rejects its argument.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum Argument {
-    /// It takes none.
-    #[error("it takes no argument, {0:?} is left over")]
+pub enum ArgumentError {
+    /// The service takes no argument.
+    #[error("invalid argument {0:?}: expected none")]
     Unwanted(String),
-    /// A file that cannot be read.
-    #[error("{path}: {why}")]
+    /// The file cannot be read.
+    #[error("cannot read {path}: {error}")]
     File {
-        /// Where it should be.
+        /// The file's path.
         path: String,
-        /// What the system said.
-        why: String,
+        /// The system's error.
+        error: String,
     },
-    /// An escape that is none.
-    #[error("{0:?} is no escape; there are \\n \\r \\t \\0 \\\\ and \\xNN")]
+    /// An unknown escape sequence.
+    #[error("invalid escape {0:?}: expected \\n, \\r, \\t, \\0, \\\\ or \\xNN")]
     Escape(String),
 }

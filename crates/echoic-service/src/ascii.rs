@@ -1,31 +1,31 @@
-//! Letters of ASCII changed where they lie: the short way of `upper` and `lower`.
+//! ASCII case mapping in place: the fast path of `upper` and `lower`.
 //!
-//! One pass looks and changes, so that bytes are fetched once: 64 KiB are more than the nearest cache holds. Where
-//! something else than ASCII is found in the end, its letters have been changed all the same, which the long way would
-//! have done too: it comes to the same, since what a character beyond ASCII becomes depends on whether letters are
-//! around it and not on their case.
+//! One pass both checks and maps, so that each byte is loaded once: 64 KiB exceed the L1 cache. If the bytes are not all
+//! ASCII, the letters have been mapped nevertheless. The slow path that follows has the same result, since the mapping
+//! of other characters depends on whether letters are around them and not on the case of these.
 
-/// Letters into upper case; whether nothing but ASCII was there.
+/// Maps the ASCII letters to upper case. Returns whether all bytes are ASCII.
 pub(crate) fn upper(bytes: &mut [u8]) -> bool {
-    change(bytes, b'a')
+    flip_case(bytes, b'a')
 }
 
-/// Letters into lower case; whether nothing but ASCII was there.
+/// Maps the ASCII letters to lower case. Returns whether all bytes are ASCII.
 pub(crate) fn lower(bytes: &mut [u8]) -> bool {
-    change(bytes, b'A')
+    flip_case(bytes, b'A')
 }
 
-/// Changes the case of the 26 letters from `first` on. No branch and no early end: the compiler makes vectors of it.
+/// Flips the case of the 26 letters from `first` on. Has no branch and no early return, so that the compiler vectorises
+/// the loop.
 #[inline]
-fn change(bytes: &mut [u8], first: u8) -> bool {
+fn flip_case(bytes: &mut [u8], first: u8) -> bool {
     const CASE: u8 = b'a' ^ b'A';
-    let mut all = 0;
+    let mut union = 0;
     for byte in bytes {
-        all |= *byte;
+        union |= *byte;
         let is_letter = byte.wrapping_sub(first) < 26;
         *byte ^= CASE * u8::from(is_letter);
     }
-    all.is_ascii()
+    union.is_ascii()
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
-//! Upper case for bytes that arrive in pieces: the heart of `upper`.
+//! Upper-casing of a byte stream that arrives in pieces, for the service `upper`.
 //!
-//! The mapping is Unicode's default one for whole strings (`ß` becomes `SS`, `ŉ` becomes `ʼN`), with no
-//! rules of a language. Upper case looks at one character at a time, so only a character that the cut went
-//! through has to wait; lower case does not have this property (a final `Σ` looks ahead) and is not here.
+//! The mapping is Unicode's default full mapping (`ß` becomes `SS`, `ŉ` becomes `ʼN`), independent of language. It maps
+//! each character by itself, so only a character that is cut between two pieces is held back. Lower case depends on
+//! context (a final `Σ` looks ahead) and is not implemented here.
 //!
-//! Bytes that are no UTF-8 pass unchanged, as [`[u8]::utf8_chunks`](slice::utf8_chunks) tells them apart.
-//! A message may mix encodings, and a server that answers must not lose what it does not understand.
+//! Invalid UTF-8, as delimited by [`[u8]::utf8_chunks`](slice::utf8_chunks), passes unchanged: a message may mix
+//! encodings, and no byte may be lost.
 //!
 //! ```
 //! use echoic_service::casing::Upper;
@@ -22,33 +22,33 @@ mod map;
 #[doc(hidden)]
 pub mod oracle;
 mod pairs;
+mod ranges;
 mod sequence;
-mod stretches;
 mod word;
 
-use sequence::{LONGEST, Sequence};
+use sequence::{Sequence, UTF8_LEN_MAX};
 
-/// The version of Unicode whose mapping this is: the one of the standard library that echoic was built with.
+/// The Unicode version of the mapping: that of the standard library which echoic was built with.
 ///
-/// Versions differ in a few letters, so two programs agree on upper case only if they agree on this.
+/// Versions differ in a few letters, so the results of two programs agree only if their versions do.
 pub const UNICODE_VERSION: (u8, u8, u8) = char::UNICODE_VERSION;
 
-/// Upper-cases a stream of bytes however it is cut.
+/// Upper-cases a stream of bytes that arrives in pieces.
 ///
-/// Whatever the cuts, the output after [`finish`](Self::finish) is the same, and for valid UTF-8 it is that of
+/// The output after [`finish`](Self::finish) does not depend on the pieces, and for valid UTF-8 it is that of
 /// [`str::to_uppercase`]. It may be up to three times as long as the input (`ΐ`, 2 bytes, becomes 6).
 ///
-/// One of these lives in every conversation, so it is four bytes and owns nothing.
+/// Each conversation has one, so it is four bytes and does not allocate.
 #[derive(Clone, Debug, Default)]
 pub struct Upper {
-    held: [u8; LONGEST - 1],
+    held: [u8; UTF8_LEN_MAX - 1],
     held_len: u8,
 }
 
 impl Upper {
     /// Maps `bytes` and appends the result to `out`.
     ///
-    /// Up to 3 bytes of a character that is not finished are held until the next call; nothing else waits.
+    /// Holds an unfinished character at the end, up to 3 bytes, until the next call.
     #[inline]
     pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         let rest = if self.held_len == 0 {
@@ -62,26 +62,26 @@ impl Upper {
         }
     }
 
-    /// The stream or the message has ended: what is held can no longer become a character, so it is invalid and
-    /// passes unchanged. Afterwards a new stream may begin.
+    /// Ends the stream: appends the held bytes unchanged, since they are invalid without the rest of their character.
+    /// Afterwards a new stream may begin.
     #[inline]
     pub fn finish(&mut self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.held());
         self.held_len = 0;
     }
 
-    /// The bytes of the unfinished character, 0 to 3.
+    /// Returns the held bytes of an unfinished character, 0 to 3.
     #[inline]
     pub fn held(&self) -> &[u8] {
         &self.held[..usize::from(self.held_len)]
     }
 
-    /// Decides about the held bytes with the help of the first of `bytes`, and returns those not used for it.
+    /// Completes the held character with the first of `bytes`, and returns the rest of `bytes`.
     #[cold]
     fn complete<'a>(&mut self, bytes: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
         let held_len = self.held().len();
-        let taken = bytes.len().min(LONGEST - held_len);
-        let mut joined = [0; LONGEST];
+        let taken = bytes.len().min(UTF8_LEN_MAX - held_len);
+        let mut joined = [0; UTF8_LEN_MAX];
         joined[..held_len].copy_from_slice(self.held());
         joined[held_len..held_len + taken].copy_from_slice(&bytes[..taken]);
         let joined = &joined[..held_len + taken];
@@ -94,7 +94,7 @@ impl Upper {
             sequence => {
                 self.held_len = 0;
                 sequence.write(joined, out);
-                // Held bytes were a good beginning, so at least they are used up.
+                // The held bytes were a valid prefix, so the sequence covers at least them.
                 &bytes[sequence.len().saturating_sub(held_len)..]
             }
         }
@@ -106,8 +106,7 @@ impl Upper {
     }
 }
 
-/// Upper-cases one whole message and appends the result to `out`: an [`Upper`] that sees nothing before it and
-/// nothing after it.
+/// Upper-cases one whole message and appends the result to `out`, as a new [`Upper`] with one piece would.
 #[inline]
 pub fn upper(bytes: &[u8], out: &mut Vec<u8>) {
     let unfinished = map::map(bytes, out);
@@ -118,7 +117,7 @@ pub fn upper(bytes: &[u8], out: &mut Vec<u8>) {
 mod tests {
     use super::*;
 
-    /// A new version of Rust may bring a new Unicode: then the manual's version changes too.
+    /// A new Rust may bring a new Unicode. Then change the version in the manual too.
     #[test]
     fn unicode_version_is_17() {
         assert_eq!((UNICODE_VERSION.0, UNICODE_VERSION.1), (17, 0));

@@ -1,4 +1,4 @@
-//! `time` and `daytime`: what the clock says, to each caller (RFC 868, RFC 867).
+//! `time` and `daytime`: send the current time to each peer and close (RFC 868, RFC 867).
 
 use std::ops::ControlFlow;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -9,26 +9,26 @@ use echoic_core::{
 };
 use jiff::{Timestamp, tz::TimeZone};
 
-/// Seconds between 1900, where RFC 868 counts from, and 1970.
-const SINCE_1900: u64 = 2_208_988_800;
+/// Seconds from 1900, the epoch of RFC 868, to 1970.
+const SECONDS_1900_TO_1970: u64 = 2_208_988_800;
 
-/// Tells the time and closes.
+/// The services, and their handler.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Clock {
-    /// As 32 bits, most significant first: seconds since 1900. They run over in 2036, as the RFC has it.
+    /// Seconds since 1900 in 32 bits, big-endian. The number wraps in 2036, as in the RFC.
     Time,
-    /// As a line of text. RFC 867 leaves the form open; this is RFC 3339 in local time.
+    /// A line of text. RFC 867 leaves the format open; this is RFC 3339 in local time.
     Daytime,
 }
 
 impl Clock {
-    fn say(self, out: &mut Vec<u8>) {
+    fn write(self, out: &mut Vec<u8>) {
         match self {
             Self::Time => {
-                let since = SystemTime::now()
+                let since_1970 = SystemTime::now()
                     .duration_since(UNIX_EPOCH)
                     .unwrap_or_default();
-                let seconds = since.as_secs() + SINCE_1900;
+                let seconds = since_1970.as_secs() + SECONDS_1900_TO_1970;
                 out.extend_from_slice(&(seconds as u32).to_be_bytes());
             }
             Self::Daytime => {
@@ -62,14 +62,14 @@ impl Service for Clock {
 
 impl InlineHandler for Clock {
     fn open(&mut self, out: &mut Replies) -> ControlFlow<()> {
-        out.say_with(|bytes| self.say(bytes));
+        out.say_with(|bytes| self.write(bytes));
         ControlFlow::Break(())
     }
 
-    /// Reached only where nothing opens a conversation but a message: over datagrams.
+    /// Only called for datagrams, which open a conversation by a message.
     fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> ControlFlow<()> {
         for message in run.messages() {
-            out.reply(&message, |bytes| self.say(bytes));
+            out.reply(&message, |bytes| self.write(bytes));
         }
         ControlFlow::Continue(())
     }
@@ -82,20 +82,20 @@ mod tests {
     #[test]
     fn time_is_seconds_since_1900() {
         let mut out = Vec::new();
-        Clock::Time.say(&mut out);
+        Clock::Time.write(&mut out);
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap()
             .as_secs()
-            + SINCE_1900;
-        let said = u32::from_be_bytes(out.try_into().unwrap());
-        assert!((now as u32).wrapping_sub(said) < 2);
+            + SECONDS_1900_TO_1970;
+        let sent = u32::from_be_bytes(out.try_into().unwrap());
+        assert!((now as u32).wrapping_sub(sent) < 2);
     }
 
     #[test]
     fn daytime_is_one_line_with_a_timestamp() {
         let mut out = Vec::new();
-        Clock::Daytime.say(&mut out);
+        Clock::Daytime.write(&mut out);
         let text = String::from_utf8(out).unwrap();
         assert!(
             text.strip_suffix("\r\n")

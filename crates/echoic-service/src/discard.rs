@@ -1,4 +1,4 @@
-//! `discard`: hears everything and says nothing (RFC 863).
+//! `discard`: reads everything and sends nothing (RFC 863).
 
 use echoic_core::{
     message::{Replies, Run},
@@ -6,7 +6,7 @@ use echoic_core::{
 };
 use std::ops::ControlFlow;
 
-/// Answers with silence.
+/// The service. It replies to no message.
 #[derive(Debug)]
 pub(crate) struct Discard;
 

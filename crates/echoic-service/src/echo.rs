@@ -1,4 +1,4 @@
-//! `echo`: each message as it came (RFC 862).
+//! `echo`: sends each message back unchanged (RFC 862).
 
 use echoic_core::{
     message::{Replies, Run},
@@ -6,7 +6,7 @@ use echoic_core::{
 };
 use std::ops::ControlFlow;
 
-/// Answers each message with itself.
+/// The service, and its handler.
 #[derive(Debug)]
 pub(crate) struct Echo;
 

@@ -1,4 +1,4 @@
-//! `greet`: a text for each caller, then the end, as the tutorial's second server has it.
+//! `greet`: sends a text to each peer and closes, like the tutorial's second server.
 
 use std::ops::ControlFlow;
 use std::{fs, sync::Arc};
@@ -8,24 +8,24 @@ use echoic_core::{
     service::{Handler, InlineHandler, Peer, Service},
 };
 
-use crate::argument::Argument;
+use crate::argument::ArgumentError;
 
-/// The tutorial's words, without a newline, as it sends them.
+/// The tutorial's text, which has no newline.
 const GREETING: &[u8] = b"Thank you for connecting";
 
-/// Says its text and closes.
+/// The service, and its handler.
 #[derive(Clone, Debug)]
 pub(crate) struct Greet {
     text: Arc<[u8]>,
 }
 
 impl Greet {
-    /// Greets with `text`, in which `\n` and its like are what they are in most languages, or with the bytes of a file
-    /// after `@`, read once.
-    pub(crate) fn new(text: Option<&str>) -> Result<Self, Argument> {
+    /// Returns a service that sends `text` with its escapes (`\n`, `\xNN`) replaced, or for `@PATH` the bytes of the
+    /// file, which is read once.
+    pub(crate) fn new(text: Option<&str>) -> Result<Self, ArgumentError> {
         let text = match text.map(|text| (text, text.strip_prefix('@'))) {
             None => None,
-            Some((_, Some(path))) => Some(read(path)?),
+            Some((_, Some(path))) => Some(read_file(path)?),
             Some((text, None)) => Some(unescape(text)?),
         };
         Ok(Self {
@@ -59,19 +59,19 @@ impl InlineHandler for Greet {
     }
 }
 
-fn read(path: &str) -> Result<Vec<u8>, Argument> {
-    fs::read(path).map_err(|error| Argument::File {
+fn read_file(path: &str) -> Result<Vec<u8>, ArgumentError> {
+    fs::read(path).map_err(|error| ArgumentError::File {
         path: path.to_owned(),
-        why: error.to_string(),
+        error: error.to_string(),
     })
 }
 
-fn unescape(text: &str) -> Result<Vec<u8>, Argument> {
+fn unescape(text: &str) -> Result<Vec<u8>, ArgumentError> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
-    while let Some(at) = rest.find('\\') {
-        bytes.extend_from_slice(&rest.as_bytes()[..at]);
-        let escape = &rest[at..];
+    while let Some(start) = rest.find('\\') {
+        bytes.extend_from_slice(&rest.as_bytes()[..start]);
+        let escape = &rest[start..];
         let (byte, len) = match escape.as_bytes().get(1) {
             Some(b'n') => (b'\n', 2),
             Some(b'r') => (b'\r', 2),
@@ -80,9 +80,9 @@ fn unescape(text: &str) -> Result<Vec<u8>, Argument> {
             Some(b'\\') => (b'\\', 2),
             Some(b'x') => match escape.get(2..4).map(|hex| u8::from_str_radix(hex, 16)) {
                 Some(Ok(byte)) => (byte, 4),
-                _ => return Err(no_escape(escape, 4)),
+                _ => return Err(invalid_escape(escape, 4)),
             },
-            _ => return Err(no_escape(escape, 2)),
+            _ => return Err(invalid_escape(escape, 2)),
         };
         bytes.push(byte);
         rest = &escape[len..];
@@ -91,8 +91,8 @@ fn unescape(text: &str) -> Result<Vec<u8>, Argument> {
     Ok(bytes)
 }
 
-fn no_escape(escape: &str, len: usize) -> Argument {
-    Argument::Escape(escape.chars().take(len).collect())
+fn invalid_escape(escape: &str, len: usize) -> ArgumentError {
+    ArgumentError::Escape(escape.chars().take(len).collect())
 }
 
 #[cfg(test)]
@@ -116,7 +116,7 @@ mod tests {
     fn invalid_escape_is_rejected() {
         for text in [r"\q", r"a\", r"\x4", r"\xzz", r"\xü"] {
             assert!(
-                matches!(Greet::new(Some(text)), Err(Argument::Escape(_))),
+                matches!(Greet::new(Some(text)), Err(ArgumentError::Escape(_))),
                 "{text}"
             );
         }

@@ -1,4 +1,4 @@
-//! `info`: what the server sees of its caller, as a line of JSON.
+//! `info`: answers each message with a line of JSON about the message and its conversation.
 
 use echoic_core::{
     endpoint::Shape,
@@ -10,14 +10,14 @@ use echoic_wire::host_name;
 use serde_json::json;
 use std::ops::ControlFlow;
 
-/// Answers each message with what it was, and what its caller looks like from here.
+/// The service.
 #[derive(Debug)]
 pub(crate) struct Info;
 
 #[derive(Debug)]
-struct Telling {
+struct InfoHandler {
     peer: Peer,
-    /// This machine, so that one of several servers can be told from the others; nothing if it has no name.
+    /// This machine's name, which distinguishes several servers; `None` if the system has none.
     host: Option<String>,
 }
 
@@ -27,7 +27,7 @@ impl Service for Info {
     }
 
     fn handler(&self, peer: &Peer) -> Handler {
-        Handler::Inline(Box::new(Telling {
+        Handler::Inline(Box::new(InfoHandler {
             peer: peer.clone(),
             host: host_name().ok(),
         }))
@@ -38,8 +38,8 @@ impl Service for Info {
     }
 }
 
-impl Telling {
-    fn about(&self, message: &Message<'_>) -> Vec<u8> {
+impl InfoHandler {
+    fn describe(&self, message: &Message<'_>) -> Vec<u8> {
         let Peer {
             conversation,
             remote,
@@ -47,7 +47,7 @@ impl Telling {
             framing,
             shape,
         } = &self.peer;
-        let seen = json!({
+        let description = json!({
             "conv": conversation,
             "peer": remote.to_string(),
             "local": local.to_string(),
@@ -65,17 +65,17 @@ impl Telling {
             "host": self.host,
             "echoic": env!("CARGO_PKG_VERSION"),
         });
-        seen.to_string().into_bytes()
+        description.to_string().into_bytes()
     }
 }
 
-impl InlineHandler for Telling {
+impl InlineHandler for InfoHandler {
     fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> ControlFlow<()> {
-        let unframed = !self.peer.framing.outbound.is_declared();
+        let append_newline = !self.peer.framing.outbound.is_declared();
         for message in run.messages() {
             out.reply(&message, |bytes| {
-                bytes.extend(self.about(&message));
-                if unframed {
+                bytes.extend(self.describe(&message));
+                if append_newline {
                     bytes.push(b'\n');
                 }
             });

@@ -1,6 +1,6 @@
-//! Messages to replies: the services, one a file, and the registry that knows their names.
+//! The services, which turn requests into replies, and the registry of their names.
 //!
-//! To add one: write its file, and add a line to `SERVICES`.
+//! Each service is one file. To add one, write its file and add an entry to `SERVICES`.
 
 mod argument;
 mod ascii;
@@ -20,96 +20,96 @@ use std::{fmt, str::FromStr, sync::Arc};
 use echoic_core::{service::Service, units::quoted};
 use thiserror::Error;
 
-pub use argument::Argument;
+pub use argument::ArgumentError;
 
-/// How a service is written on the command line, and how it is made from what follows its name.
+/// An entry of the registry: the service's name and help, and how to create it from its argument.
 struct Entry {
     name: &'static str,
     usage: &'static str,
-    what: &'static str,
-    make: fn(Option<&str>) -> Made,
+    description: &'static str,
+    create: fn(Option<&str>) -> Created,
 }
 
-type Made = Result<Arc<dyn Service>, Argument>;
+type Created = Result<Arc<dyn Service>, ArgumentError>;
 
-/// Every service there is.
+/// All services, in the order of the help.
 const SERVICES: [Entry; 9] = [
     Entry {
         name: "upper",
         usage: "upper",
-        what: "answers each message in upper case, all of Unicode",
-        make: |argument| without(argument, upper::Upper),
+        description: "answers each message in upper case, all of Unicode",
+        create: |argument| without_argument(argument, upper::Upper),
     },
     Entry {
         name: "lower",
         usage: "lower",
-        what: "answers each message in lower case",
-        make: |argument| without(argument, lower::Lower),
+        description: "answers each message in lower case",
+        create: |argument| without_argument(argument, lower::Lower),
     },
     Entry {
         name: "echo",
         usage: "echo",
-        what: "answers each message with itself",
-        make: |argument| without(argument, echo::Echo),
+        description: "answers each message with itself",
+        create: |argument| without_argument(argument, echo::Echo),
     },
     Entry {
         name: "greet",
         usage: "greet[:TEXT|@FILE]",
-        what: "says TEXT (\"Thank you for connecting\"), or what is in FILE, to each caller and closes",
-        make: |argument| Ok(Arc::new(greet::Greet::new(argument)?)),
+        description: "sends TEXT (\"Thank you for connecting\") or the contents of FILE, and closes",
+        create: |argument| Ok(Arc::new(greet::Greet::new(argument)?)),
     },
     Entry {
         name: "discard",
         usage: "discard",
-        what: "hears everything and says nothing",
-        make: |argument| without(argument, discard::Discard),
+        description: "reads everything and sends nothing",
+        create: |argument| without_argument(argument, discard::Discard),
     },
     Entry {
         name: "time",
         usage: "time",
-        what: "says the time in 32 bits (RFC 868) and closes",
-        make: |argument| without(argument, clock::Clock::Time),
+        description: "sends the time in 32 bits (RFC 868), and closes",
+        create: |argument| without_argument(argument, clock::Clock::Time),
     },
     Entry {
         name: "daytime",
         usage: "daytime",
-        what: "says date and time as a line and closes",
-        make: |argument| without(argument, clock::Clock::Daytime),
+        description: "sends date and time as a line, and closes",
+        create: |argument| without_argument(argument, clock::Clock::Daytime),
     },
     Entry {
         name: "chargen",
         usage: "chargen",
-        what: "says characters without end",
-        make: |argument| without(argument, chargen::Chargen),
+        description: "sends characters without_argument end",
+        create: |argument| without_argument(argument, chargen::Chargen),
     },
     Entry {
         name: "info",
         usage: "info",
-        what: "tells each caller what it looks like from here, as JSON",
-        make: |argument| without(argument, info::Info),
+        description: "answers each message with a line of JSON about it and its conversation",
+        create: |argument| without_argument(argument, info::Info),
     },
 ];
 
-/// A service that can be shared by all conversations of its endpoints. Parsed from `NAME` or `NAME:ARGUMENT`.
+/// A service of the registry, parsed from `NAME` or `NAME:ARGUMENT`. Conversations and endpoints may share it.
 #[derive(Clone, Debug)]
 pub struct Chosen(pub Arc<dyn Service>);
 
-/// Why a text names no service.
+/// Reasons why a text does not name a service.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ServiceNameError {
-    /// There is none of that name.
+    /// There is no service of that name.
     #[error("invalid service {}: expected {}", quoted(name), usages())]
     Unknown {
-        /// What was asked for.
+        /// The unknown name.
         name: String,
     },
-    /// What follows the colon does not fit the service.
-    #[error("{name}: {what}")]
+    /// The service rejects its argument, the text after the colon.
+    #[error("{name}: {source}")]
     Argument {
         /// The service.
         name: &'static str,
-        /// What is wrong with it.
-        what: Argument,
+        /// The reason.
+        source: ArgumentError,
     },
 }
 
@@ -122,18 +122,20 @@ impl FromStr for Chosen {
             None => (text, None),
         };
         let entry = SERVICES.iter().find(|entry| entry.name == name);
-        let Entry { name, make, .. } = entry.ok_or_else(|| ServiceNameError::Unknown {
+        let Entry { name, create, .. } = entry.ok_or_else(|| ServiceNameError::Unknown {
             name: name.to_owned(),
         })?;
-        make(argument)
+        create(argument)
             .map(Self)
-            .map_err(|what| ServiceNameError::Argument { name, what })
+            .map_err(|source| ServiceNameError::Argument { name, source })
     }
 }
 
-/// Each service as it is written, with a line on what it does.
+/// Returns the usage and a description of each service.
 pub fn list() -> impl Iterator<Item = (&'static str, &'static str)> {
-    SERVICES.iter().map(|entry| (entry.usage, entry.what))
+    SERVICES
+        .iter()
+        .map(|entry| (entry.usage, entry.description))
 }
 
 fn usages() -> String {
@@ -144,10 +146,10 @@ fn usages() -> String {
         .join(", ")
 }
 
-fn without(argument: Option<&str>, service: impl Service + 'static) -> Made {
+fn without_argument(argument: Option<&str>, service: impl Service + 'static) -> Created {
     match argument {
         None => Ok(Arc::new(service)),
-        Some(left) => Err(Argument::Unwanted(left.to_owned())),
+        Some(argument) => Err(ArgumentError::Unwanted(argument.to_owned())),
     }
 }
 
@@ -183,12 +185,12 @@ mod tests {
 
     #[test]
     fn unknown_service_lists_the_known_ones() {
-        let said = "uper".parse::<Chosen>().unwrap_err().to_string();
+        let error = "uper".parse::<Chosen>().unwrap_err().to_string();
         assert_eq!(
-            said,
+            error,
             "invalid service uper: expected upper, lower, echo, greet[:TEXT|@FILE], discard, time, daytime, chargen, info"
         );
-        let said = "echo:x".parse::<Chosen>().unwrap_err().to_string();
-        assert_eq!(said, "echo: it takes no argument, \"x\" is left over");
+        let error = "echo:x".parse::<Chosen>().unwrap_err().to_string();
+        assert_eq!(error, "echo: invalid argument \"x\": expected none");
     }
 }

@@ -1,9 +1,9 @@
-//! `lower`: each message in lower case.
+//! `lower`: answers each message in lower case.
 //!
-//! Unlike upper case, lower case looks around: a capital sigma at the end of a word is `ς`, elsewhere `σ` (the
-//! `Final_Sigma` condition of Unicode's `SpecialCasing`). A declared message is whole, so there the rule is followed. A
-//! stream has no ends to look at, and to guess at one where a read happened to stop would make the reply depend on how
-//! the stream was cut: there every sigma becomes `σ`.
+//! Unlike upper case, lower case depends on context: a capital sigma becomes `ς` at the end of a word and `σ` elsewhere
+//! (the condition `Final_Sigma` of Unicode's `SpecialCasing`). The rule is applied to messages of declared framings,
+//! which are complete. Under `chunk` every sigma becomes `σ`: the end of a read is not the end of a word, and the reply
+//! must not depend on how the stream is cut into reads.
 
 pub mod oracle;
 
@@ -15,16 +15,16 @@ use std::ops::ControlFlow;
 
 use crate::ascii;
 
-/// Answers in lower case.
+/// The service.
 #[derive(Debug)]
 pub(crate) struct Lower;
 
-/// One conversation: under `chunk`, up to three bytes of a character that a read cut in two wait for the rest of it.
+/// The handler. Under `chunk` it holds up to three bytes of a character that a read has cut, until the rest arrives.
 #[derive(Debug)]
-struct Speaking {
+struct LowerHandler {
     declared: bool,
-    /// What ends a message is the same in lower case.
-    keeps_terminator: bool,
+    /// The terminator is the same in lower case.
+    terminator_unchanged: bool,
     held: Vec<u8>,
 }
 
@@ -35,15 +35,15 @@ impl Service for Lower {
 
     fn handler(&self, peer: &Peer) -> Handler {
         let terminator = peer.framing.inbound.terminator().unwrap_or_default();
-        Handler::Inline(Box::new(Speaking {
+        Handler::Inline(Box::new(LowerHandler {
             declared: peer.speaks_in_messages(),
-            keeps_terminator: !terminator.iter().any(u8::is_ascii_uppercase),
+            terminator_unchanged: !terminator.iter().any(u8::is_ascii_uppercase),
             held: Vec::new(),
         }))
     }
 }
 
-impl InlineHandler for Speaking {
+impl InlineHandler for LowerHandler {
     fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> ControlFlow<()> {
         for message in run.messages() {
             if self.declared {
@@ -51,15 +51,17 @@ impl InlineHandler for Speaking {
                 continue;
             }
             self.held.extend_from_slice(message.body);
-            let whole = self.held.len() - unfinished(&self.held);
-            out.reply(&message, |bytes| lower_stream(&self.held[..whole], bytes));
-            self.held.drain(..whole);
+            let complete = self.held.len() - unfinished(&self.held);
+            out.reply(&message, |bytes| {
+                lower_stream(&self.held[..complete], bytes)
+            });
+            self.held.drain(..complete);
         }
         ControlFlow::Continue(())
     }
 
     fn in_place(&self) -> Option<InPlace> {
-        (self.keeps_terminator && self.held.is_empty()).then_some(ascii::lower)
+        (self.terminator_unchanged && self.held.is_empty()).then_some(ascii::lower)
     }
 
     fn finish(&mut self, out: &mut Replies) {
@@ -69,14 +71,14 @@ impl InlineHandler for Speaking {
     }
 }
 
-/// Appends a whole message in lower case; what is no UTF-8 passes unchanged.
+/// Appends a whole message in lower case. Invalid UTF-8 passes unchanged.
 fn lower(bytes: &[u8], out: &mut Vec<u8>) {
     map(bytes, out, |text, out| {
         out.extend_from_slice(text.to_lowercase().as_bytes());
     });
 }
 
-/// Appends a part of a stream in lower case, each character by itself.
+/// Appends a part of a stream in lower case, each character without its context.
 fn lower_stream(bytes: &[u8], out: &mut Vec<u8>) {
     map(bytes, out, |text, out| {
         for lower in text.chars().flat_map(char::to_lowercase) {
@@ -85,7 +87,7 @@ fn lower_stream(bytes: &[u8], out: &mut Vec<u8>) {
     });
 }
 
-fn map(bytes: &[u8], out: &mut Vec<u8>, text: impl Fn(&str, &mut Vec<u8>)) {
+fn map(bytes: &[u8], out: &mut Vec<u8>, map_text: impl Fn(&str, &mut Vec<u8>)) {
     if bytes.is_ascii() {
         let start = out.len();
         out.extend_from_slice(bytes);
@@ -93,12 +95,12 @@ fn map(bytes: &[u8], out: &mut Vec<u8>, text: impl Fn(&str, &mut Vec<u8>)) {
         return;
     }
     for chunk in bytes.utf8_chunks() {
-        text(chunk.valid(), out);
+        map_text(chunk.valid(), out);
         out.extend_from_slice(chunk.invalid());
     }
 }
 
-/// How many bytes at the end begin a character that may still be finished.
+/// Returns the length of the unfinished character at the end of `bytes`, 0 to 3.
 fn unfinished(bytes: &[u8]) -> usize {
     let tail = &bytes[bytes.len().saturating_sub(3)..];
     match bytes.utf8_chunks().last().map(|chunk| chunk.invalid()) {
@@ -116,7 +118,7 @@ mod tests {
 
     use super::*;
 
-    fn of(text: &str) -> String {
+    fn lowered(text: &str) -> String {
         let mut out = Vec::new();
         lower(text.as_bytes(), &mut out);
         String::from_utf8(out).unwrap()
@@ -124,8 +126,8 @@ mod tests {
 
     #[test]
     fn sigma_is_final_within_its_message() {
-        assert_eq!(of("ΟΔΟΣ ΣΟΦΟΣ"), "οδος σοφος");
-        assert_eq!(of("İ"), "i\u{307}");
+        assert_eq!(lowered("ΟΔΟΣ ΣΟΦΟΣ"), "οδος σοφος");
+        assert_eq!(lowered("İ"), "i\u{307}");
     }
 
     #[test]
@@ -147,17 +149,17 @@ mod tests {
     proptest! {
         #[test]
         fn whole_messages_lower_as_std_does(text in ".{0,40}") {
-            prop_assert_eq!(of(&text), text.to_lowercase());
+            prop_assert_eq!(lowered(&text), text.to_lowercase());
         }
 
         #[test]
         fn lower_does_not_depend_on_read_boundaries(
             text in ".{0,20}[ΑΣσς ]{0,9}.{0,9}",
             bytes in prop::collection::vec(any::<u8>(), 0..6),
-            addresses in prop::collection::vec(any::<usize>(), 0..6),
+            positions in prop::collection::vec(any::<usize>(), 0..6),
         ) {
-            oracle::check(text.as_bytes(), &addresses);
-            oracle::check(&[&bytes, text.as_bytes(), &bytes].concat(), &addresses);
+            oracle::check(text.as_bytes(), &positions);
+            oracle::check(&[&bytes, text.as_bytes(), &bytes].concat(), &positions);
         }
 
         #[test]

@@ -1,4 +1,4 @@
-//! `upper`: each message in upper case, as the tutorial's server has it.
+//! `upper`: answers each message in upper case, like the tutorial's server.
 
 use echoic_core::{
     message::{Replies, Run},
@@ -8,19 +8,20 @@ use std::ops::ControlFlow;
 
 use crate::{ascii, casing};
 
-/// Answers in upper case.
+/// The service.
 #[derive(Debug)]
 pub(crate) struct Upper;
 
-/// A stream has no messages to stop at: a character that a read cut in two is answered when the rest of it comes.
+/// Handler for framing `chunk`. A read may end within a character, which is answered when the rest of it arrives.
 #[derive(Debug, Default)]
-struct OfStream(casing::Upper);
+struct StreamHandler(casing::Upper);
 
-/// A declared message is whole: what is unfinished at its end is invalid, and passes unchanged.
+/// Handler for declared framings. A message is complete, so an unfinished character at its end is invalid UTF-8, and
+/// passes unchanged.
 #[derive(Debug)]
-struct OfMessages {
-    /// What ends a message is the same in upper case, so that many can be answered by one stroke.
-    at_once: bool,
+struct MessageHandler {
+    /// The terminator is the same in upper case, so that whole runs can be mapped at once.
+    bulk: bool,
 }
 
 impl Service for Upper {
@@ -31,19 +32,19 @@ impl Service for Upper {
     fn handler(&self, peer: &Peer) -> Handler {
         if peer.speaks_in_messages() {
             let terminator = peer.framing.inbound.terminator().unwrap_or_default();
-            let at_once = !terminator.iter().any(u8::is_ascii_lowercase);
-            Handler::Inline(Box::new(OfMessages { at_once }))
+            let bulk = !terminator.iter().any(u8::is_ascii_lowercase);
+            Handler::Inline(Box::new(MessageHandler { bulk }))
         } else {
-            Handler::Inline(Box::<OfStream>::default())
+            Handler::Inline(Box::<StreamHandler>::default())
         }
     }
 }
 
-impl InlineHandler for OfMessages {
+impl InlineHandler for MessageHandler {
     fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> ControlFlow<()> {
-        // ASCII keeps its length.
-        let at_once = self.at_once && run.len() > 1 && run.raw().is_ascii();
-        if at_once && out.reply_in_place(run, casing::upper) {
+        // Upper case keeps the length of ASCII messages.
+        let bulk = self.bulk && run.len() > 1 && run.raw().is_ascii();
+        if bulk && out.reply_in_place(run, casing::upper) {
             return ControlFlow::Continue(());
         }
         for message in run.messages() {
@@ -53,11 +54,11 @@ impl InlineHandler for OfMessages {
     }
 
     fn in_place(&self) -> Option<InPlace> {
-        self.at_once.then_some(ascii::upper)
+        self.bulk.then_some(ascii::upper)
     }
 }
 
-impl InlineHandler for OfStream {
+impl InlineHandler for StreamHandler {
     fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> ControlFlow<()> {
         for message in run.messages() {
             out.reply(&message, |bytes| self.0.push(message.body, bytes));
@@ -83,11 +84,11 @@ mod tests {
 
     use super::*;
 
-    /// What is said to messages under a framing, all in one run or each in its own.
-    fn said(frames: FramingPair, bytes: &[u8], at_once: bool) -> Vec<u8> {
-        let (mut handler, mut spans) = (OfMessages { at_once: false }, Vec::new());
+    /// Returns the replies to `bytes` under a framing, mapped as one run or message by message.
+    fn replies_to(frames: FramingPair, bytes: &[u8], bulk: bool) -> Vec<u8> {
+        let (mut handler, mut spans) = (MessageHandler { bulk: false }, Vec::new());
         let terminator = frames.inbound.terminator().unwrap_or_default();
-        handler.at_once = at_once && !terminator.iter().any(u8::is_ascii_lowercase);
+        handler.bulk = bulk && !terminator.iter().any(u8::is_ascii_lowercase);
         Splitter::new(frames.inbound, 1 << 20).split(bytes, &mut spans);
         let mut replies = Replies::default();
         replies.clear(frames);
@@ -98,13 +99,13 @@ mod tests {
     #[test]
     fn terminator_that_is_a_letter_is_not_uppercased() {
         let frames: FramingPair = "delim:61".parse().unwrap();
-        assert_eq!(said(frames, b"xyaxyzaa", true), b"XYaXYZaa");
-        // The failing twin: by one stroke it would have become a capital.
+        assert_eq!(replies_to(frames, b"xyaxyzaa", true), b"XYaXYZaa");
+        // Mapped at once, the terminator would change: this shows that the check above can fail.
         let (mut spans, mut replies) = (Vec::new(), Replies::default());
         Splitter::new(frames.inbound, 9).split(b"xyaxyzaa", &mut spans);
         replies.clear(frames);
         let run = Run::new(b"xyaxyzaa", &spans, 0);
-        let _ = OfMessages { at_once: true }.answer(&run, &mut replies);
+        let _ = MessageHandler { bulk: true }.answer(&run, &mut replies);
         assert_eq!(replies.bytes(), b"XYAXYZAA");
     }
 
@@ -115,7 +116,7 @@ mod tests {
             framing in prop::sample::select(vec!["line", "nul", "crlf", "fixed:3", "delim:61", "u8"]),
         ) {
             let frames: FramingPair = framing.parse().unwrap();
-            prop_assert_eq!(said(frames, text.as_bytes(), true), said(frames, text.as_bytes(), false));
+            prop_assert_eq!(replies_to(frames, text.as_bytes(), true), replies_to(frames, text.as_bytes(), false));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Upper case against the standard library, on every character, and against itself, however the bytes are cut.
+//! Upper-casing: every character against the standard library, and every text against itself in other pieces.
 
 use echoic_service::casing::oracle::{check_cuts, check_upper_stream, reference};
 use echoic_service::casing::{Upper, upper};
@@ -6,14 +6,14 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use rstest::rstest;
 
-fn whole(bytes: &[u8]) -> Vec<u8> {
+fn upper_whole(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     upper(bytes, &mut out);
     out
 }
 
-/// The output of each push, then that of the end.
-fn pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Vec<u8>> {
+/// Returns the output of each push, then that of `finish`.
+fn upper_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Vec<u8>> {
     let mut upper = Upper::default();
     let mut outs = Vec::new();
     for piece in pieces {
@@ -27,7 +27,7 @@ fn pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Vec<u8>> {
     outs
 }
 
-/// Texts with what goes wrong most: growing and shrinking characters, all lengths, and bytes that are no UTF-8.
+/// Difficult texts: growing and shrinking characters, characters of all lengths, and invalid UTF-8.
 const CORPUS: &[&[u8]] = &[
     b"hello, world",
     "straße".as_bytes(),
@@ -98,7 +98,7 @@ fn every_text_maps_in_any_three_pieces() {
     }
 }
 
-/// Every four bytes from the edges of the table of UTF-8, then a letter that shows whether it was reached.
+/// All combinations of four bytes at the edges of UTF-8's table, followed by a letter that has to be mapped.
 #[test]
 fn utf8_edge_byte_mixes_map_in_any_pieces() {
     const EDGES: [u8; 20] = [
@@ -118,7 +118,7 @@ fn utf8_edge_byte_mixes_map_in_any_pieces() {
 
 #[test]
 fn sharp_s_maps_byte_by_byte() {
-    let outs = pieces("straße".as_bytes().chunks(1));
+    let outs = upper_pieces("straße".as_bytes().chunks(1));
     let outs: Vec<_> = outs
         .iter()
         .map(|out| str::from_utf8(out).expect("ASCII"))
@@ -126,7 +126,7 @@ fn sharp_s_maps_byte_by_byte() {
     assert_eq!(outs, ["S", "T", "R", "A", "", "SS", "E", ""]);
 }
 
-/// What a tutorial would write, each read for itself, is wrong: were it right, the checks above would show nothing.
+/// Mapping each read by itself, as a tutorial would, gives a wrong result: so the checks above can fail.
 #[test]
 fn stateless_mapper_fails_on_cut_characters() {
     let naive: Vec<u8> = "straße".as_bytes().chunks(1).flat_map(reference).collect();
@@ -155,10 +155,10 @@ fn stateless_mapper_fails_on_cut_characters() {
 #[case::four_bytes_cut_by_the_end(b"a\xf0\x90\x90", b"A\xf0\x90\x90")]
 #[case::latin_1(b"caf\xe9 cr\xe8me", b"CAF\xe9 CR\xe8ME")]
 fn invalid_utf8_passes_unchanged(#[case] bytes: &[u8], #[case] expected: &[u8]) {
-    assert_eq!(whole(bytes), expected);
+    assert_eq!(upper_whole(bytes), expected);
     for length in 1..=4 {
         assert_eq!(
-            pieces(bytes.chunks(length)).concat(),
+            upper_pieces(bytes.chunks(length)).concat(),
             expected,
             "in pieces of {length}"
         );
@@ -177,7 +177,7 @@ fn invalid_utf8_passes_unchanged(#[case] bytes: &[u8], #[case] expected: &[u8]) 
 #[case::title_case("ǅ", "Ǆ")]
 #[case::no_case("人 א 👍", "人 א 👍")]
 fn known_special_cases_map_correctly(#[case] lower: &str, #[case] upper: &str) {
-    assert_eq!(str::from_utf8(&whole(lower.as_bytes())), Ok(upper));
+    assert_eq!(str::from_utf8(&upper_whole(lower.as_bytes())), Ok(upper));
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn incomplete_input_produces_no_output() {
     assert_eq!((upper.held(), &*out), (&b"\xe2\x82"[..], &b""[..]));
 }
 
-/// Around the size at which the mapper looks again, with each kind of character on the edge.
+/// Texts around the block size of the mapper, with each kind of character at the edge.
 #[test]
 fn long_texts_map_at_every_length_near_a_block() {
     for edge in ["x", "é", "ΐ", "ქ", "人", "𐐨", "\u{10ffff}"] {
@@ -216,7 +216,7 @@ fn long_texts_map_at_every_length_near_a_block() {
             ]
             .concat();
             assert_eq!(
-                whole(text.as_bytes()),
+                upper_whole(text.as_bytes()),
                 text.to_uppercase().as_bytes(),
                 "{edge} after {lead}"
             );
@@ -233,12 +233,12 @@ fn long_texts_map_at_every_length_near_a_block() {
 #[test]
 fn fastest_growing_character_maps_in_bulk() {
     let text = "ΐ".repeat(40_000);
-    let out = whole(text.as_bytes());
+    let out = upper_whole(text.as_bytes());
     assert_eq!(out.len(), text.len() * 3);
     assert_eq!(out, text.to_uppercase().as_bytes());
 }
 
-/// Text as it comes from peers: stretches of one script, single characters of any, and broken pieces.
+/// Bytes as peers send them: parts in one script, single characters of any script, and invalid or cut ones.
 fn peer_bytes() -> impl Strategy<Value = Vec<u8>> {
     let part = prop_oneof![
         4 => "[ -~]{0,40}".prop_map(String::into_bytes),
@@ -271,6 +271,6 @@ proptest! {
 
     #[test]
     fn upper_matches_std_on_any_text(text in "\\PC{0,80}") {
-        prop_assert_eq!(whole(text.as_bytes()), text.to_uppercase().into_bytes());
+        prop_assert_eq!(upper_whole(text.as_bytes()), text.to_uppercase().into_bytes());
     }
 }

@@ -1,6 +1,6 @@
-//! The short way of a service, where it offers one, comes to the same as its long one.
+//! The in-place path of a service gives the same replies as its per-message path.
 
-#![allow(clippy::unwrap_used, reason = "in a test that is the failure")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -29,39 +29,44 @@ fn handler(service: &str, framing: Framing) -> Box<dyn InlineHandler> {
     }
 }
 
-/// What a service says to `pieces` in all, and how many of them went the short way, which is taken where it can be if
-/// `short` says so.
-fn said(service: &str, framing: Framing, pieces: &[&[u8]], short: bool) -> (Vec<u8>, usize) {
+/// Returns the replies of a service to `pieces`, and the number of pieces that were answered in place, which is allowed
+/// by `in_place`.
+fn replies_to(
+    service: &str,
+    framing: Framing,
+    pieces: &[&[u8]],
+    in_place: bool,
+) -> (Vec<u8>, usize) {
     let mut handler = handler(service, framing);
     let mut splitter = Splitter::new(framing, 1 << 20);
     let (mut held, mut spans, mut replies) = (Vec::new(), Vec::new(), Replies::default());
-    let (mut said, mut times) = (Vec::new(), 0);
+    let (mut sent, mut count) = (Vec::new(), 0);
     for piece in pieces {
         held.extend_from_slice(piece);
         spans.clear();
         let consumed = splitter.split(&held, &mut spans).consumed;
         let before = held.clone();
-        let in_place = handler.in_place().filter(|_| short);
-        if in_place.is_some_and(|answer| answer(&mut held[..consumed])) {
-            said.extend_from_slice(&held[..consumed]);
-            times += 1;
+        let answer = handler.in_place().filter(|_| in_place);
+        if answer.is_some_and(|answer| answer(&mut held[..consumed])) {
+            sent.extend_from_slice(&held[..consumed]);
+            count += 1;
         } else if !spans.is_empty() {
             replies.clear(framing.into());
             let run = Run::new(&held, &spans, 0);
             let _ = handler.answer(&run, &mut replies);
-            said.extend_from_slice(replies.bytes());
+            sent.extend_from_slice(replies.bytes());
         }
         assert_eq!(
             held[consumed..],
             before[consumed..],
-            "what is unfinished stays"
+            "the unfinished message is unchanged"
         );
         held.drain(..consumed);
     }
     replies.clear(framing.into());
     handler.finish(&mut replies);
-    said.extend_from_slice(replies.bytes());
-    (said, times)
+    sent.extend_from_slice(replies.bytes());
+    (sent, count)
 }
 
 const SERVICES: [&str; 6] = ["upper", "lower", "echo", "discard", "info", "greet"];
@@ -82,31 +87,36 @@ proptest! {
     #[test]
     fn in_place_path_equals_per_message_path(
         text in "([a-zA-Z ]{0,9}|[ßΣσŉ\u{fb03}]{0,2}|[\r\n\0]{1,2}){0,30}",
-        addresses in prop::collection::vec(any::<usize>(), 0..8),
+        positions in prop::collection::vec(any::<usize>(), 0..8),
         service in prop::sample::select(&SERVICES[..]),
         framing in prop::sample::select(&FRAMINGS[..]),
     ) {
-        let (framing, pieces): (Framing, _) = (framing.parse().unwrap(), cut(text.as_bytes(), &addresses));
-        let (short, _) = said(service, framing, &pieces, true);
-        let (long, none) = said(service, framing, &pieces, false);
-        prop_assert_eq!(none, 0);
-        prop_assert_eq!(short, long);
+        let (framing, pieces): (Framing, _) = (framing.parse().unwrap(), cut(text.as_bytes(), &positions));
+        let (in_place, _) = replies_to(service, framing, &pieces, true);
+        let (by_message, count) = replies_to(service, framing, &pieces, false);
+        prop_assert_eq!(count, 0);
+        prop_assert_eq!(in_place, by_message);
     }
 }
 
-/// The short way is there at all, and not where it would change what ends a message.
+/// The in-place path is used, but not where it would change a terminator or mishandle characters beyond ASCII.
 #[test]
 fn in_place_path_is_used_only_where_valid() {
-    let takes = |service, framing: &str, piece: &[u8]| {
-        said(service, framing.parse().unwrap(), &[piece], true).1 > 0
+    let is_in_place = |service, framing: &str, piece: &[u8]| {
+        replies_to(service, framing.parse().unwrap(), &[piece], true).1 > 0
     };
     for service in ["upper", "lower", "echo"] {
         for framing in ["chunk", "line", "crlf", "nul", "fixed:2", "delim:2d"] {
-            assert!(takes(service, framing, b"ab\r\n-\0"), "{service} {framing}");
+            assert!(
+                is_in_place(service, framing, b"ab\r\n-\0"),
+                "{service} {framing}"
+            );
         }
     }
-    assert!(!takes("upper", "delim:61", b"xa") && takes("lower", "delim:61", b"xa"));
-    assert!(takes("upper", "delim:41", b"xA") && !takes("lower", "delim:41", b"xA"));
-    assert!(!takes("upper", "line", "ß\n".as_bytes()) && takes("echo", "line", b"\xff\n"));
-    assert!(!takes("discard", "line", b"a\n"));
+    assert!(!is_in_place("upper", "delim:61", b"xa") && is_in_place("lower", "delim:61", b"xa"));
+    assert!(is_in_place("upper", "delim:41", b"xA") && !is_in_place("lower", "delim:41", b"xA"));
+    assert!(
+        !is_in_place("upper", "line", "ß\n".as_bytes()) && is_in_place("echo", "line", b"\xff\n")
+    );
+    assert!(!is_in_place("discard", "line", b"a\n"));
 }

@@ -1,4 +1,4 @@
-//! Sockets of datagrams: whole messages from anybody, each with the way back.
+//! Datagram sockets (UDP and Unix): bind, receive with the route back, send.
 
 use std::{
     fmt::Debug,
@@ -17,149 +17,151 @@ use tokio::{
 };
 
 use crate::{
-    explain::{Call, Explain, TellsClose},
+    explain::{Call, CloseReporter, Explain},
     inherited::{self, Inherited},
-    listen::{At, ListenError, on_all, refused},
+    listen::{HasAddress, ListenError, bind_all, listen_error},
     options::ListenOptions,
     udp,
     unix::{self, SocketFile},
     unixgram,
 };
 
-/// A bound socket, to be opened on the runtime that will serve it.
+/// A bound datagram socket, to be opened on the runtime that will serve it.
 #[derive(Debug)]
-pub struct UnopenedDatagrams {
-    socket: Unopened,
+pub struct BoundDatagrams {
+    socket: UnopenedSocket,
     address: Address,
     file: Option<SocketFile>,
     explain: Option<Explain>,
-    closes: TellsClose,
+    close_reporter: CloseReporter,
 }
 
 #[derive(Debug)]
-enum Unopened {
+enum UnopenedSocket {
     Bound(Socket),
     Other(Box<dyn DatagramTransport>),
 }
 
-/// What carries datagrams beside the sockets of this crate.
+/// A source and sink of datagrams beside the sockets of this crate: a simulated network.
 pub trait DatagramTransport: Send + Sync + Debug {
-    /// Whether there may be a datagram to receive, or room for one to be sent.
+    /// Waits until a datagram may be received, or with `to_send` until one may be sent.
     fn poll_ready(&self, cx: &mut Context<'_>, to_send: bool) -> Poll<io::Result<()>>;
-    /// Takes one datagram: its bytes in `room`, its whole length, and who sent it; none is `WouldBlock`.
-    fn receive(&self, room: &mut [u8]) -> io::Result<(usize, usize, Address)>;
-    /// Sends one datagram, all of it; no room for it is `WouldBlock`.
+    /// Receives one datagram into `buffer`. Returns the bytes stored, the datagram's full length and the sender;
+    /// `WouldBlock` if there is none.
+    fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, usize, Address)>;
+    /// Sends one datagram, all of it; `WouldBlock` if it cannot be buffered.
     fn send(&self, bytes: &[u8], to: &Address) -> io::Result<usize>;
-    /// As [`Datagrams::ask_dropped`].
+    /// As [`DatagramSocket::query_dropped`].
     fn dropped(&self) -> u32;
-    /// As [`Datagrams::room`].
-    fn room(&self) -> usize;
+    /// As [`DatagramSocket::receive_buffer_size`].
+    fn receive_buffer_size(&self) -> usize;
 }
 
-/// A socket that datagrams arrive at.
+/// An open datagram socket.
 #[derive(Debug)]
-pub struct Datagrams {
+pub struct DatagramSocket {
     socket: Kind,
     address: Address,
-    /// Bound to every address: only the datagram knows which one was asked.
-    everywhere: bool,
-    details: Vec<u8>,
-    /// Datagrams dropped so far, as last heard.
+    /// Bound to the unspecified address: only each datagram tells which local address it was sent to.
+    unspecified: bool,
+    ancillary: Vec<u8>,
+    /// Datagrams that the kernel has dropped, as of its last report.
     dropped: u32,
     explain: Option<Explain>,
-    #[expect(dead_code, reason = "held for its end")]
-    closes: TellsClose,
-    #[expect(dead_code, reason = "held for its end")]
+    #[expect(dead_code, reason = "dropped with the socket")]
+    close_reporter: CloseReporter,
+    #[expect(dead_code, reason = "dropped with the socket")]
     file: Option<SocketFile>,
 }
 
-/// A datagram that arrived.
+/// A received datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Received {
-    /// Its bytes in the room it was read into.
+    /// Bytes stored in the buffer.
     pub len: usize,
-    /// How long it was; more than `len` if the room was too small, which 64 KiB never are for UDP.
-    pub whole: usize,
-    /// Who sent it, and where to.
+    /// The datagram's length; more than `len` if the buffer was too small. 64 KiB hold any UDP datagram.
+    pub full_len: usize,
+    /// Its sender and the local address it was sent to.
     pub route: Route,
 }
 
-/// A way there and back: a peer, and the address of ours that it used.
+/// A peer and the local address that it sends to: the way of a datagram and of its reply.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Route {
-    /// Who sent it.
+    /// The sender's address.
     pub peer: Address,
-    /// The address it was sent to; answers leave from there, or the peer would not know them.
+    /// The local address it was sent to. Replies leave from there, since a connected peer accepts no others.
     pub local: Address,
-    /// It was sent to many at once (broadcast, multicast).
-    pub to_many: bool,
+    /// It was sent to a multicast or broadcast address.
+    pub is_multicast: bool,
 }
 
-/// Binds every address of `endpoint`, which is one of datagrams. Each entry is one address, with as many sockets as
-/// `sockets` says, each for a worker of its own (always one where the kernel cannot share them out).
+/// Binds every address of `endpoint`, which has to be one of datagrams. Each entry of the list is one address with
+/// `sockets` sockets, one for each worker; a Unix or inherited socket is always one, since the kernel cannot
+/// distribute its datagrams.
 ///
-/// As with [`crate::listen`], both families are bound where the endpoint stands for both, at one port.
+/// As with [`crate::listen`], an endpoint for both address families is bound in both, at one port.
 pub async fn bind_datagrams(
     endpoint: &Endpoint,
     options: &ListenOptions,
     sockets: usize,
-) -> Result<Vec<Vec<UnopenedDatagrams>>, ListenError> {
+) -> Result<Vec<Vec<BoundDatagrams>>, ListenError> {
     let failed = |source| ListenError::Failed {
         endpoint: endpoint.clone(),
         source,
     };
     match endpoint {
         Endpoint::Udp(at) => {
-            let doors = on_all(endpoint, at, options, |addr| {
+            let addresses = bind_all(endpoint, at, options, |addr| {
                 let sockets = udp::bind(addr, sockets.max(1), options)?;
-                let address = Address::from(udp::local(&sockets[0])?);
-                Ok(Door { address, sockets })
+                let address = Address::from(udp::local_address(&sockets[0])?);
+                Ok(BoundAddress { address, sockets })
             });
-            let unopened = |Door { address, sockets }: Door| {
+            let unopened = |BoundAddress { address, sockets }: BoundAddress| {
                 let each = sockets
                     .into_iter()
-                    .map(|socket| UnopenedDatagrams::new(socket, address.clone(), options));
+                    .map(|socket| BoundDatagrams::new(socket, address.clone(), options));
                 each.collect()
             };
-            Ok(doors.await?.into_iter().map(unopened).collect())
+            Ok(addresses.await?.into_iter().map(unopened).collect())
         }
         Endpoint::Unixgram(name) => {
             let address = Address::Unix(Some(name.clone()));
             let bound = unix::bind_as(name, Type::DGRAM, options);
             let (socket, file) =
-                bound.map_err(|error| refused(endpoint, address.clone(), error))?;
-            Ok(vec![vec![UnopenedDatagrams {
+                bound.map_err(|error| listen_error(endpoint, address.clone(), error))?;
+            Ok(vec![vec![BoundDatagrams {
                 file,
-                ..UnopenedDatagrams::new(socket, address, options)
+                ..BoundDatagrams::new(socket, address, options)
             }]])
         }
-        Endpoint::Fd(number) => match inherited::take(*number).map_err(failed)? {
+        Endpoint::Fd(number) => match inherited::duplicate(*number).map_err(failed)? {
             Inherited::Datagrams(socket) => {
                 let (address, domain) = (
-                    place_of(&socket).map_err(failed)?,
+                    local_address(&socket).map_err(failed)?,
                     socket.domain().map_err(failed)?,
                 );
                 if domain != Domain::UNIX {
-                    udp::ask_for_details(&socket, domain).map_err(failed)?;
+                    udp::enable_ancillary_data(&socket, domain).map_err(failed)?;
                 }
-                Ok(vec![vec![UnopenedDatagrams::new(socket, address, options)]])
+                Ok(vec![vec![BoundDatagrams::new(socket, address, options)]])
             }
             _ => Err(failed(io::Error::other(
-                "it is a socket that listens, not one of datagrams",
+                "it is a listening socket, expected a datagram one",
             ))),
         },
         Endpoint::Tcp(_) | Endpoint::Unix(_) => Err(failed(io::Error::other(
-            "it is a place of streams, not of datagrams",
+            "it is a stream endpoint, expected a datagram one",
         ))),
     }
 }
 
-/// How bytes travel at `endpoint`; an inherited socket is looked at.
+/// Returns the shape of `endpoint`: stream or datagrams. For an inherited socket it is read from the socket.
 pub fn shape(endpoint: &Endpoint) -> Result<Shape, ListenError> {
     let Endpoint::Fd(number) = endpoint else {
         return Ok(endpoint.shape().unwrap_or(Shape::Stream));
     };
-    match inherited::take(*number) {
+    match inherited::duplicate(*number) {
         Ok(Inherited::Datagrams(_)) => Ok(Shape::Datagrams),
         Ok(_) => Ok(Shape::Stream),
         Err(source) => Err(ListenError::Failed {
@@ -169,19 +171,19 @@ pub fn shape(endpoint: &Endpoint) -> Result<Shape, ListenError> {
     }
 }
 
-/// The sockets of one address.
-struct Door {
+/// The sockets bound to one address.
+struct BoundAddress {
     address: Address,
     sockets: Vec<Socket>,
 }
 
-impl At for Door {
+impl HasAddress for BoundAddress {
     fn address(&self) -> &Address {
         &self.address
     }
 }
 
-fn place_of(socket: &Socket) -> io::Result<Address> {
+fn local_address(socket: &Socket) -> io::Result<Address> {
     let sockaddr = socket.local_addr()?;
     Ok(match sockaddr.as_socket() {
         Some(addr) => addr.into(),
@@ -194,175 +196,185 @@ fn place_of(socket: &Socket) -> io::Result<Address> {
     })
 }
 
-impl UnopenedDatagrams {
+impl BoundDatagrams {
     fn new(socket: Socket, address: Address, options: &ListenOptions) -> Self {
         Self {
-            closes: TellsClose::at(&address, options.explain.as_ref()),
-            socket: Unopened::Bound(socket),
+            close_reporter: CloseReporter::new(&address, options.explain.as_ref()),
+            socket: UnopenedSocket::Bound(socket),
             address,
             file: None,
             explain: options.explain.clone(),
         }
     }
 
-    /// One over `transport`, as if bound at `address`.
+    /// Returns a socket over `transport`, with `address` as its own.
     pub fn from_transport(transport: Box<dyn DatagramTransport>, address: Address) -> Self {
         Self {
-            closes: TellsClose::at(&address, None),
-            socket: Unopened::Other(transport),
+            close_reporter: CloseReporter::new(&address, None),
+            socket: UnopenedSocket::Other(transport),
             address,
             file: None,
             explain: None,
         }
     }
 
-    /// Where it is bound, with the port that was really taken.
+    /// Returns the bound address, with the real port.
     pub fn address(&self) -> &Address {
         &self.address
     }
 
-    /// Opens it on the runtime this is called on.
-    pub fn open(self) -> io::Result<Datagrams> {
+    /// Opens the socket on the current runtime.
+    pub fn open(self) -> io::Result<DatagramSocket> {
         let Self {
             socket,
             address,
             file,
             explain,
-            closes,
+            close_reporter,
         } = self;
-        let everywhere = matches!(&address, Address::Net(addr) if addr.ip().is_unspecified());
-        let (socket, details) = match socket {
-            Unopened::Bound(socket) if socket.domain()? == Domain::UNIX => (
+        let unspecified = matches!(&address, Address::Net(addr) if addr.ip().is_unspecified());
+        let (socket, ancillary) = match socket {
+            UnopenedSocket::Bound(socket) if socket.domain()? == Domain::UNIX => (
                 Kind::Unixgram(UnixDatagram::from_std(
                     std::os::unix::net::UnixDatagram::from(socket),
                 )?),
                 Vec::new(),
             ),
-            Unopened::Bound(socket) => (
+            UnopenedSocket::Bound(socket) => (
                 Kind::Udp(UdpSocket::from_std(socket.into())?),
-                udp::room_for_details(),
+                udp::ancillary_buffer(),
             ),
-            Unopened::Other(transport) => (Kind::Other(transport), Vec::new()),
+            UnopenedSocket::Other(transport) => (Kind::Other(transport), Vec::new()),
         };
-        Ok(Datagrams {
+        Ok(DatagramSocket {
             socket,
             address,
-            everywhere,
-            details,
+            unspecified,
+            ancillary,
             dropped: 0,
             explain,
-            closes,
+            close_reporter,
             file,
         })
     }
 }
 
-impl Datagrams {
-    /// Where it is bound.
+impl DatagramSocket {
+    /// Returns the bound address.
     pub fn address(&self) -> &Address {
         &self.address
     }
 
-    /// The next datagram, into `room`. An error is the system's and passes: the socket stays as it is.
+    /// Receives the next datagram into `buffer`. After an error the socket is still usable.
     pub fn poll_recv(
         &mut self,
         cx: &mut Context<'_>,
-        room: &mut [u8],
+        buffer: &mut [u8],
     ) -> Poll<io::Result<Received>> {
         loop {
             ready!(self.socket.poll_ready(cx, Interest::READABLE))?;
-            let (socket, details) = (&self.socket, &mut self.details);
-            match socket.try_io(Interest::READABLE, || socket.receive(room, details)) {
+            let (socket, ancillary) = (&self.socket, &mut self.ancillary);
+            match socket.try_io(Interest::READABLE, || socket.receive(buffer, ancillary)) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                received => return Poll::Ready(received.map(|arrived| self.take(arrived, room))),
+                received => {
+                    return Poll::Ready(
+                        received.map(|datagram| self.finish_receive(datagram, buffer)),
+                    );
+                }
             }
         }
     }
 
-    /// A datagram that has already arrived, whatever the runtime knows of it; none is `WouldBlock`.
-    pub fn recv_now(&mut self, room: &mut [u8]) -> io::Result<Received> {
-        let arrived = self.socket.receive(room, &mut self.details)?;
-        Ok(self.take(arrived, room))
+    /// Receives a datagram without asking the runtime whether there is one; `WouldBlock` if there is none.
+    pub fn recv_now(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
+        let datagram = self.socket.receive(buffer, &mut self.ancillary)?;
+        Ok(self.finish_receive(datagram, buffer))
     }
 
-    fn take(&mut self, arrived: Arrived, room: &[u8]) -> Received {
-        let Arrived {
+    fn finish_receive(&mut self, datagram: Datagram, buffer: &[u8]) -> Received {
+        let Datagram {
             len,
-            whole,
+            full_len,
             peer,
             to,
-            to_many,
+            is_multicast,
             dropped,
-        } = arrived;
+        } = datagram;
         self.dropped = dropped.unwrap_or(self.dropped);
         let local = match (&self.address, to) {
-            (Address::Net(addr), Some(ip)) if self.everywhere => {
-                let mut asked = *addr;
-                asked.set_ip(ip);
-                asked.into()
+            (Address::Net(addr), Some(ip)) if self.unspecified => {
+                let mut local = *addr;
+                local.set_ip(ip);
+                local.into()
             }
             (address, _) => address.clone(),
         };
         if let Some(explain) = &self.explain {
-            explain.tell(Call::RecvFrom {
+            explain.report(Call::RecvFrom {
                 from: peer.clone(),
-                room: room.len(),
-                got: &room[..len],
+                capacity: buffer.len(),
+                bytes: &buffer[..len],
             });
         }
         Received {
             len,
-            whole,
+            full_len,
             route: Route {
                 peer,
                 local,
-                to_many,
+                is_multicast,
             },
         }
     }
 
-    /// Sends `bytes` back along `route`, as one datagram: all of it or nothing. What cannot be sent is an error and
-    /// nothing else comes of it: too long (EMSGSIZE), refused (an earlier one came back), a Unix peer that does not
-    /// read (`WouldBlock`) or cannot be answered since it has no name.
+    /// Sends `bytes` to the peer of `route` as one datagram, all or nothing.
+    ///
+    /// # Errors
+    ///
+    /// The datagram is too long (EMSGSIZE), a Unix peer does not read (`WouldBlock`) or has no name to reply to, or
+    /// another error of the system. The socket is still usable.
     pub fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
         bytes: &[u8],
         route: &Route,
     ) -> Poll<io::Result<()>> {
-        let (socket, everywhere) = (&self.socket, self.everywhere);
+        let (socket, unspecified) = (&self.socket, self.unspecified);
         let sent = if matches!(socket, Kind::Unixgram(_)) {
-            socket.send(bytes, route, everywhere)
+            socket.send(bytes, route, unspecified)
         } else {
             loop {
                 ready!(socket.poll_ready(cx, Interest::WRITABLE))?;
-                match socket.try_io(Interest::WRITABLE, || socket.send(bytes, route, everywhere)) {
+                match socket.try_io(Interest::WRITABLE, || {
+                    socket.send(bytes, route, unspecified)
+                }) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    // Told of one sent before this, perhaps to somebody else (ICMP): it is said once.
+                    // An ICMP error for an earlier datagram, perhaps to another peer. It is reported once.
                     Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                        break socket.send(bytes, route, everywhere);
+                        break socket.send(bytes, route, unspecified);
                     }
                     sent => break sent,
                 }
             }
         };
         if let Some(explain) = &self.explain {
-            explain.tell(Call::SendTo {
+            explain.report(Call::SendTo {
                 to: route.peer.clone(),
                 bytes,
-                took: sent.as_ref().copied(),
+                result: sent.as_ref().copied(),
             });
         }
         Poll::Ready(sent.map(|_| ()))
     }
 
-    /// Datagrams that the kernel has dropped because we were too slow to take them, as far as it has told.
+    /// Returns the number of datagrams that the kernel has dropped because its receive buffer was full, as of the last
+    /// received datagram.
     pub fn dropped(&self) -> u32 {
         self.dropped
     }
 
-    /// The same, having asked the kernel: it tells with a datagram, so of what was dropped since the last it has not.
-    pub fn ask_dropped(&mut self) -> u32 {
+    /// As [`Self::dropped`], but asks the kernel, which by itself reports drops only with the next datagram.
+    pub fn query_dropped(&mut self) -> u32 {
         match &self.socket {
             Kind::Udp(socket) => {
                 self.dropped = udp::dropped(&SockRef::from(socket))
@@ -375,18 +387,18 @@ impl Datagrams {
         self.dropped
     }
 
-    /// Bytes of datagrams that may wait in the kernel.
-    pub fn room(&self) -> usize {
-        let room = match &self.socket {
+    /// Returns the size of the kernel's receive buffer in bytes.
+    pub fn receive_buffer_size(&self) -> usize {
+        let buffer = match &self.socket {
             Kind::Udp(socket) => SockRef::from(socket).recv_buffer_size(),
             Kind::Unixgram(socket) => SockRef::from(socket).recv_buffer_size(),
-            Kind::Other(transport) => Ok(transport.room()),
+            Kind::Other(transport) => Ok(transport.receive_buffer_size()),
         };
-        room.unwrap_or_default()
+        buffer.unwrap_or_default()
     }
 }
 
-/// A socket as the runtime knows it.
+/// A socket registered with the runtime.
 #[derive(Debug)]
 enum Kind {
     Udp(UdpSocket),
@@ -394,13 +406,13 @@ enum Kind {
     Other(Box<dyn DatagramTransport>),
 }
 
-/// What one receive brought, over the internet or not.
-struct Arrived {
+/// A received datagram of any kind of socket.
+struct Datagram {
     len: usize,
-    whole: usize,
+    full_len: usize,
     peer: Address,
     to: Option<std::net::IpAddr>,
-    to_many: bool,
+    is_multicast: bool,
     dropped: Option<u32>,
 }
 
@@ -423,59 +435,59 @@ impl Kind {
         }
     }
 
-    fn receive(&self, room: &mut [u8], details: &mut [u8]) -> io::Result<Arrived> {
+    fn receive(&self, buffer: &mut [u8], ancillary: &mut [u8]) -> io::Result<Datagram> {
         match self {
             Self::Udp(socket) => {
-                let arrived = udp::receive(&SockRef::from(socket), room, details)?;
-                let udp::Arrived {
+                let datagram = udp::receive(&SockRef::from(socket), buffer, ancillary)?;
+                let udp::Datagram {
                     len,
-                    whole,
+                    full_len,
                     from,
                     to,
-                    to_many,
+                    is_multicast,
                     dropped,
-                } = arrived;
-                Ok(Arrived {
+                } = datagram;
+                Ok(Datagram {
                     len,
-                    whole,
+                    full_len,
                     peer: from.into(),
                     to,
-                    to_many,
+                    is_multicast,
                     dropped,
                 })
             }
             Self::Unixgram(socket) => {
-                let (len, whole, peer) = unixgram::receive(&SockRef::from(socket), room)?;
-                Ok(Arrived {
+                let (len, full_len, peer) = unixgram::receive(&SockRef::from(socket), buffer)?;
+                Ok(Datagram {
                     len,
-                    whole,
+                    full_len,
                     peer,
                     to: None,
-                    to_many: false,
+                    is_multicast: false,
                     dropped: None,
                 })
             }
             Self::Other(transport) => {
-                let (len, whole, peer) = transport.receive(room)?;
-                Ok(Arrived {
+                let (len, full_len, peer) = transport.receive(buffer)?;
+                Ok(Datagram {
                     len,
-                    whole,
+                    full_len,
                     peer,
                     to: None,
-                    to_many: false,
+                    is_multicast: false,
                     dropped: None,
                 })
             }
         }
     }
 
-    fn send(&self, bytes: &[u8], route: &Route, everywhere: bool) -> io::Result<usize> {
+    fn send(&self, bytes: &[u8], route: &Route, unspecified: bool) -> io::Result<usize> {
         match (self, &route.peer, &route.local) {
             (Self::Udp(socket), Address::Net(to), Address::Net(local)) => udp::send(
                 &SockRef::from(socket),
                 bytes,
                 *to,
-                everywhere.then(|| local.ip()),
+                unspecified.then(|| local.ip()),
             ),
             (Self::Unixgram(socket), Address::Unix(Some(name)), _) => {
                 unixgram::send(&SockRef::from(socket), bytes, name)
@@ -483,7 +495,7 @@ impl Kind {
             (Self::Other(transport), to, _) => transport.send(bytes, to),
             _ => Err(io::Error::new(
                 io::ErrorKind::AddrNotAvailable,
-                "the sender has no name to be answered at",
+                "the sender has no name to reply to",
             )),
         }
     }

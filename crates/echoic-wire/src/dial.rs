@@ -1,4 +1,4 @@
-//! Endpoint to [`Link`]: the door out.
+//! Dialling: from an endpoint to an open [`Link`].
 
 use std::{fmt, io, sync::Arc, time::Duration};
 
@@ -11,30 +11,30 @@ use tokio::time::{Instant, timeout};
 
 use crate::{
     explain::Explain,
-    eyeballs::{Answer, ConnectOutcome, Missing, Pace, RaceOptions, Try, race},
+    eyeballs::{Answer, Attempt, ConnectOutcome, Delays, LookupFailure, RaceOptions, race},
     link::Link,
     resolve::{ResolveError, resolve},
     transport::ClientLayer,
     udp, unix, unixgram,
 };
 
-/// How to dial.
+/// Options for [`dial`].
 #[derive(Clone, Debug)]
 pub struct DialOptions {
-    /// Time for all of it: the name and every address.
-    pub within: Duration,
+    /// Limit for the connection: the name lookup and all connection attempts.
+    pub timeout: Duration,
     /// Layers to open over the connection, the lowest first.
     pub layers: Vec<Arc<dyn ClientLayer>>,
-    /// Time for the handshakes of all of them, beside that for the connection.
+    /// Limit for the handshakes of all layers, after the connection is established.
     pub handshake_timeout: Duration,
-    /// Told of every socket call.
+    /// Receives a report of every socket call.
     pub explain: Option<Explain>,
 }
 
 impl Default for DialOptions {
     fn default() -> Self {
         Self {
-            within: Duration::from_secs(10),
+            timeout: Duration::from_secs(10),
             layers: Vec::new(),
             handshake_timeout: Duration::from_secs(10),
             explain: None,
@@ -42,81 +42,85 @@ impl Default for DialOptions {
     }
 }
 
-/// An answered call.
+/// An established connection.
 #[derive(Debug)]
 pub struct Dialled {
-    /// The connection.
+    /// The link to the peer.
     pub link: Link,
-    /// Who answered.
+    /// The peer's address.
     pub peer: Address,
-    /// Who was called before and did not, with the reason.
-    pub failed: Vec<Attempt>,
-    /// From the first call to the answer.
+    /// Connection attempts that failed before or lost the race.
+    pub failed: Vec<FailedAttempt>,
+    /// Time from the first connection attempt to the established connection.
     pub took: Duration,
 }
 
-/// One address that did not answer.
+/// A failed connection attempt.
 #[derive(Debug)]
-pub struct Attempt {
+pub struct FailedAttempt {
     /// The address.
     pub address: Address,
-    /// Why not.
-    pub why: io::Error,
+    /// The reason.
+    pub error: io::Error,
 }
 
-/// A call that nobody answered. Each variant has an exit code of its own.
+/// Reasons why an endpoint was not reached. Each variant has its own exit code.
 #[derive(Debug, Error)]
 pub enum DialError {
-    /// The name led nowhere.
+    /// The host name was not resolved.
     #[error(transparent)]
     Resolve(#[from] ResolveError),
-    /// Every address said no, or there was no way to it.
-    #[error("{} did not answer: {}", endpoint, list(attempts))]
+    /// Every address refused the connection or was unreachable.
+    #[error("{} did not answer: {}", endpoint, join_attempts(attempts))]
     Refused {
-        /// Who was called.
+        /// The endpoint.
         endpoint: Endpoint,
-        /// Each address with its reason.
-        attempts: Vec<Attempt>,
+        /// The attempt at each address.
+        attempts: Vec<FailedAttempt>,
     },
-    /// Nothing came back in time.
-    #[error("{} did not answer within {within:?}{}", endpoint, after(attempts))]
+    /// No address answered in time.
+    #[error(
+        "{} did not answer within {timeout:?}{}",
+        endpoint,
+        in_parentheses(attempts)
+    )]
     TimedOut {
-        /// Who was called.
+        /// The endpoint.
         endpoint: Endpoint,
-        /// How long was waited.
-        within: Duration,
-        /// Addresses that had said no before.
-        attempts: Vec<Attempt>,
+        /// The limit that was exceeded.
+        timeout: Duration,
+        /// Attempts that had failed or timed out.
+        attempts: Vec<FailedAttempt>,
     },
-    /// Somebody answered who does not speak the protocol of a layer, or is not accepted, or does not accept us.
+    /// The handshake of a layer failed: the peer violated the protocol, or one side rejected the other.
     #[error("the handshake with {peer} failed: {source}")]
     Handshake {
-        /// Who answered.
+        /// The peer's address.
         peer: Address,
-        /// What the layer said.
+        /// The layer's error.
         source: io::Error,
     },
-    /// Somebody answered and did not finish the handshake in time.
-    #[error("{peer} did not finish the handshake within {within:?}")]
+    /// The peer did not finish the handshake in time.
+    #[error("{peer} did not finish the handshake within {timeout:?}")]
     HandshakeTimedOut {
-        /// Who answered.
+        /// The peer's address.
         peer: Address,
-        /// How long was waited.
-        within: Duration,
+        /// The limit that was exceeded.
+        timeout: Duration,
     },
 }
 
-impl fmt::Display for Attempt {
+impl fmt::Display for FailedAttempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.why.kind() {
+        match self.error.kind() {
             io::ErrorKind::ConnectionRefused => write!(f, "{} refused", self.address),
             io::ErrorKind::TimedOut => write!(f, "{} gave no answer", self.address),
-            _ => write!(f, "{}: {}", self.address, self.why),
+            _ => write!(f, "{}: {}", self.address, self.error),
         }
     }
 }
 
-fn list(attempts: &[Attempt]) -> String {
+fn join_attempts(attempts: &[FailedAttempt]) -> String {
     attempts
         .iter()
         .map(ToString::to_string)
@@ -124,15 +128,15 @@ fn list(attempts: &[Attempt]) -> String {
         .join(", ")
 }
 
-fn after(attempts: &[Attempt]) -> String {
+fn in_parentheses(attempts: &[FailedAttempt]) -> String {
     if attempts.is_empty() {
         String::new()
     } else {
-        format!(" ({})", list(attempts))
+        format!(" ({})", join_attempts(attempts))
     }
 }
 
-/// Calls `endpoint`, and opens the layers over the connection.
+/// Connects to `endpoint`, and opens the layers over the connection.
 pub async fn dial(endpoint: &Endpoint, options: &DialOptions) -> Result<Dialled, DialError> {
     let dialled = dial_socket(endpoint, options).await?;
     if options.layers.is_empty() {
@@ -141,7 +145,9 @@ pub async fn dial(endpoint: &Endpoint, options: &DialOptions) -> Result<Dialled,
     let Dialled { mut link, peer, .. } = dialled;
     let handshakes = async {
         if link.shape() == Shape::Datagrams {
-            return Err(io::Error::other("a layer needs a stream, not datagrams"));
+            return Err(io::Error::other(
+                "a layer needs a stream; this endpoint has datagrams",
+            ));
         }
         for layer in &options.layers {
             link = layer.connect(link).await?;
@@ -157,22 +163,23 @@ pub async fn dial(endpoint: &Endpoint, options: &DialOptions) -> Result<Dialled,
         Ok(Err(source)) => Err(DialError::Handshake { peer, source }),
         Err(_) => Err(DialError::HandshakeTimedOut {
             peer,
-            within: options.handshake_timeout,
+            timeout: options.handshake_timeout,
         }),
     }
 }
 
 async fn dial_socket(endpoint: &Endpoint, options: &DialOptions) -> Result<Dialled, DialError> {
     match endpoint {
-        Endpoint::Tcp(at) => dial_tcp(endpoint, at, options).await,
+        Endpoint::Tcp(target) => dial_tcp(endpoint, target, options).await,
         Endpoint::Unix(name) => dial_unix(endpoint, name, options).await,
-        Endpoint::Udp(at) => dial_udp(endpoint, at, options).await,
+        Endpoint::Udp(target) => dial_udp(endpoint, target, options).await,
         Endpoint::Unixgram(name) => dial_unixgram(endpoint, name, options),
         Endpoint::Fd(_) => {
-            let why = io::Error::other("a descriptor is for listening, it cannot be dialled");
-            let attempts = vec![Attempt {
+            let error =
+                io::Error::other("an inherited descriptor can be listened on, not connected to");
+            let attempts = vec![FailedAttempt {
                 address: Address::Unix(None),
-                why,
+                error,
             }];
             Err(DialError::Refused {
                 endpoint: endpoint.clone(),
@@ -182,36 +189,39 @@ async fn dial_socket(endpoint: &Endpoint, options: &DialOptions) -> Result<Diall
     }
 }
 
-/// Calls the addresses as RFC 8305 has it, so that a silent one does not use up the others' chance.
+/// Races the addresses by Happy Eyeballs (RFC 8305), so that a silent address does not use up the time of the others.
 async fn dial_tcp(
     endpoint: &Endpoint,
-    at: &HostPort,
+    target: &HostPort,
     options: &DialOptions,
 ) -> Result<Dialled, DialError> {
     let DialOptions {
-        within, explain, ..
+        timeout, explain, ..
     } = options;
     let options = RaceOptions {
-        within: *within,
-        each: *within,
-        pace: Pace::default(),
+        timeout: *timeout,
+        attempt_timeout: *timeout,
+        delays: Delays::default(),
         explain: explain.clone(),
     };
-    let race = race(at, &options).await;
-    let began = race.tries.first().map_or(race.took, |first| first.started);
+    let race = race(target, &options).await;
+    let began = race
+        .attempts
+        .first()
+        .map_or(race.took, |first| first.started);
     let won = race
         .won
-        .map(|(number, link)| (race.tries[number].addr, link));
+        .map(|(number, link)| (race.attempts[number].addr, link));
     let mut failed = Vec::new();
-    for Try { addr, outcome, .. } in race.tries {
-        let why = match outcome {
-            ConnectOutcome::Failed(why) => why,
-            ConnectOutcome::Silent | ConnectOutcome::Overtaken => io::ErrorKind::TimedOut.into(),
+    for Attempt { addr, outcome, .. } in race.attempts {
+        let error = match outcome {
+            ConnectOutcome::Failed(error) => error,
+            ConnectOutcome::TimedOut | ConnectOutcome::Cancelled => io::ErrorKind::TimedOut.into(),
             ConnectOutcome::Connected { .. } => continue,
         };
-        failed.push(Attempt {
+        failed.push(FailedAttempt {
             address: addr.into(),
-            why,
+            error,
         });
     }
     if let Some((peer, link)) = won {
@@ -222,33 +232,34 @@ async fn dial_tcp(
             took: race.took.saturating_sub(began),
         });
     }
-    match (&at.host, failed.is_empty()) {
-        (Host::Name(name), true) => Err(unresolved(name, race.answers, *within).into()),
-        _ => Err(unanswered(endpoint, *within, failed)),
+    match (&target.host, failed.is_empty()) {
+        (Host::Name(name), true) => Err(resolve_error(name, race.answers, *timeout).into()),
+        _ => Err(connect_error(endpoint, *timeout, failed)),
     }
 }
 
-/// Of the two families' reasons the one that says more: that a name lacks one kind of address says the least.
-fn unresolved(host: &str, answers: Vec<Answer>, within: Duration) -> ResolveError {
-    let missing = answers.into_iter().filter_map(|answer| answer.found.err());
-    let telling = |missing: &Missing| match missing {
-        Missing::NoAddress(_) => 0,
-        Missing::NoName => 1,
-        Missing::Again => 2,
-        Missing::Failed(_) => 3,
-        Missing::Silent => 4,
+/// Returns the more informative of the failures of the two families: `NoAddress` says the least, since many names have
+/// addresses of one family only.
+fn resolve_error(host: &str, answers: Vec<Answer>, timeout: Duration) -> ResolveError {
+    let failure = answers.into_iter().filter_map(|answer| answer.found.err());
+    let informativeness = |failure: &LookupFailure| match failure {
+        LookupFailure::NoAddress(_) => 0,
+        LookupFailure::NoName => 1,
+        LookupFailure::TryAgain => 2,
+        LookupFailure::Failed(_) => 3,
+        LookupFailure::TimedOut => 4,
     };
     let host = host.to_owned();
-    match missing.max_by_key(telling) {
-        None | Some(Missing::Silent) => ResolveError::TimedOut { host, within },
-        Some(Missing::Failed(source)) => ResolveError::Failed { host, source },
-        Some(Missing::NoAddress(_)) => {
+    match failure.max_by_key(informativeness) {
+        None | Some(LookupFailure::TimedOut) => ResolveError::TimedOut { host, timeout },
+        Some(LookupFailure::Failed(source)) => ResolveError::Failed { host, source },
+        Some(LookupFailure::NoAddress(_)) => {
             let source = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
             ResolveError::Failed { host, source }
         }
-        Some(missing) => ResolveError::Failed {
+        Some(failure) => ResolveError::Failed {
             host,
-            source: io::Error::other(missing.to_string()),
+            source: io::Error::other(failure.to_string()),
         },
     }
 }
@@ -260,8 +271,8 @@ async fn dial_unix(
 ) -> Result<Dialled, DialError> {
     let started = Instant::now();
     let address = Address::Unix(Some(name.clone()));
-    let why = match timeout(
-        options.within,
+    let error = match timeout(
+        options.timeout,
         unix::connect(name, options.explain.as_ref()),
     )
     .await
@@ -270,7 +281,7 @@ async fn dial_unix(
             let explain = options
                 .explain
                 .as_ref()
-                .map(|explain| explain.of(address.clone()));
+                .map(|explain| explain.for_peer(address.clone()));
             let link = Link::unix(stream, explain);
             return Ok(Dialled {
                 link,
@@ -279,31 +290,31 @@ async fn dial_unix(
                 took: started.elapsed(),
             });
         }
-        Ok(Err(why)) => why,
+        Ok(Err(error)) => error,
         Err(_) => io::ErrorKind::TimedOut.into(),
     };
-    Err(unanswered(
+    Err(connect_error(
         endpoint,
-        options.within,
-        vec![Attempt { address, why }],
+        options.timeout,
+        vec![FailedAttempt { address, error }],
     ))
 }
 
-/// A datagram is sent without asking whether anybody is there: the first address that there is a way to is the one.
+/// Connects to the first address that has a route. UDP has no handshake, so it is unknown whether the peer exists.
 async fn dial_udp(
     endpoint: &Endpoint,
-    at: &HostPort,
+    target: &HostPort,
     options: &DialOptions,
 ) -> Result<Dialled, DialError> {
     let started = Instant::now();
     let mut failed = Vec::new();
-    for addr in resolve(at, options.within).await? {
+    for addr in resolve(target, options.timeout).await? {
         match udp::connect(addr, options.explain.as_ref()) {
             Ok(socket) => {
                 let explain = options
                     .explain
                     .as_ref()
-                    .map(|explain| explain.of(addr.into()));
+                    .map(|explain| explain.for_peer(addr.into()));
                 return Ok(Dialled {
                     link: Link::udp(socket, explain),
                     peer: addr.into(),
@@ -311,13 +322,13 @@ async fn dial_udp(
                     took: started.elapsed(),
                 });
             }
-            Err(why) => failed.push(Attempt {
+            Err(error) => failed.push(FailedAttempt {
                 address: addr.into(),
-                why,
+                error,
             }),
         }
     }
-    Err(unanswered(endpoint, options.within, failed))
+    Err(connect_error(endpoint, options.timeout, failed))
 }
 
 fn dial_unixgram(
@@ -332,7 +343,7 @@ fn dial_unixgram(
             let explain = options
                 .explain
                 .as_ref()
-                .map(|explain| explain.of(address.clone()));
+                .map(|explain| explain.for_peer(address.clone()));
             let (link, took) = (Link::unixgram(socket, explain), started.elapsed());
             Ok(Dialled {
                 link,
@@ -341,23 +352,27 @@ fn dial_unixgram(
                 took,
             })
         }
-        Err(why) => Err(unanswered(
+        Err(error) => Err(connect_error(
             endpoint,
-            options.within,
-            vec![Attempt { address, why }],
+            options.timeout,
+            vec![FailedAttempt { address, error }],
         )),
     }
 }
 
-fn unanswered(endpoint: &Endpoint, within: Duration, attempts: Vec<Attempt>) -> DialError {
+fn connect_error(
+    endpoint: &Endpoint,
+    timeout: Duration,
+    attempts: Vec<FailedAttempt>,
+) -> DialError {
     let endpoint = endpoint.clone();
     if attempts
         .iter()
-        .any(|attempt| attempt.why.kind() == io::ErrorKind::TimedOut)
+        .any(|attempt| attempt.error.kind() == io::ErrorKind::TimedOut)
     {
         DialError::TimedOut {
             endpoint,
-            within,
+            timeout,
             attempts,
         }
     } else {

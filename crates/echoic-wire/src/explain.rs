@@ -1,27 +1,27 @@
-//! The socket calls, told as they happen: what `--explain` shows.
+//! Reports of socket calls as they happen: the data of `--explain`.
 //!
-//! The tutorial's list of methods is what a newcomer knows; this puts each call, with its arguments and its
-//! result, beside what the program did.
+//! Newcomers know the list of socket methods from a tutorial. A report has one such call with its arguments and its
+//! result, so that they see which calls the program makes, and when.
 
 use std::{fmt, io, net::SocketAddr, sync::Arc};
 
 use echoic_core::{endpoint::Shape, event::Address};
 
-/// Hears every socket call of a link or a listener.
+/// Receives a report of every socket call of a link or a listener.
 #[derive(Clone)]
 pub struct Explain {
-    /// The peer, or our own address where it is about the socket of an endpoint.
-    who: Option<Address>,
-    tell: Arc<Teller>,
+    /// The address passed with each report: the peer's, or our own for the socket of an endpoint.
+    address: Option<Address>,
+    callback: Arc<Callback>,
 }
 
-type Teller = dyn Fn(Option<&Address>, Call<'_>) + Send + Sync;
+type Callback = dyn Fn(Option<&Address>, Call<'_>) + Send + Sync;
 
-/// A socket call and what came of it.
+/// A socket call with its arguments and its result.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Call<'a> {
-    /// A name was asked for.
+    /// getaddrinfo(3).
     Resolve {
         /// The name.
         host: &'a str,
@@ -30,132 +30,132 @@ pub enum Call<'a> {
     },
     /// socket(2).
     Socket {
-        /// For an address of this family.
+        /// An address of the socket's family.
         address: Address,
-        /// Of this type.
+        /// The socket's type.
         shape: Shape,
-        /// Whether there is one.
+        /// Success or failure.
         result: Result<(), &'a io::Error>,
     },
     /// bind(2).
     Bind {
-        /// The address asked for.
+        /// The requested address.
         address: Address,
-        /// Whether it was free.
+        /// Success or failure.
         result: Result<(), &'a io::Error>,
     },
     /// listen(2).
     Listen {
         /// Connections that may wait to be accepted.
         backlog: u32,
-        /// Whether it listens.
+        /// Success or failure.
         result: Result<(), &'a io::Error>,
     },
     /// accept(2).
     Accept {
-        /// Who called.
+        /// The peer's address.
         result: Result<Address, &'a io::Error>,
     },
     /// connect(2).
     Connect {
-        /// Who was called.
+        /// The peer's address.
         address: Address,
-        /// Whether somebody answered.
+        /// Success or failure.
         result: Result<(), &'a io::Error>,
     },
     /// recv(2).
     Recv {
-        /// Bytes there was room for.
-        room: usize,
-        /// What came; nothing is the end of the peer's stream.
-        got: Result<&'a [u8], &'a io::Error>,
+        /// Size of the buffer in bytes.
+        capacity: usize,
+        /// The bytes received; none at the end of the peer's stream.
+        result: Result<&'a [u8], &'a io::Error>,
     },
     /// send(2).
     Send {
-        /// What was to be sent.
+        /// The bytes to send.
         bytes: &'a [u8],
-        /// How much the kernel took.
-        took: Result<usize, &'a io::Error>,
+        /// How many of them the kernel took.
+        result: Result<usize, &'a io::Error>,
     },
-    /// recvfrom(2): a datagram.
+    /// recvfrom(2): a datagram. Failures are not reported.
     RecvFrom {
-        /// Who sent it.
+        /// The sender's address.
         from: Address,
-        /// Bytes there was room for.
-        room: usize,
-        /// What came; nothing is a message too.
-        got: &'a [u8],
+        /// Size of the buffer in bytes.
+        capacity: usize,
+        /// The bytes received; an empty datagram is possible.
+        bytes: &'a [u8],
     },
     /// sendto(2): a datagram.
     SendTo {
-        /// Who it is for.
+        /// The receiver's address.
         to: Address,
-        /// What was to be sent.
+        /// The bytes to send.
         bytes: &'a [u8],
-        /// How much the kernel took: all or nothing.
-        took: Result<usize, &'a io::Error>,
+        /// How many of them the kernel took: all or none.
+        result: Result<usize, &'a io::Error>,
     },
-    /// shutdown(2) of the writing half.
+    /// shutdown(2) of the sending half.
     Shutdown {
-        /// Whether the end was sent.
+        /// Success or failure.
         result: Result<(), &'a io::Error>,
     },
-    /// close(2): of a connection, or of the socket of an endpoint, which is then named by its own address.
+    /// close(2) of a connection, or of an endpoint's socket; the latter is reported with its own address.
     Close,
 }
 
 impl Explain {
-    /// `tell` is called with each call, on the thread that made it, together with the peer once there is one.
-    pub fn new(tell: impl Fn(Option<&Address>, Call<'_>) + Send + Sync + 'static) -> Self {
+    /// Calls `callback` for each socket call, on the thread that made it, with the peer's address once it is known.
+    pub fn new(callback: impl Fn(Option<&Address>, Call<'_>) + Send + Sync + 'static) -> Self {
         Self {
-            who: None,
-            tell: Arc::new(tell),
+            address: None,
+            callback: Arc::new(callback),
         }
     }
 
-    /// The same listener for the calls made with one peer.
+    /// Returns the same receiver for the calls made with one peer.
     #[must_use]
-    pub fn of(&self, peer: Address) -> Self {
+    pub fn for_peer(&self, peer: Address) -> Self {
         Self {
-            who: Some(peer),
-            tell: Arc::clone(&self.tell),
+            address: Some(peer),
+            callback: Arc::clone(&self.callback),
         }
     }
 
-    /// Tells of a call.
-    pub fn tell(&self, call: Call<'_>) {
-        (self.tell)(self.who.as_ref(), call);
+    /// Reports a call.
+    pub fn report(&self, call: Call<'_>) {
+        (self.callback)(self.address.as_ref(), call);
     }
 }
 
 impl fmt::Debug for Explain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Explain")
-            .field("who", &self.who)
+            .field("address", &self.address)
             .finish_non_exhaustive()
     }
 }
 
-/// Kept beside a bound socket: tells of its close when it is dropped with it.
+/// Reports the close of a bound socket: stored beside it and dropped with it.
 #[derive(Debug)]
-pub(crate) struct TellsClose(Option<Explain>);
+pub(crate) struct CloseReporter(Option<Explain>);
 
-impl TellsClose {
-    /// `address` is where the socket is bound, which says which of several it is.
-    pub(crate) fn at(address: &Address, explain: Option<&Explain>) -> Self {
-        Self(explain.map(|explain| explain.of(address.clone())))
+impl CloseReporter {
+    /// `address` is the socket's own, which tells several sockets of an endpoint apart.
+    pub(crate) fn new(address: &Address, explain: Option<&Explain>) -> Self {
+        Self(explain.map(|explain| explain.for_peer(address.clone())))
     }
 }
 
-impl Drop for TellsClose {
+impl Drop for CloseReporter {
     fn drop(&mut self) {
-        tell(self.0.as_ref(), || Call::Close);
+        report(self.0.as_ref(), || Call::Close);
     }
 }
 
-/// Tells `explain`, if there is anybody to tell.
-pub(crate) fn tell<'a>(explain: Option<&Explain>, call: impl FnOnce() -> Call<'a>) {
+/// Reports a call if `explain` is set; `call` is not built otherwise.
+pub(crate) fn report<'a>(explain: Option<&Explain>, call: impl FnOnce() -> Call<'a>) {
     if let Some(explain) = explain {
-        explain.tell(call());
+        explain.report(call());
     }
 }

@@ -1,24 +1,24 @@
-//! Which of a name's addresses is called when: Happy Eyeballs version 2 (RFC 8305).
+//! Happy Eyeballs version 2 (RFC 8305): when to connect to which of a name's addresses.
 //!
-//! A name may have addresses of two families, and one of the families may lead nowhere without anybody saying so.
-//! Calling one address after the other would then wait for minutes; calling all at once would be rude. So they are
-//! called a quarter of a second apart, IPv6 first and the families by turns, and the first to answer wins.
+//! A name may have addresses of two families, and one family may be silently unreachable. Trying one address after the
+//! other would then take minutes, and trying all at once would load the network. So connection attempts start 250 ms
+//! apart, IPv6 first and the families alternating, and the first that connects wins.
 //!
-//! [`Eyeballs`] decides and does nothing: it is told of answers and of the time, and says what to do next. [`race()`]
-//! does it. What a run of it looked like can be read afterwards from [`Eyeballs::log`].
+//! [`Eyeballs`] is a state machine without I/O: it takes events with their times and returns the next action.
+//! [`race()`] carries the actions out. [`Eyeballs::log`] has the steps of a race.
 //!
-//! Left out is the synthesis of addresses behind a NAT64 (RFC 8305 section 7): it needs the network's prefix, and the
-//! resolvers of such networks synthesise them themselves (DNS64, RFC 6147).
+//! The synthesis of IPv6 addresses behind a NAT64 (RFC 8305 section 7) is not implemented: it needs the network's
+//! prefix, and the resolvers of such networks do it themselves (DNS64, RFC 6147).
 
 mod names;
 mod race;
 
 use std::{net::SocketAddr, time::Duration};
 
-pub use names::{Missing, look_up};
-pub use race::{Answer, ConnectOutcome, Race, RaceOptions, Try, call, race};
+pub use names::{LookupFailure, lookup_family};
+pub use race::{Answer, Attempt, ConnectOutcome, Race, RaceOptions, attempt, race};
 
-/// One of the two kinds of address.
+/// An address family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Family {
     /// AAAA records.
@@ -28,25 +28,26 @@ pub enum Family {
 }
 
 impl Family {
-    /// Both, in the order in which they are asked for (RFC 8305 section 3).
+    /// Both families, in the order of the queries (RFC 8305 section 3).
     pub const BOTH: [Self; 2] = [Self::V6, Self::V4];
 
-    /// That of an address.
+    /// Returns the family of an address.
     pub fn of(addr: SocketAddr) -> Self {
         if addr.is_ipv6() { Self::V6 } else { Self::V4 }
     }
 }
 
-/// The two delays; the values of RFC 8305 section 8.
+/// The delays of a race; the defaults are those of RFC 8305 section 8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pace {
-    /// IPv4 addresses that came first wait so long for the IPv6 ones: 50 ms.
+pub struct Delays {
+    /// Resolution Delay: how long IPv4 addresses that came first wait for the IPv6 ones, 50 ms.
     pub resolution: Duration,
-    /// From the start of one call to that of the next, while none has failed: 250 ms. Never below 10 ms.
+    /// Connection Attempt Delay: from the start of one attempt to that of the next unless an attempt fails, 250 ms. At
+    /// least [`Self::ATTEMPT_MIN`].
     pub attempt: Duration,
 }
 
-impl Default for Pace {
+impl Default for Delays {
     fn default() -> Self {
         Self {
             resolution: Duration::from_millis(50),
@@ -55,74 +56,74 @@ impl Default for Pace {
     }
 }
 
-impl Pace {
-    /// Below this a new call every so often is a flood (RFC 8305 section 5).
+impl Delays {
+    /// Minimum Connection Attempt Delay (RFC 8305 section 5).
     pub const ATTEMPT_MIN: Duration = Duration::from_millis(10);
 }
 
-/// What to do next.
+/// The next thing to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Call this address; the number names the attempt from here on, counted from 0.
+    /// Start an attempt to connect to this address. The number identifies the attempt, counted from 0.
     Start(usize, SocketAddr),
-    /// Nothing, until something is told, or until this time if there is one.
+    /// Wait for an event, or until this time if there is one.
     Wait(Option<Duration>),
-    /// This attempt has won; the others are to be dropped.
+    /// This attempt has won; cancel the others.
     Won(usize),
-    /// No address is left, and none is awaited.
+    /// All attempts have failed, and no more addresses are expected.
     Failed,
 }
 
-/// Something that happened.
+/// A step of a race.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// A family's addresses came, so many of them new; 0 also if there was no answer to be had.
+    /// The lookup of a family ended with this many new addresses; 0 also if it failed.
     Answered(Family, usize),
-    /// An attempt began.
+    /// An attempt started.
     Started(usize, SocketAddr),
     /// An attempt failed.
     Failed(usize),
-    /// An attempt connected; if another had before, this one came too late.
+    /// An attempt connected. Only the first of them wins.
     Connected(usize),
 }
 
-/// The state of one race. All times are since its beginning, and never go back.
+/// The state machine of one race. Times are since its start, and monotonic.
 #[derive(Clone, Debug)]
 pub struct Eyeballs {
-    pace: Pace,
-    /// Whether the families take turns; otherwise the order is the caller's.
-    by_turns: bool,
-    /// Families whose addresses are still to come.
-    awaited: Vec<Family>,
-    /// Every address there ever was, so that none is called twice.
+    delays: Delays,
+    /// Whether the families alternate; otherwise the addresses keep their order.
+    alternate: bool,
+    /// Families whose lookup has not ended.
+    unresolved: Vec<Family>,
+    /// All addresses so far, so that none is tried twice.
     known: Vec<SocketAddr>,
-    /// Those not called yet, in the order of the answers.
-    waiting: Vec<SocketAddr>,
-    attempts: Vec<Attempt>,
-    /// Before this no attempt starts.
+    /// Addresses without an attempt yet, in the order of the answers.
+    untried: Vec<SocketAddr>,
+    attempts: Vec<AttemptState>,
+    /// The earliest time of the next attempt.
     next_start: Duration,
     won: Option<usize>,
     log: Vec<(Duration, Step)>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Attempt {
+struct AttemptState {
     family: Family,
     running: bool,
 }
 
 impl Eyeballs {
-    /// A race for a name: the addresses of both families are still to come.
-    pub fn for_name(pace: Pace) -> Self {
+    /// Returns a race for a name: both families have yet to be resolved.
+    pub fn for_name(delays: Delays) -> Self {
         Self {
-            pace: Pace {
-                attempt: pace.attempt.max(Pace::ATTEMPT_MIN),
-                ..pace
+            delays: Delays {
+                attempt: delays.attempt.max(Delays::ATTEMPT_MIN),
+                ..delays
             },
-            by_turns: true,
-            awaited: Family::BOTH.to_vec(),
+            alternate: true,
+            unresolved: Family::BOTH.to_vec(),
             known: Vec::new(),
-            waiting: Vec::new(),
+            untried: Vec::new(),
             attempts: Vec::new(),
             next_start: Duration::ZERO,
             won: None,
@@ -130,34 +131,34 @@ impl Eyeballs {
         }
     }
 
-    /// A race between addresses that are known and stay in this order.
-    pub fn for_addresses(addrs: &[SocketAddr], pace: Pace) -> Self {
-        let mut eyes = Self {
-            by_turns: false,
-            awaited: Vec::new(),
-            ..Self::for_name(pace)
+    /// Returns a race between known addresses, which keep this order.
+    pub fn for_addresses(addrs: &[SocketAddr], delays: Delays) -> Self {
+        let mut eyeballs = Self {
+            alternate: false,
+            unresolved: Vec::new(),
+            ..Self::for_name(delays)
         };
-        eyes.learn(addrs);
-        eyes
+        eyeballs.add(addrs);
+        eyeballs
     }
 
-    /// The resolver's answer for one family, once; no addresses if it had none, or failed.
+    /// The lookup of one family has ended. Called once a family; `addrs` is empty if it failed or found none.
     pub fn on_addresses(&mut self, family: Family, addrs: &[SocketAddr], now: Duration) {
-        self.awaited.retain(|awaited| *awaited != family);
-        let new = self.learn(addrs);
+        self.unresolved.retain(|unresolved| *unresolved != family);
+        let new = self.add(addrs);
         self.log.push((now, Step::Answered(family, new)));
-        // IPv4 alone waits a little for IPv6, and for nothing else (RFC 8305 section 3).
+        // Only IPv4 waits, and only for IPv6 (RFC 8305 section 3).
         if self.attempts.is_empty() {
-            let hold = family == Family::V4 && self.awaited.contains(&Family::V6);
-            self.next_start = if hold {
-                now + self.pace.resolution
+            let must_wait = family == Family::V4 && self.unresolved.contains(&Family::V6);
+            self.next_start = if must_wait {
+                now + self.delays.resolution
             } else {
                 now
             };
         }
     }
 
-    /// An attempt has connected. The first one told wins.
+    /// An attempt has connected. The first one wins.
     pub fn on_connected(&mut self, attempt: usize, now: Duration) {
         if self.end(attempt) {
             self.won.get_or_insert(attempt);
@@ -165,7 +166,7 @@ impl Eyeballs {
         }
     }
 
-    /// An attempt has failed: the next need not wait.
+    /// An attempt has failed. The next one may start at once.
     pub fn on_failed(&mut self, attempt: usize, now: Duration) {
         if self.end(attempt) {
             self.next_start = self.next_start.min(now);
@@ -173,15 +174,15 @@ impl Eyeballs {
         }
     }
 
-    /// What to do now. After [`Action::Start`] there may be more to do: ask until there is something to wait for.
+    /// Returns what to do now. After [`Action::Start`] call it again: there may be more to do.
     pub fn poll(&mut self, now: Duration) -> Action {
         if let Some(won) = self.won {
             return Action::Won(won);
         }
-        if self.waiting.is_empty() {
-            let open =
-                !self.awaited.is_empty() || self.attempts.iter().any(|attempt| attempt.running);
-            return if open {
+        if self.untried.is_empty() {
+            let pending =
+                !self.unresolved.is_empty() || self.attempts.iter().any(|attempt| attempt.running);
+            return if pending {
                 Action::Wait(None)
             } else {
                 Action::Failed
@@ -190,60 +191,60 @@ impl Eyeballs {
         if now < self.next_start {
             return Action::Wait(Some(self.next_start));
         }
-        let addr = self.waiting.remove(self.turn());
+        let addr = self.untried.remove(self.next_index());
         let number = self.attempts.len();
-        self.attempts.push(Attempt {
+        self.attempts.push(AttemptState {
             family: Family::of(addr),
             running: true,
         });
-        self.next_start = now + self.pace.attempt;
+        self.next_start = now + self.delays.attempt;
         self.log.push((now, Step::Started(number, addr)));
         Action::Start(number, addr)
     }
 
-    /// Everything that happened, in order, with its time.
+    /// Returns the steps so far, in order, with their times.
     pub fn log(&self) -> &[(Duration, Step)] {
         &self.log
     }
 
-    /// The addresses that were never called.
+    /// Returns the addresses without an attempt.
     pub fn untried(&self) -> &[SocketAddr] {
-        &self.waiting
+        &self.untried
     }
 
-    /// Whose turn it is among those that wait: the first of the other family than the last one called, IPv6 before any
-    /// (RFC 8305 section 4, with a first address family count of 1).
-    fn turn(&self) -> usize {
+    /// Returns the index in `untried` of the next address: the first one of the other family than that of the last
+    /// attempt, at first IPv6 (RFC 8305 section 4, with a First Address Family Count of 1).
+    fn next_index(&self) -> usize {
         let wanted = match self.attempts.last() {
-            Some(Attempt {
+            Some(AttemptState {
                 family: Family::V6, ..
             }) => Family::V4,
-            Some(Attempt {
+            Some(AttemptState {
                 family: Family::V4, ..
             })
             | None => Family::V6,
         };
         let wanted = |addr: &SocketAddr| Family::of(*addr) == wanted;
-        if self.by_turns {
-            self.waiting.iter().position(wanted).unwrap_or(0)
+        if self.alternate {
+            self.untried.iter().position(wanted).unwrap_or(0)
         } else {
             0
         }
     }
 
-    /// Notes the addresses that are new; how many.
-    fn learn(&mut self, addrs: &[SocketAddr]) -> usize {
+    /// Adds the new ones of `addrs`, and returns how many they are.
+    fn add(&mut self, addrs: &[SocketAddr]) -> usize {
         let before = self.known.len();
         for addr in addrs {
             if !self.known.contains(addr) {
                 self.known.push(*addr);
-                self.waiting.push(*addr);
+                self.untried.push(*addr);
             }
         }
         self.known.len() - before
     }
 
-    /// Ends an attempt, if it was running.
+    /// Marks an attempt as ended. Returns whether it was running.
     fn end(&mut self, attempt: usize) -> bool {
         self.attempts
             .get_mut(attempt)

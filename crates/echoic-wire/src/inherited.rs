@@ -1,4 +1,4 @@
-//! Sockets that were handed to this process: by systemd, by a test harness, by a shell.
+//! Inherited sockets (`fd:N`): passed to this process by systemd, a test harness or a shell.
 
 use std::{
     io,
@@ -12,29 +12,29 @@ use rustix::{
 };
 use socket2::{Domain, Socket, Type};
 
-/// A socket that came from outside, by what it is.
+/// An inherited socket, by type.
 #[derive(Debug)]
 pub(crate) enum Inherited {
     Tcp(TcpListener),
     Unix(UnixListener),
-    /// Datagrams, over the internet or not.
+    /// UDP or Unix datagrams.
     Datagrams(Socket),
 }
 
-/// A copy of descriptor `number`.
+/// Duplicates descriptor `number`.
 ///
-/// To own a descriptor by its number is something only its maker can promise to be right, so the language asks for
-/// `unsafe` there. A process may however ask the system for a copy of any of its own (`pidfd_getfd(2)`, Linux 5.6):
-/// what comes back is surely ours, and a number that is no descriptor is an error.
-pub(crate) fn take(number: u32) -> io::Result<Inherited> {
-    // A number beyond what the system counts with is open as little as any other that is not.
-    let number = i32::try_from(number).map_err(|_| not_taken(Errno::BADF))?;
-    let this = pidfd_open(getpid(), PidfdFlags::empty()).map_err(not_taken)?;
-    let copy = pidfd_getfd(&this, number, PidfdGetfdFlags::empty()).map_err(not_taken)?;
+/// Taking ownership of a descriptor by its number needs `unsafe` in Rust. A process may however ask the kernel for a
+/// duplicate of any of its own descriptors (`pidfd_getfd(2)`, Linux 5.6): the duplicate is ours, and a number that is
+/// not open is an error.
+pub(crate) fn duplicate(number: u32) -> io::Result<Inherited> {
+    // No descriptor has a number this large.
+    let number = i32::try_from(number).map_err(|_| duplicate_error(Errno::BADF))?;
+    let this = pidfd_open(getpid(), PidfdFlags::empty()).map_err(duplicate_error)?;
+    let copy = pidfd_getfd(&this, number, PidfdGetfdFlags::empty()).map_err(duplicate_error)?;
     let socket = Socket::from(copy);
     let domain = socket
         .domain()
-        .map_err(|error| Errno::from_io_error(&error).map_or(error, not_taken))?;
+        .map_err(|error| Errno::from_io_error(&error).map_or(error, duplicate_error))?;
     let kind = socket.r#type()?;
     socket.set_cloexec(true)?;
     socket.set_nonblocking(true)?;
@@ -42,39 +42,37 @@ pub(crate) fn take(number: u32) -> io::Result<Inherited> {
     match kind {
         Type::DGRAM if net || domain == Domain::UNIX => Ok(Inherited::Datagrams(socket)),
         Type::STREAM if !socket.is_listener()? => Err(io::Error::other(
-            "it is a stream that does not listen; listen() comes before handing it over",
+            "it is a stream socket that does not listen; call listen() before passing it on",
         )),
         Type::STREAM if net => Ok(Inherited::Tcp(socket.into())),
         Type::STREAM if domain == Domain::UNIX => Ok(Inherited::Unix(OwnedFd::from(socket).into())),
         _ => Err(io::Error::other(
-            "it is a socket of a kind that is not spoken here; streams and datagrams are, over IP and Unix",
+            "unsupported type of socket: expected a stream or datagram socket, IP or Unix",
         )),
     }
 }
 
-/// The system's reason in words, with what to do.
-fn not_taken(why: Errno) -> io::Error {
-    let text = match why {
+/// Explains why a descriptor cannot be duplicated, and what to do.
+fn duplicate_error(errno: Errno) -> io::Error {
+    let text = match errno {
         Errno::BADF => {
-            "nothing is open at that number; who starts this program has to open a socket there and let it be \
-             inherited (`pass_fds` in Python, not close-on-exec in C)"
+            "no descriptor of that number is open; the program that starts this one has to open a socket there and \
+             let it be inherited (`pass_fds` in Python, not close-on-exec in C)"
         }
-        Errno::NOTSOCK => {
-            "what is open at that number is no socket; hand over one that listens, or one of datagrams"
-        }
+        Errno::NOTSOCK => "the descriptor is not a socket; pass a listening or a datagram socket",
         Errno::NOSYS | Errno::PERM => {
-            "the system does not let a process copy its own descriptors (pidfd_getfd, Linux 5.6; some sandboxes \
-             forbid it); name an address instead"
+            "the system does not let a process duplicate its own descriptors (pidfd_getfd, Linux 5.6; some sandboxes \
+             forbid it); use an address instead"
         }
-        _ => return why.into(),
+        _ => return errno.into(),
     };
-    io::Error::new(io::Error::from(why).kind(), text)
+    io::Error::new(io::Error::from(errno).kind(), text)
 }
 
-/// The descriptors that systemd's protocol says were handed over (`sd_listen_fds(3)`): 3 and up, if they are for us.
-pub fn handed_over() -> Vec<u32> {
-    let number = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
-    match (number("LISTEN_PID"), number("LISTEN_FDS")) {
+/// Returns the descriptors passed by systemd's protocol (`sd_listen_fds(3)`): 3 and up, if `LISTEN_PID` is ours.
+pub fn inherited_fds() -> Vec<u32> {
+    let variable = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
+    match (variable("LISTEN_PID"), variable("LISTEN_FDS")) {
         (Some(pid), Some(count)) if pid == std::process::id() => {
             (3..).take(count.min(64) as usize).collect()
         }

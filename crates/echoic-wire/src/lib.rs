@@ -1,7 +1,8 @@
-//! Bytes to and from peers: listen, dial, resolve, and the [`Link`] between.
+//! Connections and datagrams: [`listen`], [`bind_datagrams`], [`dial`], [`resolve`], and [`Link`], a connection to one
+//! peer.
 //!
-//! Floor 1. The server and the client both stand on this crate, and neither knows the other: a transport is one
-//! file with both its ends.
+//! Floor 1: the server and the client both use this crate, and neither knows the other. A transport is one file with
+//! both its ends.
 //!
 #![doc = include_str!("methods.md")]
 
@@ -23,11 +24,11 @@ mod unix;
 mod unixgram;
 
 pub use datagram::{
-    DatagramTransport, Datagrams, Received, Route, UnopenedDatagrams, bind_datagrams, shape,
+    BoundDatagrams, DatagramSocket, DatagramTransport, Received, Route, bind_datagrams, shape,
 };
-pub use dial::{Attempt, DialError, DialOptions, Dialled, dial};
+pub use dial::{DialError, DialOptions, Dialled, FailedAttempt, dial};
 pub use explain::{Call, Explain};
-pub use inherited::handed_over;
+pub use inherited::inherited_fds;
 pub use link::Link;
 pub use listen::{Accept, Incoming, ListenError, Listener, listen};
 pub use options::ListenOptions;

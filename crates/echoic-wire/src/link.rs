@@ -1,11 +1,11 @@
-//! One peer: bytes in, bytes out, an end.
+//! [`Link`], a connection to one peer over any transport.
 //!
-//! Poll-shaped, so that one future can wait for reading, writing, a service and a deadline at once. Reading goes
-//! through `poll_read` and not `readable` + `try_read`: after a short read tokio then knows without asking that
-//! nothing is left, which saves one failing `recv` a message.
+//! Its methods are polled, not async, so that one future can wait for reading, writing, a handler and a deadline at
+//! once. Reading uses `poll_read` and not `readable` with `try_read`: after a short read tokio then knows that no data
+//! is left, which saves one failing `recv` for each message.
 //!
-//! An enum, since a match is free where a table of functions is not: plain sockets are variants, every layer over one
-//! is a [`Transport`] behind the same variant.
+//! Sockets are variants of an enum, which avoids dynamic dispatch before each system call. All layers over a socket
+//! share one variant, a boxed [`Transport`].
 
 use std::{
     io,
@@ -44,15 +44,15 @@ enum Kind {
 }
 
 impl Link {
-    /// A link over a TCP stream that we have connected. Replies of one read leave in one write, so Nagle's algorithm
-    /// would only delay them (RFC 896): `TCP_NODELAY` is set.
+    /// Returns a link over a TCP stream that we have connected. Sets `TCP_NODELAY`: replies of one read leave in one
+    /// write, so Nagle's algorithm (RFC 896) would only delay them.
     pub fn tcp(stream: TcpStream, explain: Option<Explain>) -> Self {
-        // A peer that has already reset the connection makes this fail; the next read will tell.
+        // Fails if the peer has already reset the connection; the next read reports that.
         let _ = stream.set_nodelay(true);
         Self::accepted(stream, explain)
     }
 
-    /// A link over a TCP stream that was accepted: it has `TCP_NODELAY` from its listener.
+    /// Returns a link over an accepted TCP stream, which has inherited `TCP_NODELAY` from its listener.
     pub(crate) fn accepted(stream: TcpStream, explain: Option<Explain>) -> Self {
         Self {
             transport: Kind::Tcp(stream),
@@ -60,7 +60,7 @@ impl Link {
         }
     }
 
-    /// A link over a connected Unix stream.
+    /// Returns a link over a connected Unix stream.
     pub fn unix(stream: UnixStream, explain: Option<Explain>) -> Self {
         Self {
             transport: Kind::Unix(stream),
@@ -68,7 +68,7 @@ impl Link {
         }
     }
 
-    /// A link over a connected UDP socket.
+    /// Returns a link over a connected UDP socket.
     pub(crate) fn udp(socket: udp::Connected, explain: Option<Explain>) -> Self {
         Self {
             transport: Kind::Udp(socket),
@@ -76,7 +76,7 @@ impl Link {
         }
     }
 
-    /// A link over a connected Unix socket of datagrams.
+    /// Returns a link over a connected Unix datagram socket.
     pub(crate) fn unixgram(socket: UnixDatagram, explain: Option<Explain>) -> Self {
         Self {
             transport: Kind::Unixgram(socket),
@@ -84,7 +84,7 @@ impl Link {
         }
     }
 
-    /// A link over a transport of any other kind. Calls of the system are told to `--explain` by the link below it.
+    /// Returns a link over any other transport. The link below it reports the socket calls for `--explain`.
     pub fn layered(transport: Box<dyn Transport>) -> Self {
         Self {
             transport: Kind::Layered(transport),
@@ -92,8 +92,8 @@ impl Link {
         }
     }
 
-    /// How its bytes travel. With datagrams a read is one message and a write is one, there is no end, and a message
-    /// of no bytes is a message.
+    /// Returns the shape of the data. With [`Shape::Datagrams`] each read and each write is one message, an empty one
+    /// is a message too, and there is no end of stream.
     pub fn shape(&self) -> Shape {
         match &self.transport {
             Kind::Udp(_) | Kind::Unixgram(_) => Shape::Datagrams,
@@ -102,7 +102,7 @@ impl Link {
         }
     }
 
-    /// Our own address of it, if it has one.
+    /// Returns our address, if the socket has one.
     pub fn local(&self) -> Option<Address> {
         match &self.transport {
             Kind::Tcp(stream) => stream.local_addr().ok().map(Address::from),
@@ -119,7 +119,7 @@ impl Link {
         }
     }
 
-    /// The peer's address, if it has one and is still there.
+    /// Returns the peer's address, if it has one and is still connected.
     pub fn remote(&self) -> Option<Address> {
         match &self.transport {
             Kind::Tcp(stream) => stream.peer_addr().ok().map(Address::from),
@@ -136,15 +136,16 @@ impl Link {
         }
     }
 
-    /// Asks for room for so many bytes of datagrams that have not been read yet; the system may grant less. A stream's
-    /// room is the system's to tune.
-    pub fn ask_for_room(&self, bytes: usize) {
+    /// Sets the kernel's receive buffer of a UDP socket, in bytes; the system may grant less. Does nothing for streams,
+    /// whose buffers the kernel tunes.
+    pub fn set_receive_buffer_size(&self, bytes: usize) {
         if let Kind::Udp(socket) = &self.transport {
-            socket.ask_for_room(bytes);
+            socket.set_receive_buffer_size(bytes);
         }
     }
 
-    /// Datagrams that the kernel has dropped since they were not read soon enough, where it counts them.
+    /// Returns the number of datagrams that the kernel has dropped because its receive buffer was full, if it counts
+    /// them.
     pub fn dropped(&self) -> Option<u32> {
         match &self.transport {
             Kind::Udp(socket) => socket.dropped(),
@@ -153,17 +154,17 @@ impl Link {
         }
     }
 
-    /// Reads into `buffer` what there is; 0 is the end of the peer's stream (FIN). Of datagrams it reads one, and what
-    /// of it does not fit is lost: 64 KiB hold any that UDP carries.
+    /// Reads the available bytes into `buffer`; 0 means the end of the peer's stream (FIN). With datagrams it reads one,
+    /// truncated to `buffer`: 64 KiB hold any UDP datagram.
     #[inline]
     pub fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        let read = ready!(match &mut self.transport {
-            Kind::Tcp(stream) => read(stream, cx, buffer),
-            Kind::Unix(stream) => read(stream, cx, buffer),
+        let result = ready!(match &mut self.transport {
+            Kind::Tcp(stream) => read_stream(stream, cx, buffer),
+            Kind::Unix(stream) => read_stream(stream, cx, buffer),
             Kind::Udp(socket) => socket.poll_recv(cx, buffer),
             Kind::Unixgram(socket) => {
                 let mut unfilled = ReadBuf::new(buffer);
@@ -174,20 +175,20 @@ impl Link {
             Kind::Layered(transport) => transport.poll_read(cx, buffer),
         });
         if let Some(explain) = &self.explain {
-            explain.tell(Call::Recv {
-                room: buffer.len(),
-                got: read.as_ref().map(|n| &buffer[..*n]),
+            explain.report(Call::Recv {
+                capacity: buffer.len(),
+                result: result.as_ref().map(|n| &buffer[..*n]),
             });
         }
-        Poll::Ready(read)
+        Poll::Ready(result)
     }
 
-    /// Writes as much of `bytes` as the peer's window and the kernel's buffer take now; the rest is the caller's
-    /// to keep. Writing less than asked is the normal case, not an error (send(2)). `bytes` are one datagram, where there
-    /// are such: all of it leaves, or nothing (EMSGSIZE if it is too long).
+    /// Writes as much of `bytes` as the peer's window and the kernel's buffer take now, and returns how much; the
+    /// caller writes the rest later. A short write is normal, not an error (send(2)). With datagrams `bytes` are one:
+    /// all of it is sent, or none (EMSGSIZE if it is too long).
     #[inline]
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(match &mut self.transport {
+        let result = ready!(match &mut self.transport {
             Kind::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Kind::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
             Kind::Udp(socket) => socket.poll_send(cx, bytes),
@@ -195,69 +196,68 @@ impl Link {
             Kind::Layered(transport) => transport.poll_write(cx, bytes),
         });
         if let Some(explain) = &self.explain {
-            explain.tell(Call::Send {
+            explain.report(Call::Send {
                 bytes,
-                took: written.as_ref().copied(),
+                result: result.as_ref().copied(),
             });
         }
-        match written {
-            // A transport that takes nothing and does not say that it is not ready would be asked for ever.
+        match result {
+            // A transport must return `Pending` if it takes nothing; otherwise the caller would loop for ever.
             Ok(0) if !bytes.is_empty() => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-            written => Poll::Ready(written),
+            result => Poll::Ready(result),
         }
     }
 
-    /// Ends our half of the stream after everything written: FIN. The peer can still be read.
+    /// Ends our half of the stream after everything written (FIN). The peer's half can still be read.
     pub fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let finished = ready!(match &mut self.transport {
+        let result = ready!(match &mut self.transport {
             Kind::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Kind::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
-            // Nobody is told: datagrams have no end.
+            // Datagrams have no end of stream to send.
             Kind::Udp(_) | Kind::Unixgram(_) => return Poll::Ready(Ok(())),
             Kind::Layered(transport) => transport.poll_finish(cx),
         });
         if let Some(explain) = &self.explain {
-            explain.tell(Call::Shutdown {
-                result: finished.as_ref().copied(),
+            explain.report(Call::Shutdown {
+                result: result.as_ref().copied(),
             });
         }
-        Poll::Ready(finished)
+        Poll::Ready(result)
     }
 
-    /// Whether dropping the link is enough to end our half, where the peer has ended its own: so it is with what the
-    /// kernel carries. A layer above that has a word of its own for the end must say it by [`Self::poll_finish`].
-    pub fn ends_when_dropped(&self) -> bool {
+    /// Whether dropping the link ends our half in order, once the peer has ended its own. True for sockets, which the
+    /// kernel closes. A layer with a close message of its own needs [`Self::poll_finish`].
+    pub fn closes_on_drop(&self) -> bool {
         match &self.transport {
             Kind::Tcp(_) | Kind::Unix(_) | Kind::Udp(_) | Kind::Unixgram(_) => true,
-            Kind::Layered(transport) => transport.ends_when_dropped(),
+            Kind::Layered(transport) => transport.closes_on_drop(),
         }
     }
 
-    /// Cuts the connection: what is unsent is thrown away and the peer sees a reset (RST), through `SO_LINGER` 0.
-    /// For whoever asks for just that (`:rst`, a fault): no ordinary ending resets.
+    /// Makes dropping the link reset the connection (RST, by `SO_LINGER` 0): unsent bytes are discarded. Only for a
+    /// requested reset (`:rst`, a fault); no ordinary close resets.
     pub fn abort(&mut self) {
         match &mut self.transport {
             Kind::Tcp(stream) => {
                 let _ = SockRef::from(&*stream).set_linger(Some(Duration::ZERO));
             }
             Kind::Layered(transport) => transport.abort(),
-            // A Unix stream knows no reset but this: closed with something unread, its peer sees one. Datagrams are
-            // not connected.
+            // A Unix stream is reset only if it is closed with unread data. Datagrams have no connection.
             Kind::Unix(_) | Kind::Udp(_) | Kind::Unixgram(_) => {}
         }
     }
 }
 
-/// So that a library which takes a stream (rustls, tungstenite) can lie over a link. Nothing is buffered here, so there
-/// is nothing to flush; shutdown is [`Link::poll_finish`].
+/// Lets libraries that need a stream (rustls, tungstenite) use a link. Flushing does nothing, since a link buffers
+/// nothing; shutdown is [`Link::poll_finish`].
 impl AsyncRead for Link {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let read = ready!(Self::poll_read(&mut self, cx, buffer.initialize_unfilled()))?;
-        buffer.advance(read);
+        let n = ready!(Self::poll_read(&mut self, cx, buffer.initialize_unfilled()))?;
+        buffer.advance(n);
         Poll::Ready(Ok(()))
     }
 }
@@ -280,7 +280,7 @@ impl AsyncWrite for Link {
     }
 }
 
-fn read(
+fn read_stream(
     stream: &mut (impl AsyncRead + Unpin),
     cx: &mut Context<'_>,
     buffer: &mut [u8],
@@ -294,7 +294,7 @@ fn read(
 impl Drop for Link {
     fn drop(&mut self) {
         if let Some(explain) = &self.explain {
-            explain.tell(Call::Close);
+            explain.report(Call::Close);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Endpoint to peers that call: the door in.
+//! Listening sockets: from an endpoint to accepted connections.
 
 use std::{
     fmt::Debug,
@@ -20,28 +20,28 @@ use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use crate::{
-    explain::{Call, Explain, TellsClose},
+    explain::{Call, CloseReporter, Explain},
     inherited::{self, Inherited},
     link::Link,
     options::ListenOptions,
     owner,
-    resolve::{ResolveError, resolve_timed_by},
+    resolve::{ResolveError, resolve_with_timers},
     tcp,
     unix::{self, SocketFile},
 };
 
-/// A socket that peers can call.
+/// A listening socket that is bound to one address.
 #[derive(Debug)]
 pub struct Listener {
     socket: Bound,
     address: Address,
-    /// Others hold it too, or will: whoever handed it over.
+    /// The socket was inherited: other processes may hold it too.
     shared: bool,
-    /// It takes no new calls.
-    hushed: bool,
+    /// [`Self::stop_accepting`] was called.
+    stopped: bool,
     explain: Option<Explain>,
-    #[expect(dead_code, reason = "held for its end")]
-    closes: TellsClose,
+    #[expect(dead_code, reason = "dropped with the socket")]
+    close_reporter: CloseReporter,
 }
 
 #[derive(Debug)]
@@ -49,116 +49,118 @@ enum Bound {
     Tcp(TcpListener),
     Unix(
         UnixListener,
-        #[expect(dead_code, reason = "held for its end")] Option<SocketFile>,
+        #[expect(dead_code, reason = "dropped with the socket")] Option<SocketFile>,
     ),
     Other(Box<dyn Accept>),
 }
 
-/// Accepts connections of any other kind than the sockets of this crate: a pipe in memory, vsock.
+/// A source of connections beside the sockets of this crate: a pipe in memory, vsock.
 pub trait Accept: Send + Sync + Debug {
-    /// The next connection, and where it comes from. Errors pass: it is asked again. The link may be used on another
-    /// runtime than the one this is called on.
+    /// Returns the next connection and the peer's address. Errors are transient: the server polls again. The link may
+    /// be used on another runtime than the one that polls here.
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Link, Address)>>;
 
-    /// Takes no new connections: those that wait can still be accepted.
+    /// Stops queueing new connections. Those that are queued can still be accepted.
     fn stop(&self);
 }
 
-/// A peer that has called. Cheap to accept; what is slow (a handshake) is a [`ServerLayer`](crate::ServerLayer)'s, in
-/// the conversation's own task.
+/// An accepted connection, not opened yet. Accepting is cheap; handshakes are slow and belong to a
+/// [`ServerLayer`](crate::ServerLayer), which runs in the conversation's own task.
 #[derive(Debug)]
 pub struct Incoming {
-    stream: Caller,
-    /// Who called.
+    stream: AcceptedStream,
+    /// The peer's address.
     pub peer: Address,
-    /// Where it was reached.
+    /// The local address that the peer connected to.
     pub local: Address,
     explain: Option<Explain>,
 }
 
 #[derive(Debug)]
-enum Caller {
+enum AcceptedStream {
     Tcp(TcpStream),
     Unix(UnixStream),
-    MovingTcp(std::net::TcpStream),
-    MovingUnix(std::os::unix::net::UnixStream),
-    /// In a box, so that the other kinds are no larger for it.
+    DetachedTcp(std::net::TcpStream),
+    DetachedUnix(std::os::unix::net::UnixStream),
+    /// Boxed to keep the enum small.
     Other(Box<Link>),
 }
 
-/// Why an endpoint cannot be listened on.
+/// Reasons why an endpoint cannot be listened on.
 #[derive(Debug, Error)]
 pub enum ListenError {
-    /// Its name led nowhere.
+    /// The host name was not resolved.
     #[error("cannot listen on {endpoint}: {source}")]
     Resolve {
         /// The endpoint.
         endpoint: Endpoint,
-        /// What the resolver said.
+        /// The resolver's error.
         source: ResolveError,
     },
-    /// Somebody else listens there.
+    /// The address is in use.
     #[error("cannot listen on {address}: the address is in use{}; {}, or take another{}",
         owner.as_ref().map_or(String::new(), |owner| format!(" by {owner}")),
-        if owner.as_ref().is_some_and(|owner| owner.starts_with(owner::OURS)) { "leave one of the two out" }
+        if owner.as_ref().is_some_and(|owner| owner.starts_with(owner::THIS_PROGRAM)) { "leave one of the two out" }
         else { "stop the program that holds it" },
         if address.port().is_some() { " port (0 picks a free one)" } else { " name" })]
     InUse {
         /// The address.
         address: Address,
-        /// The program that holds it, where that can be found out.
+        /// The program that holds it, where /proc shows it.
         owner: Option<String>,
     },
-    /// A file of that name is there, and is no socket. It is left as it is.
+    /// The path exists and is not a socket. The file is left as it is.
     #[error(
-        "cannot listen on {address}: there is a file that is no socket; move it away, or take another name"
+        "cannot listen on {address}: a file of that name exists and is not a socket; move it away, or take another name"
     )]
-    NoSocket {
-        /// Its name.
+    NotASocket {
+        /// The path.
         address: Address,
     },
-    /// Ports below 1024 belong to root, or to whom it gave `CAP_NET_BIND_SERVICE`; files to who may write the folder.
+    /// Permission denied. Ports below 1024 need root or `CAP_NET_BIND_SERVICE` (ip(7)); a socket file needs a writable
+    /// directory.
     #[error("cannot listen on {address}: not permitted{}",
-        if address.port().is_some() { "; ports below 1024 need the right to them, a higher one does not" } else { "" })]
+        if address.port().is_some() { "; ports below 1024 need root or CAP_NET_BIND_SERVICE, higher ports do not" } else { "" })]
     Denied {
         /// The address.
         address: Address,
     },
-    /// It is an address of somebody else, or of nobody.
+    /// No local interface has the address.
     #[error(
-        "cannot listen on {address}: no interface of this machine has that address; `ip address` lists those there are, \
-         `*` stands for all"
+        "cannot listen on {address}: no interface of this machine has that address; `ip address` lists them, \
+         `*` means all"
     )]
-    NotOurs {
+    AddressNotAvailable {
         /// The address.
         address: Address,
     },
-    /// The folder of a Unix socket's file.
-    #[error("cannot listen on {address}: there is no such folder; make it, or take another name")]
-    NoFolder {
-        /// The name in it.
+    /// The directory of a Unix socket's file does not exist.
+    #[error("cannot listen on {address}: no such directory; create it, or take another name")]
+    NoDirectory {
+        /// The path.
         address: Address,
     },
-    /// Anything else.
+    /// Any other error.
     #[error("cannot listen on {endpoint}: {source}")]
     Failed {
         /// The endpoint.
         endpoint: Endpoint,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// How often a free port is looked for that is free in both families.
-const SAME_PORT_TRIES: u32 = 16;
+/// Attempts to find a port that is free in both address families.
+const SAME_PORT_ATTEMPTS_MAX: u32 = 16;
 
-/// Time for the name of an endpoint that is to be listened on.
-const RESOLVE_WITHIN: Duration = Duration::from_secs(5);
+/// Limit for resolving the host name of an endpoint.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Listens on every address of `endpoint`, which is one of streams. When this returns, callers are being queued.
+/// Listens on every address of `endpoint`, which has to be one of streams. When this returns, the kernel queues
+/// connections.
 ///
-/// Where the endpoint stands for both families and the machine has only one, that one is enough; the caller can
-/// tell from the list. With port 0 all addresses get the same port.
+/// An endpoint for both address families is bound in one if the machine has only one; the list shows which. With port
+/// 0 all addresses get the same port.
 pub async fn listen(
     endpoint: &Endpoint,
     options: &ListenOptions,
@@ -171,18 +173,20 @@ pub async fn listen(
         Endpoint::Tcp(at) => listen_tcp(endpoint, at, options).await,
         Endpoint::Unix(name) => {
             let address = || Address::Unix(Some(name.clone()));
-            let (socket, file) =
-                unix::bind(name, options).map_err(|error| refused(endpoint, address(), error))?;
+            let (socket, file) = unix::bind(name, options)
+                .map_err(|error| listen_error(endpoint, address(), error))?;
             let socket = Bound::Unix(socket, file);
             Ok(vec![Listener::new(socket, address(), false, options)])
         }
         Endpoint::Fd(number) => {
-            let taken = inherited::take(*number).map_err(failed)?;
-            Ok(vec![Listener::inherited(taken, options).map_err(failed)?])
+            let inherited = inherited::duplicate(*number).map_err(failed)?;
+            Ok(vec![
+                Listener::inherited(inherited, options).map_err(failed)?,
+            ])
         }
-        Endpoint::Udp(_) | Endpoint::Unixgram(_) => {
-            Err(failed(io::Error::other("datagrams have no listener")))
-        }
+        Endpoint::Udp(_) | Endpoint::Unixgram(_) => Err(failed(io::Error::other(
+            "a datagram endpoint has no listener",
+        ))),
     }
 }
 
@@ -191,7 +195,7 @@ async fn listen_tcp(
     at: &HostPort,
     options: &ListenOptions,
 ) -> Result<Vec<Listener>, ListenError> {
-    on_all(endpoint, at, options, |addr| {
+    bind_all(endpoint, at, options, |addr| {
         let socket = tcp::bind(addr, options)?;
         let address = socket.local_addr()?.into();
         Ok(Listener::new(Bound::Tcp(socket), address, false, options))
@@ -199,49 +203,50 @@ async fn listen_tcp(
     .await
 }
 
-/// Opens something on every address of `at`: at one port, in the families there are.
-pub(crate) async fn on_all<T: At>(
+/// Calls `open` for every address of `at`: with one port for all, and in the address families that the machine has.
+pub(crate) async fn bind_all<T: HasAddress>(
     endpoint: &Endpoint,
     at: &HostPort,
     options: &ListenOptions,
     open: impl Fn(SocketAddr) -> io::Result<T>,
 ) -> Result<Vec<T>, ListenError> {
-    let addrs = resolve_timed_by(options.timers.as_ref(), at, RESOLVE_WITHIN)
+    let addrs = resolve_with_timers(options.timers.as_ref(), at, RESOLVE_TIMEOUT)
         .await
         .map_err(|source| ListenError::Resolve {
             endpoint: endpoint.clone(),
             source,
         })?;
-    let mut tries = 0;
+    let mut attempts = 0;
     loop {
-        tries += 1;
-        match on_all_once(endpoint, at, &addrs, &open) {
-            Err(ListenError::InUse { .. }) if at.port == 0 && tries < SAME_PORT_TRIES => {}
+        attempts += 1;
+        match bind_all_once(endpoint, at, &addrs, &open) {
+            Err(ListenError::InUse { .. }) if at.port == 0 && attempts < SAME_PORT_ATTEMPTS_MAX => {
+            }
             done => return done,
         }
     }
 }
 
-/// Something open at a place.
-pub(crate) trait At {
+/// Something that is bound to an address.
+pub(crate) trait HasAddress {
     fn address(&self) -> &Address;
 }
 
-impl At for Listener {
+impl HasAddress for Listener {
     fn address(&self) -> &Address {
         &self.address
     }
 }
 
-fn on_all_once<T: At>(
+fn bind_all_once<T: HasAddress>(
     endpoint: &Endpoint,
     at: &HostPort,
     addrs: &[SocketAddr],
     open: impl Fn(SocketAddr) -> io::Result<T>,
 ) -> Result<Vec<T>, ListenError> {
-    let may_lack_family = matches!(at.host, Host::Loopback | Host::Any);
+    let may_skip_family = matches!(at.host, Host::Loopback | Host::Any);
     let mut opened: Vec<T> = Vec::new();
-    let mut lacking = None;
+    let mut unsupported = None;
     for &addr in addrs {
         let port = opened
             .first()
@@ -250,31 +255,33 @@ fn on_all_once<T: At>(
         let addr = SocketAddr::new(addr.ip(), port);
         match open(addr) {
             Ok(one) => opened.push(one),
-            Err(error) if may_lack_family && lacks_family(&error) => lacking = Some((addr, error)),
-            Err(error) => return Err(refused(endpoint, addr.into(), error)),
+            Err(error) if may_skip_family && lacks_family(&error) => {
+                unsupported = Some((addr, error))
+            }
+            Err(error) => return Err(listen_error(endpoint, addr.into(), error)),
         }
     }
-    match lacking {
-        Some((addr, error)) if opened.is_empty() => Err(refused(endpoint, addr.into(), error)),
+    match unsupported {
+        Some((addr, error)) if opened.is_empty() => Err(listen_error(endpoint, addr.into(), error)),
         _ => Ok(opened),
     }
 }
 
-/// The machine has no such address family, or no address in it.
+/// Whether the machine lacks the address family, or has no address in it.
 fn lacks_family(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported
     ) || error
         .raw_os_error()
-        .is_some_and(|code| code == AF_UNSUPPORTED)
+        .is_some_and(|code| code == EAFNOSUPPORT)
 }
 
-/// `EAFNOSUPPORT` on Linux; std has no kind for it.
-const AF_UNSUPPORTED: i32 = 97;
+/// Address family not supported, on Linux; std has no kind for it.
+const EAFNOSUPPORT: i32 = 97;
 
-/// Whether a file is in the way that no server has left there.
-fn is_other_file(address: &Address) -> bool {
+/// Whether the address is the path of an existing file that is not a socket.
+fn is_blocked_by_file(address: &Address) -> bool {
     let Address::Unix(Some(UnixName::Path(path))) = address else {
         return false;
     };
@@ -282,16 +289,22 @@ fn is_other_file(address: &Address) -> bool {
     !is_socket && fs::symlink_metadata(path).is_ok()
 }
 
-pub(crate) fn refused(endpoint: &Endpoint, address: Address, source: io::Error) -> ListenError {
+pub(crate) fn listen_error(
+    endpoint: &Endpoint,
+    address: Address,
+    source: io::Error,
+) -> ListenError {
     match source.kind() {
-        io::ErrorKind::AddrInUse if is_other_file(&address) => ListenError::NoSocket { address },
+        io::ErrorKind::AddrInUse if is_blocked_by_file(&address) => {
+            ListenError::NotASocket { address }
+        }
         io::ErrorKind::AddrInUse => {
-            let owner = owner::of(endpoint, &address);
+            let owner = owner::find(endpoint, &address);
             ListenError::InUse { address, owner }
         }
         io::ErrorKind::PermissionDenied => ListenError::Denied { address },
-        io::ErrorKind::AddrNotAvailable => ListenError::NotOurs { address },
-        io::ErrorKind::NotFound if address.port().is_none() => ListenError::NoFolder { address },
+        io::ErrorKind::AddrNotAvailable => ListenError::AddressNotAvailable { address },
+        io::ErrorKind::NotFound if address.port().is_none() => ListenError::NoDirectory { address },
         _ => ListenError::Failed {
             endpoint: endpoint.clone(),
             source,
@@ -302,21 +315,21 @@ pub(crate) fn refused(endpoint: &Endpoint, address: Address, source: io::Error) 
 impl Listener {
     fn new(socket: Bound, address: Address, shared: bool, options: &ListenOptions) -> Self {
         if let Bound::Tcp(socket) = &socket {
-            // Each connection has it from here, which saves a call for each.
+            // Accepted connections inherit the option, which saves one call for each.
             let _ = SockRef::from(socket).set_tcp_nodelay(true);
         }
         Self {
-            closes: TellsClose::at(&address, options.explain.as_ref()),
+            close_reporter: CloseReporter::new(&address, options.explain.as_ref()),
             socket,
             address,
             shared,
-            hushed: false,
+            stopped: false,
             explain: options.explain.clone(),
         }
     }
 
-    fn inherited(taken: Inherited, options: &ListenOptions) -> io::Result<Self> {
-        let (socket, address) = match taken {
+    fn inherited(inherited: Inherited, options: &ListenOptions) -> io::Result<Self> {
+        let (socket, address) = match inherited {
             Inherited::Tcp(socket) => {
                 let address = socket.local_addr()?.into();
                 (Bound::Tcp(TcpListener::from_std(socket)?), address)
@@ -327,23 +340,24 @@ impl Listener {
             }
             Inherited::Datagrams(_) => {
                 return Err(io::Error::other(
-                    "it is a socket of datagrams, not one that listens",
+                    "it is a datagram socket, expected a listening one",
                 ));
             }
         };
         Ok(Self::new(socket, address, true, options))
     }
 
-    /// Takes no new calls from here on; those that wait can still be accepted. Who calls now is refused once the
-    /// listener is dropped, or served by whoever listens next: without this a caller that comes between the last
-    /// accept and the close is connected, and then reset. A listener that others hold too is left as it is, since its
-    /// queue stays theirs.
+    /// Stops queueing new connections; those that are queued can still be accepted.
+    ///
+    /// A peer that connects from now on is refused once the listener is dropped, or served by the next process that
+    /// listens. Without this, a peer that connects between the last accept and the close would be reset. Does nothing
+    /// for an inherited socket, whose queue belongs to other processes too.
     ///
     /// # Errors
     ///
-    /// What the system says. Elsewhere than on Linux, TCP callers cannot be kept out.
+    /// Those of the system; for TCP, `Unsupported` on other systems than Linux.
     pub fn stop_accepting(&mut self) -> io::Result<()> {
-        if self.shared || self.hushed {
+        if self.shared || self.stopped {
             return Ok(());
         }
         match &self.socket {
@@ -351,95 +365,99 @@ impl Listener {
             Bound::Unix(socket, _) => SockRef::from(socket).shutdown(Shutdown::Read)?,
             Bound::Other(source) => source.stop(),
         }
-        self.hushed = true;
+        self.stopped = true;
         Ok(())
     }
 
-    /// A listener over `source`, as if bound at `address`.
+    /// Returns a listener for the connections of `source`, with `address` as its own.
     pub fn from_source(source: Box<dyn Accept>, address: Address) -> Self {
         let options = ListenOptions::default();
         Self::new(Bound::Other(source), address, false, &options)
     }
 
-    /// Where it listens, with the port that was really taken.
+    /// Returns the bound address, with the real port.
     pub fn address(&self) -> &Address {
         &self.address
     }
 
-    /// The next caller. Cancel safe. Errors are the system's and pass: the listener stays as it is.
+    /// Accepts the next connection. Cancel safe. After an error the listener is still usable.
     pub async fn accept(&self) -> io::Result<Incoming> {
         poll_fn(|cx| self.poll_accept(cx)).await
     }
 
-    /// As [`Self::accept`], for one task that listens at several doors.
+    /// As [`Self::accept`], for a task with several listeners.
     pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Incoming>> {
         let accepted = ready!(match &self.socket {
             Bound::Tcp(socket) => socket.poll_accept(cx).map_ok(|(stream, peer)| {
-                // Bound to everything: only the connection knows which address was called.
-                let everywhere =
+                // Only the connection knows the local address if the listener has the unspecified one.
+                let unspecified =
                     matches!(&self.address, Address::Net(addr) if addr.ip().is_unspecified());
-                let called = everywhere.then(|| stream.local_addr().ok()).flatten();
+                let local = unspecified.then(|| stream.local_addr().ok()).flatten();
                 (
-                    Caller::Tcp(stream),
+                    AcceptedStream::Tcp(stream),
                     Address::from(peer),
-                    called.map(Address::from),
+                    local.map(Address::from),
                 )
             }),
             Bound::Unix(socket, _) => socket.poll_accept(cx).map_ok(|(stream, peer)| (
-                Caller::Unix(stream),
+                AcceptedStream::Unix(stream),
                 unix::address(&peer.into()),
                 None
             )),
             Bound::Other(source) => source.poll_accept(cx).map_ok(|(link, peer)| (
-                Caller::Other(Box::new(link)),
+                AcceptedStream::Other(Box::new(link)),
                 peer,
                 None
             )),
         });
         if let Err(error) = &accepted
-            && self.hushed
+            && self.stopped
             && error.kind() == io::ErrorKind::InvalidInput
         {
-            return Poll::Pending; // a Unix socket says so when nobody is left
+            return Poll::Pending; // a Unix socket after shutdown(2), once its queue is empty
         }
         if let Some(explain) = &self.explain {
-            explain.tell(Call::Accept {
+            explain.report(Call::Accept {
                 result: accepted.as_ref().map(|(_, peer, _)| peer.clone()),
             });
         }
-        Poll::Ready(accepted.map(|(stream, peer, called)| {
+        Poll::Ready(accepted.map(|(stream, peer, local)| {
             Incoming {
                 stream,
                 explain: self
                     .explain
                     .as_ref()
-                    .map(|explain| explain.of(peer.clone())),
+                    .map(|explain| explain.for_peer(peer.clone())),
                 peer,
-                local: called.unwrap_or_else(|| self.address.clone()),
+                local: local.unwrap_or_else(|| self.address.clone()),
             }
         }))
     }
 }
 
 impl Incoming {
-    /// Makes it ready to be opened on another runtime than the one that accepted it.
+    /// Detaches the connection from the runtime that accepted it, so that it can be opened on another one.
     pub fn detach(self) -> io::Result<Self> {
         let stream = match self.stream {
-            Caller::Tcp(stream) => Caller::MovingTcp(stream.into_std()?),
-            Caller::Unix(stream) => Caller::MovingUnix(stream.into_std()?),
-            moving => moving,
+            AcceptedStream::Tcp(stream) => AcceptedStream::DetachedTcp(stream.into_std()?),
+            AcceptedStream::Unix(stream) => AcceptedStream::DetachedUnix(stream.into_std()?),
+            detached => detached,
         };
         Ok(Self { stream, ..self })
     }
 
-    /// The link to the peer, on the runtime this is called on.
+    /// Opens the link to the peer on the current runtime.
     pub fn open(self) -> io::Result<Link> {
         Ok(match self.stream {
-            Caller::Tcp(stream) => Link::accepted(stream, self.explain),
-            Caller::MovingTcp(stream) => Link::accepted(TcpStream::from_std(stream)?, self.explain),
-            Caller::Unix(stream) => Link::unix(stream, self.explain),
-            Caller::MovingUnix(stream) => Link::unix(UnixStream::from_std(stream)?, self.explain),
-            Caller::Other(link) => *link,
+            AcceptedStream::Tcp(stream) => Link::accepted(stream, self.explain),
+            AcceptedStream::DetachedTcp(stream) => {
+                Link::accepted(TcpStream::from_std(stream)?, self.explain)
+            }
+            AcceptedStream::Unix(stream) => Link::unix(stream, self.explain),
+            AcceptedStream::DetachedUnix(stream) => {
+                Link::unix(UnixStream::from_std(stream)?, self.explain)
+            }
+            AcceptedStream::Other(link) => *link,
         })
     }
 }

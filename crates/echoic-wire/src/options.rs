@@ -1,28 +1,28 @@
-//! How to listen.
+//! Options of listening sockets.
 
 use tokio::runtime::Handle;
 
 use crate::explain::Explain;
 
-/// The mode a socket's file has from its first moment: for us alone.
-pub(crate) const PRIVATE: u32 = 0o600;
+/// The mode in which a socket file is created: for the owner alone.
+pub(crate) const PRIVATE_MODE: u32 = 0o600;
 
-/// How to listen.
+/// Options for [`listen`](crate::listen) and [`bind_datagrams`](crate::bind_datagrams).
 #[derive(Clone, Debug)]
 pub struct ListenOptions {
-    /// Connections the kernel may hold ready for us. A hint: the system caps it (`net.core.somaxconn`), and past
-    /// it Linux drops the caller's SYN, so that the caller waits and is not refused (listen(2)).
+    /// Connections that the kernel may queue before they are accepted. The system caps it (`net.core.somaxconn`). When
+    /// the queue is full Linux drops the SYN, so that the client waits and is not refused (listen(2)).
     pub backlog: u32,
-    /// Kernel send buffer of each connection in bytes; none leaves it to the kernel's autotuning.
+    /// Kernel send buffer of each connection in bytes; `None` leaves it to the kernel's autotuning.
     pub send_buffer: Option<usize>,
-    /// Kernel receive buffer of each socket of datagrams, in bytes: what may wait there while we are busy; beyond it
-    /// the kernel drops and counts. A wish: the system caps it (`net.core.rmem_max`).
+    /// Kernel receive buffer of each datagram socket in bytes. When it is full the kernel drops datagrams and counts
+    /// them. The system caps it (`net.core.rmem_max`).
     pub receive_buffer: usize,
-    /// Permissions of a Unix socket's file.
+    /// Mode of a Unix socket's file.
     pub unix_mode: u32,
-    /// Told of every socket call.
+    /// Receives a report of every socket call.
     pub explain: Option<Explain>,
-    /// Where looking up a name is given so long and no longer, if the runtime this is called on has no timers.
+    /// Runtime whose timers bound the name lookup; needed if the current runtime has none.
     pub timers: Option<Handle>,
 }
 
@@ -32,7 +32,7 @@ impl Default for ListenOptions {
             backlog: 1024,
             send_buffer: None,
             receive_buffer: 1 << 20,
-            unix_mode: PRIVATE,
+            unix_mode: PRIVATE_MODE,
             explain: None,
             timers: None,
         }

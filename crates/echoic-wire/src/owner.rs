@@ -1,7 +1,7 @@
-//! Who holds an address: for the message that says it is in use.
+//! The owner of an address, for the error "address in use".
 //!
-//! The tables of /proc are read here and not by the crate `procfs`: 0.18 cuts the name of a Unix socket at its first
-//! space, does not tell which of them listen, and has no column of dropped datagrams (`udp.rs`).
+//! This file reads the tables of /proc itself. The crate `procfs` 0.18 cuts the name of a Unix socket at its first
+//! space, does not tell which of them listen, and lacks the column of dropped datagrams (`udp.rs`).
 
 use std::{
     fs,
@@ -14,37 +14,37 @@ use echoic_core::{
     event::Address,
 };
 
-/// What this process is called, where an endpoint is given twice.
-pub(crate) const OURS: &str = "another endpoint of this same program";
+/// The name of this process in the error, if it holds the address itself.
+pub(crate) const THIS_PROGRAM: &str = "another endpoint find this same program";
 
-/// The program that holds `address`, as `NAME (pid N)`, where this process may see it (proc(5)).
-pub(crate) fn of(endpoint: &Endpoint, address: &Address) -> Option<String> {
+/// Returns the program that holds `address`, as `NAME (pid N)`; `None` if this process may not see it (proc(5)).
+pub(crate) fn find(endpoint: &Endpoint, address: &Address) -> Option<String> {
     match address {
-        Address::Net(addr) => of_address(endpoint, addr),
-        Address::Unix(name) => of_name(name.as_ref()?),
+        Address::Net(addr) => find_by_address(endpoint, addr),
+        Address::Unix(name) => find_by_name(name.as_ref()?),
     }
 }
 
-fn of_address(endpoint: &Endpoint, addr: &SocketAddr) -> Option<String> {
+fn find_by_address(endpoint: &Endpoint, addr: &SocketAddr) -> Option<String> {
     let listens = matches!(endpoint, Endpoint::Tcp(_) | Endpoint::Fd(_));
     let protocol = if matches!(endpoint, Endpoint::Udp(_)) {
         "udp"
     } else {
         "tcp"
     };
-    // What is open everywhere in IPv6 may hold the port in IPv4 as well, and the other way round.
-    let families = if addr.is_ipv4() { ["", "6"] } else { ["6", ""] };
-    let inode = families.iter().find_map(|family| {
-        let table = fs::read_to_string(format!("/proc/net/{protocol}{family}")).ok()?;
-        inode_at(&table, addr, listens)
+    // A socket of one address family may hold the port in the other one too (dual-stack `[::]`).
+    let suffixes = if addr.is_ipv4() { ["", "6"] } else { ["6", ""] };
+    let inode = suffixes.iter().find_map(|suffix| {
+        let table = fs::read_to_string(format!("/proc/net/{protocol}{suffix}")).ok()?;
+        find_inode(&table, addr, listens)
     })?;
     holder(&inode, |_| true)
 }
 
-/// The table has names as they were given: one of a file may begin at the folder its owner was in.
-fn of_name(name: &UnixName) -> Option<String> {
+/// The table has names as they were bound, so a path may be relative to its owner's directory.
+fn find_by_name(name: &UnixName) -> Option<String> {
     let table = fs::read_to_string("/proc/net/unix").ok()?;
-    let mut bound = names_in(&table);
+    let mut bound = parse_unix_sockets(&table);
     match name {
         UnixName::Abstract(name) => {
             let (inode, _) = bound.find(|(_, bound)| bound.strip_prefix('@') == Some(name))?;
@@ -52,25 +52,25 @@ fn of_name(name: &UnixName) -> Option<String> {
         }
         UnixName::Path(path) => {
             let file = fs::canonicalize(path).ok()?;
-            let is_it = |process: &Path, bound: &str| {
-                let here = process.join("cwd").join(bound);
-                fs::canonicalize(here).is_ok_and(|there| there == file)
+            let is_owner = |process: &Path, bound: &str| {
+                let path = process.join("cwd").join(bound);
+                fs::canonicalize(path).is_ok_and(|bound_path| bound_path == file)
             };
             bound.find_map(|(inode, bound)| {
                 let same_name = Path::new(bound).file_name() == path.file_name();
-                same_name.then(|| holder(inode, |process| is_it(process, bound)))?
+                same_name.then(|| holder(inode, |process| is_owner(process, bound)))?
             })
         }
     }
 }
 
-/// Inode and name of each socket in /proc/net/unix that can be called by a name: one that listens, or of datagrams. A
-/// connection has its listener's name too, and may have been given to another process.
-fn names_in(table: &str) -> impl Iterator<Item = (&str, &str)> {
+/// Returns inode and name of each socket in /proc/net/unix that listens or receives datagrams. Accepted connections
+/// are skipped: they have their listener's name, and another process may hold them.
+fn parse_unix_sockets(table: &str) -> impl Iterator<Item = (&str, &str)> {
     const LISTENS: u32 = 1 << 16;
     const DATAGRAMS: &str = "0002";
     table.lines().skip(1).filter_map(|line| {
-        // The name is the last and may have spaces in it.
+        // The name is the last field and may contain spaces.
         let mut rest = line;
         let mut field = || {
             let (field, after) = rest.trim_start().split_once(' ')?;
@@ -83,8 +83,8 @@ fn names_in(table: &str) -> impl Iterator<Item = (&str, &str)> {
     })
 }
 
-/// The process that has the socket open and is it, as `NAME (pid N)`.
-fn holder(inode: &str, is_it: impl Fn(&Path) -> bool) -> Option<String> {
+/// Returns the first process that has the socket open and satisfies `is_owner`, as `NAME (pid N)`.
+fn holder(inode: &str, is_owner: impl Fn(&Path) -> bool) -> Option<String> {
     let wanted = format!("socket:[{inode}]");
     let processes = fs::read_dir("/proc").ok()?.flatten();
     for process in processes {
@@ -95,9 +95,9 @@ fn holder(inode: &str, is_it: impl Fn(&Path) -> bool) -> Option<String> {
         else {
             continue;
         };
-        if holds(&path, &wanted) && is_it(&path) {
+        if has_open(&path, &wanted) && is_owner(&path) {
             if pid == std::process::id() {
-                return Some(format!("{OURS} (pid {pid})"));
+                return Some(format!("{THIS_PROGRAM} (pid {pid})"));
             }
             let name = fs::read_to_string(path.join("comm")).unwrap_or_default();
             return Some(format!("{} (pid {pid})", name.trim()));
@@ -106,7 +106,7 @@ fn holder(inode: &str, is_it: impl Fn(&Path) -> bool) -> Option<String> {
     None
 }
 
-fn holds(process: &Path, wanted: &str) -> bool {
+fn has_open(process: &Path, wanted: &str) -> bool {
     let Ok(files) = fs::read_dir(process.join("fd")) else {
         return false;
     };
@@ -115,9 +115,9 @@ fn holds(process: &Path, wanted: &str) -> bool {
         .any(|file| fs::read_link(file.path()).is_ok_and(|link| link.as_os_str() == wanted))
 }
 
-/// The inode of the socket that is in the way of `addr` in a table of /proc/net: at its port, and at its address or
-/// at all of them.
-fn inode_at(table: &str, addr: &SocketAddr, listens: bool) -> Option<String> {
+/// Returns the inode of the socket in a table of /proc/net that conflicts with `addr`: same port, and same or
+/// unspecified address.
+fn find_inode(table: &str, addr: &SocketAddr, listens: bool) -> Option<String> {
     const LISTEN: &str = "0A";
     for line in table.lines().skip(1) {
         let fields: Vec<&str> = line.split_whitespace().collect();
@@ -128,18 +128,18 @@ fn inode_at(table: &str, addr: &SocketAddr, listens: bool) -> Option<String> {
         let Some(local) = parse_address(local) else {
             continue;
         };
-        let in_the_way = local.port() == addr.port()
+        let conflicts = local.port() == addr.port()
             && (local.ip().is_unspecified()
                 || addr.ip().is_unspecified()
                 || local.ip() == addr.ip());
-        if in_the_way && (!listens || *state == LISTEN) && *inode != "0" {
+        if conflicts && (!listens || *state == LISTEN) && *inode != "0" {
             return Some((*inode).to_owned());
         }
     }
     None
 }
 
-/// An address as the tables have it: 32 bits at a time in the order of this machine, in hexadecimal.
+/// Parses an address of the tables: hexadecimal words of 32 bits in native byte order.
 fn parse_address(text: &str) -> Option<SocketAddr> {
     let (ip, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
@@ -161,26 +161,29 @@ mod tests {
 
     use super::*;
 
-    fn is_ours(endpoint: &str, at: SocketAddr) -> bool {
+    fn is_this_process(endpoint: &str, addr: SocketAddr) -> bool {
         let endpoint: Endpoint = endpoint.parse().unwrap();
         let ours = format!("(pid {})", std::process::id());
-        of(&endpoint, &at.into()).is_some_and(|owner| owner.ends_with(&ours))
+        find(&endpoint, &addr.into()).is_some_and(|owner| owner.ends_with(&ours))
     }
 
     #[test]
     fn owner_is_found_by_address_and_port() {
         let held = TcpListener::bind("127.0.0.7:0").unwrap();
-        let at = held.local_addr().unwrap();
-        let port = at.port();
-        assert!(is_ours(":0", at));
-        assert!(is_ours(":0", SocketAddr::from(([0, 0, 0, 0], port))));
+        let addr = held.local_addr().unwrap();
+        let port = addr.port();
+        assert!(is_this_process(":0", addr));
+        assert!(is_this_process(
+            ":0",
+            SocketAddr::from(([0, 0, 0, 0], port))
+        ));
         assert!(
-            !is_ours(":0", SocketAddr::from(([127, 0, 0, 6], port))),
-            "that is another address"
+            !is_this_process(":0", SocketAddr::from(([127, 0, 0, 6], port))),
+            "another address"
         );
         let held = UdpSocket::bind("0.0.0.0:0").unwrap();
         let port = held.local_addr().unwrap().port();
-        assert!(is_ours(
+        assert!(is_this_process(
             "udp://:0",
             SocketAddr::from(([127, 0, 0, 1], port))
         ));
@@ -195,7 +198,7 @@ Num       RefCount Protocol Flags    Type St Inode Path
 000000007038ebac: 00000003 00000000 00000000 0001 03 51697608 a b.sock
 00000000c0ff9e6f: 00000002 00000000 00000000 0002 01    17 @held
 ";
-        let found: Vec<_> = names_in(table).collect();
+        let found: Vec<_> = parse_unix_sockets(table).collect();
         assert_eq!(found, [("51697607", "a b.sock"), ("17", "@held")]);
     }
 
@@ -204,12 +207,15 @@ Num       RefCount Protocol Flags    Type St Inode Path
         let Ok(held) = TcpListener::bind("[::1]:0") else {
             return;
         };
-        assert!(is_ours(":0", held.local_addr().unwrap()));
-        // Python and the standard library open both at once, unless the system is told otherwise.
+        assert!(is_this_process(":0", held.local_addr().unwrap()));
+        // The standard library binds a dual-stack socket, unless `net.ipv6.bindv6only` is set.
         let Ok(held) = TcpListener::bind("[::]:0") else {
             return;
         };
         let port = held.local_addr().unwrap().port();
-        assert!(is_ours(":0", SocketAddr::from(([127, 0, 0, 1], port))));
+        assert!(is_this_process(
+            ":0",
+            SocketAddr::from(([127, 0, 0, 1], port))
+        ));
     }
 }

@@ -8,61 +8,64 @@ use std::{
 
 use echoic_core::endpoint::{Host, HostPort};
 use thiserror::Error;
-use tokio::{net::lookup_host, runtime::Handle, time::timeout};
+use tokio::{net::lookup_host, runtime::Handle, time};
 
-/// A name that led nowhere.
+/// Reasons why a name was not resolved.
 #[derive(Debug, Error)]
 pub enum ResolveError {
-    /// The resolver's answer was no.
-    #[error("{host} could not be resolved: {source}")]
+    /// The resolver returned an error or no address.
+    #[error("{host} could not be resolve_tcp: {source}")]
     Failed {
         /// The name.
         host: String,
-        /// What the resolver said.
+        /// The resolver's error.
         source: io::Error,
     },
-    /// The resolver said nothing in time.
-    #[error("{host} could not be resolved: the resolver gave no answer within {within:?}")]
+    /// The resolver did not answer in time.
+    #[error("{host} could not be resolve_tcp: the resolver gave no answer within {timeout:?}")]
     TimedOut {
         /// The name.
         host: String,
-        /// How long was waited.
-        within: Duration,
+        /// The limit that was exceeded.
+        timeout: Duration,
     },
 }
 
-/// This machine's own name (gethostname(2)): to be shown, so that one of several servers can be told from the others.
-/// It is no address to listen on.
+/// Returns this machine's name (gethostname(2)), for display: it distinguishes several servers. Do not listen on it.
 ///
 /// # Errors
-/// Of the system; and a name that is no UTF-8.
+///
+/// Those of the system, and a name that is not UTF-8.
 pub fn host_name() -> io::Result<String> {
     dns_lookup::get_hostname()
 }
 
-/// The addresses of `at`, in the order in which they are to be tried. Never empty.
+/// Returns the addresses of `target`, in the order in which to try them. Never empty.
 ///
-/// A name is asked of the system (getaddrinfo(3)), so the answer is what other programs get too: hosts file,
-/// resolver configuration and all. No host is both loopbacks, IPv4 first, since the tutorial's servers listen
-/// on 127.0.0.1; `*` is every address of both families, which only makes sense for listening.
-pub async fn resolve(at: &HostPort, within: Duration) -> Result<Vec<SocketAddr>, ResolveError> {
-    resolve_timed_by(None, at, within).await
+/// A name is resolved by the system (getaddrinfo(3)), so hosts file and resolver configuration apply as for other
+/// programs. An empty host is both loopbacks, IPv4 first, since the tutorial's servers listen on 127.0.0.1. `*` is the
+/// unspecified address of both families, which only makes sense for listening.
+pub async fn resolve(
+    target: &HostPort,
+    timeout: Duration,
+) -> Result<Vec<SocketAddr>, ResolveError> {
+    resolve_with_timers(None, target, timeout).await
 }
 
-/// The same by the timers of another runtime than the one this is called on, if one is given.
-pub(crate) async fn resolve_timed_by(
+/// As [`resolve`], with the timers of another runtime if `timers` is given.
+pub(crate) async fn resolve_with_timers(
     timers: Option<&Handle>,
-    at: &HostPort,
-    within: Duration,
+    target: &HostPort,
+    timeout: Duration,
 ) -> Result<Vec<SocketAddr>, ResolveError> {
-    match &at.host {
-        Host::Name(name) => look_up(timers, name, at.port, within).await,
-        host => Ok(without_a_resolver(host, at.port)),
+    match &target.host {
+        Host::Name(name) => lookup_name(timers, name, target.port, timeout).await,
+        host => Ok(literal_addresses(host, target.port)),
     }
 }
 
-/// The addresses of what is no name.
-pub(crate) fn without_a_resolver(host: &Host, port: u16) -> Vec<SocketAddr> {
+/// Returns the addresses of a host that is not a name.
+pub(crate) fn literal_addresses(host: &Host, port: u16) -> Vec<SocketAddr> {
     let both = |v4: Ipv4Addr, v6: Ipv6Addr| vec![IpAddr::V4(v4), IpAddr::V6(v6)];
     let ips = match host {
         Host::Loopback => both(Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST),
@@ -75,25 +78,25 @@ pub(crate) fn without_a_resolver(host: &Host, port: u16) -> Vec<SocketAddr> {
         .collect()
 }
 
-async fn look_up(
+async fn lookup_name(
     timers: Option<&Handle>,
     name: &str,
     port: u16,
-    within: Duration,
+    timeout: Duration,
 ) -> Result<Vec<SocketAddr>, ResolveError> {
     let failed = |source| ResolveError::Failed {
         host: name.to_owned(),
         source,
     };
-    let looking = {
-        let _theirs = timers.map(Handle::enter);
-        timeout(within, lookup_host((name, port)))
+    let lookup = {
+        let _entered = timers.map(Handle::enter);
+        time::timeout(timeout, lookup_host((name, port)))
     };
-    let found = looking
+    let found = lookup
         .await
         .map_err(|_| ResolveError::TimedOut {
             host: name.to_owned(),
-            within,
+            timeout,
         })?
         .map_err(failed)?;
     let mut addrs: Vec<SocketAddr> = Vec::new();
@@ -117,21 +120,21 @@ mod tests {
 
     use super::*;
 
-    async fn resolved(text: &str) -> Result<Vec<String>, ResolveError> {
-        let Endpoint::Tcp(at) = text.parse().unwrap() else {
+    async fn resolve_tcp(text: &str) -> Result<Vec<String>, ResolveError> {
+        let Endpoint::Tcp(target) = text.parse().unwrap() else {
             unreachable!()
         };
-        let addrs = resolve(&at, Duration::from_secs(5)).await?;
+        let addrs = resolve(&target, Duration::from_secs(5)).await?;
         Ok(addrs.iter().map(ToString::to_string).collect())
     }
 
     #[tokio::test]
     async fn empty_host_is_both_loopbacks_and_star_is_every_interface() {
-        assert_eq!(resolved(":7").await.unwrap(), ["127.0.0.1:7", "[::1]:7"]);
-        assert_eq!(resolved("*:7").await.unwrap(), ["0.0.0.0:7", "[::]:7"]);
-        assert_eq!(resolved("[::1]:7").await.unwrap(), ["[::1]:7"]);
+        assert_eq!(resolve_tcp(":7").await.unwrap(), ["127.0.0.1:7", "[::1]:7"]);
+        assert_eq!(resolve_tcp("*:7").await.unwrap(), ["0.0.0.0:7", "[::]:7"]);
+        assert_eq!(resolve_tcp("[::1]:7").await.unwrap(), ["[::1]:7"]);
         assert!(
-            resolved("localhost:7")
+            resolve_tcp("localhost:7")
                 .await
                 .unwrap()
                 .contains(&"127.0.0.1:7".to_owned())
@@ -140,11 +143,11 @@ mod tests {
 
     #[tokio::test]
     async fn unresolved_name_is_in_the_error() {
-        let error = resolved("no-such-host.invalid:7").await.unwrap_err();
+        let error = resolve_tcp("no-such-host.invalid:7").await.unwrap_err();
         assert!(
             error
                 .to_string()
-                .starts_with("no-such-host.invalid could not be resolved"),
+                .starts_with("no-such-host.invalid could not be resolve_tcp"),
             "{error}"
         );
     }

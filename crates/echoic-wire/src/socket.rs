@@ -1,4 +1,4 @@
-//! What sockets of streams and of datagrams have in common on the internet: how they are made and bound.
+//! Creates and binds IP sockets, TCP and UDP alike.
 
 use std::{io, net::SocketAddr};
 
@@ -6,11 +6,11 @@ use echoic_core::endpoint::Shape;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
-    explain::{Call, Explain, tell},
+    explain::{Call, Explain, report},
     options::ListenOptions,
 };
 
-/// A socket for `addr`, not yet bound or connected, that never blocks.
+/// Creates a non-blocking socket of the address family of `addr`.
 pub(crate) fn open(
     addr: SocketAddr,
     kind: Type,
@@ -18,7 +18,7 @@ pub(crate) fn open(
     explain: Option<&Explain>,
 ) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(addr), kind, Some(protocol));
-    tell(explain, || Call::Socket {
+    report(explain, || Call::Socket {
         address: addr.into(),
         shape: shape(kind),
         result: socket.as_ref().map(|_| ()),
@@ -28,7 +28,7 @@ pub(crate) fn open(
     Ok(socket)
 }
 
-/// What a socket of this type carries.
+/// Returns the shape of a socket type.
 pub(crate) fn shape(kind: Type) -> Shape {
     if kind == Type::DGRAM {
         Shape::Datagrams
@@ -37,7 +37,7 @@ pub(crate) fn shape(kind: Type) -> Shape {
     }
 }
 
-/// Binds it, in one family alone: the other one has a socket of its own.
+/// Binds `socket` to `addr`, for one address family alone: the other one gets its own socket.
 pub(crate) fn bind(socket: &Socket, addr: SocketAddr, options: &ListenOptions) -> io::Result<()> {
     if addr.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -46,7 +46,7 @@ pub(crate) fn bind(socket: &Socket, addr: SocketAddr, options: &ListenOptions) -
         socket.set_send_buffer_size(bytes)?;
     }
     let bound = socket.bind(&addr.into());
-    tell(options.explain.as_ref(), || Call::Bind {
+    report(options.explain.as_ref(), || Call::Bind {
         address: addr.into(),
         result: bound.as_ref().copied(),
     });

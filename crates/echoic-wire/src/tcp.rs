@@ -1,4 +1,4 @@
-//! TCP, both its ends.
+//! TCP sockets of servers and clients.
 
 use std::{io, net::SocketAddr};
 
@@ -9,23 +9,23 @@ use socket2::{Protocol, SockRef, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::{
-    explain::{Call, Explain, tell},
+    explain::{Call, Explain, report},
     options::ListenOptions,
     socket,
 };
 
-/// A listening socket at `addr`.
+/// Returns a socket that listens at `addr`.
 pub(crate) fn bind(addr: SocketAddr, options: &ListenOptions) -> io::Result<TcpListener> {
     let explain = options.explain.as_ref();
     let socket = socket::open(addr, Type::STREAM, Protocol::TCP, explain)?;
-    // Set before the first bind of the port: only then can a restart bind it while old connections are in TIME_WAIT
-    // (socket(7)). On Windows the option means something else and would let others in.
+    // Lets a restarted server bind the port while old connections are in TIME_WAIT (socket(7)). Both the old and the new
+    // socket need it. On Windows the option would let other processes share the port.
     if cfg!(unix) {
         socket.set_reuse_address(true)?;
     }
     socket::bind(&socket, addr, options)?;
     let listening = socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX));
-    tell(explain, || Call::Listen {
+    report(explain, || Call::Listen {
         backlog: options.backlog,
         result: listening.as_ref().copied(),
     });
@@ -33,11 +33,11 @@ pub(crate) fn bind(addr: SocketAddr, options: &ListenOptions) -> io::Result<TcpL
     TcpListener::from_std(socket.into())
 }
 
-/// Has the kernel drop what would begin a connection (SYN without ACK), and nothing else: handshakes that have begun
-/// are finished, and what is connected stays so, since a connection inherits the filter of its listener.
+/// Attaches a filter that drops segments with SYN and without ACK, and nothing else, so that no new handshake begins.
+/// Handshakes in progress are completed, and connections go on although they inherit the listener's filter.
 #[cfg(target_os = "linux")]
 pub(crate) fn stop_accepting(socket: &TcpListener) -> io::Result<()> {
-    // Classic BPF over the TCP header, whose byte 13 has the flags (RFC 9293, section 3.1).
+    // Classic BPF over the TCP header; byte 13 has the flags (RFC 9293, section 3.1).
     const FLAGS: u32 = 13;
     const SYN: u32 = 0x02;
     const ACK: u32 = 0x10;
@@ -54,31 +54,31 @@ pub(crate) fn stop_accepting(socket: &TcpListener) -> io::Result<()> {
     ])
 }
 
-/// There is no way to.
+/// Other systems have no such filter.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn stop_accepting(_: &TcpListener) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// The most bytes of payload that a packet of this connection takes.
+/// Returns the maximum segment size of the connection in bytes (`TCP_MAXSEG`, tcp(7)).
 pub(crate) fn mss(stream: &TcpStream) -> Option<u32> {
     SockRef::from(stream).tcp_mss().ok()
 }
 
-/// A stream to `addr`.
+/// Connects a stream to `addr`.
 pub(crate) async fn connect(addr: SocketAddr, explain: Option<&Explain>) -> io::Result<TcpStream> {
     let socket = if addr.is_ipv4() {
         TcpSocket::new_v4()
     } else {
         TcpSocket::new_v6()
     };
-    tell(explain, || Call::Socket {
+    report(explain, || Call::Socket {
         address: addr.into(),
         shape: Shape::Stream,
         result: socket.as_ref().map(|_| ()),
     });
     let stream = socket?.connect(addr).await;
-    tell(explain, || Call::Connect {
+    report(explain, || Call::Connect {
         address: addr.into(),
         result: stream.as_ref().map(|_| ()),
     });

@@ -1,7 +1,7 @@
-//! The seam for what carries a [`Link`] beside plain sockets: TLS, WebSocket, byte faults, a pipe in memory.
+//! The traits of layers between a [`Link`] and a socket: TLS, WebSocket, byte faults, a pipe in memory.
 //!
-//! A [`Transport`] is the open layer; a [`ServerLayer`] and a [`ClientLayer`] open it over a link, which is where a
-//! handshake takes place. Layers stack: each is opened over the link that the one below it has made.
+//! A [`Transport`] is an open layer. A [`ServerLayer`] or a [`ClientLayer`] opens it over a link, with a handshake if
+//! the protocol has one. Layers stack: each is opened over the link of the one below.
 
 use std::{
     fmt::Debug,
@@ -13,57 +13,59 @@ use echoic_core::{endpoint::Shape, service::BoxFuture};
 
 use crate::link::Link;
 
-/// What carries a [`Link`]. Polled, not awaited (`docs/decisions/0002-poll-shaped-link.md`).
+/// An open layer, which carries the bytes of a [`Link`]. Polled, not awaited
+/// (`docs/decisions/0002-poll-shaped-link.md`).
 pub trait Transport: Send + Debug {
-    /// Reads into `buffer`; 0 is the end of the peer's half and nothing else. With [`Shape::Messages`] each read is
-    /// one whole message. What is buffered of bytes not yet readable (a TLS record) is bounded.
+    /// Reads into `buffer`. 0 means the end of the peer's half and nothing else. With [`Shape::Messages`] each read
+    /// is one whole message. Data that is buffered before it can be read (a TLS record) is bounded.
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>>;
 
-    /// Writes a prefix of `bytes`, one byte or more, and returns how long it is. Bytes count as written when nothing of
-    /// them is buffered here any more, so there is no flush: a transport that has taken bytes and cannot pass them on
-    /// returns `Pending`, and is called again with the same bytes, to which others may have been appended. With
-    /// [`Shape::Messages`] `bytes` are one message and the prefix is all of it.
+    /// Writes a prefix of `bytes`, at least one byte, and returns its length.
+    ///
+    /// There is no flush: bytes count as written once none of them is buffered here. A transport that has taken bytes
+    /// and cannot pass them on returns `Pending`; it is called again with the same bytes, possibly followed by more.
+    /// With [`Shape::Messages`] `bytes` are one message, and the prefix is all of it.
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
 
-    /// Ends our half after everything written, with the layer's own word for it (`close_notify`) and that of the link
+    /// Ends our half after everything written: sends the layer's close message (`close_notify`) and finishes the link
     /// below (FIN). The peer's half can still be read.
     fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Makes the drop of the link below a reset ([`Link::abort`]).
+    /// Makes dropping the link below reset the connection ([`Link::abort`]).
     fn abort(&mut self);
 
-    /// The link this lies over, which knows the addresses; none for one that ends here (a pipe in memory).
+    /// Returns the link below, which knows the addresses; `None` for the lowest layer (a pipe in memory).
     fn lower(&self) -> Option<&Link> {
         None
     }
 
-    /// How its bytes travel, whatever the link below.
+    /// Returns the shape of the data, which may differ from that of the link below.
     fn shape(&self) -> Shape {
         Shape::Stream
     }
 
-    /// Whether, once the peer has ended its half, dropping this ends ours: not if [`Self::poll_finish`] has a word to
-    /// say. Where it does, the kernel's close is enough and saves a call.
-    fn ends_when_dropped(&self) -> bool {
+    /// Whether dropping the transport ends our half in order, once the peer has ended its own. True only if
+    /// [`Self::poll_finish`] sends nothing but the kernel's FIN; the server then saves that call.
+    fn closes_on_drop(&self) -> bool {
         false
     }
 }
 
 /// Opens a layer over each connection that a server accepts.
 pub trait ServerLayer: Send + Sync + Debug {
-    /// The server's side of the handshake over `link`. It runs in the conversation's own task, with the server's
-    /// deadline around it: to be dropped at any moment must do no harm.
+    /// Does the server's side of the handshake over `link`. It runs in the conversation's own task under the server's
+    /// deadline, so the future may be dropped at any await.
     ///
     /// # Errors
     ///
-    /// The peer does not speak the layer's protocol, or is not accepted. What the layer has to tell the peer about that
-    /// (an alert) is written before this returns; the server then closes the link in order.
+    /// The peer violates the layer's protocol, or is rejected. An alert for the peer is written before this returns;
+    /// the server then closes the link in order.
     fn accept(&self, link: Link) -> BoxFuture<'_, io::Result<Link>>;
 }
 
-/// Opens a layer over a connection that a client has made.
+/// Opens a layer over a client's connection.
 pub trait ClientLayer: Send + Sync + Debug {
-    /// The client's side of the handshake over `link`, with the caller's deadline around it.
+    /// Does the client's side of the handshake over `link`, under the caller's deadline.
     ///
     /// # Errors
     ///

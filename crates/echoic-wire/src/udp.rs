@@ -1,4 +1,4 @@
-//! UDP, both its ends (udp(7)).
+//! UDP sockets of servers and clients (udp(7)).
 
 use std::{
     fmt, fs,
@@ -26,64 +26,64 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{io::Interest, net::UdpSocket};
 
 use crate::{
-    explain::{Call, Explain, tell},
+    explain::{Call, Explain, report},
     options::ListenOptions,
     socket,
 };
 
-/// What one receive brought.
+/// A received datagram.
 #[derive(Debug)]
-pub(crate) struct Arrived {
+pub(crate) struct Datagram {
     pub(crate) len: usize,
-    /// Its length before it was cut to the room there was.
-    pub(crate) whole: usize,
+    /// The datagram's length, before it was truncated to the buffer.
+    pub(crate) full_len: usize,
     pub(crate) from: SocketAddr,
-    /// The address it was sent to, where the kernel tells.
+    /// The local address it was sent to, if the kernel reports it.
     pub(crate) to: Option<IpAddr>,
-    /// It was sent to many at once.
-    pub(crate) to_many: bool,
-    /// Datagrams the kernel has dropped for this socket since it was made, where it tells.
+    /// It was sent to a multicast or broadcast address.
+    pub(crate) is_multicast: bool,
+    /// Datagrams the kernel has dropped for this socket since it was created, if the kernel reports it.
     pub(crate) dropped: Option<u32>,
 }
 
-/// `count` sockets at `addr` that share what arrives there: the kernel picks one by the address of the peer.
+/// Binds `count` sockets to `addr`. The kernel distributes peers among them by address.
 ///
-/// The first binds it alone, so that an owner is noticed, and only then admits others (`SO_REUSEPORT`). With
-/// `SO_REUSEADDR`, which on UDP means something else than on TCP, a second program could take the port away unnoticed.
+/// The first socket is bound without `SO_REUSEPORT`, so that an address in use is an error, and sets it afterwards for
+/// the others. `SO_REUSEADDR` is never set: on UDP it would let another program take over the port unnoticed.
 pub(crate) fn bind(
     addr: SocketAddr,
     count: usize,
     options: &ListenOptions,
 ) -> io::Result<Vec<Socket>> {
-    let first = bind_one(addr, false, options)?;
+    let first = bind_socket(addr, false, options)?;
     if count <= 1 {
         return Ok(vec![first]);
     }
     first.set_reuse_port(true)?;
-    let addr = local(&first)?;
+    let addr = local_address(&first)?;
     let mut sockets = vec![first];
     for _ in 1..count {
-        sockets.push(bind_one(addr, true, options)?);
+        sockets.push(bind_socket(addr, true, options)?);
     }
     Ok(sockets)
 }
 
-fn bind_one(addr: SocketAddr, shared: bool, options: &ListenOptions) -> io::Result<Socket> {
+fn bind_socket(addr: SocketAddr, shared: bool, options: &ListenOptions) -> io::Result<Socket> {
     let explain = options.explain.as_ref();
     let socket = socket::open(addr, Type::DGRAM, Protocol::UDP, explain)?;
     if shared {
         socket.set_reuse_port(true)?;
     }
-    ask_for_details(&socket, Domain::for_address(addr))?;
+    enable_ancillary_data(&socket, Domain::for_address(addr))?;
     socket.set_recv_buffer_size(options.receive_buffer)?;
     socket::bind(&socket, addr, options)?;
     Ok(socket)
 }
 
-/// Has the kernel tell with each datagram which address it was sent to, and how many it has dropped. It does so of those
-/// that arrive from then on: asked before the socket is bound, it leaves none out.
-pub(crate) fn ask_for_details(socket: &Socket, domain: Domain) -> io::Result<()> {
-    // A system that does not count is no reason not to listen.
+/// Has the kernel report with each datagram the address it was sent to, and the number of dropped ones. Applies to
+/// datagrams that arrive afterwards, so it is called before the socket is bound.
+pub(crate) fn enable_ancillary_data(socket: &Socket, domain: Domain) -> io::Result<()> {
+    // Optional: a system without the count can still serve.
     let _ = setsockopt(&socket.as_fd(), sockopt::RxqOvfl, &1);
     if domain == Domain::IPV4 {
         setsockopt(&socket.as_fd(), sockopt::Ipv4PacketInfo, &true)?;
@@ -93,19 +93,24 @@ pub(crate) fn ask_for_details(socket: &Socket, domain: Domain) -> io::Result<()>
     Ok(())
 }
 
-/// Room for what [`ask_for_details`] asks for.
-pub(crate) fn room_for_details() -> Vec<u8> {
+/// Returns a buffer for the control messages of [`enable_ancillary_data`].
+pub(crate) fn ancillary_buffer() -> Vec<u8> {
     nix::cmsg_space!(in6_pktinfo, in_pktinfo, u32)
 }
 
-/// Takes one datagram, if there is one.
-pub(crate) fn receive(socket: &Socket, room: &mut [u8], details: &mut [u8]) -> io::Result<Arrived> {
-    let available = room.len();
-    let mut parts = [IoSliceMut::new(room)];
-    // MSG_TRUNC: the true length is returned, not what was left of it.
+/// Receives one datagram, or fails with `WouldBlock`.
+pub(crate) fn receive(
+    socket: &Socket,
+    buffer: &mut [u8],
+    ancillary: &mut [u8],
+) -> io::Result<Datagram> {
+    let capacity = buffer.len();
+    let mut parts = [IoSliceMut::new(buffer)];
+    // MSG_TRUNC: return the datagram's full length, not the truncated one.
     let flags = MsgFlags::MSG_TRUNC;
-    let got = recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut parts, Some(details), flags)?;
-    let address = got.address.as_ref();
+    let received =
+        recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut parts, Some(ancillary), flags)?;
+    let address = received.address.as_ref();
     let v4 = address
         .and_then(|address| address.as_sockaddr_in())
         .map(|v4| SocketAddrV4::from(*v4).into());
@@ -116,37 +121,37 @@ pub(crate) fn receive(socket: &Socket, room: &mut [u8], details: &mut [u8]) -> i
     };
     let from: SocketAddr = v4
         .or_else(v6)
-        .ok_or_else(|| io::Error::other("a datagram from no address"))?;
-    let mut arrived = Arrived {
-        len: got.bytes.min(available),
-        whole: got.bytes,
+        .ok_or_else(|| io::Error::other("the datagram has no source address"))?;
+    let mut datagram = Datagram {
+        len: received.bytes.min(capacity),
+        full_len: received.bytes,
         from,
         to: None,
-        to_many: false,
+        is_multicast: false,
         dropped: None,
     };
-    for detail in got.cmsgs()? {
-        match detail {
+    for message in received.cmsgs()? {
+        match message {
             ControlMessageOwned::Ipv4PacketInfo(info) => {
-                let (ours, asked) = (ipv4(info.ipi_spec_dst), ipv4(info.ipi_addr));
-                // Which of our addresses it reached is not kept of a datagram that came before it was asked for.
-                let known = !ours.is_unspecified();
-                arrived.to = Some(if known { ours } else { asked });
-                arrived.to_many = known && ours != asked || asked.is_multicast();
+                let (local, destination) = (ipv4(info.ipi_spec_dst), ipv4(info.ipi_addr));
+                // The local address is missing for a datagram that arrived before the option was set.
+                let known = !local.is_unspecified();
+                datagram.to = Some(if known { local } else { destination });
+                datagram.is_multicast = known && local != destination || destination.is_multicast();
             }
             ControlMessageOwned::Ipv6PacketInfo(info) => {
-                let asked = IpAddr::from(info.ipi6_addr.s6_addr);
-                arrived.to = Some(asked);
-                arrived.to_many = asked.is_multicast();
+                let destination = IpAddr::from(info.ipi6_addr.s6_addr);
+                datagram.to = Some(destination);
+                datagram.is_multicast = destination.is_multicast();
             }
-            ControlMessageOwned::RxqOvfl(dropped) => arrived.dropped = Some(dropped),
+            ControlMessageOwned::RxqOvfl(dropped) => datagram.dropped = Some(dropped),
             _ => {}
         }
     }
-    Ok(arrived)
+    Ok(datagram)
 }
 
-/// Sends one datagram to `to`, from our address `from` where several are bound.
+/// Sends one datagram to `to`. `from` selects the local address of a socket bound to the unspecified one.
 pub(crate) fn send(
     socket: &Socket,
     bytes: &[u8],
@@ -154,15 +159,15 @@ pub(crate) fn send(
     from: Option<IpAddr>,
 ) -> io::Result<usize> {
     let (v4, v6);
-    let details: &[ControlMessage<'_>] = match from {
+    let ancillary: &[ControlMessage<'_>] = match from {
         None => &[],
         Some(IpAddr::V4(ip)) => {
-            let ours = in_addr {
+            let local = in_addr {
                 s_addr: u32::from_ne_bytes(ip.octets()),
             };
             v4 = in_pktinfo {
                 ipi_ifindex: 0,
-                ipi_spec_dst: ours,
+                ipi_spec_dst: local,
                 ipi_addr: in_addr { s_addr: 0 },
             };
             &[ControlMessage::Ipv4PacketInfo(&v4)]
@@ -181,51 +186,51 @@ pub(crate) fn send(
     let sent = sendmsg(
         socket.as_raw_fd(),
         &[IoSlice::new(bytes)],
-        details,
+        ancillary,
         MsgFlags::empty(),
         Some(&address),
     )?;
     Ok(sent)
 }
 
-/// A socket that speaks with `addr` alone. What anybody else sends to it, the kernel throws away.
+/// Returns a socket connected to `addr`. The kernel discards datagrams from other addresses.
 pub(crate) fn connect(addr: SocketAddr, explain: Option<&Explain>) -> io::Result<Connected> {
     let socket = socket::open(addr, Type::DGRAM, Protocol::UDP, explain)?;
     let connected = socket.connect(&addr.into());
-    tell(explain, || Call::Connect {
+    report(explain, || Call::Connect {
         address: addr.into(),
         result: connected.as_ref().copied(),
     });
     connected?;
     let socket = Arc::new(UdpSocket::from_std(socket.into())?);
-    let rung = Arc::<AtomicBool>::default();
+    let ready = Arc::<AtomicBool>::default();
     Ok(Connected {
-        bell: Box::pin(ring(Arc::clone(&socket), Arc::clone(&rung))),
+        readiness: Box::pin(watch_readiness(Arc::clone(&socket), Arc::clone(&ready))),
         socket,
-        rung,
+        ready,
     })
 }
 
-/// A socket that speaks with one peer.
+/// A socket connected to one peer.
 pub(crate) struct Connected {
     socket: Arc<UdpSocket>,
-    /// Rings when there is something to be read, or an error. One for the life of the socket, so that waiting
-    /// allocates nothing.
-    bell: Pin<Box<dyn Future<Output = io::Error> + Send + Sync>>,
-    /// It has rung, and nobody has come since.
-    rung: Arc<AtomicBool>,
+    /// Sets `ready` when there is a datagram or an error to read. One future for the life of the socket, so that
+    /// waiting allocates nothing.
+    readiness: Pin<Box<dyn Future<Output = io::Error> + Send + Sync>>,
+    /// Set by `readiness`, cleared by [`Self::poll_recv`].
+    ready: Arc<AtomicBool>,
 }
 
-/// Sets `rung` whenever `socket` has something, and rests until the next poll. Ends with the runtime.
-async fn ring(socket: Arc<UdpSocket>, rung: Arc<AtomicBool>) -> io::Error {
+/// Sets `ready` whenever `socket` has a datagram or an error, then yields until the next poll. Ends with the runtime.
+async fn watch_readiness(socket: Arc<UdpSocket>, ready: Arc<AtomicBool>) -> io::Error {
     loop {
         if let Err(error) = socket.ready(Interest::READABLE | Interest::ERROR).await {
             return error;
         }
-        rung.store(true, Ordering::Relaxed);
-        let mut rested = false;
+        ready.store(true, Ordering::Relaxed);
+        let mut yielded = false;
         poll_fn(|_| {
-            if mem::replace(&mut rested, true) {
+            if mem::replace(&mut yielded, true) {
                 Poll::Ready(())
             } else {
                 Poll::Pending
@@ -244,7 +249,7 @@ impl Connected {
         self.socket.peer_addr()
     }
 
-    pub(crate) fn ask_for_room(&self, bytes: usize) {
+    pub(crate) fn set_receive_buffer_size(&self, bytes: usize) {
         let _ = SockRef::from(&*self.socket).set_recv_buffer_size(bytes);
     }
 
@@ -252,17 +257,17 @@ impl Connected {
         dropped(&SockRef::from(&*self.socket))
     }
 
-    /// Reads a datagram, or that the peer is not there.
+    /// Receives a datagram, or `ConnectionRefused` if the peer's port is closed.
     ///
-    /// That a datagram came back refused (ICMP) makes the socket neither readable nor writable, it only has an error:
-    /// who waits for reading alone, as the runtime's own `poll_recv` does, is not woken.
+    /// An ICMP error makes the socket neither readable nor writable, it only sets an error. tokio's own `poll_recv`
+    /// waits for readability alone and is not woken by it.
     pub(crate) fn poll_recv(
         &mut self,
         cx: &mut Context<'_>,
-        room: &mut [u8],
+        buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         loop {
-            match self.socket.try_recv(room) {
+            match self.socket.try_recv(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 received => return Poll::Ready(received),
             }
@@ -273,12 +278,12 @@ impl Connected {
             };
             match self.socket.try_io(Interest::ERROR, refused) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                told => return Poll::Ready(Err(told.unwrap_or_else(|error| error))),
+                error => return Poll::Ready(Err(error.unwrap_or_else(|error| error))),
             }
-            if let Poll::Ready(error) = self.bell.as_mut().poll(cx) {
+            if let Poll::Ready(error) = self.readiness.as_mut().poll(cx) {
                 return Poll::Ready(Err(error));
             }
-            if !self.rung.swap(false, Ordering::Relaxed) {
+            if !self.ready.swap(false, Ordering::Relaxed) {
                 return Poll::Pending;
             }
         }
@@ -295,13 +300,13 @@ impl fmt::Debug for Connected {
     }
 }
 
-/// Datagrams the kernel has dropped for this socket since it was made, from its table (proc(5)). With a datagram the
-/// kernel tells only of those dropped before it: this finds what was dropped after the last.
+/// Returns the number of datagrams the kernel has dropped for this socket since it was created, from /proc/net/udp
+/// (proc(5)). The count that comes with a datagram lacks those dropped after it; this one has them.
 pub(crate) fn dropped(socket: &Socket) -> Option<u32> {
     const INODE: usize = 9;
     const DROPS: usize = 12;
     let inode = rustix::fs::fstat(socket).ok()?.st_ino.to_string();
-    let table = if local(socket).ok()?.is_ipv4() {
+    let table = if local_address(socket).ok()?.is_ipv4() {
         "/proc/net/udp"
     } else {
         "/proc/net/udp6"
@@ -315,7 +320,7 @@ pub(crate) fn dropped(socket: &Socket) -> Option<u32> {
     row.get(DROPS)?.parse().ok()
 }
 
-pub(crate) fn local(socket: &Socket) -> io::Result<SocketAddr> {
+pub(crate) fn local_address(socket: &Socket) -> io::Result<SocketAddr> {
     socket
         .local_addr()?
         .as_socket()

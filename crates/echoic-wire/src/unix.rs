@@ -1,4 +1,4 @@
-//! Unix sockets that are streams, both their ends (unix(7)).
+//! Unix stream sockets of servers and clients (unix(7)).
 
 use std::{
     fs, io,
@@ -17,28 +17,28 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::{
-    explain::{Call, Explain, tell},
-    options::{ListenOptions, PRIVATE},
+    explain::{Call, Explain, report},
+    options::{ListenOptions, PRIVATE_MODE},
     socket,
 };
 
-/// A file in the way of a new socket, removed with the listener: it and no other.
+/// The file of a bound Unix socket. Dropping it removes the file.
 #[derive(Debug)]
 pub(crate) struct SocketFile {
     path: PathBuf,
-    /// Device and inode: if somebody else has put another one there since, it is theirs.
-    made: (u64, u64),
+    /// Device and inode of the file. A file that replaced ours is not removed.
+    identity: (u64, u64),
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if identity(&self.path).ok() == Some(self.made) {
+        if identity(&self.path).ok() == Some(self.identity) {
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// A listening socket called `name`, and the file to be removed after it.
+/// Returns a socket that listens at `name`, and its file unless the name is abstract.
 pub(crate) fn bind(
     name: &UnixName,
     options: &ListenOptions,
@@ -46,7 +46,7 @@ pub(crate) fn bind(
     let (socket, file) = bind_as(name, Type::STREAM, options)?;
     let explain = options.explain.as_ref();
     let listening = socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX));
-    tell(explain, || Call::Listen {
+    report(explain, || Call::Listen {
         backlog: options.backlog,
         result: listening.as_ref().copied(),
     });
@@ -54,10 +54,10 @@ pub(crate) fn bind(
     Ok((UnixListener::from_std(socket.into())?, file))
 }
 
-/// A socket of either kind, bound.
+/// Returns a socket of type `kind` bound to `name`, and its file unless the name is abstract.
 ///
-/// A file that a dead server left behind is in the way of the next one. Who is called and does not answer is dead: its
-/// file is removed. A file that is no socket, or one that answers, is not touched.
+/// Removes a stale file, which a crashed server leaves behind: a socket that refuses connections. A file that is not a
+/// socket, or whose socket accepts, is an error.
 pub(crate) fn bind_as(
     name: &UnixName,
     kind: Type,
@@ -66,7 +66,7 @@ pub(crate) fn bind_as(
     let explain = options.explain.as_ref();
     let address = Address::Unix(Some(name.clone()));
     let socket = Socket::new(Domain::UNIX, kind, None);
-    tell(explain, || Call::Socket {
+    report(explain, || Call::Socket {
         address: address.clone(),
         shape: socket::shape(kind),
         result: socket.as_ref().map(|_| ()),
@@ -82,7 +82,7 @@ pub(crate) fn bind_as(
         fs::remove_file(path)?;
         bound = bind_private(&socket, &sockaddr, name);
     }
-    tell(explain, || Call::Bind {
+    report(explain, || Call::Bind {
         address: address.clone(),
         result: bound.as_ref().copied(),
     });
@@ -91,25 +91,25 @@ pub(crate) fn bind_as(
         return Ok((socket, None));
     };
     let file = SocketFile {
-        made: identity(path)?,
+        identity: identity(path)?,
         path: path.clone(),
     };
-    if options.unix_mode != PRIVATE {
+    if options.unix_mode != PRIVATE_MODE {
         fs::set_permissions(path, fs::Permissions::from_mode(options.unix_mode))?;
     }
     Ok((socket, Some(file)))
 }
 
-/// A stream to `name`.
+/// Connects a stream to `name`.
 pub(crate) async fn connect(name: &UnixName, explain: Option<&Explain>) -> io::Result<UnixStream> {
     let address = Address::Unix(Some(name.clone()));
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None);
-    tell(explain, || Call::Socket {
+    report(explain, || Call::Socket {
         address: address.clone(),
         shape: Shape::Stream,
         result: socket.as_ref().map(|_| ()),
     });
-    // A Unix socket's connect waits only while the queue is full, which this leaves to the thread that may wait.
+    // connect(2) blocks while the listener's backlog is full, so it runs on a blocking thread.
     let (socket, sockaddr) = (socket?, sockaddr(name)?);
     let connected = tokio::task::spawn_blocking(move || {
         socket.connect(&sockaddr)?;
@@ -117,14 +117,14 @@ pub(crate) async fn connect(name: &UnixName, explain: Option<&Explain>) -> io::R
         Ok::<_, io::Error>(std_unix::UnixStream::from(socket))
     });
     let connected = connected.await.map_err(io::Error::other)?;
-    tell(explain, || Call::Connect {
+    report(explain, || Call::Connect {
         address: address.clone(),
         result: connected.as_ref().map(|_| ()),
     });
     UnixStream::from_std(connected?)
 }
 
-/// The place of a peer, or of ourselves.
+/// Converts a socket address of the standard library.
 pub(crate) fn address(sockaddr: &std_unix::SocketAddr) -> Address {
     #[cfg(target_os = "linux")]
     {
@@ -142,8 +142,8 @@ pub(crate) fn address(sockaddr: &std_unix::SocketAddr) -> Address {
     )
 }
 
-/// Binds under a mask that makes the file private at once; widening it afterwards leaves no moment in which it was
-/// open to all. The mask is the process's: for that moment other new files are private too, never wider.
+/// Binds under a umask that creates the file with mode 0600, so that it is never open to others, not even for a moment.
+/// The umask is the process's: files that other threads create meanwhile get fewer permissions, never more.
 fn bind_private(socket: &Socket, sockaddr: &SockAddr, name: &UnixName) -> io::Result<()> {
     if matches!(name, UnixName::Abstract(_)) {
         return socket.bind(sockaddr);
@@ -154,7 +154,7 @@ fn bind_private(socket: &Socket, sockaddr: &SockAddr, name: &UnixName) -> io::Re
     bound
 }
 
-/// The address of `name`; an abstract one begins with a zero byte.
+/// Returns the socket address of `name`; an abstract one begins with a zero byte.
 pub(crate) fn sockaddr(name: &UnixName) -> io::Result<SockAddr> {
     match name {
         UnixName::Path(path) => SockAddr::unix(path),
@@ -162,18 +162,18 @@ pub(crate) fn sockaddr(name: &UnixName) -> io::Result<SockAddr> {
     }
 }
 
-/// Whether `path` is a socket that nobody listens at.
+/// Whether `path` is a socket without a listener.
 fn is_stale(path: &Path, kind: Type) -> bool {
     let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
     let refused = |connected: io::Result<()>| {
         connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
     };
-    let call = || {
+    let connect = || {
         let socket = Socket::new(Domain::UNIX, kind, None)?;
         socket.set_nonblocking(true)?;
         socket.connect(&SockAddr::unix(path)?)
     };
-    is_socket && refused(call())
+    is_socket && refused(connect())
 }
 
 fn identity(path: &Path) -> io::Result<(u64, u64)> {

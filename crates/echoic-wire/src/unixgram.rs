@@ -1,4 +1,5 @@
-//! Unix sockets of datagrams, both their ends (unix(7)). They lose nothing: a sender waits while we are busy.
+//! Unix datagram sockets of servers and clients (unix(7)). No datagram is dropped: a sender blocks while the receiver's
+//! queue is full.
 
 use std::{io, os::unix::net as std_unix, path::PathBuf};
 
@@ -11,36 +12,38 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::UnixDatagram;
 
 use crate::{
-    explain::{Call, Explain, tell},
+    explain::{Call, Explain, report},
     unix,
 };
 
-/// Takes one datagram, if there is one: bytes in `room`, its true length, and who sent it.
-pub(crate) fn receive(socket: &Socket, room: &mut [u8]) -> io::Result<(usize, usize, Address)> {
-    let (len, whole, from) = recvfrom(socket, room, RecvFlags::TRUNC)?;
-    Ok((len, whole, Address::Unix(from.and_then(name))))
+/// Receives one datagram, or fails with `WouldBlock`. Returns the bytes stored in `buffer`, the datagram's full length
+/// and the sender.
+pub(crate) fn receive(socket: &Socket, buffer: &mut [u8]) -> io::Result<(usize, usize, Address)> {
+    let (len, full_len, from) = recvfrom(socket, buffer, RecvFlags::TRUNC)?;
+    Ok((len, full_len, Address::Unix(from.and_then(name))))
 }
 
-/// Sends one datagram to `to`. A queue that is full is the peer's: one that does not read must not keep others waiting.
+/// Sends one datagram to `to`. Fails with `WouldBlock` if the peer's queue is full: waiting for one peer would delay
+/// all others.
 pub(crate) fn send(socket: &Socket, bytes: &[u8], to: &UnixName) -> io::Result<usize> {
     socket.send_to(bytes, &unix::sockaddr(to)?)
 }
 
-/// A socket that speaks with `peer` alone, under a name of the kernel's choosing: without one it could not be answered.
+/// Returns a socket connected to `peer`, with a name chosen by the kernel: a peer cannot reply to one without a name.
 pub(crate) fn connect(peer: &UnixName, explain: Option<&Explain>) -> io::Result<UnixDatagram> {
     let address = || Address::Unix(Some(peer.clone()));
     let socket = Socket::new(Domain::UNIX, Type::DGRAM, None);
-    tell(explain, || Call::Socket {
+    report(explain, || Call::Socket {
         address: address(),
         shape: Shape::Datagrams,
         result: socket.as_ref().map(|_| ()),
     });
     let socket = socket?;
     socket.set_nonblocking(true)?;
-    // An empty address: Linux gives an abstract name nobody else has (autobind).
+    // An empty address has Linux choose a unique abstract name (autobind, unix(7)).
     socket.bind(&SockAddr::unix("")?)?;
     let connected = socket.connect(&unix::sockaddr(peer)?);
-    tell(explain, || Call::Connect {
+    report(explain, || Call::Connect {
         address: address(),
         result: connected.as_ref().copied(),
     });
@@ -48,7 +51,7 @@ pub(crate) fn connect(peer: &UnixName, explain: Option<&Explain>) -> io::Result<
     UnixDatagram::from_std(std_unix::UnixDatagram::from(socket))
 }
 
-/// The name of a sender; none that is no text, which could not be told from another.
+/// Returns the name of a sender. `None` for an abstract name that is not UTF-8, which cannot be represented.
 fn name(sockaddr: SocketAddrAny) -> Option<UnixName> {
     use std::{ffi::OsString, os::unix::ffi::OsStringExt};
 

@@ -1,6 +1,6 @@
-//! Layers over real sockets: what a link over a link tells, and how dialling through one can fail.
+//! Layers over real sockets: the addresses of a link over a link, and failures of dialling with layers.
 
-#![allow(clippy::unwrap_used, reason = "in a test that is the failure")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod xor;
 
@@ -28,7 +28,7 @@ async fn listener() -> (Listener, Endpoint) {
     (listener, endpoint)
 }
 
-fn through(layers: Vec<Arc<dyn ClientLayer>>) -> DialOptions {
+fn dial_through(layers: Vec<Arc<dyn ClientLayer>>) -> DialOptions {
     DialOptions {
         layers,
         ..DialOptions::default()
@@ -36,15 +36,15 @@ fn through(layers: Vec<Arc<dyn ClientLayer>>) -> DialOptions {
 }
 
 #[tokio::test]
-async fn layers_stack_and_the_uppermost_link_tells_the_addresses_of_the_socket() {
+async fn stacked_layers_have_the_addresses_of_the_socket() {
     let (listener, endpoint) = listener().await;
-    let options = through(vec![Arc::new(XorLayer(1)), Arc::new(XorLayer(4))]);
+    let options = dial_through(vec![Arc::new(XorLayer(1)), Arc::new(XorLayer(4))]);
     let (accepted, dialled) = join!(listener.accept(), dial(&endpoint, &options));
     let (accepted, dialled) = (accepted.unwrap(), dialled.unwrap());
-    let (peer, here) = (accepted.peer.clone(), accepted.local.clone());
+    let (client, server) = (accepted.peer.clone(), accepted.local.clone());
     let mut ours = Incoming::open(accepted).unwrap();
     let mut theirs = dialled.link;
-    for (link, local, remote) in [(&ours, &here, &peer), (&theirs, &peer, &here)] {
+    for (link, local, remote) in [(&ours, &server, &client), (&theirs, &client, &server)] {
         assert_eq!(link.local().as_ref(), Some(local));
         assert_eq!(link.remote().as_ref(), Some(remote));
         assert_eq!(link.shape(), Shape::Stream);
@@ -64,9 +64,9 @@ async fn layers_stack_and_the_uppermost_link_tells_the_addresses_of_the_socket()
 }
 
 #[tokio::test]
-async fn abort_of_the_uppermost_link_resets_the_connection() {
+async fn abort_of_the_top_layer_resets_the_connection() {
     let (listener, endpoint) = listener().await;
-    let options = through(vec![Arc::new(XorLayer(1)), Arc::new(XorLayer(4))]);
+    let options = dial_through(vec![Arc::new(XorLayer(1)), Arc::new(XorLayer(4))]);
     let (accepted, dialled) = join!(listener.accept(), dial(&endpoint, &options));
     let mut ours = accepted.unwrap().open().unwrap();
     let mut theirs = dialled.unwrap().link;
@@ -76,7 +76,7 @@ async fn abort_of_the_uppermost_link_resets_the_connection() {
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
 }
 
-/// Waits for one byte, which has to be `!`.
+/// A handshake that reads one byte, which has to be `!`.
 #[derive(Debug)]
 struct Hello;
 
@@ -92,24 +92,24 @@ impl ClientLayer for Hello {
 }
 
 #[tokio::test]
-async fn a_handshake_that_fails_or_does_not_end_is_told_apart_from_a_failed_connection() {
+async fn failed_and_unfinished_handshakes_are_errors_of_their_own() {
     let (listener, endpoint) = listener().await;
     let options = DialOptions {
         handshake_timeout: Duration::from_millis(100),
-        ..through(vec![Arc::new(Hello)])
+        ..dial_through(vec![Arc::new(Hello)])
     };
-    for (said, expected) in [
+    for (greeting, expected) in [
         ("!", "connected"),
         ("?", "the handshake with 127.0.0.1:P failed: no hello"),
         ("", "127.0.0.1:P did not finish the handshake within 100ms"),
     ] {
-        let answering = async {
+        let accepting = async {
             let mut link = listener.accept().await.unwrap().open().unwrap();
-            link.write_all(said.as_bytes()).await.unwrap();
+            link.write_all(greeting.as_bytes()).await.unwrap();
             link
         };
-        let (_held, dialled) = join!(answering, dial(&endpoint, &options));
-        let told = match dialled {
+        let (_held, dialled) = join!(accepting, dial(&endpoint, &options));
+        let result = match dialled {
             Ok(_) => "connected".to_owned(),
             Err(error @ (DialError::Handshake { .. } | DialError::HandshakeTimedOut { .. })) => {
                 error.to_string()
@@ -117,6 +117,6 @@ async fn a_handshake_that_fails_or_does_not_end_is_told_apart_from_a_failed_conn
             Err(error) => panic!("{error}"),
         };
         let port = listener.address().port().unwrap().to_string();
-        assert_eq!(told.replace(&port, "P"), expected);
+        assert_eq!(result.replace(&port, "P"), expected);
     }
 }

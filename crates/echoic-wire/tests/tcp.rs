@@ -1,4 +1,4 @@
-//! The two doors against real loopback sockets.
+//! `listen` and `dial` against real loopback sockets.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
@@ -15,7 +15,7 @@ use std::{
 use echoic_core::endpoint::Endpoint;
 use echoic_wire::{DialError, DialOptions, Link, ListenError, ListenOptions, dial, listen};
 
-async fn one_listener(text: &str) -> (echoic_wire::Listener, String) {
+async fn listen_on(text: &str) -> (echoic_wire::Listener, String) {
     let endpoint: Endpoint = text.parse().unwrap();
     let listener = listen(&endpoint, &ListenOptions::default())
         .await
@@ -33,11 +33,11 @@ async fn read(link: &mut Link) -> std::io::Result<Vec<u8>> {
 
 #[tokio::test]
 async fn accepted_connection_reads_writes_and_sees_the_close() {
-    let (listener, addr) = one_listener("127.0.0.1:0").await;
-    let mut caller = TcpStream::connect(&addr).unwrap();
-    caller.write_all(b"hello").unwrap();
+    let (listener, addr) = listen_on("127.0.0.1:0").await;
+    let mut client = TcpStream::connect(&addr).unwrap();
+    client.write_all(b"hello").unwrap();
     let incoming = listener.accept().await.unwrap();
-    assert_eq!(incoming.peer, caller.local_addr().unwrap().into());
+    assert_eq!(incoming.peer, client.local_addr().unwrap().into());
     let mut link = incoming.detach().unwrap().open().unwrap();
     assert_eq!(read(&mut link).await.unwrap(), b"hello");
     assert_eq!(
@@ -45,31 +45,35 @@ async fn accepted_connection_reads_writes_and_sees_the_close() {
         5
     );
     poll_fn(|cx| link.poll_finish(cx)).await.unwrap();
-    let mut answer = String::new();
-    caller.read_to_string(&mut answer).unwrap();
-    assert_eq!(answer, "HELLO");
-    caller.shutdown(Shutdown::Write).unwrap();
+    let mut reply = String::new();
+    client.read_to_string(&mut reply).unwrap();
+    assert_eq!(reply, "HELLO");
+    client.shutdown(Shutdown::Write).unwrap();
     assert_eq!(read(&mut link).await.unwrap(), b"");
 }
 
-/// Who called before is let in; who calls after is refused and not reset, and who is let in is not cut off.
+/// Queued connections are accepted and stay connected. Later ones time out or are refused, and are not reset.
 #[tokio::test]
 async fn stop_accepting_keeps_the_backlog_and_refuses_new_callers() {
-    for hushed in [true, false] {
-        let (mut listener, addr) = one_listener("127.0.0.1:0").await;
+    for stopped in [true, false] {
+        let (mut listener, addr) = listen_on("127.0.0.1:0").await;
         let mut before = TcpStream::connect(&addr).unwrap();
-        if hushed {
+        if stopped {
             listener.stop_accepting().unwrap();
         }
         let mut link = listener.accept().await.unwrap().open().unwrap();
-        let patience = Duration::from_millis(100);
-        let after = TcpStream::connect_timeout(&addr.parse().unwrap(), patience);
+        let timeout = Duration::from_millis(100);
+        let after = TcpStream::connect_timeout(&addr.parse().unwrap(), timeout);
         drop(listener);
-        match (hushed, after) {
+        match (stopped, after) {
             (true, after) => assert_eq!(after.unwrap_err().kind(), ErrorKind::TimedOut),
             (false, after) => {
                 let error = after.unwrap().read(&mut [0]).unwrap_err();
-                assert_eq!(error.kind(), ErrorKind::ConnectionReset, "as it is without");
+                assert_eq!(
+                    error.kind(),
+                    ErrorKind::ConnectionReset,
+                    "without stop_accepting"
+                );
             }
         }
         let refused = TcpStream::connect(&addr).unwrap_err();
@@ -81,27 +85,27 @@ async fn stop_accepting_keeps_the_backlog_and_refuses_new_callers() {
 
 #[tokio::test]
 async fn unix_stop_accepting_keeps_the_backlog_and_refuses_callers() {
-    let (mut listener, name) = one_listener("unix:@echoic-hushed-in-a-test").await;
-    let call = || {
+    let (mut listener, name) = listen_on("unix:@echoic-stop-accepting-test").await;
+    let connect = || {
         let name = SocketAddr::from_abstract_name(name.trim_start_matches("unix:@")).unwrap();
         UnixStream::connect_addr(&name)
     };
-    let _before = call().unwrap();
+    let _before = connect().unwrap();
     listener.stop_accepting().unwrap();
-    assert_eq!(call().unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    assert_eq!(connect().unwrap_err().kind(), ErrorKind::ConnectionRefused);
     listener.accept().await.unwrap();
     let more = poll_fn(|cx| std::task::Poll::Ready(listener.poll_accept(cx).is_ready()));
-    assert!(!more.await, "nobody is left, and that is no error");
+    assert!(!more.await, "an empty queue is not an error");
 }
 
 #[tokio::test]
 async fn abort_sends_a_reset() {
-    let (listener, addr) = one_listener("127.0.0.1:0").await;
-    let mut caller = TcpStream::connect(&addr).unwrap();
+    let (listener, addr) = listen_on("127.0.0.1:0").await;
+    let mut client = TcpStream::connect(&addr).unwrap();
     let mut link = listener.accept().await.unwrap().open().unwrap();
     link.abort();
     drop(link);
-    let error = caller.read(&mut [0]).unwrap_err();
+    let error = client.read(&mut [0]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
 }
 
@@ -135,13 +139,13 @@ async fn address_in_use_is_reported() {
 
 #[tokio::test]
 async fn port_can_be_reused_at_once() {
-    let (listener, addr) = one_listener("127.0.0.1:0").await;
-    let mut caller = TcpStream::connect(&addr).unwrap();
+    let (listener, addr) = listen_on("127.0.0.1:0").await;
+    let mut client = TcpStream::connect(&addr).unwrap();
     let mut link = listener.accept().await.unwrap().open().unwrap();
     poll_fn(|cx| link.poll_finish(cx)).await.unwrap();
     drop((link, listener)); // our side closed first, so the port is in TIME_WAIT
-    assert_eq!(caller.read(&mut [0]).unwrap(), 0);
-    drop(caller);
+    assert_eq!(client.read(&mut [0]).unwrap(), 0);
+    drop(client);
     let endpoint: Endpoint = addr.parse().unwrap();
     listen(&endpoint, &ListenOptions::default()).await.unwrap();
 }
@@ -180,7 +184,7 @@ async fn dial_falls_back_to_the_second_loopback() {
 
 #[tokio::test]
 async fn full_backlog_times_out() {
-    // Two callers fill a backlog of 1; the third one's SYN is dropped, and it waits (listen(2)).
+    // Two connections fill a backlog of 1; the third one's SYN is dropped, and it waits (listen(2)).
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket
         .bind(
@@ -198,7 +202,7 @@ async fn full_backlog_times_out() {
     ];
     let endpoint: Endpoint = addr.to_string().parse().unwrap();
     let options = DialOptions {
-        within: Duration::from_millis(300),
+        timeout: Duration::from_millis(300),
         ..DialOptions::default()
     };
     let error = dial(&endpoint, &options).await.unwrap_err();

@@ -65,7 +65,7 @@ async fn call(plan: &Plan, prompt: bool) -> CommandResult {
         }
     });
     let options = DialOptions {
-        within: plan.connect_within,
+        timeout: plan.connect_within,
         explain,
         ..DialOptions::default()
     };

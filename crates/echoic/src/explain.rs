@@ -72,24 +72,28 @@ impl fmt::Display for Told<'_> {
                 write!(f, "connect({})", show(address))?;
                 gave(f, *result, |_, ()| Ok(()))
             }
-            Call::Recv { room, got } => {
-                write!(f, "recv({room})")?;
-                gave(f, *got, |f, bytes| {
+            Call::Recv { capacity, result } => {
+                write!(f, "recv({capacity})")?;
+                gave(f, *result, |f, bytes| {
                     write!(f, " = {}", escape::python_up_to(bytes, BYTES_MAX))
                 })
             }
-            Call::Send { bytes, took } => {
+            Call::Send { bytes, result } => {
                 write!(f, "send({})", escape::python_up_to(bytes, BYTES_MAX))?;
-                gave(f, *took, |f, n| write!(f, " = {n}"))
+                gave(f, *result, |f, n| write!(f, " = {n}"))
             }
-            Call::RecvFrom { from, room, got } => {
-                let bytes = escape::python_up_to(got, BYTES_MAX);
-                write!(f, "recvfrom({room}) = {bytes}, {}", show(from))
+            Call::RecvFrom {
+                from,
+                capacity,
+                bytes,
+            } => {
+                let bytes = escape::python_up_to(bytes, BYTES_MAX);
+                write!(f, "recvfrom({capacity}) = {bytes}, {}", show(from))
             }
-            Call::SendTo { to, bytes, took } => {
+            Call::SendTo { to, bytes, result } => {
                 let bytes = escape::python_up_to(bytes, BYTES_MAX);
                 write!(f, "sendto({bytes}, {})", show(to))?;
-                gave(f, *took, |f, n| write!(f, " = {n}"))
+                gave(f, *result, |f, n| write!(f, " = {n}"))
             }
             Call::Shutdown { result } => {
                 write!(f, "shutdown(SHUT_WR)")?;
@@ -144,12 +148,12 @@ mod tests {
         let told = |call: Call<'_>| Told(&call).to_string();
         let sent = Call::Send {
             bytes: b"hello\n",
-            took: Ok(6),
+            result: Ok(6),
         };
         assert_eq!(told(sent), r"send(b'hello\n') = 6");
         let got = Call::Recv {
-            room: 65536,
-            got: Ok(b""),
+            capacity: 65536,
+            result: Ok(b""),
         };
         assert_eq!(told(got), "recv(65536) = b''");
         let datagrams = Call::Socket {
@@ -174,7 +178,7 @@ mod tests {
         let peer = SocketAddr::from(([127, 0, 0, 1], 5000)).into();
         let call = Call::Send {
             bytes: &[b'x'; 2000],
-            took: Ok(2000),
+            result: Ok(2000),
         };
         let line = line(Duration::from_micros(1500), Some(&peer), &call);
         assert!(

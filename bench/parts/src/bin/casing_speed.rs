@@ -1,5 +1,5 @@
-//! How fast `upper` is, each text beside what the standard library takes for it in the same run: for ASCII a
-//! copy and `make_ascii_uppercase`, for the rest `str::to_uppercase`. Read the ratios, not the gigabytes.
+//! Measures the speed of `upper` against the standard library in the same run: a copy and `make_ascii_uppercase` for
+//! ASCII, `str::to_uppercase` for other texts. The ratios are comparable between machines, the speeds are not.
 //!
 //! `cargo run --release -p parts --bin casing_speed`, with ` -- --json` for `scripts/bench`.
 #![allow(clippy::print_stdout, reason = "the figures are the payload")]
@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use echoic_service::casing::Upper;
 
-/// Each side is measured this often, in turns, and the best counts: other programs only ever slow it down.
+/// Measurements of each side, alternating. The best counts, since other programs only slow a measurement down.
 const ROUNDS: usize = 40;
-/// Long enough for the clock, short enough to fit between two interruptions.
-const ROUND: Duration = Duration::from_millis(2);
+/// Duration of one measurement: long against the clock's resolution, short against the scheduler's time slice.
+const ROUND_DURATION: Duration = Duration::from_millis(2);
 
 fn main() {
     let latin = "Der Café-Gast aß übrigens später noch Crème brûlée à la carte; ";
@@ -22,16 +22,20 @@ fn main() {
     let json = std::env::args().any(|word| word == "--json");
     if json {
         for (name, text, std) in [
-            ("ASCII", "The quick brown fox jumps. ", copied as Mapping),
-            ("mixed Latin", latin, mapped),
-            ("Greek", greek, mapped),
+            (
+                "ASCII",
+                "The quick brown fox jumps. ",
+                copy_upper as Mapping,
+            ),
+            ("mixed Latin", latin, std_upper),
+            ("Greek", greek, std_upper),
         ] {
-            for (of, len) in [("", 64 << 10), (", 64 B", 64)] {
+            for (suffix, len) in [("", 64 << 10), (", 64 B", 64)] {
                 let text = repeat(text, len);
                 let (ours, std) = compare(&text, std);
-                for (by, nanos) in [("echoic", ours), ("std", std)] {
+                for (server, nanos) in [("echoic", ours), ("std", std)] {
                     println!(
-                        "{{\"load\":\"upper, {name}{of}\",\"server\":\"{by}\",\"gb_per_second\":{:.4}}}",
+                        "{{\"load\":\"upper, {name}{suffix}\",\"server\":\"{server}\",\"gb_per_second\":{:.4}}}",
                         text.len() as f64 / nanos
                     );
                 }
@@ -44,7 +48,11 @@ fn main() {
         "text", "bytes", "ns", "GB/s", "std GB/s", "ratio"
     );
     for len in [6, 16, 27, 64, 1 << 10, 64 << 10] {
-        line("ASCII", &repeat("The quick brown fox jumps. ", len), copied);
+        print_line(
+            "ASCII",
+            &repeat("The quick brown fox jumps. ", len),
+            copy_upper,
+        );
     }
     for (name, text) in [
         ("mixed Latin", latin),
@@ -59,39 +67,39 @@ fn main() {
             "ყველა ადამიანი იბადება თავისუფალი და თანასწორი. ",
         ),
         ("Han", han),
-        ("emoji", "ok 👍🏽 done 🎉 "),
+        ("emoji", "ok 👍🏽 count 🎉 "),
         (
-            "one é in a line",
-            "an ordinary line of log with a caf\u{e9}, 2026-01-01 00:00:00 INFO\n",
+            "one é in a print_line",
+            "an ordinary print_line suffix log with a caf\u{e9}, 2026-01-01 00:00:00 INFO\n",
         ),
-        ("all of ΐ (3 times)", "ΐ"),
+        ("all suffix ΐ (3 batch)", "ΐ"),
     ] {
         for len in [64, 64 << 10] {
-            line(name, &repeat(text, len), mapped);
+            print_line(name, &repeat(text, len), std_upper);
         }
     }
 }
 
-/// At most `len` bytes of `text` over and over, cut at a character.
+/// Repeats `text` up to `len` bytes, cut at a character boundary.
 fn repeat(text: &str, len: usize) -> String {
     let mut long = text.repeat(len / text.len() + 1);
     long.truncate(long.floor_char_boundary(len));
     long
 }
 
-fn copied(text: &str, out: &mut Vec<u8>) {
+fn copy_upper(text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(text.as_bytes());
     out.make_ascii_uppercase();
 }
 
-fn mapped(text: &str, out: &mut Vec<u8>) {
-    // Allocates, as there is no other way to call it; the copy that a reply would need as well is not counted.
+fn std_upper(text: &str, out: &mut Vec<u8>) {
+    // The call allocates; there is no other. The copy into a reply, which would be needed too, is not measured.
     *out = text.to_uppercase().into_bytes();
 }
 
 type Mapping = fn(&str, &mut Vec<u8>);
 
-/// Nanoseconds for a text: ours, and the standard library's.
+/// Returns the nanoseconds a text takes: ours, and the standard library's.
 fn compare(text: &str, std: Mapping) -> (f64, f64) {
     let ours = |text: &str, out: &mut Vec<u8>| {
         let mut upper = Upper::default();
@@ -106,7 +114,7 @@ fn compare(text: &str, std: Mapping) -> (f64, f64) {
     (best_ours, best_std)
 }
 
-fn line(name: &str, text: &str, std: Mapping) {
+fn print_line(name: &str, text: &str, std: Mapping) {
     let (best_ours, best_std) = compare(text, std);
     let bytes = text.len() as f64;
     println!(
@@ -117,18 +125,18 @@ fn line(name: &str, text: &str, std: Mapping) {
     );
 }
 
-/// Nanoseconds for one text, over a round.
+/// Returns the nanoseconds one text takes, as the mean of a round.
 fn nanos(text: &str, map: impl Fn(&str, &mut Vec<u8>)) -> f64 {
     let mut out = Vec::with_capacity(text.len() * 3);
-    let times = (200_000 / text.len()).clamp(1, 5_000);
-    let (start, mut done) = (Instant::now(), 0);
-    while start.elapsed() < ROUND {
-        for _ in 0..times {
+    let batch = (200_000 / text.len()).clamp(1, 5_000);
+    let (start, mut count) = (Instant::now(), 0);
+    while start.elapsed() < ROUND_DURATION {
+        for _ in 0..batch {
             out.clear();
             map(black_box(text), &mut out);
             black_box(&out);
         }
-        done += times;
+        count += batch;
     }
-    start.elapsed().as_nanos() as f64 / done as f64
+    start.elapsed().as_nanos() as f64 / count as f64
 }

@@ -211,7 +211,7 @@ impl Connection {
         match dialling.as_mut().poll(look.cx) {
             Poll::Pending => {}
             Poll::Ready(Ok(dialled)) => {
-                dialled.link.ask_for_room(ROOM);
+                dialled.link.set_receive_buffer_size(ROOM);
                 self.state = State::Open(dialled.link);
                 self.dropped = 0;
                 self.asked_since_open = 0;

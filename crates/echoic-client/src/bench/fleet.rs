@@ -186,7 +186,7 @@ impl Fleet {
         let shared = Shared {
             endpoint: endpoint.clone(),
             dialling: DialOptions {
-                within: plan.connect_within,
+                timeout: plan.connect_within,
                 ..DialOptions::default()
             },
             script: Script::new(
@@ -347,7 +347,7 @@ fn work(
 /// The address that answers, so that a name is looked up once and every connection goes to the same place.
 fn first_call(plan: &Plan) -> Result<Endpoint, BenchError> {
     let options = DialOptions {
-        within: plan.connect_within,
+        timeout: plan.connect_within,
         ..DialOptions::default()
     };
     let runtime = runtime::Builder::new_current_thread()

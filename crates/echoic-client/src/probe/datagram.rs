@@ -118,7 +118,7 @@ async fn exchange(
         let sent = socket.send(question).await;
         tell(explain, addr, || Call::Send {
             bytes: question,
-            took: sent.as_ref().copied(),
+            result: sent.as_ref().copied(),
         });
         sent?;
         // After the second time, whoever called us says when it is enough.
@@ -126,8 +126,8 @@ async fn exchange(
         if let Ok(got) = timeout(patience, socket.recv(&mut reply)).await {
             let heard = got.as_ref().map(|n| &reply[..*n]);
             tell(explain, addr, || Call::Recv {
-                room: reply.len(),
-                got: heard,
+                capacity: reply.len(),
+                result: heard,
             });
             return got;
         }
@@ -137,7 +137,7 @@ async fn exchange(
 
 fn tell<'a>(explain: Option<&Explain>, addr: SocketAddr, call: impl FnOnce() -> Call<'a>) {
     if let Some(explain) = explain {
-        explain.of(addr.into()).tell(call());
+        explain.for_peer(addr.into()).report(call());
     }
 }
 

@@ -123,7 +123,7 @@ impl Report {
         let of_names = self
             .names
             .iter()
-            .any(|answer| matches!(answer.found, Err(eyeballs::Missing::Silent)));
+            .any(|answer| matches!(answer.found, Err(eyeballs::LookupFailure::TimedOut)));
         of_names
             || self
                 .tries
@@ -175,9 +175,9 @@ impl Try {
     }
 }
 
-impl From<eyeballs::Try> for Try {
-    fn from(tried: eyeballs::Try) -> Self {
-        let eyeballs::Try {
+impl From<eyeballs::Attempt> for Try {
+    fn from(tried: eyeballs::Attempt) -> Self {
+        let eyeballs::Attempt {
             addr,
             started,
             ended,
@@ -200,8 +200,8 @@ impl From<eyeballs::ConnectOutcome> for AttemptOutcome {
                 mss,
             },
             eyeballs::ConnectOutcome::Failed(error) => Self::Failed(error),
-            eyeballs::ConnectOutcome::Silent => Self::Silent,
-            eyeballs::ConnectOutcome::Overtaken => Self::Overtaken,
+            eyeballs::ConnectOutcome::TimedOut => Self::Silent,
+            eyeballs::ConnectOutcome::Cancelled => Self::Overtaken,
         }
     }
 }

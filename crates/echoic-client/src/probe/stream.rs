@@ -8,7 +8,7 @@ use echoic_core::{
 };
 use echoic_wire::{
     DialError, DialOptions, dial,
-    eyeballs::{Answer, Family, Pace, RaceOptions, call, look_up, race},
+    eyeballs::{Answer, Delays, Family, RaceOptions, attempt, lookup_family, race},
     resolve,
 };
 use tokio::{task::JoinSet, time::Instant};
@@ -32,26 +32,25 @@ pub(super) async fn race_them(
     report: &mut Report,
 ) {
     let ProbeOptions { each, explain, .. } = options;
-    let pace = Pace::default();
-    let within = *each * 2 + pace.attempt * TURNS_MAX;
+    let delays = Delays::default();
     let race_options = RaceOptions {
-        within,
-        each: *each,
-        pace,
+        timeout: *each * 2 + delays.attempt * TURNS_MAX,
+        attempt_timeout: *each,
+        delays,
         explain: explain.clone(),
     };
     let race = race(at, &race_options).await;
     let winner = race
         .won
         .as_ref()
-        .map(|(number, _)| race.tries[*number].addr);
+        .map(|(number, _)| race.attempts[*number].addr);
     drop(race.won);
     report.names = race.answers;
-    report.tries = race.tries.into_iter().map(Try::from).collect();
+    report.tries = race.attempts.into_iter().map(Try::from).collect();
     report.untried = race.untried;
     if let Some(winner) = winner {
         for _ in 1..options.count {
-            let (tried, link) = call(winner, *each, began, explain.as_ref()).await;
+            let (tried, link) = attempt(winner, *each, began, explain.as_ref()).await;
             drop(link);
             report.tries.push(tried.into());
         }
@@ -79,7 +78,8 @@ pub(super) async fn each_alone(
                 && let Some(addr) = waiting.pop_front()
             {
                 let (each, explain) = (options.each, options.explain.clone());
-                under_way.spawn(async move { call(addr, each, began, explain.as_ref()).await.0 });
+                under_way
+                    .spawn(async move { attempt(addr, each, began, explain.as_ref()).await.0 });
             }
             match under_way.join_next().await {
                 Some(Ok(tried)) => tries.push(tried.into()),
@@ -104,7 +104,7 @@ pub(super) async fn addresses(
     };
     let ask = async |family| {
         let explain = options.explain.as_ref();
-        let found = look_up(name, at.port, family, options.each, explain).await;
+        let found = lookup_family(name, at.port, family, options.each, explain).await;
         Answer {
             family,
             at: began.elapsed(),
@@ -142,7 +142,7 @@ pub(super) async fn unix(
 ) {
     let endpoint = Endpoint::Unix(name.clone());
     let dial_options = DialOptions {
-        within: options.each,
+        timeout: options.each,
         explain: options.explain.clone(),
         ..DialOptions::default()
     };
@@ -157,7 +157,7 @@ pub(super) async fn unix(
             },
             Err(DialError::TimedOut { .. }) => AttemptOutcome::Silent,
             Err(DialError::Refused { attempts, .. }) => {
-                let why = attempts.into_iter().next().map(|attempt| attempt.why);
+                let why = attempts.into_iter().next().map(|attempt| attempt.error);
                 AttemptOutcome::Failed(
                     why.unwrap_or_else(|| io::ErrorKind::ConnectionRefused.into()),
                 )

@@ -35,7 +35,7 @@ pub(crate) fn may_answer(route: &Route, own_addresses: &[SocketAddr]) -> bool {
     let Address::Net(peer) = &route.peer else {
         return true;
     };
-    !route.to_many
+    !route.is_multicast
         && peer.port() >= UNPRIVILEGED
         && is_unicast(peer.ip())
         && !is_own(peer, own_addresses)
@@ -186,7 +186,7 @@ mod tests {
         let route = Route {
             peer: address(peer),
             local: address("127.0.0.1:5000"),
-            to_many: false,
+            is_multicast: false,
         };
         may_answer(&route, &own_addresses)
     }
@@ -219,7 +219,7 @@ mod tests {
         let many = Route {
             peer: address("10.0.0.1:4000"),
             local: address("10.0.0.2:5000"),
-            to_many: true,
+            is_multicast: true,
         };
         assert!(!may_answer(&many, &[]));
     }

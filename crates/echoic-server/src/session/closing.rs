@@ -38,7 +38,7 @@ impl Session {
             }
         }
         self.reason = Some(reason);
-        if self.half_closed && self.link.ends_when_dropped() {
+        if self.half_closed && self.link.closes_on_drop() {
             return;
         }
         let finished = poll_fn(|cx| self.link.poll_finish(cx));

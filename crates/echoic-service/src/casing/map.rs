@@ -1,42 +1,44 @@
-//! The mapping of bytes that lie together, made for speed: ASCII at the pace of copying, two-byte characters by
-//! a table, what has no case by a look at its stretch, all else by the standard library.
+//! Fast upper-casing of contiguous bytes.
+//!
+//! ASCII is mapped at the speed of a copy, two-byte characters by a table, and characters of ranges without case are
+//! copied. The standard library maps the rest.
 
 use super::pairs::{PAIRS, Pairs};
+use super::ranges;
 use super::sequence::{self, Sequence};
-use super::stretches;
 use super::word::Word;
 
-/// Bytes looked at before choosing between the fast way and the careful one, so that one accent does not slow
-/// down a long ASCII text, and what was looked at is still in the nearest cache when it is copied.
+/// Bytes checked at a time to choose between the ASCII path and the general one. Small enough that one accent does not
+/// slow down a long ASCII text, and that the checked bytes are still in the L1 cache when they are copied.
 const BLOCK: usize = 1024;
 
 /// Maps `bytes`, appends the result to `out`, and returns the unfinished character at the end, 0 to 3 bytes.
 #[inline]
 pub(super) fn map<'a>(bytes: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
     if bytes.len() <= BLOCK && bytes.is_ascii() {
-        ascii(bytes, out);
+        map_ascii(bytes, out);
         return &[];
     }
-    blocks(bytes, out)
+    map_blocks(bytes, out)
 }
 
 #[inline]
-fn ascii(bytes: &[u8], out: &mut Vec<u8>) {
-    let at = out.len();
+fn map_ascii(bytes: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
     out.extend_from_slice(bytes);
-    out[at..].make_ascii_uppercase();
+    out[start..].make_ascii_uppercase();
 }
 
-fn blocks<'a>(mut rest: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
-    // Most texts keep their length; a word is written whole before it is cut to what counts.
+fn map_blocks<'a>(mut rest: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
+    // Most texts keep their length. `Word::write` writes a whole word before it truncates it.
     out.reserve(rest.len() + size_of::<Word>());
     while !rest.is_empty() {
         let block = &rest[..rest.len().min(BLOCK)];
         let mapped = if block.is_ascii() {
-            ascii(block, out);
+            map_ascii(block, out);
             block.len()
         } else {
-            mixed(rest, &PAIRS, out)
+            map_mixed(rest, &PAIRS, out)
         };
         rest = &rest[mapped..];
         if mapped < block.len() {
@@ -46,21 +48,22 @@ fn blocks<'a>(mut rest: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
     rest
 }
 
-/// Maps at least a block of `bytes`, or all of them but an unfinished character at their end; returns how many.
-fn mixed(bytes: &[u8], pairs: &Pairs, out: &mut Vec<u8>) -> usize {
-    let mut at = 0;
-    while at < bytes.len().min(BLOCK) {
-        let rest = &bytes[at..];
+/// Maps at least one block of `bytes`, or all of them except an unfinished character at the end. Returns the number of
+/// bytes mapped.
+fn map_mixed(bytes: &[u8], pairs: &Pairs, out: &mut Vec<u8>) -> usize {
+    let mut mapped = 0;
+    while mapped < bytes.len().min(BLOCK) {
+        let rest = &bytes[mapped..];
         let word = Word::load(rest);
         let ascii = word.ascii_len().min(rest.len());
-        at += if ascii > 0 {
+        mapped += if ascii > 0 {
             word.upper().write(ascii, out);
             ascii
         } else if let Some(upper) = word.pair(pairs) {
             out.extend_from_slice(&upper);
             upper.len()
         } else if let Some(char) = word.char() {
-            if stretches::is_same(char) {
+            if ranges::is_uncased(char) {
                 word.write(char.len_utf8(), out);
             } else {
                 sequence::write_upper(char, out);
@@ -70,10 +73,10 @@ fn mixed(bytes: &[u8], pairs: &Pairs, out: &mut Vec<u8>) -> usize {
             let sequence = Sequence::at_start(rest);
             sequence.write(rest, out);
             match sequence.len() {
-                0 => return at,
+                0 => return mapped,
                 len => len,
             }
         };
     }
-    at
+    mapped
 }

@@ -1,8 +1,8 @@
-//! What upper-casing must do, said once for the property tests and the fuzz target.
+//! The specification of upper-casing, shared by property tests and the fuzz target.
 
 use super::{Upper, upper};
 
-/// Upper-cases the plain way, from the definition: valid parts by [`str::to_uppercase`], the rest as it is.
+/// Upper-cases by the definition: valid parts by [`str::to_uppercase`], invalid ones unchanged.
 pub fn reference(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     for chunk in bytes.utf8_chunks() {
@@ -12,11 +12,12 @@ pub fn reference(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Upper-cases `text` in one piece, byte by byte, and in pieces of the lengths `cuts` (over and over until the
-/// text ends; a piece may be empty), and compares each with [`reference`].
+/// Upper-cases `text` in one piece, byte by byte, and in pieces of the lengths `cuts` (repeated until the text ends; a
+/// piece may be empty), and compares each result with [`reference`].
 ///
 /// # Panics
-/// When one of them differs, or when something else than the beginning of one character is held.
+///
+/// If a result differs, or if the held bytes are not the unfinished character at the end.
 pub fn check_cuts(text: &[u8], cuts: &[u8]) {
     let expected = reference(text);
     let before = b"before ";
@@ -29,7 +30,7 @@ pub fn check_cuts(text: &[u8], cuts: &[u8]) {
         "in one piece: {text:x?}"
     );
 
-    // A last length of one lets every list of lengths come to the end.
+    // The added length 1 ensures progress.
     for cuts in [&[][..], cuts] {
         let mut cuts = cuts.iter().chain([&1]).cycle().copied();
         let (mut upper, mut out) = (Upper::default(), before.to_vec());
@@ -51,10 +52,11 @@ pub fn check_cuts(text: &[u8], cuts: &[u8]) {
     }
 }
 
-/// The body of a fuzz target: the first byte says how many of the next are lengths of pieces (0 to 15), what
-/// follows them is the text.
+/// The body of a fuzz target. The first byte is the number of piece lengths (0 to 15); the lengths follow, then the
+/// text.
 ///
 /// # Panics
+///
 /// As [`check_cuts`].
 pub fn check_upper_stream(data: &[u8]) {
     let Some((&count, data)) = data.split_first() else {
@@ -64,8 +66,8 @@ pub fn check_upper_stream(data: &[u8]) {
     check_cuts(text, cuts);
 }
 
-/// Held is exactly the unfinished character at the end of what was `seen`: more would make the peer wait for
-/// what could be said, less would break the character.
+/// Checks that `held` is exactly the unfinished character at the end of `seen`. Holding more would delay a reply,
+/// holding less would break the character.
 fn check_held(held: &[u8], seen: &[u8]) {
     let unfinished = (1..=seen.len().min(3))
         .map(|len| &seen[seen.len() - len..])

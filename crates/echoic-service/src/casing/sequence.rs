@@ -1,23 +1,23 @@
-//! What stands at the start of some bytes: a character, something that is none, or the beginning of one.
+//! Decodes the first UTF-8 sequence of a slice: a character, invalid bytes, or an unfinished character.
 
-/// No character of UTF-8 has more bytes, so no more than one byte less is ever held.
-pub(super) const LONGEST: usize = 4;
+/// Maximum length of a UTF-8 character in bytes. An unfinished one is at least a byte shorter.
+pub(super) const UTF8_LEN_MAX: usize = 4;
 
-/// The first sequence of some bytes, as [`slice::utf8_chunks`] would cut it off.
+/// The first sequence of a slice, delimited as by [`slice::utf8_chunks`].
 #[derive(Clone, Copy)]
 pub(super) enum Sequence {
     /// A whole character.
     Char(char),
-    /// This many bytes are no UTF-8, whatever follows.
+    /// This many bytes are invalid UTF-8, whatever follows.
     Invalid(usize),
-    /// All the bytes there are begin a character, and it lacks some.
+    /// All bytes of the slice are the prefix of a character.
     Unfinished,
 }
 
 impl Sequence {
-    /// Reads the sequence that `bytes` starts with.
+    /// Decodes the first sequence of `bytes`.
     pub(super) fn at_start(bytes: &[u8]) -> Self {
-        let bytes = &bytes[..bytes.len().min(LONGEST)];
+        let bytes = &bytes[..bytes.len().min(UTF8_LEN_MAX)];
         let (valid, invalid) = match str::from_utf8(bytes) {
             Ok(all) => (all, None),
             Err(error) => {
@@ -32,7 +32,7 @@ impl Sequence {
         }
     }
 
-    /// How many of the bytes are decided by it.
+    /// Returns the length of the sequence; 0 if it is unfinished.
     pub(super) fn len(self) -> usize {
         match self {
             Self::Char(char) => char.len_utf8(),
@@ -41,7 +41,7 @@ impl Sequence {
         }
     }
 
-    /// Appends what it becomes to `out`; `bytes` are those it was read from.
+    /// Appends the upper case of the sequence to `out`; `bytes` is the slice it was decoded from.
     pub(super) fn write(self, bytes: &[u8], out: &mut Vec<u8>) {
         match self {
             Self::Char(char) => write_upper(char, out),
@@ -64,10 +64,10 @@ pub(super) fn write_upper(char: char, out: &mut Vec<u8>) {
     }
 }
 
-/// One arm for each length: a copy of constant length is an instruction or two, any other a call.
+/// Appends a character. One arm for each length: a copy of constant length is inlined, any other is a call.
 #[inline]
 fn write(char: char, out: &mut Vec<u8>) {
-    let mut utf8 = [0; LONGEST];
+    let mut utf8 = [0; UTF8_LEN_MAX];
     match *char.encode_utf8(&mut utf8).as_bytes() {
         [a] => out.push(a),
         [a, b] => out.extend_from_slice(&[a, b]),

@@ -1,8 +1,8 @@
-//! Eight bytes of text in a register: the sequence at their start is told and mapped without a loop.
+//! Eight bytes of text in a register: decodes and maps the sequence at their start without a loop.
 
 use super::pairs::{self, Pairs};
 
-/// The next eight bytes, the first in the lowest place.
+/// The next eight bytes, little-endian.
 #[derive(Clone, Copy)]
 pub(super) struct Word(u64);
 
@@ -10,7 +10,7 @@ const ONES: u64 = u64::MAX / 0xff;
 const HIGH: u64 = ONES << 7;
 
 impl Word {
-    /// Zeros follow where there are less than eight bytes. They are ASCII, so they begin no character and continue none.
+    /// Loads the first eight bytes. Fewer are padded with zeros, which are ASCII and thus part of no character.
     #[inline]
     pub(super) fn load(bytes: &[u8]) -> Self {
         let mut eight = [0; 8];
@@ -30,15 +30,15 @@ impl Word {
         out.truncate(end);
     }
 
-    /// How many bytes of ASCII it starts with.
+    /// Returns the number of ASCII bytes at the start.
     #[inline]
     pub(super) fn ascii_len(self) -> usize {
         ((self.0 & HIGH).trailing_zeros() / 8) as usize
     }
 
-    /// The same with the ASCII letters in upper case, all in one step: on the lower seven bits, adding what lifts
-    /// `a` to 128 marks all from `a` on, adding what lifts the one after `z` marks all past it. The mark of those
-    /// between, moved by two, is the bit that tells `a` from `A`.
+    /// Returns the word with its ASCII letters in upper case, all bytes at once. On the lower seven bits of each byte, an
+    /// addition that lifts `a` to 128 sets the high bit from `a` on, and one that lifts the byte after `z` sets it past
+    /// `z`. The high bit of the bytes between, shifted right by two, is the bit in which `a` and `A` differ.
     #[inline]
     pub(super) fn upper(self) -> Self {
         let seven = self.0 & !HIGH;
@@ -48,22 +48,22 @@ impl Word {
         Self(self.0 ^ (letters >> 2))
     }
 
-    /// The two bytes that become of the character of two bytes at the start, if the table knows.
+    /// Returns the upper case of the two-byte character at the start, if there is one and the table has it.
     #[inline]
     pub(super) fn pair(self, pairs: &Pairs) -> Option<[u8; 2]> {
         if self.0 & 0xc0e0 != 0x80c0 {
             return None;
         }
-        let upper = pairs::look_up(pairs, self.0 as u8, (self.0 >> 8) as u8);
-        (upper != pairs::OTHERWISE).then(|| upper.to_le_bytes())
+        let upper = pairs::lookup(pairs, self.0 as u8, (self.0 >> 8) as u8);
+        (upper != pairs::UNMAPPED).then(|| upper.to_le_bytes())
     }
 
-    /// The character at the start, if there is a whole one and it is not ASCII.
+    /// Returns the character at the start, if it is complete, valid and not ASCII.
     #[inline]
     pub(super) fn char(self) -> Option<char> {
         let word = self.0 as u32;
         let bits = |byte: u32, mask: u32| (word >> (8 * byte)) & mask;
-        let (code, least) = if word & 0xc0_c0f0 == 0x80_80e0 {
+        let (code, min) = if word & 0xc0_c0f0 == 0x80_80e0 {
             (
                 bits(0, 0x0f) << 12 | bits(1, 0x3f) << 6 | bits(2, 0x3f),
                 0x800,
@@ -78,8 +78,8 @@ impl Word {
         } else {
             return None;
         };
-        // Below the least it is a form too long; what `from_u32` refuses is a surrogate or past the last character.
-        if code < least {
+        // Below `min` the encoding is overlong. `from_u32` rejects surrogates and numbers above U+10FFFF.
+        if code < min {
             None
         } else {
             char::from_u32(code)
@@ -91,14 +91,14 @@ impl Word {
 mod tests {
     use super::*;
 
-    /// The eight bytes are mapped in one addition: none may carry into the next.
+    /// One addition maps all eight bytes: no byte may carry into the next.
     #[test]
     fn every_byte_at_every_position_maps_without_carry() {
         for byte in 0..=u8::MAX {
             for neighbour in [0, b'A', b'a', b'z', b'{', 0x7f, 0x80, 0xe1, 0xff] {
-                for address in 0..8 {
+                for position in 0..8 {
                     let mut bytes = [neighbour; 8];
-                    bytes[address] = byte;
+                    bytes[position] = byte;
                     let mut out = Vec::new();
                     Word::load(&bytes).upper().write(8, &mut out);
                     assert_eq!(out, bytes.to_ascii_uppercase());

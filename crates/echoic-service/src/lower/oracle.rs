@@ -1,4 +1,4 @@
-//! What lower-casing must do, said once for the property tests and the fuzz target.
+//! The specification of lower-casing, shared by property tests and the fuzz target.
 
 use echoic_core::{
     framing::{Framing, Splitter, oracle::cut},
@@ -6,35 +6,36 @@ use echoic_core::{
     service::InlineHandler,
 };
 
-use super::{Speaking, lower};
+use super::{LowerHandler, lower};
 
-/// `text` in one piece is what std says of each
-/// valid part, and a stream of it is what std says of each character, however it is cut. Bytes that are no text pass.
+/// Checks `text` as one message against [`str::to_lowercase`] of each valid part, and as a stream, cut at `positions`,
+/// against [`char::to_lowercase`] of each character. Invalid UTF-8 passes unchanged.
 ///
 /// # Panics
-/// When one of them differs.
-pub fn check(text: &[u8], addresses: &[usize]) {
-    let by_parts = |part: &dyn Fn(&str) -> String| -> Vec<u8> {
+///
+/// If a result differs.
+pub fn check(text: &[u8], positions: &[usize]) {
+    let map_valid = |part: &dyn Fn(&str) -> String| -> Vec<u8> {
         let chunks = text.utf8_chunks();
         chunks
             .flat_map(|chunk| [part(chunk.valid()).as_bytes(), chunk.invalid()].concat())
             .collect()
     };
-    let mut whole = Vec::new();
-    lower(text, &mut whole);
+    let mut message = Vec::new();
+    lower(text, &mut message);
     assert_eq!(
-        whole,
-        by_parts(&str::to_lowercase),
+        message,
+        map_valid(&str::to_lowercase),
         "as a message: {text:x?}"
     );
-    let each = |part: &str| part.chars().flat_map(char::to_lowercase).collect();
-    let mut handler = Speaking {
+    let by_char = |part: &str| part.chars().flat_map(char::to_lowercase).collect();
+    let mut handler = LowerHandler {
         declared: false,
-        keeps_terminator: true,
+        terminator_unchanged: true,
         held: Vec::new(),
     };
     let (mut out, mut replies) = (Vec::new(), Replies::default());
-    for piece in cut(text, addresses) {
+    for piece in cut(text, positions) {
         let mut spans = Vec::new();
         Splitter::new(Framing::Chunk, 0).split(piece, &mut spans);
         replies.clear(Framing::Chunk.into());
@@ -45,5 +46,5 @@ pub fn check(text: &[u8], addresses: &[usize]) {
     replies.clear(Framing::Chunk.into());
     handler.finish(&mut replies);
     out.extend_from_slice(replies.bytes());
-    assert_eq!(out, by_parts(&each), "as a stream: {text:x?}");
+    assert_eq!(out, map_valid(&by_char), "as a stream: {text:x?}");
 }

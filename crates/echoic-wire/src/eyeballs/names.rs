@@ -1,36 +1,36 @@
-//! What the system's resolver says of a name, one family at a time.
+//! Name lookup by the system's resolver, one address family at a time.
 
 use std::{fmt, io, net::SocketAddr, thread, time::Duration};
 
 use dns_lookup::{AddrInfoHints, LookupError, LookupErrorKind, SockType, getaddrinfo};
 use socket2::Domain;
-use tokio::{sync::oneshot, time::timeout};
+use tokio::{sync::oneshot, time};
 
 use super::Family;
 use crate::explain::{Call, Explain};
 
-/// Why a name has no address of a family, as far as getaddrinfo(3) tells.
+/// Reasons why a lookup found no address of a family, as far as getaddrinfo(3) reports them.
 #[derive(Debug)]
-pub enum Missing {
-    /// There is no such name (`EAI_NONAME`).
+pub enum LookupFailure {
+    /// The name does not exist (`EAI_NONAME`).
     NoName,
-    /// The name is there, and has no address of this family (`EAI_NODATA`, `EAI_ADDRFAMILY`).
+    /// The name exists and has no address of this family (`EAI_NODATA`, `EAI_ADDRFAMILY`).
     NoAddress(Family),
-    /// The resolver failed, or got no answer from those it asked, and may do better later (`EAI_AGAIN`).
-    Again,
-    /// The resolver has said nothing yet, and was waited for no longer.
-    Silent,
-    /// Anything else.
+    /// The resolver failed temporarily, or got no answer from its servers (`EAI_AGAIN`).
+    TryAgain,
+    /// The resolver did not answer in time.
+    TimedOut,
+    /// Any other error.
     Failed(io::Error),
 }
 
-impl fmt::Display for Missing {
+impl fmt::Display for LookupFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoName => f.write_str("no such name"),
             Self::NoAddress(family) => write!(f, "no {family} address"),
-            Self::Again => f.write_str("the resolver failed or got no answer"),
-            Self::Silent => f.write_str("no answer from the resolver"),
+            Self::TryAgain => f.write_str("the resolver failed or got no answer"),
+            Self::TimedOut => f.write_str("no answer from the resolver"),
             Self::Failed(error) => write!(f, "{error}"),
         }
     }
@@ -45,45 +45,51 @@ impl fmt::Display for Family {
     }
 }
 
-/// Asks the system for the addresses of `name` in one family, as other programs would: hosts file, resolver
-/// configuration and all. Never gives an empty list.
+/// Resolves `name` in one address family by the system, so that hosts file and resolver configuration apply as for
+/// other programs. Never returns an empty list.
 ///
-/// getaddrinfo(3) cannot be called off and may take half a minute, so it runs on a thread that nobody waits for, not
-/// even at the end of the program: whoever stops waiting here is free at once.
-pub async fn look_up(
+/// getaddrinfo(3) cannot be cancelled and may take half a minute. It runs on a detached thread, which a timeout or the
+/// end of the program does not wait for.
+pub async fn lookup_family(
     name: &str,
     port: u16,
     family: Family,
-    within: Duration,
+    timeout: Duration,
     explain: Option<&Explain>,
-) -> Result<Vec<SocketAddr>, Missing> {
-    let (tell, told) = oneshot::channel();
+) -> Result<Vec<SocketAddr>, LookupFailure> {
+    let (sender, receiver) = oneshot::channel();
     let host = name.to_owned();
-    let asked = thread::Builder::new()
+    let spawned = thread::Builder::new()
         .name("resolve".into())
         .spawn(move || {
-            // If nobody waits any more, nobody needs to know.
-            let _ = tell.send(ask(&host, port, family));
+            // Fails if the lookup has timed out or was dropped.
+            let _ = sender.send(getaddrinfo_family(&host, port, family));
         });
-    let found = match asked {
-        Ok(_) => match timeout(within, told).await {
+    let found = match spawned {
+        Ok(_) => match time::timeout(timeout, receiver).await {
             Ok(Ok(found)) => found,
-            Ok(Err(_)) => Err(Missing::Failed(io::Error::other("the resolver broke down"))),
-            Err(_) => Err(Missing::Silent),
+            Ok(Err(_)) => Err(LookupFailure::Failed(io::Error::other(
+                "the resolver thread panicked",
+            ))),
+            Err(_) => Err(LookupFailure::TimedOut),
         },
-        Err(error) => Err(Missing::Failed(error)),
+        Err(error) => Err(LookupFailure::Failed(error)),
     };
     if let Some(explain) = explain {
-        let why = found
+        let found_or_text = found
             .as_ref()
-            .map_err(|missing| io::Error::other(format!("{missing} ({family})")));
-        let result = why.as_ref().map(|addrs| addrs.as_slice());
-        explain.tell(Call::Resolve { host: name, result });
+            .map_err(|failure| io::Error::other(format!("{failure} ({family})")));
+        let result = found_or_text.as_ref().map(|addrs| addrs.as_slice());
+        explain.report(Call::Resolve { host: name, result });
     }
     found
 }
 
-fn ask(name: &str, port: u16, family: Family) -> Result<Vec<SocketAddr>, Missing> {
+fn getaddrinfo_family(
+    name: &str,
+    port: u16,
+    family: Family,
+) -> Result<Vec<SocketAddr>, LookupFailure> {
     let domain = match family {
         Family::V6 => Domain::IPV6,
         Family::V4 => Domain::IPV4,
@@ -93,33 +99,33 @@ fn ask(name: &str, port: u16, family: Family) -> Result<Vec<SocketAddr>, Missing
         socktype: SockType::Stream.into(),
         ..AddrInfoHints::default()
     };
-    let found =
-        getaddrinfo(Some(name), None, Some(hints)).map_err(|error| missing(error, family))?;
+    let found = getaddrinfo(Some(name), None, Some(hints))
+        .map_err(|error| lookup_failure(error, family))?;
     let mut addrs: Vec<SocketAddr> = Vec::new();
     for info in found {
-        let mut addr = info.map_err(Missing::Failed)?.sockaddr;
+        let mut addr = info.map_err(LookupFailure::Failed)?.sockaddr;
         addr.set_port(port);
         if !addrs.contains(&addr) {
             addrs.push(addr);
         }
     }
     if addrs.is_empty() {
-        Err(Missing::NoAddress(family))
+        Err(LookupFailure::NoAddress(family))
     } else {
         Ok(addrs)
     }
 }
 
-/// glibc's word for a name that only has addresses of another family (netdb.h).
+/// The name has only addresses of another family (glibc, netdb.h).
 const EAI_ADDRFAMILY: i32 = -9;
 
-fn missing(error: LookupError, family: Family) -> Missing {
+fn lookup_failure(error: LookupError, family: Family) -> LookupFailure {
     match error.kind() {
-        LookupErrorKind::NoName => Missing::NoName,
-        LookupErrorKind::NoData => Missing::NoAddress(family),
-        LookupErrorKind::Again => Missing::Again,
-        _ if error.error_num() == EAI_ADDRFAMILY => Missing::NoAddress(family),
-        _ => Missing::Failed(error.into()),
+        LookupErrorKind::NoName => LookupFailure::NoName,
+        LookupErrorKind::NoData => LookupFailure::NoAddress(family),
+        LookupErrorKind::Again => LookupFailure::TryAgain,
+        _ if error.error_num() == EAI_ADDRFAMILY => LookupFailure::NoAddress(family),
+        _ => LookupFailure::Failed(error.into()),
     }
 }
 
@@ -131,7 +137,7 @@ mod tests {
 
     #[tokio::test]
     async fn local_name_resolves_in_the_requested_family() {
-        let found = look_up("localhost", 7, Family::V4, SOON, None)
+        let found = lookup_family("localhost", 7, Family::V4, SOON, None)
             .await
             .unwrap();
         assert_eq!(found, [SocketAddr::from(([127, 0, 0, 1], 7))]);
@@ -139,27 +145,27 @@ mod tests {
 
     #[tokio::test]
     async fn literal_address_of_the_other_family_is_not_found() {
-        let missing = look_up("127.0.0.1", 7, Family::V6, SOON, None)
+        let failure = lookup_family("127.0.0.1", 7, Family::V6, SOON, None)
             .await
             .unwrap_err();
         assert!(
-            matches!(missing, Missing::NoAddress(Family::V6)),
-            "{missing:?}"
+            matches!(failure, LookupFailure::NoAddress(Family::V6)),
+            "{failure:?}"
         );
     }
 
     #[tokio::test]
     async fn unresolvable_name_is_missing() {
-        let missing = look_up("no-such-host.invalid", 7, Family::V4, SOON, None)
+        let failure = lookup_family("no-such-host.invalid", 7, Family::V4, SOON, None)
             .await
             .unwrap_err();
-        // On a machine without a network the resolver cannot know.
+        // Without a network the resolver fails temporarily.
         assert!(
             matches!(
-                missing,
-                Missing::NoName | Missing::NoAddress(_) | Missing::Again
+                failure,
+                LookupFailure::NoName | LookupFailure::NoAddress(_) | LookupFailure::TryAgain
             ),
-            "{missing:?}"
+            "{failure:?}"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! A race carried out, and what it looked like.
+//! Runs a race of connection attempts with real sockets, and returns its course.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -6,165 +6,173 @@ use echoic_core::endpoint::{Host, HostPort};
 use tokio::{
     net::TcpStream,
     task::JoinSet,
-    time::{Instant, sleep_until, timeout, timeout_at},
+    time::{self, Instant, sleep_until, timeout_at},
 };
 
-use super::{Action, Eyeballs, Family, Missing, Pace, Step, look_up};
-use crate::{explain::Explain, link::Link, resolve::without_a_resolver, tcp};
+use super::{Action, Delays, Eyeballs, Family, LookupFailure, Step, lookup_family};
+use crate::{explain::Explain, link::Link, resolve::literal_addresses, tcp};
 
-/// How to race.
+/// Options for [`race`].
 #[derive(Clone, Debug)]
 pub struct RaceOptions {
-    /// Time for all of it: the name and every address.
-    pub within: Duration,
-    /// Time for the name, and then for each address.
-    pub each: Duration,
+    /// Limit for the whole race: the name lookup and all connection attempts.
+    pub timeout: Duration,
+    /// Limit for the name lookup, and for each connection attempt.
+    pub attempt_timeout: Duration,
     /// The delays.
-    pub pace: Pace,
-    /// Told of every call.
+    pub delays: Delays,
+    /// Receives a report of every socket call.
     pub explain: Option<Explain>,
 }
 
-/// A race that is over. All times are since its beginning.
+/// The course of a finished race. All times are since its start.
 #[derive(Debug)]
 pub struct Race {
-    /// What the resolver said of each family, in the order it was said; empty if there was no name to ask for.
+    /// The result of the lookup of each family, in the order in which they ended; empty if the host is not a name.
     pub answers: Vec<Answer>,
-    /// The addresses called, in the order they were called.
-    pub tries: Vec<Try>,
-    /// The addresses that were not called, since the race was over before their turn.
+    /// The connection attempts, in the order of their start.
+    pub attempts: Vec<Attempt>,
+    /// The addresses without an attempt, since the race was over before their turn.
     pub untried: Vec<SocketAddr>,
     /// The steps, in order.
     pub log: Vec<(Duration, Step)>,
-    /// Which of `tries` answered first, with its connection.
+    /// Index in `attempts` of the first that connected, with its link.
     pub won: Option<(usize, Link)>,
-    /// From the beginning to the end.
+    /// Duration of the race.
     pub took: Duration,
 }
 
-/// The resolver's word on one family.
+/// The result of the lookup of one address family.
 #[derive(Debug)]
 pub struct Answer {
     /// The family.
     pub family: Family,
-    /// When it came, or was waited for no longer.
+    /// Time of the answer, or of the timeout.
     pub at: Duration,
-    /// The addresses; never none of them.
-    pub found: Result<Vec<SocketAddr>, Missing>,
+    /// The addresses, at least one; or the failure.
+    pub found: Result<Vec<SocketAddr>, LookupFailure>,
 }
 
-/// One call of one address.
+/// One attempt to connect to one address.
 #[derive(Debug)]
-pub struct Try {
-    /// Who was called.
+pub struct Attempt {
+    /// The address.
     pub addr: SocketAddr,
-    /// When it began.
+    /// Time of its start.
     pub started: Duration,
-    /// When it ended, one way or the other.
+    /// Time of its end.
     pub ended: Duration,
-    /// How.
+    /// Its outcome.
     pub outcome: ConnectOutcome,
 }
 
-/// How a call ended.
+/// The outcome of a connection attempt.
 #[derive(Debug)]
 pub enum ConnectOutcome {
-    /// Somebody answered.
+    /// The connection is established.
     Connected {
-        /// Our address of the connection.
+        /// Our address.
         local: Option<SocketAddr>,
-        /// The most bytes of ours that one packet to it takes, if the system says (`TCP_MAXSEG`, tcp(7)).
+        /// The maximum segment size in bytes, if the system reports it (`TCP_MAXSEG`, tcp(7)).
         mss: Option<u32>,
     },
-    /// The network or the other machine said no.
+    /// The peer refused, or the network reported an error.
     Failed(io::Error),
-    /// Nothing came back in the time there was.
-    Silent,
-    /// Another one answered first, and this one was called off.
-    Overtaken,
+    /// There was no answer in time.
+    TimedOut,
+    /// Another attempt connected first, and this one was cancelled.
+    Cancelled,
 }
 
 enum Event {
-    Answer(Family, Result<Vec<SocketAddr>, Missing>),
-    Call(usize, io::Result<TcpStream>),
+    Answer(Family, Result<Vec<SocketAddr>, LookupFailure>),
+    Attempted(usize, io::Result<TcpStream>),
 }
 
-/// Resolves `at` and calls its addresses as RFC 8305 has it. Ends within [`RaceOptions::within`].
+/// Resolves `target` and connects to its addresses by RFC 8305. Ends within [`RaceOptions::timeout`].
 ///
-/// What is no name is not looked up, and its addresses keep their order: `:PORT` is 127.0.0.1 before `::1`.
-pub async fn race(at: &HostPort, options: &RaceOptions) -> Race {
+/// A host that is not a name is not resolved, and its addresses keep their order: `:PORT` is 127.0.0.1 before `::1`.
+pub async fn race(target: &HostPort, options: &RaceOptions) -> Race {
     let began = Instant::now();
     let mut race = Race {
         answers: vec![],
-        tries: vec![],
+        attempts: vec![],
         untried: vec![],
         log: vec![],
         won: None,
         took: Duration::ZERO,
     };
-    let mut under_way = JoinSet::new();
-    let mut eyes = match &at.host {
+    let mut tasks = JoinSet::new();
+    let mut eyeballs = match &target.host {
         Host::Name(name) => {
             for family in Family::BOTH {
-                under_way.spawn(ask(name.clone(), at.port, family, options.clone()));
+                tasks.spawn(lookup(name.clone(), target.port, family, options.clone()));
             }
-            Eyeballs::for_name(options.pace)
+            Eyeballs::for_name(options.delays)
         }
-        host => Eyeballs::for_addresses(&without_a_resolver(host, at.port), options.pace),
+        host => Eyeballs::for_addresses(&literal_addresses(host, target.port), options.delays),
     };
     loop {
-        let until = match eyes.poll(began.elapsed()) {
+        let until = match eyeballs.poll(began.elapsed()) {
             Action::Start(number, addr) => {
                 let started = began.elapsed();
-                race.tries.push(Try {
+                race.attempts.push(Attempt {
                     addr,
                     started,
                     ended: started,
-                    outcome: ConnectOutcome::Overtaken,
+                    outcome: ConnectOutcome::Cancelled,
                 });
-                let (each, explain) = (options.each, options.explain.clone());
-                under_way.spawn(async move {
-                    Event::Call(number, connect(addr, each, explain.as_ref()).await)
+                let (attempt_timeout, explain) = (options.attempt_timeout, options.explain.clone());
+                tasks.spawn(async move {
+                    Event::Attempted(
+                        number,
+                        connect(addr, attempt_timeout, explain.as_ref()).await,
+                    )
                 });
                 continue;
             }
             Action::Won(_) | Action::Failed => break,
-            Action::Wait(until) => began + until.unwrap_or(options.within).min(options.within),
+            Action::Wait(until) => began + until.unwrap_or(options.timeout).min(options.timeout),
         };
-        match timeout_at(until, under_way.join_next()).await {
+        match timeout_at(until, tasks.join_next()).await {
             Ok(Some(Ok(event))) => {
-                race.take(event, &mut eyes, began.elapsed(), options.explain.as_ref());
+                race.on_event(
+                    event,
+                    &mut eyeballs,
+                    began.elapsed(),
+                    options.explain.as_ref(),
+                );
             }
-            Ok(Some(Err(broken))) => match broken.try_into_panic() {
+            Ok(Some(Err(join_error))) => match join_error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
-                // The runtime is going away, and the race with it.
+                // The runtime is shutting down.
                 Err(_) => break,
             },
-            // Nothing is under way, so the wait is for a delay to pass.
+            // No task is running, so the wait is for a delay.
             Ok(None) => sleep_until(until).await,
             Err(_) => {}
         }
-        if began.elapsed() >= options.within {
+        if began.elapsed() >= options.timeout {
             break;
         }
     }
-    race.end(&eyes, at, began.elapsed());
+    race.finish(&eyeballs, target, began.elapsed());
     race
 }
 
-/// Calls one address alone. `began` is when the caller's clock started: the times in the answer are since then.
-pub async fn call(
+/// Connects to one address, without a race. The times of the result are since `began`.
+pub async fn attempt(
     addr: SocketAddr,
-    within: Duration,
+    timeout: Duration,
     began: Instant,
     explain: Option<&Explain>,
-) -> (Try, Option<Link>) {
+) -> (Attempt, Option<Link>) {
     let started = began.elapsed();
-    let called = connect(addr, within, explain).await;
+    let result = connect(addr, timeout, explain).await;
     let ended = began.elapsed();
-    let (outcome, link) = settle(called, addr, explain);
+    let (outcome, link) = into_outcome(result, addr, explain);
     (
-        Try {
+        Attempt {
             addr,
             started,
             ended,
@@ -175,94 +183,98 @@ pub async fn call(
 }
 
 impl Race {
-    fn take(
+    fn on_event(
         &mut self,
         event: Event,
-        eyes: &mut Eyeballs,
+        eyeballs: &mut Eyeballs,
         now: Duration,
         explain: Option<&Explain>,
     ) {
         match event {
             Event::Answer(family, found) => {
-                eyes.on_addresses(family, found.as_deref().unwrap_or_default(), now);
+                eyeballs.on_addresses(family, found.as_deref().unwrap_or_default(), now);
                 self.answers.push(Answer {
                     family,
                     at: now,
                     found,
                 });
             }
-            Event::Call(number, called) => {
-                let (outcome, link) = settle(called, self.tries[number].addr, explain);
-                self.tries[number].ended = now;
-                self.tries[number].outcome = outcome;
+            Event::Attempted(number, result) => {
+                let (outcome, link) = into_outcome(result, self.attempts[number].addr, explain);
+                self.attempts[number].ended = now;
+                self.attempts[number].outcome = outcome;
                 match link {
                     Some(link) => {
-                        eyes.on_connected(number, now);
+                        eyeballs.on_connected(number, now);
                         self.won.get_or_insert((number, link));
                     }
-                    None => eyes.on_failed(number, now),
+                    None => eyeballs.on_failed(number, now),
                 }
             }
         }
     }
 
-    /// Whatever is still under way ends here: overtaken, or waited for in vain.
-    fn end(&mut self, eyes: &Eyeballs, at: &HostPort, now: Duration) {
-        for Try { ended, outcome, .. } in &mut self.tries {
-            if let ConnectOutcome::Overtaken = outcome {
+    /// Ends the attempts and lookups that are still running: cancelled if another attempt has won, timed out otherwise.
+    fn finish(&mut self, eyeballs: &Eyeballs, target: &HostPort, now: Duration) {
+        for Attempt { ended, outcome, .. } in &mut self.attempts {
+            if let ConnectOutcome::Cancelled = outcome {
                 *ended = now;
                 if self.won.is_none() {
-                    *outcome = ConnectOutcome::Silent;
+                    *outcome = ConnectOutcome::TimedOut;
                 }
             }
         }
-        if let (Host::Name(_), None) = (&at.host, &self.won) {
+        if let (Host::Name(_), None) = (&target.host, &self.won) {
             for family in Family::BOTH {
                 if self.answers.iter().all(|answer| answer.family != family) {
                     self.answers.push(Answer {
                         family,
                         at: now,
-                        found: Err(Missing::Silent),
+                        found: Err(LookupFailure::TimedOut),
                     });
                 }
             }
         }
-        self.untried = eyes.untried().to_vec();
-        self.log = eyes.log().to_vec();
+        self.untried = eyeballs.untried().to_vec();
+        self.log = eyeballs.log().to_vec();
         self.took = now;
     }
 }
 
-async fn ask(name: String, port: u16, family: Family, options: RaceOptions) -> Event {
-    let RaceOptions { each, explain, .. } = options;
+async fn lookup(name: String, port: u16, family: Family, options: RaceOptions) -> Event {
+    let RaceOptions {
+        attempt_timeout,
+        explain,
+        ..
+    } = options;
     Event::Answer(
         family,
-        look_up(&name, port, family, each, explain.as_ref()).await,
+        lookup_family(&name, port, family, attempt_timeout, explain.as_ref()).await,
     )
 }
 
 async fn connect(
     addr: SocketAddr,
-    within: Duration,
+    timeout: Duration,
     explain: Option<&Explain>,
 ) -> io::Result<TcpStream> {
-    let called = timeout(within, tcp::connect(addr, explain)).await;
-    called.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    let result = time::timeout(timeout, tcp::connect(addr, explain)).await;
+    result.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-fn settle(
-    called: io::Result<TcpStream>,
+fn into_outcome(
+    result: io::Result<TcpStream>,
     addr: SocketAddr,
     explain: Option<&Explain>,
 ) -> (ConnectOutcome, Option<Link>) {
-    match called {
+    match result {
         Ok(stream) => {
             let local = stream.local_addr().ok();
             let mss = tcp::mss(&stream);
-            let link = Link::tcp(stream, explain.map(|explain| explain.of(addr.into())));
+            let link = Link::tcp(stream, explain.map(|explain| explain.for_peer(addr.into())));
             (ConnectOutcome::Connected { local, mss }, Some(link))
         }
-        Err(error) if error.kind() == io::ErrorKind::TimedOut => (ConnectOutcome::Silent, None),
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => (ConnectOutcome::TimedOut, None),
         Err(error) => (ConnectOutcome::Failed(error), None),
     }
 }
@@ -276,21 +288,21 @@ mod tests {
 
     use super::*;
 
-    async fn race_to(text: &str, within: Duration) -> Race {
-        let Endpoint::Tcp(at) = text.parse().unwrap() else {
+    async fn race_to(text: &str, timeout: Duration) -> Race {
+        let Endpoint::Tcp(target) = text.parse().unwrap() else {
             unreachable!()
         };
         let options = RaceOptions {
-            within,
-            each: within,
-            pace: Pace::default(),
+            timeout,
+            attempt_timeout: timeout,
+            delays: Delays::default(),
             explain: None,
         };
-        race(&at, &options).await
+        race(&target, &options).await
     }
 
-    /// A port of which nobody listens while this is held.
-    fn nobody() -> (Socket, SocketAddr) {
+    /// Returns a bound port without a listener; the socket holds it.
+    fn unlistened_port() -> (Socket, SocketAddr) {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket
             .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
@@ -307,13 +319,13 @@ mod tests {
         let addr = server.local_addr().unwrap();
         let race = race_to(&format!("localhost:{}", addr.port()), SOON).await;
         let (number, link) = race.won.unwrap();
-        let Try {
-            addr: called,
+        let Attempt {
+            addr: connected,
             started,
             ended,
             outcome,
-        } = &race.tries[number];
-        assert_eq!(*called, addr);
+        } = &race.attempts[number];
+        assert_eq!(*connected, addr);
         assert!(started <= ended && *ended <= race.took);
         let (_, peer) = server.accept().unwrap();
         assert!(
@@ -330,25 +342,25 @@ mod tests {
 
     #[tokio::test]
     async fn address_without_listener_is_refused() {
-        let (_held, addr) = nobody();
+        let (_held, addr) = unlistened_port();
         let race = race_to(&addr.to_string(), SOON).await;
         assert!(race.won.is_none() && race.answers.is_empty());
         let [
-            Try {
+            Attempt {
                 outcome: ConnectOutcome::Failed(why),
                 ..
             },
-        ] = race.tries.as_slice()
+        ] = race.attempts.as_slice()
         else {
-            panic!("{:?}", race.tries)
+            panic!("{:?}", race.attempts)
         };
         assert_eq!(why.kind(), io::ErrorKind::ConnectionRefused);
     }
 
     #[tokio::test]
     async fn silent_address_times_out() {
-        // Two callers fill a backlog of 1; the third one's SYN is dropped (listen(2)).
-        let (socket, addr) = nobody();
+        // Two connections fill a backlog of 1; the third one's SYN is dropped (listen(2)).
+        let (socket, addr) = unlistened_port();
         socket.listen(1).unwrap();
         let _waiting = [
             std::net::TcpStream::connect(addr).unwrap(),
@@ -356,9 +368,9 @@ mod tests {
         ];
         let race = race_to(&addr.to_string(), Duration::from_millis(100)).await;
         assert!(matches!(
-            race.tries.as_slice(),
-            [Try {
-                outcome: ConnectOutcome::Silent,
+            race.attempts.as_slice(),
+            [Attempt {
+                outcome: ConnectOutcome::TimedOut,
                 ..
             }]
         ));

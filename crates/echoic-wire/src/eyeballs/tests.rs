@@ -1,7 +1,7 @@
-//! The scenarios of RFC 8305 as tables, and whatever else may happen as properties.
+//! Tests of the state machine: the scenarios of RFC 8305 as examples, everything else as properties.
 //!
-//! A [`World`] is everything outside: when each family's answer comes, and what becomes of each address. [`play`] lets
-//! the machine live in it, with a clock that jumps from one event to the next.
+//! A [`World`] describes the network: when each family's answer comes, and how each address responds. [`play`] runs the
+//! machine in it, with a clock that jumps from one event to the next.
 
 use std::collections::BTreeMap;
 
@@ -16,13 +16,13 @@ type Ms = u64;
 enum Response {
     Connects(Ms),
     Fails(Ms),
-    /// Neither, until its caller has waited so long.
+    /// No response; the attempt times out after this time.
     Silent(Ms),
 }
 
 #[derive(Clone, Debug)]
 struct World {
-    /// When the answer for each family comes, IPv6 first, with its addresses.
+    /// Time and addresses of the answer for each family, IPv6 first.
     answers: [(Ms, Vec<SocketAddr>); 2],
     responses: BTreeMap<SocketAddr, Response>,
 }
@@ -31,7 +31,7 @@ struct World {
 struct Played {
     started: Vec<(Ms, SocketAddr)>,
     failed: Vec<Ms>,
-    /// When it ended, and who won.
+    /// Time of the end, and the winner.
     end: (Ms, Option<SocketAddr>),
     log: Vec<(Duration, Step)>,
 }
@@ -49,7 +49,7 @@ fn ms(at: Duration) -> Ms {
 }
 
 fn play(world: &World) -> Played {
-    let mut eyes = Eyeballs::for_name(Pace::default());
+    let mut eyeballs = Eyeballs::for_name(Delays::default());
     let mut played = Played {
         started: vec![],
         failed: vec![],
@@ -64,20 +64,20 @@ fn play(world: &World) -> Played {
         answers.retain(|(family, (when, addrs))| {
             let due = *when <= now;
             if due {
-                eyes.on_addresses(*family, addrs, at);
+                eyeballs.on_addresses(*family, addrs, at);
             }
             !due
         });
         running.sort_unstable();
         for (_, attempt, connects) in running.extract_if(.., |(when, ..)| *when <= now) {
             if connects {
-                eyes.on_connected(attempt, at);
+                eyeballs.on_connected(attempt, at);
             } else {
                 played.failed.push(now);
-                eyes.on_failed(attempt, at);
+                eyeballs.on_failed(attempt, at);
             }
         }
-        let until = match eyes.poll(at) {
+        let until = match eyeballs.poll(at) {
             Action::Start(attempt, addr) => {
                 assert_eq!(attempt, played.started.len(), "attempts are counted from 0");
                 played.started.push((now, addr));
@@ -90,21 +90,21 @@ fn play(world: &World) -> Played {
             }
             Action::Won(attempt) => {
                 played.end = (now, Some(played.started[attempt].1));
-                played.log = eyes.log().to_vec();
-                // Whatever comes later changes nothing.
+                played.log = eyeballs.log().to_vec();
+                // Later events change nothing.
                 for (_, attempt, _) in running {
-                    eyes.on_connected(attempt, at);
+                    eyeballs.on_connected(attempt, at);
                 }
-                assert_eq!(eyes.poll(at), Action::Won(attempt));
+                assert_eq!(eyeballs.poll(at), Action::Won(attempt));
                 return played;
             }
             Action::Failed => {
                 assert!(
                     running.is_empty() && answers.is_empty(),
-                    "it gave up too early"
+                    "the race failed too early"
                 );
                 played.end = (now, None);
-                played.log = eyes.log().to_vec();
+                played.log = eyeballs.log().to_vec();
                 return played;
             }
             Action::Wait(until) => until.map(ms),
@@ -113,11 +113,14 @@ fn play(world: &World) -> Played {
             .iter()
             .map(|(when, ..)| *when)
             .chain(answers.iter().map(|(_, (when, _))| *when));
-        let next = events.chain(until).min().expect("it waits for something");
-        assert!(next > now, "it waits for what has been");
+        let next = events
+            .chain(until)
+            .min()
+            .expect("an event or a time to wait for");
+        assert!(next > now, "the time to wait for has passed");
         now = next;
     }
-    panic!("it does not end: {world:?}");
+    panic!("the race does not end: {world:?}");
 }
 
 fn world(six: Ms, four: Ms, responses: &[(SocketAddr, Response)]) -> World {
@@ -134,7 +137,7 @@ fn world(six: Ms, four: Ms, responses: &[(SocketAddr, Response)]) -> World {
     }
 }
 
-/// Who is called when, and who wins when.
+/// Checks the starts of the attempts, and the end: time and winner.
 #[track_caller]
 fn check(world: &World, started: &[(Ms, SocketAddr)], end: (Ms, Option<SocketAddr>)) {
     let played = play(world);
@@ -266,27 +269,27 @@ fn twenty_silent_addresses_start_250_ms_apart() {
 #[test]
 fn known_addresses_keep_their_order_without_duplicates() {
     let addrs = [v4(1), v4(2), v4(1), v6(1)];
-    let mut eyes = Eyeballs::for_addresses(&addrs, Pace::default());
-    let mut called = vec![];
-    while let Action::Start(attempt, addr) = eyes.poll(Duration::ZERO) {
-        called.push(addr);
-        eyes.on_failed(attempt, Duration::ZERO);
+    let mut eyeballs = Eyeballs::for_addresses(&addrs, Delays::default());
+    let mut tried = vec![];
+    while let Action::Start(attempt, addr) = eyeballs.poll(Duration::ZERO) {
+        tried.push(addr);
+        eyeballs.on_failed(attempt, Duration::ZERO);
     }
-    assert_eq!(called, [v4(1), v4(2), v6(1)]);
-    assert_eq!(eyes.poll(Duration::ZERO), Action::Failed);
+    assert_eq!(tried, [v4(1), v4(2), v6(1)]);
+    assert_eq!(eyeballs.poll(Duration::ZERO), Action::Failed);
 }
 
 #[test]
 fn attempts_are_at_least_10_ms_apart() {
-    let pace = Pace {
+    let delays = Delays {
         attempt: Duration::ZERO,
-        ..Pace::default()
+        ..Delays::default()
     };
-    let mut eyes = Eyeballs::for_addresses(&[v4(1), v4(2)], pace);
-    assert_eq!(eyes.poll(Duration::ZERO), Action::Start(0, v4(1)));
+    let mut eyeballs = Eyeballs::for_addresses(&[v4(1), v4(2)], delays);
+    assert_eq!(eyeballs.poll(Duration::ZERO), Action::Start(0, v4(1)));
     assert_eq!(
-        eyes.poll(Duration::ZERO),
-        Action::Wait(Some(Pace::ATTEMPT_MIN))
+        eyeballs.poll(Duration::ZERO),
+        Action::Wait(Some(Delays::ATTEMPT_MIN))
     );
 }
 
@@ -298,7 +301,7 @@ fn race_log_lists_every_step() {
         .iter()
         .map(|(at, step)| (ms(*at), *step))
         .collect();
-    let told = [
+    let expected = [
         (0, Step::Answered(Family::V6, 1)),
         (0, Step::Started(0, v6(1))),
         (3, Step::Answered(Family::V4, 1)),
@@ -306,7 +309,7 @@ fn race_log_lists_every_step() {
         (10, Step::Started(1, v4(1))),
         (15, Step::Connected(1)),
     ];
-    assert_eq!(log, told);
+    assert_eq!(log, expected);
 }
 
 fn responses() -> impl Strategy<Value = Response> {
@@ -332,10 +335,10 @@ fn worlds() -> impl Strategy<Value = World> {
     })
 }
 
-/// Who is called when, and when it ends with whom as winner.
+/// The starts of the attempts, and the end: time and winner.
 type Expected = (Vec<(Ms, SocketAddr)>, (Ms, Option<SocketAddr>));
 
-/// What must come out, worked out the long way: millisecond by millisecond, without the machine.
+/// The oracle: computes the race millisecond by millisecond, without the state machine.
 fn expected(world: &World) -> Expected {
     let [(six, sixes), (four, fours)] = &world.answers;
     let (mut sixes, mut fours) = (sixes.clone(), fours.clone());
@@ -347,12 +350,12 @@ fn expected(world: &World) -> Expected {
     let mut now = 0;
     let mut failed = false;
     loop {
-        if let Some(won) = started.iter().find(|call| end(call) == (now, true)) {
+        if let Some(won) = started.iter().find(|attempt| end(attempt) == (now, true)) {
             return (started.clone(), (now, Some(won.1)));
         }
         failed |= started
             .iter()
-            .any(|call| end(call) == (now, false) && call.0 < now);
+            .any(|attempt| end(attempt) == (now, false) && attempt.0 < now);
         loop {
             let six_is_there = *six <= now && !sixes.is_empty();
             let four_is_there = *four <= now && !fours.is_empty();
@@ -369,15 +372,15 @@ fn expected(world: &World) -> Expected {
             } else {
                 &mut fours
             };
-            let call = (now, from.remove(0));
-            started.push(call);
-            match end(&call) {
-                (at, true) if at == now => return (started.clone(), (now, Some(call.1))),
+            let attempt = (now, from.remove(0));
+            started.push(attempt);
+            match end(&attempt) {
+                (at, true) if at == now => return (started.clone(), (now, Some(attempt.1))),
                 (at, false) => failed = at == now,
                 _ => failed = false,
             }
         }
-        let ended = started.iter().all(|call| end(call).0 <= now);
+        let ended = started.iter().all(|attempt| end(attempt).0 <= now);
         if now >= *six.max(four) && sixes.is_empty() && fours.is_empty() && ended {
             return (started, (now, None));
         }
@@ -397,8 +400,8 @@ proptest! {
     #[test]
     fn race_never_repeats_an_address_and_fails_only_if_all_fail(world in worlds()) {
         let played = play(&world);
-        let called: std::collections::BTreeSet<_> = played.started.iter().map(|(_, addr)| *addr).collect();
-        prop_assert_eq!(called.len(), played.started.len());
+        let tried: std::collections::BTreeSet<_> = played.started.iter().map(|(_, addr)| *addr).collect();
+        prop_assert_eq!(tried.len(), played.started.len());
         for pair in played.started.windows(2) {
             let (before, now) = (pair[0].0, pair[1].0);
             let failed = played.failed.iter().any(|at| (before..=now).contains(at));
@@ -407,7 +410,7 @@ proptest! {
         match played.end.1 {
             Some(winner) => prop_assert!(matches!(world.responses[&winner], Connects(_))),
             None => {
-                prop_assert_eq!(called.len(), world.responses.len());
+                prop_assert_eq!(tried.len(), world.responses.len());
                 prop_assert!(!world.responses.values().any(|response| matches!(response, Connects(_))));
             }
         }
@@ -416,22 +419,22 @@ proptest! {
         prop_assert!(played.log.windows(2).all(|pair| pair[0].0 <= pair[1].0));
     }
 
-    /// Whatever is told, in whatever order, also nonsense: no panic, no second winner, no address twice.
+    /// Any events in any order, also impossible ones: no panic, no second winner, no address twice.
     #[test]
-    fn invalid_event_sequences_break_no_invariant(told in prop::collection::vec((0..5_u8, 0..4_usize, 0..300_u64), 0..60)) {
-        let mut eyes = Eyeballs::for_name(Pace::default());
-        let (mut now, mut won, mut called) = (Duration::ZERO, None, vec![]);
-        for (what, n, later) in told {
+    fn invalid_event_sequences_break_no_invariant(events in prop::collection::vec((0..5_u8, 0..4_usize, 0..300_u64), 0..60)) {
+        let mut eyeballs = Eyeballs::for_name(Delays::default());
+        let (mut now, mut won, mut tried) = (Duration::ZERO, None, vec![]);
+        for (event, n, later) in events {
             now += Duration::from_millis(later);
-            match what {
-                0 => eyes.on_addresses(Family::V6, &[v6(n as u16), v6(2)], now),
-                1 => eyes.on_addresses(Family::V4, &[v4(n as u8), v6(1)], now),
-                2 => eyes.on_connected(n, now),
-                3 => eyes.on_failed(n, now),
-                _ => match eyes.poll(now) {
+            match event {
+                0 => eyeballs.on_addresses(Family::V6, &[v6(n as u16), v6(2)], now),
+                1 => eyeballs.on_addresses(Family::V4, &[v4(n as u8), v6(1)], now),
+                2 => eyeballs.on_connected(n, now),
+                3 => eyeballs.on_failed(n, now),
+                _ => match eyeballs.poll(now) {
                     Action::Start(_, addr) => {
-                        prop_assert!(!called.contains(&addr) && won.is_none());
-                        called.push(addr);
+                        prop_assert!(!tried.contains(&addr) && won.is_none());
+                        tried.push(addr);
                     }
                     Action::Won(attempt) => prop_assert_eq!(*won.get_or_insert(attempt), attempt),
                     Action::Wait(Some(until)) => prop_assert!(until > now),

@@ -1,4 +1,4 @@
-//! A layer for tests: every byte goes over the link below changed by one key.
+//! A layer for tests: XORs every byte with a key.
 
 use std::{
     io,
@@ -8,7 +8,7 @@ use std::{
 use echoic_core::service::BoxFuture;
 use echoic_wire::{ClientLayer, Link, ServerLayer, Transport};
 
-/// Opens the layer at either end; there is no handshake.
+/// Opens the layer at either end, without a handshake.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct XorLayer(pub(crate) u8);
 
@@ -66,7 +66,7 @@ impl Transport for Xor {
         Some(&self.link)
     }
 
-    fn ends_when_dropped(&self) -> bool {
-        self.link.ends_when_dropped()
+    fn closes_on_drop(&self) -> bool {
+        self.link.closes_on_drop()
     }
 }

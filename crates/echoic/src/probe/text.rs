@@ -8,7 +8,7 @@ use echoic_core::{
     escape,
     event::Address,
 };
-use echoic_wire::eyeballs::Missing;
+use echoic_wire::eyeballs::LookupFailure;
 
 use super::words::{failure, says};
 use crate::term::{ASIDE, HEARD, Payload, ReaderGone, WRONG};
@@ -116,7 +116,9 @@ fn rows(report: &Report) -> Vec<Row> {
             Ok(addrs) if addrs.len() == 1 => "1 address".to_owned(),
             Ok(addrs) => format!("{} addresses", addrs.len()),
             // That the name is there the other family has shown.
-            Err(Missing::NoName) if resolved => Missing::NoAddress(answer.family).to_string(),
+            Err(LookupFailure::NoName) if resolved => {
+                LookupFailure::NoAddress(answer.family).to_string()
+            }
             Err(missing) => escaped(&missing.to_string()),
         };
         let what = format!("{host} {}", answer.family);

@@ -14,7 +14,7 @@ use echoic_core::{
 use echoic_recorder::{RecorderOptions, WhenFull};
 use echoic_server::EndpointConfig;
 use echoic_service::Chosen;
-use echoic_wire::{ListenOptions, handed_over};
+use echoic_wire::{ListenOptions, inherited_fds};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{
@@ -214,9 +214,9 @@ fn served(args: &ServeArgs) -> Result<Vec<Served>, CliError> {
     if !args.endpoints.is_empty() {
         return Ok(args.endpoints.clone());
     }
-    let handed_over = handed_over();
-    if !handed_over.is_empty() {
-        let sockets = handed_over
+    let inherited_fds = inherited_fds();
+    if !inherited_fds.is_empty() {
+        let sockets = inherited_fds
             .into_iter()
             .map(|number| Endpoint::Fd(number).into());
         return Ok(sockets

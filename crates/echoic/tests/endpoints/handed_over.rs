@@ -144,9 +144,12 @@ print(ran.returncode, ran.stderr.decode())
 fn descriptor_that_does_not_listen_is_rejected_with_a_reason() {
     let home = Home::new();
     for (number, why) in [
-        ("99", "nothing is open at that number"),
-        ("0", "is no socket; hand over one that listens"),
-        ("4294967295", "nothing is open at that number"),
+        ("99", "no descriptor of that number is open"),
+        (
+            "0",
+            "is not a socket; pass a listening or a datagram socket",
+        ),
+        ("4294967295", "no descriptor of that number is open"),
     ] {
         let Ran { code, out, err } = home.run(&["serve", &format!("fd:{number}"), "--print"]);
         assert_eq!((code, &*out), (Some(1), &b""[..]), "{err}");
@@ -159,7 +162,7 @@ fn descriptor_that_does_not_listen_is_rejected_with_a_reason() {
         ("socket.socket()", "a stream that does not listen"),
         (
             "socket.socketpair()[0]",
-            "a stream that does not listen; listen() comes before",
+            "a stream socket that does not listen; call listen()",
         ),
         (
             "socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)",

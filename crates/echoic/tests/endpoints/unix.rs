@@ -222,7 +222,7 @@ fn file_that_is_not_a_stale_socket_is_not_touched() {
     let Ran { code, err, .. } = home.run(&["serve", "unix:./no/such/folder.sock"]);
     assert_eq!(code, Some(1), "{err}");
     assert!(
-        err.contains("folder.sock") && err.contains("no such folder; make it"),
+        err.contains("folder.sock") && err.contains("no such directory; create it"),
         "{err}"
     );
 }

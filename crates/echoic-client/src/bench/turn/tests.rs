@@ -53,7 +53,7 @@ fn generated_message_allocates_nothing() {
         let shared = Shared {
             endpoint: echoing().parse().unwrap(),
             dialling: DialOptions {
-                within: Duration::from_secs(10),
+                timeout: Duration::from_secs(10),
                 ..DialOptions::default()
             },
             script: Script::new(&workload, &Expect::Echo, Some(Framing::Line), 1),

@@ -1,7 +1,7 @@
 //! A name that led nowhere: whose fault that is.
 
 use echoic_core::endpoint::{Endpoint, Host};
-use echoic_wire::eyeballs::Missing;
+use echoic_wire::eyeballs::LookupFailure;
 
 use crate::probe::{
     dns::{Dns, DnsSays},
@@ -79,7 +79,8 @@ fn why(report: &Report) -> Trouble {
             .iter()
             .filter_map(|answer| answer.found.as_ref().err())
     };
-    let known = missing().all(|missing| matches!(missing, Missing::NoName | Missing::NoAddress(_)));
+    let known = missing()
+        .all(|missing| matches!(missing, LookupFailure::NoName | LookupFailure::NoAddress(_)));
     match report.dns.as_ref().and_then(in_the_dns) {
         Some(Trouble::Hidden) if !known => return Trouble::SilentOrFailed,
         Some(trouble) => return trouble,
@@ -87,15 +88,15 @@ fn why(report: &Report) -> Trouble {
     }
     for missing in missing() {
         match missing {
-            Missing::Failed(error) => return Trouble::Other(error.to_string()),
-            Missing::Silent => return Trouble::Silent,
-            Missing::Again => return Trouble::SilentOrFailed,
-            Missing::NoName | Missing::NoAddress(_) => {}
+            LookupFailure::Failed(error) => return Trouble::Other(error.to_string()),
+            LookupFailure::TimedOut => return Trouble::Silent,
+            LookupFailure::TryAgain => return Trouble::SilentOrFailed,
+            LookupFailure::NoName | LookupFailure::NoAddress(_) => {}
         }
     }
     if report.names.is_empty() {
         Trouble::Silent
-    } else if missing().any(|missing| matches!(missing, Missing::NoName)) {
+    } else if missing().any(|missing| matches!(missing, LookupFailure::NoName)) {
         Trouble::NoName
     } else {
         Trouble::NoAddress

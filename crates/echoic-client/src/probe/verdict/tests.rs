@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use echoic_core::endpoint::UnixName;
-use echoic_wire::eyeballs::{Answer, Family, Missing};
+use echoic_wire::eyeballs::{Answer, Family, LookupFailure};
 use rstest::rstest;
 
 use super::*;
@@ -347,7 +347,7 @@ fn control_characters_in_a_path_are_escaped() {
     );
 }
 
-fn unresolved(missing: fn() -> Missing, dns: Option<[DnsSays; 2]>) -> Report {
+fn unresolved(missing: fn() -> LookupFailure, dns: Option<[DnsSays; 2]>) -> Report {
     let mut report = report("db.test:80", vec![]);
     let answer = |family| Answer {
         family,
@@ -371,19 +371,19 @@ fn unresolved(missing: fn() -> Missing, dns: Option<[DnsSays; 2]>) -> Report {
 }
 
 #[rstest]
-#[case(|| Missing::NoName, Some(DnsSays::NoName), "there is no such name as db.test (NXDOMAIN)")]
-#[case(|| Missing::NoName, None, "there is no such name as db.test (the resolver says)")]
-#[case(|| Missing::NoAddress(Family::V4), Some(DnsSays::NoRecord), "neither AAAA nor A")]
-#[case(|| Missing::NoAddress(Family::V4), None, "neither AAAA nor A")]
-#[case(|| Missing::Again, Some(DnsSays::Code("SERVFAIL".into())), "the resolver failed (SERVFAIL from 192.0.2.53)")]
-#[case(|| Missing::Again, Some(DnsSays::Unasked("io error".into())), "the resolver failed (io error from 192.0.2.53)")]
-#[case(|| Missing::Silent, Some(DnsSays::Silent), "the resolver is silent, 192.0.2.53 gave no answer for db.test within 5 s")]
-#[case(|| Missing::Silent, None, "the resolver is silent, the resolver gave no answer")]
-#[case(|| Missing::Again, Some(DnsSays::Closed), "no server listens at 192.0.2.53 (UDP port 53 is closed)")]
-#[case(|| Missing::Again, None, "failed or got no answer")]
-#[case(|| Missing::Failed(io::Error::other("out of files")), None, "db.test: out of files")]
+#[case(|| LookupFailure::NoName, Some(DnsSays::NoName), "there is no such name as db.test (NXDOMAIN)")]
+#[case(|| LookupFailure::NoName, None, "there is no such name as db.test (the resolver says)")]
+#[case(|| LookupFailure::NoAddress(Family::V4), Some(DnsSays::NoRecord), "neither AAAA nor A")]
+#[case(|| LookupFailure::NoAddress(Family::V4), None, "neither AAAA nor A")]
+#[case(|| LookupFailure::TryAgain, Some(DnsSays::Code("SERVFAIL".into())), "the resolver failed (SERVFAIL from 192.0.2.53)")]
+#[case(|| LookupFailure::TryAgain, Some(DnsSays::Unasked("io error".into())), "the resolver failed (io error from 192.0.2.53)")]
+#[case(|| LookupFailure::TimedOut, Some(DnsSays::Silent), "the resolver is silent, 192.0.2.53 gave no answer for db.test within 5 s")]
+#[case(|| LookupFailure::TimedOut, None, "the resolver is silent, the resolver gave no answer")]
+#[case(|| LookupFailure::TryAgain, Some(DnsSays::Closed), "no server listens at 192.0.2.53 (UDP port 53 is closed)")]
+#[case(|| LookupFailure::TryAgain, None, "failed or got no answer")]
+#[case(|| LookupFailure::Failed(io::Error::other("out of files")), None, "db.test: out of files")]
 fn resolution_failures_are_distinguished(
-    #[case] missing: fn() -> Missing,
+    #[case] missing: fn() -> LookupFailure,
     #[case] dns: Option<DnsSays>,
     #[case] part: &str,
 ) {
@@ -397,7 +397,7 @@ fn resolution_failures_are_distinguished(
 #[test]
 fn dns_records_hidden_by_the_system_are_reported() {
     let mut report = unresolved(
-        || Missing::NoName,
+        || LookupFailure::NoName,
         Some([DnsSays::NoRecord, DnsSays::NoRecord]),
     );
     report.dns.as_mut().unwrap().answers[1].found = Ok(vec![]);

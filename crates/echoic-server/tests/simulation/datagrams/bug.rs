@@ -107,8 +107,8 @@ impl DatagramTransport for FaultySocket {
         }
     }
 
-    fn room(&self) -> usize {
-        self.socket.room()
+    fn receive_buffer_size(&self) -> usize {
+        self.socket.receive_buffer_size()
     }
 }
 

@@ -341,7 +341,7 @@ impl DatagramTransport for Socket {
         state.facts.dropped
     }
 
-    fn room(&self) -> usize {
+    fn receive_buffer_size(&self) -> usize {
         self.0.lock().weather.room
     }
 }

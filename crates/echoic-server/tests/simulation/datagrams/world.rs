@@ -14,7 +14,7 @@ use echoic_core::{
     store::Store,
 };
 use echoic_recorder::{Recorder, RecorderStatus};
-use echoic_wire::UnopenedDatagrams;
+use echoic_wire::BoundDatagrams;
 use tokio::{
     join,
     runtime::Handle,
@@ -145,7 +145,7 @@ fn serve(plan: &Plan, planted: &Planted, net: &Net, recorder: &Recorder) -> Serv
     let socket = in_socket(planted, Box::new(net.socket()));
     server.bindings.push(DatagramBinding {
         address: here.clone(),
-        sockets: vec![UnopenedDatagrams::from_transport(socket, here)],
+        sockets: vec![BoundDatagrams::from_transport(socket, here)],
         rules: Arc::new(Rules {
             endpoint_info: Arc::new(endpoint_info),
             service,
