@@ -17,10 +17,10 @@ use echoic_core::{
     endpoint::Shape,
     event::{Address, Opened},
     framing::FramingPair,
-    service::{Handler, Peer},
+    service::{Handler, Peer, Service},
 };
 use echoic_recorder::wall;
-use echoic_wire::{Incoming, Link};
+use echoic_wire::{Incoming, Link, ServerLayer};
 use tokio::{
     pin,
     runtime::Handle,
@@ -33,9 +33,9 @@ use crate::{
     datagrams::{self, Counts, DatagramTask},
     drain::look_once_more,
     handshake::{self, NotOpened},
-    server::{BoundListener, Drained, Server},
+    server::{Drained, Server},
     session::{Session, SessionContext, Totals},
-    sources::Sources,
+    sources::{SourcePermit, Sources},
     timers::Timers,
 };
 
@@ -249,61 +249,36 @@ impl Acceptor {
 
     /// Starts a conversation on the worker with the fewest, or rejects the connection.
     fn spawn_session(&mut self, listener: usize, incoming: Incoming) {
-        let BoundListener {
-            endpoint_info,
-            service,
-            limits,
-            access,
-            layers,
-            ..
-        } = &self.server.listeners[listener];
-        let counts = self
-            .load
-            .open
-            .iter()
-            .map(|open| open.load(Ordering::Relaxed));
-        let total: usize = counts.clone().sum();
-        let Some((worker, _)) = counts.enumerate().min_by_key(|(_, open)| *open) else {
+        let Some((worker, total)) = self.load.least_loaded() else {
             return;
         };
-        let admitted = if total >= self.server.limits.connections_max {
-            Err(CloseReason::TooManyConnections)
-        } else if access.admits(&incoming.peer) {
-            self.sources.admit(&incoming.peer)
-        } else {
-            Err(CloseReason::Denied)
-        };
+        let admitted = self.admit(listener, &incoming.peer, total);
         let (permit, rejection) = match admitted {
             Ok(permit) => (permit, None),
             Err(reason) => (None, Some(reason)),
         };
-        if rejection.is_some() {
-            if self.load.rejecting.fetch_add(1, Ordering::Relaxed) >= self.server.max_rejecting {
-                self.load.rejecting.fetch_sub(1, Ordering::Relaxed);
-                return;
-            }
-        } else {
-            self.load.open[worker].fetch_add(1, Ordering::Relaxed);
-        }
-
+        let is_rejected = rejection.is_some();
+        let Some(guard) = self.guard(worker, is_rejected) else {
+            return;
+        };
         let (conversation, journal) = self.server.recorder.journal(worker);
+        let listener = &self.server.listeners[listener];
         let opened = Opened {
             conversation,
             at: wall(),
             remote: incoming.peer.clone(),
             local: incoming.local.clone(),
-            endpoint_info: Arc::clone(endpoint_info),
+            endpoint_info: Arc::clone(&listener.endpoint_info),
         };
         let context = SessionContext {
-            limits: Arc::clone(limits),
+            limits: Arc::clone(&listener.limits),
             drain: self.server.drain.clone(),
             journal,
             permit,
             totals: Arc::clone(&self.totals),
             control: self.control(),
         };
-        let (service, layers) = (Arc::clone(service), Arc::clone(layers));
-        let load = Arc::clone(&self.load);
+        let (service, layers) = (Arc::clone(&listener.service), Arc::clone(&listener.layers));
         let runtime = &self.server.workers[worker];
         let incoming = if runtime.id() == self.here.id() {
             Ok(incoming)
@@ -311,11 +286,7 @@ impl Acceptor {
             incoming.detach()
         };
         let conversation = async move {
-            let _guard = SessionGuard {
-                load,
-                worker,
-                rejecting: rejection.is_some(),
-            };
+            let _guard = guard;
             let link = match incoming.and_then(Incoming::open) {
                 Ok(link) => link,
                 Err(error) => {
@@ -327,43 +298,46 @@ impl Acceptor {
                 Some(reason) => Err(NotOpened::rejected(reason, link)),
                 None if layers.is_empty() => Ok(link),
                 // Boxed, so that tasks of conversations without layers do not grow by the size of the handshake.
-                None => {
-                    let timers = Timers::of(&context.control);
-                    let limit = context.limits.handshake_timeout;
-                    Box::pin(handshake::open(
-                        link,
-                        &layers,
-                        limit,
-                        &timers,
-                        &context.drain,
-                    ))
-                    .await
-                }
+                None => Box::pin(open_layers(link, &layers, &context)).await,
             };
-            match link {
-                Ok(link) => {
-                    let peer = peer(&link, &opened);
-                    let handler = service.handler(&peer);
-                    Session::new(link, handler, &peer, opened, context)
-                        .run()
-                        .await;
-                }
-                Err(NotOpened {
-                    reason,
-                    link: Some(link),
-                }) => {
-                    let peer = peer(&link, &opened);
-                    let silent_handler = Handler::Inline(Session::silent_handler());
-                    Session::new(link, silent_handler, &peer, opened, context)
-                        .reject(reason)
-                        .await;
-                }
-                Err(NotOpened { reason, link: None }) => {
-                    handshake::record(context.journal, opened, reason)
-                }
-            }
+            run_session(link, &*service, opened, context).await;
         };
         self.sessions.spawn_on(conversation, runtime);
+    }
+
+    /// Applies the limits and the access list to a connection from `peer`. `total` conversations are open.
+    fn admit(
+        &mut self,
+        listener: usize,
+        peer: &Address,
+        total: usize,
+    ) -> Result<Option<SourcePermit>, CloseReason> {
+        if total >= self.server.limits.connections_max {
+            Err(CloseReason::TooManyConnections)
+        } else if self.server.listeners[listener].access.admits(peer) {
+            self.sources.admit(peer)
+        } else {
+            Err(CloseReason::Denied)
+        }
+    }
+
+    /// Counts a conversation on `worker`. `None` if it is to be rejected and too many are being rejected already: it is
+    /// then just closed.
+    fn guard(&self, worker: usize, is_rejected: bool) -> Option<SessionGuard> {
+        let (count, max) = if is_rejected {
+            (&self.load.rejecting, self.server.max_rejecting)
+        } else {
+            (&self.load.open[worker], usize::MAX)
+        };
+        if count.fetch_add(1, Ordering::Relaxed) >= max {
+            count.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(SessionGuard {
+            load: Arc::clone(&self.load),
+            worker,
+            is_rejected,
+        })
     }
 
     fn note_end(&mut self, ended: Result<(), JoinError>) {
@@ -468,16 +442,68 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
+/// Opens the layers over an accepted connection.
+async fn open_layers(
+    link: Link,
+    layers: &[Arc<dyn ServerLayer>],
+    context: &SessionContext,
+) -> Result<Link, NotOpened> {
+    let timers = Timers::of(&context.control);
+    let limit = context.limits.handshake_timeout;
+    handshake::open(link, layers, limit, &timers, &context.drain).await
+}
+
+/// Serves the conversation over `link`, or closes and records one that does not begin.
+async fn run_session(
+    link: Result<Link, NotOpened>,
+    service: &dyn Service,
+    opened: Opened,
+    context: SessionContext,
+) {
+    match link {
+        Ok(link) => {
+            let peer = peer(&link, &opened);
+            let handler = service.handler(&peer);
+            Session::new(link, handler, &peer, opened, context)
+                .run()
+                .await;
+        }
+        Err(NotOpened {
+            reason,
+            link: Some(link),
+        }) => {
+            let peer = peer(&link, &opened);
+            let handler = Handler::Inline(Session::silent_handler());
+            Session::new(link, handler, &peer, opened, context)
+                .reject(reason)
+                .await;
+        }
+        Err(NotOpened { reason, link: None }) => {
+            handshake::record(context.journal, opened, reason);
+        }
+    }
+}
+
+impl Load {
+    /// The worker with the fewest conversations, and how many are open on all of them.
+    fn least_loaded(&self) -> Option<(usize, usize)> {
+        let counts = self.open.iter().map(|open| open.load(Ordering::Relaxed));
+        let total = counts.clone().sum();
+        let (worker, _) = counts.enumerate().min_by_key(|(_, open)| *open)?;
+        Some((worker, total))
+    }
+}
+
 /// Counts a conversation in [`Load`] until it is dropped.
 struct SessionGuard {
     load: Arc<Load>,
     worker: usize,
-    rejecting: bool,
+    is_rejected: bool,
 }
 
 impl Drop for SessionGuard {
     fn drop(&mut self) {
-        let count = if self.rejecting {
+        let count = if self.is_rejected {
             &self.load.rejecting
         } else {
             &self.load.open[self.worker]

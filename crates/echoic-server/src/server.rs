@@ -304,27 +304,8 @@ impl Server {
             .iter()
             .map(|sockets| sockets[0].address().clone())
             .collect();
-        let name = || service.name().to_owned();
-        if service.amplifies() && !may_amplify && matches!(addresses[0], Address::Net(_)) {
-            return Err(OpenError::Amplifies {
-                service: name(),
-                endpoint,
-            });
-        }
+        check_datagram_service(&*service, &endpoint, &addresses[0], may_amplify)?;
         let framing = FramingPair::default();
-        let any_peer = Peer {
-            conversation: 0,
-            remote: addresses[0].clone(),
-            local: addresses[0].clone(),
-            framing,
-            shape: Shape::Datagrams,
-        };
-        if matches!(service.handler(&any_peer), Handler::Spawned(_)) {
-            return Err(OpenError::NeedsStream {
-                service: name(),
-                endpoint,
-            });
-        }
         let endpoint_info = Arc::new(EndpointInfo::new(
             &endpoint,
             &addresses[0],
@@ -368,6 +349,36 @@ impl Server {
     pub fn listening_at(&self) -> Vec<Listening> {
         self.listening.clone()
     }
+}
+
+/// Checks that `service` can be served over datagrams at `address`.
+fn check_datagram_service(
+    service: &dyn Service,
+    endpoint: &Endpoint,
+    address: &Address,
+    may_amplify: bool,
+) -> Result<(), OpenError> {
+    let name = || service.name().to_owned();
+    if service.amplifies() && !may_amplify && matches!(address, Address::Net(_)) {
+        return Err(OpenError::Amplifies {
+            service: name(),
+            endpoint: endpoint.clone(),
+        });
+    }
+    let any_peer = Peer {
+        conversation: 0,
+        remote: address.clone(),
+        local: address.clone(),
+        framing: FramingPair::default(),
+        shape: Shape::Datagrams,
+    };
+    if matches!(service.handler(&any_peer), Handler::Spawned(_)) {
+        return Err(OpenError::NeedsStream {
+            service: name(),
+            endpoint: endpoint.clone(),
+        });
+    }
+    Ok(())
 }
 
 impl fmt::Debug for Server {

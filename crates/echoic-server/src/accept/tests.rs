@@ -29,6 +29,7 @@ use tokio::{
 };
 
 use super::*;
+use crate::server::BoundListener;
 use crate::{
     common::{Mood, TestStore},
     sources::lock,
