@@ -197,7 +197,7 @@ fn outcome_and_ending_filters_match() {
 #[case("peer~10", 1, "takes no regular expression")]
 #[case("req~", 1, "has no expression")]
 #[case("req~(a b", 5, "unclosed group")]
-#[case(r"a\d", 2, "is no escape")]
+#[case(r"a\d", 2, "invalid escape")]
 #[case("a OR", 3, "one is missing")]
 #[case("OR a", 1, "one is missing")]
 #[case("a OR OR b", 3, "one is missing")]
