@@ -84,7 +84,7 @@ fn framing(data: &[u8]) {
     if framing == Framing::Chunk {
         return;
     }
-    oracle::cuts_change_nothing(framing, max.into(), data, &addresses);
+    oracle::check_cuts(framing, max.into(), data, &addresses);
     let bodies: Vec<Vec<u8>> = match framing {
         Framing::Fixed(n) => data
             .chunks_exact(n.get() as usize)
@@ -95,7 +95,7 @@ fn framing(data: &[u8]) {
             .map(<[u8]>::to_vec)
             .collect(),
     };
-    oracle::join_then_split(framing, &bodies, &addresses);
+    oracle::check_join_then_split(framing, &bodies, &addresses);
 }
 
 /// Cuts and a text: lower case is what std says, of a message as a whole, of a stream character by character.
