@@ -170,19 +170,19 @@ impl Replies {
     }
 
     /// Answers the messages of a run of `len` that have no reply yet with nothing at all.
-    pub fn silence(&mut self, len: usize) {
+    pub fn fill_empty(&mut self, len: usize) {
         self.ends.resize(len, self.bytes.len() as u32);
     }
 
     /// Says something that answers no message: a greeting, or what was held back at the end of the stream.
     /// A delimiter is the speaker's to add, a length is put before it. Amid replies it counts as part of the one
     /// before it.
-    pub fn say(&mut self, body: &[u8]) {
-        self.say_with(|bytes| bytes.extend_from_slice(body));
+    pub fn push(&mut self, body: &[u8]) {
+        self.push_with(|bytes| bytes.extend_from_slice(body));
     }
 
     /// The same without a copy: `write` appends.
-    pub fn say_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+    pub fn push_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();
         let framing = self.framing.outbound;
         if framing.has_length() {

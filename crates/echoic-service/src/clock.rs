@@ -62,7 +62,7 @@ impl Service for Clock {
 
 impl InlineHandler for Clock {
     fn open(&mut self, out: &mut Replies) -> ControlFlow<()> {
-        out.say_with(|bytes| self.say(bytes));
+        out.push_with(|bytes| self.say(bytes));
         ControlFlow::Break(())
     }
 

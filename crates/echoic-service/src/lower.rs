@@ -64,7 +64,7 @@ impl InlineHandler for Speaking {
 
     fn finish(&mut self, out: &mut Replies) {
         if !self.held.is_empty() {
-            out.say(&self.held);
+            out.push(&self.held);
         }
     }
 }

@@ -71,7 +71,7 @@ impl InlineHandler for OfStream {
 
     fn finish(&mut self, out: &mut Replies) {
         if !self.0.held().is_empty() {
-            out.say_with(|bytes| self.0.finish(bytes));
+            out.push_with(|bytes| self.0.finish(bytes));
         }
     }
 }
