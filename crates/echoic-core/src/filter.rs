@@ -72,7 +72,7 @@ impl Filter {
 
     /// Whether it asks how conversations end or stand, and nothing of an exchange: then one without exchanges may be
     /// meant too.
-    pub fn asks_of_conversations_alone(&self) -> bool {
+    pub fn is_about_conversations(&self) -> bool {
         let mut asks_state = false;
         let alone = self.expr().all_atoms(&mut |atom| {
             asks_state |= matches!(atom, Atom::End(_) | Atom::Is(_));
