@@ -1,4 +1,4 @@
-//! However a stream is cut into reads, its messages are the same; and what is framed comes out as it went in.
+//! The messages of a stream do not depend on how it is cut into reads, and splitting reverses framing.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| echoic_fuzz::body("framing")(data));

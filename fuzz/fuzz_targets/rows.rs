@@ -1,4 +1,4 @@
-//! Whatever is in the rows of a file, reading it gives exchanges or an error, and an end.
+//! Reading the rows of a store file, whatever they contain, returns exchanges or an error, and terminates.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| echoic_fuzz::body("rows")(data));

@@ -1,4 +1,4 @@
-//! Nothing a peer sends reaches a terminal unescaped, and what is shown leads back to the bytes.
+//! Escaping removes all control characters, and unescaping returns the bytes.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| echoic_fuzz::body("shown")(data));

@@ -1,7 +1,7 @@
-//! The bodies of the fuzz targets: bytes of anybody, made into what an oracle asks for.
+//! The bodies of the fuzz targets: each decodes arbitrary bytes into the arguments of an oracle and calls it.
 //!
-//! They need nothing of libFuzzer's, so that a plain test (`crates/echoic/tests/seeds.rs`) says the inputs in `seeds/` to
-//! them as well. Those are of our own making, small, and go where chance is slow to come: what libFuzzer starts from.
+//! They do not depend on libFuzzer, so that a plain test (`crates/echoic/tests/seeds.rs`) runs them too, with the inputs in
+//! `seeds/`. These are small, hand-written inputs for cases that random bytes reach slowly; libFuzzer starts from them.
 
 use std::{cell::OnceCell, sync::Arc};
 
@@ -12,10 +12,10 @@ use echoic_core::{
 };
 use echoic_store::oracle::Rows;
 
-/// Says one input to an oracle, which panics if something does not hold.
+/// Runs an oracle on one input. It panics if an invariant does not hold.
 pub type Body = fn(&[u8]);
 
-/// Each target by its name, which is also that of its file and of its folder of seeds.
+/// The targets by name. A file in `fuzz_targets/` and a folder in `seeds/` have the same name.
 pub const TARGETS: [(&str, Body); 9] = [
     ("breaker", echoic_server::check_breaker),
     ("filter", filter),
@@ -28,20 +28,21 @@ pub const TARGETS: [(&str, Body); 9] = [
     ("upper", upper),
 ];
 
-/// The body of the target called so.
+/// Returns the body of a target.
 ///
 /// # Panics
 ///
-/// If there is none.
+/// If there is no target of this name.
 pub fn body(name: &str) -> Body {
     let found = TARGETS.iter().find(|(target, _)| *target == name);
     found.expect("invariant: a target").1
 }
 
-/// What an input is made of, from its front to its end.
+/// The rest of an input, decoded from its start.
 struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
+    /// Takes one byte; 0 at the end of the input.
     fn byte(&mut self) -> u8 {
         let Some((first, rest)) = self.0.split_first() else {
             return 0;
@@ -50,14 +51,14 @@ impl<'a> Input<'a> {
         *first
     }
 
-    /// Up to 15 places in a stream, by two bytes each.
-    fn addresses(&mut self) -> Vec<usize> {
+    /// Takes up to 15 offsets in a stream, of two bytes each.
+    fn offsets(&mut self) -> Vec<usize> {
         let count = self.byte() % 16;
-        let mut address = || usize::from(self.byte()) << 8 | usize::from(self.byte());
-        (0..count).map(|_| address()).collect()
+        let mut offset = || usize::from(self.byte()) << 8 | usize::from(self.byte());
+        (0..count).map(|_| offset()).collect()
     }
 
-    /// Up to a newline, which is taken too.
+    /// Takes a line and its newline, and returns the line without it.
     fn line(&mut self) -> &'a [u8] {
         let end = self.0.iter().position(|byte| *byte == b'\n');
         let end = end.unwrap_or(self.0.len());
@@ -67,24 +68,24 @@ impl<'a> Input<'a> {
     }
 }
 
-/// A line that is a filter, one that is a request, and a reply: any text is a filter that prints as itself, or an error that
-/// says where; and its bounds lose nothing.
+/// Any text is a filter that prints and parses back, or an error with a position; its bounds lose no match. The input is a
+/// line with the filter, a line with a request, and a reply.
 fn filter(data: &[u8]) {
     let mut input = Input(data);
     let (text, request) = (String::from_utf8_lossy(input.line()), input.line());
     echoic_core::filter::check(&text, &exchange(request, input.0), 0);
 }
 
-/// A framing, a limit, cuts, and a stream: however a stream is cut into reads, its messages are the same; and what is framed
-/// comes out as it went in.
+/// The messages of a stream do not depend on how it is cut into reads, and splitting reverses framing. The input is a
+/// framing, a limit, the cuts and the stream.
 fn framing(data: &[u8]) {
     let mut input = Input(data);
-    let (framing, max, addresses) = (framing_of(input.byte()), input.byte(), input.addresses());
+    let (framing, max, offsets) = (framing_of(input.byte()), input.byte(), input.offsets());
     let data = input.0;
     if framing == Framing::Chunk {
         return;
     }
-    oracle::cuts_change_nothing(framing, max.into(), data, &addresses);
+    oracle::check_cuts(framing, max.into(), data, &offsets);
     let bodies: Vec<Vec<u8>> = match framing {
         Framing::Fixed(n) => data
             .chunks_exact(n.get() as usize)
@@ -95,33 +96,30 @@ fn framing(data: &[u8]) {
             .map(<[u8]>::to_vec)
             .collect(),
     };
-    oracle::join_then_split(framing, &bodies, &addresses);
+    oracle::check_join_then_split(framing, &bodies, &offsets);
 }
 
-/// Cuts and a text: lower case is what std says, of a message as a whole, of a stream character by character.
+/// The service `lower` agrees with `str::to_lowercase` for a message, and character by character for a stream. The input
+/// is the cuts and the text.
 fn lower(data: &[u8]) {
     let mut input = Input(data);
-    let addresses = input.addresses();
-    echoic_service::lower::oracle::check(input.0, &addresses);
+    let offsets = input.offsets();
+    echoic_service::lower::oracle::check(input.0, &offsets);
 }
 
-/// A framing, how many were asked for, cuts, and what is heard: it is shown once and whole, and no more of it are replies
-/// than were asked for.
+/// The client prints every byte received exactly once, and counts at most one reply per request. The input is a framing,
+/// the number of requests, the cuts and the bytes received.
 fn replies(data: &[u8]) {
     let mut input = Input(data);
-    let (framing, sent, addresses) = (
-        framing_of(input.byte()),
-        input.byte() % 8,
-        input.addresses(),
-    );
-    echoic_client::oracle::check_replies(framing, sent, input.0, &addresses);
+    let (framing, sent, offsets) = (framing_of(input.byte()), input.byte() % 8, input.offsets());
+    echoic_client::oracle::check_replies(framing, sent, input.0, &offsets);
 }
 
 thread_local! {
     static ROWS: OnceCell<(Rows, tempfile::TempDir)> = const { OnceCell::new() };
 }
 
-/// Whatever is in the rows of a file, reading it gives exchanges or an error, and an end.
+/// Reading the rows of a store file, whatever they contain, returns exchanges or an error, and terminates.
 fn rows(data: &[u8]) {
     ROWS.with(|rows| {
         let (rows, _) = rows.get_or_init(|| {
@@ -132,22 +130,22 @@ fn rows(data: &[u8]) {
     });
 }
 
-/// Nothing a peer sends reaches a terminal unescaped, and what is shown leads back to the bytes.
+/// Escaping removes all control characters, and unescaping returns the bytes.
 fn shown(data: &[u8]) {
     echoic_core::escape::check(data);
 }
 
-/// Any text is an endpoint, a framing, a size, a network, ... that prints as itself, or an error of one line.
+/// Any text is an endpoint, a framing, a size, a network, ... that prints and parses back, or an error of one line.
 fn typed(data: &[u8]) {
     echoic_core::oracle::check_typed(&String::from_utf8_lossy(data));
 }
 
-/// A stream in upper case is what `str::to_uppercase` says, however it is cut.
+/// The service `upper` agrees with `str::to_uppercase`, however the stream is cut.
 fn upper(data: &[u8]) {
     echoic_service::casing::oracle::check_upper_stream(data);
 }
 
-/// An exchange to ask a filter about; only its bytes differ.
+/// Returns an exchange to match filters against; only its bytes differ.
 fn exchange(request: &[u8], reply: &[u8]) -> Exchange {
     let conversation = Conversation {
         id: 3,
@@ -176,9 +174,9 @@ fn exchange(request: &[u8], reply: &[u8]) -> Exchange {
     }
 }
 
-/// A framing of each kind, by a number.
+/// Returns a framing by number, one of each kind.
 fn framing_of(number: u8) -> Framing {
-    let all = [
+    let framings = [
         "chunk",
         "line",
         "crlf",
@@ -194,6 +192,6 @@ fn framing_of(number: u8) -> Framing {
         "netstring",
         "content-length",
     ];
-    let name = all[usize::from(number) % all.len()];
-    name.parse().expect("invariant: a framing")
+    let framing = framings[usize::from(number) % framings.len()];
+    framing.parse().expect("invariant: a framing")
 }

@@ -1,4 +1,4 @@
-//! Who may call: `--allow` and `--deny`.
+//! Access control by source address: `--allow` and `--deny`.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -7,42 +7,43 @@ use thiserror::Error;
 
 use crate::{event::Address, units::quoted};
 
-/// A network: an address and how many of its bits count. A single address is a network of all its bits.
+/// A network: an address and a prefix length. A single address is a network whose prefix is the whole address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Network(IpNet);
 
-/// No network.
+/// Error from parsing a [`Network`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("invalid network {}: expected an address, or a network like 10.0.0.0/8 or fe80::/10", quoted(.0))]
 pub struct NetworkError(String);
 
-/// Who may call. Without a word everybody may; what is denied is denied whatever is allowed; and where something is
-/// allowed, the rest is not. Unix sockets are not asked: their files have permissions.
+/// The networks that may connect and those that may not. With both lists empty, every peer is admitted. A denied
+/// network is rejected even if it is allowed too. If any network is allowed, all others are rejected. Peers on Unix
+/// sockets are always admitted: the permissions of the socket file decide there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AccessList {
-    /// Only these, if there are any.
+    /// If not empty, only these networks are admitted.
     pub allow: Vec<Network>,
-    /// Never these.
+    /// Networks that are never admitted.
     pub deny: Vec<Network>,
 }
 
 impl Network {
-    /// Whether `ip` lies in it. An IPv4 address that comes dressed as IPv6 (RFC 4291, section 2.5.5.2) is what it is
-    /// underneath.
+    /// Whether `ip` is in the network. An IPv4-mapped IPv6 address (RFC 4291, section 2.5.5.2) counts as the IPv4
+    /// address.
     pub fn contains(&self, ip: IpAddr) -> bool {
         self.0.contains(&ip.to_canonical())
     }
 }
 
 impl AccessList {
-    /// Whether `caller` may come in.
-    pub fn admits(&self, caller: &Address) -> bool {
-        let Address::Net(addr) = caller else {
+    /// Whether a connection or datagram from `peer` is admitted.
+    pub fn admits(&self, peer: &Address) -> bool {
+        let Address::Net(addr) = peer else {
             return true;
         };
-        let among =
+        let is_in =
             |networks: &[Network]| networks.iter().any(|network| network.contains(addr.ip()));
-        !among(&self.deny) && (self.allow.is_empty() || among(&self.allow))
+        !is_in(&self.deny) && (self.allow.is_empty() || is_in(&self.allow))
     }
 }
 
@@ -68,13 +69,13 @@ mod tests {
 
     use super::*;
 
-    fn admits(allow: &[&str], deny: &[&str], caller: &str) -> bool {
+    fn admits(allow: &[&str], deny: &[&str], peer: &str) -> bool {
         let networks = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
         let access = AccessList {
             allow: networks(allow),
             deny: networks(deny),
         };
-        access.admits(&Address::Net(format!("{caller}:1").parse().unwrap()))
+        access.admits(&Address::Net(format!("{peer}:1").parse().unwrap()))
     }
 
     #[test]
@@ -87,7 +88,7 @@ mod tests {
         assert!(admits(&["::/0"], &[], "[::1]"));
         assert!(
             !admits(&[], &["127.0.0.1"], "[::ffff:127.0.0.1]"),
-            "dressed as IPv6"
+            "an IPv4-mapped address is the IPv4 address"
         );
         assert!(
             AccessList {

@@ -1,89 +1,88 @@
-//! How a conversation ended, told truthfully.
+//! How a conversation ended: the [`CloseReason`] and the byte counts of an [`Ending`].
 
 use std::fmt;
 
 use crate::units::for_people;
 
-/// The end of a conversation, with what went through it.
+/// The end of a conversation: its reason, and how many bytes were received and sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ending {
-    /// What ended it.
+    /// Why it ended.
     pub reason: CloseReason,
     /// Bytes read from the peer.
     pub received: u64,
-    /// Bytes the kernel took for the peer. What was truly sent is this, not what was recorded as said: a reply
-    /// past this offset never left.
+    /// Bytes the kernel accepted for sending. Recorded replies past this offset were never sent.
     pub sent: u64,
-    /// Bytes said that were not sent.
+    /// Bytes of replies that were not sent.
     pub unsent: u64,
-    /// Bytes that arrived after the conversation had ended for us, read only to let the peer take our last
-    /// reply (the lingering close) and heard by nobody.
+    /// Bytes received after we had closed our side. They are read and dropped, so that the kernel does not reset
+    /// the connection before the peer has read the last reply (lingering close).
     pub discarded: u64,
 }
 
-/// What ended a conversation.
+/// Why a conversation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CloseReason {
-    /// The peer ended its stream (FIN), was answered in full, and then we closed.
+    /// The peer ended its stream (FIN), all its messages were answered, and then we closed.
     PeerClosed,
-    /// The service had said all it had to say (greet), and the peer did not reset while it may still have been on its way.
+    /// The service finished the conversation (as greet does), and no reset arrived while we lingered.
     ServiceClosed,
-    /// The peer reset the connection (RST), or was gone when we wrote (EPIPE); also after a service's last word. What had
-    /// left by then may not have arrived.
+    /// The peer reset the connection (RST), or it was gone when we wrote (EPIPE); also during a lingering close. Bytes
+    /// sent before may not have arrived.
     PeerReset,
-    /// Silence for longer than `--idle-timeout`.
+    /// Nothing was received or sent for `--idle-timeout`.
     IdleTimeout,
-    /// A message was begun and not finished within `--message-timeout`.
+    /// A message was not complete within `--message-timeout` after its first byte.
     MessageTimeout,
-    /// The peer did not read what it was sent for `--write-timeout`.
+    /// The peer accepted none of the bytes to be sent for `--write-timeout`.
     WriteTimeout,
     /// A message was longer than `--max-message`.
     MessageTooLong,
-    /// What should announce or end a message under its framing did not.
+    /// The bytes do not follow the declared framing: an invalid header, or a missing terminator.
     Malformed,
-    /// The peer ended its stream inside a message whose length it had announced.
+    /// The peer ended its stream inside a message of a known length.
     Incomplete,
-    /// A reply was longer than its framing can announce.
+    /// A reply was longer than the length field of its framing allows.
     ReplyTooLong,
-    /// There were `--max-connections` already.
+    /// `--max-connections` were open already.
     TooManyConnections,
-    /// Its source had `--source-connections` open already.
+    /// The source had `--source-connections` open already.
     TooManyFromSource,
-    /// Its source said more in a second than `--source-messages` or `--source-bytes`.
+    /// The source sent more in a second than `--source-messages` or `--source-bytes`.
     RateLimited,
-    /// Its address was not among those that may call (`--allow`, `--deny`).
+    /// The source address is not admitted (`--allow`, `--deny`).
     Denied,
     /// The peer did not finish the handshake of a layer (TLS) within the handshake timeout.
     HandshakeTimeout,
-    /// The handshake of a layer failed: the peer does not speak its protocol, or was not accepted.
+    /// The handshake of a layer (TLS) failed: the peer uses another protocol, or was rejected.
     HandshakeFailed,
-    /// The server was told to stop; everything read was answered first.
+    /// The server was stopped; every message received before was answered.
     ServerStopped,
-    /// The server was told to stop and the `--drain-timeout` deadline passed.
+    /// The server was stopped, and the conversation was not done within `--drain-timeout`.
     DrainTimeout,
-    /// Strict durability, and the store has failed.
+    /// The store failed under strict durability.
     StoreFailed,
-    /// The service gave up with an error.
+    /// The service returned an error.
     ServiceFailed,
-    /// A bug: the conversation's code panicked. Others do not notice.
+    /// A bug: the conversation's code panicked. Other conversations are not affected.
     Panicked,
     /// Another error of the operating system on this connection.
     SystemError,
-    /// We left, as somebody at a prompt does, or with what was expected.
+    /// The client closed the connection: at the user's command, or once all expected replies were received.
     ClosedByUs,
-    /// We reset the connection, since that was asked for.
+    /// The client reset the connection, as requested.
     ResetByUs,
-    /// We had ended our stream, and the peer neither said more nor ended its own within `--linger-timeout`.
+    /// The client had ended its stream, and the peer neither sent anything nor ended its own for `--linger-timeout`.
     LingerTimeout,
-    /// Nobody took what was heard any more (`| head`), so there was nobody to go on for.
+    /// The client's standard output was closed (`| head`), so it stopped.
     OutputClosed,
-    /// Nobody is there: a datagram came back as refused.
+    /// Nothing listens at the address: a datagram was refused (ICMP port unreachable).
     Refused,
-    /// Never told: the process died first. Written when the store is next opened.
+    /// The process died before the end was recorded. Written when the store is next opened.
     ProcessDied,
 }
 
-/// Each way to end, with the word it is stored under and the class `end:` finds it by.
+/// Each close reason, its word in the store and in JSON, and its class in the filter `end:`.
 const CLOSE_REASONS: [(CloseReason, &str, &str); 28] = [
     (CloseReason::PeerClosed, "peer-closed", "fin"),
     (CloseReason::ServiceClosed, "service-closed", "fin"),
@@ -132,20 +131,20 @@ impl CloseReason {
         CLOSE_REASONS
             .iter()
             .find(|(reason, ..)| *reason == self)
-            .expect("invariant: every How is in the table")
+            .expect("invariant: every close reason is in the table")
     }
 
-    /// The word it is stored under. A format: words are added, never changed.
+    /// Its word in the store and in JSON. This is a format: words are added, never changed.
     pub fn word(self) -> &'static str {
         self.entry().1
     }
 
-    /// The class that `end:` in a filter finds it by: `fin rst timeout limit drain store error`.
+    /// Its class in the filter `end:`, one of `fin rst timeout limit drain store error`.
     pub fn class(self) -> &'static str {
         self.entry().2
     }
 
-    /// The ending stored under `word`.
+    /// Returns the close reason of this word.
     pub fn from_word(word: &str) -> Option<Self> {
         CLOSE_REASONS
             .iter()
@@ -162,27 +161,27 @@ impl CloseReason {
             Self::MessageTimeout => "timed out: message not finished",
             Self::WriteTimeout => "timed out: peer not reading",
             Self::MessageTooLong => "limit: message too long",
-            Self::Malformed => "not the framing that was declared",
+            Self::Malformed => "message does not follow the framing",
             Self::Incomplete => "peer closed inside a message",
             Self::ReplyTooLong => "reply too long for its framing",
             Self::TooManyConnections => "limit: too many connections",
             Self::TooManyFromSource => "limit: too many connections from this source",
-            Self::RateLimited => "limit: too fast for one source",
-            Self::Denied => "not among those that may call",
+            Self::RateLimited => "limit: too much from this source in a second",
+            Self::Denied => "denied: source address is not allowed",
             Self::HandshakeTimeout => "timed out: handshake not finished",
             Self::HandshakeFailed => "handshake failed",
             Self::ServerStopped => "server stopped",
-            Self::DrainTimeout => "cut: server stopped before it was done",
-            Self::StoreFailed => "store failed, and strict durability was asked for",
+            Self::DrainTimeout => "server stopped: drain timeout",
+            Self::StoreFailed => "store failed under strict durability",
             Self::ServiceFailed => "service failed",
             Self::Panicked => "internal error",
             Self::SystemError => "system error",
             Self::ClosedByUs => "closed by us",
             Self::ResetByUs => "reset by us",
             Self::LingerTimeout => "timed out: peer did not close",
-            Self::OutputClosed => "closed by us: nobody took what came",
-            Self::Refused => "refused: nobody is there",
-            Self::ProcessDied => "never told: the process died",
+            Self::OutputClosed => "closed by us: output closed",
+            Self::Refused => "refused: nothing listens there",
+            Self::ProcessDied => "unknown: the process died",
         }
     }
 }
@@ -203,7 +202,7 @@ impl fmt::Display for Ending {
             write!(f, ", {} unsent", for_people(self.unsent))?;
         }
         if self.discarded > 0 {
-            write!(f, ", {} unheard", for_people(self.discarded))?;
+            write!(f, ", {} discarded", for_people(self.discarded))?;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
-//! A place to listen or to dial, always something one can type.
+//! Addresses to listen on or to connect to, as typed on the command line.
 //!
-//! An [`Endpoint`] is parsed once, at the edge; whatever holds one holds a valid one. Printing gives the long form, and
-//! parsing what was printed gives the same endpoint back (a property test below).
+//! An [`Endpoint`] is parsed once, at the edge, and is valid from then on. It prints in the long form, which parses to
+//! the same endpoint (property test below).
 
 mod parse;
 
@@ -9,88 +9,88 @@ use std::{fmt, net::IpAddr, path::PathBuf};
 
 pub use parse::EndpointError;
 
-/// A place to listen or to dial.
+/// An address to listen on or to connect to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Endpoint {
     /// `tcp://HOST:PORT`, short `PORT`, `:PORT` or `HOST:PORT`.
     Tcp(HostPort),
     /// `udp://HOST:PORT`.
     Udp(HostPort),
-    /// `unix:PATH`, short any text with a `/` in it; `unix:@NAME` in the abstract namespace. A stream.
+    /// `unix:PATH`, short any text with a `/` in it; `unix:@NAME` in the abstract namespace. A stream socket.
     Unix(UnixName),
-    /// `unixgram:PATH`, `unixgram:@NAME`: whole messages.
+    /// `unixgram:PATH`, `unixgram:@NAME`: a datagram socket.
     Unixgram(UnixName),
-    /// `fd:N`: a listening socket that was handed to this process, by systemd or a parent.
+    /// `fd:N`: a listening socket inherited from the parent process, such as systemd.
     Fd(u32),
 }
 
-/// The two halves of an internet address as people write it.
+/// `HOST:PORT`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HostPort {
-    /// Where; what an empty host means is [`Host::Loopback`], not "everywhere".
+    /// The host. An empty one is [`Host::Loopback`], not every interface.
     pub host: Host,
-    /// 0 lets the system pick one when listening; nothing can be dialled at 0.
+    /// The port. When listening, 0 lets the system choose one; connecting to 0 is not possible.
     pub port: u16,
 }
 
-/// The host half of an address.
+/// The host of an address.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Host {
-    /// No host given: both loopbacks, 127.0.0.1 and `::1`. A service opened to the world by accident is the worse
-    /// surprise, so everywhere has to be asked for ([`Host::Any`]).
+    /// No host given: both loopback addresses, 127.0.0.1 and `::1`. Every interface must be requested explicitly
+    /// ([`Host::Any`]), so that no service is exposed to the network by accident.
     Loopback,
-    /// `*`: every interface, both families.
+    /// `*`: every interface, IPv4 and IPv6.
     Any,
     /// A literal address; IPv6 in brackets.
     Ip(IpAddr),
-    /// A name the resolver is asked for; letters, digits, `-`, `.` and `_`, at most 253 bytes (RFC 1035).
+    /// A name to be resolved: letters, digits, `-`, `.` and `_`, at most 253 bytes (RFC 1035).
     Name(String),
 }
 
-/// Where a Unix socket is, at most 107 bytes (unix(7)).
+/// The address of a Unix socket, at most 107 bytes (unix(7)).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum UnixName {
-    /// In the file system.
+    /// A path in the file system.
     Path(PathBuf),
-    /// In Linux's abstract namespace: gone with its socket, and without permissions.
+    /// A name in Linux's abstract namespace. It disappears with its socket and has no permissions.
     Abstract(String),
 }
 
-/// An endpoint with its own options: `tcp://:5000?frame=line`.
+/// An endpoint with options of its own: `tcp://:5000?frame=line`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Located {
-    /// The place.
+    /// The endpoint.
     pub endpoint: Endpoint,
-    /// What is said after `?`: the words of the command line's `--options`, for this endpoint alone.
+    /// The options after `?`. They have the names of the command line's flags and apply to this endpoint alone.
     pub options: Options,
 }
 
-/// `name=value` pairs after `?`, joined by `&`; in a value `%XX` is a byte.
+/// `name=value` pairs after `?`, joined by `&`. In a value `%XX` is a byte.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options(pub Vec<(String, String)>);
 
-/// `[NAME=]ENDPOINT` as `serve` takes it: which service answers there.
+/// `[NAME=]ENDPOINT` as `serve` accepts it: an endpoint and its service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Served {
-    /// The service named before `=`; none means the default.
+    /// The service named before `=`; `None` means the default service.
     pub service: Option<String>,
-    /// Where it listens.
+    /// The endpoint to listen on, with its options.
     pub located: Located,
 }
 
-/// How bytes travel, whatever the address.
+/// How an endpoint transports bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Shape {
     /// A stream, divided into messages by a framing.
     Stream,
-    /// Datagrams: one is one whole message.
+    /// Datagrams, each of which is a message.
     Datagrams,
-    /// Whole messages over a connection that has an end (WebSocket).
+    /// Whole messages over a connection (WebSocket).
     Messages,
 }
 
 impl Endpoint {
-    /// The word before the colon, also used for `proto:` and `ep:` in filters.
+    /// Returns the word before the colon, also used by `proto:` and `ep:` in filters.
     pub fn scheme(&self) -> &'static str {
         match self {
             Self::Tcp(_) => "tcp",
@@ -101,7 +101,7 @@ impl Endpoint {
         }
     }
 
-    /// How bytes travel there; an inherited socket has to be asked.
+    /// Returns how the endpoint transports bytes; `None` for an inherited socket, which must be queried.
     pub fn shape(&self) -> Option<Shape> {
         match self {
             Self::Tcp(_) | Self::Unix(_) => Some(Shape::Stream),
@@ -115,7 +115,7 @@ impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = self.scheme();
         match self {
-            Self::Tcp(at) | Self::Udp(at) => write!(f, "{scheme}://{at}"),
+            Self::Tcp(addr) | Self::Udp(addr) => write!(f, "{scheme}://{addr}"),
             Self::Unix(name) | Self::Unixgram(name) => write!(f, "{scheme}:{name}"),
             Self::Fd(number) => write!(f, "{scheme}:{number}"),
         }
@@ -204,19 +204,19 @@ mod tests {
     #[case("localhost", "no port")]
     #[case("localhost:", "no port")]
     #[case("70000", "0 to 65535")]
-    #[case("::1:5000", "brackets: [::1]")]
-    #[case("[::1:5000", "not closed")]
+    #[case("::1:5000", "must be in brackets: [::1]:PORT")]
+    #[case("[::1:5000", "missing ]")]
     #[case("a b:5000", "invalid host \"a b\": expected a name")]
     #[case("host:http", "invalid port http: expected a number")]
-    #[case("host:80x", "left over")]
+    #[case("host:80x", "unexpected text \"x\" after the port")]
     #[case("tls://:5000", "invalid scheme tls: expected tcp://")]
     #[case("unix:", "has no path")]
     #[case("unix:@", "has no name")]
     #[case("fd:x", "a number")]
     #[case("tcp://:5000?frame=line", "options")]
     fn invalid_endpoint_is_rejected_with_a_reason(#[case] text: &str, #[case] why: &str) {
-        let said = text.parse::<Endpoint>().unwrap_err().to_string();
-        assert!(said.contains(why), "{said}");
+        let error = text.parse::<Endpoint>().unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
     }
 
     #[test]
@@ -237,7 +237,11 @@ mod tests {
         let error = "greet:hallo=:5000".parse::<Served>().unwrap_err();
         assert_eq!(error.service_with_argument(), Some("greet:hallo"));
         let error = "tcp://:x?frame=line".parse::<Served>().unwrap_err();
-        assert!(error.to_string().contains("no port"), "{error}");
+        let message = error.to_string();
+        assert!(
+            message.contains("invalid port x: expected a number"),
+            "{message}"
+        );
         let served: Served = "5000?as=a=b%26".parse().unwrap();
         assert_eq!(served.service, None);
         assert_eq!(
@@ -253,14 +257,14 @@ mod tests {
             any::<IpAddr>().prop_map(Host::Ip),
             "[a-z][a-z0-9.-]{0,20}".prop_map(Host::Name),
         ];
-        let at = (host, any::<u16>()).prop_map(|(host, port)| HostPort { host, port });
+        let addr = (host, any::<u16>()).prop_map(|(host, port)| HostPort { host, port });
         let unix = prop_oneof![
             "[a-z./][a-z0-9./ -]{0,50}".prop_map(|path| UnixName::Path(path.into())),
             "[a-z0-9./ @-]{1,50}".prop_map(UnixName::Abstract),
         ];
         prop_oneof![
-            at.clone().prop_map(Endpoint::Tcp),
-            at.prop_map(Endpoint::Udp),
+            addr.clone().prop_map(Endpoint::Tcp),
+            addr.prop_map(Endpoint::Udp),
             unix.clone().prop_map(Endpoint::Unix),
             unix.prop_map(Endpoint::Unixgram),
             any::<u32>().prop_map(Endpoint::Fd),

@@ -1,15 +1,14 @@
-//! Peer bytes made safe to show.
+//! Escapes bytes from a peer for terminals, logs and error texts.
 //!
-//! Whatever a peer sends may end up on a terminal, in a log line or in an error text. A terminal takes control
-//! characters as commands (CVE-2009-4487: log files that type), bidirectional marks turn text around, and
-//! zero-width ones hide it. So everything that is not plainly visible is written as an escape, always on one
-//! line, and nothing is lost: [`parse`] gives the bytes back.
+//! A terminal executes control characters as commands (CVE-2009-4487 is an example with log files), bidirectional marks
+//! reorder text, and zero-width characters hide it. Everything that is not plainly visible is therefore written as an
+//! escape, always on one line. Escaping is lossless: [`parse`] returns the bytes.
 //!
-//! | In the bytes | Shown |
+//! | Bytes | Escaped |
 //! |---|---|
-//! | printable UTF-8 | as it is |
+//! | printable UTF-8 | unchanged |
 //! | newline, carriage return, tab, backslash | `\n` `\r` `\t` `\\` |
-//! | other C0 controls, DEL, bytes that are no UTF-8 | `\x1b`, two digits |
+//! | other C0 controls, DEL, bytes that are not UTF-8 | `\x1b`, two digits |
 //! | C1 controls, bidirectional marks, zero-width and format characters, line separators | `\u{9b}` |
 
 use std::{
@@ -21,22 +20,22 @@ use thiserror::Error;
 
 use crate::units::for_people;
 
-/// Bytes that print escaped, on one line. Made by [`text`] and [`text_up_to`].
+/// Bytes that print escaped, on one line. Returned by [`text`] and [`text_up_to`].
 #[derive(Clone, Copy, Debug)]
 pub struct Escaped<'a> {
     bytes: &'a [u8],
     chars_max: usize,
 }
 
-/// Shows all of `bytes`.
+/// Escapes all of `bytes`.
 pub fn text(bytes: &[u8]) -> Escaped<'_> {
     text_up_to(bytes, usize::MAX)
 }
 
-/// Shows `bytes` in at most `chars_max` characters, then how much is missing: `hel…(+1.9 KiB)`.
+/// Escapes `bytes` to at most `chars_max` characters, followed by the size of the rest: `hel…(+1.9 KiB)`.
 ///
-/// The note of what is missing comes on top of `chars_max`; an escape is never cut in two. The work done is in
-/// proportion to what is shown, so a message of a mebibyte costs no more than a line.
+/// The size is not counted in `chars_max`; an escape is never cut in two. The cost depends on `chars_max`, not on the
+/// length of `bytes`.
 pub fn text_up_to(bytes: &[u8], chars_max: usize) -> Escaped<'_> {
     Escaped { bytes, chars_max }
 }
@@ -44,33 +43,33 @@ pub fn text_up_to(bytes: &[u8], chars_max: usize) -> Escaped<'_> {
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut room = self.chars_max;
-        let mut done = 0;
+        let mut written = 0;
         for piece in pieces(self.bytes) {
             let Some(left) = room.checked_sub(piece.width()) else {
-                return missing(f, self.bytes.len() - done);
+                return write_missing(f, self.bytes.len() - written);
             };
             write!(f, "{piece}")?;
             room = left;
-            done += piece.bytes();
+            written += piece.bytes();
         }
         Ok(())
     }
 }
 
-/// Bytes as a Python literal, `b'hello\n'`: what `--explain` shows, since that is how the reader's own program
-/// would print them. Made by [`python`] and [`python_up_to`].
+/// Bytes that print as a Python literal, `b'hello\n'`, as `--explain` shows them beside a Python client. Returned by
+/// [`python`] and [`python_up_to`].
 #[derive(Clone, Copy, Debug)]
 pub struct Python<'a> {
     bytes: &'a [u8],
     missing: usize,
 }
 
-/// All of `bytes` as Python's `repr` writes them.
+/// Formats all of `bytes` like Python's `repr`.
 pub fn python(bytes: &[u8]) -> Python<'_> {
     python_up_to(bytes, usize::MAX)
 }
 
-/// The first `bytes_max` bytes as Python's `repr` writes them, then how much is missing: `b'hel'…(+1.9 KiB)`.
+/// Formats the first `bytes_max` bytes like Python's `repr`, followed by the size of the rest: `b'hel'…(+1.9 KiB)`.
 pub fn python_up_to(bytes: &[u8], bytes_max: usize) -> Python<'_> {
     let shown = bytes.len().min(bytes_max);
     Python {
@@ -101,36 +100,37 @@ impl fmt::Display for Python<'_> {
         }
         f.write_char(char::from(quote))?;
         if self.missing > 0 {
-            missing(f, self.missing)?;
+            write_missing(f, self.missing)?;
         }
         Ok(())
     }
 }
 
-fn missing(f: &mut fmt::Formatter<'_>, bytes: usize) -> fmt::Result {
+fn write_missing(f: &mut fmt::Formatter<'_>, bytes: usize) -> fmt::Result {
     write!(f, "…(+{})", for_people(bytes as u64))
 }
 
-/// Why a text was not written by [`text`].
+/// Error from parsing escaped text.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
-    "{what:?} is no escape; there are \\n \\r \\t \\\\ \\\" \\xNN and \\u{{NNNN}}, and a backslash is written \\\\"
+    "invalid escape {escape:?}: expected \\n, \\r, \\t, \\\\, \\\", \\xNN or \\u{{NNNN}}; a backslash is written \\\\"
 )]
 pub struct EscapeError {
-    what: String,
+    escape: String,
     /// Where the escape begins, in bytes from the start of the text.
     pub at: usize,
 }
 
-/// The bytes that [`text`] shows as `shown`. Also takes `\"`, so that the same escapes serve within quotes.
-pub fn parse(shown: &str) -> Result<Vec<u8>, EscapeError> {
-    let mut bytes = Vec::with_capacity(shown.len());
-    let mut rest = shown;
+/// Returns the bytes that [`text`] escapes as `escaped`. Also accepts `\"`, so that the same escapes work within
+/// quotes.
+pub fn parse(escaped: &str) -> Result<Vec<u8>, EscapeError> {
+    let mut bytes = Vec::with_capacity(escaped.len());
+    let mut rest = escaped;
     while let Some(start) = rest.find('\\') {
         bytes.extend_from_slice(&rest.as_bytes()[..start]);
-        let at = shown.len() - rest.len() + start;
-        rest = escape(&rest[start..], &mut bytes).ok_or_else(|| EscapeError {
-            what: rest[start..].chars().take(4).collect(),
+        let at = escaped.len() - rest.len() + start;
+        rest = parse_escape(&rest[start..], &mut bytes).ok_or_else(|| EscapeError {
+            escape: rest[start..].chars().take(4).collect(),
             at,
         })?;
     }
@@ -138,8 +138,8 @@ pub fn parse(shown: &str) -> Result<Vec<u8>, EscapeError> {
     Ok(bytes)
 }
 
-/// Reads the escape that `text` begins with and returns what follows it.
-fn escape<'a>(text: &'a str, bytes: &mut Vec<u8>) -> Option<&'a str> {
+/// Parses the escape at the start of `text`, appends its bytes, and returns the text after it.
+fn parse_escape<'a>(text: &'a str, bytes: &mut Vec<u8>) -> Option<&'a str> {
     let kind = text.as_bytes().get(1)?;
     let simple = match kind {
         b'n' => b'\n',
@@ -168,17 +168,21 @@ fn escape<'a>(text: &'a str, bytes: &mut Vec<u8>) -> Option<&'a str> {
     text.get(2..)
 }
 
-/// `from_str_radix` would also take a sign.
+/// Whether all are hexadecimal digits; `from_str_radix` would also accept a sign.
 fn is_hex(digits: &str) -> bool {
     digits.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-/// One character or one byte, as it is shown.
+/// One character or one byte, and how it is escaped.
 #[derive(Clone, Copy)]
 enum Piece {
+    /// Unchanged.
     Plain(char),
+    /// A backslash and a letter.
     Short(u8),
+    /// `\x1b`.
     Byte(u8),
+    /// `\u{9b}`.
     Char(char),
 }
 
@@ -195,7 +199,7 @@ impl Piece {
         }
     }
 
-    /// Characters it takes to show it.
+    /// Returns its length when escaped, in characters.
     fn width(self) -> usize {
         match self {
             Self::Plain(_) => 1,
@@ -205,7 +209,7 @@ impl Piece {
         }
     }
 
-    /// Bytes it stands for.
+    /// Returns its length before escaping, in bytes.
     fn bytes(self) -> usize {
         match self {
             Self::Plain(c) | Self::Char(c) => c.len_utf8(),
@@ -233,10 +237,10 @@ fn pieces(bytes: &[u8]) -> impl Iterator<Item = Piece> {
     })
 }
 
-/// Whether a character beyond ASCII cannot be seen, or does something to those around it.
+/// Whether a character beyond ASCII is invisible, or changes how the characters around it are displayed.
 ///
-/// These are the categories Cc, Cf, Zl and Zp of Unicode 17.0 with the noncharacters and the letters that are
-/// drawn as nothing. Left out are the variation selectors U+FE00-U+FE0F, which belong to everyday emoji.
+/// These are the categories Cc, Cf, Zl and Zp of Unicode 17.0, the noncharacters and the letters without a glyph, but
+/// not the variation selectors U+FE00-U+FE0F, which are part of common emoji.
 pub fn is_hidden(c: char) -> bool {
     matches!(u32::from(c),
         0x80..=0x9f                                      // C1
@@ -256,26 +260,30 @@ pub fn is_hidden(c: char) -> bool {
     ) || u32::from(c) & 0xfffe == 0xfffe
 }
 
-/// What must hold for any bytes; called by the property tests and by the fuzzer.
+/// Checks the invariants of escaping; called by the property tests and by the fuzzer.
 ///
 /// # Panics
-/// If it does not hold.
+/// If one does not hold.
 #[doc(hidden)]
 pub fn check(bytes: &[u8]) {
-    let shown = text(bytes).to_string();
-    assert!(!shown.chars().any(|c| c.is_control() || is_hidden(c)));
-    assert_eq!(parse(&shown).as_deref(), Ok(bytes), "shown as {shown}");
+    let escaped = text(bytes).to_string();
+    assert!(!escaped.chars().any(|c| c.is_control() || is_hidden(c)));
+    assert_eq!(
+        parse(&escaped).as_deref(),
+        Ok(bytes),
+        "escaped as {escaped}"
+    );
 
-    let chars = shown.chars().count();
-    assert_eq!(text_up_to(bytes, chars).to_string(), shown);
+    let chars = escaped.chars().count();
+    assert_eq!(text_up_to(bytes, chars).to_string(), escaped);
     if let Some(less) = chars.checked_sub(1) {
         let short = text_up_to(bytes, less).to_string();
-        let (begin, note) = short.rsplit_once("…(+").expect("a note of what is missing");
-        assert!(begin.chars().count() <= less && shown.starts_with(begin));
-        let kept = parse(begin).expect("no escape is cut in two");
+        let (begin, size) = short.rsplit_once("…(+").expect("the size of the rest");
+        assert!(begin.chars().count() <= less && escaped.starts_with(begin));
+        let included = parse(begin).expect("no escape is cut in two");
         assert_eq!(
-            note,
-            format!("{})", for_people((bytes.len() - kept.len()) as u64))
+            size,
+            format!("{})", for_people((bytes.len() - included.len()) as u64))
         );
     }
     let literal = python(bytes).to_string();

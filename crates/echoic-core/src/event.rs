@@ -496,7 +496,7 @@ mod tests {
         let mut replies = Replies::default();
         replies.clear(Framing::Line.into());
         if say {
-            replies.say(b"!");
+            replies.push(b"!");
         }
         for message in run.messages().take(answer) {
             replies.reply(&message, |out| out.extend(message.body));

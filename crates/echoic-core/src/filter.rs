@@ -1,24 +1,24 @@
-//! Which exchanges are meant: the one query language of `log`, `replay`, `serve --print` and the page.
+//! The filter language, which selects exchanges in `log`, `replay`, `serve --print` and the web page.
 //!
 //! ```text
 //! query := or             or    := and {"OR" and}         and  := unary {["AND"] unary}
 //! unary := ["-"|"!"] atom atom  := "(" query ")" | key ":" value | key "~" regex | word | "phrase"
-//! value := item {"," item}   any of them     item := text | n | n..m | >n | <n | address | time | size
+//! value := item {"," item}   (any item)      item := text | n | n..m | >n | <n | address | time | size
 //! ```
 //!
-//! | Key | Asks | Key | Asks |
+//! | Key | Selects by | Key | Selects by |
 //! |---|---|---|---|
-//! | word, `"phrase"` | text in request or reply, whatever its case | `lat:>5ms` | from read to write |
-//! | `req:` `rep:` `any:` | text on that side | `size:1k..1M` | request and reply together |
-//! | `req~` `rep~` `any~` | a regular expression on bytes | `since:10m` `after:` `before:` | how long ago, or when (UTC) |
-//! | `hex:1b5b??6d` | bytes, `??` being any | `is:` | what became of it ([`State`]) |
-//! | `peer:10.0.0.0/8` | who called | `end:` | how its conversation ended ([`End`]) |
-//! | `port:5000` | the port here | `id:` `conv:` `n:` | its name, its conversation, its number there |
-//! | `ep:tcp:5000` `proto:` `svc:` | endpoint, protocol, service | `sort:-lat` `limit:20` | nothing: how to list |
+//! | word, `"phrase"` | text in request or reply, ignoring case | `lat:>5ms` | latency, from read to write |
+//! | `req:` `rep:` `any:` | text on that side | `size:1k..1M` | size of request and reply together |
+//! | `req~` `rep~` `any~` | a regular expression on bytes | `since:10m` `after:` `before:` | time, relative or absolute (UTC) |
+//! | `hex:1b5b??6d` | bytes, `??` is any byte | `is:` | outcome or state ([`State`]) |
+//! | `peer:10.0.0.0/8` | address of the peer | `end:` | how the conversation ended ([`End`]) |
+//! | `port:5000` | our port | `id:` `conv:` `n:` | id, conversation, number in the conversation |
+//! | `ep:tcp:5000` `proto:` `svc:` | endpoint, protocol, service | `sort:-lat` `limit:20` | nothing: order and length of the list |
 //!
-//! A key ends at the first colon, so values may hold more of them. Any value may stand in quotes. In words and
-//! phrases the escapes of [`crate::escape`] work: what echoic shows can be searched for. `THEN`, `tag:`, `note:`,
-//! `fault:` and `msgs:` are reserved.
+//! A key ends at the first colon, so a value may contain colons. Any value may be quoted. Words and phrases may contain
+//! the escapes of [`crate::escape`], so that escaped output can be searched for. `THEN`, `tag:`, `note:`, `fault:` and
+//! `msgs:` are reserved.
 
 mod bounds;
 mod bytes;
@@ -45,7 +45,7 @@ pub use self::{
 };
 use crate::event::Micros;
 
-/// Selects exchanges. The default selects all.
+/// A parsed filter, which selects exchanges. The default selects all.
 ///
 /// ```
 /// # use echoic_core::filter::Filter;
@@ -61,7 +61,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Selects every exchange.
+    /// Returns a filter that selects every exchange.
     pub fn all() -> Self {
         Self {
             expr: Expr::All,
@@ -70,64 +70,64 @@ impl Filter {
         }
     }
 
-    /// Whether it asks how conversations end or stand, and nothing of an exchange: then one without exchanges may be
-    /// meant too.
-    pub fn asks_of_conversations_alone(&self) -> bool {
-        let mut asks_state = false;
-        let alone = self.expr().all_atoms(&mut |atom| {
-            asks_state |= matches!(atom, Atom::End(_) | Atom::Is(_));
+    /// Whether it has a condition on the state or the end of conversations, and none on exchanges. Conversations
+    /// without exchanges can then match too.
+    pub fn is_about_conversations(&self) -> bool {
+        let mut has_state = false;
+        let all_of_conversations = self.expr().all_atoms(&mut |atom| {
+            has_state |= matches!(atom, Atom::End(_) | Atom::Is(_));
             atom.is_of_conversation()
         });
-        alone && asks_state
+        all_of_conversations && has_state
     }
 
-    /// What it asks of conversations: peer, endpoint, number, how they end or stand; `after:` and `before:` are about
-    /// when they opened. Whatever is asked of exchanges (text, latency, size) is left out, so this selects every
-    /// conversation that could be meant, perhaps more. Ask it of a [`Conversation`](crate::exchange::Conversation).
+    /// Returns its conditions on conversations: peer, endpoint, id, state and end; `after:` and `before:` then apply to
+    /// the time they opened. Conditions on exchanges (text, latency, size) are left out, so the result matches every
+    /// [`Conversation`](crate::exchange::Conversation) with a matching exchange, and possibly more.
     #[must_use]
     pub fn conversation_part(&self) -> Expr {
         self.necessary(Atom::is_of_conversation)
     }
 
-    /// What it asks, for stores that translate it.
+    /// Returns its expression, for stores that translate it.
     pub fn expr(&self) -> &Expr {
         &self.expr
     }
 
-    /// The order asked for; without one, the asker's own.
+    /// Returns the order of the list; if `None`, the caller chooses.
     pub fn sort(&self) -> Option<Sort> {
         self.sort
     }
 
-    /// The most exchanges asked for, at least 1.
+    /// Returns the largest number of exchanges to list, at least 1.
     pub fn limit(&self) -> Option<u64> {
         self.limit
     }
 
-    /// Whether `subject` is meant; `now` is the moment that `since:10m` is reckoned from. Order and limit are the
-    /// asker's business.
+    /// Whether `subject` matches. Relative times such as `since:10m` count back from `now`. The caller applies order and
+    /// limit.
     pub fn matches(&self, subject: &impl Subject, now: Micros) -> bool {
         self.expr.matches(subject, now)
     }
 
-    /// A condition that everything meant fulfils, made only of the atoms that `keep` takes; see
+    /// Returns a necessary condition that consists only of atoms for which `include` is true; see
     /// [`Expr::necessary`].
     #[must_use]
-    pub fn necessary(&self, keep: impl Fn(&Atom) -> bool) -> Expr {
-        self.expr.necessary(&keep)
+    pub fn necessary(&self, include: impl Fn(&Atom) -> bool) -> Expr {
+        self.expr.necessary(&include)
     }
 
-    /// The ids that can be meant, perhaps more.
+    /// Returns a superset of the exchange ids that can match.
     pub fn ids(&self) -> Ranges {
         self.expr.ids()
     }
 
-    /// The conversations that can be meant, perhaps more.
+    /// Returns a superset of the conversation ids that can match.
     pub fn conversations(&self) -> Ranges {
         self.expr.conversations()
     }
 
-    /// The moments between which everything meant was read; none if nothing can be meant.
+    /// Returns the range of times in which every matching exchange was read; `None` if nothing can match.
     pub fn times(&self, now: Micros) -> Option<RangeInclusive<Micros>> {
         self.expr.times(now)
     }
@@ -139,24 +139,24 @@ impl Default for Filter {
     }
 }
 
-/// What must hold for any text and any exchange; called by the property tests and by the fuzzer.
+/// Checks the invariants of filters for any text and any exchange; called by the property tests and by the fuzzer.
 ///
 /// # Panics
-/// If it does not hold.
+/// If one does not hold.
 #[doc(hidden)]
 pub fn check(text: &str, subject: &impl Subject, now: Micros) {
     let filter = match Filter::parse(text) {
         Ok(filter) => filter,
         Err(error) => {
-            let said = error.to_string();
-            assert_eq!(said.lines().count(), 3, "what, where, mark: {said}");
+            let printed = error.to_string();
+            assert_eq!(printed.lines().count(), 3, "message, text, mark: {printed}");
             assert!(
-                said.len() < 4096 && !error.message().contains('\n'),
-                "{said}"
+                printed.len() < 4096 && !error.message().contains('\n'),
+                "{printed}"
             );
             assert!(
                 (1..=text.chars().count() + 1).contains(&error.column()),
-                "{said}"
+                "{printed}"
             );
             return;
         }
@@ -168,10 +168,10 @@ pub fn check(text: &str, subject: &impl Subject, now: Micros) {
         "{text:?} printed as {printed:?}"
     );
 
-    let is_meant = filter.matches(subject, now);
-    let contrary = Expr::not(filter.expr.clone());
-    assert_eq!(contrary.matches(subject, now), !is_meant);
-    for expr in [&filter.expr, &contrary] {
+    let is_match = filter.matches(subject, now);
+    let negation = Expr::not(filter.expr.clone());
+    assert_eq!(negation.matches(subject, now), !is_match);
+    for expr in [&filter.expr, &negation] {
         if expr.matches(subject, now) {
             assert!(expr.ids().contains(subject.id()), "{expr}");
             assert!(
@@ -183,14 +183,14 @@ pub fn check(text: &str, subject: &impl Subject, now: Micros) {
                     .is_some_and(|times| times.contains(&subject.at())),
                 "{expr}"
             );
-            let kept = expr.necessary(&|atom| !matches!(atom, Atom::Text(..) | Atom::Size(_)));
-            assert!(kept.matches(subject, now), "{expr} needs {kept}");
+            let part = expr.necessary(&|atom| !matches!(atom, Atom::Text(..) | Atom::Size(_)));
+            assert!(part.matches(subject, now), "{part} is necessary for {expr}");
         }
     }
-    let inwards = contrary.necessary(&|_| true);
+    let pushed_down = negation.necessary(&|_| true);
     let is_all = filter.expr == Expr::All;
     assert!(
-        is_all || inwards.matches(subject, now) != is_meant,
-        "{contrary} is not {inwards}"
+        is_all || pushed_down.matches(subject, now) != is_match,
+        "{negation} is not equivalent to {pushed_down}"
     );
 }

@@ -1,10 +1,10 @@
-//! What one message is, declared: bytes in, messages out, without I/O.
+//! Framings: how a byte stream is divided into messages. No I/O.
 //!
-//! A [`Splitter`] is handed what has arrived and says where messages end; [`Framing::open`] and [`Framing::close`] put a
-//! frame around a reply. Neither sees a socket, so the server, the client, the property tests and the fuzzers all run
-//! the same few lines; and however the stream was cut into reads, the messages come out the same.
+//! A [`Splitter`] receives the bytes read and returns where messages end; [`Framing::open`] and [`Framing::close`] frame
+//! a reply. Neither uses a socket, so the server, the client, the property tests and the fuzzers run the same code. The
+//! messages do not depend on how the stream was divided into reads.
 //!
-//! To add one: a variant and its word here, its arm in `split.rs` and in `join.rs`.
+//! To add a framing: add a variant and its word here, and its arm in `split.rs` and in `join.rs`.
 
 mod delimiter;
 mod head;
@@ -29,8 +29,8 @@ pub use self::{
 /// How a stream is divided into messages, in one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Framing {
-    /// A message is what one read returned. The default, because the tutorial's clients send no newline: a server that
-    /// waited for one would never answer them. Services then work on the stream.
+    /// A message is what one read returned. The default, because clients in tutorials often send no newline, and a
+    /// server that waits for one never answers them. Services then work on the stream.
     #[default]
     Chunk,
     /// A message ends at `\n`. A last line without one is still a message.
@@ -41,20 +41,20 @@ pub enum Framing {
     Nul,
     /// A message ends at these bytes.
     Delim(Delimiter),
-    /// A message is so many bytes.
+    /// Every message has this length in bytes.
     Fixed(NonZeroU32),
-    /// The length of the body as a number of these bytes, then the body.
+    /// The length of the body as an integer of this width, then the body.
     Prefix(Width),
-    /// The length as a base-128 varint, least significant group first (as Protocol Buffers have it), then the body.
+    /// The length as a base-128 varint, least significant group first (as in Protocol Buffers), then the body.
     Varint,
     /// `5:hello,` (D. J. Bernstein, Netstrings, 1997).
     Netstring,
-    /// Lines of headers, one of which is `Content-Length: N`, an empty line, then the body (as in the base protocol of
-    /// language servers).
+    /// Header lines, one of which is `Content-Length: N`, an empty line, then the body (as in the base protocol of the
+    /// Language Server Protocol).
     ContentLength,
 }
 
-/// How a length is written before its body.
+/// The width and byte order of a length prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Width {
     /// One byte.
@@ -70,7 +70,7 @@ pub enum Width {
 }
 
 impl Width {
-    /// Bytes it takes.
+    /// Returns the size of the prefix in bytes.
     pub fn bytes(self) -> usize {
         match self {
             Self::U8 => 1,
@@ -79,7 +79,7 @@ impl Width {
         }
     }
 
-    /// The longest body it can announce.
+    /// Returns the longest body it can encode, in bytes.
     pub fn max(self) -> u32 {
         match self {
             Self::U8 => u8::MAX.into(),
@@ -89,40 +89,40 @@ impl Width {
     }
 }
 
-/// How the stream of each direction is divided. Written `line`, or `line/crlf` where the two differ.
+/// The framings of both directions. Written `line`, or `line/crlf` if they differ.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FramingPair {
-    /// What is heard.
+    /// The framing of what we receive.
     pub inbound: Framing,
-    /// What is said.
+    /// The framing of what we send.
     pub outbound: Framing,
 }
 
-/// Why a text is no framing.
+/// Error from parsing a framing.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum FramingError {
-    /// Not one of the words.
+    /// The text is not a known framing.
     #[error(
         "invalid framing {}: expected chunk, line, crlf, nul, delim:HEX, fixed:N, u8, u16be, u16le, u32be, u32le, varint, netstring or content-length, or IN/OUT where the directions differ",
         quoted(.0)
     )]
     Unknown(String),
-    /// What follows `delim:` is not bytes.
+    /// The text after `delim:` is not hexadecimal bytes.
     #[error(
         "invalid delimiter in {}: expected hexadecimal bytes, for example delim:0d0a",
         quoted(.0)
     )]
     Delimiter(String),
-    /// `fixed:0`.
+    /// The length is 0: `fixed:0`.
     #[error("invalid framing {}: the length must be at least 1", quoted(.0))]
     Zero(String),
-    /// What follows `fixed:` is no length.
+    /// The text after `fixed:` is not a length.
     #[error(
         "invalid length in {}: expected bytes from 1 to 4294967295, for example fixed:64 or fixed:4k",
         quoted(.0)
     )]
     Length(String),
-    /// Nothing stands on one side of the slash.
+    /// One side of the slash is empty.
     #[error(
         "invalid framing {}: expected a framing on both sides of the slash, for example line/crlf",
         quoted(.0)
@@ -130,7 +130,7 @@ pub enum FramingError {
     Side(String),
 }
 
-/// The framings that are one word.
+/// The framings that are written as one word.
 const WORDS: [(&str, Framing); 12] = [
     ("chunk", Framing::Chunk),
     ("line", Framing::Line),
@@ -147,12 +147,12 @@ const WORDS: [(&str, Framing); 12] = [
 ];
 
 impl Framing {
-    /// Whether a message stands for itself. Not so for `chunk`, where a character may go on in the next one.
+    /// Whether messages have boundaries of their own. Not so for `chunk`, where a read may end within a character.
     pub fn is_declared(self) -> bool {
         self != Self::Chunk
     }
 
-    /// Whether a message says beforehand how long it is, so that what has no message to be like needs a frame too.
+    /// Whether a length precedes each message. Bytes that answer no message then need a length too.
     pub fn has_length(self) -> bool {
         matches!(
             self,
@@ -160,7 +160,7 @@ impl Framing {
         )
     }
 
-    /// What ends a message, where that is always the same bytes.
+    /// Returns the bytes that end every message; `None` if messages are delimited by length.
     pub fn terminator(&self) -> Option<&[u8]> {
         match self {
             Self::Line => Some(b"\n"),
@@ -177,7 +177,7 @@ impl FromStr for Framing {
     type Err = FramingError;
 
     fn from_str(text: &str) -> Result<Self, FramingError> {
-        let own = || text.to_owned();
+        let owned = || text.to_owned();
         let (word, argument) = match text.split_once(':') {
             Some((word, argument)) => (word, Some(argument)),
             None => (text, None),
@@ -188,21 +188,21 @@ impl FromStr for Framing {
                 .ok()
                 .and_then(|Hex(bytes)| Delimiter::new(&bytes))
                 .map(Self::Delim)
-                .ok_or_else(|| FramingError::Delimiter(own())),
+                .ok_or_else(|| FramingError::Delimiter(owned())),
             Some(length) if word.eq_ignore_ascii_case("fixed") => {
                 let Ok(Bytes(length)) = length.parse() else {
-                    return Err(FramingError::Length(own()));
+                    return Err(FramingError::Length(owned()));
                 };
-                let length = u32::try_from(length).map_err(|_| FramingError::Length(own()))?;
+                let length = u32::try_from(length).map_err(|_| FramingError::Length(owned()))?;
                 NonZeroU32::new(length)
                     .map(Self::Fixed)
-                    .ok_or_else(|| FramingError::Zero(own()))
+                    .ok_or_else(|| FramingError::Zero(owned()))
             }
             _ => WORDS
                 .iter()
                 .find(|(word, _)| word.eq_ignore_ascii_case(text))
                 .map(|(_, framing)| *framing)
-                .ok_or_else(|| FramingError::Unknown(own())),
+                .ok_or_else(|| FramingError::Unknown(owned())),
         }
     }
 }
@@ -217,7 +217,7 @@ impl fmt::Display for Framing {
                     .iter()
                     .find(|(_, framing)| framing == self)
                     .map(|(word, _)| *word);
-                f.write_str(word.expect("invariant: what is not written out here is in the table"))
+                f.write_str(word.expect("invariant: every other framing is in the table"))
             }
         }
     }
@@ -238,9 +238,9 @@ impl FromStr for FramingPair {
     fn from_str(text: &str) -> Result<Self, FramingError> {
         match text.split_once('/') {
             Some(("", _) | (_, "")) => Err(FramingError::Side(text.to_owned())),
-            Some((heard, said)) => Ok(Self {
-                inbound: heard.parse()?,
-                outbound: said.parse()?,
+            Some((inbound, outbound)) => Ok(Self {
+                inbound: inbound.parse()?,
+                outbound: outbound.parse()?,
             }),
             None => Ok(text.parse::<Framing>()?.into()),
         }
@@ -274,9 +274,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parse_and_print_are_inverse(heard in framings(), said in framings()) {
-            let frames = FramingPair { inbound: heard, outbound: said };
-            prop_assert_eq!(frames.to_string().parse(), Ok(frames));
+        fn parse_and_print_are_inverse(inbound in framings(), outbound in framings()) {
+            let framing = FramingPair { inbound, outbound };
+            prop_assert_eq!(framing.to_string().parse(), Ok(framing));
         }
     }
 

@@ -1,19 +1,19 @@
-//! What a browser says to a port that is none of its own.
+//! Detects HTTP requests on ports that do not serve HTTP.
 //!
-//! A page on the web may have the browser of whoever looks at it send a request to any port of this machine, and its
-//! body may then be commands to whatever listens there (cross-protocol scripting). Where a stream or a datagram is
-//! not HTTP, a message that begins as HTTP does is worth a second look, and is tagged `http` wherever it is shown.
+//! A web page can make a visitor's browser send a request to any port of the visitor's machine, and the body can then
+//! be commands for the service on that port (cross-protocol scripting). A message that begins with an HTTP request line
+//! is therefore tagged `http` wherever it is shown.
 
 use memchr::memchr;
 
-/// Longest request line that is looked at, in bytes; what RFC 9112, section 3 asks of everybody.
+/// Longest request line that is recognized, in bytes: the minimum that RFC 9112, section 3 recommends to support.
 const LINE_BYTES_MAX: usize = 8000;
 
-/// Letters of the longest method that is taken for one: `BASELINE-CONTROL` has 16.
+/// Longest method that is recognized, in bytes. `BASELINE-CONTROL`, the longest registered one, has 16.
 const METHOD_BYTES_MAX: usize = 24;
 
-/// Whether `bytes` begin with a request line: `METHOD target HTTP/1.1` (RFC 9112, section 3), or the first line of
-/// HTTP/2 (RFC 9113, section 3.4), which is made to look like one.
+/// Whether `bytes` begin with a request line: `METHOD target HTTP/1.1` (RFC 9112, section 3), or the connection
+/// preface of HTTP/2 (RFC 9113, section 3.4), which has the same form.
 pub fn begins_as_http(bytes: &[u8]) -> bool {
     let method = &bytes[..bytes.len().min(METHOD_BYTES_MAX + 1)];
     let Some(end) = memchr(b' ', method) else {

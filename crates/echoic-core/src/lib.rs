@@ -1,9 +1,9 @@
-//! The nouns and the seams of echoic: what a place, a message, an exchange, an ending are, and the two
-//! traits a tier may stand behind, [`service::Service`] and [`store::Store`].
+//! The basic types of echoic (endpoint, message, event, exchange, ending), the filter language, and the traits for
+//! services and stores, [`service::Service`] and [`store::Store`].
 //!
-//! Floor 0: nothing here opens a socket, reads a clock or needs a runtime. Bytes and times come in as
-//! arguments, so everything in this crate can be tested by calling it. That is also why a tier can move to
-//! another process without this crate noticing.
+//! Floor 0 of the workspace: nothing here opens a socket, reads a clock or needs a runtime. Bytes and times are
+//! arguments, so everything can be tested by calling it, and a service or a store can move to another process without
+//! a change in this crate.
 
 pub mod access;
 pub mod ending;

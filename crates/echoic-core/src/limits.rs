@@ -1,30 +1,28 @@
-//! Every limit of a conversation, and of a source of them, on one page; units last.
+//! The limits of a conversation and of a source address. Field names end with the unit or the bound.
 
 use std::time::Duration;
 
-/// What a conversation may take before it is ended, and how the ending is then called.
+/// Limits of each conversation, and the close reason when one is exceeded.
 ///
-/// Each but `handshake` and `linger` has a flag of the same name.
+/// Each has a flag of `serve`, except `handshake_timeout` and `linger_timeout`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Largest message body under a declared framing, in bytes. Longer: Ending `limit: message over …`.
+    /// Largest message body under a declared framing, in bytes. Exceeded: `message-too-long`.
     pub message_bytes_max: usize,
-    /// Conversations open at once, over all endpoints. One more is closed at once, with Ending
-    /// `limit: connections`.
+    /// Conversations open at once, over all endpoints. One more is rejected: `too-many-connections`.
     pub connections_max: usize,
-    /// From the accepted connection to the end of all handshakes of the layers over it (TLS), where there are any:
-    /// Ending `timed out: handshake not finished`.
+    /// From the accepted connection to the end of all handshakes of its layers (TLS): `handshake-timeout`.
     pub handshake_timeout: Duration,
-    /// Nothing heard, nothing said, nothing half-received for this long: Ending `timed out: idle`.
+    /// How long nothing may be received or sent, with no message half received: `idle-timeout`.
     pub idle_timeout: Duration,
-    /// From a message's first byte to its last; later bytes do not reset it (slowloris): `timed out: partial`.
+    /// From a message's first byte to its last; later bytes do not extend it (slowloris): `message-timeout`.
     pub message_timeout: Duration,
-    /// The peer took nothing of what it was sent for this long: Ending `timed out: peer not reading`.
+    /// How long the peer may accept no byte while bytes are waiting to be sent: `write-timeout`.
     pub write_timeout: Duration,
-    /// From the stop signal to the moment the rest is cut: Ending `cut`.
+    /// From the stop signal until open conversations are closed: `drain-timeout`.
     pub drain_timeout: Duration,
-    /// After our end of the stream: how long the peer may keep silent before the socket is closed. Closing at
-    /// once would make the kernel throw away what the peer has not read yet (RFC 9112 section 9.6).
+    /// After we end our stream: how long the peer may send nothing before the socket is closed. Closing at once could
+    /// reset the connection and destroy replies that the peer has not read yet (RFC 9112, section 9.6).
     pub linger_timeout: Duration,
 }
 
@@ -43,23 +41,24 @@ impl Default for Limits {
     }
 }
 
-/// What all conversations of one source together may take. A source is an IPv4 address, or the 64 bits of an IPv6
-/// address that name its network (RFC 4291, section 2.5.4): whoever has one such address has them all. Unix sockets
-/// have no source.
+/// Limits for all conversations of one source together. A source is an IPv4 address, or the /64 network of an IPv6
+/// address (RFC 4291, section 2.5.4), since a host can use every address of its /64. Peers on Unix sockets have no
+/// source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceLimits {
-    /// Conversations open at once. One more: Ending `limit: too many connections from this source`.
+    /// Conversations open at once. One more is rejected: `too-many-from-source`.
     pub connections_max: Option<u32>,
-    /// Messages in any one second. One more is not answered: Ending `limit: too fast for one source`.
+    /// Messages in any one second. One more is not answered: `rate-limited`.
     pub messages_per_second_max: Option<u32>,
-    /// Bytes in any one second, with the same ending.
+    /// Bytes received in any one second. One more: `rate-limited`.
     pub bytes_per_second_max: Option<u32>,
-    /// Whether they hold for loopback addresses too, where all callers are this machine's own.
+    /// Whether the limits apply to loopback addresses too.
     pub on_loopback: bool,
 }
 
 impl Default for SourceLimits {
-    /// A tenth of all connections, so that no single source can take every place; no pace; not on loopback.
+    /// 1,000 connections, a tenth of the default of [`Limits::connections_max`], so that one source cannot use up all
+    /// of them; no rate limits; not on loopback.
     fn default() -> Self {
         Self {
             connections_max: Some(1_000),
@@ -71,7 +70,7 @@ impl Default for SourceLimits {
 }
 
 impl SourceLimits {
-    /// No limits at all.
+    /// Returns limits that allow everything.
     pub fn none() -> Self {
         Self {
             connections_max: None,
@@ -79,12 +78,12 @@ impl SourceLimits {
         }
     }
 
-    /// Whether there is any.
+    /// Whether any limit is set.
     pub fn any(&self) -> bool {
         self.connections_max.is_some() || self.has_pace()
     }
 
-    /// Whether there is one of messages or bytes.
+    /// Whether messages or bytes per second are limited.
     pub fn has_pace(&self) -> bool {
         self.messages_per_second_max.is_some() || self.bytes_per_second_max.is_some()
     }

@@ -1,8 +1,8 @@
-//! What was heard and what is said: a [`Run`] of messages in, [`Replies`] out.
+//! Messages and their replies: a service receives a [`Run`] of messages and writes [`Replies`].
 //!
-//! A run is what one read completed, usually one message. Services are handed runs, not messages, so that
-//! sixteen pipelined lines cost one call, one write and one record. Nothing here owns bytes it could borrow:
-//! a run points into the buffer that was read into, and `Replies` is one growing buffer used again and again.
+//! A run is the messages that one read completed, usually one. Services receive runs, not single messages, so that
+//! sixteen pipelined lines cost one call, one write and one record. A run borrows from the read buffer, and `Replies`
+//! is one buffer that is reused, so that no message is allocated or copied.
 
 use crate::framing::{End, FramingPair, ReplyTooLong, Span};
 
@@ -17,20 +17,20 @@ pub struct Run<'a> {
 /// One message of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
-    /// Its number in the conversation; the first is 0.
+    /// Its number in the conversation, from 0.
     pub index: u64,
-    /// As it came, with header or terminator.
+    /// The whole message, with header and terminator.
     pub raw: &'a [u8],
-    /// The part that is answered.
+    /// The body, without header and terminator.
     pub body: &'a [u8],
-    /// What ended it, if anything did but the stream's end or its own length.
+    /// The terminator. Empty if the message ended by its length or by the end of the stream.
     pub terminator: &'a [u8],
-    /// What announced it.
+    /// The header: the length before the body, if its framing has one.
     pub header: &'a [u8],
 }
 
 impl<'a> Message<'a> {
-    /// How a reply to it ends.
+    /// Returns how a reply to it must end.
     pub fn end(&self, framing: FramingPair) -> End<'a> {
         let FramingPair { inbound, outbound } = framing;
         if inbound == outbound {
@@ -46,7 +46,7 @@ impl<'a> Message<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// The messages that `spans` mark in `bytes`; `first` is the number of the first of them.
+    /// Returns a run of the messages at `spans` in `bytes`. `first` is the number of the first in the conversation.
     pub fn new(bytes: &'a [u8], spans: &'a [Span], first: u64) -> Self {
         Self {
             bytes,
@@ -55,22 +55,22 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// How many messages.
+    /// Returns the number of messages.
     pub fn len(&self) -> usize {
         self.spans.len()
     }
 
-    /// Whether there is none.
+    /// Whether it has no messages.
     pub fn is_empty(&self) -> bool {
         self.spans.is_empty()
     }
 
-    /// The number of the first message in the conversation, from 0.
+    /// Returns the number of its first message in the conversation, from 0.
     pub fn first(&self) -> u64 {
         self.first
     }
 
-    /// The messages, in the order in which they came.
+    /// Returns the messages in the order received.
     pub fn messages(&self) -> impl Iterator<Item = Message<'a>> + use<'a> {
         let Self {
             bytes,
@@ -86,7 +86,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// All of it as it came: the messages of a run lie one behind the other.
+    /// Returns the bytes of all messages, which are contiguous, with headers and terminators.
     pub fn raw(&self) -> &'a [u8] {
         match (self.spans.first(), self.spans.last()) {
             (Some(first), Some(last)) => &self.bytes[first.start as usize..last.end as usize],
@@ -94,24 +94,24 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Length of each message as it came.
+    /// Returns the length of each message, with header and terminator.
     pub fn lengths(&self) -> impl Iterator<Item = u32> + use<'a> {
         self.spans.iter().map(|span| span.end - span.start)
     }
 }
 
-/// What a service says to a run, already as it goes on the wire.
+/// The replies of a service to a run, framed for the wire.
 #[derive(Debug, Default)]
 pub struct Replies {
     bytes: Vec<u8>,
-    /// Where the reply to each message of the run ends in `bytes`.
+    /// The end of the reply to each message of the run in `bytes`.
     ends: Vec<u32>,
     framing: FramingPair,
     too_long: Option<ReplyTooLong>,
 }
 
 impl Replies {
-    /// Empties it for the next run, under the framings of the conversation.
+    /// Clears it for the next run, and sets the framings of the conversation.
     pub fn clear(&mut self, framing: FramingPair) {
         self.bytes.clear();
         self.ends.clear();
@@ -119,11 +119,11 @@ impl Replies {
         self.too_long = None;
     }
 
-    /// Answers `message` with what `write` appends, and frames it as its message was: a reply copies its message's
-    /// terminator, and a last line without one is answered without one.
+    /// Adds the reply to `message`: `write` appends its body. The reply ends like its message: it copies the
+    /// terminator, and a last line without one gets a reply without one.
     ///
-    /// Messages are answered in the order of the run, each at most once. A reply that its framing cannot announce, and
-    /// those after it, are not said ([`Self::too_long`]).
+    /// Call it in the order of the run, at most once per message. A reply that is too long for the length field of its
+    /// framing is dropped, and so are all after it ([`Self::too_long`]).
     pub fn reply(&mut self, message: &Message<'_>, write: impl FnOnce(&mut Vec<u8>)) {
         if self.too_long.is_some() {
             return;
@@ -163,26 +163,25 @@ impl Replies {
         true
     }
 
-    /// The first reply that could not be said, if there is one. The conversation cannot go on: its messages after that
-    /// would be answered by the wrong replies.
+    /// Returns the first reply that was too long for its framing, if any. The conversation must end then: later replies
+    /// would answer the wrong messages.
     pub fn too_long(&self) -> Option<ReplyTooLong> {
         self.too_long
     }
 
-    /// Answers the messages of a run of `len` that have no reply yet with nothing at all.
-    pub fn silence(&mut self, len: usize) {
+    /// Adds empty replies to the messages of a run of `len` that have none yet.
+    pub fn fill_empty(&mut self, len: usize) {
         self.ends.resize(len, self.bytes.len() as u32);
     }
 
-    /// Says something that answers no message: a greeting, or what was held back at the end of the stream.
-    /// A delimiter is the speaker's to add, a length is put before it. Amid replies it counts as part of the one
-    /// before it.
-    pub fn say(&mut self, body: &[u8]) {
-        self.say_with(|bytes| bytes.extend_from_slice(body));
+    /// Adds a message that answers none: a greeting, or bytes held until the end of the stream. The caller includes a
+    /// delimiter in `body`; a length is added here. After a reply, it counts as a part of that reply.
+    pub fn push(&mut self, body: &[u8]) {
+        self.push_with(|bytes| bytes.extend_from_slice(body));
     }
 
-    /// The same without a copy: `write` appends.
-    pub fn say_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+    /// Like [`Self::push`] without a copy: `write` appends the body.
+    pub fn push_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();
         let framing = self.framing.outbound;
         if framing.has_length() {
@@ -200,24 +199,24 @@ impl Replies {
         }
     }
 
-    /// Everything said, as it goes on the wire.
+    /// Returns all bytes, framed for the wire.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// How many messages of the run have been answered, silence included.
+    /// Returns how many messages of the run have a reply, empty ones included.
     pub fn answered(&self) -> usize {
         self.ends.len()
     }
 
-    /// How many exchanges a run and these replies make: one a message, and one for what was said where no message
-    /// was answered.
+    /// Returns how many exchanges the run and these replies are: one per message, and one if there are bytes but no
+    /// message was answered.
     pub fn exchanges(&self, run: &Run<'_>) -> u64 {
-        let said_alone = self.ends.is_empty() && !self.bytes.is_empty();
-        run.len() as u64 + u64::from(said_alone)
+        let is_unrequested = self.ends.is_empty() && !self.bytes.is_empty();
+        run.len() as u64 + u64::from(is_unrequested)
     }
 
-    /// Length of the reply to each answered message.
+    /// Returns the length of the reply to each answered message.
     pub fn lengths(&self) -> impl Iterator<Item = u32> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         self.ends.iter().zip(starts).map(|(end, start)| end - start)

@@ -1,4 +1,4 @@
-//! What the property tests and the fuzzers hold against whatever is typed.
+//! Invariants of everything that is parsed from the command line, checked by the property tests and the fuzzers.
 
 use std::{
     fmt::{Debug, Display},
@@ -14,11 +14,11 @@ use crate::{
     units::{Bytes, Count, Hex, Mode, OffOr, Rate, Span},
 };
 
-/// Any text is, of each kind there is on a command line, a value that prints as itself, or an error that can be shown as
-/// it is.
+/// Checks that each type of the command line parses any text to a value that prints and parses back, or to an error
+/// that is safe to print.
 ///
 /// # Panics
-/// When it is neither.
+/// If one does neither.
 pub fn check_typed(text: &str) {
     check::<Endpoint>(text);
     check::<Located>(text);
@@ -47,14 +47,14 @@ pub fn check_typed(text: &str) {
     }
 }
 
-/// An amount with one unit is what floating-point arithmetic says, to its precision.
+/// Checks that an amount with one unit agrees with floating-point arithmetic, within its precision.
 fn check_amounts(text: &str) {
-    let close = |read: u64, expected: f64| {
+    let assert_close = |parsed: u64, expected: f64| {
         let expected = expected.round();
-        let off = (read as f64 - expected).abs();
+        let difference = (parsed as f64 - expected).abs();
         assert!(
-            off <= 1.0 + expected * 1e-12,
-            "{text:?} is {read}, not {expected}"
+            difference <= 1.0 + expected * 1e-12,
+            "{text:?} is {parsed}, not {expected}"
         );
     };
     let numeric = |unit: &str| -> Option<f64> {
@@ -64,12 +64,12 @@ fn check_amounts(text: &str) {
     };
     for (unit, factor) in [("k", 1024.0), ("MiB", 1_048_576.0), ("gb", 1_073_741_824.0)] {
         if let (Some(number), Ok(Bytes(bytes))) = (numeric(unit), text.parse()) {
-            close(bytes, number * factor);
+            assert_close(bytes, number * factor);
         }
     }
     for (unit, factor) in [("", 1.0), ("k", 1e3), ("M", 1e6), ("G", 1e9)] {
         if let (Some(number), Ok(Count(count))) = (numeric(unit), text.parse()) {
-            close(count, number * factor);
+            assert_close(count, number * factor);
         }
     }
     for (unit, factor) in [
@@ -82,7 +82,7 @@ fn check_amounts(text: &str) {
     ] {
         if let (Some(number), Ok(Span(span))) = (numeric(unit), text.parse()) {
             let ns = u64::try_from(span.as_nanos()).expect("invariant: at most 584 years");
-            close(ns, number * factor);
+            assert_close(ns, number * factor);
         }
     }
 }
@@ -96,7 +96,7 @@ where
             let printed = value.to_string();
             match printed.parse::<T>() {
                 Ok(again) => assert_eq!(again, value, "{text:?} prints as {printed:?}"),
-                Err(error) => panic!("{text:?} prints as {printed:?}, which is none: {error}"),
+                Err(error) => panic!("{text:?} prints as {printed:?}, which is invalid: {error}"),
             }
         }
         Err(error) => check_error(text, &error),
@@ -104,10 +104,10 @@ where
 }
 
 fn check_error(text: &str, error: &impl Display) {
-    let shown = error.to_string();
+    let message = error.to_string();
     assert!(
-        !shown.contains(char::is_control),
-        "of {text:?} it says {shown:?}"
+        !message.contains(char::is_control),
+        "the error for {text:?} is {message:?}"
     );
 }
 

@@ -1,18 +1,18 @@
-//! Amounts as people type them: on the command line, in `?options` of endpoints, in filters and in `bench`.
+//! Amounts with units, as typed on the command line, in `?options` of endpoints and in filters.
 //!
 //! | Type | Examples | Rule |
 //! |---|---|---|
 //! | [`Span`] | `250ms` `0.5s` `10min` `1m30s` `1w` `5` | a plain number is seconds |
 //! | [`Bytes`] | `64` `64KB` `1KiB` `1.5M` | k, M, G and T are powers of 1024 |
 //! | [`Count`] | `7` `10k` `1.5M` | k, M and G are powers of 1000 |
-//! | [`Rate`] | `0.5` `20k` `20k/s` | as a count, with any fraction |
+//! | [`Rate`] | `0.5` `20k` `20k/s` | like a count, but may be a fraction |
 //! | [`Percent`] | `5%` `0.1%` | from 0% to 100% |
 //! | [`Hex`] | `0d0a` `0x0d0a` `0d:0a` `0D 0A` | pairs of digits |
 //! | [`Mode`] | `660` | octal |
-//! | [`OffOr`] | `off` `10m` | where something can be switched off |
+//! | [`OffOr`] | `off` `10m` | for limits that can be switched off |
 //!
-//! Words and units may be written in any case, except that `M` is no unit of time: in `--retention 7M` it is a size.
-//! What is printed parses as the same value.
+//! Words and units may be written in any case, except that `M` is not a unit of time: in `--retention 7M` it is a size.
+//! Every printed value parses to the same value.
 
 mod decimal;
 mod error;
@@ -35,15 +35,15 @@ pub use self::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Bytes(pub u64);
 
-/// A number of things. `k`, `M` and `G` are powers of 1000.
+/// A count. `k`, `M` and `G` are powers of 1000.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Count(pub u64);
 
-/// Events a second: from 0.001 to 100 million.
+/// A rate in events per second, from 0.001 to 100 million.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 pub struct Rate(pub f64);
 
-/// A share, from 0 to 1, written in percent.
+/// A fraction from 0 to 1, written in percent.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 pub struct Percent(pub f64);
 
@@ -87,12 +87,12 @@ impl FromStr for Bytes {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
-        let read = || {
+        let parse = || {
             let (number, unit) = Decimal::split(text).ok_or(Why::Expected(BYTES))?;
             let factor = byte_unit(unit).ok_or_else(|| Why::unit(unit, "k, M, G or T"))?;
             number.times(factor, "byte").map(Self)
         };
-        read().map_err(|why| UnitError::new("size", text, why))
+        parse().map_err(|why| UnitError::new("size", text, why))
     }
 }
 
@@ -100,15 +100,14 @@ impl FromStr for Count {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
-        let read = || match Decimal::split(text) {
-            // The unit is the whole of what may follow: nothing is gained by naming it.
+        let parse = || match Decimal::split(text) {
             Some((number, unit)) => {
                 let factor = count_unit(unit).ok_or(Why::Expected(COUNT))?;
                 number.times_exactly(factor).map(Self)
             }
             None => Err(Why::Expected(COUNT)),
         };
-        read().map_err(|why| UnitError::new("count", text, why))
+        parse().map_err(|why| UnitError::new("count", text, why))
     }
 }
 
@@ -116,14 +115,14 @@ impl FromStr for Rate {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
-        let read = || {
+        let parse = || {
             let text = text.strip_suffix("/s").unwrap_or(text);
-            let unit = text.len() - usize::from(text.ends_with(|c: char| c.is_ascii_alphabetic()));
-            let (number, unit) = text.split_at(unit);
+            let end = text.len() - usize::from(text.ends_with(|c: char| c.is_ascii_alphabetic()));
+            let (number, unit) = text.split_at(end);
             let rate = decimal(number)? * count_unit(unit)? as f64;
             (0.001..=1e8).contains(&rate).then_some(Self(rate))
         };
-        read().ok_or_else(|| UnitError::new("rate", text, Why::Expected(RATE)))
+        parse().ok_or_else(|| UnitError::new("rate", text, Why::Expected(RATE)))
     }
 }
 
@@ -164,38 +163,38 @@ impl<T: FromStr<Err = UnitError>> FromStr for OffOr<T> {
 }
 
 impl<T> OffOr<T> {
-    /// `off`, or what `read` makes of the text.
+    /// Parses `off`, or any other text with `parse`.
     pub fn read(
         text: &str,
-        read: impl FnOnce(&str) -> Result<T, UnitError>,
+        parse: impl FnOnce(&str) -> Result<T, UnitError>,
     ) -> Result<Self, UnitError> {
         if text.eq_ignore_ascii_case("off") {
             return Ok(Self(None));
         }
-        read(text)
+        parse(text)
             .map(|value| Self(Some(value)))
             .map_err(UnitError::or_off)
     }
 }
 
 impl Bytes {
-    /// A size within bounds, in bytes.
+    /// Parses a size within bounds, in bytes.
     pub fn within(text: &str, bounds: RangeInclusive<u64>) -> Result<u64, UnitError> {
         let Self(bytes) = text.parse()?;
-        let whole = |bytes: &u64| Self(*bytes).to_string();
-        within("size", text, bytes, bounds, whole)
+        let print = |bytes: &u64| Self(*bytes).to_string();
+        check_bounds("size", text, bytes, bounds, print)
     }
 }
 
 impl Count {
-    /// A count within bounds.
+    /// Parses a count within bounds.
     pub fn within(text: &str, bounds: RangeInclusive<u64>) -> Result<u64, UnitError> {
         let Self(count) = text.parse()?;
-        within("count", text, count, bounds, u64::to_string)
+        check_bounds("count", text, count, bounds, u64::to_string)
     }
 }
 
-fn within(
+fn check_bounds(
     what: &'static str,
     text: &str,
     value: u64,
@@ -217,8 +216,9 @@ impl fmt::Display for Bytes {
             ("M", 1 << 20),
             ("k", 1 << 10),
         ];
-        let whole = |(_, factor): &(&str, u64)| self.0 >= *factor && self.0.is_multiple_of(*factor);
-        let (unit, factor) = units.into_iter().find(whole).unwrap_or(("", 1));
+        let is_whole =
+            |(_, factor): &(&str, u64)| self.0 >= *factor && self.0.is_multiple_of(*factor);
+        let (unit, factor) = units.into_iter().find(is_whole).unwrap_or(("", 1));
         write!(f, "{}{unit}", self.0 / factor)
     }
 }
@@ -250,12 +250,12 @@ impl<T: fmt::Display> fmt::Display for OffOr<T> {
     }
 }
 
-/// `count` of bytes for people: `999 B`, `1.9 KiB`, `2.0 GiB`.
-pub fn for_people(count: u64) -> String {
+/// Formats a number of bytes for people, rounded: `999 B`, `1.9 KiB`, `2.0 GiB`.
+pub fn for_people(bytes: u64) -> String {
     let units = [("GiB", 1_u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-    match units.iter().find(|(_, factor)| count >= *factor) {
-        Some((unit, factor)) => format!("{:.1} {unit}", count as f64 / *factor as f64),
-        None => format!("{count} B"),
+    match units.iter().find(|(_, factor)| bytes >= *factor) {
+        Some((unit, factor)) => format!("{:.1} {unit}", bytes as f64 / *factor as f64),
+        None => format!("{bytes} B"),
     }
 }
 
@@ -278,7 +278,7 @@ mod tests {
     #[case("2G", 2 << 30)]
     #[case(".5t", 1 << 39)]
     #[case("0.1k", 102)]
-    fn sizes(#[case] text: &str, #[case] bytes: u64) {
+    fn sizes_parse_with_binary_units(#[case] text: &str, #[case] bytes: u64) {
         assert_eq!(text.parse(), Ok(Bytes(bytes)));
     }
 
@@ -288,7 +288,7 @@ mod tests {
     #[case("10K", 10_000)]
     #[case("1.5M", 1_500_000)]
     #[case("2.0", 2)]
-    fn counts(#[case] text: &str, #[case] count: u64) {
+    fn counts_parse_with_decimal_units(#[case] text: &str, #[case] count: u64) {
         assert_eq!(text.parse(), Ok(Count(count)));
     }
 
@@ -297,12 +297,12 @@ mod tests {
     #[case("0.1", 0.1)]
     #[case("20k/s", 20e3)]
     #[case("1.5M", 1.5e6)]
-    fn rates(#[case] text: &str, #[case] rate: f64) {
+    fn rates_parse_per_second(#[case] text: &str, #[case] rate: f64) {
         assert_eq!(text.parse(), Ok(Rate(rate)));
     }
 
     #[test]
-    fn words_of_one_kind() {
+    fn percentages_modes_and_off_parse() {
         assert_eq!("0.1%".parse(), Ok(Percent(0.001)));
         assert_eq!("0o660".parse(), Ok(Mode(0o660)));
         assert_eq!("OFF".parse::<OffOr<Span>>(), Ok(OffOr(None)));
@@ -314,18 +314,18 @@ mod tests {
     #[case::size("1x", "invalid size 1x: unknown unit x; expected k, M, G or T")]
     #[case::size("", "invalid size \"\": expected a number of bytes, ")]
     #[case::size("-1", "invalid size -1: expected a number of bytes, ")]
-    #[case::size("1.5", "invalid size 1.5: a fraction of one byte")]
-    #[case::size("0.0001k", "invalid size 0.0001k: a fraction of one byte")]
+    #[case::size("1.5", "invalid size 1.5: expected no fraction of a byte")]
+    #[case::size("0.0001k", "invalid size 0.0001k: expected no fraction of a byte")]
     #[case::size("99999999999T", "invalid size 99999999999T: the number is too large")]
     #[case::size("NaN", "invalid size NaN: expected")]
     #[case::size("1ib", "invalid size 1ib: unknown unit ib")]
-    fn no_size(#[case] text: &str, #[case] message: &str) {
+    fn invalid_size_is_rejected_with_a_reason(#[case] text: &str, #[case] message: &str) {
         let error = text.parse::<Bytes>().unwrap_err().to_string();
         assert!(error.starts_with(message), "{error}");
     }
 
     #[test]
-    fn errors_say_what_fits() {
+    fn unit_errors_name_what_is_expected() {
         let of = |error: UnitError| error.to_string();
         assert_eq!(
             of("1x".parse::<Count>().unwrap_err()),
@@ -350,17 +350,21 @@ mod tests {
     }
 
     #[rstest]
-    fn no_rate(#[values("", "x", "0", "-1", "nan", "inf", "1e3", "200M", "5kk", "k")] text: &str) {
+    fn invalid_rate_is_rejected(
+        #[values("", "x", "0", "-1", "nan", "inf", "1e3", "200M", "5kk", "k")] text: &str,
+    ) {
         assert!(text.parse::<Rate>().is_err());
     }
 
     #[rstest]
-    fn no_percentage(#[values("", "5", "%", "101%", "-1%", "nan%", "1e1%")] text: &str) {
+    fn invalid_percentage_is_rejected(
+        #[values("", "5", "%", "101%", "-1%", "nan%", "1e1%")] text: &str,
+    ) {
         assert!(text.parse::<Percent>().is_err());
     }
 
     #[rstest]
-    fn no_mode(#[values("", "8", "1000", "+7", "-7", "0x7", "rw")] text: &str) {
+    fn invalid_mode_is_rejected(#[values("", "8", "1000", "+7", "-7", "0x7", "rw")] text: &str) {
         assert!(text.parse::<Mode>().is_err());
     }
 

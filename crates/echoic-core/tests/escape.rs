@@ -1,4 +1,4 @@
-//! Peer bytes on a screen: nothing hostile gets through, nothing is lost.
+//! Tests of escaping: no control or invisible character remains, and no byte is lost.
 
 use echoic_core::escape::{check, parse, python, python_up_to, text, text_up_to};
 use proptest::prelude::*;
@@ -18,12 +18,12 @@ use rstest::rstest;
     b"\x1b]8;;http://evil\x07\x1b]52;c;AA==\x9c",
     r"\x1b]8;;http://evil\x07\x1b]52;c;AA==\x9c"
 )]
-fn bytes_are_escaped_as_expected(#[case] bytes: &[u8], #[case] shown: &str) {
-    assert_eq!(text(bytes).to_string(), shown);
+fn bytes_are_escaped_as_expected(#[case] bytes: &[u8], #[case] escaped: &str) {
+    assert_eq!(text(bytes).to_string(), escaped);
     check(bytes);
 }
 
-/// Control or format, by ranges written out independently of those in the code.
+/// Whether it is a control or format character, by ranges independent of those in the code.
 fn is_hostile(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
@@ -47,22 +47,22 @@ fn escaped_output_has_no_control_or_format_characters() {
         }
     }
     for c in '\0'..=char::MAX {
-        let shown = text(c.encode_utf8(&mut [0; 4]).as_bytes()).to_string();
+        let escaped = text(c.encode_utf8(&mut [0; 4]).as_bytes()).to_string();
         assert!(
-            !shown.chars().any(is_hostile),
-            "{c:?} is shown as {shown:?}"
+            !escaped.chars().any(is_hostile),
+            "{c:?} is escaped as {escaped:?}"
         );
-        assert_eq!(parse(&shown).unwrap(), c.to_string().as_bytes());
+        assert_eq!(parse(&escaped).unwrap(), c.to_string().as_bytes());
         assert!(
-            !is_hostile(c) || shown.is_ascii() && shown.starts_with('\\'),
-            "{c:?} is shown as {shown:?}"
+            !is_hostile(c) || escaped.is_ascii() && escaped.starts_with('\\'),
+            "{c:?} is escaped as {escaped:?}"
         );
     }
 }
 
 #[test]
 fn common_scripts_are_not_escaped() {
-    for text_of in [
+    for plain in [
         "Ünïcödé ŁÓDŹ",
         "Привет",
         "γειά",
@@ -73,7 +73,7 @@ fn common_scripts_are_not_escaped() {
         "שלום",
         "👍🏽",
     ] {
-        assert_eq!(text(text_of.as_bytes()).to_string(), text_of);
+        assert_eq!(text(plain.as_bytes()).to_string(), plain);
     }
 }
 
@@ -110,8 +110,8 @@ fn bytes_print_as_a_python_literal(#[case] bytes: &[u8], #[case] literal: &str) 
 #[case(r"\u{+41}", 0)]
 #[case("\\", 0)]
 #[case(r"\xé", 0)]
-fn invalid_escape_is_rejected(#[case] shown: &str, #[case] at: usize) {
-    assert_eq!(parse(shown).unwrap_err().at, at);
+fn invalid_escape_is_rejected(#[case] escaped: &str, #[case] at: usize) {
+    assert_eq!(parse(escaped).unwrap_err().at, at);
 }
 
 proptest! {

@@ -38,7 +38,7 @@ impl Service for Sum {
 impl InlineHandler for SumSoFar {
     /// Runs once, before the first read.
     fn open(&mut self, out: &mut Replies) -> ControlFlow<()> {
-        out.say(b"one number a line, please\n");
+        out.push(b"one number a line, please\n");
         ControlFlow::Continue(())
     }
 

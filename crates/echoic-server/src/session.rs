@@ -397,7 +397,7 @@ impl Session {
                     then = handler.answer(run, replies);
                 }
                 if then == ControlFlow::Continue(()) {
-                    replies.silence(run.len());
+                    replies.fill_empty(run.len());
                     if heard.ended {
                         handler.finish(replies);
                     }

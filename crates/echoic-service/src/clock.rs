@@ -62,7 +62,7 @@ impl Service for Clock {
 
 impl InlineHandler for Clock {
     fn open(&mut self, out: &mut Replies) -> ControlFlow<()> {
-        out.say_with(|bytes| self.write(bytes));
+        out.push_with(|bytes| self.write(bytes));
         ControlFlow::Break(())
     }
 

@@ -50,7 +50,7 @@ impl Service for Greet {
 
 impl InlineHandler for Greet {
     fn open(&mut self, out: &mut Replies) -> ControlFlow<()> {
-        out.say(&self.text);
+        out.push(&self.text);
         ControlFlow::Break(())
     }
 

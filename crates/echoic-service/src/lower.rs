@@ -66,7 +66,7 @@ impl InlineHandler for LowerHandler {
 
     fn finish(&mut self, out: &mut Replies) {
         if !self.held.is_empty() {
-            out.say(&self.held);
+            out.push(&self.held);
         }
     }
 }

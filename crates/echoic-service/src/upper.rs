@@ -72,7 +72,7 @@ impl InlineHandler for StreamHandler {
 
     fn finish(&mut self, out: &mut Replies) {
         if !self.0.held().is_empty() {
-            out.say_with(|bytes| self.0.finish(bytes));
+            out.push_with(|bytes| self.0.finish(bytes));
         }
     }
 }

@@ -140,7 +140,7 @@ impl Log {
     /// Who was turned away, or left without a word, is no exchange. Where the filter is about how conversations end,
     /// they are told of: to people as lines, else as their number, since a line of another form would be in the way.
     fn silent(&self, printer: Option<&mut Printer>) -> Result<Exit, Stop> {
-        if !self.filter.asks_of_conversations_alone() {
+        if !self.filter.is_about_conversations() {
             return Ok(Exit::Done);
         }
         let page = ConversationPage {

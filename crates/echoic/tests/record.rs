@@ -486,7 +486,7 @@ print(c.recv(9))";
         let shown = home.run(&["log", "--show", filter]).good();
         let lines = shown
             .lines()
-            .filter(|line| line.contains("not among those that may call"));
+            .filter(|line| line.contains("denied: source address is not allowed"));
         assert_eq!(lines.count(), listed, "{filter}: {shown}");
         let ran = home.run(&["log", "--json", filter]);
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Text to endpoints.
+//! The parser of endpoints.
 
 use std::{net::IpAddr, str::FromStr};
 
@@ -8,7 +8,7 @@ use crate::units::quoted;
 
 use super::{Endpoint, Host, HostPort, Located, Options, Served, UnixName};
 
-/// Why a text is no endpoint. The text itself is part of the message, quoted, so that the reader sees which.
+/// Error from parsing an endpoint. The message quotes the text.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("invalid endpoint {}: {why}", quoted(text))]
 pub struct EndpointError {
@@ -17,7 +17,7 @@ pub struct EndpointError {
 }
 
 impl EndpointError {
-    /// The service, if what is wrong is that one with an argument stands before the endpoint.
+    /// Returns the service before the endpoint, if the error is that it has an argument.
     pub fn service_with_argument(&self) -> Option<&str> {
         match &self.why {
             Why::Argument(service) => Some(service),
@@ -28,42 +28,43 @@ impl EndpointError {
 
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 enum Why {
-    #[error("it is empty; expected a port like 5000, or HOST:PORT")]
+    #[error("it is empty; expected a port, for example 5000, or HOST:PORT")]
     Empty,
-    #[error("it has no port; write HOST:PORT, for example localhost:5000")]
+    #[error("it has no port; expected HOST:PORT, for example localhost:5000")]
     NoPort,
     #[error("invalid port {}: expected a number from 0 to 65535", quoted(.0))]
     Port(String),
     #[error("invalid host {}: expected a name or an address", quoted(.0))]
     Host(String),
-    #[error("an IPv6 address stands in brackets: [{}]:PORT", .0.escape_debug())]
+    #[error("an IPv6 address must be in brackets: [{}]:PORT", .0.escape_debug())]
     Unbracketed(String),
-    #[error("the bracket is not closed; write [ADDRESS]:PORT")]
+    #[error("missing ]; expected [ADDRESS]:PORT")]
     Bracket,
     #[error("invalid scheme {}: expected tcp://, udp://, unix:, unixgram: or fd:", .0.escape_debug())]
     Scheme(String),
-    #[error("nothing may follow the port; {0:?} is left over")]
-    Left(String),
-    #[error("it has no path; write unix:PATH, or unix:@NAME for an abstract one")]
+    #[error("unexpected text {0:?} after the port")]
+    Trailing(String),
+    #[error("it has no path; expected unix:PATH, or unix:@NAME for the abstract namespace")]
     NoPath,
     #[error("it has no name after the @")]
     NoName,
-    #[error("a Unix socket's name has at most {UNIX_NAME_MAX} bytes, and no zero byte")]
+    #[error("the name of a Unix socket has at most {UNIX_NAME_MAX} bytes, and no zero byte")]
     UnixName,
-    #[error("fd: takes a number, the descriptor of a socket handed to this process")]
+    #[error("expected fd: and a number, the descriptor of an inherited socket")]
     Fd,
     #[error("invalid option {}: expected name=value, for example ?frame=line", quoted(.0))]
     Option(String),
-    #[error("options (?name=value) have no place here")]
+    #[error("options (?name=value) are not allowed here")]
     Options,
-    #[error("a service named before the endpoint has no argument, and {0:?} has one")]
+    #[error("the service before an endpoint takes no argument, but {0:?} has one")]
     Argument(String),
 }
 
-/// What `sun_path` has room for, less the byte that ends or begins it (unix(7)).
+/// Size of `sun_path`, less the zero byte that ends a path or begins an abstract name (unix(7)).
 const UNIX_NAME_MAX: usize = 107;
 
-fn at<T>(text: &str, parsed: Result<T, Why>) -> Result<T, EndpointError> {
+/// Adds `text` to the error.
+fn with_text<T>(text: &str, parsed: Result<T, Why>) -> Result<T, EndpointError> {
     parsed.map_err(|why| EndpointError {
         text: text.to_owned(),
         why,
@@ -74,12 +75,12 @@ impl FromStr for Endpoint {
     type Err = EndpointError;
 
     fn from_str(text: &str) -> Result<Self, EndpointError> {
-        let plain = if text.contains('?') {
+        let parsed = if text.contains('?') {
             Err(Why::Options)
         } else {
-            endpoint(text)
+            parse_endpoint(text)
         };
-        at(text, plain)
+        with_text(text, parsed)
     }
 }
 
@@ -87,7 +88,7 @@ impl FromStr for Located {
     type Err = EndpointError;
 
     fn from_str(text: &str) -> Result<Self, EndpointError> {
-        at(text, located(text))
+        with_text(text, parse_located(text))
     }
 }
 
@@ -107,15 +108,15 @@ impl FromStr for Served {
                 located: rest.parse()?,
             }),
             _ => {
-                let located = text
-                    .parse()
-                    .map_err(|error| match argument(text, is_name) {
-                        Some(service) => EndpointError {
-                            text: text.to_owned(),
-                            why: Why::Argument(service.to_owned()),
-                        },
-                        None => error,
-                    })?;
+                let located =
+                    text.parse()
+                        .map_err(|error| match service_with_argument(text, is_name) {
+                            Some(service) => EndpointError {
+                                text: text.to_owned(),
+                                why: Why::Argument(service.to_owned()),
+                            },
+                            None => error,
+                        })?;
                 Ok(Self {
                     service: None,
                     located,
@@ -125,14 +126,14 @@ impl FromStr for Served {
     }
 }
 
-/// What stands where a service would, with an argument: `greet:hallo` in `greet:hallo=:5000`.
-fn argument(text: &str, is_name: impl Fn(&str) -> bool) -> Option<&str> {
+/// Finds a service with an argument before the endpoint: `greet:hallo` in `greet:hallo=:5000`.
+fn service_with_argument(text: &str, is_name: impl Fn(&str) -> bool) -> Option<&str> {
     let (service, _) = text.split_once('=')?;
     let (name, _) = service.split_once(':')?;
     (is_name(name) && !service.contains(['/', '?'])).then_some(service)
 }
 
-fn located(text: &str) -> Result<Located, Why> {
+fn parse_located(text: &str) -> Result<Located, Why> {
     let (address, options) = text.split_once('?').unwrap_or((text, ""));
     let mut pairs = Vec::new();
     for pair in options.split('&').filter(|pair| !pair.is_empty()) {
@@ -144,12 +145,12 @@ fn located(text: &str) -> Result<Located, Why> {
         ));
     }
     Ok(Located {
-        endpoint: endpoint(address)?,
+        endpoint: parse_endpoint(address)?,
         options: Options(pairs),
     })
 }
 
-/// `%XX` to bytes; none if that is no text.
+/// Decodes `%XX` to bytes; `None` if it is malformed or the result is not UTF-8.
 fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -169,7 +170,7 @@ fn decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-fn endpoint(text: &str) -> Result<Endpoint, Why> {
+fn parse_endpoint(text: &str) -> Result<Endpoint, Why> {
     if text.is_empty() {
         return Err(Why::Empty);
     }
@@ -259,7 +260,7 @@ fn port(digits: &str) -> Result<u16, Why> {
         return Err(Why::Port(digits.to_owned()));
     }
     if number.len() < digits.len() {
-        return Err(Why::Left(digits[number.len()..].to_owned()));
+        return Err(Why::Trailing(digits[number.len()..].to_owned()));
     }
     number.parse().map_err(|_| Why::Port(number))
 }

@@ -1,6 +1,6 @@
-//! What must be true of everything a filter means, so that a store need not read the rest.
+//! Necessary conditions of a filter: ranges of ids, conversations and times that a store can look up in an index.
 //!
-//! All of it errs on the side of too much: whatever matches lies within, and what lies within is still asked.
+//! The bounds may be too wide, never too narrow: every match is within them, and what is within them is still matched.
 
 use std::ops::RangeInclusive;
 
@@ -11,60 +11,62 @@ use super::{
 use crate::event::Micros;
 
 impl Expr {
-    /// The strongest condition made of atoms that `keep` takes: what a store can answer from its indexes.
-    /// `Not` stands only around single atoms in it.
+    /// Returns the strongest necessary condition that consists of atoms for which `include` is true, such as those that
+    /// a store has an index for. In the result, `Not` is only around single atoms.
     #[must_use]
-    pub fn necessary(&self, keep: &impl Fn(&Atom) -> bool) -> Self {
-        self.necessary_if(true, keep)
+    pub fn necessary(&self, include: &impl Fn(&Atom) -> bool) -> Self {
+        self.necessary_if(true, include)
     }
 
-    /// The same for this expression (`wanted`) or for its contrary, which by De Morgan's laws goes inwards until
-    /// it stands at the atoms: only there can a part be left out without losing matches.
-    fn necessary_if(&self, wanted: bool, keep: &impl Fn(&Atom) -> bool) -> Self {
+    /// Returns the necessary condition for the expression to have the value `wanted`. A negation is pushed down to the
+    /// atoms by De Morgan's laws: only there can an atom be left out without losing matches.
+    fn necessary_if(&self, wanted: bool, include: &impl Fn(&Atom) -> bool) -> Self {
         let of = |parts: &[Self]| -> Vec<Self> {
             parts
                 .iter()
-                .map(|part| part.necessary_if(wanted, keep))
+                .map(|part| part.necessary_if(wanted, include))
                 .collect()
         };
         match self {
             Self::And(parts) if wanted => Self::and(of(parts)),
             Self::Or(parts) if !wanted => Self::and(of(parts)),
             Self::And(parts) | Self::Or(parts) => Self::or(of(parts)),
-            Self::Not(part) => part.necessary_if(!wanted, keep),
-            Self::Atom(atom) if !keep(atom) => Self::All,
+            Self::Not(part) => part.necessary_if(!wanted, include),
+            Self::Atom(atom) if !include(atom) => Self::All,
             Self::Atom(_) if wanted => self.clone(),
             Self::Atom(_) => Self::not(self.clone()),
             Self::All => Self::All,
         }
     }
 
-    /// The numbers that remain possible, where `numbers` says which ones an atom means, if it speaks of them.
+    /// Returns the numbers for which the expression can have the value `wanted`. `numbers` returns the numbers that an
+    /// atom matches; `None` if the atom is about something else.
     fn possible(&self, wanted: bool, numbers: &impl Fn(&Atom) -> Option<Ranges>) -> Ranges {
-        let meet = |parts: &[Self]| {
+        let intersection = |parts: &[Self]| {
             let parts = parts.iter().map(|part| part.possible(wanted, numbers));
             parts.fold(Ranges::all(), |all, part| all.intersection(&part))
         };
-        let join = |parts: &[Self]| {
+        let union = |parts: &[Self]| {
             let parts = parts.iter().map(|part| part.possible(wanted, numbers));
             parts.fold(Ranges::none(), |all, part| all.union(&part))
         };
         match self {
             Self::All if wanted => Ranges::all(),
             Self::All => Ranges::none(),
-            Self::And(parts) if wanted => meet(parts),
-            Self::Or(parts) if !wanted => meet(parts),
-            Self::And(parts) | Self::Or(parts) => join(parts),
+            Self::And(parts) if wanted => intersection(parts),
+            Self::Or(parts) if !wanted => intersection(parts),
+            Self::And(parts) | Self::Or(parts) => union(parts),
             Self::Not(part) => part.possible(!wanted, numbers),
             Self::Atom(atom) => match numbers(atom) {
-                Some(meant) if wanted => meant,
-                Some(meant) => meant.complement(),
+                Some(matching) if wanted => matching,
+                Some(matching) => matching.complement(),
                 None => Ranges::all(),
             },
         }
     }
 
-    /// The ids that can match. A run of k exchanges stored under its first id takes k of them.
+    /// Returns a superset of the exchange ids that can match. A run of k exchanges has k consecutive ids and is stored
+    /// under the first.
     pub fn ids(&self) -> Ranges {
         self.possible(true, &|atom| match atom {
             Atom::Id(ids) => Some(ids.clone()),
@@ -72,7 +74,7 @@ impl Expr {
         })
     }
 
-    /// The conversations that can match.
+    /// Returns a superset of the conversation ids that can match.
     pub fn conversations(&self) -> Ranges {
         self.possible(true, &|atom| match atom {
             Atom::Conversation(ids) => Some(ids.clone()),
@@ -80,25 +82,26 @@ impl Expr {
         })
     }
 
-    /// The earliest and the latest moment that can match; none if nothing can.
+    /// Returns the earliest and the latest time that can match; `None` if nothing can match.
     pub fn times(&self, now: Micros) -> Option<RangeInclusive<Micros>> {
         let possible = self.possible(true, &|atom| match atom {
-            Atom::After(when) => Some([key(when.at(now))..=u64::MAX].into_iter().collect()),
+            Atom::After(when) => Some([to_key(when.at(now))..=u64::MAX].into_iter().collect()),
             Atom::Before(when) => {
-                Some(Ranges::from_iter([key(when.at(now))..=u64::MAX]).complement())
+                Some(Ranges::from_iter([to_key(when.at(now))..=u64::MAX]).complement())
             }
             _ => None,
         });
         let (first, last) = possible.hull()?.into_inner();
-        Some(moment(first)..=moment(last))
+        Some(from_key(first)..=from_key(last))
     }
 }
 
-/// Moments as unsigned numbers in the same order: before 1970 is before.
-fn key(moment: Micros) -> u64 {
-    moment.cast_unsigned() ^ (1 << 63)
+/// Maps a time, which is negative before 1970, to an unsigned number in the same order.
+fn to_key(time: Micros) -> u64 {
+    time.cast_unsigned() ^ (1 << 63)
 }
 
-fn moment(key: u64) -> Micros {
+/// The inverse of [`to_key`].
+fn from_key(key: u64) -> Micros {
     (key ^ (1 << 63)).cast_signed()
 }

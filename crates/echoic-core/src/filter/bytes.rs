@@ -1,4 +1,4 @@
-//! What looks into the bytes: text, regular expressions, byte sequences.
+//! Matchers of bytes: text, regular expressions and byte sequences with wildcards.
 
 use std::borrow::Cow;
 
@@ -7,17 +7,16 @@ use regex::bytes::{Regex, RegexBuilder};
 
 use crate::units::{for_people, masked};
 
-/// Longest `hex:` sequence, in bytes. Wildcards cost their length times the length searched, so it stays short.
+/// Longest `hex:` sequence, in bytes. A search costs its length times the length of the message, hence the limit.
 pub const MASK_BYTES_MAX: usize = 256;
 
-/// Memory one compiled regular expression may take, in bytes; the regex crate refuses larger ones before it
-/// has built them.
+/// Most memory of one compiled regular expression, in bytes. The regex crate stops compiling at this size.
 const REGEX_BYTES_MAX: usize = 1 << 20;
 
-/// Text to look for, whatever its case.
+/// Text to search for, ignoring case.
 ///
-/// Case is ignored by Unicode's simple lowercase mapping, character by character: `É` finds `é`, `ß` does not
-/// find `ss`. Bytes that are no UTF-8 stand for themselves.
+/// Case is folded by Unicode's simple lowercase mapping, character by character: `É` finds `é`, `ß` does not find
+/// `ss`. Bytes that are not UTF-8 match themselves.
 #[derive(Clone, Debug)]
 pub struct Needle {
     bytes: Vec<u8>,
@@ -25,14 +24,14 @@ pub struct Needle {
 }
 
 impl Needle {
-    /// Looks for `bytes`; for none, there is nothing to look for.
+    /// Returns a needle for `bytes`; `None` if they are empty.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Option<Self> {
         let bytes = bytes.into();
         let folded = Box::new(Finder::new(&fold(&bytes)).into_owned());
         (!bytes.is_empty()).then_some(Self { bytes, folded })
     }
 
-    /// As it was written.
+    /// Returns the bytes as written in the filter.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -51,6 +50,7 @@ impl PartialEq for Needle {
 
 impl Eq for Needle {}
 
+/// Maps text to lower case.
 fn fold(bytes: &[u8]) -> Cow<'_, [u8]> {
     if bytes.is_ascii() {
         let is_folded = !bytes.iter().any(u8::is_ascii_uppercase);
@@ -72,10 +72,10 @@ fn fold(bytes: &[u8]) -> Cow<'_, [u8]> {
     folded.into()
 }
 
-/// A regular expression over bytes, in the syntax of the regex crate, Unicode on; `(?-u)` for raw bytes.
+/// A regular expression over bytes, in the syntax of the regex crate, with Unicode enabled; `(?-u)` matches raw bytes.
 ///
-/// `^` and `$` are the edges of any line, before `\r\n` too: messages carry their terminators, and nobody means
-/// those when writing `^hello$`.
+/// `^` and `$` match at the edges of any line, also before `\r\n`. Messages include their terminators, and `^hello$`
+/// must match all the same.
 #[derive(Clone, Debug)]
 pub struct Pattern {
     source: String,
@@ -83,30 +83,33 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// Compiles `source`, or says in a few words why it cannot be.
+    /// Compiles `source`.
+    ///
+    /// # Errors
+    /// The reason in one line.
     pub fn new(source: &str) -> Result<Self, String> {
         let source = without_escaped_quotes(source);
-        let built = RegexBuilder::new(&source)
+        let compiled = RegexBuilder::new(&source)
             .multi_line(true)
             .crlf(true)
             .size_limit(REGEX_BYTES_MAX)
             .nest_limit(64)
             .build();
-        match built {
+        match compiled {
             Ok(regex) => Ok(Self { source, regex }),
             Err(regex::Error::CompiledTooBig(limit)) => Err(format!(
-                "it takes more than {} of memory; repeat less, or put (?-u) in front for ASCII classes",
+                "it needs more than {} of memory; use fewer repetitions, or (?-u) at the start for ASCII classes",
                 for_people(limit as u64)
             )),
             Err(error) => {
-                let said = error.to_string();
-                let last = said.lines().last().unwrap_or_default();
+                let message = error.to_string();
+                let last = message.lines().last().unwrap_or_default();
                 Err(last.trim().trim_start_matches("error: ").to_owned())
             }
         }
     }
 
-    /// The expression. A quotation mark in it is never escaped, so that equal expressions are equal texts.
+    /// Returns the expression. Quotation marks in it are never escaped, so that equal expressions have equal sources.
     pub fn source(&self) -> &str {
         &self.source
     }
@@ -125,7 +128,7 @@ impl PartialEq for Pattern {
 
 impl Eq for Pattern {}
 
-/// `\"` means `"` to a regular expression; every other escape is left to it.
+/// Replaces `\"` by `"`, which means the same in a regular expression. Other escapes are unchanged.
 fn without_escaped_quotes(source: &str) -> String {
     let mut plain = String::with_capacity(source.len());
     let mut chars = source.chars();
@@ -139,31 +142,31 @@ fn without_escaped_quotes(source: &str) -> String {
     plain
 }
 
-/// A sequence of bytes, some of which may be any.
+/// A sequence of bytes with wildcards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mask(Vec<Option<u8>>);
 
 impl Mask {
-    /// Reads `00ff??1b`, with the separators of [`crate::units::Hex`].
+    /// Parses `00ff??1b`, with the separators of [`crate::units::Hex`].
     pub fn new(text: &str) -> Option<Self> {
         let bytes = masked(text)?;
         (bytes.len() <= MASK_BYTES_MAX).then_some(Self(bytes))
     }
 
-    /// Its bytes; none stands for any.
+    /// Returns its bytes; `None` matches any byte.
     pub fn bytes(&self) -> &[Option<u8>] {
         &self.0
     }
 
     /// Whether it occurs in `bytes`.
     pub fn is_in(&self, bytes: &[u8]) -> bool {
-        let fits = |window: &[u8]| {
+        let matches = |window: &[u8]| {
             self.0
                 .iter()
                 .zip(window)
                 .all(|(wanted, byte)| wanted.is_none_or(|w| w == *byte))
         };
-        bytes.windows(self.0.len()).any(fits)
+        bytes.windows(self.0.len()).any(matches)
     }
 }
 
@@ -204,7 +207,7 @@ mod tests {
         assert!(
             Pattern::new(r"\w{50}")
                 .unwrap_err()
-                .contains("1.0 MiB of memory; repeat less")
+                .contains("1.0 MiB of memory; use fewer repetitions")
         );
         assert!(!Pattern::new(&"(".repeat(100)).unwrap_err().contains('\n'));
     }

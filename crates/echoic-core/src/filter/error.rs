@@ -1,4 +1,4 @@
-//! Why a text is no filter, and where.
+//! The error from parsing a filter, with its position.
 
 use std::{fmt, ops::Range};
 
@@ -7,35 +7,37 @@ use thiserror::Error;
 use super::key::KEYS;
 use crate::{escape, units};
 
-/// Why a text is no filter. Prints what happened and what to do, then the text with a mark under the place:
+/// Error from parsing a filter. Prints a message, then the text with a mark under the position:
 ///
 /// ```text
-/// there is no key per:; did you mean peer:? To search for it as text, put it in quotes
+/// unknown key per:; did you mean peer:? To search for it as text, put it in quotes
 ///   upper per:10.0.0.0/8
 ///         ^^^^
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FilterError {
     pub(super) why: Why,
-    /// What the mark stands under.
+    /// The bytes of the text above the mark.
     pub(super) span: Range<usize>,
     pub(super) text: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(super) enum Why {
-    #[error("the filter is too long: {found} bytes, at most {most} are read")]
+    #[error("filter too long: {found} bytes; the limit is {most}")]
     TooLong { found: usize, most: usize },
-    #[error("parentheses stand {most} deep here; that is as deep as they go")]
+    #[error("parentheses nested too deeply; the limit is {most}")]
     TooDeep { most: usize },
-    #[error("the filter asks more than {most} {what}; ask less at once, or a range: id:17..40")]
+    #[error(
+        "too many {what}; the limit is {most}; use several filters, or a range, for example id:17..40"
+    )]
     TooMany { most: usize, what: &'static str },
-    #[error("{}", unknown(key, *nearest))]
+    #[error("{}", unknown_key(key, *nearest))]
     UnknownKey {
         key: String,
         nearest: Option<&'static str>,
     },
-    #[error("{what} is not there yet; to search for it as text, put it in quotes: \"{what}\"")]
+    #[error("{what} is not supported yet; to search for it as text, put it in quotes: \"{what}\"")]
     NotYet { what: String },
     #[error("invalid {key}:{}: expected {wants}", units::quoted(found))]
     Value {
@@ -43,54 +45,59 @@ pub(super) enum Why {
         wants: &'static str,
         found: String,
     },
-    #[error(
-        "{key}: has no value, or an empty one in its list; it takes {wants}, with no space after the colon"
-    )]
+    #[error("missing value for {key}:; expected {wants}, with no space after the colon")]
     Missing {
         key: &'static str,
         wants: &'static str,
     },
     #[error("{key}: takes one value, not a list")]
     OneOnly { key: &'static str },
-    #[error("{} holds no number; write the smaller one first", quoted(found))]
+    #[error(
+        "empty range {}; write the smaller number first, for example 3..9",
+        quoted(found)
+    )]
     EmptyRange { found: String },
-    #[error("{key}: takes no regular expression; req~ rep~ and any~ do")]
+    #[error("{key}~ is not supported; regular expressions follow req~, rep~ or any~")]
     NoRegex { key: &'static str },
     #[error(
-        "{key}~ has no expression; it takes one on bytes: {key}~^GET, in quotes if it has spaces"
+        "missing regular expression after {key}~; expected for example {key}~^GET, in quotes if it has spaces"
     )]
     MissingRegex { key: &'static str },
-    #[error("this is no regular expression: {said}; put it in quotes if it has spaces or brackets")]
-    Regex { said: String },
-    #[error("{said}")]
-    Escape { said: String },
+    #[error("invalid regular expression: {reason}; put it in quotes if it has spaces or brackets")]
+    Regex { reason: String },
+    #[error("{message}")]
+    Escape { message: String },
     #[error(
-        "{word} stands between two conditions, and one is missing; put it in quotes to search for the word"
+        "{word} needs a condition on both sides; to search for the word, put it in quotes: \"{word}\""
     )]
     Dangling { word: &'static str },
-    #[error("NOT is written as a sign: -rep:error; put it in quotes to search for the word")]
+    #[error(
+        "NOT is not an operator; negate with a sign, for example -rep:error; to search for the word, put it in quotes"
+    )]
     Not,
     #[error(
-        "nothing follows the sign; write -rep:error without a space, or put it in quotes to search for it"
+        "missing condition after the sign; expected no space, for example -rep:error; to search for the sign, put it in quotes"
     )]
     NothingNegated,
-    #[error("one sign is enough; put it in quotes to search for text that begins with a sign")]
+    #[error("two signs in a row; to search for text that begins with a sign, put it in quotes")]
     TwoSigns,
-    #[error("{key}: is about the whole list; it stands outside parentheses and without a sign")]
+    #[error(
+        "{key}: applies to the whole list; it is not allowed within parentheses or after a sign"
+    )]
     Inside { key: &'static str },
-    #[error("{key}: is given twice; once is enough")]
+    #[error("{key}: is given twice; remove one")]
     Twice { key: &'static str },
-    #[error("there is nothing between these parentheses")]
+    #[error("empty parentheses; expected a condition")]
     EmptyGroup,
-    #[error("this parenthesis is not closed; put it in quotes to search for it")]
+    #[error("this parenthesis is not closed; to search for it, put it in quotes")]
     Unclosed,
-    #[error("nothing opens this parenthesis; put it in quotes to search for it")]
+    #[error("this parenthesis was not opened; to search for it, put it in quotes")]
     Unopened,
     #[error("this quotation mark is not closed; within quotes, write \\\" for a quotation mark")]
     UnclosedQuote,
-    #[error("there is nothing between these quotation marks to search for")]
+    #[error("empty quotation marks; expected text to search for")]
     EmptyPhrase,
-    #[error("a space is missing after the quotation mark")]
+    #[error("missing space after the quotation mark")]
     NoSpace,
 }
 
@@ -98,26 +105,26 @@ fn quoted(found: &str) -> String {
     format!("\"{}\"", escape::text_up_to(found.as_bytes(), 40))
 }
 
-fn unknown(key: &str, nearest: Option<&str>) -> String {
+fn unknown_key(key: &str, nearest: Option<&str>) -> String {
     let key = escape::text_up_to(key.as_bytes(), 40);
     let known = KEYS.iter().filter(|(_, key, _)| key.is_some());
     let proposal = nearest.map_or_else(
         || {
             let names: Vec<_> = known.map(|(name, ..)| format!("{name}:")).collect();
-            format!("there are {}.", names.join(" "))
+            format!("expected one of {}.", names.join(" "))
         },
         |nearest| format!("did you mean {nearest}:?"),
     );
-    format!("there is no key {key}:; {proposal} To search for it as text, put it in quotes")
+    format!("unknown key {key}:; {proposal} To search for it as text, put it in quotes")
 }
 
 impl FilterError {
-    /// What happened and what to do, in one line, without the text: for JSON and for tables.
+    /// Returns the message in one line, without the text: for JSON and for tables.
     pub fn message(&self) -> String {
         self.why.to_string()
     }
 
-    /// Where, counted in characters from 1.
+    /// Returns its position in the text, in characters from 1.
     pub fn column(&self) -> usize {
         self.text[..self.span.start].chars().count() + 1
     }
@@ -127,7 +134,7 @@ impl std::error::Error for FilterError {}
 
 impl fmt::Display for FilterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// Most characters shown before, at and after the place: a filter may be 64 KiB.
+        /// Most characters shown before, at and after the position: a filter can have 64 KiB.
         const SHOWN: [usize; 3] = [48, 40, 24];
         let (text, Range { start, end }) = (self.text.as_bytes(), self.span.clone());
         let before = escape::text(&text[..start]).to_string();
@@ -140,13 +147,13 @@ impl fmt::Display for FilterError {
             Some(cut) => format!("…{}", &before[cut..]),
             None => before,
         };
-        let address = escape::text_up_to(&text[start..end], SHOWN[1]).to_string();
+        let marked = escape::text_up_to(&text[start..end], SHOWN[1]).to_string();
         let after = escape::text_up_to(&text[end..], SHOWN[2]);
         let indent = " ".repeat(before.chars().count());
-        let mark = "^".repeat(address.chars().count().max(1));
+        let mark = "^".repeat(marked.chars().count().max(1));
         write!(
             f,
-            "{}\n  {before}{address}{after}\n  {indent}{mark}",
+            "{}\n  {before}{marked}{after}\n  {indent}{mark}",
             self.why
         )
     }

@@ -1,4 +1,4 @@
-//! A filter as a tree: what the parser makes, matching walks and stores translate.
+//! The syntax tree of a filter, which the parser returns, matching evaluates and stores translate.
 
 use std::collections::BTreeSet;
 
@@ -9,83 +9,83 @@ use super::{
 };
 use crate::event::Micros;
 
-/// What a filter asks.
+/// A boolean expression.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expr {
-    /// Nothing: every exchange is meant.
+    /// Matches every exchange.
     All,
-    /// Each of them; two or more when parsed.
+    /// Matches if all parts match. The parser returns two or more.
     And(Vec<Self>),
-    /// Any of them; two or more when parsed.
+    /// Matches if any part matches. The parser returns two or more.
     Or(Vec<Self>),
-    /// Not this.
+    /// Matches if the part does not.
     Not(Box<Self>),
-    /// One question.
+    /// A single condition.
     Atom(Atom),
 }
 
-/// One question about an exchange or its conversation. Sets and ranges hold at least one value when parsed; any
-/// of them will do.
+/// A single condition on an exchange or its conversation. Sets and ranges match if any of their values does; the parser
+/// returns at least one value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Atom {
-    /// `word`, `req:`, `rep:`, `any:`: text, whatever its case.
+    /// `word`, `req:`, `rep:`, `any:`: text, ignoring case.
     Text(Side, Needle),
     /// `req~`, `rep~`, `any~`: a regular expression.
     Regex(Side, Pattern),
     /// `hex:`: a byte sequence on either side.
     Hex(Mask),
-    /// `peer:`: who called.
+    /// `peer:`: the address of the peer.
     Peer(BTreeSet<Peer>),
-    /// `port:`: the port on this side, that of the endpoint.
+    /// `port:`: our port, that of the endpoint.
     Port(Ranges),
     /// `ep:`: the endpoint's name, `tcp:5000`.
     Endpoint(BTreeSet<String>),
-    /// `proto:`: how it is spoken to.
+    /// `proto:`: the protocol of the endpoint.
     Protocol(BTreeSet<Protocol>),
     /// `svc:`: the service, with or without its argument: `greet` also finds `greet:Hello`.
     Service(BTreeSet<String>),
-    /// `lat:`: from read to write, in nanoseconds.
+    /// `lat:`: the latency from read to write, in nanoseconds.
     Latency(Ranges),
-    /// `size:`: request and reply together, in bytes.
+    /// `size:`: the size of request and reply together, in bytes.
     Size(Ranges),
-    /// `after:` and `since:`: read at that moment or later.
+    /// `after:` and `since:`: read at that time or later.
     After(When),
-    /// `before:`: read before that moment.
+    /// `before:`: read before that time.
     Before(When),
-    /// `is:`: what became of it.
+    /// `is:`: the outcome of the exchange, or the state of its conversation.
     Is(BTreeSet<State>),
-    /// `end:`: how its conversation ended.
+    /// `end:`: how the conversation ended.
     End(BTreeSet<End>),
-    /// `id:`: its name.
+    /// `id:`: the id of the exchange.
     Id(Ranges),
-    /// `conv:`: its conversation.
+    /// `conv:`: the id of the conversation.
     Conversation(Ranges),
-    /// `n:`: its number in the conversation, from 1.
+    /// `n:`: the number of the exchange in its conversation, from 1.
     Number(Ranges),
 }
 
-/// Where bytes are looked for.
+/// The side of an exchange that is searched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Side {
-    /// In what the peer said.
+    /// The request.
     Request,
-    /// In what it was answered.
+    /// The reply.
     Reply,
-    /// In either, each for itself.
+    /// Either. A match does not span both.
     Any,
 }
 
-/// A moment.
+/// A point in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum When {
-    /// By the clock: microseconds since the Unix epoch.
+    /// Microseconds since the Unix epoch.
     At(Micros),
-    /// So many microseconds before whatever `now` is when the filter is asked.
+    /// Microseconds before the time at which the filter is evaluated.
     Ago(u64),
 }
 
 impl When {
-    /// As a moment by the clock.
+    /// Returns it in microseconds since the Unix epoch.
     pub fn at(self, now: Micros) -> Micros {
         match self {
             Self::At(at) => at,
@@ -94,7 +94,7 @@ impl When {
     }
 }
 
-/// An enum whose variants are words of the language.
+/// Defines an enum whose variants are words of the language.
 macro_rules! words {
     ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal,)+ }) => {
         $(#[$about])*
@@ -102,10 +102,10 @@ macro_rules! words {
         pub enum $name { $($(#[$doc])* $variant,)+ }
 
         impl $name {
-            /// All there are.
+            /// All variants.
             pub const ALL: &[Self] = &[$(Self::$variant),+];
 
-            /// As it is written in a filter.
+            /// Returns its word in the language.
             pub fn word(self) -> &'static str {
                 match self { $(Self::$variant => $word),+ }
             }
@@ -114,21 +114,21 @@ macro_rules! words {
 }
 
 words! {
-    /// A word of `is:`. What became of an exchange, what its conversation is now, what its bytes are.
+    /// A word of `is:`: the outcome of an exchange, the state of its conversation, or a property of its bytes.
     State {
-        /// Answered, silence included.
+        /// Answered, possibly with an empty reply.
         Ok = "ok",
-        /// Heard and never answered.
+        /// Received, and never answered.
         Unanswered = "unanswered",
-        /// Answered, but the reply did not leave in full.
+        /// Answered, but the reply was not sent in full.
         Unsent = "unsent",
-        /// A rule for datagrams forbade the answer.
+        /// A rule for datagrams suppressed the reply.
         Withheld = "withheld",
-        /// Its conversation goes on.
+        /// The conversation is open.
         Open = "open",
-        /// Its conversation has ended.
+        /// The conversation has ended.
         Closed = "closed",
-        /// Its conversation goes on, but the peer has ended its half of it.
+        /// The conversation is open, and the peer has ended its stream.
         Half = "half",
         /// As `end:rst`.
         Reset = "reset",
@@ -140,19 +140,19 @@ words! {
         Drain = "drain",
         /// As `end:error`.
         Error = "error",
-        /// Either side is no UTF-8 or holds a NUL: the side that JSON gives in base64.
+        /// A side is not UTF-8 or contains NUL, so that JSON has it in base64.
         Binary = "binary",
-        /// The contrary of `binary`.
+        /// Not `binary`.
         Utf8 = "utf8",
-        /// It was heard, and begins as a request of HTTP does: perhaps a browser that was made to call this port.
+        /// A request that begins like one of HTTP: possibly a browser that a web page made connect to this port.
         Http = "http",
     }
 }
 
 words! {
-    /// A word of `end:`, a class of endings ([`crate::ending::CloseReason::class`]).
+    /// A word of `end:`, a class of close reasons ([`crate::ending::CloseReason::class`]).
     End {
-        /// Closed by either side when all was said.
+        /// Closed in order by either side.
         Fin = "fin",
         /// Reset by the peer.
         Rst = "rst",
@@ -162,9 +162,9 @@ words! {
         Limit = "limit",
         /// The server stopped.
         Drain = "drain",
-        /// The store failed and strict durability was asked for.
+        /// The store failed under strict durability.
         Store = "store",
-        /// The service, the system or echoic itself failed.
+        /// The service, the operating system or echoic failed.
         Error = "error",
     }
 }
@@ -176,9 +176,9 @@ words! {
         Tcp = "tcp",
         /// UDP.
         Udp = "udp",
-        /// A socket in the file system.
+        /// Unix stream sockets.
         Unix = "unix",
-        /// Datagrams over Unix sockets.
+        /// Unix datagram sockets.
         Unixgram = "unixgram",
         /// TLS over TCP.
         Tls = "tls",
@@ -190,40 +190,42 @@ words! {
 }
 
 words! {
-    /// What `sort:` orders by.
+    /// A word of `sort:`.
     SortKey {
         /// Latency.
         Latency = "lat",
-        /// Id, that is the order of recording.
+        /// Id, which is the order of recording.
         Id = "id",
-        /// Request and reply together.
+        /// Size of request and reply together.
         Size = "size",
-        /// The moment of the read.
+        /// Time of the read.
         Time = "t",
     }
 }
 
-/// The order asked for with `sort:`; a sign in front, as in `sort:-lat`, turns it around.
+/// The order of a list: `sort:lat`, or `sort:-lat` for descending order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Sort {
-    /// By what.
+    /// The key to sort by.
     pub key: SortKey,
-    /// Largest first.
+    /// Whether the largest comes first.
     pub descending: bool,
 }
 
 impl Expr {
-    /// Whether `holds` says so of every question in it.
-    pub(super) fn all_atoms(&self, holds: &mut impl FnMut(&Atom) -> bool) -> bool {
+    /// Whether `predicate` is true for every atom in the expression.
+    pub(super) fn all_atoms(&self, predicate: &mut impl FnMut(&Atom) -> bool) -> bool {
         match self {
             Self::All => true,
-            Self::And(parts) | Self::Or(parts) => parts.iter().all(|part| part.all_atoms(holds)),
-            Self::Not(part) => part.all_atoms(holds),
-            Self::Atom(atom) => holds(atom),
+            Self::And(parts) | Self::Or(parts) => {
+                parts.iter().all(|part| part.all_atoms(predicate))
+            }
+            Self::Not(part) => part.all_atoms(predicate),
+            Self::Atom(atom) => predicate(atom),
         }
     }
 
-    /// All of `parts`. Nested conjunctions become one, and what asks nothing is left out.
+    /// Returns the conjunction of `parts`. Flattens nested conjunctions and leaves out [`Self::All`].
     pub fn and(parts: impl IntoIterator<Item = Self>) -> Self {
         let mut flat = Vec::new();
         for part in parts {
@@ -240,8 +242,8 @@ impl Expr {
         }
     }
 
-    /// Any of `parts`, of which there is at least one. Nested disjunctions become one, and one that asks nothing
-    /// makes the whole ask nothing.
+    /// Returns the disjunction of `parts`, of which there must be at least one. Flattens nested disjunctions; if a part
+    /// is [`Self::All`], so is the result.
     pub fn or(parts: impl IntoIterator<Item = Self>) -> Self {
         let mut flat = Vec::new();
         for part in parts {
@@ -258,7 +260,7 @@ impl Expr {
         }
     }
 
-    /// Not `part`; twice not is `part` again.
+    /// Returns the negation of `part`. A double negation is removed.
     #[expect(
         clippy::should_implement_trait,
         reason = "a constructor beside and and or"

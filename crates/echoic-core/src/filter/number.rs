@@ -1,4 +1,4 @@
-//! Numbers, sizes and times in a filter, alone and as ranges; and moments.
+//! Numbers, sizes, durations and times in a filter, single or as ranges.
 
 use std::{fmt, ops::RangeInclusive, time::Duration};
 
@@ -7,12 +7,12 @@ use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 use super::{expr::When, ranges::Ranges};
 use crate::units::{Bytes, Count, Span};
 
-/// What a number counts, and so how it is written.
+/// The unit of a number, which decides how it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unit {
-    /// Things: `17`.
+    /// A count: `17`.
     Count,
-    /// A number that names something, which lists show as `#17` and `c17`.
+    /// An id, which lists show as `#17` or `c17`.
     Name,
     /// Bytes: `1k`.
     Bytes,
@@ -20,8 +20,8 @@ pub(super) enum Unit {
     Time,
 }
 
-/// The units in which a single time is written that covers "that, and any fraction of the unit": 82us as it is shown
-/// is 82,000 to 82,999 ns. An exact nanosecond is never what is meant.
+/// The units, in nanoseconds, in which a single duration is printed that covers one whole unit: `82us` is 82,000 to
+/// 82,999 ns, because a list prints all of these as 82us.
 const GRAINS: [(&str, u64); 6] = [
     ("d", 86_400_000_000_000),
     ("h", 3_600_000_000_000),
@@ -32,26 +32,26 @@ const GRAINS: [(&str, u64); 6] = [
 ];
 
 impl Unit {
-    /// Reads `n`, `n..m`, `n..`, `..m`, `>n`, `>=n`, `<n` or `<=n`. An empty range is given back as one.
+    /// Parses `n`, `n..m`, `n..`, `..m`, `>n`, `>=n`, `<n` or `<=n`. The range may be empty.
     pub(super) fn range(self, text: &str) -> Option<RangeInclusive<u64>> {
         #[expect(
             clippy::reversed_empty_ranges,
-            reason = "a range without numbers is meant"
+            reason = "the range is meant to be empty"
         )]
-        const NONE: RangeInclusive<u64> = 1..=0;
+        const EMPTY: RangeInclusive<u64> = 1..=0;
         if let Some(least) = text.strip_prefix(">=") {
             return Some(self.number(least)?..=u64::MAX);
         }
         if let Some(below) = text.strip_prefix('>') {
             let least = self.number(below)?.checked_add(1);
-            return Some(least.map_or(NONE, |least| least..=u64::MAX));
+            return Some(least.map_or(EMPTY, |least| least..=u64::MAX));
         }
         if let Some(most) = text.strip_prefix("<=") {
             return Some(0..=self.number(most)?);
         }
         if let Some(above) = text.strip_prefix('<') {
             let most = self.number(above)?.checked_sub(1);
-            return Some(most.map_or(NONE, |most| 0..=most));
+            return Some(most.map_or(EMPTY, |most| 0..=most));
         }
         match text.split_once("..") {
             None => self.single(text),
@@ -84,18 +84,18 @@ impl Unit {
         }
     }
 
-    /// Writes ranges so that [`Unit::range`] reads the same ones.
+    /// Writes ranges so that [`Unit::range`] parses the same ones.
     pub(super) fn write(self, f: &mut fmt::Formatter<'_>, ranges: &Ranges) -> fmt::Result {
         for (i, range) in ranges.iter().enumerate() {
             if i > 0 {
                 f.write_str(",")?;
             }
-            f.write_str(&self.written(range.into_inner()))?;
+            f.write_str(&self.format_range(range.into_inner()))?;
         }
         Ok(())
     }
 
-    fn written(self, (least, most): (u64, u64)) -> String {
+    fn format_range(self, (least, most): (u64, u64)) -> String {
         let number = |number: u64| match self {
             Self::Count | Self::Name => number.to_string(),
             Self::Bytes => Bytes(number).to_string(),
@@ -124,13 +124,14 @@ impl Unit {
 }
 
 impl When {
-    /// Reads a date or a date with a time (RFC 3339, in UTC unless it says otherwise), else `10m` as ten minutes ago.
+    /// Parses a date or a date with a time (RFC 3339, in UTC unless it has an offset), or a duration: `10m` is ten
+    /// minutes ago.
     pub(super) fn new(text: &str) -> Option<Self> {
-        let by_the_clock = text.parse::<Timestamp>().ok().or_else(|| {
+        let absolute = text.parse::<Timestamp>().ok().or_else(|| {
             let local = text.parse::<DateTime>().ok()?;
             Some(local.to_zoned(TimeZone::UTC).ok()?.timestamp())
         });
-        if let Some(at) = by_the_clock {
+        if let Some(at) = absolute {
             return Some(Self::At(at.as_microsecond()));
         }
         let span = text.parse::<Span>().ok()?;
@@ -235,8 +236,8 @@ mod tests {
         ) {
             let range = least..=least.saturating_add(length);
             for unit in [Unit::Count, Unit::Name, Unit::Bytes, Unit::Time] {
-                let written = unit.written(range.clone().into_inner());
-                prop_assert_eq!(unit.range(&written), Some(range.clone()), "{}", written);
+                let printed = unit.format_range(range.clone().into_inner());
+                prop_assert_eq!(unit.range(&printed), Some(range.clone()), "{}", printed);
             }
         }
 

@@ -1,4 +1,4 @@
-//! From text to tree, by descent: one function a rule of the grammar in [`super`].
+//! A recursive-descent parser: one function per rule of the grammar in [`super`].
 
 use std::{ops::Range, str::FromStr};
 
@@ -10,26 +10,26 @@ use super::{
     key::{self, Key},
     number::Unit,
     peer::Peer,
-    values::{At, Item, Values, limit, sort},
+    values::{Fault, Item, Values, limit, sort},
 };
 use crate::escape;
 
 /// Longest filter, in bytes.
 const TEXT_BYTES_MAX: usize = 64 << 10;
-/// Deepest nesting of parentheses; the parser and whoever walks the tree recurse this far.
+/// Deepest nesting of parentheses. The parser and all functions on the tree recurse to this depth.
 const DEPTH_MAX: usize = 64;
-/// Most conditions; each costs a look at every exchange.
+/// Most conditions. Each may be evaluated for every exchange.
 const ATOMS_MAX: usize = 256;
-/// Most regular expressions; each may hold a mebibyte.
+/// Most regular expressions. Each may take 1 MiB of memory.
 const REGEXES_MAX: usize = 32;
-/// Most values in all lists together. Sets are searched faster than one by one, so there may be more of them.
+/// Most values in all lists together. More than conditions, since the values of a list are looked up in a set.
 const VALUES_MAX: usize = 4096;
 
 impl Filter {
-    /// Reads a filter; nothing but spaces selects all. Several arguments of a command line are joined by a space.
+    /// Parses a filter. An empty one selects all. The caller joins several arguments of a command line by spaces.
     ///
-    /// At most 64 KiB, 64 parentheses deep, 256 questions, 32 regular expressions and 4096 values in lists are
-    /// taken, so that a filter from a stranger costs little to read and to ask.
+    /// The limits are 64 KiB, 64 nested parentheses, 256 conditions, 32 regular expressions and 4096 values in lists.
+    /// They bound the cost of a filter from an untrusted client.
     pub fn parse(text: &str) -> Result<Self, FilterError> {
         parse(text)
     }
@@ -58,7 +58,7 @@ fn parse(text: &str) -> Result<Filter, FilterError> {
         text,
         ..Parser::default()
     };
-    parser.whole().map_err(|At { why, span }| FilterError {
+    parser.filter().map_err(|Fault { why, span }| FilterError {
         why,
         span,
         text: text.to_owned(),
@@ -68,9 +68,11 @@ fn parse(text: &str) -> Result<Filter, FilterError> {
 #[derive(Default)]
 struct Parser<'a> {
     text: &'a str,
-    /// Where reading goes on.
+    /// The position in `text`, in bytes.
     at: usize,
+    /// The number of open parentheses.
     depth: usize,
+    /// Counts for the limits.
     atoms: usize,
     regexes: usize,
     values: usize,
@@ -79,7 +81,7 @@ struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
-    fn whole(&mut self) -> Result<Filter, At> {
+    fn filter(&mut self) -> Result<Filter, Fault> {
         let expr = self.or()?;
         match self.peek() {
             None => Ok(Filter {
@@ -91,8 +93,8 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// `and {"OR" and}`; nothing at all is everything.
-    fn or(&mut self) -> Result<Expr, At> {
+    /// `and {"OR" and}`; an empty query selects all.
+    fn or(&mut self) -> Result<Expr, Fault> {
         let mut branches = Vec::new();
         let mut before = None;
         loop {
@@ -111,23 +113,23 @@ impl<'a> Parser<'a> {
     }
 
     /// `unary {["AND"] unary}`, possibly none.
-    fn and(&mut self) -> Result<Vec<Expr>, At> {
+    fn and(&mut self) -> Result<Vec<Expr>, Fault> {
         let mut parts = Vec::new();
         let mut is_first = true;
-        let mut waiting = None;
+        let mut pending_and = None;
         loop {
             self.skip_space();
-            if matches!(self.peek(), None | Some(')')) || self.sees("OR") {
-                return match waiting {
+            if matches!(self.peek(), None | Some(')')) || self.is_at_keyword("OR") {
+                return match pending_and {
                     Some(span) => Err(Why::Dangling { word: "AND" }.at(span)),
                     None => Ok(parts),
                 };
             }
             if let Some(span) = self.keyword("AND") {
-                if is_first || waiting.is_some() {
+                if is_first || pending_and.is_some() {
                     return Err(Why::Dangling { word: "AND" }.at(span));
                 }
-                waiting = Some(span);
+                pending_and = Some(span);
                 continue;
             }
             if let Some(span) = self.keyword("THEN") {
@@ -140,12 +142,12 @@ impl<'a> Parser<'a> {
                 return Err(Why::Not.at(span));
             }
             parts.extend(self.unary()?);
-            (is_first, waiting) = (false, None);
+            (is_first, pending_and) = (false, None);
         }
     }
 
-    /// `["-"|"!"] atom`; none for `sort:` and `limit:`, which are taken note of.
-    fn unary(&mut self) -> Result<Option<Expr>, At> {
+    /// `["-"|"!"] atom`; `None` for `sort:` and `limit:`, which are stored in the parser.
+    fn unary(&mut self) -> Result<Option<Expr>, Fault> {
         let start = self.at;
         let negated = self.peek().is_some_and(|c| matches!(c, '-' | '!'));
         if negated {
@@ -172,7 +174,7 @@ impl<'a> Parser<'a> {
     }
 
     /// `"(" query ")"`
-    fn group(&mut self) -> Result<Expr, At> {
+    fn group(&mut self) -> Result<Expr, Fault> {
         let start = self.at;
         if self.depth == DEPTH_MAX {
             return Err(Why::TooDeep { most: DEPTH_MAX }.at(start..start + 1));
@@ -191,7 +193,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// A word before a colon or a tilde, and which of the two it is.
+    /// Returns the word before a colon or a tilde, and which of the two follows it.
     fn head(&self) -> Option<(&'a str, char)> {
         let rest = &self.text[self.at..];
         let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
@@ -202,8 +204,8 @@ impl<'a> Parser<'a> {
         is_head.then_some((name, mark))
     }
 
-    /// `key ":" value`; none for what is about the whole list.
-    fn keyed(&mut self, name: &str, negated: bool) -> Result<Option<Expr>, At> {
+    /// `key ":" value`; `None` for keys that apply to the whole list.
+    fn keyed(&mut self, name: &str, negated: bool) -> Result<Option<Expr>, Fault> {
         let start = self.at;
         self.at += name.len() + 1;
         let span = start..self.at;
@@ -225,17 +227,18 @@ impl<'a> Parser<'a> {
             return Err(Why::Inside { key: name }.at(span));
         }
         let items = self.items(name, wants)?;
-        self.question(key, Values { name, wants, items }, span)
+        self.condition(key, Values { name, wants, items }, span)
     }
 
-    /// What `key` asks of `values`. A list of texts is several questions; a list of anything else is a set.
-    fn question(
+    /// Returns the condition of `key` with `values`. Each text of a list is a condition of its own; other lists are one
+    /// condition with a set.
+    fn condition(
         &mut self,
         key: Key,
         values: Values,
         span: Range<usize>,
-    ) -> Result<Option<Expr>, At> {
-        let own = |text: &str| Some(text.to_owned());
+    ) -> Result<Option<Expr>, Fault> {
+        let owned = |text: &str| Some(text.to_owned());
         let twice = Why::Twice { key: values.name };
         let atom = match key {
             Key::Sort => {
@@ -259,9 +262,9 @@ impl<'a> Parser<'a> {
             }
             Key::Peer => Atom::Peer(values.each(Peer::new)?),
             Key::Port => Atom::Port(values.ranges(Unit::Count, u16::MAX.into())?),
-            Key::Endpoint => Atom::Endpoint(values.each(own)?),
+            Key::Endpoint => Atom::Endpoint(values.each(owned)?),
             Key::Protocol => Atom::Protocol(values.words(Protocol::ALL, Protocol::word)?),
-            Key::Service => Atom::Service(values.each(own)?),
+            Key::Service => Atom::Service(values.each(owned)?),
             Key::Latency => Atom::Latency(values.ranges(Unit::Time, u64::MAX)?),
             Key::Size => Atom::Size(values.ranges(Unit::Bytes, u64::MAX)?),
             Key::After => Atom::After(values.one(When::new)?),
@@ -276,7 +279,7 @@ impl<'a> Parser<'a> {
         Ok(Some(Expr::Atom(atom)))
     }
 
-    fn phrase(&mut self, side: Side, item: Item) -> Result<Expr, At> {
+    fn phrase(&mut self, side: Side, item: Item) -> Result<Expr, Fault> {
         self.count(1, &item.span)?;
         match Needle::new(item.bytes) {
             Some(needle) => Ok(Expr::Atom(Atom::Text(side, needle))),
@@ -284,8 +287,8 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// `key "~" regex`. The expression keeps its own escapes; a list it has none.
-    fn regex(&mut self, name: &str) -> Result<Expr, At> {
+    /// `key "~" regex`. Escapes belong to the expression; there are no lists.
+    fn regex(&mut self, name: &str) -> Result<Expr, Fault> {
         let start = self.at;
         self.at += name.len() + 1;
         let head = start..self.at;
@@ -311,12 +314,12 @@ impl<'a> Parser<'a> {
         }
         match Pattern::new(&self.text[span.clone()]) {
             Ok(pattern) => Ok(Expr::Atom(Atom::Regex(side, pattern))),
-            Err(said) => Err(Why::Regex { said }.at(span)),
+            Err(reason) => Err(Why::Regex { reason }.at(span)),
         }
     }
 
-    /// `item {"," item}`, right after the colon.
-    fn items(&mut self, key: &'static str, wants: &'static str) -> Result<Vec<Item>, At> {
+    /// `item {"," item}`, directly after the colon.
+    fn items(&mut self, key: &'static str, wants: &'static str) -> Result<Vec<Item>, Fault> {
         let mut items = Vec::new();
         loop {
             let item = self.item(true, key == "hex")?;
@@ -339,9 +342,9 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// A word or a quoted phrase, with the escapes of [`crate::escape`] resolved: what echoic shows can be searched.
-    /// Single quotes stand for themselves in text; where bytes are written they quote as well.
-    fn item(&mut self, in_list: bool, is_bytes: bool) -> Result<Item, At> {
+    /// A word or a quoted phrase, with the escapes of [`crate::escape`] decoded. Single quotes are ordinary characters in
+    /// text, and quotation marks around bytes (`hex:`).
+    fn item(&mut self, in_list: bool, is_bytes: bool) -> Result<Item, Fault> {
         let span = match self.peek() {
             Some('"') => self.quoted('"', in_list)?,
             Some('\'') if is_bytes => self.quoted('\'', in_list)?,
@@ -352,23 +355,23 @@ impl<'a> Parser<'a> {
             Err(error) => {
                 let at = span.start + error.at;
                 Err(Why::Escape {
-                    said: error.to_string(),
+                    message: error.to_string(),
                 }
                 .at(at..at + 1))
             }
         }
     }
 
-    /// Up to a space, a comma in a list, or a parenthesis that closes one opened before: `f(x)` is one word.
-    /// A backslash in a regular expression takes the next character with it.
+    /// An unquoted word: ends before whitespace, a comma in a list, or a closing parenthesis that was not opened in the
+    /// word (`f(x)` is one word). With `has_escapes`, the character after a backslash does not end it.
     fn bare(&mut self, in_list: bool, has_escapes: bool) -> Range<usize> {
         let start = self.at;
         let mut open = 0_usize;
         let mut chars = self.text[start..].char_indices();
         self.at = self.text.len();
         while let Some((at, c)) = chars.next() {
-            let ends = c.is_whitespace() || open == 0 && (c == ')' || in_list && c == ',');
-            if ends {
+            let is_end = c.is_whitespace() || open == 0 && (c == ')' || in_list && c == ',');
+            if is_end {
                 self.at = start + at;
                 break;
             }
@@ -384,8 +387,8 @@ impl<'a> Parser<'a> {
         start..self.at
     }
 
-    /// What stands between this quotation mark and the next that has no backslash before it.
-    fn quoted(&mut self, mark: char, in_list: bool) -> Result<Range<usize>, At> {
+    /// Quoted text: ends at the next quotation mark without a backslash before it. Returns the span between the marks.
+    fn quoted(&mut self, mark: char, in_list: bool) -> Result<Range<usize>, Fault> {
         let start = self.at + 1;
         let mut chars = self.text[start..].char_indices();
         let len = loop {
@@ -408,13 +411,14 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn count(&mut self, atoms: usize, span: &Range<usize>) -> Result<(), At> {
+    /// Counts conditions against the limit.
+    fn count(&mut self, atoms: usize, span: &Range<usize>) -> Result<(), Fault> {
         self.atoms += atoms;
         match self.atoms {
             0..=ATOMS_MAX => Ok(()),
             _ => Err(Why::TooMany {
                 most: ATOMS_MAX,
-                what: "questions",
+                what: "conditions",
             }
             .at(span.clone())),
         }
@@ -428,17 +432,18 @@ impl<'a> Parser<'a> {
         self.at = self.text.len() - self.text[self.at..].trim_start().len();
     }
 
-    /// Whether `word` comes next and ends there.
-    fn sees(&self, word: &str) -> bool {
+    /// Whether the next word is `word`.
+    fn is_at_keyword(&self, word: &str) -> bool {
         let rest = self.text[self.at..].strip_prefix(word);
         rest.is_some_and(|rest| {
             rest.is_empty() || rest.starts_with(|c: char| c.is_whitespace() || "()".contains(c))
         })
     }
 
+    /// Consumes `word` if it is next, and returns its span.
     fn keyword(&mut self, word: &str) -> Option<Range<usize>> {
         let start = self.at;
-        self.sees(word).then(|| {
+        self.is_at_keyword(word).then(|| {
             self.at += word.len();
             start..self.at
         })

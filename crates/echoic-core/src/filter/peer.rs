@@ -1,4 +1,4 @@
-//! Who called: addresses, networks, and addresses with a port.
+//! Values of `peer:`: addresses, networks, and addresses with a port.
 
 use std::{
     fmt,
@@ -7,19 +7,18 @@ use std::{
 
 use ipnet::IpNet;
 
-/// One item of `peer:`, as `10.0.0.0/8`, `::1`, `127.0.0.1:40000` or `[::1]:40000`.
+/// A value of `peer:`, such as `10.0.0.0/8`, `::1`, `127.0.0.1:40000` or `[::1]:40000`.
 ///
-/// IPv4 addresses mapped into IPv6 (RFC 4291 section 2.5.5.2), as a socket open to both families reports them,
-/// are taken for what they are.
+/// IPv4-mapped IPv6 addresses (RFC 4291, section 2.5.5.2), which a dual-stack socket reports, count as IPv4 addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Peer {
-    /// Bits past the prefix are zero.
+    /// The network; bits past the prefix are zero.
     network: IpNet,
     port: Option<u16>,
 }
 
 impl Peer {
-    /// Reads one item.
+    /// Parses one value.
     pub fn new(text: &str) -> Option<Self> {
         if let Some((address, prefix)) = text.split_once('/') {
             let is_number = !prefix.is_empty() && prefix.bytes().all(|b| b.is_ascii_digit());
@@ -59,25 +58,25 @@ impl Peer {
         })
     }
 
-    /// The first address of the network; the address itself where one is meant.
+    /// Returns the first address of the network, or the single address.
     pub fn address(&self) -> IpAddr {
         self.network.addr()
     }
 
-    /// How many leading bits must agree: 32 or 128 where one address is meant.
+    /// Returns the prefix length: 32 or 128 for a single address.
     pub fn prefix(&self) -> u8 {
         self.network.prefix_len()
     }
 
-    /// The port, where one was given.
+    /// Returns the port, if one was given.
     pub fn port(&self) -> Option<u16> {
         self.port
     }
 
-    /// Whether `caller` is meant.
-    pub fn contains(&self, caller: SocketAddr) -> bool {
-        self.network.contains(&caller.ip().to_canonical())
-            && self.port.is_none_or(|port| port == caller.port())
+    /// Whether the network and the port, if given, match `addr`.
+    pub fn contains(&self, addr: SocketAddr) -> bool {
+        self.network.contains(&addr.ip().to_canonical())
+            && self.port.is_none_or(|port| port == addr.port())
     }
 
     fn is_host(&self) -> bool {
@@ -119,10 +118,10 @@ mod tests {
     #[case("::ffff:127.0.0.0/104", "127.9.9.9:4", true)]
     fn peer_filter_matches_addresses(
         #[case] item: &str,
-        #[case] caller: SocketAddr,
-        #[case] meant: bool,
+        #[case] addr: SocketAddr,
+        #[case] is_match: bool,
     ) {
-        assert_eq!(Peer::new(item).unwrap().contains(caller), meant);
+        assert_eq!(Peer::new(item).unwrap().contains(addr), is_match);
     }
 
     #[rstest]

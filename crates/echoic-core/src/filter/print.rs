@@ -1,4 +1,4 @@
-//! From tree to text: what the parser reads as the same tree.
+//! Prints filters in a form that parses to the same filter.
 
 use std::fmt::{self, Display, Write};
 
@@ -33,8 +33,8 @@ impl Display for Expr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::All => Ok(()),
-            Self::And(parts) => separated(f, parts, " ", |part| matches!(part, Self::Or(_))),
-            Self::Or(parts) => separated(f, parts, " OR ", |_| false),
+            Self::And(parts) => write_parts(f, parts, " ", |part| matches!(part, Self::Or(_))),
+            Self::Or(parts) => write_parts(f, parts, " OR ", |_| false),
             Self::Not(part) if matches!(**part, Self::Atom(_)) => write!(f, "-{part}"),
             Self::Not(part) => write!(f, "-({part})"),
             Self::Atom(atom) => write!(f, "{atom}"),
@@ -42,17 +42,18 @@ impl Display for Expr {
     }
 }
 
-fn separated(
+/// Writes `parts` with a separator, with parentheses around those that need them.
+fn write_parts(
     f: &mut fmt::Formatter<'_>,
     parts: &[Expr],
     separator: &str,
-    is_grouped: impl Fn(&Expr) -> bool,
+    needs_parentheses: impl Fn(&Expr) -> bool,
 ) -> fmt::Result {
     for (i, part) in parts.iter().enumerate() {
         if i > 0 {
             f.write_str(separator)?;
         }
-        if is_grouped(part) {
+        if needs_parentheses(part) {
             write!(f, "({part})")?;
         } else {
             write!(f, "{part}")?;
@@ -123,17 +124,17 @@ fn list<T: Display>(
     Ok(())
 }
 
-/// A word as it is where nothing in it means anything to the parser, else in quotes. After a key, a colon means
-/// nothing any more.
+/// Formats a word, in quotes if the parser would read anything in it as syntax. After a key, colons are plain
+/// (`colons`).
 fn word(bytes: &[u8], colons: bool) -> String {
-    let shown = escape::text(bytes).to_string();
+    let escaped = escape::text(bytes).to_string();
     let is_plain =
         |c: char| c.is_alphanumeric() || "-._/@%+=#$&*<>?!".contains(c) || c == ':' && colons;
-    let is_keyword = matches!(&shown[..], "AND" | "OR" | "THEN" | "NOT");
-    if shown.chars().all(is_plain) && !shown.starts_with(['-', '!']) && !is_keyword {
-        shown
+    let is_keyword = matches!(&escaped[..], "AND" | "OR" | "THEN" | "NOT");
+    if escaped.chars().all(is_plain) && !escaped.starts_with(['-', '!']) && !is_keyword {
+        escaped
     } else {
-        format!("\"{}\"", shown.replace('"', "\\\""))
+        format!("\"{}\"", escaped.replace('"', "\\\""))
     }
 }
 
@@ -144,7 +145,7 @@ impl Display for Pattern {
             return f.write_str(source);
         }
         f.write_char('"')?;
-        // No quotation mark in a pattern has a backslash before it that is its own.
+        // The source has no escaped quotation marks (see `Pattern::source`), so escape each of them.
         f.write_str(&source.replace('"', "\\\""))?;
         f.write_char('"')
     }

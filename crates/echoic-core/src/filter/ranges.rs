@@ -1,63 +1,63 @@
-//! Sets of whole numbers: ids, ports, lengths, latencies.
+//! Sets of integers as ranges: ids, ports, sizes, latencies.
 
 use std::ops::RangeInclusive;
 
-/// A set of numbers as sorted ranges that neither overlap nor touch, so that equal sets are equal values and
-/// whether a number is in it is a binary search.
+/// A set of numbers as sorted ranges that neither overlap nor touch, so that equal sets are equal values and lookup is a
+/// binary search.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Ranges(Vec<(u64, u64)>);
 
 impl Ranges {
-    /// Every number.
+    /// Returns the set of all numbers.
     pub fn all() -> Self {
         Self(vec![(0, u64::MAX)])
     }
 
-    /// No number.
+    /// Returns the empty set.
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// Whether no number is in it.
+    /// Whether it contains no number.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether every number is in it.
+    /// Whether it contains every number.
     pub fn is_all(&self) -> bool {
         self.0 == [(0, u64::MAX)]
     }
 
-    /// Whether `number` is in it.
+    /// Whether it contains `number`.
     pub fn contains(&self, number: u64) -> bool {
         let after = self.0.partition_point(|&(first, _)| first <= number);
         after > 0 && number <= self.0[after - 1].1
     }
 
-    /// Its ranges, smallest first.
+    /// Returns its ranges in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = RangeInclusive<u64>> {
         self.0.iter().map(|&(first, last)| first..=last)
     }
 
-    /// The smallest and the largest number in it.
+    /// Returns its smallest and largest number; `None` if it is empty.
     pub fn hull(&self) -> Option<RangeInclusive<u64>> {
         let ((first, _), (_, last)) = (self.0.first()?, self.0.last()?);
         Some(*first..=*last)
     }
 
-    /// What is in either.
+    /// Returns the numbers in either set.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
         self.iter().chain(other.iter()).collect()
     }
 
-    /// What is in both.
+    /// Returns the numbers in both sets.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
         self.complement().union(&other.complement()).complement()
     }
 
-    /// What is not in it.
+    /// Returns the numbers not in the set.
     #[must_use]
     pub fn complement(&self) -> Self {
         let mut gaps = Vec::with_capacity(self.0.len() + 1);
@@ -74,7 +74,7 @@ impl Ranges {
 }
 
 impl FromIterator<RangeInclusive<u64>> for Ranges {
-    /// In any order, overlapping or not; empty ranges add nothing.
+    /// Collects ranges in any order; they may overlap or be empty.
     fn from_iter<I: IntoIterator<Item = RangeInclusive<u64>>>(ranges: I) -> Self {
         let ranges = ranges.into_iter().filter(|range| !range.is_empty());
         let mut sorted: Vec<_> = ranges.map(RangeInclusive::into_inner).collect();
@@ -98,7 +98,7 @@ mod tests {
 
     use super::*;
 
-    /// Numbers at both ends of what there is, where sums overflow.
+    /// Numbers at both ends of `u64`, where additions can overflow.
     fn number() -> impl Strategy<Value = u64> {
         prop_oneof![0..12_u64, u64::MAX - 11..=u64::MAX]
     }

@@ -1,4 +1,4 @@
-//! Asking the questions.
+//! Evaluates filters.
 
 use super::expr::{Atom, End, Expr, Side, State};
 use crate::{
@@ -7,24 +7,23 @@ use crate::{
     http::begins_as_http,
 };
 
-/// What a filter can be asked about: an exchange, or a row of a store that has not become one yet and lends its
-/// bytes.
+/// What a filter can match: an exchange, or the row of a store, which lends its bytes without allocating an exchange.
 pub trait Subject {
-    /// The conversation it belongs to, as far as it is known.
+    /// Returns its conversation, as far as it is known.
     fn conversation(&self) -> &Conversation;
-    /// Its name; 0 where nothing is stored.
+    /// Returns its id; 0 if it is not stored.
     fn id(&self) -> ExchangeId;
-    /// Its number in the conversation, from 1.
+    /// Returns its number in the conversation, from 1.
     fn n(&self) -> u64;
-    /// Wall clock at the read.
+    /// Returns the wall-clock time of the read.
     fn at(&self) -> Micros;
-    /// From read to write, nanoseconds.
+    /// Returns the latency from read to write, in nanoseconds.
     fn latency_ns(&self) -> u64;
-    /// What became of it.
+    /// Returns its outcome.
     fn outcome(&self) -> Outcome;
-    /// As it came.
+    /// Returns the request as received.
     fn request(&self) -> &[u8];
-    /// As it went.
+    /// Returns the reply as sent.
     fn reply(&self) -> &[u8];
 }
 
@@ -55,7 +54,7 @@ impl Subject for Exchange {
     }
 }
 
-/// A conversation by itself: what is asked of exchanges finds nothing in it. Its time is when it opened.
+/// A conversation without exchanges. Its request and reply are empty; its time is when it opened.
 impl Subject for Conversation {
     fn conversation(&self) -> &Conversation {
         self
@@ -84,7 +83,7 @@ impl Subject for Conversation {
 }
 
 impl Expr {
-    /// Whether `subject` is meant, `now` being the moment that `since:10m` is reckoned from.
+    /// Whether `subject` matches. Relative times such as `since:10m` count back from `now`.
     pub fn matches(&self, subject: &impl Subject, now: Micros) -> bool {
         match self {
             Self::All => true,
@@ -97,7 +96,7 @@ impl Expr {
 }
 
 impl Atom {
-    /// Whether it can be asked of a conversation by itself.
+    /// Whether it is a condition on a conversation, not on its exchanges.
     pub(super) fn is_of_conversation(&self) -> bool {
         match self {
             Self::Is(states) => states.iter().all(|state| state.is_of_conversation()),
@@ -114,7 +113,7 @@ impl Atom {
         }
     }
 
-    /// Whether the answer to this question is yes.
+    /// Whether `subject` matches. Relative times such as `since:10m` count back from `now`.
     pub fn matches(&self, subject: &impl Subject, now: Micros) -> bool {
         let conversation = subject.conversation();
         let endpoint_info = &conversation.endpoint_info;
@@ -123,10 +122,10 @@ impl Atom {
             Self::Regex(side, pattern) => side.any(subject, |bytes| pattern.is_in(bytes)),
             Self::Hex(mask) => Side::Any.any(subject, |bytes| mask.is_in(bytes)),
             Self::Peer(peers) => {
-                let Address::Net(caller) = conversation.remote else {
+                let Address::Net(addr) = conversation.remote else {
                     return false;
                 };
-                peers.iter().any(|peer| peer.contains(caller))
+                peers.iter().any(|peer| peer.contains(addr))
             }
             Self::Port(ports) => conversation
                 .served_at()
@@ -145,8 +144,8 @@ impl Atom {
             }
             Self::After(when) => subject.at() >= when.at(now),
             Self::Before(when) => subject.at() < when.at(now),
-            Self::Is(states) => states.iter().any(|state| state.holds(subject)),
-            Self::End(ends) => ends.iter().any(|end| end.holds(conversation)),
+            Self::Is(states) => states.iter().any(|state| state.matches(subject)),
+            Self::End(ends) => ends.iter().any(|end| end.matches(conversation)),
             Self::Id(ids) => ids.contains(subject.id()),
             Self::Conversation(ids) => ids.contains(conversation.id),
             Self::Number(numbers) => numbers.contains(subject.n()),
@@ -155,17 +154,18 @@ impl Atom {
 }
 
 impl Side {
-    fn any(self, subject: &impl Subject, found: impl Fn(&[u8]) -> bool) -> bool {
+    /// Whether the side, or either side, matches.
+    fn any(self, subject: &impl Subject, is_match: impl Fn(&[u8]) -> bool) -> bool {
         match self {
-            Self::Request => found(subject.request()),
-            Self::Reply => found(subject.reply()),
-            Self::Any => found(subject.request()) || found(subject.reply()),
+            Self::Request => is_match(subject.request()),
+            Self::Reply => is_match(subject.reply()),
+            Self::Any => is_match(subject.request()) || is_match(subject.reply()),
         }
     }
 }
 
 impl State {
-    /// Whether it is one of a conversation, and not of an exchange in it.
+    /// Whether it is a state of a conversation, not of its exchanges.
     pub(super) fn is_of_conversation(self) -> bool {
         matches!(
             self,
@@ -180,11 +180,11 @@ impl State {
         )
     }
 
-    fn holds(self, subject: &impl Subject) -> bool {
+    fn matches(self, subject: &impl Subject) -> bool {
         let conversation = subject.conversation();
         let is_open = conversation.ended.is_none();
         let is_text = |bytes: &[u8]| !bytes.contains(&0) && str::from_utf8(bytes).is_ok();
-        let both_text = || is_text(subject.request()) && is_text(subject.reply());
+        let are_text = || is_text(subject.request()) && is_text(subject.reply());
         match self {
             Self::Ok => subject.outcome() == Outcome::Ok,
             Self::Unanswered => subject.outcome() == Outcome::Unanswered,
@@ -193,13 +193,13 @@ impl State {
             Self::Open => is_open,
             Self::Closed => !is_open,
             Self::Half => is_open && conversation.half_closed.is_some(),
-            Self::Reset => End::Rst.holds(conversation),
-            Self::Timeout => End::Timeout.holds(conversation),
-            Self::Limit => End::Limit.holds(conversation),
-            Self::Drain => End::Drain.holds(conversation),
-            Self::Error => End::Error.holds(conversation),
-            Self::Binary => !both_text(),
-            Self::Utf8 => both_text(),
+            Self::Reset => End::Rst.matches(conversation),
+            Self::Timeout => End::Timeout.matches(conversation),
+            Self::Limit => End::Limit.matches(conversation),
+            Self::Drain => End::Drain.matches(conversation),
+            Self::Error => End::Error.matches(conversation),
+            Self::Binary => !are_text(),
+            Self::Utf8 => are_text(),
             Self::Http => {
                 !conversation.endpoint_info.is_caller() && begins_as_http(subject.request())
             }
@@ -208,7 +208,7 @@ impl State {
 }
 
 impl End {
-    fn holds(self, conversation: &Conversation) -> bool {
+    fn matches(self, conversation: &Conversation) -> bool {
         let class = conversation
             .ended
             .as_ref()

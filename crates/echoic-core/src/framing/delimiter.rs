@@ -1,4 +1,4 @@
-//! Bytes that end a message, of any length.
+//! Delimiters of any length, interned.
 
 use std::{
     collections::BTreeSet,
@@ -6,34 +6,34 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-/// What ends a message under `delim:HEX`. At least one byte.
+/// The bytes that end a message under `delim:HEX`, at least one.
 ///
-/// Interned: the bytes live as long as the process, so that a framing is a small value that can be copied, as every
-/// conversation and every record does. A process sees as many of them as somebody typed.
+/// Interned: the bytes are leaked once, so that a framing stays a small `Copy` value in every conversation and record.
+/// The number of delimiters is bounded by the framings configured for the process and found in its store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Delimiter(&'static [u8]);
 
-static KNOWN: Mutex<BTreeSet<&'static [u8]>> = Mutex::new(BTreeSet::new());
+static INTERNED: Mutex<BTreeSet<&'static [u8]>> = Mutex::new(BTreeSet::new());
 
 impl Delimiter {
-    /// These bytes; none if there is none.
+    /// Interns the bytes; `None` if there are none.
     pub fn new(bytes: &[u8]) -> Option<Self> {
         if bytes.is_empty() {
             return None;
         }
-        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-        let interned = match known.get(bytes) {
-            Some(interned) => interned,
+        let mut interned = INTERNED.lock().unwrap_or_else(PoisonError::into_inner);
+        let delimiter = match interned.get(bytes) {
+            Some(delimiter) => delimiter,
             None => {
                 let leaked: &'static [u8] = Box::leak(bytes.into());
-                known.insert(leaked);
+                interned.insert(leaked);
                 leaked
             }
         };
-        Some(Self(interned))
+        Some(Self(delimiter))
     }
 
-    /// The bytes.
+    /// Returns the bytes.
     pub fn bytes(&self) -> &'static [u8] {
         self.0
     }

@@ -1,34 +1,35 @@
-//! Lengths that stand before a message, read off the first of its bytes.
+//! Decodes the lengths before messages: prefixes, varints, netstrings and `Content-Length` headers.
 
 use memchr::memmem;
 
 use super::Width;
 
-/// The most that headers before a `Content-Length` body may take, in bytes.
+/// Longest headers before a `Content-Length` body, in bytes.
 const HEADERS_MAX: usize = 8 << 10;
 
-/// Digits that a netstring's length may have: 4 GiB are ten.
+/// Most digits in the length of a netstring, enough for 4 GiB.
 const DIGITS_MAX: usize = 10;
 
-/// Why the bytes after the last message cannot be one.
+/// Why the bytes after the last message cannot become a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Violation {
-    /// Its body is longer than the limit, or its length says that it will be.
+    /// The body, or the length before it, exceeds the limit.
     TooLong,
-    /// What should announce its length, or end it, does not.
+    /// The length or the terminator is invalid.
     Malformed,
 }
 
-/// What stands at the head of the unfinished bytes.
+/// What the unfinished bytes begin with.
 pub(super) enum Head {
     /// A whole message: lengths of header, body and terminator.
     Message(usize, usize, usize),
-    /// Not all of one yet.
+    /// A part of a message.
     Unfinished,
+    /// Bytes that cannot become a message.
     Violation(Violation),
 }
 
-/// The length in a prefix of that width, once it is there.
+/// Decodes a length prefix; `None` if it is incomplete.
 pub(super) fn prefix(width: Width, bytes: &[u8]) -> Option<usize> {
     Some(match width {
         Width::U8 => (*bytes.first()?).into(),
@@ -39,11 +40,12 @@ pub(super) fn prefix(width: Width, bytes: &[u8]) -> Option<usize> {
     })
 }
 
-fn announced(rest: &[u8], max: usize, header: usize, body: u64, terminator: usize) -> Head {
+/// Checks the lengths of a message against the limit and against the bytes at hand.
+fn check_lengths(rest: &[u8], max: usize, header: usize, body: u64, terminator: usize) -> Head {
     match usize::try_from(body) {
         Ok(body) if body <= max => {
-            let all = header + body + terminator;
-            if rest.len() < all {
+            let total = header + body + terminator;
+            if rest.len() < total {
                 Head::Unfinished
             } else {
                 Head::Message(header, body, terminator)
@@ -53,9 +55,10 @@ fn announced(rest: &[u8], max: usize, header: usize, body: u64, terminator: usiz
     }
 }
 
-/// A length in groups of seven bits, the least first (Protocol Buffers, "Base 128 varints").
+/// Decodes a message with a varint length: groups of seven bits, least significant first (Protocol Buffers, "Base 128
+/// varints").
 pub(super) fn varint(rest: &[u8], max: usize) -> Head {
-    // Ten groups of seven bits are enough for 64; the tenth has room for one.
+    // A 64-bit length takes at most ten groups of seven bits, of which the tenth holds one bit.
     const GROUPS_MAX: usize = 10;
     let mut length: u64 = 0;
     for (i, byte) in rest.iter().take(GROUPS_MAX).enumerate() {
@@ -65,7 +68,7 @@ pub(super) fn varint(rest: &[u8], max: usize) -> Head {
         }
         length |= group << (7 * i);
         if byte & 0x80 == 0 {
-            return announced(rest, max, i + 1, length, 0);
+            return check_lengths(rest, max, i + 1, length, 0);
         }
     }
     if rest.len() < GROUPS_MAX {
@@ -75,7 +78,7 @@ pub(super) fn varint(rest: &[u8], max: usize) -> Head {
     }
 }
 
-/// `5:hello,` (D. J. Bernstein, "Netstrings").
+/// Decodes a netstring, `5:hello,` (D. J. Bernstein, "Netstrings").
 pub(super) fn netstring(rest: &[u8], max: usize) -> Head {
     let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let leading_zero = digits > 1 && rest[0] == b'0';
@@ -88,7 +91,7 @@ pub(super) fn netstring(rest: &[u8], max: usize) -> Head {
             let length = rest[..digits]
                 .iter()
                 .fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0'));
-            match announced(rest, max, digits + 1, length, 1) {
+            match check_lengths(rest, max, digits + 1, length, 1) {
                 Head::Message(header, body, _) if rest[header + body] != b',' => {
                     Head::Violation(Violation::Malformed)
                 }
@@ -99,23 +102,23 @@ pub(super) fn netstring(rest: &[u8], max: usize) -> Head {
     }
 }
 
-/// Headers, of which one says how long the body is (Language Server Protocol, "Base protocol").
+/// Decodes a message with headers, one of which is the length of the body (Language Server Protocol, "Base protocol").
 pub(super) fn content_length(rest: &[u8], max: usize) -> Head {
-    let within = &rest[..rest.len().min(HEADERS_MAX)];
-    let Some(end) = memmem::find(within, b"\r\n\r\n") else {
-        return if within.len() < HEADERS_MAX {
+    let headers = &rest[..rest.len().min(HEADERS_MAX)];
+    let Some(end) = memmem::find(headers, b"\r\n\r\n") else {
+        return if headers.len() < HEADERS_MAX {
             Head::Unfinished
         } else {
             Head::Violation(Violation::Malformed)
         };
     };
     match length_header(&rest[..end]) {
-        Some(length) => announced(rest, max, end + 4, length, 0),
+        Some(length) => check_lengths(rest, max, end + 4, length, 0),
         None => Head::Violation(Violation::Malformed),
     }
 }
 
-/// The one `Content-Length` among headers.
+/// Returns the value of the `Content-Length` header; `None` if it is missing, invalid or contradictory.
 fn length_header(headers: &[u8]) -> Option<u64> {
     let mut found = None;
     for line in headers.split(|byte| *byte == b'\n') {
@@ -123,10 +126,10 @@ fn length_header(headers: &[u8]) -> Option<u64> {
         let colon = line.iter().position(|byte| *byte == b':')?;
         if line[..colon].eq_ignore_ascii_case(b"content-length") {
             let digits = line[colon + 1..].trim_ascii();
-            let plain = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+            let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
             let value = str::from_utf8(digits)
                 .ok()
-                .filter(|_| plain)?
+                .filter(|_| is_number)?
                 .parse()
                 .ok()?;
             if found.is_some_and(|found| found != value) {

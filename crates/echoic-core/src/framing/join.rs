@@ -1,31 +1,31 @@
-//! Messages to bytes.
+//! Frames messages: from bodies to bytes on the wire.
 
 use thiserror::Error;
 
 use super::{Framing, Width};
 
-/// How the message ended that a reply answers: a reply ends like its message.
+/// How a reply ends. It ends like the message that it answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End<'a> {
-    /// With these bytes, under the framing that replies leave in too: they are copied.
+    /// With a copy of these bytes, the terminator of the message. Both directions have the same framing.
     Like(&'a [u8]),
-    /// As its framing has it.
+    /// With the terminator of the reply's framing.
     Whole,
-    /// With the stream, unterminated.
+    /// Without a terminator: the message was ended by the end of the stream.
     Stream,
 }
 
-/// A body that its framing has no way to announce, such as 256 bytes under `u8`.
+/// The body of a reply is longer than the length field of its framing allows, such as 256 bytes under `u8`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("a reply of {bytes} bytes is longer than its framing can say")]
+#[error("a reply of {bytes} bytes is too long for the length field of its framing")]
 pub struct ReplyTooLong {
-    /// The length of its body.
+    /// The length of the body.
     pub bytes: usize,
 }
 
 impl Framing {
-    /// Begins a frame at the end of `out`; the body is appended after it, then [`Self::close`] is called with what this
-    /// returned. A header of known size gets its room here, so that a body need not be moved.
+    /// Begins a frame at the end of `out` and returns its start. The caller then appends the body and calls
+    /// [`Self::close`] with the start. A header of fixed size is reserved here, so that the body need not be moved.
     pub fn open(self, out: &mut Vec<u8>) -> usize {
         let start = out.len();
         if let Self::Prefix(width) = self {
@@ -34,7 +34,10 @@ impl Framing {
         start
     }
 
-    /// Completes the frame begun at `start`.
+    /// Completes the frame that begins at `start`.
+    ///
+    /// # Errors
+    /// If the body is too long for the length field; `out` then holds an incomplete frame.
     pub fn close(self, out: &mut Vec<u8>, start: usize, end: End<'_>) -> Result<(), ReplyTooLong> {
         match self {
             Self::Chunk | Self::Fixed(_) => {}
@@ -43,14 +46,14 @@ impl Framing {
                 End::Whole => out.extend_from_slice(self.terminator().unwrap_or_default()),
                 End::Stream => {}
             },
-            Self::Prefix(width) => return announce(width, out, start),
-            Self::Varint => insert(out, start, &varint(out.len() - start)),
+            Self::Prefix(width) => return fill_prefix(width, out, start),
+            Self::Varint => insert_header(out, start, &varint(out.len() - start)),
             Self::Netstring => {
-                insert(out, start, format!("{}:", out.len() - start).as_bytes());
+                insert_header(out, start, format!("{}:", out.len() - start).as_bytes());
                 out.push(b',');
             }
             Self::ContentLength => {
-                insert(
+                insert_header(
                     out,
                     start,
                     format!("Content-Length: {}\r\n\r\n", out.len() - start).as_bytes(),
@@ -61,7 +64,8 @@ impl Framing {
     }
 }
 
-fn announce(width: Width, out: &mut [u8], start: usize) -> Result<(), ReplyTooLong> {
+/// Writes the length of the body into the prefix reserved at `start`.
+fn fill_prefix(width: Width, out: &mut [u8], start: usize) -> Result<(), ReplyTooLong> {
     let (header, body) = out[start..].split_at_mut(width.bytes());
     let bytes = body.len();
     let Some(length) = u32::try_from(bytes)
@@ -80,12 +84,13 @@ fn announce(width: Width, out: &mut [u8], start: usize) -> Result<(), ReplyTooLo
     Ok(())
 }
 
-/// Puts a header whose size depends on the body before it.
-fn insert(out: &mut Vec<u8>, start: usize, header: &[u8]) {
+/// Inserts a header, whose size depends on the body, before the body.
+fn insert_header(out: &mut Vec<u8>, start: usize, header: &[u8]) {
     out.extend_from_slice(header);
     out[start..].rotate_right(header.len());
 }
 
+/// Encodes a length as a base-128 varint.
 fn varint(mut length: usize) -> Vec<u8> {
     let mut groups = Vec::with_capacity(10);
     loop {

@@ -1,69 +1,73 @@
-//! What the property tests and the fuzzers hold against the framings.
+//! Invariants of the framings, checked by the property tests and the fuzzers.
 
 use super::{End, Framing, Splitter};
 
-/// The messages of `pieces` arriving one after the other, as they came, and whether the stream was refused.
+/// Splits a stream that arrives as `pieces`, one a read. Returns the messages with header and terminator, and whether
+/// the stream violated the framing or the limit.
 pub fn messages(framing: Framing, max: usize, pieces: &[&[u8]]) -> (Vec<Vec<u8>>, bool) {
     let mut splitter = Splitter::new(framing, max);
-    let (mut held, mut found, mut spans) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut buffer, mut found, mut spans) = (Vec::new(), Vec::new(), Vec::new());
     for piece in pieces {
-        held.extend_from_slice(piece);
-        let split = splitter.split(&held, &mut spans);
+        buffer.extend_from_slice(piece);
+        let split = splitter.split(&buffer, &mut spans);
         found.extend(
             spans
                 .drain(..)
-                .map(|s| held[s.start as usize..s.end as usize].to_vec()),
+                .map(|s| buffer[s.start as usize..s.end as usize].to_vec()),
         );
-        held.drain(..split.consumed);
+        buffer.drain(..split.consumed);
         if split.violation.is_some() {
             return (found, true);
         }
     }
-    splitter.finish(&held, &mut spans);
+    splitter.finish(&buffer, &mut spans);
     found.extend(
         spans
             .drain(..)
-            .map(|s| held[s.start as usize..s.end as usize].to_vec()),
+            .map(|s| buffer[s.start as usize..s.end as usize].to_vec()),
     );
     (found, false)
 }
 
-/// Cuts `data` at the given places (taken modulo its length).
-pub fn cut<'a>(data: &'a [u8], addresses: &[usize]) -> Vec<&'a [u8]> {
-    let mut addresses: Vec<usize> = addresses.iter().map(|p| p % (data.len() + 1)).collect();
-    addresses.sort_unstable();
+/// Cuts `data` at the given offsets (modulo its length).
+pub fn cut<'a>(data: &'a [u8], offsets: &[usize]) -> Vec<&'a [u8]> {
+    let mut offsets: Vec<usize> = offsets.iter().map(|at| at % (data.len() + 1)).collect();
+    offsets.sort_unstable();
     let mut from = 0;
     let mut pieces: Vec<&[u8]> = Vec::new();
-    for address in addresses {
-        pieces.push(&data[from..address]);
-        from = address;
+    for offset in offsets {
+        pieces.push(&data[from..offset]);
+        from = offset;
     }
     pieces.push(&data[from..]);
     pieces
 }
 
-/// Counting the messages of `pieces` arriving one after the other comes to the same as dividing them, where it can be
-/// done at all; how often it could.
-pub fn counts_are_of_what_is_divided(framing: Framing, max: usize, pieces: &[&[u8]]) -> usize {
+/// Checks that [`Splitter::count`], where it is supported, agrees with [`Splitter::split`]. Returns how often it was
+/// supported.
+pub fn check_count(framing: Framing, max: usize, pieces: &[&[u8]]) -> usize {
     let mut splitter = Splitter::new(framing, max);
-    let (mut held, mut spans, mut counts) = (Vec::new(), Vec::new(), 0);
+    let (mut buffer, mut spans, mut counts) = (Vec::new(), Vec::new(), 0);
     for piece in pieces {
-        held.extend_from_slice(piece);
+        buffer.extend_from_slice(piece);
         spans.clear();
         let mut counting = splitter.clone();
-        let counted = counting.count(&held);
-        let split = splitter.split(&held, &mut spans);
+        let counted = counting.count(&buffer);
+        let split = splitter.split(&buffer, &mut spans);
         if let Some(counted) = counted {
-            assert_eq!(split.violation, None, "{framing}: counted nevertheless");
+            assert_eq!(
+                split.violation, None,
+                "{framing}: counted despite a violation"
+            );
             assert_eq!(
                 (counted.messages, counted.consumed),
                 (spans.len(), split.consumed)
             );
-            // From here on as if it had been divided.
+            // Go on with the splitter that counted: counting must leave the same state as splitting.
             splitter = counting;
             counts += 1;
         }
-        held.drain(..split.consumed);
+        buffer.drain(..split.consumed);
         if split.violation.is_some() {
             break;
         }
@@ -71,22 +75,23 @@ pub fn counts_are_of_what_is_divided(framing: Framing, max: usize, pieces: &[&[u
     counts
 }
 
-/// However it is cut, a declared framing gives the same messages, and they are a prefix of the stream.
-pub fn cuts_change_nothing(framing: Framing, max: usize, data: &[u8], addresses: &[usize]) {
+/// Checks that the messages of a declared framing do not depend on how the stream is cut into reads, and that they
+/// are a prefix of the stream.
+pub fn check_cuts(framing: Framing, max: usize, data: &[u8], offsets: &[usize]) {
     let whole = messages(framing, max, &[data]);
     assert_eq!(
-        messages(framing, max, &cut(data, addresses)),
+        messages(framing, max, &cut(data, offsets)),
         whole,
-        "{framing} cut at {addresses:?}"
+        "{framing} cut at {offsets:?}"
     );
     let (found, _) = whole;
     assert!(data.starts_with(&found.concat()), "{framing}");
 }
 
-/// Bodies that are framed, sent, cut anywhere and divided again come out as they went in, if they do not hold what
-/// ends them.
-pub fn join_then_split(framing: Framing, bodies: &[Vec<u8>], addresses: &[usize]) {
-    let holds = |body: &Vec<u8>| match (framing, framing.terminator()) {
+/// Checks that bodies are unchanged after they were framed, cut and split. Returns without a check if a body contains
+/// the terminator.
+pub fn check_join_then_split(framing: Framing, bodies: &[Vec<u8>], offsets: &[usize]) {
+    let has_terminator = |body: &Vec<u8>| match (framing, framing.terminator()) {
         (Framing::Netstring, _) | (_, None) => false,
         (_, Some(end)) => {
             [body.as_slice(), end]
@@ -96,7 +101,7 @@ pub fn join_then_split(framing: Framing, bodies: &[Vec<u8>], addresses: &[usize]
                 != Some(body.len())
         }
     };
-    if bodies.iter().any(holds) {
+    if bodies.iter().any(has_terminator) {
         return;
     }
     let mut stream = Vec::new();
@@ -108,20 +113,20 @@ pub fn join_then_split(framing: Framing, bodies: &[Vec<u8>], addresses: &[usize]
             .expect("invariant: the bodies are short");
     }
     let mut splitter = Splitter::new(framing, 1 << 20);
-    let (mut held, mut found, mut spans) = (Vec::new(), Vec::new(), Vec::new());
-    for piece in cut(&stream, addresses) {
-        held.extend_from_slice(piece);
-        let split = splitter.split(&held, &mut spans);
+    let (mut buffer, mut found, mut spans) = (Vec::new(), Vec::new(), Vec::new());
+    for piece in cut(&stream, offsets) {
+        buffer.extend_from_slice(piece);
+        let split = splitter.split(&buffer, &mut spans);
         assert_eq!(split.violation, None, "{framing}");
         found.extend(
             spans
                 .drain(..)
-                .map(|s| held[s.body_start as usize..s.body_end as usize].to_vec()),
+                .map(|s| buffer[s.body_start as usize..s.body_end as usize].to_vec()),
         );
-        held.drain(..split.consumed);
+        buffer.drain(..split.consumed);
     }
     assert_eq!(
-        (found.as_slice(), held.as_slice()),
+        (found.as_slice(), buffer.as_slice()),
         (bodies, &b""[..]),
         "{framing}"
     );

@@ -1,4 +1,4 @@
-//! Bytes to messages.
+//! Splits bytes into messages.
 
 use memchr::{memchr_iter, memmem, memrchr};
 
@@ -7,53 +7,52 @@ use super::{
     head::{Head, Violation, content_length, netstring, prefix, varint},
 };
 
-/// Where one message lies in the bytes handed to [`Splitter::split`]: `start..end` is all of it as it came,
-/// `body_start..body_end` the part a service answers; what remains is header and terminator.
+/// The position of one message in the bytes given to [`Splitter::split`]: `start..end` is the whole message,
+/// `body_start..body_end` its body; the rest is header and terminator.
 ///
-/// `u32`, since a buffer is at most a read and one unfinished message, far below 4 GiB.
+/// The offsets are `u32`: a buffer holds at most one read and one unfinished message, far less than 4 GiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// First byte of the message as it came.
+    /// First byte of the message.
     pub start: u32,
     /// First byte of its body.
     pub body_start: u32,
     /// One past the last byte of its body.
     pub body_end: u32,
-    /// One past its last byte as it came.
+    /// One past the last byte of the message.
     pub end: u32,
 }
 
-/// What [`Splitter::split`] made of the bytes, beside the messages.
+/// Result of [`Splitter::split`], beside the messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Split {
-    /// Bytes that belong to finished messages; the rest begins an unfinished one and is to be handed in again, with
-    /// what follows it.
+    /// Bytes of finished messages. The caller passes the rest again, followed by the bytes of the next read.
     pub consumed: usize,
-    /// The unfinished one can no longer be a message.
+    /// Set if the rest cannot become a message.
     pub violation: Option<Violation>,
 }
 
-/// What [`Splitter::count`] made of the bytes.
+/// Result of [`Splitter::count`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counted {
     /// Messages that end in the bytes.
     pub messages: usize,
-    /// Bytes that belong to them; as [`Split::consumed`].
+    /// Bytes of these messages, as [`Split::consumed`].
     pub consumed: usize,
 }
 
-/// Divides one direction of one conversation.
+/// Splits one direction of one conversation into messages.
 #[derive(Clone, Debug)]
 pub struct Splitter {
     framing: Framing,
     body_bytes_max: usize,
-    /// How much of the unfinished message is known to hold no terminator: a long line that arrives in many reads is
-    /// looked at once, not once a read.
+    /// Bytes of the unfinished message that were searched and hold no terminator. A long line that arrives in many
+    /// reads is searched once, not once per read.
     scanned: usize,
 }
 
 impl Splitter {
-    /// A splitter at the start of a stream.
+    /// Returns a splitter for the start of a stream. `body_bytes_max` limits the body of a message.
     pub fn new(framing: Framing, body_bytes_max: usize) -> Self {
         Self {
             framing,
@@ -62,13 +61,13 @@ impl Splitter {
         }
     }
 
-    /// The framing it divides by.
+    /// Returns the framing.
     pub fn framing(&self) -> Framing {
         self.framing
     }
 
-    /// Appends to `spans` every message that ends in `bytes`, which are the bytes not consumed before followed by what
-    /// is new. Nothing is allocated on the word of a length that has only been announced.
+    /// Appends to `spans` every message that ends in `bytes`: the bytes not consumed before, followed by new ones.
+    /// Never allocates by the length in a header, which a peer may choose freely.
     pub fn split(&mut self, bytes: &[u8], spans: &mut Vec<Span>) -> Split {
         match &self.framing {
             Framing::Chunk => {
@@ -78,32 +77,32 @@ impl Splitter {
                     violation: None,
                 }
             }
-            Framing::Line => self.until_byte(b'\n', bytes, spans),
-            Framing::Nul => self.until_byte(0, bytes, spans),
-            Framing::Crlf => self.until(b"\r\n", bytes, spans),
+            Framing::Line => self.split_at_byte(b'\n', bytes, spans),
+            Framing::Nul => self.split_at_byte(0, bytes, spans),
+            Framing::Crlf => self.split_at(b"\r\n", bytes, spans),
             Framing::Delim(delimiter) => match *delimiter.bytes() {
-                [byte] => self.until_byte(byte, bytes, spans),
-                ref terminator => self.until(terminator, bytes, spans),
+                [byte] => self.split_at_byte(byte, bytes, spans),
+                ref terminator => self.split_at(terminator, bytes, spans),
             },
             Framing::Fixed(len) => {
                 let len = len.get() as usize;
-                self.each(bytes, spans, |_| Some((0, len)))
+                self.split_by_length(bytes, spans, |_| Some((0, len)))
             }
             Framing::Prefix(width) => {
                 let width = *width;
-                self.each(bytes, spans, |rest| {
+                self.split_by_length(bytes, spans, |rest| {
                     Some((width.bytes(), prefix(width, rest)?))
                 })
             }
-            Framing::Varint => self.each_head(bytes, spans, varint),
-            Framing::Netstring => self.each_head(bytes, spans, netstring),
-            Framing::ContentLength => self.each_head(bytes, spans, content_length),
+            Framing::Varint => self.split_by_head(bytes, spans, varint),
+            Framing::Netstring => self.split_by_head(bytes, spans, netstring),
+            Framing::ContentLength => self.split_by_head(bytes, spans, content_length),
         }
     }
 
-    /// The same where only the number of messages matters and not where each of them lies, which takes a fraction of the
-    /// time where they are short. None, and nothing has changed, where each has to be looked at after all: its length
-    /// stands before it, or there are bytes enough for one that is too long.
+    /// Counts the messages that end in `bytes` without their positions, which is much faster for short messages.
+    /// Returns `None` and changes nothing if [`Self::split`] must be called: if a length precedes each message, or if
+    /// there are enough bytes for a message that is too long.
     #[inline]
     pub fn count(&mut self, bytes: &[u8]) -> Option<Counted> {
         let (framing, max) = (self.framing, self.body_bytes_max);
@@ -124,7 +123,7 @@ impl Splitter {
             {
                 Some(match framing.terminator()? {
                     [byte] => self.count_byte(*byte, bytes),
-                    terminator => self.count_each(terminator, bytes),
+                    terminator => self.count_terminators(terminator, bytes),
                 })
             }
             _ => None,
@@ -136,26 +135,27 @@ impl Splitter {
         let consumed = memrchr(terminator, new).map_or(0, |last| self.scanned + last + 1);
         self.scanned = bytes.len() - consumed;
         Counted {
-            messages: count_of(terminator, new),
+            messages: count_of_byte(terminator, new),
             consumed,
         }
     }
 
-    fn count_each(&mut self, terminator: &[u8], bytes: &[u8]) -> Counted {
+    fn count_terminators(&mut self, terminator: &[u8], bytes: &[u8]) -> Counted {
         let (mut messages, mut consumed) = (0, 0);
         for end in memmem::find_iter(&bytes[self.scanned..], terminator) {
             messages += 1;
             consumed = self.scanned + end + terminator.len();
         }
-        self.scanned = without_a_begun(terminator.len(), bytes.len() - consumed);
+        self.scanned = scanned_of(terminator.len(), bytes.len() - consumed);
         Counted { messages, consumed }
     }
 
-    /// The stream has ended: what is unfinished is the last message where a terminator may be missing, and otherwise
-    /// none; whether anything is left over so.
+    /// Ends the stream with `bytes` unfinished. Where messages are delimited, they are the last message, without a
+    /// terminator; where messages have a length, they are not a message. Returns whether the stream ended inside a
+    /// message of the second kind.
     pub fn finish(&mut self, bytes: &[u8], spans: &mut Vec<Span>) -> bool {
         self.scanned = 0;
-        let ends_so = !matches!(
+        let ends_with_stream = !matches!(
             self.framing,
             Framing::Fixed(_)
                 | Framing::Prefix(_)
@@ -163,26 +163,26 @@ impl Splitter {
                 | Framing::Netstring
                 | Framing::ContentLength
         );
-        if ends_so {
+        if ends_with_stream {
             spans.extend(whole(bytes.len()));
         }
-        !ends_so && !bytes.is_empty()
+        !ends_with_stream && !bytes.is_empty()
     }
 
-    fn until_byte(&mut self, terminator: u8, bytes: &[u8], spans: &mut Vec<Span>) -> Split {
+    fn split_at_byte(&mut self, terminator: u8, bytes: &[u8], spans: &mut Vec<Span>) -> Split {
         let scanned = self.scanned;
         let ends = memchr_iter(terminator, &bytes[scanned..]).map(|at| at + scanned);
-        self.terminated(ends, 1, bytes.len(), spans)
+        self.push_terminated(ends, 1, bytes.len(), spans)
     }
 
-    fn until(&mut self, terminator: &[u8], bytes: &[u8], spans: &mut Vec<Span>) -> Split {
+    fn split_at(&mut self, terminator: &[u8], bytes: &[u8], spans: &mut Vec<Span>) -> Split {
         let scanned = self.scanned;
         let ends = memmem::find_iter(&bytes[scanned..], terminator).map(|at| at + scanned);
-        self.terminated(ends, terminator.len(), bytes.len(), spans)
+        self.push_terminated(ends, terminator.len(), bytes.len(), spans)
     }
 
-    /// Messages that end at `ends`, each followed by a terminator of `width` bytes.
-    fn terminated(
+    /// Appends the messages whose bodies end at `ends`, each followed by a terminator of `width` bytes.
+    fn push_terminated(
         &mut self,
         ends: impl Iterator<Item = usize>,
         width: usize,
@@ -201,29 +201,30 @@ impl Splitter {
             spans.push(span(start, 0, end - start, width));
             start = end + width;
         }
-        self.scanned = without_a_begun(width, len - start);
+        self.scanned = scanned_of(width, len - start);
         Split {
             consumed: start,
             violation: (self.scanned > max).then_some(Violation::TooLong),
         }
     }
 
-    /// Messages whose header and body have lengths that `lengths` reads off their first bytes, if they are there.
-    fn each(
+    /// Appends messages whose lengths of header and body `lengths` decodes from their first bytes.
+    fn split_by_length(
         &mut self,
         bytes: &[u8],
         spans: &mut Vec<Span>,
         lengths: impl Fn(&[u8]) -> Option<(usize, usize)>,
     ) -> Split {
         let max = self.body_bytes_max;
-        self.each_head(bytes, spans, |rest, _| match lengths(rest) {
+        self.split_by_head(bytes, spans, |rest, _| match lengths(rest) {
             Some((_, body)) if body > max => Head::Violation(Violation::TooLong),
             Some((header, body)) if rest.len() >= header + body => Head::Message(header, body, 0),
             _ => Head::Unfinished,
         })
     }
 
-    fn each_head(
+    /// Appends messages that `head` decodes one after the other.
+    fn split_by_head(
         &mut self,
         bytes: &[u8],
         spans: &mut Vec<Span>,
@@ -259,18 +260,18 @@ impl Splitter {
     }
 }
 
-/// How often `byte` is among `bytes`. A message alone is counted faster than what is good for many is set up.
-fn count_of(byte: u8, bytes: &[u8]) -> usize {
+/// Counts `byte` in `bytes`. Up to 255 bytes, this loop takes less time than memchr needs to set up its search.
+fn count_of_byte(byte: u8, bytes: &[u8]) -> usize {
     if bytes.len() > usize::from(u8::MAX) {
         return memchr_iter(byte, bytes).count();
     }
-    let times = bytes.iter().map(|one| u8::from(*one == byte));
-    times.fold(0_u8, u8::wrapping_add).into()
+    let equal = bytes.iter().map(|other| u8::from(*other == byte));
+    equal.fold(0_u8, u8::wrapping_add).into()
 }
 
-/// How many of `rest` bytes without a terminator of `width` surely are body. The last ones may begin a terminator, so
-/// they are looked at again, and do not count as body yet.
-fn without_a_begun(width: usize, rest: usize) -> usize {
+/// Returns how many of `rest` bytes need not be searched again. The last `width - 1` may begin a terminator of `width`
+/// bytes, so they are searched again and do not count as body yet.
+fn scanned_of(width: usize, rest: usize) -> usize {
     rest.saturating_sub(width - 1)
 }
 
@@ -285,7 +286,7 @@ fn span(start: usize, header: usize, body: usize, terminator: usize) -> Span {
     }
 }
 
-/// All `len` bytes as one message without terminator; none if there is nothing.
+/// Returns all `len` bytes as one message without terminator; `None` if `len` is 0.
 fn whole(len: usize) -> Option<Span> {
     (len > 0).then(|| span(0, 0, len, 0))
 }
@@ -439,11 +440,11 @@ mod tests {
         ]
     }
 
-    /// The longest length that can be written, the first that cannot, and one that is not whole yet.
+    /// For each framing: the longest length, the first beyond it, and an incomplete one.
     #[test]
     fn length_digits_are_limited_exactly() {
         use Violation::{Malformed, TooLong};
-        let refused = |framing: &str, bytes: &[u8]| {
+        let violation_of = |framing: &str, bytes: &[u8]| {
             let mut splitter = Splitter::new(framing.parse().unwrap(), 9);
             let mut spans = Vec::new();
             let split = splitter.split(bytes, &mut spans);
@@ -451,27 +452,26 @@ mod tests {
             split.violation
         };
         let groups = |last: u8| [&[0x80; 9][..], &[last]].concat();
-        assert_eq!(refused("varint", &groups(1)), Some(TooLong), "2^63");
-        assert_eq!(refused("varint", &groups(2)), Some(Malformed), "2^64");
-        assert_eq!(refused("varint", &[0x80; 9]), None);
-        assert_eq!(refused("varint", &[0x80; 10]), Some(Malformed));
-        assert_eq!(refused("varint", &[0x80; 11]), Some(Malformed));
-        assert_eq!(refused("netstring", b"1234567890:"), Some(TooLong));
-        assert_eq!(refused("netstring", b"12345678901:"), Some(Malformed));
-        assert_eq!(refused("netstring", b"1234567890"), None);
-        assert_eq!(refused("netstring", b"12345678901"), Some(Malformed));
+        assert_eq!(violation_of("varint", &groups(1)), Some(TooLong), "2^63");
+        assert_eq!(violation_of("varint", &groups(2)), Some(Malformed), "2^64");
+        assert_eq!(violation_of("varint", &[0x80; 9]), None);
+        assert_eq!(violation_of("varint", &[0x80; 10]), Some(Malformed));
+        assert_eq!(violation_of("varint", &[0x80; 11]), Some(Malformed));
+        assert_eq!(violation_of("netstring", b"1234567890:"), Some(TooLong));
+        assert_eq!(violation_of("netstring", b"12345678901:"), Some(Malformed));
+        assert_eq!(violation_of("netstring", b"1234567890"), None);
+        assert_eq!(violation_of("netstring", b"12345678901"), Some(Malformed));
         let signed = b"Content-Length: +1\r\n\r\n";
-        assert_eq!(refused("content-length", signed), Some(Malformed));
+        assert_eq!(violation_of("content-length", signed), Some(Malformed));
         let endless = vec![b'h'; 8 << 10];
-        assert_eq!(refused("content-length", &endless[1..]), None);
-        assert_eq!(refused("content-length", &endless), Some(Malformed));
-        // Nothing at all, said at length.
+        assert_eq!(violation_of("content-length", &endless[1..]), None);
+        assert_eq!(violation_of("content-length", &endless), Some(Malformed));
+        // A length of 0 in ten groups is valid.
         let mut spans = Vec::new();
         let mut splitter = Splitter::new(Framing::Varint, 9);
         assert_eq!(splitter.split(&groups(0), &mut spans).consumed, 10);
     }
 
-    /// Which framings need not look at each message, and when they have to after all.
     #[test]
     fn messages_are_only_counted_if_none_can_be_too_long() {
         let count = |framing: &str, max: usize, bytes: &[u8]| {
@@ -486,7 +486,7 @@ mod tests {
         assert_eq!(count("delim:2d2d", 9, b"a---b"), Some((1, 3)));
         assert_eq!(count("fixed:2", 2, b"abcde"), Some((2, 4)));
         assert_eq!(count("chunk", 0, b"abc"), Some((1, 3)));
-        assert_eq!(count("line", 3, b"a\nb\n"), None, "there may be a long one");
+        assert_eq!(count("line", 3, b"a\nb\n"), None, "one may be too long");
         assert_eq!(count("fixed:3", 2, b"ab"), None, "each is too long");
         for framing in ["u8", "varint", "netstring", "content-length"] {
             assert_eq!(count(framing, 9, b"1:a,"), None, "{framing}");
@@ -503,34 +503,34 @@ mod tests {
         fn split_does_not_depend_on_read_boundaries(
             framing in declared(),
             data in prop::collection::vec(prop_oneof![Just(b'\n'), Just(b'\r'), Just(b':'), Just(b','), b'0'..b'5', 0_u8..5, any::<u8>()], 0..200),
-            addresses in prop::collection::vec(any::<usize>(), 0..8),
+            offsets in prop::collection::vec(any::<usize>(), 0..8),
             max in 0_usize..60,
         ) {
-            oracle::cuts_change_nothing(framing, max, &data, &addresses);
+            oracle::check_cuts(framing, max, &data, &offsets);
         }
 
         #[test]
         fn count_agrees_with_split(
             framing in prop_oneof![declared(), Just(Framing::Chunk)],
             data in prop::collection::vec(prop_oneof![Just(b'\n'), Just(b'\r'), 0_u8..3, any::<u8>()], 0..200),
-            addresses in prop::collection::vec(any::<usize>(), 0..8),
+            offsets in prop::collection::vec(any::<usize>(), 0..8),
             max in 0_usize..400,
         ) {
-            oracle::counts_are_of_what_is_divided(framing, max, &oracle::cut(&data, &addresses));
+            oracle::check_count(framing, max, &oracle::cut(&data, &offsets));
         }
 
         #[test]
         fn split_reverses_join(
             framing in declared().prop_filter("any length", |framing| !matches!(framing, Framing::Fixed(_))),
             bodies in prop::collection::vec(prop::collection::vec(3_u8.., 0..40), 0..6),
-            addresses in prop::collection::vec(any::<usize>(), 0..8),
+            offsets in prop::collection::vec(any::<usize>(), 0..8),
         ) {
-            oracle::join_then_split(framing, &bodies, &addresses);
+            oracle::check_join_then_split(framing, &bodies, &offsets);
         }
 
         #[test]
-        fn joined_chunks_equal_the_stream(data in prop::collection::vec(any::<u8>(), 0..200), addresses in prop::collection::vec(any::<usize>(), 0..8)) {
-            let (found, _) = oracle::messages(Framing::Chunk, 0, &oracle::cut(&data, &addresses));
+        fn joined_chunks_equal_the_stream(data in prop::collection::vec(any::<u8>(), 0..200), offsets in prop::collection::vec(any::<usize>(), 0..8)) {
+            let (found, _) = oracle::messages(Framing::Chunk, 0, &oracle::cut(&data, &offsets));
             prop_assert_eq!(found.concat(), data);
         }
     }

@@ -1,26 +1,26 @@
-//! Decimal numbers, read exactly: no exponent, no sign, no infinity.
+//! Decimal numbers, parsed exactly: no exponent, no sign, no infinity.
 
 use super::error::Why;
 
-/// Digits after the point that are read; more is no number anybody types.
+/// Most digits after the point, so that the fraction times any unit fits into 128 bits.
 const FRACTION_DIGITS_MAX: usize = 19;
 
-/// More than any amount can be, and small enough to be multiplied by every unit.
+/// Larger than any amount, and small enough to be multiplied by every unit in 128 bits.
 const WHOLE_MAX: u128 = 1 << 64;
 
-/// A number as it was typed: `1`, `1.5` or `.5`.
+/// A decimal number: `1`, `1.5` or `.5`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Decimal {
-    /// Digits before the point; [`WHOLE_MAX`] stands for all above it.
+    /// Digits before the point as a number, at most [`WHOLE_MAX`].
     whole: u128,
-    /// Digits after the point, as a number.
+    /// Digits after the point as a number.
     fraction: u128,
-    /// How many those are.
+    /// Number of digits after the point.
     pub(super) fraction_digits: u32,
 }
 
 impl Decimal {
-    /// The number at the front of a text, and what follows it.
+    /// Splits a text into the number at its start and the rest.
     pub(super) fn split(text: &str) -> Option<(Self, &str)> {
         let is_part = |c: char| c.is_ascii_digit() || c == '.';
         let (number, rest) = text.split_at(text.find(|c| !is_part(c)).unwrap_or(text.len()));
@@ -28,13 +28,13 @@ impl Decimal {
             Some((whole, fraction)) => (whole, Some(fraction)),
             None => (number, None),
         };
-        let digits = |text: &str| text.bytes().all(|digit| digit.is_ascii_digit());
+        let are_digits = |text: &str| text.bytes().all(|digit| digit.is_ascii_digit());
         let has_digits = match fraction {
             Some(fraction) => !fraction.is_empty() && fraction.len() <= FRACTION_DIGITS_MAX,
             None => !whole.is_empty(),
         };
         let fraction = fraction.unwrap_or("");
-        if !has_digits || !digits(fraction) {
+        if !has_digits || !are_digits(fraction) {
             return None;
         }
         let value = |text: &str| {
@@ -50,18 +50,18 @@ impl Decimal {
         Some((number, rest))
     }
 
-    /// The number in units of `factor`, to the nearest whole. What is not 0 does not become 0, and a whole is the
-    /// smallest there is: `1.5` bytes are none.
+    /// Multiplies by `factor` and rounds to the nearest integer. Fails for a fraction of the smallest unit, such as
+    /// `1.5` bytes, and if a number other than 0 would become 0.
     pub(super) fn times(self, factor: u64, smallest: &'static str) -> Result<u64, Why> {
-        let (product, left, scale) = self.product(factor);
-        let rounded = product + u128::from(left * 2 >= scale);
-        if left > 0 && (factor == 1 || rounded == 0) {
+        let (product, remainder, scale) = self.product(factor);
+        let rounded = product + u128::from(remainder * 2 >= scale);
+        if remainder > 0 && (factor == 1 || rounded == 0) {
             return Err(Why::Fraction(smallest));
         }
         u64::try_from(rounded).map_err(|_| Why::TooLarge)
     }
 
-    /// The same where nothing is rounded.
+    /// Like [`Self::times`], but fails if the product is not an integer.
     pub(super) fn times_exactly(self, factor: u64) -> Result<u64, Why> {
         match self.product(factor) {
             (product, 0, _) => u64::try_from(product).map_err(|_| Why::TooLarge),
@@ -69,7 +69,7 @@ impl Decimal {
         }
     }
 
-    /// The whole part of the product, and its fraction as a numerator and a denominator.
+    /// Returns the integer part of the product, and its fraction as numerator and denominator.
     fn product(self, factor: u64) -> (u128, u128, u128) {
         let scale = 10_u128.pow(self.fraction_digits);
         let fraction = self.fraction * u128::from(factor);
@@ -78,7 +78,7 @@ impl Decimal {
     }
 }
 
-/// A number written as digits, optionally with a decimal point.
+/// Parses digits, optionally with a decimal point.
 pub fn decimal(text: &str) -> Option<f64> {
     match Decimal::split(text) {
         Some((_, "")) => text.parse().ok(),

@@ -1,10 +1,10 @@
-//! Why a text is no amount.
+//! The error from parsing amounts.
 
 use thiserror::Error;
 
 use crate::escape;
 
-/// Why a text is no amount: `invalid size 5x: unknown unit x; expected k, M, G or T`.
+/// Error from parsing an amount: `invalid size 5x: unknown unit x; expected k, M, G or T`.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("invalid {what} {}: {why}{}", quoted(text), self.off())]
 pub struct UnitError {
@@ -25,7 +25,7 @@ pub(super) enum Why {
     },
     #[error("the number is too large")]
     TooLarge,
-    #[error("a fraction of one {0} is too small")]
+    #[error("expected no fraction of a {0}")]
     Fraction(&'static str),
     #[error("expected at least {least} and at most {most}")]
     Bounds { least: String, most: String },
@@ -48,7 +48,7 @@ impl UnitError {
         }
     }
 
-    /// The same error where `off` would have fitted too.
+    /// Returns the same error for an argument that may also be `off`.
     pub(super) fn or_off(self) -> Self {
         Self {
             can_be_off: true,
@@ -56,6 +56,7 @@ impl UnitError {
         }
     }
 
+    /// Returns the end of the message if `off` is allowed.
     fn off(&self) -> &'static str {
         match self.why {
             Why::Expected(_) | Why::Unit { .. } | Why::Bounds { .. } if self.can_be_off => {
@@ -66,13 +67,14 @@ impl UnitError {
     }
 }
 
-/// Typed text as errors show it: escaped, at most 40 characters, in quotes where its ends would not be seen.
+/// Formats text from the command line for an error: escaped, at most 40 characters, in quotes if it is empty or
+/// contains whitespace.
 pub fn quoted(text: &str) -> String {
     const CHARS_MAX: usize = 40;
-    let shown = escape::text_up_to(text.as_bytes(), CHARS_MAX);
+    let escaped = escape::text_up_to(text.as_bytes(), CHARS_MAX);
     if text.is_empty() || text.contains(char::is_whitespace) {
-        format!("\"{shown}\"")
+        format!("\"{escaped}\"")
     } else {
-        shown.to_string()
+        escaped.to_string()
     }
 }

@@ -1,20 +1,21 @@
-//! Bytes in hexadecimal.
+//! Bytes written in hexadecimal.
 
 use std::{fmt, str::FromStr};
 
 use super::{UnitError, error::Why};
 
-/// Bytes, typed as pairs of hexadecimal digits in any case: `0d0a`, `0x0d0a`, `0x0d 0x0a`, `0d:0a`, `0d,0a`.
+/// Bytes, written as pairs of hexadecimal digits in any case: `0d0a`, `0x0d0a`, `0x0d 0x0a`, `0d:0a`, `0d,0a`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Hex(pub Vec<u8>);
 
 const HEX: &str = "pairs of hexadecimal digits, for example 0d0a, 0x0d0a or 0d:0a";
 
-/// Reads bytes, of which `??` are any. Groups of pairs are separated by one colon, one comma, or spaces.
+/// Parses bytes; `??` is a wildcard, returned as `None`. Groups of pairs are separated by one colon, one comma, or
+/// spaces.
 pub(crate) fn masked(text: &str) -> Option<Vec<Option<u8>>> {
     let digit = |digit: u8| char::from(digit).to_digit(16);
     let mut bytes = Vec::new();
-    // A comma may have spaces around it; without a group on both sides it separates nothing.
+    // A comma or colon may have spaces around it, but needs a group on both sides.
     for group in text.split([',', ':']) {
         if group.trim_ascii().is_empty() {
             return None;
@@ -66,7 +67,7 @@ mod tests {
     use super::*;
 
     #[rstest]
-    fn forms_of_the_same_bytes(
+    fn all_hex_forms_parse_to_the_same_bytes(
         #[values(
             "ff0a",
             "FF0A",
@@ -85,7 +86,7 @@ mod tests {
     }
 
     #[rstest]
-    fn no_bytes(
+    fn invalid_hex_is_rejected(
         #[values(
             "", " ", "0x", "f", "fff", "f:ff", "ff:", ":ff", "ff::ff", "ff,,ff", "gg", "+1", "é",
             "??", "ff-ff"

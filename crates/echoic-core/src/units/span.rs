@@ -1,17 +1,17 @@
-//! Spans of time.
+//! Durations with units.
 
 use std::{fmt, str::FromStr, time::Duration};
 
 use super::{UnitError, decimal::Decimal, error::Why};
 
-/// A span of time, up to 584 years. Printed in the largest unit that keeps it whole.
+/// A duration of up to 584 years (64 bits of nanoseconds). Prints in the largest unit that gives an integer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span(pub Duration);
 
 const SPAN: &str = "seconds, or a number with a unit, for example 5, 250ms, 1.5h or 1m30s";
 const UNITS: &str = "ns, us, ms, s, m, h, d or w";
 
-/// Units in which spans are printed, in nanoseconds.
+/// Units for printing, in nanoseconds.
 const PRINTED: [(&str, u64); 7] = [
     ("d", 86_400_000_000_000),
     ("h", 3_600_000_000_000),
@@ -24,7 +24,7 @@ const PRINTED: [(&str, u64); 7] = [
 
 const SECOND: u64 = 1_000_000_000;
 
-/// How many nanoseconds a unit has. `M` is none: elsewhere it is a size.
+/// Returns the nanoseconds of a unit. `M` is not a unit of time, because in a retention it is a size.
 fn nanoseconds(unit: &str) -> Option<u64> {
     if unit == "M" {
         return None;
@@ -43,14 +43,14 @@ fn nanoseconds(unit: &str) -> Option<u64> {
 }
 
 impl Span {
-    /// Reads a span, and with it the finest step in which it was written, in nanoseconds: 1 s for `1m30s`, 100 ms for
-    /// `0.5s`. A filter takes a single time as all times that print like it.
+    /// Parses a duration and the precision it is written in, in nanoseconds: 1 s for `1m30s`, 100 ms for `0.5s`. In a
+    /// filter, a single duration matches all within its precision.
     pub(crate) fn with_step(text: &str) -> Result<(Self, u64), UnitError> {
-        read(text).map_err(|why| UnitError::new("duration", text, why))
+        parse(text).map_err(|why| UnitError::new("duration", text, why))
     }
 }
 
-fn read(text: &str) -> Result<(Span, u64), Why> {
+fn parse(text: &str) -> Result<(Span, u64), Why> {
     let (mut total, mut step) = (0_u64, u64::MAX);
     let mut rest = text;
     loop {
@@ -63,7 +63,7 @@ fn read(text: &str) -> Result<(Span, u64), Why> {
             "" => return Err(Why::Expected(SPAN)),
             _ => nanoseconds(unit).ok_or_else(|| Why::unit(unit, UNITS))?,
         };
-        // Each unit is smaller than the one before it, so that none is given twice.
+        // Units must descend, so that none is given twice.
         if factor >= step {
             return Err(Why::Expected(SPAN));
         }
@@ -88,9 +88,9 @@ impl FromStr for Span {
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ns = self.0.as_nanos();
-        let whole =
+        let is_whole =
             |&&(_, factor): &&(&str, u64)| ns.is_multiple_of(factor.into()) && ns >= factor.into();
-        let (unit, factor) = PRINTED.iter().find(whole).unwrap_or(&("s", 1));
+        let (unit, factor) = PRINTED.iter().find(is_whole).unwrap_or(&("s", 1));
         write!(f, "{}{unit}", ns / u128::from(*factor))
     }
 }
@@ -118,14 +118,14 @@ mod tests {
     #[case(".25", 250_000_000, 10_000_000)]
     #[case("2 Days", 0, 0)]
     #[case("2Days", 172_800_000_000_000, 86_400 * SECOND)]
-    fn sizes_and_durations_parse_with_units(
+    fn durations_parse_with_units_and_precision(
         #[case] text: &str,
         #[case] ns: u64,
         #[case] step: u64,
     ) {
-        let read = Span::with_step(text).ok();
+        let parsed = Span::with_step(text).ok();
         let expected = (step > 0).then(|| (Span(Duration::from_nanos(ns)), step));
-        assert_eq!(read, expected);
+        assert_eq!(parsed, expected);
     }
 
     #[rstest]
@@ -145,7 +145,7 @@ mod tests {
     #[case("1.2.3s", "invalid duration 1.2.3s: expected")]
     #[case(
         "0.5ns",
-        "invalid duration 0.5ns: a fraction of one nanosecond is too small"
+        "invalid duration 0.5ns: expected no fraction of a nanosecond"
     )]
     #[case("600y", "invalid duration 600y: unknown unit y")]
     #[case("31000w", "invalid duration 31000w: the number is too large")]
@@ -153,7 +153,7 @@ mod tests {
         "99999999999999999999s",
         "invalid duration 99999999999999999999s: the number is too large"
     )]
-    fn no_span(#[case] text: &str, #[case] message: &str) {
+    fn invalid_duration_is_rejected_with_a_reason(#[case] text: &str, #[case] message: &str) {
         let error = text.parse::<Span>().unwrap_err().to_string();
         assert!(error.starts_with(message), "{error}");
     }

@@ -283,7 +283,7 @@ impl Service for Greeting {
 
 impl InlineHandler for Greeting {
     fn open(&mut self, out: &mut Replies) -> ControlFlow<()> {
-        out.say(GREETING);
+        out.push(GREETING);
         ControlFlow::Break(())
     }
 
