@@ -1,20 +1,20 @@
-//! What stands above a chart: its title, and what its signs mean. The library's own legend has samples too short to
-//! tell one stroke from another, and spreads them over the whole width.
+//! The header of a chart: its title and legend. The library's own legend has samples too short to distinguish strokes,
+//! and spreads them over the whole width.
 
 use std::fmt::Write;
 
 use crate::text::escaped;
 
 /// An entry of the legend.
-pub(crate) struct Sign {
+pub(crate) struct LegendEntry {
     pub(crate) name: String,
     pub(crate) colour: &'static str,
     pub(crate) shape: Shape,
 }
 
-/// How the thing is drawn in the chart.
+/// The sample of a legend entry.
 pub(crate) enum Shape {
-    /// A stroke, with the lengths of its dashes.
+    /// A line, with its dash array.
     Line(Option<String>),
     /// A filled area.
     Area,
@@ -27,34 +27,34 @@ pub(crate) enum Shape {
 const LEFT: f64 = 16.0;
 const BASELINE: f64 = 26.0;
 const SAMPLE_WIDTH: f64 = 28.0;
-/// Of a letter at 12 px, on the wide side, since the reader's font is not known.
+/// Width of a letter at 12 px. A generous estimate, since the reader's font is unknown.
 const LETTER_WIDTH: f64 = 6.6;
 const TITLE_LETTER_WIDTH: f64 = 8.4;
 
-/// The header, as SVG.
-pub(crate) fn header(title: &str, signs: &[Sign]) -> String {
+/// Returns the header as SVG.
+pub(crate) fn header(title: &str, entries: &[LegendEntry]) -> String {
     let mut text = format!(
         "<text x=\"{LEFT}\" y=\"{BASELINE}\" font-size=\"14\" font-weight=\"600\">{}</text>",
         escaped(title)
     );
     let mut x = LEFT + width(title, TITLE_LETTER_WIDTH) + 24.0;
-    for sign in signs {
-        sample(&mut text, sign, x);
+    for entry in entries {
+        write_sample(&mut text, entry, x);
         x += SAMPLE_WIDTH + 6.0;
         let _ = write!(
             text,
             "<text x=\"{x:.0}\" y=\"{BASELINE}\" font-size=\"12\">{}</text>",
-            escaped(&sign.name)
+            escaped(&entry.name)
         );
-        x += width(&sign.name, LETTER_WIDTH) + 18.0;
+        x += width(&entry.name, LETTER_WIDTH) + 18.0;
     }
     text
 }
 
-fn sample(text: &mut String, sign: &Sign, x: f64) {
-    let Sign { colour, .. } = sign;
+fn write_sample(text: &mut String, entry: &LegendEntry, x: f64) {
+    let LegendEntry { colour, .. } = entry;
     let (y, end, middle) = (BASELINE - 4.0, x + SAMPLE_WIDTH, x + SAMPLE_WIDTH / 2.0);
-    let _ = match &sign.shape {
+    let _ = match &entry.shape {
         Shape::Line(dashes) => {
             let dashes = dashes.as_deref().unwrap_or("none");
             write!(

@@ -1,36 +1,36 @@
-//! Where latencies lie, moment by moment: dark where there are many. A line of percentiles hides that there are two
-//! populations; this shows them.
+//! The heat map of latencies over time: dark where there are many. It shows several populations of latencies, which a
+//! line of percentiles hides.
 
 use std::sync::Arc;
 
 use kuva::plot::{ColorMap, Heatmap};
 
 use crate::{
-    header::{Shape, Sign},
+    header::{LegendEntry, Shape},
     palette::HEAT,
-    paper::{Axis, Scale, fits, sheet, tenfold},
+    paper::{Axis, Scale, has_position, layout, log_range},
     svg::{Caption, Svg},
     units,
 };
 
-/// Steps of latency in a power of ten: each is a quarter more than the one before.
+/// Rows for each power of ten of latency: each row is about a quarter above the one below.
 const ROWS_PER_TENFOLD: f64 = 10.0;
 
-/// More columns than this cannot be told apart on the sheet; neighbours are added up.
+/// Maximum number of columns, which is what the width can show; beyond it neighbours are merged.
 const COLUMNS_MAX: usize = 120;
 
-/// How often which latency was seen in one slice of time: microseconds and counts, in any order.
+/// The histogram of one slice of time: latencies in microseconds with their counts, in any order.
 pub type Slice = Vec<(f64, u64)>;
 
-/// Latencies over time by how many there were, from slices of `slice_s` seconds each. `None` without any.
+/// Draws the heat map of slices of `slice_s` seconds each. `None` if there is no latency to draw.
 pub fn heat(slice_s: f64, slices: &[Slice]) -> Option<Svg> {
-    let counted = |cell: &&(f64, u64)| fits(cell.0, Scale::Tenfold) && cell.1 > 0;
-    let seen = || slices.iter().flatten().filter(counted);
-    seen().next()?;
+    let is_drawable = |cell: &&(f64, u64)| has_position(cell.0, Scale::Log) && cell.1 > 0;
+    let cells = || slices.iter().flatten().filter(is_drawable);
+    cells().next()?;
     let merged = slices.len().div_ceil(COLUMNS_MAX);
-    let grid = Grid::new(tenfold(seen().map(|cell| cell.0)));
+    let grid = Grid::new(log_range(cells().map(|cell| cell.0)));
     let columns = slices.chunks(merged).map(|slices| {
-        let cells = slices.iter().flatten().filter(counted);
+        let cells = slices.iter().flatten().filter(is_drawable);
         grid.column(cells)
     });
     let columns: Vec<_> = columns.collect();
@@ -40,17 +40,18 @@ pub fn heat(slice_s: f64, slices: &[Slice]) -> Option<Svg> {
 
     let x = Axis {
         name: "seconds",
-        scale: Scale::Even,
+        scale: Scale::Linear,
         range: (0.0, end),
         tick: units::count,
     };
     let y = Axis {
         name: "latency",
-        scale: Scale::Even,
+        scale: Scale::Linear,
         range: (grid.low, grid.high()),
         tick: |power| units::time(10_f64.powf(power)),
     };
-    // The library stretches its colours from the least to the most: an empty row above the sheet is the least.
+    // The library scales its colours from the minimum to the maximum. An empty row above the visible ones makes the
+    // minimum 0.
     let levels: Vec<Vec<f64>> = (0..=grid.rows)
         .map(|row| {
             let counts = columns.iter().map(|column| column.get(row).copied());
@@ -68,13 +69,13 @@ pub fn heat(slice_s: f64, slices: &[Slice]) -> Option<Svg> {
     let caption = Caption {
         name: "heat",
         title: "Latencies, moment by moment".to_owned(),
-        description: said(slices, column_s),
+        description: describe(slices, column_s),
     };
-    let layout = sheet(&x, &y).with_y_tick_step(1.0);
-    Some(Svg::draw(caption, &signs(most), vec![map.into()], layout))
+    let layout = layout(&x, &y).with_y_tick_step(1.0);
+    Some(Svg::draw(caption, &legend(most), vec![map.into()], layout))
 }
 
-/// The rows, by powers of ten of a microsecond.
+/// The rows of the map, in decimal logarithms of microseconds.
 struct Grid {
     low: f64,
     rows: usize,
@@ -104,7 +105,8 @@ impl Grid {
     }
 }
 
-/// From 0 for none to the number of colours for the most, evenly by powers: one of a million is still seen.
+/// Returns the colour level of a count: 0 for none, the number of colours for `most`, logarithmic between, so that one
+/// latency in a million is visible.
 fn level(count: u64, most: u64) -> f64 {
     if count == 0 {
         return 0.0;
@@ -122,28 +124,28 @@ fn colour(share: f64) -> String {
     }
 }
 
-fn signs(most: u64) -> Vec<Sign> {
-    let sign = |name: String, at: usize| Sign {
+fn legend(most: u64) -> Vec<LegendEntry> {
+    let entry = |name: String, at: usize| LegendEntry {
         name,
         colour: HEAT[at].light,
         shape: Shape::Area,
     };
     if most == 1 {
-        return vec![sign("1".to_owned(), HEAT.len() - 1)];
+        return vec![entry("1".to_owned(), HEAT.len() - 1)];
     }
     let middle = (most as f64).ln_1p() / 2.0;
     vec![
-        sign("1".to_owned(), 0),
-        sign(units::count(middle.exp_m1().round()), HEAT.len() / 2 - 1),
-        sign(units::count(most as f64), HEAT.len() - 1),
+        entry("1".to_owned(), 0),
+        entry(units::count(middle.exp_m1().round()), HEAT.len() / 2 - 1),
+        entry(units::count(most as f64), HEAT.len() - 1),
     ]
 }
 
-fn said(slices: &[Slice], column_s: f64) -> String {
+fn describe(slices: &[Slice], column_s: f64) -> String {
     let cells = slices.iter().flatten();
     let all = cells.fold(0_u64, |all, cell| all.saturating_add(cell.1));
     let latencies = || slices.iter().flatten().map(|cell| cell.0);
-    let latencies = || latencies().filter(|micros| fits(*micros, Scale::Tenfold));
+    let latencies = || latencies().filter(|micros| has_position(*micros, Scale::Log));
     let low = latencies().fold(f64::INFINITY, f64::min);
     let high = latencies().fold(0.0, f64::max);
     format!(

@@ -1,11 +1,11 @@
-//! Figures as pictures: what a run measured, as charts in SVG and as lines of a terminal.
+//! Charts of a benchmark's figures, as SVG and as lines for a terminal.
 //!
-//! Plain figures go in, text comes out; there is no file, no clock and no crate of ours here. This is the one place
-//! that knows the plotting library. The same figures give the same bytes.
+//! The input is plain figures, the output is text: no files, no clock, no other crate of the workspace. Only this crate
+//! uses the plotting library. The same figures give the same bytes.
 
 #![allow(
     clippy::cast_sign_loss,
-    reason = "places on a sheet; what is below zero is no figure of ours, and such a cast stops at zero"
+    reason = "positions in a chart; figures are not negative, and such a cast saturates at zero"
 )]
 
 mod header;

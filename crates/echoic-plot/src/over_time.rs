@@ -1,43 +1,47 @@
-//! How a run went: rates and latencies, second by second.
+//! The line charts of a run: rate over time and latency over time.
 
 use crate::{
-    paper::{Axis, Line, Scale, clean, drawn, even, fits, legend, sheet, tenfold},
+    paper::{
+        Axis, Line, Scale, has_position, layout, legend, linear_range, log_range, plots,
+        retain_drawable,
+    },
     svg::{Caption, Svg},
     units,
 };
 
-/// More points than this in a line cannot be told apart on the sheet.
+/// Maximum number of points in a line, which is what the width can show.
 const POINTS_MAX: usize = 600;
 
-/// Rates over time: each point is a second of the run and a number per second. `None` without a point to draw.
+/// Draws rates over time: each point is a second of the run and a number per second. `None` if there is no point to
+/// draw.
 pub fn rates(lines: Vec<Line>) -> Option<Svg> {
-    let lines = thinned(clean(lines, Scale::Even), f64::midpoint);
+    let lines = thin(retain_drawable(lines, Scale::Linear), f64::midpoint);
     let caption = Caption {
         name: "rate",
         title: "Rate over time".to_owned(),
-        description: said(&lines, units::count, "a second"),
+        description: describe(&lines, units::count, "a second"),
     };
     let y = Axis {
         name: "per second",
-        scale: Scale::Even,
-        range: even(values(&lines)),
+        scale: Scale::Linear,
+        range: linear_range(values(&lines)),
         tick: units::count,
     };
     over_time(caption, &y, &lines)
 }
 
-/// Latencies over time: each point is a second of the run and microseconds. `None` without a point to draw.
+/// Draws latencies over time: each point is a second of the run and microseconds. `None` if there is no point to draw.
 pub fn latencies(lines: Vec<Line>) -> Option<Svg> {
-    let lines = thinned(clean(lines, Scale::Tenfold), f64::max);
+    let lines = thin(retain_drawable(lines, Scale::Log), f64::max);
     let caption = Caption {
         name: "latency",
         title: "Latency over time".to_owned(),
-        description: said(&lines, units::time, ""),
+        description: describe(&lines, units::time, ""),
     };
     let y = Axis {
         name: "latency",
-        scale: Scale::Tenfold,
-        range: tenfold(values(&lines)),
+        scale: Scale::Log,
+        range: log_range(values(&lines)),
         tick: units::time,
     };
     over_time(caption, &y, &lines)
@@ -45,21 +49,21 @@ pub fn latencies(lines: Vec<Line>) -> Option<Svg> {
 
 fn over_time(caption: Caption, y: &Axis, lines: &[Line]) -> Option<Svg> {
     let seconds = lines.iter().flat_map(|line| &line.points);
-    let end = seconds.map(|(at, _)| *at).fold(0.0_f64, f64::max);
-    if !fits(end, Scale::Tenfold) {
+    let end = seconds.map(|(second, _)| *second).fold(0.0_f64, f64::max);
+    if !has_position(end, Scale::Log) {
         return None;
     }
     let x = Axis {
         name: "seconds",
-        scale: Scale::Even,
+        scale: Scale::Linear,
         range: (0.0, end),
         tick: units::count,
     };
     Some(Svg::draw(
         caption,
         &legend(lines),
-        drawn(lines),
-        sheet(&x, y),
+        plots(lines),
+        layout(&x, y),
     ))
 }
 
@@ -70,9 +74,9 @@ fn values(lines: &[Line]) -> impl Iterator<Item = f64> {
         .map(|point| point.1)
 }
 
-/// Each line's lowest, middle and highest point in words.
-fn said(lines: &[Line], unit: fn(f64) -> String, per: &str) -> String {
-    let told = lines.iter().filter_map(|line| {
+/// Describes the minimum, maximum and median of each line.
+fn describe(lines: &[Line], unit: fn(f64) -> String, per: &str) -> String {
+    let parts = lines.iter().filter_map(|line| {
         let mut values: Vec<f64> = line.points.iter().map(|point| point.1).collect();
         values.sort_by(f64::total_cmp);
         let (low, high) = (values.first()?, values.last()?);
@@ -84,12 +88,12 @@ fn said(lines: &[Line], unit: fn(f64) -> String, per: &str) -> String {
                 .to_owned(),
         )
     });
-    let told: Vec<_> = told.collect();
-    format!("{}.", told.join("; "))
+    let parts: Vec<_> = parts.collect();
+    format!("{}.", parts.join("; "))
 }
 
-/// At most [`POINTS_MAX`] points a line; neighbours become one, by `merge`.
-fn thinned(mut lines: Vec<Line>, merge: fn(f64, f64) -> f64) -> Vec<Line> {
+/// Reduces each line to at most [`POINTS_MAX`] points, merging neighbours by `merge`.
+fn thin(mut lines: Vec<Line>, merge: fn(f64, f64) -> f64) -> Vec<Line> {
     for line in &mut lines {
         while line.points.len() > POINTS_MAX {
             let pairs = line.points.chunks(2);

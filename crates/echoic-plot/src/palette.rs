@@ -1,11 +1,11 @@
-//! The colours, each for a light and for a dark page.
+//! The colours of charts, each for light and for dark pages.
 //!
-//! A chart is drawn in the light ones. A style sheet that a chart carries exchanges them for the dark ones where the
-//! reader's system asks for that; a viewer that knows no style sheets shows the light chart, which is whole as it is.
+//! A chart is drawn in the light colours. Its style sheet replaces them with the dark ones if the reader's system asks
+//! for that (`prefers-color-scheme`). A viewer without style sheets shows the light chart.
 
 use std::fmt::Write;
 
-/// A colour on a light page, and what takes its place on a dark one.
+/// A colour on light pages, and its replacement on dark ones.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Colour {
     pub(crate) light: &'static str,
@@ -16,18 +16,18 @@ const fn colour(light: &'static str, dark: &'static str) -> Colour {
     Colour { light, dark }
 }
 
-/// What a line or a bar stands for. Colour is never the only sign: each tone has its own stroke as well.
+/// The meaning of a line or a bar. Each tone has a colour and a stroke, so that colour is never the only distinction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tone {
-    /// What it is about.
+    /// The subject of the chart.
     Main,
-    /// What it is compared with.
+    /// A comparison.
     Other,
-    /// As it should be.
+    /// A desired result.
     Good,
-    /// Not as it should be.
+    /// An undesired result.
     Bad,
-    /// Asked for, known beforehand, beside the point.
+    /// Context: the requested rate, a known value.
     Quiet,
 }
 
@@ -47,14 +47,14 @@ const TONES: [Tone; 5] = [Tone::Main, Tone::Other, Tone::Good, Tone::Bad, Tone::
 
 /// Text.
 pub(crate) const INK: Colour = colour("#1f2328", "#e6edf3");
-/// What the chart lies on.
+/// The background.
 pub(crate) const PAPER: Colour = colour("#ffffff", "#0d1117");
 /// Axes and their ticks.
 pub(crate) const AXIS: Colour = colour("#8c959f", "#6e7681");
-/// Lines across the chart.
+/// Grid lines.
 pub(crate) const GRID: Colour = colour("#e4e8ec", "#21262d");
 
-/// Few to many. On a dark page many is bright, on a light one dark.
+/// Colours of the heat map, from few to many. Many is dark on a light page and bright on a dark one.
 pub(crate) const HEAT: [Colour; 8] = [
     colour("#dbe9f6", "#0f2741"),
     colour("#bad6eb", "#123a63"),
@@ -66,7 +66,7 @@ pub(crate) const HEAT: [Colour; 8] = [
     colour("#061f4a", "#d8ecff"),
 ];
 
-/// The style sheet that gives charts the reader's colours. One is enough for a page of many charts.
+/// Returns the style sheet with the dark colours. A page of several charts needs it once.
 pub fn style() -> String {
     let fixed = [INK, PAPER, AXIS, GRID];
     let tones = TONES.map(Tone::colour);
@@ -89,7 +89,7 @@ mod tests {
 
     use super::*;
 
-    /// Exchanging colours works by their values: two that are alike could not be told apart.
+    /// The style sheet replaces colours by value, so the light ones have to differ.
     #[test]
     fn palette_colours_are_distinct() {
         let tones = TONES.map(Tone::colour);

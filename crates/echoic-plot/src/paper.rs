@@ -1,4 +1,4 @@
-//! What all charts have in common: size, axes, theme.
+//! The common parts of all charts: size, axes, scales, theme, lines.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use kuva::{
 };
 
 use crate::{
-    header::{Shape, Sign},
+    header::{LegendEntry, Shape},
     palette::{AXIS, GRID, INK, PAPER, Tone},
     text::label,
 };
@@ -20,34 +20,35 @@ use crate::{
 const WIDTH: f64 = 860.0;
 const HEIGHT: f64 = 320.0;
 
-/// Room for the labels of the left axis (`99.9 ms`, with its name beside it), so that charts below each other line up.
+/// Left margin, wide enough for the labels of the axis (`99.9 ms`) and its name. The same in all charts, so that they
+/// align on a page.
 const LEFT: f64 = 76.0;
 const RIGHT: f64 = 28.0;
-/// Room for the header.
+/// Top margin, for the header.
 const TOP: f64 = 52.0;
 const BOTTOM: f64 = 48.0;
 
 /// One line of a chart.
 #[derive(Clone, Debug)]
 pub struct Line {
-    /// For the legend.
+    /// The name in the legend.
     pub name: String,
     /// Its colour and stroke.
     pub tone: Tone,
-    /// From left to right. What is no number is left out.
+    /// The points from left to right. Those that are not finite are omitted.
     pub points: Vec<(f64, f64)>,
 }
 
-/// What the figures along an axis are.
+/// The scale of an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scale {
-    /// From zero, evenly.
-    Even,
-    /// By powers of ten.
-    Tenfold,
+    /// Linear, from zero.
+    Linear,
+    /// Logarithmic.
+    Log,
 }
 
-/// An axis: what it is called, how far it goes, how its ticks are written.
+/// An axis: its name, scale, range and tick format.
 pub(crate) struct Axis {
     pub(crate) name: &'static str,
     pub(crate) scale: Scale,
@@ -55,9 +56,9 @@ pub(crate) struct Axis {
     pub(crate) tick: fn(f64) -> String,
 }
 
-/// A sheet with its axes, before anything is drawn on it.
-pub(crate) fn sheet(x: &Axis, y: &Axis) -> Layout {
-    let mut layout = Layout::new(x.range, y.range)
+/// Returns the layout of a chart with these axes.
+pub(crate) fn layout(x: &Axis, y: &Axis) -> Layout {
+    let mut sheet = Layout::new(x.range, y.range)
         .with_width(WIDTH)
         .with_height(HEIGHT)
         .with_theme(theme())
@@ -75,13 +76,13 @@ pub(crate) fn sheet(x: &Axis, y: &Axis) -> Layout {
         .with_tick_size(11)
         .with_body_size(12)
         .with_tick_length(4.0);
-    if x.scale == Scale::Tenfold {
-        layout = layout.with_log_x();
+    if x.scale == Scale::Log {
+        sheet = sheet.with_log_x();
     }
-    if y.scale == Scale::Tenfold {
-        layout = layout.with_log_y();
+    if y.scale == Scale::Log {
+        sheet = sheet.with_log_y();
     }
-    layout
+    sheet
 }
 
 fn format(tick: fn(f64) -> String) -> TickFormat {
@@ -104,9 +105,9 @@ fn theme() -> Theme {
     }
 }
 
-/// Lines as the library draws them.
-pub(crate) fn drawn(lines: &[Line]) -> Vec<Plot> {
-    let plots = lines.iter().map(|line| {
+/// Converts lines to plots of the library.
+pub(crate) fn plots(lines: &[Line]) -> Vec<Plot> {
+    let converted = lines.iter().map(|line| {
         let (style, width) = stroke(line.tone);
         LinePlot::new()
             .with_data(line.points.iter().copied())
@@ -115,20 +116,20 @@ pub(crate) fn drawn(lines: &[Line]) -> Vec<Plot> {
             .with_line_style(style)
             .into()
     });
-    plots.collect()
+    converted.collect()
 }
 
-/// The sign of each line, for [`crate::header`].
-pub(crate) fn legend(lines: &[Line]) -> Vec<Sign> {
-    let signs = lines.iter().map(|line| Sign {
+/// Returns the legend of lines, for [`crate::header`].
+pub(crate) fn legend(lines: &[Line]) -> Vec<LegendEntry> {
+    let entries = lines.iter().map(|line| LegendEntry {
         name: label(&line.name),
         colour: line.tone.colour().light,
         shape: Shape::Line(stroke(line.tone).0.dasharray()),
     });
-    signs.collect()
+    entries.collect()
 }
 
-/// A stroke of its own for each tone, for those who see no difference in colour.
+/// Returns the stroke of a tone. Each differs, for readers who cannot distinguish the colours.
 fn stroke(tone: Tone) -> (LineStyle, f64) {
     match tone {
         Tone::Main | Tone::Good => (LineStyle::Solid, 2.0),
@@ -138,49 +139,49 @@ fn stroke(tone: Tone) -> (LineStyle, f64) {
     }
 }
 
-/// The points that can be drawn.
-pub(crate) fn clean(lines: Vec<Line>, y: Scale) -> Vec<Line> {
+/// Removes the points that cannot be drawn.
+pub(crate) fn retain_drawable(lines: Vec<Line>, y: Scale) -> Vec<Line> {
     let cleaned = lines.into_iter().map(|mut line| {
         line.points
-            .retain(|(x, value)| fits(*x, Scale::Even) && fits(*value, y));
+            .retain(|(x, value)| has_position(*x, Scale::Linear) && has_position(*value, y));
         line
     });
     cleaned.collect()
 }
 
-/// No rate, time or count goes further; the library's own reckoning does not hold for all that a float can be.
+/// Maximum figure in a chart. No rate, time or count is larger, and the library cannot place every `f64`.
 const FIGURE_MAX: f64 = 1e12;
-/// The least that is told from zero on an axis by powers of ten: a nanosecond.
+/// Minimum figure on a logarithmic axis: a nanosecond.
 const FIGURE_MIN: f64 = 1e-3;
 
-/// Whether a figure has a place on an axis.
-pub(crate) fn fits(figure: f64, scale: Scale) -> bool {
+/// Whether a figure has a position on an axis.
+pub(crate) fn has_position(figure: f64, scale: Scale) -> bool {
     let low = match scale {
-        Scale::Even => 0.0,
-        Scale::Tenfold => FIGURE_MIN,
+        Scale::Linear => 0.0,
+        Scale::Log => FIGURE_MIN,
     };
     (low..=FIGURE_MAX).contains(&figure)
 }
 
-/// From 1, 2 or 5 of a power of ten below the smallest to the same above the largest value.
-pub(crate) fn tenfold(values: impl Iterator<Item = f64>) -> (f64, f64) {
+/// Returns a range around the values whose ends are 1, 2 or 5 times a power of ten.
+pub(crate) fn log_range(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let (low, high) = values.fold((f64::INFINITY, 0.0_f64), |(low, high), value| {
         (low.min(value), high.max(value))
     });
     if high <= 0.0 {
         return (1.0, 10.0);
     }
-    let low = stepped(low, f64::floor);
-    let high = stepped(high, f64::ceil);
+    let low = round_to_step(low, f64::floor);
+    let high = round_to_step(high, f64::ceil);
     (low, if high > low { high } else { low * 10.0 })
 }
 
-/// The 1, 2 or 5 of a power of ten on one side of `value`.
-fn stepped(value: f64, side: fn(f64) -> f64) -> f64 {
+/// Rounds `value` to 1, 2 or 5 times a power of ten, up or down as `rounding` does.
+fn round_to_step(value: f64, rounding: fn(f64) -> f64) -> f64 {
     let power = 10_f64.powf(value.log10().floor());
     let steps = [1.0, 2.0, 5.0, 10.0].map(|step| step * power);
     let near = steps.iter().find(|step| (value / *step - 1.0).abs() < 1e-9);
-    let beyond = if side(0.5) > 0.0 {
+    let beyond = if rounding(0.5) > 0.0 {
         steps.iter().find(|step| **step >= value)
     } else {
         steps.iter().rfind(|step| **step <= value)
@@ -188,12 +189,12 @@ fn stepped(value: f64, side: fn(f64) -> f64) -> f64 {
     *near.or(beyond).unwrap_or(&value)
 }
 
-/// From zero to a round number at or above the largest value.
-pub(crate) fn even(values: impl Iterator<Item = f64>) -> (f64, f64) {
+/// Returns a range from zero to a round number at or above the largest value.
+pub(crate) fn linear_range(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let high = values.fold(0.0_f64, f64::max);
     if high < FIGURE_MIN {
         return (0.0, 1.0);
     }
-    let step = stepped(high / 8.0, f64::ceil);
+    let step = round_to_step(high / 8.0, f64::ceil);
     (0.0, (high / step).ceil() * step)
 }

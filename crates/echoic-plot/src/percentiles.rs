@@ -1,24 +1,26 @@
-//! How latencies are spread: the curve of percentiles, its tail as long as it deserves.
+//! The line chart of latency by percentile, with a logarithmic tail.
 
 use crate::{
-    paper::{Axis, Line, Scale, clean, drawn, legend, sheet, tenfold},
+    paper::{Axis, Line, Scale, layout, legend, log_range, plots, retain_drawable},
     svg::{Caption, Svg},
     units,
 };
 
-/// Nine nines: further out no run has samples.
+/// The end of the axis, nine nines: no run has samples beyond.
 const TAIL_MAX: f64 = 1e9;
 
-/// Latencies by percentile: each point is a share below one and microseconds. The axis is 1/(1-share) by powers of
-/// ten, so that from 90 % to 99 % is as far as from 99 % to 99.9 %. `None` without a point to draw.
+/// Draws latencies by percentile: each point is a share below one and microseconds. The axis is 1/(1-share) on a
+/// logarithmic scale, so that 90 % to 99 % is as wide as 99 % to 99.9 %. `None` if there is no point to draw.
 pub fn percentiles(lines: Vec<Line>) -> Option<Svg> {
-    let lines = clean(lines, Scale::Tenfold).into_iter().map(|mut line| {
-        line.points.retain(|(share, _)| *share < 1.0);
-        for point in &mut line.points {
-            point.0 = (1.0 / (1.0 - point.0)).min(TAIL_MAX);
-        }
-        line
-    });
+    let lines = retain_drawable(lines, Scale::Log)
+        .into_iter()
+        .map(|mut line| {
+            line.points.retain(|(share, _)| *share < 1.0);
+            for point in &mut line.points {
+                point.0 = (1.0 / (1.0 - point.0)).min(TAIL_MAX);
+            }
+            line
+        });
     let lines: Vec<_> = lines.collect();
     let points = || lines.iter().flat_map(|line| &line.points);
     let end = points().map(|point| point.0).fold(0.0_f64, f64::max);
@@ -28,39 +30,39 @@ pub fn percentiles(lines: Vec<Line>) -> Option<Svg> {
     let caption = Caption {
         name: "percentiles",
         title: "Latency by percentile".to_owned(),
-        description: said(&lines),
+        description: describe(&lines),
     };
     let x = Axis {
         name: "percentile",
-        scale: Scale::Tenfold,
+        scale: Scale::Log,
         range: (1.0, end.max(10.0)),
-        tick: nines,
+        tick: percent_of_tail,
     };
     let y = Axis {
         name: "latency",
-        scale: Scale::Tenfold,
-        range: tenfold(points().map(|point| point.1)),
+        scale: Scale::Log,
+        range: log_range(points().map(|point| point.1)),
         tick: units::time,
     };
     Some(Svg::draw(
         caption,
         &legend(&lines),
-        drawn(&lines),
-        sheet(&x, &y),
+        plots(&lines),
+        layout(&x, &y),
     ))
 }
 
-/// What share is below 1/(1-share).
-fn nines(tail: f64) -> String {
+/// Formats 1/(1-share) as the share in percent.
+fn percent_of_tail(tail: f64) -> String {
     units::percent(1.0 - 1.0 / tail)
 }
 
-fn said(lines: &[Line]) -> String {
-    let told = lines.iter().filter_map(|line| {
+fn describe(lines: &[Line]) -> String {
+    let parts = lines.iter().filter_map(|line| {
         let (tail, latency) = line.points.last()?;
-        let (share, latency) = (nines(*tail), units::time(*latency));
+        let (share, latency) = (percent_of_tail(*tail), units::time(*latency));
         Some(format!("{}: {share} below {latency}", line.name))
     });
-    let told: Vec<_> = told.collect();
-    format!("{}.", told.join("; "))
+    let parts: Vec<_> = parts.collect();
+    format!("{}.", parts.join("; "))
 }

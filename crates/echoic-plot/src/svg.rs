@@ -1,4 +1,4 @@
-//! A finished chart, and what makes it safe to hand on: nothing in it is run, fetched, or anybody else's markup.
+//! A finished chart as SVG that is safe to embed: it has no scripts, no external references, and no markup from names.
 
 use std::fmt;
 
@@ -13,13 +13,13 @@ use kuva::{
 };
 
 use crate::{
-    header::{Sign, header},
+    header::{LegendEntry, header},
     palette::{INK, style},
     text::escaped,
 };
 
-/// A chart as a document in SVG: no script, no link, no font from elsewhere; a title and a description for those who
-/// do not see it. The same figures give the same bytes.
+/// A chart as an SVG document, without scripts, links or external fonts. It has a title and a description for screen
+/// readers. The same figures give the same bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Svg {
     name: &'static str,
@@ -27,54 +27,59 @@ pub struct Svg {
     height: f64,
     title: String,
     description: String,
-    /// The drawing: what is between the root's tags.
+    /// The content of the root element.
     body: String,
 }
 
-/// What is said of a chart besides its drawing.
+/// The texts of a chart.
 #[derive(Clone, Debug)]
 pub(crate) struct Caption {
-    /// A word for files and anchors: letters and hyphens.
+    /// A name for files and anchors: letters and hyphens.
     pub(crate) name: &'static str,
     pub(crate) title: String,
-    /// What one would tell somebody who cannot see the chart, in a sentence or two.
+    /// The chart's content in a sentence or two, for screen readers.
     pub(crate) description: String,
 }
 
 impl Svg {
-    /// Has `plots` drawn below a header of the title and the signs.
-    pub(crate) fn draw(caption: Caption, signs: &[Sign], plots: Vec<Plot>, layout: Layout) -> Self {
+    /// Draws `plots` below a header of the title and the legend.
+    pub(crate) fn draw(
+        caption: Caption,
+        legend: &[LegendEntry],
+        plots: Vec<Plot>,
+        layout: Layout,
+    ) -> Self {
         let mut scene = render_multiple(plots, layout);
-        scene.elements.iter_mut().for_each(drop_unseen);
-        let drawn = SvgBackend::new().render_scene(&scene);
+        scene.elements.iter_mut().for_each(remove_uncoloured);
+        let document = SvgBackend::new().render_scene(&scene);
         let clip = format!("{}-area", caption.name);
-        let header = header(&caption.title, signs);
+        let header = header(&caption.title, legend);
         Self {
             name: caption.name,
             width: scene.width,
             height: scene.height,
             title: caption.title,
             description: caption.description,
-            body: rename_clips(inside(&drawn), &clip) + &header,
+            body: rename_clips(content(&document), &clip) + &header,
         }
     }
 
-    /// A word for the chart, fit for the name of a file.
+    /// Returns the chart's name, usable as a file name.
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// What the chart shows, in a few words.
+    /// Returns the title.
     pub fn title(&self) -> &str {
         &self.title
     }
 
-    /// What the chart says, in a sentence or two.
+    /// Returns the chart's content in a sentence or two.
     pub fn description(&self) -> &str {
         &self.description
     }
 
-    /// As a part of an HTML page, which brings the [`style`] itself, once.
+    /// Returns the chart as a part of an HTML page, without the [`style`] sheet, which the page includes once.
     pub fn inline(&self) -> String {
         self.element("")
     }
@@ -101,7 +106,7 @@ impl Svg {
     }
 }
 
-/// As a file of its own.
+/// Prints the chart as a file, with its style sheet.
 impl fmt::Display for Svg {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let style = format!("<style>{}</style>", style());
@@ -109,38 +114,39 @@ impl fmt::Display for Svg {
     }
 }
 
-/// Takes the cells of a heat map away that have no colour: most of it.
-fn drop_unseen(drawn: &mut Primitive) {
-    if let Primitive::RectBatch { x, y, w, h, fills } = drawn {
-        let seen: Vec<bool> = fills.iter().map(|fill| *fill != Color::None).collect();
-        let keep = |figures: &mut Vec<f64>| {
-            let mut seen = seen.iter();
-            figures.retain(|_| *seen.next().unwrap_or(&true));
+/// Removes the cells of a heat map that have no colour, which are most of them.
+fn remove_uncoloured(document: &mut Primitive) {
+    if let Primitive::RectBatch { x, y, w, h, fills } = document {
+        let coloured: Vec<bool> = fills.iter().map(|fill| *fill != Color::None).collect();
+        let retain_coloured = |figures: &mut Vec<f64>| {
+            let mut coloured = coloured.iter();
+            figures.retain(|_| *coloured.next().unwrap_or(&true));
         };
-        [x, y, w, h].into_iter().for_each(keep);
+        [x, y, w, h].into_iter().for_each(retain_coloured);
         fills.retain(|fill| *fill != Color::None);
     }
 }
 
-/// What the library drew, without its root, which says too little, and the comment that names its version.
-fn inside(drawn: &str) -> &str {
-    let (_, rest) = drawn
+/// Returns the content of the library's document: without its root element, which lacks a title and a class, and without
+/// the comment with its version.
+fn content(document: &str) -> &str {
+    let (_, rest) = document
         .split_once("-->")
-        .or_else(|| drawn.split_once('>'))
+        .or_else(|| document.split_once('>'))
         .unwrap_or_default();
     rest.trim_end().trim_end_matches("</svg>")
 }
 
-/// The library numbers clip paths through the whole process: two drawings of the same would differ, and what is drawn
-/// in one process may meet what was drawn in another on one page.
+/// Gives clip paths a fixed name. The library numbers them within the process, so that two drawings of the same figures
+/// would differ, and charts of two processes on one page could clash.
 fn rename_clips(body: &str, name: &str) -> String {
-    let mut named = String::with_capacity(body.len());
+    let mut renamed = String::with_capacity(body.len());
     let mut rest = body;
     while let Some((before, after)) = rest.split_once("kuva-clip-") {
-        named.push_str(before);
-        named.push_str(name);
+        renamed.push_str(before);
+        renamed.push_str(name);
         rest = after.trim_start_matches(|c: char| c.is_ascii_digit());
     }
-    named.push_str(rest);
-    named
+    renamed.push_str(rest);
+    renamed
 }

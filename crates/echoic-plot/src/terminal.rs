@@ -1,45 +1,45 @@
-//! Charts of a terminal: block characters in lines of text, no colours, no control sequences.
+//! Charts for a terminal: lines of text with block characters, without colours or control sequences.
 
 use crate::units;
 
 const EIGHTHS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// How heights come of values.
+/// The scale of heights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Height {
-    /// From zero to the highest.
-    Even,
-    /// From the lowest to the highest by powers: for latencies, of which a few are far out.
-    Tenfold,
+    /// Linear, from zero to the maximum.
+    Linear,
+    /// Logarithmic, from the minimum to the maximum: for latencies, which have outliers.
+    Log,
 }
 
-/// One character a value, the last `width` of them; what is no number is a gap: `▂▂▂▃▂▇▂▂`.
+/// Draws the last `width` values, one character each: `▂▂▂▃▂▇▂▂`. A value that is not finite is a gap.
 pub fn sparkline(values: &[f64], width: usize, height: Height) -> String {
     let values = &values[values.len().saturating_sub(width)..];
-    let measure = |value: f64| match height {
-        Height::Even => value.max(0.0),
-        Height::Tenfold => value.max(f64::MIN_POSITIVE).ln(),
+    let scaled = |value: f64| match height {
+        Height::Linear => value.max(0.0),
+        Height::Log => value.max(f64::MIN_POSITIVE).ln(),
     };
     let finite = || values.iter().copied().filter(|value| value.is_finite());
-    let high = finite().map(measure).fold(f64::NEG_INFINITY, f64::max);
+    let high = finite().map(scaled).fold(f64::NEG_INFINITY, f64::max);
     let low = match height {
-        Height::Even => 0.0,
-        Height::Tenfold => finite().map(measure).fold(f64::INFINITY, f64::min),
+        Height::Linear => 0.0,
+        Height::Log => finite().map(scaled).fold(f64::INFINITY, f64::min),
     };
     let character = |value: &f64| {
         if !value.is_finite() {
             return ' ';
         }
-        let share = (measure(*value) - low) / (high - low);
-        // All alike: the lowest that is seen, unless it is from zero, where alike means all highest.
+        let share = (scaled(*value) - low) / (high - low);
+        // Equal values divide zero by zero (all zero, or on the logarithmic scale): draw the lowest character.
         let share = if share.is_finite() { share } else { 0.0 };
         EIGHTHS[(share * 7.0).round().clamp(0.0, 7.0) as usize]
     };
     values.iter().map(character).collect()
 }
 
-/// How latencies are spread, one line a step: its lower bound, a bar, and the share of all in percent.
-/// `cells` are microseconds and counts, in any order. The last line takes all that is further out than 999 of 1,000.
+/// Draws a histogram of latencies, one line a bucket: its lower bound, a bar, and its share in percent. `cells` are
+/// microseconds and counts, in any order. The last bucket has all latencies above the 99.9th percentile.
 pub fn histogram(cells: &[(f64, u64)], rows: usize, width: usize) -> Vec<String> {
     let mut cells: Vec<_> = cells.to_vec();
     cells.retain(|(micros, count)| micros.is_finite() && *micros > 0.0 && *count > 0);
@@ -56,30 +56,30 @@ pub fn histogram(cells: &[(f64, u64)], rows: usize, width: usize) -> Vec<String>
         let row = ((micros / low).ln() / step) as usize;
         counts[row.min(rows - 1)] += count;
     }
-    let most = counts.iter().copied().max().unwrap_or(1).max(1);
+    let max = counts.iter().copied().max().unwrap_or(1).max(1);
     let lines = counts.iter().enumerate().map(|(row, count)| {
         let bound = units::time(low * (step * row as f64).exp());
         let more = if row + 1 == rows { "+" } else { " " };
-        let bar = bar(*count as f64 / most as f64, width);
+        let bar = bar(*count as f64 / max as f64, width);
         let share = *count as f64 / total as f64 * 100.0;
         format!("{bound:>8}{more} ▏{bar:<width$}│ {share:5.1} %")
     });
     lines.collect()
 }
 
-/// Percentiles as bars by powers, with their values: `p99  ┤██████▏ 1.9 ms`.
+/// Draws percentiles as bars on a logarithmic scale, with their values: `p99  ┤██████▏ 1.9 ms`.
 pub fn percentiles(named: &[(&str, f64)], width: usize) -> Vec<String> {
-    let known = || {
+    let drawable = || {
         named
             .iter()
             .filter(|(_, micros)| micros.is_finite() && *micros > 0.0)
     };
-    let high = known().map(|named| named.1).fold(0.0, f64::max);
-    // A tenth of the lowest has no bar, so that the lowest has one.
-    let low = known().map(|named| named.1).fold(high, f64::min) / 10.0;
+    let high = drawable().map(|named| named.1).fold(0.0, f64::max);
+    // The scale starts at a tenth of the minimum, so that the minimum has a bar.
+    let low = drawable().map(|named| named.1).fold(high, f64::min) / 10.0;
     let name_width = named.iter().map(|(name, _)| name.chars().count()).max();
     let name_width = name_width.unwrap_or(0);
-    let lines = known().map(|(name, micros)| {
+    let lines = drawable().map(|(name, micros)| {
         let share = (micros / low).ln() / (high / low).ln();
         let bar = bar(share, width);
         let value = units::time(*micros);
@@ -88,7 +88,7 @@ pub fn percentiles(named: &[(&str, f64)], width: usize) -> Vec<String> {
     lines.collect()
 }
 
-/// A bar of a share of `width` characters, to an eighth of one. What is not zero is seen.
+/// Draws a bar of a share of `width` characters, rounded to an eighth, and at least an eighth if it is not zero.
 fn bar(share: f64, width: usize) -> String {
     let eighths = (share.clamp(0.0, 1.0) * width as f64 * 8.0).round() as usize;
     let eighths = if share > 0.0 { eighths.max(1) } else { 0 };
@@ -100,10 +100,10 @@ fn bar(share: f64, width: usize) -> String {
 
 fn quantile(sorted: &[(f64, u64)], total: u64, share: f64) -> f64 {
     let rank = (total as f64 * share).ceil() as u64;
-    let mut seen = 0;
+    let mut cumulated = 0;
     for (micros, count) in sorted {
-        seen += count;
-        if seen >= rank {
+        cumulated += count;
+        if cumulated >= rank {
             return *micros;
         }
     }
@@ -117,16 +117,13 @@ mod tests {
     #[test]
     fn sparkline_shows_the_last_values() {
         let up: Vec<f64> = (0..8).map(f64::from).collect();
-        assert_eq!(sparkline(&up, 8, Height::Even), "▁▂▃▄▅▆▇█");
-        assert_eq!(sparkline(&up, 3, Height::Even), "▆▇█");
-        assert_eq!(
-            sparkline(&[1.0, f64::NAN, 1000.0], 8, Height::Tenfold),
-            "▁ █"
-        );
-        assert_eq!(sparkline(&[7.0, 7.0], 8, Height::Even), "██");
-        assert_eq!(sparkline(&[0.0, 0.0], 8, Height::Even), "▁▁");
-        assert_eq!(sparkline(&[7.0, 7.0], 8, Height::Tenfold), "▁▁");
-        assert_eq!(sparkline(&[], 8, Height::Even), "");
+        assert_eq!(sparkline(&up, 8, Height::Linear), "▁▂▃▄▅▆▇█");
+        assert_eq!(sparkline(&up, 3, Height::Linear), "▆▇█");
+        assert_eq!(sparkline(&[1.0, f64::NAN, 1000.0], 8, Height::Log), "▁ █");
+        assert_eq!(sparkline(&[7.0, 7.0], 8, Height::Linear), "██");
+        assert_eq!(sparkline(&[0.0, 0.0], 8, Height::Linear), "▁▁");
+        assert_eq!(sparkline(&[7.0, 7.0], 8, Height::Log), "▁▁");
+        assert_eq!(sparkline(&[], 8, Height::Linear), "");
     }
 
     #[test]

@@ -1,6 +1,7 @@
-//! Text that is safe within a drawing.
+//! Escaping and shortening of texts in a chart.
 
-/// Text for XML and HTML, between tags and within attributes. What XML cannot hold in any form (controls) is replaced.
+/// Escapes text for XML and HTML, in content and in attributes. Characters that XML cannot represent (controls) are
+/// replaced.
 pub fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
@@ -16,7 +17,7 @@ pub fn escaped(text: &str) -> String {
     safe
 }
 
-/// Text for a label, cut to a length that leaves the chart in the picture.
+/// Shortens text for a label, so that it leaves space for the chart.
 pub(crate) fn label(text: &str) -> String {
     let mut sanitized: String = text.chars().take(LABEL_CHARS_MAX).collect();
     if text.chars().nth(LABEL_CHARS_MAX).is_some() {
@@ -27,11 +28,11 @@ pub(crate) fn label(text: &str) -> String {
 
 const LABEL_CHARS_MAX: usize = 60;
 
-/// Controls, and what turns text around, show as a replacement character.
+/// Replaces controls, and characters that change the direction of text.
 fn sanitize(c: char) -> char {
-    let turns = matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let no_xml = matches!(c, '\u{fffe}' | '\u{ffff}');
-    if c == '\n' || !(c.is_control() || turns || no_xml) {
+    let is_bidi = matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let is_noncharacter = matches!(c, '\u{fffe}' | '\u{ffff}');
+    if c == '\n' || !(c.is_control() || is_bidi || is_noncharacter) {
         c
     } else {
         char::REPLACEMENT_CHARACTER

@@ -1,6 +1,6 @@
-//! Figures as people read them: short, with a unit.
+//! Formats figures for people: short, with a unit.
 
-/// A time of `micros` microseconds in the unit that suits it: `82 µs`, `1.2 ms`, `3 s`.
+/// Formats a time in microseconds with a suitable unit: `82 µs`, `1.2 ms`, `3 s`.
 pub fn time(micros: f64) -> String {
     let (value, unit) = match micros {
         value if !value.is_finite() => return "–".to_owned(),
@@ -12,7 +12,7 @@ pub fn time(micros: f64) -> String {
     format!("{} {unit}", short(value))
 }
 
-/// A number, shortened by thousands: `950`, `20k`, `1.25M`.
+/// Formats a number with an SI suffix: `950`, `20k`, `1.25M`.
 pub fn count(value: f64) -> String {
     let (value, suffix) = match value.abs() {
         size if !size.is_finite() => return "–".to_owned(),
@@ -24,7 +24,7 @@ pub fn count(value: f64) -> String {
     format!("{}{suffix}", short(value))
 }
 
-/// A whole number with its thousands apart: `1,234,567`.
+/// Formats an integer with separated thousands: `1,234,567`.
 pub fn whole(value: u64) -> String {
     let digits = value.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3);
@@ -37,34 +37,34 @@ pub fn whole(value: u64) -> String {
     text
 }
 
-/// A share of one in percent, with enough digits to tell all from nearly all and a little from none: `99.842 %`, `13.29 %`,
-/// `0.0021 %`.
+/// Formats a share of one in percent, with enough digits to distinguish nearly all from all and little from none:
+/// `99.842 %`, `13.29 %`, `0.0021 %`.
 pub fn percent(share: f64) -> String {
     let percent = share * 100.0;
     let text = match percent.abs() {
         size if !size.is_finite() => return "–".to_owned(),
         size if size == 0.0 || (size - 100.0).abs() < 1e-9 => format!("{percent:.0}"),
-        size if (1.0..99.0).contains(&size) => trimmed(&format!("{percent:.2}")),
-        size if size >= 0.01 => trimmed(&format!("{percent:.3}")),
+        size if (1.0..99.0).contains(&size) => trim_zeros(&format!("{percent:.2}")),
+        size if size >= 0.01 => trim_zeros(&format!("{percent:.3}")),
         size => {
             let digits = (1.0 - size.log10().floor()).clamp(3.0, 12.0) as usize;
-            trimmed(&format!("{percent:.digits$}"))
+            trim_zeros(&format!("{percent:.digits$}"))
         }
     };
     format!("{text} %")
 }
 
-/// Three digits that matter, no zeros behind a point.
+/// Formats with three significant digits, without trailing zeros.
 fn short(value: f64) -> String {
     let text = match value.abs() {
         size if size >= 99.95 => return format!("{value:.0}"),
         size if size >= 9.995 => format!("{value:.1}"),
         _ => format!("{value:.2}"),
     };
-    trimmed(&text)
+    trim_zeros(&text)
 }
 
-fn trimmed(text: &str) -> String {
+fn trim_zeros(text: &str) -> String {
     let text = text.trim_end_matches('0').trim_end_matches('.');
     text.to_owned()
 }

@@ -1,5 +1,5 @@
-//! What every chart must be: sound XML that runs and fetches nothing, told in words, the same each time, and drawn of
-//! whatever figures there are.
+//! Properties of all charts: valid XML without scripts or references, a description, deterministic output, and no
+//! failure for any figures.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -11,26 +11,24 @@ use proptest::prelude::*;
 
 const SVG: &str = "http://www.w3.org/2000/svg";
 
-/// Names as a peer or a command line would like to have them.
+/// A hostile name, as a peer or a command line might give it.
 const HOSTILE: &str =
     "</text><script>alert(1)</script> \" onload='x' & $\\sum$ \u{1b}[2J \u{202e}\0 ]]>";
 
-/// Panics unless the chart is a picture and nothing else.
+/// Panics unless the chart is an inert image.
 fn check(chart: &Svg) {
     let text = chart.to_string();
-    let document = roxmltree::Document::parse(&text).unwrap_or_else(|why| panic!("{why}:\n{text}"));
+    let document =
+        roxmltree::Document::parse(&text).unwrap_or_else(|error| panic!("{error}:\n{text}"));
     let root = document.root_element();
     assert!(root.has_tag_name((SVG, "svg")));
     for node in document.descendants().filter(roxmltree::Node::is_element) {
         let name = node.tag_name().name();
-        let drawn = [
+        let allowed = [
             "svg", "title", "desc", "style", "defs", "clipPath", "g", "rect", "circle", "line",
             "polyline", "path", "text",
         ];
-        assert!(
-            drawn.contains(&name),
-            "an element that is no drawing: <{name}>"
-        );
+        assert!(allowed.contains(&name), "unexpected element <{name}>");
         for attribute in node.attributes() {
             let (name, value) = (attribute.name(), attribute.value());
             assert!(
@@ -38,10 +36,7 @@ fn check(chart: &Svg) {
                 "{name}={value:?}"
             );
             let inner = value.replace(&format!("url(#{}-area)", chart.name()), "");
-            assert!(
-                !inner.contains("url("),
-                "{name}={value:?} looks for something elsewhere"
-            );
+            assert!(!inner.contains("url("), "{name}={value:?} has a reference");
             assert!(
                 !value.contains("NaN") && !value.contains("inf"),
                 "{name}={value:?}"
@@ -51,13 +46,13 @@ fn check(chart: &Svg) {
             assert_eq!(node.text().unwrap(), style());
         }
     }
-    for (tag, said) in [("title", chart.title()), ("desc", chart.description())] {
+    for (tag, text) in [("title", chart.title()), ("desc", chart.description())] {
         let element = root
             .children()
             .find(|node| node.has_tag_name((SVG, tag)))
             .unwrap();
-        assert!(!said.is_empty());
-        assert_eq!(element.text().unwrap_or_default(), readable(said));
+        assert!(!text.is_empty());
+        assert_eq!(element.text().unwrap_or_default(), xml_text(text));
         let id = element.attribute("id").unwrap();
         assert!(root.attribute("aria-labelledby").unwrap().contains(id));
     }
@@ -68,8 +63,8 @@ fn check(chart: &Svg) {
     );
 }
 
-/// What is left of a text that XML cannot hold whole.
-fn readable(text: &str) -> String {
+/// Returns a text as a reader of the XML gets it.
+fn xml_text(text: &str) -> String {
     let wrapped = format!("<t>{}</t>", escaped(text));
     let parsed = roxmltree::Document::parse(&wrapped).unwrap();
     parsed.root_element().text().unwrap_or_default().to_owned()
@@ -83,8 +78,8 @@ fn line(name: &str, points: &[(f64, f64)]) -> Line {
     }
 }
 
-/// Every chart that can be drawn of these figures.
-fn all(name: &str, points: &[(f64, f64)], counts: &[u64]) -> Vec<Svg> {
+/// Draws every chart of these figures.
+fn all_charts(name: &str, points: &[(f64, f64)], counts: &[u64]) -> Vec<Svg> {
     let cells: Vec<_> = points
         .iter()
         .map(|point| point.1)
@@ -113,7 +108,7 @@ fn all(name: &str, points: &[(f64, f64)], counts: &[u64]) -> Vec<Svg> {
         heat(1.0, &[cells.clone(), vec![], cells]),
         steps(&trials.collect::<Vec<_>>(), &bounds),
         outcomes(
-            counts.iter().fold(0, |all, count| all | count),
+            counts.iter().fold(0, |total, count| total | count),
             7,
             &named.collect::<Vec<_>>(),
         ),
@@ -125,30 +120,37 @@ const POINTS: [(f64, f64); 4] = [(0.0, 80.0), (0.5, 120.0), (0.9, 450.0), (0.999
 
 #[test]
 fn every_chart_is_an_inert_image() {
-    let charts = all("from due", &POINTS, &[1, 20, 300, 4]);
+    let charts = all_charts("from due", &POINTS, &[1, 20, 300, 4]);
     let names: Vec<_> = charts.iter().map(Svg::name).collect();
     assert_eq!(
         names,
-        ["rate", "latency", "percentiles", "heat", "steps", "fates"]
+        [
+            "rate",
+            "latency",
+            "percentiles",
+            "heat",
+            "steps",
+            "outcomes"
+        ]
     );
     charts.iter().for_each(check);
 }
 
 #[test]
 fn chart_names_are_escaped() {
-    for chart in all(HOSTILE, &POINTS, &[1, 20, 300, 4]) {
+    for chart in all_charts(HOSTILE, &POINTS, &[1, 20, 300, 4]) {
         check(&chart);
     }
     let chart = rates(vec![line(HOSTILE, &POINTS)]).unwrap().to_string();
     assert!(chart.contains("&lt;/text&gt;&lt;script&gt;alert(1)"));
-    // The control: without the guard the same name would be an element.
+    // Without escaping the name would be an element, so the check above can fail.
     let unguarded = chart.replace("&lt;", "<").replace("&gt;", ">");
     assert!(roxmltree::Document::parse(&unguarded).is_err());
 }
 
 #[test]
 fn charts_are_deterministic() {
-    let [one, two] = [(); 2].map(|()| all("p99", &POINTS, &[1, 20, 300, 4]));
+    let [one, two] = [(); 2].map(|()| all_charts("p99", &POINTS, &[1, 20, 300, 4]));
     assert_eq!(one, two);
     let texts = |charts: Vec<Svg>| charts.iter().map(Svg::to_string).collect::<Vec<_>>();
     assert_eq!(texts(one), texts(two));
@@ -156,9 +158,9 @@ fn charts_are_deterministic() {
 
 #[test]
 fn empty_data_gives_no_chart() {
-    assert_eq!(all("p99", &[], &[]), []);
+    assert_eq!(all_charts("p99", &[], &[]), []);
     let none = [(f64::NAN, f64::INFINITY), (f64::NEG_INFINITY, -1.0)];
-    assert_eq!(all("p99", &none, &[0]), []);
+    assert_eq!(all_charts("p99", &none, &[0]), []);
 }
 
 #[test]
@@ -197,14 +199,14 @@ fn charts_have_colours_for_dark_pages() {
     assert!(whole.contains("prefers-color-scheme: dark"));
     assert!(
         !part.contains("<style"),
-        "a page brings the style sheet once"
+        "the page includes the style sheet"
     );
     let painted = whole.split("fill=\"#").chain(whole.split("stroke=\"#"));
     for colour in painted.skip(1).filter_map(|rest| rest.get(..6)) {
         assert!(
             colour.chars().any(|c| !c.is_ascii_hexdigit())
                 || style().contains(&format!("\"#{colour}\"")),
-            "#{colour} stays as it is on a dark page"
+            "#{colour} has no dark replacement"
         );
     }
 }
@@ -218,7 +220,7 @@ proptest! {
         points in prop::collection::vec((figure(), figure()), 0..20),
         counts in prop::collection::vec(prop_oneof![Just(0), Just(u64::MAX / 64), 0..1_000_u64], 0..20),
     ) {
-        for chart in all(&name, &points, &counts) {
+        for chart in all_charts(&name, &points, &counts) {
             check(&chart);
         }
     }

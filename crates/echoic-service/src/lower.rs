@@ -53,7 +53,7 @@ impl InlineHandler for LowerHandler {
             self.held.extend_from_slice(message.body);
             let complete = self.held.len() - unfinished(&self.held);
             out.reply(&message, |bytes| {
-                lower_stream(&self.held[..complete], bytes)
+                lower_stream(&self.held[..complete], bytes);
             });
             self.held.drain(..complete);
         }

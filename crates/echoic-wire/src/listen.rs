@@ -256,7 +256,7 @@ fn bind_all_once<T: HasAddress>(
         match open(addr) {
             Ok(one) => opened.push(one),
             Err(error) if may_skip_family && lacks_family(&error) => {
-                unsupported = Some((addr, error))
+                unsupported = Some((addr, error));
             }
             Err(error) => return Err(listen_error(endpoint, addr.into(), error)),
         }

@@ -192,7 +192,7 @@ fn lines(plan: &Plan, run: &Run, progress: &Progress, sparks: &[f64]) -> Vec<Str
             at(0.5),
             at(0.9),
             at(0.99),
-            terminal::sparkline(sparks, SPARKS, Height::Tenfold)
+            terminal::sparkline(sparks, SPARKS, Height::Log)
         ),
         format!(
             " generator  lag p99 {} ms",
