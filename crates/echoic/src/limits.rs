@@ -108,7 +108,7 @@ fn conversation(limits: &Limits) -> Vec<Limit> {
     let Limits {
         message_bytes_max,
         connections_max,
-        handshake_timeout: _, // no endpoint of the program has a handshake yet
+        handshake_timeout,
         idle_timeout,
         message_timeout,
         write_timeout,
@@ -131,6 +131,12 @@ fn conversation(limits: &Limits) -> Vec<Limit> {
         )
         .set_by(serve("--max-connections"))
         .then(Ends(CloseReason::TooManyConnections)),
+        time(
+            "handshake_timeout",
+            "a handshake above the socket (TLS)",
+            handshake_timeout,
+        )
+        .then(Ends(CloseReason::HandshakeTimeout)),
         time("idle_timeout", "nothing happens", idle_timeout)
             .set_by(serve("--idle-timeout"))
             .then(Ends(CloseReason::IdleTimeout)),
