@@ -542,7 +542,11 @@ fn d19_each_timeout_ends_its_case_and_is_recorded() {
     let ends = events(&out, 1);
     let how = |how: &str| ends.iter().filter(|event| event["how"] == how).count();
     assert_eq!(
-        (how("idle-timeout"), how("message-timeout"), how("write-timeout")),
+        (
+            how("idle-timeout"),
+            how("message-timeout"),
+            how("write-timeout")
+        ),
         (1, 1, 1),
         "{ends:?}"
     );
@@ -586,7 +590,10 @@ fn d19_later_bytes_do_not_extend_the_message_timeout() {
     drop(talk);
     let home = serve.home.clone();
     serve.stop();
-    assert_eq!(home.sql("SELECT how FROM conversation"), ["message-timeout"]);
+    assert_eq!(
+        home.sql("SELECT how FROM conversation"),
+        ["message-timeout"]
+    );
 }
 
 #[test]
