@@ -1,4 +1,4 @@
-//! The result as a table: a row for each run.
+//! The result as CSV: one row for each run.
 
 use echoic_client::bench::{Measured, percentile};
 
@@ -19,7 +19,7 @@ const COLUMNS: [&str; 12] = [
     "verdict",
 ];
 
-/// Comma-separated values (RFC 4180). No cell has a comma or a quote in it.
+/// Writes comma-separated values (RFC 4180). No cell contains a comma or a quote.
 pub(super) fn write(payload: &mut Payload, measured: &Measured) -> Result<(), ReaderGone> {
     payload.line(format_args!("{}", COLUMNS.join(",")))?;
     for row in rows(measured) {
