@@ -1,4 +1,4 @@
-//! The ending of a conversation as an exit code and a sentence.
+//! The exit code and the message for the end of a conversation.
 
 use std::{fmt, io};
 
@@ -14,8 +14,8 @@ use crate::{
     term,
 };
 
-/// Of a conversation through a pipe. Without a declared framing nobody but the peer knows what a whole
-/// reply is, so its clean end is success however little it said.
+/// Returns the result of a conversation without a prompt. Without a declared framing only the peer knows where a reply
+/// ends, so its clean close is a success, however little arrived.
 pub(super) fn of_pipe(talked: &Talked, plan: &Plan, met: Option<bool>) -> CommandResult {
     match (&talked.ending, met, &plan.expect) {
         (_, Some(true), _) => Ok(Exit::Done),
@@ -23,13 +23,16 @@ pub(super) fn of_pipe(talked: &Talked, plan: &Plan, met: Option<bool>) -> Comman
             of_any(talked, &plan.waits)
         }
         (ending, Some(false), Some(expected)) => {
-            let how = match ending {
+            let reason = match ending {
                 Ending::PeerClosed => "the peer closed first".to_owned(),
-                _ => format!("not within {} (-w)", Span(plan.connect_within)),
+                _ => format!(
+                    "it did not arrive within {} (-w)",
+                    Span(plan.connect_within)
+                ),
             };
             failed(
                 Exit::NotMet,
-                format!("the reply did not contain {expected}: {how}"),
+                format!("the reply did not contain {expected}: {reason}"),
             )
         }
         (Ending::TimedOut(Phase::Linger), ..) if plan.send_only => Ok(Exit::Done),
@@ -38,7 +41,7 @@ pub(super) fn of_pipe(talked: &Talked, plan: &Plan, met: Option<bool>) -> Comman
     }
 }
 
-/// Datagrams have no end but silence.
+/// Returns the result of datagrams, which end by silence.
 fn of_quiet(talked: &Talked, waits: &Timeouts) -> CommandResult {
     if talked.counts.unanswered == 0 {
         return Ok(Exit::Done);
@@ -46,11 +49,11 @@ fn of_quiet(talked: &Talked, waits: &Timeouts) -> CommandResult {
     let silence = Span(waits.linger_timeout.unwrap_or_default());
     failed(
         Exit::TimedOut,
-        format!("no reply in {silence} of silence (--linger-timeout)"),
+        format!("no reply within {silence} (--linger-timeout)"),
     )
 }
 
-/// The same where nothing was expected.
+/// Returns the result without an expectation.
 fn of_silence(talked: &Talked, frames: FramingPair, waits: &Timeouts) -> CommandResult {
     let counts = &talked.counts;
     match &talked.ending {
@@ -58,29 +61,30 @@ fn of_silence(talked: &Talked, frames: FramingPair, waits: &Timeouts) -> Command
             Exit::Cut,
             match frames.inbound {
                 Framing::Line => {
-                    "the peer closed amid a reply: its last line has no end".to_owned()
+                    "the peer closed in the middle of a reply: its last line has no newline"
+                        .to_owned()
                 }
-                heard => format!(
-                    "the peer closed amid a reply: its last message is not a whole one under {heard}"
+                inbound => format!(
+                    "the peer closed in the middle of a reply: its last message is incomplete under {inbound}"
                 ),
             },
         ),
         Ending::TimedOut(Phase::Linger) => {
             let silence = Span(waits.linger_timeout.unwrap_or_default());
-            let (sent, heard) = (
+            let (sent, received) = (
                 counts.sent.messages(frames.outbound),
                 counts.heard.messages(frames.inbound),
             );
-            let owed = counts.unanswered > 0
-                || frames.inbound.is_declared() && frames.outbound.is_declared() && heard < sent;
-            if owed || counts.cut(frames) {
+            let is_due = counts.unanswered > 0
+                || frames.inbound.is_declared() && frames.outbound.is_declared() && received < sent;
+            if is_due || counts.cut(frames) {
                 let what = format!(
-                    "no whole answer came within {silence} of silence after the input ended (--linger-timeout)"
+                    "no complete reply: the peer sent nothing for {silence} after the end of input (--linger-timeout)"
                 );
                 failed(Exit::TimedOut, what)
             } else {
                 let what = format!(
-                    "everything was answered; the peer did not close within {silence} of silence (--linger-timeout)"
+                    "all requests were answered, but the peer did not close within {silence} (--linger-timeout)"
                 );
                 term::say(&format!("echoic: {what}"));
                 Ok(Exit::Done)
@@ -90,12 +94,13 @@ fn of_silence(talked: &Talked, frames: FramingPair, waits: &Timeouts) -> Command
     }
 }
 
-/// Of a conversation at a prompt: a reply is owed as long as nothing came after the last thing sent.
+/// Returns the result of a conversation at the prompt. A reply is due if nothing arrived after the last message sent.
 pub(super) fn of_prompt(talked: &Talked, waits: &Timeouts) -> CommandResult {
     match &talked.ending {
-        Ending::PeerClosed if talked.unsent == 0 && talked.counts.unanswered > 0 => {
-            failed(Exit::Cut, "the peer closed and owed a reply")
-        }
+        Ending::PeerClosed if talked.unsent == 0 && talked.counts.unanswered > 0 => failed(
+            Exit::Cut,
+            "the peer closed without a reply to the last message",
+        ),
         _ => of_any(talked, waits),
     }
 }
@@ -109,19 +114,19 @@ fn of_any(talked: &Talked, waits: &Timeouts) -> CommandResult {
         Ending::PeerClosed if talked.unsent == 0 && talked.upload_cut => failed(
             Exit::Cut,
             format!(
-                "the peer had ended its stream, and no more input came for {} (--linger-timeout) although it had not ended",
+                "the peer closed its sending side, and no input arrived for {} (--linger-timeout) although it had not ended",
                 Span(waits.linger_timeout.unwrap_or_default())
             ),
         ),
         Ending::PeerClosed if talked.unsent > 0 => failed(
             Exit::Cut,
-            format!("the peer closed before it had taken everything{unsent}"),
+            format!("the peer closed before it had read everything{unsent}"),
         ),
         Ending::PeerClosed | Ending::Quit | Ending::Aborted | Ending::Unheard => Ok(Exit::Done),
         Ending::PeerReset { after } => failed(
             Exit::Cut,
             format!(
-                "the peer reset the connection after {}; a reply may have been cut{unsent}",
+                "the peer reset the connection after {}; a reply may be incomplete{unsent}",
                 for_people(*after)
             ),
         ),
@@ -133,12 +138,12 @@ fn of_any(talked: &Talked, waits: &Timeouts) -> CommandResult {
                     waits.linger_timeout,
                 ),
                 Phase::Idle => (
-                    "nothing came and nothing went",
+                    "no traffic in either direction",
                     "--idle-timeout",
                     waits.idle_timeout,
                 ),
                 Phase::WriteStall => (
-                    "the peer took nothing of what it was sent",
+                    "the peer read nothing",
                     "--write-timeout",
                     Some(waits.write_timeout),
                 ),
@@ -151,7 +156,7 @@ fn of_any(talked: &Talked, waits: &Timeouts) -> CommandResult {
         }
         Ending::Failed(error) if error.kind() == io::ErrorKind::ConnectionRefused => failed(
             Exit::Refused,
-            format!("nobody is there: the datagram was refused{unsent}"),
+            format!("datagram refused: nothing listens at this address{unsent}"),
         ),
         Ending::Failed(error) => {
             let exit = if error.kind() == io::ErrorKind::TimedOut {
@@ -176,7 +181,7 @@ mod tests {
 
     use super::*;
 
-    fn talked(ending: Ending, sent: &[u8], heard: &[u8], unsent: u64) -> Talked {
+    fn talked(ending: Ending, sent: &[u8], received: &[u8], unsent: u64) -> Talked {
         let flow = |bytes: &[u8]| Flow {
             bytes: bytes.len() as u64,
             pieces: u64::from(!bytes.is_empty()),
@@ -184,10 +189,10 @@ mod tests {
             open_line: !bytes.is_empty() && !bytes.ends_with(b"\n"),
             ..Flow::default()
         };
-        let unanswered = u64::from(!sent.is_empty() && heard.is_empty());
+        let unanswered = u64::from(!sent.is_empty() && received.is_empty());
         let counts = Counts {
             sent: flow(sent),
-            heard: flow(heard),
+            heard: flow(received),
             unanswered,
         };
         Talked {
@@ -200,7 +205,7 @@ mod tests {
     }
 
     fn code(outcome: CommandResult) -> Exit {
-        outcome.unwrap_or_else(|failed| failed.exit)
+        outcome.unwrap_or_else(|error| error.exit)
     }
 
     fn pipe(framing: Framing, talked: &Talked) -> Exit {
@@ -245,14 +250,14 @@ mod tests {
         );
         let CliError { exit, why } = outcome.unwrap_err();
         assert_eq!(exit, Exit::Cut);
-        assert!(why.contains("after 3 B; a reply may have been cut; 9 B unsent"));
+        assert!(why.contains("after 3 B; a reply may be incomplete; 9 B unsent"));
     }
 
     #[test]
     fn prompt_close_with_a_reply_due_is_cut_unless_quit() {
         let waits = Timeouts::default();
-        let owed = talked(Ending::PeerClosed, b"a\n", b"", 0);
-        assert_eq!(code(of_prompt(&owed, &waits)), Exit::Cut);
+        let due = talked(Ending::PeerClosed, b"a\n", b"", 0);
+        assert_eq!(code(of_prompt(&due, &waits)), Exit::Cut);
         let quit = talked(Ending::Quit, b"a\n", b"", 0);
         assert_eq!(code(of_prompt(&quit, &waits)), Exit::Done);
     }

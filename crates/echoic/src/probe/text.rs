@@ -1,4 +1,4 @@
-//! A report for people: what happened when, what each address came to, and the verdict.
+//! The probe report as text: a timeline, a table of addresses, and the verdict.
 
 use std::time::Duration;
 
@@ -10,30 +10,30 @@ use echoic_core::{
 };
 use echoic_wire::eyeballs::Missing;
 
-use super::words::{failure, says};
+use super::words::{dns_status, failure};
 use crate::term::{ASIDE, HEARD, Payload, ReaderGone, WRONG};
 
-/// Rows of the timeline that are shown; the rest is counted.
+/// Rows of the timeline that are printed; the rest is counted.
 const ROWS_MAX: usize = 30;
 
-/// Characters of a bar that lasts from the beginning to the end.
+/// Width of a bar over the whole time, in characters.
 const WIDTH: usize = 40;
 
-/// Marks on the scale, the one at 0 among them.
+/// Number of marks on the scale, with the one at 0.
 const MARKS: usize = 4;
 
-/// One thing that happened.
+/// A row of the timeline.
 struct Row {
     kind: &'static str,
     what: String,
     result: String,
     from: Duration,
     to: Duration,
-    /// Whether it was waited for in vain: then its bar is dotted.
-    in_vain: bool,
+    /// There was no answer; the bar is dotted.
+    is_unanswered: bool,
 }
 
-/// Writes all of it.
+/// Writes the report.
 pub(super) fn write(
     payload: &mut Payload,
     report: &Report,
@@ -71,9 +71,7 @@ fn timeline(payload: &mut Payload, report: &Report, port_assumed: bool) -> Resul
     let (what, result) = (widest(|row| &row.what), widest(|row| &row.result));
     let title = escaped(&report.endpoint.to_string());
     if port_assumed {
-        payload.line(format_args!(
-            "{title}  {ASIDE}(port 80, since none was given){ASIDE:#}"
-        ))?;
+        payload.line(format_args!("{title}  {ASIDE}(no port given: 80){ASIDE:#}"))?;
     } else {
         payload.line(format_args!("{title}"))?;
     }
@@ -97,7 +95,7 @@ fn timeline(payload: &mut Payload, report: &Report, port_assumed: bool) -> Resul
     }
     match rows.len().saturating_sub(ROWS_MAX) {
         0 => Ok(()),
-        more => payload.line(format_args!("   … and {more} more; --json has them all")),
+        more => payload.line(format_args!("   … and {more} more; --json prints all")),
     }
 }
 
@@ -115,19 +113,19 @@ fn rows(report: &Report) -> Vec<Row> {
         let result = match &answer.found {
             Ok(addrs) if addrs.len() == 1 => "1 address".to_owned(),
             Ok(addrs) => format!("{} addresses", addrs.len()),
-            // That the name is there the other family has shown.
+            // The other family has addresses, so the name exists.
             Err(Missing::NoName) if resolved => Missing::NoAddress(answer.family).to_string(),
             Err(missing) => escaped(&missing.to_string()),
         };
         let what = format!("{host} {}", answer.family);
-        let in_vain = answer.found.is_err();
+        let is_unanswered = answer.found.is_err();
         rows.push(Row {
             kind: "name",
             what,
             result,
             from: Duration::ZERO,
             to: answer.at,
-            in_vain,
+            is_unanswered,
         });
     }
     if let Some(dns) = &report.dns {
@@ -136,17 +134,17 @@ fn rows(report: &Report) -> Vec<Row> {
             let result = match &answer.found {
                 Ok(records) if records.len() == 1 => "1 record".to_owned(),
                 Ok(records) => format!("{} records", records.len()),
-                Err(why) => escaped(&says(why)),
+                Err(why) => escaped(&dns_status(why)),
             };
             let what = format!("{} via {}", answer.kind, via.join(", "));
-            let in_vain = answer.found.is_err();
+            let is_unanswered = answer.found.is_err();
             rows.push(Row {
                 kind: "DNS",
                 what,
                 result,
                 from: Duration::ZERO,
                 to: answer.took,
-                in_vain,
+                is_unanswered,
             });
         }
     }
@@ -170,7 +168,7 @@ fn row(tried: &Try, endpoint: &Endpoint) -> Row {
         result: result(&tried.outcome),
         from: tried.started,
         to: tried.ended,
-        in_vain: matches!(
+        is_unanswered: matches!(
             tried.outcome,
             AttemptOutcome::Silent | AttemptOutcome::Overtaken
         ),
@@ -190,14 +188,14 @@ fn result(outcome: &AttemptOutcome) -> String {
     }
 }
 
-/// The scale above the bars: `0 ms      10 ms     20 ms     30 ms`.
+/// Formats the scale above the bars: `0 ms      10 ms     20 ms     30 ms`.
 fn scale(whole: Duration) -> String {
     let mark = |number: usize| figure(whole * number as u32 / MARKS as u32);
     let marks = (0..MARKS).map(|number| format!("{:<width$}", mark(number), width = WIDTH / MARKS));
     marks.collect::<String>().trim_end().to_owned()
 }
 
-/// From when to when, as a part of the whole. Never nothing.
+/// Formats the bar of a row, at least one character wide.
 fn bar(row: &Row, whole: Duration) -> String {
     let column = |at: Duration| {
         let (at, whole) = (at.as_nanos(), whole.as_nanos().max(1));
@@ -205,26 +203,26 @@ fn bar(row: &Row, whole: Duration) -> String {
     };
     let from = column(row.from).min(WIDTH - 1);
     let to = column(row.to).clamp(from + 1, WIDTH);
-    let block = if row.in_vain { "┄" } else { "█" };
+    let block = if row.is_unanswered { "┄" } else { "█" };
     format!("{}{}", " ".repeat(from), block.repeat(to - from))
 }
 
 fn records(payload: &mut Payload, report: &Report) -> Result<(), ReaderGone> {
     let answers = report.dns.iter().flat_map(|dns| &dns.answers);
-    let mut told = vec![];
+    let mut printed = vec![];
     for record in answers
         .filter_map(|answer| answer.found.as_ref().ok())
         .flatten()
     {
         let text = format!("{} {} {}", record.name, record.kind, record.value);
-        // The way over an alias is the same for both families.
-        if !told.contains(&text) {
+        // Both families follow the same aliases; print each once.
+        if !printed.contains(&text) {
             payload.line(format_args!(
                 "   record  {}  {ASIDE}TTL {} s{ASIDE:#}",
                 escaped(&text),
                 record.ttl
             ))?;
-            told.push(text);
+            printed.push(text);
         }
     }
     Ok(())
@@ -276,7 +274,7 @@ fn table(
     Ok(())
 }
 
-/// A line of the table: what came of one address.
+/// Returns the table row of one address.
 fn summary_row(summary: &Summary<'_>) -> [String; 6] {
     let times = summary.span.map(|span| {
         if summary.good == 1 {
@@ -316,7 +314,7 @@ fn summary_row(summary: &Summary<'_>) -> [String; 6] {
     ]
 }
 
-/// With nothing in it that a terminal would obey.
+/// Escapes text for a terminal.
 fn escaped(text: &str) -> String {
     escape::text(text.as_bytes()).to_string()
 }
@@ -331,14 +329,14 @@ mod tests {
 
     #[test]
     fn bar_is_placed_by_time_and_never_empty() {
-        let bar = |from, to, in_vain| {
+        let bar = |from, to, is_unanswered| {
             let row = Row {
                 kind: "TCP",
                 what: String::new(),
                 result: String::new(),
                 from: ms(from),
                 to: ms(to),
-                in_vain,
+                is_unanswered,
             };
             bar(&row, ms(400))
         };

@@ -1,12 +1,12 @@
-//! Words for outcomes, the same for people and for programs.
+//! Words for outcomes, the same in text and JSON.
 
 use std::{borrow::Cow, io};
 
 use echoic_client::probe::DnsSays;
 
-/// The server's answer in the words of dig(1); what is no answer is said in ours.
-pub(super) fn says(says: &DnsSays) -> Cow<'_, str> {
-    match says {
+/// Returns the status of a DNS answer, in the words of dig(1) where it has one.
+pub(super) fn dns_status(status: &DnsSays) -> Cow<'_, str> {
+    match status {
         DnsSays::NoName => "NXDOMAIN".into(),
         DnsSays::NoRecord => "no record".into(),
         DnsSays::Code(code) => code.into(),
@@ -16,7 +16,7 @@ pub(super) fn says(says: &DnsSays) -> Cow<'_, str> {
     }
 }
 
-/// A word for an error that has one.
+/// Returns the word for a connection error.
 pub(super) fn failure(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => "refused",

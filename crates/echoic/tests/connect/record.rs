@@ -220,7 +220,7 @@ fn prompt_session_is_recorded() {
     pty.press("hello\r");
     pty.wait_for_prompt_after(" HELLO");
     pty.press(":frame chunk\r");
-    pty.wait_for("frame chunk");
+    pty.wait_for("framing chunk");
     pty.press("two words\r");
     pty.wait_for_prompt_after(" TWO WORDS");
     pty.press(":rst\r");
