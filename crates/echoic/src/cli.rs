@@ -118,4 +118,15 @@ mod tests {
     fn command_line_passes_clap_checks() {
         Cli::command().debug_assert();
     }
+
+    /// clap wraps longer lines, which breaks the columns of examples.
+    #[test]
+    fn lines_after_the_options_fit_80_columns() {
+        for command in Cli::command().get_subcommands() {
+            let text = command.get_after_help().map(ToString::to_string);
+            for line in text.unwrap_or_default().lines() {
+                assert!(line.chars().count() <= 80, "{}: {line}", command.get_name());
+            }
+        }
+    }
 }

@@ -286,7 +286,7 @@ mod tests {
         for (words, why) in [
             ("*:80", "for listening"),
             (":0", "port 0"),
-            ("fd:3", "nothing to call"),
+            ("fd:3", "for listening"),
             ("tls://x:1", "bench loads"),
             (":80 -r x", "invalid rate x: expected a number a second"),
             (

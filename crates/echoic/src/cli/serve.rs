@@ -21,9 +21,9 @@ interface), a URL (tcp://127.0.0.1:5000, udp://:5000), a Unix socket (./x.sock,
 unix:PATH, unix:@NAME, or unixgram:PATH for datagrams), or fd:N (a socket that
 echoic inherits). Port 0 picks a free port. NAME= selects its service.
 'ENDPOINT?OPTION=VALUE&...' sets options of this endpoint alone: frame,
-max-message, idle-timeout, message-timeout, write-timeout, backlog, sndbuf, mode,
-allow, deny. Without an endpoint, serve uses the sockets that systemd passes
-(LISTEN_FDS), if any.
+max-message, idle-timeout, message-timeout, write-timeout, backlog, sndbuf,
+mode, allow, deny. Without an endpoint, serve uses the sockets that systemd
+passes (LISTEN_FDS), if any.
 
 Durations are 250ms, 0.5s, 10min, 1m30s or 1w; a plain number is seconds. Sizes
 are 512, 64KB or 1.5M (1k is 1024). Counts are 500, 10k or 1.5M (1k is 1000).
@@ -32,9 +32,9 @@ Services:
   upper               reply with the message in upper case (all of Unicode)
   lower               reply with the message in lower case
   echo                reply with the message
-  greet[:TEXT|@FILE]  send TEXT (\"Thank you for connecting\") or a file, and close
+  greet[:TEXT|@FILE]  send TEXT (\"Thank you for connecting\") or a file; close
   discard             read everything, send nothing
-  time, daytime       send the time of day, and close
+  time, daytime       send the time of day; close
   chargen             send characters without end
   info                reply with JSON that describes the message and its sender
 

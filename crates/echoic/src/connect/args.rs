@@ -116,7 +116,7 @@ pub(crate) struct ConnectArgs {
 
 const EXAMPLES: &str = "\
 Examples:
-  echoic connect :5000                    a prompt; q quits, :help lists commands
+  echoic connect :5000                    a prompt; q quits, :help explains
   echoic connect localhost 5000           the same, with arguments as for nc
   printf 'hello' | echoic connect :5000   prints the reply and nothing else
   echoic connect :12345 </dev/null        prints a greeting
@@ -125,12 +125,12 @@ Examples:
   echoic connect :5000 --explain          prints every socket call
 
 At a prompt, a line that is only q quits (\\q sends it), Ctrl-D shuts down the
-sending side, Ctrl-C twice quits, and a line that starts with a space does not go
-into the history.
+sending side, Ctrl-C twice quits, and a line that starts with a space stays out
+of the history.
 
-In a pipe, the end of input shuts down the sending side; connect then reads until
-the peer closes. If the peer sends nothing for --linger-timeout instead, connect
-leaves: with 0 if every request has a reply, else with 5.
+In a pipe, the end of input shuts down the sending side; connect then reads
+until the peer closes. If the peer sends nothing for --linger-timeout instead,
+connect leaves: with 0 if every request has a reply, else with 5.
 
 Over udp:// and unixgram: each line or --send is one datagram, and silence for
 --linger-timeout is the end.
@@ -407,7 +407,7 @@ mod tests {
             ),
             (":5000 --send a --recv-only", "cannot be used with"),
             (":5000 --send-only --hold", "cannot be used with"),
-            (":5000 --send ab --frame fixed:3", "3 bytes"),
+            (":5000 --send ab --frame fixed:3", "exactly 3"),
             (":5000 --expect /(/ --send a", "unclosed group"),
         ] {
             let error = plan(words, false).unwrap_err();

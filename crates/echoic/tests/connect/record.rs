@@ -566,5 +566,9 @@ fn signal_ends_cleanly_and_crash_is_reported_on_next_start() {
 fn store_option_accepts_only_a_file() {
     let output = echoic().args([":1", "--store", "memory"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(said(&output).contains("names a file"), "{}", said(&output));
+    assert!(
+        said(&output).contains("expected a file"),
+        "{}",
+        said(&output)
+    );
 }
