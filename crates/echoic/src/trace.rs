@@ -207,14 +207,14 @@ mod tests {
         let other = tracing::callsite!(name: "other", kind: tracing::metadata::Kind::EVENT, fields: message);
         let of = |callsite: &'static dyn Callsite| callsite.metadata().callsite();
         let (limiter, began) = (RateLimiter::default(), Instant::now());
-        let say =
+        let admit_at =
             |after: u64| limiter.admit(of(address), began + Duration::from_millis(after), "line");
-        let said: Vec<_> = (0..10_000).filter_map(|i| say(i / 10)).collect();
-        assert_eq!(said, [0; PRINTED_MAX as usize]);
+        let printed: Vec<_> = (0..10_000).filter_map(|i| admit_at(i / 10)).collect();
+        assert_eq!(printed, [0; PRINTED_MAX as usize]);
         assert_eq!(limiter.admit(of(other), began, "another"), Some(0));
-        assert_eq!(say(10_000), Some(9990));
-        let said = (0..11).filter_map(|_| say(10_001)).count();
-        assert_eq!(said, PRINTED_MAX as usize - 1);
+        assert_eq!(admit_at(10_000), Some(9990));
+        let printed = (0..11).filter_map(|_| admit_at(10_001)).count();
+        assert_eq!(printed, PRINTED_MAX as usize - 1);
         assert_eq!(limiter.take_rest(), ["line (1 more like it before)"]);
         assert!(limiter.take_rest().is_empty());
     }

@@ -264,8 +264,8 @@ pub(crate) struct LimitArgs {
     #[arg(long, value_name = "TIME", default_value = "10s")]
     pub(crate) drain_timeout: Span,
 
-    /// Serve at most N conversations of one source (an IPv4 address or an IPv6 /64) at a time [default: 1000; no limit
-    /// for loopback]
+    /// Serve at most N conversations of one source (an IPv4 address or an IPv6 /64) at a time [default: 1000, unlimited for
+    /// loopback]
     #[arg(long, value_name = "N|off", value_parser = off_or(count::<u32>(1..=u32::MAX.into())))]
     pub(crate) source_connections: Option<OffOr<u32>>,
 

@@ -184,8 +184,8 @@ mod tests {
             (":frame zip", "invalid framing zip: expected chunk, line"),
             (":fin now", "expected no argument"),
         ] {
-            let said = parse(line, true).unwrap_err();
-            assert!(said.contains(why), "{line}: {said}");
+            let error = parse(line, true).unwrap_err();
+            assert!(error.contains(why), "{line}: {error}");
         }
     }
 

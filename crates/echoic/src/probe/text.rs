@@ -71,7 +71,9 @@ fn timeline(payload: &mut Payload, report: &Report, port_assumed: bool) -> Resul
     let (what, result) = (widest(|row| &row.what), widest(|row| &row.result));
     let title = escaped(&report.endpoint.to_string());
     if port_assumed {
-        payload.line(format_args!("{title}  {ASIDE}(no port given: 80){ASIDE:#}"))?;
+        payload.line(format_args!(
+            "{title}  {ASIDE}(port 80 by default){ASIDE:#}"
+        ))?;
     } else {
         payload.line(format_args!("{title}"))?;
     }
