@@ -24,7 +24,7 @@ pub(super) struct JsonReport<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     dns: Option<Dns<'a>>,
     tries: Vec<Tried>,
-    addresses: Vec<Address>,
+    addresses: Vec<AddressSummary>,
     untried: Vec<String>,
 }
 
@@ -76,8 +76,7 @@ struct Tried {
 }
 
 #[derive(Debug, Serialize)]
-struct Address {
-    #[serde(rename = "address")]
+struct AddressSummary {
     address: String,
     tries: usize,
     good: usize,
@@ -187,8 +186,8 @@ fn tries(report: &Report) -> Vec<Tried> {
     tries.collect()
 }
 
-fn addresses(report: &Report) -> Vec<Address> {
-    let summaries = report.by_address().into_iter().map(|summary| Address {
+fn addresses(report: &Report) -> Vec<AddressSummary> {
+    let summaries = report.by_address().into_iter().map(|summary| AddressSummary {
         address: summary.address.to_string(),
         tries: summary.tries.len(),
         good: summary.good,
