@@ -113,7 +113,7 @@ async fn at_a_prompt(
         "{how} · {q} · Ctrl-D ends our half · :help lists the commands"
     ));
     let Over {
-        talked,
+        conversation,
         interrupted,
         summary,
     } = session::hold(plan, dialled.link, Record::watch(record.as_ref()), screen)
@@ -121,34 +121,34 @@ async fn at_a_prompt(
         .map_err(|error| CliError::system(format!("no prompt on this terminal: {error}")))?;
     term::say(&summary);
     if let Some(record) = record {
-        record.end(&talked).await;
+        record.end(&conversation).await;
     }
     if interrupted {
         return Ok(Exit::Interrupted);
     }
-    verdict::of_prompt(&talked, &plan.waits)
+    verdict::of_prompt(&conversation, &plan.waits)
 }
 
 async fn through_a_pipe(plan: &Plan, dialled: Dialled, record: Option<Record>) -> CommandResult {
     let watch = Record::watch(record.as_ref());
     let stop = Record::asked_to_stop(record.as_ref()).map_err(CliError::system)?;
     let Piped {
-        talked,
+        conversation,
         trouble,
         met,
         interrupted,
     } = piped::piped(dialled.link, plan, watch, stop).await;
     if let Some(record) = record {
-        record.end(&talked).await;
+        record.end(&conversation).await;
     }
     if plan.verbose {
-        let counts = &talked.counts;
+        let counts = &conversation.counts;
         term::say(&format!(
             "{}: {} B sent, {} B received, {}",
-            talked.ending,
+            conversation.ending,
             counts.sent.bytes,
-            counts.heard.bytes,
-            figure(talked.took)
+            counts.received.bytes,
+            figure(conversation.elapsed)
         ));
     }
     if interrupted {
@@ -161,7 +161,7 @@ async fn through_a_pipe(plan: &Plan, dialled: Dialled, record: Option<Record>) -
         Some(Trouble::Output(error)) => Err(CliError::system(format!(
             "cannot write standard output: {error}"
         ))),
-        None => verdict::of_pipe(&talked, plan, met),
+        None => verdict::of_pipe(&conversation, plan, met),
     }
 }
 

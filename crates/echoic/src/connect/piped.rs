@@ -2,7 +2,9 @@
 
 use std::{cell::Cell, future::Future, io, sync::Arc, thread, time::Duration};
 
-use echoic_client::{ClientEvent, Leave, Say, Talked, Watch, talk_watched};
+use echoic_client::{
+    ClientCommand, ClientEvent, CloseMode, ConversationSummary, Observer, converse_observed,
+};
 use echoic_wire::Link;
 use tokio::{
     select,
@@ -28,7 +30,7 @@ const SETTLE_WITHIN: Duration = Duration::from_millis(100);
 
 /// What became of it.
 pub(super) struct Piped {
-    pub(super) talked: Talked,
+    pub(super) conversation: ConversationSummary,
     /// Our own input or output failed; a reader of our output that has gone (`| head`) is no failure.
     pub(super) trouble: Option<Trouble>,
     /// Whether what was expected came; none if nothing was.
@@ -47,7 +49,7 @@ pub(super) enum Trouble {
 pub(super) async fn piped(
     link: Link,
     plan: &Plan,
-    watch: impl Watch,
+    watch: impl Observer,
     stop: impl Future<Output = ()>,
 ) -> Piped {
     let (say, says) = mpsc::channel(QUEUE);
@@ -66,7 +68,7 @@ pub(super) async fn piped(
         .as_ref()
         .map(|expecting| Arc::clone(&expecting.watcher));
     let written = write_apart(heard, watcher, plan.send_only);
-    let held: Option<mpsc::Sender<Say>> = (plan.hold || expects).then(|| say.clone());
+    let held: Option<mpsc::Sender<ClientCommand>> = (plan.hold || expects).then(|| say.clone());
     let (leave, leaves) = oneshot::channel();
     let interrupted = Cell::new(false);
     let leaving = async {
@@ -74,7 +76,7 @@ pub(super) async fn piped(
             Ok(how) = leaves => how,
             () = stop => {
                 interrupted.set(true);
-                Leave::Quit
+                CloseMode::Graceful
             }
         }
     };
@@ -83,12 +85,13 @@ pub(super) async fn piped(
         let said = speak(speech, expecting, say).await;
         if matches!(said, Said::Met | Said::NotMet | Said::Broken(_)) {
             // The conversation may be over already.
-            let _ = leave.send(Leave::Quit);
+            let _ = leave.send(CloseMode::Graceful);
         }
         said
     });
     let waits = plan.waits.clone();
-    let talked = talk_watched(link, plan.frames, says, news, leaving, waits, watch).await;
+    let conversation =
+        converse_observed(link, plan.frames, says, news, leaving, waits, watch).await;
     drop(held);
     // Nothing more can come, so it ends once what came is written; how long that takes is our reader's affair.
     let written = written.await.unwrap_or(Ok(()));
@@ -106,7 +109,7 @@ pub(super) async fn piped(
         _ => None,
     };
     Piped {
-        talked,
+        conversation,
         trouble: output.or(input),
         met,
         interrupted: interrupted.get(),
@@ -135,7 +138,7 @@ fn write_all(
 ) -> io::Result<()> {
     let mut output = Output::standard();
     while let Some(news) = heard.blocking_recv() {
-        if let ClientEvent::Heard { bytes, .. } = news {
+        if let ClientEvent::Received { bytes, .. } = news {
             if !discards {
                 output.read(&bytes)?;
             }

@@ -14,7 +14,7 @@ use std::{
 };
 
 use anstyle::{AnsiColor, Style};
-use echoic_client::{Heard, Kind};
+use echoic_client::{ReceivedMessage, ReplyKind};
 use echoic_core::{escape, framing::Framing, units::for_people};
 use rustyline::ExternalPrinter;
 use tokio::{
@@ -159,25 +159,30 @@ impl Screen {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Something heard, as one or more lines. Peer bytes are only ever shown escaped: a terminal would obey
+    /// A received message, as one or more lines. Peer bytes are only ever shown escaped: a terminal would obey
     /// them.
-    pub(super) fn reply(&self, heard: Heard<'_>, framing: Framing, hex: bool) -> String {
-        let kind = heard.kind;
+    pub(super) fn reply(
+        &self,
+        message: ReceivedMessage<'_>,
+        framing: Framing,
+        hex: bool,
+    ) -> String {
+        let kind = message.kind;
         let (mark, style) = match kind {
-            Kind::Unsolicited => ("◂!", Style::new().fg_color(Some(AnsiColor::Yellow.into()))),
+            ReplyKind::Unsolicited => ("◂!", Style::new().fg_color(Some(AnsiColor::Yellow.into()))),
             _ => ("◂", Style::new().fg_color(Some(AnsiColor::Cyan.into()))),
         };
         let mut text = self.paint(style, mark);
         let mut width = mark.chars().count() + 1;
         text.push(' ');
         let said = if hex {
-            hex_rows(heard.bytes)
+            hex_rows(message.bytes)
         } else {
-            one_line(heard, framing)
+            one_line(message, framing)
         };
         width += said.lines().last().unwrap_or_default().chars().count();
         text.push_str(&said);
-        if let Kind::Reply(latency) = kind {
+        if let ReplyKind::Reply(latency) = kind {
             let room = LATENCY_COLUMN.saturating_sub(width).max(2);
             let latency = self.paint(Style::new().dimmed(), &format!("{:>10}", figure(latency)));
             let _ = write!(text, "{:room$}{latency}", "");
@@ -219,13 +224,13 @@ fn direct(text: &str) {
 }
 
 /// Under a declared framing header and terminator go without saying, and only that one is missing is marked.
-fn one_line(heard: Heard<'_>, framing: Framing) -> String {
+fn one_line(message: ReceivedMessage<'_>, framing: Framing) -> String {
     let mark = match framing {
-        _ if heard.whole => "",
+        _ if message.complete => "",
         Framing::Line => " (no newline)",
         _ => " (not ended)",
     };
-    format!("{}{mark}", escape::text_up_to(heard.body, CHARS_MAX))
+    format!("{}{mark}", escape::text_up_to(message.body, CHARS_MAX))
 }
 
 /// Sixteen bytes a row, with what is printable ASCII beside them.
@@ -285,26 +290,26 @@ mod tests {
         }
     }
 
-    /// All of it is the body.
-    fn heard(kind: Kind, body: &[u8], whole: bool) -> Heard<'_> {
-        Heard {
+    /// A message whose bytes are all body.
+    fn message(kind: ReplyKind, body: &[u8], complete: bool) -> ReceivedMessage<'_> {
+        ReceivedMessage {
             kind,
             bytes: body,
             body,
-            whole,
+            complete,
         }
     }
 
     #[test]
     fn reply_is_shown_with_its_latency() {
-        let kind = Kind::Reply(Duration::from_micros(214));
-        let heard = Heard {
+        let kind = ReplyKind::Reply(Duration::from_micros(214));
+        let message = ReceivedMessage {
             kind,
             bytes: b"HELLO\n",
             body: b"HELLO",
-            whole: true,
+            complete: true,
         };
-        let line = plain().reply(heard, Framing::Line, false);
+        let line = plain().reply(message, Framing::Line, false);
         assert!(line.starts_with("◂ HELLO   "), "{line}");
         assert!(line.ends_with("   0.21 ms"), "{line}");
         assert_eq!(line.chars().count(), LATENCY_COLUMN + 10);
@@ -312,7 +317,7 @@ mod tests {
 
     #[test]
     fn unsolicited_and_unfinished_replies_are_marked() {
-        let prompt = heard(Kind::Unsolicited, b"login: ", false);
+        let prompt = message(ReplyKind::Unsolicited, b"login: ", false);
         assert_eq!(
             plain().reply(prompt, Framing::Line, false),
             "◂! login:  (no newline)"
@@ -321,7 +326,7 @@ mod tests {
             plain().reply(prompt, Framing::Netstring, false),
             "◂! login:  (not ended)"
         );
-        let read = heard(Kind::More, b"a\nb", true);
+        let read = message(ReplyKind::Continuation, b"a\nb", true);
         assert_eq!(plain().reply(read, Framing::Chunk, false), r"◂ a\nb");
     }
 
@@ -330,7 +335,8 @@ mod tests {
         let evil = "\x1b[2J\u{9b}31m\r\u{202e}\x07".as_bytes();
         for hex in [false, true] {
             for framing in [Framing::Line, Framing::Chunk] {
-                let line = plain().reply(heard(Kind::More, evil, false), framing, hex);
+                let line =
+                    plain().reply(message(ReplyKind::Continuation, evil, false), framing, hex);
                 assert!(!line.chars().any(char::is_control), "{line:?}");
                 assert!(!line.contains('\u{202e}'));
             }

@@ -10,7 +10,8 @@ use std::{
 };
 
 use echoic_client::{
-    ClientEvent, Counts, Leave, READ_BYTES_MAX, Replies, Say, Talked, Watch, talk_watched,
+    ClientCommand, ClientEvent, CloseMode, ConversationSummary, Counts, Observer, READ_BYTES_MAX,
+    Replies, converse_observed,
 };
 use echoic_core::{framing::FramingPair, units::for_people};
 use echoic_wire::Link;
@@ -31,7 +32,7 @@ use super::{
 
 /// A conversation at a prompt that is over.
 pub(super) struct Over {
-    pub(super) talked: Talked,
+    pub(super) conversation: ConversationSummary,
     /// By Ctrl-C or a signal, and not by either side.
     pub(super) interrupted: bool,
     /// Its last line.
@@ -54,7 +55,7 @@ const PRINT_BYTES: usize = 64 << 10;
 pub(super) async fn hold(
     plan: &Plan,
     link: Link,
-    watch: impl Watch + Send + 'static,
+    watch: impl Observer + Send + 'static,
     screen: &Screen,
 ) -> io::Result<Over> {
     // Before the prompt starts: it is woken by this signal, which without a handler would end us.
@@ -68,8 +69,8 @@ pub(super) async fn hold(
     let (say, says) = mpsc::channel(SAY_QUEUE);
     let (news, mut heard) = mpsc::channel(NEWS_QUEUE);
     let (leave, leaves) = oneshot::channel();
-    let leaving = async { leaves.await.unwrap_or(Leave::Quit) };
-    let talking = tokio::spawn(talk_watched(
+    let leaving = async { leaves.await.unwrap_or(CloseMode::Graceful) };
+    let talking = tokio::spawn(converse_observed(
         link,
         plan.frames,
         says,
@@ -81,7 +82,7 @@ pub(super) async fn hold(
     let (files, mut file_sent) = mpsc::channel(1);
     let mut session = Session::new(plan, screen, say, leave, files);
     loop {
-        let flush_at = session.flush_at();
+        let flush_at = session.flush_deadline();
         tokio::select! {
             // What has come goes before the time at which nothing more is expected.
             biased;
@@ -106,11 +107,11 @@ pub(super) async fn hold(
     drop(keys);
     screen.settle().await;
     prompt.end();
-    let talked = talking.await.map_err(io::Error::other)?;
+    let conversation = talking.await.map_err(io::Error::other)?;
     Ok(Over {
-        summary: session.summary(&talked),
+        summary: session.summary(&conversation),
         interrupted: session.interrupted,
-        talked,
+        conversation,
     })
 }
 
@@ -143,8 +144,8 @@ struct Session<'a> {
     /// When something that came was last looked at: the screen may be slower than the peer.
     looked: Instant,
     /// None once our half of the stream has ended.
-    say: Option<mpsc::Sender<Say>>,
-    leave: Option<oneshot::Sender<Leave>>,
+    say: Option<mpsc::Sender<ClientCommand>>,
+    leave: Option<oneshot::Sender<CloseMode>>,
     /// The file that is being sent.
     sending: Option<PathBuf>,
     files: mpsc::Sender<io::Result<u64>>,
@@ -155,8 +156,8 @@ impl<'a> Session<'a> {
     fn new(
         plan: &Plan,
         screen: &'a Screen,
-        say: mpsc::Sender<Say>,
-        leave: oneshot::Sender<Leave>,
+        say: mpsc::Sender<ClientCommand>,
+        leave: oneshot::Sender<CloseMode>,
         files: mpsc::Sender<io::Result<u64>>,
     ) -> Self {
         Self {
@@ -213,8 +214,8 @@ impl<'a> Session<'a> {
                 self.screen.print(&self.manner());
             }
             Typed::Fin => self.fin(),
-            Typed::Rst => self.leave(Leave::Abort),
-            Typed::Quit => self.leave(Leave::Quit),
+            Typed::Rst => self.leave(CloseMode::Reset),
+            Typed::Quit => self.leave(CloseMode::Graceful),
             Typed::Stat => self.screen.print(&self.stat()),
             Typed::Save(path) => self.save(&path),
             Typed::Help => self.screen.print(HELP),
@@ -228,14 +229,14 @@ impl<'a> Session<'a> {
             return;
         }
         if let Some(say) = &self.say
-            && say.try_send(Say::FramingPair(frames)).is_err()
+            && say.try_send(ClientCommand::SetFraming(frames)).is_err()
         {
             self.screen
                 .print("not now: lines wait to be sent, and are messages as before");
             return;
         }
         self.flush();
-        self.replies.reframe(frames.inbound);
+        self.replies.set_framing(frames.inbound);
         self.frames = frames;
         self.screen.print(&self.manner());
     }
@@ -257,7 +258,7 @@ impl<'a> Session<'a> {
             return;
         }
         let at = self.started.elapsed();
-        match say.try_send(Say::Bytes(bytes.to_vec())) {
+        match say.try_send(ClientCommand::Send(bytes.to_vec())) {
             Ok(()) => self.transcript.note(at, "▸", bytes),
             Err(mpsc::error::TrySendError::Full(_)) => self.screen.print(&format!(
                 "not sent: the peer is not reading, and {SAY_QUEUE} lines wait already"
@@ -317,29 +318,29 @@ impl<'a> Session<'a> {
             ClientEvent::Sent {
                 at,
                 messages,
-                so_far,
+                counts,
             } => {
-                self.counts = so_far;
-                self.replies.sent(at, messages);
+                self.counts = counts;
+                self.replies.add_sent(at, messages);
                 self.asked = self.datagrams.then_some(at);
             }
-            ClientEvent::Heard { at, bytes, so_far } => {
+            ClientEvent::Received { at, bytes, counts } => {
                 self.asked = None;
-                self.counts = so_far;
+                self.counts = counts;
                 self.transcript
                     .note(at.saturating_duration_since(self.started), "◂", &bytes);
                 let (framing, hex, screen) = (self.replies.framing(), self.hex, self.screen);
-                self.replies.heard(at, &bytes, |heard| {
-                    let _ = writeln!(lines, "{}", screen.reply(heard, framing, hex));
+                self.replies.add_received(at, &bytes, |message| {
+                    let _ = writeln!(lines, "{}", screen.reply(message, framing, hex));
                 });
             }
         }
     }
 
     /// When a line that has not ended is to be shown: nothing has come for a while, and we have been looking.
-    fn flush_at(&self) -> Option<Instant> {
+    fn flush_deadline(&self) -> Option<Instant> {
         let looked = self.looked + Replies::GAP;
-        let replies = self.replies.flush_at().map(|at| at.max(looked));
+        let replies = self.replies.flush_deadline().map(|at| at.max(looked));
         let silence = self.asked.map(|asked| asked + REPLY_WITHIN);
         replies.into_iter().chain(silence).min()
     }
@@ -359,8 +360,8 @@ impl<'a> Session<'a> {
     fn flush(&mut self) {
         let mut lines = String::new();
         let (framing, hex, screen) = (self.replies.framing(), self.hex, self.screen);
-        self.replies.flush(Instant::now(), |heard| {
-            let _ = writeln!(lines, "{}", screen.reply(heard, framing, hex));
+        self.replies.flush(Instant::now(), |message| {
+            let _ = writeln!(lines, "{}", screen.reply(message, framing, hex));
         });
         self.show(&lines);
     }
@@ -379,7 +380,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn leave(&mut self, how: Leave) {
+    fn leave(&mut self, how: CloseMode) {
         if let Some(leave) = self.leave.take() {
             // It is gone only if the conversation is over already.
             let _ = leave.send(how);
@@ -388,7 +389,7 @@ impl<'a> Session<'a> {
 
     fn interrupt(&mut self) {
         self.interrupted = true;
-        self.leave(Leave::Quit);
+        self.leave(CloseMode::Graceful);
     }
 
     fn save(&self, path: &Path) {
@@ -415,11 +416,11 @@ impl<'a> Session<'a> {
         format!("{flow}; {}", self.manner())
     }
 
-    fn summary(&self, talked: &Talked) -> String {
+    fn summary(&self, conversation: &ConversationSummary) -> String {
         format!(
             "{}: {}",
-            talked.ending,
-            self.flow(&talked.counts, talked.took)
+            conversation.ending,
+            self.flow(&conversation.counts, conversation.elapsed)
         )
     }
 
@@ -428,15 +429,15 @@ impl<'a> Session<'a> {
         format!(
             "{} sent, {} received, {} / {}, {}",
             counts.sent.messages(outbound),
-            counts.heard.messages(inbound),
+            counts.received.messages(inbound),
             for_people(counts.sent.bytes),
-            for_people(counts.heard.bytes),
+            for_people(counts.received.bytes),
             figure(took)
         )
     }
 }
 
-fn send_all(mut file: File, say: &mpsc::Sender<Say>) -> io::Result<u64> {
+fn send_all(mut file: File, say: &mpsc::Sender<ClientCommand>) -> io::Result<u64> {
     let mut buffer = vec![0; READ_BYTES_MAX];
     let mut sent = 0;
     loop {
@@ -444,7 +445,10 @@ fn send_all(mut file: File, say: &mpsc::Sender<Say>) -> io::Result<u64> {
         if n == 0 {
             return Ok(sent);
         }
-        if say.blocking_send(Say::Bytes(buffer[..n].to_vec())).is_err() {
+        if say
+            .blocking_send(ClientCommand::Send(buffer[..n].to_vec()))
+            .is_err()
+        {
             return Err(io::Error::other("the conversation has ended"));
         }
         sent += n as u64;

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use echoic_client::{READ_BYTES_MAX, Say};
+use echoic_client::{ClientCommand, READ_BYTES_MAX};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{MissedTickBehavior, interval, timeout},
@@ -73,7 +73,7 @@ impl Expecting {
 pub(super) async fn speak(
     speech: Speech,
     expecting: Option<Expecting>,
-    say: mpsc::Sender<Say>,
+    say: mpsc::Sender<ClientCommand>,
 ) -> Said {
     match (speech, expecting) {
         (Speech::Input, None) => read_all(say, read_input).await,
@@ -100,7 +100,11 @@ async fn until_met(reading: impl Future<Output = Said>, expecting: Expecting) ->
     }
 }
 
-async fn in_rounds(rounds: Rounds, expecting: Option<Expecting>, say: &mpsc::Sender<Say>) -> Said {
+async fn in_rounds(
+    rounds: Rounds,
+    expecting: Option<Expecting>,
+    say: &mpsc::Sender<ClientCommand>,
+) -> Said {
     let Rounds {
         messages,
         count,
@@ -126,7 +130,11 @@ async fn in_rounds(rounds: Rounds, expecting: Option<Expecting>, say: &mpsc::Sen
             expecting.watcher.again();
         }
         for message in &messages {
-            if say.send(Say::Bytes(message.clone())).await.is_err() {
+            if say
+                .send(ClientCommand::Send(message.clone()))
+                .await
+                .is_err()
+            {
                 return Said::Over;
             }
         }
@@ -148,8 +156,8 @@ async fn in_rounds(rounds: Rounds, expecting: Option<Expecting>, say: &mpsc::Sen
 /// To the end of standard input, or of the conversation, on a thread of its own: if the conversation ends first, the
 /// thread is left to block, and ends with the process.
 async fn read_all(
-    say: mpsc::Sender<Say>,
-    read: impl FnOnce(&mpsc::Sender<Say>) -> io::Result<()> + Send + 'static,
+    say: mpsc::Sender<ClientCommand>,
+    read: impl FnOnce(&mpsc::Sender<ClientCommand>) -> io::Result<()> + Send + 'static,
 ) -> Said {
     let (tell, told) = oneshot::channel();
     thread::spawn(move || {
@@ -164,7 +172,7 @@ async fn read_all(
     }
 }
 
-fn read_input(say: &mpsc::Sender<Say>) -> io::Result<()> {
+fn read_input(say: &mpsc::Sender<ClientCommand>) -> io::Result<()> {
     let mut input = io::stdin().lock();
     let mut buffer = vec![0; READ_BYTES_MAX];
     loop {
@@ -174,14 +182,17 @@ fn read_input(say: &mpsc::Sender<Say>) -> io::Result<()> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
-        if say.blocking_send(Say::Bytes(buffer[..n].to_vec())).is_err() {
+        if say
+            .blocking_send(ClientCommand::Send(buffer[..n].to_vec()))
+            .is_err()
+        {
             return Ok(());
         }
     }
 }
 
 /// A line longer than any datagram can be goes out as it is, and the system says that it cannot.
-fn read_lines(say: &mpsc::Sender<Say>, end: &[u8]) -> io::Result<()> {
+fn read_lines(say: &mpsc::Sender<ClientCommand>, end: &[u8]) -> io::Result<()> {
     let mut input = io::stdin().lock();
     loop {
         let mut line = Vec::new();
@@ -193,7 +204,7 @@ fn read_lines(say: &mpsc::Sender<Say>, end: &[u8]) -> io::Result<()> {
             line.pop();
         }
         line.extend_from_slice(end);
-        if say.blocking_send(Say::Bytes(line)).is_err() {
+        if say.blocking_send(ClientCommand::Send(line)).is_err() {
             return Ok(());
         }
     }
