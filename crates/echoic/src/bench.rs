@@ -21,7 +21,7 @@ use std::{
 };
 
 use echoic_client::bench::{
-    BenchError, BenchmarkError, IndivisibleReplies, Measured, Other, Stops,
+    BenchError, BenchmarkError, IndivisibleReplies, Measured, Other, StopSwitch,
 };
 use tokio::runtime;
 
@@ -44,7 +44,7 @@ use crate::{
 pub(crate) fn run(args: &BenchArgs) -> CommandResult {
     let planned = args.plan().map_err(CliError::usage)?;
     let files = args.files.open()?;
-    let stops = Arc::new(Stops::default());
+    let stops = Arc::new(StopSwitch::default());
     let screen = Screen::new(args.showing.quiet);
     let other = args.compare.other(&planned.plan).map_err(CliError::usage)?;
     prepare(args, &planned, other.as_ref(), &screen)?;
@@ -90,7 +90,7 @@ fn prepare(
 }
 
 /// The first signal stops the load, and what there is is printed; the second ends the process.
-fn catch_signals(stops: Arc<Stops>) -> Result<(), CliError> {
+fn catch_signals(stops: Arc<StopSwitch>) -> Result<(), CliError> {
     let caught = thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {

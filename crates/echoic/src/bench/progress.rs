@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use echoic_client::bench::{Length, Load, Observer, Plan, Progress, Run, Try, Watch, percentile};
+use echoic_client::bench::{
+    Attempt, Length, Load, Observer, Plan, Progress, ProgressReader, Run, percentile,
+};
 use echoic_plot::terminal::{self, Height};
 use serde_json::json;
 
@@ -61,7 +63,7 @@ impl Observer for Screen {
         ));
     }
 
-    fn tried(&self, number: usize, attempt: &Try) {
+    fn attempt_finished(&self, number: usize, attempt: &Attempt) {
         match self.how {
             How::Quiet => {}
             How::Redrawn => {
@@ -74,14 +76,14 @@ impl Observer for Screen {
                 &json!({
                     "ev": attempt.purpose.word(), "n": number, "asked_per_s": attempt.asked_per_s,
                     "done_per_s": attempt.done_per_s.round(), "p50_ms": attempt.p50_ms, "p99_ms": attempt.p99_ms,
-                    "kept": attempt.kept, "verdict": attempt.verdict.who.word(),
+                    "kept": attempt.passed, "verdict": attempt.verdict.limit.word(),
                 })
                 .to_string(),
             ),
         }
     }
 
-    fn follow(&self, plan: &Plan, run: &Run, watch: &Watch, is_done: &Receiver<()>) {
+    fn follow_run(&self, plan: &Plan, run: &Run, watch: &ProgressReader, is_done: &Receiver<()>) {
         let every = match self.how {
             How::Quiet => return,
             How::Redrawn => REDRAW,

@@ -7,7 +7,7 @@ mod tables;
 
 use std::time::SystemTime;
 
-use echoic_client::bench::{Load, Measured, Purpose, Who, percentile};
+use echoic_client::bench::{Limit, Load, Measured, Purpose, percentile};
 use echoic_plot::units;
 use jiff::{Timestamp, tz::TimeZone};
 
@@ -101,9 +101,9 @@ impl Page<'_> {
             asserted,
             ..
         } = self.measured;
-        html.markup(match verdict.who {
-            Who::Healthy => "<div class=\"verdict good\">",
-            Who::Generator => "<div class=\"verdict warn\">",
+        html.markup(match verdict.limit {
+            Limit::None => "<div class=\"verdict good\">",
+            Limit::Generator => "<div class=\"verdict warn\">",
             // A search goes up until something gives way: that is no failure.
             _ if self
                 .measured
@@ -113,9 +113,9 @@ impl Page<'_> {
             {
                 "<div class=\"verdict good\">"
             }
-            Who::Server | Who::Network | Who::Slo => "<div class=\"verdict bad\">",
+            Limit::Server | Limit::Network | Limit::Slo => "<div class=\"verdict bad\">",
         });
-        html.element("b", words(verdict.who)).text(&verdict.why);
+        html.element("b", words(verdict.limit)).text(&verdict.why);
         html.markup("</div>\n");
         for (name, judged) in [("promised", slo), ("asserted", asserted)] {
             for judged in judged {
@@ -188,13 +188,13 @@ impl Page<'_> {
 }
 
 /// Who was the limit, as a headline.
-fn words(who: Who) -> &'static str {
-    match who {
-        Who::Healthy => "Healthy: nobody was the limit",
-        Who::Server => "The server was the limit",
-        Who::Network => "The way there was the limit",
-        Who::Slo => "What was promised was not kept",
-        Who::Generator => "This generator was the limit: nothing is learnt of the server",
+fn words(limit: Limit) -> &'static str {
+    match limit {
+        Limit::None => "Healthy: nobody was the limit",
+        Limit::Server => "The server was the limit",
+        Limit::Network => "The way there was the limit",
+        Limit::Slo => "What was promised was not kept",
+        Limit::Generator => "This generator was the limit: nothing is learnt of the server",
     }
 }
 

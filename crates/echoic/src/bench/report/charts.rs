@@ -1,6 +1,6 @@
 //! Which charts a run deserves.
 
-use echoic_client::bench::{Fates, Figures, Judged, Measured, Purpose, Second};
+use echoic_client::bench::{DatagramOutcomes, Figures, Judged, Measured, Purpose, Second};
 use echoic_core::units::Span;
 use echoic_plot::{
     Bounds, Line, OutcomeCount, Slice, Step, Svg, Tone, heat, latencies, outcomes, percentiles,
@@ -37,7 +37,7 @@ fn tries(measured: &Measured) -> Option<Svg> {
         asked: attempt.asked_per_s.unwrap_or(f64::NAN),
         median_us: micros(attempt.p50_ms),
         judged_us: micros(attempt.p99_ms),
-        passed: attempt.kept,
+        passed: attempt.passed,
     });
     let bounds = Bounds {
         judged: "p99".to_owned(),
@@ -136,7 +136,7 @@ fn slices(series: &[Second]) -> Vec<Slice> {
     series.iter().map(slice).collect()
 }
 
-fn fate_bars(figures: &Figures, known: Fates) -> Option<Svg> {
+fn fate_bars(figures: &Figures, known: DatagramOutcomes) -> Option<Svg> {
     let outcome = |name, count, tone| OutcomeCount { name, count, tone };
     outcomes(
         figures.sent,
