@@ -19,21 +19,21 @@ use tokio::{
 };
 
 pub use self::{
-    dns::{Dns, DnsAnswer, DnsRecord, DnsSays},
+    dns::{Dns, DnsAnswer, DnsFailure, DnsRecord},
     options::ProbeOptions,
-    report::{AttemptOutcome, Report, Span, Summary, Try, figure},
+    report::{Attempt, AttemptOutcome, Report, Span, Summary, figure},
     verdict::{Advice, State, Verdict},
 };
 
 /// From the start of one try of the whole to that of the next, while waiting.
-const AGAIN_AFTER: Duration = Duration::from_millis(250);
+const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Name servers are asked beside the resolver, for what they know besides. Once the resolver has given addresses they
 /// are not waited for longer than this, counted from the beginning.
-const RECORDS_WITHIN: Duration = Duration::from_secs(1);
+const DNS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Name servers that are there answer within this, or never; those that are not are told of at once.
-const KNOCK_WITHIN: Duration = Duration::from_millis(500);
+const PORT_CHECK_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Tries to reach `endpoint`, once or until it can be reached.
 ///
@@ -49,14 +49,14 @@ pub async fn probe(endpoint: &Endpoint, options: &ProbeOptions) -> Report {
     for rounds in 1.. {
         let round = Instant::now();
         let left = deadline.saturating_duration_since(round);
-        let cut_short = left < options.each;
+        let cut_short = left < options.timeout;
         let options = ProbeOptions {
-            each: options.each.min(left),
+            timeout: options.timeout.min(left),
             ..options.clone()
         };
         let found = timeout(left, once(endpoint, &options)).await.ok();
         let over = found.as_ref().is_some_and(Report::is_reachable)
-            || Instant::now() + AGAIN_AFTER >= deadline;
+            || Instant::now() + RETRY_INTERVAL >= deadline;
         // A round that the end of the wait has cut short knows less than the one before.
         let mut report = match (found, last.take()) {
             (Some(found), Some(last)) if cut_short && found.is_silent() => last,
@@ -70,23 +70,23 @@ pub async fn probe(endpoint: &Endpoint, options: &ProbeOptions) -> Report {
             return report;
         }
         last = Some(report);
-        sleep_until(round + AGAIN_AFTER).await;
+        sleep_until(round + RETRY_INTERVAL).await;
     }
     unreachable!("invariant: the loop has no end of its own")
 }
 
 async fn once(endpoint: &Endpoint, options: &ProbeOptions) -> Report {
     let began = Instant::now();
-    let mut report = Report::new(endpoint.clone(), options.each);
+    let mut report = Report::new(endpoint.clone(), options.timeout);
     match endpoint {
         Endpoint::Tcp(at) | Endpoint::Udp(at) => {
-            let asked = dns_name(at).map(|name| tokio::spawn(dns::ask(name, options.each)));
+            let asked = dns_name(at).map(|name| tokio::spawn(dns::ask(name, options.timeout)));
             if matches!(endpoint, Endpoint::Udp(_)) {
                 datagram::probe(at, options, began, &mut report).await;
             } else if options.all {
-                stream::each_alone(at, options, began, &mut report).await;
+                stream::connect_each(at, options, began, &mut report).await;
             } else {
-                stream::race_them(at, options, began, &mut report).await;
+                stream::race_addresses(at, options, began, &mut report).await;
             }
             if let Some(asked) = asked {
                 report.dns = records(asked, &report, began).await;
@@ -114,15 +114,15 @@ async fn records(
     if failed && !resolved {
         let servers = dns::servers();
         let ports = servers.iter().map(|server| (*server, 53).into());
-        if datagram::all_closed(ports.collect(), KNOCK_WITHIN.min(report.each)).await {
+        if datagram::all_closed(ports.collect(), PORT_CHECK_TIMEOUT.min(report.timeout)).await {
             asked.abort();
             return Some(Dns::closed(servers, began.elapsed()));
         }
     }
     let patience = if resolved {
-        RECORDS_WITHIN
+        DNS_TIMEOUT
     } else {
-        report.each + AGAIN_AFTER
+        report.timeout + RETRY_INTERVAL
     };
     let left = (began + patience).saturating_duration_since(Instant::now());
     let answered = timeout(left, &mut asked).await;

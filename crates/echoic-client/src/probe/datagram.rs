@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{
     options::ProbeOptions,
-    report::{AttemptOutcome, Report, Try},
+    report::{Attempt, AttemptOutcome, Report},
     stream,
 };
 
@@ -36,20 +36,20 @@ pub(super) async fn probe(
         let first = report.tries.len();
         let mut under_way = JoinSet::new();
         for addr in &addrs {
-            let (number, addr, each, explain) = (
+            let (number, addr, timeout, explain) = (
                 report.tries.len(),
                 *addr,
-                options.each,
+                options.timeout,
                 options.explain.clone(),
             );
             let started = began.elapsed();
-            report.tries.push(Try {
+            report.tries.push(Attempt {
                 address: addr.into(),
                 started,
                 ended: started,
                 outcome: AttemptOutcome::Overtaken,
             });
-            under_way.spawn(async move { (number, ask(addr, each, explain.as_ref()).await) });
+            under_way.spawn(async move { (number, ask(addr, timeout, explain.as_ref()).await) });
         }
         while let Some(asked) = under_way.join_next().await {
             match asked {
@@ -177,7 +177,7 @@ pub(super) fn unix(name: &UnixName, began: Instant, report: &mut Report) {
         Err(error) => AttemptOutcome::Failed(error),
     };
     let address = Address::Unix(Some(name.clone()));
-    report.tries.push(Try {
+    report.tries.push(Attempt {
         address,
         started,
         ended: began.elapsed(),

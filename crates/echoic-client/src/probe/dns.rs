@@ -22,7 +22,7 @@ pub struct DnsAnswer {
     /// How long it took.
     pub took: Duration,
     /// The records, with the aliases on the way to them.
-    pub found: Result<Vec<DnsRecord>, DnsSays>,
+    pub found: Result<Vec<DnsRecord>, DnsFailure>,
 }
 
 /// A record.
@@ -40,7 +40,7 @@ pub struct DnsRecord {
 
 /// Why there are no records.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DnsSays {
+pub enum DnsFailure {
     /// There is no such name (NXDOMAIN).
     NoName,
     /// The name is there and has no such record.
@@ -61,7 +61,7 @@ impl Dns {
         let answer = |kind| DnsAnswer {
             kind,
             took,
-            found: Err(DnsSays::Closed),
+            found: Err(DnsFailure::Closed),
         };
         Self {
             servers,
@@ -97,7 +97,7 @@ mod asking {
     };
     use tokio::time::{Instant, timeout};
 
-    use super::{Dns, DnsAnswer, DnsRecord, DnsSays};
+    use super::{Dns, DnsAnswer, DnsFailure, DnsRecord};
 
     /// Who is to be asked (resolv.conf(5)).
     pub(in super::super) fn servers() -> Vec<IpAddr> {
@@ -133,7 +133,7 @@ mod asking {
             let found = match answer {
                 Ok(Ok(lookup)) => Ok(lookup.answers().iter().map(record).collect()),
                 Ok(Err(error)) => Err(says(&error)),
-                Err(_) => Err(DnsSays::Silent),
+                Err(_) => Err(DnsFailure::Silent),
             };
             DnsAnswer {
                 kind,
@@ -160,18 +160,18 @@ mod asking {
         }
     }
 
-    fn says(error: &NetError) -> DnsSays {
+    fn says(error: &NetError) -> DnsFailure {
         match error {
             NetError::Dns(DnsError::NoRecordsFound(NoRecords { response_code, .. })) => {
                 match *response_code {
-                    ResponseCode::NXDomain => DnsSays::NoName,
-                    ResponseCode::NoError => DnsSays::NoRecord,
-                    code => DnsSays::Code(word(code)),
+                    ResponseCode::NXDomain => DnsFailure::NoName,
+                    ResponseCode::NoError => DnsFailure::NoRecord,
+                    code => DnsFailure::Code(word(code)),
                 }
             }
-            NetError::Dns(DnsError::ResponseCode(code)) => DnsSays::Code(word(*code)),
-            NetError::Timeout => DnsSays::Silent,
-            error => DnsSays::Unasked(error.to_string()),
+            NetError::Dns(DnsError::ResponseCode(code)) => DnsFailure::Code(word(*code)),
+            NetError::Timeout => DnsFailure::Silent,
+            error => DnsFailure::Unasked(error.to_string()),
         }
     }
 

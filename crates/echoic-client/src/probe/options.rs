@@ -8,7 +8,7 @@ use echoic_wire::Explain;
 #[derive(Clone, Debug)]
 pub struct ProbeOptions {
     /// Time for the name, and then for each address.
-    pub each: Duration,
+    pub timeout: Duration,
     /// Every address is tried alone, instead of the race that other programs hold (RFC 8305).
     pub all: bool,
     /// How often: the winner of the race, or with `all` every address. At least once.
@@ -22,7 +22,7 @@ pub struct ProbeOptions {
 impl Default for ProbeOptions {
     fn default() -> Self {
         Self {
-            each: Duration::from_secs(5),
+            timeout: Duration::from_secs(5),
             all: false,
             count: 1,
             wait: None,

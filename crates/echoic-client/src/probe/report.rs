@@ -17,11 +17,11 @@ pub struct Report {
     /// What the name servers themselves said, if they were asked and answered in time.
     pub dns: Option<Dns>,
     /// Every try of an address, in the order in which they began.
-    pub tries: Vec<Try>,
+    pub tries: Vec<Attempt>,
     /// Addresses that were never tried, since the race was over before their turn.
     pub untried: Vec<SocketAddr>,
     /// How long each wait was allowed to be.
-    pub each: Duration,
+    pub timeout: Duration,
     /// From the beginning to the end of this round.
     pub took: Duration,
     /// How often the whole was tried.
@@ -32,7 +32,7 @@ pub struct Report {
 
 /// One try of one address.
 #[derive(Debug)]
-pub struct Try {
+pub struct Attempt {
     /// Who was called.
     pub address: Address,
     /// When it began.
@@ -72,7 +72,7 @@ pub struct Summary<'a> {
     /// The address.
     pub address: &'a Address,
     /// Every try of it.
-    pub tries: Vec<&'a Try>,
+    pub tries: Vec<&'a Attempt>,
     /// How many of them succeeded.
     pub good: usize,
     /// How long those took; none if there were none.
@@ -91,14 +91,14 @@ pub struct Span {
 }
 
 impl Report {
-    pub(super) fn new(endpoint: Endpoint, each: Duration) -> Self {
+    pub(super) fn new(endpoint: Endpoint, timeout: Duration) -> Self {
         Self {
             endpoint,
             names: vec![],
             dns: None,
             tries: vec![],
             untried: vec![],
-            each,
+            timeout,
             took: Duration::ZERO,
             rounds: 1,
             waited: None,
@@ -108,14 +108,14 @@ impl Report {
     /// Of a round that was cut off before it knew anything.
     pub(super) fn silent(endpoint: Endpoint, options: &ProbeOptions) -> Self {
         Self {
-            took: options.each,
-            ..Self::new(endpoint, options.each)
+            took: options.timeout,
+            ..Self::new(endpoint, options.timeout)
         }
     }
 
     /// Whether any try succeeded.
     pub fn is_reachable(&self) -> bool {
-        self.tries.iter().any(Try::is_good)
+        self.tries.iter().any(Attempt::is_good)
     }
 
     /// Whether it was waited for something in vain.
@@ -160,7 +160,7 @@ impl Report {
     }
 }
 
-impl Try {
+impl Attempt {
     /// How long it took.
     pub fn took(&self) -> Duration {
         self.ended.saturating_sub(self.started)
@@ -175,7 +175,7 @@ impl Try {
     }
 }
 
-impl From<eyeballs::Try> for Try {
+impl From<eyeballs::Try> for Attempt {
     fn from(tried: eyeballs::Try) -> Self {
         let eyeballs::Try {
             addr,
@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn tries_are_grouped_by_address() {
         let addr = |n| Address::from(SocketAddr::from(([127, 0, 0, n], 80)));
-        let tried = |n, started, outcome| Try {
+        let tried = |n, started, outcome| Attempt {
             address: addr(n),
             started: Duration::from_millis(started),
             ended: Duration::from_millis(started + 2 * u64::from(n)),

@@ -15,7 +15,7 @@ use tokio::{task::JoinSet, time::Instant};
 
 use super::{
     options::ProbeOptions,
-    report::{AttemptOutcome, Report, Try},
+    report::{Attempt, AttemptOutcome, Report},
 };
 
 /// Addresses tried at a time.
@@ -25,18 +25,20 @@ const AT_A_TIME: usize = 32;
 const TURNS_MAX: u32 = 64;
 
 /// As other programs do it; then the winner again, as often as was asked for.
-pub(super) async fn race_them(
+pub(super) async fn race_addresses(
     at: &HostPort,
     options: &ProbeOptions,
     began: Instant,
     report: &mut Report,
 ) {
-    let ProbeOptions { each, explain, .. } = options;
+    let ProbeOptions {
+        timeout, explain, ..
+    } = options;
     let pace = Pace::default();
-    let within = *each * 2 + pace.attempt * TURNS_MAX;
+    let within = *timeout * 2 + pace.attempt * TURNS_MAX;
     let race_options = RaceOptions {
         within,
-        each: *each,
+        each: *timeout,
         pace,
         explain: explain.clone(),
     };
@@ -47,11 +49,11 @@ pub(super) async fn race_them(
         .map(|(number, _)| race.tries[*number].addr);
     drop(race.won);
     report.names = race.answers;
-    report.tries = race.tries.into_iter().map(Try::from).collect();
+    report.tries = race.tries.into_iter().map(Attempt::from).collect();
     report.untried = race.untried;
     if let Some(winner) = winner {
         for _ in 1..options.count {
-            let (tried, link) = call(winner, *each, began, explain.as_ref()).await;
+            let (tried, link) = call(winner, *timeout, began, explain.as_ref()).await;
             drop(link);
             report.tries.push(tried.into());
         }
@@ -59,7 +61,7 @@ pub(super) async fn race_them(
 }
 
 /// Every address on its own, whatever becomes of the others; all of them at the same time.
-pub(super) async fn each_alone(
+pub(super) async fn connect_each(
     at: &HostPort,
     options: &ProbeOptions,
     began: Instant,
@@ -73,13 +75,14 @@ pub(super) async fn each_alone(
         };
         let mut waiting: VecDeque<SocketAddr> = addrs.into();
         let mut under_way = JoinSet::new();
-        let mut tries: Vec<Try> = vec![];
+        let mut tries: Vec<Attempt> = vec![];
         loop {
             while under_way.len() < AT_A_TIME
                 && let Some(addr) = waiting.pop_front()
             {
-                let (each, explain) = (options.each, options.explain.clone());
-                under_way.spawn(async move { call(addr, each, began, explain.as_ref()).await.0 });
+                let (timeout, explain) = (options.timeout, options.explain.clone());
+                under_way
+                    .spawn(async move { call(addr, timeout, began, explain.as_ref()).await.0 });
             }
             match under_way.join_next().await {
                 Some(Ok(tried)) => tries.push(tried.into()),
@@ -100,11 +103,11 @@ pub(super) async fn addresses(
     report: &mut Report,
 ) -> Vec<SocketAddr> {
     let Host::Name(name) = &at.host else {
-        return resolve(at, options.each).await.unwrap_or_default();
+        return resolve(at, options.timeout).await.unwrap_or_default();
     };
     let ask = async |family| {
         let explain = options.explain.as_ref();
-        let found = look_up(name, at.port, family, options.each, explain).await;
+        let found = look_up(name, at.port, family, options.timeout, explain).await;
         Answer {
             family,
             at: began.elapsed(),
@@ -142,7 +145,7 @@ pub(super) async fn unix(
 ) {
     let endpoint = Endpoint::Unix(name.clone());
     let dial_options = DialOptions {
-        within: options.each,
+        within: options.timeout,
         explain: options.explain.clone(),
         ..DialOptions::default()
     };
@@ -165,7 +168,7 @@ pub(super) async fn unix(
             Err(error) => AttemptOutcome::Failed(io::Error::other(error)),
         };
         let address = Address::Unix(Some(name.clone()));
-        report.tries.push(Try {
+        report.tries.push(Attempt {
             address,
             started,
             ended,

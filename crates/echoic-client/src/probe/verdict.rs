@@ -156,7 +156,7 @@ fn one_sided(
         AttemptOutcome::Silent => format!(
             "reachable over {works} only, at {at}: {not} gave no answer within {}, and programs that do not race wait \
              for it; mend the way to it, or take that address from the name",
-            figure(report.each)
+            figure(report.timeout)
         ),
         _ => return None,
     };

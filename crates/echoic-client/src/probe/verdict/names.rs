@@ -4,7 +4,7 @@ use echoic_core::endpoint::{Endpoint, Host};
 use echoic_wire::eyeballs::Missing;
 
 use crate::probe::{
-    dns::{Dns, DnsSays},
+    dns::{Dns, DnsFailure},
     report::{Report, figure},
 };
 
@@ -18,7 +18,7 @@ pub(super) fn not_resolved(report: &Report) -> String {
         },
         endpoint => return format!("not resolved: {endpoint} is no place to call"),
     };
-    let each = figure(report.each);
+    let timeout = figure(report.timeout);
     let server = report
         .dns
         .as_ref()
@@ -42,7 +42,7 @@ pub(super) fn not_resolved(report: &Report) -> String {
              later, or ask another resolver"
         ),
         Trouble::Silent => format!(
-            "not resolved: the resolver is silent, {server} gave no answer for {host} within {each}; look whether it \
+            "not resolved: the resolver is silent, {server} gave no answer for {host} within {timeout}; look whether it \
              runs and whether UDP port 53 is let through (/etc/resolv.conf names it)"
         ),
         Trouble::Closed => format!(
@@ -107,27 +107,27 @@ fn in_the_dns(dns: &Dns) -> Option<Trouble> {
     if dns.answers.iter().any(|answer| answer.found.is_ok()) {
         return Some(Trouble::Hidden);
     }
-    let mut says: Vec<&DnsSays> = dns
+    let mut says: Vec<&DnsFailure> = dns
         .answers
         .iter()
         .filter_map(|answer| answer.found.as_ref().err())
         .collect();
     // What hides the most comes first: who failed on one question cannot be believed on the other.
-    let weight = |says: &&DnsSays| match says {
-        DnsSays::Code(_) => 0,
-        DnsSays::Unasked(_) => 1,
-        DnsSays::Closed => 2,
-        DnsSays::Silent => 3,
-        DnsSays::NoName => 4,
-        DnsSays::NoRecord => 5,
+    let weight = |says: &&DnsFailure| match says {
+        DnsFailure::Code(_) => 0,
+        DnsFailure::Unasked(_) => 1,
+        DnsFailure::Closed => 2,
+        DnsFailure::Silent => 3,
+        DnsFailure::NoName => 4,
+        DnsFailure::NoRecord => 5,
     };
     says.sort_by_key(weight);
     says.first().map(|says| match says {
-        DnsSays::Code(why) | DnsSays::Unasked(why) => Trouble::Failed(why.clone()),
-        DnsSays::Closed => Trouble::Closed,
-        DnsSays::Silent => Trouble::Silent,
-        DnsSays::NoName => Trouble::NoName,
-        DnsSays::NoRecord => Trouble::NoAddress,
+        DnsFailure::Code(why) | DnsFailure::Unasked(why) => Trouble::Failed(why.clone()),
+        DnsFailure::Closed => Trouble::Closed,
+        DnsFailure::Silent => Trouble::Silent,
+        DnsFailure::NoName => Trouble::NoName,
+        DnsFailure::NoRecord => Trouble::NoAddress,
     })
 }
 

@@ -5,11 +5,11 @@ use std::{io, time::Duration};
 use echoic_core::{endpoint::Endpoint, event::Address};
 
 use super::state::{Advice, State, is_no_way, list};
-use crate::probe::report::{AttemptOutcome, Report, Try, figure};
+use crate::probe::report::{Attempt, AttemptOutcome, Report, figure};
 
 /// A call that is not answered is repeated after a second (RFC 6298): who waits less cannot tell a lost packet from a
 /// filter.
-const ASKED_AGAIN: Duration = Duration::from_secs(1);
+const SYN_RETRY: Duration = Duration::from_secs(1);
 
 /// Errors for which there is no [`io::ErrorKind`] (Linux).
 const EPROTOTYPE: i32 = 91;
@@ -37,7 +37,7 @@ pub(super) fn unanswered(report: &Report) -> (State, String, Option<Advice>) {
         Endpoint::Tcp(_) | Endpoint::Fd(_) => stream(report, kind, &addresses),
     };
     let is_stream = matches!(report.endpoint, Endpoint::Tcp(_) | Endpoint::Fd(_));
-    let is_short = is_stream && kind == Kind::Silent && report.each < ASKED_AGAIN;
+    let is_short = is_stream && kind == Kind::Silent && report.timeout < SYN_RETRY;
     let others: Vec<String> = groups
         .map(|(kind, addresses)| format!("{} {}", list(addresses.into_iter()), kind.word()))
         .collect();
@@ -64,7 +64,7 @@ enum Kind {
 }
 
 impl Kind {
-    fn of(tried: &Try) -> Self {
+    fn of(tried: &Attempt) -> Self {
         match &tried.outcome {
             AttemptOutcome::Silent
             | AttemptOutcome::Overtaken
@@ -96,25 +96,25 @@ impl Kind {
 }
 
 fn stream(report: &Report, kind: Kind, addresses: &[&Address]) -> (State, String) {
-    let (at, each) = (list(addresses.iter().copied()), figure(report.each));
+    let (at, timeout) = (list(addresses.iter().copied()), figure(report.timeout));
     match kind {
-        Kind::Silent if report.each < ASKED_AGAIN => (
+        Kind::Silent if report.timeout < SYN_RETRY => (
             State::TimedOut,
             format!(
-                "timed out: no answer from {at} within {each}, too short to tell a long way from a filter"
+                "timed out: no answer from {at} within {timeout}, too short to tell a long way from a filter"
             ),
         ),
         Kind::Silent if addresses.iter().all(|address| address.is_local()) => (
             State::TimedOut,
             format!(
-                "timed out: no answer from {at} within {each}, and it is this machine: the server accepts nobody and \
+                "timed out: no answer from {at} within {timeout}, and it is this machine: the server accepts nobody and \
                  its queue is full, or a rule here drops its packets; look at `ss -ltn`"
             ),
         ),
         Kind::Silent => (
             State::Filtered,
             format!(
-                "filtered: no answer from {at} within {each}, so it is filtered, or the host is down; try from another \
+                "filtered: no answer from {at} within {timeout}, so it is filtered, or the host is down; try from another \
                  place, or ask whoever keeps the firewall"
             ),
         ),
@@ -138,7 +138,7 @@ fn datagram(report: &Report, kind: Kind, addresses: &[&Address]) -> (State, Stri
             format!(
                 "silent: nothing came back from {at} within {}: a server may be there and have no answer to this, or \
                  a filter is; say something it answers with `echoic connect udp://HOST:PORT`",
-                figure(report.each)
+                figure(report.timeout)
             ),
         ),
         Kind::Refused => (
@@ -161,7 +161,7 @@ fn unix(report: &Report, kind: Kind, addresses: &[&Address]) -> (State, String) 
             format!(
                 "timed out: {at} took no call within {}: the server accepts nobody and its queue is full; look what it \
                  is busy with",
-                figure(report.each)
+                figure(report.timeout)
             ),
         ),
         Kind::Refused => (
