@@ -23,7 +23,7 @@ use std::{
 };
 
 use echoic_client::bench::{
-    BenchError, BenchmarkError, IndivisibleReplies, Measured, Other, Stops,
+    BenchError, BenchmarkError, IndivisibleReplies, Measured, Other, StopSwitch,
 };
 use tokio::runtime;
 
@@ -46,7 +46,7 @@ use crate::{
 pub(crate) fn run(args: &BenchArgs) -> CommandResult {
     let planned = args.plan().map_err(CliError::usage)?;
     let files = args.files.open()?;
-    let stops = Arc::new(Stops::default());
+    let stops = Arc::new(StopSwitch::default());
     let progress = Progress::new(args.showing.quiet);
     let other = args.compare.other(&planned.plan).map_err(CliError::usage)?;
     check_load(args, &planned, other.as_ref(), &progress)?;
@@ -92,7 +92,7 @@ fn check_load(
 }
 
 /// Handles SIGINT and SIGTERM: the first stops the load, and the result so far is printed; the second ends the process.
-fn catch_signals(stops: Arc<Stops>) -> Result<(), CliError> {
+fn catch_signals(stops: Arc<StopSwitch>) -> Result<(), CliError> {
     let caught = thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {

@@ -113,7 +113,7 @@ async fn at_a_prompt(
         "{mode} · {quit} · Ctrl-D ends the input · :help lists the commands"
     ));
     let PromptResult {
-        talked,
+        conversation,
         interrupted,
         summary,
     } = session::run(plan, dialled.link, Record::watch(record.as_ref()), screen)
@@ -123,34 +123,34 @@ async fn at_a_prompt(
         })?;
     term::say(&summary);
     if let Some(record) = record {
-        record.end(&talked).await;
+        record.end(&conversation).await;
     }
     if interrupted {
         return Ok(Exit::Interrupted);
     }
-    verdict::of_prompt(&talked, &plan.waits)
+    verdict::of_prompt(&conversation, &plan.waits)
 }
 
 async fn through_a_pipe(plan: &Plan, dialled: Dialled, record: Option<Record>) -> CommandResult {
     let watch = Record::watch(record.as_ref());
     let stop = Record::asked_to_stop(record.as_ref()).map_err(CliError::system)?;
     let PipedResult {
-        talked,
+        conversation,
         local_error,
         met,
         interrupted,
     } = piped::piped(dialled.link, plan, watch, stop).await;
     if let Some(record) = record {
-        record.end(&talked).await;
+        record.end(&conversation).await;
     }
     if plan.verbose {
-        let counts = &talked.counts;
+        let counts = &conversation.counts;
         term::say(&format!(
             "{}: {} B sent, {} B received, {}",
-            talked.ending,
+            conversation.ending,
             counts.sent.bytes,
-            counts.heard.bytes,
-            duration(talked.took)
+            counts.received.bytes,
+            duration(conversation.elapsed)
         ));
     }
     if interrupted {
@@ -163,7 +163,7 @@ async fn through_a_pipe(plan: &Plan, dialled: Dialled, record: Option<Record>) -
         Some(LocalError::Output(error)) => Err(CliError::system(format!(
             "cannot write standard output: {error}"
         ))),
-        None => verdict::of_pipe(&talked, plan, met),
+        None => verdict::of_pipe(&conversation, plan, met),
     }
 }
 

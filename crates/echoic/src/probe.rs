@@ -40,7 +40,7 @@ async fn probe_all(plan: &Plan) -> Result<Exit, ReaderGone> {
     let mut exit = Exit::Done;
     for (number, target) in plan.targets.iter().enumerate() {
         let options = ProbeOptions {
-            each: plan.timeout,
+            timeout: plan.timeout,
             all: plan.all,
             count: plan.count,
             wait: plan.wait.map(|wait| wait.saturating_sub(began.elapsed())),

@@ -50,7 +50,7 @@ fn rows(measured: &Measured) -> Vec<[String; 12]> {
                 micros(attempt.p99_ms),
                 empty(),
                 format!("{:.4}", attempt.delivered),
-                attempt.verdict.who.word().to_owned(),
+                attempt.verdict.limit.word().to_owned(),
             ]
         })
         .collect();
@@ -69,7 +69,7 @@ fn rows(measured: &Measured) -> Vec<[String; 12]> {
         at(0.99),
         format!("{:.1}", figures.due.max() as f64 / 1e3),
         format!("{:.4}", figures.delivered()),
-        measured.verdict.who.word().to_owned(),
+        measured.verdict.limit.word().to_owned(),
     ]);
     rows
 }

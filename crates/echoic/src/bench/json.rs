@@ -275,7 +275,7 @@ impl Report {
             sent_per_s: rounded(figures.sent_per_s()),
             done_per_s: rounded(figures.done_per_s()),
             bytes_sent: figures.bytes_sent,
-            bytes_heard: figures.bytes_heard,
+            bytes_heard: figures.bytes_received,
             latency_due_us: Latency::of(&figures.due),
             latency_sent_us: Latency::of(&figures.service),
             mean_within_us: mean.map(|mean| rounded(mean.within / 1e3)),
@@ -285,7 +285,7 @@ impl Report {
             series: figures.series.iter().map(Second::of).collect(),
             samples: figures.samples.iter().map(Sample::of).collect(),
             generator: Generator::of(&figures.generator),
-            verdict: measured.verdict.who.word(),
+            verdict: measured.verdict.limit.word(),
             verdict_why: measured.verdict.why.clone(),
             cut: measured.is_cut,
             slo: measured.slo.iter().map(Judged::of).collect(),
@@ -324,7 +324,7 @@ impl Judged {
 }
 
 impl Try {
-    fn of(attempt: &bench::Try) -> Self {
+    fn of(attempt: &bench::Attempt) -> Self {
         let micros = |ms: Option<f64>| ms.map(|ms| rounded(ms * 1e3));
         Self {
             run: attempt.purpose.word(),
@@ -336,8 +336,8 @@ impl Try {
             loss: attempt.loss,
             errors: attempt.errors,
             lag_p99_us: rounded(attempt.lag_p99_ms * 1e3),
-            kept: attempt.kept,
-            verdict: attempt.verdict.who.word(),
+            kept: attempt.passed,
+            verdict: attempt.verdict.limit.word(),
             verdict_why: attempt.verdict.why.clone(),
         }
     }
@@ -348,7 +348,10 @@ impl Search {
         Self {
             found_per_s: search.found.map(rounded),
             within: search.within,
-            limited_by: search.limit.as_ref().map(|limit| limit.who.word()),
+            limited_by: search
+                .stopped_by
+                .as_ref()
+                .map(|verdict| verdict.limit.word()),
         }
     }
 }
@@ -431,7 +434,7 @@ impl Sample {
 }
 
 impl Generator {
-    fn of(generator: &bench::Generator) -> Self {
+    fn of(generator: &bench::GeneratorStats) -> Self {
         let thousandths = |share: f64| (share * 1e3).round() / 1e3;
         let lag = &generator.lag;
         Self {

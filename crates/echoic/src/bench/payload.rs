@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf};
 
 use clap::Args;
 use echoic_client::bench::{
-    Expect, Kind, Pace, Recorded, RecordedError, Sizes, Template, Workload, divide,
+    Expect, MessageKind, Pace, Recorded, RecordedError, Sizes, Template, Workload, divide,
 };
 use echoic_core::{filter::Filter, framing::Framing};
 use echoic_recorder::wall;
@@ -210,7 +210,7 @@ fn mix_workload(path: &PathBuf) -> Result<Workload, String> {
     let kinds = lines.map(|(index, line)| {
         kind(line).map_err(|why| format!("{}:{}: {why}", path.display(), index + 1))
     });
-    let kinds: Vec<Kind> = kinds.collect::<Result<_, _>>()?;
+    let kinds: Vec<MessageKind> = kinds.collect::<Result<_, _>>()?;
     if kinds.iter().all(|kind| kind.weight == 0) {
         return Err(format!(
             "invalid mix {}: expected at least one weight above 0",
@@ -220,7 +220,7 @@ fn mix_workload(path: &PathBuf) -> Result<Workload, String> {
     Ok(Workload::mixed(kinds))
 }
 
-fn kind(line: &str) -> Result<Kind, String> {
+fn kind(line: &str) -> Result<MessageKind, String> {
     let line: MixLine = serde_json::from_str(line).map_err(|error| error.to_string())?;
     let message = match (line.message, line.template) {
         (Some(text), None) => Template::literal(text.into_bytes()),
@@ -230,7 +230,7 @@ fn kind(line: &str) -> Result<Kind, String> {
     let expect = line
         .expect
         .map(|text| text.parse().map_err(|error| format!("{error}")));
-    Ok(Kind {
+    Ok(MessageKind {
         message,
         expect: expect.transpose()?,
         weight: line.weight,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use echoic_client::bench::{
-    Length, Load, Observer, Plan, Progress as Snapshot, Run, Try, Watch, percentile,
+    Attempt, Length, Load, Observer, Plan, Progress as Snapshot, ProgressReader, Run, percentile,
 };
 use echoic_plot::terminal::{self, Height};
 use serde_json::json;
@@ -63,7 +63,7 @@ impl Observer for Progress {
         ));
     }
 
-    fn tried(&self, number: usize, attempt: &Try) {
+    fn attempt_finished(&self, number: usize, attempt: &Attempt) {
         match self.mode {
             Mode::Quiet => {}
             Mode::Redrawn => {
@@ -76,14 +76,14 @@ impl Observer for Progress {
                 &json!({
                     "ev": attempt.purpose.word(), "n": number, "asked_per_s": attempt.asked_per_s,
                     "done_per_s": attempt.done_per_s.round(), "p50_ms": attempt.p50_ms, "p99_ms": attempt.p99_ms,
-                    "kept": attempt.kept, "verdict": attempt.verdict.who.word(),
+                    "kept": attempt.passed, "verdict": attempt.verdict.limit.word(),
                 })
                 .to_string(),
             ),
         }
     }
 
-    fn follow(&self, plan: &Plan, run: &Run, watch: &Watch, is_done: &Receiver<()>) {
+    fn follow_run(&self, plan: &Plan, run: &Run, watch: &ProgressReader, is_done: &Receiver<()>) {
         let every = match self.mode {
             Mode::Quiet => return,
             Mode::Redrawn => REDRAW,

@@ -6,7 +6,7 @@ mod tables;
 
 use std::time::SystemTime;
 
-use echoic_client::bench::{Load, Measured, Purpose, Who, percentile};
+use echoic_client::bench::{Limit, Load, Measured, Purpose, percentile};
 use echoic_plot::units;
 use jiff::{Timestamp, tz::TimeZone};
 
@@ -100,9 +100,9 @@ impl HtmlReport<'_> {
             asserted,
             ..
         } = self.measured;
-        html.markup(match verdict.who {
-            Who::Healthy => "<div class=\"verdict good\">",
-            Who::Generator => "<div class=\"verdict warn\">",
+        html.markup(match verdict.limit {
+            Limit::None => "<div class=\"verdict good\">",
+            Limit::Generator => "<div class=\"verdict warn\">",
             // A search raises the rate until it hits a limit; reaching one is a success.
             _ if self
                 .measured
@@ -112,9 +112,10 @@ impl HtmlReport<'_> {
             {
                 "<div class=\"verdict good\">"
             }
-            Who::Server | Who::Network | Who::Slo => "<div class=\"verdict bad\">",
+            Limit::Server | Limit::Network | Limit::Slo => "<div class=\"verdict bad\">",
         });
-        html.element("b", headline(verdict.who)).text(&verdict.why);
+        html.element("b", headline(verdict.limit))
+            .text(&verdict.why);
         html.markup("</div>\n");
         for (name, judged) in [("SLO", slo), ("asserted", asserted)] {
             for judged in judged {
@@ -186,13 +187,13 @@ impl HtmlReport<'_> {
 }
 
 /// Returns the headline of a verdict.
-fn headline(who: Who) -> &'static str {
-    match who {
-        Who::Healthy => "Healthy: no limit was reached",
-        Who::Server => "The server was the limit",
-        Who::Network => "The network was the limit",
-        Who::Slo => "The SLO was not met",
-        Who::Generator => {
+fn headline(limit: Limit) -> &'static str {
+    match limit {
+        Limit::None => "Healthy: no limit was reached",
+        Limit::Server => "The server was the limit",
+        Limit::Network => "The network was the limit",
+        Limit::Slo => "The SLO was not met",
+        Limit::Generator => {
             "The load generator was the limit: the figures do not describe the server"
         }
     }

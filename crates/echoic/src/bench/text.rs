@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use echoic_client::bench::{
-    Compared, Figures, Judged, Load, Mean, Measured, REPEATS_MIN, Steady, Try, percentile,
+    Attempt, Compared, Figures, Judged, Load, Mean, Measured, REPEATS_MIN, Steady, percentile,
 };
 use echoic_core::{escape, units};
 use echoic_plot::terminal;
@@ -57,7 +57,7 @@ fn result(measured: &Measured) -> Vec<String> {
             plan.endpoint,
             figures.seconds,
             measured.run.warmup.as_secs_f64(),
-            measured.verdict.who
+            measured.verdict.limit
         ),
         format!(" {}", measured.verdict.why),
         format!(
@@ -72,7 +72,7 @@ fn result(measured: &Measured) -> Vec<String> {
             count(figures.done as f64),
             count(figures.done_per_s()),
             units::for_people(figures.bytes_sent),
-            units::for_people(figures.bytes_heard),
+            units::for_people(figures.bytes_received),
         ),
     ]
 }
@@ -283,9 +283,9 @@ fn judgement(measured: &Measured) -> Vec<String> {
     judged("SLO", &measured.slo);
     judged("assert", &measured.asserted);
     if let Some(search) = &measured.search {
-        let limit = search.limit.as_ref();
-        let limit = limit.map_or_else(String::new, |limit| {
-            format!("   limited by: {} ({})", limit.who, limit.why)
+        let limit = search.stopped_by.as_ref();
+        let limit = limit.map_or_else(String::new, |verdict| {
+            format!("   limited by: {} ({})", verdict.limit, verdict.why)
         });
         match search.found {
             Some(rate) => {
@@ -310,13 +310,13 @@ pub(super) const RUNS_HEADER: &str =
     "    n  run      asked/s     done/s     p50 ms     p99 ms  delivered    lag ms   verdict";
 
 /// Formats a row of the table of runs.
-pub(super) fn run_row(number: usize, attempt: &Try) -> String {
+pub(super) fn run_row(number: usize, attempt: &Attempt) -> String {
     let ms = |time: Option<f64>| time.map_or_else(|| "–".to_owned(), figure);
-    let mark = if attempt.kept { "pass" } else { "FAIL" };
-    let why = if attempt.kept {
+    let mark = if attempt.passed { "pass" } else { "FAIL" };
+    let why = if attempt.passed {
         String::new()
     } else {
-        format!(" {}: {}", attempt.verdict.who, attempt.verdict.why)
+        format!(" {}: {}", attempt.verdict.limit, attempt.verdict.why)
     };
     format!(
         "  {number:>3}  {:<7}{:>9}  {:>9}  {:>9}  {:>9}  {:>7.1} %  {:>8}   {mark}{why}",

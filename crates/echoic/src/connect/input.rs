@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use echoic_client::{READ_BYTES_MAX, Say};
+use echoic_client::{ClientCommand, READ_BYTES_MAX};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{MissedTickBehavior, interval, timeout},
@@ -73,7 +73,7 @@ impl Expecting {
 pub(super) async fn send_input(
     source: InputSource,
     expecting: Option<Expecting>,
-    say: mpsc::Sender<Say>,
+    say: mpsc::Sender<ClientCommand>,
 ) -> InputEnd {
     match (source, expecting) {
         (InputSource::Stdin, None) => read_all(say, read_input).await,
@@ -107,7 +107,7 @@ async fn until_met(reading: impl Future<Output = InputEnd>, expecting: Expecting
 async fn send_rounds(
     rounds: Rounds,
     expecting: Option<Expecting>,
-    say: &mpsc::Sender<Say>,
+    say: &mpsc::Sender<ClientCommand>,
 ) -> InputEnd {
     let Rounds {
         messages,
@@ -134,7 +134,11 @@ async fn send_rounds(
             expecting.matcher.clear();
         }
         for message in &messages {
-            if say.send(Say::Bytes(message.clone())).await.is_err() {
+            if say
+                .send(ClientCommand::Send(message.clone()))
+                .await
+                .is_err()
+            {
                 return InputEnd::Disconnected;
             }
         }
@@ -156,8 +160,8 @@ async fn send_rounds(
 /// Reads standard input on a thread until it or the connection ends. If the connection ends first, the thread stays blocked
 /// and ends with the process.
 async fn read_all(
-    say: mpsc::Sender<Say>,
-    read: impl FnOnce(&mpsc::Sender<Say>) -> io::Result<()> + Send + 'static,
+    say: mpsc::Sender<ClientCommand>,
+    read: impl FnOnce(&mpsc::Sender<ClientCommand>) -> io::Result<()> + Send + 'static,
 ) -> InputEnd {
     let (finished, result) = oneshot::channel();
     thread::spawn(move || {
@@ -172,7 +176,7 @@ async fn read_all(
     }
 }
 
-fn read_input(say: &mpsc::Sender<Say>) -> io::Result<()> {
+fn read_input(say: &mpsc::Sender<ClientCommand>) -> io::Result<()> {
     let mut input = io::stdin().lock();
     let mut buffer = vec![0; READ_BYTES_MAX];
     loop {
@@ -182,14 +186,17 @@ fn read_input(say: &mpsc::Sender<Say>) -> io::Result<()> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
-        if say.blocking_send(Say::Bytes(buffer[..n].to_vec())).is_err() {
+        if say
+            .blocking_send(ClientCommand::Send(buffer[..n].to_vec()))
+            .is_err()
+        {
             return Ok(());
         }
     }
 }
 
 /// Reads lines. A line longer than the largest datagram is passed on, so that the send fails with the system's error.
-fn read_lines(say: &mpsc::Sender<Say>, end: &[u8]) -> io::Result<()> {
+fn read_lines(say: &mpsc::Sender<ClientCommand>, end: &[u8]) -> io::Result<()> {
     let mut input = io::stdin().lock();
     loop {
         let mut line = Vec::new();
@@ -201,7 +208,7 @@ fn read_lines(say: &mpsc::Sender<Say>, end: &[u8]) -> io::Result<()> {
             line.pop();
         }
         line.extend_from_slice(end);
-        if say.blocking_send(Say::Bytes(line)).is_err() {
+        if say.blocking_send(ClientCommand::Send(line)).is_err() {
             return Ok(());
         }
     }

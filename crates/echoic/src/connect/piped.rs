@@ -2,7 +2,9 @@
 
 use std::{cell::Cell, future::Future, io, sync::Arc, thread, time::Duration};
 
-use echoic_client::{ClientEvent, Leave, Say, Talked, Watch, talk_watched};
+use echoic_client::{
+    ClientCommand, ClientEvent, CloseMode, ConversationSummary, Observer, converse_observed,
+};
 use echoic_wire::Link;
 use tokio::{
     select,
@@ -28,7 +30,7 @@ const SETTLE_WITHIN: Duration = Duration::from_millis(100);
 
 /// The result of a connection without a prompt.
 pub(super) struct PipedResult {
-    pub(super) talked: Talked,
+    pub(super) conversation: ConversationSummary,
     /// Standard input or output failed. A closed pipe at standard output (`| head`) is not an error.
     pub(super) local_error: Option<LocalError>,
     /// Whether the reply met `--expect`; `None` without it.
@@ -47,7 +49,7 @@ pub(super) enum LocalError {
 pub(super) async fn piped(
     link: Link,
     plan: &Plan,
-    watch: impl Watch,
+    watch: impl Observer,
     stop: impl Future<Output = ()>,
 ) -> PipedResult {
     let (say, says) = mpsc::channel(QUEUE);
@@ -66,7 +68,8 @@ pub(super) async fn piped(
         .as_ref()
         .map(|expecting| Arc::clone(&expecting.matcher));
     let written = spawn_writer(received, matcher, plan.send_only);
-    let keep_open: Option<mpsc::Sender<Say>> = (plan.hold || expects).then(|| say.clone());
+    let keep_open: Option<mpsc::Sender<ClientCommand>> =
+        (plan.hold || expects).then(|| say.clone());
     let (leave, leaves) = oneshot::channel();
     let interrupted = Cell::new(false);
     let leaving = async {
@@ -74,7 +77,7 @@ pub(super) async fn piped(
             Ok(how) = leaves => how,
             () = stop => {
                 interrupted.set(true);
-                Leave::Quit
+                CloseMode::Graceful
             }
         }
     };
@@ -83,12 +86,13 @@ pub(super) async fn piped(
         let end = send_input(input, expecting, say).await;
         if matches!(end, InputEnd::Met | InputEnd::NotMet | InputEnd::Failed(_)) {
             // The receiver is gone if the connection has ended already.
-            let _ = leave.send(Leave::Quit);
+            let _ = leave.send(CloseMode::Graceful);
         }
         end
     });
     let waits = plan.waits.clone();
-    let talked = talk_watched(link, plan.frames, says, events, leaving, waits, watch).await;
+    let conversation =
+        converse_observed(link, plan.frames, says, events, leaving, waits, watch).await;
     drop(keep_open);
     // No more bytes can arrive, so the writer ends once its queue is written; the reader of our output sets the pace.
     let written = written.await.unwrap_or(Ok(()));
@@ -106,7 +110,7 @@ pub(super) async fn piped(
         _ => None,
     };
     PipedResult {
-        talked,
+        conversation,
         local_error: output.or(input),
         met,
         interrupted: interrupted.get(),
@@ -135,7 +139,7 @@ fn write_all(
 ) -> io::Result<()> {
     let mut output = Output::standard();
     while let Some(event) = received.blocking_recv() {
-        if let ClientEvent::Heard { bytes, .. } = event {
+        if let ClientEvent::Received { bytes, .. } = event {
             if !discard {
                 output.write(&bytes)?;
             }

@@ -13,7 +13,7 @@ use std::{
 };
 
 use anstyle::{AnsiColor, Style};
-use echoic_client::{Heard, Kind};
+use echoic_client::{ReceivedMessage, ReplyKind};
 use echoic_core::{escape, framing::Framing, units::for_people};
 use rustyline::ExternalPrinter;
 use tokio::{
@@ -164,10 +164,10 @@ impl Screen {
     }
 
     /// Formats a reply as one or more lines. The bytes are escaped, so that they cannot control the terminal.
-    pub(super) fn reply(&self, reply: Heard<'_>, framing: Framing, hex: bool) -> String {
+    pub(super) fn reply(&self, reply: ReceivedMessage<'_>, framing: Framing, hex: bool) -> String {
         let kind = reply.kind;
         let (mark, style) = match kind {
-            Kind::Unsolicited => ("◂!", Style::new().fg_color(Some(AnsiColor::Yellow.into()))),
+            ReplyKind::Unsolicited => ("◂!", Style::new().fg_color(Some(AnsiColor::Yellow.into()))),
             _ => ("◂", Style::new().fg_color(Some(AnsiColor::Cyan.into()))),
         };
         let mut text = self.paint(style, mark);
@@ -180,7 +180,7 @@ impl Screen {
         };
         width += shown.lines().last().unwrap_or_default().chars().count();
         text.push_str(&shown);
-        if let Kind::Reply(latency) = kind {
+        if let ReplyKind::Reply(latency) = kind {
             let room = LATENCY_COLUMN.saturating_sub(width).max(2);
             let latency = self.paint(Style::new().dimmed(), &format!("{:>10}", duration(latency)));
             let _ = write!(text, "{:room$}{latency}", "");
@@ -222,9 +222,9 @@ fn print_directly(text: &str) {
 }
 
 /// Formats a reply on one line. Header and terminator are left out; a missing terminator is marked.
-fn one_line(reply: Heard<'_>, framing: Framing) -> String {
+fn one_line(reply: ReceivedMessage<'_>, framing: Framing) -> String {
     let mark = match framing {
-        _ if reply.whole => "",
+        _ if reply.complete => "",
         Framing::Line => " (no newline)",
         _ => " (not ended)",
     };
@@ -289,23 +289,23 @@ mod tests {
     }
 
     /// A reply whose bytes are all body.
-    fn reply(kind: Kind, body: &[u8], whole: bool) -> Heard<'_> {
-        Heard {
+    fn reply(kind: ReplyKind, body: &[u8], complete: bool) -> ReceivedMessage<'_> {
+        ReceivedMessage {
             kind,
             bytes: body,
             body,
-            whole,
+            complete,
         }
     }
 
     #[test]
     fn reply_is_shown_with_its_latency() {
-        let kind = Kind::Reply(Duration::from_micros(214));
-        let reply = Heard {
+        let kind = ReplyKind::Reply(Duration::from_micros(214));
+        let reply = ReceivedMessage {
             kind,
             bytes: b"HELLO\n",
             body: b"HELLO",
-            whole: true,
+            complete: true,
         };
         let line = plain().reply(reply, Framing::Line, false);
         assert!(line.starts_with("◂ HELLO   "), "{line}");
@@ -315,7 +315,7 @@ mod tests {
 
     #[test]
     fn unsolicited_and_unfinished_replies_are_marked() {
-        let prompt = reply(Kind::Unsolicited, b"login: ", false);
+        let prompt = reply(ReplyKind::Unsolicited, b"login: ", false);
         assert_eq!(
             plain().reply(prompt, Framing::Line, false),
             "◂! login:  (no newline)"
@@ -324,7 +324,7 @@ mod tests {
             plain().reply(prompt, Framing::Netstring, false),
             "◂! login:  (not ended)"
         );
-        let read = reply(Kind::More, b"a\nb", true);
+        let read = reply(ReplyKind::Continuation, b"a\nb", true);
         assert_eq!(plain().reply(read, Framing::Chunk, false), r"◂ a\nb");
     }
 
@@ -333,7 +333,7 @@ mod tests {
         let evil = "\x1b[2J\u{9b}31m\r\u{202e}\x07".as_bytes();
         for hex in [false, true] {
             for framing in [Framing::Line, Framing::Chunk] {
-                let line = plain().reply(reply(Kind::More, evil, false), framing, hex);
+                let line = plain().reply(reply(ReplyKind::Continuation, evil, false), framing, hex);
                 assert!(!line.chars().any(char::is_control), "{line:?}");
                 assert!(!line.contains('\u{202e}'));
             }

@@ -10,7 +10,8 @@ use std::{
 };
 
 use echoic_client::{
-    ClientEvent, Counts, Leave, READ_BYTES_MAX, Replies, Say, Talked, Watch, talk_watched,
+    ClientCommand, ClientEvent, CloseMode, ConversationSummary, Counts, Observer, READ_BYTES_MAX,
+    Replies, converse_observed,
 };
 use echoic_core::{framing::FramingPair, units::for_people};
 use echoic_wire::Link;
@@ -31,7 +32,7 @@ use super::{
 
 /// The result of a conversation at the prompt.
 pub(super) struct PromptResult {
-    pub(super) talked: Talked,
+    pub(super) conversation: ConversationSummary,
     /// Ctrl-C or a signal ended it.
     pub(super) interrupted: bool,
     /// The line to print at the end.
@@ -54,7 +55,7 @@ const PRINT_BYTES: usize = 64 << 10;
 pub(super) async fn run(
     plan: &Plan,
     link: Link,
-    watch: impl Watch + Send + 'static,
+    watch: impl Observer + Send + 'static,
     screen: &Screen,
 ) -> io::Result<PromptResult> {
     // The handler must exist before the prompt starts, since this signal wakes the prompt.
@@ -68,8 +69,8 @@ pub(super) async fn run(
     let (say, says) = mpsc::channel(SEND_QUEUE);
     let (events, mut received) = mpsc::channel(EVENT_QUEUE);
     let (leave, leaves) = oneshot::channel();
-    let leaving = async { leaves.await.unwrap_or(Leave::Quit) };
-    let talking = tokio::spawn(talk_watched(
+    let leaving = async { leaves.await.unwrap_or(CloseMode::Graceful) };
+    let talking = tokio::spawn(converse_observed(
         link,
         plan.frames,
         says,
@@ -81,7 +82,7 @@ pub(super) async fn run(
     let (files, mut file_sent) = mpsc::channel(1);
     let mut session = Session::new(plan, screen, say, leave, files);
     loop {
-        let flush_at = session.flush_at();
+        let flush_deadline = session.flush_deadline();
         tokio::select! {
             // Events that are ready come before timers.
             biased;
@@ -96,7 +97,7 @@ pub(super) async fn run(
                 None => break,
             },
             Some(sent) = file_sent.recv() => session.file_sent(sent),
-            () = sleep_until(flush_at.unwrap_or(session.started)), if flush_at.is_some() && !screen.is_behind() => {
+            () = sleep_until(flush_deadline.unwrap_or(session.started)), if flush_deadline.is_some() && !screen.is_behind() => {
                 session.flush();
                 session.report_silence();
             }
@@ -106,11 +107,11 @@ pub(super) async fn run(
     drop(prompt_events);
     screen.detach_prompt().await;
     prompt.end();
-    let talked = talking.await.map_err(io::Error::other)?;
+    let conversation = talking.await.map_err(io::Error::other)?;
     Ok(PromptResult {
-        summary: session.summary(&talked),
+        summary: session.summary(&conversation),
         interrupted: session.interrupted,
-        talked,
+        conversation,
     })
 }
 
@@ -143,8 +144,8 @@ struct Session<'a> {
     /// When received data was last handled; the screen may be slower than the peer.
     handled: Instant,
     /// `None` once the sending side is shut down.
-    say: Option<mpsc::Sender<Say>>,
-    leave: Option<oneshot::Sender<Leave>>,
+    say: Option<mpsc::Sender<ClientCommand>>,
+    leave: Option<oneshot::Sender<CloseMode>>,
     /// The file being sent.
     sending: Option<PathBuf>,
     files: mpsc::Sender<io::Result<u64>>,
@@ -155,8 +156,8 @@ impl<'a> Session<'a> {
     fn new(
         plan: &Plan,
         screen: &'a Screen,
-        say: mpsc::Sender<Say>,
-        leave: oneshot::Sender<Leave>,
+        say: mpsc::Sender<ClientCommand>,
+        leave: oneshot::Sender<CloseMode>,
         files: mpsc::Sender<io::Result<u64>>,
     ) -> Self {
         Self {
@@ -215,8 +216,8 @@ impl<'a> Session<'a> {
                 self.screen.print(&self.framing_summary());
             }
             Command::Fin => self.fin(),
-            Command::Rst => self.leave(Leave::Abort),
-            Command::Quit => self.leave(Leave::Quit),
+            Command::Rst => self.leave(CloseMode::Reset),
+            Command::Quit => self.leave(CloseMode::Graceful),
             Command::Stat => self.screen.print(&self.stat()),
             Command::Save(path) => self.save(&path),
             Command::Help => self.screen.print(HELP),
@@ -230,14 +231,14 @@ impl<'a> Session<'a> {
             return;
         }
         if let Some(say) = &self.say
-            && say.try_send(Say::FramingPair(frames)).is_err()
+            && say.try_send(ClientCommand::SetFraming(frames)).is_err()
         {
             self.screen
                 .print("cannot change the framing while lines wait to be sent; try again later");
             return;
         }
         self.flush();
-        self.replies.reframe(frames.inbound);
+        self.replies.set_framing(frames.inbound);
         self.frames = frames;
         self.screen.print(&self.framing_summary());
     }
@@ -259,7 +260,7 @@ impl<'a> Session<'a> {
             return;
         }
         let at = self.started.elapsed();
-        match say.try_send(Say::Bytes(bytes.to_vec())) {
+        match say.try_send(ClientCommand::Send(bytes.to_vec())) {
             Ok(()) => self.transcript.add(at, "▸", bytes),
             Err(mpsc::error::TrySendError::Full(_)) => self.screen.print(&format!(
                 "not sent: the peer is not reading, and {SEND_QUEUE} lines wait already"
@@ -319,19 +320,19 @@ impl<'a> Session<'a> {
             ClientEvent::Sent {
                 at,
                 messages,
-                so_far,
+                counts,
             } => {
-                self.counts = so_far;
-                self.replies.sent(at, messages);
+                self.counts = counts;
+                self.replies.add_sent(at, messages);
                 self.awaiting_since = self.datagrams.then_some(at);
             }
-            ClientEvent::Heard { at, bytes, so_far } => {
+            ClientEvent::Received { at, bytes, counts } => {
                 self.awaiting_since = None;
-                self.counts = so_far;
+                self.counts = counts;
                 self.transcript
                     .add(at.saturating_duration_since(self.started), "◂", &bytes);
                 let (framing, hex, screen) = (self.replies.framing(), self.hex, self.screen);
-                self.replies.heard(at, &bytes, |reply| {
+                self.replies.add_received(at, &bytes, |reply| {
                     let _ = writeln!(lines, "{}", screen.reply(reply, framing, hex));
                 });
             }
@@ -339,9 +340,9 @@ impl<'a> Session<'a> {
     }
 
     /// Returns when to show an unfinished line or to report a missing reply.
-    fn flush_at(&self) -> Option<Instant> {
+    fn flush_deadline(&self) -> Option<Instant> {
         let handled = self.handled + Replies::GAP;
-        let replies = self.replies.flush_at().map(|at| at.max(handled));
+        let replies = self.replies.flush_deadline().map(|at| at.max(handled));
         let silence = self.awaiting_since.map(|sent| sent + REPLY_WITHIN);
         replies.into_iter().chain(silence).min()
     }
@@ -380,7 +381,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn leave(&mut self, how: Leave) {
+    fn leave(&mut self, how: CloseMode) {
         if let Some(leave) = self.leave.take() {
             // The receiver is gone only if the connection has ended.
             let _ = leave.send(how);
@@ -389,7 +390,7 @@ impl<'a> Session<'a> {
 
     fn interrupt(&mut self) {
         self.interrupted = true;
-        self.leave(Leave::Quit);
+        self.leave(CloseMode::Graceful);
     }
 
     fn save(&self, path: &Path) {
@@ -416,11 +417,11 @@ impl<'a> Session<'a> {
         format!("{flow}; {}", self.framing_summary())
     }
 
-    fn summary(&self, talked: &Talked) -> String {
+    fn summary(&self, conversation: &ConversationSummary) -> String {
         format!(
             "{}: {}",
-            talked.ending,
-            self.flow(&talked.counts, talked.took)
+            conversation.ending,
+            self.flow(&conversation.counts, conversation.elapsed)
         )
     }
 
@@ -429,15 +430,15 @@ impl<'a> Session<'a> {
         format!(
             "{} sent, {} received, {} / {}, {}",
             counts.sent.messages(outbound),
-            counts.heard.messages(inbound),
+            counts.received.messages(inbound),
             for_people(counts.sent.bytes),
-            for_people(counts.heard.bytes),
+            for_people(counts.received.bytes),
             duration(took)
         )
     }
 }
 
-fn send_all(mut file: File, say: &mpsc::Sender<Say>) -> io::Result<u64> {
+fn send_all(mut file: File, say: &mpsc::Sender<ClientCommand>) -> io::Result<u64> {
     let mut buffer = vec![0; READ_BYTES_MAX];
     let mut sent = 0;
     loop {
@@ -445,7 +446,10 @@ fn send_all(mut file: File, say: &mpsc::Sender<Say>) -> io::Result<u64> {
         if n == 0 {
             return Ok(sent);
         }
-        if say.blocking_send(Say::Bytes(buffer[..n].to_vec())).is_err() {
+        if say
+            .blocking_send(ClientCommand::Send(buffer[..n].to_vec()))
+            .is_err()
+        {
             return Err(io::Error::other("the connection has ended"));
         }
         sent += n as u64;

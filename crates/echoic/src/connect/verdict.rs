@@ -2,7 +2,7 @@
 
 use std::{fmt, io};
 
-use echoic_client::{Ending, Phase, Talked, Timeouts};
+use echoic_client::{ConversationSummary, Ending, TimeoutKind, Timeouts};
 use echoic_core::{
     framing::{Framing, FramingPair},
     units::{Span, for_people},
@@ -16,11 +16,15 @@ use crate::{
 
 /// Returns the result of a conversation without a prompt. Without a declared framing only the peer knows where a reply
 /// ends, so its clean close is a success, however little arrived.
-pub(super) fn of_pipe(talked: &Talked, plan: &Plan, met: Option<bool>) -> CommandResult {
-    match (&talked.ending, met, &plan.expect) {
+pub(super) fn of_pipe(
+    conversation: &ConversationSummary,
+    plan: &Plan,
+    met: Option<bool>,
+) -> CommandResult {
+    match (&conversation.ending, met, &plan.expect) {
         (_, Some(true), _) => Ok(Exit::Done),
         (Ending::PeerReset { .. } | Ending::Failed(_), Some(false), _) => {
-            of_any(talked, &plan.waits)
+            of_any(conversation, &plan.waits)
         }
         (ending, Some(false), Some(expected)) => {
             let reason = match ending {
@@ -35,15 +39,17 @@ pub(super) fn of_pipe(talked: &Talked, plan: &Plan, met: Option<bool>) -> Comman
                 format!("the reply did not contain {expected}: {reason}"),
             )
         }
-        (Ending::TimedOut(Phase::Linger), ..) if plan.send_only => Ok(Exit::Done),
-        (Ending::TimedOut(Phase::Linger), ..) if plan.datagrams => of_quiet(talked, &plan.waits),
-        _ => of_silence(talked, plan.frames, &plan.waits),
+        (Ending::TimedOut(TimeoutKind::Linger), ..) if plan.send_only => Ok(Exit::Done),
+        (Ending::TimedOut(TimeoutKind::Linger), ..) if plan.datagrams => {
+            of_quiet(conversation, &plan.waits)
+        }
+        _ => of_silence(conversation, plan.frames, &plan.waits),
     }
 }
 
 /// Returns the result of datagrams, which end by silence.
-fn of_quiet(talked: &Talked, waits: &Timeouts) -> CommandResult {
-    if talked.counts.unanswered == 0 {
+fn of_quiet(conversation: &ConversationSummary, waits: &Timeouts) -> CommandResult {
+    if conversation.counts.unanswered == 0 {
         return Ok(Exit::Done);
     }
     let silence = Span(waits.linger_timeout.unwrap_or_default());
@@ -54,10 +60,14 @@ fn of_quiet(talked: &Talked, waits: &Timeouts) -> CommandResult {
 }
 
 /// Returns the result without an expectation.
-fn of_silence(talked: &Talked, frames: FramingPair, waits: &Timeouts) -> CommandResult {
-    let counts = &talked.counts;
-    match &talked.ending {
-        Ending::PeerClosed if talked.unsent == 0 && counts.cut(frames) => failed(
+fn of_silence(
+    conversation: &ConversationSummary,
+    frames: FramingPair,
+    waits: &Timeouts,
+) -> CommandResult {
+    let counts = &conversation.counts;
+    match &conversation.ending {
+        Ending::PeerClosed if conversation.unsent == 0 && counts.is_reply_cut(frames) => failed(
             Exit::Cut,
             match frames.inbound {
                 Framing::Line => {
@@ -69,15 +79,15 @@ fn of_silence(talked: &Talked, frames: FramingPair, waits: &Timeouts) -> Command
                 ),
             },
         ),
-        Ending::TimedOut(Phase::Linger) => {
+        Ending::TimedOut(TimeoutKind::Linger) => {
             let silence = Span(waits.linger_timeout.unwrap_or_default());
             let (sent, received) = (
                 counts.sent.messages(frames.outbound),
-                counts.heard.messages(frames.inbound),
+                counts.received.messages(frames.inbound),
             );
             let is_due = counts.unanswered > 0
                 || frames.inbound.is_declared() && frames.outbound.is_declared() && received < sent;
-            if is_due || counts.cut(frames) {
+            if is_due || counts.is_reply_cut(frames) {
                 let what = format!(
                     "no complete reply: the peer sent nothing for {silence} after the end of input (--linger-timeout)"
                 );
@@ -90,39 +100,43 @@ fn of_silence(talked: &Talked, frames: FramingPair, waits: &Timeouts) -> Command
                 Ok(Exit::Done)
             }
         }
-        _ => of_any(talked, waits),
+        _ => of_any(conversation, waits),
     }
 }
 
 /// Returns the result of a conversation at the prompt. A reply is due if nothing arrived after the last message sent.
-pub(super) fn of_prompt(talked: &Talked, waits: &Timeouts) -> CommandResult {
-    match &talked.ending {
-        Ending::PeerClosed if talked.unsent == 0 && talked.counts.unanswered > 0 => failed(
-            Exit::Cut,
-            "the peer closed without a reply to the last message",
-        ),
-        _ => of_any(talked, waits),
+pub(super) fn of_prompt(conversation: &ConversationSummary, waits: &Timeouts) -> CommandResult {
+    match &conversation.ending {
+        Ending::PeerClosed if conversation.unsent == 0 && conversation.counts.unanswered > 0 => {
+            failed(
+                Exit::Cut,
+                "the peer closed without a reply to the last message",
+            )
+        }
+        _ => of_any(conversation, waits),
     }
 }
 
-fn of_any(talked: &Talked, waits: &Timeouts) -> CommandResult {
-    let unsent = match talked.unsent {
+fn of_any(conversation: &ConversationSummary, waits: &Timeouts) -> CommandResult {
+    let unsent = match conversation.unsent {
         0 => String::new(),
         n => format!("; {} unsent", for_people(n)),
     };
-    match &talked.ending {
-        Ending::PeerClosed if talked.unsent == 0 && talked.upload_cut => failed(
+    match &conversation.ending {
+        Ending::PeerClosed if conversation.unsent == 0 && conversation.upload_cut => failed(
             Exit::Cut,
             format!(
                 "the peer closed its sending side, and no input arrived for {} (--linger-timeout) although it had not ended",
                 Span(waits.linger_timeout.unwrap_or_default())
             ),
         ),
-        Ending::PeerClosed if talked.unsent > 0 => failed(
+        Ending::PeerClosed if conversation.unsent > 0 => failed(
             Exit::Cut,
             format!("the peer closed before it had read everything{unsent}"),
         ),
-        Ending::PeerClosed | Ending::Quit | Ending::Aborted | Ending::Unheard => Ok(Exit::Done),
+        Ending::PeerClosed | Ending::ClosedByUs | Ending::ResetByUs | Ending::OutputClosed => {
+            Ok(Exit::Done)
+        }
         Ending::PeerReset { after } => failed(
             Exit::Cut,
             format!(
@@ -132,17 +146,17 @@ fn of_any(talked: &Talked, waits: &Timeouts) -> CommandResult {
         ),
         Ending::TimedOut(phase) => {
             let (what, flag, span) = match phase {
-                Phase::Linger => (
+                TimeoutKind::Linger => (
                     "the peer did not close",
                     "--linger-timeout",
                     waits.linger_timeout,
                 ),
-                Phase::Idle => (
+                TimeoutKind::Idle => (
                     "no traffic in either direction",
                     "--idle-timeout",
                     waits.idle_timeout,
                 ),
-                Phase::WriteStall => (
+                TimeoutKind::Write => (
                     "the peer read nothing",
                     "--write-timeout",
                     Some(waits.write_timeout),
@@ -181,10 +195,15 @@ mod tests {
 
     use super::*;
 
-    fn talked(ending: Ending, sent: &[u8], received: &[u8], unsent: u64) -> Talked {
+    fn conversation(
+        ending: Ending,
+        sent: &[u8],
+        received: &[u8],
+        unsent: u64,
+    ) -> ConversationSummary {
         let flow = |bytes: &[u8]| Flow {
             bytes: bytes.len() as u64,
-            pieces: u64::from(!bytes.is_empty()),
+            chunks: u64::from(!bytes.is_empty()),
             lines: memchr::memchr_iter(b'\n', bytes).count() as u64,
             open_line: !bytes.is_empty() && !bytes.ends_with(b"\n"),
             ..Flow::default()
@@ -192,15 +211,15 @@ mod tests {
         let unanswered = u64::from(!sent.is_empty() && received.is_empty());
         let counts = Counts {
             sent: flow(sent),
-            heard: flow(received),
+            received: flow(received),
             unanswered,
         };
-        Talked {
+        ConversationSummary {
             ending,
             counts,
             unsent,
             upload_cut: false,
-            took: Duration::ZERO,
+            elapsed: Duration::ZERO,
         }
     }
 
@@ -208,35 +227,39 @@ mod tests {
         outcome.unwrap_or_else(|error| error.exit)
     }
 
-    fn pipe(framing: Framing, talked: &Talked) -> Exit {
-        code(of_silence(talked, framing.into(), &Timeouts::default()))
+    fn pipe(framing: Framing, conversation: &ConversationSummary) -> Exit {
+        code(of_silence(
+            conversation,
+            framing.into(),
+            &Timeouts::default(),
+        ))
     }
 
     #[test]
     fn clean_close_succeeds_unless_cut_or_unsent() {
-        let cut = talked(Ending::PeerClosed, b"a\n", b"A", 0);
+        let cut = conversation(Ending::PeerClosed, b"a\n", b"A", 0);
         assert_eq!(pipe(Framing::Chunk, &cut), Exit::Done);
         assert_eq!(pipe(Framing::Line, &cut), Exit::Cut);
-        let whole = talked(Ending::PeerClosed, b"a\n", b"A\n", 0);
+        let whole = conversation(Ending::PeerClosed, b"a\n", b"A\n", 0);
         assert_eq!(pipe(Framing::Line, &whole), Exit::Done);
-        let unsent = talked(Ending::PeerClosed, b"a\n", b"A\n", 1);
+        let unsent = conversation(Ending::PeerClosed, b"a\n", b"A\n", 1);
         assert_eq!(pipe(Framing::Chunk, &unsent), Exit::Cut);
     }
 
     #[test]
     fn silent_peer_times_out_only_if_a_reply_is_due() {
-        let linger = || Ending::TimedOut(Phase::Linger);
-        let answered = talked(linger(), b"a", b"A", 0);
+        let linger = || Ending::TimedOut(TimeoutKind::Linger);
+        let answered = conversation(linger(), b"a", b"A", 0);
         assert_eq!(pipe(Framing::Chunk, &answered), Exit::Done);
         assert_eq!(
-            pipe(Framing::Chunk, &talked(linger(), b"", b"", 0)),
+            pipe(Framing::Chunk, &conversation(linger(), b"", b"", 0)),
             Exit::Done
         );
         assert_eq!(
-            pipe(Framing::Chunk, &talked(linger(), b"a", b"", 0)),
+            pipe(Framing::Chunk, &conversation(linger(), b"a", b"", 0)),
             Exit::TimedOut
         );
-        let half = talked(linger(), b"a\nb\n", b"A\n", 0);
+        let half = conversation(linger(), b"a\nb\n", b"A\n", 0);
         assert_eq!(pipe(Framing::Line, &half), Exit::TimedOut);
         assert_eq!(pipe(Framing::Chunk, &half), Exit::Done);
     }
@@ -244,7 +267,7 @@ mod tests {
     #[test]
     fn reset_is_reported_with_the_bytes_received() {
         let outcome = of_silence(
-            &talked(Ending::PeerReset { after: 3 }, b"a", b"abc", 9),
+            &conversation(Ending::PeerReset { after: 3 }, b"a", b"abc", 9),
             Framing::Chunk.into(),
             &Timeouts::default(),
         );
@@ -256,9 +279,9 @@ mod tests {
     #[test]
     fn prompt_close_with_a_reply_due_is_cut_unless_quit() {
         let waits = Timeouts::default();
-        let due = talked(Ending::PeerClosed, b"a\n", b"", 0);
+        let due = conversation(Ending::PeerClosed, b"a\n", b"", 0);
         assert_eq!(code(of_prompt(&due, &waits)), Exit::Cut);
-        let quit = talked(Ending::Quit, b"a\n", b"", 0);
+        let quit = conversation(Ending::ClosedByUs, b"a\n", b"", 0);
         assert_eq!(code(of_prompt(&quit, &waits)), Exit::Done);
     }
 }

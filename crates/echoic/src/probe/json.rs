@@ -187,14 +187,17 @@ fn tries(report: &Report) -> Vec<Tried> {
 }
 
 fn addresses(report: &Report) -> Vec<AddressSummary> {
-    let summaries = report.by_address().into_iter().map(|summary| AddressSummary {
-        address: summary.address.to_string(),
-        tries: summary.tries.len(),
-        good: summary.good,
-        min_ms: summary.span.map(|span| ms(span.min)),
-        median_ms: summary.span.map(|span| ms(span.median)),
-        max_ms: summary.span.map(|span| ms(span.max)),
-    });
+    let summaries = report
+        .by_address()
+        .into_iter()
+        .map(|summary| AddressSummary {
+            address: summary.address.to_string(),
+            tries: summary.tries.len(),
+            good: summary.good,
+            min_ms: summary.span.map(|span| ms(span.min)),
+            median_ms: summary.span.map(|span| ms(span.median)),
+            max_ms: summary.span.map(|span| ms(span.max)),
+        });
     summaries.collect()
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use echoic_client::probe::{AttemptOutcome, Report, State, Summary, Try, Verdict, figure};
+use echoic_client::probe::{Attempt, AttemptOutcome, Report, State, Summary, Verdict, figure};
 use echoic_core::{
     endpoint::{Endpoint, Host},
     escape,
@@ -159,7 +159,7 @@ fn rows(report: &Report) -> Vec<Row> {
     rows
 }
 
-fn row(tried: &Try, endpoint: &Endpoint) -> Row {
+fn row(tried: &Attempt, endpoint: &Endpoint) -> Row {
     Row {
         kind: match endpoint {
             Endpoint::Tcp(_) => "TCP",

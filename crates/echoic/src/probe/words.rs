@@ -2,17 +2,17 @@
 
 use std::{borrow::Cow, io};
 
-use echoic_client::probe::DnsSays;
+use echoic_client::probe::DnsFailure;
 
 /// Returns the status of a DNS answer, in the words of dig(1) where it has one.
-pub(super) fn dns_status(status: &DnsSays) -> Cow<'_, str> {
+pub(super) fn dns_status(status: &DnsFailure) -> Cow<'_, str> {
     match status {
-        DnsSays::NoName => "NXDOMAIN".into(),
-        DnsSays::NoRecord => "no record".into(),
-        DnsSays::Code(code) => code.into(),
-        DnsSays::Silent => "no answer".into(),
-        DnsSays::Closed => "nobody there".into(),
-        DnsSays::Unasked(why) => why.into(),
+        DnsFailure::NoName => "NXDOMAIN".into(),
+        DnsFailure::NoRecord => "no record".into(),
+        DnsFailure::Code(code) => code.into(),
+        DnsFailure::Silent => "no answer".into(),
+        DnsFailure::Closed => "nobody there".into(),
+        DnsFailure::Unasked(why) => why.into(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The charts of a result.
 
-use echoic_client::bench::{Fates, Figures, Judged, Measured, Purpose, Second};
+use echoic_client::bench::{DatagramOutcomes, Figures, Judged, Measured, Purpose, Second};
 use echoic_core::units::Span;
 use echoic_plot::{
     Bounds, Line, OutcomeCount, Slice, Step, Svg, Tone, heat, latencies, outcomes, percentiles,
@@ -39,7 +39,7 @@ fn tries(measured: &Measured) -> Option<Svg> {
         asked: attempt.asked_per_s.unwrap_or(f64::NAN),
         median_us: micros(attempt.p50_ms),
         judged_us: micros(attempt.p99_ms),
-        passed: attempt.kept,
+        passed: attempt.passed,
     });
     let bounds = Bounds {
         judged: "p99".to_owned(),
@@ -138,7 +138,7 @@ fn slices(series: &[Second]) -> Vec<Slice> {
     series.iter().map(slice).collect()
 }
 
-fn outcome_bars(figures: &Figures, known: Fates) -> Option<Svg> {
+fn outcome_bars(figures: &Figures, known: DatagramOutcomes) -> Option<Svg> {
     let outcome = |name, count, tone| OutcomeCount { name, count, tone };
     outcomes(
         figures.sent,

@@ -90,15 +90,15 @@ pub(super) fn tries(html: &mut Html, measured: &Measured) {
         let is_found = attempt.purpose == Purpose::Confirmation
             && found.is_some()
             && found == attempt.asked_per_s;
-        html.markup(match attempt.kept {
+        html.markup(match attempt.passed {
             true if is_found => "<tr class=\"found\">",
             true => "<tr>",
             false => "<tr class=\"bad\">",
         });
-        let verdict = if attempt.kept {
+        let verdict = if attempt.passed {
             "✓".to_owned()
         } else {
-            format!("✗ {}", attempt.verdict.who)
+            format!("✗ {}", attempt.verdict.limit)
         };
         html.cells(
             format!("{number} {}", attempt.purpose.word()),
@@ -120,7 +120,7 @@ pub(super) fn tries(html: &mut Html, measured: &Measured) {
         .tries
         .iter()
         .zip(1..)
-        .filter(|(attempt, _)| !attempt.kept);
+        .filter(|(attempt, _)| !attempt.passed);
     for (attempt, number) in failed {
         html.element("p.note", format!("{number}: {}", attempt.verdict.why));
     }
