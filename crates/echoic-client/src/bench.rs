@@ -1,13 +1,13 @@
 //! Load: how much, how fast, and who was the limit.
 //!
-//! A [`Plan`] says whom to load and how to speak with it; a [`Fleet`] holds its connections; a [`Run`] is one load over
+//! A [`Plan`] says whom to load and how to speak with it; a [`LoadGenerator`] holds its connections; a [`Run`] is one load over
 //! one window; [`Figures`] are what it has shown. A [`Benchmark`] makes the runs of a whole investigation (steps of rates,
 //! a search, repeats beside another target), tells an [`Observer`], and ends as [`Measured`]. All of these are plain values: nothing here reads a command line or
 //! prints, so that a test can make a plan, and a chart can be drawn of figures that were read from a file.
 //!
 //! ```no_run
 //! # use std::time::Duration;
-//! # use echoic_client::bench::{Expect, Fleet, Length, Load, Plan, Run, Workload, percentile};
+//! # use echoic_client::bench::{Expect, LoadGenerator, Length, Load, Plan, Run, Workload, percentile};
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let plan = Plan {
 //!     expect: Expect::Upper,
@@ -19,7 +19,7 @@
 //!     warmup: Duration::from_secs(2),
 //!     length: Length::For(Duration::from_secs(10)),
 //! };
-//! let figures = Fleet::open(&plan)?.run(&run)?;
+//! let figures = LoadGenerator::open(&plan)?.run(&run)?;
 //! println!("{:.0} replies a second, p99 {:?}", figures.done_per_s(), percentile(&figures.due, 0.99));
 //! # Ok(())
 //! # }
@@ -75,30 +75,30 @@ mod workload;
 pub use benchmark::{Benchmark, BenchmarkError, Runs};
 pub use compare::{Baseline, Caveat, Compared, Comparison, Other, Samples};
 pub use divide::{Undivided, divide};
-pub use expect::{Expect, NoExpectation};
+pub use expect::{Expect, InvalidExpectation};
 pub use figures::{
-    Failures, Fates, Figures, Generator, SAMPLE_BYTES_MAX, SAMPLES_MAX, Sample, Second, latencies,
-    percentile,
+    DatagramOutcomes, Failures, Figures, GeneratorStats, SAMPLE_BYTES_MAX, SAMPLES_MAX, Sample,
+    Second, latencies, percentile,
 };
-pub use fleet::{BenchError, Fleet, Stop, Watch};
+pub use fleet::{BenchError, LoadGenerator, ProgressReader, StopHandle};
 pub use guess::guess;
 pub use hgrm::hgrm;
 pub use live::Progress;
 pub use measured::{Measured, SearchResult};
 pub use null::floor;
-pub use observer::{Observer, Stops};
-pub use packed::{NoHistogram, packed, unpacked};
+pub use observer::{Observer, StopSwitch};
+pub use packed::{InvalidHistogram, packed, unpacked};
 pub use plan::{Arrivals, IndivisibleReplies, Length, Load, Plan, Run, Warmup};
 pub use ratio::{REPEATS_MIN, Ratio};
-pub use recorded::{NoPace, Pace, Recorded, RecordedError};
+pub use recorded::{InvalidPace, Pace, Recorded, RecordedError};
 pub use schedule::Schedule;
-pub use search::{Kept, Next, Search};
-pub use seen::{Arrival, Seen};
-pub use sizes::{NoSizes, SIZE_MAX, Sizes};
-pub use slo::{Judged, NoTerm, Slo, Term};
+pub use search::{Search, SearchStep, TrialOutcome};
+pub use seen::{Arrival, ArrivalTracker};
+pub use sizes::{InvalidSizes, SIZE_MAX, Sizes};
+pub use slo::{InvalidSlo, Judged, Slo, Term};
 pub use steady::{Mean, Steady};
-pub use steps::{NoSteps, Order, Steps};
-pub use template::{Blanks, NoTemplate, Template};
-pub use tries::{Purpose, Try};
-pub use verdict::{Verdict, Who};
-pub use workload::{Kind, Unframable, Workload};
+pub use steps::{InvalidSteps, Order, Steps};
+pub use template::{InvalidTemplate, Template, TemplateValues};
+pub use tries::{Attempt, Purpose};
+pub use verdict::{Limit, Verdict};
+pub use workload::{MessageKind, Unframable, Workload};

@@ -1,4 +1,4 @@
-//! How much went each way.
+//! Bytes and messages sent and received in a conversation.
 
 use echoic_core::framing::{Framing, FramingPair};
 
@@ -7,87 +7,89 @@ use crate::{
     meter::Meter,
 };
 
-/// What went each way in a conversation so far.
+/// Totals of a conversation so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// What the kernel took for the peer.
+    /// Data that the kernel accepted for the peer.
     pub sent: Flow,
-    /// What came from the peer.
-    pub heard: Flow,
-    /// Things sent since the last byte heard: something is owed as long as this is not 0.
+    /// Data received from the peer.
+    pub received: Flow,
+    /// Commands sent since the last byte received; a reply is due while this is not 0.
     pub unanswered: u64,
 }
 
-/// Counts both directions.
+/// Counts both directions as data is sent and received.
 #[derive(Debug)]
 pub(crate) struct Tally {
     pub(crate) counts: Counts,
-    heard: Meter,
-    said: Meter,
+    received: Meter,
+    sent: Meter,
 }
 
 impl Tally {
-    pub(crate) fn new(frames: FramingPair) -> Self {
+    pub(crate) fn new(framings: FramingPair) -> Self {
         Self {
             counts: Counts::default(),
-            heard: Meter::new(frames.inbound),
-            said: Meter::new(frames.outbound),
+            received: Meter::new(framings.inbound),
+            sent: Meter::new(framings.outbound),
         }
     }
 
-    /// From here on messages are divided so.
-    pub(crate) fn reframe(&mut self, frames: FramingPair) {
-        (self.heard, self.said) = (Meter::new(frames.inbound), Meter::new(frames.outbound));
-        (self.counts.heard.unfinished, self.counts.sent.unfinished) = (0, 0);
+    /// Divides messages by this pair of framings from here on.
+    pub(crate) fn set_framing(&mut self, framings: FramingPair) {
+        self.received = Meter::new(framings.inbound);
+        self.sent = Meter::new(framings.outbound);
+        (self.counts.received.unfinished, self.counts.sent.unfinished) = (0, 0);
     }
 
-    /// The kernel took these bytes; `whole` if something said ends with them.
-    pub(crate) fn sent(&mut self, bytes: &[u8], whole: bool) {
+    /// Counts bytes that the kernel accepted; `complete` if they are the last ones of a command.
+    pub(crate) fn add_sent(&mut self, bytes: &[u8], complete: bool) {
         let Counts {
             sent, unanswered, ..
         } = &mut self.counts;
         sent.add(bytes);
-        self.said.add(bytes, sent);
-        sent.pieces += u64::from(whole);
-        *unanswered += u64::from(whole);
+        self.sent.add(bytes, sent);
+        sent.chunks += u64::from(complete);
+        *unanswered += u64::from(complete);
     }
 
-    /// Something was read.
-    pub(crate) fn heard(&mut self, bytes: &[u8]) {
+    /// Counts the bytes of one read.
+    pub(crate) fn add_received(&mut self, bytes: &[u8]) {
         let Counts {
-            heard, unanswered, ..
+            received,
+            unanswered,
+            ..
         } = &mut self.counts;
-        heard.add(bytes);
-        self.heard.add(bytes, heard);
-        heard.pieces += 1;
+        received.add(bytes);
+        self.received.add(bytes, received);
+        received.chunks += 1;
         *unanswered = 0;
     }
 
-    /// Messages said so far that have ended.
-    pub(crate) fn said(&self) -> u64 {
-        let sent = &self.counts.sent;
-        match self.said.framing() {
-            Framing::Chunk => sent.pieces,
-            Framing::Line => sent.lines,
-            _ => sent.framed,
-        }
+    /// Returns the number of complete messages sent.
+    pub(crate) fn sent_messages(&self) -> u64 {
+        self.counts.sent.complete_messages(self.sent.framing())
     }
 }
 
 impl Counts {
-    /// Whether the peer's stream ended in the middle of a reply that was owed. Only a declared framing can tell:
-    /// where a terminator ends a message, a last one without it while fewer ended than were sent (one that we sent
-    /// without is answered without); where a length comes first, any that is shorter.
-    pub fn cut(&self, frames: FramingPair) -> bool {
-        match frames.inbound {
+    /// Returns whether the peer's stream ended within a reply that was due.
+    ///
+    /// Known only under a declared framing. With terminators: the last message has none, and fewer messages were
+    /// received than sent (a request sent without its terminator is answered without one). With lengths: the last
+    /// message is shorter than its length.
+    pub fn is_reply_cut(&self, framings: FramingPair) -> bool {
+        match framings.inbound {
             Framing::Chunk => false,
             Framing::Line => {
-                self.heard.open_line && self.heard.lines < self.sent.ended(frames.outbound)
+                self.received.open_line
+                    && self.received.lines < self.sent.complete_messages(framings.outbound)
             }
-            heard if ends_with_stream(heard) => {
-                self.heard.unfinished > 0 && self.heard.framed < self.sent.ended(frames.outbound)
+            inbound if ends_with_stream(inbound) => {
+                self.received.unfinished > 0
+                    && self.received.framed < self.sent.complete_messages(framings.outbound)
             }
-            _ => self.heard.unfinished > 0,
+            _ => self.received.unfinished > 0,
         }
     }
 }
@@ -100,61 +102,61 @@ mod tests {
     use super::*;
 
     fn tally(framing: &str) -> (FramingPair, Tally) {
-        let frames = framing.parse().unwrap();
-        (frames, Tally::new(frames))
+        let framings = framing.parse().unwrap();
+        (framings, Tally::new(framings))
     }
 
     #[test]
     fn unterminated_last_line_is_cut_only_while_a_reply_is_due() {
         let (line, mut tally) = tally("line");
-        tally.sent(b"a\nb\n", true);
-        tally.heard(b"A\nB");
-        assert!(tally.counts.cut(line));
+        tally.add_sent(b"a\nb\n", true);
+        tally.add_received(b"A\nB");
+        assert!(tally.counts.is_reply_cut(line));
         assert!(
-            !tally.counts.cut(Framing::Chunk.into()),
+            !tally.counts.is_reply_cut(Framing::Chunk.into()),
             "chunk declares nothing"
         );
-        tally.heard(b"\n");
-        assert!(!tally.counts.cut(line));
-        tally.heard(b"bye");
-        assert!(!tally.counts.cut(line), "nobody asked for that one");
+        tally.add_received(b"\n");
+        assert!(!tally.counts.is_reply_cut(line));
+        tally.add_received(b"bye");
+        assert!(!tally.counts.is_reply_cut(line), "no reply was due");
     }
 
     #[test]
     fn reply_copies_the_missing_newline_of_its_request() {
         let (line, mut tally) = tally("line");
-        tally.sent(b"a\nb", true);
-        tally.heard(b"A\nB");
-        assert!(!tally.counts.cut(line));
+        tally.add_sent(b"a\nb", true);
+        tally.add_received(b"A\nB");
+        assert!(!tally.counts.is_reply_cut(line));
         assert_eq!(tally.counts.sent.messages(Framing::Line), 2);
     }
 
     #[test]
     fn message_shorter_than_its_declared_length_is_cut() {
-        let (frames, mut tally) = tally("u8/netstring");
-        tally.sent(b"1:a,", true);
-        tally.heard(b"\x01A\x03BC");
-        assert_eq!(tally.counts.sent.messages(frames.outbound), 1);
+        let (framings, mut tally) = tally("u8/netstring");
+        tally.add_sent(b"1:a,", true);
+        tally.add_received(b"\x01A\x03BC");
+        assert_eq!(tally.counts.sent.messages(framings.outbound), 1);
         assert_eq!(
             (
-                tally.counts.heard.messages(frames.inbound),
-                tally.counts.heard.unfinished
+                tally.counts.received.messages(framings.inbound),
+                tally.counts.received.unfinished
             ),
             (1, 3)
         );
-        assert!(tally.counts.cut(frames));
-        tally.heard(b"D");
-        assert!(!tally.counts.cut(frames));
-        assert_eq!(tally.counts.heard.messages(frames.inbound), 2);
+        assert!(tally.counts.is_reply_cut(framings));
+        tally.add_received(b"D");
+        assert!(!tally.counts.is_reply_cut(framings));
+        assert_eq!(tally.counts.received.messages(framings.inbound), 2);
     }
 
     #[test]
     fn changed_framing_counts_from_the_change_on() {
         let (_, mut tally) = tally("chunk");
-        tally.heard(b"a\0b\0");
-        tally.reframe(Framing::Nul.into());
-        tally.heard(b"c\0d");
-        assert_eq!(tally.counts.heard.messages(Framing::Nul), 2);
+        tally.add_received(b"a\0b\0");
+        tally.set_framing(Framing::Nul.into());
+        tally.add_received(b"c\0d");
+        assert_eq!(tally.counts.received.messages(Framing::Nul), 2);
     }
 
     proptest! {
@@ -165,13 +167,13 @@ mod tests {
             addresses in prop::collection::vec(any::<usize>(), 0..6),
         ) {
             let pieces = oracle::cut(&data, &addresses);
-            let (frames, mut tally) = tally(framing);
+            let (framings, mut tally) = tally(framing);
             for piece in &pieces {
-                tally.heard(piece);
+                tally.add_received(piece);
             }
-            let (messages, _) = oracle::messages(frames.inbound, 1 << 20, &pieces);
-            prop_assert_eq!(tally.counts.heard.messages(frames.inbound), messages.len() as u64);
-            prop_assert_eq!(tally.counts.heard.bytes, data.len() as u64);
+            let (messages, _) = oracle::messages(framings.inbound, 1 << 20, &pieces);
+            prop_assert_eq!(tally.counts.received.messages(framings.inbound), messages.len() as u64);
+            prop_assert_eq!(tally.counts.received.bytes, data.len() as u64);
         }
     }
 }

@@ -1,57 +1,58 @@
-//! How a conversation ended, as the client saw it.
+//! The result of a conversation, as the client saw it.
 
 use std::{fmt, io, time::Duration};
 
 use crate::counts::Counts;
 
-/// A conversation that is over.
+/// Summary of a conversation that has ended.
 #[derive(Debug)]
-pub struct Talked {
-    /// What ended it.
+pub struct ConversationSummary {
+    /// Why it ended.
     pub ending: Ending,
-    /// What went each way.
+    /// Bytes and messages in each direction.
     pub counts: Counts,
-    /// Bytes that were to be sent and were not. Bytes the kernel had taken and not delivered are not among
-    /// them: nobody can know of those.
+    /// Bytes that were given to us to send and that the kernel did not accept. Bytes that the kernel accepted and did
+    /// not deliver are not included: their number cannot be known.
     pub unsent: u64,
-    /// The peer took what we sent after its own end, and then we left before ours.
+    /// The peer accepted bytes after its own FIN, and we closed before we had sent our FIN: the upload may be
+    /// incomplete.
     pub upload_cut: bool,
-    /// From the first moment to the last.
-    pub took: Duration,
+    /// Time from the start of the conversation to its end.
+    pub elapsed: Duration,
 }
 
-/// What ended a conversation.
+/// Why a conversation ended.
 #[derive(Debug)]
 pub enum Ending {
-    /// The peer ended its stream (FIN), and everything before that was heard.
+    /// The peer ended its stream (FIN), and everything before the FIN was received.
     PeerClosed,
-    /// The peer cut the connection (RST), or was gone when we wrote (EPIPE). What was on its way is lost, so a
-    /// reply may have been cut.
+    /// The peer reset the connection (RST), or was gone when we wrote (EPIPE). Data in flight is lost, so the last reply
+    /// may be incomplete.
     PeerReset {
-        /// Bytes heard before.
+        /// Bytes received before the reset.
         after: u64,
     },
-    /// Left because we wanted to: FIN, close.
-    Quit,
-    /// Left with a reset because we wanted to.
-    Aborted,
-    /// Nothing happened for too long.
-    TimedOut(Phase),
-    /// Whoever took the news has gone (`| head`): there is nobody to go on for.
-    Unheard,
-    /// The operating system's word on the connection.
+    /// We closed the connection on request: FIN, then close.
+    ClosedByUs,
+    /// We reset the connection on request.
+    ResetByUs,
+    /// A timeout expired.
+    TimedOut(TimeoutKind),
+    /// The receiver of the events was dropped (`| head`), so there is no use in continuing.
+    OutputClosed,
+    /// The operating system reported an error.
     Failed(io::Error),
 }
 
-/// Which wait took too long.
+/// Which timeout expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// After our end of the stream the peer neither said more nor ended its own.
+pub enum TimeoutKind {
+    /// After our FIN the peer neither sent anything nor ended its stream.
     Linger,
-    /// Nothing went either way.
+    /// Nothing was sent or received.
     Idle,
-    /// The peer took nothing of what it was to be sent.
-    WriteStall,
+    /// The peer accepted nothing of the data to send.
+    Write,
 }
 
 impl fmt::Display for Ending {
@@ -63,12 +64,12 @@ impl fmt::Display for Ending {
                 "reset by the peer after {}",
                 echoic_core::units::for_people(*after)
             ),
-            Self::Quit => f.write_str("closed"),
-            Self::Aborted => f.write_str("reset by us"),
-            Self::TimedOut(Phase::Linger) => f.write_str("timed out: the peer did not close"),
-            Self::TimedOut(Phase::Idle) => f.write_str("timed out: idle"),
-            Self::TimedOut(Phase::WriteStall) => f.write_str("timed out: the peer is not reading"),
-            Self::Unheard => f.write_str("nobody takes what is heard"),
+            Self::ClosedByUs => f.write_str("closed"),
+            Self::ResetByUs => f.write_str("reset by us"),
+            Self::TimedOut(TimeoutKind::Linger) => f.write_str("timed out: the peer did not close"),
+            Self::TimedOut(TimeoutKind::Idle) => f.write_str("timed out: idle"),
+            Self::TimedOut(TimeoutKind::Write) => f.write_str("timed out: the peer is not reading"),
+            Self::OutputClosed => f.write_str("output closed"),
             Self::Failed(error) => write!(f, "failed: {error}"),
         }
     }

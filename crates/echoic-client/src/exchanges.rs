@@ -14,7 +14,7 @@ use echoic_core::{
 };
 use tokio::time::Instant;
 
-use crate::watch::Happened;
+use crate::observer::WireEvent;
 
 /// A message with its reply; either side may be empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,21 +87,25 @@ impl Exchanges {
     }
 
     /// Something went over the wire: `tell` is called with each exchange that is complete by it.
-    pub fn happened(&mut self, happened: Happened<'_>, tell: &mut impl FnMut(Exchanged<'_>)) {
+    pub fn happened(&mut self, happened: WireEvent<'_>, tell: &mut impl FnMut(Exchanged<'_>)) {
         match happened {
-            Happened::Sent { at, bytes, whole } => {
-                self.cut = !whole;
+            WireEvent::Sent {
+                at,
+                bytes,
+                complete,
+            } => {
+                self.cut = !complete;
                 for message in self.sent.divide(at, bytes, self.datagrams) {
                     self.asked(at, message, tell);
                 }
             }
-            Happened::Heard { at, bytes } => {
+            WireEvent::Received { at, bytes } => {
                 for message in self.heard.divide(at, bytes, self.datagrams) {
                     self.answered(at, &message, tell);
                 }
             }
-            Happened::HalfClosed { .. } => {}
-            Happened::Framed(frames) => {
+            WireEvent::HalfClosed { .. } => {}
+            WireEvent::FramingChanged(frames) => {
                 self.flush(tell);
                 self.sent = Side::new(frames.outbound);
                 self.heard = Side::new(frames.inbound);
@@ -292,17 +296,17 @@ mod tests {
         for (ms, what, text) in script {
             let (at, bytes) = (start + Duration::from_millis(*ms), text.as_bytes());
             let happened = match *what {
-                "said" => Happened::Sent {
+                "said" => WireEvent::Sent {
                     at,
                     bytes,
-                    whole: true,
+                    complete: true,
                 },
-                "cut" => Happened::Sent {
+                "cut" => WireEvent::Sent {
                     at,
                     bytes,
-                    whole: false,
+                    complete: false,
                 },
-                _ => Happened::Heard { at, bytes },
+                _ => WireEvent::Received { at, bytes },
             };
             exchanges.happened(happened, &mut tell);
         }
@@ -406,10 +410,10 @@ mod tests {
             for (is_ours, bytes) in &pieces {
                 if *is_ours {
                     sent.extend_from_slice(bytes);
-                    exchanges.happened(Happened::Sent { at, bytes, whole: true }, &mut tell);
+                    exchanges.happened(WireEvent::Sent { at, bytes, complete: true }, &mut tell);
                 } else {
                     came.extend_from_slice(bytes);
-                    exchanges.happened(Happened::Heard { at, bytes }, &mut tell);
+                    exchanges.happened(WireEvent::Received { at, bytes }, &mut tell);
                 }
             }
             exchanges.finish(&mut tell);
@@ -430,9 +434,9 @@ mod tests {
                 told += 1;
             };
             for bytes in oracle::cut(&data, &addresses) {
-                exchanges.happened(Happened::Sent { at, bytes, whole: true }, &mut tell);
+                exchanges.happened(WireEvent::Sent { at, bytes, complete: true }, &mut tell);
             }
-            exchanges.happened(Happened::Heard { at, bytes: &data }, &mut tell);
+            exchanges.happened(WireEvent::Received { at, bytes: &data }, &mut tell);
             exchanges.finish(&mut tell);
             let (messages, _) = oracle::messages(Framing::Line, 1 << 20, &[&data]);
             prop_assert_eq!(told, messages.len());

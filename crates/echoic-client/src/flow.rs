@@ -1,39 +1,42 @@
-//! How much went one way.
+//! Bytes and messages of one direction.
 
 use echoic_core::framing::Framing;
 use memchr::{memchr_iter, memrchr};
 
-/// One direction. Lines and pieces are always counted, so that a change between `line` and `chunk` holds for what
-/// went before too; messages of another framing from when it was chosen.
+/// Totals of one direction.
+///
+/// Lines and chunks are always counted, so that a change between `line` and `chunk` applies to earlier data too. Messages
+/// of another framing are counted from the time when it was set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flow {
-    /// Bytes.
+    /// Number of bytes.
     pub bytes: u64,
-    /// Reads, or things said.
-    pub pieces: u64,
-    /// Lines that ended.
+    /// Number of reads, or of commands sent.
+    pub chunks: u64,
+    /// Number of terminated lines.
     pub lines: u64,
-    /// The last line has begun and not ended.
+    /// The last line has no terminator yet.
     pub open_line: bool,
-    /// Messages that ended, under a framing that is neither `line` nor `chunk`.
+    /// Number of complete messages under a framing that is neither `line` nor `chunk`.
     pub framed: u64,
-    /// Bytes of the message after them.
+    /// Number of bytes of the incomplete message after them.
     pub unfinished: u64,
 }
 
 impl Flow {
-    /// Messages, as `framing` counts them; a last one whose terminator is missing is one.
+    /// Returns the number of messages under `framing`; a last message without its terminator counts.
     pub fn messages(&self, framing: Framing) -> u64 {
         match framing {
-            Framing::Chunk => self.pieces,
+            Framing::Chunk => self.chunks,
             Framing::Line => self.lines + u64::from(self.open_line),
             _ => self.framed + u64::from(ends_with_stream(framing) && self.unfinished > 0),
         }
     }
 
-    pub(crate) fn ended(&self, framing: Framing) -> u64 {
+    /// Returns the number of complete messages under `framing`.
+    pub(crate) fn complete_messages(&self, framing: Framing) -> u64 {
         match framing {
-            Framing::Chunk => self.pieces,
+            Framing::Chunk => self.chunks,
             Framing::Line => self.lines,
             _ => self.framed,
         }
@@ -48,7 +51,7 @@ impl Flow {
     }
 }
 
-/// Whether the end of the stream ends a message as its terminator does.
+/// Returns whether the end of the stream ends a message, as its terminator does.
 pub(crate) fn ends_with_stream(framing: Framing) -> bool {
     !framing.has_length() && !matches!(framing, Framing::Fixed(_))
 }

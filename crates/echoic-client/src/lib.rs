@@ -1,12 +1,12 @@
-//! The other end: a conversation held with a peer, as a value.
+//! The client side: converses with a peer, probes endpoints and measures them.
 //!
-//! Floor 2. [`talk()`] reads and writes at once over an `echoic_wire::Link` and tells truthfully how it ended.
-//! There is no terminal here, no printing and no exit code: those are the program's. What is to be said comes
-//! in by one bounded queue, what happened goes out by another, so the same loop serves a pipe, a person at a
+//! Floor 2. [`converse()`] reads and writes an `echoic_wire::Link` at the same time and reports exactly how the
+//! conversation ended. It has no terminal, prints nothing and sets no exit code: those belong to the program. Commands
+//! arrive through one bounded channel and events leave through another, so the same loop serves a pipe, an interactive
 //! prompt and a test.
 //!
 //! ```
-//! # use echoic_client::{Ending, ClientEvent, Say, Timeouts, talk};
+//! # use echoic_client::{ClientCommand, ClientEvent, Ending, Timeouts, converse};
 //! # use echoic_core::framing::FramingPair;
 //! # use echoic_wire::{DialOptions, dial};
 //! # use tokio::{io::AsyncWriteExt, net::TcpListener, sync::mpsc};
@@ -20,37 +20,41 @@
 //! });
 //!
 //! let link = dial(&endpoint, &DialOptions::default()).await?.link;
-//! let (_say, said) = mpsc::channel::<Say>(1);
-//! let (news, mut heard) = mpsc::channel(1);
-//! let talked = tokio::spawn(talk(link, FramingPair::default(), said, news, std::future::pending(), Timeouts::default()));
-//! while let Some(ClientEvent::Heard { bytes, .. }) = heard.recv().await {
+//! let (_sender, commands) = mpsc::channel::<ClientCommand>(1);
+//! let (event_sender, mut events) = mpsc::channel(1);
+//! let conversation =
+//!     converse(link, FramingPair::default(), commands, event_sender, std::future::pending(), Timeouts::default());
+//! let conversation = tokio::spawn(conversation);
+//! while let Some(ClientEvent::Received { bytes, .. }) = events.recv().await {
 //!     assert_eq!(bytes, b"Thank you for connecting");
 //! }
-//! assert!(matches!(talked.await?.ending, Ending::PeerClosed));
+//! assert!(matches!(conversation.await?.ending, Ending::PeerClosed));
 //! # Ok(())
 //! # }
 //! ```
 
 pub mod bench;
+mod conversation;
 mod counts;
 mod ending;
 mod exchanges;
 mod flow;
 mod meter;
+mod observer;
 #[doc(hidden)]
 pub mod oracle;
 pub mod probe;
 mod replies;
-mod talk;
-mod watch;
 
+pub use conversation::{
+    ClientCommand, ClientEvent, CloseMode, READ_BYTES_MAX, Timeouts, converse, converse_observed,
+};
 pub use counts::Counts;
-pub use ending::{Ending, Phase, Talked};
+pub use ending::{ConversationSummary, Ending, TimeoutKind};
 pub use exchanges::{Exchanged, Exchanges};
 pub use flow::Flow;
-pub use replies::{Heard, Kind, Replies};
-pub use talk::{ClientEvent, Leave, READ_BYTES_MAX, Say, Timeouts, talk, talk_watched};
-pub use watch::{Happened, Watch};
+pub use observer::{Observer, WireEvent};
+pub use replies::{ReceivedMessage, Replies, ReplyKind};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

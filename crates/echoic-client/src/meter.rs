@@ -1,34 +1,33 @@
-//! Counting the messages of a framing.
+//! Counts the messages of a framing in a byte stream.
 
 use echoic_core::framing::{Framing, Span, Splitter};
 
 use crate::flow::{Flow, ends_with_stream};
 
-/// Counts the messages of one direction, where that takes more than counting line ends.
+/// Counts the messages of one direction under framings other than `line` and `chunk`, which [`Flow`] counts itself.
 #[derive(Debug)]
 pub(crate) struct Meter {
     splitter: Splitter,
-    /// Of the message that has not ended.
-    held: Vec<u8>,
+    /// Bytes of the incomplete message.
+    pending: Vec<u8>,
     spans: Vec<Span>,
-    /// The framing was broken, or a message is longer than can be kept: from there on nothing is known.
-    lost: bool,
+    /// The framing was violated, or a message is longer than [`BODY_BYTES_MAX`]: counting has stopped.
+    stopped: bool,
 }
 
-/// The longest message whose length comes first. It has to be kept to be counted, though no longer than it is under
-/// way.
+/// Maximum length of a length-prefixed message, which is buffered until it is complete.
 const BODY_BYTES_MAX: usize = 64 << 20;
 
-/// Of a message without a terminator so far no more than this is kept.
-const HELD_BYTES_MAX: usize = 64 << 10;
+/// Maximum number of bytes buffered of a message without a terminator.
+const PENDING_BYTES_MAX: usize = 64 << 10;
 
 impl Meter {
     pub(crate) fn new(framing: Framing) -> Self {
         Self {
             splitter: Splitter::new(framing, BODY_BYTES_MAX),
-            held: Vec::new(),
+            pending: Vec::new(),
             spans: Vec::new(),
-            lost: false,
+            stopped: false,
         }
     }
 
@@ -36,33 +35,33 @@ impl Meter {
         self.splitter.framing()
     }
 
-    /// These bytes went; how many messages ended, and what is left over, goes into `flow`.
+    /// Counts `bytes`: adds the messages that they complete to `flow`, and sets the length of the incomplete one.
     pub(crate) fn add(&mut self, bytes: &[u8], flow: &mut Flow) {
         let framing = self.framing();
-        if matches!(framing, Framing::Chunk | Framing::Line) || bytes.is_empty() || self.lost {
+        if matches!(framing, Framing::Chunk | Framing::Line) || bytes.is_empty() || self.stopped {
             return;
         }
-        self.held.extend_from_slice(bytes);
-        let split = self.splitter.split(&self.held, &mut self.spans);
+        self.pending.extend_from_slice(bytes);
+        let split = self.splitter.split(&self.pending, &mut self.spans);
         flow.framed += self.spans.len() as u64;
-        let rest = (self.held.len() - split.consumed) as u64;
+        let rest = (self.pending.len() - split.consumed) as u64;
         flow.unfinished = if self.spans.is_empty() {
             flow.unfinished + bytes.len() as u64
         } else {
             rest
         };
         self.spans.clear();
-        self.held.drain(..split.consumed);
+        self.pending.drain(..split.consumed);
         if split.violation.is_some() {
-            self.lost = true;
-            self.held = Vec::new();
+            self.stopped = true;
+            self.pending = Vec::new();
             flow.unfinished = 0;
-        } else if ends_with_stream(framing) && self.held.len() > HELD_BYTES_MAX {
-            // Only the beginning of a terminator matters of it.
-            let kept = framing
+        } else if ends_with_stream(framing) && self.pending.len() > PENDING_BYTES_MAX {
+            // Only the start of a terminator at its end matters.
+            let tail = framing
                 .terminator()
                 .map_or(0, |terminator| terminator.len() - 1);
-            self.held.drain(..self.held.len() - kept);
+            self.pending.drain(..self.pending.len() - tail);
             self.splitter = Splitter::new(framing, BODY_BYTES_MAX);
         }
     }
@@ -78,7 +77,7 @@ mod tests {
         let mut flow = Flow::default();
         for _ in 0..1000 {
             meter.add(&[b'x'; 1000], &mut flow);
-            assert!(meter.held.len() <= HELD_BYTES_MAX + 1000);
+            assert!(meter.pending.len() <= PENDING_BYTES_MAX + 1000);
         }
         meter.add(b"\r", &mut flow);
         assert_eq!((flow.framed, flow.unfinished), (0, 1_000_001));

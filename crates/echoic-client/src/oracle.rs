@@ -1,13 +1,13 @@
-//! What the property tests and the fuzz target hold against what is shown of a peer's stream.
+//! Checks of [`Replies`] that the property tests and the fuzz target share.
 
 use echoic_core::framing::{Framing, oracle::cut};
 use tokio::time::Instant;
 
-use crate::{Kind, Replies};
+use crate::{Replies, ReplyKind};
 
-/// What is shown of `heard`, read in `pieces`, after `sent` messages: each as it came, its body, whether it was whole, and
-/// whether it is a reply.
-fn shown(
+/// Divides a stream read in `pieces`, after `sent` messages. Returns for each message its bytes, its body, whether it is
+/// complete, and whether it is a reply.
+fn divide(
     framing: Framing,
     sent: u64,
     pieces: &[&[u8]],
@@ -15,55 +15,58 @@ fn shown(
 ) -> Vec<(Vec<u8>, Vec<u8>, bool, bool)> {
     let mut replies = Replies::new(framing);
     let mut all = Vec::new();
-    let mut show = |heard: crate::Heard<'_>| {
+    let mut show = |message: crate::ReceivedMessage<'_>| {
         all.push((
-            heard.bytes.to_vec(),
-            heard.body.to_vec(),
-            heard.whole,
-            matches!(heard.kind, Kind::Reply(_)),
+            message.bytes.to_vec(),
+            message.body.to_vec(),
+            message.complete,
+            matches!(message.kind, ReplyKind::Reply(_)),
         ));
     };
-    replies.sent(now, sent);
+    replies.add_sent(now, sent);
     for piece in pieces {
-        replies.heard(now, piece, &mut show);
+        replies.add_received(now, piece, &mut show);
     }
     replies.flush(now, show);
     all
 }
 
-/// Nothing that is heard is lost or shown twice, however it is cut; the messages of a declared framing are the same; and
-/// no more of them are replies than were asked for.
+/// Checks that no received byte is lost or duplicated, whatever the read boundaries are, that the messages of a declared
+/// framing do not depend on them, and that there are at most `sent` replies.
 ///
 /// # Panics
-/// When something else is shown.
-pub fn check_replies(framing: Framing, sent: u8, heard: &[u8], addresses: &[usize]) {
+/// If a check fails.
+pub fn check_replies(framing: Framing, sent: u8, received: &[u8], addresses: &[usize]) {
     let (now, sent) = (Instant::now(), u64::from(sent));
-    let pieces = cut(heard, addresses);
+    let pieces = cut(received, addresses);
     let pieces: Vec<&[u8]> = pieces
         .into_iter()
         .filter(|piece| !piece.is_empty())
         .collect();
-    let divided = shown(framing, sent, &pieces, now);
-    let bytes: Vec<u8> = divided.iter().flat_map(|shown| shown.0.clone()).collect();
-    assert_eq!(bytes, heard, "{framing}");
+    let divided = divide(framing, sent, &pieces, now);
+    let bytes: Vec<u8> = divided
+        .iter()
+        .flat_map(|message| message.0.clone())
+        .collect();
+    assert_eq!(bytes, received, "{framing}");
     assert!(
         divided.iter().all(|(all, body, ..)| {
             all.windows(body.len().max(1)).any(|part| part == body) || body.is_empty()
         }),
-        "{framing}: a body that did not come"
+        "{framing}: a body that was not received"
     );
-    let replies = divided.iter().filter(|shown| shown.3).count() as u64;
+    let replies = divided.iter().filter(|message| message.3).count() as u64;
     if framing == Framing::Chunk {
-        assert_eq!(replies, u64::from(sent > 0 && !heard.is_empty()));
+        assert_eq!(replies, u64::from(sent > 0 && !received.is_empty()));
         return;
     }
     assert_eq!(replies, sent.min(divided.len() as u64), "{framing}");
-    let at_once = shown(framing, sent, &[heard], now);
-    let whole = |shown: &[(Vec<u8>, Vec<u8>, bool, bool)]| -> Vec<Vec<u8>> {
-        let whole = shown.iter().take_while(|shown| shown.2);
-        whole.map(|shown| shown.1.clone()).collect()
+    let unsplit = divide(framing, sent, &[received], now);
+    let complete = |messages: &[(Vec<u8>, Vec<u8>, bool, bool)]| -> Vec<Vec<u8>> {
+        let complete = messages.iter().take_while(|message| message.2);
+        complete.map(|message| message.1.clone()).collect()
     };
-    assert_eq!(whole(&divided), whole(&at_once), "{framing}");
+    assert_eq!(complete(&divided), complete(&unsplit), "{framing}");
 }
 
 #[cfg(test)]
@@ -79,10 +82,10 @@ mod tests {
                 "chunk", "line", "crlf", "nul", "delim:0a0a", "fixed:3", "u8", "u16be", "varint", "netstring", "content-length",
             ]),
             sent in 0..5u8,
-            heard in prop::collection::vec(prop_oneof![Just(b'\n'), Just(b'\r'), Just(b':'), 0..5u8, b'0'..b'5', any::<u8>()], 0..80),
+            received in prop::collection::vec(prop_oneof![Just(b'\n'), Just(b'\r'), Just(b':'), 0..5u8, b'0'..b'5', any::<u8>()], 0..80),
             addresses in prop::collection::vec(any::<usize>(), 0..6),
         ) {
-            check_replies(framing.parse().unwrap(), sent, &heard, &addresses);
+            check_replies(framing.parse().unwrap(), sent, &received, &addresses);
         }
     }
 }

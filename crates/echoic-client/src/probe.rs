@@ -1,6 +1,6 @@
-//! Can an endpoint be reached, and if not, why.
+//! Checks whether an endpoint can be reached, and if not, why.
 //!
-//! [`probe()`] measures and says nothing; what it found is a [`Report`], and what that means is its [`Verdict`].
+//! [`probe()`] measures and prints nothing. Its result is a [`Report`], and the interpretation of that is a [`Verdict`].
 
 mod datagram;
 mod dns;
@@ -19,45 +19,45 @@ use tokio::{
 };
 
 pub use self::{
-    dns::{Dns, DnsAnswer, DnsRecord, DnsSays},
+    dns::{Dns, DnsAnswer, DnsFailure, DnsRecord},
     options::ProbeOptions,
-    report::{AttemptOutcome, Report, Span, Summary, Try, figure},
+    report::{Attempt, AttemptOutcome, Report, Span, Summary, figure},
     verdict::{Advice, State, Verdict},
 };
 
-/// From the start of one try of the whole to that of the next, while waiting.
-const AGAIN_AFTER: Duration = Duration::from_millis(250);
+/// Time between the starts of two rounds while waiting for the endpoint.
+const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Name servers are asked beside the resolver, for what they know besides. Once the resolver has given addresses they
-/// are not waited for longer than this, counted from the beginning.
-const RECORDS_WITHIN: Duration = Duration::from_secs(1);
+/// Time limit for the name servers, which are queried in parallel with the resolver for details (TTL, response code), once
+/// the resolver has returned addresses. Counted from the start of the probe.
+const DNS_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Name servers that are there answer within this, or never; those that are not are told of at once.
-const KNOCK_WITHIN: Duration = Duration::from_millis(500);
+/// Time limit for the check whether the DNS ports are closed, which ICMP reports at once.
+const PORT_CHECK_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Tries to reach `endpoint`, once or until it can be reached.
 ///
-/// Ends within the time for the name, the starts of the race (a quarter of a second for each address) and the time
-/// for one address; with [`ProbeOptions::wait`] within that.
+/// Ends within the sum of the timeout for the name, the staggered starts of the race (250 ms for each address) and the
+/// timeout for one address; with [`ProbeOptions::wait`], within that time.
 pub async fn probe(endpoint: &Endpoint, options: &ProbeOptions) -> Report {
     let began = Instant::now();
     let Some(wait) = options.wait else {
-        return once(endpoint, options).await;
+        return probe_once(endpoint, options).await;
     };
     let deadline = began + wait;
     let mut last: Option<Report> = None;
     for rounds in 1.. {
         let round = Instant::now();
         let left = deadline.saturating_duration_since(round);
-        let cut_short = left < options.each;
+        let cut_short = left < options.timeout;
         let options = ProbeOptions {
-            each: options.each.min(left),
+            timeout: options.timeout.min(left),
             ..options.clone()
         };
-        let found = timeout(left, once(endpoint, &options)).await.ok();
+        let found = timeout(left, probe_once(endpoint, &options)).await.ok();
         let over = found.as_ref().is_some_and(Report::is_reachable)
-            || Instant::now() + AGAIN_AFTER >= deadline;
-        // A round that the end of the wait has cut short knows less than the one before.
+            || Instant::now() + RETRY_INTERVAL >= deadline;
+        // A round that was cut short by the end of the wait has less information than the one before.
         let mut report = match (found, last.take()) {
             (Some(found), Some(last)) if cut_short && found.is_silent() => last,
             (Some(found), _) => found,
@@ -70,26 +70,26 @@ pub async fn probe(endpoint: &Endpoint, options: &ProbeOptions) -> Report {
             return report;
         }
         last = Some(report);
-        sleep_until(round + AGAIN_AFTER).await;
+        sleep_until(round + RETRY_INTERVAL).await;
     }
-    unreachable!("invariant: the loop has no end of its own")
+    unreachable!("invariant: the loop only ends by return")
 }
 
-async fn once(endpoint: &Endpoint, options: &ProbeOptions) -> Report {
+async fn probe_once(endpoint: &Endpoint, options: &ProbeOptions) -> Report {
     let began = Instant::now();
-    let mut report = Report::new(endpoint.clone(), options.each);
+    let mut report = Report::new(endpoint.clone(), options.timeout);
     match endpoint {
         Endpoint::Tcp(at) | Endpoint::Udp(at) => {
-            let asked = dns_name(at).map(|name| tokio::spawn(dns::ask(name, options.each)));
+            let query = dns_name(at).map(|name| tokio::spawn(dns::query(name, options.timeout)));
             if matches!(endpoint, Endpoint::Udp(_)) {
                 datagram::probe(at, options, began, &mut report).await;
             } else if options.all {
-                stream::each_alone(at, options, began, &mut report).await;
+                stream::connect_each(at, options, began, &mut report).await;
             } else {
-                stream::race_them(at, options, began, &mut report).await;
+                stream::race_addresses(at, options, began, &mut report).await;
             }
-            if let Some(asked) = asked {
-                report.dns = records(asked, &report, began).await;
+            if let Some(query) = query {
+                report.dns = dns_answers(query, &report, began).await;
             }
         }
         Endpoint::Unix(name) => stream::unix(name, options, began, &mut report).await,
@@ -100,9 +100,9 @@ async fn once(endpoint: &Endpoint, options: &ProbeOptions) -> Report {
     report
 }
 
-/// What the name servers said, as long as it is worth waiting for.
-async fn records(
-    mut asked: JoinHandle<Option<Dns>>,
+/// Waits for the answers of the name servers, within the applicable time limit.
+async fn dns_answers(
+    mut query: JoinHandle<Option<Dns>>,
     report: &Report,
     began: Instant,
 ) -> Option<Dns> {
@@ -114,23 +114,23 @@ async fn records(
     if failed && !resolved {
         let servers = dns::servers();
         let ports = servers.iter().map(|server| (*server, 53).into());
-        if datagram::all_closed(ports.collect(), KNOCK_WITHIN.min(report.each)).await {
-            asked.abort();
+        if datagram::all_closed(ports.collect(), PORT_CHECK_TIMEOUT.min(report.timeout)).await {
+            query.abort();
             return Some(Dns::closed(servers, began.elapsed()));
         }
     }
-    let patience = if resolved {
-        RECORDS_WITHIN
+    let limit = if resolved {
+        DNS_TIMEOUT
     } else {
-        report.each + AGAIN_AFTER
+        report.timeout + RETRY_INTERVAL
     };
-    let left = (began + patience).saturating_duration_since(Instant::now());
-    let answered = timeout(left, &mut asked).await;
-    asked.abort();
+    let left = (began + limit).saturating_duration_since(Instant::now());
+    let answered = timeout(left, &mut query).await;
+    query.abort();
     answered.ok()?.ok()?
 }
 
-/// The name, if there is one that name servers may be asked for: `localhost` never leaves the machine (RFC 6761).
+/// Returns the host name if it may be sent to name servers: `localhost` must not leave the machine (RFC 6761).
 fn dns_name(at: &HostPort) -> Option<String> {
     let Host::Name(name) = &at.host else {
         return None;

@@ -1,4 +1,4 @@
-//! Which bytes are a reply, and to what: what a person at a prompt sees as one.
+//! Divides received bytes into messages for display, and matches replies to the messages they answer.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -7,82 +7,82 @@ use tokio::time::Instant;
 
 use crate::flow::ends_with_stream;
 
-/// Divides what is heard into what is shown as one, and says what it answers.
+/// Divides received bytes into messages and classifies each as a reply or not.
 ///
-/// Under a declared framing the oldest unanswered message is answered by the next one heard; under `chunk` a read
-/// answers everything sent before it.
+/// Under a declared framing, the next message received answers the oldest unanswered message. Under `chunk`, one read
+/// answers all messages sent before it.
 #[derive(Debug)]
 pub struct Replies {
     splitter: Splitter,
-    /// A message that has not ended, no longer than its splitter takes.
-    held: Vec<u8>,
-    held_since: Option<Instant>,
+    /// Bytes of the incomplete message; the splitter limits its length.
+    pending: Vec<u8>,
+    pending_since: Option<Instant>,
     unanswered: VecDeque<Instant>,
     last_reply: Option<Instant>,
 }
 
-/// Something heard that is shown as one.
+/// A received message, or a part of one that is displayed on its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Heard<'a> {
-    /// What it is.
-    pub kind: Kind,
-    /// As it came.
+pub struct ReceivedMessage<'a> {
+    /// Whether it is a reply.
+    pub kind: ReplyKind,
+    /// The bytes as received.
     pub bytes: &'a [u8],
-    /// The same without header and terminator.
+    /// The bytes without header and terminator.
     pub body: &'a [u8],
-    /// It ended as its framing has it.
-    pub whole: bool,
+    /// The message is complete under its framing.
+    pub complete: bool,
 }
 
-/// What something heard is.
+/// How a received message relates to the messages sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// The answer to something sent this long before.
+pub enum ReplyKind {
+    /// A reply to a message sent this long before.
     Reply(Duration),
-    /// More of the answer before it: nothing is owed, and it came right after.
-    More,
-    /// Nobody asked.
+    /// A continuation of the last reply: no reply is due, and it arrived within [`Replies::GAP`] of the last one.
+    Continuation,
+    /// No reply was due.
     Unsolicited,
 }
 
-/// What goes on for longer without its terminator is shown in pieces, so that a peer without newlines costs no more
-/// memory.
-const HELD_BYTES_MAX: usize = 64 << 10;
+/// Longest message under a framing with terminators. Longer ones are displayed in parts, so that a peer that sends no
+/// terminator uses no more memory.
+const UNTERMINATED_BYTES_MAX: usize = 64 << 10;
 
-/// The same where the length comes first, and the next message cannot be found without it.
-const ANNOUNCED_BYTES_MAX: usize = 64 << 20;
+/// Longest length-prefixed message, without which the next message cannot be found.
+const PREFIXED_BYTES_MAX: usize = 64 << 20;
 
-/// Sent things whose time is remembered; the oldest is forgotten first.
+/// Maximum number of unanswered messages whose send time is stored; the oldest is dropped first.
 const UNANSWERED_MAX: usize = 4096;
 
 impl Replies {
-    /// A message that lacks its terminator is shown after this long (a peer that asks `login: ` waits for us), and what comes
-    /// within it of a reply still belongs to the reply.
+    /// Time after which an unterminated message is displayed (a peer that prompts `login: ` waits for us), and within which
+    /// more data after a reply still belongs to that reply.
     pub const GAP: Duration = Duration::from_millis(100);
 
-    /// At the start of a conversation.
+    /// Creates the state for the start of a conversation.
     pub fn new(framing: Framing) -> Self {
         Self {
             splitter: splitter(framing),
-            held: Vec::new(),
-            held_since: None,
+            pending: Vec::new(),
+            pending_since: None,
             unanswered: VecDeque::new(),
             last_reply: None,
         }
     }
 
-    /// What divides them.
+    /// Returns the current framing.
     pub fn framing(&self) -> Framing {
         self.splitter.framing()
     }
 
-    /// From here on `framing` divides. Show what is held first ([`Self::flush`]).
-    pub fn reframe(&mut self, framing: Framing) {
+    /// Divides by `framing` from here on. Call [`Self::flush`] first to display pending bytes.
+    pub fn set_framing(&mut self, framing: Framing) {
         self.splitter = splitter(framing);
     }
 
-    /// So many messages were sent.
-    pub fn sent(&mut self, at: Instant, messages: u64) {
+    /// Records that `messages` were sent at `at`.
+    pub fn add_sent(&mut self, at: Instant, messages: u64) {
         for _ in 0..messages.min(UNANSWERED_MAX as u64) {
             if self.unanswered.len() == UNANSWERED_MAX {
                 self.unanswered.pop_front();
@@ -91,65 +91,77 @@ impl Replies {
         }
     }
 
-    /// Something was heard: `show` is called with each message.
-    pub fn heard(&mut self, at: Instant, bytes: &[u8], mut show: impl FnMut(Heard<'_>)) {
+    /// Adds the bytes of one read and calls `show` with each complete message.
+    pub fn add_received(
+        &mut self,
+        at: Instant,
+        bytes: &[u8],
+        mut show: impl FnMut(ReceivedMessage<'_>),
+    ) {
         if bytes.is_empty() && self.framing() == Framing::Chunk {
-            // A datagram of no bytes: a stream brings none.
-            show(Heard {
+            // An empty datagram; a stream has no empty reads.
+            show(ReceivedMessage {
                 kind: self.kind(at),
                 bytes,
                 body: bytes,
-                whole: true,
+                complete: true,
             });
         }
-        let mut held = std::mem::take(&mut self.held);
-        held.extend_from_slice(bytes);
+        let mut pending = std::mem::take(&mut self.pending);
+        pending.extend_from_slice(bytes);
         let mut spans: Vec<Span> = Vec::new();
-        let split = self.splitter.split(&held, &mut spans);
+        let split = self.splitter.split(&pending, &mut spans);
         for span in spans {
-            show(Heard {
+            show(ReceivedMessage {
                 kind: self.kind(at),
-                bytes: &held[span.start as usize..span.end as usize],
-                body: &held[span.body_start as usize..span.body_end as usize],
-                whole: true,
+                bytes: &pending[span.start as usize..span.end as usize],
+                body: &pending[span.body_start as usize..span.body_end as usize],
+                complete: true,
             });
         }
-        held.drain(..split.consumed);
+        pending.drain(..split.consumed);
         if split.violation.is_some() {
-            self.show_unfinished(at, &held, show);
-            held.clear();
+            self.show_incomplete(at, &pending, show);
+            pending.clear();
         }
-        self.held_since = (!held.is_empty()).then_some(at);
-        self.held = held;
+        self.pending_since = (!pending.is_empty()).then_some(at);
+        self.pending = pending;
     }
 
-    /// When what is held should be shown although it has not ended. Not before the end of the stream where a length
-    /// has said that there is more to come.
-    pub fn flush_at(&self) -> Option<Instant> {
-        let since = self.held_since.filter(|_| ends_with_stream(self.framing()));
+    /// Returns when pending bytes should be displayed although their message is incomplete. `None` under a framing with
+    /// lengths, where the rest is known to follow unless the stream ends.
+    pub fn flush_deadline(&self) -> Option<Instant> {
+        let since = self
+            .pending_since
+            .filter(|_| ends_with_stream(self.framing()));
         since.map(|at| at + Self::GAP)
     }
 
-    /// Shows what is held: its time has come, or the stream has ended.
-    pub fn flush(&mut self, at: Instant, show: impl FnMut(Heard<'_>)) {
-        if let Some(heard_at) = self.held_since.take() {
-            let held = std::mem::take(&mut self.held);
-            self.show_unfinished(heard_at.min(at), &held, show);
+    /// Calls `show` with the pending bytes: [`Self::flush_deadline`] has passed, or the stream has ended.
+    pub fn flush(&mut self, at: Instant, show: impl FnMut(ReceivedMessage<'_>)) {
+        if let Some(received_at) = self.pending_since.take() {
+            let pending = std::mem::take(&mut self.pending);
+            self.show_incomplete(received_at.min(at), &pending, show);
         }
     }
 
-    fn show_unfinished(&mut self, at: Instant, bytes: &[u8], mut show: impl FnMut(Heard<'_>)) {
-        show(Heard {
+    fn show_incomplete(
+        &mut self,
+        at: Instant,
+        bytes: &[u8],
+        mut show: impl FnMut(ReceivedMessage<'_>),
+    ) {
+        show(ReceivedMessage {
             kind: self.kind(at),
             bytes,
             body: bytes,
-            whole: false,
+            complete: false,
         });
-        self.reframe(self.framing());
+        self.set_framing(self.framing());
     }
 
-    fn kind(&mut self, at: Instant) -> Kind {
-        let asked = match self.framing() {
+    fn kind(&mut self, at: Instant) -> ReplyKind {
+        let sent_at = match self.framing() {
             Framing::Chunk => {
                 let oldest = self.unanswered.front().copied();
                 self.unanswered.clear();
@@ -157,25 +169,25 @@ impl Replies {
             }
             _ => self.unanswered.pop_front(),
         };
-        if let Some(asked) = asked {
+        if let Some(sent_at) = sent_at {
             self.last_reply = Some(at);
-            return Kind::Reply(at.saturating_duration_since(asked));
+            return ReplyKind::Reply(at.saturating_duration_since(sent_at));
         }
         match self.last_reply {
             Some(last) if at.saturating_duration_since(last) <= Self::GAP => {
                 self.last_reply = Some(at);
-                Kind::More
+                ReplyKind::Continuation
             }
-            _ => Kind::Unsolicited,
+            _ => ReplyKind::Unsolicited,
         }
     }
 }
 
 fn splitter(framing: Framing) -> Splitter {
     let max = if ends_with_stream(framing) {
-        HELD_BYTES_MAX
+        UNTERMINATED_BYTES_MAX
     } else {
-        ANNOUNCED_BYTES_MAX
+        PREFIXED_BYTES_MAX
     };
     Splitter::new(framing, max)
 }
@@ -184,12 +196,12 @@ fn splitter(framing: Framing) -> Splitter {
 mod tests {
     use super::*;
 
-    fn shown(replies: &mut Replies, at: Instant, bytes: &[u8]) -> Vec<(Kind, String)> {
+    fn received(replies: &mut Replies, at: Instant, bytes: &[u8]) -> Vec<(ReplyKind, String)> {
         let mut seen = Vec::new();
-        replies.heard(at, bytes, |heard| {
+        replies.add_received(at, bytes, |message| {
             seen.push((
-                heard.kind,
-                String::from_utf8_lossy(heard.bytes).into_owned(),
+                message.kind,
+                String::from_utf8_lossy(message.bytes).into_owned(),
             ));
         });
         seen
@@ -204,21 +216,21 @@ mod tests {
         let start = Instant::now();
         let mut replies = Replies::new(Framing::Line);
         assert_eq!(
-            shown(&mut replies, start, b"hi\n"),
-            [(Kind::Unsolicited, "hi\n".into())]
+            received(&mut replies, start, b"hi\n"),
+            [(ReplyKind::Unsolicited, "hi\n".into())]
         );
-        replies.sent(start + ms(5), 2);
+        replies.add_sent(start + ms(5), 2);
         assert_eq!(
-            shown(&mut replies, start + ms(7), b"A\nB\nC\nD"),
+            received(&mut replies, start + ms(7), b"A\nB\nC\nD"),
             [
-                (Kind::Reply(ms(2)), "A\n".into()),
-                (Kind::Reply(ms(2)), "B\n".into()),
-                (Kind::More, "C\n".into()),
+                (ReplyKind::Reply(ms(2)), "A\n".into()),
+                (ReplyKind::Reply(ms(2)), "B\n".into()),
+                (ReplyKind::Continuation, "C\n".into()),
             ]
         );
         assert_eq!(
-            shown(&mut replies, start + ms(1000), b"\n"),
-            [(Kind::Unsolicited, "D\n".into())]
+            received(&mut replies, start + ms(1000), b"\n"),
+            [(ReplyKind::Unsolicited, "D\n".into())]
         );
     }
 
@@ -226,29 +238,32 @@ mod tests {
     fn unterminated_prompt_is_shown_after_the_gap() {
         let start = Instant::now();
         let mut replies = Replies::new(Framing::Line);
-        assert!(shown(&mut replies, start, b"login: ").is_empty());
-        assert_eq!(replies.flush_at(), Some(start + Replies::GAP));
+        assert!(received(&mut replies, start, b"login: ").is_empty());
+        assert_eq!(replies.flush_deadline(), Some(start + Replies::GAP));
         let mut seen = Vec::new();
-        replies.flush(start + Replies::GAP, |heard| {
-            assert!(!heard.whole);
-            seen.extend_from_slice(heard.bytes);
+        replies.flush(start + Replies::GAP, |message| {
+            assert!(!message.complete);
+            seen.extend_from_slice(message.bytes);
         });
-        assert_eq!((seen, replies.flush_at()), (b"login: ".to_vec(), None));
+        assert_eq!(
+            (seen, replies.flush_deadline()),
+            (b"login: ".to_vec(), None)
+        );
     }
 
     #[test]
     fn chunk_reply_answers_everything_sent_before() {
         let start = Instant::now();
         let mut replies = Replies::new(Framing::Chunk);
-        replies.sent(start, 1);
-        replies.sent(start + ms(1), 1);
+        replies.add_sent(start, 1);
+        replies.add_sent(start + ms(1), 1);
         assert_eq!(
-            shown(&mut replies, start + ms(3), b"x\ny"),
-            [(Kind::Reply(ms(3)), "x\ny".into())]
+            received(&mut replies, start + ms(3), b"x\ny"),
+            [(ReplyKind::Reply(ms(3)), "x\ny".into())]
         );
         assert_eq!(
-            shown(&mut replies, start + ms(500), b"z"),
-            [(Kind::Unsolicited, "z".into())]
+            received(&mut replies, start + ms(500), b"z"),
+            [(ReplyKind::Unsolicited, "z".into())]
         );
     }
 
@@ -258,10 +273,10 @@ mod tests {
         let mut replies = Replies::new(Framing::Line);
         let mut seen = 0;
         for _ in 0..1000 {
-            replies.heard(start, &[b'x'; 1000], |heard| seen += heard.bytes.len());
-            assert!(replies.held.len() <= HELD_BYTES_MAX);
+            replies.add_received(start, &[b'x'; 1000], |message| seen += message.bytes.len());
+            assert!(replies.pending.len() <= UNTERMINATED_BYTES_MAX);
         }
-        replies.flush(start, |heard| seen += heard.bytes.len());
+        replies.flush(start, |message| seen += message.bytes.len());
         assert_eq!(seen, 1_000_000);
     }
 
@@ -269,22 +284,22 @@ mod tests {
     fn length_prefixed_reply_shows_its_body_when_complete() {
         let start = Instant::now();
         let mut replies = Replies::new("u16be".parse().unwrap());
-        replies.sent(start, 1);
-        assert!(shown(&mut replies, start, b"\0\x03ab").is_empty());
-        assert_eq!(replies.flush_at(), None);
+        replies.add_sent(start, 1);
+        assert!(received(&mut replies, start, b"\0\x03ab").is_empty());
+        assert_eq!(replies.flush_deadline(), None);
         let mut seen = Vec::new();
-        replies.heard(start + ms(300), b"c\0", |heard| {
+        replies.add_received(start + ms(300), b"c\0", |message| {
             assert_eq!(
-                (heard.kind, heard.bytes, heard.whole),
-                (Kind::Reply(ms(300)), &b"\0\x03abc"[..], true)
+                (message.kind, message.bytes, message.complete),
+                (ReplyKind::Reply(ms(300)), &b"\0\x03abc"[..], true)
             );
-            seen.push(heard.body.to_vec());
+            seen.push(message.body.to_vec());
         });
         assert_eq!(seen, [b"abc"]);
-        replies.flush(start + ms(400), |heard| {
+        replies.flush(start + ms(400), |message| {
             assert_eq!(
-                (heard.kind, heard.body, heard.whole),
-                (Kind::More, &b"\0"[..], false)
+                (message.kind, message.body, message.complete),
+                (ReplyKind::Continuation, &b"\0"[..], false)
             );
             seen.clear();
         });

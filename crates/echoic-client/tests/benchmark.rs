@@ -10,21 +10,21 @@ use std::{
 };
 
 use echoic_client::bench::{
-    Arrivals, Benchmark, BenchmarkError, Length, Load, Observer, Plan, Purpose, Run, Runs, Stops,
-    Template, Try, Warmup, Watch, Workload,
+    Arrivals, Attempt, Benchmark, BenchmarkError, Length, Load, Observer, Plan, ProgressReader,
+    Purpose, Run, Runs, StopSwitch, Template, Warmup, Workload,
 };
 
 /// What an observer was told, in order.
 #[derive(Default)]
-struct RunMeta(Mutex<Vec<(usize, Purpose, Option<f64>)>>);
+struct Recorder(Mutex<Vec<(usize, Purpose, Option<f64>)>>);
 
-impl Observer for RunMeta {
-    fn follow(&self, _: &Plan, _: &Run, _: &Watch, is_done: &Receiver<()>) {
+impl Observer for Recorder {
+    fn follow_run(&self, _: &Plan, _: &Run, _: &ProgressReader, is_done: &Receiver<()>) {
         // Until the run is over.
         assert!(is_done.recv().is_err());
     }
 
-    fn tried(&self, number: usize, attempt: &Try) {
+    fn attempt_finished(&self, number: usize, attempt: &Attempt) {
         let told = (number, attempt.purpose, attempt.asked_per_s);
         self.0.lock().unwrap().push(told);
     }
@@ -66,9 +66,9 @@ fn benchmark(runs: Runs) -> Benchmark {
 fn steps_are_made_in_order_and_the_last_one_is_the_result() {
     let rates = vec![200.0, 100.0];
     let each = Duration::from_millis(100);
-    let told = RunMeta::default();
+    let told = Recorder::default();
     let benchmark = benchmark(Runs::Steps { rates, each });
-    let measured = benchmark.run(&Stops::default(), &told).unwrap();
+    let measured = benchmark.run(&StopSwitch::default(), &told).unwrap();
     let tried = [
         (1, Purpose::Step, Some(200.0)),
         (2, Purpose::Step, Some(100.0)),
@@ -83,20 +83,20 @@ fn steps_are_made_in_order_and_the_last_one_is_the_result() {
 
 #[test]
 fn stopped_search_has_no_result() {
-    let stops = Stops::default();
+    let stops = StopSwitch::default();
     stops.stop();
     let runs = Runs::Search {
         trial: Duration::from_secs(2),
         confirm: Duration::from_secs(10),
         within: 0.05,
     };
-    let ended = benchmark(runs).run(&stops, &RunMeta::default());
+    let ended = benchmark(runs).run(&stops, &Recorder::default());
     assert!(matches!(ended, Err(BenchmarkError::Stopped)), "{ended:?}");
 }
 
 #[test]
 fn stopped_benchmark_ends_its_run_early_and_says_so() {
-    let stops = Stops::default();
+    let stops = StopSwitch::default();
     let runs = Runs::Once {
         load: Load::Closed,
         length: Length::For(Duration::from_mins(1)),
@@ -107,7 +107,7 @@ fn stopped_benchmark_ends_its_run_early_and_says_so() {
             thread::sleep(Duration::from_millis(200));
             stops.stop();
         });
-        benchmark(runs).run(&stops, &RunMeta::default()).unwrap()
+        benchmark(runs).run(&stops, &Recorder::default()).unwrap()
     });
     assert!(measured.is_cut && measured.figures.seconds < 30.0);
 }
@@ -120,7 +120,7 @@ fn replies_that_cannot_be_told_apart_are_refused_before_any_run() {
     benchmark.guesses = false;
     benchmark.plan.pipeline = 2;
     benchmark.plan.frames = "chunk".parse().unwrap();
-    let refused = benchmark.run(&Stops::default(), &RunMeta::default());
+    let refused = benchmark.run(&StopSwitch::default(), &Recorder::default());
     let refused = refused.unwrap_err();
     assert!(matches!(refused, BenchmarkError::Indivisible(_)));
     let said = refused.to_string();

@@ -15,7 +15,7 @@ const SOON: Duration = Duration::from_secs(20);
 
 fn quick() -> ProbeOptions {
     ProbeOptions {
-        each: SOON,
+        timeout: SOON,
         ..ProbeOptions::default()
     }
 }
@@ -109,7 +109,7 @@ async fn full_backlog_times_out_after_the_requested_time() {
     ];
     let began = Instant::now();
     let options = ProbeOptions {
-        each: Duration::from_millis(1100),
+        timeout: Duration::from_millis(1100),
         ..ProbeOptions::default()
     };
     let report = probed(&addr.to_string(), &options).await;
@@ -120,7 +120,7 @@ async fn full_backlog_times_out_after_the_requested_time() {
         "{}",
         verdict.sentence
     );
-    assert!((options.each..options.each + SOON).contains(&began.elapsed()));
+    assert!((options.timeout..options.timeout + SOON).contains(&began.elapsed()));
 }
 
 #[tokio::test]
@@ -191,7 +191,7 @@ async fn answering_udp_server_is_open() {
 async fn quiet_udp_server_is_silent_after_two_requests() {
     let (server, addr) = alone_at("127.0.0.71");
     let options = ProbeOptions {
-        each: Duration::from_millis(200),
+        timeout: Duration::from_millis(200),
         ..ProbeOptions::default()
     };
     let report = probed(&format!("udp://{addr}"), &options).await;

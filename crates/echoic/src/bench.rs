@@ -4,13 +4,15 @@ mod args;
 mod command;
 mod compare;
 mod csv;
-mod file;
 mod files;
 mod host;
 mod json;
+mod load;
+mod output_file;
+mod payload;
 mod progress;
 mod report;
-mod said;
+mod runs;
 mod target;
 mod text;
 
@@ -21,7 +23,7 @@ use std::{
 };
 
 use echoic_client::bench::{
-    BenchError, BenchmarkError, IndivisibleReplies, Measured, Other, Stops,
+    BenchError, BenchmarkError, IndivisibleReplies, Measured, Other, StopSwitch,
 };
 use tokio::runtime;
 
@@ -30,9 +32,9 @@ pub(crate) use target::{BEYOND_CONNECTIONS_MAX, BEYOND_RATE_MAX};
 
 use self::{
     args::{Form, Planned},
-    host::Made,
-    progress::Screen,
-    target::Intent,
+    host::Environment,
+    progress::Progress,
+    target::LoadSize,
 };
 use crate::{
     exit::{CliError, CommandResult, Exit},
@@ -40,22 +42,22 @@ use crate::{
     term::{Payload, ReaderGone},
 };
 
-/// Loads an endpoint and prints what that has shown.
+/// Runs the benchmark, prints the result and writes the output files.
 pub(crate) fn run(args: &BenchArgs) -> CommandResult {
     let planned = args.plan().map_err(CliError::usage)?;
     let files = args.files.open()?;
-    let stops = Arc::new(Stops::default());
-    let screen = Screen::new(args.showing.quiet);
+    let stops = Arc::new(StopSwitch::default());
+    let progress = Progress::new(args.showing.quiet);
     let other = args.compare.other(&planned.plan).map_err(CliError::usage)?;
-    prepare(args, &planned, other.as_ref(), &screen)?;
+    check_load(args, &planned, other.as_ref(), &progress)?;
     let benchmark = args.benchmark(planned, other).map_err(CliError::usage)?;
     catch_signals(Arc::clone(&stops))?;
-    let measured = benchmark.run(&stops, &screen)?;
-    // A reader that has gone is a quiet end.
-    let made = Made::here();
-    let _ = print(args.showing.output, &measured, &made);
-    for written in files.write(&measured, &made)? {
-        screen.note(&format!("wrote {}", written.display()));
+    let measured = benchmark.run(&stops, &progress)?;
+    let environment = Environment::current();
+    // If the reader of the output has gone, the files are still written.
+    let _ = print(args.showing.output, &measured, &environment);
+    for written in files.write(&measured, &environment)? {
+        progress.note(&format!("wrote {}", written.display()));
     }
     Ok(if measured.holds() {
         Exit::Done
@@ -64,33 +66,33 @@ pub(crate) fn run(args: &BenchArgs) -> CommandResult {
     })
 }
 
-/// Whether it may be done, and can be.
-fn prepare(
+/// Checks that the load is allowed, and that this process has the files and ports for it.
+fn check_load(
     args: &BenchArgs,
     planned: &Planned,
     other: Option<&Other>,
-    screen: &Screen,
+    progress: &Progress,
 ) -> Result<(), CliError> {
     let plan = &planned.plan;
-    let intent = Intent {
+    let size = LoadSize {
         rate: args.rate_max(),
         connections: plan.connections,
         churns: plan.churn.is_some(),
     };
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(CliError::system)?;
-    runtime.block_on(target::is_allowed(&plan.endpoint, args.allowed(), intent))?;
+    runtime.block_on(target::check_allowed(&plan.endpoint, args.allowed(), size))?;
     if let Some(Other::Endpoint { endpoint, .. }) = other {
-        runtime.block_on(target::is_allowed(endpoint, args.allowed(), intent))?;
+        runtime.block_on(target::check_allowed(endpoint, args.allowed(), size))?;
     }
-    if let Some(note) = target::has_means(&plan.endpoint, intent)? {
-        screen.note(&note);
+    if let Some(warning) = target::check_resources(&plan.endpoint, size)? {
+        progress.note(&warning);
     }
     Ok(())
 }
 
-/// The first signal stops the load, and what there is is printed; the second ends the process.
-fn catch_signals(stops: Arc<Stops>) -> Result<(), CliError> {
+/// Handles SIGINT and SIGTERM: the first stops the load, and the result so far is printed; the second ends the process.
+fn catch_signals(stops: Arc<StopSwitch>) -> Result<(), CliError> {
     let caught = thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
@@ -107,7 +109,7 @@ fn catch_signals(stops: Arc<Stops>) -> Result<(), CliError> {
                 signals.next().await;
                 #[expect(
                     clippy::exit,
-                    reason = "asked twice, and whatever is under way is not to be waited for"
+                    reason = "the user interrupted twice and does not want to wait"
                 )]
                 std::process::exit(Exit::Interrupted as i32);
             });
@@ -115,7 +117,11 @@ fn catch_signals(stops: Arc<Stops>) -> Result<(), CliError> {
     caught.map(|_| ()).map_err(CliError::system)
 }
 
-fn print(form: Option<Form>, measured: &Measured, made: &Made) -> Result<(), ReaderGone> {
+fn print(
+    form: Option<Form>,
+    measured: &Measured,
+    environment: &Environment,
+) -> Result<(), ReaderGone> {
     let form = form.unwrap_or_else(|| {
         if io::stdout().is_terminal() {
             Form::Text
@@ -126,8 +132,8 @@ fn print(form: Option<Form>, measured: &Measured, made: &Made) -> Result<(), Rea
     let mut payload = Payload::new(form != Form::Text);
     match form {
         Form::Text => text::write(&mut payload, measured)?,
-        Form::Json => payload.json(&json::Report::of(measured, made))?,
-        Form::Jsonl => json::lines(&mut payload, measured, made)?,
+        Form::Json => payload.json(&json::Report::of(measured, environment))?,
+        Form::Jsonl => json::lines(&mut payload, measured, environment)?,
         Form::Csv => csv::write(&mut payload, measured)?,
     }
     payload.flush()
@@ -144,10 +150,10 @@ impl From<BenchmarkError> for CliError {
     }
 }
 
-/// What is wrong, and which options mend it.
+/// Returns the error text with the options that solve the problem.
 fn indivisible(IndivisibleReplies { expect }: &IndivisibleReplies) -> String {
     format!(
-        "without a framing, several replies in flight cannot be told apart where --expect is {expect}; say --frame, or \
+        "cannot tell several replies in flight apart with --expect {expect} and no framing; give --frame, or \
          --expect upper, lower, echo, exact or len"
     )
 }

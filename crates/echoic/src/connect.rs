@@ -1,21 +1,21 @@
-//! `echoic connect`: the other end of a conversation, at a prompt or through a pipe.
+//! `echoic connect`: a client, interactive at a prompt or through a pipe.
 
 mod args;
+mod command;
 mod expect;
-mod gate;
 mod history;
+mod input;
 mod message;
+mod output;
 mod piped;
+mod print_gate;
 mod prompt;
 mod record;
 mod screen;
-mod sends;
+mod send_args;
 mod session;
-mod speech;
 mod transcript;
-mod typed;
 mod verdict;
-mod visible;
 
 use std::io::{self, IsTerminal};
 
@@ -31,30 +31,30 @@ pub(crate) use args::ConnectArgs;
 
 use self::{
     args::Plan,
-    piped::{Piped, Trouble},
+    piped::{LocalError, PipedResult},
     record::{Record, Unwritten},
-    screen::{Screen, figure},
-    session::Over,
+    screen::{Screen, duration},
+    session::PromptResult,
 };
 use crate::{
     exit::{CliError, CommandResult, Exit},
     explain, term,
 };
 
-/// Talks, and says what came of it. A person at both ends gets a prompt, unless the command line says
-/// what is to be said; anything else is a pipe.
+/// Connects, exchanges data and returns the exit code. If standard input and output are terminals and no option supplies
+/// the input, it opens a prompt; otherwise it copies bytes as in a pipe.
 pub(crate) fn run(args: &ConnectArgs) -> CommandResult {
-    let person = io::stdin().is_terminal() && io::stdout().is_terminal();
-    let prompt = person && !args.speaks_for_itself();
+    let interactive = io::stdin().is_terminal() && io::stdout().is_terminal();
+    let prompt = interactive && !args.has_input();
     let plan = args.plan(prompt).map_err(CliError::usage)?;
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| CliError::system(format!("cannot start: {error}")))?;
-    runtime.block_on(call(&plan, prompt))
+    runtime.block_on(connect(&plan, prompt))
 }
 
-async fn call(plan: &Plan, prompt: bool) -> CommandResult {
+async fn connect(plan: &Plan, prompt: bool) -> CommandResult {
     let screen = Screen::new();
     let explain = plan.explain.then(|| {
         if prompt {
@@ -88,7 +88,7 @@ async fn call(plan: &Plan, prompt: bool) -> CommandResult {
         None => None,
     };
     if plan.verbose {
-        term::say(&answered(&plan.endpoint, &dialled));
+        term::say(&connected(&plan.endpoint, &dialled));
     }
     if prompt {
         at_a_prompt(plan, dialled, record, &screen).await
@@ -103,70 +103,72 @@ async fn at_a_prompt(
     record: Option<Record>,
     screen: &Screen,
 ) -> CommandResult {
-    let q = if plan.q_quits { "q quits" } else { ":q quits" };
-    let how = if plan.datagrams {
+    let quit = if plan.q_quits { "q quits" } else { ":q quits" };
+    let mode = if plan.datagrams {
         "a line is a datagram".to_owned()
     } else {
         format!("{} mode", plan.frames)
     };
     term::say(&format!(
-        "{how} · {q} · Ctrl-D ends our half · :help lists the commands"
+        "{mode} · {quit} · Ctrl-D ends the input · :help lists the commands"
     ));
-    let Over {
-        talked,
+    let PromptResult {
+        conversation,
         interrupted,
         summary,
-    } = session::hold(plan, dialled.link, Record::watch(record.as_ref()), screen)
+    } = session::run(plan, dialled.link, Record::watch(record.as_ref()), screen)
         .await
-        .map_err(|error| CliError::system(format!("no prompt on this terminal: {error}")))?;
+        .map_err(|error| {
+            CliError::system(format!("cannot open a prompt on this terminal: {error}"))
+        })?;
     term::say(&summary);
     if let Some(record) = record {
-        record.end(&talked).await;
+        record.end(&conversation).await;
     }
     if interrupted {
         return Ok(Exit::Interrupted);
     }
-    verdict::of_prompt(&talked, &plan.waits)
+    verdict::of_prompt(&conversation, &plan.waits)
 }
 
 async fn through_a_pipe(plan: &Plan, dialled: Dialled, record: Option<Record>) -> CommandResult {
     let watch = Record::watch(record.as_ref());
     let stop = Record::asked_to_stop(record.as_ref()).map_err(CliError::system)?;
-    let Piped {
-        talked,
-        trouble,
+    let PipedResult {
+        conversation,
+        local_error,
         met,
         interrupted,
     } = piped::piped(dialled.link, plan, watch, stop).await;
     if let Some(record) = record {
-        record.end(&talked).await;
+        record.end(&conversation).await;
     }
     if plan.verbose {
-        let counts = &talked.counts;
+        let counts = &conversation.counts;
         term::say(&format!(
             "{}: {} B sent, {} B received, {}",
-            talked.ending,
+            conversation.ending,
             counts.sent.bytes,
-            counts.heard.bytes,
-            figure(talked.took)
+            counts.received.bytes,
+            duration(conversation.elapsed)
         ));
     }
     if interrupted {
         return Ok(Exit::Interrupted);
     }
-    match trouble {
-        Some(Trouble::Input(error)) => Err(CliError::system(format!(
+    match local_error {
+        Some(LocalError::Input(error)) => Err(CliError::system(format!(
             "cannot read standard input: {error}"
         ))),
-        Some(Trouble::Output(error)) => Err(CliError::system(format!(
+        Some(LocalError::Output(error)) => Err(CliError::system(format!(
             "cannot write standard output: {error}"
         ))),
-        None => verdict::of_pipe(&talked, plan, met),
+        None => verdict::of_pipe(&conversation, plan, met),
     }
 }
 
-/// Who answered, and who did not: `resolved localhost → ::1, 127.0.0.1 · ::1 refused · connected … in 0.1 ms`.
-fn answered(endpoint: &Endpoint, dialled: &Dialled) -> String {
+/// Describes the attempts: `resolved localhost → ::1, 127.0.0.1 · ::1 refused · connected … in 0.1 ms`.
+fn connected(endpoint: &Endpoint, dialled: &Dialled) -> String {
     let mut steps = Vec::new();
     if let Endpoint::Tcp(at) | Endpoint::Udp(at) = endpoint
         && let Host::Name(name) = &at.host
@@ -186,7 +188,7 @@ fn answered(endpoint: &Endpoint, dialled: &Dialled) -> String {
     steps.push(format!(
         "connected {} in {}",
         escape::text(peer.as_bytes()),
-        figure(dialled.took)
+        duration(dialled.took)
     ));
     steps.join(" · ")
 }

@@ -1,4 +1,4 @@
-//! What the process says with its last word: one table for all commands.
+//! The exit codes of all commands, and the errors that lead to them.
 
 use std::{fmt, process::ExitCode};
 
@@ -10,24 +10,24 @@ use echoic_core::{
 use echoic_server::OpenError;
 use echoic_wire::{DialError, ListenError};
 
-/// The exit codes. 0, 1 and 2 mean what they mean for Ncat.
+/// Exit codes. 0, 1 and 2 are those of Ncat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// Done; a server stopped when told to, and drained.
+    /// Done; for a server, stopped by a signal and drained.
     Done = 0,
-    /// Another error of the system: an address in use, a store that cannot be used.
+    /// Another system error, such as an address in use or a store that cannot be opened.
     System = 1,
-    /// The command line, or a filter, says something that cannot be meant.
+    /// The command line or a filter is invalid.
     Usage = 2,
-    /// A name led nowhere.
+    /// A name was not resolved.
     NotResolved = 3,
-    /// Refused, or no way there.
+    /// Connection refused, or host unreachable.
     Refused = 4,
-    /// Timed out; standard error says in which phase.
+    /// Timed out; the message names the phase.
     TimedOut = 5,
-    /// Reset or cut before the end; a server's drain deadline passed.
+    /// Reset or cut before the end; for a server, the drain timeout passed.
     Cut = 6,
-    /// What was expected did not come.
+    /// An expectation, assertion or SLO was not met.
     NotMet = 7,
     /// The handshake of a layer over the connection (TLS, WebSocket) failed.
     Handshake = 8,
@@ -35,14 +35,14 @@ pub(crate) enum Exit {
     Interrupted = 130,
 }
 
-/// A command that could not do what was asked: with which code, and in which words.
+/// The error of a command: its exit code and message.
 #[derive(Debug)]
 pub(crate) struct CliError {
     pub(crate) exit: Exit,
     pub(crate) why: String,
 }
 
-/// How a command ended.
+/// The result of a command.
 pub(crate) type CommandResult = Result<Exit, CliError>;
 
 impl CliError {
@@ -113,11 +113,15 @@ impl From<DialError> for CliError {
 impl From<StoreError> for CliError {
     fn from(error: StoreError) -> Self {
         let remedy = match error.kind {
-            StoreErrorKind::Missing => "; `echoic serve` makes one, and --store FILE names another",
-            StoreErrorKind::Held { .. } => "; give this one its own with --store FILE",
-            StoreErrorKind::Foreign { .. } => ". Move it away, or name another with --store FILE",
+            StoreErrorKind::Missing => {
+                "; create one with `echoic serve`, or name another with --store FILE"
+            }
+            StoreErrorKind::Held { .. } => "; use another file with --store FILE",
+            StoreErrorKind::Foreign { .. } => {
+                "; move it away, or use another file with --store FILE"
+            }
             StoreErrorKind::Newer { .. } | StoreErrorKind::Older { .. } => {
-                "; use that one, or name another file with --store FILE"
+                "; use that version, or another file with --store FILE"
             }
             _ => "",
         };

@@ -1,4 +1,4 @@
-//! `--explain`: each socket call as it happens, the way the reader's own program would write it.
+//! `--explain`: prints each socket call with its result, in the notation of Python's socket module.
 
 use std::{
     fmt,
@@ -9,39 +9,39 @@ use std::{
 use echoic_core::{endpoint::Shape, escape, event::Address};
 use echoic_wire::{Call, Explain};
 
-/// Tells of each call on standard error, one line each, with the time since now.
+/// Prints each call as a line on standard error, with the time since this call.
 pub(crate) fn on_stderr() -> Explain {
     through(|line| {
-        // A reader of standard error that has gone is no reason to stop.
+        // A closed standard error does not stop the program.
         let _ = writeln!(io::stderr().lock(), "{line}");
     })
 }
 
-/// The same, printed by `print`: where a prompt owns the terminal.
+/// Like [`on_stderr`], but prints with `print`: for a prompt, which owns the terminal.
 pub(crate) fn through(print: impl Fn(&str) + Send + Sync + 'static) -> Explain {
     let started = Instant::now();
-    Explain::new(move |who, call| print(&line(started.elapsed(), who, &call)))
+    Explain::new(move |peer, call| print(&line(started.elapsed(), peer, &call)))
 }
 
-/// Bytes of a message that are shown; the rest is counted.
+/// Bytes of a message that are printed; the rest is counted.
 const BYTES_MAX: usize = 64;
 
-fn line(at: Duration, who: Option<&Address>, call: &Call<'_>) -> String {
+fn line(at: Duration, peer: Option<&Address>, call: &Call<'_>) -> String {
     let ms = at.as_secs_f64() * 1000.0;
-    match who {
-        Some(who) => format!("{ms:>9.3} ms  {}  {}", show(who), Told(call)),
-        None => format!("{ms:>9.3} ms  {}", Told(call)),
+    match peer {
+        Some(peer) => format!("{ms:>9.3} ms  {}  {}", show(peer), CallText(call)),
+        None => format!("{ms:>9.3} ms  {}", CallText(call)),
     }
 }
 
-struct Told<'a>(&'a Call<'a>);
+struct CallText<'a>(&'a Call<'a>);
 
-impl fmt::Display for Told<'_> {
+impl fmt::Display for CallText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Call::Resolve { host, result } => {
                 write!(f, "getaddrinfo({host:?})")?;
-                gave(f, *result, |f, addrs| {
+                write_result(f, *result, |f, addrs| {
                     let addrs: Vec<_> = addrs.iter().map(ToString::to_string).collect();
                     write!(f, " = {}", addrs.join(", "))
                 })
@@ -52,35 +52,35 @@ impl fmt::Display for Told<'_> {
                 result,
             } => {
                 write!(f, "socket({}, {})", family(address), kind(*shape))?;
-                gave(f, *result, |_, ()| Ok(()))
+                write_result(f, *result, |_, ()| Ok(()))
             }
             Call::Bind { address, result } => {
                 write!(f, "bind({})", show(address))?;
-                gave(f, *result, |_, ()| Ok(()))
+                write_result(f, *result, |_, ()| Ok(()))
             }
             Call::Listen { backlog, result } => {
                 write!(f, "listen({backlog})")?;
-                gave(f, *result, |_, ()| Ok(()))
+                write_result(f, *result, |_, ()| Ok(()))
             }
             Call::Accept { result } => {
                 write!(f, "accept()")?;
-                gave(f, result.as_ref().map_err(|error| *error), |f, peer| {
+                write_result(f, result.as_ref().map_err(|error| *error), |f, peer| {
                     write!(f, " = {}", show(peer))
                 })
             }
             Call::Connect { address, result } => {
                 write!(f, "connect({})", show(address))?;
-                gave(f, *result, |_, ()| Ok(()))
+                write_result(f, *result, |_, ()| Ok(()))
             }
             Call::Recv { capacity, result } => {
                 write!(f, "recv({capacity})")?;
-                gave(f, *result, |f, bytes| {
+                write_result(f, *result, |f, bytes| {
                     write!(f, " = {}", escape::python_up_to(bytes, BYTES_MAX))
                 })
             }
             Call::Send { bytes, result } => {
                 write!(f, "send({})", escape::python_up_to(bytes, BYTES_MAX))?;
-                gave(f, *result, |f, n| write!(f, " = {n}"))
+                write_result(f, *result, |f, n| write!(f, " = {n}"))
             }
             Call::RecvFrom {
                 from,
@@ -93,14 +93,14 @@ impl fmt::Display for Told<'_> {
             Call::SendTo { to, bytes, result } => {
                 let bytes = escape::python_up_to(bytes, BYTES_MAX);
                 write!(f, "sendto({bytes}, {})", show(to))?;
-                gave(f, *result, |f, n| write!(f, " = {n}"))
+                write_result(f, *result, |f, n| write!(f, " = {n}"))
             }
             Call::Shutdown { result } => {
                 write!(f, "shutdown(SHUT_WR)")?;
-                gave(f, *result, |_, ()| Ok(()))
+                write_result(f, *result, |_, ()| Ok(()))
             }
             Call::Close => f.write_str("close()"),
-            // A call this version of the program does not know; its Debug form shows bytes as numbers.
+            // `Call` is non-exhaustive. Debug prints bytes as numbers, which is safe on a terminal.
             other => write!(f, "{other:?}"),
         }
     }
@@ -121,12 +121,13 @@ fn kind(shape: Shape) -> &'static str {
     }
 }
 
-/// A place, with nothing in it that a terminal would obey.
+/// Formats an address, escaped: the path of a Unix socket may contain anything.
 fn show(address: &Address) -> String {
     escape::text(address.to_string().as_bytes()).to_string()
 }
 
-fn gave<T>(
+/// Writes an error as ` ! error`, or a value with `show`.
+fn write_result<T>(
     f: &mut fmt::Formatter<'_>,
     result: Result<T, &io::Error>,
     show: impl FnOnce(&mut fmt::Formatter<'_>, T) -> fmt::Result,
@@ -145,30 +146,30 @@ mod tests {
 
     #[test]
     fn socket_call_prints_as_python() {
-        let told = |call: Call<'_>| Told(&call).to_string();
+        let text = |call: Call<'_>| CallText(&call).to_string();
         let sent = Call::Send {
             bytes: b"hello\n",
             result: Ok(6),
         };
-        assert_eq!(told(sent), r"send(b'hello\n') = 6");
+        assert_eq!(text(sent), r"send(b'hello\n') = 6");
         let got = Call::Recv {
             capacity: 65536,
             result: Ok(b""),
         };
-        assert_eq!(told(got), "recv(65536) = b''");
+        assert_eq!(text(got), "recv(65536) = b''");
         let datagrams = Call::Socket {
             address: SocketAddr::from(([127, 0, 0, 1], 5000)).into(),
             shape: Shape::Datagrams,
             result: Ok(()),
         };
-        assert_eq!(told(datagrams), "socket(AF_INET, SOCK_DGRAM)");
+        assert_eq!(text(datagrams), "socket(AF_INET, SOCK_DGRAM)");
         let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
         let connect = Call::Connect {
             address: SocketAddr::from(([127, 0, 0, 1], 5000)).into(),
             result: Err(&refused),
         };
         assert_eq!(
-            told(connect),
+            text(connect),
             "connect(127.0.0.1:5000) ! connection refused"
         );
     }

@@ -1,7 +1,7 @@
-//! The bounds that a user can set, in one table: how much, which option, and what happens past it.
+//! `echoic limits`: a table of the limits that options set.
 //!
-//! Figures come from where they are in force, [`Limits`] field by field, so that none can be forgotten. Bounds without
-//! an option are constants beside the code that keeps them, and the error or the ending names them.
+//! The values come from the types that enforce them. [`Limits`] is destructured, so that a new field cannot be forgotten.
+//! Fixed limits are constants beside the code that enforces them, and named in the error or close reason.
 
 use std::{fmt, time::Duration};
 
@@ -23,40 +23,41 @@ use crate::{
     term::{Payload, ReaderGone},
 };
 
-/// One bound.
+/// A row of the table.
 struct Limit {
     name: &'static str,
+    /// What it limits.
     what: &'static str,
     default: Amount,
-    /// The command and its option that sets it.
+    /// The command and the option that set it.
     option: Option<(&'static str, &'static str)>,
     then: Then,
 }
 
-/// How much.
+/// The default of a limit.
 #[derive(Clone, Copy)]
 enum Amount {
     Bytes(u64),
     Time(Duration),
     Count(u64),
-    /// No number unless one is given.
-    Unbounded(&'static str),
+    /// No number, or several.
+    Other(&'static str),
 }
 
-/// What happens past it.
+/// What happens beyond the limit.
 #[derive(Clone, Copy)]
 enum Then {
     Ends(CloseReason),
     Otherwise(&'static str),
 }
 
-use Amount::{Count, Time, Unbounded};
+use Amount::{Count, Other, Time};
 use Then::{Ends, Otherwise};
 
-/// Prints the table.
+/// Prints the table, or one JSON object a row.
 pub(crate) fn run(args: &LimitsArgs) -> CommandResult {
     let mut payload = Payload::new(args.json);
-    // A reader that has had enough is no error.
+    // A closed pipe at standard output is not an error.
     let _ = print(&mut payload, args.json);
     Ok(Exit::Done)
 }
@@ -108,7 +109,7 @@ fn conversation(limits: &Limits) -> Vec<Limit> {
     let Limits {
         message_bytes_max,
         connections_max,
-        handshake_timeout: _, // no endpoint of the program has a handshake yet
+        handshake_timeout,
         idle_timeout,
         message_timeout,
         write_timeout,
@@ -119,19 +120,25 @@ fn conversation(limits: &Limits) -> Vec<Limit> {
     vec![
         Limit::new(
             "message_bytes_max",
-            "a message under a declared framing",
+            "size of a message under a declared framing",
             bytes(message_bytes_max),
         )
         .set_by(serve("--max-message"))
         .then(Ends(CloseReason::MessageTooLong)),
         Limit::new(
             "connections_max",
-            "at a time; fewer if fewer files may be open",
+            "connections; fewer if the limit of open files is",
             count(connections_max),
         )
         .set_by(serve("--max-connections"))
         .then(Ends(CloseReason::TooManyConnections)),
-        time("idle_timeout", "nothing happens", idle_timeout)
+        time(
+            "handshake_timeout",
+            "a handshake above the socket (TLS)",
+            handshake_timeout,
+        )
+        .then(Ends(CloseReason::HandshakeTimeout)),
+        time("idle_timeout", "no traffic", idle_timeout)
             .set_by(serve("--idle-timeout"))
             .then(Ends(CloseReason::IdleTimeout)),
         time(
@@ -141,25 +148,23 @@ fn conversation(limits: &Limits) -> Vec<Limit> {
         )
         .set_by(serve("--message-timeout"))
         .then(Ends(CloseReason::MessageTimeout)),
-        time("write_timeout", "the peer takes nothing", write_timeout)
+        time("write_timeout", "the peer reads nothing", write_timeout)
             .set_by(serve("--write-timeout"))
             .then(Ends(CloseReason::WriteTimeout)),
-        time("drain_timeout", "from the signal to stop", drain_timeout)
+        time("drain_timeout", "from the signal to the end", drain_timeout)
             .set_by(serve("--drain-timeout"))
             .then(Ends(CloseReason::DrainTimeout)),
         time(
             "linger_timeout",
-            "after our end, the peer keeps silent",
+            "the peer is silent after the server closed",
             linger_timeout,
         )
-        .then(Otherwise(
-            "the socket is closed; the ending stays what it was",
-        )),
+        .then(Otherwise("closes the socket; the close reason stays")),
     ]
 }
 
-/// What the conversations of one source together may take. Datagrams have guards of their own: their sources can be
-/// forged, and a limit would let one silence another.
+/// Limits for all conversations of one source. They do not apply to datagrams: with a forged address, one source could use
+/// up the limit of another.
 fn source(limits: &SourceLimits) -> Vec<Limit> {
     let SourceLimits {
         connections_max,
@@ -168,25 +173,25 @@ fn source(limits: &SourceLimits) -> Vec<Limit> {
         on_loopback: _,
     } = *limits;
     let serve = |flag| Some(("serve", flag));
-    let number = |max: Option<u32>| max.map_or(Unbounded("off"), |max| Count(max.into()));
+    let number = |max: Option<u32>| max.map_or(Other("off"), |max| Count(max.into()));
     vec![
         Limit::new(
             "source_connections_max",
-            "at a time; not this machine, unless given",
+            "connections; loopback only if an option is given",
             number(connections_max),
         )
         .set_by(serve("--source-connections"))
         .then(Ends(CloseReason::TooManyFromSource)),
         Limit::new(
             "source_messages_per_second_max",
-            "messages in a second",
+            "messages a second",
             number(messages_per_second_max),
         )
         .set_by(serve("--source-messages"))
         .then(Ends(CloseReason::RateLimited)),
         Limit::new(
             "source_bytes_per_second_max",
-            "bytes in a second",
+            "bytes a second",
             number(bytes_per_second_max),
         )
         .set_by(serve("--source-bytes"))
@@ -199,84 +204,86 @@ fn sockets(options: &ListenOptions) -> Vec<Limit> {
     vec![
         Limit::new(
             "backlog",
-            "held ready by the kernel; a hint",
+            "connections waiting to be accepted (a hint)",
             Count(options.backlog.into()),
         )
         .set_by(serve("--backlog"))
         .then(Otherwise(
-            "callers wait: Linux drops their SYN, they ask again",
+            "clients wait: Linux drops the SYN, they send it again",
         )),
         Limit::new(
             "send_buffer_bytes",
-            "sent and not yet taken, in the kernel",
-            Unbounded("its own"),
+            "kernel send buffer of a connection",
+            Other("auto"),
         )
         .set_by(serve("--sndbuf"))
         .then(Otherwise(
-            "the rest waits in the outbox; the kernel tunes it unless told (tcp_wmem)",
+            "replies wait in echoic; the kernel tunes the size (tcp_wmem)",
         )),
     ]
 }
 
 fn record(options: &RecorderOptions) -> Vec<Limit> {
     let serve = |flag| Some(("serve", flag));
-    let behind = "its conversations wait; with --when-full drop they go on, unrecorded and counted";
+    let behind = "block: conversations pause; drop: they go on unrecorded, and are counted";
     vec![
         Limit::new(
             "conversation_behind_bytes_max",
-            "said and not yet kept, one conversation",
+            "not yet recorded, one conversation",
             bytes(options.conversation_behind_bytes_max),
         )
         .set_by(serve("--when-full"))
         .then(Otherwise(behind)),
         Limit::new(
             "behind_bytes_max",
-            "said and not yet kept, all together",
+            "not yet recorded, all conversations",
             bytes(options.behind_bytes_max),
         )
         .set_by(serve("--when-full"))
         .then(Otherwise(behind)),
         Limit::new(
             "patience",
-            "the store keeps nothing, under strict durability",
+            "the store commits nothing, under strict",
             Time(options.patience),
         )
         .set_by(serve("--durability"))
         .then(Ends(CloseReason::StoreFailed)),
-        Limit::new("retention", "kept: an age, a size", Unbounded("7d,2G"))
+        Limit::new("retention", "age and size of the record", Other("7d,2G"))
             .set_by(serve("--retention"))
-            .then(Otherwise("the oldest are removed")),
+            .then(Otherwise("deletes the oldest exchanges")),
     ]
 }
 
-fn connect(waits: &Timeouts) -> Vec<Limit> {
+fn connect(timeouts: &Timeouts) -> Vec<Limit> {
     let connect = |flag| Some(("connect", flag));
     vec![
         Limit::new(
             "connect_timeout",
-            "to resolve and be answered",
+            "to resolve the name and connect",
             Time(Duration::from_secs(10)),
         )
         .set_by(connect("--connect-timeout"))
         .then(Otherwise("exit code 5 (3 while resolving)")),
         Limit::new(
             "connect_linger_timeout",
-            "silence after the end of the input",
-            waits.linger_timeout.map_or(Unbounded("never"), Time),
+            "no traffic after the end of input",
+            timeouts.linger_timeout.map_or(Other("never"), Time),
         )
         .set_by(connect("--linger-timeout"))
-        .then(Otherwise("exit code 0 if everything was answered, else 5")),
+        .then(Otherwise(
+            "exit code 0 if all requests were answered, else 5",
+        )),
         Limit::new(
             "connect_idle_timeout",
-            "silence in both directions",
-            waits.idle_timeout.map_or(Unbounded("never"), Time),
+            "no traffic",
+            timeouts.idle_timeout.map_or(Other("never"), Time),
         )
         .set_by(connect("--idle-timeout"))
         .then(Otherwise("exit code 5")),
         Limit::new(
             "connect_write_timeout",
-            "the peer takes nothing",
-            Time(waits.write_timeout),
+            "the peer reads nothing",
+            Time(timeouts.write_timeout),
         )
         .set_by(connect("--write-timeout"))
         .then(Otherwise("exit code 5")),
@@ -285,22 +292,22 @@ fn connect(waits: &Timeouts) -> Vec<Limit> {
 
 fn bench() -> Vec<Limit> {
     let bench = |flag| Some(("bench", flag));
-    let host = "refused, exit code 2; the option says that the host is yours to load";
+    let host = "exit code 2; the option allows any load on a host";
     vec![
         Limit::new(
             "bench_timeout",
-            "a reply; that of a datagram",
-            Unbounded("10s, 1s"),
+            "a reply; a datagram's reply",
+            Other("10s, 1s"),
         )
         .set_by(bench("--timeout"))
-        .then(Otherwise("lost, and in the latencies with this time")),
+        .then(Otherwise("counts as lost, with this latency")),
         Limit::new(
             "bench_drain_timeout",
-            "replies after the end",
-            Unbounded("--timeout"),
+            "wait for replies after the end",
+            Other("--timeout"),
         )
         .set_by(bench("--drain-timeout"))
-        .then(Otherwise("lost")),
+        .then(Otherwise("counts as lost")),
         Limit::new(
             "bench_beyond_rate_max",
             "requests a second, to another machine",
@@ -345,17 +352,17 @@ impl Limit {
         Self { then, ..self }
     }
 
-    /// The same for programs; `value` in the smallest unit there is.
+    /// Returns the row as a JSON object; `value` is in bytes, milliseconds or a count.
     fn object(&self, group: &str) -> impl Serialize + use<> {
         let (unit, value) = match self.default {
             Amount::Bytes(bytes) => ("bytes", json!(bytes)),
             Time(time) => ("ms", json!(time.as_millis() as u64)),
             Count(count) => ("count", json!(count)),
-            Unbounded(_) => ("none", Value::Null),
+            Other(_) => ("none", Value::Null),
         };
         let (command, option) = self.option.unzip();
         let ending = match self.then {
-            Ends(how) => Some(how.word()),
+            Ends(reason) => Some(reason.word()),
             Otherwise(_) => None,
         };
         json!({
@@ -373,7 +380,7 @@ impl fmt::Display for Amount {
             Self::Bytes(bytes) => write!(f, "{}", Bytes(bytes)),
             Time(time) => write!(f, "{}", Span(time)),
             Count(count) => write!(f, "{count}"),
-            Unbounded(text) => write!(f, "{text}"),
+            Other(text) => write!(f, "{text}"),
         }
     }
 }
@@ -381,7 +388,7 @@ impl fmt::Display for Amount {
 impl fmt::Display for Then {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Ends(how) => write!(f, "ends: {} (end:{})", how.word(), how.class()),
+            Ends(reason) => write!(f, "closes: {} (end:{})", reason.word(), reason.class()),
             Otherwise(text) => write!(f, "{text}"),
         }
     }

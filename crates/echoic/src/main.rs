@@ -1,7 +1,6 @@
-//! echoic: a socket server that answers and remembers, and the client that goes with it.
+//! echoic: a socket server that answers and records, and the client that goes with it.
 //!
-//! This crate is the only one that knows all the others, and the only one that reads a command line, prints, catches
-//! signals or ends the process.
+//! Only this crate depends on all others, and only it reads a command line, prints, handles signals and ends the process.
 
 mod bench;
 mod cli;
@@ -29,7 +28,7 @@ use crate::{
 fn main() -> ExitCode {
     let cli = Cli::read();
     trace::start();
-    let done = match cli.verb {
+    let result = match cli.verb {
         Verb::Serve(args) => serve::run(&args),
         Verb::Connect(args) => connect::run(&args),
         Verb::Probe(args) => probe::run(&args),
@@ -40,7 +39,7 @@ fn main() -> ExitCode {
         Verb::Man(args) => manual::man(&args),
     };
     trace::end();
-    match done {
+    match result {
         Ok(exit) => exit.into(),
         Err(CliError { exit, why }) => {
             term::say(&format!("echoic: {why}"));

@@ -1,4 +1,4 @@
-//! What a shell and `man` want to know of the command line, made from the command line itself.
+//! `echoic completions` and `echoic man`: generated from the definition of the command line.
 
 use std::io;
 
@@ -11,14 +11,14 @@ use crate::{
     term::Payload,
 };
 
-/// Prints what makes a shell complete our commands and options.
+/// Prints a completion script.
 pub(crate) fn completions(args: &CompletionsArgs) -> CommandResult {
     let mut script = Vec::new();
     generate(args.shell, &mut Cli::command(), "echoic", &mut script);
     Ok(print(&script))
 }
 
-/// Prints the page of the program, or writes a page for it and one for each command.
+/// Prints the manual page of the program, or writes pages for it and each command into a folder.
 pub(crate) fn man(args: &ManArgs) -> CommandResult {
     let Some(dir) = &args.dir else {
         let mut page = Vec::new();
@@ -32,7 +32,7 @@ pub(crate) fn man(args: &ManArgs) -> CommandResult {
     };
     written().map_err(|error| {
         CliError::system(format!(
-            "cannot write the pages to {}: {error}; name a folder you may write to",
+            "cannot write the pages to {}: {error}; expected a writable folder",
             dir.display()
         ))
     })?;
@@ -42,7 +42,7 @@ pub(crate) fn man(args: &ManArgs) -> CommandResult {
 fn print(text: &[u8]) -> Exit {
     let mut payload = Payload::new(false);
     let text = String::from_utf8_lossy(text);
-    // A reader that has had enough is no error.
+    // A closed pipe at standard output is not an error.
     let _ = payload
         .line(format_args!("{}", text.trim_end()))
         .and_then(|()| payload.flush());

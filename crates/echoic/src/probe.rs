@@ -1,4 +1,4 @@
-//! `echoic probe`: can it be reached, and if not, why.
+//! `echoic probe`: checks whether an endpoint can be reached, and explains why not.
 
 mod args;
 mod json;
@@ -19,28 +19,28 @@ use crate::{
     term::{Payload, ReaderGone},
 };
 
-/// Probes one endpoint after the other and says what came of each. The exit code is that of the first that could not
-/// be reached.
+/// Probes the endpoints one after the other and prints a report for each. The exit code is that of the first endpoint that
+/// could not be reached.
 pub(crate) fn run(args: &ProbeArgs) -> CommandResult {
     let plan = args.plan().map_err(CliError::usage)?;
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| CliError::system(format!("cannot start: {error}")))?;
-    let exit = runtime.block_on(all(&plan));
-    // A call that nobody waits for any more is no reason to stay.
+    let exit = runtime.block_on(probe_all(&plan));
+    // Do not wait for getaddrinfo calls that are still running.
     runtime.shutdown_background();
-    // A reader of the payload that has gone is a quiet end.
+    // A closed pipe at standard output is not an error.
     Ok(exit.unwrap_or(Exit::Done))
 }
 
-async fn all(plan: &Plan) -> Result<Exit, ReaderGone> {
+async fn probe_all(plan: &Plan) -> Result<Exit, ReaderGone> {
     let began = Instant::now();
     let mut payload = Payload::new(plan.json);
     let mut exit = Exit::Done;
     for (number, target) in plan.targets.iter().enumerate() {
         let options = ProbeOptions {
-            each: plan.timeout,
+            timeout: plan.timeout,
             all: plan.all,
             count: plan.count,
             wait: plan.wait.map(|wait| wait.saturating_sub(began.elapsed())),
@@ -52,10 +52,15 @@ async fn all(plan: &Plan) -> Result<Exit, ReaderGone> {
         } = target;
         let report = probe(endpoint, &options).await;
         let mut verdict = report.verdict();
-        verdict.sentence += verdict.advice.map_or("", in_options);
-        let code = code(verdict.state);
+        verdict.sentence += verdict.advice.map_or("", next_step);
+        let code = exit_code(verdict.state);
         if plan.json {
-            payload.json(&json::Line::of(&report, &verdict, code, *port_assumed))?;
+            payload.json(&json::JsonReport::of(
+                &report,
+                &verdict,
+                code,
+                *port_assumed,
+            ))?;
         } else {
             if number > 0 {
                 payload.line(format_args!(""))?;
@@ -70,15 +75,15 @@ async fn all(plan: &Plan) -> Result<Exit, ReaderGone> {
     Ok(exit)
 }
 
-/// The options of the probe that would tell more.
-fn in_options(advice: Advice) -> &'static str {
+/// Returns the option that would give more information.
+fn next_step(advice: Advice) -> &'static str {
     match advice {
-        Advice::Longer => "; ask again with --timeout 5s",
-        Advice::EachAlone => "; `--all` tells whether it ever does",
+        Advice::Longer => "; try again with --timeout 5s",
+        Advice::EachAlone => "; try each address with --all",
     }
 }
 
-fn code(state: State) -> Exit {
+fn exit_code(state: State) -> Exit {
     match state {
         State::Reachable | State::Open => Exit::Done,
         State::NotResolved => Exit::NotResolved,

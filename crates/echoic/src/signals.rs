@@ -1,4 +1,4 @@
-//! The signals that ask a process to stop.
+//! SIGTERM and SIGINT, the signals that stop a command.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
 };
 
-/// TERM and INT, from now on.
+/// Receives SIGTERM and SIGINT from its creation on, instead of their default action.
 pub(crate) struct Signals {
     term: Signal,
     interrupt: Signal,
@@ -21,7 +21,7 @@ impl Signals {
         })
     }
 
-    /// The next one. Cancel safe.
+    /// Waits for the next signal. Cancel safe.
     pub(crate) async fn next(&mut self) {
         select! {
             _ = self.term.recv() => {}

@@ -1,4 +1,4 @@
-//! Standard output and standard error: payload on the one, everything echoic says on the other.
+//! Standard output for results, standard error for messages.
 
 #![allow(clippy::print_stderr, reason = "this is the one file that prints")]
 
@@ -13,79 +13,79 @@ use anstyle::{AnsiColor, Style};
 use echoic_core::escape::{self, is_hidden};
 use serde::Serialize;
 
-/// Something echoic has to say, on standard error, as a line. If nobody reads it any more, it is not said.
+/// Prints a message as a line on standard error. Write errors are ignored.
 ///
-/// It may speak of names that somebody else chose, so a terminal finds nothing in it to obey.
+/// The text is sanitized, since it may contain names that others chose.
 pub(crate) fn say(text: &str) {
     say_in_colour(&sanitize(text));
 }
 
-/// The same for a text in our colours, whose other parts are tame.
+/// Like [`say`], for a text with colour codes whose other parts are already sanitized.
 pub(crate) fn say_in_colour(text: &str) {
     let _ = writeln!(anstream::stderr().lock(), "{text}");
 }
 
-/// The same without a line's end, for what moves about on a terminal.
+/// Prints a text without a newline on standard error, for output that is redrawn.
 pub(crate) fn draw(text: &str) {
     let mut out = anstream::stderr().lock();
     let _ = write!(out, "{text}").and_then(|()| out.flush());
 }
 
-/// What a terminal would obey in it becomes an escape; lines stay lines. For names and messages, which hold such only if
-/// somebody means harm; bytes of peers are shown by [`echoic_core::escape`].
+/// Escapes control and hidden characters except newlines. For names and messages, which rarely contain any; bytes of peers
+/// go through [`echoic_core::escape`].
 pub(crate) fn sanitize(text: impl Display) -> String {
     let text = text.to_string();
-    if !text.contains(is_obeyed) {
+    if !text.contains(is_control) {
         return text;
     }
-    let mut sanitize = String::with_capacity(text.len() + 16);
+    let mut sanitized = String::with_capacity(text.len() + 16);
     for c in text.chars() {
-        if is_obeyed(c) {
+        if is_control(c) {
             let _ = write!(
-                sanitize,
+                sanitized,
                 "{}",
                 escape::text(c.encode_utf8(&mut [0; 4]).as_bytes())
             );
         } else {
-            sanitize.push(c);
+            sanitized.push(c);
         }
     }
-    sanitize
+    sanitized
 }
 
-/// Whether a terminal does something else with it than to show it, or to end a line.
-fn is_obeyed(c: char) -> bool {
-    c != '\n' && (c.is_control() || is_hidden(c))
+/// Returns whether a terminal would act on the character instead of showing it.
+fn is_control(c: char) -> bool {
+    c != '\n' && (char::is_control(c) || is_hidden(c))
 }
 
-/// Whether standard output is a terminal.
+/// Returns whether standard output is a terminal.
 pub(crate) fn is_on_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
-/// Standard output with our colours, or without them where nobody would see any.
+/// Returns standard output; colour codes are removed unless it is a terminal that supports them.
 pub(crate) fn coloured_stdout() -> impl Write {
     anstream::stdout()
 }
 
-/// Standard output without a buffer and without anything that looks into what is written.
+/// Returns standard output as a file, unbuffered and unfiltered.
 pub(crate) fn raw_stdout() -> io::Result<File> {
     Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
 }
 
-/// Payload on standard output. A reader that has gone (`| head`) is a quiet end, not an error.
+/// The result of a command on standard output. A closed pipe (`| head`) ends it and is not an error.
 pub(crate) struct Payload {
     out: Box<dyn Write + Send>,
-    /// Whether a person looks on: then bytes of peers are shown escaped, and in colour if that is wanted.
+    /// Standard output is a terminal and the form is not JSON: format for reading, escape bytes, use colour.
     pub(crate) pretty: bool,
 }
 
-/// The reader of the payload has gone.
+/// The reader of standard output has closed it.
 #[derive(Debug)]
 pub(crate) struct ReaderGone;
 
 impl Payload {
-    /// Pretty on a terminal, unless `json` is asked for.
+    /// Creates a payload, pretty on a terminal unless `json` is set.
     pub(crate) fn new(json: bool) -> Self {
         let pretty = is_on_terminal() && !json;
         Self {
@@ -98,7 +98,7 @@ impl Payload {
         writeln!(self.out, "{line}").map_err(|_| ReaderGone)
     }
 
-    /// A value as a line of JSON.
+    /// Writes a value as a line of JSON.
     pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<(), ReaderGone> {
         json_line(&mut self.out, value).map_err(|_| ReaderGone)
     }
@@ -108,15 +108,15 @@ impl Payload {
     }
 }
 
-/// Writes `value` as a line of JSON that a terminal only shows.
+/// Writes `value` as a line of JSON with all control and hidden characters escaped.
 pub(crate) fn json_line(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
     let mut serializer = serde_json::Serializer::with_formatter(&mut *out, Sanitized);
     value.serialize(&mut serializer)?;
     out.write_all(b"\n")
 }
 
-/// JSON in which nothing is hidden. JSON itself only asks for C0 controls to be escaped, but a terminal obeys C1
-/// controls too, and turns text around at bidirectional marks.
+/// A JSON formatter that also escapes DEL, C1 controls and bidirectional marks. JSON itself requires escapes for C0 controls
+/// only, but terminals act on the others too.
 struct Sanitized;
 
 impl serde_json::ser::Formatter for Sanitized {
@@ -128,8 +128,8 @@ impl serde_json::ser::Formatter for Sanitized {
         let hidden = |c: char| c == '\x7f' || is_hidden(c);
         let mut plain = fragment;
         while let Some(at) = plain.find(hidden) {
-            let (seen, rest) = plain.split_at(at);
-            writer.write_all(seen.as_bytes())?;
+            let (before, rest) = plain.split_at(at);
+            writer.write_all(before.as_bytes())?;
             let mut rest = rest.chars();
             for unit in rest.next().unwrap_or_default().encode_utf16(&mut [0; 2]) {
                 write!(writer, "\\u{unit:04x}")?;
@@ -140,13 +140,13 @@ impl serde_json::ser::Formatter for Sanitized {
     }
 }
 
-/// The few colours there are: what the peer said, what we said, what is beside the point, what went wrong.
+/// The colour of received data.
 pub(crate) const HEARD: Style = AnsiColor::Cyan.on_default();
-/// See [`HEARD`].
+/// The colour of sent data.
 pub(crate) const SAID: Style = AnsiColor::Green.on_default();
-/// See [`HEARD`].
+/// The style of secondary text.
 pub(crate) const ASIDE: Style = Style::new().dimmed();
-/// See [`HEARD`].
+/// The colour of errors.
 pub(crate) const WRONG: Style = AnsiColor::Red.on_default();
 
 #[cfg(test)]
@@ -159,11 +159,11 @@ mod tests {
         let mut json = Vec::new();
         let mut serializer = serde_json::Serializer::with_formatter(&mut json, Sanitized);
         text.serialize(&mut serializer).unwrap();
-        let shown = String::from_utf8(json).unwrap();
+        let escaped = String::from_utf8(json).unwrap();
         assert_eq!(
-            shown,
+            escaped,
             r#""plain \"é\" 漢 \u001b \u007f \u009b2J \u202elive \udb40\udc41""#
         );
-        assert_eq!(serde_json::from_str::<String>(&shown).unwrap(), text);
+        assert_eq!(serde_json::from_str::<String>(&escaped).unwrap(), text);
     }
 }

@@ -1,5 +1,5 @@
-//! What the libraries have to say, on standard error: an event is a line, in which a terminal finds nothing to obey, and
-//! there are no more of them than somebody reads, whatever peers do.
+//! Log events of the libraries (tracing) on standard error: one sanitized line each, limited in rate, since peers can cause
+//! any number of them.
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
@@ -24,20 +24,20 @@ use tracing_subscriber::{
 
 use crate::term::{self, sanitize};
 
-/// Warnings and errors of one kind that are said within [`WINDOW`]; the others are counted. What is asked for with
-/// `ECHOIC_LOG` is said in full.
-const SAID_MAX: u32 = 10;
+/// Warnings and errors from one call site that are printed within [`WINDOW`]; further ones are counted. Lower levels, which
+/// `ECHOIC_LOG` enables, are not limited.
+const PRINTED_MAX: u32 = 10;
 
-/// See [`SAID_MAX`].
+/// The period of the limit [`PRINTED_MAX`].
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// The longest line, in characters.
+/// Longest line, in characters.
 const CHARS_MAX: usize = 4096;
 
-static STORM: OnceLock<Storm> = OnceLock::new();
+static LIMITER: OnceLock<RateLimiter> = OnceLock::new();
 
-/// Has warnings and errors of the libraries said; `ECHOIC_LOG` asks for more, in the words of tracing's filters
-/// (`debug`, `echoic_server=trace`).
+/// Starts logging: warnings and errors, or what `ECHOIC_LOG` selects in the syntax of tracing's `EnvFilter` (`debug`,
+/// `echoic_server=trace`). Installs the panic hook.
 pub(crate) fn start() {
     let filter = EnvFilter::builder()
         .with_env_var("ECHOIC_LOG")
@@ -49,26 +49,29 @@ pub(crate) fn start() {
         .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .event_format(Line)
         .init();
-    panic::set_hook(Box::new(tell_bug));
+    panic::set_hook(Box::new(log_panic));
 }
 
-/// Says how much was not said. To be called before the last word.
+/// Prints how many events were not printed. Call it before the program's last message.
 pub(crate) fn end() {
-    for line in STORM.get_or_init(Storm::default).rest() {
+    for line in LIMITER.get_or_init(RateLimiter::default).take_rest() {
         term::say(&line);
     }
 }
 
-/// What tokio and std panic with where there is no thread to be had: too many processes (`ulimit -u`), no memory.
+/// The panic messages of tokio and std if no thread can be created: too many processes (`ulimit -u`) or no memory.
 const NO_THREAD: [&str; 2] = ["OS can't spawn worker thread", "failed to spawn thread"];
 
-/// A panic is an event like another one: its message may hold a peer's bytes, and a peer may cause many.
-fn tell_bug(bug: &PanicHookInfo<'_>) {
-    let why = bug.payload_as_str().unwrap_or("no reason given");
+/// Logs a panic as an event, since its message may contain bytes of a peer, and a peer may cause many.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let why = panic.payload_as_str().unwrap_or("no reason given");
     if NO_THREAD.iter().any(|words| why.starts_with(words)) && is_main() {
         end_without_threads(why);
     }
-    let at = bug.location().map(ToString::to_string).unwrap_or_default();
+    let at = panic
+        .location()
+        .map(ToString::to_string)
+        .unwrap_or_default();
     tracing::error!("a bug in echoic, at {at}: {why}");
     let trace = Backtrace::capture();
     if trace.status() == BacktraceStatus::Captured {
@@ -80,17 +83,17 @@ fn is_main() -> bool {
     thread::current().name() == Some("main")
 }
 
-/// The system has no thread for what is being started, which is no bug. It ends here and not with the unwinding, in which
-/// a runtime that has some of its threads waits for them for ever.
+/// Ends the process with an error, since a lack of threads is not a bug. Unwinding would not do: a runtime with some of its
+/// threads would wait for them without end.
 #[expect(clippy::exit, reason = "see above")]
 fn end_without_threads(why: &str) -> ! {
     term::say(&format!(
-        "echoic: cannot start a thread: {why}; limits of the system are shown by `ulimit -a`"
+        "echoic: cannot start a thread: {why}; check the limits of the system with `ulimit -a`"
     ));
     process::exit(1)
 }
 
-/// How an event looks.
+/// Formats an event as a line.
 struct Line;
 
 impl<S, N> FormatEvent<S, N> for Line
@@ -109,10 +112,10 @@ where
         let level = *event.metadata().level();
         let mut line = format!("{level:>5} {}", one_line(&text));
         if level <= Level::WARN {
-            let storm = STORM.get_or_init(Storm::default);
-            match storm.may_say(event.metadata().callsite(), Instant::now(), &line) {
+            let limiter = LIMITER.get_or_init(RateLimiter::default);
+            match limiter.admit(event.metadata().callsite(), Instant::now(), &line) {
                 Some(0) => {}
-                Some(unsaid) => line += &format!(" ({unsaid} more like it before)"),
+                Some(skipped) => line += &format!(" ({skipped} more like it before)"),
                 None => return Ok(()),
             }
         }
@@ -139,51 +142,53 @@ fn one_line(text: &str) -> String {
     line
 }
 
-/// How often the same was to be said lately.
+/// Limits the rate of events by call site.
 #[derive(Debug, Default)]
-struct Storm(Mutex<HashMap<Identifier, Heard>>);
+struct RateLimiter(Mutex<HashMap<Identifier, CallSite>>);
 
 #[derive(Debug)]
-struct Heard {
+struct CallSite {
+    /// The start of the current window.
     since: Instant,
-    said: u32,
-    unsaid: u64,
+    printed: u32,
+    skipped: u64,
+    /// The last skipped line.
     last: String,
 }
 
-impl Storm {
-    /// Whether `line`, which comes from this place in the code, is to be said, and how many like it were not before.
-    fn may_say(&self, address: Identifier, now: Instant, line: &str) -> Option<u64> {
+impl RateLimiter {
+    /// Decides whether to print `line` from this call site. Returns the number of lines skipped before it; `None` to skip it.
+    fn admit(&self, call_site: Identifier, now: Instant, line: &str) -> Option<u64> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let heard = all.entry(address).or_insert_with(|| Heard {
+        let site = all.entry(call_site).or_insert_with(|| CallSite {
             since: now,
-            said: 0,
-            unsaid: 0,
+            printed: 0,
+            skipped: 0,
             last: String::new(),
         });
-        if now.saturating_duration_since(heard.since) >= WINDOW {
-            (heard.since, heard.said) = (now, 0);
+        if now.saturating_duration_since(site.since) >= WINDOW {
+            (site.since, site.printed) = (now, 0);
         }
-        if heard.said < SAID_MAX {
-            heard.said += 1;
-            return Some(mem::take(&mut heard.unsaid));
+        if site.printed < PRINTED_MAX {
+            site.printed += 1;
+            return Some(mem::take(&mut site.skipped));
         }
-        heard.unsaid += 1;
-        line.clone_into(&mut heard.last);
+        site.skipped += 1;
+        line.clone_into(&mut site.last);
         None
     }
 
-    /// What was never said, which then counts as said: of each kind how often, and the last.
-    fn rest(&self) -> Vec<String> {
+    /// Takes the skipped lines: for each call site the last one, with the number of the others.
+    fn take_rest(&self) -> Vec<String> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let unsaid = all
+        let skipped = all
             .values_mut()
-            .map(|heard| (mem::take(&mut heard.unsaid), heard));
-        unsaid
-            .filter(|(unsaid, _)| *unsaid > 0)
-            .map(|(unsaid, heard)| match unsaid {
-                1 => heard.last.clone(),
-                n => format!("{} ({} more like it before)", heard.last, n - 1),
+            .map(|site| (mem::take(&mut site.skipped), site));
+        skipped
+            .filter(|(skipped, _)| *skipped > 0)
+            .map(|(skipped, site)| match skipped {
+                1 => site.last.clone(),
+                n => format!("{} ({} more like it before)", site.last, n - 1),
             })
             .collect()
     }
@@ -201,17 +206,17 @@ mod tests {
             tracing::callsite!(name: "test", kind: tracing::metadata::Kind::EVENT, fields: message);
         let other = tracing::callsite!(name: "other", kind: tracing::metadata::Kind::EVENT, fields: message);
         let of = |callsite: &'static dyn Callsite| callsite.metadata().callsite();
-        let (storm, began) = (Storm::default(), Instant::now());
-        let say =
-            |after: u64| storm.may_say(of(address), began + Duration::from_millis(after), "line");
-        let said: Vec<_> = (0..10_000).filter_map(|i| say(i / 10)).collect();
-        assert_eq!(said, [0; SAID_MAX as usize]);
-        assert_eq!(storm.may_say(of(other), began, "another"), Some(0));
-        assert_eq!(say(10_000), Some(9990));
-        let said = (0..11).filter_map(|_| say(10_001)).count();
-        assert_eq!(said, SAID_MAX as usize - 1);
-        assert_eq!(storm.rest(), ["line (1 more like it before)"]);
-        assert!(storm.rest().is_empty());
+        let (limiter, began) = (RateLimiter::default(), Instant::now());
+        let admit_at =
+            |after: u64| limiter.admit(of(address), began + Duration::from_millis(after), "line");
+        let printed: Vec<_> = (0..10_000).filter_map(|i| admit_at(i / 10)).collect();
+        assert_eq!(printed, [0; PRINTED_MAX as usize]);
+        assert_eq!(limiter.admit(of(other), began, "another"), Some(0));
+        assert_eq!(admit_at(10_000), Some(9990));
+        let printed = (0..11).filter_map(|_| admit_at(10_001)).count();
+        assert_eq!(printed, PRINTED_MAX as usize - 1);
+        assert_eq!(limiter.take_rest(), ["line (1 more like it before)"]);
+        assert!(limiter.take_rest().is_empty());
     }
 
     #[test]

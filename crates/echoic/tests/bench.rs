@@ -442,7 +442,7 @@ fn unix_sockets_mixtures_and_corpora_can_be_benched() {
         ]);
         ran.good()
     };
-    assert!(forms("text").contains("60 as expected (upper, found out)"));
+    assert!(forms("text").contains("60 as expected (upper, detected)"));
     assert_eq!(forms("csv").lines().count(), 2);
     let last: Value = serde_json::from_str(forms("jsonl").lines().last().unwrap()).unwrap();
     assert_eq!((&last["ev"], &last["ok"]), (&"summary".into(), &60.into()));

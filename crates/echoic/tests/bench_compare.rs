@@ -141,14 +141,17 @@ fn incomparable_runs_are_rejected_before_measuring() {
     fs::write(home.path().join("new.json"), "{\"version\":2,\"loop\":\"closed\",\"connections\":1,\"pipeline\":1,\"done_per_s\":1,\"latency_due_us\":{}}").unwrap();
     for (args, why) in [
         ("--compare none.json", "none.json: No such file"),
-        ("--compare not.json", "not.json: no result of echoic bench"),
-        ("--compare new.json", "a result of form 2"),
+        (
+            "--compare not.json",
+            "not.json: expected a result of echoic bench",
+        ),
+        ("--compare new.json", "invalid version 2"),
         (
             "--against udp://:5000",
-            "streams and datagrams cannot be compared",
+            "one is a stream, the other sends datagrams",
         ),
         ("--against 192.0.2.1:7", "--allow-load 192.0.2.1"),
-        ("--against :5000 --repeats 4", "it takes 5 at least"),
+        ("--against :5000 --repeats 4", "expected at least 5"),
         ("--against :5000 --compare old.json", "cannot be used with"),
         ("--repeats 5 --find max --slo p99<1s", "cannot be used with"),
     ] {

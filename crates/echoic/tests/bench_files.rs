@@ -329,8 +329,12 @@ fn unwritable_file_is_reported_before_the_run() {
             "none/run.html",
             "there is no folder none; make it first",
         ),
-        ("--hgrm", "/dev/null", "it is no plain file"),
-        ("--svg", "file/charts", "cannot make the folder file/charts"),
+        ("--hgrm", "/dev/null", "it is not a regular file"),
+        (
+            "--svg",
+            "file/charts",
+            "cannot create the folder file/charts",
+        ),
     ] {
         let ran = bench(&home, &endpoint, &[option, path]);
         assert_eq!(

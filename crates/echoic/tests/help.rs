@@ -236,3 +236,28 @@ fn filter_words_in_log_help_are_valid() {
         }
     }
 }
+
+#[test]
+fn help_fits_80_columns() {
+    let home = Home::new();
+    for command in [
+        "serve",
+        "connect",
+        "probe",
+        "bench",
+        "log",
+        "limits",
+        "completions",
+        "man",
+    ] {
+        for flag in ["--help", "-h"] {
+            let help = home.run(&[command, flag]).good();
+            for line in help.lines() {
+                assert!(line.chars().count() <= 80, "{command} {flag}: {line}");
+            }
+        }
+    }
+    for line in home.run(&["--help"]).good().lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+}

@@ -178,7 +178,7 @@ fn dns_records_show_their_ttl_and_are_escaped() {
             "{told}"
         );
         let text = network.echoic("probe plain.test").good();
-        assert!(text.contains("(port 80, since none was given)"), "{text}");
+        assert!(text.contains("(port 80 by default)"), "{text}");
         assert!(
             text.contains("record  plain.test. A 192.0.2.7  TTL 77 s"),
             "{text}"

@@ -79,7 +79,7 @@ fn json_prints_each_event_as_a_line() {
         assert!(of(open, "peer").starts_with("127.0.0.1:"), "{open}");
         let end = story.last().unwrap();
         assert_eq!((of(end, "end"), of(end, "how")), ("fin", how));
-        assert_eq!((&end["unsent"], &end["unheard"]), (&json!(0), &json!(0)));
+        assert_eq!((&end["unsent"], &end["discarded"]), (&json!(0), &json!(0)));
     }
 
     // An exchange is what `log --json` prints of it.
@@ -203,7 +203,7 @@ fn quiet_says_nothing_while_all_is_well() {
 fn quiet_still_tells_of_failures() {
     let home = Home::new();
     let mut command = home.echoic(&["serve", "echo=127.0.0.1:0", "-q", "--print"]);
-    command.args(["--drain", "200ms"]);
+    command.args(["--drain-timeout", "200ms"]);
     command
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped());
@@ -524,7 +524,7 @@ fn d19_each_timeout_ends_its_case_and_is_recorded() {
     let writing = thread::spawn(move || stream.write_all(&lines));
     assert_eq!(idle.rest(), b"");
     assert_eq!(partial.rest(), b"");
-    serve.out.wait_for("not-reading");
+    serve.out.wait_for("write-timeout");
     // While one that says something now and then goes on.
     let mut busy = Talk::to(serve.at[0]);
     let since = Instant::now();
@@ -542,7 +542,11 @@ fn d19_each_timeout_ends_its_case_and_is_recorded() {
     let ends = events(&out, 1);
     let how = |how: &str| ends.iter().filter(|event| event["how"] == how).count();
     assert_eq!(
-        (how("idle"), how("partial"), how("not-reading")),
+        (
+            how("idle-timeout"),
+            how("message-timeout"),
+            how("write-timeout")
+        ),
         (1, 1, 1),
         "{ends:?}"
     );
@@ -586,7 +590,10 @@ fn d19_later_bytes_do_not_extend_the_message_timeout() {
     drop(talk);
     let home = serve.home.clone();
     serve.stop();
-    assert_eq!(home.sql("SELECT how FROM conversation"), ["partial"]);
+    assert_eq!(
+        home.sql("SELECT how FROM conversation"),
+        ["message-timeout"]
+    );
 }
 
 #[test]

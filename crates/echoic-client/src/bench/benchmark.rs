@@ -6,14 +6,14 @@ use thiserror::Error;
 
 use super::{
     compare::{Comparison, Other},
-    fleet::{BenchError, Fleet},
+    fleet::{BenchError, LoadGenerator},
     guess::guess,
     measured::{Measured, SearchResult},
     null::floor,
-    observer::{Observer, Stops},
+    observer::{Observer, StopSwitch},
     plan::{Arrivals, IndivisibleReplies, Length, Load, Plan, Run, Warmup},
-    runner::{DISCARDED, Runner},
-    search::{Kept, Next, Search},
+    runner::{Runner, WARMUP_DIVISOR},
+    search::{Search, SearchStep, TrialOutcome},
     slo::Slo,
     tries::Purpose,
 };
@@ -26,7 +26,7 @@ const FIRST_LENGTH: Duration = Duration::from_secs(10);
 /// Where a search begins, in requests a second.
 const SEARCH_FROM: f64 = 1000.0;
 /// One repeat, unless its length is given.
-const EACH: Duration = Duration::from_secs(2);
+const REPEAT_LENGTH: Duration = Duration::from_secs(2);
 
 /// One or more runs against one target, and what they are judged by.
 #[derive(Clone, Debug)]
@@ -95,7 +95,7 @@ pub enum Runs {
     },
 }
 
-/// Why a benchmark has no result.
+/// LossReason a benchmark has no result.
 #[derive(Debug, Error)]
 pub enum BenchmarkError {
     /// A run could not be made.
@@ -113,8 +113,12 @@ pub enum BenchmarkError {
 }
 
 impl Benchmark {
-    /// Makes the runs, until they are over or `stops` is told to stop. Blocks; `observer` is told how it is getting on.
-    pub fn run(&self, stops: &Stops, observer: &dyn Observer) -> Result<Measured, BenchmarkError> {
+    /// Makes the runs, until they are over or `stop` is told to stop. Blocks; `observer` is told how it is getting on.
+    pub fn run(
+        &self,
+        stop: &StopSwitch,
+        observer: &dyn Observer,
+    ) -> Result<Measured, BenchmarkError> {
         let mut plan = self.plan.clone();
         if self.guesses {
             plan.expect = guess(&plan)?;
@@ -131,7 +135,7 @@ impl Benchmark {
             is_guessed: self.guesses,
             slo: self.slo.as_ref(),
             assert: self.assert.as_ref(),
-            stops,
+            stop,
             observer,
             tries: Vec::new(),
         };
@@ -141,10 +145,10 @@ impl Benchmark {
                 length,
                 warmup,
             } => {
-                let mut fleet = runner.open(&runner.plan)?;
-                let run = runner.warmed(&mut fleet, *warmup, load.clone(), *length)?;
-                let figures = runner.once(&mut fleet, &run)?;
-                Ok(runner.measured(run, figures, None))
+                let mut generator = runner.open(&runner.plan)?;
+                let run = runner.prepare_run(&mut generator, *warmup, load.clone(), *length)?;
+                let figures = runner.run_once(&mut generator, &run)?;
+                Ok(runner.into_measured(run, figures, None))
             }
             Runs::FirstLook { warmup } => Ok(self.first_look(runner, *warmup)?),
             Runs::Steps { rates, each } => self.steps(runner, rates, *each),
@@ -160,20 +164,20 @@ impl Benchmark {
                 warmup,
                 other,
             } => {
-                let length = length.unwrap_or(Length::For(EACH));
-                let warmup = warmup.unwrap_or(Warmup::For(EACH / DISCARDED));
-                let ready = |runner: &Runner<'_>, plan: &Plan| {
-                    let mut fleet = runner.open(plan)?;
-                    let run = runner.warmed(&mut fleet, warmup, load.clone(), length)?;
-                    Ok((fleet, run))
+                let length = length.unwrap_or(Length::For(REPEAT_LENGTH));
+                let warmup = warmup.unwrap_or(Warmup::For(REPEAT_LENGTH / WARMUP_DIVISOR));
+                let prepare = |runner: &Runner<'_>, plan: &Plan| {
+                    let mut generator = runner.open(plan)?;
+                    let run = runner.prepare_run(&mut generator, warmup, load.clone(), length)?;
+                    Ok((generator, run))
                 };
-                repeats(runner, *count, other.as_ref(), &ready)
+                repeats(runner, *count, other.as_ref(), &prepare)
             }
         }
     }
 
     /// Requests at a rate, spread as they are to be.
-    fn at(&self, rate: f64) -> Load {
+    fn open_load(&self, rate: f64) -> Load {
         Load::Open {
             rate,
             arrivals: self.arrivals,
@@ -181,27 +185,27 @@ impl Benchmark {
     }
 
     fn first_look(&self, mut runner: Runner<'_>, warmup: Warmup) -> Result<Measured, BenchError> {
-        let mut fleet = runner.open(&runner.plan)?;
+        let mut generator = runner.open(&runner.plan)?;
         let run = Run {
             load: Load::Closed,
-            warmup: FIRST_LOOK / DISCARDED,
+            warmup: FIRST_LOOK / WARMUP_DIVISOR,
             length: Length::For(FIRST_LOOK),
         };
-        let alone = runner.once(&mut fleet, &run)?;
-        drop(fleet);
+        let alone = runner.run_once(&mut generator, &run)?;
+        drop(generator);
         let rate = alone.done_per_s() * FIRST_SHARE;
-        if rate < 1.0 || runner.stops.is_stopped() {
-            return Ok(runner.measured(run, alone, None));
+        if rate < 1.0 || runner.stop.is_stopped() {
+            return Ok(runner.into_measured(run, alone, None));
         }
         runner
             .observer
             .first_look(alone.done_per_s(), FIRST_CONNECTIONS);
         runner.plan.connections = FIRST_CONNECTIONS;
-        let mut fleet = runner.open(&runner.plan)?;
-        let load = self.at(rate.round());
-        let run = runner.warmed(&mut fleet, warmup, load, Length::For(FIRST_LENGTH))?;
-        let figures = runner.once(&mut fleet, &run)?;
-        Ok(runner.measured(run, figures, None))
+        let mut generator = runner.open(&runner.plan)?;
+        let load = self.open_load(rate.round());
+        let run = runner.prepare_run(&mut generator, warmup, load, Length::For(FIRST_LENGTH))?;
+        let figures = runner.run_once(&mut generator, &run)?;
+        Ok(runner.into_measured(run, figures, None))
     }
 
     fn steps(
@@ -210,18 +214,18 @@ impl Benchmark {
         rates: &[f64],
         each: Duration,
     ) -> Result<Measured, BenchmarkError> {
-        let mut fleet = runner.open(&runner.plan)?;
+        let mut generator = runner.open(&runner.plan)?;
         let mut last = None;
         for rate in rates {
-            let load = self.at(*rate);
-            let (run, figures, _) = runner.attempt(&mut fleet, Purpose::Step, load, each)?;
+            let load = self.open_load(*rate);
+            let (run, figures, _) = runner.attempt(&mut generator, Purpose::Step, load, each)?;
             last = Some((run, figures));
-            if runner.stops.is_stopped() {
+            if runner.stop.is_stopped() {
                 break;
             }
         }
         let (run, figures) = last.ok_or(BenchmarkError::NoRuns)?;
-        Ok(runner.measured(run, figures, None))
+        Ok(runner.into_measured(run, figures, None))
     }
 
     fn search(
@@ -231,43 +235,44 @@ impl Benchmark {
         confirm: Duration,
         within: f64,
     ) -> Result<Measured, BenchmarkError> {
-        let mut fleet = runner.open(&runner.plan)?;
+        let mut generator = runner.open(&runner.plan)?;
         let mut search = Search::new(SEARCH_FROM, within);
-        let mut limit = None;
+        let mut stopped_by = None;
         let mut last = None;
         let found = loop {
-            let (purpose, rate, time) = match search.next() {
-                Next::Found(rate) => break rate,
-                _ if runner.stops.is_stopped() => break None,
-                Next::Trial(rate) => (Purpose::Trial, rate, trial),
-                Next::Confirm(rate) => (Purpose::Confirmation, rate, confirm),
+            let (purpose, rate, time) = match search.next_step() {
+                SearchStep::Done(rate) => break rate,
+                _ if runner.stop.is_stopped() => break None,
+                SearchStep::Trial(rate) => (Purpose::Trial, rate, trial),
+                SearchStep::Confirm(rate) => (Purpose::Confirmation, rate, confirm),
             };
-            let (run, figures, kept) = runner.attempt(&mut fleet, purpose, self.at(rate), time)?;
-            if kept != Kept::Yes {
-                limit = runner.tries.last().map(|attempt| attempt.verdict.clone());
+            let (run, figures, outcome) =
+                runner.attempt(&mut generator, purpose, self.open_load(rate), time)?;
+            if outcome != TrialOutcome::Passed {
+                stopped_by = runner.tries.last().map(|attempt| attempt.verdict.clone());
             }
             last = Some((run, figures));
-            search.tell(kept);
+            search.record(outcome);
         };
         let (run, figures) = last.ok_or(BenchmarkError::Stopped)?;
         let result = SearchResult {
             found,
             within,
-            limit,
+            stopped_by,
         };
-        Ok(runner.measured(run, figures, Some(result)))
+        Ok(runner.into_measured(run, figures, Some(result)))
     }
 }
 
 /// Opens connections by a plan, warms them up, and gives the run to make over them.
-type Ready<'a> = dyn Fn(&Runner<'_>, &Plan) -> Result<(Fleet, Run), BenchError> + 'a;
+type Prepare<'a> = dyn Fn(&Runner<'_>, &Plan) -> Result<(LoadGenerator, Run), BenchError> + 'a;
 
 /// Measures so many times, and compares with `other`.
 fn repeats(
     mut runner: Runner<'_>,
     count: u32,
     other: Option<&Other>,
-    ready: &Ready<'_>,
+    prepare: &Prepare<'_>,
 ) -> Result<Measured, BenchmarkError> {
     let ours = runner.plan.clone();
     let mut theirs = match other {
@@ -276,25 +281,25 @@ fn repeats(
                 endpoint: endpoint.clone(),
                 ..ours.clone()
             };
-            let (fleet, run) = ready(&runner, &plan)?;
-            Some((plan, fleet, run))
+            let (generator, run) = prepare(&runner, &plan)?;
+            Some((plan, generator, run))
         }
         Some(Other::Result { .. }) | None => None,
     };
-    let (mut fleet, run) = ready(&runner, &ours)?;
+    let (mut generator, run) = prepare(&runner, &ours)?;
     let mut last = None;
     for _ in 0..count {
-        if let Some((plan, fleet, run)) = &mut theirs {
-            runner.repeat(plan, fleet, run, Purpose::Other)?;
+        if let Some((plan, generator, run)) = &mut theirs {
+            runner.repeat(plan, generator, run, Purpose::Other)?;
         }
-        last = Some(runner.repeat(&ours, &mut fleet, &run, Purpose::Repeat)?);
-        if runner.stops.is_stopped() {
+        last = Some(runner.repeat(&ours, &mut generator, &run, Purpose::Repeat)?);
+        if runner.stop.is_stopped() {
             break;
         }
     }
     let figures = last.ok_or(BenchmarkError::NoRuns)?;
     let comparison = other.map(|other| Comparison::of(other, &ours, &run, &runner.tries));
-    let mut measured = runner.measured(run, figures, None);
+    let mut measured = runner.into_measured(run, figures, None);
     measured.comparison = comparison;
     Ok(measured)
 }

@@ -20,7 +20,7 @@ impl Clock {
     }
 
     /// Nanoseconds until the start.
-    pub(super) fn ahead(&self) -> u64 {
+    pub(super) fn until_start(&self) -> u64 {
         nanos(self.start.saturating_duration_since(Instant::now()))
     }
 
@@ -47,6 +47,6 @@ pub(super) fn nanos(time: Duration) -> u64 {
 
 /// Nanoseconds from a figure that was computed: cut to whole ones, and to what there is.
 #[expect(clippy::cast_sign_loss, reason = "what is below 0 becomes 0")]
-pub(super) fn whole(nanos: f64) -> u64 {
+pub(super) fn saturating_nanos(nanos: f64) -> u64 {
     nanos as u64
 }

@@ -7,8 +7,8 @@ use echoic_core::endpoint::Endpoint;
 use super::{
     plan::{Load, Plan, Run},
     ratio::Ratio,
-    tries::{Purpose, Try},
-    verdict::Who,
+    tries::{Attempt, Purpose},
+    verdict::Limit,
 };
 
 /// What a benchmark is compared with.
@@ -126,7 +126,7 @@ impl fmt::Display for Caveat {
 
 impl Comparison {
     /// Compares the repeats among `tries`, which were made by `plan` and `run`, with `other`.
-    pub fn of(other: &Other, plan: &Plan, run: &Run, tries: &[Try]) -> Self {
+    pub fn of(other: &Other, plan: &Plan, run: &Run, tries: &[Attempt]) -> Self {
         let ours = Samples::of(tries, Purpose::Repeat);
         let (with, in_turn, theirs, mut caveats) = match other {
             Other::Endpoint { name, .. } => {
@@ -139,7 +139,7 @@ impl Comparison {
         };
         let limited = tries
             .iter()
-            .filter(|attempt| attempt.verdict.who == Who::Generator);
+            .filter(|attempt| attempt.verdict.limit == Limit::Generator);
         let (limited, all) = (limited.count(), tries.len());
         if limited > 0 {
             caveats.push(Caveat::Generator { limited, all });
@@ -172,7 +172,7 @@ impl Comparison {
 
 impl Samples {
     /// The figures of the runs that were made for `purpose`.
-    fn of(tries: &[Try], purpose: Purpose) -> Self {
+    fn of(tries: &[Attempt], purpose: Purpose) -> Self {
         let tries = || {
             tries
                 .iter()
@@ -250,14 +250,14 @@ mod tests {
         }
     }
 
-    fn attempt(purpose: Purpose, done_per_s: f64, who: Who) -> Try {
+    fn attempt(purpose: Purpose, done_per_s: f64, limit: Limit) -> Attempt {
         let why = String::new();
-        let mut attempt = Try::of(
+        let mut attempt = Attempt::of(
             purpose,
             None,
             &figures::tests::empty(1.0),
             true,
-            Verdict { who, why },
+            Verdict { limit, why },
         );
         attempt.done_per_s = done_per_s;
         attempt
@@ -285,8 +285,8 @@ mod tests {
             .flat_map(|n| {
                 let speed = 1000.0 + f64::from(n);
                 [
-                    attempt(Purpose::Other, speed, Who::Healthy),
-                    attempt(Purpose::Repeat, speed * 2.0, Who::Healthy),
+                    attempt(Purpose::Other, speed, Limit::None),
+                    attempt(Purpose::Repeat, speed * 2.0, Limit::None),
                 ]
             })
             .collect();
@@ -310,7 +310,7 @@ mod tests {
     #[test]
     fn single_baseline_run_gives_medians_but_no_ratio() {
         let tries: Vec<_> = (0..5)
-            .map(|_| attempt(Purpose::Repeat, 500.0, Who::Healthy))
+            .map(|_| attempt(Purpose::Repeat, 500.0, Limit::None))
             .collect();
         let compared = Comparison::of(&baseline(&[400.0]), &plan(), &run(Load::Closed), &tries);
         let rate = &compared.figures[0];
@@ -331,8 +331,8 @@ mod tests {
             ..plan()
         };
         let tries = [
-            attempt(Purpose::Repeat, 50.0, Who::Generator),
-            attempt(Purpose::Repeat, 50.0, Who::Healthy),
+            attempt(Purpose::Repeat, 50.0, Limit::Generator),
+            attempt(Purpose::Repeat, 50.0, Limit::None),
         ];
         let compared = Comparison::of(&baseline(&[50.0]), &plan, &run(load), &tries);
         assert_eq!(

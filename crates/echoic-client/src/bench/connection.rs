@@ -11,26 +11,26 @@ use echoic_wire::{DialError, DialOptions, Dialled, Link, dial};
 
 use super::{
     clock::Clock,
-    flow::Flow,
+    flow::DatagramFlow,
     stream::Stream,
-    tally::{Tally, Why},
-    template::Blanks,
-    workload::Script,
+    tally::{LossReason, Tally},
+    template::TemplateValues,
+    workload::PreparedWorkload,
 };
 
 /// Reads that one connection may do before others have their turn.
 const READS_MAX: usize = 16;
 /// Bytes of datagrams that may wait in the kernel, if it grants them.
-const ROOM: usize = 4 << 20;
+const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
 /// After a call that nobody answered, the next one waits so long, in nanoseconds.
-const PATIENCE: u64 = 100_000_000;
+const REDIAL_DELAY: u64 = 100_000_000;
 
 /// What all connections of a thread share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) endpoint: Endpoint,
     pub(super) dialling: DialOptions,
-    pub(super) script: Script,
+    pub(super) workload: PreparedWorkload,
     pub(super) pipeline: usize,
     pub(super) churn: Option<u64>,
     pub(super) timeout: u64,
@@ -42,11 +42,11 @@ pub(super) struct Shared {
 pub(super) struct Connection {
     number: u32,
     state: State,
-    talk: Talk,
+    requests: RequestTracker,
     /// Requests asked on it in all.
-    asked: u64,
+    queued: u64,
     /// Requests asked since it was opened.
-    asked_since_open: u64,
+    queued_since_open: u64,
     /// Datagrams its socket had dropped when that was last asked.
     dropped: u32,
     /// Waits among those that are to be flushed.
@@ -57,9 +57,9 @@ pub(super) struct Connection {
 
 /// How requests and replies are kept apart.
 #[derive(Debug)]
-enum Talk {
+enum RequestTracker {
     Stream(Stream),
-    Datagrams(Flow),
+    Datagrams(DatagramFlow),
 }
 
 enum State {
@@ -70,7 +70,7 @@ enum State {
 }
 
 /// What a connection is looked at with.
-pub(super) struct Look<'a, 'b> {
+pub(super) struct IoContext<'a, 'b> {
     pub(super) cx: &'a mut Context<'b>,
     pub(super) clock: &'a Clock,
     pub(super) shared: &'a Shared,
@@ -84,12 +84,12 @@ impl Connection {
         Self {
             number,
             state: State::Waiting(0),
-            talk: match framing {
-                Some(framing) => Talk::Stream(Stream::new(number, framing)),
-                None => Talk::Datagrams(Flow::new(number, all)),
+            requests: match framing {
+                Some(framing) => RequestTracker::Stream(Stream::new(number, framing)),
+                None => RequestTracker::Datagrams(DatagramFlow::new(number, all)),
             },
-            asked: 0,
-            asked_since_open: 0,
+            queued: 0,
+            queued_since_open: 0,
             dropped: 0,
             is_touched: false,
             is_free: false,
@@ -98,17 +98,17 @@ impl Connection {
 
     /// Requests asked and not settled.
     pub(super) fn in_flight(&self) -> usize {
-        match &self.talk {
-            Talk::Stream(stream) => stream.in_flight(),
-            Talk::Datagrams(flow) => flow.in_flight(),
+        match &self.requests {
+            RequestTracker::Stream(stream) => stream.in_flight(),
+            RequestTracker::Datagrams(flow) => flow.in_flight(),
         }
     }
 
     /// Replies that are worth waiting for before the end.
-    pub(super) fn awaited(&self) -> usize {
-        match &self.talk {
-            Talk::Stream(stream) => stream.in_flight(),
-            Talk::Datagrams(flow) => flow.awaited(),
+    pub(super) fn awaited_replies(&self) -> usize {
+        match &self.requests {
+            RequestTracker::Stream(stream) => stream.in_flight(),
+            RequestTracker::Datagrams(flow) => flow.awaited_replies(),
         }
     }
 
@@ -120,7 +120,7 @@ impl Connection {
         let room = shared.pipeline.saturating_sub(self.in_flight());
         match shared.churn {
             None => room,
-            Some(churn) => room.min(churn.saturating_sub(self.asked_since_open) as usize),
+            Some(churn) => room.min(churn.saturating_sub(self.queued_since_open) as usize),
         }
     }
 
@@ -130,7 +130,7 @@ impl Connection {
     }
 
     /// Whether it waits to be dialled again, and the moment for that has come.
-    pub(super) fn is_to_be_dialled(&self, now: u64) -> bool {
+    pub(super) fn is_ready_to_dial(&self, now: u64) -> bool {
         matches!(self.state, State::Waiting(until) if until <= now)
     }
 
@@ -141,83 +141,85 @@ impl Connection {
     }
 
     /// Queues one request.
-    pub(super) fn ask(&mut self, due: u64, now: u64, clock: &Clock, shared: &Shared) {
-        match &mut self.talk {
-            Talk::Datagrams(flow) => flow.ask(due, now),
-            Talk::Stream(stream) => {
-                let blanks = Blanks {
-                    number: self.asked * shared.connections + u64::from(self.number),
+    pub(super) fn queue(&mut self, due: u64, now: u64, clock: &Clock, shared: &Shared) {
+        match &mut self.requests {
+            RequestTracker::Datagrams(flow) => flow.queue(due, now),
+            RequestTracker::Stream(stream) => {
+                let values = TemplateValues {
+                    number: self.queued * shared.connections + u64::from(self.number),
                     connection: self.number,
                     unix_nanos: clock.unix_nanos(due),
-                    seed: shared.script.seed(),
+                    seed: shared.workload.seed(),
                 };
-                stream.ask(due, now, &blanks, &shared.script);
+                stream.queue(due, now, &values, &shared.workload);
             }
         }
-        self.asked += 1;
-        self.asked_since_open += 1;
+        self.queued += 1;
+        self.queued_since_open += 1;
     }
 
     /// Takes what has come. Pending if all has been taken; ready if there may be more.
-    pub(super) fn hear(&mut self, look: &mut Look<'_, '_>) -> Result<Poll<()>, DialError> {
-        self.come_through(look)?;
+    pub(super) fn receive(&mut self, io: &mut IoContext<'_, '_>) -> Result<Poll<()>, DialError> {
+        self.poll_dial(io)?;
         for _ in 0..READS_MAX {
             let State::Open(link) = &mut self.state else {
                 return Ok(Poll::Pending);
             };
-            let read = match link.poll_read(look.cx, look.buffer) {
+            let read = match link.poll_read(io.cx, io.buffer) {
                 Poll::Pending => return Ok(Poll::Pending),
                 Poll::Ready(read) => read,
             };
-            let is_stream = matches!(self.talk, Talk::Stream(_));
+            let is_stream = matches!(self.requests, RequestTracker::Stream(_));
             match read {
                 Ok(0) if is_stream => {
-                    look.tally.failures.closed += 1;
-                    self.end(look, Why::Cut);
+                    io.tally.failures.closed += 1;
+                    self.end(io, LossReason::Cut);
                 }
-                Ok(bytes) => self.heard(bytes, look),
-                Err(_) if is_stream => self.fail(look),
+                Ok(bytes) => self.received(bytes, io),
+                Err(_) if is_stream => self.fail(io),
                 // An earlier one came back refused (ICMP). The socket stays as it is, and the next may be taken.
-                Err(_) => look.tally.failures.refused += 1,
+                Err(_) => io.tally.failures.refused += 1,
             }
         }
         Ok(Poll::Ready(()))
     }
 
     /// So many bytes stand in the buffer.
-    fn heard(&mut self, bytes: usize, look: &mut Look<'_, '_>) {
-        let now = look.clock.now();
-        let heard = &look.buffer[..bytes];
-        let script = &look.shared.script;
-        match &mut self.talk {
-            Talk::Stream(stream) => {
-                if stream.heard(heard, now, script, look.tally).is_err() {
-                    self.fail(look);
+    fn received(&mut self, bytes: usize, io: &mut IoContext<'_, '_>) {
+        let now = io.clock.now();
+        let received = &io.buffer[..bytes];
+        let workload = &io.shared.workload;
+        match &mut self.requests {
+            RequestTracker::Stream(stream) => {
+                if stream.received(received, now, workload, io.tally).is_err() {
+                    self.fail(io);
                     return;
                 }
             }
-            Talk::Datagrams(flow) => flow.heard(heard, now, look.clock, script, look.tally),
+            RequestTracker::Datagrams(flow) => {
+                flow.received(received, now, io.clock, workload, io.tally)
+            }
         }
-        if self.is_worn_out(look.shared) {
-            self.end(look, Why::Cut);
+        if self.has_reached_churn(io.shared) {
+            self.end(io, LossReason::Cut);
         }
     }
 
     /// A call that is answered makes it open. The first call of all is an error if it is not answered.
-    fn come_through(&mut self, look: &mut Look<'_, '_>) -> Result<(), DialError> {
+    fn poll_dial(&mut self, io: &mut IoContext<'_, '_>) -> Result<(), DialError> {
         let State::Dialling(dialling) = &mut self.state else {
             return Ok(());
         };
-        match dialling.as_mut().poll(look.cx) {
+        match dialling.as_mut().poll(io.cx) {
             Poll::Pending => {}
             Poll::Ready(Ok(dialled)) => {
-                dialled.link.set_receive_buffer_size(ROOM);
+                dialled.link.set_receive_buffer_size(RECEIVE_BUFFER_BYTES);
                 self.state = State::Open(dialled.link);
                 self.dropped = 0;
-                self.asked_since_open = 0;
+                self.queued_since_open = 0;
             }
             Poll::Ready(Err(error)) => {
-                self.state = State::Waiting(look.clock.now() + PATIENCE);
+                self.state = State::Waiting(io.clock.now() + REDIAL_DELAY);
                 return Err(error);
             }
         }
@@ -225,91 +227,97 @@ impl Connection {
     }
 
     /// Writes what is queued, as far as it is taken.
-    pub(super) fn flush(&mut self, look: &mut Look<'_, '_>) {
+    pub(super) fn flush(&mut self, io: &mut IoContext<'_, '_>) {
         while let State::Open(link) = &mut self.state {
-            let script = &look.shared.script;
-            let wrote = match &mut self.talk {
-                Talk::Stream(stream) => {
+            let workload = &io.shared.workload;
+            let wrote = match &mut self.requests {
+                RequestTracker::Stream(stream) => {
                     if stream.unwritten().is_empty() {
                         return;
                     }
-                    let now = look.clock.now();
-                    let wrote = link.poll_write(look.cx, stream.unwritten());
-                    wrote.map_ok(|bytes| stream.wrote(bytes, now, script, look.tally))
+                    let now = io.clock.now();
+                    let wrote = link.poll_write(io.cx, stream.unwritten());
+                    wrote.map_ok(|bytes| stream.written(bytes, now, workload, io.tally))
                 }
-                Talk::Datagrams(flow) => {
-                    let Some(datagram) = flow.unsent(look.clock, script) else {
+                RequestTracker::Datagrams(flow) => {
+                    let Some(datagram) = flow.unsent(io.clock, workload) else {
                         return;
                     };
-                    let now = look.clock.now();
-                    match link.poll_write(look.cx, datagram) {
+                    let now = io.clock.now();
+                    match link.poll_write(io.cx, datagram) {
                         Poll::Pending => return,
                         // Of one sent before: it is told once, and this one is still to be sent.
                         Poll::Ready(Err(error))
                             if error.kind() == io::ErrorKind::ConnectionRefused =>
                         {
-                            look.tally.failures.refused += 1;
+                            io.tally.failures.refused += 1;
                         }
-                        Poll::Ready(sent) => flow.left(now, sent.is_ok(), script, look.tally),
+                        Poll::Ready(sent) => flow.sent(now, sent.is_ok(), workload, io.tally),
                     }
                     Poll::Ready(Ok(()))
                 }
             };
             match wrote {
                 Poll::Pending => return,
-                Poll::Ready(Ok(())) if self.is_worn_out(look.shared) => self.end(look, Why::Cut),
+                Poll::Ready(Ok(())) if self.has_reached_churn(io.shared) => {
+                    self.end(io, LossReason::Cut)
+                }
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(_)) => self.fail(look),
+                Poll::Ready(Err(_)) => self.fail(io),
             }
         }
     }
 
     /// Gives up what is overdue. On a stream that is the end of the connection: replies come in order, so what came
     /// later could not be told from it.
-    pub(super) fn check(&mut self, now: u64, look: &mut Look<'_, '_>) {
-        let timeout = look.shared.timeout;
-        match &mut self.talk {
-            Talk::Stream(stream) if stream.is_overdue(now, timeout) => self.end(look, Why::Cut),
-            Talk::Stream(_) => {}
-            Talk::Datagrams(flow) => flow.check(now, timeout, look.tally),
+    pub(super) fn expire(&mut self, now: u64, io: &mut IoContext<'_, '_>) {
+        let timeout = io.shared.timeout;
+        match &mut self.requests {
+            RequestTracker::Stream(stream) if stream.is_overdue(now, timeout) => {
+                self.end(io, LossReason::Cut)
+            }
+            RequestTracker::Stream(_) => {}
+            RequestTracker::Datagrams(flow) => flow.expire(now, timeout, io.tally),
         }
     }
 
     /// The run is over: what is out is lost, and a stream's connection with it.
-    pub(super) fn stop(&mut self, look: &mut Look<'_, '_>) {
-        if let (Talk::Datagrams(flow), State::Open(link)) = (&mut self.talk, &self.state) {
-            flow.give_up(
-                look.clock.now(),
-                look.shared.timeout,
-                Why::Pending,
-                look.tally,
+    pub(super) fn stop(&mut self, io: &mut IoContext<'_, '_>) {
+        if let (RequestTracker::Datagrams(flow), State::Open(link)) =
+            (&mut self.requests, &self.state)
+        {
+            flow.abandon(
+                io.clock.now(),
+                io.shared.timeout,
+                LossReason::Pending,
+                io.tally,
             );
             let dropped = link.dropped().unwrap_or(0);
-            look.tally.outcomes.dropped_here += u64::from(dropped.saturating_sub(self.dropped));
+            io.tally.outcomes.dropped_here += u64::from(dropped.saturating_sub(self.dropped));
             self.dropped = dropped;
         } else if self.in_flight() > 0 {
-            self.end(look, Why::Pending);
+            self.end(io, LossReason::Pending);
         }
     }
 
-    fn is_worn_out(&self, shared: &Shared) -> bool {
+    fn has_reached_churn(&self, shared: &Shared) -> bool {
         // What is in flight is not all written either.
         shared
             .churn
-            .is_some_and(|churn| self.asked_since_open >= churn && self.in_flight() == 0)
+            .is_some_and(|churn| self.queued_since_open >= churn && self.in_flight() == 0)
     }
 
-    fn fail(&mut self, look: &mut Look<'_, '_>) {
-        look.tally.failures.reset += 1;
-        self.end(look, Why::Cut);
+    fn fail(&mut self, io: &mut IoContext<'_, '_>) {
+        io.tally.failures.reset += 1;
+        self.end(io, LossReason::Cut);
     }
 
-    fn end(&mut self, look: &mut Look<'_, '_>, why: Why) {
-        let now = look.clock.now();
-        let timeout = look.shared.timeout;
-        match &mut self.talk {
-            Talk::Stream(stream) => stream.give_up(now, timeout, why, look.tally),
-            Talk::Datagrams(flow) => flow.give_up(now, timeout, why, look.tally),
+    fn end(&mut self, io: &mut IoContext<'_, '_>, reason: LossReason) {
+        let now = io.clock.now();
+        let timeout = io.shared.timeout;
+        match &mut self.requests {
+            RequestTracker::Stream(stream) => stream.abandon(now, timeout, reason, io.tally),
+            RequestTracker::Datagrams(flow) => flow.abandon(now, timeout, reason, io.tally),
         }
         self.state = State::Waiting(now);
     }

@@ -30,7 +30,7 @@ pub enum Expect {
 
 /// A text that says nothing of replies.
 #[derive(Clone, Debug, PartialEq, Error)]
-pub enum NoExpectation {
+pub enum InvalidExpectation {
     /// Not one of the words.
     #[error(
         "invalid expectation {}: expected upper, lower, echo, exact:TEXT, regex:RE, len:SIZE, any or none",
@@ -87,11 +87,11 @@ impl Expect {
     }
 
     /// Whether a reply is waited for.
-    pub fn waits(&self) -> bool {
+    pub fn expects_reply(&self) -> bool {
         !matches!(self, Self::None)
     }
 
-    /// Which of echo, upper and lower `reply` speaks for, if any: to be asked where nobody said what to expect.
+    /// Which of echo, upper and lower `reply` speaks for, if any: to be asked where nobody error what to expect.
     pub fn guess(request: &[u8], reply: &[u8]) -> Self {
         [Self::Echo, Self::Upper, Self::Lower]
             .into_iter()
@@ -121,18 +121,18 @@ fn cased(bytes: &[u8], map: impl Fn(&str) -> String) -> Vec<u8> {
 }
 
 impl FromStr for Expect {
-    type Err = NoExpectation;
+    type Err = InvalidExpectation;
 
-    fn from_str(text: &str) -> Result<Self, NoExpectation> {
-        let unknown = || NoExpectation::Unknown(text.to_owned());
+    fn from_str(text: &str) -> Result<Self, InvalidExpectation> {
+        let unknown = || InvalidExpectation::Unknown(text.to_owned());
         match text.split_once(':') {
             Some(("exact", bytes)) => Ok(Self::Exact(bytes.as_bytes().to_vec())),
             Some(("regex", regex)) => Regex::new(regex)
                 .map(Self::Regex)
-                .map_err(NoExpectation::Regex),
+                .map_err(InvalidExpectation::Regex),
             Some(("len", bytes)) => Bytes::within(bytes, 0..=u32::MAX.into())
                 .map(|bytes| Self::Len(bytes as usize))
-                .map_err(NoExpectation::Size),
+                .map_err(InvalidExpectation::Size),
             _ => match text {
                 "any" => Ok(Self::Any),
                 "none" => Ok(Self::None),
@@ -195,8 +195,8 @@ mod tests {
         let size = "len:x".parse::<Expect>().unwrap_err().to_string();
         assert!(size.starts_with("invalid size x: "), "{size}");
         for text in ["", "uper", "exact"] {
-            let said = text.parse::<Expect>().unwrap_err().to_string();
-            assert!(said.contains("regex:RE"), "{text}: {said}");
+            let error = text.parse::<Expect>().unwrap_err().to_string();
+            assert!(error.contains("regex:RE"), "{text}: {error}");
         }
         assert!("regex:(".parse::<Expect>().is_err());
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use hdrhistogram::Histogram;
 
-/// What one run over one window has shown. Warm-up is not in it, but for what [`Generator`] says of the whole process.
+/// What one run over one window has shown. Warm-up is not in it, but for what [`GeneratorStats`] says of the whole process.
 ///
 /// A request belongs to the window in which it was due. In a closed loop it is due when the connection was free for it,
 /// so that `due` and `sent` then say nearly the same.
@@ -37,12 +37,12 @@ pub struct Figures {
     pub unsent: u64,
     /// Replies that came within the window, whatever they answered: the server's rate is that of these.
     pub done: u64,
-    /// Why requests were lost, and what else went wrong.
+    /// LossReason requests were lost, and what else went wrong.
     pub failures: Failures,
     /// Bytes of requests, as they went over the wire with their frames.
     pub bytes_sent: u64,
     /// Bytes of replies, likewise.
-    pub bytes_heard: u64,
+    pub bytes_received: u64,
     /// From the moment each request was due: what a user waits. Requests without a reply are in it with what they have
     /// waited (the time-out, or less if the run ended), so that it counts [`Self::asked`] requests.
     pub due: Histogram<u64>,
@@ -51,11 +51,11 @@ pub struct Figures {
     /// One for each second of the window.
     pub series: Vec<Second>,
     /// What became of datagrams; none for streams.
-    pub outcomes: Option<Fates>,
+    pub outcomes: Option<DatagramOutcomes>,
     /// The first few replies that were not as expected.
     pub samples: Vec<Sample>,
     /// How the generator itself fared.
-    pub generator: Generator,
+    pub generator: GeneratorStats,
 }
 
 /// What happened in one second of the window, by the time of the reply.
@@ -73,7 +73,7 @@ pub struct Second {
     pub due: Histogram<u64>,
 }
 
-/// Why requests were lost, and what else went wrong.
+/// LossReason requests were lost, and what else went wrong.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Failures {
     /// Unanswered for as long as `timeout` allows.
@@ -98,7 +98,7 @@ pub struct Failures {
 
 /// What became of datagrams. Counted with one bit for each that was sent, so that a duplicate does not hide a loss.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Fates {
+pub struct DatagramOutcomes {
     /// Answered a second time.
     pub duplicate: u64,
     /// Answered after one sent later was (RFC 4737, 3.3).
@@ -133,7 +133,7 @@ pub const SAMPLES_MAX: usize = 5;
 
 /// How the generator itself fared: whether it can be believed.
 #[derive(Clone, Debug)]
-pub struct Generator {
+pub struct GeneratorStats {
     /// How late it looked at requests that were due and had a free connection.
     pub lag: Histogram<u64>,
     /// CPU time of this process over the window, as a number of cores.
@@ -197,9 +197,9 @@ fn per_second(count: u64, seconds: f64) -> f64 {
 }
 
 /// The latency that a share `q` of the requests did not exceed, if at least ten lie above it: fewer tell nothing.
-pub fn percentile(of: &Histogram<u64>, q: f64) -> Option<Duration> {
-    let above = of.len() as f64 * (1.0 - q);
-    (above >= 10.0 - 1e-6).then(|| Duration::from_nanos(of.value_at_quantile(q)))
+pub fn percentile(histogram: &Histogram<u64>, q: f64) -> Option<Duration> {
+    let above = histogram.len() as f64 * (1.0 - q);
+    (above >= 10.0 - 1e-6).then(|| Duration::from_nanos(histogram.value_at_quantile(q)))
 }
 
 /// A histogram of latencies: three digits, up to an hour.
@@ -237,13 +237,13 @@ pub(super) mod tests {
             done: 0,
             failures: Failures::default(),
             bytes_sent: 0,
-            bytes_heard: 0,
+            bytes_received: 0,
             due: latencies(),
             service: latencies(),
             series: Vec::new(),
             outcomes: None,
             samples: Vec::new(),
-            generator: Generator {
+            generator: GeneratorStats {
                 lag: latencies(),
                 cpu: 0.0,
                 busy: 0.0,

@@ -23,20 +23,20 @@ use tokio::{runtime, task::unconstrained};
 use super::{
     clock::{Clock, nanos},
     connection::Shared,
-    figures::{Figures, Generator},
+    figures::{Figures, GeneratorStats},
     live::{Live, Progress},
     plan::{Length, Load, Plan, Run},
     schedule::Schedule,
     tally::Tally,
-    turn::{Order, Part, run},
+    turn::{RunConfig, WorkerResult, run},
     worker::Worker,
-    workload::Script,
+    workload::PreparedWorkload,
 };
 
 /// Threads begin together, so long after they were told to.
-const HEAD_START: Duration = Duration::from_millis(5);
+const START_DELAY: Duration = Duration::from_millis(5);
 
-/// Why there are no figures.
+/// LossReason there are no figures.
 #[derive(Debug, Error)]
 pub enum BenchError {
     /// The target was not reached in the first place.
@@ -49,31 +49,31 @@ pub enum BenchError {
 
 /// All threads of a plan, with their connections. Dropped, it closes them.
 #[derive(Debug)]
-pub struct Fleet {
-    crews: Vec<Crew>,
+pub struct LoadGenerator {
+    workers: Vec<WorkerHandle>,
     stop: Arc<AtomicBool>,
     plan: Plan,
 }
 
 /// One thread from outside.
 #[derive(Debug)]
-struct Crew {
-    orders: SyncSender<Call>,
-    answers: Receiver<Result<Option<Part>, BenchError>>,
+struct WorkerHandle {
+    commands: SyncSender<WorkerCommand>,
+    answers: Receiver<Result<Option<WorkerResult>, BenchError>>,
     live: Arc<Live>,
 }
 
 #[derive(Debug)]
-enum Call {
+enum WorkerCommand {
     Open(Duration),
-    Run(Box<Order>),
+    Run(Box<RunConfig>),
 }
 
-/// Stops the run under way, from wherever.
+/// StopSwitch the run under way, from wherever.
 #[derive(Clone, Debug)]
-pub struct Stop(Arc<AtomicBool>);
+pub struct StopHandle(Arc<AtomicBool>);
 
-impl Stop {
+impl StopHandle {
     /// Nothing more is asked; what is out is waited for.
     pub fn stop(&self) {
         self.0.store(true, Ordering::Relaxed);
@@ -87,23 +87,23 @@ impl Stop {
 
 /// Looks on at a run.
 #[derive(Clone, Debug)]
-pub struct Watch(Vec<Arc<Live>>);
+pub struct ProgressReader(Vec<Arc<Live>>);
 
-impl Watch {
+impl ProgressReader {
     /// How far it has come.
     pub fn progress(&self) -> Progress {
-        let told = self.0.iter().map(|live| live.progress());
-        told.reduce(Progress::and).unwrap_or_default()
+        let progress = self.0.iter().map(|live| live.progress());
+        progress.reduce(Progress::merge).unwrap_or_default()
     }
 }
 
-impl Fleet {
+impl LoadGenerator {
     /// Calls the target once, starts the threads and opens all connections.
     pub fn open(plan: &Plan) -> Result<Self, BenchError> {
         let threads = plan.threads.clamp(1, plan.connections.max(1));
-        let endpoint = first_call(plan)?;
-        let mut fleet = Self {
-            crews: Vec::new(),
+        let endpoint = resolve_target(plan)?;
+        let mut generator = Self {
+            workers: Vec::new(),
             stop: Arc::new(AtomicBool::new(false)),
             plan: Plan {
                 threads,
@@ -111,23 +111,25 @@ impl Fleet {
             },
         };
         for number in 0..threads {
-            fleet.crews.push(fleet.hire(number, &endpoint)?);
+            generator
+                .workers
+                .push(generator.spawn_worker(number, &endpoint)?);
         }
-        fleet.reopen()?;
-        Ok(fleet)
+        generator.reopen()?;
+        Ok(generator)
     }
 
     /// What stops its runs.
-    pub fn stop(&self) -> Stop {
-        Stop(Arc::clone(&self.stop))
+    pub fn stop(&self) -> StopHandle {
+        StopHandle(Arc::clone(&self.stop))
     }
 
     /// What looks on at its runs.
-    pub fn watch(&self) -> Watch {
-        Watch(
-            self.crews
+    pub fn progress_reader(&self) -> ProgressReader {
+        ProgressReader(
+            self.workers
                 .iter()
-                .map(|crew| Arc::clone(&crew.live))
+                .map(|worker| Arc::clone(&worker.live))
                 .collect(),
         )
     }
@@ -135,19 +137,19 @@ impl Fleet {
     /// Runs once. Connections that were lost in the run before are opened again first.
     pub fn run(&mut self, run: &Run) -> Result<Figures, BenchError> {
         self.reopen()?;
-        let clock = Clock::starting(HEAD_START);
+        let clock = Clock::starting(START_DELAY);
         let from = nanos(run.warmup);
         let (until, count) = match run.length {
             Length::For(time) => (from.saturating_add(nanos(time)), None),
             Length::Count(count) => (u64::MAX, Some(count)),
         };
         let threads = self.plan.threads;
-        for (number, crew) in (0..threads).zip(&self.crews) {
+        for (number, worker) in (0..threads).zip(&self.workers) {
             let share = |count: u64| {
                 let (each, rest) = (count / u64::from(threads), count % u64::from(threads));
                 each + u64::from(u64::from(number) < rest)
             };
-            let order = Order {
+            let config = RunConfig {
                 clock,
                 schedule: Schedule::new(&run.load, self.plan.seed, number, threads),
                 from,
@@ -156,13 +158,13 @@ impl Fleet {
                 drain_timeout: nanos(self.plan.drain_timeout),
                 stop: Arc::clone(&self.stop),
             };
-            crew.send(Call::Run(Box::new(order)))?;
+            worker.send(WorkerCommand::Run(Box::new(config)))?;
         }
-        let mut parts = Vec::new();
-        for crew in &self.crews {
-            parts.extend(crew.answer()?);
+        let mut results = Vec::new();
+        for worker in &self.workers {
+            results.extend(worker.answer()?);
         }
-        Ok(self.figures(run, &clock, parts))
+        Ok(self.figures(run, &clock, results))
     }
 
     fn reopen(&self) -> Result<(), BenchError> {
@@ -170,29 +172,29 @@ impl Fleet {
             let gap = f64::from(self.plan.threads) / rate;
             Duration::try_from_secs_f64(gap).unwrap_or(Duration::MAX)
         });
-        for crew in &self.crews {
-            crew.send(Call::Open(gap))?;
+        for worker in &self.workers {
+            worker.send(WorkerCommand::Open(gap))?;
         }
-        for crew in &self.crews {
-            crew.answer()?;
+        for worker in &self.workers {
+            worker.answer()?;
         }
         Ok(())
     }
 
-    fn hire(&self, number: u32, endpoint: &Endpoint) -> Result<Crew, BenchError> {
+    fn spawn_worker(&self, number: u32, endpoint: &Endpoint) -> Result<WorkerHandle, BenchError> {
         let plan = &self.plan;
         let is_datagrams = endpoint.shape() == Some(Shape::Datagrams);
-        let framed = |framing| (!is_datagrams).then_some(framing);
+        let stream_framing = |framing| (!is_datagrams).then_some(framing);
         let shared = Shared {
             endpoint: endpoint.clone(),
             dialling: DialOptions {
                 timeout: plan.connect_within,
                 ..DialOptions::default()
             },
-            script: Script::new(
+            workload: PreparedWorkload::new(
                 &plan.workload,
                 &plan.expect,
-                framed(plan.frames.outbound),
+                stream_framing(plan.frames.outbound),
                 plan.seed,
             ),
             pipeline: plan.pipeline.max(1) as usize,
@@ -202,38 +204,42 @@ impl Fleet {
         };
         let numbers = (number..plan.connections).step_by(plan.threads as usize);
         let live = Arc::new(Live::default());
-        let (orders, hear_orders) = sync_channel(1);
+        let (commands, command_receiver) = sync_channel(1);
         let (answer, answers) = sync_channel(1);
-        let (heard, spin, told) = (framed(plan.frames.inbound), plan.spin, Arc::clone(&live));
+        let (inbound, spin, thread_live) = (
+            stream_framing(plan.frames.inbound),
+            plan.spin,
+            Arc::clone(&live),
+        );
         thread::Builder::new()
             .name(format!("bench-{number}"))
             .spawn(move || {
-                let hired = hire(shared, numbers, heard, spin, told);
-                work(hired, &hear_orders, &answer);
+                let built = build_worker(shared, numbers, inbound, spin, thread_live);
+                run_worker(built, &command_receiver, &answer);
             })?;
-        Ok(Crew {
-            orders,
+        Ok(WorkerHandle {
+            commands,
             answers,
             live,
         })
     }
 
-    fn figures(&self, run: &Run, clock: &Clock, parts: Vec<Part>) -> Figures {
-        let from = parts.iter().map(|part| part.from).min().unwrap_or(0);
-        let closed = parts.iter().map(|part| part.until).max().unwrap_or(0);
-        let process = parts
+    fn figures(&self, run: &Run, clock: &Clock, results: Vec<WorkerResult>) -> Figures {
+        let from = results.iter().map(|result| result.from).min().unwrap_or(0);
+        let closed = results.iter().map(|result| result.until).max().unwrap_or(0);
+        let process = results
             .iter()
-            .map(|part| part.process)
+            .map(|result| result.process)
             .max()
             .unwrap_or_default();
-        let busy = parts.iter().map(|part| {
-            let window = part.until.saturating_sub(part.from).max(1);
-            nanos(part.cpu).saturating_sub(part.spun) as f64 / window as f64
+        let busy = results.iter().map(|result| {
+            let window = result.until.saturating_sub(result.from).max(1);
+            nanos(result.cpu).saturating_sub(result.spun) as f64 / window as f64
         });
         let busy = busy.fold(0.0, f64::max);
         let mut tally = Tally::new(from, 0);
-        for part in parts {
-            tally.add(part.tally);
+        for result in results {
+            tally.merge(result.tally);
         }
         // A counted run lasts until its last reply.
         let until = match run.length {
@@ -261,13 +267,13 @@ impl Fleet {
             done: tally.done,
             failures: tally.failures,
             bytes_sent: tally.bytes_sent,
-            bytes_heard: tally.bytes_heard,
+            bytes_received: tally.bytes_received,
             due: tally.due,
             service: tally.service,
             series: tally.seconds,
             outcomes: is_datagrams.then_some(tally.outcomes),
             samples: tally.samples,
-            generator: Generator {
+            generator: GeneratorStats {
                 lag: tally.lag,
                 cpu: process.as_secs_f64() / cpu_seconds,
                 busy,
@@ -279,29 +285,29 @@ impl Fleet {
     }
 }
 
-impl Crew {
-    fn send(&self, call: Call) -> Result<(), BenchError> {
-        self.orders.send(call).map_err(|_| gone())
+impl WorkerHandle {
+    fn send(&self, command: WorkerCommand) -> Result<(), BenchError> {
+        self.commands.send(command).map_err(|_| worker_died())
     }
 
-    fn answer(&self) -> Result<Option<Part>, BenchError> {
-        self.answers.recv().unwrap_or_else(|_| Err(gone()))
+    fn answer(&self) -> Result<Option<WorkerResult>, BenchError> {
+        self.answers.recv().unwrap_or_else(|_| Err(worker_died()))
     }
 }
 
-fn gone() -> BenchError {
+fn worker_died() -> BenchError {
     io::Error::other("a thread of the load has died").into()
 }
 
-type Hired = io::Result<(runtime::Runtime, Worker)>;
+type BuiltWorker = io::Result<(runtime::Runtime, Worker)>;
 
-fn hire(
+fn build_worker(
     shared: Shared,
     numbers: impl Iterator<Item = u32>,
     framing: Option<Framing>,
     spin: bool,
     live: Arc<Live>,
-) -> Hired {
+) -> BuiltWorker {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -312,25 +318,30 @@ fn hire(
 }
 
 /// Does one call after the other until nobody calls any more.
-fn work(
-    hired: Hired,
-    calls: &Receiver<Call>,
-    answers: &SyncSender<Result<Option<Part>, BenchError>>,
+fn run_worker(
+    built: BuiltWorker,
+    commands: &Receiver<WorkerCommand>,
+    answers: &SyncSender<Result<Option<WorkerResult>, BenchError>>,
 ) {
-    let (runtime, mut worker) = match hired {
-        Ok(hired) => hired,
+    let (runtime, mut worker) = match built {
+        Ok(built) => built,
         Err(error) => {
             let _ = answers.send(Err(error.into()));
             return;
         }
     };
-    while let Ok(call) = calls.recv() {
+    while let Ok(command) = commands.recv() {
         // A task of its own, since waking that costs no system call; without the runtime's budget, since a thousand
         // connections are one task here.
         let done = runtime.block_on(runtime.spawn(unconstrained(async move {
-            let done = match call {
-                Call::Open(gap) => worker.open(gap).await.map(|()| None).map_err(Into::into),
-                Call::Run(order) => run(&mut worker, *order).await.map(Some).map_err(Into::into),
+            let done = match command {
+                WorkerCommand::Open(gap) => {
+                    worker.open(gap).await.map(|()| None).map_err(Into::into)
+                }
+                WorkerCommand::Run(config) => run(&mut worker, *config)
+                    .await
+                    .map(Some)
+                    .map_err(Into::into),
             };
             (worker, done)
         })));
@@ -345,7 +356,7 @@ fn work(
 }
 
 /// The address that answers, so that a name is looked up once and every connection goes to the same place.
-fn first_call(plan: &Plan) -> Result<Endpoint, BenchError> {
+fn resolve_target(plan: &Plan) -> Result<Endpoint, BenchError> {
     let options = DialOptions {
         timeout: plan.connect_within,
         ..DialOptions::default()

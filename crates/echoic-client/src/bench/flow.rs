@@ -1,61 +1,61 @@
-//! What one socket of datagrams has said and waits for. Replies come in any order, twice, late or not at all.
+//! What one socket of datagrams has encoded and waits for. Replies come in any order, twice, late or not at all.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use super::{
     clock::Clock,
-    seen::{Arrival, Seen},
+    seen::{Arrival, ArrivalTracker},
     stream::sample,
-    tally::{Moments, Reply, Tally, Why},
-    template::Blanks,
-    workload::{Said, Script},
+    tally::{LossReason, Moments, Reply, Tally},
+    template::TemplateValues,
+    workload::{EncodedRequest, PreparedWorkload},
 };
 
 /// Requests that timed out and are remembered, in case their reply comes late.
-const OVERDUE_MAX: usize = 1 << 20;
+const TIMED_OUT_MAX: usize = 1 << 20;
 /// Requests looked at for one that a reply without a number fits.
-const LOOKED_AT_MAX: usize = 256;
+const CANDIDATES_MAX: usize = 256;
 
 /// The requests of one socket from being asked to being answered. Bytes and times come in as arguments.
 #[derive(Debug)]
-pub(super) struct Flow {
+pub(super) struct DatagramFlow {
     number: u32,
     /// Sockets of the whole plan: the numbers of requests go round them.
     sockets: u64,
     /// Requests from number `base` on, by their number on this socket.
-    slots: VecDeque<Slot>,
+    requests: VecDeque<Request>,
     base: u64,
     /// The next one to be sent; those from there on wait.
     unsent: u64,
     in_flight: usize,
-    seen: Seen,
+    arrivals: ArrivalTracker,
     /// Timed out, with when they were due.
-    overdue: BTreeMap<u64, Moments>,
+    timed_out: BTreeMap<u64, Moments>,
     request: Vec<u8>,
     /// The kind of the one rendered there last.
     kind: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Slot {
+struct Request {
     due: u64,
     /// When it left; until then, when it was asked.
     sent: u64,
-    is_out: bool,
+    is_pending: bool,
 }
 
-impl Flow {
+impl DatagramFlow {
     /// Of socket `number` among `sockets`.
     pub(super) fn new(number: u32, sockets: u64) -> Self {
         Self {
             number,
             sockets,
-            slots: VecDeque::new(),
+            requests: VecDeque::new(),
             base: 0,
             unsent: 0,
             in_flight: 0,
-            seen: Seen::default(),
-            overdue: BTreeMap::new(),
+            arrivals: ArrivalTracker::default(),
+            timed_out: BTreeMap::new(),
             request: Vec::new(),
             kind: 0,
         }
@@ -67,77 +67,89 @@ impl Flow {
     }
 
     /// Replies that may still come: to what is in flight, and late ones.
-    pub(super) fn awaited(&self) -> usize {
-        self.in_flight + self.overdue.len()
+    pub(super) fn awaited_replies(&self) -> usize {
+        self.in_flight + self.timed_out.len()
     }
 
     /// Queues a request.
-    pub(super) fn ask(&mut self, due: u64, now: u64) {
-        self.slots.push_back(Slot {
+    pub(super) fn queue(&mut self, due: u64, now: u64) {
+        self.requests.push_back(Request {
             due,
             sent: now,
-            is_out: true,
+            is_pending: true,
         });
         self.in_flight += 1;
     }
 
     /// The next datagram to be sent.
-    pub(super) fn unsent(&mut self, clock: &Clock, script: &Script) -> Option<&[u8]> {
-        let slot = *self.slots.get((self.unsent - self.base) as usize)?;
-        self.kind = self.render(self.unsent, slot.due, clock, script).kind;
+    pub(super) fn unsent(&mut self, clock: &Clock, workload: &PreparedWorkload) -> Option<&[u8]> {
+        let request = *self.requests.get((self.unsent - self.base) as usize)?;
+        self.kind = self.render(self.unsent, request.due, clock, workload).kind;
         Some(&self.request)
     }
 
-    /// It was taken by the kernel, or refused for good.
-    pub(super) fn left(&mut self, now: u64, taken: bool, script: &Script, tally: &mut Tally) {
+    /// It was accepted by the kernel, or refused for good.
+    pub(super) fn sent(
+        &mut self,
+        now: u64,
+        accepted: bool,
+        workload: &PreparedWorkload,
+        tally: &mut Tally,
+    ) {
         let index = (self.unsent - self.base) as usize;
         self.unsent += 1;
-        let Some(slot) = self.slots.get_mut(index) else {
+        let Some(request) = self.requests.get_mut(index) else {
             return;
         };
-        let due = slot.due;
-        if !taken {
-            slot.is_out = false;
+        let due = request.due;
+        if !accepted {
+            request.is_pending = false;
             self.in_flight -= 1;
             tally.failures.not_sent += 1;
-            let never = Moments { due, sent: None };
-            tally.given_up(never, now, Why::Cut, 0);
+            let unsent = Moments { due, sent: None };
+            tally.add_lost(unsent, now, LossReason::Cut, 0);
             return;
         }
-        slot.sent = now;
-        tally.sent(due, now, self.request.len() as u64);
-        if !script.expect(self.kind).waits() {
-            slot.is_out = false;
+        request.sent = now;
+        tally.add_sent(due, now, self.request.len() as u64);
+        if !workload.expect(self.kind).expects_reply() {
+            request.is_pending = false;
             self.in_flight -= 1;
-            tally.done_by_sending(due, now);
+            tally.add_done_when_sent(due, now);
         }
     }
 
-    fn render(&mut self, own: u64, due: u64, clock: &Clock, script: &Script) -> Said {
+    fn render(
+        &mut self,
+        own: u64,
+        due: u64,
+        clock: &Clock,
+        workload: &PreparedWorkload,
+    ) -> EncodedRequest {
         self.request.clear();
-        let blanks = Blanks {
+        let values = TemplateValues {
             number: own * self.sockets + u64::from(self.number),
             connection: self.number,
             unix_nanos: clock.unix_nanos(due),
-            seed: script.seed(),
+            seed: workload.seed(),
         };
-        script.say(&blanks, &mut self.request)
+        workload.encode(&values, &mut self.request)
     }
 
     /// A datagram came.
-    pub(super) fn heard(
+    pub(super) fn received(
         &mut self,
         reply: &[u8],
         now: u64,
         clock: &Clock,
-        script: &Script,
+        workload: &PreparedWorkload,
         tally: &mut Tally,
     ) {
-        let Some(own) = self.whose(reply, clock, script) else {
+        let Some(own) = self.request_of(reply, clock, workload) else {
             tally.failures.extra += 1;
             return;
         };
-        let arrival = self.seen.arrive(own);
+        let arrival = self.arrivals.record(own);
         let is_counted = now >= tally.from;
         let Arrival::First { reordered_by } = arrival else {
             tally.outcomes.duplicate += u64::from(is_counted);
@@ -149,64 +161,74 @@ impl Flow {
         }
         let (moments, is_late) = match self.settle(own) {
             Some(moments) => (moments, false),
-            None => match self.overdue.remove(&own) {
+            None => match self.timed_out.remove(&own) {
                 Some(moments) => (moments, true),
                 None => return,
             },
         };
-        let said = self.render(own, moments.due, clock, script);
-        let met = script.is_met(said.kind, &self.request, reply);
-        let how = match (met, is_late) {
+        let encoded = self.render(own, moments.due, clock, workload);
+        let met = workload.is_met(encoded.kind, &self.request, reply);
+        let outcome = match (met, is_late) {
             (true, false) => Reply::Ok,
             (false, false) => Reply::Wrong,
             (_, true) => Reply::Late,
         };
-        tally.answered(moments, now, how, reply.len() as u64);
+        tally.add_reply(moments, now, outcome, reply.len() as u64);
         if !met && !is_late {
-            let expected = script.expect(said.kind).reply(&self.request);
+            let expected = workload.expect(encoded.kind).reply(&self.request);
             let cut =
                 expected.is_some_and(|whole| whole.len() > reply.len() && whole.starts_with(reply));
-            if cut && tally.counts(moments.due) {
+            if cut && tally.is_in_window(moments.due) {
                 tally.outcomes.truncated += 1;
             }
             let number = own * self.sockets + u64::from(self.number);
             let request = &self.request;
-            tally.sample(|| sample(self.number, number, request, reply, script, said.kind));
+            tally
+                .add_sample(|| sample(self.number, number, request, reply, workload, encoded.kind));
         }
     }
 
     /// Which request a reply belongs to: by the number within it; where there is none, the oldest it fits, or the oldest.
-    fn whose(&mut self, reply: &[u8], clock: &Clock, script: &Script) -> Option<u64> {
-        if let Some(number) = script.number_in(reply) {
+    fn request_of(
+        &mut self,
+        reply: &[u8],
+        clock: &Clock,
+        workload: &PreparedWorkload,
+    ) -> Option<u64> {
+        if let Some(number) = workload.number_in(reply) {
             let own = number / self.sockets;
             let is_ours = number % self.sockets == u64::from(self.number) && own < self.unsent;
             return is_ours.then_some(own);
         }
-        if script.is_numbered() {
+        if workload.is_numbered() {
             return None;
         }
         let sent = self.base..self.unsent;
-        let out = |flow: &Self, own: &u64| flow.slots[(own - flow.base) as usize].is_out;
+        let is_pending =
+            |flow: &Self, own: &u64| flow.requests[(own - flow.base) as usize].is_pending;
         let candidates: Vec<u64> = sent
-            .filter(|own| out(self, own))
-            .take(LOOKED_AT_MAX)
+            .filter(|own| is_pending(self, own))
+            .take(CANDIDATES_MAX)
             .collect();
         let fits = candidates.iter().copied().find(|own| {
-            let due = self.slots[(own - self.base) as usize].due;
-            let said = self.render(*own, due, clock, script);
-            script.is_met(said.kind, &self.request, reply)
+            let due = self.requests[(own - self.base) as usize].due;
+            let encoded = self.render(*own, due, clock, workload);
+            workload.is_met(encoded.kind, &self.request, reply)
         });
         fits.or_else(|| candidates.first().copied())
     }
 
     fn settle(&mut self, own: u64) -> Option<Moments> {
         let index = own.checked_sub(self.base)? as usize;
-        let slot = self.slots.get_mut(index).filter(|slot| slot.is_out)?;
-        slot.is_out = false;
+        let request = self
+            .requests
+            .get_mut(index)
+            .filter(|request| request.is_pending)?;
+        request.is_pending = false;
         self.in_flight -= 1;
         let moments = Moments {
-            due: slot.due,
-            sent: Some(slot.sent),
+            due: request.due,
+            sent: Some(request.sent),
         };
         self.trim();
         Some(moments)
@@ -214,28 +236,28 @@ impl Flow {
 
     fn trim(&mut self) {
         while self.base < self.unsent
-            && let Some(slot) = self.slots.front()
-            && !slot.is_out
+            && let Some(request) = self.requests.front()
+            && !request.is_pending
         {
-            self.slots.pop_front();
+            self.requests.pop_front();
             self.base += 1;
         }
     }
 
     /// Gives up what has been out for the time-out. Its reply may still come, late.
-    pub(super) fn check(&mut self, now: u64, timeout: u64, tally: &mut Tally) {
+    pub(super) fn expire(&mut self, now: u64, timeout: u64, tally: &mut Tally) {
         for own in self.base..self.unsent {
-            let slot = self.slots[(own - self.base) as usize];
-            if now.saturating_sub(slot.sent) < timeout {
+            let request = self.requests[(own - self.base) as usize];
+            if now.saturating_sub(request.sent) < timeout {
                 break;
             }
-            if !slot.is_out {
+            if !request.is_pending {
                 continue;
             }
-            if let Some(moments) = self.settle_at(own) {
-                tally.given_up(moments, now, Why::TimedOut, timeout);
-                if self.overdue.len() < OVERDUE_MAX {
-                    self.overdue.insert(own, moments);
+            if let Some(moments) = self.settle_untrimmed(own) {
+                tally.add_lost(moments, now, LossReason::TimedOut, timeout);
+                if self.timed_out.len() < TIMED_OUT_MAX {
+                    self.timed_out.insert(own, moments);
                 }
             }
         }
@@ -243,30 +265,36 @@ impl Flow {
     }
 
     /// As [`Self::settle`], while others are being looked at.
-    fn settle_at(&mut self, own: u64) -> Option<Moments> {
-        let slot = self.slots.get_mut((own - self.base) as usize)?;
-        slot.is_out = false;
+    fn settle_untrimmed(&mut self, own: u64) -> Option<Moments> {
+        let request = self.requests.get_mut((own - self.base) as usize)?;
+        request.is_pending = false;
         self.in_flight -= 1;
-        let (due, sent) = (slot.due, Some(slot.sent));
+        let (due, sent) = (request.due, Some(request.sent));
         Some(Moments { due, sent })
     }
 
-    /// Gives everything up. Those that were out for the time-out have timed out, for the others `why` is the reason.
-    pub(super) fn give_up(&mut self, now: u64, timeout: u64, why: Why, tally: &mut Tally) {
-        self.check(now, timeout, tally);
-        for own in self.base..self.base + self.slots.len() as u64 {
-            let slot = self.slots[(own - self.base) as usize];
-            if slot.is_out {
-                let sent = (own < self.unsent).then_some(slot.sent);
-                let due = slot.due;
-                tally.given_up(Moments { due, sent }, now, why, timeout);
+    /// Gives everything up. Those that were out for the time-out have timed out, for the others `reason` is the reason.
+    pub(super) fn abandon(
+        &mut self,
+        now: u64,
+        timeout: u64,
+        reason: LossReason,
+        tally: &mut Tally,
+    ) {
+        self.expire(now, timeout, tally);
+        for own in self.base..self.base + self.requests.len() as u64 {
+            let request = self.requests[(own - self.base) as usize];
+            if request.is_pending {
+                let sent = (own < self.unsent).then_some(request.sent);
+                let due = request.due;
+                tally.add_lost(Moments { due, sent }, now, reason, timeout);
             }
         }
-        self.base += self.slots.len() as u64;
-        self.slots.clear();
+        self.base += self.requests.len() as u64;
+        self.requests.clear();
         self.unsent = self.base;
         self.in_flight = 0;
-        self.overdue.clear();
+        self.timed_out.clear();
     }
 }
 
@@ -280,9 +308,9 @@ mod tests {
     const TIMEOUT: u64 = 1_000;
 
     struct Rig {
-        flow: Flow,
+        flow: DatagramFlow,
         clock: Clock,
-        script: Script,
+        workload: PreparedWorkload,
         tally: Tally,
     }
 
@@ -292,28 +320,28 @@ mod tests {
             let expect: Expect = expect.parse().unwrap();
             Self {
                 // Socket 1 of 2: its numbers are 1, 3, 5 …
-                flow: Flow::new(1, 2),
+                flow: DatagramFlow::new(1, 2),
                 clock: Clock::starting(Duration::ZERO),
-                script: Script::new(&workload, &expect, None, 0),
+                workload: PreparedWorkload::new(&workload, &expect, None, 0),
                 tally: Tally::new(0, u64::MAX),
             }
         }
 
         fn send(&mut self, count: u64, now: u64) {
             for _ in 0..count {
-                self.tally.asked(now, 0);
-                self.flow.ask(now, now);
-                assert!(self.flow.unsent(&self.clock, &self.script).is_some());
-                self.flow.left(now, true, &self.script, &mut self.tally);
+                self.tally.add_queued(now, 0);
+                self.flow.queue(now, now);
+                assert!(self.flow.unsent(&self.clock, &self.workload).is_some());
+                self.flow.sent(now, true, &self.workload, &mut self.tally);
             }
         }
 
-        fn hear(&mut self, reply: &str, now: u64) {
-            self.flow.heard(
+        fn receive(&mut self, reply: &str, now: u64) {
+            self.flow.received(
                 reply.as_bytes(),
                 now,
                 &self.clock,
-                &self.script,
+                &self.workload,
                 &mut self.tally,
             );
         }
@@ -323,19 +351,19 @@ mod tests {
     fn datagram_outcomes_are_distinguished() {
         let mut rig = Rig::new("hello {seq}", "upper");
         rig.send(8, 0);
-        rig.hear("HELLO 3", 5);
-        rig.hear("HELLO 1", 6);
-        rig.hear("HELLO 1", 7);
-        rig.hear("HELLO 5x", 8);
-        rig.hear("HELLO 7 and more", 9);
-        rig.hear("hello 9", 10);
-        rig.hear("HELLO 2", 11);
-        rig.hear("HELLO 99", 12);
-        rig.hear("garbage", 13);
-        rig.flow.check(TIMEOUT, TIMEOUT, &mut rig.tally);
-        rig.hear("HELLO 11", TIMEOUT + 1);
+        rig.receive("HELLO 3", 5);
+        rig.receive("HELLO 1", 6);
+        rig.receive("HELLO 1", 7);
+        rig.receive("HELLO 5x", 8);
+        rig.receive("HELLO 7 and more", 9);
+        rig.receive("hello 9", 10);
+        rig.receive("HELLO 2", 11);
+        rig.receive("HELLO 99", 12);
+        rig.receive("garbage", 13);
+        rig.flow.expire(TIMEOUT, TIMEOUT, &mut rig.tally);
+        rig.receive("HELLO 11", TIMEOUT + 1);
         rig.flow
-            .give_up(TIMEOUT + 2, TIMEOUT, Why::Pending, &mut rig.tally);
+            .abandon(TIMEOUT + 2, TIMEOUT, LossReason::Pending, &mut rig.tally);
         let tally = &rig.tally;
         // 13 and 15 never came.
         assert_eq!(
@@ -358,7 +386,7 @@ mod tests {
     fn truncated_reply_counts_as_truncated_and_wrong() {
         let mut rig = Rig::new("{seq} hello", "echo");
         rig.send(1, 0);
-        rig.hear("1 hel", 5);
+        rig.receive("1 hel", 5);
         assert_eq!((rig.tally.wrong, rig.tally.outcomes.truncated), (1, 1));
         assert_eq!(rig.tally.samples[0].expected, b"1 hello");
     }
@@ -367,9 +395,9 @@ mod tests {
     fn reply_without_number_matches_the_oldest_request_it_fits() {
         let mut rig = Rig::new("ping", "exact:pong");
         rig.send(2, 0);
-        rig.hear("pong", 5);
-        rig.hear("pang", 6);
-        rig.hear("pong", 7);
+        rig.receive("pong", 5);
+        rig.receive("pang", 6);
+        rig.receive("pong", 7);
         assert_eq!(
             (rig.tally.ok, rig.tally.wrong, rig.tally.failures.extra),
             (1, 1, 1)

@@ -6,12 +6,12 @@ use regex::bytes::Regex;
 
 use super::{
     expect::Expect,
-    fleet::{BenchError, Fleet},
+    fleet::{BenchError, LoadGenerator},
     plan::{Length, Load, Plan, Run},
 };
 
 /// How long the one reply is waited for.
-const PATIENCE: Duration = Duration::from_secs(1);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Asks once over a connection of its own. Whatever is neither upper, lower nor echo is [`Expect::Any`].
 pub fn guess(plan: &Plan) -> Result<Expect, BenchError> {
@@ -24,8 +24,8 @@ pub fn guess(plan: &Plan) -> Result<Expect, BenchError> {
         connections: 1,
         threads: 1,
         pipeline: 1,
-        timeout: PATIENCE.min(plan.timeout),
-        drain_timeout: PATIENCE.min(plan.drain_timeout),
+        timeout: REPLY_TIMEOUT.min(plan.timeout),
+        drain_timeout: REPLY_TIMEOUT.min(plan.drain_timeout),
         connects_per_s: None,
         ..plan.clone()
     };
@@ -34,7 +34,7 @@ pub fn guess(plan: &Plan) -> Result<Expect, BenchError> {
         warmup: Duration::ZERO,
         length: Length::Count(1),
     };
-    let figures = Fleet::open(&plan)?.run(&run)?;
+    let figures = LoadGenerator::open(&plan)?.run(&run)?;
     let sample = figures.samples.first();
     Ok(sample.map_or(Expect::Any, |sample| {
         Expect::guess(&sample.request, &sample.reply)

@@ -35,7 +35,7 @@ pub struct Progress {
 
 impl Live {
     /// Tells how far it is.
-    pub(super) fn tell(&self, now: u64, tally: &Tally, in_flight: usize) {
+    pub(super) fn publish(&self, now: u64, tally: &Tally, in_flight: usize) {
         let mut progress = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // The last second is not over yet.
         let seconds = tally.seconds.len().saturating_sub(1);
@@ -66,7 +66,7 @@ impl Live {
 
 impl Progress {
     /// With what another thread tells.
-    pub(super) fn and(mut self, other: Self) -> Self {
+    pub(super) fn merge(mut self, other: Self) -> Self {
         self.now = self.now.max(other.now);
         self.asked += other.asked;
         self.sent += other.sent;

@@ -5,7 +5,7 @@ use super::{
     figures::Figures,
     plan::{Plan, Run},
     slo::Judged,
-    tries::Try,
+    tries::Attempt,
     verdict::Verdict,
 };
 
@@ -25,7 +25,7 @@ pub struct Measured {
     /// Whether it was stopped before its end.
     pub is_cut: bool,
     /// Each run of many, in the order in which they were made.
-    pub tries: Vec<Try>,
+    pub tries: Vec<Attempt>,
     /// The result of a search, if one was made.
     pub search: Option<SearchResult>,
     /// The result of a comparison, if one was made.
@@ -44,7 +44,7 @@ pub struct SearchResult {
     /// How closely it was searched, as a share of the rate.
     pub within: f64,
     /// What kept it from going higher.
-    pub limit: Option<Verdict>,
+    pub stopped_by: Option<Verdict>,
 }
 
 impl Measured {

@@ -14,28 +14,28 @@ use tokio::{
 use super::{
     expect::Expect,
     figures::percentile,
-    fleet::{BenchError, Fleet},
+    fleet::{BenchError, LoadGenerator},
     plan::{Length, Load, Plan, Run},
 };
 
 /// How long it is measured.
-const FOR: Duration = Duration::from_millis(200);
+const MEASURED: Duration = Duration::from_millis(200);
 const WARMUP: Duration = Duration::from_millis(50);
 /// Its server goes away after so long, whatever happens.
-const PATIENCE: Duration = Duration::from_secs(20);
+const SERVER_LIFETIME: Duration = Duration::from_secs(20);
 
 /// The median latency of one connection to a server within this process that sends back what it reads, over TCP or, for
 /// datagrams, UDP on this machine. None if nothing came back.
 pub fn floor(plan: &Plan) -> Result<Option<Duration>, BenchError> {
     let is_datagrams = plan.endpoint.shape() == Some(Shape::Datagrams);
-    let (port_in, port) = std::sync::mpsc::sync_channel(1);
+    let (port_sender, port) = std::sync::mpsc::sync_channel(1);
     let (stop, stopped) = oneshot::channel::<()>();
     thread::Builder::new()
         .name("bench-null".to_owned())
         .spawn(move || {
-            let served = serve(is_datagrams, &port_in, stopped);
+            let served = serve(is_datagrams, &port_sender, stopped);
             if let Err(error) = served {
-                let _ = port_in.send(Err(error));
+                let _ = port_sender.send(Err(error));
             }
         })?;
     let port = port.recv().map_err(io::Error::other)??;
@@ -64,9 +64,9 @@ pub fn floor(plan: &Plan) -> Result<Option<Duration>, BenchError> {
     let run = Run {
         load: Load::Closed,
         warmup: WARMUP,
-        length: Length::For(FOR),
+        length: Length::For(MEASURED),
     };
-    let figures = Fleet::open(&plan)?.run(&run)?;
+    let figures = LoadGenerator::open(&plan)?.run(&run)?;
     drop(stop);
     Ok(percentile(&figures.service, 0.5))
 }
@@ -108,7 +108,7 @@ fn serve(
             _ = stopped => Ok(()),
         }
     };
-    runtime.block_on(async { timeout(PATIENCE, ended).await.unwrap_or(Ok(())) })
+    runtime.block_on(async { timeout(SERVER_LIFETIME, ended).await.unwrap_or(Ok(())) })
 }
 
 #[cfg(test)]

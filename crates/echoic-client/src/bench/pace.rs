@@ -17,17 +17,17 @@ use rustix::time::{
 use tokio::io::unix::AsyncFd;
 
 /// How much too late the kernel may wake us, in nanoseconds: from here on we wait at full speed.
-pub(super) const SLACK: u64 = 100_000;
+pub(super) const TIMER_SLACK: u64 = 100_000;
 
 /// A timer of the kernel.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct PreciseTimer {
     timer: AsyncFd<OwnedFd>,
     /// The moment it is set to.
     set: Option<u64>,
 }
 
-impl Pace {
+impl PreciseTimer {
     /// On the runtime this is called on.
     pub(super) fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
@@ -86,16 +86,16 @@ mod tests {
     #[tokio::test]
     async fn pace_waits_for_a_deadline_that_can_be_replaced() {
         let clock = Clock::starting(Duration::ZERO);
-        let mut pace = Pace::new().unwrap();
+        let mut timer = PreciseTimer::new().unwrap();
         let far = clock.now() + 3_600_000_000_000;
         poll_fn(|cx| {
-            assert!(pace.poll_until(far, clock.now(), cx).is_pending());
+            assert!(timer.poll_until(far, clock.now(), cx).is_pending());
             Poll::Ready(())
         })
         .await;
         for _ in 0..3 {
             let near = clock.now() + 2_000_000;
-            poll_fn(|cx| pace.poll_until(near, clock.now(), cx))
+            poll_fn(|cx| timer.poll_until(near, clock.now(), cx))
                 .await
                 .unwrap();
             assert!(clock.now() >= near);

@@ -10,7 +10,7 @@ use thiserror::Error;
 /// A text that is no histogram.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("no histogram in the V2 form of HdrHistogram, in base64: {0}")]
-pub struct NoHistogram(String);
+pub struct InvalidHistogram(String);
 
 /// Whole, nothing lost.
 ///
@@ -26,10 +26,10 @@ pub fn packed(of: &Histogram<u64>) -> String {
 
 /// Back again. Texts come from files of others: one that claims more than an hour in nanoseconds with three digits
 /// could take any amount of memory, and is refused.
-pub fn unpacked(text: &str) -> Result<Histogram<u64>, NoHistogram> {
+pub fn unpacked(text: &str) -> Result<Histogram<u64>, InvalidHistogram> {
     let bytes = BASE64_STANDARD
         .decode(text.trim())
-        .map_err(|why| NoHistogram(why.to_string()))?;
+        .map_err(|why| InvalidHistogram(why.to_string()))?;
     let claimed = |at: usize, length: usize| {
         let field = bytes.get(at..at + length)?;
         Some(
@@ -41,11 +41,11 @@ pub fn unpacked(text: &str) -> Result<Histogram<u64>, NoHistogram> {
     // Where the form says digits and the highest value (V2, header of 40 bytes).
     let (digits, highest) = (claimed(12, 4), claimed(24, 8));
     if digits.is_none_or(|digits| digits > 3) || highest.is_none_or(|highest| highest > HIGHEST) {
-        return Err(NoHistogram("not one of ours".to_owned()));
+        return Err(InvalidHistogram("not one of ours".to_owned()));
     }
     Deserializer::new()
         .deserialize(&mut &bytes[..])
-        .map_err(|why| NoHistogram(why.to_string()))
+        .map_err(|why| InvalidHistogram(why.to_string()))
 }
 
 /// An hour in nanoseconds, and as far again: bounds are rounded up.

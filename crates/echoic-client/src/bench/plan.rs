@@ -114,7 +114,7 @@ impl Plan {
     /// Checks that replies can be told apart: by their framing, by the length expected of each, or since each is alone.
     pub fn is_divisible(&self) -> Result<(), IndivisibleReplies> {
         let is_stream = self.endpoint.shape() != Some(Shape::Datagrams);
-        let is_unknown = self.expect.waits() && self.expect.reply_bytes(b"").is_none();
+        let is_unknown = self.expect.expects_reply() && self.expect.reply_bytes(b"").is_none();
         if is_stream && self.pipeline > 1 && self.frames.inbound == Framing::Chunk && is_unknown {
             let expect = self.expect.clone();
             return Err(IndivisibleReplies { expect });

@@ -13,9 +13,9 @@ use std::{
 
 /// The numbers that were woken since they were last taken.
 #[derive(Debug)]
-pub(super) struct Ready {
+pub(super) struct ReadySet {
     list: Arc<List>,
-    marks: Vec<(Arc<Mark>, Waker)>,
+    wakers: Vec<(Arc<ConnectionWaker>, Waker)>,
     taken: Vec<u32>,
 }
 
@@ -31,27 +31,27 @@ struct Woken {
 }
 
 #[derive(Debug)]
-struct Mark {
+struct ConnectionWaker {
     number: u32,
     listed: AtomicBool,
     list: Arc<List>,
 }
 
-impl Ready {
+impl ReadySet {
     /// For the numbers below `count`, all of them woken.
     pub(super) fn new(count: u32) -> Self {
         let list = Arc::new(List::default());
-        let marks = (0..count).map(|number| {
-            let mark = Arc::new(Mark {
+        let wakers = (0..count).map(|number| {
+            let number_waker = Arc::new(ConnectionWaker {
                 number,
                 listed: AtomicBool::new(false),
                 list: Arc::clone(&list),
             });
-            let waker = Waker::from(Arc::clone(&mark));
-            (mark, waker)
+            let waker = Waker::from(Arc::clone(&number_waker));
+            (number_waker, waker)
         });
         let ready = Self {
-            marks: marks.collect(),
+            wakers: wakers.collect(),
             list,
             taken: Vec::with_capacity(count as usize),
         };
@@ -63,12 +63,12 @@ impl Ready {
 
     /// Has `number` looked at again.
     pub(super) fn wake(&self, number: u32) {
-        self.marks[number as usize].0.mark();
+        self.wakers[number as usize].0.list_number();
     }
 
     /// What wakes `number`.
     pub(super) fn waker(&self, number: u32) -> &Waker {
-        &self.marks[number as usize].1
+        &self.wakers[number as usize].1
     }
 
     /// The numbers woken, each once. From here on `cx` is woken with the next one. Hand the list back when done.
@@ -87,7 +87,7 @@ impl Ready {
         }
         drop(woken);
         for number in &taken {
-            self.marks[*number as usize]
+            self.wakers[*number as usize]
                 .0
                 .listed
                 .store(false, Ordering::Release);
@@ -96,13 +96,13 @@ impl Ready {
     }
 
     /// Takes the list back, for its memory.
-    pub(super) fn give_back(&mut self, taken: Vec<u32>) {
+    pub(super) fn recycle(&mut self, taken: Vec<u32>) {
         self.taken = taken;
     }
 }
 
-impl Mark {
-    fn mark(&self) {
+impl ConnectionWaker {
+    fn list_number(&self) {
         if self.listed.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -119,13 +119,13 @@ impl Mark {
     }
 }
 
-impl Wake for Mark {
+impl Wake for ConnectionWaker {
     fn wake(self: Arc<Self>) {
-        self.mark();
+        self.list_number();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.mark();
+        self.list_number();
     }
 }
 
@@ -148,10 +148,10 @@ mod tests {
         let count = Arc::new(Count(AtomicUsize::new(0)));
         let waker = Waker::from(Arc::clone(&count));
         let cx = Context::from_waker(&waker);
-        let mut ready = Ready::new(3);
+        let mut ready = ReadySet::new(3);
         let first = ready.take(&cx);
         assert_eq!(first, [0, 1, 2]);
-        ready.give_back(first);
+        ready.recycle(first);
 
         for number in [2, 0, 2] {
             ready.waker(number).wake_by_ref();
@@ -159,7 +159,7 @@ mod tests {
         assert_eq!(count.0.load(Ordering::Relaxed), 1);
         let second = ready.take(&cx);
         assert_eq!(second, [2, 0]);
-        ready.give_back(second);
+        ready.recycle(second);
 
         ready.waker(2).wake_by_ref();
         assert_eq!(ready.take(&cx), [2]);

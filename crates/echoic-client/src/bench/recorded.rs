@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use super::{Load, Template, Undivided, Workload, divide};
 
-/// Requests taken from a store at most.
+/// Requests taken from a store at max.
 const MESSAGES_MAX: usize = 1_000_000;
 /// Exchanges fetched at a time.
 const PAGE: usize = 500;
@@ -30,13 +30,13 @@ pub enum Pace {
 /// No pace of that name.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("invalid pace {}: expected real, max, or a factor from 0.001x to 1000x such as 2x", quoted(.0))]
-pub struct NoPace(String);
+pub struct InvalidPace(String);
 
 impl FromStr for Pace {
-    type Err = NoPace;
+    type Err = InvalidPace;
 
     /// `real`, `max`, or how many times as fast: `2x`.
-    fn from_str(text: &str) -> Result<Self, NoPace> {
+    fn from_str(text: &str) -> Result<Self, InvalidPace> {
         let times = match &*text.to_ascii_lowercase() {
             "real" => return Ok(Self::Times(1.0)),
             "max" => return Ok(Self::Max),
@@ -45,7 +45,7 @@ impl FromStr for Pace {
         times
             .filter(|times| (0.001..=1000.0).contains(times))
             .map(Self::Times)
-            .ok_or_else(|| NoPace(text.to_owned()))
+            .ok_or_else(|| InvalidPace(text.to_owned()))
     }
 }
 
@@ -60,7 +60,7 @@ pub struct Recorded {
     pub count: u64,
 }
 
-/// Why there are no requests to say again.
+/// LossReason there are no requests to say again.
 #[derive(Debug, Error)]
 pub enum RecordedError {
     /// The store could not be read.
@@ -124,7 +124,7 @@ async fn requests(
     filter: &Filter,
     now: Micros,
 ) -> Result<Vec<(Micros, Vec<u8>)>, StoreError> {
-    let most = filter
+    let max = filter
         .limit()
         .map_or(MESSAGES_MAX, |limit| MESSAGES_MAX.min(limit as usize));
     let mut page = Page {
@@ -141,8 +141,8 @@ async fn requests(
             .into_iter()
             .filter(|exchange| !exchange.request.is_empty());
         requests.extend(exchanges.map(|exchange| (exchange.at, exchange.request)));
-        if requests.len() >= most || found.next.is_none() {
-            requests.truncate(most);
+        if requests.len() >= max || found.next.is_none() {
+            requests.truncate(max);
             return Ok(requests);
         }
         page.beyond = found.next;

@@ -4,23 +4,23 @@ use std::{sync::mpsc::sync_channel, thread, time::Duration};
 
 use super::{
     figures::Figures,
-    fleet::{BenchError, Fleet},
+    fleet::{BenchError, LoadGenerator},
     measured::{Measured, SearchResult},
-    observer::{Observer, Stops},
+    observer::{Observer, StopSwitch},
     plan::{Length, Load, Plan, Run, Warmup},
-    search::Kept,
+    search::TrialOutcome,
     slo::Slo,
-    tries::{Purpose, Try},
-    verdict::{Verdict, Who},
+    tries::{Attempt, Purpose},
+    verdict::{Limit, Verdict},
 };
 
 /// Of a step, a trial or a repeat, one part in so many is warm-up and not counted.
-pub(super) const DISCARDED: u32 = 5;
+pub(super) const WARMUP_DIVISOR: u32 = 5;
 /// One look of an automatic warm-up, and how many there are at most.
-const LOOK: Duration = Duration::from_millis(500);
-const LOOKS_MAX: usize = 20;
+const WARMUP_SAMPLE: Duration = Duration::from_millis(500);
+const WARMUP_SAMPLES_MAX: usize = 20;
 /// Medians so near to each other are alike.
-const ALIKE: f64 = 1.1;
+const MEDIAN_TOLERANCE: f64 = 1.1;
 /// Answered less than this within a trial is falling behind.
 const DELIVERED: f64 = 0.99;
 
@@ -31,26 +31,30 @@ pub(super) struct Runner<'a> {
     pub(super) is_guessed: bool,
     pub(super) slo: Option<&'a Slo>,
     pub(super) assert: Option<&'a Slo>,
-    pub(super) stops: &'a Stops,
+    pub(super) stop: &'a StopSwitch,
     pub(super) observer: &'a dyn Observer,
-    pub(super) tries: Vec<Try>,
+    pub(super) tries: Vec<Attempt>,
 }
 
 impl Runner<'_> {
-    pub(super) fn open(&self, plan: &Plan) -> Result<Fleet, BenchError> {
-        let fleet = Fleet::open(plan)?;
-        self.stops.add(fleet.stop());
-        Ok(fleet)
+    pub(super) fn open(&self, plan: &Plan) -> Result<LoadGenerator, BenchError> {
+        let generator = LoadGenerator::open(plan)?;
+        self.stop.add(generator.stop());
+        Ok(generator)
     }
 
     /// One run, which the observer follows.
-    pub(super) fn once(&self, fleet: &mut Fleet, run: &Run) -> Result<Figures, BenchError> {
-        let watch = fleet.watch();
+    pub(super) fn run_once(
+        &self,
+        generator: &mut LoadGenerator,
+        run: &Run,
+    ) -> Result<Figures, BenchError> {
+        let progress = generator.progress_reader();
         let (done, is_done) = sync_channel::<()>(0);
         let mut figures = thread::scope(|scope| {
             let (observer, plan) = (self.observer, &self.plan);
-            scope.spawn(move || observer.follow(plan, run, &watch, &is_done));
-            let figures = fleet.run(run);
+            scope.spawn(move || observer.follow_run(plan, run, &progress, &is_done));
+            let figures = generator.run(run);
             drop(done);
             figures
         })?;
@@ -59,9 +63,9 @@ impl Runner<'_> {
     }
 
     /// The run, after a warm-up of its own where that is left to us.
-    pub(super) fn warmed(
+    pub(super) fn prepare_run(
         &self,
-        fleet: &mut Fleet,
+        generator: &mut LoadGenerator,
         warmup: Warmup,
         load: Load,
         length: Length,
@@ -69,8 +73,8 @@ impl Runner<'_> {
         let warmup = match warmup {
             Warmup::For(time) => time,
             Warmup::Auto => {
-                self.warm_up(fleet, &load)?;
-                LOOK / 5
+                self.warm_up(generator, &load)?;
+                WARMUP_SAMPLE / 5
             }
         };
         Ok(Run {
@@ -81,19 +85,20 @@ impl Runner<'_> {
     }
 
     /// Loads until two looks one after the other have medians that are alike.
-    fn warm_up(&self, fleet: &mut Fleet, load: &Load) -> Result<(), BenchError> {
-        let look = Run {
+    fn warm_up(&self, generator: &mut LoadGenerator, load: &Load) -> Result<(), BenchError> {
+        let sample = Run {
             load: load.clone(),
             warmup: Duration::ZERO,
-            length: Length::For(LOOK),
+            length: Length::For(WARMUP_SAMPLE),
         };
         let mut before: Option<f64> = None;
-        for _ in 0..LOOKS_MAX {
-            let figures = fleet.run(&look)?;
+        for _ in 0..WARMUP_SAMPLES_MAX {
+            let figures = generator.run(&sample)?;
             let median = figures.due.value_at_quantile(0.5) as f64;
-            let is_alike =
-                before.is_some_and(|before| (1.0 / ALIKE..=ALIKE).contains(&(median / before)));
-            if is_alike || self.stops.is_stopped() {
+            let is_settled = before.is_some_and(|before| {
+                (1.0 / MEDIAN_TOLERANCE..=MEDIAN_TOLERANCE).contains(&(median / before))
+            });
+            if is_settled || self.stop.is_stopped() {
                 break;
             }
             before = Some(median.max(1.0));
@@ -104,54 +109,68 @@ impl Runner<'_> {
     /// A run at a rate, of which the first part is not counted.
     pub(super) fn attempt(
         &mut self,
-        fleet: &mut Fleet,
+        generator: &mut LoadGenerator,
         purpose: Purpose,
         load: Load,
         time: Duration,
-    ) -> Result<(Run, Figures, Kept), BenchError> {
+    ) -> Result<(Run, Figures, TrialOutcome), BenchError> {
         let run = Run {
             load,
-            warmup: time / DISCARDED,
-            length: Length::For(time.saturating_sub(time / DISCARDED)),
+            warmup: time / WARMUP_DIVISOR,
+            length: Length::For(time.saturating_sub(time / WARMUP_DIVISOR)),
         };
-        let figures = self.once(fleet, &run)?;
+        let figures = self.run_once(generator, &run)?;
         let verdict = Verdict::of(&self.plan, self.slo, &figures);
         let is_met = self.slo.is_none_or(|slo| slo.is_met(&figures));
-        let kept = match verdict.who {
-            Who::Generator => Kept::Unable,
-            _ if is_met && figures.delivered() >= DELIVERED => Kept::Yes,
-            _ => Kept::No,
+        let outcome = match verdict.limit {
+            Limit::Generator => TrialOutcome::Inconclusive,
+            _ if is_met && figures.delivered() >= DELIVERED => TrialOutcome::Passed,
+            _ => TrialOutcome::Failed,
         };
         let rate = match run.load {
             Load::Open { rate, .. } => Some(rate),
             Load::Closed | Load::Recorded(_) => None,
         };
-        self.keep(Try::of(purpose, rate, &figures, kept == Kept::Yes, verdict));
-        Ok((run, figures, kept))
+        self.add_attempt(Attempt::of(
+            purpose,
+            rate,
+            &figures,
+            outcome == TrialOutcome::Passed,
+            verdict,
+        ));
+        Ok((run, figures, outcome))
     }
 
     /// One of several runs of the same, made by `plan`.
     pub(super) fn repeat(
         &mut self,
         plan: &Plan,
-        fleet: &mut Fleet,
+        generator: &mut LoadGenerator,
         run: &Run,
         purpose: Purpose,
     ) -> Result<Figures, BenchError> {
-        let figures = self.once(fleet, run)?;
+        let figures = self.run_once(generator, run)?;
         let verdict = Verdict::of(plan, self.slo, &figures);
-        let kept = self.slo.is_none_or(|slo| slo.is_met(&figures)) && verdict.who == Who::Healthy;
-        self.keep(Try::of(purpose, figures.rate, &figures, kept, verdict));
+        let passed =
+            self.slo.is_none_or(|slo| slo.is_met(&figures)) && verdict.limit == Limit::None;
+        self.add_attempt(Attempt::of(
+            purpose,
+            figures.rate,
+            &figures,
+            passed,
+            verdict,
+        ));
         Ok(figures)
     }
 
-    fn keep(&mut self, attempt: Try) {
-        self.observer.tried(self.tries.len() + 1, &attempt);
+    fn add_attempt(&mut self, attempt: Attempt) {
+        self.observer
+            .attempt_finished(self.tries.len() + 1, &attempt);
         self.tries.push(attempt);
     }
 
     /// Ends the benchmark; `run` is the one that the figures are of.
-    pub(super) fn measured(
+    pub(super) fn into_measured(
         self,
         run: Run,
         figures: Figures,
@@ -159,14 +178,14 @@ impl Runner<'_> {
     ) -> Measured {
         let judged = |terms: Option<&Slo>| terms.map(|slo| slo.judge(&figures)).unwrap_or_default();
         let mut verdict = Verdict::of(&self.plan, self.slo, &figures);
-        if let Some(limit) = search.as_ref().and_then(|search| search.limit.clone()) {
+        if let Some(limit) = search.as_ref().and_then(|search| search.stopped_by.clone()) {
             verdict = limit;
         }
         Measured {
             verdict,
             slo: judged(self.slo),
             asserted: judged(self.assert),
-            is_cut: self.stops.is_stopped(),
+            is_cut: self.stop.is_stopped(),
             plan: self.plan,
             run,
             figures,

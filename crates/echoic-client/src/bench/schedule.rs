@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 use super::{
-    clock::whole,
+    clock::saturating_nanos,
     plan::{Arrivals, Load},
 };
 
@@ -100,13 +100,13 @@ impl Iterator for Moments {
                 let at = *index - *index % *together;
                 *index += 1;
                 // A product and not a sum: an error of rounding does not grow.
-                Some(whole(at as f64 * *gap))
+                Some(saturating_nanos(at as f64 * *gap))
             }
             Self::Poisson { gap, now, random } => {
                 // From (0, 1], so that its logarithm is finite.
                 let uniform = 1.0 - random.random::<f64>();
                 *now -= uniform.ln() * *gap;
-                Some(whole(*now))
+                Some(saturating_nanos(*now))
             }
             Self::Recorded { times, index } => {
                 let at = times.get(*index).copied();

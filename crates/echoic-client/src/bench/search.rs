@@ -7,36 +7,36 @@
 #[derive(Clone, Debug)]
 pub struct Search {
     within: f64,
-    /// Kept at this rate; 0 at none yet.
+    /// TrialOutcome at this rate; 0 at none yet.
     low: f64,
     /// Broken at this rate.
     high: Option<f64>,
-    next: Next,
+    next: SearchStep,
     trials: u32,
     /// Trials that the generator could not do.
-    unable: u32,
+    inconclusive: u32,
 }
 
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Next {
-    /// Try this rate for a short time.
+pub enum SearchStep {
+    /// Attempt this rate for a short time.
     Trial(f64),
-    /// Try this rate for long.
+    /// Attempt this rate for long.
     Confirm(f64),
     /// It is over: the rate that was kept for long; none where none was.
-    Found(Option<f64>),
+    Done(Option<f64>),
 }
 
 /// What came of a trial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kept {
+pub enum TrialOutcome {
     /// The promise was kept.
-    Yes,
+    Passed,
     /// It was not.
-    No,
+    Failed,
     /// The generator could not do it, so that nothing was learnt of the server: no higher rate is tried.
-    Unable,
+    Inconclusive,
 }
 
 /// Trials at most: a search that would take more is not finding anything.
@@ -46,7 +46,7 @@ const RATE_MIN: f64 = 1.0;
 /// No higher one.
 const RATE_MAX: f64 = 1e8;
 /// A machine with other things to do is late now and then; more often than this it can find nothing.
-const UNABLE_MAX: u32 = 3;
+const INCONCLUSIVE_MAX: u32 = 3;
 /// After a confirmation that failed.
 const STEP_DOWN: f64 = 0.95;
 
@@ -57,51 +57,59 @@ impl Search {
             within: within.clamp(0.001, 1.0),
             low: 0.0,
             high: None,
-            next: Next::Trial(start.clamp(RATE_MIN, RATE_MAX)),
+            next: SearchStep::Trial(start.clamp(RATE_MIN, RATE_MAX)),
             trials: 0,
-            unable: 0,
+            inconclusive: 0,
         }
     }
 
     /// What to do next.
-    pub fn next(&self) -> Next {
+    pub fn next_step(&self) -> SearchStep {
         self.next
     }
 
     /// Tells what came of it.
-    pub fn tell(&mut self, kept: Kept) {
+    pub fn record(&mut self, outcome: TrialOutcome) {
         self.trials += 1;
-        self.unable += u32::from(kept == Kept::Unable);
+        self.inconclusive += u32::from(outcome == TrialOutcome::Inconclusive);
         self.next = match self.next {
             // Going down further would only tell of the generator.
-            Next::Trial(_) | Next::Confirm(_) if self.unable > UNABLE_MAX => Next::Found(None),
-            Next::Trial(rate) => {
-                match kept {
-                    Kept::Yes => self.low = self.low.max(rate),
-                    Kept::No | Kept::Unable => self.high = Some(rate),
+            SearchStep::Trial(_) | SearchStep::Confirm(_)
+                if self.inconclusive > INCONCLUSIVE_MAX =>
+            {
+                SearchStep::Done(None)
+            }
+            SearchStep::Trial(rate) => {
+                match outcome {
+                    TrialOutcome::Passed => self.low = self.low.max(rate),
+                    TrialOutcome::Failed | TrialOutcome::Inconclusive => self.high = Some(rate),
                 }
                 self.after_trial()
             }
-            Next::Confirm(rate) if kept == Kept::Yes => Next::Found(Some(rate)),
-            Next::Confirm(rate) if rate * STEP_DOWN >= RATE_MIN && self.trials < TRIALS_MAX => {
-                Next::Confirm(rate * STEP_DOWN)
+            SearchStep::Confirm(rate) if outcome == TrialOutcome::Passed => {
+                SearchStep::Done(Some(rate))
             }
-            Next::Confirm(_) => Next::Found(None),
-            found @ Next::Found(_) => found,
+            SearchStep::Confirm(rate)
+                if rate * STEP_DOWN >= RATE_MIN && self.trials < TRIALS_MAX =>
+            {
+                SearchStep::Confirm(rate * STEP_DOWN)
+            }
+            SearchStep::Confirm(_) => SearchStep::Done(None),
+            found @ SearchStep::Done(_) => found,
         };
     }
 
-    fn after_trial(&self) -> Next {
+    fn after_trial(&self) -> SearchStep {
         match self.high {
-            None if self.low >= RATE_MAX => Next::Confirm(self.low),
-            None => Next::Trial((self.low * 2.0).min(RATE_MAX)),
-            Some(_) if self.trials >= TRIALS_MAX && self.low > 0.0 => Next::Confirm(self.low),
+            None if self.low >= RATE_MAX => SearchStep::Confirm(self.low),
+            None => SearchStep::Trial((self.low * 2.0).min(RATE_MAX)),
+            Some(_) if self.trials >= TRIALS_MAX && self.low > 0.0 => SearchStep::Confirm(self.low),
             Some(high) if self.low > 0.0 && high <= self.low * (1.0 + self.within) => {
-                Next::Confirm(self.low)
+                SearchStep::Confirm(self.low)
             }
-            Some(high) if self.low > 0.0 => Next::Trial((self.low * high).sqrt()),
-            Some(high) if high / 2.0 >= RATE_MIN => Next::Trial(high / 2.0),
-            Some(_) => Next::Found(None),
+            Some(high) if self.low > 0.0 => SearchStep::Trial((self.low * high).sqrt()),
+            Some(high) if high / 2.0 >= RATE_MIN => SearchStep::Trial(high / 2.0),
+            Some(_) => SearchStep::Done(None),
         }
     }
 }
@@ -116,14 +124,14 @@ mod tests {
     fn found(
         start: f64,
         within: f64,
-        mut kept: impl FnMut(f64, bool) -> Kept,
+        mut trial: impl FnMut(f64, bool) -> TrialOutcome,
     ) -> (Option<f64>, u32) {
         let mut search = Search::new(start, within);
         for _ in 0..200 {
-            match search.next() {
-                Next::Found(rate) => return (rate, search.trials),
-                Next::Trial(rate) => search.tell(kept(rate, false)),
-                Next::Confirm(rate) => search.tell(kept(rate, true)),
+            match search.next_step() {
+                SearchStep::Done(rate) => return (rate, search.trials),
+                SearchStep::Trial(rate) => search.record(trial(rate, false)),
+                SearchStep::Confirm(rate) => search.record(trial(rate, true)),
             }
         }
         panic!("it does not end");
@@ -132,7 +140,7 @@ mod tests {
     proptest! {
         #[test]
         fn sharp_limit_is_found_from_any_start(limit in 1.0_f64..1e7, start in 1.0_f64..1e7) {
-            let (rate, trials) = found(start, 0.05, |rate, _| if rate <= limit { Kept::Yes } else { Kept::No });
+            let (rate, trials) = found(start, 0.05, |rate, _| if rate <= limit { TrialOutcome::Passed } else { TrialOutcome::Failed });
             let rate = rate.unwrap();
             prop_assert!(rate <= limit && rate * 1.05 >= limit, "{rate} of {limit}");
             prop_assert!(trials < 40);
@@ -142,9 +150,9 @@ mod tests {
         fn search_terminates_for_any_answers(answers in prop::collection::vec(0..3, 1..100), start in 1.0_f64..1e7) {
             let mut answers = answers.iter().cycle();
             found(start, 0.05, |_, _| match answers.next() {
-                Some(0) => Kept::Yes,
-                Some(1) => Kept::No,
-                _ => Kept::Unable,
+                Some(0) => TrialOutcome::Passed,
+                Some(1) => TrialOutcome::Failed,
+                _ => TrialOutcome::Inconclusive,
             });
         }
     }
@@ -152,27 +160,40 @@ mod tests {
     /// It went down to a request a second, in steps of 5 % that took ten seconds each.
     #[test]
     fn search_ends_when_the_generator_cannot_keep_up() {
-        assert_eq!(found(1000.0, 0.05, |_, _| Kept::Unable), (None, 4));
-        let confirming = |_, confirm| if confirm { Kept::Unable } else { Kept::Yes };
+        assert_eq!(
+            found(1000.0, 0.05, |_, _| TrialOutcome::Inconclusive),
+            (None, 4)
+        );
+        let confirming = |_, confirm| {
+            if confirm {
+                TrialOutcome::Inconclusive
+            } else {
+                TrialOutcome::Passed
+            }
+        };
         assert_eq!(found(1e8, 0.05, confirming), (None, 5));
         let late_once = |rate, _| match rate {
-            1000.0 => Kept::Unable,
-            rate if rate < 800.0 => Kept::Yes,
-            _ => Kept::No,
+            1000.0 => TrialOutcome::Inconclusive,
+            rate if rate < 800.0 => TrialOutcome::Passed,
+            _ => TrialOutcome::Failed,
         };
         assert!(found(1000.0, 0.05, late_once).0.is_some());
     }
 
     #[test]
     fn search_finds_nothing_if_no_rate_passes() {
-        assert_eq!(found(1000.0, 0.05, |_, _| Kept::No).0, None);
+        assert_eq!(found(1000.0, 0.05, |_, _| TrialOutcome::Failed).0, None);
     }
 
     #[test]
     fn rate_that_fails_confirmation_is_retried_lower() {
         let (rate, _) = found(1000.0, 0.05, |rate, confirm| {
             let limit = if confirm { 3_500.0 } else { 4_000.0 };
-            if rate <= limit { Kept::Yes } else { Kept::No }
+            if rate <= limit {
+                TrialOutcome::Passed
+            } else {
+                TrialOutcome::Failed
+            }
         });
         let rate = rate.unwrap();
         assert!((3_200.0..=3_500.0).contains(&rate), "{rate}");
@@ -202,7 +223,11 @@ mod tests {
             let (rate, _) = found(1000.0, 0.05, |rate, confirm| {
                 let seconds = if confirm { 10.0 } else { 2.0 };
                 let p99 = p99_of_a_queue(rate, seconds, &mut random);
-                if p99 < 0.005 { Kept::Yes } else { Kept::No }
+                if p99 < 0.005 {
+                    TrialOutcome::Passed
+                } else {
+                    TrialOutcome::Failed
+                }
             });
             rate.unwrap() / 3_079.0 - 1.0
         });

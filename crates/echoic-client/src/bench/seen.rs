@@ -6,11 +6,11 @@
 use std::collections::VecDeque;
 
 /// Arrivals that are remembered, to say by how many a late one was overtaken.
-const RECENT: usize = 1023;
+const RECENT_MAX: usize = 1023;
 
 /// The numbers that have arrived, of one flow.
 #[derive(Clone, Debug, Default)]
-pub struct Seen {
+pub struct ArrivalTracker {
     bits: Vec<u64>,
     /// One past the highest number that has arrived.
     next: u64,
@@ -30,9 +30,9 @@ pub enum Arrival {
     Duplicate,
 }
 
-impl Seen {
+impl ArrivalTracker {
     /// Number `number` arrives.
-    pub fn arrive(&mut self, number: u64) -> Arrival {
+    pub fn record(&mut self, number: u64) -> Arrival {
         let (word, bit) = ((number / 64) as usize, 1 << (number % 64));
         if self.bits.len() <= word {
             self.bits.resize(word + 1, 0);
@@ -43,7 +43,7 @@ impl Seen {
         self.bits[word] |= bit;
         let reordered_by = (number < self.next).then(|| self.overtaken_by(number));
         self.next = self.next.max(number + 1);
-        if self.recent.len() == RECENT {
+        if self.recent.len() == RECENT_MAX {
             self.recent.pop_front();
         }
         self.recent.push_back(number);
@@ -72,10 +72,10 @@ mod tests {
     use super::*;
 
     fn outcomes(arrivals: impl IntoIterator<Item = u64>) -> (u64, u64, u64, u64) {
-        let mut seen = Seen::default();
+        let mut tracker = ArrivalTracker::default();
         let (mut first, mut duplicate, mut reordered, mut by) = (0, 0, 0, 0);
         for number in arrivals {
-            match seen.arrive(number) {
+            match tracker.record(number) {
                 Arrival::Duplicate => duplicate += 1,
                 Arrival::First { reordered_by } => {
                     first += 1;
@@ -142,24 +142,27 @@ mod tests {
             reordered <= delayed && delayed - reordered <= delayed / 50,
             "{reordered} of {delayed}"
         );
-        let (told, _) = by_counter(&arrivals);
-        assert_eq!(told, 0, "the control: a counter sees none of {lost} losses");
+        let (losses, _) = by_counter(&arrivals);
+        assert_eq!(
+            losses, 0,
+            "the control: a counter sees none of {lost} losses"
+        );
     }
 
     proptest! {
         #[test]
         fn arrivals_agree_with_a_reference_set(numbers in prop::collection::vec(0_u64..300, 0..200)) {
-            let mut seen = Seen::default();
+            let mut tracker = ArrivalTracker::default();
             let mut set = BTreeSet::new();
             for number in numbers {
                 let higher = set.range(number + 1..).next().is_some();
-                let arrival = seen.arrive(number);
+                let arrival = tracker.record(number);
                 match (set.insert(number), arrival) {
                     (false, arrival) => prop_assert_eq!(arrival, Arrival::Duplicate),
                     (true, Arrival::First { reordered_by }) => prop_assert_eq!(reordered_by.is_some(), higher),
                     (true, Arrival::Duplicate) => prop_assert!(false, "{} is new", number),
                 }
-                prop_assert!(seen.contains(number));
+                prop_assert!(tracker.contains(number));
             }
         }
     }

@@ -7,16 +7,16 @@ use rand::{RngExt, rngs::SmallRng};
 use rand_distr::{Distribution, Normal, Pareto};
 use thiserror::Error;
 
-use super::clock::whole;
+use super::clock::saturating_nanos;
 
 /// Lengths of messages: always the same, or drawn from a distribution.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
-    kind: Kind,
+    distribution: SizeDistribution,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Kind {
+enum SizeDistribution {
     Fixed(usize),
     Uniform(usize, usize),
     Normal(Normal<f64>, u64, u64),
@@ -29,103 +29,107 @@ pub const SIZE_MAX: usize = 16 << 20;
 /// A text that is no size of messages.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("invalid message size {}: {why}", quoted(text))]
-pub struct NoSizes {
+pub struct InvalidSizes {
     text: String,
     why: String,
 }
 
-const SIZES: &str = "expected a size up to 16M, for example 64, or uniform:16..1k, normal:MEAN,DEVIATION or pareto:MIN,SHAPE";
+const EXPECTED: &str = "expected a size up to 16M, for example 64, or uniform:16..1k, normal:MEAN,DEVIATION or pareto:MIN,SHAPE";
 
 impl Sizes {
-    /// A length, at least 0 and at most [`SIZE_MAX`].
+    /// A length, at min 0 and at max [`SIZE_MAX`].
     pub fn draw(&self, random: &mut SmallRng) -> usize {
-        let drawn = match &self.kind {
-            Kind::Fixed(bytes) => return *bytes,
-            Kind::Uniform(least, most) => return random.random_range(*least..=*most),
-            Kind::Normal(normal, ..) => normal.sample(random),
-            Kind::Pareto(pareto, ..) => pareto.sample(random),
+        let drawn = match &self.distribution {
+            SizeDistribution::Fixed(bytes) => return *bytes,
+            SizeDistribution::Uniform(min, max) => return random.random_range(*min..=*max),
+            SizeDistribution::Normal(normal, ..) => normal.sample(random),
+            SizeDistribution::Pareto(pareto, ..) => pareto.sample(random),
         };
         // Saturates where it is out of bounds.
-        (whole(drawn.round()) as usize).min(SIZE_MAX)
+        (saturating_nanos(drawn.round()) as usize).min(SIZE_MAX)
     }
 
     /// The one length there is, if there is only one.
     pub fn fixed(&self) -> Option<usize> {
-        match &self.kind {
-            Kind::Fixed(bytes) => Some(*bytes),
+        match &self.distribution {
+            SizeDistribution::Fixed(bytes) => Some(*bytes),
             _ => None,
         }
     }
 
     /// The shortest there may be.
-    pub fn least(&self) -> usize {
-        match &self.kind {
-            Kind::Fixed(bytes) => *bytes,
-            Kind::Uniform(least, _) => *least,
-            Kind::Normal(..) => 0,
-            Kind::Pareto(_, least, _) => *least as usize,
+    pub fn min(&self) -> usize {
+        match &self.distribution {
+            SizeDistribution::Fixed(bytes) => *bytes,
+            SizeDistribution::Uniform(min, _) => *min,
+            SizeDistribution::Normal(..) => 0,
+            SizeDistribution::Pareto(_, min, _) => *min as usize,
         }
     }
 }
 
 impl FromStr for Sizes {
-    type Err = NoSizes;
+    type Err = InvalidSizes;
 
-    fn from_str(text: &str) -> Result<Self, NoSizes> {
+    fn from_str(text: &str) -> Result<Self, InvalidSizes> {
         parse(text)
-            .map(|kind| Self { kind })
-            .map_err(|why| NoSizes {
+            .map(|distribution| Self { distribution })
+            .map_err(|why| InvalidSizes {
                 text: text.to_owned(),
                 why,
             })
     }
 }
 
-fn parse(text: &str) -> Result<Kind, String> {
+fn parse(text: &str) -> Result<SizeDistribution, String> {
     let size = |text: &str| {
         let bytes = Bytes::within(text.trim(), 0..=SIZE_MAX as u64);
         bytes.map_err(|error| error.to_string())
     };
-    let wrong = || SIZES.to_owned();
+    let expected = || EXPECTED.to_owned();
     let Some((shape, arguments)) = text.split_once(':') else {
         return match size(text) {
-            Ok(bytes) => Ok(Kind::Fixed(bytes as usize)),
-            Err(_) => Err(wrong()),
+            Ok(bytes) => Ok(SizeDistribution::Fixed(bytes as usize)),
+            Err(_) => Err(expected()),
         };
     };
     match &*shape.to_ascii_lowercase() {
         "uniform" => {
-            let (least, most) = arguments.split_once("..").ok_or_else(wrong)?;
-            let (least, most) = (size(least)? as usize, size(most)? as usize);
-            if least > most {
+            let (min, max) = arguments.split_once("..").ok_or_else(expected)?;
+            let (min, max) = (size(min)? as usize, size(max)? as usize);
+            if min > max {
                 return Err("the smaller size comes first".to_owned());
             }
-            Ok(Kind::Uniform(least, most))
+            Ok(SizeDistribution::Uniform(min, max))
         }
         "normal" => {
-            let (mean, deviation) = arguments.split_once(',').ok_or_else(wrong)?;
+            let (mean, deviation) = arguments.split_once(',').ok_or_else(expected)?;
             let (mean, deviation) = (size(mean)?, size(deviation)?);
             let normal = Normal::new(mean as f64, deviation as f64);
-            Ok(Kind::Normal(normal.map_err(|_| wrong())?, mean, deviation))
+            Ok(SizeDistribution::Normal(
+                normal.map_err(|_| expected())?,
+                mean,
+                deviation,
+            ))
         }
         "pareto" => {
-            let (least, shape) = arguments.split_once(',').ok_or_else(wrong)?;
-            let (least, shape) = (size(least)?, decimal(shape.trim()).ok_or_else(wrong)?);
-            let pareto = Pareto::new(least as f64, shape);
+            let (min, shape) = arguments.split_once(',').ok_or_else(expected)?;
+            let (min, shape) = (size(min)?, decimal(shape.trim()).ok_or_else(expected)?);
+            let pareto = Pareto::new(min as f64, shape);
             let pareto = pareto.map_err(|_| "both numbers must be above 0".to_owned())?;
-            Ok(Kind::Pareto(pareto, least, shape))
+            Ok(SizeDistribution::Pareto(pareto, min, shape))
         }
-        _ => Err(wrong()),
+        _ => Err(expected()),
     }
 }
 
 impl fmt::Display for Sizes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.kind {
-            Kind::Fixed(bytes) => write!(f, "{bytes}"),
-            Kind::Uniform(least, most) => write!(f, "uniform:{least}..{most}"),
-            Kind::Normal(_, mean, deviation) => write!(f, "normal:{mean},{deviation}"),
-            Kind::Pareto(_, least, shape) => write!(f, "pareto:{least},{shape}"),
+        match &self.distribution {
+            SizeDistribution::Fixed(bytes) => write!(f, "{bytes}"),
+            SizeDistribution::Uniform(min, max) => write!(f, "uniform:{min}..{max}"),
+            SizeDistribution::Normal(_, mean, deviation) => write!(f, "normal:{mean},{deviation}"),
+            SizeDistribution::Pareto(_, min, shape) => write!(f, "pareto:{min},{shape}"),
         }
     }
 }
@@ -150,7 +154,7 @@ mod tests {
         assert!(uniform.contains(&16) && uniform.contains(&1024));
         let mean = |of: &[usize]| of.iter().sum::<usize>() / of.len();
         assert!((508..=516).contains(&mean(&drawn("normal:512,64"))));
-        // The mean of Pareto is least * shape / (shape - 1).
+        // The mean of Pareto is min * shape / (shape - 1).
         assert!(
             (195..=205).contains(&mean(&drawn("pareto:100,2")))
                 || mean(&drawn("pareto:100,3")) == 150
@@ -176,12 +180,15 @@ mod tests {
             "zipf:1",
             "pareto:5,nan",
         ] {
-            let said = text.parse::<Sizes>().unwrap_err().to_string();
-            assert!(said.starts_with("invalid message size "), "{text}: {said}");
+            let error = text.parse::<Sizes>().unwrap_err().to_string();
+            assert!(
+                error.starts_with("invalid message size "),
+                "{text}: {error}"
+            );
             let fits = ["uniform:16..1k", "comes first", "above 0"];
             assert!(
-                fits.iter().any(|fits| said.contains(fits)),
-                "{text}: {said}"
+                fits.iter().any(|fits| error.contains(fits)),
+                "{text}: {error}"
             );
         }
     }

@@ -14,15 +14,15 @@ pub struct Slo(Vec<Term>);
 /// One of them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Term {
-    what: What,
-    how: How,
+    metric: Metric,
+    comparison: Comparison,
     /// Nanoseconds, a share from 0 to 1, requests a second or a number, as the figure has it.
     bound: f64,
     text: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum What {
+enum Metric {
     /// The latency from the due moment that this share did not exceed.
     Percentile(f64),
     Mean,
@@ -35,7 +35,7 @@ enum What {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum How {
+enum Comparison {
     Less,
     AtMost,
     More,
@@ -57,13 +57,13 @@ pub struct Judged {
 /// A text that promises nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("invalid term {}: {why}", quoted(text))]
-pub struct NoTerm {
+pub struct InvalidSlo {
     text: String,
     why: String,
 }
 
-const TERM: &str = "expected p50, p99, p99.9, mean or max with a duration (p99<5ms), loss<0.1%, delivered>99%, rate>9k, errors=0 or wrong=0";
-const SIGN: &str =
+const EXPECTED_TERM: &str = "expected p50, p99, p99.9, mean or max with a duration (p99<5ms), loss<0.1%, delivered>99%, rate>9k, errors=0 or wrong=0";
+const EXPECTED_SIGN: &str =
     "expected one of < <= > >= = after its name, for example p99<5ms, loss<0.1% or errors=0";
 
 impl Slo {
@@ -79,13 +79,13 @@ impl Slo {
 
     /// The longest latency it lets pass, if it speaks of one.
     pub fn latency(&self) -> Option<Duration> {
-        let times = self.0.iter().filter(|term| term.what.is_time());
+        let times = self.0.iter().filter(|term| term.metric.is_time());
         let shortest = times.map(|term| term.bound).reduce(f64::min)?;
         Duration::try_from_secs_f64(shortest / 1e9).ok()
     }
 }
 
-impl What {
+impl Metric {
     fn is_time(self) -> bool {
         matches!(self, Self::Percentile(_) | Self::Mean | Self::Max)
     }
@@ -112,18 +112,18 @@ impl What {
 
 impl Term {
     fn judge(&self, figures: &Figures) -> Judged {
-        let value = self.what.of(figures);
-        let met = value.is_some_and(|value| match self.how {
-            How::Less => value < self.bound,
-            How::AtMost => value <= self.bound,
-            How::More => value > self.bound,
-            How::AtLeast => value >= self.bound,
-            How::Equal => (value - self.bound).abs() < f64::EPSILON,
+        let value = self.metric.of(figures);
+        let met = value.is_some_and(|value| match self.comparison {
+            Comparison::Less => value < self.bound,
+            Comparison::AtMost => value <= self.bound,
+            Comparison::More => value > self.bound,
+            Comparison::AtLeast => value >= self.bound,
+            Comparison::Equal => (value - self.bound).abs() < f64::EPSILON,
         });
-        let shown = |value: f64| {
-            if self.what.is_time() {
+        let format_value = |value: f64| {
+            if self.metric.is_time() {
                 format!("{:.3}ms", value / 1e6)
-            } else if self.what.is_share() {
+            } else if self.metric.is_share() {
                 format!("{:.3}%", value * 100.0)
             } else {
                 format!("{value:.0}")
@@ -131,80 +131,84 @@ impl Term {
         };
         Judged {
             term: self.text.clone(),
-            value: value.map(shown),
+            value: value.map(format_value),
             met,
         }
     }
 }
 
 impl FromStr for Slo {
-    type Err = NoTerm;
+    type Err = InvalidSlo;
 
-    fn from_str(text: &str) -> Result<Self, NoTerm> {
+    fn from_str(text: &str) -> Result<Self, InvalidSlo> {
         let terms = text.split(',').map(str::parse).collect::<Result<_, _>>()?;
         Ok(Self(terms))
     }
 }
 
 impl FromStr for Term {
-    type Err = NoTerm;
+    type Err = InvalidSlo;
 
-    fn from_str(text: &str) -> Result<Self, NoTerm> {
+    fn from_str(text: &str) -> Result<Self, InvalidSlo> {
         let text = text.trim();
-        term(text).map_err(|why| NoTerm {
+        parse_term(text).map_err(|why| InvalidSlo {
             text: text.to_owned(),
             why,
         })
     }
 }
 
-fn term(text: &str) -> Result<Term, String> {
-    let at = text
-        .find(['<', '>', '='])
-        .ok_or(if text.is_empty() { TERM } else { SIGN })?;
+fn parse_term(text: &str) -> Result<Term, String> {
+    let at = text.find(['<', '>', '=']).ok_or(if text.is_empty() {
+        EXPECTED_TERM
+    } else {
+        EXPECTED_SIGN
+    })?;
     let (name, rest) = (text[..at].trim(), &text[at..]);
     let signs = [
-        ("<=", How::AtMost),
-        (">=", How::AtLeast),
-        ("==", How::Equal),
-        ("<", How::Less),
-        (">", How::More),
-        ("=", How::Equal),
+        ("<=", Comparison::AtMost),
+        (">=", Comparison::AtLeast),
+        ("==", Comparison::Equal),
+        ("<", Comparison::Less),
+        (">", Comparison::More),
+        ("=", Comparison::Equal),
     ];
     let sign = signs.into_iter().find(|(sign, _)| rest.starts_with(sign));
-    let (sign, how) = sign.ok_or(SIGN)?;
+    let (sign, comparison) = sign.ok_or(EXPECTED_SIGN)?;
     let value = rest[sign.len()..].trim();
-    let what = match &*name.to_ascii_lowercase() {
-        "mean" => What::Mean,
-        "max" => What::Max,
-        "loss" => What::Loss,
-        "errors" => What::Errors,
-        "wrong" => What::Wrong,
-        "rate" => What::Rate,
-        "delivered" => What::Delivered,
+    let metric = match &*name.to_ascii_lowercase() {
+        "mean" => Metric::Mean,
+        "max" => Metric::Max,
+        "loss" => Metric::Loss,
+        "errors" => Metric::Errors,
+        "wrong" => Metric::Wrong,
+        "rate" => Metric::Rate,
+        "delivered" => Metric::Delivered,
         percentile => {
             let percent = percentile.strip_prefix('p').and_then(decimal);
-            let percent = percent.filter(|percent| *percent <= 100.0).ok_or(TERM)?;
-            What::Percentile(percent / 100.0)
+            let percent = percent
+                .filter(|percent| *percent <= 100.0)
+                .ok_or(EXPECTED_TERM)?;
+            Metric::Percentile(percent / 100.0)
         }
     };
-    let bound = bound(what, value).map_err(|error| error.to_string())?;
+    let bound = parse_bound(metric, value).map_err(|error| error.to_string())?;
     let text = text.to_owned();
     Ok(Term {
-        what,
-        how,
+        metric,
+        comparison,
         bound,
         text,
     })
 }
 
 /// What a figure is compared with, in its own unit.
-fn bound(what: What, text: &str) -> Result<f64, UnitError> {
-    Ok(if what.is_time() {
+fn parse_bound(metric: Metric, text: &str) -> Result<f64, UnitError> {
+    Ok(if metric.is_time() {
         text.parse::<Span>()?.0.as_nanos() as f64
-    } else if what.is_share() {
+    } else if metric.is_share() {
         text.parse::<Percent>()?.0
-    } else if what == What::Rate {
+    } else if metric == Metric::Rate {
         text.parse::<Rate>()?.0
     } else {
         text.parse::<Count>()?.0 as f64
@@ -302,10 +306,10 @@ mod tests {
             ("p99<5ms,", "loss<0.1%"),
             ("p99<-5ms", "invalid duration -5ms: "),
         ] {
-            let said = text.parse::<Slo>().unwrap_err().to_string();
+            let error = text.parse::<Slo>().unwrap_err().to_string();
             assert!(
-                said.starts_with("invalid term ") && said.contains(why),
-                "{text}: {said}"
+                error.starts_with("invalid term ") && error.contains(why),
+                "{text}: {error}"
             );
         }
     }

@@ -31,12 +31,12 @@ pub enum Order {
 /// A text that says no steps.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("invalid steps {}: {why}", quoted(text))]
-pub struct NoSteps {
+pub struct InvalidSteps {
     text: String,
     why: String,
 }
 
-const STEPS: &str = "expected FROM..TO:+BY@TIME or FROM..TO:xBY@TIME, for example 1k..50k:+1k@5s or 1k..50k:x1.5@5s";
+const EXPECTED: &str = "expected FROM..TO:+BY@TIME or FROM..TO:xBY@TIME, for example 1k..50k:+1k@5s or 1k..50k:x1.5@5s";
 
 const STEPS_MAX: usize = 1000;
 
@@ -60,10 +60,10 @@ impl Steps {
 }
 
 impl FromStr for Steps {
-    type Err = NoSteps;
+    type Err = InvalidSteps;
 
-    fn from_str(text: &str) -> Result<Self, NoSteps> {
-        parse(text).map_err(|why| NoSteps {
+    fn from_str(text: &str) -> Result<Self, InvalidSteps> {
+        parse(text).map_err(|why| InvalidSteps {
             text: text.to_owned(),
             why,
         })
@@ -71,15 +71,15 @@ impl FromStr for Steps {
 }
 
 fn parse(text: &str) -> Result<Steps, String> {
-    let wrong = || STEPS.to_owned();
+    let expected = || EXPECTED.to_owned();
     let rate = |text: &str| {
         let rate: Result<Rate, UnitError> = text.parse();
         rate.map(|Rate(rate)| rate)
             .map_err(|error| error.to_string())
     };
-    let (range, how) = text.split_once(':').ok_or_else(wrong)?;
-    let (from, to) = range.split_once("..").ok_or_else(wrong)?;
-    let (by, each) = how.split_once('@').ok_or_else(wrong)?;
+    let (range, step) = text.split_once(':').ok_or_else(expected)?;
+    let (from, to) = range.split_once("..").ok_or_else(expected)?;
+    let (by, each) = step.split_once('@').ok_or_else(expected)?;
     let (from, to) = (rate(from)?, rate(to)?);
     if from > to {
         return Err("the lower rate comes first".to_owned());
@@ -93,7 +93,7 @@ fn parse(text: &str) -> Result<Steps, String> {
         let sum = rate(sum)?;
         Box::new(move |rate| rate + sum)
     } else {
-        let factor = by.strip_prefix(['x', 'X', '×']).ok_or_else(wrong)?;
+        let factor = by.strip_prefix(['x', 'X', '×']).ok_or_else(expected)?;
         let factor = decimal(factor).filter(|factor| (1.001..=1000.0).contains(factor));
         let factor = factor.ok_or("expected a factor from x1.001 to x1000")?;
         Box::new(move |rate| rate * factor)
@@ -162,10 +162,10 @@ mod tests {
             ("1..2:+1@x", "invalid duration x: "),
             ("1..2:+0@1s", "invalid rate 0: "),
         ] {
-            let said = text.parse::<Steps>().unwrap_err().to_string();
+            let error = text.parse::<Steps>().unwrap_err().to_string();
             assert!(
-                said.starts_with("invalid steps ") && said.contains(why),
-                "{text}: {said}"
+                error.starts_with("invalid steps ") && error.contains(why),
+                "{text}: {error}"
             );
         }
     }

@@ -1,4 +1,4 @@
-//! What one connection has said and waits for. Replies come in the order of their requests.
+//! What one connection has encoded and waits for. Replies come in the order of their requests.
 
 use std::collections::VecDeque;
 
@@ -6,15 +6,15 @@ use echoic_core::framing::{Framing, Span, Splitter};
 
 use super::{
     figures::{SAMPLE_BYTES_MAX, Sample},
-    tally::{Moments, Reply, Tally, Why},
-    template::Blanks,
-    workload::Script,
+    tally::{LossReason, Moments, Reply, Tally},
+    template::TemplateValues,
+    workload::PreparedWorkload,
 };
 
 /// Largest reply that is taken, in bytes.
 const REPLY_BYTES_MAX: usize = 64 << 20;
 /// Bytes of settled requests that may stand before what is still needed, until they are moved over.
-const SETTLED_MAX: usize = 64 << 10;
+const SETTLED_BYTES_MAX: usize = 64 << 10;
 
 /// The requests of one connection from being asked to being answered. Bytes and times come in as arguments.
 #[derive(Debug)]
@@ -25,18 +25,18 @@ pub(super) struct Stream {
     partial: Vec<u8>,
     spans: Vec<Span>,
     /// Requests as they leave, and until they are answered: their replies are checked against them.
-    said: Vec<u8>,
-    /// Where in the stream `said` begins.
+    outgoing: Vec<u8>,
+    /// Where in the stream `encoded` begins.
     base: u64,
     /// How far the kernel has taken it.
     written: u64,
-    flights: VecDeque<Flight>,
+    requests: VecDeque<Request>,
     /// So many of them, from the first, have left as a whole.
     sent: usize,
 }
 
 #[derive(Debug)]
-struct Flight {
+struct Request {
     due: u64,
     /// When it left; until then, when it was asked.
     sent: u64,
@@ -60,63 +60,75 @@ impl Stream {
             splitter: Splitter::new(framing, REPLY_BYTES_MAX),
             partial: Vec::new(),
             spans: Vec::new(),
-            said: Vec::new(),
+            outgoing: Vec::new(),
             base: 0,
             written: 0,
-            flights: VecDeque::new(),
+            requests: VecDeque::new(),
             sent: 0,
         }
     }
 
     /// Requests asked and not settled.
     pub(super) fn in_flight(&self) -> usize {
-        self.flights.len()
+        self.requests.len()
     }
 
     /// Queues a request.
-    pub(super) fn ask(&mut self, due: u64, now: u64, blanks: &Blanks, script: &Script) {
-        let start = self.said.len();
-        let said = script.say(blanks, &mut self.said);
-        self.flights.push_back(Flight {
+    pub(super) fn queue(
+        &mut self,
+        due: u64,
+        now: u64,
+        values: &TemplateValues,
+        workload: &PreparedWorkload,
+    ) {
+        let start = self.outgoing.len();
+        let encoded = workload.encode(values, &mut self.outgoing);
+        self.requests.push_back(Request {
             due,
             sent: now,
-            number: blanks.number,
-            kind: said.kind,
-            body_bytes: said.body_bytes as u32,
-            body: self.base + said.body as u64,
+            number: values.number,
+            kind: encoded.kind,
+            body_bytes: encoded.body_bytes as u32,
+            body: self.base + encoded.body as u64,
             start: self.base + start as u64,
-            end: self.base + self.said.len() as u64,
+            end: self.base + self.outgoing.len() as u64,
         });
     }
 
     /// What is to be written.
     pub(super) fn unwritten(&self) -> &[u8] {
-        &self.said[(self.written - self.base) as usize..]
+        &self.outgoing[(self.written - self.base) as usize..]
     }
 
     /// The kernel took so many bytes in a call that began at `now`.
-    pub(super) fn wrote(&mut self, bytes: usize, now: u64, script: &Script, tally: &mut Tally) {
+    pub(super) fn written(
+        &mut self,
+        bytes: usize,
+        now: u64,
+        workload: &PreparedWorkload,
+        tally: &mut Tally,
+    ) {
         self.written += bytes as u64;
-        while let Some(flight) = self.flights.get_mut(self.sent) {
-            if flight.end > self.written {
+        while let Some(request) = self.requests.get_mut(self.sent) {
+            if request.end > self.written {
                 break;
             }
-            flight.sent = now;
-            tally.sent(flight.due, now, flight.end - flight.start);
+            request.sent = now;
+            tally.add_sent(request.due, now, request.end - request.start);
             self.sent += 1;
         }
-        self.settle_silent(script, tally);
+        self.settle_unanswered(workload, tally);
     }
 
     /// Bytes came. Says how many requests they settled.
-    pub(super) fn heard(
+    pub(super) fn received(
         &mut self,
         bytes: &[u8],
         now: u64,
-        script: &Script,
+        workload: &PreparedWorkload,
         tally: &mut Tally,
     ) -> Result<usize, Malformed> {
-        let before = self.flights.len();
+        let before = self.requests.len();
         let mut partial = std::mem::take(&mut self.partial);
         let joined = !partial.is_empty();
         if joined {
@@ -124,14 +136,14 @@ impl Stream {
         }
         let all: &[u8] = if joined { &partial } else { bytes };
         let (consumed, malformed) = if self.splitter.framing() == Framing::Chunk {
-            (self.chunk(all, now, script, tally), false)
+            (self.chunk(all, now, workload, tally), false)
         } else {
             let mut spans = std::mem::take(&mut self.spans);
             spans.clear();
             let split = self.splitter.split(all, &mut spans);
             for span in &spans {
                 let body = &all[span.body_start as usize..span.body_end as usize];
-                self.settle(body, u64::from(span.end - span.start), now, script, tally);
+                self.settle(body, u64::from(span.end - span.start), now, workload, tally);
             }
             self.spans = spans;
             (split.consumed, split.violation.is_some())
@@ -146,18 +158,24 @@ impl Stream {
         if malformed {
             Err(Malformed)
         } else {
-            Ok(before - self.flights.len())
+            Ok(before - self.requests.len())
         }
     }
 
     /// Without a framing a reply is as long as expected, or, where that is not known, what one read brought.
-    fn chunk(&mut self, all: &[u8], now: u64, script: &Script, tally: &mut Tally) -> usize {
+    fn chunk(
+        &mut self,
+        all: &[u8],
+        now: u64,
+        workload: &PreparedWorkload,
+        tally: &mut Tally,
+    ) -> usize {
         let mut consumed = 0;
         while consumed < all.len() {
             let rest = &all[consumed..];
-            let awaited = self.flights.front().filter(|_| self.sent > 0);
-            let awaited = awaited.map(|flight| {
-                let (expect, request) = (script.expect(flight.kind), self.request(flight));
+            let awaited = self.requests.front().filter(|_| self.sent > 0);
+            let awaited = awaited.map(|request| {
+                let (expect, request) = (workload.expect(request.kind), self.body(request));
                 (expect, request, expect.reply_bytes(request))
             });
             let bytes = match awaited {
@@ -171,51 +189,59 @@ impl Stream {
                 Some((.., Some(bytes))) => bytes,
                 _ => rest.len(),
             };
-            self.settle(&rest[..bytes], bytes as u64, now, script, tally);
+            self.settle(&rest[..bytes], bytes as u64, now, workload, tally);
             // A reply of no bytes never comes: it is there as soon as anything is.
             consumed += bytes;
         }
         consumed
     }
 
-    fn request(&self, flight: &Flight) -> &[u8] {
-        let at = (flight.body - self.base) as usize;
-        &self.said[at..at + flight.body_bytes as usize]
+    fn body(&self, request: &Request) -> &[u8] {
+        let at = (request.body - self.base) as usize;
+        &self.outgoing[at..at + request.body_bytes as usize]
     }
 
-    fn settle(&mut self, reply: &[u8], bytes: u64, now: u64, script: &Script, tally: &mut Tally) {
+    fn settle(
+        &mut self,
+        reply: &[u8],
+        bytes: u64,
+        now: u64,
+        workload: &PreparedWorkload,
+        tally: &mut Tally,
+    ) {
         if self.sent == 0 {
             tally.failures.extra += 1;
             return;
         }
-        let Some(flight) = self.flights.pop_front() else {
+        let Some(request) = self.requests.pop_front() else {
             return;
         };
         self.sent -= 1;
-        let request = self.request(&flight);
-        let met = script.is_met(flight.kind, request, reply);
+        let body = self.body(&request);
+        let met = workload.is_met(request.kind, body, reply);
         let moments = Moments {
-            due: flight.due,
-            sent: Some(flight.sent),
+            due: request.due,
+            sent: Some(request.sent),
         };
         if met {
-            tally.answered(moments, now, Reply::Ok, bytes);
+            tally.add_reply(moments, now, Reply::Ok, bytes);
         } else {
-            tally.answered(moments, now, Reply::Wrong, bytes);
+            tally.add_reply(moments, now, Reply::Wrong, bytes);
             let number = self.number;
-            tally.sample(|| sample(number, flight.number, request, reply, script, flight.kind));
+            tally
+                .add_sample(|| sample(number, request.number, body, reply, workload, request.kind));
         }
-        self.settle_silent(script, tally);
+        self.settle_unanswered(workload, tally);
     }
 
     /// What is not answered is done once it has left and everything before it is done.
-    fn settle_silent(&mut self, script: &Script, tally: &mut Tally) {
+    fn settle_unanswered(&mut self, workload: &PreparedWorkload, tally: &mut Tally) {
         while self.sent > 0
-            && let Some(flight) = self.flights.front()
-            && !script.expect(flight.kind).waits()
+            && let Some(request) = self.requests.front()
+            && !workload.expect(request.kind).expects_reply()
         {
-            tally.done_by_sending(flight.due, flight.sent);
-            self.flights.pop_front();
+            tally.add_done_when_sent(request.due, request.sent);
+            self.requests.pop_front();
             self.sent -= 1;
         }
         self.trim();
@@ -224,14 +250,14 @@ impl Stream {
     /// Lets go of what is settled.
     fn trim(&mut self) {
         let needed = self
-            .flights
+            .requests
             .front()
-            .map_or(self.written, |flight| flight.start);
+            .map_or(self.written, |request| request.start);
         let settled = (needed.min(self.written) - self.base) as usize;
-        if settled == self.said.len() {
-            self.said.clear();
-        } else if settled > SETTLED_MAX {
-            self.said.drain(..settled);
+        if settled == self.outgoing.len() {
+            self.outgoing.clear();
+        } else if settled > SETTLED_BYTES_MAX {
+            self.outgoing.drain(..settled);
         } else {
             return;
         }
@@ -240,30 +266,40 @@ impl Stream {
 
     /// Whether the oldest request has been out for as long as is allowed.
     pub(super) fn is_overdue(&self, now: u64, timeout: u64) -> bool {
-        let oldest = self.flights.front();
-        oldest.is_some_and(|flight| now.saturating_sub(flight.sent) >= timeout)
+        let oldest = self.requests.front();
+        oldest.is_some_and(|request| now.saturating_sub(request.sent) >= timeout)
     }
 
     /// Gives everything up, since the connection is over. Those that were out for the time-out have timed out, for the
-    /// others `why` is the reason.
-    pub(super) fn give_up(&mut self, now: u64, timeout: u64, why: Why, tally: &mut Tally) {
-        for (index, flight) in self.flights.drain(..).enumerate() {
-            let sent = (index < self.sent).then_some(flight.sent);
-            let over = sent.is_some_and(|sent| now.saturating_sub(sent) >= timeout);
-            let why = if over { Why::TimedOut } else { why };
-            let due = flight.due;
-            tally.given_up(Moments { due, sent }, now, why, timeout);
+    /// others `reason` is the reason.
+    pub(super) fn abandon(
+        &mut self,
+        now: u64,
+        timeout: u64,
+        reason: LossReason,
+        tally: &mut Tally,
+    ) {
+        for (index, request) in self.requests.drain(..).enumerate() {
+            let sent = (index < self.sent).then_some(request.sent);
+            let is_timed_out = sent.is_some_and(|sent| now.saturating_sub(sent) >= timeout);
+            let reason = if is_timed_out {
+                LossReason::TimedOut
+            } else {
+                reason
+            };
+            let due = request.due;
+            tally.add_lost(Moments { due, sent }, now, reason, timeout);
         }
         let framing = self.splitter.framing();
         *self = Self {
             partial: std::mem::take(&mut self.partial),
             spans: std::mem::take(&mut self.spans),
-            said: std::mem::take(&mut self.said),
-            flights: std::mem::take(&mut self.flights),
+            outgoing: std::mem::take(&mut self.outgoing),
+            requests: std::mem::take(&mut self.requests),
             ..Self::new(self.number, framing)
         };
         self.partial.clear();
-        self.said.clear();
+        self.outgoing.clear();
     }
 }
 
@@ -272,20 +308,20 @@ pub(super) fn sample(
     number: u64,
     request: &[u8],
     reply: &[u8],
-    script: &Script,
+    workload: &PreparedWorkload,
     kind: u32,
 ) -> Sample {
-    let cut = |bytes: &[u8]| bytes[..bytes.len().min(SAMPLE_BYTES_MAX)].to_vec();
-    let expect = script.expect(kind);
+    let truncate = |bytes: &[u8]| bytes[..bytes.len().min(SAMPLE_BYTES_MAX)].to_vec();
+    let expect = workload.expect(kind);
     let expected = match expect.reply(request) {
-        Some(reply) => cut(&reply),
-        None => cut(expect.to_string().as_bytes()),
+        Some(reply) => truncate(&reply),
+        None => truncate(expect.to_string().as_bytes()),
     };
     Sample {
         connection,
         number,
-        request: cut(request),
-        reply: cut(reply),
+        request: truncate(request),
+        reply: truncate(reply),
         expected,
     }
 }

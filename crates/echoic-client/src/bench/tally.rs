@@ -2,7 +2,9 @@
 
 use hdrhistogram::Histogram;
 
-use super::figures::{Failures, Fates, SAMPLES_MAX, Sample, Second, latencies, rough_latencies};
+use super::figures::{
+    DatagramOutcomes, Failures, SAMPLES_MAX, Sample, Second, latencies, rough_latencies,
+};
 
 /// Seconds that are kept apart: a day. What comes after counts as the last one's.
 const SECONDS_MAX: usize = 86_400;
@@ -25,9 +27,9 @@ pub(super) struct Tally {
     /// When the last reply came.
     pub(super) last: u64,
     pub(super) failures: Failures,
-    pub(super) outcomes: Fates,
+    pub(super) outcomes: DatagramOutcomes,
     pub(super) bytes_sent: u64,
-    pub(super) bytes_heard: u64,
+    pub(super) bytes_received: u64,
     pub(super) due: Histogram<u64>,
     pub(super) service: Histogram<u64>,
     pub(super) lag: Histogram<u64>,
@@ -55,9 +57,9 @@ pub(super) enum Reply {
     Late,
 }
 
-/// Why a request was given up.
+/// LossReason a request was given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Why {
+pub(super) enum LossReason {
     /// Its time-out.
     TimedOut,
     /// Its connection ended.
@@ -82,9 +84,9 @@ impl Tally {
             done: 0,
             last: 0,
             failures: Failures::default(),
-            outcomes: Fates::default(),
+            outcomes: DatagramOutcomes::default(),
             bytes_sent: 0,
-            bytes_heard: 0,
+            bytes_received: 0,
             due: latencies(),
             service: latencies(),
             lag: latencies(),
@@ -94,47 +96,47 @@ impl Tally {
     }
 
     /// Whether what is due at this moment counts.
-    pub(super) fn counts(&self, moment: u64) -> bool {
+    pub(super) fn is_in_window(&self, moment: u64) -> bool {
         (self.from..self.until).contains(&moment)
     }
 
     /// A request was given to a connection, `lag` later than could have been.
-    pub(super) fn asked(&mut self, due: u64, lag: u64) {
-        if self.counts(due) {
+    pub(super) fn add_queued(&mut self, due: u64, lag: u64) {
+        if self.is_in_window(due) {
             self.asked += 1;
             self.lag.saturating_record(lag);
         }
     }
 
     /// Its last byte was taken.
-    pub(super) fn sent(&mut self, due: u64, now: u64, bytes: u64) {
-        if self.counts(due) {
+    pub(super) fn add_sent(&mut self, due: u64, now: u64, bytes: u64) {
+        if self.is_in_window(due) {
             self.sent += 1;
             self.bytes_sent += bytes;
         }
-        if self.counts(now) {
+        if self.is_in_window(now) {
             self.second(now).sent += 1;
         }
     }
 
     /// A reply to it came.
-    pub(super) fn answered(&mut self, moments: Moments, now: u64, reply: Reply, bytes: u64) {
+    pub(super) fn add_reply(&mut self, moments: Moments, now: u64, reply: Reply, bytes: u64) {
         let Moments { due, sent } = moments;
         self.last = self.last.max(now);
-        let waited = now.saturating_sub(due);
-        if self.counts(now) {
+        let latency = now.saturating_sub(due);
+        if self.is_in_window(now) {
             self.done += 1;
             let second = self.second(now);
             match reply {
                 Reply::Ok | Reply::Late => second.ok += 1,
                 Reply::Wrong => second.wrong += 1,
             }
-            second.due.saturating_record(waited);
+            second.due.saturating_record(latency);
         }
-        if !self.counts(due) {
+        if !self.is_in_window(due) {
             return;
         }
-        self.bytes_heard += bytes;
+        self.bytes_received += bytes;
         match reply {
             Reply::Ok => self.ok += 1,
             Reply::Wrong => self.wrong += 1,
@@ -146,24 +148,30 @@ impl Tally {
                 return;
             }
         }
-        self.due.saturating_record(waited);
+        self.due.saturating_record(latency);
         self.service
             .saturating_record(now.saturating_sub(sent.unwrap_or(due)));
     }
 
-    /// It was sent, and no reply is waited for.
-    pub(super) fn done_by_sending(&mut self, due: u64, now: u64) {
+    /// It was sent, and no reply is latency for.
+    pub(super) fn add_done_when_sent(&mut self, due: u64, now: u64) {
         let sent = Some(now);
-        self.answered(Moments { due, sent }, now, Reply::Ok, 0);
+        self.add_reply(Moments { due, sent }, now, Reply::Ok, 0);
     }
 
     /// It was given up at `now`; what was never sent is unsent, whatever the reason.
-    pub(super) fn given_up(&mut self, moments: Moments, now: u64, why: Why, timeout: u64) {
+    pub(super) fn add_lost(
+        &mut self,
+        moments: Moments,
+        now: u64,
+        reason: LossReason,
+        timeout: u64,
+    ) {
         let Moments { due, sent } = moments;
-        if self.counts(now) {
+        if self.is_in_window(now) {
             self.second(now).lost += 1;
         }
-        if !self.counts(due) {
+        if !self.is_in_window(due) {
             return;
         }
         let Some(sent) = sent else {
@@ -172,24 +180,24 @@ impl Tally {
             return;
         };
         self.lost += 1;
-        match why {
-            Why::TimedOut => self.failures.timed_out += 1,
-            Why::Cut => self.failures.cut += 1,
-            Why::Pending => self.failures.pending += 1,
+        match reason {
+            LossReason::TimedOut => self.failures.timed_out += 1,
+            LossReason::Cut => self.failures.cut += 1,
+            LossReason::Pending => self.failures.pending += 1,
         }
         // Found out a little later than it happened: the time-out itself is the figure.
-        let waited = match why {
-            Why::TimedOut => timeout,
-            Why::Cut | Why::Pending => now.saturating_sub(sent),
+        let latency = match reason {
+            LossReason::TimedOut => timeout,
+            LossReason::Cut | LossReason::Pending => now.saturating_sub(sent),
         };
-        self.service.saturating_record(waited);
+        self.service.saturating_record(latency);
         self.due
-            .saturating_record(waited + sent.saturating_sub(due));
+            .saturating_record(latency + sent.saturating_sub(due));
     }
 
     /// It was due and found no connection until the end, `now`.
-    pub(super) fn never_asked(&mut self, due: u64, now: u64) {
-        if self.counts(due) {
+    pub(super) fn add_unsent(&mut self, due: u64, now: u64) {
+        if self.is_in_window(due) {
             self.asked += 1;
             self.unsent += 1;
             self.due.saturating_record(now.saturating_sub(due));
@@ -197,7 +205,7 @@ impl Tally {
     }
 
     /// Keeps an example of a wrong reply, unless there are enough.
-    pub(super) fn sample(&mut self, sample: impl FnOnce() -> Sample) {
+    pub(super) fn add_sample(&mut self, sample: impl FnOnce() -> Sample) {
         if self.samples.len() < SAMPLES_MAX {
             self.samples.push(sample());
         }
@@ -212,7 +220,7 @@ impl Tally {
     }
 
     /// Adds what another thread has counted.
-    pub(super) fn add(&mut self, other: Self) {
+    pub(super) fn merge(&mut self, other: Self) {
         self.asked += other.asked;
         self.sent += other.sent;
         self.ok += other.ok;
@@ -226,7 +234,7 @@ impl Tally {
         self.failures.add(&other.failures);
         self.outcomes.add(&other.outcomes);
         self.bytes_sent += other.bytes_sent;
-        self.bytes_heard += other.bytes_heard;
+        self.bytes_received += other.bytes_received;
         add(&mut self.due, &other.due);
         add(&mut self.service, &other.service);
         add(&mut self.lag, &other.lag);
@@ -237,7 +245,7 @@ impl Tally {
             }
         }
         for sample in other.samples {
-            self.sample(|| sample);
+            self.add_sample(|| sample);
         }
     }
 }
@@ -276,7 +284,7 @@ impl Failures {
     }
 }
 
-impl Fates {
+impl DatagramOutcomes {
     fn add(&mut self, other: &Self) {
         self.duplicate += other.duplicate;
         self.reordered += other.reordered;
@@ -304,9 +312,9 @@ mod tests {
     fn requests_due_outside_the_window_are_not_counted() {
         let mut tally = Tally::new(100, 200);
         for due in [99, 100, 199, 200] {
-            tally.asked(due, 0);
-            tally.sent(due, due, 1);
-            tally.answered(moments(due, due), due + 5, Reply::Ok, 1);
+            tally.add_queued(due, 0);
+            tally.add_sent(due, due, 1);
+            tally.add_reply(moments(due, due), due + 5, Reply::Ok, 1);
         }
         assert_eq!((tally.asked, tally.sent, tally.ok), (2, 2, 2));
         // Of 99 and of 100 the reply came within, of 199 it did not.
@@ -316,9 +324,14 @@ mod tests {
     #[test]
     fn timeout_is_recorded_at_its_value() {
         let mut tally = Tally::new(0, 10_000_000);
-        tally.asked(1_000, 0);
-        tally.sent(1_000, 3_000, 1);
-        tally.given_up(moments(1_000, 3_000), 2_000_000, Why::TimedOut, 1_000_000);
+        tally.add_queued(1_000, 0);
+        tally.add_sent(1_000, 3_000, 1);
+        tally.add_lost(
+            moments(1_000, 3_000),
+            2_000_000,
+            LossReason::TimedOut,
+            1_000_000,
+        );
         assert_eq!((tally.lost, tally.failures.timed_out), (1, 1));
         let near = |a: u64, b: u64| a.abs_diff(b) <= b / 500;
         assert!(near(tally.service.max(), 1_000_000));
@@ -328,10 +341,10 @@ mod tests {
     #[test]
     fn late_reply_counts_once_as_late_not_lost() {
         let mut tally = Tally::new(0, 1000);
-        tally.asked(1, 0);
-        tally.sent(1, 1, 1);
-        tally.given_up(moments(1, 1), 50, Why::TimedOut, 40);
-        tally.answered(moments(1, 1), 90, Reply::Late, 1);
+        tally.add_queued(1, 0);
+        tally.add_sent(1, 1, 1);
+        tally.add_lost(moments(1, 1), 50, LossReason::TimedOut, 40);
+        tally.add_reply(moments(1, 1), 90, Reply::Late, 1);
         assert_eq!(
             (tally.lost, tally.late, tally.failures.timed_out),
             (0, 1, 0)
@@ -342,10 +355,10 @@ mod tests {
     #[test]
     fn unsent_request_waits_until_the_end() {
         let mut tally = Tally::new(0, 1_000_000);
-        tally.never_asked(0, 1_000_000);
+        tally.add_unsent(0, 1_000_000);
         let waits = Moments { due: 0, sent: None };
-        tally.asked(0, 0);
-        tally.given_up(waits, 1_000_000, Why::Cut, 1);
+        tally.add_queued(0, 0);
+        tally.add_lost(waits, 1_000_000, LossReason::Cut, 1);
         assert_eq!(
             (tally.asked, tally.sent, tally.unsent, tally.lost),
             (2, 0, 2, 0)
@@ -362,17 +375,17 @@ mod tests {
             let mut tally = Tally::new(0, 3_000_000_000);
             for second in 0..3 {
                 let due = second * 1_000_000_000 + thread;
-                tally.asked(due, 5);
-                tally.sent(due, due, 10);
-                tally.answered(moments(due, due), due + 7, Reply::Ok, 20);
+                tally.add_queued(due, 5);
+                tally.add_sent(due, due, 10);
+                tally.add_reply(moments(due, due), due + 7, Reply::Ok, 20);
             }
-            all.add(tally);
+            all.merge(tally);
         }
         assert_eq!(
             (all.asked, all.ok, all.due.len(), all.seconds.len()),
             (6, 6, 6, 3)
         );
         assert_eq!(all.seconds[1].due.len(), 2);
-        assert_eq!((all.bytes_sent, all.bytes_heard), (60, 120));
+        assert_eq!((all.bytes_sent, all.bytes_received), (60, 120));
     }
 }

@@ -1,4 +1,4 @@
-//! A message with blanks: each is filled in anew for every request, and always the same for one seed and number.
+//! A message with values: each is filled in anew for every request, and always the same for one seed and number.
 
 use std::{fmt, io::Write, str::FromStr, sync::Arc};
 
@@ -19,25 +19,25 @@ use super::sizes::Sizes;
 /// | `{re:REGEX}` | a random text that the expression matches |
 #[derive(Clone, Debug)]
 pub struct Template {
-    pieces: Vec<Piece>,
+    segments: Vec<Segment>,
     text: String,
 }
 
 #[derive(Clone, Debug)]
-enum Piece {
+enum Segment {
     Literal(Vec<u8>),
-    Number,
+    Sequence,
     Connection,
     Now,
     Random(usize, &'static [u8]),
     Regex(Arc<rand_regex::Regex>),
     /// Makes the whole message so long, with letters.
-    Fill(Sizes, Arc<[u8]>),
+    Padding(Sizes, Arc<[u8]>),
 }
 
 /// What a blank may be filled with.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Blanks {
+pub struct TemplateValues {
     /// For `{seq}`, and for all that is random.
     pub number: u64,
     /// For `{conn}`.
@@ -48,9 +48,9 @@ pub struct Blanks {
     pub seed: u64,
 }
 
-/// Why a text is no template.
+/// LossReason a text is no template.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum NoTemplate {
+pub enum InvalidTemplate {
     /// A blank of no known kind.
     #[error(
         "invalid blank {{{0}}}: expected {{seq}}, {{conn}}, {{now}}, {{rand:N}}, {{rand:N:hex}} or {{re:REGEX}}, or {{{{ for a brace itself"
@@ -79,7 +79,7 @@ const RANDOM_MAX: usize = 1 << 20;
 /// How often `*` and `+` of a regular expression repeat at most.
 const REPEAT_MAX: u32 = 16;
 /// Letters that messages of a given size are filled with, over and over.
-const FILL: usize = 4096;
+const PADDING_BYTES: usize = 4096;
 
 impl Template {
     /// These bytes, as they are.
@@ -87,50 +87,51 @@ impl Template {
         let bytes = bytes.into();
         Self {
             text: String::from_utf8_lossy(&bytes).into_owned(),
-            pieces: vec![Piece::Literal(bytes)],
+            segments: vec![Segment::Literal(bytes)],
         }
     }
 
     /// The request's number and then letters, so long in all. Shorter than its number, it is the beginning of that.
     pub fn sized(sizes: Sizes, seed: u64) -> Self {
         let mut random = SmallRng::seed_from_u64(seed);
-        let letters = (0..FILL).map(|_| b"abcdefghijklmnopqrstuvwxyz"[random.random_range(0..26)]);
+        let letters =
+            (0..PADDING_BYTES).map(|_| b"abcdefghijklmnopqrstuvwxyz"[random.random_range(0..26)]);
         Self {
             text: format!("{{seq}} and letters, {sizes} bytes"),
-            pieces: vec![
-                Piece::Number,
-                Piece::Literal(b" ".into()),
-                Piece::Fill(sizes, letters.collect()),
+            segments: vec![
+                Segment::Sequence,
+                Segment::Literal(b" ".into()),
+                Segment::Padding(sizes, letters.collect()),
             ],
         }
     }
 
     /// The message, if it is always the same.
     pub fn fixed(&self) -> Option<&[u8]> {
-        match &*self.pieces {
+        match &*self.segments {
             [] => Some(b""),
-            [Piece::Literal(bytes)] => Some(bytes),
+            [Segment::Literal(bytes)] => Some(bytes),
             _ => None,
         }
     }
 
     /// How long every message is, if they are all as long.
     pub fn bytes(&self) -> Option<usize> {
-        match (self.fixed(), &*self.pieces) {
+        match (self.fixed(), &*self.segments) {
             (Some(fixed), _) => Some(fixed.len()),
-            (None, [.., Piece::Fill(sizes, _)]) => sizes.fixed(),
-            (None, pieces) => pieces.iter().try_fold(0, |sum, piece| match piece {
-                Piece::Literal(bytes) => Some(sum + bytes.len()),
-                Piece::Random(count, _) => Some(sum + count),
+            (None, [.., Segment::Padding(sizes, _)]) => sizes.fixed(),
+            (None, segments) => segments.iter().try_fold(0, |sum, segment| match segment {
+                Segment::Literal(bytes) => Some(sum + bytes.len()),
+                Segment::Random(count, _) => Some(sum + count),
                 _ => None,
             }),
         }
     }
 
-    /// What is the same in every message, piece by piece.
+    /// What is the same in every message, piece by segment.
     pub fn literals(&self) -> impl Iterator<Item = &[u8]> {
-        self.pieces.iter().filter_map(|piece| match piece {
-            Piece::Literal(bytes) => Some(&**bytes),
+        self.segments.iter().filter_map(|segment| match segment {
+            Segment::Literal(bytes) => Some(&**bytes),
             _ => None,
         })
     }
@@ -138,40 +139,44 @@ impl Template {
     /// What stands before the request's number, if it has one, and always in the same place.
     pub fn before_number(&self) -> Option<&[u8]> {
         let cut = self
-            .pieces
+            .segments
             .iter()
-            .any(|piece| matches!(piece, Piece::Fill(sizes, _) if sizes.least() < 21));
-        match &*self.pieces {
+            .any(|segment| matches!(segment, Segment::Padding(sizes, _) if sizes.min() < 21));
+        match &*self.segments {
             _ if cut => None,
-            [Piece::Number, rest @ ..] if !goes_on(rest) => Some(b""),
-            [Piece::Literal(before), Piece::Number, rest @ ..] if !goes_on(rest) => Some(before),
+            [Segment::Sequence, rest @ ..] if !may_start_with_digit(rest) => Some(b""),
+            [Segment::Literal(before), Segment::Sequence, rest @ ..]
+                if !may_start_with_digit(rest) =>
+            {
+                Some(before)
+            }
             _ => None,
         }
     }
 
     /// Appends the message to `out`.
-    pub fn fill(&self, blanks: &Blanks, out: &mut Vec<u8>) {
+    pub fn fill(&self, values: &TemplateValues, out: &mut Vec<u8>) {
         let start = out.len();
-        let seed = blanks.seed ^ blanks.number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let seed = values.seed ^ values.number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut random = SmallRng::seed_from_u64(seed);
-        for piece in &self.pieces {
-            match piece {
-                Piece::Literal(bytes) => out.extend_from_slice(bytes),
-                Piece::Number => decimal(blanks.number, out),
-                Piece::Connection => decimal(blanks.connection.into(), out),
-                Piece::Now => decimal(blanks.unix_nanos, out),
-                Piece::Random(count, alphabet) => {
+        for segment in &self.segments {
+            match segment {
+                Segment::Literal(bytes) => out.extend_from_slice(bytes),
+                Segment::Sequence => write_decimal(values.number, out),
+                Segment::Connection => write_decimal(values.connection.into(), out),
+                Segment::Now => write_decimal(values.unix_nanos, out),
+                Segment::Random(count, alphabet) => {
                     out.extend(
                         (0..*count).map(|_| alphabet[random.random_range(0..alphabet.len())]),
                     );
                 }
-                Piece::Regex(regex) => {
+                Segment::Regex(regex) => {
                     let text: Vec<u8> = regex.sample(&mut random);
                     out.extend_from_slice(&text);
                 }
-                Piece::Fill(sizes, letters) => {
+                Segment::Padding(sizes, letters) => {
                     let length = start + sizes.draw(&mut random);
-                    fill_up(out, length, letters, random.next_u32() as usize);
+                    pad(out, length, letters, random.next_u32() as usize);
                 }
             }
         }
@@ -179,34 +184,34 @@ impl Template {
 }
 
 /// Whether digits may follow, which would be taken for the number's.
-fn goes_on(rest: &[Piece]) -> bool {
+fn may_start_with_digit(rest: &[Segment]) -> bool {
     match rest.first() {
         None => false,
-        Some(Piece::Literal(bytes)) => bytes.first().is_none_or(u8::is_ascii_digit),
+        Some(Segment::Literal(bytes)) => bytes.first().is_none_or(u8::is_ascii_digit),
         Some(_) => true,
     }
 }
 
-fn fill_up(out: &mut Vec<u8>, length: usize, letters: &[u8], from: usize) {
+fn pad(out: &mut Vec<u8>, length: usize, letters: &[u8], from: usize) {
     out.truncate(length);
     let mut from = from % letters.len();
     while out.len() < length {
-        let piece = &letters[from..];
-        let piece = &piece[..piece.len().min(length - out.len())];
-        out.extend_from_slice(piece);
+        let rest = &letters[from..];
+        let part = &rest[..rest.len().min(length - out.len())];
+        out.extend_from_slice(part);
         from = 0;
     }
 }
 
-fn decimal(number: u64, out: &mut Vec<u8>) {
+fn write_decimal(number: u64, out: &mut Vec<u8>) {
     write!(out, "{number}").expect("invariant: a Vec takes what is written to it");
 }
 
 impl FromStr for Template {
-    type Err = NoTemplate;
+    type Err = InvalidTemplate;
 
-    fn from_str(text: &str) -> Result<Self, NoTemplate> {
-        let mut pieces = Vec::new();
+    fn from_str(text: &str) -> Result<Self, InvalidTemplate> {
+        let mut segments = Vec::new();
         let mut literal = Vec::new();
         let mut rest = text;
         while let Some(at) = rest.find(['{', '}']) {
@@ -218,27 +223,27 @@ impl FromStr for Template {
                 rest = &rest[1..];
                 continue;
             }
-            let end = (brace == b'{').then(|| closing(rest)).flatten();
-            let end = end.ok_or(NoTemplate::Unbalanced)?;
+            let end = (brace == b'{').then(|| closing_brace(rest)).flatten();
+            let end = end.ok_or(InvalidTemplate::Unbalanced)?;
             if !literal.is_empty() {
-                pieces.push(Piece::Literal(std::mem::take(&mut literal)));
+                segments.push(Segment::Literal(std::mem::take(&mut literal)));
             }
-            pieces.push(blank(&rest[..end])?);
+            segments.push(parse_placeholder(&rest[..end])?);
             rest = &rest[end + 1..];
         }
         literal.extend_from_slice(rest.as_bytes());
         if !literal.is_empty() {
-            pieces.push(Piece::Literal(literal));
+            segments.push(Segment::Literal(literal));
         }
         Ok(Self {
-            pieces,
+            segments,
             text: text.to_owned(),
         })
     }
 }
 
 /// Where the brace that was opened before `text` is closed: a regular expression has braces of its own.
-fn closing(text: &str) -> Option<usize> {
+fn closing_brace(text: &str) -> Option<usize> {
     let mut depth = 0;
     let mut escaped = false;
     for (at, byte) in text.bytes().enumerate() {
@@ -254,24 +259,26 @@ fn closing(text: &str) -> Option<usize> {
     None
 }
 
-fn blank(inside: &str) -> Result<Piece, NoTemplate> {
-    let unknown = || NoTemplate::Unknown(inside.to_owned());
+fn parse_placeholder(inside: &str) -> Result<Segment, InvalidTemplate> {
+    let unknown = || InvalidTemplate::Unknown(inside.to_owned());
     let count = |text: &str| {
         let count = Bytes::within(text, 0..=RANDOM_MAX as u64);
-        count.map(|count| count as usize).map_err(NoTemplate::Size)
+        count
+            .map(|count| count as usize)
+            .map_err(InvalidTemplate::Size)
     };
     match inside.split_once(':') {
-        None if inside == "seq" => Ok(Piece::Number),
-        None if inside == "conn" => Ok(Piece::Connection),
-        None if inside == "now" => Ok(Piece::Now),
-        Some(("rand", how)) => match how.split_once(':') {
-            None => Ok(Piece::Random(count(how)?, ALPHANUMERIC)),
-            Some((number, "hex")) => Ok(Piece::Random(count(number)?, HEX)),
+        None if inside == "seq" => Ok(Segment::Sequence),
+        None if inside == "conn" => Ok(Segment::Connection),
+        None if inside == "now" => Ok(Segment::Now),
+        Some(("rand", arguments)) => match arguments.split_once(':') {
+            None => Ok(Segment::Random(count(arguments)?, ALPHANUMERIC)),
+            Some((number, "hex")) => Ok(Segment::Random(count(number)?, HEX)),
             Some(_) => Err(unknown()),
         },
         Some(("re", regex)) => match rand_regex::Regex::compile(regex, REPEAT_MAX) {
-            Ok(compiled) => Ok(Piece::Regex(Arc::new(compiled))),
-            Err(why) => Err(NoTemplate::Regex {
+            Ok(compiled) => Ok(Segment::Regex(Arc::new(compiled))),
+            Err(why) => Err(InvalidTemplate::Regex {
                 regex: regex.to_owned(),
                 why: why.to_string(),
             }),
@@ -292,13 +299,13 @@ mod tests {
 
     fn filled(template: &Template, number: u64) -> String {
         let mut out = Vec::new();
-        let blanks = Blanks {
+        let values = TemplateValues {
             number,
             connection: 3,
             unix_nanos: 5,
             seed: 1,
         };
-        template.fill(&blanks, &mut out);
+        template.fill(&values, &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -365,12 +372,12 @@ mod tests {
             ("{re:[z-a]}", "cannot be generated"),
             ("{re:a\\b}", "cannot be generated"),
         ] {
-            let said = text
+            let error = text
                 .parse::<Template>()
                 .map(|t| filled(&t, 0))
                 .unwrap_err()
                 .to_string();
-            assert!(said.contains(why), "{text}: {said}");
+            assert!(error.contains(why), "{text}: {error}");
         }
     }
 }

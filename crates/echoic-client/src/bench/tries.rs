@@ -7,7 +7,7 @@ use super::{
 
 /// One of many runs.
 #[derive(Debug)]
-pub struct Try {
+pub struct Attempt {
     /// What it was for.
     pub purpose: Purpose,
     /// None in a closed loop.
@@ -27,7 +27,7 @@ pub struct Try {
     /// How late the generator was, in milliseconds.
     pub lag_p99_ms: f64,
     /// Whether it kept what was promised; without a promise, whether it was healthy.
-    pub kept: bool,
+    pub passed: bool,
     /// What the limit was.
     pub verdict: Verdict,
 }
@@ -60,12 +60,12 @@ impl Purpose {
     }
 }
 
-impl Try {
+impl Attempt {
     pub(super) fn of(
         purpose: Purpose,
         rate: Option<f64>,
         figures: &Figures,
-        kept: bool,
+        passed: bool,
         verdict: Verdict,
     ) -> Self {
         let at = |q| percentile(&figures.due, q).map(|time| time.as_secs_f64() * 1e3);
@@ -79,7 +79,7 @@ impl Try {
             loss: figures.loss(),
             errors: figures.errors(),
             lag_p99_ms: figures.generator.lag.value_at_quantile(0.99) as f64 / 1e6,
-            kept,
+            passed,
             verdict,
         }
     }

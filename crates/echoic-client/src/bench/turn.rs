@@ -20,9 +20,9 @@ use tokio::task::yield_now;
 
 use super::{
     clock::Clock,
-    connection::{Connection, Look},
+    connection::{Connection, IoContext},
     cpu,
-    pace::SLACK,
+    pace::TIMER_SLACK,
     schedule::Schedule,
     tally::Tally,
     worker::Worker,
@@ -31,15 +31,15 @@ use super::{
 /// Requests of a late schedule that are asked before replies are looked at again.
 const CATCH_UP: usize = 256;
 /// What was due within the window and found no free connection may still be asked for so long, in nanoseconds.
-const GRACE: u64 = 100_000_000;
+const CATCH_UP_TIME: u64 = 100_000_000;
 /// Deadlines and signals are looked at so often, in nanoseconds.
-const TICK: u64 = 10_000_000;
+const CHECK_INTERVAL: u64 = 10_000_000;
 /// Never.
 const NEVER: u64 = u64::MAX;
 
 /// What one thread is to do in a run.
 #[derive(Clone, Debug)]
-pub(super) struct Order {
+pub(super) struct RunConfig {
     pub(super) clock: Clock,
     pub(super) schedule: Option<Schedule>,
     /// When the window opens and closes.
@@ -53,7 +53,7 @@ pub(super) struct Order {
 
 /// What came of it.
 #[derive(Debug)]
-pub(super) struct Part {
+pub(super) struct WorkerResult {
     pub(super) tally: Tally,
     /// The window as it was.
     pub(super) from: u64,
@@ -66,40 +66,40 @@ pub(super) struct Part {
 }
 
 /// Has a worker do as ordered.
-pub(super) async fn run(worker: &mut Worker, order: Order) -> io::Result<Part> {
-    let mut turn = Turn::new(worker, order);
-    poll_fn(|cx| turn.poll(cx)).await?;
-    Ok(turn.into_part())
+pub(super) async fn run(worker: &mut Worker, config: RunConfig) -> io::Result<WorkerResult> {
+    let mut run_loop = RunLoop::new(worker, config);
+    poll_fn(|cx| run_loop.poll(cx)).await?;
+    Ok(run_loop.into_result())
 }
 
 /// A run under way.
-struct Turn<'a> {
+struct RunLoop<'a> {
     worker: &'a mut Worker,
-    order: Order,
+    config: RunConfig,
     tally: Tally,
     phase: Phase,
     /// The next moment of the schedule.
     due: Option<u64>,
     /// Requests that may still be asked.
-    left: u64,
+    remaining: u64,
     /// Connections with room, the one that has waited longest first.
     free: VecDeque<u32>,
     /// Since when there has been one.
     free_since: u64,
     touched: Vec<u32>,
-    tick: u64,
+    next_check: u64,
     /// The start has come, which all threads wait for.
     is_started: bool,
     /// When the last turn found nothing to do and went on looking.
     idle_since: Option<u64>,
     spun: u64,
-    opened: Option<Used>,
-    closed: Option<Used>,
+    opened: Option<ResourceUsage>,
+    closed: Option<ResourceUsage>,
 }
 
 /// What had been used up at a moment.
 #[derive(Clone, Copy, Debug)]
-struct Used {
+struct ResourceUsage {
     at: u64,
     thread: Duration,
     process: Duration,
@@ -109,15 +109,15 @@ struct Used {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// Before the window, or in it.
-    Asking,
+    Sending,
     /// Replies are waited for until then.
     Draining(u64),
 }
 
-impl<'a> Turn<'a> {
-    /// Of the worker's connections, under this order.
-    fn new(worker: &'a mut Worker, mut order: Order) -> Self {
-        let due = order.schedule.as_mut().and_then(Iterator::next);
+impl<'a> RunLoop<'a> {
+    /// Of the worker's connections, under this config.
+    fn new(worker: &'a mut Worker, mut config: RunConfig) -> Self {
+        let due = config.schedule.as_mut().and_then(Iterator::next);
         for connection in &worker.connections {
             debug_assert_eq!(connection.in_flight(), 0);
         }
@@ -125,21 +125,21 @@ impl<'a> Turn<'a> {
             worker.ready.wake(at);
         }
         Self {
-            tally: Tally::new(order.from, order.until),
-            phase: Phase::Asking,
+            tally: Tally::new(config.from, config.until),
+            phase: Phase::Sending,
             due,
-            left: order.count.unwrap_or(NEVER),
+            remaining: config.count.unwrap_or(NEVER),
             free: VecDeque::with_capacity(worker.connections.len()),
             free_since: 0,
             touched: Vec::with_capacity(worker.connections.len()),
-            tick: 0,
+            next_check: 0,
             is_started: false,
             idle_since: None,
             spun: 0,
             opened: None,
             closed: None,
             worker,
-            order,
+            config,
         }
     }
 
@@ -147,31 +147,31 @@ impl<'a> Turn<'a> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.is_started {
             // Before it every moment would be 0, and a reply as old as its request.
-            while let ahead @ 1.. = self.order.clock.ahead() {
-                ready!(self.worker.pace.poll_until(ahead, 0, cx))?;
+            while let ahead @ 1.. = self.config.clock.until_start() {
+                ready!(self.worker.timer.poll_until(ahead, 0, cx))?;
             }
             self.is_started = true;
         }
         loop {
-            let now = self.order.clock.now();
+            let now = self.config.clock.now();
             let idle = self.idle_since.take();
-            let heard = self.hear(cx);
-            let asked = self.ask_due(now);
+            let received = self.receive(cx);
+            let queued = self.queue_due(now);
             self.flush();
-            if let Some(since) = idle.filter(|_| !heard && !asked && self.is_in_window()) {
+            if let Some(since) = idle.filter(|_| !received && !queued && self.is_in_window()) {
                 self.spun += now.saturating_sub(since);
             }
-            let now = self.order.clock.now();
-            self.pass(now);
-            if now >= self.tick {
-                self.tick = now + TICK;
+            let now = self.config.clock.now();
+            self.update_window(now);
+            if now >= self.next_check {
+                self.next_check = now + CHECK_INTERVAL;
                 self.check(now);
             }
             if self.is_over(now) {
                 self.finish(now);
                 return Poll::Ready(Ok(()));
             }
-            match self.rest(now, cx) {
+            match self.wait(now, cx) {
                 Poll::Ready(Ok(())) => {}
                 other => return other,
             }
@@ -179,34 +179,34 @@ impl<'a> Turn<'a> {
     }
 
     /// Those that were woken read; in a closed loop they are asked again for what was answered.
-    fn hear(&mut self, cx: &mut Context<'_>) -> bool {
+    fn receive(&mut self, cx: &mut Context<'_>) -> bool {
         let woken = self.worker.ready.take(cx);
         for at in &woken {
-            self.hear_one(*at);
+            self.receive_from(*at);
         }
         let any = !woken.is_empty();
-        self.worker.ready.give_back(woken);
+        self.worker.ready.recycle(woken);
         any
     }
 
-    fn hear_one(&mut self, at: u32) {
-        match self.look(at, Connection::hear) {
+    fn receive_from(&mut self, at: u32) {
+        match self.with_connection(at, Connection::receive) {
             Ok(Poll::Pending) => {}
             Ok(Poll::Ready(())) => self.worker.ready.wake(at),
             Err(_) => self.tally.failures.refused += 1,
         }
-        if self.phase == Phase::Asking {
-            self.replace(at);
-            self.offer(at);
+        if self.phase == Phase::Sending {
+            self.redial(at);
+            self.fill(at);
         }
         self.touch(at);
     }
 
     /// A connection that is over is followed by another.
-    fn replace(&mut self, at: u32) {
-        let now = self.order.clock.now();
+    fn redial(&mut self, at: u32) {
+        let now = self.config.clock.now();
         let connection = &mut self.worker.connections[at as usize];
-        if connection.is_to_be_dialled(now) {
+        if connection.is_ready_to_dial(now) {
             connection.dial(&self.worker.shared);
             self.tally.failures.reconnects += 1;
             self.worker.ready.wake(at);
@@ -214,14 +214,14 @@ impl<'a> Turn<'a> {
     }
 
     /// In a closed loop, asks what there is room for; in an open one, a connection with room queues for the schedule.
-    fn offer(&mut self, at: u32) {
+    fn fill(&mut self, at: u32) {
         let connection = &mut self.worker.connections[at as usize];
         let room = connection.room(&self.worker.shared);
-        if self.order.schedule.is_some() {
+        if self.config.schedule.is_some() {
             if room > 0 && !connection.is_free {
                 connection.is_free = true;
                 if self.free.is_empty() {
-                    self.free_since = self.order.clock.now();
+                    self.free_since = self.config.clock.now();
                 }
                 self.free.push_back(at);
             }
@@ -230,19 +230,19 @@ impl<'a> Turn<'a> {
         if room == 0 {
             return;
         }
-        let now = self.order.clock.now();
-        if now >= self.order.until {
+        let now = self.config.clock.now();
+        if now >= self.config.until {
             return;
         }
         for _ in 0..room {
-            if now >= self.order.from {
-                if self.left == 0 {
+            if now >= self.config.from {
+                if self.remaining == 0 {
                     break;
                 }
-                self.left -= 1;
+                self.remaining -= 1;
             }
-            connection.ask(now, now, &self.order.clock, &self.worker.shared);
-            self.tally.asked(now, 0);
+            connection.queue(now, now, &self.config.clock, &self.worker.shared);
+            self.tally.add_queued(now, 0);
         }
     }
 
@@ -255,10 +255,10 @@ impl<'a> Turn<'a> {
     }
 
     /// Asks what is due, as far as there are connections for it.
-    fn ask_due(&mut self, now: u64) -> bool {
-        let mut asked = false;
+    fn queue_due(&mut self, now: u64) -> bool {
+        let mut queued = false;
         for _ in 0..CATCH_UP {
-            let Some(due) = self.due.filter(|due| self.may_ask(*due, now)) else {
+            let Some(due) = self.due.filter(|due| self.may_queue(*due, now)) else {
                 break;
             };
             let Some(at) = self.free.pop_front() else {
@@ -269,11 +269,11 @@ impl<'a> Turn<'a> {
             if connection.room(&self.worker.shared) == 0 {
                 continue;
             }
-            connection.ask(due, now, &self.order.clock, &self.worker.shared);
+            connection.queue(due, now, &self.config.clock, &self.worker.shared);
             self.tally
-                .asked(due, now.saturating_sub(due.max(self.free_since)));
-            if due >= self.order.from {
-                self.left -= 1;
+                .add_queued(due, now.saturating_sub(due.max(self.free_since)));
+            if due >= self.config.from {
+                self.remaining -= 1;
             }
             if connection.room(&self.worker.shared) > 0 {
                 connection.is_free = true;
@@ -281,27 +281,27 @@ impl<'a> Turn<'a> {
             }
             self.touch(at);
             self.next_due();
-            asked = true;
+            queued = true;
         }
-        asked
+        queued
     }
 
-    fn may_ask(&self, due: u64, now: u64) -> bool {
-        self.phase == Phase::Asking && due <= now && due < self.tally.until && self.left > 0
+    fn may_queue(&self, due: u64, now: u64) -> bool {
+        self.phase == Phase::Sending && due <= now && due < self.tally.until && self.remaining > 0
     }
 
     fn next_due(&mut self) {
-        self.due = self.order.schedule.as_mut().and_then(Iterator::next);
+        self.due = self.config.schedule.as_mut().and_then(Iterator::next);
     }
 
     fn flush(&mut self) {
         while let Some(at) = self.touched.pop() {
-            self.look(at, |connection, look| {
+            self.with_connection(at, |connection, io| {
                 connection.is_touched = false;
-                connection.flush(look);
+                connection.flush(io);
             });
             let is_open = self.worker.connections[at as usize].is_open();
-            if !is_open && self.phase == Phase::Asking {
+            if !is_open && self.phase == Phase::Sending {
                 self.worker.ready.wake(at);
             }
         }
@@ -311,30 +311,30 @@ impl<'a> Turn<'a> {
     }
 
     /// The window opens and closes, and asking ends.
-    fn pass(&mut self, now: u64) {
-        if self.opened.is_none() && now >= self.order.from {
-            self.opened = Some(self.used(now));
+    fn update_window(&mut self, now: u64) {
+        if self.opened.is_none() && now >= self.config.from {
+            self.opened = Some(self.usage(now));
         }
-        let Phase::Asking = self.phase else {
+        let Phase::Sending = self.phase else {
             return;
         };
-        let is_counted_out = self.left == 0;
-        if now < self.order.until && !is_counted_out {
+        let is_counted_out = self.remaining == 0;
+        if now < self.config.until && !is_counted_out {
             return;
         }
         if self.closed.is_none() {
-            self.closed = Some(self.used(now));
+            self.closed = Some(self.usage(now));
         }
         let is_behind = self
             .due
             .is_some_and(|due| due < self.tally.until && due <= now);
-        if is_counted_out || !is_behind || now >= self.order.until.saturating_add(GRACE) {
-            self.phase = Phase::Draining(now.saturating_add(self.order.drain_timeout));
+        if is_counted_out || !is_behind || now >= self.config.until.saturating_add(CATCH_UP_TIME) {
+            self.phase = Phase::Draining(now.saturating_add(self.config.drain_timeout));
         }
     }
 
-    fn used(&self, at: u64) -> Used {
-        Used {
+    fn usage(&self, at: u64) -> ResourceUsage {
+        ResourceUsage {
             at,
             thread: cpu::of_thread(),
             process: cpu::of_process(),
@@ -344,14 +344,14 @@ impl<'a> Turn<'a> {
 
     /// Looks at deadlines and signals.
     fn check(&mut self, now: u64) {
-        if self.order.stop.load(Ordering::Relaxed) && now < self.order.until {
-            self.order.until = now;
-            self.tally.until = now.max(self.order.from);
+        if self.config.stop.load(Ordering::Relaxed) && now < self.config.until {
+            self.config.until = now;
+            self.tally.until = now.max(self.config.from);
         }
         for at in 0..self.worker.connections.len() as u32 {
-            self.look(at, |connection, look| connection.check(now, look));
-            if self.phase == Phase::Asking {
-                self.replace(at);
+            self.with_connection(at, |connection, io| connection.expire(now, io));
+            if self.phase == Phase::Sending {
+                self.redial(at);
             }
         }
         let in_flight = self
@@ -360,13 +360,13 @@ impl<'a> Turn<'a> {
             .iter()
             .map(Connection::in_flight)
             .sum();
-        self.worker.live.tell(now, &self.tally, in_flight);
+        self.worker.live.publish(now, &self.tally, in_flight);
     }
 
-    fn look<T>(
+    fn with_connection<T>(
         &mut self,
         at: u32,
-        what: impl FnOnce(&mut Connection, &mut Look<'_, '_>) -> T,
+        f: impl FnOnce(&mut Connection, &mut IoContext<'_, '_>) -> T,
     ) -> T {
         let Worker {
             shared,
@@ -375,25 +375,25 @@ impl<'a> Turn<'a> {
             buffer,
             ..
         } = &mut *self.worker;
-        let mut look = Look {
+        let mut io = IoContext {
             cx: &mut Context::from_waker(ready.waker(at)),
-            clock: &self.order.clock,
+            clock: &self.config.clock,
             shared,
             tally: &mut self.tally,
             buffer,
         };
-        what(&mut connections[at as usize], &mut look)
+        f(&mut connections[at as usize], &mut io)
     }
 
     fn is_over(&self, now: u64) -> bool {
         match self.phase {
-            Phase::Asking => false,
+            Phase::Sending => false,
             Phase::Draining(until) => {
                 let connections = &self.worker.connections;
                 now >= until
                     || connections
                         .iter()
-                        .all(|connection| connection.awaited() == 0)
+                        .all(|connection| connection.awaited_replies() == 0)
             }
         }
     }
@@ -402,61 +402,61 @@ impl<'a> Turn<'a> {
     fn finish(&mut self, now: u64) {
         while let Some(due) = self
             .due
-            .filter(|due| *due < self.tally.until && self.left > 0)
+            .filter(|due| *due < self.tally.until && self.remaining > 0)
         {
-            self.tally.never_asked(due, now);
-            if due >= self.order.from {
-                self.left -= 1;
+            self.tally.add_unsent(due, now);
+            if due >= self.config.from {
+                self.remaining -= 1;
             }
             self.next_due();
         }
         for at in 0..self.worker.connections.len() as u32 {
-            self.look(at, Connection::stop);
+            self.with_connection(at, Connection::stop);
             let connection = &mut self.worker.connections[at as usize];
             connection.is_free = false;
             connection.is_touched = false;
         }
-        self.worker.live.tell(now, &self.tally, 0);
+        self.worker.live.publish(now, &self.tally, 0);
     }
 
     /// Waits for the next thing to do: ready if there is something already.
-    fn rest(&mut self, now: u64, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn wait(&mut self, now: u64, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let due = self.due.filter(|due| {
-            self.phase == Phase::Asking
+            self.phase == Phase::Sending
                 && !self.free.is_empty()
                 && *due < self.tally.until
-                && self.left > 0
+                && self.remaining > 0
         });
-        let is_near = |due: u64| due <= now.saturating_add(SLACK);
+        let is_near = |due: u64| due <= now.saturating_add(TIMER_SLACK);
         if due.is_some_and(|due| due <= now || self.worker.spin && is_near(due)) {
             self.idle_since = Some(now);
             // Woken again at once, after the sockets have been looked at.
             return pin!(yield_now()).poll(cx).map(Ok);
         }
-        let slack = if self.worker.spin { SLACK } else { 0 };
+        let slack = if self.worker.spin { TIMER_SLACK } else { 0 };
         let edge = match self.phase {
-            Phase::Asking if now < self.order.from => self.order.from,
-            Phase::Asking if now < self.order.until => self.order.until,
-            Phase::Asking => NEVER,
+            Phase::Sending if now < self.config.from => self.config.from,
+            Phase::Sending if now < self.config.until => self.config.until,
+            Phase::Sending => NEVER,
             Phase::Draining(until) => until,
         };
         let wake = due
             .map_or(NEVER, |due| due - slack)
-            .min(self.tick)
+            .min(self.next_check)
             .min(edge);
         if wake <= now {
             return Poll::Ready(Ok(()));
         }
-        self.worker.pace.poll_until(wake, now, cx)
+        self.worker.timer.poll_until(wake, now, cx)
     }
 
     /// What the run has shown.
-    fn into_part(self) -> Part {
-        let now = self.order.clock.now();
-        let closed = self.closed.unwrap_or_else(|| self.used(now));
+    fn into_result(self) -> WorkerResult {
+        let now = self.config.clock.now();
+        let closed = self.closed.unwrap_or_else(|| self.usage(now));
         let opened = self.opened.unwrap_or(closed);
-        Part {
-            from: self.order.from,
+        WorkerResult {
+            from: self.config.from,
             until: closed.at,
             cpu: closed.thread.saturating_sub(opened.thread),
             spun: closed.spun - opened.spun,

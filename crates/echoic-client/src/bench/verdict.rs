@@ -8,16 +8,16 @@ use super::{figures::Figures, plan::Plan, slo::Slo};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// Who.
-    pub who: Who,
+    pub limit: Limit,
     /// In a sentence.
     pub why: String,
 }
 
 /// Who a limit may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Who {
+pub enum Limit {
     /// Nobody: what was asked was answered.
-    Healthy,
+    None,
     /// The target: it fell behind, was wrong, or hung up.
     Server,
     /// The way there, or the target's socket: datagrams were lost.
@@ -28,11 +28,11 @@ pub enum Who {
     Generator,
 }
 
-impl Who {
+impl Limit {
     /// The word for it.
     pub fn word(self) -> &'static str {
         match self {
-            Self::Healthy => "healthy",
+            Self::None => "healthy",
             Self::Server => "server",
             Self::Network => "network",
             Self::Slo => "slo",
@@ -41,7 +41,7 @@ impl Who {
     }
 }
 
-impl fmt::Display for Who {
+impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.word())
     }
@@ -57,41 +57,41 @@ const DELIVERED: f64 = 0.99;
 impl Verdict {
     /// Over one run.
     pub fn of(plan: &Plan, slo: Option<&Slo>, figures: &Figures) -> Self {
-        let told = by_wrong(figures)
+        let limit = by_wrong(figures)
             .or_else(|| by_generator(slo, figures))
             .or_else(|| by_server(plan, figures))
             .or_else(|| by_network(figures))
             .or_else(|| by_slo(slo, figures));
-        let (who, why) = told.unwrap_or_else(|| {
+        let (limit, why) = limit.unwrap_or_else(|| {
             let why = match figures.rate {
                 None => "closed loop: as fast as replies came over these connections; not what users would wait",
                 Some(_) => "what was asked was answered; the server was not saturated",
             };
-            (Who::Healthy, why.to_owned())
+            (Limit::None, why.to_owned())
         });
-        Self { who, why }
+        Self { limit, why }
     }
 }
 
 /// A wrong reply is the server's, however the generator fared.
-fn by_wrong(figures: &Figures) -> Option<(Who, String)> {
+fn by_wrong(figures: &Figures) -> Option<(Limit, String)> {
     let (wrong, extra) = (figures.wrong, figures.failures.extra);
     (wrong + extra > 0).then(|| {
         let why = format!("{wrong} replies were wrong, {extra} not asked for");
-        (Who::Server, why)
+        (Limit::Server, why)
     })
 }
 
 /// Whether the generator kept up; if not, what else is seen says nothing of the server.
-fn by_generator(slo: Option<&Slo>, figures: &Figures) -> Option<(Who, String)> {
+fn by_generator(slo: Option<&Slo>, figures: &Figures) -> Option<(Limit, String)> {
     let generator = &figures.generator;
-    let who = Who::Generator;
+    let limit = Limit::Generator;
     if generator.busy > BUSY {
         let why = format!(
             "a thread of this generator used {:.0} % of its core; more threads, or another machine",
             generator.busy * 100.0
         );
-        return Some((who, why));
+        return Some((limit, why));
     }
     if let Some(dropped) = figures
         .outcomes
@@ -99,7 +99,7 @@ fn by_generator(slo: Option<&Slo>, figures: &Figures) -> Option<(Who, String)> {
         .filter(|dropped| *dropped > 0)
     {
         let why = format!("{dropped} datagrams were dropped by this generator's own socket");
-        return Some((who, why));
+        return Some((limit, why));
     }
     let lag = Duration::from_nanos(generator.lag.value_at_quantile(0.99));
     let latency = Duration::from_nanos(figures.due.value_at_quantile(0.99));
@@ -112,15 +112,15 @@ fn by_generator(slo: Option<&Slo>, figures: &Figures) -> Option<(Who, String)> {
             "the generator itself was {:.2} ms late in one of 100 cases",
             lag.as_secs_f64() * 1e3
         );
-        (who, why)
+        (limit, why)
     })
 }
 
-fn by_server(plan: &Plan, figures: &Figures) -> Option<(Who, String)> {
+fn by_server(plan: &Plan, figures: &Figures) -> Option<(Limit, String)> {
     let failures = &figures.failures;
-    let who = Who::Server;
-    if figures.asked > 0 && figures.done == 0 && plan.expect.waits() {
-        return Some((who, "nothing was answered".to_owned()));
+    let limit = Limit::Server;
+    if figures.asked > 0 && figures.done == 0 && plan.expect.expects_reply() {
+        return Some((limit, "nothing was answered".to_owned()));
     }
     let is_stream = figures.outcomes.is_none();
     if is_stream && figures.lost > 0 {
@@ -130,7 +130,7 @@ fn by_server(plan: &Plan, figures: &Figures) -> Option<(Who, String)> {
             failures.timed_out,
             failures.cut + failures.pending
         );
-        return Some((who, why));
+        return Some((limit, why));
     }
     let is_behind = figures.unsent > 0 || is_stream && figures.delivered() < DELIVERED;
     if figures.rate.is_some() && is_behind {
@@ -140,27 +140,27 @@ fn by_server(plan: &Plan, figures: &Figures) -> Option<(Who, String)> {
             figures.delivered().min(1.0) * 100.0,
             plan.connections,
         );
-        return Some((who, why));
+        return Some((limit, why));
     }
     None
 }
 
-fn by_network(figures: &Figures) -> Option<(Who, String)> {
+fn by_network(figures: &Figures) -> Option<(Limit, String)> {
     figures.outcomes.filter(|_| figures.lost + figures.late > 0).map(|_| {
         let why = format!(
             "{} datagrams were lost on the way or by the server's socket, {} came late; none was dropped here",
             figures.lost, figures.late
         );
-        (Who::Network, why)
+        (Limit::Network, why)
     })
 }
 
-fn by_slo(slo: Option<&Slo>, figures: &Figures) -> Option<(Who, String)> {
+fn by_slo(slo: Option<&Slo>, figures: &Figures) -> Option<(Limit, String)> {
     let judged = slo?.judge(figures);
     let broken = judged.into_iter().find(|judged| !judged.met)?;
     let value = broken.value.unwrap_or_else(|| "nothing".to_owned());
     Some((
-        Who::Slo,
+        Limit::Slo,
         format!("{} was promised, and it was {value}", broken.term),
     ))
 }
@@ -170,7 +170,7 @@ mod tests {
     use super::*;
     use crate::bench::{figures, template::Template, workload::Workload};
 
-    fn verdict(slo: Option<&str>, change: impl FnOnce(&mut Figures)) -> Who {
+    fn verdict(slo: Option<&str>, change: impl FnOnce(&mut Figures)) -> Limit {
         let workload = Workload::one(Template::literal("x"));
         let plan = Plan::new("5000".parse().unwrap(), "line".parse().unwrap(), workload);
         let mut figures = figures::tests::empty(10.0);
@@ -180,43 +180,43 @@ mod tests {
         figures.generator.lag.record_n(10_000, 1000).unwrap();
         change(&mut figures);
         let slo = slo.map(|slo| slo.parse().unwrap());
-        Verdict::of(&plan, slo.as_ref(), &figures).who
+        Verdict::of(&plan, slo.as_ref(), &figures).limit
     }
 
     #[test]
     fn verdict_names_the_limiting_party() {
-        assert_eq!(verdict(None, |_| {}), Who::Healthy);
-        assert_eq!(verdict(None, |f| f.generator.busy = 0.99), Who::Generator);
-        assert_eq!(verdict(None, |f| f.wrong = 1), Who::Server);
-        assert_eq!(verdict(None, |f| f.failures.extra = 1), Who::Server);
-        assert_eq!(verdict(None, |f| f.lost = 1), Who::Server);
+        assert_eq!(verdict(None, |_| {}), Limit::None);
+        assert_eq!(verdict(None, |f| f.generator.busy = 0.99), Limit::Generator);
+        assert_eq!(verdict(None, |f| f.wrong = 1), Limit::Server);
+        assert_eq!(verdict(None, |f| f.failures.extra = 1), Limit::Server);
+        assert_eq!(verdict(None, |f| f.lost = 1), Limit::Server);
         assert_eq!(
             verdict(None, |f| (f.unsent, f.done) = (100, 900)),
-            Who::Server
+            Limit::Server
         );
-        assert_eq!(verdict(None, |f| f.done = 900), Who::Server);
-        assert_eq!(verdict(Some("p99<1ms"), |_| {}), Who::Slo);
-        assert_eq!(verdict(Some("p99<3ms"), |_| {}), Who::Healthy);
+        assert_eq!(verdict(None, |f| f.done = 900), Limit::Server);
+        assert_eq!(verdict(Some("p99<1ms"), |_| {}), Limit::Slo);
+        assert_eq!(verdict(Some("p99<3ms"), |_| {}), Limit::None);
         let udp = |lost, dropped_here| {
             verdict(None, |f| {
-                f.outcomes = Some(figures::Fates {
+                f.outcomes = Some(figures::DatagramOutcomes {
                     dropped_here,
                     ..Default::default()
                 });
                 f.lost = lost;
             })
         };
-        assert_eq!(udp(5, 0), Who::Network);
-        assert_eq!(udp(5, 5), Who::Generator);
-        assert_eq!(udp(0, 0), Who::Healthy);
+        assert_eq!(udp(5, 0), Limit::Network);
+        assert_eq!(udp(5, 5), Limit::Generator);
+        assert_eq!(udp(0, 0), Limit::None);
     }
 
     #[test]
     fn lag_is_judged_against_the_slo_or_the_latency() {
         let late =
             |lag: u64| move |f: &mut Figures| f.generator.lag.record_n(lag, 1_000_000).unwrap();
-        assert_eq!(verdict(Some("p99<3ms"), late(400_000)), Who::Generator);
-        assert_eq!(verdict(None, late(400_000)), Who::Healthy);
-        assert_eq!(verdict(None, late(1_500_000)), Who::Generator);
+        assert_eq!(verdict(Some("p99<3ms"), late(400_000)), Limit::Generator);
+        assert_eq!(verdict(None, late(400_000)), Limit::None);
+        assert_eq!(verdict(None, late(1_500_000)), Limit::Generator);
     }
 }

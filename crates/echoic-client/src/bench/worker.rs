@@ -7,10 +7,10 @@ use echoic_wire::DialError;
 
 use super::{
     clock::Clock,
-    connection::{Connection, Look, Shared},
+    connection::{Connection, IoContext, Shared},
     live::Live,
-    pace::Pace,
-    ready::Ready,
+    pace::PreciseTimer,
+    ready::ReadySet,
     tally::Tally,
 };
 
@@ -22,8 +22,8 @@ const READ_BYTES: usize = 256 << 10;
 pub(super) struct Worker {
     pub(super) shared: Shared,
     pub(super) connections: Vec<Connection>,
-    pub(super) ready: Ready,
-    pub(super) pace: Pace,
+    pub(super) ready: ReadySet,
+    pub(super) timer: PreciseTimer,
     pub(super) spin: bool,
     pub(super) buffer: Vec<u8>,
     pub(super) live: Arc<Live>,
@@ -42,8 +42,8 @@ impl Worker {
             .map(|number| Connection::new(number, framing, shared.connections))
             .collect();
         Ok(Self {
-            ready: Ready::new(connections.len() as u32),
-            pace: Pace::new()?,
+            ready: ReadySet::new(connections.len() as u32),
+            timer: PreciseTimer::new()?,
             shared,
             connections,
             spin,
@@ -63,14 +63,14 @@ impl Worker {
             self.connections[at].dial(&self.shared);
             poll_fn(|cx| {
                 let connection = &mut self.connections[at];
-                let mut look = Look {
+                let mut io = IoContext {
                     cx,
                     clock: &clock,
                     shared: &self.shared,
                     tally: &mut tally,
                     buffer: &mut self.buffer,
                 };
-                match connection.hear(&mut look) {
+                match connection.receive(&mut io) {
                     Err(error) => Poll::Ready(Err(error)),
                     Ok(_) if connection.is_open() => Poll::Ready(Ok(())),
                     Ok(_) => Poll::Pending,

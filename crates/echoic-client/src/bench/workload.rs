@@ -1,4 +1,4 @@
-//! What is said: one message, many in turn, or a mixture of kinds.
+//! What is encoded: one message, many in turn, or a mixture of kinds.
 
 use echoic_core::framing::{End, Framing};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
@@ -6,19 +6,19 @@ use thiserror::Error;
 
 use super::{
     expect::Expect,
-    template::{Blanks, Template},
+    template::{Template, TemplateValues},
 };
 
-/// What is said. Request number n is the same for one seed, whoever sends it and whenever.
+/// What is encoded. Request number n is the same for one seed, whoever sends it and whenever.
 #[derive(Clone, Debug)]
 pub struct Workload {
-    kinds: Vec<Kind>,
+    kinds: Vec<MessageKind>,
     choice: Choice,
 }
 
 /// One kind of message.
 #[derive(Clone, Debug)]
-pub struct Kind {
+pub struct MessageKind {
     /// What it says.
     pub message: Template,
     /// What is to come back; none leaves it to the plan.
@@ -82,7 +82,7 @@ impl Workload {
 
     /// One after the other, over and over.
     pub fn in_turn(messages: impl IntoIterator<Item = Template>) -> Self {
-        let kind = |message| Kind {
+        let kind = |message| MessageKind {
             message,
             expect: None,
             weight: 1,
@@ -94,7 +94,7 @@ impl Workload {
     }
 
     /// At random, each as often as its weight says.
-    pub fn mixed(kinds: Vec<Kind>) -> Self {
+    pub fn mixed(kinds: Vec<MessageKind>) -> Self {
         let mut sum = 0;
         let sums = kinds.iter().map(|kind| {
             sum += u64::from(kind.weight);
@@ -107,7 +107,7 @@ impl Workload {
     }
 
     /// The kinds there are.
-    pub fn kinds(&self) -> &[Kind] {
+    pub fn kinds(&self) -> &[MessageKind] {
         &self.kinds
     }
 
@@ -132,7 +132,7 @@ impl Workload {
         all.all(|other| other == Some(first)).then_some(first)
     }
 
-    /// That each message can be said under `framing`, as far as that is known beforehand.
+    /// That each message can be encoded under `framing`, as far as that is known beforehand.
     pub fn check(&self, framing: Framing) -> Result<(), Unframable> {
         if self.kinds.is_empty() {
             return Err(Unframable::Nothing);
@@ -176,9 +176,9 @@ impl Workload {
 
 /// A workload made ready for one framing: what never changes is framed, and its reply foreseen, once.
 #[derive(Clone, Debug)]
-pub(super) struct Script {
+pub(super) struct PreparedWorkload {
     workload: Workload,
-    lines: Vec<Line>,
+    messages: Vec<PreparedMessage>,
     framing: Option<Framing>,
     seed: u64,
     /// Where in a reply the number of its request stands, and whether a reply as expected must have it.
@@ -186,7 +186,7 @@ pub(super) struct Script {
 }
 
 #[derive(Clone, Debug)]
-struct Line {
+struct PreparedMessage {
     expect: Expect,
     /// Framed, and where in it the body lies.
     fixed: Option<(Vec<u8>, usize)>,
@@ -195,13 +195,13 @@ struct Line {
 
 /// Where in the bytes appended a request's body lies.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Said {
+pub(super) struct EncodedRequest {
     pub(super) kind: u32,
     pub(super) body: usize,
     pub(super) body_bytes: usize,
 }
 
-impl Script {
+impl PreparedWorkload {
     /// Under `framing`; none for datagrams, which are whole by themselves.
     pub(super) fn new(
         workload: &Workload,
@@ -209,7 +209,7 @@ impl Script {
         framing: Option<Framing>,
         seed: u64,
     ) -> Self {
-        let lines = workload.kinds.iter().map(|kind| {
+        let messages = workload.kinds.iter().map(|kind| {
             let expect = kind.expect.as_ref().unwrap_or(expect).clone();
             let fixed = kind.message.fixed();
             let reply = fixed.and_then(|body| Some(expect.reply(body)?.into_owned()));
@@ -218,20 +218,21 @@ impl Script {
                 let at = frame(framing, &mut framed, |out| out.extend_from_slice(body));
                 (framed, at)
             });
-            Line {
+            PreparedMessage {
                 expect,
                 fixed,
                 reply,
             }
         });
-        let lines: Vec<Line> = lines.collect();
+        let messages: Vec<PreparedMessage> = messages.collect();
         // The case of ASCII does not change its length.
         let before = workload.before_number().filter(|before| before.is_ascii());
-        let keeps =
-            |line: &Line| matches!(line.expect, Expect::Upper | Expect::Lower | Expect::Echo);
+        let repeats_number = |message: &PreparedMessage| {
+            matches!(message.expect, Expect::Upper | Expect::Lower | Expect::Echo)
+        };
         Self {
-            number: before.map(|before| (before.len(), lines.iter().all(keeps))),
-            lines,
+            number: before.map(|before| (before.len(), messages.iter().all(repeats_number))),
+            messages,
             workload: workload.clone(),
             framing,
             seed,
@@ -239,10 +240,10 @@ impl Script {
     }
 
     /// Appends request `number`, framed.
-    pub(super) fn say(&self, blanks: &Blanks, out: &mut Vec<u8>) -> Said {
-        let kind = self.workload.choose(blanks.number, self.seed);
+    pub(super) fn encode(&self, values: &TemplateValues, out: &mut Vec<u8>) -> EncodedRequest {
+        let kind = self.workload.choose(values.number, self.seed);
         let start = out.len();
-        let (body, body_bytes) = match &self.lines[kind].fixed {
+        let (body, body_bytes) = match &self.messages[kind].fixed {
             Some((framed, at)) => {
                 out.extend_from_slice(framed);
                 (
@@ -257,13 +258,13 @@ impl Script {
                 let mut bytes = 0;
                 let at = frame(self.framing, out, |out| {
                     let before = out.len();
-                    self.workload.kinds[kind].message.fill(blanks, out);
+                    self.workload.kinds[kind].message.fill(values, out);
                     bytes = out.len() - before;
                 });
                 (at, bytes)
             }
         };
-        Said {
+        EncodedRequest {
             kind: kind as u32,
             body,
             body_bytes,
@@ -272,16 +273,16 @@ impl Script {
 
     /// Whether `reply` is what `request`, of this kind, was to bring.
     pub(super) fn is_met(&self, kind: u32, request: &[u8], reply: &[u8]) -> bool {
-        let line = &self.lines[kind as usize];
-        match &line.reply {
+        let message = &self.messages[kind as usize];
+        match &message.reply {
             Some(expected) => reply == expected,
-            None => line.expect.is_met(request, reply),
+            None => message.expect.is_met(request, reply),
         }
     }
 
     /// What a request of this kind is to bring.
     pub(super) fn expect(&self, kind: u32) -> &Expect {
-        &self.lines[kind as usize].expect
+        &self.messages[kind as usize].expect
     }
 
     /// The number of the request that `reply` says it answers.
@@ -335,7 +336,7 @@ mod tests {
     use echoic_core::framing::Splitter;
 
     fn mixed() -> Workload {
-        let kind = |text: &str, weight, expect: Option<&str>| Kind {
+        let kind = |text: &str, weight, expect: Option<&str>| MessageKind {
             message: text.parse().unwrap(),
             expect: expect.map(|expect| expect.parse().unwrap()),
             weight,
@@ -360,10 +361,10 @@ mod tests {
 
     #[test]
     fn each_kind_has_its_own_expectation() {
-        let script = Script::new(&mixed(), &Expect::Upper, Some(Framing::Line), 1);
-        assert!(script.is_met(0, b"a", b"A"));
-        assert!(script.is_met(2, b"c 1", b"12345"));
-        assert!(!script.is_met(2, b"c 1", b"C 1"));
+        let prepared = PreparedWorkload::new(&mixed(), &Expect::Upper, Some(Framing::Line), 1);
+        assert!(prepared.is_met(0, b"a", b"A"));
+        assert!(prepared.is_met(2, b"c 1", b"12345"));
+        assert!(!prepared.is_met(2, b"c 1", b"C 1"));
     }
 
     #[test]
@@ -376,11 +377,11 @@ mod tests {
             (&"x".repeat(256), "u8", "more than"),
         ] {
             let workload = Workload::one(message.parse().unwrap());
-            let said = workload
+            let error = workload
                 .check(framing.parse().unwrap())
                 .unwrap_err()
                 .to_string();
-            assert!(said.contains(why), "{message:?} {framing}: {said}");
+            assert!(error.contains(why), "{message:?} {framing}: {error}");
         }
         assert!(
             Workload::one(Template::literal("a,b"))
@@ -403,10 +404,10 @@ mod tests {
             let text = if fixed { "abc de" } else { "abc {rand:2}" };
             let workload = Workload::one(text.parse().unwrap());
             prop_assert_eq!(workload.check(framing), Ok(()));
-            let script = Script::new(&workload, &Expect::Echo, Some(framing), 0);
+            let prepared = PreparedWorkload::new(&workload, &Expect::Echo, Some(framing), 0);
             let mut out = b"before".to_vec();
-            let said = script.say(&Blanks { number, ..Blanks::default() }, &mut out);
-            let body = &out[said.body..said.body + said.body_bytes];
+            let encoded = prepared.encode(&TemplateValues { number, ..TemplateValues::default() }, &mut out);
+            let body = &out[encoded.body..encoded.body + encoded.body_bytes];
             let mut spans = Vec::new();
             Splitter::new(framing, 1000).split(&out[6..], &mut spans);
             prop_assert_eq!(spans.len(), 1);

@@ -1,4 +1,4 @@
-//! Datagrams: nobody says yes to a datagram, so only a reply is a yes, and silence is silence.
+//! Probes of datagram sockets. Datagrams are not acknowledged, so only a reply proves that the endpoint is open.
 
 use std::{
     io,
@@ -20,11 +20,11 @@ use tokio::{
 
 use super::{
     options::ProbeOptions,
-    report::{AttemptOutcome, Report, Try},
+    report::{Attempt, AttemptOutcome, Report},
     stream,
 };
 
-/// Asks every address at the same time; without [`ProbeOptions::all`] the first reply ends it.
+/// Probes all addresses in parallel; without [`ProbeOptions::all`] the first reply ends the probe.
 pub(super) async fn probe(
     at: &HostPort,
     options: &ProbeOptions,
@@ -34,25 +34,27 @@ pub(super) async fn probe(
     let addrs = stream::addresses(at, options, began, report).await;
     for _ in 0..options.count {
         let first = report.tries.len();
-        let mut under_way = JoinSet::new();
+        let mut tasks = JoinSet::new();
         for addr in &addrs {
-            let (number, addr, each, explain) = (
+            let (number, addr, timeout, explain) = (
                 report.tries.len(),
                 *addr,
-                options.each,
+                options.timeout,
                 options.explain.clone(),
             );
             let started = began.elapsed();
-            report.tries.push(Try {
+            report.tries.push(Attempt {
                 address: addr.into(),
                 started,
                 ended: started,
                 outcome: AttemptOutcome::Overtaken,
             });
-            under_way.spawn(async move { (number, ask(addr, each, explain.as_ref()).await) });
+            tasks.spawn(
+                async move { (number, probe_address(addr, timeout, explain.as_ref()).await) },
+            );
         }
-        while let Some(asked) = under_way.join_next().await {
-            match asked {
+        while let Some(joined) = tasks.join_next().await {
+            match joined {
                 Ok((number, outcome)) => {
                     report.tries[number].ended = began.elapsed();
                     report.tries[number].outcome = outcome;
@@ -71,30 +73,34 @@ pub(super) async fn probe(
     }
 }
 
-/// Whether nobody listens at any of these addresses, as they or the hosts themselves say. Silence is no such word.
+/// Returns whether every address reported a closed port (ICMP port unreachable). No answer does not count as closed.
 pub(super) async fn all_closed(addrs: Vec<SocketAddr>, within: Duration) -> bool {
-    let mut under_way = JoinSet::new();
+    let mut tasks = JoinSet::new();
     for addr in &addrs {
         let addr = *addr;
-        under_way.spawn(async move { ask(addr, within, None).await });
+        tasks.spawn(async move { probe_address(addr, within, None).await });
     }
     let mut closed = 0;
-    while let Some(Ok(AttemptOutcome::Failed(error))) = under_way.join_next().await {
+    while let Some(Ok(AttemptOutcome::Failed(error))) = tasks.join_next().await {
         closed += usize::from(error.kind() == io::ErrorKind::ConnectionRefused);
     }
     closed == addrs.len() && closed > 0
 }
 
-async fn ask(addr: SocketAddr, within: Duration, explain: Option<&Explain>) -> AttemptOutcome {
-    match timeout(within, exchange(addr, within / 2, explain)).await {
+async fn probe_address(
+    addr: SocketAddr,
+    within: Duration,
+    explain: Option<&Explain>,
+) -> AttemptOutcome {
+    match timeout(within, send_and_receive(addr, within / 2, explain)).await {
         Ok(Ok(bytes)) => AttemptOutcome::Replied { bytes },
         Ok(Err(error)) => AttemptOutcome::Failed(error),
         Err(_) => AttemptOutcome::Silent,
     }
 }
 
-/// Sends a question, and once more if nothing has come back after `again`: datagrams get lost.
-async fn exchange(
+/// Sends a request, and retransmits it once if there is no reply after `again`: datagrams get lost.
+async fn send_and_receive(
     addr: SocketAddr,
     again: Duration,
     explain: Option<&Explain>,
@@ -105,29 +111,29 @@ async fn exchange(
         Ipv6Addr::UNSPECIFIED.into()
     };
     let socket = UdpSocket::bind((any, 0)).await?;
-    // A connected socket hears of the ICMP message that says nobody is there (udp(7)).
+    // A connected socket reports ICMP port unreachable as an error (udp(7)).
     let connected = socket.connect(addr).await;
-    tell(explain, addr, || Call::Connect {
+    explain_call(explain, addr, || Call::Connect {
         address: addr.into(),
         result: connected.as_ref().copied(),
     });
     connected?;
-    let question = question(addr.port());
+    let request = request(addr.port());
     let mut reply = vec![0; 65_535];
     for last in [false, true] {
-        let sent = socket.send(question).await;
-        tell(explain, addr, || Call::Send {
-            bytes: question,
+        let sent = socket.send(request).await;
+        explain_call(explain, addr, || Call::Send {
+            bytes: request,
             result: sent.as_ref().copied(),
         });
         sent?;
-        // After the second time, whoever called us says when it is enough.
-        let patience = if last { Duration::MAX } else { again };
-        if let Ok(got) = timeout(patience, socket.recv(&mut reply)).await {
-            let heard = got.as_ref().map(|n| &reply[..*n]);
-            tell(explain, addr, || Call::Recv {
+        // After the second send, the caller's timeout ends the wait.
+        let wait = if last { Duration::MAX } else { again };
+        if let Ok(got) = timeout(wait, socket.recv(&mut reply)).await {
+            let received = got.as_ref().map(|n| &reply[..*n]);
+            explain_call(explain, addr, || Call::Recv {
                 capacity: reply.len(),
-                result: heard,
+                result: received,
             });
             return got;
         }
@@ -135,17 +141,16 @@ async fn exchange(
     Err(io::ErrorKind::TimedOut.into())
 }
 
-fn tell<'a>(explain: Option<&Explain>, addr: SocketAddr, call: impl FnOnce() -> Call<'a>) {
+fn explain_call<'a>(explain: Option<&Explain>, addr: SocketAddr, call: impl FnOnce() -> Call<'a>) {
     if let Some(explain) = explain {
         explain.for_peer(addr.into()).report(call());
     }
 }
 
-/// Something that who is usually at this port will answer: a DNS server, a time server, and else whoever answers a
-/// line.
-fn question(port: u16) -> &'static [u8] {
+/// Returns a request that the usual service of this port answers: DNS, NTP, or else an empty line.
+fn request(port: u16) -> &'static [u8] {
     match port {
-        // The name servers of the root: id 0xec01, recursion desired, one question, NS IN (RFC 1035).
+        // The name servers of the root zone: id 0xec01, recursion desired, one question, NS IN (RFC 1035).
         53 => b"\xec\x01\x01\0\0\x01\0\0\0\0\0\0\0\0\x02\0\x01",
         123 => &TIME_REQUEST,
         _ => b"\n",
@@ -159,7 +164,7 @@ const TIME_REQUEST: [u8; 48] = {
     request
 };
 
-/// A Unix datagram socket: whether one is there is known without sending anything.
+/// Checks whether a Unix datagram socket is bound at this name, without sending anything.
 pub(super) fn unix(name: &UnixName, began: Instant, report: &mut Report) {
     let started = began.elapsed();
     let connect = || {
@@ -177,7 +182,7 @@ pub(super) fn unix(name: &UnixName, began: Instant, report: &mut Report) {
         Err(error) => AttemptOutcome::Failed(error),
     };
     let address = Address::Unix(Some(name.clone()));
-    report.tries.push(Try {
+    report.tries.push(Attempt {
         address,
         started,
         ended: began.elapsed(),

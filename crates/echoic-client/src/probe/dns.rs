@@ -1,67 +1,66 @@
-//! What the name servers say themselves: records with their time to live, and who said no.
+//! Direct queries to the name servers: records with their TTL, and response codes.
 //!
-//! Beside the system's resolver, which is what other programs hear but which tells little: not for how long an answer
-//! holds, nor a server that failed from one that is silent.
+//! The system's resolver, which other programs use, reports neither TTLs nor whether a server failed or did not answer.
 
 use std::{net::IpAddr, time::Duration};
 
-/// The name servers' word on a name.
+/// Answers of the name servers for a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dns {
-    /// Who was to be asked, as configured (resolv.conf(5)).
+    /// The configured name servers (resolv.conf(5)).
     pub servers: Vec<IpAddr>,
-    /// For AAAA and for A.
+    /// The answers for AAAA and A.
     pub answers: Vec<DnsAnswer>,
 }
 
 /// The answer to one question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DnsAnswer {
-    /// What was asked for: `AAAA` or `A`.
+    /// The record type in the question: `AAAA` or `A`.
     pub kind: &'static str,
-    /// How long it took.
+    /// Time until the answer.
     pub took: Duration,
-    /// The records, with the aliases on the way to them.
-    pub found: Result<Vec<DnsRecord>, DnsSays>,
+    /// The records, including the CNAMEs that lead to them.
+    pub found: Result<Vec<DnsRecord>, DnsFailure>,
 }
 
 /// A record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DnsRecord {
-    /// Whose it is. From the network: it may hold anything.
+    /// The owner name. Untrusted: it may contain any bytes.
     pub name: String,
     /// `AAAA`, `A`, `CNAME`.
     pub kind: String,
-    /// For how many seconds it may be kept.
+    /// Time to live in seconds.
     pub ttl: u32,
-    /// What it says. From the network: it may hold anything.
+    /// The record data as text. Untrusted: it may contain any bytes.
     pub value: String,
 }
 
 /// Why there are no records.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DnsSays {
-    /// There is no such name (NXDOMAIN).
+pub enum DnsFailure {
+    /// The name does not exist (NXDOMAIN).
     NoName,
-    /// The name is there and has no such record.
+    /// The name exists but has no such record.
     NoRecord,
-    /// The server answered that it failed, or would not: its code, such as `SERVFAIL` or `REFUSED`.
+    /// The server returned an error code, such as `SERVFAIL` or `REFUSED`.
     Code(String),
     /// No server answered in time.
     Silent,
-    /// Nobody listens where the servers should be (ICMP port unreachable).
+    /// No server listens at the configured addresses (ICMP port unreachable).
     Closed,
-    /// The servers could not be asked.
+    /// The query could not be sent.
     Unasked(String),
 }
 
 impl Dns {
-    /// Of servers that are not there.
+    /// Creates the result for servers whose ports are closed.
     pub(super) fn closed(servers: Vec<IpAddr>, took: Duration) -> Self {
         let answer = |kind| DnsAnswer {
             kind,
             took,
-            found: Err(DnsSays::Closed),
+            found: Err(DnsFailure::Closed),
         };
         Self {
             servers,
@@ -76,16 +75,16 @@ pub(super) fn servers() -> Vec<IpAddr> {
 }
 
 #[cfg(not(feature = "dns"))]
-#[expect(clippy::unused_async, reason = "with the feature it asks")]
-pub(super) async fn ask(_name: String, _within: Duration) -> Option<Dns> {
+#[expect(clippy::unused_async, reason = "async with the feature")]
+pub(super) async fn query(_name: String, _within: Duration) -> Option<Dns> {
     None
 }
 
 #[cfg(feature = "dns")]
-pub(super) use asking::{ask, servers};
+pub(super) use queries::{query, servers};
 
 #[cfg(feature = "dns")]
-mod asking {
+mod queries {
     use std::{net::IpAddr, time::Duration};
 
     use hickory_resolver::{
@@ -97,9 +96,9 @@ mod asking {
     };
     use tokio::time::{Instant, timeout};
 
-    use super::{Dns, DnsAnswer, DnsRecord, DnsSays};
+    use super::{Dns, DnsAnswer, DnsFailure, DnsRecord};
 
-    /// Who is to be asked (resolv.conf(5)).
+    /// Returns the configured name servers (resolv.conf(5)).
     pub(in super::super) fn servers() -> Vec<IpAddr> {
         let Ok((config, _)) = read_system_conf() else {
             return vec![];
@@ -111,8 +110,8 @@ mod asking {
             .collect()
     }
 
-    /// Asks for AAAA and A. None if there is no configuration to tell whom to ask.
-    pub(in super::super) async fn ask(name: String, within: Duration) -> Option<Dns> {
+    /// Queries AAAA and A in parallel. `None` if there is no resolver configuration.
+    pub(in super::super) async fn query(name: String, within: Duration) -> Option<Dns> {
         let (config, mut options) = read_system_conf().ok()?;
         let servers = config
             .name_servers()
@@ -122,7 +121,7 @@ mod asking {
         options.use_hosts_file = ResolveHosts::Never;
         options.preserve_intermediates = true;
         options.cache_size = 0;
-        // Asked twice in the time there is: datagrams get lost.
+        // One retransmission within the time limit: datagrams get lost.
         options.timeout = within / 2;
         options.attempts = 1;
         let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
@@ -132,8 +131,8 @@ mod asking {
             let answer = timeout(within, resolver.lookup(name.as_str(), of)).await;
             let found = match answer {
                 Ok(Ok(lookup)) => Ok(lookup.answers().iter().map(record).collect()),
-                Ok(Err(error)) => Err(says(&error)),
-                Err(_) => Err(DnsSays::Silent),
+                Ok(Err(error)) => Err(failure(&error)),
+                Err(_) => Err(DnsFailure::Silent),
             };
             DnsAnswer {
                 kind,
@@ -160,22 +159,22 @@ mod asking {
         }
     }
 
-    fn says(error: &NetError) -> DnsSays {
+    fn failure(error: &NetError) -> DnsFailure {
         match error {
             NetError::Dns(DnsError::NoRecordsFound(NoRecords { response_code, .. })) => {
                 match *response_code {
-                    ResponseCode::NXDomain => DnsSays::NoName,
-                    ResponseCode::NoError => DnsSays::NoRecord,
-                    code => DnsSays::Code(word(code)),
+                    ResponseCode::NXDomain => DnsFailure::NoName,
+                    ResponseCode::NoError => DnsFailure::NoRecord,
+                    code => DnsFailure::Code(word(code)),
                 }
             }
-            NetError::Dns(DnsError::ResponseCode(code)) => DnsSays::Code(word(*code)),
-            NetError::Timeout => DnsSays::Silent,
-            error => DnsSays::Unasked(error.to_string()),
+            NetError::Dns(DnsError::ResponseCode(code)) => DnsFailure::Code(word(*code)),
+            NetError::Timeout => DnsFailure::Silent,
+            error => DnsFailure::Unasked(error.to_string()),
         }
     }
 
-    /// As dig(1) writes it.
+    /// Formats the code as dig(1) does.
     fn word(code: ResponseCode) -> String {
         match code {
             ResponseCode::ServFail => "SERVFAIL".into(),

@@ -1,28 +1,28 @@
-//! How to probe.
+//! The options of a probe.
 
 use std::time::Duration;
 
 use echoic_wire::Explain;
 
-/// How to probe.
+/// Options of [`probe()`](super::probe()).
 #[derive(Clone, Debug)]
 pub struct ProbeOptions {
-    /// Time for the name, and then for each address.
-    pub each: Duration,
-    /// Every address is tried alone, instead of the race that other programs hold (RFC 8305).
+    /// Time limit for name resolution, and then for each address.
+    pub timeout: Duration,
+    /// Tries every address on its own instead of racing them as other programs do (RFC 8305).
     pub all: bool,
-    /// How often: the winner of the race, or with `all` every address. At least once.
+    /// Number of attempts for the winner of the race, or with `all` for every address. At least 1.
     pub count: u32,
-    /// Try again until it is reachable, at most so long.
+    /// Repeats until the endpoint is reachable, for at most this long.
     pub wait: Option<Duration>,
-    /// Told of every call.
+    /// Receives a description of every system call.
     pub explain: Option<Explain>,
 }
 
 impl Default for ProbeOptions {
     fn default() -> Self {
         Self {
-            each: Duration::from_secs(5),
+            timeout: Duration::from_secs(5),
             all: false,
             count: 1,
             wait: None,

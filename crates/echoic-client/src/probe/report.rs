@@ -1,4 +1,4 @@
-//! What a probe found, as a value.
+//! The result of a probe, as a value.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -7,131 +7,131 @@ use echoic_wire::eyeballs::{self, Answer};
 
 use super::{dns::Dns, options::ProbeOptions};
 
-/// What a probe found. All times are since its beginning.
+/// Result of a probe. All times are relative to its start.
 #[derive(Debug)]
 pub struct Report {
-    /// What was probed.
+    /// The endpoint that was probed.
     pub endpoint: Endpoint,
-    /// What the system's resolver said, a family at a time; empty if there was no name to ask for.
+    /// Answers of the system's resolver, one for each address family; empty if there was no name to resolve.
     pub names: Vec<Answer>,
-    /// What the name servers themselves said, if they were asked and answered in time.
+    /// Answers of the name servers themselves, if they were queried and answered in time.
     pub dns: Option<Dns>,
-    /// Every try of an address, in the order in which they began.
-    pub tries: Vec<Try>,
-    /// Addresses that were never tried, since the race was over before their turn.
+    /// All attempts, in the order of their start.
+    pub tries: Vec<Attempt>,
+    /// Addresses that were not tried because the race ended before their turn.
     pub untried: Vec<SocketAddr>,
-    /// How long each wait was allowed to be.
-    pub each: Duration,
-    /// From the beginning to the end of this round.
+    /// Time limit of each wait.
+    pub timeout: Duration,
+    /// Duration of this round.
     pub took: Duration,
-    /// How often the whole was tried.
+    /// Number of rounds.
     pub rounds: u32,
-    /// How long was waited for the endpoint to become reachable, if that was asked for.
+    /// Time spent waiting for the endpoint to become reachable, with [`ProbeOptions::wait`].
     pub waited: Option<Duration>,
 }
 
-/// One try of one address.
+/// One attempt to reach one address.
 #[derive(Debug)]
-pub struct Try {
-    /// Who was called.
+pub struct Attempt {
+    /// The remote address.
     pub address: Address,
-    /// When it began.
+    /// Start time.
     pub started: Duration,
-    /// When it ended.
+    /// End time.
     pub ended: Duration,
-    /// How.
+    /// How it ended.
     pub outcome: AttemptOutcome,
 }
 
-/// How a try ended.
+/// How an attempt ended.
 #[derive(Debug)]
 pub enum AttemptOutcome {
-    /// Somebody answered the call.
+    /// The connection was established.
     Connected {
-        /// Our address of the connection, where it has one.
+        /// Local address of the connection, if it has one.
         local: Option<Address>,
-        /// The most bytes of ours that one packet takes (TCP, where the system says).
+        /// Maximum segment size (TCP, where the system reports it).
         mss: Option<u32>,
     },
     /// A datagram came back.
     Replied {
-        /// How long it was, in bytes.
+        /// Its length in bytes.
         bytes: usize,
     },
-    /// The network, the other machine or this one said no.
+    /// The network, the remote host or this one reported an error.
     Failed(io::Error),
-    /// Nothing came back in the time there was.
+    /// No answer within the timeout.
     Silent,
-    /// Another address answered first, and this one was called off.
+    /// Another address connected first, and this attempt was cancelled.
     Overtaken,
 }
 
-/// The tries of one address, together.
+/// All attempts for one address.
 #[derive(Debug)]
 pub struct Summary<'a> {
     /// The address.
     pub address: &'a Address,
-    /// Every try of it.
-    pub tries: Vec<&'a Try>,
-    /// How many of them succeeded.
+    /// The attempts.
+    pub tries: Vec<&'a Attempt>,
+    /// Number of successful attempts.
     pub good: usize,
-    /// How long those took; none if there were none.
+    /// Durations of the successful attempts; `None` if there were none.
     pub span: Option<Span>,
 }
 
-/// The least, the middle and the most of some times.
+/// Minimum, median and maximum of several durations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// The least.
+    /// The minimum.
     pub min: Duration,
-    /// The middle one, or the mean of the two in the middle.
+    /// The median.
     pub median: Duration,
-    /// The most.
+    /// The maximum.
     pub max: Duration,
 }
 
 impl Report {
-    pub(super) fn new(endpoint: Endpoint, each: Duration) -> Self {
+    pub(super) fn new(endpoint: Endpoint, timeout: Duration) -> Self {
         Self {
             endpoint,
             names: vec![],
             dns: None,
             tries: vec![],
             untried: vec![],
-            each,
+            timeout,
             took: Duration::ZERO,
             rounds: 1,
             waited: None,
         }
     }
 
-    /// Of a round that was cut off before it knew anything.
+    /// Creates the report of a round that ended before it had any result.
     pub(super) fn silent(endpoint: Endpoint, options: &ProbeOptions) -> Self {
         Self {
-            took: options.each,
-            ..Self::new(endpoint, options.each)
+            took: options.timeout,
+            ..Self::new(endpoint, options.timeout)
         }
     }
 
-    /// Whether any try succeeded.
+    /// Returns whether any attempt succeeded.
     pub fn is_reachable(&self) -> bool {
-        self.tries.iter().any(Try::is_good)
+        self.tries.iter().any(Attempt::is_good)
     }
 
-    /// Whether it was waited for something in vain.
+    /// Returns whether any wait ended without an answer.
     pub(super) fn is_silent(&self) -> bool {
-        let of_names = self
+        let names_silent = self
             .names
             .iter()
             .any(|answer| matches!(answer.found, Err(eyeballs::LookupFailure::TimedOut)));
-        of_names
+        names_silent
             || self
                 .tries
                 .iter()
                 .any(|tried| matches!(tried.outcome, AttemptOutcome::Silent))
     }
 
-    /// The tries by address, in the order in which the addresses were first tried.
+    /// Groups the attempts by address, in the order of the first attempt.
     pub fn by_address(&self) -> Vec<Summary<'_>> {
         let mut summaries: Vec<Summary<'_>> = vec![];
         for tried in &self.tries {
@@ -160,13 +160,13 @@ impl Report {
     }
 }
 
-impl Try {
-    /// How long it took.
+impl Attempt {
+    /// Returns the duration of the attempt.
     pub fn took(&self) -> Duration {
         self.ended.saturating_sub(self.started)
     }
 
-    /// Whether somebody answered.
+    /// Returns whether the peer answered.
     pub fn is_good(&self) -> bool {
         matches!(
             self.outcome,
@@ -175,7 +175,7 @@ impl Try {
     }
 }
 
-impl From<eyeballs::Attempt> for Try {
+impl From<eyeballs::Attempt> for Attempt {
     fn from(tried: eyeballs::Attempt) -> Self {
         let eyeballs::Attempt {
             addr,
@@ -207,7 +207,7 @@ impl From<eyeballs::ConnectOutcome> for AttemptOutcome {
 }
 
 impl Span {
-    /// Of these times; none if there are none.
+    /// Computes the span of `times`; `None` if there are none.
     pub fn of(mut times: Vec<Duration>) -> Option<Self> {
         times.sort_unstable();
         let (min, max) = (*times.first()?, *times.last()?);
@@ -216,10 +216,10 @@ impl Span {
     }
 }
 
-/// A time for people, in three digits and a unit: `0.21 ms`, `12.5 ms`, `1.5 s`.
+/// Formats a duration with three digits and a unit: `0.21 ms`, `12.5 ms`, `1.5 s`.
 pub fn figure(time: Duration) -> String {
     let seconds = time.as_secs_f64();
-    // What would be rounded to a thousand milliseconds is a second.
+    // A value that would round to 1000 ms is printed as 1 s.
     let (figure, unit) = if seconds < 0.9995 {
         (seconds * 1000.0, "ms")
     } else {
@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn tries_are_grouped_by_address() {
         let addr = |n| Address::from(SocketAddr::from(([127, 0, 0, n], 80)));
-        let tried = |n, started, outcome| Try {
+        let tried = |n, started, outcome| Attempt {
             address: addr(n),
             started: Duration::from_millis(started),
             ended: Duration::from_millis(started + 2 * u64::from(n)),
@@ -308,7 +308,7 @@ mod tests {
         ];
         assert!(report.is_reachable() && report.is_silent());
         let summaries = report.by_address();
-        let told: Vec<_> = summaries
+        let grouped: Vec<_> = summaries
             .iter()
             .map(|summary| {
                 (
@@ -320,7 +320,7 @@ mod tests {
             })
             .collect();
         assert_eq!(
-            told,
+            grouped,
             [
                 (addr(2), 2, 1, Duration::from_millis(4)),
                 (addr(1), 1, 1, Duration::from_millis(2))

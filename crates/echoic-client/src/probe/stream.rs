@@ -1,4 +1,4 @@
-//! Streams: the race for a name, every address alone, and Unix sockets.
+//! Probes of stream sockets: the race of the addresses of a name, each address on its own, and Unix sockets.
 
 use std::{collections::VecDeque, io, net::SocketAddr};
 
@@ -15,28 +15,31 @@ use tokio::{task::JoinSet, time::Instant};
 
 use super::{
     options::ProbeOptions,
-    report::{AttemptOutcome, Report, Try},
+    report::{Attempt, AttemptOutcome, Report},
 };
 
-/// Addresses tried at a time.
-const AT_A_TIME: usize = 32;
+/// Maximum number of addresses tried in parallel.
+const PARALLEL_MAX: usize = 32;
 
-/// A race lasts no longer than if so many addresses were silent, one after the other: names have fewer.
+/// Maximum number of addresses that the time limit of a race allows for; names have fewer.
 const TURNS_MAX: u32 = 64;
 
-/// As other programs do it; then the winner again, as often as was asked for.
-pub(super) async fn race_them(
+/// Races the addresses as other programs do, then tries the winner again up to the requested count.
+pub(super) async fn race_addresses(
     at: &HostPort,
     options: &ProbeOptions,
     began: Instant,
     report: &mut Report,
 ) {
-    let ProbeOptions { each, explain, .. } = options;
-    let delays = Delays::default();
+    let ProbeOptions {
+        timeout, explain, ..
+    } = options;
+    let pace = Delays::default();
+    let within = *timeout * 2 + pace.attempt * TURNS_MAX;
     let race_options = RaceOptions {
-        timeout: *each * 2 + delays.attempt * TURNS_MAX,
-        attempt_timeout: *each,
-        delays,
+        timeout: within,
+        attempt_timeout: *timeout,
+        delays: pace,
         explain: explain.clone(),
     };
     let race = race(at, &race_options).await;
@@ -46,19 +49,19 @@ pub(super) async fn race_them(
         .map(|(number, _)| race.attempts[*number].addr);
     drop(race.won);
     report.names = race.answers;
-    report.tries = race.attempts.into_iter().map(Try::from).collect();
+    report.tries = race.attempts.into_iter().map(Attempt::from).collect();
     report.untried = race.untried;
     if let Some(winner) = winner {
         for _ in 1..options.count {
-            let (tried, link) = attempt(winner, *each, began, explain.as_ref()).await;
+            let (tried, link) = attempt(winner, *timeout, began, explain.as_ref()).await;
             drop(link);
             report.tries.push(tried.into());
         }
     }
 }
 
-/// Every address on its own, whatever becomes of the others; all of them at the same time.
-pub(super) async fn each_alone(
+/// Tries every address on its own, all in parallel.
+pub(super) async fn connect_each(
     at: &HostPort,
     options: &ProbeOptions,
     began: Instant,
@@ -68,20 +71,19 @@ pub(super) async fn each_alone(
         let addrs = if report.tries.is_empty() {
             addresses(at, options, began, report).await
         } else {
-            known(report)
+            tried_addresses(report)
         };
         let mut waiting: VecDeque<SocketAddr> = addrs.into();
-        let mut under_way = JoinSet::new();
-        let mut tries: Vec<Try> = vec![];
+        let mut tasks = JoinSet::new();
+        let mut tries: Vec<Attempt> = vec![];
         loop {
-            while under_way.len() < AT_A_TIME
+            while tasks.len() < PARALLEL_MAX
                 && let Some(addr) = waiting.pop_front()
             {
-                let (each, explain) = (options.each, options.explain.clone());
-                under_way
-                    .spawn(async move { attempt(addr, each, began, explain.as_ref()).await.0 });
+                let (timeout, explain) = (options.timeout, options.explain.clone());
+                tasks.spawn(async move { attempt(addr, timeout, began, explain.as_ref()).await.0 });
             }
-            match under_way.join_next().await {
+            match tasks.join_next().await {
                 Some(Ok(tried)) => tries.push(tried.into()),
                 Some(Err(broken)) => resume(broken),
                 None => break,
@@ -92,7 +94,7 @@ pub(super) async fn each_alone(
     }
 }
 
-/// The addresses of `at`, both families; what was said of them goes into the report.
+/// Resolves `at` for both address families and records the answers in the report.
 pub(super) async fn addresses(
     at: &HostPort,
     options: &ProbeOptions,
@@ -100,18 +102,18 @@ pub(super) async fn addresses(
     report: &mut Report,
 ) -> Vec<SocketAddr> {
     let Host::Name(name) = &at.host else {
-        return resolve(at, options.each).await.unwrap_or_default();
+        return resolve(at, options.timeout).await.unwrap_or_default();
     };
-    let ask = async |family| {
+    let look_up_family = async |family| {
         let explain = options.explain.as_ref();
-        let found = lookup_family(name, at.port, family, options.each, explain).await;
+        let found = lookup_family(name, at.port, family, options.timeout, explain).await;
         Answer {
             family,
             at: began.elapsed(),
             found,
         }
     };
-    let (six, four) = tokio::join!(ask(Family::V6), ask(Family::V4));
+    let (six, four) = tokio::join!(look_up_family(Family::V6), look_up_family(Family::V4));
     report.names = vec![six, four];
     report.names.sort_by_key(|answer| answer.at);
     let found = report
@@ -121,8 +123,8 @@ pub(super) async fn addresses(
     found.flatten().copied().collect()
 }
 
-/// The addresses that were tried.
-fn known(report: &Report) -> Vec<SocketAddr> {
+/// Returns the addresses that were tried.
+fn tried_addresses(report: &Report) -> Vec<SocketAddr> {
     let addresses = report.by_address();
     let addrs = addresses
         .iter()
@@ -133,7 +135,7 @@ fn known(report: &Report) -> Vec<SocketAddr> {
     addrs.collect()
 }
 
-/// A Unix stream socket, as often as was asked for.
+/// Tries a Unix stream socket, the requested number of times.
 pub(super) async fn unix(
     name: &UnixName,
     options: &ProbeOptions,
@@ -142,7 +144,7 @@ pub(super) async fn unix(
 ) {
     let endpoint = Endpoint::Unix(name.clone());
     let dial_options = DialOptions {
-        timeout: options.each,
+        timeout: options.timeout,
         explain: options.explain.clone(),
         ..DialOptions::default()
     };
@@ -165,7 +167,7 @@ pub(super) async fn unix(
             Err(error) => AttemptOutcome::Failed(io::Error::other(error)),
         };
         let address = Address::Unix(Some(name.clone()));
-        report.tries.push(Try {
+        report.tries.push(Attempt {
             address,
             started,
             ended,
@@ -174,7 +176,7 @@ pub(super) async fn unix(
     }
 }
 
-/// A task is only ever ended by its own panic, which goes on here.
+/// Resumes the panic of a task; tasks never fail otherwise.
 pub(super) fn resume(broken: tokio::task::JoinError) {
     if let Ok(panic) = broken.try_into_panic() {
         std::panic::resume_unwind(panic);

@@ -1,4 +1,4 @@
-//! What a report means: one sentence, and in it the next step.
+//! Interprets a report: one sentence that includes the next step.
 
 mod names;
 mod state;
@@ -12,22 +12,22 @@ use echoic_core::{
 };
 
 pub use self::state::{Advice, State};
-use self::state::{is_no_way, list, show};
+use self::state::{is_no_route, list, show};
 use super::report::{AttemptOutcome, Report, Summary, figure};
 
-/// What a report means.
+/// Interpretation of a [`Report`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// In one word.
+    /// The result in one word.
     pub state: State,
-    /// In one sentence with the next step, safe to be shown.
+    /// One sentence with the next step, escaped for a terminal.
     pub sentence: String,
-    /// Another probe that would tell more, if one would.
+    /// Another probe that would give more information, if any.
     pub advice: Option<Advice>,
 }
 
 impl Report {
-    /// What it means.
+    /// Interprets the report.
     pub fn verdict(&self) -> Verdict {
         let (state, sentence, advice) = if self.is_reachable() {
             reachable(self)
@@ -107,7 +107,7 @@ fn reachable(report: &Report) -> (State, String, Option<Advice>) {
     (State::Reachable, sentence, advice)
 }
 
-/// One family connects and the other does not: what other programs make of that.
+/// Explains the case that one address family connects and the other does not, which other programs notice as a delay.
 fn one_sided(
     report: &Report,
     good: &[&Summary<'_>],
@@ -146,17 +146,17 @@ fn one_sided(
              {fails} too, or take that address from the name"
             )
         }
-        AttemptOutcome::Failed(error) if is_no_way(error) => {
+        AttemptOutcome::Failed(error) if is_no_route(error) => {
             format!("reachable over {works} only, at {at}: this machine has no way to {fails}")
         }
         AttemptOutcome::Overtaken => format!(
-            "reachable over {works}, at {at}: {not} had not answered by then, which costs every program that does not \
+            "reachable over {works}, at {at}: {not} had not answered by then, which delays every program that does not \
              race"
         ),
         AttemptOutcome::Silent => format!(
             "reachable over {works} only, at {at}: {not} gave no answer within {}, and programs that do not race wait \
              for it; mend the way to it, or take that address from the name",
-            figure(report.each)
+            figure(report.timeout)
         ),
         _ => return None,
     };

@@ -488,7 +488,7 @@ fn told_by_client(facts: &Facts, account: Option<&Account>) -> Checked {
     };
     must!(heard == &facts.got, "the client heard something else");
     must!(
-        talked.counts.heard.bytes == facts.got.len() as u64,
+        talked.counts.received.bytes == facts.got.len() as u64,
         "the client counted wrong"
     );
     match &talked.ending {

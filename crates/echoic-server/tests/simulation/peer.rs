@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use echoic_client::{ClientEvent, Say, Talked, Timeouts, talk};
+use echoic_client::{ClientCommand, ClientEvent, ConversationSummary, Timeouts};
 use echoic_core::{event::Address, framing::FramingPair};
 use echoic_wire::Link;
 use tokio::{
@@ -21,7 +21,7 @@ use super::{
 /// What the client made of its conversation.
 #[derive(Debug)]
 pub(super) struct Account {
-    pub(super) talked: Talked,
+    pub(super) talked: ConversationSummary,
     pub(super) heard: Vec<u8>,
 }
 
@@ -100,7 +100,7 @@ async fn converse(plan: PeerPlan, socket: Socket) -> Account {
         idle_timeout: Some(Duration::from_secs(90)),
         ..Timeouts::default()
     };
-    let talking = talk(
+    let talking = echoic_client::converse(
         Link::layered(Box::new(socket)),
         FramingPair::default(),
         said,
@@ -111,7 +111,7 @@ async fn converse(plan: PeerPlan, socket: Socket) -> Account {
     let saying = async move {
         for act in plan.acts {
             let said = match act {
-                Act::Say(bytes) => say.send(Say::Bytes(bytes)).await,
+                Act::Say(bytes) => say.send(ClientCommand::Send(bytes)).await,
                 Act::Pause(pause) => {
                     sleep(pause).await;
                     Ok(())
@@ -126,7 +126,7 @@ async fn converse(plan: PeerPlan, socket: Socket) -> Account {
     let hearing = async {
         let mut all = Vec::new();
         while let Some(news) = news.recv().await {
-            if let ClientEvent::Heard { bytes, .. } = news {
+            if let ClientEvent::Received { bytes, .. } = news {
                 all.extend(bytes);
             }
         }

@@ -1,17 +1,17 @@
-//! The command line, as a shell would take it back: what repeats a run.
+//! The command line of this process, quoted for a shell, so that a run can be repeated.
 
 use std::{borrow::Cow, env};
 
-/// What this process was called with, quoted for a POSIX shell. The program is named as one would type it.
+/// Returns the arguments of this process, quoted for a POSIX shell, after the word `echoic`.
 pub(super) fn line() -> String {
-    let given = env::args_os().skip(1);
-    let given = given.map(|word| word.to_string_lossy().into_owned());
-    let words = given.map(|word| quoted(&word).into_owned());
+    let args = env::args_os().skip(1);
+    let args = args.map(|word| word.to_string_lossy().into_owned());
+    let words = args.map(|word| quoted(&word).into_owned());
     let words: Vec<_> = ["echoic".to_owned()].into_iter().chain(words).collect();
     words.join(" ")
 }
 
-/// A word that the shell leaves as it is; quoted if it would not.
+/// Quotes a word if the shell would change it.
 fn quoted(word: &str) -> Cow<'_, str> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,=@%+".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
@@ -34,8 +34,8 @@ mod tests {
         ];
         let quoted: Vec<_> = words.iter().map(|word| quoted(word)).collect();
         let script = format!("printf '%s\\0' {}", quoted.join(" "));
-        let said = Command::new("sh").args(["-c", &script]).output().unwrap();
-        let back = String::from_utf8(said.stdout).unwrap();
+        let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+        let back = String::from_utf8(output.stdout).unwrap();
         let back: Vec<_> = back.trim_end_matches('\0').split('\0').collect();
         assert_eq!(back, words);
         assert_eq!(quoted[6], ":5000");

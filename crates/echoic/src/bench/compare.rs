@@ -1,4 +1,4 @@
-//! What a result is compared with: another endpoint, or an earlier result read from its JSON.
+//! The options of `echoic bench` that compare results: with another endpoint, or with an earlier result in JSON.
 
 use std::{
     fs,
@@ -12,24 +12,24 @@ use serde::Deserialize;
 
 use super::target;
 
-/// Measured several times, and compared.
+/// Comparison options.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Comparison")]
 pub(super) struct CompareArgs {
-    /// Measure ENDPOINT in turn with this one (A B A B), and say by how much it differs, or that no difference was seen
+    /// Measure ENDPOINT and this endpoint in turn (A B A B), and print the difference
     #[arg(long, value_name = "OTHER", conflicts_with_all = ["steps", "find", "compare"])]
     against: Option<String>,
 
-    /// Compare with a result that -o json printed; one of --repeats gives an interval
+    /// Compare with an earlier result of -o json; results with --repeats give an interval
     #[arg(long, value_name = "OLD.json", conflicts_with_all = ["steps", "find"])]
     compare: Option<PathBuf>,
 
-    /// Measure so many times, 2s each unless -d says otherwise [default: 5 with --against or --compare, else once]
+    /// Measure N times, 2s each unless -d is given [default: 5 with --against or --compare, else once]
     #[arg(long, value_name = "N", conflicts_with_all = ["steps", "find"], value_parser = crate::cli::count::<u32>(1..=1000))]
     repeats: Option<u32>,
 }
 
-/// What of an earlier result is compared.
+/// The part of an earlier result that is compared.
 #[derive(Debug, Deserialize)]
 struct Old {
     version: u32,
@@ -57,34 +57,34 @@ struct OldTry {
     p99_us: Option<f64>,
 }
 
-/// A file longer than this is none of ours: a day of seconds is a tenth of it.
+/// Longest file that is read; the result of a run over a day has a tenth of it.
 const FILE_BYTES_MAX: u64 = 256 << 20;
 
 impl CompareArgs {
-    /// How often to measure, if more than once was thought of.
+    /// Returns the number of repeats; `None` for a single run.
     pub(super) fn repeats(&self) -> Result<Option<u32>, String> {
         let compares = self.against.is_some() || self.compare.is_some();
         match self.repeats {
             Some(repeats) if compares && (repeats as usize) < REPEATS_MIN => Err(format!(
-                "{repeats} repeats bear no difference out; it takes {REPEATS_MIN} at least"
+                "invalid --repeats {repeats}: expected at least {REPEATS_MIN} for a comparison"
             )),
             None if compares => Ok(Some(REPEATS_MIN as u32)),
             repeats => Ok(repeats),
         }
     }
 
-    /// What to compare with; read before anything is measured.
+    /// Returns what to compare with. Reads the earlier result, so that errors show before the run.
     pub(super) fn other(&self, plan: &Plan) -> Result<Option<Other>, String> {
         if let Some(name) = &self.against {
             let (endpoint, frames) = target::address(name, plan.frames)?;
             if frames != plan.frames {
                 return Err(format!(
-                    "{name} has a framing of its own; both are asked the same (--frame)"
+                    "invalid endpoint {name}: its framing differs; both must use the same (--frame)"
                 ));
             }
             if endpoint.shape() != plan.endpoint.shape() {
                 return Err(format!(
-                    "{name} and {} are not of one kind: streams and datagrams cannot be compared",
+                    "cannot compare {name} with {}: one is a stream, the other sends datagrams",
                     plan.endpoint
                 ));
             }
@@ -107,17 +107,17 @@ fn read(path: &Path) -> Result<Baseline, String> {
         .read_to_string(&mut text)
         .map_err(|why| why.to_string())?;
     let old: Old = serde_json::from_str(&text)
-        .map_err(|why| format!("no result of echoic bench, as -o json prints it: {why}"))?;
+        .map_err(|why| format!("expected a result of echoic bench -o json: {why}"))?;
     match old.version {
         1 => Ok(old.into()),
         version => Err(format!(
-            "a result of form {version}; this echoic reads form 1"
+            "invalid version {version}: this echoic reads version 1"
         )),
     }
 }
 
 impl From<Old> for Baseline {
-    /// The figures are those of its repeats, or the one figure that it has.
+    /// Takes the figures of all repeats, or the single result of a run without repeats.
     fn from(old: Old) -> Self {
         let repeats = || {
             old.tries

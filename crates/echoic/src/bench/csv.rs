@@ -1,4 +1,4 @@
-//! The result as a table: a row for each run.
+//! The result as CSV: one row for each run.
 
 use echoic_client::bench::{Measured, percentile};
 
@@ -19,7 +19,7 @@ const COLUMNS: [&str; 12] = [
     "verdict",
 ];
 
-/// Comma-separated values (RFC 4180). No cell has a comma or a quote in it.
+/// Writes comma-separated values (RFC 4180). No cell contains a comma or a quote.
 pub(super) fn write(payload: &mut Payload, measured: &Measured) -> Result<(), ReaderGone> {
     payload.line(format_args!("{}", COLUMNS.join(",")))?;
     for row in rows(measured) {
@@ -50,7 +50,7 @@ fn rows(measured: &Measured) -> Vec<[String; 12]> {
                 micros(attempt.p99_ms),
                 empty(),
                 format!("{:.4}", attempt.delivered),
-                attempt.verdict.who.word().to_owned(),
+                attempt.verdict.limit.word().to_owned(),
             ]
         })
         .collect();
@@ -69,7 +69,7 @@ fn rows(measured: &Measured) -> Vec<[String; 12]> {
         at(0.99),
         format!("{:.1}", figures.due.max() as f64 / 1e3),
         format!("{:.4}", figures.delivered()),
-        measured.verdict.who.word().to_owned(),
+        measured.verdict.limit.word().to_owned(),
     ]);
     rows
 }

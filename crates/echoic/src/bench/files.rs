@@ -1,4 +1,4 @@
-//! The files that a run leaves besides what it prints.
+//! The output files of `echoic bench`: report, charts and percentiles.
 
 use std::path::PathBuf;
 
@@ -6,16 +6,16 @@ use clap::Args;
 use echoic_client::bench::{Measured, hgrm};
 
 use super::{
-    file::{Sheet, folder},
-    host::Made,
-    report::{Page, charts},
+    host::Environment,
+    output_file::{OutputFile, create_folder},
+    report::{HtmlReport, charts},
 };
 use crate::exit::CliError;
 
-/// Which files are wanted.
+/// Options for output files.
 #[derive(Debug, Args)]
 pub(super) struct FileArgs {
-    /// Write a page of all figures and charts: one file, to be read without anything else
+    /// Write a self-contained HTML page with all figures and charts
     #[arg(long, value_name = "OUT.html", help_heading = "Files")]
     report: Option<PathBuf>,
 
@@ -23,52 +23,59 @@ pub(super) struct FileArgs {
     #[arg(long, value_name = "FOLDER", help_heading = "Files")]
     svg: Option<PathBuf>,
 
-    /// Write the percentiles from the due moment in the form that HdrHistogram's plotter, wrk2 and vegeta share
+    /// Write the latency percentiles in the .hgrm format of HdrHistogram, wrk2 and vegeta
     #[arg(long, value_name = "FILE", help_heading = "Files")]
     hgrm: Option<PathBuf>,
 }
 
-/// Files that can be written, as was made sure.
+/// Output files that were checked to be writable.
 #[derive(Debug)]
 pub(super) struct Files {
-    report: Option<Sheet>,
+    report: Option<OutputFile>,
     svg: Option<PathBuf>,
-    hgrm: Option<Sheet>,
+    hgrm: Option<OutputFile>,
 }
 
 impl FileArgs {
-    /// Makes sure of all before anything is measured.
+    /// Opens all files, so that errors show before the run.
     pub(super) fn open(&self) -> Result<Files, CliError> {
-        let sheet = |path: &Option<PathBuf>| path.as_deref().map(Sheet::open).transpose();
+        let open = |path: &Option<PathBuf>| path.as_deref().map(OutputFile::open).transpose();
         if let Some(path) = &self.svg {
-            folder(path)?;
+            create_folder(path)?;
         }
         Ok(Files {
-            report: sheet(&self.report)?,
+            report: open(&self.report)?,
             svg: self.svg.clone(),
-            hgrm: sheet(&self.hgrm)?,
+            hgrm: open(&self.hgrm)?,
         })
     }
 }
 
 impl Files {
-    /// Writes all, and says what it wrote.
-    pub(super) fn write(self, measured: &Measured, made: &Made) -> Result<Vec<PathBuf>, CliError> {
+    /// Writes all files, and returns their paths.
+    pub(super) fn write(
+        self,
+        measured: &Measured,
+        environment: &Environment,
+    ) -> Result<Vec<PathBuf>, CliError> {
         let figures = &measured.figures;
         let mut written = Vec::new();
-        if let Some(sheet) = self.report {
-            let page = Page { measured, made };
-            written.push(sheet.write(page.html().as_bytes())?);
+        if let Some(file) = self.report {
+            let page = HtmlReport {
+                measured,
+                environment,
+            };
+            written.push(file.write(page.html().as_bytes())?);
         }
         if let Some(folder) = self.svg {
             for chart in charts(measured) {
                 let path = folder.join(chart.name()).with_extension("svg");
-                Sheet::open(&path)?.write(chart.to_string().as_bytes())?;
+                OutputFile::open(&path)?.write(chart.to_string().as_bytes())?;
             }
             written.push(folder);
         }
-        if let Some(sheet) = self.hgrm {
-            written.push(sheet.write(hgrm(&figures.due).as_bytes())?);
+        if let Some(file) = self.hgrm {
+            written.push(file.write(hgrm(&figures.due).as_bytes())?);
         }
         Ok(written)
     }

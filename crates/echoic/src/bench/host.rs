@@ -1,4 +1,4 @@
-//! On what machine, and by what, a run was made: without it figures can be neither compared nor repeated.
+//! The machine and the command line of a run, without which its figures cannot be compared or repeated.
 
 use std::{fs, thread};
 
@@ -6,42 +6,42 @@ use serde::Serialize;
 
 use super::command;
 
-/// Where a run was made, and what repeats it.
+/// The environment of a run.
 #[derive(Debug)]
-pub(super) struct Made {
-    /// For a POSIX shell.
+pub(super) struct Environment {
+    /// The command line, quoted for a POSIX shell.
     pub(super) command: String,
     pub(super) host: Host,
 }
 
-impl Made {
-    /// By this process.
-    pub(super) fn here() -> Self {
+impl Environment {
+    /// Returns the environment of this process.
+    pub(super) fn current() -> Self {
         Self {
             command: command::line(),
-            host: Host::this(),
+            host: Host::current(),
         }
     }
 }
 
-/// A machine, as far as it tells.
+/// A machine; `None` where the system does not report a value.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Host {
     /// Cores that this process may use.
     pub(super) cores: usize,
-    /// What the processor calls itself.
+    /// The processor's model name.
     pub(super) cpu: Option<String>,
-    /// The system and its release.
+    /// Name, release and architecture of the kernel.
     pub(super) kernel: String,
-    /// How the clock of the cores is governed: with `powersave` figures wander.
+    /// The CPU frequency governor; with `powersave`, figures vary.
     pub(super) governor: Option<String>,
-    /// Which echoic.
+    /// The version of echoic.
     pub(super) echoic: String,
 }
 
 impl Host {
-    /// This one.
-    pub(super) fn this() -> Self {
+    /// Returns this machine.
+    pub(super) fn current() -> Self {
         let system = rustix::system::uname();
         let [name, release, machine] = [system.sysname(), system.release(), system.machine()];
         let [name, release, machine] = [name, release, machine].map(|part| part.to_string_lossy());
@@ -56,8 +56,8 @@ impl Host {
 }
 
 fn cpu() -> Option<String> {
-    let about = fs::read_to_string("/proc/cpuinfo").ok()?;
-    let line = about.lines().find(|line| line.starts_with("model name"))?;
+    let text = fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("model name"))?;
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 

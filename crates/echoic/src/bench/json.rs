@@ -1,4 +1,4 @@
-//! The JSON that `-o json` prints: one object. Words are added, never changed.
+//! The JSON object of `-o json`. Keys may be added, but never change their meaning.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -7,27 +7,27 @@ use echoic_core::escape;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::host::{Host, Made};
+use super::host::{Environment, Host};
 use crate::term::{Payload, ReaderGone};
 
-/// What a run has shown.
+/// The result of a run.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
-    /// Of this form; a number that only grows when a word changes its meaning.
+    /// Version of this format; grows only if a key changes its meaning.
     version: u32,
-    /// What repeats the run.
+    /// The command line that repeats the run.
     command: String,
     host: Host,
     endpoint: String,
     frame: String,
-    /// `closed` or `open`.
+    /// `closed`, `open` or `recorded`.
     r#loop: &'static str,
     connections: u32,
     pipeline: u32,
     threads: usize,
     expect: String,
     seed: u64,
-    /// Seconds since 1970 when the window opened.
+    /// When the measurement began, in seconds since 1970.
     opened: f64,
     warmup_s: f64,
     seconds: f64,
@@ -39,7 +39,7 @@ pub(super) struct Report {
     lost: u64,
     unsent: u64,
     done: u64,
-    /// None in a closed loop.
+    /// `None` in a closed loop.
     asked_per_s: Option<f64>,
     sent_per_s: f64,
     done_per_s: f64,
@@ -47,24 +47,24 @@ pub(super) struct Report {
     bytes_heard: u64,
     latency_due_us: Latency,
     latency_sent_us: Latency,
-    /// Half of the width of the mean's interval, in which the true mean is in 95 of 100 cases.
+    /// Half the width of the 95 % confidence interval of the mean.
     mean_within_us: Option<f64>,
-    /// Whether both halves of the run were alike; none of a run too short to tell.
+    /// Whether both halves of the run agree; `None` if the run was too short.
     steady: Option<bool>,
     failures: Failures,
-    /// What became of datagrams; none for streams.
-    datagrams: Option<Fates>,
+    /// Counts of datagrams by outcome; `None` for streams.
+    datagrams: Option<DatagramOutcomes>,
     series: Vec<Second>,
     samples: Vec<Sample>,
     generator: Generator,
-    /// Who was the limit: healthy (nobody), server, network, slo, generator.
+    /// What was the limit: `healthy` (nothing), `server`, `network`, `slo` or `generator`.
     verdict: &'static str,
     verdict_why: String,
-    /// Stopped by a signal before its end.
+    /// A signal stopped the run before its end.
     cut: bool,
     slo: Vec<Judged>,
     assert: Vec<Judged>,
-    /// Each run of many.
+    /// The single runs of steps, a search or repeats.
     tries: Vec<Try>,
     search: Option<Search>,
     comparison: Option<Comparison>,
@@ -72,7 +72,7 @@ pub(super) struct Report {
 }
 
 #[derive(Debug, Serialize)]
-struct Fates {
+struct DatagramOutcomes {
     lost: u64,
     late: u64,
     duplicate: u64,
@@ -108,7 +108,7 @@ struct Try {
 
 #[derive(Debug, Serialize)]
 struct Search {
-    /// None if no rate was found.
+    /// `None` if no rate was found.
     found_per_s: Option<f64>,
     within: f64,
     limited_by: Option<&'static str>,
@@ -127,18 +127,18 @@ struct Compared {
     figure: &'static str,
     this: Option<f64>,
     other: Option<f64>,
-    /// This is so many times the other.
+    /// `this` divided by `other`.
     ratio: Option<f64>,
     low: Option<f64>,
     high: Option<f64>,
-    /// None if too few repeats bear anything out.
+    /// `None` if there are too few repeats.
     differs: Option<bool>,
 }
 
 /// HDR histograms of nanoseconds, in base64.
 #[derive(Debug, Serialize)]
 struct Histograms {
-    /// How they are written.
+    /// The encoding of the values.
     encoding: &'static str,
     due: String,
     sent: String,
@@ -156,7 +156,7 @@ struct Latency {
     p999: Option<f64>,
     p9999: Option<f64>,
     max: Option<f64>,
-    /// The largest share of which at least ten requests took longer: percentiles above it hang on a few of them.
+    /// The highest percentile, as a share, with at least ten slower requests; those above it are not reliable.
     enough_to: f64,
 }
 
@@ -204,11 +204,11 @@ struct Generator {
     floor_us: Option<f64>,
 }
 
-/// An object for each second, then the summary.
+/// Writes one object for each second, then the summary.
 pub(super) fn lines(
     payload: &mut Payload,
     measured: &Measured,
-    made: &Made,
+    environment: &Environment,
 ) -> Result<(), ReaderGone> {
     #[derive(Serialize)]
     struct Numbered<'a> {
@@ -223,7 +223,7 @@ pub(super) fn lines(
         #[serde(flatten)]
         of: Report,
     }
-    let mut report = Report::of(measured, made);
+    let mut report = Report::of(measured, environment);
     for (second, of) in std::mem::take(&mut report.series).iter().enumerate() {
         payload.json(&Numbered {
             ev: "second",
@@ -238,7 +238,7 @@ pub(super) fn lines(
 }
 
 impl Report {
-    pub(super) fn of(measured: &Measured, made: &Made) -> Self {
+    pub(super) fn of(measured: &Measured, environment: &Environment) -> Self {
         let Measured {
             plan, run, figures, ..
         } = measured;
@@ -246,8 +246,8 @@ impl Report {
         let mean = bench::Mean::of(&figures.series);
         Self {
             version: 1,
-            command: made.command.clone(),
-            host: made.host.clone(),
+            command: environment.command.clone(),
+            host: environment.host.clone(),
             endpoint: plan.endpoint.to_string(),
             frame: plan.frames.to_string(),
             r#loop: match run.load {
@@ -275,17 +275,17 @@ impl Report {
             sent_per_s: rounded(figures.sent_per_s()),
             done_per_s: rounded(figures.done_per_s()),
             bytes_sent: figures.bytes_sent,
-            bytes_heard: figures.bytes_heard,
+            bytes_heard: figures.bytes_received,
             latency_due_us: Latency::of(&figures.due),
             latency_sent_us: Latency::of(&figures.service),
             mean_within_us: mean.map(|mean| rounded(mean.within / 1e3)),
             steady: bench::Steady::of(&figures.series).map(|steady| steady.is_steady),
             failures: Failures::of(&figures.failures),
-            datagrams: Fates::of(figures),
+            datagrams: DatagramOutcomes::of(figures),
             series: figures.series.iter().map(Second::of).collect(),
             samples: figures.samples.iter().map(Sample::of).collect(),
             generator: Generator::of(&figures.generator),
-            verdict: measured.verdict.who.word(),
+            verdict: measured.verdict.limit.word(),
             verdict_why: measured.verdict.why.clone(),
             cut: measured.is_cut,
             slo: measured.slo.iter().map(Judged::of).collect(),
@@ -298,7 +298,7 @@ impl Report {
     }
 }
 
-impl Fates {
+impl DatagramOutcomes {
     fn of(figures: &bench::Figures) -> Option<Self> {
         figures.outcomes.map(|outcomes| Self {
             lost: figures.lost,
@@ -324,7 +324,7 @@ impl Judged {
 }
 
 impl Try {
-    fn of(attempt: &bench::Try) -> Self {
+    fn of(attempt: &bench::Attempt) -> Self {
         let micros = |ms: Option<f64>| ms.map(|ms| rounded(ms * 1e3));
         Self {
             run: attempt.purpose.word(),
@@ -336,8 +336,8 @@ impl Try {
             loss: attempt.loss,
             errors: attempt.errors,
             lag_p99_us: rounded(attempt.lag_p99_ms * 1e3),
-            kept: attempt.kept,
-            verdict: attempt.verdict.who.word(),
+            kept: attempt.passed,
+            verdict: attempt.verdict.limit.word(),
             verdict_why: attempt.verdict.why.clone(),
         }
     }
@@ -348,7 +348,10 @@ impl Search {
         Self {
             found_per_s: search.found.map(rounded),
             within: search.within,
-            limited_by: search.limit.as_ref().map(|limit| limit.who.word()),
+            limited_by: search
+                .stopped_by
+                .as_ref()
+                .map(|verdict| verdict.limit.word()),
         }
     }
 }
@@ -431,7 +434,7 @@ impl Sample {
 }
 
 impl Generator {
-    fn of(generator: &bench::Generator) -> Self {
+    fn of(generator: &bench::GeneratorStats) -> Self {
         let thousandths = |share: f64| (share * 1e3).round() / 1e3;
         let lag = &generator.lag;
         Self {
@@ -477,7 +480,7 @@ fn micros(time: Duration) -> f64 {
     rounded(time.as_nanos() as f64 / 1e3)
 }
 
-/// To a tenth.
+/// Rounds to one decimal place.
 fn rounded(figure: f64) -> f64 {
     (figure * 10.0).round() / 10.0
 }

@@ -1,4 +1,4 @@
-//! What is told while it runs, on standard error: a few lines redrawn on a terminal, a JSON line a second otherwise.
+//! The progress of a run on standard error: a few lines redrawn on a terminal, or one JSON line a second.
 
 use std::{
     io::{self, IsTerminal},
@@ -6,99 +6,101 @@ use std::{
     time::Duration,
 };
 
-use echoic_client::bench::{Length, Load, Observer, Plan, Progress, Run, Try, Watch, percentile};
+use echoic_client::bench::{
+    Attempt, Length, Load, Observer, Plan, Progress as Snapshot, ProgressReader, Run, percentile,
+};
 use echoic_plot::terminal::{self, Height};
 use serde_json::json;
 
 use super::text;
 use crate::{pretty, term};
 
-/// Redrawn so often on a terminal.
+/// Time between two redraws on a terminal.
 const REDRAW: Duration = Duration::from_millis(250);
 const SECOND: Duration = Duration::from_secs(1);
-/// Characters of the bar.
+/// Width of the bar, in characters.
 const BAR: usize = 30;
-/// Seconds whose p99 are drawn.
+/// Number of seconds whose p99 the sparkline shows.
 const SPARKS: usize = 24;
 
-/// Where it is told, if anywhere.
+/// Prints progress in one of three ways.
 #[derive(Debug)]
-pub(super) struct Screen {
-    how: How,
+pub(super) struct Progress {
+    mode: Mode,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum How {
+enum Mode {
     Quiet,
     Redrawn,
     Lines,
 }
 
-impl Screen {
+impl Progress {
     pub(super) fn new(quiet: bool) -> Self {
-        let how = match (quiet, io::stderr().is_terminal()) {
-            (true, _) => How::Quiet,
-            (false, true) => How::Redrawn,
-            (false, false) => How::Lines,
+        let mode = match (quiet, io::stderr().is_terminal()) {
+            (true, _) => Mode::Quiet,
+            (false, true) => Mode::Redrawn,
+            (false, false) => Mode::Lines,
         };
-        Self { how }
+        Self { mode }
     }
 
-    /// A sentence in between.
+    /// Prints a note between the lines of progress.
     pub(super) fn note(&self, text: &str) {
-        match self.how {
-            How::Quiet => {}
-            How::Redrawn => term::say(text),
-            How::Lines => term::say(&json!({"ev": "note", "text": text}).to_string()),
+        match self.mode {
+            Mode::Quiet => {}
+            Mode::Redrawn => term::say(text),
+            Mode::Lines => term::say(&json!({"ev": "note", "text": text}).to_string()),
         }
     }
 }
 
-impl Observer for Screen {
+impl Observer for Progress {
     fn first_look(&self, done_per_s: f64, connections: u32) {
         self.note(&format!(
-            "one connection, closed loop: {done_per_s:.0} replies a second; now {connections} connections at half of that"
+            "one connection, closed loop: {done_per_s:.0} replies a second; next: {connections} connections at half that rate"
         ));
     }
 
-    fn tried(&self, number: usize, attempt: &Try) {
-        match self.how {
-            How::Quiet => {}
-            How::Redrawn => {
+    fn attempt_finished(&self, number: usize, attempt: &Attempt) {
+        match self.mode {
+            Mode::Quiet => {}
+            Mode::Redrawn => {
                 if number == 1 {
-                    term::say(text::TRIES);
+                    term::say(text::RUNS_HEADER);
                 }
-                term::say(&text::a_try(number, attempt));
+                term::say(&text::run_row(number, attempt));
             }
-            How::Lines => term::say(
+            Mode::Lines => term::say(
                 &json!({
                     "ev": attempt.purpose.word(), "n": number, "asked_per_s": attempt.asked_per_s,
                     "done_per_s": attempt.done_per_s.round(), "p50_ms": attempt.p50_ms, "p99_ms": attempt.p99_ms,
-                    "kept": attempt.kept, "verdict": attempt.verdict.who.word(),
+                    "kept": attempt.passed, "verdict": attempt.verdict.limit.word(),
                 })
                 .to_string(),
             ),
         }
     }
 
-    fn follow(&self, plan: &Plan, run: &Run, watch: &Watch, is_done: &Receiver<()>) {
-        let every = match self.how {
-            How::Quiet => return,
-            How::Redrawn => REDRAW,
-            How::Lines => SECOND,
+    fn follow_run(&self, plan: &Plan, run: &Run, watch: &ProgressReader, is_done: &Receiver<()>) {
+        let every = match self.mode {
+            Mode::Quiet => return,
+            Mode::Redrawn => REDRAW,
+            Mode::Lines => SECOND,
         };
         let mut drawn = 0;
         let mut sparks = Vec::new();
         while let Err(RecvTimeoutError::Timeout) = is_done.recv_timeout(every) {
             let progress = watch.progress();
-            if self.how == How::Lines {
+            if self.mode == Mode::Lines {
                 term::say(&line(run, &progress));
                 continue;
             }
             if progress.seconds > sparks.len()
                 && let Some(recent) = &progress.recent
             {
-                // Seconds between two looks are gaps.
+                // Seconds that ended between two redraws are gaps.
                 sparks.resize(progress.seconds - 1, f64::NAN);
                 let p99 = Some(&recent.due).filter(|due| !due.is_empty());
                 sparks.push(p99.map_or(f64::NAN, |due| due.value_at_quantile(0.99) as f64));
@@ -106,7 +108,7 @@ impl Observer for Screen {
             erase(drawn);
             let lines = lines(plan, run, &progress, &sparks);
             drawn = lines.len();
-            // Longer than the terminal is wide, a line is cut and not wrapped: it could not be erased otherwise.
+            // Turn wrapping off: a line wider than the terminal would take two rows, and `erase` would miss one.
             term::draw(&format!("\x1b[?7l{}\n\x1b[?7h", lines.join("\n")));
         }
         erase(drawn);
@@ -119,7 +121,7 @@ fn erase(lines: usize) {
     }
 }
 
-fn line(run: &Run, progress: &Progress) -> String {
+fn line(run: &Run, progress: &Snapshot) -> String {
     let recent = progress.recent.as_ref();
     let at = |q| {
         let found = recent.and_then(|second| percentile(&second.due, q));
@@ -135,7 +137,7 @@ fn line(run: &Run, progress: &Progress) -> String {
     .to_string()
 }
 
-fn lines(plan: &Plan, run: &Run, progress: &Progress, sparks: &[f64]) -> Vec<String> {
+fn lines(plan: &Plan, run: &Run, progress: &Snapshot, sparks: &[f64]) -> Vec<String> {
     let now = progress.now as f64 / 1e9;
     let warmup = run.warmup.as_secs_f64();
     let load = match &run.load {

@@ -1,5 +1,4 @@
-//! A command's result as a page: one file that needs nothing else, can be read without running anything, and can be
-//! passed on.
+//! The HTML report of `echoic bench`: one self-contained file without scripts.
 
 mod charts;
 mod html;
@@ -7,22 +6,22 @@ mod tables;
 
 use std::time::SystemTime;
 
-use echoic_client::bench::{Load, Measured, Purpose, Who, percentile};
+use echoic_client::bench::{Limit, Load, Measured, Purpose, percentile};
 use echoic_plot::units;
 use jiff::{Timestamp, tz::TimeZone};
 
 pub(super) use self::charts::charts;
 use self::html::Html;
-use super::host::Made;
+use super::host::Environment;
 
-/// What the page is made of.
-pub(super) struct Page<'a> {
+/// A report to be rendered.
+pub(super) struct HtmlReport<'a> {
     pub(super) measured: &'a Measured,
-    pub(super) made: &'a Made,
+    pub(super) environment: &'a Environment,
 }
 
-impl Page<'_> {
-    /// The page, whole.
+impl HtmlReport<'_> {
+    /// Renders the page.
     pub(super) fn html(&self) -> String {
         let mut html = Html::default();
         self.head(&mut html);
@@ -30,7 +29,7 @@ impl Page<'_> {
         self.body(&mut html);
         html.element(
             "footer",
-            "Made by echoic bench. The file needs nothing else, and fetches and runs nothing.",
+            "Made by echoic bench. This file is self-contained: it loads nothing and has no scripts.",
         );
         html.markup("</main></body></html>\n");
         html.finish()
@@ -53,7 +52,7 @@ impl Page<'_> {
         html.markup("</style>\n</head>\n<body>\n<main>\n");
     }
 
-    /// The headline: what a reader in a hurry takes away.
+    /// Writes the headline, the verdict and the key figures.
     fn summary(&self, html: &mut Html) {
         let Measured { plan, figures, .. } = self.measured;
         html.markup("<header>\n");
@@ -71,7 +70,7 @@ impl Page<'_> {
             card(html, "highest rate", &found, &within);
         }
         let asked = figures.rate.map_or_else(
-            || "as many as came back".to_owned(),
+            || "closed loop".to_owned(),
             |rate| format!("of {} asked", units::count(rate)),
         );
         card(
@@ -82,18 +81,18 @@ impl Page<'_> {
         );
         for (name, share) in [("p50", 0.5), ("p99", 0.99)] {
             let at = |of| percentile(of, share).map(|latency| latency.as_nanos() as f64);
-            let sent = format!("{} from sending", tables::time(at(&figures.service)));
+            let sent = format!("{} from the send time", tables::time(at(&figures.service)));
             card(html, name, &tables::time(at(&figures.due)), &sent);
         }
         let max = (!figures.due.is_empty()).then(|| figures.due.max() as f64);
-        card(html, "slowest", &tables::time(max), "from being due");
+        card(html, "slowest", &tables::time(max), "from the due time");
         let failed = figures.wrong + figures.lost + figures.late + figures.unsent;
         let of = format!("of {} asked", units::whole(figures.asked));
         card(html, "failed", &units::whole(failed), &of);
         html.markup("</dl>\n</header>\n");
     }
 
-    /// Who was the limit, and whether what was promised was kept.
+    /// Writes what was the limit, and which terms of --slo and --assert were met.
     fn verdict(&self, html: &mut Html) {
         let Measured {
             verdict,
@@ -101,10 +100,10 @@ impl Page<'_> {
             asserted,
             ..
         } = self.measured;
-        html.markup(match verdict.who {
-            Who::Healthy => "<div class=\"verdict good\">",
-            Who::Generator => "<div class=\"verdict warn\">",
-            // A search goes up until something gives way: that is no failure.
+        html.markup(match verdict.limit {
+            Limit::None => "<div class=\"verdict good\">",
+            Limit::Generator => "<div class=\"verdict warn\">",
+            // A search raises the rate until it hits a limit; reaching one is a success.
             _ if self
                 .measured
                 .search
@@ -113,22 +112,19 @@ impl Page<'_> {
             {
                 "<div class=\"verdict good\">"
             }
-            Who::Server | Who::Network | Who::Slo => "<div class=\"verdict bad\">",
+            Limit::Server | Limit::Network | Limit::Slo => "<div class=\"verdict bad\">",
         });
-        html.element("b", words(verdict.who)).text(&verdict.why);
+        html.element("b", headline(verdict.limit))
+            .text(&verdict.why);
         html.markup("</div>\n");
-        for (name, judged) in [("promised", slo), ("asserted", asserted)] {
+        for (name, judged) in [("SLO", slo), ("asserted", asserted)] {
             for judged in judged {
                 html.markup(if judged.met {
                     "<div class=\"verdict good\">"
                 } else {
                     "<div class=\"verdict bad\">"
                 });
-                let mark = if judged.met {
-                    "✓ kept"
-                } else {
-                    "✗ not kept"
-                };
+                let mark = if judged.met { "✓ met" } else { "✗ not met" };
                 let value = judged.value.as_deref().map_or_else(
                     || "nothing was measured".to_owned(),
                     |value| format!("measured {value}"),
@@ -138,7 +134,10 @@ impl Page<'_> {
             }
         }
         if self.measured.is_cut {
-            html.element("p.note", "Stopped by a signal before its end: the figures are of what had been done by then.");
+            html.element(
+                "p.note",
+                "A signal stopped the run before its end; the figures cover the time until then.",
+            );
         }
     }
 
@@ -148,9 +147,9 @@ impl Page<'_> {
         let (of_all, of_one): (Vec<_>, Vec<_>) =
             charts.iter().partition(|chart| chart.name() == "steps");
         let one = match tries.last().map(|last| last.purpose) {
-            None => "Over time, and how it is spread",
-            Some(Purpose::Step) => "The last step: over time, and how it is spread",
-            Some(_) => "The last run: over time, and how it is spread",
+            None => "Over time, and distribution",
+            Some(Purpose::Step) => "The last step: over time, and distribution",
+            Some(_) => "The last run: over time, and distribution",
         };
         if let Some(comparison) = &self.measured.comparison {
             html.element("h2", format!("Compared with {}", comparison.with));
@@ -174,27 +173,29 @@ impl Page<'_> {
             html.element("h2", "Datagrams");
             tables::outcomes(html, figures);
         }
-        html.element("h2", "What went wrong");
+        html.element("h2", "Failures");
         tables::failures(html, figures);
         tables::samples(html, &figures.samples);
         html.element("h2", "Generator");
         tables::generator(html, figures);
         html.element("h2", "Environment");
         let when = when(figures.opened);
-        tables::environment(html, &self.made.host, self.measured.plan.seed, &when);
-        html.element("h2", "To repeat it");
-        html.element("pre", &self.made.command);
+        tables::environment(html, &self.environment.host, self.measured.plan.seed, &when);
+        html.element("h2", "Command line");
+        html.element("pre", &self.environment.command);
     }
 }
 
-/// Who was the limit, as a headline.
-fn words(who: Who) -> &'static str {
-    match who {
-        Who::Healthy => "Healthy: nobody was the limit",
-        Who::Server => "The server was the limit",
-        Who::Network => "The way there was the limit",
-        Who::Slo => "What was promised was not kept",
-        Who::Generator => "This generator was the limit: nothing is learnt of the server",
+/// Returns the headline of a verdict.
+fn headline(limit: Limit) -> &'static str {
+    match limit {
+        Limit::None => "Healthy: no limit was reached",
+        Limit::Server => "The server was the limit",
+        Limit::Network => "The network was the limit",
+        Limit::Slo => "The SLO was not met",
+        Limit::Generator => {
+            "The load generator was the limit: the figures do not describe the server"
+        }
     }
 }
 
@@ -219,7 +220,7 @@ fn load(measured: &Measured) -> String {
     };
     let mut parts = vec![plural(plan.connections.into(), "connection")];
     if plan.pipeline > 1 {
-        parts.push(format!("{} in flight on each at most", plan.pipeline));
+        parts.push(format!("up to {} in flight on each", plan.pipeline));
     }
     parts.push(how);
     if figures.outcomes.is_none() {
@@ -235,7 +236,7 @@ fn plural(count: u64, noun: &str) -> String {
     format!("{} {noun}{end}", units::whole(count))
 }
 
-/// `2026-11-26 04:12:07 UTC`: a page is read elsewhere too.
+/// Formats a time in UTC, since the report may be read in another time zone: `2026-11-26 04:12:07 UTC`.
 fn when(at: SystemTime) -> String {
     Timestamp::try_from(at).map_or_else(
         |_| "at an unknown time".to_owned(),

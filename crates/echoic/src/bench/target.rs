@@ -1,4 +1,4 @@
-//! Whom to load, and whether that may be.
+//! The target of a benchmark: its address, whether it may be loaded, and whether this process has the resources.
 
 use std::net::IpAddr;
 
@@ -11,14 +11,14 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::exit::{CliError, Exit};
 
-/// Files that are open beside connections.
+/// Files open besides connections.
 const OTHER_FILES: u64 = 64;
-/// What may be done to somebody else's machine unless it was named.
+/// Highest rate, in requests a second, to another machine without `--allow-load`.
 pub(crate) const BEYOND_RATE_MAX: u32 = 1000;
-/// See [`BEYOND_RATE_MAX`].
+/// Most connections to another machine without `--allow-load`.
 pub(crate) const BEYOND_CONNECTIONS_MAX: u32 = 100;
 
-/// The endpoint, and the framing if it says one.
+/// Parses an endpoint to connect to, and its framing: `?frame=`, or else `frame`.
 pub(super) fn address(text: &str, frame: FramingPair) -> Result<(Endpoint, FramingPair), String> {
     let Located { endpoint, options } = text.parse().map_err(|error: EndpointError| {
         let schemes = "bench loads tcp://, udp://, unix: and unixgram: endpoints";
@@ -26,17 +26,18 @@ pub(super) fn address(text: &str, frame: FramingPair) -> Result<(Endpoint, Frami
     })?;
     match &endpoint {
         Endpoint::Tcp(at) | Endpoint::Udp(at) if at.port == 0 => {
-            return Err(
-                "nobody can be called at port 0; it means \"any free port\" to a server".to_owned(),
-            );
+            return Err("invalid port 0: expected the port of a server".to_owned());
         }
         Endpoint::Tcp(at) | Endpoint::Udp(at) if at.host == Host::Any => {
             return Err(
-                "* is every address of this machine, for listening; name a host to load".to_owned(),
+                "invalid host *: it is for listening; expected the host to load".to_owned(),
             );
         }
         Endpoint::Fd(_) => {
-            return Err("fd: is a socket handed to a server; there is nothing to call".to_owned());
+            return Err(
+                "invalid endpoint fd: it is for listening; expected an address to connect to"
+                    .to_owned(),
+            );
         }
         _ => {}
     }
@@ -45,30 +46,28 @@ pub(super) fn address(text: &str, frame: FramingPair) -> Result<(Endpoint, Frami
         match &*name {
             "frame" => frames = value.parse().map_err(|error| format!("{error}"))?,
             _ => {
-                return Err(format!(
-                    "?{name}= is no option of an endpoint to call; there is frame"
-                ));
+                return Err(format!("invalid option ?{name}=: expected frame"));
             }
         }
     }
     Ok((endpoint, frames))
 }
 
-/// What a load is about to do.
+/// The size of a load.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Intent {
-    /// The highest rate there will be; none if nothing bounds it.
+pub(super) struct LoadSize {
+    /// The highest rate, in requests a second; `None` if nothing bounds it.
     pub(super) rate: Option<f64>,
     pub(super) connections: u32,
-    /// Connections are opened anew all the time.
+    /// Connections are replaced during the run (`--churn`).
     pub(super) churns: bool,
 }
 
-/// Whether it may be done to `endpoint`: this machine may be loaded, others only a little or if they were named.
-pub(super) async fn is_allowed(
+/// Fails if `endpoint` is on another machine, the load is above the default bounds, and `allowed` does not name the host.
+pub(super) async fn check_allowed(
     endpoint: &Endpoint,
     allowed: &[String],
-    intent: Intent,
+    size: LoadSize,
 ) -> Result<(), CliError> {
     let (Endpoint::Tcp(at) | Endpoint::Udp(at)) = endpoint else {
         return Ok(());
@@ -87,74 +86,78 @@ pub(super) async fn is_allowed(
     }
     let addrs = resolve(at, std::time::Duration::from_secs(10)).await;
     let addrs = addrs.map_err(|error| CliError::new(Exit::NotResolved, error))?;
-    let is_here = |ip: IpAddr| ip.to_canonical().is_loopback();
-    if addrs.iter().all(|addr| is_here(addr.ip())) {
+    let is_local = |ip: IpAddr| ip.to_canonical().is_loopback();
+    if addrs.iter().all(|addr| is_local(addr.ip())) {
         return Ok(());
     }
-    let is_little = intent
+    let is_small = size
         .rate
         .is_some_and(|rate| rate <= f64::from(BEYOND_RATE_MAX))
-        && intent.connections <= BEYOND_CONNECTIONS_MAX;
-    if is_little {
+        && size.connections <= BEYOND_CONNECTIONS_MAX;
+    if is_small {
         return Ok(());
     }
     Err(CliError::usage(format!(
-        "{name} is not this machine, and may not be yours to load: at most {BEYOND_RATE_MAX} requests a second \
-         (-r) over {BEYOND_CONNECTIONS_MAX} connections (-c); with --allow-load {name} there is no such bound"
+        "{name} is another machine: expected at most {BEYOND_RATE_MAX} requests a second (-r) over \
+         {BEYOND_CONNECTIONS_MAX} connections (-c); if you may load it, add --allow-load {name}"
     )))
 }
 
-/// Whether the system has what it takes; says what may run short, and refuses what cannot be.
-pub(super) fn has_means(endpoint: &Endpoint, intent: Intent) -> Result<Option<String>, CliError> {
-    let wanted = u64::from(intent.connections) + OTHER_FILES;
+/// Raises the limit of open files as needed. Fails if there are too few files or ports; returns a warning if ports may run
+/// out.
+pub(super) fn check_resources(
+    endpoint: &Endpoint,
+    size: LoadSize,
+) -> Result<Option<String>, CliError> {
+    let wanted = u64::from(size.connections) + OTHER_FILES;
     let files = raise_open_files(wanted);
     if files < wanted {
         return Err(CliError::system(format!(
-            "{} connections need {wanted} open files, and this process may have {files}; raise that (ulimit -n) or lower -c",
-            intent.connections
+            "{} connections need {wanted} open files, and the limit is {files}; raise it (ulimit -n) or lower -c",
+            size.connections
         )));
     }
     if !matches!(endpoint, Endpoint::Tcp(_)) {
         return Ok(None);
     }
-    let Some(ports) = ports() else {
+    let Some(ports) = ephemeral_ports() else {
         return Ok(None);
     };
-    if u64::from(intent.connections) > ports {
+    if u64::from(size.connections) > ports {
         return Err(CliError::system(format!(
-            "{} connections to one address need as many ports of our own, and there are {ports} \
+            "{} connections to one address need as many local ports, and there are {ports} \
              (net.ipv4.ip_local_port_range); lower -c",
-            intent.connections
+            size.connections
         )));
     }
     let second = ports / 60;
-    Ok(intent.churns.then(|| {
+    Ok(size.churns.then(|| {
         format!(
-            "each connection that is closed keeps its port for a minute: with {ports} of them, more than about \
-             {second} new connections a second cannot go on for long"
+            "a closed connection holds its local port for a minute (TIME-WAIT): with {ports} ports, more than about \
+             {second} new connections a second will run out of them"
         )
     }))
 }
 
-/// Raises the soft limit of open files, if it is too low and may be; says what it then is.
+/// Raises the soft limit of open files to the hard limit if it is below `wanted`, and returns the resulting limit.
 fn raise_open_files(wanted: u64) -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let now = current.unwrap_or(u64::MAX);
     if now >= wanted {
         return now;
     }
-    let more = Rlimit {
+    let raised = Rlimit {
         current: maximum,
         maximum,
     };
-    match setrlimit(Resource::Nofile, more) {
+    match setrlimit(Resource::Nofile, raised) {
         Ok(()) => maximum.unwrap_or(u64::MAX),
         Err(_) => now,
     }
 }
 
-/// Ports that the system gives to callers.
-fn ports() -> Option<u64> {
+/// Returns the number of ephemeral ports.
+fn ephemeral_ports() -> Option<u64> {
     let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
     let mut ends = range.split_whitespace().map(str::parse::<u64>);
     let (from, to) = (ends.next()?.ok()?, ends.next()?.ok()?);
@@ -167,12 +170,12 @@ mod tests {
 
     async fn allowed(endpoint: &str, names: &[&str], rate: Option<f64>, connections: u32) -> bool {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-        let intent = Intent {
+        let size = LoadSize {
             rate,
             connections,
             churns: false,
         };
-        is_allowed(&endpoint.parse().unwrap(), &names, intent)
+        check_allowed(&endpoint.parse().unwrap(), &names, size)
             .await
             .is_ok()
     }
@@ -193,12 +196,12 @@ mod tests {
 
     #[test]
     fn more_connections_than_files_are_rejected() {
-        let intent = Intent {
+        let size = LoadSize {
             rate: None,
             connections: u32::MAX - 100,
             churns: false,
         };
-        let refused = has_means(&"5000".parse().unwrap(), intent).unwrap_err();
+        let refused = check_resources(&"5000".parse().unwrap(), size).unwrap_err();
         assert!(
             refused.why.contains("open files") || refused.why.contains("ports"),
             "{}",

@@ -1,9 +1,9 @@
-//! What came of it, for people.
+//! The result of a benchmark as text for a terminal.
 
 use std::time::Duration;
 
 use echoic_client::bench::{
-    Compared, Figures, Judged, Load, Mean, Measured, REPEATS_MIN, Steady, Try, percentile,
+    Attempt, Compared, Figures, Judged, Load, Mean, Measured, REPEATS_MIN, Steady, percentile,
 };
 use echoic_core::{escape, units};
 use echoic_plot::terminal;
@@ -14,13 +14,13 @@ use crate::{
     term::{Payload, ReaderGone},
 };
 
-/// Writes all of it.
+/// Writes the whole result.
 pub(super) fn write(payload: &mut Payload, measured: &Measured) -> Result<(), ReaderGone> {
     let mut lines = Vec::new();
     if !measured.tries.is_empty() {
-        lines.push(TRIES.to_owned());
+        lines.push(RUNS_HEADER.to_owned());
         let tries = measured.tries.iter().enumerate();
-        lines.extend(tries.map(|(index, attempt)| a_try(index + 1, attempt)));
+        lines.extend(tries.map(|(index, attempt)| run_row(index + 1, attempt)));
         lines.push(String::new());
     }
     lines.extend(result(measured));
@@ -28,7 +28,7 @@ pub(super) fn write(payload: &mut Payload, measured: &Measured) -> Result<(), Re
     lines.extend(latencies(measured));
     lines.extend(generator(&measured.figures));
     lines.extend(judgement(measured));
-    lines.extend(drawn(&measured.figures.due));
+    lines.extend(distribution(&measured.figures.due));
     for line in lines {
         payload.line(format_args!("{line}"))?;
     }
@@ -44,7 +44,7 @@ fn result(measured: &Measured) -> Vec<String> {
         ""
     };
     let load = match &measured.run.load {
-        Load::Closed => "closed loop: not comparable with what users would wait".to_owned(),
+        Load::Closed => "closed loop (its latencies are not what users would see)".to_owned(),
         Load::Open { .. } => "open loop".to_owned(),
         Load::Recorded(_) => "as recorded".to_owned(),
     };
@@ -57,11 +57,11 @@ fn result(measured: &Measured) -> Vec<String> {
             plan.endpoint,
             figures.seconds,
             measured.run.warmup.as_secs_f64(),
-            measured.verdict.who
+            measured.verdict.limit
         ),
         format!(" {}", measured.verdict.why),
         format!(
-            " load       {load}, {}, {} in flight on each at most",
+            " load       {load}, {}, up to {} in flight on each",
             pretty::count(plan.connections.into(), "connection"),
             plan.pipeline
         ),
@@ -72,7 +72,7 @@ fn result(measured: &Measured) -> Vec<String> {
             count(figures.done as f64),
             count(figures.done_per_s()),
             units::for_people(figures.bytes_sent),
-            units::for_people(figures.bytes_heard),
+            units::for_people(figures.bytes_received),
         ),
     ]
 }
@@ -81,12 +81,12 @@ fn replies(measured: &Measured) -> Vec<String> {
     let figures = &measured.figures;
     let failures = &figures.failures;
     let guessed = if measured.is_guessed {
-        ", found out"
+        ", detected"
     } else {
         ""
     };
     let mut lines = vec![format!(
-        " replies    {} as expected ({}{guessed})   {} wrong   {} timed out   {} cut off   {} never sent   {} not asked for",
+        " replies    {} as expected ({}{guessed})   {} wrong   {} timed out   {} cut off   {} never sent   {} unexpected",
         count(figures.ok as f64),
         measured.plan.expect,
         figures.wrong,
@@ -105,7 +105,7 @@ fn replies(measured: &Measured) -> Vec<String> {
     let faults = failures.closed + failures.reset + failures.refused + failures.not_sent;
     if faults + failures.reconnects > 0 {
         lines.push(format!(
-            " peers      {} closed  {} reset  {} refused  {} opened anew  {} datagrams not sent",
+            " peers      {} closed  {} reset  {} refused  {} reconnected  {} datagrams not sent",
             failures.closed,
             failures.reset,
             failures.refused,
@@ -126,11 +126,11 @@ fn replies(measured: &Measured) -> Vec<String> {
     lines
 }
 
-/// At most so much of a sample is shown, in characters.
-const SHOWN: usize = 60;
+/// Characters shown of each part of a sample.
+const SAMPLE_CHARS_MAX: usize = 60;
 
 fn quoted(bytes: &[u8]) -> String {
-    format!("\"{}\"", escape::text_up_to(bytes, SHOWN))
+    format!("\"{}\"", escape::text_up_to(bytes, SAMPLE_CHARS_MAX))
 }
 
 fn latencies(measured: &Measured) -> Vec<String> {
@@ -178,13 +178,13 @@ fn latencies(measured: &Measured) -> Vec<String> {
     lines
 }
 
-/// Steps of the drawn histogram, and how wide its bars and those of the percentiles are at most.
+/// Rows of the histogram; widths of its bars and of those of the percentiles, in characters.
 const ROWS: usize = 8;
-const SPREAD: usize = 20;
-const BAR: usize = 14;
+const HISTOGRAM_BAR: usize = 20;
+const PERCENTILE_BAR: usize = 14;
 
-/// How the due latencies are spread, beside their percentiles by powers; nothing where there are too few to tell.
-fn drawn(due: &Histogram<u64>) -> Vec<String> {
+/// Draws the histogram of the latencies from the due time beside their percentiles; nothing if there are too few.
+fn distribution(due: &Histogram<u64>) -> Vec<String> {
     let micros = |nanos: u64| nanos as f64 / 1e3;
     if percentile(due, 0.9).is_none() {
         return Vec::new();
@@ -200,8 +200,8 @@ fn drawn(due: &Histogram<u64>) -> Vec<String> {
         .filter_map(|(name, share)| Some((name, percentile(due, share)?.as_secs_f64() * 1e6)))
         .collect();
     named.push(("max", micros(due.max())));
-    let left = terminal::histogram(&cells, ROWS, SPREAD);
-    let mut right = terminal::percentiles(&named, BAR).into_iter();
+    let left = terminal::histogram(&cells, ROWS, HISTOGRAM_BAR);
+    let mut right = terminal::percentiles(&named, PERCENTILE_BAR).into_iter();
     let beside = |line: String| match right.next() {
         Some(bar) => format!(" {line}  {bar}"),
         None => format!(" {line}"),
@@ -256,7 +256,7 @@ fn compared(measured: &Measured) -> Vec<String> {
     lines
 }
 
-/// `1.12 times (1.08 to 1.16)`, or that there is nothing to be said.
+/// Formats a ratio with its interval: `1.12 times (1.08 to 1.16)`.
 pub(super) fn ratio(compared: &Compared) -> String {
     match compared.ratio {
         Some(ratio) if ratio.differs() => format!(
@@ -267,7 +267,7 @@ pub(super) fn ratio(compared: &Compared) -> String {
             "no difference seen ({:.3} to {:.3} times)",
             ratio.low, ratio.high
         ),
-        None => format!("not known: it takes {REPEATS_MIN} repeats of both"),
+        None => format!("unknown: needs {REPEATS_MIN} repeats of both"),
     }
 }
 
@@ -283,9 +283,9 @@ fn judgement(measured: &Measured) -> Vec<String> {
     judged("SLO", &measured.slo);
     judged("assert", &measured.asserted);
     if let Some(search) = &measured.search {
-        let limit = search.limit.as_ref();
-        let limit = limit.map_or_else(String::new, |limit| {
-            format!("   limited by: {} ({})", limit.who, limit.why)
+        let limit = search.stopped_by.as_ref();
+        let limit = limit.map_or_else(String::new, |verdict| {
+            format!("   limited by: {} ({})", verdict.limit, verdict.why)
         });
         match search.found {
             Some(rate) => {
@@ -299,24 +299,24 @@ fn judgement(measured: &Measured) -> Vec<String> {
                     count(rate * 0.7)
                 ));
             }
-            None => lines.push(format!(" found      no rate that keeps it{limit}")),
+            None => lines.push(format!(" found      no rate that meets it{limit}")),
         }
     }
     lines
 }
 
-/// The head of a table of runs.
-pub(super) const TRIES: &str =
+/// The header of the table of runs.
+pub(super) const RUNS_HEADER: &str =
     "    n  run      asked/s     done/s     p50 ms     p99 ms  delivered    lag ms   verdict";
 
-/// A row of it.
-pub(super) fn a_try(number: usize, attempt: &Try) -> String {
+/// Formats a row of the table of runs.
+pub(super) fn run_row(number: usize, attempt: &Attempt) -> String {
     let ms = |time: Option<f64>| time.map_or_else(|| "–".to_owned(), figure);
-    let mark = if attempt.kept { "pass" } else { "FAIL" };
-    let why = if attempt.kept {
+    let mark = if attempt.passed { "pass" } else { "FAIL" };
+    let why = if attempt.passed {
         String::new()
     } else {
-        format!(" {}: {}", attempt.verdict.who, attempt.verdict.why)
+        format!(" {}: {}", attempt.verdict.limit, attempt.verdict.why)
     };
     format!(
         "  {number:>3}  {:<7}{:>9}  {:>9}  {:>9}  {:>9}  {:>7.1} %  {:>8}   {mark}{why}",
@@ -330,7 +330,7 @@ pub(super) fn a_try(number: usize, attempt: &Try) -> String {
     )
 }
 
-/// A count with its thousands apart.
+/// Formats a count with thousands separators.
 pub(super) fn count(figure: f64) -> String {
     if figure.abs() < 10.0 && figure.fract() != 0.0 {
         return format!("{figure:.2}");
@@ -346,7 +346,7 @@ pub(super) fn count(figure: f64) -> String {
     out
 }
 
-/// Milliseconds to three figures that tell something.
+/// Formats milliseconds with three significant digits.
 pub(super) fn ms(time: Duration) -> String {
     figure(time.as_secs_f64() * 1e3)
 }

@@ -1,4 +1,4 @@
-//! What is typed after `echoic connect`, and what it means.
+//! The command line of `echoic connect`, and the plan that it describes.
 
 use std::time::Duration;
 
@@ -14,41 +14,42 @@ use crate::{cli::count, store_url::StoreUrl};
 
 use super::{
     expect::Expected,
+    input::{InputSource, Rounds},
     message,
     piped::SEND_ONLY_LINGER,
-    sends::Sends,
-    speech::{Rounds, Speech},
+    send_args::SendArgs,
 };
 
-/// Talk to a peer: at a prompt on a terminal, verbatim through a pipe
+/// Talk to a peer, interactively or through a pipe
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct ConnectArgs {
-    /// Whom to call: 5000 or :5000 (this machine), HOST:PORT, tcp://HOST:PORT, udp://HOST:PORT, unix:PATH,
-    /// unixgram:PATH, or HOST PORT as two words
+    /// Connect to 5000 or :5000 (this machine), HOST:PORT, tcp://HOST:PORT, udp://HOST:PORT, unix:PATH, unixgram:PATH, or
+    /// HOST PORT as two words
     #[arg(value_name = "ENDPOINT")]
     endpoint: String,
 
-    /// The port, if it stands as a word of its own
+    /// The port, if it is a separate word
     #[arg(value_name = "PORT", hide = true)]
     port: Option<String>,
 
-    /// What one message is: chunk (what a read returned), line, crlf, nul, delim:HEX, fixed:N, u8, u16be, u16le,
-    /// u32be, u32le, varint, netstring or content-length; IN/OUT where what is heard and what is said differ
-    /// [default: line at a prompt, chunk in a pipe]
+    /// Divide the stream into messages: chunk (what one read returns), line, crlf, nul, delim:HEX, fixed:N, u8, u16be,
+    /// u16le, u32be, u32le, varint, netstring or content-length; IN/OUT if replies and requests differ [default: line at
+    /// a prompt, chunk in a pipe]
     #[arg(long, value_name = "F", env = "ECHOIC_FRAME", hide_env = true)]
     frame: Option<FramingPair>,
 
-    /// What a typed line ends with on the wire [default: lf with --frame line, none with --frame chunk; other framings have ends of their own]
+    /// End each typed line with this [default: lf with --frame line, none with --frame chunk; other framings define their
+    /// own]
     #[arg(long, value_name = "END")]
     newline: Option<Newline>,
 
-    /// The same as --newline none
+    /// Same as --newline none
     #[arg(long, conflicts_with = "newline")]
     no_newline: bool,
 
-    /// Send a line that is just q, like any other, instead of quitting
+    /// Send a line that is only q instead of quitting
     #[arg(long)]
     no_q: bool,
 
@@ -57,97 +58,100 @@ pub(crate) struct ConnectArgs {
     no_history: bool,
 
     #[command(flatten)]
-    sends: Sends,
+    sends: SendArgs,
 
-    /// Exit with 0 as soon as the reply contains this, with 7 if it has not within -w; /…/ is a regex
+    /// Exit with 0 as soon as the reply contains this, or with 7 if it does not within -w; /.../ is a regular expression
     #[arg(long, value_name = "TEXT|/REGEX/", conflicts_with = "send_only")]
     expect: Option<Expected>,
 
-    /// Say all --send so many times [default: once, or for ever with --every]
+    /// Send all --send messages N times [default: once, or without end with --every]
     #[arg(long, value_name = "N", requires = "SENDS", value_parser = count::<u64>(1..=u64::MAX))]
     count: Option<u64>,
 
-    /// Time from one of those times to the next; with --expect each has a reply of its own
+    /// Repeat at this interval; with --expect, each round must get its own reply
     #[arg(long, value_name = "TIME", requires = "SENDS")]
     every: Option<Span>,
 
-    /// Leave our half open when everything is said; the peer ends it then, or --idle-timeout
+    /// Keep the sending side open after the end of input; the peer or --idle-timeout ends the connection
     #[arg(long)]
     hold: bool,
 
-    /// Say what is to be said and leave; what the peer says is thrown away
+    /// Send the input and leave; discard what arrives
     #[arg(long, conflicts_with_all = ["recv_only", "hold"])]
     send_only: bool,
 
-    /// Say nothing and read no input, and leave our half open
+    /// Send nothing, read no input, and keep the sending side open
     #[arg(long, conflicts_with = "SENDS")]
     recv_only: bool,
 
-    /// Time to resolve the name and to be answered, and for what --expect waits for; a plain number is seconds
+    /// Allow this time for the connection (name resolution included), and for each reply with --expect; a plain number is
+    /// seconds
     #[arg(short = 'w', long, value_name = "TIME", default_value = "10s")]
     connect_timeout: Span,
 
-    /// Silence after the end of a piped input, before the peer's own end is waited for no longer
+    /// CloseMode after this time of silence once piped input has ended
     #[arg(long, value_name = "TIME", default_value = "5s")]
     linger_timeout: Span,
 
-    /// Silence in both directions after which to give up
+    /// Give up after this time without traffic in either direction
     #[arg(long, value_name = "TIME|off", default_value = "off")]
     idle_timeout: OffOr<Span>,
 
-    /// Time in which the peer takes nothing of what it is sent, after which to give up
+    /// Give up if the peer reads nothing for this time
     #[arg(long, value_name = "TIME", default_value = "10s")]
     write_timeout: Span,
 
-    /// Record what is said and what comes in this file, as serve does; read it with `echoic log --store FILE`
+    /// Record the conversation in this file, as serve does; read it with echoic log --store FILE
     #[arg(long, value_name = "FILE")]
     store: Option<StoreUrl>,
 
-    /// Tell of each socket call as it happens
+    /// Print each socket call with its arguments and result on standard error
     #[arg(long)]
     explain: bool,
 
-    /// Tell who answered and what went each way, in a pipe too
+    /// Print the address and a summary on standard error, in a pipe too
     #[arg(short, long)]
     verbose: bool,
 }
 
 const EXAMPLES: &str = "\
 Examples:
-  echoic connect :5000                        a prompt; q quits, :help lists the commands
-  echoic connect localhost 5000               the same, as with nc
-  printf 'hello' | echoic connect :5000       prints the reply, and nothing else
-  echoic connect :12345 </dev/null            hears a greeting
-  echoic connect :5000 --send hello --expect HELLO   exits with 0 if that comes, else with 7
-  echoic connect :5000 --store talk.db        records it; echoic log --store talk.db shows it
-  echoic connect :5000 --explain              shows socket, connect, send, recv, shutdown, close
+  echoic connect :5000                    a prompt; q quits, :help explains
+  echoic connect localhost 5000           the same, with arguments as for nc
+  printf 'hello' | echoic connect :5000   prints the reply and nothing else
+  echoic connect :12345 </dev/null        prints a greeting
+  echoic connect :5000 --send hello --expect HELLO   exits with 0 or 7
+  echoic connect :5000 --store talk.db    records; echoic log --store talk.db
+  echoic connect :5000 --explain          prints every socket call
 
-Over udp:// and unixgram: a line, or a --send, is one datagram, and silence for --linger-timeout
-is the end.
+At a prompt, a line that is only q quits (\\q sends it), Ctrl-D shuts down the
+sending side, Ctrl-C twice quits, and a line that starts with a space stays out
+of the history.
 
-At a prompt, a line that is just q quits (\\q sends it), Ctrl-D ends our half of the stream, Ctrl-C
-twice quits, and a line that starts with a space is kept out of the history.
+In a pipe, the end of input shuts down the sending side; connect then reads
+until the peer closes. If the peer sends nothing for --linger-timeout instead,
+connect leaves: with 0 if every request has a reply, else with 5.
 
-In a pipe, the end of the input is the end of our half; the peer's half is then read to its end. A
-peer that stays silent for --linger-timeout instead is left: with code 0 if everything was
-answered, else 5.
+Over udp:// and unixgram: each line or --send is one datagram, and silence for
+--linger-timeout is the end.
 
-Exit codes: 0 done, 1 system error, 2 usage, 3 name not resolved, 4 refused or unreachable,
-5 timed out, 6 reset or cut before the end, 7 the reply was not the expected one, 130 interrupted.";
+Exit codes: 0 done, 1 system error, 2 usage, 3 name not resolved, 4 refused or
+unreachable, 5 timed out, 6 reset or cut before the end, 7 --expect not met, 130
+interrupted.";
 
-/// What follows a typed line on the wire.
+/// The bytes after a typed line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Newline {
-    /// A line feed.
+    /// Line feed
     Lf,
-    /// Carriage return and line feed, as SMTP and HTTP want it.
+    /// Carriage return and line feed, as in SMTP and HTTP
     Crlf,
-    /// Nothing, as the tutorial's client does it.
+    /// Nothing, like the client of the tutorial
     None,
 }
 
 impl Newline {
-    /// Its bytes.
+    /// Returns the bytes.
     pub(super) fn bytes(self) -> &'static [u8] {
         match self {
             Self::Lf => b"\n",
@@ -157,59 +161,59 @@ impl Newline {
     }
 }
 
-/// What is to be done.
+/// What the command line asks for.
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each was a flag of its own")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(super) struct Plan {
     pub(super) endpoint: Endpoint,
     pub(super) frames: FramingPair,
-    /// None: what fits the framing.
+    /// `None`: the default of the framing.
     pub(super) newline: Option<Newline>,
     pub(super) q_quits: bool,
     pub(super) history: bool,
     pub(super) connect_within: Duration,
     pub(super) waits: Timeouts,
-    /// A line, or a message, is a datagram.
+    /// A line or a message is a datagram.
     pub(super) datagrams: bool,
-    pub(super) speech: Speech,
+    pub(super) input: InputSource,
     pub(super) expect: Option<Expected>,
     pub(super) hold: bool,
     pub(super) send_only: bool,
-    /// Where it is recorded.
+    /// Where to record the conversation.
     pub(super) store: Option<StoreUrl>,
     pub(super) explain: bool,
     pub(super) verbose: bool,
 }
 
 impl ConnectArgs {
-    /// What is said does not come from a person at a prompt.
-    pub(super) fn speaks_for_itself(&self) -> bool {
+    /// Returns whether options supply the input, so that a prompt is not needed.
+    pub(super) fn has_input(&self) -> bool {
         !self.sends.is_empty() || self.expect.is_some() || self.send_only || self.recv_only
     }
 
-    /// What is to be said without a prompt.
-    fn speech(
+    /// Returns the input of a connection without a prompt.
+    fn input(
         &self,
         datagrams: bool,
-        said: Framing,
+        outbound: Framing,
         newline: Option<Newline>,
-    ) -> Result<Speech, String> {
+    ) -> Result<InputSource, String> {
         if self.recv_only {
-            return Ok(Speech::Silence);
+            return Ok(InputSource::None);
         }
         if self.sends.is_empty() {
             let end = newline.unwrap_or(Newline::None).bytes();
             return Ok(if datagrams {
-                Speech::Lines(end)
+                InputSource::StdinLines(end)
             } else {
-                Speech::Input
+                InputSource::Stdin
             });
         }
         let bodies = self.sends.bodies()?;
         let messages = bodies
             .iter()
-            .map(|body| message::framed(said, newline, body));
-        Ok(Speech::Rounds(Rounds {
+            .map(|body| message::framed(outbound, newline, body));
+        Ok(InputSource::Rounds(Rounds {
             messages: messages.collect::<Result<_, _>>()?,
             count: self.count.or_else(|| self.every.is_none().then_some(1)),
             every: self.every.map(|every| every.0),
@@ -220,13 +224,13 @@ impl ConnectArgs {
         match &self.store {
             None | Some(StoreUrl::None) => Ok(None),
             Some(StoreUrl::Memory) => {
-                Err("--store names a file here: the memory is gone with us".to_owned())
+                Err("invalid --store memory: it would be lost at exit; expected a file".to_owned())
             }
             file @ Some(StoreUrl::Sqlite(_)) => Ok(file.clone()),
         }
     }
 
-    /// What was typed means this; `prompt` if there is a person at both ends.
+    /// Returns the plan, or an error that names the option at fault; `prompt` if there will be a prompt.
     pub(super) fn plan(&self, prompt: bool) -> Result<Plan, String> {
         let Located { endpoint, options } = located(&self.endpoint, self.port.as_deref())?;
         let datagrams = endpoint.shape() == Some(Shape::Datagrams);
@@ -240,21 +244,19 @@ impl ConnectArgs {
             match &*name {
                 "frame" => frames = value.parse().map_err(|error| format!("{error}"))?,
                 _ => {
-                    return Err(format!(
-                        "?{name}= is no option of an endpoint to call; there is frame"
-                    ));
+                    return Err(format!("invalid option ?{name}=: expected frame"));
                 }
             }
         }
         if datagrams && frames != Framing::Chunk.into() {
-            return Err("a datagram is one whole message, so --frame does not apply".to_owned());
+            return Err("--frame does not apply: a datagram is one whole message".to_owned());
         }
         let newline = self
             .newline
             .or_else(|| self.no_newline.then_some(Newline::None));
         if newline.is_some() && message::newline(frames.outbound, newline).is_none() {
             return Err(format!(
-                "--newline is for lines and chunks; under {} a message has an end of its own",
+                "--newline applies to line and chunk only; {} defines the end of a message",
                 frames.outbound
             ));
         }
@@ -266,7 +268,7 @@ impl ConnectArgs {
         };
         Ok(Plan {
             datagrams,
-            speech: self.speech(datagrams, frames.outbound, newline)?,
+            input: self.input(datagrams, frames.outbound, newline)?,
             expect: self.expect.clone(),
             hold: self.hold || self.recv_only,
             send_only: self.send_only,
@@ -299,7 +301,7 @@ fn located(first: &str, port: Option<&str>) -> Result<Located, String> {
         Some(port) => {
             if first.parse::<Located>().is_ok() {
                 return Err(format!(
-                    "{first:?} names a port already, and {port:?} follows it; leave one of them out"
+                    "two ports: {first:?} has one and {port:?} follows; leave one of them out"
                 ));
             }
             let is_ipv6 = first.parse::<std::net::Ipv6Addr>().is_ok();
@@ -314,14 +316,15 @@ fn located(first: &str, port: Option<&str>) -> Result<Located, String> {
     let located = located.map_err(|error| error.to_string())?;
     match &located.endpoint {
         Endpoint::Tcp(at) | Endpoint::Udp(at) if at.port == 0 => {
-            Err("nobody can be called at port 0; it means \"any free port\" to a server".to_owned())
+            Err("invalid port 0: expected the port of a server".to_owned())
         }
         Endpoint::Tcp(at) | Endpoint::Udp(at) if at.host == Host::Any => {
-            Err("* is every address of this machine, for listening; name a host to call".to_owned())
+            Err("invalid host *: it is for listening; expected the host to connect to".to_owned())
         }
-        Endpoint::Fd(_) => {
-            Err("a socket that was handed over is for listening; name whom to call".to_owned())
-        }
+        Endpoint::Fd(_) => Err(
+            "invalid endpoint fd: it is for listening; expected an address to connect to"
+                .to_owned(),
+        ),
         _ => Ok(located),
     }
 }
@@ -333,15 +336,15 @@ mod tests {
     use super::*;
 
     #[derive(Parser)]
-    struct Typed {
+    struct CommandLine {
         #[command(flatten)]
         args: ConnectArgs,
     }
 
     fn plan(words: &str, prompt: bool) -> Result<Plan, String> {
         let words = std::iter::once("connect").chain(words.split(' '));
-        let typed = Typed::try_parse_from(words).map_err(|error| error.to_string())?;
-        typed.args.plan(prompt)
+        let parsed = CommandLine::try_parse_from(words).map_err(|error| error.to_string())?;
+        parsed.args.plan(prompt)
     }
 
     #[test]
@@ -364,8 +367,8 @@ mod tests {
 
     #[test]
     fn sends_are_framed_and_repeat_only_if_requested() {
-        let rounds = |words| match plan(words, false).unwrap().speech {
-            Speech::Rounds(rounds) => (rounds.messages, rounds.count, rounds.every),
+        let rounds = |words| match plan(words, false).unwrap().input {
+            InputSource::Rounds(rounds) => (rounds.messages, rounds.count, rounds.every),
             other => panic!("{other:?}"),
         };
         let once = rounds(":5000 --send a --send-hex 62 --frame line/u8");
@@ -392,9 +395,9 @@ mod tests {
             (":5000 --frame paragraph", "expected chunk, line"),
             (":5000 --linger-timeout soon", "invalid duration soon"),
             (":5000 --newline lf --no-newline", "cannot be used with"),
-            (":5000 --newline lf --frame u8", "an end of its own"),
+            (":5000 --newline lf --frame u8", "defines the end"),
             (":5000?frame=lines", "invalid framing lines"),
-            (":5000?idle-timeout=5s", "there is frame"),
+            (":5000?idle-timeout=5s", "expected frame"),
             ("fd:3", "for listening"),
             ("udp://:5000 --frame line", "one whole message"),
             (":5000 --count 3", "--send"),
@@ -404,11 +407,11 @@ mod tests {
             ),
             (":5000 --send a --recv-only", "cannot be used with"),
             (":5000 --send-only --hold", "cannot be used with"),
-            (":5000 --send ab --frame fixed:3", "3 bytes"),
+            (":5000 --send ab --frame fixed:3", "exactly 3"),
             (":5000 --expect /(/ --send a", "unclosed group"),
         ] {
-            let said = plan(words, false).unwrap_err();
-            assert!(said.contains(why), "{words}: {said}");
+            let error = plan(words, false).unwrap_err();
+            assert!(error.contains(why), "{words}: {error}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! `--expect`: whether the reply is the one that was wanted.
+//! `--expect`: checks received bytes for an expected text or pattern.
 
 use std::{
     fmt,
@@ -12,7 +12,7 @@ use memchr::memmem;
 use regex::bytes::{Regex, RegexBuilder};
 use tokio::sync::Notify;
 
-/// What a reply must contain.
+/// What the reply must contain.
 #[derive(Clone, Debug)]
 pub(super) enum Expected {
     /// These bytes.
@@ -29,13 +29,13 @@ impl FromStr for Expected {
             .strip_prefix('/')
             .and_then(|rest| rest.strip_suffix('/'));
         if let Some(regex) = inner.filter(|inner| !inner.is_empty()) {
-            return line_by_line(regex)
+            return multi_line_regex(regex)
                 .map(Self::Regex)
                 .map_err(|error| error.to_string());
         }
         match escape::parse(text) {
             Ok(bytes) if bytes.is_empty() => {
-                Err("every reply contains nothing; say what is expected".to_owned())
+                Err("invalid expectation \"\": expected text or /REGEX/".to_owned())
             }
             Ok(bytes) => Ok(Self::Text(bytes)),
             Err(error) => Err(error.to_string()),
@@ -43,8 +43,8 @@ impl FromStr for Expected {
     }
 }
 
-/// `^` and `$` are the ends of a line: what comes is more than one message, and their ends belong to it.
-fn line_by_line(regex: &str) -> Result<Regex, regex::Error> {
+/// Builds a regex whose `^` and `$` match at lines, with CRLF too, since replies come with their terminators.
+fn multi_line_regex(regex: &str) -> Result<Regex, regex::Error> {
     RegexBuilder::new(regex).multi_line(true).crlf(true).build()
 }
 
@@ -57,54 +57,54 @@ impl fmt::Display for Expected {
     }
 }
 
-/// What has been heard, looked at as it comes.
-pub(super) struct Watcher {
+/// Searches received bytes for the expectation as they arrive.
+pub(super) struct Matcher {
     expected: Expected,
-    heard: Mutex<Vec<u8>>,
+    received: Mutex<Vec<u8>>,
     more: Notify,
 }
 
-/// Bytes heard that are looked at together; the oldest are forgotten first.
-const HEARD_BYTES_MAX: usize = 1 << 20;
+/// Bytes searched together; older bytes are dropped.
+const RECEIVED_BYTES_MAX: usize = 1 << 20;
 
-impl Watcher {
+impl Matcher {
     pub(super) fn new(expected: Expected) -> Self {
         Self {
             expected,
-            heard: Mutex::default(),
+            received: Mutex::default(),
             more: Notify::new(),
         }
     }
 
-    /// These bytes came.
-    pub(super) fn heard(&self, bytes: &[u8]) {
-        let mut heard = self.bytes();
-        heard.extend_from_slice(bytes);
-        let too_many = heard.len().saturating_sub(HEARD_BYTES_MAX);
-        heard.drain(..too_many);
-        drop(heard);
+    /// Adds received bytes.
+    pub(super) fn push(&self, bytes: &[u8]) {
+        let mut received = self.bytes();
+        received.extend_from_slice(bytes);
+        let too_many = received.len().saturating_sub(RECEIVED_BYTES_MAX);
+        received.drain(..too_many);
+        drop(received);
         self.more.notify_waiters();
     }
 
-    /// Forgets what was heard: the next reply has to be right on its own.
-    pub(super) fn again(&self) {
+    /// Drops all bytes, so that the next reply must match on its own.
+    pub(super) fn clear(&self) {
         self.bytes().clear();
     }
 
-    /// Whether it is right by now.
+    /// Returns whether the bytes so far match.
     pub(super) fn is_met(&self) -> bool {
-        let heard = self.bytes();
+        let received = self.bytes();
         match &self.expected {
-            Expected::Text(text) => memmem::find(&heard, text).is_some(),
-            Expected::Regex(regex) => regex.is_match(&heard),
+            Expected::Text(text) => memmem::find(&received, text).is_some(),
+            Expected::Regex(regex) => regex.is_match(&received),
         }
     }
 
-    /// Until it is right.
-    pub(super) async fn met(&self) {
+    /// Waits until the bytes match.
+    pub(super) async fn matched(&self) {
         let mut more = pin!(self.more.notified());
         loop {
-            // Listens before it looks, so that nothing comes in between.
+            // Register before checking, so that no notification is missed in between.
             more.as_mut().enable();
             if self.is_met() {
                 return;
@@ -115,7 +115,7 @@ impl Watcher {
     }
 
     fn bytes(&self) -> MutexGuard<'_, Vec<u8>> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+        self.received.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -124,11 +124,11 @@ mod tests {
     use super::*;
 
     fn met(expected: &str, pieces: &[&[u8]]) -> bool {
-        let watcher = Watcher::new(expected.parse().unwrap());
+        let matcher = Matcher::new(expected.parse().unwrap());
         for piece in pieces {
-            watcher.heard(piece);
+            matcher.push(piece);
         }
-        watcher.is_met()
+        matcher.is_met()
     }
 
     #[test]
@@ -154,14 +154,14 @@ mod tests {
 
     #[test]
     fn expectation_searches_only_the_last_mebibyte() {
-        let watcher = Watcher::new("end".parse().unwrap());
+        let matcher = Matcher::new("end".parse().unwrap());
         for _ in 0..100 {
-            watcher.heard(&vec![b'x'; 30_000]);
+            matcher.push(&vec![b'x'; 30_000]);
         }
-        watcher.heard(b"end");
-        assert!(watcher.is_met());
-        assert!(watcher.bytes().len() <= HEARD_BYTES_MAX);
-        watcher.again();
-        assert!(!watcher.is_met());
+        matcher.push(b"end");
+        assert!(matcher.is_met());
+        assert!(matcher.bytes().len() <= RECEIVED_BYTES_MAX);
+        matcher.clear();
+        assert!(!matcher.is_met());
     }
 }

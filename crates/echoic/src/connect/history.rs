@@ -1,4 +1,4 @@
-//! Where the lines typed to a target are kept: one file for each, readable by its owner only.
+//! The history files of the prompt: one for each endpoint, readable by the owner only.
 
 use std::{
     fs::DirBuilder,
@@ -10,11 +10,11 @@ use std::{
 use echoic_core::endpoint::Endpoint;
 use etcetera::BaseStrategy;
 
-/// Lines kept for a target; the oldest go first.
+/// Lines in a history file; the oldest are dropped first.
 pub(super) const LINES_MAX: usize = 1000;
 
-/// The file for `endpoint`, in a directory made for it (mode 0700): `$XDG_STATE_HOME/echoic/history/`, which is
-/// `~/.local/state` unless set. None where the system has no such place.
+/// Returns the file for `endpoint` in `$XDG_STATE_HOME/echoic/history/` (by default `~/.local/state/...`), and creates that
+/// directory with mode 0700. `None` if there is no home directory.
 pub(super) fn file(endpoint: &Endpoint) -> io::Result<Option<PathBuf>> {
     let state = etcetera::choose_base_strategy()
         .ok()
@@ -28,7 +28,7 @@ fn file_under(state: &Path, endpoint: &Endpoint) -> io::Result<PathBuf> {
     Ok(dir.join(name(endpoint)))
 }
 
-/// Longest name of a file that every file system takes, less room for what an editor may append.
+/// Longest file name, in bytes: the 255 of most file systems less room for suffixes.
 const NAME_BYTES_MAX: usize = 240;
 
 fn name(endpoint: &Endpoint) -> String {
@@ -42,7 +42,7 @@ fn name(endpoint: &Endpoint) -> String {
         }
     };
     let name: String = format!("{scheme}_{address}").chars().map(safe).collect();
-    // A target has an ASCII name; its end, with the port, tells more than its beginning.
+    // The name is ASCII by now, so any index is a boundary. Keep the end: it has the port.
     name[name.len().saturating_sub(NAME_BYTES_MAX)..].to_owned()
 }
 

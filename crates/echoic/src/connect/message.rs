@@ -1,42 +1,48 @@
-//! What is to be said, as one message on the wire.
+//! Encodes a body as one message of a framing.
 
 use echoic_core::framing::{End, Framing};
 
 use super::args::Newline;
 
-/// What follows a message where its framing leaves that open: none where it does not.
-pub(super) fn newline(said: Framing, chosen: Option<Newline>) -> Option<Newline> {
-    match said {
+/// Returns the newline for framings that leave it open (`line`, `chunk`), and `None` for the others.
+pub(super) fn newline(framing: Framing, chosen: Option<Newline>) -> Option<Newline> {
+    match framing {
         Framing::Line => Some(chosen.unwrap_or(Newline::Lf)),
         Framing::Chunk => Some(chosen.unwrap_or(Newline::None)),
         _ => None,
     }
 }
 
-/// `body` as one message under `said`; the error is a sentence for who wants to say it.
+/// Encodes `body` as one message of `framing`. The error is a sentence for the user.
 pub(super) fn framed(
-    said: Framing,
+    framing: Framing,
     chosen: Option<Newline>,
     body: &[u8],
 ) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::with_capacity(body.len() + 16);
-    if let Some(newline) = newline(said, chosen) {
+    if let Some(newline) = newline(framing, chosen) {
         bytes.extend_from_slice(body);
         bytes.extend_from_slice(newline.bytes());
         return Ok(bytes);
     }
-    if let Framing::Fixed(wanted) = said
+    if let Framing::Fixed(wanted) = framing
         && wanted.get() as usize != body.len()
     {
         let had = body.len();
         return Err(format!(
-            "under {said} a message is {wanted} bytes, and this one has {had}"
+            "invalid message of {had} bytes: under {framing} it has exactly {wanted}"
         ));
     }
-    let start = said.open(&mut bytes);
+    let start = framing.open(&mut bytes);
     bytes.extend_from_slice(body);
-    said.close(&mut bytes, start, End::Whole)
-        .map_err(|error| format!("{} bytes are more than {said} can say", error.bytes))?;
+    framing
+        .close(&mut bytes, start, End::Whole)
+        .map_err(|error| {
+            format!(
+                "message too long: {} bytes do not fit the length field of {framing}",
+                error.bytes
+            )
+        })?;
     Ok(bytes)
 }
 
@@ -44,7 +50,7 @@ pub(super) fn framed(
 mod tests {
     use super::*;
 
-    fn said(framing: &str, newline: Option<Newline>, body: &str) -> Result<String, String> {
+    fn encoded(framing: &str, newline: Option<Newline>, body: &str) -> Result<String, String> {
         let bytes = framed(framing.parse().unwrap(), newline, body.as_bytes())?;
         Ok(String::from_utf8(bytes).unwrap())
     }
@@ -62,7 +68,7 @@ mod tests {
             ("content-length", "Content-Length: 5\r\n\r\nhello"),
         ] {
             assert_eq!(
-                said(framing, None, "hello").as_deref(),
+                encoded(framing, None, "hello").as_deref(),
                 Ok(wire),
                 "{framing}"
             );
@@ -71,23 +77,26 @@ mod tests {
 
     #[test]
     fn newline_can_be_chosen_for_line_and_chunk() {
-        assert_eq!(said("line", Some(Newline::Crlf), "a"), Ok("a\r\n".into()));
-        assert_eq!(said("chunk", Some(Newline::Lf), "a"), Ok("a\n".into()));
-        assert_eq!(said("line", Some(Newline::None), "a"), Ok("a".into()));
+        assert_eq!(
+            encoded("line", Some(Newline::Crlf), "a"),
+            Ok("a\r\n".into())
+        );
+        assert_eq!(encoded("chunk", Some(Newline::Lf), "a"), Ok("a\n".into()));
+        assert_eq!(encoded("line", Some(Newline::None), "a"), Ok("a".into()));
     }
 
     #[test]
     fn message_the_framing_cannot_carry_is_rejected() {
         assert!(framed("u8".parse().unwrap(), None, &[b'x'; 255]).is_ok());
         assert!(
-            said("u8", None, &"x".repeat(256))
+            encoded("u8", None, &"x".repeat(256))
                 .unwrap_err()
                 .contains("256 bytes")
         );
         assert!(
-            said("fixed:4", None, "abc")
+            encoded("fixed:4", None, "abc")
                 .unwrap_err()
-                .contains("4 bytes")
+                .contains("exactly 4")
         );
     }
 }

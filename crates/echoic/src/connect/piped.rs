@@ -1,8 +1,10 @@
-//! Without a person: what is said verbatim to the peer, the peer's bytes and nothing else to standard output.
+//! `connect` without a prompt: sends the input verbatim, and writes the received bytes and nothing else to standard output.
 
 use std::{cell::Cell, future::Future, io, sync::Arc, thread, time::Duration};
 
-use echoic_client::{ClientEvent, Leave, Say, Talked, Watch, talk_watched};
+use echoic_client::{
+    ClientCommand, ClientEvent, CloseMode, ConversationSummary, Observer, converse_observed,
+};
 use echoic_wire::Link;
 use tokio::{
     select,
@@ -12,61 +14,62 @@ use tokio::{
 
 use super::{
     args::Plan,
-    expect::Watcher,
-    speech::{Expecting, Said, speak},
-    visible::Output,
+    expect::Matcher,
+    input::{Expecting, InputEnd, send_input},
+    output::Output,
 };
 
-/// Reads that may wait to be sent, and to be written. With what the loop itself holds, that bounds the memory.
+/// Capacity of the queues between input, connection and output, in reads. With the buffers of the loop it bounds memory.
 const QUEUE: usize = 2;
 
-/// Silence after our end before a peer that is not listened to is left: time for what we said to arrive.
+/// Time of silence after which `--send-only` leaves, so that the sent bytes can arrive.
 pub(super) const SEND_ONLY_LINGER: Duration = Duration::from_millis(100);
 
-/// For a reply that has come to be compared with what was expected.
+/// Time at the end for received bytes to be compared with the expectation.
 const SETTLE_WITHIN: Duration = Duration::from_millis(100);
 
-/// What became of it.
-pub(super) struct Piped {
-    pub(super) talked: Talked,
-    /// Our own input or output failed; a reader of our output that has gone (`| head`) is no failure.
-    pub(super) trouble: Option<Trouble>,
-    /// Whether what was expected came; none if nothing was.
+/// The result of a connection without a prompt.
+pub(super) struct PipedResult {
+    pub(super) conversation: ConversationSummary,
+    /// Standard input or output failed. A closed pipe at standard output (`| head`) is not an error.
+    pub(super) local_error: Option<LocalError>,
+    /// Whether the reply met `--expect`; `None` without it.
     pub(super) met: Option<bool>,
-    /// A signal asked us to stop.
+    /// A signal stopped it.
     pub(super) interrupted: bool,
 }
 
-/// Which of our own ends failed.
-pub(super) enum Trouble {
+/// The standard stream that failed.
+pub(super) enum LocalError {
     Input(io::Error),
     Output(io::Error),
 }
 
-/// Talks until the peer, the waits, a met expectation or `stop` end it. `watch` is told of what goes over the wire.
+/// Runs the connection until the peer, a timeout, the expectation or `stop` ends it. `watch` observes the traffic.
 pub(super) async fn piped(
     link: Link,
     plan: &Plan,
-    watch: impl Watch,
+    watch: impl Observer,
     stop: impl Future<Output = ()>,
-) -> Piped {
+) -> PipedResult {
     let (say, says) = mpsc::channel(QUEUE);
-    let (news, heard) = mpsc::channel(QUEUE);
+    let (events, received) = mpsc::channel(QUEUE);
     let expecting = plan.expect.clone().map(|expected| Expecting {
-        watcher: Arc::new(Watcher::new(expected)),
+        matcher: Arc::new(Matcher::new(expected)),
         within: plan.connect_within,
     });
     let expects = expecting.is_some();
-    let patience = if expects {
+    let settle = if expects {
         SETTLE_WITHIN
     } else {
         Duration::ZERO
     };
-    let watcher = expecting
+    let matcher = expecting
         .as_ref()
-        .map(|expecting| Arc::clone(&expecting.watcher));
-    let written = write_apart(heard, watcher, plan.send_only);
-    let held: Option<mpsc::Sender<Say>> = (plan.hold || expects).then(|| say.clone());
+        .map(|expecting| Arc::clone(&expecting.matcher));
+    let written = spawn_writer(received, matcher, plan.send_only);
+    let keep_open: Option<mpsc::Sender<ClientCommand>> =
+        (plan.hold || expects).then(|| say.clone());
     let (leave, leaves) = oneshot::channel();
     let interrupted = Cell::new(false);
     let leaving = async {
@@ -74,73 +77,74 @@ pub(super) async fn piped(
             Ok(how) = leaves => how,
             () = stop => {
                 interrupted.set(true);
-                Leave::Quit
+                CloseMode::Graceful
             }
         }
     };
-    let speech = plan.speech.clone();
-    let mut speaking = tokio::spawn(async move {
-        let said = speak(speech, expecting, say).await;
-        if matches!(said, Said::Met | Said::NotMet | Said::Broken(_)) {
-            // The conversation may be over already.
-            let _ = leave.send(Leave::Quit);
+    let input = plan.input.clone();
+    let mut sending = tokio::spawn(async move {
+        let end = send_input(input, expecting, say).await;
+        if matches!(end, InputEnd::Met | InputEnd::NotMet | InputEnd::Failed(_)) {
+            // The receiver is gone if the connection has ended already.
+            let _ = leave.send(CloseMode::Graceful);
         }
-        said
+        end
     });
     let waits = plan.waits.clone();
-    let talked = talk_watched(link, plan.frames, says, news, leaving, waits, watch).await;
-    drop(held);
-    // Nothing more can come, so it ends once what came is written; how long that takes is our reader's affair.
+    let conversation =
+        converse_observed(link, plan.frames, says, events, leaving, waits, watch).await;
+    drop(keep_open);
+    // No more bytes can arrive, so the writer ends once its queue is written; the reader of our output sets the pace.
     let written = written.await.unwrap_or(Ok(()));
-    // What was written last may be what was expected, and whoever waits for it is to see it.
-    let said = timeout(patience, &mut speaking).await;
-    speaking.abort();
-    let said = said.ok().and_then(Result::ok);
+    // The last bytes may meet the expectation: give the sending task time to see them.
+    let end = timeout(settle, &mut sending).await;
+    sending.abort();
+    let end = end.ok().and_then(Result::ok);
     let output = written
         .err()
         .filter(|error| error.kind() != io::ErrorKind::BrokenPipe)
-        .map(Trouble::Output);
-    let met = expects.then_some(matches!(said, Some(Said::Met)));
-    let input = match said {
-        Some(Said::Broken(error)) => Some(Trouble::Input(error)),
+        .map(LocalError::Output);
+    let met = expects.then_some(matches!(end, Some(InputEnd::Met)));
+    let input = match end {
+        Some(InputEnd::Failed(error)) => Some(LocalError::Input(error)),
         _ => None,
     };
-    Piped {
-        talked,
-        trouble: output.or(input),
+    PipedResult {
+        conversation,
+        local_error: output.or(input),
         met,
         interrupted: interrupted.get(),
     }
 }
 
-/// Writes it on a thread of its own, since standard output may take its time.
-fn write_apart(
-    heard: mpsc::Receiver<ClientEvent>,
-    watcher: Option<Arc<Watcher>>,
-    discards: bool,
+/// Starts a thread that writes received bytes to standard output, since that may block.
+fn spawn_writer(
+    received: mpsc::Receiver<ClientEvent>,
+    matcher: Option<Arc<Matcher>>,
+    discard: bool,
 ) -> oneshot::Receiver<io::Result<()>> {
     let (wrote, written) = oneshot::channel();
     thread::spawn(move || {
-        // Nobody waits for it only if we are done.
-        let _ = wrote.send(write_all(heard, watcher.as_deref(), discards));
+        // The receiver is gone only if the program is ending.
+        let _ = wrote.send(write_all(received, matcher.as_deref(), discard));
     });
     written
 }
 
-/// Each read of the peer is written at once.
+/// Writes the bytes of each read at once.
 fn write_all(
-    mut heard: mpsc::Receiver<ClientEvent>,
-    watcher: Option<&Watcher>,
-    discards: bool,
+    mut received: mpsc::Receiver<ClientEvent>,
+    matcher: Option<&Matcher>,
+    discard: bool,
 ) -> io::Result<()> {
     let mut output = Output::standard();
-    while let Some(news) = heard.blocking_recv() {
-        if let ClientEvent::Heard { bytes, .. } = news {
-            if !discards {
-                output.read(&bytes)?;
+    while let Some(event) = received.blocking_recv() {
+        if let ClientEvent::Received { bytes, .. } = event {
+            if !discard {
+                output.write(&bytes)?;
             }
-            if let Some(watcher) = watcher {
-                watcher.heard(&bytes);
+            if let Some(matcher) = matcher {
+                matcher.push(&bytes);
             }
         }
     }

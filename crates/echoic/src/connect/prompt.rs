@@ -1,8 +1,8 @@
-//! The line that is being typed, on a thread of its own.
+//! The prompt: reads lines with rustyline on a thread of its own.
 //!
-//! rustyline blocks while a line is typed, and holds the terminal in raw mode. Only it knows how to give the
-//! terminal back, so when the conversation ends first, the prompt is not abandoned but woken: by the signal that
-//! Ctrl-C would have been, sent to ourselves, again and again until it has heard it.
+//! rustyline blocks while it reads a line and holds the terminal in raw mode, which only it can leave. When the
+//! conversation ends first, the prompt is therefore woken rather than abandoned: the process sends itself SIGINT, as
+//! Ctrl-C would, until the thread has ended.
 
 use std::{
     path::PathBuf,
@@ -25,102 +25,102 @@ use rustyline::{
 use tokio::sync::mpsc;
 
 use super::{
-    gate::{Gate, Opener, Shutter},
+    command::{self, Command},
     history,
+    print_gate::{CloseOnEnter, OpenOnDraw, PrintGate},
     screen::Screen,
-    typed::{self, Typed},
 };
 
-/// What was done at the prompt.
+/// What the user did at the prompt.
 #[derive(Debug)]
-pub(super) enum Key {
-    /// A line was entered.
-    Typed(Typed),
-    /// A line was entered that means nothing; the sentence says why.
-    Wrong(String),
-    /// Ctrl-C, once.
+pub(super) enum PromptEvent {
+    /// Entered a line.
+    Command(Command),
+    /// Entered an invalid command; the text is the error.
+    Invalid(String),
+    /// Pressed Ctrl-C once.
     Interrupted,
-    /// Ctrl-C, twice. The prompt has ended.
+    /// Pressed Ctrl-C twice. The prompt has ended.
     Killed,
     /// The terminal failed. The prompt has ended.
-    Broken(ReadlineError),
+    Failed(ReadlineError),
 }
 
-/// How the prompt behaves.
-pub(super) struct Manners {
+/// Options of the prompt.
+pub(super) struct PromptOptions {
     pub(super) q_quits: bool,
-    /// Where lines are remembered.
+    /// The history file.
     pub(super) history: Option<PathBuf>,
 }
 
-/// A prompt that is being typed at.
+/// A running prompt.
 pub(super) struct Prompt {
     thread: JoinHandle<()>,
     ending: Arc<AtomicBool>,
-    /// How the terminal was before.
-    cooked: Option<Termios>,
-    /// It can be woken; a terminal that can do nothing (`TERM=dumb`) is read by the line and never raw.
+    /// The terminal's settings before the prompt.
+    original: Option<Termios>,
+    /// The terminal is in raw mode, so the prompt can be woken. Under `TERM=dumb` rustyline reads in cooked mode.
     raw: bool,
 }
 
-/// What stands before the line.
+/// The text before the line.
 const MARK: &str = "▸ ";
 
-/// Lines that may wait for the conversation.
+/// Capacity of the queue of events.
 const QUEUE: usize = 16;
 
-/// For the prompt to hear that it is over.
+/// Longest time that `end` waits for the thread.
 const WAKE_WITHIN: Duration = Duration::from_secs(1);
 
-/// Starts it. The process must have a handler of its own for SIGINT by now, so that waking the prompt just when
-/// it is not listening does no harm.
+/// Starts the prompt. The process must handle SIGINT by now, since waking the prompt while it does not read a line would
+/// otherwise end the process.
 pub(super) fn start(
-    manners: Manners,
+    options: PromptOptions,
     screen: &Screen,
-) -> Result<(Prompt, mpsc::Receiver<Key>), ReadlineError> {
+) -> Result<(Prompt, mpsc::Receiver<PromptEvent>), ReadlineError> {
     let config = Config::builder()
         .max_history_size(history::LINES_MAX)?
         .history_ignore_space(true)
         .build();
-    let mut editor: Editor<Opener, FileHistory> = Editor::with_config(config)?;
+    let mut editor: Editor<OpenOnDraw, FileHistory> = Editor::with_config(config)?;
     editor.bind_sequence(
         KeyEvent(KeyCode::Char(']'), Modifiers::CTRL),
         EventHandler::Conditional(Box::new(BeginCommand)),
     );
     let tab = Cmd::Insert(1, "\t".to_owned());
     editor.bind_sequence(KeyEvent(KeyCode::Tab, Modifiers::NONE), tab);
-    let gate = Gate::default();
-    let shutter = EventHandler::Conditional(Box::new(Shutter(gate.clone())));
-    editor.bind_sequence(Event::Any, shutter);
-    editor.set_helper(Some(Opener(gate.clone())));
-    if let Some(path) = &manners.history {
-        // There is none the first time.
+    let gate = PrintGate::default();
+    let close_on_enter = EventHandler::Conditional(Box::new(CloseOnEnter(gate.clone())));
+    editor.bind_sequence(Event::Any, close_on_enter);
+    editor.set_helper(Some(OpenOnDraw(gate.clone())));
+    if let Some(path) = &options.history {
+        // The file does not exist the first time.
         let _ = editor.load_history(path);
     }
     let printer = editor.create_external_printer();
     let raw = printer.is_ok();
     if let Ok(printer) = printer {
-        screen.give_to(printer, gate.clone());
+        screen.attach_prompt(printer, gate.clone());
     }
     let ending = Arc::new(AtomicBool::new(false));
-    let (keys, typed) = mpsc::channel(QUEUE);
-    let cooked = tcgetattr(std::io::stdin()).ok();
-    let told = Arc::clone(&ending);
+    let (events, received) = mpsc::channel(QUEUE);
+    let original = tcgetattr(std::io::stdin()).ok();
+    let is_ending = Arc::clone(&ending);
     let thread = thread::spawn(move || {
-        type_lines(editor, &manners, &keys, &told);
+        read_lines(editor, &options, &events, &is_ending);
         gate.open();
     });
     let prompt = Prompt {
         thread,
         ending,
-        cooked,
+        original,
         raw,
     };
-    Ok((prompt, typed))
+    Ok((prompt, received))
 }
 
 impl Prompt {
-    /// Ends it and gives the terminal back as it was.
+    /// Ends the prompt and restores the terminal.
     pub(super) fn end(self) {
         self.ending.store(true, Ordering::SeqCst);
         let deadline = Instant::now() + WAKE_WITHIN;
@@ -130,17 +130,17 @@ impl Prompt {
         }
         if self.thread.is_finished() {
             let _ = self.thread.join();
-        } else if let Some(cooked) = &self.cooked {
-            // It is stuck, or never was raw: it ends with the process.
-            let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, cooked);
+        } else if let Some(original) = &self.original {
+            // The thread is stuck or never used raw mode; it ends with the process.
+            let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, original);
         }
     }
 }
 
-fn type_lines(
-    mut editor: Editor<Opener, FileHistory>,
-    manners: &Manners,
-    keys: &mpsc::Sender<Key>,
+fn read_lines(
+    mut editor: Editor<OpenOnDraw, FileHistory>,
+    options: &PromptOptions,
+    events: &mpsc::Sender<PromptEvent>,
     ending: &AtomicBool,
 ) {
     let (mut finished, mut interrupted) = (false, false);
@@ -150,52 +150,58 @@ fn type_lines(
             return;
         }
         let was_interrupted = std::mem::take(&mut interrupted);
-        let key = match line {
+        let event = match line {
             Ok(line) => {
-                remember(&mut editor, &line, manners);
-                match typed::read(&line, manners.q_quits) {
-                    Ok(typed) => {
-                        finished |= typed == Typed::Fin;
-                        Key::Typed(typed)
+                add_to_history(&mut editor, &line, options);
+                match command::parse(&line, options.q_quits) {
+                    Ok(command) => {
+                        finished |= command == Command::Fin;
+                        PromptEvent::Command(command)
                     }
-                    Err(why) => Key::Wrong(why),
+                    Err(error) => PromptEvent::Invalid(error),
                 }
             }
-            Err(ReadlineError::Eof) if finished => Key::Typed(Typed::Quit),
+            Err(ReadlineError::Eof) if finished => PromptEvent::Command(Command::Quit),
             Err(ReadlineError::Eof) => {
                 finished = true;
-                Key::Typed(Typed::Fin)
+                PromptEvent::Command(Command::Fin)
             }
-            Err(ReadlineError::Interrupted) if was_interrupted => Key::Killed,
+            Err(ReadlineError::Interrupted) if was_interrupted => PromptEvent::Killed,
             Err(ReadlineError::Interrupted) => {
                 interrupted = true;
-                Key::Interrupted
+                PromptEvent::Interrupted
             }
-            Err(error) => Key::Broken(error),
+            Err(error) => PromptEvent::Failed(error),
         };
         let last = matches!(
-            key,
-            Key::Typed(Typed::Quit | Typed::Rst) | Key::Killed | Key::Broken(_)
+            event,
+            PromptEvent::Command(Command::Quit | Command::Rst)
+                | PromptEvent::Killed
+                | PromptEvent::Failed(_)
         );
-        if keys.blocking_send(key).is_err() || last {
+        if events.blocking_send(event).is_err() || last {
             return;
         }
     }
 }
 
-/// Adds a line to the history and its file, at once: the process may be killed.
-fn remember(editor: &mut Editor<Opener, FileHistory>, line: &str, manners: &Manners) {
-    let Some(path) = &manners.history else {
+/// Adds a line to the history and its file at once, since the process may be killed.
+fn add_to_history(
+    editor: &mut Editor<OpenOnDraw, FileHistory>,
+    line: &str,
+    options: &PromptOptions,
+) {
+    let Some(path) = &options.history else {
         let _ = editor.add_history_entry(line);
         return;
     };
     if editor.add_history_entry(line).unwrap_or(false) {
-        // What cannot be kept is still in memory, and the conversation matters more.
+        // If the file cannot be written, the line is still in the history in memory.
         let _ = editor.append_history(path);
     }
 }
 
-/// Ctrl-] begins a command, as in telnet, where a line begins.
+/// Inserts a colon for Ctrl-] in an empty line, as telnet does, to begin a command.
 struct BeginCommand;
 
 impl ConditionalEventHandler for BeginCommand {

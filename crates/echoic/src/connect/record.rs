@@ -11,7 +11,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use echoic_client::{Exchanged, Exchanges, Happened, Phase, Talked, Watch};
+use echoic_client::{ConversationSummary, Exchanged, Exchanges, Observer, TimeoutKind, WireEvent};
 use echoic_core::{
     ending::{CloseReason, Ending},
     endpoint::{Endpoint, Shape},
@@ -117,7 +117,7 @@ impl Unwritten {
 
 impl Record {
     /// Who is to be told of what happens, if it is to be recorded.
-    pub(super) fn watch(record: Option<&Self>) -> impl Watch + Send + use<> {
+    pub(super) fn watch(record: Option<&Self>) -> impl Observer + Send + use<> {
         Writer(record.map(|record| Arc::clone(&record.writing)))
     }
 
@@ -138,7 +138,7 @@ impl Record {
     }
 
     /// The conversation is over: has all of it kept, and says so if that was not possible.
-    pub(super) async fn end(self, talked: &Talked) {
+    pub(super) async fn end(self, conversation: &ConversationSummary) {
         let Self {
             unwritten: Unwritten { store, file },
             recorder,
@@ -149,7 +149,7 @@ impl Record {
             let Writing { exchanges, page } = &mut *lock(&writing);
             exchanges.finish(&mut |exchanged| page.tell(exchanged));
             let at = page.clock.wall(Instant::now());
-            page.journal.ended(at, ending(talked, page.datagrams));
+            page.journal.ended(at, ending(conversation, page.datagrams));
         }
         recorder.close(recording, STORE_DEADLINE).await;
         let RecorderStatus { lost, failure, .. } = recorder.status();
@@ -170,22 +170,22 @@ impl Record {
     }
 }
 
-impl Watch for Writer {
-    fn happened(&mut self, happened: Happened<'_>) {
+impl Observer for Writer {
+    fn observe(&mut self, event: WireEvent<'_>) {
         let Some(writing) = &self.0 else {
             return;
         };
         let Writing { exchanges, page } = &mut *lock(writing);
-        if let Happened::HalfClosed { at } = happened {
+        if let WireEvent::HalfClosed { at } = event {
             page.half_closed(at);
         }
-        if let Happened::Heard { bytes, .. } = happened {
+        if let WireEvent::Received { bytes, .. } = event {
             page.received += bytes.len() as u64;
         }
-        exchanges.happened(happened, &mut |exchanged| page.tell(exchanged));
+        exchanges.happened(event, &mut |exchanged| page.tell(exchanged));
     }
 
-    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &self.0 {
             Some(writing) => lock(writing).page.journal.poll_room(cx).map(drop),
             None => Poll::Ready(()),
@@ -221,19 +221,19 @@ fn lock(writing: &Mutex<Writing>) -> MutexGuard<'_, Writing> {
 }
 
 /// How it ended, in the words of the record.
-fn ending(talked: &Talked, datagrams: bool) -> Ending {
+fn ending(conversation: &ConversationSummary, datagrams: bool) -> Ending {
     use echoic_client::Ending as End;
-    let reason = match &talked.ending {
+    let reason = match &conversation.ending {
         End::PeerClosed => CloseReason::PeerClosed,
         End::PeerReset { .. } => CloseReason::PeerReset,
-        End::Quit => CloseReason::ClosedByUs,
+        End::ClosedByUs => CloseReason::ClosedByUs,
         // Silence is the only end there is.
-        End::TimedOut(Phase::Linger) if datagrams => CloseReason::ClosedByUs,
-        End::Aborted => CloseReason::ResetByUs,
-        End::TimedOut(Phase::Linger) => CloseReason::LingerTimeout,
-        End::TimedOut(Phase::Idle) => CloseReason::IdleTimeout,
-        End::TimedOut(Phase::WriteStall) => CloseReason::WriteTimeout,
-        End::Unheard => CloseReason::OutputClosed,
+        End::TimedOut(TimeoutKind::Linger) if datagrams => CloseReason::ClosedByUs,
+        End::ResetByUs => CloseReason::ResetByUs,
+        End::TimedOut(TimeoutKind::Linger) => CloseReason::LingerTimeout,
+        End::TimedOut(TimeoutKind::Idle) => CloseReason::IdleTimeout,
+        End::TimedOut(TimeoutKind::Write) => CloseReason::WriteTimeout,
+        End::OutputClosed => CloseReason::OutputClosed,
         End::Failed(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             CloseReason::Refused
         }
@@ -241,9 +241,9 @@ fn ending(talked: &Talked, datagrams: bool) -> Ending {
     };
     Ending {
         reason,
-        received: talked.counts.heard.bytes,
-        sent: talked.counts.sent.bytes,
-        unsent: talked.unsent,
+        received: conversation.counts.received.bytes,
+        sent: conversation.counts.sent.bytes,
+        unsent: conversation.unsent,
         discarded: 0,
     }
 }

@@ -1,9 +1,8 @@
-//! The terminal while a person talks: the only place that writes to it then.
+//! The screen of the prompt: all output to the terminal goes through it.
 //!
-//! While a line is being typed, rustyline prints above it, and takes one text at a time: whoever prints waits
-//! until the one before has been shown. The conversation must not wait there, since the typist's keys come in
-//! through it; so texts gather here, a thread of their own hands them to rustyline, and the conversation takes no
-//! more from the peer while some wait.
+//! While the user types a line, rustyline prints above it, one text at a time, and blocks until the previous text is
+//! printed. The session loop must not block there, since it handles the user's input too. So texts are queued here, a
+//! thread passes them to rustyline, and the session reads no more from the peer while texts wait.
 
 use std::{
     fmt::Write as _,
@@ -14,7 +13,7 @@ use std::{
 };
 
 use anstyle::{AnsiColor, Style};
-use echoic_client::{Heard, Kind};
+use echoic_client::{ReceivedMessage, ReplyKind};
 use echoic_core::{escape, framing::Framing, units::for_people};
 use rustyline::ExternalPrinter;
 use tokio::{
@@ -22,9 +21,9 @@ use tokio::{
     time::timeout,
 };
 
-use super::gate::Gate;
+use super::print_gate::PrintGate;
 
-/// The terminal. Clones write to the same one.
+/// The terminal. Clones share it.
 #[derive(Clone)]
 pub(super) struct Screen {
     waiting: Arc<Mutex<Waiting>>,
@@ -32,41 +31,42 @@ pub(super) struct Screen {
     colour: bool,
 }
 
-/// What is to be printed above the prompt.
+/// Text to be printed above the prompt.
 #[derive(Default)]
 struct Waiting {
     text: String,
-    /// Lines that found too much before them.
+    /// Lines dropped because too much text was waiting.
     skipped: u64,
-    /// None while no prompt owns the terminal: then everything is printed at once.
-    prompt: Option<Prompted>,
+    /// `None` while no prompt owns the terminal; text is then printed at once.
+    prompt: Option<PromptPrinter>,
 }
 
-struct Prompted {
+/// The queue of the thread that prints above the prompt.
+struct PromptPrinter {
     texts: mpsc::Sender<String>,
     done: oneshot::Receiver<()>,
 }
 
-/// Text that may wait; past it lines are skipped, and counted. Replies wait where they come from before that.
+/// Most text that may wait, in bytes; further lines are dropped and counted. Replies stop being read long before that.
 const WAITING_BYTES_MAX: usize = 8 << 20;
 
-/// Time for what waits to be printed at the end.
+/// Time for waiting text to be printed at the end.
 const SETTLE_WITHIN: Duration = Duration::from_secs(2);
 
-/// Up a line and down again: shows nothing, also below what was just printed.
-const NOTHING: &str = "\x1b[A\n";
+/// Moves the cursor up and down again: a text that shows nothing.
+const EMPTY_TEXT: &str = "\x1b[A\n";
 
-/// Characters of a reply that are shown.
+/// Characters shown of a reply.
 const CHARS_MAX: usize = 4096;
 
-/// Bytes of a reply that are shown as hex.
+/// Bytes shown of a reply in hex.
 const HEX_BYTES_MAX: usize = 1024;
 
-/// Where the latency stands, if the reply leaves room for it.
+/// Column of the latency, if the reply is short enough.
 const LATENCY_COLUMN: usize = 60;
 
 impl Screen {
-    /// The terminal before a prompt owns it.
+    /// Returns the terminal without a prompt.
     pub(super) fn new() -> Self {
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty())
             && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
@@ -77,27 +77,31 @@ impl Screen {
         }
     }
 
-    /// From here on a prompt owns the terminal, and `printer` writes above it while `gate` is open.
-    pub(super) fn give_to(&self, mut printer: impl ExternalPrinter + Send + 'static, gate: Gate) {
+    /// From now on a prompt owns the terminal; `printer` prints above it while `gate` is open.
+    pub(super) fn attach_prompt(
+        &self,
+        mut printer: impl ExternalPrinter + Send + 'static,
+        gate: PrintGate,
+    ) {
         let (texts, mut given) = mpsc::channel::<String>(1);
-        let (tell, done) = oneshot::channel();
+        let (finished, done) = oneshot::channel();
         thread::spawn(move || {
             while let Some(text) = given.blocking_recv() {
                 print_above(&mut printer, &gate, &text);
             }
-            let _ = tell.send(());
+            let _ = finished.send(());
         });
-        self.waiting().prompt = Some(Prompted { texts, done });
+        self.waiting().prompt = Some(PromptPrinter { texts, done });
     }
 
-    /// Has everything printed that waits; from here on no prompt owns the terminal.
-    pub(super) async fn settle(&self) {
+    /// Prints all waiting text, for at most two seconds; from then on no prompt owns the terminal.
+    pub(super) async fn detach_prompt(&self) {
         let settled = timeout(SETTLE_WITHIN, async {
             while self.is_behind() {
                 self.pump().await;
             }
             let prompt = self.waiting().prompt.take();
-            if let Some(Prompted { texts, done }) = prompt {
+            if let Some(PromptPrinter { texts, done }) = prompt {
                 drop(texts);
                 let _ = done.await;
             }
@@ -107,11 +111,11 @@ impl Screen {
         }
     }
 
-    /// Shows these lines.
+    /// Prints lines, above the prompt if there is one.
     pub(super) fn print(&self, lines: &str) {
         let mut waiting = self.waiting();
         if waiting.prompt.is_none() {
-            return direct(&format!("{lines}\n"));
+            return print_directly(&format!("{lines}\n"));
         }
         if waiting.text.len() > WAITING_BYTES_MAX {
             waiting.skipped += 1;
@@ -122,12 +126,12 @@ impl Screen {
         self.more.notify_one();
     }
 
-    /// Whether something waits to be printed.
+    /// Returns whether text waits to be printed.
     pub(super) fn is_behind(&self) -> bool {
         !self.waiting().text.is_empty()
     }
 
-    /// Hands what waits to the prompt, as soon as there is something and the prompt takes it. Cancel safe.
+    /// Passes waiting text to the prompt once there is text and the prompt is ready for it. Cancel safe.
     pub(super) async fn pump(&self) {
         loop {
             let queue = {
@@ -159,27 +163,26 @@ impl Screen {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Something heard, as one or more lines. Peer bytes are only ever shown escaped: a terminal would obey
-    /// them.
-    pub(super) fn reply(&self, heard: Heard<'_>, framing: Framing, hex: bool) -> String {
-        let kind = heard.kind;
+    /// Formats a reply as one or more lines. The bytes are escaped, so that they cannot control the terminal.
+    pub(super) fn reply(&self, reply: ReceivedMessage<'_>, framing: Framing, hex: bool) -> String {
+        let kind = reply.kind;
         let (mark, style) = match kind {
-            Kind::Unsolicited => ("◂!", Style::new().fg_color(Some(AnsiColor::Yellow.into()))),
+            ReplyKind::Unsolicited => ("◂!", Style::new().fg_color(Some(AnsiColor::Yellow.into()))),
             _ => ("◂", Style::new().fg_color(Some(AnsiColor::Cyan.into()))),
         };
         let mut text = self.paint(style, mark);
         let mut width = mark.chars().count() + 1;
         text.push(' ');
-        let said = if hex {
-            hex_rows(heard.bytes)
+        let shown = if hex {
+            hex_rows(reply.bytes)
         } else {
-            one_line(heard, framing)
+            one_line(reply, framing)
         };
-        width += said.lines().last().unwrap_or_default().chars().count();
-        text.push_str(&said);
-        if let Kind::Reply(latency) = kind {
+        width += shown.lines().last().unwrap_or_default().chars().count();
+        text.push_str(&shown);
+        if let ReplyKind::Reply(latency) = kind {
             let room = LATENCY_COLUMN.saturating_sub(width).max(2);
-            let latency = self.paint(Style::new().dimmed(), &format!("{:>10}", figure(latency)));
+            let latency = self.paint(Style::new().dimmed(), &format!("{:>10}", duration(latency)));
             let _ = write!(text, "{:room$}{latency}", "");
         }
         text
@@ -194,41 +197,41 @@ impl Screen {
     }
 }
 
-/// Has a text shown above the prompt, and returns when it is.
-fn print_above(printer: &mut impl ExternalPrinter, gate: &Gate, text: &str) {
-    gate.wait();
+/// Prints a text above the prompt, and returns when it is printed.
+fn print_above(printer: &mut impl ExternalPrinter, gate: &PrintGate, text: &str) {
+    gate.wait_open();
     if printer.print(text.to_owned()).is_err() {
-        // Without a prompt any more, it is a terminal like any other.
-        return direct(text);
+        // The prompt has ended.
+        return print_directly(text);
     }
-    // It may not have been shown: rustyline may keep it for its next line, or forget it if interrupted. But it keeps
-    // one only, so when it has taken another while it was reading a line, the first one has been shown.
+    // rustyline may hold the text back until the next line, or lose it at an interrupt. It holds back one text only, so
+    // once it has accepted another while it reads a line, the first one is printed.
     loop {
-        let opening = gate.wait();
-        let taken = printer.print(NOTHING.to_owned());
-        if taken.is_err() || opening.is_none_or(|opening| gate.still(opening)) {
+        let period = gate.wait_open();
+        let accepted = printer.print(EMPTY_TEXT.to_owned());
+        if accepted.is_err() || period.is_none_or(|period| gate.is_still_open(period)) {
             return;
         }
     }
 }
 
-/// To a terminal that is an ordinary one now. One that has gone takes us with it soon enough.
-fn direct(text: &str) {
+/// Prints to a terminal without a prompt. Errors are ignored: if the terminal is gone, SIGHUP ends the process.
+fn print_directly(text: &str) {
     let mut out = io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-/// Under a declared framing header and terminator go without saying, and only that one is missing is marked.
-fn one_line(heard: Heard<'_>, framing: Framing) -> String {
+/// Formats a reply on one line. Header and terminator are left out; a missing terminator is marked.
+fn one_line(reply: ReceivedMessage<'_>, framing: Framing) -> String {
     let mark = match framing {
-        _ if heard.whole => "",
+        _ if reply.complete => "",
         Framing::Line => " (no newline)",
         _ => " (not ended)",
     };
-    format!("{}{mark}", escape::text_up_to(heard.body, CHARS_MAX))
+    format!("{}{mark}", escape::text_up_to(reply.body, CHARS_MAX))
 }
 
-/// Sixteen bytes a row, with what is printable ASCII beside them.
+/// Formats a hex dump: sixteen bytes a row, with printable ASCII beside them.
 fn hex_rows(bytes: &[u8]) -> String {
     let shown = &bytes[..bytes.len().min(HEX_BYTES_MAX)];
     let mut text = String::new();
@@ -262,8 +265,8 @@ fn hex_rows(bytes: &[u8]) -> String {
     text
 }
 
-/// A span of time for people: `0.21 ms`, `8.1 s`, `2 m 05 s`.
-pub(super) fn figure(span: Duration) -> String {
+/// Formats a duration: `0.21 ms`, `8.1 s`, `2 m 05 s`.
+pub(super) fn duration(span: Duration) -> String {
     let seconds = span.as_secs_f64();
     match seconds {
         s if s < 0.01 => format!("{:.2} ms", s * 1e3),
@@ -285,26 +288,26 @@ mod tests {
         }
     }
 
-    /// All of it is the body.
-    fn heard(kind: Kind, body: &[u8], whole: bool) -> Heard<'_> {
-        Heard {
+    /// A reply whose bytes are all body.
+    fn reply(kind: ReplyKind, body: &[u8], complete: bool) -> ReceivedMessage<'_> {
+        ReceivedMessage {
             kind,
             bytes: body,
             body,
-            whole,
+            complete,
         }
     }
 
     #[test]
     fn reply_is_shown_with_its_latency() {
-        let kind = Kind::Reply(Duration::from_micros(214));
-        let heard = Heard {
+        let kind = ReplyKind::Reply(Duration::from_micros(214));
+        let reply = ReceivedMessage {
             kind,
             bytes: b"HELLO\n",
             body: b"HELLO",
-            whole: true,
+            complete: true,
         };
-        let line = plain().reply(heard, Framing::Line, false);
+        let line = plain().reply(reply, Framing::Line, false);
         assert!(line.starts_with("◂ HELLO   "), "{line}");
         assert!(line.ends_with("   0.21 ms"), "{line}");
         assert_eq!(line.chars().count(), LATENCY_COLUMN + 10);
@@ -312,7 +315,7 @@ mod tests {
 
     #[test]
     fn unsolicited_and_unfinished_replies_are_marked() {
-        let prompt = heard(Kind::Unsolicited, b"login: ", false);
+        let prompt = reply(ReplyKind::Unsolicited, b"login: ", false);
         assert_eq!(
             plain().reply(prompt, Framing::Line, false),
             "◂! login:  (no newline)"
@@ -321,7 +324,7 @@ mod tests {
             plain().reply(prompt, Framing::Netstring, false),
             "◂! login:  (not ended)"
         );
-        let read = heard(Kind::More, b"a\nb", true);
+        let read = reply(ReplyKind::Continuation, b"a\nb", true);
         assert_eq!(plain().reply(read, Framing::Chunk, false), r"◂ a\nb");
     }
 
@@ -330,7 +333,7 @@ mod tests {
         let evil = "\x1b[2J\u{9b}31m\r\u{202e}\x07".as_bytes();
         for hex in [false, true] {
             for framing in [Framing::Line, Framing::Chunk] {
-                let line = plain().reply(heard(Kind::More, evil, false), framing, hex);
+                let line = plain().reply(reply(ReplyKind::Continuation, evil, false), framing, hex);
                 assert!(!line.chars().any(char::is_control), "{line:?}");
                 assert!(!line.contains('\u{202e}'));
             }
@@ -357,7 +360,7 @@ mod tests {
             (8_100_000, "8.1 s"),
             (125_000_000, "2 m 05 s"),
         ] {
-            assert_eq!(figure(Duration::from_micros(micros)), text);
+            assert_eq!(duration(Duration::from_micros(micros)), text);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! At a prompt: what is typed, what comes back, and which of both ends it.
+//! A conversation at the prompt: commands of the user, replies of the peer, and the end of either.
 
 use std::{
     fmt::Write as _,
@@ -10,7 +10,8 @@ use std::{
 };
 
 use echoic_client::{
-    ClientEvent, Counts, Leave, READ_BYTES_MAX, Replies, Say, Talked, Watch, talk_watched,
+    ClientCommand, ClientEvent, CloseMode, ConversationSummary, Counts, Observer, READ_BYTES_MAX,
+    Replies, converse_observed,
 };
 use echoic_core::{framing::FramingPair, units::for_people};
 use echoic_wire::Link;
@@ -22,58 +23,58 @@ use tokio::{
 
 use super::{
     args::{Newline, Plan},
+    command::{Command, HELP},
     history, message,
-    prompt::{self, Key, Manners},
-    screen::{Screen, figure},
+    prompt::{self, PromptEvent, PromptOptions},
+    screen::{Screen, duration},
     transcript::Transcript,
-    typed::{HELP, Typed},
 };
 
-/// A conversation at a prompt that is over.
-pub(super) struct Over {
-    pub(super) talked: Talked,
-    /// By Ctrl-C or a signal, and not by either side.
+/// The result of a conversation at the prompt.
+pub(super) struct PromptResult {
+    pub(super) conversation: ConversationSummary,
+    /// Ctrl-C or a signal ended it.
     pub(super) interrupted: bool,
-    /// Its last line.
+    /// The line to print at the end.
     pub(super) summary: String,
 }
 
-/// Lines that may wait to be sent before the typist is told.
-const SAY_QUEUE: usize = 64;
+/// Lines that may wait to be sent; a further one is refused with a message.
+const SEND_QUEUE: usize = 64;
 
-/// Reads that may wait to be shown.
-const NEWS_QUEUE: usize = 16;
+/// Events that may wait to be shown.
+const EVENT_QUEUE: usize = 16;
 
-/// After a datagram without a reply its sender is told.
+/// Time without a reply after which a datagram is reported as unanswered.
 const REPLY_WITHIN: Duration = Duration::from_secs(1);
 
-/// Enough for one print.
+/// Most text that is printed at once, in bytes.
 const PRINT_BYTES: usize = 64 << 10;
 
-/// Holds the conversation until either side ends it. The terminal is then as it was before.
-pub(super) async fn hold(
+/// Runs the conversation until either side ends it, and restores the terminal.
+pub(super) async fn run(
     plan: &Plan,
     link: Link,
-    watch: impl Watch + Send + 'static,
+    watch: impl Observer + Send + 'static,
     screen: &Screen,
-) -> io::Result<Over> {
-    // Before the prompt starts: it is woken by this signal, which without a handler would end us.
+) -> io::Result<PromptResult> {
+    // The handler must exist before the prompt starts, since this signal wakes the prompt.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
-    let manners = manners(plan, screen);
-    let (prompt, mut keys) =
-        prompt::start(manners, screen).map_err(|error| io::Error::other(error.to_string()))?;
+    let options = prompt_options(plan, screen);
+    let (prompt, mut prompt_events) =
+        prompt::start(options, screen).map_err(|error| io::Error::other(error.to_string()))?;
 
-    let (say, says) = mpsc::channel(SAY_QUEUE);
-    let (news, mut heard) = mpsc::channel(NEWS_QUEUE);
+    let (say, says) = mpsc::channel(SEND_QUEUE);
+    let (events, mut received) = mpsc::channel(EVENT_QUEUE);
     let (leave, leaves) = oneshot::channel();
-    let leaving = async { leaves.await.unwrap_or(Leave::Quit) };
-    let talking = tokio::spawn(talk_watched(
+    let leaving = async { leaves.await.unwrap_or(CloseMode::Graceful) };
+    let talking = tokio::spawn(converse_observed(
         link,
         plan.frames,
         says,
-        news,
+        events,
         leaving,
         plan.waits.clone(),
         watch,
@@ -81,71 +82,71 @@ pub(super) async fn hold(
     let (files, mut file_sent) = mpsc::channel(1);
     let mut session = Session::new(plan, screen, say, leave, files);
     loop {
-        let flush_at = session.flush_at();
+        let flush_deadline = session.flush_deadline();
         tokio::select! {
-            // What has come goes before the time at which nothing more is expected.
+            // Events that are ready come before timers.
             biased;
             _ = terminate.recv() => session.interrupt(),
             _ = hangup.recv() => session.interrupt(),
-            // Ctrl-C while no line is being read: the terminal makes a signal of it.
+            // Ctrl-C while rustyline does not read a line: the terminal sends a signal.
             _ = interrupt.recv() => session.interrupt(),
-            Some(key) = keys.recv() => session.key(key),
+            Some(event) = prompt_events.recv() => session.prompt_event(event),
             () = screen.pump() => {}
-            news = heard.recv(), if !screen.is_behind() => match news {
-                Some(news) => session.news(news, &mut heard),
+            event = received.recv(), if !screen.is_behind() => match event {
+                Some(event) => session.client_events(event, &mut received),
                 None => break,
             },
             Some(sent) = file_sent.recv() => session.file_sent(sent),
-            () = sleep_until(flush_at.unwrap_or(session.started)), if flush_at.is_some() && !screen.is_behind() => {
+            () = sleep_until(flush_deadline.unwrap_or(session.started)), if flush_deadline.is_some() && !screen.is_behind() => {
                 session.flush();
-                session.tell_silence();
+                session.report_silence();
             }
         }
     }
     session.flush();
-    drop(keys);
-    screen.settle().await;
+    drop(prompt_events);
+    screen.detach_prompt().await;
     prompt.end();
-    let talked = talking.await.map_err(io::Error::other)?;
-    Ok(Over {
-        summary: session.summary(&talked),
+    let conversation = talking.await.map_err(io::Error::other)?;
+    Ok(PromptResult {
+        summary: session.summary(&conversation),
         interrupted: session.interrupted,
-        talked,
+        conversation,
     })
 }
 
-fn manners(plan: &Plan, screen: &Screen) -> Manners {
+fn prompt_options(plan: &Plan, screen: &Screen) -> PromptOptions {
     let history = plan.history.then(|| history::file(&plan.endpoint));
-    Manners {
+    PromptOptions {
         q_quits: plan.q_quits,
         history: history.and_then(|file| {
             file.unwrap_or_else(|error| {
-                screen.print(&format!("lines are not remembered: {error}"));
+                screen.print(&format!("no history: {error}"));
                 None
             })
         }),
     }
 }
 
-/// What a conversation at a prompt knows.
+/// The state of a conversation at the prompt.
 struct Session<'a> {
     screen: &'a Screen,
     replies: Replies,
     frames: FramingPair,
     datagrams: bool,
-    /// When the last datagram was sent, until something comes or its sender was told that nothing has.
-    asked: Option<Instant>,
+    /// When the last datagram was sent; `None` once a reply arrived or its absence was reported.
+    awaiting_since: Option<Instant>,
     newline: Option<Newline>,
     hex: bool,
     transcript: Transcript,
     counts: Counts,
     started: Instant,
-    /// When something that came was last looked at: the screen may be slower than the peer.
-    looked: Instant,
-    /// None once our half of the stream has ended.
-    say: Option<mpsc::Sender<Say>>,
-    leave: Option<oneshot::Sender<Leave>>,
-    /// The file that is being sent.
+    /// When received data was last handled; the screen may be slower than the peer.
+    handled: Instant,
+    /// `None` once the sending side is shut down.
+    say: Option<mpsc::Sender<ClientCommand>>,
+    leave: Option<oneshot::Sender<CloseMode>>,
+    /// The file being sent.
     sending: Option<PathBuf>,
     files: mpsc::Sender<io::Result<u64>>,
     interrupted: bool,
@@ -155,8 +156,8 @@ impl<'a> Session<'a> {
     fn new(
         plan: &Plan,
         screen: &'a Screen,
-        say: mpsc::Sender<Say>,
-        leave: oneshot::Sender<Leave>,
+        say: mpsc::Sender<ClientCommand>,
+        leave: oneshot::Sender<CloseMode>,
         files: mpsc::Sender<io::Result<u64>>,
     ) -> Self {
         Self {
@@ -164,13 +165,13 @@ impl<'a> Session<'a> {
             replies: Replies::new(plan.frames.inbound),
             frames: plan.frames,
             datagrams: plan.datagrams,
-            asked: None,
+            awaiting_since: None,
             newline: plan.newline,
             hex: false,
             transcript: Transcript::default(),
             counts: Counts::default(),
             started: Instant::now(),
-            looked: Instant::now(),
+            handled: Instant::now(),
             say: Some(say),
             leave: Some(leave),
             sending: None,
@@ -179,71 +180,73 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn key(&mut self, key: Key) {
-        match key {
-            Key::Typed(typed) => self.typed(typed),
-            Key::Wrong(why) => self.screen.print(&why),
-            Key::Interrupted => self.screen.print("Ctrl-C again quits; so do q and Ctrl-D"),
-            Key::Killed => self.interrupt(),
-            Key::Broken(error) => {
+    fn prompt_event(&mut self, event: PromptEvent) {
+        match event {
+            PromptEvent::Command(command) => self.command(command),
+            PromptEvent::Invalid(error) => self.screen.print(&error),
+            PromptEvent::Interrupted => self
+                .screen
+                .print("press Ctrl-C again to quit, or q, or Ctrl-D"),
+            PromptEvent::Killed => self.interrupt(),
+            PromptEvent::Failed(error) => {
                 self.screen.print(&format!("the terminal failed: {error}"));
                 self.interrupt();
             }
         }
     }
 
-    fn typed(&mut self, typed: Typed) {
-        match typed {
-            Typed::Line(line) => {
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Line(line) => {
                 match message::framed(self.frames.outbound, self.newline, line.as_bytes()) {
                     Ok(bytes) => self.send(&bytes),
-                    Err(why) => self.screen.print(&format!("not sent: {why}")),
+                    Err(error) => self.screen.print(&format!("not sent: {error}")),
                 }
             }
-            Typed::Send(bytes) => self.send(&bytes),
-            Typed::File(path) => self.send_file(path),
-            Typed::Hex(on) => {
+            Command::Send(bytes) => self.send(&bytes),
+            Command::File(path) => self.send_file(path),
+            Command::Hex(on) => {
                 self.hex = on;
                 let form = if on { "hex" } else { "text" };
-                self.screen.print(&format!("replies are shown as {form}"));
+                self.screen.print(&format!("showing replies as {form}"));
             }
-            Typed::Frame(frames) => self.reframe(frames),
-            Typed::Newline(newline) => {
+            Command::Frame(frames) => self.reframe(frames),
+            Command::Newline(newline) => {
                 self.newline = Some(newline);
-                self.screen.print(&self.manner());
+                self.screen.print(&self.framing_summary());
             }
-            Typed::Fin => self.fin(),
-            Typed::Rst => self.leave(Leave::Abort),
-            Typed::Quit => self.leave(Leave::Quit),
-            Typed::Stat => self.screen.print(&self.stat()),
-            Typed::Save(path) => self.save(&path),
-            Typed::Help => self.screen.print(HELP),
+            Command::Fin => self.fin(),
+            Command::Rst => self.leave(CloseMode::Reset),
+            Command::Quit => self.leave(CloseMode::Graceful),
+            Command::Stat => self.screen.print(&self.stat()),
+            Command::Save(path) => self.save(&path),
+            Command::Help => self.screen.print(HELP),
         }
     }
 
     fn reframe(&mut self, frames: FramingPair) {
         if self.datagrams {
             self.screen
-                .print("a datagram is one whole message; there is nothing to frame");
+                .print("invalid :frame: a datagram is one whole message and has no framing");
             return;
         }
         if let Some(say) = &self.say
-            && say.try_send(Say::FramingPair(frames)).is_err()
+            && say.try_send(ClientCommand::SetFraming(frames)).is_err()
         {
             self.screen
-                .print("not now: lines wait to be sent, and are messages as before");
+                .print("cannot change the framing while lines wait to be sent; try again later");
             return;
         }
         self.flush();
-        self.replies.reframe(frames.inbound);
+        self.replies.set_framing(frames.inbound);
         self.frames = frames;
-        self.screen.print(&self.manner());
+        self.screen.print(&self.framing_summary());
     }
 
     fn send(&mut self, bytes: &[u8]) {
         let Some(say) = &self.say else {
             self.screen
-                .print("not sent: our half of the stream has ended; q quits");
+                .print("not sent: the sending side is shut down; q quits");
             return;
         };
         if let Some(path) = &self.sending {
@@ -253,21 +256,21 @@ impl<'a> Session<'a> {
         }
         if bytes.is_empty() && !self.datagrams {
             self.screen
-                .print("nothing to send: the line is empty and has no newline");
+                .print("not sent: the line is empty and has no newline");
             return;
         }
         let at = self.started.elapsed();
-        match say.try_send(Say::Bytes(bytes.to_vec())) {
-            Ok(()) => self.transcript.note(at, "▸", bytes),
+        match say.try_send(ClientCommand::Send(bytes.to_vec())) {
+            Ok(()) => self.transcript.add(at, "▸", bytes),
             Err(mpsc::error::TrySendError::Full(_)) => self.screen.print(&format!(
-                "not sent: the peer is not reading, and {SAY_QUEUE} lines wait already"
+                "not sent: the peer is not reading, and {SEND_QUEUE} lines wait already"
             )),
-            // The end is about to be told.
+            // The connection has ended; its end is about to be reported.
             Err(mpsc::error::TrySendError::Closed(_)) => {}
         }
     }
 
-    /// From a thread of its own, a piece at a time, so that a file of any size takes no memory.
+    /// Sends a file from a thread, in pieces, so that memory stays bounded.
     fn send_file(&mut self, path: PathBuf) {
         let Some(say) = self.say.clone().filter(|_| self.sending.is_none()) else {
             return self.send(&[]);
@@ -278,7 +281,7 @@ impl<'a> Session<'a> {
                 thread::spawn(move || files.blocking_send(send_all(file, &say)));
                 let note = format!("(file {})", path.display());
                 self.transcript
-                    .note(self.started.elapsed(), "▸", note.as_bytes());
+                    .add(self.started.elapsed(), "▸", note.as_bytes());
                 self.sending = Some(path);
             }
             Err(error) => self
@@ -294,73 +297,73 @@ impl<'a> Session<'a> {
         let path = path.display();
         self.screen.print(&match sent {
             Ok(bytes) => format!("sent {path}, {}", for_people(bytes)),
-            Err(error) => format!("{path} was not sent to its end: {error}"),
+            Err(error) => format!("sending {path} failed: {error}"),
         });
     }
 
-    fn news(&mut self, news: ClientEvent, more: &mut mpsc::Receiver<ClientEvent>) {
-        // What has come in the meantime is printed with it, since each print redraws the prompt.
+    fn client_events(&mut self, event: ClientEvent, more: &mut mpsc::Receiver<ClientEvent>) {
+        // Print events that are already queued together, since each print redraws the prompt.
         let mut lines = String::new();
-        self.one(news, &mut lines);
+        self.client_event(event, &mut lines);
         while lines.len() < PRINT_BYTES {
             match more.try_recv() {
-                Ok(news) => self.one(news, &mut lines),
+                Ok(event) => self.client_event(event, &mut lines),
                 Err(_) => break,
             }
         }
         self.show(&lines);
-        self.looked = Instant::now();
+        self.handled = Instant::now();
     }
 
-    fn one(&mut self, news: ClientEvent, lines: &mut String) {
-        match news {
+    fn client_event(&mut self, event: ClientEvent, lines: &mut String) {
+        match event {
             ClientEvent::Sent {
                 at,
                 messages,
-                so_far,
+                counts,
             } => {
-                self.counts = so_far;
-                self.replies.sent(at, messages);
-                self.asked = self.datagrams.then_some(at);
+                self.counts = counts;
+                self.replies.add_sent(at, messages);
+                self.awaiting_since = self.datagrams.then_some(at);
             }
-            ClientEvent::Heard { at, bytes, so_far } => {
-                self.asked = None;
-                self.counts = so_far;
+            ClientEvent::Received { at, bytes, counts } => {
+                self.awaiting_since = None;
+                self.counts = counts;
                 self.transcript
-                    .note(at.saturating_duration_since(self.started), "◂", &bytes);
+                    .add(at.saturating_duration_since(self.started), "◂", &bytes);
                 let (framing, hex, screen) = (self.replies.framing(), self.hex, self.screen);
-                self.replies.heard(at, &bytes, |heard| {
-                    let _ = writeln!(lines, "{}", screen.reply(heard, framing, hex));
+                self.replies.add_received(at, &bytes, |reply| {
+                    let _ = writeln!(lines, "{}", screen.reply(reply, framing, hex));
                 });
             }
         }
     }
 
-    /// When a line that has not ended is to be shown: nothing has come for a while, and we have been looking.
-    fn flush_at(&self) -> Option<Instant> {
-        let looked = self.looked + Replies::GAP;
-        let replies = self.replies.flush_at().map(|at| at.max(looked));
-        let silence = self.asked.map(|asked| asked + REPLY_WITHIN);
+    /// Returns when to show an unfinished line or to report a missing reply.
+    fn flush_deadline(&self) -> Option<Instant> {
+        let handled = self.handled + Replies::GAP;
+        let replies = self.replies.flush_deadline().map(|at| at.max(handled));
+        let silence = self.awaiting_since.map(|sent| sent + REPLY_WITHIN);
         replies.into_iter().chain(silence).min()
     }
 
-    /// A datagram may be lost, or nobody be there, and nothing else would tell.
-    fn tell_silence(&mut self) {
+    /// Reports a datagram without a reply: it may be lost, or nothing may listen, and UDP gives no error.
+    fn report_silence(&mut self) {
         if self
-            .asked
-            .is_some_and(|asked| asked.elapsed() >= REPLY_WITHIN)
+            .awaiting_since
+            .is_some_and(|sent| sent.elapsed() >= REPLY_WITHIN)
         {
-            self.asked = None;
+            self.awaiting_since = None;
             self.screen.print("◂ (no reply in 1 s)");
         }
     }
 
-    /// Shows a line that has not ended.
+    /// Shows an unfinished line.
     fn flush(&mut self) {
         let mut lines = String::new();
         let (framing, hex, screen) = (self.replies.framing(), self.hex, self.screen);
-        self.replies.flush(Instant::now(), |heard| {
-            let _ = writeln!(lines, "{}", screen.reply(heard, framing, hex));
+        self.replies.flush(Instant::now(), |reply| {
+            let _ = writeln!(lines, "{}", screen.reply(reply, framing, hex));
         });
         self.show(&lines);
     }
@@ -373,53 +376,52 @@ impl<'a> Session<'a> {
 
     fn fin(&mut self) {
         if self.say.take().is_some() {
-            self.screen.print(
-                "our half of the stream has ended (FIN); waiting for the peer, Ctrl-D quits",
-            );
+            self.screen
+                .print("sending side shut down (FIN); waiting for the peer, Ctrl-D quits");
         }
     }
 
-    fn leave(&mut self, how: Leave) {
+    fn leave(&mut self, how: CloseMode) {
         if let Some(leave) = self.leave.take() {
-            // It is gone only if the conversation is over already.
+            // The receiver is gone only if the connection has ended.
             let _ = leave.send(how);
         }
     }
 
     fn interrupt(&mut self) {
         self.interrupted = true;
-        self.leave(Leave::Quit);
+        self.leave(CloseMode::Graceful);
     }
 
     fn save(&self, path: &Path) {
         self.screen.print(&match self.transcript.save(path) {
-            Ok(lines) => format!("saved {lines} lines in {}", path.display()),
+            Ok(lines) => format!("saved {lines} lines to {}", path.display()),
             Err(error) => format!("not saved: {}: {error}", path.display()),
         });
     }
 
-    /// What is shown as one, and what is sent as one.
-    fn manner(&self) -> String {
-        let said = self.frames.outbound;
-        let end = match message::newline(said, self.newline) {
+    /// Describes the framing and the end of typed lines.
+    fn framing_summary(&self) -> String {
+        let outbound = self.frames.outbound;
+        let end = match message::newline(outbound, self.newline) {
             Some(Newline::Lf) => "ends with \\n".to_owned(),
             Some(Newline::Crlf) => "ends with \\r\\n".to_owned(),
-            Some(Newline::None) => "ends with nothing".to_owned(),
-            None => format!("is one message under {said}"),
+            Some(Newline::None) => "has no newline".to_owned(),
+            None => format!("is one message under {outbound}"),
         };
-        format!("frame {}, a typed line {end}", self.frames)
+        format!("framing {}, a typed line {end}", self.frames)
     }
 
     fn stat(&self) -> String {
         let flow = self.flow(&self.counts, self.started.elapsed());
-        format!("{flow}; {}", self.manner())
+        format!("{flow}; {}", self.framing_summary())
     }
 
-    fn summary(&self, talked: &Talked) -> String {
+    fn summary(&self, conversation: &ConversationSummary) -> String {
         format!(
             "{}: {}",
-            talked.ending,
-            self.flow(&talked.counts, talked.took)
+            conversation.ending,
+            self.flow(&conversation.counts, conversation.elapsed)
         )
     }
 
@@ -428,15 +430,15 @@ impl<'a> Session<'a> {
         format!(
             "{} sent, {} received, {} / {}, {}",
             counts.sent.messages(outbound),
-            counts.heard.messages(inbound),
+            counts.received.messages(inbound),
             for_people(counts.sent.bytes),
-            for_people(counts.heard.bytes),
-            figure(took)
+            for_people(counts.received.bytes),
+            duration(took)
         )
     }
 }
 
-fn send_all(mut file: File, say: &mpsc::Sender<Say>) -> io::Result<u64> {
+fn send_all(mut file: File, say: &mpsc::Sender<ClientCommand>) -> io::Result<u64> {
     let mut buffer = vec![0; READ_BYTES_MAX];
     let mut sent = 0;
     loop {
@@ -444,8 +446,11 @@ fn send_all(mut file: File, say: &mpsc::Sender<Say>) -> io::Result<u64> {
         if n == 0 {
             return Ok(sent);
         }
-        if say.blocking_send(Say::Bytes(buffer[..n].to_vec())).is_err() {
-            return Err(io::Error::other("the conversation has ended"));
+        if say
+            .blocking_send(ClientCommand::Send(buffer[..n].to_vec()))
+            .is_err()
+        {
+            return Err(io::Error::other("the connection has ended"));
         }
         sent += n as u64;
     }

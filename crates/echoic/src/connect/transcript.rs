@@ -1,4 +1,4 @@
-//! What was said in a conversation at a prompt, for `:save`.
+//! The transcript of a conversation at the prompt, for `:save`.
 
 use std::{
     collections::VecDeque,
@@ -12,21 +12,21 @@ use std::{
 
 use echoic_core::escape;
 
-/// The last things said in both directions.
+/// The latest messages in both directions.
 #[derive(Debug, Default)]
 pub(super) struct Transcript {
     lines: VecDeque<String>,
     bytes: usize,
-    forgotten: u64,
+    dropped: u64,
 }
 
-/// Text kept; past it the oldest lines are forgotten, and counted.
+/// Most text that is held, in bytes; beyond it the oldest lines are dropped and counted.
 const BYTES_MAX: usize = 4 << 20;
 
 impl Transcript {
-    /// Notes that `bytes` went in the direction `mark`, so long after the start. Escaped, and so on one line
-    /// and reversible.
-    pub(super) fn note(&mut self, at: Duration, mark: &str, bytes: &[u8]) {
+    /// Adds `bytes`, which were sent or received (`mark`) at this time after the start. They are escaped, so each entry is
+    /// one line and reversible.
+    pub(super) fn add(&mut self, at: Duration, mark: &str, bytes: &[u8]) {
         let line = format!(
             "{:>10.6} {mark} {}\n",
             at.as_secs_f64(),
@@ -39,12 +39,11 @@ impl Transcript {
                 break;
             };
             self.bytes -= oldest.len();
-            self.forgotten += 1;
+            self.dropped += 1;
         }
     }
 
-    /// Writes it into a new file that only its owner can read, and says how many lines. An existing file is
-    /// left as it is.
+    /// Writes the transcript into a new file of mode 0600, and returns the number of lines. Fails if the file exists.
     pub(super) fn save(&self, path: &Path) -> io::Result<usize> {
         let mut file = OpenOptions::new()
             .write(true)
@@ -52,8 +51,8 @@ impl Transcript {
             .mode(0o600)
             .open(path)?;
         let mut text = String::with_capacity(self.bytes);
-        if self.forgotten > 0 {
-            let _ = writeln!(text, "# {} earlier lines are not kept", self.forgotten);
+        if self.dropped > 0 {
+            let _ = writeln!(text, "# {} earlier lines were dropped", self.dropped);
         }
         text.extend(self.lines.iter().map(String::as_str));
         file.write_all(text.as_bytes())?;
@@ -70,7 +69,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("talk");
         let mut transcript = Transcript::default();
-        transcript.note(Duration::from_millis(1500), "▸", b"hi\n\x1b[2J");
+        transcript.add(Duration::from_millis(1500), "▸", b"hi\n\x1b[2J");
         assert_eq!(transcript.save(&path).unwrap(), 1);
         let saved = std::fs::read_to_string(&path).unwrap();
         assert_eq!(saved, "  1.500000 ▸ hi\\n\\x1b[2J\n");
@@ -78,9 +77,9 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
 
         for _ in 0..100 {
-            transcript.note(Duration::ZERO, "◂", &vec![b'x'; 100_000]);
+            transcript.add(Duration::ZERO, "◂", &vec![b'x'; 100_000]);
         }
         assert!(transcript.bytes <= BYTES_MAX);
-        assert!(transcript.forgotten > 50);
+        assert!(transcript.dropped > 50);
     }
 }

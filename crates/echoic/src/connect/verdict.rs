@@ -1,8 +1,8 @@
-//! The ending of a conversation as an exit code and a sentence.
+//! The exit code and the message for the end of a conversation.
 
 use std::{fmt, io};
 
-use echoic_client::{Ending, Phase, Talked, Timeouts};
+use echoic_client::{ConversationSummary, Ending, TimeoutKind, Timeouts};
 use echoic_core::{
     framing::{Framing, FramingPair},
     units::{Span, for_people},
@@ -14,131 +14,150 @@ use crate::{
     term,
 };
 
-/// Of a conversation through a pipe. Without a declared framing nobody but the peer knows what a whole
-/// reply is, so its clean end is success however little it said.
-pub(super) fn of_pipe(talked: &Talked, plan: &Plan, met: Option<bool>) -> CommandResult {
-    match (&talked.ending, met, &plan.expect) {
+/// Returns the result of a conversation without a prompt. Without a declared framing only the peer knows where a reply
+/// ends, so its clean close is a success, however little arrived.
+pub(super) fn of_pipe(
+    conversation: &ConversationSummary,
+    plan: &Plan,
+    met: Option<bool>,
+) -> CommandResult {
+    match (&conversation.ending, met, &plan.expect) {
         (_, Some(true), _) => Ok(Exit::Done),
         (Ending::PeerReset { .. } | Ending::Failed(_), Some(false), _) => {
-            of_any(talked, &plan.waits)
+            of_any(conversation, &plan.waits)
         }
         (ending, Some(false), Some(expected)) => {
-            let how = match ending {
+            let reason = match ending {
                 Ending::PeerClosed => "the peer closed first".to_owned(),
-                _ => format!("not within {} (-w)", Span(plan.connect_within)),
+                _ => format!(
+                    "it did not arrive within {} (-w)",
+                    Span(plan.connect_within)
+                ),
             };
             failed(
                 Exit::NotMet,
-                format!("the reply did not contain {expected}: {how}"),
+                format!("the reply did not contain {expected}: {reason}"),
             )
         }
-        (Ending::TimedOut(Phase::Linger), ..) if plan.send_only => Ok(Exit::Done),
-        (Ending::TimedOut(Phase::Linger), ..) if plan.datagrams => of_quiet(talked, &plan.waits),
-        _ => of_silence(talked, plan.frames, &plan.waits),
+        (Ending::TimedOut(TimeoutKind::Linger), ..) if plan.send_only => Ok(Exit::Done),
+        (Ending::TimedOut(TimeoutKind::Linger), ..) if plan.datagrams => {
+            of_quiet(conversation, &plan.waits)
+        }
+        _ => of_silence(conversation, plan.frames, &plan.waits),
     }
 }
 
-/// Datagrams have no end but silence.
-fn of_quiet(talked: &Talked, waits: &Timeouts) -> CommandResult {
-    if talked.counts.unanswered == 0 {
+/// Returns the result of datagrams, which end by silence.
+fn of_quiet(conversation: &ConversationSummary, waits: &Timeouts) -> CommandResult {
+    if conversation.counts.unanswered == 0 {
         return Ok(Exit::Done);
     }
     let silence = Span(waits.linger_timeout.unwrap_or_default());
     failed(
         Exit::TimedOut,
-        format!("no reply in {silence} of silence (--linger-timeout)"),
+        format!("no reply within {silence} (--linger-timeout)"),
     )
 }
 
-/// The same where nothing was expected.
-fn of_silence(talked: &Talked, frames: FramingPair, waits: &Timeouts) -> CommandResult {
-    let counts = &talked.counts;
-    match &talked.ending {
-        Ending::PeerClosed if talked.unsent == 0 && counts.cut(frames) => failed(
+/// Returns the result without an expectation.
+fn of_silence(
+    conversation: &ConversationSummary,
+    frames: FramingPair,
+    waits: &Timeouts,
+) -> CommandResult {
+    let counts = &conversation.counts;
+    match &conversation.ending {
+        Ending::PeerClosed if conversation.unsent == 0 && counts.is_reply_cut(frames) => failed(
             Exit::Cut,
             match frames.inbound {
                 Framing::Line => {
-                    "the peer closed amid a reply: its last line has no end".to_owned()
+                    "the peer closed in the middle of a reply: its last line has no newline"
+                        .to_owned()
                 }
-                heard => format!(
-                    "the peer closed amid a reply: its last message is not a whole one under {heard}"
+                inbound => format!(
+                    "the peer closed in the middle of a reply: its last message is incomplete under {inbound}"
                 ),
             },
         ),
-        Ending::TimedOut(Phase::Linger) => {
+        Ending::TimedOut(TimeoutKind::Linger) => {
             let silence = Span(waits.linger_timeout.unwrap_or_default());
-            let (sent, heard) = (
+            let (sent, received) = (
                 counts.sent.messages(frames.outbound),
-                counts.heard.messages(frames.inbound),
+                counts.received.messages(frames.inbound),
             );
-            let owed = counts.unanswered > 0
-                || frames.inbound.is_declared() && frames.outbound.is_declared() && heard < sent;
-            if owed || counts.cut(frames) {
+            let is_due = counts.unanswered > 0
+                || frames.inbound.is_declared() && frames.outbound.is_declared() && received < sent;
+            if is_due || counts.is_reply_cut(frames) {
                 let what = format!(
-                    "no whole answer came within {silence} of silence after the input ended (--linger-timeout)"
+                    "no complete reply: the peer sent nothing for {silence} after the end of input (--linger-timeout)"
                 );
                 failed(Exit::TimedOut, what)
             } else {
                 let what = format!(
-                    "everything was answered; the peer did not close within {silence} of silence (--linger-timeout)"
+                    "all requests were answered, but the peer did not close within {silence} (--linger-timeout)"
                 );
                 term::say(&format!("echoic: {what}"));
                 Ok(Exit::Done)
             }
         }
-        _ => of_any(talked, waits),
+        _ => of_any(conversation, waits),
     }
 }
 
-/// Of a conversation at a prompt: a reply is owed as long as nothing came after the last thing sent.
-pub(super) fn of_prompt(talked: &Talked, waits: &Timeouts) -> CommandResult {
-    match &talked.ending {
-        Ending::PeerClosed if talked.unsent == 0 && talked.counts.unanswered > 0 => {
-            failed(Exit::Cut, "the peer closed and owed a reply")
+/// Returns the result of a conversation at the prompt. A reply is due if nothing arrived after the last message sent.
+pub(super) fn of_prompt(conversation: &ConversationSummary, waits: &Timeouts) -> CommandResult {
+    match &conversation.ending {
+        Ending::PeerClosed if conversation.unsent == 0 && conversation.counts.unanswered > 0 => {
+            failed(
+                Exit::Cut,
+                "the peer closed without a reply to the last message",
+            )
         }
-        _ => of_any(talked, waits),
+        _ => of_any(conversation, waits),
     }
 }
 
-fn of_any(talked: &Talked, waits: &Timeouts) -> CommandResult {
-    let unsent = match talked.unsent {
+fn of_any(conversation: &ConversationSummary, waits: &Timeouts) -> CommandResult {
+    let unsent = match conversation.unsent {
         0 => String::new(),
         n => format!("; {} unsent", for_people(n)),
     };
-    match &talked.ending {
-        Ending::PeerClosed if talked.unsent == 0 && talked.upload_cut => failed(
+    match &conversation.ending {
+        Ending::PeerClosed if conversation.unsent == 0 && conversation.upload_cut => failed(
             Exit::Cut,
             format!(
-                "the peer had ended its stream, and no more input came for {} (--linger-timeout) although it had not ended",
+                "the peer closed its sending side, and no input arrived for {} (--linger-timeout) although it had not ended",
                 Span(waits.linger_timeout.unwrap_or_default())
             ),
         ),
-        Ending::PeerClosed if talked.unsent > 0 => failed(
+        Ending::PeerClosed if conversation.unsent > 0 => failed(
             Exit::Cut,
-            format!("the peer closed before it had taken everything{unsent}"),
+            format!("the peer closed before it had read everything{unsent}"),
         ),
-        Ending::PeerClosed | Ending::Quit | Ending::Aborted | Ending::Unheard => Ok(Exit::Done),
+        Ending::PeerClosed | Ending::ClosedByUs | Ending::ResetByUs | Ending::OutputClosed => {
+            Ok(Exit::Done)
+        }
         Ending::PeerReset { after } => failed(
             Exit::Cut,
             format!(
-                "the peer reset the connection after {}; a reply may have been cut{unsent}",
+                "the peer reset the connection after {}; a reply may be incomplete{unsent}",
                 for_people(*after)
             ),
         ),
         Ending::TimedOut(phase) => {
             let (what, flag, span) = match phase {
-                Phase::Linger => (
+                TimeoutKind::Linger => (
                     "the peer did not close",
                     "--linger-timeout",
                     waits.linger_timeout,
                 ),
-                Phase::Idle => (
-                    "nothing came and nothing went",
+                TimeoutKind::Idle => (
+                    "no traffic in either direction",
                     "--idle-timeout",
                     waits.idle_timeout,
                 ),
-                Phase::WriteStall => (
-                    "the peer took nothing of what it was sent",
+                TimeoutKind::Write => (
+                    "the peer read nothing",
                     "--write-timeout",
                     Some(waits.write_timeout),
                 ),
@@ -151,7 +170,7 @@ fn of_any(talked: &Talked, waits: &Timeouts) -> CommandResult {
         }
         Ending::Failed(error) if error.kind() == io::ErrorKind::ConnectionRefused => failed(
             Exit::Refused,
-            format!("nobody is there: the datagram was refused{unsent}"),
+            format!("datagram refused: nothing listens at this address{unsent}"),
         ),
         Ending::Failed(error) => {
             let exit = if error.kind() == io::ErrorKind::TimedOut {
@@ -176,62 +195,71 @@ mod tests {
 
     use super::*;
 
-    fn talked(ending: Ending, sent: &[u8], heard: &[u8], unsent: u64) -> Talked {
+    fn conversation(
+        ending: Ending,
+        sent: &[u8],
+        received: &[u8],
+        unsent: u64,
+    ) -> ConversationSummary {
         let flow = |bytes: &[u8]| Flow {
             bytes: bytes.len() as u64,
-            pieces: u64::from(!bytes.is_empty()),
+            chunks: u64::from(!bytes.is_empty()),
             lines: memchr::memchr_iter(b'\n', bytes).count() as u64,
             open_line: !bytes.is_empty() && !bytes.ends_with(b"\n"),
             ..Flow::default()
         };
-        let unanswered = u64::from(!sent.is_empty() && heard.is_empty());
+        let unanswered = u64::from(!sent.is_empty() && received.is_empty());
         let counts = Counts {
             sent: flow(sent),
-            heard: flow(heard),
+            received: flow(received),
             unanswered,
         };
-        Talked {
+        ConversationSummary {
             ending,
             counts,
             unsent,
             upload_cut: false,
-            took: Duration::ZERO,
+            elapsed: Duration::ZERO,
         }
     }
 
     fn code(outcome: CommandResult) -> Exit {
-        outcome.unwrap_or_else(|failed| failed.exit)
+        outcome.unwrap_or_else(|error| error.exit)
     }
 
-    fn pipe(framing: Framing, talked: &Talked) -> Exit {
-        code(of_silence(talked, framing.into(), &Timeouts::default()))
+    fn pipe(framing: Framing, conversation: &ConversationSummary) -> Exit {
+        code(of_silence(
+            conversation,
+            framing.into(),
+            &Timeouts::default(),
+        ))
     }
 
     #[test]
     fn clean_close_succeeds_unless_cut_or_unsent() {
-        let cut = talked(Ending::PeerClosed, b"a\n", b"A", 0);
+        let cut = conversation(Ending::PeerClosed, b"a\n", b"A", 0);
         assert_eq!(pipe(Framing::Chunk, &cut), Exit::Done);
         assert_eq!(pipe(Framing::Line, &cut), Exit::Cut);
-        let whole = talked(Ending::PeerClosed, b"a\n", b"A\n", 0);
+        let whole = conversation(Ending::PeerClosed, b"a\n", b"A\n", 0);
         assert_eq!(pipe(Framing::Line, &whole), Exit::Done);
-        let unsent = talked(Ending::PeerClosed, b"a\n", b"A\n", 1);
+        let unsent = conversation(Ending::PeerClosed, b"a\n", b"A\n", 1);
         assert_eq!(pipe(Framing::Chunk, &unsent), Exit::Cut);
     }
 
     #[test]
     fn silent_peer_times_out_only_if_a_reply_is_due() {
-        let linger = || Ending::TimedOut(Phase::Linger);
-        let answered = talked(linger(), b"a", b"A", 0);
+        let linger = || Ending::TimedOut(TimeoutKind::Linger);
+        let answered = conversation(linger(), b"a", b"A", 0);
         assert_eq!(pipe(Framing::Chunk, &answered), Exit::Done);
         assert_eq!(
-            pipe(Framing::Chunk, &talked(linger(), b"", b"", 0)),
+            pipe(Framing::Chunk, &conversation(linger(), b"", b"", 0)),
             Exit::Done
         );
         assert_eq!(
-            pipe(Framing::Chunk, &talked(linger(), b"a", b"", 0)),
+            pipe(Framing::Chunk, &conversation(linger(), b"a", b"", 0)),
             Exit::TimedOut
         );
-        let half = talked(linger(), b"a\nb\n", b"A\n", 0);
+        let half = conversation(linger(), b"a\nb\n", b"A\n", 0);
         assert_eq!(pipe(Framing::Line, &half), Exit::TimedOut);
         assert_eq!(pipe(Framing::Chunk, &half), Exit::Done);
     }
@@ -239,21 +267,21 @@ mod tests {
     #[test]
     fn reset_is_reported_with_the_bytes_received() {
         let outcome = of_silence(
-            &talked(Ending::PeerReset { after: 3 }, b"a", b"abc", 9),
+            &conversation(Ending::PeerReset { after: 3 }, b"a", b"abc", 9),
             Framing::Chunk.into(),
             &Timeouts::default(),
         );
         let CliError { exit, why } = outcome.unwrap_err();
         assert_eq!(exit, Exit::Cut);
-        assert!(why.contains("after 3 B; a reply may have been cut; 9 B unsent"));
+        assert!(why.contains("after 3 B; a reply may be incomplete; 9 B unsent"));
     }
 
     #[test]
     fn prompt_close_with_a_reply_due_is_cut_unless_quit() {
         let waits = Timeouts::default();
-        let owed = talked(Ending::PeerClosed, b"a\n", b"", 0);
-        assert_eq!(code(of_prompt(&owed, &waits)), Exit::Cut);
-        let quit = talked(Ending::Quit, b"a\n", b"", 0);
+        let due = conversation(Ending::PeerClosed, b"a\n", b"", 0);
+        assert_eq!(code(of_prompt(&due, &waits)), Exit::Cut);
+        let quit = conversation(Ending::ClosedByUs, b"a\n", b"", 0);
         assert_eq!(code(of_prompt(&quit, &waits)), Exit::Done);
     }
 }

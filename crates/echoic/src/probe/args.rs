@@ -1,4 +1,4 @@
-//! What is typed after `echoic probe`, and what it means.
+//! The command line of `echoic probe`, and the plan that it describes.
 
 use std::{net::Ipv6Addr, time::Duration};
 
@@ -10,58 +10,59 @@ use echoic_core::{
 
 use crate::cli::count;
 
-/// Can it be reached, and if not, why
+/// Can I reach it, and if not, why
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ProbeArgs {
-    /// What to reach: HOST (port 80), HOST:PORT, 5000 or :5000 (this machine), udp://HOST:PORT, ./x.sock
+    /// Probe HOST (port 80), HOST:PORT, 5000 or :5000 (this machine), udp://HOST:PORT or ./x.sock
     #[arg(value_name = "ENDPOINT", required = true)]
     endpoints: Vec<String>,
 
-    /// Try every address alone, not only until one answers
+    /// Try every address on its own, instead of stopping at the first that connects
     #[arg(long)]
     all: bool,
 
-    /// Try so often, for min, median and max: the address that answered, or with --all every one
+    /// Connect N times and print min, median and max: to the address that answered, or to every one with --all
     #[arg(long, value_name = "N", default_value = "1", value_parser = count::<u32>(1..=1000))]
     count: u32,
 
-    /// Time for the name, and then for each address; a plain number is seconds
+    /// Allow this time for the name, and for each address; a plain number is seconds
     #[arg(short = 'w', long, value_name = "TIME", default_value = "5s")]
     timeout: Span,
 
-    /// Try again until it is reachable, at most so long; a plain number is seconds
+    /// Retry until it is reachable, for at most this time; a plain number is seconds
     #[arg(long, value_name = "TIME")]
     wait: Option<Span>,
 
-    /// Print one JSON object for each endpoint
+    /// Print one JSON object a line for each endpoint
     #[arg(long)]
     json: bool,
 
-    /// Tell of each socket call as it happens
+    /// Print each socket call with its arguments and result on standard error
     #[arg(long)]
     explain: bool,
 }
 
 const EXAMPLES: &str = "\
 Examples:
-  echoic probe :5000                          does `echoic serve` answer on this machine
-  echoic probe example.test                   a name, its addresses, port 80
-  echoic probe localhost:5000 --explain       shows getaddrinfo, socket, connect
-  echoic probe localhost:5000 --all           every address of the name, each alone
+  echoic probe :5000                          the echoic serve on this machine
+  echoic probe example.test                   a name and its addresses, port 80
+  echoic probe localhost:5000 --explain       with getaddrinfo, socket, connect
+  echoic probe localhost:5000 --all           every address of the name
   echoic probe :5000 --count 10               how long a connection takes
-  echoic probe --wait 30s :5000 && echo up    waits until a server is there
-  echoic probe udp://:5000 --timeout 1s          open, closed or silent: only a reply is a yes
+  echoic probe --wait 30s :5000 && echo up    wait until the server is up
+  echoic probe udp://:5000 --timeout 1s       open, closed or silent
 
-A name's addresses are called as programs with Happy Eyeballs do (RFC 8305): IPv6 first, the next
-after 250 ms or at once when one fails. An address counts as reached when it connects; nothing is
-said over TCP and Unix sockets. Over UDP a line is sent (a proper question on ports 53 and 123).
+The addresses of a name are tried by Happy Eyeballs (RFC 8305): IPv6 first, the
+next after 250 ms, or at once when one fails. TCP and Unix sockets count as
+reachable when they connect; nothing is sent. Over UDP, probe sends a line (a
+valid query on ports 53 and 123), and only a reply counts.
 
-Exit codes: 0 an address connects (or replied), 2 usage, 3 name not resolved, 4 refused, closed or
-unreachable, 5 timed out, filtered or silent; with several endpoints that of the first that could
-not be reached.";
+Exit codes: 0 connected, or replied; 2 usage; 3 name not resolved; 4 refused,
+closed or unreachable; 5 timed out, filtered or silent. With several endpoints,
+the code of the first that could not be reached.";
 
-/// What is to be done.
+/// What the command line asks for.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) targets: Vec<Target>,
@@ -73,16 +74,16 @@ pub(super) struct Plan {
     pub(super) explain: bool,
 }
 
-/// Something to reach.
+/// An endpoint to probe.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Target {
     pub(super) endpoint: Endpoint,
-    /// Whether the port is the tutorial's 80, since none was given.
+    /// No port was given, so it is 80, as in the script of the tutorial.
     pub(super) port_assumed: bool,
 }
 
 impl ProbeArgs {
-    /// What was typed means this.
+    /// Returns the plan, or an error that names the argument at fault.
     pub(super) fn plan(&self) -> Result<Plan, String> {
         let targets = self
             .endpoints
@@ -92,7 +93,7 @@ impl ProbeArgs {
         let timeout = self.timeout.0;
         if timeout.is_zero() {
             return Err(
-                "--timeout 0 leaves no time for an answer; give it at least 1ms".to_owned(),
+                "--timeout 0 leaves no time for an answer; expected at least 1ms".to_owned(),
             );
         }
         Ok(Plan {
@@ -110,18 +111,19 @@ impl ProbeArgs {
 fn target(text: &str) -> Result<Target, String> {
     let (endpoint, port_assumed) = match text.parse::<Endpoint>() {
         Ok(endpoint) => (endpoint, false),
-        Err(error) => (at_port_80(text).ok_or_else(|| error.to_string())?, true),
+        Err(error) => (with_port_80(text).ok_or_else(|| error.to_string())?, true),
     };
     match &endpoint {
         Endpoint::Tcp(at) | Endpoint::Udp(at) if at.port == 0 => {
-            Err("nobody can be called at port 0; it means \"any free port\" to a server".to_owned())
+            Err("invalid port 0: expected the port of a server".to_owned())
         }
-        Endpoint::Tcp(at) | Endpoint::Udp(at) if at.host == Host::Any => Err(
-            "* is every address of this machine, for listening; name a host to probe".to_owned(),
+        Endpoint::Tcp(at) | Endpoint::Udp(at) if at.host == Host::Any => {
+            Err("invalid host *: it is for listening; expected the host to probe".to_owned())
+        }
+        Endpoint::Fd(_) => Err(
+            "invalid endpoint fd: it is for listening; expected an address to connect to"
+                .to_owned(),
         ),
-        Endpoint::Fd(_) => {
-            Err("fd: is a socket handed to a server; there is nothing to call".to_owned())
-        }
         _ => Ok(Target {
             endpoint,
             port_assumed,
@@ -129,8 +131,8 @@ fn target(text: &str) -> Result<Target, String> {
     }
 }
 
-/// A host without a port, at the port of the tutorial's script.
-fn at_port_80(text: &str) -> Option<Endpoint> {
+/// Parses a host without a port as port 80; `None` if it is not one.
+fn with_port_80(text: &str) -> Option<Endpoint> {
     let is_bare_ipv6 = text.parse::<Ipv6Addr>().is_ok();
     let with_port = if is_bare_ipv6 {
         format!("[{text}]:80")
@@ -149,15 +151,15 @@ mod tests {
     use super::*;
 
     #[derive(Parser)]
-    struct Typed {
+    struct CommandLine {
         #[command(flatten)]
         args: ProbeArgs,
     }
 
     fn plan(words: &str) -> Result<Plan, String> {
         let words = std::iter::once("probe").chain(words.split(' '));
-        let typed = Typed::try_parse_from(words).map_err(|error| error.to_string())?;
-        typed.args.plan()
+        let parsed = CommandLine::try_parse_from(words).map_err(|error| error.to_string())?;
+        parsed.args.plan()
     }
 
     #[test]
@@ -191,7 +193,7 @@ mod tests {
             ("*:80", "for listening"),
             ("*", "for listening"),
             (":0", "port 0"),
-            ("fd:3", "handed to a server"),
+            ("fd:3", "for listening"),
             ("tcp://", "has no port"),
             ("localhost:", "has no port"),
             ("udp://localhost", "has no port"),
@@ -203,8 +205,8 @@ mod tests {
             ),
             (":80 --wait soon", "invalid duration soon: expected"),
         ] {
-            let said = plan(words).unwrap_err();
-            assert!(said.contains(why), "{words}: {said}");
+            let error = plan(words).unwrap_err();
+            assert!(error.contains(why), "{words}: {error}");
         }
     }
 

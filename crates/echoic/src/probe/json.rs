@@ -1,16 +1,16 @@
-//! A report as a JSON object.
+//! The probe report as a JSON object.
 
 use std::{borrow::Cow, time::Duration};
 
 use echoic_client::probe::{AttemptOutcome, DnsRecord, Report, Verdict};
 use serde::Serialize;
 
-use super::words::{failure, says};
+use super::words::{dns_status, failure};
 use crate::exit::Exit;
 
-/// All that is known of one endpoint. Times are milliseconds since the beginning.
+/// The report for one endpoint. Times are in milliseconds since the start.
 #[derive(Debug, Serialize)]
-pub(super) struct Line<'a> {
+pub(super) struct JsonReport<'a> {
     endpoint: String,
     port_assumed: bool,
     state: &'static str,
@@ -24,7 +24,7 @@ pub(super) struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     dns: Option<Dns<'a>>,
     tries: Vec<Tried>,
-    addresses: Vec<Address>,
+    addresses: Vec<AddressSummary>,
     untried: Vec<String>,
 }
 
@@ -76,8 +76,7 @@ struct Tried {
 }
 
 #[derive(Debug, Serialize)]
-struct Address {
-    #[serde(rename = "address")]
+struct AddressSummary {
     address: String,
     tries: usize,
     good: usize,
@@ -89,7 +88,7 @@ struct Address {
     max_ms: Option<f64>,
 }
 
-impl<'a> Line<'a> {
+impl<'a> JsonReport<'a> {
     pub(super) fn of(
         report: &'a Report,
         verdict: &'a Verdict,
@@ -137,7 +136,7 @@ fn dns(report: &Report) -> Option<Dns<'_>> {
         says: answer
             .found
             .as_ref()
-            .map_or_else(says, |_| "NOERROR".into()),
+            .map_or_else(dns_status, |_| "NOERROR".into()),
         records: answer.found.iter().flatten().map(record).collect(),
     });
     Some(Dns {
@@ -187,19 +186,22 @@ fn tries(report: &Report) -> Vec<Tried> {
     tries.collect()
 }
 
-fn addresses(report: &Report) -> Vec<Address> {
-    let summaries = report.by_address().into_iter().map(|summary| Address {
-        address: summary.address.to_string(),
-        tries: summary.tries.len(),
-        good: summary.good,
-        min_ms: summary.span.map(|span| ms(span.min)),
-        median_ms: summary.span.map(|span| ms(span.median)),
-        max_ms: summary.span.map(|span| ms(span.max)),
-    });
+fn addresses(report: &Report) -> Vec<AddressSummary> {
+    let summaries = report
+        .by_address()
+        .into_iter()
+        .map(|summary| AddressSummary {
+            address: summary.address.to_string(),
+            tries: summary.tries.len(),
+            good: summary.good,
+            min_ms: summary.span.map(|span| ms(span.min)),
+            median_ms: summary.span.map(|span| ms(span.median)),
+            max_ms: summary.span.map(|span| ms(span.max)),
+        });
     summaries.collect()
 }
 
-/// Milliseconds to three digits after the point: what is finer is noise.
+/// Converts to milliseconds with three decimals.
 fn ms(time: Duration) -> f64 {
     (time.as_secs_f64() * 1_000_000.0).round() / 1000.0
 }

@@ -1,8 +1,8 @@
-//! A report for people: what happened when, what each address came to, and the verdict.
+//! The probe report as text: a timeline, a table of addresses, and the verdict.
 
 use std::time::Duration;
 
-use echoic_client::probe::{AttemptOutcome, Report, State, Summary, Try, Verdict, figure};
+use echoic_client::probe::{Attempt, AttemptOutcome, Report, State, Summary, Verdict, figure};
 use echoic_core::{
     endpoint::{Endpoint, Host},
     escape,
@@ -10,30 +10,30 @@ use echoic_core::{
 };
 use echoic_wire::eyeballs::LookupFailure;
 
-use super::words::{failure, says};
+use super::words::{dns_status, failure};
 use crate::term::{ASIDE, HEARD, Payload, ReaderGone, WRONG};
 
-/// Rows of the timeline that are shown; the rest is counted.
+/// Rows of the timeline that are printed; the rest is counted.
 const ROWS_MAX: usize = 30;
 
-/// Characters of a bar that lasts from the beginning to the end.
+/// Width of a bar over the whole time, in characters.
 const WIDTH: usize = 40;
 
-/// Marks on the scale, the one at 0 among them.
+/// Number of marks on the scale, with the one at 0.
 const MARKS: usize = 4;
 
-/// One thing that happened.
+/// A row of the timeline.
 struct Row {
     kind: &'static str,
     what: String,
     result: String,
     from: Duration,
     to: Duration,
-    /// Whether it was waited for in vain: then its bar is dotted.
-    in_vain: bool,
+    /// There was no answer; the bar is dotted.
+    is_unanswered: bool,
 }
 
-/// Writes all of it.
+/// Writes the report.
 pub(super) fn write(
     payload: &mut Payload,
     report: &Report,
@@ -72,7 +72,7 @@ fn timeline(payload: &mut Payload, report: &Report, port_assumed: bool) -> Resul
     let title = escaped(&report.endpoint.to_string());
     if port_assumed {
         payload.line(format_args!(
-            "{title}  {ASIDE}(port 80, since none was given){ASIDE:#}"
+            "{title}  {ASIDE}(port 80 by default){ASIDE:#}"
         ))?;
     } else {
         payload.line(format_args!("{title}"))?;
@@ -97,7 +97,7 @@ fn timeline(payload: &mut Payload, report: &Report, port_assumed: bool) -> Resul
     }
     match rows.len().saturating_sub(ROWS_MAX) {
         0 => Ok(()),
-        more => payload.line(format_args!("   … and {more} more; --json has them all")),
+        more => payload.line(format_args!("   … and {more} more; --json prints all")),
     }
 }
 
@@ -115,21 +115,21 @@ fn rows(report: &Report) -> Vec<Row> {
         let result = match &answer.found {
             Ok(addrs) if addrs.len() == 1 => "1 address".to_owned(),
             Ok(addrs) => format!("{} addresses", addrs.len()),
-            // That the name is there the other family has shown.
+            // The other family has addresses, so the name exists.
             Err(LookupFailure::NoName) if resolved => {
                 LookupFailure::NoAddress(answer.family).to_string()
             }
             Err(missing) => escaped(&missing.to_string()),
         };
         let what = format!("{host} {}", answer.family);
-        let in_vain = answer.found.is_err();
+        let is_unanswered = answer.found.is_err();
         rows.push(Row {
             kind: "name",
             what,
             result,
             from: Duration::ZERO,
             to: answer.at,
-            in_vain,
+            is_unanswered,
         });
     }
     if let Some(dns) = &report.dns {
@@ -138,17 +138,17 @@ fn rows(report: &Report) -> Vec<Row> {
             let result = match &answer.found {
                 Ok(records) if records.len() == 1 => "1 record".to_owned(),
                 Ok(records) => format!("{} records", records.len()),
-                Err(why) => escaped(&says(why)),
+                Err(why) => escaped(&dns_status(why)),
             };
             let what = format!("{} via {}", answer.kind, via.join(", "));
-            let in_vain = answer.found.is_err();
+            let is_unanswered = answer.found.is_err();
             rows.push(Row {
                 kind: "DNS",
                 what,
                 result,
                 from: Duration::ZERO,
                 to: answer.took,
-                in_vain,
+                is_unanswered,
             });
         }
     }
@@ -161,7 +161,7 @@ fn rows(report: &Report) -> Vec<Row> {
     rows
 }
 
-fn row(tried: &Try, endpoint: &Endpoint) -> Row {
+fn row(tried: &Attempt, endpoint: &Endpoint) -> Row {
     Row {
         kind: match endpoint {
             Endpoint::Tcp(_) => "TCP",
@@ -172,7 +172,7 @@ fn row(tried: &Try, endpoint: &Endpoint) -> Row {
         result: result(&tried.outcome),
         from: tried.started,
         to: tried.ended,
-        in_vain: matches!(
+        is_unanswered: matches!(
             tried.outcome,
             AttemptOutcome::Silent | AttemptOutcome::Overtaken
         ),
@@ -192,14 +192,14 @@ fn result(outcome: &AttemptOutcome) -> String {
     }
 }
 
-/// The scale above the bars: `0 ms      10 ms     20 ms     30 ms`.
+/// Formats the scale above the bars: `0 ms      10 ms     20 ms     30 ms`.
 fn scale(whole: Duration) -> String {
     let mark = |number: usize| figure(whole * number as u32 / MARKS as u32);
     let marks = (0..MARKS).map(|number| format!("{:<width$}", mark(number), width = WIDTH / MARKS));
     marks.collect::<String>().trim_end().to_owned()
 }
 
-/// From when to when, as a part of the whole. Never nothing.
+/// Formats the bar of a row, at least one character wide.
 fn bar(row: &Row, whole: Duration) -> String {
     let column = |at: Duration| {
         let (at, whole) = (at.as_nanos(), whole.as_nanos().max(1));
@@ -207,26 +207,26 @@ fn bar(row: &Row, whole: Duration) -> String {
     };
     let from = column(row.from).min(WIDTH - 1);
     let to = column(row.to).clamp(from + 1, WIDTH);
-    let block = if row.in_vain { "┄" } else { "█" };
+    let block = if row.is_unanswered { "┄" } else { "█" };
     format!("{}{}", " ".repeat(from), block.repeat(to - from))
 }
 
 fn records(payload: &mut Payload, report: &Report) -> Result<(), ReaderGone> {
     let answers = report.dns.iter().flat_map(|dns| &dns.answers);
-    let mut told = vec![];
+    let mut printed = vec![];
     for record in answers
         .filter_map(|answer| answer.found.as_ref().ok())
         .flatten()
     {
         let text = format!("{} {} {}", record.name, record.kind, record.value);
-        // The way over an alias is the same for both families.
-        if !told.contains(&text) {
+        // Both families follow the same aliases; print each once.
+        if !printed.contains(&text) {
             payload.line(format_args!(
                 "   record  {}  {ASIDE}TTL {} s{ASIDE:#}",
                 escaped(&text),
                 record.ttl
             ))?;
-            told.push(text);
+            printed.push(text);
         }
     }
     Ok(())
@@ -278,7 +278,7 @@ fn table(
     Ok(())
 }
 
-/// A line of the table: what came of one address.
+/// Returns the table row of one address.
 fn summary_row(summary: &Summary<'_>) -> [String; 6] {
     let times = summary.span.map(|span| {
         if summary.good == 1 {
@@ -318,7 +318,7 @@ fn summary_row(summary: &Summary<'_>) -> [String; 6] {
     ]
 }
 
-/// With nothing in it that a terminal would obey.
+/// Escapes text for a terminal.
 fn escaped(text: &str) -> String {
     escape::text(text.as_bytes()).to_string()
 }
@@ -333,14 +333,14 @@ mod tests {
 
     #[test]
     fn bar_is_placed_by_time_and_never_empty() {
-        let bar = |from, to, in_vain| {
+        let bar = |from, to, is_unanswered| {
             let row = Row {
                 kind: "TCP",
                 what: String::new(),
                 result: String::new(),
                 from: ms(from),
                 to: ms(to),
-                in_vain,
+                is_unanswered,
             };
             bar(&row, ms(400))
         };

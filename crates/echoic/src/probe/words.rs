@@ -1,22 +1,22 @@
-//! Words for outcomes, the same for people and for programs.
+//! Words for outcomes, the same in text and JSON.
 
 use std::{borrow::Cow, io};
 
-use echoic_client::probe::DnsSays;
+use echoic_client::probe::DnsFailure;
 
-/// The server's answer in the words of dig(1); what is no answer is said in ours.
-pub(super) fn says(says: &DnsSays) -> Cow<'_, str> {
-    match says {
-        DnsSays::NoName => "NXDOMAIN".into(),
-        DnsSays::NoRecord => "no record".into(),
-        DnsSays::Code(code) => code.into(),
-        DnsSays::Silent => "no answer".into(),
-        DnsSays::Closed => "nobody there".into(),
-        DnsSays::Unasked(why) => why.into(),
+/// Returns the status of a DNS answer, in the words of dig(1) where it has one.
+pub(super) fn dns_status(status: &DnsFailure) -> Cow<'_, str> {
+    match status {
+        DnsFailure::NoName => "NXDOMAIN".into(),
+        DnsFailure::NoRecord => "no record".into(),
+        DnsFailure::Code(code) => code.into(),
+        DnsFailure::Silent => "no answer".into(),
+        DnsFailure::Closed => "nobody there".into(),
+        DnsFailure::Unasked(why) => why.into(),
     }
 }
 
-/// A word for an error that has one.
+/// Returns the word for a connection error.
 pub(super) fn failure(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => "refused",

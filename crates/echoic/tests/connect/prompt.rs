@@ -121,7 +121,7 @@ fn second_ctrl_d_quits_while_the_peer_stays() {
     pty.press(CTRL_D);
     pty.wait_for_prompt_after("(FIN)");
     pty.press("too late\r");
-    pty.wait_for_prompt_after("not sent: our half");
+    pty.wait_for_prompt_after("not sent: the sending side");
     pty.press(CTRL_D);
     assert_eq!(pty.code(), Some(0));
     drop(tell);
@@ -133,11 +133,11 @@ fn ctrl_c_clears_the_line_and_twice_exits_with_130() {
     let (addr, heard) = upper_lines();
     let mut pty = Pty::start(&[&addr]);
     pty.press(&format!("never sent{CTRL_C}"));
-    pty.wait_for_prompt_after("Ctrl-C again quits");
+    pty.wait_for_prompt_after("press Ctrl-C again to quit");
     pty.press("sent\r");
     pty.wait_for_prompt_after(" SENT");
     pty.press(CTRL_C);
-    pty.wait_for_prompt_after("Ctrl-C again quits");
+    pty.wait_for_prompt_after("press Ctrl-C again to quit");
     pty.press(CTRL_C);
     assert_eq!(pty.code(), Some(130));
     assert_eq!(heard.join().unwrap(), ["sent\n"]);
@@ -181,7 +181,7 @@ fn peer_close_with_a_reply_due_exits_with_6() {
     });
     let mut pty = Pty::start(&[&addr]);
     pty.press("hello\r");
-    pty.wait_for("owed a reply");
+    pty.wait_for("without a reply");
     assert_eq!(pty.code(), Some(6));
     peer.join().unwrap();
 }
@@ -195,11 +195,11 @@ fn peer_bytes_never_reach_the_terminal_raw() {
     tell.send(evil).unwrap();
     pty.wait_for_prompt_after(r"\x1b]0;evil\x07\x1b[2J\u{9b}31m\u{202e}\xff\rend");
     pty.press(":hex on\r");
-    pty.wait_for("shown as hex");
+    pty.wait_for("replies as hex");
     tell.send(evil).unwrap();
     pty.wait_for_prompt_after("1b 5d 30 3b");
     pty.press(":hex off\r:frame chunk\r");
-    pty.wait_for("frame chunk, a typed line ends with nothing");
+    pty.wait_for("framing chunk, a typed line has no newline");
     tell.send(evil).unwrap();
     pty.wait_for_prompt_after(r"\rend\n");
     pty.press("q\r");
@@ -238,7 +238,7 @@ fn prompt_commands_work_as_documented() {
     pty.press(":send 0a\r");
     pty.wait_for_prompt_after(" NO END");
     pty.press(":nonsense\r");
-    pty.wait_for("there is no :nonsense; there are :hex");
+    pty.wait_for("invalid command :nonsense: expected :hex");
     pty.press("\x1d"); // Ctrl-] begins a command
     pty.press("stat\r");
     pty.wait_for_prompt_after("3 sent, 3 received, 22 B / 22 B");

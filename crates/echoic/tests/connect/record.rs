@@ -220,7 +220,7 @@ fn prompt_session_is_recorded() {
     pty.press("hello\r");
     pty.wait_for_prompt_after(" HELLO");
     pty.press(":frame chunk\r");
-    pty.wait_for("frame chunk");
+    pty.wait_for("framing chunk");
     pty.press("two words\r");
     pty.wait_for_prompt_after(" TWO WORDS");
     pty.press(":rst\r");
@@ -566,5 +566,9 @@ fn signal_ends_cleanly_and_crash_is_reported_on_next_start() {
 fn store_option_accepts_only_a_file() {
     let output = echoic().args([":1", "--store", "memory"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(said(&output).contains("names a file"), "{}", said(&output));
+    assert!(
+        said(&output).contains("expected a file"),
+        "{}",
+        said(&output)
+    );
 }

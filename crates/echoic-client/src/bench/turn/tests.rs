@@ -1,4 +1,4 @@
-//! The loop allocates nothing for a message.
+//! Tests that the loop does not allocate per message.
 
 use std::{
     io::{Read, Write},
@@ -12,28 +12,30 @@ use echoic_wire::DialOptions;
 use tokio::runtime::Builder;
 
 use super::*;
-use crate::bench::{Expect, Load, Workload, connection::Shared, live::Live, workload::Script};
+use crate::bench::{
+    Expect, Load, Workload, connection::Shared, live::Live, workload::PreparedWorkload,
+};
 
-/// A server that sends back what it reads, and its address as an endpoint.
-fn echoing() -> String {
-    let here = TcpListener::bind("127.0.0.1:0").unwrap();
-    let at = here.local_addr().unwrap().to_string();
+/// Starts an echo server and returns its address.
+fn start_echo_server() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
     thread::spawn(move || {
-        for mut peer in here.incoming().map_while(Result::ok) {
+        for mut peer in listener.incoming().map_while(Result::ok) {
             thread::spawn(move || {
-                let mut room = vec![0; 64 << 10];
-                while let Ok(n @ 1..) = peer.read(&mut room) {
-                    if peer.write_all(&room[..n]).is_err() {
+                let mut buffer = vec![0; 64 << 10];
+                while let Ok(n @ 1..) = peer.read(&mut buffer) {
+                    if peer.write_all(&buffer[..n]).is_err() {
                         return;
                     }
                 }
             });
         }
     });
-    at
+    address
 }
 
-/// What a generator allocates it allocates at the beginning; a message costs none.
+/// A generator allocates only at its start, not per message.
 #[test]
 fn generated_message_allocates_nothing() {
     for (load, pipeline) in [
@@ -51,12 +53,12 @@ fn generated_message_allocates_nothing() {
         let _entered = runtime.enter();
         let workload = Workload::one("hello {seq}".parse().unwrap());
         let shared = Shared {
-            endpoint: echoing().parse().unwrap(),
+            endpoint: start_echo_server().parse().unwrap(),
             dialling: DialOptions {
                 timeout: Duration::from_secs(10),
                 ..DialOptions::default()
             },
-            script: Script::new(&workload, &Expect::Echo, Some(Framing::Line), 1),
+            workload: PreparedWorkload::new(&workload, &Expect::Echo, Some(Framing::Line), 1),
             pipeline,
             churn: None,
             timeout: 10_000_000_000,
@@ -67,7 +69,7 @@ fn generated_message_allocates_nothing() {
         let mut worker = worker.unwrap();
         runtime.block_on(worker.open(Duration::ZERO)).unwrap();
         let mut allocated = |count| {
-            let order = Order {
+            let config = RunConfig {
                 clock: Clock::starting(Duration::ZERO),
                 schedule: Schedule::new(&load, 1, 0, 1),
                 from: 0,
@@ -77,11 +79,11 @@ fn generated_message_allocates_nothing() {
                 stop: Arc::default(),
             };
             let mut done = 0;
-            let seen = measure(|| {
-                done = runtime.block_on(run(&mut worker, order)).unwrap().tally.ok;
+            let allocations = measure(|| {
+                done = runtime.block_on(run(&mut worker, config)).unwrap().tally.ok;
             });
             assert_eq!(done, count, "{load:?}");
-            seen.count_total
+            allocations.count_total
         };
         allocated(2_000);
         let (few, many) = (allocated(500), allocated(5_000));

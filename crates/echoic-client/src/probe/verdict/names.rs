@@ -1,15 +1,15 @@
-//! A name that led nowhere: whose fault that is.
+//! Explains why a name did not resolve.
 
 use echoic_core::endpoint::{Endpoint, Host};
 use echoic_wire::eyeballs::LookupFailure;
 
 use crate::probe::{
-    dns::{Dns, DnsSays},
+    dns::{Dns, DnsFailure},
     report::{Report, figure},
 };
 
-/// Why there is no address. The name servers' own word counts for more than the resolver's, which cannot tell a server
-/// that failed from one that is silent.
+/// Explains why there is no address. Answers of the name servers take precedence over those of the resolver, which cannot
+/// tell a server that failed from one that does not answer.
 pub(super) fn not_resolved(report: &Report) -> String {
     let host = match &report.endpoint {
         Endpoint::Tcp(at) | Endpoint::Udp(at) => match &at.host {
@@ -18,13 +18,12 @@ pub(super) fn not_resolved(report: &Report) -> String {
         },
         endpoint => return format!("not resolved: {endpoint} is no place to call"),
     };
-    let each = figure(report.each);
+    let timeout = figure(report.timeout);
     let server = report
         .dns
         .as_ref()
-        .map_or_else(|| "the resolver".to_owned(), asked);
-    let trouble = why(report);
-    match trouble {
+        .map_or_else(|| "the resolver".to_owned(), servers);
+    match trouble(report) {
         Trouble::NoName => format!(
             "not resolved: there is no such name as {host} ({}); look for a slip of the pen, or add it to the DNS or \
              to /etc/hosts",
@@ -42,7 +41,7 @@ pub(super) fn not_resolved(report: &Report) -> String {
              later, or ask another resolver"
         ),
         Trouble::Silent => format!(
-            "not resolved: the resolver is silent, {server} gave no answer for {host} within {each}; look whether it \
+            "not resolved: the resolver is silent, {server} gave no answer for {host} within {timeout}; look whether it \
              runs and whether UDP port 53 is let through (/etc/resolv.conf names it)"
         ),
         Trouble::Closed => format!(
@@ -72,7 +71,7 @@ enum Trouble {
     Other(String),
 }
 
-fn why(report: &Report) -> Trouble {
+fn trouble(report: &Report) -> Trouble {
     let missing = || {
         report
             .names
@@ -81,7 +80,7 @@ fn why(report: &Report) -> Trouble {
     };
     let known = missing()
         .all(|missing| matches!(missing, LookupFailure::NoName | LookupFailure::NoAddress(_)));
-    match report.dns.as_ref().and_then(in_the_dns) {
+    match report.dns.as_ref().and_then(dns_trouble) {
         Some(Trouble::Hidden) if !known => return Trouble::SilentOrFailed,
         Some(trouble) => return trouble,
         None => {}
@@ -103,37 +102,37 @@ fn why(report: &Report) -> Trouble {
     }
 }
 
-/// As the name servers have it.
-fn in_the_dns(dns: &Dns) -> Option<Trouble> {
+/// Determines the cause from the answers of the name servers.
+fn dns_trouble(dns: &Dns) -> Option<Trouble> {
     if dns.answers.iter().any(|answer| answer.found.is_ok()) {
         return Some(Trouble::Hidden);
     }
-    let mut says: Vec<&DnsSays> = dns
+    let mut failures: Vec<&DnsFailure> = dns
         .answers
         .iter()
         .filter_map(|answer| answer.found.as_ref().err())
         .collect();
-    // What hides the most comes first: who failed on one question cannot be believed on the other.
-    let weight = |says: &&DnsSays| match says {
-        DnsSays::Code(_) => 0,
-        DnsSays::Unasked(_) => 1,
-        DnsSays::Closed => 2,
-        DnsSays::Silent => 3,
-        DnsSays::NoName => 4,
-        DnsSays::NoRecord => 5,
+    // The least reliable answer first: a server that failed on one question is not trusted on the other.
+    let weight = |failure: &&DnsFailure| match failure {
+        DnsFailure::Code(_) => 0,
+        DnsFailure::Unasked(_) => 1,
+        DnsFailure::Closed => 2,
+        DnsFailure::Silent => 3,
+        DnsFailure::NoName => 4,
+        DnsFailure::NoRecord => 5,
     };
-    says.sort_by_key(weight);
-    says.first().map(|says| match says {
-        DnsSays::Code(why) | DnsSays::Unasked(why) => Trouble::Failed(why.clone()),
-        DnsSays::Closed => Trouble::Closed,
-        DnsSays::Silent => Trouble::Silent,
-        DnsSays::NoName => Trouble::NoName,
-        DnsSays::NoRecord => Trouble::NoAddress,
+    failures.sort_by_key(weight);
+    failures.first().map(|failure| match failure {
+        DnsFailure::Code(why) | DnsFailure::Unasked(why) => Trouble::Failed(why.clone()),
+        DnsFailure::Closed => Trouble::Closed,
+        DnsFailure::Silent => Trouble::Silent,
+        DnsFailure::NoName => Trouble::NoName,
+        DnsFailure::NoRecord => Trouble::NoAddress,
     })
 }
 
-/// The servers as one would say them: the first, and that there are others.
-fn asked(dns: &Dns) -> String {
+/// Formats the servers: the first, and the number of the others.
+fn servers(dns: &Dns) -> String {
     match dns.servers.as_slice() {
         [] => "the resolver".to_owned(),
         [one] => one.to_string(),

@@ -1,44 +1,44 @@
-//! A verdict in one word, and how places and errors are told in a sentence.
+//! The states of a verdict, and how addresses and errors are written in a sentence.
 
 use std::io;
 
 use echoic_core::{escape, event::Address};
 
-/// A verdict in one word.
+/// Result of a probe in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
-    /// An address connects. It need not accept or speak.
+    /// An address connects. The server need not have accepted the connection or sent anything.
     Reachable,
-    /// UDP: a reply came.
+    /// UDP: a reply was received.
     Open,
-    /// The name led to no address.
+    /// The name did not resolve to an address.
     NotResolved,
-    /// Somebody said no: a reset, or no socket of that name.
+    /// The connection was rejected: a reset, or no socket of that name.
     Refused,
-    /// UDP: somebody said that nobody is there (ICMP).
+    /// UDP: the port is closed (ICMP port unreachable).
     Closed,
-    /// There is no way there, or this machine may not go it.
+    /// There is no route, or a local rule forbids the connection.
     Unreachable,
-    /// No answer, although there was time to ask again.
+    /// No answer, although there was time for a retransmission.
     Filtered,
-    /// No answer in the time that was given.
+    /// No answer within the timeout.
     TimedOut,
-    /// UDP: neither a reply nor a no.
+    /// UDP: neither a reply nor an error.
     Silent,
 }
 
-/// Another probe that would tell more.
+/// Another probe that would give more information.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Advice {
-    /// One with [`ProbeOptions::each`](crate::probe::ProbeOptions) of 5 s: silence that was short says little.
+    /// A probe with [`ProbeOptions::timeout`](crate::probe::ProbeOptions) of 5 s: the timeout was too short to tell.
     Longer,
-    /// One with [`ProbeOptions::all`](crate::probe::ProbeOptions): it tells whether an address that lost the race ever
-    /// answers.
+    /// A probe with [`ProbeOptions::all`](crate::probe::ProbeOptions): it shows whether an address that lost the race
+    /// ever answers.
     EachAlone,
 }
 
 impl State {
-    /// The word for it.
+    /// Returns the word for the state.
     pub fn word(self) -> &'static str {
         match self {
             Self::Reachable => "reachable",
@@ -54,7 +54,7 @@ impl State {
     }
 }
 
-/// `a, b, c and 17 more`.
+/// Formats a list as `a, b, c and 17 more`.
 pub(super) fn list<'a>(addresses: impl Iterator<Item = &'a Address>) -> String {
     const SHOWN: usize = 3;
     let addresses: Vec<String> = addresses.map(show).collect();
@@ -64,17 +64,17 @@ pub(super) fn list<'a>(addresses: impl Iterator<Item = &'a Address>) -> String {
     }
 }
 
-/// A place, with nothing in it that a terminal would obey.
+/// Formats an address, escaped for a terminal.
 pub(super) fn show(address: &Address) -> String {
     escape::text(address.to_string().as_bytes()).to_string()
 }
 
-/// Whether this machine has no way there.
-pub(super) fn is_no_way(error: &io::Error) -> bool {
+/// Returns whether the error means that this machine has no route to the address.
+pub(super) fn is_no_route(error: &io::Error) -> bool {
     use io::ErrorKind::{
         AddrNotAvailable, HostUnreachable, NetworkDown, NetworkUnreachable, Unsupported,
     };
-    // EAFNOSUPPORT has no kind of its own on every system: no IPv6 in the kernel.
+    // EAFNOSUPPORT (no IPv6 in the kernel) has no error kind on some systems.
     const EAFNOSUPPORT: i32 = 97;
     matches!(
         error.kind(),

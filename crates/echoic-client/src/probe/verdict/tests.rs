@@ -7,7 +7,7 @@ use echoic_wire::eyeballs::{Answer, Family, LookupFailure};
 use rstest::rstest;
 
 use super::*;
-use crate::probe::{Dns, DnsAnswer, DnsSays, Try};
+use crate::probe::{Attempt, Dns, DnsAnswer, DnsFailure};
 
 const EACH: Duration = Duration::from_secs(5);
 
@@ -15,7 +15,7 @@ fn report(endpoint: &str, tries: Vec<(&str, AttemptOutcome)>) -> Report {
     let mut report = Report::new(endpoint.parse().unwrap(), EACH);
     report.tries = tries
         .into_iter()
-        .map(|(address, outcome)| Try {
+        .map(|(address, outcome)| Attempt {
             address: address.parse().unwrap(),
             started: Duration::ZERO,
             ended: Duration::from_millis(12),
@@ -223,10 +223,10 @@ fn short_timeout_is_not_reported_as_filtered() {
         "192.0.2.7:80",
         vec![("192.0.2.7:80", AttemptOutcome::Silent)],
     );
-    report.each = Duration::from_millis(300);
+    report.timeout = Duration::from_millis(300);
     says(&report, State::TimedOut, &["within 300 ms, too short"]);
     assert_eq!(report.verdict().advice, Some(Advice::Longer));
-    report.each = Duration::from_secs(5);
+    report.timeout = Duration::from_secs(5);
     assert_eq!(report.verdict().advice, None);
 }
 
@@ -347,7 +347,7 @@ fn control_characters_in_a_path_are_escaped() {
     );
 }
 
-fn unresolved(missing: fn() -> LookupFailure, dns: Option<[DnsSays; 2]>) -> Report {
+fn unresolved(missing: fn() -> LookupFailure, dns: Option<[DnsFailure; 2]>) -> Report {
     let mut report = report("db.test:80", vec![]);
     let answer = |family| Answer {
         family,
@@ -371,20 +371,20 @@ fn unresolved(missing: fn() -> LookupFailure, dns: Option<[DnsSays; 2]>) -> Repo
 }
 
 #[rstest]
-#[case(|| LookupFailure::NoName, Some(DnsSays::NoName), "there is no such name as db.test (NXDOMAIN)")]
+#[case(|| LookupFailure::NoName, Some(DnsFailure::NoName), "there is no such name as db.test (NXDOMAIN)")]
 #[case(|| LookupFailure::NoName, None, "there is no such name as db.test (the resolver says)")]
-#[case(|| LookupFailure::NoAddress(Family::V4), Some(DnsSays::NoRecord), "neither AAAA nor A")]
+#[case(|| LookupFailure::NoAddress(Family::V4), Some(DnsFailure::NoRecord), "neither AAAA nor A")]
 #[case(|| LookupFailure::NoAddress(Family::V4), None, "neither AAAA nor A")]
-#[case(|| LookupFailure::TryAgain, Some(DnsSays::Code("SERVFAIL".into())), "the resolver failed (SERVFAIL from 192.0.2.53)")]
-#[case(|| LookupFailure::TryAgain, Some(DnsSays::Unasked("io error".into())), "the resolver failed (io error from 192.0.2.53)")]
-#[case(|| LookupFailure::TimedOut, Some(DnsSays::Silent), "the resolver is silent, 192.0.2.53 gave no answer for db.test within 5 s")]
+#[case(|| LookupFailure::TryAgain, Some(DnsFailure::Code("SERVFAIL".into())), "the resolver failed (SERVFAIL from 192.0.2.53)")]
+#[case(|| LookupFailure::TryAgain, Some(DnsFailure::Unasked("io error".into())), "the resolver failed (io error from 192.0.2.53)")]
+#[case(|| LookupFailure::TimedOut, Some(DnsFailure::Silent), "the resolver is silent, 192.0.2.53 gave no answer for db.test within 5 s")]
 #[case(|| LookupFailure::TimedOut, None, "the resolver is silent, the resolver gave no answer")]
-#[case(|| LookupFailure::TryAgain, Some(DnsSays::Closed), "no server listens at 192.0.2.53 (UDP port 53 is closed)")]
+#[case(|| LookupFailure::TryAgain, Some(DnsFailure::Closed), "no server listens at 192.0.2.53 (UDP port 53 is closed)")]
 #[case(|| LookupFailure::TryAgain, None, "failed or got no answer")]
 #[case(|| LookupFailure::Failed(io::Error::other("out of files")), None, "db.test: out of files")]
 fn resolution_failures_are_distinguished(
     #[case] missing: fn() -> LookupFailure,
-    #[case] dns: Option<DnsSays>,
+    #[case] dns: Option<DnsFailure>,
     #[case] part: &str,
 ) {
     says(
@@ -398,7 +398,7 @@ fn resolution_failures_are_distinguished(
 fn dns_records_hidden_by_the_system_are_reported() {
     let mut report = unresolved(
         || LookupFailure::NoName,
-        Some([DnsSays::NoRecord, DnsSays::NoRecord]),
+        Some([DnsFailure::NoRecord, DnsFailure::NoRecord]),
     );
     report.dns.as_mut().unwrap().answers[1].found = Ok(vec![]);
     says(

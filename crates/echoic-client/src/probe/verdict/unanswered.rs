@@ -1,24 +1,28 @@
-//! Addresses, and none that answers with a yes.
+//! Explains why no address could be reached.
 
 use std::{io, time::Duration};
 
 use echoic_core::{endpoint::Endpoint, event::Address};
 
-use super::state::{Advice, State, is_no_way, list};
-use crate::probe::report::{AttemptOutcome, Report, Try, figure};
+use super::state::{Advice, State, is_no_route, list};
+use crate::probe::report::{Attempt, AttemptOutcome, Report, figure};
 
-/// A call that is not answered is repeated after a second (RFC 6298): who waits less cannot tell a lost packet from a
-/// filter.
-const ASKED_AGAIN: Duration = Duration::from_secs(1);
+/// An unanswered SYN is retransmitted after 1 s (RFC 6298): a shorter timeout cannot tell a lost packet from a filter.
+const SYN_RETRY: Duration = Duration::from_secs(1);
 
 /// Errors for which there is no [`io::ErrorKind`] (Linux).
 const EPROTOTYPE: i32 = 91;
 
-/// The groups of tries by how they ended; the first that is not empty names the state.
+/// Groups the addresses by how their attempts ended; the group that comes first in [`FailureKind`] determines the state.
 pub(super) fn unanswered(report: &Report) -> (State, String, Option<Advice>) {
-    let mut groups: Vec<(Kind, Vec<&Address>)> = vec![];
+    let mut groups: Vec<(FailureKind, Vec<&Address>)> = vec![];
     for summary in report.by_address() {
-        let Some(kind) = summary.tries.iter().map(|tried| Kind::of(tried)).min() else {
+        let Some(kind) = summary
+            .tries
+            .iter()
+            .map(|tried| FailureKind::of(tried))
+            .min()
+        else {
             continue;
         };
         match groups.iter_mut().find(|(known, _)| *known == kind) {
@@ -37,7 +41,7 @@ pub(super) fn unanswered(report: &Report) -> (State, String, Option<Advice>) {
         Endpoint::Tcp(_) | Endpoint::Fd(_) => stream(report, kind, &addresses),
     };
     let is_stream = matches!(report.endpoint, Endpoint::Tcp(_) | Endpoint::Fd(_));
-    let is_short = is_stream && kind == Kind::Silent && report.each < ASKED_AGAIN;
+    let is_short = is_stream && kind == FailureKind::Silent && report.timeout < SYN_RETRY;
     let others: Vec<String> = groups
         .map(|(kind, addresses)| format!("{} {}", list(addresses.into_iter()), kind.word()))
         .collect();
@@ -50,21 +54,21 @@ pub(super) fn unanswered(report: &Report) -> (State, String, Option<Advice>) {
     (state, format!("{sentence}{others}"), advice)
 }
 
-/// How a try ended, the most telling first: where one address is silent and the other refuses, it is the silent one
-/// that may be mended by waiting.
+/// How an attempt ended, the most useful first: if one address does not answer and another refuses, waiting may help with
+/// the former.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
+enum FailureKind {
     Silent,
     Refused,
     Gone,
     Forbidden,
     Mismatch,
-    NoWay,
+    NoRoute,
     Other,
 }
 
-impl Kind {
-    fn of(tried: &Try) -> Self {
+impl FailureKind {
+    fn of(tried: &Attempt) -> Self {
         match &tried.outcome {
             AttemptOutcome::Silent
             | AttemptOutcome::Overtaken
@@ -75,13 +79,13 @@ impl Kind {
                 io::ErrorKind::NotFound => Self::Gone,
                 io::ErrorKind::PermissionDenied => Self::Forbidden,
                 _ if error.raw_os_error() == Some(EPROTOTYPE) => Self::Mismatch,
-                _ if is_no_way(error) => Self::NoWay,
+                _ if is_no_route(error) => Self::NoRoute,
                 _ => Self::Other,
             },
         }
     }
 
-    /// Besides others.
+    /// Returns the phrase for addresses that are listed after others.
     fn word(self) -> &'static str {
         match self {
             Self::Silent => "gave no answer",
@@ -89,100 +93,100 @@ impl Kind {
             Self::Gone => "is not there",
             Self::Forbidden => "is forbidden",
             Self::Mismatch => "is of another kind",
-            Self::NoWay => "is unreachable",
+            Self::NoRoute => "is unreachable",
             Self::Other => "failed",
         }
     }
 }
 
-fn stream(report: &Report, kind: Kind, addresses: &[&Address]) -> (State, String) {
-    let (at, each) = (list(addresses.iter().copied()), figure(report.each));
+fn stream(report: &Report, kind: FailureKind, addresses: &[&Address]) -> (State, String) {
+    let (at, timeout) = (list(addresses.iter().copied()), figure(report.timeout));
     match kind {
-        Kind::Silent if report.each < ASKED_AGAIN => (
+        FailureKind::Silent if report.timeout < SYN_RETRY => (
             State::TimedOut,
             format!(
-                "timed out: no answer from {at} within {each}, too short to tell a long way from a filter"
+                "timed out: no answer from {at} within {timeout}, too short to tell a long way from a filter"
             ),
         ),
-        Kind::Silent if addresses.iter().all(|address| address.is_local()) => (
+        FailureKind::Silent if addresses.iter().all(|address| address.is_local()) => (
             State::TimedOut,
             format!(
-                "timed out: no answer from {at} within {each}, and it is this machine: the server accepts nobody and \
+                "timed out: no answer from {at} within {timeout}, and it is this machine: the server accepts nobody and \
                  its queue is full, or a rule here drops its packets; look at `ss -ltn`"
             ),
         ),
-        Kind::Silent => (
+        FailureKind::Silent => (
             State::Filtered,
             format!(
-                "filtered: no answer from {at} within {each}, so it is filtered, or the host is down; try from another \
+                "filtered: no answer from {at} within {timeout}, so it is filtered, or the host is down; try from another \
                  place, or ask whoever keeps the firewall"
             ),
         ),
-        Kind::Refused => (
+        FailureKind::Refused => (
             State::Refused,
             format!(
                 "refused: {at} said no: nothing listens on that port there, or a firewall rejects; start the server, \
                  or look for it with `ss -ltn`"
             ),
         ),
-        Kind::NoWay => no_way(report, &at),
+        FailureKind::NoRoute => no_route(report, &at),
         _ => other(report, &at),
     }
 }
 
-fn datagram(report: &Report, kind: Kind, addresses: &[&Address]) -> (State, String) {
+fn datagram(report: &Report, kind: FailureKind, addresses: &[&Address]) -> (State, String) {
     let at = list(addresses.iter().copied());
     match kind {
-        Kind::Silent => (
+        FailureKind::Silent => (
             State::Silent,
             format!(
                 "silent: nothing came back from {at} within {}: a server may be there and have no answer to this, or \
                  a filter is; say something it answers with `echoic connect udp://HOST:PORT`",
-                figure(report.each)
+                figure(report.timeout)
             ),
         ),
-        Kind::Refused => (
+        FailureKind::Refused => (
             State::Closed,
             format!(
                 "closed: {at} said that nobody is there (ICMP port unreachable); start the server, or look for it \
                  with `ss -lun`"
             ),
         ),
-        Kind::NoWay => no_way(report, &at),
+        FailureKind::NoRoute => no_route(report, &at),
         _ => other(report, &at),
     }
 }
 
-fn unix(report: &Report, kind: Kind, addresses: &[&Address]) -> (State, String) {
+fn unix(report: &Report, kind: FailureKind, addresses: &[&Address]) -> (State, String) {
     let at = list(addresses.iter().copied());
     match kind {
-        Kind::Silent => (
+        FailureKind::Silent => (
             State::TimedOut,
             format!(
                 "timed out: {at} took no call within {}: the server accepts nobody and its queue is full; look what it \
                  is busy with",
-                figure(report.each)
+                figure(report.timeout)
             ),
         ),
-        Kind::Refused => (
+        FailureKind::Refused => (
             State::Refused,
             format!(
                 "refused: nobody listens at {at}: its server has gone, or the file is no socket; start the server"
             ),
         ),
-        Kind::Gone => (
+        FailureKind::Gone => (
             State::Refused,
             format!(
                 "refused: there is nothing at {at}; start the server, or look for a slip of the pen"
             ),
         ),
-        Kind::Forbidden => (
+        FailureKind::Forbidden => (
             State::Refused,
             format!(
                 "refused: this user may not call {at}; look at the modes of the file and of the folders above it"
             ),
         ),
-        Kind::Mismatch => {
+        FailureKind::Mismatch => {
             let right = if matches!(report.endpoint, Endpoint::Unix(_)) {
                 "unixgram:"
             } else {
@@ -193,12 +197,12 @@ fn unix(report: &Report, kind: Kind, addresses: &[&Address]) -> (State, String) 
                 format!("refused: {at} is a socket of the other kind; probe {right} instead"),
             )
         }
-        Kind::NoWay | Kind::Other => other(report, &at),
+        FailureKind::NoRoute | FailureKind::Other => other(report, &at),
     }
 }
 
-fn no_way(report: &Report, at: &str) -> (State, String) {
-    let sentence = match first_error(report, is_no_way).map(io::Error::kind) {
+fn no_route(report: &Report, at: &str) -> (State, String) {
+    let sentence = match first_error(report, is_no_route).map(io::Error::kind) {
         Some(io::ErrorKind::HostUnreachable) => format!(
             "unreachable: {at}: no route to that host: it is down, or a router on the way forbids it; try from another \
              place, or ask whoever keeps the firewall"

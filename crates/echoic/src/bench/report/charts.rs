@@ -1,6 +1,6 @@
-//! Which charts a run deserves.
+//! The charts of a result.
 
-use echoic_client::bench::{Fates, Figures, Judged, Measured, Purpose, Second};
+use echoic_client::bench::{DatagramOutcomes, Figures, Judged, Measured, Purpose, Second};
 use echoic_core::units::Span;
 use echoic_plot::{
     Bounds, Line, OutcomeCount, Slice, Step, Svg, Tone, heat, latencies, outcomes, percentiles,
@@ -9,10 +9,10 @@ use echoic_plot::{
 use hdrhistogram::Histogram;
 
 const NANOS_PER_MICRO: f64 = 1e3;
-/// Percentiles that a curve is drawn through, for each halving of what is left.
+/// Points of a percentile curve for each halving of the remaining share.
 const STEPS_PER_HALVING: u32 = 4;
 
-/// All charts, in the order of the page: those of many runs, then those of the one that is told whole.
+/// Returns all charts in the order of the page: first those of all runs, then those of the last run.
 pub(crate) fn charts(measured: &Measured) -> Vec<Svg> {
     let figures = &measured.figures;
     let series = &figures.series;
@@ -22,12 +22,14 @@ pub(crate) fn charts(measured: &Measured) -> Vec<Svg> {
         rates(rate_lines(figures)),
         percentiles(curves(figures)),
         heat(1.0, &slices(series)),
-        figures.outcomes.and_then(|known| fate_bars(figures, known)),
+        figures
+            .outcomes
+            .and_then(|known| outcome_bars(figures, known)),
     ];
     all.into_iter().flatten().collect()
 }
 
-/// Latency by rate, of steps and of a search.
+/// Charts latency by rate, for steps and a search.
 fn tries(measured: &Measured) -> Option<Svg> {
     let micros = |ms: Option<f64>| ms.map_or(f64::NAN, |ms| ms * 1e3);
     let searched = measured.tries.iter();
@@ -37,7 +39,7 @@ fn tries(measured: &Measured) -> Option<Svg> {
         asked: attempt.asked_per_s.unwrap_or(f64::NAN),
         median_us: micros(attempt.p50_ms),
         judged_us: micros(attempt.p99_ms),
-        passed: attempt.kept,
+        passed: attempt.passed,
     });
     let bounds = Bounds {
         judged: "p99".to_owned(),
@@ -47,7 +49,7 @@ fn tries(measured: &Measured) -> Option<Svg> {
     steps(&trials.collect::<Vec<_>>(), &bounds)
 }
 
-/// The bound of a term such as `p99<5ms`, in microseconds.
+/// Returns the bound of a term such as `p99<5ms`, in microseconds.
 fn p99_below(judged: &Judged) -> Option<f64> {
     let bound = judged
         .term
@@ -114,12 +116,12 @@ fn curves(figures: &Figures) -> Vec<Line> {
     };
     vec![
         line(
-            "from the due moment",
+            "from the due time",
             Tone::Main,
             curve(&figures.due).into_iter(),
         ),
         line(
-            "from the sent moment",
+            "from the send time",
             Tone::Other,
             curve(&figures.service).into_iter(),
         ),
@@ -136,7 +138,7 @@ fn slices(series: &[Second]) -> Vec<Slice> {
     series.iter().map(slice).collect()
 }
 
-fn fate_bars(figures: &Figures, known: Fates) -> Option<Svg> {
+fn outcome_bars(figures: &Figures, known: DatagramOutcomes) -> Option<Svg> {
     let outcome = |name, count, tone| OutcomeCount { name, count, tone };
     outcomes(
         figures.sent,

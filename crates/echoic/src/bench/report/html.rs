@@ -1,27 +1,27 @@
-//! Markup and text, kept apart by their types: markup is what is written here in the program, everything else is text.
+//! A builder for HTML that cannot confuse markup with text: markup is `&'static str`, and everything else is escaped.
 
 use std::fmt::{Display, Write};
 
 use echoic_plot::escaped;
 
-/// A page, or a part of one.
+/// A page under construction.
 #[derive(Debug, Default)]
 pub(super) struct Html(String);
 
 impl Html {
-    /// Markup: only what stands in the program can be it.
+    /// Appends markup, which must be a literal of the program.
     pub(super) fn markup(&mut self, markup: &'static str) -> &mut Self {
         self.0.push_str(markup);
         self
     }
 
-    /// Text, whatever it holds.
+    /// Appends text, escaped.
     pub(super) fn text(&mut self, text: impl Display) -> &mut Self {
         self.0.push_str(&escaped(&text.to_string()));
         self
     }
 
-    /// A chart, which is a picture and nothing else, and what it says in words.
+    /// Appends a chart with its description as the caption.
     pub(super) fn figure(&mut self, chart: &echoic_plot::Svg) -> &mut Self {
         self.markup("<figure>");
         self.0.push_str(&chart.inline());
@@ -29,13 +29,13 @@ impl Html {
             .markup("</figure>\n")
     }
 
-    /// The colours that charts have on the reader's page.
+    /// Appends the style sheet of the charts.
     pub(super) fn chart_style(&mut self) -> &mut Self {
         self.0.push_str(&echoic_plot::style());
         self
     }
 
-    /// An element around a text; a class may follow its name after a dot: `td.figure`.
+    /// Appends an element with a text; a class may follow its name after a dot: `td.figure`.
     pub(super) fn element(&mut self, name: &'static str, text: impl Display) -> &mut Self {
         let (tag, class) = name.split_once('.').unwrap_or((name, ""));
         let text = escaped(&text.to_string());
@@ -46,7 +46,7 @@ impl Html {
         self
     }
 
-    /// A row of a table: a heading, then cells.
+    /// Appends a row of a table: a heading, then cells.
     pub(super) fn row<T: Display>(
         &mut self,
         name: impl Display,
@@ -55,7 +55,7 @@ impl Html {
         self.markup("<tr>").cells(name, cells)
     }
 
-    /// The rest of a row that has been begun.
+    /// Appends the cells of a row whose `<tr>` is already written, and ends the row.
     pub(super) fn cells<T: Display>(
         &mut self,
         name: impl Display,
@@ -69,7 +69,7 @@ impl Html {
         self.markup("</tr>\n")
     }
 
-    /// The head of a table: its caption and the names of its columns.
+    /// Begins a table with its caption and the names of its columns.
     pub(super) fn table_head(
         &mut self,
         caption: &'static str,
@@ -86,12 +86,12 @@ impl Html {
         self.markup("</tr></thead>\n<tbody>\n")
     }
 
-    /// Its end.
+    /// Ends a table.
     pub(super) fn table_end(&mut self) -> &mut Self {
         self.markup("</tbody></table></div>\n")
     }
 
-    /// What has been written.
+    /// Returns the page.
     pub(super) fn finish(self) -> String {
         self.0
     }

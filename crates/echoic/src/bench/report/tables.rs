@@ -1,4 +1,4 @@
-//! The figures of a run in tables.
+//! The tables of the HTML report.
 
 use echoic_client::bench::{Comparison, Figures, Measured, Purpose, Sample, percentile};
 use echoic_core::escape;
@@ -13,14 +13,14 @@ use super::{
 /// Characters of each part of a sample.
 const SAMPLE_CHARS_MAX: usize = 400;
 
-/// What became of the requests.
+/// Writes the requests by outcome.
 pub(super) fn requests(html: &mut Html, figures: &Figures) {
     let share = |count: u64| match figures.asked {
         0 => "–".to_owned(),
         asked => units::percent(count as f64 / asked as f64),
     };
     html.table_head(
-        "Requests due within the window, and what became of them",
+        "Requests due during the measurement, by outcome",
         &["", "count", "share"],
     );
     let mut row = |name: &str, count: u64| {
@@ -36,11 +36,11 @@ pub(super) fn requests(html: &mut Html, figures: &Figures) {
     html.table_end();
 }
 
-/// Latencies, from both moments.
+/// Writes the latencies from the due time and from the send time.
 pub(super) fn latency(html: &mut Html, figures: &Figures) {
     html.table_head(
-        "Latency: what a user waits, and what the server took. A percentile with fewer than ten requests above it is not told",
-        &["", "from the due moment", "from the sent moment"],
+        "Latency: what a user waits (from the due time), and what the server takes (from the send time). Percentiles with fewer than ten slower requests are left out",
+        &["", "from the due time", "from the send time"],
     );
     let both = |of: fn(&Histogram<u64>) -> Option<f64>| {
         [&figures.due, &figures.service].map(|histogram| time(of(histogram)))
@@ -69,10 +69,10 @@ pub(super) fn latency(html: &mut Html, figures: &Figures) {
     html.table_end();
 }
 
-/// Each run of many.
+/// Writes the table of runs.
 pub(super) fn tries(html: &mut Html, measured: &Measured) {
     html.table_head(
-        "Each run, in the order in which they were made",
+        "Each run, in order",
         &[
             "",
             "asked/s",
@@ -90,15 +90,15 @@ pub(super) fn tries(html: &mut Html, measured: &Measured) {
         let is_found = attempt.purpose == Purpose::Confirmation
             && found.is_some()
             && found == attempt.asked_per_s;
-        html.markup(match attempt.kept {
+        html.markup(match attempt.passed {
             true if is_found => "<tr class=\"found\">",
             true => "<tr>",
             false => "<tr class=\"bad\">",
         });
-        let verdict = if attempt.kept {
+        let verdict = if attempt.passed {
             "✓".to_owned()
         } else {
-            format!("✗ {}", attempt.verdict.who)
+            format!("✗ {}", attempt.verdict.limit)
         };
         html.cells(
             format!("{number} {}", attempt.purpose.word()),
@@ -120,17 +120,17 @@ pub(super) fn tries(html: &mut Html, measured: &Measured) {
         .tries
         .iter()
         .zip(1..)
-        .filter(|(attempt, _)| !attempt.kept);
+        .filter(|(attempt, _)| !attempt.passed);
     for (attempt, number) in failed {
         html.element("p.note", format!("{number}: {}", attempt.verdict.why));
     }
 }
 
-/// This beside what it is compared with.
+/// Writes the comparison.
 pub(super) fn comparison(html: &mut Html, comparison: &Comparison) {
     html.table_head(
-        "Medians of the repeats, and by how much this is the other, with the interval that holds the truth in 95 of 100 such comparisons",
-        &["", "this", "the other", "this is"],
+        "Medians of the repeats, and their ratio with its 95 % confidence interval",
+        &["", "this", "other", "ratio"],
     );
     for figure in &comparison.figures {
         let known = |value: Option<f64>| {
@@ -143,8 +143,8 @@ pub(super) fn comparison(html: &mut Html, comparison: &Comparison) {
         };
         let name = match figure.name {
             "done_per_s" => "answered per second",
-            "p50_us" => "p50 from the due moment",
-            "p99_us" => "p99 from the due moment",
+            "p50_us" => "p50 from the due time",
+            "p99_us" => "p99 from the due time",
             other => other,
         };
         html.row(
@@ -158,14 +158,14 @@ pub(super) fn comparison(html: &mut Html, comparison: &Comparison) {
     }
 }
 
-/// How the generator itself fared.
+/// Writes the figures of the load generator.
 pub(super) fn generator(html: &mut Html, figures: &Figures) {
     let generator = &figures.generator;
     let lag = &generator.lag;
     let lag_at = |share| (!lag.is_empty()).then(|| lag.value_at_quantile(share) as f64);
     let cpu = generator.cpu / generator.cores.max(1) as f64;
     html.table_head(
-        "The generator itself: whether it can be believed",
+        "The load generator: whether its figures can be trusted",
         &["", "figure"],
     );
     html.row("schedule lag p99", [time(lag_at(0.99))]);
@@ -192,19 +192,22 @@ pub(super) fn generator(html: &mut Html, figures: &Figures) {
     html.table_end();
 }
 
-/// What became of datagrams.
+/// Writes the datagrams by outcome.
 pub(super) fn outcomes(html: &mut Html, figures: &Figures) {
     let Some(outcomes) = figures.outcomes else {
         return;
     };
-    html.table_head("Datagrams, each counted by its number", &["", "count"]);
+    html.table_head(
+        "Datagrams, identified by their sequence numbers",
+        &["", "count"],
+    );
     for (name, count) in [
         ("sent", figures.sent),
         ("answered", figures.ok),
         ("lost", figures.lost),
         ("late", figures.late),
         ("wrong", figures.wrong),
-        ("of these cut short", outcomes.truncated),
+        ("of these truncated", outcomes.truncated),
         ("duplicate", outcomes.duplicate),
         ("reordered", outcomes.reordered),
         ("dropped by our own socket", outcomes.dropped_here),
@@ -220,19 +223,19 @@ pub(super) fn outcomes(html: &mut Html, figures: &Figures) {
     html.table_end();
 }
 
-/// Why requests were lost, and what else went wrong; nothing if nothing did.
+/// Writes the failures by kind.
 pub(super) fn failures(html: &mut Html, figures: &Figures) {
     let failures = &figures.failures;
     let all = [
         ("timed out", failures.timed_out),
         ("cut off with their connection", failures.cut),
-        ("still unanswered at the end", failures.pending),
-        ("replies that nothing had asked for", failures.extra),
+        ("unanswered at the end", failures.pending),
+        ("unexpected replies", failures.extra),
         ("connections closed by the peer", failures.closed),
         ("connections reset", failures.reset),
-        ("calls refused", failures.refused),
-        ("connections opened anew", failures.reconnects),
-        ("datagrams the system would not send", failures.not_sent),
+        ("connections refused", failures.refused),
+        ("reconnects", failures.reconnects),
+        ("datagrams that failed to send", failures.not_sent),
     ];
     if all.iter().all(|(_, count)| *count == 0) {
         html.element(
@@ -241,14 +244,14 @@ pub(super) fn failures(html: &mut Html, figures: &Figures) {
         );
         return;
     }
-    html.table_head("What went wrong", &["", "count"]);
+    html.table_head("Failures by kind", &["", "count"]);
     for (name, count) in all.into_iter().filter(|(_, count)| *count > 0) {
         html.row(name, [units::whole(count)]);
     }
     html.table_end();
 }
 
-/// The first replies that were not as expected.
+/// Writes the first wrong replies.
 pub(super) fn samples(html: &mut Html, samples: &[Sample]) {
     for sample in samples {
         let Sample {
@@ -260,8 +263,8 @@ pub(super) fn samples(html: &mut Html, samples: &[Sample]) {
         );
         html.markup("<pre>");
         for (name, bytes) in [
-            ("said     ", &sample.request),
-            ("heard    ", &sample.reply),
+            ("request  ", &sample.request),
+            ("reply    ", &sample.reply),
             ("expected ", &sample.expected),
         ] {
             html.text(name)
@@ -272,23 +275,23 @@ pub(super) fn samples(html: &mut Html, samples: &[Sample]) {
     }
 }
 
-/// On what machine, with what.
+/// Writes the machine and the versions.
 pub(super) fn environment(html: &mut Html, host: &Host, seed: u64, when: &str) {
     html.markup("<div class=\"scroll\"><table class=\"words\"><tbody>\n");
     html.row("measured", [when]);
     html.row("machine", [format!("{} cores", host.cores)]);
-    html.row("processor", [host.cpu.as_deref().unwrap_or("does not say")]);
+    html.row("processor", [host.cpu.as_deref().unwrap_or("unknown")]);
     html.row("kernel", [&host.kernel]);
     html.row(
-        "clock governed by",
-        [host.governor.as_deref().unwrap_or("nothing that says so")],
+        "frequency governor",
+        [host.governor.as_deref().unwrap_or("unknown")],
     );
     html.row("echoic", [&host.echoic]);
     html.row("seed", [seed]);
     html.table_end();
 }
 
-/// A time of nanoseconds, or a dash.
+/// Formats a time in nanoseconds; a dash if there is none.
 pub(super) fn time(nanos: Option<f64>) -> String {
     nanos.map_or_else(|| "–".to_owned(), |nanos| units::time(nanos / 1e3))
 }

@@ -1,10 +1,10 @@
-//! What is said: from the options that say so to a workload.
+//! The options of `echoic bench` that choose what is sent, and the workload that they describe.
 
 use std::{fs, path::PathBuf};
 
 use clap::Args;
 use echoic_client::bench::{
-    Expect, Kind, Pace, Recorded, RecordedError, Sizes, Template, Workload, divide,
+    Expect, MessageKind, Pace, Recorded, RecordedError, Sizes, Template, Workload, divide,
 };
 use echoic_core::{filter::Filter, framing::Framing};
 use echoic_recorder::wall;
@@ -13,45 +13,45 @@ use tokio::runtime;
 
 use crate::store_url::StoreUrl;
 
-/// What is said, and what has to come back.
+/// Options for requests and expected replies.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "What is said")]
-pub(super) struct SaidArgs {
-    /// Say this text, always the same [default: "hello {seq}", which tells replies apart]
-    #[arg(short = 'm', long, value_name = "TEXT", group = "said")]
+#[command(next_help_heading = "Requests")]
+pub(super) struct PayloadArgs {
+    /// Send this text in each request [default: "hello {seq}", so that replies differ]
+    #[arg(short = 'm', long, value_name = "TEXT", group = "payload")]
     message: Option<String>,
 
-    /// Say what is in this file, always the same
-    #[arg(short = 'f', long, value_name = "FILE", group = "said")]
+    /// Send the contents of this file in each request
+    #[arg(short = 'f', long, value_name = "FILE", group = "payload")]
     file: Option<PathBuf>,
 
-    /// Say what is in this file, one after the other. HOW: lines (as without it), jsonl (a JSON string in each line), or a
-    /// framing that divides it
-    #[arg(long, value_name = "FILE[:HOW]", group = "said")]
+    /// Send the messages in this file in turn, divided by HOW: lines (the default), jsonl (a JSON string on each line) or
+    /// a framing
+    #[arg(long, value_name = "FILE[:HOW]", group = "payload")]
     corpus: Option<String>,
 
-    /// Say this, with blanks to be filled in: {seq} {conn} {now} {rand:N} {rand:N:hex} {re:REGEX}
-    #[arg(long, value_name = "TEXT", group = "said")]
+    /// Send this text with variables: {seq} {conn} {now} {rand:N} {rand:N:hex} {re:REGEX}
+    #[arg(long, value_name = "TEXT", group = "payload")]
     template: Option<Template>,
 
-    /// Say messages of this size, each with its number: 64, uniform:16..1k, normal:MEAN,DEVIATION, pareto:MIN,SHAPE
-    #[arg(long, value_name = "SIZE", group = "said")]
+    /// Send messages of this size, each with its number: 64, uniform:16..1k, normal:MEAN,DEVIATION, pareto:MIN,SHAPE
+    #[arg(long, value_name = "SIZE", group = "payload")]
     size: Option<Sizes>,
 
-    /// Say a mixture: a file of JSON lines like {"weight":3,"template":"get {seq}","expect":"upper"}
-    #[arg(long, value_name = "FILE", group = "said")]
+    /// Send a weighted mix of messages: a file of JSON lines like {"weight":3,"template":"get {seq}","expect":"upper"}
+    #[arg(long, value_name = "FILE", group = "payload")]
     mix: Option<PathBuf>,
 
-    /// Say again what was recorded: the requests of the exchanges that this filter selects, oldest first, as with `log`
+    /// Send the recorded requests that this filter matches, oldest first; filters as for log
     #[arg(
         long,
         value_name = "FILTER",
-        group = "said",
+        group = "payload",
         allow_hyphen_values = true
     )]
     pub(super) from_store: Option<String>,
 
-    /// The record that --from-store reads
+    /// Read the requests for --from-store from this database
     #[arg(
         long,
         value_name = "FILE",
@@ -62,8 +62,8 @@ pub(super) struct SaidArgs {
     )]
     store: StoreUrl,
 
-    /// When recorded requests are due: real (as they came), 2x (twice as fast), or max (each connection asks again when its
-    /// reply has come)
+    /// Send recorded requests at this pace: real (as recorded), 2x (twice as fast) or max (each when the previous reply
+    /// has arrived)
     #[arg(
         long,
         value_name = "PACE",
@@ -73,12 +73,12 @@ pub(super) struct SaidArgs {
     )]
     pace: Pace,
 
-    /// What has to come back: upper, lower, echo, exact:TEXT, regex:RE, len:N, any, or none (no reply is waited for)
-    /// [default: what one request beforehand shows, of upper, lower and echo; else any]
+    /// Check each reply: upper, lower, echo, exact:TEXT, regex:RE, len:N, any, or none to wait for no reply [default: a
+    /// test request decides between upper, lower, echo and any]
     #[arg(long, value_name = "WHAT")]
     pub(super) expect: Option<Expect>,
 
-    /// What all that is random comes from
+    /// Seed the random numbers
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(super) seed: u64,
 }
@@ -98,27 +98,27 @@ fn one() -> u32 {
     1
 }
 
-impl SaidArgs {
-    /// What is said again, if anything is.
+impl PayloadArgs {
+    /// Reads the recorded requests that `--from-store` matches; `None` without it.
     pub(super) fn recorded(&self, framing: Framing) -> Result<Option<Recorded>, String> {
         let Some(filter) = &self.from_store else {
             return Ok(None);
         };
         let filter = Filter::parse(filter).map_err(|error| error.to_string())?;
-        let store = self.store.open_to_read().map_err(|failed| failed.why)?;
+        let store = self.store.open_to_read().map_err(|error| error.why)?;
         let runtime = runtime::Builder::new_current_thread().build();
         let runtime = runtime.map_err(|error| error.to_string())?;
         let read = Recorded::read(&*store, &filter, wall(), framing, self.pace);
         match runtime.block_on(read) {
             Ok(recorded) => Ok(Some(recorded)),
             Err(error @ RecordedError::Nothing(_)) => {
-                Err(format!("{error}; `echoic log` lists what there is"))
+                Err(format!("{error}; list them with `echoic log`"))
             }
             Err(error) => Err(error.to_string()),
         }
     }
 
-    /// What was typed means this, under that framing.
+    /// Returns the workload for messages under `framing`.
     pub(super) fn workload(&self, framing: Framing) -> Result<Workload, String> {
         if let Some(text) = &self.message {
             return Ok(Workload::one(Template::literal(text.as_bytes())));
@@ -127,7 +127,7 @@ impl SaidArgs {
             return Ok(Workload::one(Template::literal(read(path)?)));
         }
         if let Some(corpus) = &self.corpus {
-            return in_turn(corpus);
+            return corpus_workload(corpus);
         }
         if let Some(template) = &self.template {
             return Ok(Workload::one(template.clone()));
@@ -136,7 +136,7 @@ impl SaidArgs {
             return Ok(Workload::one(Template::sized(sizes, self.seed)));
         }
         if let Some(path) = &self.mix {
-            return mixed(path);
+            return mix_workload(path);
         }
         let message = match framing {
             Framing::Fixed(bytes) => {
@@ -156,45 +156,53 @@ fn read(path: &PathBuf) -> Result<Vec<u8>, String> {
     fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
 }
 
-/// The messages of a corpus. What follows the last colon is how it is divided, if that is a way to divide.
-fn in_turn(corpus: &str) -> Result<Workload, String> {
+/// Reads `FILE[:HOW]`. The part after the last colon is HOW if it names a way to divide, and else part of the file's name.
+fn corpus_workload(corpus: &str) -> Result<Workload, String> {
     let (path, how) = match corpus.rsplit_once(':') {
-        Some((path, "lines" | "line")) => (path, Divided::Framed(Framing::Line)),
-        Some((path, "jsonl")) => (path, Divided::Json),
+        Some((path, "lines" | "line")) => (path, Division::Framed(Framing::Line)),
+        Some((path, "jsonl")) => (path, Division::Json),
         Some((path, how)) => match how.parse() {
-            Ok(framing) => (path, Divided::Framed(framing)),
-            Err(_) => (corpus, Divided::Framed(Framing::Line)),
+            Ok(framing) => (path, Division::Framed(framing)),
+            Err(_) => (corpus, Division::Framed(Framing::Line)),
         },
-        None => (corpus, Divided::Framed(Framing::Line)),
+        None => (corpus, Division::Framed(Framing::Line)),
     };
     let bytes = read(&path.into())?;
     let messages = match how {
-        Divided::Framed(framing) => {
-            divide(&bytes, framing).map_err(|undivided| format!("the corpus is {undivided}"))
-        }
-        Divided::Json => bytes
+        Division::Framed(framing) => divide(&bytes, framing)
+            .map_err(|undivided| format!("invalid corpus: it is {undivided}")),
+        Division::Json => bytes
             .split(|byte| *byte == b'\n')
             .filter(|line| !line.trim_ascii().is_empty())
             .map(|line| serde_json::from_slice::<String>(line).map(String::into_bytes))
             .collect::<Result<_, _>>()
-            .map_err(|error| format!("{path} is not a JSON string in every line: {error}")),
+            .map_err(|error| {
+                format!("invalid corpus {path}: expected a JSON string on every line: {error}")
+            }),
     }?;
     if messages.is_empty() {
-        return Err(format!("{path} has no message in it"));
+        return Err(format!(
+            "invalid corpus {path}: expected at least one message"
+        ));
     }
     Ok(Workload::in_turn(
         messages.into_iter().map(Template::literal),
     ))
 }
 
-enum Divided {
+/// How a corpus is divided into messages.
+enum Division {
     Framed(Framing),
     Json,
 }
 
-fn mixed(path: &PathBuf) -> Result<Workload, String> {
-    let text = String::from_utf8(read(path)?)
-        .map_err(|_| format!("{} is not UTF-8; escape bytes as JSON does", path.display()))?;
+fn mix_workload(path: &PathBuf) -> Result<Workload, String> {
+    let text = String::from_utf8(read(path)?).map_err(|_| {
+        format!(
+            "invalid mix {}: expected UTF-8; escape other bytes as in JSON",
+            path.display()
+        )
+    })?;
     let lines = text
         .lines()
         .enumerate()
@@ -202,24 +210,27 @@ fn mixed(path: &PathBuf) -> Result<Workload, String> {
     let kinds = lines.map(|(index, line)| {
         kind(line).map_err(|why| format!("{}:{}: {why}", path.display(), index + 1))
     });
-    let kinds: Vec<Kind> = kinds.collect::<Result<_, _>>()?;
+    let kinds: Vec<MessageKind> = kinds.collect::<Result<_, _>>()?;
     if kinds.iter().all(|kind| kind.weight == 0) {
-        return Err(format!("{} has no message with a weight", path.display()));
+        return Err(format!(
+            "invalid mix {}: expected at least one weight above 0",
+            path.display()
+        ));
     }
     Ok(Workload::mixed(kinds))
 }
 
-fn kind(line: &str) -> Result<Kind, String> {
+fn kind(line: &str) -> Result<MessageKind, String> {
     let line: MixLine = serde_json::from_str(line).map_err(|error| error.to_string())?;
     let message = match (line.message, line.template) {
         (Some(text), None) => Template::literal(text.into_bytes()),
         (None, Some(text)) => text.parse().map_err(|error| format!("{error}"))?,
-        _ => return Err("either \"message\" or \"template\" is needed".to_owned()),
+        _ => return Err("expected either \"message\" or \"template\"".to_owned()),
     };
     let expect = line
         .expect
         .map(|text| text.parse().map_err(|error| format!("{error}")));
-    Ok(Kind {
+    Ok(MessageKind {
         message,
         expect: expect.transpose()?,
         weight: line.weight,
@@ -242,8 +253,8 @@ mod tests {
             Ok(("{}".to_owned(), 3))
         );
         for (line, why) in [
-            ("{}", "is needed"),
-            (r#"{"message":"a","template":"b"}"#, "is needed"),
+            ("{}", "expected either"),
+            (r#"{"message":"a","template":"b"}"#, "expected either"),
             (
                 r#"{"message":"a","expect":"x"}"#,
                 "invalid expectation x: expected upper",

@@ -1,4 +1,4 @@
-//! Files that a run leaves: written whole or not at all, and known to be writable before the run.
+//! Output files: written completely or not at all, and checked to be writable before the run.
 
 use std::{
     fs::{self, Permissions},
@@ -11,16 +11,16 @@ use tempfile::{Builder, NamedTempFile};
 
 use crate::exit::CliError;
 
-/// A file that is to be written at the end. What stands there keeps standing until then.
+/// A file to write at the end of the run. An existing file stays unchanged until then.
 #[derive(Debug)]
-pub(super) struct Sheet {
+pub(super) struct OutputFile {
     path: PathBuf,
-    /// Beside it, so that one step puts it in its place.
+    /// A temporary file in the same folder, so that a rename replaces `path` atomically.
     draft: NamedTempFile,
 }
 
-impl Sheet {
-    /// Makes sure that `path` can be written, before anything has been measured in vain.
+impl OutputFile {
+    /// Creates the temporary file. Fails if `path` cannot be written, so that the error shows before the run.
     pub(super) fn open(path: &Path) -> Result<Self, CliError> {
         let cannot =
             |why: String| CliError::system(format!("cannot write {}: {why}", path.display()));
@@ -28,7 +28,7 @@ impl Sheet {
             return Err(cannot("it is a folder; name a file in it".to_owned()));
         }
         if path.exists() && !path.is_file() {
-            return Err(cannot("it is no plain file".to_owned()));
+            return Err(cannot("it is not a regular file".to_owned()));
         }
         let folder = match path.parent() {
             Some(folder) if folder != Path::new("") => folder,
@@ -42,7 +42,7 @@ impl Sheet {
         }
         let draft = Builder::new()
             .prefix(".echoic-")
-            // As any program makes a file; the user's mask takes away what it takes.
+            // The default mode of new files; the umask applies.
             .permissions(Permissions::from_mode(0o666))
             .tempfile_in(folder)
             .map_err(|why| cannot(why.to_string()))?;
@@ -50,7 +50,7 @@ impl Sheet {
         Ok(Self { path, draft })
     }
 
-    /// Writes it, and puts it in its place, which it gives back.
+    /// Writes `text`, renames the temporary file to its path and returns the path.
     pub(super) fn write(mut self, text: &[u8]) -> Result<PathBuf, CliError> {
         let written = self.draft.write_all(text).and_then(|()| self.draft.flush());
         let cannot = |why: &io::Error| {
@@ -63,11 +63,14 @@ impl Sheet {
     }
 }
 
-/// A folder for files, made if it is not there.
-pub(super) fn folder(path: &Path) -> Result<(), CliError> {
+/// Creates `path` and its parents if they do not exist.
+pub(super) fn create_folder(path: &Path) -> Result<(), CliError> {
     let made = fs::create_dir_all(path);
     made.map_err(|why| {
-        CliError::system(format!("cannot make the folder {}: {why}", path.display()))
+        CliError::system(format!(
+            "cannot create the folder {}: {why}",
+            path.display()
+        ))
     })
 }
 
@@ -80,11 +83,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run.html");
         fs::write(&path, "old").unwrap();
-        let sheet = Sheet::open(&path).unwrap();
+        let file = OutputFile::open(&path).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "old");
-        drop(sheet);
+        drop(file);
         assert_eq!(fs::read_to_string(&path).unwrap(), "old");
-        Sheet::open(&path).unwrap().write(b"new").unwrap();
+        OutputFile::open(&path).unwrap().write(b"new").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "new");
         assert_eq!(
             fs::read_dir(folder.path()).unwrap().count(),
@@ -99,12 +102,12 @@ mod tests {
         for (path, why) in [
             (folder.path().to_owned(), "it is a folder"),
             (folder.path().join("none/run.html"), "there is no folder"),
-            ("/dev/null".into(), "it is no plain file"),
+            ("/dev/null".into(), "it is not a regular file"),
         ] {
-            let said = Sheet::open(&path).unwrap_err().why;
+            let error = OutputFile::open(&path).unwrap_err().why;
             assert!(
-                said.contains(why) && said.contains(path.to_str().unwrap()),
-                "{said}"
+                error.contains(why) && error.contains(path.to_str().unwrap()),
+                "{error}"
             );
         }
     }

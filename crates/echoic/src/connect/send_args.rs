@@ -1,47 +1,51 @@
-//! `--send` and `--send-hex`: what is to be said, in the order in which it was typed.
+//! `--send` and `--send-hex`: the messages to send, in the order of the command line.
 
 use std::{fs::File, io::Read, path::Path};
 
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Args, Command, FromArgMatches};
 use echoic_core::escape;
 
-use super::typed;
+use super::command;
 
-/// What `--send` and `--send-hex` say.
+/// The values of `--send` and `--send-hex`.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Sends(Vec<Sent>);
+pub(super) struct SendArgs(Vec<SendArg>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Sent {
-    /// Text with escapes, or `@` and a file.
+enum SendArg {
+    /// Text with escapes, or `@` and the path of a file.
     Text(String),
     Hex(String),
 }
 
-/// What other options call both.
+/// The argument group of both options, for `requires` of others.
 const GROUP: &str = "SENDS";
 
-/// The largest file that can be one message.
+/// Largest file that is sent as one message.
 const FILE_BYTES_MAX: u64 = 64 << 20;
 
-impl Sends {
+impl SendArgs {
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The bodies of the messages.
+    /// Returns the bodies of the messages. Reads the files.
     pub(super) fn bodies(&self) -> Result<Vec<Vec<u8>>, String> {
-        self.0.iter().map(Sent::body).collect()
+        self.0.iter().map(SendArg::body).collect()
     }
 }
 
-impl Sent {
+impl SendArg {
     fn body(&self) -> Result<Vec<u8>, String> {
         match self {
-            Self::Hex(digits) => typed::hex(digits).map_err(|why| format!("--send-hex: {why}")),
+            Self::Hex(digits) => {
+                command::parse_hex(digits).map_err(|error| format!("--send-hex: {error}"))
+            }
             Self::Text(text) => match text.strip_prefix('@') {
-                Some(path) => read(Path::new(path)).map_err(|why| format!("--send {text}: {why}")),
-                None => escape::parse(text).map_err(|why| format!("--send {text}: {why}")),
+                Some(path) => {
+                    read(Path::new(path)).map_err(|error| format!("--send {text}: {error}"))
+                }
+                None => escape::parse(text).map_err(|error| format!("--send {text}: {error}")),
             },
         }
     }
@@ -50,27 +54,27 @@ impl Sent {
 fn read(path: &Path) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(|error| error.to_string())?;
-    let taken = file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes);
-    taken.map_err(|error| error.to_string())?;
+    let read = file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes);
+    read.map_err(|error| error.to_string())?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err("the file is larger than 64 MiB; send it through a pipe".to_owned());
     }
     Ok(bytes)
 }
 
-/// Two options in one list, which the derived form has no way to say.
-impl Args for Sends {
+/// Written by hand, since clap's derive cannot collect two options into one ordered list.
+impl Args for SendArgs {
     fn augment_args(command: Command) -> Command {
         let send = Arg::new("send")
             .long("send")
             .value_name("TEXT|@FILE")
-            .help("Say this message and, after all of them, end our half; \\n, \\x00 … as escapes, \\x40 for a first @")
+            .help("Send this message; after the last one, shut down the sending side. Escapes: \\n, \\x00; \\x40 for a leading @. May be repeated")
             .action(ArgAction::Append)
             .allow_hyphen_values(true);
         let send_hex = Arg::new("send_hex")
             .long("send-hex")
             .value_name("HEX")
-            .help("The same with its bytes in hexadecimal: 0d0a, 0x0d0a, 0d:0a or '0d 0a'")
+            .help("Send these bytes, like --send: 0d0a, 0x0d0a, 0d:0a or '0d 0a'")
             .action(ArgAction::Append);
         let sends = ArgGroup::new(GROUP)
             .args(["send", "send_hex"])
@@ -83,18 +87,18 @@ impl Args for Sends {
     }
 }
 
-impl FromArgMatches for Sends {
+impl FromArgMatches for SendArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let of = |id, sent: fn(String) -> Sent| {
+        let of = |id, variant: fn(String) -> SendArg| {
             let values = matches.get_many::<String>(id).into_iter().flatten();
-            let addresses = matches.indices_of(id).into_iter().flatten();
-            addresses.zip(values.map(move |value| sent(value.clone())))
+            let indices = matches.indices_of(id).into_iter().flatten();
+            indices.zip(values.map(move |value| variant(value.clone())))
         };
-        let mut all: Vec<_> = of("send", Sent::Text)
-            .chain(of("send_hex", Sent::Hex))
+        let mut all: Vec<_> = of("send", SendArg::Text)
+            .chain(of("send_hex", SendArg::Hex))
             .collect();
-        all.sort_by_key(|(address, _)| *address);
-        Ok(Self(all.into_iter().map(|(_, sent)| sent).collect()))
+        all.sort_by_key(|(index, _)| *index);
+        Ok(Self(all.into_iter().map(|(_, arg)| arg).collect()))
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -110,14 +114,14 @@ mod tests {
     use super::*;
 
     #[derive(Parser)]
-    struct Typed {
+    struct CommandLine {
         #[command(flatten)]
-        sends: Sends,
+        sends: SendArgs,
     }
 
     fn bodies(words: &[&str]) -> Result<Vec<Vec<u8>>, String> {
         let words = std::iter::once(&"connect").chain(words);
-        Typed::try_parse_from(words).unwrap().sends.bodies()
+        CommandLine::try_parse_from(words).unwrap().sends.bodies()
     }
 
     #[test]
@@ -143,9 +147,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("message");
         std::fs::write(&path, b"\\n is not an escape here").unwrap();
-        let typed = format!("@{}", path.display());
+        let arg = format!("@{}", path.display());
         assert_eq!(
-            bodies(&["--send", &typed]).unwrap(),
+            bodies(&["--send", &arg]).unwrap(),
             [b"\\n is not an escape here"]
         );
         assert!(
@@ -162,8 +166,8 @@ mod tests {
             (["--send", "\\q"], "--send \\q"),
             (["--send-hex", "0"], "pairs"),
         ] {
-            let said = bodies(&words).unwrap_err();
-            assert!(said.contains(why), "{said}");
+            let error = bodies(&words).unwrap_err();
+            assert!(error.contains(why), "{error}");
         }
     }
 }

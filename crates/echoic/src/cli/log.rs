@@ -1,0 +1,147 @@
+//! The command line of `echoic log`.
+//!
+//! A filter may contain terms that start with `-` (not), so for `log` only an exact name of a flag is a flag.
+
+use std::{collections::HashMap, ffi::OsString};
+
+use clap::{Args, Command};
+
+use crate::store_url::StoreUrl;
+
+/// List, search and follow recorded exchanges
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A filter is a list of words and keys; an exchange must match all of them. OR,
+parentheses and - (not) combine them. A filter may span several arguments.
+  hello \"two words\"              text in the request or the reply
+  req:TEXT rep:TEXT              text in one of them
+  req~REGEX rep~REGEX            a regular expression
+  hex:ff00                       bytes
+  peer:127.0.0.1                 address or network of the peer
+  port:5000 ep:tcp:5000          endpoint
+  svc:upper proto:tcp            service, protocol
+  since:10m before:TIME          time
+  lat:>5ms size:>1k              latency, size
+  is:ok|unanswered|open|http     outcome, form
+  end:fin|rst|timeout|limit|drain  end of the conversation
+  id:1..9 conv:3 n:1             by number
+  sort:-lat limit:20             order, how many
+
+Examples:
+  echoic log                          the latest exchanges
+  echoic log -f                       the same, then each new one
+  echoic log since:10m rep:ERROR      the last ten minutes, ERROR in the reply
+  echoic log conv:3 --show            one conversation in full
+  echoic log --count svc:upper        the number of exchanges
+  echoic log -peer:127.0.0.1 --json   all but one peer, one JSON object a line
+
+On a terminal and without a filter, log lists the last 50 exchanges; limit:N
+changes that. Rejected connections have no exchanges; list them with end:limit,
+on a terminal or with --show.")]
+pub(crate) struct LogArgs {
+    /// Terms to match
+    #[arg(value_name = "FILTER")]
+    pub(crate) filter: Vec<String>,
+
+    /// Print new exchanges as they are recorded, until interrupted
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+
+    /// Print each exchange in full, with its conversation and how that ended
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) show: bool,
+
+    /// Print the number of matching exchanges only
+    #[arg(long, conflicts_with_all = ["follow", "show"])]
+    pub(crate) count: bool,
+
+    /// Print one JSON object a line, on a terminal too
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Read this database of echoic serve
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "echoic.db",
+        env = "ECHOIC_STORE",
+        hide_env = true
+    )]
+    pub(crate) store: StoreUrl,
+}
+
+/// Reorders the arguments of `log`: first its flags with their values, then `--`, then the words of the filter.
+pub(super) fn flags_first(words: Vec<OsString>, cli: &Command) -> Vec<OsString> {
+    let known = cli
+        .find_subcommand("log")
+        .map(Command::get_arguments)
+        .into_iter()
+        .flatten();
+    let takes_value: HashMap<String, bool> = known
+        .flat_map(|arg| {
+            let long = arg.get_long().map(|long| format!("--{long}"));
+            let short = arg.get_short().map(|short| format!("-{short}"));
+            let value = arg.get_action().takes_values();
+            long.into_iter().chain(short).map(move |flag| (flag, value))
+        })
+        .chain(["--help", "-h"].map(|help| (help.to_owned(), false)))
+        .collect();
+    let (mut flags, mut rest) = (Vec::new(), Vec::new());
+    let mut words = words.into_iter();
+    while let Some(word) = words.next() {
+        let text = word.to_string_lossy();
+        if text == "--" {
+            rest.extend(words.by_ref());
+            break;
+        }
+        let (flag, inline_value) = text
+            .split_once('=')
+            .map_or((&*text, false), |(flag, _)| (flag, true));
+        match takes_value.get(flag) {
+            Some(true) if !inline_value => {
+                flags.push(word);
+                flags.extend(words.next());
+            }
+            Some(_) => flags.push(word),
+            // No term of a filter starts with `--`, so this is a misspelt flag, which clap reports.
+            None if text.starts_with("--") => flags.push(word),
+            None => rest.push(word),
+        }
+    }
+    flags.push("--".into());
+    flags.extend(rest);
+    flags
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::{super::Cli, *};
+
+    #[test]
+    fn only_exact_log_flags_are_flags() {
+        let words = [
+            "-peer:1.2.3.4",
+            "--store",
+            "x.db",
+            "-f",
+            "-svc:upper",
+            "--store=y",
+            "--",
+            "--json",
+        ];
+        let sorted = flags_first(words.map(OsString::from).to_vec(), &Cli::command());
+        let expected = [
+            "--store",
+            "x.db",
+            "-f",
+            "--store=y",
+            "--",
+            "-peer:1.2.3.4",
+            "-svc:upper",
+            "--json",
+        ];
+        assert_eq!(sorted, expected.map(OsString::from));
+    }
+}

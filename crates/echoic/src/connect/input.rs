@@ -1,0 +1,215 @@
+//! The input of `connect` without a prompt: standard input, or the messages of `--send`.
+
+use std::{
+    io::{self, BufRead, Read},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use echoic_client::{ClientCommand, READ_BYTES_MAX};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{MissedTickBehavior, interval, timeout},
+};
+
+use super::expect::Matcher;
+
+/// Where the input comes from.
+#[derive(Clone, Debug)]
+pub(super) enum InputSource {
+    /// Standard input, unchanged.
+    Stdin,
+    /// Each line of standard input as a datagram, with these bytes instead of its newline.
+    StdinLines(&'static [u8]),
+    /// These messages, already framed.
+    Rounds(Rounds),
+    /// No input.
+    None,
+}
+
+/// Messages that are sent in rounds.
+#[derive(Clone, Debug)]
+pub(super) struct Rounds {
+    pub(super) messages: Vec<Vec<u8>>,
+    /// Number of rounds; `None` for no end.
+    pub(super) count: Option<u64>,
+    /// Time from the start of one round to the start of the next; `None` for no pause.
+    pub(super) every: Option<Duration>,
+}
+
+/// Why sending ended.
+#[derive(Debug)]
+pub(super) enum InputEnd {
+    /// All input was sent, and there was no expectation.
+    Sent,
+    /// Every expected reply arrived.
+    Met,
+    /// An expected reply did not arrive in time.
+    NotMet,
+    /// Reading standard input failed.
+    Failed(io::Error),
+    /// The connection ended first.
+    Disconnected,
+}
+
+/// The expectation, and the time limit for each reply.
+#[derive(Clone)]
+pub(super) struct Expecting {
+    pub(super) matcher: Arc<Matcher>,
+    pub(super) within: Duration,
+}
+
+impl Expecting {
+    async fn wait(&self) -> InputEnd {
+        match timeout(self.within, self.matcher.matched()).await {
+            Ok(()) => InputEnd::Met,
+            Err(_) => InputEnd::NotMet,
+        }
+    }
+}
+
+/// Sends the input. Dropping `say` at the end shuts down the sending side.
+pub(super) async fn send_input(
+    source: InputSource,
+    expecting: Option<Expecting>,
+    say: mpsc::Sender<ClientCommand>,
+) -> InputEnd {
+    match (source, expecting) {
+        (InputSource::Stdin, None) => read_all(say, read_input).await,
+        (InputSource::StdinLines(end), None) => {
+            read_all(say, move |say| read_lines(say, end)).await
+        }
+        (InputSource::Stdin, Some(expecting)) => {
+            until_met(read_all(say, read_input), expecting).await
+        }
+        (InputSource::StdinLines(end), Some(expecting)) => {
+            until_met(read_all(say, move |say| read_lines(say, end)), expecting).await
+        }
+        (InputSource::Rounds(rounds), expecting) => send_rounds(rounds, expecting, &say).await,
+        (InputSource::None, Some(expecting)) => expecting.wait().await,
+        (InputSource::None, None) => InputEnd::Sent,
+    }
+}
+
+/// Waits for the expectation while `reading` sends input, since the reply may match before the input ends.
+async fn until_met(reading: impl Future<Output = InputEnd>, expecting: Expecting) -> InputEnd {
+    let end = tokio::select! {
+        () = expecting.matcher.matched() => return InputEnd::Met,
+        end = reading => end,
+    };
+    match end {
+        InputEnd::Sent => expecting.wait().await,
+        end => end,
+    }
+}
+
+async fn send_rounds(
+    rounds: Rounds,
+    expecting: Option<Expecting>,
+    say: &mpsc::Sender<ClientCommand>,
+) -> InputEnd {
+    let Rounds {
+        messages,
+        count,
+        every,
+    } = rounds;
+    let mut ticks = every.map(|every| {
+        let mut ticks = interval(every.max(Duration::from_nanos(1)));
+        // After a slow round, keep the interval instead of catching up.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks
+    });
+    let mut round = 0;
+    while count.is_none_or(|count| round < count) {
+        if let Some(ticks) = &mut ticks {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = say.closed() => return InputEnd::Disconnected,
+            }
+        }
+        if round > 0
+            && let Some(expecting) = &expecting
+        {
+            expecting.matcher.clear();
+        }
+        for message in &messages {
+            if say
+                .send(ClientCommand::Send(message.clone()))
+                .await
+                .is_err()
+            {
+                return InputEnd::Disconnected;
+            }
+        }
+        if let Some(expecting) = &expecting {
+            let met = expecting.wait().await;
+            if !matches!(met, InputEnd::Met) {
+                return met;
+            }
+        }
+        round += 1;
+    }
+    if expecting.is_some() {
+        InputEnd::Met
+    } else {
+        InputEnd::Sent
+    }
+}
+
+/// Reads standard input on a thread until it or the connection ends. If the connection ends first, the thread stays blocked
+/// and ends with the process.
+async fn read_all(
+    say: mpsc::Sender<ClientCommand>,
+    read: impl FnOnce(&mpsc::Sender<ClientCommand>) -> io::Result<()> + Send + 'static,
+) -> InputEnd {
+    let (finished, result) = oneshot::channel();
+    thread::spawn(move || {
+        let ended = read(&say);
+        // The receiver is gone if the connection has ended.
+        let _ = finished.send(ended);
+    });
+    match result.await {
+        Ok(Ok(())) => InputEnd::Sent,
+        Ok(Err(error)) => InputEnd::Failed(error),
+        Err(_) => InputEnd::Disconnected,
+    }
+}
+
+fn read_input(say: &mpsc::Sender<ClientCommand>) -> io::Result<()> {
+    let mut input = io::stdin().lock();
+    let mut buffer = vec![0; READ_BYTES_MAX];
+    loop {
+        let n = match input.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(n) => n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        if say
+            .blocking_send(ClientCommand::Send(buffer[..n].to_vec()))
+            .is_err()
+        {
+            return Ok(());
+        }
+    }
+}
+
+/// Reads lines. A line longer than the largest datagram is passed on, so that the send fails with the system's error.
+fn read_lines(say: &mpsc::Sender<ClientCommand>, end: &[u8]) -> io::Result<()> {
+    let mut input = io::stdin().lock();
+    loop {
+        let mut line = Vec::new();
+        let room = READ_BYTES_MAX as u64;
+        if input.by_ref().take(room).read_until(b'\n', &mut line)? == 0 {
+            return Ok(());
+        }
+        if line.ends_with(b"\n") {
+            line.pop();
+        }
+        line.extend_from_slice(end);
+        if say.blocking_send(ClientCommand::Send(line)).is_err() {
+            return Ok(());
+        }
+    }
+}
