@@ -13,7 +13,7 @@ pub(crate) struct Histogram {
 }
 
 impl Histogram {
-    /// An empty one, of about 60 KiB.
+    /// Returns an empty histogram of about 60 KiB.
     pub(crate) fn new() -> Self {
         Self {
             buckets: vec![0; bucket(u64::MAX) + 1],

@@ -1,4 +1,4 @@
-//! One connection of the generator: what it has sent, what it still expects.
+//! One connection of the generator: what it has sent, and what it still expects.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -9,15 +9,15 @@ use anyhow::{Context as _, bail};
 
 use crate::text::Text;
 
-/// A connect on loopback takes microseconds; a full backlog costs a second.
+/// Connect timeout. A connect on loopback takes microseconds; a full backlog costs a second.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// A connection that says [`Text`] and checks the answer.
+/// A connection that sends [`Text`] and checks the replies.
 #[derive(Debug)]
 pub(crate) struct Talker {
-    /// For the caller to register; reading and writing go through the methods.
+    /// Public so that the caller can register it; reads and writes go through the methods.
     pub(crate) stream: TcpStream,
-    /// Where its stream starts in the text; the places below count from here, in bytes.
+    /// Offset in the text at which its stream starts. The offsets below count from here, in bytes.
     start: u64,
     queued: u64,
     written: u64,
@@ -28,17 +28,17 @@ pub(crate) struct Talker {
     judged: u64,
 }
 
-/// What one read brought.
+/// The result of one read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Heard {
     /// Messages now complete.
     pub(crate) complete: u64,
-    /// Messages that differ from what was due.
+    /// Messages that differ from the expected reply.
     pub(crate) wrong: u64,
 }
 
 impl Talker {
-    /// Connects, and starts at the place in the text that belongs to `number`.
+    /// Connects, and starts at the offset in the text that belongs to `number`.
     pub(crate) fn connect(address: SocketAddr, number: usize, text: &Text) -> anyhow::Result<Self> {
         let stream = TcpStream::connect_timeout(&address, CONNECT).with_context(|| {
             format!(
@@ -65,7 +65,7 @@ impl Talker {
         self.queued / text.size() as u64
     }
 
-    /// Messages without their whole reply.
+    /// Messages without a complete reply.
     pub(crate) fn in_flight(&self, text: &Text) -> u64 {
         (self.queued - self.heard).div_ceil(text.size() as u64)
     }
@@ -76,7 +76,7 @@ impl Talker {
         self.due.push_back((at, count));
     }
 
-    /// Sends what is queued; false when the socket would not take all of it.
+    /// Sends what is queued; returns false if the socket does not take all of it.
     pub(crate) fn flush(&mut self, text: &Text) -> anyhow::Result<bool> {
         while self.written < self.queued {
             let bytes = text.asked(
@@ -133,8 +133,8 @@ impl Talker {
         })
     }
 
-    /// When the oldest of `complete` messages were due, and how many of them at that time; called
-    /// until it has returned as many as were heard.
+    /// Returns when the oldest of `complete` messages were due, and how many of them at that time. Call it until it has
+    /// returned as many as were received.
     pub(crate) fn settle(&mut self, complete: u64) -> Option<(u64, u64)> {
         let (at, count) = self.due.front_mut()?;
         let (at, settled) = (*at, complete.min(*count));

@@ -1,4 +1,4 @@
-//! The generator against the floor server, and against servers that lie to it.
+//! The generator against the floor server, and against servers that answer wrongly.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// A floor server of its own process, ended with the test.
+/// A floor server in a process of its own, killed when the test ends.
 struct Server {
     child: Child,
     address: SocketAddr,
@@ -117,7 +117,7 @@ fn datagram_replies_are_checked() {
     assert_eq!(report["wrong"], 0, "{report}");
     assert!(report["messages"].as_u64() > Some(10), "{report}");
 
-    // The failing twin: a server that sends back what it gets.
+    // The control: a server that sends back what it receives.
     let liar = std::net::UdpSocket::bind("127.0.0.1:0").expect("binds");
     let address = liar.local_addr().expect("an address");
     thread::spawn(move || {
@@ -206,7 +206,7 @@ fn line_is_answered_when_complete() {
     assert_eq!(&reply, b"TWO\n");
 }
 
-/// A server that answers in upper case, after `lie` has had its way with each line.
+/// A server that answers in upper case, after `lie` has changed each line.
 fn liar(lie: fn(usize, Vec<u8>) -> Vec<u8>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
     let address = listener.local_addr().expect("bound");

@@ -1,4 +1,5 @@
-//! `echoic bench --against` and `--compare`: a difference that is there is seen, with its size; one that is not is not.
+//! `echoic bench --against` and `--compare`: an existing difference is reported with its size, and none is reported
+//! where there is none.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod harness;
@@ -11,7 +12,7 @@ use harness::{Home, Ran};
 use queue::Queue;
 use serde_json::{Value, json};
 
-/// A closed loop of one connection over a queue has exactly the queue's time for each request.
+/// A closed loop of one connection over a queue takes exactly the queue's time for each request.
 const LOAD: &str = "--frame line -c 1 -d 300ms --warmup 0s -q --no-floor --expect echo -o json";
 
 fn bench(home: &Home, args: &str) -> Ran {
@@ -60,7 +61,7 @@ fn difference_is_detected_by_interleaved_runs() {
     assert_eq!(told["comparison"]["in_turn"], true);
     let rate = compared(&told, "done_per_s");
     assert_eq!(rate["differs"], true, "{rate}");
-    // Twice as fast, and a little less where the machine has something else to do.
+    // Twice as fast, and a little less on a busy machine.
     assert!(
         number(rate, "low") > 1.3 && number(rate, "high") < 3.0,
         "{rate}"
@@ -108,7 +109,7 @@ fn earlier_result_is_compared_where_possible() {
     assert_eq!(rate["differs"], true, "{rate}");
     assert!(number(rate, "ratio") > 1.3, "{rate}");
     assert_eq!(told["comparison"]["in_turn"], false);
-    // Of one run nothing is claimed, but the figures are shown.
+    // A single run proves nothing, but its figures are printed.
     let told = json(&bench(
         &home,
         &format!("{} {LOAD} --compare once.json", fast.addr),
@@ -119,7 +120,7 @@ fn earlier_result_is_compared_where_possible() {
         (&json!(null), &json!(null))
     );
     assert!(number(rate, "this") > number(rate, "other"));
-    // Another load is said to be one.
+    // A different load is reported.
     let told = json(&bench(
         &home,
         &format!("{} {LOAD} --compare old.json -r 50", fast.addr),

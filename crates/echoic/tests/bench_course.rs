@@ -1,4 +1,5 @@
-//! How `bench` goes about it: what it opens and when, what it counts, what it shows meanwhile, and how it is stopped.
+//! The course of a `bench` run: which connections it opens and when, what it counts and displays, and how it is
+//! stopped.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod harness;
@@ -26,7 +27,7 @@ fn bench(home: &Home, at: &str, args: &str) -> Value {
     serde_json::from_str(&told).unwrap_or_else(|error| panic!("{error}: {told}"))
 }
 
-/// A server of ours that says when each caller came; `answer` makes the reply to a line, or none.
+/// A server that reports when each client connected; `answer` returns the reply to a line, or none.
 fn listening(answer: fn(&str) -> Option<String>) -> (SocketAddr, Receiver<Instant>) {
     let here = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = here.local_addr().unwrap();
@@ -56,7 +57,7 @@ fn upper(line: &str) -> Option<String> {
     Some(format!("{}\n", line.to_uppercase()))
 }
 
-/// Like one clerk: one line every four milliseconds, whoever asks.
+/// A server that answers one line every four milliseconds, over all its connections.
 fn slow_upper(line: &str) -> Option<String> {
     static CLERK: std::sync::Mutex<()> = std::sync::Mutex::new(());
     let _busy = CLERK.lock().unwrap();
@@ -77,7 +78,7 @@ fn connections_open_at_the_requested_rate() {
         let told = bench(&home, &at.to_string(), &args);
         assert_eq!(told["ok"], 10, "{told}");
         let came: Vec<Instant> = came.try_iter().collect();
-        // The first call only asks whether somebody is there.
+        // The first connection only checks that a server is there.
         assert_eq!(came.len(), 11);
         came[10] - came[1]
     };
@@ -85,7 +86,7 @@ fn connections_open_at_the_requested_rate() {
     let (ramp, rate) = (took("--ramp 500ms"), took("--conn-rate 20"));
     let least = Duration::from_millis(400);
     assert!(ramp >= least && rate >= least, "{ramp:?}, {rate:?}");
-    // The control; a machine may be slow, but hardly each of five times.
+    // The control. The machine may be slow, but hardly five times in a row.
     let at_once = (0..5).map(|_| took("")).min().unwrap();
     assert!(at_once < least, "{at_once:?}");
 }
@@ -113,7 +114,7 @@ fn automatic_warmup_is_not_counted() {
         "-c 2 -n 60 --warmup auto -q --expect upper",
     );
     assert_eq!((&told["ok"], &told["asked"]), (&60.into(), &60.into()));
-    // Two looks of half a second are the least that can be alike.
+    // Two windows of half a second are the fewest that can agree.
     assert!(begun.elapsed() >= Duration::from_secs(1));
 }
 
@@ -126,7 +127,7 @@ fn search_finds_the_capacity_of_a_slow_server() {
         "--find max --slo p50<100ms --trial 700ms --confirm 1s -c 8 --drain-timeout 2s -q --expect upper",
     );
     let found = told["search"]["found_per_s"].as_f64().unwrap();
-    // Four milliseconds each, or more: never above 250 a second; how far below is the machine's.
+    // Four milliseconds each, or more: never above 250 a second; how far below depends on the machine.
     assert!((20.0..=262.0).contains(&found), "{told}");
     assert_eq!(told["tries"][0]["kept"], false, "{told}");
     let last = told["tries"].as_array().unwrap().last().unwrap();
@@ -151,11 +152,11 @@ fn first_look_uses_one_then_eight_connections() {
     let told: Value = serde_json::from_slice(&ran.out).unwrap_or_else(|_| panic!("{ran:?}"));
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert_eq!((&told["loop"], &told["wrong"]), (&"open".into(), &0.into()));
-    // Before each of the two, one call asks whether somebody is there.
+    // Before each of the two runs, one connection checks that a server is there.
     assert_eq!(came.try_iter().count(), 2 + 1 + 8);
     assert!(ran.err.contains("\"ev\":\"note\""), "{}", ran.err);
     assert!(ran.err.contains("half of that"), "{}", ran.err);
-    // Of at most 200 a second.
+    // Out of at most 200 a second.
     let asked = told["asked_per_s"].as_f64().unwrap();
     assert!((1.0..=101.0).contains(&asked), "{told}");
 }
@@ -188,14 +189,14 @@ fn second_signal_stops_at_once() {
     let err = Lines::of(child.stderr.take().unwrap());
     err.wait_for("\"ev\":\"progress\"");
     signal(&child, Signal::INT);
-    // It waits for what is out, 50 s at most; that it does is what makes a second one needed.
+    // It waits up to 50 s for missing replies, which is why a second signal is needed.
     assert!(wait_for_end(&mut child, Duration::from_millis(700)).is_none());
     signal(&child, Signal::INT);
     let ended = wait_for_end(&mut child, SOON).unwrap();
     assert_eq!(ended.code(), Some(130));
 }
 
-/// Everything that it shows on a terminal until it ends.
+/// Returns everything displayed on a terminal until the program ends.
 fn watched(home: &Home, words: &[&str]) -> Vec<u8> {
     let (mut ours, theirs) = terminal();
     let mut command = home.echoic(words);
@@ -209,7 +210,7 @@ fn watched(home: &Home, words: &[&str]) -> Vec<u8> {
     drop(command);
     let reading = thread::spawn(move || {
         let (mut all, mut room) = (Vec::new(), [0; 4096]);
-        // A terminal that nobody is on any more is an error, not an end.
+        // A terminal whose other side is closed returns an error, not an end of file.
         while let Ok(n @ 1..) = ours.read(&mut room) {
             all.extend_from_slice(&room[..n]);
         }
@@ -246,6 +247,6 @@ fn progress_is_drawn_on_a_terminal_and_cleared() {
     let text = screen.text();
     assert!(text.starts_with("RESULT"), "{text}");
     assert!(!text.contains("Ctrl-C stops"), "{text}");
-    // How the latencies are spread, and their percentiles, as bars.
+    // The latency distribution and its percentiles, as bars.
     assert!(text.contains('│') && text.contains("p50 ┤█"), "{text}");
 }

@@ -1,5 +1,5 @@
-//! What `echoic bench` leaves behind: a JSON that its schema describes, a page that runs and fetches nothing, and
-//! files that other tools read.
+//! The files that `echoic bench` writes: JSON that matches its schema, a self-contained HTML page, and files that other
+//! tools can read.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod harness;
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 const SCHEMA: &str = include_str!("../../../docs/bench-result.schema.json");
 
-/// What a peer would like to have in somebody else's page.
+/// What an attacker may try to inject into the page.
 const HOSTILE: &[u8] =
     b"</pre><script>alert(1)</script><img src=x onerror=alert(2)>&amp;\"'\x1b[31m\xff\n";
 
@@ -47,7 +47,7 @@ fn json(ran: &Ran) -> Value {
     serde_json::from_slice(&ran.out).unwrap_or_else(|why| panic!("{why}: {ran:?}"))
 }
 
-/// Answers each line with what it is not expected to be.
+/// A server whose replies are not the expected ones.
 fn hostile_server() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
@@ -63,7 +63,7 @@ fn hostile_server() -> SocketAddr {
     addr
 }
 
-/// The schema, and with it that nothing is printed that the schema does not tell of.
+/// Returns the schema, tightened so that no undocumented key passes.
 fn strict() -> Value {
     fn close(schema: &mut Value) {
         if let Some(object) = schema.as_object_mut() {
@@ -109,7 +109,7 @@ fn json_result_matches_its_schema() {
     let many = |more: &str| {
         let words = format!("bench {endpoint} --frame line -o json -q --no-floor {more}");
         let ran = home.run(&words.split(' ').collect::<Vec<_>>());
-        // A search that finds nothing prints what it tried.
+        // A search without a result prints its tries.
         assert!(matches!(ran.code, Some(0 | 7)), "{ran:?}");
         let told = serde_json::from_slice(&ran.out).unwrap();
         conforms(&told);
@@ -123,7 +123,7 @@ fn json_result_matches_its_schema() {
     many("--find max --slo p99<1us --trial 200ms --confirm 200ms --within 100%");
     many(&format!("--against {endpoint} -d 100ms --assert rate>1"));
     inert(&fs::read_to_string(home.path().join("run.html")).unwrap());
-    // The control: it could say no.
+    // The control: the schema can reject.
     let validator = jsonschema::validator_for(&strict()).unwrap();
     for (member, value) in [
         ("version", json!(2)),
@@ -137,8 +137,8 @@ fn json_result_matches_its_schema() {
     }
 }
 
-/// Panics unless the page shows only what the program wrote of itself: tables, texts and charts, without a link, a
-/// script, or anything that would be fetched. Gives its text.
+/// Asserts that the page contains only what the program wrote: tables, texts and charts, without a link, a script, or
+/// anything that would be fetched. Returns its text.
 fn inert(page: &str) -> String {
     let options = roxmltree::ParsingOptions {
         allow_dtd: true,
@@ -309,7 +309,7 @@ fn unpacked(text: &str) -> Histogram<u64> {
     Deserializer::new().deserialize(&mut &bytes[..]).unwrap()
 }
 
-/// Of three digits, and printed with one behind the point.
+/// Three digits, printed with one after the decimal point.
 fn near(nanos: u64, micros: f64) -> bool {
     (nanos as f64 / 1e3 - micros).abs() <= micros / 500.0 + 0.1
 }

@@ -1,4 +1,4 @@
-//! What a crash leaves of the record.
+//! The record after a crash.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use self::harness::{Home, Load, Serve};
 
-/// Kills a serve under load, round after round on one file; returns what its peers had heard, and the home.
+/// Kills a server under load, repeatedly, on one database; returns the replies its peers had received.
 fn killed_under_load(durability: &str, rounds: usize) -> (Arc<Home>, Vec<String>) {
     let home = Arc::new(Home::new());
     let mut heard = Vec::new();
@@ -24,7 +24,7 @@ fn killed_under_load(durability: &str, rounds: usize) -> (Arc<Home>, Vec<String>
         let args = ["echo=:0", "--frame", "line", "--durability", durability];
         let serve = Serve::start_in(&home, &args);
         let load = Load::start(serve.at[0], &format!("round {round} peer"), &[1, 4, 16, 64]);
-        // A moment of no meaning: somewhere in the first few thousand replies.
+        // An arbitrary moment within the first few thousand replies.
         load.wait_for(40 + 1009 * round % 3000);
         serve.kill();
         for peer in load.ends() {
@@ -63,7 +63,7 @@ fn strict_crash_loses_no_received_reply() {
         "strict: {} replies heard over 10 crashes, none lost",
         heard.len()
     );
-    // The next serve says of each conversation that was cut off that its end was never told.
+    // The next server marks each conversation without a recorded end.
     Serve::start_in(&home, &[":0"]).stop();
     assert_eq!(home.sql("SELECT DISTINCT how FROM conversation"), ["lost"]);
 }
@@ -72,7 +72,7 @@ fn strict_crash_loses_no_received_reply() {
 fn normal_crash_leaves_a_sound_record_without_holes() {
     let (home, heard) = killed_under_load("normal", 3);
     let recorded = recorded(&home);
-    // Of each conversation the beginning is there, in order.
+    // The recorded exchanges of each conversation are a prefix, in order.
     let replies = home.log(&[]);
     let mut next = HashMap::<u64, u64>::new();
     for exchange in &replies {

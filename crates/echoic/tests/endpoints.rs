@@ -1,4 +1,4 @@
-//! Every place a server of streams can be at, called by peers that are not ours.
+//! Every kind of stream endpoint, used by foreign clients.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -111,7 +111,7 @@ fn star_with_port_0_is_one_port_in_both_families() {
     }
 }
 
-/// Holds a port until its input ends.
+/// Holds a port until its standard input ends.
 const HOLDER: &str = "
 import socket, sys
 held = socket.create_server(('127.0.0.1', 0))
@@ -130,7 +130,7 @@ fn d13_address_in_use_names_its_owner() {
         .unwrap();
     let said = Lines::of(holder.stdout.take().unwrap());
     let port = said.wait("port", |lines| lines.first().cloned());
-    // The name the system knows it by: python3, or python3.11.
+    // The name in the process table: python3, or python3.11.
     let name = fs::read_to_string(format!("/proc/{}/comm", holder.id())).unwrap();
     let owner = format!("{} (pid {})", name.trim(), holder.id());
 
@@ -149,7 +149,7 @@ fn d13_address_in_use_names_its_owner() {
         assert!(err.contains("0 picks a free one"), "{err}");
         assert_eq!(err.lines().count(), 1, "nothing else went wrong: {err}");
     }
-    // Another address of this machine is another's, at whatever port.
+    // An address of this machine on which the endpoint does not listen.
     let other = Serve::start(&[&format!("127.0.0.2:{port}")]);
     let Ran { err, .. } = home.run(&["serve", &format!("127.0.0.2:{port}")]);
     let ours = format!("in use by echoic (pid {})", other.id());
@@ -176,7 +176,7 @@ fn endpoint_given_twice_is_rejected() {
 #[test]
 fn address_of_no_interface_is_rejected() {
     let home = Home::new();
-    // One that is only for examples (RFC 5737).
+    // An address reserved for documentation (RFC 5737).
     for endpoint in ["192.0.2.1:0", "udp://192.0.2.1:0"] {
         let Ran { code, err, .. } = home.run(&["serve", endpoint]);
         assert_eq!(code, Some(1), "{err}");
@@ -208,7 +208,7 @@ fn suggested_commands_get_an_answer() {
     for words in tries {
         let mut shell = tool("sh", "dash");
         serve.home.settle(&mut shell);
-        // What a prompt takes a line for where it is told nothing else.
+        // The prompt uses line framing unless told otherwise.
         let said = words.contains("--frame") || words.contains("udp:");
         let frame = if said { "" } else { "--frame line" };
         let line = format!("exec \"$0\" {words} {frame} --send hello --expect HELLO");

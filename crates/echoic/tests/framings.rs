@@ -1,4 +1,4 @@
-//! Every framing against encoders that are not ours, and what becomes of those who do not keep to it.
+//! Every framing against foreign encoders, and messages that violate a framing.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -11,7 +11,7 @@ use std::{fmt::Display, net::SocketAddr};
 
 use self::harness::{Serve, Talk, python};
 
-/// Each framing there is; `chunk` is the tutorial's and tested everywhere else.
+/// Every framing except `chunk`, which the tutorial and all other tests use.
 const FRAMINGS: [&str; 15] = [
     "line",
     "crlf",
@@ -33,7 +33,7 @@ const FRAMINGS: [&str; 15] = [
 /// Encoders and decoders of the framings in Python: struct, asyncio, and by hand.
 const PEER: &str = include_str!("framings/peer.py");
 
-/// Lets the peer speak to `service` under each of `frames`, in every way; the record holds what was served.
+/// Runs the peer against `service` under each framing, in every way; the record holds what was served.
 #[track_caller]
 fn speak(service: &str, frames: &[String]) {
     let endpoints: Vec<String> = frames
@@ -66,7 +66,7 @@ fn each_framing_matches_independent_encoders_for_any_cut() {
 
 #[test]
 fn reply_may_be_longer_than_its_message() {
-    // Under fixed:N it may not: there the service has to keep the length.
+    // fixed:N has no variable length: there the service must preserve the length.
     let frames = FRAMINGS.iter().filter(|frame| !frame.starts_with("fixed"));
     speak(
         "upper",
@@ -92,7 +92,7 @@ fn inbound_and_outbound_framing_may_differ() {
     speak("upper", &frames);
 }
 
-/// What is said, ended with or without our half of the stream, what comes back, and how the conversation ended.
+/// A case: the bytes sent, whether our half is shut down, the expected replies, and the close reason.
 struct Offence {
     frame: &'static str,
     say: &'static [u8],
@@ -128,7 +128,7 @@ const fn cut(frame: &'static str, say: &'static [u8], hear: &'static [u8]) -> Of
 
 const TOO_LONG: &str = "message-too-long";
 
-/// Under `--max-message 40`.
+/// With `--max-message 40`.
 const OFFENCES: [Offence; 28] = [
     offence(
         "line",

@@ -1,4 +1,4 @@
-//! Help that helps: each command shows examples, and each example does what it says when it is typed.
+//! Help texts: each command has examples, and each example works as typed.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -16,7 +16,7 @@ use std::{
 
 use self::harness::{Home, Lines, Ran, SOON, Serve, Talk, kill, run, tutorial_ports};
 
-/// The examples in the help of a command, without what is said about them.
+/// Returns the examples in the help of a command, without their descriptions.
 #[track_caller]
 fn examples(command: &[&str]) -> Vec<String> {
     let help = Home::new().run(&[command, &["--help"]].concat()).good();
@@ -36,7 +36,7 @@ fn examples(command: &[&str]) -> Vec<String> {
     examples
 }
 
-/// What a shell makes of `line`, typed where `home` is.
+/// Runs `line` in a shell, in the directory of `home`.
 fn shell(home: &Home, line: &str) -> Command {
     let mut shell = Command::new("sh");
     home.settle(&mut shell);
@@ -48,7 +48,7 @@ fn shell(home: &Home, line: &str) -> Command {
     shell
 }
 
-/// The same words with each `port` made another one, where they stand as a port.
+/// Replaces each `port` by another one, where the digits are a whole port number.
 fn with_port(line: &str, port: &str, other: u16) -> String {
     let word = |word: &str| {
         let bare = word.trim_matches('\'');
@@ -92,7 +92,7 @@ fn netcat_flags_suggest_the_echoic_equivalent() {
             "{typed:?}: {err}"
         );
     }
-    // Other letters have clap's own.
+    // Lines with other letters are clap's own.
     let Ran { err, .. } = home.run(&["connect", "-Q", "localhost:80"]);
     assert!(err.contains("to pass '-Q' as a value"), "{err}");
 }

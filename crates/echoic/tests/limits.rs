@@ -1,4 +1,4 @@
-//! `echoic limits` tells the truth: each option is there and has that default.
+//! `echoic limits` is true: each option exists and has the printed default.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -33,7 +33,7 @@ fn named(limits: &[Value], name: &str) -> Value {
         .clone()
 }
 
-/// The same amount, however it is written. `10m` is ten minutes here, not a size.
+/// Normalizes an amount, however it is written. `10m` is ten minutes here, not a size.
 fn amount(text: &str) -> String {
     let bytes = text.parse::<Bytes>().map(|bytes| bytes.to_string());
     let span = text.parse::<Span>().map(|span| span.to_string());

@@ -1,4 +1,4 @@
-//! Over UDP and Unix sockets of datagrams: whole messages, no end, and nobody there.
+//! `connect` over UDP and Unix datagram sockets: whole messages, no end of stream, and no listener.
 
 use std::{
     io::Write,
@@ -9,7 +9,7 @@ use std::{
 
 use crate::{SOON, echoic, pty::Pty};
 
-/// Answers so many datagrams in upper case, and returns them.
+/// Answers this many datagrams in upper case, and returns them.
 fn upper(count: usize) -> (String, JoinHandle<Vec<Vec<u8>>>) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(SOON)).unwrap();

@@ -1,4 +1,4 @@
-//! Through pipes: bytes verbatim, codes that tell the truth.
+//! `connect` through pipes: bytes unchanged, and truthful exit codes.
 
 use std::{
     io::{Read, Write},
@@ -10,7 +10,7 @@ use std::{
 
 use crate::{GREET, Tutorial, UPPER, echoic, ended, server};
 
-/// Runs it to its end with `input` on standard input.
+/// Runs the program to its end with `input` on standard input.
 fn run(args: &[&str], input: &[u8]) -> Output {
     let mut process = echoic()
         .args(args)
@@ -22,7 +22,7 @@ fn run(args: &[&str], input: &[u8]) -> Output {
     let mut stdin = process.stdin.take().unwrap();
     let input = input.to_vec();
     let feeding = thread::spawn(move || {
-        // It may end before it has taken everything.
+        // It may exit before it has read all its input.
         let _ = stdin.write_all(&input);
     });
     let output = process.wait_with_output().unwrap();
@@ -70,7 +70,7 @@ fn every_byte_passes_unchanged() {
     assert_code(&output, 0);
 }
 
-/// The echo deadlock: 50 MB through a server that does not read while its replies are unread.
+/// The echo deadlock: 50 MB through a server that stops reading while its replies are unread.
 #[test]
 fn echo_returns_fifty_megabytes() {
     let (addr, _) = server(|mut peer| {
@@ -172,7 +172,7 @@ fn invalid_usage_exits_with_2_and_a_hint() {
     }
 }
 
-/// Two callers fill a queue of one; the third one's SYN is dropped, and it waits (listen(2)).
+/// Two clients fill a backlog of one; the SYN of the third is dropped, and it waits (listen(2)).
 #[test]
 fn black_hole_exits_with_5() {
     let socket = rustix::net::socket(
@@ -209,7 +209,7 @@ fn silent_peer_exits_with_5_only_if_a_reply_is_due() {
         let (addr, peer) = server(move |mut peer| {
             peer.read_exact(&mut [0; 5]).unwrap();
             peer.write_all(reply).unwrap();
-            // It does not close; we do.
+            // The server does not close; the client does.
             let mut rest = Vec::new();
             let _ = peer.read_to_end(&mut rest);
             let _ = stopped.recv();
@@ -338,7 +338,7 @@ fn help_shows_examples_and_exit_codes() {
     }
 }
 
-/// It panicked, and called that a bug.
+/// It used to panic, and reported that as a bug.
 #[test]
 fn missing_thread_is_reported_without_panic() {
     for nth in 1..=2 {

@@ -1,4 +1,4 @@
-//! On a terminal: what a person types and sees.
+//! `connect` on a terminal: what a user types and sees.
 
 use std::{
     fs,
@@ -16,14 +16,14 @@ use crate::{GREET, Tutorial, UPPER, pty::Pty, server};
 const CTRL_C: &str = "\x03";
 const CTRL_D: &str = "\x04";
 
-/// Answers each line in upper case until the end, then says goodbye.
+/// Answers each line in upper case until the end of the stream, then sends a goodbye.
 fn upper_lines() -> (String, JoinHandle<Vec<String>>) {
     server(|mut peer| {
         let mut heard = Vec::new();
         let mut lines = BufReader::new(peer.try_clone().unwrap());
         let mut line = String::new();
         while let Ok(1..) = lines.read_line(&mut line) {
-            // It may have quit without waiting.
+            // The client may have quit without waiting.
             let _ = peer.write_all(line.to_uppercase().as_bytes());
             heard.push(std::mem::take(&mut line));
         }
@@ -32,7 +32,7 @@ fn upper_lines() -> (String, JoinHandle<Vec<String>>) {
     })
 }
 
-/// Says what the test tells it to, and closes when the test does.
+/// A server that sends what the test passes to it, and closes when the test does.
 fn scripted_peer() -> (String, mpsc::SyncSender<&'static [u8]>, JoinHandle<()>) {
     let (tell, told) = mpsc::sync_channel::<&[u8]>(10);
     let (addr, peer) = server(move |mut peer: TcpStream| {
@@ -51,7 +51,7 @@ fn tutorial_conversation_ends_with_q() {
     pty.wait_for("◂");
     pty.wait_for(" HELLO");
     pty.wait_for(" ms");
-    // The prompt stands below the reply again.
+    // The prompt is below the reply again.
     pty.wait_for("▸ ");
     pty.press("straße\r");
     pty.wait_for_prompt_after(" STRASSE");
@@ -186,7 +186,7 @@ fn peer_close_with_a_reply_due_exits_with_6() {
     peer.join().unwrap();
 }
 
-/// A terminal obeys escape sequences: a peer must not be able to speak to it.
+/// A terminal executes escape sequences: a peer must not be able to send it any.
 #[test]
 fn peer_bytes_never_reach_the_terminal_raw() {
     let (addr, tell, peer) = scripted_peer();
@@ -275,7 +275,7 @@ fn history_is_per_target_and_private() {
     pty.wait_for_prompt_after(" REMEMBER ME");
     pty.press(" but not this\r");
     pty.wait_for(" BUT NOT THIS");
-    // Up, and Enter.
+    // Up, then Enter.
     pty.press("\x1b[A\r");
     pty.wait_for_prompt_after(" REMEMBER ME");
     pty.press("q\r");
@@ -330,7 +330,7 @@ fn no_color_disables_colours() {
     }
 }
 
-/// A terminal that can do nothing gets lines, and no prompt is redrawn.
+/// A dumb terminal gets lines, and no prompt is redrawn.
 #[test]
 fn dumb_terminal_works_without_escapes() {
     let (addr, heard) = upper_lines();
@@ -344,7 +344,7 @@ fn dumb_terminal_works_without_escapes() {
     assert!(!pty.shown().contains(&b'\x1b'));
 }
 
-/// A tab is a character like others; there is nothing to complete.
+/// A tab is an ordinary character; there is no completion.
 #[test]
 fn tab_is_sent_and_long_reply_truncated() {
     let (addr, heard) = upper_lines();
@@ -362,7 +362,7 @@ fn tab_is_sent_and_long_reply_truncated() {
     );
 }
 
-/// However often: replies that pour in while lines are entered neither stop it nor get lost.
+/// Many replies that arrive while lines are entered neither stop the editor nor get lost.
 #[test]
 fn reply_flood_while_typing_is_shown_completely() {
     const LINES: usize = 20_000;

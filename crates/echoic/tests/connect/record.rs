@@ -1,4 +1,4 @@
-//! `--store`: the client's side of a conversation in a file, whatever it was and however it ended.
+//! `connect --store`: the client's side of a conversation is recorded, whichever way it ended.
 
 use std::{
     fs,
@@ -21,7 +21,7 @@ use tempfile::TempDir;
 
 use crate::{Tutorial, UPPER, echoic, ended, pty::Pty, server, until};
 
-/// A file to record in, in a folder of its own.
+/// A database file in a directory of its own.
 struct Kept {
     dir: TempDir,
     file: PathBuf,
@@ -49,7 +49,7 @@ impl Kept {
         log(&self.file, filter)
     }
 
-    /// Request, reply and outcome of each exchange.
+    /// Returns request, reply and outcome of each exchange.
     fn talk(&self) -> Vec<(String, String, String)> {
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let exchanges = self.log(&[]);
@@ -65,12 +65,12 @@ impl Kept {
             .collect()
     }
 
-    /// How its conversations ended: the word, bytes received, bytes sent.
+    /// Returns how the conversations ended: the reason, bytes received, bytes sent.
     fn ends(&self) -> Vec<String> {
         self.rows("SELECT how, received, sent FROM conversation ORDER BY id")
     }
 
-    /// What the file answers, a row a line.
+    /// Returns the rows of a query, one a line.
     fn rows(&self, query: &str) -> Vec<String> {
         let program = "import sqlite3, sys
 for row in sqlite3.connect(sys.argv[1]).execute(sys.argv[2]):
@@ -189,7 +189,7 @@ fn client_and_server_records_agree_on_each_transport() {
     assert_eq!(what(&ours), what(&theirs));
     assert_eq!(ours.len(), 8);
     assert!(ours.iter().all(|e| e["svc"] == "connect"));
-    // The same filters: by protocol, by the port that was called, by who was called, by what came.
+    // The same filters: protocol, port, peer and content.
     let port = tcp.rsplit(':').next().unwrap();
     for (filter, found) in [
         ("proto:unixgram", 2),
@@ -262,7 +262,7 @@ fn each_ending_is_recorded() {
         let _ = peer.read(&mut [0; 100]);
     });
     kept.run(&[&addr, "--expect", "found", "--recv-only"], b"");
-    // Longer than the record of what fits into the buffers can take.
+    // Longer than it takes to record what fits into the buffers.
     let (addr, _) = server(|peer| {
         thread::sleep(Duration::from_secs(20));
         drop(peer);
@@ -339,7 +339,7 @@ fn failed_connection_leaves_no_file() {
     assert_eq!(output.status.code(), Some(4));
     assert_eq!(fs::read_dir(kept.dir.path()).unwrap().count(), 0);
 
-    // One that was there is left as it was.
+    // An existing file is left unchanged.
     let (addr, _) = server(drop);
     kept.run(&[&addr], b"");
     let output = kept.run(&[&port.to_string()], b"x");
@@ -347,7 +347,7 @@ fn failed_connection_leaves_no_file() {
     assert_eq!(kept.ends(), ["peer-closed 0 0"]);
 }
 
-/// As `end` in `each_ending_is_recorded`, for a reader of our output that goes before the end.
+/// Like `end` in `each_ending_is_recorded`, for a reader of our output that closes it early.
 #[test]
 fn closed_stdout_is_recorded_as_an_ending() {
     let kept = Kept::new();
@@ -376,7 +376,7 @@ fn peer_half_close_is_recorded() {
     });
     kept.run(&[&addr], b"an upload");
     assert_eq!(heard.join().unwrap(), b"an upload");
-    // It has ended before we did, or we before it.
+    // Either side may have closed first.
     let (addr, _) = server(|mut peer| peer.read_to_end(&mut Vec::new()));
     kept.run(&[&addr], b"hello");
     let marks = kept.rows("SELECT conversation, what, a FROM mark");
@@ -393,7 +393,7 @@ fn peer_half_close_is_recorded() {
     assert_eq!(marks, ["half-closed 0"]);
 }
 
-/// Somebody who writes in the file and takes his time, until told to go on.
+/// A writer that holds the database's write lock until released.
 fn lock_store(file: &Path) -> impl FnOnce() + Send + use<> {
     let program = "import sqlite3, sys
 db = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)
@@ -416,10 +416,10 @@ db.execute('ROLLBACK')";
     }
 }
 
-/// What goes through an echo in the tests of slow stores, after a first word.
+/// The bytes sent through an echo server in the tests of slow stores, after a first message.
 const BYTES: u64 = 50 << 20;
 
-/// An echo that counts what has come.
+/// An echo server that counts the received bytes.
 fn counting_echo() -> (String, Arc<AtomicU64>) {
     let passed = Arc::new(AtomicU64::new(0));
     let came = Arc::clone(&passed);
@@ -433,7 +433,8 @@ fn counting_echo() -> (String, Arc<AtomicU64>) {
     (addr, passed)
 }
 
-/// Has `command` bring a first word and all the bytes to an echo and back; before them `first_came` is waited for.
+/// Runs `command`, which sends a first message and all the bytes to an echo server and back; `first_came` is awaited
+/// before the bytes.
 fn send_through_echo(command: &mut Command, first_came: impl FnOnce()) {
     let mut child = command
         .stdin(Stdio::piped())
@@ -455,13 +456,13 @@ fn send_through_echo(command: &mut Command, first_came: impl FnOnce()) {
     assert_eq!(output.stdout.len() as u64, BYTES + 5);
 }
 
-/// Found with 200 MB through an echo: four exchanges in five were not recorded, as nothing waited for the store.
+/// Found with 200 MB through an echo server: four of five exchanges were not recorded, as nothing waited for the store.
 #[test]
 fn slow_store_is_waited_for_without_loss() {
     let (addr, _) = counting_echo();
     let started = Instant::now();
     send_through_echo(echoic().arg(&addr), || {});
-    // Time enough for all of it, and less than what makes a store one that has failed.
+    // Time enough for all of it, and less than the time after which a store counts as failed.
     let how_long = (started.elapsed() * 2).min(Duration::from_secs(3));
 
     let kept = Kept::new();
@@ -500,7 +501,8 @@ fn full_disk_is_reported_and_the_wire_unaffected() {
             let mut back = peer.try_clone().unwrap();
             std::io::copy(&mut peer, &mut back).unwrap()
         });
-        // A file may not grow beyond this; the signal that would end us is ignored, and the write fails.
+        // The file may not grow beyond this (`RLIMIT_FSIZE`); the signal that would kill the process is ignored, and
+        // the write fails.
         let script = format!("trap '' XFSZ; {limit} exec \"$@\"");
         let mut command = Command::new("bash");
         command
@@ -509,7 +511,7 @@ fn full_disk_is_reported_and_the_wire_unaffected() {
         command.args(["connect", &addr, "--store"]).arg(&kept.file);
         let input: Vec<u8> = (0..BYTES).map(|i| (i % 251) as u8).collect();
         let output = run(&mut command, &input);
-        // Before the peer is waited for: whoever could not begin has called nobody.
+        // It fails before it connects, so no peer is needed.
         assert_eq!(output.status.code(), Some(0), "{}", said(&output));
         assert_eq!(peer.join().unwrap(), BYTES as u64);
         assert!(output.stdout == input, "{} bytes came", output.stdout.len());

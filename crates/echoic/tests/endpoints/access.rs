@@ -1,10 +1,10 @@
-//! `--allow` and `--deny`: who is not meant is told so by a clean end, and the record says why.
+//! `--allow` and `--deny`: a denied client gets a clean end of stream, and the record has the reason.
 
 use std::net::SocketAddr;
 
 use crate::harness::{Serve, python};
 
-/// Calls from an address, says something, and prints how it ended.
+/// Connects from an address, sends something, and prints how the connection ended.
 const CALLER: &str = "
 import socket, sys
 source, port = sys.argv[1], int(sys.argv[2])
@@ -66,7 +66,7 @@ fn each_endpoint_may_have_its_own_access_list() {
     let heard: Vec<String> = serve.at.iter().map(|at| call("127.0.0.2", *at)).collect();
     assert_eq!(heard, ["b'HELLO'\n", "b''\n", "b'HELLO'\n"]);
     let heard: Vec<String> = serve.at.iter().map(|at| call("127.0.0.1", *at)).collect();
-    // What an endpoint says for itself stands for what is said of all.
+    // An endpoint's own list replaces the list for all endpoints.
     assert_eq!(heard, ["b''\n", "b'HELLO'\n", "b''\n"]);
     let out = serve.out.clone();
     serve.stop();

@@ -1,4 +1,4 @@
-//! Unix sockets: how they are called, whose their file is, and what becomes of it.
+//! Unix sockets: how clients connect, the permissions of the file, and when it is removed.
 
 use std::{
     fs,
@@ -18,7 +18,7 @@ use std::{
 
 use crate::harness::{Home, Ran, SOON, Serve, run, tool};
 
-/// A conversation over a Unix socket, as a test holds it.
+/// A conversation over a Unix socket.
 #[derive(Debug)]
 pub(crate) struct Talk(UnixStream);
 
@@ -40,7 +40,7 @@ impl Talk {
         Self(stream)
     }
 
-    /// Says this and hears that.
+    /// Sends a request and expects a reply.
     #[track_caller]
     pub(crate) fn ask(&mut self, say: &str, hear: &str) {
         self.0.write_all(say.as_bytes()).unwrap();
@@ -49,14 +49,14 @@ impl Talk {
         assert_eq!(String::from_utf8_lossy(&heard), hear);
     }
 
-    /// Ends our half, and hears the rest to a clean end.
+    /// Shuts down our half, and reads the rest to a clean end.
     #[track_caller]
     pub(crate) fn finish(self) -> Vec<u8> {
         self.0.shutdown(Shutdown::Write).unwrap();
         self.rest()
     }
 
-    /// Hears everything to a clean end.
+    /// Reads to a clean end.
     #[track_caller]
     pub(crate) fn rest(mut self) -> Vec<u8> {
         let mut rest = Vec::new();
@@ -65,7 +65,7 @@ impl Talk {
     }
 }
 
-/// Permissions of a socket's file.
+/// Returns the mode of a socket's file.
 #[track_caller]
 fn mode(path: &Path) -> u32 {
     let file = fs::symlink_metadata(path).unwrap();
@@ -73,7 +73,7 @@ fn mode(path: &Path) -> u32 {
     file.permissions().mode() & 0o7777
 }
 
-/// `echoic ARGS` in `home`, under a mask that takes nothing away.
+/// Returns the command `echoic ARGS` in `home`, with a umask of 0.
 fn with_umask_zero(home: &Home, args: &[&str]) -> Command {
     let program = home.echoic(&[]);
     let mut shell = Command::new("sh");
@@ -162,7 +162,7 @@ fn socket_file_is_private_unless_mode_is_given() {
         &["./own.sock", "./own-too.sock?mode=600", "--mode", "640"],
     );
     assert_eq!((at("own.sock"), at("own-too.sock")), (0o640, 0o600));
-    // The mask that made it so was for the socket's file only.
+    // The umask was changed for the socket's file only.
     let record = fs::metadata(home.store()).unwrap().permissions().mode();
     assert_eq!(record & 0o077, 0, "{record:o}");
     drop(serve);
@@ -182,7 +182,7 @@ fn d29_socket_file_of_a_dead_server_is_replaced() {
     serve.stop();
     assert!(!path.exists(), "it goes with its server");
 
-    // One that was killed leaves its own, and the next one starts all the same.
+    // A killed server leaves its file, and the next one starts all the same.
     Serve::start_in(&home, &["upper=./left.sock"]).kill();
     assert!(path.exists(), "nobody was there to remove it");
     let again = Serve::start_in(&home, &["upper=./left.sock"]);
@@ -196,7 +196,7 @@ fn file_that_is_not_a_stale_socket_is_not_touched() {
     let home = Home::new();
     let at = |name: &str| home.path().join(name);
     let live = UnixListener::bind(at("live")).unwrap();
-    // A queue that is full is no proof of death either.
+    // A full backlog does not mean that the server is dead.
     let _waiting = UnixStream::connect(at("live")).unwrap();
     let _messages = UnixDatagram::bind(at("messages")).unwrap();
     fs::write(at("file"), "mine").unwrap();
@@ -248,7 +248,7 @@ fn held_name_is_reported_with_its_owner_and_freed_after() {
     let name = format!("unix:@echoic-test-held-{}", std::process::id());
     let serve = Serve::start(&[&name, "unix:held.sock", "unixgram:held.messages"]);
     let owner = format!("in use by echoic (pid {})", serve.id());
-    // Wherever it is called from, and by whichever way its folder is written.
+    // Whatever path to the file is used.
     let folder = serve.home.path();
     fs::create_dir(folder.join("below")).unwrap();
     let absolute = format!("unix:{}/held.sock", folder.display());
@@ -264,7 +264,7 @@ fn held_name_is_reported_with_its_owner_and_freed_after() {
         let (_, written) = called.split_once(':').unwrap();
         assert!(err.contains(&owner) && err.contains(written), "{err}");
     }
-    // One of the same name in another folder is another.
+    // A file of the same name in another directory is a different socket.
     drop(Serve::start(&["unix:held.sock"]));
     serve.stop();
     let next = Serve::start(&[&name]);
@@ -279,7 +279,7 @@ n = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); n.settimeout(20); n.bind('
 n.sendto(b'named', 'g'); print(n.recv(99))
 ";
 
-/// With strict durability it is put down before it can be known that it will not leave.
+/// With strict durability the run is written before it is known that the reply will not be sent.
 #[test]
 fn reply_the_system_refuses_is_never_recorded_as_sent() {
     for durability in ["normal", "strict"] {

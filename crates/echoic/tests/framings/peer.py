@@ -96,7 +96,7 @@ async def talk(mapping, port, frames, way):
     for body, frame in zip(messages, frames):
         for i in range(len(frame) if way == "bytes" else 0):
             writer.write(frame[i:i + 1])
-            # The server's turn: a byte is a write, and mostly a read.
+            # Sleeps so that each byte is a separate write, and usually a separate read.
             await writer.drain()
             await asyncio.sleep(0)
         if way == "whole":

@@ -1,5 +1,5 @@
-//! Small messages, and what would hold them back: Nagle's algorithm (RFC 896) at one end keeps a second small write
-//! until the first is acknowledged, and a delayed acknowledgement (RFC 1122, 4.2.3.2) at the other takes 40 ms for that.
+//! Small messages and what delays them: Nagle's algorithm (RFC 896) at one end holds a second small write until the
+//! first is acknowledged, and a delayed acknowledgement (RFC 1122, 4.2.3.2) at the other end takes 40 ms for that.
 
 use std::{
     fs,
@@ -12,8 +12,8 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open}
 
 use crate::harness::{Home, Serve, Talk, kill, python};
 
-/// Keeps a small write until the one before is acknowledged, or does not: asked of the kernel, about a process's own
-/// socket to `peer`. What a clock could tell of it, another process's load can hide.
+/// Whether `TCP_NODELAY` is set on a process's socket to `peer`, as the kernel reports it. A measurement of time would
+/// depend on the load of other processes.
 #[track_caller]
 fn sends_at_once(process: u32, peer: SocketAddr) -> bool {
     let pid = Pid::from_raw(process.cast_signed()).unwrap();
@@ -31,7 +31,7 @@ fn sends_at_once(process: u32, peer: SocketAddr) -> bool {
         .unwrap()
 }
 
-/// A program that is ended however the test goes.
+/// A child process that is killed when dropped.
 struct Ended(Child);
 
 impl Drop for Ended {
@@ -40,12 +40,12 @@ impl Drop for Ended {
     }
 }
 
-/// Fails where `Listener::new` or `Link::tcp` does not set `TCP_NODELAY`, which is off unless it is asked for: the
-/// test's own end shows that.
+/// Fails where `Listener::new` or `Link::tcp` does not set `TCP_NODELAY`, which is off by default: the test's own
+/// socket shows that.
 #[test]
 fn d20_both_ends_set_tcp_nodelay() {
     let serve = Serve::start(&["127.0.0.1:0", "--workers", "2"]);
-    // One on each worker: one of them was handed from the runtime that took the call to another.
+    // One on each worker: one of them was handed over from the accepting runtime to the other.
     for _ in 0..2 {
         let mut talk = Talk::to(serve.at[0]);
         talk.ask("a", "A");
@@ -71,8 +71,8 @@ fn d20_both_ends_set_tcp_nodelay() {
     );
 }
 
-/// Says two small things shortly after one another, waits for an answer, and so on; its peer acknowledges late. Prints
-/// how many milliseconds came to lie between the two, in the median.
+/// Sends two small messages shortly after one another, waits for a reply, and repeats; its peer delays
+/// acknowledgements. Prints the median time between the arrivals of the two, in milliseconds.
 const TWO_THEN_AN_ANSWER: &str = "
 import socket, statistics, subprocess, sys, threading, time
 ROUNDS = 25

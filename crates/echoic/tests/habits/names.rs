@@ -1,4 +1,4 @@
-//! Where one listens, and what is said there.
+//! Default addresses, and the exact greeting.
 
 use std::net::TcpStream;
 
@@ -6,7 +6,7 @@ use crate::{client, harness::Serve};
 
 #[test]
 fn d17_default_listens_only_on_loopback() {
-    // Every address of 127/8 is this machine's; a server on its loopback address is at one of them.
+    // Every address of 127/8 is local; a server on loopback listens on one of them.
     let here = Serve::start(&[":0", "*:0"]);
     let (ours, any) = (here.at[0].port(), here.at[1].port());
     assert!(TcpStream::connect(("127.0.0.1", ours)).is_ok());

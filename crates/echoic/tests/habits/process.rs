@@ -1,4 +1,4 @@
-//! A server as a process: its start and restart, its callers, and what it runs out of.
+//! The server as a process: start, restart, excess connections, and exhausted resources.
 
 use std::{net::TcpListener, sync::Arc, thread, time::Duration};
 
@@ -15,7 +15,7 @@ fn d13_restart_does_not_wait_for_old_connections() {
     let at = format!("greet=127.0.0.1:{port}");
     for _ in 0..2 {
         let serve = Serve::start(&[&at]);
-        // The server ends it first, and so it is on its side that the address stays for a minute.
+        // The server closes first, so TIME_WAIT is on its side.
         assert_eq!(
             client(port, "print(c.recv(99), c.recv(9))"),
             "b'Thank you for connecting' b''\n"
@@ -54,7 +54,7 @@ fn d14_excess_connections_are_rejected_not_left_in_the_backlog() {
         home.sql("SELECT count(*) FROM conversation WHERE how = 'too-many-connections'");
     assert_ne!(turned_away, ["0"]);
 
-    // listen(1) refuses nobody: the third is left to wait.
+    // The backlog of listen(2) rejects no connection: the third client waits.
     let program = "
 import socket
 s = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen(1)
@@ -79,7 +79,7 @@ fn d15_server_out_of_files_waits_and_recovers() {
         ]);
         run(&mut prlimit, b"").good();
     };
-    // A new file gets the smallest free number, and none below this is free.
+    // A new file gets the lowest free descriptor, and none below this is free.
     limit("3");
     let mut waits = Talk::to(serve.at[0]);
     waits.say("hello");
@@ -147,7 +147,7 @@ fn d25_failing_store_is_reported_and_answering_continues() {
     let stopped = serve.ends();
     assert_eq!(stopped.served, 21);
     assert!(stopped.lost > 0, "{stopped:?}");
-    // Its colour was shown instead of being one.
+    // The colour was escaped instead of applied.
     let said = serve.err.all();
     let colours = said.iter().filter(|line| line.contains("1b["));
     assert_eq!(colours.count(), 0, "{said:#?}");

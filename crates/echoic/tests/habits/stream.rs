@@ -1,4 +1,4 @@
-//! What is a message, and that a stream is not cut where it was written.
+//! Message boundaries: a stream is not divided where it was written.
 
 use std::thread;
 
@@ -8,7 +8,7 @@ use crate::{
     server,
 };
 
-/// The tutorial's server, in the naive way: one caller, one read a message, text at once.
+/// The tutorial's server, in the naive way: one client, one read a message, decoded at once.
 const NAIVE: &str = "
 while True:
     c, _ = s.accept()
@@ -78,7 +78,7 @@ fn d03_request_without_newline_is_answered() {
     let program = "c.send(b'hello'); c.settimeout(0.5); print(c.recv(1024))";
     let serve = Serve::start(&[":0"]);
     assert_eq!(client(serve.at[0].port(), program), "b'HELLO'\n");
-    // Where lines are declared, a line is waited for.
+    // With line framing, the server waits for the whole line.
     let lines = Serve::start(&[":0", "--frame", "line"]);
     let ran = client_fails(lines.at[0].port(), program);
     assert!(ran.err.contains("timed out"), "{}", ran.err);
@@ -110,7 +110,7 @@ fn d05_case_mapping_covers_unicode() {
     upper.ask("ΐ ß ŉ ﬃ i\n", "\u{399}\u{308}\u{301} SS \u{2bc}N FFI I\n");
     let mut lower = Talk::to(serve.at[1]);
     lower.ask("ΟΔΟΣ ΣΑΣ Σ İ\n", "οδος σας σ i\u{307}\n");
-    // It does not wait for what may follow beyond the end of the message.
+    // It does not wait for bytes beyond the end of the message.
     lower.ask("ΟΔΟΣ\n", "οδος\n");
 }
 
@@ -144,7 +144,7 @@ fn d06_slow_reader_gets_the_whole_reply() {
 
 #[test]
 fn d07_writing_and_reading_are_independent() {
-    // A lock-step echo: it reads nothing while its own reply is not taken.
+    // A lock-step echo server: it reads nothing until its own reply is taken.
     let echo = server(
         "while True:\n  c, _ = s.accept()\n  while d := c.recv(65536): c.sendall(d)\n  c.close()",
     );
@@ -178,7 +178,7 @@ u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.settimeout(10)
 u.sendto(b'', ('127.0.0.1', int(sys.argv[1]))); print(u.recvfrom(9)[0])";
     let udp = serve.at[1].port();
     assert_eq!(crate::python(program, &[&udp], "").good(), "b''\n");
-    // The client waits for nothing in particular, and prints what comes.
+    // The client does not wait for a given reply, and prints what arrives.
     let heard = run(
         &mut serve
             .home

@@ -1,4 +1,4 @@
-//! Peers: one that talks, and one that talks as fast as it can and takes note of every reply.
+//! Peers: one for single exchanges, and one that sends as fast as it can and logs every reply.
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
@@ -12,7 +12,7 @@ use std::{
 
 use super::SOON;
 
-/// A conversation, as a test holds it.
+/// A conversation over TCP.
 #[derive(Debug)]
 pub(crate) struct Talk(pub(crate) TcpStream);
 
@@ -22,7 +22,7 @@ impl Talk {
         Self::to_result(at).unwrap()
     }
 
-    /// The same, where there may be nobody.
+    /// Connects; returns an error if nothing listens.
     pub(crate) fn to_result(at: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect_timeout(&at, SOON)?;
         stream.set_read_timeout(Some(SOON))?;
@@ -36,7 +36,7 @@ impl Talk {
         self.0.write_all(bytes.as_ref()).unwrap();
     }
 
-    /// Hears exactly this next.
+    /// Expects exactly these bytes next.
     #[track_caller]
     pub(crate) fn hear(&mut self, bytes: impl AsRef<[u8]>) {
         let mut heard = vec![0; bytes.as_ref().len()];
@@ -47,21 +47,21 @@ impl Talk {
         );
     }
 
-    /// Says this and hears that.
+    /// Sends a request and expects a reply.
     #[track_caller]
     pub(crate) fn ask(&mut self, say: impl AsRef<[u8]>, hear: impl AsRef<[u8]>) {
         self.say(say);
         self.hear(hear);
     }
 
-    /// Ends our half, and hears the rest to a clean end.
+    /// Shuts down our half, and reads the rest to a clean end.
     #[track_caller]
     pub(crate) fn finish(mut self) -> Vec<u8> {
         self.0.shutdown(Shutdown::Write).unwrap();
         self.rest()
     }
 
-    /// Hears everything to a clean end.
+    /// Reads to a clean end.
     #[track_caller]
     pub(crate) fn rest(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
@@ -77,22 +77,23 @@ pub(crate) struct Load {
     peers: Vec<JoinHandle<Loaded>>,
 }
 
-/// What one peer of a load has to tell.
+/// The result of one peer of a load.
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) name: String,
-    /// Lines said, or tried to.
+    /// Lines sent, or attempted.
     pub(crate) said: usize,
-    /// Lines heard whole.
+    /// Complete lines received.
     pub(crate) heard: Vec<String>,
-    /// Bytes heard after the last whole line.
+    /// Bytes received after the last complete line.
     pub(crate) left: Vec<u8>,
     /// How the stream ended: in order, or with this error.
     pub(crate) end: io::Result<()>,
 }
 
 impl Load {
-    /// One peer for each of `depths`: so many lines are in flight at a time. `name` should be in lower case.
+    /// Starts one peer for each of `depths`, which is the number of its lines in flight. `name` should be in lower
+    /// case.
     pub(crate) fn start(at: SocketAddr, name: &str, depths: &[usize]) -> Self {
         let replies = Arc::<AtomicUsize>::default();
         let peers = depths.iter().enumerate().map(|(i, depth)| {
@@ -104,7 +105,7 @@ impl Load {
         Self { replies, peers }
     }
 
-    /// Waits until so many replies have been heard, all together.
+    /// Waits until this many replies have been received by all peers together.
     #[track_caller]
     pub(crate) fn wait_for(&self, replies: usize) {
         let deadline = std::time::Instant::now() + SOON;
@@ -118,7 +119,7 @@ impl Load {
         }
     }
 
-    /// What each has to tell, once the server has gone.
+    /// Returns the result of each peer, once the server has gone.
     pub(crate) fn ends(self) -> Vec<Loaded> {
         self.peers
             .into_iter()
@@ -128,7 +129,7 @@ impl Load {
 }
 
 impl Loaded {
-    /// Replies are those to the first lines, in order: none is missing, none is there twice, none belongs elsewhere.
+    /// Asserts that the replies are those to the first lines, in order: none missing, duplicated or foreign.
     #[track_caller]
     pub(crate) fn assert_prefix(&self) {
         let Self {
@@ -156,7 +157,7 @@ fn load(talk: Talk, name: String, depth: usize, replies: &AtomicUsize) -> Loaded
         end: Ok(()),
     };
     loop {
-        // That something cannot be said any more is no matter: what is heard counts.
+        // A failed write does not matter: the received replies count.
         let mut batch = String::new();
         for number in loaded.said..loaded.said + depth {
             batch += &format!("{}-{number}\n", loaded.name);
