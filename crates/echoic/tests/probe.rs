@@ -1,4 +1,4 @@
-//! `echoic probe` as people run it, in networks where names lead nowhere and packets get lost.
+//! `echoic probe` as users run it, in networks where names do not resolve and packets get lost.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -32,7 +32,7 @@ fn addresses(text: &[&str]) -> Say {
     Say::Addresses(text.iter().map(|text| ip(text)).collect())
 }
 
-/// The probe ends with this code, and its verdict has these parts.
+/// Asserts the exit code of a probe and the parts of its verdict.
 #[track_caller]
 fn ends(network: &Network, args: &str, code: i32, parts: &[&str]) -> Value {
     let ran = network.echoic(&format!("probe --json {args}"));
@@ -59,7 +59,7 @@ fn ms(value: &Value) -> f64 {
     value.as_f64().unwrap()
 }
 
-/// For a machine that has much else to do.
+/// Deadline on a busy machine.
 const LATE_MS: f64 = 1500.0;
 
 #[test]
@@ -214,7 +214,7 @@ fn d16_ipv4_wins_within_300_ms_when_ipv6_is_a_black_hole() {
             ]);
             let server = TcpListener::bind("192.0.2.7:0").unwrap();
             let port = server.local_addr().unwrap().port();
-            // The best of three, since the machine may have other things to do.
+            // The best of three, since the machine may be busy.
             let took = (0..3).map(|_| {
                 let told = ends(
                     network,
@@ -237,7 +237,7 @@ fn d16_ipv4_wins_within_300_ms_when_ipv6_is_a_black_hole() {
                     "gave no answer within 1.2 s",
                 ],
             );
-            // A resolver that keeps silent on AAAA costs 50 ms, and no more at the end.
+            // A resolver that does not answer AAAA costs 50 ms, and no more at the end.
             let told = ends(
                 network,
                 &format!("mute6.test:{port} --timeout 4s"),
@@ -391,7 +391,7 @@ fn d16_refused_filtered_timeout_unreachable_are_distinguished() {
     );
 }
 
-/// The same server at each port, and another rule before each: what a firewall does is told by what it does.
+/// The same server at each port, with a different rule before each: the firewall is recognised by its effect.
 #[test]
 fn firewall_rule_is_identified_by_its_response() {
     in_a_network(
@@ -554,7 +554,7 @@ fn connect_races_addresses_and_leaves_a_silent_resolver() {
                 ran.err.contains("the resolver gave no answer within 500ms"),
                 "{ran:?}"
             );
-            // The resolver itself goes on for ten seconds.
+            // The resolver itself tries for ten seconds.
             assert!(
                 began.elapsed() < Duration::from_secs(4),
                 "{:?}",

@@ -1,4 +1,4 @@
-//! The record: what `log` says of it, in the forms that scripts rely on.
+//! The record as `log` prints it, in the forms that scripts rely on.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -22,7 +22,7 @@ use self::harness::{
     Home, Lines, Ran, Serve, Talk, kill, obeyed, plain, terminal, until, wait_for_end,
 };
 
-/// The forms of serve and log that scripts rely on, word for word; only the ports are free ones.
+/// The commands of serve and log that scripts rely on, verbatim except for the ports.
 #[test]
 fn output_formats_stay_stable() {
     let serve = Serve::start(&[
@@ -88,7 +88,7 @@ fn output_formats_stay_stable() {
         );
     }
 
-    // A greeting is an exchange with an empty request, and a conversation without bytes is none.
+    // A greeting is an exchange with an empty request; a conversation without bytes has no exchange.
     let greeting = home.log(&["svc:greet", "--store", &store]);
     assert_eq!(greeting.len(), 1);
     assert_eq!(
@@ -172,7 +172,7 @@ fn filters_match_while_the_server_writes() {
     second.ask("Hello again\n", "HELLO AGAIN\n");
     drop(second.finish());
     assert_eq!(Talk::to(greet).rest(), b"Thank you for connecting");
-    // The endings of the second and of the greeting are written a moment after their peers see them.
+    // The ends of the second conversation and of the greeting are written a moment after their peers see them.
     let ended = || home.count(&["is:closed"]) == 2;
     until("both have ended", ended);
 
@@ -241,7 +241,7 @@ fn filters_match_while_the_server_writes() {
     assert_eq!(ids(&["sort:-id", "limit:2"]), [4, 3]);
     assert_eq!(ids(&["sort:-size", "limit:1"]), [4]);
 
-    // It is still writing.
+    // The server is still writing.
     first.ask("more\n", "MORE\n");
     assert_eq!(home.count(&[]), 5);
 }
@@ -336,7 +336,7 @@ fn database_is_used_by_one_server_at_a_time() {
     assert_eq!((code, &*out), (Some(1), &b""[..]), "{err}");
     assert!(err.contains(&format!("pid {}", serve.id())), "{err}");
     assert!(err.contains("--store"), "{err}");
-    // And once it has gone, however that was, another may have it.
+    // Once it has exited, in whatever way, another server may open the database.
     let home = serve.home.clone();
     serve.kill();
     Serve::start_in(&home, &[":0"]).stop();
@@ -414,7 +414,7 @@ fn d24_peer_bytes_never_reach_a_terminal_raw() {
     drop(talk.finish());
     let out = serve.out.clone();
     serve.stop();
-    // In a pipe it is all there: a program reads it back.
+    // Through a pipe the text is complete: a program can parse it back.
     assert_eq!(home.log(&[])[0]["req"]["text"], hostile);
     let shown = out.raw().join(&b'\n');
     assert_eq!(obeyed(&shown), []);
@@ -525,7 +525,7 @@ record.commit()
         "nothing is missing"
     );
     harness::python(WRITER, &[&home.store().display()], "").good();
-    // One line of JSON is one exchange, as before; what is missing is told beside it.
+    // One line of JSON is one exchange, as before; gaps are reported on standard error.
     let listed = log(&["--json"]);
     assert_eq!((&listed.out, listed.code), (&whole.out, Some(0)));
     let told: Vec<&str> = listed.err.lines().collect();
@@ -543,7 +543,7 @@ record.commit()
         "{told:?}"
     );
     assert_eq!(log(&["--count"]).err.lines().count(), 6);
-    // Who asks for the last one is not told of what was before it; who asks for a time is told of that.
+    // `-n 1` does not report earlier gaps; a time range does.
     assert_eq!(log(&["--json", "limit:1"]).err, "");
     let lately = log(&["--count", "since:25s"]).err;
     assert!(lately.lines().count() <= 2, "{lately}");

@@ -1,7 +1,7 @@
-//! `echoic bench` against peers whose truth is known: what it says is compared with what they really did.
+//! `echoic bench` against peers with known behaviour: its report is compared with what they really did.
 //!
-//! On a loaded machine a peer freezes longer, or a datagram is dropped on its way; so the truth is what the peer
-//! delivered, never what it was told to deliver.
+//! On a loaded machine a peer freezes longer, or a datagram is dropped on its way; so the reference is what the peer
+//! delivered, never what it was configured to deliver.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -33,7 +33,7 @@ fn bench(args: &str) -> Value {
     told
 }
 
-/// Of a search that finds nothing too.
+/// Asserts the exit code and returns the report, also of a search without a result.
 fn search(args: &str) -> Value {
     let (code, told) = measure(args);
     assert!(matches!(code, Some(0 | 7)), "{told}");
@@ -59,12 +59,12 @@ fn figure(of: &Value, path: &str) -> f64 {
     value.unwrap_or_else(|| panic!("no {path} in {of}"))
 }
 
-/// Within a fiftieth, or 3 ms: a request counts as answered when its reply was read, not when it was written.
+/// Within 2 %, or 3 ms: a request counts as answered when its reply was read, not when it was written.
 fn near(told_us: f64, true_us: f64) -> bool {
     (told_us - true_us).abs() <= (true_us / 50.0).max(3_000.0)
 }
 
-/// What `percent` of a hundred do not exceed.
+/// Returns the value that `percent` of a hundred do not exceed.
 fn at(ascending: &[f64], percent: usize) -> f64 {
     ascending[(ascending.len() * percent).div_ceil(100) - 1]
 }
@@ -94,7 +94,7 @@ fn freeze_shows_in_latency_from_the_due_time() {
             "{name}: {told} µs, and it was {truth} µs"
         );
     }
-    // The control: timed from when it was sent, p99 would be far from true.
+    // The control: measured from the time of the send, p99 would be far from true.
     let sent = figure(&told, "/latency_sent_us/p99");
     assert!(sent < p99 / 4.0, "{sent} µs, and it was {p99} µs");
 }
@@ -118,18 +118,18 @@ fn closed_loop_hides_the_freeze_and_reports_its_mode() {
     );
 }
 
-/// Datagrams that are asked.
+/// Number of request datagrams.
 const ASKED: u64 = 3_000;
 
 fn script(number: u64) -> Treatment {
     match number % 100 {
-        // What is last is missed by whoever only counts gaps.
+        // Counting gaps alone would miss the last ones.
         _ if number >= ASKED - 50 => Treatment::Lose,
         7 => Treatment::Lose,
         23 => Treatment::Double,
         41 => Treatment::Hold(1),
         59 => Treatment::Corrupt,
-        // For two seconds at the rate below: longer than the time-out.
+        // Two seconds at the rate below: longer than the timeout.
         77 if number < 900 => Treatment::Hold(2_000),
         _ => Treatment::Answer,
     }
@@ -169,7 +169,7 @@ fn every_datagram_outcome_is_counted() {
             && did.kept_long == 9,
         "{did:?}"
     );
-    // The control: whoever takes what came from what was sent is wrong by the duplicates.
+    // The control: subtracting received from sent is wrong by the duplicates.
     assert_ne!(ASKED - did.said, did.lost + on_the_way);
 }
 
@@ -177,15 +177,15 @@ fn every_datagram_outcome_is_counted() {
 fn search_finds_the_capacity_of_a_queue() {
     let capacity = 1_600.0;
     let queue = Queue::start(Duration::from_secs(1) / 1_600);
-    // What is over the capacity shows as undelivered, long before p99 is that long; but a generator that is late by a
-    // tenth of it says so, and then nothing was learnt of the queue.
+    // A rate over the capacity shows as undelivered, long before p99 is that long; but a generator that is late by a
+    // tenth of it reports that, and then the queue was not measured.
     let learnt = (0..3).find_map(|_| {
         let told = search(&format!(
             "{} --frame line -c 32 --find max --slo p99<5s,errors=0 --trial 600ms --confirm 2s --expect echo",
             queue.addr
         ));
         let found = told["search"]["found_per_s"].as_f64();
-        // A hundredth more than can be served is let pass as delivered in time.
+        // A hundredth more than the capacity still counts as delivered in time.
         assert!(
             found.is_none_or(|found| found < capacity * 1.02),
             "{found:?}/s of at most {capacity}/s"

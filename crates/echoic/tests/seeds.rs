@@ -1,5 +1,4 @@
-//! The inputs in `fuzz/seeds` said to the bodies of the fuzz targets, which need nothing of libFuzzer's: what it starts from
-//! holds on every compiler.
+//! Runs the inputs in `fuzz/seeds` through the bodies of the fuzz targets, without libFuzzer, so on every compiler.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,
@@ -20,7 +19,7 @@ fn folder(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// Names in a folder, without what stands after a dot.
+/// Returns the file names in a directory, without extension.
 fn names(name: &str) -> BTreeSet<String> {
     let entries = fs::read_dir(folder(name)).unwrap();
     entries
@@ -44,7 +43,7 @@ fn every_seed_passes_its_fuzz_target() {
         let mut said = 0;
         for seed in fs::read_dir(&seeds).unwrap() {
             let seed = seed.unwrap().path();
-            // A panic tells the input, not the file.
+            // A panic shows the input, not the file name.
             eprintln!("{}", seed.display());
             body(&fs::read(&seed).unwrap());
             said += 1;

@@ -1,4 +1,4 @@
-//! What a serve shows and refuses, and the limits it keeps.
+//! What `serve` prints and rejects, and the limits it enforces.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -20,7 +20,7 @@ use self::harness::{
     Home, Lines, Ran, Serve, Talk, obeyed, plain, raise_open_files, run, tool, until,
 };
 
-/// The events on standard output: every line after the addresses is one.
+/// Returns the events on standard output: every line after the addresses is one.
 fn events(out: &Lines, endpoints: usize) -> Vec<Value> {
     let lines = out.all();
     let json =
@@ -82,7 +82,7 @@ fn json_prints_each_event_as_a_line() {
         assert_eq!((&end["unsent"], &end["unheard"]), (&json!(0), &json!(0)));
     }
 
-    // An exchange is what `log --json` prints of it.
+    // An exchange event equals the line that `log --json` prints.
     let logged = home.log(&[]);
     let shown = events
         .into_iter()
@@ -133,12 +133,12 @@ fn terminal_shows_a_sample_and_reports_the_rest() {
     for _ in 0..10 {
         talk.ask("line\n".repeat(200), "LINE\n".repeat(200));
     }
-    // Nothing follows, and what is hidden is announced all the same.
+    // The hidden events are announced even if no event follows.
     let out = serve.out.clone();
     out.wait_for("more in that second");
     drop(talk.finish());
     assert_eq!(serve.stop().served, 2000);
-    // Every line is shown or among the hidden: each exchange, the opening and the end.
+    // Every event is printed or counted as hidden: each exchange, the opening and the end.
     let (mut shown, mut hidden) = (0, 0);
     for line in out.all().iter().skip(1) {
         let line = plain(line);
@@ -171,8 +171,8 @@ fn stdout_that_is_no_terminal_shows_no_exchanges() {
     assert!(!said.contains("hello"), "{said}");
 }
 
-/// A server whose standard error may be empty: it serves once `exchanges` exchanges and is told to stop. Its output
-/// lines, its standard error and its code.
+/// Runs a server whose standard error may be empty: it serves `exchanges` exchanges and is stopped. Returns its output
+/// lines, its standard error and its exit code.
 fn quiet(args: &[&str], exchanges: u64) -> (Vec<String>, String, Option<i32>) {
     let home = Home::new();
     let mut command = home.echoic(&[&["serve", "127.0.0.1:0", "-q", "--print"], args].concat());
@@ -212,7 +212,7 @@ fn quiet_still_tells_of_failures() {
     let err = Lines::of(child.stderr.take().unwrap());
     let at = out.wait("address", |lines| lines.first()?.parse().ok());
     let talk = Talk::to(at);
-    // More than fits anywhere, and nothing of what comes back is taken.
+    // More than all buffers hold, and no reply is read.
     let mut stream = talk.0.try_clone().unwrap();
     stream
         .set_write_timeout(Some(Duration::from_millis(300)))
@@ -314,7 +314,7 @@ fn address_in_use_is_reported() {
         let left = std::fs::read_dir(home.path()).unwrap().count();
         assert_eq!(left, 0, "nor is an empty record left behind");
     }
-    // One that was there stays.
+    // An existing file is left unchanged.
     Serve::start_in(&home.into(), &[":0"]).stop();
 }
 
@@ -475,7 +475,7 @@ fn excess_connections_get_a_clean_close() {
     }
     first.ask("still", "STILL");
     drop(first.finish());
-    // There is room again once the first has gone.
+    // A connection is accepted again once the first has gone.
     until("there is room again", || {
         let mut next = Talk::to(serve.at[0]);
         let _ = next.0.write_all(b"next");
@@ -517,7 +517,7 @@ fn d19_each_timeout_ends_its_case_and_is_recorded() {
     idle.ask("idle\n", "idle\n");
     let mut partial = Talk::to(serve.at[0]);
     partial.ask("partial\nnot a whole li", "partial\n");
-    // More than fits anywhere, and nothing of what comes back is taken.
+    // More than all buffers hold, and no reply is read.
     let stalled = Talk::to(serve.at[0]);
     let mut stream = stalled.0.try_clone().unwrap();
     let lines = [vec![b'x'; 100_000], vec![b'\n']].concat().repeat(120);
@@ -525,7 +525,7 @@ fn d19_each_timeout_ends_its_case_and_is_recorded() {
     assert_eq!(idle.rest(), b"");
     assert_eq!(partial.rest(), b"");
     serve.out.wait_for("not-reading");
-    // While one that says something now and then goes on.
+    // Meanwhile a peer that sends a message now and then is served.
     let mut busy = Talk::to(serve.at[0]);
     let since = Instant::now();
     let mut said = 0;
@@ -651,7 +651,7 @@ fn thousand_idle_conversations_are_harmless() {
     );
 }
 
-/// Where files ran out just as signals were about to be caught, it ended by a panic.
+/// It used to panic if descriptors ran out while signal handlers were installed.
 #[test]
 fn too_few_files_at_start_is_reported() {
     for files in [4, 9, 12, 13, 14, 15, 20] {

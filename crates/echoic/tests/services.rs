@@ -1,4 +1,4 @@
-//! The services of the old days and our own, heard by peers that know the RFCs, and recorded truthfully.
+//! The classic services (RFC 862 to 868) and our own, with peers that know the RFCs, and their records.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use self::harness::{Home, Ran, Serve, Talk, python, until};
 
-/// Hears everything that a service says to a caller who says nothing, as Python hears it, and reckons with it.
+/// Connects in Python, sends nothing, reads to the end, and prints the value of an expression over the bytes.
 #[track_caller]
 fn hear(serve: &Serve, reckon: &str) -> String {
     let program = format!(
@@ -69,7 +69,7 @@ fn discard_reads_everything_and_sends_nothing() {
     assert_eq!(ends, ["peer-closed|1000000|0", "peer-closed|13|0"]);
 }
 
-/// Python's own `lower()` knows the rule.
+/// Python's own `lower()` implements the rule.
 const LOWER: &str = "
 import socket, sys
 with socket.create_connection(('127.0.0.1', int(sys.argv[1])), 30) as peer:
@@ -86,7 +86,7 @@ with socket.create_connection(('127.0.0.1', int(sys.argv[1])), 30) as peer:
 fn lower_maps_final_sigma_only_in_a_whole_message() {
     let serve = Serve::start(&["lower=:0?frame=line", "lower=:0"]);
     python(LOWER, &[&serve.at[0].port()], "").good();
-    // A stream has no end of a message to look at: there each letter stands for itself, cut or not.
+    // A stream has no end of message to look at: each letter is mapped by itself, whether cut or not.
     let mut stream = Talk::to(serve.at[1]);
     for byte in "ΟΔΟΣ\n".bytes() {
         stream.say([byte]);
@@ -157,7 +157,7 @@ with socket.create_connection(('127.0.0.1', int(sys.argv[1])), 30) as peer:
         expected = bytes(ring[(n + i) % 95] for i in range(72)) + b'\\r\\n'
         assert line == expected, (n, line)
     if sys.argv[2] == 'says-so':
-        # It may have said more by now; then comes its end.
+        # It may have sent more by now; then the end follows.
         peer.shutdown(socket.SHUT_WR)
         while stream.read1(65536):
             pass
@@ -179,7 +179,7 @@ fn chargen_sends_the_rfc_pattern_until_the_peer_closes() {
         "{ended:?}"
     );
     serve.stop();
-    // What was sent is what was recorded as said, less what nobody took.
+    // What was sent equals the recorded replies, less what was not taken.
     let sums = home.sql("SELECT sent + unsent >= 2000 * 74, sent >= 2000 * 74 FROM conversation");
     assert_eq!(sums, ["1|1", "1|1"]);
     assert_eq!(
@@ -195,7 +195,7 @@ fn chargen_to_a_peer_that_does_not_read_is_bounded() {
     let home = serve.home.clone();
     let ended = || home.sql("SELECT count(*) FROM conversation WHERE how = 'not-reading'");
     until("each was given up", || ended() == ["8"]);
-    // Others go on meanwhile, and the server has not grown by what nobody reads.
+    // Others are served meanwhile, and the server's memory has not grown by the unread bytes.
     Talk::to(serve.at[1]).ask("still here", "still here");
     let status = fs::read_to_string(format!("/proc/{}/status", serve.id())).unwrap();
     let peak = status
@@ -211,7 +211,7 @@ fn chargen_to_a_peer_that_does_not_read_is_bounded() {
     drop(unread);
 }
 
-/// Compares what it is told with what it knows of its own socket.
+/// Compares the reply with what the client knows of its own socket.
 const ASK: &str = "
 import json, socket, sys
 for port, frame in [(int(sys.argv[1]), 'line'), (int(sys.argv[2]), 'chunk')]:
@@ -275,7 +275,7 @@ fn greet_sends_the_bytes_of_a_file() {
     let bytes: Vec<u8> = (0..=255).cycle().take(300_000).collect();
     fs::write(home.path().join("banner"), &bytes).unwrap();
     let serve = Serve::start_in(&home, &[":0", "--as", "greet:@banner"]);
-    // It was read once: what becomes of the file is no matter to who is greeted.
+    // The file is read once at the start; later changes do not affect the greeting.
     fs::write(home.path().join("banner"), "changed").unwrap();
     let mut talk = Talk::to(serve.at[0]);
     let mut heard = Vec::new();

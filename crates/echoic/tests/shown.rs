@@ -1,5 +1,5 @@
-//! Bytes of peers, and of whoever wrote a command line, on a terminal: nothing of them is obeyed. A terminal of ours is
-//! asked what it would do with what the program prints.
+//! Bytes from peers and from command lines are escaped on a terminal. A terminal emulator (vte) interprets the
+//! program's output, and the tests assert that it executes nothing.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod harness;
@@ -32,7 +32,7 @@ use pty::Pty;
 use rustix::process::Signal;
 use serde_json::Value;
 
-/// `echoic connect`, as `pty.rs` starts it.
+/// Returns `echoic connect`, started as in `pty.rs`.
 fn echoic() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_echoic"));
     for name in ["ECHOIC_FRAME", "ECHOIC_LOG", "NO_COLOR"] {
@@ -46,7 +46,7 @@ fn ended(process: &mut Child) -> ExitStatus {
     harness::wait_for_end(process, SOON).expect("it ends")
 }
 
-/// Everything that `command` shows on a terminal of its own.
+/// Returns everything that `command` prints on a pseudo-terminal.
 fn shown_by(command: &mut Command) -> Vec<u8> {
     let (mut ours, theirs) = terminal();
     let mut child = command
@@ -58,7 +58,7 @@ fn shown_by(command: &mut Command) -> Vec<u8> {
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let reading = thread::spawn(move || {
         let mut all = Vec::new();
-        // A terminal nobody writes to any more says EIO.
+        // Reading from a terminal whose other side is closed returns EIO.
         let mut buffer = [0; 4096];
         while let Ok(n @ 1..) = ours.read(&mut buffer) {
             all.extend_from_slice(&buffer[..n]);
@@ -77,7 +77,7 @@ fn assert_inert(shown: &[u8], what: impl Debug) {
     assert!(obeyed.is_empty(), "{what:?}: {obeyed:?} in {text}");
 }
 
-/// A server of one caller that says `bytes` and waits for the caller's end.
+/// A server for one client, which sends `bytes` and waits for the client's end.
 fn server_sending(bytes: Vec<u8>) -> (String, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap().to_string();
@@ -135,7 +135,7 @@ fn connect_prompt_escapes_hostile_bytes() {
     }
 }
 
-/// A pipe is not a terminal: what comes out of it is what came in.
+/// Output into a pipe is not escaped: it is exactly what was received.
 #[test]
 fn pipe_gets_every_byte_unchanged() {
     let said = hostile_lines();
@@ -150,7 +150,7 @@ fn pipe_gets_every_byte_unchanged() {
     serving.join().unwrap();
 }
 
-/// A serve that has heard and said it all.
+/// Returns a server after exchanges with hostile requests and replies.
 fn told(args: &[&str]) -> Serve {
     let server = Serve::start(&[&["echo=:0", "--frame", "line"], args].concat());
     let mut talk = Talk::to(server.at[0]);
@@ -181,7 +181,7 @@ fn log_output_escapes_hostile_bytes() {
     }
 }
 
-/// One event is one line of JSON, whatever is in it.
+/// One event is one line of JSON, whatever it contains.
 #[test]
 fn each_event_is_one_json_line() {
     let mut server = Serve::start_with_events(&["echo=:0", "--frame", "u16be"]);
@@ -207,7 +207,7 @@ fn each_event_is_one_json_line() {
         assert_eq!(exchanges.len(), forging().len());
         assert!(exchanges.iter().all(|event| event["id"] != 9999));
     }
-    // The control: printed as they came, the same messages are lines of their own.
+    // The control: printed raw, the same messages are lines of their own.
     let naive = forging().concat();
     let naive = String::from_utf8_lossy(&naive);
     assert!(naive.lines().any(|line| {
@@ -215,10 +215,11 @@ fn each_event_is_one_json_line() {
     }));
 }
 
-/// As many lines as a terminal is shown in a second, of which a few say that it listens.
+/// Lines that a terminal shows in a second, of which a few are lifecycle lines.
 const SHOWN_AT_ONCE: usize = 15;
 
-/// On a terminal of its own a serve tells of `messages`, which are no more than it shows; what that terminal would obey.
+/// Runs a server on a pseudo-terminal with `messages`, no more than it shows; returns the sequences that the terminal
+/// would execute.
 #[track_caller]
 fn assert_events_inert(messages: &[Vec<u8>], json: &[&str]) {
     let args = [&["echo=:0", "--frame", "u16be"][..], json].concat();
@@ -244,7 +245,7 @@ fn serve_events_escape_hostile_bytes() {
     }
 }
 
-/// Whatever is typed, what is said about it is only shown.
+/// Error messages about arguments are escaped.
 #[test]
 fn argument_errors_escape_hostile_bytes() {
     let home = Home::new();
@@ -301,7 +302,7 @@ fn argument_errors_escape_hostile_bytes() {
     }
 }
 
-/// A peer on a Unix socket is called what it calls itself.
+/// The name of a peer on a Unix socket is chosen by the peer.
 #[test]
 fn peer_names_escape_hostile_bytes() {
     let home = Arc::new(Home::new());
@@ -315,7 +316,7 @@ fn peer_names_escape_hostile_bytes() {
     let shown = Lines::of(ours);
     shown.wait_for("recording");
     let peer = UnixDatagram::bind(&name).unwrap();
-    // So often that it is warned of.
+    // Often enough to cause a warning.
     for _ in 0..20 {
         peer.send_to(b"again", home.path().join("x.sock")).unwrap();
     }
@@ -330,7 +331,7 @@ fn peer_names_escape_hostile_bytes() {
     }
 }
 
-/// What peers do wrong is recorded, each of it. On standard error there is no more of it than somebody reads.
+/// Each fault of a peer is recorded. Standard error has a bounded number of warnings.
 #[test]
 fn peers_cannot_flood_stderr() {
     let mut server = Serve::start(&["echo=:0", "echo=udp://127.0.0.1:0", "--store", "none"]);
@@ -343,7 +344,7 @@ fn peers_cannot_flood_stderr() {
         for _ in 0..8 {
             peer.send(b"again and again").unwrap();
         }
-        // The server is not to drop them.
+        // The server must not drop them.
         peer.set_read_timeout(Some(SOON)).unwrap();
         for _ in 0..7 {
             peer.recv(&mut [0; 64]).unwrap();

@@ -1,4 +1,4 @@
-//! How a server stops: with every message answered and recorded, within its time, and saying the truth about it.
+//! How a server stops: every message answered and recorded, within its timeout, and with a truthful exit code.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -24,10 +24,10 @@ use serde_json::Value;
 
 use self::harness::{Home, Load, Loaded, Serve, Stopped, Talk, until};
 
-/// Moments at which a server under load is told to stop.
+/// Moments at which a server under load is stopped.
 const MOMENTS: u64 = 50;
 
-/// What a stop may take that has to wait for nobody.
+/// Longest duration of a stop that need not wait for any peer.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 #[test]
@@ -35,7 +35,7 @@ fn stop_at_any_moment_answers_and_records_all_received() {
     let mut random = Random(0x5eed);
     let (mut replies, mut slowest) = (0, Duration::ZERO);
     for moment in 0..MOMENTS {
-        // A failure can be run again: the moments are the same each time, as far as the wire allows.
+        // A failure can be reproduced: the moments are the same each time, as far as the network allows.
         let depths: Vec<usize> = (0..4).map(|_| 1 << random.below(7)).collect();
         let durability = ["normal", "strict", "off"][random.below(3)];
         let after = random.below(1500);
@@ -67,8 +67,8 @@ fn stop_at_any_moment_answers_and_records_all_received() {
     assert!(replies > 10 * MOMENTS, "{replies} replies are no load");
 }
 
-/// The peer's stream ended in order, after whole replies, in their order; and those are exactly what is recorded: no
-/// message was heard and not answered, and no reply came that is not in the record.
+/// Asserts that the peer's stream ended in order, after whole replies, in order, and that exactly those are recorded:
+/// no message was received and not answered, and no reply is missing from the record.
 #[track_caller]
 fn assert_answered(peer: &Loaded, record: &Record, told: &str) {
     let Loaded {
@@ -91,12 +91,12 @@ fn assert_answered(peer: &Loaded, record: &Record, told: &str) {
     );
 }
 
-/// The record of a load, looked through once.
+/// The record of a load, read once.
 #[derive(Default)]
 struct Record {
     exchanges: u64,
     unanswered: u64,
-    /// Replies recorded, by the name of the peer: the first ones, in order.
+    /// Recorded replies by the name of the peer: the first ones, in order.
     replies: HashMap<String, usize>,
 }
 
@@ -145,7 +145,7 @@ fn endless_sender_is_drained_up_to_a_bound() {
     }
 }
 
-/// A peer that writes without ever waiting for a reply, while it reads.
+/// A peer that writes without waiting for replies, while it reads.
 struct Flood {
     writer: JoinHandle<usize>,
     reader: JoinHandle<Loaded>,
@@ -223,7 +223,7 @@ impl Flood {
 
 #[test]
 fn message_received_before_the_signal_is_answered() {
-    // The bytes are in the kernel before the signal is sent, even where nobody has read them yet.
+    // The bytes are in the kernel before the signal is sent, even if not yet read.
     for round in 0..20 {
         let serve = Serve::start(&["upper=:0", "--frame", "line"]);
         let mut talk = Talk::to(serve.at[0]);
@@ -260,10 +260,10 @@ fn idle_conversations_do_not_delay_the_stop() {
     );
 }
 
-/// A peer that has been sent more than it takes, and takes nothing.
+/// A peer that has been sent more than its buffers hold, and reads nothing.
 fn peer_that_never_reads(serve: &Serve) -> Talk {
     let talk = Talk::to(serve.at[0]);
-    // With the peer's window and our buffers full, the server takes no more: then there is something unsent.
+    // With the peer's window and our buffers full, the server sends no more: then some of the reply is unsent.
     let mut stream = &talk.0;
     stream
         .set_write_timeout(Some(Duration::from_millis(300)))
@@ -331,7 +331,7 @@ fn peer_that_does_not_read_is_cut_at_the_drain_timeout() {
     let _peer = peer_that_never_reads(&serve);
     let mut good = Talk::to(serve.at[0]);
     good.ask("good\n", "good\n");
-    // It takes its leave as soon as it is told.
+    // It closes as soon as the stop begins.
     let good = thread::spawn(move || good.rest());
     serve.signal(Signal::TERM);
     let since = Instant::now();
@@ -393,7 +393,7 @@ fn slow_reader_gets_everything_answered() {
     let mut talk = Talk::to(serve.at[0]);
     let mut writer = talk.0.try_clone().unwrap();
     let line = b"a line for somebody slow\n";
-    // More than there is room for anywhere: when the server ends its half, there is more on its way to it.
+    // More than all buffers hold: when the server shuts down its half, more is on its way to it.
     let writing = thread::spawn(move || {
         let lines = line.repeat(10_000);
         while writer.write_all(&lines).is_ok() {}
@@ -429,7 +429,7 @@ fn once_serves_one_conversation() {
     assert_eq!((stopped.code, stopped.served), (Some(0), 1));
 }
 
-/// Numbers that look random and are the same each time (xorshift).
+/// Pseudo-random numbers that are the same each time (xorshift).
 struct Random(u64);
 
 impl Random {

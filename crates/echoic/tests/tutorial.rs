@@ -1,4 +1,5 @@
-//! The founding document, run: its servers are ours, its clients are written in Python the way it writes them.
+//! The tutorial that the project began with: echoic replaces its servers, and its clients are Python as the tutorial
+//! writes them.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -17,7 +18,7 @@ use std::{
 
 use self::harness::{Home, Lines, Serve, Talk, python, tool, tutorial_ports, wait_for_end};
 
-/// The client of the greeting server; it says so many bytes first.
+/// The client of the greeting server; it sends this many bytes first.
 const GREETED: &str = r"
 import socket, sys
 s = socket.socket()
@@ -38,7 +39,7 @@ print(c.recv(1024).decode())
 c.close()
 ";
 
-/// The same, as one talks with it.
+/// The same, for interactive use.
 const INTERACTIVE: &str = r"
 import socket, sys
 c = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -69,7 +70,7 @@ fn d11_greeting_arrives_whatever_the_peer_sent_first() {
     assert!(greetings.iter().all(|greeting| greeting["req"]["len"] == 0));
 }
 
-/// Says 100 kB, lets the server finish, and then takes what it was sent, slowly.
+/// Sends 100 kB, lets the server finish, and then reads its reply slowly.
 const SLOW_READER: &str = r"
 import socket, sys, time
 s = socket.socket()
@@ -90,7 +91,7 @@ except ConnectionResetError:
 print(got, end)
 ";
 
-/// Greets with 1 MB and closes at once, as the document does.
+/// Greets with 1 MB and closes at once, as in the tutorial.
 const NAIVE: &str = r"
 import socket, sys
 s = socket.socket()
@@ -130,7 +131,7 @@ fn d11_plain_close_loses_data_in_flight() {
 
 #[test]
 fn megabyte_reply_arrives_whole_before_a_close() {
-    // A megabyte of reply, then a limit for which the server closes while more is on its way to it.
+    // A megabyte of reply, then a limit at which the server closes while more is on its way to it.
     let serve = Serve::start(&["echo=:0", "--frame", "line", "--max-message", "1M"]);
     let mut talk = Talk::to(serve.at[0]);
     let mut writer = talk.0.try_clone().unwrap();
@@ -159,7 +160,7 @@ fn megabyte_reply_arrives_whole_before_a_close() {
 
 #[test]
 fn slow_reader_gets_a_long_greeting_whole() {
-    // Longer than an argument of a program can be on Linux, so from a file.
+    // Longer than an argument can be on Linux, so from a file.
     let text = "y".repeat(1_000_000);
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), &text).unwrap();
@@ -171,7 +172,7 @@ fn slow_reader_gets_a_long_greeting_whole() {
     );
 }
 
-/// What a slow reader gets, and how its stream ends. It begins to read after `before`.
+/// Returns what a slow reader receives, and how its stream ends. It starts to read after `before`.
 fn slow_reader(port: u16, before: impl FnOnce()) -> (usize, String) {
     let mut reader = tool("python3", "python3")
         .args(["-c", SLOW_READER, &port.to_string()])
@@ -340,7 +341,7 @@ fn no_arguments_start_the_tutorial_servers() {
         python(asked, &[], "").good(),
         "(b'HELLO', ('127.0.0.1', 5000))\n"
     );
-    // Both loopbacks, and nothing beyond them.
+    // Both loopback addresses, and no others.
     let listening = Command::new("ss").args(["-Hltnp"]).output();
     if let Ok(listening) = listening {
         let of_ours = format!("pid={},", serve.id());

@@ -19,7 +19,7 @@ use crate::{
     trace,
 };
 
-/// Records one exchange a commit, and says so on standard output, as the `synchronous` level given would have it.
+/// Records one exchange a commit at a given `synchronous` level, and reports each commit on standard output.
 pub fn write(folder: &Path, level: &str, commits: u64) -> Result<()> {
     let path = folder.join("echoic.db");
     block_on(SqliteStore::open(&path, Durability::Strict)?.close())?;
@@ -46,7 +46,7 @@ pub fn write(folder: &Path, level: &str, commits: u64) -> Result<()> {
     Ok(())
 }
 
-/// Watches this program (`myself`) do so.
+/// Traces this program (`myself`) in that mode.
 pub fn tell(myself: &Path, folder: &Path, level: &str, commits: u64) -> Result<Tale> {
     let folder = folder.canonicalize()?;
     let log = folder.join("trace");

@@ -1,4 +1,4 @@
-//! Every moment, every kind of crash: what is left, and what was promised.
+//! Crashes of every kind at every moment: what remains, compared with the promise.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -19,44 +19,44 @@ use crate::{
     verdict::examine,
 };
 
-/// How much to look at.
+/// How much to check.
 #[derive(Clone, Debug)]
 pub struct Scope {
-    /// States to open, at most.
+    /// Maximum number of states to open.
     pub states: usize,
-    /// What chance is drawn from.
+    /// Seed of the random choices.
     pub seed: u64,
-    /// The disk says yes to every sync and does none.
+    /// Whether the disk acknowledges every sync and does none.
     pub lies: bool,
-    /// Where states that are not sound are left to be looked at; otherwise nothing is left.
+    /// Where unsound states are copied for inspection, if anywhere.
     pub keep: Option<PathBuf>,
 }
 
-/// What was found for one kind of crash.
+/// Findings for one kind of crash.
 #[derive(Clone, Debug, Default)]
 pub struct Sum {
     /// States opened.
     pub states: usize,
-    /// Of these, those that are not sound.
+    /// The unsound states among these.
     pub unsound: usize,
-    /// The first of these, in words.
+    /// The first of these, described.
     pub example: Option<String>,
-    /// Of the sound ones, those in which a reply is missing that a peer had been given.
+    /// Sound states in which a reply is missing that a peer had received.
     pub with_loss: usize,
-    /// Most such replies in one.
+    /// Most missing replies in one state.
     pub lost_most: usize,
-    /// How old the oldest of these was when the crash came.
+    /// Age of the oldest missing reply when the crash came.
     pub lost_oldest: Duration,
-    /// Before which step that crash came.
+    /// The step before which that crash came.
     pub lost_before: usize,
 }
 
-/// What was found.
+/// All findings.
 #[derive(Clone, Debug, Default)]
 pub struct Sums(pub BTreeMap<Crash, Sum>);
 
 impl Sums {
-    /// For one kind of crash.
+    /// Findings for one kind of crash.
     pub fn of(&self, crash: Crash) -> Sum {
         self.0.get(&crash).cloned().unwrap_or_default()
     }
@@ -66,13 +66,13 @@ impl Sums {
         self.0.values().map(|sum| sum.states).sum()
     }
 
-    /// All states that are not sound.
+    /// All unsound states.
     pub fn unsound(&self) -> usize {
         self.0.values().map(|sum| sum.unsound).sum()
     }
 }
 
-/// A state to look at: a crash just before step `before`.
+/// A state to check: a crash just before step `before`.
 struct State {
     crash: Crash,
     before: usize,
@@ -82,7 +82,7 @@ struct State {
     told: usize,
 }
 
-/// Crashes `tale` wherever it makes a difference, as often as `scope` says.
+/// Crashes `tale` wherever it makes a difference, within the limits of `scope`.
 pub fn sweep(tale: &Tale, scope: &Scope) -> Result<Sums> {
     let place = tempfile::Builder::new()
         .prefix("crash-")
@@ -132,7 +132,7 @@ pub fn sweep(tale: &Tale, scope: &Scope) -> Result<Sums> {
     Ok(sums.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// What peers were told, and what that is measured by.
+/// The replies that peers received, and the times to measure them by.
 struct Told<'a> {
     replies: Vec<(u64, &'a str)>,
     gone: HashMap<String, usize>,
@@ -140,10 +140,10 @@ struct Told<'a> {
 }
 
 impl Told<'_> {
-    /// How long before a crash that left only `found` the replies had been given that are missing.
+    /// Returns the age of the missing replies at a crash that left only `found`.
     ///
-    /// What an earlier life lost as it was killed, it lost then; it is not this crash that took it. And what one left
-    /// that was not synced is so within a second of the next one's start, not before there is one.
+    /// Replies lost by an earlier life when it was killed do not count for this crash. Replies that an earlier life
+    /// left unsynced are synced within a second of the next start, not before it.
     fn lost(&self, state: &State, found: &HashSet<String>) -> Vec<Duration> {
         let mut lives = self.lives.iter().rev();
         let life = lives.find(|life| life.begins < state.before);
@@ -166,8 +166,7 @@ impl Told<'_> {
     }
 }
 
-/// Replies that were not there when a life began, by its first step: those before it had been given them, and were
-/// killed.
+/// Replies that were missing when a life began, by its first step: they were sent before the kill and lost by it.
 fn gone(tale: &Tale, place: &Path) -> Result<HashMap<String, usize>> {
     let mut disk = Disk::new(false);
     let (mut told, mut gone) = (Vec::new(), HashMap::new());
@@ -191,7 +190,7 @@ fn gone(tale: &Tale, place: &Path) -> Result<HashMap<String, usize>> {
     Ok(gone)
 }
 
-/// Replies in the order in which peers were given them, with the time.
+/// Replies in the order in which peers received them, with the time.
 fn told(tale: &Tale) -> Vec<(u64, &str)> {
     let mut told = Vec::new();
     for step in &tale.steps {
@@ -205,7 +204,7 @@ fn told(tale: &Tale) -> Vec<(u64, &str)> {
 /// The kinds of crash tried at one moment, with their seeds.
 type Tried = Vec<(Crash, u64)>;
 
-/// After which steps to crash, and how: all ways there are, or so many of them, drawn by the seed.
+/// Returns the steps after which to crash, and how: all combinations, or this many of them, drawn by the seed.
 fn moments(tale: &Tale, scope: &Scope) -> Vec<(usize, Tried)> {
     let mut disk = Disk::new(scope.lies);
     let mut all = Vec::new();
@@ -220,7 +219,7 @@ fn moments(tale: &Tale, scope: &Scope) -> Vec<(usize, Tried)> {
         }
     }
     let mut random = Rng::with_seed(scope.seed);
-    // Torn states differ from seed to seed: what is left over goes to them.
+    // Torn states differ from seed to seed, so the remaining budget goes to them.
     let torn = all
         .iter()
         .filter(|(_, crash)| *crash == Crash::PowerTorn)
@@ -269,7 +268,7 @@ fn crash(
         let Some((_, tried)) = moments.next_if(|(moment, _)| *moment == number) else {
             continue;
         };
-        // As late as it could have been, of a program that lived: what is lost then has waited longest.
+        // At the latest possible time, of a program that was alive: the lost replies are oldest then.
         let next = tale.steps.get(number + 1).map_or(step.at, |next| next.at);
         let life = tale.lives.iter().rev().find(|life| life.begins <= number);
         let at = life.map_or(next, |life| next.min(life.ended_at));
@@ -336,7 +335,7 @@ impl fmt::Display for Sum {
     }
 }
 
-/// Where files are memory, if there is such a place: ten thousand databases are written and read.
+/// Returns a directory in memory (tmpfs) if there is one: ten thousand databases are written and read.
 fn memory() -> PathBuf {
     let shared = Path::new("/dev/shm");
     if fs::metadata(shared).is_ok_and(|folder| folder.is_dir()) {
@@ -359,8 +358,7 @@ mod tests {
     use super::*;
     use crate::trace::Step;
 
-    /// Ten thousand are asked for, and there may be fewer moments and ways than that: torn states make up for it, to the
-    /// last one.
+    /// Ten thousand states are requested, and there may be fewer moments and kinds: torn states fill the rest exactly.
     #[test]
     fn requested_number_of_states_is_tried() {
         let name = || "a".to_owned();

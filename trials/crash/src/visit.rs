@@ -1,4 +1,4 @@
-//! A short visit to a serve that something happens to.
+//! A short series of exchanges with a server, during which a system call fails.
 
 use std::{
     fs,
@@ -18,29 +18,29 @@ use crate::{
     verdict::{self, Found},
 };
 
-/// Whoever waits longer than this for anything calls it hung.
+/// A wait longer than this counts as a hang.
 pub const HUNG: Duration = Duration::from_secs(5);
 
-/// Under strace, on a machine that is busy, everything takes longer: a hang is one that goes on.
+/// Under strace, on a busy machine, everything takes longer: a hang is one that goes on.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What became of a visit.
+/// The result of a visit.
 #[derive(Debug)]
 pub struct Visit {
-    /// The numbers of the replies that were heard.
+    /// The numbers of the received replies.
     pub heard: Vec<String>,
-    /// How the serve ended.
+    /// How the server exited.
     pub ended: Ended,
-    /// How often strace made something happen.
+    /// How often strace injected the failure.
     pub struck: usize,
-    /// What the record holds.
+    /// The contents of the record.
     pub found: Found,
-    /// The longest that was waited for anything.
+    /// The longest wait.
     pub waited: Duration,
 }
 
-/// Serves in `folder`, with what strace does to it (`pwrite64:error=EIO:when=3`); is visited by `name` for twenty
-/// exchanges in four conversations; is stopped, and its record looked at.
+/// Runs a server in `folder` with a failure injected by strace (`pwrite64:error=EIO:when=3`); `name` does twenty
+/// exchanges with it in four conversations; then stops it and reads its record.
 pub fn visit(
     program: &Path,
     folder: &Path,
@@ -54,7 +54,7 @@ pub fn visit(
     let log_name = log.to_str().context("a folder named in UTF-8")?;
     let mut options = vec!["-f", "-qq", "-o", log_name, "-e", &trace, "-e", &strike];
     if !inject.contains("signal=") {
-        // Much faster, and strace 6.1 sends no signals then.
+        // Much faster; but strace 6.1 then sends no signals.
         options.push("--seccomp-bpf");
     }
     let mut serve = Running::traced(&options, program, &serve_args(durability), folder)?;
@@ -68,7 +68,7 @@ pub fn visit(
         found: Found::default(),
         waited: Duration::ZERO,
     };
-    // Without an address it has not come so far; what it says of that is looked at by whoever asked.
+    // Without an address it has not started; its error message is checked by the caller.
     if let Ok(at) = serve.address() {
         for talk in 0..4 {
             let since = Instant::now();
@@ -84,8 +84,8 @@ pub fn visit(
         );
         serve.signal(Signal::TERM);
         for _ in 0..3 {
-            // From the handler of a signal to the program goes a byte, by sendto: where that fails the signal is lost,
-            // and whoever sent it sends it again. Any thread may be the one that handles it.
+            // The signal handler notifies the program by a byte with sendto: if that fails, the signal is lost, and
+            // must be sent again. Any thread may handle it.
             if inject.starts_with("sendto:error") && !serve.ends_within(HUNG) {
                 serve.signal(Signal::TERM);
             }
@@ -101,7 +101,7 @@ pub fn visit(
 }
 
 impl Visit {
-    /// Whether the serve told the truth about its end.
+    /// Whether the server reported its end truthfully.
     pub fn is_truthful(&self) -> Result<()> {
         let Ended { code, said } = &self.ended;
         ensure!(!said.contains("panicked"), "a panic: {said}");
@@ -137,14 +137,14 @@ impl Visit {
         Ok(())
     }
 
-    /// Replies that were heard and are not in the record.
+    /// Replies that were received and are not in the record.
     pub fn lost(&self) -> usize {
         let lost = |reply: &&String| !self.found.replies.contains(*reply);
         self.heard.iter().filter(lost).count()
     }
 }
 
-/// Says so many messages, one after the other; returns the numbers of the replies that came, and were right.
+/// Sends this many messages, one after the other; returns the numbers of the replies that were right.
 fn converse(at: SocketAddr, name: &str, messages: u64) -> Vec<String> {
     let mut heard = Vec::new();
     let mut talk = || -> Result<()> {
@@ -163,7 +163,7 @@ fn converse(at: SocketAddr, name: &str, messages: u64) -> Vec<String> {
         }
         Ok(())
     };
-    // That a conversation breaks off is what such a visit is for.
+    // A conversation that breaks off is expected in such a visit.
     let _ = talk();
     heard
 }

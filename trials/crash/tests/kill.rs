@@ -13,7 +13,8 @@ fn kill_at_any_write_leaves_a_sound_database() {
     for durability in ["strict", "normal"] {
         let (mut kills, mut lost_most, mut heard) = (0, 0, 0);
         let mut failures = String::new();
-        // Once where the record is begun, and once where it goes on: counted by thread, what opens it writes first.
+        // Once while the database is created, and once later: strace counts by thread, and the thread that opens it
+        // writes first.
         for begun in [false, true] {
             for round in 1..=each {
                 let when = if begun { 2 + round } else { round * 90 / each };
@@ -39,7 +40,8 @@ fn kill_at_any_write_leaves_a_sound_database() {
                 }
             }
         }
-        // A peer that waits for each reply has one on the way; the next is heard only once a round is over, 20 ms later.
+        // A peer that waits for each reply has one in flight; it receives the next only after a round is over, 20 ms
+        // later.
         let limit = if durability == "strict" { 0 } else { 20 };
         Row {
             row: 19,

@@ -9,7 +9,7 @@ use trials_crash::{
 };
 use trials_report::{Row, Scale, program};
 
-/// Where chance begins; with this and the number of states, `scripts/crash` does the same again.
+/// Seed of the random choices; with this and the number of states, `scripts/crash` reproduces the run.
 const SEED: u64 = 1;
 
 #[test]
@@ -50,7 +50,7 @@ fn crash_at_any_moment_keeps_the_durability_promise() {
         .filter(|found| found.promise == Promise::Breaks);
     let missed: Vec<_> = caught.filter_map(Found::failure).collect();
     assert!(missed.is_empty(), "{missed:?}");
-    // All are told before the first that does not hold ends the test; the page takes what was told twice once.
+    // All rows are reported before the first failure ends the test; the page removes duplicates.
     for row in &rows {
         row.tell().unwrap();
     }

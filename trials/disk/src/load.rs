@@ -1,4 +1,4 @@
-//! Peers that talk on and on, and take note of every reply.
+//! Peers that send continuously, and log every reply.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -13,7 +13,7 @@ use std::{
 
 use trials_crash::{message, program::SOON};
 
-/// Peers at work.
+/// Running peers.
 #[derive(Debug)]
 pub struct Load {
     stop: Arc<AtomicBool>,
@@ -21,19 +21,19 @@ pub struct Load {
     peers: Vec<JoinHandle<Told>>,
 }
 
-/// What peers have to tell.
+/// The results of the peers.
 #[derive(Clone, Debug, Default)]
 pub struct Told {
-    /// Replies that were right.
+    /// Right replies.
     pub answered: u64,
-    /// Conversations that broke off, or in which something else was said.
+    /// Conversations that broke off, or had a wrong reply.
     pub failed: u64,
-    /// What the replies took, the slowest last.
+    /// Latencies of the replies, ascending.
     pub took: Vec<Duration>,
 }
 
 impl Load {
-    /// `peers` of them, each at least once, each with a message of about so many bytes at a time, and a pause after each reply.
+    /// Starts `peers` of them. Each sends at least one message of about this many bytes, and pauses after each reply.
     pub fn start(at: SocketAddr, peers: usize, bytes: usize, pause: Duration) -> Self {
         let (stop, replies) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
         let peers = (0..peers).map(|peer| {
@@ -48,12 +48,12 @@ impl Load {
         }
     }
 
-    /// Replies so far.
+    /// Returns the number of replies so far.
     pub fn replies(&self) -> u64 {
         self.replies.load(Ordering::Relaxed)
     }
 
-    /// Ends them, and has them tell.
+    /// Stops them, and returns their results.
     pub fn end(self) -> Told {
         self.stop.store(true, Ordering::Relaxed);
         let mut all = Told::default();
@@ -69,7 +69,7 @@ impl Load {
 }
 
 impl Told {
-    /// The time within which 99 of 100 replies came.
+    /// Returns the time within which 99 of 100 replies came.
     pub fn p99(&self) -> Duration {
         let at = self.took.len() * 99 / 100;
         self.took.get(at).copied().unwrap_or_default()

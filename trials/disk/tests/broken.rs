@@ -1,4 +1,4 @@
-//! A record that is torn, foreign, newer or cannot be reached: row 21.
+//! A database that is torn, foreign, newer or unreachable: row 21.
 
 #![allow(
     clippy::unwrap_used,
@@ -17,7 +17,7 @@ use trials_crash::program::{Running, SOON, command};
 use trials_disk::{load::Load, record::read};
 use trials_report::{Row, Scale, program};
 
-/// What is in a folder, the index of the log and the lock aside.
+/// Returns the files in a folder, except the WAL index and the lock.
 fn listing(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let files = fs::read_dir(folder)
         .unwrap()
@@ -46,7 +46,7 @@ fn serve(folder: &Path) -> Running {
     Running::start(serve, false).unwrap()
 }
 
-/// A record with its log, as kill -9 leaves it.
+/// Returns a database with its WAL, as kill -9 leaves it.
 fn record(messages: u64) -> BTreeMap<PathBuf, Vec<u8>> {
     let place = tempfile::tempdir().unwrap();
     let mut serve = serve(place.path());
@@ -64,7 +64,7 @@ fn record(messages: u64) -> BTreeMap<PathBuf, Vec<u8>> {
         .collect()
 }
 
-/// What came of starting on such files.
+/// The result of a start on such files.
 enum Came {
     Served,
     Refused,
@@ -87,7 +87,7 @@ fn start_on(files: &BTreeMap<PathBuf, Vec<u8>>) -> Came {
     if serves {
         return match (ended.code, read(&place.path().join("echoic.db"))) {
             (Some(0), Ok(_)) => Came::Served,
-            // Found later, when it came to be read or written: said, and left to be looked at.
+            // Found later, by a read or write: reported, and the file is left for inspection.
             (Some(1), _) if ended.said.contains("not a database echoic can read") => Came::Refused,
             (code, sound) => Came::Wrong(format!("code {code:?}, {sound:?}: {}", ended.said)),
         };
@@ -111,7 +111,7 @@ fn broken_database_is_rejected_unchanged_or_sound() {
     let (whole, other) = (record(40), record(60));
     let (db, log) = (PathBuf::from("echoic.db"), PathBuf::from("echoic.db-wal"));
     let (mut served, mut refused, mut wrong) = (0, 0, Vec::new());
-    // A fixed sequence stands for chance, so that a failure comes again.
+    // A fixed sequence of pseudo-random numbers, so that a failure can be reproduced.
     let mut chance = 7_usize;
     for number in 0..mutations {
         chance = chance
@@ -164,7 +164,7 @@ fn unwritable_database_is_rejected_with_a_reason() {
     let place = tempfile::tempdir().unwrap();
     let folder = place.path().join("closed");
     fs::create_dir(&folder).unwrap();
-    // root may write everywhere but where nobody may: on a disk that is mounted to be read.
+    // root may write everywhere except on a read-only mount.
     let mut shell = command("unshare", place.path());
     shell.args(["-m", "sh", "-c"]).arg(
         "mount -t tmpfs none closed && mount -o remount,ro closed && cd closed && exec \"$0\" serve :0 --quiet",

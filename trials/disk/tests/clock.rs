@@ -1,4 +1,4 @@
-//! A wall clock that jumps: row 26, of the hazards and of the tutorials' habits alike.
+//! A wall clock that jumps: row 26 of the hazards, and also of the tutorial mistakes.
 
 #![allow(
     clippy::unwrap_used,
@@ -49,7 +49,7 @@ fn d26_clock_jump_changes_no_latency_timeout_or_order() {
     for jump in jumps.iter().cycle().take(scale.pick(6, 30)) {
         std::thread::sleep(Duration::from_millis(scale.pick(200, 2_000)));
         fs::write(&clock, jump).unwrap();
-        // A new conversation takes its wall clock when it begins.
+        // A new conversation reads the wall clock when it begins.
         Load::start(load_address(&serve), 1, 100, Duration::ZERO).end();
     }
     let told = load.end();
@@ -89,7 +89,7 @@ fn d26_clock_jump_changes_no_latency_timeout_or_order() {
     .hold();
 }
 
-/// Where it listens, from what it says.
+/// Returns the address from its listening line.
 fn load_address(serve: &Running) -> std::net::SocketAddr {
     let said = serve.said();
     let at = said

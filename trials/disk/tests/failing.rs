@@ -20,12 +20,12 @@ use trials_disk::{
 };
 use trials_report::{Row, Scale, program};
 
-/// What became of a serve on a disk whose syncs fail.
+/// The result of a server on a disk whose syncs fail.
 struct Outcome {
-    /// What its peers heard until it was found failing, or for a while; and afterwards, if somebody called once more.
+    /// The replies until the failure was reported, or for a while; and those of a later conversation, if there was one.
     told: Told,
     again: Told,
-    /// The first words about it, if there were any.
+    /// The first message about it, if there was any.
     said: Option<String>,
     ended: Ended,
     record: Record,
@@ -44,7 +44,7 @@ const SERVE: [&str; 7] = [
     "off",
 ];
 
-/// A record that is there already, so that none of the syncs counted is one of those that make it.
+/// Returns an existing database, so that the counted syncs are not those of its creation.
 fn begin(folder: &Path) {
     let mut serve = command(program("echoic"), folder);
     serve.args(SERVE);
@@ -54,8 +54,8 @@ fn begin(folder: &Path) {
     assert_eq!(serve.end(SOON).unwrap().code, Some(0));
 }
 
-/// Serves under `durability` while strace has syncs fail as `when` says, each thread counted by itself; `until_said` waits
-/// until it says that it does not record.
+/// Serves under `durability` while strace makes syncs fail as `when` says, counted by thread; `until_said` waits for
+/// the message that it does not record.
 fn serve(durability: &str, when: &str, span: Duration, until_said: bool) -> Outcome {
     let place: TempDir = tempfile::tempdir().unwrap();
     let inject = format!("inject=fsync,fdatasync:error=EIO:when={when}");
@@ -119,9 +119,9 @@ impl Outcome {
 fn failed_sync_acknowledges_nothing() {
     let scale = Scale::asked();
     let span = Duration::from_secs(scale.pick(2, 10));
-    // Once: what it was for is written anew, and nobody hears a reply before that is on the disk.
+    // Once: the data is written again, and no reply is sent before it is on the disk.
     let once = serve("strict", "5", span, false);
-    // From then on each: nothing can be recorded.
+    // Every sync from then on: nothing can be recorded.
     let strict = serve("strict", "20+", Duration::ZERO, true);
     let normal = serve("normal", "2+", Duration::ZERO, true);
     let never = serve("strict", "65000", span, false);

@@ -19,7 +19,7 @@ use trials_disk::{
 };
 use trials_report::{Row, Scale, program};
 
-/// A serve on a disk of its own that is full but for a little; the disk stays until the serve's parent has ended.
+/// Starts a server on a disk of its own that is almost full; the disk stays until the server's parent has exited.
 struct OnFullDisk {
     serve: Running,
     disk: PathBuf,
@@ -31,7 +31,7 @@ impl OnFullDisk {
         let place = tempfile::tempdir().unwrap();
         let folder = place.path().canonicalize().unwrap();
         let mut shell = command("unshare", &folder);
-        // Until its input ends the shell stays, and with it the disk.
+        // The shell stays until its input ends, and with it the disk.
         shell.args(["-m", "sh", "-c"]).arg(format!(
             "mount -t tmpfs -o size={megabytes}m none . && cd \"$PWD\" &&
              head -c {ballast}000000 /dev/zero >ballast &&
@@ -61,7 +61,7 @@ fn full_disk_is_reported_and_recording_resumes() {
     let at = on.serve.address().unwrap();
     let load = Load::start(at, 2, 60_000, Duration::from_millis(2));
     on.serve.says("not recording since", SOON).unwrap();
-    // Until more than may wait for the store's return is waiting: then exchanges are lost, and counted.
+    // Until the queue for the store is over its limit: then exchanges are lost, and counted.
     let before = load.replies();
     let until = Instant::now() + SOON;
     let much = scale.pick(900, 3_000);

@@ -1,4 +1,4 @@
-//! A slow disk, and a reader that keeps the log: rows 24 and 25.
+//! A slow disk, and a reader that blocks checkpoints: rows 24 and 25.
 
 #![allow(
     clippy::unwrap_used,
@@ -26,7 +26,7 @@ const SERVE: [&str; 7] = [
     "off",
 ];
 
-/// Serves on a disk as slow as `delay` says, in strace's words; the time within which 99 of 100 replies came.
+/// Serves on a disk with a delay injected by strace (`delay`); returns the time within which 99 of 100 replies came.
 fn p99(delay: &str, exchanges: u64) -> (Duration, [u64; 3], trials_disk::record::Record) {
     let place = tempfile::tempdir().unwrap();
     let inject = format!("inject=fsync,fdatasync:{delay}");
@@ -71,7 +71,7 @@ fn slow_disk_delays_no_reply_and_drops_are_counted() {
     let exchanges = scale.pick(600, 6_000);
     let (quick, ..) = p99("delay_exit=0", exchanges);
     let (slow, [served, recorded, lost], record) = p99("delay_exit=1500000", exchanges);
-    // Told by the machine's own noise: a reply that waited for such a disk would take a second and a half.
+    // Allows for the machine's noise: a reply that waited for such a disk would take a second and a half.
     let limit = (quick * 3).max(Duration::from_millis(300));
     Row {
         row: 25,

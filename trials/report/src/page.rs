@@ -1,4 +1,4 @@
-//! The page: what was seen, and what is not promised.
+//! The generated page: the observed results, and what is not promised.
 
 use std::fmt::Write as _;
 
@@ -12,11 +12,11 @@ runs the same trials at a smaller size. The control is what the same load does w
 shows that the trial can fail, and must.
 ";
 
-/// What is not promised, the same every time.
+/// The closing section, the same every time.
 const NOT_PROMISED: &str = include_str!("../not-promised.md");
 
-/// The page in Markdown. `rows` stand in the order given; `failed` are the names of trials that failed, which may have told
-/// nothing.
+/// Returns the page in Markdown. The `rows` are in the order given; `failed` are the names of trials that failed, which
+/// may have reported no row.
 pub fn page(rows: &[Row], failed: &[String], setting: &Setting) -> String {
     let Setting {
         date,
@@ -72,7 +72,7 @@ pub fn page(rows: &[Row], failed: &[String], setting: &Setting) -> String {
     page
 }
 
-/// Text that stays within its cell.
+/// Escapes text so that it stays within its cell.
 fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace(['\n', '\r'], " ")
 }

@@ -1,4 +1,4 @@
-//! Rows that tests of the crates prove: those tests run, and told of.
+//! Rows that tests of the crates prove: runs those tests and reports the result.
 
 use std::process::Command;
 
@@ -10,16 +10,16 @@ use crate::{Row, Scale};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proven {
     row: Row,
-    /// What cargo is told of where they are, and their names.
+    /// The cargo arguments that select the test binary, and the names of the tests.
     target: Vec<String>,
     tests: Vec<String>,
 }
 
-/// Reads the table of `trials/proven.md`.
+/// Parses the table of `trials/proven.md`.
 ///
 /// # Errors
 ///
-/// If a line of it is no row.
+/// If a line of it is not a row.
 pub fn proven(page: &str) -> anyhow::Result<Vec<Proven>> {
     let rows = page.lines().filter(|line| line.starts_with("| ")).skip(1);
     rows.map(|line| Proven::parse(line).with_context(|| line.to_owned()))
@@ -54,7 +54,7 @@ impl Proven {
         })
     }
 
-    /// Runs its tests, as `scripts/test` builds them; what came of it.
+    /// Runs its tests, as `scripts/test` builds them, and returns the row with the result.
     ///
     /// # Errors
     ///
@@ -86,7 +86,7 @@ impl Proven {
     }
 }
 
-/// Whether so many tests passed: a name that no test has any more must not pass for one that does.
+/// Whether this many tests passed: a name without a test must not pass.
 fn all_passed(said: &str, tests: usize) -> bool {
     said.contains(&format!("test result: ok. {tests} passed;"))
 }

@@ -1,4 +1,4 @@
-//! What a trial saw, and the file where it is told.
+//! The result of a trial, and the report file.
 
 use std::{
     env, fs,
@@ -15,30 +15,30 @@ use crate::Scale;
 /// The environment variable that names the file to which rows are appended, a line of JSON each.
 pub const REPORT: &str = "TRIALS_REPORT";
 
-/// A line of the table: a hazard, and what became of it.
+/// A row of the table: a hazard, and the observed result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
     /// The number of the hazard. Several rows may have the same.
     pub row: u16,
     /// What may go wrong.
     pub hazard: String,
-    /// What was done.
+    /// What was done to provoke it.
     pub load: String,
-    /// What was seen, with figures.
+    /// The observed result, with figures.
     pub observed: String,
-    /// What it may be at most, or must be.
+    /// The limit on the result, or the required result.
     pub limit: String,
-    /// What the same load does where nothing guards against it: to a naive server, to a build with the guard switched
-    /// off, to a planted bug. It shows that the trial can fail.
+    /// What the same load does without a guard: to a naive server, to a build with the guard switched off, to a planted
+    /// bug. It shows that the trial can fail.
     pub control: String,
-    /// Whether what was seen is within the limit, and the control was not.
+    /// Whether the result is within the limit, and the control was not.
     pub pass: bool,
-    /// How large the trial was run.
+    /// The size of the trial.
     pub scale: Scale,
 }
 
 impl Row {
-    /// Puts the row into the report, and fails the test unless it passed.
+    /// Adds the row to the report, and fails the test unless it passed.
     ///
     /// # Panics
     ///
@@ -69,7 +69,7 @@ impl Row {
         }
     }
 
-    /// In one write, so that trials that run at the same time do not cut each other's lines.
+    /// Appends in one write, so that concurrent trials do not divide each other's lines.
     fn append(&self, file: &Path) -> io::Result<()> {
         let mut line = serde_json::to_string(self)?;
         line.push('\n');
@@ -78,11 +78,11 @@ impl Row {
     }
 }
 
-/// The rows told to `file`, by hazard; of those that say the same thing of the same load, the last.
+/// Returns the rows of a report file, by hazard; of rows with the same hazard and load, the last.
 ///
 /// # Errors
 ///
-/// If the file cannot be read, or holds something else.
+/// If the file cannot be read, or contains anything else.
 pub fn read(file: &Path) -> anyhow::Result<Vec<Row>> {
     let text = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
     let mut rows: Vec<Row> = Vec::new();

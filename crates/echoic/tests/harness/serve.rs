@@ -84,7 +84,7 @@ impl Serve {
         Self::spawn(&home, args, &mut command, Some((theirs, out)))
     }
 
-    /// Starts `serve ARGS` after `adapt` has changed the command.
+    /// Starts `command`, which runs `serve ARGS`.
     #[track_caller]
     pub(crate) fn from(home: &Arc<Home>, args: &[&str], mut command: Command) -> Self {
         Self::spawn(home, args, &mut command, None)

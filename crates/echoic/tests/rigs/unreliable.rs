@@ -1,4 +1,4 @@
-//! A peer that loses, doubles, holds back and corrupts datagrams by a script, and counts what it did.
+//! A peer that loses, duplicates, delays and corrupts datagrams by a script, and counts what it did.
 
 use std::{
     collections::BTreeSet,
@@ -7,33 +7,33 @@ use std::{
     thread,
 };
 
-/// What it does with a datagram, by the number that the datagram is.
+/// The action for a datagram, by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Treatment {
-    /// Says it back.
+    /// Echoes it.
     Answer,
-    /// Says nothing.
+    /// Drops it.
     Lose,
-    /// Says it back twice.
+    /// Echoes it twice.
     Double,
-    /// Says it back after so many later ones.
+    /// Echoes it after this many later ones.
     Hold(usize),
-    /// Says something else.
+    /// Replies with different bytes.
     Corrupt,
 }
 
-/// What it did.
+/// The counts of what it did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Did {
     pub(crate) heard: u64,
     pub(crate) lost: u64,
     pub(crate) doubled: u64,
-    /// Until the next one was answered.
+    /// Delayed until the next one was answered.
     pub(crate) held: u64,
-    /// Longer than a moment.
+    /// Delayed for long.
     pub(crate) kept_long: u64,
     pub(crate) corrupted: u64,
-    /// Datagrams that it said, all in all.
+    /// Datagrams sent in total.
     pub(crate) said: u64,
 }
 

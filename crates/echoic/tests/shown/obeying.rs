@@ -1,22 +1,22 @@
-//! A terminal of ours, asked what it would do.
+//! A terminal emulator that records what it would execute.
 
 use std::collections::BTreeSet;
 
 use vte::{Params, Parser, Perform};
 
-/// A terminal that notes what it is told to do, beyond showing text in colours.
+/// A terminal that records every action except printing text and setting colours.
 #[derive(Debug, Default)]
 pub(crate) struct Obeying {
-    /// The prompt's line is edited here.
+    /// Whether the prompt's line editing is allowed.
     edits: bool,
     obeyed: BTreeSet<String>,
 }
 
-/// The colours there are in `term.rs` and in clap's help, and their end.
+/// The colours used by `term.rs` and by clap's help, and their reset.
 const COLOURS: [u16; 9] = [0, 1, 2, 4, 31, 32, 33, 34, 36];
 
 impl Obeying {
-    /// One on which a line is edited.
+    /// Creates a terminal that allows line editing.
     pub(crate) fn at_a_prompt() -> Self {
         Self {
             edits: true,
@@ -24,7 +24,7 @@ impl Obeying {
         }
     }
 
-    /// What a terminal would do about `shown`.
+    /// Returns the actions that a terminal would take for `shown`.
     pub(crate) fn about(shown: &[u8]) -> BTreeSet<String> {
         Self::default().after(shown)
     }
@@ -60,8 +60,7 @@ impl Perform for Obeying {
         let coloured = action == 'm'
             && intermediates.is_empty()
             && numbers.iter().all(|number| COLOURS.contains(number));
-        // All that rustyline's line editing asks for: the cursor, erasing, bracketed paste, and that a picture is
-        // shown at once.
+        // Sequences that rustyline uses: the cursor, erasing, bracketed paste, and synchronized output.
         let edited = self.edits
             && match (intermediates, action) {
                 (b"", 'C' | 'A' | 'B' | 'D' | 'K' | 'J') => true,

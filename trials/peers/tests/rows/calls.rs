@@ -1,4 +1,5 @@
-//! Rows 2, 3, 5, 12 and 13: many callers at once, more than there may be, many one after the other, and how they leave.
+//! Rows 2, 3, 5, 12 and 13: many clients at once, more than the limit, many one after the other, and the ways they
+//! close.
 
 use std::{
     fs,
@@ -17,7 +18,7 @@ use trials_peers::{
 };
 use trials_report::{Row, Scale};
 
-/// Waits until a process has no more files open than so many.
+/// Waits until a process has at most this many open files.
 fn until_closed(process: Process, files: usize) -> usize {
     let deadline = Instant::now() + Duration::from_secs(20);
     while process.files() > files && Instant::now() < deadline {
@@ -99,7 +100,7 @@ fn connection_churn_leaks_nothing() {
     alone("calls::connection_churn_leaks_nothing", churn);
 }
 
-/// So many conversations, each a connect, a question, an answer, a close; four at a time.
+/// Runs this many conversations, each a connect, a request, a reply and a close; four at a time.
 fn connect_and_disconnect(at: SocketAddr, count: usize, hear: &'static [u8]) {
     let peers: Vec<_> = (0..4)
         .map(|peer| {
@@ -130,7 +131,7 @@ fn churn() {
     let grown = server.resident().saturating_sub(warm);
     let (stopped, _home) = serve.stop();
 
-    // The same without a record, whose pages are kept at hand up to 2 MiB: then nothing may grow.
+    // The same without a record, whose page cache takes up to 2 MiB: then memory must not grow.
     let plain = Serve::start(&["upper=:0", "--store", "none"]);
     connect_and_disconnect(plain.at[0], count / 4, b"HELLO");
     let warm = plain.process().resident();
@@ -189,11 +190,11 @@ fn resets() {
     let good = GoodPeers::start(serve.at[0], 2, Duration::from_millis(5));
     for _ in 0..count {
         let mut peer = call(serve.at[1]);
-        // Fewer than what is said less what the kernels hold between us: it has not all left.
+        // Less than the reply minus what the kernels buffer between us: not all of it has been sent.
         let mut taken = vec![0; fastrand::usize(1..1024)];
         peer.read_exact(&mut taken).unwrap();
         reset(peer);
-        // What is short enough has left as a whole when its reader goes.
+        // A short reply has been sent completely when its reader closes.
         let mut peer = call(serve.at[2]);
         peer.read_exact(&mut [0]).unwrap();
         reset(peer);
@@ -238,7 +239,7 @@ fn excess_connection_gets_a_clean_close() {
     alone("calls::excess_connection_gets_a_clean_close", too_many);
 }
 
-/// Of so many that each say something: how many are answered, end in order, and are reset.
+/// Of this many that each send something: how many are answered, end in order, and are reset.
 fn crowd(at: SocketAddr, count: usize) -> (usize, usize, usize) {
     let mut peers = calls(at, count);
     let (mut answered, mut ended, mut reset) = (0, 0, 0);
@@ -285,7 +286,7 @@ fn half_close_ends_requests_but_not_replies() {
     );
 }
 
-/// Says a thousand lines and one without an end, ends its half, and counts what comes back right.
+/// Sends a thousand lines and one unfinished, shuts down its half, and counts the right replies.
 fn answered_after_half_close(at: SocketAddr) -> usize {
     let mut peer = call(at);
     let lines: Vec<String> = (0..1000).map(|i| format!("line {i}\n")).collect();

@@ -1,4 +1,4 @@
-//! Row 8 over datagrams: what is longer than the room it is read into.
+//! Row 8 over datagrams: longer than the buffer they are read into.
 
 use std::{
     io::ErrorKind,
@@ -20,19 +20,19 @@ use trials_report::{Row, Scale};
 /// The most that UDP carries over IPv4: 65,535 less the headers (RFC 768, RFC 791).
 const UDP_MAX: usize = 65_507;
 
-/// The room that a datagram is read into.
+/// Size of the buffer that a datagram is read into.
 const ROOM: usize = 64 << 10;
 
-/// What comes of a datagram.
+/// The result of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum DatagramResult {
-    /// It comes back as it went.
+    /// The same bytes came back.
     Whole,
-    /// Something else comes back.
+    /// Other bytes came back.
     Altered,
-    /// Nothing comes back.
+    /// Nothing came back.
     Silence,
-    /// The sender's own kernel does not take it.
+    /// The sender's own kernel rejected it.
     NotSent,
 }
 
@@ -48,8 +48,8 @@ fn body(len: usize) -> Vec<u8> {
     (0..len).map(|i| b'a' + (i % 26) as u8).collect()
 }
 
-/// So long is waited for an answer that may not come: long enough for one that does, on a busy machine too, since what is
-/// asked next is answered after it.
+/// Timeout for a reply that may not come: long enough for one that does, on a busy machine too, since the next request
+/// is answered after it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 fn over_udp(at: SocketAddr, len: usize) -> DatagramResult {
@@ -87,7 +87,7 @@ fn over_unix(at: &Path, own: &Path, len: usize) -> DatagramResult {
         Err(error) if error.kind() == ErrorKind::WouldBlock => {}
         Err(error) => panic!("{error}"),
     }
-    // The next one is answered, whatever became of that.
+    // The next one is answered, whatever happened to that one.
     peer.set_read_timeout(Some(SOON)).unwrap();
     peer.send(b"next").unwrap();
     let n = peer.recv(&mut heard).unwrap();

@@ -1,4 +1,5 @@
-//! Rows 8, 10, 11 and 41: messages that are too long at every entrance, lengths that lie, garbage, and a browser that was made to call.
+//! Rows 8, 10, 11 and 41: messages that are too long on every kind of endpoint, wrong lengths, garbage, and HTTP
+//! requests from a browser.
 
 use std::{
     io::{Read, Write},
@@ -17,7 +18,7 @@ use trials_report::{Row, Scale};
 
 const LIMIT: usize = 50_000;
 
-/// A body of so many bytes as each framing has it.
+/// Encodes a body of this length in each framing.
 fn framed(framing: &str, len: usize) -> Vec<u8> {
     let mut bytes = match framing {
         "u16be" => u16::try_from(len)
@@ -56,7 +57,7 @@ fn framed(framing: &str, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// Whether a message is answered whole, by a server that echoes.
+/// Whether an echo server answers a message completely.
 fn is_answered(serve: &Serve, message: &[u8]) -> bool {
     let mut peer = call(serve.at[0]);
     let mut writer = peer.try_clone().unwrap();
@@ -106,7 +107,7 @@ fn too_long() {
         let wide = Serve::start(&["echo=:0", "--frame", framing]);
         assert!(is_answered(&serve, &framed(framing, 1)));
         let before = serve.process().resident();
-        // The longest that two bytes can announce is not ten times that.
+        // The largest length that two bytes can announce is not ten times that.
         let longest = if framing.starts_with("u16") {
             65_535
         } else {
@@ -163,7 +164,7 @@ fn oversized_length_prefix_allocates_no_memory() {
 fn lies() {
     let scale = Scale::asked();
     let each = scale.pick(20, 100);
-    // Framing, and a length that is announced and does not come; the largest that is allowed among them.
+    // A framing, and an announced length without its bytes; the largest allowed one is among them.
     let lengths: [(&str, &[u8]); 10] = [
         ("u16be", b"\xff\xff"),
         ("u32be", b"\x00\x10\x00\x00"),
@@ -230,7 +231,7 @@ fn garbage_input_does_not_disturb_other_peers() {
 
 fn garbage() {
     let scale = Scale::asked();
-    // 100 MiB for each framing in the full run, of which one that is soon broken takes less.
+    // 100 MiB for each framing in the full run; one that is soon rejected takes less.
     let (conversations, each) = (scale.pick(30, 200), scale.pick(20_000, 512 << 10));
     let framings = [
         "chunk",
@@ -252,7 +253,7 @@ fn garbage() {
             let mut writer = peer.try_clone().unwrap();
             let saying = said.clone();
             let writing = thread::spawn(move || {
-                // Pieces of a byte take long; a few hundred of them show what there is to see.
+                // Pieces of one byte take long; a few hundred of them are enough.
                 let (small, rest) = saying.split_at(saying.len().min(piece * 500));
                 let pieces = small.chunks(piece).chain(rest.chunks(4096));
                 let mut taken = 0;
@@ -280,7 +281,7 @@ fn garbage() {
         right &=
             stopped.in_order && !stopped.said.contains("bug") && !stopped.said.contains("panic");
     }
-    // One byte that is not the same would be seen.
+    // A single wrong byte would be detected.
     let mut altered = framed("line", 3);
     altered[1] ^= 1;
     let serve = Serve::start(&["echo=:0", "--frame", "line"]);

@@ -1,4 +1,4 @@
-//! Row 4: no file, or no memory, for one more caller.
+//! Row 4: no file descriptor, or no memory, for one more client.
 
 use std::{
     thread,
@@ -14,7 +14,7 @@ use trials_peers::{
 };
 use trials_report::{Row, Scale};
 
-/// Processor time of a span as a part of one core: what it used, and what it wanted.
+/// CPU time of a span as a fraction of one core: used, and wanted.
 fn busy(process: Process, span: Duration) -> (f64, f64) {
     let (began, used, wanted) = (Instant::now(), process.cpu(), process.wanted());
     thread::sleep(span);
@@ -96,7 +96,7 @@ fn each_error() {
     let errors = ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "ECONNABORTED"];
     let mut took = Vec::new();
     for error in errors {
-        // More than can be waited for in that time at a second each, if the pauses did not begin small.
+        // More retries than a pause of one second each would allow, if the pauses did not begin small.
         let times = if error == "ECONNABORTED" {
             times * 20
         } else {
@@ -125,7 +125,7 @@ fn each_error() {
         let told = stopped.said.contains("no room for callers");
         assert_eq!(told, error != "ECONNABORTED", "{error}: {}", stopped.said);
     }
-    // The injection does what it says: a server whose accept never succeeds answers nobody.
+    // The injection works: a server whose accept always fails answers no client.
     let always = [
         "strace",
         "-f",

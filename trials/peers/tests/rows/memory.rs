@@ -1,4 +1,4 @@
-//! Rows 6 and 9: peers that never read, and a line that never ends.
+//! Rows 6 and 9: peers that never read, and a line without an end.
 
 use std::{
     io::{Read, Write},
@@ -16,7 +16,7 @@ use trials_peers::{
 };
 use trials_report::{Row, Scale};
 
-/// Each pushes what it can of so many bytes and reads nothing, until nothing moves any more.
+/// Each sends what it can of this many bytes and reads nothing, until no more is taken.
 pub(crate) fn push_all(peers: &mut [TcpStream], bytes: usize) -> usize {
     let chunk = vec![b'x'; 64 << 10];
     let mut left = vec![bytes; peers.len()];
@@ -43,7 +43,7 @@ fn peers_that_never_read_cost_little_and_are_closed() {
     );
 }
 
-/// How much memory so many take that push and do not read.
+/// Measures the memory for this many peers that send and do not read.
 fn unread(count: usize, more: &[&str]) -> u64 {
     let args = ["echo=:0", "--sndbuf", "64k", "--write-timeout", "1h"];
     let serve = Serve::start(&[&args, more].concat());
@@ -83,7 +83,7 @@ fn never_read() {
     let plain = unread(count, &["--store", "none"]);
     // A reply of one read each, its buffer and its task.
     let own = count as u64 * (68 << 10);
-    // What they say is recorded too, up to the moment in which the kernels are full.
+    // Their requests are recorded too, until the kernel buffers are full.
     let memory = own + (64 << 20) + (8 << 20);
     let naive = Naive::start(BUFFERS);
     let naive_before = naive.process().resident();
@@ -134,7 +134,7 @@ fn endless_line_is_answered_in_chunks_or_closed() {
     );
 }
 
-/// Sends so many bytes of one line, and counts what comes back and is right.
+/// Sends this many bytes of one line, and counts the right bytes that come back.
 fn endless_line(at: SocketAddr, bytes: u64) -> (u64, Seen) {
     let mut stream = call(at);
     let mut writer = stream.try_clone().unwrap();

@@ -1,4 +1,4 @@
-//! Row 1: callers that send a byte a second and never finish a message.
+//! Row 1: clients that send a byte a second and never finish a message.
 
 use std::{
     net::TcpStream,
@@ -16,13 +16,13 @@ use trials_report::{Row, Scale};
 
 const PARTIAL: Duration = Duration::from_secs(5);
 
-/// How long each was let be from its first byte on; none if it still is.
+/// Time from the first byte of each to its close; none while it is still open.
 struct Slow(Vec<(TcpStream, Instant, Option<Duration>)>);
 
 impl Slow {
     fn call(at: std::net::SocketAddr, count: usize) -> Self {
         let began = |mut stream: TcpStream| {
-            // The server cannot have heard it before.
+            // The server cannot have received it before.
             let began = Instant::now();
             push(&mut stream, b"x");
             (stream, began, None)
@@ -30,7 +30,7 @@ impl Slow {
         Self(calls(at, count).into_iter().map(began).collect())
     }
 
-    /// Another byte of each, and a look at who has been ended.
+    /// Sends another byte of each, and checks which have been closed.
     fn go_on(&mut self) {
         for (stream, began, ended) in &mut self.0 {
             if ended.is_none() && look(stream) != Seen::Open {
@@ -53,7 +53,7 @@ fn slow_senders_are_closed_at_their_timeout() {
     alone("slow::slow_senders_are_closed_at_their_timeout", trial);
 }
 
-/// What one turn saw.
+/// The result of one turn.
 struct Turn {
     ended: Vec<Duration>,
     grown: u64,
@@ -61,8 +61,8 @@ struct Turn {
     times: Vec<Duration>,
 }
 
-/// So many slow ones and, beside them, good ones, until the slow ones have been ended or should have been long ago.
-/// `control` are slow ones that nobody ends: they go on as well.
+/// Runs this many slow ones and, beside them, good ones, until the slow ones have been closed or should have been long
+/// ago. `control` are slow ones without a timeout: they go on as well.
 fn turn(serve: &Serve, count: usize, good: usize, control: &mut Slow) -> Turn {
     let baseline = GoodPeers::during(serve.at[0], good, Duration::from_secs(2)).unwrap();
     let before = serve.process().resident();
@@ -74,7 +74,7 @@ fn turn(serve: &Serve, count: usize, good: usize, control: &mut Slow) -> Turn {
     while began.elapsed() < PARTIAL + Duration::from_secs(7)
         && slow.0.iter().any(|(.., ended)| ended.is_none())
     {
-        // Looking at so many takes the processor from the good ones: not before there may be something to see.
+        // Checking that many takes CPU from the good ones: not before some may be closed.
         if began.elapsed() + Duration::from_secs(1) > PARTIAL {
             slow.go_on();
         }

@@ -1,4 +1,4 @@
-//! Row 18: one source that takes more than its share.
+//! Row 18: one source that opens more than its share of connections.
 
 use std::{
     io::{Read, Write},
@@ -14,7 +14,7 @@ use trials_report::{Row, Scale};
 
 const GREEDY: Ipv4Addr = Ipv4Addr::new(127, 200, 0, 1);
 
-/// How many of its connections are served, and how many are ended in order.
+/// How many of its connections are served, and how many are closed in order.
 fn call_from_one_source(serve: &Serve, count: usize) -> (usize, usize) {
     let mut peers: Vec<TcpStream> = (0..count)
         .map(|_| call_from(GREEDY, serve.at[0]).unwrap())
@@ -49,7 +49,7 @@ fn trial() {
         let mut peer =
             call_from(Ipv4Addr::new(127, 1 + (i >> 16) as u8, a, b), serve.at[0]).unwrap();
         right += u32::from(ask(&mut peer, b"hello\n", b"HELLO\n").is_ok());
-        // Some stay, each from an address of its own.
+        // Some remain, each from an address of its own.
         if there.len() < held {
             there.push(peer);
         }

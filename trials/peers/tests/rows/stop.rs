@@ -1,4 +1,4 @@
-//! Rows 16 and 17: callers at the moment of the stop, and a restart under load.
+//! Rows 16 and 17: clients at the moment of the stop, and a restart under load.
 
 use std::{
     io::{BufRead, BufReader, ErrorKind, Read, Write},
@@ -19,11 +19,11 @@ use trials_peers::{
 };
 use trials_report::{Row, Scale, program};
 
-/// What callers met.
+/// The results of clients.
 #[derive(Clone, Copy, Debug, Default)]
 struct Met {
     answered: u64,
-    /// Connected, and ended in order without an answer: its message came after the stop.
+    /// Connected, and closed in order without a reply: its message came after the stop.
     ended: u64,
     refused: u64,
     reset: u64,
@@ -37,7 +37,7 @@ impl Met {
         self.reset += other.reset;
     }
 
-    /// Calls, asks, and notes what came of it.
+    /// Connects, sends a request, and counts the result.
     fn call(&mut self, at: SocketAddr) {
         let patience = Duration::from_secs(20);
         let Ok(mut stream) = TcpStream::connect_timeout(&at, patience) else {
@@ -61,7 +61,8 @@ impl Met {
     }
 }
 
-/// Callers one after the other, four at a time, until they are told to stop or, `once_refused`, are not let in.
+/// Clients one after the other, four at a time, until they are stopped or, with `once_refused`, a connection is
+/// refused.
 fn callers(
     at: SocketAddr,
     stop: &Arc<AtomicBool>,
@@ -136,8 +137,8 @@ fn last_moment() {
     .hold();
 }
 
-/// Starts the server so many times, one after the other has stopped: with a listening socket of its own that it hands
-/// to each, or with none.
+/// Starts the server this many times, each after the last has stopped: with a listening socket that is handed over to
+/// each, or without.
 const RESTARTS: &str = "
 import signal, socket, subprocess, sys, time
 program, rounds, handed = sys.argv[1], int(sys.argv[2]), sys.argv[3] == 'handed'
@@ -173,7 +174,7 @@ fn restarts(rounds: usize, how: &str) -> Met {
     let at = SocketAddr::from(([127, 0, 0, 1], port.trim().parse().unwrap()));
     let stop = Arc::<AtomicBool>::default();
     let calling = callers(at, &stop, false);
-    // The last of them leaves nobody to call; callers stop a little before.
+    // After the last stop nothing listens; clients stop a little before.
     thread::sleep(Duration::from_millis(220 * (rounds as u64 - 1)));
     stop.store(true, Ordering::Relaxed);
     let met = sum(calling);

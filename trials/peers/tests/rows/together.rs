@@ -1,4 +1,4 @@
-//! Rows 1, 2 and 6 at once, with all the memory there is bounded.
+//! Rows 1, 2 and 6 at once, with a limit on all memory.
 
 use std::{thread, time::Duration};
 
@@ -54,7 +54,7 @@ fn trial() {
     ];
     let serve = Serve::start(&args);
     group.hold(serve.process().0);
-    // The same without a load, to see by turns what the machine gives.
+    // The same without a load, alternately, to measure the machine's own noise.
     let calm = Serve::start(&args);
     let mut idle_peers = calls(serve.at[0], idle);
     for peer in &mut idle_peers {
