@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use serde::Serialize;
 
-use crate::idle::{ask, connect, hear};
+use crate::idle::{ask, connect, receive};
 use crate::process::CpuClock;
 use crate::text::Text;
 
@@ -54,7 +54,7 @@ pub(crate) fn run(
             ask(stream, number, &text)?;
         }
         for (number, stream) in open.iter_mut().enumerate() {
-            wrong += u64::from(!hear(stream, number, &text)?);
+            wrong += u64::from(!receive(stream, number, &text)?);
         }
         connections += u64::from(at_once);
     }

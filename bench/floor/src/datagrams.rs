@@ -28,10 +28,10 @@ const NAP: Timespec = Timespec {
 };
 
 /// Answers each datagram in upper case: one `recvfrom`, one `sendto`.
-pub(crate) fn serve(port: u16, tell: impl FnOnce(SocketAddr)) -> anyhow::Result<()> {
+pub(crate) fn serve(port: u16, print_address: impl FnOnce(SocketAddr)) -> anyhow::Result<()> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, port))
         .with_context(|| format!("cannot bind UDP port {port}"))?;
-    tell(socket.local_addr()?);
+    print_address(socket.local_addr()?);
     let mut buffer = vec![0; 64 * 1024];
     loop {
         // A previous reply to a closed port is reported here as an error.
@@ -68,7 +68,7 @@ struct Talker {
 }
 
 impl Talker {
-    fn speak(&mut self, text: &Text) -> anyhow::Result<()> {
+    fn send(&mut self, text: &Text) -> anyhow::Result<()> {
         self.sent = Instant::now();
         match self.socket.send(text.asked(self.at, SIZE)) {
             Err(error) if error.kind() != ErrorKind::WouldBlock => {
@@ -101,7 +101,7 @@ pub(crate) fn run(
             at: text.start(number * 97),
             sent: Instant::now(),
         };
-        talker.speak(&text)?;
+        talker.send(&text)?;
         talkers.push(talker);
     }
     let mut load = Load {
@@ -175,7 +175,7 @@ impl Load {
             if talker.sent.elapsed() > LOST {
                 self.lost += 1;
                 talker.at += SIZE as u64;
-                talker.speak(&self.text)?;
+                talker.send(&self.text)?;
             }
         }
         Ok(())
@@ -189,13 +189,13 @@ impl Load {
             Err(error) => return Err(error.into()),
         }
         for event in &events {
-            self.hear(event.data.u64() as usize)?;
+            self.receive(event.data.u64() as usize)?;
         }
         self.events = events;
         Ok(())
     }
 
-    fn hear(&mut self, number: usize) -> anyhow::Result<()> {
+    fn receive(&mut self, number: usize) -> anyhow::Result<()> {
         let (talker, mut buffer) = (&mut self.talkers[number], [0; 2 * SIZE]);
         let read = match talker.socket.recv(&mut buffer) {
             Ok(read) => read,
@@ -211,6 +211,6 @@ impl Load {
             self.wrong += 1;
         }
         talker.at += SIZE as u64;
-        talker.speak(&self.text)
+        talker.send(&self.text)
     }
 }

@@ -113,8 +113,8 @@ mod tests {
             values.sort_unstable();
             let rank = (values.len() * percent as usize).div_ceil(100).max(1);
             let exact = values[rank - 1];
-            let told = histogram.percentile(percent);
-            prop_assert!(told >= exact && told - exact <= exact / STEPS, "{told} for {exact}");
+            let estimate = histogram.percentile(percent);
+            prop_assert!(estimate >= exact && estimate - exact <= exact / STEPS, "{estimate} for {exact}");
             prop_assert_eq!(histogram.max(), values[values.len() - 1]);
         }
     }

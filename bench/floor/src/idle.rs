@@ -85,7 +85,7 @@ pub(crate) fn connect(address: SocketAddr) -> anyhow::Result<TcpStream> {
 /// Sends one line and returns whether its reply was right.
 fn exchange(stream: &mut TcpStream, number: usize, text: &Text) -> anyhow::Result<bool> {
     ask(stream, number, text)?;
-    hear(stream, number, text)
+    receive(stream, number, text)
 }
 
 /// Sends one line.
@@ -97,7 +97,7 @@ pub(crate) fn ask(stream: &mut TcpStream, number: usize, text: &Text) -> anyhow:
 }
 
 /// Receives one line and returns whether it is right.
-pub(crate) fn hear(stream: &mut TcpStream, number: usize, text: &Text) -> anyhow::Result<bool> {
+pub(crate) fn receive(stream: &mut TcpStream, number: usize, text: &Text) -> anyhow::Result<bool> {
     let expected = text.answered(text.start(number), text.size());
     let mut reply = vec![0; expected.len()];
     stream

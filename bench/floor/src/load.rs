@@ -220,7 +220,7 @@ impl Load {
     fn run_until(&mut self, begin: Instant, end: Instant) -> anyhow::Result<()> {
         if self.pace == Pace::Closed {
             for number in 0..self.talkers.len() {
-                self.speak(number, since(begin))?;
+                self.send(number, since(begin))?;
             }
         }
         while Instant::now() < end {
@@ -257,7 +257,7 @@ impl Load {
                 break;
             }
             self.scheduled += 1;
-            self.speak(number as usize, now)?;
+            self.send(number as usize, now)?;
         }
         Ok(())
     }
@@ -274,7 +274,7 @@ impl Load {
     }
 
     /// Queues and sends the messages that are due on one connection and fit its depth.
-    fn speak(&mut self, number: usize, now: u64) -> anyhow::Result<()> {
+    fn send(&mut self, number: usize, now: u64) -> anyhow::Result<()> {
         let room = self.depth - self.talkers[number].in_flight(&self.text);
         if self.closing {
             // Only send what is queued already.
@@ -321,24 +321,24 @@ impl Load {
             let number = event.data.u64() as usize;
             let flags = event.flags;
             let now = if flags.intersects(EventFlags::IN | EventFlags::ERR | EventFlags::HUP) {
-                self.hear(number, begin)?
+                self.receive(number, begin)?
             } else {
                 since(begin)
             };
-            self.speak(number, now)?;
+            self.send(number, now)?;
         }
         self.events = events;
         Ok(())
     }
 
     /// Reads once, checks and counts the replies, and returns the time of the read.
-    fn hear(&mut self, number: usize, begin: Instant) -> anyhow::Result<u64> {
+    fn receive(&mut self, number: usize, begin: Instant) -> anyhow::Result<u64> {
         let talker = &mut self.talkers[number];
-        let heard = talker.hear(&mut self.buffer, &self.text)?;
+        let received = talker.receive(&mut self.buffer, &self.text)?;
         let now = since(begin);
-        self.answered += heard.complete;
-        self.wrong += heard.wrong;
-        let mut left = heard.complete;
+        self.answered += received.complete;
+        self.wrong += received.wrong;
+        let mut left = received.complete;
         while let Some((due, count)) = (left > 0).then(|| talker.settle(left)).flatten() {
             left -= count;
             if let Some(window) = &mut self.window {

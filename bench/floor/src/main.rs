@@ -177,13 +177,13 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             udp,
         } => {
             if udp {
-                datagrams::serve(port, tell)?;
+                datagrams::serve(port, print_address)?;
             } else if tokio {
-                plain_tokio::run(port, tell)?;
+                plain_tokio::run(port, print_address)?;
             } else {
                 let answer = if lines { Answer::Lines } else { Answer::Chunks };
                 let mut server = Server::bind(port, answer)?;
-                tell(server.address()?);
+                print_address(server.address()?);
                 server.run()?;
             }
             Ok(ExitCode::SUCCESS)
@@ -224,7 +224,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
 }
 
 /// The reader of standard output may close it early; that is not an error.
-fn tell(address: SocketAddr) {
+fn print_address(address: SocketAddr) {
     let _ = writeln!(io::stdout(), "listening on {address}");
 }
 

@@ -11,13 +11,16 @@ use tokio::runtime::Builder;
 const BUFFER: usize = 64 * 1024;
 
 /// Serves on 127.0.0.1 on one thread until the process is killed; prints the bound address first.
-pub(crate) fn run(port: u16, tell: impl FnOnce(std::net::SocketAddr)) -> anyhow::Result<()> {
+pub(crate) fn run(
+    port: u16,
+    print_address: impl FnOnce(std::net::SocketAddr),
+) -> anyhow::Result<()> {
     let runtime = Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async move {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
             .await
             .with_context(|| format!("cannot listen on port {port}"))?;
-        tell(listener.local_addr()?);
+        print_address(listener.local_addr()?);
         loop {
             let (stream, _) = listener.accept().await?;
             tokio::spawn(serve(stream));
@@ -34,8 +37,8 @@ async fn serve(mut stream: TcpStream) -> std::io::Result<()> {
         if read == 0 {
             return Ok(());
         }
-        let heard = &mut buffer[..read];
-        heard.make_ascii_uppercase();
-        stream.write_all(heard).await?;
+        let received = &mut buffer[..read];
+        received.make_ascii_uppercase();
+        stream.write_all(received).await?;
     }
 }

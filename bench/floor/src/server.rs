@@ -172,13 +172,13 @@ impl Connection {
             Ok(read) => read,
             Err(error) => return after(&error),
         };
-        let heard = &mut buffer[..read];
-        heard.make_ascii_uppercase();
+        let received = &mut buffer[..read];
+        received.make_ascii_uppercase();
         let complete = match answer {
             Answer::Chunks => read,
-            Answer::Lines => memchr::memrchr(b'\n', heard).map_or(0, |newline| newline + 1),
+            Answer::Lines => memchr::memrchr(b'\n', received).map_or(0, |newline| newline + 1),
         };
-        let (reply, rest) = heard.split_at(complete);
+        let (reply, rest) = received.split_at(complete);
         let then = if self.held.is_empty() {
             self.send(reply)
         } else if complete > 0 {

@@ -21,7 +21,7 @@ pub(crate) struct Talker {
     start: u64,
     queued: u64,
     written: u64,
-    heard: u64,
+    received: u64,
     /// When messages in flight were due, oldest first, and how many at that time.
     due: VecDeque<(u64, u64)>,
     /// Index after the last message counted as wrong.
@@ -30,7 +30,7 @@ pub(crate) struct Talker {
 
 /// The result of one read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Heard {
+pub(crate) struct Received {
     /// Messages now complete.
     pub(crate) complete: u64,
     /// Messages that differ from the expected reply.
@@ -54,7 +54,7 @@ impl Talker {
             start,
             queued: 0,
             written: 0,
-            heard: 0,
+            received: 0,
             due: VecDeque::new(),
             judged: 0,
         })
@@ -67,7 +67,7 @@ impl Talker {
 
     /// Messages without a complete reply.
     pub(crate) fn in_flight(&self, text: &Text) -> u64 {
-        (self.queued - self.heard).div_ceil(text.size() as u64)
+        (self.queued - self.received).div_ceil(text.size() as u64)
     }
 
     /// Adds `count` messages, due at `at`, to what the next [`Self::flush`] sends.
@@ -96,7 +96,7 @@ impl Talker {
     }
 
     /// Reads once and compares.
-    pub(crate) fn hear(&mut self, buffer: &mut [u8], text: &Text) -> anyhow::Result<Heard> {
+    pub(crate) fn receive(&mut self, buffer: &mut [u8], text: &Text) -> anyhow::Result<Received> {
         let read = match self.stream.read(buffer) {
             Ok(0) => bail!(
                 "the server closed a connection in the middle of a measurement; see what it printed"
@@ -105,30 +105,30 @@ impl Talker {
             Err(error)
                 if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
             {
-                return Ok(Heard::default());
+                return Ok(Received::default());
             }
             Err(error) => {
                 return Err(error).context("the server cut a connection while it was read from");
             }
         };
-        if read > self.written - self.heard {
+        if read > self.written - self.received {
             bail!(
                 "the server answered more than it was asked: {} bytes too many",
-                read - (self.written - self.heard)
+                read - (self.written - self.received)
             );
         }
         let bytes = &buffer[..read as usize];
-        let expected = text.answered(self.start + self.heard, read as usize);
+        let expected = text.answered(self.start + self.received, read as usize);
         let wrong = if bytes == expected {
             0
         } else {
             self.judge(bytes, expected, text.size() as u64)
         };
         let size = text.size() as u64;
-        let before = self.heard / size;
-        self.heard += read;
-        Ok(Heard {
-            complete: self.heard / size - before,
+        let before = self.received / size;
+        self.received += read;
+        Ok(Received {
+            complete: self.received / size - before,
             wrong,
         })
     }
@@ -149,7 +149,7 @@ impl Talker {
     fn judge(&mut self, bytes: &[u8], expected: &[u8], size: u64) -> u64 {
         let mut wrong = 0;
         for (offset, (byte, due)) in bytes.iter().zip(expected).enumerate() {
-            let message = (self.heard + offset as u64) / size;
+            let message = (self.received + offset as u64) / size;
             if byte != due && message >= self.judged {
                 self.judged = message + 1;
                 wrong += 1;

@@ -134,13 +134,13 @@ fn datagram_replies_are_checked() {
 #[test]
 fn feasible_rate_is_met_and_infeasible_rate_is_reported() {
     let server = Server::start(&[]);
-    let kept = figures(&floor(
+    let paced = figures(&floor(
         "load",
         server.address,
         "--connections 10 --rate 2000 --seconds 0.5 --warmup 0.1",
     ));
-    let messages = kept["messages"].as_f64().expect("a count");
-    assert!((900.0..=1100.0).contains(&messages), "{kept}");
+    let messages = paced["messages"].as_f64().expect("a count");
+    assert!((900.0..=1100.0).contains(&messages), "{paced}");
 
     let missed = figures(&floor(
         "load",
@@ -187,9 +187,11 @@ fn late_reader_gets_the_whole_reply() {
     let mut writer = stream.try_clone().expect("a second handle");
     let expected = sent.to_ascii_uppercase();
     let writing = thread::spawn(move || writer.write_all(&sent));
-    let mut heard = vec![0; expected.len()];
-    (&stream).read_exact(&mut heard).expect("the whole answer");
-    assert!(heard == expected);
+    let mut received = vec![0; expected.len()];
+    (&stream)
+        .read_exact(&mut received)
+        .expect("the whole answer");
+    assert!(received == expected);
     writing.join().expect("no panic").expect("all sent");
 }
 

@@ -2,7 +2,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test fails by panicking, and may say what it saw"
+    reason = "a test fails by panicking, and may print what it saw"
 )]
 
 mod harness;
@@ -29,8 +29,8 @@ impl Peer {
             mode,
         ]);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let said = Lines::of(child.stdout.take().unwrap());
-        let port = said.wait("the peer's port", |lines| lines.first()?.parse().ok());
+        let lines = Lines::of(child.stdout.take().unwrap());
+        let port = lines.wait("the peer's port", |lines| lines.first()?.parse().ok());
         Self { child, port }
     }
 
@@ -102,7 +102,7 @@ fn healthy_server_passes_under_every_framing() {
         .iter()
         // Bytes sent by bench are those received by the server.
         .map(|framing| match framing.split_once('/') {
-            Some((heard, said)) => format!(":0?frame={said}/{heard}"),
+            Some((inbound, outbound)) => format!(":0?frame={outbound}/{inbound}"),
             None => format!(":0?frame={framing}"),
         })
         .chain([":0?frame=fixed:16".to_owned()])

@@ -23,18 +23,18 @@ use serde_json::Value;
 fn bench(home: &Home, at: &str, args: &str) -> Value {
     let mut words = vec!["bench", at, "--frame", "line", "--no-floor", "-o", "json"];
     words.extend(args.split_whitespace());
-    let told = home.run(&words).good();
-    serde_json::from_str(&told).unwrap_or_else(|error| panic!("{error}: {told}"))
+    let report = home.run(&words).good();
+    serde_json::from_str(&report).unwrap_or_else(|error| panic!("{error}: {report}"))
 }
 
 /// A server that reports when each client connected; `answer` returns the reply to a line, or none.
 fn listening(answer: fn(&str) -> Option<String>) -> (SocketAddr, Receiver<Instant>) {
     let here = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = here.local_addr().unwrap();
-    let (tell, came) = sync_channel(100);
+    let (sender, came) = sync_channel(100);
     thread::spawn(move || {
         for peer in here.incoming().map_while(Result::ok) {
-            let _ = tell.send(Instant::now());
+            let _ = sender.send(Instant::now());
             thread::spawn(move || talk(&peer, answer));
         }
     });
@@ -42,11 +42,11 @@ fn listening(answer: fn(&str) -> Option<String>) -> (SocketAddr, Receiver<Instan
 }
 
 fn talk(peer: &TcpStream, answer: fn(&str) -> Option<String>) {
-    let mut said = peer;
+    let mut writer = peer;
     let lines = BufReader::new(peer).lines();
     for line in lines.map_while(Result::ok) {
         if let Some(reply) = answer(&line)
-            && said.write_all(reply.as_bytes()).is_err()
+            && writer.write_all(reply.as_bytes()).is_err()
         {
             return;
         }
@@ -75,8 +75,8 @@ fn connections_open_at_the_requested_rate() {
     let took = |how: &str| {
         let (at, came) = listening(upper);
         let args = format!("-c 10 -n 10 -q --expect upper {how}");
-        let told = bench(&home, &at.to_string(), &args);
-        assert_eq!(told["ok"], 10, "{told}");
+        let report = bench(&home, &at.to_string(), &args);
+        assert_eq!(report["ok"], 10, "{report}");
         let came: Vec<Instant> = came.try_iter().collect();
         // The first connection only checks that a server is there.
         assert_eq!(came.len(), 11);
@@ -95,9 +95,9 @@ fn connections_open_at_the_requested_rate() {
 fn file_is_sent_byte_for_byte() {
     let serve = Serve::start(&[":0", "--frame", "line"]);
     let at = serve.at[0].to_string();
-    std::fs::write(serve.home.path().join("said"), "from a file, ß\u{1b}").unwrap();
-    let told = bench(&serve.home, &at, "-f said -n 7 -q --expect upper");
-    assert_eq!((&told["ok"], &told["wrong"]), (&7.into(), &0.into()));
+    std::fs::write(serve.home.path().join("message"), "from a file, ß\u{1b}").unwrap();
+    let report = bench(&serve.home, &at, "-f message -n 7 -q --expect upper");
+    assert_eq!((&report["ok"], &report["wrong"]), (&7.into(), &0.into()));
     let home = serve.home.clone();
     serve.stop();
     let recorded = home.log(&["from"]);
@@ -108,12 +108,12 @@ fn file_is_sent_byte_for_byte() {
 fn automatic_warmup_is_not_counted() {
     let (at, _) = listening(upper);
     let begun = Instant::now();
-    let told = bench(
+    let report = bench(
         &Home::new(),
         &at.to_string(),
         "-c 2 -n 60 --warmup auto -q --expect upper",
     );
-    assert_eq!((&told["ok"], &told["asked"]), (&60.into(), &60.into()));
+    assert_eq!((&report["ok"], &report["asked"]), (&60.into(), &60.into()));
     // Two windows of half a second are the fewest that can agree.
     assert!(begun.elapsed() >= Duration::from_secs(1));
 }
@@ -121,16 +121,16 @@ fn automatic_warmup_is_not_counted() {
 #[test]
 fn search_finds_the_capacity_of_a_slow_server() {
     let (at, _) = listening(slow_upper);
-    let told = bench(
+    let report = bench(
         &Home::new(),
         &at.to_string(),
         "--find max --slo p50<100ms --trial 700ms --confirm 1s -c 8 --drain-timeout 2s -q --expect upper",
     );
-    let found = told["search"]["found_per_s"].as_f64().unwrap();
+    let found = report["search"]["found_per_s"].as_f64().unwrap();
     // Four milliseconds each, or more: never above 250 a second; how far below depends on the machine.
-    assert!((20.0..=262.0).contains(&found), "{told}");
-    assert_eq!(told["tries"][0]["kept"], false, "{told}");
-    let last = told["tries"].as_array().unwrap().last().unwrap();
+    assert!((20.0..=262.0).contains(&found), "{report}");
+    assert_eq!(report["tries"][0]["kept"], false, "{report}");
+    let last = report["tries"].as_array().unwrap().last().unwrap();
     assert_eq!(
         (&last["run"], &last["kept"]),
         (&"confirm".into(), &true.into())
@@ -149,16 +149,19 @@ fn first_look_uses_one_then_eight_connections() {
     let at = at.to_string();
     words.extend([at.as_str(), "--frame", "line", "--expect", "upper"]);
     let ran = harness::run(&mut home.echoic(&words), b"");
-    let told: Value = serde_json::from_slice(&ran.out).unwrap_or_else(|_| panic!("{ran:?}"));
+    let report: Value = serde_json::from_slice(&ran.out).unwrap_or_else(|_| panic!("{ran:?}"));
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert_eq!((&told["loop"], &told["wrong"]), (&"open".into(), &0.into()));
+    assert_eq!(
+        (&report["loop"], &report["wrong"]),
+        (&"open".into(), &0.into())
+    );
     // Before each of the two runs, one connection checks that a server is there.
     assert_eq!(came.try_iter().count(), 2 + 1 + 8);
     assert!(ran.err.contains("\"ev\":\"note\""), "{}", ran.err);
     assert!(ran.err.contains("half of that"), "{}", ran.err);
     // Out of at most 200 a second.
-    let asked = told["asked_per_s"].as_f64().unwrap();
-    assert!((1.0..=101.0).contains(&asked), "{told}");
+    let asked = report["asked_per_s"].as_f64().unwrap();
+    assert!((1.0..=101.0).contains(&asked), "{report}");
 }
 
 #[test]

@@ -1,8 +1,6 @@
 //! `echoic connect` as users run it: through pipes, and on a terminal.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "connect/alone.rs"]
-mod alone;
 #[path = "connect/datagrams.rs"]
 mod datagrams;
 #[path = "connect/piped.rs"]
@@ -13,6 +11,8 @@ mod prompt;
 mod pty;
 #[path = "connect/record.rs"]
 mod record;
+#[path = "connect/scripted.rs"]
+mod scripted;
 
 use std::{
     io::{BufRead, BufReader},

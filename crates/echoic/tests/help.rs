@@ -2,7 +2,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test fails by panicking, and may say what it saw"
+    reason = "a test fails by panicking, and may print what it saw"
 )]
 
 mod harness;
@@ -124,8 +124,9 @@ fn serve_examples_work() {
         let args: Vec<&str> = line.split(' ').skip(2).collect();
         let mut serve = Serve::from(&home, &args, shell(&home, &format!("exec {line}")));
         let streams = |at: &SocketAddr| {
-            let said = format!("listening on tcp://{at} ");
-            let listens = |lines: &[String]| Some(lines.iter().any(|line| line.contains(&said)));
+            let listening = format!("listening on tcp://{at} ");
+            let listens =
+                |lines: &[String]| Some(lines.iter().any(|line| line.contains(&listening)));
             serve.err.wait("what it listens on", listens)
         };
         let bare = line == "echoic serve --print";
@@ -139,9 +140,9 @@ fn serve_examples_work() {
             let caller = UdpSocket::bind("127.0.0.1:0").unwrap();
             caller.set_read_timeout(Some(SOON)).unwrap();
             caller.send_to(b"hello", at).unwrap();
-            let mut heard = [0; 9];
-            let length = caller.recv(&mut heard).unwrap();
-            assert_eq!(&heard[..length], b"HELLO", "{example}");
+            let mut received = [0; 9];
+            let length = caller.recv(&mut received).unwrap();
+            assert_eq!(&received[..length], b"HELLO", "{example}");
         }
         let greets = |index: usize| index == 1 && (bare || line.contains("greet="));
         for (index, at) in at.into_iter().enumerate() {
@@ -161,11 +162,11 @@ fn talk_to(mut at: SocketAddr, greets: bool, echoes: bool) {
         at.set_ip([127, 0, 0, 1].into());
     }
     let mut talk = Talk::to(at);
-    talk.say("hello\n");
+    talk.send("hello\n");
     match (greets, echoes) {
         (true, _) => assert_eq!(talk.rest(), b"Thank you for connecting"),
-        (false, true) => talk.hear("hello\n"),
-        (false, false) => talk.hear("HELLO\n"),
+        (false, true) => talk.expect_reply("hello\n"),
+        (false, false) => talk.expect_reply("HELLO\n"),
     }
 }
 
@@ -175,14 +176,14 @@ fn connect_examples_work() {
     for example in examples(&["connect"]) {
         let line = with_port(&example, "5000", serve.at[0].port());
         let line = with_port(&line, "12345", serve.at[1].port());
-        assert_ne!(line, example, "{example} calls somebody else");
-        let heard = run(&mut shell(&serve.home, &line), b"hello").good();
+        assert_ne!(line, example, "{example} connects to a foreign server");
+        let received = run(&mut shell(&serve.home, &line), b"hello").good();
         let expected = if example.contains("12345") {
             "Thank you for connecting"
         } else {
             "HELLO"
         };
-        assert_eq!(heard, expected, "{example}");
+        assert_eq!(received, expected, "{example}");
     }
 }
 

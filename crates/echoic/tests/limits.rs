@@ -2,7 +2,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test fails by panicking, and may say what it saw"
+    reason = "a test fails by panicking, and may print what it saw"
 )]
 
 mod harness;
@@ -107,7 +107,10 @@ fn printed_limits_table_matches_the_json() {
     assert_eq!(names.len(), shown.len(), "a name is there twice");
     for limit in &shown {
         let has = |key: &str| limit[key].as_str().unwrap_or_default();
-        assert!(!has("then").is_empty(), "{limit} does not say what happens");
+        assert!(
+            !has("then").is_empty(),
+            "{limit} has no description of what happens"
+        );
         let line = table.lines().find(|line| {
             line.contains(has("what"))
                 && line.contains(has("default"))

@@ -2,7 +2,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test fails by panicking, and may say what it saw"
+    reason = "a test fails by panicking, and may print what it saw"
 )]
 
 mod harness;
@@ -101,12 +101,12 @@ zmodload zsh/zpty
 zpty z zsh -f -i
 zpty -w z "fpath=($1 \$fpath); autoload -Uz compinit; compinit -u -D"
 zpty -w z 'unsetopt list_beep auto_list; LISTMAX=0'
-zpty -w z "told() { print -r -- \$BUFFER > $1/told; }; zle -N told; bindkey '^X' told; bindkey '^I' complete-word"
+zpty -w z "completed() { print -r -- \$BUFFER > $1/completed; }; zle -N completed; bindkey '^X' completed; bindkey '^I' complete-word"
 zpty -w z "print ready > $1/ready"
 until [[ -s $1/ready ]] { sleep 0.02 }
 zpty -w -n z "$2"$'\t'$'\x18'
-until [[ -s $1/told ]] { sleep 0.02 }
-cat $1/told
+until [[ -s $1/completed ]] { sleep 0.02 }
+cat $1/completed
 zpty -d z
 "#;
 
@@ -135,7 +135,7 @@ fn zsh_completions_work() {
             .arg(typed);
         let line = run(&mut zsh, b"").good();
         assert_eq!(line.trim_end(), then.trim_end(), "{typed}");
-        fs::remove_file(home.path().join("told")).unwrap();
+        fs::remove_file(home.path().join("completed")).unwrap();
         fs::remove_file(home.path().join("ready")).unwrap();
     }
 }

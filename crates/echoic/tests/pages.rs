@@ -1,13 +1,13 @@
 //! The programs in the documentation work: each is run as it is printed, against the servers that the page starts, and
 //! must print the documented output.
 //!
-//! The info string of a fenced block says what it is: `sh serve` and `python serve` are servers left running, `sh run`
+//! The info string of a fenced block selects its use: `sh serve` and `python serve` are servers left running, `sh run`
 //! and `python run` are programs; an `input` block after one is its standard input, and an `output` block its standard
 //! output, with `…` for parts that vary.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test fails by panicking, and may say what it saw"
+    reason = "a test fails by panicking, and may print what it saw"
 )]
 
 mod harness;

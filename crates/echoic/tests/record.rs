@@ -2,7 +2,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test fails by panicking, and may say what it saw"
+    reason = "a test fails by panicking, and may print what it saw"
 )]
 
 mod harness;
@@ -31,7 +31,7 @@ fn output_formats_stay_stable() {
         "--frame",
         "line",
         "--store",
-        "said.db",
+        "store.db",
         "--durability",
         "strict",
         "--console",
@@ -44,7 +44,7 @@ fn output_formats_stay_stable() {
         "7",
     ]);
     let (home, upper, greet) = (serve.home.clone(), serve.at[0], serve.at[1]);
-    let store = home.path().join("said.db").display().to_string();
+    let store = home.path().join("store.db").display().to_string();
 
     // Sixteen lines in one write are one run, and sixteen exchanges.
     let mut talk = Talk::to(upper);
@@ -59,14 +59,14 @@ fn output_formats_stay_stable() {
         .good();
     let exchanges: Vec<&str> = listed.lines().collect();
     assert_eq!(exchanges.len(), 16);
-    for (line, (i, said)) in exchanges.iter().zip((1..).zip(&lines)) {
+    for (line, (i, request)) in exchanges.iter().zip((1..).zip(&lines)) {
         let value: Value = serde_json::from_str(line).unwrap();
         let expected = json!({
             "id": i, "conv": 1, "n": i, "ep": format!("tcp:{}", upper.port()), "proto": "tcp", "svc": "upper",
             "peer": value["peer"], "t_us": value["t_us"], "lat_ns": value["lat_ns"],
             "outcome": "ok", "fault": null,
-            "req": {"len": said.len(), "text": said, "reads": 1},
-            "rep": {"len": said.len(), "text": said.to_uppercase(), "writes": 1},
+            "req": {"len": request.len(), "text": request, "reads": 1},
+            "rep": {"len": request.len(), "text": request.to_uppercase(), "writes": 1},
             "tags": [],
         });
         assert_eq!(value, expected);
@@ -310,7 +310,7 @@ fn missing_database_reports_the_path_and_how_to_create_it() {
     assert!(!home.store().exists(), "looking must not make one");
     std::fs::write(
         home.store(),
-        "this is no database, but somebody may want it\n".repeat(100),
+        "this is no database, but it may be needed\n".repeat(100),
     )
     .unwrap();
     for command in ["log", "serve"] {
@@ -379,11 +379,9 @@ fn world_writable_folder_is_warned_about() {
         let mut serve = Serve::start_in(&home, &[":0"]);
         serve.signal(Signal::TERM);
         assert_eq!(serve.ends().code, Some(0));
-        let said = serve.err.all();
-        let warning = said
-            .iter()
-            .any(|line| line.contains("anybody may write to"));
-        assert_eq!(warning, warned, "{mode:o}: {said:#?}");
+        let err = serve.err.all();
+        let warning = err.iter().any(|line| line.contains("anybody may write to"));
+        assert_eq!(warning, warned, "{mode:o}: {err:#?}");
     }
 }
 
@@ -528,19 +526,19 @@ record.commit()
     // One line of JSON is one exchange, as before; gaps are reported on standard error.
     let listed = log(&["--json"]);
     assert_eq!((&listed.out, listed.code), (&whole.out, Some(0)));
-    let told: Vec<&str> = listed.err.lines().collect();
-    assert_eq!(told.len(), 6, "{told:?}");
+    let gaps: Vec<&str> = listed.err.lines().collect();
+    assert_eq!(gaps.len(), 6, "{gaps:?}");
     assert_eq!(
-        told[0],
+        gaps[0],
         "not in the record: 701 exchanges in 2 gaps before these"
     );
     assert!(
-        told[1].starts_with("not in the record: 4 exchanges from "),
-        "{told:?}"
+        gaps[1].starts_with("not in the record: 4 exchanges from "),
+        "{gaps:?}"
     );
     assert!(
-        told[5].starts_with("not in the record: 1 exchange from "),
-        "{told:?}"
+        gaps[5].starts_with("not in the record: 1 exchange from "),
+        "{gaps:?}"
     );
     assert_eq!(log(&["--count"]).err.lines().count(), 6);
     // `-n 1` does not report earlier gaps; a time range does.

@@ -2,7 +2,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,
-    reason = "a test fails by panicking, and may say what it saw"
+    reason = "a test fails by panicking, and may print what it saw"
 )]
 
 #[path = "../../../fuzz/src/lib.rs"]
@@ -40,15 +40,15 @@ fn names(name: &str) -> BTreeSet<String> {
 fn every_seed_passes_its_fuzz_target() {
     for (target, body) in TARGETS {
         let seeds = folder("seeds").join(target);
-        let mut said = 0;
+        let mut count = 0;
         for seed in fs::read_dir(&seeds).unwrap() {
             let seed = seed.unwrap().path();
             // A panic shows the input, not the file name.
             eprintln!("{}", seed.display());
             body(&fs::read(&seed).unwrap());
-            said += 1;
+            count += 1;
         }
-        assert!(said >= 5, "{target} has {said} seeds");
+        assert!(count >= 5, "{target} has {count} seeds");
     }
 }
 

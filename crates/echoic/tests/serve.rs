@@ -2,7 +2,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test fails by panicking, and may say what it saw"
+    reason = "a test fails by panicking, and may print what it saw"
 )]
 
 mod harness;
@@ -159,16 +159,16 @@ fn stdout_that_is_no_terminal_shows_no_exchanges() {
     serve.stop();
     assert_eq!(out.all(), [at[0].to_string(), at[1].to_string()]);
     // Lifecycle lines are on standard error.
-    let said = err.all().join("\n");
+    let printed = err.all().join("\n");
     for line in [
         "listening on tcp://",
         "recording in echoic.db",
         "stopping",
         "stopped: 1 exchange served",
     ] {
-        assert!(said.contains(line), "{line}: {said}");
+        assert!(printed.contains(line), "{line}: {printed}");
     }
-    assert!(!said.contains("hello"), "{said}");
+    assert!(!printed.contains("hello"), "{printed}");
 }
 
 /// Runs a server whose standard error may be empty: it serves `exchanges` exchanges and is stopped. Returns its output
@@ -221,9 +221,9 @@ fn quiet_still_tells_of_failures() {
     harness::signal(&child, rustix::process::Signal::TERM);
     let ended = harness::wait_for_end(&mut child, harness::SOON).unwrap();
     assert_eq!(ended.code(), Some(6));
-    let said = err.all();
-    assert_eq!(said.len(), 1, "{said:?}");
-    assert!(said[0].contains("1 conversation cut"), "{said:?}");
+    let printed = err.all();
+    assert_eq!(printed.len(), 1, "{printed:?}");
+    assert!(printed[0].contains("1 conversation cut"), "{printed:?}");
 }
 
 #[test]
@@ -307,7 +307,7 @@ fn address_in_use_is_reported() {
         assert_eq!(
             (code, &*out),
             (Some(1), &b""[..]),
-            "nothing is said to listen before all does: {err}"
+            "no listening line before all endpoints listen: {err}"
         );
         assert!(err.contains(&at) && err.contains("in use"), "{err}");
         assert!(!err.contains("listening on"), "{err}");
@@ -470,7 +470,7 @@ fn excess_connections_get_a_clean_close() {
     second.ask("b", "B");
     for _ in 0..3 {
         let mut third = Talk::to(serve.at[0]);
-        third.say("whatever I say first");
+        third.send("whatever comes first");
         assert_eq!(third.rest(), b"");
     }
     first.ask("still", "STILL");
@@ -528,10 +528,10 @@ fn d19_each_timeout_ends_its_case_and_is_recorded() {
     // Meanwhile a peer that sends a message now and then is served.
     let mut busy = Talk::to(serve.at[0]);
     let since = Instant::now();
-    let mut said = 0;
+    let mut sent = 0;
     until("it has gone on for twice as long", || {
         busy.ask("busy\n", "busy\n");
-        said += 1;
+        sent += 1;
         thread::sleep(Duration::from_millis(100));
         since.elapsed() > Duration::from_secs(2)
     });
@@ -549,7 +549,7 @@ fn d19_each_timeout_ends_its_case_and_is_recorded() {
     assert_eq!(home.count(&["end:timeout", "idle"]), 1);
     assert_eq!(home.count(&["end:timeout", "partial"]), 1);
     assert!(home.count(&["end:timeout", "is:unsent"]) >= 1);
-    assert_eq!(home.count(&["end:fin"]), said);
+    assert_eq!(home.count(&["end:fin"]), sent);
     let shown = home
         .run(&["log", "--show", "end:timeout", "partial"])
         .good();
@@ -594,7 +594,7 @@ fn too_long_message_gets_only_a_clean_close() {
     let serve = Serve::start(&["upper=:0", "--frame", "line", "--max-message", "10"]);
     let mut talk = Talk::to(serve.at[0]);
     talk.ask("123456789\n", "123456789\n");
-    talk.say("12345678901234567890\nmore\n");
+    talk.send("12345678901234567890\nmore\n");
     assert_eq!(talk.rest(), b"");
     drop(talk);
     let home = serve.home.clone();

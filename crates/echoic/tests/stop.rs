@@ -2,7 +2,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test fails by panicking, and may say what it saw"
+    reason = "a test fails by panicking, and may print what it saw"
 )]
 
 mod harness;
@@ -39,7 +39,7 @@ fn stop_at_any_moment_answers_and_records_all_received() {
         let depths: Vec<usize> = (0..4).map(|_| 1 << random.below(7)).collect();
         let durability = ["normal", "strict", "off"][random.below(3)];
         let after = random.below(1500);
-        let told =
+        let label =
             format!("moment {moment}: depths {depths:?}, {durability}, after {after} replies");
 
         let serve = Serve::start(&["echo=:0", "--frame", "line", "--durability", durability]);
@@ -47,20 +47,20 @@ fn stop_at_any_moment_answers_and_records_all_received() {
         load.wait_for(after);
         let home = serve.home.clone();
         let Stopped { served, took, .. } = serve.stop();
-        assert!(took < AT_ONCE, "{told}: {took:?}");
+        assert!(took < AT_ONCE, "{label}: {took:?}");
         slowest = slowest.max(took);
 
         let record = Record::of(&home);
         for peer in load.ends() {
-            assert_answered(&peer, &record, &told);
-            replies += peer.heard.len() as u64;
+            assert_answered(&peer, &record, &label);
+            replies += peer.received.len() as u64;
         }
-        assert_eq!(record.exchanges, served, "{told}");
-        assert_eq!(record.unanswered, 0, "{told}");
+        assert_eq!(record.exchanges, served, "{label}");
+        assert_eq!(record.unanswered, 0, "{label}");
         assert_eq!(
             home.sql("SELECT DISTINCT how, unsent FROM conversation"),
             ["drained|0"],
-            "{told}"
+            "{label}"
         );
     }
     println!("{replies} replies in {MOMENTS} stops, the slowest took {slowest:?}");
@@ -70,24 +70,24 @@ fn stop_at_any_moment_answers_and_records_all_received() {
 /// Asserts that the peer's stream ended in order, after whole replies, in order, and that exactly those are recorded:
 /// no message was received and not answered, and no reply is missing from the record.
 #[track_caller]
-fn assert_answered(peer: &Loaded, record: &Record, told: &str) {
+fn assert_answered(peer: &Loaded, record: &Record, label: &str) {
     let Loaded {
         name,
-        heard,
+        received,
         left,
         end,
         ..
     } = peer;
-    assert!(end.is_ok(), "{told}: {name}: {end:?}");
+    assert!(end.is_ok(), "{label}: {name}: {end:?}");
     assert!(
         left.is_empty(),
-        "{told}: {name} heard a part of a reply: {left:?}"
+        "{label}: {name} received a part of a reply: {left:?}"
     );
     peer.assert_prefix();
     assert_eq!(
         record.replies.get(name).copied().unwrap_or(0),
-        heard.len(),
-        "{told}: {name}"
+        received.len(),
+        "{label}: {name}"
     );
 }
 
@@ -134,9 +134,9 @@ fn endless_sender_is_drained_up_to_a_bound() {
             flood.end
         );
         flood.assert_prefix();
-        assert_eq!(flood.heard.len() as u64, served);
+        assert_eq!(flood.received.len() as u64, served);
         let recorded = "SELECT sum(count), sum(length(said)) FROM run WHERE outcome = 'ok'";
-        let bytes: usize = flood.heard.iter().map(String::len).sum();
+        let bytes: usize = flood.received.iter().map(String::len).sum();
         assert_eq!(home.sql(recorded), [format!("{served}|{bytes}")]);
         assert_eq!(
             home.sql("SELECT how, sent, unsent FROM conversation"),
@@ -149,51 +149,51 @@ fn endless_sender_is_drained_up_to_a_bound() {
 struct Flood {
     writer: JoinHandle<usize>,
     reader: JoinHandle<Loaded>,
-    heard: Arc<AtomicUsize>,
+    received: Arc<AtomicUsize>,
 }
 
 impl Flood {
     fn start(at: SocketAddr) -> Self {
         let Talk(mut stream) = Talk::to(at);
-        let mut hear = stream.try_clone().unwrap();
+        let mut reader = stream.try_clone().unwrap();
         let over = Arc::new(AtomicBool::new(false));
         let is_over = Arc::clone(&over);
-        let heard = Arc::<AtomicUsize>::default();
-        let bytes = Arc::clone(&heard);
+        let received = Arc::<AtomicUsize>::default();
+        let bytes = Arc::clone(&received);
         let writer = thread::spawn(move || {
-            let mut said = 0;
+            let mut sent = 0;
             while !is_over.load(Ordering::Relaxed) {
-                let batch = (said..said + 100).map(|i| format!("flood-{i}\n"));
+                let batch = (sent..sent + 100).map(|i| format!("flood-{i}\n"));
                 let batch: Vec<String> = batch.collect();
                 if stream.write_all(batch.concat().as_bytes()).is_err() {
                     break;
                 }
-                said += 100;
+                sent += 100;
             }
             let _ = stream.shutdown(Shutdown::Write);
-            said + 100
+            sent + 100
         });
         let reader = thread::spawn(move || {
-            let (mut heard, mut some) = (Vec::new(), [0; 16_384]);
+            let (mut received, mut some) = (Vec::new(), [0; 16_384]);
             let end = loop {
-                match hear.read(&mut some) {
+                match reader.read(&mut some) {
                     Ok(0) => break Ok(()),
-                    Ok(n) => heard.extend_from_slice(&some[..n]),
+                    Ok(n) => received.extend_from_slice(&some[..n]),
                     Err(error) => break Err(error),
                 }
-                bytes.store(heard.len(), Ordering::Relaxed);
+                bytes.store(received.len(), Ordering::Relaxed);
             };
             over.store(true, Ordering::Relaxed);
-            let whole = heard
+            let whole = received
                 .iter()
                 .rposition(|byte| *byte == b'\n')
                 .map_or(0, |at| at + 1);
-            let left = heard.split_off(whole);
-            let lines = String::from_utf8(heard).unwrap();
+            let left = received.split_off(whole);
+            let lines = String::from_utf8(received).unwrap();
             Loaded {
                 name: "flood".to_owned(),
-                said: usize::MAX,
-                heard: lines.split_inclusive('\n').map(str::to_owned).collect(),
+                sent: usize::MAX,
+                received: lines.split_inclusive('\n').map(str::to_owned).collect(),
                 left,
                 end,
             }
@@ -201,21 +201,21 @@ impl Flood {
         Self {
             writer,
             reader,
-            heard,
+            received,
         }
     }
 
     #[track_caller]
     fn wait_for_bytes(&self, bytes: usize) {
-        until("it has heard enough", || {
-            self.heard.load(Ordering::Relaxed) >= bytes
+        until("it has received enough", || {
+            self.received.load(Ordering::Relaxed) >= bytes
         });
     }
 
     fn ends(self) -> Loaded {
-        let said = self.writer.join().unwrap();
+        let sent = self.writer.join().unwrap();
         Loaded {
-            said,
+            sent,
             ..self.reader.join().unwrap()
         }
     }
@@ -231,11 +231,11 @@ fn message_received_before_the_signal_is_answered() {
             .map(|i| format!("round {round} line {i}\n"))
             .collect();
         let lines = lines.concat();
-        talk.say(&lines);
-        let heard = thread::spawn(move || talk.rest());
+        talk.send(&lines);
+        let received = thread::spawn(move || talk.rest());
         let home = serve.home.clone();
         assert_eq!(serve.stop().served, 500);
-        assert!(heard.join().unwrap() == lines.to_uppercase().as_bytes());
+        assert!(received.join().unwrap() == lines.to_uppercase().as_bytes());
         assert_eq!(home.count(&["is:ok"]), 500);
     }
 }
@@ -245,7 +245,7 @@ fn idle_conversations_do_not_delay_the_stop() {
     let serve = Serve::start(&["upper=:0", "greet=:0", "--frame", "line"]);
     let mut quiet: Vec<Talk> = (0..100).map(|_| Talk::to(serve.at[0])).collect();
     quiet[0].ask("a line\n", "A LINE\n");
-    quiet[1].say("an unfinished l");
+    quiet[1].send("an unfinished l");
     let home = serve.home.clone();
     let stopped = serve.stop();
     assert!(stopped.took < AT_ONCE, "{stopped:?}");
@@ -392,29 +392,29 @@ fn slow_reader_gets_everything_answered() {
     let mut serve = Serve::start(&["echo=:0", "--frame", "line"]);
     let mut talk = Talk::to(serve.at[0]);
     let mut writer = talk.0.try_clone().unwrap();
-    let line = b"a line for somebody slow\n";
+    let line = b"a line for a slow peer\n";
     // More than all buffers hold: when the server shuts down its half, more is on its way to it.
     let writing = thread::spawn(move || {
         let lines = line.repeat(10_000);
         while writer.write_all(&lines).is_ok() {}
     });
-    let (mut heard, mut some) = (Vec::new(), [0; 16_384]);
-    let mut told = false;
+    let (mut received, mut some) = (Vec::new(), [0; 16_384]);
+    let mut stopped = false;
     loop {
         match talk.0.read(&mut some).unwrap() {
             0 => break,
-            n => heard.extend_from_slice(&some[..n]),
+            n => received.extend_from_slice(&some[..n]),
         }
-        if !told && heard.len() > 1_000_000 {
+        if !stopped && received.len() > 1_000_000 {
             serve.signal(Signal::TERM);
-            told = true;
+            stopped = true;
         }
         thread::sleep(Duration::from_micros(200));
     }
     drop(talk);
     writing.join().unwrap();
-    let lines = heard.len() / line.len();
-    assert!(heard == line.repeat(lines), "{} bytes", heard.len());
+    let lines = received.len() / line.len();
+    assert!(received == line.repeat(lines), "{} bytes", received.len());
     let stopped = serve.ends();
     assert_eq!((stopped.code, stopped.served), (Some(0), lines as u64));
 }

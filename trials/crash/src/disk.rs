@@ -115,7 +115,7 @@ impl Disk {
             }
             What::Sync { name, covers } => return !self.lies && self.sync(name, *covers, true),
             What::Unsynced { name, covers } => return self.sync(name, *covers, false),
-            What::Told(_) => {}
+            What::Sent(_) => {}
             What::Nothing => return false,
         }
         true
@@ -189,8 +189,8 @@ impl Disk {
             Crash::PowerTorn => {
                 // Names are durable in the order of their changes: file systems have a journal for them.
                 let mut names = self.synced_names.clone();
-                let kept = random.usize(..=self.pending_names.len());
-                for (_, naming) in &self.pending_names[..kept] {
+                let durable = random.usize(..=self.pending_names.len());
+                for (_, naming) in &self.pending_names[..durable] {
                     rename(&mut names, naming.clone());
                 }
                 let names = names.into_iter();
@@ -295,7 +295,7 @@ mod tests {
         assert_eq!(
             after(&disk, Crash::PowerDrop)[0].1,
             b"onetwo",
-            "after a failed sync the next one says yes, and what was to be written is not"
+            "after a failed sync the next one succeeds, and the data is not written"
         );
         disk.step(&What::Unlink("a".into()));
         assert_eq!(after(&disk, Crash::Kill), []);

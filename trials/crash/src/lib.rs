@@ -10,10 +10,10 @@
 
 pub mod control;
 pub mod disk;
+pub mod history;
 pub mod program;
 pub mod round;
 pub mod sweep;
-pub mod tale;
 pub mod trace;
 pub mod verdict;
 pub mod visit;
@@ -24,8 +24,8 @@ pub fn message(peer: &str, number: u64, filling: usize) -> String {
 }
 
 /// Returns the numbers of the replies in sent bytes: `K3-17`.
-pub fn tokens(said: &[u8]) -> impl Iterator<Item = &str> {
-    let lines = said.split(|byte| *byte == b'\n');
+pub fn tokens(sent: &[u8]) -> impl Iterator<Item = &str> {
+    let lines = sent.split(|byte| *byte == b'\n');
     lines.filter_map(|line| {
         let word = line.split(|byte| *byte == b' ').next()?;
         let word = str::from_utf8(word).ok()?;

@@ -35,7 +35,7 @@ enum Part {
         echoic: PathBuf,
         /// Copy states that are not sound to this folder
         #[arg(long)]
-        keep: Option<PathBuf>,
+        save: Option<PathBuf>,
     },
     /// Run the control alone: record with a level of SQLite's `synchronous`, and report each commit
     Control {
@@ -56,14 +56,14 @@ fn main() -> Result<()> {
             states,
             seed,
             echoic,
-            keep,
+            save,
         } => {
             println!("seed {seed}; the same again: scripts/crash {states} --seed {seed}");
             let scope = Scope {
                 states,
                 seed,
                 lies: false,
-                keep,
+                save,
             };
             let found = round::all(&echoic, &std::env::current_exe()?, &scope, |found| {
                 println!("{found}");

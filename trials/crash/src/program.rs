@@ -37,7 +37,7 @@ pub struct Running {
     is_parent: bool,
     /// Its standard output, line by line.
     pub lines: BufReader<ChildStdout>,
-    said: Arc<Mutex<String>>,
+    stderr: Arc<Mutex<String>>,
     listener: thread::JoinHandle<()>,
 }
 
@@ -47,7 +47,7 @@ pub struct Ended {
     /// Its exit code; none if a signal killed it.
     pub code: Option<i32>,
     /// Its standard error.
-    pub said: String,
+    pub stderr: String,
 }
 
 impl Running {
@@ -67,20 +67,20 @@ impl Running {
             .spawn()?;
         let out = child.stdout.take().context("stdout")?;
         let err = child.stderr.take().context("stderr")?;
-        let said = Arc::<Mutex<String>>::default();
-        let heard = Arc::clone(&said);
+        let stderr = Arc::<Mutex<String>>::default();
+        let shared = Arc::clone(&stderr);
         let listener = thread::spawn(move || {
             for line in BufReader::new(err).split(b'\n').map_while(Result::ok) {
-                let mut said = heard.lock().unwrap_or_else(PoisonError::into_inner);
-                *said += &String::from_utf8_lossy(&line);
-                said.push('\n');
+                let mut stderr = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                *stderr += &String::from_utf8_lossy(&line);
+                stderr.push('\n');
             }
         });
         Ok(Self {
             child,
             is_parent,
             lines: BufReader::new(out),
-            said,
+            stderr,
             listener,
         })
     }
@@ -91,25 +91,25 @@ impl Running {
         self.lines.read_line(&mut line)?;
         line.trim()
             .parse()
-            .with_context(|| format!("no address: {line:?}; it said: {}", self.said()))
+            .with_context(|| format!("no address: {line:?}; standard error: {}", self.stderr()))
     }
 
     /// Returns its standard error so far.
-    pub fn said(&self) -> String {
-        self.said
+    pub fn stderr(&self) -> String {
+        self.stderr
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
 
     /// Waits at most this long for a text on standard error; returns how long that took.
-    pub fn says(&self, text: &str, at_most: Duration) -> Result<Duration> {
+    pub fn wait_for_stderr(&self, text: &str, at_most: Duration) -> Result<Duration> {
         let since = Instant::now();
-        while !self.said().contains(text) {
+        while !self.stderr().contains(text) {
             if since.elapsed() > at_most {
                 bail!(
-                    "it did not say {text:?} within {at_most:?}, but:\n{}",
-                    self.said()
+                    "{text:?} is not on standard error within {at_most:?}:\n{}",
+                    self.stderr()
                 );
             }
             thread::sleep(Duration::from_millis(5));
@@ -169,19 +169,19 @@ impl Running {
                 let _ = self.child.kill();
                 let _ = self.child.wait();
                 bail!(
-                    "it did not end within {at_most:?}; it had said:\n{}",
-                    self.said()
+                    "it did not end within {at_most:?}; standard error:\n{}",
+                    self.stderr()
                 );
             }
             thread::sleep(Duration::from_millis(2));
         };
         let _ = self.listener.join();
         let code = status.code();
-        let said = self
-            .said
+        let stderr = self
+            .stderr
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        Ok(Ended { code, said })
+        Ok(Ended { code, stderr })
     }
 }

@@ -8,15 +8,15 @@ use rustix::process::Signal;
 use crate::{
     control,
     disk::Crash,
+    history::{Act, History, Plan, run},
     sweep::{Scope, Sums, sweep},
-    tale::{Act, Plan, Tale, tell},
 };
 
 /// The promise of a durability.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Promise {
     /// Soundness, and for the replies that peers had received:
-    Keeps {
+    Bounded {
         /// Allowed loss if the process is killed.
         kill: Loss,
         /// Allowed loss at a power loss.
@@ -55,7 +55,7 @@ impl fmt::Display for Loss {
 const WAKES: u32 = 5;
 
 /// Promise of `normal` and `off`: committed within 50 ms.
-const KEPT: Duration = Duration::from_millis(50);
+const COMMITTED: Duration = Duration::from_millis(50);
 
 /// Promise of `normal`: on the disk within a second.
 const SYNCED: Duration = Duration::from_secs(1);
@@ -89,7 +89,7 @@ impl Found {
             }
             _ => {}
         }
-        let Promise::Keeps { kill, power } = self.promise else {
+        let Promise::Bounded { kill, power } = self.promise else {
             return None;
         };
         self.sums.0.iter().find_map(|(crash, sum)| {
@@ -189,21 +189,21 @@ pub fn all(
     mut each: impl FnMut(&Found),
 ) -> Result<Vec<Found>> {
     let rounds = (scope.states / 100).clamp(12, 100);
-    let keeps = |kill, power| Promise::Keeps { kill, power };
-    let strict = keeps(Loss::Nothing, Loss::Nothing);
-    let normal = keeps(Loss::Within(KEPT), Loss::Within(SYNCED));
-    let off = keeps(Loss::Within(KEPT), Loss::Any);
+    let bounded = |kill, power| Promise::Bounded { kill, power };
+    let strict = bounded(Loss::Nothing, Loss::Nothing);
+    let normal = bounded(Loss::Within(COMMITTED), Loss::Within(SYNCED));
+    let off = bounded(Loss::Within(COMMITTED), Loss::Any);
     let mut found = Vec::new();
-    let mut look = |name, promise, tale: &Tale, share: usize, lies| -> Result<()> {
+    let mut look = |name, promise, history: &History, share: usize, lies| -> Result<()> {
         let scope = Scope {
             states: (scope.states * share / 100).max(STATES_MIN),
             lies,
             // A control leaves many unsound states, which are of no interest.
-            keep: scope.keep.clone().filter(|_| promise != Promise::Breaks),
+            save: scope.save.clone().filter(|_| promise != Promise::Breaks),
             ..*scope
         };
-        let sums = sweep(tale, &scope)?;
-        let stall = tale.stall;
+        let sums = sweep(history, &scope)?;
+        let stall = history.stall;
         found.push(Found {
             name,
             promise,
@@ -215,52 +215,58 @@ pub fn all(
         }
         Ok(())
     };
-    let tale = of(program, &days("strict", rounds))?;
-    look("strict", strict, &tale, 30, false)?;
+    let history = of(program, &days("strict", rounds))?;
+    look("strict", strict, &history, 30, false)?;
     look(
         "control: strict on a disk that lies about syncing",
         Promise::Breaks,
-        &tale,
+        &history,
         5,
         true,
     )?;
     let mut plan = days("strict", rounds);
     plan.acts.truncate(2);
     plan.failing = Some("fsync,fdatasync:error=EIO:when=25+10".into());
-    let tale = of(program, &plan)?;
-    look("strict, every tenth sync failing", strict, &tale, 10, false)?;
-    let tale = of(program, &days("normal", rounds))?;
-    look("normal", normal, &tale, 30, false)?;
-    let tale = of(program, &slowly(rounds))?;
-    look("normal, a sync takes 0.3 s", normal, &tale, 5, false)?;
-    let tale = of(program, &days("off", rounds))?;
-    look("off", off, &tale, 5, false)?;
+    let history = of(program, &plan)?;
+    look(
+        "strict, every tenth sync failing",
+        strict,
+        &history,
+        10,
+        false,
+    )?;
+    let history = of(program, &days("normal", rounds))?;
+    look("normal", normal, &history, 30, false)?;
+    let history = of(program, &slowly(rounds))?;
+    look("normal, a sync takes 0.3 s", normal, &history, 5, false)?;
+    let history = of(program, &days("off", rounds))?;
+    look("off", off, &history, 5, false)?;
     let plan = much("normal");
-    let behind = keeps(
+    let behind = bounded(
         Loss::Replies(plan.acts.iter().map(Act::behind_max).sum()),
         Loss::Any,
     );
-    let tale = of(program, &plan)?;
+    let history = of(program, &plan)?;
     look(
         "normal, more than the store can keep up with",
         behind,
-        &tale,
+        &history,
         5,
         false,
     )?;
     let place = tempfile::tempdir()?;
-    let tale = control::tell(myself, place.path(), "OFF", 30 + rounds as u64)?;
+    let history = control::trace(myself, place.path(), "OFF", 30 + rounds as u64)?;
     look(
         "control: synchronous=OFF",
         Promise::Breaks,
-        &tale,
+        &history,
         10,
         false,
     )?;
     Ok(found)
 }
 
-fn of(program: &Path, plan: &Plan) -> Result<Tale> {
+fn of(program: &Path, plan: &Plan) -> Result<History> {
     let place = tempfile::tempdir()?;
-    tell(program, place.path(), plan)
+    run(program, place.path(), plan)
 }

@@ -14,7 +14,7 @@ use fastrand::Rng;
 
 use crate::{
     disk::{Crash, Disk, Files},
-    tale::{Life, Tale},
+    history::{History, Life},
     trace::What,
     verdict::examine,
 };
@@ -29,7 +29,7 @@ pub struct Scope {
     /// Whether the disk acknowledges every sync and does none.
     pub lies: bool,
     /// Where unsound states are copied for inspection, if anywhere.
-    pub keep: Option<PathBuf>,
+    pub save: Option<PathBuf>,
 }
 
 /// Findings for one kind of crash.
@@ -79,27 +79,27 @@ struct State {
     at: u64,
     seed: u64,
     files: Files,
-    told: usize,
+    sent: usize,
 }
 
-/// Crashes `tale` wherever it makes a difference, within the limits of `scope`.
-pub fn sweep(tale: &Tale, scope: &Scope) -> Result<Sums> {
+/// Crashes `history` wherever it makes a difference, within the limits of `scope`.
+pub fn sweep(history: &History, scope: &Scope) -> Result<Sums> {
     let place = tempfile::Builder::new()
         .prefix("crash-")
         .tempdir_in(memory())?;
-    let told = Told {
-        replies: told(tale),
-        gone: gone(tale, place.path())?,
-        lives: tale.lives.clone(),
+    let sent = SentReplies {
+        replies: sent_replies(history),
+        gone: gone(history, place.path())?,
+        lives: history.lives.clone(),
     };
-    let moments = moments(tale, scope);
+    let moments = moments(history, scope);
     let sums = Mutex::new(Sums::default());
     let (give, take) = sync_channel::<State>(4);
     let take = Mutex::new(take);
     thread::scope(|threads| {
         let workers: Vec<_> = (0..thread::available_parallelism().map_or(1, usize::from))
             .map(|number| {
-                let (take, sums, told, place) = (&take, &sums, &told, place.path());
+                let (take, sums, sent, place) = (&take, &sums, &sent, place.path());
                 threads.spawn(move || -> Result<()> {
                     loop {
                         let next = take.lock().unwrap_or_else(PoisonError::into_inner).recv();
@@ -108,19 +108,19 @@ pub fn sweep(tale: &Tale, scope: &Scope) -> Result<Sums> {
                         fs::create_dir(&folder)?;
                         let found = examine(&folder, &state.files);
                         fs::remove_dir_all(&folder)?;
-                        if let (Err(_), Some(keep)) = (&found, &scope.keep) {
-                            leave(keep, &state)?;
+                        if let (Err(_), Some(save)) = (&found, &scope.save) {
+                            save_state(save, &state)?;
                         }
                         let mut sums = sums.lock().unwrap_or_else(PoisonError::into_inner);
                         sums.0
                             .entry(state.crash)
                             .or_default()
-                            .add(&state, found, told);
+                            .add(&state, found, sent);
                     }
                 })
             })
             .collect();
-        crash(tale, scope, &moments, |state| give.send(state).is_ok());
+        crash(history, scope, &moments, |state| give.send(state).is_ok());
         drop(give);
         for worker in workers {
             worker
@@ -133,13 +133,13 @@ pub fn sweep(tale: &Tale, scope: &Scope) -> Result<Sums> {
 }
 
 /// The replies that peers received, and the times to measure them by.
-struct Told<'a> {
+struct SentReplies<'a> {
     replies: Vec<(u64, &'a str)>,
     gone: HashMap<String, usize>,
     lives: Vec<Life>,
 }
 
-impl Told<'_> {
+impl SentReplies<'_> {
     /// Returns the age of the missing replies at a crash that left only `found`.
     ///
     /// Replies lost by an earlier life when it was killed do not count for this crash. Replies that an earlier life
@@ -153,7 +153,7 @@ impl Told<'_> {
                 .get(reply)
                 .is_some_and(|step| *step < state.before)
         };
-        let missing = self.replies[..state.told]
+        let missing = self.replies[..state.sent]
             .iter()
             .filter(|(_, reply)| !found.contains(*reply) && !is_gone(reply));
         missing
@@ -167,48 +167,48 @@ impl Told<'_> {
 }
 
 /// Replies that were missing when a life began, by its first step: they were sent before the kill and lost by it.
-fn gone(tale: &Tale, place: &Path) -> Result<HashMap<String, usize>> {
+fn gone(history: &History, place: &Path) -> Result<HashMap<String, usize>> {
     let mut disk = Disk::new(false);
-    let (mut told, mut gone) = (Vec::new(), HashMap::new());
-    for (number, step) in tale.steps.iter().enumerate() {
-        if number > 0 && tale.lives.iter().any(|life| life.begins == number) {
+    let (mut sent, mut gone) = (Vec::new(), HashMap::new());
+    for (number, step) in history.steps.iter().enumerate() {
+        if number > 0 && history.lives.iter().any(|life| life.begins == number) {
             let folder = place.join("life");
             fs::create_dir(&folder)?;
             let files = disk.after(Crash::Kill, &mut Rng::with_seed(0));
             let found = examine(&folder, &files)?;
             fs::remove_dir_all(&folder)?;
-            let missing = told.iter().filter(|reply| !found.contains(*reply));
+            let missing = sent.iter().filter(|reply| !found.contains(*reply));
             for reply in missing {
                 gone.entry(String::clone(reply)).or_insert(number);
             }
         }
         disk.step(&step.what);
-        if let What::Told(replies) = &step.what {
-            told.extend_from_slice(replies);
+        if let What::Sent(replies) = &step.what {
+            sent.extend_from_slice(replies);
         }
     }
     Ok(gone)
 }
 
 /// Replies in the order in which peers received them, with the time.
-fn told(tale: &Tale) -> Vec<(u64, &str)> {
-    let mut told = Vec::new();
-    for step in &tale.steps {
-        if let What::Told(replies) = &step.what {
-            told.extend(replies.iter().map(|reply| (step.at, reply.as_str())));
+fn sent_replies(history: &History) -> Vec<(u64, &str)> {
+    let mut sent = Vec::new();
+    for step in &history.steps {
+        if let What::Sent(replies) = &step.what {
+            sent.extend(replies.iter().map(|reply| (step.at, reply.as_str())));
         }
     }
-    told
+    sent
 }
 
 /// The kinds of crash tried at one moment, with their seeds.
 type Tried = Vec<(Crash, u64)>;
 
 /// Returns the steps after which to crash, and how: all combinations, or this many of them, drawn by the seed.
-fn moments(tale: &Tale, scope: &Scope) -> Vec<(usize, Tried)> {
+fn moments(history: &History, scope: &Scope) -> Vec<(usize, Tried)> {
     let mut disk = Disk::new(scope.lies);
     let mut all = Vec::new();
-    for (number, step) in tale.steps.iter().enumerate() {
+    for (number, step) in history.steps.iter().enumerate() {
         let differs = disk.step(&step.what);
         if differs {
             all.push((number, Crash::Kill));
@@ -252,25 +252,32 @@ fn moments(tale: &Tale, scope: &Scope) -> Vec<(usize, Tried)> {
 }
 
 fn crash(
-    tale: &Tale,
+    history: &History,
     scope: &Scope,
     moments: &[(usize, Tried)],
     mut give: impl FnMut(State) -> bool,
 ) {
     let mut disk = Disk::new(scope.lies);
-    let mut told = 0;
+    let mut sent = 0;
     let mut moments = moments.iter().peekable();
-    for (number, step) in tale.steps.iter().enumerate() {
+    for (number, step) in history.steps.iter().enumerate() {
         disk.step(&step.what);
-        if let What::Told(replies) = &step.what {
-            told += replies.len();
+        if let What::Sent(replies) = &step.what {
+            sent += replies.len();
         }
         let Some((_, tried)) = moments.next_if(|(moment, _)| *moment == number) else {
             continue;
         };
         // At the latest possible time, of a program that was alive: the lost replies are oldest then.
-        let next = tale.steps.get(number + 1).map_or(step.at, |next| next.at);
-        let life = tale.lives.iter().rev().find(|life| life.begins <= number);
+        let next = history
+            .steps
+            .get(number + 1)
+            .map_or(step.at, |next| next.at);
+        let life = history
+            .lives
+            .iter()
+            .rev()
+            .find(|life| life.begins <= number);
         let at = life.map_or(next, |life| next.min(life.ended_at));
         for (crash, seed) in tried {
             let state = State {
@@ -279,7 +286,7 @@ fn crash(
                 at,
                 seed: *seed,
                 files: disk.after(*crash, &mut Rng::with_seed(*seed)),
-                told,
+                sent,
             };
             if !give(state) {
                 return;
@@ -289,7 +296,7 @@ fn crash(
 }
 
 impl Sum {
-    fn add(&mut self, state: &State, found: Result<HashSet<String>>, told: &Told<'_>) {
+    fn add(&mut self, state: &State, found: Result<HashSet<String>>, sent: &SentReplies<'_>) {
         self.states += 1;
         match found {
             Err(why) => {
@@ -302,7 +309,7 @@ impl Sum {
                 });
             }
             Ok(found) => {
-                let lost = told.lost(state, &found);
+                let lost = sent.lost(state, &found);
                 self.with_loss += usize::from(!lost.is_empty());
                 self.lost_most = self.lost_most.max(lost.len());
                 let oldest = lost.into_iter().max().unwrap_or_default();
@@ -344,8 +351,8 @@ fn memory() -> PathBuf {
     std::env::temp_dir()
 }
 
-fn leave(keep: &Path, state: &State) -> Result<()> {
-    let folder = keep.join(format!("{:?}-{}-{}", state.crash, state.before, state.seed));
+fn save_state(save: &Path, state: &State) -> Result<()> {
+    let folder = save.join(format!("{:?}-{}-{}", state.crash, state.before, state.seed));
     fs::create_dir_all(&folder)?;
     for (name, bytes) in &state.files {
         fs::write(folder.join(name), bytes)?;
@@ -374,7 +381,7 @@ mod tests {
                 bytes: [7].into(),
             },
         }));
-        let tale = Tale {
+        let history = History {
             steps,
             lives: Vec::new(),
             stall: Duration::ZERO,
@@ -384,9 +391,9 @@ mod tests {
                 states,
                 seed: 1,
                 lies: false,
-                keep: None,
+                save: None,
             };
-            let moments = moments(&tale, &scope);
+            let moments = moments(&history, &scope);
             let tried: usize = moments.iter().map(|(_, tried)| tried.len()).sum();
             assert_eq!(tried, states);
         }

@@ -58,7 +58,7 @@ pub enum What {
         covers: usize,
     },
     /// These lines were sent to peers.
-    Told(Vec<String>),
+    Sent(Vec<String>),
     /// No effect.
     Nothing,
 }
@@ -117,7 +117,7 @@ impl<'a> Reader<'a> {
             }
             let is_sent = begins.starts_with("sendto(") || begins.starts_with("write(");
             let what = self.call(&(begins + ends), self.from + step)?;
-            if is_sent && matches!(what, What::Told(_)) {
+            if is_sent && matches!(what, What::Sent(_)) {
                 self.steps[step].what = what;
             } else {
                 self.push(at, what);
@@ -180,8 +180,8 @@ impl<'a> Reader<'a> {
                 Some(name) => What::Sync { name, covers },
                 None => What::Nothing,
             },
-            "sendto" => self.told(first, &sent(args, result)?),
-            "write" if first.starts_with("1<") => self.told(first, &sent(args, result)?),
+            "sendto" => self.sent_lines(first, &sent(args, result)?),
+            "write" if first.starts_with("1<") => self.sent_lines(first, &sent(args, result)?),
             _ => What::Nothing,
         })
     }
@@ -210,7 +210,7 @@ impl<'a> Reader<'a> {
         ours.then(|| name.to_owned())
     }
 
-    fn told(&mut self, descriptor: &str, bytes: &[u8]) -> What {
+    fn sent_lines(&mut self, descriptor: &str, bytes: &[u8]) -> What {
         let stream = self
             .unfinished_lines
             .entry(descriptor.to_owned())
@@ -225,7 +225,7 @@ impl<'a> Reader<'a> {
         if lines.is_empty() {
             What::Nothing
         } else {
-            What::Told(lines)
+            What::Sent(lines)
         }
     }
 }
@@ -334,7 +334,7 @@ mod tests {
                     bytes: b"ab".as_slice().into(),
                 },
             ),
-            (4, What::Told(vec!["K1-0".into()])),
+            (4, What::Sent(vec!["K1-0".into()])),
             (
                 5,
                 What::Sync {
@@ -342,7 +342,7 @@ mod tests {
                     covers: 102,
                 },
             ),
-            (7, What::Told(vec!["K1-1".into()])),
+            (7, What::Sent(vec!["K1-1".into()])),
         ];
         assert_eq!(happened, expected);
     }

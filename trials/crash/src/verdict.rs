@@ -63,18 +63,18 @@ fn by_sqlite(path: &Path) -> Result<Found> {
     let mut rows = rows.query([])?;
     while let Some(row) = rows.next()? {
         let (id, count): (u64, u64) = (row.get(0)?, row.get(1)?);
-        let (heard, said): (Vec<u8>, Vec<u8>) = (row.get(2)?, row.get(3)?);
+        let (request, reply): (Vec<u8>, Vec<u8>) = (row.get(2)?, row.get(3)?);
         ensure!(
             id == found.exchanges + 1,
             "exchange {} is followed by {id}",
             found.exchanges
         );
         ensure!(
-            heard.to_ascii_uppercase() == said,
-            "exchange {id} is not what was said"
+            request.to_ascii_uppercase() == reply,
+            "the reply of exchange {id} is not the upper case of its request"
         );
         let before = found.replies.len();
-        for token in tokens(&said) {
+        for token in tokens(&reply) {
             let (peer, number) = token.split_once('-').context("a number")?;
             let next = said_by_peer.entry(peer.to_owned()).or_default();
             ensure!(

@@ -12,9 +12,9 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 
 use crate::{
+    history::serve_args,
     message,
     program::{Ended, Running},
-    tale::serve_args,
     verdict::{self, Found},
 };
 
@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Visit {
     /// The numbers of the received replies.
-    pub heard: Vec<String>,
+    pub received: Vec<String>,
     /// How the server exited.
     pub ended: Ended,
     /// How often strace injected the failure.
@@ -59,10 +59,10 @@ pub fn visit(
     }
     let mut serve = Running::traced(&options, program, &serve_args(durability), folder)?;
     let mut visit = Visit {
-        heard: Vec::new(),
+        received: Vec::new(),
         ended: Ended {
             code: None,
-            said: String::new(),
+            stderr: String::new(),
         },
         struck: 0,
         found: Found::default(),
@@ -72,15 +72,15 @@ pub fn visit(
     if let Ok(at) = serve.address() {
         for talk in 0..4 {
             let since = Instant::now();
-            let heard = converse(at, &format!("{name}p{talk}"), 5);
+            let received = converse(at, &format!("{name}p{talk}"), 5);
             visit.waited = visit.waited.max(since.elapsed());
-            visit.heard.extend(heard);
+            visit.received.extend(received);
         }
         let answers = (0..3).any(|again| converse(at, &format!("{name}p9{again}"), 1).len() == 1);
         ensure!(
             answers || serve.ends_within(HUNG),
-            "it runs, and answers nobody any more; it had said:\n{}",
-            serve.said()
+            "it runs, and does not answer any more; standard error:\n{}",
+            serve.stderr()
         );
         serve.signal(Signal::TERM);
         for _ in 0..3 {
@@ -103,17 +103,17 @@ pub fn visit(
 impl Visit {
     /// Whether the server reported its end truthfully.
     pub fn is_truthful(&self) -> Result<()> {
-        let Ended { code, said } = &self.ended;
-        ensure!(!said.contains("panicked"), "a panic: {said}");
+        let Ended { code, stderr } = &self.ended;
+        ensure!(!stderr.contains("panicked"), "a panic: {stderr}");
         let Some(code) = code else {
-            bail!("ended by a signal: {said}");
+            bail!("ended by a signal: {stderr}");
         };
-        let last = said.lines().last().unwrap_or_default();
+        let last = stderr.lines().last().unwrap_or_default();
         let Some(numbers) = last.strip_prefix("stopped: ") else {
-            ensure!(*code == 1, "code {code} without having served: {said}");
+            ensure!(*code == 1, "code {code} without having served: {stderr}");
             ensure!(
                 last.starts_with("echoic: ") && last.len() > 20,
-                "no reason: {said}"
+                "no reason: {stderr}"
             );
             return Ok(());
         };
@@ -140,30 +140,30 @@ impl Visit {
     /// Replies that were received and are not in the record.
     pub fn lost(&self) -> usize {
         let lost = |reply: &&String| !self.found.replies.contains(*reply);
-        self.heard.iter().filter(lost).count()
+        self.received.iter().filter(lost).count()
     }
 }
 
 /// Sends this many messages, one after the other; returns the numbers of the replies that were right.
 fn converse(at: SocketAddr, name: &str, messages: u64) -> Vec<String> {
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     let mut talk = || -> Result<()> {
         let mut stream = TcpStream::connect_timeout(&at, HUNG)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let mut replies = BufReader::new(stream.try_clone()?);
         for number in 0..messages {
-            let said = message(name, number, 100);
-            stream.write_all(said.as_bytes())?;
+            let request = message(name, number, 100);
+            stream.write_all(request.as_bytes())?;
             let mut reply = String::new();
             replies.read_line(&mut reply)?;
-            if reply != said.to_uppercase() {
+            if reply != request.to_uppercase() {
                 break;
             }
-            heard.push(format!("{}-{number}", name.to_uppercase()));
+            received.push(format!("{}-{number}", name.to_uppercase()));
         }
         Ok(())
     };
     // A conversation that breaks off is expected in such a visit.
     let _ = talk();
-    heard
+    received
 }

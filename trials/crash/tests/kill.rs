@@ -11,7 +11,7 @@ fn kill_at_any_write_leaves_a_sound_database() {
     let each: usize = scale.pick(10, 75);
     let echoic = program("echoic");
     for durability in ["strict", "normal"] {
-        let (mut kills, mut lost_most, mut heard) = (0, 0, 0);
+        let (mut kills, mut lost_most, mut received) = (0, 0, 0);
         let mut failures = String::new();
         // Once while the database is created, and once later: strace counts by thread, and the thread that opens it
         // writes first.
@@ -34,7 +34,7 @@ fn kill_at_any_write_leaves_a_sound_database() {
                     Err(why) => _ = writeln!(failures, "at {when}: {why:#}"),
                     Ok(visit) => {
                         kills += usize::from(visit.ended.code.is_none() || visit.struck > 0);
-                        heard += visit.heard.len();
+                        received += visit.received.len();
                         lost_most = lost_most.max(visit.lost());
                     }
                 }
@@ -48,7 +48,7 @@ fn kill_at_any_write_leaves_a_sound_database() {
             hazard: format!("kill -9 at the N-th write or sync, {durability}"),
             load: format!("{} runs, a visit of 20 exchanges each", 2 * each),
             observed: format!(
-                "{kills} killed, {heard} replies heard, at most {lost_most} of a run lost; {}",
+                "{kills} killed, {received} replies received, at most {lost_most} of a run lost; {}",
                 if failures.is_empty() {
                     "all sound"
                 } else {

@@ -19,7 +19,7 @@ fn crash_at_any_moment_keeps_the_durability_promise() {
         states: scale.pick(400, 10_000),
         seed: SEED,
         lies: false,
-        keep: None,
+        save: None,
     };
     let myself = Path::new(env!("CARGO_BIN_EXE_crash"));
     let found = round::all(&program("echoic"), myself, &scope, |found| {
@@ -52,7 +52,7 @@ fn crash_at_any_moment_keeps_the_durability_promise() {
     assert!(missed.is_empty(), "{missed:?}");
     // All rows are reported before the first failure ends the test; the page removes duplicates.
     for row in &rows {
-        row.tell().unwrap();
+        row.report().unwrap();
     }
     rows.iter().for_each(Row::hold);
 }
@@ -76,7 +76,7 @@ fn row(found: &Found, controls: &str, scale: Scale) -> Row {
             )
         })
         .collect();
-    let Promise::Keeps { kill, power } = found.promise else {
+    let Promise::Bounded { kill, power } = found.promise else {
         unreachable!("controls are no rows");
     };
     Row {

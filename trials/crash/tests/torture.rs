@@ -93,8 +93,8 @@ fn any_failing_system_call_is_reported_and_survived() {
                     let Some(call) = calls.lock().unwrap().next() else {
                         break;
                     };
-                    let told = inject_each_failure(call, scale);
-                    outcomes.lock().unwrap().extend(told);
+                    let visits = inject_each_failure(call, scale);
+                    outcomes.lock().unwrap().extend(visits);
                 }
             });
         }

@@ -18,12 +18,12 @@ use trials_crash::{message, program::SOON};
 pub struct Load {
     stop: Arc<AtomicBool>,
     replies: Arc<AtomicU64>,
-    peers: Vec<JoinHandle<Told>>,
+    peers: Vec<JoinHandle<LoadResult>>,
 }
 
 /// The results of the peers.
 #[derive(Clone, Debug, Default)]
-pub struct Told {
+pub struct LoadResult {
     /// Right replies.
     pub answered: u64,
     /// Conversations that broke off, or had a wrong reply.
@@ -54,21 +54,21 @@ impl Load {
     }
 
     /// Stops them, and returns their results.
-    pub fn end(self) -> Told {
+    pub fn end(self) -> LoadResult {
         self.stop.store(true, Ordering::Relaxed);
-        let mut all = Told::default();
+        let mut all = LoadResult::default();
         for peer in self.peers {
-            let told = peer.join().unwrap_or_default();
-            all.answered += told.answered;
-            all.failed += told.failed;
-            all.took.extend(told.took);
+            let result = peer.join().unwrap_or_default();
+            all.answered += result.answered;
+            all.failed += result.failed;
+            all.took.extend(result.took);
         }
         all.took.sort_unstable();
         all
     }
 }
 
-impl Told {
+impl LoadResult {
     /// Returns the time within which 99 of 100 replies came.
     pub fn p99(&self) -> Duration {
         let at = self.took.len() * 99 / 100;
@@ -83,26 +83,26 @@ fn talk(
     pause: Duration,
     stop: &AtomicBool,
     replies: &AtomicU64,
-) -> Told {
-    let mut told = Told::default();
+) -> LoadResult {
+    let mut result = LoadResult::default();
     let name = format!("k0p{peer}");
     let mut conversation = || -> std::io::Result<()> {
         let mut stream = TcpStream::connect(at)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(SOON))?;
-        let mut heard = BufReader::new(stream.try_clone()?);
+        let mut reader = BufReader::new(stream.try_clone()?);
         loop {
-            let said = message(&name, told.answered, bytes);
+            let request = message(&name, result.answered, bytes);
             let since = Instant::now();
-            stream.write_all(said.as_bytes())?;
+            stream.write_all(request.as_bytes())?;
             let mut reply = String::new();
-            heard.read_line(&mut reply)?;
-            if reply != said.to_uppercase() {
-                told.failed += 1;
+            reader.read_line(&mut reply)?;
+            if reply != request.to_uppercase() {
+                result.failed += 1;
                 return Ok(());
             }
-            told.took.push(since.elapsed());
-            told.answered += 1;
+            result.took.push(since.elapsed());
+            result.answered += 1;
             replies.fetch_add(1, Ordering::Relaxed);
             if stop.load(Ordering::Relaxed) {
                 return Ok(());
@@ -111,7 +111,7 @@ fn talk(
         }
     };
     if conversation().is_err() {
-        told.failed += 1;
+        result.failed += 1;
     }
-    told
+    result
 }

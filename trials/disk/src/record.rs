@@ -43,11 +43,11 @@ pub fn read(path: &Path) -> Result<Record> {
 }
 
 /// Returns the figures of a server's last line: served, recorded, lost.
-pub fn last_words(said: &str) -> Result<[u64; 3]> {
-    let last = said.lines().last().unwrap_or_default();
+pub fn last_words(stderr: &str) -> Result<[u64; 3]> {
+    let last = stderr.lines().last().unwrap_or_default();
     let figures = last
         .strip_prefix("stopped: ")
-        .with_context(|| format!("it did not stop in order: {said}"))?;
+        .with_context(|| format!("it did not stop in order: {stderr}"))?;
     let figures = figures
         .split_whitespace()
         .filter_map(|word| word.parse().ok());

@@ -81,25 +81,27 @@ fn start_on(files: &BTreeMap<PathBuf, Vec<u8>>) -> Came {
     let serves = serve.address().is_ok();
     serve.signal(Signal::TERM);
     let ended = serve.end(SOON).unwrap();
-    if ended.said.contains("panicked") || ended.said.contains("bug in echoic") {
-        return Came::Wrong(ended.said);
+    if ended.stderr.contains("panicked") || ended.stderr.contains("bug in echoic") {
+        return Came::Wrong(ended.stderr);
     }
     if serves {
         return match (ended.code, read(&place.path().join("echoic.db"))) {
             (Some(0), Ok(_)) => Came::Served,
             // Found later, by a read or write: reported, and the file is left for inspection.
-            (Some(1), _) if ended.said.contains("not a database echoic can read") => Came::Refused,
-            (code, sound) => Came::Wrong(format!("code {code:?}, {sound:?}: {}", ended.said)),
+            (Some(1), _) if ended.stderr.contains("not a database echoic can read") => {
+                Came::Refused
+            }
+            (code, sound) => Came::Wrong(format!("code {code:?}, {sound:?}: {}", ended.stderr)),
         };
     }
-    let is_clear = ended.said.starts_with("echoic: ") && ended.said.contains("echoic.db");
+    let is_clear = ended.stderr.starts_with("echoic: ") && ended.stderr.contains("echoic.db");
     if ended.code == Some(1) && is_clear && listing(place.path()) == before {
         Came::Refused
     } else {
         let changed = listing(place.path()) != before;
         Came::Wrong(format!(
             "code {:?}, changed: {changed}: {}",
-            ended.code, ended.said
+            ended.code, ended.stderr
         ))
     }
 }
@@ -175,12 +177,12 @@ fn unwritable_database_is_rejected_with_a_reason() {
         row: 21,
         hazard: "a folder that is read-only".into(),
         load: "serve in it".into(),
-        observed: format!("code {:?}: {}", ended.code, ended.said.trim()),
+        observed: format!("code {:?}: {}", ended.code, ended.stderr.trim()),
         limit: "code 1, the path and the reason".into(),
         control: "where it may be written it serves (above)".into(),
         pass: ended.code == Some(1)
-            && ended.said.contains("echoic.db")
-            && ended.said.contains("Read-only file system"),
+            && ended.stderr.contains("echoic.db")
+            && ended.stderr.contains("Read-only file system"),
         scale,
     }
     .hold();

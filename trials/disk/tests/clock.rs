@@ -52,10 +52,10 @@ fn d26_clock_jump_changes_no_latency_timeout_or_order() {
         // A new conversation reads the wall clock when it begins.
         Load::start(load_address(&serve), 1, 100, Duration::ZERO).end();
     }
-    let told = load.end();
+    let result = load.end();
     serve.signal(Signal::TERM);
     let ended = serve.end(SOON).unwrap();
-    let [served, recorded, lost] = last_words(&ended.said).unwrap();
+    let [served, recorded, lost] = last_words(&ended.stderr).unwrap();
     let record = Connection::open(place.path().join("echoic.db")).unwrap();
     let one = |sql| {
         record
@@ -73,16 +73,16 @@ fn d26_clock_jump_changes_no_latency_timeout_or_order() {
     Row {
         row: 26,
         hazard: "the wall clock jumps".into(),
-        load: format!("{} answered while it jumps by days and back", told.answered),
+        load: format!("{} answered while it jumps by days and back", result.answered),
         observed: format!(
             "{} failed, slowest recorded {} ms, {backwards} out of order, {timed_out} ended otherwise than by their \
              peers, {recorded} recorded, {lost} lost of {served}",
-            told.failed,
+            result.failed,
             slowest / 1_000_000
         ),
         limit: "none failed, none slower than 10 s, none out of order, none timed out, none lost".into(),
         control: format!("the clock did jump: exchanges are {span} s apart"),
-        pass: told.failed == 0 && slowest < 10_000_000_000 && backwards == 0 && timed_out == 0 && lost == 0
+        pass: result.failed == 0 && slowest < 10_000_000_000 && backwards == 0 && timed_out == 0 && lost == 0
             && span > 86_400 && ended.code == Some(0),
         scale,
     }
@@ -91,8 +91,8 @@ fn d26_clock_jump_changes_no_latency_timeout_or_order() {
 
 /// Returns the address from its listening line.
 fn load_address(serve: &Running) -> std::net::SocketAddr {
-    let said = serve.said();
-    let at = said
+    let stderr = serve.stderr();
+    let at = stderr
         .split("tcp://")
         .nth(1)
         .unwrap()

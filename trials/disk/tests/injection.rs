@@ -68,9 +68,9 @@ fn payloads(count: usize) -> Vec<Vec<u8>> {
 fn ask(stream: &mut TcpStream, body: &[u8]) {
     let message = [&(body.len() as u32).to_be_bytes(), body].concat();
     stream.write_all(&message).unwrap();
-    let mut heard = vec![0; message.len()];
-    stream.read_exact(&mut heard).unwrap();
-    assert!(heard == message);
+    let mut received = vec![0; message.len()];
+    stream.read_exact(&mut received).unwrap();
+    assert!(received == message);
 }
 
 fn record(folder: &Path, payloads: &[Vec<u8>]) {
@@ -101,14 +101,14 @@ fn record(folder: &Path, payloads: &[Vec<u8>]) {
 fn count(folder: &Path, filter: &OsStr) -> Result<u64, String> {
     let mut log = command(program("echoic"), folder);
     let asked = log.args(["log", "--count"]).arg(filter).output().unwrap();
-    let said = String::from_utf8_lossy(&asked.stderr).into_owned();
+    let err = String::from_utf8_lossy(&asked.stderr).into_owned();
     match asked.status.code() {
         Some(0) => Ok(String::from_utf8_lossy(&asked.stdout)
             .trim()
             .parse()
             .unwrap_or(u64::MAX)),
-        Some(2) if !said.is_empty() => Err(said),
-        code => panic!("{}: code {code:?}, {said}", filter.display()),
+        Some(2) if !err.is_empty() => Err(err),
+        code => panic!("{}: code {code:?}, {err}", filter.display()),
     }
 }
 

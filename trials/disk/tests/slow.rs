@@ -52,14 +52,14 @@ fn p99(delay: &str, exchanges: u64) -> (Duration, [u64; 3], trials_disk::record:
     while load.replies() < exchanges {
         std::thread::sleep(Duration::from_millis(5));
     }
-    let told = load.end();
-    assert_eq!(told.failed, 0);
+    let result = load.end();
+    assert_eq!(result.failed, 0);
     serve.signal(Signal::TERM);
     let ended = serve.end(SOON).unwrap();
-    let figures = last_words(&ended.said).unwrap();
-    assert_eq!(figures[0], told.answered, "{}", ended.said);
+    let figures = last_words(&ended.stderr).unwrap();
+    assert_eq!(figures[0], result.answered, "{}", ended.stderr);
     (
-        told.p99(),
+        result.p99(),
         figures,
         read(&place.path().join("echoic.db")).unwrap(),
     )
@@ -79,7 +79,7 @@ fn slow_disk_delays_no_reply_and_drops_are_counted() {
         load: format!("{exchanges} exchanges of 60 KB, --when-full drop"),
         observed: format!(
             "99 of 100 replies within {slow:.1?}; served {served} = recorded {recorded} + lost {lost}; the record has {} and \
-             says {} are missing",
+             gaps of {}",
             record.exchanges, record.missing
         ),
         limit: format!("{limit:.1?}, lost counted exactly"),

@@ -5,7 +5,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::missing_panics_doc,
-    reason = "rigs of tests, which fail by panicking"
+    reason = "helpers of tests, which fail by panicking"
 )]
 
 pub mod cgroup;

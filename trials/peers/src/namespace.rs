@@ -24,14 +24,14 @@ pub fn alone(name: &str, trial: impl FnOnce()) {
             .stdin(Stdio::null())
             .output()
             .expect("unshare, of util-linux");
-        let said = String::from_utf8_lossy(&ran.stdout) + String::from_utf8_lossy(&ran.stderr);
+        let output = String::from_utf8_lossy(&ran.stdout) + String::from_utf8_lossy(&ran.stderr);
         assert!(
             ran.status.success(),
-            "{name}, in a network of its own:\n{said}"
+            "{name}, in a network of its own:\n{output}"
         );
         assert!(
-            said.contains("1 passed"),
-            "no test is called {name}:\n{said}"
+            output.contains("1 passed"),
+            "no test is called {name}:\n{output}"
         );
         return;
     }

@@ -63,14 +63,17 @@ pub fn calls(at: SocketAddr, count: usize) -> Vec<TcpStream> {
 /// # Errors
 ///
 /// The system's error, or what was received instead.
-pub fn ask(stream: &mut TcpStream, say: &[u8], hear: &[u8]) -> io::Result<()> {
-    stream.write_all(say)?;
-    let mut heard = vec![0; hear.len()];
-    stream.read_exact(&mut heard)?;
-    if heard == hear {
+pub fn ask(stream: &mut TcpStream, request: &[u8], reply: &[u8]) -> io::Result<()> {
+    stream.write_all(request)?;
+    let mut received = vec![0; reply.len()];
+    stream.read_exact(&mut received)?;
+    if received == reply {
         Ok(())
     } else {
-        Err(io::Error::other(format!("heard {}", heard.escape_ascii())))
+        Err(io::Error::other(format!(
+            "received {}",
+            received.escape_ascii()
+        )))
     }
 }
 

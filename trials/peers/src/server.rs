@@ -42,7 +42,7 @@ pub struct Stopped {
     /// Time from the signal to the exit.
     pub took: Duration,
     /// Its whole standard error.
-    pub said: String,
+    pub stderr: String,
     /// Whether it exited with code 0.
     pub in_order: bool,
 }
@@ -70,7 +70,7 @@ impl Serve {
             .env_remove("RUST_LOG")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(File::create(home.path().join("said")).unwrap());
+            .stderr(File::create(home.path().join("stderr")).unwrap());
         let mut child = command.spawn().expect("the program, or what runs it");
         let is_endpoint = |arg: &&&str| {
             arg.starts_with(':') || ["=:", "=udp:"].iter().any(|sign| arg.contains(sign))
@@ -80,7 +80,10 @@ impl Serve {
         let at: Vec<SocketAddr> = (0..endpoints)
             .map(|_| {
                 let line = lines.next().unwrap_or_else(|| {
-                    panic!("{}", fs::read_to_string(home.path().join("said")).unwrap())
+                    panic!(
+                        "{}",
+                        fs::read_to_string(home.path().join("stderr")).unwrap()
+                    )
                 });
                 line.unwrap().trim().parse().unwrap()
             })
@@ -109,8 +112,8 @@ impl Serve {
     }
 
     /// Returns its standard error so far.
-    pub fn said(&self) -> String {
-        fs::read_to_string(self.home.path().join("said")).unwrap()
+    pub fn stderr(&self) -> String {
+        fs::read_to_string(self.home.path().join("stderr")).unwrap()
     }
 
     /// Returns how many exchanges of the record match.
@@ -170,22 +173,22 @@ impl Serve {
     /// Stops it with TERM and waits for its last line, which must add up.
     pub fn stop(mut self) -> (Stopped, TempDir) {
         self.signal(Signal::TERM);
-        let told = Instant::now();
+        let signalled = Instant::now();
         let mut child = self.child.take().unwrap();
         let status = loop {
             if let Some(status) = child.try_wait().unwrap() {
                 break status;
             }
-            if told.elapsed() > SOON {
+            if signalled.elapsed() > SOON {
                 let _ = child.kill();
-                panic!("it does not stop: {}", self.said());
+                panic!("it does not stop: {}", self.stderr());
             }
             thread::sleep(Duration::from_millis(2));
         };
-        let took = told.elapsed();
-        let said = self.said();
-        let last = said.lines().rfind(|line| line.starts_with("stopped: "));
-        let last = last.unwrap_or_else(|| panic!("no last word: {said}"));
+        let took = signalled.elapsed();
+        let stderr = self.stderr();
+        let last = stderr.lines().rfind(|line| line.starts_with("stopped: "));
+        let last = last.unwrap_or_else(|| panic!("no last line: {stderr}"));
         let mut numbers = last
             .split(|c: char| !c.is_ascii_digit())
             .filter_map(|digits| digits.parse::<u64>().ok());
@@ -201,7 +204,7 @@ impl Serve {
             lost,
             took,
             in_order: status.success(),
-            said,
+            stderr,
         };
         (stopped, home)
     }

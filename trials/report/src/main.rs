@@ -37,7 +37,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Page { rows, failed } => {
             let rows = read(&rows)?;
-            anyhow::ensure!(!rows.is_empty(), "no trial has told anything");
+            anyhow::ensure!(!rows.is_empty(), "no trial has reported a row");
             io::stdout().write_all(page(&rows, &failed, &Setting::here()?).as_bytes())?;
         }
         Command::Prove { table } => {
@@ -45,7 +45,7 @@ fn main() -> anyhow::Result<()> {
             for row in proven(&fs::read_to_string(table)?)? {
                 let row = row.run()?;
                 writeln!(io::stderr(), "row {}: {}", row.row, row.observed)?;
-                row.tell()?;
+                row.report()?;
                 failed += u32::from(!row.pass);
             }
             anyhow::ensure!(failed == 0, "{failed} rows are not proven");

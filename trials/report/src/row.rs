@@ -44,7 +44,7 @@ impl Row {
     ///
     /// If it did not pass, or could not be written.
     pub fn hold(&self) {
-        self.tell()
+        self.report()
             .unwrap_or_else(|why| panic!("the file that {REPORT} names: {why}"));
         self.check();
     }
@@ -62,7 +62,7 @@ impl Row {
     /// # Errors
     ///
     /// If the file cannot be written.
-    pub fn tell(&self) -> io::Result<()> {
+    pub fn report(&self) -> io::Result<()> {
         match env::var_os(REPORT) {
             Some(file) => self.append(Path::new(&file)),
             None => Ok(()),
@@ -89,10 +89,11 @@ pub fn read(file: &Path) -> anyhow::Result<Vec<Row>> {
     for (number, line) in text.lines().enumerate() {
         let row: Row = serde_json::from_str(line)
             .with_context(|| format!("{}, line {}", file.display(), number + 1))?;
-        let same =
-            |told: &Row| (told.row, &told.hazard, &told.load) == (row.row, &row.hazard, &row.load);
-        match rows.iter_mut().find(|told| same(told)) {
-            Some(told) => *told = row,
+        let same = |earlier: &Row| {
+            (earlier.row, &earlier.hazard, &earlier.load) == (row.row, &row.hazard, &row.load)
+        };
+        match rows.iter_mut().find(|earlier| same(earlier)) {
+            Some(earlier) => *earlier = row,
             None => rows.push(row),
         }
     }
@@ -121,16 +122,16 @@ mod tests {
     fn rows_are_sorted_by_hazard_and_the_last_entry_counts() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("rows");
-        let told = [
+        let written = [
             row(4, "b", "first"),
             row(2, "a", "2\n|"),
             row(4, "a", ""),
             row(4, "b", "last"),
         ];
-        for row in &told {
+        for row in &written {
             row.append(&file).expect("a line");
         }
-        let [_, two, four_a, four_b] = told;
+        let [_, two, four_a, four_b] = written;
         assert_eq!(read(&file).expect("rows"), [two, four_b, four_a]);
     }
 
@@ -153,6 +154,6 @@ mod tests {
             pass: false,
             ..row(1, "a", "17 KiB")
         }
-        .check(); // and not told: it would be on the page
+        .check(); // without `hold`, which would report it
     }
 }

@@ -30,13 +30,13 @@ fn run(args: &[&str], input: &[u8]) -> Output {
     output
 }
 
-fn said(output: &Output) -> String {
+fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 #[track_caller]
 fn assert_code(output: &Output, code: i32) {
-    assert_eq!(output.status.code(), Some(code), "{}", said(output));
+    assert_eq!(output.status.code(), Some(code), "{}", stderr(output));
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn tutorial_upper_server_reply_is_the_only_output() {
     let output = run(&[&server.addr], b"hello");
     assert_code(&output, 0);
     assert_eq!(output.stdout, b"HELLO");
-    assert_eq!(said(&output), "");
+    assert_eq!(stderr(&output), "");
 }
 
 #[test]
@@ -117,9 +117,9 @@ fn reply_cut_by_a_reset_exits_with_6() {
     assert_code(&output, 6);
     assert_eq!(output.stdout, b"half a rep");
     assert!(
-        said(&output).contains("reset the connection after 10 B"),
+        stderr(&output).contains("reset the connection after 10 B"),
         "{}",
-        said(&output)
+        stderr(&output)
     );
 }
 
@@ -145,9 +145,9 @@ fn refused_connection_exits_with_4_and_names_each_address() {
     let output = run(&[&port], b"");
     assert_code(&output, 4);
     assert!(
-        said(&output).contains(&format!("127.0.0.1:{port} refused")),
+        stderr(&output).contains(&format!("127.0.0.1:{port} refused")),
         "{}",
-        said(&output)
+        stderr(&output)
     );
 }
 
@@ -155,7 +155,7 @@ fn refused_connection_exits_with_4_and_names_each_address() {
 fn unknown_name_exits_with_3() {
     let output = run(&["no-such-host.invalid:80"], b"");
     assert_code(&output, 3);
-    assert!(said(&output).contains("no-such-host.invalid"));
+    assert!(stderr(&output).contains("no-such-host.invalid"));
 }
 
 #[test]
@@ -168,7 +168,11 @@ fn invalid_usage_exits_with_2_and_a_hint() {
     ] {
         let output = run(&args, b"");
         assert_code(&output, 2);
-        assert!(said(&output).contains(why), "{args:?}: {}", said(&output));
+        assert!(
+            stderr(&output).contains(why),
+            "{args:?}: {}",
+            stderr(&output)
+        );
     }
 }
 
@@ -195,9 +199,9 @@ fn black_hole_exits_with_5() {
     let output = run(&[&addr.to_string(), "-w", "300ms"], b"");
     assert_code(&output, 5);
     assert!(
-        said(&output).contains("did not answer within 300"),
+        stderr(&output).contains("did not answer within 300"),
         "{}",
-        said(&output)
+        stderr(&output)
     );
     assert!(started.elapsed() < Duration::from_secs(5));
 }
@@ -218,9 +222,9 @@ fn silent_peer_exits_with_5_only_if_a_reply_is_due() {
         assert_code(&output, code);
         assert_eq!(output.stdout, reply);
         assert!(
-            said(&output).contains("--linger-timeout"),
+            stderr(&output).contains("--linger-timeout"),
             "{}",
-            said(&output)
+            stderr(&output)
         );
         drop(stop);
         peer.join().unwrap();
@@ -239,7 +243,7 @@ fn peer_that_does_not_read_exits_with_5_and_counts_unsent() {
         &vec![b'x'; 50_000_000],
     );
     assert_code(&output, 5);
-    assert!(said(&output).contains("unsent"), "{}", said(&output));
+    assert!(stderr(&output).contains("unsent"), "{}", stderr(&output));
     drop(stop);
     peer.join().unwrap();
 }
@@ -279,9 +283,9 @@ fn unreadable_input_exits_with_1() {
         .unwrap();
     assert_code(&output, 1);
     assert!(
-        said(&output).contains("cannot read standard input"),
+        stderr(&output).contains("cannot read standard input"),
         "{}",
-        said(&output)
+        stderr(&output)
     );
     assert_eq!(peer.join().unwrap(), 0);
 }
@@ -310,8 +314,8 @@ fn explain_prints_each_call_in_order_on_stderr() {
     let output = run(&[&addr, "--explain"], b"hello\n");
     assert_code(&output, 0);
     assert_eq!(output.stdout, b"HELLO\n");
-    let told = said(&output);
-    let mut rest = told.as_str();
+    let explained = stderr(&output);
+    let mut rest = explained.as_str();
     for call in [
         "socket(AF_INET, SOCK_STREAM)",
         &format!("connect({addr})"),
@@ -323,7 +327,7 @@ fn explain_prints_each_call_in_order_on_stderr() {
     ] {
         let at = rest
             .find(call)
-            .unwrap_or_else(|| panic!("{call} is missing, or out of order:\n{told}"));
+            .unwrap_or_else(|| panic!("{call} is missing, or out of order:\n{explained}"));
         rest = &rest[at + call.len()..];
     }
 }
@@ -352,11 +356,11 @@ fn missing_thread_is_reported_without_panic() {
             .output()
             .expect("strace; its Debian package is strace");
         assert_code(&output, 1);
-        let said = said(&output);
+        let err = stderr(&output);
         assert!(
-            said.starts_with("echoic: cannot start a thread: "),
-            "{nth}: {said}"
+            err.starts_with("echoic: cannot start a thread: "),
+            "{nth}: {err}"
         );
-        assert_eq!(said.lines().count(), 1, "{said}");
+        assert_eq!(err.lines().count(), 1, "{err}");
     }
 }

@@ -66,12 +66,12 @@ impl Pty {
             .unwrap();
         let master = File::from(master);
         let shown = Arc::new(Shown::default());
-        let (mut reader, told) = (master.try_clone().unwrap(), Arc::clone(&shown));
+        let (mut reader, output) = (master.try_clone().unwrap(), Arc::clone(&shown));
         thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(n @ 1..) = reader.read(&mut buffer) {
-                told.bytes.lock().unwrap().extend_from_slice(&buffer[..n]);
-                told.more.notify_all();
+                output.bytes.lock().unwrap().extend_from_slice(&buffer[..n]);
+                output.more.notify_all();
             }
         });
         Self {

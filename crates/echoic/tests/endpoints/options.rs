@@ -22,7 +22,7 @@ fn each_option_applies_only_to_its_endpoint() {
     };
     Talk::to(plain).ask("NO LIMIT AND NO LINE", "no limit and no line");
     let mut talk = Talk::to(short);
-    talk.say("four\nfives\n");
+    talk.send("four\nfives\n");
     assert_eq!(talk.rest(), b"FOUR\n");
     assert_eq!(Talk::to(greet).rest(), b"hi\n&bye");
     Talk::to(echo).ask(b"\x03abc\x00", b"abc\n\n");
@@ -44,11 +44,11 @@ fn each_timeout_applies_only_to_its_endpoint() {
         "upper=:0?frame=line",
     ]);
     let mut patient = Talk::to(serve.at[3]);
-    patient.say("not fini");
+    patient.send("not fini");
     let since = Instant::now();
     let mut idle = Talk::to(serve.at[0]);
     let mut partial = Talk::to(serve.at[1]);
-    partial.say("not fini");
+    partial.send("not fini");
     let stalled = Talk::to(serve.at[2]);
     assert_eq!((idle.rest(), partial.rest()), (vec![], vec![]));
     let took = since.elapsed();

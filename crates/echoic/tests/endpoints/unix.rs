@@ -42,11 +42,11 @@ impl Talk {
 
     /// Sends a request and expects a reply.
     #[track_caller]
-    pub(crate) fn ask(&mut self, say: &str, hear: &str) {
-        self.0.write_all(say.as_bytes()).unwrap();
-        let mut heard = vec![0; hear.len()];
-        self.0.read_exact(&mut heard).unwrap();
-        assert_eq!(String::from_utf8_lossy(&heard), hear);
+    pub(crate) fn ask(&mut self, request: &str, reply: &str) {
+        self.0.write_all(request.as_bytes()).unwrap();
+        let mut received = vec![0; reply.len()];
+        self.0.read_exact(&mut received).unwrap();
+        assert_eq!(String::from_utf8_lossy(&received), reply);
     }
 
     /// Shuts down our half, and reads the rest to a clean end.
@@ -87,13 +87,13 @@ fn with_umask_zero(home: &Home, args: &[&str]) -> Command {
 
 const PYTHON: &str = "
 import socket, sys
-name, said = sys.argv[1], sys.argv[2].encode()
+name, request = sys.argv[1], sys.argv[2].encode()
 with socket.socket(socket.AF_UNIX) as peer:
     peer.connect('\\0' + name[1:] if name.startswith('@') else name)
-    peer.sendall(said)
+    peer.sendall(request)
     peer.shutdown(socket.SHUT_WR)
-    while heard := peer.recv(1024):
-        sys.stdout.write(heard.decode())
+    while received := peer.recv(1024):
+        sys.stdout.write(received.decode())
 ";
 
 #[test]
@@ -114,13 +114,13 @@ fn python_socat_and_nc_connect_by_path_and_abstract_name() {
         [&*long, "unix:./x.sock", &format!("unix:{name}")]
     );
     let path = long.strip_prefix("unix:").unwrap();
-    for (at, said, reply) in [
+    for (at, request, reply) in [
         (path, "Hi Ö", "hi ö"),
         ("./x.sock", "Hi ß", "HI SS"),
         (&name, "Hi ß", "Hi ß"),
     ] {
         let mut python = tool("python3", "python3");
-        python.args(["-c", PYTHON, at, said]);
+        python.args(["-c", PYTHON, at, request]);
         let mut socat = tool("socat", "socat");
         socat.args(["-t30", "-"]);
         socat.arg(match at.strip_prefix('@') {
@@ -131,7 +131,7 @@ fn python_socat_and_nc_connect_by_path_and_abstract_name() {
         nc.args(["-N", "-U", at]);
         for mut peer in [python, socat, nc] {
             home.settle(&mut peer);
-            assert_eq!(run(&mut peer, said.as_bytes()).good(), reply, "{peer:?}");
+            assert_eq!(run(&mut peer, request.as_bytes()).good(), reply, "{peer:?}");
         }
     }
     assert_eq!(serve.stop().served, 9);
@@ -184,7 +184,7 @@ fn d29_socket_file_of_a_dead_server_is_replaced() {
 
     // A killed server leaves its file, and the next one starts all the same.
     Serve::start_in(&home, &["upper=./left.sock"]).kill();
-    assert!(path.exists(), "nobody was there to remove it");
+    assert!(path.exists(), "a killed server cannot remove it");
     let again = Serve::start_in(&home, &["upper=./left.sock"]);
     Talk::to(&path).ask("again", "AGAIN");
     drop(again);
@@ -286,8 +286,8 @@ fn reply_the_system_refuses_is_never_recorded_as_sent() {
         let serve = Serve::start(&["unixgram:./g", "--durability", durability]);
         let mut python = tool("python3", "python3");
         serve.home.settle(&mut python);
-        let heard = run(python.args(["-c", NAMELESS]), b"").good();
-        assert_eq!(heard, "b'NAMED'\n");
+        let received = run(python.args(["-c", NAMELESS]), b"").good();
+        assert_eq!(received, "b'NAMED'\n");
         let home = serve.home.clone();
         serve.stop();
         assert_eq!(

@@ -23,7 +23,7 @@ impl Home {
         self.0.path()
     }
 
-    /// The path of the database, unless an option says otherwise.
+    /// The path of the database, unless an option overrides it.
     pub(crate) fn store(&self) -> PathBuf {
         self.path().join("echoic.db")
     }

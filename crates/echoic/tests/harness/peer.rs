@@ -32,26 +32,26 @@ impl Talk {
     }
 
     #[track_caller]
-    pub(crate) fn say(&mut self, bytes: impl AsRef<[u8]>) {
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.0.write_all(bytes.as_ref()).unwrap();
     }
 
     /// Expects exactly these bytes next.
     #[track_caller]
-    pub(crate) fn hear(&mut self, bytes: impl AsRef<[u8]>) {
-        let mut heard = vec![0; bytes.as_ref().len()];
-        self.0.read_exact(&mut heard).unwrap();
+    pub(crate) fn expect_reply(&mut self, bytes: impl AsRef<[u8]>) {
+        let mut received = vec![0; bytes.as_ref().len()];
+        self.0.read_exact(&mut received).unwrap();
         assert_eq!(
-            heard.escape_ascii().to_string(),
+            received.escape_ascii().to_string(),
             bytes.as_ref().escape_ascii().to_string()
         );
     }
 
     /// Sends a request and expects a reply.
     #[track_caller]
-    pub(crate) fn ask(&mut self, say: impl AsRef<[u8]>, hear: impl AsRef<[u8]>) {
-        self.say(say);
-        self.hear(hear);
+    pub(crate) fn ask(&mut self, request: impl AsRef<[u8]>, reply: impl AsRef<[u8]>) {
+        self.send(request);
+        self.expect_reply(reply);
     }
 
     /// Shuts down our half, and reads the rest to a clean end.
@@ -82,9 +82,9 @@ pub(crate) struct Load {
 pub(crate) struct Loaded {
     pub(crate) name: String,
     /// Lines sent, or attempted.
-    pub(crate) said: usize,
+    pub(crate) sent: usize,
     /// Complete lines received.
-    pub(crate) heard: Vec<String>,
+    pub(crate) received: Vec<String>,
     /// Bytes received after the last complete line.
     pub(crate) left: Vec<u8>,
     /// How the stream ended: in order, or with this error.
@@ -133,16 +133,22 @@ impl Loaded {
     #[track_caller]
     pub(crate) fn assert_prefix(&self) {
         let Self {
-            name, said, heard, ..
+            name,
+            sent,
+            received,
+            ..
         } = self;
-        for (number, reply) in heard.iter().enumerate() {
+        for (number, reply) in received.iter().enumerate() {
             assert_eq!(
                 *reply,
                 format!("{name}-{number}\n"),
                 "{name}: reply {number}"
             );
         }
-        assert!(heard.len() <= *said, "{name} heard more than it said");
+        assert!(
+            received.len() <= *sent,
+            "{name} received more replies than it sent lines"
+        );
     }
 }
 
@@ -151,24 +157,24 @@ fn load(talk: Talk, name: String, depth: usize, replies: &AtomicUsize) -> Loaded
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut loaded = Loaded {
         name,
-        said: 0,
-        heard: Vec::new(),
+        sent: 0,
+        received: Vec::new(),
         left: Vec::new(),
         end: Ok(()),
     };
     loop {
         // A failed write does not matter: the received replies count.
         let mut batch = String::new();
-        for number in loaded.said..loaded.said + depth {
+        for number in loaded.sent..loaded.sent + depth {
             batch += &format!("{}-{number}\n", loaded.name);
         }
         let _ = stream.write_all(batch.as_bytes());
-        loaded.said += depth;
+        loaded.sent += depth;
         for _ in 0..depth {
             let mut line = Vec::new();
             match reader.read_until(b'\n', &mut line) {
                 Ok(_) if line.last() == Some(&b'\n') => {
-                    loaded.heard.push(String::from_utf8(line).unwrap());
+                    loaded.received.push(String::from_utf8(line).unwrap());
                     replies.fetch_add(1, Ordering::Relaxed);
                 }
                 Ok(_) => {

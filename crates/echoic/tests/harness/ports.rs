@@ -1,5 +1,5 @@
 //! Scarce resources: ports and open files.
-#![allow(clippy::print_stdout, reason = "a test may say why it is skipped")]
+#![allow(clippy::print_stdout, reason = "a test may print why it is skipped")]
 
 use std::{
     fs::{File, TryLockError},
@@ -38,7 +38,10 @@ pub(crate) fn tutorial_ports() -> Option<File> {
     let deadline = Instant::now() + SOON;
     while let Err(error) = held.try_lock() {
         assert!(matches!(error, TryLockError::WouldBlock), "{error}");
-        assert!(Instant::now() < deadline, "another test keeps the ports");
+        assert!(
+            Instant::now() < deadline,
+            "another test still holds the ports"
+        );
         thread::sleep(Duration::from_millis(10));
     }
     for port in [5000, 12345] {

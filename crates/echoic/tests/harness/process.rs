@@ -70,7 +70,7 @@ pub(crate) fn python(program: &str, args: &[&dyn std::fmt::Display], input: &str
     run(&mut command, input.as_bytes())
 }
 
-/// Returns a command for a required tool; if it is missing, the panic says which package to install.
+/// Returns a command for a required tool; if it is missing, the panic names the package to install.
 #[track_caller]
 pub(crate) fn tool(name: &str, package: &str) -> Command {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -104,10 +104,10 @@ pub(crate) fn wait_for_end(child: &mut Child, at_most: Duration) -> Option<ExitS
 
 /// The lines that a process prints, as they come.
 #[derive(Clone, Debug)]
-pub(crate) struct Lines(Arc<Heard>);
+pub(crate) struct Lines(Arc<LineBuffer>);
 
 #[derive(Debug, Default)]
-struct Heard {
+struct LineBuffer {
     state: Mutex<State>,
     more: Condvar,
 }
@@ -121,8 +121,8 @@ struct State {
 impl Lines {
     /// Reads `from` to its end, on a thread of its own.
     pub(crate) fn of(from: impl Read + Send + 'static) -> Self {
-        let heard = Arc::<Heard>::default();
-        let told = Arc::clone(&heard);
+        let lines = Arc::<LineBuffer>::default();
+        let shared = Arc::clone(&lines);
         thread::spawn(move || {
             let mut from = BufReader::new(from);
             let mut line = Vec::new();
@@ -131,17 +131,18 @@ impl Lines {
                 if line.last() == Some(&b'\n') {
                     line.pop();
                 }
-                told.state
+                shared
+                    .state
                     .lock()
                     .unwrap()
                     .lines
                     .push(std::mem::take(&mut line));
-                told.more.notify_all();
+                shared.more.notify_all();
             }
-            told.state.lock().unwrap().ended = true;
-            told.more.notify_all();
+            shared.state.lock().unwrap().ended = true;
+            shared.more.notify_all();
         });
-        Self(heard)
+        Self(lines)
     }
 
     /// Waits until `found` returns a value for the lines so far.

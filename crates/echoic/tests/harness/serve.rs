@@ -144,13 +144,13 @@ impl Serve {
     #[track_caller]
     fn printed(&self) -> Vec<String> {
         let listening = self.err.wait("word of what is listened on", |lines| {
-            let said = lines.iter().any(|line| line.starts_with("recording"));
+            let is_ready = lines.iter().any(|line| line.starts_with("recording"));
             let at = |line: &String| {
                 let rest = line.strip_prefix("listening on ")?;
                 let url = rest.split(' ').next()?;
                 Some(url.split_once("://").map_or(url, |(_, at)| at).to_owned())
             };
-            said.then(|| lines.iter().filter_map(at).collect::<Vec<String>>())
+            is_ready.then(|| lines.iter().filter_map(at).collect::<Vec<String>>())
         });
         // An endpoint open in both families has the same port in each.
         let mut endpoints = listening.clone();
@@ -210,8 +210,8 @@ impl Serve {
         let since = Instant::now();
         let code = self.ends_somehow();
         let took = since.elapsed();
-        let said = self.err.all();
-        let last = said.last().expect("it says how it stopped");
+        let err = self.err.all();
+        let last = err.last().expect("a last line");
         let mut numbers = last
             .split(|c: char| !c.is_ascii_digit())
             .filter(|digits| !digits.is_empty())

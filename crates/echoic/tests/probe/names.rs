@@ -10,7 +10,7 @@ use super::network::RESOLVER;
 
 /// The reply to one question.
 #[derive(Clone, Debug)]
-pub(crate) enum Say {
+pub(crate) enum DnsReply {
     /// These addresses, of the requested type.
     Addresses(Vec<IpAddr>),
     /// A CNAME of one label with these bytes, and its addresses.
@@ -26,7 +26,7 @@ pub(crate) enum Say {
 }
 
 /// A name, and its replies to AAAA and A. Other names do not exist.
-pub(crate) type Zone = Vec<(&'static str, Say, Say)>;
+pub(crate) type Zone = Vec<(&'static str, DnsReply, DnsReply)>;
 
 /// TTL of the records, in seconds.
 pub(crate) const TTL: u32 = 77;
@@ -40,19 +40,19 @@ pub(crate) fn serve(zone: Zone) {
             let Some((name, kind, asked)) = parse(&question[..len]) else {
                 continue;
             };
-            let said = zone
+            let entry = zone
                 .iter()
                 .find(|(known, ..)| name.eq_ignore_ascii_case(known));
-            let say = match (said, kind) {
+            let answer = match (entry, kind) {
                 (Some((_, six, _)), AAAA) => six.clone(),
                 (Some((_, _, four)), A) => four.clone(),
-                (Some(_), _) => Say::NoRecord,
-                (None, _) => Say::Code(3),
+                (Some(_), _) => DnsReply::NoRecord,
+                (None, _) => DnsReply::Code(3),
             };
-            let Some(reply) = reply(asked, &say) else {
+            let Some(reply) = reply(asked, &answer) else {
                 continue;
             };
-            if let Say::Late(by, _) = say {
+            if let DnsReply::Late(by, _) = answer {
                 let socket = socket.try_clone().unwrap();
                 thread::spawn(move || {
                     thread::sleep(by);
@@ -86,13 +86,13 @@ fn parse(packet: &[u8]) -> Option<(String, u16, &[u8])> {
     Some((labels.join("."), kind, packet.get(..at + 4)?))
 }
 
-fn reply(asked: &[u8], say: &Say) -> Option<Vec<u8>> {
-    let (code, alias, addrs): (u8, Option<&[u8]>, &[IpAddr]) = match say {
-        Say::Nothing => return None,
-        Say::Code(code) => (*code, None, &[]),
-        Say::NoRecord => (0, None, &[]),
-        Say::Addresses(addrs) | Say::Late(_, addrs) => (0, None, addrs),
-        Say::Alias(alias, addrs) => (0, Some(alias), addrs),
+fn reply(asked: &[u8], answer: &DnsReply) -> Option<Vec<u8>> {
+    let (code, alias, addrs): (u8, Option<&[u8]>, &[IpAddr]) = match answer {
+        DnsReply::Nothing => return None,
+        DnsReply::Code(code) => (*code, None, &[]),
+        DnsReply::NoRecord => (0, None, &[]),
+        DnsReply::Addresses(addrs) | DnsReply::Late(_, addrs) => (0, None, addrs),
+        DnsReply::Alias(alias, addrs) => (0, Some(alias), addrs),
     };
     let count = u16::try_from(addrs.len() + usize::from(alias.is_some())).unwrap();
     let mut reply = asked.to_vec();

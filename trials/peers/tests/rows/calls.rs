@@ -101,14 +101,14 @@ fn connection_churn_leaks_nothing() {
 }
 
 /// Runs this many conversations, each a connect, a request, a reply and a close; four at a time.
-fn connect_and_disconnect(at: SocketAddr, count: usize, hear: &'static [u8]) {
+fn connect_and_disconnect(at: SocketAddr, count: usize, reply: &'static [u8]) {
     let peers: Vec<_> = (0..4)
         .map(|peer| {
             let source = Ipv4Addr::new(127, 0, 0, 2 + peer);
             thread::spawn(move || {
                 for _ in 0..count / 4 {
                     let mut stream = call_from(source, at).unwrap();
-                    ask(&mut stream, b"hello", hear).unwrap();
+                    ask(&mut stream, b"hello", reply).unwrap();
                 }
             })
         })
@@ -209,9 +209,9 @@ fn resets() {
     }
     let good = good.stop().map(|times| times.len());
     let left = until_closed(server, files).saturating_sub(files);
-    let told = serve.ended("peer-reset", 2 * count);
+    let recorded = serve.ended("peer-reset", 2 * count);
     let in_order = serve.ended("service-closed", orderly);
-    let said = serve.said().lines().count();
+    let warnings = serve.stderr().lines().count();
     Row {
         row: 13,
         hazard: "resets amid a reply".into(),
@@ -220,7 +220,7 @@ fn resets() {
              of a short one"
         ),
         observed: format!(
-            "{told} recorded as `peer-reset`; {left} files left; {said} lines on standard error; \
+            "{recorded} recorded as `peer-reset`; {left} files left; {warnings} lines on standard error; \
              {} answers to two good peers beside, all right",
             good.as_ref().map_or(0, |answers| *answers)
         ),
@@ -228,7 +228,7 @@ fn resets() {
         control: format!(
             "{orderly} callers that take it all are recorded as `service-closed`: {in_order}"
         ),
-        pass: told == 2 * count && in_order == orderly && left == 0 && said <= 20 && good.is_ok(),
+        pass: recorded == 2 * count && in_order == orderly && left == 0 && warnings <= 20 && good.is_ok(),
         scale,
     }
     .hold();
@@ -244,10 +244,10 @@ fn crowd(at: SocketAddr, count: usize) -> (usize, usize, usize) {
     let mut peers = calls(at, count);
     let (mut answered, mut ended, mut reset) = (0, 0, 0);
     for peer in &mut peers {
-        let mut heard = [0; 5];
+        let mut received = [0; 5];
         match peer
             .write_all(b"hello")
-            .and_then(|()| peer.read(&mut heard))
+            .and_then(|()| peer.read(&mut received))
         {
             Ok(5) => answered += 1,
             Ok(_) => ended += 1,
@@ -260,19 +260,19 @@ fn crowd(at: SocketAddr, count: usize) -> (usize, usize, usize) {
 fn too_many() {
     let serve = Serve::start(&["upper=:0", "--max-connections", "100"]);
     let (answered, ended, reset) = crowd(serve.at[0], 150);
-    let told = serve.ended("too-many-connections", 50);
+    let recorded = serve.ended("too-many-connections", 50);
     let open = Serve::start(&["upper=:0"]);
     let control = crowd(open.at[0], 150);
     Row {
         row: 3,
         hazard: "more callers than may be at once".into(),
-        load: "150 with `--max-connections 100`, each of which speaks first".into(),
+        load: "150 with `--max-connections 100`, each of which sends a request".into(),
         observed: format!(
-            "{answered} answered, {ended} ended in order, {reset} reset; {told} recorded as `too-many-connections`"
+            "{answered} answered, {ended} ended in order, {reset} reset; {recorded} recorded as `too-many-connections`"
         ),
         limit: "100, 50, 0; 50".into(),
         control: format!("without the option {} of 150 are answered", control.0),
-        pass: (answered, ended, reset, told) == (100, 50, 0, 50) && control == (150, 0, 0),
+        pass: (answered, ended, reset, recorded) == (100, 50, 0, 50) && control == (150, 0, 0),
         scale: Scale::asked(),
     }
     .hold();
@@ -291,23 +291,23 @@ fn answered_after_half_close(at: SocketAddr) -> usize {
     let mut peer = call(at);
     let lines: Vec<String> = (0..1000).map(|i| format!("line {i}\n")).collect();
     let mut writer = peer.try_clone().unwrap();
-    let said = lines.concat() + "the last";
+    let request = lines.concat() + "the last";
     let saying = thread::spawn(move || {
-        writer.write_all(said.as_bytes()).unwrap();
+        writer.write_all(request.as_bytes()).unwrap();
         finish(&writer);
     });
-    let (heard, seen) = rest(&mut peer);
+    let (received, seen) = rest(&mut peer);
     saying.join().unwrap();
     assert_eq!(seen, Seen::End);
-    let heard = String::from_utf8(heard).unwrap();
+    let received = String::from_utf8(received).unwrap();
     let expected = lines
         .iter()
         .map(|line| line.to_uppercase())
         .chain(["THE LAST".to_owned()]);
-    heard
+    received
         .split_inclusive('\n')
         .zip(expected)
-        .filter(|(heard, line)| heard == line)
+        .filter(|(received, line)| received == line)
         .count()
 }
 

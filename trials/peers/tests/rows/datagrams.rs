@@ -56,17 +56,17 @@ fn over_udp(at: SocketAddr, len: usize) -> DatagramResult {
     let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
     peer.connect(at).unwrap();
     peer.set_read_timeout(Some(SOON)).unwrap();
-    let said = body(len);
-    match peer.send(&said) {
+    let request = body(len);
+    match peer.send(&request) {
         Ok(_) => {}
         Err(error) if error.raw_os_error() == Some(rustix::io::Errno::MSGSIZE.raw_os_error()) => {
             return DatagramResult::NotSent;
         }
         Err(error) => panic!("{error}"),
     }
-    let mut heard = vec![0; 2 * ROOM];
-    let n = peer.recv(&mut heard).unwrap();
-    if heard[..n] == said {
+    let mut received = vec![0; 2 * ROOM];
+    let n = peer.recv(&mut received).unwrap();
+    if received[..n] == request {
         DatagramResult::Whole
     } else {
         DatagramResult::Altered
@@ -77,23 +77,23 @@ fn over_unix(at: &Path, own: &Path, len: usize) -> DatagramResult {
     let peer = UnixDatagram::bind(own).unwrap();
     peer.connect(at).unwrap();
     peer.set_write_timeout(Some(SOON)).unwrap();
-    let said = body(len);
-    peer.send(&said).unwrap();
-    let (mut heard, mut fate) = (vec![0; 2 * ROOM], DatagramResult::Silence);
+    let request = body(len);
+    peer.send(&request).unwrap();
+    let (mut received, mut result) = (vec![0; 2 * ROOM], DatagramResult::Silence);
     peer.set_read_timeout(Some(PATIENCE)).unwrap();
-    match peer.recv(&mut heard) {
-        Ok(n) if heard[..n] == said => fate = DatagramResult::Whole,
-        Ok(_) => fate = DatagramResult::Altered,
+    match peer.recv(&mut received) {
+        Ok(n) if received[..n] == request => result = DatagramResult::Whole,
+        Ok(_) => result = DatagramResult::Altered,
         Err(error) if error.kind() == ErrorKind::WouldBlock => {}
         Err(error) => panic!("{error}"),
     }
     // The next one is answered, whatever happened to that one.
     peer.set_read_timeout(Some(SOON)).unwrap();
     peer.send(b"next").unwrap();
-    let n = peer.recv(&mut heard).unwrap();
-    assert_eq!(&heard[..n], b"next");
+    let n = peer.recv(&mut received).unwrap();
+    assert_eq!(&received[..n], b"next");
     std::fs::remove_file(own).unwrap();
-    fate
+    result
 }
 
 fn trial() {
@@ -116,19 +116,19 @@ fn trial() {
     ];
     let mut wrong = Vec::new();
     for (len, expected) in udp {
-        let fate = over_udp(at, len);
-        if fate != expected {
-            wrong.push(format!("udp {len}: {fate:?}"));
+        let result = over_udp(at, len);
+        if result != expected {
+            wrong.push(format!("udp {len}: {result:?}"));
         }
     }
     for (len, expected) in unix {
-        let fate = over_unix(&socket, &own, len);
-        if fate != expected {
-            wrong.push(format!("unixgram {len}: {fate:?}"));
+        let result = over_unix(&socket, &own, len);
+        if result != expected {
+            wrong.push(format!("unixgram {len}: {result:?}"));
         }
     }
     let grown = serve.process().resident_peak().saturating_sub(before);
-    let told = serve.ended("message-too-long", 2);
+    let recorded = serve.ended("message-too-long", 2);
     let naive = Naive::start(TAKES_PARTS);
     let control = over_udp(naive.at, UDP_MAX);
     Row {
@@ -140,7 +140,7 @@ fn trial() {
         ),
         observed: if wrong.is_empty() {
             format!(
-                "8 datagrams: the first two of each answered whole, the others not in part either; {told} recorded as \
+                "8 datagrams: the first two of each answered whole, the others not in part either; {recorded} recorded as \
                  `message-too-long`; memory at most {} above",
                 kib(grown)
             )
@@ -149,7 +149,7 @@ fn trial() {
         },
         limit: format!("exactly the first two of each; 2 so recorded; {}", kib(4 << 20)),
         control: format!("a server that reads into 4,096 bytes, {UDP_MAX}: {control:?}"),
-        pass: wrong.is_empty() && told == 2 && grown <= 4 << 20 && control == DatagramResult::Altered,
+        pass: wrong.is_empty() && recorded == 2 && grown <= 4 << 20 && control == DatagramResult::Altered,
         scale: Scale::asked(),
     }
     .hold();

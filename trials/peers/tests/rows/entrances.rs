@@ -67,13 +67,13 @@ fn is_answered(serve: &Serve, message: &[u8]) -> bool {
         let _ = writer.write_all(&message);
         finish(&writer);
     });
-    let (heard, seen) = rest(&mut peer);
+    let (received, seen) = rest(&mut peer);
     writing.join().unwrap();
     assert!(
-        seen != Seen::Open && (heard.is_empty() || heard == expected),
+        seen != Seen::Open && (received.is_empty() || received == expected),
         "neither whole nor nothing"
     );
-    heard == expected
+    received == expected
 }
 
 #[test]
@@ -127,9 +127,11 @@ fn too_long() {
             control += usize::from(is_answered(&wide, &message));
         }
         most = most.max(serve.process().resident_peak().saturating_sub(before));
-        let told = serve.ended("message-too-long", 2);
-        if told != 2 {
-            wrong.push(format!("{framing}: {told} recorded as message-too-long"));
+        let recorded = serve.ended("message-too-long", 2);
+        if recorded != 2 {
+            wrong.push(format!(
+                "{framing}: {recorded} recorded as message-too-long"
+            ));
         }
     }
     Row {
@@ -246,15 +248,15 @@ fn garbage() {
     for framing in framings {
         let serve = Serve::start(&["echo=:0", "upper=:0", "--frame", framing]);
         for i in 0..conversations {
-            let mut said = vec![0; each];
-            seed.fill(&mut said);
+            let mut request = vec![0; each];
+            seed.fill(&mut request);
             let mut peer: TcpStream = call(serve.at[i % 2]);
             let piece = [1, 2, 3, 7, 4096][i % 5];
             let mut writer = peer.try_clone().unwrap();
-            let saying = said.clone();
+            let sending = request.clone();
             let writing = thread::spawn(move || {
                 // Pieces of one byte take long; a few hundred of them are enough.
-                let (small, rest) = saying.split_at(saying.len().min(piece * 500));
+                let (small, rest) = sending.split_at(sending.len().min(piece * 500));
                 let pieces = small.chunks(piece).chain(rest.chunks(4096));
                 let mut taken = 0;
                 for piece in pieces {
@@ -266,20 +268,21 @@ fn garbage() {
                 finish(&writer);
                 taken
             });
-            let mut heard = Vec::new();
-            let _ = peer.read_to_end(&mut heard);
+            let mut received = Vec::new();
+            let _ = peer.read_to_end(&mut received);
             bytes += writing.join().unwrap();
             offered += each;
             if framing == "chunk" && i % 2 == 0 {
-                echoed += heard.len();
-                right &= heard == said;
+                echoed += received.len();
+                right &= received == request;
             }
         }
         let next = framed(framing, 3);
         ask(&mut call(serve.at[0]), &next, &next).unwrap();
         let (stopped, _home) = serve.stop();
-        right &=
-            stopped.in_order && !stopped.said.contains("bug") && !stopped.said.contains("panic");
+        right &= stopped.in_order
+            && !stopped.stderr.contains("bug")
+            && !stopped.stderr.contains("panic");
     }
     // A single wrong byte would be detected.
     let mut altered = framed("line", 3);
@@ -319,9 +322,9 @@ fn browser() {
     let mut flagged = Vec::new();
     for framing in ["chunk", "line", "crlf", "nul"] {
         let serve = Serve::start(&["discard=:0", "--frame", framing]);
-        for said in [&request[..], b"hello\n", b"POST is no request\n"] {
+        for request in [&request[..], b"hello\n", b"POST is no request\n"] {
             let mut peer = call(serve.at[0]);
-            peer.write_all(said).unwrap();
+            peer.write_all(request).unwrap();
             finish(&peer);
             rest(&mut peer);
         }

@@ -97,7 +97,7 @@ fn heavy_senders_that_never_read_do_not_delay_others() {
             let grown = naive.process().resident_peak().saturating_sub(before);
             drop(naive);
             let control = format!(
-                "a server that keeps what it cannot send, with 50 such peers: {}",
+                "a server that buffers what it cannot send, with 50 such peers: {}",
                 kib(grown)
             );
             trial(
@@ -160,7 +160,7 @@ fn trial(service: &str, count: usize, scale: Scale, control: &str, control_fails
         // All share the cores: the flood's own CPU use is not caused by the record.
         limit: format!(
             "{} (twice that where nothing is recorded, or {} where all cores are full), and a tenth of the answers at least; served = \
-             recorded + lost, and 0 lost; 192 MiB (64 behind, as much being kept, the record's pages)",
+             recorded + lost, and 0 lost; 192 MiB (64 behind, as much being committed, the record's pages)",
             time(fair.allowed(scale)),
             time(fair.floor(scale))
         ),

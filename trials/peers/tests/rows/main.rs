@@ -4,7 +4,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,
-    reason = "a test fails by panicking, and may say why it skips"
+    reason = "a test fails by panicking, and may print why it skips"
 )]
 
 mod calls;

@@ -39,7 +39,7 @@ impl Slow {
         }
     }
 
-    fn say(&mut self) {
+    fn send_byte(&mut self) {
         for (stream, _, ended) in &mut self.0 {
             if ended.is_none() {
                 push(stream, b"x");
@@ -70,7 +70,7 @@ fn turn(serve: &Serve, count: usize, good: usize, control: &mut Slow) -> Turn {
     let peers = GoodPeers::start(serve.at[0], good, Duration::from_millis(5));
     let grown = serve.process().resident().saturating_sub(before);
     let began = Instant::now();
-    let mut said = began;
+    let mut last_sent = began;
     while began.elapsed() < PARTIAL + Duration::from_secs(7)
         && slow.0.iter().any(|(.., ended)| ended.is_none())
     {
@@ -78,10 +78,10 @@ fn turn(serve: &Serve, count: usize, good: usize, control: &mut Slow) -> Turn {
         if began.elapsed() + Duration::from_secs(1) > PARTIAL {
             slow.go_on();
         }
-        if said.elapsed() > Duration::from_secs(1) {
-            said = Instant::now();
-            slow.say();
-            control.say();
+        if last_sent.elapsed() > Duration::from_secs(1) {
+            last_sent = Instant::now();
+            slow.send_byte();
+            control.send_byte();
         }
         thread::sleep(Duration::from_millis(20));
     }

@@ -22,10 +22,10 @@ fn call_from_one_source(serve: &Serve, count: usize) -> (usize, usize) {
     let (mut served, mut refused) = (0, 0);
     for peer in &mut peers {
         peer.write_all(b"hello\n").unwrap();
-        let mut heard = [0; 6];
-        match peer.read(&mut heard) {
+        let mut received = [0; 6];
+        match peer.read(&mut received) {
             Ok(0) => refused += 1,
-            Ok(6) if &heard == b"HELLO\n" => served += 1,
+            Ok(6) if &received == b"HELLO\n" => served += 1,
             other => panic!("{other:?}"),
         }
     }
@@ -59,15 +59,15 @@ fn trial() {
         .iter_mut()
         .filter_map(|peer| ask(peer, b"again\n", b"AGAIN\n").ok())
         .count();
-    let told = serve.ended("too-many-from-source", 7);
+    let recorded = serve.ended("too-many-from-source", 7);
     drop(there);
 
     let paced = Serve::start(&["upper=:0", "--frame", "line", "--source-messages", "100"]);
     let mut peer = call_from(GREEDY, paced.at[0]).unwrap();
     peer.write_all("hello\n".repeat(250).as_bytes()).unwrap();
     finish(&peer);
-    let (heard, seen) = rest(&mut peer);
-    let answered = heard.len() / 6;
+    let (received, seen) = rest(&mut peer);
+    let answered = received.len() / 6;
     let too_fast = paced.ended("too-fast", 1);
 
     let unlimited = Serve::start(&["upper=:0", "--frame", "line"]);
@@ -80,13 +80,13 @@ fn trial() {
              messages at once with `--source-messages 100`"
         ),
         observed: format!(
-            "{served} served, {refused} ended in order, {told} recorded as `too-many-from-source`; {right} of {others} others \
+            "{served} served, {refused} ended in order, {recorded} recorded as `too-many-from-source`; {right} of {others} others \
              answered, {still} of {held} again afterwards; {answered} messages answered and then {seen:?}, {too_fast} recorded as \
              `too-fast`"
         ),
-        limit: "exactly 5; nobody else hindered; 100, and one more for the time that passes".into(),
+        limit: "exactly 5; no other source affected; 100, and one more for the time that passes".into(),
         control: format!("without the options {all} of 12 are served"),
-        pass: (served, refused, told) == (5, 7, 7)
+        pass: (served, refused, recorded) == (5, 7, 7)
             && right == others
             && still == held
             && (100..=101).contains(&answered)

@@ -45,15 +45,15 @@ impl Met {
             return;
         };
         stream.set_read_timeout(Some(patience)).unwrap();
-        let mut heard: Vec<u8> = Vec::new();
+        let mut received: Vec<u8> = Vec::new();
         let asked = stream.write_all(b"hello\n").and_then(|()| {
             let mut reply = [0; 6];
             let n = stream.read(&mut reply)?;
-            heard.extend(&reply[..n]);
+            received.extend(&reply[..n]);
             Ok(())
         });
         match asked {
-            Ok(()) if heard == b"HELLO\n" => self.answered += 1,
+            Ok(()) if received == b"HELLO\n" => self.answered += 1,
             Ok(()) => self.ended += 1,
             Err(error) if error.kind() == ErrorKind::WouldBlock => self.ended += 1,
             Err(_) => self.reset += 1,
@@ -119,7 +119,7 @@ fn last_moment() {
             met
         })
     });
-    let deaf = sum(calling.collect());
+    let naive = sum(calling.collect());
     Row {
         row: 16,
         hazard: "callers at the moment of the stop".into(),
@@ -130,8 +130,8 @@ fn last_moment() {
             met.answered, met.refused, met.ended, met.reset
         ),
         limit: "as many recorded as answered; none reset".into(),
-        control: format!("a server that closes without a look at its queue: {} of 8 reset", deaf.reset),
-        pass: met.reset == 0 && recorded == met.answered && in_order && met.answered > 0 && deaf.reset > 0,
+        control: format!("a server that closes without accepting its queue: {} of 8 reset", naive.reset),
+        pass: met.reset == 0 && recorded == met.answered && in_order && met.answered > 0 && naive.reset > 0,
         scale,
     }
     .hold();

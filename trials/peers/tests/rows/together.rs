@@ -113,7 +113,7 @@ fn trial() {
             "not killed; all answered; p99 {} (twice that without, or 5 ms in the full run)",
             time(fair.allowed(scale))
         ),
-        control: format!("a server that keeps what it cannot send, with 50 that never read: killed: {naive_killed}"),
+        control: format!("a server that buffers what it cannot send, with 50 that never read: killed: {naive_killed}"),
         pass: !killed && still_right == idle && fair.holds(scale) && held >= idle + unread + slow && naive_killed,
         scale,
     }

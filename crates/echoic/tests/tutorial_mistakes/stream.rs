@@ -23,8 +23,8 @@ fn d01_idle_connection_does_not_block_others() {
 quiet = socket.create_connection(c.getpeername())
 quiet.send(b'mine'); print(quiet.recv(9)); c.send(b'theirs'); print(c.recv(9))";
     let serve = Serve::start(&[":0"]);
-    let heard = client(serve.at[0].port(), program);
-    assert_eq!(heard, "b'MINE'\nb'THEIRS'\n");
+    let received = client(serve.at[0].port(), program);
+    assert_eq!(received, "b'MINE'\nb'THEIRS'\n");
 
     let naive = server(NAIVE);
     let ran = client_fails(
@@ -97,8 +97,8 @@ print(got)";
     assert_eq!(client(port, "c.send(b'a'); print(c.recv(9))"), "b'A'\n");
 
     let mut naive = server(NAIVE);
-    let heard = client(naive.port(), "c.send(b'stra\\xc3'); print(c.recv(9))");
-    assert_eq!(heard, "b''\n");
+    let received = client(naive.port(), "c.send(b'stra\\xc3'); print(c.recv(9))");
+    assert_eq!(received, "b''\n");
     let code = naive.child.wait().unwrap().code();
     assert_eq!(code, Some(1), "for everybody");
 }
@@ -132,12 +132,12 @@ fn d06_slow_reader_gets_the_whole_reply() {
     let naive = server(
         "c, _ = s.accept(); c.setblocking(False); print(c.send(b'x' * 20_000_000)); c.close()",
     );
-    let heard = client(
+    let received = client(
         naive.port(),
         "time.sleep(0.3)\nn = 0\nwhile d := c.recv(1 << 20): n += len(d)\nprint(n)",
     );
     assert!(
-        heard.trim().parse::<usize>().unwrap() < BYTES,
+        received.trim().parse::<usize>().unwrap() < BYTES,
         "most of it was never sent"
     );
 }
@@ -179,13 +179,13 @@ u.sendto(b'', ('127.0.0.1', int(sys.argv[1]))); print(u.recvfrom(9)[0])";
     let udp = serve.at[1].port();
     assert_eq!(crate::python(program, &[&udp], "").good(), "b''\n");
     // The client does not wait for a given reply, and prints what arrives.
-    let heard = run(
+    let received = run(
         &mut serve
             .home
             .echoic(&["connect", &serve.addresses[0], "--frame", "line"]),
         b"\n\na\n",
     );
-    assert_eq!(heard.good(), "\n\nA\n");
+    assert_eq!(received.good(), "\n\nA\n");
     let home = serve.home.clone();
     serve.stop();
     assert_eq!(home.count(&["size:0"]), 1, "the datagram is recorded");
@@ -195,11 +195,11 @@ u.sendto(b'', ('127.0.0.1', int(sys.argv[1]))); print(u.recvfrom(9)[0])";
 #[test]
 fn d09_q_is_an_ordinary_message() {
     let serve = Serve::start(&[":0"]);
-    let heard = run(
+    let received = run(
         &mut serve.home.echoic(&["connect", &serve.addresses[0]]),
         b"q\nexit\nhello\n",
     );
-    assert_eq!(heard.good(), "Q\nEXIT\nHELLO\n");
+    assert_eq!(received.good(), "Q\nEXIT\nHELLO\n");
 }
 
 #[test]

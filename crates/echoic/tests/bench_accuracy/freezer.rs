@@ -42,7 +42,7 @@ impl Freezer {
         Self { addr, desk }
     }
 
-    /// Returns when each message was due, as it says itself, and how long its reply took from then on; ascending by due
+    /// Returns when each message was due, from its text, and how long its reply took from then on; ascending by due
     /// time. Both in microseconds.
     pub(crate) fn truth(&self) -> Vec<(f64, f64)> {
         let mut truth = self.desk.lock().unwrap().answered.clone();

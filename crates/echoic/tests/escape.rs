@@ -3,10 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod harness;
-#[path = "shown/hostile.rs"]
+#[path = "escape/hostile.rs"]
 mod hostile;
-#[path = "shown/obeying.rs"]
-mod obeying;
+#[path = "escape/interpreter.rs"]
+mod interpreter;
 #[allow(
     dead_code,
     reason = "written for the tests of connect; here it types little"
@@ -27,7 +27,7 @@ use std::{
 
 use harness::{Home, Lines, SOON, Serve, Talk, run, terminal};
 use hostile::{characters, commands, forging, framed, hostile, hostile_lines};
-use obeying::Obeying;
+use interpreter::Interpreter;
 use pty::Pty;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -71,10 +71,10 @@ fn shown_by(command: &mut Command) -> Vec<u8> {
 
 #[track_caller]
 fn assert_inert(shown: &[u8], what: impl Debug) {
-    let obeyed = Obeying::about(shown);
+    let executed = Interpreter::about(shown);
     let text = shown.escape_ascii();
     assert!(str::from_utf8(shown).is_ok(), "{what:?}: {text}");
-    assert!(obeyed.is_empty(), "{what:?}: {obeyed:?} in {text}");
+    assert!(executed.is_empty(), "{what:?}: {executed:?} in {text}");
 }
 
 /// A server for one client, which sends `bytes` and waits for the client's end.
@@ -92,7 +92,7 @@ fn server_sending(bytes: Vec<u8>) -> (String, JoinHandle<()>) {
 #[test]
 fn raw_hostile_bytes_control_the_terminal() {
     assert!(str::from_utf8(&hostile_lines()).is_err());
-    let obeyed = Obeying::about(&hostile_lines());
+    let executed = Interpreter::about(&hostile_lines());
     for what in [
         "control 07",
         "control 08",
@@ -108,29 +108,33 @@ fn raw_hostile_bytes_control_the_terminal() {
         "hidden 2066",
         "hidden 200b",
     ] {
-        assert!(obeyed.contains(what), "{what} is not in {obeyed:?}");
+        assert!(executed.contains(what), "{what} is not in {executed:?}");
     }
     assert!(
-        obeyed.contains("control 9b") || obeyed.contains("hidden 009b"),
-        "{obeyed:?}"
+        executed.contains("control 9b") || executed.contains("hidden 009b"),
+        "{executed:?}"
     );
 }
 
 #[test]
 fn connect_prompt_escapes_hostile_bytes() {
-    let mut said = hostile_lines();
-    said.extend(b"that was all\n");
+    let mut sent = hostile_lines();
+    sent.extend(b"that was all\n");
     for explain in [&[][..], &["--explain"]] {
-        let (addr, serving) = server_sending(said.clone());
+        let (addr, serving) = server_sending(sent.clone());
         let args = [&[&addr[..], "--frame", "line"], explain].concat();
         let mut pty = Pty::start_with(&args, &[]);
         pty.wait_for("that was all");
         pty.press("q\r");
         assert_eq!(pty.code(), Some(0));
-        let edits = Obeying::at_a_prompt();
+        let edits = Interpreter::at_a_prompt();
         let shown = pty.shown();
-        let obeyed = edits.after(&shown);
-        assert!(obeyed.is_empty(), "{obeyed:?} in {}", shown.escape_ascii());
+        let executed = edits.after(&shown);
+        assert!(
+            executed.is_empty(),
+            "{executed:?} in {}",
+            shown.escape_ascii()
+        );
         serving.join().unwrap();
     }
 }
@@ -138,12 +142,12 @@ fn connect_prompt_escapes_hostile_bytes() {
 /// Output into a pipe is not escaped: it is exactly what was received.
 #[test]
 fn pipe_gets_every_byte_unchanged() {
-    let said = hostile_lines();
-    let (addr, serving) = server_sending(said.clone());
+    let sent = hostile_lines();
+    let (addr, serving) = server_sending(sent.clone());
     let out = run(echoic().args([&addr, "--linger-timeout", "1s"]), b"");
-    assert!(out.out == said, "{}", out.err);
+    assert!(out.out == sent, "{}", out.err);
     serving.join().unwrap();
-    let (addr, serving) = server_sending(said);
+    let (addr, serving) = server_sending(sent);
     let shown = shown_by(echoic().args([&addr, "--linger-timeout", "1s"]));
     assert_inert(&shown, "connect without a prompt");
     assert!(shown.len() > 2000, "{}", shown.escape_ascii());
@@ -151,7 +155,7 @@ fn pipe_gets_every_byte_unchanged() {
 }
 
 /// Returns a server after exchanges with hostile requests and replies.
-fn told(args: &[&str]) -> Serve {
+fn hostile_server(args: &[&str]) -> Serve {
     let server = Serve::start(&[&["echo=:0", "--frame", "line"], args].concat());
     let mut talk = Talk::to(server.at[0]);
     let lines = hostile_lines();
@@ -162,7 +166,7 @@ fn told(args: &[&str]) -> Serve {
 
 #[test]
 fn log_output_escapes_hostile_bytes() {
-    let server = told(&[]);
+    let server = hostile_server(&[]);
     let home = Arc::clone(&server.home);
     server.stop();
     for args in [
@@ -297,7 +301,7 @@ fn argument_errors_escape_hostile_bytes() {
             let mut command = home.echoic(call);
             let shown = shown_by(command.arg(argument));
             assert_inert(&shown, (call, before, after));
-            assert!(!shown.is_empty(), "{call:?} says nothing");
+            assert!(!shown.is_empty(), "{call:?} prints nothing");
         }
     }
 }
@@ -358,8 +362,8 @@ fn peers_cannot_flood_stderr() {
     }
     server.signal(Signal::TERM);
     assert_eq!(server.ends().code, Some(0));
-    let said = server.err.all();
-    let looped: Vec<_> = said
+    let err = server.err.all();
+    let looped: Vec<_> = err
         .iter()
         .filter(|line| line.contains("again and again"))
         .collect();
@@ -367,5 +371,5 @@ fn peers_cannot_flood_stderr() {
     let more = looped.iter().filter_map(|line| line.split_once(" ("));
     let more = more.filter_map(|(_, more)| more.split(' ').next()?.parse::<usize>().ok());
     assert_eq!(looped.len() + more.sum::<usize>(), loops, "{looped:#?}");
-    assert!(said.len() - looped.len() <= 10, "{said:#?}");
+    assert!(err.len() - looped.len() <= 10, "{err:#?}");
 }

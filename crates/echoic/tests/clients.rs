@@ -2,7 +2,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test fails by panicking, and may say what it saw"
+    reason = "a test fails by panicking, and may print what it saw"
 )]
 
 mod harness;
@@ -84,8 +84,8 @@ fn each_client_connects_over_ipv4_and_ipv6() {
     for host in ["127.0.0.1", "::1"] {
         let at = SocketAddr::new(host.parse().unwrap(), serve.at[0].port());
         for (name, peer) in PEERS {
-            let heard = run(&mut peer(at), b"hello").good();
-            assert_eq!(heard, "HELLO", "{name} to {at}");
+            let received = run(&mut peer(at), b"hello").good();
+            assert_eq!(received, "HELLO", "{name} to {at}");
         }
     }
     let home: &Home = &serve.home.clone();

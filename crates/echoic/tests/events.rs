@@ -56,7 +56,7 @@ fn slow_event_reader_delays_no_peer_and_gets_a_missed_count() {
         .find_map(|line| line.strip_prefix("VmHWM:"))
         .unwrap();
     let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
-    assert!(peak < 64 << 10, "72 MB were said, and {peak} KiB are held");
+    assert!(peak < 64 << 10, "72 MB were sent, and {peak} KiB are held");
     signal(&child, Signal::TERM);
     let (mut shown, mut missed, mut gaps) = (0, 0, 0);
     for event in events {
@@ -124,7 +124,11 @@ fn json_gap_plus_printed_equals_served() {
     load.wait_for(20_000);
     let (mut child, _, err) = serving;
     signal(&child, Signal::TERM);
-    let answered: u64 = load.ends().iter().map(|peer| peer.heard.len() as u64).sum();
+    let answered: u64 = load
+        .ends()
+        .iter()
+        .map(|peer| peer.received.len() as u64)
+        .sum();
     let ended = wait_for_end(&mut child, SOON).unwrap();
     assert_eq!(ended.code(), Some(0), "{:?}", err.all());
     let (mut printed, mut missed) = (0, 0);
@@ -148,9 +152,9 @@ fn full_device_warns_once() {
     let home = Home::new();
     let full = File::options().write(true).open("/dev/full").unwrap();
     let err = serves(&home, serve_into(&home, full), 3000);
-    let said = warnings(&err);
-    assert_eq!(said.len(), 1, "{said:?}");
-    assert!(said[0].contains("No space left"), "{said:?}");
+    let warned = warnings(&err);
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    assert!(warned[0].contains("No space left"), "{warned:?}");
 }
 
 #[test]
@@ -159,7 +163,7 @@ fn reader_that_has_gone_is_told_once() {
     let (read, write) = pipe().unwrap();
     drop(read);
     let err = serves(&home, serve_into(&home, write), 100);
-    let said = warnings(&err);
-    assert_eq!(said.len(), 1, "{said:?}");
-    assert!(said[0].contains("nobody reads"), "{said:?}");
+    let warned = warnings(&err);
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    assert!(warned[0].contains("nobody reads"), "{warned:?}");
 }

@@ -9,13 +9,13 @@
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test fails by panicking, and may say what it saw"
+    reason = "a test fails by panicking, and may print what it saw"
 )]
 
+mod defaults;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod nagle;
-mod names;
 mod order;
 mod process;
 mod stream;

@@ -44,8 +44,8 @@ fn d14_excess_connections_are_rejected_not_left_in_the_backlog() {
     );
     drop(first);
     until("there is room again", || {
-        let heard = client(serve.at[0].port(), "c.send(b'c'); print(c.recv(9))");
-        heard == "b'C'\n"
+        let received = client(serve.at[0].port(), "c.send(b'c'); print(c.recv(9))");
+        received == "b'C'\n"
     });
     let home = serve.home.clone();
     drop(second);
@@ -63,7 +63,7 @@ for _ in range(4):
     c = socket.socket(); c.settimeout(0.3)
     try: c.connect(s.getsockname()); ends.append('in')
     except TimeoutError: ends.append('waits')
-    globals()[f'kept{_}'] = c
+    globals()[f'held{_}'] = c
 print(*ends)";
     assert_eq!(python(program, &[], "").good(), "in in waits waits\n");
 }
@@ -82,7 +82,7 @@ fn d15_server_out_of_files_waits_and_recovers() {
     // A new file gets the lowest free descriptor, and none below this is free.
     limit("3");
     let mut waits = Talk::to(serve.at[0]);
-    waits.say("hello");
+    waits.send("hello");
     waits
         .0
         .set_read_timeout(Some(Duration::from_millis(300)))
@@ -98,7 +98,7 @@ fn d15_server_out_of_files_waits_and_recovers() {
             .0
             .set_read_timeout(Some(crate::harness::SOON))
             .unwrap();
-        waits.hear("HELLO");
+        waits.expect_reply("HELLO");
     }
     Talk::to(serve.at[0]).ask("again", "AGAIN");
 }
@@ -108,7 +108,7 @@ fn d21_stop_answers_received_requests_first() {
     let mut serve = Serve::start(&["127.0.0.1:0", "--frame", "line"]);
     let mut talk = Talk::to(serve.at[0]);
     talk.ask("one\n", "ONE\n");
-    talk.say("two\n".repeat(1000));
+    talk.send("two\n".repeat(1000));
     serve.signal(Signal::TERM);
     assert_eq!(talk.rest().len(), 4000, "all of it, and then the end");
     let stopped = serve.ends();
@@ -148,7 +148,7 @@ fn d25_failing_store_is_reported_and_answering_continues() {
     assert_eq!(stopped.served, 21);
     assert!(stopped.lost > 0, "{stopped:?}");
     // The colour was escaped instead of applied.
-    let said = serve.err.all();
-    let colours = said.iter().filter(|line| line.contains("1b["));
-    assert_eq!(colours.count(), 0, "{said:#?}");
+    let err = serve.err.all();
+    let colours = err.iter().filter(|line| line.contains("1b["));
+    assert_eq!(colours.count(), 0, "{err:#?}");
 }

@@ -21,11 +21,11 @@ fn d17_default_listens_only_on_loopback() {
 #[test]
 fn d18_greeting_is_sent_exactly() {
     let program = "got = b''\nwhile more := c.recv(99): got += more\nprint(got)";
-    for (service, said) in [
+    for (service, expected) in [
         ("greet", "b'Thank you for connecting'\n"),
         ("greet:Hi\\n\\x00", "b'Hi\\n\\x00'\n"),
     ] {
         let serve = Serve::start(&[":0", "--as", service]);
-        assert_eq!(client(serve.at[0].port(), program), said);
+        assert_eq!(client(serve.at[0].port(), program), expected);
     }
 }

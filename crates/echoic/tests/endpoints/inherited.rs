@@ -61,10 +61,10 @@ peer.connect(own.getsockname())
 own.close()
 peer.sendall('straße'.encode())
 peer.shutdown(socket.SHUT_WR)
-heard = b''
+received = b''
 while part := peer.recv(1024):
-    heard += part
-assert heard == b'STRASSE', heard
+    received += part
+assert received == b'STRASSE', received
 sys.exit(serve.wait(30))
 ";
 
@@ -168,10 +168,10 @@ fn descriptor_that_does_not_listen_is_rejected_with_a_reason() {
         ),
     ] {
         let program = home.echoic(&[]);
-        let said = python(HANDING, &[&program.get_program().display(), &made], "").good();
+        let output = python(HANDING, &[&program.get_program().display(), &made], "").good();
         assert!(
-            said.starts_with("1 ") && said.contains(why),
-            "{made}: {said}"
+            output.starts_with("1 ") && output.contains(why),
+            "{made}: {output}"
         );
     }
 }

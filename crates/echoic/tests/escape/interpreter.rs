@@ -6,16 +6,16 @@ use vte::{Params, Parser, Perform};
 
 /// A terminal that records every action except printing text and setting colours.
 #[derive(Debug, Default)]
-pub(crate) struct Obeying {
+pub(crate) struct Interpreter {
     /// Whether the prompt's line editing is allowed.
     edits: bool,
-    obeyed: BTreeSet<String>,
+    executed: BTreeSet<String>,
 }
 
 /// The colours used by `term.rs` and by clap's help, and their reset.
 const COLOURS: [u16; 9] = [0, 1, 2, 4, 31, 32, 33, 34, 36];
 
-impl Obeying {
+impl Interpreter {
     /// Creates a terminal that allows line editing.
     pub(crate) fn at_a_prompt() -> Self {
         Self {
@@ -31,15 +31,15 @@ impl Obeying {
 
     pub(crate) fn after(mut self, shown: &[u8]) -> BTreeSet<String> {
         Parser::new().advance(&mut self, shown);
-        self.obeyed
+        self.executed
     }
 
     fn note(&mut self, what: String) {
-        self.obeyed.insert(what);
+        self.executed.insert(what);
     }
 }
 
-impl Perform for Obeying {
+impl Perform for Interpreter {
     fn print(&mut self, c: char) {
         let hidden = matches!(c,
             '\u{7f}'..='\u{9f}' | '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'

@@ -50,7 +50,7 @@ fn d20_both_ends_set_tcp_nodelay() {
         let mut talk = Talk::to(serve.at[0]);
         talk.ask("a", "A");
         let ours = talk.0.local_addr().unwrap();
-        assert!(sends_at_once(serve.id(), ours), "serve does not");
+        assert!(sends_at_once(serve.id(), ours), "serve does not set it");
     }
 
     let called = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -59,15 +59,15 @@ fn d20_both_ends_set_tcp_nodelay() {
     let mut connect = home.echoic(&["connect", &at.to_string()]);
     connect.stdin(Stdio::piped()).stdout(Stdio::null());
     let mut connect = Ended(connect.spawn().unwrap());
-    let mut said = connect.0.stdin.take().unwrap();
-    said.write_all(b"a").unwrap();
+    let mut stdin = connect.0.stdin.take().unwrap();
+    stdin.write_all(b"a").unwrap();
     let (mut caller, _) = called.accept().unwrap();
     caller.read_exact(&mut [0]).unwrap();
-    assert!(sends_at_once(connect.0.id(), at), "connect does not");
+    assert!(sends_at_once(connect.0.id(), at), "connect does not set it");
     let own = caller.peer_addr().unwrap();
     assert!(
         !sends_at_once(std::process::id(), own),
-        "nobody asked for it"
+        "it is off by default"
     );
 }
 
@@ -91,13 +91,13 @@ listening.start()
 if len(sys.argv) > 1:
     p = subprocess.Popen([sys.argv[1], 'connect', '127.0.0.1:%d' % s.getsockname()[1]],
                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
-    say, hear = p.stdin.write, lambda: p.stdout.read(1)
+    send, receive = p.stdin.write, lambda: p.stdout.read(1)
 else:
     c = socket.create_connection(s.getsockname())
-    say, hear = c.send, lambda: c.recv(1)
+    send, receive = c.send, lambda: c.recv(1)
 for _ in range(ROUNDS):
-    say(b'a'); time.sleep(0.005); say(b'b')
-    assert hear() == b'k'
+    send(b'a'); time.sleep(0.005); send(b'b')
+    assert receive() == b'k'
 listening.join()
 print(round(statistics.median(between) * 1000))
 ";
@@ -107,8 +107,8 @@ fn d20_small_messages_do_not_wait_for_an_ack() {
     let home = Home::new();
     let program = home.echoic(&[]);
     let between = |args: &[&dyn std::fmt::Display]| -> u64 {
-        let said = python(TWO_THEN_AN_ANSWER, args, "").good();
-        said.trim().parse().unwrap()
+        let output = python(TWO_THEN_AN_ANSWER, args, "").good();
+        output.trim().parse().unwrap()
     };
     let ours = between(&[&program.get_program().display()]);
     let naive = between(&[]);

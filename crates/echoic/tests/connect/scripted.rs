@@ -17,8 +17,8 @@ fn run(args: &[&str]) -> Output {
 
 #[track_caller]
 fn assert_code(output: &Output, code: i32) {
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{said}");
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{err}");
 }
 
 /// Answers each line in upper case until the client closes; returns the number of lines.
@@ -199,15 +199,15 @@ fn unix_socket_is_called_by_path() {
     peer.join().unwrap();
     assert_code(&output, 0);
     assert_eq!(output.stdout, b"HELLO");
-    let said = String::from_utf8_lossy(&output.stderr);
+    let err = String::from_utf8_lossy(&output.stderr);
     for wanted in [
         "socket(AF_UNIX, SOCK_STREAM)".to_owned(),
         format!("connected unix:{} in", path.display()),
     ] {
-        assert!(said.contains(&wanted), "{wanted}: {said}");
+        assert!(err.contains(&wanted), "{wanted}: {err}");
     }
     let output = run(&[
-        dir.path().join("nobody").to_str().unwrap(),
+        dir.path().join("missing").to_str().unwrap(),
         "--send",
         "hello",
     ]);

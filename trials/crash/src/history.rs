@@ -56,7 +56,7 @@ impl Act {
 
 /// The result of a scenario.
 #[derive(Debug)]
-pub struct Tale {
+pub struct History {
     /// All steps.
     pub steps: Vec<Step>,
     /// The start of each life of the program.
@@ -77,7 +77,7 @@ pub struct Life {
 }
 
 /// Runs the scenario with `program`, in `folder`.
-pub fn tell(program: &Path, folder: &Path, plan: &Plan) -> Result<Tale> {
+pub fn run(program: &Path, folder: &Path, plan: &Plan) -> Result<History> {
     let folder = folder.canonicalize()?;
     let clock = Ticker::start();
     let (mut steps, mut lives) = (Vec::<Step>::new(), Vec::new());
@@ -113,12 +113,12 @@ pub fn tell(program: &Path, folder: &Path, plan: &Plan) -> Result<Tale> {
             act.end == Signal::KILL || ended.code == Some(0) || plan.failing.is_some(),
             "serve ended with {:?}: {}",
             ended.code,
-            ended.said
+            ended.stderr
         );
         let text = fs::read_to_string(&log)?;
         steps.extend(trace::read(&text, &folder, steps.len())?);
     }
-    Ok(Tale {
+    Ok(History {
         steps,
         lives,
         stall: clock.stop(),
@@ -187,12 +187,12 @@ fn talk(at: SocketAddr, name: &str, act: Act) -> Result<()> {
     let mut replies = BufReader::new(stream.try_clone()?);
     let mut next = 0;
     for _ in 0..act.rounds {
-        let said: Vec<String> = (next..next + act.depth as u64)
+        let requests: Vec<String> = (next..next + act.depth as u64)
             .map(|number| message(name, number, act.bytes))
             .collect();
         next += act.depth as u64;
-        stream.write_all(said.concat().as_bytes())?;
-        for line in said {
+        stream.write_all(requests.concat().as_bytes())?;
+        for line in requests {
             let mut reply = String::new();
             replies.read_line(&mut reply)?;
             ensure!(reply == line.to_uppercase(), "answered {reply:?}");

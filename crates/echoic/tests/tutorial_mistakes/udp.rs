@@ -36,7 +36,7 @@ for n in 9000, 65507:
     let naive = "
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('127.0.0.1', 0))
 u.sendto(b'x' * 9000, s.getsockname()); print(len(s.recvfrom(1024)[0]))";
-    assert_eq!(ask(port, naive), "1024\n", "and nobody is told");
+    assert_eq!(ask(port, naive), "1024\n", "and the sender gets no error");
 }
 
 #[test]
@@ -50,11 +50,11 @@ fn d23_reply_never_exceeds_its_request() {
     let serve = Serve::start(&["udp://:0"]);
     let port = serve.at[0].port();
     // Three letters of two bytes each, whose upper case would be nine bytes.
-    let heard = ask(
+    let received = ask(
         port,
         "u.settimeout(0.3)\nu.sendto('ΐΐΐ'.encode(), at)\ntry: print(u.recv(99))\nexcept TimeoutError: print('nothing')",
     );
-    assert_eq!(heard, "nothing\n");
+    assert_eq!(received, "nothing\n");
     let home = serve.home.clone();
     serve.stop();
     assert_eq!(home.count(&["is:withheld"]), 1);
@@ -92,7 +92,7 @@ fn burst_is_answered_or_its_drops_are_counted() {
         .filter(|event| event["ev"] == "dropped")
         .map(|event| event["n"].as_u64().unwrap())
         .sum();
-    assert_eq!(drops, dropped, "told as events too");
+    assert_eq!(drops, dropped, "reported as events too");
     let marked = home.sql("SELECT sum(a) FROM mark WHERE what = 'dropped'");
     assert_eq!(marked, [dropped.to_string()]);
 }
