@@ -128,7 +128,7 @@ fn connect_prompt_escapes_hostile_bytes() {
         pty.press("q\r");
         assert_eq!(pty.code(), Some(0));
         let edits = Interpreter::at_a_prompt();
-        let shown = pty.shown();
+        let shown = pty.output();
         let executed = edits.after(&shown);
         assert!(
             executed.is_empty(),

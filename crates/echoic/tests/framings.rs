@@ -52,7 +52,7 @@ fn run_peer(service: &str, frames: &[String]) {
     let home = serve.home.clone();
     assert_eq!(serve.stop().served, served);
     assert_eq!(
-        home.sql("SELECT DISTINCT how FROM conversation"),
+        home.sql("SELECT DISTINCT reason FROM conversation"),
         ["peer-closed"]
     );
     assert_eq!(home.count(&["is:ok"]), served);
@@ -98,21 +98,21 @@ struct Offence {
     input: &'static [u8],
     output: &'static [u8],
     half_close: bool,
-    how: &'static str,
+    reason: &'static str,
 }
 
 const fn offence(
     frame: &'static str,
     input: &'static [u8],
     output: &'static [u8],
-    how: &'static str,
+    reason: &'static str,
 ) -> Offence {
     Offence {
         frame,
         input,
         output,
         half_close: false,
-        how,
+        reason,
     }
 }
 
@@ -122,7 +122,7 @@ const fn cut(frame: &'static str, input: &'static [u8], output: &'static [u8]) -
         input,
         output,
         half_close: true,
-        how: "cut-short",
+        reason: "incomplete",
     }
 }
 
@@ -261,7 +261,7 @@ fn framing_violation_closes_cleanly_and_is_recorded() {
             "SELECT how, sent, unsent FROM conversation WHERE local LIKE '%:{}'",
             at.port()
         ));
-        let expected = format!("{}|{}|0", offence.how, offence.output.len());
+        let expected = format!("{}|{}|0", offence.reason, offence.output.len());
         assert_eq!(
             found,
             [expected],
@@ -293,7 +293,7 @@ fn reply_too_long_for_its_framing_is_not_started() {
     }
     let home = serve.home.clone();
     serve.stop();
-    let ends = home.sql("SELECT DISTINCT how, sent, unsent FROM conversation");
+    let ends = home.sql("SELECT DISTINCT reason, sent, unsent FROM conversation");
     assert_eq!(ends, ["reply-too-long|12|0"]);
     for text in ["req:one", "req:straße"] {
         assert_eq!(home.count(&[text, "is:ok"]), 2, "{text}");

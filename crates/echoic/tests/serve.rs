@@ -203,7 +203,7 @@ fn quiet_says_nothing_while_all_is_well() {
 fn quiet_still_tells_of_failures() {
     let home = Home::new();
     let mut command = home.echoic(&["serve", "echo=127.0.0.1:0", "-q", "--print"]);
-    command.args(["--drain", "200ms"]);
+    command.args(["--drain-timeout", "200ms"]);
     command
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped());
@@ -524,7 +524,7 @@ fn d19_each_timeout_ends_its_case_and_is_recorded() {
     let writing = thread::spawn(move || stream.write_all(&lines));
     assert_eq!(idle.rest(), b"");
     assert_eq!(partial.rest(), b"");
-    serve.out.wait_for("not-reading");
+    serve.out.wait_for("write-timeout");
     // Meanwhile a peer that sends a message now and then is served.
     let mut busy = Talk::to(serve.at[0]);
     let since = Instant::now();
@@ -542,16 +542,20 @@ fn d19_each_timeout_ends_its_case_and_is_recorded() {
     let ends = events(&out, 1);
     let how = |how: &str| ends.iter().filter(|event| event["how"] == how).count();
     assert_eq!(
-        (how("idle"), how("partial"), how("not-reading")),
+        (
+            how("idle-timeout"),
+            how("message-timeout"),
+            how("write-timeout")
+        ),
         (1, 1, 1),
         "{ends:?}"
     );
-    assert_eq!(home.count(&["end:timeout", "idle"]), 1);
-    assert_eq!(home.count(&["end:timeout", "partial"]), 1);
+    assert_eq!(home.count(&["end:timeout", "idle-timeout"]), 1);
+    assert_eq!(home.count(&["end:timeout", "message-timeout"]), 1);
     assert!(home.count(&["end:timeout", "is:unsent"]) >= 1);
     assert_eq!(home.count(&["end:fin"]), sent);
     let shown = home
-        .run(&["log", "--show", "end:timeout", "partial"])
+        .run(&["log", "--show", "end:timeout", "message-timeout"])
         .good();
     assert!(shown.contains("message not finished"), "{shown}");
 }
@@ -586,7 +590,10 @@ fn d19_later_bytes_do_not_extend_the_message_timeout() {
     drop(talk);
     let home = serve.home.clone();
     serve.stop();
-    assert_eq!(home.sql("SELECT how FROM conversation"), ["partial"]);
+    assert_eq!(
+        home.sql("SELECT how FROM conversation"),
+        ["message-timeout"]
+    );
 }
 
 #[test]

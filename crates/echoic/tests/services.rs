@@ -199,7 +199,7 @@ fn chargen_to_a_peer_that_does_not_read_is_bounded() {
     let serve = Serve::start(&["chargen=:0?write-timeout=500ms", "echo=:0"]);
     let unread: Vec<Talk> = (0..8).map(|_| Talk::to(serve.at[0])).collect();
     let home = serve.home.clone();
-    let ended = || home.sql("SELECT count(*) FROM conversation WHERE how = 'not-reading'");
+    let ended = || home.sql("SELECT count(*) FROM conversation WHERE how = 'write-timeout'");
     until("each was given up", || ended() == ["8"]);
     // Others are served meanwhile, and the server's memory has not grown by the unread bytes.
     Talk::to(serve.at[1]).ask("still here", "still here");

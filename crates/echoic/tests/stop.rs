@@ -59,7 +59,7 @@ fn stop_at_any_moment_answers_and_records_all_received() {
         assert_eq!(record.unanswered, 0, "{label}");
         assert_eq!(
             home.sql("SELECT DISTINCT how, unsent FROM conversation"),
-            ["drained|0"],
+            ["server-stopped|0"],
             "{label}"
         );
     }
@@ -140,7 +140,7 @@ fn endless_sender_is_drained_up_to_a_bound() {
         assert_eq!(home.sql(recorded), [format!("{served}|{bytes}")]);
         assert_eq!(
             home.sql("SELECT how, sent, unsent FROM conversation"),
-            [format!("drained|{bytes}|0")]
+            [format!("server-stopped|{bytes}|0")]
         );
     }
 }
@@ -256,7 +256,10 @@ fn idle_conversations_do_not_delay_the_stop() {
     let ended = home.sql("SELECT how, count(*), sum(received) FROM conversation GROUP BY how");
     assert_eq!(
         ended,
-        [format!("drained|100|{}", "a line\nan unfinished l".len())]
+        [format!(
+            "server-stopped|100|{}",
+            "a line\nan unfinished l".len()
+        )]
     );
 }
 
@@ -314,7 +317,7 @@ fn answered_idle_peer_is_not_counted_as_cut() {
     let stopped = serve.ends();
     assert_eq!((stopped.code, stopped.lost), (Some(0), 0));
     let ended = serve.home.sql("SELECT how, unsent FROM conversation");
-    assert_eq!(ended, ["drained|0"]);
+    assert_eq!(ended, ["server-stopped|0"]);
 }
 
 #[test]
@@ -360,7 +363,7 @@ fn peer_that_does_not_read_is_cut_at_the_drain_timeout() {
     let ended = serve
         .home
         .sql("SELECT how, unsent > 0 FROM conversation ORDER BY id");
-    assert_eq!(ended, ["cut|1", "drained|0"]);
+    assert_eq!(ended, ["drain-timeout|1", "server-stopped|0"]);
 }
 
 #[test]
@@ -381,7 +384,7 @@ fn write_timeout_before_the_drain_timeout_is_not_a_cut() {
     assert!(stopped.took < Duration::from_secs(20), "{:?}", stopped.took);
     assert_eq!(
         serve.home.sql("SELECT how, unsent > 0 FROM conversation"),
-        ["not-reading|1"]
+        ["write-timeout|1"]
     );
     let last: &Value = &serve.home.log(&["sort:-id", "limit:1"])[0];
     assert_eq!(last["outcome"], "unsent", "{last}");

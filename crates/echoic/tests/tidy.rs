@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "tidy/words.rs"]
+mod words;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,

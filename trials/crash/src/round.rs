@@ -218,7 +218,7 @@ pub fn all(
     let history = of(program, &days("strict", rounds))?;
     look("strict", strict, &history, 30, false)?;
     look(
-        "control: strict on a disk that lies about syncing",
+        "control: strict on a disk that ignores syncs",
         Promise::Breaks,
         &history,
         5,
@@ -248,7 +248,7 @@ pub fn all(
     );
     let history = of(program, &plan)?;
     look(
-        "normal, more than the store can keep up with",
+        "normal, more than the store can handle",
         behind,
         &history,
         5,

@@ -66,7 +66,7 @@ fn row(found: &Found, controls: &str, scale: Scale) -> Row {
             let lost = match sum.lost_most {
                 0 => "nothing lost".to_owned(),
                 most => format!(
-                    "at most {most} replies lost, given at most {:.0?} before",
+                    "at most {most} replies lost, sent at most {:.0?} before",
                     sum.lost_oldest
                 ),
             };
@@ -84,7 +84,7 @@ fn row(found: &Found, controls: &str, scale: Scale) -> Row {
         hazard: format!("power loss, kill -9: {}", found.name),
         load: format!("{} crash states, seed {SEED}", found.sums.states()),
         observed: observed.join("; "),
-        limit: format!("all sound; lost if killed: {kill}, with the power: {power}"),
+        limit: format!("all sound; lost at kill -9: {kill}, at a power loss: {power}"),
         control: controls.to_owned(),
         pass: found.failure().is_none(),
         scale,

@@ -119,14 +119,14 @@ fn any_failing_system_call_is_reported_and_survived() {
             CALLS.len(),
             scale.pick(
                 "at the first call and the fourth",
-                "at each call until there are no more of them"
+                "at each call until none is left"
             )
         ),
         observed: format!(
             "{} runs, {struck} of them struck; {}",
             outcomes.len(),
             if failures.is_empty() {
-                "none hung, panicked, lied or left a broken record"
+                "none hung, panicked, reported wrongly or left a broken record"
             } else {
                 &failures
             }
@@ -197,7 +197,7 @@ fn control() -> String {
         .is_truthful()
         .expect_err("one that aborts passes for one that stops");
     format!(
-        "one that aborts is found out: {}",
+        "an abort is detected: {}",
         why.to_string().lines().next().unwrap_or_default()
     )
 }

@@ -149,11 +149,11 @@ fn broken_database_is_rejected_unchanged_or_sound() {
     }
     Row {
         row: 21,
-        hazard: "a torn or foreign record at the start".into(),
-        load: format!("{mutations} mutations of a record and its log: bits flipped, cut, the log of another, alone"),
-        observed: format!("{served} opened sound, {refused} refused with a reason and left as they were, {wrong:?} otherwise"),
+        hazard: "a torn or foreign database at the start".into(),
+        load: format!("{mutations} mutations of a database and its WAL: bits flipped, cut, the WAL of another, alone"),
+        observed: format!("{served} opened sound, {refused} rejected with a reason and left unchanged, {wrong:?} otherwise"),
         limit: "none otherwise".into(),
-        control: "unchanged it is served; a refusal that changed a file would be among the otherwise".into(),
+        control: "the unchanged database is served; a rejection that changed a file would count as otherwise".into(),
         pass: wrong.is_empty() && refused > 0 && served > 0 && matches!(start_on(&whole), Came::Served),
         scale,
     }
@@ -175,11 +175,11 @@ fn unwritable_database_is_rejected_with_a_reason() {
     let ended = Running::start(shell, false).unwrap().end(SOON).unwrap();
     Row {
         row: 21,
-        hazard: "a folder that is read-only".into(),
+        hazard: "a read-only directory".into(),
         load: "serve in it".into(),
         observed: format!("code {:?}: {}", ended.code, ended.stderr.trim()),
         limit: "code 1, the path and the reason".into(),
-        control: "where it may be written it serves (above)".into(),
+        control: "in a writable directory it serves (above)".into(),
         pass: ended.code == Some(1)
             && ended.stderr.contains("echoic.db")
             && ended.stderr.contains("Read-only file system"),

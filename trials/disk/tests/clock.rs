@@ -69,7 +69,7 @@ fn d26_clock_jump_changes_no_latency_timeout_or_order() {
     );
     let span = one("SELECT (max(at) - min(at)) / 1000000 FROM run");
     let timed_out =
-        one("SELECT count(*) FROM conversation WHERE how NOT IN ('peer-closed', 'drained')");
+        one("SELECT count(*) FROM conversation WHERE how NOT IN ('peer-closed', 'server-stopped')");
     Row {
         row: 26,
         hazard: "the wall clock jumps".into(),

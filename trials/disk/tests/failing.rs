@@ -145,7 +145,7 @@ fn failed_sync_acknowledges_nothing() {
     Row {
         row: 23,
         hazard: "a sync that fails (EIO)".into(),
-        load: "two peers that talk on; by strace, the fifth sync of each thread fails, or all from one on".into(),
+        load: "two peers that send continuously; by strace, the fifth sync of each thread fails, or all from one on".into(),
         observed: format!(
             "once, strict: {} replies received, {} recorded, {} conversations broken off, code {:?}. For ever, strict: {} \
              replies received, {} recorded, {} of 2 conversations ended, {} answered afterwards, code {:?}; reported: {}. For \
@@ -168,10 +168,10 @@ fn failed_sync_acknowledges_nothing() {
             normal.ended.code
         ),
         limit: "strict: every reply received is recorded, none is sent once nothing can be recorded; normal: none fails, lost counted \
-                exactly; code 1 where not all of it is on the disk, and a word about it"
+                exactly; code 1 where not all of it is on the disk, and a message about it"
             .into(),
         control: format!(
-            "without failures {} replies received, nothing reported, code {:?}",
+            "without a failure {} replies received, nothing reported, code {:?}",
             never.answered(),
             never.ended.code
         ),

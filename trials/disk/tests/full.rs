@@ -136,9 +136,9 @@ fn strict_full_disk_ends_conversations_and_withholds_replies() {
              {} recorded, {lost} lost of {served}; {}",
             result.answered, result.failed, record.endings, again.answered, record.exchanges, code.trim()
         ),
-        limit: "every reply received is recorded, conversations end as `store`, then it serves again".into(),
-        control: "normal answers on (above)".into(),
-        pass: result.failed == 3 && record.endings.contains(&"store".to_owned()) && again.answered >= 20
+        limit: "every reply received is recorded, conversations end as `store-failed`, then it serves again".into(),
+        control: "normal continues to answer (above)".into(),
+        pass: result.failed == 3 && record.endings.contains(&"store-failed".to_owned()) && again.answered >= 20
             && again.failed == 0 && answered <= record.exchanges && recorded == record.exchanges
             && resumed <= Duration::from_secs(5),
         scale,

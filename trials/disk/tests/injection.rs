@@ -158,7 +158,7 @@ fn peer_bytes_and_filters_are_never_sql() {
     let naive = naive.count();
     Row {
         row: 27,
-        hazard: "quotes, comments, NUL and words of a query, as messages and as filters".into(),
+        hazard: "SQL injection: quotes, comments, NUL and SQL keywords, as messages and as filters".into(),
         load: format!("{} payloads, one of 1 MB", payloads.len()),
         observed: format!(
             "{exact} recorded byte for byte; {found} of {asked} found by their bytes; as filters {} were understood and \
@@ -166,7 +166,7 @@ fn peer_bytes_and_filters_are_never_sql() {
             payloads.len() - refused
         ),
         limit: "all, all; an answer or code 2; sound".into(),
-        control: format!("put together with a question as text, {naive} of {} are none any more", payloads.len()),
+        control: format!("concatenated into a query, {naive} of {} break it", payloads.len()),
         pass: exact == payloads.len() && rows.len() == exact && found == asked && check == "ok" && naive > 0,
         scale,
     }

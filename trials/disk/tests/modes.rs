@@ -108,10 +108,10 @@ fn new_files_are_never_accessible_to_others() {
     let (_, asked_for) = look(&trace(other.path(), "unix:./in.sock?mode=666"));
     Row {
         row: 30,
-        hazard: "files and sockets that others may read or write, be it for a moment".into(),
-        load: "a record and a Unix socket made under umask 000, each call traced that makes a file or changes a mode".into(),
+        hazard: "files and sockets that other users may read or write, even for a moment".into(),
+        load: "a record and a Unix socket created under umask 000, tracing each call that creates a file or changes a mode".into(),
         observed: format!(
-            "{made} such calls, {} that give others anything{}; `echoic.db`, its log and index and the socket are 0600",
+            "{made} such calls, {} that give other users access{}; `echoic.db`, its log and index and the socket are 0600",
             wide.len(),
             if wide.is_empty() { String::new() } else { format!(": {}", wide.join("; ")) }
         ),

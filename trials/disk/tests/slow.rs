@@ -142,11 +142,11 @@ fn stalled_reader_does_not_pin_the_wal() {
     let ((ours, listed), (foreign, _)) = (log_after(false), log_after(true));
     Row {
         row: 24,
-        hazard: "a reader that stalls".into(),
+        hazard: "a reader that blocks".into(),
         load: format!(
             "`echoic log --json` into a full pipe while {exchanges} exchanges of 60 KB are recorded"
         ),
-        observed: format!("the log has {ours} MiB; the reader then got {listed} exchanges"),
+        observed: format!("the WAL has {ours} MiB; the reader then got {listed} exchanges"),
         limit: "64 MiB".into(),
         control: format!("a reader that holds a transaction: {foreign} MiB"),
         pass: ours <= 64 && listed >= 100 && foreign > 64,

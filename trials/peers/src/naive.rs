@@ -98,7 +98,7 @@ while True:
 ";
 
 /// Stops a while after the signal, without accepting the queued connections.
-pub const STOPS_DEAF: &str = "
+pub const STOPS_WITHOUT_ACCEPTING: &str = "
 time.sleep(0.5)
 server.close()
 time.sleep(60)

@@ -96,7 +96,7 @@ fn missing_reply_times_out_and_missing_peer_is_refused() {
 fn prompt_reports_a_missing_datagram_reply() {
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
     let mut pty = Pty::start(&[&format!("udp://{}", silent.local_addr().unwrap())]);
-    assert!(String::from_utf8_lossy(&pty.shown()).contains("a line is a datagram"));
+    assert!(String::from_utf8_lossy(&pty.output()).contains("a line is a datagram"));
     pty.press("hello\r");
     pty.wait_for("(no reply in 1 s)");
     let (_, from) = silent.recv_from(&mut [0; 16]).unwrap();

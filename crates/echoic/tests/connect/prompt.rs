@@ -58,7 +58,7 @@ fn tutorial_conversation_ends_with_q() {
     pty.press("q\r");
     pty.wait_for("closed: 2 sent, 2 received, 14 B / 14 B, ");
     assert_eq!(pty.code(), Some(0));
-    let shown = String::from_utf8(pty.shown()).unwrap();
+    let shown = String::from_utf8(pty.output()).unwrap();
     assert!(
         shown.contains(&format!("connected {} in ", server.addr)),
         "{shown}"
@@ -204,7 +204,7 @@ fn peer_bytes_never_reach_the_terminal_raw() {
     pty.wait_for_prompt_after(r"\rend\n");
     pty.press("q\r");
     assert_eq!(pty.code(), Some(0));
-    let shown = pty.shown();
+    let shown = pty.output();
     for raw in [
         &b"\x1b]0"[..],
         b"\x07",
@@ -328,7 +328,7 @@ fn no_color_disables_colours() {
         pty.wait_for(" HELLO");
         pty.press("q\r");
         assert_eq!(pty.code(), Some(0));
-        let shown = String::from_utf8_lossy(&pty.shown()).into_owned();
+        let shown = String::from_utf8_lossy(&pty.output()).into_owned();
         assert_eq!(shown.contains("\x1b[36m◂"), coloured, "{shown}");
     }
 }
@@ -344,7 +344,7 @@ fn dumb_terminal_works_without_escapes() {
     pty.press("q\n");
     assert_eq!(pty.code(), Some(0));
     assert_eq!(received.join().unwrap(), ["hello\n"]);
-    assert!(!pty.shown().contains(&b'\x1b'));
+    assert!(!pty.output().contains(&b'\x1b'));
 }
 
 /// A tab is an ordinary character; there is no completion.
@@ -394,7 +394,7 @@ fn reply_flood_while_typing_is_shown_completely() {
     pty.press(CTRL_D);
     pty.wait_for("closed by the peer");
     assert_eq!(peer.join().unwrap(), numbered("typed", TYPED));
-    let shown = String::from_utf8(pty.shown()).unwrap();
+    let shown = String::from_utf8(pty.output()).unwrap();
     let digits = |rest: &str| {
         rest.split(|c: char| !c.is_ascii_digit())
             .next()

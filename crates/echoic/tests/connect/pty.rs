@@ -24,7 +24,7 @@ pub(crate) struct Pty {
     master: File,
     terminal: OwnedFd,
     before: Termios,
-    shown: Arc<Shown>,
+    screen: Arc<Screen>,
     /// Length of the output that has been waited for.
     seen: usize,
     /// The state directory (`XDG_STATE_HOME`).
@@ -32,7 +32,7 @@ pub(crate) struct Pty {
 }
 
 #[derive(Default)]
-struct Shown {
+struct Screen {
     bytes: Mutex<Vec<u8>>,
     more: Condvar,
 }
@@ -65,7 +65,7 @@ impl Pty {
             .spawn()
             .unwrap();
         let master = File::from(master);
-        let shown = Arc::new(Shown::default());
+        let shown = Arc::new(Screen::default());
         let (mut reader, output) = (master.try_clone().unwrap(), Arc::clone(&shown));
         thread::spawn(move || {
             let mut buffer = [0; 4096];
@@ -79,7 +79,7 @@ impl Pty {
             master,
             terminal,
             before,
-            shown,
+            screen: shown,
             seen: 0,
             state,
         }
@@ -94,7 +94,7 @@ impl Pty {
     #[track_caller]
     pub(crate) fn wait_for(&mut self, text: &str) {
         let deadline = Instant::now() + SOON;
-        let mut bytes = self.shown.bytes.lock().unwrap();
+        let mut bytes = self.screen.bytes.lock().unwrap();
         loop {
             let found = bytes[self.seen..]
                 .windows(text.len())
@@ -109,7 +109,7 @@ impl Pty {
                 "{text:?} was not shown; what was is:\n{}",
                 String::from_utf8_lossy(&bytes)
             );
-            bytes = self.shown.more.wait_timeout(bytes, left).unwrap().0;
+            bytes = self.screen.more.wait_timeout(bytes, left).unwrap().0;
         }
     }
 
@@ -121,8 +121,8 @@ impl Pty {
     }
 
     /// Returns the whole output so far.
-    pub(crate) fn shown(&self) -> Vec<u8> {
-        self.shown.bytes.lock().unwrap().clone()
+    pub(crate) fn output(&self) -> Vec<u8> {
+        self.screen.bytes.lock().unwrap().clone()
     }
 
     /// Whether the terminal echoes and edits by itself, as a shell leaves it.

@@ -205,9 +205,9 @@ fn client_and_server_records_agree_on_each_transport() {
     let ends = recording.ends();
     let expected = [
         "peer-closed 12 12",
-        "left 10 10",
+        "closed-by-us 10 10",
         "peer-closed 12 12",
-        "left 10 10",
+        "closed-by-us 10 10",
     ];
     assert_eq!(ends, expected);
 }
@@ -230,7 +230,7 @@ fn prompt_session_is_recorded() {
         exchange("two words", "TWO WORDS", "ok"),
     ];
     assert_eq!(recording.talk(), expected);
-    assert_eq!(recording.ends(), ["aborted 15 15"]);
+    assert_eq!(recording.ends(), ["reset-by-us 15 15"]);
     assert_eq!(recording.log(&["end:rst"]).len(), 2);
 }
 
@@ -276,10 +276,10 @@ fn each_ending_is_recorded() {
     let expected = [
         "peer-closed",
         "peer-reset",
-        "not-closing",
-        "idle",
-        "left",
-        "not-reading",
+        "linger-timeout",
+        "idle-timeout",
+        "closed-by-us",
+        "write-timeout",
     ];
     assert_eq!(words, expected);
     assert_eq!(
@@ -287,9 +287,9 @@ fn each_ending_is_recorded() {
         [
             "peer-closed 3 0",
             "peer-reset 1 1",
-            "not-closing 0 2",
-            "idle 0 3",
-            "left 5 0"
+            "linger-timeout 0 2",
+            "idle-timeout 0 3",
+            "closed-by-us 5 0"
         ]
     );
     let talk = recording.talk();
@@ -361,7 +361,7 @@ fn closed_stdout_is_recorded_as_an_ending() {
     child.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
     assert!(ended(&mut child).success(), "that is no failure");
     let ends = recording.ends();
-    assert!(ends[0].starts_with("unread "), "{ends:?}");
+    assert!(ends[0].starts_with("output-closed "), "{ends:?}");
 }
 
 #[test]
@@ -565,7 +565,12 @@ fn signal_ends_cleanly_and_crash_is_reported_on_next_start() {
     recording.run(&[&addr], b"");
     assert_eq!(
         recording.ends(),
-        ["left 5 3", "left 5 3", "lost 5 3", "peer-closed 0 0"]
+        [
+            "closed-by-us 5 3",
+            "closed-by-us 5 3",
+            "process-died 5 3",
+            "peer-closed 0 0"
+        ]
     );
 }
 

@@ -56,7 +56,7 @@ fn each_timeout_applies_only_to_its_endpoint() {
     let home = serve.home.clone();
     let how = || home.sql("SELECT how FROM conversation WHERE how IS NOT NULL ORDER BY how");
     until("all three have ended", || {
-        how() == ["idle", "not-reading", "partial"]
+        how() == ["idle-timeout", "message-timeout", "write-timeout"]
     });
     patient.ask("shed\n", "NOT FINISHED\n");
     drop(stalled);
@@ -78,7 +78,7 @@ fn backlog_and_send_buffer_reach_the_kernel() {
     let home = serve.home.clone();
     let sent = |port: u16| {
         let rows = home.sql(&format!(
-            "SELECT sent FROM conversation WHERE how = 'not-reading' AND local LIKE '%:{port}'"
+            "SELECT sent FROM conversation WHERE how = 'write-timeout' AND local LIKE '%:{port}'"
         ));
         rows.first().map(|sent| sent.parse::<u64>().unwrap())
     };

@@ -72,7 +72,7 @@ fn idle() {
     let naive_each = naive.process().resident().saturating_sub(naive_before) / naive_count as u64;
     Row {
         row: 2,
-        hazard: "many callers at once".into(),
+        hazard: "many clients at once".into(),
         load: format!("{count}, idle after one exchange each"),
         observed: format!(
             "{count} right answers; {} each; {left} files open after they left; as many again take {} more; then {most} right \
@@ -80,9 +80,9 @@ fn idle() {
             kib(each),
             kib(again)
         ),
-        limit: "12 KiB each; no file left; 4 MiB more, since what was given back is used again".into(),
+        limit: "12 KiB each; no file left; 4 MiB more, since freed memory is used again".into(),
         control: format!(
-            "a server with a buffer for each caller: {} each",
+            "a server with a buffer for each client: {} each",
             kib(naive_each)
         ),
         pass: each <= 12 << 10
@@ -144,7 +144,7 @@ fn churn() {
     let naive_left = naive.process().files().saturating_sub(naive_files);
     Row {
         row: 5,
-        hazard: "callers that come and go".into(),
+        hazard: "clients that connect and disconnect".into(),
         load: format!("{count} conversations, 4 at a time from 4 addresses"),
         observed: format!(
             "{count} right answers, {} recorded, {} lost; {left} files left; memory grew by {}, and by {} \
@@ -214,9 +214,9 @@ fn resets() {
     let warnings = serve.stderr().lines().count();
     Row {
         row: 13,
-        hazard: "resets amid a reply".into(),
+        hazard: "resets during a reply".into(),
         load: format!(
-            "{count} callers that reset at a random byte of a reply of 1 MiB, with `--sndbuf 64k`, and as many at the first \
+            "{count} clients that reset at a random byte of a reply of 1 MiB, with `--sndbuf 64k`, and as many at the first \
              of a short one"
         ),
         observed: format!(
@@ -226,7 +226,7 @@ fn resets() {
         ),
         limit: format!("{} so recorded; no file left; no more than 20 lines", 2 * count),
         control: format!(
-            "{orderly} callers that take it all are recorded as `service-closed`: {in_order}"
+            "{orderly} clients that read it all are recorded as `service-closed`: {in_order}"
         ),
         pass: recorded == 2 * count && in_order == orderly && left == 0 && warnings <= 20 && good.is_ok(),
         scale,
@@ -265,7 +265,7 @@ fn too_many() {
     let control = crowd(open.at[0], 150);
     Row {
         row: 3,
-        hazard: "more callers than may be at once".into(),
+        hazard: "more clients than the limit".into(),
         load: "150 with `--max-connections 100`, each of which sends a request".into(),
         observed: format!(
             "{answered} answered, {ended} ended in order, {reset} reset; {recorded} recorded as `too-many-connections`"
@@ -330,7 +330,7 @@ fn half_close() {
             stopped.recorded
         ),
         limit: format!("{}", times * 1001),
-        control: format!("a server that waits for the newline: {control} of 1001"),
+        control: format!("a server that waits for a newline: {control} of 1001"),
         pass: right == times * 1001 && stopped.recorded == right as u64 && control == 1000,
         scale,
     }

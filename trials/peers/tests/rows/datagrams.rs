@@ -135,12 +135,12 @@ fn trial() {
         row: 8,
         hazard: "datagrams that are too long".into(),
         load: format!(
-            "one below, at, one above and far above what a datagram can be: {UDP_MAX} bytes over UDP, where the sender's kernel \
+            "one below, at, one above and far above the size limit of a datagram: {UDP_MAX} bytes over UDP, where the sender's kernel \
              refuses more, and {ROOM} over a Unix socket, which carries more"
         ),
         observed: if wrong.is_empty() {
             format!(
-                "8 datagrams: the first two of each answered whole, the others not in part either; {recorded} recorded as \
+                "8 datagrams: the first two of each answered whole, the others not even in part; {recorded} recorded as \
                  `message-too-long`; memory at most {} above",
                 kib(grown)
             )

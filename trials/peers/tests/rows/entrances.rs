@@ -215,11 +215,11 @@ fn lies() {
     let naive_grown = naive.process().resident().saturating_sub(before);
     Row {
         row: 10,
-        hazard: "lengths that lie".into(),
-        load: format!("{} announced lengths from 64 KiB to 2^64 - 1, {each} callers each, of which four bytes come", lengths.len()),
+        hazard: "wrong length prefixes".into(),
+        load: format!("{} announced lengths from 64 KiB to 2^64 - 1, {each} clients each, of which four bytes come", lengths.len()),
         observed: format!("memory grew by at most {}; the next message answered each time", kib(most)),
         limit: "4 MiB".into(),
-        control: format!("a server that makes room for what is announced, 4 callers: {}", kib(naive_grown)),
+        control: format!("a server that allocates what is announced, 4 clients: {}", kib(naive_grown)),
         pass: most <= 4 << 20 && naive_grown > 64 << 20,
         scale,
     }
@@ -299,12 +299,12 @@ fn garbage() {
             framings.len()
         ),
         observed: format!(
-            "{} taken until they were no messages any more; no panic; the next message answered each time; {} echoed under `chunk`, the same byte for byte: {right}",
+            "{} accepted until malformed; no panic; the next message answered each time; {} echoed under `chunk`, the same byte for byte: {right}",
             kib(bytes as u64),
             kib(echoed as u64)
         ),
         limit: "no panic, no hang, every next one right".into(),
-        control: "an answer with one bit changed is noticed".into(),
+        control: "a reply with one bit changed is detected".into(),
         pass: right && noticed,
         scale,
     }
@@ -337,7 +337,7 @@ fn browser() {
         .collect();
     Row {
         row: 41,
-        hazard: "a browser that a page has call a raw port".into(),
+        hazard: "HTTP requests from a browser to a raw port".into(),
         load: "a POST with a body, a plain message and one that begins with a method, in four framings".into(),
         observed: format!("found by `is:http`: {}", list.join(", ")),
         limit: "the request, once each".into(),

@@ -141,13 +141,13 @@ fn trial(service: &str, count: usize, scale: Scale, control: &str, control_fails
     };
     Row {
         row: 6,
-        hazard: format!("peers that push more than can be recorded{reads}"),
+        hazard: format!("peers that send more than can be recorded{reads}"),
         load: format!(
-            "{count} push at `{service}` all they can{reads}, {} in all, {rounds} × 1 s, others each time; 4 good ones at `upper`",
+            "{count} push at `{service}` all they can{reads}, {} in all, {rounds} × 1 s, others each time; 4 good peers at `upper`",
             kib(pushed)
         ),
         observed: format!(
-            "p99 of the good {}; {} beside the same push where nothing is recorded, {} without the push; {answers} answers, \
+            "p99 of the good peers {}; {} beside the same push where nothing is recorded, {} without the push; {answers} answers, \
              {plain_answers} where nothing is recorded; {} served, {} recorded, {} lost; memory grew by {}",
             time(fair.with()),
             time(fair.without()),

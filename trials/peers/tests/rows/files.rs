@@ -60,17 +60,17 @@ fn exhausted() {
     let (_, naive_wanted) = busy(naive.process(), Duration::from_secs(1));
     Row {
         row: 4,
-        hazard: "no file left for one more caller (EMFILE)".into(),
-        load: format!("200 callers, files for {free}, held for {} s", span.as_secs()),
+        hazard: "no file descriptor left for one more client (EMFILE)".into(),
+        load: format!("200 clients, files for {free}, held for {} s", span.as_secs()),
         observed: format!(
             "{:.1} % of a core, {:.1} % wanted; warned {warned} times; the last in the queue answered {} after files were free; \
-             100 of 100 new callers answered, {} recorded",
+             100 of 100 new clients answered, {} recorded",
             cpu * 100.0,
             wanted * 100.0,
             time(recovered),
             stopped.recorded
         ),
-        limit: "2 % of a core; once in 10 s; 1 s to recover, and what 200 callers take".into(),
+        limit: "2 % of a core; once in 10 s; 1 s to recover, and what 200 clients take".into(),
         control: format!("a server that tries again at once wants {:.0} % of a core", naive_wanted * 100.0),
         pass: cpu <= 0.02
             && (1..=2).contains(&warned)

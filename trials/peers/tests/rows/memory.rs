@@ -75,7 +75,7 @@ fn never_read() {
     let grown = server.resident().saturating_sub(before);
     let queue = send_queues(serve.at[0]).into_iter().max().unwrap_or(0);
     let still = Instant::now();
-    let recorded = serve.ended_within("not-reading", count, stall + Duration::from_secs(10));
+    let recorded = serve.ended_within("write-timeout", count, stall + Duration::from_secs(10));
     let took = still.elapsed();
     let good = good.stop().map(|times| times.len());
     drop(peers);
@@ -98,7 +98,7 @@ fn never_read() {
         ),
         observed: format!(
             "the kernels took {} of it; memory grew by {}, and by {} where nothing is recorded; at most {} unsent in the kernel for one; {recorded} recorded as \
-             `not-reading` within {} of the last byte; {} answers to five good peers, all right",
+             `write-timeout` within {} of the last byte; {} answers to five good peers, all right",
             kib(pushed as u64),
             kib(grown),
             kib(plain),

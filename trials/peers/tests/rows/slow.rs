@@ -61,7 +61,7 @@ struct Turn {
     times: Vec<Duration>,
 }
 
-/// Runs this many slow ones and, beside them, good ones, until the slow ones have been closed or should have been long
+/// Runs this many slow ones and, beside them, good peers, until the slow ones have been closed or should have been long
 /// ago. `control` are slow ones without a timeout: they go on as well.
 fn turn(serve: &Serve, count: usize, good: usize, control: &mut Slow) -> Turn {
     let baseline = GoodPeers::during(serve.at[0], good, Duration::from_secs(2)).unwrap();
@@ -74,7 +74,7 @@ fn turn(serve: &Serve, count: usize, good: usize, control: &mut Slow) -> Turn {
     while began.elapsed() < PARTIAL + Duration::from_secs(7)
         && slow.0.iter().any(|(.., ended)| ended.is_none())
     {
-        // Checking that many takes CPU from the good ones: not before some may be closed.
+        // Checking that many takes CPU from the good peers: not before some may be closed.
         if began.elapsed() + Duration::from_secs(1) > PARTIAL {
             slow.go_on();
         }
@@ -114,7 +114,7 @@ fn trial() {
         .iter()
         .filter(|(.., ended)| ended.is_none())
         .count();
-    let recorded = guarded.ended("partial", turns * count);
+    let recorded = guarded.ended("message-timeout", turns * count);
     let grace = Duration::from_secs(scale.pick(5, 2));
     let in_time = *first >= PARTIAL && *last <= PARTIAL + grace;
     let pass = ended.len() == turns * count
@@ -125,10 +125,10 @@ fn trial() {
         && still_there == count / 10;
     Row {
         row: 1,
-        hazard: "callers that send a byte a second and never finish a message".into(),
-        load: format!("{turns} × {count} of them with `--message-timeout 5s`, and {good} good ones"),
+        hazard: "clients that send a byte a second and never finish a message".into(),
+        load: format!("{turns} × {count} of them with `--message-timeout 5s`, and {good} good peers"),
         observed: format!(
-            "{} ended after {} to {}, {recorded} recorded as `partial`; memory grew by {}; p99 of the good {}, {} without",
+            "{} ended after {} to {}, {recorded} recorded as `message-timeout`; memory grew by {}; p99 of the good peers {}, {} without",
             ended.len(),
             time(*first),
             time(*last),
@@ -137,12 +137,12 @@ fn trial() {
             time(fair.without())
         ),
         limit: format!(
-            "all ended after 5 to {} s and recorded; 32 MiB; every answer to the good ones right, and p99 {} (twice that \
+            "all ended after 5 to {} s and recorded; 32 MiB; every answer to the good peers right, and p99 {} (twice that \
              without, or 5 ms in the full run)",
             (PARTIAL + grace).as_secs(),
             time(fair.allowed(scale))
         ),
-        control: format!("with `--message-timeout 1h` {still_there} of {} are there still", count / 10),
+        control: format!("with `--message-timeout 1h` {still_there} of {} are still open", count / 10),
         pass,
         scale,
     }

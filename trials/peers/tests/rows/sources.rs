@@ -68,7 +68,7 @@ fn trial() {
     finish(&peer);
     let (received, seen) = rest(&mut peer);
     let answered = received.len() / 6;
-    let too_fast = paced.ended("too-fast", 1);
+    let too_fast = paced.ended("rate-limited", 1);
 
     let unlimited = Serve::start(&["upper=:0", "--frame", "line"]);
     let (all, _) = call_from_one_source(&unlimited, 12);
@@ -82,7 +82,7 @@ fn trial() {
         observed: format!(
             "{served} served, {refused} ended in order, {recorded} recorded as `too-many-from-source`; {right} of {others} others \
              answered, {still} of {held} again afterwards; {answered} messages answered and then {seen:?}, {too_fast} recorded as \
-             `too-fast`"
+             `rate-limited`"
         ),
         limit: "exactly 5; no other source affected; 100, and one more for the time that passes".into(),
         control: format!("without the options {all} of 12 are served"),

@@ -14,7 +14,7 @@ use std::{
 
 use trials_peers::{
     Serve,
-    naive::{Naive, STOPS_DEAF},
+    naive::{Naive, STOPS_WITHOUT_ACCEPTING},
     namespace::alone,
 };
 use trials_report::{Row, Scale, program};
@@ -110,7 +110,7 @@ fn last_moment() {
         recorded += stopped.recorded;
         met.add(sum(calling));
     }
-    let naive = Naive::start(STOPS_DEAF);
+    let naive = Naive::start(STOPS_WITHOUT_ACCEPTING);
     let at = naive.at;
     let calling = (0..8).map(|_| {
         thread::spawn(move || {
@@ -122,10 +122,10 @@ fn last_moment() {
     let naive = sum(calling.collect());
     Row {
         row: 16,
-        hazard: "callers at the moment of the stop".into(),
-        load: format!("{rounds} × TERM at a random moment, 4 callers one after the other all the time"),
+        hazard: "clients at the moment of the stop".into(),
+        load: format!("{rounds} × TERM at a random moment, 4 clients one after the other all the time"),
         observed: format!(
-            "{} answered and {recorded} recorded, {} refused, {} let in and ended in order before they spoke, {} reset; \
+            "{} answered and {recorded} recorded, {} refused, {} let in and ended in order before they sent a request, {} reset; \
              code 0 each time: {in_order}",
             met.answered, met.refused, met.ended, met.reset
         ),
@@ -197,9 +197,9 @@ fn restart() {
     Row {
         row: 17,
         hazard: "a restart".into(),
-        load: format!("{rounds} servers one after the other, 4 callers all the time"),
+        load: format!("{rounds} servers one after the other, 4 clients all the time"),
         observed: format!(
-            "with a socket handed over (`fd:N`): {} answered, {} refused, {} reset, {} ended before they spoke",
+            "with a socket handed over (`fd:N`): {} answered, {} refused, {} reset, {} ended before they sent a request",
             handed.answered, handed.refused, handed.reset, handed.ended
         ),
         limit: "none refused, none reset".into(),

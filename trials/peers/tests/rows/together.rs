@@ -97,9 +97,9 @@ fn trial() {
 
     Row {
         row: 6,
-        hazard: "all of it at once, in 256 MiB".into(),
+        hazard: "all of these at once, in 256 MiB".into(),
         load: format!(
-            "{idle} idle, {unread} that never read, {slow} that send a byte a second, and 10 good ones, in a cgroup of 256 MiB"
+            "{idle} idle, {unread} that never read, {slow} that send a byte a second, and 10 good peers, in a cgroup of 256 MiB"
         ),
         observed: format!(
             "{held} files open; {} of memory, {} of the group at most; {still_right} of {idle} idle ones answered again; p99 of the \
