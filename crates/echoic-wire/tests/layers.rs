@@ -92,7 +92,7 @@ impl ClientLayer for Hello {
 }
 
 #[tokio::test]
-async fn a_handshake_that_fails_or_does_not_end_is_told_apart_from_a_failed_connection() {
+async fn handshake_failure_and_timeout_differ_from_connect_failure() {
     let (listener, endpoint) = listener().await;
     let options = DialOptions {
         handshake_timeout: Duration::from_millis(100),

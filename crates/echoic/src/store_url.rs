@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_of_another_kind_is_refused_by_its_scheme() {
+    fn unknown_store_scheme_is_rejected() {
         for scheme in ["postgres", "postgresql", "nats", "sqlite"] {
             let refused = format!("{scheme}://host/x")
                 .parse::<StoreUrl>()

@@ -158,7 +158,7 @@ fn full_device_warns_once() {
 }
 
 #[test]
-fn reader_that_has_gone_is_told_once() {
+fn closed_output_warns_once() {
     let home = Home::new();
     let (read, write) = pipe().unwrap();
     drop(read);

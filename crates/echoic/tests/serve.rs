@@ -194,13 +194,13 @@ fn quiet(args: &[&str], exchanges: u64) -> (Vec<String>, String, Option<i32>) {
 }
 
 #[test]
-fn quiet_says_nothing_while_all_is_well() {
+fn quiet_prints_nothing_without_failures() {
     let (out, err, code) = quiet(&[], 3);
     assert_eq!((out.len(), &*err, code), (1, "", Some(0)), "{out:?}");
 }
 
 #[test]
-fn quiet_still_tells_of_failures() {
+fn quiet_still_reports_failures() {
     let home = Home::new();
     let mut command = home.echoic(&["serve", "echo=127.0.0.1:0", "-q", "--print"]);
     command.args(["--drain-timeout", "200ms"]);

@@ -290,7 +290,7 @@ mod tests {
     }
 
     /// A port of which nobody listens while this is held.
-    fn nobody() -> (Socket, SocketAddr) {
+    fn refusing_address() -> (Socket, SocketAddr) {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket
             .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
@@ -330,7 +330,7 @@ mod tests {
 
     #[tokio::test]
     async fn address_without_listener_is_refused() {
-        let (_held, addr) = nobody();
+        let (_held, addr) = refusing_address();
         let race = race_to(&addr.to_string(), SOON).await;
         assert!(race.won.is_none() && race.answers.is_empty());
         let [
@@ -348,7 +348,7 @@ mod tests {
     #[tokio::test]
     async fn silent_address_times_out() {
         // Two callers fill a backlog of 1; the third one's SYN is dropped (listen(2)).
-        let (socket, addr) = nobody();
+        let (socket, addr) = refusing_address();
         socket.listen(1).unwrap();
         let _waiting = [
             std::net::TcpStream::connect(addr).unwrap(),

@@ -68,7 +68,7 @@ impl Observer for Screen {
                 if number == 1 {
                     term::say(text::TRIES);
                 }
-                term::say(&text::a_try(number, attempt));
+                term::say(&text::describe_try(number, attempt));
             }
             How::Lines => term::say(
                 &json!({

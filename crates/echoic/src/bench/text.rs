@@ -20,7 +20,7 @@ pub(super) fn write(payload: &mut Payload, measured: &Measured) -> Result<(), Re
     if !measured.tries.is_empty() {
         lines.push(TRIES.to_owned());
         let tries = measured.tries.iter().enumerate();
-        lines.extend(tries.map(|(index, attempt)| a_try(index + 1, attempt)));
+        lines.extend(tries.map(|(index, attempt)| describe_try(index + 1, attempt)));
         lines.push(String::new());
     }
     lines.extend(result(measured));
@@ -310,7 +310,7 @@ pub(super) const TRIES: &str =
     "    n  run      asked/s     done/s     p50 ms     p99 ms  delivered    lag ms   verdict";
 
 /// A row of it.
-pub(super) fn a_try(number: usize, attempt: &Try) -> String {
+pub(super) fn describe_try(number: usize, attempt: &Try) -> String {
     let ms = |time: Option<f64>| time.map_or_else(|| "–".to_owned(), figure);
     let mark = if attempt.kept { "pass" } else { "FAIL" };
     let why = if attempt.kept {
