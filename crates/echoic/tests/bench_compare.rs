@@ -156,6 +156,9 @@ fn incomparable_runs_are_rejected_before_measuring() {
         let ran = bench(&home, &format!("{endpoint} {args} -q"));
         assert_eq!((ran.code, ran.out.len()), (Some(2), 0), "{args}: {ran:?}");
         assert!(ran.err.contains(why), "{args}: {}", ran.err);
-        assert!(listener.accept().is_err(), "{args}: it called all the same");
+        assert!(
+            listener.accept().is_err(),
+            "{args}: it connected all the same"
+        );
     }
 }

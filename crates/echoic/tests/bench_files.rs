@@ -52,10 +52,10 @@ fn hostile_server() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     thread::spawn(move || {
-        for caller in listener.incoming().map_while(Result::ok) {
+        for client in listener.incoming().map_while(Result::ok) {
             thread::spawn(move || {
-                for _ in BufReader::new(&caller).lines().map_while(Result::ok) {
-                    (&caller).write_all(HOSTILE).unwrap();
+                for _ in BufReader::new(&client).lines().map_while(Result::ok) {
+                    (&client).write_all(HOSTILE).unwrap();
                 }
             });
         }
@@ -348,7 +348,7 @@ fn unwritable_file_is_reported_before_the_run() {
         );
         assert!(
             listener.accept().is_err(),
-            "{option} {path}: it called all the same"
+            "{option} {path}: it connected all the same"
         );
     }
     assert_eq!(names(home.path()), ["file", "folder"]);

@@ -263,7 +263,7 @@ fn argument_errors_escape_hostile_bytes() {
     ]
     .map(OsString::from_vec)
     .to_vec();
-    let calls: [(&[&str], &str, &str); 28] = [
+    let cases: [(&[&str], &str, &str); 28] = [
         (&["serve"], "", ""),
         (&["serve"], "", "=:0"),
         (&["serve"], "tcp://", ":5"),
@@ -293,15 +293,15 @@ fn argument_errors_escape_hostile_bytes() {
         (&["log", "--store"], "/nowhere/", ""),
         (&[], "", ""),
     ];
-    for (call, before, after) in calls {
+    for (words, before, after) in cases {
         for typed in &typed {
             let mut argument = OsString::from(before);
             argument.push(typed);
             argument.push(after);
-            let mut command = home.echoic(call);
+            let mut command = home.echoic(words);
             let shown = shown_by(command.arg(argument));
-            assert_inert(&shown, (call, before, after));
-            assert!(!shown.is_empty(), "{call:?} prints nothing");
+            assert_inert(&shown, (words, before, after));
+            assert!(!shown.is_empty(), "{words:?} prints nothing");
         }
     }
 }

@@ -137,11 +137,11 @@ fn serve_examples_work() {
         }
         let (at, datagrams): (Vec<_>, Vec<_>) = addresses.into_iter().partition(streams);
         for at in datagrams {
-            let caller = UdpSocket::bind("127.0.0.1:0").unwrap();
-            caller.set_read_timeout(Some(SOON)).unwrap();
-            caller.send_to(b"hello", at).unwrap();
+            let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+            client.set_read_timeout(Some(SOON)).unwrap();
+            client.send_to(b"hello", at).unwrap();
             let mut received = [0; 9];
-            let length = caller.recv(&mut received).unwrap();
+            let length = client.recv(&mut received).unwrap();
             assert_eq!(&received[..length], b"HELLO", "{example}");
         }
         let greets = |index: usize| index == 1 && (bare || line.contains("greet="));

@@ -141,7 +141,7 @@ fn python_socat_and_nc_connect_by_path_and_abstract_name() {
     assert_eq!(logged.len(), 3);
     assert_eq!(
         logged[0]["peer"], "unix:",
-        "a caller without a name has none"
+        "an unnamed client has no address"
     );
 }
 

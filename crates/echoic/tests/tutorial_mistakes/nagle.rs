@@ -53,18 +53,18 @@ fn d20_both_ends_set_tcp_nodelay() {
         assert!(sends_at_once(serve.id(), ours), "serve does not set it");
     }
 
-    let called = TcpListener::bind("127.0.0.1:0").unwrap();
-    let at = called.local_addr().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap();
     let home = Home::new();
     let mut connect = home.echoic(&["connect", &at.to_string()]);
     connect.stdin(Stdio::piped()).stdout(Stdio::null());
     let mut connect = Ended(connect.spawn().unwrap());
     let mut stdin = connect.0.stdin.take().unwrap();
     stdin.write_all(b"a").unwrap();
-    let (mut caller, _) = called.accept().unwrap();
-    caller.read_exact(&mut [0]).unwrap();
+    let (mut accepted, _) = listener.accept().unwrap();
+    accepted.read_exact(&mut [0]).unwrap();
     assert!(sends_at_once(connect.0.id(), at), "connect does not set it");
-    let own = caller.peer_addr().unwrap();
+    let own = accepted.peer_addr().unwrap();
     assert!(
         !sends_at_once(std::process::id(), own),
         "it is off by default"
