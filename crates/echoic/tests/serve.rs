@@ -79,7 +79,7 @@ fn json_prints_each_event_as_a_line() {
         assert!(of(open, "peer").starts_with("127.0.0.1:"), "{open}");
         let end = story.last().unwrap();
         assert_eq!((of(end, "end"), of(end, "how")), ("fin", how));
-        assert_eq!((&end["unsent"], &end["unheard"]), (&json!(0), &json!(0)));
+        assert_eq!((&end["unsent"], &end["discarded"]), (&json!(0), &json!(0)));
     }
 
     // An exchange event equals the line that `log --json` prints.
@@ -550,12 +550,12 @@ fn d19_each_timeout_ends_its_case_and_is_recorded() {
         (1, 1, 1),
         "{ends:?}"
     );
-    assert_eq!(home.count(&["end:timeout", "idle-timeout"]), 1);
-    assert_eq!(home.count(&["end:timeout", "message-timeout"]), 1);
+    assert_eq!(home.count(&["end:timeout", "idle"]), 1);
+    assert_eq!(home.count(&["end:timeout", "partial"]), 1);
     assert!(home.count(&["end:timeout", "is:unsent"]) >= 1);
     assert_eq!(home.count(&["end:fin"]), sent);
     let shown = home
-        .run(&["log", "--show", "end:timeout", "message-timeout"])
+        .run(&["log", "--show", "end:timeout", "partial"])
         .good();
     assert!(shown.contains("message not finished"), "{shown}");
 }
