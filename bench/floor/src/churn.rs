@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use serde::Serialize;
 
-use crate::idle::{ask, connect, hear};
+use crate::idle::{ask, connect, receive};
 use crate::process::CpuClock;
 use crate::text::Text;
 
-/// Bytes of the one line each connection says.
+/// Length in bytes of the line that each connection sends.
 const SIZE: usize = 64;
-/// Each closed connection keeps its port for a while, so the time is bounded more tightly here.
+/// Longest run. A closed connection holds its port for a while (TIME_WAIT), so this run is shorter than the others.
 const LONGEST: Duration = Duration::from_mins(1);
 
-/// What was measured.
+/// The result of a run.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Report {
     /// Connections opened, answered and closed.
@@ -24,13 +24,13 @@ pub(crate) struct Report {
     pub(crate) per_second: f64,
     /// CPU time of the server for each connection, in microseconds.
     pub(crate) cpu_us_per_connection: Option<f64>,
-    /// How many were open at once.
+    /// Connections open at the same time.
     pub(crate) at_once: u32,
     /// Replies that were not the upper case of their line.
     pub(crate) wrong: u64,
 }
 
-/// Opens `at_once` connections, has an exchange on each, closes them, and starts again.
+/// Opens `at_once` connections, does one exchange on each, closes them, and starts again.
 pub(crate) fn run(
     address: SocketAddr,
     at_once: u32,
@@ -54,7 +54,7 @@ pub(crate) fn run(
             ask(stream, number, &text)?;
         }
         for (number, stream) in open.iter_mut().enumerate() {
-            wrong += u64::from(!hear(stream, number, &text)?);
+            wrong += u64::from(!receive(stream, number, &text)?);
         }
         connections += u64::from(at_once);
     }

@@ -1,4 +1,4 @@
-//! Datagrams: the least a server can do for one, and a generator of them.
+//! Datagrams: the minimal server for them, and a load generator.
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -16,11 +16,11 @@ use crate::histogram::Histogram;
 use crate::process::CpuClock;
 use crate::text::Text;
 
-/// Bytes of each datagram.
+/// Length in bytes of each datagram.
 const SIZE: usize = 64;
-/// The text repeats after more than twice this many: a server may refuse to say the same thing over and over.
+/// The text repeats after more than twice this many datagrams: a server may suppress repeated identical datagrams.
 const VARIETY: usize = 8192;
-/// Without an answer for so long a datagram is lost, and the next one is sent.
+/// A datagram without a reply for this long counts as lost, and the next one is sent.
 const LOST: Duration = Duration::from_millis(200);
 const NAP: Timespec = Timespec {
     tv_sec: 0,
@@ -28,13 +28,13 @@ const NAP: Timespec = Timespec {
 };
 
 /// Answers each datagram in upper case: one `recvfrom`, one `sendto`.
-pub(crate) fn serve(port: u16, tell: impl FnOnce(SocketAddr)) -> anyhow::Result<()> {
+pub(crate) fn serve(port: u16, print_address: impl FnOnce(SocketAddr)) -> anyhow::Result<()> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, port))
         .with_context(|| format!("cannot bind UDP port {port}"))?;
-    tell(socket.local_addr()?);
+    print_address(socket.local_addr()?);
     let mut buffer = vec![0; 64 * 1024];
     loop {
-        // A peer that has gone is told by an error here.
+        // A previous reply to a closed port is reported here as an error.
         if let Ok((read, peer)) = socket.recv_from(&mut buffer) {
             buffer[..read].make_ascii_uppercase();
             let _ = socket.send_to(&buffer[..read], peer);
@@ -42,7 +42,7 @@ pub(crate) fn serve(port: u16, tell: impl FnOnce(SocketAddr)) -> anyhow::Result<
     }
 }
 
-/// What was measured.
+/// The result of a run.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Report {
     /// Datagrams answered within the window.
@@ -52,9 +52,9 @@ pub(crate) struct Report {
     pub(crate) cpu_us_per_message: Option<f64>,
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
-    /// Answers that were not the upper case of what was sent last.
+    /// Replies that are not the upper case of the last datagram sent.
     pub(crate) wrong: u64,
-    /// Datagrams without an answer in time.
+    /// Datagrams without a reply in time.
     pub(crate) lost: u64,
     pub(crate) answered: u64,
     pub(crate) sockets: u32,
@@ -62,13 +62,13 @@ pub(crate) struct Report {
 
 struct Talker {
     socket: UdpSocket,
-    /// Where its next datagram is in the text.
+    /// Offset of its next datagram in the text.
     at: u64,
     sent: Instant,
 }
 
 impl Talker {
-    fn speak(&mut self, text: &Text) -> anyhow::Result<()> {
+    fn send(&mut self, text: &Text) -> anyhow::Result<()> {
         self.sent = Instant::now();
         match self.socket.send(text.asked(self.at, SIZE)) {
             Err(error) if error.kind() != ErrorKind::WouldBlock => {
@@ -79,7 +79,7 @@ impl Talker {
     }
 }
 
-/// A closed loop: each socket sends its next datagram when its last is answered, or lost.
+/// Runs a closed loop: each socket sends its next datagram when the last one is answered or lost.
 pub(crate) fn run(
     address: SocketAddr,
     sockets: u32,
@@ -101,7 +101,7 @@ pub(crate) fn run(
             at: text.start(number * 97),
             sent: Instant::now(),
         };
-        talker.speak(&text)?;
+        talker.send(&text)?;
         talkers.push(talker);
     }
     let mut load = Load {
@@ -175,7 +175,7 @@ impl Load {
             if talker.sent.elapsed() > LOST {
                 self.lost += 1;
                 talker.at += SIZE as u64;
-                talker.speak(&self.text)?;
+                talker.send(&self.text)?;
             }
         }
         Ok(())
@@ -189,13 +189,13 @@ impl Load {
             Err(error) => return Err(error.into()),
         }
         for event in &events {
-            self.hear(event.data.u64() as usize)?;
+            self.receive(event.data.u64() as usize)?;
         }
         self.events = events;
         Ok(())
     }
 
-    fn hear(&mut self, number: usize) -> anyhow::Result<()> {
+    fn receive(&mut self, number: usize) -> anyhow::Result<()> {
         let (talker, mut buffer) = (&mut self.talkers[number], [0; 2 * SIZE]);
         let read = match talker.socket.recv(&mut buffer) {
             Ok(read) => read,
@@ -211,6 +211,6 @@ impl Load {
             self.wrong += 1;
         }
         talker.at += SIZE as u64;
-        talker.speak(&self.text)
+        talker.send(&self.text)
     }
 }

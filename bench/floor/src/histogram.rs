@@ -13,7 +13,7 @@ pub(crate) struct Histogram {
 }
 
 impl Histogram {
-    /// An empty one, of about 60 KiB.
+    /// Returns an empty histogram of about 60 KiB.
     pub(crate) fn new() -> Self {
         Self {
             buckets: vec![0; bucket(u64::MAX) + 1],
@@ -113,8 +113,8 @@ mod tests {
             values.sort_unstable();
             let rank = (values.len() * percent as usize).div_ceil(100).max(1);
             let exact = values[rank - 1];
-            let told = histogram.percentile(percent);
-            prop_assert!(told >= exact && told - exact <= exact / STEPS, "{told} for {exact}");
+            let estimate = histogram.percentile(percent);
+            prop_assert!(estimate >= exact && estimate - exact <= exact / STEPS, "{estimate} for {exact}");
             prop_assert_eq!(histogram.max(), values[values.len() - 1]);
         }
     }

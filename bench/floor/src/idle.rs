@@ -1,4 +1,4 @@
-//! What a connection costs in memory while it does nothing.
+//! Memory used by a connection that is idle.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -11,9 +11,9 @@ use serde::Serialize;
 use crate::process::resident_kib;
 use crate::text::Text;
 
-/// Bytes of the one line each connection says.
+/// Length in bytes of the line that each connection sends.
 const SIZE: usize = 64;
-/// Any answer on loopback comes within this.
+/// Deadline for a reply on loopback.
 pub(crate) const ANSWER: Duration = Duration::from_secs(5);
 
 /// Resident memory of the server in KiB; sockets' own memory is the kernel's and not in it.
@@ -22,9 +22,9 @@ pub(crate) struct Report {
     pub(crate) connections: u32,
     /// After one exchange on one connection, so that buffers made once are not counted.
     pub(crate) rss_before_kib: u64,
-    /// With all connections open, before any has spoken.
+    /// With all connections open, before any has sent a message.
     pub(crate) rss_open_kib: u64,
-    /// With all connections open and silent, after each has had one exchange.
+    /// With all connections open and idle, after one exchange on each.
     pub(crate) rss_spoken_kib: u64,
     /// Growth per connection, the larger of the two.
     pub(crate) kib_per_connection: f64,
@@ -32,7 +32,7 @@ pub(crate) struct Report {
     pub(crate) wrong: u64,
 }
 
-/// Opens `connections`, holds them, lets each speak once and holds them again.
+/// Opens `connections`, holds them, does one exchange on each, and holds them again.
 pub(crate) fn run(
     address: SocketAddr,
     connections: u32,
@@ -82,13 +82,13 @@ pub(crate) fn connect(address: SocketAddr) -> anyhow::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Says one line and tells whether its reply was right.
+/// Sends one line and returns whether its reply was right.
 fn exchange(stream: &mut TcpStream, number: usize, text: &Text) -> anyhow::Result<bool> {
     ask(stream, number, text)?;
-    hear(stream, number, text)
+    receive(stream, number, text)
 }
 
-/// Says one line.
+/// Sends one line.
 pub(crate) fn ask(stream: &mut TcpStream, number: usize, text: &Text) -> anyhow::Result<()> {
     let line = text.asked(text.start(number), text.size());
     stream
@@ -96,8 +96,8 @@ pub(crate) fn ask(stream: &mut TcpStream, number: usize, text: &Text) -> anyhow:
         .context("the server did not take a line")
 }
 
-/// Hears one line and tells whether it is right.
-pub(crate) fn hear(stream: &mut TcpStream, number: usize, text: &Text) -> anyhow::Result<bool> {
+/// Receives one line and returns whether it is right.
+pub(crate) fn receive(stream: &mut TcpStream, number: usize, text: &Text) -> anyhow::Result<bool> {
     let expected = text.answered(text.start(number), text.size());
     let mut reply = vec![0; expected.len()];
     stream

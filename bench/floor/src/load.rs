@@ -16,9 +16,9 @@ use crate::process::CpuClock;
 use crate::talker::Talker;
 use crate::text::Text;
 
-/// Replies still out when the window closes have this long to arrive.
+/// Deadline after the window for replies that are still missing.
 const DRAIN: Duration = Duration::from_secs(5);
-/// How long a closed loop sleeps at most before it looks at the clock.
+/// Longest sleep of a closed loop before it checks the clock.
 const NAP: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 20_000_000,
@@ -27,39 +27,39 @@ const NO_NAP: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 0,
 };
-/// Messages of a late schedule sent before replies are looked at again.
+/// Messages that a late schedule sends before replies are read again.
 const CATCH_UP: u32 = 256;
-/// Takes the replies to a whole depth at once.
+/// Read buffer: large enough for the replies to a whole depth.
 const BUFFER: usize = 256 * 1024;
-/// Bound on the bytes one connection may have in flight.
+/// Limit on the bytes that one connection may have in flight.
 const IN_FLIGHT: u64 = 16 * 1024 * 1024;
 
 /// What decides when the next message is sent.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Pace {
-    /// A reply: each connection keeps `depth` messages in flight. Latency counts from the send.
+    /// A reply: each connection has `depth` messages in flight. Latency is measured from the send.
     Closed,
-    /// The clock: `rate` messages a second over all connections, evenly. The generator never
-    /// sleeps, and latency counts from the time a message was due, sent then or not.
+    /// The clock: `rate` messages a second over all connections, evenly. The generator never sleeps, and latency is
+    /// measured from the time a message was due, even if it was sent later.
     Even {
         /// Messages a second.
         rate: u32,
     },
-    /// The clock, with one message on every connection at once.
+    /// The clock, in bursts of one message on every connection.
     Bursts {
         /// Messages a second.
         rate: u32,
     },
 }
 
-/// One measurement.
+/// The parameters of one measurement.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     /// The server, on loopback.
     pub(crate) address: SocketAddr,
     /// Connections, all open before the first message.
     pub(crate) connections: u32,
-    /// Most messages in flight on each.
+    /// Maximum number of messages in flight on each connection.
     pub(crate) depth: u32,
     /// Bytes in a message, newline included.
     pub(crate) size: u32,
@@ -73,7 +73,7 @@ pub(crate) struct Plan {
     pub(crate) pid: Option<i32>,
 }
 
-/// What was measured; the names are those of the JSON.
+/// The result of one measurement; the field names are the JSON keys.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Report {
     /// Messages whose whole reply came within the window.
@@ -89,22 +89,22 @@ pub(crate) struct Report {
     pub(crate) p90_us: f64,
     pub(crate) p99_us: f64,
     pub(crate) max_us: f64,
-    /// Replies that were not the upper case of their message, warm-up included.
+    /// Replies that differ from the upper case of their message, warm-up included.
     pub(crate) wrong: u64,
-    /// Messages whose reply had not come [`DRAIN`] after the window.
+    /// Messages without a reply [`DRAIN`] after the window.
     pub(crate) unanswered: u64,
-    /// Replies heard in all: warm-up, window and after.
+    /// Replies received in total: warm-up, window and after.
     pub(crate) answered: u64,
-    /// Messages the schedule wanted and the depth held back until the window closed.
+    /// Messages that were due but held back by the depth until the window closed.
     pub(crate) unsent: u64,
     pub(crate) connections: u32,
     pub(crate) depth: u32,
     pub(crate) size: u32,
-    /// What was asked for, when paced.
+    /// The requested rate, when paced.
     pub(crate) rate: Option<u32>,
 }
 
-/// Measures once.
+/// Runs one measurement.
 pub(crate) fn run(plan: &Plan) -> anyhow::Result<Report> {
     ensure!(
         u64::from(plan.depth) * u64::from(plan.size) <= IN_FLIGHT,
@@ -170,17 +170,17 @@ struct Load {
     depth: u64,
     text: Text,
     talkers: Vec<Talker>,
-    /// Talkers whose socket is full, for which the end of that is awaited.
+    /// Talkers whose socket is full and that wait until it is writable.
     full: Vec<bool>,
     epoll: OwnedFd,
     events: Vec<Event>,
     buffer: Vec<u8>,
-    /// Messages the clock has asked for so far; stays 0 in a closed loop.
+    /// Messages due by the clock so far; stays 0 in a closed loop.
     scheduled: u64,
     window: Option<Histogram>,
     answered: u64,
     wrong: u64,
-    /// After the window nothing new is said.
+    /// After the window no new message is sent.
     closing: bool,
 }
 
@@ -216,11 +216,11 @@ impl Load {
         })
     }
 
-    /// Speaks and listens until `end`; times are nanoseconds since `begin`.
+    /// Sends and receives until `end`; times are nanoseconds since `begin`.
     fn run_until(&mut self, begin: Instant, end: Instant) -> anyhow::Result<()> {
         if self.pace == Pace::Closed {
             for number in 0..self.talkers.len() {
-                self.speak(number, since(begin))?;
+                self.send(number, since(begin))?;
             }
         }
         while Instant::now() < end {
@@ -248,7 +248,7 @@ impl Load {
         Ok(())
     }
 
-    /// Says what the clock asks for; a connection at its depth says it with its next reply.
+    /// Sends the messages that are due; a connection at its depth sends them with its next reply.
     fn keep_pace(&mut self, now: u64) -> anyhow::Result<()> {
         let connections = self.talkers.len() as u64;
         for _ in 0..CATCH_UP {
@@ -257,12 +257,12 @@ impl Load {
                 break;
             }
             self.scheduled += 1;
-            self.speak(number as usize, now)?;
+            self.send(number as usize, now)?;
         }
         Ok(())
     }
 
-    /// When a connection's message of this index is due, in nanoseconds; 0 in a closed loop.
+    /// Returns when a connection's message with this index is due, in nanoseconds; 0 in a closed loop.
     fn due(&self, number: u64, index: u64) -> u64 {
         let connections = self.talkers.len() as u64;
         let (rate, index) = match self.pace {
@@ -273,11 +273,11 @@ impl Load {
         index * 1_000_000_000 / u64::from(rate)
     }
 
-    /// Queues what is due on one connection and fits its depth, and sends it.
-    fn speak(&mut self, number: usize, now: u64) -> anyhow::Result<()> {
+    /// Queues and sends the messages that are due on one connection and fit its depth.
+    fn send(&mut self, number: usize, now: u64) -> anyhow::Result<()> {
         let room = self.depth - self.talkers[number].in_flight(&self.text);
         if self.closing {
-            // Only what is queued already goes out.
+            // Only send what is queued already.
         } else if self.pace == Pace::Closed {
             if room > 0 {
                 self.talkers[number].queue(now, room, &self.text);
@@ -309,7 +309,7 @@ impl Load {
         Ok(())
     }
 
-    /// Takes the replies that are there, waiting `nap` for the first, and goes on speaking.
+    /// Handles available replies, waiting up to `nap` for the first, and sends the next messages.
     fn listen(&mut self, begin: Instant, nap: &Timespec) -> anyhow::Result<()> {
         let mut events = std::mem::take(&mut self.events);
         events.clear();
@@ -321,24 +321,24 @@ impl Load {
             let number = event.data.u64() as usize;
             let flags = event.flags;
             let now = if flags.intersects(EventFlags::IN | EventFlags::ERR | EventFlags::HUP) {
-                self.hear(number, begin)?
+                self.receive(number, begin)?
             } else {
                 since(begin)
             };
-            self.speak(number, now)?;
+            self.send(number, now)?;
         }
         self.events = events;
         Ok(())
     }
 
-    /// One read: checks and counts what it brought, and returns the time of it.
-    fn hear(&mut self, number: usize, begin: Instant) -> anyhow::Result<u64> {
+    /// Reads once, checks and counts the replies, and returns the time of the read.
+    fn receive(&mut self, number: usize, begin: Instant) -> anyhow::Result<u64> {
         let talker = &mut self.talkers[number];
-        let heard = talker.hear(&mut self.buffer, &self.text)?;
+        let received = talker.receive(&mut self.buffer, &self.text)?;
         let now = since(begin);
-        self.answered += heard.complete;
-        self.wrong += heard.wrong;
-        let mut left = heard.complete;
+        self.answered += received.complete;
+        self.wrong += received.wrong;
+        let mut left = received.complete;
         while let Some((due, count)) = (left > 0).then(|| talker.settle(left)).flatten() {
             left -= count;
             if let Some(window) = &mut self.window {

@@ -1,4 +1,4 @@
-//! The floor: the least a server can do for a message, and a generator to measure with.
+//! The floor: the minimal server for a message, and a load generator to measure with.
 //!
 //! Every figure echoic publishes is a ratio to [`server`], taken in the same run on the same
 //! cores, because absolute figures move by half between one minute and the next.
@@ -25,7 +25,7 @@ use serde::Serialize;
 use crate::load::{Pace, Plan};
 use crate::server::{Answer, Server};
 
-/// Exit code for replies that were wrong or missing, as in echoic's own table.
+/// Exit code for wrong or missing replies, as in echoic's own table.
 const NOT_MET: u8 = 7;
 
 #[derive(Parser)]
@@ -66,7 +66,7 @@ enum Command {
         /// How many connections to hold
         #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
         connections: u32,
-        /// Seconds to hold them, before and again after each has said one line
+        /// Seconds to hold them, before and again after each has sent one line
         #[arg(long, default_value = "1", value_parser = seconds)]
         hold: Duration,
         /// Process id of the server
@@ -78,7 +78,7 @@ enum Command {
         /// Server to send to, such as 127.0.0.1:5000
         #[arg(value_parser = loopback)]
         address: SocketAddr,
-        /// How many sockets speak
+        /// How many sockets send
         #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1000))]
         sockets: u32,
         /// How long to measure
@@ -113,7 +113,7 @@ struct LoadArgs {
     /// Server to connect to, such as 127.0.0.1:5000
     #[arg(value_parser = loopback)]
     address: SocketAddr,
-    /// How many connections speak
+    /// How many connections send
     #[arg(long, short = 'c', default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=20_000))]
     connections: u32,
     /// Messages in flight on each connection
@@ -122,7 +122,7 @@ struct LoadArgs {
     /// Bytes in a message, its newline included
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(4..=1_048_576))]
     size: u32,
-    /// Messages a second over all connections, paced evenly; without it each reply calls the next message
+    /// Messages a second over all connections, paced evenly; without it each reply triggers the next message
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     rate: Option<u32>,
     /// Pace in bursts of one message on every connection instead of evenly
@@ -177,13 +177,13 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             udp,
         } => {
             if udp {
-                datagrams::serve(port, tell)?;
+                datagrams::serve(port, print_address)?;
             } else if tokio {
-                plain_tokio::run(port, tell)?;
+                plain_tokio::run(port, print_address)?;
             } else {
                 let answer = if lines { Answer::Lines } else { Answer::Chunks };
                 let mut server = Server::bind(port, answer)?;
-                tell(server.address()?);
+                print_address(server.address()?);
                 server.run()?;
             }
             Ok(ExitCode::SUCCESS)
@@ -223,8 +223,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Who reads this may have seen enough.
-fn tell(address: SocketAddr) {
+/// The reader of standard output may close it early; that is not an error.
+fn print_address(address: SocketAddr) {
     let _ = writeln!(io::stdout(), "listening on {address}");
 }
 
@@ -237,7 +237,7 @@ fn print(report: &impl Serialize, failures: u64) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// A generator that spins at full speed must not be pointed at someone else's machine by mistake.
+/// A generator at full speed must not be pointed at a remote machine by mistake.
 fn loopback(word: &str) -> Result<SocketAddr, String> {
     let address: SocketAddr = word.parse().map_err(|_| {
         format!("'{word}' is not an address and a port; write it as 127.0.0.1:5000")
@@ -251,7 +251,7 @@ fn loopback(word: &str) -> Result<SocketAddr, String> {
     }
 }
 
-/// Between 50 ms, below which a window holds too little, and ten minutes.
+/// Between 50 ms, below which a window holds too few messages, and ten minutes.
 fn seconds(word: &str) -> Result<Duration, String> {
     word.parse::<f64>()
         .ok()

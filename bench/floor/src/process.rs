@@ -1,4 +1,4 @@
-//! What a server costs: its CPU clock and its memory, read from outside.
+//! A server's CPU time and memory, read from outside the process.
 
 use std::fs;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::Pid;
 
-/// The CPU time of another process: all its threads, those that ended too, in nanoseconds.
+/// The CPU time of another process in nanoseconds: all its threads, including those that have ended.
 ///
 /// `clock_getcpuclockid(3)` rather than `/proc/PID/task/*/schedstat`, which lags behind by a
 /// timer tick for a running thread and forgets threads that ended.
@@ -18,7 +18,7 @@ pub(crate) struct CpuClock {
 }
 
 impl CpuClock {
-    /// The clock of `pid`, as long as that lives.
+    /// Opens the CPU clock of `pid`, which is valid while that process lives.
     pub(crate) fn of(pid: i32) -> anyhow::Result<Self> {
         let clock = clock_getcpuclockid(Pid::from_raw(pid))
             .with_context(|| format!("no CPU clock for process {pid}; is it still running?"))?;

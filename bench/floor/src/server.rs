@@ -1,4 +1,4 @@
-//! The floor server: what one thread and epoll can do, and nothing else.
+//! The floor server: one thread and epoll, and nothing else.
 //!
 //! One `recv` and one `send` for each readable socket, level-triggered, one 64 KiB buffer for
 //! all connections. Its CPU time per message is the 1.0 of every ratio.
@@ -13,14 +13,14 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
-/// As much as one `recv` takes, and the longest line that [`Answer::Lines`] holds.
+/// Size of the shared read buffer, and the longest line that [`Answer::Lines`] holds.
 const BUFFER: usize = 64 * 1024;
-/// Enough for a thousand connections that arrive before the first is accepted.
+/// Backlog: enough for a thousand connections that arrive before the first is accepted.
 const BACKLOG: i32 = 4096;
 /// Events taken by one `epoll_wait`.
 const EVENTS: usize = 1024;
 
-/// When a byte is answered.
+/// When received bytes are answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// As soon as it is read.
@@ -45,11 +45,11 @@ struct Connection {
     stream: TcpStream,
     /// An incomplete line, at most [`BUFFER`] bytes.
     held: Vec<u8>,
-    /// Replies the socket did not take, at most two buffers; nothing is read while there are any.
+    /// Replies that the socket did not take, at most two buffers. While there are any, nothing is read.
     unsent: Vec<u8>,
 }
 
-/// What is left to do with a connection after an event.
+/// What remains to be done for a connection after an event.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Then {
     Go,
@@ -85,7 +85,7 @@ impl Server {
         Ok(address.try_into()?)
     }
 
-    /// Serves until the process is ended from outside, or until accepting fails.
+    /// Serves until the process is killed, or until accept fails.
     pub(crate) fn run(&mut self) -> anyhow::Result<()> {
         let listening = slot(&self.listener);
         let mut events: Vec<Event> = Vec::with_capacity(EVENTS);
@@ -172,13 +172,13 @@ impl Connection {
             Ok(read) => read,
             Err(error) => return after(&error),
         };
-        let heard = &mut buffer[..read];
-        heard.make_ascii_uppercase();
+        let received = &mut buffer[..read];
+        received.make_ascii_uppercase();
         let complete = match answer {
             Answer::Chunks => read,
-            Answer::Lines => memchr::memrchr(b'\n', heard).map_or(0, |newline| newline + 1),
+            Answer::Lines => memchr::memrchr(b'\n', received).map_or(0, |newline| newline + 1),
         };
-        let (reply, rest) = heard.split_at(complete);
+        let (reply, rest) = received.split_at(complete);
         let then = if self.held.is_empty() {
             self.send(reply)
         } else if complete > 0 {

@@ -1,4 +1,4 @@
-//! One connection of the generator: what it has sent, what it still expects.
+//! One connection of the generator: what it has sent, and what it still expects.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -9,36 +9,36 @@ use anyhow::{Context as _, bail};
 
 use crate::text::Text;
 
-/// A connect on loopback takes microseconds; a full backlog costs a second.
+/// Connect timeout. A connect on loopback takes microseconds; a full backlog costs a second.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// A connection that says [`Text`] and checks the answer.
+/// A connection that sends [`Text`] and checks the replies.
 #[derive(Debug)]
 pub(crate) struct Talker {
-    /// For the caller to register; reading and writing go through the methods.
+    /// Public so that the caller can register it; reads and writes go through the methods.
     pub(crate) stream: TcpStream,
-    /// Where its stream starts in the text; the places below count from here, in bytes.
+    /// Offset in the text at which its stream starts. The offsets below count from here, in bytes.
     start: u64,
     queued: u64,
     written: u64,
-    heard: u64,
+    received: u64,
     /// When messages in flight were due, oldest first, and how many at that time.
     due: VecDeque<(u64, u64)>,
     /// Index after the last message counted as wrong.
     judged: u64,
 }
 
-/// What one read brought.
+/// The result of one read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Heard {
+pub(crate) struct Received {
     /// Messages now complete.
     pub(crate) complete: u64,
-    /// Messages that differ from what was due.
+    /// Messages that differ from the expected reply.
     pub(crate) wrong: u64,
 }
 
 impl Talker {
-    /// Connects, and starts at the place in the text that belongs to `number`.
+    /// Connects, and starts at the offset in the text that belongs to `number`.
     pub(crate) fn connect(address: SocketAddr, number: usize, text: &Text) -> anyhow::Result<Self> {
         let stream = TcpStream::connect_timeout(&address, CONNECT).with_context(|| {
             format!(
@@ -54,7 +54,7 @@ impl Talker {
             start,
             queued: 0,
             written: 0,
-            heard: 0,
+            received: 0,
             due: VecDeque::new(),
             judged: 0,
         })
@@ -65,9 +65,9 @@ impl Talker {
         self.queued / text.size() as u64
     }
 
-    /// Messages without their whole reply.
+    /// Messages without a complete reply.
     pub(crate) fn in_flight(&self, text: &Text) -> u64 {
-        (self.queued - self.heard).div_ceil(text.size() as u64)
+        (self.queued - self.received).div_ceil(text.size() as u64)
     }
 
     /// Adds `count` messages, due at `at`, to what the next [`Self::flush`] sends.
@@ -76,7 +76,7 @@ impl Talker {
         self.due.push_back((at, count));
     }
 
-    /// Sends what is queued; false when the socket would not take all of it.
+    /// Sends what is queued; returns false if the socket does not take all of it.
     pub(crate) fn flush(&mut self, text: &Text) -> anyhow::Result<bool> {
         while self.written < self.queued {
             let bytes = text.asked(
@@ -96,7 +96,7 @@ impl Talker {
     }
 
     /// Reads once and compares.
-    pub(crate) fn hear(&mut self, buffer: &mut [u8], text: &Text) -> anyhow::Result<Heard> {
+    pub(crate) fn receive(&mut self, buffer: &mut [u8], text: &Text) -> anyhow::Result<Received> {
         let read = match self.stream.read(buffer) {
             Ok(0) => bail!(
                 "the server closed a connection in the middle of a measurement; see what it printed"
@@ -105,36 +105,36 @@ impl Talker {
             Err(error)
                 if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
             {
-                return Ok(Heard::default());
+                return Ok(Received::default());
             }
             Err(error) => {
                 return Err(error).context("the server cut a connection while it was read from");
             }
         };
-        if read > self.written - self.heard {
+        if read > self.written - self.received {
             bail!(
                 "the server answered more than it was asked: {} bytes too many",
-                read - (self.written - self.heard)
+                read - (self.written - self.received)
             );
         }
         let bytes = &buffer[..read as usize];
-        let expected = text.answered(self.start + self.heard, read as usize);
+        let expected = text.answered(self.start + self.received, read as usize);
         let wrong = if bytes == expected {
             0
         } else {
             self.judge(bytes, expected, text.size() as u64)
         };
         let size = text.size() as u64;
-        let before = self.heard / size;
-        self.heard += read;
-        Ok(Heard {
-            complete: self.heard / size - before,
+        let before = self.received / size;
+        self.received += read;
+        Ok(Received {
+            complete: self.received / size - before,
             wrong,
         })
     }
 
-    /// When the oldest of `complete` messages were due, and how many of them at that time; called
-    /// until it has returned as many as were heard.
+    /// Returns when the oldest of `complete` messages were due, and how many of them at that time. Call it until it has
+    /// returned as many as were received.
     pub(crate) fn settle(&mut self, complete: u64) -> Option<(u64, u64)> {
         let (at, count) = self.due.front_mut()?;
         let (at, settled) = (*at, complete.min(*count));
@@ -149,7 +149,7 @@ impl Talker {
     fn judge(&mut self, bytes: &[u8], expected: &[u8], size: u64) -> u64 {
         let mut wrong = 0;
         for (offset, (byte, due)) in bytes.iter().zip(expected).enumerate() {
-            let message = (self.heard + offset as u64) / size;
+            let message = (self.received + offset as u64) / size;
             if byte != due && message >= self.judged {
                 self.judged = message + 1;
                 wrong += 1;

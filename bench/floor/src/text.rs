@@ -1,11 +1,11 @@
-//! What the generator says, and what it must hear.
+//! The text that the generator sends, and the replies it expects.
 
 /// Least bytes of text before it repeats; enough to differ, little enough for the cache.
 const SPAN: usize = 64 * 1024;
 /// Three letters number this many messages.
 const MOST: usize = 26 * 26 * 26;
 
-/// An endless sequence of different lines of one size, and its upper case.
+/// An endless sequence of different lines of one size, with its upper case.
 ///
 /// The sequence repeats after more than twice the messages that can be in flight, so that a reply
 /// lost, doubled or out of order never matches. Connections start at different places in it.
@@ -39,17 +39,17 @@ impl Text {
         self.size
     }
 
-    /// Where in the sequence the stream of one connection starts, in bytes.
+    /// Offset in the sequence at which the stream of one connection starts, in bytes.
     pub(crate) fn start(&self, connection: usize) -> u64 {
         (connection % self.period * self.size) as u64
     }
 
-    /// `length` bytes to send at a place in the sequence; at most `depth` lines.
+    /// Returns `length` bytes to send from an offset in the sequence; at most `depth` lines.
     pub(crate) fn asked(&self, at: u64, length: usize) -> &[u8] {
         &self.asked[self.range(at, length)]
     }
 
-    /// `length` bytes to hear at a place in the sequence; at most `depth` lines.
+    /// Returns `length` bytes of expected replies from an offset in the sequence; at most `depth` lines.
     pub(crate) fn answered(&self, at: u64, length: usize) -> &[u8] {
         &self.answered[self.range(at, length)]
     }

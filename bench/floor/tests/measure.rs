@@ -1,4 +1,4 @@
-//! The generator against the floor server, and against servers that lie to it.
+//! The generator against the floor server, and against servers that answer wrongly.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// A floor server of its own process, ended with the test.
+/// A floor server in a process of its own, killed when the test ends.
 struct Server {
     child: Child,
     address: SocketAddr,
@@ -117,7 +117,7 @@ fn datagram_replies_are_checked() {
     assert_eq!(report["wrong"], 0, "{report}");
     assert!(report["messages"].as_u64() > Some(10), "{report}");
 
-    // The failing twin: a server that sends back what it gets.
+    // The control: a server that sends back what it receives.
     let liar = std::net::UdpSocket::bind("127.0.0.1:0").expect("binds");
     let address = liar.local_addr().expect("an address");
     thread::spawn(move || {
@@ -134,13 +134,13 @@ fn datagram_replies_are_checked() {
 #[test]
 fn feasible_rate_is_met_and_infeasible_rate_is_reported() {
     let server = Server::start(&[]);
-    let kept = figures(&floor(
+    let paced = figures(&floor(
         "load",
         server.address,
         "--connections 10 --rate 2000 --seconds 0.5 --warmup 0.1",
     ));
-    let messages = kept["messages"].as_f64().expect("a count");
-    assert!((900.0..=1100.0).contains(&messages), "{kept}");
+    let messages = paced["messages"].as_f64().expect("a count");
+    assert!((900.0..=1100.0).contains(&messages), "{paced}");
 
     let missed = figures(&floor(
         "load",
@@ -187,9 +187,11 @@ fn late_reader_gets_the_whole_reply() {
     let mut writer = stream.try_clone().expect("a second handle");
     let expected = sent.to_ascii_uppercase();
     let writing = thread::spawn(move || writer.write_all(&sent));
-    let mut heard = vec![0; expected.len()];
-    (&stream).read_exact(&mut heard).expect("the whole answer");
-    assert!(heard == expected);
+    let mut received = vec![0; expected.len()];
+    (&stream)
+        .read_exact(&mut received)
+        .expect("the whole answer");
+    assert!(received == expected);
     writing.join().expect("no panic").expect("all sent");
 }
 
@@ -206,7 +208,7 @@ fn line_is_answered_when_complete() {
     assert_eq!(&reply, b"TWO\n");
 }
 
-/// A server that answers in upper case, after `lie` has had its way with each line.
+/// A server that answers in upper case, after `lie` has changed each line.
 fn liar(lie: fn(usize, Vec<u8>) -> Vec<u8>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
     let address = listener.local_addr().expect("bound");

@@ -290,7 +290,7 @@ mod tests {
 
     /// Else what they say later would be of a conversation that the watcher never heard of, and would be shown nowhere.
     #[tokio::test]
-    async fn a_slow_watcher_still_learns_which_conversations_are_open() {
+    async fn slow_watcher_gets_the_open_conversations() {
         let feed = Feed::default();
         let mut watcher = feed.watch();
         let mut first = batch(HALF);

@@ -323,7 +323,7 @@ async fn conversations_are_listed_with_and_without_exchanges(
 
 #[rstest]
 #[tokio::test]
-async fn the_time_of_a_listed_conversation_is_when_it_opened(
+async fn listed_conversation_has_its_opening_time(
     #[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind,
 ) {
     let (store, _dir) = make(kind);
@@ -460,7 +460,7 @@ async fn stats_are_totals_of_what_is_there(
 
 #[rstest]
 #[tokio::test]
-async fn a_closed_store_answers_closed(
+async fn closed_store_returns_closed(
     #[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind,
 ) {
     fn refused<T: std::fmt::Debug>(result: Result<T, StoreError>) {

@@ -1,8 +1,8 @@
-//! `bench` held against peers of which it is known what they do: what it counts is what happened.
+//! `bench` against peers with known behaviour: the counts it reports are what happened.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test fails by panicking, and may say what it saw"
+    reason = "a test fails by panicking, and may print what it saw"
 )]
 
 mod harness;
@@ -29,12 +29,12 @@ impl Peer {
             mode,
         ]);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let said = Lines::of(child.stdout.take().unwrap());
-        let port = said.wait("the peer's port", |lines| lines.first()?.parse().ok());
+        let lines = Lines::of(child.stdout.take().unwrap());
+        let port = lines.wait("the peer's port", |lines| lines.first()?.parse().ok());
         Self { child, port }
     }
 
-    /// What bench says of it, having exited with `code`.
+    /// Runs bench, asserts the exit code and returns its report.
     #[track_caller]
     fn bench(&self, scheme: &str, args: &str, code: i32) -> Value {
         let endpoint = format!("{scheme}127.0.0.1:{}", self.port);
@@ -61,7 +61,7 @@ fn object(ran: &Ran, code: i32) -> Value {
     serde_json::from_slice(&ran.out).unwrap_or_else(|why| panic!("{why}: {ran:?}"))
 }
 
-/// The counts of these names.
+/// Returns the counts with these names.
 #[track_caller]
 fn counts<const N: usize>(of: &Value, names: [&str; N]) -> [u64; N] {
     names.map(|name| {
@@ -71,7 +71,7 @@ fn counts<const N: usize>(of: &Value, names: [&str; N]) -> [u64; N] {
     })
 }
 
-/// What must always add up.
+/// Asserts that the counts add up.
 #[track_caller]
 fn adds_up(object: &Value) {
     let [asked, sent, unsent] = counts(object, ["asked", "sent", "unsent"]);
@@ -100,9 +100,9 @@ fn healthy_server_passes_under_every_framing() {
     ];
     let endpoints: Vec<String> = framings
         .iter()
-        // What a server hears is what we say.
+        // Bytes sent by bench are those received by the server.
         .map(|framing| match framing.split_once('/') {
-            Some((heard, said)) => format!(":0?frame={said}/{heard}"),
+            Some((inbound, outbound)) => format!(":0?frame={outbound}/{inbound}"),
             None => format!(":0?frame={framing}"),
         })
         .chain([":0?frame=fixed:16".to_owned()])
@@ -149,15 +149,15 @@ fn open_and_closed_loop_print_the_documented_json() {
             object["generator"]["lag_p99_us"].is_number() && object["generator"]["cpu"].is_number()
         );
         assert!(object["verdict"].is_string());
-        // A reply is never as old as its request.
+        // A reply is never older than its request.
         assert!(
             object["latency_sent_us"]["min"].as_f64().unwrap() > 1.0,
             "{object}"
         );
-        // Found out beforehand.
+        // Rejected before the load starts.
         assert_eq!(object["expect"], "upper");
     }
-    // 500 a second are due within a second, give or take the edges.
+    // 500 a second are due within a second, within the tolerance at the edges.
     let object = object(&bench(&at, "--frame line -r 500 -d 1s"), 0);
     let [asked] = counts(&object, ["asked"]);
     assert_eq!(asked, 500);
@@ -202,7 +202,7 @@ fn each_stream_fault_is_detected() {
     let dropped = seen("drop", "-n 20 --timeout 300ms");
     assert_eq!(counts(&dropped, ["ok", "wrong", "lost"]), [18, 0, 2]);
     assert_eq!(dropped["failures"]["timed_out"], 2);
-    // A time-out is in the figures with its value.
+    // A timed-out request is in the figures with its value.
     assert!((299_000.0..302_000.0).contains(&dropped["latency_sent_us"]["max"].as_f64().unwrap()));
 
     let doubled = seen("double", "-n 20 --timeout 300ms");
@@ -214,7 +214,7 @@ fn each_stream_fault_is_detected() {
     );
 
     let hung_up = seen("hang-up", "-n 100");
-    // A request that was on its way is answered by a reset.
+    // A request in flight is ended by the reset.
     let [closed, reset, reconnects] =
         counts(&hung_up["failures"], ["closed", "reset", "reconnects"]);
     let [ok, lost] = counts(&hung_up, ["ok", "lost"]);
@@ -227,7 +227,7 @@ fn each_stream_fault_is_detected() {
 #[test]
 fn datagram_outcomes_are_counted_exactly() {
     let peer = Peer::start("datagrams");
-    // So many in flight fit into anybody's socket.
+    // This many in flight fit into any socket buffer.
     let args = "-n 1000 -r 2k --pipeline 100 --expect upper --timeout 300ms --drain-timeout 1s --warmup 0s";
     let mut words = vec!["bench", "--no-floor", "-q", "--template", "{seq} hello"];
     let endpoint = format!("udp://127.0.0.1:{}", peer.port);
@@ -247,7 +247,7 @@ fn datagram_outcomes_are_counted_exactly() {
         [10, 10, 0],
         "{object}"
     );
-    // Each seventh by one; each thirteenth by as many as came in 0.6 s, if any came after it.
+    // Every seventh loses one; every thirteenth as many as came in 0.6 s, if any came after it.
     let [reordered, by] = counts(outcomes, ["reordered", "reordered_by"]);
     assert!((19..=20).contains(&reordered) && by > 1, "{object}");
     assert_eq!(
@@ -269,7 +269,8 @@ fn stall_shows_in_due_latency_and_is_hidden_by_closed_loop() {
     let p90 = |object: &Value, which: &str| object[which]["p90"].as_f64().unwrap();
     let open = run("-c 2 -r 300");
     adds_up(&open);
-    // Of two seconds' requests a quarter was due while nothing moved; the median of those waited a quarter of a second.
+    // A quarter of the requests of two seconds were due while the server was frozen; their median wait is a quarter of
+    // a second.
     assert!(p90(&open, "latency_due_us") > 150_000.0, "{open}");
     let closed = run("-c 1");
     assert!(
@@ -306,7 +307,7 @@ fn slo_decides_the_exit_code() {
         (&broken["assert"][0]["met"], &broken["assert"][1]["met"]),
         (&true.into(), &false.into())
     );
-    // Nobody is there.
+    // Nothing listens there.
     let refused = bench("127.0.0.1:1", "--frame line -n 5");
     assert_eq!(
         (refused.code, refused.out.len()),
@@ -343,7 +344,7 @@ fn steps_and_search_report_each_run() {
     };
     assert_eq!(rates(&steps), [100.0, 200.0, 400.0, 200.0, 100.0]);
     adds_up(&steps);
-    // No server answers within a nanosecond: every trial fails, and the search ends with nothing.
+    // No server answers within a nanosecond: every try fails, and the search ends without a result.
     let none = object(
         &bench(
             &at,
@@ -381,7 +382,7 @@ fn one_signal_stops_and_prints_partial_results() {
         Lines::of(child.stdout.take().unwrap()),
         Lines::of(child.stderr.take().unwrap()),
     );
-    // It is under way.
+    // The run has started.
     err.wait_for("\"ev\":\"progress\"");
     signal(&child, Signal::INT);
     let ended = wait_for_end(&mut child, harness::SOON).unwrap();

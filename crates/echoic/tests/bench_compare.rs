@@ -1,8 +1,9 @@
-//! `echoic bench --against` and `--compare`: a difference that is there is seen, with its size; one that is not is not.
+//! `echoic bench --against` and `--compare`: an existing difference is reported with its size, and none is reported
+//! where there is none.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod harness;
-#[path = "rigs/queue.rs"]
+#[path = "bench_accuracy/queue.rs"]
 mod queue;
 
 use std::{fs, net::TcpListener, time::Duration};
@@ -11,7 +12,7 @@ use harness::{Home, Ran};
 use queue::Queue;
 use serde_json::{Value, json};
 
-/// A closed loop of one connection over a queue has exactly the queue's time for each request.
+/// A closed loop of one connection over a queue takes exactly the queue's time for each request.
 const LOAD: &str = "--frame line -c 1 -d 300ms --warmup 0s -q --no-floor --expect echo -o json";
 
 fn bench(home: &Home, args: &str) -> Ran {
@@ -28,8 +29,8 @@ fn json(ran: &Ran) -> Value {
     serde_json::from_slice(&ran.out).unwrap_or_else(|why| panic!("{why}: {ran:?}"))
 }
 
-fn compared<'a>(told: &'a Value, figure: &str) -> &'a Value {
-    let figures = told["comparison"]["figures"].as_array().unwrap();
+fn compared<'a>(report: &'a Value, figure: &str) -> &'a Value {
+    let figures = report["comparison"]["figures"].as_array().unwrap();
     figures.iter().find(|of| of["figure"] == figure).unwrap()
 }
 
@@ -43,29 +44,29 @@ fn number(of: &Value, name: &str) -> f64 {
 fn difference_is_detected_by_interleaved_runs() {
     let [fast, slow] = [5, 10].map(|millis| Queue::start(Duration::from_millis(millis)));
     let home = Home::new();
-    let told = json(&bench(
+    let report = json(&bench(
         &home,
         &format!(
             "{} --against {} {LOAD} --report run.html",
             fast.addr, slow.addr
         ),
     ));
-    let runs: Vec<_> = told["tries"]
+    let runs: Vec<_> = report["tries"]
         .as_array()
         .unwrap()
         .iter()
         .map(|run| run["run"].as_str().unwrap())
         .collect();
     assert_eq!(runs, ["other", "repeat"].repeat(5));
-    assert_eq!(told["comparison"]["in_turn"], true);
-    let rate = compared(&told, "done_per_s");
+    assert_eq!(report["comparison"]["in_turn"], true);
+    let rate = compared(&report, "done_per_s");
     assert_eq!(rate["differs"], true, "{rate}");
-    // Twice as fast, and a little less where the machine has something else to do.
+    // Twice as fast, and a little less on a busy machine.
     assert!(
         number(rate, "low") > 1.3 && number(rate, "high") < 3.0,
         "{rate}"
     );
-    let median = compared(&told, "p50_us");
+    let median = compared(&report, "p50_us");
     assert_eq!(median["differs"], true, "{median}");
     assert!(number(median, "high") < 0.8, "{median}");
     let page = fs::read_to_string(home.path().join("run.html")).unwrap();
@@ -76,55 +77,55 @@ fn difference_is_detected_by_interleaved_runs() {
 fn no_difference_is_claimed_for_the_same_server() {
     let queue = Queue::start(Duration::from_millis(5));
     let home = Home::new();
-    let told = json(&bench(
+    let report = json(&bench(
         &home,
         &format!("{0} --against {0} {LOAD} --repeats 6", queue.addr),
     ));
-    let rate = compared(&told, "done_per_s");
+    let rate = compared(&report, "done_per_s");
     // In five of a hundred cases chance looks like a difference; then it is a small one.
     assert!(
         number(rate, "low") < 1.1 && number(rate, "high") > 0.9,
         "{rate}"
     );
-    assert_eq!(told["tries"].as_array().unwrap().len(), 12);
+    assert_eq!(report["tries"].as_array().unwrap().len(), 12);
 }
 
 #[test]
 fn earlier_result_is_compared_where_possible() {
     let [fast, slow] = [5, 10].map(|millis| Queue::start(Duration::from_millis(millis)));
     let home = Home::new();
-    let keep = |name: &str, args: String| {
+    let save = |name: &str, args: String| {
         let ran = bench(&home, &args);
         json(&ran);
         fs::write(home.path().join(name), &ran.out).unwrap();
     };
-    keep("old.json", format!("{} {LOAD} --repeats 5", slow.addr));
-    keep("once.json", format!("{} {LOAD}", slow.addr));
-    let told = json(&bench(
+    save("old.json", format!("{} {LOAD} --repeats 5", slow.addr));
+    save("once.json", format!("{} {LOAD}", slow.addr));
+    let report = json(&bench(
         &home,
         &format!("{} {LOAD} --compare old.json", fast.addr),
     ));
-    let rate = compared(&told, "done_per_s");
+    let rate = compared(&report, "done_per_s");
     assert_eq!(rate["differs"], true, "{rate}");
     assert!(number(rate, "ratio") > 1.3, "{rate}");
-    assert_eq!(told["comparison"]["in_turn"], false);
-    // Of one run nothing is claimed, but the figures are shown.
-    let told = json(&bench(
+    assert_eq!(report["comparison"]["in_turn"], false);
+    // A single run proves nothing, but its figures are printed.
+    let report = json(&bench(
         &home,
         &format!("{} {LOAD} --compare once.json", fast.addr),
     ));
-    let rate = compared(&told, "done_per_s");
+    let rate = compared(&report, "done_per_s");
     assert_eq!(
         (&rate["differs"], &rate["ratio"]),
         (&json!(null), &json!(null))
     );
     assert!(number(rate, "this") > number(rate, "other"));
-    // Another load is said to be one.
-    let told = json(&bench(
+    // A different load is reported.
+    let report = json(&bench(
         &home,
         &format!("{} {LOAD} --compare old.json -r 50", fast.addr),
     ));
-    let notes = told["comparison"]["notes"].to_string();
+    let notes = report["comparison"]["notes"].to_string();
     assert!(
         notes.contains("not the same loop") && notes.contains("not asked at the same rate"),
         "{notes}"
@@ -158,6 +159,9 @@ fn incomparable_runs_are_rejected_before_measuring() {
         let ran = bench(&home, &format!("{endpoint} {args} -q"));
         assert_eq!((ran.code, ran.out.len()), (Some(2), 0), "{args}: {ran:?}");
         assert!(ran.err.contains(why), "{args}: {}", ran.err);
-        assert!(listener.accept().is_err(), "{args}: it called all the same");
+        assert!(
+            listener.accept().is_err(),
+            "{args}: it connected all the same"
+        );
     }
 }

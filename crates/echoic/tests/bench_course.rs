@@ -1,4 +1,5 @@
-//! How `bench` goes about it: what it opens and when, what it counts, what it shows meanwhile, and how it is stopped.
+//! The course of a `bench` run: which connections it opens and when, what it counts and displays, and how it is
+//! stopped.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod harness;
@@ -22,18 +23,18 @@ use serde_json::Value;
 fn bench(home: &Home, at: &str, args: &str) -> Value {
     let mut words = vec!["bench", at, "--frame", "line", "--no-floor", "-o", "json"];
     words.extend(args.split_whitespace());
-    let told = home.run(&words).good();
-    serde_json::from_str(&told).unwrap_or_else(|error| panic!("{error}: {told}"))
+    let report = home.run(&words).good();
+    serde_json::from_str(&report).unwrap_or_else(|error| panic!("{error}: {report}"))
 }
 
-/// A server of ours that says when each caller came; `answer` makes the reply to a line, or none.
+/// A server that reports when each client connected; `answer` returns the reply to a line, or none.
 fn listening(answer: fn(&str) -> Option<String>) -> (SocketAddr, Receiver<Instant>) {
     let here = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = here.local_addr().unwrap();
-    let (tell, came) = sync_channel(100);
+    let (sender, came) = sync_channel(100);
     thread::spawn(move || {
         for peer in here.incoming().map_while(Result::ok) {
-            let _ = tell.send(Instant::now());
+            let _ = sender.send(Instant::now());
             thread::spawn(move || talk(&peer, answer));
         }
     });
@@ -41,11 +42,11 @@ fn listening(answer: fn(&str) -> Option<String>) -> (SocketAddr, Receiver<Instan
 }
 
 fn talk(peer: &TcpStream, answer: fn(&str) -> Option<String>) {
-    let mut said = peer;
+    let mut writer = peer;
     let lines = BufReader::new(peer).lines();
     for line in lines.map_while(Result::ok) {
         if let Some(reply) = answer(&line)
-            && said.write_all(reply.as_bytes()).is_err()
+            && writer.write_all(reply.as_bytes()).is_err()
         {
             return;
         }
@@ -56,7 +57,7 @@ fn upper(line: &str) -> Option<String> {
     Some(format!("{}\n", line.to_uppercase()))
 }
 
-/// Like one clerk: one line every four milliseconds, whoever asks.
+/// A server that answers one line every four milliseconds, over all its connections.
 fn slow_upper(line: &str) -> Option<String> {
     static CLERK: std::sync::Mutex<()> = std::sync::Mutex::new(());
     let _busy = CLERK.lock().unwrap();
@@ -74,10 +75,10 @@ fn connections_open_at_the_requested_rate() {
     let took = |how: &str| {
         let (at, came) = listening(upper);
         let args = format!("-c 10 -n 10 -q --expect upper {how}");
-        let told = bench(&home, &at.to_string(), &args);
-        assert_eq!(told["ok"], 10, "{told}");
+        let report = bench(&home, &at.to_string(), &args);
+        assert_eq!(report["ok"], 10, "{report}");
         let came: Vec<Instant> = came.try_iter().collect();
-        // The first call only asks whether somebody is there.
+        // The first connection only checks that a server is there.
         assert_eq!(came.len(), 11);
         came[10] - came[1]
     };
@@ -85,7 +86,7 @@ fn connections_open_at_the_requested_rate() {
     let (ramp, rate) = (took("--ramp 500ms"), took("--conn-rate 20"));
     let least = Duration::from_millis(400);
     assert!(ramp >= least && rate >= least, "{ramp:?}, {rate:?}");
-    // The control; a machine may be slow, but hardly each of five times.
+    // The control. The machine may be slow, but hardly five times in a row.
     let at_once = (0..5).map(|_| took("")).min().unwrap();
     assert!(at_once < least, "{at_once:?}");
 }
@@ -94,9 +95,9 @@ fn connections_open_at_the_requested_rate() {
 fn file_is_sent_byte_for_byte() {
     let serve = Serve::start(&[":0", "--frame", "line"]);
     let at = serve.at[0].to_string();
-    std::fs::write(serve.home.path().join("said"), "from a file, ß\u{1b}").unwrap();
-    let told = bench(&serve.home, &at, "-f said -n 7 -q --expect upper");
-    assert_eq!((&told["ok"], &told["wrong"]), (&7.into(), &0.into()));
+    std::fs::write(serve.home.path().join("message"), "from a file, ß\u{1b}").unwrap();
+    let report = bench(&serve.home, &at, "-f message -n 7 -q --expect upper");
+    assert_eq!((&report["ok"], &report["wrong"]), (&7.into(), &0.into()));
     let home = serve.home.clone();
     serve.stop();
     let recorded = home.log(&["from"]);
@@ -107,29 +108,29 @@ fn file_is_sent_byte_for_byte() {
 fn automatic_warmup_is_not_counted() {
     let (at, _) = listening(upper);
     let begun = Instant::now();
-    let told = bench(
+    let report = bench(
         &Home::new(),
         &at.to_string(),
         "-c 2 -n 60 --warmup auto -q --expect upper",
     );
-    assert_eq!((&told["ok"], &told["asked"]), (&60.into(), &60.into()));
-    // Two looks of half a second are the least that can be alike.
+    assert_eq!((&report["ok"], &report["asked"]), (&60.into(), &60.into()));
+    // Two windows of half a second are the fewest that can agree.
     assert!(begun.elapsed() >= Duration::from_secs(1));
 }
 
 #[test]
 fn search_finds_the_capacity_of_a_slow_server() {
     let (at, _) = listening(slow_upper);
-    let told = bench(
+    let report = bench(
         &Home::new(),
         &at.to_string(),
         "--find max --slo p50<100ms --trial 700ms --confirm 1s -c 8 --drain-timeout 2s -q --expect upper",
     );
-    let found = told["search"]["found_per_s"].as_f64().unwrap();
-    // Four milliseconds each, or more: never above 250 a second; how far below is the machine's.
-    assert!((20.0..=262.0).contains(&found), "{told}");
-    assert_eq!(told["tries"][0]["kept"], false, "{told}");
-    let last = told["tries"].as_array().unwrap().last().unwrap();
+    let found = report["search"]["found_per_s"].as_f64().unwrap();
+    // Four milliseconds each, or more: never above 250 a second; how far below depends on the machine.
+    assert!((20.0..=262.0).contains(&found), "{report}");
+    assert_eq!(report["tries"][0]["kept"], false, "{report}");
+    let last = report["tries"].as_array().unwrap().last().unwrap();
     assert_eq!(
         (&last["run"], &last["kept"]),
         (&"confirm".into(), &true.into())
@@ -148,16 +149,19 @@ fn first_look_uses_one_then_eight_connections() {
     let at = at.to_string();
     words.extend([at.as_str(), "--frame", "line", "--expect", "upper"]);
     let ran = harness::run(&mut home.echoic(&words), b"");
-    let told: Value = serde_json::from_slice(&ran.out).unwrap_or_else(|_| panic!("{ran:?}"));
+    let report: Value = serde_json::from_slice(&ran.out).unwrap_or_else(|_| panic!("{ran:?}"));
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert_eq!((&told["loop"], &told["wrong"]), (&"open".into(), &0.into()));
-    // Before each of the two, one call asks whether somebody is there.
+    assert_eq!(
+        (&report["loop"], &report["wrong"]),
+        (&"open".into(), &0.into())
+    );
+    // Before each of the two runs, one connection checks that a server is there.
     assert_eq!(came.try_iter().count(), 2 + 1 + 8);
     assert!(ran.err.contains("\"ev\":\"note\""), "{}", ran.err);
     assert!(ran.err.contains("half of that"), "{}", ran.err);
-    // Of at most 200 a second.
-    let asked = told["asked_per_s"].as_f64().unwrap();
-    assert!((1.0..=101.0).contains(&asked), "{told}");
+    // Out of at most 200 a second.
+    let asked = report["asked_per_s"].as_f64().unwrap();
+    assert!((1.0..=101.0).contains(&asked), "{report}");
 }
 
 #[test]
@@ -188,14 +192,14 @@ fn second_signal_stops_at_once() {
     let err = Lines::of(child.stderr.take().unwrap());
     err.wait_for("\"ev\":\"progress\"");
     signal(&child, Signal::INT);
-    // It waits for what is out, 50 s at most; that it does is what makes a second one needed.
+    // It waits up to 50 s for missing replies, which is why a second signal is needed.
     assert!(wait_for_end(&mut child, Duration::from_millis(700)).is_none());
     signal(&child, Signal::INT);
     let ended = wait_for_end(&mut child, SOON).unwrap();
     assert_eq!(ended.code(), Some(130));
 }
 
-/// Everything that it shows on a terminal until it ends.
+/// Returns everything displayed on a terminal until the program ends.
 fn watched(home: &Home, words: &[&str]) -> Vec<u8> {
     let (mut ours, theirs) = terminal();
     let mut command = home.echoic(words);
@@ -209,7 +213,7 @@ fn watched(home: &Home, words: &[&str]) -> Vec<u8> {
     drop(command);
     let reading = thread::spawn(move || {
         let (mut all, mut room) = (Vec::new(), [0; 4096]);
-        // A terminal that nobody is on any more is an error, not an end.
+        // A terminal whose other side is closed returns an error, not an end of file.
         while let Ok(n @ 1..) = ours.read(&mut room) {
             all.extend_from_slice(&room[..n]);
         }
@@ -246,6 +250,6 @@ fn progress_is_drawn_on_a_terminal_and_cleared() {
     let text = screen.text();
     assert!(text.starts_with("RESULT"), "{text}");
     assert!(!text.contains("Ctrl-C stops"), "{text}");
-    // How the latencies are spread, and their percentiles, as bars.
+    // The latency distribution and its percentiles, as bars.
     assert!(text.contains('│') && text.contains("p50 ┤█"), "{text}");
 }

@@ -1,5 +1,5 @@
-//! What `echoic bench` leaves behind: a JSON that its schema describes, a page that runs and fetches nothing, and
-//! files that other tools read.
+//! The files that `echoic bench` writes: JSON that matches its schema, a self-contained HTML page, and files that other
+//! tools can read.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod harness;
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 const SCHEMA: &str = include_str!("../../../docs/bench-result.schema.json");
 
-/// What a peer would like to have in somebody else's page.
+/// What an attacker may try to inject into the page.
 const HOSTILE: &[u8] =
     b"</pre><script>alert(1)</script><img src=x onerror=alert(2)>&amp;\"'\x1b[31m\xff\n";
 
@@ -47,15 +47,15 @@ fn json(ran: &Ran) -> Value {
     serde_json::from_slice(&ran.out).unwrap_or_else(|why| panic!("{why}: {ran:?}"))
 }
 
-/// Answers each line with what it is not expected to be.
+/// A server whose replies are not the expected ones.
 fn hostile_server() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     thread::spawn(move || {
-        for caller in listener.incoming().map_while(Result::ok) {
+        for client in listener.incoming().map_while(Result::ok) {
             thread::spawn(move || {
-                for _ in BufReader::new(&caller).lines().map_while(Result::ok) {
-                    (&caller).write_all(HOSTILE).unwrap();
+                for _ in BufReader::new(&client).lines().map_while(Result::ok) {
+                    (&client).write_all(HOSTILE).unwrap();
                 }
             });
         }
@@ -63,7 +63,7 @@ fn hostile_server() -> SocketAddr {
     addr
 }
 
-/// The schema, and with it that nothing is printed that the schema does not tell of.
+/// Returns the schema, tightened so that no undocumented key passes.
 fn strict() -> Value {
     fn close(schema: &mut Value) {
         if let Some(object) = schema.as_object_mut() {
@@ -79,13 +79,13 @@ fn strict() -> Value {
 }
 
 #[track_caller]
-fn conforms(told: &Value) {
+fn conforms(report: &Value) {
     let validator = jsonschema::validator_for(&strict()).unwrap();
     let errors: Vec<_> = validator
-        .iter_errors(told)
+        .iter_errors(report)
         .map(|error| format!("{}: {error}", error.instance_path()))
         .collect();
-    assert!(errors.is_empty(), "{errors:#?}\nin {told:#}");
+    assert!(errors.is_empty(), "{errors:#?}\nin {report:#}");
 }
 
 #[test]
@@ -109,12 +109,12 @@ fn json_result_matches_its_schema() {
     let many = |more: &str| {
         let words = format!("bench {endpoint} --frame line -o json -q --no-floor {more}");
         let ran = home.run(&words.split(' ').collect::<Vec<_>>());
-        // A search that finds nothing prints what it tried.
+        // A search without a result prints its tries.
         assert!(matches!(ran.code, Some(0 | 7)), "{ran:?}");
-        let told = serde_json::from_slice(&ran.out).unwrap();
-        conforms(&told);
+        let report = serde_json::from_slice(&ran.out).unwrap();
+        conforms(&report);
         assert!(
-            told["tries"]
+            report["tries"]
                 .as_array()
                 .is_some_and(|tries| tries.len() > 1)
         );
@@ -123,7 +123,7 @@ fn json_result_matches_its_schema() {
     many("--find max --slo p99<1us --trial 200ms --confirm 200ms --within 100%");
     many(&format!("--against {endpoint} -d 100ms --assert rate>1"));
     inert(&fs::read_to_string(home.path().join("run.html")).unwrap());
-    // The control: it could say no.
+    // The control: the schema can reject.
     let validator = jsonschema::validator_for(&strict()).unwrap();
     for (member, value) in [
         ("version", json!(2)),
@@ -137,8 +137,8 @@ fn json_result_matches_its_schema() {
     }
 }
 
-/// Panics unless the page shows only what the program wrote of itself: tables, texts and charts, without a link, a
-/// script, or anything that would be fetched. Gives its text.
+/// Asserts that the page contains only what the program wrote: tables, texts and charts, without a link, a script, or
+/// anything that would be fetched. Returns its text.
 fn inert(page: &str) -> String {
     let options = roxmltree::ParsingOptions {
         allow_dtd: true,
@@ -186,7 +186,7 @@ fn inert(page: &str) -> String {
 fn report_page_is_complete_and_inert() {
     let serve = Serve::start(&["upper=127.0.0.1:0", "--frame", "line"]);
     let endpoint = serve.at[0].to_string();
-    let told = json(&bench(
+    let report = json(&bench(
         &serve.home,
         &endpoint,
         &[
@@ -195,12 +195,12 @@ fn report_page_is_complete_and_inert() {
     ));
     let page = fs::read_to_string(serve.home.path().join("run.html")).unwrap();
     let text = inert(&page);
-    let asked = told["asked"].as_u64().unwrap().to_string();
+    let asked = report["asked"].as_u64().unwrap().to_string();
     for part in [
         &*endpoint,
         "open loop, 900 asked per second",
         "3 connections",
-        told["verdict_why"].as_str().unwrap(),
+        report["verdict_why"].as_str().unwrap(),
         "schedule lag p99",
         "seed",
         &asked,
@@ -210,7 +210,10 @@ fn report_page_is_complete_and_inert() {
     let command = format!(
         "echoic bench {endpoint} --frame line -d 300ms --warmup 0s -o json -q --no-floor -r 900 -c 3 --expect upper --report run.html"
     );
-    assert!(page.contains(&command), "it does not say how to repeat it");
+    assert!(
+        page.contains(&command),
+        "the command to repeat the run is missing"
+    );
     for chart in ["rate", "latency", "percentiles", "heat"] {
         assert!(
             page.contains(&format!("{chart}-description")),
@@ -226,7 +229,7 @@ fn peer_bytes_in_the_report_are_escaped() {
     let peer = hostile_server().to_string();
     let asking = "<b onclick=alert(3)>hello</b>";
     let args = ["-m", asking, "--expect", "echo", "--report", "run.html"];
-    let told = json(&bench(&home, &peer, &args));
+    let report = json(&bench(&home, &peer, &args));
     let page = fs::read_to_string(home.path().join("run.html")).unwrap();
     inert(&page);
     assert!(
@@ -242,7 +245,7 @@ fn peer_bytes_in_the_report_are_escaped() {
         "nor is the command line"
     );
     assert!(page.contains("The server was the limit"));
-    assert!(told["wrong"].as_u64() > Some(0));
+    assert!(report["wrong"].as_u64() > Some(0));
 }
 
 #[test]
@@ -250,23 +253,23 @@ fn exported_files_are_readable_by_other_tools() {
     let serve = Serve::start(&["upper=127.0.0.1:0", "--frame", "line"]);
     let endpoint = serve.at[0].to_string();
     let files = ["--hgrm", "run.hgrm", "--svg", "charts/of/it"];
-    let told = json(&bench(
+    let report = json(&bench(
         &serve.home,
         &endpoint,
         &[&["-c", "2"], &files[..]].concat(),
     ));
     let read = |name: &str| fs::read_to_string(serve.home.path().join(name)).unwrap();
 
-    let asked = told["asked"].as_u64().unwrap();
-    let whole = unpacked(told["histograms"]["due"].as_str().unwrap());
+    let asked = report["asked"].as_u64().unwrap();
+    let whole = unpacked(report["histograms"]["due"].as_str().unwrap());
     assert_eq!(whole.len(), asked);
     assert!(near(
         whole.max(),
-        told["latency_due_us"]["max"].as_f64().unwrap()
+        report["latency_due_us"]["max"].as_f64().unwrap()
     ));
     assert_eq!(
-        unpacked(told["histograms"]["sent"].as_str().unwrap()).len(),
-        told["sent"].as_u64().unwrap()
+        unpacked(report["histograms"]["sent"].as_str().unwrap()).len(),
+        report["sent"].as_u64().unwrap()
     );
 
     let text = read("run.hgrm");
@@ -295,8 +298,8 @@ fn exported_files_are_readable_by_other_tools() {
         "--hgrm",
         "again.hgrm",
     ];
-    let said = serve.home.run(&words).err;
-    assert!(said.contains("wrote again.hgrm"), "{said}");
+    let err = serve.home.run(&words).err;
+    assert!(err.contains("wrote again.hgrm"), "{err}");
 
     for chart in ["rate", "latency", "percentiles", "heat"] {
         let svg = read(&format!("charts/of/it/{chart}.svg"));
@@ -309,7 +312,7 @@ fn unpacked(text: &str) -> Histogram<u64> {
     Deserializer::new().deserialize(&mut &bytes[..]).unwrap()
 }
 
-/// Of three digits, and printed with one behind the point.
+/// Three digits, printed with one after the decimal point.
 fn near(nanos: u64, micros: f64) -> bool {
     (nanos as f64 / 1e3 - micros).abs() <= micros / 500.0 + 0.1
 }
@@ -349,7 +352,7 @@ fn unwritable_file_is_reported_before_the_run() {
         );
         assert!(
             listener.accept().is_err(),
-            "{option} {path}: it called all the same"
+            "{option} {path}: it connected all the same"
         );
     }
     assert_eq!(names(home.path()), ["file", "folder"]);
@@ -359,11 +362,11 @@ fn unwritable_file_is_reported_before_the_run() {
 fn failed_run_leaves_the_old_report() {
     let home = Home::new();
     fs::write(home.path().join("run.html"), "old").unwrap();
-    let nobody = TcpListener::bind("127.0.0.1:0")
+    let unused = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
         .unwrap();
-    let ran = bench(&home, &nobody.to_string(), &["--report", "run.html"]);
+    let ran = bench(&home, &unused.to_string(), &["--report", "run.html"]);
     assert_eq!(ran.code, Some(4), "{ran:?}");
     assert_eq!(
         fs::read_to_string(home.path().join("run.html")).unwrap(),

@@ -1,8 +1,6 @@
-//! `echoic connect` as people run it: through pipes, and on a terminal.
+//! `echoic connect` as users run it: through pipes, and on a terminal.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "connect/alone.rs"]
-mod alone;
 #[path = "connect/datagrams.rs"]
 mod datagrams;
 #[path = "connect/piped.rs"]
@@ -13,6 +11,8 @@ mod prompt;
 mod pty;
 #[path = "connect/record.rs"]
 mod record;
+#[path = "connect/scripted.rs"]
+mod scripted;
 
 use std::{
     io::{BufRead, BufReader},
@@ -22,10 +22,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// For anything that should happen soon.
+/// Deadline for anything that should happen soon.
 const SOON: Duration = Duration::from_secs(20);
 
-/// The program, told nothing by this process's environment.
+/// The program, without this process's `ECHOIC_*` variables.
 fn echoic() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_echoic"));
     for name in ["ECHOIC_FRAME", "ECHOIC_LOG", "NO_COLOR"] {
@@ -35,7 +35,7 @@ fn echoic() -> Command {
     command
 }
 
-/// A server of one caller, on a thread of its own.
+/// A server for one client, on a thread of its own.
 fn server<T: Send + 'static>(
     peer: impl FnOnce(TcpStream) -> T + Send + 'static,
 ) -> (String, JoinHandle<T>) {
@@ -47,7 +47,7 @@ fn server<T: Send + 'static>(
     )
 }
 
-/// A server in Python, written the tutorial's way; it ends with the test.
+/// A server in Python, written as in the tutorial; it is killed when the test ends.
 struct Tutorial {
     process: Child,
     addr: String,
@@ -81,12 +81,12 @@ impl Drop for Tutorial {
 const UPPER: &str = include_str!("servers/upper.py");
 const GREET: &str = include_str!("servers/greet.py");
 
-/// Waits for a process to end by itself.
+/// Waits until a process exits.
 fn ended(process: &mut Child) -> ExitStatus {
     until("the process has ended", || process.try_wait().unwrap())
 }
 
-/// Waits for `condition` to give something.
+/// Waits until `condition` returns a value.
 fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + SOON;
     loop {

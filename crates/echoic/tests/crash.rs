@@ -1,8 +1,8 @@
-//! What a crash leaves of the record.
+//! The record after a crash.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test fails by panicking, and may say what it saw"
+    reason = "a test fails by panicking, and may print what it saw"
 )]
 
 mod harness;
@@ -16,23 +16,23 @@ use serde_json::Value;
 
 use self::harness::{Home, Load, Serve};
 
-/// Kills a serve under load, round after round on one file; returns what its peers had heard, and the home.
+/// Kills a server under load, repeatedly, on one database; returns the replies its peers had received.
 fn killed_under_load(durability: &str, rounds: usize) -> (Arc<Home>, Vec<String>) {
     let home = Arc::new(Home::new());
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     for round in 0..rounds {
         let args = ["echo=:0", "--frame", "line", "--durability", durability];
         let serve = Serve::start_in(&home, &args);
         let load = Load::start(serve.at[0], &format!("round {round} peer"), &[1, 4, 16, 64]);
-        // A moment of no meaning: somewhere in the first few thousand replies.
+        // An arbitrary moment within the first few thousand replies.
         load.wait_for(40 + 1009 * round % 3000);
         serve.kill();
         for peer in load.ends() {
-            heard.extend(peer.heard);
+            received.extend(peer.received);
         }
         assert_eq!(home.sql("PRAGMA integrity_check"), ["ok"], "round {round}");
     }
-    (home, heard)
+    (home, received)
 }
 
 fn recorded(home: &Home) -> HashSet<String> {
@@ -42,37 +42,44 @@ fn recorded(home: &Home) -> HashSet<String> {
 
 #[test]
 fn strict_crash_loses_no_received_reply() {
-    let (home, heard) = killed_under_load("strict", 10);
+    let (home, received) = killed_under_load("strict", 10);
     let recorded = recorded(&home);
-    let lost: Vec<_> = heard
+    let lost: Vec<_> = received
         .iter()
         .filter(|line| !recorded.contains(*line))
         .collect();
-    assert!(heard.len() > 400, "{} replies are no load", heard.len());
+    assert!(
+        received.len() > 400,
+        "{} replies are no load",
+        received.len()
+    );
     assert!(
         lost.is_empty(),
         "{} of {} are lost: {lost:?}",
         lost.len(),
-        heard.len()
+        received.len()
     );
-    for line in heard.iter().step_by(heard.len() / 5) {
+    for line in received.iter().step_by(received.len() / 5) {
         let found = home.count(&[&format!("rep:\"{}\"", line.trim())]);
         assert!(found >= 1, "{line} is not found by log");
     }
     println!(
-        "strict: {} replies heard over 10 crashes, none lost",
-        heard.len()
+        "strict: {} replies received over 10 crashes, none lost",
+        received.len()
     );
-    // The next serve says of each conversation that was cut off that its end was never told.
+    // The next server marks each conversation without a recorded end.
     Serve::start_in(&home, &[":0"]).stop();
-    assert_eq!(home.sql("SELECT DISTINCT how FROM conversation"), ["lost"]);
+    assert_eq!(
+        home.sql("SELECT DISTINCT how FROM conversation"),
+        ["process-died"]
+    );
 }
 
 #[test]
 fn normal_crash_leaves_a_sound_record_without_holes() {
-    let (home, heard) = killed_under_load("normal", 3);
+    let (home, received) = killed_under_load("normal", 3);
     let recorded = recorded(&home);
-    // Of each conversation the beginning is there, in order.
+    // The recorded exchanges of each conversation are a prefix, in order.
     let replies = home.log(&[]);
     let mut next = HashMap::<u64, u64>::new();
     for exchange in &replies {
@@ -80,13 +87,13 @@ fn normal_crash_leaves_a_sound_record_without_holes() {
         assert_eq!(exchange["n"], *next, "{exchange}");
         *next += 1;
     }
-    let lost = heard
+    let lost = received
         .iter()
         .filter(|line| !recorded.contains(*line))
         .count();
     println!(
-        "normal: of {} replies heard over 3 crashes {lost} are not recorded",
-        heard.len()
+        "normal: of {} replies received over 3 crashes {lost} are not recorded",
+        received.len()
     );
     Serve::start_in(&home, &[":0"]).stop();
     assert_eq!(home.log(&[]).len(), replies.len());

@@ -1,15 +1,15 @@
-//! Every place a server of streams can be at, called by peers that are not ours.
+//! Every kind of stream endpoint, used by foreign clients.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test fails by panicking, and may say what it saw"
+    reason = "a test fails by panicking, and may print what it saw"
 )]
 
 #[path = "endpoints/access.rs"]
 mod access;
-#[path = "endpoints/handed_over.rs"]
-mod handed_over;
 mod harness;
+#[path = "endpoints/inherited.rs"]
+mod inherited;
 #[path = "endpoints/options.rs"]
 mod options;
 #[path = "endpoints/unix.rs"]
@@ -111,7 +111,7 @@ fn star_with_port_0_is_one_port_in_both_families() {
     }
 }
 
-/// Holds a port until its input ends.
+/// Holds a port until its standard input ends.
 const HOLDER: &str = "
 import socket, sys
 held = socket.create_server(('127.0.0.1', 0))
@@ -128,9 +128,9 @@ fn d13_address_in_use_names_its_owner() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let said = Lines::of(holder.stdout.take().unwrap());
-    let port = said.wait("port", |lines| lines.first().cloned());
-    // The name the system knows it by: python3, or python3.11.
+    let lines = Lines::of(holder.stdout.take().unwrap());
+    let port = lines.wait("port", |lines| lines.first().cloned());
+    // The name in the process table: python3, or python3.11.
     let name = fs::read_to_string(format!("/proc/{}/comm", holder.id())).unwrap();
     let owner = format!("{} (pid {})", name.trim(), holder.id());
 
@@ -149,7 +149,7 @@ fn d13_address_in_use_names_its_owner() {
         assert!(err.contains("0 picks a free one"), "{err}");
         assert_eq!(err.lines().count(), 1, "nothing else went wrong: {err}");
     }
-    // Another address of this machine is another's, at whatever port.
+    // An address of this machine on which the endpoint does not listen.
     let other = Serve::start(&[&format!("127.0.0.2:{port}")]);
     let Ran { err, .. } = home.run(&["serve", &format!("127.0.0.2:{port}")]);
     let ours = format!("in use by echoic (pid {})", other.id());
@@ -166,9 +166,9 @@ fn endpoint_given_twice_is_rejected() {
     let port = free_port().to_string();
     let Ran { code, err, .. } = home.run(&["serve", &port, &port]);
     assert_eq!(code, Some(1), "{err}");
-    let told = "in use by another endpoint of this same program";
+    let expected = "in use by another endpoint of this same program";
     assert!(
-        err.contains(told) && err.contains("leave one of the two out"),
+        err.contains(expected) && err.contains("leave one of the two out"),
         "{err}"
     );
 }
@@ -176,12 +176,15 @@ fn endpoint_given_twice_is_rejected() {
 #[test]
 fn address_of_no_interface_is_rejected() {
     let home = Home::new();
-    // One that is only for examples (RFC 5737).
+    // An address reserved for documentation (RFC 5737).
     for endpoint in ["192.0.2.1:0", "udp://192.0.2.1:0"] {
         let Ran { code, err, .. } = home.run(&["serve", endpoint]);
         assert_eq!(code, Some(1), "{err}");
-        let told = "192.0.2.1:0: no interface of this machine has that address";
-        assert!(err.contains(told) && err.contains("ip address"), "{err}");
+        let expected = "192.0.2.1:0: no interface of this machine has that address";
+        assert!(
+            err.contains(expected) && err.contains("ip address"),
+            "{err}"
+        );
     }
 }
 
@@ -208,11 +211,11 @@ fn suggested_commands_get_an_answer() {
     for words in tries {
         let mut shell = tool("sh", "dash");
         serve.home.settle(&mut shell);
-        // What a prompt takes a line for where it is told nothing else.
-        let said = words.contains("--frame") || words.contains("udp:");
-        let frame = if said { "" } else { "--frame line" };
+        // The prompt uses line framing unless expected otherwise.
+        let has_framing = words.contains("--frame") || words.contains("udp:");
+        let frame = if has_framing { "" } else { "--frame line" };
         let line = format!("exec \"$0\" {words} {frame} --send hello --expect HELLO");
-        let heard = run(shell.args(["-c", &line]).arg(&program), b"");
-        assert_eq!(heard.code, Some(0), "{words}: {heard:?}");
+        let received = run(shell.args(["-c", &line]).arg(&program), b"");
+        assert_eq!(received.code, Some(0), "{words}: {received:?}");
     }
 }

@@ -1,8 +1,8 @@
-//! Every framing against encoders that are not ours, and what becomes of those who do not keep to it.
+//! Every framing against foreign encoders, and messages that violate a framing.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test fails by panicking, and may say what it saw"
+    reason = "a test fails by panicking, and may print what it saw"
 )]
 
 mod harness;
@@ -11,7 +11,7 @@ use std::{fmt::Display, net::SocketAddr};
 
 use self::harness::{Serve, Talk, python};
 
-/// Each framing there is; `chunk` is the tutorial's and tested everywhere else.
+/// Every framing except `chunk`, which the tutorial and all other tests use.
 const FRAMINGS: [&str; 15] = [
     "line",
     "crlf",
@@ -33,9 +33,9 @@ const FRAMINGS: [&str; 15] = [
 /// Encoders and decoders of the framings in Python: struct, asyncio, and by hand.
 const PEER: &str = include_str!("framings/peer.py");
 
-/// Lets the peer speak to `service` under each of `frames`, in every way; the record holds what was served.
+/// Runs the peer against `service` under each framing, in every way; the record holds what was served.
 #[track_caller]
-fn speak(service: &str, frames: &[String]) {
+fn run_peer(service: &str, frames: &[String]) {
     let endpoints: Vec<String> = frames
         .iter()
         .map(|frame| format!("{service}=:0?frame={frame}"))
@@ -52,7 +52,7 @@ fn speak(service: &str, frames: &[String]) {
     let home = serve.home.clone();
     assert_eq!(serve.stop().served, served);
     assert_eq!(
-        home.sql("SELECT DISTINCT how FROM conversation"),
+        home.sql("SELECT DISTINCT reason FROM conversation"),
         ["peer-closed"]
     );
     assert_eq!(home.count(&["is:ok"]), served);
@@ -61,14 +61,14 @@ fn speak(service: &str, frames: &[String]) {
 #[test]
 fn each_framing_matches_independent_encoders_for_any_cut() {
     let frames = FRAMINGS.map(str::to_owned);
-    speak("echo", &frames);
+    run_peer("echo", &frames);
 }
 
 #[test]
 fn reply_may_be_longer_than_its_message() {
-    // Under fixed:N it may not: there the service has to keep the length.
+    // fixed:N has no variable length: there the service must preserve the length.
     let frames = FRAMINGS.iter().filter(|frame| !frame.starts_with("fixed"));
-    speak(
+    run_peer(
         "upper",
         &frames.map(ToString::to_string).collect::<Vec<_>>(),
     );
@@ -88,47 +88,47 @@ fn inbound_and_outbound_framing_may_differ() {
         "u8/delim:2d2d3e",
     ]
     .map(str::to_owned);
-    speak("echo", &frames);
-    speak("upper", &frames);
+    run_peer("echo", &frames);
+    run_peer("upper", &frames);
 }
 
-/// What is said, ended with or without our half of the stream, what comes back, and how the conversation ended.
+/// A case: the bytes sent, whether our half is shut down, the expected replies, and the close reason.
 struct Offence {
     frame: &'static str,
-    say: &'static [u8],
-    hear: &'static [u8],
+    input: &'static [u8],
+    output: &'static [u8],
     half_close: bool,
-    how: &'static str,
+    reason: &'static str,
 }
 
 const fn offence(
     frame: &'static str,
-    say: &'static [u8],
-    hear: &'static [u8],
-    how: &'static str,
+    input: &'static [u8],
+    output: &'static [u8],
+    reason: &'static str,
 ) -> Offence {
     Offence {
         frame,
-        say,
-        hear,
+        input,
+        output,
         half_close: false,
-        how,
+        reason,
     }
 }
 
-const fn cut(frame: &'static str, say: &'static [u8], hear: &'static [u8]) -> Offence {
+const fn cut(frame: &'static str, input: &'static [u8], output: &'static [u8]) -> Offence {
     Offence {
         frame,
-        say,
-        hear,
+        input,
+        output,
         half_close: true,
-        how: "cut-short",
+        reason: "incomplete",
     }
 }
 
 const TOO_LONG: &str = "message-too-long";
 
-/// Under `--max-message 40`.
+/// With `--max-message 40`.
 const OFFENCES: [Offence; 28] = [
     offence(
         "line",
@@ -236,24 +236,24 @@ fn framing_violation_closes_cleanly_and_is_recorded() {
     let serve = Serve::start(&args);
     for (offence, at) in OFFENCES.iter().zip(&serve.at) {
         let mut talk = Talk::to(*at);
-        talk.say(offence.say);
-        let heard = if offence.half_close {
+        talk.send(offence.input);
+        let received = if offence.half_close {
             talk.finish()
         } else {
             talk.rest()
         };
         assert_eq!(
-            heard.escape_ascii().to_string(),
-            offence.hear.escape_ascii().to_string(),
+            received.escape_ascii().to_string(),
+            offence.output.escape_ascii().to_string(),
             "{} {}",
             offence.frame,
-            offence.say.escape_ascii()
+            offence.input.escape_ascii()
         );
     }
     let (home, at) = (serve.home.clone(), serve.at.clone());
     let answered = OFFENCES
         .iter()
-        .filter(|offence| !offence.hear.is_empty())
+        .filter(|offence| !offence.output.is_empty())
         .count();
     assert_eq!(serve.stop().served, answered as u64);
     for (offence, at) in OFFENCES.iter().zip(&at) {
@@ -261,13 +261,13 @@ fn framing_violation_closes_cleanly_and_is_recorded() {
             "SELECT how, sent, unsent FROM conversation WHERE local LIKE '%:{}'",
             at.port()
         ));
-        let expected = format!("{}|{}|0", offence.how, offence.hear.len());
+        let expected = format!("{}|{}|0", offence.reason, offence.output.len());
         assert_eq!(
             found,
             [expected],
             "{} {}",
             offence.frame,
-            offence.say.escape_ascii()
+            offence.input.escape_ascii()
         );
     }
 }
@@ -283,17 +283,17 @@ fn reply_too_long_for_its_framing_is_not_started() {
         let first = [frame("one"), frame("straße")].concat();
         let replies = [frame("ONE"), frame("STRASSE")].concat();
         if pipelined {
-            talk.say([first, frame(&grows), frame("never")].concat());
-            talk.hear(replies);
+            talk.send([first, frame(&grows), frame("never")].concat());
+            talk.expect_reply(replies);
         } else {
             talk.ask(first, replies);
-            talk.say([frame(&grows), frame("never")].concat());
+            talk.send([frame(&grows), frame("never")].concat());
         }
         assert_eq!(talk.rest(), b"", "pipelined: {pipelined}");
     }
     let home = serve.home.clone();
     serve.stop();
-    let ends = home.sql("SELECT DISTINCT how, sent, unsent FROM conversation");
+    let ends = home.sql("SELECT DISTINCT reason, sent, unsent FROM conversation");
     assert_eq!(ends, ["reply-too-long|12|0"]);
     for text in ["req:one", "req:straße"] {
         assert_eq!(home.count(&[text, "is:ok"]), 2, "{text}");

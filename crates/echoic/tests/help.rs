@@ -1,8 +1,8 @@
-//! Help that helps: each command shows examples, and each example does what it says when it is typed.
+//! Help texts: each command has examples, and each example works as typed.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test fails by panicking, and may say what it saw"
+    reason = "a test fails by panicking, and may print what it saw"
 )]
 
 mod harness;
@@ -16,7 +16,7 @@ use std::{
 
 use self::harness::{Home, Lines, Ran, SOON, Serve, Talk, kill, run, tutorial_ports};
 
-/// The examples in the help of a command, without what is said about them.
+/// Returns the examples in the help of a command, without their descriptions.
 #[track_caller]
 fn examples(command: &[&str]) -> Vec<String> {
     let help = Home::new().run(&[command, &["--help"]].concat()).good();
@@ -36,7 +36,7 @@ fn examples(command: &[&str]) -> Vec<String> {
     examples
 }
 
-/// What a shell makes of `line`, typed where `home` is.
+/// Runs `line` in a shell, in the directory of `home`.
 fn shell(home: &Home, line: &str) -> Command {
     let mut shell = Command::new("sh");
     home.settle(&mut shell);
@@ -48,7 +48,7 @@ fn shell(home: &Home, line: &str) -> Command {
     shell
 }
 
-/// The same words with each `port` made another one, where they stand as a port.
+/// Replaces each `port` by another one, where the digits are a whole port number.
 fn with_port(line: &str, port: &str, other: u16) -> String {
     let word = |word: &str| {
         let bare = word.trim_matches('\'');
@@ -92,7 +92,7 @@ fn netcat_flags_suggest_the_echoic_equivalent() {
             "{typed:?}: {err}"
         );
     }
-    // Other letters have clap's own.
+    // Lines with other letters are clap's own.
     let Ran { err, .. } = home.run(&["connect", "-Q", "localhost:80"]);
     assert!(err.contains("to pass '-Q' as a value"), "{err}");
 }
@@ -124,8 +124,9 @@ fn serve_examples_work() {
         let args: Vec<&str> = line.split(' ').skip(2).collect();
         let mut serve = Serve::from(&home, &args, shell(&home, &format!("exec {line}")));
         let streams = |at: &SocketAddr| {
-            let said = format!("listening on tcp://{at} ");
-            let listens = |lines: &[String]| Some(lines.iter().any(|line| line.contains(&said)));
+            let listening = format!("listening on tcp://{at} ");
+            let listens =
+                |lines: &[String]| Some(lines.iter().any(|line| line.contains(&listening)));
             serve.err.wait("what it listens on", listens)
         };
         let bare = line == "echoic serve --print";
@@ -136,12 +137,12 @@ fn serve_examples_work() {
         }
         let (at, datagrams): (Vec<_>, Vec<_>) = addresses.into_iter().partition(streams);
         for at in datagrams {
-            let caller = UdpSocket::bind("127.0.0.1:0").unwrap();
-            caller.set_read_timeout(Some(SOON)).unwrap();
-            caller.send_to(b"hello", at).unwrap();
-            let mut heard = [0; 9];
-            let length = caller.recv(&mut heard).unwrap();
-            assert_eq!(&heard[..length], b"HELLO", "{example}");
+            let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+            client.set_read_timeout(Some(SOON)).unwrap();
+            client.send_to(b"hello", at).unwrap();
+            let mut received = [0; 9];
+            let length = client.recv(&mut received).unwrap();
+            assert_eq!(&received[..length], b"HELLO", "{example}");
         }
         let greets = |index: usize| index == 1 && (bare || line.contains("greet="));
         for (index, at) in at.into_iter().enumerate() {
@@ -161,11 +162,11 @@ fn talk_to(mut at: SocketAddr, greets: bool, echoes: bool) {
         at.set_ip([127, 0, 0, 1].into());
     }
     let mut talk = Talk::to(at);
-    talk.say("hello\n");
+    talk.send("hello\n");
     match (greets, echoes) {
         (true, _) => assert_eq!(talk.rest(), b"Thank you for connecting"),
-        (false, true) => talk.hear("hello\n"),
-        (false, false) => talk.hear("HELLO\n"),
+        (false, true) => talk.expect_reply("hello\n"),
+        (false, false) => talk.expect_reply("HELLO\n"),
     }
 }
 
@@ -175,14 +176,14 @@ fn connect_examples_work() {
     for example in examples(&["connect"]) {
         let line = with_port(&example, "5000", serve.at[0].port());
         let line = with_port(&line, "12345", serve.at[1].port());
-        assert_ne!(line, example, "{example} calls somebody else");
-        let heard = run(&mut shell(&serve.home, &line), b"hello").good();
+        assert_ne!(line, example, "{example} connects to a foreign server");
+        let received = run(&mut shell(&serve.home, &line), b"hello").good();
         let expected = if example.contains("12345") {
             "Thank you for connecting"
         } else {
             "HELLO"
         };
-        assert_eq!(heard, expected, "{example}");
+        assert_eq!(received, expected, "{example}");
     }
 }
 

@@ -1,8 +1,8 @@
-//! `echoic limits` tells the truth: each option is there and has that default.
+//! `echoic limits` is true: each option exists and has the printed default.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test fails by panicking, and may say what it saw"
+    reason = "a test fails by panicking, and may print what it saw"
 )]
 
 mod harness;
@@ -33,7 +33,7 @@ fn named(limits: &[Value], name: &str) -> Value {
         .clone()
 }
 
-/// The same amount, however it is written. `10m` is ten minutes here, not a size.
+/// Normalizes an amount, however it is written. `10m` is ten minutes here, not a size.
 fn amount(text: &str) -> String {
     let bytes = text.parse::<Bytes>().map(|bytes| bytes.to_string());
     let span = text.parse::<Span>().map(|span| span.to_string());
@@ -109,7 +109,10 @@ fn printed_limits_table_matches_the_json() {
     assert_eq!(names.len(), shown.len(), "a name is there twice");
     for limit in &shown {
         let has = |key: &str| limit[key].as_str().unwrap_or_default();
-        assert!(!has("then").is_empty(), "{limit} does not say what happens");
+        assert!(
+            !has("then").is_empty(),
+            "{limit} has no description of what happens"
+        );
         let line = table.lines().find(|line| {
             line.contains(has("what"))
                 && line.contains(has("default"))

@@ -1,8 +1,8 @@
-//! Completions and manual pages know what the command line knows.
+//! Completions and manual pages cover the whole command line.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test fails by panicking, and may say what it saw"
+    reason = "a test fails by panicking, and may print what it saw"
 )]
 
 mod harness;
@@ -11,7 +11,7 @@ use std::{fs, process::Command};
 
 use self::harness::{Home, run, tool};
 
-/// The commands that the program's own help lists.
+/// Returns the commands that the program's own help lists.
 fn verbs(home: &Home) -> Vec<String> {
     let help = home.run(&["--help"]).good();
     let (_, list) = help.split_once("Commands:\n").unwrap();
@@ -33,7 +33,7 @@ fn bash_completions_work() {
     let home = Home::new();
     let script = home.run(&["completions", "bash"]).good();
     run(tool("bash", "bash").arg("-n"), script.as_bytes()).good();
-    // What bash does when one types `echoic ` or `echoic serve --dur` and then a tab.
+    // What bash does when a user types `echoic ` or `echoic serve --dur` and then a tab.
     let ask = |line: &str| {
         let words: Vec<&str> = line.split(' ').collect();
         let asked = format!(
@@ -54,7 +54,7 @@ fn bash_completions_work() {
     assert_eq!(ask("echoic serve --dur"), "--durability\n");
 }
 
-/// A shell that not every machine has; without it, why nothing is tried is printed.
+/// Returns whether an optional shell is installed; prints that the test is skipped if not.
 fn shell(name: &str) -> Option<Command> {
     let there = Command::new(name)
         .args(["-c", "true"])
@@ -76,7 +76,7 @@ fn fish_completions_work() {
     fs::write(&script, home.run(&["completions", "fish"]).good()).unwrap();
     home.settle(&mut checks);
     run(checks.arg("--no-execute").arg(&script), b"").good();
-    // What fish offers for a line, each with what it is for after a tab.
+    // What fish offers for a line, each with its description after a tab.
     let ask = |line: &str| -> Vec<String> {
         let mut fish = Command::new("fish");
         home.settle(&mut fish);
@@ -95,18 +95,18 @@ fn fish_completions_work() {
     assert_eq!(ask("echoic serve --when-full "), ["block", "drop"]);
 }
 
-/// Types a line and a tab at a terminal of its own, and prints what is then on the line.
+/// Types a line and a tab on a pseudo-terminal, and prints the resulting line.
 const ZSH: &str = r#"
 zmodload zsh/zpty
 zpty z zsh -f -i
 zpty -w z "fpath=($1 \$fpath); autoload -Uz compinit; compinit -u -D"
 zpty -w z 'unsetopt list_beep auto_list; LISTMAX=0'
-zpty -w z "told() { print -r -- \$BUFFER > $1/told; }; zle -N told; bindkey '^X' told; bindkey '^I' complete-word"
+zpty -w z "completed() { print -r -- \$BUFFER > $1/completed; }; zle -N completed; bindkey '^X' completed; bindkey '^I' complete-word"
 zpty -w z "print ready > $1/ready"
 until [[ -s $1/ready ]] { sleep 0.02 }
 zpty -w -n z "$2"$'\t'$'\x18'
-until [[ -s $1/told ]] { sleep 0.02 }
-cat $1/told
+until [[ -s $1/completed ]] { sleep 0.02 }
+cat $1/completed
 zpty -d z
 "#;
 
@@ -135,7 +135,7 @@ fn zsh_completions_work() {
             .arg(typed);
         let line = run(&mut zsh, b"").good();
         assert_eq!(line.trim_end(), then.trim_end(), "{typed}");
-        fs::remove_file(home.path().join("told")).unwrap();
+        fs::remove_file(home.path().join("completed")).unwrap();
         fs::remove_file(home.path().join("ready")).unwrap();
     }
 }

@@ -1,13 +1,13 @@
-//! The pages for readers do what they say: each program in them is run as it stands, against the servers that they
-//! start, and must print what they show.
+//! The programs in the documentation work: each is run as it is printed, against the servers that the page starts, and
+//! must print the documented output.
 //!
-//! A fenced block says what it is: `sh serve` and `python serve` are servers left running, `sh run` and `python run` are
-//! programs; an `input` after one is what it reads, and an `output` what it prints, with `…` for what differs from time
-//! to time.
+//! The info string of a fenced block selects its use: `sh serve` and `python serve` are servers left running, `sh run`
+//! and `python run` are programs; an `input` block after one is its standard input, and an `output` block its standard
+//! output, with `…` for parts that vary.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test fails by panicking, and may say what it saw"
+    reason = "a test fails by panicking, and may print what it saw"
 )]
 
 mod harness;
@@ -22,7 +22,7 @@ use std::{
 
 use self::harness::{Home, Lines, Serve, free_port, kill, run, tool};
 
-/// A block of a page: the line it begins at, what it says it is, and its text.
+/// A fenced block of a page: its first line number, its info string, and its text.
 #[derive(Debug)]
 struct Block {
     line: usize,
@@ -61,7 +61,7 @@ fn blocks(page: &str) -> Vec<Block> {
     blocks
 }
 
-/// Whether `printed` is what `shown` shows, `…` standing for anything.
+/// Whether `printed` matches `shown`, where `…` matches anything.
 fn is_shown(printed: &str, shown: &str) -> bool {
     let parts: Vec<&str> = shown.split('…').collect();
     let [first, between @ .., last] = parts.as_slice() else {
@@ -79,7 +79,7 @@ fn is_shown(printed: &str, shown: &str) -> bool {
     rest.ends_with(last)
 }
 
-/// The page's ports, each made another one that is free, so that pages and programs on this machine do not meet.
+/// Replaces the page's ports by free ones, so that pages and other programs on this machine do not collide.
 #[derive(Debug, Default)]
 struct Ports(BTreeMap<&'static str, u16>);
 
@@ -92,7 +92,7 @@ impl Ports {
         )
     }
 
-    /// Whole numbers only: a free port may have another's digits in it.
+    /// Whole numbers only: a free port may contain the digits of another.
     fn put_into(&self, text: &str) -> String {
         let (mut put, mut rest) = (String::new(), text);
         while let Some(at) = rest.find(|c: char| c.is_ascii_digit()) {
@@ -112,7 +112,7 @@ impl Ports {
     }
 }
 
-/// A reader at work: the servers left running, and where.
+/// A run of a page: the servers left running, and the directory.
 struct Reader {
     home: Arc<Home>,
     ports: Ports,
@@ -147,7 +147,7 @@ impl Reader {
     }
 
     fn serve(&mut self, line: &str) {
-        // Named by their default ports only, the tutorial's servers would meet others of this machine.
+        // With default ports only, the tutorial's servers would collide with others on this machine.
         let line = match line {
             "echoic serve" => self
                 .ports
@@ -180,7 +180,7 @@ impl Reader {
         python
     }
 
-    /// At home, with echoic on the path.
+    /// Returns a command in the page's directory, with echoic on the path.
     fn settle(&self, command: &mut Command) {
         self.home.settle(command);
         let bin = Path::new(env!("CARGO_BIN_EXE_echoic")).parent().unwrap();
@@ -263,7 +263,7 @@ fn output_comparison_supports_ellipsis() {
     }
 }
 
-/// Files of tests by their name without the end.
+/// The names of test files, without extension.
 fn tests(dir: &Path, found: &mut BTreeMap<String, Vec<PathBuf>>) {
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();

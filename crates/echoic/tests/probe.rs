@@ -1,8 +1,8 @@
-//! `echoic probe` as people run it, in networks where names lead nowhere and packets get lost.
+//! `echoic probe` as users run it, in networks where names do not resolve and packets get lost.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test fails by panicking, and may say what it saw"
+    reason = "a test fails by panicking, and may print what it saw"
 )]
 
 mod harness;
@@ -18,7 +18,7 @@ use std::{
 };
 
 use harness::{Home, Lines, Ran, obeyed, run, terminal, wait_for_end};
-use names::Say;
+use names::DnsReply;
 use network::{HOLE_V4, HOLE_V6, Network, in_a_network};
 use serde_json::Value;
 
@@ -28,26 +28,26 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-fn addresses(text: &[&str]) -> Say {
-    Say::Addresses(text.iter().map(|text| ip(text)).collect())
+fn addresses(text: &[&str]) -> DnsReply {
+    DnsReply::Addresses(text.iter().map(|text| ip(text)).collect())
 }
 
-/// The probe ends with this code, and its verdict has these parts.
+/// Asserts the exit code of a probe and the parts of its verdict.
 #[track_caller]
 fn ends(network: &Network, args: &str, code: i32, parts: &[&str]) -> Value {
     let ran = network.echoic(&format!("probe --json {args}"));
-    let told = json(&ran);
-    let verdict = told["verdict"].as_str().unwrap();
-    assert_eq!(ran.code, Some(code), "{args}: {told}");
+    let report = json(&ran);
+    let verdict = report["verdict"].as_str().unwrap();
+    assert_eq!(ran.code, Some(code), "{args}: {report}");
     for part in parts {
         assert!(verdict.contains(part), "{args}: no {part:?} in: {verdict}");
     }
     assert_eq!(
-        (told["exit"].as_i64(), ran.err.as_str()),
+        (report["exit"].as_i64(), ran.err.as_str()),
         (Some(code.into()), ""),
         "{args}"
     );
-    told
+    report
 }
 
 #[track_caller]
@@ -59,7 +59,7 @@ fn ms(value: &Value) -> f64 {
     value.as_f64().unwrap()
 }
 
-/// For a machine that has much else to do.
+/// Deadline on a busy machine.
 const LATE_MS: f64 = 1500.0;
 
 #[test]
@@ -69,10 +69,10 @@ fn unresolvable_name_reports_the_cause() {
         LOCALHOST,
         |network| {
             names::serve(vec![
-                ("fail.test", Say::Code(2), Say::Code(2)),
-                ("refuse.test", Say::Code(5), Say::Code(5)),
-                ("empty.test", Say::NoRecord, Say::NoRecord),
-                ("mute.test", Say::Nothing, Say::Nothing),
+                ("fail.test", DnsReply::Code(2), DnsReply::Code(2)),
+                ("refuse.test", DnsReply::Code(5), DnsReply::Code(5)),
+                ("empty.test", DnsReply::NoRecord, DnsReply::NoRecord),
+                ("mute.test", DnsReply::Nothing, DnsReply::Nothing),
             ]);
             ends(
                 network,
@@ -103,7 +103,7 @@ fn unresolvable_name_reports_the_cause() {
             );
             for all in ["", " --all"] {
                 let args = format!("mute.test:80 --timeout 1s{all}");
-                let told = ends(
+                let report = ends(
                     network,
                     &args,
                     3,
@@ -113,8 +113,8 @@ fn unresolvable_name_reports_the_cause() {
                     ],
                 );
                 assert!(
-                    (1000.0..1000.0 + LATE_MS).contains(&ms(&told["took_ms"])),
-                    "{told}"
+                    (1000.0..1000.0 + LATE_MS).contains(&ms(&report["took_ms"])),
+                    "{report}"
                 );
             }
         },
@@ -137,21 +137,21 @@ fn missing_resolver_is_reported() {
 fn slow_resolver_is_waited_for() {
     in_a_network("slow_resolver_is_waited_for", LOCALHOST, |network| {
         network.have(ip("192.0.2.7"));
-        let late = Say::Late(Duration::from_millis(300), vec![ip("192.0.2.7")]);
+        let late = DnsReply::Late(Duration::from_millis(300), vec![ip("192.0.2.7")]);
         names::serve(vec![(
             "slow.test",
-            Say::Late(Duration::from_millis(300), vec![]),
+            DnsReply::Late(Duration::from_millis(300), vec![]),
             late,
         )]);
         let server = TcpListener::bind("192.0.2.7:0").unwrap();
         let port = server.local_addr().unwrap().port();
-        let told = ends(
+        let report = ends(
             network,
             &format!("slow.test:{port}"),
             0,
             &["192.0.2.7", "connects in"],
         );
-        assert!(ms(&told["tries"][0]["started_ms"]) >= 300.0, "{told}");
+        assert!(ms(&report["tries"][0]["started_ms"]) >= 300.0, "{report}");
     });
 }
 
@@ -161,21 +161,21 @@ fn dns_records_show_their_ttl_and_are_escaped() {
     in_a_network(test, LOCALHOST, |network| {
         network.have(ip("192.0.2.7"));
         names::serve(vec![
-            ("plain.test", Say::NoRecord, addresses(&["192.0.2.7"])),
+            ("plain.test", DnsReply::NoRecord, addresses(&["192.0.2.7"])),
             (
                 "evil.test",
-                Say::NoRecord,
-                Say::Alias(b"\x1b]0;x\x07\xc2\x9b", vec![ip("192.0.2.7")]),
+                DnsReply::NoRecord,
+                DnsReply::Alias(b"\x1b]0;x\x07\xc2\x9b", vec![ip("192.0.2.7")]),
             ),
         ]);
         let server = TcpListener::bind("192.0.2.7:80").unwrap();
-        let told = ends(network, "plain.test", 0, &["192.0.2.7:80 connects"]);
-        assert_eq!(told["port_assumed"], true);
-        let record = &told["dns"]["answers"][1]["records"][0];
+        let report = ends(network, "plain.test", 0, &["192.0.2.7:80 connects"]);
+        assert_eq!(report["port_assumed"], true);
+        let record = &report["dns"]["answers"][1]["records"][0];
         assert_eq!(
             (&record["value"], &record["ttl_s"]),
             (&"192.0.2.7".into(), &names::TTL.into()),
-            "{told}"
+            "{report}"
         );
         let text = network.echoic("probe plain.test").good();
         assert!(text.contains("(port 80 by default)"), "{text}");
@@ -210,20 +210,20 @@ fn d16_ipv4_wins_within_300_ms_when_ipv6_is_a_black_hole() {
             network.have(ip("192.0.2.7"));
             names::serve(vec![
                 ("dual.test", addresses(&[&six]), addresses(&["192.0.2.7"])),
-                ("mute6.test", Say::Nothing, addresses(&["192.0.2.7"])),
+                ("mute6.test", DnsReply::Nothing, addresses(&["192.0.2.7"])),
             ]);
             let server = TcpListener::bind("192.0.2.7:0").unwrap();
             let port = server.local_addr().unwrap().port();
-            // The best of three, since the machine may have other things to do.
+            // The best of three, since the machine may be busy.
             let took = (0..3).map(|_| {
-                let told = ends(
+                let report = ends(
                     network,
                     &format!("dual.test:{port}"),
                     0,
                     &["over IPv4, at 192.0.2.7", "had not answered"],
                 );
-                assert_eq!(told["tries"][0]["outcome"], "overtaken", "{told}");
-                ms(&told["tries"][1]["ended_ms"]) - ms(&told["tries"][0]["started_ms"])
+                assert_eq!(report["tries"][0]["outcome"], "overtaken", "{report}");
+                ms(&report["tries"][1]["ended_ms"]) - ms(&report["tries"][0]["started_ms"])
             });
             let took = took.fold(f64::MAX, f64::min);
             assert!((249.0..300.0).contains(&took), "{took} ms");
@@ -237,18 +237,18 @@ fn d16_ipv4_wins_within_300_ms_when_ipv6_is_a_black_hole() {
                     "gave no answer within 1.2 s",
                 ],
             );
-            // A resolver that keeps silent on AAAA costs 50 ms, and no more at the end.
-            let told = ends(
+            // A resolver that does not answer AAAA costs 50 ms, and no more at the end.
+            let report = ends(
                 network,
                 &format!("mute6.test:{port} --timeout 4s"),
                 0,
                 &["192.0.2.7"],
             );
             let started = (0..3)
-                .map(|_| ms(&told["tries"][0]["started_ms"]))
+                .map(|_| ms(&report["tries"][0]["started_ms"]))
                 .fold(f64::MAX, f64::min);
-            assert!((50.0..250.0).contains(&started), "{told}");
-            assert!(ms(&told["took_ms"]) < 1000.0 + LATE_MS, "{told}");
+            assert!((50.0..250.0).contains(&started), "{report}");
+            assert!(ms(&report["took_ms"]) < 1000.0 + LATE_MS, "{report}");
         },
     );
 }
@@ -266,55 +266,59 @@ fn twenty_addresses_are_tried_until_one_answers_or_all_fail() {
                 network.lose(ip(lost));
             }
             let zone =
-                |addrs: &[String]| Say::Addresses(addrs.iter().map(|addr| ip(addr)).collect());
+                |addrs: &[String]| DnsReply::Addresses(addrs.iter().map(|addr| ip(addr)).collect());
             names::serve(vec![
-                ("many.test", Say::NoRecord, zone(&ours)),
-                ("lost.test", Say::NoRecord, zone(&lost)),
+                ("many.test", DnsReply::NoRecord, zone(&ours)),
+                ("lost.test", DnsReply::NoRecord, zone(&lost)),
             ]);
             let server = TcpListener::bind("192.0.2.13:0").unwrap();
             let port = server.local_addr().unwrap().port();
-            let told = ends(
+            let report = ends(
                 network,
                 &format!("many.test:{port}"),
                 0,
                 &["192.0.2.13", "connects in"],
             );
-            let last = told["tries"].as_array().unwrap().last().unwrap();
-            assert_eq!(last["outcome"], "connected", "{told}");
-            let told = ends(
+            let last = report["tries"].as_array().unwrap().last().unwrap();
+            assert_eq!(last["outcome"], "connected", "{report}");
+            let report = ends(
                 network,
                 &format!("many.test:{port} --all --count 2"),
                 0,
                 &["and 16 more do not"],
             );
-            assert_eq!(told["addresses"].as_array().unwrap().len(), 20, "{told}");
+            assert_eq!(
+                report["addresses"].as_array().unwrap().len(),
+                20,
+                "{report}"
+            );
             assert!(
-                told["addresses"]
+                report["addresses"]
                     .as_array()
                     .unwrap()
                     .iter()
                     .all(|addr| addr["tries"] == 2),
-                "{told}"
+                "{report}"
             );
-            let told = ends(
+            let report = ends(
                 network,
                 "lost.test:80 --timeout 1200ms",
                 5,
                 &["filtered: no answer from", "and 17 more"],
             );
             assert!(
-                (1200.0 + 250.0..19.0 * 250.0 + 1200.0 + LATE_MS).contains(&ms(&told["took_ms"])),
-                "{told}"
+                (1200.0 + 250.0..19.0 * 250.0 + 1200.0 + LATE_MS).contains(&ms(&report["took_ms"])),
+                "{report}"
             );
-            let told = ends(
+            let report = ends(
                 network,
                 "lost.test:80 --all --timeout 1200ms",
                 5,
                 &["filtered"],
             );
             assert!(
-                (1200.0..1200.0 + LATE_MS).contains(&ms(&told["took_ms"])),
-                "{told}"
+                (1200.0..1200.0 + LATE_MS).contains(&ms(&report["took_ms"])),
+                "{report}"
             );
         },
     );
@@ -391,7 +395,7 @@ fn d16_refused_filtered_timeout_unreachable_are_distinguished() {
     );
 }
 
-/// The same server at each port, and another rule before each: what a firewall does is told by what it does.
+/// The same server at each port, with a different rule before each: the firewall is recognised by its effect.
 #[test]
 fn firewall_rule_is_identified_by_its_response() {
     in_a_network(
@@ -405,14 +409,14 @@ fn firewall_rule_is_identified_by_its_response() {
                 .map(|port| UdpSocket::bind(("127.0.0.1", port)).unwrap())
                 .collect();
             for port in 81..=86 {
-                let told = ends(
+                let report = ends(
                     network,
                     &format!("127.0.0.1:{port} --all"),
                     0,
                     &["reachable"],
                 );
-                let mss = told["tries"][0]["mss"].as_u64();
-                assert!(mss.is_some_and(|mss| mss > 500), "{told}");
+                let mss = report["tries"][0]["mss"].as_u64();
+                assert!(mss.is_some_and(|mss| mss > 500), "{report}");
             }
             ends(
                 network,
@@ -486,7 +490,7 @@ fn localhost_resolving_to_ipv6_first_is_reported() {
         |network| {
             let server = TcpListener::bind("127.0.0.1:0").unwrap();
             let port = server.local_addr().unwrap().port();
-            let told = ends(
+            let report = ends(
                 network,
                 &format!("localhost:{port}"),
                 0,
@@ -495,7 +499,7 @@ fn localhost_resolving_to_ipv6_first_is_reported() {
                     "localhost gave ::1 first, and the server is v4-only",
                 ],
             );
-            assert_eq!(told["tries"][0]["address"], format!("[::1]:{port}"));
+            assert_eq!(report["tries"][0]["address"], format!("[::1]:{port}"));
             let ran = network.echoic(&format!("probe localhost:{port} --explain"));
             for call in [
                 format!("getaddrinfo(\"localhost\") = [::1]:{port}"),
@@ -506,10 +510,10 @@ fn localhost_resolving_to_ipv6_first_is_reported() {
                 assert!(ran.err.contains(&call), "no {call} in {}", ran.err);
             }
             let both = TcpListener::bind(format!("[::1]:{port}")).unwrap();
-            let told = ends(network, &format!("localhost:{port}"), 0, &[]);
+            let report = ends(network, &format!("localhost:{port}"), 0, &[]);
             assert!(
-                !told["verdict"].as_str().unwrap().contains("only"),
-                "{told}"
+                !report["verdict"].as_str().unwrap().contains("only"),
+                "{report}"
             );
             drop((server, both));
         },
@@ -527,7 +531,7 @@ fn connect_races_addresses_and_leaves_a_silent_resolver() {
             network.have(ip("192.0.2.7"));
             names::serve(vec![
                 ("dual.test", addresses(&[&six]), addresses(&["192.0.2.7"])),
-                ("mute.test", Say::Nothing, Say::Nothing),
+                ("mute.test", DnsReply::Nothing, DnsReply::Nothing),
             ]);
             let server = TcpListener::bind("192.0.2.7:0").unwrap();
             let port = server.local_addr().unwrap().port();
@@ -554,7 +558,7 @@ fn connect_races_addresses_and_leaves_a_silent_resolver() {
                 ran.err.contains("the resolver gave no answer within 500ms"),
                 "{ran:?}"
             );
-            // The resolver itself goes on for ten seconds.
+            // The resolver itself tries for ten seconds.
             assert!(
                 began.elapsed() < Duration::from_secs(4),
                 "{:?}",
@@ -570,7 +574,7 @@ fn every_help_example_runs() {
         network.have(ip("192.0.2.7"));
         names::serve(vec![(
             "example.test",
-            Say::NoRecord,
+            DnsReply::NoRecord,
             addresses(&["192.0.2.7"]),
         )]);
         let _web = TcpListener::bind("192.0.2.7:80").unwrap();

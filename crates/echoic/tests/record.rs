@@ -1,8 +1,8 @@
-//! The record: what `log` says of it, in the forms that scripts rely on.
+//! The record as `log` prints it, in the forms that scripts rely on.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test fails by panicking, and may say what it saw"
+    reason = "a test fails by panicking, and may print what it saw"
 )]
 
 mod harness;
@@ -22,7 +22,7 @@ use self::harness::{
     Home, Lines, Ran, Serve, Talk, kill, obeyed, plain, terminal, until, wait_for_end,
 };
 
-/// The forms of serve and log that scripts rely on, word for word; only the ports are free ones.
+/// The commands of serve and log that scripts rely on, verbatim except for the ports.
 #[test]
 fn output_formats_stay_stable() {
     let serve = Serve::start(&[
@@ -31,7 +31,7 @@ fn output_formats_stay_stable() {
         "--frame",
         "line",
         "--store",
-        "said.db",
+        "store.db",
         "--durability",
         "strict",
         "--console",
@@ -44,7 +44,7 @@ fn output_formats_stay_stable() {
         "7",
     ]);
     let (home, upper, greet) = (serve.home.clone(), serve.at[0], serve.at[1]);
-    let store = home.path().join("said.db").display().to_string();
+    let store = home.path().join("store.db").display().to_string();
 
     // Sixteen lines in one write are one run, and sixteen exchanges.
     let mut talk = Talk::to(upper);
@@ -59,14 +59,14 @@ fn output_formats_stay_stable() {
         .good();
     let exchanges: Vec<&str> = listed.lines().collect();
     assert_eq!(exchanges.len(), 16);
-    for (line, (i, said)) in exchanges.iter().zip((1..).zip(&lines)) {
+    for (line, (i, request)) in exchanges.iter().zip((1..).zip(&lines)) {
         let value: Value = serde_json::from_str(line).unwrap();
         let expected = json!({
             "id": i, "conv": 1, "n": i, "ep": format!("tcp:{}", upper.port()), "proto": "tcp", "svc": "upper",
             "peer": value["peer"], "t_us": value["t_us"], "lat_ns": value["lat_ns"],
             "outcome": "ok", "fault": null,
-            "req": {"len": said.len(), "text": said, "reads": 1},
-            "rep": {"len": said.len(), "text": said.to_uppercase(), "writes": 1},
+            "req": {"len": request.len(), "text": request, "reads": 1},
+            "rep": {"len": request.len(), "text": request.to_uppercase(), "writes": 1},
             "tags": [],
         });
         assert_eq!(value, expected);
@@ -88,7 +88,7 @@ fn output_formats_stay_stable() {
         );
     }
 
-    // A greeting is an exchange with an empty request, and a conversation without bytes is none.
+    // A greeting is an exchange with an empty request; a conversation without bytes has no exchange.
     let greeting = home.log(&["svc:greet", "--store", &store]);
     assert_eq!(greeting.len(), 1);
     assert_eq!(
@@ -172,7 +172,7 @@ fn filters_match_while_the_server_writes() {
     second.ask("Hello again\n", "HELLO AGAIN\n");
     drop(second.finish());
     assert_eq!(Talk::to(greet).rest(), b"Thank you for connecting");
-    // The endings of the second and of the greeting are written a moment after their peers see them.
+    // The ends of the second conversation and of the greeting are written a moment after their peers see them.
     let ended = || home.count(&["is:closed"]) == 2;
     until("both have ended", ended);
 
@@ -241,7 +241,7 @@ fn filters_match_while_the_server_writes() {
     assert_eq!(ids(&["sort:-id", "limit:2"]), [4, 3]);
     assert_eq!(ids(&["sort:-size", "limit:1"]), [4]);
 
-    // It is still writing.
+    // The server is still writing.
     first.ask("more\n", "MORE\n");
     assert_eq!(home.count(&[]), 5);
 }
@@ -310,7 +310,7 @@ fn missing_database_reports_the_path_and_how_to_create_it() {
     assert!(!home.store().exists(), "looking must not make one");
     std::fs::write(
         home.store(),
-        "this is no database, but somebody may want it\n".repeat(100),
+        "this is no database, but it may be needed\n".repeat(100),
     )
     .unwrap();
     for command in ["log", "serve"] {
@@ -336,7 +336,7 @@ fn database_is_used_by_one_server_at_a_time() {
     assert_eq!((code, &*out), (Some(1), &b""[..]), "{err}");
     assert!(err.contains(&format!("pid {}", serve.id())), "{err}");
     assert!(err.contains("--store"), "{err}");
-    // And once it has gone, however that was, another may have it.
+    // Once it has exited, in whatever way, another server may open the database.
     let home = serve.home.clone();
     serve.kill();
     Serve::start_in(&home, &[":0"]).stop();
@@ -379,11 +379,11 @@ fn world_writable_folder_is_warned_about() {
         let mut serve = Serve::start_in(&home, &[":0"]);
         serve.signal(Signal::TERM);
         assert_eq!(serve.ends().code, Some(0));
-        let said = serve.err.all();
-        let warning = said
+        let err = serve.err.all();
+        let warning = err
             .iter()
             .any(|line| line.contains("any user may write to"));
-        assert_eq!(warning, warned, "{mode:o}: {said:#?}");
+        assert_eq!(warning, warned, "{mode:o}: {err:#?}");
     }
 }
 
@@ -414,7 +414,7 @@ fn d24_peer_bytes_never_reach_a_terminal_raw() {
     drop(talk.finish());
     let out = serve.out.clone();
     serve.stop();
-    // In a pipe it is all there: a program reads it back.
+    // Through a pipe the text is complete: a program can parse it back.
     assert_eq!(home.log(&[])[0]["req"]["text"], hostile);
     let shown = out.raw().join(&b'\n');
     assert_eq!(obeyed(&shown), []);
@@ -525,25 +525,25 @@ record.commit()
         "nothing is missing"
     );
     harness::python(WRITER, &[&home.store().display()], "").good();
-    // One line of JSON is one exchange, as before; what is missing is told beside it.
+    // One line of JSON is one exchange, as before; gaps are reported on standard error.
     let listed = log(&["--json"]);
     assert_eq!((&listed.out, listed.code), (&whole.out, Some(0)));
-    let told: Vec<&str> = listed.err.lines().collect();
-    assert_eq!(told.len(), 6, "{told:?}");
+    let gaps: Vec<&str> = listed.err.lines().collect();
+    assert_eq!(gaps.len(), 6, "{gaps:?}");
     assert_eq!(
-        told[0],
+        gaps[0],
         "not in the record: 701 exchanges in 2 gaps before these"
     );
     assert!(
-        told[1].starts_with("not in the record: 4 exchanges from "),
-        "{told:?}"
+        gaps[1].starts_with("not in the record: 4 exchanges from "),
+        "{gaps:?}"
     );
     assert!(
-        told[5].starts_with("not in the record: 1 exchange from "),
-        "{told:?}"
+        gaps[5].starts_with("not in the record: 1 exchange from "),
+        "{gaps:?}"
     );
     assert_eq!(log(&["--count"]).err.lines().count(), 6);
-    // Who asks for the last one is not told of what was before it; who asks for a time is told of that.
+    // `-n 1` does not report earlier gaps; a time range does.
     assert_eq!(log(&["--json", "limit:1"]).err, "");
     let lately = log(&["--count", "since:25s"]).err;
     assert!(lately.lines().count() <= 2, "{lately}");

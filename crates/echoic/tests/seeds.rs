@@ -1,9 +1,8 @@
-//! The inputs in `fuzz/seeds` said to the bodies of the fuzz targets, which need nothing of libFuzzer's: what it starts from
-//! holds on every compiler.
+//! Runs the inputs in `fuzz/seeds` through the bodies of the fuzz targets, without libFuzzer, so on every compiler.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,
-    reason = "a test fails by panicking, and may say what it saw"
+    reason = "a test fails by panicking, and may print what it saw"
 )]
 
 #[path = "../../../fuzz/src/lib.rs"]
@@ -20,7 +19,7 @@ fn folder(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// Names in a folder, without what stands after a dot.
+/// Returns the file names in a directory, without extension.
 fn names(name: &str) -> BTreeSet<String> {
     let entries = fs::read_dir(folder(name)).unwrap();
     entries
@@ -41,15 +40,15 @@ fn names(name: &str) -> BTreeSet<String> {
 fn every_seed_passes_its_fuzz_target() {
     for (target, body) in TARGETS {
         let seeds = folder("seeds").join(target);
-        let mut said = 0;
+        let mut count = 0;
         for seed in fs::read_dir(&seeds).unwrap() {
             let seed = seed.unwrap().path();
-            // A panic tells the input, not the file.
+            // A panic shows the input, not the file name.
             eprintln!("{}", seed.display());
             body(&fs::read(&seed).unwrap());
-            said += 1;
+            count += 1;
         }
-        assert!(said >= 5, "{target} has {said} seeds");
+        assert!(count >= 5, "{target} has {count} seeds");
     }
 }
 

@@ -1,8 +1,8 @@
-//! What a serve shows and refuses, and the limits it keeps.
+//! What `serve` prints and rejects, and the limits it enforces.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test fails by panicking, and may say what it saw"
+    reason = "a test fails by panicking, and may print what it saw"
 )]
 
 mod harness;
@@ -20,7 +20,7 @@ use self::harness::{
     Home, Lines, Ran, Serve, Talk, obeyed, plain, raise_open_files, run, tool, until,
 };
 
-/// The events on standard output: every line after the addresses is one.
+/// Returns the events on standard output: every line after the addresses is one.
 fn events(out: &Lines, endpoints: usize) -> Vec<Value> {
     let lines = out.all();
     let json =
@@ -82,7 +82,7 @@ fn json_prints_each_event_as_a_line() {
         assert_eq!((&end["unsent"], &end["discarded"]), (&json!(0), &json!(0)));
     }
 
-    // An exchange is what `log --json` prints of it.
+    // An exchange event equals the line that `log --json` prints.
     let logged = home.log(&[]);
     let shown = events
         .into_iter()
@@ -133,12 +133,12 @@ fn terminal_shows_a_sample_and_reports_the_rest() {
     for _ in 0..10 {
         talk.ask("line\n".repeat(200), "LINE\n".repeat(200));
     }
-    // Nothing follows, and what is hidden is announced all the same.
+    // The hidden events are announced even if no event follows.
     let out = serve.out.clone();
     out.wait_for("more in that second");
     drop(talk.finish());
     assert_eq!(serve.stop().served, 2000);
-    // Every line is shown or among the hidden: each exchange, the opening and the end.
+    // Every event is printed or counted as hidden: each exchange, the opening and the end.
     let (mut shown, mut hidden) = (0, 0);
     for line in out.all().iter().skip(1) {
         let line = plain(line);
@@ -159,20 +159,20 @@ fn stdout_that_is_no_terminal_shows_no_exchanges() {
     serve.stop();
     assert_eq!(out.all(), [at[0].to_string(), at[1].to_string()]);
     // Lifecycle lines are on standard error.
-    let said = err.all().join("\n");
+    let printed = err.all().join("\n");
     for line in [
         "listening on tcp://",
         "recording in echoic.db",
         "stopping",
         "stopped: 1 exchange served",
     ] {
-        assert!(said.contains(line), "{line}: {said}");
+        assert!(printed.contains(line), "{line}: {printed}");
     }
-    assert!(!said.contains("hello"), "{said}");
+    assert!(!printed.contains("hello"), "{printed}");
 }
 
-/// A server whose standard error may be empty: it serves once `exchanges` exchanges and is told to stop. Its output
-/// lines, its standard error and its code.
+/// Runs a server whose standard error may be empty: it serves `exchanges` exchanges and is stopped. Returns its output
+/// lines, its standard error and its exit code.
 fn quiet(args: &[&str], exchanges: u64) -> (Vec<String>, String, Option<i32>) {
     let home = Home::new();
     let mut command = home.echoic(&[&["serve", "127.0.0.1:0", "-q", "--print"], args].concat());
@@ -194,13 +194,13 @@ fn quiet(args: &[&str], exchanges: u64) -> (Vec<String>, String, Option<i32>) {
 }
 
 #[test]
-fn quiet_says_nothing_while_all_is_well() {
+fn quiet_prints_nothing_without_failures() {
     let (out, err, code) = quiet(&[], 3);
     assert_eq!((out.len(), &*err, code), (1, "", Some(0)), "{out:?}");
 }
 
 #[test]
-fn quiet_still_tells_of_failures() {
+fn quiet_still_reports_failures() {
     let home = Home::new();
     let mut command = home.echoic(&["serve", "echo=127.0.0.1:0", "-q", "--print"]);
     command.args(["--drain-timeout", "200ms"]);
@@ -212,7 +212,7 @@ fn quiet_still_tells_of_failures() {
     let err = Lines::of(child.stderr.take().unwrap());
     let at = out.wait("address", |lines| lines.first()?.parse().ok());
     let talk = Talk::to(at);
-    // More than fits anywhere, and nothing of what comes back is taken.
+    // More than all buffers hold, and no reply is read.
     let mut stream = talk.0.try_clone().unwrap();
     stream
         .set_write_timeout(Some(Duration::from_millis(300)))
@@ -221,9 +221,9 @@ fn quiet_still_tells_of_failures() {
     harness::signal(&child, rustix::process::Signal::TERM);
     let ended = harness::wait_for_end(&mut child, harness::SOON).unwrap();
     assert_eq!(ended.code(), Some(6));
-    let said = err.all();
-    assert_eq!(said.len(), 1, "{said:?}");
-    assert!(said[0].contains("1 conversation cut"), "{said:?}");
+    let printed = err.all();
+    assert_eq!(printed.len(), 1, "{printed:?}");
+    assert!(printed[0].contains("1 conversation cut"), "{printed:?}");
 }
 
 #[test]
@@ -307,14 +307,14 @@ fn address_in_use_is_reported() {
         assert_eq!(
             (code, &*out),
             (Some(1), &b""[..]),
-            "nothing is said to listen before all does: {err}"
+            "no listening line before all endpoints listen: {err}"
         );
         assert!(err.contains(&at) && err.contains("in use"), "{err}");
         assert!(!err.contains("listening on"), "{err}");
         let left = std::fs::read_dir(home.path()).unwrap().count();
         assert_eq!(left, 0, "nor is an empty record left behind");
     }
-    // One that was there stays.
+    // An existing file is left unchanged.
     Serve::start_in(&home.into(), &[":0"]).stop();
 }
 
@@ -470,12 +470,12 @@ fn excess_connections_get_a_clean_close() {
     second.ask("b", "B");
     for _ in 0..3 {
         let mut third = Talk::to(serve.at[0]);
-        third.say("whatever I say first");
+        third.send("whatever comes first");
         assert_eq!(third.rest(), b"");
     }
     first.ask("still", "STILL");
     drop(first.finish());
-    // There is room again once the first has gone.
+    // A connection is accepted again once the first has gone.
     until("there is room again", || {
         let mut next = Talk::to(serve.at[0]);
         let _ = next.0.write_all(b"next");
@@ -517,7 +517,7 @@ fn d19_each_timeout_ends_its_case_and_is_recorded() {
     idle.ask("idle\n", "idle\n");
     let mut partial = Talk::to(serve.at[0]);
     partial.ask("partial\nnot a whole li", "partial\n");
-    // More than fits anywhere, and nothing of what comes back is taken.
+    // More than all buffers hold, and no reply is read.
     let stalled = Talk::to(serve.at[0]);
     let mut stream = stalled.0.try_clone().unwrap();
     let lines = [vec![b'x'; 100_000], vec![b'\n']].concat().repeat(120);
@@ -525,13 +525,13 @@ fn d19_each_timeout_ends_its_case_and_is_recorded() {
     assert_eq!(idle.rest(), b"");
     assert_eq!(partial.rest(), b"");
     serve.out.wait_for("write-timeout");
-    // While one that says something now and then goes on.
+    // Meanwhile a peer that sends a message now and then is served.
     let mut busy = Talk::to(serve.at[0]);
     let since = Instant::now();
-    let mut said = 0;
+    let mut sent = 0;
     until("it has gone on for twice as long", || {
         busy.ask("busy\n", "busy\n");
-        said += 1;
+        sent += 1;
         thread::sleep(Duration::from_millis(100));
         since.elapsed() > Duration::from_secs(2)
     });
@@ -553,7 +553,7 @@ fn d19_each_timeout_ends_its_case_and_is_recorded() {
     assert_eq!(home.count(&["end:timeout", "idle"]), 1);
     assert_eq!(home.count(&["end:timeout", "partial"]), 1);
     assert!(home.count(&["end:timeout", "is:unsent"]) >= 1);
-    assert_eq!(home.count(&["end:fin"]), said);
+    assert_eq!(home.count(&["end:fin"]), sent);
     let shown = home
         .run(&["log", "--show", "end:timeout", "partial"])
         .good();
@@ -601,7 +601,7 @@ fn too_long_message_gets_only_a_clean_close() {
     let serve = Serve::start(&["upper=:0", "--frame", "line", "--max-message", "10"]);
     let mut talk = Talk::to(serve.at[0]);
     talk.ask("123456789\n", "123456789\n");
-    talk.say("12345678901234567890\nmore\n");
+    talk.send("12345678901234567890\nmore\n");
     assert_eq!(talk.rest(), b"");
     drop(talk);
     let home = serve.home.clone();
@@ -658,7 +658,7 @@ fn thousand_idle_conversations_are_harmless() {
     );
 }
 
-/// Where files ran out just as signals were about to be caught, it ended by a panic.
+/// It used to panic if descriptors ran out while signal handlers were installed.
 #[test]
 fn too_few_files_at_start_is_reported() {
     for files in [4, 9, 12, 13, 14, 15, 20] {

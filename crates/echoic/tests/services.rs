@@ -1,8 +1,8 @@
-//! The services of the old days and our own, heard by peers that know the RFCs, and recorded truthfully.
+//! The classic services (RFC 862 to 868) and our own, with peers that know the RFCs, and their records.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test fails by panicking, and may say what it saw"
+    reason = "a test fails by panicking, and may print what it saw"
 )]
 
 mod harness;
@@ -18,19 +18,19 @@ use serde_json::{Value, json};
 
 use self::harness::{Home, Ran, Serve, Talk, python, until};
 
-/// Hears everything that a service says to a caller who says nothing, as Python hears it, and reckons with it.
+/// Connects in Python, sends nothing, reads to the end, and prints the value of an expression over the bytes.
 #[track_caller]
-fn hear(serve: &Serve, reckon: &str) -> String {
+fn receive_in_python(serve: &Serve, expression: &str) -> String {
     let program = format!(
         "
 import datetime, socket, struct, sys, time
 before = time.time()
-heard = b''
+received = b''
 with socket.create_connection(('127.0.0.1', int(sys.argv[1])), 30) as peer:
     while part := peer.recv(1024):
-        heard += part
+        received += part
 after = time.time()
-{reckon}
+{expression}
 "
     );
     python(&program, &[&serve.at[0].port()], "").good()
@@ -41,20 +41,20 @@ fn discard_reads_everything_and_sends_nothing() {
     let serve = Serve::start(&["discard=:0", "discard=:0?frame=line"]);
     let mut stream = Talk::to(serve.at[0]);
     for _ in 0..100 {
-        stream.say([b'x'; 10_000]);
+        stream.send([b'x'; 10_000]);
     }
     assert_eq!(stream.finish(), b"");
     let mut lines = Talk::to(serve.at[1]);
-    lines.say("one\ntwo\nthree");
+    lines.send("one\ntwo\nthree");
     assert_eq!(lines.finish(), b"");
     let (home, port) = (serve.home.clone(), serve.at[1].port());
     serve.stop();
     let lines = home.log(&[&format!("ep:tcp:{port}")]);
-    let heard: Vec<&str> = lines
+    let received: Vec<&str> = lines
         .iter()
         .map(|e| e["req"]["text"].as_str().unwrap())
         .collect();
-    assert_eq!(heard, ["one\n", "two\n", "three"]);
+    assert_eq!(received, ["one\n", "two\n", "three"]);
     for line in &lines {
         assert_eq!(
             (&line["svc"], &line["outcome"]),
@@ -69,7 +69,7 @@ fn discard_reads_everything_and_sends_nothing() {
     assert_eq!(ends, ["peer-closed|1000000|0", "peer-closed|13|0"]);
 }
 
-/// Python's own `lower()` knows the rule.
+/// Python's own `lower()` implements the rule.
 const LOWER: &str = "
 import socket, sys
 with socket.create_connection(('127.0.0.1', int(sys.argv[1])), 30) as peer:
@@ -86,13 +86,13 @@ with socket.create_connection(('127.0.0.1', int(sys.argv[1])), 30) as peer:
 fn lower_maps_final_sigma_only_in_a_whole_message() {
     let serve = Serve::start(&["lower=:0?frame=line", "lower=:0"]);
     python(LOWER, &[&serve.at[0].port()], "").good();
-    // A stream has no end of a message to look at: there each letter stands for itself, cut or not.
+    // A stream has no end of message to look at: each letter is mapped by itself, whether cut or not.
     let mut stream = Talk::to(serve.at[1]);
     for byte in "ΟΔΟΣ\n".bytes() {
-        stream.say([byte]);
+        stream.send([byte]);
     }
-    stream.hear("οδοσ\n");
-    stream.say("A\u{ff}".as_bytes().split_last().unwrap().1);
+    stream.expect_reply("οδοσ\n");
+    stream.send("A\u{ff}".as_bytes().split_last().unwrap().1);
     assert_eq!(
         stream.finish(),
         b"a\xc3",
@@ -107,19 +107,22 @@ fn lower_maps_final_sigma_only_in_a_whole_message() {
 fn time_agrees_with_python() {
     let serve = Serve::start(&["time=:0"]);
     // RFC 868: seconds since 1900, 32 bits, most significant first.
-    let reckon = "
-assert len(heard) == 4, heard
+    let expression = "
+assert len(received) == 4, received
 since_1900 = (datetime.date(1970, 1, 1) - datetime.date(1900, 1, 1)).days * 86400
-told = struct.unpack('>I', heard)[0] - since_1900
-assert int(before) <= told <= after, (before, told, after)
-print(struct.unpack('>I', heard)[0])
+reply = struct.unpack('>I', received)[0] - since_1900
+assert int(before) <= reply <= after, (before, reply, after)
+print(struct.unpack('>I', received)[0])
 ";
-    let told: u32 = hear(&serve, reckon).trim().parse().unwrap();
+    let reply: u32 = receive_in_python(&serve, expression)
+        .trim()
+        .parse()
+        .unwrap();
     let home = serve.home.clone();
     assert_eq!(serve.stop().served, 1);
-    let hex = format!("hex:{told:08x}");
+    let hex = format!("hex:{reply:08x}");
     let found = home.log(&["svc:time", &hex]);
-    assert_eq!(found.len(), 1, "what was told is what was recorded");
+    assert_eq!(found.len(), 1, "the recorded reply is the one sent");
     assert_eq!(
         (&found[0]["req"]["len"], &found[0]["rep"]["len"]),
         (&json!(0), &json!(4))
@@ -130,24 +133,24 @@ print(struct.unpack('>I', heard)[0])
 #[test]
 fn daytime_line_is_parsed_by_python() {
     let serve = Serve::start(&["daytime=:0"]);
-    let reckon = "
-text = heard.decode('ascii')
+    let expression = "
+text = received.decode('ascii')
 assert text.endswith('\\r\\n') and text.count('\\n') == 1, text
-told = datetime.datetime.fromisoformat(text.strip())
-assert told.tzinfo is not None, text
-assert int(before) <= told.timestamp() <= after, (before, text, after)
+reply = datetime.datetime.fromisoformat(text.strip())
+assert reply.tzinfo is not None, text
+assert int(before) <= reply.timestamp() <= after, (before, text, after)
 print(text.strip())
 ";
-    let told = hear(&serve, reckon);
+    let reply = receive_in_python(&serve, expression);
     let home = serve.home.clone();
     serve.stop();
     let found = home.log(&["svc:daytime"]);
     assert_eq!(found.len(), 1);
-    assert_eq!(found[0]["rep"]["text"], format!("{}\r\n", told.trim()));
+    assert_eq!(found[0]["rep"]["text"], format!("{}\r\n", reply.trim()));
 }
 
 /// RFC 864: 72 of the 95 printable characters, each line one further.
-const HEAR: &str = "
+const RECEIVE: &str = "
 import socket, sys
 ring = bytes(range(32, 127))
 with socket.create_connection(('127.0.0.1', int(sys.argv[1])), 30) as peer:
@@ -156,8 +159,8 @@ with socket.create_connection(('127.0.0.1', int(sys.argv[1])), 30) as peer:
         line = stream.readline()
         expected = bytes(ring[(n + i) % 95] for i in range(72)) + b'\\r\\n'
         assert line == expected, (n, line)
-    if sys.argv[2] == 'says-so':
-        # It may have said more by now; then comes its end.
+    if sys.argv[2] == 'half-close':
+        # It may have sent more by now; then the end follows.
         peer.shutdown(socket.SHUT_WR)
         while stream.read1(65536):
             pass
@@ -166,20 +169,23 @@ with socket.create_connection(('127.0.0.1', int(sys.argv[1])), 30) as peer:
 #[test]
 fn chargen_sends_the_rfc_pattern_until_the_peer_closes() {
     let serve = Serve::start(&["chargen=:0"]);
-    for end in ["says-so", "leaves"] {
-        python(HEAR, &[&serve.at[0].port(), &end], "").good();
+    for end in ["half-close", "leaves"] {
+        python(RECEIVE, &[&serve.at[0].port(), &end], "").good();
     }
     let home = serve.home.clone();
     let ended = || home.sql("SELECT how FROM conversation WHERE how IS NOT NULL ORDER BY id");
     until("it has noticed both", || ended().len() == 2);
     let ended = ended();
-    assert_eq!(ended[1], "peer-reset", "it spoke on to nobody: {ended:?}");
+    assert_eq!(
+        ended[1], "peer-reset",
+        "it went on sending after the peer had gone: {ended:?}"
+    );
     assert!(
         ["peer-closed", "service-closed"].contains(&&*ended[0]),
         "{ended:?}"
     );
     serve.stop();
-    // What was sent is what was recorded as said, less what nobody took.
+    // What was sent equals the recorded replies, less what was not taken.
     let sums = home.sql("SELECT sent + unsent >= 2000 * 74, sent >= 2000 * 74 FROM conversation");
     assert_eq!(sums, ["1|1", "1|1"]);
     assert_eq!(
@@ -193,9 +199,9 @@ fn chargen_to_a_peer_that_does_not_read_is_bounded() {
     let serve = Serve::start(&["chargen=:0?write-timeout=500ms", "echo=:0"]);
     let unread: Vec<Talk> = (0..8).map(|_| Talk::to(serve.at[0])).collect();
     let home = serve.home.clone();
-    let ended = || home.sql("SELECT count(*) FROM conversation WHERE how = 'not-reading'");
+    let ended = || home.sql("SELECT count(*) FROM conversation WHERE how = 'write-timeout'");
     until("each was given up", || ended() == ["8"]);
-    // Others go on meanwhile, and the server has not grown by what nobody reads.
+    // Others are served meanwhile, and the server's memory has not grown by the unread bytes.
     Talk::to(serve.at[1]).ask("still here", "still here");
     let status = fs::read_to_string(format!("/proc/{}/status", serve.id())).unwrap();
     let peak = status
@@ -207,32 +213,35 @@ fn chargen_to_a_peer_that_does_not_read_is_bounded() {
     let most: u64 = home.sql("SELECT max(sent + unsent) FROM conversation")[0]
         .parse()
         .unwrap();
-    assert!(most < 32 << 20, "{most} bytes were said to who reads none");
+    assert!(
+        most < 32 << 20,
+        "{most} bytes were sent to a peer that reads none"
+    );
     drop(unread);
 }
 
-/// Compares what it is told with what it knows of its own socket.
+/// Compares the reply with what the client knows of its own socket.
 const ASK: &str = "
 import json, socket, sys
 for port, frame in [(int(sys.argv[1]), 'line'), (int(sys.argv[2]), 'chunk')]:
     with socket.create_connection(('127.0.0.1', port), 30) as peer:
         stream = peer.makefile('rwb')
-        for n, said in enumerate([b'hello', 'ß'.encode(), b'\\xff\\x00\\x1b[31m'], 1):
-            stream.write(said + b'\\n')
+        for n, request in enumerate([b'hello', 'ß'.encode(), b'\\xff\\x00\\x1b[31m'], 1):
+            stream.write(request + b'\\n')
             stream.flush()
-            told = json.loads(stream.readline())
+            reply = json.loads(stream.readline())
             host, own = peer.getsockname()
-            assert told['peer'] == f'{host}:{own}', told
-            assert told['local'] == f'127.0.0.1:{port}', told
-            assert told['frame'] == frame, told
-            assert told['host'] == socket.gethostname(), told
-            message = told['message']
-            heard = said if frame == 'line' else said + b'\\n'
-            assert (message['n'], message['len']) == (n, len(heard)), told
-            assert message['utf8'] == (n < 3), told
-            assert not any(ord(c) < 32 or ord(c) == 127 for c in message['shown']), told
-            assert n > 2 or said.decode() in message['shown'], told
-            print(told['conv'], n, json.dumps(told))
+            assert reply['peer'] == f'{host}:{own}', reply
+            assert reply['local'] == f'127.0.0.1:{port}', reply
+            assert reply['frame'] == frame, reply
+            assert reply['host'] == socket.gethostname(), reply
+            message = reply['message']
+            received = request if frame == 'line' else request + b'\\n'
+            assert (message['n'], message['len']) == (n, len(received)), reply
+            assert message['utf8'] == (n < 3), reply
+            assert not any(ord(c) < 32 or ord(c) == 127 for c in message['shown']), reply
+            assert n > 2 or request.decode() in message['shown'], reply
+            print(reply['conv'], n, json.dumps(reply))
 ";
 
 #[test]
@@ -245,27 +254,27 @@ peer.sendto(b'x', ('127.0.0.1', int(sys.argv[1])))
 print(json.loads(peer.recv(65535))['frame'])
 ";
     let serve = Serve::start(&["info=udp://:0", "--udp-allow-amplification"]);
-    let told = python(ASK, &[&serve.at[0].port()], "").good();
-    assert_eq!(told, "datagram\n");
+    let reply = python(ASK, &[&serve.at[0].port()], "").good();
+    assert_eq!(reply, "datagram\n");
 }
 
 #[test]
 fn info_is_valid_json_and_correct() {
     let serve = Serve::start(&["info=:0?frame=line", "info=:0"]);
-    let told = python(ASK, &[&serve.at[0].port(), &serve.at[1].port()], "").good();
+    let reply = python(ASK, &[&serve.at[0].port(), &serve.at[1].port()], "").good();
     let home = serve.home.clone();
     assert_eq!(serve.stop().served, 6);
-    for line in told.lines() {
+    for line in reply.lines() {
         let mut words = line.splitn(3, ' ');
         let mut word = || words.next().unwrap();
         let (conv, n) = (format!("conv:{}", word()), format!("n:{}", word()));
-        let told: Value = serde_json::from_str(word()).unwrap();
+        let reply: Value = serde_json::from_str(word()).unwrap();
         let logged = home.log(&["svc:info", &conv, &n]);
         assert_eq!(logged.len(), 1, "{conv} {n}");
-        assert_eq!(logged[0]["peer"], told["peer"]);
+        assert_eq!(logged[0]["peer"], reply["peer"]);
         let recorded: Value =
             serde_json::from_str(logged[0]["rep"]["text"].as_str().unwrap()).unwrap();
-        assert_eq!(recorded, told);
+        assert_eq!(recorded, reply);
     }
 }
 
@@ -275,12 +284,12 @@ fn greet_sends_the_bytes_of_a_file() {
     let bytes: Vec<u8> = (0..=255).cycle().take(300_000).collect();
     fs::write(home.path().join("banner"), &bytes).unwrap();
     let serve = Serve::start_in(&home, &[":0", "--as", "greet:@banner"]);
-    // It was read once: what becomes of the file is no matter to who is greeted.
+    // The file is read once at the start; later changes do not affect the greeting.
     fs::write(home.path().join("banner"), "changed").unwrap();
     let mut talk = Talk::to(serve.at[0]);
-    let mut heard = Vec::new();
-    talk.0.read_to_end(&mut heard).unwrap();
-    assert!(heard == bytes, "{} bytes", heard.len());
+    let mut received = Vec::new();
+    talk.0.read_to_end(&mut received).unwrap();
+    assert!(received == bytes, "{} bytes", received.len());
     assert_eq!(serve.stop().served, 1);
     let logged = home.log(&["svc:greet"]);
     assert_eq!(
@@ -314,12 +323,12 @@ fn unsolicited_output_uses_the_declared_framing() {
         .unwrap()
         .as_secs();
     let time = Talk::to(serve.at[1]).rest();
-    let told = time
+    let reply = time
         .strip_prefix(b"4:")
         .and_then(|rest| rest.strip_suffix(b","))
         .unwrap();
-    let told = u32::from_be_bytes(told.try_into().unwrap());
-    let since = told.wrapping_sub((before + 2_208_988_800) as u32);
+    let reply = u32::from_be_bytes(reply.try_into().unwrap());
+    let since = reply.wrapping_sub((before + 2_208_988_800) as u32);
     assert!(since < 60, "{since} s from now");
     let mut chargen = Talk::to(serve.at[2]);
     let mut length = [0; 4];

@@ -1,8 +1,8 @@
-//! How a server stops: with every message answered and recorded, within its time, and saying the truth about it.
+//! How a server stops: every message answered and recorded, within its timeout, and with a truthful exit code.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test fails by panicking, and may say what it saw"
+    reason = "a test fails by panicking, and may print what it saw"
 )]
 
 mod harness;
@@ -24,10 +24,10 @@ use serde_json::Value;
 
 use self::harness::{Home, Load, Loaded, Serve, Stopped, Talk, until};
 
-/// Moments at which a server under load is told to stop.
+/// Moments at which a server under load is stopped.
 const MOMENTS: u64 = 50;
 
-/// What a stop may take that has to wait for nobody.
+/// Longest duration of a stop that need not wait for any peer.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 #[test]
@@ -35,11 +35,11 @@ fn stop_at_any_moment_answers_and_records_all_received() {
     let mut random = Random(0x5eed);
     let (mut replies, mut slowest) = (0, Duration::ZERO);
     for moment in 0..MOMENTS {
-        // A failure can be run again: the moments are the same each time, as far as the wire allows.
+        // A failure can be reproduced: the moments are the same each time, as far as the network allows.
         let depths: Vec<usize> = (0..4).map(|_| 1 << random.below(7)).collect();
         let durability = ["normal", "strict", "off"][random.below(3)];
         let after = random.below(1500);
-        let told =
+        let label =
             format!("moment {moment}: depths {depths:?}, {durability}, after {after} replies");
 
         let serve = Serve::start(&["echo=:0", "--frame", "line", "--durability", durability]);
@@ -47,56 +47,56 @@ fn stop_at_any_moment_answers_and_records_all_received() {
         load.wait_for(after);
         let home = serve.home.clone();
         let Stopped { served, took, .. } = serve.stop();
-        assert!(took < AT_ONCE, "{told}: {took:?}");
+        assert!(took < AT_ONCE, "{label}: {took:?}");
         slowest = slowest.max(took);
 
         let record = Record::of(&home);
         for peer in load.ends() {
-            assert_answered(&peer, &record, &told);
-            replies += peer.heard.len() as u64;
+            assert_answered(&peer, &record, &label);
+            replies += peer.received.len() as u64;
         }
-        assert_eq!(record.exchanges, served, "{told}");
-        assert_eq!(record.unanswered, 0, "{told}");
+        assert_eq!(record.exchanges, served, "{label}");
+        assert_eq!(record.unanswered, 0, "{label}");
         assert_eq!(
             home.sql("SELECT DISTINCT how, unsent FROM conversation"),
-            ["drained|0"],
-            "{told}"
+            ["server-stopped|0"],
+            "{label}"
         );
     }
     println!("{replies} replies in {MOMENTS} stops, the slowest took {slowest:?}");
     assert!(replies > 10 * MOMENTS, "{replies} replies are no load");
 }
 
-/// The peer's stream ended in order, after whole replies, in their order; and those are exactly what is recorded: no
-/// message was heard and not answered, and no reply came that is not in the record.
+/// Asserts that the peer's stream ended in order, after whole replies, in order, and that exactly those are recorded:
+/// no message was received and not answered, and no reply is missing from the record.
 #[track_caller]
-fn assert_answered(peer: &Loaded, record: &Record, told: &str) {
+fn assert_answered(peer: &Loaded, record: &Record, label: &str) {
     let Loaded {
         name,
-        heard,
+        received,
         left,
         end,
         ..
     } = peer;
-    assert!(end.is_ok(), "{told}: {name}: {end:?}");
+    assert!(end.is_ok(), "{label}: {name}: {end:?}");
     assert!(
         left.is_empty(),
-        "{told}: {name} heard a part of a reply: {left:?}"
+        "{label}: {name} received a part of a reply: {left:?}"
     );
     peer.assert_prefix();
     assert_eq!(
         record.replies.get(name).copied().unwrap_or(0),
-        heard.len(),
-        "{told}: {name}"
+        received.len(),
+        "{label}: {name}"
     );
 }
 
-/// The record of a load, looked through once.
+/// The record of a load, read once.
 #[derive(Default)]
 struct Record {
     exchanges: u64,
     unanswered: u64,
-    /// Replies recorded, by the name of the peer: the first ones, in order.
+    /// Recorded replies by the name of the peer: the first ones, in order.
     replies: HashMap<String, usize>,
 }
 
@@ -134,66 +134,66 @@ fn endless_sender_is_drained_up_to_a_bound() {
             flood.end
         );
         flood.assert_prefix();
-        assert_eq!(flood.heard.len() as u64, served);
+        assert_eq!(flood.received.len() as u64, served);
         let recorded = "SELECT sum(count), sum(length(said)) FROM run WHERE outcome = 'ok'";
-        let bytes: usize = flood.heard.iter().map(String::len).sum();
+        let bytes: usize = flood.received.iter().map(String::len).sum();
         assert_eq!(home.sql(recorded), [format!("{served}|{bytes}")]);
         assert_eq!(
             home.sql("SELECT how, sent, unsent FROM conversation"),
-            [format!("drained|{bytes}|0")]
+            [format!("server-stopped|{bytes}|0")]
         );
     }
 }
 
-/// A peer that writes without ever waiting for a reply, while it reads.
+/// A peer that writes without waiting for replies, while it reads.
 struct Flood {
     writer: JoinHandle<usize>,
     reader: JoinHandle<Loaded>,
-    heard: Arc<AtomicUsize>,
+    received: Arc<AtomicUsize>,
 }
 
 impl Flood {
     fn start(at: SocketAddr) -> Self {
         let Talk(mut stream) = Talk::to(at);
-        let mut hear = stream.try_clone().unwrap();
+        let mut reader = stream.try_clone().unwrap();
         let over = Arc::new(AtomicBool::new(false));
         let is_over = Arc::clone(&over);
-        let heard = Arc::<AtomicUsize>::default();
-        let bytes = Arc::clone(&heard);
+        let received = Arc::<AtomicUsize>::default();
+        let bytes = Arc::clone(&received);
         let writer = thread::spawn(move || {
-            let mut said = 0;
+            let mut sent = 0;
             while !is_over.load(Ordering::Relaxed) {
-                let batch = (said..said + 100).map(|i| format!("flood-{i}\n"));
+                let batch = (sent..sent + 100).map(|i| format!("flood-{i}\n"));
                 let batch: Vec<String> = batch.collect();
                 if stream.write_all(batch.concat().as_bytes()).is_err() {
                     break;
                 }
-                said += 100;
+                sent += 100;
             }
             let _ = stream.shutdown(Shutdown::Write);
-            said + 100
+            sent + 100
         });
         let reader = thread::spawn(move || {
-            let (mut heard, mut some) = (Vec::new(), [0; 16_384]);
+            let (mut received, mut some) = (Vec::new(), [0; 16_384]);
             let end = loop {
-                match hear.read(&mut some) {
+                match reader.read(&mut some) {
                     Ok(0) => break Ok(()),
-                    Ok(n) => heard.extend_from_slice(&some[..n]),
+                    Ok(n) => received.extend_from_slice(&some[..n]),
                     Err(error) => break Err(error),
                 }
-                bytes.store(heard.len(), Ordering::Relaxed);
+                bytes.store(received.len(), Ordering::Relaxed);
             };
             over.store(true, Ordering::Relaxed);
-            let whole = heard
+            let whole = received
                 .iter()
                 .rposition(|byte| *byte == b'\n')
                 .map_or(0, |at| at + 1);
-            let left = heard.split_off(whole);
-            let lines = String::from_utf8(heard).unwrap();
+            let left = received.split_off(whole);
+            let lines = String::from_utf8(received).unwrap();
             Loaded {
                 name: "flood".to_owned(),
-                said: usize::MAX,
-                heard: lines.split_inclusive('\n').map(str::to_owned).collect(),
+                sent: usize::MAX,
+                received: lines.split_inclusive('\n').map(str::to_owned).collect(),
                 left,
                 end,
             }
@@ -201,21 +201,21 @@ impl Flood {
         Self {
             writer,
             reader,
-            heard,
+            received,
         }
     }
 
     #[track_caller]
     fn wait_for_bytes(&self, bytes: usize) {
-        until("it has heard enough", || {
-            self.heard.load(Ordering::Relaxed) >= bytes
+        until("it has received enough", || {
+            self.received.load(Ordering::Relaxed) >= bytes
         });
     }
 
     fn ends(self) -> Loaded {
-        let said = self.writer.join().unwrap();
+        let sent = self.writer.join().unwrap();
         Loaded {
-            said,
+            sent,
             ..self.reader.join().unwrap()
         }
     }
@@ -223,7 +223,7 @@ impl Flood {
 
 #[test]
 fn message_received_before_the_signal_is_answered() {
-    // The bytes are in the kernel before the signal is sent, even where nobody has read them yet.
+    // The bytes are in the kernel before the signal is sent, even if not yet read.
     for round in 0..20 {
         let serve = Serve::start(&["upper=:0", "--frame", "line"]);
         let mut talk = Talk::to(serve.at[0]);
@@ -231,11 +231,11 @@ fn message_received_before_the_signal_is_answered() {
             .map(|i| format!("round {round} line {i}\n"))
             .collect();
         let lines = lines.concat();
-        talk.say(&lines);
-        let heard = thread::spawn(move || talk.rest());
+        talk.send(&lines);
+        let received = thread::spawn(move || talk.rest());
         let home = serve.home.clone();
         assert_eq!(serve.stop().served, 500);
-        assert!(heard.join().unwrap() == lines.to_uppercase().as_bytes());
+        assert!(received.join().unwrap() == lines.to_uppercase().as_bytes());
         assert_eq!(home.count(&["is:ok"]), 500);
     }
 }
@@ -245,7 +245,7 @@ fn idle_conversations_do_not_delay_the_stop() {
     let serve = Serve::start(&["upper=:0", "greet=:0", "--frame", "line"]);
     let mut quiet: Vec<Talk> = (0..100).map(|_| Talk::to(serve.at[0])).collect();
     quiet[0].ask("a line\n", "A LINE\n");
-    quiet[1].say("an unfinished l");
+    quiet[1].send("an unfinished l");
     let home = serve.home.clone();
     let stopped = serve.stop();
     assert!(stopped.took < AT_ONCE, "{stopped:?}");
@@ -256,14 +256,17 @@ fn idle_conversations_do_not_delay_the_stop() {
     let ended = home.sql("SELECT how, count(*), sum(received) FROM conversation GROUP BY how");
     assert_eq!(
         ended,
-        [format!("drained|100|{}", "a line\nan unfinished l".len())]
+        [format!(
+            "server-stopped|100|{}",
+            "a line\nan unfinished l".len()
+        )]
     );
 }
 
-/// A peer that has been sent more than it takes, and takes nothing.
+/// A peer that has been sent more than its buffers hold, and reads nothing.
 fn peer_that_never_reads(serve: &Serve) -> Talk {
     let talk = Talk::to(serve.at[0]);
-    // With the peer's window and our buffers full, the server takes no more: then there is something unsent.
+    // With the peer's window and our buffers full, the server sends no more: then some of the reply is unsent.
     let mut stream = &talk.0;
     stream
         .set_write_timeout(Some(Duration::from_millis(300)))
@@ -314,7 +317,7 @@ fn answered_idle_peer_is_not_counted_as_cut() {
     let stopped = serve.ends();
     assert_eq!((stopped.code, stopped.lost), (Some(0), 0));
     let ended = serve.home.sql("SELECT how, unsent FROM conversation");
-    assert_eq!(ended, ["drained|0"]);
+    assert_eq!(ended, ["server-stopped|0"]);
 }
 
 #[test]
@@ -331,7 +334,7 @@ fn peer_that_does_not_read_is_cut_at_the_drain_timeout() {
     let _peer = peer_that_never_reads(&serve);
     let mut good = Talk::to(serve.at[0]);
     good.ask("good\n", "good\n");
-    // It takes its leave as soon as it is told.
+    // It closes as soon as the stop begins.
     let good = thread::spawn(move || good.rest());
     serve.signal(Signal::TERM);
     let since = Instant::now();
@@ -360,7 +363,7 @@ fn peer_that_does_not_read_is_cut_at_the_drain_timeout() {
     let ended = serve
         .home
         .sql("SELECT how, unsent > 0 FROM conversation ORDER BY id");
-    assert_eq!(ended, ["cut|1", "drained|0"]);
+    assert_eq!(ended, ["drain-timeout|1", "server-stopped|0"]);
 }
 
 #[test]
@@ -381,7 +384,7 @@ fn write_timeout_before_the_drain_timeout_is_not_a_cut() {
     assert!(stopped.took < Duration::from_secs(20), "{:?}", stopped.took);
     assert_eq!(
         serve.home.sql("SELECT how, unsent > 0 FROM conversation"),
-        ["not-reading|1"]
+        ["write-timeout|1"]
     );
     let last: &Value = &serve.home.log(&["sort:-id", "limit:1"])[0];
     assert_eq!(last["outcome"], "unsent", "{last}");
@@ -392,29 +395,29 @@ fn slow_reader_gets_everything_answered() {
     let mut serve = Serve::start(&["echo=:0", "--frame", "line"]);
     let mut talk = Talk::to(serve.at[0]);
     let mut writer = talk.0.try_clone().unwrap();
-    let line = b"a line for somebody slow\n";
-    // More than there is room for anywhere: when the server ends its half, there is more on its way to it.
+    let line = b"a line for a slow peer\n";
+    // More than all buffers hold: when the server shuts down its half, more is on its way to it.
     let writing = thread::spawn(move || {
         let lines = line.repeat(10_000);
         while writer.write_all(&lines).is_ok() {}
     });
-    let (mut heard, mut some) = (Vec::new(), [0; 16_384]);
-    let mut told = false;
+    let (mut received, mut some) = (Vec::new(), [0; 16_384]);
+    let mut stopped = false;
     loop {
         match talk.0.read(&mut some).unwrap() {
             0 => break,
-            n => heard.extend_from_slice(&some[..n]),
+            n => received.extend_from_slice(&some[..n]),
         }
-        if !told && heard.len() > 1_000_000 {
+        if !stopped && received.len() > 1_000_000 {
             serve.signal(Signal::TERM);
-            told = true;
+            stopped = true;
         }
         thread::sleep(Duration::from_micros(200));
     }
     drop(talk);
     writing.join().unwrap();
-    let lines = heard.len() / line.len();
-    assert!(heard == line.repeat(lines), "{} bytes", heard.len());
+    let lines = received.len() / line.len();
+    assert!(received == line.repeat(lines), "{} bytes", received.len());
     let stopped = serve.ends();
     assert_eq!((stopped.code, stopped.served), (Some(0), lines as u64));
 }
@@ -429,7 +432,7 @@ fn once_serves_one_conversation() {
     assert_eq!((stopped.code, stopped.served), (Some(0), 1));
 }
 
-/// Numbers that look random and are the same each time (xorshift).
+/// Pseudo-random numbers that are the same each time (xorshift).
 struct Random(u64);
 
 impl Random {

@@ -1,6 +1,9 @@
-//! The rules of the house that no compiler checks: floors, sizes, links, words. Each failure says what to do.
+//! Project rules that no compiler checks: crate layers, sizes, links, words. Each failure message contains the remedy.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "tidy/words.rs"]
+mod words;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,8 +14,8 @@ use std::{
 
 use serde_json::Value;
 
-/// The crates of each floor, from the lowest. A crate may use every crate of the floors below it, and none of its own
-/// floor.
+/// The crates of each layer, from the lowest. A crate may depend on the crates of lower layers, and on none of its own
+/// layer.
 const FLOORS: [&[&str]; 4] = [
     &["echoic-core", "echoic-plot"],
     &["echoic-wire", "echoic-recorder", "echoic-store"],
@@ -20,7 +23,7 @@ const FLOORS: [&[&str]; 4] = [
     &["echoic"],
 ];
 
-/// Libraries that have one place, with the crates that may use them.
+/// Libraries whose use is confined, with the crates that may use them.
 const ONE_PLACE: [(&str, &[&str]); 5] = [
     (
         "tokio",
@@ -48,7 +51,7 @@ const LONG_FUNCTIONS: [(&str, &str); 1] = [(
 
 const FILE_LINES_MAX: usize = 600;
 
-/// Files that may be longer, and why.
+/// Files that may be longer, with the reason.
 const LONG_FILES: [(&str, &str); 0] = [];
 
 #[test]
@@ -74,7 +77,7 @@ fn crates_depend_only_on_lower_floors() {
         for (library, users) in ONE_PLACE {
             assert!(
                 !known.contains(library) || users.contains(&name.as_str()),
-                "{name} depends on {library}, whose place is {users:?}: keep the work there, or move the file"
+                "{name} depends on {library}, which only {users:?} may use: do the work there, or move the file"
             );
         }
     }
@@ -86,7 +89,7 @@ fn crates_depend_only_on_lower_floors() {
     }
 }
 
-/// Everything else holds `Arc<dyn Store>`.
+/// All other code holds `Arc<dyn Store>`.
 #[test]
 fn only_store_url_names_a_store() {
     let stores = ["echoic_store", "SqliteStore", "SqliteReader", "MemoryStore"];
@@ -205,7 +208,7 @@ fn libraries_do_not_print() {
             for word in printing {
                 assert!(
                     !code.contains(word),
-                    "{path}:{}: {word}: a library returns values and errors, or tells tracing; \
+                    "{path}:{}: {word}: a library returns values and errors, or logs with tracing; \
                      crates/echoic/src/term.rs prints",
                     number + 1
                 );
@@ -227,7 +230,7 @@ fn every_page_is_linked_and_every_link_resolves() {
             let path = resolve(page, target);
             assert!(
                 root().join(&path).exists(),
-                "{page} links to {target}, and there is no {path}: mend the link or write the page"
+                "{page} links to {target}, and {path} does not exist: correct the link or write the page"
             );
             if maps.contains(&page.as_str()) {
                 mapped.insert(path);
@@ -305,12 +308,12 @@ fn files_named_in_pages_exist() {
                 .iter()
                 .any(|folder| word.starts_with(folder));
             let path = word.split([' ', ':']).next().unwrap_or_default();
-            // A place to be filled in (`crates/echoic-service/src/NAME.rs`) names no file.
+            // A placeholder (`crates/echoic-service/src/NAME.rs`) names no file.
             let is_pattern = path.contains(['*', '<', '{', '…']) || path.contains("NAME");
             let is_made = ["bench/results", "fuzz/artifacts"].contains(&path.trim_end_matches('/'));
             assert!(
                 !is_path || is_pattern || is_made || root().join(path).exists(),
-                "{page} speaks of `{word}`, and there is no {path}: mend the page"
+                "{page} names `{word}`, and {path} does not exist: correct the page"
             );
         }
     }
@@ -339,7 +342,7 @@ fn identifiers_named_in_docs_exist() {
             let unknown = parts.clone().find(|part| !known.contains(part));
             assert!(
                 !called || unknown.is_none(),
-                "{page} speaks of `{word}`, and {unknown:?} is nowhere in the code: mend the page"
+                "{page} names `{word}`, and {unknown:?} is not in the code: correct the page"
             );
         }
     }
@@ -359,7 +362,7 @@ fn no_file_contains_an_absolute_path() {
             let ours = here.matches('/').count() > 1 && line.contains(&here);
             assert!(
                 home.is_none() && !ours,
-                "{path}:{}: an absolute path of somebody's machine: make it relative to the checkout",
+                "{path}:{}: an absolute path on one machine: make it relative to the checkout",
                 number + 1
             );
         }
@@ -415,7 +418,7 @@ fn readme_commands_exist() {
     );
 }
 
-/// Asks the program whether it knows the verb and the options of a call in the README.
+/// Asserts that the program has the verb and the options of a command in the README.
 fn check_call<'a>(words: impl Iterator<Item = &'a str>, verbs: &mut BTreeSet<String>) {
     let words: Vec<_> = words
         .take_while(|word| !matches!(*word, "|" | "<" | ">" | "&"))
@@ -458,7 +461,7 @@ fn read(path: &str) -> String {
 /// Every text file that is in the repository or about to be, with what is in it.
 fn tracked() -> Vec<(String, String)> {
     let listed = Command::new("git")
-        // The checkout may belong to somebody else.
+        // The checkout may belong to another user.
         .args(["-c", "safe.directory=*", "ls-files", "-z"])
         .args(["--cached", "--others", "--exclude-standard"])
         .current_dir(root())
@@ -502,7 +505,7 @@ fn is_executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o111 != 0)
 }
 
-/// What cargo knows of the workspace.
+/// Returns the output of cargo metadata.
 fn metadata() -> Value {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let asked = Command::new(cargo)
@@ -513,7 +516,7 @@ fn metadata() -> Value {
     serde_json::from_slice(&asked.stdout).expect("cargo metadata is JSON")
 }
 
-/// The crates under crates/, each with all it depends on when it is shipped.
+/// Returns the crates under crates/, each with its dependencies except dev-dependencies.
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
     let metadata = metadata();
     let packages = metadata["packages"].as_array().expect("packages");
@@ -531,8 +534,8 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
     .collect()
 }
 
-/// Name, first line and length of each function with a body. Relies on rustfmt: what a line opens, a line with the
-/// same indentation closes.
+/// Returns name, first line and length of each function with a body. Relies on rustfmt: a block ends at the next line
+/// with the indentation of its first.
 fn functions(text: &str) -> Vec<(String, usize, usize)> {
     let lines: Vec<&str> = text.lines().collect();
     let indentation = |line: &str| line.len() - line.trim_start().len();

@@ -1,8 +1,9 @@
-//! The founding document, run: its servers are ours, its clients are written in Python the way it writes them.
+//! The tutorial that the project began with: echoic replaces its servers, and its clients are Python as the tutorial
+//! writes them.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test fails by panicking, and may say what it saw"
+    reason = "a test fails by panicking, and may print what it saw"
 )]
 
 mod harness;
@@ -17,7 +18,7 @@ use std::{
 
 use self::harness::{Home, Lines, Serve, Talk, python, tool, tutorial_ports, wait_for_end};
 
-/// The client of the greeting server; it says so many bytes first.
+/// The client of the greeting server; it sends this many bytes first.
 const GREETED: &str = r"
 import socket, sys
 s = socket.socket()
@@ -38,7 +39,7 @@ print(c.recv(1024).decode())
 c.close()
 ";
 
-/// The same, as one talks with it.
+/// The same, for interactive use.
 const INTERACTIVE: &str = r"
 import socket, sys
 c = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -55,11 +56,11 @@ c.close()
 #[test]
 fn d11_greeting_arrives_whatever_the_peer_sent_first() {
     let serve = Serve::start(&["greet=:0"]);
-    for said in [0, 1, 100_000, 1_000_000] {
-        let heard = python(GREETED, &[&serve.at[0].port(), &said], "").good();
+    for sent in [0, 1, 100_000, 1_000_000] {
+        let received = python(GREETED, &[&serve.at[0].port(), &sent], "").good();
         assert_eq!(
-            heard, "b'Thank you for connecting'\nb''\n",
-            "after {said} bytes"
+            received, "b'Thank you for connecting'\nb''\n",
+            "after {sent} bytes"
         );
     }
     let log = serve.home.clone();
@@ -69,7 +70,7 @@ fn d11_greeting_arrives_whatever_the_peer_sent_first() {
     assert!(greetings.iter().all(|greeting| greeting["req"]["len"] == 0));
 }
 
-/// Says 100 kB, lets the server finish, and then takes what it was sent, slowly.
+/// Sends 100 kB, lets the server finish, and then reads its reply slowly.
 const SLOW_READER: &str = r"
 import socket, sys, time
 s = socket.socket()
@@ -90,7 +91,7 @@ except ConnectionResetError:
 print(got, end)
 ";
 
-/// Greets with 1 MB and closes at once, as the document does.
+/// Greets with 1 MB and closes at once, as in the tutorial.
 const NAIVE: &str = r"
 import socket, sys
 s = socket.socket()
@@ -113,13 +114,13 @@ fn d11_plain_close_loses_data_in_flight() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let said = Lines::of(naive.stdout.take().unwrap());
-    let port = said.wait("port", |lines| lines.first()?.parse().ok());
+    let lines = Lines::of(naive.stdout.take().unwrap());
+    let port = lines.wait("port", |lines| lines.first()?.parse().ok());
     let (got, end) = slow_reader(port, || {
-        said.wait("close", |lines| (lines.len() == 2).then_some(()));
+        lines.wait("close", |lines| (lines.len() == 2).then_some(()));
     });
     assert!(wait_for_end(&mut naive, harness::SOON).is_some_and(|status| status.success()));
-    let sent: usize = said.all()[1].parse().unwrap();
+    let sent: usize = lines.all()[1].parse().unwrap();
     assert!(
         sent > 500_000,
         "the kernel took only {sent} bytes: no test of what follows"
@@ -130,23 +131,23 @@ fn d11_plain_close_loses_data_in_flight() {
 
 #[test]
 fn megabyte_reply_arrives_whole_before_a_close() {
-    // A megabyte of reply, then a limit for which the server closes while more is on its way to it.
+    // A megabyte of reply, then a limit at which the server closes while more is on its way to it.
     let serve = Serve::start(&["echo=:0", "--frame", "line", "--max-message", "1M"]);
     let mut talk = Talk::to(serve.at[0]);
     let mut writer = talk.0.try_clone().unwrap();
     let line = [vec![b'y'; 1_000_000], vec![b'\n']].concat();
-    let said = [line.clone(), vec![b'x'; 2_000_000]].concat();
-    let writing = thread::spawn(move || writer.write_all(&said).unwrap());
-    let mut heard = Vec::new();
+    let sent = [line.clone(), vec![b'x'; 2_000_000]].concat();
+    let writing = thread::spawn(move || writer.write_all(&sent).unwrap());
+    let mut received = Vec::new();
     let mut some = [0; 16_384];
     loop {
         match talk.0.read(&mut some).unwrap() {
             0 => break,
-            n => heard.extend_from_slice(&some[..n]),
+            n => received.extend_from_slice(&some[..n]),
         }
         thread::sleep(std::time::Duration::from_millis(1));
     }
-    assert_eq!((heard.len(), heard == line), (line.len(), true));
+    assert_eq!((received.len(), received == line), (line.len(), true));
     writing.join().unwrap();
     drop(talk);
     let home = serve.home.clone();
@@ -159,7 +160,7 @@ fn megabyte_reply_arrives_whole_before_a_close() {
 
 #[test]
 fn slow_reader_gets_a_long_greeting_whole() {
-    // Longer than an argument of a program can be on Linux, so from a file.
+    // Longer than an argument can be on Linux, so from a file.
     let text = "y".repeat(1_000_000);
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), &text).unwrap();
@@ -171,7 +172,7 @@ fn slow_reader_gets_a_long_greeting_whole() {
     );
 }
 
-/// What a slow reader gets, and how its stream ends. It begins to read after `before`.
+/// Returns what a slow reader receives, and how its stream ends. It starts to read after `before`.
 fn slow_reader(port: u16, before: impl FnOnce()) -> (usize, String) {
     let mut reader = tool("python3", "python3")
         .args(["-c", SLOW_READER, &port.to_string()])
@@ -179,10 +180,10 @@ fn slow_reader(port: u16, before: impl FnOnce()) -> (usize, String) {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let told = Lines::of(reader.stdout.take().unwrap());
+    let output = Lines::of(reader.stdout.take().unwrap());
     before();
     reader.stdin.take().unwrap().write_all(b"\n").unwrap();
-    let line = told.wait_for(" ");
+    let line = output.wait_for(" ");
     assert!(wait_for_end(&mut reader, harness::SOON).is_some_and(|status| status.success()));
     let (got, end) = line.split_once(' ').unwrap();
     (got.parse().unwrap(), end.to_owned())
@@ -197,9 +198,9 @@ fn hello_without_newline_is_answered_in_upper_case() {
 #[test]
 fn interactive_client_runs_until_q() {
     let serve = Serve::start(&["upper=:0"]);
-    let typed = "hello\nstraße\nwhat, q?\nq\nnot said\n";
-    let heard = python(INTERACTIVE, &[&serve.at[0].port()], typed).good();
-    assert_eq!(heard, "HELLO\nSTRASSE\nWHAT, Q?\n");
+    let typed = "hello\nstraße\nwhat, q?\nq\nnot sent\n";
+    let received = python(INTERACTIVE, &[&serve.at[0].port()], typed).good();
+    assert_eq!(received, "HELLO\nSTRASSE\nWHAT, Q?\n");
     assert_eq!(serve.stop().served, 3);
 }
 
@@ -210,13 +211,13 @@ import socket, sys
 c = socket.socket()
 c.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 c.connect(('127.0.0.1', int(sys.argv[1])))
-heard = b''
+received = b''
 for byte in 'straße'.encode():
     c.send(bytes([byte]))
     if byte != 0xc3:
-        heard += c.recv(1024)
+        received += c.recv(1024)
 c.shutdown(socket.SHUT_WR)
-print(heard.decode(), c.recv(1024))
+print(received.decode(), c.recv(1024))
 ";
     let serve = Serve::start(&["upper=:0"]);
     assert_eq!(
@@ -257,14 +258,14 @@ c.send(b'\n')
 print(c.recv(1024))
 c.sendall(b'one\n\ntwo')
 c.shutdown(socket.SHUT_WR)
-heard = b''
+received = b''
 while data := c.recv(1024):
-    heard += data
-print(heard)
+    received += data
+print(received)
 ";
     let serve = Serve::start(&["upper=:0", "--frame", "line"]);
-    let heard = python(LINES, &[&serve.at[0].port()], "").good();
-    assert_eq!(heard, "b'\\n'\nb'ONE\\n\\nTWO'\n");
+    let received = python(LINES, &[&serve.at[0].port()], "").good();
+    assert_eq!(received, "b'\\n'\nb'ONE\\n\\nTWO'\n");
     assert_eq!(serve.stop().served, 4);
 }
 
@@ -276,10 +277,10 @@ c = socket.socket()
 c.connect(('127.0.0.1', int(sys.argv[1])))
 message = ('abcdefghi ' * 300).encode()
 c.sendall(message)
-heard = b''
-while len(heard) < len(message):
-    heard += c.recv(1024)
-print(heard == message.upper())
+received = b''
+while len(received) < len(message):
+    received += c.recv(1024)
+print(received == message.upper())
 ";
     let serve = Serve::start(&["upper=:0"]);
     assert_eq!(python(LONG, &[&serve.at[0].port()], "").good(), "True\n");
@@ -292,20 +293,20 @@ import hashlib, random, socket, sys, threading
 c = socket.socket()
 c.connect(('127.0.0.1', int(sys.argv[1])))
 block = random.Random(1).randbytes(1000000)
-said, heard, length = hashlib.sha256(), hashlib.sha256(), 0
+sent, received, length = hashlib.sha256(), hashlib.sha256(), 0
 def write():
     for i in range(50):
         message = bytes([i]) + block[1:]
-        said.update(message)
+        sent.update(message)
         c.sendall(message)
     c.shutdown(socket.SHUT_WR)
 writer = threading.Thread(target=write)
 writer.start()
 while data := c.recv(65536):
-    heard.update(data)
+    received.update(data)
     length += len(data)
 writer.join()
-print(length, said.digest() == heard.digest())
+print(length, sent.digest() == received.digest())
 ";
     let serve = Serve::start(&["echo=:0"]);
     assert_eq!(
@@ -340,7 +341,7 @@ fn no_arguments_start_the_tutorial_servers() {
         python(asked, &[], "").good(),
         "(b'HELLO', ('127.0.0.1', 5000))\n"
     );
-    // Both loopbacks, and nothing beyond them.
+    // Both loopback addresses, and no others.
     let listening = Command::new("ss").args(["-Hltnp"]).output();
     if let Ok(listening) = listening {
         let of_ours = format!("pid={},", serve.id());

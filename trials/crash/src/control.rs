@@ -13,13 +13,13 @@ use futures_executor::block_on;
 use rusqlite::Connection;
 
 use crate::{
+    history::{History, options},
     message,
     program::{Running, SOON},
-    tale::{Tale, options},
     trace,
 };
 
-/// Records one exchange a commit, and says so on standard output, as the `synchronous` level given would have it.
+/// Records one exchange a commit at a given `synchronous` level, and reports each commit on standard output.
 pub fn write(folder: &Path, level: &str, commits: u64) -> Result<()> {
     let path = folder.join("echoic.db");
     block_on(SqliteStore::open(&path, Durability::Strict)?.close())?;
@@ -27,27 +27,27 @@ pub fn write(folder: &Path, level: &str, commits: u64) -> Result<()> {
     record.pragma_update(None, "synchronous", level)?;
     record.pragma_update(None, "wal_autocheckpoint", 20)?;
     for id in 1..=commits {
-        let said = message("k0p0", id - 1, 300).to_uppercase();
+        let reply = message("k0p0", id - 1, 300).to_uppercase();
         record.execute_batch("BEGIN")?;
         record.execute(
             "INSERT INTO run VALUES (?1, 1, ?1, 1, ?1, 0, 'ok', 1, 0, NULL, ?2, ?3)",
             (
                 id,
-                said.to_lowercase().into_bytes(),
-                said.clone().into_bytes(),
+                reply.to_lowercase().into_bytes(),
+                reply.clone().into_bytes(),
             ),
         )?;
         record.execute("UPDATE state SET exchanges = ?1, last_exchange = ?1", [id])?;
         record.execute_batch("COMMIT")?;
         let mut out = stdout().lock();
-        out.write_all(said.as_bytes())?;
+        out.write_all(reply.as_bytes())?;
         out.flush()?;
     }
     Ok(())
 }
 
-/// Watches this program (`myself`) do so.
-pub fn tell(myself: &Path, folder: &Path, level: &str, commits: u64) -> Result<Tale> {
+/// Traces this program (`myself`) in that mode.
+pub fn trace(myself: &Path, folder: &Path, level: &str, commits: u64) -> Result<History> {
     let folder = folder.canonicalize()?;
     let log = folder.join("trace");
     let trace = log.to_str().context("a folder named in UTF-8")?;
@@ -58,9 +58,13 @@ pub fn tell(myself: &Path, folder: &Path, level: &str, commits: u64) -> Result<T
     let mut writer = Running::traced(&options, myself, &args, &folder)?;
     std::io::copy(&mut writer.lines, &mut std::io::sink())?;
     let ended = writer.end(SOON)?;
-    ensure!(ended.code == Some(0), "the control failed: {}", ended.said);
+    ensure!(
+        ended.code == Some(0),
+        "the control failed: {}",
+        ended.stderr
+    );
     let steps = trace::read(&fs::read_to_string(&log)?, &folder, 0)?;
-    Ok(Tale {
+    Ok(History {
         steps,
         lives: Vec::new(),
         stall: std::time::Duration::ZERO,

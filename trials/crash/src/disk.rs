@@ -1,7 +1,7 @@
-//! A disk that keeps what was synced, and of the rest what it likes.
+//! A simulated disk: synced data survives, and an arbitrary part of the rest.
 //!
-//! Stricter than the file systems one meets: a file's name is safe only once its folder is synced (fsync(2)), a write
-//! that was not synced may be missing though later ones are there, and may be torn between any two sectors.
+//! Stricter than common file systems: a file's name is durable only once its directory is synced (fsync(2)), an
+//! unsynced write may be missing while later ones are there, and may be torn between any two sectors.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -12,17 +12,17 @@ use fastrand::Rng;
 
 use crate::trace::What;
 
-/// What a disk writes whole or not at all, in bytes.
+/// Size of an atomic write, in bytes.
 const SECTOR: usize = 512;
 
-/// How the machine went down.
+/// The kind of crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Crash {
-    /// The process alone: the system still writes all it was given.
+    /// The process is killed: the system still writes all it was given.
     Kill,
-    /// The power, and nothing that was not synced is there.
+    /// Power loss: nothing unsynced survives.
     PowerDrop,
-    /// The power, and of what was not synced a random half is there, in sectors.
+    /// Power loss: a random half of the unsynced sectors survives.
     PowerTorn,
 }
 
@@ -41,7 +41,7 @@ pub type Files = BTreeMap<String, Vec<u8>>;
 
 type Inode = usize;
 
-/// What was done to a file and is not synced.
+/// An unsynced change to a file.
 #[derive(Clone, Debug)]
 enum Change {
     Write {
@@ -51,7 +51,7 @@ enum Change {
     Length(u64),
 }
 
-/// What was done to a name and is not synced.
+/// An unsynced change to a name.
 #[derive(Clone, Debug)]
 enum Naming {
     Named(String, Inode),
@@ -65,7 +65,7 @@ struct File {
     pending: Vec<(usize, Change)>,
 }
 
-/// A folder on such a disk.
+/// A directory on such a disk.
 #[derive(Debug, Default)]
 pub struct Disk {
     files: Vec<File>,
@@ -73,12 +73,12 @@ pub struct Disk {
     synced_names: BTreeMap<String, Inode>,
     pending_names: Vec<(usize, Naming)>,
     steps: usize,
-    /// It says yes to every sync and does none: what `synchronous=OFF` makes of a disk that does.
+    /// The disk acknowledges every sync and does none, which is the effect of `synchronous=OFF`.
     lies: bool,
 }
 
 impl Disk {
-    /// An empty one; one that `lies` never syncs.
+    /// Creates an empty directory; a disk that `lies` never syncs.
     pub fn new(lies: bool) -> Self {
         Self {
             lies,
@@ -86,7 +86,7 @@ impl Disk {
         }
     }
 
-    /// Does the next step; says whether that made a difference to what a crash would leave.
+    /// Applies the next step; returns whether that changed what a crash would leave.
     pub fn step(&mut self, what: &What) -> bool {
         let number = self.steps;
         self.steps += 1;
@@ -115,7 +115,7 @@ impl Disk {
             }
             What::Sync { name, covers } => return !self.lies && self.sync(name, *covers, true),
             What::Unsynced { name, covers } => return self.sync(name, *covers, false),
-            What::Told(_) => {}
+            What::Sent(_) => {}
             What::Nothing => return false,
         }
         true
@@ -130,7 +130,7 @@ impl Disk {
         true
     }
 
-    /// Brings what was done before step `covers` to the disk; if it fails, that never gets there.
+    /// Syncs what was done before step `covers`; after a failed sync, that never gets to the disk.
     fn sync(&mut self, name: &str, covers: usize, done: bool) -> bool {
         if name.is_empty() && !done {
             return false;
@@ -162,7 +162,7 @@ impl Disk {
         later > 0
     }
 
-    /// Whether anything could be lost with the power.
+    /// Whether a power loss could lose anything.
     pub fn is_synced(&self) -> bool {
         self.pending_names.is_empty()
             && self
@@ -171,7 +171,7 @@ impl Disk {
                 .all(|inode| self.files[*inode].pending.is_empty())
     }
 
-    /// What is found after a crash now.
+    /// Returns the files found after a crash at this moment.
     pub fn after(&self, crash: Crash, random: &mut Rng) -> Files {
         match crash {
             Crash::Kill => {
@@ -187,10 +187,10 @@ impl Disk {
                     .collect()
             }
             Crash::PowerTorn => {
-                // Names are kept in the order they were given: file systems have a journal for them.
+                // Names are durable in the order of their changes: file systems have a journal for them.
                 let mut names = self.synced_names.clone();
-                let kept = random.usize(..=self.pending_names.len());
-                for (_, naming) in &self.pending_names[..kept] {
+                let durable = random.usize(..=self.pending_names.len());
+                for (_, naming) in &self.pending_names[..durable] {
                     rename(&mut names, naming.clone());
                 }
                 let names = names.into_iter();
@@ -295,7 +295,7 @@ mod tests {
         assert_eq!(
             after(&disk, Crash::PowerDrop)[0].1,
             b"onetwo",
-            "after a failed sync the next one says yes, and what was to be written is not"
+            "after a failed sync the next one succeeds, and the data is not written"
         );
         disk.step(&What::Unlink("a".into()));
         assert_eq!(after(&disk, Crash::Kill), []);

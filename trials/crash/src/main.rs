@@ -1,4 +1,4 @@
-//! `scripts/crash`: crashes echoic at every moment, in all ways, and looks at what is left.
+//! `scripts/crash`: simulates crashes of echoic at every moment, in all ways, and checks what remains.
 
 #![allow(clippy::print_stdout, reason = "this program is its report")]
 
@@ -12,7 +12,7 @@ use trials_crash::{
     sweep::Scope,
 };
 
-/// Crashes echoic at every moment, in all ways, and looks at what is left of its record.
+/// Crash echoic at every moment, in all ways, and check what remains of its record.
 #[derive(Parser)]
 #[command(name = "crash")]
 struct Cli {
@@ -22,22 +22,22 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Part {
-    /// The whole round: every durability, and the controls
+    /// Run all durabilities, and the controls
     Round {
-        /// States to open, all together
+        /// States to open, in total
         #[arg(default_value_t = 10_000)]
         states: usize,
-        /// What chance is drawn from
+        /// Seed of the random choices
         #[arg(long, default_value_t = 1)]
         seed: u64,
-        /// The program
+        /// Path of the program
         #[arg(long)]
         echoic: PathBuf,
-        /// Leave states that are not sound in this folder
+        /// Copy states that are not sound to this folder
         #[arg(long)]
-        keep: Option<PathBuf>,
+        save: Option<PathBuf>,
     },
-    /// The control alone: records with a level of SQLite's `synchronous`, and says when each exchange is kept
+    /// Run the control alone: record with a level of SQLite's `synchronous`, and report each commit
     Control {
         folder: PathBuf,
         level: String,
@@ -56,14 +56,14 @@ fn main() -> Result<()> {
             states,
             seed,
             echoic,
-            keep,
+            save,
         } => {
             println!("seed {seed}; the same again: scripts/crash {states} --seed {seed}");
             let scope = Scope {
                 states,
                 seed,
                 lies: false,
-                keep,
+                save,
             };
             let found = round::all(&echoic, &std::env::current_exe()?, &scope, |found| {
                 println!("{found}");

@@ -1,4 +1,4 @@
-//! The program that is watched: started, found, ended.
+//! The program under trial: start, find its process, wait for its exit.
 
 use std::{
     env, fs,
@@ -14,10 +14,10 @@ use std::{
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// For whatever should happen soon.
+/// Deadline for anything that should happen soon.
 pub const SOON: Duration = Duration::from_mins(1);
 
-/// A command in `folder` that knows nothing of our environment's options.
+/// Returns a command in `folder`, without our `ECHOIC_*` variables.
 pub fn command(program: impl AsRef<std::ffi::OsStr>, folder: &Path) -> Command {
     let mut command = Command::new(program);
     for (name, _) in env::vars_os() {
@@ -29,29 +29,29 @@ pub fn command(program: impl AsRef<std::ffi::OsStr>, folder: &Path) -> Command {
     command
 }
 
-/// A program that runs.
+/// A running program.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
-    /// Whether what was started has the program as its child: strace, or a shell that stays.
+    /// Whether the started process has the program as its child: strace, or a shell that stays.
     is_parent: bool,
-    /// What it says on standard output, line by line.
+    /// Its standard output, line by line.
     pub lines: BufReader<ChildStdout>,
-    said: Arc<Mutex<String>>,
+    stderr: Arc<Mutex<String>>,
     listener: thread::JoinHandle<()>,
 }
 
-/// How one ended.
+/// The result of a program that has exited.
 #[derive(Debug)]
 pub struct Ended {
-    /// Its exit code; none if a signal ended it.
+    /// Its exit code; none if a signal killed it.
     pub code: Option<i32>,
-    /// What it said on standard error.
-    pub said: String,
+    /// Its standard error.
+    pub stderr: String,
 }
 
 impl Running {
-    /// Starts `program` in `folder` under strace, which is told `options`.
+    /// Starts `program` in `folder` under strace with `options`.
     pub fn traced(options: &[&str], program: &Path, args: &[&str], folder: &Path) -> Result<Self> {
         let mut strace = command("strace", folder);
         strace.args(options).arg("--").arg(program).args(args);
@@ -67,49 +67,49 @@ impl Running {
             .spawn()?;
         let out = child.stdout.take().context("stdout")?;
         let err = child.stderr.take().context("stderr")?;
-        let said = Arc::<Mutex<String>>::default();
-        let heard = Arc::clone(&said);
+        let stderr = Arc::<Mutex<String>>::default();
+        let shared = Arc::clone(&stderr);
         let listener = thread::spawn(move || {
             for line in BufReader::new(err).split(b'\n').map_while(Result::ok) {
-                let mut said = heard.lock().unwrap_or_else(PoisonError::into_inner);
-                *said += &String::from_utf8_lossy(&line);
-                said.push('\n');
+                let mut stderr = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                *stderr += &String::from_utf8_lossy(&line);
+                stderr.push('\n');
             }
         });
         Ok(Self {
             child,
             is_parent,
             lines: BufReader::new(out),
-            said,
+            stderr,
             listener,
         })
     }
 
-    /// The address that a serve prints.
+    /// Waits for the address that the server prints.
     pub fn address(&mut self) -> Result<SocketAddr> {
         let mut line = String::new();
         self.lines.read_line(&mut line)?;
         line.trim()
             .parse()
-            .with_context(|| format!("no address: {line:?}; it said: {}", self.said()))
+            .with_context(|| format!("no address: {line:?}; standard error: {}", self.stderr()))
     }
 
-    /// What it has said on standard error so far.
-    pub fn said(&self) -> String {
-        self.said
+    /// Returns its standard error so far.
+    pub fn stderr(&self) -> String {
+        self.stderr
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
 
-    /// Waits until it has said this, for at most so long; returns how long that took.
-    pub fn says(&self, text: &str, at_most: Duration) -> Result<Duration> {
+    /// Waits at most this long for a text on standard error; returns how long that took.
+    pub fn wait_for_stderr(&self, text: &str, at_most: Duration) -> Result<Duration> {
         let since = Instant::now();
-        while !self.said().contains(text) {
+        while !self.stderr().contains(text) {
             if since.elapsed() > at_most {
                 bail!(
-                    "it did not say {text:?} within {at_most:?}, but:\n{}",
-                    self.said()
+                    "{text:?} is not on standard error within {at_most:?}:\n{}",
+                    self.stderr()
                 );
             }
             thread::sleep(Duration::from_millis(5));
@@ -117,7 +117,7 @@ impl Running {
         Ok(since.elapsed())
     }
 
-    /// The program itself.
+    /// Returns the process id of the program itself.
     pub fn process(&self) -> Result<Pid> {
         let started = self.child.id();
         let pid = if self.is_parent {
@@ -130,19 +130,19 @@ impl Running {
         Pid::from_raw(pid).context("no process")
     }
 
-    /// What was started: the program, or its parent.
+    /// Returns the process id of what was started: the program, or its parent.
     pub fn started(&self) -> u32 {
         self.child.id()
     }
 
-    /// Sends the program a signal, unless it has ended.
+    /// Sends the program a signal, unless it has exited.
     pub fn signal(&self, signal: Signal) {
         if let Ok(process) = self.process() {
             let _ = kill_process(process, signal);
         }
     }
 
-    /// Whether it ends within this time.
+    /// Whether it exits within this time.
     pub fn ends_within(&mut self, at_most: Duration) -> bool {
         let deadline = Instant::now() + at_most;
         loop {
@@ -156,7 +156,7 @@ impl Running {
         }
     }
 
-    /// Waits for its end, for at most so long; then it is killed, and that is an error.
+    /// Waits at most this long for its exit; then it is killed, and that is an error.
     pub fn end(mut self, at_most: Duration) -> Result<Ended> {
         drop(self.child.stdin.take());
         let deadline = Instant::now() + at_most;
@@ -169,19 +169,19 @@ impl Running {
                 let _ = self.child.kill();
                 let _ = self.child.wait();
                 bail!(
-                    "it did not end within {at_most:?}; it had said:\n{}",
-                    self.said()
+                    "it did not end within {at_most:?}; standard error:\n{}",
+                    self.stderr()
                 );
             }
             thread::sleep(Duration::from_millis(2));
         };
         let _ = self.listener.join();
         let code = status.code();
-        let said = self
-            .said
+        let stderr = self
+            .stderr
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        Ok(Ended { code, said })
+        Ok(Ended { code, stderr })
     }
 }

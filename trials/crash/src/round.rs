@@ -1,4 +1,4 @@
-//! The whole round: each durability and what it promises, and the controls, which have to be caught.
+//! A whole trial: each durability and what it promises, and the controls, which must be detected.
 
 use std::{fmt, path::Path, time::Duration};
 
@@ -8,32 +8,32 @@ use rustix::process::Signal;
 use crate::{
     control,
     disk::Crash,
+    history::{Act, History, Plan, run},
     sweep::{Scope, Sums, sweep},
-    tale::{Act, Plan, Tale, tell},
 };
 
-/// What is promised.
+/// The promise of a durability.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Promise {
-    /// Soundness, and of the replies that peers had been given:
-    Keeps {
-        /// What may be lost if the process dies.
+    /// Soundness, and for the replies that peers had received:
+    Bounded {
+        /// Allowed loss if the process is killed.
         kill: Loss,
-        /// What may be lost if the power goes.
+        /// Allowed loss at a power loss.
         power: Loss,
     },
-    /// Nothing, and that must be seen: it is a control.
+    /// Nothing, and that must be detected: it is a control.
     Breaks,
 }
 
-/// What may be lost.
+/// Allowed loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
     /// Nothing.
     Nothing,
-    /// What was given so long before the crash, at most.
+    /// Replies sent at most this long before the crash.
     Within(Duration),
-    /// So many replies, at most.
+    /// At most this many replies.
     Replies(usize),
     /// Anything.
     Any,
@@ -50,30 +50,31 @@ impl fmt::Display for Loss {
     }
 }
 
-/// Threads that are woken one after the other until a reply is kept, or synced: strace, worker, recorder, store, strace.
+/// Threads that are woken one after the other until a reply is committed, or synced: strace, worker, recorder, store,
+/// strace.
 const WAKES: u32 = 5;
 
-/// What `normal` and `off` say: kept within 50 ms.
-const KEPT: Duration = Duration::from_millis(50);
+/// Promise of `normal` and `off`: committed within 50 ms.
+const COMMITTED: Duration = Duration::from_millis(50);
 
-/// What `normal` says: on the disk within a second.
+/// Promise of `normal`: on the disk within a second.
 const SYNCED: Duration = Duration::from_secs(1);
 
-/// A tale, what was promised of it, and what was found.
+/// A traced run, its promise, and the findings.
 #[derive(Debug)]
 pub struct Found {
-    /// What it was.
+    /// Its name.
     pub name: &'static str,
-    /// What was promised.
+    /// Its promise.
     pub promise: Promise,
-    /// What was found.
+    /// The findings.
     pub sums: Sums,
-    /// The machine's part in every delay.
+    /// Longest scheduling delay of the machine, which adds to every delay.
     pub stall: Duration,
 }
 
 impl Found {
-    /// What is not as promised.
+    /// Returns the violations of the promise.
     pub fn failure(&self) -> Option<String> {
         let failed = |why: String| Some(format!("{}: {why}", self.name));
         let unsound = self.sums.0.iter().find(|(_, sum)| sum.unsound > 0);
@@ -88,7 +89,7 @@ impl Found {
             }
             _ => {}
         }
-        let Promise::Keeps { kill, power } = self.promise else {
+        let Promise::Bounded { kill, power } = self.promise else {
             return None;
         };
         self.sums.0.iter().find_map(|(crash, sum)| {
@@ -96,7 +97,7 @@ impl Found {
             let most = match may {
                 Loss::Nothing => 0,
                 Loss::Replies(most) => most,
-                // The promise is for a store that keeps up: what the machine itself stood still is no part of it.
+                // The promise is for a store that keeps up: scheduling delays of the machine do not count.
                 Loss::Within(bound) if sum.lost_oldest > bound + WAKES * self.stall => {
                     return failed(format!(
                         "{crash}: a reply is lost that was given {:?} before, and {bound:?} was promised (the machine \
@@ -121,7 +122,7 @@ impl fmt::Display for Found {
     }
 }
 
-/// Starts and stops, a crash amid work, and what comes after; work for more than a second, so that the timer syncs too.
+/// Starts and stops, a crash during work, and the restart; work for more than a second, so that the timer syncs too.
 pub fn days(durability: &'static str, rounds: usize) -> Plan {
     let act = Act {
         peers: 3,
@@ -151,15 +152,15 @@ pub fn days(durability: &'static str, rounds: usize) -> Plan {
     }
 }
 
-/// On a disk that takes its time to sync, as one does that has much to write: with this and 50 ms the store still keeps
-/// up. Where the thread that commits waits for it, a kill -9 takes what was answered meanwhile.
+/// A disk with slow syncs: with this and 50 ms the store still keeps up. If the committing thread waited for the sync,
+/// a kill -9 would lose the replies of that time.
 fn slowly(rounds: usize) -> Plan {
     let mut plan = days("normal", rounds);
     plan.failing = Some("fsync,fdatasync:delay_enter=300000".into());
     plan
 }
 
-/// So much that the log is copied into the record while peers talk: that is due every 8 MiB.
+/// Enough data for checkpoints while peers talk: one is due every 8 MiB.
 pub fn much(durability: &'static str) -> Plan {
     let act = Act {
         peers: 2,
@@ -177,10 +178,10 @@ pub fn much(durability: &'static str) -> Plan {
     }
 }
 
-/// Fewer states than this say little of a tale, and might miss what a control breaks.
+/// Fewer states than this prove little about a run, and might miss a control's fault.
 const STATES_MIN: usize = 40;
 
-/// All of it: `scope.states` are shared out. `each` is called with what was found as it is found.
+/// Runs everything: `scope.states` are divided between the runs. `each` is called with each run's findings.
 pub fn all(
     program: &Path,
     myself: &Path,
@@ -188,21 +189,21 @@ pub fn all(
     mut each: impl FnMut(&Found),
 ) -> Result<Vec<Found>> {
     let rounds = (scope.states / 100).clamp(12, 100);
-    let keeps = |kill, power| Promise::Keeps { kill, power };
-    let strict = keeps(Loss::Nothing, Loss::Nothing);
-    let normal = keeps(Loss::Within(KEPT), Loss::Within(SYNCED));
-    let off = keeps(Loss::Within(KEPT), Loss::Any);
+    let bounded = |kill, power| Promise::Bounded { kill, power };
+    let strict = bounded(Loss::Nothing, Loss::Nothing);
+    let normal = bounded(Loss::Within(COMMITTED), Loss::Within(SYNCED));
+    let off = bounded(Loss::Within(COMMITTED), Loss::Any);
     let mut found = Vec::new();
-    let mut look = |name, promise, tale: &Tale, share: usize, lies| -> Result<()> {
+    let mut look = |name, promise, history: &History, share: usize, lies| -> Result<()> {
         let scope = Scope {
             states: (scope.states * share / 100).max(STATES_MIN),
             lies,
-            // A control leaves plenty, and nobody wants to look at it.
-            keep: scope.keep.clone().filter(|_| promise != Promise::Breaks),
+            // A control leaves many unsound states, which are of no interest.
+            save: scope.save.clone().filter(|_| promise != Promise::Breaks),
             ..*scope
         };
-        let sums = sweep(tale, &scope)?;
-        let stall = tale.stall;
+        let sums = sweep(history, &scope)?;
+        let stall = history.stall;
         found.push(Found {
             name,
             promise,
@@ -214,52 +215,58 @@ pub fn all(
         }
         Ok(())
     };
-    let tale = of(program, &days("strict", rounds))?;
-    look("strict", strict, &tale, 30, false)?;
+    let history = of(program, &days("strict", rounds))?;
+    look("strict", strict, &history, 30, false)?;
     look(
-        "control: strict on a disk that lies about syncing",
+        "control: strict on a disk that ignores syncs",
         Promise::Breaks,
-        &tale,
+        &history,
         5,
         true,
     )?;
     let mut plan = days("strict", rounds);
     plan.acts.truncate(2);
     plan.failing = Some("fsync,fdatasync:error=EIO:when=25+10".into());
-    let tale = of(program, &plan)?;
-    look("strict, every tenth sync failing", strict, &tale, 10, false)?;
-    let tale = of(program, &days("normal", rounds))?;
-    look("normal", normal, &tale, 30, false)?;
-    let tale = of(program, &slowly(rounds))?;
-    look("normal, a sync takes 0.3 s", normal, &tale, 5, false)?;
-    let tale = of(program, &days("off", rounds))?;
-    look("off", off, &tale, 5, false)?;
+    let history = of(program, &plan)?;
+    look(
+        "strict, every tenth sync failing",
+        strict,
+        &history,
+        10,
+        false,
+    )?;
+    let history = of(program, &days("normal", rounds))?;
+    look("normal", normal, &history, 30, false)?;
+    let history = of(program, &slowly(rounds))?;
+    look("normal, a sync takes 0.3 s", normal, &history, 5, false)?;
+    let history = of(program, &days("off", rounds))?;
+    look("off", off, &history, 5, false)?;
     let plan = much("normal");
-    let behind = keeps(
+    let behind = bounded(
         Loss::Replies(plan.acts.iter().map(Act::behind_max).sum()),
         Loss::Any,
     );
-    let tale = of(program, &plan)?;
+    let history = of(program, &plan)?;
     look(
-        "normal, more than the store can keep up with",
+        "normal, more than the store can handle",
         behind,
-        &tale,
+        &history,
         5,
         false,
     )?;
     let place = tempfile::tempdir()?;
-    let tale = control::tell(myself, place.path(), "OFF", 30 + rounds as u64)?;
+    let history = control::trace(myself, place.path(), "OFF", 30 + rounds as u64)?;
     look(
         "control: synchronous=OFF",
         Promise::Breaks,
-        &tale,
+        &history,
         10,
         false,
     )?;
     Ok(found)
 }
 
-fn of(program: &Path, plan: &Plan) -> Result<Tale> {
+fn of(program: &Path, plan: &Plan) -> Result<History> {
     let place = tempfile::tempdir()?;
-    tell(program, place.path(), plan)
+    run(program, place.path(), plan)
 }

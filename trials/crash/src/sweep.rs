@@ -1,4 +1,4 @@
-//! Every moment, every kind of crash: what is left, and what was promised.
+//! Crashes of every kind at every moment: what remains, compared with the promise.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -14,49 +14,49 @@ use fastrand::Rng;
 
 use crate::{
     disk::{Crash, Disk, Files},
-    tale::{Life, Tale},
+    history::{History, Life},
     trace::What,
     verdict::examine,
 };
 
-/// How much to look at.
+/// How much to check.
 #[derive(Clone, Debug)]
 pub struct Scope {
-    /// States to open, at most.
+    /// Maximum number of states to open.
     pub states: usize,
-    /// What chance is drawn from.
+    /// Seed of the random choices.
     pub seed: u64,
-    /// The disk says yes to every sync and does none.
+    /// Whether the disk acknowledges every sync and does none.
     pub lies: bool,
-    /// Where states that are not sound are left to be looked at; otherwise nothing is left.
-    pub keep: Option<PathBuf>,
+    /// Where unsound states are copied for inspection, if anywhere.
+    pub save: Option<PathBuf>,
 }
 
-/// What was found for one kind of crash.
+/// Findings for one kind of crash.
 #[derive(Clone, Debug, Default)]
 pub struct Sum {
     /// States opened.
     pub states: usize,
-    /// Of these, those that are not sound.
+    /// The unsound states among these.
     pub unsound: usize,
-    /// The first of these, in words.
+    /// The first of these, described.
     pub example: Option<String>,
-    /// Of the sound ones, those in which a reply is missing that a peer had been given.
+    /// Sound states in which a reply is missing that a peer had received.
     pub with_loss: usize,
-    /// Most such replies in one.
+    /// Most missing replies in one state.
     pub lost_most: usize,
-    /// How old the oldest of these was when the crash came.
+    /// Age of the oldest missing reply when the crash came.
     pub lost_oldest: Duration,
-    /// Before which step that crash came.
+    /// The step before which that crash came.
     pub lost_before: usize,
 }
 
-/// What was found.
+/// All findings.
 #[derive(Clone, Debug, Default)]
 pub struct Sums(pub BTreeMap<Crash, Sum>);
 
 impl Sums {
-    /// For one kind of crash.
+    /// Findings for one kind of crash.
     pub fn of(&self, crash: Crash) -> Sum {
         self.0.get(&crash).cloned().unwrap_or_default()
     }
@@ -66,40 +66,40 @@ impl Sums {
         self.0.values().map(|sum| sum.states).sum()
     }
 
-    /// All states that are not sound.
+    /// All unsound states.
     pub fn unsound(&self) -> usize {
         self.0.values().map(|sum| sum.unsound).sum()
     }
 }
 
-/// A state to look at: a crash just before step `before`.
+/// A state to check: a crash just before step `before`.
 struct State {
     crash: Crash,
     before: usize,
     at: u64,
     seed: u64,
     files: Files,
-    told: usize,
+    sent: usize,
 }
 
-/// Crashes `tale` wherever it makes a difference, as often as `scope` says.
-pub fn sweep(tale: &Tale, scope: &Scope) -> Result<Sums> {
+/// Crashes `history` wherever it makes a difference, within the limits of `scope`.
+pub fn sweep(history: &History, scope: &Scope) -> Result<Sums> {
     let place = tempfile::Builder::new()
         .prefix("crash-")
         .tempdir_in(memory())?;
-    let told = Told {
-        replies: told(tale),
-        gone: gone(tale, place.path())?,
-        lives: tale.lives.clone(),
+    let sent = SentReplies {
+        replies: sent_replies(history),
+        gone: gone(history, place.path())?,
+        lives: history.lives.clone(),
     };
-    let moments = moments(tale, scope);
+    let moments = moments(history, scope);
     let sums = Mutex::new(Sums::default());
     let (give, take) = sync_channel::<State>(4);
     let take = Mutex::new(take);
     thread::scope(|threads| {
         let workers: Vec<_> = (0..thread::available_parallelism().map_or(1, usize::from))
             .map(|number| {
-                let (take, sums, told, place) = (&take, &sums, &told, place.path());
+                let (take, sums, sent, place) = (&take, &sums, &sent, place.path());
                 threads.spawn(move || -> Result<()> {
                     loop {
                         let next = take.lock().unwrap_or_else(PoisonError::into_inner).recv();
@@ -108,19 +108,19 @@ pub fn sweep(tale: &Tale, scope: &Scope) -> Result<Sums> {
                         fs::create_dir(&folder)?;
                         let found = examine(&folder, &state.files);
                         fs::remove_dir_all(&folder)?;
-                        if let (Err(_), Some(keep)) = (&found, &scope.keep) {
-                            leave(keep, &state)?;
+                        if let (Err(_), Some(save)) = (&found, &scope.save) {
+                            save_state(save, &state)?;
                         }
                         let mut sums = sums.lock().unwrap_or_else(PoisonError::into_inner);
                         sums.0
                             .entry(state.crash)
                             .or_default()
-                            .add(&state, found, told);
+                            .add(&state, found, sent);
                     }
                 })
             })
             .collect();
-        crash(tale, scope, &moments, |state| give.send(state).is_ok());
+        crash(history, scope, &moments, |state| give.send(state).is_ok());
         drop(give);
         for worker in workers {
             worker
@@ -132,18 +132,18 @@ pub fn sweep(tale: &Tale, scope: &Scope) -> Result<Sums> {
     Ok(sums.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// What peers were told, and what that is measured by.
-struct Told<'a> {
+/// The replies that peers received, and the times to measure them by.
+struct SentReplies<'a> {
     replies: Vec<(u64, &'a str)>,
     gone: HashMap<String, usize>,
     lives: Vec<Life>,
 }
 
-impl Told<'_> {
-    /// How long before a crash that left only `found` the replies had been given that are missing.
+impl SentReplies<'_> {
+    /// Returns the age of the missing replies at a crash that left only `found`.
     ///
-    /// What an earlier life lost as it was killed, it lost then; it is not this crash that took it. And what one left
-    /// that was not synced is so within a second of the next one's start, not before there is one.
+    /// Replies lost by an earlier life when it was killed do not count for this crash. Replies that an earlier life
+    /// left unsynced are synced within a second of the next start, not before it.
     fn lost(&self, state: &State, found: &HashSet<String>) -> Vec<Duration> {
         let mut lives = self.lives.iter().rev();
         let life = lives.find(|life| life.begins < state.before);
@@ -153,7 +153,7 @@ impl Told<'_> {
                 .get(reply)
                 .is_some_and(|step| *step < state.before)
         };
-        let missing = self.replies[..state.told]
+        let missing = self.replies[..state.sent]
             .iter()
             .filter(|(_, reply)| !found.contains(*reply) && !is_gone(reply));
         missing
@@ -166,50 +166,49 @@ impl Told<'_> {
     }
 }
 
-/// Replies that were not there when a life began, by its first step: those before it had been given them, and were
-/// killed.
-fn gone(tale: &Tale, place: &Path) -> Result<HashMap<String, usize>> {
+/// Replies that were missing when a life began, by its first step: they were sent before the kill and lost by it.
+fn gone(history: &History, place: &Path) -> Result<HashMap<String, usize>> {
     let mut disk = Disk::new(false);
-    let (mut told, mut gone) = (Vec::new(), HashMap::new());
-    for (number, step) in tale.steps.iter().enumerate() {
-        if number > 0 && tale.lives.iter().any(|life| life.begins == number) {
+    let (mut sent, mut gone) = (Vec::new(), HashMap::new());
+    for (number, step) in history.steps.iter().enumerate() {
+        if number > 0 && history.lives.iter().any(|life| life.begins == number) {
             let folder = place.join("life");
             fs::create_dir(&folder)?;
             let files = disk.after(Crash::Kill, &mut Rng::with_seed(0));
             let found = examine(&folder, &files)?;
             fs::remove_dir_all(&folder)?;
-            let missing = told.iter().filter(|reply| !found.contains(*reply));
+            let missing = sent.iter().filter(|reply| !found.contains(*reply));
             for reply in missing {
                 gone.entry(String::clone(reply)).or_insert(number);
             }
         }
         disk.step(&step.what);
-        if let What::Told(replies) = &step.what {
-            told.extend_from_slice(replies);
+        if let What::Sent(replies) = &step.what {
+            sent.extend_from_slice(replies);
         }
     }
     Ok(gone)
 }
 
-/// Replies in the order in which peers were given them, with the time.
-fn told(tale: &Tale) -> Vec<(u64, &str)> {
-    let mut told = Vec::new();
-    for step in &tale.steps {
-        if let What::Told(replies) = &step.what {
-            told.extend(replies.iter().map(|reply| (step.at, reply.as_str())));
+/// Replies in the order in which peers received them, with the time.
+fn sent_replies(history: &History) -> Vec<(u64, &str)> {
+    let mut sent = Vec::new();
+    for step in &history.steps {
+        if let What::Sent(replies) = &step.what {
+            sent.extend(replies.iter().map(|reply| (step.at, reply.as_str())));
         }
     }
-    told
+    sent
 }
 
 /// The kinds of crash tried at one moment, with their seeds.
 type Tried = Vec<(Crash, u64)>;
 
-/// After which steps to crash, and how: all ways there are, or so many of them, drawn by the seed.
-fn moments(tale: &Tale, scope: &Scope) -> Vec<(usize, Tried)> {
+/// Returns the steps after which to crash, and how: all combinations, or this many of them, drawn by the seed.
+fn moments(history: &History, scope: &Scope) -> Vec<(usize, Tried)> {
     let mut disk = Disk::new(scope.lies);
     let mut all = Vec::new();
-    for (number, step) in tale.steps.iter().enumerate() {
+    for (number, step) in history.steps.iter().enumerate() {
         let differs = disk.step(&step.what);
         if differs {
             all.push((number, Crash::Kill));
@@ -220,7 +219,7 @@ fn moments(tale: &Tale, scope: &Scope) -> Vec<(usize, Tried)> {
         }
     }
     let mut random = Rng::with_seed(scope.seed);
-    // Torn states differ from seed to seed: what is left over goes to them.
+    // Torn states differ from seed to seed, so the remaining budget goes to them.
     let torn = all
         .iter()
         .filter(|(_, crash)| *crash == Crash::PowerTorn)
@@ -253,25 +252,32 @@ fn moments(tale: &Tale, scope: &Scope) -> Vec<(usize, Tried)> {
 }
 
 fn crash(
-    tale: &Tale,
+    history: &History,
     scope: &Scope,
     moments: &[(usize, Tried)],
     mut give: impl FnMut(State) -> bool,
 ) {
     let mut disk = Disk::new(scope.lies);
-    let mut told = 0;
+    let mut sent = 0;
     let mut moments = moments.iter().peekable();
-    for (number, step) in tale.steps.iter().enumerate() {
+    for (number, step) in history.steps.iter().enumerate() {
         disk.step(&step.what);
-        if let What::Told(replies) = &step.what {
-            told += replies.len();
+        if let What::Sent(replies) = &step.what {
+            sent += replies.len();
         }
         let Some((_, tried)) = moments.next_if(|(moment, _)| *moment == number) else {
             continue;
         };
-        // As late as it could have been, of a program that lived: what is lost then has waited longest.
-        let next = tale.steps.get(number + 1).map_or(step.at, |next| next.at);
-        let life = tale.lives.iter().rev().find(|life| life.begins <= number);
+        // At the latest possible time, of a program that was alive: the lost replies are oldest then.
+        let next = history
+            .steps
+            .get(number + 1)
+            .map_or(step.at, |next| next.at);
+        let life = history
+            .lives
+            .iter()
+            .rev()
+            .find(|life| life.begins <= number);
         let at = life.map_or(next, |life| next.min(life.ended_at));
         for (crash, seed) in tried {
             let state = State {
@@ -280,7 +286,7 @@ fn crash(
                 at,
                 seed: *seed,
                 files: disk.after(*crash, &mut Rng::with_seed(*seed)),
-                told,
+                sent,
             };
             if !give(state) {
                 return;
@@ -290,7 +296,7 @@ fn crash(
 }
 
 impl Sum {
-    fn add(&mut self, state: &State, found: Result<HashSet<String>>, told: &Told<'_>) {
+    fn add(&mut self, state: &State, found: Result<HashSet<String>>, sent: &SentReplies<'_>) {
         self.states += 1;
         match found {
             Err(why) => {
@@ -303,7 +309,7 @@ impl Sum {
                 });
             }
             Ok(found) => {
-                let lost = told.lost(state, &found);
+                let lost = sent.lost(state, &found);
                 self.with_loss += usize::from(!lost.is_empty());
                 self.lost_most = self.lost_most.max(lost.len());
                 let oldest = lost.into_iter().max().unwrap_or_default();
@@ -336,7 +342,7 @@ impl fmt::Display for Sum {
     }
 }
 
-/// Where files are memory, if there is such a place: ten thousand databases are written and read.
+/// Returns a directory in memory (tmpfs) if there is one: ten thousand databases are written and read.
 fn memory() -> PathBuf {
     let shared = Path::new("/dev/shm");
     if fs::metadata(shared).is_ok_and(|folder| folder.is_dir()) {
@@ -345,8 +351,8 @@ fn memory() -> PathBuf {
     std::env::temp_dir()
 }
 
-fn leave(keep: &Path, state: &State) -> Result<()> {
-    let folder = keep.join(format!("{:?}-{}-{}", state.crash, state.before, state.seed));
+fn save_state(save: &Path, state: &State) -> Result<()> {
+    let folder = save.join(format!("{:?}-{}-{}", state.crash, state.before, state.seed));
     fs::create_dir_all(&folder)?;
     for (name, bytes) in &state.files {
         fs::write(folder.join(name), bytes)?;
@@ -359,8 +365,7 @@ mod tests {
     use super::*;
     use crate::trace::Step;
 
-    /// Ten thousand are asked for, and there may be fewer moments and ways than that: torn states make up for it, to the
-    /// last one.
+    /// Ten thousand states are requested, and there may be fewer moments and kinds: torn states fill the rest exactly.
     #[test]
     fn requested_number_of_states_is_tried() {
         let name = || "a".to_owned();
@@ -376,7 +381,7 @@ mod tests {
                 bytes: [7].into(),
             },
         }));
-        let tale = Tale {
+        let history = History {
             steps,
             lives: Vec::new(),
             stall: Duration::ZERO,
@@ -386,9 +391,9 @@ mod tests {
                 states,
                 seed: 1,
                 lies: false,
-                keep: None,
+                save: None,
             };
-            let moments = moments(&tale, &scope);
+            let moments = moments(&history, &scope);
             let tried: usize = moments.iter().map(|(_, tried)| tried.len()).sum();
             assert_eq!(tried, states);
         }

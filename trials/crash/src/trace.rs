@@ -1,39 +1,39 @@
-//! From what strace wrote to what happened to the disk, and what peers were told.
+//! Parses the output of strace into steps on the disk, and replies to peers.
 
 use std::{collections::HashMap, path::Path, sync::Arc};
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// The system calls a trace has to have.
+/// The system calls that a trace must have.
 pub const CALLS: &str = "openat,write,pwrite64,ftruncate,fsync,fdatasync,unlink,rename,sendto";
 
-/// The longest string that is traced in full: SQLite writes pages of 16 KiB, a log that is written again goes in
-/// pieces of 1 MiB, replies are sent by the run.
+/// The longest string that is traced in full: SQLite writes pages of 16 KiB, a WAL that is overwritten is written in
+/// pieces of 1 MiB, and replies are sent by the run.
 pub const STRING_BYTES_MAX: usize = 1 << 20;
 
-/// Something that happened.
+/// A step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// When, by the wall clock, in microseconds.
+    /// Time, by the wall clock, in microseconds.
     pub at: u64,
-    /// What.
+    /// The change.
     pub what: What,
 }
 
-/// What happened. Files are named as within the folder that is looked at; the folder itself is the empty name.
+/// A change. File names are relative to the traced folder; the folder itself is the empty name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
-    /// A file is there now, if it was not before.
+    /// A file exists now, if it did not before.
     Create(String),
-    /// A name is gone.
+    /// A name was removed.
     Unlink(String),
-    /// Bytes went into a file.
+    /// Bytes were written to a file.
     Write {
         /// The file.
         name: String,
-        /// From where on.
+        /// The offset.
         at: u64,
-        /// Which.
+        /// The bytes.
         bytes: Arc<[u8]>,
     },
     /// A file has this length now.
@@ -43,27 +43,27 @@ pub enum What {
         /// Its length in bytes.
         length: u64,
     },
-    /// What had been done to a file (or, with the empty name, to names) by step `covers` is on the disk.
+    /// What had been done to a file (or, with the empty name, to names) before step `covers` is on the disk.
     Sync {
         /// The file, or the folder.
         name: String,
         /// Steps before this one are covered.
         covers: usize,
     },
-    /// Such a sync failed: the system keeps what it could not write in memory and will not try again, nor say so.
+    /// Such a sync failed: the system drops what it could not write, and does not retry or report it again.
     Unsynced {
         /// The file, or the folder.
         name: String,
         /// Steps before this one are concerned.
         covers: usize,
     },
-    /// The peers have been given these lines.
-    Told(Vec<String>),
-    /// Nothing of interest.
+    /// These lines were sent to peers.
+    Sent(Vec<String>),
+    /// No effect.
     Nothing,
 }
 
-/// Reads a trace; `from` is how many steps there were before it.
+/// Parses a trace; `from` is the number of steps before it.
 pub fn read(text: &str, folder: &Path, from: usize) -> Result<Vec<Step>> {
     let mut reader = Reader {
         folder: folder.to_str().context("a folder named in UTF-8")?,
@@ -84,9 +84,9 @@ struct Reader<'a> {
     folder: &'a str,
     from: usize,
     steps: Vec<Step>,
-    /// Calls that have begun, by thread: their text so far, and the step kept for them.
+    /// Unfinished calls by thread: their text so far, and the step reserved for them.
     begun: HashMap<&'a str, (String, usize)>,
-    /// What was sent and is no whole line yet, by descriptor.
+    /// Sent bytes that are not a whole line yet, by descriptor.
     unfinished_lines: HashMap<String, Vec<u8>>,
 }
 
@@ -99,7 +99,7 @@ impl<'a> Reader<'a> {
             return Ok(());
         }
         if let Some(begins) = call.strip_suffix(" <unfinished ...>") {
-            // What is sent may be read by the peer from here on.
+            // The peer may read the sent bytes from here on.
             let step = self.steps.len();
             self.push(at, What::Nothing);
             self.begun.insert(thread, (begins.to_owned(), step));
@@ -108,8 +108,8 @@ impl<'a> Reader<'a> {
                 .begun
                 .remove(thread)
                 .context("ends without beginning")?;
-            // Of a thread that is being killed strace may tell the end of another call than began. What became of that
-            // one is as unknown as where it tells no end.
+            // When a thread is killed, strace may report the end of a different call than the one that began. The
+            // result of the first is then as unknown as if no end was reported.
             let name = resumed.trim_start_matches("<... ");
             if name_of(&begins) != name {
                 self.push(at, What::Nothing);
@@ -117,7 +117,7 @@ impl<'a> Reader<'a> {
             }
             let is_sent = begins.starts_with("sendto(") || begins.starts_with("write(");
             let what = self.call(&(begins + ends), self.from + step)?;
-            if is_sent && matches!(what, What::Told(_)) {
+            if is_sent && matches!(what, What::Sent(_)) {
                 self.steps[step].what = what;
             } else {
                 self.push(at, what);
@@ -134,13 +134,13 @@ impl<'a> Reader<'a> {
         self.steps.push(Step { at, what });
     }
 
-    /// A whole call with its result.
+    /// A complete call with its result.
     fn call(&mut self, call: &str, covers: usize) -> Result<What> {
         let (name, rest) = call.split_once('(').context("no call")?;
         let (args, result) = rest.rsplit_once(" = ").context("no result")?;
         let args = args.trim_end().strip_suffix(')').context("no end")?;
         let result = result.split([' ', '<']).next().unwrap_or_default();
-        // One that was cut off by the end of the process has done nothing that could be known.
+        // The effect of a call cut off by the exit of the process is unknown.
         let Ok(result) = result.parse::<i64>() else {
             return Ok(What::Nothing);
         };
@@ -180,19 +180,19 @@ impl<'a> Reader<'a> {
                 Some(name) => What::Sync { name, covers },
                 None => What::Nothing,
             },
-            "sendto" => self.told(first, &sent(args, result)?),
-            "write" if first.starts_with("1<") => self.told(first, &sent(args, result)?),
+            "sendto" => self.sent_lines(first, &sent(args, result)?),
+            "write" if first.starts_with("1<") => self.sent_lines(first, &sent(args, result)?),
             _ => What::Nothing,
         })
     }
 
-    /// The name within the folder, if it is there; of a descriptor such as `5<\x2f...>`.
+    /// Returns the name within the folder, if it is there; of a descriptor such as `5<\x2f...>`.
     fn file(&self, descriptor: &str) -> Result<Option<String>> {
         let Some((_, path)) = descriptor.split_once('<') else {
             return Ok(None);
         };
         let (path, after) = path.split_once('>').context("no end of a descriptor")?;
-        // Nobody will find again what is done to a file that has no name any more.
+        // A file without a name cannot be found again.
         if after.starts_with("(deleted)") {
             return Ok(None);
         }
@@ -205,12 +205,12 @@ impl<'a> Reader<'a> {
             return Some(String::new());
         }
         let name = path.strip_prefix(self.folder)?.strip_prefix('/')?;
-        // The index of the log is memory, made anew at the next start; the lock holds nothing.
+        // The WAL index is memory, rebuilt at the next start; the lock file is empty.
         let ours = !name.ends_with("-shm") && !name.ends_with("-lock") && !name.contains('/');
         ours.then(|| name.to_owned())
     }
 
-    fn told(&mut self, descriptor: &str, bytes: &[u8]) -> What {
+    fn sent_lines(&mut self, descriptor: &str, bytes: &[u8]) -> What {
         let stream = self
             .unfinished_lines
             .entry(descriptor.to_owned())
@@ -225,7 +225,7 @@ impl<'a> Reader<'a> {
         if lines.is_empty() {
             What::Nothing
         } else {
-            What::Told(lines)
+            What::Sent(lines)
         }
     }
 }
@@ -238,7 +238,7 @@ fn name_is_sync(name: &str) -> bool {
     name == "fsync" || name == "fdatasync"
 }
 
-/// The bytes of a call that took `taken` of them.
+/// Returns the bytes of a call that transferred `taken` of them.
 fn sent(args: &str, taken: i64) -> Result<Vec<u8>> {
     let mut bytes = quoted(args)?;
     let taken = usize::try_from(taken)?;
@@ -251,7 +251,7 @@ fn sent(args: &str, taken: i64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The first string in the arguments of a call.
+/// Returns the first string in the arguments of a call.
 fn quoted(args: &str) -> Result<Vec<u8>> {
     let mut parts = args.splitn(3, '"');
     let text = parts.nth(1).context("no string")?;
@@ -265,7 +265,7 @@ fn unescaped(text: &str) -> Result<Vec<u8>> {
         bytes.push(digit(*high)? << 4 | digit(*low)?);
         rest = after;
     }
-    // What is no file has its kind in plain: `socket:[123]`.
+    // A descriptor that is not a file has a plain label: `socket:[123]`.
     bytes.extend_from_slice(rest);
     Ok(bytes)
 }
@@ -278,7 +278,7 @@ fn digit(hex: u8) -> Result<u8> {
     }
 }
 
-/// `1795666764.643113` in microseconds.
+/// Returns `1795666764.643113` in microseconds.
 fn micros(time: &str) -> Result<u64> {
     let (seconds, micros) = time.split_once('.').context("no time")?;
     Ok(seconds.parse::<u64>()? * 1_000_000 + micros.parse::<u64>()?)
@@ -334,7 +334,7 @@ mod tests {
                     bytes: b"ab".as_slice().into(),
                 },
             ),
-            (4, What::Told(vec!["K1-0".into()])),
+            (4, What::Sent(vec!["K1-0".into()])),
             (
                 5,
                 What::Sync {
@@ -342,7 +342,7 @@ mod tests {
                     covers: 102,
                 },
             ),
-            (7, What::Told(vec!["K1-1".into()])),
+            (7, What::Sent(vec!["K1-1".into()])),
         ];
         assert_eq!(happened, expected);
     }

@@ -1,4 +1,4 @@
-//! What is found in a folder after a crash.
+//! Checks what is found in a folder after a crash.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -17,7 +17,7 @@ use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 use crate::{disk::Files, tokens};
 
-/// The numbers of the replies a record holds; an error if it is not sound.
+/// Returns the numbers of the replies in a record; an error if it is not sound.
 pub fn examine(folder: &Path, files: &Files) -> Result<HashSet<String>> {
     for (name, bytes) in files {
         fs::write(folder.join(name), bytes)?;
@@ -25,7 +25,7 @@ pub fn examine(folder: &Path, files: &Files) -> Result<HashSet<String>> {
     Ok(look(folder)?.replies)
 }
 
-/// What a folder's record holds; an error if it is not sound.
+/// Returns the contents of a folder's record; an error if it is not sound.
 pub fn look(folder: &Path) -> Result<Found> {
     let path = folder.join("echoic.db");
     let found = by_sqlite(&path).context("by SQLite")?;
@@ -33,12 +33,12 @@ pub fn look(folder: &Path) -> Result<Found> {
     Ok(found)
 }
 
-/// What a record holds.
+/// The contents of a record.
 #[derive(Debug, Default)]
 pub struct Found {
     /// The numbers of the replies.
     pub replies: HashSet<String>,
-    /// Exchanges.
+    /// Number of exchanges.
     pub exchanges: u64,
 }
 
@@ -47,11 +47,11 @@ fn by_sqlite(path: &Path) -> Result<Found> {
         return Ok(Found::default());
     }
     let record = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    // echoic is to find it as the crash left it.
+    // Work on a copy: echoic must find the files as the crash left them.
     record.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     let check: String = record.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     ensure!(check == "ok", "integrity_check: {check}");
-    // Making the tables is several commits: whoever opens it next goes on with that.
+    // The schema is created in several commits: the next process to open the file continues.
     let sql = "SELECT count(*) FROM sqlite_schema WHERE name = 'run'";
     if record.query_row(sql, [], |row| row.get::<_, u32>(0))? == 0 {
         return Ok(Found::default());
@@ -63,18 +63,18 @@ fn by_sqlite(path: &Path) -> Result<Found> {
     let mut rows = rows.query([])?;
     while let Some(row) = rows.next()? {
         let (id, count): (u64, u64) = (row.get(0)?, row.get(1)?);
-        let (heard, said): (Vec<u8>, Vec<u8>) = (row.get(2)?, row.get(3)?);
+        let (request, reply): (Vec<u8>, Vec<u8>) = (row.get(2)?, row.get(3)?);
         ensure!(
             id == found.exchanges + 1,
             "exchange {} is followed by {id}",
             found.exchanges
         );
         ensure!(
-            heard.to_ascii_uppercase() == said,
-            "exchange {id} is not what was said"
+            request.to_ascii_uppercase() == reply,
+            "the reply of exchange {id} is not the upper case of its request"
         );
         let before = found.replies.len();
-        for token in tokens(&said) {
+        for token in tokens(&reply) {
             let (peer, number) = token.split_once('-').context("a number")?;
             let next = said_by_peer.entry(peer.to_owned()).or_default();
             ensure!(
@@ -102,7 +102,7 @@ fn by_sqlite(path: &Path) -> Result<Found> {
     Ok(found)
 }
 
-/// As the next serve would find it, and leave it.
+/// Opens it as the next server would.
 fn by_echoic(path: &Path, exchanges: u64) -> Result<()> {
     let store = SqliteStore::open(path, Durability::Off)?;
     let last = block_on(store.last())?.exchange;

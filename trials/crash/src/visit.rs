@@ -1,4 +1,4 @@
-//! A short visit to a serve that something happens to.
+//! A short series of exchanges with a server, during which a system call fails.
 
 use std::{
     fs,
@@ -12,35 +12,35 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 
 use crate::{
+    history::serve_args,
     message,
     program::{Ended, Running},
-    tale::serve_args,
     verdict::{self, Found},
 };
 
-/// Whoever waits longer than this for anything calls it hung.
+/// A wait longer than this counts as a hang.
 pub const HUNG: Duration = Duration::from_secs(5);
 
-/// Under strace, on a machine that is busy, everything takes longer: a hang is one that goes on.
+/// Under strace, on a busy machine, everything takes longer: a hang is one that goes on.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What became of a visit.
+/// The result of a visit.
 #[derive(Debug)]
 pub struct Visit {
-    /// The numbers of the replies that were heard.
-    pub heard: Vec<String>,
-    /// How the serve ended.
+    /// The numbers of the received replies.
+    pub received: Vec<String>,
+    /// How the server exited.
     pub ended: Ended,
-    /// How often strace made something happen.
+    /// How often strace injected the failure.
     pub struck: usize,
-    /// What the record holds.
+    /// The contents of the record.
     pub found: Found,
-    /// The longest that was waited for anything.
+    /// The longest wait.
     pub waited: Duration,
 }
 
-/// Serves in `folder`, with what strace does to it (`pwrite64:error=EIO:when=3`); is visited by `name` for twenty
-/// exchanges in four conversations; is stopped, and its record looked at.
+/// Runs a server in `folder` with a failure injected by strace (`pwrite64:error=EIO:when=3`); `name` does twenty
+/// exchanges with it in four conversations; then stops it and reads its record.
 pub fn visit(
     program: &Path,
     folder: &Path,
@@ -54,38 +54,38 @@ pub fn visit(
     let log_name = log.to_str().context("a folder named in UTF-8")?;
     let mut options = vec!["-f", "-qq", "-o", log_name, "-e", &trace, "-e", &strike];
     if !inject.contains("signal=") {
-        // Much faster, and strace 6.1 sends no signals then.
+        // Much faster; but strace 6.1 then sends no signals.
         options.push("--seccomp-bpf");
     }
     let mut serve = Running::traced(&options, program, &serve_args(durability), folder)?;
     let mut visit = Visit {
-        heard: Vec::new(),
+        received: Vec::new(),
         ended: Ended {
             code: None,
-            said: String::new(),
+            stderr: String::new(),
         },
         struck: 0,
         found: Found::default(),
         waited: Duration::ZERO,
     };
-    // Without an address it has not come so far; what it says of that is looked at by whoever asked.
+    // Without an address it has not started; its error message is checked by the caller.
     if let Ok(at) = serve.address() {
         for talk in 0..4 {
             let since = Instant::now();
-            let heard = converse(at, &format!("{name}p{talk}"), 5);
+            let received = converse(at, &format!("{name}p{talk}"), 5);
             visit.waited = visit.waited.max(since.elapsed());
-            visit.heard.extend(heard);
+            visit.received.extend(received);
         }
         let answers = (0..3).any(|again| converse(at, &format!("{name}p9{again}"), 1).len() == 1);
         ensure!(
             answers || serve.ends_within(HUNG),
-            "it runs, and answers nobody any more; it had said:\n{}",
-            serve.said()
+            "it runs, and does not answer any more; standard error:\n{}",
+            serve.stderr()
         );
         serve.signal(Signal::TERM);
         for _ in 0..3 {
-            // From the handler of a signal to the program goes a byte, by sendto: where that fails the signal is lost,
-            // and whoever sent it sends it again. Any thread may be the one that handles it.
+            // The signal handler notifies the program by a byte with sendto: if that fails, the signal is lost, and
+            // must be sent again. Any thread may handle it.
             if inject.starts_with("sendto:error") && !serve.ends_within(HUNG) {
                 serve.signal(Signal::TERM);
             }
@@ -101,19 +101,19 @@ pub fn visit(
 }
 
 impl Visit {
-    /// Whether the serve told the truth about its end.
+    /// Whether the server reported its end truthfully.
     pub fn is_truthful(&self) -> Result<()> {
-        let Ended { code, said } = &self.ended;
-        ensure!(!said.contains("panicked"), "a panic: {said}");
+        let Ended { code, stderr } = &self.ended;
+        ensure!(!stderr.contains("panicked"), "a panic: {stderr}");
         let Some(code) = code else {
-            bail!("ended by a signal: {said}");
+            bail!("ended by a signal: {stderr}");
         };
-        let last = said.lines().last().unwrap_or_default();
+        let last = stderr.lines().last().unwrap_or_default();
         let Some(numbers) = last.strip_prefix("stopped: ") else {
-            ensure!(*code == 1, "code {code} without having served: {said}");
+            ensure!(*code == 1, "code {code} without having served: {stderr}");
             ensure!(
                 last.starts_with("echoic: ") && last.len() > 20,
-                "no reason: {said}"
+                "no reason: {stderr}"
             );
             return Ok(());
         };
@@ -137,33 +137,33 @@ impl Visit {
         Ok(())
     }
 
-    /// Replies that were heard and are not in the record.
+    /// Replies that were received and are not in the record.
     pub fn lost(&self) -> usize {
         let lost = |reply: &&String| !self.found.replies.contains(*reply);
-        self.heard.iter().filter(lost).count()
+        self.received.iter().filter(lost).count()
     }
 }
 
-/// Says so many messages, one after the other; returns the numbers of the replies that came, and were right.
+/// Sends this many messages, one after the other; returns the numbers of the replies that were right.
 fn converse(at: SocketAddr, name: &str, messages: u64) -> Vec<String> {
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     let mut talk = || -> Result<()> {
         let mut stream = TcpStream::connect_timeout(&at, HUNG)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let mut replies = BufReader::new(stream.try_clone()?);
         for number in 0..messages {
-            let said = message(name, number, 100);
-            stream.write_all(said.as_bytes())?;
+            let request = message(name, number, 100);
+            stream.write_all(request.as_bytes())?;
             let mut reply = String::new();
             replies.read_line(&mut reply)?;
-            if reply != said.to_uppercase() {
+            if reply != request.to_uppercase() {
                 break;
             }
-            heard.push(format!("{}-{number}", name.to_uppercase()));
+            received.push(format!("{}-{number}", name.to_uppercase()));
         }
         Ok(())
     };
-    // That a conversation breaks off is what such a visit is for.
+    // A conversation that breaks off is expected in such a visit.
     let _ = talk();
-    heard
+    received
 }

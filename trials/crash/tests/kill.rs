@@ -11,9 +11,10 @@ fn kill_at_any_write_leaves_a_sound_database() {
     let each: usize = scale.pick(10, 75);
     let echoic = program("echoic");
     for durability in ["strict", "normal"] {
-        let (mut kills, mut lost_most, mut heard) = (0, 0, 0);
+        let (mut kills, mut lost_most, mut received) = (0, 0, 0);
         let mut failures = String::new();
-        // Once where the record is begun, and once where it goes on: counted by thread, what opens it writes first.
+        // Once while the database is created, and once later: strace counts by thread, and the thread that opens it
+        // writes first.
         for begun in [false, true] {
             for round in 1..=each {
                 let when = if begun { 2 + round } else { round * 90 / each };
@@ -33,20 +34,21 @@ fn kill_at_any_write_leaves_a_sound_database() {
                     Err(why) => _ = writeln!(failures, "at {when}: {why:#}"),
                     Ok(visit) => {
                         kills += usize::from(visit.ended.code.is_none() || visit.struck > 0);
-                        heard += visit.heard.len();
+                        received += visit.received.len();
                         lost_most = lost_most.max(visit.lost());
                     }
                 }
             }
         }
-        // A peer that waits for each reply has one on the way; the next is heard only once a round is over, 20 ms later.
+        // A peer that waits for each reply has one in flight; it receives the next only after a round is over, 20 ms
+        // later.
         let limit = if durability == "strict" { 0 } else { 20 };
         Row {
             row: 19,
             hazard: format!("kill -9 at the N-th write or sync, {durability}"),
             load: format!("{} runs, a visit of 20 exchanges each", 2 * each),
             observed: format!(
-                "{kills} killed, {heard} replies heard, at most {lost_most} of a run lost; {}",
+                "{kills} killed, {received} replies received, at most {lost_most} of a run lost; {}",
                 if failures.is_empty() {
                     "all sound"
                 } else {

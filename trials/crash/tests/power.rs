@@ -9,7 +9,7 @@ use trials_crash::{
 };
 use trials_report::{Row, Scale, program};
 
-/// Where chance begins; with this and the number of states, `scripts/crash` does the same again.
+/// Seed of the random choices; with this and the number of states, `scripts/crash` reproduces the run.
 const SEED: u64 = 1;
 
 #[test]
@@ -19,7 +19,7 @@ fn crash_at_any_moment_keeps_the_durability_promise() {
         states: scale.pick(400, 10_000),
         seed: SEED,
         lies: false,
-        keep: None,
+        save: None,
     };
     let myself = Path::new(env!("CARGO_BIN_EXE_crash"));
     let found = round::all(&program("echoic"), myself, &scope, |found| {
@@ -50,9 +50,9 @@ fn crash_at_any_moment_keeps_the_durability_promise() {
         .filter(|found| found.promise == Promise::Breaks);
     let missed: Vec<_> = caught.filter_map(Found::failure).collect();
     assert!(missed.is_empty(), "{missed:?}");
-    // All are told before the first that does not hold ends the test; the page takes what was told twice once.
+    // All rows are reported before the first failure ends the test; the page removes duplicates.
     for row in &rows {
-        row.tell().unwrap();
+        row.report().unwrap();
     }
     rows.iter().for_each(Row::hold);
 }
@@ -66,7 +66,7 @@ fn row(found: &Found, controls: &str, scale: Scale) -> Row {
             let lost = match sum.lost_most {
                 0 => "nothing lost".to_owned(),
                 most => format!(
-                    "at most {most} replies lost, given at most {:.0?} before",
+                    "at most {most} replies lost, sent at most {:.0?} before",
                     sum.lost_oldest
                 ),
             };
@@ -76,7 +76,7 @@ fn row(found: &Found, controls: &str, scale: Scale) -> Row {
             )
         })
         .collect();
-    let Promise::Keeps { kill, power } = found.promise else {
+    let Promise::Bounded { kill, power } = found.promise else {
         unreachable!("controls are no rows");
     };
     Row {
@@ -84,7 +84,7 @@ fn row(found: &Found, controls: &str, scale: Scale) -> Row {
         hazard: format!("power loss, kill -9: {}", found.name),
         load: format!("{} crash states, seed {SEED}", found.sums.states()),
         observed: observed.join("; "),
-        limit: format!("all sound; lost if killed: {kill}, with the power: {power}"),
+        limit: format!("all sound; lost at kill -9: {kill}, at a power loss: {power}"),
         control: controls.to_owned(),
         pass: found.failure().is_none(),
         scale,

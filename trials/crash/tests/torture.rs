@@ -11,9 +11,9 @@ use anyhow::Result;
 use trials_crash::visit::visit;
 use trials_report::{Row, Scale, program};
 
-/// What fails, and how: errors that such a call has in its manual page. Left out are those that cannot fail as they are
-/// used: `write` (to an eventfd, epoll's alarm; what is printed has tests of its own), `futex`, `brk` (it has no error, and
-/// one that is made up crashes the C library), and clocks, which are asked without a call.
+/// The calls that fail, and with which errors of their manual pages. Left out are calls that cannot fail as they are
+/// used: `write` (to an eventfd, for epoll; printing has tests of its own), `futex`, `brk` (it has no error, and an
+/// invented one crashes the C library), and clocks, which are read without a system call.
 const CALLS: [(&str, &str); 36] = [
     ("clone3", "EAGAIN"),
     ("mmap", "ENOMEM"),
@@ -53,7 +53,7 @@ const CALLS: [(&str, &str); 36] = [
     ("fcntl", "ENOLCK"),
 ];
 
-/// What may strike what is not ours: the words that tell, and whose it is.
+/// Failures in code that is not ours: the text that identifies them, and where they come from.
 const NOT_OURS: [(&str, &str); 6] = [
     (
         "error while loading shared libraries",
@@ -78,7 +78,7 @@ const NOT_OURS: [(&str, &str); 6] = [
     ),
 ];
 
-/// More often than that nothing is called in such a visit.
+/// No call is made more often than this in such a visit.
 const CALLS_MAX: usize = 1000;
 
 #[test]
@@ -93,8 +93,8 @@ fn any_failing_system_call_is_reported_and_survived() {
                     let Some(call) = calls.lock().unwrap().next() else {
                         break;
                     };
-                    let told = inject_each_failure(call, scale);
-                    outcomes.lock().unwrap().extend(told);
+                    let visits = inject_each_failure(call, scale);
+                    outcomes.lock().unwrap().extend(visits);
                 }
             });
         }
@@ -119,14 +119,14 @@ fn any_failing_system_call_is_reported_and_survived() {
             CALLS.len(),
             scale.pick(
                 "at the first call and the fourth",
-                "at each call until there are no more of them"
+                "at each call until none is left"
             )
         ),
         observed: format!(
             "{} runs, {struck} of them struck; {}",
             outcomes.len(),
             if failures.is_empty() {
-                "none hung, panicked, lied or left a broken record"
+                "none hung, panicked, reported wrongly or left a broken record"
             } else {
                 &failures
             }
@@ -142,9 +142,9 @@ fn any_failing_system_call_is_reported_and_survived() {
 
 type Outcomes = Vec<((&'static str, &'static str, usize), Result<usize>)>;
 
-/// A call that fails at its first time, its second, and so on until there is none to fail any more.
+/// Fails a call at its first time, its second, and so on until no call is left to fail.
 fn inject_each_failure((call, error): (&'static str, &'static str), scale: Scale) -> Outcomes {
-    // strace counts by thread, so that a number may strike several of them, and one may find none where the next does.
+    // strace counts by thread, so a number may hit several of them, and one may hit none where the next does.
     let numbers: Vec<usize> = scale.pick(vec![1, 4], (1..=CALLS_MAX).collect());
     let (mut outcomes, mut missed) = (Outcomes::new(), 0);
     for number in numbers {
@@ -168,12 +168,12 @@ fn was_injected(outcome: &Result<usize>) -> bool {
 }
 
 fn is_not_ours(call: &str, why: &str) -> bool {
-    // The loader's first mapping fails without a word.
+    // The loader's first mapping fails without a message.
     let silent = call == "mmap" && why.trim_end() == "ended by a signal:";
     silent || NOT_OURS.iter().any(|(words, _)| why.contains(words))
 }
 
-/// One visit; says how often something failed in it.
+/// Runs one visit; returns how often a call failed in it.
 fn inject_failure((call, error, number): (&str, &str, usize)) -> Result<usize> {
     let folder = tempfile::tempdir()?;
     let inject = format!("{call}:error={error}:when={number}");
@@ -182,7 +182,7 @@ fn inject_failure((call, error, number): (&str, &str, usize)) -> Result<usize> {
     Ok(visit.struck)
 }
 
-/// A serve that nothing is left to but to die: the same questions must find it untruthful.
+/// The control: a server that is aborted by the failure; the same checks must find it untruthful.
 fn control() -> String {
     let folder = tempfile::tempdir().unwrap();
     let dies = visit(
@@ -197,7 +197,7 @@ fn control() -> String {
         .is_truthful()
         .expect_err("one that aborts passes for one that stops");
     format!(
-        "one that aborts is found out: {}",
+        "an abort is detected: {}",
         why.to_string().lines().next().unwrap_or_default()
     )
 }

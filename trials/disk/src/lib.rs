@@ -1,7 +1,7 @@
-//! What echoic does when the disk is full, slow, broken, or holds something else.
+//! echoic when the disk is full, slow or broken, or has foreign files.
 //!
-//! A serve runs on a disk with something wrong, while peers talk; what they are answered, what is said meanwhile, and
-//! what the record holds at last have to add up.
+//! A server runs on a faulty disk while peers talk to it. Their replies, the server's messages and the final record
+//! must add up.
 
 pub mod load;
 pub mod record;

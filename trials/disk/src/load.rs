@@ -1,4 +1,4 @@
-//! Peers that talk on and on, and take note of every reply.
+//! Peers that send continuously, and log every reply.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -13,27 +13,27 @@ use std::{
 
 use trials_crash::{message, program::SOON};
 
-/// Peers at work.
+/// Running peers.
 #[derive(Debug)]
 pub struct Load {
     stop: Arc<AtomicBool>,
     replies: Arc<AtomicU64>,
-    peers: Vec<JoinHandle<Told>>,
+    peers: Vec<JoinHandle<LoadResult>>,
 }
 
-/// What peers have to tell.
+/// The results of the peers.
 #[derive(Clone, Debug, Default)]
-pub struct Told {
-    /// Replies that were right.
+pub struct LoadResult {
+    /// Right replies.
     pub answered: u64,
-    /// Conversations that broke off, or in which something else was said.
+    /// Conversations that broke off, or had a wrong reply.
     pub failed: u64,
-    /// What the replies took, the slowest last.
+    /// Latencies of the replies, ascending.
     pub took: Vec<Duration>,
 }
 
 impl Load {
-    /// `peers` of them, each at least once, each with a message of about so many bytes at a time, and a pause after each reply.
+    /// Starts `peers` of them. Each sends at least one message of about this many bytes, and pauses after each reply.
     pub fn start(at: SocketAddr, peers: usize, bytes: usize, pause: Duration) -> Self {
         let (stop, replies) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
         let peers = (0..peers).map(|peer| {
@@ -48,28 +48,28 @@ impl Load {
         }
     }
 
-    /// Replies so far.
+    /// Returns the number of replies so far.
     pub fn replies(&self) -> u64 {
         self.replies.load(Ordering::Relaxed)
     }
 
-    /// Ends them, and has them tell.
-    pub fn end(self) -> Told {
+    /// Stops them, and returns their results.
+    pub fn end(self) -> LoadResult {
         self.stop.store(true, Ordering::Relaxed);
-        let mut all = Told::default();
+        let mut all = LoadResult::default();
         for peer in self.peers {
-            let told = peer.join().unwrap_or_default();
-            all.answered += told.answered;
-            all.failed += told.failed;
-            all.took.extend(told.took);
+            let result = peer.join().unwrap_or_default();
+            all.answered += result.answered;
+            all.failed += result.failed;
+            all.took.extend(result.took);
         }
         all.took.sort_unstable();
         all
     }
 }
 
-impl Told {
-    /// The time within which 99 of 100 replies came.
+impl LoadResult {
+    /// Returns the time within which 99 of 100 replies came.
     pub fn p99(&self) -> Duration {
         let at = self.took.len() * 99 / 100;
         self.took.get(at).copied().unwrap_or_default()
@@ -83,26 +83,26 @@ fn talk(
     pause: Duration,
     stop: &AtomicBool,
     replies: &AtomicU64,
-) -> Told {
-    let mut told = Told::default();
+) -> LoadResult {
+    let mut result = LoadResult::default();
     let name = format!("k0p{peer}");
     let mut conversation = || -> std::io::Result<()> {
         let mut stream = TcpStream::connect(at)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(SOON))?;
-        let mut heard = BufReader::new(stream.try_clone()?);
+        let mut reader = BufReader::new(stream.try_clone()?);
         loop {
-            let said = message(&name, told.answered, bytes);
+            let request = message(&name, result.answered, bytes);
             let since = Instant::now();
-            stream.write_all(said.as_bytes())?;
+            stream.write_all(request.as_bytes())?;
             let mut reply = String::new();
-            heard.read_line(&mut reply)?;
-            if reply != said.to_uppercase() {
-                told.failed += 1;
+            reader.read_line(&mut reply)?;
+            if reply != request.to_uppercase() {
+                result.failed += 1;
                 return Ok(());
             }
-            told.took.push(since.elapsed());
-            told.answered += 1;
+            result.took.push(since.elapsed());
+            result.answered += 1;
             replies.fetch_add(1, Ordering::Relaxed);
             if stop.load(Ordering::Relaxed) {
                 return Ok(());
@@ -111,7 +111,7 @@ fn talk(
         }
     };
     if conversation().is_err() {
-        told.failed += 1;
+        result.failed += 1;
     }
-    told
+    result
 }

@@ -1,22 +1,22 @@
-//! What a record says of itself, and what a serve said of it.
+//! The contents of a record, and the figures that a server reports.
 
 use std::{fs, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use rusqlite::Connection;
 
-/// What a record holds.
+/// The contents of a record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
-    /// Exchanges that are there.
+    /// Recorded exchanges.
     pub exchanges: u64,
-    /// Exchanges that it says are missing.
+    /// Exchanges missing according to its gaps.
     pub missing: u64,
-    /// How its conversations ended, each once.
+    /// The close reasons of its conversations, each once.
     pub endings: Vec<String>,
 }
 
-/// Looks into a copy of the record at `path`, with its log, as it lies there; it has to be sound.
+/// Reads a copy of the record at `path`, with its WAL, as it is on the disk; it must be sound.
 pub fn read(path: &Path) -> Result<Record> {
     let place = tempfile::tempdir()?;
     let copy = place.path().join("echoic.db");
@@ -42,12 +42,12 @@ pub fn read(path: &Path) -> Result<Record> {
     })
 }
 
-/// The figures of a serve's last line: served, recorded, lost.
-pub fn last_words(said: &str) -> Result<[u64; 3]> {
-    let last = said.lines().last().unwrap_or_default();
+/// Returns the figures of a server's last line: served, recorded, lost.
+pub fn last_words(stderr: &str) -> Result<[u64; 3]> {
+    let last = stderr.lines().last().unwrap_or_default();
     let figures = last
         .strip_prefix("stopped: ")
-        .with_context(|| format!("it did not stop in order: {said}"))?;
+        .with_context(|| format!("it did not stop in order: {stderr}"))?;
     let figures = figures
         .split_whitespace()
         .filter_map(|word| word.parse().ok());

@@ -1,4 +1,4 @@
-//! A record that is torn, foreign, newer or cannot be reached: row 21.
+//! A database that is torn, foreign, newer or unreachable: row 21.
 
 #![allow(
     clippy::unwrap_used,
@@ -17,7 +17,7 @@ use trials_crash::program::{Running, SOON, command};
 use trials_disk::{load::Load, record::read};
 use trials_report::{Row, Scale, program};
 
-/// What is in a folder, the index of the log and the lock aside.
+/// Returns the files in a folder, except the WAL index and the lock.
 fn listing(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let files = fs::read_dir(folder)
         .unwrap()
@@ -46,7 +46,7 @@ fn serve(folder: &Path) -> Running {
     Running::start(serve, false).unwrap()
 }
 
-/// A record with its log, as kill -9 leaves it.
+/// Returns a database with its WAL, as kill -9 leaves it.
 fn record(messages: u64) -> BTreeMap<PathBuf, Vec<u8>> {
     let place = tempfile::tempdir().unwrap();
     let mut serve = serve(place.path());
@@ -64,7 +64,7 @@ fn record(messages: u64) -> BTreeMap<PathBuf, Vec<u8>> {
         .collect()
 }
 
-/// What came of starting on such files.
+/// The result of a start on such files.
 enum Came {
     Served,
     Refused,
@@ -81,25 +81,27 @@ fn start_on(files: &BTreeMap<PathBuf, Vec<u8>>) -> Came {
     let serves = serve.address().is_ok();
     serve.signal(Signal::TERM);
     let ended = serve.end(SOON).unwrap();
-    if ended.said.contains("panicked") || ended.said.contains("bug in echoic") {
-        return Came::Wrong(ended.said);
+    if ended.stderr.contains("panicked") || ended.stderr.contains("bug in echoic") {
+        return Came::Wrong(ended.stderr);
     }
     if serves {
         return match (ended.code, read(&place.path().join("echoic.db"))) {
             (Some(0), Ok(_)) => Came::Served,
-            // Found later, when it came to be read or written: said, and left to be looked at.
-            (Some(1), _) if ended.said.contains("not a database echoic can read") => Came::Refused,
-            (code, sound) => Came::Wrong(format!("code {code:?}, {sound:?}: {}", ended.said)),
+            // Found later, by a read or write: reported, and the file is left for inspection.
+            (Some(1), _) if ended.stderr.contains("not a database echoic can read") => {
+                Came::Refused
+            }
+            (code, sound) => Came::Wrong(format!("code {code:?}, {sound:?}: {}", ended.stderr)),
         };
     }
-    let is_clear = ended.said.starts_with("echoic: ") && ended.said.contains("echoic.db");
+    let is_clear = ended.stderr.starts_with("echoic: ") && ended.stderr.contains("echoic.db");
     if ended.code == Some(1) && is_clear && listing(place.path()) == before {
         Came::Refused
     } else {
         let changed = listing(place.path()) != before;
         Came::Wrong(format!(
             "code {:?}, changed: {changed}: {}",
-            ended.code, ended.said
+            ended.code, ended.stderr
         ))
     }
 }
@@ -111,7 +113,7 @@ fn broken_database_is_rejected_unchanged_or_sound() {
     let (whole, other) = (record(40), record(60));
     let (db, log) = (PathBuf::from("echoic.db"), PathBuf::from("echoic.db-wal"));
     let (mut served, mut refused, mut wrong) = (0, 0, Vec::new());
-    // A fixed sequence stands for chance, so that a failure comes again.
+    // A fixed sequence of pseudo-random numbers, so that a failure can be reproduced.
     let mut chance = 7_usize;
     for number in 0..mutations {
         chance = chance
@@ -147,11 +149,11 @@ fn broken_database_is_rejected_unchanged_or_sound() {
     }
     Row {
         row: 21,
-        hazard: "a torn or foreign record at the start".into(),
-        load: format!("{mutations} mutations of a record and its log: bits flipped, cut, the log of another, alone"),
-        observed: format!("{served} opened sound, {refused} refused with a reason and left as they were, {wrong:?} otherwise"),
+        hazard: "a torn or foreign database at the start".into(),
+        load: format!("{mutations} mutations of a database and its WAL: bits flipped, cut, the WAL of another, alone"),
+        observed: format!("{served} opened sound, {refused} rejected with a reason and left unchanged, {wrong:?} otherwise"),
         limit: "none otherwise".into(),
-        control: "unchanged it is served; a refusal that changed a file would be among the otherwise".into(),
+        control: "the unchanged database is served; a rejection that changed a file would count as otherwise".into(),
         pass: wrong.is_empty() && refused > 0 && served > 0 && matches!(start_on(&whole), Came::Served),
         scale,
     }
@@ -164,7 +166,7 @@ fn unwritable_database_is_rejected_with_a_reason() {
     let place = tempfile::tempdir().unwrap();
     let folder = place.path().join("closed");
     fs::create_dir(&folder).unwrap();
-    // root may write everywhere but where nobody may: on a disk that is mounted to be read.
+    // root may write everywhere except on a read-only mount.
     let mut shell = command("unshare", place.path());
     shell.args(["-m", "sh", "-c"]).arg(
         "mount -t tmpfs none closed && mount -o remount,ro closed && cd closed && exec \"$0\" serve :0 --quiet",
@@ -173,14 +175,14 @@ fn unwritable_database_is_rejected_with_a_reason() {
     let ended = Running::start(shell, false).unwrap().end(SOON).unwrap();
     Row {
         row: 21,
-        hazard: "a folder that is read-only".into(),
+        hazard: "a read-only directory".into(),
         load: "serve in it".into(),
-        observed: format!("code {:?}: {}", ended.code, ended.said.trim()),
+        observed: format!("code {:?}: {}", ended.code, ended.stderr.trim()),
         limit: "code 1, the path and the reason".into(),
-        control: "where it may be written it serves (above)".into(),
+        control: "in a writable directory it serves (above)".into(),
         pass: ended.code == Some(1)
-            && ended.said.contains("echoic.db")
-            && ended.said.contains("Read-only file system"),
+            && ended.stderr.contains("echoic.db")
+            && ended.stderr.contains("Read-only file system"),
         scale,
     }
     .hold();

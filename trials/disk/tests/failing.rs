@@ -15,18 +15,18 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 use trials_crash::program::{Ended, Running, SOON, command};
 use trials_disk::{
-    load::{Load, Told},
+    load::{Load, LoadResult},
     record::{Record, last_words, read},
 };
 use trials_report::{Row, Scale, program};
 
-/// What became of a serve on a disk whose syncs fail.
+/// The result of a server on a disk whose syncs fail.
 struct Outcome {
-    /// What its peers heard until it was found failing, or for a while; and afterwards, if somebody called once more.
-    told: Told,
-    again: Told,
-    /// The first words about it, if there were any.
-    said: Option<String>,
+    /// The replies until the failure was reported, or for a while; and those of a later conversation, if there was one.
+    first: LoadResult,
+    again: LoadResult,
+    /// The first message about it, if there was any.
+    reported: Option<String>,
     ended: Ended,
     record: Record,
     served: u64,
@@ -44,7 +44,7 @@ const SERVE: [&str; 7] = [
     "off",
 ];
 
-/// A record that is there already, so that none of the syncs counted is one of those that make it.
+/// Returns an existing database, so that the counted syncs are not those of its creation.
 fn begin(folder: &Path) {
     let mut serve = command(program("echoic"), folder);
     serve.args(SERVE);
@@ -54,9 +54,9 @@ fn begin(folder: &Path) {
     assert_eq!(serve.end(SOON).unwrap().code, Some(0));
 }
 
-/// Serves under `durability` while strace has syncs fail as `when` says, each thread counted by itself; `until_said` waits
-/// until it says that it does not record.
-fn serve(durability: &str, when: &str, span: Duration, until_said: bool) -> Outcome {
+/// Serves under `durability` while strace makes syncs fail as `when` specifies, counted by thread; `until_reported`
+/// waits for the message that it does not record.
+fn serve(durability: &str, when: &str, span: Duration, until_reported: bool) -> Outcome {
     let place: TempDir = tempfile::tempdir().unwrap();
     let inject = format!("inject=fsync,fdatasync:error=EIO:when={when}");
     let options = [
@@ -79,24 +79,24 @@ fn serve(durability: &str, when: &str, span: Duration, until_said: bool) -> Outc
     let at = serve.address().unwrap();
     let load = Load::start(at, 2, 1_000, Duration::from_millis(1));
     let since = Instant::now();
-    if until_said {
-        serve.says("not recording since", SOON).unwrap();
+    if until_reported {
+        serve.wait_for_stderr("not recording since", SOON).unwrap();
     }
     thread::sleep(span.saturating_sub(since.elapsed()));
-    let told = load.end();
+    let first = load.end();
     let again = Load::start(at, 1, 1_000, Duration::ZERO);
     thread::sleep(Duration::from_millis(300));
     let again = again.end();
-    let said = serve.said();
-    let said = said.lines().find(|line| line.contains("not recording"));
-    let said = said.map(str::to_owned);
+    let stderr = serve.stderr();
+    let reported = stderr.lines().find(|line| line.contains("not recording"));
+    let reported = reported.map(str::to_owned);
     serve.signal(Signal::TERM);
     let ended = serve.end(SOON).unwrap();
-    let [served, recorded, lost] = last_words(&ended.said).unwrap();
+    let [served, recorded, lost] = last_words(&ended.stderr).unwrap();
     Outcome {
-        told,
+        first,
         again,
-        said,
+        reported,
         ended,
         record: read(&place.path().join("echoic.db")).unwrap(),
         served,
@@ -106,8 +106,8 @@ fn serve(durability: &str, when: &str, span: Duration, until_said: bool) -> Outc
 }
 
 impl Outcome {
-    fn heard(&self) -> u64 {
-        self.told.answered + self.again.answered
+    fn answered(&self) -> u64 {
+        self.first.answered + self.again.answered
     }
 
     fn adds_up(&self) -> bool {
@@ -119,59 +119,60 @@ impl Outcome {
 fn failed_sync_acknowledges_nothing() {
     let scale = Scale::asked();
     let span = Duration::from_secs(scale.pick(2, 10));
-    // Once: what it was for is written anew, and nobody hears a reply before that is on the disk.
+    // Once: the data is written again, and no reply is sent before it is on the disk.
     let once = serve("strict", "5", span, false);
-    // From then on each: nothing can be recorded.
+    // Every sync from then on: nothing can be recorded.
     let strict = serve("strict", "20+", Duration::ZERO, true);
     let normal = serve("normal", "2+", Duration::ZERO, true);
     let never = serve("strict", "65000", span, false);
 
-    let once_holds = once.told.failed == 0
-        && once.heard() > 0
+    let once_holds = once.first.failed == 0
+        && once.answered() > 0
         && once.adds_up()
-        && once.record.exchanges >= once.heard()
+        && once.record.exchanges >= once.answered()
         && once.ended.code == Some(0);
-    let strict_holds = strict.told.failed == 2
+    let strict_holds = strict.first.failed == 2
         && strict.again.answered == 0
-        && strict.record.exchanges >= strict.heard()
+        && strict.record.exchanges >= strict.answered()
         && strict.adds_up()
         && strict.ended.code == Some(1);
-    let normal_holds = normal.told.failed + normal.again.failed == 0
-        && normal.served == normal.heard()
+    let normal_holds = normal.first.failed + normal.again.failed == 0
+        && normal.served == normal.answered()
         && normal.adds_up()
         && normal.ended.code == Some(1);
-    let never_holds = never.said.is_none() && never.ended.code == Some(0) && never.told.failed == 0;
+    let never_holds =
+        never.reported.is_none() && never.ended.code == Some(0) && never.first.failed == 0;
     Row {
         row: 23,
         hazard: "a sync that fails (EIO)".into(),
-        load: "two peers that talk on; by strace, the fifth sync of each thread fails, or all from one on".into(),
+        load: "two peers that send continuously; by strace, the fifth sync of each thread fails, or all from one on".into(),
         observed: format!(
-            "once, strict: {} replies heard, {} recorded, {} conversations broken off, code {:?}. For ever, strict: {} \
-             replies heard, {} recorded, {} of 2 conversations ended, {} answered afterwards, code {:?}; it said: {}. For \
+            "once, strict: {} replies received, {} recorded, {} conversations broken off, code {:?}. For ever, strict: {} \
+             replies received, {} recorded, {} of 2 conversations ended, {} answered afterwards, code {:?}; reported: {}. For \
              ever, normal: {} answered, {} failed, served {} = recorded {} + lost {}, code {:?}",
-            once.heard(),
+            once.answered(),
             once.record.exchanges,
-            once.told.failed,
+            once.first.failed,
             once.ended.code,
-            strict.heard(),
+            strict.answered(),
             strict.record.exchanges,
-            strict.told.failed,
+            strict.first.failed,
             strict.again.answered,
             strict.ended.code,
-            strict.said.as_deref().unwrap_or("nothing"),
-            normal.heard(),
-            normal.told.failed + normal.again.failed,
+            strict.reported.as_deref().unwrap_or("nothing"),
+            normal.answered(),
+            normal.first.failed + normal.again.failed,
             normal.served,
             normal.recorded,
             normal.lost,
             normal.ended.code
         ),
-        limit: "strict: every reply heard is recorded, none is heard once nothing can be; normal: none fails, lost counted \
-                exactly; code 1 where not all of it is on the disk, and a word about it"
+        limit: "strict: every reply received is recorded, none is sent once nothing can be recorded; normal: none fails, lost counted \
+                exactly; code 1 where not all of it is on the disk, and a message about it"
             .into(),
         control: format!(
-            "without failures {} replies heard, nothing said, code {:?}",
-            never.heard(),
+            "without a failure {} replies received, nothing reported, code {:?}",
+            never.answered(),
             never.ended.code
         ),
         pass: once_holds && strict_holds && normal_holds && never_holds,

@@ -19,7 +19,7 @@ use trials_disk::{
 };
 use trials_report::{Row, Scale, program};
 
-/// A serve on a disk of its own that is full but for a little; the disk stays until the serve's parent has ended.
+/// Starts a server on a disk of its own that is almost full; the disk stays until the server's parent has exited.
 struct OnFullDisk {
     serve: Running,
     disk: PathBuf,
@@ -31,7 +31,7 @@ impl OnFullDisk {
         let place = tempfile::tempdir().unwrap();
         let folder = place.path().canonicalize().unwrap();
         let mut shell = command("unshare", &folder);
-        // Until its input ends the shell stays, and with it the disk.
+        // The shell stays until its input ends, and with it the disk.
         shell.args(["-m", "sh", "-c"]).arg(format!(
             "mount -t tmpfs -o size={megabytes}m none . && cd \"$PWD\" &&
              head -c {ballast}000000 /dev/zero >ballast &&
@@ -60,8 +60,10 @@ fn full_disk_is_reported_and_recording_resumes() {
     let mut on = OnFullDisk::start("normal", 300, 290);
     let at = on.serve.address().unwrap();
     let load = Load::start(at, 2, 60_000, Duration::from_millis(2));
-    on.serve.says("not recording since", SOON).unwrap();
-    // Until more than may wait for the store's return is waiting: then exchanges are lost, and counted.
+    on.serve
+        .wait_for_stderr("not recording since", SOON)
+        .unwrap();
+    // Until the queue for the store is over its limit: then exchanges are lost, and counted.
     let before = load.replies();
     let until = Instant::now() + SOON;
     let much = scale.pick(900, 3_000);
@@ -70,17 +72,17 @@ fn full_disk_is_reported_and_recording_resumes() {
     }
     let while_full = load.replies() - before;
     on.make_room();
-    let resumed = on.serve.says("recording again", SOON).unwrap();
+    let resumed = on.serve.wait_for_stderr("recording again", SOON).unwrap();
     std::thread::sleep(Duration::from_millis(300));
-    let told = load.end();
+    let result = load.end();
     on.serve.signal(Signal::TERM);
     let mut code = String::new();
     std::io::BufRead::read_line(&mut on.serve.lines, &mut code).unwrap();
     let record = read(&on.disk.join("echoic.db")).unwrap();
-    let said = on.serve.said();
+    let stderr = on.serve.stderr();
     let ended = on.serve.end(SOON).unwrap();
-    let [served, recorded, lost] = last_words(&ended.said).unwrap();
-    let adds_up = served == told.answered
+    let [served, recorded, lost] = last_words(&ended.stderr).unwrap();
+    let adds_up = served == result.answered
         && served == recorded + lost
         && (record.exchanges, record.missing) == (recorded, lost);
     Row {
@@ -88,13 +90,13 @@ fn full_disk_is_reported_and_recording_resumes() {
         hazard: "the disk is full, normal".into(),
         load: format!("{while_full} exchanges of 60 KB on a full disk, then room"),
         observed: format!(
-            "{} answered, {} failed; said so; recording resumed after {resumed:.1?}; served {served} = recorded {recorded} \
-             + lost {lost}; the record has {} and says {} are missing; {}",
-            told.answered, told.failed, record.exchanges, record.missing, code.trim()
+            "{} answered, {} failed; reported; recording resumed after {resumed:.1?}; served {served} = recorded {recorded} \
+             + lost {lost}; the record has {} and gaps of {}; {}",
+            result.answered, result.failed, record.exchanges, record.missing, code.trim()
         ),
         limit: "none failed, resumed within 5 s, lost counted exactly, exit code 0".into(),
-        control: format!("it said: {}", said.lines().find(|line| line.contains("not recording")).unwrap_or_default()),
-        pass: adds_up && told.failed == 0 && lost > 0 && resumed <= Duration::from_secs(5) && code == "code 0\n" && while_full >= much,
+        control: format!("reported: {}", stderr.lines().find(|line| line.contains("not recording")).unwrap_or_default()),
+        pass: adds_up && result.failed == 0 && lost > 0 && resumed <= Duration::from_secs(5) && code == "code 0\n" && while_full >= much,
         scale,
     }
     .hold();
@@ -106,10 +108,12 @@ fn strict_full_disk_ends_conversations_and_withholds_replies() {
     let mut on = OnFullDisk::start("strict", 20, 15);
     let at = on.serve.address().unwrap();
     let load = Load::start(at, 3, 10_000, Duration::ZERO);
-    on.serve.says("not recording since", SOON).unwrap();
-    let told = load.end();
+    on.serve
+        .wait_for_stderr("not recording since", SOON)
+        .unwrap();
+    let result = load.end();
     on.make_room();
-    let resumed = on.serve.says("recording again", SOON).unwrap();
+    let resumed = on.serve.wait_for_stderr("recording again", SOON).unwrap();
     let again = Load::start(at, 1, 1_000, Duration::ZERO);
     let until = Instant::now() + SOON;
     while again.replies() < 20 && Instant::now() < until {
@@ -121,8 +125,8 @@ fn strict_full_disk_ends_conversations_and_withholds_replies() {
     std::io::BufRead::read_line(&mut on.serve.lines, &mut code).unwrap();
     let record = read(&on.disk.join("echoic.db")).unwrap();
     let ended = on.serve.end(SOON).unwrap();
-    let [served, recorded, lost] = last_words(&ended.said).unwrap();
-    let heard = told.answered + again.answered;
+    let [served, recorded, lost] = last_words(&ended.stderr).unwrap();
+    let answered = result.answered + again.answered;
     Row {
         row: 22,
         hazard: "the disk is full, strict".into(),
@@ -130,12 +134,12 @@ fn strict_full_disk_ends_conversations_and_withholds_replies() {
         observed: format!(
             "{} answered, {} conversations ended, endings {:?}; resumed after {resumed:.1?}, {} answered then; \
              {} recorded, {lost} lost of {served}; {}",
-            told.answered, told.failed, record.endings, again.answered, record.exchanges, code.trim()
+            result.answered, result.failed, record.endings, again.answered, record.exchanges, code.trim()
         ),
-        limit: "every reply heard is recorded, conversations end as `store`, then it serves again".into(),
-        control: "normal answers on (above)".into(),
-        pass: told.failed == 3 && record.endings.contains(&"store".to_owned()) && again.answered >= 20
-            && again.failed == 0 && heard <= record.exchanges && recorded == record.exchanges
+        limit: "every reply received is recorded, conversations end as `store-failed`, then it serves again".into(),
+        control: "normal continues to answer (above)".into(),
+        pass: result.failed == 3 && record.endings.contains(&"store-failed".to_owned()) && again.answered >= 20
+            && again.failed == 0 && answered <= record.exchanges && recorded == record.exchanges
             && resumed <= Duration::from_secs(5),
         scale,
     }

@@ -1,4 +1,4 @@
-//! What peers say and what is asked for is never SQL: row 27.
+//! Messages and filters are never interpreted as SQL: row 27.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,7 +19,7 @@ use rustix::process::Signal;
 use trials_crash::program::{Running, SOON, command};
 use trials_report::{Row, Scale, program};
 
-/// Of these two and two make a payload, with a number between, so that each is another.
+/// Two of these make a payload, with a number between them, so that each is unique.
 const PIECES: [&str; 26] = [
     "'",
     "\"",
@@ -49,10 +49,10 @@ const PIECES: [&str; 26] = [
     "\u{202e}é\u{0}",
 ];
 
-/// The longest that `hex:` takes.
+/// The longest argument that `hex:` accepts.
 const HEX_MAX: usize = 256;
 
-/// What one argument of a command line may be on Linux (`MAX_ARG_STRLEN`, execve(2)), and some more than a filter takes.
+/// The limit on one argument on Linux (`MAX_ARG_STRLEN`, execve(2)), and somewhat more than a filter accepts.
 const ARGUMENT_MAX: usize = 100_000;
 
 fn payloads(count: usize) -> Vec<Vec<u8>> {
@@ -64,13 +64,13 @@ fn payloads(count: usize) -> Vec<Vec<u8>> {
     all
 }
 
-/// Says it as a message of `u32be`, and hears it.
+/// Sends it as a message of `u32be`, and receives the reply.
 fn ask(stream: &mut TcpStream, body: &[u8]) {
     let message = [&(body.len() as u32).to_be_bytes(), body].concat();
     stream.write_all(&message).unwrap();
-    let mut heard = vec![0; message.len()];
-    stream.read_exact(&mut heard).unwrap();
-    assert!(heard == message);
+    let mut received = vec![0; message.len()];
+    stream.read_exact(&mut received).unwrap();
+    assert!(received == message);
 }
 
 fn record(folder: &Path, payloads: &[Vec<u8>]) {
@@ -97,18 +97,18 @@ fn record(folder: &Path, payloads: &[Vec<u8>]) {
     assert_eq!(serve.end(SOON).unwrap().code, Some(0));
 }
 
-/// How many exchanges of the record match, or that the filter is refused: a line that says why.
+/// Returns how many exchanges of the record match, or the error line if the filter is rejected.
 fn count(folder: &Path, filter: &OsStr) -> Result<u64, String> {
     let mut log = command(program("echoic"), folder);
     let asked = log.args(["log", "--count"]).arg(filter).output().unwrap();
-    let said = String::from_utf8_lossy(&asked.stderr).into_owned();
+    let err = String::from_utf8_lossy(&asked.stderr).into_owned();
     match asked.status.code() {
         Some(0) => Ok(String::from_utf8_lossy(&asked.stdout)
             .trim()
             .parse()
             .unwrap_or(u64::MAX)),
-        Some(2) if !said.is_empty() => Err(said),
-        code => panic!("{}: code {code:?}, {said}", filter.display()),
+        Some(2) if !err.is_empty() => Err(err),
+        code => panic!("{}: code {code:?}, {err}", filter.display()),
     }
 }
 
@@ -140,7 +140,7 @@ fn peer_bytes_and_filters_are_never_sql() {
             found += u64::from(found_here > 0);
             asked += 1;
         }
-        // An argument has no NUL.
+        // An argument cannot contain NUL.
         let text: Vec<u8> = payload.iter().map(|byte| (*byte).max(1)).collect();
         let text = OsStr::from_bytes(&text[..text.len().min(ARGUMENT_MAX)]);
         refused += usize::from(count(place.path(), text).is_err());
@@ -149,7 +149,7 @@ fn peer_bytes_and_filters_are_never_sql() {
         .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
         .unwrap();
 
-    // The control: a question put together of text.
+    // The control: a query built from text.
     let naive = payloads.iter().filter(|payload| {
         let text = String::from_utf8_lossy(payload);
         let question = format!("SELECT count(*) FROM run WHERE heard = '{text}'");
@@ -158,7 +158,7 @@ fn peer_bytes_and_filters_are_never_sql() {
     let naive = naive.count();
     Row {
         row: 27,
-        hazard: "quotes, comments, NUL and words of a query, as messages and as filters".into(),
+        hazard: "SQL injection: quotes, comments, NUL and SQL keywords, as messages and as filters".into(),
         load: format!("{} payloads, one of 1 MB", payloads.len()),
         observed: format!(
             "{exact} recorded byte for byte; {found} of {asked} found by their bytes; as filters {} were understood and \
@@ -166,7 +166,7 @@ fn peer_bytes_and_filters_are_never_sql() {
             payloads.len() - refused
         ),
         limit: "all, all; an answer or code 2; sound".into(),
-        control: format!("put together with a question as text, {naive} of {} are none any more", payloads.len()),
+        control: format!("concatenated into a query, {naive} of {} break it", payloads.len()),
         pass: exact == payloads.len() && rows.len() == exact && found == asked && check == "ok" && naive > 0,
         scale,
     }

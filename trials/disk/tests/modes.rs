@@ -1,4 +1,4 @@
-//! With which modes files come into being: row 30.
+//! File modes at creation: row 30.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,11 +12,11 @@ use trials_crash::program::{Running, SOON, command};
 use trials_disk::load::Load;
 use trials_report::{Row, Scale, program};
 
-/// The calls that make a file, or change who may use one, as strace writes them.
+/// The calls that create a file, or change its permissions, as strace prints them.
 const CALLS: &str =
     "trace=open,openat,creat,mkdir,mkdirat,mknod,mknodat,bind,chmod,fchmod,fchmodat,umask";
 
-/// What a call gives to others than the owner, where it makes a file or changes its mode.
+/// Returns the permissions for others than the owner, where a call creates a file or changes its mode.
 fn access_for_others(call: &str, mask: u32) -> Option<u32> {
     let octal =
         |text: &str| u32::from_str_radix(text.trim().trim_start_matches('0'), 8).unwrap_or(0);
@@ -32,12 +32,12 @@ fn access_for_others(call: &str, mask: u32) -> Option<u32> {
     mode.map(|mode| mode & !masked & 0o077)
 }
 
-/// Of a trace: the files made, or changed in mode, and those calls that gave something away. The mask is followed by thread,
-/// as the kernel has one for all: the last one set counts.
+/// Returns from a trace the files created or changed in mode, and the calls that gave permissions to others. The umask
+/// is tracked for all threads together, as in the kernel: the last one set counts.
 fn look(trace: &str) -> (usize, Vec<String>) {
     let (mut mask, mut made, mut wide) = (0, 0, Vec::new());
     for line in trace.lines() {
-        // A number of a thread comes first; what failed made nothing.
+        // The line starts with a thread id; a failed call created nothing.
         let call = line.split_once(' ').map_or("", |(_, call)| call.trim());
         if call.contains(" = -1 ") {
             continue;
@@ -54,7 +54,7 @@ fn look(trace: &str) -> (usize, Vec<String>) {
     (made, wide)
 }
 
-/// Serves on a Unix socket and by TCP under a mask that takes nothing away, records, and ends; the trace of it.
+/// Serves on a Unix socket and by TCP with a umask of 0, records, and exits; returns the trace.
 fn trace(folder: &Path, socket: &str) -> String {
     let log = folder.join("trace");
     let mut shell = command("sh", folder);
@@ -108,10 +108,10 @@ fn new_files_are_never_accessible_to_others() {
     let (_, asked_for) = look(&trace(other.path(), "unix:./in.sock?mode=666"));
     Row {
         row: 30,
-        hazard: "files and sockets that others may read or write, be it for a moment".into(),
-        load: "a record and a Unix socket made under umask 000, each call traced that makes a file or changes a mode".into(),
+        hazard: "files and sockets that other users may read or write, even for a moment".into(),
+        load: "a record and a Unix socket created under umask 000, tracing each call that creates a file or changes a mode".into(),
         observed: format!(
-            "{made} such calls, {} that give others anything{}; `echoic.db`, its log and index and the socket are 0600",
+            "{made} such calls, {} that give other users access{}; `echoic.db`, its log and index and the socket are 0600",
             wide.len(),
             if wide.is_empty() { String::new() } else { format!(": {}", wide.join("; ")) }
         ),

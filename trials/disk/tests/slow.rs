@@ -1,4 +1,4 @@
-//! A slow disk, and a reader that keeps the log: rows 24 and 25.
+//! A slow disk, and a reader that blocks checkpoints: rows 24 and 25.
 
 #![allow(
     clippy::unwrap_used,
@@ -26,7 +26,7 @@ const SERVE: [&str; 7] = [
     "off",
 ];
 
-/// Serves on a disk as slow as `delay` says, in strace's words; the time within which 99 of 100 replies came.
+/// Serves on a disk with a delay injected by strace (`delay`); returns the time within which 99 of 100 replies came.
 fn p99(delay: &str, exchanges: u64) -> (Duration, [u64; 3], trials_disk::record::Record) {
     let place = tempfile::tempdir().unwrap();
     let inject = format!("inject=fsync,fdatasync:{delay}");
@@ -52,14 +52,14 @@ fn p99(delay: &str, exchanges: u64) -> (Duration, [u64; 3], trials_disk::record:
     while load.replies() < exchanges {
         std::thread::sleep(Duration::from_millis(5));
     }
-    let told = load.end();
-    assert_eq!(told.failed, 0);
+    let result = load.end();
+    assert_eq!(result.failed, 0);
     serve.signal(Signal::TERM);
     let ended = serve.end(SOON).unwrap();
-    let figures = last_words(&ended.said).unwrap();
-    assert_eq!(figures[0], told.answered, "{}", ended.said);
+    let figures = last_words(&ended.stderr).unwrap();
+    assert_eq!(figures[0], result.answered, "{}", ended.stderr);
     (
-        told.p99(),
+        result.p99(),
         figures,
         read(&place.path().join("echoic.db")).unwrap(),
     )
@@ -71,7 +71,7 @@ fn slow_disk_delays_no_reply_and_drops_are_counted() {
     let exchanges = scale.pick(600, 6_000);
     let (quick, ..) = p99("delay_exit=0", exchanges);
     let (slow, [served, recorded, lost], record) = p99("delay_exit=1500000", exchanges);
-    // Told by the machine's own noise: a reply that waited for such a disk would take a second and a half.
+    // Allows for the machine's noise: a reply that waited for such a disk would take a second and a half.
     let limit = (quick * 3).max(Duration::from_millis(300));
     Row {
         row: 25,
@@ -79,7 +79,7 @@ fn slow_disk_delays_no_reply_and_drops_are_counted() {
         load: format!("{exchanges} exchanges of 60 KB, --when-full drop"),
         observed: format!(
             "99 of 100 replies within {slow:.1?}; served {served} = recorded {recorded} + lost {lost}; the record has {} and \
-             says {} are missing",
+             gaps of {}",
             record.exchanges, record.missing
         ),
         limit: format!("{limit:.1?}, lost counted exactly"),
@@ -142,11 +142,11 @@ fn stalled_reader_does_not_pin_the_wal() {
     let ((ours, listed), (foreign, _)) = (log_after(false), log_after(true));
     Row {
         row: 24,
-        hazard: "a reader that stalls".into(),
+        hazard: "a reader that blocks".into(),
         load: format!(
             "`echoic log --json` into a full pipe while {exchanges} exchanges of 60 KB are recorded"
         ),
-        observed: format!("the log has {ours} MiB; the reader then got {listed} exchanges"),
+        observed: format!("the WAL has {ours} MiB; the reader then got {listed} exchanges"),
         limit: "64 MiB".into(),
         control: format!("a reader that holds a transaction: {foreign} MiB"),
         pass: ours <= 64 && listed >= 100 && foreign > 64,

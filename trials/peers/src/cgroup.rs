@@ -1,4 +1,4 @@
-//! A bound to all the memory of a process, the kernel's part for it included.
+//! A limit on all memory of a process, including the kernel's memory for it.
 
 use std::{
     fs, io,
@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-/// A group of the memory controller; removed with its end, when nobody is in it any more.
+/// A memory cgroup; removed when dropped, once it has no processes.
 #[derive(Debug)]
 pub struct MemoryGroup {
     folder: PathBuf,
@@ -15,11 +15,11 @@ pub struct MemoryGroup {
 }
 
 impl MemoryGroup {
-    /// A group that may take so many bytes, where the machine lets one be made: in version 1 or 2 of cgroups.
+    /// Creates a group with a limit in bytes, in version 1 or 2 of cgroups.
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// The system's error, for instance where the machine does not permit it.
     pub fn of(name: &str, bytes: u64) -> io::Result<Self> {
         let name = format!("echoic-trial-{name}-{}", std::process::id());
         let v1 = Path::new("/sys/fs/cgroup/memory");
@@ -38,12 +38,12 @@ impl MemoryGroup {
         Ok(group)
     }
 
-    /// Puts a process into it.
+    /// Adds a process.
     pub fn hold(&self, process: u32) {
         fs::write(self.folder.join("cgroup.procs"), process.to_string()).unwrap();
     }
 
-    /// Whether one of its processes was killed for want of memory.
+    /// Whether one of its processes was killed by the OOM killer.
     pub fn has_killed(&self) -> bool {
         let events = fs::read_to_string(self.folder.join(self.events)).unwrap();
         let mut kills = events
@@ -52,7 +52,7 @@ impl MemoryGroup {
         kills.any(|count| count.trim() != "0")
     }
 
-    /// The most that was taken.
+    /// Returns the peak memory use.
     pub fn peak(&self) -> Option<u64> {
         let files = ["memory.max_usage_in_bytes", "memory.peak"];
         let texts = files

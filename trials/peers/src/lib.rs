@@ -1,11 +1,11 @@
-//! Rigs for trials with bad peers: the real program, naive servers beside it, peers that misbehave, and meters.
+//! Helpers for trials with bad peers: the real program, naive servers as controls, misbehaving peers, and meters.
 //!
-//! Everything here blocks and panics: it is for tests, whose failure that is. Client and server are two processes in
-//! a network namespace of the test's own ([`namespace::alone`]).
+//! Everything here blocks and panics: it is for tests. Client and server are two processes in a network namespace of
+//! the test's own ([`namespace::alone`]).
 #![allow(
     clippy::unwrap_used,
     clippy::missing_panics_doc,
-    reason = "rigs of tests, which fail by panicking"
+    reason = "helpers of tests, which fail by panicking"
 )]
 
 pub mod cgroup;

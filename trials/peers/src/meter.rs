@@ -1,14 +1,14 @@
-//! What a process takes, looked at from outside.
+//! Measures a process from outside.
 
 use std::{fs, net::SocketAddr, time::Duration};
 
 use trials_report::Scale;
 
-/// A process by its number.
+/// A process by its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Process(pub u32);
 
-/// Ticks of the clocks in `/proc/PID/stat`, a second: `sysconf(_SC_CLK_TCK)`, 100 on every Linux of today.
+/// Ticks a second in `/proc/PID/stat`: `sysconf(_SC_CLK_TCK)`, 100 on every Linux of today.
 const TICKS: u64 = 100;
 
 impl Process {
@@ -17,7 +17,7 @@ impl Process {
         fs::read_to_string(&path).unwrap_or_else(|why| panic!("{path}: {why}"))
     }
 
-    /// Processor time it has used, to a hundredth of a second.
+    /// Returns the CPU time used, to a hundredth of a second.
     pub fn cpu(self) -> Duration {
         let stat = self.read("stat");
         // The second field is a name in parentheses, with anything in it (proc_pid_stat(5)).
@@ -34,8 +34,8 @@ impl Process {
         Duration::from_millis(ticks * 1000 / TICKS)
     }
 
-    /// Processor time it has used or stood in line for: on a busy machine what spins gets little of a core, and wants
-    /// all of it (`/proc/PID/schedstat`, of each of its threads).
+    /// Returns the CPU time used or waited for: on a busy machine a spinning thread gets little of a core, and wants
+    /// all of it (`/proc/PID/schedstat`, of each thread).
     pub fn wanted(self) -> Duration {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.0)).unwrap();
         let nanoseconds = tasks.map(|task| {
@@ -49,7 +49,7 @@ impl Process {
         Duration::from_nanos(nanoseconds.sum())
     }
 
-    /// Memory it occupies, in bytes.
+    /// Returns the resident memory in bytes.
     pub fn resident(self) -> u64 {
         let rollup = self.read("smaps_rollup");
         let line = rollup
@@ -65,7 +65,7 @@ impl Process {
             << 10
     }
 
-    /// The most it has occupied, in bytes.
+    /// Returns the peak resident memory in bytes.
     pub fn resident_peak(self) -> u64 {
         let status = self.read("status");
         let line = status
@@ -81,8 +81,8 @@ impl Process {
             << 10
     }
 
-    /// Files it has open, but for those of its record: under load a second thread opens them once more, and that is no
-    /// caller's doing.
+    /// Returns the number of open files, except those of its database: under load a second thread opens them too, which
+    /// no client causes.
     pub fn files(self) -> usize {
         let of_record = |name: &str| {
             [".db", ".db-wal", ".db-shm"]
@@ -93,7 +93,7 @@ impl Process {
     }
 
     fn open(self) -> Vec<String> {
-        // One may be closed while we look.
+        // One may be closed meanwhile.
         fs::read_dir(format!("/proc/{}/fd", self.0))
             .unwrap()
             .filter_map(|file| fs::read_link(file.ok()?.path()).ok())
@@ -101,7 +101,7 @@ impl Process {
             .collect()
     }
 
-    /// How many more files it may open from here on.
+    /// Limits how many more files it may open from now on.
     pub fn may_open(self, more: usize) {
         let files = self.open().len() + more;
         let set = std::process::Command::new("prlimit")
@@ -116,7 +116,7 @@ impl Process {
     }
 }
 
-/// Bytes sent and not yet taken of each connection to `server`, at the server's end, in the kernel.
+/// Returns the bytes sent and not yet read, for each connection to `server`, at the server's end, in the kernel.
 pub fn send_queues(server: SocketAddr) -> Vec<u64> {
     let table = fs::read_to_string("/proc/net/tcp").unwrap();
     let port = format!(":{:04X}", server.port());
@@ -130,50 +130,50 @@ pub fn send_queues(server: SocketAddr) -> Vec<u64> {
     queues.collect()
 }
 
-/// The value below which all but one in a hundred lie.
+/// Returns the 99th percentile.
 pub fn p99(times: &mut [Duration]) -> Duration {
     times.sort_unstable();
     let at = times.len() * 99 / 100;
     times.get(at).copied().unwrap_or_default()
 }
 
-/// What good peers take without a load and with it, measured by turns, since what a machine gives changes from one second
-/// to the next. Of the turns the median counts.
+/// Latencies of good peers without a load and with it, measured alternately, since the machine's speed changes from one
+/// second to the next. The median of the turns counts.
 #[derive(Clone, Debug, Default)]
 pub struct ByTurns {
     without: Vec<Duration>,
     with: Vec<Duration>,
-    /// The load leaves no core idle.
+    /// Whether the load occupies all cores.
     saturates: bool,
 }
 
-/// What is let pass in the full run, on a quiet machine, however little it is without the load: a turn or two of Linux's
-/// scheduler (3 ms each), where more want to run than there are cores.
+/// Allowed at least in the full run, on a quiet machine, however little it is without the load: one or two time slices
+/// of Linux's scheduler (3 ms each), where more threads are runnable than there are cores.
 const FLOOR: Duration = Duration::from_millis(5);
 
-/// The same where the load takes all of two cores: nine threads then want to run, workers, those that write the record, those
-/// that push and good peers, so that one turn of each takes 13 ms; and a question and its answer stand in line four times,
-/// at both ends. Who waited for a commit would wait for some hundred.
+/// The same where the load occupies both cores: nine threads are runnable then (workers, recorder and store, load and
+/// good peers), so that one time slice of each takes 13 ms; and a request and its reply wait for a core four times, at
+/// both ends. Waiting for a commit would take some hundred.
 const FLOOR_SATURATED: Duration = Duration::from_millis(60);
 
 impl ByTurns {
-    /// Another turn.
+    /// Adds a turn.
     pub fn add(&mut self, mut without: Vec<Duration>, mut with: Vec<Duration>) {
         self.without.push(p99(&mut without));
         self.with.push(p99(&mut with));
     }
 
-    /// The p99 without the load.
+    /// Returns the p99 without the load.
     pub fn without(&self) -> Duration {
         median(&self.without)
     }
 
-    /// The p99 with it.
+    /// Returns the p99 with it.
     pub fn with(&self) -> Duration {
         median(&self.with)
     }
 
-    /// The same for a load that leaves no core idle.
+    /// Marks the load as one that occupies all cores.
     pub fn saturating() -> Self {
         Self {
             saturates: true,
@@ -181,14 +181,14 @@ impl ByTurns {
         }
     }
 
-    /// What it may be with the load: twice what it is without. Where that is next to nothing, what the machine takes of
-    /// it is not the server's. The small run shares its machine with other tests, which stretches times beyond any limit:
-    /// it is held to the answers alone, and to 2 s.
+    /// Returns the limit with the load: twice the value without it, and at least the floor, since very small values are
+    /// the machine's noise. The small run shares its machine with other tests, which stretches times beyond any limit:
+    /// there only the replies count, and 2 s.
     pub fn allowed(&self, scale: Scale) -> Duration {
         (self.without() * 2).max(self.floor(scale))
     }
 
-    /// What is let pass however little it is without the load.
+    /// The least limit, however small the value without the load.
     pub fn floor(&self, scale: Scale) -> Duration {
         let floor = if self.saturates {
             FLOOR_SATURATED
@@ -198,7 +198,7 @@ impl ByTurns {
         scale.pick(Duration::from_secs(2), floor)
     }
 
-    /// Whether it is within that.
+    /// Whether the value with the load is within the limit.
     pub fn holds(&self, scale: Scale) -> bool {
         self.with() <= self.allowed(scale)
     }
@@ -210,7 +210,7 @@ fn median(times: &[Duration]) -> Duration {
     times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
-/// Bytes for people.
+/// Formats bytes.
 pub fn kib(bytes: u64) -> String {
     if bytes >= 10 << 20 {
         format!("{} MiB", bytes >> 20)
@@ -219,7 +219,7 @@ pub fn kib(bytes: u64) -> String {
     }
 }
 
-/// A time for people.
+/// Formats a duration.
 pub fn time(time: Duration) -> String {
     if time >= Duration::from_secs(1) {
         format!("{:.1} s", time.as_secs_f64())

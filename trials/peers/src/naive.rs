@@ -1,4 +1,4 @@
-//! Servers as one writes them first: what the same load does to them shows that a trial can fail.
+//! Naive servers: what the same load does to them shows that a trial can fail.
 
 use std::{
     io::{BufRead, BufReader},
@@ -8,7 +8,7 @@ use std::{
 
 use crate::Process;
 
-/// What every one of them begins with.
+/// Common beginning of all programs.
 const HEAD: &str = "
 import os, selectors, socket, sys, threading, time
 server = socket.create_server(('127.0.0.1', 0), backlog=1024)
@@ -17,7 +17,7 @@ post.bind(server.getsockname())
 print(server.getsockname()[1], flush=True)
 ";
 
-/// Accepts, and tries again when that fails.
+/// Accepts, and tries again at once when that fails.
 pub const ACCEPTS_AGAIN: &str = "
 held = []
 while True:
@@ -27,7 +27,7 @@ while True:
         pass
 ";
 
-/// Keeps 64 KiB for each caller, and what it could not send yet.
+/// Allocates 64 KiB for each client, and buffers what it could not send yet.
 pub const BUFFERS: &str = "
 server.setblocking(False)
 select = selectors.DefaultSelector()
@@ -69,7 +69,7 @@ while True:
     held.append(peer)
 ";
 
-/// Takes the word of a length of four bytes for the room it needs.
+/// Allocates as much as a length prefix of four bytes announces.
 pub const TRUSTS_LENGTHS: &str = "
 held = []
 while True:
@@ -79,7 +79,7 @@ while True:
     peer.sendall(b'.')
 ";
 
-/// Answers each line, and knows of none that is not ended.
+/// Answers each line, without a limit on an unfinished one.
 pub const WANTS_NEWLINES: &str = "
 while True:
     peer = server.accept()[0]
@@ -90,25 +90,25 @@ while True:
     peer.close()
 ";
 
-/// Answers datagrams, into a room that is too small for some.
+/// Answers datagrams, with a buffer that is too small for some.
 pub const TAKES_PARTS: &str = "
 while True:
     data, peer = post.recvfrom(4096)
     post.sendto(data, peer)
 ";
 
-/// Stops a while after it was told to, without a look at who still waits at the door.
-pub const STOPS_DEAF: &str = "
+/// Stops a while after the signal, without accepting the queued connections.
+pub const STOPS_WITHOUT_ACCEPTING: &str = "
 time.sleep(0.5)
 server.close()
 time.sleep(60)
 ";
 
-/// One of them, running.
+/// A running naive server.
 #[derive(Debug)]
 pub struct Naive {
     child: Child,
-    /// Where it listens.
+    /// Its address.
     pub at: SocketAddr,
 }
 
@@ -133,7 +133,7 @@ impl Naive {
         }
     }
 
-    /// Its process.
+    /// Returns its process.
     pub fn process(&self) -> Process {
         Process(self.child.id())
     }

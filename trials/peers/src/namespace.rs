@@ -1,4 +1,4 @@
-//! A network of the test's own.
+//! A network namespace of the test's own.
 
 use std::{
     env,
@@ -7,12 +7,12 @@ use std::{
 
 use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 
-/// Set for the test that runs within.
+/// Set for the test that runs inside.
 const WITHIN: &str = "TRIALS_PEERS_WITHIN";
 
-/// Runs `trial`, the body of the test called `name`, with as many open files as there may be. As root in a network
-/// namespace that has nothing but a loopback of its own and is gone with the test: the test runs itself again there.
-/// For others on the loopback there is.
+/// Runs `trial`, the body of the test called `name`, with the highest limit on open files. As root it runs in a network
+/// namespace that has only a loopback interface and is removed with the test: the test runs itself again there. For
+/// other users it runs on the host's loopback.
 pub fn alone(name: &str, trial: impl FnOnce()) {
     if geteuid().is_root() && env::var_os(WITHIN).is_none() {
         let this = env::current_exe().unwrap();
@@ -24,14 +24,14 @@ pub fn alone(name: &str, trial: impl FnOnce()) {
             .stdin(Stdio::null())
             .output()
             .expect("unshare, of util-linux");
-        let said = String::from_utf8_lossy(&ran.stdout) + String::from_utf8_lossy(&ran.stderr);
+        let output = String::from_utf8_lossy(&ran.stdout) + String::from_utf8_lossy(&ran.stderr);
         assert!(
             ran.status.success(),
-            "{name}, in a network of its own:\n{said}"
+            "{name}, in a network of its own:\n{output}"
         );
         assert!(
-            said.contains("1 passed"),
-            "no test is called {name}:\n{said}"
+            output.contains("1 passed"),
+            "no test is called {name}:\n{output}"
         );
         return;
     }

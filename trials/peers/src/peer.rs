@@ -1,4 +1,4 @@
-//! Peers, good ones and bad ones.
+//! Good and bad peers.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -15,16 +15,16 @@ use socket2::{Domain, Socket, Type};
 
 use crate::server::SOON;
 
-/// A connection to `at`.
+/// Connects to `at`.
 pub fn call(at: SocketAddr) -> TcpStream {
     try_call(at).unwrap_or_else(|why| panic!("{at}: {why}"))
 }
 
-/// The same, where it may fail.
+/// Connects to `at`.
 ///
 /// # Errors
 ///
-/// What the system says.
+/// The system's error.
 pub fn try_call(at: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&at, SOON)?;
     stream.set_read_timeout(Some(SOON))?;
@@ -33,11 +33,11 @@ pub fn try_call(at: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// A connection that comes from `source`, which has 28,232 ports of its own for it.
+/// Connects from `source`, which has 28,232 ports of its own.
 ///
 /// # Errors
 ///
-/// What the system says.
+/// The system's error.
 pub fn call_from(source: Ipv4Addr, at: SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.bind(&SocketAddr::from((source, 0)).into())?;
@@ -48,7 +48,7 @@ pub fn call_from(source: Ipv4Addr, at: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// So many connections, from as many addresses of this machine as that takes, none of which has said a word.
+/// Opens this many connections, from as many local addresses as that takes, and sends nothing.
 pub fn calls(at: SocketAddr, count: usize) -> Vec<TcpStream> {
     (0..count)
         .map(|i| {
@@ -58,19 +58,22 @@ pub fn calls(at: SocketAddr, count: usize) -> Vec<TcpStream> {
         .collect()
 }
 
-/// Says this and hears that.
+/// Sends a request and expects a reply.
 ///
 /// # Errors
 ///
-/// What the system says, or what was heard instead.
-pub fn ask(stream: &mut TcpStream, say: &[u8], hear: &[u8]) -> io::Result<()> {
-    stream.write_all(say)?;
-    let mut heard = vec![0; hear.len()];
-    stream.read_exact(&mut heard)?;
-    if heard == hear {
+/// The system's error, or what was received instead.
+pub fn ask(stream: &mut TcpStream, request: &[u8], reply: &[u8]) -> io::Result<()> {
+    stream.write_all(request)?;
+    let mut received = vec![0; reply.len()];
+    stream.read_exact(&mut received)?;
+    if received == reply {
         Ok(())
     } else {
-        Err(io::Error::other(format!("heard {}", heard.escape_ascii())))
+        Err(io::Error::other(format!(
+            "received {}",
+            received.escape_ascii()
+        )))
     }
 }
 
@@ -81,11 +84,11 @@ pub enum Seen {
     End,
     /// By a reset.
     Reset,
-    /// It goes on.
+    /// It is still open.
     Open,
 }
 
-/// What there is to be seen of the other end now, what it said being skipped.
+/// Returns the state of the other end now, skipping received bytes.
 pub fn look(stream: &mut TcpStream) -> Seen {
     stream.set_nonblocking(true).unwrap();
     let mut room = [0; 4096];
@@ -99,7 +102,7 @@ pub fn look(stream: &mut TcpStream) -> Seen {
     }
 }
 
-/// Everything up to the end, and how that came.
+/// Reads to the end; returns the bytes and how the stream ended.
 pub fn rest(stream: &mut TcpStream) -> (Vec<u8>, Seen) {
     stream.set_nonblocking(false).unwrap();
     let mut bytes = Vec::new();
@@ -112,7 +115,7 @@ pub fn rest(stream: &mut TcpStream) -> (Vec<u8>, Seen) {
     }
 }
 
-/// Writes what the kernel takes now; how much that was.
+/// Writes what the kernel takes now; returns how much.
 pub fn push(stream: &mut TcpStream, bytes: &[u8]) -> usize {
     stream.set_nonblocking(true).unwrap();
     let mut pushed = 0;
@@ -125,7 +128,7 @@ pub fn push(stream: &mut TcpStream, bytes: &[u8]) -> usize {
     pushed
 }
 
-/// Has the kernel forget the connection with a reset when it is dropped.
+/// Makes the kernel reset the connection when it is dropped.
 pub fn reset(stream: TcpStream) {
     socket2::SockRef::from(&stream)
         .set_linger(Some(Duration::ZERO))
@@ -133,12 +136,12 @@ pub fn reset(stream: TcpStream) {
     drop(stream);
 }
 
-/// Ends our half of the stream.
+/// Shuts down our half of the stream.
 pub fn finish(stream: &TcpStream) {
     let _ = stream.shutdown(Shutdown::Write);
 }
 
-/// Peers that behave: each says a line every few milliseconds and takes the time until it has its answer.
+/// Good peers: each sends a line every few milliseconds and measures the time to its reply.
 #[derive(Debug)]
 pub struct GoodPeers {
     stop: Arc<AtomicBool>,
@@ -146,7 +149,7 @@ pub struct GoodPeers {
 }
 
 impl GoodPeers {
-    /// So many, at a server that answers in upper case.
+    /// Starts this many, at a server that answers in upper case.
     pub fn start(at: SocketAddr, count: usize, pause: Duration) -> Self {
         let stop = Arc::<AtomicBool>::default();
         let peers = (0..count).map(|_| {
@@ -167,11 +170,11 @@ impl GoodPeers {
         Self { stop, peers }
     }
 
-    /// What they took, all of them together; an error of one is an error.
+    /// Stops them and returns all latencies.
     ///
     /// # Errors
     ///
-    /// What one of them met.
+    /// The first error of one of them.
     pub fn stop(self) -> io::Result<Vec<Duration>> {
         self.stop.store(true, Ordering::Relaxed);
         let mut all = Vec::new();
@@ -181,11 +184,11 @@ impl GoodPeers {
         Ok(all)
     }
 
-    /// What so many take in a while.
+    /// Measures this many for a while.
     ///
     /// # Errors
     ///
-    /// What one of them met.
+    /// The first error of one of them.
     pub fn during(at: SocketAddr, count: usize, span: Duration) -> io::Result<Vec<Duration>> {
         let peers = Self::start(at, count, Duration::from_millis(5));
         thread::sleep(span);

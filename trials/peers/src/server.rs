@@ -1,4 +1,4 @@
-//! The real program, as a process of its own.
+//! The real program, in a process of its own.
 
 use std::{
     fs::{self, File},
@@ -16,45 +16,45 @@ use trials_report::program;
 
 use crate::Process;
 
-/// How long anything may take that is no trial of patience.
+/// Deadline for everything that is not itself under test.
 pub const SOON: Duration = Duration::from_mins(1);
 
-/// `echoic serve`, running in a folder of its own.
+/// `echoic serve`, running in a directory of its own.
 #[derive(Debug)]
 pub struct Serve {
     child: Option<Child>,
-    /// The server's own number, which is not the child's where something runs it.
+    /// The server's process id, which is not the child's where a wrapper runs it.
     process: Process,
     home: TempDir,
-    /// Where each endpoint is, in the order given.
+    /// The address of each endpoint, in the order given.
     pub at: Vec<SocketAddr>,
 }
 
-/// How it stopped, in its own words.
+/// How it stopped, as its last line reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stopped {
     /// Exchanges answered.
     pub served: u64,
-    /// Those kept.
+    /// Exchanges recorded.
     pub recorded: u64,
-    /// Those not.
+    /// Exchanges lost.
     pub lost: u64,
-    /// From the signal to the end.
+    /// Time from the signal to the exit.
     pub took: Duration,
-    /// All it said on standard error.
-    pub said: String,
-    /// Whether it ended with code 0.
+    /// Its whole standard error.
+    pub stderr: String,
+    /// Whether it exited with code 0.
     pub in_order: bool,
 }
 
 impl Serve {
-    /// `echoic serve ARGS`, with endpoints written `:0`, `NAME=:0` or `NAME=udp://127.0.0.1:0`. One on a Unix socket comes
-    /// last: it has no address.
+    /// Starts `echoic serve ARGS`, with endpoints written `:0`, `NAME=:0` or `NAME=udp://127.0.0.1:0`. An endpoint on a
+    /// Unix socket must be last: it has no address.
     pub fn start(args: &[&str]) -> Self {
         Self::start_under(&[], args)
     }
 
-    /// The same, run by another program.
+    /// Starts it through another program.
     pub fn start_under(runner: &[&str], args: &[&str]) -> Self {
         let home = tempfile::tempdir().unwrap();
         let echoic = program("echoic");
@@ -70,7 +70,7 @@ impl Serve {
             .env_remove("RUST_LOG")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(File::create(home.path().join("said")).unwrap());
+            .stderr(File::create(home.path().join("stderr")).unwrap());
         let mut child = command.spawn().expect("the program, or what runs it");
         let is_endpoint = |arg: &&&str| {
             arg.starts_with(':') || ["=:", "=udp:"].iter().any(|sign| arg.contains(sign))
@@ -80,7 +80,10 @@ impl Serve {
         let at: Vec<SocketAddr> = (0..endpoints)
             .map(|_| {
                 let line = lines.next().unwrap_or_else(|| {
-                    panic!("{}", fs::read_to_string(home.path().join("said")).unwrap())
+                    panic!(
+                        "{}",
+                        fs::read_to_string(home.path().join("stderr")).unwrap()
+                    )
                 });
                 line.unwrap().trim().parse().unwrap()
             })
@@ -98,22 +101,22 @@ impl Serve {
         }
     }
 
-    /// Its process.
+    /// Returns its process.
     pub fn process(&self) -> Process {
         self.process
     }
 
-    /// Its folder.
+    /// Returns its directory.
     pub fn home(&self) -> &Path {
         self.home.path()
     }
 
-    /// All it has said on standard error so far.
-    pub fn said(&self) -> String {
-        fs::read_to_string(self.home.path().join("said")).unwrap()
+    /// Returns its standard error so far.
+    pub fn stderr(&self) -> String {
+        fs::read_to_string(self.home.path().join("stderr")).unwrap()
     }
 
-    /// How many exchanges of the record match.
+    /// Returns how many exchanges of the record match.
     pub fn count(&self, filter: &str) -> u64 {
         let counted = Command::new(program("echoic"))
             .args(["log", "--count", filter])
@@ -126,7 +129,7 @@ impl Serve {
             .unwrap_or_else(|_| panic!("{counted:?}"))
     }
 
-    /// What sqlite3 says of the record, by Python's.
+    /// Returns the result of a query on the record, by Python's sqlite3.
     pub fn sql(&self, query: &str) -> String {
         let script = "import sqlite3, sys\n\
             print(*sqlite3.connect('echoic.db').execute(sys.argv[1]).fetchone(), end='')";
@@ -143,12 +146,12 @@ impl Serve {
         String::from_utf8(asked.stdout).unwrap()
     }
 
-    /// Conversations recorded as ended so, once there are as many as that, or no more come.
+    /// Returns how many conversations are recorded with this reason, once there are this many, or no more come.
     pub fn ended(&self, how: &str, expected: usize) -> usize {
         self.ended_within(how, expected, Duration::from_secs(10))
     }
 
-    /// The same, where they may take so long.
+    /// The same, with a deadline.
     pub fn ended_within(&self, how: &str, expected: usize, span: Duration) -> usize {
         let query = format!("SELECT count(*) FROM conversation WHERE how = '{how}'");
         let deadline = Instant::now() + span;
@@ -167,25 +170,25 @@ impl Serve {
         kill_process(pid, which).unwrap();
     }
 
-    /// Tells it to stop and waits for its last word, which must add up.
+    /// Stops it with TERM and waits for its last line, which must add up.
     pub fn stop(mut self) -> (Stopped, TempDir) {
         self.signal(Signal::TERM);
-        let told = Instant::now();
+        let signalled = Instant::now();
         let mut child = self.child.take().unwrap();
         let status = loop {
             if let Some(status) = child.try_wait().unwrap() {
                 break status;
             }
-            if told.elapsed() > SOON {
+            if signalled.elapsed() > SOON {
                 let _ = child.kill();
-                panic!("it does not stop: {}", self.said());
+                panic!("it does not stop: {}", self.stderr());
             }
             thread::sleep(Duration::from_millis(2));
         };
-        let took = told.elapsed();
-        let said = self.said();
-        let last = said.lines().rfind(|line| line.starts_with("stopped: "));
-        let last = last.unwrap_or_else(|| panic!("no last word: {said}"));
+        let took = signalled.elapsed();
+        let stderr = self.stderr();
+        let last = stderr.lines().rfind(|line| line.starts_with("stopped: "));
+        let last = last.unwrap_or_else(|| panic!("no last line: {stderr}"));
         let mut numbers = last
             .split(|c: char| !c.is_ascii_digit())
             .filter_map(|digits| digits.parse::<u64>().ok());
@@ -201,13 +204,13 @@ impl Serve {
             lost,
             took,
             in_order: status.success(),
-            said,
+            stderr,
         };
         (stopped, home)
     }
 }
 
-/// The only child of a process, once it has one.
+/// Returns the only child of a process, once it has one.
 fn child_of(parent: u32) -> u32 {
     let path = format!("/proc/{parent}/task/{parent}/children");
     let deadline = Instant::now() + SOON;

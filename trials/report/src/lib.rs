@@ -1,8 +1,8 @@
-//! What a trial tells, and the page made of it.
+//! The result of a trial, and the page generated from the results.
 //!
-//! A trial is a test that puts the real program under a load and tells in a [`Row`] what it saw. Under `scripts/test`
-//! it runs small and tells nobody; under `scripts/deep reliability` it runs at full size, and the rows become the table
-//! of `docs/reliability.md`.
+//! A trial is a test that puts the real program under a load and reports its result in a [`Row`]. Under `scripts/test`
+//! it runs small and writes no report; under `scripts/deep reliability` it runs at full size, and the rows become the
+//! table of `docs/reliability.md`.
 
 mod page;
 mod program;

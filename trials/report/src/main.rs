@@ -1,4 +1,4 @@
-//! Makes the page of the rows that trials have told to a file, and runs the tests that prove some of them.
+//! Generates the page from the rows that trials have reported, and runs the tests that prove some of them.
 
 use std::{
     fs,
@@ -9,7 +9,7 @@ use std::{
 use clap::{Parser, Subcommand};
 use trials_report::{Setting, page, proven, read};
 
-/// The page of what trials have told.
+/// Generate docs/reliability.md.
 #[derive(Parser)]
 #[command(name = "trials-report")]
 struct Cli {
@@ -19,14 +19,14 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Print docs/reliability.md, made of the rows in a file
+    /// Print docs/reliability.md, generated from the rows in a file
     Page {
-        /// The file to which the trials told their rows
+        /// The file to which the trials appended their rows
         rows: PathBuf,
         /// Trials that failed, by name
         failed: Vec<String>,
     },
-    /// Run the tests that a table names, and tell of each row
+    /// Run the tests that a table names, and report each row
     Prove {
         /// The table: trials/proven.md
         table: PathBuf,
@@ -37,7 +37,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Page { rows, failed } => {
             let rows = read(&rows)?;
-            anyhow::ensure!(!rows.is_empty(), "no trial has told anything");
+            anyhow::ensure!(!rows.is_empty(), "no trial has reported a row");
             io::stdout().write_all(page(&rows, &failed, &Setting::here()?).as_bytes())?;
         }
         Command::Prove { table } => {
@@ -45,7 +45,7 @@ fn main() -> anyhow::Result<()> {
             for row in proven(&fs::read_to_string(table)?)? {
                 let row = row.run()?;
                 writeln!(io::stderr(), "row {}: {}", row.row, row.observed)?;
-                row.tell()?;
+                row.report()?;
                 failed += u32::from(!row.pass);
             }
             anyhow::ensure!(failed == 0, "{failed} rows are not proven");

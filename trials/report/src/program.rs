@@ -2,11 +2,11 @@
 
 use std::{env, fs, path::PathBuf, time::SystemTime};
 
-/// The program `name` of this workspace, as it was built with the test that asks.
+/// Returns the path of program `name` of this workspace, as built in the profile of the calling test.
 ///
 /// # Panics
 ///
-/// If it is not there, or older than what it is made of: what one then saw would not be true of the sources.
+/// If it does not exist, or is older than its sources: the result would not be true of the sources.
 pub fn program(name: &str) -> PathBuf {
     let test = env::current_exe().expect("a test knows where it is");
     let folder = test.ancestors().nth(2).expect("target/PROFILE/deps/TEST");

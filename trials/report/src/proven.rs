@@ -1,4 +1,4 @@
-//! Rows that tests of the crates prove: those tests run, and told of.
+//! Rows that tests of the crates prove: runs those tests and reports the result.
 
 use std::process::Command;
 
@@ -10,16 +10,16 @@ use crate::{Row, Scale};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proven {
     row: Row,
-    /// What cargo is told of where they are, and their names.
+    /// The cargo arguments that select the test binary, and the names of the tests.
     target: Vec<String>,
     tests: Vec<String>,
 }
 
-/// Reads the table of `trials/proven.md`.
+/// Parses the table of `trials/proven.md`.
 ///
 /// # Errors
 ///
-/// If a line of it is no row.
+/// If a line of it is not a row.
 pub fn proven(page: &str) -> anyhow::Result<Vec<Proven>> {
     let rows = page.lines().filter(|line| line.starts_with("| ")).skip(1);
     rows.map(|line| Proven::parse(line).with_context(|| line.to_owned()))
@@ -30,14 +30,14 @@ impl Proven {
     fn parse(line: &str) -> anyhow::Result<Self> {
         let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
         let [number, hazard, load, limit, control, target, tests] = cells[..] else {
-            anyhow::bail!("it has {} cells and not 7", cells.len());
+            anyhow::bail!("{} cells, expected 7", cells.len());
         };
         let words = |cell: &str| -> Vec<String> {
             let bare = cell.trim_matches('`');
             bare.split_whitespace().map(str::to_owned).collect()
         };
         let (target, tests) = (words(target), words(tests));
-        ensure!(!target.is_empty() && !tests.is_empty(), "it names no test");
+        ensure!(!target.is_empty() && !tests.is_empty(), "names no test");
         Ok(Self {
             row: Row {
                 row: number.parse()?,
@@ -54,7 +54,7 @@ impl Proven {
         })
     }
 
-    /// Runs its tests, as `scripts/test` builds them; what came of it.
+    /// Runs its tests, as `scripts/test` builds them, and returns the row with the result.
     ///
     /// # Errors
     ///
@@ -67,14 +67,10 @@ impl Proven {
             .args(&self.tests)
             .output()
             .context("cargo")?;
-        let said = String::from_utf8_lossy(&ran.stdout);
-        let pass = ran.status.success() && all_passed(&said, self.tests.len());
+        let output = String::from_utf8_lossy(&ran.stdout);
+        let pass = ran.status.success() && all_passed(&output, self.tests.len());
         let names = self.tests.join("`, `");
-        let verdict = if pass {
-            "passed"
-        } else {
-            "failed, or not there"
-        };
+        let verdict = if pass { "passed" } else { "failed, or missing" };
         Ok(Row {
             observed: format!(
                 "the tests `{names}` of `{}`: {verdict}",
@@ -86,9 +82,9 @@ impl Proven {
     }
 }
 
-/// Whether so many tests passed: a name that no test has any more must not pass for one that does.
-fn all_passed(said: &str, tests: usize) -> bool {
-    said.contains(&format!("test result: ok. {tests} passed;"))
+/// Whether this many tests passed: a name without a test must not pass.
+fn all_passed(output: &str, tests: usize) -> bool {
+    output.contains(&format!("test result: ok. {tests} passed;"))
 }
 
 #[cfg(test)]
@@ -110,10 +106,10 @@ mod tests {
 
     #[test]
     fn missing_test_does_not_pass() {
-        let said = |passed: usize| {
+        let output = |passed: usize| {
             format!("running {passed} tests\ntest result: ok. {passed} passed; 0 failed;")
         };
-        assert!(all_passed(&said(2), 2));
-        assert!(!all_passed(&said(1), 2) && !all_passed(&said(0), 2) && !all_passed("", 2));
+        assert!(all_passed(&output(2), 2));
+        assert!(!all_passed(&output(1), 2) && !all_passed(&output(0), 2) && !all_passed("", 2));
     }
 }

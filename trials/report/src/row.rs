@@ -1,4 +1,4 @@
-//! What a trial saw, and the file where it is told.
+//! The result of a trial, and the report file.
 
 use std::{
     env, fs,
@@ -15,36 +15,36 @@ use crate::Scale;
 /// The environment variable that names the file to which rows are appended, a line of JSON each.
 pub const REPORT: &str = "TRIALS_REPORT";
 
-/// A line of the table: a hazard, and what became of it.
+/// A row of the table: a hazard, and the observed result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
     /// The number of the hazard. Several rows may have the same.
     pub row: u16,
     /// What may go wrong.
     pub hazard: String,
-    /// What was done.
+    /// What was done to provoke it.
     pub load: String,
-    /// What was seen, with figures.
+    /// The observed result, with figures.
     pub observed: String,
-    /// What it may be at most, or must be.
+    /// The limit on the result, or the required result.
     pub limit: String,
-    /// What the same load does where nothing guards against it: to a naive server, to a build with the guard switched
-    /// off, to a planted bug. It shows that the trial can fail.
+    /// What the same load does without a guard: to a naive server, to a build with the guard switched off, to a planted
+    /// bug. It shows that the trial can fail.
     pub control: String,
-    /// Whether what was seen is within the limit, and the control was not.
+    /// Whether the result is within the limit, and the control was not.
     pub pass: bool,
-    /// How large the trial was run.
+    /// The size of the trial.
     pub scale: Scale,
 }
 
 impl Row {
-    /// Puts the row into the report, and fails the test unless it passed.
+    /// Adds the row to the report, and fails the test unless it passed.
     ///
     /// # Panics
     ///
     /// If it did not pass, or could not be written.
     pub fn hold(&self) {
-        self.tell()
+        self.report()
             .unwrap_or_else(|why| panic!("the file that {REPORT} names: {why}"));
         self.check();
     }
@@ -62,14 +62,14 @@ impl Row {
     /// # Errors
     ///
     /// If the file cannot be written.
-    pub fn tell(&self) -> io::Result<()> {
+    pub fn report(&self) -> io::Result<()> {
         match env::var_os(REPORT) {
             Some(file) => self.append(Path::new(&file)),
             None => Ok(()),
         }
     }
 
-    /// In one write, so that trials that run at the same time do not cut each other's lines.
+    /// Appends in one write, so that concurrent trials do not divide each other's lines.
     fn append(&self, file: &Path) -> io::Result<()> {
         let mut line = serde_json::to_string(self)?;
         line.push('\n');
@@ -78,21 +78,22 @@ impl Row {
     }
 }
 
-/// The rows told to `file`, by hazard; of those that say the same thing of the same load, the last.
+/// Returns the rows of a report file, by hazard; of rows with the same hazard and load, the last.
 ///
 /// # Errors
 ///
-/// If the file cannot be read, or holds something else.
+/// If the file cannot be read, or contains anything else.
 pub fn read(file: &Path) -> anyhow::Result<Vec<Row>> {
     let text = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
     let mut rows: Vec<Row> = Vec::new();
     for (number, line) in text.lines().enumerate() {
         let row: Row = serde_json::from_str(line)
             .with_context(|| format!("{}, line {}", file.display(), number + 1))?;
-        let same =
-            |told: &Row| (told.row, &told.hazard, &told.load) == (row.row, &row.hazard, &row.load);
-        match rows.iter_mut().find(|told| same(told)) {
-            Some(told) => *told = row,
+        let same = |earlier: &Row| {
+            (earlier.row, &earlier.hazard, &earlier.load) == (row.row, &row.hazard, &row.load)
+        };
+        match rows.iter_mut().find(|earlier| same(earlier)) {
+            Some(earlier) => *earlier = row,
             None => rows.push(row),
         }
     }
@@ -121,16 +122,16 @@ mod tests {
     fn rows_are_sorted_by_hazard_and_the_last_entry_counts() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("rows");
-        let told = [
+        let written = [
             row(4, "b", "first"),
             row(2, "a", "2\n|"),
             row(4, "a", ""),
             row(4, "b", "last"),
         ];
-        for row in &told {
+        for row in &written {
             row.append(&file).expect("a line");
         }
-        let [_, two, four_a, four_b] = told;
+        let [_, two, four_a, four_b] = written;
         assert_eq!(read(&file).expect("rows"), [two, four_b, four_a]);
     }
 
@@ -153,6 +154,6 @@ mod tests {
             pass: false,
             ..row(1, "a", "17 KiB")
         }
-        .check(); // and not told: it would be on the page
+        .check(); // without `hold`, which would report it
     }
 }

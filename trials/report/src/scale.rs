@@ -1,28 +1,28 @@
-//! How large a trial is run.
+//! The size of a trial.
 
 use std::env;
 
 use serde::{Deserialize, Serialize};
 
-/// The environment variable that asks for a size: `test` (also where it is not set) or `full`.
+/// The environment variable that sets the size: `test` (the default) or `full`.
 pub const SCALE: &str = "TRIALS_SCALE";
 
-/// How large a trial is run.
+/// The size of a trial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scale {
-    /// As large as `scripts/test` can carry: seconds.
+    /// Small enough for `scripts/test`: seconds.
     Test,
-    /// As large as the page says: minutes.
+    /// The size stated on the page: minutes.
     Full,
 }
 
 impl Scale {
-    /// The size that [`SCALE`] asks for.
+    /// Returns the size that [`SCALE`] sets.
     ///
     /// # Panics
     ///
-    /// If it says something else, so that a slip of the pen does not pass for a small run.
+    /// If the variable has another value, so that a typing error does not pass for a small run.
     pub fn asked() -> Self {
         match env::var(SCALE).as_deref() {
             Err(_) | Ok("test") => Self::Test,
@@ -31,7 +31,7 @@ impl Scale {
         }
     }
 
-    /// `test` or `full`, whichever this is.
+    /// Returns `test` or `full`.
     pub fn pick<T>(self, test: T, full: T) -> T {
         match self {
             Self::Test => test,

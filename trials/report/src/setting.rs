@@ -8,22 +8,22 @@ use jiff::Timestamp;
 /// When and where the trials were run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
-    /// The day.
+    /// The date.
     pub date: String,
-    /// The commit, and whether something was not committed.
+    /// The commit, and whether there were uncommitted changes.
     pub commit: String,
-    /// Processor, memory, kernel.
+    /// CPU, memory, kernel.
     pub machine: String,
-    /// The mean number of processes that ran or wanted to, over the last quarter of an hour.
+    /// The load average of the last quarter of an hour.
     pub busy: String,
 }
 
 impl Setting {
-    /// Here and now.
+    /// Reads the current setting.
     ///
     /// # Errors
     ///
-    /// If the machine or the checkout cannot be asked.
+    /// If the machine or the checkout cannot be read.
     pub fn here() -> anyhow::Result<Self> {
         let proc = |file: &str| {
             let path = format!("/proc/{file}");
@@ -62,7 +62,7 @@ fn commit() -> anyhow::Result<String> {
 
 fn git(args: &[&str]) -> anyhow::Result<String> {
     let asked = Command::new("git")
-        // The checkout may belong to somebody else.
+        // The checkout may belong to another user.
         .args(["-c", "safe.directory=*"])
         .args(args)
         .output()

@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_names_its_location_and_no_option() {
+    fn error_names_its_location_and_no_option() {
         let what = || "why".to_owned();
         for kind in [
             StoreErrorKind::Missing,

@@ -154,7 +154,7 @@ async fn layers_stack_in_any_order_also_one_byte_at_a_time() {
 }
 
 #[tokio::test]
-async fn a_client_dials_through_the_same_layers() {
+async fn client_dials_through_the_same_layers() {
     let tls = TlsLayer::new();
     let serving = Serve::new("upper", Framing::Line, vec![Arc::new(tls.clone())]);
     let serving = serving.start().await;
@@ -170,7 +170,7 @@ async fn a_client_dials_through_the_same_layers() {
 
 /// A byte now and then does not help.
 #[tokio::test(start_paused = true)]
-async fn a_handshake_has_its_own_timeout_which_bytes_do_not_renew() {
+async fn handshake_timeout_is_not_renewed_by_bytes() {
     let mut serve = Serve::new("upper", Framing::Line, vec![Arc::new(TlsLayer::new())]);
     serve.limits.handshake_timeout = Duration::from_millis(2500);
     let serving = serve.start().await;
@@ -200,7 +200,7 @@ async fn a_handshake_has_its_own_timeout_which_bytes_do_not_renew() {
 
 /// With megabytes that nobody reads: were the socket closed at once, the kernel would reset it, and the alert be lost.
 #[tokio::test]
-async fn who_speaks_no_tls_gets_an_alert_and_a_clean_end() {
+async fn plain_text_client_gets_an_alert_and_a_clean_end() {
     let serving = Serve::new("upper", Framing::Line, vec![Arc::new(TlsLayer::new())]);
     let serving = serving.start().await;
     let Endpoint::Tcp(at) = &serving.endpoint else {
@@ -220,7 +220,7 @@ async fn who_speaks_no_tls_gets_an_alert_and_a_clean_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_of_the_server_ends_a_handshake_at_once() {
+async fn server_stop_ends_a_handshake_at_once() {
     let serving = Serve::new("upper", Framing::Line, vec![Arc::new(TlsLayer::new())]);
     let serving = serving.start().await;
     let mut peer = serving.call(4096).await;
@@ -239,7 +239,7 @@ async fn a_stop_of_the_server_ends_a_handshake_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handshake_counts_as_a_connection_and_as_one_of_its_source() {
+async fn handshake_counts_against_connection_and_source_limits() {
     let one = SourceLimits {
         connections_max: Some(1),
         on_loopback: true,
@@ -283,7 +283,7 @@ impl ServerLayer for Keeping {
 }
 
 #[tokio::test]
-async fn a_layer_that_fails_and_keeps_the_link_is_recorded_all_the_same() {
+async fn failed_layer_that_holds_the_link_is_recorded() {
     let keeping = Arc::new(Keeping::default());
     let layers = vec![Arc::clone(&keeping) as Arc<dyn ServerLayer>];
     let serving = Serve::new("upper", Framing::Line, layers).start().await;
@@ -331,7 +331,7 @@ impl Transport for WholeMessages {
 }
 
 #[tokio::test]
-async fn a_layer_over_datagrams_is_refused_at_both_ends() {
+async fn layer_over_datagrams_is_rejected_at_both_ends() {
     let tls = TlsLayer::new();
     let config = EndpointConfig {
         layers: vec![Arc::new(tls.clone())],
@@ -356,7 +356,7 @@ async fn a_layer_over_datagrams_is_refused_at_both_ends() {
 }
 
 #[tokio::test]
-async fn where_the_link_has_messages_the_framing_of_the_endpoint_does_not_apply() {
+async fn endpoint_framing_does_not_apply_to_message_links() {
     let layers: Vec<Arc<dyn ServerLayer>> = vec![Arc::new(WholeMessagesLayer)];
     let serving = Serve::new("upper", Framing::Line, layers).start().await;
     let mut peer = serving.call(4096).await;

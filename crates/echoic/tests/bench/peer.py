@@ -10,7 +10,7 @@ peer.py MODE prints its port and answers lines (or, for `datagrams`, datagrams) 
   dribble  each reply comes byte by byte
   hang-up  the connection is closed after every tenth reply
   freeze   everything stands still for half a second, once, half a second after the first line
-  datagrams  by the number that a datagram begins with: its last two digits say what becomes of it, see there
+  datagrams  by the number that a datagram begins with: its last two digits select what is done with it, see there
 """
 
 import socket
@@ -68,21 +68,21 @@ def datagrams(here):
         datagram, peer = here.recvfrom(65536)
         number = int(datagram.split()[0])
         reply = datagram.upper()
-        fate = number % 100
-        if fate == 3:
+        case = number % 100
+        if case == 3:
             continue
-        if fate == 7:
+        if case == 7:
             held = reply
             continue
-        if fate == 9:
+        if case == 9:
             reply = reply[:-1]
-        if fate == 11:
+        if case == 11:
             reply = datagram
-        if fate == 13:
+        if case == 13:
             threading.Timer(0.6, here.sendto, (reply, peer)).start()
             continue
         here.sendto(reply, peer)
-        if fate == 5:
+        if case == 5:
             here.sendto(reply, peer)
         if held:
             here.sendto(held, peer)

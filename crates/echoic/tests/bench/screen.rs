@@ -1,34 +1,34 @@
-//! A terminal that draws what it is told, as far as `bench` asks it to.
+//! A terminal emulator for the control sequences that `bench` uses.
 
 use vte::{Params, Parser, Perform};
 
-/// What is to be seen, line by line, and the line that the cursor is on.
+/// The visible lines and the cursor's line.
 #[derive(Debug, Default)]
 pub(crate) struct Screen {
     lines: Vec<String>,
     at: usize,
-    /// Whether a line that is too long is broken; two of ours would then be three.
+    /// Whether the terminal wraps long lines; a wrapped line would break our count of lines.
     wraps: Option<bool>,
-    /// Whatever else was asked for.
+    /// Unknown control sequences.
     pub(crate) strange: Vec<String>,
-    /// Lines that were there and are not any more.
+    /// Lines that were erased.
     pub(crate) erased: Vec<String>,
 }
 
 impl Screen {
-    /// After all of `shown`.
+    /// Returns the screen after all of `shown`.
     pub(crate) fn after(shown: &[u8]) -> Self {
         let mut screen = Self::default();
         Parser::new().advance(&mut screen, shown);
         screen
     }
 
-    /// What is left to be seen.
+    /// Returns what remains visible.
     pub(crate) fn text(&self) -> String {
         self.lines.join("\n")
     }
 
-    /// Whether long lines are broken again, as they were before.
+    /// Whether wrapping is on again, as it was before.
     pub(crate) fn is_as_before(&self) -> bool {
         self.wraps != Some(false)
     }

@@ -1,4 +1,4 @@
-//! Over UDP and Unix sockets of datagrams: whole messages, no end, and nobody there.
+//! `connect` over UDP and Unix datagram sockets: whole messages, no end of stream, and no listener.
 
 use std::{
     io::Write,
@@ -9,22 +9,22 @@ use std::{
 
 use crate::{SOON, echoic, pty::Pty};
 
-/// Answers so many datagrams in upper case, and returns them.
+/// Answers this many datagrams in upper case, and returns them.
 fn upper(count: usize) -> (String, JoinHandle<Vec<Vec<u8>>>) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(SOON)).unwrap();
     let endpoint = format!("udp://{}", socket.local_addr().unwrap());
     let answering = thread::spawn(move || {
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         let mut buffer = vec![0; 65536];
-        while heard.len() < count {
+        while received.len() < count {
             let (n, from) = socket.recv_from(&mut buffer).unwrap();
-            heard.push(buffer[..n].to_vec());
+            received.push(buffer[..n].to_vec());
             socket
                 .send_to(&buffer[..n].to_ascii_uppercase(), from)
                 .unwrap();
         }
-        heard
+        received
     });
     (endpoint, answering)
 }
@@ -43,22 +43,22 @@ fn run(args: &[&str], input: &[u8]) -> Output {
 
 #[track_caller]
 fn assert_code(output: &Output, code: i32) {
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{said}");
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{err}");
 }
 
 #[test]
 fn each_line_is_a_datagram_even_if_empty() {
-    let (endpoint, heard) = upper(3);
+    let (endpoint, received) = upper(3);
     let output = run(&[&endpoint, "--linger-timeout", "300ms"], b"one\n\ntwo");
     assert_code(&output, 0);
-    assert_eq!(heard.join().unwrap(), [&b"one"[..], b"", b"two"]);
+    assert_eq!(received.join().unwrap(), [&b"one"[..], b"", b"two"]);
     assert_eq!(output.stdout, b"ONETWO");
 }
 
 #[test]
 fn each_send_is_a_datagram_and_the_expected_reply_ends_it() {
-    let (endpoint, heard) = upper(2);
+    let (endpoint, received) = upper(2);
     let output = run(
         &[
             &endpoint,
@@ -72,7 +72,7 @@ fn each_send_is_a_datagram_and_the_expected_reply_ends_it() {
         b"",
     );
     assert_code(&output, 0);
-    assert_eq!(heard.join().unwrap(), [b"a\n".to_vec(), b"b".to_vec()]);
+    assert_eq!(received.join().unwrap(), [b"a\n".to_vec(), b"b".to_vec()]);
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn missing_reply_times_out_and_missing_peer_is_refused() {
 fn prompt_reports_a_missing_datagram_reply() {
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
     let mut pty = Pty::start(&[&format!("udp://{}", silent.local_addr().unwrap())]);
-    assert!(String::from_utf8_lossy(&pty.shown()).contains("a line is a datagram"));
+    assert!(String::from_utf8_lossy(&pty.output()).contains("a line is a datagram"));
     pty.press("hello\r");
     pty.wait_for("(no reply in 1 s)");
     let (_, from) = silent.recv_from(&mut [0; 16]).unwrap();

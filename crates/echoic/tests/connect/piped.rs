@@ -1,4 +1,4 @@
-//! Through pipes: bytes verbatim, codes that tell the truth.
+//! `connect` through pipes: bytes unchanged, and truthful exit codes.
 
 use std::{
     io::{Read, Write},
@@ -10,7 +10,7 @@ use std::{
 
 use crate::{GREET, Tutorial, UPPER, echoic, ended, server};
 
-/// Runs it to its end with `input` on standard input.
+/// Runs the program to its end with `input` on standard input.
 fn run(args: &[&str], input: &[u8]) -> Output {
     let mut process = echoic()
         .args(args)
@@ -22,7 +22,7 @@ fn run(args: &[&str], input: &[u8]) -> Output {
     let mut stdin = process.stdin.take().unwrap();
     let input = input.to_vec();
     let feeding = thread::spawn(move || {
-        // It may end before it has taken everything.
+        // It may exit before it has read all its input.
         let _ = stdin.write_all(&input);
     });
     let output = process.wait_with_output().unwrap();
@@ -30,13 +30,13 @@ fn run(args: &[&str], input: &[u8]) -> Output {
     output
 }
 
-fn said(output: &Output) -> String {
+fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 #[track_caller]
 fn assert_code(output: &Output, code: i32) {
-    assert_eq!(output.status.code(), Some(code), "{}", said(output));
+    assert_eq!(output.status.code(), Some(code), "{}", stderr(output));
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn tutorial_upper_server_reply_is_the_only_output() {
     let output = run(&[&server.addr], b"hello");
     assert_code(&output, 0);
     assert_eq!(output.stdout, b"HELLO");
-    assert_eq!(said(&output), "");
+    assert_eq!(stderr(&output), "");
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn every_byte_passes_unchanged() {
     assert_code(&output, 0);
 }
 
-/// The echo deadlock: 50 MB through a server that does not read while its replies are unread.
+/// The echo deadlock: 50 MB through a server that stops reading while its replies are unread.
 #[test]
 fn echo_returns_fifty_megabytes() {
     let (addr, _) = server(|mut peer| {
@@ -117,9 +117,9 @@ fn reply_cut_by_a_reset_exits_with_6() {
     assert_code(&output, 6);
     assert_eq!(output.stdout, b"half a rep");
     assert!(
-        said(&output).contains("reset the connection after 10 B"),
+        stderr(&output).contains("reset the connection after 10 B"),
         "{}",
-        said(&output)
+        stderr(&output)
     );
 }
 
@@ -145,9 +145,9 @@ fn refused_connection_exits_with_4_and_names_each_address() {
     let output = run(&[&port], b"");
     assert_code(&output, 4);
     assert!(
-        said(&output).contains(&format!("127.0.0.1:{port} refused")),
+        stderr(&output).contains(&format!("127.0.0.1:{port} refused")),
         "{}",
-        said(&output)
+        stderr(&output)
     );
 }
 
@@ -155,7 +155,7 @@ fn refused_connection_exits_with_4_and_names_each_address() {
 fn unknown_name_exits_with_3() {
     let output = run(&["no-such-host.invalid:80"], b"");
     assert_code(&output, 3);
-    assert!(said(&output).contains("no-such-host.invalid"));
+    assert!(stderr(&output).contains("no-such-host.invalid"));
 }
 
 #[test]
@@ -168,11 +168,15 @@ fn invalid_usage_exits_with_2_and_a_hint() {
     ] {
         let output = run(&args, b"");
         assert_code(&output, 2);
-        assert!(said(&output).contains(why), "{args:?}: {}", said(&output));
+        assert!(
+            stderr(&output).contains(why),
+            "{args:?}: {}",
+            stderr(&output)
+        );
     }
 }
 
-/// Two callers fill a queue of one; the third one's SYN is dropped, and it waits (listen(2)).
+/// Two clients fill a backlog of one; the SYN of the third is dropped, and it waits (listen(2)).
 #[test]
 fn black_hole_exits_with_5() {
     let socket = rustix::net::socket(
@@ -195,9 +199,9 @@ fn black_hole_exits_with_5() {
     let output = run(&[&addr.to_string(), "-w", "300ms"], b"");
     assert_code(&output, 5);
     assert!(
-        said(&output).contains("did not answer within 300"),
+        stderr(&output).contains("did not answer within 300"),
         "{}",
-        said(&output)
+        stderr(&output)
     );
     assert!(started.elapsed() < Duration::from_secs(5));
 }
@@ -209,7 +213,7 @@ fn silent_peer_exits_with_5_only_if_a_reply_is_due() {
         let (addr, peer) = server(move |mut peer| {
             peer.read_exact(&mut [0; 5]).unwrap();
             peer.write_all(reply).unwrap();
-            // It does not close; we do.
+            // The server does not close; the client does.
             let mut rest = Vec::new();
             let _ = peer.read_to_end(&mut rest);
             let _ = stopped.recv();
@@ -218,9 +222,9 @@ fn silent_peer_exits_with_5_only_if_a_reply_is_due() {
         assert_code(&output, code);
         assert_eq!(output.stdout, reply);
         assert!(
-            said(&output).contains("--linger-timeout"),
+            stderr(&output).contains("--linger-timeout"),
             "{}",
-            said(&output)
+            stderr(&output)
         );
         drop(stop);
         peer.join().unwrap();
@@ -239,7 +243,7 @@ fn peer_that_does_not_read_exits_with_5_and_counts_unsent() {
         &vec![b'x'; 50_000_000],
     );
     assert_code(&output, 5);
-    assert!(said(&output).contains("unsent"), "{}", said(&output));
+    assert!(stderr(&output).contains("unsent"), "{}", stderr(&output));
     drop(stop);
     peer.join().unwrap();
 }
@@ -279,9 +283,9 @@ fn unreadable_input_exits_with_1() {
         .unwrap();
     assert_code(&output, 1);
     assert!(
-        said(&output).contains("cannot read standard input"),
+        stderr(&output).contains("cannot read standard input"),
         "{}",
-        said(&output)
+        stderr(&output)
     );
     assert_eq!(peer.join().unwrap(), 0);
 }
@@ -310,8 +314,8 @@ fn explain_prints_each_call_in_order_on_stderr() {
     let output = run(&[&addr, "--explain"], b"hello\n");
     assert_code(&output, 0);
     assert_eq!(output.stdout, b"HELLO\n");
-    let told = said(&output);
-    let mut rest = told.as_str();
+    let explained = stderr(&output);
+    let mut rest = explained.as_str();
     for call in [
         "socket(AF_INET, SOCK_STREAM)",
         &format!("connect({addr})"),
@@ -323,7 +327,7 @@ fn explain_prints_each_call_in_order_on_stderr() {
     ] {
         let at = rest
             .find(call)
-            .unwrap_or_else(|| panic!("{call} is missing, or out of order:\n{told}"));
+            .unwrap_or_else(|| panic!("{call} is missing, or out of order:\n{explained}"));
         rest = &rest[at + call.len()..];
     }
 }
@@ -338,7 +342,7 @@ fn help_shows_examples_and_exit_codes() {
     }
 }
 
-/// It panicked, and called that a bug.
+/// It used to panic, and reported that as a bug.
 #[test]
 fn missing_thread_is_reported_without_panic() {
     for nth in 1..=2 {
@@ -352,11 +356,11 @@ fn missing_thread_is_reported_without_panic() {
             .output()
             .expect("strace; its Debian package is strace");
         assert_code(&output, 1);
-        let said = said(&output);
+        let err = stderr(&output);
         assert!(
-            said.starts_with("echoic: cannot start a thread: "),
-            "{nth}: {said}"
+            err.starts_with("echoic: cannot start a thread: "),
+            "{nth}: {err}"
         );
-        assert_eq!(said.lines().count(), 1, "{said}");
+        assert_eq!(err.lines().count(), 1, "{err}");
     }
 }

@@ -1,4 +1,4 @@
-//! On a terminal: what a person types and sees.
+//! `connect` on a terminal: what a user types and sees.
 
 use std::{
     fs,
@@ -16,31 +16,31 @@ use crate::{GREET, Tutorial, UPPER, pty::Pty, server};
 const CTRL_C: &str = "\x03";
 const CTRL_D: &str = "\x04";
 
-/// Answers each line in upper case until the end, then says goodbye.
+/// Answers each line in upper case until the end of the stream, then sends a goodbye.
 fn upper_lines() -> (String, JoinHandle<Vec<String>>) {
     server(|mut peer| {
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         let mut lines = BufReader::new(peer.try_clone().unwrap());
         let mut line = String::new();
         while let Ok(1..) = lines.read_line(&mut line) {
-            // It may have quit without waiting.
+            // The client may have quit without waiting.
             let _ = peer.write_all(line.to_uppercase().as_bytes());
-            heard.push(std::mem::take(&mut line));
+            received.push(std::mem::take(&mut line));
         }
         let _ = peer.write_all(b"bye\n");
-        heard
+        received
     })
 }
 
-/// Says what the test tells it to, and closes when the test does.
+/// A server that sends what the test passes to it, and closes when the test does.
 fn scripted_peer() -> (String, mpsc::SyncSender<&'static [u8]>, JoinHandle<()>) {
-    let (tell, told) = mpsc::sync_channel::<&[u8]>(10);
+    let (sender, receiver) = mpsc::sync_channel::<&[u8]>(10);
     let (addr, peer) = server(move |mut peer: TcpStream| {
-        for bytes in told {
+        for bytes in receiver {
             peer.write_all(bytes).unwrap();
         }
     });
-    (addr, tell, peer)
+    (addr, sender, peer)
 }
 
 #[test]
@@ -51,14 +51,14 @@ fn tutorial_conversation_ends_with_q() {
     pty.wait_for("◂");
     pty.wait_for(" HELLO");
     pty.wait_for(" ms");
-    // The prompt stands below the reply again.
+    // The prompt is below the reply again.
     pty.wait_for("▸ ");
     pty.press("straße\r");
     pty.wait_for_prompt_after(" STRASSE");
     pty.press("q\r");
     pty.wait_for("closed: 2 sent, 2 received, 14 B / 14 B, ");
     assert_eq!(pty.code(), Some(0));
-    let shown = String::from_utf8(pty.shown()).unwrap();
+    let shown = String::from_utf8(pty.output()).unwrap();
     assert!(
         shown.contains(&format!("connected {} in ", server.addr)),
         "{shown}"
@@ -77,7 +77,7 @@ fn tutorial_greeting_is_shown_and_ends_the_session() {
 
 #[test]
 fn q_and_colon_can_be_sent() {
-    let (addr, heard) = upper_lines();
+    let (addr, received) = upper_lines();
     let mut pty = Pty::start(&[&addr]);
     for (typed, reply) in [("\\q", " Q"), ("\\:x", " :X"), ("", "◂")] {
         pty.press(&format!("{typed}\r"));
@@ -86,23 +86,23 @@ fn q_and_colon_can_be_sent() {
     }
     pty.press("q\r");
     assert_eq!(pty.code(), Some(0));
-    assert_eq!(heard.join().unwrap(), ["q\n", ":x\n", "\n"]);
+    assert_eq!(received.join().unwrap(), ["q\n", ":x\n", "\n"]);
 }
 
 #[test]
 fn no_q_option_sends_q_as_a_line() {
-    let (addr, heard) = upper_lines();
+    let (addr, received) = upper_lines();
     let mut pty = Pty::start(&[&addr, "--no-q"]);
     pty.press("q\r");
     pty.wait_for_prompt_after(" Q");
     pty.press(":q\r");
     assert_eq!(pty.code(), Some(0));
-    assert_eq!(heard.join().unwrap(), ["q\n"]);
+    assert_eq!(received.join().unwrap(), ["q\n"]);
 }
 
 #[test]
 fn ctrl_d_half_closes_and_later_replies_are_shown() {
-    let (addr, heard) = upper_lines();
+    let (addr, received) = upper_lines();
     let mut pty = Pty::start(&[&addr]);
     assert!(pty.is_raw());
     pty.press("last\r");
@@ -111,12 +111,12 @@ fn ctrl_d_half_closes_and_later_replies_are_shown() {
     pty.wait_for(" bye");
     pty.wait_for("closed by the peer: 1 sent, 2 received");
     assert_eq!(pty.code(), Some(0));
-    assert_eq!(heard.join().unwrap(), ["last\n"]);
+    assert_eq!(received.join().unwrap(), ["last\n"]);
 }
 
 #[test]
 fn second_ctrl_d_quits_while_the_peer_stays() {
-    let (addr, tell, peer) = scripted_peer();
+    let (addr, sender, peer) = scripted_peer();
     let mut pty = Pty::start(&[&addr]);
     pty.press(CTRL_D);
     pty.wait_for_prompt_after("(FIN)");
@@ -124,13 +124,13 @@ fn second_ctrl_d_quits_while_the_peer_stays() {
     pty.wait_for_prompt_after("not sent: the sending side");
     pty.press(CTRL_D);
     assert_eq!(pty.code(), Some(0));
-    drop(tell);
+    drop(sender);
     peer.join().unwrap();
 }
 
 #[test]
 fn ctrl_c_clears_the_line_and_twice_exits_with_130() {
-    let (addr, heard) = upper_lines();
+    let (addr, received) = upper_lines();
     let mut pty = Pty::start(&[&addr]);
     pty.press(&format!("never sent{CTRL_C}"));
     pty.wait_for_prompt_after("press Ctrl-C again to quit");
@@ -140,33 +140,33 @@ fn ctrl_c_clears_the_line_and_twice_exits_with_130() {
     pty.wait_for_prompt_after("press Ctrl-C again to quit");
     pty.press(CTRL_C);
     assert_eq!(pty.code(), Some(130));
-    assert_eq!(heard.join().unwrap(), ["sent\n"]);
+    assert_eq!(received.join().unwrap(), ["sent\n"]);
 }
 
 #[test]
 fn signal_restores_the_terminal() {
     for signal in [Signal::TERM, Signal::HUP] {
-        let (addr, tell, peer) = scripted_peer();
+        let (addr, sender, peer) = scripted_peer();
         let mut pty = Pty::start(&[&addr]);
         pty.press("half a li");
         pty.wait_for("half a li");
         pty.signal(signal);
         assert_eq!(pty.code(), Some(130));
-        drop(tell);
+        drop(sender);
         peer.join().unwrap();
     }
 }
 
 #[test]
 fn peer_close_mid_line_shows_the_rest_and_ends() {
-    let (addr, tell, peer) = scripted_peer();
+    let (addr, sender, peer) = scripted_peer();
     let mut pty = Pty::start(&[&addr]);
-    tell.send(b"one\n").unwrap();
+    sender.send(b"one\n").unwrap();
     pty.wait_for_prompt_after(" one");
     pty.press("half a li");
     pty.wait_for("half a li");
-    tell.send(b"two\nthr").unwrap();
-    drop(tell);
+    sender.send(b"two\nthr").unwrap();
+    drop(sender);
     pty.wait_for(" two");
     pty.wait_for(" thr (no newline)");
     pty.wait_for("closed by the peer: 0 sent, 3 received, 0 B / 11 B");
@@ -186,25 +186,25 @@ fn peer_close_with_a_reply_due_exits_with_6() {
     peer.join().unwrap();
 }
 
-/// A terminal obeys escape sequences: a peer must not be able to speak to it.
+/// A terminal executes escape sequences: a peer must not be able to send it any.
 #[test]
 fn peer_bytes_never_reach_the_terminal_raw() {
-    let (addr, tell, peer) = scripted_peer();
+    let (addr, sender, peer) = scripted_peer();
     let mut pty = Pty::start(&[&addr]);
     let evil: &[u8] = b"\x1b]0;evil\x07\x1b[2J\xc2\x9b31m\xe2\x80\xae\xff\rend\n";
-    tell.send(evil).unwrap();
+    sender.send(evil).unwrap();
     pty.wait_for_prompt_after(r"\x1b]0;evil\x07\x1b[2J\u{9b}31m\u{202e}\xff\rend");
     pty.press(":hex on\r");
     pty.wait_for("replies as hex");
-    tell.send(evil).unwrap();
+    sender.send(evil).unwrap();
     pty.wait_for_prompt_after("1b 5d 30 3b");
     pty.press(":hex off\r:frame chunk\r");
     pty.wait_for("framing chunk, a typed line has no newline");
-    tell.send(evil).unwrap();
+    sender.send(evil).unwrap();
     pty.wait_for_prompt_after(r"\rend\n");
     pty.press("q\r");
     assert_eq!(pty.code(), Some(0));
-    let shown = pty.shown();
+    let shown = pty.output();
     for raw in [
         &b"\x1b]0"[..],
         b"\x07",
@@ -216,13 +216,13 @@ fn peer_bytes_never_reach_the_terminal_raw() {
         let found = shown.windows(raw.len()).any(|window| window == raw);
         assert!(!found, "{raw:x?} reached the terminal");
     }
-    drop(tell);
+    drop(sender);
     peer.join().unwrap();
 }
 
 #[test]
 fn prompt_commands_work_as_documented() {
-    let (addr, heard) = upper_lines();
+    let (addr, received) = upper_lines();
     let mut pty = Pty::start(&[&addr]);
     let dir = tempfile::tempdir().unwrap();
     let (letter, saved) = (dir.path().join("letter"), dir.path().join("saved"));
@@ -247,7 +247,10 @@ fn prompt_commands_work_as_documented() {
     pty.press(":fin\r");
     pty.wait_for(" bye");
     assert_eq!(pty.code(), Some(0));
-    assert_eq!(heard.join().unwrap(), ["ab\n", "from a file\n", "no end\n"]);
+    assert_eq!(
+        received.join().unwrap(),
+        ["ab\n", "from a file\n", "no end\n"]
+    );
 
     let text = fs::read_to_string(&saved).unwrap();
     for part in [r" ▸ ab\n", r" ◂ AB\n", r" ◂ FROM A FILE\n"] {
@@ -275,7 +278,7 @@ fn history_is_per_target_and_private() {
     pty.wait_for_prompt_after(" REMEMBER ME");
     pty.press(" but not this\r");
     pty.wait_for(" BUT NOT THIS");
-    // Up, and Enter.
+    // Up, then Enter.
     pty.press("\x1b[A\r");
     pty.wait_for_prompt_after(" REMEMBER ME");
     pty.press("q\r");
@@ -325,29 +328,29 @@ fn no_color_disables_colours() {
         pty.wait_for(" HELLO");
         pty.press("q\r");
         assert_eq!(pty.code(), Some(0));
-        let shown = String::from_utf8_lossy(&pty.shown()).into_owned();
+        let shown = String::from_utf8_lossy(&pty.output()).into_owned();
         assert_eq!(shown.contains("\x1b[36m◂"), coloured, "{shown}");
     }
 }
 
-/// A terminal that can do nothing gets lines, and no prompt is redrawn.
+/// A dumb terminal gets lines, and no prompt is redrawn.
 #[test]
 fn dumb_terminal_works_without_escapes() {
-    let (addr, heard) = upper_lines();
+    let (addr, received) = upper_lines();
     let mut pty = Pty::start_with(&[&addr], &[("TERM", "dumb")]);
     pty.wait_for("▸ ");
     pty.press("hello\n");
     pty.wait_for("◂ HELLO");
     pty.press("q\n");
     assert_eq!(pty.code(), Some(0));
-    assert_eq!(heard.join().unwrap(), ["hello\n"]);
-    assert!(!pty.shown().contains(&b'\x1b'));
+    assert_eq!(received.join().unwrap(), ["hello\n"]);
+    assert!(!pty.output().contains(&b'\x1b'));
 }
 
-/// A tab is a character like others; there is nothing to complete.
+/// A tab is an ordinary character; there is no completion.
 #[test]
 fn tab_is_sent_and_long_reply_truncated() {
-    let (addr, heard) = upper_lines();
+    let (addr, received) = upper_lines();
     let mut pty = Pty::start(&[&addr]);
     pty.press("a\tb\r");
     pty.wait_for_prompt_after(r" A\tB");
@@ -357,12 +360,12 @@ fn tab_is_sent_and_long_reply_truncated() {
     pty.press("q\r");
     assert_eq!(pty.code(), Some(0));
     assert_eq!(
-        heard.join().unwrap(),
+        received.join().unwrap(),
         ["a\tb\n".to_owned(), format!("{long}{long}\n")]
     );
 }
 
-/// However often: replies that pour in while lines are entered neither stop it nor get lost.
+/// Many replies that arrive while lines are entered neither stop the editor nor get lost.
 #[test]
 fn reply_flood_while_typing_is_shown_completely() {
     const LINES: usize = 20_000;
@@ -372,13 +375,13 @@ fn reply_flood_while_typing_is_shown_completely() {
         peer.read_exact(&mut asked).unwrap();
         peer.write_all(numbered("line", LINES).as_bytes()).unwrap();
         let mut lines = BufReader::new(peer.try_clone().unwrap());
-        let mut heard = String::new();
+        let mut received = String::new();
         for _ in 0..TYPED {
-            lines.read_line(&mut heard).unwrap();
+            lines.read_line(&mut received).unwrap();
         }
         peer.write_all(b"enough\n").unwrap();
-        lines.read_to_string(&mut heard).unwrap();
-        heard
+        lines.read_to_string(&mut received).unwrap();
+        received
     });
     let mut pty = Pty::start(&[&addr]);
     pty.press("go\r");
@@ -391,7 +394,7 @@ fn reply_flood_while_typing_is_shown_completely() {
     pty.press(CTRL_D);
     pty.wait_for("closed by the peer");
     assert_eq!(peer.join().unwrap(), numbered("typed", TYPED));
-    let shown = String::from_utf8(pty.shown()).unwrap();
+    let shown = String::from_utf8(pty.output()).unwrap();
     let digits = |rest: &str| {
         rest.split(|c: char| !c.is_ascii_digit())
             .next()
@@ -402,7 +405,7 @@ fn reply_flood_while_typing_is_shown_completely() {
     let wrong = numbers
         .iter()
         .zip(&in_order)
-        .find(|(shown, said)| shown != said);
+        .find(|(shown, sent)| shown != sent);
     assert_eq!(wrong, None, "lost, doubled or out of order");
     assert_eq!(numbers.len(), LINES);
     assert_eq!(pty.code(), Some(0));

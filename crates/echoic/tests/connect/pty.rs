@@ -1,4 +1,4 @@
-//! A terminal of our own making, with the program on it.
+//! A pseudo-terminal with the program on it.
 
 use std::{
     fs::File,
@@ -24,21 +24,21 @@ pub(crate) struct Pty {
     master: File,
     terminal: OwnedFd,
     before: Termios,
-    shown: Arc<Shown>,
-    /// How much of what was shown has been waited for.
+    screen: Arc<Screen>,
+    /// Length of the output that has been waited for.
     seen: usize,
-    /// Where its state is kept.
+    /// The state directory (`XDG_STATE_HOME`).
     pub(crate) state: tempfile::TempDir,
 }
 
 #[derive(Default)]
-struct Shown {
+struct Screen {
     bytes: Mutex<Vec<u8>>,
     more: Condvar,
 }
 
 impl Pty {
-    /// Starts it, and waits for the prompt.
+    /// Starts the program, and waits for the prompt.
     pub(crate) fn start(args: &[&str]) -> Self {
         let mut pty = Self::start_with(args, &[]);
         pty.wait_for("▸ ");
@@ -65,13 +65,13 @@ impl Pty {
             .spawn()
             .unwrap();
         let master = File::from(master);
-        let shown = Arc::new(Shown::default());
-        let (mut reader, told) = (master.try_clone().unwrap(), Arc::clone(&shown));
+        let shown = Arc::new(Screen::default());
+        let (mut reader, output) = (master.try_clone().unwrap(), Arc::clone(&shown));
         thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(n @ 1..) = reader.read(&mut buffer) {
-                told.bytes.lock().unwrap().extend_from_slice(&buffer[..n]);
-                told.more.notify_all();
+                output.bytes.lock().unwrap().extend_from_slice(&buffer[..n]);
+                output.more.notify_all();
             }
         });
         Self {
@@ -79,22 +79,22 @@ impl Pty {
             master,
             terminal,
             before,
-            shown,
+            screen: shown,
             seen: 0,
             state,
         }
     }
 
-    /// Presses these keys.
+    /// Types these keys.
     pub(crate) fn press(&mut self, keys: &str) {
         self.master.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Waits until `text` is shown after what was waited for before.
+    /// Waits for `text` in the output after what was waited for before.
     #[track_caller]
     pub(crate) fn wait_for(&mut self, text: &str) {
         let deadline = Instant::now() + SOON;
-        let mut bytes = self.shown.bytes.lock().unwrap();
+        let mut bytes = self.screen.bytes.lock().unwrap();
         loop {
             let found = bytes[self.seen..]
                 .windows(text.len())
@@ -109,23 +109,23 @@ impl Pty {
                 "{text:?} was not shown; what was is:\n{}",
                 String::from_utf8_lossy(&bytes)
             );
-            bytes = self.shown.more.wait_timeout(bytes, left).unwrap().0;
+            bytes = self.screen.more.wait_timeout(bytes, left).unwrap().0;
         }
     }
 
-    /// Waits until `text` is shown, and the prompt below it: keys pressed before would find no line to edit.
+    /// Waits for `text`, and for the prompt below it: keys typed earlier would find no line to edit.
     #[track_caller]
     pub(crate) fn wait_for_prompt_after(&mut self, text: &str) {
         self.wait_for(text);
         self.wait_for("▸ ");
     }
 
-    /// Everything shown so far.
-    pub(crate) fn shown(&self) -> Vec<u8> {
-        self.shown.bytes.lock().unwrap().clone()
+    /// Returns the whole output so far.
+    pub(crate) fn output(&self) -> Vec<u8> {
+        self.screen.bytes.lock().unwrap().clone()
     }
 
-    /// Whether the terminal echoes and edits by itself, as a shell left it.
+    /// Whether the terminal echoes and edits by itself, as a shell leaves it.
     fn is_cooked(&self) -> bool {
         let now = tcgetattr(&self.terminal).unwrap();
         now.local_modes == self.before.local_modes
@@ -135,13 +135,13 @@ impl Pty {
                 .contains(LocalModes::ICANON | LocalModes::ECHO)
     }
 
-    /// Sends it a signal.
+    /// Sends the program a signal.
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.process);
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
-    /// Waits for its end: the terminal is as it was before, and this is the code.
+    /// Waits for the exit; asserts that the terminal is restored, and returns the code.
     #[track_caller]
     pub(crate) fn code(&mut self) -> Option<i32> {
         let code = ended(&mut self.process).code();
@@ -149,7 +149,7 @@ impl Pty {
         code
     }
 
-    /// Whether it holds the terminal now.
+    /// Whether the program has the terminal in raw mode now.
     pub(crate) fn is_raw(&self) -> bool {
         !self.is_cooked()
     }

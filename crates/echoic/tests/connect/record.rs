@@ -1,4 +1,4 @@
-//! `--store`: the client's side of a conversation in a file, whatever it was and however it ended.
+//! `connect --store`: the client's side of a conversation is recorded, whichever way it ended.
 
 use std::{
     fs,
@@ -21,13 +21,13 @@ use tempfile::TempDir;
 
 use crate::{Tutorial, UPPER, echoic, ended, pty::Pty, server, until};
 
-/// A file to record in, in a folder of its own.
-struct Kept {
+/// A database file in a directory of its own.
+struct Recording {
     dir: TempDir,
     file: PathBuf,
 }
 
-impl Kept {
+impl Recording {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("talk.db");
@@ -49,7 +49,7 @@ impl Kept {
         log(&self.file, filter)
     }
 
-    /// Request, reply and outcome of each exchange.
+    /// Returns request, reply and outcome of each exchange.
     fn talk(&self) -> Vec<(String, String, String)> {
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let exchanges = self.log(&[]);
@@ -65,12 +65,12 @@ impl Kept {
             .collect()
     }
 
-    /// How its conversations ended: the word, bytes received, bytes sent.
+    /// Returns how the conversations ended: the reason, bytes received, bytes sent.
     fn ends(&self) -> Vec<String> {
         self.rows("SELECT how, received, sent FROM conversation ORDER BY id")
     }
 
-    /// What the file answers, a row a line.
+    /// Returns the rows of a query, one a line.
     fn rows(&self, query: &str) -> Vec<String> {
         let program = "import sqlite3, sys
 for row in sqlite3.connect(sys.argv[1]).execute(sys.argv[2]):
@@ -115,7 +115,7 @@ fn log(file: &Path, filter: &[&str]) -> Vec<Value> {
         .collect()
 }
 
-fn said(output: &Output) -> String {
+fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
@@ -125,8 +125,8 @@ fn exchange(request: &str, reply: &str, outcome: &str) -> (String, String, Strin
 
 #[test]
 fn client_and_server_records_agree_on_each_transport() {
-    let kept = Kept::new();
-    let theirs = kept.dir.path().join("theirs.db");
+    let recording = Recording::new();
+    let theirs = recording.dir.path().join("theirs.db");
     let mut serve = Command::new(env!("CARGO_BIN_EXE_echoic"))
         .args([
             "serve",
@@ -138,7 +138,7 @@ fn client_and_server_records_agree_on_each_transport() {
             "line",
         ])
         .args(["--print", "--quiet", "--store", "theirs.db"])
-        .current_dir(kept.dir.path())
+        .current_dir(recording.dir.path())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
@@ -150,7 +150,7 @@ fn client_and_server_records_agree_on_each_transport() {
         line.trim().to_owned()
     };
     let (tcp, udp) = (address(), address());
-    let at = |scheme: &str, name| format!("{scheme}:{}", kept.dir.path().join(name).display());
+    let at = |scheme: &str, name| format!("{scheme}:{}", recording.dir.path().join(name).display());
     for (endpoint, ..) in [
         (format!("{tcp}?frame=line"), "tcp"),
         (format!("udp://{udp}"), "udp"),
@@ -166,12 +166,12 @@ fn client_and_server_records_agree_on_each_transport() {
             "--linger-timeout",
             "300ms",
         ];
-        let output = kept.run(&args, b"");
-        assert!(output.status.success(), "{endpoint}: {}", said(&output));
+        let output = recording.run(&args, b"");
+        assert!(output.status.success(), "{endpoint}: {}", stderr(&output));
     }
     kill_process(Pid::from_child(&serve), Signal::TERM).unwrap();
     ended(&mut serve);
-    let (ours, theirs) = (kept.log(&[]), log(&theirs, &[]));
+    let (ours, theirs) = (recording.log(&[]), log(&theirs, &[]));
     let what = |all: &[Value]| -> Vec<Value> {
         all.iter()
             .map(|e| {
@@ -189,7 +189,7 @@ fn client_and_server_records_agree_on_each_transport() {
     assert_eq!(what(&ours), what(&theirs));
     assert_eq!(ours.len(), 8);
     assert!(ours.iter().all(|e| e["svc"] == "connect"));
-    // The same filters: by protocol, by the port that was called, by who was called, by what came.
+    // The same filters: protocol, port, peer and content.
     let port = tcp.rsplit(':').next().unwrap();
     for (filter, found) in [
         ("proto:unixgram", 2),
@@ -200,23 +200,23 @@ fn client_and_server_records_agree_on_each_transport() {
         ("is:unsent", 0),
         ("lat:<10s since:1h conv:2 n:2", 1),
     ] {
-        assert_eq!(kept.log(&[filter]).len(), found, "{filter}");
+        assert_eq!(recording.log(&[filter]).len(), found, "{filter}");
     }
-    let ends = kept.ends();
+    let ends = recording.ends();
     let expected = [
         "peer-closed 12 12",
-        "left 10 10",
+        "closed-by-us 10 10",
         "peer-closed 12 12",
-        "left 10 10",
+        "closed-by-us 10 10",
     ];
     assert_eq!(ends, expected);
 }
 
 #[test]
 fn prompt_session_is_recorded() {
-    let kept = Kept::new();
+    let recording = Recording::new();
     let tutorial = Tutorial::start(UPPER);
-    let mut pty = Pty::start(&[&tutorial.addr, "--store", kept.file.to_str().unwrap()]);
+    let mut pty = Pty::start(&[&tutorial.addr, "--store", recording.file.to_str().unwrap()]);
     pty.press("hello\r");
     pty.wait_for_prompt_after(" HELLO");
     pty.press(":frame chunk\r");
@@ -229,14 +229,14 @@ fn prompt_session_is_recorded() {
         exchange("hello\n", "HELLO\n", "ok"),
         exchange("two words", "TWO WORDS", "ok"),
     ];
-    assert_eq!(kept.talk(), expected);
-    assert_eq!(kept.ends(), ["aborted 15 15"]);
-    assert_eq!(kept.log(&["end:rst"]).len(), 2);
+    assert_eq!(recording.talk(), expected);
+    assert_eq!(recording.ends(), ["reset-by-us 15 15"]);
+    assert_eq!(recording.log(&["end:rst"]).len(), 2);
 }
 
 #[test]
 fn each_ending_is_recorded() {
-    let kept = Kept::new();
+    let recording = Recording::new();
     let hold = |mut peer: TcpStream| {
         let _ = peer.read_to_end(&mut Vec::new());
         thread::sleep(Duration::from_millis(500));
@@ -245,30 +245,30 @@ fn each_ending_is_recorded() {
         peer.write_all(b"bye").unwrap();
         std::io::copy(&mut peer, &mut std::io::sink()).unwrap();
     });
-    kept.run(&[&addr], b"");
+    recording.run(&[&addr], b"");
     let (addr, _) = server(|mut peer| {
         peer.read_exact(&mut [0; 1]).unwrap();
         peer.write_all(b"A").unwrap();
         let linger = rustix::net::sockopt::set_socket_linger(&peer, Some(Duration::ZERO));
         linger.unwrap();
     });
-    kept.run(&[&addr, "--hold"], b"a");
+    recording.run(&[&addr, "--hold"], b"a");
     let (addr, _) = server(hold);
-    kept.run(&[&addr, "--linger-timeout", "50ms"], b"ab");
+    recording.run(&[&addr, "--linger-timeout", "50ms"], b"ab");
     let (addr, _) = server(hold);
-    kept.run(&[&addr, "--hold", "--idle-timeout", "50ms"], b"abc");
+    recording.run(&[&addr, "--hold", "--idle-timeout", "50ms"], b"abc");
     let (addr, _) = server(|mut peer| {
         peer.write_all(b"found").unwrap();
         let _ = peer.read(&mut [0; 100]);
     });
-    kept.run(&[&addr, "--expect", "found", "--recv-only"], b"");
-    // Longer than the record of what fits into the buffers can take.
+    recording.run(&[&addr, "--expect", "found", "--recv-only"], b"");
+    // Longer than it takes to record what fits into the buffers.
     let (addr, _) = server(|peer| {
         thread::sleep(Duration::from_secs(20));
         drop(peer);
     });
-    kept.run(&[&addr, "--write-timeout", "50ms"], &vec![b'x'; 20 << 20]);
-    let ends = kept.ends();
+    recording.run(&[&addr, "--write-timeout", "50ms"], &vec![b'x'; 20 << 20]);
+    let ends = recording.ends();
     let words: Vec<_> = ends
         .iter()
         .map(|end| end.split(' ').next().unwrap())
@@ -276,10 +276,10 @@ fn each_ending_is_recorded() {
     let expected = [
         "peer-closed",
         "peer-reset",
-        "not-closing",
-        "idle",
-        "left",
-        "not-reading",
+        "linger-timeout",
+        "idle-timeout",
+        "closed-by-us",
+        "write-timeout",
     ];
     assert_eq!(words, expected);
     assert_eq!(
@@ -287,12 +287,12 @@ fn each_ending_is_recorded() {
         [
             "peer-closed 3 0",
             "peer-reset 1 1",
-            "not-closing 0 2",
-            "idle 0 3",
-            "left 5 0"
+            "linger-timeout 0 2",
+            "idle-timeout 0 3",
+            "closed-by-us 5 0"
         ]
     );
-    let talk = kept.talk();
+    let talk = recording.talk();
     assert_eq!(talk[0], exchange("", "bye", "ok"));
     assert_eq!(talk[1], exchange("a", "A", "ok"));
     assert_eq!(talk[2], exchange("ab", "", "unanswered"));
@@ -305,54 +305,54 @@ fn each_ending_is_recorded() {
 
 #[test]
 fn locked_file_is_rejected_before_connecting() {
-    let kept = Kept::new();
+    let recording = Recording::new();
     let (addr, _peer) = server(|mut peer| peer.read_to_end(&mut Vec::new()));
-    let mut holder = kept
+    let mut holder = recording
         .connect(&[&addr])
         .stdin(Stdio::piped())
         .spawn()
         .unwrap();
     until("it is held", || {
-        fs::read_to_string(kept.dir.path().join("talk.db-lock"))
+        fs::read_to_string(recording.dir.path().join("talk.db-lock"))
             .ok()
             .filter(|pid| !pid.is_empty())
     });
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
-    nobody.set_nonblocking(true).unwrap();
-    let output = kept.run(&[&nobody.local_addr().unwrap().to_string()], b"x");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let output = recording.run(&[&listener.local_addr().unwrap().to_string()], b"x");
     assert_eq!(output.status.code(), Some(1));
     let held = format!("is held by another echoic (pid {})", holder.id());
-    assert!(said(&output).contains(&held), "{}", said(&output));
-    assert!(nobody.accept().is_err(), "nobody was called");
+    assert!(stderr(&output).contains(&held), "{}", stderr(&output));
+    assert!(listener.accept().is_err(), "no connection was made");
     drop(holder.stdin.take());
     assert!(ended(&mut holder).success());
 }
 
 #[test]
 fn failed_connection_leaves_no_file() {
-    let kept = Kept::new();
+    let recording = Recording::new();
     let port = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
         .unwrap();
-    let output = kept.run(&[&port.to_string()], b"x");
+    let output = recording.run(&[&port.to_string()], b"x");
     assert_eq!(output.status.code(), Some(4));
-    assert_eq!(fs::read_dir(kept.dir.path()).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(recording.dir.path()).unwrap().count(), 0);
 
-    // One that was there is left as it was.
+    // An existing file is left unchanged.
     let (addr, _) = server(drop);
-    kept.run(&[&addr], b"");
-    let output = kept.run(&[&port.to_string()], b"x");
+    recording.run(&[&addr], b"");
+    let output = recording.run(&[&port.to_string()], b"x");
     assert_eq!(output.status.code(), Some(4));
-    assert_eq!(kept.ends(), ["peer-closed 0 0"]);
+    assert_eq!(recording.ends(), ["peer-closed 0 0"]);
 }
 
-/// As `end` in `each_ending_is_recorded`, for a reader of our output that goes before the end.
+/// Like `end` in `each_ending_is_recorded`, for a reader of our output that closes it early.
 #[test]
 fn closed_stdout_is_recorded_as_an_ending() {
-    let kept = Kept::new();
+    let recording = Recording::new();
     let (addr, _) = server(|mut peer| while peer.write_all(&[b'y'; 1024]).is_ok() {});
-    let mut child = kept
+    let mut child = recording
         .connect(&[&addr, "--hold"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -360,26 +360,26 @@ fn closed_stdout_is_recorded_as_an_ending() {
         .unwrap();
     child.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
     assert!(ended(&mut child).success(), "that is no failure");
-    let ends = kept.ends();
-    assert!(ends[0].starts_with("unread "), "{ends:?}");
+    let ends = recording.ends();
+    assert!(ends[0].starts_with("output-closed "), "{ends:?}");
 }
 
 #[test]
 fn peer_half_close_is_recorded() {
-    let kept = Kept::new();
-    let (addr, heard) = server(|mut peer| {
+    let recording = Recording::new();
+    let (addr, received) = server(|mut peer| {
         peer.write_all(b"bye").unwrap();
         peer.shutdown(Shutdown::Write).unwrap();
         let mut all = Vec::new();
         peer.read_to_end(&mut all).unwrap();
         all
     });
-    kept.run(&[&addr], b"an upload");
-    assert_eq!(heard.join().unwrap(), b"an upload");
-    // It has ended before we did, or we before it.
+    recording.run(&[&addr], b"an upload");
+    assert_eq!(received.join().unwrap(), b"an upload");
+    // Either side may have closed first.
     let (addr, _) = server(|mut peer| peer.read_to_end(&mut Vec::new()));
-    kept.run(&[&addr], b"hello");
-    let marks = kept.rows("SELECT conversation, what, a FROM mark");
+    recording.run(&[&addr], b"hello");
+    let marks = recording.rows("SELECT conversation, what, a FROM mark");
     assert!(
         marks.is_empty() || marks == ["1 half-closed 3"],
         "{marks:?}"
@@ -388,12 +388,12 @@ fn peer_half_close_is_recorded() {
         peer.shutdown(Shutdown::Write).unwrap();
         thread::sleep(Duration::from_millis(200));
     });
-    kept.run(&[&addr, "--hold"], b"");
-    let marks = kept.rows("SELECT what, a FROM mark WHERE conversation = 3");
+    recording.run(&[&addr, "--hold"], b"");
+    let marks = recording.rows("SELECT what, a FROM mark WHERE conversation = 3");
     assert_eq!(marks, ["half-closed 0"]);
 }
 
-/// Somebody who writes in the file and takes his time, until told to go on.
+/// A writer that holds the database's write lock until released.
 fn lock_store(file: &Path) -> impl FnOnce() + Send + use<> {
     let program = "import sqlite3, sys
 db = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)
@@ -416,10 +416,10 @@ db.execute('ROLLBACK')";
     }
 }
 
-/// What goes through an echo in the tests of slow stores, after a first word.
+/// The bytes sent through an echo server in the tests of slow stores, after a first message.
 const BYTES: u64 = 50 << 20;
 
-/// An echo that counts what has come.
+/// An echo server that counts the received bytes.
 fn counting_echo() -> (String, Arc<AtomicU64>) {
     let passed = Arc::new(AtomicU64::new(0));
     let came = Arc::clone(&passed);
@@ -433,7 +433,8 @@ fn counting_echo() -> (String, Arc<AtomicU64>) {
     (addr, passed)
 }
 
-/// Has `command` bring a first word and all the bytes to an echo and back; before them `first_came` is waited for.
+/// Runs `command`, which sends a first message and all the bytes to an echo server and back; `first_came` is awaited
+/// before the bytes.
 fn send_through_echo(command: &mut Command, first_came: impl FnOnce()) {
     let mut child = command
         .stdin(Stdio::piped())
@@ -450,27 +451,27 @@ fn send_through_echo(command: &mut Command, first_came: impl FnOnce()) {
     });
     let output = child.wait_with_output().unwrap();
     saying.join().unwrap();
-    assert_eq!(said(&output), "");
+    assert_eq!(stderr(&output), "");
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(output.stdout.len() as u64, BYTES + 5);
 }
 
-/// Found with 200 MB through an echo: four exchanges in five were not recorded, as nothing waited for the store.
+/// Found with 200 MB through an echo server: four of five exchanges were not recorded, as nothing waited for the store.
 #[test]
 fn slow_store_is_waited_for_without_loss() {
     let (addr, _) = counting_echo();
     let started = Instant::now();
     send_through_echo(echoic().arg(&addr), || {});
-    // Time enough for all of it, and less than what makes a store one that has failed.
+    // Time enough for all of it, and less than the time after which a store counts as failed.
     let how_long = (started.elapsed() * 2).min(Duration::from_secs(3));
 
-    let kept = Kept::new();
+    let recording = Recording::new();
     let (addr, passed) = counting_echo();
     let (unlocking, unlocked) = mpsc::sync_channel(1);
-    let file = kept.file.clone();
-    send_through_echo(&mut kept.connect(&[&addr]), || {
+    let file = recording.file.clone();
+    send_through_echo(&mut recording.connect(&[&addr]), || {
         until("the first is recorded", || {
-            let recorded = kept.rows("SELECT count(*) FROM run WHERE said = x'6669727374'");
+            let recorded = recording.rows("SELECT count(*) FROM run WHERE said = x'6669727374'");
             (recorded == ["1"]).then_some(())
         });
         let unlock = lock_store(&file);
@@ -484,36 +485,42 @@ fn slow_store_is_waited_for_without_loss() {
     let meanwhile = unlocked.recv().unwrap();
     assert!(
         meanwhile < BYTES / 2,
-        "{meanwhile} bytes went by a store that kept nothing, in {how_long:?}"
+        "{meanwhile} bytes passed while the store recorded nothing, in {how_long:?}"
     );
-    let sums = kept.rows("SELECT sum(length(req)), sum(length(rep)) FROM exchange");
+    let sums = recording.rows("SELECT sum(length(req)), sum(length(rep)) FROM exchange");
     assert_eq!(sums, [format!("{0} {0}", BYTES + 5)]);
-    assert_eq!(kept.ends(), [format!("peer-closed {0} {0}", BYTES + 5)]);
+    assert_eq!(
+        recording.ends(),
+        [format!("peer-closed {0} {0}", BYTES + 5)]
+    );
 }
 
 #[test]
 fn full_disk_is_reported_and_the_wire_unaffected() {
     const BYTES: usize = 4 << 20;
     let talk = |limit: &str| {
-        let kept = Kept::new();
+        let recording = Recording::new();
         let (addr, peer) = server(|mut peer| {
             let mut back = peer.try_clone().unwrap();
             std::io::copy(&mut peer, &mut back).unwrap()
         });
-        // A file may not grow beyond this; the signal that would end us is ignored, and the write fails.
+        // The file may not grow beyond this (`RLIMIT_FSIZE`); the signal that would kill the process is ignored, and
+        // the write fails.
         let script = format!("trap '' XFSZ; {limit} exec \"$@\"");
         let mut command = Command::new("bash");
         command
             .args(["-c", &script, "bash"])
             .arg(env!("CARGO_BIN_EXE_echoic"));
-        command.args(["connect", &addr, "--store"]).arg(&kept.file);
+        command
+            .args(["connect", &addr, "--store"])
+            .arg(&recording.file);
         let input: Vec<u8> = (0..BYTES).map(|i| (i % 251) as u8).collect();
         let output = run(&mut command, &input);
-        // Before the peer is waited for: whoever could not begin has called nobody.
-        assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+        // It fails before it connects, so no peer is needed.
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
         assert_eq!(peer.join().unwrap(), BYTES as u64);
         assert!(output.stdout == input, "{} bytes came", output.stdout.len());
-        said(&output)
+        stderr(&output)
     };
     let full = talk("ulimit -f 1000;");
     assert!(
@@ -521,19 +528,19 @@ fn full_disk_is_reported_and_the_wire_unaffected() {
             && (full.contains("exchanges were") || full.contains("echoic: 1 exchange was")),
         "{full}"
     );
-    assert_eq!(talk(""), "", "with room there is nothing to say");
+    assert_eq!(talk(""), "", "with room there is no message");
 }
 
 #[test]
 fn signal_ends_cleanly_and_crash_is_reported_on_next_start() {
-    let kept = Kept::new();
+    let recording = Recording::new();
     for signal in [Signal::INT, Signal::TERM, Signal::KILL] {
         let (addr, _) = server(|mut peer| {
             peer.read_exact(&mut [0; 3]).unwrap();
             peer.write_all(b"reply").unwrap();
             let _ = peer.read(&mut [0; 1]);
         });
-        let mut child = kept
+        let mut child = recording
             .connect(&[&addr, "--send", "ask", "--hold"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -546,7 +553,7 @@ fn signal_ends_cleanly_and_crash_is_reported_on_next_start() {
             .unwrap()
             .read_exact(&mut reply)
             .unwrap();
-        let recorded = || log(&kept.file, &["rep:reply", "is:open"]).len() == 1;
+        let recorded = || log(&recording.file, &["rep:reply", "is:open"]).len() == 1;
         until("it is recorded while it is open", || {
             recorded().then_some(())
         });
@@ -555,10 +562,15 @@ fn signal_ends_cleanly_and_crash_is_reported_on_next_start() {
         assert_eq!(code, (signal != Signal::KILL).then_some(130));
     }
     let (addr, _) = server(drop);
-    kept.run(&[&addr], b"");
+    recording.run(&[&addr], b"");
     assert_eq!(
-        kept.ends(),
-        ["left 5 3", "left 5 3", "lost 5 3", "peer-closed 0 0"]
+        recording.ends(),
+        [
+            "closed-by-us 5 3",
+            "closed-by-us 5 3",
+            "process-died 5 3",
+            "peer-closed 0 0"
+        ]
     );
 }
 
@@ -567,8 +579,8 @@ fn store_option_accepts_only_a_file() {
     let output = echoic().args([":1", "--store", "memory"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(
-        said(&output).contains("expected a file"),
+        stderr(&output).contains("expected a file"),
         "{}",
-        said(&output)
+        stderr(&output)
     );
 }

@@ -1,20 +1,20 @@
-//! `--allow` and `--deny`: who is not meant is told so by a clean end, and the record says why.
+//! `--allow` and `--deny`: a denied client gets a clean end of stream, and the record has the reason.
 
 use std::net::SocketAddr;
 
 use crate::harness::{Serve, python};
 
-/// Calls from an address, says something, and prints how it ended.
+/// Connects from an address, sends something, and prints how the connection ended.
 const CALLER: &str = "
 import socket, sys
 source, port = sys.argv[1], int(sys.argv[2])
 with socket.create_connection(('127.0.0.1', port), 30, (source, 0)) as peer:
     peer.sendall(b'hello')
     peer.shutdown(socket.SHUT_WR)
-    heard = b''
+    received = b''
     while part := peer.recv(1024):
-        heard += part
-    print(repr(heard))
+        received += part
+    print(repr(received))
 ";
 
 #[track_caller]
@@ -37,8 +37,8 @@ fn allowed_peers_are_answered_and_denied_get_a_clean_close() {
         let args = [&["upper=127.0.0.1:0"], options].concat();
         let serve = Serve::start(&args);
         let (home, at) = (serve.home.clone(), serve.at[0]);
-        let heard = (call("127.0.0.1", at), call("127.0.0.2", at));
-        assert_eq!((&*heard.0, &*heard.1), (one, two), "{options:?}");
+        let received = (call("127.0.0.1", at), call("127.0.0.2", at));
+        assert_eq!((&*received.0, &*received.1), (one, two), "{options:?}");
         let admitted = [one, two].iter().filter(|end| **end == IN).count();
         assert_eq!(serve.stop().served, admitted as u64);
         for (source, end) in [("127.0.0.1", one), ("127.0.0.2", two)] {
@@ -63,11 +63,11 @@ fn each_endpoint_may_have_its_own_access_list() {
         "--deny",
         "127.0.0.1",
     ]);
-    let heard: Vec<String> = serve.at.iter().map(|at| call("127.0.0.2", *at)).collect();
-    assert_eq!(heard, ["b'HELLO'\n", "b''\n", "b'HELLO'\n"]);
-    let heard: Vec<String> = serve.at.iter().map(|at| call("127.0.0.1", *at)).collect();
-    // What an endpoint says for itself stands for what is said of all.
-    assert_eq!(heard, ["b''\n", "b'HELLO'\n", "b''\n"]);
+    let received: Vec<String> = serve.at.iter().map(|at| call("127.0.0.2", *at)).collect();
+    assert_eq!(received, ["b'HELLO'\n", "b''\n", "b'HELLO'\n"]);
+    let received: Vec<String> = serve.at.iter().map(|at| call("127.0.0.1", *at)).collect();
+    // An endpoint's own list replaces the list for all endpoints.
+    assert_eq!(received, ["b''\n", "b'HELLO'\n", "b''\n"]);
     let out = serve.out.clone();
     serve.stop();
     let denied: Vec<serde_json::Value> = out

@@ -1,4 +1,4 @@
-//! What is said after `?` holds at that endpoint and at no other.
+//! Options after `?` apply to that endpoint only.
 
 use std::{
     fs, thread,
@@ -22,7 +22,7 @@ fn each_option_applies_only_to_its_endpoint() {
     };
     Talk::to(plain).ask("NO LIMIT AND NO LINE", "no limit and no line");
     let mut talk = Talk::to(short);
-    talk.say("four\nfives\n");
+    talk.send("four\nfives\n");
     assert_eq!(talk.rest(), b"FOUR\n");
     assert_eq!(Talk::to(greet).rest(), b"hi\n&bye");
     Talk::to(echo).ask(b"\x03abc\x00", b"abc\n\n");
@@ -44,11 +44,11 @@ fn each_timeout_applies_only_to_its_endpoint() {
         "upper=:0?frame=line",
     ]);
     let mut patient = Talk::to(serve.at[3]);
-    patient.say("not fini");
+    patient.send("not fini");
     let since = Instant::now();
     let mut idle = Talk::to(serve.at[0]);
     let mut partial = Talk::to(serve.at[1]);
-    partial.say("not fini");
+    partial.send("not fini");
     let stalled = Talk::to(serve.at[2]);
     assert_eq!((idle.rest(), partial.rest()), (vec![], vec![]));
     let took = since.elapsed();
@@ -56,7 +56,7 @@ fn each_timeout_applies_only_to_its_endpoint() {
     let home = serve.home.clone();
     let how = || home.sql("SELECT how FROM conversation WHERE how IS NOT NULL ORDER BY how");
     until("all three have ended", || {
-        how() == ["idle", "not-reading", "partial"]
+        how() == ["idle-timeout", "message-timeout", "write-timeout"]
     });
     patient.ask("shed\n", "NOT FINISHED\n");
     drop(stalled);
@@ -73,12 +73,12 @@ fn backlog_and_send_buffer_reach_the_kernel() {
     ]);
     serve.err.wait_for("listen(7)");
     serve.err.wait_for("listen(9)");
-    // Neither is read from: what the system took for it is its buffers.
+    // Neither is read: the amount the kernel took is the size of its buffers.
     let _unread = [Talk::to(serve.at[0]), Talk::to(serve.at[1])];
     let home = serve.home.clone();
     let sent = |port: u16| {
         let rows = home.sql(&format!(
-            "SELECT sent FROM conversation WHERE how = 'not-reading' AND local LIKE '%:{port}'"
+            "SELECT sent FROM conversation WHERE how = 'write-timeout' AND local LIKE '%:{port}'"
         ));
         rows.first().map(|sent| sent.parse::<u64>().unwrap())
     };
@@ -131,8 +131,8 @@ fn unknown_endpoint_option_lists_the_known_ones() {
     );
 }
 
-/// Milliseconds that a server has used of CPUs, all its threads together: `utime` and `stime` of `/proc/PID/stat`, which
-/// are hundredths of a second (proc(5)).
+/// Returns the CPU time in milliseconds that a server has used, all threads together: `utime` and `stime` of
+/// `/proc/PID/stat`, in hundredths of a second (proc(5)).
 fn used(serve: &Serve) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{}/stat", serve.id())).unwrap();
     let (_, fields) = stat.rsplit_once(')').unwrap();
@@ -157,7 +157,7 @@ fn busy_polling_worker_polls_after_a_message_then_sleeps() {
         ];
         Serve::start(&[&options[..], more].concat())
     };
-    // What a message makes it use, one now and one then; fewer of them, once that is more than enough.
+    // CPU time for messages that arrive one at a time; fewer are sent once the result is clear.
     let each = |serve: &Serve| {
         let (mut talk, before) = (Talk::to(serve.at[0]), used(serve));
         let mut messages = 0;
@@ -170,7 +170,7 @@ fn busy_polling_worker_polls_after_a_message_then_sleeps() {
     };
     let (looking, sleeping) = (serve(&["--busy-poll", "100ms"]), serve(&[]));
     let (looks, sleeps) = (each(&looking), each(&sleeping));
-    // Others may keep it from its core for a part of the time.
+    // Other processes may take its core for a part of the time.
     assert!(
         looks >= PATIENCE_MS / 10 && looks > 4 * sleeps,
         "a message costs {looks} ms and {sleeps} ms"

@@ -1,4 +1,4 @@
-//! Unix sockets: how they are called, whose their file is, and what becomes of it.
+//! Unix sockets: how clients connect, the permissions of the file, and when it is removed.
 
 use std::{
     fs,
@@ -18,7 +18,7 @@ use std::{
 
 use crate::harness::{Home, Ran, SOON, Serve, run, tool};
 
-/// A conversation over a Unix socket, as a test holds it.
+/// A conversation over a Unix socket.
 #[derive(Debug)]
 pub(crate) struct Talk(UnixStream);
 
@@ -40,23 +40,23 @@ impl Talk {
         Self(stream)
     }
 
-    /// Says this and hears that.
+    /// Sends a request and expects a reply.
     #[track_caller]
-    pub(crate) fn ask(&mut self, say: &str, hear: &str) {
-        self.0.write_all(say.as_bytes()).unwrap();
-        let mut heard = vec![0; hear.len()];
-        self.0.read_exact(&mut heard).unwrap();
-        assert_eq!(String::from_utf8_lossy(&heard), hear);
+    pub(crate) fn ask(&mut self, request: &str, reply: &str) {
+        self.0.write_all(request.as_bytes()).unwrap();
+        let mut received = vec![0; reply.len()];
+        self.0.read_exact(&mut received).unwrap();
+        assert_eq!(String::from_utf8_lossy(&received), reply);
     }
 
-    /// Ends our half, and hears the rest to a clean end.
+    /// Shuts down our half, and reads the rest to a clean end.
     #[track_caller]
     pub(crate) fn finish(self) -> Vec<u8> {
         self.0.shutdown(Shutdown::Write).unwrap();
         self.rest()
     }
 
-    /// Hears everything to a clean end.
+    /// Reads to a clean end.
     #[track_caller]
     pub(crate) fn rest(mut self) -> Vec<u8> {
         let mut rest = Vec::new();
@@ -65,7 +65,7 @@ impl Talk {
     }
 }
 
-/// Permissions of a socket's file.
+/// Returns the mode of a socket's file.
 #[track_caller]
 fn mode(path: &Path) -> u32 {
     let file = fs::symlink_metadata(path).unwrap();
@@ -73,7 +73,7 @@ fn mode(path: &Path) -> u32 {
     file.permissions().mode() & 0o7777
 }
 
-/// `echoic ARGS` in `home`, under a mask that takes nothing away.
+/// Returns the command `echoic ARGS` in `home`, with a umask of 0.
 fn with_umask_zero(home: &Home, args: &[&str]) -> Command {
     let program = home.echoic(&[]);
     let mut shell = Command::new("sh");
@@ -87,13 +87,13 @@ fn with_umask_zero(home: &Home, args: &[&str]) -> Command {
 
 const PYTHON: &str = "
 import socket, sys
-name, said = sys.argv[1], sys.argv[2].encode()
+name, request = sys.argv[1], sys.argv[2].encode()
 with socket.socket(socket.AF_UNIX) as peer:
     peer.connect('\\0' + name[1:] if name.startswith('@') else name)
-    peer.sendall(said)
+    peer.sendall(request)
     peer.shutdown(socket.SHUT_WR)
-    while heard := peer.recv(1024):
-        sys.stdout.write(heard.decode())
+    while received := peer.recv(1024):
+        sys.stdout.write(received.decode())
 ";
 
 #[test]
@@ -114,13 +114,13 @@ fn python_socat_and_nc_connect_by_path_and_abstract_name() {
         [&*long, "unix:./x.sock", &format!("unix:{name}")]
     );
     let path = long.strip_prefix("unix:").unwrap();
-    for (at, said, reply) in [
+    for (at, request, reply) in [
         (path, "Hi Ö", "hi ö"),
         ("./x.sock", "Hi ß", "HI SS"),
         (&name, "Hi ß", "Hi ß"),
     ] {
         let mut python = tool("python3", "python3");
-        python.args(["-c", PYTHON, at, said]);
+        python.args(["-c", PYTHON, at, request]);
         let mut socat = tool("socat", "socat");
         socat.args(["-t30", "-"]);
         socat.arg(match at.strip_prefix('@') {
@@ -131,7 +131,7 @@ fn python_socat_and_nc_connect_by_path_and_abstract_name() {
         nc.args(["-N", "-U", at]);
         for mut peer in [python, socat, nc] {
             home.settle(&mut peer);
-            assert_eq!(run(&mut peer, said.as_bytes()).good(), reply, "{peer:?}");
+            assert_eq!(run(&mut peer, request.as_bytes()).good(), reply, "{peer:?}");
         }
     }
     assert_eq!(serve.stop().served, 9);
@@ -141,7 +141,7 @@ fn python_socat_and_nc_connect_by_path_and_abstract_name() {
     assert_eq!(logged.len(), 3);
     assert_eq!(
         logged[0]["peer"], "unix:",
-        "a caller without a name has none"
+        "an unnamed client has no address"
     );
 }
 
@@ -162,7 +162,7 @@ fn socket_file_is_private_unless_mode_is_given() {
         &["./own.sock", "./own-too.sock?mode=600", "--mode", "640"],
     );
     assert_eq!((at("own.sock"), at("own-too.sock")), (0o640, 0o600));
-    // The mask that made it so was for the socket's file only.
+    // The umask was changed for the socket's file only.
     let record = fs::metadata(home.store()).unwrap().permissions().mode();
     assert_eq!(record & 0o077, 0, "{record:o}");
     drop(serve);
@@ -182,9 +182,9 @@ fn d29_socket_file_of_a_dead_server_is_replaced() {
     serve.stop();
     assert!(!path.exists(), "it goes with its server");
 
-    // One that was killed leaves its own, and the next one starts all the same.
+    // A killed server leaves its file, and the next one starts all the same.
     Serve::start_in(&home, &["upper=./left.sock"]).kill();
-    assert!(path.exists(), "nobody was there to remove it");
+    assert!(path.exists(), "a killed server cannot remove it");
     let again = Serve::start_in(&home, &["upper=./left.sock"]);
     Talk::to(&path).ask("again", "AGAIN");
     drop(again);
@@ -196,7 +196,7 @@ fn file_that_is_not_a_stale_socket_is_not_touched() {
     let home = Home::new();
     let at = |name: &str| home.path().join(name);
     let live = UnixListener::bind(at("live")).unwrap();
-    // A queue that is full is no proof of death either.
+    // A full backlog does not mean that the server is dead.
     let _waiting = UnixStream::connect(at("live")).unwrap();
     let _messages = UnixDatagram::bind(at("messages")).unwrap();
     fs::write(at("file"), "mine").unwrap();
@@ -248,7 +248,7 @@ fn held_name_is_reported_with_its_owner_and_freed_after() {
     let name = format!("unix:@echoic-test-held-{}", std::process::id());
     let serve = Serve::start(&[&name, "unix:held.sock", "unixgram:held.messages"]);
     let owner = format!("in use by echoic (pid {})", serve.id());
-    // Wherever it is called from, and by whichever way its folder is written.
+    // Whatever path to the file is used.
     let folder = serve.home.path();
     fs::create_dir(folder.join("below")).unwrap();
     let absolute = format!("unix:{}/held.sock", folder.display());
@@ -264,7 +264,7 @@ fn held_name_is_reported_with_its_owner_and_freed_after() {
         let (_, written) = called.split_once(':').unwrap();
         assert!(err.contains(&owner) && err.contains(written), "{err}");
     }
-    // One of the same name in another folder is another.
+    // A file of the same name in another directory is a different socket.
     drop(Serve::start(&["unix:held.sock"]));
     serve.stop();
     let next = Serve::start(&[&name]);
@@ -279,15 +279,15 @@ n = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); n.settimeout(20); n.bind('
 n.sendto(b'named', 'g'); print(n.recv(99))
 ";
 
-/// With strict durability it is put down before it can be known that it will not leave.
+/// With strict durability the run is written before it is known that the reply will not be sent.
 #[test]
 fn reply_the_system_refuses_is_never_recorded_as_sent() {
     for durability in ["normal", "strict"] {
         let serve = Serve::start(&["unixgram:./g", "--durability", durability]);
         let mut python = tool("python3", "python3");
         serve.home.settle(&mut python);
-        let heard = run(python.args(["-c", NAMELESS]), b"").good();
-        assert_eq!(heard, "b'NAMED'\n");
+        let received = run(python.args(["-c", NAMELESS]), b"").good();
+        assert_eq!(received, "b'NAMED'\n");
         let home = serve.home.clone();
         serve.stop();
         assert_eq!(

@@ -1,6 +1,6 @@
-"""Says messages under one framing and hears the answers under another, with encoders of its own.
+"""Sends messages under one framing and receives the replies under another, with encoders of its own.
 
-peer.py MAPPING PORT HEARD/SAID...: at each port in three ways: a write a message, a write a byte, one write for all. What
+peer.py MAPPING PORT INBOUND/OUTBOUND...: at each port in three ways: a write a message, a write a byte, one write for all. What
 is to come back is each message as MAPPING (echo, upper) has it. Prints how many there were.
 """
 
@@ -66,13 +66,13 @@ async def decode(framing, reader):
     return await reader.readexactly(int(framing.removeprefix("fixed:")))
 
 
-def bodies(heard, said):
-    """Messages that both framings can hold: none, one byte, text, bytes that are no text, and as many as u8 can say."""
-    if heard.startswith("fixed:"):
-        size = int(heard.removeprefix("fixed:"))
+def bodies(inbound, outbound):
+    """Messages that both framings can hold: none, one byte, text, bytes that are no text, and as many as u8 can announce."""
+    if inbound.startswith("fixed:"):
+        size = int(inbound.removeprefix("fixed:"))
         return [(text * size)[:size] for text in (b"a", "straßen ".encode(), bytes(range(1, 256)))]
     some = [b"", b"x", "straße".encode(), b"", bytes(range(256)).replace(b"\r", b"")[:250], b"\xff\xfe", b"a" * 255]
-    ends = [end for end in (end_of(heard), end_of(said)) if end]
+    ends = [end for end in (end_of(inbound), end_of(outbound)) if end]
     assert all(len(body) < 256 for body in some)
     for end in ends:
         some = [body.replace(end, b"") for body in some]
@@ -85,28 +85,28 @@ def upper(body):
 
 
 async def talk(mapping, port, frames, way):
-    heard, _, said = frames.partition("/")
-    said = said or heard
+    inbound, _, outbound = frames.partition("/")
+    outbound = outbound or inbound
     reader, writer = await asyncio.open_connection("127.0.0.1", int(port))
     writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    messages = bodies(heard, said)
-    frames = [encode(heard, body) for body in messages]
+    messages = bodies(inbound, outbound)
+    frames = [encode(inbound, body) for body in messages]
     if way == "pipelined":
         writer.write(b"".join(frames))
     for body, frame in zip(messages, frames):
         for i in range(len(frame) if way == "bytes" else 0):
             writer.write(frame[i:i + 1])
-            # The server's turn: a byte is a write, and mostly a read.
+            # Sleeps so that each byte is a separate write, and usually a separate read.
             await writer.drain()
             await asyncio.sleep(0)
         if way == "whole":
             writer.write(frame)
-        answer = await asyncio.wait_for(decode(said, reader), 20)
+        answer = await asyncio.wait_for(decode(outbound, reader), 20)
         expected = upper(body) if mapping == "upper" else body
-        assert answer == expected, (heard, said, way, body, answer)
+        assert answer == expected, (inbound, outbound, way, body, answer)
     writer.write_eof()
     rest = await asyncio.wait_for(reader.read(), 20)
-    assert rest == b"", (heard, said, way, rest)
+    assert rest == b"", (inbound, outbound, way, rest)
     writer.close()
     return len(messages)
 

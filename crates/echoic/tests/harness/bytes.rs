@@ -1,6 +1,6 @@
-//! What may be on a terminal, and what may not.
+//! Which output is safe on a terminal.
 
-/// What in `shown` would be obeyed by a terminal rather than shown, but for colours.
+/// Returns the characters of `shown` that a terminal would execute rather than display, except colours.
 pub(crate) fn obeyed(shown: &[u8]) -> Vec<char> {
     let text = plain(str::from_utf8(shown).expect("what is shown is UTF-8"));
     let obeyed = |c: &char| {
@@ -10,7 +10,7 @@ pub(crate) fn obeyed(shown: &[u8]) -> Vec<char> {
     text.chars().filter(obeyed).collect()
 }
 
-/// The text without its colours: ESC, `[`, digits and semicolons, `m`.
+/// Removes the colours: ESC, `[`, digits and semicolons, `m`.
 pub(crate) fn plain(text: &str) -> String {
     let mut plain = String::new();
     let mut rest = text;

@@ -1,4 +1,4 @@
-//! A place of one's own: a directory to work in, and an environment that knows nothing of ours.
+//! A working directory of its own, and an environment without our variables.
 
 use std::{
     path::{Path, PathBuf},
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::process::{Lines, Ran, run};
 
-/// A directory with a record in it, as somebody has who uses the program.
+/// A directory with a database in it, as a user of the program has.
 #[derive(Debug)]
 pub(crate) struct Home(TempDir);
 
@@ -23,12 +23,12 @@ impl Home {
         self.0.path()
     }
 
-    /// Where the record is, unless told otherwise.
+    /// The path of the database, unless an option overrides it.
     pub(crate) fn store(&self) -> PathBuf {
         self.path().join("echoic.db")
     }
 
-    /// The program, run here.
+    /// Returns the command `echoic ARGS`, run in this directory.
     pub(crate) fn echoic(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_echoic"));
         self.settle(&mut command);
@@ -36,7 +36,7 @@ impl Home {
         command
     }
 
-    /// Another program, run here in the same environment.
+    /// Sets the directory and environment of another program in the same way.
     pub(crate) fn settle(&self, command: &mut Command) {
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
@@ -60,7 +60,7 @@ impl Home {
         run(&mut self.echoic(args), b"")
     }
 
-    /// What `log --json` prints for these arguments, one value an exchange.
+    /// Returns what `log --json` prints for these arguments, one value an exchange.
     #[track_caller]
     pub(crate) fn log(&self, filter: &[&str]) -> Vec<Value> {
         let text = self.run(&[&["log"], filter, &["--json"]].concat()).good();
@@ -69,23 +69,22 @@ impl Home {
             .collect()
     }
 
-    /// What `log --count` prints for these arguments.
+    /// Returns what `log --count` prints for these arguments.
     #[track_caller]
     pub(crate) fn count(&self, filter: &[&str]) -> u64 {
         let text = self.run(&[&["log", "--count"], filter].concat()).good();
         text.strip_suffix('\n').unwrap().parse().unwrap()
     }
 
-    /// The program started here, with its output as it comes.
+    /// Starts the program here; its output is available as it comes.
     pub(crate) fn start(&self, args: &[&str]) -> (std::process::Child, Lines) {
         let mut child = self.echoic(args).stdout(Stdio::piped()).spawn().unwrap();
         let lines = Lines::of(child.stdout.take().unwrap());
         (child, lines)
     }
 
-    /// A sentence of SQL put to the record by a reader that is not ours, as it lies there now and whether or not it is
-    /// being written; one line a row, `|` between columns. Not a copy: one made while the log of writes is being
-    /// copied into the record is torn.
+    /// Runs a SQL query on the database with a foreign reader (Python), even while it is being written; returns one
+    /// line a row, with `|` between columns. It does not copy the file: a copy made during a checkpoint is torn.
     #[track_caller]
     pub(crate) fn sql(&self, sentence: &str) -> Vec<String> {
         const READER: &str = "

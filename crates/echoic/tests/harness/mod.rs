@@ -1,7 +1,7 @@
-//! What the end-to-end tests share: the program as a process, its record, and peers to talk to it.
+//! Helpers shared by the end-to-end tests: the program as a process, its database, and peers.
 //!
-//! Every wait here has a deadline, every process is ended by its id, and every server is brought to its end: what it
-//! then says it served is what it recorded and what it lost, and what it recorded is what `log` counts.
+//! Every wait has a deadline, every process is killed by its id, and every server is stopped in order. Its last line is
+//! checked: served equals recorded plus lost, and recorded equals what `log` counts.
 #![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
 
 mod bytes;
@@ -27,7 +27,7 @@ pub(crate) use self::{
     terminal::terminal,
 };
 
-/// For whatever should happen soon: far longer than it takes, far shorter than anybody waits.
+/// Deadline for anything that should happen soon: far longer than it takes, and bearable when a test fails.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 /// Waits until `condition` holds.

@@ -1,4 +1,4 @@
-//! Peers: one that talks, and one that talks as fast as it can and takes note of every reply.
+//! Peers: one for single exchanges, and one that sends as fast as it can and logs every reply.
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
@@ -12,7 +12,7 @@ use std::{
 
 use super::SOON;
 
-/// A conversation, as a test holds it.
+/// A conversation over TCP.
 #[derive(Debug)]
 pub(crate) struct Talk(pub(crate) TcpStream);
 
@@ -22,7 +22,7 @@ impl Talk {
         Self::to_result(at).unwrap()
     }
 
-    /// The same, where there may be nobody.
+    /// Connects; returns an error if nothing listens.
     pub(crate) fn to_result(at: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect_timeout(&at, SOON)?;
         stream.set_read_timeout(Some(SOON))?;
@@ -32,36 +32,36 @@ impl Talk {
     }
 
     #[track_caller]
-    pub(crate) fn say(&mut self, bytes: impl AsRef<[u8]>) {
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.0.write_all(bytes.as_ref()).unwrap();
     }
 
-    /// Hears exactly this next.
+    /// Expects exactly these bytes next.
     #[track_caller]
-    pub(crate) fn hear(&mut self, bytes: impl AsRef<[u8]>) {
-        let mut heard = vec![0; bytes.as_ref().len()];
-        self.0.read_exact(&mut heard).unwrap();
+    pub(crate) fn expect_reply(&mut self, bytes: impl AsRef<[u8]>) {
+        let mut received = vec![0; bytes.as_ref().len()];
+        self.0.read_exact(&mut received).unwrap();
         assert_eq!(
-            heard.escape_ascii().to_string(),
+            received.escape_ascii().to_string(),
             bytes.as_ref().escape_ascii().to_string()
         );
     }
 
-    /// Says this and hears that.
+    /// Sends a request and expects a reply.
     #[track_caller]
-    pub(crate) fn ask(&mut self, say: impl AsRef<[u8]>, hear: impl AsRef<[u8]>) {
-        self.say(say);
-        self.hear(hear);
+    pub(crate) fn ask(&mut self, request: impl AsRef<[u8]>, reply: impl AsRef<[u8]>) {
+        self.send(request);
+        self.expect_reply(reply);
     }
 
-    /// Ends our half, and hears the rest to a clean end.
+    /// Shuts down our half, and reads the rest to a clean end.
     #[track_caller]
     pub(crate) fn finish(mut self) -> Vec<u8> {
         self.0.shutdown(Shutdown::Write).unwrap();
         self.rest()
     }
 
-    /// Hears everything to a clean end.
+    /// Reads to a clean end.
     #[track_caller]
     pub(crate) fn rest(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
@@ -77,22 +77,23 @@ pub(crate) struct Load {
     peers: Vec<JoinHandle<Loaded>>,
 }
 
-/// What one peer of a load has to tell.
+/// The result of one peer of a load.
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) name: String,
-    /// Lines said, or tried to.
-    pub(crate) said: usize,
-    /// Lines heard whole.
-    pub(crate) heard: Vec<String>,
-    /// Bytes heard after the last whole line.
+    /// Lines sent, or attempted.
+    pub(crate) sent: usize,
+    /// Complete lines received.
+    pub(crate) received: Vec<String>,
+    /// Bytes received after the last complete line.
     pub(crate) left: Vec<u8>,
     /// How the stream ended: in order, or with this error.
     pub(crate) end: io::Result<()>,
 }
 
 impl Load {
-    /// One peer for each of `depths`: so many lines are in flight at a time. `name` should be in lower case.
+    /// Starts one peer for each of `depths`, which is the number of its lines in flight. `name` should be in lower
+    /// case.
     pub(crate) fn start(at: SocketAddr, name: &str, depths: &[usize]) -> Self {
         let replies = Arc::<AtomicUsize>::default();
         let peers = depths.iter().enumerate().map(|(i, depth)| {
@@ -104,7 +105,7 @@ impl Load {
         Self { replies, peers }
     }
 
-    /// Waits until so many replies have been heard, all together.
+    /// Waits until this many replies have been received by all peers together.
     #[track_caller]
     pub(crate) fn wait_for(&self, replies: usize) {
         let deadline = std::time::Instant::now() + SOON;
@@ -118,7 +119,7 @@ impl Load {
         }
     }
 
-    /// What each has to tell, once the server has gone.
+    /// Returns the result of each peer, once the server has gone.
     pub(crate) fn ends(self) -> Vec<Loaded> {
         self.peers
             .into_iter()
@@ -128,20 +129,26 @@ impl Load {
 }
 
 impl Loaded {
-    /// Replies are those to the first lines, in order: none is missing, none is there twice, none belongs elsewhere.
+    /// Asserts that the replies are those to the first lines, in order: none missing, duplicated or foreign.
     #[track_caller]
     pub(crate) fn assert_prefix(&self) {
         let Self {
-            name, said, heard, ..
+            name,
+            sent,
+            received,
+            ..
         } = self;
-        for (number, reply) in heard.iter().enumerate() {
+        for (number, reply) in received.iter().enumerate() {
             assert_eq!(
                 *reply,
                 format!("{name}-{number}\n"),
                 "{name}: reply {number}"
             );
         }
-        assert!(heard.len() <= *said, "{name} heard more than it said");
+        assert!(
+            received.len() <= *sent,
+            "{name} received more replies than it sent lines"
+        );
     }
 }
 
@@ -150,24 +157,24 @@ fn load(talk: Talk, name: String, depth: usize, replies: &AtomicUsize) -> Loaded
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut loaded = Loaded {
         name,
-        said: 0,
-        heard: Vec::new(),
+        sent: 0,
+        received: Vec::new(),
         left: Vec::new(),
         end: Ok(()),
     };
     loop {
-        // That something cannot be said any more is no matter: what is heard counts.
+        // A failed write does not matter: the received replies count.
         let mut batch = String::new();
-        for number in loaded.said..loaded.said + depth {
+        for number in loaded.sent..loaded.sent + depth {
             batch += &format!("{}-{number}\n", loaded.name);
         }
         let _ = stream.write_all(batch.as_bytes());
-        loaded.said += depth;
+        loaded.sent += depth;
         for _ in 0..depth {
             let mut line = Vec::new();
             match reader.read_until(b'\n', &mut line) {
                 Ok(_) if line.last() == Some(&b'\n') => {
-                    loaded.heard.push(String::from_utf8(line).unwrap());
+                    loaded.received.push(String::from_utf8(line).unwrap());
                     replies.fetch_add(1, Ordering::Relaxed);
                 }
                 Ok(_) => {

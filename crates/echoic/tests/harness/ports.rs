@@ -1,5 +1,5 @@
-//! Ports and files that there may not be enough of.
-#![allow(clippy::print_stdout, reason = "a test may say why it is skipped")]
+//! Scarce resources: ports and open files.
+#![allow(clippy::print_stdout, reason = "a test may print why it is skipped")]
 
 use std::{
     fs::{File, TryLockError},
@@ -12,7 +12,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::SOON;
 
-/// A port nobody listens at in either family. Somebody else may take it before it is used: where that matters, take
+/// Returns a port that is free in both families. Another process may take it before it is used: where that matters, use
 /// port 0.
 pub(crate) fn free_port() -> u16 {
     let taken: Vec<TcpListener> = (0..16)
@@ -26,19 +26,22 @@ pub(crate) fn free_port() -> u16 {
 fn is_free(host: &str, port: u16) -> bool {
     match TcpListener::bind(format!("{host}:{port}")) {
         Ok(_) => true,
-        // No such family on this machine.
+        // This machine does not have the address family.
         Err(error) => error.kind() == std::io::ErrorKind::AddrNotAvailable,
     }
 }
 
-/// The tutorial's ports, 5000 and 12345, for as long as the file is held; none, and why is printed, if a program that is
-/// not ours has one of them.
+/// Locks the tutorial's ports, 5000 and 12345, while the returned file is held. Returns none, and prints why, if a
+/// foreign program uses one of them.
 pub(crate) fn tutorial_ports() -> Option<File> {
     let held = File::create(std::env::temp_dir().join("echoic-tests-ports.lock")).unwrap();
     let deadline = Instant::now() + SOON;
     while let Err(error) = held.try_lock() {
         assert!(matches!(error, TryLockError::WouldBlock), "{error}");
-        assert!(Instant::now() < deadline, "another test keeps the ports");
+        assert!(
+            Instant::now() < deadline,
+            "another test still holds the ports"
+        );
         thread::sleep(Duration::from_millis(10));
     }
     for port in [5000, 12345] {
@@ -50,7 +53,7 @@ pub(crate) fn tutorial_ports() -> Option<File> {
     Some(held)
 }
 
-/// As many files as this process may have open.
+/// Returns the limit on open files of this process.
 pub(crate) fn raise_open_files() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     let all = Rlimit {

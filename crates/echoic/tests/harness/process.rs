@@ -1,4 +1,4 @@
-//! Processes: run within a time, heard line by line, ended by their id.
+//! Processes: run with a deadline, read line by line, killed by their id.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -12,17 +12,17 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::SOON;
 
-/// What a process that has ended said.
+/// The result of a process that has exited.
 #[derive(Debug)]
 pub(crate) struct Ran {
-    /// Its exit code; none if a signal ended it.
+    /// Its exit code; none if a signal killed it.
     pub(crate) code: Option<i32>,
     pub(crate) out: Vec<u8>,
     pub(crate) err: String,
 }
 
 impl Ran {
-    /// Its output as text, once it has ended well.
+    /// Returns its standard output as text; panics unless it exited with code 0.
     #[track_caller]
     pub(crate) fn good(self) -> String {
         assert_eq!(self.code, Some(0), "{self:?}");
@@ -30,7 +30,7 @@ impl Ran {
     }
 }
 
-/// Runs it to its end, or kills it after [`SOON`] and fails.
+/// Runs a command to its end, or kills it after [`SOON`] and panics.
 #[track_caller]
 pub(crate) fn run(command: &mut Command, input: &[u8]) -> Ran {
     let child = command
@@ -41,7 +41,7 @@ pub(crate) fn run(command: &mut Command, input: &[u8]) -> Ran {
     let mut child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let pid = Pid::from_child(&child);
     let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_vec());
-    // One that does not read its input ends all the same.
+    // A process that does not read its input exits all the same.
     thread::spawn(move || stdin.write_all(&input));
     let (done, ended) = std::sync::mpsc::sync_channel(1);
     thread::spawn(move || done.send(child.wait_with_output()));
@@ -61,7 +61,7 @@ pub(crate) fn run(command: &mut Command, input: &[u8]) -> Ran {
     }
 }
 
-/// A program in Python, as one would type it from the tutorial.
+/// Runs a program in Python, as one would type it from the tutorial.
 #[track_caller]
 pub(crate) fn python(program: &str, args: &[&dyn std::fmt::Display], input: &str) -> Ran {
     let mut command = tool("python3", "python3");
@@ -70,7 +70,7 @@ pub(crate) fn python(program: &str, args: &[&dyn std::fmt::Display], input: &str
     run(&mut command, input.as_bytes())
 }
 
-/// A program that must be there; if not, the failure says what to install.
+/// Returns a command for a required tool; if it is missing, the panic names the package to install.
 #[track_caller]
 pub(crate) fn tool(name: &str, package: &str) -> Command {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -79,18 +79,18 @@ pub(crate) fn tool(name: &str, package: &str) -> Command {
     Command::new(name)
 }
 
-/// Sends a signal to a process we started.
+/// Sends a signal to a child process.
 pub(crate) fn signal(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).unwrap();
 }
 
-/// Ends a process we started, whatever it does.
+/// Kills a child process, in whatever state it is.
 pub(crate) fn kill(child: &mut Child) {
     let _ = child.kill();
     let _ = child.wait();
 }
 
-/// Waits for the end of a process, at most so long.
+/// Waits for a process to exit, at most this long.
 pub(crate) fn wait_for_end(child: &mut Child, at_most: Duration) -> Option<ExitStatus> {
     let deadline = Instant::now() + at_most;
     loop {
@@ -102,12 +102,12 @@ pub(crate) fn wait_for_end(child: &mut Child, at_most: Duration) -> Option<ExitS
     }
 }
 
-/// The lines a process prints, as they come.
+/// The lines that a process prints, as they come.
 #[derive(Clone, Debug)]
-pub(crate) struct Lines(Arc<Heard>);
+pub(crate) struct Lines(Arc<LineBuffer>);
 
 #[derive(Debug, Default)]
-struct Heard {
+struct LineBuffer {
     state: Mutex<State>,
     more: Condvar,
 }
@@ -121,30 +121,31 @@ struct State {
 impl Lines {
     /// Reads `from` to its end, on a thread of its own.
     pub(crate) fn of(from: impl Read + Send + 'static) -> Self {
-        let heard = Arc::<Heard>::default();
-        let told = Arc::clone(&heard);
+        let lines = Arc::<LineBuffer>::default();
+        let shared = Arc::clone(&lines);
         thread::spawn(move || {
             let mut from = BufReader::new(from);
             let mut line = Vec::new();
-            // A terminal whose other side has gone answers with an error: that is its end.
+            // A terminal whose other side is closed returns an error: that is the end.
             while let Ok(1..) = from.read_until(b'\n', &mut line) {
                 if line.last() == Some(&b'\n') {
                     line.pop();
                 }
-                told.state
+                shared
+                    .state
                     .lock()
                     .unwrap()
                     .lines
                     .push(std::mem::take(&mut line));
-                told.more.notify_all();
+                shared.more.notify_all();
             }
-            told.state.lock().unwrap().ended = true;
-            told.more.notify_all();
+            shared.state.lock().unwrap().ended = true;
+            shared.more.notify_all();
         });
-        Self(heard)
+        Self(lines)
     }
 
-    /// Waits until `found` finds what it looks for in the lines so far.
+    /// Waits until `found` returns a value for the lines so far.
     #[track_caller]
     pub(crate) fn wait<T>(&self, what: &str, mut found: impl FnMut(&[String]) -> Option<T>) -> T {
         let deadline = Instant::now() + SOON;
@@ -164,7 +165,7 @@ impl Lines {
         }
     }
 
-    /// Waits for a line with this in it.
+    /// Waits for a line that contains this text.
     #[track_caller]
     pub(crate) fn wait_for(&self, part: &str) -> String {
         self.wait(part, |lines| {
@@ -172,13 +173,13 @@ impl Lines {
         })
     }
 
-    /// All of them, once the process has ended.
+    /// Returns all lines, once the process has exited.
     #[track_caller]
     pub(crate) fn all(&self) -> Vec<String> {
         text(&self.raw())
     }
 
-    /// The same as bytes.
+    /// Returns the whole output as bytes.
     #[track_caller]
     pub(crate) fn raw(&self) -> Vec<Vec<u8>> {
         let state = self.0.state.lock().unwrap();

@@ -19,44 +19,44 @@ use super::{
 
 /// `echoic serve`, running.
 ///
-/// However the test is done with it, it is stopped as an administrator would, and its last line must add up.
+/// When it is dropped, it is stopped as an administrator would, and its last line must add up.
 #[derive(Debug)]
 pub(crate) struct Serve {
-    /// Where it runs; its record is there.
+    /// The directory it runs in, which has its database.
     pub(crate) home: Arc<Home>,
-    /// The place of each endpoint as it is printed, in the order they were given.
+    /// The address of each endpoint as printed, in the order given.
     pub(crate) addresses: Vec<String>,
-    /// Those of them that are addresses of the internet.
+    /// The internet addresses among them.
     pub(crate) at: Vec<SocketAddr>,
     /// Standard output.
     pub(crate) out: Lines,
     /// Standard error.
     pub(crate) err: Lines,
     child: Option<Child>,
-    /// The file it records in, and how many exchanges there were before.
+    /// The database, and the number of exchanges in it before the start.
     record: Option<(String, u64)>,
 }
 
-/// How a server stopped, in its own words.
+/// How a server stopped, as its last line reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stopped {
-    /// Its exit code; none if a signal ended it.
+    /// Its exit code; none if a signal killed it.
     pub(crate) code: Option<i32>,
     pub(crate) served: u64,
     pub(crate) recorded: u64,
     pub(crate) lost: u64,
-    /// From the signal, if there was one, to the end.
+    /// Time from the signal, if there was one, to the exit.
     pub(crate) took: Duration,
 }
 
 impl Serve {
-    /// Starts `echoic serve ARGS --print` in a home of its own.
+    /// Starts `echoic serve ARGS --print` in a directory of its own.
     #[track_caller]
     pub(crate) fn start(args: &[&str]) -> Self {
         Self::start_in(&Arc::new(Home::new()), args)
     }
 
-    /// The same, where there may be a record already.
+    /// Starts it in a directory that may have a database already.
     #[track_caller]
     pub(crate) fn start_in(home: &Arc<Home>, args: &[&str]) -> Self {
         Self::from(
@@ -66,7 +66,7 @@ impl Serve {
         )
     }
 
-    /// The same, with its events on standard output.
+    /// Starts it with its events on standard output.
     #[track_caller]
     pub(crate) fn start_with_events(args: &[&str]) -> Self {
         let home = Arc::new(Home::new());
@@ -74,7 +74,7 @@ impl Serve {
         Self::from(&home, args, command)
     }
 
-    /// The same, with a terminal for standard output.
+    /// Starts it with a terminal as standard output.
     #[track_caller]
     pub(crate) fn start_on_terminal(args: &[&str]) -> Self {
         let home = Arc::new(Home::new());
@@ -84,7 +84,7 @@ impl Serve {
         Self::spawn(&home, args, &mut command, Some((theirs, out)))
     }
 
-    /// Whatever `command` makes of `serve ARGS`.
+    /// Starts `command`, which runs `serve ARGS`.
     #[track_caller]
     pub(crate) fn from(home: &Arc<Home>, args: &[&str], mut command: Command) -> Self {
         Self::spawn(home, args, &mut command, None)
@@ -117,7 +117,7 @@ impl Serve {
             command.stdout(Stdio::piped());
         }
         let mut child = command.spawn().unwrap();
-        // The program's side of the terminal is the program's alone, so that its end is seen.
+        // The parent closes its copy of the terminal's far side, so that the end of output is seen.
         command.stdout(Stdio::null());
         let out = on_terminal.unwrap_or_else(|| Lines::of(child.stdout.take().unwrap()));
         let err = Lines::of(child.stderr.take().unwrap());
@@ -139,19 +139,20 @@ impl Serve {
         serve
     }
 
-    /// The places it prints for scripts: one an endpoint, first of all, and among what it says it listens on.
+    /// Waits for the addresses that it prints for scripts: one an endpoint, before anything else, and also among the
+    /// listening lines.
     #[track_caller]
     fn printed(&self) -> Vec<String> {
         let listening = self.err.wait("word of what is listened on", |lines| {
-            let said = lines.iter().any(|line| line.starts_with("recording"));
+            let is_ready = lines.iter().any(|line| line.starts_with("recording"));
             let at = |line: &String| {
                 let rest = line.strip_prefix("listening on ")?;
                 let url = rest.split(' ').next()?;
                 Some(url.split_once("://").map_or(url, |(_, at)| at).to_owned())
             };
-            said.then(|| lines.iter().filter_map(at).collect::<Vec<String>>())
+            is_ready.then(|| lines.iter().filter_map(at).collect::<Vec<String>>())
         });
-        // An endpoint that is open in both families has one port there.
+        // An endpoint open in both families has the same port in each.
         let mut endpoints = listening.clone();
         endpoints.dedup_by(|next, last| {
             let at = |address: &String| address.parse::<SocketAddr>().ok();
@@ -184,7 +185,7 @@ impl Serve {
         signal(self.child.as_ref().unwrap(), which);
     }
 
-    /// Tells it to stop, and it does so in order: with code 0, nothing lost, and a last line that adds up.
+    /// Stops it with TERM and asserts an orderly stop: code 0, nothing lost, and a last line that adds up.
     #[track_caller]
     pub(crate) fn stop(mut self) -> Stopped {
         self.stop_now()
@@ -203,14 +204,14 @@ impl Serve {
         stopped
     }
 
-    /// Its end, however it comes to it, and its last line, which must add up.
+    /// Waits for its exit, whatever its code, and checks that its last line adds up.
     #[track_caller]
     pub(crate) fn ends(&mut self) -> Stopped {
         let since = Instant::now();
         let code = self.ends_somehow();
         let took = since.elapsed();
-        let said = self.err.all();
-        let last = said.last().expect("it says how it stopped");
+        let err = self.err.all();
+        let last = err.last().expect("a last line");
         let mut numbers = last
             .split(|c: char| !c.is_ascii_digit())
             .filter(|digits| !digits.is_empty())
@@ -249,7 +250,7 @@ impl Serve {
         }
     }
 
-    /// Its end and its exit code; none if a signal ended it.
+    /// Waits for its exit and returns the code; none if a signal killed it.
     #[track_caller]
     pub(crate) fn ends_somehow(&mut self) -> Option<i32> {
         let mut child = self.child.take().unwrap();
@@ -262,7 +263,7 @@ impl Serve {
         }
     }
 
-    /// Kills it as a crash would. It has no last word then.
+    /// Kills it as a crash would; it prints no last line then.
     pub(crate) fn kill(mut self) {
         kill(&mut self.child.take().unwrap());
     }

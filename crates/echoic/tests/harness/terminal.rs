@@ -1,4 +1,4 @@
-//! A terminal for a program to print on.
+//! A pseudo-terminal for a program to print on.
 
 use std::{fs::File, os::fd::OwnedFd};
 
@@ -7,7 +7,7 @@ use rustix::{
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
 };
 
-/// Our side of a new terminal, and the program's.
+/// Returns our side of a new terminal, and the program's.
 pub(crate) fn terminal() -> (File, OwnedFd) {
     let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&ours).unwrap();

@@ -1,4 +1,4 @@
-//! A name server that says what a test wants it to say (RFC 1035): nothing, an error, too late.
+//! A name server with configured replies (RFC 1035): addresses, none at all, an error, or late ones.
 
 use std::{
     net::{IpAddr, UdpSocket},
@@ -8,30 +8,30 @@ use std::{
 
 use super::network::RESOLVER;
 
-/// What is said to one question.
+/// The reply to one question.
 #[derive(Clone, Debug)]
-pub(crate) enum Say {
-    /// These addresses, of the kind that was asked for.
+pub(crate) enum DnsReply {
+    /// These addresses, of the requested type.
     Addresses(Vec<IpAddr>),
-    /// The name is another's, these bytes long as one label, and that has these addresses.
+    /// A CNAME of one label with these bytes, and its addresses.
     Alias(&'static [u8], Vec<IpAddr>),
-    /// The name is there and has no such record.
+    /// The name exists without a record of this type (NODATA).
     NoRecord,
     /// An error: 2 is SERVFAIL, 3 NXDOMAIN, 5 REFUSED.
     Code(u8),
-    /// Nothing.
+    /// No reply.
     Nothing,
-    /// These addresses, after a while.
+    /// These addresses, after a delay.
     Late(Duration, Vec<IpAddr>),
 }
 
-/// A name, and what is said of it when asked for AAAA and for A. Other names are not there.
-pub(crate) type Zone = Vec<(&'static str, Say, Say)>;
+/// A name, and its replies to AAAA and A. Other names do not exist.
+pub(crate) type Zone = Vec<(&'static str, DnsReply, DnsReply)>;
 
-/// How long records may be kept, in seconds.
+/// TTL of the records, in seconds.
 pub(crate) const TTL: u32 = 77;
 
-/// Answers from now on, until the process ends.
+/// Starts to answer, until the process ends.
 pub(crate) fn serve(zone: Zone) {
     let socket = UdpSocket::bind((RESOLVER, 53)).unwrap();
     thread::spawn(move || {
@@ -40,19 +40,19 @@ pub(crate) fn serve(zone: Zone) {
             let Some((name, kind, asked)) = parse(&question[..len]) else {
                 continue;
             };
-            let said = zone
+            let entry = zone
                 .iter()
                 .find(|(known, ..)| name.eq_ignore_ascii_case(known));
-            let say = match (said, kind) {
+            let answer = match (entry, kind) {
                 (Some((_, six, _)), AAAA) => six.clone(),
                 (Some((_, _, four)), A) => four.clone(),
-                (Some(_), _) => Say::NoRecord,
-                (None, _) => Say::Code(3),
+                (Some(_), _) => DnsReply::NoRecord,
+                (None, _) => DnsReply::Code(3),
             };
-            let Some(reply) = reply(asked, &say) else {
+            let Some(reply) = reply(asked, &answer) else {
                 continue;
             };
-            if let Say::Late(by, _) = say {
+            if let DnsReply::Late(by, _) = answer {
                 let socket = socket.try_clone().unwrap();
                 thread::spawn(move || {
                     thread::sleep(by);
@@ -69,7 +69,7 @@ const A: u16 = 1;
 const AAAA: u16 = 28;
 const CNAME: u16 = 5;
 
-/// The name asked for, the kind of record, and header and question as they came.
+/// Returns the name and type of the question, and header and question as received.
 fn parse(packet: &[u8]) -> Option<(String, u16, &[u8])> {
     let mut at = 12;
     let mut labels = vec![];
@@ -86,17 +86,17 @@ fn parse(packet: &[u8]) -> Option<(String, u16, &[u8])> {
     Some((labels.join("."), kind, packet.get(..at + 4)?))
 }
 
-fn reply(asked: &[u8], say: &Say) -> Option<Vec<u8>> {
-    let (code, alias, addrs): (u8, Option<&[u8]>, &[IpAddr]) = match say {
-        Say::Nothing => return None,
-        Say::Code(code) => (*code, None, &[]),
-        Say::NoRecord => (0, None, &[]),
-        Say::Addresses(addrs) | Say::Late(_, addrs) => (0, None, addrs),
-        Say::Alias(alias, addrs) => (0, Some(alias), addrs),
+fn reply(asked: &[u8], answer: &DnsReply) -> Option<Vec<u8>> {
+    let (code, alias, addrs): (u8, Option<&[u8]>, &[IpAddr]) = match answer {
+        DnsReply::Nothing => return None,
+        DnsReply::Code(code) => (*code, None, &[]),
+        DnsReply::NoRecord => (0, None, &[]),
+        DnsReply::Addresses(addrs) | DnsReply::Late(_, addrs) => (0, None, addrs),
+        DnsReply::Alias(alias, addrs) => (0, Some(alias), addrs),
     };
     let count = u16::try_from(addrs.len() + usize::from(alias.is_some())).unwrap();
     let mut reply = asked.to_vec();
-    // A response, recursion desired and available; one question, the answers, nothing else.
+    // Flags: a response, recursion desired and available; one question, the answers, nothing else.
     reply[2..4].copy_from_slice(&[0x81, 0x80 | code]);
     reply[4..12].copy_from_slice(&[
         0,
@@ -116,7 +116,7 @@ fn reply(asked: &[u8], say: &Say) -> Option<Vec<u8>> {
         reply.extend(u16::try_from(data.len()).unwrap().to_be_bytes());
         reply.extend(data);
     };
-    // The question's name, where it stands in the packet.
+    // A pointer to the question's name in the packet (RFC 1035, 4.1.4).
     let mut owner = vec![0xc0, 12];
     if let Some(alias) = alias {
         let mut name = vec![u8::try_from(alias.len()).unwrap()];

@@ -1,4 +1,4 @@
-//! A network of a test's own: nothing gets in or out, and it is gone with the test.
+//! A network namespace for one test: isolated, and removed with the test.
 
 use std::{fs, net::IpAddr, process::Command};
 
@@ -6,28 +6,28 @@ use tempfile::TempDir;
 
 use crate::harness::{Home, Ran, run, tool};
 
-/// Tells the test that it already is where it wants to be.
+/// Set in the process that already runs inside the namespace.
 const INSIDE: &str = "ECHOIC_TEST_NETWORK";
 
-/// A loopback, and behind `hole` a network in which every packet is lost without a word. `/etc/resolv.conf` and
-/// `/etc/hosts` are the test's.
+/// A loopback interface, and behind `hole` a network in which every packet is lost silently. `/etc/resolv.conf` and
+/// `/etc/hosts` belong to the test.
 #[derive(Debug)]
 pub(crate) struct Network {
     home: Home,
     _etc: TempDir,
 }
 
-/// IPv4 addresses in which packets vanish begin so.
+/// Prefix of the IPv4 addresses whose packets are lost.
 pub(crate) const HOLE_V4: &str = "198.51.100";
 
 /// The same for IPv6.
 pub(crate) const HOLE_V6: &str = "2001:db8:1:";
 
-/// Where the resolver of the network is asked.
+/// Address of the resolver.
 pub(crate) const RESOLVER: &str = "127.0.0.53";
 
-/// Runs the test of this name in a network of its own: once more, in a process of its own, under `unshare`. That takes
-/// a privilege; without it the test is skipped, which is printed.
+/// Runs the named test again in a process of its own, under `unshare`, in a network namespace. That takes a privilege;
+/// without it the test is skipped, and prints so.
 #[track_caller]
 pub(crate) fn in_a_network(test: &str, hosts: &str, body: impl FnOnce(&Network)) {
     if std::env::var_os(INSIDE).is_some() {
@@ -99,7 +99,7 @@ impl Network {
         }
     }
 
-    /// This address is ours.
+    /// Adds a local address.
     pub(crate) fn have(&self, addr: IpAddr) {
         match addr {
             IpAddr::V4(addr) => ip(&format!("addr add {addr}/32 dev lo")),
@@ -107,19 +107,19 @@ impl Network {
         }
     }
 
-    /// Packets to this address are sent, and nobody takes them: its neighbour is said to be somebody who is not there.
+    /// Makes packets to this address vanish on the link: its neighbour entry is permanent and points to no host.
     pub(crate) fn lose(&self, addr: IpAddr) {
         ip(&format!(
             "neigh add {addr} lladdr 02:00:00:00:00:99 dev hole nud permanent"
         ));
     }
 
-    /// The way to this network ends with an error of this kind: `unreachable`, `prohibit`.
+    /// Adds a route of this type to this network: `unreachable`, `prohibit`.
     pub(crate) fn end_the_way(&self, kind: &str, network: &str) {
         ip(&format!("route add {kind} {network}"));
     }
 
-    /// A firewall that rules so, in the words of nft(8): `tcp dport 81 drop`. Before anything gets in, or out.
+    /// Adds a firewall rule in the syntax of nft(8), before input and output: `tcp dport 81 drop`.
     pub(crate) fn rule(&self, hook: &str, rule: &str) {
         nft(&format!("add table inet at_{hook}"));
         nft(&format!(
@@ -128,13 +128,13 @@ impl Network {
         nft(&format!("add rule inet at_{hook} seen {rule}"));
     }
 
-    /// The program, run here to its end.
+    /// Runs the program here to its end.
     #[track_caller]
     pub(crate) fn echoic(&self, args: &str) -> Ran {
         self.home.run(&args.split(' ').collect::<Vec<_>>())
     }
 
-    /// The program, to be run here.
+    /// Returns the program's command, to be run here.
     pub(crate) fn command(&self, args: &str) -> Command {
         self.home.echoic(&args.split(' ').collect::<Vec<_>>())
     }

@@ -1,4 +1,4 @@
-# The tutorial's greeting server, in Python 3: thanks each caller and closes, without reading.
+# The tutorial's greeting server, in Python 3: thanks each client and closes, without reading.
 import socket
 
 s = socket.socket()

@@ -1,4 +1,4 @@
-# The tutorial's upper-case server, in Python 3: one caller, recv(1024), no newline looked for.
+# The tutorial's upper-case server, in Python 3: one client, recv(1024), without line framing.
 import socket
 
 host = "127.0.0.1"

@@ -1,4 +1,5 @@
-//! Rows 2, 3, 5, 12 and 13: many callers at once, more than there may be, many one after the other, and how they leave.
+//! Rows 2, 3, 5, 12 and 13: many clients at once, more than the limit, many one after the other, and the ways they
+//! close.
 
 use std::{
     fs,
@@ -17,7 +18,7 @@ use trials_peers::{
 };
 use trials_report::{Row, Scale};
 
-/// Waits until a process has no more files open than so many.
+/// Waits until a process has at most this many open files.
 fn until_closed(process: Process, files: usize) -> usize {
     let deadline = Instant::now() + Duration::from_secs(20);
     while process.files() > files && Instant::now() < deadline {
@@ -71,7 +72,7 @@ fn idle() {
     let naive_each = naive.process().resident().saturating_sub(naive_before) / naive_count as u64;
     Row {
         row: 2,
-        hazard: "many callers at once".into(),
+        hazard: "many clients at once".into(),
         load: format!("{count}, idle after one exchange each"),
         observed: format!(
             "{count} right answers; {} each; {left} files open after they left; as many again take {} more; then {most} right \
@@ -79,9 +80,9 @@ fn idle() {
             kib(each),
             kib(again)
         ),
-        limit: "12 KiB each; no file left; 4 MiB more, since what was given back is used again".into(),
+        limit: "12 KiB each; no file left; 4 MiB more, since freed memory is used again".into(),
         control: format!(
-            "a server with a buffer for each caller: {} each",
+            "a server with a buffer for each client: {} each",
             kib(naive_each)
         ),
         pass: each <= 12 << 10
@@ -99,15 +100,15 @@ fn connection_churn_leaks_nothing() {
     alone("calls::connection_churn_leaks_nothing", churn);
 }
 
-/// So many conversations, each a connect, a question, an answer, a close; four at a time.
-fn connect_and_disconnect(at: SocketAddr, count: usize, hear: &'static [u8]) {
+/// Runs this many conversations, each a connect, a request, a reply and a close; four at a time.
+fn connect_and_disconnect(at: SocketAddr, count: usize, reply: &'static [u8]) {
     let peers: Vec<_> = (0..4)
         .map(|peer| {
             let source = Ipv4Addr::new(127, 0, 0, 2 + peer);
             thread::spawn(move || {
                 for _ in 0..count / 4 {
                     let mut stream = call_from(source, at).unwrap();
-                    ask(&mut stream, b"hello", hear).unwrap();
+                    ask(&mut stream, b"hello", reply).unwrap();
                 }
             })
         })
@@ -130,7 +131,7 @@ fn churn() {
     let grown = server.resident().saturating_sub(warm);
     let (stopped, _home) = serve.stop();
 
-    // The same without a record, whose pages are kept at hand up to 2 MiB: then nothing may grow.
+    // The same without a record, whose page cache takes up to 2 MiB: then memory must not grow.
     let plain = Serve::start(&["upper=:0", "--store", "none"]);
     connect_and_disconnect(plain.at[0], count / 4, b"HELLO");
     let warm = plain.process().resident();
@@ -143,7 +144,7 @@ fn churn() {
     let naive_left = naive.process().files().saturating_sub(naive_files);
     Row {
         row: 5,
-        hazard: "callers that come and go".into(),
+        hazard: "clients that connect and disconnect".into(),
         load: format!("{count} conversations, 4 at a time from 4 addresses"),
         observed: format!(
             "{count} right answers, {} recorded, {} lost; {left} files left; memory grew by {}, and by {} \
@@ -189,11 +190,11 @@ fn resets() {
     let good = GoodPeers::start(serve.at[0], 2, Duration::from_millis(5));
     for _ in 0..count {
         let mut peer = call(serve.at[1]);
-        // Fewer than what is said less what the kernels hold between us: it has not all left.
+        // Less than the reply minus what the kernels buffer between us: not all of it has been sent.
         let mut taken = vec![0; fastrand::usize(1..1024)];
         peer.read_exact(&mut taken).unwrap();
         reset(peer);
-        // What is short enough has left as a whole when its reader goes.
+        // A short reply has been sent completely when its reader closes.
         let mut peer = call(serve.at[2]);
         peer.read_exact(&mut [0]).unwrap();
         reset(peer);
@@ -208,26 +209,26 @@ fn resets() {
     }
     let good = good.stop().map(|times| times.len());
     let left = until_closed(server, files).saturating_sub(files);
-    let told = serve.ended("peer-reset", 2 * count);
+    let recorded = serve.ended("peer-reset", 2 * count);
     let in_order = serve.ended("service-closed", orderly);
-    let said = serve.said().lines().count();
+    let warnings = serve.stderr().lines().count();
     Row {
         row: 13,
-        hazard: "resets amid a reply".into(),
+        hazard: "resets during a reply".into(),
         load: format!(
-            "{count} callers that reset at a random byte of a reply of 1 MiB, with `--sndbuf 64k`, and as many at the first \
+            "{count} clients that reset at a random byte of a reply of 1 MiB, with `--sndbuf 64k`, and as many at the first \
              of a short one"
         ),
         observed: format!(
-            "{told} recorded as `peer-reset`; {left} files left; {said} lines on standard error; \
+            "{recorded} recorded as `peer-reset`; {left} files left; {warnings} lines on standard error; \
              {} answers to two good peers beside, all right",
             good.as_ref().map_or(0, |answers| *answers)
         ),
         limit: format!("{} so recorded; no file left; no more than 20 lines", 2 * count),
         control: format!(
-            "{orderly} callers that take it all are recorded as `service-closed`: {in_order}"
+            "{orderly} clients that read it all are recorded as `service-closed`: {in_order}"
         ),
-        pass: told == 2 * count && in_order == orderly && left == 0 && said <= 20 && good.is_ok(),
+        pass: recorded == 2 * count && in_order == orderly && left == 0 && warnings <= 20 && good.is_ok(),
         scale,
     }
     .hold();
@@ -238,15 +239,15 @@ fn excess_connection_gets_a_clean_close() {
     alone("calls::excess_connection_gets_a_clean_close", too_many);
 }
 
-/// Of so many that each say something: how many are answered, end in order, and are reset.
+/// Of this many that each send something: how many are answered, end in order, and are reset.
 fn crowd(at: SocketAddr, count: usize) -> (usize, usize, usize) {
     let mut peers = calls(at, count);
     let (mut answered, mut ended, mut reset) = (0, 0, 0);
     for peer in &mut peers {
-        let mut heard = [0; 5];
+        let mut received = [0; 5];
         match peer
             .write_all(b"hello")
-            .and_then(|()| peer.read(&mut heard))
+            .and_then(|()| peer.read(&mut received))
         {
             Ok(5) => answered += 1,
             Ok(_) => ended += 1,
@@ -259,19 +260,19 @@ fn crowd(at: SocketAddr, count: usize) -> (usize, usize, usize) {
 fn too_many() {
     let serve = Serve::start(&["upper=:0", "--max-connections", "100"]);
     let (answered, ended, reset) = crowd(serve.at[0], 150);
-    let told = serve.ended("too-many-connections", 50);
+    let recorded = serve.ended("too-many-connections", 50);
     let open = Serve::start(&["upper=:0"]);
     let control = crowd(open.at[0], 150);
     Row {
         row: 3,
-        hazard: "more callers than may be at once".into(),
-        load: "150 with `--max-connections 100`, each of which speaks first".into(),
+        hazard: "more clients than the limit".into(),
+        load: "150 with `--max-connections 100`, each of which sends a request".into(),
         observed: format!(
-            "{answered} answered, {ended} ended in order, {reset} reset; {told} recorded as `too-many-connections`"
+            "{answered} answered, {ended} ended in order, {reset} reset; {recorded} recorded as `too-many-connections`"
         ),
         limit: "100, 50, 0; 50".into(),
         control: format!("without the option {} of 150 are answered", control.0),
-        pass: (answered, ended, reset, told) == (100, 50, 0, 50) && control == (150, 0, 0),
+        pass: (answered, ended, reset, recorded) == (100, 50, 0, 50) && control == (150, 0, 0),
         scale: Scale::asked(),
     }
     .hold();
@@ -285,28 +286,28 @@ fn half_close_ends_requests_but_not_replies() {
     );
 }
 
-/// Says a thousand lines and one without an end, ends its half, and counts what comes back right.
+/// Sends a thousand lines and one unfinished, shuts down its half, and counts the right replies.
 fn answered_after_half_close(at: SocketAddr) -> usize {
     let mut peer = call(at);
     let lines: Vec<String> = (0..1000).map(|i| format!("line {i}\n")).collect();
     let mut writer = peer.try_clone().unwrap();
-    let said = lines.concat() + "the last";
+    let request = lines.concat() + "the last";
     let saying = thread::spawn(move || {
-        writer.write_all(said.as_bytes()).unwrap();
+        writer.write_all(request.as_bytes()).unwrap();
         finish(&writer);
     });
-    let (heard, seen) = rest(&mut peer);
+    let (received, seen) = rest(&mut peer);
     saying.join().unwrap();
     assert_eq!(seen, Seen::End);
-    let heard = String::from_utf8(heard).unwrap();
+    let received = String::from_utf8(received).unwrap();
     let expected = lines
         .iter()
         .map(|line| line.to_uppercase())
         .chain(["THE LAST".to_owned()]);
-    heard
+    received
         .split_inclusive('\n')
         .zip(expected)
-        .filter(|(heard, line)| heard == line)
+        .filter(|(received, line)| received == line)
         .count()
 }
 
@@ -329,7 +330,7 @@ fn half_close() {
             stopped.recorded
         ),
         limit: format!("{}", times * 1001),
-        control: format!("a server that waits for the newline: {control} of 1001"),
+        control: format!("a server that waits for a newline: {control} of 1001"),
         pass: right == times * 1001 && stopped.recorded == right as u64 && control == 1000,
         scale,
     }

@@ -1,4 +1,4 @@
-//! Row 8 over datagrams: what is longer than the room it is read into.
+//! Row 8 over datagrams: longer than the buffer they are read into.
 
 use std::{
     io::ErrorKind,
@@ -20,19 +20,19 @@ use trials_report::{Row, Scale};
 /// The most that UDP carries over IPv4: 65,535 less the headers (RFC 768, RFC 791).
 const UDP_MAX: usize = 65_507;
 
-/// The room that a datagram is read into.
+/// Size of the buffer that a datagram is read into.
 const ROOM: usize = 64 << 10;
 
-/// What comes of a datagram.
+/// The result of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum DatagramResult {
-    /// It comes back as it went.
+    /// The same bytes came back.
     Whole,
-    /// Something else comes back.
+    /// Other bytes came back.
     Altered,
-    /// Nothing comes back.
+    /// Nothing came back.
     Silence,
-    /// The sender's own kernel does not take it.
+    /// The sender's own kernel rejected it.
     NotSent,
 }
 
@@ -48,25 +48,25 @@ fn body(len: usize) -> Vec<u8> {
     (0..len).map(|i| b'a' + (i % 26) as u8).collect()
 }
 
-/// So long is waited for an answer that may not come: long enough for one that does, on a busy machine too, since what is
-/// asked next is answered after it.
+/// Timeout for a reply that may not come: long enough for one that does, on a busy machine too, since the next request
+/// is answered after it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 fn over_udp(at: SocketAddr, len: usize) -> DatagramResult {
     let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
     peer.connect(at).unwrap();
     peer.set_read_timeout(Some(SOON)).unwrap();
-    let said = body(len);
-    match peer.send(&said) {
+    let request = body(len);
+    match peer.send(&request) {
         Ok(_) => {}
         Err(error) if error.raw_os_error() == Some(rustix::io::Errno::MSGSIZE.raw_os_error()) => {
             return DatagramResult::NotSent;
         }
         Err(error) => panic!("{error}"),
     }
-    let mut heard = vec![0; 2 * ROOM];
-    let n = peer.recv(&mut heard).unwrap();
-    if heard[..n] == said {
+    let mut received = vec![0; 2 * ROOM];
+    let n = peer.recv(&mut received).unwrap();
+    if received[..n] == request {
         DatagramResult::Whole
     } else {
         DatagramResult::Altered
@@ -77,23 +77,23 @@ fn over_unix(at: &Path, own: &Path, len: usize) -> DatagramResult {
     let peer = UnixDatagram::bind(own).unwrap();
     peer.connect(at).unwrap();
     peer.set_write_timeout(Some(SOON)).unwrap();
-    let said = body(len);
-    peer.send(&said).unwrap();
-    let (mut heard, mut fate) = (vec![0; 2 * ROOM], DatagramResult::Silence);
+    let request = body(len);
+    peer.send(&request).unwrap();
+    let (mut received, mut result) = (vec![0; 2 * ROOM], DatagramResult::Silence);
     peer.set_read_timeout(Some(PATIENCE)).unwrap();
-    match peer.recv(&mut heard) {
-        Ok(n) if heard[..n] == said => fate = DatagramResult::Whole,
-        Ok(_) => fate = DatagramResult::Altered,
+    match peer.recv(&mut received) {
+        Ok(n) if received[..n] == request => result = DatagramResult::Whole,
+        Ok(_) => result = DatagramResult::Altered,
         Err(error) if error.kind() == ErrorKind::WouldBlock => {}
         Err(error) => panic!("{error}"),
     }
-    // The next one is answered, whatever became of that.
+    // The next one is answered, whatever happened to that one.
     peer.set_read_timeout(Some(SOON)).unwrap();
     peer.send(b"next").unwrap();
-    let n = peer.recv(&mut heard).unwrap();
-    assert_eq!(&heard[..n], b"next");
+    let n = peer.recv(&mut received).unwrap();
+    assert_eq!(&received[..n], b"next");
     std::fs::remove_file(own).unwrap();
-    fate
+    result
 }
 
 fn trial() {
@@ -116,31 +116,31 @@ fn trial() {
     ];
     let mut wrong = Vec::new();
     for (len, expected) in udp {
-        let fate = over_udp(at, len);
-        if fate != expected {
-            wrong.push(format!("udp {len}: {fate:?}"));
+        let result = over_udp(at, len);
+        if result != expected {
+            wrong.push(format!("udp {len}: {result:?}"));
         }
     }
     for (len, expected) in unix {
-        let fate = over_unix(&socket, &own, len);
-        if fate != expected {
-            wrong.push(format!("unixgram {len}: {fate:?}"));
+        let result = over_unix(&socket, &own, len);
+        if result != expected {
+            wrong.push(format!("unixgram {len}: {result:?}"));
         }
     }
     let grown = serve.process().resident_peak().saturating_sub(before);
-    let told = serve.ended("message-too-long", 2);
+    let recorded = serve.ended("message-too-long", 2);
     let naive = Naive::start(TAKES_PARTS);
     let control = over_udp(naive.at, UDP_MAX);
     Row {
         row: 8,
         hazard: "datagrams that are too long".into(),
         load: format!(
-            "one below, at, one above and far above what a datagram can be: {UDP_MAX} bytes over UDP, where the sender's kernel \
+            "one below, at, one above and far above the size limit of a datagram: {UDP_MAX} bytes over UDP, where the sender's kernel \
              refuses more, and {ROOM} over a Unix socket, which carries more"
         ),
         observed: if wrong.is_empty() {
             format!(
-                "8 datagrams: the first two of each answered whole, the others not in part either; {told} recorded as \
+                "8 datagrams: the first two of each answered whole, the others not even in part; {recorded} recorded as \
                  `message-too-long`; memory at most {} above",
                 kib(grown)
             )
@@ -149,7 +149,7 @@ fn trial() {
         },
         limit: format!("exactly the first two of each; 2 so recorded; {}", kib(4 << 20)),
         control: format!("a server that reads into 4,096 bytes, {UDP_MAX}: {control:?}"),
-        pass: wrong.is_empty() && told == 2 && grown <= 4 << 20 && control == DatagramResult::Altered,
+        pass: wrong.is_empty() && recorded == 2 && grown <= 4 << 20 && control == DatagramResult::Altered,
         scale: Scale::asked(),
     }
     .hold();

@@ -1,4 +1,5 @@
-//! Rows 8, 10, 11 and 41: messages that are too long at every entrance, lengths that lie, garbage, and a browser that was made to call.
+//! Rows 8, 10, 11 and 41: messages that are too long on every kind of endpoint, wrong lengths, garbage, and HTTP
+//! requests from a browser.
 
 use std::{
     io::{Read, Write},
@@ -17,7 +18,7 @@ use trials_report::{Row, Scale};
 
 const LIMIT: usize = 50_000;
 
-/// A body of so many bytes as each framing has it.
+/// Encodes a body of this length in each framing.
 fn framed(framing: &str, len: usize) -> Vec<u8> {
     let mut bytes = match framing {
         "u16be" => u16::try_from(len)
@@ -56,7 +57,7 @@ fn framed(framing: &str, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// Whether a message is answered whole, by a server that echoes.
+/// Whether an echo server answers a message completely.
 fn is_answered(serve: &Serve, message: &[u8]) -> bool {
     let mut peer = call(serve.at[0]);
     let mut writer = peer.try_clone().unwrap();
@@ -66,13 +67,13 @@ fn is_answered(serve: &Serve, message: &[u8]) -> bool {
         let _ = writer.write_all(&message);
         finish(&writer);
     });
-    let (heard, seen) = rest(&mut peer);
+    let (received, seen) = rest(&mut peer);
     writing.join().unwrap();
     assert!(
-        seen != Seen::Open && (heard.is_empty() || heard == expected),
+        seen != Seen::Open && (received.is_empty() || received == expected),
         "neither whole nor nothing"
     );
-    heard == expected
+    received == expected
 }
 
 #[test]
@@ -106,7 +107,7 @@ fn too_long() {
         let wide = Serve::start(&["echo=:0", "--frame", framing]);
         assert!(is_answered(&serve, &framed(framing, 1)));
         let before = serve.process().resident();
-        // The longest that two bytes can announce is not ten times that.
+        // The largest length that two bytes can announce is not ten times that.
         let longest = if framing.starts_with("u16") {
             65_535
         } else {
@@ -126,9 +127,11 @@ fn too_long() {
             control += usize::from(is_answered(&wide, &message));
         }
         most = most.max(serve.process().resident_peak().saturating_sub(before));
-        let told = serve.ended("message-too-long", 2);
-        if told != 2 {
-            wrong.push(format!("{framing}: {told} recorded as message-too-long"));
+        let recorded = serve.ended("message-too-long", 2);
+        if recorded != 2 {
+            wrong.push(format!(
+                "{framing}: {recorded} recorded as message-too-long"
+            ));
         }
     }
     Row {
@@ -163,7 +166,7 @@ fn oversized_length_prefix_allocates_no_memory() {
 fn lies() {
     let scale = Scale::asked();
     let each = scale.pick(20, 100);
-    // Framing, and a length that is announced and does not come; the largest that is allowed among them.
+    // A framing, and an announced length without its bytes; the largest allowed one is among them.
     let lengths: [(&str, &[u8]); 10] = [
         ("u16be", b"\xff\xff"),
         ("u32be", b"\x00\x10\x00\x00"),
@@ -212,11 +215,11 @@ fn lies() {
     let naive_grown = naive.process().resident().saturating_sub(before);
     Row {
         row: 10,
-        hazard: "lengths that lie".into(),
-        load: format!("{} announced lengths from 64 KiB to 2^64 - 1, {each} callers each, of which four bytes come", lengths.len()),
+        hazard: "wrong length prefixes".into(),
+        load: format!("{} announced lengths from 64 KiB to 2^64 - 1, {each} clients each, of which four bytes come", lengths.len()),
         observed: format!("memory grew by at most {}; the next message answered each time", kib(most)),
         limit: "4 MiB".into(),
-        control: format!("a server that makes room for what is announced, 4 callers: {}", kib(naive_grown)),
+        control: format!("a server that allocates what is announced, 4 clients: {}", kib(naive_grown)),
         pass: most <= 4 << 20 && naive_grown > 64 << 20,
         scale,
     }
@@ -230,7 +233,7 @@ fn garbage_input_does_not_disturb_other_peers() {
 
 fn garbage() {
     let scale = Scale::asked();
-    // 100 MiB for each framing in the full run, of which one that is soon broken takes less.
+    // 100 MiB for each framing in the full run; one that is soon rejected takes less.
     let (conversations, each) = (scale.pick(30, 200), scale.pick(20_000, 512 << 10));
     let framings = [
         "chunk",
@@ -245,15 +248,15 @@ fn garbage() {
     for framing in framings {
         let serve = Serve::start(&["echo=:0", "upper=:0", "--frame", framing]);
         for i in 0..conversations {
-            let mut said = vec![0; each];
-            seed.fill(&mut said);
+            let mut request = vec![0; each];
+            seed.fill(&mut request);
             let mut peer: TcpStream = call(serve.at[i % 2]);
             let piece = [1, 2, 3, 7, 4096][i % 5];
             let mut writer = peer.try_clone().unwrap();
-            let saying = said.clone();
+            let sending = request.clone();
             let writing = thread::spawn(move || {
-                // Pieces of a byte take long; a few hundred of them show what there is to see.
-                let (small, rest) = saying.split_at(saying.len().min(piece * 500));
+                // Pieces of one byte take long; a few hundred of them are enough.
+                let (small, rest) = sending.split_at(sending.len().min(piece * 500));
                 let pieces = small.chunks(piece).chain(rest.chunks(4096));
                 let mut taken = 0;
                 for piece in pieces {
@@ -265,22 +268,23 @@ fn garbage() {
                 finish(&writer);
                 taken
             });
-            let mut heard = Vec::new();
-            let _ = peer.read_to_end(&mut heard);
+            let mut received = Vec::new();
+            let _ = peer.read_to_end(&mut received);
             bytes += writing.join().unwrap();
             offered += each;
             if framing == "chunk" && i % 2 == 0 {
-                echoed += heard.len();
-                right &= heard == said;
+                echoed += received.len();
+                right &= received == request;
             }
         }
         let next = framed(framing, 3);
         ask(&mut call(serve.at[0]), &next, &next).unwrap();
         let (stopped, _home) = serve.stop();
-        right &=
-            stopped.in_order && !stopped.said.contains("bug") && !stopped.said.contains("panic");
+        right &= stopped.in_order
+            && !stopped.stderr.contains("bug")
+            && !stopped.stderr.contains("panic");
     }
-    // One byte that is not the same would be seen.
+    // A single wrong byte would be detected.
     let mut altered = framed("line", 3);
     altered[1] ^= 1;
     let serve = Serve::start(&["echo=:0", "--frame", "line"]);
@@ -295,12 +299,12 @@ fn garbage() {
             framings.len()
         ),
         observed: format!(
-            "{} taken until they were no messages any more; no panic; the next message answered each time; {} echoed under `chunk`, the same byte for byte: {right}",
+            "{} accepted until malformed; no panic; the next message answered each time; {} echoed under `chunk`, the same byte for byte: {right}",
             kib(bytes as u64),
             kib(echoed as u64)
         ),
         limit: "no panic, no hang, every next one right".into(),
-        control: "an answer with one bit changed is noticed".into(),
+        control: "a reply with one bit changed is detected".into(),
         pass: right && noticed,
         scale,
     }
@@ -318,9 +322,9 @@ fn browser() {
     let mut flagged = Vec::new();
     for framing in ["chunk", "line", "crlf", "nul"] {
         let serve = Serve::start(&["discard=:0", "--frame", framing]);
-        for said in [&request[..], b"hello\n", b"POST is no request\n"] {
+        for request in [&request[..], b"hello\n", b"POST is no request\n"] {
             let mut peer = call(serve.at[0]);
-            peer.write_all(said).unwrap();
+            peer.write_all(request).unwrap();
             finish(&peer);
             rest(&mut peer);
         }
@@ -333,7 +337,7 @@ fn browser() {
         .collect();
     Row {
         row: 41,
-        hazard: "a browser that a page has call a raw port".into(),
+        hazard: "HTTP requests from a browser to a raw port".into(),
         load: "a POST with a body, a plain message and one that begins with a method, in four framings".into(),
         observed: format!("found by `is:http`: {}", list.join(", ")),
         limit: "the request, once each".into(),

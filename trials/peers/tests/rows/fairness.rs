@@ -1,4 +1,4 @@
-//! Row 6 again: what one conversation has recorded does not hold up another.
+//! Row 6 again: recording of one conversation does not delay another.
 
 use std::{
     net::SocketAddr,
@@ -19,8 +19,8 @@ use trials_peers::{
 };
 use trials_report::{Row, Scale};
 
-/// Pushes at the first endpoint through so many connections, all they take, and reads nothing, until told to stop; how
-/// much that was.
+/// Sends to the first endpoint over this many connections as much as they take, and reads nothing, until stopped;
+/// returns the number of bytes.
 fn start_heavy_senders(
     at: SocketAddr,
     count: usize,
@@ -44,7 +44,7 @@ fn start_heavy_senders(
     })
 }
 
-/// Pushes for a second.
+/// Sends for a second.
 fn push_a_second(at: SocketAddr, count: usize) {
     let stop = Arc::<AtomicBool>::default();
     let pushing = start_heavy_senders(at, count, &stop);
@@ -53,7 +53,7 @@ fn push_a_second(at: SocketAddr, count: usize) {
     pushing.join().unwrap();
 }
 
-/// What good peers at `upper` take while others push at the first endpoint, and how much those pushed.
+/// Measures good peers at `upper` while others flood the first endpoint, and how much those sent.
 fn latency_under_heavy_senders(serve: &Serve, count: usize) -> (Vec<Duration>, u64) {
     let stop = Arc::<AtomicBool>::default();
     let pushing = start_heavy_senders(serve.at[0], count, &stop);
@@ -97,7 +97,7 @@ fn heavy_senders_that_never_read_do_not_delay_others() {
             let grown = naive.process().resident_peak().saturating_sub(before);
             drop(naive);
             let control = format!(
-                "a server that keeps what it cannot send, with 50 such peers: {}",
+                "a server that buffers what it cannot send, with 50 such peers: {}",
                 kib(grown)
             );
             trial(
@@ -111,7 +111,7 @@ fn heavy_senders_that_never_read_do_not_delay_others() {
     );
 }
 
-/// Good peers beside `count` that push at `service`, where all of it is recorded and where nothing is.
+/// Measures good peers beside `count` that flood `service`, with everything recorded and with nothing recorded.
 fn trial(service: &str, count: usize, scale: Scale, control: &str, control_fails: bool) {
     let rounds = scale.pick(2, 5);
     let endpoint = format!("{service}=:0");
@@ -132,7 +132,7 @@ fn trial(service: &str, count: usize, scale: Scale, control: &str, control_fails
     }
     let grown = serve.process().resident_peak().saturating_sub(before);
     let (stopped, _home) = serve.stop();
-    // A busy machine stretches times beyond any limit, but it does so for all: answers are counted as well.
+    // A busy machine stretches times beyond any limit, but for all alike: replies are counted as well.
     let is_fair = answers * 10 >= plain_answers && fair.holds(scale);
     let reads = if service == "discard" {
         ""
@@ -141,13 +141,13 @@ fn trial(service: &str, count: usize, scale: Scale, control: &str, control_fails
     };
     Row {
         row: 6,
-        hazard: format!("peers that push more than can be recorded{reads}"),
+        hazard: format!("peers that send more than can be recorded{reads}"),
         load: format!(
-            "{count} push at `{service}` all they can{reads}, {} in all, {rounds} × 1 s, others each time; 4 good ones at `upper`",
+            "{count} push at `{service}` all they can{reads}, {} in all, {rounds} × 1 s, others each time; 4 good peers at `upper`",
             kib(pushed)
         ),
         observed: format!(
-            "p99 of the good {}; {} beside the same push where nothing is recorded, {} without the push; {answers} answers, \
+            "p99 of the good peers {}; {} beside the same push where nothing is recorded, {} without the push; {answers} answers, \
              {plain_answers} where nothing is recorded; {} served, {} recorded, {} lost; memory grew by {}",
             time(fair.with()),
             time(fair.without()),
@@ -157,10 +157,10 @@ fn trial(service: &str, count: usize, scale: Scale, control: &str, control_fails
             stopped.lost,
             kib(grown)
         ),
-        // The cores are shared by them all: what the push itself takes of them is no matter of the record.
+        // All share the cores: the flood's own CPU use is not caused by the record.
         limit: format!(
             "{} (twice that where nothing is recorded, or {} where all cores are full), and a tenth of the answers at least; served = \
-             recorded + lost, and 0 lost; 192 MiB (64 behind, as much being kept, the record's pages)",
+             recorded + lost, and 0 lost; 192 MiB (64 behind, as much being committed, the record's pages)",
             time(fair.allowed(scale)),
             time(fair.floor(scale))
         ),

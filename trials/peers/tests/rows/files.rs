@@ -1,4 +1,4 @@
-//! Row 4: no file, or no memory, for one more caller.
+//! Row 4: no file descriptor, or no memory, for one more client.
 
 use std::{
     thread,
@@ -14,7 +14,7 @@ use trials_peers::{
 };
 use trials_report::{Row, Scale};
 
-/// Processor time of a span as a part of one core: what it used, and what it wanted.
+/// CPU time of a span as a fraction of one core: used, and wanted.
 fn busy(process: Process, span: Duration) -> (f64, f64) {
     let (began, used, wanted) = (Instant::now(), process.cpu(), process.wanted());
     thread::sleep(span);
@@ -41,7 +41,7 @@ fn exhausted() {
     let held = calls(serve.at[0], 200);
     thread::sleep(Duration::from_millis(200));
     let (cpu, wanted) = busy(server, span);
-    let told = serve.said().matches("no room for callers").count();
+    let warned = serve.stderr().matches("no room for callers").count();
     let mut more = calls(serve.at[0], 20);
     drop(held);
     let freed = Instant::now();
@@ -60,20 +60,20 @@ fn exhausted() {
     let (_, naive_wanted) = busy(naive.process(), Duration::from_secs(1));
     Row {
         row: 4,
-        hazard: "no file left for one more caller (EMFILE)".into(),
-        load: format!("200 callers, files for {free}, held for {} s", span.as_secs()),
+        hazard: "no file descriptor left for one more client (EMFILE)".into(),
+        load: format!("200 clients, files for {free}, held for {} s", span.as_secs()),
         observed: format!(
-            "{:.1} % of a core, {:.1} % wanted; told {told} times; the last in the queue answered {} after files were free; \
-             100 of 100 new callers answered, {} recorded",
+            "{:.1} % of a core, {:.1} % wanted; warned {warned} times; the last in the queue answered {} after files were free; \
+             100 of 100 new clients answered, {} recorded",
             cpu * 100.0,
             wanted * 100.0,
             time(recovered),
             stopped.recorded
         ),
-        limit: "2 % of a core; once in 10 s; 1 s to recover, and what 200 callers take".into(),
+        limit: "2 % of a core; once in 10 s; 1 s to recover, and what 200 clients take".into(),
         control: format!("a server that tries again at once wants {:.0} % of a core", naive_wanted * 100.0),
         pass: cpu <= 0.02
-            && (1..=2).contains(&told)
+            && (1..=2).contains(&warned)
             && recovered <= Duration::from_secs(scale.pick(10, 3))
             && stopped.recorded == 101
             && naive_wanted > 0.8,
@@ -96,7 +96,7 @@ fn each_error() {
     let errors = ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "ECONNABORTED"];
     let mut took = Vec::new();
     for error in errors {
-        // More than can be waited for in that time at a second each, if the pauses did not begin small.
+        // More retries than a pause of one second each would allow, if the pauses did not begin small.
         let times = if error == "ECONNABORTED" {
             times * 20
         } else {
@@ -121,11 +121,16 @@ fn each_error() {
         took.push((error, times, since.elapsed()));
         drop(peer);
         let (stopped, _home) = serve.stop();
-        assert_eq!(stopped.recorded, 1, "{error}: {}", stopped.said);
-        let told = stopped.said.contains("no room for callers");
-        assert_eq!(told, error != "ECONNABORTED", "{error}: {}", stopped.said);
+        assert_eq!(stopped.recorded, 1, "{error}: {}", stopped.stderr);
+        let warned = stopped.stderr.contains("no room for callers");
+        assert_eq!(
+            warned,
+            error != "ECONNABORTED",
+            "{error}: {}",
+            stopped.stderr
+        );
     }
-    // The injection does what it says: a server whose accept never succeeds answers nobody.
+    // The injection works: a server whose accept always fails answers no client.
     let always = [
         "strace",
         "-f",
@@ -135,8 +140,8 @@ fn each_error() {
         "-e",
         "inject=accept4:error=EMFILE",
     ];
-    let deaf = Serve::start_under(&always, &["upper=:0"]);
-    let mut peer = try_call(deaf.at[0]).unwrap();
+    let failing = Serve::start_under(&always, &["upper=:0"]);
+    let mut peer = try_call(failing.at[0]).unwrap();
     peer.set_read_timeout(Some(Duration::from_millis(500)))
         .unwrap();
     let unanswered = ask(&mut peer, b"hello", b"HELLO").is_err();
@@ -151,7 +156,7 @@ fn each_error() {
         load: "the first accepts fail, by `strace -e inject`".into(),
         observed: format!("answered and recorded after each: {}", list.join(", ")),
         limit: "10 s, which is what the pauses add up to".into(),
-        control: "an accept that fails for ever: nobody is answered".into(),
+        control: "an accept that fails for ever: no client is answered".into(),
         pass: unanswered && slowest < Duration::from_secs(10),
         scale,
     }

@@ -1,10 +1,10 @@
-//! Bad peers and empty resources, row by row: rows 1 to 18 and 41.
+//! Bad peers and exhausted resources, row by row: rows 1 to 18 and 41.
 //!
-//! A row that is proven by a test of the crates is not tried again here: `trials/proven.md` names that test.
+//! A row that a test of the crates proves is not repeated here: `trials/proven.md` names that test.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,
-    reason = "a test fails by panicking, and may say why it skips"
+    reason = "a test fails by panicking, and may print why it skips"
 )]
 
 mod calls;

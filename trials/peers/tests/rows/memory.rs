@@ -1,4 +1,4 @@
-//! Rows 6 and 9: peers that never read, and a line that never ends.
+//! Rows 6 and 9: peers that never read, and a line without an end.
 
 use std::{
     io::{Read, Write},
@@ -16,7 +16,7 @@ use trials_peers::{
 };
 use trials_report::{Row, Scale};
 
-/// Each pushes what it can of so many bytes and reads nothing, until nothing moves any more.
+/// Each sends what it can of this many bytes and reads nothing, until no more is taken.
 pub(crate) fn push_all(peers: &mut [TcpStream], bytes: usize) -> usize {
     let chunk = vec![b'x'; 64 << 10];
     let mut left = vec![bytes; peers.len()];
@@ -43,7 +43,7 @@ fn peers_that_never_read_cost_little_and_are_closed() {
     );
 }
 
-/// How much memory so many take that push and do not read.
+/// Measures the memory for this many peers that send and do not read.
 fn unread(count: usize, more: &[&str]) -> u64 {
     let args = ["echo=:0", "--sndbuf", "64k", "--write-timeout", "1h"];
     let serve = Serve::start(&[&args, more].concat());
@@ -75,7 +75,7 @@ fn never_read() {
     let grown = server.resident().saturating_sub(before);
     let queue = send_queues(serve.at[0]).into_iter().max().unwrap_or(0);
     let still = Instant::now();
-    let told = serve.ended_within("not-reading", count, stall + Duration::from_secs(10));
+    let recorded = serve.ended_within("write-timeout", count, stall + Duration::from_secs(10));
     let took = still.elapsed();
     let good = good.stop().map(|times| times.len());
     drop(peers);
@@ -83,7 +83,7 @@ fn never_read() {
     let plain = unread(count, &["--store", "none"]);
     // A reply of one read each, its buffer and its task.
     let own = count as u64 * (68 << 10);
-    // What they say is recorded too, up to the moment in which the kernels are full.
+    // Their requests are recorded too, until the kernel buffers are full.
     let memory = own + (64 << 20) + (8 << 20);
     let naive = Naive::start(BUFFERS);
     let naive_before = naive.process().resident();
@@ -97,8 +97,8 @@ fn never_read() {
             "{count} push up to 20 MiB each at `echo` and read nothing, with `--sndbuf 64k --write-timeout {stall_text}`"
         ),
         observed: format!(
-            "the kernels took {} of it; memory grew by {}, and by {} where nothing is recorded; at most {} unsent in the kernel for one; {told} recorded as \
-             `not-reading` within {} of the last byte; {} answers to five good peers, all right",
+            "the kernels took {} of it; memory grew by {}, and by {} where nothing is recorded; at most {} unsent in the kernel for one; {recorded} recorded as \
+             `write-timeout` within {} of the last byte; {} answers to five good peers, all right",
             kib(pushed as u64),
             kib(grown),
             kib(plain),
@@ -107,17 +107,17 @@ fn never_read() {
             good.as_ref().map_or(0, |answers| *answers)
         ),
         limit: format!(
-            "{}, and {} without a record (68 KiB each; 64 MiB may wait for the record, and 8 are its pages and what is being kept); 256 KiB; all \
+            "{}, and {} without a record (68 KiB each; 64 MiB may wait for the record, and 8 are its pages and what is being committed); 256 KiB; all \
              ended within {}",
             kib(memory),
             kib(own),
             time(stall + Duration::from_secs(6))
         ),
-        control: format!("a server that keeps what it cannot send, with 10 such peers: {}", kib(naive_grown)),
+        control: format!("a server that buffers what it cannot send, with 10 such peers: {}", kib(naive_grown)),
         pass: grown <= memory
             && plain <= own
             && queue <= 256 << 10
-            && told == count
+            && recorded == count
             && took <= stall + Duration::from_secs(6)
             && good.is_ok()
             && naive_grown > 64 << 20,
@@ -134,7 +134,7 @@ fn endless_line_is_answered_in_chunks_or_closed() {
     );
 }
 
-/// Sends so many bytes of one line, and counts what comes back and is right.
+/// Sends this many bytes of one line, and counts the right bytes that come back.
 fn endless_line(at: SocketAddr, bytes: u64) -> (u64, Seen) {
     let mut stream = call(at);
     let mut writer = stream.try_clone().unwrap();
@@ -183,9 +183,9 @@ fn endless() {
             break;
         }
     }
-    let (heard, _) = rest(&mut peer);
+    let (received, _) = rest(&mut peer);
     drop(peer);
-    let told = lines.ended("message-too-long", 1);
+    let recorded = lines.ended("message-too-long", 1);
     let peak = lines.process().resident_peak();
 
     let large = Serve::start(&[
@@ -205,7 +205,7 @@ fn endless() {
         hazard: "a line that never ends".into(),
         load: format!("{} of `a` to `upper`", kib(bytes)),
         observed: format!(
-            "{} of `A` back; memory grew by {}; with `--frame line` nothing is answered, and {told} recorded as \
+            "{} of `A` back; memory grew by {}; with `--frame line` nothing is answered, and {recorded} recorded as \
              `message-too-long` (at most {} of memory)",
             kib(right),
             kib(grown),
@@ -215,8 +215,8 @@ fn endless() {
         control: format!("`--frame line --max-message 1G`, 64 MiB: memory grows by {}", kib(large_grown)),
         pass: right == bytes
             && grown <= 1 << 20
-            && told == 1
-            && heard.is_empty()
+            && recorded == 1
+            && received.is_empty()
             && large_grown > 32 << 20,
         scale,
     }

@@ -1,4 +1,4 @@
-//! Row 1: callers that send a byte a second and never finish a message.
+//! Row 1: clients that send a byte a second and never finish a message.
 
 use std::{
     net::TcpStream,
@@ -16,13 +16,13 @@ use trials_report::{Row, Scale};
 
 const PARTIAL: Duration = Duration::from_secs(5);
 
-/// How long each was let be from its first byte on; none if it still is.
+/// Time from the first byte of each to its close; none while it is still open.
 struct Slow(Vec<(TcpStream, Instant, Option<Duration>)>);
 
 impl Slow {
     fn call(at: std::net::SocketAddr, count: usize) -> Self {
         let began = |mut stream: TcpStream| {
-            // The server cannot have heard it before.
+            // The server cannot have received it before.
             let began = Instant::now();
             push(&mut stream, b"x");
             (stream, began, None)
@@ -30,7 +30,7 @@ impl Slow {
         Self(calls(at, count).into_iter().map(began).collect())
     }
 
-    /// Another byte of each, and a look at who has been ended.
+    /// Sends another byte of each, and checks which have been closed.
     fn go_on(&mut self) {
         for (stream, began, ended) in &mut self.0 {
             if ended.is_none() && look(stream) != Seen::Open {
@@ -39,7 +39,7 @@ impl Slow {
         }
     }
 
-    fn say(&mut self) {
+    fn send_byte(&mut self) {
         for (stream, _, ended) in &mut self.0 {
             if ended.is_none() {
                 push(stream, b"x");
@@ -53,7 +53,7 @@ fn slow_senders_are_closed_at_their_timeout() {
     alone("slow::slow_senders_are_closed_at_their_timeout", trial);
 }
 
-/// What one turn saw.
+/// The result of one turn.
 struct Turn {
     ended: Vec<Duration>,
     grown: u64,
@@ -61,8 +61,8 @@ struct Turn {
     times: Vec<Duration>,
 }
 
-/// So many slow ones and, beside them, good ones, until the slow ones have been ended or should have been long ago.
-/// `control` are slow ones that nobody ends: they go on as well.
+/// Runs this many slow ones and, beside them, good peers, until the slow ones have been closed or should have been long
+/// ago. `control` are slow ones without a timeout: they go on as well.
 fn turn(serve: &Serve, count: usize, good: usize, control: &mut Slow) -> Turn {
     let baseline = GoodPeers::during(serve.at[0], good, Duration::from_secs(2)).unwrap();
     let before = serve.process().resident();
@@ -70,18 +70,18 @@ fn turn(serve: &Serve, count: usize, good: usize, control: &mut Slow) -> Turn {
     let peers = GoodPeers::start(serve.at[0], good, Duration::from_millis(5));
     let grown = serve.process().resident().saturating_sub(before);
     let began = Instant::now();
-    let mut said = began;
+    let mut last_sent = began;
     while began.elapsed() < PARTIAL + Duration::from_secs(7)
         && slow.0.iter().any(|(.., ended)| ended.is_none())
     {
-        // Looking at so many takes the processor from the good ones: not before there may be something to see.
+        // Checking that many takes CPU from the good peers: not before some may be closed.
         if began.elapsed() + Duration::from_secs(1) > PARTIAL {
             slow.go_on();
         }
-        if said.elapsed() > Duration::from_secs(1) {
-            said = Instant::now();
-            slow.say();
-            control.say();
+        if last_sent.elapsed() > Duration::from_secs(1) {
+            last_sent = Instant::now();
+            slow.send_byte();
+            control.send_byte();
         }
         thread::sleep(Duration::from_millis(20));
     }
@@ -114,7 +114,7 @@ fn trial() {
         .iter()
         .filter(|(.., ended)| ended.is_none())
         .count();
-    let recorded = guarded.ended("partial", turns * count);
+    let recorded = guarded.ended("message-timeout", turns * count);
     let grace = Duration::from_secs(scale.pick(5, 2));
     let in_time = *first >= PARTIAL && *last <= PARTIAL + grace;
     let pass = ended.len() == turns * count
@@ -125,10 +125,10 @@ fn trial() {
         && still_there == count / 10;
     Row {
         row: 1,
-        hazard: "callers that send a byte a second and never finish a message".into(),
-        load: format!("{turns} × {count} of them with `--message-timeout 5s`, and {good} good ones"),
+        hazard: "clients that send a byte a second and never finish a message".into(),
+        load: format!("{turns} × {count} of them with `--message-timeout 5s`, and {good} good peers"),
         observed: format!(
-            "{} ended after {} to {}, {recorded} recorded as `partial`; memory grew by {}; p99 of the good {}, {} without",
+            "{} ended after {} to {}, {recorded} recorded as `message-timeout`; memory grew by {}; p99 of the good peers {}, {} without",
             ended.len(),
             time(*first),
             time(*last),
@@ -137,12 +137,12 @@ fn trial() {
             time(fair.without())
         ),
         limit: format!(
-            "all ended after 5 to {} s and recorded; 32 MiB; every answer to the good ones right, and p99 {} (twice that \
+            "all ended after 5 to {} s and recorded; 32 MiB; every answer to the good peers right, and p99 {} (twice that \
              without, or 5 ms in the full run)",
             (PARTIAL + grace).as_secs(),
             time(fair.allowed(scale))
         ),
-        control: format!("with `--message-timeout 1h` {still_there} of {} are there still", count / 10),
+        control: format!("with `--message-timeout 1h` {still_there} of {} are still open", count / 10),
         pass,
         scale,
     }

@@ -1,4 +1,4 @@
-//! Row 18: one source that takes more than its share.
+//! Row 18: one source that opens more than its share of connections.
 
 use std::{
     io::{Read, Write},
@@ -14,7 +14,7 @@ use trials_report::{Row, Scale};
 
 const GREEDY: Ipv4Addr = Ipv4Addr::new(127, 200, 0, 1);
 
-/// How many of its connections are served, and how many are ended in order.
+/// How many of its connections are served, and how many are closed in order.
 fn call_from_one_source(serve: &Serve, count: usize) -> (usize, usize) {
     let mut peers: Vec<TcpStream> = (0..count)
         .map(|_| call_from(GREEDY, serve.at[0]).unwrap())
@@ -22,10 +22,10 @@ fn call_from_one_source(serve: &Serve, count: usize) -> (usize, usize) {
     let (mut served, mut refused) = (0, 0);
     for peer in &mut peers {
         peer.write_all(b"hello\n").unwrap();
-        let mut heard = [0; 6];
-        match peer.read(&mut heard) {
+        let mut received = [0; 6];
+        match peer.read(&mut received) {
             Ok(0) => refused += 1,
-            Ok(6) if &heard == b"HELLO\n" => served += 1,
+            Ok(6) if &received == b"HELLO\n" => served += 1,
             other => panic!("{other:?}"),
         }
     }
@@ -49,7 +49,7 @@ fn trial() {
         let mut peer =
             call_from(Ipv4Addr::new(127, 1 + (i >> 16) as u8, a, b), serve.at[0]).unwrap();
         right += u32::from(ask(&mut peer, b"hello\n", b"HELLO\n").is_ok());
-        // Some stay, each from an address of its own.
+        // Some remain, each from an address of its own.
         if there.len() < held {
             there.push(peer);
         }
@@ -59,16 +59,16 @@ fn trial() {
         .iter_mut()
         .filter_map(|peer| ask(peer, b"again\n", b"AGAIN\n").ok())
         .count();
-    let told = serve.ended("too-many-from-source", 7);
+    let recorded = serve.ended("too-many-from-source", 7);
     drop(there);
 
     let paced = Serve::start(&["upper=:0", "--frame", "line", "--source-messages", "100"]);
     let mut peer = call_from(GREEDY, paced.at[0]).unwrap();
     peer.write_all("hello\n".repeat(250).as_bytes()).unwrap();
     finish(&peer);
-    let (heard, seen) = rest(&mut peer);
-    let answered = heard.len() / 6;
-    let too_fast = paced.ended("too-fast", 1);
+    let (received, seen) = rest(&mut peer);
+    let answered = received.len() / 6;
+    let too_fast = paced.ended("rate-limited", 1);
 
     let unlimited = Serve::start(&["upper=:0", "--frame", "line"]);
     let (all, _) = call_from_one_source(&unlimited, 12);
@@ -80,13 +80,13 @@ fn trial() {
              messages at once with `--source-messages 100`"
         ),
         observed: format!(
-            "{served} served, {refused} ended in order, {told} recorded as `too-many-from-source`; {right} of {others} others \
+            "{served} served, {refused} ended in order, {recorded} recorded as `too-many-from-source`; {right} of {others} others \
              answered, {still} of {held} again afterwards; {answered} messages answered and then {seen:?}, {too_fast} recorded as \
-             `too-fast`"
+             `rate-limited`"
         ),
-        limit: "exactly 5; nobody else hindered; 100, and one more for the time that passes".into(),
+        limit: "exactly 5; no other source affected; 100, and one more for the time that passes".into(),
         control: format!("without the options {all} of 12 are served"),
-        pass: (served, refused, told) == (5, 7, 7)
+        pass: (served, refused, recorded) == (5, 7, 7)
             && right == others
             && still == held
             && (100..=101).contains(&answered)

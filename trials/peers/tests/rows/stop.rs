@@ -1,4 +1,4 @@
-//! Rows 16 and 17: callers at the moment of the stop, and a restart under load.
+//! Rows 16 and 17: clients at the moment of the stop, and a restart under load.
 
 use std::{
     io::{BufRead, BufReader, ErrorKind, Read, Write},
@@ -14,16 +14,16 @@ use std::{
 
 use trials_peers::{
     Serve,
-    naive::{Naive, STOPS_DEAF},
+    naive::{Naive, STOPS_WITHOUT_ACCEPTING},
     namespace::alone,
 };
 use trials_report::{Row, Scale, program};
 
-/// What callers met.
+/// The results of clients.
 #[derive(Clone, Copy, Debug, Default)]
 struct Met {
     answered: u64,
-    /// Connected, and ended in order without an answer: its message came after the stop.
+    /// Connected, and closed in order without a reply: its message came after the stop.
     ended: u64,
     refused: u64,
     reset: u64,
@@ -37,7 +37,7 @@ impl Met {
         self.reset += other.reset;
     }
 
-    /// Calls, asks, and notes what came of it.
+    /// Connects, sends a request, and counts the result.
     fn call(&mut self, at: SocketAddr) {
         let patience = Duration::from_secs(20);
         let Ok(mut stream) = TcpStream::connect_timeout(&at, patience) else {
@@ -45,15 +45,15 @@ impl Met {
             return;
         };
         stream.set_read_timeout(Some(patience)).unwrap();
-        let mut heard: Vec<u8> = Vec::new();
+        let mut received: Vec<u8> = Vec::new();
         let asked = stream.write_all(b"hello\n").and_then(|()| {
             let mut reply = [0; 6];
             let n = stream.read(&mut reply)?;
-            heard.extend(&reply[..n]);
+            received.extend(&reply[..n]);
             Ok(())
         });
         match asked {
-            Ok(()) if heard == b"HELLO\n" => self.answered += 1,
+            Ok(()) if received == b"HELLO\n" => self.answered += 1,
             Ok(()) => self.ended += 1,
             Err(error) if error.kind() == ErrorKind::WouldBlock => self.ended += 1,
             Err(_) => self.reset += 1,
@@ -61,7 +61,8 @@ impl Met {
     }
 }
 
-/// Callers one after the other, four at a time, until they are told to stop or, `once_refused`, are not let in.
+/// Clients one after the other, four at a time, until they are stopped or, with `once_refused`, a connection is
+/// refused.
 fn callers(
     at: SocketAddr,
     stop: &Arc<AtomicBool>,
@@ -109,7 +110,7 @@ fn last_moment() {
         recorded += stopped.recorded;
         met.add(sum(calling));
     }
-    let naive = Naive::start(STOPS_DEAF);
+    let naive = Naive::start(STOPS_WITHOUT_ACCEPTING);
     let at = naive.at;
     let calling = (0..8).map(|_| {
         thread::spawn(move || {
@@ -118,26 +119,26 @@ fn last_moment() {
             met
         })
     });
-    let deaf = sum(calling.collect());
+    let naive = sum(calling.collect());
     Row {
         row: 16,
-        hazard: "callers at the moment of the stop".into(),
-        load: format!("{rounds} × TERM at a random moment, 4 callers one after the other all the time"),
+        hazard: "clients at the moment of the stop".into(),
+        load: format!("{rounds} × TERM at a random moment, 4 clients one after the other all the time"),
         observed: format!(
-            "{} answered and {recorded} recorded, {} refused, {} let in and ended in order before they spoke, {} reset; \
+            "{} answered and {recorded} recorded, {} refused, {} let in and ended in order before they sent a request, {} reset; \
              code 0 each time: {in_order}",
             met.answered, met.refused, met.ended, met.reset
         ),
         limit: "as many recorded as answered; none reset".into(),
-        control: format!("a server that closes without a look at its queue: {} of 8 reset", deaf.reset),
-        pass: met.reset == 0 && recorded == met.answered && in_order && met.answered > 0 && deaf.reset > 0,
+        control: format!("a server that closes without accepting its queue: {} of 8 reset", naive.reset),
+        pass: met.reset == 0 && recorded == met.answered && in_order && met.answered > 0 && naive.reset > 0,
         scale,
     }
     .hold();
 }
 
-/// Starts the server so many times, one after the other has stopped: with a listening socket of its own that it hands
-/// to each, or with none.
+/// Starts the server this many times, each after the last has stopped: with a listening socket that is handed over to
+/// each, or without.
 const RESTARTS: &str = "
 import signal, socket, subprocess, sys, time
 program, rounds, handed = sys.argv[1], int(sys.argv[2]), sys.argv[3] == 'handed'
@@ -173,7 +174,7 @@ fn restarts(rounds: usize, how: &str) -> Met {
     let at = SocketAddr::from(([127, 0, 0, 1], port.trim().parse().unwrap()));
     let stop = Arc::<AtomicBool>::default();
     let calling = callers(at, &stop, false);
-    // The last of them leaves nobody to call; callers stop a little before.
+    // After the last stop nothing listens; clients stop a little before.
     thread::sleep(Duration::from_millis(220 * (rounds as u64 - 1)));
     stop.store(true, Ordering::Relaxed);
     let met = sum(calling);
@@ -196,9 +197,9 @@ fn restart() {
     Row {
         row: 17,
         hazard: "a restart".into(),
-        load: format!("{rounds} servers one after the other, 4 callers all the time"),
+        load: format!("{rounds} servers one after the other, 4 clients all the time"),
         observed: format!(
-            "with a socket handed over (`fd:N`): {} answered, {} refused, {} reset, {} ended before they spoke",
+            "with a socket handed over (`fd:N`): {} answered, {} refused, {} reset, {} ended before they sent a request",
             handed.answered, handed.refused, handed.reset, handed.ended
         ),
         limit: "none refused, none reset".into(),

@@ -1,4 +1,4 @@
-//! Rows 1, 2 and 6 at once, with all the memory there is bounded.
+//! Rows 1, 2 and 6 at once, with a limit on all memory.
 
 use std::{thread, time::Duration};
 
@@ -54,7 +54,7 @@ fn trial() {
     ];
     let serve = Serve::start(&args);
     group.hold(serve.process().0);
-    // The same without a load, to see by turns what the machine gives.
+    // The same without a load, alternately, to measure the machine's own noise.
     let calm = Serve::start(&args);
     let mut idle_peers = calls(serve.at[0], idle);
     for peer in &mut idle_peers {
@@ -97,9 +97,9 @@ fn trial() {
 
     Row {
         row: 6,
-        hazard: "all of it at once, in 256 MiB".into(),
+        hazard: "all of these at once, in 256 MiB".into(),
         load: format!(
-            "{idle} idle, {unread} that never read, {slow} that send a byte a second, and 10 good ones, in a cgroup of 256 MiB"
+            "{idle} idle, {unread} that never read, {slow} that send a byte a second, and 10 good peers, in a cgroup of 256 MiB"
         ),
         observed: format!(
             "{held} files open; {} of memory, {} of the group at most; {still_right} of {idle} idle ones answered again; p99 of the \
@@ -113,7 +113,7 @@ fn trial() {
             "not killed; all answered; p99 {} (twice that without, or 5 ms in the full run)",
             time(fair.allowed(scale))
         ),
-        control: format!("a server that keeps what it cannot send, with 50 that never read: killed: {naive_killed}"),
+        control: format!("a server that buffers what it cannot send, with 50 that never read: killed: {naive_killed}"),
         pass: !killed && still_right == idle && fair.holds(scale) && held >= idle + unread + slow && naive_killed,
         scale,
     }

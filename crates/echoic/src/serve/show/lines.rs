@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_slow_terminal_was_not_shown_is_among_the_hidden() {
+    fn events_a_slow_terminal_missed_count_as_hidden() {
         let mut printer = LinePrinter::new(Screen::default());
         let missed = Missed {
             exchanges: 5,

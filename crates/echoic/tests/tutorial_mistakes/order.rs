@@ -1,8 +1,8 @@
-//! In which order, and by which clock.
+//! Order of exchanges, and the clocks used.
 
 use crate::{client, harness::Serve};
 
-/// With a clock that jumps meanwhile: `trials/disk/tests/clock.rs`.
+/// `trials/disk/tests/clock.rs` tests the same while the clock jumps.
 #[test]
 fn d26_latency_is_measured_and_order_is_numbered() {
     let serve = Serve::start(&[":0", "--frame", "line"]);
@@ -34,6 +34,6 @@ fn d27_replies_keep_the_order_of_requests() {
 c.sendall(b''.join(b'%d a\\n' % i for i in range(20000))); c.shutdown(socket.SHUT_WR)
 got = c.makefile('rb').read()
 print(got == b''.join(b'%d A\\n' % i for i in range(20000)))";
-    // As much as both buffers hold, so that writing first is no deadlock.
+    // As much as both buffers hold, so that writing everything first does not deadlock.
     assert_eq!(client(serve.at[0].port(), program), "True\n");
 }

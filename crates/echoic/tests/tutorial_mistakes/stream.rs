@@ -1,4 +1,4 @@
-//! What is a message, and that a stream is not cut where it was written.
+//! Message boundaries: a stream is not divided where it was written.
 
 use std::thread;
 
@@ -8,7 +8,7 @@ use crate::{
     server,
 };
 
-/// The tutorial's server, in the naive way: one caller, one read a message, text at once.
+/// The tutorial's server, in the naive way: one client, one read a message, decoded at once.
 const NAIVE: &str = "
 while True:
     c, _ = s.accept()
@@ -23,8 +23,8 @@ fn d01_idle_connection_does_not_block_others() {
 quiet = socket.create_connection(c.getpeername())
 quiet.send(b'mine'); print(quiet.recv(9)); c.send(b'theirs'); print(c.recv(9))";
     let serve = Serve::start(&[":0"]);
-    let heard = client(serve.at[0].port(), program);
-    assert_eq!(heard, "b'MINE'\nb'THEIRS'\n");
+    let received = client(serve.at[0].port(), program);
+    assert_eq!(received, "b'MINE'\nb'THEIRS'\n");
 
     let naive = server(NAIVE);
     let ran = client_fails(
@@ -78,7 +78,7 @@ fn d03_request_without_newline_is_answered() {
     let program = "c.send(b'hello'); c.settimeout(0.5); print(c.recv(1024))";
     let serve = Serve::start(&[":0"]);
     assert_eq!(client(serve.at[0].port(), program), "b'HELLO'\n");
-    // Where lines are declared, a line is waited for.
+    // With line framing, the server waits for the whole line.
     let lines = Serve::start(&[":0", "--frame", "line"]);
     let ran = client_fails(lines.at[0].port(), program);
     assert!(ran.err.contains("timed out"), "{}", ran.err);
@@ -97,8 +97,8 @@ print(got)";
     assert_eq!(client(port, "c.send(b'a'); print(c.recv(9))"), "b'A'\n");
 
     let mut naive = server(NAIVE);
-    let heard = client(naive.port(), "c.send(b'stra\\xc3'); print(c.recv(9))");
-    assert_eq!(heard, "b''\n");
+    let received = client(naive.port(), "c.send(b'stra\\xc3'); print(c.recv(9))");
+    assert_eq!(received, "b''\n");
     let code = naive.child.wait().unwrap().code();
     assert_eq!(code, Some(1), "for everybody");
 }
@@ -110,7 +110,7 @@ fn d05_case_mapping_covers_unicode() {
     upper.ask("ΐ ß ŉ ﬃ i\n", "\u{399}\u{308}\u{301} SS \u{2bc}N FFI I\n");
     let mut lower = Talk::to(serve.at[1]);
     lower.ask("ΟΔΟΣ ΣΑΣ Σ İ\n", "οδος σας σ i\u{307}\n");
-    // It does not wait for what may follow beyond the end of the message.
+    // It does not wait for bytes beyond the end of the message.
     lower.ask("ΟΔΟΣ\n", "οδος\n");
 }
 
@@ -132,19 +132,19 @@ fn d06_slow_reader_gets_the_whole_reply() {
     let naive = server(
         "c, _ = s.accept(); c.setblocking(False); print(c.send(b'x' * 20_000_000)); c.close()",
     );
-    let heard = client(
+    let received = client(
         naive.port(),
         "time.sleep(0.3)\nn = 0\nwhile d := c.recv(1 << 20): n += len(d)\nprint(n)",
     );
     assert!(
-        heard.trim().parse::<usize>().unwrap() < BYTES,
+        received.trim().parse::<usize>().unwrap() < BYTES,
         "most of it was never sent"
     );
 }
 
 #[test]
 fn d07_writing_and_reading_are_independent() {
-    // A lock-step echo: it reads nothing while its own reply is not taken.
+    // A lock-step echo server: it reads nothing until its own reply is taken.
     let echo = server(
         "while True:\n  c, _ = s.accept()\n  while d := c.recv(65536): c.sendall(d)\n  c.close()",
     );
@@ -178,14 +178,14 @@ u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.settimeout(10)
 u.sendto(b'', ('127.0.0.1', int(sys.argv[1]))); print(u.recvfrom(9)[0])";
     let udp = serve.at[1].port();
     assert_eq!(crate::python(program, &[&udp], "").good(), "b''\n");
-    // The client waits for nothing in particular, and prints what comes.
-    let heard = run(
+    // The client does not wait for a given reply, and prints what arrives.
+    let received = run(
         &mut serve
             .home
             .echoic(&["connect", &serve.addresses[0], "--frame", "line"]),
         b"\n\na\n",
     );
-    assert_eq!(heard.good(), "\n\nA\n");
+    assert_eq!(received.good(), "\n\nA\n");
     let home = serve.home.clone();
     serve.stop();
     assert_eq!(home.count(&["size:0"]), 1, "the datagram is recorded");
@@ -195,11 +195,11 @@ u.sendto(b'', ('127.0.0.1', int(sys.argv[1]))); print(u.recvfrom(9)[0])";
 #[test]
 fn d09_q_is_an_ordinary_message() {
     let serve = Serve::start(&[":0"]);
-    let heard = run(
+    let received = run(
         &mut serve.home.echoic(&["connect", &serve.addresses[0]]),
         b"q\nexit\nhello\n",
     );
-    assert_eq!(heard.good(), "Q\nEXIT\nHELLO\n");
+    assert_eq!(received.good(), "Q\nEXIT\nHELLO\n");
 }
 
 #[test]

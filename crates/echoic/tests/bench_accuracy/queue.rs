@@ -1,7 +1,7 @@
-//! A server whose capacity is known: it takes a fixed time for each request, one after the other.
+//! A server of known capacity: it takes a fixed time for each request, one after the other.
 //!
-//! Its clock is kept by reckoning, not by sleeping: an answer that leaves late, since the machine was busy, does not
-//! make the next one later. So the capacity is exactly one over the time, on any machine that keeps up with it.
+//! Its clock is computed, not slept: a reply that is sent late because the machine was busy does not delay the next
+//! one. So the capacity is exactly one over the service time, on any machine that keeps up with it.
 
 use std::{
     collections::VecDeque,
@@ -12,14 +12,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A server of lines that says each back when its turn is over.
+/// A line echo server with a fixed service time.
 pub(crate) struct Queue {
     pub(crate) addr: SocketAddr,
 }
 
 #[derive(Default)]
 struct Line {
-    /// When the last one in the line will have had its turn.
+    /// When the last queued request will have been served.
     free: Option<Instant>,
     waiting: VecDeque<(Instant, Arc<TcpStream>, String)>,
 }
@@ -66,7 +66,7 @@ fn answer(line: &(Mutex<Line>, Condvar)) {
         };
         drop(waiting);
         thread::sleep(at.saturating_duration_since(Instant::now()));
-        // A caller that has gone needs no answer.
+        // A client that has gone needs no reply.
         let _ = (&*caller).write_all(format!("{text}\n").as_bytes());
     }
 }

@@ -1,4 +1,4 @@
-//! A peer that loses, doubles, holds back and corrupts datagrams by a script, and counts what it did.
+//! A peer that loses, duplicates, delays and corrupts datagrams by a script, and counts what it did.
 
 use std::{
     collections::BTreeSet,
@@ -7,34 +7,34 @@ use std::{
     thread,
 };
 
-/// What it does with a datagram, by the number that the datagram is.
+/// The action for a datagram, by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Treatment {
-    /// Says it back.
+    /// Echoes it.
     Answer,
-    /// Says nothing.
+    /// Drops it.
     Lose,
-    /// Says it back twice.
+    /// Echoes it twice.
     Double,
-    /// Says it back after so many later ones.
+    /// Echoes it after this many later ones.
     Hold(usize),
-    /// Says something else.
+    /// Replies with different bytes.
     Corrupt,
 }
 
-/// What it did.
+/// The counts of what it did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Did {
-    pub(crate) heard: u64,
+    pub(crate) received: u64,
     pub(crate) lost: u64,
     pub(crate) doubled: u64,
-    /// Until the next one was answered.
+    /// Delayed until the next one was answered.
     pub(crate) held: u64,
-    /// Longer than a moment.
-    pub(crate) kept_long: u64,
+    /// Delayed for long.
+    pub(crate) held_long: u64,
     pub(crate) corrupted: u64,
-    /// Datagrams that it said, all in all.
-    pub(crate) said: u64,
+    /// Datagrams sent in total.
+    pub(crate) sent: u64,
 }
 
 pub(crate) struct Unreliable {
@@ -47,8 +47,8 @@ impl Unreliable {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let addr = socket.local_addr().unwrap();
         let did = Arc::new(Mutex::new(Did::default()));
-        let told = Arc::clone(&did);
-        thread::spawn(move || serve(&socket, script, &told));
+        let counts = Arc::clone(&did);
+        thread::spawn(move || serve(&socket, script, &counts));
         Self { addr, did }
     }
 
@@ -62,52 +62,52 @@ fn serve(socket: &UdpSocket, script: fn(u64) -> Treatment, did: &Mutex<Did>) {
     let mut seen = BTreeSet::new();
     let mut datagram = [0; 2048];
     while let Ok((length, from)) = socket.recv_from(&mut datagram) {
-        let said = &datagram[..length];
-        let text = String::from_utf8_lossy(said);
+        let request = &datagram[..length];
+        let text = String::from_utf8_lossy(request);
         let number = text.split(':').next().unwrap().parse().unwrap();
         let mut did = did.lock().unwrap();
         let mut count = 0;
-        let mut say = |bytes: &[u8], to: SocketAddr| {
+        let mut send = |bytes: &[u8], to: SocketAddr| {
             count += 1;
             socket.send_to(bytes, to).unwrap();
         };
         assert!(
             seen.insert(number),
-            "{number} came twice: the generator says each once"
+            "{number} came twice: the generator sends each once"
         );
-        did.heard += 1;
+        did.received += 1;
         let mut answered = true;
         match script(number) {
-            Treatment::Answer => say(said, from),
+            Treatment::Answer => send(request, from),
             Treatment::Lose => {
                 did.lost += 1;
                 answered = false;
             }
             Treatment::Double => {
                 did.doubled += 1;
-                say(said, from);
-                say(said, from);
+                send(request, from);
+                send(request, from);
             }
             Treatment::Hold(later) => {
                 match later {
                     1 => did.held += 1,
-                    _ => did.kept_long += 1,
+                    _ => did.held_long += 1,
                 }
-                held.push((later, said.to_vec(), from));
+                held.push((later, request.to_vec(), from));
                 answered = false;
             }
             Treatment::Corrupt => {
                 did.corrupted += 1;
-                say(format!("{number}:hollo").as_bytes(), from);
+                send(format!("{number}:hollo").as_bytes(), from);
             }
         }
         for (left, bytes, to) in held.iter_mut().filter(|_| answered) {
             *left -= 1;
             if *left == 0 {
-                say(bytes, *to);
+                send(bytes, *to);
             }
         }
         held.retain(|(left, ..)| *left > 0);
-        did.said += count;
+        did.sent += count;
     }
 }

@@ -1,5 +1,5 @@
-//! A server that answers at once, but for moments in which it answers nobody, fixed beforehand. Each
-//! message says when it was due; the server knows when it answered.
+//! A server that answers at once, except during freezes at times fixed beforehand. Each message contains the time when
+//! it was due; the server records when it answered.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -9,17 +9,17 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-/// A server of lines that says each back, one at a time over all its connections.
+/// A line echo server that handles one line at a time over all its connections.
 pub(crate) struct Freezer {
     pub(crate) addr: SocketAddr,
     desk: Arc<Mutex<Desk>>,
 }
 
 struct Desk {
-    /// From the first message on: when it freezes, and for how long.
+    /// The freezes: start (from the first message) and length.
     freezes: Vec<(Duration, Duration)>,
     began: Option<Instant>,
-    /// When each message was due, and how long its answer took, in microseconds.
+    /// When each message was due, and how long its reply took, in microseconds.
     answered: Vec<(f64, f64)>,
 }
 
@@ -42,8 +42,8 @@ impl Freezer {
         Self { addr, desk }
     }
 
-    /// When each message was due, as it says itself, and how long its answer took from then on; ascending by the
-    /// moment due. Both in microseconds.
+    /// Returns when each message was due, from its text, and how long its reply took from then on; ascending by due
+    /// time. Both in microseconds.
     pub(crate) fn truth(&self) -> Vec<(f64, f64)> {
         let mut truth = self.desk.lock().unwrap().answered.clone();
         truth.sort_by(|a, b| a.0.total_cmp(&b.0));

@@ -1,8 +1,8 @@
-//! The clients people have: nc, ncat and socat, each told to end its half when its input ends.
+//! Common clients: nc, ncat and socat, each set to shut down its half when its input ends.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test fails by panicking, and may say what it saw"
+    reason = "a test fails by panicking, and may print what it saw"
 )]
 
 mod harness;
@@ -11,7 +11,7 @@ use std::{net::SocketAddr, process::Command};
 
 use self::harness::{Home, Ran, Serve, run, tool};
 
-/// `nc -N`: the OpenBSD one ends its half only if told to.
+/// `nc -N`: the OpenBSD nc shuts down its half only with this option.
 fn nc(at: SocketAddr) -> Command {
     let mut nc = tool("nc", "netcat-openbsd");
     nc.args(["-N", &at.ip().to_string(), &at.port().to_string()]);
@@ -24,14 +24,14 @@ fn ncat(at: SocketAddr) -> Command {
     ncat
 }
 
-/// socat waits half a second for the rest, unless told otherwise.
+/// socat waits half a second for the rest by default.
 fn socat(at: SocketAddr) -> Command {
     let mut socat = tool("socat", "socat");
     socat.args(["-t30", "-", &format!("TCP:{at}")]);
     socat
 }
 
-/// How a client is called, and called upon.
+/// A client's name, and the command that connects it to an address.
 type Peer = (&'static str, fn(SocketAddr) -> Command);
 
 const PEERS: [Peer; 3] = [("nc", nc), ("ncat", ncat), ("socat", socat)];
@@ -84,8 +84,8 @@ fn each_client_connects_over_ipv4_and_ipv6() {
     for host in ["127.0.0.1", "::1"] {
         let at = SocketAddr::new(host.parse().unwrap(), serve.at[0].port());
         for (name, peer) in PEERS {
-            let heard = run(&mut peer(at), b"hello").good();
-            assert_eq!(heard, "HELLO", "{name} to {at}");
+            let received = run(&mut peer(at), b"hello").good();
+            assert_eq!(received, "HELLO", "{name} to {at}");
         }
     }
     let home: &Home = &serve.home.clone();

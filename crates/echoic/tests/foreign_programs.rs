@@ -1,9 +1,9 @@
-//! Other people's programs at the other end of datagrams and Unix sockets, calling and being called: Python, the
-//! OpenBSD nc, ncat and socat. (Over TCP: `peers.rs`.)
+//! Foreign programs with datagrams and Unix sockets, as clients and as servers: Python, the OpenBSD nc, ncat and socat.
+//! (Over TCP: `clients.rs`.)
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test fails by panicking, and may say what it saw"
+    reason = "a test fails by panicking, and may print what it saw"
 )]
 
 mod harness;
@@ -17,11 +17,11 @@ use std::{
 
 use harness::{Home, SOON, Serve, kill, run, tool};
 
-/// A line for bash; `$at` is where.
+/// A command line for bash; `$at` is the address.
 type Line = (&'static str, &'static str);
 
-/// Each says `hello` and prints what comes. Datagrams have no end, so each has a way of its own not to leave before the
-/// answer: ncat goes when its input ends, nc and socat wait a second.
+/// Each sends `hello` and prints the reply. Datagrams have no end of stream, so each needs its own way to wait for the
+/// reply: ncat exits when its input ends, nc and socat wait a second.
 const UDP_CLIENTS: [Line; 4] = [
     ("nc", "printf hello | nc.openbsd -u -w1 127.0.0.1 ${at##*:}"),
     ("ncat", "(printf hello; sleep 1) | ncat -u 127.0.0.1 ${at##*:}"),
@@ -45,7 +45,7 @@ u.connect(sys.argv[1]); u.send(b\"hello\"); print(u.recv(99).decode(), end=\"\")
     ),
 ];
 
-/// Who wants an answer has to have a name.
+/// The client must bind a name, or it cannot get a reply.
 const UNIXGRAM_CLIENTS: [Line; 3] = [
     ("nc", "printf hello | nc.openbsd -uU -w1 -s ./nc.sock $at"),
     (
@@ -61,7 +61,7 @@ u.sendto(b\"hello\", sys.argv[1]); print(u.recv(99).decode(), end=\"\")' $at",
     ),
 ];
 
-/// Each answers what it hears, with itself or with `hello`.
+/// Each replies with the request, or with `hello`.
 const UDP_SERVERS: [Line; 4] = [
     (
         "nc",
@@ -120,30 +120,30 @@ fn bash(home: &Home, line: &str, at: &str) -> Command {
     bash
 }
 
-/// Each calls our server and is answered; the record has them all.
+/// Each connects to our server and gets a reply; the record has all of them.
 #[track_caller]
 fn check_clients(endpoint: &str, clients: &[Line]) {
     let home = Arc::new(Home::new());
     let serve = Serve::start_in(&home, &[endpoint]);
     let address = &serve.addresses[0];
-    // By the name it listens by: socat takes an answer from no other.
+    // Use the name of its bound address: socat accepts a reply from no other.
     let at = address.strip_prefix("unix:").unwrap_or(address);
     let at = at.strip_prefix("unixgram:").unwrap_or(at);
     for (name, line) in clients {
         let ran = run(&mut bash(&home, line, at), b"");
-        let heard = String::from_utf8_lossy(&ran.out).into_owned();
-        assert_eq!(heard, "HELLO", "{name} at {at}: {ran:?}");
+        let received = String::from_utf8_lossy(&ran.out).into_owned();
+        assert_eq!(received, "HELLO", "{name} at {at}: {ran:?}");
     }
     assert_eq!(serve.stop().served, clients.len() as u64);
     assert_eq!(home.count(&["req:hello rep:HELLO"]), clients.len() as u64);
 }
 
-/// A server of somebody else's, ended with the test.
+/// A foreign server, killed when the test ends.
 struct Theirs(Child);
 
 impl Drop for Theirs {
     fn drop(&mut self) {
-        // What it has started is of its group.
+        // Kill its children too: they are in its process group.
         if let Some(group) = rustix::process::Pid::from_raw(self.0.id().cast_signed()) {
             let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
         }
@@ -151,7 +151,7 @@ impl Drop for Theirs {
     }
 }
 
-/// Our client calls each of them, is answered, and records it.
+/// Our client connects to each of them, gets a reply, and records it.
 #[track_caller]
 fn check_servers(endpoint: impl Fn(&str) -> (String, String), servers: &[Line]) {
     for (name, line) in servers {
@@ -172,11 +172,11 @@ fn check_servers(endpoint: impl Fn(&str) -> (String, String), servers: &[Line]) 
                 assert_eq!(ran.out, b"hello", "{name}");
                 break;
             }
-            // It is not there yet.
+            // The server does not listen yet.
             assert!(Instant::now() < deadline, "{name} at {at}: {ran:?}");
             thread::sleep(Duration::from_millis(50));
         }
-        // nc says its piece before it is asked.
+        // nc sends its text before it receives a request.
         let filter = if *name == "nc" {
             "rep:hello svc:connect"
         } else {

@@ -1,21 +1,21 @@
-//! The habits of the socket tutorials that go wrong, and what echoic does instead: one test a habit, over the program
-//! as it is run, with a plain peer, and where it is cheap beside the naive way that fails.
+//! Common mistakes in socket tutorials, and what echoic does instead: one test a mistake, against the program as it is
+//! run, with a plain client, and where it is cheap beside the naive version that fails.
 //!
-//! The rows are those of the study the project began with. A test of row N is called `dNN_…`; some are elsewhere, in
-//! more depth than there is room for here, beside what they are about: `grep -rn 'fn d[0-9]' crates trials` lists all,
-//! and one test below checks that no row is without. What belongs to services that run programs (row 28, and the part
-//! of row 27 that runs ahead), to TLS and WebSocket closings (a part of row 10) and to the web page (a part of row 24)
-//! is not there yet, and neither are its tests.
+//! The rows are those of the study that the project began with. A test of row N is called `dNN_…`; some tests are
+//! elsewhere, in more depth, beside the code they are about: `grep -rn 'fn d[0-9]' crates trials` lists all, and a test
+//! below checks that no row is without one. Services that run programs (row 28, and the part of row 27 about running
+//! ahead), TLS and WebSocket closings (a part of row 10) and the web page (a part of row 24) do not exist yet, and
+//! neither do their tests.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test fails by panicking, and may say what it saw"
+    reason = "a test fails by panicking, and may print what it saw"
 )]
 
+mod defaults;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod nagle;
-mod names;
 mod order;
 mod process;
 mod stream;
@@ -30,13 +30,13 @@ use std::{
 
 use harness::{Lines, Ran, kill, python, tool};
 
-/// The rows there are in the study.
+/// The rows of the study.
 const ROWS: std::ops::RangeInclusive<u32> = 1..=29;
 
-/// Those of them that belong to what echoic does not have yet: services that run programs.
+/// The rows about features that echoic does not have yet: services that run programs.
 const NOT_OURS: [u32; 1] = [28];
 
-/// The tests of each row: functions called `dNN_…`, wherever they are.
+/// Returns the tests of each row: functions called `dNN_…`, in any file.
 fn tests_by_row() -> BTreeMap<u32, Vec<String>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .ancestors()
@@ -60,8 +60,8 @@ fn tests_by_row() -> BTreeMap<u32, Vec<String>> {
     found
 }
 
-/// The rows that a file has tests of, with their names. What is not run by itself, or asserts nothing on its own, is
-/// none.
+/// Returns the rows that a file has tests of, with the names of the tests. Ignored tests and functions that are not
+/// tests do not count.
 fn rows_in(text: &str) -> Vec<(u32, String)> {
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     let mut found = Vec::new();
@@ -131,7 +131,7 @@ fn dangling_05_is_no_row() {}
     assert_eq!(found, expected);
 }
 
-/// A program in Python that runs beside the test, and prints its port first.
+/// A Python program that runs beside the test, and prints its port first.
 struct Beside {
     child: Child,
     out: Lines,
@@ -163,13 +163,13 @@ impl Drop for Beside {
     }
 }
 
-/// Before a client's program: a connection `c` to the port in its first argument.
+/// Prefix of a client program: a connection `c` to the port in its first argument.
 const CONNECT: &str = "
 import socket, sys, time
 c = socket.create_connection(('127.0.0.1', int(sys.argv[1])), timeout=10)
 ";
 
-/// Before a server's program: a listening socket `s`, whose port is printed.
+/// Prefix of a server program: a listening socket `s`, whose port is printed.
 const LISTEN: &str = "
 import socket, sys, time
 s = socket.socket()
@@ -178,13 +178,13 @@ s.listen(5)
 print(s.getsockname()[1])
 ";
 
-/// Runs a client to its end; returns what it printed.
+/// Runs a client program to its end; returns its output.
 #[track_caller]
 fn client(port: u16, program: &str) -> String {
     python(&[CONNECT, program].concat(), &[&port], "").good()
 }
 
-/// The same, however it ends.
+/// Runs a client program that is expected to fail.
 #[track_caller]
 fn client_fails(port: u16, program: &str) -> Ran {
     let ran = python(&[CONNECT, program].concat(), &[&port], "");
@@ -196,7 +196,7 @@ fn server(program: &str) -> Beside {
     Beside::start(&[LISTEN, program].concat())
 }
 
-/// `bash -c`, with the words after it.
+/// Returns the command `bash -c script`, to which arguments can be added.
 fn bash(script: &str) -> Command {
     let mut bash = tool("bash", "bash");
     bash.args(["-c", script, "bash"]);

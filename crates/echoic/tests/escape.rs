@@ -1,12 +1,12 @@
-//! Bytes of peers, and of whoever wrote a command line, on a terminal: nothing of them is obeyed. A terminal of ours is
-//! asked what it would do with what the program prints.
+//! Bytes from peers and from command lines are escaped on a terminal. A terminal emulator (vte) interprets the
+//! program's output, and the tests assert that it executes nothing.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod harness;
-#[path = "shown/hostile.rs"]
+#[path = "escape/hostile.rs"]
 mod hostile;
-#[path = "shown/obeying.rs"]
-mod obeying;
+#[path = "escape/interpreter.rs"]
+mod interpreter;
 #[allow(
     dead_code,
     reason = "written for the tests of connect; here it types little"
@@ -27,12 +27,12 @@ use std::{
 
 use harness::{Home, Lines, SOON, Serve, Talk, run, terminal};
 use hostile::{characters, commands, forging, framed, hostile, hostile_lines};
-use obeying::Obeying;
+use interpreter::Interpreter;
 use pty::Pty;
 use rustix::process::Signal;
 use serde_json::Value;
 
-/// `echoic connect`, as `pty.rs` starts it.
+/// Returns `echoic connect`, started as in `pty.rs`.
 fn echoic() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_echoic"));
     for name in ["ECHOIC_FRAME", "ECHOIC_LOG", "NO_COLOR"] {
@@ -46,7 +46,7 @@ fn ended(process: &mut Child) -> ExitStatus {
     harness::wait_for_end(process, SOON).expect("it ends")
 }
 
-/// Everything that `command` shows on a terminal of its own.
+/// Returns everything that `command` prints on a pseudo-terminal.
 fn shown_by(command: &mut Command) -> Vec<u8> {
     let (mut ours, theirs) = terminal();
     let mut child = command
@@ -58,7 +58,7 @@ fn shown_by(command: &mut Command) -> Vec<u8> {
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let reading = thread::spawn(move || {
         let mut all = Vec::new();
-        // A terminal nobody writes to any more says EIO.
+        // Reading from a terminal whose other side is closed returns EIO.
         let mut buffer = [0; 4096];
         while let Ok(n @ 1..) = ours.read(&mut buffer) {
             all.extend_from_slice(&buffer[..n]);
@@ -71,13 +71,13 @@ fn shown_by(command: &mut Command) -> Vec<u8> {
 
 #[track_caller]
 fn assert_inert(shown: &[u8], what: impl Debug) {
-    let obeyed = Obeying::about(shown);
+    let executed = Interpreter::about(shown);
     let text = shown.escape_ascii();
     assert!(str::from_utf8(shown).is_ok(), "{what:?}: {text}");
-    assert!(obeyed.is_empty(), "{what:?}: {obeyed:?} in {text}");
+    assert!(executed.is_empty(), "{what:?}: {executed:?} in {text}");
 }
 
-/// A server of one caller that says `bytes` and waits for the caller's end.
+/// A server for one client, which sends `bytes` and waits for the client's end.
 fn server_sending(bytes: Vec<u8>) -> (String, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap().to_string();
@@ -92,7 +92,7 @@ fn server_sending(bytes: Vec<u8>) -> (String, JoinHandle<()>) {
 #[test]
 fn raw_hostile_bytes_control_the_terminal() {
     assert!(str::from_utf8(&hostile_lines()).is_err());
-    let obeyed = Obeying::about(&hostile_lines());
+    let executed = Interpreter::about(&hostile_lines());
     for what in [
         "control 07",
         "control 08",
@@ -108,50 +108,54 @@ fn raw_hostile_bytes_control_the_terminal() {
         "hidden 2066",
         "hidden 200b",
     ] {
-        assert!(obeyed.contains(what), "{what} is not in {obeyed:?}");
+        assert!(executed.contains(what), "{what} is not in {executed:?}");
     }
     assert!(
-        obeyed.contains("control 9b") || obeyed.contains("hidden 009b"),
-        "{obeyed:?}"
+        executed.contains("control 9b") || executed.contains("hidden 009b"),
+        "{executed:?}"
     );
 }
 
 #[test]
 fn connect_prompt_escapes_hostile_bytes() {
-    let mut said = hostile_lines();
-    said.extend(b"that was all\n");
+    let mut sent = hostile_lines();
+    sent.extend(b"that was all\n");
     for explain in [&[][..], &["--explain"]] {
-        let (addr, serving) = server_sending(said.clone());
+        let (addr, serving) = server_sending(sent.clone());
         let args = [&[&addr[..], "--frame", "line"], explain].concat();
         let mut pty = Pty::start_with(&args, &[]);
         pty.wait_for("that was all");
         pty.press("q\r");
         assert_eq!(pty.code(), Some(0));
-        let edits = Obeying::at_a_prompt();
-        let shown = pty.shown();
-        let obeyed = edits.after(&shown);
-        assert!(obeyed.is_empty(), "{obeyed:?} in {}", shown.escape_ascii());
+        let edits = Interpreter::at_a_prompt();
+        let shown = pty.output();
+        let executed = edits.after(&shown);
+        assert!(
+            executed.is_empty(),
+            "{executed:?} in {}",
+            shown.escape_ascii()
+        );
         serving.join().unwrap();
     }
 }
 
-/// A pipe is not a terminal: what comes out of it is what came in.
+/// Output into a pipe is not escaped: it is exactly what was received.
 #[test]
 fn pipe_gets_every_byte_unchanged() {
-    let said = hostile_lines();
-    let (addr, serving) = server_sending(said.clone());
+    let sent = hostile_lines();
+    let (addr, serving) = server_sending(sent.clone());
     let out = run(echoic().args([&addr, "--linger-timeout", "1s"]), b"");
-    assert!(out.out == said, "{}", out.err);
+    assert!(out.out == sent, "{}", out.err);
     serving.join().unwrap();
-    let (addr, serving) = server_sending(said);
+    let (addr, serving) = server_sending(sent);
     let shown = shown_by(echoic().args([&addr, "--linger-timeout", "1s"]));
     assert_inert(&shown, "connect without a prompt");
     assert!(shown.len() > 2000, "{}", shown.escape_ascii());
     serving.join().unwrap();
 }
 
-/// A serve that has heard and said it all.
-fn told(args: &[&str]) -> Serve {
+/// Returns a server after exchanges with hostile requests and replies.
+fn hostile_server(args: &[&str]) -> Serve {
     let server = Serve::start(&[&["echo=:0", "--frame", "line"], args].concat());
     let mut talk = Talk::to(server.at[0]);
     let lines = hostile_lines();
@@ -162,7 +166,7 @@ fn told(args: &[&str]) -> Serve {
 
 #[test]
 fn log_output_escapes_hostile_bytes() {
-    let server = told(&[]);
+    let server = hostile_server(&[]);
     let home = Arc::clone(&server.home);
     server.stop();
     for args in [
@@ -181,7 +185,7 @@ fn log_output_escapes_hostile_bytes() {
     }
 }
 
-/// One event is one line of JSON, whatever is in it.
+/// One event is one line of JSON, whatever it contains.
 #[test]
 fn each_event_is_one_json_line() {
     let mut server = Serve::start_with_events(&["echo=:0", "--frame", "u16be"]);
@@ -207,7 +211,7 @@ fn each_event_is_one_json_line() {
         assert_eq!(exchanges.len(), forging().len());
         assert!(exchanges.iter().all(|event| event["id"] != 9999));
     }
-    // The control: printed as they came, the same messages are lines of their own.
+    // The control: printed raw, the same messages are lines of their own.
     let naive = forging().concat();
     let naive = String::from_utf8_lossy(&naive);
     assert!(naive.lines().any(|line| {
@@ -215,10 +219,11 @@ fn each_event_is_one_json_line() {
     }));
 }
 
-/// As many lines as a terminal is shown in a second, of which a few say that it listens.
+/// Lines that a terminal shows in a second, of which a few are lifecycle lines.
 const SHOWN_AT_ONCE: usize = 15;
 
-/// On a terminal of its own a serve tells of `messages`, which are no more than it shows; what that terminal would obey.
+/// Runs a server on a pseudo-terminal with `messages`, no more than it shows; returns the sequences that the terminal
+/// would execute.
 #[track_caller]
 fn assert_events_inert(messages: &[Vec<u8>], json: &[&str]) {
     let args = [&["echo=:0", "--frame", "u16be"][..], json].concat();
@@ -244,7 +249,7 @@ fn serve_events_escape_hostile_bytes() {
     }
 }
 
-/// Whatever is typed, what is said about it is only shown.
+/// Error messages about arguments are escaped.
 #[test]
 fn argument_errors_escape_hostile_bytes() {
     let home = Home::new();
@@ -258,7 +263,7 @@ fn argument_errors_escape_hostile_bytes() {
     ]
     .map(OsString::from_vec)
     .to_vec();
-    let calls: [(&[&str], &str, &str); 28] = [
+    let cases: [(&[&str], &str, &str); 28] = [
         (&["serve"], "", ""),
         (&["serve"], "", "=:0"),
         (&["serve"], "tcp://", ":5"),
@@ -288,20 +293,20 @@ fn argument_errors_escape_hostile_bytes() {
         (&["log", "--store"], "/nowhere/", ""),
         (&[], "", ""),
     ];
-    for (call, before, after) in calls {
+    for (words, before, after) in cases {
         for typed in &typed {
             let mut argument = OsString::from(before);
             argument.push(typed);
             argument.push(after);
-            let mut command = home.echoic(call);
+            let mut command = home.echoic(words);
             let shown = shown_by(command.arg(argument));
-            assert_inert(&shown, (call, before, after));
-            assert!(!shown.is_empty(), "{call:?} says nothing");
+            assert_inert(&shown, (words, before, after));
+            assert!(!shown.is_empty(), "{words:?} prints nothing");
         }
     }
 }
 
-/// A peer on a Unix socket is called what it calls itself.
+/// The name of a peer on a Unix socket is chosen by the peer.
 #[test]
 fn peer_names_escape_hostile_bytes() {
     let home = Arc::new(Home::new());
@@ -315,7 +320,7 @@ fn peer_names_escape_hostile_bytes() {
     let shown = Lines::of(ours);
     shown.wait_for("recording");
     let peer = UnixDatagram::bind(&name).unwrap();
-    // So often that it is warned of.
+    // Often enough to cause a warning.
     for _ in 0..20 {
         peer.send_to(b"again", home.path().join("x.sock")).unwrap();
     }
@@ -330,7 +335,7 @@ fn peer_names_escape_hostile_bytes() {
     }
 }
 
-/// What peers do wrong is recorded, each of it. On standard error there is no more of it than somebody reads.
+/// Each fault of a peer is recorded. Standard error has a bounded number of warnings.
 #[test]
 fn peers_cannot_flood_stderr() {
     let mut server = Serve::start(&["echo=:0", "echo=udp://127.0.0.1:0", "--store", "none"]);
@@ -343,7 +348,7 @@ fn peers_cannot_flood_stderr() {
         for _ in 0..8 {
             peer.send(b"again and again").unwrap();
         }
-        // The server is not to drop them.
+        // The server must not drop them.
         peer.set_read_timeout(Some(SOON)).unwrap();
         for _ in 0..7 {
             peer.recv(&mut [0; 64]).unwrap();
@@ -357,8 +362,8 @@ fn peers_cannot_flood_stderr() {
     }
     server.signal(Signal::TERM);
     assert_eq!(server.ends().code, Some(0));
-    let said = server.err.all();
-    let looped: Vec<_> = said
+    let err = server.err.all();
+    let looped: Vec<_> = err
         .iter()
         .filter(|line| line.contains("again and again"))
         .collect();
@@ -366,5 +371,5 @@ fn peers_cannot_flood_stderr() {
     let more = looped.iter().filter_map(|line| line.split_once(" ("));
     let more = more.filter_map(|(_, more)| more.split(' ').next()?.parse::<usize>().ok());
     assert_eq!(looped.len() + more.sum::<usize>(), loops, "{looped:#?}");
-    assert!(said.len() - looped.len() <= 10, "{said:#?}");
+    assert!(err.len() - looped.len() <= 10, "{err:#?}");
 }

@@ -1,5 +1,5 @@
-//! Small messages, and what would hold them back: Nagle's algorithm (RFC 896) at one end keeps a second small write
-//! until the first is acknowledged, and a delayed acknowledgement (RFC 1122, 4.2.3.2) at the other takes 40 ms for that.
+//! Small messages and what delays them: Nagle's algorithm (RFC 896) at one end holds a second small write until the
+//! first is acknowledged, and a delayed acknowledgement (RFC 1122, 4.2.3.2) at the other end takes 40 ms for that.
 
 use std::{
     fs,
@@ -12,8 +12,8 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open}
 
 use crate::harness::{Home, Serve, Talk, kill, python};
 
-/// Keeps a small write until the one before is acknowledged, or does not: asked of the kernel, about a process's own
-/// socket to `peer`. What a clock could tell of it, another process's load can hide.
+/// Whether `TCP_NODELAY` is set on a process's socket to `peer`, as the kernel reports it. A measurement of time would
+/// depend on the load of other processes.
 #[track_caller]
 fn sends_at_once(process: u32, peer: SocketAddr) -> bool {
     let pid = Pid::from_raw(process.cast_signed()).unwrap();
@@ -31,7 +31,7 @@ fn sends_at_once(process: u32, peer: SocketAddr) -> bool {
         .unwrap()
 }
 
-/// A program that is ended however the test goes.
+/// A child process that is killed when dropped.
 struct Ended(Child);
 
 impl Drop for Ended {
@@ -40,39 +40,39 @@ impl Drop for Ended {
     }
 }
 
-/// Fails where `Listener::new` or `Link::tcp` does not set `TCP_NODELAY`, which is off unless it is asked for: the
-/// test's own end shows that.
+/// Fails where `Listener::new` or `Link::tcp` does not set `TCP_NODELAY`, which is off by default: the test's own
+/// socket shows that.
 #[test]
 fn d20_both_ends_set_tcp_nodelay() {
     let serve = Serve::start(&["127.0.0.1:0", "--workers", "2"]);
-    // One on each worker: one of them was handed from the runtime that took the call to another.
+    // One on each worker: one of them was handed over from the accepting runtime to the other.
     for _ in 0..2 {
         let mut talk = Talk::to(serve.at[0]);
         talk.ask("a", "A");
         let ours = talk.0.local_addr().unwrap();
-        assert!(sends_at_once(serve.id(), ours), "serve does not");
+        assert!(sends_at_once(serve.id(), ours), "serve does not set it");
     }
 
-    let called = TcpListener::bind("127.0.0.1:0").unwrap();
-    let at = called.local_addr().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap();
     let home = Home::new();
     let mut connect = home.echoic(&["connect", &at.to_string()]);
     connect.stdin(Stdio::piped()).stdout(Stdio::null());
     let mut connect = Ended(connect.spawn().unwrap());
-    let mut said = connect.0.stdin.take().unwrap();
-    said.write_all(b"a").unwrap();
-    let (mut caller, _) = called.accept().unwrap();
-    caller.read_exact(&mut [0]).unwrap();
-    assert!(sends_at_once(connect.0.id(), at), "connect does not");
-    let own = caller.peer_addr().unwrap();
+    let mut stdin = connect.0.stdin.take().unwrap();
+    stdin.write_all(b"a").unwrap();
+    let (mut accepted, _) = listener.accept().unwrap();
+    accepted.read_exact(&mut [0]).unwrap();
+    assert!(sends_at_once(connect.0.id(), at), "connect does not set it");
+    let own = accepted.peer_addr().unwrap();
     assert!(
         !sends_at_once(std::process::id(), own),
-        "nobody asked for it"
+        "it is off by default"
     );
 }
 
-/// Says two small things shortly after one another, waits for an answer, and so on; its peer acknowledges late. Prints
-/// how many milliseconds came to lie between the two, in the median.
+/// Sends two small messages shortly after one another, waits for a reply, and repeats; its peer delays
+/// acknowledgements. Prints the median time between the arrivals of the two, in milliseconds.
 const TWO_THEN_AN_ANSWER: &str = "
 import socket, statistics, subprocess, sys, threading, time
 ROUNDS = 25
@@ -91,13 +91,13 @@ listening.start()
 if len(sys.argv) > 1:
     p = subprocess.Popen([sys.argv[1], 'connect', '127.0.0.1:%d' % s.getsockname()[1]],
                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
-    say, hear = p.stdin.write, lambda: p.stdout.read(1)
+    send, receive = p.stdin.write, lambda: p.stdout.read(1)
 else:
     c = socket.create_connection(s.getsockname())
-    say, hear = c.send, lambda: c.recv(1)
+    send, receive = c.send, lambda: c.recv(1)
 for _ in range(ROUNDS):
-    say(b'a'); time.sleep(0.005); say(b'b')
-    assert hear() == b'k'
+    send(b'a'); time.sleep(0.005); send(b'b')
+    assert receive() == b'k'
 listening.join()
 print(round(statistics.median(between) * 1000))
 ";
@@ -107,8 +107,8 @@ fn d20_small_messages_do_not_wait_for_an_ack() {
     let home = Home::new();
     let program = home.echoic(&[]);
     let between = |args: &[&dyn std::fmt::Display]| -> u64 {
-        let said = python(TWO_THEN_AN_ANSWER, args, "").good();
-        said.trim().parse().unwrap()
+        let output = python(TWO_THEN_AN_ANSWER, args, "").good();
+        output.trim().parse().unwrap()
     };
     let ours = between(&[&program.get_program().display()]);
     let naive = between(&[]);

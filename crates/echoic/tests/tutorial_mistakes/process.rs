@@ -1,4 +1,4 @@
-//! A server as a process: its start and restart, its callers, and what it runs out of.
+//! The server as a process: start, restart, excess connections, and exhausted resources.
 
 use std::{net::TcpListener, sync::Arc, thread, time::Duration};
 
@@ -15,7 +15,7 @@ fn d13_restart_does_not_wait_for_old_connections() {
     let at = format!("greet=127.0.0.1:{port}");
     for _ in 0..2 {
         let serve = Serve::start(&[&at]);
-        // The server ends it first, and so it is on its side that the address stays for a minute.
+        // The server closes first, so TIME_WAIT is on its side.
         assert_eq!(
             client(port, "print(c.recv(99), c.recv(9))"),
             "b'Thank you for connecting' b''\n"
@@ -44,8 +44,8 @@ fn d14_excess_connections_are_rejected_not_left_in_the_backlog() {
     );
     drop(first);
     until("there is room again", || {
-        let heard = client(serve.at[0].port(), "c.send(b'c'); print(c.recv(9))");
-        heard == "b'C'\n"
+        let received = client(serve.at[0].port(), "c.send(b'c'); print(c.recv(9))");
+        received == "b'C'\n"
     });
     let home = serve.home.clone();
     drop(second);
@@ -54,7 +54,7 @@ fn d14_excess_connections_are_rejected_not_left_in_the_backlog() {
         home.sql("SELECT count(*) FROM conversation WHERE how = 'too-many-connections'");
     assert_ne!(turned_away, ["0"]);
 
-    // listen(1) refuses nobody: the third is left to wait.
+    // The backlog of listen(2) rejects no connection: the third client waits.
     let program = "
 import socket
 s = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen(1)
@@ -63,7 +63,7 @@ for _ in range(4):
     c = socket.socket(); c.settimeout(0.3)
     try: c.connect(s.getsockname()); ends.append('in')
     except TimeoutError: ends.append('waits')
-    globals()[f'kept{_}'] = c
+    globals()[f'held{_}'] = c
 print(*ends)";
     assert_eq!(python(program, &[], "").good(), "in in waits waits\n");
 }
@@ -79,10 +79,10 @@ fn d15_server_out_of_files_waits_and_recovers() {
         ]);
         run(&mut prlimit, b"").good();
     };
-    // A new file gets the smallest free number, and none below this is free.
+    // A new file gets the lowest free descriptor, and none below this is free.
     limit("3");
     let mut waits = Talk::to(serve.at[0]);
-    waits.say("hello");
+    waits.send("hello");
     waits
         .0
         .set_read_timeout(Some(Duration::from_millis(300)))
@@ -98,7 +98,7 @@ fn d15_server_out_of_files_waits_and_recovers() {
             .0
             .set_read_timeout(Some(crate::harness::SOON))
             .unwrap();
-        waits.hear("HELLO");
+        waits.expect_reply("HELLO");
     }
     Talk::to(serve.at[0]).ask("again", "AGAIN");
 }
@@ -108,7 +108,7 @@ fn d21_stop_answers_received_requests_first() {
     let mut serve = Serve::start(&["127.0.0.1:0", "--frame", "line"]);
     let mut talk = Talk::to(serve.at[0]);
     talk.ask("one\n", "ONE\n");
-    talk.say("two\n".repeat(1000));
+    talk.send("two\n".repeat(1000));
     serve.signal(Signal::TERM);
     assert_eq!(talk.rest().len(), 4000, "all of it, and then the end");
     let stopped = serve.ends();
@@ -147,8 +147,8 @@ fn d25_failing_store_is_reported_and_answering_continues() {
     let stopped = serve.ends();
     assert_eq!(stopped.served, 21);
     assert!(stopped.lost > 0, "{stopped:?}");
-    // Its colour was shown instead of being one.
-    let said = serve.err.all();
-    let colours = said.iter().filter(|line| line.contains("1b["));
-    assert_eq!(colours.count(), 0, "{said:#?}");
+    // The colour was escaped instead of applied.
+    let err = serve.err.all();
+    let colours = err.iter().filter(|line| line.contains("1b["));
+    assert_eq!(colours.count(), 0, "{err:#?}");
 }

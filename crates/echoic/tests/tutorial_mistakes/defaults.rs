@@ -1,4 +1,4 @@
-//! Where one listens, and what is said there.
+//! Default addresses, and the exact greeting.
 
 use std::net::TcpStream;
 
@@ -6,7 +6,7 @@ use crate::{client, harness::Serve};
 
 #[test]
 fn d17_default_listens_only_on_loopback() {
-    // Every address of 127/8 is this machine's; a server on its loopback address is at one of them.
+    // Every address of 127/8 is local; a server on loopback listens on one of them.
     let here = Serve::start(&[":0", "*:0"]);
     let (ours, any) = (here.at[0].port(), here.at[1].port());
     assert!(TcpStream::connect(("127.0.0.1", ours)).is_ok());
@@ -21,11 +21,11 @@ fn d17_default_listens_only_on_loopback() {
 #[test]
 fn d18_greeting_is_sent_exactly() {
     let program = "got = b''\nwhile more := c.recv(99): got += more\nprint(got)";
-    for (service, said) in [
+    for (service, expected) in [
         ("greet", "b'Thank you for connecting'\n"),
         ("greet:Hi\\n\\x00", "b'Hi\\n\\x00'\n"),
     ] {
         let serve = Serve::start(&[":0", "--as", service]);
-        assert_eq!(client(serve.at[0].port(), program), said);
+        assert_eq!(client(serve.at[0].port(), program), expected);
     }
 }

@@ -1,22 +1,22 @@
-//! A terminal of ours, asked what it would do.
+//! A terminal emulator that records what it would execute.
 
 use std::collections::BTreeSet;
 
 use vte::{Params, Parser, Perform};
 
-/// A terminal that notes what it is told to do, beyond showing text in colours.
+/// A terminal that records every action except printing text and setting colours.
 #[derive(Debug, Default)]
-pub(crate) struct Obeying {
-    /// The prompt's line is edited here.
+pub(crate) struct Interpreter {
+    /// Whether the prompt's line editing is allowed.
     edits: bool,
-    obeyed: BTreeSet<String>,
+    executed: BTreeSet<String>,
 }
 
-/// The colours there are in `term.rs` and in clap's help, and their end.
+/// The colours used by `term.rs` and by clap's help, and their reset.
 const COLOURS: [u16; 9] = [0, 1, 2, 4, 31, 32, 33, 34, 36];
 
-impl Obeying {
-    /// One on which a line is edited.
+impl Interpreter {
+    /// Creates a terminal that allows line editing.
     pub(crate) fn at_a_prompt() -> Self {
         Self {
             edits: true,
@@ -24,22 +24,22 @@ impl Obeying {
         }
     }
 
-    /// What a terminal would do about `shown`.
+    /// Returns the actions that a terminal would take for `shown`.
     pub(crate) fn about(shown: &[u8]) -> BTreeSet<String> {
         Self::default().after(shown)
     }
 
     pub(crate) fn after(mut self, shown: &[u8]) -> BTreeSet<String> {
         Parser::new().advance(&mut self, shown);
-        self.obeyed
+        self.executed
     }
 
     fn note(&mut self, what: String) {
-        self.obeyed.insert(what);
+        self.executed.insert(what);
     }
 }
 
-impl Perform for Obeying {
+impl Perform for Interpreter {
     fn print(&mut self, c: char) {
         let hidden = matches!(c,
             '\u{7f}'..='\u{9f}' | '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
@@ -60,8 +60,7 @@ impl Perform for Obeying {
         let coloured = action == 'm'
             && intermediates.is_empty()
             && numbers.iter().all(|number| COLOURS.contains(number));
-        // All that rustyline's line editing asks for: the cursor, erasing, bracketed paste, and that a picture is
-        // shown at once.
+        // Sequences that rustyline uses: the cursor, erasing, bracketed paste, and synchronized output.
         let edited = self.edits
             && match (intermediates, action) {
                 (b"", 'C' | 'A' | 'B' | 'D' | 'K' | 'J') => true,

@@ -1,7 +1,6 @@
-//! What strangers may send.
+//! Hostile bytes.
 
-/// What strangers may send to a terminal. Each is short enough to be shown whole where things are cut; none holds a
-/// newline.
+/// Messages that attack a terminal. Each is short enough not to be truncated; none contains a newline.
 pub(crate) fn hostile() -> Vec<Vec<u8>> {
     let mut all: Vec<Vec<u8>> = commands();
     let bytes: Vec<u8> = (0..=255).filter(|byte| *byte != b'\n').collect();
@@ -14,7 +13,7 @@ pub(crate) fn hostile() -> Vec<Vec<u8>> {
     all
 }
 
-/// Characters that terminals obey, hide or turn text by, and those around them; none is a newline.
+/// Characters that terminals execute, that hide text or change its direction, and their neighbours; none is a newline.
 fn strange() -> Vec<char> {
     let chars = ('\0'..='\u{2ff}')
         .chain('\u{2028}'..='\u{202e}')
@@ -25,13 +24,13 @@ fn strange() -> Vec<char> {
     chars.collect()
 }
 
-/// All of them in one text, which is no path and has no NUL, as arguments have none.
+/// All of them in one text, which is not a path and has no NUL, since arguments cannot have one.
 pub(crate) fn characters() -> Vec<u8> {
     let argument = strange().into_iter().filter(|c| !"\0/".contains(*c));
     argument.collect::<String>().into_bytes()
 }
 
-/// Sequences that terminals obey, in seven bits, in eight and in UTF-8.
+/// Escape sequences, as seven-bit and eight-bit controls and in UTF-8.
 pub(crate) fn commands() -> Vec<Vec<u8>> {
     [
         &b"\x1b[2J\x1b[H"[..],
@@ -64,7 +63,7 @@ pub(crate) fn hostile_lines() -> Vec<u8> {
     lines
 }
 
-/// Messages that would begin a line of their own, and say on it what never was.
+/// Messages that would start a new line and forge an event on it.
 pub(crate) fn forging() -> Vec<Vec<u8>> {
     let forged = r#"{"ev":"exchange","id":9999,"forged":true}"#;
     [

@@ -1,4 +1,5 @@
-//! What showing costs: a reader that is slow, gone or full misses events and is told how many; serving goes on.
+//! Readers of `serve`'s output: one that is slow, gone or full misses events and gets a count of them; serving
+//! continues.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod harness;
@@ -14,7 +15,7 @@ use harness::{Home, Lines, Load, SOON, Talk, signal, wait_for_end};
 use rustix::process::Signal;
 use serde_json::Value;
 
-/// More than twice the events that are held for a watcher that is behind.
+/// More than twice the events that are queued for a slow watcher.
 const ASKED: u64 = 600;
 const LINE_BYTES: usize = 60_000;
 
@@ -38,11 +39,11 @@ fn slow_event_reader_delays_no_peer_and_gets_a_missed_count() {
         .spawn()
         .unwrap();
     let err = Lines::of(child.stderr.take().unwrap());
-    // The program's side of the pipe is the program's alone, so that its end is seen.
+    // The parent closes its copy of the pipe, so that the end of output is seen.
     command.stdout(Stdio::null());
     let mut events = BufReader::new(read).lines().map(Result::unwrap);
     let at: SocketAddr = events.next().unwrap().parse().unwrap();
-    // From here on nobody reads; a pipe takes 64 KiB, the first line alone is more.
+    // The pipe is not read from here on; it takes 64 KiB, and the first line alone is larger.
     let mut talk = Talk::to(at);
     let line = format!("{}\n", "a".repeat(LINE_BYTES));
     for _ in 0..ASKED {
@@ -55,7 +56,7 @@ fn slow_event_reader_delays_no_peer_and_gets_a_missed_count() {
         .find_map(|line| line.strip_prefix("VmHWM:"))
         .unwrap();
     let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
-    assert!(peak < 64 << 10, "72 MB were said, and {peak} KiB are held");
+    assert!(peak < 64 << 10, "72 MB were sent, and {peak} KiB are held");
     signal(&child, Signal::TERM);
     let (mut shown, mut missed, mut gaps) = (0, 0, 0);
     for event in events {
@@ -79,14 +80,14 @@ fn slow_event_reader_delays_no_peer_and_gets_a_missed_count() {
     assert_eq!(warnings(&err).len(), 1, "{:?}", err.all());
 }
 
-/// What is said of standard output, once the process has ended.
+/// Returns the lines about standard output on standard error, once the process has exited.
 fn warnings(err: &Lines) -> Vec<String> {
     let lines = err.all();
     let of_output = |line: &String| line.contains("standard output");
     lines.into_iter().filter(of_output).collect()
 }
 
-/// `serve --json` with this for standard output, where it listens, and its standard error.
+/// Starts `serve --json` with this as standard output; returns its address, and its standard error.
 fn serve_into(home: &Home, out: impl Into<Stdio>) -> (Child, SocketAddr, Lines) {
     let mut command = home.echoic(&["serve", "127.0.0.1:0", "--frame", "line", "--json"]);
     let mut child = command.stdout(out).stderr(Stdio::piped()).spawn().unwrap();
@@ -97,7 +98,8 @@ fn serve_into(home: &Home, out: impl Into<Stdio>) -> (Child, SocketAddr, Lines) 
     (child, at, err)
 }
 
-/// Has it answer so many lines, and stop in order: all of them are served and recorded, whatever becomes of its output.
+/// Exchanges this many lines, and stops the server in order: all are served and recorded, whatever happens to its
+/// output.
 fn serves(home: &Home, (mut child, at, err): (Child, SocketAddr, Lines), lines: u64) -> Lines {
     let mut talk = Talk::to(at);
     for _ in 0..lines {
@@ -122,7 +124,11 @@ fn json_gap_plus_printed_equals_served() {
     load.wait_for(20_000);
     let (mut child, _, err) = serving;
     signal(&child, Signal::TERM);
-    let answered: u64 = load.ends().iter().map(|peer| peer.heard.len() as u64).sum();
+    let answered: u64 = load
+        .ends()
+        .iter()
+        .map(|peer| peer.received.len() as u64)
+        .sum();
     let ended = wait_for_end(&mut child, SOON).unwrap();
     assert_eq!(ended.code(), Some(0), "{:?}", err.all());
     let (mut printed, mut missed) = (0, 0);
@@ -146,18 +152,18 @@ fn full_device_warns_once() {
     let home = Home::new();
     let full = File::options().write(true).open("/dev/full").unwrap();
     let err = serves(&home, serve_into(&home, full), 3000);
-    let said = warnings(&err);
-    assert_eq!(said.len(), 1, "{said:?}");
-    assert!(said[0].contains("No space left"), "{said:?}");
+    let warned = warnings(&err);
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    assert!(warned[0].contains("No space left"), "{warned:?}");
 }
 
 #[test]
-fn reader_that_has_gone_is_told_once() {
+fn closed_output_warns_once() {
     let home = Home::new();
     let (read, write) = pipe().unwrap();
     drop(read);
     let err = serves(&home, serve_into(&home, write), 100);
-    let said = warnings(&err);
-    assert_eq!(said.len(), 1, "{said:?}");
-    assert!(said[0].contains("nobody reads"), "{said:?}");
+    let warned = warnings(&err);
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    assert!(warned[0].contains("nobody reads"), "{warned:?}");
 }

@@ -1,4 +1,4 @@
-//! Without a person and without input: `--send`, `--expect`, and how long to stay.
+//! Without a user and without input: `--send`, `--expect`, and how long the client waits.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -17,11 +17,11 @@ fn run(args: &[&str]) -> Output {
 
 #[track_caller]
 fn assert_code(output: &Output, code: i32) {
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{said}");
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{err}");
 }
 
-/// Answers each line in upper case until the caller ends; returns how many there were.
+/// Answers each line in upper case until the client closes; returns the number of lines.
 fn upper(peer: TcpStream) -> usize {
     let mut answers = peer.try_clone().unwrap();
     let lines = BufReader::new(peer).lines();
@@ -116,7 +116,7 @@ fn each_round_expects_its_own_reply() {
     assert_eq!(output.stdout, b"PING\nPING\nPING\n");
     assert_eq!(peer.join().unwrap(), 3);
 
-    // Once answered and then no more: the first reply does not count for the second round.
+    // The server answers once and then stops: the first reply does not count for the second round.
     let (addr, _) = server(|mut peer| {
         let _ = peer.read(&mut [0; 8]);
         peer.write_all(b"PING\n").unwrap();
@@ -199,15 +199,15 @@ fn unix_socket_is_called_by_path() {
     peer.join().unwrap();
     assert_code(&output, 0);
     assert_eq!(output.stdout, b"HELLO");
-    let said = String::from_utf8_lossy(&output.stderr);
+    let err = String::from_utf8_lossy(&output.stderr);
     for wanted in [
         "socket(AF_UNIX, SOCK_STREAM)".to_owned(),
         format!("connected unix:{} in", path.display()),
     ] {
-        assert!(said.contains(&wanted), "{wanted}: {said}");
+        assert!(err.contains(&wanted), "{wanted}: {err}");
     }
     let output = run(&[
-        dir.path().join("nobody").to_str().unwrap(),
+        dir.path().join("missing").to_str().unwrap(),
         "--send",
         "hello",
     ]);

@@ -1,11 +1,12 @@
-//! Sockets that somebody else opened.
+//! Sockets inherited from another process (socket activation).
 
 use std::{os::unix::fs::FileTypeExt, process::Command, sync::Arc};
 
 use super::unix;
 use crate::harness::{Home, Ran, Serve, Talk, python, run, tool, tutorial_ports};
 
-/// Opens sockets at 3 and up as systemd does, and becomes the program: a TCP one, and with `both` a Unix one.
+/// Opens sockets at descriptor 3 and up as systemd does, and executes the program: a TCP one, and with `both` a Unix
+/// one.
 const OPENER: &str = "
 import os, socket, sys
 pid, count, program = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
@@ -14,7 +15,7 @@ if count > 1:
     made.append(socket.socket(socket.AF_UNIX))
     made[1].bind('handed.sock')
     made[1].listen(5)
-# Out of the way first: one may be where another belongs.
+# Moved out of the way first: one may occupy the descriptor of another.
 high = [os.dup(os.dup(os.dup(s.fileno()))) for s in made]
 for i, fd in enumerate(high):
     os.dup2(fd, 50 + i)
@@ -41,7 +42,7 @@ fn opened(home: &Home, pid: &str, count: usize, args: &[&str]) -> Command {
     python
 }
 
-/// Listens, hands that to a server that serves once, and calls it.
+/// Listens, hands the socket to a server that serves one exchange, and connects to it.
 const PARENT: &str = "
 import os, socket, subprocess, sys
 program, family = sys.argv[1], sys.argv[2]
@@ -55,15 +56,15 @@ number = own.fileno()
 serve = subprocess.Popen([program, 'serve', f'upper=fd:{number}', '--once', '--quiet'], pass_fds=[number])
 peer = socket.socket(own.family)
 peer.settimeout(30)
-# It is queued where the child will find it, whether or not it runs already.
+# The connection is queued until the child accepts it, whether or not the child runs already.
 peer.connect(own.getsockname())
 own.close()
 peer.sendall('straße'.encode())
 peer.shutdown(socket.SHUT_WR)
-heard = b''
+received = b''
 while part := peer.recv(1024):
-    heard += part
-assert heard == b'STRASSE', heard
+    received += part
+assert received == b'STRASSE', received
 sys.exit(serve.wait(30))
 ";
 
@@ -131,7 +132,7 @@ fn sockets_for_another_pid_are_ignored() {
     assert_eq!(ports, [5000, 5000, 12345]);
 }
 
-/// Hands over a socket made as the second argument says, which is no place to be called at.
+/// Hands over a socket of the kind in the second argument, which cannot be served.
 const HANDING: &str = "
 import socket, subprocess, sys
 own = eval(sys.argv[2])
@@ -170,10 +171,10 @@ fn descriptor_that_does_not_listen_is_rejected_with_a_reason() {
         ),
     ] {
         let program = home.echoic(&[]);
-        let said = python(HANDING, &[&program.get_program().display(), &made], "").good();
+        let output = python(HANDING, &[&program.get_program().display(), &made], "").good();
         assert!(
-            said.starts_with("1 ") && said.contains(why),
-            "{made}: {said}"
+            output.starts_with("1 ") && output.contains(why),
+            "{made}: {output}"
         );
     }
 }

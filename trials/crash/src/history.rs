@@ -1,4 +1,4 @@
-//! What a serve goes through while it is watched, and what follows from it for the disk.
+//! A scenario for a traced server, and the resulting steps on the disk.
 
 use std::{
     fs,
@@ -18,66 +18,66 @@ use crate::{
     trace::{self, CALLS, STRING_BYTES_MAX, Step},
 };
 
-/// What is to happen.
+/// A scenario.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// `strict`, `normal` or `off`.
     pub durability: &'static str,
-    /// How each start of the serve ends, in order.
+    /// How each start of the server ends, in order.
     pub acts: Vec<Act>,
-    /// What strace makes fail or slow, in its words: `fsync:error=EIO:when=9`.
+    /// The system calls that strace makes fail or slow, in its syntax: `fsync:error=EIO:when=9`.
     pub failing: Option<String>,
 }
 
-/// One start of a serve, and what comes to it.
+/// One start of a server, and its load.
 #[derive(Clone, Copy, Debug)]
 pub struct Act {
     /// Peers at the same time.
     pub peers: usize,
-    /// Messages each of them says before it waits for their replies.
+    /// Messages that each of them sends before it waits for their replies.
     pub depth: usize,
-    /// Times each does so.
+    /// Number of times each does so.
     pub rounds: usize,
-    /// Bytes a message has, about.
+    /// Approximate length of a message in bytes.
     pub bytes: usize,
-    /// From one time to the next.
+    /// Pause between two times.
     pub pause: Duration,
     /// TERM, or KILL.
     pub end: Signal,
 }
 
 impl Act {
-    /// Replies that may be given and not kept, when the store is slower than the peers: a conversation may have 1 MiB
-    /// of messages and replies unrecorded, and one run more.
+    /// Replies that may be sent and not committed, when the store is slower than the peers: a conversation may have 1
+    /// MiB of messages and replies unrecorded, and one run more.
     pub fn behind_max(&self) -> usize {
         self.peers * ((1 << 20) / (2 * self.bytes) + self.depth)
     }
 }
 
-/// What happened.
+/// The result of a scenario.
 #[derive(Debug)]
-pub struct Tale {
+pub struct History {
     /// All steps.
     pub steps: Vec<Step>,
-    /// Where each life of the program begins.
+    /// The start of each life of the program.
     pub lives: Vec<Life>,
-    /// How late a thread that only slept was woken at worst: the machine's part in every delay.
+    /// Longest scheduling delay of a thread that only slept; it adds to every delay.
     pub stall: Duration,
 }
 
-/// A start of the program.
+/// One life of the program: from a start to its exit.
 #[derive(Clone, Copy, Debug)]
 pub struct Life {
     /// Its first step.
     pub begins: usize,
     /// When it was ready, by the wall clock, in microseconds.
     pub ready_at: u64,
-    /// When it was killed, or had ended by itself.
+    /// When it was killed, or had exited by itself.
     pub ended_at: u64,
 }
 
-/// Has `program` go through it, in `folder`.
-pub fn tell(program: &Path, folder: &Path, plan: &Plan) -> Result<Tale> {
+/// Runs the scenario with `program`, in `folder`.
+pub fn run(program: &Path, folder: &Path, plan: &Plan) -> Result<History> {
     let folder = folder.canonicalize()?;
     let clock = Ticker::start();
     let (mut steps, mut lives) = (Vec::<Step>::new(), Vec::new());
@@ -113,25 +113,25 @@ pub fn tell(program: &Path, folder: &Path, plan: &Plan) -> Result<Tale> {
             act.end == Signal::KILL || ended.code == Some(0) || plan.failing.is_some(),
             "serve ended with {:?}: {}",
             ended.code,
-            ended.said
+            ended.stderr
         );
         let text = fs::read_to_string(&log)?;
         steps.extend(trace::read(&text, &folder, steps.len())?);
     }
-    Ok(Tale {
+    Ok(History {
         steps,
         lives,
         stall: clock.stop(),
     })
 }
 
-/// The wall clock, in microseconds.
+/// Returns the wall clock in microseconds.
 fn now() -> Result<u64> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH)?;
     Ok(u64::try_from(since.as_micros())?)
 }
 
-/// How strace is asked for a trace.
+/// Options of strace for a trace.
 pub fn options(trace: &str) -> Vec<String> {
     let string = STRING_BYTES_MAX.to_string();
     let calls = format!("trace={CALLS}");
@@ -152,7 +152,7 @@ pub fn options(trace: &str) -> Vec<String> {
     words.map(str::to_owned).to_vec()
 }
 
-/// A serve that answers in upper case, line by line.
+/// Returns a server that answers in upper case, line by line.
 pub fn serve_args(durability: &str) -> [&str; 12] {
     [
         "serve",
@@ -187,12 +187,12 @@ fn talk(at: SocketAddr, name: &str, act: Act) -> Result<()> {
     let mut replies = BufReader::new(stream.try_clone()?);
     let mut next = 0;
     for _ in 0..act.rounds {
-        let said: Vec<String> = (next..next + act.depth as u64)
+        let requests: Vec<String> = (next..next + act.depth as u64)
             .map(|number| message(name, number, act.bytes))
             .collect();
         next += act.depth as u64;
-        stream.write_all(said.concat().as_bytes())?;
-        for line in said {
+        stream.write_all(requests.concat().as_bytes())?;
+        for line in requests {
             let mut reply = String::new();
             replies.read_line(&mut reply)?;
             ensure!(reply == line.to_uppercase(), "answered {reply:?}");
@@ -202,7 +202,7 @@ fn talk(at: SocketAddr, name: &str, act: Act) -> Result<()> {
     Ok(())
 }
 
-/// A thread that only sleeps, to see how long the machine makes a thread wait.
+/// A thread that only sleeps, to measure how long the machine delays a thread.
 struct Ticker {
     stop: std::sync::mpsc::SyncSender<()>,
     thread: thread::JoinHandle<Duration>,

@@ -2,7 +2,7 @@
 
 use crate::harness::{Home, Serve, python};
 
-/// Before a client's program: a socket `u`, and the address `at` in its first argument.
+/// Prefix of a client program: a socket `u`, and the address `at` in its first argument.
 const SOCKET: &str = "
 import socket, sys, time
 u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.settimeout(10)
@@ -23,7 +23,7 @@ for n in 9000, 65507:
     let serve = Serve::start(&["udp://:0"]);
     let port = serve.at[0].port();
     assert_eq!(ask(port, program), "9000\n65507\n");
-    // Its answer comes back as an error of the socket.
+    // The ICMP reply is returned as an error of the socket.
     ask(
         port,
         "for i in range(20):\n  g = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); g.sendto(b'gone', at); g.close()",
@@ -36,7 +36,7 @@ for n in 9000, 65507:
     let naive = "
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('127.0.0.1', 0))
 u.sendto(b'x' * 9000, s.getsockname()); print(len(s.recvfrom(1024)[0]))";
-    assert_eq!(ask(port, naive), "1024\n", "and nobody is told");
+    assert_eq!(ask(port, naive), "1024\n", "and the sender gets no error");
 }
 
 #[test]
@@ -49,12 +49,12 @@ fn d23_reply_never_exceeds_its_request() {
     }
     let serve = Serve::start(&["udp://:0"]);
     let port = serve.at[0].port();
-    // Three letters of two bytes that would be nine of three.
-    let heard = ask(
+    // Three letters of two bytes each, whose upper case would be nine bytes.
+    let received = ask(
         port,
         "u.settimeout(0.3)\nu.sendto('ΐΐΐ'.encode(), at)\ntry: print(u.recv(99))\nexcept TimeoutError: print('nothing')",
     );
-    assert_eq!(heard, "nothing\n");
+    assert_eq!(received, "nothing\n");
     let home = serve.home.clone();
     serve.stop();
     assert_eq!(home.count(&["is:withheld"]), 1);
@@ -62,7 +62,7 @@ fn d23_reply_never_exceeds_its_request() {
 
 #[test]
 fn burst_is_answered_or_its_drops_are_counted() {
-    // As many as are sent before the first is read, to a socket whose buffer cannot hold them.
+    // Sent before the first is read, to a socket whose buffer cannot hold them all.
     let serve = Serve::start_with_events(&["udp://127.0.0.1:0"]);
     let port = serve.at[0].port();
     serve.signal(rustix::process::Signal::STOP);
@@ -92,7 +92,7 @@ fn burst_is_answered_or_its_drops_are_counted() {
         .filter(|event| event["ev"] == "dropped")
         .map(|event| event["n"].as_u64().unwrap())
         .sum();
-    assert_eq!(drops, dropped, "told as events too");
+    assert_eq!(drops, dropped, "reported as events too");
     let marked = home.sql("SELECT sum(a) FROM mark WHERE what = 'dropped'");
     assert_eq!(marked, [dropped.to_string()]);
 }
