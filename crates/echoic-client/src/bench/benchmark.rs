@@ -95,7 +95,7 @@ pub enum Runs {
     },
 }
 
-/// LossReason a benchmark has no result.
+/// Error that leaves a benchmark without a result.
 #[derive(Debug, Error)]
 pub enum BenchmarkError {
     /// A run failed.

@@ -37,7 +37,7 @@ pub struct Figures {
     pub unsent: u64,
     /// Replies received within the window, to whichever request; they determine the rate of the server.
     pub done: u64,
-    /// LossReason requests were lost, and what else went wrong.
+    /// Reasons for lost requests, and other errors.
     pub failures: Failures,
     /// Bytes of requests on the wire, including framing.
     pub bytes_sent: u64,
@@ -73,7 +73,7 @@ pub struct Second {
     pub due: Histogram<u64>,
 }
 
-/// LossReason requests were lost, and what else went wrong.
+/// Reasons for lost requests, and other errors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Failures {
     /// Requests that timed out.
