@@ -69,7 +69,7 @@ enum WorkerCommand {
     Run(Box<RunConfig>),
 }
 
-/// StopSwitch the run under way, from wherever.
+/// Stops the current run, from any thread.
 #[derive(Clone, Debug)]
 pub struct StopHandle(Arc<AtomicBool>);
 

@@ -1,4 +1,4 @@
-//! What one socket of datagrams has encoded and waits for. Replies come in any order, twice, late or not at all.
+//! Requests in flight on one datagram socket. Replies may arrive in any order, twice, late or not at all.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -88,7 +88,7 @@ impl DatagramFlow {
         Some(&self.request)
     }
 
-    /// It was accepted by the kernel, or refused for good.
+    /// Records that the kernel accepted the datagram, or rejected it permanently.
     pub(super) fn sent(
         &mut self,
         now: u64,
@@ -273,7 +273,7 @@ impl DatagramFlow {
         Some(Moments { due, sent })
     }
 
-    /// Gives everything up. Those that were out for the time-out have timed out, for the others `reason` is the reason.
+    /// Marks all requests as lost. Those that exceeded the timeout have timed out; for the others the reason is `reason`.
     pub(super) fn abandon(
         &mut self,
         now: u64,

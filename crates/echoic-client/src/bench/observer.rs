@@ -22,7 +22,7 @@ pub trait Observer: Sync {
     fn first_look(&self, done_per_s: f64, connections: u32);
 }
 
-/// StopSwitch the runs of a benchmark, from any thread: the one under way and those still to come.
+/// Stops the runs of a benchmark, from any thread: the current one and later ones.
 #[derive(Debug, Default)]
 pub struct StopSwitch(Mutex<State>);
 
@@ -33,7 +33,7 @@ struct State {
 }
 
 impl StopSwitch {
-    /// StopSwitch this one too.
+    /// Adds a run to stop.
     pub(super) fn add(&self, stop: StopHandle) {
         let mut state = self.lock();
         if state.is_stopped {

@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use super::{Load, Template, Undivided, Workload, divide};
 
-/// Requests taken from a store at max.
+/// Maximum number of requests read from a store.
 const MESSAGES_MAX: usize = 1_000_000;
 /// Number of exchanges per page.
 const PAGE: usize = 500;

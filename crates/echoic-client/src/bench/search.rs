@@ -8,7 +8,7 @@
 #[derive(Clone, Debug)]
 pub struct Search {
     within: f64,
-    /// TrialOutcome at this rate; 0 at none yet.
+    /// Highest rate that passed; 0 before any.
     low: f64,
     /// Lowest rate that failed.
     high: Option<f64>,
@@ -21,9 +21,9 @@ pub struct Search {
 /// Next step of a search.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum SearchStep {
-    /// Attempt this rate for a short time.
+    /// Run a short trial at this rate.
     Trial(f64),
-    /// Attempt this rate for long.
+    /// Run a long confirmation at this rate.
     Confirm(f64),
     /// The search has ended with the confirmed rate, if any.
     Done(Option<f64>),

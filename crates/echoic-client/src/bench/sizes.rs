@@ -37,7 +37,7 @@ pub struct InvalidSizes {
 const EXPECTED: &str = "expected a size up to 16M, for example 64, or uniform:16..1k, normal:MEAN,DEVIATION or pareto:MIN,SHAPE";
 
 impl Sizes {
-    /// A length, at min 0 and at max [`SIZE_MAX`].
+    /// Draws a length from 0 to [`SIZE_MAX`].
     pub fn draw(&self, random: &mut SmallRng) -> usize {
         let drawn = match &self.distribution {
             SizeDistribution::Fixed(bytes) => return *bytes,

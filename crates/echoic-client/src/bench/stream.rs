@@ -1,4 +1,4 @@
-//! What one connection has encoded and waits for. Replies come in the order of their requests.
+//! Requests in flight on one stream connection. Replies arrive in the order of the requests.
 
 use std::collections::VecDeque;
 
@@ -26,7 +26,7 @@ pub(super) struct Stream {
     spans: Vec<Span>,
     /// Encoded requests, stored until their replies have been checked against them.
     outgoing: Vec<u8>,
-    /// Where in the stream `encoded` begins.
+    /// Offset of the start of `outgoing` in the stream.
     base: u64,
     /// Offset up to which the kernel has accepted the stream.
     written: u64,
@@ -270,8 +270,8 @@ impl Stream {
         oldest.is_some_and(|request| now.saturating_sub(request.sent) >= timeout)
     }
 
-    /// Gives everything up, since the connection is over. Those that were out for the time-out have timed out, for the
-    /// others `reason` is the reason.
+    /// Marks all requests as lost, because the connection has ended. Those that exceeded the timeout have timed out; for the
+    /// others the reason is `reason`.
     pub(super) fn abandon(
         &mut self,
         now: u64,

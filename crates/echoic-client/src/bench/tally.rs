@@ -153,7 +153,7 @@ impl Tally {
             .saturating_record(now.saturating_sub(sent.unwrap_or(due)));
     }
 
-    /// It was sent, and no reply is latency for.
+    /// Counts a request that is complete when sent, because no reply is expected.
     pub(super) fn add_done_when_sent(&mut self, due: u64, now: u64) {
         let sent = Some(now);
         self.add_reply(Moments { due, sent }, now, Reply::Ok, 0);

@@ -1,4 +1,4 @@
-//! A message with values: each is filled in anew for every request, and always the same for one seed and number.
+//! Message templates: placeholders are filled in for every request, determined by the seed and the request number.
 
 use std::{fmt, io::Write, str::FromStr, sync::Arc};
 
@@ -129,7 +129,7 @@ impl Template {
         }
     }
 
-    /// What is the same in every message, piece by segment.
+    /// Returns the literal segments.
     pub fn literals(&self) -> impl Iterator<Item = &[u8]> {
         self.segments.iter().filter_map(|segment| match segment {
             Segment::Literal(bytes) => Some(&**bytes),

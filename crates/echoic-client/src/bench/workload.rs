@@ -1,4 +1,4 @@
-//! What is encoded: one message, many in turn, or a mixture of kinds.
+//! The requests of a load: one message, several in turn, or a weighted mix.
 
 use echoic_core::framing::{End, Framing};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
@@ -9,7 +9,7 @@ use super::{
     template::{Template, TemplateValues},
 };
 
-/// What is encoded. Request number n is the same for one seed, whoever sends it and whenever.
+/// The requests of a load. Request number n depends only on the seed, not on the connection or the time.
 #[derive(Clone, Debug)]
 pub struct Workload {
     kinds: Vec<MessageKind>,
@@ -132,7 +132,7 @@ impl Workload {
         all.all(|other| other == Some(first)).then_some(first)
     }
 
-    /// That each message can be encoded under `framing`, as far as that is known beforehand.
+    /// Checks that each message can be sent under `framing`, as far as that is known in advance.
     pub fn check(&self, framing: Framing) -> Result<(), Unframable> {
         if self.kinds.is_empty() {
             return Err(Unframable::Nothing);
