@@ -197,7 +197,7 @@ impl Connection {
                 }
             }
             RequestTracker::Datagrams(flow) => {
-                flow.received(received, now, io.clock, workload, io.tally)
+                flow.received(received, now, io.clock, workload, io.tally);
             }
         }
         if self.has_reached_churn(io.shared) {
@@ -260,7 +260,7 @@ impl Connection {
             match wrote {
                 Poll::Pending => return,
                 Poll::Ready(Ok(())) if self.has_reached_churn(io.shared) => {
-                    self.end(io, LossReason::Cut)
+                    self.end(io, LossReason::Cut);
                 }
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => self.fail(io),
@@ -274,7 +274,7 @@ impl Connection {
         let timeout = io.shared.timeout;
         match &mut self.requests {
             RequestTracker::Stream(stream) if stream.is_overdue(now, timeout) => {
-                self.end(io, LossReason::Cut)
+                self.end(io, LossReason::Cut);
             }
             RequestTracker::Stream(_) => {}
             RequestTracker::Datagrams(flow) => flow.expire(now, timeout, io.tally),
