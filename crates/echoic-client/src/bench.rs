@@ -1,9 +1,10 @@
-//! Load: how much, how fast, and who was the limit.
+//! Load generation: throughput, latency, and what limited them.
 //!
-//! A [`Plan`] says whom to load and how to speak with it; a [`LoadGenerator`] holds its connections; a [`Run`] is one load over
-//! one window; [`Figures`] are what it has shown. A [`Benchmark`] makes the runs of a whole investigation (steps of rates,
-//! a search, repeats beside another target), tells an [`Observer`], and ends as [`Measured`]. All of these are plain values: nothing here reads a command line or
-//! prints, so that a test can make a plan, and a chart can be drawn of figures that were read from a file.
+//! A [`Plan`] describes the target and its protocol, a [`LoadGenerator`] holds the connections, a [`Run`] is one load over
+//! one time window, and [`Figures`] are its result. A [`Benchmark`] makes a series of runs (steps of rates, a search,
+//! repeats in turn with another target), reports progress to an [`Observer`], and returns [`Measured`]. All of these are
+//! plain values: nothing here reads a command line or prints, so that tests can build plans, and charts can be drawn from
+//! figures that were read from a file.
 //!
 //! ```no_run
 //! # use std::time::Duration;
@@ -27,11 +28,11 @@
 //!
 //! # What is measured
 //!
-//! The schedule is fixed before the run ([`Schedule`]): request i is due at its moment, whatever the server does. One
-//! that is late is sent at once and timed from when it was due ([`Figures::due`]), since that is what a user waits;
-//! beside it stands the time from when it was sent ([`Figures::service`]). One that found no connection until the end
-//! is a failure, and is in the histogram with what it has waited. In a closed loop a reply is what makes the next
-//! request due: a stalled server is asked nothing, so the figures leave out what users would have waited.
+//! The schedule is fixed before the run ([`Schedule`]): request i is due at a given time, whatever the server does. A late
+//! request is sent at once and its latency counts from when it was due ([`Figures::due`]), because that is how long a user
+//! waits; [`Figures::service`] counts from when it was sent. A request that found no free connection until the end is a
+//! failure, and its waiting time is in the histogram. In a closed loop, a reply makes the next request due: a stalled server
+//! gets no requests, so the figures omit the time that users would have waited.
 
 mod benchmark;
 mod clock;

@@ -240,7 +240,7 @@ async fn unix_stream_and_datagram_sockets_are_probed() {
         (
             format!("unix:{}", at("left")),
             State::Refused,
-            "nobody listens",
+            "nothing listens",
         ),
         (
             format!("unix:{}", at("none")),

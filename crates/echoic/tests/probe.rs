@@ -128,7 +128,7 @@ fn missing_resolver_is_reported() {
             network,
             "some.test:80 --timeout 2s",
             3,
-            &["not resolved: nobody resolves names here, no server listens at 127.0.0.53"],
+            &["not resolved: no name server listens at 127.0.0.53"],
         );
     });
 }
@@ -338,13 +338,18 @@ fn d16_refused_filtered_timeout_unreachable_are_distinguished() {
                 network,
                 ":9",
                 4,
-                &["refused: 127.0.0.1:9, [::1]:9 said no: nothing listens on that port there"],
+                &[
+                    "refused: 127.0.0.1:9, [::1]:9 rejected the connection: nothing listens on that port",
+                ],
             );
             ends(
                 network,
                 "127.0.0.1:9 --all",
                 4,
-                &["refused: 127.0.0.1:9 said no", "or a firewall rejects"],
+                &[
+                    "refused: 127.0.0.1:9 rejected the connection",
+                    "or a firewall rejects it",
+                ],
             );
             let filtered = format!(
                 "no answer from {lost}:80 within 1.2 s, so it is filtered, or the host is down"
@@ -383,13 +388,13 @@ fn d16_refused_filtered_timeout_unreachable_are_distinguished() {
                 network,
                 "192.0.2.99:80",
                 4,
-                &["unreachable: this machine has no way to 192.0.2.99:80"],
+                &["unreachable: this machine has no route to 192.0.2.99:80"],
             );
             ends(
                 network,
                 "udp://192.0.2.99:80",
                 4,
-                &["unreachable: this machine has no way"],
+                &["unreachable: this machine has no route"],
             );
         },
     );
@@ -438,19 +443,19 @@ fn firewall_rule_is_identified_by_its_response() {
             let far = format!("{HOLE_V4}.7");
             network.rule("output", &format!("ip daddr {far} drop"));
 
-            let here = "1.2 s, and it is this machine: the server accepts nobody and its queue is full, or a rule here drops its packets";
+            let here = "1.2 s, and it is this machine: the server does not accept and its queue is full, or a rule here drops its packets";
             for (args, code, part) in [
                 ("127.0.0.1:81", 0, "reachable"),
                 ("127.0.0.1:82 --timeout 1200ms", 5, here),
                 (
                     "127.0.0.1:83",
                     4,
-                    "said no: nothing listens on that port there, or a firewall rejects",
+                    "rejected the connection: nothing listens on that port, or a firewall rejects it",
                 ),
                 (
                     "127.0.0.1:84",
                     4,
-                    "said no: nothing listens on that port there, or a firewall rejects",
+                    "rejected the connection: nothing listens on that port, or a firewall rejects it",
                 ),
                 (
                     "127.0.0.1:85",

@@ -1,4 +1,4 @@
-//! A benchmark: which runs to make, one after the other, and when to end.
+//! A benchmark: a series of runs, and when it ends.
 
 use std::time::Duration;
 
@@ -18,102 +18,102 @@ use super::{
     tries::Purpose,
 };
 
-/// The first look: one connection for so long, then so many at a share of what the one gave, for so long.
+/// A first look: one connection in a closed loop, then several connections at a share of the rate that it reached.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
 const FIRST_CONNECTIONS: u32 = 8;
 const FIRST_SHARE: f64 = 0.5;
 const FIRST_LENGTH: Duration = Duration::from_secs(10);
-/// Where a search begins, in requests a second.
+/// Start rate of a search, in requests per second.
 const SEARCH_FROM: f64 = 1000.0;
-/// One repeat, unless its length is given.
+/// Default length of a repeat.
 const REPEAT_LENGTH: Duration = Duration::from_secs(2);
 
-/// One or more runs against one target, and what they are judged by.
+/// One or more runs against one target, and the objectives they are checked against.
 #[derive(Clone, Debug)]
 pub struct Benchmark {
-    /// The target, and how to speak with it.
+    /// The target and its protocol.
     pub plan: Plan,
-    /// Send one request beforehand, and expect what its reply shows instead of [`Plan::expect`].
+    /// Sends one request first and derives the expectation from its reply, instead of [`Plan::expect`].
     pub guesses: bool,
-    /// Measure beforehand what a server that does nothing would give.
+    /// Measures first the latency of a server that does nothing.
     pub measures_floor: bool,
-    /// How the requests of steps, of a search and of a first look are spread.
+    /// Arrival process of the requests in steps, searches and first looks.
     pub arrivals: Arrivals,
     /// Which runs to make.
     pub runs: Runs,
-    /// What each run is judged by.
+    /// Objectives for each run.
     pub slo: Option<Slo>,
-    /// What the last run is judged by, besides.
+    /// Additional objectives for the last run.
     pub assert: Option<Slo>,
 }
 
 /// Which runs to make.
 #[derive(Clone, Debug)]
 pub enum Runs {
-    /// One.
+    /// One run.
     Once {
         /// When requests are due.
         load: Load,
-        /// How long.
+        /// Length of the window.
         length: Length,
-        /// What is not counted before that.
+        /// Time before the window, which is not counted.
         warmup: Warmup,
     },
-    /// One connection in a closed loop, then eight at half of what that gave.
+    /// One connection in a closed loop, then eight connections at half of its rate.
     FirstLook {
-        /// What is not counted of the second.
+        /// Warm-up of the second run.
         warmup: Warmup,
     },
-    /// Rates one after the other.
+    /// A list of rates.
     Steps {
-        /// Requests a second.
+        /// Requests per second.
         rates: Vec<f64>,
-        /// How long each takes; the first fifth is not counted.
+        /// Length of each step; the first fifth is not counted.
         each: Duration,
     },
-    /// The highest rate that keeps the promise.
+    /// A search for the highest rate that meets the objectives.
     Search {
-        /// How long one try takes; the first fifth is not counted.
+        /// Length of one trial; the first fifth is not counted.
         trial: Duration,
-        /// How long the rate that was found has to hold.
+        /// Length of the confirmation at the rate found.
         confirm: Duration,
-        /// How closely to search, as a share of the rate.
+        /// Precision of the search, as a share of the rate.
         within: f64,
     },
-    /// The same several times, alone or in turn with another endpoint (A B A B).
+    /// The same run several times, alone or in turn with another endpoint (A B A B).
     Repeats {
-        /// How often.
+        /// Number of repeats.
         count: u32,
         /// When requests are due.
         load: Load,
-        /// How long each takes; 2 s unless given.
+        /// Length of each repeat; 2 s by default.
         length: Option<Length>,
-        /// What is not counted before each; a fifth of 2 s unless given.
+        /// Warm-up of each repeat; a fifth of 2 s by default.
         warmup: Option<Warmup>,
-        /// What to compare with.
+        /// Target or result to compare with.
         other: Option<Other>,
     },
 }
 
-/// LossReason a benchmark has no result.
+/// Error that leaves a benchmark without a result.
 #[derive(Debug, Error)]
 pub enum BenchmarkError {
-    /// A run could not be made.
+    /// A run failed.
     #[error(transparent)]
     Bench(#[from] BenchError),
-    /// The replies could not be told apart.
+    /// The boundaries of replies are unknown.
     #[error(transparent)]
     Indivisible(#[from] IndivisibleReplies),
-    /// No rates, or no repeats.
+    /// The list of rates is empty, or the number of repeats is 0.
     #[error("there are no runs to make")]
     NoRuns,
-    /// It was stopped first.
+    /// It was stopped before the first result.
     #[error("stopped before the first trial")]
     Stopped,
 }
 
 impl Benchmark {
-    /// Makes the runs, until they are over or `stop` is told to stop. Blocks; `observer` is told how it is getting on.
+    /// Makes all runs, or ends early when `stop` is triggered. Blocks; `observer` receives the progress.
     pub fn run(
         &self,
         stop: &StopSwitch,
@@ -176,7 +176,7 @@ impl Benchmark {
         }
     }
 
-    /// Requests at a rate, spread as they are to be.
+    /// Returns an open-loop load at `rate` with the configured arrivals.
     fn open_load(&self, rate: f64) -> Load {
         Load::Open {
             rate,
@@ -264,10 +264,10 @@ impl Benchmark {
     }
 }
 
-/// Opens connections by a plan, warms them up, and gives the run to make over them.
+/// Opens the connections of a plan, warms them up, and returns the run to make over them.
 type Prepare<'a> = dyn Fn(&Runner<'_>, &Plan) -> Result<(LoadGenerator, Run), BenchError> + 'a;
 
-/// Measures so many times, and compares with `other`.
+/// Repeats the run `count` times and compares it with `other`.
 fn repeats(
     mut runner: Runner<'_>,
     count: u32,

@@ -1,8 +1,8 @@
-//! Time as a run sees it: nanoseconds since its start, which all its threads share.
+//! The clock of a run: nanoseconds since its start, shared by all its threads.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// The start of a run.
+/// Clock that starts with a run.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
     start: Instant,
@@ -10,7 +10,7 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// Starts `after` from now.
+    /// Creates a clock that starts `after` from now.
     pub(super) fn starting(after: Duration) -> Self {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH);
         Self {
@@ -19,33 +19,33 @@ impl Clock {
         }
     }
 
-    /// Nanoseconds until the start.
+    /// Returns the nanoseconds until the start.
     pub(super) fn until_start(&self) -> u64 {
         nanos(self.start.saturating_duration_since(Instant::now()))
     }
 
-    /// Nanoseconds since the start; 0 before it.
+    /// Returns the nanoseconds since the start; 0 before it.
     pub(super) fn now(&self) -> u64 {
         nanos(self.start.elapsed())
     }
 
-    /// A moment of the run as nanoseconds since 1970.
+    /// Converts a time of the run to nanoseconds since 1970.
     pub(super) fn unix_nanos(&self, moment: u64) -> u64 {
         self.unix_nanos + moment
     }
 
-    /// A moment of the run as the system's time.
+    /// Converts a time of the run to system time.
     pub(super) fn system(&self, moment: u64) -> SystemTime {
         UNIX_EPOCH + Duration::from_nanos(self.unix_nanos(moment))
     }
 }
 
-/// In nanoseconds; more than 584 years are as good as for ever.
+/// Converts to nanoseconds; saturates at 584 years.
 pub(super) fn nanos(time: Duration) -> u64 {
     time.as_nanos().try_into().unwrap_or(u64::MAX)
 }
 
-/// Nanoseconds from a figure that was computed: cut to whole ones, and to what there is.
+/// Converts computed nanoseconds to an integer: truncates, and saturates at the bounds of `u64`.
 #[expect(clippy::cast_sign_loss, reason = "what is below 0 becomes 0")]
 pub(super) fn saturating_nanos(nanos: f64) -> u64 {
     nanos as u64

@@ -1,4 +1,4 @@
-//! Whether one target is faster than another: the figures of both, and what may be concluded from them.
+//! Comparison of two targets: the figures of both, and whether they differ.
 
 use std::fmt;
 
@@ -11,93 +11,93 @@ use super::{
     verdict::Limit,
 };
 
-/// What a benchmark is compared with.
+/// Reference of a comparison.
 #[derive(Clone, Debug)]
 pub enum Other {
-    /// An endpoint, measured in turn.
+    /// Another endpoint, measured in turn.
     Endpoint {
-        /// The name to show.
+        /// Name for display.
         name: String,
-        /// Where it is.
+        /// Its address.
         endpoint: Endpoint,
     },
     /// An earlier result.
     Result {
-        /// The name to show.
+        /// Name for display.
         name: String,
-        /// What it says.
+        /// Its figures.
         baseline: Baseline,
     },
 }
 
-/// What of an earlier result is compared.
+/// The compared part of an earlier result.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Baseline {
-    /// Whether a reply was what made the next request due.
+    /// Whether it was a closed loop.
     pub is_closed_loop: bool,
-    /// How many connections there were.
+    /// Number of connections.
     pub connections: u32,
-    /// Requests in flight on each.
+    /// Requests in flight on each connection.
     pub pipeline: u32,
-    /// Requests a second; none where there was no fixed rate.
+    /// Requests per second; `None` without a fixed rate.
     pub asked_per_s: Option<f64>,
-    /// The figures of its repeats, or of its only run.
+    /// Figures of its repeats, or of its only run.
     pub samples: Samples,
 }
 
-/// The figures of several runs of the same, which are compared.
+/// Compared figures of several repeats.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Samples {
-    /// Replies a second, of each run.
+    /// Replies per second of each run.
     pub done_per_s: Vec<f64>,
-    /// Microseconds from the due moment; runs that were too short for a percentile are left out.
+    /// Median latency from the due time in microseconds; runs that were too short for a percentile are omitted.
     pub p50_us: Vec<f64>,
-    /// Likewise.
+    /// 99th percentile, likewise.
     pub p99_us: Vec<f64>,
 }
 
 /// The result of a comparison.
 #[derive(Debug)]
 pub struct Comparison {
-    /// The name of what it was compared with.
+    /// Name of the reference.
     pub with: String,
-    /// Measured in turn, so that what wanders slowly is in both.
+    /// Whether both were measured in turn, so that slow drift affects both equally.
     pub in_turn: bool,
-    /// Each figure of both.
+    /// The compared figures.
     pub figures: Vec<Compared>,
-    /// What makes it less sure.
+    /// Reservations about the comparison.
     pub caveats: Vec<Caveat>,
 }
 
-/// One figure of both.
+/// One figure of both targets.
 #[derive(Debug)]
 pub struct Compared {
-    /// The name of the figure.
+    /// Name of the figure.
     pub name: &'static str,
-    /// The median of ours.
+    /// Median of this target.
     pub this: Option<f64>,
-    /// The median of the other's.
+    /// Median of the reference.
     pub other: Option<f64>,
-    /// By how much this is the other, if the repeats bear anything out.
+    /// Ratio of this target to the reference, if there are enough repeats.
     pub ratio: Option<Ratio>,
 }
 
-/// What makes a comparison less sure.
+/// Reservation about a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Caveat {
-    /// The baseline was measured under the other loop, open or closed.
+    /// The baseline was measured with the other kind of loop, open or closed.
     Loop,
-    /// The baseline had another number of connections.
+    /// The baseline had a different number of connections.
     Connections,
-    /// The baseline had another number of requests in flight.
+    /// The baseline had a different number of requests in flight.
     Pipeline,
-    /// The baseline was asked at another rate.
+    /// The baseline was measured at a different rate.
     Rate,
-    /// The generator was the limit in some of all runs.
+    /// The generator was the limit in some of the runs.
     Generator {
-        /// In so many.
+        /// Number of runs in which it was.
         limited: usize,
-        /// Of so many.
+        /// Number of all runs.
         all: usize,
     },
     /// The two were not measured in turn.
@@ -125,7 +125,7 @@ impl fmt::Display for Caveat {
 }
 
 impl Comparison {
-    /// Compares the repeats among `tries`, which were made by `plan` and `run`, with `other`.
+    /// Compares the repeats among `tries`, which were made with `plan` and `run`, with `other`.
     pub fn of(other: &Other, plan: &Plan, run: &Run, tries: &[Attempt]) -> Self {
         let ours = Samples::of(tries, Purpose::Repeat);
         let (with, in_turn, theirs, mut caveats) = match other {
@@ -171,7 +171,7 @@ impl Comparison {
 }
 
 impl Samples {
-    /// The figures of the runs that were made for `purpose`.
+    /// Collects the figures of the runs with this purpose.
     fn of(tries: &[Attempt], purpose: Purpose) -> Self {
         let tries = || {
             tries
@@ -200,7 +200,7 @@ impl Samples {
 }
 
 impl Baseline {
-    /// Where it was not made under the same load.
+    /// Returns the differences in load.
     fn differences(&self, plan: &Plan, run: &Run) -> Vec<Caveat> {
         let rate = match run.load {
             Load::Open { rate, .. } => Some(rate),
@@ -300,7 +300,7 @@ mod tests {
         assert_eq!((rate.this, rate.other), (Some(2004.0), Some(1002.0)));
         let ratio = rate.ratio.unwrap();
         assert!((ratio.ratio - 2.0).abs() < 1e-9 && ratio.differs());
-        // There were no latencies, so nothing is said of them.
+        // No latencies were recorded, so there is no ratio.
         assert_eq!(
             (compared.figures[1].this, compared.figures[1].ratio),
             (None, None)

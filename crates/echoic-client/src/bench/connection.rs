@@ -1,4 +1,4 @@
-//! One connection: open, or on its way to being so.
+//! One connection of the load generator, open or being dialled.
 
 use std::{
     fmt, io,
@@ -18,14 +18,14 @@ use super::{
     workload::PreparedWorkload,
 };
 
-/// Reads that one connection may do before others have their turn.
+/// Maximum number of reads on one connection before others are polled.
 const READS_MAX: usize = 16;
-/// Bytes of datagrams that may wait in the kernel, if it grants them.
+/// Requested size of the receive buffer in the kernel.
 const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
-/// After a call that nobody answered, the next one waits so long, in nanoseconds.
+/// Delay after a failed connection attempt, in nanoseconds.
 const REDIAL_DELAY: u64 = 100_000_000;
 
-/// What all connections of a thread share.
+/// State shared by all connections of a thread.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) endpoint: Endpoint,
@@ -34,7 +34,7 @@ pub(super) struct Shared {
     pub(super) pipeline: usize,
     pub(super) churn: Option<u64>,
     pub(super) timeout: u64,
-    /// Connections of all threads: the numbers of requests go round them.
+    /// Number of connections of all threads; request numbers are distributed over them in turn.
     pub(super) connections: u64,
 }
 
@@ -49,13 +49,13 @@ pub(super) struct Connection {
     queued_since_open: u64,
     /// Datagrams its socket had dropped when that was last asked.
     dropped: u32,
-    /// Waits among those that are to be flushed.
+    /// Is in the list of connections to flush.
     pub(super) is_touched: bool,
-    /// Stands in the queue of those with room.
+    /// Is in the queue of connections with free capacity.
     pub(super) is_free: bool,
 }
 
-/// How requests and replies are kept apart.
+/// Tracks the requests in flight.
 #[derive(Debug)]
 enum RequestTracker {
     Stream(Stream),
@@ -65,11 +65,11 @@ enum RequestTracker {
 enum State {
     Open(Link),
     Dialling(Pin<Box<dyn Future<Output = Result<Dialled, DialError>> + Send>>),
-    /// Until this moment.
+    /// Not connected until this time.
     Waiting(u64),
 }
 
-/// What a connection is looked at with.
+/// Arguments for polling a connection.
 pub(super) struct IoContext<'a, 'b> {
     pub(super) cx: &'a mut Context<'b>,
     pub(super) clock: &'a Clock,
@@ -79,7 +79,7 @@ pub(super) struct IoContext<'a, 'b> {
 }
 
 impl Connection {
-    /// Not open yet. Without a framing it is a socket of datagrams, one of `all`.
+    /// Creates a closed connection. Without a framing it is a datagram socket, one of `all`.
     pub(super) fn new(number: u32, framing: Option<Framing>, all: u64) -> Self {
         Self {
             number,
@@ -96,7 +96,7 @@ impl Connection {
         }
     }
 
-    /// Requests asked and not settled.
+    /// Returns the number of queued or unanswered requests.
     pub(super) fn in_flight(&self) -> usize {
         match &self.requests {
             RequestTracker::Stream(stream) => stream.in_flight(),
@@ -104,7 +104,7 @@ impl Connection {
         }
     }
 
-    /// Replies that are worth waiting for before the end.
+    /// Returns the number of replies that may still arrive before the end.
     pub(super) fn awaited_replies(&self) -> usize {
         match &self.requests {
             RequestTracker::Stream(stream) => stream.in_flight(),
@@ -112,7 +112,7 @@ impl Connection {
         }
     }
 
-    /// How many more requests it takes now.
+    /// Returns how many more requests can be queued now.
     pub(super) fn room(&self, shared: &Shared) -> usize {
         if !self.is_open() {
             return 0;
@@ -124,17 +124,17 @@ impl Connection {
         }
     }
 
-    /// Whether there is a peer.
+    /// Returns whether the connection is open.
     pub(super) fn is_open(&self) -> bool {
         matches!(self.state, State::Open(_))
     }
 
-    /// Whether it waits to be dialled again, and the moment for that has come.
+    /// Returns whether it is closed and its redial delay has passed.
     pub(super) fn is_ready_to_dial(&self, now: u64) -> bool {
         matches!(self.state, State::Waiting(until) if until <= now)
     }
 
-    /// Begins to call.
+    /// Starts to connect.
     pub(super) fn dial(&mut self, shared: &Shared) {
         let (endpoint, options) = (shared.endpoint.clone(), shared.dialling.clone());
         self.state = State::Dialling(Box::pin(async move { dial(&endpoint, &options).await }));
@@ -158,7 +158,7 @@ impl Connection {
         self.queued_since_open += 1;
     }
 
-    /// Takes what has come. Pending if all has been taken; ready if there may be more.
+    /// Reads available data. Returns `Pending` if all was read, `Ready` if there may be more.
     pub(super) fn receive(&mut self, io: &mut IoContext<'_, '_>) -> Result<Poll<()>, DialError> {
         self.poll_dial(io)?;
         for _ in 0..READS_MAX {
@@ -177,14 +177,14 @@ impl Connection {
                 }
                 Ok(bytes) => self.received(bytes, io),
                 Err(_) if is_stream => self.fail(io),
-                // An earlier one came back refused (ICMP). The socket stays as it is, and the next may be taken.
+                // ICMP error for an earlier datagram. The socket stays usable.
                 Err(_) => io.tally.failures.refused += 1,
             }
         }
         Ok(Poll::Ready(()))
     }
 
-    /// So many bytes stand in the buffer.
+    /// Processes the first `bytes` of the buffer.
     fn received(&mut self, bytes: usize, io: &mut IoContext<'_, '_>) {
         let now = io.clock.now();
         let received = &io.buffer[..bytes];
@@ -197,7 +197,7 @@ impl Connection {
                 }
             }
             RequestTracker::Datagrams(flow) => {
-                flow.received(received, now, io.clock, workload, io.tally)
+                flow.received(received, now, io.clock, workload, io.tally);
             }
         }
         if self.has_reached_churn(io.shared) {
@@ -205,7 +205,7 @@ impl Connection {
         }
     }
 
-    /// A call that is answered makes it open. The first call of all is an error if it is not answered.
+    /// Polls a connection attempt. Success opens the connection; failure starts the redial delay and is returned.
     fn poll_dial(&mut self, io: &mut IoContext<'_, '_>) -> Result<(), DialError> {
         let State::Dialling(dialling) = &mut self.state else {
             return Ok(());
@@ -226,7 +226,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Writes what is queued, as far as it is taken.
+    /// Writes queued data as far as the kernel accepts it.
     pub(super) fn flush(&mut self, io: &mut IoContext<'_, '_>) {
         while let State::Open(link) = &mut self.state {
             let workload = &io.shared.workload;
@@ -246,7 +246,7 @@ impl Connection {
                     let now = io.clock.now();
                     match link.poll_write(io.cx, datagram) {
                         Poll::Pending => return,
-                        // Of one sent before: it is told once, and this one is still to be sent.
+                        // Error for an earlier datagram, reported once; this one is still to be sent.
                         Poll::Ready(Err(error))
                             if error.kind() == io::ErrorKind::ConnectionRefused =>
                         {
@@ -260,7 +260,7 @@ impl Connection {
             match wrote {
                 Poll::Pending => return,
                 Poll::Ready(Ok(())) if self.has_reached_churn(io.shared) => {
-                    self.end(io, LossReason::Cut)
+                    self.end(io, LossReason::Cut);
                 }
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => self.fail(io),
@@ -268,20 +268,20 @@ impl Connection {
         }
     }
 
-    /// Gives up what is overdue. On a stream that is the end of the connection: replies come in order, so what came
-    /// later could not be told from it.
+    /// Marks requests that exceeded the timeout as lost. On a stream this ends the connection: replies arrive in order, so a
+    /// later reply could not be distinguished from the missing one.
     pub(super) fn expire(&mut self, now: u64, io: &mut IoContext<'_, '_>) {
         let timeout = io.shared.timeout;
         match &mut self.requests {
             RequestTracker::Stream(stream) if stream.is_overdue(now, timeout) => {
-                self.end(io, LossReason::Cut)
+                self.end(io, LossReason::Cut);
             }
             RequestTracker::Stream(_) => {}
             RequestTracker::Datagrams(flow) => flow.expire(now, timeout, io.tally),
         }
     }
 
-    /// The run is over: what is out is lost, and a stream's connection with it.
+    /// Ends a run: unanswered requests are lost, and a stream with any is closed.
     pub(super) fn stop(&mut self, io: &mut IoContext<'_, '_>) {
         if let (RequestTracker::Datagrams(flow), State::Open(link)) =
             (&mut self.requests, &self.state)
@@ -301,7 +301,7 @@ impl Connection {
     }
 
     fn has_reached_churn(&self, shared: &Shared) -> bool {
-        // What is in flight is not all written either.
+        // Requests in flight may not be written yet.
         shared
             .churn
             .is_some_and(|churn| self.queued_since_open >= churn && self.in_flight() == 0)

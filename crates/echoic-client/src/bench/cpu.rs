@@ -1,15 +1,15 @@
-//! What the generator itself costs.
+//! CPU time of the load generator.
 
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// CPU time used by this thread so far.
+/// Returns the CPU time used by this thread so far.
 pub(super) fn of_thread() -> Duration {
     read(ClockId::ThreadCPUTime)
 }
 
-/// CPU time used by all threads of this process so far.
+/// Returns the CPU time used by all threads of this process so far.
 pub(super) fn of_process() -> Duration {
     read(ClockId::ProcessCPUTime)
 }

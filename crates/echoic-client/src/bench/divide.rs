@@ -1,19 +1,19 @@
-//! Bytes into the messages that they are under a framing.
+//! Divides bytes into the messages of a framing.
 
 use echoic_core::framing::{Framing, Splitter};
 use thiserror::Error;
 
-/// Bytes are left that the framing makes no message of.
+/// Bytes remain that are not a complete message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("not divided by {framing} to its end: {left} bytes are left over")]
 pub struct Undivided {
     /// The framing.
     pub framing: Framing,
-    /// How many.
+    /// Number of remaining bytes.
     pub left: usize,
 }
 
-/// The bodies of the messages in `bytes`. The last one may lack its terminator.
+/// Returns the bodies of the messages in `bytes`. The last one may lack its terminator.
 ///
 /// ```
 /// # use echoic_client::bench::divide;
@@ -30,9 +30,9 @@ pub fn divide(bytes: &[u8], framing: Framing) -> Result<Vec<Vec<u8>>, Undivided>
         .map(|span| bytes[span.body_start as usize..span.body_end as usize].to_vec())
         .collect();
     let rest = &bytes[split.consumed..];
-    let is_whole = split.violation.is_none()
+    let is_complete = split.violation.is_none()
         && (framing.terminator().is_some() && !framing.has_length() || rest.is_empty());
-    if !is_whole {
+    if !is_complete {
         return Err(Undivided {
             framing,
             left: rest.len(),

@@ -1,4 +1,4 @@
-//! What is to come back.
+//! Expected replies.
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
@@ -6,47 +6,47 @@ use echoic_core::units::{Bytes, UnitError, quoted};
 use regex::bytes::Regex;
 use thiserror::Error;
 
-/// What a reply has to be, for a request.
+/// Condition that a reply must meet.
 #[derive(Clone, Debug, Default)]
 pub enum Expect {
-    /// Anything, as long as it comes.
+    /// Any reply.
     #[default]
     Any,
-    /// Nothing: no reply is waited for, and a request is done when it is sent.
+    /// No reply: a request is complete when it is sent.
     None,
     /// The request in upper case.
     Upper,
     /// The request in lower case.
     Lower,
-    /// The request.
+    /// The request unchanged.
     Echo,
     /// These bytes.
     Exact(Vec<u8>),
-    /// Something that the expression matches somewhere.
+    /// A reply in which the expression matches.
     Regex(Regex),
-    /// So many bytes.
+    /// A reply of this many bytes.
     Len(usize),
 }
 
-/// A text that says nothing of replies.
+/// Error from parsing an expectation.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum InvalidExpectation {
-    /// Not one of the words.
+    /// Unknown word.
     #[error(
         "invalid expectation {}: expected upper, lower, echo, exact:TEXT, regex:RE, len:SIZE, any or none",
         quoted(.0)
     )]
     Unknown(String),
-    /// What follows `len:` is no size.
+    /// Invalid size after `len:`.
     #[error("{0}")]
     Size(UnitError),
-    /// Not a regular expression.
+    /// Invalid regular expression.
     #[error("{0}")]
     Regex(regex::Error),
 }
 
 impl Expect {
-    /// Whether `reply` is what `request` was to bring.
+    /// Returns whether `reply` meets the expectation for `request`.
     pub fn is_met(&self, request: &[u8], reply: &[u8]) -> bool {
         match self {
             Self::Any | Self::None => true,
@@ -55,10 +55,10 @@ impl Expect {
             Self::Exact(bytes) => reply == &**bytes,
             Self::Echo => reply == request,
             Self::Upper if request.is_ascii() => {
-                same(request, reply, |byte| byte.to_ascii_uppercase())
+                equal_mapped(request, reply, |byte| byte.to_ascii_uppercase())
             }
             Self::Lower if request.is_ascii() => {
-                same(request, reply, |byte| byte.to_ascii_lowercase())
+                equal_mapped(request, reply, |byte| byte.to_ascii_lowercase())
             }
             Self::Upper | Self::Lower => self
                 .reply(request)
@@ -66,18 +66,18 @@ impl Expect {
         }
     }
 
-    /// The reply that `request` has to bring, if only one will do.
+    /// Returns the expected reply to `request`, if there is exactly one.
     pub fn reply<'a>(&'a self, request: &'a [u8]) -> Option<Cow<'a, [u8]>> {
         match self {
             Self::Any | Self::None | Self::Regex(_) | Self::Len(_) => None,
             Self::Exact(bytes) => Some(Cow::Borrowed(bytes)),
             Self::Echo => Some(Cow::Borrowed(request)),
-            Self::Upper => Some(Cow::Owned(cased(request, str::to_uppercase))),
-            Self::Lower => Some(Cow::Owned(cased(request, str::to_lowercase))),
+            Self::Upper => Some(Cow::Owned(change_case(request, str::to_uppercase))),
+            Self::Lower => Some(Cow::Owned(change_case(request, str::to_lowercase))),
         }
     }
 
-    /// How long that is.
+    /// Returns the length of the expected reply, if it is known.
     pub fn reply_bytes(&self, request: &[u8]) -> Option<usize> {
         match self {
             Self::Len(bytes) => Some(*bytes),
@@ -86,7 +86,7 @@ impl Expect {
         }
     }
 
-    /// Whether a reply is waited for.
+    /// Returns whether a reply is expected at all.
     pub fn expects_reply(&self) -> bool {
         !matches!(self, Self::None)
     }
@@ -100,8 +100,8 @@ impl Expect {
     }
 }
 
-fn same(request: &[u8], reply: &[u8], mapped: impl Fn(u8) -> u8) -> bool {
-    // Without a way out in between, so that it is compared many bytes at a time.
+fn equal_mapped(request: &[u8], reply: &[u8], mapped: impl Fn(u8) -> u8) -> bool {
+    // No early return, so that the compiler can vectorize the comparison.
     request.len() == reply.len()
         && request
             .iter()
@@ -110,8 +110,8 @@ fn same(request: &[u8], reply: &[u8], mapped: impl Fn(u8) -> u8) -> bool {
             == 0
 }
 
-/// Changes the case of what is UTF-8, and leaves the rest.
-fn cased(bytes: &[u8], map: impl Fn(&str) -> String) -> Vec<u8> {
+/// Changes the case of valid UTF-8 and leaves other bytes unchanged.
+fn change_case(bytes: &[u8], map: impl Fn(&str) -> String) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         out.extend_from_slice(map(chunk.valid()).as_bytes());

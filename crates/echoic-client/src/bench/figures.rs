@@ -1,165 +1,165 @@
-//! What a run has shown: plain data, complete enough to print, to draw and to compare without running again.
+//! The figures of a run: plain data, complete enough to print, to draw and to compare without running again.
 //!
-//! Times are nanoseconds unless a name says otherwise. Latencies are [`Histogram`]s of three significant digits, which
-//! add up: threads, repeats and files merge without loss.
+//! Times are nanoseconds unless the name has another unit. Latencies are [`Histogram`]s of three significant digits, which
+//! can be added: threads, repeats and files merge without loss.
 
 use std::time::{Duration, SystemTime};
 
 use hdrhistogram::Histogram;
 
-/// What one run over one window has shown. Warm-up is not in it, but for what [`GeneratorStats`] says of the whole process.
+/// Result of one run over one window, without the warm-up (except for process-wide values in [`GeneratorStats`]).
 ///
-/// A request belongs to the window in which it was due. In a closed loop it is due when the connection was free for it,
-/// so that `due` and `sent` then say nearly the same.
+/// A request belongs to the window in which it was due. In a closed loop it is due when its connection is free, so that the
+/// due time and the send time are nearly equal.
 ///
 /// `asked = sent + unsent` and `sent = ok + wrong + late + lost`, always.
 #[derive(Clone, Debug)]
 pub struct Figures {
-    /// When the window opened.
+    /// Start of the window.
     pub opened: SystemTime,
-    /// How long it was, in seconds.
+    /// Length of the window in seconds.
     pub seconds: f64,
-    /// Requests a second that were asked for; none in a closed loop, which asks for as much as comes back.
+    /// Target rate in requests per second; `None` in a closed loop.
     pub rate: Option<f64>,
     /// Requests that were due.
     pub asked: u64,
-    /// Of them, those whose last byte the kernel took.
+    /// Requests whose last byte the kernel accepted.
     pub sent: u64,
-    /// Answered in time, as expected.
+    /// Requests with the expected reply in time.
     pub ok: u64,
-    /// Answered, but not as expected; [`Self::samples`] has the first.
+    /// Requests with an unexpected reply; [`Self::samples`] has the first ones.
     pub wrong: u64,
-    /// Answered after their time-out (datagrams; on a stream a connection ends with its first time-out).
+    /// Requests answered after their timeout (datagrams only; a stream connection is closed at its first timeout).
     pub late: u64,
-    /// Never answered.
+    /// Requests without a reply.
     pub lost: u64,
-    /// Never sent: no connection was free for them, or none was open.
+    /// Requests never sent: no connection was free or open.
     pub unsent: u64,
-    /// Replies that came within the window, whatever they answered: the server's rate is that of these.
+    /// Replies received within the window, to whichever request; they determine the rate of the server.
     pub done: u64,
-    /// LossReason requests were lost, and what else went wrong.
+    /// Reasons for lost requests, and other errors.
     pub failures: Failures,
-    /// Bytes of requests, as they went over the wire with their frames.
+    /// Bytes of requests on the wire, including framing.
     pub bytes_sent: u64,
     /// Bytes of replies, likewise.
     pub bytes_received: u64,
-    /// From the moment each request was due: what a user waits. Requests without a reply are in it with what they have
-    /// waited (the time-out, or less if the run ended), so that it counts [`Self::asked`] requests.
+    /// Latency from the time when each request was due, as a user perceives it. Requests without a reply are included with
+    /// their waiting time (the timeout, or less if the run ended), so that the count is [`Self::asked`].
     pub due: Histogram<u64>,
-    /// From just before the write that held its last byte: what the server took. Without the unsent.
+    /// Latency from just before the write that contained the last byte: the time of the server. Without unsent requests.
     pub service: Histogram<u64>,
-    /// One for each second of the window.
+    /// One entry for each second of the window.
     pub series: Vec<Second>,
-    /// What became of datagrams; none for streams.
+    /// Outcomes specific to datagrams; `None` for streams.
     pub outcomes: Option<DatagramOutcomes>,
-    /// The first few replies that were not as expected.
+    /// The first few unexpected replies.
     pub samples: Vec<Sample>,
-    /// How the generator itself fared.
+    /// Measurements of the generator itself.
     pub generator: GeneratorStats,
 }
 
-/// What happened in one second of the window, by the time of the reply.
+/// Totals of one second of the window, by the time of the reply.
 #[derive(Clone, Debug)]
 pub struct Second {
     /// Requests sent.
     pub sent: u64,
-    /// Replies as expected.
+    /// Expected replies.
     pub ok: u64,
-    /// Replies not as expected.
+    /// Unexpected replies.
     pub wrong: u64,
-    /// Requests given up.
+    /// Lost requests.
     pub lost: u64,
-    /// Latencies from the due moment, of two significant digits.
+    /// Latencies from the due time, with two significant digits.
     pub due: Histogram<u64>,
 }
 
-/// LossReason requests were lost, and what else went wrong.
+/// Reasons for lost requests, and other errors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Failures {
-    /// Unanswered for as long as `timeout` allows.
+    /// Requests that timed out.
     pub timed_out: u64,
-    /// Unanswered when their connection ended before them.
+    /// Requests whose connection ended before the reply.
     pub cut: u64,
-    /// Unanswered at the end of the run, before their time-out.
+    /// Requests without a reply at the end of the run, before their timeout.
     pub pending: u64,
-    /// Replies that nothing had asked for.
+    /// Replies without a request.
     pub extra: u64,
-    /// Connections that the peer ended, in order (FIN).
+    /// Connections that the peer closed (FIN).
     pub closed: u64,
-    /// Connections that ended in an error; a reset mostly.
+    /// Connections that ended with an error, usually a reset.
     pub reset: u64,
-    /// Calls that nobody answered.
+    /// Connection attempts that failed.
     pub refused: u64,
-    /// Connections opened anew, after a fault or for churn.
+    /// Connections opened again, after an error or for churn.
     pub reconnects: u64,
-    /// Datagrams that the system would not send.
+    /// Datagrams that the system refused to send.
     pub not_sent: u64,
 }
 
-/// What became of datagrams. Counted with one bit for each that was sent, so that a duplicate does not hide a loss.
+/// Outcomes of datagrams. Tracked with one bit for each datagram sent, so that a duplicate does not hide a loss.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DatagramOutcomes {
-    /// Answered a second time.
+    /// Duplicate replies.
     pub duplicate: u64,
-    /// Answered after one sent later was (RFC 4737, 3.3).
+    /// Replies that arrived after the reply to a later request (RFC 4737, 3.3).
     pub reordered: u64,
-    /// By how many arrivals at most (the reordering extent, RFC 4737, 4.2.2); 1,023 stands for that or more.
+    /// Maximum reordering extent (RFC 4737, 4.2.2), limited to 1,023.
     pub reordered_by: u64,
-    /// Of the wrong ones, those that were the beginning of what was expected.
+    /// Wrong replies that were a prefix of the expected one.
     pub truncated: u64,
-    /// Dropped by our own socket, since we were too slow to read: not the network's loss, nor the server's.
+    /// Datagrams dropped by our own socket because we read too slowly: lost neither by the network nor by the server.
     pub dropped_here: u64,
 }
 
-/// A reply that was not as expected.
+/// An unexpected reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
-    /// Which connection.
+    /// Number of the connection.
     pub connection: u32,
-    /// Which of its requests, from 0.
+    /// Number of the request on it, from 0.
     pub number: u64,
-    /// The request, without its frame. At most [`SAMPLE_BYTES_MAX`] of it, as of the others.
+    /// The request without framing. At most [`SAMPLE_BYTES_MAX`] bytes, as of the other fields.
     pub request: Vec<u8>,
-    /// The reply, without its frame.
+    /// The reply without framing.
     pub reply: Vec<u8>,
-    /// What was expected, in words or verbatim.
+    /// The expected reply, or a description of it.
     pub expected: Vec<u8>,
 }
 
-/// Bytes kept of each part of a [`Sample`].
+/// Maximum number of bytes in each field of a [`Sample`].
 pub const SAMPLE_BYTES_MAX: usize = 256;
-/// Samples kept.
+/// Maximum number of samples.
 pub const SAMPLES_MAX: usize = 5;
 
-/// How the generator itself fared: whether it can be believed.
+/// Measurements of the generator itself, which show whether the figures can be trusted.
 #[derive(Clone, Debug)]
 pub struct GeneratorStats {
-    /// How late it looked at requests that were due and had a free connection.
+    /// Delay between the due time of a request with a free connection and its processing.
     pub lag: Histogram<u64>,
-    /// CPU time of this process over the window, as a number of cores.
+    /// CPU usage of this process over the window, in cores.
     pub cpu: f64,
-    /// The busiest thread's share of its core that was work, without waiting at full speed for the next due moment.
+    /// CPU usage of the busiest thread as a share of its core, without busy-waiting.
     pub busy: f64,
-    /// Cores of this machine.
+    /// Number of cores of this machine.
     pub cores: usize,
-    /// Threads that made the load.
+    /// Number of generator threads.
     pub threads: usize,
-    /// Half of the replies of a server that does nothing came within so long; none if that was not measured.
+    /// Median latency of a server that does nothing; `None` if it was not measured.
     pub floor: Option<Duration>,
 }
 
 impl Figures {
-    /// Replies a second, within the window.
+    /// Returns the replies per second within the window.
     pub fn done_per_s(&self) -> f64 {
         per_second(self.done, self.seconds)
     }
 
-    /// Requests sent a second.
+    /// Returns the requests sent per second.
     pub fn sent_per_s(&self) -> f64 {
         per_second(self.sent, self.seconds)
     }
 
-    /// What share of the requests due was not answered at all, from 0 to 1; unsent ones count.
+    /// Returns the share of due requests without a reply, from 0 to 1, including unsent ones.
     pub fn loss(&self) -> f64 {
         if self.asked == 0 {
             return 0.0;
@@ -167,7 +167,7 @@ impl Figures {
         (self.lost + self.unsent) as f64 / self.asked as f64
     }
 
-    /// Everything that went wrong, as a number: wrong, extra and unsent replies, lost requests and failed connections.
+    /// Returns the number of errors: wrong, late and extra replies, lost and unsent requests, and failed connections.
     pub fn errors(&self) -> u64 {
         let failures = &self.failures;
         self.wrong
@@ -179,7 +179,7 @@ impl Figures {
             + failures.refused
     }
 
-    /// Replies within the window for each request due in it, from 0 to 1 and a little more.
+    /// Returns the replies within the window per request due in it: from 0 to 1, or slightly more.
     pub fn delivered(&self) -> f64 {
         if self.asked == 0 {
             return 1.0;
@@ -196,13 +196,14 @@ fn per_second(count: u64, seconds: f64) -> f64 {
     }
 }
 
-/// The latency that a share `q` of the requests did not exceed, if at least ten lie above it: fewer tell nothing.
+/// Returns the latency that a share `q` of the requests did not exceed, if at least ten requests exceeded it; with fewer
+/// the value is not meaningful.
 pub fn percentile(histogram: &Histogram<u64>, q: f64) -> Option<Duration> {
     let above = histogram.len() as f64 * (1.0 - q);
     (above >= 10.0 - 1e-6).then(|| Duration::from_nanos(histogram.value_at_quantile(q)))
 }
 
-/// A histogram of latencies: three digits, up to an hour.
+/// Creates a histogram of latencies with three digits, up to one hour.
 pub fn latencies() -> Histogram<u64> {
     new(3)
 }

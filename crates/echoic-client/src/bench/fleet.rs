@@ -1,4 +1,4 @@
-//! All threads of a plan: opened together, run together, added up.
+//! The load generator: all threads of a plan, which open connections and run together; their results are added up.
 
 use std::{
     io,
@@ -33,21 +33,21 @@ use super::{
     workload::PreparedWorkload,
 };
 
-/// Threads begin together, so long after they were told to.
+/// Delay between the command to run and the common start of all threads.
 const START_DELAY: Duration = Duration::from_millis(5);
 
-/// LossReason there are no figures.
+/// Error that leaves a run without figures.
 #[derive(Debug, Error)]
 pub enum BenchError {
-    /// The target was not reached in the first place.
+    /// The target could not be reached.
     #[error(transparent)]
     Dial(#[from] DialError),
-    /// The system would not have it.
+    /// The system reported an error.
     #[error("cannot run the load: {0}")]
     System(#[from] io::Error),
 }
 
-/// All threads of a plan, with their connections. Dropped, it closes them.
+/// All threads of a plan, with their connections. Dropping it closes them.
 #[derive(Debug)]
 pub struct LoadGenerator {
     workers: Vec<WorkerHandle>,
@@ -55,7 +55,7 @@ pub struct LoadGenerator {
     plan: Plan,
 }
 
-/// One thread from outside.
+/// Channels to one worker thread.
 #[derive(Debug)]
 struct WorkerHandle {
     commands: SyncSender<WorkerCommand>,
@@ -69,28 +69,28 @@ enum WorkerCommand {
     Run(Box<RunConfig>),
 }
 
-/// StopSwitch the run under way, from wherever.
+/// Stops the current run, from any thread.
 #[derive(Clone, Debug)]
 pub struct StopHandle(Arc<AtomicBool>);
 
 impl StopHandle {
-    /// Nothing more is asked; what is out is waited for.
+    /// Sends no more requests; replies to those in flight are awaited.
     pub fn stop(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it was.
+    /// Returns whether the run was stopped.
     pub fn is_stopped(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// Looks on at a run.
+/// Reads the progress of a run.
 #[derive(Clone, Debug)]
 pub struct ProgressReader(Vec<Arc<Live>>);
 
 impl ProgressReader {
-    /// How far it has come.
+    /// Returns the current progress.
     pub fn progress(&self) -> Progress {
         let progress = self.0.iter().map(|live| live.progress());
         progress.reduce(Progress::merge).unwrap_or_default()
@@ -98,7 +98,7 @@ impl ProgressReader {
 }
 
 impl LoadGenerator {
-    /// Calls the target once, starts the threads and opens all connections.
+    /// Connects to the target once, starts the threads and opens all connections.
     pub fn open(plan: &Plan) -> Result<Self, BenchError> {
         let threads = plan.threads.clamp(1, plan.connections.max(1));
         let endpoint = resolve_target(plan)?;
@@ -119,12 +119,12 @@ impl LoadGenerator {
         Ok(generator)
     }
 
-    /// What stops its runs.
+    /// Returns a handle that stops its runs.
     pub fn stop(&self) -> StopHandle {
         StopHandle(Arc::clone(&self.stop))
     }
 
-    /// What looks on at its runs.
+    /// Returns a reader for the progress of its runs.
     pub fn progress_reader(&self) -> ProgressReader {
         ProgressReader(
             self.workers
@@ -134,7 +134,7 @@ impl LoadGenerator {
         )
     }
 
-    /// Runs once. Connections that were lost in the run before are opened again first.
+    /// Runs once. Connections lost in the previous run are reopened first.
     pub fn run(&mut self, run: &Run) -> Result<Figures, BenchError> {
         self.reopen()?;
         let clock = Clock::starting(START_DELAY);
@@ -241,7 +241,7 @@ impl LoadGenerator {
         for result in results {
             tally.merge(result.tally);
         }
-        // A counted run lasts until its last reply.
+        // A run with a request count lasts until its last reply.
         let until = match run.length {
             Length::Count(_) => tally.last.max(from),
             Length::For(_) => closed,
@@ -296,7 +296,7 @@ impl WorkerHandle {
 }
 
 fn worker_died() -> BenchError {
-    io::Error::other("a thread of the load has died").into()
+    io::Error::other("a load generator thread died").into()
 }
 
 type BuiltWorker = io::Result<(runtime::Runtime, Worker)>;
@@ -317,7 +317,7 @@ fn build_worker(
     Ok((runtime, worker))
 }
 
-/// Does one call after the other until nobody calls any more.
+/// Executes commands until the sender is dropped.
 fn run_worker(
     built: BuiltWorker,
     commands: &Receiver<WorkerCommand>,
@@ -331,8 +331,8 @@ fn run_worker(
         }
     };
     while let Ok(command) = commands.recv() {
-        // A task of its own, since waking that costs no system call; without the runtime's budget, since a thousand
-        // connections are one task here.
+        // A spawned task, because waking it costs no system call; outside the cooperative budget, because a thousand
+        // connections share one task here.
         let done = runtime.block_on(runtime.spawn(unconstrained(async move {
             let done = match command {
                 WorkerCommand::Open(gap) => {
@@ -355,7 +355,8 @@ fn run_worker(
     }
 }
 
-/// The address that answers, so that a name is looked up once and every connection goes to the same place.
+/// Resolves the target to the address that accepts a connection, so that a name is resolved once and all connections go
+/// to the same address.
 fn resolve_target(plan: &Plan) -> Result<Endpoint, BenchError> {
     let options = DialOptions {
         timeout: plan.connect_within,

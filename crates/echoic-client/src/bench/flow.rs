@@ -1,4 +1,4 @@
-//! What one socket of datagrams has encoded and waits for. Replies come in any order, twice, late or not at all.
+//! Requests in flight on one datagram socket. Replies may arrive in any order, twice, late or not at all.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -11,41 +11,41 @@ use super::{
     workload::{EncodedRequest, PreparedWorkload},
 };
 
-/// Requests that timed out and are remembered, in case their reply comes late.
+/// Maximum number of timed-out requests that are tracked in case of a late reply.
 const TIMED_OUT_MAX: usize = 1 << 20;
-/// Requests looked at for one that a reply without a number fits.
+/// Maximum number of requests that are compared with a reply without a number.
 const CANDIDATES_MAX: usize = 256;
 
-/// The requests of one socket from being asked to being answered. Bytes and times come in as arguments.
+/// The requests of one socket, from queueing to reply. Bytes and times are arguments.
 #[derive(Debug)]
 pub(super) struct DatagramFlow {
     number: u32,
-    /// Sockets of the whole plan: the numbers of requests go round them.
+    /// Number of sockets in the plan; request numbers are distributed over them in turn.
     sockets: u64,
-    /// Requests from number `base` on, by their number on this socket.
+    /// Requests from number `base` on, indexed by their number on this socket.
     requests: VecDeque<Request>,
     base: u64,
-    /// The next one to be sent; those from there on wait.
+    /// Number of the next request to send; later ones are queued.
     unsent: u64,
     in_flight: usize,
     arrivals: ArrivalTracker,
-    /// Timed out, with when they were due.
+    /// Requests that timed out, with their times.
     timed_out: BTreeMap<u64, Moments>,
     request: Vec<u8>,
-    /// The kind of the one rendered there last.
+    /// Message kind of the last rendered request.
     kind: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Request {
     due: u64,
-    /// When it left; until then, when it was asked.
+    /// When it was sent; before that, when it was queued.
     sent: u64,
     is_pending: bool,
 }
 
 impl DatagramFlow {
-    /// Of socket `number` among `sockets`.
+    /// Creates the state for socket `number` of `sockets`.
     pub(super) fn new(number: u32, sockets: u64) -> Self {
         Self {
             number,
@@ -61,12 +61,12 @@ impl DatagramFlow {
         }
     }
 
-    /// Requests asked and not settled.
+    /// Returns the number of queued or unanswered requests.
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight
     }
 
-    /// Replies that may still come: to what is in flight, and late ones.
+    /// Returns the number of replies that may still arrive, including late ones.
     pub(super) fn awaited_replies(&self) -> usize {
         self.in_flight + self.timed_out.len()
     }
@@ -81,14 +81,14 @@ impl DatagramFlow {
         self.in_flight += 1;
     }
 
-    /// The next datagram to be sent.
+    /// Renders and returns the next datagram to send.
     pub(super) fn unsent(&mut self, clock: &Clock, workload: &PreparedWorkload) -> Option<&[u8]> {
         let request = *self.requests.get((self.unsent - self.base) as usize)?;
         self.kind = self.render(self.unsent, request.due, clock, workload).kind;
         Some(&self.request)
     }
 
-    /// It was accepted by the kernel, or refused for good.
+    /// Records that the kernel accepted the datagram, or rejected it permanently.
     pub(super) fn sent(
         &mut self,
         now: u64,
@@ -136,7 +136,7 @@ impl DatagramFlow {
         workload.encode(&values, &mut self.request)
     }
 
-    /// A datagram came.
+    /// Processes a received datagram.
     pub(super) fn received(
         &mut self,
         reply: &[u8],
@@ -188,7 +188,7 @@ impl DatagramFlow {
         }
     }
 
-    /// Which request a reply belongs to: by the number within it; where there is none, the oldest it fits, or the oldest.
+    /// Finds the request of a reply: by the number in it; without a number, the oldest one that it meets, or the oldest.
     fn request_of(
         &mut self,
         reply: &[u8],
@@ -244,7 +244,7 @@ impl DatagramFlow {
         }
     }
 
-    /// Gives up what has been out for the time-out. Its reply may still come, late.
+    /// Marks requests that exceeded the timeout as lost. Their replies may still arrive late.
     pub(super) fn expire(&mut self, now: u64, timeout: u64, tally: &mut Tally) {
         for own in self.base..self.unsent {
             let request = self.requests[(own - self.base) as usize];
@@ -264,7 +264,7 @@ impl DatagramFlow {
         self.trim();
     }
 
-    /// As [`Self::settle`], while others are being looked at.
+    /// Like [`Self::settle`], but without trimming, for use during iteration.
     fn settle_untrimmed(&mut self, own: u64) -> Option<Moments> {
         let request = self.requests.get_mut((own - self.base) as usize)?;
         request.is_pending = false;
@@ -273,7 +273,7 @@ impl DatagramFlow {
         Some(Moments { due, sent })
     }
 
-    /// Gives everything up. Those that were out for the time-out have timed out, for the others `reason` is the reason.
+    /// Marks all requests as lost. Those that exceeded the timeout have timed out; for the others the reason is `reason`.
     pub(super) fn abandon(
         &mut self,
         now: u64,
@@ -319,7 +319,7 @@ mod tests {
             let workload = Workload::one(message.parse().unwrap());
             let expect: Expect = expect.parse().unwrap();
             Self {
-                // Socket 1 of 2: its numbers are 1, 3, 5 …
+                // Socket 1 of 2: its request numbers are 1, 3, 5 …
                 flow: DatagramFlow::new(1, 2),
                 clock: Clock::starting(Duration::ZERO),
                 workload: PreparedWorkload::new(&workload, &expect, None, 0),
@@ -365,7 +365,7 @@ mod tests {
         rig.flow
             .abandon(TIMEOUT + 2, TIMEOUT, LossReason::Pending, &mut rig.tally);
         let tally = &rig.tally;
-        // 13 and 15 never came.
+        // There are no replies to 13 and 15.
         assert_eq!(
             (tally.sent, tally.ok, tally.wrong, tally.late, tally.lost),
             (8, 2, 3, 1, 2)

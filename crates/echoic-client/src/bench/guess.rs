@@ -1,4 +1,4 @@
-//! What a target does, where nobody said what to expect: one request beforehand shows.
+//! Derives the expectation from one request, if none was given.
 
 use std::time::Duration;
 
@@ -10,17 +10,17 @@ use super::{
     plan::{Length, Load, Plan, Run},
 };
 
-/// How long the one reply is waited for.
+/// Time limit for the reply.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Asks once over a connection of its own. Whatever is neither upper, lower nor echo is [`Expect::Any`].
+/// Sends one request over a separate connection. A reply that is neither upper, lower nor echo gives [`Expect::Any`].
 pub fn guess(plan: &Plan) -> Result<Expect, BenchError> {
-    // An expectation that nothing meets, so that the reply is shown.
-    let Ok(nothing) = Regex::new(r"[^\x00-\x{10FFFF}]") else {
+    // An expectation that no reply meets, so that the reply becomes a sample.
+    let Ok(unmatchable) = Regex::new(r"[^\x00-\x{10FFFF}]") else {
         return Ok(Expect::Any);
     };
     let plan = Plan {
-        expect: Expect::Regex(nothing),
+        expect: Expect::Regex(unmatchable),
         connections: 1,
         threads: 1,
         pipeline: 1,

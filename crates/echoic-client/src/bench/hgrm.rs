@@ -1,15 +1,15 @@
-//! A histogram as text that other tools plot: `.hgrm`.
+//! The `.hgrm` text format of histograms, which other tools plot.
 
 use std::fmt::Write;
 
 use hdrhistogram::Histogram;
 
-/// Steps for each halving of what is left: as many as the other writers of this form take.
+/// Percentile steps per halving of the remaining distance to 100 %, as other writers of the format use.
 const STEPS_PER_HALVING: u32 = 5;
 const NANOS_PER_MILLI: f64 = 1e6;
 
-/// The percentiles of a histogram of nanoseconds in the four columns that HdrHistogram's plotter, wrk2 and vegeta
-/// share; values are milliseconds. The form is that of `outputPercentileDistribution` in HdrHistogram's Java library.
+/// Formats the percentiles of a histogram of nanoseconds in the four columns of HdrHistogram's plotter, wrk2 and vegeta;
+/// values are milliseconds. The format is that of `outputPercentileDistribution` in HdrHistogram's Java library.
 pub fn hgrm(of: &Histogram<u64>) -> String {
     let mut text = format!(
         "{:>12} {:>14} {:>10} {:>14}\n\n",
@@ -45,7 +45,7 @@ pub fn hgrm(of: &Histogram<u64>) -> String {
 mod tests {
     use super::*;
 
-    /// Reads the text as the plotters do: lines of figures, without the head and the lines that begin with `#`.
+    /// Parses the text as the plotters do: rows of numbers, without the header and the lines that start with `#`.
     fn read(text: &str) -> Vec<Vec<f64>> {
         let lines = text.lines().skip(1);
         let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
@@ -73,7 +73,7 @@ mod tests {
         );
         let rows = read(&text);
         let (last, rows) = rows.split_last().unwrap();
-        assert_eq!(last.len(), 3, "the last has no end: {last:?}");
+        assert_eq!(last.len(), 3, "the last row has no fourth column: {last:?}");
         assert_eq!((last[1], last[2]), (1.0, 10_001.0));
         assert!((last[0] - 880.0).abs() < 1.0, "{last:?}");
         for row in rows {

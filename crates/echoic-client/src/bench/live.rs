@@ -1,19 +1,20 @@
-//! How far a run has come, for whoever looks on.
+//! Progress of a run, for observers on other threads.
 
 use std::sync::{Mutex, PoisonError};
 
 use super::{figures::Second, tally::Tally};
 
-/// What one thread told last.
+/// Latest progress of one thread.
 #[derive(Debug, Default)]
 pub(super) struct Live(Mutex<Progress>);
 
-/// How far a run has come.
+/// Progress of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
-    /// Nanoseconds since its start, warm-up included.
+    /// Nanoseconds since the start, including the warm-up.
     pub now: u64,
-    /// Requests of the window that were due, sent, answered as expected, answered otherwise and given up.
+    /// Requests of the window that were due; the next fields count those sent, with the expected reply, with another reply,
+    /// and lost.
     pub asked: u64,
     /// See [`Self::asked`].
     pub sent: u64,
@@ -23,21 +24,21 @@ pub struct Progress {
     pub wrong: u64,
     /// See [`Self::asked`].
     pub lost: u64,
-    /// Asked and not yet settled.
+    /// Requests queued or unanswered.
     pub in_flight: usize,
-    /// Seconds of the window that are over.
+    /// Completed seconds of the window.
     pub seconds: usize,
-    /// The last of them.
+    /// The last completed second.
     pub recent: Option<Second>,
-    /// How late the generator has been in 99 of 100 cases, in nanoseconds.
+    /// 99th percentile of the generator lag in nanoseconds.
     pub lag_p99: u64,
 }
 
 impl Live {
-    /// Tells how far it is.
+    /// Publishes the current progress.
     pub(super) fn publish(&self, now: u64, tally: &Tally, in_flight: usize) {
         let mut progress = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // The last second is not over yet.
+        // The last second is not complete yet.
         let seconds = tally.seconds.len().saturating_sub(1);
         if seconds != progress.seconds || now < progress.now {
             progress.recent = seconds
@@ -55,7 +56,7 @@ impl Live {
         progress.in_flight = in_flight;
     }
 
-    /// What was told last.
+    /// Returns the latest progress.
     pub(super) fn progress(&self) -> Progress {
         self.0
             .lock()
@@ -65,7 +66,7 @@ impl Live {
 }
 
 impl Progress {
-    /// With what another thread tells.
+    /// Adds the progress of another thread.
     pub(super) fn merge(mut self, other: Self) -> Self {
         self.now = self.now.max(other.now);
         self.asked += other.asked;

@@ -1,4 +1,4 @@
-//! The result of a whole benchmark: its figures, its runs, and what they were judged by.
+//! The result of a benchmark: its figures, its runs, and the checks of its objectives.
 
 use super::{
     compare::Comparison,
@@ -12,43 +12,43 @@ use super::{
 /// The result of a benchmark.
 #[derive(Debug)]
 pub struct Measured {
-    /// The plan of the run that the figures are of.
+    /// Plan of the run that the figures belong to.
     pub plan: Plan,
-    /// The run that the figures are of: the only one, the last step, or the confirmation of a search.
+    /// Run that the figures belong to: the only one, the last step, or the confirmation of a search.
     pub run: Run,
     /// Its figures.
     pub figures: Figures,
-    /// Its verdict; of a search, the verdict of the run that kept it from going higher.
+    /// Its verdict; for a search, the verdict of the run that limited the rate.
     pub verdict: Verdict,
     /// Whether the expectation was inferred from a reply.
     pub is_guessed: bool,
-    /// Whether it was stopped before its end.
+    /// Whether it was stopped early.
     pub is_cut: bool,
-    /// Each run of many, in the order in which they were made.
+    /// All runs of a series, in order.
     pub tries: Vec<Attempt>,
     /// The result of a search, if one was made.
     pub search: Option<SearchResult>,
     /// The result of a comparison, if one was made.
     pub comparison: Option<Comparison>,
-    /// The terms that were promised.
+    /// Results of the SLO terms.
     pub slo: Vec<Judged>,
-    /// The terms that were asserted.
+    /// Results of the asserted terms.
     pub asserted: Vec<Judged>,
 }
 
 /// The result of a search.
 #[derive(Debug)]
 pub struct SearchResult {
-    /// Requests a second that were kept for the whole confirmation.
+    /// Requests per second that passed the confirmation.
     pub found: Option<f64>,
-    /// How closely it was searched, as a share of the rate.
+    /// Precision of the search, as a share of the rate.
     pub within: f64,
-    /// What kept it from going higher.
+    /// Verdict of the last run that did not pass.
     pub stopped_by: Option<Verdict>,
 }
 
 impl Measured {
-    /// Whether all that was promised and asserted holds, and what was searched was found.
+    /// Returns whether all SLO and asserted terms are met, and a search found a rate.
     pub fn holds(&self) -> bool {
         let judged = self.slo.iter().chain(&self.asserted);
         let found = self

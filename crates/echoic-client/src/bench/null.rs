@@ -1,4 +1,4 @@
-//! A server that does nothing: what is left of a latency is the generator's own, and the system's.
+//! A server that does nothing, to measure the latency of the generator and the system alone.
 
 use std::{io, net::Ipv4Addr, thread, time::Duration};
 
@@ -18,14 +18,14 @@ use super::{
     plan::{Length, Load, Plan, Run},
 };
 
-/// How long it is measured.
+/// Length of the measurement.
 const MEASURED: Duration = Duration::from_millis(200);
 const WARMUP: Duration = Duration::from_millis(50);
-/// Its server goes away after so long, whatever happens.
+/// Time after which the server ends in any case.
 const SERVER_LIFETIME: Duration = Duration::from_secs(20);
 
-/// The median latency of one connection to a server within this process that sends back what it reads, over TCP or, for
-/// datagrams, UDP on this machine. None if nothing came back.
+/// Measures the median latency of one connection to an echo server in this process, over TCP or, for datagrams, UDP on the
+/// loopback interface. `None` if there was no reply.
 pub fn floor(plan: &Plan) -> Result<Option<Duration>, BenchError> {
     let is_datagrams = plan.endpoint.shape() == Some(Shape::Datagrams);
     let (port_sender, port) = std::sync::mpsc::sync_channel(1);
@@ -49,7 +49,7 @@ pub fn floor(plan: &Plan) -> Result<Option<Duration>, BenchError> {
         } else {
             Endpoint::Tcp(at)
         },
-        // It sends back what it reads, in the frame it came in.
+        // The replies have the framing of the requests.
         frames: plan.frames.outbound.into(),
         expect: Expect::Any,
         connections: 1,

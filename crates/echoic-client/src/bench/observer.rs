@@ -1,4 +1,4 @@
-//! What a benchmark tells while it runs, and what stops it.
+//! Progress reports of a running benchmark, and the switch that stops it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc::Receiver};
 
@@ -8,21 +8,21 @@ use super::{
     tries::Attempt,
 };
 
-/// Is told how a benchmark is getting on.
+/// Receives the progress of a benchmark.
 pub trait Observer: Sync {
-    /// A run has begun. Called on a thread of its own, and to return once `is_done` is closed; the run does not wait
-    /// for anything that is done here before that.
+    /// Called on a separate thread when a run starts. Must return once `is_done` is closed; until then the run does not wait
+    /// for it.
     fn follow_run(&self, plan: &Plan, run: &Run, progress: &ProgressReader, is_done: &Receiver<()>);
 
-    /// The `number`th of many runs is over.
+    /// Called after run `number` of a series.
     fn attempt_finished(&self, number: usize, attempt: &Attempt);
 
-    /// One connection in a closed loop gave this many replies a second; next, `connections` are asked at half of
-    /// that.
+    /// Called when one connection in a closed loop reached this many replies per second; `connections` connections at half of
+    /// that rate follow.
     fn first_look(&self, done_per_s: f64, connections: u32);
 }
 
-/// StopSwitch the runs of a benchmark, from any thread: the one under way and those still to come.
+/// Stops the runs of a benchmark, from any thread: the current one and later ones.
 #[derive(Debug, Default)]
 pub struct StopSwitch(Mutex<State>);
 
@@ -33,7 +33,7 @@ struct State {
 }
 
 impl StopSwitch {
-    /// StopSwitch this one too.
+    /// Adds a run to stop.
     pub(super) fn add(&self, stop: StopHandle) {
         let mut state = self.lock();
         if state.is_stopped {
@@ -42,14 +42,14 @@ impl StopSwitch {
         state.handles.push(stop);
     }
 
-    /// Nothing more is asked; what is out is waited for.
+    /// Sends no more requests; replies to those in flight are awaited.
     pub fn stop(&self) {
         let mut state = self.lock();
         state.is_stopped = true;
         state.handles.iter().for_each(StopHandle::stop);
     }
 
-    /// Whether it was stopped.
+    /// Returns whether the benchmark was stopped.
     pub fn is_stopped(&self) -> bool {
         self.lock().is_stopped
     }

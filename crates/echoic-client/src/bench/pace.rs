@@ -1,8 +1,8 @@
-//! Waiting for a moment that is microseconds away.
+//! A timer with microsecond precision.
 //!
-//! The runtime's own timer counts in milliseconds, so at more than a few hundred requests a second it would let
-//! several become due at once. A timer of the kernel (`timerfd_create(2)`, Linux) wakes to some tens of microseconds;
-//! the rest is waited out at full speed, if there is a core for that.
+//! The timer of tokio has millisecond resolution, so that above a few hundred requests per second several would become due
+//! at once. A kernel timer (`timerfd_create(2)`, Linux) is precise to some tens of microseconds; the rest is busy-waited if
+//! there is a spare core.
 
 use std::{
     io,
@@ -16,31 +16,31 @@ use rustix::time::{
 };
 use tokio::io::unix::AsyncFd;
 
-/// How much too late the kernel may wake us, in nanoseconds: from here on we wait at full speed.
+/// Maximum wake-up delay of the kernel in nanoseconds: the last part of a wait of this length is busy-waited.
 pub(super) const TIMER_SLACK: u64 = 100_000;
 
-/// A timer of the kernel.
+/// Kernel timer.
 #[derive(Debug)]
 pub(super) struct PreciseTimer {
     timer: AsyncFd<OwnedFd>,
-    /// The moment it is set to.
+    /// The time it is set to.
     set: Option<u64>,
 }
 
 impl PreciseTimer {
-    /// On the runtime this is called on.
+    /// Creates a timer on the current runtime.
     pub(super) fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
         #[expect(
             deprecated,
-            reason = "what replaces it is unsafe, for descriptors that may be closed meanwhile; this one is owned"
+            reason = "its replacement is unsafe, for descriptors that may be closed meanwhile; this one is owned"
         )]
         let timer = AsyncFd::new(timer)?;
         Ok(Self { timer, set: None })
     }
 
-    /// Ready once `moment` has come, of which `now` is known to lie before it.
+    /// Returns `Ready` once `moment` is reached; `now` must be before it.
     pub(super) fn poll_until(
         &mut self,
         moment: u64,
@@ -69,7 +69,7 @@ impl PreciseTimer {
                     self.set = None;
                     return Poll::Ready(Ok(()));
                 }
-                // It went off for a moment that was replaced since.
+                // It expired for a time that was replaced since.
                 Err(_would_block) => {}
             }
         }

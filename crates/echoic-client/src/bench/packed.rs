@@ -1,4 +1,4 @@
-//! A histogram in a word of a JSON file: the V2 form of the HdrHistogram family, in base64.
+//! Histograms as JSON strings: the V2 format of HdrHistogram in base64.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use hdrhistogram::{
@@ -7,15 +7,15 @@ use hdrhistogram::{
 };
 use thiserror::Error;
 
-/// A text that is no histogram.
+/// Error from decoding a histogram.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("no histogram in the V2 form of HdrHistogram, in base64: {0}")]
+#[error("invalid histogram: expected the V2 format of HdrHistogram in base64: {0}")]
 pub struct InvalidHistogram(String);
 
-/// Whole, nothing lost.
+/// Encodes a histogram without loss.
 ///
 /// # Panics
-/// If a count is beyond what 63 bits hold; no run lasts as long.
+/// If a count exceeds 63 bits, which no run reaches.
 pub fn packed(of: &Histogram<u64>) -> String {
     let mut bytes = Vec::new();
     V2Serializer::new()
@@ -24,13 +24,13 @@ pub fn packed(of: &Histogram<u64>) -> String {
     BASE64_STANDARD.encode(bytes)
 }
 
-/// Back again. Texts come from files of others: one that claims more than an hour in nanoseconds with three digits
-/// could take any amount of memory, and is refused.
+/// Decodes a histogram. The text is untrusted: a header with a maximum above about an hour in nanoseconds, or with more
+/// than three digits, could allocate any amount of memory and is rejected.
 pub fn unpacked(text: &str) -> Result<Histogram<u64>, InvalidHistogram> {
     let bytes = BASE64_STANDARD
         .decode(text.trim())
         .map_err(|why| InvalidHistogram(why.to_string()))?;
-    let claimed = |at: usize, length: usize| {
+    let header_field = |at: usize, length: usize| {
         let field = bytes.get(at..at + length)?;
         Some(
             field
@@ -38,17 +38,19 @@ pub fn unpacked(text: &str) -> Result<Histogram<u64>, InvalidHistogram> {
                 .fold(0_u64, |all, byte| all << 8 | u64::from(*byte)),
         )
     };
-    // Where the form says digits and the highest value (V2, header of 40 bytes).
-    let (digits, highest) = (claimed(12, 4), claimed(24, 8));
+    // Significant digits and highest value in the V2 header of 40 bytes.
+    let (digits, highest) = (header_field(12, 4), header_field(24, 8));
     if digits.is_none_or(|digits| digits > 3) || highest.is_none_or(|highest| highest > HIGHEST) {
-        return Err(InvalidHistogram("not one of ours".to_owned()));
+        return Err(InvalidHistogram(
+            "digits or maximum out of bounds".to_owned(),
+        ));
     }
     Deserializer::new()
         .deserialize(&mut &bytes[..])
         .map_err(|why| InvalidHistogram(why.to_string()))
 }
 
-/// An hour in nanoseconds, and as far again: bounds are rounded up.
+/// Twice an hour in nanoseconds, because bounds are rounded up.
 const HIGHEST: u64 = 2 * 3_600_000_000_000;
 
 #[cfg(test)]
@@ -70,7 +72,7 @@ mod tests {
         #[test]
         fn invalid_packed_text_is_rejected(text in "\\PC*", bytes in prop::collection::vec(any::<u8>(), 0..99)) {
             prop_assert!(unpacked(&text).is_err());
-            // Whatever it is, it neither panics nor takes gigabytes.
+            // Any bytes must neither panic nor allocate gigabytes.
             let _ = unpacked(&BASE64_STANDARD.encode(bytes));
         }
     }

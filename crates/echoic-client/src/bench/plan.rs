@@ -1,4 +1,4 @@
-//! What is to be measured: finished values, made by whoever reads a command line or writes a test.
+//! Descriptions of a load: plain values, built from a command line or by a test.
 
 use std::time::Duration;
 
@@ -10,36 +10,36 @@ use thiserror::Error;
 
 use super::{expect::Expect, workload::Workload};
 
-/// A target, and how to speak with it. Connections are opened once for all its runs.
+/// The target and its protocol. Connections are opened once for all runs of a plan.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Whom to load.
+    /// The target.
     pub endpoint: Endpoint,
-    /// How messages are divided on a stream: heard are replies, said are requests. Datagrams are whole anyway.
+    /// Framing on a stream: inbound for replies, outbound for requests. Not used for datagrams.
     pub frames: FramingPair,
-    /// What is said.
+    /// The requests.
     pub workload: Workload,
-    /// What is to come back, for what has no expectation of its own.
+    /// Expected reply for messages without an expectation of their own.
     pub expect: Expect,
-    /// Connections (or sockets of datagrams), all open before the clock starts.
+    /// Number of connections (or datagram sockets), all open before the clock starts.
     pub connections: u32,
-    /// Threads that share them.
+    /// Number of threads that share them.
     pub threads: u32,
-    /// Requests in flight on one connection at most.
+    /// Maximum number of requests in flight on one connection.
     pub pipeline: u32,
-    /// Connections opened a second; none opens them as fast as the peer answers.
+    /// Connections opened per second; `None` opens them as fast as the peer accepts.
     pub connects_per_s: Option<f64>,
-    /// After so many messages a connection is closed, and another opened in its place.
+    /// Number of messages after which a connection is closed and replaced.
     pub churn: Option<u64>,
-    /// Unanswered for so long is lost.
+    /// Time after which a request without a reply is lost.
     pub timeout: Duration,
-    /// After the window, replies are waited for so long.
+    /// Time to wait for replies after the window.
     pub drain_timeout: Duration,
-    /// For a call to be answered.
+    /// Time limit for establishing a connection.
     pub connect_within: Duration,
-    /// What all that is random comes from.
+    /// Seed of all random values.
     pub seed: u64,
-    /// Wait at full speed for a moment that is near, rather than have the system wake us too late.
+    /// Busy-wait for times that are near, because the kernel would wake us too late.
     pub spin: bool,
 }
 
@@ -48,70 +48,72 @@ pub struct Plan {
 pub struct Run {
     /// When requests are due.
     pub load: Load,
-    /// Time before the window opens; what is due in it is sent and not counted.
+    /// Time before the window; requests due in it are sent and not counted.
     pub warmup: Duration,
     /// The window.
     pub length: Length,
 }
 
-/// What decides when the next request is sent.
+/// Determines when the next request is sent.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Load {
-    /// A reply. The rate is what comes of it, and a server that stalls is asked less: not what users would see.
+    /// Closed loop: a reply triggers the next request. The rate follows from the replies, and a server that stalls gets fewer
+    /// requests, which is not what users would experience.
     Closed,
-    /// The clock: requests are due at times fixed beforehand, whatever the server does.
+    /// Open loop: requests are due at times fixed in advance, whatever the server does.
     Open {
-        /// Requests a second, over all connections.
+        /// Requests per second over all connections.
         rate: f64,
-        /// How they are spread.
+        /// Distribution over time.
         arrivals: Arrivals,
     },
-    /// The clock, as it was when the traffic was recorded: nanoseconds from the start, ascending.
+    /// Open loop with recorded times: nanoseconds from the start, ascending.
     Recorded(std::sync::Arc<[u64]>),
 }
 
-/// How requests of an open loop are spread over time.
+/// Arrival process of an open loop.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Arrivals {
-    /// Evenly.
+    /// Constant gaps.
     #[default]
     Constant,
-    /// As independent users come: exponential gaps.
+    /// Exponential gaps, as of independent users.
     Poisson,
-    /// So many at once, then none until the rate has caught up.
+    /// This many requests at once, then none until the average rate is reached.
     Burst(u32),
 }
 
-/// How long a window is.
+/// Length of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Length {
-    /// So long.
+    /// A fixed time.
     For(Duration),
-    /// Until so many requests have been asked.
+    /// Until this many requests have been sent.
     Count(u64),
 }
 
-/// How long a load is not counted.
+/// Length of a warm-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Warmup {
-    /// So long.
+    /// A fixed time.
     For(Duration),
-    /// Until two half seconds have medians that are alike, at most 10 s.
+    /// Until two consecutive half seconds have similar medians, at most 10 s.
     Auto,
 }
 
-/// Several replies in flight that cannot be told apart.
+/// Error: several replies may be in flight and their boundaries are unknown.
 #[derive(Clone, Debug, Error)]
 #[error(
     "replies without a framing cannot be told apart when several are in flight and {expect} is expected"
 )]
 pub struct IndivisibleReplies {
-    /// What is expected: it says nothing of a reply's length.
+    /// The expectation, which does not determine the length of a reply.
     pub expect: Expect,
 }
 
 impl Plan {
-    /// Checks that replies can be told apart: by their framing, by the length expected of each, or since each is alone.
+    /// Checks that the boundaries of replies are known: from the framing, from the expected lengths, or because only one is in
+    /// flight.
     pub fn is_divisible(&self) -> Result<(), IndivisibleReplies> {
         let is_stream = self.endpoint.shape() != Some(Shape::Datagrams);
         let is_unknown = self.expect.expects_reply() && self.expect.reply_bytes(b"").is_none();
@@ -122,7 +124,7 @@ impl Plan {
         Ok(())
     }
 
-    /// One connection, one request at a time, any reply.
+    /// Creates a plan with one connection, one request at a time and any reply.
     pub fn new(endpoint: Endpoint, frames: FramingPair, workload: Workload) -> Self {
         Self {
             endpoint,

@@ -1,26 +1,25 @@
-//! Whether one thing is faster than another, or only was so by chance.
+//! Statistical comparison of two series of measurements.
 //!
-//! Two runs differ even of the same thing. So each is measured several times, in turn (A B A B), and the interval is
-//! what the repeats bear out: where it holds 1, no difference was seen.
+//! Even two runs of the same program differ. So each is measured several times, in turn (A B A B), and the repeats give a
+//! confidence interval of the ratio: if the interval contains 1, no difference was observed.
 
-/// Fewer repeats bear nothing out.
+/// Minimum number of repeats for an interval.
 pub const REPEATS_MIN: usize = 5;
 
-/// By how much B is A, with the interval that holds the truth in 95 of 100 such comparisons.
+/// Ratio of B to A with its 95 % confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ratio {
-    /// The best guess.
+    /// Estimate of the ratio.
     pub ratio: f64,
-    /// From here.
+    /// Lower bound of the interval.
     pub low: f64,
-    /// To here.
+    /// Upper bound of the interval.
     pub high: f64,
 }
 
 impl Ratio {
-    /// Of figures measured in turn: the nth of both belong together, so that what wanders slowly (a machine that
-    /// grows warm) is in both and drops out. None of fewer than [`REPEATS_MIN`] pairs, or of a figure that is not
-    /// above zero.
+    /// Computes the ratio of figures measured in turn. The nth of both form a pair, so that slow drift (a machine that
+    /// becomes warm) cancels out. `None` with fewer than [`REPEATS_MIN`] pairs, or if a figure is not above zero.
     pub fn of_pairs(a: &[f64], b: &[f64]) -> Option<Self> {
         let pairs = a.len().min(b.len());
         let differences: Vec<f64> = logs(&b[..pairs])?
@@ -32,7 +31,7 @@ impl Ratio {
         Some(Self::around(mean, error * student(pairs as f64 - 1.0)))
     }
 
-    /// Of figures measured at two times, each its own: Welch's interval. None as for pairs.
+    /// Computes the ratio of figures measured independently, with Welch's interval. `None` as for pairs.
     pub fn of_two(a: &[f64], b: &[f64]) -> Option<Self> {
         let (mean_a, error_a) = mean_and_error(&logs(a)?)?;
         let (mean_b, error_b) = mean_and_error(&logs(b)?)?;
@@ -48,12 +47,12 @@ impl Ratio {
         Some(Self::around(mean_b - mean_a, error * student(freedom)))
     }
 
-    /// Whether the repeats bear a difference out.
+    /// Returns whether the interval excludes 1.
     pub fn differs(&self) -> bool {
         self.low > 1.0 || self.high < 1.0
     }
 
-    /// From logarithms: a half and a double are as far from one.
+    /// Converts from logarithms, in which 1/2 and 2 are equally far from 1.
     fn around(log: f64, reach: f64) -> Self {
         Self {
             ratio: log.exp(),
@@ -68,7 +67,7 @@ fn logs(figures: &[f64]) -> Option<Vec<f64>> {
     figures.iter().map(log).collect()
 }
 
-/// The mean, and its standard error.
+/// Returns the mean and its standard error.
 fn mean_and_error(values: &[f64]) -> Option<(f64, f64)> {
     if values.len() < REPEATS_MIN {
         return None;
@@ -79,8 +78,8 @@ fn mean_and_error(values: &[f64]) -> Option<(f64, f64)> {
     Some((mean, (squares / (count - 1.0) / count).sqrt()))
 }
 
-/// Student's t for 95 % on both sides, by degrees of freedom: the tables up to 10, and a series that is right to a
-/// thousandth beyond (Abramowitz and Stegun, 26.7.5).
+/// Returns Student's t for a two-sided 95 % interval by degrees of freedom: from the tables up to 10, and beyond from a
+/// series that is accurate to 0.001 (Abramowitz and Stegun, 26.7.5).
 pub(super) fn student(freedom: f64) -> f64 {
     const FROM_ONE: [f64; 10] = [
         12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
@@ -138,7 +137,7 @@ mod tests {
         );
     }
 
-    /// A machine that grows slower over time: pairs bear out what two series do not.
+    /// A machine that becomes slower over time: pairs show a difference that two independent series do not.
     #[test]
     fn paired_ratio_ignores_drift() {
         let a = [100.0, 120.0, 140.0, 160.0, 180.0, 200.0];
@@ -157,7 +156,7 @@ mod tests {
         }
     }
 
-    /// The interval holds the truth as often as it says; one for a normal distribution, which is narrower, does not.
+    /// The interval contains the true ratio in 95 % of cases; the narrower one for a normal distribution does not.
     #[test]
     fn confidence_interval_covers_as_often_as_stated() {
         let mut random = SmallRng::seed_from_u64(7);

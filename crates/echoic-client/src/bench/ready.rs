@@ -1,7 +1,7 @@
-//! Which connections have something to do: one list that their wakers write and the worker empties.
+//! The set of connections that were woken: their wakers add to it and the worker empties it.
 //!
-//! A thousand connections are one task, so that all of them share one schedule, one set of counters and one buffer
-//! without a lock. What a runtime would do for a task each, this does for a number each.
+//! All connections of a thread are polled by one task, so that they share one schedule, one set of counters and one buffer
+//! without a lock. This does per connection number what a runtime does per task.
 
 use std::{
     sync::{
@@ -11,7 +11,7 @@ use std::{
     task::{Context, Wake, Waker},
 };
 
-/// The numbers that were woken since they were last taken.
+/// Connection numbers that were woken since the last call of [`Self::take`].
 #[derive(Debug)]
 pub(super) struct ReadySet {
     list: Arc<List>,
@@ -38,7 +38,7 @@ struct ConnectionWaker {
 }
 
 impl ReadySet {
-    /// For the numbers below `count`, all of them woken.
+    /// Creates the set for the numbers below `count`, all woken.
     pub(super) fn new(count: u32) -> Self {
         let list = Arc::new(List::default());
         let wakers = (0..count).map(|number| {
@@ -61,17 +61,17 @@ impl ReadySet {
         ready
     }
 
-    /// Has `number` looked at again.
+    /// Wakes `number`.
     pub(super) fn wake(&self, number: u32) {
         self.wakers[number as usize].0.list_number();
     }
 
-    /// What wakes `number`.
+    /// Returns the waker of `number`.
     pub(super) fn waker(&self, number: u32) -> &Waker {
         &self.wakers[number as usize].1
     }
 
-    /// The numbers woken, each once. From here on `cx` is woken with the next one. Hand the list back when done.
+    /// Takes the woken numbers, each once, and registers `cx` for the next one. Return the list with [`Self::recycle`].
     pub(super) fn take(&mut self, cx: &Context<'_>) -> Vec<u32> {
         let mut taken = std::mem::take(&mut self.taken);
         taken.clear();
@@ -95,7 +95,7 @@ impl ReadySet {
         taken
     }
 
-    /// Takes the list back, for its memory.
+    /// Takes the list back to reuse its memory.
     pub(super) fn recycle(&mut self, taken: Vec<u32>) {
         self.taken = taken;
     }

@@ -1,4 +1,4 @@
-//! Recorded traffic as a workload: the requests of a store, at the pace they came or another.
+//! Recorded traffic as a workload: the requests of a store, at their original pace or another.
 
 use std::{str::FromStr, sync::Arc};
 
@@ -13,21 +13,21 @@ use thiserror::Error;
 
 use super::{Load, Template, Undivided, Workload, divide};
 
-/// Requests taken from a store at max.
+/// Maximum number of requests read from a store.
 const MESSAGES_MAX: usize = 1_000_000;
-/// Exchanges fetched at a time.
+/// Number of exchanges per page.
 const PAGE: usize = 500;
 
 /// When recorded requests are due.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Pace {
-    /// As they came, so many times as fast.
+    /// At the recorded times, accelerated by this factor.
     Times(f64),
-    /// As fast as replies come.
+    /// In a closed loop.
     Max,
 }
 
-/// No pace of that name.
+/// Error from parsing a pace.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("invalid pace {}: expected real, max, or a factor from 0.001x to 1000x such as 2x", quoted(.0))]
 pub struct InvalidPace(String);
@@ -35,7 +35,7 @@ pub struct InvalidPace(String);
 impl FromStr for Pace {
     type Err = InvalidPace;
 
-    /// `real`, `max`, or how many times as fast: `2x`.
+    /// Parses `real`, `max`, or a factor such as `2x`.
     fn from_str(text: &str) -> Result<Self, InvalidPace> {
         let times = match &*text.to_ascii_lowercase() {
             "real" => return Ok(Self::Times(1.0)),
@@ -52,31 +52,31 @@ impl FromStr for Pace {
 /// The requests of a store.
 #[derive(Clone, Debug)]
 pub struct Recorded {
-    /// What is said.
+    /// The requests.
     pub workload: Workload,
-    /// When it is due.
+    /// Their due times.
     pub load: Load,
-    /// How many messages that are.
+    /// Number of messages.
     pub count: u64,
 }
 
-/// LossReason there are no requests to say again.
+/// Error that leaves no requests to replay.
 #[derive(Debug, Error)]
 pub enum RecordedError {
     /// The store could not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A request is not made of whole messages.
+    /// A request does not consist of complete messages.
     #[error("a recorded request is {0}")]
     Undivided(#[from] Undivided),
-    /// Nothing matches.
+    /// No exchange matches.
     #[error("no exchange with a request matches {0}")]
     Nothing(Filter),
 }
 
 impl Recorded {
-    /// The requests that `filter` selects, oldest first, each divided by the framing into the messages it is of. `now` is
-    /// what `since:10m` is reckoned from.
+    /// Reads the requests that match `filter`, oldest first, each divided into messages by the framing. `now` is the reference
+    /// time of `since:10m`.
     pub async fn read(
         store: &dyn Store,
         filter: &Filter,
@@ -118,7 +118,7 @@ fn scaled(nanos: u64, factor: f64) -> u64 {
     (nanos as f64 / factor) as u64
 }
 
-/// When each was asked, in microseconds, and what.
+/// Reads the time of each request in microseconds, and its bytes.
 async fn requests(
     store: &dyn Store,
     filter: &Filter,

@@ -1,4 +1,4 @@
-//! The single runs of a benchmark: opens connections, warms them up, runs, and judges.
+//! Makes the single runs of a benchmark: opens connections, warms up, runs, and checks the objectives.
 
 use std::{sync::mpsc::sync_channel, thread, time::Duration};
 
@@ -14,17 +14,17 @@ use super::{
     verdict::{Limit, Verdict},
 };
 
-/// Of a step, a trial or a repeat, one part in so many is warm-up and not counted.
+/// The first 1/n of a step, a trial or a repeat is warm-up and not counted.
 pub(super) const WARMUP_DIVISOR: u32 = 5;
-/// One look of an automatic warm-up, and how many there are at most.
+/// Length of one sample of an automatic warm-up, and the maximum number of samples.
 const WARMUP_SAMPLE: Duration = Duration::from_millis(500);
 const WARMUP_SAMPLES_MAX: usize = 20;
-/// Medians so near to each other are alike.
+/// Maximum ratio of two medians that count as equal.
 const MEDIAN_TOLERANCE: f64 = 1.1;
-/// Answered less than this within a trial is falling behind.
+/// Minimum share of requests with a reply within a trial that passes.
 const DELIVERED: f64 = 0.99;
 
-/// Makes runs, and keeps what each of them has shown.
+/// Makes runs and collects their results.
 pub(super) struct Runner<'a> {
     pub(super) plan: Plan,
     pub(super) floor: Option<Duration>,
@@ -43,7 +43,7 @@ impl Runner<'_> {
         Ok(generator)
     }
 
-    /// One run, which the observer follows.
+    /// Makes one run, which the observer follows.
     pub(super) fn run_once(
         &self,
         generator: &mut LoadGenerator,
@@ -62,7 +62,7 @@ impl Runner<'_> {
         Ok(figures)
     }
 
-    /// The run, after a warm-up of its own where that is left to us.
+    /// Returns the run to make, after an automatic warm-up if requested.
     pub(super) fn prepare_run(
         &self,
         generator: &mut LoadGenerator,
@@ -84,7 +84,7 @@ impl Runner<'_> {
         })
     }
 
-    /// Loads until two looks one after the other have medians that are alike.
+    /// Generates load until two consecutive samples have similar medians.
     fn warm_up(&self, generator: &mut LoadGenerator, load: &Load) -> Result<(), BenchError> {
         let sample = Run {
             load: load.clone(),
@@ -106,7 +106,7 @@ impl Runner<'_> {
         Ok(())
     }
 
-    /// A run at a rate, of which the first part is not counted.
+    /// Makes a run at a rate; its first part is not counted.
     pub(super) fn attempt(
         &mut self,
         generator: &mut LoadGenerator,
@@ -141,7 +141,7 @@ impl Runner<'_> {
         Ok((run, figures, outcome))
     }
 
-    /// One of several runs of the same, made by `plan`.
+    /// Makes one of several repeats of a run of `plan`.
     pub(super) fn repeat(
         &mut self,
         plan: &Plan,
@@ -169,7 +169,7 @@ impl Runner<'_> {
         self.tries.push(attempt);
     }
 
-    /// Ends the benchmark; `run` is the one that the figures are of.
+    /// Returns the result of the benchmark; the figures belong to `run`.
     pub(super) fn into_measured(
         self,
         run: Run,

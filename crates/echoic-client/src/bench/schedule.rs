@@ -1,4 +1,4 @@
-//! When requests are due: an iterator of moments, fixed before the run and the same for one seed.
+//! The schedule of requests: an iterator of due times, fixed before the run and determined by the seed.
 
 use std::sync::Arc;
 
@@ -9,12 +9,11 @@ use super::{
     plan::{Arrivals, Load},
 };
 
-/// The due moments that belong to one of several threads, in nanoseconds from the start, ascending. Endless, but for
-/// recorded traffic.
+/// Due times for one of several threads, in nanoseconds from the start, ascending. Infinite except for recorded traffic.
 #[derive(Clone, Debug)]
 pub struct Schedule {
     arrivals: Moments,
-    /// Every so many of all moments is ours.
+    /// This thread takes every nth time.
     step: u64,
     skip: u64,
 }
@@ -38,7 +37,7 @@ enum Moments {
 }
 
 impl Schedule {
-    /// The share of thread number `thread` of `threads`; none in a closed loop, where nothing is due.
+    /// Creates the schedule of thread `thread` of `threads`; `None` in a closed loop, which has no due times.
     pub fn new(load: &Load, seed: u64, thread: u32, threads: u32) -> Option<Self> {
         let arrivals = match load {
             Load::Closed => return None,
@@ -99,11 +98,11 @@ impl Iterator for Moments {
             } => {
                 let at = *index - *index % *together;
                 *index += 1;
-                // A product and not a sum: an error of rounding does not grow.
+                // A product instead of a sum, so that rounding errors do not accumulate.
                 Some(saturating_nanos(at as f64 * *gap))
             }
             Self::Poisson { gap, now, random } => {
-                // From (0, 1], so that its logarithm is finite.
+                // In (0, 1], so that the logarithm is finite.
                 let uniform = 1.0 - random.random::<f64>();
                 *now -= uniform.ln() * *gap;
                 Some(saturating_nanos(*now))

@@ -1,57 +1,59 @@
-//! The highest rate that keeps a promise: doubled until it is broken, halved in between, then confirmed for longer.
+//! Search for the highest rate that meets the objectives: doubling until a trial fails, bisection, then a longer
+//! confirmation.
 //!
-//! Short trials early and a long one last is the idea of `MLRsearch` (draft-ietf-bmwg-mlrsearch). It says which rate to
-//! try next and is told what came of it: no clock, no socket.
+//! Short trials early and a long one last is the idea of `MLRsearch` (draft-ietf-bmwg-mlrsearch). The search
+//! has no clock and no socket: it returns the next rate and takes the outcome.
 
-/// A search under way.
+/// State of a search.
 #[derive(Clone, Debug)]
 pub struct Search {
     within: f64,
-    /// TrialOutcome at this rate; 0 at none yet.
+    /// Highest rate that passed; 0 before any.
     low: f64,
-    /// Broken at this rate.
+    /// Lowest rate that failed.
     high: Option<f64>,
     next: SearchStep,
     trials: u32,
-    /// Trials that the generator could not do.
+    /// Number of trials in which the generator was the limit.
     inconclusive: u32,
 }
 
-/// What to do next.
+/// Next step of a search.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum SearchStep {
-    /// Attempt this rate for a short time.
+    /// Run a short trial at this rate.
     Trial(f64),
-    /// Attempt this rate for long.
+    /// Run a long confirmation at this rate.
     Confirm(f64),
-    /// It is over: the rate that was kept for long; none where none was.
+    /// The search has ended with the confirmed rate, if any.
     Done(Option<f64>),
 }
 
-/// What came of a trial.
+/// Outcome of a trial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TrialOutcome {
-    /// The promise was kept.
+    /// The objectives were met.
     Passed,
-    /// It was not.
+    /// The objectives were not met.
     Failed,
-    /// The generator could not do it, so that nothing was learnt of the server: no higher rate is tried.
+    /// The generator could not produce the load, so the trial gives no information on the server: no higher rate is tried.
     Inconclusive,
 }
 
-/// Trials at most: a search that would take more is not finding anything.
+/// Maximum number of trials, after which the search does not converge.
 const TRIALS_MAX: u32 = 60;
-/// No lower rate than this is tried, in requests a second.
+/// Lowest rate to try, in requests per second.
 const RATE_MIN: f64 = 1.0;
-/// No higher one.
+/// Highest rate to try, in requests per second.
 const RATE_MAX: f64 = 1e8;
-/// A machine with other things to do is late now and then; more often than this it can find nothing.
+/// Maximum number of inconclusive trials. On a busy machine the generator is late now and then; more often, the search
+/// cannot succeed.
 const INCONCLUSIVE_MAX: u32 = 3;
-/// After a confirmation that failed.
+/// Factor for the next rate after a failed confirmation.
 const STEP_DOWN: f64 = 0.95;
 
 impl Search {
-    /// Begins at `start` requests a second and ends when the answer is known to a share of `within`.
+    /// Creates a search that starts at `start` requests per second and ends at a relative precision of `within`.
     pub fn new(start: f64, within: f64) -> Self {
         Self {
             within: within.clamp(0.001, 1.0),
@@ -63,17 +65,17 @@ impl Search {
         }
     }
 
-    /// What to do next.
+    /// Returns the next step.
     pub fn next_step(&self) -> SearchStep {
         self.next
     }
 
-    /// Tells what came of it.
+    /// Records the outcome of the current step.
     pub fn record(&mut self, outcome: TrialOutcome) {
         self.trials += 1;
         self.inconclusive += u32::from(outcome == TrialOutcome::Inconclusive);
         self.next = match self.next {
-            // Going down further would only tell of the generator.
+            // Lower rates would only measure the generator.
             SearchStep::Trial(_) | SearchStep::Confirm(_)
                 if self.inconclusive > INCONCLUSIVE_MAX =>
             {
@@ -134,7 +136,7 @@ mod tests {
                 SearchStep::Confirm(rate) => search.record(trial(rate, true)),
             }
         }
-        panic!("it does not end");
+        panic!("the search does not end");
     }
 
     proptest! {
@@ -157,7 +159,7 @@ mod tests {
         }
     }
 
-    /// It went down to a request a second, in steps of 5 % that took ten seconds each.
+    /// Regression: the search went down to 1 request/s, in steps of 5 % of ten seconds each.
     #[test]
     fn search_ends_when_the_generator_cannot_keep_up() {
         assert_eq!(
@@ -232,7 +234,7 @@ mod tests {
             rate.unwrap() / 3_079.0 - 1.0
         });
         let errors: Vec<f64> = errors.collect();
-        // Confirmed for ten seconds, it is hardly ever too high.
+        // After a confirmation of ten seconds it is hardly ever too high.
         assert!(
             errors.iter().all(|error| (-0.15..0.05).contains(error)),
             "{errors:?}"

@@ -1,37 +1,37 @@
-//! Which numbers have arrived: one bit each.
+//! Tracks which sequence numbers have arrived, with one bit each.
 //!
-//! A counter of the highest number seen cannot tell a duplicate from a loss that it hides, and does not see that the
-//! last ones are missing. A bit each can, and ten million of them are a megabyte.
+//! A counter of the highest number received confuses a duplicate with a loss that it hides, and does not detect losses at
+//! the end. One bit per number does; ten million bits are about one megabyte.
 
 use std::collections::VecDeque;
 
-/// Arrivals that are remembered, to say by how many a late one was overtaken.
+/// Number of recent arrivals stored to compute the reordering extent.
 const RECENT_MAX: usize = 1023;
 
-/// The numbers that have arrived, of one flow.
+/// Sequence numbers that have arrived in one flow.
 #[derive(Clone, Debug, Default)]
 pub struct ArrivalTracker {
     bits: Vec<u64>,
-    /// One past the highest number that has arrived.
+    /// The highest number that has arrived, plus 1.
     next: u64,
     recent: VecDeque<u64>,
 }
 
-/// What an arrival was.
+/// Kind of an arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arrival {
-    /// The first of its number. Reordered if a higher number came before it (RFC 4737, 3.3), by so many arrivals as
-    /// there are since the first that did (the reordering extent, 4.2.2), of which at most 1,023 are looked back at.
+    /// First arrival of its number. It is reordered if a higher number arrived before it (RFC 4737, 3.3); the reordering
+    /// extent (4.2.2) is the number of arrivals since the first of those, limited to 1,023.
     First {
-        /// By how many; none if it came in order.
+        /// Reordering extent; `None` if it arrived in order.
         reordered_by: Option<u64>,
     },
-    /// Its number had come before.
+    /// The number has arrived before.
     Duplicate,
 }
 
 impl ArrivalTracker {
-    /// Number `number` arrives.
+    /// Records an arrival of `number`.
     pub fn record(&mut self, number: u64) -> Arrival {
         let (word, bit) = ((number / 64) as usize, 1 << (number % 64));
         if self.bits.len() <= word {
@@ -41,7 +41,7 @@ impl ArrivalTracker {
             return Arrival::Duplicate;
         }
         self.bits[word] |= bit;
-        let reordered_by = (number < self.next).then(|| self.overtaken_by(number));
+        let reordered_by = (number < self.next).then(|| self.reordering_extent(number));
         self.next = self.next.max(number + 1);
         if self.recent.len() == RECENT_MAX {
             self.recent.pop_front();
@@ -50,13 +50,13 @@ impl ArrivalTracker {
         Arrival::First { reordered_by }
     }
 
-    /// Whether number `number` has arrived.
+    /// Returns whether `number` has arrived.
     pub fn contains(&self, number: u64) -> bool {
         let word = self.bits.get((number / 64) as usize);
         word.is_some_and(|word| word & (1 << (number % 64)) != 0)
     }
 
-    fn overtaken_by(&self, number: u64) -> u64 {
+    fn reordering_extent(&self, number: u64) -> u64 {
         let first = self.recent.iter().position(|other| *other > number);
         (self.recent.len() - first.unwrap_or(0)) as u64
     }
@@ -89,15 +89,15 @@ mod tests {
 
     #[test]
     fn reordering_extent_follows_rfc_4737() {
-        // RFC 4737, 7.1: packet 4 comes after 5 and 6.
+        // RFC 4737, 7.1: packet 4 arrives after 5 and 6.
         assert_eq!(outcomes([1, 2, 3, 5, 6, 4, 7]), (7, 0, 1, 2));
         assert_eq!(outcomes([0, 1, 2]), (3, 0, 0, 0));
         assert_eq!(outcomes([2, 1, 0]), (3, 0, 2, 2));
-        // A duplicate is no arrival that could overtake.
+        // A duplicate does not count for the extent.
         assert_eq!(outcomes([0, 2, 2, 2, 1]), (3, 2, 1, 1));
     }
 
-    /// What the highest number seen would make of it, as others count.
+    /// Counts losses by the highest number received, as other tools do.
     fn by_counter(arrivals: &[u64]) -> (i64, i64) {
         let (mut next, mut lost, mut out_of_order) = (0, 0, 0);
         for number in arrivals {
@@ -137,7 +137,7 @@ mod tests {
         let (first, duplicate, reordered, _) = outcomes(arrivals.iter().copied());
         assert_eq!(sent - first, lost + 1_000);
         assert_eq!(duplicate, doubled);
-        // One that is delayed past nothing but lost ones is in order after all.
+        // A number that is delayed only past lost ones is still in order.
         assert!(
             reordered <= delayed && delayed - reordered <= delayed / 50,
             "{reordered} of {delayed}"

@@ -1,4 +1,4 @@
-//! How long messages are.
+//! Lengths of messages.
 
 use std::{fmt, str::FromStr};
 
@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::clock::saturating_nanos;
 
-/// Lengths of messages: always the same, or drawn from a distribution.
+/// Distribution of message lengths.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
     distribution: SizeDistribution,
@@ -23,10 +23,10 @@ enum SizeDistribution {
     Pareto(Pareto<f64>, u64, f64),
 }
 
-/// Longest message that a distribution may come up with, in bytes; its tail is cut there.
+/// Longest message in bytes; the tail of a distribution is cut here.
 pub const SIZE_MAX: usize = 16 << 20;
 
-/// A text that is no size of messages.
+/// Error from parsing message sizes.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("invalid message size {}: {why}", quoted(text))]
 pub struct InvalidSizes {
@@ -37,7 +37,7 @@ pub struct InvalidSizes {
 const EXPECTED: &str = "expected a size up to 16M, for example 64, or uniform:16..1k, normal:MEAN,DEVIATION or pareto:MIN,SHAPE";
 
 impl Sizes {
-    /// A length, at min 0 and at max [`SIZE_MAX`].
+    /// Draws a length from 0 to [`SIZE_MAX`].
     pub fn draw(&self, random: &mut SmallRng) -> usize {
         let drawn = match &self.distribution {
             SizeDistribution::Fixed(bytes) => return *bytes,
@@ -45,11 +45,11 @@ impl Sizes {
             SizeDistribution::Normal(normal, ..) => normal.sample(random),
             SizeDistribution::Pareto(pareto, ..) => pareto.sample(random),
         };
-        // Saturates where it is out of bounds.
+        // The conversion saturates.
         (saturating_nanos(drawn.round()) as usize).min(SIZE_MAX)
     }
 
-    /// The one length there is, if there is only one.
+    /// Returns the length if it is constant.
     pub fn fixed(&self) -> Option<usize> {
         match &self.distribution {
             SizeDistribution::Fixed(bytes) => Some(*bytes),
@@ -57,7 +57,7 @@ impl Sizes {
         }
     }
 
-    /// The shortest there may be.
+    /// Returns the minimum length.
     pub fn min(&self) -> usize {
         match &self.distribution {
             SizeDistribution::Fixed(bytes) => *bytes,

@@ -1,4 +1,4 @@
-//! What a service promises, and whether figures keep it: `p99<5ms, loss<0.1%, errors=0`.
+//! Service level objectives such as `p99<5ms, loss<0.1%, errors=0`, and their check against figures.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -7,23 +7,23 @@ use thiserror::Error;
 
 use super::figures::Figures;
 
-/// Terms that must all be met.
+/// A list of terms that must all be met.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Slo(Vec<Term>);
 
-/// One of them.
+/// One term of an SLO.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Term {
     metric: Metric,
     comparison: Comparison,
-    /// Nanoseconds, a share from 0 to 1, requests a second or a number, as the figure has it.
+    /// In the unit of the metric: nanoseconds, a share from 0 to 1, requests per second or a count.
     bound: f64,
     text: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Metric {
-    /// The latency from the due moment that this share did not exceed.
+    /// Latency from the due time that this share did not exceed.
     Percentile(f64),
     Mean,
     Max,
@@ -43,18 +43,18 @@ enum Comparison {
     Equal,
 }
 
-/// A term, and whether it was met.
+/// Result of checking a term.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judged {
     /// The term as it was written.
     pub term: String,
-    /// The figure it is about, in the same unit; none where there was nothing to measure, which meets no term.
+    /// The measured value in the same unit; `None` without measurements, which meets no term.
     pub value: Option<String>,
-    /// Whether it was.
+    /// Whether the term was met.
     pub met: bool,
 }
 
-/// A text that promises nothing.
+/// Error from parsing a term.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("invalid term {}: {why}", quoted(text))]
 pub struct InvalidSlo {
@@ -67,17 +67,17 @@ const EXPECTED_SIGN: &str =
     "expected one of < <= > >= = after its name, for example p99<5ms, loss<0.1% or errors=0";
 
 impl Slo {
-    /// What of it is met.
+    /// Checks each term.
     pub fn judge(&self, figures: &Figures) -> Vec<Judged> {
         self.0.iter().map(|term| term.judge(figures)).collect()
     }
 
-    /// Whether all of it is.
+    /// Returns whether all terms are met.
     pub fn is_met(&self, figures: &Figures) -> bool {
         self.0.iter().all(|term| term.judge(figures).met)
     }
 
-    /// The longest latency it lets pass, if it speaks of one.
+    /// Returns the smallest latency bound, if there is one.
     pub fn latency(&self) -> Option<Duration> {
         let times = self.0.iter().filter(|term| term.metric.is_time());
         let shortest = times.map(|term| term.bound).reduce(f64::min)?;
@@ -202,7 +202,7 @@ fn parse_term(text: &str) -> Result<Term, String> {
     })
 }
 
-/// What a figure is compared with, in its own unit.
+/// Parses the bound in the unit of the metric.
 fn parse_bound(metric: Metric, text: &str) -> Result<f64, UnitError> {
     Ok(if metric.is_time() {
         text.parse::<Span>()?.0.as_nanos() as f64

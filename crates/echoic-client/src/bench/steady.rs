@@ -1,4 +1,4 @@
-//! Whether a run was of one piece, and how sure its mean is.
+//! Checks whether a run was in a steady state, and computes the confidence interval of its mean.
 
 use hdrhistogram::Histogram;
 
@@ -7,31 +7,31 @@ use super::{
     ratio::student,
 };
 
-/// How the halves of a run compare.
+/// Comparison of the two halves of a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Steady {
-    /// The second half's median latency to the first half's.
+    /// Ratio of the median latency of the second half to that of the first.
     pub ratio: f64,
-    /// Within a tenth of each other.
+    /// Whether the medians are within 10 % of each other.
     pub is_steady: bool,
 }
 
-/// A mean, and how far the true one may be from it in 95 of 100 cases.
+/// A mean with its 95 % confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Mean {
-    /// Nanoseconds.
+    /// Mean in nanoseconds.
     pub nanos: f64,
-    /// Nanoseconds to either side.
+    /// Half-width of the interval in nanoseconds.
     pub within: f64,
-    /// Of so many blocks' means.
+    /// Number of block means used.
     pub blocks: usize,
 }
 
-/// Blocks that seconds are put together to.
+/// Number of blocks that the seconds are grouped into.
 const BLOCKS: usize = 10;
 
 impl Steady {
-    /// Of at least four seconds with replies in them.
+    /// Compares the halves; `None` below four seconds or without replies.
     pub fn of(series: &[Second]) -> Option<Self> {
         if series.len() < 4 {
             return None;
@@ -54,15 +54,15 @@ fn median(seconds: &[Second]) -> Option<f64> {
 fn merged(seconds: &[Second]) -> Histogram<u64> {
     let mut all = rough_latencies();
     for second in seconds {
-        // Read from elsewhere, it may have other bounds: what does not fit is left out.
+        // A histogram read from a file may have other bounds: values that do not fit are omitted.
         let _ = all.add(&second.due);
     }
     all
 }
 
 impl Mean {
-    /// Of at least two whole seconds. Neighbouring requests are alike, so their number says little of how sure a mean is;
-    /// the means of blocks that are seconds long are nearly independent.
+    /// Computes the mean of at least two complete seconds. Latencies of neighbouring requests are correlated, so their number
+    /// does not determine the precision; the means of blocks of seconds are nearly independent.
     pub fn of(series: &[Second]) -> Option<Self> {
         let size = series.len().div_ceil(BLOCKS).max(1);
         let blocks = series.chunks_exact(size).map(merged);
@@ -114,7 +114,7 @@ mod tests {
     fn interval_width_follows_block_variance() {
         let none = Mean::of(&series(&[100_000; 10])).unwrap();
         assert!(none.within < 1.0 && none.blocks == 10);
-        // Of 1 and 3: a deviation of sqrt 2, an interval of 12.706 * sqrt 2 / sqrt 2.
+        // For 1 and 3: a deviation of sqrt 2, an interval of 12.706 * sqrt 2 / sqrt 2.
         let two = Mean::of(&series(&[1_000_000, 3_000_000])).unwrap();
         assert!((two.nanos / 1e6 - 2.0).abs() < 0.02, "{two:?}");
         assert!((two.within / 1e6 - 12.7).abs() < 0.2, "{two:?}");

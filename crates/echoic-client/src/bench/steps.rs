@@ -1,4 +1,4 @@
-//! Rates one after the other: `1k..50k:+1k@5s`.
+//! A sequence of rates such as `1k..50k:+1k@5s`.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -6,29 +6,29 @@ use echoic_core::units::{Rate, Span, UnitError, decimal, quoted};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use thiserror::Error;
 
-/// Rates to be tried, each for the same time.
+/// Rates to run, each for the same time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Steps {
-    /// Requests a second, in ascending order.
+    /// Requests per second, in ascending order.
     pub rates: Vec<f64>,
-    /// How long each takes, of which the first fifth is not counted.
+    /// Length of each step; the first fifth is not counted.
     pub each: Duration,
     text: String,
 }
 
-/// In which order.
+/// Order of the steps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
     /// Ascending.
     #[default]
     Up,
-    /// At random, so that what changes over time is not taken for what changes with the rate.
+    /// Random, so that changes over time are not confused with effects of the rate.
     Shuffled,
-    /// Ascending, and down again: a server that does not recover shows.
+    /// Ascending, then descending, which reveals a server that does not recover.
     Mirror,
 }
 
-/// A text that says no steps.
+/// Error from parsing steps.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("invalid steps {}: {why}", quoted(text))]
 pub struct InvalidSteps {
@@ -41,14 +41,14 @@ const EXPECTED: &str = "expected FROM..TO:+BY@TIME or FROM..TO:xBY@TIME, for exa
 const STEPS_MAX: usize = 1000;
 
 impl Steps {
-    /// The rates in that order.
+    /// Returns the rates in the given order.
     pub fn ordered(&self, order: Order, seed: u64) -> Vec<f64> {
         let mut rates = self.rates.clone();
         match order {
             Order::Up => {}
             Order::Shuffled => {
                 let mut random = SmallRng::seed_from_u64(seed);
-                // Fisher and Yates.
+                // Fisher-Yates shuffle.
                 for last in (1..rates.len()).rev() {
                     rates.swap(last, random.random_range(0..=last));
                 }
@@ -100,7 +100,7 @@ fn parse(text: &str) -> Result<Steps, String> {
     };
     let mut rates = Vec::new();
     let mut rate = from;
-    // Sums of what has no end in binary end a little above.
+    // Sums of fractions that are inexact in binary may end slightly above.
     while rate <= to * (1.0 + 1e-9) {
         if rates.len() == STEPS_MAX {
             return Err(format!("more than {STEPS_MAX} steps"));

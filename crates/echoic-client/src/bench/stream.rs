@@ -1,4 +1,4 @@
-//! What one connection has encoded and waits for. Replies come in the order of their requests.
+//! Requests in flight on one stream connection. Replies arrive in the order of the requests.
 
 use std::collections::VecDeque;
 
@@ -11,34 +11,34 @@ use super::{
     workload::PreparedWorkload,
 };
 
-/// Largest reply that is taken, in bytes.
+/// Maximum length of a reply in bytes.
 const REPLY_BYTES_MAX: usize = 64 << 20;
-/// Bytes of settled requests that may stand before what is still needed, until they are moved over.
+/// Maximum number of bytes of completed requests at the start of the buffer before it is compacted.
 const SETTLED_BYTES_MAX: usize = 64 << 10;
 
-/// The requests of one connection from being asked to being answered. Bytes and times come in as arguments.
+/// The requests of one connection, from queueing to reply. Bytes and times are arguments.
 #[derive(Debug)]
 pub(super) struct Stream {
     number: u32,
     splitter: Splitter,
-    /// What came and is no whole reply yet.
+    /// Bytes of an incomplete reply.
     partial: Vec<u8>,
     spans: Vec<Span>,
-    /// Requests as they leave, and until they are answered: their replies are checked against them.
+    /// Encoded requests, stored until their replies have been checked against them.
     outgoing: Vec<u8>,
-    /// Where in the stream `encoded` begins.
+    /// Offset of the start of `outgoing` in the stream.
     base: u64,
-    /// How far the kernel has taken it.
+    /// Offset up to which the kernel has accepted the stream.
     written: u64,
     requests: VecDeque<Request>,
-    /// So many of them, from the first, have left as a whole.
+    /// Number of requests, from the first, that were sent completely.
     sent: usize,
 }
 
 #[derive(Debug)]
 struct Request {
     due: u64,
-    /// When it left; until then, when it was asked.
+    /// When it was sent; before that, when it was queued.
     sent: u64,
     number: u64,
     kind: u32,
@@ -48,12 +48,12 @@ struct Request {
     end: u64,
 }
 
-/// Replies that cannot be divided any more.
+/// Error: the replies violate their framing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
 
 impl Stream {
-    /// At the start of connection `number`.
+    /// Creates the state for a new connection `number`.
     pub(super) fn new(number: u32, framing: Framing) -> Self {
         Self {
             number,
@@ -68,7 +68,7 @@ impl Stream {
         }
     }
 
-    /// Requests asked and not settled.
+    /// Returns the number of queued or unanswered requests.
     pub(super) fn in_flight(&self) -> usize {
         self.requests.len()
     }
@@ -95,12 +95,12 @@ impl Stream {
         });
     }
 
-    /// What is to be written.
+    /// Returns the bytes still to be written.
     pub(super) fn unwritten(&self) -> &[u8] {
         &self.outgoing[(self.written - self.base) as usize..]
     }
 
-    /// The kernel took so many bytes in a call that began at `now`.
+    /// Records that the kernel accepted `bytes` in a call that started at `now`.
     pub(super) fn written(
         &mut self,
         bytes: usize,
@@ -117,10 +117,10 @@ impl Stream {
             tally.add_sent(request.due, now, request.end - request.start);
             self.sent += 1;
         }
-        self.settle_unanswered(workload, tally);
+        self.settle_without_reply(workload, tally);
     }
 
-    /// Bytes came. Says how many requests they settled.
+    /// Processes received bytes. Returns the number of requests that they completed.
     pub(super) fn received(
         &mut self,
         bytes: &[u8],
@@ -162,7 +162,7 @@ impl Stream {
         }
     }
 
-    /// Without a framing a reply is as long as expected, or, where that is not known, what one read brought.
+    /// Without a framing, a reply has the expected length or, if that is unknown, is one read.
     fn chunk(
         &mut self,
         all: &[u8],
@@ -179,7 +179,7 @@ impl Stream {
                 (expect, request, expect.reply_bytes(request))
             });
             let bytes = match awaited {
-                // Not all of it yet, if what is there is how it begins.
+                // The reply is incomplete if the bytes are a prefix of it.
                 Some((expect, request, Some(bytes))) if bytes > rest.len() => {
                     match expect.reply(request) {
                         Some(reply) if !reply.starts_with(rest) => rest.len(),
@@ -190,7 +190,7 @@ impl Stream {
                 _ => rest.len(),
             };
             self.settle(&rest[..bytes], bytes as u64, now, workload, tally);
-            // A reply of no bytes never comes: it is there as soon as anything is.
+            // An empty reply cannot be received: it completes with the next bytes.
             consumed += bytes;
         }
         consumed
@@ -231,11 +231,11 @@ impl Stream {
             tally
                 .add_sample(|| sample(number, request.number, body, reply, workload, request.kind));
         }
-        self.settle_unanswered(workload, tally);
+        self.settle_without_reply(workload, tally);
     }
 
-    /// What is not answered is done once it has left and everything before it is done.
-    fn settle_unanswered(&mut self, workload: &PreparedWorkload, tally: &mut Tally) {
+    /// Completes requests without an expected reply that were sent and precede all unanswered ones.
+    fn settle_without_reply(&mut self, workload: &PreparedWorkload, tally: &mut Tally) {
         while self.sent > 0
             && let Some(request) = self.requests.front()
             && !workload.expect(request.kind).expects_reply()
@@ -247,7 +247,7 @@ impl Stream {
         self.trim();
     }
 
-    /// Lets go of what is settled.
+    /// Removes completed requests from the buffer.
     fn trim(&mut self) {
         let needed = self
             .requests
@@ -264,14 +264,14 @@ impl Stream {
         self.base += settled as u64;
     }
 
-    /// Whether the oldest request has been out for as long as is allowed.
+    /// Returns whether the oldest request exceeded the timeout.
     pub(super) fn is_overdue(&self, now: u64, timeout: u64) -> bool {
         let oldest = self.requests.front();
         oldest.is_some_and(|request| now.saturating_sub(request.sent) >= timeout)
     }
 
-    /// Gives everything up, since the connection is over. Those that were out for the time-out have timed out, for the
-    /// others `reason` is the reason.
+    /// Marks all requests as lost, because the connection has ended. Those that exceeded the timeout have timed out; for the
+    /// others the reason is `reason`.
     pub(super) fn abandon(
         &mut self,
         now: u64,

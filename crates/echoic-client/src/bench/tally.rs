@@ -1,4 +1,4 @@
-//! What one thread counts during a run. Threads add up to [`Figures`].
+//! Counters of one thread during a run. The threads add up to [`Figures`](super::Figures).
 
 use hdrhistogram::Histogram;
 
@@ -6,14 +6,14 @@ use super::figures::{
     DatagramOutcomes, Failures, SAMPLES_MAX, Sample, Second, latencies, rough_latencies,
 };
 
-/// Seconds that are kept apart: a day. What comes after counts as the last one's.
+/// Maximum number of separate seconds: one day. Later events count for the last one.
 const SECONDS_MAX: usize = 86_400;
 const SECOND: u64 = 1_000_000_000;
 
-/// What one thread counts. Requests due outside the window are seen and not counted.
+/// Counters of one thread. Requests due outside the window are not counted.
 #[derive(Debug)]
 pub(super) struct Tally {
-    /// From when on, and until when, in nanoseconds of the run.
+    /// Start and end of the window in nanoseconds of the run.
     pub(super) from: u64,
     pub(super) until: u64,
     pub(super) asked: u64,
@@ -24,7 +24,7 @@ pub(super) struct Tally {
     pub(super) lost: u64,
     pub(super) unsent: u64,
     pub(super) done: u64,
-    /// When the last reply came.
+    /// Time of the last reply.
     pub(super) last: u64,
     pub(super) failures: Failures,
     pub(super) outcomes: DatagramOutcomes,
@@ -37,30 +37,30 @@ pub(super) struct Tally {
     pub(super) samples: Vec<Sample>,
 }
 
-/// A request's moments, as far as they are known.
+/// Times of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Moments {
-    /// When it should have been sent.
+    /// When it was due.
     pub(super) due: u64,
-    /// When it was; none that is still waiting to be taken by the kernel.
+    /// When it was sent; `None` if the kernel has not accepted it yet.
     pub(super) sent: Option<u64>,
 }
 
-/// How a reply was.
+/// Result of checking a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reply {
-    /// As expected.
+    /// As expected, in time.
     Ok,
-    /// Not so.
+    /// Not as expected.
     Wrong,
-    /// As expected, and after its time-out.
+    /// After the timeout.
     Late,
 }
 
-/// LossReason a request was given up.
+/// Reason why a request was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LossReason {
-    /// Its time-out.
+    /// It exceeded the timeout.
     TimedOut,
     /// Its connection ended.
     Cut,
@@ -69,7 +69,7 @@ pub(super) enum LossReason {
 }
 
 impl Tally {
-    /// For a window, empty.
+    /// Creates empty counters for a window.
     pub(super) fn new(from: u64, until: u64) -> Self {
         Self {
             from,
@@ -95,12 +95,12 @@ impl Tally {
         }
     }
 
-    /// Whether what is due at this moment counts.
+    /// Returns whether this time is within the window.
     pub(super) fn is_in_window(&self, moment: u64) -> bool {
         (self.from..self.until).contains(&moment)
     }
 
-    /// A request was given to a connection, `lag` later than could have been.
+    /// Counts a request given to a connection, `lag` later than possible.
     pub(super) fn add_queued(&mut self, due: u64, lag: u64) {
         if self.is_in_window(due) {
             self.asked += 1;
@@ -108,7 +108,7 @@ impl Tally {
         }
     }
 
-    /// Its last byte was taken.
+    /// Counts a request whose last byte the kernel accepted.
     pub(super) fn add_sent(&mut self, due: u64, now: u64, bytes: u64) {
         if self.is_in_window(due) {
             self.sent += 1;
@@ -119,7 +119,7 @@ impl Tally {
         }
     }
 
-    /// A reply to it came.
+    /// Counts a reply.
     pub(super) fn add_reply(&mut self, moments: Moments, now: u64, reply: Reply, bytes: u64) {
         let Moments { due, sent } = moments;
         self.last = self.last.max(now);
@@ -140,7 +140,7 @@ impl Tally {
         match reply {
             Reply::Ok => self.ok += 1,
             Reply::Wrong => self.wrong += 1,
-            // It is in the histograms already, with its time-out.
+            // The histograms already contain it, with the timeout as its latency.
             Reply::Late => {
                 self.late += 1;
                 self.lost = self.lost.saturating_sub(1);
@@ -153,13 +153,13 @@ impl Tally {
             .saturating_record(now.saturating_sub(sent.unwrap_or(due)));
     }
 
-    /// It was sent, and no reply is latency for.
+    /// Counts a request that is complete when sent, because no reply is expected.
     pub(super) fn add_done_when_sent(&mut self, due: u64, now: u64) {
         let sent = Some(now);
         self.add_reply(Moments { due, sent }, now, Reply::Ok, 0);
     }
 
-    /// It was given up at `now`; what was never sent is unsent, whatever the reason.
+    /// Counts a request lost at `now`; one that was never sent counts as unsent, whatever the reason.
     pub(super) fn add_lost(
         &mut self,
         moments: Moments,
@@ -185,7 +185,7 @@ impl Tally {
             LossReason::Cut => self.failures.cut += 1,
             LossReason::Pending => self.failures.pending += 1,
         }
-        // Found out a little later than it happened: the time-out itself is the figure.
+        // Detected slightly later than it occurred, so the timeout itself is recorded.
         let latency = match reason {
             LossReason::TimedOut => timeout,
             LossReason::Cut | LossReason::Pending => now.saturating_sub(sent),
@@ -195,7 +195,7 @@ impl Tally {
             .saturating_record(latency + sent.saturating_sub(due));
     }
 
-    /// It was due and found no connection until the end, `now`.
+    /// Counts a request that found no free connection until the end, `now`.
     pub(super) fn add_unsent(&mut self, due: u64, now: u64) {
         if self.is_in_window(due) {
             self.asked += 1;
@@ -204,7 +204,7 @@ impl Tally {
         }
     }
 
-    /// Keeps an example of a wrong reply, unless there are enough.
+    /// Stores a sample of a wrong reply, up to the maximum.
     pub(super) fn add_sample(&mut self, sample: impl FnOnce() -> Sample) {
         if self.samples.len() < SAMPLES_MAX {
             self.samples.push(sample());
@@ -219,7 +219,7 @@ impl Tally {
         &mut self.seconds[index]
     }
 
-    /// Adds what another thread has counted.
+    /// Adds the counters of another thread.
     pub(super) fn merge(&mut self, other: Self) {
         self.asked += other.asked;
         self.sent += other.sent;
@@ -317,7 +317,7 @@ mod tests {
             tally.add_reply(moments(due, due), due + 5, Reply::Ok, 1);
         }
         assert_eq!((tally.asked, tally.sent, tally.ok), (2, 2, 2));
-        // Of 99 and of 100 the reply came within, of 199 it did not.
+        // The replies to 99 and 100 arrived within the window, the one to 199 did not.
         assert_eq!(tally.done, 2);
     }
 

@@ -1,4 +1,4 @@
-//! A message with values: each is filled in anew for every request, and always the same for one seed and number.
+//! Message templates: placeholders are filled in for every request, determined by the seed and the request number.
 
 use std::{fmt, io::Write, str::FromStr, sync::Arc};
 
@@ -8,15 +8,15 @@ use thiserror::Error;
 
 use super::sizes::Sizes;
 
-/// A message with blanks in `{ }`; `{{` and `}}` are the braces themselves.
+/// A message with placeholders in `{ }`; `{{` and `}}` are literal braces.
 ///
 /// | | |
 /// |---|---|
-/// | `{seq}` | the number of the request, another one for each of a run |
+/// | `{seq}` | the number of the request, unique within a run |
 /// | `{conn}` | the number of its connection |
-/// | `{now}` | nanoseconds since 1970 when it was due |
+/// | `{now}` | due time in nanoseconds since 1970 |
 /// | `{rand:N}` | N random letters and digits; `{rand:N:hex}` hexadecimal digits |
-/// | `{re:REGEX}` | a random text that the expression matches |
+/// | `{re:REGEX}` | a random text that matches the expression |
 #[derive(Clone, Debug)]
 pub struct Template {
     segments: Vec<Segment>,
@@ -31,58 +31,58 @@ enum Segment {
     Now,
     Random(usize, &'static [u8]),
     Regex(Arc<rand_regex::Regex>),
-    /// Makes the whole message so long, with letters.
+    /// Pads the whole message to a length, with letters.
     Padding(Sizes, Arc<[u8]>),
 }
 
-/// What a blank may be filled with.
+/// Values of the placeholders for one request.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TemplateValues {
-    /// For `{seq}`, and for all that is random.
+    /// Value of `{seq}`; also seeds random placeholders.
     pub number: u64,
-    /// For `{conn}`.
+    /// Value of `{conn}`.
     pub connection: u32,
-    /// For `{now}`.
+    /// Value of `{now}`.
     pub unix_nanos: u64,
-    /// For all that is random.
+    /// Seed of random placeholders.
     pub seed: u64,
 }
 
-/// LossReason a text is no template.
+/// Error from parsing a template.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum InvalidTemplate {
-    /// A blank of no known kind.
+    /// Unknown placeholder.
     #[error(
-        "invalid blank {{{0}}}: expected {{seq}}, {{conn}}, {{now}}, {{rand:N}}, {{rand:N:hex}} or {{re:REGEX}}, or {{{{ for a brace itself"
+        "invalid placeholder {{{0}}}: expected {{seq}}, {{conn}}, {{now}}, {{rand:N}}, {{rand:N:hex}} or {{re:REGEX}}, or {{{{ for a literal brace"
     )]
     Unknown(String),
-    /// A blank of random letters of no length.
+    /// Invalid size of a random placeholder.
     #[error("{0}, in {{rand:SIZE}}")]
     Size(UnitError),
-    /// A brace without its other one.
-    #[error("a {{ or }} stands alone; write {{{{ or }}}} for a brace itself")]
+    /// Unmatched brace.
+    #[error("unmatched {{ or }}; write {{{{ or }}}} for a literal brace")]
     Unbalanced,
-    /// Not a regular expression, or one that has no end of matches.
+    /// Invalid regular expression, or one that cannot be generated from.
     #[error("{{re:{regex}}} cannot be generated from: {why}")]
     Regex {
         /// The expression.
         regex: String,
-        /// What is wrong with it.
+        /// The error.
         why: String,
     },
 }
 
 const ALPHANUMERIC: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 const HEX: &[u8] = b"0123456789abcdef";
-/// Random characters that one blank may ask for.
+/// Maximum number of random characters in one placeholder.
 const RANDOM_MAX: usize = 1 << 20;
-/// How often `*` and `+` of a regular expression repeat at most.
+/// Maximum number of repetitions of `*` and `+` in a regular expression.
 const REPEAT_MAX: u32 = 16;
-/// Letters that messages of a given size are filled with, over and over.
+/// Number of different padding letters, which repeat in longer messages.
 const PADDING_BYTES: usize = 4096;
 
 impl Template {
-    /// These bytes, as they are.
+    /// Creates a template of fixed bytes.
     pub fn literal(bytes: impl Into<Vec<u8>>) -> Self {
         let bytes = bytes.into();
         Self {
@@ -91,7 +91,8 @@ impl Template {
         }
     }
 
-    /// The request's number and then letters, so long in all. Shorter than its number, it is the beginning of that.
+    /// Creates a template of the request number and letters, with a given total length. A length shorter than the number cuts
+    /// it.
     pub fn sized(sizes: Sizes, seed: u64) -> Self {
         let mut random = SmallRng::seed_from_u64(seed);
         let letters =
@@ -106,7 +107,7 @@ impl Template {
         }
     }
 
-    /// The message, if it is always the same.
+    /// Returns the message if it is constant.
     pub fn fixed(&self) -> Option<&[u8]> {
         match &*self.segments {
             [] => Some(b""),
@@ -115,7 +116,7 @@ impl Template {
         }
     }
 
-    /// How long every message is, if they are all as long.
+    /// Returns the length of the message if it is constant.
     pub fn bytes(&self) -> Option<usize> {
         match (self.fixed(), &*self.segments) {
             (Some(fixed), _) => Some(fixed.len()),
@@ -128,7 +129,7 @@ impl Template {
         }
     }
 
-    /// What is the same in every message, piece by segment.
+    /// Returns the literal segments.
     pub fn literals(&self) -> impl Iterator<Item = &[u8]> {
         self.segments.iter().filter_map(|segment| match segment {
             Segment::Literal(bytes) => Some(&**bytes),
@@ -136,7 +137,7 @@ impl Template {
         })
     }
 
-    /// What stands before the request's number, if it has one, and always in the same place.
+    /// Returns the bytes before the request number, if the message has one at a fixed position.
     pub fn before_number(&self) -> Option<&[u8]> {
         let cut = self
             .segments
@@ -183,7 +184,7 @@ impl Template {
     }
 }
 
-/// Whether digits may follow, which would be taken for the number's.
+/// Returns whether digits may follow, which would be read as part of the number.
 fn may_start_with_digit(rest: &[Segment]) -> bool {
     match rest.first() {
         None => false,
@@ -204,7 +205,7 @@ fn pad(out: &mut Vec<u8>, length: usize, letters: &[u8], from: usize) {
 }
 
 fn write_decimal(number: u64, out: &mut Vec<u8>) {
-    write!(out, "{number}").expect("invariant: a Vec takes what is written to it");
+    write!(out, "{number}").expect("invariant: writing to a Vec cannot fail");
 }
 
 impl FromStr for Template {
@@ -242,7 +243,7 @@ impl FromStr for Template {
     }
 }
 
-/// Where the brace that was opened before `text` is closed: a regular expression has braces of its own.
+/// Finds the brace that closes one opened before `text`; regular expressions contain braces too.
 fn closing_brace(text: &str) -> Option<usize> {
     let mut depth = 0;
     let mut escaped = false;
@@ -344,7 +345,7 @@ mod tests {
         };
         assert_eq!(before("hello {seq}"), Some(b"hello ".to_vec()));
         assert_eq!(before("{seq} {rand:5}"), Some(Vec::new()));
-        // Nobody could tell where the number ends.
+        // The end of the number would be ambiguous.
         assert_eq!(before("{seq}{conn}"), None);
         assert_eq!(before("{seq}0"), None);
         assert_eq!(before("{conn} {seq}"), None);
@@ -362,12 +363,15 @@ mod tests {
     #[test]
     fn invalid_template_is_rejected_with_a_reason() {
         for (text, why) in [
-            ("{sequence}", "invalid blank {sequence}: expected {seq}, "),
+            (
+                "{sequence}",
+                "invalid placeholder {sequence}: expected {seq}, ",
+            ),
             ("{rand:x}", "invalid size x: "),
             ("{rand:9999999}", "at most 1M, in {rand:SIZE}"),
-            ("{rand:5:oct}", "invalid blank"),
-            ("{seq", "stands alone"),
-            ("seq}", "stands alone"),
+            ("{rand:5:oct}", "invalid placeholder"),
+            ("{seq", "unmatched"),
+            ("seq}", "unmatched"),
             ("{re:[a-z}", "cannot be generated"),
             ("{re:[z-a]}", "cannot be generated"),
             ("{re:a\\b}", "cannot be generated"),

@@ -1,38 +1,38 @@
-//! One of many runs, as far as the others are concerned.
+//! Summary of one run in a series.
 
 use super::{
     figures::{Figures, percentile},
     verdict::Verdict,
 };
 
-/// One of many runs.
+/// Summary of one run in a series.
 #[derive(Debug)]
 pub struct Attempt {
-    /// What it was for.
+    /// Purpose of the run.
     pub purpose: Purpose,
-    /// None in a closed loop.
+    /// Target rate in requests per second; `None` in a closed loop.
     pub asked_per_s: Option<f64>,
-    /// Replies a second.
+    /// Replies per second.
     pub done_per_s: f64,
-    /// Milliseconds from the due moment, where enough requests took longer.
+    /// Median latency from the due time in milliseconds; `None` with too few requests.
     pub p50_ms: Option<f64>,
-    /// Likewise.
+    /// 99th percentile, likewise.
     pub p99_ms: Option<f64>,
-    /// The share of requests that were answered in time, from 0 to 1.
+    /// Share of requests answered in time, from 0 to 1.
     pub delivered: f64,
-    /// The share that was lost, from 0 to 1.
+    /// Share of lost requests, from 0 to 1.
     pub loss: f64,
-    /// Wrong, lost and failed requests.
+    /// Number of wrong, lost and failed requests.
     pub errors: u64,
-    /// How late the generator was, in milliseconds.
+    /// 99th percentile of the generator lag in milliseconds.
     pub lag_p99_ms: f64,
-    /// Whether it kept what was promised; without a promise, whether it was healthy.
+    /// Whether the SLO was met; without an SLO, whether the run was healthy.
     pub passed: bool,
-    /// What the limit was.
+    /// What limited the run.
     pub verdict: Verdict,
 }
 
-/// What a run was for.
+/// Purpose of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// One rate of several given.
@@ -41,14 +41,14 @@ pub enum Purpose {
     Trial,
     /// The long run at the end of a search.
     Confirmation,
-    /// One of several of the same.
+    /// One of several repeats.
     Repeat,
-    /// Likewise, of what it is compared with.
+    /// A repeat of the reference of a comparison.
     Other,
 }
 
 impl Purpose {
-    /// The word for it in results.
+    /// Returns the word for it in results.
     pub fn word(self) -> &'static str {
         match self {
             Self::Step => "step",

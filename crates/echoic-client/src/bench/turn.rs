@@ -1,7 +1,7 @@
-//! The loop: one thread's connections, whatever the load.
+//! The main loop of one thread of the load generator.
 //!
-//! Each turn hears those that have something to say, asks what is due, and writes what was queued: one write for all
-//! that one connection says at a time. In a closed loop a reply is what makes the next request due.
+//! Each iteration reads from the woken connections, queues the requests that are due, and writes the queued data, with one
+//! write per connection. In a closed loop, a reply makes the next request due.
 
 use std::{
     collections::VecDeque,
@@ -28,76 +28,77 @@ use super::{
     worker::Worker,
 };
 
-/// Requests of a late schedule that are asked before replies are looked at again.
+/// Maximum number of late requests queued before replies are read again.
 const CATCH_UP: usize = 256;
-/// What was due within the window and found no free connection may still be asked for so long, in nanoseconds.
+/// Time after the window in which requests that were due within it and found no free connection may still be sent, in
+/// nanoseconds.
 const CATCH_UP_TIME: u64 = 100_000_000;
-/// Deadlines and signals are looked at so often, in nanoseconds.
+/// Interval between checks of deadlines and the stop flag, in nanoseconds.
 const CHECK_INTERVAL: u64 = 10_000_000;
-/// Never.
+/// A time that is never reached.
 const NEVER: u64 = u64::MAX;
 
-/// What one thread is to do in a run.
+/// Parameters of a run for one thread.
 #[derive(Clone, Debug)]
 pub(super) struct RunConfig {
     pub(super) clock: Clock,
     pub(super) schedule: Option<Schedule>,
-    /// When the window opens and closes.
+    /// Start and end of the window.
     pub(super) from: u64,
     pub(super) until: u64,
-    /// This thread's share of a counted run.
+    /// Share of this thread in the request count.
     pub(super) count: Option<u64>,
     pub(super) drain_timeout: u64,
     pub(super) stop: Arc<AtomicBool>,
 }
 
-/// What came of it.
+/// Result of a run on one thread.
 #[derive(Debug)]
 pub(super) struct WorkerResult {
     pub(super) tally: Tally,
-    /// The window as it was.
+    /// Actual start and end of the window.
     pub(super) from: u64,
     pub(super) until: u64,
-    /// CPU time of this thread over it, what it waited at full speed included, and that alone.
+    /// CPU time of this thread over the window including busy-waiting, and the time spent busy-waiting.
     pub(super) cpu: Duration,
     pub(super) spun: u64,
-    /// CPU time of the whole process over it.
+    /// CPU time of the whole process over the window.
     pub(super) process: Duration,
 }
 
-/// Has a worker do as ordered.
+/// Makes one run with a worker.
 pub(super) async fn run(worker: &mut Worker, config: RunConfig) -> io::Result<WorkerResult> {
     let mut run_loop = RunLoop::new(worker, config);
     poll_fn(|cx| run_loop.poll(cx)).await?;
     Ok(run_loop.into_result())
 }
 
-/// A run under way.
+/// State of a run.
 struct RunLoop<'a> {
     worker: &'a mut Worker,
     config: RunConfig,
     tally: Tally,
     phase: Phase,
-    /// The next moment of the schedule.
+    /// Next due time of the schedule.
     due: Option<u64>,
-    /// Requests that may still be asked.
+    /// Number of requests that may still be queued.
     remaining: u64,
-    /// Connections with room, the one that has waited longest first.
+    /// Connections with free capacity, longest free first.
     free: VecDeque<u32>,
-    /// Since when there has been one.
+    /// Since when `free` has not been empty.
     free_since: u64,
     touched: Vec<u32>,
     next_check: u64,
-    /// The start has come, which all threads wait for.
+    /// The common start time of all threads has passed.
     is_started: bool,
-    /// When the last turn found nothing to do and went on looking.
+    /// Since when the loop has been busy-waiting.
     idle_since: Option<u64>,
     spun: u64,
     opened: Option<ResourceUsage>,
     closed: Option<ResourceUsage>,
 }
 
-/// What had been used up at a moment.
+/// CPU usage at a point in time.
 #[derive(Clone, Copy, Debug)]
 struct ResourceUsage {
     at: u64,
@@ -108,14 +109,14 @@ struct ResourceUsage {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Before the window, or in it.
+    /// Requests are being sent, before or within the window.
     Sending,
-    /// Replies are waited for until then.
+    /// Replies are awaited until this time.
     Draining(u64),
 }
 
 impl<'a> RunLoop<'a> {
-    /// Of the worker's connections, under this config.
+    /// Prepares a run over the connections of the worker.
     fn new(worker: &'a mut Worker, mut config: RunConfig) -> Self {
         let due = config.schedule.as_mut().and_then(Iterator::next);
         for connection in &worker.connections {
@@ -143,10 +144,10 @@ impl<'a> RunLoop<'a> {
         }
     }
 
-    /// Ready once the run is over.
+    /// Returns `Ready` when the run has ended.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.is_started {
-            // Before it every moment would be 0, and a reply as old as its request.
+            // Before the start the clock reads 0, so that latencies would be 0.
             while let ahead @ 1.. = self.config.clock.until_start() {
                 ready!(self.worker.timer.poll_until(ahead, 0, cx))?;
             }
@@ -178,7 +179,7 @@ impl<'a> RunLoop<'a> {
         }
     }
 
-    /// Those that were woken read; in a closed loop they are asked again for what was answered.
+    /// Reads from the woken connections; in a closed loop, queues new requests for the replies.
     fn receive(&mut self, cx: &mut Context<'_>) -> bool {
         let woken = self.worker.ready.take(cx);
         for at in &woken {
@@ -202,7 +203,7 @@ impl<'a> RunLoop<'a> {
         self.touch(at);
     }
 
-    /// A connection that is over is followed by another.
+    /// Reconnects a closed connection.
     fn redial(&mut self, at: u32) {
         let now = self.config.clock.now();
         let connection = &mut self.worker.connections[at as usize];
@@ -213,7 +214,7 @@ impl<'a> RunLoop<'a> {
         }
     }
 
-    /// In a closed loop, asks what there is room for; in an open one, a connection with room queues for the schedule.
+    /// In a closed loop, queues as many requests as fit; in an open loop, adds the connection to the free ones.
     fn fill(&mut self, at: u32) {
         let connection = &mut self.worker.connections[at as usize];
         let room = connection.room(&self.worker.shared);
@@ -254,7 +255,7 @@ impl<'a> RunLoop<'a> {
         }
     }
 
-    /// Asks what is due, as far as there are connections for it.
+    /// Queues the due requests as far as connections are free.
     fn queue_due(&mut self, now: u64) -> bool {
         let mut queued = false;
         for _ in 0..CATCH_UP {
@@ -306,11 +307,12 @@ impl<'a> RunLoop<'a> {
             }
         }
     }
+
     fn is_in_window(&self) -> bool {
         self.opened.is_some() && self.closed.is_none()
     }
 
-    /// The window opens and closes, and asking ends.
+    /// Opens and closes the window, and ends sending.
     fn update_window(&mut self, now: u64) {
         if self.opened.is_none() && now >= self.config.from {
             self.opened = Some(self.usage(now));
@@ -342,7 +344,7 @@ impl<'a> RunLoop<'a> {
         }
     }
 
-    /// Looks at deadlines and signals.
+    /// Checks timeouts and the stop flag, and publishes the progress.
     fn check(&mut self, now: u64) {
         if self.config.stop.load(Ordering::Relaxed) && now < self.config.until {
             self.config.until = now;
@@ -398,7 +400,7 @@ impl<'a> RunLoop<'a> {
         }
     }
 
-    /// What was due and not asked, and what was asked and not answered, is counted as that.
+    /// Counts requests that were due and not queued as unsent, and unanswered ones as lost.
     fn finish(&mut self, now: u64) {
         while let Some(due) = self
             .due
@@ -419,7 +421,7 @@ impl<'a> RunLoop<'a> {
         self.worker.live.publish(now, &self.tally, 0);
     }
 
-    /// Waits for the next thing to do: ready if there is something already.
+    /// Waits for the next event; `Ready` if there is work already.
     fn wait(&mut self, now: u64, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let due = self.due.filter(|due| {
             self.phase == Phase::Sending
@@ -430,7 +432,7 @@ impl<'a> RunLoop<'a> {
         let is_near = |due: u64| due <= now.saturating_add(TIMER_SLACK);
         if due.is_some_and(|due| due <= now || self.worker.spin && is_near(due)) {
             self.idle_since = Some(now);
-            // Woken again at once, after the sockets have been looked at.
+            // Wakes again at once, after the I/O driver has polled the sockets.
             return pin!(yield_now()).poll(cx).map(Ok);
         }
         let slack = if self.worker.spin { TIMER_SLACK } else { 0 };
@@ -450,7 +452,7 @@ impl<'a> RunLoop<'a> {
         self.worker.timer.poll_until(wake, now, cx)
     }
 
-    /// What the run has shown.
+    /// Returns the result of the run.
     fn into_result(self) -> WorkerResult {
         let now = self.config.clock.now();
         let closed = self.closed.unwrap_or_else(|| self.usage(now));

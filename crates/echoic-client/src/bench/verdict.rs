@@ -1,35 +1,35 @@
-//! Who was the limit.
+//! Determines what limited a run.
 
 use std::{fmt, time::Duration};
 
 use super::{figures::Figures, plan::Plan, slo::Slo};
 
-/// Who was the limit, and what speaks for it.
+/// What limited a run, with the evidence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// Who.
+    /// The limit.
     pub limit: Limit,
-    /// In a sentence.
+    /// The evidence in one sentence.
     pub why: String,
 }
 
-/// Who a limit may be.
+/// What may limit a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
-    /// Nobody: what was asked was answered.
+    /// Nothing: all requests were answered.
     None,
-    /// The target: it fell behind, was wrong, or hung up.
+    /// The server: it fell behind, sent wrong replies, or closed connections.
     Server,
-    /// The way there, or the target's socket: datagrams were lost.
+    /// The network, or the socket of the server: datagrams were lost.
     Network,
-    /// A promise was not kept, though what was asked was answered.
+    /// The SLO was not met, although all requests were answered.
     Slo,
-    /// Ourselves: nothing is learnt of the target.
+    /// The load generator: the run gives no information on the server.
     Generator,
 }
 
 impl Limit {
-    /// The word for it.
+    /// Returns the word for it in results.
     pub fn word(self) -> &'static str {
         match self {
             Self::None => "healthy",
@@ -47,15 +47,15 @@ impl fmt::Display for Limit {
     }
 }
 
-/// A thread that is busier than this share of its core cannot do more.
+/// CPU share of a thread above which it is saturated.
 const BUSY: f64 = 0.95;
-/// Lag below this is the system's, and nobody's fault.
+/// Lag that the system causes in any case.
 const LAG: Duration = Duration::from_millis(1);
-/// Less than this share answered in time is falling behind.
+/// Minimum share of requests answered in time; below it the server fell behind.
 const DELIVERED: f64 = 0.99;
 
 impl Verdict {
-    /// Over one run.
+    /// Determines the verdict on one run.
     pub fn of(plan: &Plan, slo: Option<&Slo>, figures: &Figures) -> Self {
         let limit = by_wrong(figures)
             .or_else(|| by_generator(slo, figures))
@@ -73,7 +73,7 @@ impl Verdict {
     }
 }
 
-/// A wrong reply is the server's, however the generator fared.
+/// A wrong reply is an error of the server, whatever the state of the generator.
 fn by_wrong(figures: &Figures) -> Option<(Limit, String)> {
     let (wrong, extra) = (figures.wrong, figures.failures.extra);
     (wrong + extra > 0).then(|| {
@@ -82,7 +82,7 @@ fn by_wrong(figures: &Figures) -> Option<(Limit, String)> {
     })
 }
 
-/// Whether the generator kept up; if not, what else is seen says nothing of the server.
+/// Checks whether the generator kept up; if not, the figures do not describe the server.
 fn by_generator(slo: Option<&Slo>, figures: &Figures) -> Option<(Limit, String)> {
     let generator = &figures.generator;
     let limit = Limit::Generator;

@@ -1,4 +1,4 @@
-//! One thread's connections, opened once and used for one run after the other.
+//! The connections of one thread, opened once and used for several runs.
 
 use std::{future::poll_fn, io, sync::Arc, task::Poll, time::Duration};
 
@@ -14,10 +14,10 @@ use super::{
     tally::Tally,
 };
 
-/// Room of one read, in bytes: takes the replies of a whole pipeline at once.
+/// Size of the read buffer in bytes, enough for the replies of a whole pipeline.
 const READ_BYTES: usize = 256 << 10;
 
-/// One thread's connections.
+/// The connections of one thread.
 #[derive(Debug)]
 pub(super) struct Worker {
     pub(super) shared: Shared,
@@ -30,7 +30,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// On the runtime this is called on. `numbers` are those of its connections.
+    /// Creates a worker on the current runtime. `numbers` are the numbers of its connections.
     pub(super) fn new(
         shared: Shared,
         numbers: impl Iterator<Item = u32>,
@@ -52,7 +52,7 @@ impl Worker {
         })
     }
 
-    /// Opens the connections that are not, one every `gap`, and fails with the first that is not answered.
+    /// Opens all closed connections, one every `gap`, and fails at the first error.
     pub(super) async fn open(&mut self, gap: Duration) -> Result<(), DialError> {
         let clock = Clock::starting(Duration::ZERO);
         let mut tally = Tally::new(u64::MAX, u64::MAX);

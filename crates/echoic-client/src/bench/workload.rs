@@ -1,4 +1,4 @@
-//! What is encoded: one message, many in turn, or a mixture of kinds.
+//! The requests of a load: one message, several in turn, or a weighted mix.
 
 use echoic_core::framing::{End, Framing};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
@@ -9,7 +9,7 @@ use super::{
     template::{Template, TemplateValues},
 };
 
-/// What is encoded. Request number n is the same for one seed, whoever sends it and whenever.
+/// The requests of a load. Request number n depends only on the seed, not on the connection or the time.
 #[derive(Clone, Debug)]
 pub struct Workload {
     kinds: Vec<MessageKind>,
@@ -19,68 +19,68 @@ pub struct Workload {
 /// One kind of message.
 #[derive(Clone, Debug)]
 pub struct MessageKind {
-    /// What it says.
+    /// The message.
     pub message: Template,
-    /// What is to come back; none leaves it to the plan.
+    /// Expected reply; `None` uses that of the plan.
     pub expect: Option<Expect>,
-    /// How often it is chosen, among the others.
+    /// Relative frequency.
     pub weight: u32,
 }
 
 #[derive(Clone, Debug)]
 enum Choice {
     InTurn,
-    /// At random; the sums of the weights up to each kind.
+    /// Random; holds the cumulative weights.
     Weighted(Vec<u64>),
 }
 
-/// A message that its framing cannot carry.
+/// Error: a message cannot be sent under its framing.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Unframable {
-    /// Nothing to say.
+    /// The workload is empty.
     #[error("there is no message to send")]
     Nothing,
-    /// What ends a message stands within one.
-    #[error("message {number} has within it what ends a message under framing {framing}")]
+    /// A message contains the terminator.
+    #[error("message {number} contains the terminator of framing {framing}")]
     Terminator {
-        /// Which, from 1.
+        /// Number of the message, from 1.
         number: usize,
         /// The framing.
         framing: Framing,
     },
-    /// Not as long as every message has to be.
-    #[error("message {number} has not always as many bytes as framing {framing} says")]
+    /// A message does not have the fixed length.
+    #[error("message {number} does not always have the length of framing {framing}")]
     Length {
-        /// Which, from 1.
+        /// Number of the message, from 1.
         number: usize,
         /// The framing.
         framing: Framing,
     },
-    /// Longer than its framing can say.
-    #[error("message {number} has {bytes} bytes, which is more than framing {framing} can say")]
+    /// A message is longer than the framing supports.
+    #[error("message {number} has {bytes} bytes, more than framing {framing} supports")]
     TooLong {
-        /// Which, from 1.
+        /// Number of the message, from 1.
         number: usize,
         /// Its length.
         bytes: usize,
         /// The framing.
         framing: Framing,
     },
-    /// An empty chunk cannot be sent, and so is never answered.
-    #[error("message {number} is empty, and without a framing nothing would be sent")]
+    /// A message is empty, which cannot be sent without a framing.
+    #[error("message {number} is empty, which cannot be sent without a framing")]
     Empty {
-        /// Which, from 1.
+        /// Number of the message, from 1.
         number: usize,
     },
 }
 
 impl Workload {
-    /// Always this one.
+    /// Creates a workload of one message.
     pub fn one(message: Template) -> Self {
         Self::in_turn([message])
     }
 
-    /// One after the other, over and over.
+    /// Creates a workload that repeats the messages in turn.
     pub fn in_turn(messages: impl IntoIterator<Item = Template>) -> Self {
         let kind = |message| MessageKind {
             message,
@@ -93,7 +93,7 @@ impl Workload {
         }
     }
 
-    /// At random, each as often as its weight says.
+    /// Creates a workload that chooses messages at random by weight.
     pub fn mixed(kinds: Vec<MessageKind>) -> Self {
         let mut sum = 0;
         let sums = kinds.iter().map(|kind| {
@@ -106,12 +106,12 @@ impl Workload {
         }
     }
 
-    /// The kinds there are.
+    /// Returns the message kinds.
     pub fn kinds(&self) -> &[MessageKind] {
         &self.kinds
     }
 
-    /// Which kind request `number` is of.
+    /// Returns the index of the kind of request `number`.
     pub fn choose(&self, number: u64, seed: u64) -> usize {
         match &self.choice {
             Choice::InTurn if self.kinds.len() == 1 => 0,
@@ -125,14 +125,14 @@ impl Workload {
         }
     }
 
-    /// What stands before the number that tells requests apart, if all have one and in the same place.
+    /// Returns the bytes before the request number, if all kinds have it at the same position.
     pub fn before_number(&self) -> Option<&[u8]> {
         let mut all = self.kinds.iter().map(|kind| kind.message.before_number());
         let first = all.next()??;
         all.all(|other| other == Some(first)).then_some(first)
     }
 
-    /// That each message can be encoded under `framing`, as far as that is known beforehand.
+    /// Checks that each message can be sent under `framing`, as far as that is known in advance.
     pub fn check(&self, framing: Framing) -> Result<(), Unframable> {
         if self.kinds.is_empty() {
             return Err(Unframable::Nothing);
@@ -174,26 +174,26 @@ impl Workload {
     }
 }
 
-/// A workload made ready for one framing: what never changes is framed, and its reply foreseen, once.
+/// A workload prepared for one framing: constant messages are encoded, and their replies computed, once.
 #[derive(Clone, Debug)]
 pub(super) struct PreparedWorkload {
     workload: Workload,
     messages: Vec<PreparedMessage>,
     framing: Option<Framing>,
     seed: u64,
-    /// Where in a reply the number of its request stands, and whether a reply as expected must have it.
+    /// Position of the request number in a reply, and whether every expected reply contains it.
     number: Option<(usize, bool)>,
 }
 
 #[derive(Clone, Debug)]
 struct PreparedMessage {
     expect: Expect,
-    /// Framed, and where in it the body lies.
+    /// The encoded message, and the offset of its body.
     fixed: Option<(Vec<u8>, usize)>,
     reply: Option<Vec<u8>>,
 }
 
-/// Where in the bytes appended a request's body lies.
+/// Position of the body of an encoded request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EncodedRequest {
     pub(super) kind: u32,
@@ -202,7 +202,7 @@ pub(super) struct EncodedRequest {
 }
 
 impl PreparedWorkload {
-    /// Under `framing`; none for datagrams, which are whole by themselves.
+    /// Prepares a workload for `framing`; `None` for datagrams.
     pub(super) fn new(
         workload: &Workload,
         expect: &Expect,
@@ -225,7 +225,7 @@ impl PreparedWorkload {
             }
         });
         let messages: Vec<PreparedMessage> = messages.collect();
-        // The case of ASCII does not change its length.
+        // Changing the case of ASCII does not change its length.
         let before = workload.before_number().filter(|before| before.is_ascii());
         let repeats_number = |message: &PreparedMessage| {
             matches!(message.expect, Expect::Upper | Expect::Lower | Expect::Echo)
@@ -239,7 +239,7 @@ impl PreparedWorkload {
         }
     }
 
-    /// Appends request `number`, framed.
+    /// Appends the encoded request.
     pub(super) fn encode(&self, values: &TemplateValues, out: &mut Vec<u8>) -> EncodedRequest {
         let kind = self.workload.choose(values.number, self.seed);
         let start = out.len();
@@ -271,7 +271,7 @@ impl PreparedWorkload {
         }
     }
 
-    /// Whether `reply` is what `request`, of this kind, was to bring.
+    /// Returns whether `reply` meets the expectation for `request` of this kind.
     pub(super) fn is_met(&self, kind: u32, request: &[u8], reply: &[u8]) -> bool {
         let message = &self.messages[kind as usize];
         match &message.reply {
@@ -280,12 +280,12 @@ impl PreparedWorkload {
         }
     }
 
-    /// What a request of this kind is to bring.
+    /// Returns the expectation for requests of this kind.
     pub(super) fn expect(&self, kind: u32) -> &Expect {
         &self.messages[kind as usize].expect
     }
 
-    /// The number of the request that `reply` says it answers.
+    /// Returns the request number contained in `reply`.
     pub(super) fn number_in(&self, reply: &[u8]) -> Option<u64> {
         let (at, _) = self.number?;
         let rest = reply.get(at..)?;
@@ -293,19 +293,19 @@ impl PreparedWorkload {
         str::from_utf8(&rest[..digits]).ok()?.parse().ok()
     }
 
-    /// Whether every reply as expected says which request it answers.
+    /// Returns whether every expected reply contains its request number.
     pub(super) fn is_numbered(&self) -> bool {
         self.number.is_some_and(|(_, always)| always)
     }
 
-    /// Seed of all that is random in it.
+    /// Returns the seed of all random values.
     pub(super) fn seed(&self) -> u64 {
         self.seed
     }
 }
 
-/// Frames what `body` appends, and says where that begins. What the framing cannot say was refused beforehand, but for
-/// lengths that a distribution came up with: those go out cut to a frame of no bytes.
+/// Encodes the bytes that `body` appends, and returns the offset of the body. Messages that the framing does not support
+/// were rejected in advance, except for lengths drawn from a distribution: those are sent as an empty message.
 fn frame(framing: Option<Framing>, out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) -> usize {
     let Some(framing) = framing else {
         let at = out.len();
@@ -370,10 +370,10 @@ mod tests {
     #[test]
     fn message_the_framing_cannot_carry_is_rejected() {
         for (message, framing, why) in [
-            ("a\nb", "line", "ends a message"),
-            ("x{seq}\n", "line", "ends a message"),
-            ("abc", "fixed:4", "as many bytes"),
-            ("", "chunk", "nothing would be sent"),
+            ("a\nb", "line", "contains the terminator"),
+            ("x{seq}\n", "line", "contains the terminator"),
+            ("abc", "fixed:4", "does not always have the length"),
+            ("", "chunk", "cannot be sent without a framing"),
             (&"x".repeat(256), "u8", "more than"),
         ] {
             let workload = Workload::one(message.parse().unwrap());

@@ -147,7 +147,7 @@ fn one_sided(
             )
         }
         AttemptOutcome::Failed(error) if is_no_route(error) => {
-            format!("reachable over {works} only, at {at}: this machine has no way to {fails}")
+            format!("reachable over {works} only, at {at}: this machine has no route to {fails}")
         }
         AttemptOutcome::Overtaken => format!(
             "reachable over {works}, at {at}: {not} had not answered by then, which delays every program that does not \

@@ -16,7 +16,7 @@ pub(super) fn not_resolved(report: &Report) -> String {
             Host::Name(name) => name.as_str(),
             _ => return "not resolved: there is no address to try".to_owned(),
         },
-        endpoint => return format!("not resolved: {endpoint} is no place to call"),
+        endpoint => return format!("not resolved: {endpoint} cannot be probed"),
     };
     let timeout = figure(report.timeout);
     let server = report
@@ -25,7 +25,7 @@ pub(super) fn not_resolved(report: &Report) -> String {
         .map_or_else(|| "the resolver".to_owned(), servers);
     match trouble(report) {
         Trouble::NoName => format!(
-            "not resolved: there is no such name as {host} ({}); look for a slip of the pen, or add it to the DNS or \
+            "not resolved: there is no such name as {host} ({}); check the spelling, or add it to the DNS or \
              to /etc/hosts",
             if report.dns.is_some() {
                 "NXDOMAIN"
@@ -37,7 +37,7 @@ pub(super) fn not_resolved(report: &Report) -> String {
             "not resolved: {host} is there and has no address, neither AAAA nor A; look which name carries the address"
         ),
         Trouble::Failed(code) => format!(
-            "not resolved: the resolver failed ({code} from {server}), which says nothing of {host} itself; ask again \
+            "not resolved: the resolver failed ({code} from {server}), which gives no information on {host} itself; try again \
              later, or ask another resolver"
         ),
         Trouble::Silent => format!(
@@ -45,7 +45,7 @@ pub(super) fn not_resolved(report: &Report) -> String {
              runs and whether UDP port 53 is let through (/etc/resolv.conf names it)"
         ),
         Trouble::Closed => format!(
-            "not resolved: nobody resolves names here, no server listens at {server} (UDP port 53 is closed); start \
+            "not resolved: no name server listens at {server} (UDP port 53 is closed); start \
              it, or name another one in /etc/resolv.conf"
         ),
         Trouble::SilentOrFailed => format!(

@@ -122,7 +122,7 @@ fn single_family_is_reported_with_why_the_other_failed() {
     says(
         &of(failed(io::ErrorKind::NetworkUnreachable)),
         State::Reachable,
-        &["this machine has no way to IPv6"],
+        &["this machine has no route to IPv6"],
     );
     let six_only = report(
         "db.test:80",
@@ -173,7 +173,7 @@ fn address_that_answered_once_is_reachable() {
 #[case(
     refused(),
     State::Refused,
-    "nothing listens on that port there, or a firewall rejects; start the server"
+    "nothing listens on that port, or a firewall rejects it; start the server"
 )]
 #[case(
     AttemptOutcome::Silent,
@@ -183,7 +183,7 @@ fn address_that_answered_once_is_reachable() {
 #[case(
     failed(io::ErrorKind::NetworkUnreachable),
     State::Unreachable,
-    "no way to 192.0.2.7:80; look at `ip route`"
+    "no route to 192.0.2.7:80; look at `ip route`"
 )]
 #[case(
     failed(io::ErrorKind::HostUnreachable),
@@ -275,7 +275,7 @@ fn udp_state_is_open_closed_or_silent_never_reachable() {
     says(
         &of(refused()),
         State::Closed,
-        &["nobody is there (ICMP port unreachable)"],
+        &["reported a closed port (ICMP port unreachable)"],
     );
     says(
         &of(AttemptOutcome::Silent),
@@ -296,7 +296,7 @@ fn udp_state_is_open_closed_or_silent_never_reachable() {
     State::TimedOut,
     "its queue is full"
 )]
-#[case("unix:/x", refused(), State::Refused, "nobody listens at unix:/x")]
+#[case("unix:/x", refused(), State::Refused, "nothing listens at unix:/x")]
 #[case(
     "unix:/x",
     failed(io::ErrorKind::NotFound),
@@ -379,7 +379,7 @@ fn unresolved(missing: fn() -> LookupFailure, dns: Option<[DnsFailure; 2]>) -> R
 #[case(|| LookupFailure::TryAgain, Some(DnsFailure::Unasked("io error".into())), "the resolver failed (io error from 192.0.2.53)")]
 #[case(|| LookupFailure::TimedOut, Some(DnsFailure::Silent), "the resolver is silent, 192.0.2.53 gave no answer for db.test within 5 s")]
 #[case(|| LookupFailure::TimedOut, None, "the resolver is silent, the resolver gave no answer")]
-#[case(|| LookupFailure::TryAgain, Some(DnsFailure::Closed), "no server listens at 192.0.2.53 (UDP port 53 is closed)")]
+#[case(|| LookupFailure::TryAgain, Some(DnsFailure::Closed), "no name server listens at 192.0.2.53 (UDP port 53 is closed)")]
 #[case(|| LookupFailure::TryAgain, None, "failed or got no answer")]
 #[case(|| LookupFailure::Failed(io::Error::other("out of files")), None, "db.test: out of files")]
 fn resolution_failures_are_distinguished(

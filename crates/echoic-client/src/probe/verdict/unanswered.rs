@@ -105,13 +105,13 @@ fn stream(report: &Report, kind: FailureKind, addresses: &[&Address]) -> (State,
         FailureKind::Silent if report.timeout < SYN_RETRY => (
             State::TimedOut,
             format!(
-                "timed out: no answer from {at} within {timeout}, too short to tell a long way from a filter"
+                "timed out: no answer from {at} within {timeout}, too short to tell a slow path from a filter"
             ),
         ),
         FailureKind::Silent if addresses.iter().all(|address| address.is_local()) => (
             State::TimedOut,
             format!(
-                "timed out: no answer from {at} within {timeout}, and it is this machine: the server accepts nobody and \
+                "timed out: no answer from {at} within {timeout}, and it is this machine: the server does not accept and \
                  its queue is full, or a rule here drops its packets; look at `ss -ltn`"
             ),
         ),
@@ -119,13 +119,13 @@ fn stream(report: &Report, kind: FailureKind, addresses: &[&Address]) -> (State,
             State::Filtered,
             format!(
                 "filtered: no answer from {at} within {timeout}, so it is filtered, or the host is down; try from another \
-                 place, or ask whoever keeps the firewall"
+                 place, or ask the administrator of the firewall"
             ),
         ),
         FailureKind::Refused => (
             State::Refused,
             format!(
-                "refused: {at} said no: nothing listens on that port there, or a firewall rejects; start the server, \
+                "refused: {at} rejected the connection: nothing listens on that port, or a firewall rejects it; start the server, \
                  or look for it with `ss -ltn`"
             ),
         ),
@@ -141,14 +141,14 @@ fn datagram(report: &Report, kind: FailureKind, addresses: &[&Address]) -> (Stat
             State::Silent,
             format!(
                 "silent: nothing came back from {at} within {}: a server may be there and have no answer to this, or \
-                 a filter is; say something it answers with `echoic connect udp://HOST:PORT`",
+                 a filter is; send something it answers with `echoic connect udp://HOST:PORT`",
                 figure(report.timeout)
             ),
         ),
         FailureKind::Refused => (
             State::Closed,
             format!(
-                "closed: {at} said that nobody is there (ICMP port unreachable); start the server, or look for it \
+                "closed: {at} reported a closed port (ICMP port unreachable); start the server, or look for it \
                  with `ss -lun`"
             ),
         ),
@@ -163,7 +163,7 @@ fn unix(report: &Report, kind: FailureKind, addresses: &[&Address]) -> (State, S
         FailureKind::Silent => (
             State::TimedOut,
             format!(
-                "timed out: {at} took no call within {}: the server accepts nobody and its queue is full; look what it \
+                "timed out: {at} accepted no connection within {}: the server does not accept and its queue is full; look what it \
                  is busy with",
                 figure(report.timeout)
             ),
@@ -171,14 +171,12 @@ fn unix(report: &Report, kind: FailureKind, addresses: &[&Address]) -> (State, S
         FailureKind::Refused => (
             State::Refused,
             format!(
-                "refused: nobody listens at {at}: its server has gone, or the file is no socket; start the server"
+                "refused: nothing listens at {at}: the server has ended, or the file is not a socket; start the server"
             ),
         ),
         FailureKind::Gone => (
             State::Refused,
-            format!(
-                "refused: there is nothing at {at}; start the server, or look for a slip of the pen"
-            ),
+            format!("refused: there is nothing at {at}; start the server, or check the spelling"),
         ),
         FailureKind::Forbidden => (
             State::Refused,
@@ -205,14 +203,14 @@ fn no_route(report: &Report, at: &str) -> (State, String) {
     let sentence = match first_error(report, is_no_route).map(io::Error::kind) {
         Some(io::ErrorKind::HostUnreachable) => format!(
             "unreachable: {at}: no route to that host: it is down, or a router on the way forbids it; try from another \
-             place, or ask whoever keeps the firewall"
+             place, or ask the administrator of the firewall"
         ),
         Some(io::ErrorKind::AddrNotAvailable) => {
             format!(
                 "unreachable: this machine has no address to call {at} from; look at `ip address`"
             )
         }
-        _ => format!("unreachable: this machine has no way to {at}; look at `ip route`"),
+        _ => format!("unreachable: this machine has no route to {at}; look at `ip route`"),
     };
     (State::Unreachable, sentence)
 }
