@@ -4,7 +4,12 @@
 //! sixteen pipelined lines cost one call, one write and one record. Nothing here owns bytes it could borrow:
 //! a run points into the buffer that was read into, and `Replies` is one growing buffer used again and again.
 
-use crate::framing::{End, FramingPair, ReplyTooLong, Span};
+use std::mem;
+
+use crate::{
+    framing::{End, FramingPair, ReplyTooLong, Span},
+    service::Reply,
+};
 
 /// The messages that one read completed, in order.
 #[derive(Clone, Copy, Debug)]
@@ -94,6 +99,11 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Where its messages are in the buffer it points into.
+    pub fn spans(&self) -> &'a [Span] {
+        self.spans
+    }
+
     /// Length of each message as it came.
     pub fn lengths(&self) -> impl Iterator<Item = u32> + use<'a> {
         self.spans.iter().map(|span| span.end - span.start)
@@ -117,6 +127,29 @@ impl Replies {
         self.ends.clear();
         self.framing = framing;
         self.too_long = None;
+    }
+
+    /// Replies that are on the wire already: `lengths` divides `bytes`; without any they answer no message.
+    pub fn set(&mut self, bytes: &[u8], lengths: impl IntoIterator<Item = u32>) {
+        self.clear(FramingPair::default());
+        self.bytes.extend_from_slice(bytes);
+        let ends = lengths.into_iter().scan(0, |end, length| {
+            *end += length;
+            Some(*end)
+        });
+        self.ends.extend(ends);
+    }
+
+    /// Takes the replies out, for a queue; none if there are none.
+    pub(crate) fn take(&mut self) -> Option<Reply> {
+        let lengths: Vec<u32> = self.lengths().collect();
+        self.ends.clear();
+        self.too_long = None;
+        let bytes = mem::take(&mut self.bytes);
+        (!lengths.is_empty() || !bytes.is_empty()).then_some(Reply::Bytes {
+            bytes,
+            lengths: Some(lengths),
+        })
     }
 
     /// Answers `message` with what `write` appends, and frames it as its message was: a reply copies its message's

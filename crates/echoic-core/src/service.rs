@@ -6,22 +6,20 @@
 //! Making every service the second kind was refused, since it costs each message two hand-overs; making every
 //! one the first was refused, since a service that waits would stop its whole worker.
 
-use std::ops::ControlFlow;
-use std::{
-    error::Error,
-    fmt,
-    future::{Future, poll_fn},
-    pin::Pin,
-};
+mod spawned;
 
-use futures_channel::mpsc::{Receiver, Sender, channel};
-use futures_core::Stream;
+use std::{error::Error, fmt, future::Future, ops::ControlFlow, pin::Pin};
 
 use crate::{
     endpoint::Shape,
     event::{Address, ConversationId},
     framing::FramingPair,
     message::{Replies, Run},
+};
+
+pub use self::spawned::{
+    PeerGone, QUEUE_BYTES, Reply, ReplyReceiver, ReplySender, RequestReceiver, RequestRun,
+    RequestSender, SendError, SpawnedHandler, close, queues,
 };
 
 /// A boxed future, for the two seams behind which another process may stand.
@@ -125,87 +123,6 @@ pub trait InlineHandler: Send {
         let _ = out;
     }
 }
-
-/// A service that runs beside the conversation.
-pub trait SpawnedHandler: Send {
-    /// Speaks and hears until it is done. What it says when, is its own affair; the conversation ends when it
-    /// returns and all it said is sent, or when the peer is gone, which it sees as closed queues.
-    ///
-    /// Both queues are bounded and independent: while it does not take what is heard, nothing more is read from
-    /// the peer; while the peer does not take what is said, saying waits.
-    fn run(
-        self: Box<Self>,
-        heard: Heard,
-        said: Said,
-    ) -> BoxFuture<'static, Result<(), ServiceError>>;
-}
-
-/// A message handed to an [`SpawnedHandler`] service.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HeardMessage {
-    /// Its number in the conversation, from 0.
-    pub index: u64,
-    /// Its body, without header or terminator.
-    pub body: Vec<u8>,
-}
-
-/// Something an [`SpawnedHandler`] service says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SaidMessage {
-    /// The message this answers. Answers leave in the order of the messages, whatever the order of saying: one
-    /// is held back until all before it are there, so a service that answers at all answers every message, if
-    /// need be with nothing. `None`: said unasked, leaves at once.
-    pub in_answer_to: Option<u64>,
-    /// The body; an answer is framed on its way out as its message was.
-    pub body: Vec<u8>,
-}
-
-/// What an [`SpawnedHandler`] service hears. At most [`QUEUE`] messages wait in it.
-#[derive(Debug)]
-pub struct Heard(Receiver<HeardMessage>);
-
-impl Heard {
-    /// The next message; none when the peer has said its last or is gone.
-    pub async fn next(&mut self) -> Option<HeardMessage> {
-        poll_fn(|cx| Pin::new(&mut self.0).poll_next(cx)).await
-    }
-}
-
-/// Where an [`SpawnedHandler`] service speaks. At most [`QUEUE`] messages wait in it.
-#[derive(Clone, Debug)]
-pub struct Said(Sender<SaidMessage>);
-
-/// Nobody is left to speak to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PeerGone;
-
-impl Said {
-    /// Says it, when there is room; waits while the peer is not reading.
-    pub async fn say(&mut self, message: SaidMessage) -> Result<(), PeerGone> {
-        poll_fn(|cx| self.0.poll_ready(cx))
-            .await
-            .map_err(|_| PeerGone)?;
-        self.0.start_send(message).map_err(|_| PeerGone)
-    }
-}
-
-/// Messages that wait between a conversation and its [`SpawnedHandler`] service, in each direction.
-pub const QUEUE: usize = 16;
-
-/// The conversation's ends of the two queues, and the service's.
-pub fn queues() -> (Sender<HeardMessage>, Receiver<SaidMessage>, Heard, Said) {
-    let (tell, heard) = channel(QUEUE);
-    let (said, listen) = channel(QUEUE);
-    (tell, listen, Heard(heard), Said(said))
-}
-
-impl fmt::Display for PeerGone {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the peer is gone")
-    }
-}
-
-impl Error for PeerGone {}
 
 /// A service could not go on. The conversation ends with what this says; others do not notice.
 #[derive(Debug)]

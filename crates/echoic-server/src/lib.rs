@@ -36,7 +36,6 @@
 //! ```
 
 mod accept;
-mod apart;
 #[cfg(test)]
 #[path = "../../echoic-recorder/tests/common/mod.rs"]
 mod common;
@@ -52,6 +51,7 @@ mod session;
 #[path = "../tests/simulation/mod.rs"]
 mod simulation;
 mod sources;
+mod spawned;
 mod tally;
 mod timers;
 mod wait;

@@ -9,7 +9,7 @@ pub(crate) struct Tally {
     pub(crate) exchanges: u64,
     /// Bytes, as those below.
     pub(crate) received: u64,
-    pub(crate) said: u64,
+    pub(crate) produced: u64,
     pub(crate) sent: u64,
     pub(crate) discarded: u64,
 }
@@ -26,7 +26,7 @@ impl Tally {
             reason: reason.unwrap_or(otherwise),
             received: self.received,
             sent: self.sent,
-            unsent: self.said.saturating_sub(self.sent),
+            unsent: self.produced.saturating_sub(self.sent),
             discarded: self.discarded,
         }
     }

@@ -121,11 +121,11 @@ impl Talk {
                 at: self.clock.wall(at),
                 latency_ns: at.elapsed().as_nanos() as u64,
                 reads: 1,
-                reply_offset: self.tally.said,
+                reply_offset: self.tally.produced,
             };
             self.journal.exchange(told, outcome, heard, said);
         }
-        self.tally.said += said.len() as u64;
+        self.tally.produced += said.len() as u64;
     }
 
     /// So much of what was said has left.
