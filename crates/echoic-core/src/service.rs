@@ -1,10 +1,9 @@
-//! The seam to processing: messages in, replies out.
+//! Services: messages in, replies out.
 //!
-//! Two kinds, because two things are asked of a service. An [`InlineHandler`] one answers at once, in the
-//! conversation's own loop: no future, no queue, no allocation, so upper-casing a message costs nanoseconds.
-//! An [`SpawnedHandler`] one runs beside the loop and may wait for anything: a child process, another server, a person.
-//! Making every service the second kind was refused, since it costs each message two hand-overs; making every
-//! one the first was refused, since a service that waits would stop its whole worker.
+//! There are two kinds of handlers. An [`InlineHandler`] answers at once, in the conversation's own loop: no future, no
+//! queue, no allocation, so upper-casing a message costs nanoseconds. A [`SpawnedHandler`] runs in a task of its own and
+//! may wait for anything: a child process, another server, a person. If every handler were spawned, each message would
+//! cost two hand-overs; if every one were inline, one that waits would stop its whole worker.
 
 mod spawned;
 
@@ -25,30 +24,30 @@ pub use self::spawned::{
 /// A boxed future, for the two seams behind which another process may stand.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// What answers at an endpoint. One is shared by all conversations; each gets a voice of its own.
+/// What answers at an endpoint. All conversations share it; each gets a handler of its own.
 pub trait Service: Send + Sync + fmt::Debug {
-    /// The word for it on the command line, in the record and in filters.
+    /// Its name on the command line, in the record and in filters.
     fn name(&self) -> &str;
 
-    /// A voice for one conversation.
+    /// Returns a handler for one conversation.
     fn handler(&self, peer: &Peer) -> Handler;
 
-    /// Whether it may say more than it hears, whatever it hears. Over UDP a caller's address is easily forged, and such
-    /// a service would be a means to flood others: it is refused there unless that was asked for. One that only now and
-    /// then says more (`upper`) need not say so here, that reply alone is withheld.
+    /// Whether its replies may be longer than its requests, whatever these are. Over UDP the address of a peer is easily
+    /// forged, and such a service could be used to flood others: it is refused there unless that was asked for. A service
+    /// whose replies are longer only now and then (`upper`) returns false; that one reply is withheld.
     fn amplifies(&self) -> bool {
         false
     }
 }
 
-/// Who is at the other end, as far as a service may know.
+/// The other end of a conversation, as far as a service may know it.
 #[derive(Clone, Debug)]
 pub struct Peer {
     /// The conversation.
     pub conversation: ConversationId,
-    /// Where the peer speaks from.
+    /// The address of the peer.
     pub remote: Address,
-    /// Where it reached us.
+    /// Our own address, as the peer reached it.
     pub local: Address,
     /// How messages are divided. Under `chunk` a character may go on in the next message.
     pub framing: FramingPair,
@@ -63,7 +62,7 @@ impl Peer {
     }
 }
 
-/// One conversation's side of a service.
+/// What answers one conversation.
 #[expect(
     missing_debug_implementations,
     reason = "the boxes inside belong to the services"
@@ -75,10 +74,10 @@ pub enum Handler {
     Spawned(Box<dyn SpawnedHandler>),
 }
 
-/// Changes messages into the replies to them, or says that it did not.
+/// Turns messages into the replies to them; returns whether it did.
 pub type InPlace = fn(&mut [u8]) -> bool;
 
-/// A service that answers at once.
+/// A handler that answers at once.
 ///
 /// ```
 /// use std::ops::ControlFlow;
@@ -97,7 +96,7 @@ pub type InPlace = fn(&mut [u8]) -> bool;
 /// }
 /// ```
 pub trait InlineHandler: Send {
-    /// The conversation begins: say something first, if that is what the service does.
+    /// The conversation begins: send something first, if that is what the service does.
     fn open(&mut self, out: &mut Replies) -> ControlFlow<()> {
         let _ = out;
         ControlFlow::Continue(())
@@ -109,28 +108,30 @@ pub trait InlineHandler: Send {
     /// sends the replies so far and then ends the stream; messages of the run without a reply stay unanswered.
     fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> ControlFlow<()>;
 
-    /// What turns messages into their replies where they lie, if its replies are as long as its messages: the short
-    /// way for bytes that nobody needs any more as they were. It is handed whole messages, one behind the other,
-    /// with what ends each, which must stay as it is, and says whether it did. Asked for before each read is answered,
-    /// and only where replies are framed as their messages were and no length stands before them. [`Self::answer`]
-    /// takes its turn with the same bytes where this did not, and must come to what it would have come to without it.
+    /// The fast path, for a handler whose replies are as long as their messages. Returns a function that turns any
+    /// number of whole messages, with what ends each, into their replies; the terminators must stay as they are. Where
+    /// the requests are not needed any more it changes the read buffer itself, otherwise a copy.
+    ///
+    /// Asked for before each read is answered, and only used where replies are framed as messages are and no length
+    /// stands before them. If the function returns false, [`Self::answer`] is called with the bytes as it left them, and
+    /// its replies must be those to the original bytes.
     fn in_place(&self) -> Option<InPlace> {
         None
     }
 
-    /// The peer has said its last: say what was held back.
+    /// The peer has ended its half of the stream: send what was held back.
     fn finish(&mut self, out: &mut Replies) {
         let _ = out;
     }
 }
 
-/// A service could not go on. The conversation ends with what this says; others do not notice.
+/// Why a handler could not go on. Its conversation ends as `service-failed`; others are not affected.
 #[derive(Debug)]
 pub struct ServiceError(pub Box<dyn Error + Send + Sync>);
 
 impl fmt::Display for ServiceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the service gave up: {}", self.0)
+        write!(f, "the service failed: {}", self.0)
     }
 }
 

@@ -63,5 +63,9 @@ pub use polling::keep_looking;
 pub use server::{Drained, EndpointConfig, Listening, OpenError, Server};
 
 #[cfg(doctest)]
+#[doc = include_str!("../../../docs/how-to-add-a-service.md")]
+struct HowToAddAService;
+
+#[cfg(doctest)]
 #[doc = include_str!("../../../docs/how-to-add-a-transport.md")]
 struct HowToAddATransport;

@@ -197,7 +197,7 @@ impl Server {
         self
     }
 
-    /// Runs services that run apart on this runtime, and has it watch the deadlines of conversations: it needs its
+    /// Runs spawned handlers on this runtime, and has it watch the deadlines of conversations: it needs its
     /// timers enabled, the workers then do not, and sleep more cheaply without.
     #[must_use]
     pub fn control_runtime(mut self, runtime: Handle) -> Self {

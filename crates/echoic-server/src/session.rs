@@ -409,7 +409,10 @@ impl Session {
         };
         let mut flow = ControlFlow::Continue(());
         if !run.is_empty() {
-            flow = handler.answer(run, replies);
+            flow = match handler.in_place() {
+                Some(transform) if replies.transform(run, transform) => ControlFlow::Continue(()),
+                _ => handler.answer(run, replies),
+            };
         }
         if flow == ControlFlow::Continue(()) {
             replies.silence(run.len());

@@ -144,7 +144,7 @@ impl Service for SwappingService {
     fn handler(&self, peer: &Peer) -> Handler {
         match self.0.handler(peer) {
             Handler::Inline(handler) => Handler::Inline(Box::new(Swapping(handler))),
-            apart @ Handler::Spawned(_) => apart,
+            spawned @ Handler::Spawned(_) => spawned,
         }
     }
 }
