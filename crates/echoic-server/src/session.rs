@@ -409,7 +409,7 @@ impl Session {
         };
         let mut flow = ControlFlow::Continue(());
         if !run.is_empty() {
-            flow = match handler.in_place() {
+            flow = match handler.in_place().filter(|_| !self.may_answer_in_place) {
                 Some(transform) if replies.transform(run, transform) => ControlFlow::Continue(()),
                 _ => handler.answer(run, replies),
             };
