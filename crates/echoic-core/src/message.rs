@@ -287,7 +287,7 @@ mod tests {
             if can {
                 for message in run.messages() {
                     singly.reply(&message, |out| {
-                        out.extend(message.body.to_ascii_uppercase())
+                        out.extend(message.body.to_ascii_uppercase());
                     });
                 }
             }

@@ -361,7 +361,7 @@ impl Acceptor {
                         .await;
                 }
                 Err(NotOpened { reason, link: None }) => {
-                    handshake::record(context.journal, opened, reason)
+                    handshake::record(context.journal, opened, reason);
                 }
             }
         };

@@ -46,9 +46,11 @@ impl Session {
         }
         let has_finished = matches!(&self.handler, ActiveHandler::Spawned(handler)
             if handler.finish == Finish::Done);
-        let finished = poll_fn(|cx| match has_finished {
-            true => Poll::Ready(Ok(())),
-            false => self.link.poll_finish(cx),
+        let finished = poll_fn(|cx| {
+            if has_finished {
+                return Poll::Ready(Ok(()));
+            }
+            self.link.poll_finish(cx)
         });
         let finish = self.timers.timeout(self.limits.linger_timeout, finished);
         let gone = match finish.await {

@@ -11,7 +11,7 @@ use echoic_core::{
     framing::ReplyTooLong,
     service::{Reply, ServiceError},
 };
-use echoic_recorder::{Clock, Journal, Paired};
+use echoic_recorder::{Clock, Journal, Paired, Pairing};
 use tokio::time::Instant;
 
 use super::{ActiveHandler, Phase, Received, Run, Session, Turn, socket_failed};
@@ -175,7 +175,7 @@ impl Session {
             ActiveHandler::Spawned(handler) => handler.pairing.as_ref(),
             ActiveHandler::Inline(_) => None,
         };
-        pairing.map_or(self.tally.produced, |pairing| pairing.recorded_bytes())
+        pairing.map_or(self.tally.produced, Pairing::recorded_bytes)
     }
 
     fn paired(&mut self) -> Option<(&mut SpawnedSession, PairedRecord<'_>)> {
@@ -195,7 +195,7 @@ impl Session {
 impl SpawnedSession {
     fn has_unfinished_reply(&self) -> bool {
         let pairing = self.pairing.as_ref();
-        pairing.is_some_and(echoic_recorder::Pairing::has_unfinished_reply)
+        pairing.is_some_and(Pairing::has_unfinished_reply)
     }
 }
 

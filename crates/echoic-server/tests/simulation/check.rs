@@ -377,7 +377,7 @@ fn told_truly(
             "no"
         ),
         CloseReason::ServiceClosed => {
-            must!(plan.serving == Serving::Greet && ending.unsent == 0, "no")
+            must!(plan.serving == Serving::Greet && ending.unsent == 0, "no");
         }
         CloseReason::MessageTooLong => must!(model.too_long && ending.unsent == 0, "no"),
         CloseReason::IdleTimeout => {

@@ -92,7 +92,7 @@ fn runs_pushed_without_a_receiver_are_discarded() {
     let (mut requests, _replies, receiver, _sender) = queues();
     drop(receiver);
     for _ in 0..9 {
-        requests.push(run(&[b'\n'; 65_536]));
+        requests.push(run(&vec![b'\n'; 65_536]));
         assert!(poll(|cx| requests.poll_ready(cx)).is_ready());
     }
     assert!(requests.0.lock().items.is_empty());
