@@ -1,17 +1,18 @@
-//! Which message got which reply, as far as one who calls can tell: what a record of a conversation keeps.
+//! The exchanges of a client, for its record: [`Pairing`] over what goes over the wire.
 //!
-//! Nothing is lost on the way: the requests joined are what was sent, the replies joined what came, byte for byte.
-//! Under declared framings the oldest message without a reply gets the next one. Where what came is a `chunk`, a read
-//! answers all that was sent before it. A datagram answers the oldest one that has been waiting for no more than
-//! [`DATAGRAM_WITHIN`]: one before it was lost, or its reply was.
+//! No bytes are lost: the requests joined are what was sent, the replies joined what was received. Under declared
+//! framings the oldest request without a reply gets the next one. Where replies are a `chunk`, a read answers all that
+//! was sent before it. A datagram answers the oldest request sent within the last second: one before it was lost, or its
+//! reply was.
 
-use std::{collections::VecDeque, mem, time::Duration};
+use std::time::Duration;
 
 use echoic_core::{
     endpoint::Shape,
     event::Outcome,
-    framing::{Framing, FramingPair, Span, Splitter},
+    framing::{Framing, FramingPair},
 };
+use echoic_recorder::{Divider, Paired, Pairing, PairingRules};
 use tokio::time::Instant;
 
 use crate::observer::WireEvent;
@@ -31,63 +32,33 @@ pub struct Exchanged<'a> {
     pub reply: &'a [u8],
 }
 
-/// Puts together what was sent and what came.
+/// The requests that a client sent, paired with the replies that it received.
 #[derive(Debug)]
 pub struct Exchanges {
     datagrams: bool,
-    sent: Side,
-    heard: Side,
-    /// Requests that wait for a reply, the oldest first.
-    waiting: VecDeque<Request>,
-    waiting_bytes: usize,
-    /// Requests after those that were told of without waiting for their replies, and have not had them yet.
-    alone: u64,
-    /// The last thing said has not been sent in full.
+    requests: Divider,
+    pairing: Pairing,
+    /// The last request was not sent in full.
     cut: bool,
 }
 
-#[derive(Debug)]
-struct Request {
-    at: Instant,
-    bytes: Vec<u8>,
-}
-
-/// One direction, divided.
-#[derive(Debug)]
-struct Side {
-    splitter: Splitter,
-    held: Vec<u8>,
-    held_at: Option<Instant>,
-}
-
-/// Bytes of requests that wait; those that come when there are more are told of at once, and get no reply.
-const WAITING_BYTES_MAX: usize = 1 << 20;
-
-/// The same as a number.
-const WAITING_MAX: usize = 4096;
-
-/// A message longer than this is told of in pieces.
+/// A message longer than this is recorded in pieces.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
-
-/// A datagram that came later than this after one that waits is rather the reply to a later one.
-const DATAGRAM_WITHIN: Duration = Duration::from_secs(1);
 
 impl Exchanges {
     /// At the start of a conversation.
-    pub fn new(shape: Shape, frames: FramingPair) -> Self {
+    pub fn new(shape: Shape, framing: FramingPair) -> Self {
+        let datagrams = shape == Shape::Datagrams;
         Self {
-            datagrams: shape == Shape::Datagrams,
-            sent: Side::new(frames.outbound),
-            heard: Side::new(frames.inbound),
-            waiting: VecDeque::new(),
-            waiting_bytes: 0,
-            alone: 0,
+            datagrams,
+            requests: Divider::new(framing.outbound, MESSAGE_BYTES_MAX),
+            pairing: Pairing::new(rules(datagrams, framing)),
             cut: false,
         }
     }
 
-    /// Something went over the wire: `tell` is called with each exchange that is complete by it.
-    pub fn happened(&mut self, happened: WireEvent<'_>, tell: &mut impl FnMut(Exchanged<'_>)) {
+    /// Takes what went over the wire: `record` is called with each exchange that is complete by it.
+    pub fn happened(&mut self, happened: WireEvent<'_>, record: &mut impl FnMut(Exchanged<'_>)) {
         match happened {
             WireEvent::Sent {
                 at,
@@ -95,182 +66,58 @@ impl Exchanges {
                 complete,
             } => {
                 self.cut = !complete;
-                for message in self.sent.divide(at, bytes, self.datagrams) {
-                    self.asked(at, message, tell);
+                for message in self.requests.divide(at, bytes, self.datagrams) {
+                    let record = &mut |paired: Paired<'_>| record(exchanged(&paired));
+                    self.pairing.request(at, 1, &message, record);
                 }
             }
             WireEvent::Received { at, bytes } => {
-                for message in self.heard.divide(at, bytes, self.datagrams) {
-                    self.answered(at, &message, tell);
-                }
+                let record = &mut |paired: Paired<'_>| record(exchanged(&paired));
+                self.pairing.reply(at, bytes, None, record);
             }
             WireEvent::HalfClosed { .. } => {}
-            WireEvent::FramingChanged(frames) => {
-                self.flush(tell);
-                self.sent = Side::new(frames.outbound);
-                self.heard = Side::new(frames.inbound);
+            WireEvent::FramingChanged(framing) => {
+                self.flush(record);
+                self.requests = Divider::new(framing.outbound, MESSAGE_BYTES_MAX);
+                self.pairing.set_rules(rules(self.datagrams, framing));
             }
         }
     }
 
-    /// The conversation is over: tells what is left.
-    pub fn finish(&mut self, tell: &mut impl FnMut(Exchanged<'_>)) {
-        self.flush(tell);
-        let last = self.waiting.len();
-        for (i, Request { at, bytes }) in self.waiting.drain(..).enumerate() {
-            tell(Exchanged {
-                at,
-                latency: Duration::ZERO,
-                outcome: if self.cut && i + 1 == last {
-                    Outcome::Unsent
-                } else {
-                    Outcome::Unanswered
-                },
-                request: &bytes,
-                reply: &[],
-            });
-        }
+    /// The conversation is over: records what is left.
+    pub fn finish(&mut self, record: &mut impl FnMut(Exchanged<'_>)) {
+        self.flush(record);
+        let record = &mut |paired: Paired<'_>| record(exchanged(&paired));
+        self.pairing.finish(self.cut, record);
     }
 
-    /// What has begun and not ended counts as it is.
-    fn flush(&mut self, tell: &mut impl FnMut(Exchanged<'_>)) {
-        if let Some((at, rest)) = self.sent.rest() {
-            self.asked(at, rest, tell);
+    /// Messages that have begun and not ended count as they are.
+    fn flush(&mut self, record: &mut impl FnMut(Exchanged<'_>)) {
+        let record = &mut |paired: Paired<'_>| record(exchanged(&paired));
+        if let Some((at, rest)) = self.requests.take_rest() {
+            self.pairing.request(at, 1, &rest, record);
         }
-        if let Some((at, rest)) = self.heard.rest() {
-            self.answered(at, &rest, tell);
-        }
-    }
-
-    fn asked(&mut self, at: Instant, bytes: Vec<u8>, tell: &mut impl FnMut(Exchanged<'_>)) {
-        let joins = self.sent.is_chunk() && !self.datagrams;
-        let room = self.waiting.len() < WAITING_MAX
-            && self.waiting_bytes + bytes.len() <= WAITING_BYTES_MAX;
-        match self.waiting.back_mut() {
-            // A turn: what is said before a reply comes.
-            Some(last) if joins && room => {
-                self.waiting_bytes += bytes.len();
-                last.bytes.extend_from_slice(&bytes);
-                last.at = at;
-            }
-            Some(_) if joins => {
-                for Request { at, bytes } in self.waiting.drain(..) {
-                    tell(silence(at, &bytes, Outcome::Ok));
-                }
-                self.waiting_bytes = bytes.len();
-                self.waiting.push_back(Request { at, bytes });
-            }
-            // In the order in which they were sent, so one that does not wait makes the next ones not wait either.
-            Some(_) if !room || self.alone > 0 => {
-                self.alone += 1;
-                tell(silence(at, &bytes, Outcome::Ok));
-            }
-            _ => {
-                self.waiting_bytes += bytes.len();
-                self.waiting.push_back(Request { at, bytes });
-            }
-        }
-    }
-
-    fn answered(&mut self, at: Instant, reply: &[u8], tell: &mut impl FnMut(Exchanged<'_>)) {
-        if self.datagrams {
-            self.give_up(at, tell);
-        }
-        let request = if self.heard.is_chunk() && !self.datagrams {
-            self.alone = 0;
-            let all = self.waiting.drain(..).reduce(|mut all, next| {
-                all.bytes.extend_from_slice(&next.bytes);
-                all.at = next.at;
-                all
-            });
-            self.waiting_bytes = 0;
-            all
-        } else {
-            self.next()
-        };
-        let (asked_at, request) = match request {
-            Some(Request { at, bytes }) => (at, bytes),
-            None => (at, Vec::new()),
-        };
-        tell(Exchanged {
-            at: asked_at,
-            latency: at.saturating_duration_since(asked_at),
-            outcome: Outcome::Ok,
-            request: &request,
-            reply,
-        });
-    }
-
-    fn next(&mut self) -> Option<Request> {
-        let next = self.waiting.pop_front();
-        match &next {
-            Some(request) => self.waiting_bytes -= request.bytes.len(),
-            None => self.alone = self.alone.saturating_sub(1),
-        }
-        next
-    }
-
-    /// Datagrams that have waited too long, where a later one may be meant.
-    fn give_up(&mut self, now: Instant, tell: &mut impl FnMut(Exchanged<'_>)) {
-        while let [first, _, ..] = self.waiting.make_contiguous()
-            && now.saturating_duration_since(first.at) > DATAGRAM_WITHIN
-        {
-            let Some(Request { at, bytes }) = self.next() else {
-                break;
-            };
-            tell(silence(at, &bytes, Outcome::Unanswered));
-        }
+        self.pairing.flush(record);
     }
 }
 
-fn silence(at: Instant, request: &[u8], outcome: Outcome) -> Exchanged<'_> {
+fn rules(datagrams: bool, framing: FramingPair) -> PairingRules {
+    PairingRules {
+        replies: framing.inbound,
+        reply_bytes_max: MESSAGE_BYTES_MAX,
+        joins_requests: framing.outbound == Framing::Chunk && !datagrams,
+        answers_all: framing.inbound == Framing::Chunk && !datagrams,
+        datagrams,
+    }
+}
+
+fn exchanged<'a>(paired: &Paired<'a>) -> Exchanged<'a> {
     Exchanged {
-        at,
-        latency: Duration::ZERO,
-        outcome,
-        request,
-        reply: &[],
-    }
-}
-
-impl Side {
-    fn new(framing: Framing) -> Self {
-        Self {
-            splitter: Splitter::new(framing, MESSAGE_BYTES_MAX),
-            held: Vec::new(),
-            held_at: None,
-        }
-    }
-
-    fn is_chunk(&self) -> bool {
-        self.splitter.framing() == Framing::Chunk
-    }
-
-    /// The messages that end in `bytes`, which follow what is held.
-    fn divide(&mut self, at: Instant, bytes: &[u8], whole: bool) -> Vec<Vec<u8>> {
-        if whole || self.is_chunk() {
-            return vec![bytes.to_vec()];
-        }
-        self.held.extend_from_slice(bytes);
-        let mut spans: Vec<Span> = Vec::new();
-        let split = self.splitter.split(&self.held, &mut spans);
-        let mut messages: Vec<_> = spans
-            .iter()
-            .map(|span| self.held[span.start as usize..span.end as usize].to_vec())
-            .collect();
-        self.held.drain(..split.consumed);
-        self.held_at = (!self.held.is_empty()).then_some(at);
-        if split.violation.is_some() {
-            messages.extend(self.rest().map(|(_, rest)| rest));
-        }
-        messages
-    }
-
-    /// What has begun and not ended, and begins anew.
-    fn rest(&mut self) -> Option<(Instant, Vec<u8>)> {
-        let at = self.held_at.take()?;
-        self.splitter = Splitter::new(self.splitter.framing(), MESSAGE_BYTES_MAX);
-        Some((at, mem::take(&mut self.held)))
+        at: paired.at,
+        latency: paired.latency,
+        outcome: paired.outcome,
+        request: paired.requests.raw(),
+        reply: paired.replies.bytes(),
     }
 }
 
@@ -374,18 +221,18 @@ mod tests {
 
     #[test]
     fn pending_requests_are_bounded_and_pairing_continues() {
-        let line = "x".repeat(WAITING_BYTES_MAX / 4 - 1) + "\n";
+        let line = "x".repeat((1 << 20) / 4 - 1) + "\n";
         let mut script = vec![(0, "said", line.as_str()); 6];
         script.extend([(1, "heard", "R\n"); 6]);
         script.extend([(2, "said", "last\n"), (3, "heard", "LAST\n")]);
         let told = exchanges(Shape::Stream, "line", &script);
         let alone: Vec<_> = told.iter().map(|seen| seen.3.is_empty()).collect();
-        assert_eq!(alone[..2], [true, true], "two found no room");
+        assert_eq!(alone[..2], [true, true], "the oldest two gave way");
         assert!(alone[2..].iter().all(|alone| !alone));
         let without: Vec<_> = told.iter().map(|seen| seen.2.is_empty()).collect();
         assert_eq!(
             without[2..],
-            [false, false, false, false, true, true, false]
+            [true, true, false, false, false, false, false]
         );
         assert_eq!(told.last(), Some(&seen(1, Outcome::Ok, "last\n", "LAST\n")));
     }

@@ -384,7 +384,7 @@ impl Batch {
         }
     }
 
-    /// Records one exchange whose sides are not a run: a greeting, an answer of a service apart, a message that
+    /// Records one exchange whose sides are not a run: a greeting, a late reply, a message that
     /// was never answered.
     pub fn exchange(&mut self, told: RunMeta, outcome: Outcome, request: &[u8], reply: &[u8]) {
         self.push(told, 1, outcome, request, reply, Slice::default());

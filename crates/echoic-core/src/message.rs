@@ -4,7 +4,12 @@
 //! sixteen pipelined lines cost one call, one write and one record. A run borrows from the read buffer, and `Replies`
 //! is one buffer that is reused, so that no message is allocated or copied.
 
-use crate::framing::{End, FramingPair, ReplyTooLong, Span};
+use std::mem;
+
+use crate::{
+    framing::{End, FramingPair, ReplyTooLong, Span},
+    service::{InPlace, Reply},
+};
 
 /// The messages that one read completed, in order.
 #[derive(Clone, Copy, Debug)]
@@ -94,6 +99,11 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Where its messages are in the buffer it points into.
+    pub fn spans(&self) -> &'a [Span] {
+        self.spans
+    }
+
     /// Returns the length of each message, with header and terminator.
     pub fn lengths(&self) -> impl Iterator<Item = u32> + use<'a> {
         self.spans.iter().map(|span| span.end - span.start)
@@ -119,6 +129,29 @@ impl Replies {
         self.too_long = None;
     }
 
+    /// Replies that are on the wire already: `lengths` divides `bytes`; without any they answer no message.
+    pub fn set(&mut self, bytes: &[u8], lengths: impl IntoIterator<Item = u32>) {
+        self.clear(FramingPair::default());
+        self.bytes.extend_from_slice(bytes);
+        let ends = lengths.into_iter().scan(0, |end, length| {
+            *end += length;
+            Some(*end)
+        });
+        self.ends.extend(ends);
+    }
+
+    /// Takes the replies out, for a queue; none if there are none.
+    pub(crate) fn take(&mut self) -> Option<Reply> {
+        let lengths: Vec<u32> = self.lengths().collect();
+        self.ends.clear();
+        self.too_long = None;
+        let bytes = mem::take(&mut self.bytes);
+        (!lengths.is_empty() || !bytes.is_empty()).then_some(Reply::Bytes {
+            bytes,
+            lengths: Some(lengths),
+        })
+    }
+
     /// Adds the reply to `message`: `write` appends its body. The reply ends like its message: it copies the
     /// terminator, and a last line without one gets a reply without one.
     ///
@@ -141,25 +174,25 @@ impl Replies {
         }
     }
 
-    /// Answers all messages of `run` by one `write`, which is handed them as they came, terminators and all, and appends
-    /// as many bytes as those. For a service whose replies are as long as their messages, and which would leave the
-    /// terminator as it is. Says whether it was done: not where a length stands before a message, or the framings differ.
-    pub fn reply_in_place(
-        &mut self,
-        run: &Run<'_>,
-        write: impl FnOnce(&[u8], &mut Vec<u8>),
-    ) -> bool {
+    /// Answers all messages of `run` at once: copies them and has `transform` change the copy
+    /// ([`InlineHandler::in_place`](crate::service::InlineHandler::in_place)). Returns false, and leaves nothing, if it
+    /// did not; also where a length stands before a message, or the framings differ.
+    pub fn transform(&mut self, run: &Run<'_>, transform: InPlace) -> bool {
         let FramingPair { inbound, outbound } = self.framing;
         if inbound != outbound || inbound.has_length() || !self.ends.is_empty() {
             return false;
         }
-        let mut end = self.bytes.len();
-        write(run.raw(), &mut self.bytes);
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(run.raw());
+        if !transform(&mut self.bytes[start..]) {
+            self.bytes.truncate(start);
+            return false;
+        }
+        let mut end = start as u32;
         self.ends.extend(run.lengths().map(|len| {
-            end += len as usize;
-            end as u32
+            end += len;
+            end
         }));
-        debug_assert_eq!(end, self.bytes.len(), "replies as long as their messages");
         true
     }
 
@@ -229,8 +262,11 @@ mod tests {
     use crate::framing::{Framing, Splitter};
 
     #[test]
-    fn replies_in_place_equal_replies_one_by_one() {
-        let upper = |raw: &[u8], out: &mut Vec<u8>| out.extend(raw.to_ascii_uppercase());
+    fn transformed_replies_equal_replies_one_by_one() {
+        let upper: InPlace = |bytes| {
+            bytes.make_ascii_uppercase();
+            true
+        };
         let framing: [(&str, &[u8], bool); 5] = [
             ("line", b"ab\n\ncd\n", true),
             ("crlf", b"ab\r\n\r\nc\nd\r\n", true),
@@ -246,14 +282,19 @@ mod tests {
             let (mut at_once, mut singly) = (Replies::default(), Replies::default());
             at_once.clear(framing);
             singly.clear(framing);
-            assert_eq!(at_once.reply_in_place(&run, upper), can, "{frame}");
+            assert_eq!(at_once.transform(&run, upper), can, "{frame}");
             if can {
                 for message in run.messages() {
-                    singly.reply(&message, |out| upper(message.body, out));
+                    singly.reply(&message, |out| {
+                        out.extend(message.body.to_ascii_uppercase());
+                    });
                 }
             }
             assert_eq!(at_once.bytes(), singly.bytes(), "{frame}");
             assert!(at_once.lengths().eq(singly.lengths()), "{frame}");
+            at_once.clear(framing);
+            assert!(!at_once.transform(&run, |_| false), "{frame}");
+            assert!(at_once.bytes().is_empty(), "{frame}");
         }
     }
 

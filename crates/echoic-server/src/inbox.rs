@@ -113,8 +113,8 @@ impl Inbox {
         }))
     }
 
-    /// Keeps the unfinished message that `reading` ends with, from `consumed` on.
-    pub(crate) fn keep(&mut self, reading: Reading<'_>, consumed: usize) {
+    /// Holds the unfinished message that `reading` ends with, from `consumed` on.
+    pub(crate) fn hold(&mut self, reading: Reading<'_>, consumed: usize) {
         self.reads = if consumed == 0 { reading.reads } else { 1 };
         self.unfinished = match reading.bytes {
             Lying::Own(mut own) => {

@@ -36,7 +36,6 @@
 //! ```
 
 mod accept;
-mod apart;
 #[cfg(test)]
 #[path = "../../echoic-recorder/tests/common/mod.rs"]
 mod common;
@@ -52,6 +51,7 @@ mod session;
 #[path = "../tests/simulation/mod.rs"]
 mod simulation;
 mod sources;
+mod spawned;
 mod tally;
 mod timers;
 mod wait;
@@ -61,6 +61,10 @@ pub use datagrams::DatagramCounts;
 pub use datagrams::check_breaker;
 pub use polling::keep_polling;
 pub use server::{Drained, EndpointConfig, Listening, OpenError, Server};
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/how-to-add-a-service.md")]
+struct HowToAddAService;
 
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/how-to-add-a-transport.md")]

@@ -1,14 +1,15 @@
-//! The way of a message. This is the file to read first.
+//! A conversation: the way of a message.
 //!
-//! One task a conversation, one function a message ([`Session::poll_receive`]): read, divide, answer, send, record.
-//! For an inline service that is one go without waiting, allocating or locking anything another worker wants; what
-//! cannot be done in one go (a reply the peer does not take, a service apart, a store that is behind) is kept in the
-//! conversation and taken up at its next turn.
+//! One task a conversation, one function a message ([`Session::poll_receive`]): read, divide, answer, send, record. For
+//! an inline handler that is one step without waiting, allocating or locking anything that another worker wants. What
+//! cannot be done in one step (a reply that the peer does not take, a spawned handler, a store that is behind) is held in
+//! the conversation until its next turn.
 //!
-//! While a reply is unsent nothing more is heard: that is the whole of back-pressure, since the peer's window fills
-//! and the peer waits. A peer that never reads is ended after `--write-timeout`.
+//! While a reply is unsent nothing more is read: that is all of back-pressure, since the peer's window fills and the peer
+//! waits. A peer that never reads is closed after `--write-timeout`.
 //!
-//! Beside it: [`waiting`], what has to be waited for in between; [`spawned`], services apart; [`closing`], the end.
+//! Beside it: [`waiting`], what has to be waited for in between; [`spawned`], the replies of spawned handlers;
+//! [`closing`], the end.
 
 mod closing;
 mod spawned;
@@ -28,7 +29,7 @@ use std::{
 
 use echoic_core::{
     ending::CloseReason,
-    event::{ConversationId, Marked, Opened, Outcome, RunMeta},
+    event::{ConversationId, Marked, Opened, RunMeta},
     framing::{Counted, FramingPair, ReplyTooLong, Span, Split, Splitter, Violation},
     limits::Limits,
     message::{Replies, Run},
@@ -38,13 +39,14 @@ use echoic_recorder::{Clock, Journal};
 use echoic_wire::Link;
 use tokio::{runtime::Handle, task::coop::has_budget_remaining, time::Instant};
 
+use self::waiting::{Clocks, Hold};
 use crate::{
-    apart::{Pending, SpawnedSession},
     drain::{Drain, look_once_more},
     inbox::{Inbox, Reading, Scratch},
     outbox::Outbox,
     polling::note_read,
     sources::SourcePermit,
+    spawned::SpawnedSession,
     tally::Tally,
     timers::Timers,
     wait::Wait,
@@ -54,18 +56,19 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// What is still heard after the stop signal if the peer goes on and on, in bytes: more than a kernel has received for
-/// one connection unless told otherwise (Linux: `tcp_rmem`, 6 MiB).
+/// Bytes read after the stop signal from a peer that goes on sending: more than a kernel holds for one connection by
+/// default (Linux: `tcp_rmem`, 6 MiB).
 const DRAIN_BYTES_MAX: u64 = 8 << 20;
 
-/// One conversation, from its opening to its ending.
+/// One conversation, from its opening to its end.
 pub(crate) struct Session {
     conversation: ConversationId,
+    phase: Phase,
     link: Link,
     handler: ActiveHandler,
     splitter: Splitter,
-    frames: FramingPair,
-    /// Nothing has to know what was heard beside the service: neither the record nor a pace.
+    framing: FramingPair,
+    /// Requests may be overwritten: neither the record nor a rate limit looks at them.
     may_answer_in_place: bool,
     inbox: Inbox,
     outbox: Outbox,
@@ -79,42 +82,61 @@ pub(crate) struct Session {
     drain: Drain,
     clock: Clock,
     tally: Tally,
-    /// When the peer was last heard, and last took something it was sent.
-    received_at: Instant,
-    sent_at: Instant,
-    /// What waits for the record with strict durability, as an epoch and the offset in all that was said up to which
-    /// it lets go; and up to which offset all is kept.
-    awaited: Option<(u64, u64)>,
-    kept: u64,
-    /// Since when a message has been unfinished, not counting the time in which we did not listen.
-    message_since: Option<Instant>,
-    /// Since when we have not been listening: a reply is unsent, or the service or the record is behind.
-    read_paused_since: Option<Instant>,
-    half_closed: bool,
-    /// The peer ended its stream inside a message.
-    incomplete: bool,
-    /// What had been received when the stop signal was seen.
-    draining_from: Option<u64>,
-    /// All that the kernel had received by then has been heard.
-    input_drained: bool,
-    /// Something moved since the task last slept.
-    busy: bool,
-    /// Whose turn it is, where the service and the peer both have something: neither may starve the other.
-    receive_first: bool,
-    /// How it ends, once that is known.
-    reason: Option<CloseReason>,
+    clocks: Clocks,
+    hold: Hold,
 }
 
-/// One read, as the steps that follow it need to know it.
+/// How far a conversation is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Both sides may send.
+    Open,
+    /// The stop signal was seen when `from` bytes had been received; what the kernel holds is still read.
+    Draining { from: u64 },
+    /// All that had arrived at the stop signal is read; nothing more is.
+    InputDrained,
+    /// The peer ended its half of the stream; inside a message if `incomplete`.
+    HalfClosed { incomplete: bool },
+    /// It ends for this reason.
+    Closing(CloseReason),
+}
+
+impl Phase {
+    /// Whether nothing more is read for the handler.
+    fn input_is_over(self) -> bool {
+        !matches!(self, Self::Open | Self::Draining { .. })
+    }
+
+    fn is_draining(self) -> bool {
+        matches!(self, Self::Draining { .. })
+    }
+
+    /// The reason once the peer has ended its half and everything is answered.
+    fn peer_closed(self) -> CloseReason {
+        match self {
+            Self::HalfClosed { incomplete: true } => CloseReason::Incomplete,
+            _ => CloseReason::PeerClosed,
+        }
+    }
+
+    fn reason(self) -> Option<CloseReason> {
+        match self {
+            Self::Closing(reason) => Some(reason),
+            _ => None,
+        }
+    }
+}
+
+/// One read, as the steps that follow it need it.
 struct Received {
     at: Instant,
     /// Reads that its first message took.
     reads: u32,
     /// It was the end of the peer's stream.
     ended: bool,
-    /// It was more than its source may say in a second.
+    /// Its source sent more than its rate limit allows.
     too_fast: bool,
-    /// Bytes said before the replies to it.
+    /// Bytes produced before the replies to it.
     reply_offset: u64,
 }
 
@@ -123,31 +145,31 @@ enum ActiveHandler {
     Spawned(Box<SpawnedSession>),
 }
 
-/// What all conversations that have ended have come to.
+/// Totals over all conversations that have ended.
 #[derive(Debug, Default)]
 pub(crate) struct Totals {
     /// Their exchanges.
     pub(crate) served: AtomicU64,
-    /// Those among them that were cut before they were done.
+    /// Conversations that were cut at the drain deadline.
     pub(crate) cut: AtomicU64,
 }
 
-/// What a conversation is given to live on.
+/// What a conversation shares with others, or is given by the acceptor.
 pub(crate) struct SessionContext {
     pub(crate) limits: Arc<Limits>,
     pub(crate) drain: Drain,
     pub(crate) journal: Journal,
     pub(crate) permit: Option<SourcePermit>,
     pub(crate) totals: Arc<Totals>,
-    /// Where services that run apart run, and deadlines are watched.
+    /// The runtime of spawned handlers and of timers.
     pub(crate) control: Handle,
 }
 
-/// The outcome of one turn: go on, or how it ends.
+/// The outcome of one turn: go on, or end for a reason.
 type Turn = ControlFlow<CloseReason>;
 
 impl Session {
-    /// In a box, which is moved where the conversation itself would be copied, and held twice by the futures around it.
+    /// In a box: moving the session itself would copy it, and the futures around it would hold it twice.
     pub(crate) fn new(
         link: Link,
         handler: Handler,
@@ -166,25 +188,27 @@ impl Session {
         let clock = Clock::start();
         let (now, timers) = (Instant::now(), Timers::of(&control));
         journal.opened(opened);
-        let FramingPair { inbound, outbound } = peer.framing;
+        let framing = peer.framing;
+        let is_recorded = journal.is_active();
         let has_pace = permit.as_ref().is_some_and(SourcePermit::has_pace);
+        let is_transformable = framing.inbound == framing.outbound && !framing.inbound.has_length();
         Box::new(Self {
             conversation: peer.conversation,
+            phase: Phase::Open,
             link,
             totals,
             handler: match handler {
                 Handler::Inline(handler) => ActiveHandler::Inline(handler),
-                Handler::Spawned(handler) => {
-                    let handler = SpawnedSession::start(handler, &control, peer.framing);
-                    ActiveHandler::Spawned(Box::new(handler))
-                }
+                Handler::Spawned(handler) => ActiveHandler::Spawned(SpawnedSession::start(
+                    handler,
+                    &control,
+                    limits.linger_timeout,
+                    is_recorded.then_some(framing),
+                )),
             },
-            splitter: Splitter::new(peer.framing.inbound, limits.message_bytes_max),
-            frames: peer.framing,
-            may_answer_in_place: inbound == outbound
-                && !inbound.has_length()
-                && !journal.is_active()
-                && !has_pace,
+            splitter: Splitter::new(framing.inbound, limits.message_bytes_max),
+            framing,
+            may_answer_in_place: is_transformable && !is_recorded && !has_pace,
             inbox: Inbox::default(),
             outbox: Outbox::default(),
             journal,
@@ -195,34 +219,23 @@ impl Session {
             drain,
             clock,
             tally: Tally::default(),
-            received_at: now,
-            sent_at: now,
-            awaited: None,
-            kept: 0,
-            message_since: None,
-            read_paused_since: None,
-            half_closed: false,
-            incomplete: false,
-            draining_from: None,
-            input_drained: false,
-            busy: true,
-            receive_first: true,
-            reason: None,
+            clocks: Clocks::start(now),
+            hold: Hold::default(),
         })
     }
 
-    /// Talks until there is a reason to stop, then parts in order.
+    /// Serves the conversation until there is a reason to end it, then closes it in order.
     pub(crate) async fn run(mut self: Box<Self>) {
-        let reason = self.talk().await;
-        self.part(reason).await;
+        let reason = self.serve().await;
+        self.close(reason).await;
     }
 
-    /// Parts at once: there are too many, or it may not call.
+    /// Closes the connection at once, in order: there are too many, or the peer is not allowed.
     pub(crate) async fn reject(mut self: Box<Self>, reason: CloseReason) {
-        self.part(reason).await;
+        self.close(reason).await;
     }
 
-    /// A voice for those who are turned away.
+    /// Returns a handler for connections that are rejected.
     pub(crate) fn silent_handler() -> Box<dyn InlineHandler> {
         struct SilentHandler;
         impl InlineHandler for SilentHandler {
@@ -233,15 +246,16 @@ impl Session {
         Box::new(SilentHandler)
     }
 
-    async fn talk(&mut self) -> CloseReason {
+    async fn serve(&mut self) -> CloseReason {
         let mut turn = poll_fn(|cx| Poll::Ready(self.open(cx))).await;
         loop {
             match turn {
                 ControlFlow::Continue(())
-                    if self.drain.has_started() && self.draining_from.is_none() =>
+                    if self.drain.has_started() && self.phase == Phase::Open =>
                 {
-                    self.draining_from = Some(self.tally.received);
-                    // What the kernel has already received shall be heard.
+                    let from = self.tally.received;
+                    self.phase = Phase::Draining { from };
+                    // What the kernel has already received is still to be read.
                     look_once_more().await;
                 }
                 ControlFlow::Continue(()) => {}
@@ -251,21 +265,22 @@ impl Session {
         }
     }
 
-    /// Whatever comes first: sending what is unsent, hearing the service, hearing the peer, or a bell.
+    /// Does what is ready first: sends what is unsent, takes replies of a spawned handler, reads, or wakes for a deadline
+    /// or the stop signal.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
-        let moved = match (self.poll_send(cx), &self.handler) {
+        let progress = match (self.poll_send(cx), &self.handler) {
             (Poll::Ready(turn), _) => Poll::Ready(turn),
             (Poll::Pending, ActiveHandler::Inline(_)) => self.poll_receive(cx),
             (Poll::Pending, ActiveHandler::Spawned(_)) => self.poll_receive_or_handler_output(cx),
         };
-        if moved.is_pending() {
+        if progress.is_pending() {
             return self.poll_wakeup(cx);
         }
-        self.busy = true;
-        moved
+        self.wait.has_progressed = true;
+        progress
     }
 
-    /// The way of a message: bytes, messages, replies, bytes, record.
+    /// The way of a message: read, divide, answer, send, record.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         let new_max = ready!(self.poll_may_receive(cx));
         SCRATCH.with_borrow_mut(
@@ -278,87 +293,84 @@ impl Session {
                 let mut reading = match read {
                     Poll::Ready(Ok(reading)) => reading,
                     Poll::Ready(Err(error)) => {
-                        return Poll::Ready(ControlFlow::Break(broken(&error)));
+                        return Poll::Ready(ControlFlow::Break(socket_failed(&error)));
                     }
                     Poll::Pending => {
                         self.nothing_received(cx);
                         return Poll::Pending;
                     }
                 };
-                let mut heard = self.hear(&reading);
+                let mut received = self.note_received(&reading);
                 if let Some(split) = self.answer_in_place(&mut reading) {
-                    let sent = self.say(cx, &reading.bytes()[..split.consumed]);
-                    self.inbox.keep(reading, split.consumed);
-                    return Poll::Ready(self.judge(
-                        &heard,
-                        &split,
-                        Ok(ControlFlow::Continue(())),
-                        sent,
-                    ));
+                    let sent = self.send(cx, &reading.bytes()[..split.consumed]);
+                    self.inbox.hold(reading, split.consumed);
+                    let answered = Ok(ControlFlow::Continue(()));
+                    return Poll::Ready(self.judge(&received, &split, answered, sent));
                 }
-                let split = self.split(&reading, spans);
-                heard.too_fast = !self.keep_pace(&heard, reading.new, spans);
+                let split = self.divide(&reading, spans);
+                received.too_fast = !self.keep_pace(&received, reading.new, spans);
                 let run = Run::new(reading.bytes(), spans, self.tally.messages);
-                let then = self.answer(&run, &heard, replies);
-                let sent = self.say(cx, replies.bytes());
-                self.record(&run, replies, &heard);
-                self.inbox.keep(reading, split.consumed);
-                let said = replies.too_long().map_or(Ok(then), Err);
-                Poll::Ready(self.judge(&heard, &split, said, sent))
+                let flow = self.answer(&run, &received, replies);
+                let sent = self.send(cx, replies.bytes());
+                self.record(&run, replies, &received);
+                self.inbox.hold(reading, split.consumed);
+                let answered = replies.too_long().map_or(Ok(flow), Err);
+                Poll::Ready(self.judge(&received, &split, answered, sent))
             },
         )
     }
 
-    /// Nothing has come. After the stop signal that was all, unless it is only this task's turn that is used up.
+    /// Nothing is there to read. After the stop signal that was all, unless only this task's turn is used up.
     fn nothing_received(&mut self, cx: &Context<'_>) {
-        if self.draining_from.is_none() {
+        if !self.phase.is_draining() {
             return;
         }
         if !has_budget_remaining() {
             cx.waker().wake_by_ref();
             return;
         }
-        self.input_drained = true;
+        self.phase = Phase::InputDrained;
         if let ActiveHandler::Spawned(handler) = &mut self.handler {
-            handler.close_input();
+            handler.finish_input();
         }
     }
 
-    fn hear(&mut self, reading: &Reading<'_>) -> Received {
+    fn note_received(&mut self, reading: &Reading<'_>) -> Received {
         self.tally.received += reading.new as u64;
         note_read();
-        self.received_at = Instant::now();
+        self.clocks.received_at = Instant::now();
         Received {
-            at: self.received_at,
+            at: self.clocks.received_at,
             reads: reading.reads,
             ended: reading.new == 0,
             too_fast: false,
-            reply_offset: self.tally.said,
+            reply_offset: self.tally.produced,
         }
     }
 
-    fn split(&mut self, reading: &Reading<'_>, spans: &mut Vec<Span>) -> Split {
+    fn divide(&mut self, reading: &Reading<'_>, spans: &mut Vec<Span>) -> Split {
         spans.clear();
         if reading.new > 0 {
             return self.splitter.split(reading.bytes(), spans);
         }
-        self.incomplete = self.splitter.finish(reading.bytes(), spans);
+        let incomplete = self.splitter.finish(reading.bytes(), spans);
+        self.phase = Phase::HalfClosed { incomplete };
         Split {
             consumed: reading.bytes().len(),
             violation: None,
         }
     }
 
-    /// Leaves of the messages those that keep to the pace of their source; whether all did.
-    fn keep_pace(&self, heard: &Received, bytes: usize, spans: &mut Vec<Span>) -> bool {
+    /// Removes the messages beyond the rate limit of the source; returns whether there were none.
+    fn keep_pace(&self, received: &Received, bytes: usize, spans: &mut Vec<Span>) -> bool {
         match &self.permit {
-            Some(permit) => permit.keep_pace(heard.at, bytes, spans),
+            Some(permit) => permit.keep_pace(received.at, bytes, spans),
             None => true,
         }
     }
 
-    /// The short way to the replies: they come to lie where the messages were, and nobody looks at each. None where
-    /// somebody has to, or the service cannot.
+    /// Fast path: turns the messages into their replies in the read buffer. `None` if the handler cannot, or if the
+    /// requests are still needed.
     fn answer_in_place(&mut self, reading: &mut Reading<'_>) -> Option<Split> {
         let ActiveHandler::Inline(handler) = &self.handler else {
             return None;
@@ -366,10 +378,10 @@ impl Session {
         if !self.may_answer_in_place || reading.new == 0 {
             return None;
         }
-        let answer = handler.in_place()?;
+        let transform = handler.in_place()?;
         let mut splitter = self.splitter.clone();
         let Counted { messages, consumed } = splitter.count(reading.bytes())?;
-        if !answer(&mut reading.bytes_mut()[..consumed]) {
+        if !transform(&mut reading.bytes_mut()[..consumed]) {
             return None;
         }
         self.splitter = splitter;
@@ -381,41 +393,39 @@ impl Session {
         })
     }
 
-    /// The service's turn. One that runs apart only takes note here; what it says comes by [`Self::poll_handler_output`].
+    /// Has the handler answer. A spawned one only takes the requests here; its replies come by
+    /// [`Self::poll_receive_or_handler_output`].
     fn answer(
         &mut self,
         run: &Run<'_>,
-        heard: &Received,
+        received: &Received,
         replies: &mut Replies,
     ) -> ControlFlow<()> {
-        replies.clear(self.frames);
+        replies.clear(self.framing);
         self.tally.messages += run.len() as u64;
-        match &mut self.handler {
-            ActiveHandler::Inline(handler) => {
-                let mut then = ControlFlow::Continue(());
-                if !run.is_empty() {
-                    then = handler.answer(run, replies);
-                }
-                if then == ControlFlow::Continue(()) {
-                    replies.fill_empty(run.len());
-                    if heard.ended {
-                        handler.finish(replies);
-                    }
-                }
-                then
-            }
-            ActiveHandler::Spawned(handler) => {
-                for silent in handler.hear(run, heard.at, heard.reads) {
-                    self.record_one(Some(&silent), Outcome::Ok, &[], self.tally.said);
-                }
-                ControlFlow::Continue(())
+        let ActiveHandler::Inline(handler) = &mut self.handler else {
+            self.push_requests(run, received);
+            return ControlFlow::Continue(());
+        };
+        let mut flow = ControlFlow::Continue(());
+        if !run.is_empty() {
+            flow = match handler.in_place().filter(|_| !self.may_answer_in_place) {
+                Some(transform) if replies.transform(run, transform) => ControlFlow::Continue(()),
+                _ => handler.answer(run, replies),
+            };
+        }
+        if flow == ControlFlow::Continue(()) {
+            replies.fill_empty(run.len());
+            if received.ended {
+                handler.finish(replies);
             }
         }
+        flow
     }
 
-    /// Sends what the kernel takes now; the rest waits in the outbox, and all of it if it must be kept first.
-    fn say(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<()> {
-        self.tally.said += bytes.len() as u64;
+    /// Sends what the kernel takes now. The rest waits in the outbox, and all of it if it must be committed first.
+    fn send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<()> {
+        self.tally.produced += bytes.len() as u64;
         let mut rest = bytes;
         if self.outbox.is_empty()
             && !rest.is_empty()
@@ -428,28 +438,28 @@ impl Session {
         }
         if !rest.is_empty() {
             if self.outbox.is_empty() {
-                self.sent_at = Instant::now();
+                self.clocks.sent_at = Instant::now();
             }
             self.outbox.push(rest);
         }
         Ok(())
     }
 
-    fn record(&mut self, run: &Run<'_>, replies: &Replies, heard: &Received) {
+    fn record(&mut self, run: &Run<'_>, replies: &Replies, received: &Received) {
         if matches!(self.handler, ActiveHandler::Spawned(_)) {
-            return;
+            return; // recorded when it is answered
         }
         let exchanges = replies.exchanges(run);
         if self.journal.is_active() && exchanges > 0 {
-            let told = RunMeta {
+            let meta = RunMeta {
                 conversation: self.conversation,
                 n: self.tally.exchanges + 1,
-                at: self.clock.wall(heard.at),
-                latency_ns: heard.at.elapsed().as_nanos() as u64,
-                reads: heard.reads,
-                reply_offset: heard.reply_offset,
+                at: self.clock.wall(received.at),
+                latency_ns: received.at.elapsed().as_nanos() as u64,
+                reads: received.reads,
+                reply_offset: received.reply_offset,
             };
-            self.journal.run(told, run, replies);
+            self.journal.run(meta, run, replies);
         }
         self.tally.exchanges += exchanges;
     }
@@ -457,92 +467,82 @@ impl Session {
     /// What follows from a read beside its replies: an end, a limit, a deadline.
     fn judge(
         &mut self,
-        heard: &Received,
+        received: &Received,
         split: &Split,
-        then: Result<ControlFlow<()>, ReplyTooLong>,
+        answered: Result<ControlFlow<()>, ReplyTooLong>,
         sent: io::Result<()>,
     ) -> Turn {
-        match (sent, then) {
-            (Err(error), _) => return ControlFlow::Break(broken(&error)),
+        match (sent, answered) {
+            (Err(error), _) => return ControlFlow::Break(socket_failed(&error)),
             (_, Err(ReplyTooLong { .. })) => return ControlFlow::Break(CloseReason::ReplyTooLong),
             (_, Ok(ControlFlow::Break(()))) => {
                 return ControlFlow::Break(CloseReason::ServiceClosed);
             }
             (_, Ok(ControlFlow::Continue(()))) => {}
         }
-        if heard.too_fast {
+        if received.too_fast {
             return ControlFlow::Break(CloseReason::RateLimited);
         }
-        if heard.ended {
-            return self.peer_finished(heard.at);
+        if received.ended {
+            return self.peer_finished(received.at);
         }
         match split.violation {
             Some(Violation::TooLong) => return ControlFlow::Break(CloseReason::MessageTooLong),
             Some(Violation::Malformed) => return ControlFlow::Break(CloseReason::Malformed),
             None => {}
         }
-        self.message_since = match self.message_since {
+        let since = &mut self.clocks.message_since;
+        *since = match *since {
             _ if self.inbox.is_empty() => None,
             Some(since) if split.consumed == 0 => Some(since),
-            _ => Some(heard.at),
+            _ => Some(received.at),
         };
-        if self
-            .message_since
-            .is_some_and(|since| heard.at >= since + self.limits.message_timeout)
-        {
+        if since.is_some_and(|since| received.at >= since + self.limits.message_timeout) {
             return ControlFlow::Break(CloseReason::MessageTimeout);
         }
-        self.input_drained |= self
-            .draining_from
-            .is_some_and(|from| self.tally.received - from > DRAIN_BYTES_MAX);
+        if let Phase::Draining { from } = self.phase
+            && self.tally.received - from > DRAIN_BYTES_MAX
+        {
+            self.phase = Phase::InputDrained;
+        }
         ControlFlow::Continue(())
     }
 
-    /// The peer has ended its half. All it said is answered by now, unless the service runs apart.
+    /// The peer has ended its half. All it sent is answered, unless the handler is spawned.
     fn peer_finished(&mut self, at: Instant) -> Turn {
-        self.half_closed = true;
-        self.message_since = None; // what was unfinished was its last message
-        let apart = matches!(self.handler, ActiveHandler::Spawned(_));
-        if apart || !self.outbox.is_empty() {
+        self.clocks.message_since = None; // what was unfinished was its last message
+        let is_spawned = matches!(self.handler, ActiveHandler::Spawned(_));
+        if is_spawned || !self.outbox.is_empty() {
             let received = self.tally.received;
-            self.journal
-                .mark(self.clock.wall(at), Marked::HalfClosed { received });
+            let half_closed = Marked::HalfClosed { received };
+            self.journal.mark(self.clock.wall(at), half_closed);
         }
-        if apart {
+        if is_spawned {
             ControlFlow::Continue(())
         } else {
-            ControlFlow::Break(self.closed())
+            ControlFlow::Break(self.phase.peer_closed())
         }
     }
 
-    /// How a conversation ends whose peer has ended its half.
-    fn closed(&self) -> CloseReason {
-        if self.incomplete {
-            CloseReason::Incomplete
-        } else {
-            CloseReason::PeerClosed
-        }
-    }
-
-    /// Lets the service speak first.
+    /// Lets an inline handler send first.
     fn open(&mut self, cx: &mut Context<'_>) -> Turn {
         SCRATCH.with_borrow_mut(|Scratch { replies, .. }| {
-            replies.clear(self.frames);
-            let then = match &mut self.handler {
+            replies.clear(self.framing);
+            let flow = match &mut self.handler {
                 ActiveHandler::Inline(handler) => handler.open(replies),
                 ActiveHandler::Spawned(_) => ControlFlow::Continue(()),
             };
             let opened = Received {
-                at: self.received_at,
+                at: self.clocks.received_at,
                 reads: 0,
                 ended: false,
                 too_fast: false,
                 reply_offset: 0,
             };
-            let sent = self.say(cx, replies.bytes());
+            let sent = self.send(cx, replies.bytes());
             self.record(&Run::new(&[], &[], 0), replies, &opened);
-            match (sent, then) {
-                (Err(error), _) => ControlFlow::Break(broken(&error)),
+            match (sent, flow) {
+                (Err(error), _) => ControlFlow::Break(socket_failed(&error)),
                 (Ok(()), ControlFlow::Break(())) => ControlFlow::Break(CloseReason::ServiceClosed),
                 (Ok(()), ControlFlow::Continue(())) => ControlFlow::Continue(()),
             }
@@ -551,15 +551,10 @@ impl Session {
 }
 
 impl Drop for Session {
-    /// However it came to this, by parting in order, by a panic, or by being cut: the ending is told.
+    /// Records the end, however it came: in order, by a panic, or because the task was aborted.
     fn drop(&mut self) {
-        let ending = self.tally.ending(self.reason);
-        if let ActiveHandler::Spawned(handler) = &mut self.handler {
-            let unanswered: Vec<Pending> = std::iter::from_fn(|| handler.pop()).collect();
-            for message in &unanswered {
-                self.record_one(Some(message), Outcome::Unanswered, &[], self.tally.said);
-            }
-        }
+        let ending = self.tally.ending(self.phase.reason());
+        self.close_handler(ending.reason);
         self.totals
             .served
             .fetch_add(self.tally.exchanges, Ordering::Relaxed);
@@ -571,8 +566,8 @@ impl Drop for Session {
     }
 }
 
-/// How a conversation ends whose socket failed.
-fn broken(error: &io::Error) -> CloseReason {
+/// The reason of a conversation whose socket failed.
+fn socket_failed(error: &io::Error) -> CloseReason {
     match error.kind() {
         io::ErrorKind::ConnectionReset
         | io::ErrorKind::BrokenPipe

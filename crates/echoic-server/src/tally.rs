@@ -10,7 +10,7 @@ pub(crate) struct Tally {
     /// Bytes read from the socket.
     pub(crate) received: u64,
     /// Bytes of replies that the handler produced.
-    pub(crate) said: u64,
+    pub(crate) produced: u64,
     /// Bytes the kernel took.
     pub(crate) sent: u64,
     /// Bytes dropped by the lingering close.
@@ -30,7 +30,7 @@ impl Tally {
             reason: reason.unwrap_or(fallback),
             received: self.received,
             sent: self.sent,
-            unsent: self.said.saturating_sub(self.sent),
+            unsent: self.produced.saturating_sub(self.sent),
             discarded: self.discarded,
         }
     }

@@ -28,6 +28,8 @@ pub(crate) struct Wait {
     notice: DrainNotice,
     registered: Option<Waker>,
     drained: bool,
+    /// The task has done something since it last waited.
+    pub(crate) has_progressed: bool,
 }
 
 /// Why a wait ended.
@@ -47,6 +49,7 @@ impl Wait {
             notice: drain.notice(),
             registered: None,
             drained: false,
+            has_progressed: true,
         }
     }
 

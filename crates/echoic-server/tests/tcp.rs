@@ -23,7 +23,8 @@ use echoic_core::{
     ending::CloseReason,
     framing::Framing,
     service::{
-        BoxFuture, Handler, Heard, Peer, Said, SaidMessage, Service, ServiceError, SpawnedHandler,
+        BoxFuture, Handler, Peer, Reply, ReplySender, RequestReceiver, Service, ServiceError,
+        SpawnedHandler,
     },
 };
 use serving::*;
@@ -416,11 +417,11 @@ fn everything_received_before_stop_is_answered() {
     }
 }
 
-/// Speaks and hears at once, each as fast as it goes.
+/// Sends and receives at once, each as fast as it goes.
 #[derive(Clone, Debug)]
 struct BothWays {
     bytes: usize,
-    heard: Arc<AtomicU64>,
+    received: Arc<AtomicU64>,
 }
 
 impl Service for BothWays {
@@ -436,32 +437,28 @@ impl Service for BothWays {
 impl SpawnedHandler for BothWays {
     fn run(
         self: Box<Self>,
-        mut heard: Heard,
-        mut said: Said,
+        mut requests: RequestReceiver,
+        mut replies: ReplySender,
     ) -> BoxFuture<'static, Result<(), ServiceError>> {
-        let Self {
-            bytes,
-            heard: count,
-        } = *self;
+        let Self { bytes, received } = *self;
         Box::pin(async move {
-            let speak = async move {
+            let send = async move {
                 for _ in 0..bytes / 10_000 {
-                    let body = vec![b'.'; 10_000];
-                    let message = SaidMessage {
-                        in_answer_to: None,
-                        body,
+                    let block = Reply::Bytes {
+                        bytes: vec![b'.'; 10_000],
+                        lengths: Some(Vec::new()),
                     };
-                    if said.say(message).await.is_err() {
+                    if replies.send(block).await.is_err() {
                         break;
                     }
                 }
             };
-            let hear = async {
-                while let Some(message) = heard.next().await {
-                    count.fetch_add(message.body.len() as u64, Ordering::Relaxed);
+            let receive = async {
+                while let Ok(Some(run)) = requests.recv().await {
+                    received.fetch_add(run.into_bytes().len() as u64, Ordering::Relaxed);
                 }
             };
-            tokio::join!(speak, hear);
+            tokio::join!(send, receive);
             Ok(())
         })
     }
@@ -469,10 +466,10 @@ impl SpawnedHandler for BothWays {
 
 #[test]
 fn d07_fifty_megabytes_flow_both_ways_at_once() {
-    let heard = Arc::new(AtomicU64::new(0));
+    let received = Arc::new(AtomicU64::new(0));
     let service = BothWays {
         bytes: 50 * MB,
-        heard: Arc::clone(&heard),
+        received: Arc::clone(&received),
     };
     let serving = Serve::with(Arc::new(service), Framing::Chunk).start();
     let peer = serving.call();
@@ -482,8 +479,47 @@ fn d07_fifty_megabytes_flow_both_ways_at_once() {
     peer.shutdown(Shutdown::Write).unwrap();
     assert_eq!(reading.join().unwrap(), 50 * MB);
     let (_, store) = serving.end();
-    assert_eq!(heard.load(Ordering::Relaxed), 50 * MB as u64);
+    assert_eq!(received.load(Ordering::Relaxed), 50 * MB as u64);
     assert_eq!(store.ending(1).unwrap().reason, CloseReason::PeerClosed);
+}
+
+/// Answers its first request by resetting the connection.
+#[derive(Debug)]
+struct Resetting;
+
+impl Service for Resetting {
+    fn name(&self) -> &'static str {
+        "resetting"
+    }
+
+    fn handler(&self, _: &Peer) -> Handler {
+        Handler::Spawned(Box::new(Self))
+    }
+}
+
+impl SpawnedHandler for Resetting {
+    fn run(
+        self: Box<Self>,
+        mut requests: RequestReceiver,
+        mut replies: ReplySender,
+    ) -> BoxFuture<'static, Result<(), ServiceError>> {
+        Box::pin(async move {
+            requests.recv().await?;
+            replies.send(Reply::Reset).await?;
+            Ok(())
+        })
+    }
+}
+
+#[test]
+fn reset_by_a_spawned_handler_reaches_the_peer() {
+    let serving = Serve::with(Arc::new(Resetting), Framing::Line).start();
+    let mut peer = serving.call();
+    peer.write_all(b"a\n").unwrap();
+    let error = peer.read(&mut [0]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    let (_, store) = serving.end();
+    assert_eq!(store.ending(1).unwrap().reason, CloseReason::ResetByUs);
 }
 
 #[test]

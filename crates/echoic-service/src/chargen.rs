@@ -3,7 +3,8 @@
 use std::{future::poll_fn, pin::pin, task::Poll};
 
 use echoic_core::service::{
-    BoxFuture, Handler, Heard, Peer, Said, SaidMessage, Service, ServiceError, SpawnedHandler,
+    BoxFuture, Handler, Peer, Reply, ReplySender, RequestReceiver, Service, ServiceError,
+    SpawnedHandler,
 };
 
 /// Characters of a line, without its end.
@@ -13,10 +14,10 @@ const LINE: usize = 72;
 const FIRST: u8 = b' ';
 const COUNT: usize = 95;
 
-/// Lines said at a time.
+/// Lines sent at a time.
 const BLOCK: usize = 64;
 
-/// Says the pattern of RFC 864 for as long as the peer reads.
+/// Sends the pattern of RFC 864 for as long as the peer reads.
 #[derive(Debug)]
 pub(crate) struct Chargen;
 
@@ -35,32 +36,29 @@ impl Service for Chargen {
 }
 
 impl SpawnedHandler for Chargen {
-    /// Speaks whether or not it hears anything, and stops when the peer has said its last or is gone.
+    /// Sends whatever it receives, and stops when the peer ends its half of the stream or is gone.
     fn run(
         self: Box<Self>,
-        mut heard: Heard,
-        mut said: Said,
+        mut requests: RequestReceiver,
+        mut replies: ReplySender,
     ) -> BoxFuture<'static, Result<(), ServiceError>> {
         Box::pin(async move {
-            let hearing = async { while heard.next().await.is_some() {} };
-            let speaking = async {
+            let discarding = async { while let Ok(Some(_)) = requests.recv().await {} };
+            let sending = async {
                 let mut line = 0;
                 loop {
-                    let body: Vec<u8> = (line..line + BLOCK).flat_map(pattern).collect();
+                    let bytes: Vec<u8> = (line..line + BLOCK).flat_map(pattern).collect();
                     line = (line + BLOCK) % COUNT;
-                    if said
-                        .say(SaidMessage {
-                            in_answer_to: None,
-                            body,
-                        })
-                        .await
-                        .is_err()
-                    {
+                    let block = Reply::Bytes {
+                        bytes,
+                        lengths: Some(Vec::new()),
+                    };
+                    if replies.send(block).await.is_err() {
                         return;
                     }
                 }
             };
-            either(hearing, speaking).await;
+            either(discarding, sending).await;
             Ok(())
         })
     }

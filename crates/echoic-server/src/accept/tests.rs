@@ -321,7 +321,7 @@ async fn each_worker_has_a_datagram_socket() {
     let (mut server, service) = (server().on_workers(workers), Noting::default());
     let at = open(&mut server, "udp://127.0.0.1:0", &service).await;
     let serving = tokio::spawn(server.run(pending::<()>()));
-    lock(&service.0).clear(); // it was met to be asked whether it runs apart
+    lock(&service.0).clear(); // asked once whether its handler is spawned
     for _ in 0..64 {
         let peer = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         peer.send_to(b"a", at).await.unwrap();

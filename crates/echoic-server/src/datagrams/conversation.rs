@@ -129,11 +129,11 @@ impl DatagramConversation {
                 at: self.clock.wall(at),
                 latency_ns: at.elapsed().as_nanos() as u64,
                 reads: 1,
-                reply_offset: self.tally.said,
+                reply_offset: self.tally.produced,
             };
             self.journal.exchange(meta, outcome, request, reply);
         }
-        self.tally.said += reply.len() as u64;
+        self.tally.produced += reply.len() as u64;
     }
 
     /// Counts bytes that the kernel took.

@@ -1,5 +1,5 @@
-//! How a conversation ends once there is a reason to: what is left is sent, our half of the stream is ended, and the peer
-//! is given time to take it all.
+//! How a conversation ends once there is a reason to: what is unsent is sent, our half of the stream is ended, and the
+//! peer is given time to take it all.
 
 use std::{
     future::poll_fn,
@@ -11,47 +11,57 @@ use std::{
 use echoic_core::ending::CloseReason;
 use tokio::time::Instant;
 
-use super::{SCRATCH, Session, Turn, broken};
-use crate::wait::Wakeup;
+use super::{ActiveHandler, Phase, SCRATCH, Session, Turn, socket_failed};
+use crate::{spawned::Finish, wait::Wakeup};
 
-/// How many times `--linger-timeout` a peer that keeps sending into the void can stretch the end.
+/// How many times `--linger-timeout` a peer that keeps sending can delay the close.
 const LINGER_STRETCH: u32 = 10;
 
 impl Session {
-    /// Sends what is left to be sent, ends our half of the stream, and gives the peer time to take it all: closing
-    /// while it still sends would make the kernel throw away what it has not read yet.
+    /// Sends what is unsent, ends our half of the stream, and gives the peer time to take it all: if the socket were
+    /// closed while the peer still sends, the kernel would reset the connection and discard what the peer has not read.
     ///
-    /// How it ended is not settled before all that was said is sent: who is cut until then was cut, whatever came first.
-    /// That the kernel took it all is not yet that the peer has it: one that resets while we wait for it to go has
-    /// perhaps not heard the service out, and is told of as such. (What ended it otherwise did so before.)
-    pub(super) async fn part(&mut self, mut reason: CloseReason) {
+    /// The reason is not final before everything is sent: a conversation that is cut until then ends as `drain-timeout`.
+    /// That the kernel took all bytes does not mean that the peer has them: after `service-closed` a reset during the
+    /// linger makes the reason `peer-reset`. Other reasons were true before.
+    pub(super) async fn close(&mut self, mut reason: CloseReason) {
+        let half_closed = matches!(self.phase, Phase::HalfClosed { .. });
+        self.record_unfinished_reply();
         if !matches!(
             reason,
             CloseReason::PeerReset
                 | CloseReason::SystemError
                 | CloseReason::WriteTimeout
                 | CloseReason::StoreFailed
+                | CloseReason::ResetByUs
         ) {
             let flushed = poll_fn(|cx| self.poll_flush(cx)).await;
             if let ControlFlow::Break(otherwise) = flushed {
                 reason = otherwise;
             }
         }
-        self.reason = Some(reason);
-        if self.half_closed && self.link.closes_on_drop() {
+        self.phase = Phase::Closing(reason);
+        if reason == CloseReason::ResetByUs || (half_closed && self.link.closes_on_drop()) {
             return;
         }
-        let finished = poll_fn(|cx| self.link.poll_finish(cx));
+        let has_finished = matches!(&self.handler, ActiveHandler::Spawned(handler)
+            if handler.finish == Finish::Done);
+        let finished = poll_fn(|cx| {
+            if has_finished {
+                return Poll::Ready(Ok(()));
+            }
+            self.link.poll_finish(cx)
+        });
         let finish = self.timers.timeout(self.limits.linger_timeout, finished);
         let gone = match finish.await {
-            Ok(Ok(())) if !self.half_closed => self.linger().await,
+            Ok(Ok(())) if !half_closed => self.linger(reason).await,
             Ok(finished) => finished,
             Err(_) => Ok(()),
         };
         if let (CloseReason::ServiceClosed, Err(error)) = (reason, gone)
-            && broken(&error) == CloseReason::PeerReset
+            && socket_failed(&error) == CloseReason::PeerReset
         {
-            self.reason = Some(CloseReason::PeerReset);
+            self.phase = Phase::Closing(CloseReason::PeerReset);
         }
     }
 
@@ -74,27 +84,26 @@ impl Session {
         Poll::Ready(ControlFlow::Continue(()))
     }
 
-    /// Reads what the peer still sends, and drops it, until it has nothing more to say or says nothing for a while. An
+    /// Reads and discards what the peer still sends, until it ends its half or sends nothing for `--linger-timeout`. An
     /// error is how the connection ended.
-    async fn linger(&mut self) -> io::Result<()> {
-        let patience = self.limits.linger_timeout;
-        // Who does not read gains nothing by a longer wait.
-        let stretch = if self.reason == Some(CloseReason::WriteTimeout) {
-            1
-        } else {
-            LINGER_STRETCH
+    async fn linger(&mut self, reason: CloseReason) -> io::Result<()> {
+        let timeout = self.limits.linger_timeout;
+        // A peer that does not read gains nothing by a longer wait.
+        let stretch = match reason {
+            CloseReason::WriteTimeout => 1,
+            _ => LINGER_STRETCH,
         };
-        let mut end = Instant::now() + patience * stretch;
-        let mut hurried = false;
+        let mut end = Instant::now() + timeout * stretch;
+        let mut is_draining = false;
         loop {
-            if self.drain.has_started() && !hurried {
-                hurried = true;
-                end = end.min(Instant::now() + patience);
+            if self.drain.has_started() && !is_draining {
+                is_draining = true;
+                end = end.min(Instant::now() + timeout);
             }
             let read = poll_fn(|cx| {
                 SCRATCH.with_borrow_mut(|scratch| self.link.poll_read(cx, &mut scratch.room))
             });
-            let deadline = end.min(Instant::now() + patience);
+            let deadline = end.min(Instant::now() + timeout);
             match self.timers.timeout_at(deadline, read).await {
                 Ok(Ok(n)) if n > 0 => self.tally.discarded += n as u64,
                 Ok(over) => return over.map(|_| ()),

@@ -1,4 +1,4 @@
-//! What a service apart says, when it says it: it is heard beside the peer, and what it says goes the same way out.
+//! The replies of a spawned handler: they are polled beside the peer, and leave the same way as others.
 
 use std::{
     ops::ControlFlow,
@@ -7,35 +7,30 @@ use std::{
 
 use echoic_core::{
     ending::CloseReason,
-    event::{Outcome, RunMeta},
-    framing::Framing,
+    event::{ConversationId, Outcome, RunMeta},
+    framing::ReplyTooLong,
+    service::{Reply, ServiceError},
 };
+use echoic_recorder::{Clock, Journal, Paired, Pairing};
 use tokio::time::Instant;
 
-use super::{ActiveHandler, Session, Turn, broken};
-use crate::apart::{HandlerOutput, Pending, Reply};
+use super::{ActiveHandler, Phase, Received, Run, Session, Turn, socket_failed};
+use crate::{
+    spawned::{Finish, HandlerOutput, SpawnedSession},
+    tally::Tally,
+};
 
-/// What a service apart may have said beyond what the peer has taken, in bytes; then it has to wait.
+/// Bytes of replies that may be unsent because the peer does not read; then no more are taken from the handler.
 const UNSENT_MAX: usize = 64 << 10;
 
-/// What one read may bring for a service apart under a declared framing, in bytes: that many messages at most, about
-/// 600 KiB in all its queues.
-const APART_READ_MAX: usize = 4 << 10;
-
 impl Session {
-    /// How much one read may bring. A service apart is told each message by itself, and a message of one byte takes
-    /// a hundred in its queues: so it is told of fewer at a time. (A chunk is one message, however long.)
-    pub(super) fn new_max(&self) -> usize {
-        match self.handler {
-            ActiveHandler::Spawned(_) if self.frames.inbound != Framing::Chunk => APART_READ_MAX,
-            _ => usize::MAX,
-        }
-    }
-
-    /// The peer and a service apart, by turns who is asked first.
+    /// Polls the peer and a spawned handler, in turns who comes first.
     pub(super) fn poll_receive_or_handler_output(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
-        self.receive_first = !self.receive_first;
-        let steps = if self.receive_first {
+        let ActiveHandler::Spawned(handler) = &mut self.handler else {
+            return Poll::Pending;
+        };
+        handler.receive_first = !handler.receive_first;
+        let steps = if handler.receive_first {
             [Self::poll_receive, Self::poll_handler_output]
         } else {
             [Self::poll_handler_output, Self::poll_receive]
@@ -48,73 +43,196 @@ impl Session {
         Poll::Pending
     }
 
-    /// Takes what a service apart says, unless the peer is too far behind with hearing it.
+    /// Takes what a spawned handler sends, unless too much of it is unsent.
     fn poll_handler_output(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         let ActiveHandler::Spawned(handler) = &mut self.handler else {
             return Poll::Pending;
         };
-        if self.outbox.len() >= UNSENT_MAX {
+        if handler.finish == Finish::Requested && self.outbox.is_empty() {
+            match self.link.poll_finish(cx) {
+                Poll::Ready(Ok(())) => handler.finish = Finish::Done,
+                Poll::Ready(Err(error)) => {
+                    return Poll::Ready(ControlFlow::Break(socket_failed(&error)));
+                }
+                Poll::Pending => {}
+            }
+        }
+        // With strict durability a reply leaves when it is recorded, so one that has begun must be completed.
+        let is_incomplete = self.journal.holds_replies() && handler.has_unfinished_reply();
+        if self.outbox.len() >= UNSENT_MAX && !is_incomplete {
             return Poll::Pending;
         }
-        match ready!(handler.poll_output(cx)) {
-            HandlerOutput::Said(said) => {
-                let mut sent = Ok(());
-                for Reply { answers, bytes } in handler.order(said) {
-                    let Ok(bytes) = bytes else {
-                        return Poll::Ready(ControlFlow::Break(CloseReason::ReplyTooLong));
-                    };
-                    let reply_offset = self.tally.said;
-                    let left = self.say(cx, &bytes);
-                    sent = sent.and(left);
-                    self.record_one(answers.as_ref(), Outcome::Ok, &bytes, reply_offset);
-                }
-                if self.outbox.is_empty() {
-                    self.sent_at = Instant::now();
-                }
-                Poll::Ready(match sent {
-                    Ok(()) => ControlFlow::Continue(()),
-                    Err(error) => ControlFlow::Break(broken(&error)),
+        Poll::Ready(match ready!(handler.poll_output(cx)) {
+            HandlerOutput::Reply(Reply::Reset) => {
+                self.link.abort();
+                ControlFlow::Break(CloseReason::ResetByUs)
+            }
+            HandlerOutput::Reply(_) if handler.finish != Finish::Open => {
+                self.handler_failed(&ServiceError("it sent a reply after Finish".into()))
+            }
+            HandlerOutput::Reply(Reply::Finish) => {
+                handler.finish = Finish::Requested;
+                self.record_unfinished_reply();
+                ControlFlow::Continue(())
+            }
+            HandlerOutput::Reply(Reply::Bytes { bytes, lengths }) => {
+                self.send_reply(cx, &bytes, lengths.as_deref())
+            }
+            HandlerOutput::Returned(Err(error)) => self.handler_failed(&error),
+            HandlerOutput::Returned(Ok(())) => {
+                self.record_unfinished_reply();
+                ControlFlow::Break(match self.phase {
+                    Phase::HalfClosed { .. } => self.phase.peer_closed(),
+                    Phase::Draining { .. } | Phase::InputDrained => CloseReason::ServerStopped,
+                    Phase::Open | Phase::Closing(_) => CloseReason::ServiceClosed,
                 })
             }
-            HandlerOutput::Done(Err(error)) => {
-                tracing::warn!(conversation = self.conversation, "{error}");
-                Poll::Ready(ControlFlow::Break(CloseReason::ServiceFailed))
+        })
+    }
+
+    fn send_reply(&mut self, cx: &mut Context<'_>, bytes: &[u8], lengths: Option<&[u32]>) -> Turn {
+        let sum = |lengths: &[u32]| lengths.iter().map(|len| *len as usize).sum::<usize>();
+        if lengths.is_some_and(|lengths| sum(lengths) != bytes.len() && !lengths.is_empty()) {
+            let error =
+                ServiceError("the lengths of its replies do not add up to their bytes".into());
+            return self.handler_failed(&error);
+        }
+        let sent = self.send(cx, bytes);
+        self.record_reply(bytes, lengths);
+        if self.outbox.is_empty() {
+            self.clocks.sent_at = Instant::now();
+        }
+        match sent {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(socket_failed(&error)),
+        }
+    }
+
+    fn handler_failed(&mut self, error: &ServiceError) -> Turn {
+        self.record_unfinished_reply();
+        if error.0.is::<ReplyTooLong>() {
+            return ControlFlow::Break(CloseReason::ReplyTooLong);
+        }
+        tracing::warn!(conversation = self.conversation, "{error}");
+        ControlFlow::Break(CloseReason::ServiceFailed)
+    }
+
+    /// Hands the requests of a run to the handler and to the record.
+    pub(super) fn push_requests(&mut self, run: &Run<'_>, received: &Received) {
+        let Some((handler, mut record)) = self.paired() else {
+            return;
+        };
+        handler.push(run);
+        match &mut handler.pairing {
+            Some(pairing) => {
+                pairing.requests(received.at, received.reads, run, &mut |paired| {
+                    record.paired(&paired);
+                });
             }
-            HandlerOutput::Done(Ok(())) => {
-                Poll::Ready(ControlFlow::Break(match self.draining_from {
-                    _ if self.half_closed => self.closed(),
-                    Some(_) => CloseReason::ServerStopped,
-                    None => CloseReason::ServiceClosed,
-                }))
+            None => record.tally.exchanges += run.len() as u64,
+        }
+    }
+
+    fn record_reply(&mut self, bytes: &[u8], lengths: Option<&[u32]>) {
+        let Some((handler, mut record)) = self.paired() else {
+            return;
+        };
+        match &mut handler.pairing {
+            Some(pairing) => {
+                let now = Instant::now();
+                pairing.reply(now, bytes, lengths, &mut |paired| record.paired(&paired));
+            }
+            // Requests are counted as they are read.
+            None => {
+                let is_unasked = lengths.is_some_and(<[u32]>::is_empty);
+                record.tally.exchanges += u64::from(is_unasked && !bytes.is_empty());
             }
         }
     }
 
-    /// Records one exchange of a service apart: a message with its answer, or either alone.
-    pub(super) fn record_one(
-        &mut self,
-        message: Option<&Pending>,
-        outcome: Outcome,
-        said: &[u8],
-        reply_offset: u64,
-    ) {
-        self.tally.exchanges += 1;
-        if self.journal.is_active() {
-            let received_at = message.map_or_else(Instant::now, |message| message.heard);
-            let told = RunMeta {
-                conversation: self.conversation,
-                n: self.tally.exchanges,
-                at: self.clock.wall(received_at),
-                latency_ns: received_at.elapsed().as_nanos() as u64,
-                reads: message.map_or(0, |message| message.reads),
-                reply_offset,
-            };
-            self.journal.exchange(
-                told,
-                outcome,
-                message.map_or(&[], |message| &message.raw),
-                said,
-            );
+    /// Records a reply whose end the handler has not sent: nothing follows it.
+    pub(super) fn record_unfinished_reply(&mut self) {
+        if let Some((handler, mut record)) = self.paired()
+            && let Some(pairing) = &mut handler.pairing
+        {
+            pairing.flush(&mut |paired| record.paired(&paired));
+        }
+    }
+
+    /// The conversation is over: records what is left, and has the handler know.
+    pub(super) fn close_handler(&mut self, reason: CloseReason) {
+        if let Some((handler, mut record)) = self.paired() {
+            if let Some(pairing) = &mut handler.pairing {
+                pairing.finish(false, &mut |paired| record.paired(&paired));
+            }
+            handler.close(reason == CloseReason::PeerReset);
+        }
+    }
+
+    /// Up to which offset of the produced bytes all is in the journal.
+    pub(super) fn recorded_bytes(&self) -> u64 {
+        let pairing = match &self.handler {
+            ActiveHandler::Spawned(handler) => handler.pairing.as_ref(),
+            ActiveHandler::Inline(_) => None,
+        };
+        pairing.map_or(self.tally.produced, Pairing::recorded_bytes)
+    }
+
+    fn paired(&mut self) -> Option<(&mut SpawnedSession, PairedRecord<'_>)> {
+        let ActiveHandler::Spawned(handler) = &mut self.handler else {
+            return None;
+        };
+        let record = PairedRecord {
+            conversation: self.conversation,
+            journal: &mut self.journal,
+            tally: &mut self.tally,
+            clock: &self.clock,
+        };
+        Some((handler, record))
+    }
+}
+
+impl SpawnedSession {
+    fn has_unfinished_reply(&self) -> bool {
+        let pairing = self.pairing.as_ref();
+        pairing.is_some_and(Pairing::has_unfinished_reply)
+    }
+}
+
+/// Where the exchanges of a spawned handler are recorded.
+struct PairedRecord<'a> {
+    conversation: ConversationId,
+    journal: &'a mut Journal,
+    tally: &'a mut Tally,
+    clock: &'a Clock,
+}
+
+impl PairedRecord<'_> {
+    fn paired(&mut self, paired: &Paired<'_>) {
+        let meta = RunMeta {
+            conversation: self.conversation,
+            n: self.tally.exchanges + 1,
+            at: self.clock.wall(paired.at),
+            latency_ns: paired.latency.as_nanos() as u64,
+            reads: paired.reads,
+            reply_offset: paired.reply_offset,
+        };
+        let Paired {
+            outcome,
+            requests,
+            replies,
+            ..
+        } = paired;
+        let exchanges = replies.exchanges(requests);
+        if exchanges == 0 {
+            return;
+        }
+        self.tally.exchanges += exchanges;
+        if *outcome == Outcome::Ok {
+            self.journal.run(meta, requests, replies);
+        } else {
+            let (request, reply) = (requests.raw(), replies.bytes());
+            self.journal.exchange(meta, *outcome, request, reply);
         }
     }
 }

@@ -1,12 +1,12 @@
 //! A session on a wire in memory, with paused time: every deadline is exact and every cut of the stream is ours.
 
-mod apart;
 mod bound;
 mod close;
 mod ending;
 mod in_place;
 mod order;
 mod pace;
+mod spawned;
 mod strict;
 mod wire;
 
@@ -29,8 +29,8 @@ use echoic_core::{
     limits::Limits,
     message::{Replies, Run},
     service::{
-        BoxFuture, Handler, Heard, InPlace, InlineHandler, Peer as Known, Said, ServiceError,
-        SpawnedHandler,
+        BoxFuture, Handler, InPlace, InlineHandler, Peer as Known, ReplySender, RequestReceiver,
+        ServiceError, SpawnedHandler,
     },
     store::Store,
 };
@@ -266,27 +266,27 @@ fn inline(
     Handler::Inline(Box::new(Answering(answer)))
 }
 
-struct Doing<F>(F);
+struct Running<F>(F);
 
-impl<F, D> SpawnedHandler for Doing<F>
+impl<F, D> SpawnedHandler for Running<F>
 where
-    F: FnOnce(Heard, Said) -> D + Send,
+    F: FnOnce(RequestReceiver, ReplySender) -> D + Send,
     D: Future<Output = Result<(), ServiceError>> + Send + 'static,
 {
     fn run(
         self: Box<Self>,
-        heard: Heard,
-        said: Said,
+        requests: RequestReceiver,
+        replies: ReplySender,
     ) -> BoxFuture<'static, Result<(), ServiceError>> {
-        Box::pin((self.0)(heard, said))
+        Box::pin((self.0)(requests, replies))
     }
 }
 
-/// A service apart of the test's own.
-fn apart<F, D>(run: F) -> Handler
+/// A spawned handler of the test's own.
+fn spawned<F, D>(run: F) -> Handler
 where
-    F: FnOnce(Heard, Said) -> D + Send + 'static,
+    F: FnOnce(RequestReceiver, ReplySender) -> D + Send + 'static,
     D: Future<Output = Result<(), ServiceError>> + Send + 'static,
 {
-    Handler::Spawned(Box::new(Doing(run)))
+    Handler::Spawned(Box::new(Running(run)))
 }

@@ -1,5 +1,5 @@
-//! What a conversation waits for: that it may hear more, that the peer takes what is unsent, that the record has it, a
-//! deadline, the stop signal.
+//! What a conversation waits for: that it may read, that the peer takes what is unsent, that the store has it, a deadline,
+//! the stop signal.
 
 use std::{
     mem,
@@ -11,52 +11,88 @@ use echoic_core::{ending::CloseReason, limits::Limits};
 use echoic_recorder::NotKept;
 use tokio::time::Instant;
 
-use super::{ActiveHandler, Session, Turn, broken};
+use super::{ActiveHandler, Phase, Session, Turn, socket_failed};
 use crate::wait::Wakeup;
 
-impl Session {
-    /// As [`Self::poll_ready_to_hear`]. The peer's time to finish a message stands still while we do not listen.
-    pub(super) fn poll_may_receive(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
-        let may = self.poll_ready_to_hear(cx);
+/// The moments that deadlines are counted from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clocks {
+    /// When bytes were last received.
+    pub(super) received_at: Instant,
+    /// When the peer last took bytes, or could first take those that are unsent.
+    pub(super) sent_at: Instant,
+    /// Since when a message has been unfinished, without the time in which reading was paused.
+    pub(super) message_since: Option<Instant>,
+    /// Since when reading has been paused: a reply is unsent, or the handler or the record is behind.
+    pub(super) read_paused_since: Option<Instant>,
+}
+
+impl Clocks {
+    pub(super) fn start(now: Instant) -> Self {
+        Self {
+            received_at: now,
+            sent_at: now,
+            message_since: None,
+            read_paused_since: None,
+        }
+    }
+
+    /// The peer's time to finish a message stands still while reading is paused.
+    fn pause_or_resume(&mut self, pause: bool) {
         match self.read_paused_since {
-            None if may.is_pending() => self.read_paused_since = Some(Instant::now()),
-            Some(since) if may.is_ready() => {
+            None if pause => self.read_paused_since = Some(Instant::now()),
+            Some(since) if !pause => {
                 self.read_paused_since = None;
                 let begun = &mut self.message_since;
                 *begun = begun.map(|begun| begun + since.elapsed());
             }
             _ => {}
         }
+    }
+}
+
+/// With strict durability: which replies may leave. Offsets are in all the bytes produced.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Hold {
+    /// The epoch whose commit is awaited, and the offset up to which it lets replies leave.
+    awaited: Option<(u64, u64)>,
+    /// The offset up to which all is committed.
+    committed: u64,
+}
+
+impl Session {
+    /// Ready, with how much one read may bring, when reading is allowed.
+    pub(super) fn poll_may_receive(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
+        let may = self.poll_read_room(cx);
+        self.clocks.pause_or_resume(may.is_pending());
         may
     }
 
-    /// Whether anything may be heard now, and how much in one read: not while a reply is unsent, nor while the service
-    /// or the record is behind by more than it may be.
-    fn poll_ready_to_hear(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
+    /// Pending after the end of the input, while a reply of an inline handler is unsent, and while a spawned handler or
+    /// the record is behind by more than it may be.
+    fn poll_read_room(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
         match &mut self.handler {
-            ActiveHandler::Inline(_) if self.input_drained || !self.outbox.is_empty() => {
+            ActiveHandler::Inline(_)
+                if self.phase == Phase::InputDrained || !self.outbox.is_empty() =>
+            {
                 return Poll::Pending;
             }
             ActiveHandler::Inline(_) => {}
             ActiveHandler::Spawned(handler) => {
-                ready!(handler.poll_told(cx));
-                if self.half_closed || self.input_drained {
-                    handler.close_input();
+                if self.phase.input_is_over() {
+                    handler.finish_input();
                     return Poll::Pending;
                 }
-                if handler.owes_answers() {
-                    return Poll::Pending;
-                }
+                ready!(handler.poll_ready(cx));
             }
         }
-        if self.draining_from.is_some() {
-            return Poll::Ready(self.new_max());
+        if self.phase.is_draining() {
+            return Poll::Ready(usize::MAX);
         }
-        let room = ready!(self.journal.poll_room(cx));
-        Poll::Ready(room.min(self.new_max()))
+        self.journal.poll_room(cx)
     }
 
-    /// Sends what is unsent, once it is kept if that was asked for.
+    /// Sends what is unsent, once it is committed if that was asked for.
     pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         if self.outbox.is_empty() {
             return Poll::Pending;
@@ -68,45 +104,49 @@ impl Session {
         match ready!(self.outbox.poll_send(cx, &mut self.link, free)) {
             Ok(sent) => {
                 self.tally.sent += sent as u64;
-                self.sent_at = Instant::now();
+                self.clocks.sent_at = Instant::now();
                 Poll::Ready(ControlFlow::Continue(()))
             }
-            Err(error) => Poll::Ready(ControlFlow::Break(broken(&error))),
+            Err(error) => Poll::Ready(ControlFlow::Break(socket_failed(&error))),
         }
     }
 
-    /// How much of what is unsent may leave: with strict durability, what had been said when the wait for the record
-    /// began. More may be said all the time, and has to wait its turn.
+    /// How much of what is unsent may leave: with strict durability, what had been recorded when the wait for the commit
+    /// began. What is recorded during the wait needs the next one.
     fn poll_free(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, NotKept>> {
         if !self.journal.holds_replies() {
             return Poll::Ready(Ok(self.outbox.len()));
         }
-        if self.kept <= self.tally.sent {
-            let told = (self.journal.epoch(), self.tally.said);
-            let (epoch, said) = *self.awaited.get_or_insert(told);
+        if self.hold.committed <= self.tally.sent {
+            let recorded = self.recorded_bytes();
+            if self.hold.awaited.is_none() && recorded <= self.tally.sent {
+                return Poll::Pending; // a spawned handler has to complete its reply first
+            }
+            let recorded = (self.journal.epoch(), recorded);
+            let (epoch, offset) = *self.hold.awaited.get_or_insert(recorded);
             ready!(self.journal.poll_kept(cx, epoch))?;
-            self.awaited = None;
-            self.kept = said;
-            self.sent_at = Instant::now(); // only now is it up to the peer
+            self.hold.awaited = None;
+            self.hold.committed = offset;
+            self.clocks.sent_at = Instant::now(); // only now can the peer take it
         }
-        Poll::Ready(Ok((self.kept - self.tally.sent) as usize))
+        Poll::Ready(Ok((self.hold.committed - self.tally.sent) as usize))
     }
 
-    /// Nothing moves: waits for a deadline or the stop signal.
+    /// Nothing else is ready: waits for a deadline or the stop signal.
     pub(super) fn poll_wakeup(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         let inline = matches!(self.handler, ActiveHandler::Inline(_));
-        if self.input_drained && inline && self.outbox.is_empty() {
+        if self.phase == Phase::InputDrained && inline && self.outbox.is_empty() {
             return Poll::Ready(ControlFlow::Break(CloseReason::ServerStopped));
         }
         let (deadline, overdue) = self.deadline();
-        let idle = !mem::take(&mut self.busy);
+        let idle = !mem::take(&mut self.wait.has_progressed);
         Poll::Ready(match ready!(self.wait.poll(cx, deadline, idle)) {
             Wakeup::Drain => ControlFlow::Continue(()),
             Wakeup::Deadline => ControlFlow::Break(overdue),
         })
     }
 
-    /// The nearest deadline, and how the conversation ends when it passes.
+    /// The nearest deadline, and why the conversation ends when it passes.
     pub(super) fn deadline(&self) -> (Instant, CloseReason) {
         let Limits {
             idle_timeout,
@@ -114,24 +154,27 @@ impl Session {
             write_timeout,
             ..
         } = *self.limits;
-        if self.awaited.is_some() {
-            // The recorder has less patience; this is for the case that it is gone.
-            return (
-                self.sent_at.max(self.received_at) + idle_timeout,
-                CloseReason::StoreFailed,
-            );
+        let Clocks {
+            received_at,
+            sent_at,
+            message_since,
+            read_paused_since,
+        } = self.clocks;
+        let idle = sent_at.max(received_at) + idle_timeout;
+        if self.hold.awaited.is_some() {
+            // The recorder gives up earlier; this is for the case that it is gone.
+            return (idle, CloseReason::StoreFailed);
         }
-        if !self.outbox.is_empty() {
-            return (self.sent_at + write_timeout, CloseReason::WriteTimeout);
+        let is_unrecorded =
+            self.journal.holds_replies() && self.recorded_bytes() <= self.tally.sent;
+        if !self.outbox.is_empty() && !is_unrecorded {
+            return (sent_at + write_timeout, CloseReason::WriteTimeout);
         }
-        match self.message_since {
-            Some(since) if self.read_paused_since.is_none() => {
+        match message_since {
+            Some(since) if read_paused_since.is_none() => {
                 (since + message_timeout, CloseReason::MessageTimeout)
             }
-            _ => (
-                self.received_at.max(self.sent_at) + idle_timeout,
-                CloseReason::IdleTimeout,
-            ),
+            _ => (idle, CloseReason::IdleTimeout),
         }
     }
 }

@@ -40,6 +40,8 @@ pub(super) enum Bug {
     LimitOffByOne,
     /// A reset by the peer is recorded as an orderly end.
     EndingLiedAbout,
+    /// Of two requests that a spawned handler answers at once, the second gets the replies to both.
+    PairingOffByOne,
     /// A datagram is answered to the peer that was answered before.
     AnswerMisaddressed,
     /// A datagram that goes round in a circle is answered for ever.
@@ -49,8 +51,9 @@ pub(super) enum Bug {
 }
 
 impl Bug {
-    pub(super) const OF_STREAMS: [Self; 5] = [
+    pub(super) const OF_STREAMS: [Self; 6] = [
         Self::ReplySwapped,
+        Self::PairingOffByOne,
         Self::RecordDropped,
         Self::DrainForgetsTheLast,
         Self::LimitOffByOne,
@@ -141,7 +144,7 @@ impl Service for SwappingService {
     fn handler(&self, peer: &Peer) -> Handler {
         match self.0.handler(peer) {
             Handler::Inline(handler) => Handler::Inline(Box::new(Swapping(handler))),
-            apart @ Handler::Spawned(_) => apart,
+            spawned @ Handler::Spawned(_) => spawned,
         }
     }
 }

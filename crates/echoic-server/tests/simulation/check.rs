@@ -238,8 +238,12 @@ fn exchanges(plan: &Plan, recorded: &Recorded, model: &Model, is_whole: bool) ->
             return Err(format!("exchange {} never was", kept.n));
         };
         let unanswered = kept.outcome == Outcome::Unanswered;
-        let is_apart = matches!(plan.serving, Serving::Spawned(_));
-        must!(is_apart || !unanswered, "exchange {} not answered", kept.n);
+        let is_spawned = matches!(plan.serving, Serving::Spawned(_));
+        must!(
+            is_spawned || !unanswered,
+            "exchange {} not answered",
+            kept.n
+        );
         must!(&kept.heard == heard, "exchange {}: heard another", kept.n);
         must!(
             kept.said == if unanswered { &[][..] } else { &said[..] },
@@ -373,7 +377,7 @@ fn told_truly(
             "no"
         ),
         CloseReason::ServiceClosed => {
-            must!(plan.serving == Serving::Greet && ending.unsent == 0, "no")
+            must!(plan.serving == Serving::Greet && ending.unsent == 0, "no");
         }
         CloseReason::MessageTooLong => must!(model.too_long && ending.unsent == 0, "no"),
         CloseReason::IdleTimeout => {
@@ -431,10 +435,10 @@ fn punctual(
     stirred: Instant,
 ) -> Checked {
     let limits = &world.plan.limits;
-    let apart = matches!(world.plan.serving, Serving::Spawned(_));
+    let is_spawned = matches!(world.plan.serving, Serving::Spawned(_));
     if world.plan.keeping.is_calm()
         && !facts.held_up
-        && !apart
+        && !is_spawned
         && ending.reason != CloseReason::DrainTimeout
     {
         let silent = over - stirred;

@@ -16,8 +16,8 @@ use echoic_core::{
     event::{Address, EndpointInfo},
     message::{Replies, Run},
     service::{
-        BoxFuture, Handler, Heard, InlineHandler, Peer, Said, SaidMessage, Service, ServiceError,
-        SpawnedHandler,
+        BoxFuture, Handler, InlineHandler, Peer, Reply, ReplySender, RequestReceiver, Service,
+        ServiceError, SpawnedHandler,
     },
     store::Store,
 };
@@ -200,7 +200,10 @@ fn serve(plan: &Plan, planted: &Planted, callers: &Callers, recorder: &Recorder)
         Serving::Upper => named("upper"),
         Serving::Discard => named("discard"),
         Serving::Greet => Arc::new(Greeting),
-        Serving::Spawned(most_ms) => Arc::new(Beside { most_ms }),
+        Serving::Spawned(most_ms) => Arc::new(Beside {
+            most_ms,
+            pairs_wrongly: planted.bug() == Some(Bug::PairingOffByOne),
+        }),
     };
     server.listeners.push(BoundListener {
         listener: Listener::from_source(Box::new(callers.listener()), here),
@@ -292,10 +295,11 @@ impl InlineHandler for Greeting {
     }
 }
 
-/// Echoes from a task of its own: now and then two messages are answered the wrong way round.
+/// Echoes from a task of its own, one or more requests by one reply, with their lengths or without.
 #[derive(Debug)]
 struct Beside {
     most_ms: usize,
+    pairs_wrongly: bool,
 }
 
 impl Service for Beside {
@@ -307,6 +311,7 @@ impl Service for Beside {
         debug_assert_eq!(peer.shape, Shape::Stream);
         Handler::Spawned(Box::new(Answering {
             most_ms: self.most_ms,
+            pairs_wrongly: self.pairs_wrongly,
             chance: Chance::new(peer.conversation),
         }))
     }
@@ -314,31 +319,46 @@ impl Service for Beside {
 
 struct Answering {
     most_ms: usize,
+    pairs_wrongly: bool,
     chance: Chance,
+}
+
+impl Answering {
+    /// A reply to these requests.
+    fn reply(&mut self, requests: &[Vec<u8>]) -> Reply {
+        let mut lengths: Vec<u32> = requests.iter().map(|raw| raw.len() as u32).collect();
+        if self.pairs_wrongly
+            && let [first, second, ..] = &mut lengths[..]
+        {
+            (*first, *second) = (0, *first + *second);
+        }
+        Reply::Bytes {
+            bytes: requests.concat(),
+            lengths: self.chance.once_in(2).then_some(lengths),
+        }
+    }
 }
 
 impl SpawnedHandler for Answering {
     fn run(
         mut self: Box<Self>,
-        mut heard: Heard,
-        mut said: Said,
+        mut requests: RequestReceiver,
+        mut replies: ReplySender,
     ) -> BoxFuture<'static, Result<(), ServiceError>> {
         Box::pin(async move {
-            while let Some(first) = heard.next().await {
-                let mut answers = vec![first];
-                if self.chance.once_in(3) {
-                    answers.extend(heard.next().await);
-                    answers.reverse();
-                }
-                for message in answers {
-                    sleep(self.chance.ms(0..=self.most_ms)).await;
-                    let answer = SaidMessage {
-                        in_answer_to: Some(message.index),
-                        body: message.body,
+            while let Some(run) = requests.recv().await? {
+                let raw: Vec<_> = run.run().messages().map(|m| m.raw.to_vec()).collect();
+                let mut left = &raw[..];
+                while !left.is_empty() {
+                    let now = if self.chance.once_in(3) {
+                        left.len()
+                    } else {
+                        1
                     };
-                    if said.say(answer).await.is_err() {
-                        return Ok(());
-                    }
+                    let (answered, rest) = left.split_at(now);
+                    left = rest;
+                    sleep(self.chance.ms(0..=self.most_ms)).await;
+                    replies.send(self.reply(answered)).await?;
                 }
             }
             Ok(())

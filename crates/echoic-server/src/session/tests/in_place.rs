@@ -104,11 +104,11 @@ impl Script {
             let handler = Handler::Inline(Box::new(watched));
             let mut session = Session::new(link, handler, &known, opened, context);
             let talking = tokio::spawn(async move {
-                let reason = session.talk().await;
-                session.part(reason).await;
+                let reason = session.serve().await;
+                session.close(reason).await;
                 let tally = &session.tally;
                 (
-                    tally.ending(session.reason),
+                    tally.ending(session.phase.reason()),
                     tally.messages,
                     tally.exchanges,
                 )

@@ -2,7 +2,7 @@
 
 use tokio::time::sleep;
 
-use super::*;
+use super::{spawned::unasked, *};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
@@ -103,16 +103,9 @@ async fn slow_store_does_not_trigger_the_write_timeout_at_the_end() {
 async fn committed_replies_are_sent_while_more_is_produced() {
     let setup = Setup::strict();
     setup.store.set(Mood::Slow(20 * MS));
-    let service = apart(|_heard, mut said| async move {
+    let service = spawned(|_requests, mut replies| async move {
         loop {
-            let body = b"tick\n".to_vec();
-            let said = said.say(echoic_core::service::SaidMessage {
-                in_answer_to: None,
-                body,
-            });
-            if said.await.is_err() {
-                return Ok(());
-            }
+            replies.send(unasked("tick\n")).await?;
             sleep(5 * MS).await;
         }
     });

@@ -400,7 +400,7 @@ fn told_truly(
     let holds = plan.keeping.options.hold_replies;
     match ending.reason {
         CloseReason::IdleTimeout => {
-            must!(over - last.at + TICK >= plan.gap, "not silent for so long")
+            must!(over - last.at + TICK >= plan.gap, "not silent for so long");
         }
         CloseReason::ServerStopped => must!(
             next.is_none() && ending.unsent == 0,
@@ -409,7 +409,7 @@ fn told_truly(
         CloseReason::ServiceClosed => must!(plan.serving == Serving::Greet, "it says no last word"),
         CloseReason::MessageTooLong => must!(last.bytes.len() > ROOM, "none was too long"),
         CloseReason::StoreFailed => {
-            must!(holds && !plan.keeping.is_patient(), "the store was well")
+            must!(holds && !plan.keeping.is_patient(), "the store was well");
         }
         CloseReason::SystemError => must!(facts.failed.values().any(|n| *n > 0), "nothing failed"),
         CloseReason::WriteTimeout => must!(
