@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::units::for_people;
 
 /// The end of a conversation, with what went through it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ending {
     /// What ended it.
     pub reason: CloseReason,
@@ -22,7 +24,8 @@ pub struct Ending {
 }
 
 /// What ended a conversation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum CloseReason {
     /// The peer ended its stream (FIN), was answered in full, and then we closed.
     PeerClosed,
@@ -132,7 +135,12 @@ impl CloseReason {
         CLOSE_REASONS
             .iter()
             .find(|(reason, ..)| *reason == self)
-            .expect("invariant: every How is in the table")
+            .expect("invariant: every reason is in the table")
+    }
+
+    /// All there are.
+    pub fn all() -> impl Iterator<Item = Self> {
+        CLOSE_REASONS.iter().map(|(reason, ..)| *reason)
     }
 
     /// The word it is stored under. A format: words are added, never changed.
@@ -203,7 +211,7 @@ impl fmt::Display for Ending {
             write!(f, ", {} unsent", for_people(self.unsent))?;
         }
         if self.discarded > 0 {
-            write!(f, ", {} unheard", for_people(self.discarded))?;
+            write!(f, ", {} discarded", for_people(self.discarded))?;
         }
         Ok(())
     }

@@ -15,6 +15,7 @@
 //! | `peer:10.0.0.0/8` | who called | `end:` | how its conversation ended ([`End`]) |
 //! | `port:5000` | the port here | `id:` `conv:` `n:` | its name, its conversation, its number there |
 //! | `ep:tcp:5000` `proto:` `svc:` | endpoint, protocol, service | `sort:-lat` `limit:20` | nothing: how to list |
+//! | `role:client` `server:` | whose record it is: role, id or name of the server | | |
 //!
 //! A key ends at the first colon, so values may hold more of them. Any value may stand in quotes. In words and
 //! phrases the escapes of [`crate::escape`] work: what echoic shows can be searched for. `THEN`, `tag:`, `note:`,
@@ -38,7 +39,7 @@ use std::ops::RangeInclusive;
 pub use self::{
     bytes::{MASK_BYTES_MAX, Mask, Needle, Pattern},
     error::FilterError,
-    expr::{Atom, End, Expr, Protocol, Side, Sort, SortKey, State, When},
+    expr::{Atom, End, Expr, Side, Sort, SortKey, State, When},
     peer::Peer,
     ranges::Ranges,
     subject::Subject,

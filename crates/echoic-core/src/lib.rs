@@ -21,3 +21,4 @@ pub mod oracle;
 pub mod service;
 pub mod store;
 pub mod units;
+pub mod view;

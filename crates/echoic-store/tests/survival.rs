@@ -343,7 +343,7 @@ fn on_a_full_disk(path: &Path) {
             story.lines(1, &[&line], 1);
             let batches = story.take();
             match wait(store.append(batches.clone())) {
-                Ok(()) => {}
+                Ok(_) => {}
                 Err(StoreError {
                     kind: StoreErrorKind::Full,
                     ..
@@ -519,7 +519,7 @@ fn assert_recovers_from_a_failure(path: &Path, durability: Durability, end_troub
         story.lines(1, &[&line], 1);
         let batches = story.take();
         match wait(store.append(batches.clone())) {
-            Ok(()) => assert!(story.told.len() < 10_000, "nothing fails"),
+            Ok(_) => assert!(story.told.len() < 10_000, "nothing fails"),
             Err(StoreError {
                 kind: StoreErrorKind::Failed { .. },
                 ..

@@ -525,7 +525,8 @@ several arguments.
   peer:127.0.0.1          who called, also a network     port:5000 ep:tcp:5000 svc:upper proto:tcp
   since:10m before:TIME   when                           lat:>5ms size:>1k   how long, how much
   is:ok|unanswered|open|http   what it is                end:fin|rst|timeout|limit|drain
-  id:1..9 conv:3 n:1      by number                      sort:-lat limit:20
+  id:1..9 conv:3 n:1      by number                      role:server|client  whose record it is
+  server:NAME             which start of a server        sort:-lat limit:20
 
 Examples:
   echoic log                          the last exchanges

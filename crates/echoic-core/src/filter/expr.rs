@@ -7,7 +7,7 @@ use super::{
     peer::Peer,
     ranges::Ranges,
 };
-use crate::event::Micros;
+use crate::event::{Micros, Protocol, Role};
 
 /// What a filter asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +42,10 @@ pub enum Atom {
     Endpoint(BTreeSet<String>),
     /// `proto:`: how it is spoken to.
     Protocol(BTreeSet<Protocol>),
+    /// `role:`: whose record it is.
+    Role(BTreeSet<Role>),
+    /// `server:`: the id or the name of whoever recorded it.
+    Server(BTreeSet<String>),
     /// `svc:`: the service, with or without its argument: `greet` also finds `greet:Hello`.
     Service(BTreeSet<String>),
     /// `lat:`: from read to write, in nanoseconds.
@@ -166,26 +170,6 @@ words! {
         Store = "store",
         /// The service, the system or echoic itself failed.
         Error = "error",
-    }
-}
-
-words! {
-    /// A word of `proto:`, the scheme of an endpoint.
-    Protocol {
-        /// TCP.
-        Tcp = "tcp",
-        /// UDP.
-        Udp = "udp",
-        /// A socket in the file system.
-        Unix = "unix",
-        /// Datagrams over Unix sockets.
-        Unixgram = "unixgram",
-        /// TLS over TCP.
-        Tls = "tls",
-        /// WebSocket.
-        Ws = "ws",
-        /// WebSocket over TLS.
-        Wss = "wss",
     }
 }
 
