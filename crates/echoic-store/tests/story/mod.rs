@@ -104,7 +104,8 @@ impl Story {
     /// A story of a server of its own, in a store that has given ids up to `last_id`.
     pub(crate) fn after(last_id: ExchangeId) -> Self {
         static STORIES: AtomicU64 = AtomicU64::new(1);
-        let id = STORIES.fetch_add(1, Ordering::Relaxed);
+        // Another one in each process too: several write to one file after the other.
+        let id = u64::from(std::process::id()) << 32 | STORIES.fetch_add(1, Ordering::Relaxed);
         let server = Server {
             id: ServerId(id),
             name: format!("story:{id}"),
