@@ -378,7 +378,7 @@ fn database_is_reopened_after_a_failed_write() {
     succeeds(child(
         "failing writes",
         dir.path(),
-        "trap '' XFSZ; ulimit -S -f 600; exec \"$@\"",
+        "trap '' XFSZ; ulimit -S -f 900; exec \"$@\"",
     ));
 }
 
