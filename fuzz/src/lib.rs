@@ -6,7 +6,7 @@
 use std::{cell::OnceCell, sync::Arc};
 
 use echoic_core::{
-    event::{Address, EndpointInfo, Outcome},
+    event::{Address, EndpointInfo, Outcome, Protocol, Role},
     exchange::{Conversation, Exchange},
     framing::{Framing, oracle},
 };
@@ -16,7 +16,8 @@ use echoic_store::oracle::Rows;
 pub type Body = fn(&[u8]);
 
 /// The targets by name. A file in `fuzz_targets/` and a folder in `seeds/` have the same name.
-pub const TARGETS: [(&str, Body); 9] = [
+pub const TARGETS: [(&str, Body); 10] = [
+    ("batch", batch),
     ("breaker", echoic_server::check_breaker),
     ("filter", filter),
     ("framing", framing),
@@ -66,6 +67,11 @@ impl<'a> Input<'a> {
         self.0 = self.0.get(end + 1..).unwrap_or_default();
         line
     }
+}
+
+/// Bytes that are taken for a batch of events: what they say lies within them, or they are refused.
+fn batch(data: &[u8]) {
+    echoic_core::event::check(data);
 }
 
 /// Any text is a filter that prints and parses back, or an error with a position; its bounds lose no match. The input is a
@@ -152,9 +158,11 @@ fn exchange(request: &[u8], reply: &[u8]) -> Exchange {
         opened: 1,
         remote: Address::Net(([127, 0, 0, 1], 51_422).into()),
         local: Address::Net(([127, 0, 0, 1], 5000).into()),
+        role: Role::Server,
+        server: Arc::default(),
         endpoint_info: Arc::new(EndpointInfo {
             name: "tcp:5000".to_owned(),
-            proto: "tcp",
+            proto: Protocol::Tcp,
             service: "upper".to_owned(),
             framing: Framing::Line.into(),
         }),

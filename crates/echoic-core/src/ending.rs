@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::units::for_people;
 
 /// The end of a conversation: its reason, and how many bytes were received and sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ending {
     /// Why it ended.
     pub reason: CloseReason,
@@ -21,7 +23,8 @@ pub struct Ending {
 }
 
 /// Why a conversation ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum CloseReason {
     /// The peer ended its stream (FIN), all its messages were answered, and then we closed.
     PeerClosed,
@@ -132,6 +135,11 @@ impl CloseReason {
             .iter()
             .find(|(reason, ..)| *reason == self)
             .expect("invariant: every close reason is in the table")
+    }
+
+    /// Returns all close reasons.
+    pub fn all() -> impl Iterator<Item = Self> {
+        CLOSE_REASONS.iter().map(|(reason, ..)| *reason)
     }
 
     /// Its word in the store and in JSON. This is a format: words are added, never changed.

@@ -11,7 +11,8 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use crate::{
     ending::Ending,
     event::{
-        Address, Batch, ConversationId, EndpointInfo, ExchangeId, Micros, Opened, Outcome, RunEvent,
+        Address, Batch, ConversationId, EndpointInfo, ExchangeId, Micros, Opened, Outcome, Role,
+        RunEvent, Server,
     },
     http::begins_as_http,
 };
@@ -27,6 +28,10 @@ pub struct Conversation {
     pub remote: Address,
     /// Our own end: where we were reached, or called from.
     pub local: Address,
+    /// Whose record it is.
+    pub role: Role,
+    /// Who recorded it.
+    pub server: Arc<Server>,
     /// The endpoint.
     pub endpoint_info: Arc<EndpointInfo>,
     /// When the peer ended its half of the stream, if it did.
@@ -38,22 +43,22 @@ pub struct Conversation {
 impl Conversation {
     /// Where the service is: here, or where we called.
     pub fn served_at(&self) -> &Address {
-        if self.endpoint_info.is_caller() {
-            &self.remote
-        } else {
-            &self.local
+        match self.role {
+            Role::Server => &self.local,
+            Role::Client => &self.remote,
         }
     }
 }
 
-impl From<Opened> for Conversation {
+impl Conversation {
     /// As it is when it begins.
-    fn from(opened: Opened) -> Self {
+    pub fn new(opened: Opened, server: Arc<Server>) -> Self {
         let Opened {
             conversation: id,
             at,
             remote,
             local,
+            role,
             endpoint_info,
         } = opened;
         Self {
@@ -61,6 +66,8 @@ impl From<Opened> for Conversation {
             opened: at,
             remote,
             local,
+            role,
+            server,
             endpoint_info,
             half_closed: None,
             ended: None,
@@ -83,7 +90,7 @@ pub struct Exchange {
     pub latency_ns: u64,
     /// What became of it.
     pub outcome: Outcome,
-    /// Reads the request came in.
+    /// Reads that the side came in which our socket received: the request, or a client's reply.
     pub reads: u32,
     /// As it came.
     pub request: Vec<u8>,
@@ -114,14 +121,16 @@ pub struct ExchangeRef<'a> {
     pub reply: &'a [u8],
 }
 
-/// Takes a run apart. `batch` is the one it lies in.
+/// Takes a run apart. `first_id` is that of its first exchange, 0 if it has none; `batch` is the one it lies in.
 pub fn exchanges<'a>(
     run: &'a RunEvent,
+    first_id: ExchangeId,
     batch: &'a Batch,
     conversation: &'a Arc<Conversation>,
 ) -> impl Iterator<Item = ExchangeRef<'a>> {
     split_run(
         run,
+        first_id,
         batch.bytes(run.request),
         batch.bytes(run.reply),
         batch.lengths(run.lengths),
@@ -132,16 +141,16 @@ pub fn exchanges<'a>(
 /// The same from the parts of a run as a store keeps them; the slices in `run` are not looked at.
 pub fn split_run<'a>(
     run: &'a RunEvent,
+    first_id: ExchangeId,
     mut requests: &'a [u8],
     mut replies: &'a [u8],
     lengths: &'a [u32],
     conversation: &'a Arc<Conversation>,
 ) -> impl Iterator<Item = ExchangeRef<'a>> {
+    let role = conversation.role;
     // A reply that came to us did not have to leave.
-    let ended = conversation
-        .ended
-        .as_ref()
-        .filter(|_| !conversation.endpoint_info.is_caller());
+    let ended = conversation.ended.as_ref();
+    let ended = ended.filter(|_| role == Role::Server);
     let sent = ended.map(|(_, ending)| ending.sent);
     let mut reply_end = run.reply_offset;
     (0..run.count).map(move |i| {
@@ -154,10 +163,9 @@ pub fn split_run<'a>(
         (reply, replies) = replies.split_at(reply_len.min(replies.len()));
         reply_end += reply.len() as u64;
         ExchangeRef {
-            id: if run.id == 0 {
-                0
-            } else {
-                run.id + u64::from(i)
+            id: match first_id {
+                0 => 0,
+                first => first + u64::from(i),
             },
             conversation,
             n: run.n + u64::from(i),
@@ -169,7 +177,7 @@ pub fn split_run<'a>(
                 }
                 outcome => outcome,
             },
-            reads: if request.is_empty() {
+            reads: if received(role, request, reply).is_empty() {
                 0
             } else if i == 0 {
                 run.reads
@@ -182,7 +190,24 @@ pub fn split_run<'a>(
     })
 }
 
+/// Whichever of the two our socket received.
+fn received<'a>(role: Role, request: &'a [u8], reply: &'a [u8]) -> &'a [u8] {
+    match role {
+        Role::Server => request,
+        Role::Client => reply,
+    }
+}
+
 impl ExchangeRef<'_> {
+    /// Writes that our socket needed for its side: a reply of a server, a request of a client.
+    pub fn writes(&self) -> u32 {
+        let sent = match self.conversation.role {
+            Role::Server => self.reply,
+            Role::Client => self.request,
+        };
+        u32::from(!sent.is_empty())
+    }
+
     /// The same on its own.
     pub fn into_owned(self) -> Exchange {
         Exchange {
@@ -213,7 +238,7 @@ impl Exchange {
 }
 
 fn tags(conversation: &Conversation, request: &[u8]) -> impl Iterator<Item = &'static str> + use<> {
-    let astray = !conversation.endpoint_info.is_caller() && begins_as_http(request);
+    let astray = conversation.role == Role::Server && begins_as_http(request);
     astray.then_some("http").into_iter()
 }
 
@@ -249,26 +274,31 @@ impl Serialize for ExchangeRef<'_> {
         map.serialize_entry("conv", &self.conversation.id)?;
         map.serialize_entry("n", &self.n)?;
         map.serialize_entry("ep", &endpoint_info.name)?;
-        map.serialize_entry("proto", endpoint_info.proto)?;
+        map.serialize_entry("proto", &endpoint_info.proto)?;
         map.serialize_entry("svc", &endpoint_info.service)?;
+        map.serialize_entry("role", &self.conversation.role)?;
         map.serialize_entry("peer", &self.conversation.remote.to_string())?;
         map.serialize_entry("t_us", &self.at)?;
         map.serialize_entry("lat_ns", &self.latency_ns)?;
         map.serialize_entry("outcome", &self.outcome)?;
         map.serialize_entry("fault", &None::<&str>)?;
+        let (reads, writes) = (("reads", self.reads), ("writes", self.writes()));
+        let (of_request, of_reply) = match self.conversation.role {
+            Role::Server => (reads, writes),
+            Role::Client => (writes, reads),
+        };
         map.serialize_entry(
             "req",
             &Part {
                 bytes: self.request,
-                counter: ("reads", self.reads),
+                counter: of_request,
             },
         )?;
-        let writes = u32::from(!self.reply.is_empty());
         map.serialize_entry(
             "rep",
             &Part {
                 bytes: self.reply,
-                counter: ("writes", writes),
+                counter: of_reply,
             },
         )?;
         map.serialize_entry("tags", &self.tags().collect::<Vec<_>>())?;
@@ -292,5 +322,76 @@ impl Serialize for Part<'_> {
         }
         map.serialize_entry(self.counter.0, &self.counter.1)?;
         map.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        event::{Event, Protocol, RunMeta},
+        framing::FramingPair,
+    };
+
+    fn exchange(role: Role, request: &[u8], reply: &[u8]) -> serde_json::Value {
+        let mut batch = Batch::default();
+        let meta = RunMeta {
+            conversation: 7,
+            n: 1,
+            at: 2,
+            latency_ns: 3,
+            reads: 4,
+            reply_offset: 0,
+        };
+        batch.exchange(meta, Outcome::Ok, request, reply);
+        let Some(Event::Run(run)) = batch.events.first() else {
+            panic!("a run");
+        };
+        let address = Address::Unix(None);
+        let opened = Opened {
+            conversation: 7,
+            at: 1,
+            remote: address.clone(),
+            local: address,
+            role,
+            endpoint_info: Arc::new(EndpointInfo {
+                name: "unix".to_owned(),
+                proto: Protocol::Unix,
+                service: String::new(),
+                framing: FramingPair::default(),
+            }),
+        };
+        let conversation = Arc::new(Conversation::new(opened, Arc::default()));
+        let mut all = exchanges(run, 9, &batch, &conversation);
+        serde_json::to_value(all.next().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn reads_are_of_the_side_that_was_received() {
+        let served = exchange(Role::Server, b"a", b"A");
+        assert_eq!(
+            (&served["role"], &served["id"]),
+            (&"server".into(), &9.into())
+        );
+        assert_eq!(
+            (&served["req"]["reads"], &served["rep"]["writes"]),
+            (&4.into(), &1.into())
+        );
+        let called = exchange(Role::Client, b"a", b"A");
+        assert_eq!(called["role"], "client");
+        assert_eq!(
+            (&called["req"]["writes"], &called["rep"]["reads"]),
+            (&1.into(), &4.into())
+        );
+        let greeted = exchange(Role::Client, b"", b"hi");
+        assert_eq!(
+            (&greeted["req"]["writes"], &greeted["rep"]["reads"]),
+            (&0.into(), &4.into())
+        );
+        let ignored = exchange(Role::Client, b"a", b"");
+        assert_eq!(
+            (&ignored["req"]["writes"], &ignored["rep"]["reads"]),
+            (&1.into(), &0.into())
+        );
     }
 }

@@ -15,6 +15,7 @@
 //! | `peer:10.0.0.0/8` | address of the peer | `end:` | how the conversation ended ([`End`]) |
 //! | `port:5000` | our port | `id:` `conv:` `n:` | id, conversation, number in the conversation |
 //! | `ep:tcp:5000` `proto:` `svc:` | endpoint, protocol, service | `sort:-lat` `limit:20` | nothing: order and length of the list |
+//! | `role:client` `server:` | role of the recorder; id or name of the server | | |
 //!
 //! A key ends at the first colon, so a value may contain colons. Any value may be quoted. Words and phrases may contain
 //! the escapes of [`crate::escape`], so that escaped output can be searched for. `THEN`, `tag:`, `note:`, `fault:` and
@@ -38,7 +39,7 @@ use std::ops::RangeInclusive;
 pub use self::{
     bytes::{MASK_BYTES_MAX, Mask, Needle, Pattern},
     error::FilterError,
-    expr::{Atom, End, Expr, Protocol, Side, Sort, SortKey, State, When},
+    expr::{Atom, End, Expr, Side, Sort, SortKey, State, When},
     peer::Peer,
     ranges::Ranges,
     subject::Subject,

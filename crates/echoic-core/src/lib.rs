@@ -21,6 +21,7 @@ pub mod oracle;
 pub mod service;
 pub mod store;
 pub mod units;
+pub mod view;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

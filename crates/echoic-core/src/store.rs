@@ -21,12 +21,27 @@ use crate::{
 /// Dropping a future before it is done does not undo what it asked for: an append may still be stored. Everything asked
 /// after [`Store::close`] fails with [`StoreErrorKind::Closed`].
 pub trait Store: Send + Sync {
-    /// The largest ids in this store: the recorder continues after them.
+    /// The largest ids in this store, whatever was pruned.
     fn last(&self) -> BoxFuture<'_, Result<Last, StoreError>>;
 
-    /// Stores all of the batches or none of them, in order. Returns when they are as durable as was asked for. Batches
-    /// that are stored already are skipped, so an append whose outcome is unknown can be repeated.
-    fn append(&self, batches: Vec<Arc<Batch>>) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Stores all of the batches or none of them, in order, and gives their exchanges ids. Returns when they are as
+    /// durable as was asked for, with the id of the first exchange of each batch: its runs take consecutive ids in event
+    /// order, and ids increase in the order of commits. (A batch without exchanges has the id that the next one gets.)
+    ///
+    /// A batch is known by its name ([`Batch::id`]): one that is stored already is skipped and has the ids it had, so an
+    /// append whose outcome is unknown can be repeated. A store may forget the names of batches with a number
+    /// [`BATCHES_KNOWN`] below the newest of their server; such a batch counts as stored, with the id 0.
+    fn append(
+        &self,
+        batches: Vec<Arc<Batch>>,
+    ) -> BoxFuture<'_, Result<Vec<ExchangeId>, StoreError>>;
+
+    /// Reserves `count` consecutive ids of conversations, and returns the first. They are given to nobody else, and are
+    /// larger than any in the store.
+    fn reserve_conversations(
+        &self,
+        count: u64,
+    ) -> BoxFuture<'_, Result<ConversationId, StoreError>>;
 
     /// The exchanges that `filter` selects, a page at a time. Pages go by id, never by offset: the millionth
     /// costs what the first does.
@@ -83,6 +98,10 @@ pub trait Store: Send + Sync {
         self.close()
     }
 }
+
+/// How far below the newest batch of a server a store has to know the names of its batches. More than a recorder ever
+/// has in doubt at once.
+pub const BATCHES_KNOWN: u64 = 16_384;
 
 /// The ids last given.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use echoic_core::{
     ending::{CloseReason, Ending},
-    event::{Address, EndpointInfo, Outcome},
+    event::{Address, EndpointInfo, Outcome, Protocol, Role, Server, ServerId},
     exchange::{Conversation, Exchange},
     filter::{Atom, Expr, Filter, FilterError, Ranges, Sort, SortKey, check},
     framing::Framing,
@@ -22,9 +22,15 @@ fn conversation() -> Conversation {
         opened: AT - MINUTE,
         remote: Address::Net(([10, 1, 2, 3], 51_422).into()),
         local: Address::Net(([127, 0, 0, 1], 5000).into()),
+        role: Role::Server,
+        server: Arc::new(Server {
+            id: ServerId(0xfe),
+            name: "web-1:4242".to_owned(),
+            started: AT - 2 * MINUTE,
+        }),
         endpoint_info: Arc::new(EndpointInfo {
             name: "tcp:5000".to_owned(),
-            proto: "tcp",
+            proto: Protocol::Tcp,
             service: "greet:Hello you".to_owned(),
             framing: Framing::Line.into(),
         }),
@@ -96,6 +102,12 @@ fn matches(text: &str, exchange: &Exchange) -> bool {
 #[case::service("svc:greet", true)]
 #[case::service("svc:\"greet:Hello you\"", true)]
 #[case::service("svc:upper", false)]
+#[case::role("role:server", true)]
+#[case::role("role:client", false)]
+#[case::role("role:client,server", true)]
+#[case::server("server:web-1:4242", true)]
+#[case::server("server:00000000000000fe", true)]
+#[case::server("server:web-1,00000000000000ff", false)]
 #[case::latency("lat:82us", true)]
 #[case::latency("lat:>82us", true)]
 #[case::latency("lat:<82us", false)]
@@ -181,6 +193,9 @@ fn outcome_and_ending_filters_match() {
 #[case("is:opne", 4, "one of ok unanswered unsent withheld open")]
 #[case("end:peer", 5, "one of fin rst timeout")]
 #[case("proto:sctp", 7, "one of tcp udp")]
+#[case("role:observer", 6, "one of server client")]
+#[case("svc:connect", 5, "role:client finds what a client recorded")]
+#[case("-svc:upper,connect", 12, "role:client finds what a client recorded")]
 #[case("peer:localhost", 6, "10.0.0.0/8")]
 #[case("peer:1.2.3.4,x", 14, "invalid peer:x: expected an address")]
 #[case("port:70000", 6, "up to 65535")]
@@ -377,6 +392,8 @@ fn condition() -> impl Strategy<Value = String> {
             "ep:tcp:5000",
             "svc:upper,greet",
             "proto:tcp",
+            "role:client",
+            "server:web-1:4242,00000000000000fe",
             "is:ok",
             "is:unanswered,binary",
             "is:utf8",

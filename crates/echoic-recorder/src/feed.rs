@@ -14,7 +14,7 @@ use std::{
     task::{Poll, Waker},
 };
 
-use echoic_core::event::{Batch, ConversationId, Ended, Event, Opened};
+use echoic_core::event::{Batch, ConversationId, Ended, Event, ExchangeId, Opened, Server};
 
 use crate::{lock::lock, status::RecorderStatus};
 
@@ -32,7 +32,7 @@ struct Queue {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    batches: VecDeque<Arc<Batch>>,
+    batches: VecDeque<(ExchangeId, Arc<Batch>)>,
     /// How recording stands since it fails, or does no longer; only the latest is of interest.
     status: Option<RecorderStatus>,
     bytes: usize,
@@ -46,6 +46,7 @@ struct Waiting {
 #[derive(Debug, Default)]
 struct Skipped {
     exchanges: u64,
+    server: Arc<Server>,
     opened: BTreeMap<ConversationId, Opened>,
     ended: Vec<Ended>,
 }
@@ -58,7 +59,12 @@ pub struct Watcher(Arc<Queue>);
 #[derive(Clone, Debug)]
 pub enum Seen {
     /// Events, in the order in which they were recorded.
-    Batch(Arc<Batch>),
+    Batch {
+        /// The id of its first exchange; 0 if it is not stored (yet).
+        first_id: ExchangeId,
+        /// The events.
+        batch: Arc<Batch>,
+    },
     /// Some were passed over.
     Gap(Missed),
     /// Nothing is being kept for the time being, or recording goes on after that.
@@ -70,6 +76,8 @@ pub enum Seen {
 pub struct Missed {
     /// How many exchanges.
     pub exchanges: u64,
+    /// Who recorded what follows.
+    pub server: Arc<Server>,
     /// Conversations that began meanwhile and are open: events that follow may be theirs.
     pub opened: Vec<Opened>,
     /// Ends of conversations that the watcher was told of before.
@@ -90,7 +98,11 @@ impl Feed {
         self.watched.load(Ordering::Relaxed) > 0
     }
 
-    pub(crate) fn publish(&self, batches: &[Arc<Batch>]) {
+    /// Shows batches, each with the id of its first exchange.
+    pub(crate) fn publish<'a>(
+        &self,
+        batches: impl Iterator<Item = (ExchangeId, &'a Arc<Batch>)> + Clone,
+    ) {
         if !self.is_watched() {
             return;
         }
@@ -99,8 +111,8 @@ impl Feed {
             let Some(queue) = watcher.upgrade() else {
                 return false;
             };
-            for batch in batches {
-                queue.push(batch);
+            for (first_id, batch) in batches.clone() {
+                queue.push(first_id, batch);
             }
             true
         });
@@ -139,12 +151,12 @@ impl Feed {
 }
 
 impl Queue {
-    fn push(&self, batch: &Arc<Batch>) {
+    fn push(&self, first_id: ExchangeId, batch: &Arc<Batch>) {
         let mut waiting = lock(&self.state);
         waiting.bytes += batch.size();
-        waiting.batches.push_back(Arc::clone(batch));
+        waiting.batches.push_back((first_id, Arc::clone(batch)));
         while waiting.bytes > Watcher::BEHIND_BYTES_MAX && waiting.batches.len() > 1 {
-            let Some(oldest) = waiting.batches.pop_front() else {
+            let Some((_, oldest)) = waiting.batches.pop_front() else {
                 break;
             };
             waiting.bytes -= oldest.size();
@@ -157,6 +169,7 @@ impl Queue {
 impl Skipped {
     fn skip(&mut self, batch: &Batch) {
         self.exchanges += batch.exchanges();
+        self.server = Arc::clone(&batch.server);
         for event in &batch.events {
             match event {
                 Event::Opened(opened) => {
@@ -176,6 +189,7 @@ impl Skipped {
         }
         Some(Missed {
             exchanges: mem::take(&mut self.exchanges),
+            server: Arc::clone(&self.server),
             opened: mem::take(&mut self.opened).into_values().collect(),
             ended: mem::take(&mut self.ended),
         })
@@ -194,9 +208,9 @@ impl Watcher {
             if let Some(missed) = waiting.missed.take() {
                 return Poll::Ready(Some(Seen::Gap(missed)));
             }
-            if let Some(batch) = waiting.batches.pop_front() {
+            if let Some((first_id, batch)) = waiting.batches.pop_front() {
                 waiting.bytes -= batch.size();
-                return Poll::Ready(Some(Seen::Batch(batch)));
+                return Poll::Ready(Some(Seen::Batch { first_id, batch }));
             }
             if let Some(status) = waiting.status.take() {
                 return Poll::Ready(Some(Seen::RecorderStatus(status)));
@@ -215,7 +229,7 @@ impl Watcher {
 mod tests {
     use echoic_core::{
         ending::{CloseReason, Ending},
-        event::{Address, EndpointInfo, Outcome, RunMeta},
+        event::{Address, EndpointInfo, Outcome, Protocol, Role, RunMeta},
         framing::Framing,
     };
 
@@ -236,13 +250,17 @@ mod tests {
         batch
     }
 
+    fn publish(feed: &Feed, batch: Batch) {
+        feed.publish([(1, &Arc::new(batch))].into_iter());
+    }
+
     const HALF: usize = Watcher::BEHIND_BYTES_MAX / 2 - (1 << 10);
 
     fn opened(conversation: ConversationId) -> Event {
         let address = Address::Unix(None);
         let endpoint_info = EndpointInfo {
             name: "unix".to_owned(),
-            proto: "unix",
+            proto: Protocol::Unix,
             service: "upper".to_owned(),
             framing: Framing::Line.into(),
         };
@@ -251,6 +269,7 @@ mod tests {
             at: 0,
             remote: address.clone(),
             local: address,
+            role: Role::Server,
             endpoint_info: Arc::new(endpoint_info),
         })
     }
@@ -274,7 +293,7 @@ mod tests {
         let feed = Feed::default();
         let mut watcher = feed.watch();
         for _ in 0..5 {
-            feed.publish(&[Arc::new(batch(HALF))]);
+            publish(&feed, batch(HALF));
         }
         feed.miss(4);
         feed.close();
@@ -283,8 +302,8 @@ mod tests {
             missed,
             Some(Seen::Gap(Missed { exchanges: 7, .. }))
         ));
-        assert!(matches!(watcher.next().await, Some(Seen::Batch(_))));
-        assert!(matches!(watcher.next().await, Some(Seen::Batch(_))));
+        assert!(matches!(watcher.next().await, Some(Seen::Batch { .. })));
+        assert!(matches!(watcher.next().await, Some(Seen::Batch { .. })));
         assert!(watcher.next().await.is_none());
     }
 
@@ -296,9 +315,9 @@ mod tests {
         let mut first = batch(HALF);
         first.events.extend([2, 3].map(opened));
         first.events.extend([1, 3].map(ended));
-        feed.publish(&[Arc::new(first)]);
+        publish(&feed, first);
         for _ in 0..2 {
-            feed.publish(&[Arc::new(batch(HALF))]);
+            publish(&feed, batch(HALF));
         }
         let Some(Seen::Gap(missed)) = watcher.next().await else {
             panic!("nothing was missed");
@@ -312,7 +331,7 @@ mod tests {
     fn dropped_watcher_is_removed() {
         let feed = Feed::default();
         drop(feed.watch());
-        feed.publish(&[Arc::new(batch(1))]);
+        publish(&feed, batch(1));
         assert!(!feed.is_watched());
     }
 }

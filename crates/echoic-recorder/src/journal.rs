@@ -21,6 +21,8 @@ pub struct Journal {
     shard: usize,
     conversation: ConversationId,
     active: bool,
+    /// There was no id for this conversation: nothing of it can be recorded.
+    is_nameless: bool,
     /// Its opening, while there was no room for it: the first thing told that finds room brings it along.
     unopened: Option<Opened>,
     /// What this conversation has told that is not yet kept, by epoch. Never more than two at a time: the epoch being
@@ -57,10 +59,19 @@ impl Journal {
             shard,
             conversation,
             active,
+            is_nameless: false,
             unopened: None,
             unkept: [(0, 0); 2],
             listed: None,
             missed: false,
+        }
+    }
+
+    /// The journal of a conversation for which there was no id: what it is told counts as lost.
+    pub(crate) fn nameless(shared: Arc<Shared>, shard: usize) -> Self {
+        Self {
+            is_nameless: true,
+            ..Self::new(shared, shard, 0)
         }
     }
 
@@ -141,6 +152,16 @@ impl Journal {
             self.shared.lose(exchanges);
             self.shared.feed.miss(exchanges);
             self.missed |= exchanges > 0;
+            return;
+        }
+        if self.is_nameless {
+            filling.lost += exchanges;
+            self.missed |= exchanges > 0;
+            let is_first = filling.lost == exchanges && exchanges > 0;
+            drop(filling);
+            if is_first {
+                self.shared.due.notify_one();
+            }
             return;
         }
         let may_miss = exchanges > 0 || self.unopened.is_some();

@@ -1,8 +1,9 @@
 //! From what conversations tell to what the store keeps.
 //!
 //! Conversations put events into a batch of their worker (a shard), under a lock that only the recorder ever
-//! contends for, and go on. The recorder comes by at its own pace, takes the batches of all shards, gives the
-//! exchanges their ids, has the store keep everything, and hands the batches to whoever watches ([`RecorderTask`]).
+//! contends for, and go on. The recorder comes by at its own pace, takes the batches of all shards, numbers them, has the
+//! store commit everything, which gives the exchanges their ids, and hands the batches to whoever watches
+//! ([`RecorderTask`]).
 //!
 //! Each round is an *epoch*. What a conversation put in during epoch *e* is kept once `committed >= e`; that one
 //! number is all that strict durability and back-pressure need, so nothing is counted per conversation here.
@@ -14,14 +15,19 @@ use std::{
 };
 
 use echoic_core::{
-    event::ConversationId,
-    store::{Last, Store, StoreError},
+    event::{ConversationId, Server},
+    store::{Store, StoreError},
 };
 use tokio::{task::JoinHandle, time::timeout};
 
 use crate::{
-    feed::Watcher, journal::Journal, options::RecorderOptions, shared::Shared,
-    status::RecorderStatus, task::RecorderTask,
+    feed::Watcher,
+    ids::{BLOCK, ConversationIds},
+    journal::Journal,
+    options::RecorderOptions,
+    shared::Shared,
+    status::RecorderStatus,
+    task::RecorderTask,
 };
 
 /// Where conversations tell what happened. Clones are the same recorder.
@@ -29,27 +35,42 @@ use crate::{
 pub struct Recorder(Arc<Shared>);
 
 impl Recorder {
-    /// A recorder for `store`, and the task that must be run for it. Asks the store where it leaves off.
+    /// A recorder for `store`, and the task that must be run for it. Asks the store for the first ids of conversations.
     pub async fn new(
         store: Option<Arc<dyn Store>>,
         options: RecorderOptions,
     ) -> Result<(Self, RecorderTask), StoreError> {
-        let last = match &store {
-            Some(store) => store.last().await?,
-            None => Last::default(),
+        let ids = match &store {
+            Some(store) => ConversationIds::reserved(store.reserve_conversations(BLOCK).await?),
+            None => ConversationIds::counted(),
         };
-        let recorder = Self::start(last, store.is_some(), true, options);
-        let task = RecorderTask::new(Arc::clone(&recorder.0), store, last.exchange + 1);
+        let recorder = Self::start(ids, store.is_some(), true, options);
+        let task = RecorderTask::new(Arc::clone(&recorder.0), store);
         Ok((recorder, task))
     }
 
     /// A recorder that records nothing, for those who only want answers.
     pub fn none() -> Self {
-        Self::start(Last::default(), false, false, RecorderOptions::default())
+        Self::start(
+            ConversationIds::counted(),
+            false,
+            false,
+            RecorderOptions::default(),
+        )
     }
 
-    fn start(last: Last, has_store: bool, has_task: bool, options: RecorderOptions) -> Self {
-        Self(Arc::new(Shared::new(last, has_store, has_task, options)))
+    fn start(
+        ids: ConversationIds,
+        has_store: bool,
+        has_task: bool,
+        options: RecorderOptions,
+    ) -> Self {
+        Self(Arc::new(Shared::new(ids, has_store, has_task, options)))
+    }
+
+    /// The name of this start of the recorder, which stands in its batches.
+    pub fn server(&self) -> &Arc<Server> {
+        &self.0.server
     }
 
     /// Looks on from now on.
@@ -80,17 +101,19 @@ impl Recorder {
     }
 
     /// The journal of a new conversation on the worker of this number, and the conversation's id. A client is its own
-    /// worker 0.
+    /// worker 0. The id is 0 if the store has failed for so long that none are left of those it had reserved: such a
+    /// conversation is not recorded, and its exchanges count as lost.
     pub fn journal(&self, shard: usize) -> (ConversationId, Journal) {
-        let conversation = self.0.conversations.fetch_add(1, Ordering::Relaxed) + 1;
-        (
-            conversation,
-            Journal::new(
-                Arc::clone(&self.0),
-                shard % self.0.shards.len(),
-                conversation,
-            ),
-        )
+        let (conversation, is_due) = self.0.conversations.take();
+        if is_due {
+            self.0.due.notify_one();
+        }
+        let (shared, shard) = (Arc::clone(&self.0), shard % self.0.shards.len());
+        let journal = match conversation {
+            0 => Journal::nameless(shared, shard),
+            _ => Journal::new(shared, shard, conversation),
+        };
+        (conversation, journal)
     }
 }
 

@@ -2,24 +2,28 @@
 
 use std::{
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::Waker,
 };
 
-use echoic_core::store::Last;
+use echoic_core::event::{ExchangeId, Server};
 use tokio::sync::Notify;
 
 use crate::{
     feed::Feed,
     filling::Shard,
+    ids::ConversationIds,
     lock::lock,
     options::RecorderOptions,
+    server::server,
     status::{Failure, RecorderStatus},
 };
 
 pub(crate) struct Shared {
+    /// Who records.
+    pub(crate) server: Arc<Server>,
     pub(crate) shards: Box<[Shard]>,
     pub(crate) options: RecorderOptions,
     pub(crate) feed: Feed,
@@ -36,18 +40,21 @@ pub(crate) struct Shared {
     pub(crate) lost: AtomicU64,
     /// Exchanges taken from the shards and not kept.
     pub(crate) pending: AtomicU64,
-    pub(crate) conversations: AtomicU64,
+    pub(crate) conversations: ConversationIds,
+    /// Ids that the store gave to exchanges which watchers were shown with the id 0: of the failure that ended last.
+    pub(crate) recovered: Mutex<Option<(ExchangeId, ExchangeId)>>,
     pub(crate) closing: AtomicBool,
 }
 
 impl Shared {
     pub(crate) fn new(
-        last: Last,
+        conversations: ConversationIds,
         has_store: bool,
         has_task: bool,
         options: RecorderOptions,
     ) -> Self {
         Self {
+            server: Arc::new(server()),
             shards: (0..options.shards.max(1))
                 .map(|_| Shard::default())
                 .collect(),
@@ -62,7 +69,8 @@ impl Shared {
             recorded: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             pending: AtomicU64::new(0),
-            conversations: AtomicU64::new(last.conversation),
+            conversations,
+            recovered: Mutex::new(None),
             closing: AtomicBool::new(false),
         }
     }
@@ -78,6 +86,7 @@ impl Shared {
             lost: self.lost.load(Ordering::Relaxed),
             waiting: self.pending.load(Ordering::Relaxed),
             failure: lock(&self.failure).clone(),
+            recovered: *lock(&self.recovered),
         };
         for shard in &self.shards {
             let filling = lock(&shard.filling);

@@ -1,6 +1,6 @@
 //! How recording stands.
 
-use echoic_core::event::Micros;
+use echoic_core::event::{ExchangeId, Micros};
 
 /// How recording stands. Every exchange served while recording was asked for is in one of the three numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,6 +13,9 @@ pub struct RecorderStatus {
     pub waiting: u64,
     /// Since when and why nothing is being kept, if the store has failed.
     pub failure: Option<Failure>,
+    /// The first and the last id of exchanges that watchers were shown with the id 0 during the last failure, and that
+    /// are recorded now.
+    pub recovered: Option<(ExchangeId, ExchangeId)>,
 }
 
 /// A store that keeps nothing for the time being.

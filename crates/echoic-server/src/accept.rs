@@ -15,7 +15,7 @@ use std::{
 use echoic_core::{
     ending::CloseReason,
     endpoint::Shape,
-    event::{Address, Opened},
+    event::{Address, Opened, Role},
     framing::FramingPair,
     service::{Handler, Peer, Service},
 };
@@ -268,6 +268,7 @@ impl Acceptor {
             at: wall(),
             remote: incoming.peer.clone(),
             local: incoming.local.clone(),
+            role: Role::Server,
             endpoint_info: Arc::clone(&listener.endpoint_info),
         };
         let context = SessionContext {

@@ -24,7 +24,7 @@ use echoic_core::{
     access::AccessList,
     ending::CloseReason,
     endpoint::Shape,
-    event::{Address, EndpointInfo, Marked, Opened, Outcome},
+    event::{Address, EndpointInfo, Marked, Opened, Outcome, Role},
     limits::Limits,
     message::Replies,
     service::{Handler, Peer, Service},
@@ -436,6 +436,7 @@ impl DatagramTask {
             at: wall(),
             remote: remote.clone(),
             local: local.clone(),
+            role: Role::Server,
             endpoint_info: Arc::clone(&rules.endpoint_info),
         };
         DatagramConversation::begin(opened, handler, admission, journal, Arc::clone(totals), at)

@@ -9,12 +9,13 @@ use std::{
 };
 
 use echoic_core::{
-    event::{Address, Batch, ConversationId, EndpointInfo, Event},
+    event::{Address, Batch, ConversationId, EndpointInfo, Event, Protocol, Role},
     exchange::Conversation,
     framing::FramingPair,
     store::StoreErrorKind,
 };
 
+mod batches;
 mod memory;
 mod sqlite;
 
@@ -23,16 +24,17 @@ pub use memory::MemoryStore;
 pub use sqlite::oracle;
 pub use sqlite::{SqliteReader, SqliteStore};
 
-/// Refuses batches whose runs have no ids, or not increasing ones: pages go by id, and would skip some.
-fn in_order(batches: &[Arc<Batch>]) -> Result<(), StoreErrorKind> {
-    let mut last = 0;
+/// Refuses runs without exchanges: they would share an id with the next.
+fn check(batches: &[Arc<Batch>]) -> Result<(), StoreErrorKind> {
     for event in batches.iter().flat_map(|batch| &batch.events) {
-        if let Event::Run(run) = event {
-            if run.id <= last || run.count == 0 {
-                let what = format!("run {} of {} came after exchange {last}", run.id, run.count);
-                return Err(StoreErrorKind::Failed { what });
-            }
-            last = run.id + u64::from(run.count) - 1;
+        if let Event::Run(run) = event
+            && run.count == 0
+        {
+            let what = format!(
+                "a run of conversation {} has no exchanges",
+                run.conversation
+            );
+            return Err(StoreErrorKind::Failed { what });
         }
     }
     Ok(())
@@ -43,7 +45,7 @@ fn unknown(id: ConversationId) -> Conversation {
     let nowhere = Address::Net(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
     let endpoint_info = EndpointInfo {
         name: "unknown".into(),
-        proto: "unknown",
+        proto: Protocol::Unknown,
         service: "unknown".into(),
         framing: FramingPair::default(),
     };
@@ -52,6 +54,8 @@ fn unknown(id: ConversationId) -> Conversation {
         opened: 0,
         remote: nowhere.clone(),
         local: nowhere,
+        role: Role::Server,
+        server: Arc::default(),
         endpoint_info: Arc::new(endpoint_info),
         half_closed: None,
         ended: None,

@@ -9,7 +9,7 @@ use std::{
 };
 
 use echoic_core::{
-    event::{Batch, ConversationId, Event, ExchangeId, Marked, Micros, RunEvent},
+    event::{Batch, ConversationId, Event, ExchangeId, Marked, Micros, RunEvent, take_ids},
     exchange::{Conversation, Exchange, ExchangeRef, split_run},
     filter::{Expr, Filter},
     service::BoxFuture,
@@ -18,6 +18,8 @@ use echoic_core::{
         Retention, Stats, Store, StoreError, StoreErrorKind, StoreLocation,
     },
 };
+
+use crate::batches::KnownBatches;
 
 /// Runs taken apart between two looks at the store: appends wait for no more than picking these out.
 const CHUNK: usize = 1_000;
@@ -64,11 +66,7 @@ impl MemoryStore {
             let Some((last, _)) = chunk.last() else {
                 return Ok(());
             };
-            let next = if newest_first {
-                last.run.id
-            } else {
-                last.last()
-            };
+            let next = if newest_first { last.id } else { last.last() };
             for (stored, conversation) in &chunk {
                 let mut exchanges: Vec<_> = stored.exchanges(conversation).collect();
                 if newest_first {
@@ -94,18 +92,29 @@ impl Store for MemoryStore {
         Box::pin(async { self.with(|kept| kept.last) })
     }
 
-    fn append(&self, batches: Vec<Arc<Batch>>) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn reserve_conversations(
+        &self,
+        count: u64,
+    ) -> BoxFuture<'_, Result<ConversationId, StoreError>> {
         Box::pin(async move {
-            crate::in_order(&batches)
-                .map_err(|kind| StoreError::new(StoreLocation::Memory, kind))?;
             self.with(|kept| {
-                let before = kept.last.exchange;
-                for batch in &batches {
-                    for event in &batch.events {
-                        kept.keep(event, batch, before);
-                    }
-                }
+                let first = kept.reserved.max(kept.last.conversation) + 1;
+                kept.reserved = first - 1 + count;
+                first
+            })
+        })
+    }
+
+    fn append(
+        &self,
+        batches: Vec<Arc<Batch>>,
+    ) -> BoxFuture<'_, Result<Vec<ExchangeId>, StoreError>> {
+        Box::pin(async move {
+            crate::check(&batches).map_err(|kind| StoreError::new(StoreLocation::Memory, kind))?;
+            self.with(|kept| {
+                let first_ids = batches.iter().map(|batch| kept.batch(batch)).collect();
                 while kept.exceeds(self.bytes_max) && kept.forget_oldest() > 0 {}
+                first_ids
             })
         })
     }
@@ -224,6 +233,9 @@ struct Kept {
     bytes: u64,
     exchanges: u64,
     last: Last,
+    /// The last id of a conversation that was reserved.
+    reserved: ConversationId,
+    batches: KnownBatches,
 }
 
 /// A conversation, and how many exchanges were recorded of it.
@@ -236,6 +248,8 @@ struct Known {
 /// A run with its bytes.
 #[derive(Debug)]
 struct Stored {
+    /// Of its first exchange.
+    id: ExchangeId,
     run: RunEvent,
     heard: Box<[u8]>,
     said: Box<[u8]>,
@@ -244,7 +258,7 @@ struct Stored {
 
 impl Stored {
     fn last(&self) -> ExchangeId {
-        self.run.id + u64::from(self.run.count) - 1
+        self.id + u64::from(self.run.count) - 1
     }
 
     fn bytes(&self) -> u64 {
@@ -258,6 +272,7 @@ impl Stored {
     ) -> impl Iterator<Item = Exchange> {
         split_run(
             &self.run,
+            self.id,
             &self.heard,
             &self.said,
             &self.lengths,
@@ -271,21 +286,27 @@ impl Stored {
 const CONVERSATION_BYTES: u64 = 2 * size_of::<Conversation>() as u64;
 
 impl Kept {
-    /// Keeps one event; runs up to the id `before` are kept already.
-    fn keep(&mut self, event: &Event, batch: &Batch, before: ExchangeId) {
+    /// Stores a batch unless it is known; returns the id of its first exchange.
+    fn batch(&mut self, batch: &Batch) -> ExchangeId {
+        if let Some(first_id) = self.batches.get(batch.id()) {
+            return first_id;
+        }
+        let first_id = self.last.exchange + 1;
+        let mut next = first_id;
+        for event in &batch.events {
+            self.event(event, batch, &mut next);
+        }
+        self.batches.add(batch.id(), first_id);
+        first_id
+    }
+
+    /// Stores one event; `next` is the id of the next exchange.
+    fn event(&mut self, event: &Event, batch: &Batch, next: &mut ExchangeId) {
         match event {
             Event::Opened(opened) => {
                 let id = opened.conversation;
                 self.last.conversation = self.last.conversation.max(id);
-                let conversation = Conversation {
-                    id,
-                    opened: opened.at,
-                    remote: opened.remote.clone(),
-                    local: opened.local.clone(),
-                    endpoint_info: Arc::clone(&opened.endpoint_info),
-                    half_closed: None,
-                    ended: None,
-                };
+                let conversation = Conversation::new(opened.clone(), Arc::clone(&batch.server));
                 // Told again, it is known with what has come to it since.
                 if let Entry::Vacant(vacant) = self.conversations.entry(id) {
                     vacant.insert(Known {
@@ -295,9 +316,10 @@ impl Kept {
                     self.bytes += CONVERSATION_BYTES;
                 }
             }
-            Event::Run(run) if run.id <= before => {}
             Event::Run(run) => {
+                self.last.conversation = self.last.conversation.max(run.conversation);
                 let stored = Stored {
+                    id: take_ids(next, run),
                     run: run.clone(),
                     heard: batch.bytes(run.request).into(),
                     said: batch.bytes(run.reply).into(),
@@ -433,7 +455,7 @@ impl Kept {
             (Order::NewestFirst, beyond) => {
                 let to = self
                     .runs
-                    .partition_point(|s| beyond.is_none_or(|b| s.run.id < b));
+                    .partition_point(|s| beyond.is_none_or(|b| s.id < b));
                 self.runs
                     .range(..to)
                     .rev()
@@ -468,7 +490,7 @@ impl Kept {
         let first = self
             .runs
             .front()
-            .map_or(self.last.exchange + 1, |stored| stored.run.id);
+            .map_or(self.last.exchange + 1, |stored| stored.id);
         while let Some(&(last_run, id)) = self.ended.front() {
             let ended = self
                 .conversations

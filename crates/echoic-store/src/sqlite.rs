@@ -6,13 +6,17 @@
 //! people too.
 
 use std::{
+    future::ready,
     ops::RangeInclusive,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use echoic_core::{
-    event::{Batch, ConversationId, Micros},
+    event::{Batch, ConversationId, ExchangeId, Micros},
     exchange::Conversation,
     filter::Filter,
     service::BoxFuture,
@@ -35,6 +39,7 @@ mod prune;
 mod reader;
 mod row;
 mod scan;
+mod servers;
 mod tally;
 mod worker;
 mod writer;
@@ -56,6 +61,8 @@ pub struct SqliteStore {
     reader: SqliteReader,
     writer: Worker<Writer>,
     recovered: u64,
+    /// The last id of a conversation that was given or reserved.
+    reserved: AtomicU64,
     /// There was no file before.
     made: bool,
 }
@@ -72,11 +79,13 @@ impl SqliteStore {
             file::create(&path)?;
         }
         let (writer, recovered) = Writer::open(&path, durability, lock)?;
+        let reserved = AtomicU64::new(writer.memory.state.last_conversation);
         let writer = Worker::start("echoic-store", &path, writer)?;
         Ok(Self {
             reader: SqliteReader::open(&path)?,
             writer,
             recovered,
+            reserved,
             made: origin == Origin::Nothing,
         })
     }
@@ -93,8 +102,22 @@ impl Store for SqliteStore {
         self.reader.last()
     }
 
-    fn append(&self, batches: Vec<Arc<Batch>>) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn append(
+        &self,
+        batches: Vec<Arc<Batch>>,
+    ) -> BoxFuture<'_, Result<Vec<ExchangeId>, StoreError>> {
         Box::pin(self.writer.ask(move |writer| writer.append(&batches)))
+    }
+
+    /// From a counter in memory, since nobody else writes to the file: it waits for nothing. After a restart it continues
+    /// from the last id that was stored.
+    fn reserve_conversations(
+        &self,
+        count: u64,
+    ) -> BoxFuture<'_, Result<ConversationId, StoreError>> {
+        let open = self.writer.check_open();
+        let reserved = open.map(|()| self.reserved.fetch_add(count, Ordering::Relaxed) + 1);
+        Box::pin(ready(reserved))
     }
 
     fn find<'a>(
@@ -180,7 +203,7 @@ impl SqliteReader {
 
     fn refused<T: Send + 'static>(&self) -> BoxFuture<'_, Result<T, StoreError>> {
         let refusal = problem::read_only(&self.path, "it was opened to be read");
-        Box::pin(std::future::ready(Err(refusal)))
+        Box::pin(ready(Err(refusal)))
     }
 }
 
@@ -189,7 +212,11 @@ impl Store for SqliteReader {
         Box::pin(self.reader.ask(|reader| reader.last()))
     }
 
-    fn append(&self, _: Vec<Arc<Batch>>) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn append(&self, _: Vec<Arc<Batch>>) -> BoxFuture<'_, Result<Vec<ExchangeId>, StoreError>> {
+        self.refused()
+    }
+
+    fn reserve_conversations(&self, _: u64) -> BoxFuture<'_, Result<ConversationId, StoreError>> {
         self.refused()
     }
 

@@ -7,12 +7,14 @@
 
 mod story;
 
+use std::sync::Arc;
+
 use echoic_core::{
     ending::CloseReason,
-    event::{Batch, Event, Mark, Marked, Micros, Outcome},
+    event::{Batch, Event, Mark, Marked, Micros, Outcome, Role},
     store::{
-        ConversationPage, Durability, Gap, Last, Order, Page, Retention, Store, StoreError,
-        StoreErrorKind,
+        BATCHES_KNOWN, ConversationPage, Durability, Gap, Last, Order, Page, Retention, Store,
+        StoreError, StoreErrorKind,
     },
 };
 use echoic_store::{MemoryStore, SqliteStore};
@@ -49,7 +51,7 @@ fn make(kind: Kind) -> (Box<dyn Store>, Option<TempDir>) {
 }
 
 async fn append(store: &dyn Store, story: &mut Story) {
-    store.append(story.take()).await.expect("kept");
+    store.append(story.take()).await.expect("stored");
 }
 
 /// A bit of everything: a greeting, runs, silence, an open and a reset conversation.
@@ -380,8 +382,11 @@ async fn gaps_are_told_newest_first_and_pruned_by_age(
 ) {
     let (store, _dir) = make(kind);
     let gap = |since, exchanges| Gap { since, exchanges };
-    let tell = async |at: Micros, exchanges| {
+    let mut number = 0;
+    let mut tell = async |at: Micros, exchanges| {
         let mut batch = Batch::default();
+        number += 1;
+        batch.number = number;
         let what = Marked::Gap {
             exchanges,
             since: at,
@@ -488,6 +493,7 @@ async fn closed_store_returns_closed(
     };
     refused(store.last().await);
     refused(store.append(story.take()).await);
+    refused(store.reserve_conversations(1).await);
     refused(store.find(&all, exchanges).await);
     refused(store.count(&all, NOON).await);
     refused(store.count(&filter("needle"), NOON).await);
@@ -532,17 +538,17 @@ async fn append_is_all_or_nothing(#[values(Kind::Memory, Kind::Sqlite, Kind::Rea
     let mut batches = story.take();
     story.lines(2, &["three"], 1);
     batches.extend(story.take());
-    // The last run of the last batch has the id of one before it.
+    // The last run of the last batch has no exchanges.
     let event = batches
         .last_mut()
-        .and_then(std::sync::Arc::get_mut)
+        .and_then(Arc::get_mut)
         .unwrap()
         .events
         .last_mut();
     let Some(Event::Run(run)) = event else {
         panic!("{event:?}")
     };
-    run.id = 2;
+    run.count = 0;
     let refused = store.append(batches).await;
     assert!(
         matches!(
@@ -567,16 +573,157 @@ async fn append_is_all_or_nothing(#[values(Kind::Memory, Kind::Sqlite, Kind::Rea
 
 #[rstest]
 #[tokio::test]
-async fn repeated_append_is_stored_once(
+async fn repeated_append_is_stored_once_and_has_the_same_ids(
     #[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind,
 ) {
     let (store, _dir) = make(kind);
     let mut story = everything();
-    let batches = story.take();
-    store.append(batches.clone()).await.unwrap();
-    store.append(batches).await.unwrap();
+    let first = story.take();
+    story.lines(1, &["more", "and more"], 2);
+    let both = [first.clone(), story.take()].concat();
+    let ids = store.append(first.clone()).await.unwrap();
+    assert_eq!(ids, [1]);
+    // A part of it is there already, as after an append whose answer was lost.
+    let ids = store.append(both.clone()).await.unwrap();
+    assert_eq!(ids, [1, first[0].exchanges() + 1]);
+    assert_eq!(store.append(both).await.unwrap(), ids);
     assert_eq!(all(&*store, "").await, story.told);
     assert_eq!(count(&*store, "").await, story.told.len() as u64);
+}
+
+/// The order of ids is that of commits, whatever the numbers and the servers of the batches are.
+#[rstest]
+#[tokio::test]
+async fn ids_are_given_in_the_order_of_commits(
+    #[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind,
+) {
+    let (store, _dir) = make(kind);
+    let (mut one, mut other) = (Story::after(0), Story::after(0));
+    one.open(1);
+    one.lines(1, &["a", "b"], 2);
+    let early = one.take();
+    one.half_close(1);
+    let empty = one.take();
+    one.lines(1, &["c"], 1);
+    let late = one.take();
+    other.open(2);
+    other.lines(2, &["x", "y", "z"], 3);
+    let batches = [late, empty, other.take(), early].concat();
+    let ids = store.append(batches.clone()).await.unwrap();
+    assert_eq!(ids, [1, 2, 2, 5]);
+    let requests: Vec<_> = all(&*store, "")
+        .await
+        .into_iter()
+        .map(|seen| seen.request)
+        .collect();
+    assert_eq!(requests, [b"c\n", b"x\n", b"y\n", b"z\n", b"a\n", b"b\n"]);
+    assert_eq!(store.append(batches).await.unwrap(), ids);
+    let last = store.last().await.unwrap();
+    assert_eq!((last.exchange, last.conversation), (6, 2));
+}
+
+#[rstest]
+#[tokio::test]
+async fn conversation_ids_are_reserved_without_overlap(
+    #[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind,
+) {
+    let (store, _dir) = make(kind);
+    assert_eq!(store.reserve_conversations(10).await.unwrap(), 1);
+    assert_eq!(store.reserve_conversations(1).await.unwrap(), 11);
+    assert_eq!(store.reserve_conversations(5).await.unwrap(), 12);
+}
+
+#[tokio::test]
+async fn reopened_store_continues_its_ids_without_holes() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("echoic.db");
+    let mut last_id = 0;
+    for start in 1..=20 {
+        let store = SqliteStore::open(&path, Durability::Off).unwrap();
+        assert_eq!(store.reserve_conversations(65_536).await.unwrap(), start);
+        let mut story = Story::after(last_id);
+        story.open(start);
+        story.lines(start, &["one", "two"], 2);
+        let ids = store.append(story.take()).await.unwrap();
+        assert_eq!(ids, [last_id + 1]);
+        assert_eq!(all(&store, &format!("conv:{start}")).await, story.told);
+        last_id = story.last_id;
+        store.close().await.unwrap();
+    }
+}
+
+/// What is known of old batches is bounded, and one that is far below the newest counts as stored.
+#[rstest]
+#[tokio::test]
+async fn names_of_old_batches_are_forgotten(#[values(Kind::Memory, Kind::Sqlite)] kind: Kind) {
+    let (store, dir) = make(kind);
+    let mut story = Story::after(0);
+    story.open(1);
+    story.lines(1, &["first"], 1);
+    let first = story.take();
+    store.append(first.clone()).await.unwrap();
+    let others: Vec<_> = (0..BATCHES_KNOWN + 2_000)
+        .flat_map(|_| {
+            story.half_close(1);
+            story.take()
+        })
+        .collect();
+    let newest = others.last().cloned().unwrap();
+    store.append(others).await.unwrap();
+    assert_eq!(store.append(first).await.unwrap(), [0]);
+    assert_eq!(store.append(vec![newest]).await.unwrap(), [2]);
+    assert_eq!(count(&*store, "").await, 1);
+    store.close().await.unwrap();
+    if let Some(dir) = dir {
+        let path = dir.path().join("echoic.db");
+        let rows = rusqlite::Connection::open(path).unwrap();
+        let rows = rows.query_row("SELECT count(*) FROM batch", [], |row| row.get::<_, u64>(0));
+        assert!(rows.unwrap() < BATCHES_KNOWN + 1_500);
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn role_and_server_of_a_conversation_are_found(
+    #[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind,
+) {
+    let (store, _dir) = make(kind);
+    let mut served = Story::after(0);
+    served.open(1);
+    served.lines(1, &["served"], 1);
+    served.end(1, CloseReason::PeerClosed, 7);
+    append(&*store, &mut served).await;
+    let mut called = Story::after(1);
+    called.role = Role::Client;
+    called.open(2);
+    called.lines(2, &["called"], 1);
+    append(&*store, &mut called).await;
+    let (id, name) = (called.server().id, &called.server().name);
+    for (text, expected) in [
+        ("role:server".to_owned(), [1].as_slice()),
+        ("role:client".to_owned(), &[2]),
+        ("-role:client".to_owned(), &[1]),
+        (format!("server:{id}"), &[2]),
+        (format!("server:{name}"), &[2]),
+        (format!("-server:{name}"), &[1]),
+        ("server:nobody".to_owned(), &[]),
+    ] {
+        let found = all(&*store, &text).await;
+        let ids: Vec<_> = found.iter().map(|seen| seen.id).collect();
+        assert_eq!(ids, expected, "{text}");
+        assert_eq!(count(&*store, &text).await, expected.len() as u64, "{text}");
+        let ids: Vec<_> = listed(&*store, &text, Order::OldestFirst, 9).await;
+        let ids: Vec<_> = ids.into_iter().map(|(id, ..)| id).collect();
+        assert_eq!(ids, expected, "{text}");
+    }
+    let conversation = store.conversation(2).await.unwrap().expect("there");
+    assert_eq!(conversation.role, Role::Client);
+    assert_eq!(*conversation.server, *called.server());
+    assert_eq!(
+        count(&*store, "is:unsent").await,
+        1,
+        "what a server did not send"
+    );
 }
 
 #[rstest]

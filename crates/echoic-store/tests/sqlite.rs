@@ -100,10 +100,10 @@ fn newer_database_version_is_rejected() {
     let dir = TempDir::new().unwrap();
     let path = record(dir.path());
     for (change, back) in [
-        ("PRAGMA user_version = 99", "PRAGMA user_version = 2"),
+        ("PRAGMA user_version = 99", "PRAGMA user_version = 3"),
         (
+            "UPDATE state SET event_version = 3",
             "UPDATE state SET event_version = 2",
-            "UPDATE state SET event_version = 1",
         ),
     ] {
         let set = |sql| Connection::open(&path).unwrap().execute_batch(sql).unwrap();
@@ -133,6 +133,31 @@ fn newer_database_version_is_rejected() {
         );
         set(back);
         assert_eq!(wait(count(&open(&path), "")), 3);
+    }
+}
+
+#[test]
+fn older_database_version_is_rejected_by_name() {
+    let dir = TempDir::new().unwrap();
+    let path = record(dir.path());
+    for version in [1, 2] {
+        let set = format!("PRAGMA user_version = {version}");
+        Connection::open(&path)
+            .unwrap()
+            .execute_batch(&set)
+            .unwrap();
+        for refused in [
+            SqliteStore::open(&path, Durability::Off).map(drop),
+            SqliteReader::open(&path).map(drop),
+        ] {
+            let refused = refused.unwrap_err();
+            let older = StoreErrorKind::Older {
+                found: version,
+                known: 3,
+            };
+            assert_eq!(refused.kind, older);
+            assert!(refused.to_string().contains(&format!("schema {version}")));
+        }
     }
 }
 
@@ -243,7 +268,10 @@ fn damaged_database_is_rejected_or_sound_without_panic() {
                 assert!(wait(store.count(&filter, NOON)).is_ok());
             }
             Err(StoreError {
-                kind: StoreErrorKind::Foreign { .. } | StoreErrorKind::Newer { .. },
+                kind:
+                    StoreErrorKind::Foreign { .. }
+                    | StoreErrorKind::Newer { .. }
+                    | StoreErrorKind::Older { .. },
                 ..
             }) => {
                 refused += 1;
@@ -331,7 +359,7 @@ fn crash_keeps_what_is_known_of_open_conversations() {
 fn long_database_is_searched_whole_across_chunks() {
     let dir = TempDir::new().unwrap();
     let store = open(&dir.path().join("echoic.db"));
-    let mut story = Story::after(1_000_000);
+    let mut story = Story::after(0);
     story.open(1);
     story.open(2);
     for i in 0..50 {
@@ -421,9 +449,10 @@ fn sqlite3_shell_reads_the_same_exchanges() {
     story.open(2);
     story.lines(2, &["alone"], 1);
     append(&store, &mut story);
+    let server = story.server().id.to_string();
     let shell = Connection::open(&path).unwrap();
     let mut rows = shell
-        .prepare("SELECT id, conv, n, ep, peer, lat_ns, outcome, req, rep, time FROM exchange ORDER BY id")
+        .prepare("SELECT id, conv, n, ep, peer, lat_ns, outcome, req, rep, time, proto, svc, role, t_us, server FROM exchange ORDER BY id")
         .unwrap();
     let rows = rows.query_map([], |row| {
         let outcome: String = row.get(6)?;
@@ -431,6 +460,9 @@ fn sqlite3_shell_reads_the_same_exchanges() {
             row.get::<_, String>(9)?
                 .starts_with("2026-01-01 12:00:00.0")
         );
+        let words = [10, 11, 12, 14].map(|column| row.get::<_, String>(column).unwrap());
+        assert_eq!(words, ["tcp", "upper", "server", &server]);
+        assert!((NOON..NOON + 100).contains(&row.get::<_, i64>(13)?));
         Ok((
             row.get::<_, u64>(0)?,
             row.get::<_, u64>(1)?,

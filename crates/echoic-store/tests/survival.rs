@@ -42,7 +42,12 @@ fn child(role: &str, dir: &Path, shell: &str) -> Child {
     Command::new("sh")
         .args(["-c", shell, "sh"])
         .arg(env::current_exe().unwrap())
-        .args(["in_a_role", "--exact", "--nocapture", "--test-threads=1"])
+        .args([
+            "child_process_entry",
+            "--exact",
+            "--nocapture",
+            "--test-threads=1",
+        ])
         .env(ROLE, role)
         .env("DIR", dir)
         .stdin(Stdio::piped())
@@ -343,7 +348,7 @@ fn on_a_full_disk(path: &Path) {
             story.lines(1, &[&line], 1);
             let batches = story.take();
             match wait(store.append(batches.clone())) {
-                Ok(()) => {}
+                Ok(_) => {}
                 Err(StoreError {
                     kind: StoreErrorKind::Full,
                     ..
@@ -378,7 +383,7 @@ fn database_is_reopened_after_a_failed_write() {
     succeeds(child(
         "failing writes",
         dir.path(),
-        "trap '' XFSZ; ulimit -S -f 600; exec \"$@\"",
+        "trap '' XFSZ; ulimit -S -f 900; exec \"$@\"",
     ));
 }
 
@@ -519,7 +524,7 @@ fn assert_recovers_from_a_failure(path: &Path, durability: Durability, end_troub
         story.lines(1, &[&line], 1);
         let batches = story.take();
         match wait(store.append(batches.clone())) {
-            Ok(()) => assert!(story.told.len() < 10_000, "nothing fails"),
+            Ok(_) => assert!(story.told.len() < 10_000, "nothing fails"),
             Err(StoreError {
                 kind: StoreErrorKind::Failed { .. },
                 ..

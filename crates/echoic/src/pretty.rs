@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use echoic_core::{
     escape,
-    event::{ConversationId, Micros, Outcome},
+    event::{ConversationId, Micros, Outcome, Role},
     exchange::{Conversation, Exchange},
     store::Gap,
     units::for_people,
@@ -57,7 +57,7 @@ pub(crate) fn opened(conversation: &Conversation) -> String {
         head(*opened, *id),
         sanitize(remote),
         sanitize(&endpoint_info.name),
-        sanitize(&endpoint_info.service)
+        sanitize(service(conversation))
     )
 }
 
@@ -93,7 +93,7 @@ pub(crate) fn silent(conversation: &Conversation) -> String {
         head(*opened, *id),
         sanitize(remote),
         sanitize(&endpoint_info.name),
-        sanitize(&endpoint_info.service)
+        sanitize(service(conversation))
     )
 }
 
@@ -154,10 +154,9 @@ pub(crate) fn whole(exchange: &Exchange) -> String {
         date(*at),
         tags(exchange)
     );
-    let (caller, called) = if conversation.endpoint_info.is_caller() {
-        (&conversation.local, &conversation.remote)
-    } else {
-        (&conversation.remote, &conversation.local)
+    let (caller, called) = match conversation.role {
+        Role::Server => (&conversation.remote, &conversation.local),
+        Role::Client => (&conversation.local, &conversation.remote),
     };
     let _ = writeln!(
         text,
@@ -166,7 +165,7 @@ pub(crate) fn whole(exchange: &Exchange) -> String {
         sanitize(caller),
         sanitize(called),
         sanitize(&conversation.endpoint_info.name),
-        sanitize(&conversation.endpoint_info.service),
+        sanitize(service(conversation)),
         conversation.endpoint_info.messages(),
     );
     let ended = match &conversation.ended {
@@ -192,6 +191,14 @@ pub(crate) fn whole(exchange: &Exchange) -> String {
     let _ = writeln!(text, "  {SAID}◂ {}{SAID:#}", for_people(reply.len() as u64));
     lines(&mut text, reply);
     text
+}
+
+/// The service that answered, or that nobody of ours did.
+fn service(conversation: &Conversation) -> &str {
+    match conversation.role {
+        Role::Server => &conversation.endpoint_info.service,
+        Role::Client => "client",
+    }
 }
 
 /// Bytes as lines, broken where they break and where the screen does.

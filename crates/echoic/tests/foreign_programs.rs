@@ -178,9 +178,9 @@ fn check_servers(endpoint: impl Fn(&str) -> (String, String), servers: &[Line]) 
         }
         // nc sends its text before it receives a request.
         let filter = if *name == "nc" {
-            "rep:hello svc:connect"
+            "rep:hello role:client"
         } else {
-            "req:hello rep:hello svc:connect"
+            "req:hello rep:hello role:client"
         };
         let recorded = home.count(&["--store", "talk.db", filter]);
         assert_eq!(recorded, 1, "{name}");

@@ -78,7 +78,7 @@ fn json_prints_each_event_as_a_line() {
         assert_eq!(words, expected, "{story:?}");
         assert!(of(open, "peer").starts_with("127.0.0.1:"), "{open}");
         let end = story.last().unwrap();
-        assert_eq!((of(end, "end"), of(end, "how")), ("fin", how));
+        assert_eq!((of(end, "end"), of(end, "reason")), ("fin", how));
         assert_eq!((&end["unsent"], &end["discarded"]), (&json!(0), &json!(0)));
     }
 
@@ -488,7 +488,7 @@ fn excess_connections_get_a_clean_close() {
     let ends = events(&out, 1);
     let refused = ends
         .iter()
-        .filter(|event| event["how"] == "too-many-connections");
+        .filter(|event| event["reason"] == "too-many-connections");
     let refused: Vec<&Value> = refused.collect();
     assert!(refused.len() >= 3, "{ends:?}");
     assert!(
@@ -540,7 +540,7 @@ fn d19_each_timeout_ends_its_case_and_is_recorded() {
     let (home, out) = (serve.home.clone(), serve.out.clone());
     serve.stop();
     let ends = events(&out, 1);
-    let how = |how: &str| ends.iter().filter(|event| event["how"] == how).count();
+    let how = |how: &str| ends.iter().filter(|event| event["reason"] == how).count();
     assert_eq!(
         (
             how("idle-timeout"),

@@ -58,8 +58,7 @@ fn by_sqlite(path: &Path) -> Result<Found> {
     }
     let mut found = Found::default();
     let mut said_by_peer: HashMap<String, u64> = HashMap::new();
-    let mut rows =
-        record.prepare("SELECT id, count, heard, said FROM run NOT INDEXED ORDER BY id")?;
+    let mut rows = record.prepare("SELECT id, count, req, rep FROM run NOT INDEXED ORDER BY id")?;
     let mut rows = rows.query([])?;
     while let Some(row) = rows.next()? {
         let (id, count): (u64, u64) = (row.get(0)?, row.get(1)?);

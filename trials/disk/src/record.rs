@@ -32,7 +32,7 @@ pub fn read(path: &Path) -> Result<Record> {
     let exchanges = one("SELECT coalesce(sum(count), 0) FROM run")?;
     let missing = one("SELECT coalesce(sum(a), 0) FROM mark WHERE what = 'gap'")?;
     let mut endings =
-        record.prepare("SELECT DISTINCT coalesce(how, 'open') FROM conversation ORDER BY 1")?;
+        record.prepare("SELECT DISTINCT coalesce(reason, 'open') FROM conversation ORDER BY 1")?;
     let endings = endings.query_map([], |row| row.get(0))?;
     let endings = endings.collect::<Result<_, _>>()?;
     Ok(Record {

@@ -68,8 +68,9 @@ fn d26_clock_jump_changes_no_latency_timeout_or_order() {
          WHERE n <= before",
     );
     let span = one("SELECT (max(at) - min(at)) / 1000000 FROM run");
-    let timed_out =
-        one("SELECT count(*) FROM conversation WHERE how NOT IN ('peer-closed', 'server-stopped')");
+    let timed_out = one(
+        "SELECT count(*) FROM conversation WHERE reason NOT IN ('peer-closed', 'server-stopped')",
+    );
     Row {
         row: 26,
         hazard: "the wall clock jumps".into(),

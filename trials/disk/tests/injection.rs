@@ -119,9 +119,7 @@ fn peer_bytes_and_filters_are_never_sql() {
     let place = tempfile::tempdir().unwrap();
     record(place.path(), &payloads);
     let db = Connection::open(place.path().join("echoic.db")).unwrap();
-    let mut rows = db
-        .prepare("SELECT heard, said FROM run ORDER BY id")
-        .unwrap();
+    let mut rows = db.prepare("SELECT req, rep FROM run ORDER BY id").unwrap();
     let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
     let rows: Vec<(Vec<u8>, Vec<u8>)> = rows.unwrap().map(Result::unwrap).collect();
     let is_exact = |(row, payload): &(&(Vec<u8>, Vec<u8>), &Vec<u8>)| {
@@ -152,7 +150,7 @@ fn peer_bytes_and_filters_are_never_sql() {
     // The control: a query built from text.
     let naive = payloads.iter().filter(|payload| {
         let text = String::from_utf8_lossy(payload);
-        let question = format!("SELECT count(*) FROM run WHERE heard = '{text}'");
+        let question = format!("SELECT count(*) FROM run WHERE req = '{text}'");
         db.prepare(&question).is_err()
     });
     let naive = naive.count();

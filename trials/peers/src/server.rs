@@ -153,7 +153,7 @@ impl Serve {
 
     /// The same, with a deadline.
     pub fn ended_within(&self, how: &str, expected: usize, span: Duration) -> usize {
-        let query = format!("SELECT count(*) FROM conversation WHERE how = '{how}'");
+        let query = format!("SELECT count(*) FROM conversation WHERE reason = '{how}'");
         let deadline = Instant::now() + span;
         loop {
             let count: usize = self.sql(&query).parse().unwrap();

@@ -12,7 +12,7 @@
 use std::{sync::Arc, time::Instant};
 
 use echoic_core::{
-    event::{Address, Batch, EndpointInfo, Event, Opened, RunMeta},
+    event::{Address, Batch, EndpointInfo, Event, Opened, Protocol, Role, RunMeta},
     filter::Filter,
     framing::{Framing, Splitter},
     message::{Replies, Run},
@@ -39,7 +39,7 @@ fn cpu() -> f64 {
 }
 
 /// Appends ready to be made: only the store's work is to be measured.
-fn appends(first_id: u64, conversations: u64, depth: u64) -> Vec<Arc<Batch>> {
+fn appends(conversations: u64, depth: u64) -> Vec<Arc<Batch>> {
     let line = [b"x".repeat(63), b"\n".to_vec()].concat();
     let bytes = line.repeat(depth as usize);
     let mut spans = Vec::new();
@@ -51,9 +51,10 @@ fn appends(first_id: u64, conversations: u64, depth: u64) -> Vec<Arc<Batch>> {
             out.extend(message.body.to_ascii_uppercase());
         });
     }
-    let (mut id, mut batches) = (first_id, Vec::new());
-    for _ in 0..EXCHANGES / EXCHANGES_PER_APPEND {
+    let (mut id, mut batches) = (1, Vec::new());
+    for number in 0..EXCHANGES / EXCHANGES_PER_APPEND {
         let mut batch = Batch::default();
+        batch.number = 2 + number;
         for i in 0..EXCHANGES_PER_APPEND / depth {
             let told = RunMeta {
                 conversation: 1 + i % conversations,
@@ -64,9 +65,6 @@ fn appends(first_id: u64, conversations: u64, depth: u64) -> Vec<Arc<Batch>> {
                 reply_offset: id * 64,
             };
             batch.run(told, &run, &replies);
-            if let Some(Event::Run(run)) = batch.events.last_mut() {
-                run.id = id;
-            }
             id += depth;
         }
         batches.push(Arc::new(batch));
@@ -77,11 +75,12 @@ fn appends(first_id: u64, conversations: u64, depth: u64) -> Vec<Arc<Batch>> {
 fn opened(conversations: u64) -> Arc<Batch> {
     let endpoint_info = Arc::new(EndpointInfo {
         name: "tcp:5000".into(),
-        proto: "tcp",
+        proto: Protocol::Tcp,
         service: "upper".into(),
         framing: Framing::Line.into(),
     });
     let mut batch = Batch::default();
+    batch.number = 1;
     batch.events.extend((1..=conversations).map(|conversation| {
         let address = Address::Net(([127, 0, 0, 1], conversation as u16).into());
         Event::Opened(Opened {
@@ -89,6 +88,7 @@ fn opened(conversations: u64) -> Arc<Batch> {
             at: 0,
             remote: address.clone(),
             local: address,
+            role: Role::Server,
             endpoint_info: Arc::clone(&endpoint_info),
         })
     }));
@@ -106,7 +106,7 @@ fn main() {
         runtime
             .block_on(store.append(vec![opened(conversations)]))
             .unwrap();
-        let batches = appends(1, conversations, depth);
+        let batches = appends(conversations, depth);
         let (before, start) = (cpu(), Instant::now());
         for batch in batches {
             runtime.block_on(store.append(vec![batch])).unwrap();

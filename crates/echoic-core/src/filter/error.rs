@@ -50,6 +50,8 @@ pub(super) enum Why {
         key: &'static str,
         wants: &'static str,
     },
+    #[error("no service is called connect; role:client finds what a client recorded")]
+    ServiceOfAClient,
     #[error("{key}: takes one value, not a list")]
     OneOnly { key: &'static str },
     #[error(

@@ -7,7 +7,7 @@ use super::{
     peer::Peer,
     ranges::Ranges,
 };
-use crate::event::Micros;
+use crate::event::{Micros, Protocol, Role};
 
 /// A boolean expression.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +42,10 @@ pub enum Atom {
     Endpoint(BTreeSet<String>),
     /// `proto:`: the protocol of the endpoint.
     Protocol(BTreeSet<Protocol>),
+    /// `role:`: whose record it is.
+    Role(BTreeSet<Role>),
+    /// `server:`: the id or the name of whoever recorded it.
+    Server(BTreeSet<String>),
     /// `svc:`: the service, with or without its argument: `greet` also finds `greet:Hello`.
     Service(BTreeSet<String>),
     /// `lat:`: the latency from read to write, in nanoseconds.
@@ -166,26 +170,6 @@ words! {
         Store = "store",
         /// The service, the operating system or echoic failed.
         Error = "error",
-    }
-}
-
-words! {
-    /// A word of `proto:`, the scheme of an endpoint.
-    Protocol {
-        /// TCP.
-        Tcp = "tcp",
-        /// UDP.
-        Udp = "udp",
-        /// Unix stream sockets.
-        Unix = "unix",
-        /// Unix datagram sockets.
-        Unixgram = "unixgram",
-        /// TLS over TCP.
-        Tls = "tls",
-        /// WebSocket.
-        Ws = "ws",
-        /// WebSocket over TLS.
-        Wss = "wss",
     }
 }
 

@@ -12,6 +12,8 @@ pub(super) enum Key {
     Endpoint,
     Protocol,
     Service,
+    Role,
+    Server,
     Latency,
     Size,
     After,
@@ -27,7 +29,7 @@ pub(super) enum Key {
 
 /// Each key with what it wants to be given, as the error texts say it. Those that ask nothing yet are reserved,
 /// so that a filter that names one is not taken for another filter today.
-pub(super) const KEYS: [(&str, Option<Key>, &str); 25] = [
+pub(super) const KEYS: [(&str, Option<Key>, &str); 27] = [
     (
         "req",
         Some(Key::Text(Side::Request)),
@@ -65,6 +67,12 @@ pub(super) const KEYS: [(&str, Option<Key>, &str); 25] = [
         "one of tcp udp unix unixgram tls ws wss",
     ),
     ("svc", Some(Key::Service), "a service: svc:upper"),
+    ("role", Some(Key::Role), "one of server client"),
+    (
+        "server",
+        Some(Key::Server),
+        "the id or the name of a server: server:web-1:4242",
+    ),
     (
         "lat",
         Some(Key::Latency),
@@ -209,7 +217,10 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::filter::expr::{End, Protocol, SortKey, State};
+    use crate::{
+        event::{Protocol, Role},
+        filter::expr::{End, SortKey, State},
+    };
 
     #[rstest]
     #[case("per", Some("peer"))]
@@ -249,6 +260,8 @@ mod tests {
         );
         let protocols: Vec<_> = Protocol::ALL.iter().map(|w| w.word()).collect();
         assert_eq!(listed("proto"), words(&protocols));
+        let roles: Vec<_> = Role::ALL.iter().map(|w| w.word()).collect();
+        assert_eq!(listed("role"), words(&roles));
         let keys = words(&SortKey::ALL.iter().map(|w| w.word()).collect::<Vec<_>>());
         assert!(listed("sort").starts_with(&keys));
         for (elsewhere, key) in ELSEWHERE {

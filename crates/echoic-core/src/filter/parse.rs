@@ -1,18 +1,21 @@
 //! A recursive-descent parser: one function per rule of the grammar in [`super`].
 
-use std::{ops::Range, str::FromStr};
+use std::{collections::BTreeSet, ops::Range, str::FromStr};
 
 use super::{
     Filter, FilterError,
     bytes::{Mask, Needle, Pattern},
     error::Why,
-    expr::{Atom, End, Expr, Protocol, Side, Sort, State, When},
+    expr::{Atom, End, Expr, Side, Sort, State, When},
     key::{self, Key},
     number::Unit,
     peer::Peer,
     values::{Fault, Item, Values, limit, sort},
 };
-use crate::escape;
+use crate::{
+    escape,
+    event::{Protocol, Role},
+};
 
 /// Longest filter, in bytes.
 const TEXT_BYTES_MAX: usize = 64 << 10;
@@ -63,6 +66,14 @@ fn parse(text: &str) -> Result<Filter, FilterError> {
         span,
         text: text.to_owned(),
     })
+}
+
+/// What a client recorded was once found by a service of this name.
+fn service_names(values: &Values) -> Result<BTreeSet<String>, Fault> {
+    match values.items.iter().find(|item| item.bytes == b"connect") {
+        Some(item) => Err(Why::ServiceOfAClient.at(item.span.clone())),
+        None => values.each(|text| Some(text.to_owned())),
+    }
 }
 
 #[derive(Default)]
@@ -264,7 +275,9 @@ impl<'a> Parser<'a> {
             Key::Port => Atom::Port(values.ranges(Unit::Count, u16::MAX.into())?),
             Key::Endpoint => Atom::Endpoint(values.each(owned)?),
             Key::Protocol => Atom::Protocol(values.words(Protocol::ALL, Protocol::word)?),
-            Key::Service => Atom::Service(values.each(owned)?),
+            Key::Service => Atom::Service(service_names(&values)?),
+            Key::Role => Atom::Role(values.words(Role::ALL, Role::word)?),
+            Key::Server => Atom::Server(values.each(owned)?),
             Key::Latency => Atom::Latency(values.ranges(Unit::Time, u64::MAX)?),
             Key::Size => Atom::Size(values.ranges(Unit::Bytes, u64::MAX)?),
             Key::After => Atom::After(values.one(When::new)?),

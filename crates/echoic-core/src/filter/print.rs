@@ -81,6 +81,12 @@ impl Display for Atom {
                 names.iter().map(|name| word(name.as_bytes(), true)),
             ),
             Self::Protocol(protocols) => list(f, "proto:", protocols.iter().map(|p| p.word())),
+            Self::Role(roles) => list(f, "role:", roles),
+            Self::Server(names) => list(
+                f,
+                "server:",
+                names.iter().map(|name| word(name.as_bytes(), true)),
+            ),
             Self::Service(names) => list(
                 f,
                 "svc:",

@@ -2,7 +2,7 @@
 
 use super::expr::{Atom, End, Expr, Side, State};
 use crate::{
-    event::{Address, ExchangeId, Micros, Outcome},
+    event::{Address, ExchangeId, Micros, Outcome, Role},
     exchange::{Conversation, Exchange},
     http::begins_as_http,
 };
@@ -105,6 +105,8 @@ impl Atom {
             | Self::Endpoint(_)
             | Self::Protocol(_)
             | Self::Service(_)
+            | Self::Role(_)
+            | Self::Server(_)
             | Self::End(_)
             | Self::Conversation(_)
             | Self::After(_)
@@ -132,7 +134,13 @@ impl Atom {
                 .port()
                 .is_some_and(|port| ports.contains(port.into())),
             Self::Endpoint(names) => names.contains(&endpoint_info.name),
-            Self::Protocol(protocols) => protocols.iter().any(|p| p.word() == endpoint_info.proto),
+            Self::Protocol(protocols) => protocols.contains(&endpoint_info.proto),
+            Self::Role(roles) => roles.contains(&conversation.role),
+            Self::Server(names) => {
+                let server = &conversation.server;
+                names.contains(&server.name)
+                    || names.iter().any(|name| name.parse() == Ok(server.id))
+            }
             Self::Service(names) => {
                 let bare = endpoint_info.service.split_once(':').map(|(name, _)| name);
                 names.contains(&endpoint_info.service)
@@ -200,9 +208,7 @@ impl State {
             Self::Error => End::Error.matches(conversation),
             Self::Binary => !are_text(),
             Self::Utf8 => are_text(),
-            Self::Http => {
-                !conversation.endpoint_info.is_caller() && begins_as_http(subject.request())
-            }
+            Self::Http => conversation.role == Role::Server && begins_as_http(subject.request()),
         }
     }
 }

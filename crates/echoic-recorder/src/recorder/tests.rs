@@ -11,7 +11,10 @@ use std::{
 
 use echoic_core::{
     ending::{CloseReason, Ending},
-    event::{Address, EndpointInfo, Event, Marked, Opened, Outcome, RunMeta},
+    event::{
+        Address, Batch, EndpointInfo, Event, ExchangeId, Marked, Opened, Outcome, Protocol, Role,
+        RunMeta, take_ids,
+    },
     framing::Framing,
 };
 use proptest::prelude::*;
@@ -73,9 +76,10 @@ impl Recording {
             at: 0,
             remote: at.clone(),
             local: at,
+            role: Role::Server,
             endpoint_info: Arc::new(EndpointInfo {
                 name: "tcp:5000".into(),
-                proto: "tcp",
+                proto: Protocol::Tcp,
                 service: "test".into(),
                 framing: Framing::Line.into(),
             }),
@@ -382,8 +386,8 @@ async fn store_failing_mid_backlog_keeps_the_earlier_parts() {
     assert!(store.exchanges().iter().map(|kept| kept.id).eq(1..=30));
 }
 
-/// An append may be kept and yet be said to have failed. Its gap is told again with the next, by the same time: by a new
-/// one (`wall()` in `RecorderTask::append`) the record would count it twice.
+/// An append may be kept and yet be said to have failed. Its gap is told again with the next, in the same batch: in a new
+/// one the record would count it twice.
 #[tokio::test(start_paused = true)]
 async fn repeated_gap_counts_once() {
     let options = RecorderOptions {
@@ -752,32 +756,177 @@ async fn openings_and_endings_are_bounded_while_the_store_fails() {
     assert_eq!(kept.map(|kept| kept.n).collect::<Vec<_>>(), [2]);
 }
 
-/// Watchers see what happens when it happens, once, whether or not it can be kept.
+/// Ids and numbers of the exchanges in a batch.
+fn ids_in(mut first_id: ExchangeId, batch: &Batch) -> Vec<(ExchangeId, u64)> {
+    let run = |event: &Event| match event {
+        Event::Run(run) => Some((take_ids(&mut first_id, run), run.n)),
+        _ => None,
+    };
+    batch.events.iter().filter_map(run).collect()
+}
+
+/// What a watcher was shown: exchanges, and the ids that recording again has told.
+#[derive(Debug, Default)]
+struct Shown {
+    exchanges: Vec<(Instant, ExchangeId, u64)>,
+    recovered: Vec<Option<(ExchangeId, ExchangeId)>>,
+}
+
+fn watch(recorder: &Recorder) -> JoinHandle<Shown> {
+    let mut watcher = recorder.watch();
+    tokio::spawn(async move {
+        let mut shown = Shown::default();
+        while let Some(seen) = watcher.next().await {
+            match seen {
+                Seen::Batch { first_id, batch } => {
+                    let ids = ids_in(first_id, &batch).into_iter();
+                    let now = Instant::now();
+                    shown.exchanges.extend(ids.map(|(id, n)| (now, id, n)));
+                }
+                Seen::RecorderStatus(status) if status.failure.is_none() => {
+                    shown.recovered.push(status.recovered);
+                }
+                Seen::RecorderStatus(_) => {}
+                Seen::Gap(missed) => panic!("{missed:?}"),
+            }
+        }
+        shown
+    })
+}
+
+/// Watchers see each exchange once, whether or not it can be stored: with its id after the commit, and at once without
+/// one while the store fails.
 #[tokio::test(start_paused = true)]
 async fn watcher_sees_each_exchange_once_while_the_store_fails() {
-    let mut recording = Recording::start(Mood::Refusing, RecorderOptions::default()).await;
-    let mut watcher = recording.recorder.watch();
-    let watching = tokio::spawn(async move {
-        let mut seen = Vec::new();
-        while let Some(Seen::Batch(batch)) = watcher.next().await {
-            seen.extend(batch.events.iter().filter_map(|event| match event {
-                Event::Run(run) => Some((run.id, run.n)),
-                _ => None,
-            }));
+    for mood in [Mood::Refusing, Mood::Silent] {
+        let mut recording = Recording::start(mood, RecorderOptions::default()).await;
+        let watching = watch(&recording.recorder);
+        let mut teller = recording.teller(0);
+        for i in 0..90 {
+            recording.tell(&mut teller, 10);
+            sleep(100 * MS).await;
+            if i == 80 {
+                recording.store.set(Mood::Willing);
+            }
         }
-        seen
-    });
-    let mut teller = recording.teller(0);
-    for i in 0..50 {
-        recording.tell(&mut teller, 10);
-        sleep(100 * MS).await;
-        if i == 30 {
-            recording.store.set(Mood::Willing);
-        }
+        let began = recording.began;
+        let (_, store) = recording.close(SECOND).await;
+        let shown = watching.await.unwrap();
+        assert!(shown.exchanges.iter().map(|(.., n)| *n).eq(1..=90));
+        let without = shown.exchanges.iter().filter(|(_, id, _)| *id == 0);
+        let without = without.count() as u64;
+        assert!((75..=85).contains(&without), "{without}");
+        let ids = shown.exchanges.iter().map(|(_, id, _)| *id);
+        let named: Vec<_> = ids.skip(without as usize).collect();
+        assert!(named.into_iter().eq(without + 1..=90));
+        assert_eq!(shown.recovered, [Some((1, without))]);
+        // All that waited is shown once the store counts as failing, what comes then within a retry.
+        let (first, ..) = shown.exchanges[0];
+        assert_eq!((first - began).as_secs(), 5);
+        let (at, ..) = shown.exchanges[60];
+        assert!(
+            at - began <= 6000 * MS + 2 * RETRY + 100 * MS,
+            "{:?}",
+            at - began
+        );
+        assert!(store.exchanges().iter().map(|kept| kept.id).eq(1..=90));
     }
-    recording.close(SECOND).await;
-    let seen = watching.await.unwrap();
-    assert!(seen.into_iter().eq((1..=50).map(|i| (i, i))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn watcher_is_told_after_the_commit_with_ids() {
+    let mut recording = Recording::start(Mood::Slow(SECOND), RecorderOptions::default()).await;
+    let watching = watch(&recording.recorder);
+    let mut teller = recording.teller(0);
+    recording.tell(&mut teller, 10);
+    recording.tell(&mut teller, 10);
+    let began = recording.began;
+    recording.close(10 * SECOND).await;
+    let shown = watching.await.unwrap().exchanges;
+    let ids: Vec<_> = shown.iter().map(|(_, id, n)| (*id, *n)).collect();
+    assert_eq!(ids, [(1, 1), (2, 2)]);
+    assert!(shown[0].0 - began >= SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn exchanges_without_a_store_have_the_id_zero() {
+    let (recorder, task) = Recorder::new(None, RecorderOptions::default())
+        .await
+        .unwrap();
+    let task = tokio::spawn(task.run());
+    let watching = watch(&recorder);
+    let mut recording = Recording {
+        recorder,
+        task,
+        store: TestStore::new(Mood::Willing),
+        told: 0,
+        began: Instant::now(),
+    };
+    let mut teller = recording.teller(0);
+    recording.tell(&mut teller, 10);
+    recording.recorder.close(recording.task, SECOND).await;
+    let shown = watching.await.unwrap().exchanges;
+    let ids: Vec<_> = shown.iter().map(|(_, id, n)| (*id, *n)).collect();
+    assert_eq!(ids, [(0, 1)]);
+}
+
+/// What is lost after the first attempt to tell of a gap goes into the next one: the first may have been stored.
+#[tokio::test(start_paused = true)]
+async fn gap_batch_is_frozen_at_its_first_attempt() {
+    let options = RecorderOptions {
+        when_full: WhenFull::Drop,
+        behind_bytes_max: 1000,
+        ..RecorderOptions::default()
+    };
+    let mut recording = Recording::start(Mood::Slow(SECOND), options).await;
+    let mut teller = recording.teller(0);
+    recording.tell(&mut teller, 2000);
+    sleep(50 * MS).await;
+    recording.tell(&mut teller, 10);
+    recording.store.set(Mood::Unsure);
+    sleep(2 * SECOND).await;
+    recording.tell(&mut teller, 2000);
+    for _ in 0..3 {
+        recording.tell(&mut teller, 10);
+    }
+    sleep(2 * SECOND).await;
+    recording.tell(&mut teller, 10);
+    recording.store.set(Mood::Willing);
+    let (status, store) = recording.close(10 * SECOND).await;
+    let gaps = store
+        .marks()
+        .into_iter()
+        .filter_map(|(.., what)| match what {
+            Marked::Gap { exchanges, .. } => Some(exchanges),
+            _ => None,
+        });
+    let gaps: Vec<_> = gaps.collect();
+    assert!(gaps.len() >= 2, "{gaps:?}");
+    assert_eq!(gaps.iter().sum::<u64>(), status.lost);
+}
+
+/// A store that reserves no ids stops no conversation: those without one are served, and count as lost.
+#[tokio::test(start_paused = true)]
+async fn conversations_without_an_id_are_counted_as_lost() {
+    let mut recording = Recording::start(Mood::Willing, RecorderOptions::default()).await;
+    recording.store.set_miserly(true);
+    for id in 1..=BLOCK {
+        assert_eq!(recording.recorder.journal(0).0, id);
+    }
+    let mut nameless = recording.teller(0);
+    assert_eq!(nameless.id, 0);
+    recording.tell(&mut nameless, 10);
+    assert!(nameless.has_room().await);
+    sleep(SECOND).await;
+    assert!(!nameless.kept().await, "a held reply does not leave");
+    recording.store.set_miserly(false);
+    sleep(SECOND).await;
+    let mut teller = recording.teller(0);
+    assert_eq!(teller.id, BLOCK + 1);
+    recording.tell(&mut teller, 10);
+    let (status, store) = recording.close(SECOND).await;
+    assert_eq!((status.recorded, status.lost), (1, 1));
+    assert_eq!(store.gaps(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,7 +17,10 @@ use std::{
 
 use echoic_core::{
     ending::Ending,
-    event::{Address, Batch, ConversationId, Event, ExchangeId, Marked, Micros, Outcome},
+    event::{
+        Address, Batch, BatchId, ConversationId, Event, ExchangeId, Marked, Micros, Outcome,
+        take_ids,
+    },
     exchange::Conversation,
     filter::Filter,
     service::BoxFuture,
@@ -42,9 +45,16 @@ pub(crate) struct TestStore {
 #[derive(Debug, Default)]
 struct State {
     mood: Mood,
-    kept: Vec<Arc<Batch>>,
-    /// The last exchange in it: what is told again is not kept twice.
+    /// Each with the id of its first exchange.
+    kept: Vec<(ExchangeId, Arc<Batch>)>,
+    /// What is told again is not kept twice.
+    known: HashMap<BatchId, ExchangeId>,
+    /// Of exchanges.
     last: ExchangeId,
+    /// Of conversations.
+    reserved: ConversationId,
+    /// No ids of conversations for now.
+    is_miserly: bool,
     /// When each append began, and how many bytes it brought.
     appends: Vec<(Instant, usize)>,
 }
@@ -103,22 +113,26 @@ impl TestStore {
         self.state().appends.clone()
     }
 
-    fn events<T>(&self, mut pick: impl FnMut(&Batch, &Event) -> Vec<T>) -> Vec<T> {
+    fn events<T>(&self, mut pick: impl FnMut(&Batch, &Event, ExchangeId) -> Vec<T>) -> Vec<T> {
         let kept = self.state().kept.clone();
         kept.iter()
-            .flat_map(|batch| {
-                batch
-                    .events
-                    .iter()
-                    .flat_map(|event| pick(batch, event))
-                    .collect::<Vec<_>>()
+            .flat_map(|(first_id, batch)| {
+                let mut next = *first_id;
+                let each = batch.events.iter().flat_map(|event| {
+                    let id = match event {
+                        Event::Run(run) => take_ids(&mut next, run),
+                        _ => 0,
+                    };
+                    pick(batch, event, id)
+                });
+                each.collect::<Vec<_>>()
             })
             .collect()
     }
 
     /// Every exchange kept, in the order of keeping.
     pub(crate) fn exchanges(&self) -> Vec<Kept> {
-        self.events(|batch, event| match event {
+        self.events(|batch, event, id| match event {
             Event::Run(run) => {
                 let (mut heard, mut said) = (batch.bytes(run.request), batch.bytes(run.reply));
                 let lengths = batch.lengths(run.lengths);
@@ -135,7 +149,7 @@ impl TestStore {
                         let (this_said, rest) = said.split_at(s);
                         said = rest;
                         let kept = Kept {
-                            id: run.id + i as u64,
+                            id: id + i as u64,
                             conversation: run.conversation,
                             n: run.n + i as u64,
                             outcome: run.outcome,
@@ -155,7 +169,7 @@ impl TestStore {
 
     /// Who called, by conversation.
     pub(crate) fn callers(&self) -> Vec<(ConversationId, Address)> {
-        self.events(|_, event| match event {
+        self.events(|_, event, _| match event {
             Event::Opened(opened) => vec![(opened.conversation, opened.remote.clone())],
             _ => Vec::new(),
         })
@@ -163,7 +177,7 @@ impl TestStore {
 
     /// Endings, by conversation.
     pub(crate) fn endings(&self) -> Vec<(ConversationId, Ending)> {
-        self.events(|_, event| match event {
+        self.events(|_, event, _| match event {
             Event::Ended(ended) => vec![(ended.conversation, ended.ending.clone())],
             _ => Vec::new(),
         })
@@ -179,7 +193,7 @@ impl TestStore {
 
     /// Marks, with the wall clock at which they were made.
     pub(crate) fn marks(&self) -> Vec<(ConversationId, Micros, Marked)> {
-        self.events(|_, event| match event {
+        self.events(|_, event, _| match event {
             Event::Mark(mark) => vec![(mark.conversation, mark.at, mark.what)],
             _ => Vec::new(),
         })
@@ -197,19 +211,25 @@ impl TestStore {
         gaps.values().sum()
     }
 
-    fn keep(&self, batches: Vec<Arc<Batch>>) {
+    fn keep(&self, batches: Vec<Arc<Batch>>) -> Vec<ExchangeId> {
         let mut state = self.state();
-        for batch in batches {
-            let mut ids = batch.events.iter().filter_map(|event| match event {
-                Event::Run(run) => Some((run.id, u64::from(run.count))),
-                _ => None,
-            });
-            let last = ids.next_back().map(|(id, count)| id + count - 1);
-            if last.is_none_or(|last| last > state.last) {
-                state.last = last.unwrap_or(state.last);
-                state.kept.push(batch);
+        let keep = |batch: Arc<Batch>| {
+            assert!(batch.number > 0, "a batch without a name");
+            if let Some(first_id) = state.known.get(&batch.id()) {
+                return *first_id;
             }
-        }
+            let first_id = state.last + 1;
+            state.last += batch.exchanges();
+            state.known.insert(batch.id(), first_id);
+            state.kept.push((first_id, batch));
+            first_id
+        };
+        batches.into_iter().map(keep).collect()
+    }
+
+    /// Whether ids of conversations are refused from now on.
+    pub(crate) fn set_miserly(&self, is_miserly: bool) {
+        self.state().is_miserly = is_miserly;
     }
 
     fn failed() -> StoreError {
@@ -223,7 +243,25 @@ impl Store for TestStore {
         Box::pin(async { Ok(Last::default()) })
     }
 
-    fn append(&self, batches: Vec<Arc<Batch>>) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn reserve_conversations(
+        &self,
+        count: u64,
+    ) -> BoxFuture<'_, Result<ConversationId, StoreError>> {
+        let mut state = self.state();
+        let first = state.reserved + 1;
+        let reserved = if state.is_miserly {
+            Err(Self::failed())
+        } else {
+            state.reserved += count;
+            Ok(first)
+        };
+        Box::pin(async { reserved })
+    }
+
+    fn append(
+        &self,
+        batches: Vec<Arc<Batch>>,
+    ) -> BoxFuture<'_, Result<Vec<ExchangeId>, StoreError>> {
         self.rounds.fetch_add(1, Ordering::Relaxed);
         let bytes: usize = batches.iter().map(|batch| batch.size()).sum();
         let exchanges = batches.iter().map(|batch| batch.exchanges()).sum();
@@ -237,7 +275,8 @@ impl Store for TestStore {
         };
         if forget {
             self.arrived.fetch_add(exchanges, Ordering::Relaxed);
-            return Box::pin(async { Ok(()) });
+            let first_ids = vec![1; batches.len()];
+            return Box::pin(async { Ok(first_ids) });
         }
         Box::pin(async move {
             loop {
@@ -259,8 +298,7 @@ impl Store for TestStore {
                 }
             }
             self.arrived.fetch_add(exchanges, Ordering::Relaxed);
-            self.keep(batches);
-            Ok(())
+            Ok(self.keep(batches))
         })
     }
 

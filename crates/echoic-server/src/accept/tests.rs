@@ -11,7 +11,7 @@ use std::{
 
 use echoic_core::{
     access::AccessList,
-    event::EndpointInfo,
+    event::{EndpointInfo, Protocol},
     framing::Framing,
     limits::Limits,
     message::{Replies, Run},
@@ -273,7 +273,7 @@ async fn stop_signal_polls_an_empty_listener_once() {
         listener: Listener::from_source(Box::new(Quiet(Arc::clone(&looks))), address),
         endpoint_info: Arc::new(EndpointInfo {
             name: "tcp:5000".into(),
-            proto: "tcp",
+            proto: Protocol::Tcp,
             service: "noting".into(),
             framing: Framing::Chunk.into(),
         }),

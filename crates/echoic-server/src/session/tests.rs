@@ -24,7 +24,7 @@ use std::{
 use echoic_core::{
     ending::{CloseReason, Ending},
     endpoint::Shape,
-    event::{Address, EndpointInfo, Opened},
+    event::{Address, EndpointInfo, Opened, Protocol, Role},
     framing::Framing,
     limits::Limits,
     message::{Replies, Run},
@@ -225,9 +225,10 @@ fn somebody(recorder: &Recorder, framing: Framing) -> (Known, Opened, Journal) {
         at: wall(),
         remote: known.remote.clone(),
         local: known.local.clone(),
+        role: Role::Server,
         endpoint_info: Arc::new(EndpointInfo {
             name: "tcp:5000".into(),
-            proto: "tcp",
+            proto: Protocol::Tcp,
             service: "test".into(),
             framing: framing.into(),
         }),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use echoic_core::{
-    event::{Batch, ConversationId, Event, Micros},
+    event::{Batch, ConversationId, Event, ExchangeId, Micros},
     exchange::Conversation,
     filter::Filter,
     service::BoxFuture,
@@ -66,7 +66,17 @@ impl Store for Keeper {
         self.inner.last()
     }
 
-    fn append(&self, batches: Vec<Arc<Batch>>) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn reserve_conversations(
+        &self,
+        count: u64,
+    ) -> BoxFuture<'_, Result<ConversationId, StoreError>> {
+        self.inner.reserve_conversations(count)
+    }
+
+    fn append(
+        &self,
+        batches: Vec<Arc<Batch>>,
+    ) -> BoxFuture<'_, Result<Vec<ExchangeId>, StoreError>> {
         Box::pin(async move {
             let kept = self.inner.append(batches.clone()).await;
             self.steps.tell(|| format!("the store keeps: {kept:?}"));

@@ -13,7 +13,7 @@ use std::{
 use echoic_core::{
     access::AccessList,
     endpoint::Shape,
-    event::{Address, EndpointInfo},
+    event::{Address, EndpointInfo, Protocol},
     message::{Replies, Run},
     service::{
         BoxFuture, Handler, InlineHandler, Peer, Reply, ReplySender, RequestReceiver, Service,
@@ -209,7 +209,7 @@ fn serve(plan: &Plan, planted: &Planted, callers: &Callers, recorder: &Recorder)
         listener: Listener::from_source(Box::new(callers.listener()), here),
         endpoint_info: Arc::new(EndpointInfo {
             name: "tcp:5000".to_owned(),
-            proto: "tcp",
+            proto: Protocol::Tcp,
             service: service.name().to_owned(),
             framing: plan.framing.into(),
         }),

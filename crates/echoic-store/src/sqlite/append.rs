@@ -5,6 +5,7 @@ use std::sync::Arc;
 use echoic_core::{
     event::{
         Batch, Ended, EndpointInfo, Event, ExchangeId, Mark, Marked, Opened, Outcome, RunEvent,
+        take_ids,
     },
     store::StoreError,
 };
@@ -12,21 +13,22 @@ use rusqlite::{CachedStatement, Transaction, params};
 
 use super::{
     pack::{Part, parts},
+    servers::FoundBatch,
     writer::{Memory, Writer},
 };
-use crate::in_order;
+use crate::check;
 
 impl Writer {
-    /// Keeps all of the batches, or none. What is there already is not kept twice: an append whose outcome was
-    /// never known may be made again.
-    pub(super) fn append(&mut self, batches: &[Arc<Batch>]) -> Result<(), StoreError> {
-        in_order(batches).map_err(|kind| StoreError::new(&*self.path, kind))?;
+    /// Stores all of the batches, or none, and returns the id of the first exchange of each. What is there already is not
+    /// stored twice: an append whose outcome was never known may be made again.
+    pub(super) fn append(&mut self, batches: &[Arc<Batch>]) -> Result<Vec<ExchangeId>, StoreError> {
+        check(batches).map_err(|kind| StoreError::new(&*self.path, kind))?;
         self.transact(|transaction, memory| {
             memory.tally(transaction)?;
-            let kept = memory.state.last_exchange;
             let mut rows = Rows::prepare(transaction)?;
-            let mut each = batches.iter();
-            each.try_for_each(|batch| rows.batch(transaction, memory, batch, kept))
+            let each = batches.iter();
+            each.map(|batch| rows.batch(transaction, memory, batch))
+                .collect()
         })
     }
 }
@@ -43,17 +45,17 @@ struct Rows<'a> {
 
 impl<'a> Rows<'a> {
     fn prepare(transaction: &'a Transaction<'_>) -> rusqlite::Result<Self> {
-        let run = "INSERT INTO run (id, conversation, n, count, at, latency_ns, outcome, reads, said_offset,
-                lengths, heard, said)
+        let run = "INSERT INTO run (id, conversation, n, count, at, latency_ns, outcome, reads, reply_offset,
+                lengths, req, rep)
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-        let lone = "INSERT INTO run (id, conversation, n, count, at, latency_ns, outcome, reads, said_offset,
-                lengths, heard, said)
+        let lone = "INSERT INTO run (id, conversation, n, count, at, latency_ns, outcome, reads, reply_offset,
+                lengths, req, rep)
              VALUES (?, ?, ?, 1, ?, ?, 'ok', 1, ?, NULL, ?, ?)";
-        let open = "INSERT INTO conversation (id, post, remote, local, opened, seen, first_run)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6) ON CONFLICT (id) DO NOTHING";
+        let open = "INSERT INTO conversation (id, endpoint, remote, local, opened, seen, first_run, role, server)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO NOTHING";
         let end =
-            "UPDATE conversation SET ended = ?2, how = ?3, received = ?4, sent = ?5, unsent = ?6,
-                unheard = ?7, exchanges = exchanges + ?8, seen = max(seen, ?2), last_run = ?9
+            "UPDATE conversation SET ended = ?2, reason = ?3, received = ?4, sent = ?5, unsent = ?6,
+                discarded = ?7, exchanges = exchanges + ?8, seen = max(seen, ?2), last_run = ?9
              WHERE id = ?1 AND last_run IS NULL";
         Ok(Self {
             run: transaction.prepare_cached(run)?,
@@ -64,57 +66,69 @@ impl<'a> Rows<'a> {
         })
     }
 
-    /// One batch; runs up to the id `kept` are there already.
+    /// One batch, unless it is there already; returns the id of its first exchange.
     fn batch(
         &mut self,
         transaction: &Transaction<'_>,
         memory: &mut Memory,
         batch: &Batch,
-        kept: ExchangeId,
-    ) -> rusqlite::Result<()> {
+    ) -> rusqlite::Result<ExchangeId> {
+        let server = match memory.servers.find(transaction, batch)? {
+            FoundBatch::Stored(first_id) => return Ok(first_id),
+            FoundBatch::New(server) => server,
+        };
+        let first_id = memory.state.last_exchange + 1;
+        let mut next = first_id;
         for event in &batch.events {
             match event {
-                Event::Run(run) if run.id <= kept => {}
                 Event::Run(run) => {
-                    self.run(run, batch)?;
+                    self.run(take_ids(&mut next, run), run, batch)?;
                     memory.tally.get_or_insert_default().add(run, batch);
-                    let last = run.id + u64::from(run.count) - 1;
-                    memory.state.exchanges += u64::from(run.count);
-                    memory.state.last_exchange = memory.state.last_exchange.max(last);
+                    let state = &mut memory.state;
+                    state.exchanges += u64::from(run.count);
+                    state.last_exchange = next - 1;
+                    state.last_conversation = run.conversation.max(state.last_conversation);
                 }
-                Event::Opened(opened) => self.open(transaction, memory, opened)?,
+                Event::Opened(opened) => self.open(transaction, memory, opened, server)?,
                 Event::Mark(mark) => set_mark(transaction, mark)?,
                 Event::Ended(ended) => self.end(memory, ended)?,
             }
         }
-        Ok(())
+        memory.servers.add(transaction, batch, first_id)?;
+        Ok(first_id)
     }
 
-    fn run(&mut self, run: &RunEvent, batch: &Batch) -> rusqlite::Result<()> {
-        let (heard, said) = (batch.bytes(run.request), batch.bytes(run.reply));
+    fn run(&mut self, id: ExchangeId, run: &RunEvent, batch: &Batch) -> rusqlite::Result<()> {
+        let (request, reply) = (batch.bytes(run.request), batch.bytes(run.reply));
         if (run.count, run.reads, run.outcome) == (1, 1, Outcome::Ok) {
-            return self.lone(run, heard, said);
+            return self.lone(id, run, request, reply);
         }
-        for part in parts(run.count, heard, said, batch.lengths(run.lengths)) {
-            self.part(run, part)?;
+        for part in parts(run.count, request, reply, batch.lengths(run.lengths)) {
+            self.part(id, run, part)?;
         }
         Ok(())
     }
 
-    fn lone(&mut self, run: &RunEvent, heard: &[u8], said: &[u8]) -> rusqlite::Result<()> {
+    fn lone(
+        &mut self,
+        id: ExchangeId,
+        run: &RunEvent,
+        request: &[u8],
+        reply: &[u8],
+    ) -> rusqlite::Result<()> {
         let insert = &mut self.lone;
-        insert.raw_bind_parameter(1, run.id)?;
+        insert.raw_bind_parameter(1, id)?;
         insert.raw_bind_parameter(2, run.conversation)?;
         insert.raw_bind_parameter(3, run.n)?;
         insert.raw_bind_parameter(4, run.at)?;
         insert.raw_bind_parameter(5, run.latency_ns)?;
         insert.raw_bind_parameter(6, run.reply_offset)?;
-        insert.raw_bind_parameter(7, heard)?;
-        insert.raw_bind_parameter(8, said)?;
+        insert.raw_bind_parameter(7, request)?;
+        insert.raw_bind_parameter(8, reply)?;
         insert.raw_execute().map(drop)
     }
 
-    fn part(&mut self, run: &RunEvent, part: Part<'_>) -> rusqlite::Result<()> {
+    fn part(&mut self, id: ExchangeId, run: &RunEvent, part: Part<'_>) -> rusqlite::Result<()> {
         self.lengths.clear();
         let mut digits = itoa::Buffer::new();
         for (i, length) in part.lengths.iter().enumerate() {
@@ -127,7 +141,7 @@ impl<'a> Rows<'a> {
         });
         let reads = if part.before == 0 { run.reads } else { 1 };
         let insert = &mut self.run;
-        insert.raw_bind_parameter(1, run.id + u64::from(part.before))?;
+        insert.raw_bind_parameter(1, id + u64::from(part.before))?;
         insert.raw_bind_parameter(2, run.conversation)?;
         insert.raw_bind_parameter(3, run.n + u64::from(part.before))?;
         insert.raw_bind_parameter(4, part.count)?;
@@ -147,6 +161,7 @@ impl<'a> Rows<'a> {
         transaction: &Transaction<'_>,
         memory: &mut Memory,
         opened: &Opened,
+        server: i64,
     ) -> rusqlite::Result<()> {
         let endpoint_info = match memory.endpoints.get(&*opened.endpoint_info) {
             Some(id) => *id,
@@ -163,6 +178,8 @@ impl<'a> Rows<'a> {
             opened.local.to_string(),
             opened.at,
             memory.state.last_exchange + 1,
+            opened.role.word(),
+            server,
         ])?;
         let last = &mut memory.state.last_conversation;
         *last = opened.conversation.max(*last);
@@ -206,18 +223,18 @@ fn endpoint_info(
 ) -> rusqlite::Result<i64> {
     let row = (
         &endpoint_info.name,
-        endpoint_info.proto,
+        endpoint_info.proto.word(),
         &endpoint_info.service,
         endpoint_info.framing.to_string(),
     );
     transaction
         .prepare_cached(
-            "INSERT INTO post (name, proto, service, framing) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+            "INSERT INTO endpoint (name, proto, service, framing) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
         )?
         .execute(row.clone())?;
     transaction
         .prepare_cached(
-            "SELECT id FROM post WHERE name = ?1 AND proto = ?2 AND service = ?3 AND framing = ?4",
+            "SELECT id FROM endpoint WHERE name = ?1 AND proto = ?2 AND service = ?3 AND framing = ?4",
         )?
         .query_row(row, |row| row.get(0))
 }

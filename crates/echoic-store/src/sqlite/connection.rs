@@ -28,7 +28,10 @@ mod schema {
 }
 
 /// The newest schema known here: the number of the last file in `schema/`, which sets it as `user_version`.
-const SCHEMA: u32 = 2;
+const SCHEMA: u32 = 3;
+
+/// The oldest schema that is read. Those before it were never released.
+const SCHEMA_OLDEST: u32 = 3;
 
 /// "echo": how the file says whose it is, to us and to file(1).
 const APPLICATION: i32 = i32::from_be_bytes(*b"echo");
@@ -276,19 +279,32 @@ fn settle(connection: &Connection) -> rusqlite::Result<String> {
 
 fn schema_version(path: &Path, connection: &Connection) -> Result<u32, StoreError> {
     let found = connection.pragma_query_value(None, "user_version", |row| row.get(0));
-    known(path, found, SCHEMA)
+    known(path, found, SCHEMA_OLDEST, SCHEMA)
 }
 
 fn known_events(path: &Path, connection: &Connection) -> Result<(), StoreError> {
     let found = connection.query_row("SELECT event_version FROM state", [], |row| row.get(0));
-    known(path, found, event::VERSION).map(drop)
+    known(path, found, event::VERSION, event::VERSION).map(drop)
 }
 
-fn known(path: &Path, found: rusqlite::Result<u32>, known: u32) -> Result<u32, StoreError> {
+/// Refuses versions beyond `known`, and those before `oldest` but 0: an empty file.
+fn known(
+    path: &Path,
+    found: rusqlite::Result<u32>,
+    oldest: u32,
+    known: u32,
+) -> Result<u32, StoreError> {
     match found.map_err(|why| problem(path, &why))? {
         found if found > known => Err(StoreError::new(
             path,
             StoreErrorKind::Newer { found, known },
+        )),
+        found if found > 0 && found < oldest => Err(StoreError::new(
+            path,
+            StoreErrorKind::Older {
+                found,
+                known: oldest,
+            },
         )),
         found => Ok(found),
     }
@@ -302,7 +318,7 @@ fn check(path: &Path, connection: &Connection) -> Result<(), StoreError> {
         let depth = if pages * page <= CHECKED_BYTES_MAX {
             "PRAGMA quick_check(1)"
         } else {
-            "SELECT 'ok', (SELECT said FROM run ORDER BY id DESC LIMIT 1),
+            "SELECT 'ok', (SELECT rep FROM run ORDER BY id DESC LIMIT 1),
                 (SELECT remote FROM conversation ORDER BY id DESC LIMIT 1)"
         };
         connection.query_row(depth, [], |row| row.get::<_, String>(0))

@@ -10,7 +10,7 @@ use echoic_core::{
 use rusqlite::Transaction;
 
 use super::{
-    row::{self, Endpoints},
+    row::{self, Lookups},
     scan::ID_MAX,
 };
 
@@ -19,14 +19,16 @@ const CHUNK_ROWS: usize = 5_000;
 
 /// Conversations by id from the newest; the condition on exchanges is skipped if ?3 is 0.
 const NEWEST_FIRST: &str =
-    "SELECT id, post, remote, local, opened, half_closed, ended, how, received, sent, unsent, unheard, exchanges
+    "SELECT id, endpoint, remote, local, opened, half_closed, ended, reason, received, sent, unsent, discarded,
+        role, server, exchanges
     FROM conversation
     WHERE id BETWEEN ?1 AND ?2 AND (?3 = 0 OR (exchanges = 0 AND ended IS NOT NULL))
     ORDER BY id DESC LIMIT ?4";
 
 /// The same from the oldest.
 const OLDEST_FIRST: &str =
-    "SELECT id, post, remote, local, opened, half_closed, ended, how, received, sent, unsent, unheard, exchanges
+    "SELECT id, endpoint, remote, local, opened, half_closed, ended, reason, received, sent, unsent, discarded,
+        role, server, exchanges
     FROM conversation
     WHERE id BETWEEN ?1 AND ?2 AND (?3 = 0 OR (exchanges = 0 AND ended IS NOT NULL))
     ORDER BY id LIMIT ?4";
@@ -82,7 +84,7 @@ impl Listing {
     pub(super) fn chunk(
         &mut self,
         now: &Transaction<'_>,
-        endpoints: &mut Endpoints,
+        lookups: &mut Lookups,
     ) -> rusqlite::Result<()> {
         let Some(ids) = self.ids.clone() else {
             return Ok(());
@@ -100,9 +102,9 @@ impl Listing {
         {
             read += 1;
             last = Some(row.get(0)?);
-            let conversation = row::conversation_in(row, now, endpoints)?;
+            let conversation = row::conversation_in(row, now, lookups)?;
             if self.condition.matches(&conversation, self.now) {
-                let exchanges = row.get(12)?;
+                let exchanges = row.get(14)?;
                 self.found.push(ListedConversation {
                     conversation,
                     exchanges,

@@ -25,7 +25,7 @@ pub struct Rows {
 }
 
 /// Every column there is, and what it is made of.
-const COLUMNS: [(&str, &str, Kind); 34] = {
+const COLUMNS: [(&str, &str, Kind); 40] = {
     use Kind::{Blob, Number, Text};
     [
         ("run", "id", Number),
@@ -36,28 +36,34 @@ const COLUMNS: [(&str, &str, Kind); 34] = {
         ("run", "latency_ns", Number),
         ("run", "outcome", Text),
         ("run", "reads", Number),
-        ("run", "said_offset", Number),
+        ("run", "reply_offset", Number),
         ("run", "lengths", Text),
-        ("run", "heard", Blob),
-        ("run", "said", Blob),
+        ("run", "req", Blob),
+        ("run", "rep", Blob),
         ("conversation", "id", Number),
-        ("conversation", "post", Number),
+        ("conversation", "server", Number),
+        ("conversation", "role", Text),
+        ("conversation", "endpoint", Number),
         ("conversation", "remote", Text),
         ("conversation", "local", Text),
         ("conversation", "opened", Number),
         ("conversation", "seen", Number),
         ("conversation", "half_closed", Number),
         ("conversation", "ended", Number),
-        ("conversation", "how", Text),
+        ("conversation", "reason", Text),
         ("conversation", "first_run", Number),
         ("conversation", "last_run", Number),
         ("conversation", "exchanges", Number),
         ("conversation", "received", Number),
         ("conversation", "sent", Number),
         ("conversation", "unsent", Number),
-        ("post", "proto", Text),
-        ("post", "service", Text),
-        ("post", "framing", Text),
+        ("conversation", "discarded", Number),
+        ("server", "id", Text),
+        ("server", "started", Number),
+        ("batch", "first_id", Number),
+        ("endpoint", "proto", Text),
+        ("endpoint", "service", Text),
+        ("endpoint", "framing", Text),
         ("state", "exchanges", Number),
         ("state", "last_exchange", Number),
         ("state", "last_conversation", Number),
@@ -73,11 +79,14 @@ enum Kind {
 }
 
 const GOOD: &str = "
-    DELETE FROM run; DELETE FROM conversation; DELETE FROM post; DELETE FROM mark;
+    DELETE FROM run; DELETE FROM conversation; DELETE FROM endpoint; DELETE FROM mark;
+    DELETE FROM server; DELETE FROM batch;
     UPDATE state SET exchanges = 3, last_exchange = 3, last_conversation = 1, tallied = 0;
-    INSERT INTO post VALUES (1, 'tcp:5000', 'tcp', 'upper', 'line');
+    INSERT INTO server VALUES (1, '00000000000000fe', 'host:1', 5);
+    INSERT INTO batch VALUES (1, 1, 1);
+    INSERT INTO endpoint VALUES (1, 'tcp:5000', 'tcp', 'upper', 'line');
     INSERT INTO conversation VALUES
-        (1, 1, '127.0.0.1:40000', '127.0.0.1:5000', 10, 30, NULL, 30, 'peer-closed', 1, 3, 3, 6, 6, 0, 0);
+        (1, 1, 'server', 1, '127.0.0.1:40000', '127.0.0.1:5000', 10, 30, NULL, 30, 'peer-closed', 1, 3, 3, 6, 6, 0, 0);
     INSERT INTO run VALUES
         (1, 1, 1, 2, 11, 5, 'ok', 1, 0, '[2,2,2,2]', x'610a620a', x'410a420a'),
         (3, 1, 3, 1, 12, 5, 'ok', 1, 4, NULL, x'630a', x'430a');
@@ -139,10 +148,11 @@ impl Rows {
             rest = after;
             let value = value(kind, *what & 15, bytes);
             let condition = if row % 2 == 0 { "id >= 0" } else { "id = 1" };
-            let condition = if table == "state" {
-                "one = 1"
-            } else {
-                condition
+            let condition = match table {
+                "state" => "one = 1",
+                "server" => "key = 1",
+                "batch" => "server = 1",
+                _ => condition,
             };
             let sql = format!("UPDATE OR IGNORE {table} SET {name} = ?1 WHERE {condition}");
             // The schema refuses some of it.

@@ -107,7 +107,7 @@ fn doomed(
     excess: u64,
 ) -> rusqlite::Result<(u64, u64)> {
     let mut oldest = transaction.prepare_cached(
-        "SELECT id, count, at, length(heard) + length(said) FROM run ORDER BY id LIMIT ?1",
+        "SELECT id, count, at, length(req) + length(rep) FROM run ORDER BY id LIMIT ?1",
     )?;
     let mut rows = oldest.query([ROWS_MAX + 1])?;
     let (mut exchanges, mut runs, mut bytes) = (0, 0, 0);

@@ -19,7 +19,7 @@ use super::{
     listing::Listing,
     problem::problem,
     prune::Pages,
-    row::{self, Endpoints},
+    row::{self, Lookups},
     scan::Scan,
     worker::Work,
 };
@@ -35,16 +35,16 @@ const CONVERSATIONS_NARROWED_MAX: u64 = 64;
 
 /// Runs by id from the newest; the bounds of ids, conversations and times are always given.
 const NEWEST_FIRST: &str =
-    "SELECT id, conversation, n, count, at, latency_ns, outcome, reads, said_offset,
-        lengths, heard, said
+    "SELECT id, conversation, n, count, at, latency_ns, outcome, reads, reply_offset,
+        lengths, req, rep
     FROM run
     WHERE id BETWEEN ?1 AND ?2 AND conversation BETWEEN ?3 AND ?4 AND at BETWEEN ?5 AND ?6
     ORDER BY id DESC";
 
 /// The same from the oldest.
 const OLDEST_FIRST: &str =
-    "SELECT id, conversation, n, count, at, latency_ns, outcome, reads, said_offset,
-        lengths, heard, said
+    "SELECT id, conversation, n, count, at, latency_ns, outcome, reads, reply_offset,
+        lengths, req, rep
     FROM run
     WHERE id BETWEEN ?1 AND ?2 AND conversation BETWEEN ?3 AND ?4 AND at BETWEEN ?5 AND ?6
     ORDER BY id";
@@ -53,7 +53,7 @@ const OLDEST_FIRST: &str =
 pub(super) struct Reader {
     path: PathBuf,
     connection: Connection,
-    endpoints: Endpoints,
+    lookups: Lookups,
 }
 
 impl Reader {
@@ -61,7 +61,7 @@ impl Reader {
         Ok(Self {
             path: path.to_owned(),
             connection: connection::to_read(path)?,
-            endpoints: Endpoints::default(),
+            lookups: Lookups::default(),
         })
     }
 
@@ -88,7 +88,7 @@ impl Reader {
         &mut self,
         id: ConversationId,
     ) -> Result<Option<Conversation>, StoreError> {
-        let found = row::conversation(&self.connection, &mut self.endpoints, id);
+        let found = row::conversation(&self.connection, &mut self.lookups, id);
         found.map_err(|why| problem(&self.path, &why))
     }
 
@@ -118,13 +118,13 @@ impl Reader {
     pub(super) fn list(&mut self, mut listing: Listing) -> Result<Listing, StoreError> {
         let Self {
             connection,
-            endpoints,
+            lookups,
             ..
         } = self;
         // One moment for all of it: what is counted of a conversation is in two tables.
         let read = connection
             .transaction()
-            .and_then(|now| listing.chunk(&now, endpoints));
+            .and_then(|now| listing.chunk(&now, lookups));
         read.map_err(|why| problem(&self.path, &why))?;
         Ok(listing)
     }
@@ -163,13 +163,13 @@ impl Reader {
     fn chunk(&mut self, scan: &mut Scan, take: impl FnMut(Exchange)) -> Result<(), StoreError> {
         let Self {
             connection,
-            endpoints,
+            lookups,
             ..
         } = self;
         // One moment for all of it: a run and its conversation belong together.
         let read = connection
             .transaction()
-            .and_then(|now| read(&now, endpoints, scan, take));
+            .and_then(|now| read(&now, lookups, scan, take));
         read.map_err(|why| problem(&self.path, &why))
     }
 }
@@ -185,7 +185,7 @@ impl Work for Reader {
 
 fn read(
     now: &Transaction<'_>,
-    endpoints: &mut Endpoints,
+    lookups: &mut Lookups,
     scan: &mut Scan,
     mut take: impl FnMut(Exchange),
 ) -> rusqlite::Result<()> {
@@ -219,7 +219,7 @@ fn read(
         let conversation = match conversations.get(&conversation) {
             Some(known) => known.clone(),
             None => {
-                let found = row::conversation(now, endpoints, conversation)?
+                let found = row::conversation(now, lookups, conversation)?
                     .unwrap_or_else(|| crate::unknown(conversation));
                 let found = scan.may_be_in(&found).then(|| Arc::new(found));
                 conversations.insert(conversation, found.clone());

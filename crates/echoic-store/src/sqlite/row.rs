@@ -4,33 +4,54 @@ use std::{collections::HashMap, error::Error, sync::Arc};
 
 use echoic_core::{
     ending::{CloseReason, Ending},
-    event::{Address, ConversationId, EndpointInfo, Outcome, RunEvent, Slice},
+    event::{
+        Address, ConversationId, EndpointInfo, Outcome, Protocol, Role, RunEvent, Server, Slice,
+    },
     exchange::{Conversation, Exchange, ExchangeRef, split_run},
-    filter::Protocol,
     framing::FramingPair,
 };
 use rusqlite::{Connection, OptionalExtension, Row, types::Type};
 
 use super::append::word;
 
-/// The posts met so far; they never change.
+/// The endpoints and servers met so far; they never change.
 #[derive(Default)]
-pub(super) struct Endpoints(HashMap<i64, Arc<EndpointInfo>>);
+pub(super) struct Lookups {
+    endpoints: HashMap<i64, Arc<EndpointInfo>>,
+    servers: HashMap<i64, Arc<Server>>,
+}
 
-impl Endpoints {
-    fn get(&mut self, connection: &Connection, id: i64) -> rusqlite::Result<Arc<EndpointInfo>> {
-        if let Some(endpoint_info) = self.0.get(&id) {
+impl Lookups {
+    fn server(&mut self, connection: &Connection, key: i64) -> rusqlite::Result<Arc<Server>> {
+        if let Some(server) = self.servers.get(&key) {
+            return Ok(Arc::clone(server));
+        }
+        let server = connection
+            .prepare_cached("SELECT id, name, started FROM server WHERE key = ?1")?
+            .query_row([key], |row| {
+                Ok(Server {
+                    id: parse(row, 0, |word| word.parse().ok())?,
+                    name: row.get(1)?,
+                    started: row.get(2)?,
+                })
+            })?;
+        Ok(Arc::clone(
+            self.servers.entry(key).or_insert_with(|| server.into()),
+        ))
+    }
+
+    fn endpoint(
+        &mut self,
+        connection: &Connection,
+        id: i64,
+    ) -> rusqlite::Result<Arc<EndpointInfo>> {
+        if let Some(endpoint_info) = self.endpoints.get(&id) {
             return Ok(Arc::clone(endpoint_info));
         }
         let endpoint_info = connection
-            .prepare_cached("SELECT name, proto, service, framing FROM post WHERE id = ?1")?
+            .prepare_cached("SELECT name, proto, service, framing FROM endpoint WHERE id = ?1")?
             .query_row([id], |row| {
-                let proto = parse(row, 1, |word| {
-                    Protocol::ALL
-                        .iter()
-                        .map(|known| known.word())
-                        .find(|known| *known == word)
-                })?;
+                let proto = parse(row, 1, |word| word.parse::<Protocol>().ok())?;
                 let framing = parse(row, 3, |word| word.parse::<FramingPair>().ok())?;
                 Ok(EndpointInfo {
                     name: row.get(0)?,
@@ -40,7 +61,9 @@ impl Endpoints {
                 })
             })?;
         Ok(Arc::clone(
-            self.0.entry(id).or_insert_with(|| endpoint_info.into()),
+            self.endpoints
+                .entry(id)
+                .or_insert_with(|| endpoint_info.into()),
         ))
     }
 }
@@ -48,7 +71,7 @@ impl Endpoints {
 /// A conversation, if it is there.
 pub(super) fn conversation(
     connection: &Connection,
-    endpoints: &mut Endpoints,
+    lookups: &mut Lookups,
     id: ConversationId,
 ) -> rusqlite::Result<Option<Conversation>> {
     let Ok(id) = i64::try_from(id) else {
@@ -56,10 +79,11 @@ pub(super) fn conversation(
     };
     connection
         .prepare_cached(
-            "SELECT id, post, remote, local, opened, half_closed, ended, how, received, sent, unsent, unheard
+            "SELECT id, endpoint, remote, local, opened, half_closed, ended, reason, received, sent, unsent, discarded,
+                role, server
              FROM conversation WHERE id = ?1",
         )?
-        .query_row([id], |row| conversation_in(row, connection, endpoints))
+        .query_row([id], |row| conversation_in(row, connection, lookups))
         .optional()
 }
 
@@ -67,7 +91,7 @@ pub(super) fn conversation(
 pub(super) fn conversation_in(
     row: &Row<'_>,
     connection: &Connection,
-    endpoints: &mut Endpoints,
+    lookups: &mut Lookups,
 ) -> rusqlite::Result<Conversation> {
     let ended = match row.get(6)? {
         Some(ended) => Some((ended, ending(row)?)),
@@ -75,9 +99,11 @@ pub(super) fn conversation_in(
     };
     Ok(Conversation {
         id: row.get(0)?,
-        endpoint_info: endpoints.get(connection, row.get(1)?)?,
+        endpoint_info: lookups.endpoint(connection, row.get(1)?)?,
         remote: address(row, 2)?,
         local: address(row, 3)?,
+        role: parse(row, 12, |word| word.parse::<Role>().ok())?,
+        server: lookups.server(connection, row.get(13)?)?,
         opened: row.get(4)?,
         half_closed: row.get(5)?,
         ended,
@@ -101,7 +127,6 @@ pub(super) fn exchanges(
 ) -> rusqlite::Result<(Vec<Exchange>, usize)> {
     let run = RunEvent {
         conversation: conversation.id,
-        id: row.get(0)?,
         n: row.get(2)?,
         count: row.get(3)?,
         at: row.get(4)?,
@@ -133,10 +158,10 @@ pub(super) fn exchanges(
             "a run holds another number of messages than it has lengths",
         ));
     }
-    let (heard, said) = (row.get_ref(10)?.as_blob()?, row.get_ref(11)?.as_blob()?);
-    let bytes = heard.len() + said.len();
+    let (request, reply) = (row.get_ref(10)?.as_blob()?, row.get_ref(11)?.as_blob()?);
+    let bytes = request.len() + reply.len();
     Ok((
-        split_run(&run, heard, said, &lengths, conversation)
+        split_run(&run, row.get(0)?, request, reply, &lengths, conversation)
             .map(ExchangeRef::into_owned)
             .collect(),
         bytes,

@@ -146,6 +146,8 @@ fn asks_conversation(atom: &Atom) -> bool {
             | Atom::Endpoint(_)
             | Atom::Protocol(_)
             | Atom::Service(_)
+            | Atom::Role(_)
+            | Atom::Server(_)
             | Atom::End(_)
             | Atom::Conversation(_)
     )

@@ -79,11 +79,11 @@ fn write(transaction: &Transaction<'_>, tally: &Tally) -> rusqlite::Result<()> {
 
 fn recount(transaction: &Transaction<'_>, after: u64) -> rusqlite::Result<()> {
     let sql =
-        "UPDATE conversation SET exchanges = exchanges + new.runs, received = received + new.heard,
-            sent = sent + new.said, seen = max(seen, new.at)
+        "UPDATE conversation SET exchanges = exchanges + new.runs, received = received + new.requests,
+            sent = sent + new.replies, seen = max(seen, new.at)
          FROM (
-            SELECT conversation, sum(count) AS runs, sum(length(heard)) AS heard,
-                sum(length(said)) AS said, max(at) AS at
+            SELECT conversation, sum(count) AS runs, sum(length(req)) AS requests,
+                sum(length(rep)) AS replies, max(at) AS at
             FROM run WHERE id > ?1 GROUP BY conversation
          ) AS new
          WHERE conversation.id = new.conversation AND last_run IS NULL";

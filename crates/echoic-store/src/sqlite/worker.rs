@@ -92,6 +92,11 @@ impl<W: Work> Worker<W> {
         finished.unwrap_or_else(|| Err(self.closed()))
     }
 
+    /// An error if it was closed.
+    pub(super) fn check_open(&self) -> Result<(), StoreError> {
+        self.jobs().as_ref().map(drop).ok_or_else(|| self.closed())
+    }
+
     fn closed(&self) -> StoreError {
         StoreError::new(self.location.clone(), StoreErrorKind::Closed)
     }

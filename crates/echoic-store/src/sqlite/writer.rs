@@ -12,7 +12,7 @@ use std::{
 
 use echoic_core::{
     ending::CloseReason,
-    event::EndpointInfo,
+    event::{EndpointInfo, Role},
     store::{Durability, StoreError},
 };
 use rusqlite::{Connection, Transaction, TransactionBehavior};
@@ -22,6 +22,7 @@ use super::{
     file::{self, Lock},
     mover::Mover,
     problem::{failed, is_ruinous, problem, system_problem},
+    servers::{self, Servers},
     tally::Tally,
     worker::Work,
 };
@@ -51,6 +52,7 @@ pub(super) struct Writer {
 pub(super) struct Memory {
     pub(super) state: State,
     pub(super) endpoints: HashMap<EndpointInfo, i64>,
+    pub(super) servers: Servers,
     pub(super) tally: Option<Tally>,
 }
 
@@ -118,12 +120,13 @@ impl Writer {
             transaction.execute("UPDATE state SET synced = synced + 1", [])?;
             // Their tally is what is known. What was said counts as sent: nobody knows better, and calling a
             // reply unsent that the peer may well have is the worse mistake.
-            // A tally goes by requests and replies, and of one who called it was the requests that were sent.
+            // A tally goes by requests and replies, and a client sent the requests.
             let sql = "UPDATE conversation SET received = sent, sent = received
-                WHERE last_run IS NULL AND post IN (SELECT id FROM post WHERE service = ?)";
-            transaction.execute(sql, [EndpointInfo::CALLER])?;
-            let sql = "UPDATE conversation SET ended = seen, how = ?, last_run = ? WHERE last_run IS NULL";
+                WHERE last_run IS NULL AND role = ?";
+            transaction.execute(sql, [Role::Client.word()])?;
+            let sql = "UPDATE conversation SET ended = seen, reason = ?, last_run = ? WHERE last_run IS NULL";
             let lost = transaction.execute(sql, (CloseReason::ProcessDied.word(), memory.state.last_exchange))?;
+            servers::forget_old(transaction)?;
             Ok(lost as u64)
         })?;
         Ok((writer, recovered))
@@ -167,6 +170,7 @@ impl Writer {
                 connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             if memory.tally.is_none() {
                 memory.endpoints.clear();
+                memory.servers.clear();
                 memory.state = State::read(&transaction)?;
             }
             let done = work(&transaction, memory)?;

@@ -3,7 +3,7 @@
 use std::{ops::RangeInclusive, path::Path, sync::Arc};
 
 use echoic_core::{
-    event::{Batch, ConversationId, Micros},
+    event::{Batch, ConversationId, ExchangeId, Micros},
     exchange::Conversation,
     filter::Filter,
     service::BoxFuture,
@@ -33,8 +33,18 @@ impl Store for Beside {
         self.reader.last()
     }
 
-    fn append(&self, batches: Vec<Arc<Batch>>) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn append(
+        &self,
+        batches: Vec<Arc<Batch>>,
+    ) -> BoxFuture<'_, Result<Vec<ExchangeId>, StoreError>> {
         self.writer.append(batches)
+    }
+
+    fn reserve_conversations(
+        &self,
+        count: u64,
+    ) -> BoxFuture<'_, Result<ConversationId, StoreError>> {
+        self.writer.reserve_conversations(count)
     }
 
     fn find<'a>(

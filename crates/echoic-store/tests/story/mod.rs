@@ -5,13 +5,16 @@
 pub(crate) mod beside;
 pub(crate) mod sqlite;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use echoic_core::{
     ending::{CloseReason, Ending},
     event::{
         Address, Batch, ConversationId, Ended, EndpointInfo, Event, ExchangeId, Mark, Marked,
-        Micros, Opened, Outcome, RunMeta,
+        Micros, Opened, Outcome, Protocol, Role, RunMeta, Server, ServerId,
     },
     exchange::Exchange,
     filter::Filter,
@@ -64,7 +67,7 @@ pub(crate) fn seen(found: &Found) -> Vec<Seen> {
 pub(crate) fn endpoint_info(name: &str) -> Arc<EndpointInfo> {
     Arc::new(EndpointInfo {
         name: name.into(),
-        proto: "tcp",
+        proto: Protocol::Tcp,
         service: "upper".into(),
         framing: Framing::Line.into(),
     })
@@ -74,10 +77,15 @@ pub(crate) fn remote(conversation: ConversationId) -> Address {
     Address::Net(([127, 0, 0, 1], 40_000 + conversation as u16).into())
 }
 
-/// Gives ids and numbers as the recorder does, and keeps a list of single exchanges in the plainest way.
-#[derive(Debug, Default)]
+/// Names batches as the recorder does, expects the ids that a store gives, and keeps a list of single exchanges in the
+/// plainest way.
+#[derive(Debug)]
 pub(crate) struct Story {
+    server: Arc<Server>,
+    number: u64,
     batch: Batch,
+    /// Of the conversations that are opened next.
+    pub(crate) role: Role,
     pub(crate) last_id: ExchangeId,
     pub(crate) now: Micros,
     talks: Vec<Talk>,
@@ -93,18 +101,39 @@ struct Talk {
 }
 
 impl Story {
-    /// A story that goes on after exchange `last_id`.
+    /// A story of a server of its own, in a store that has given ids up to `last_id`.
     pub(crate) fn after(last_id: ExchangeId) -> Self {
+        static STORIES: AtomicU64 = AtomicU64::new(1);
+        // Another one in each process too: several write to one file after the other.
+        let id = u64::from(std::process::id()) << 32 | STORIES.fetch_add(1, Ordering::Relaxed);
+        let server = Server {
+            id: ServerId(id),
+            name: format!("story:{id}"),
+            started: NOON,
+        };
         Self {
+            server: Arc::new(server),
+            number: 0,
+            batch: Batch::default(),
+            role: Role::Server,
             last_id,
             now: NOON,
-            ..Self::default()
+            talks: Vec::new(),
+            told: Vec::new(),
         }
+    }
+
+    pub(crate) fn server(&self) -> &Server {
+        &self.server
     }
 
     /// What was told since it was last taken.
     pub(crate) fn take(&mut self) -> Vec<Arc<Batch>> {
-        vec![Arc::new(std::mem::take(&mut self.batch))]
+        let mut batch = std::mem::take(&mut self.batch);
+        self.number += 1;
+        batch.number = self.number;
+        batch.server = Arc::clone(&self.server);
+        vec![Arc::new(batch)]
     }
 
     pub(crate) fn open(&mut self, id: ConversationId) {
@@ -124,6 +153,7 @@ impl Story {
             at: self.now,
             remote: remote(id),
             local: Address::Net(([127, 0, 0, 1], 5000).into()),
+            role: self.role,
             endpoint_info: endpoint_info(name),
         }));
     }
@@ -145,7 +175,6 @@ impl Story {
             });
         }
         let told = self.told(id, 3);
-        let before = self.batch.events.len();
         self.batch.run(told, &run, &replies);
         for (i, line) in lines.iter().enumerate() {
             let (reply, outcome) = if i < answered {
@@ -162,7 +191,7 @@ impl Story {
                 reply.as_bytes(),
             );
         }
-        self.name(before);
+        self.name();
     }
 
     /// One exchange whose sides are not a run.
@@ -174,7 +203,6 @@ impl Story {
         said: &[u8],
     ) {
         let told = self.told(id, 1);
-        let before = self.batch.events.len();
         self.batch.exchange(told, outcome, heard, said);
         let outcome = match outcome {
             Outcome::Ok => Outcome::Ok,
@@ -183,7 +211,7 @@ impl Story {
             Outcome::Unsent => Outcome::Unsent,
         };
         self.tell(id, outcome, u32::from(!heard.is_empty()), heard, said);
-        self.name(before);
+        self.name();
     }
 
     pub(crate) fn half_close(&mut self, id: ConversationId) {
@@ -279,18 +307,11 @@ impl Story {
         self.told.push(seen);
     }
 
-    /// Gives ids to the events from `before` on, and to what was told of them.
-    fn name(&mut self, before: usize) {
-        for event in &mut self.batch.events[before..] {
-            if let Event::Run(run) = event {
-                run.id = self.last_id + 1;
-                self.last_id += u64::from(run.count);
-            }
-        }
-        let mut id = self.last_id;
-        for seen in self.told.iter_mut().rev().take_while(|seen| seen.id == 0) {
-            seen.id = id;
-            id -= 1;
+    /// Gives what was told last the ids that the store will give.
+    fn name(&mut self) {
+        for seen in self.told.iter_mut().filter(|seen| seen.id == 0) {
+            self.last_id += 1;
+            seen.id = self.last_id;
         }
     }
 }

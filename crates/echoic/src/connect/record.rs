@@ -15,7 +15,7 @@ use echoic_client::{ConversationSummary, Exchanged, Exchanges, Observer, Timeout
 use echoic_core::{
     ending::{CloseReason, Ending},
     endpoint::{Endpoint, Shape},
-    event::{Address as At, EndpointInfo, Marked, Opened, RunMeta},
+    event::{Address as At, EndpointInfo, Marked, Opened, Role, RunMeta},
     framing::FramingPair,
     store::{Durability, Store},
 };
@@ -96,13 +96,13 @@ impl Unwritten {
             said: 0,
             received: 0,
         };
-        let endpoint_info =
-            EndpointInfo::new(endpoint, &dialled.peer, shape, EndpointInfo::CALLER, frames);
+        let endpoint_info = EndpointInfo::new(endpoint, &dialled.peer, shape, "", frames);
         page.journal.opened(Opened {
             conversation: page.journal.conversation(),
             at: page.clock.wall(Instant::now()),
             remote: dialled.peer.clone(),
             local: dialled.link.local().unwrap_or(At::Unix(None)),
+            role: Role::Client,
             endpoint_info: Arc::new(endpoint_info),
         });
         let exchanges = Exchanges::new(shape, frames);

@@ -14,7 +14,7 @@ use std::{
 
 use echoic_core::{
     endpoint::{Endpoint, Host},
-    event::{Address as At, EndpointInfo},
+    event::{Address as At, EndpointInfo, Protocol},
     framing::{Framing, FramingPair},
 };
 use echoic_recorder::{Seen, Watcher};
@@ -179,7 +179,7 @@ pub(super) fn announce(plan: &Plan, doors: &[Listening]) {
             continue;
         };
         let meant = |door: &&Listening| {
-            door.endpoint_info.proto == endpoint.scheme()
+            door.endpoint_info.proto.word() == endpoint.scheme()
                 && (at.port == 0 || door.address.port() == Some(at.port))
         };
         let families = doors.iter().filter(meant).count();
@@ -204,11 +204,11 @@ pub(super) fn announce(plan: &Plan, doors: &[Listening]) {
 /// What to type after `echoic connect` to talk to it, at a prompt.
 fn call(address: &At, endpoint_info: &EndpointInfo) -> String {
     let target = match address {
-        At::Net(addr) if addr.ip().is_loopback() && endpoint_info.proto == "tcp" => {
+        At::Net(addr) if addr.ip().is_loopback() && endpoint_info.proto == Protocol::Tcp => {
             format!(":{}", addr.port())
         }
         // Where everybody is listened to, we are too; as an address to call, it is none.
-        At::Net(addr) if addr.ip().is_unspecified() && endpoint_info.proto == "tcp" => {
+        At::Net(addr) if addr.ip().is_unspecified() && endpoint_info.proto == Protocol::Tcp => {
             format!(":{}", addr.port())
         }
         At::Net(addr) if addr.ip().is_unspecified() => {

@@ -195,7 +195,7 @@ fn client_and_server_records_agree_on_each_transport() {
         ("proto:unixgram", 2),
         (&*format!("port:{port}"), 2),
         (&*format!("peer:{tcp}"), 2),
-        ("rep:STRASSE svc:connect", 4),
+        ("rep:STRASSE role:client", 4),
         ("svc:upper", 0),
         ("is:unsent", 0),
         ("lat:<10s since:1h conv:2 n:2", 1),

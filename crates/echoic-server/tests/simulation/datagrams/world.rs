@@ -8,7 +8,7 @@ use std::{
 
 use echoic_core::{
     access::AccessList,
-    event::{Address, EndpointInfo},
+    event::{Address, EndpointInfo, Protocol},
     framing::FramingPair,
     service::Service,
     store::Store,
@@ -134,7 +134,7 @@ fn serve(plan: &Plan, planted: &Planted, net: &Net, recorder: &Recorder) -> Serv
     };
     let endpoint_info = EndpointInfo {
         name: "udp:5000".to_owned(),
-        proto: "udp",
+        proto: Protocol::Udp,
         service: service.name().to_owned(),
         framing: FramingPair::default(),
     };

@@ -4,7 +4,6 @@
 //! is full, cost events and never a wait of the wire.
 
 use std::{
-    collections::HashMap,
     io::{self, ErrorKind, Write},
     mem,
     sync::Arc,
@@ -13,19 +12,19 @@ use std::{
 };
 
 use echoic_core::{
-    event::{Batch, ConversationId, Ended, Event, Mark, Marked, Opened, Outcome, RunEvent},
+    event::{
+        Batch, Ended, Event, ExchangeId, Mark, Marked, Opened, Outcome, Role, RunEvent, Server,
+        take_ids,
+    },
     exchange::{Conversation, ExchangeRef, exchanges},
+    view::{EventJson, JSON_VERSION, OpenConversations},
 };
 use echoic_recorder::{Missed, RecorderStatus, Seen};
 use echoic_server::Listening;
-use serde::Serialize;
 use tokio::time::Instant;
 
 use super::Printer;
 use crate::term::json_line;
-
-/// Version of the events.
-const VERSION: u32 = 1;
 
 /// Lines are collected up to about so many bytes before they are written.
 const WRITE_BYTES: usize = 64 << 10;
@@ -46,7 +45,8 @@ pub(super) struct JsonPrinter<W, S> {
     say: S,
     /// Whole lines that are not written yet.
     lines: Vec<u8>,
-    open: HashMap<ConversationId, Known>,
+    /// Each with what is the same in all its lines: `,"ep":…,"proto":…,"svc":…,"role":…,"peer":…,"t_us":`.
+    open: OpenConversations<Vec<u8>>,
     /// Exchanges that could not be written and are not told as a gap yet.
     missed: u64,
     /// The device is full until then: nothing is written, and exchanges are counted.
@@ -57,79 +57,13 @@ pub(super) struct JsonPrinter<W, S> {
     has_said_full: bool,
 }
 
-/// A conversation that is open.
-struct Known {
-    conversation: Arc<Conversation>,
-    /// What is the same in all its lines: `,"ep":…,"proto":…,"svc":…,"peer":…,"t_us":`.
-    middle: Vec<u8>,
-}
-
-#[derive(Serialize)]
-#[serde(tag = "ev", rename_all = "lowercase")]
-enum Line<'a> {
-    Listening {
-        v: u32,
-        ep: &'a str,
-        addr: String,
-        svc: &'a str,
-        frame: String,
-    },
-    Open {
-        v: u32,
-        conv: u64,
-        ep: &'a str,
-        svc: &'a str,
-        peer: String,
-        t_us: i64,
-    },
-    Exchange {
-        v: u32,
-        #[serde(flatten)]
-        exchange: ExchangeRef<'a>,
-    },
-    End {
-        v: u32,
-        conv: u64,
-        end: &'a str,
-        how: &'a str,
-        received: u64,
-        sent: u64,
-        unsent: u64,
-        discarded: u64,
-        t_us: i64,
-    },
-    Gap {
-        v: u32,
-        n: u64,
-    },
-    Dropped {
-        v: u32,
-        n: u64,
-        t_us: i64,
-    },
-    /// Nothing is being recorded.
-    Failing {
-        v: u32,
-        why: &'a str,
-        since_us: i64,
-        /// Exchanges since then that are not kept.
-        n: u64,
-    },
-    /// It is again.
-    Recording {
-        v: u32,
-        /// Exchanges that are lost, since the start.
-        lost: u64,
-    },
-}
-
 impl<W: Write, S: Fn(&str)> JsonPrinter<W, S> {
     pub(super) fn new(out: W, say: S) -> Self {
         Self {
             out,
             say,
             lines: Vec::with_capacity(2 * WRITE_BYTES),
-            open: HashMap::new(),
+            open: OpenConversations::default(),
             missed: 0,
             full_until: None,
             is_torn: false,
@@ -145,8 +79,8 @@ impl<W: Write, S: Fn(&str)> JsonPrinter<W, S> {
             endpoint_info,
         } in doors
         {
-            self.line(&Line::Listening {
-                v: VERSION,
+            self.line(&EventJson::Listening {
+                v: JSON_VERSION,
                 ep: &endpoint_info.name,
                 addr: address.to_string(),
                 svc: &endpoint_info.service,
@@ -156,17 +90,17 @@ impl<W: Write, S: Fn(&str)> JsonPrinter<W, S> {
         Ok(())
     }
 
-    fn batch(&mut self, batch: &Batch) -> io::Result<()> {
+    fn batch(&mut self, mut next: ExchangeId, batch: &Batch) -> io::Result<()> {
         for event in &batch.events {
             match event {
-                Event::Opened(opened) => self.opened(opened)?,
-                Event::Run(run) => self.run(run, batch)?,
+                Event::Opened(opened) => self.opened(opened, &batch.server)?,
+                Event::Run(run) => self.run(take_ids(&mut next, run), run, batch)?,
                 Event::Mark(Mark {
                     at,
                     what: Marked::Dropped { datagrams },
                     ..
-                }) => self.line(&Line::Dropped {
-                    v: VERSION,
+                }) => self.line(&EventJson::Dropped {
+                    v: JSON_VERSION,
                     n: *datagrams,
                     t_us: *at,
                 })?,
@@ -177,52 +111,29 @@ impl<W: Write, S: Fn(&str)> JsonPrinter<W, S> {
         Ok(())
     }
 
-    fn run(&mut self, run: &RunEvent, batch: &Batch) -> io::Result<()> {
-        let known = self.open.get(&run.conversation);
-        let (None, Some(known)) = (self.full_until, known) else {
+    fn run(&mut self, id: ExchangeId, run: &RunEvent, batch: &Batch) -> io::Result<()> {
+        let known = self.open.get(run.conversation);
+        let (None, Some((conversation, middle))) = (self.full_until, known) else {
             self.missed += u64::from(run.count);
             return Ok(());
         };
-        for exchange in exchanges(run, batch, &known.conversation) {
-            push_exchange(&mut self.lines, &exchange, &known.middle)?;
+        for exchange in exchanges(run, id, batch, conversation) {
+            push_exchange(&mut self.lines, &exchange, middle)?;
         }
         self.written(WRITE_BYTES)
     }
 
-    fn opened(&mut self, opened: &Opened) -> io::Result<()> {
-        let conversation = Conversation::from(opened.clone());
-        self.line(&Line::Open {
-            v: VERSION,
-            conv: conversation.id,
-            ep: &conversation.endpoint_info.name,
-            svc: &conversation.endpoint_info.service,
-            peer: conversation.remote.to_string(),
-            t_us: conversation.opened,
-        })?;
-        let known = Known {
-            middle: middle(&conversation)?,
-            conversation: Arc::new(conversation),
-        };
-        self.open.insert(opened.conversation, known);
-        Ok(())
+    fn opened(&mut self, opened: &Opened, server: &Arc<Server>) -> io::Result<()> {
+        let conversation = self.open.open(opened, server, middle)?;
+        self.line(&EventJson::open(&conversation))
     }
 
     fn ended(&mut self, ended: &Ended) -> io::Result<()> {
-        if self.open.remove(&ended.conversation).is_none() {
-            return Ok(());
+        let conversation = self.open.end(ended);
+        match conversation.as_ref().and_then(EventJson::end) {
+            Some(line) => self.line(&line),
+            None => Ok(()),
         }
-        let ending = &ended.ending;
-        self.line(&Line::End {
-            v: VERSION,
-            conv: ended.conversation,
-            end: ending.reason.class(),
-            how: ending.reason.word(),
-            received: ending.received,
-            sent: ending.sent,
-            unsent: ending.unsent,
-            discarded: ending.discarded,
-            t_us: ended.at,
-        })
     }
 
     fn missed(&mut self, missed: &Missed) -> io::Result<()> {
@@ -234,20 +145,23 @@ impl<W: Write, S: Fn(&str)> JsonPrinter<W, S> {
         for ended in &missed.ended {
             self.ended(ended)?;
         }
-        missed.opened.iter().try_for_each(|told| self.opened(told))
+        let mut opened = missed.opened.iter();
+        opened.try_for_each(|opened| self.opened(opened, &missed.server))
     }
 
     fn status(&mut self, status: &RecorderStatus) -> io::Result<()> {
         let line = match &status.failure {
-            Some(failure) => Line::Failing {
-                v: VERSION,
+            Some(failure) => EventJson::Failing {
+                v: JSON_VERSION,
                 why: &failure.why,
                 since_us: failure.since,
                 n: failure.exchanges,
             },
-            None => Line::Recording {
-                v: VERSION,
+            None => EventJson::Recording {
+                v: JSON_VERSION,
                 lost: status.lost,
+                first: status.recovered.map(|(first, _)| first),
+                last: status.recovered.map(|(_, last)| last),
             },
         };
         self.line(&line)
@@ -259,10 +173,10 @@ impl<W: Write, S: Fn(&str)> JsonPrinter<W, S> {
             return Ok(());
         }
         let n = mem::take(&mut self.missed);
-        self.line(&Line::Gap { v: VERSION, n })
+        self.line(&EventJson::Gap { v: JSON_VERSION, n })
     }
 
-    fn line(&mut self, line: &Line<'_>) -> io::Result<()> {
+    fn line(&mut self, line: &EventJson<'_>) -> io::Result<()> {
         if self.full_until.is_some() {
             return Ok(());
         }
@@ -315,7 +229,7 @@ impl<W: Write, S: Fn(&str)> Printer for JsonPrinter<W, S> {
         }
         self.gap()?;
         match seen {
-            Seen::Batch(batch) => self.batch(batch),
+            Seen::Batch { first_id, batch } => self.batch(*first_id, batch),
             Seen::Gap(missed) => self.missed(missed),
             Seen::RecorderStatus(status) => self.status(status),
         }
@@ -391,14 +305,15 @@ fn exchanges_after(n: usize, lines: &[u8]) -> u64 {
 /// What a line of an exchange begins with.
 const EXCHANGE: &[u8] = br#"{"ev":"exchange","v":1,"id":"#;
 
-/// `,"ep":…,"proto":…,"svc":…,"peer":…,"t_us":`
+/// `,"ep":…,"proto":…,"svc":…,"role":…,"peer":…,"t_us":`
 fn middle(conversation: &Conversation) -> io::Result<Vec<u8>> {
     let (endpoint_info, peer) = (&conversation.endpoint_info, conversation.remote.to_string());
     let mut middle = Vec::new();
     for (key, value) in [
         ("ep", &*endpoint_info.name),
-        ("proto", endpoint_info.proto),
+        ("proto", endpoint_info.proto.word()),
         ("svc", &endpoint_info.service),
+        ("role", conversation.role.word()),
         ("peer", &peer),
     ] {
         write!(middle, ",\"{key}\":")?;
@@ -413,9 +328,7 @@ fn middle(conversation: &Conversation) -> io::Result<Vec<u8>> {
 /// at full speed the difference is a quarter of a core. A test has the two agree.
 fn push_exchange(out: &mut Vec<u8>, exchange: &ExchangeRef<'_>, middle: &[u8]) -> io::Result<()> {
     if !(is_plain(exchange.request) && is_plain(exchange.reply)) {
-        let exchange = *exchange;
-        let v = VERSION;
-        return json_line(out, &Line::Exchange { v, exchange });
+        return json_line(out, &EventJson::exchange(*exchange));
     }
     out.extend_from_slice(EXCHANGE);
     push_number(out, exchange.id);
@@ -434,10 +347,17 @@ fn push_exchange(out: &mut Vec<u8>, exchange: &ExchangeRef<'_>, middle: &[u8]) -
         Outcome::Withheld => b",\"outcome\":\"withheld\"",
     });
     out.extend_from_slice(b",\"fault\":null,\"req\":");
-    push_part(out, exchange.request, b"reads", exchange.reads);
+    let (reads, writes) = (
+        (b"reads".as_slice(), exchange.reads),
+        (b"writes".as_slice(), exchange.writes()),
+    );
+    let (of_request, of_reply) = match exchange.conversation.role {
+        Role::Server => (reads, writes),
+        Role::Client => (writes, reads),
+    };
+    push_part(out, exchange.request, of_request);
     out.extend_from_slice(b",\"rep\":");
-    let writes = u32::from(!exchange.reply.is_empty());
-    push_part(out, exchange.reply, b"writes", writes);
+    push_part(out, exchange.reply, of_reply);
     out.extend_from_slice(b",\"tags\":[");
     for (i, tag) in exchange.tags().enumerate() {
         out.extend_from_slice(if i == 0 { b"\"" } else { b",\"" });
@@ -458,7 +378,7 @@ fn push_number(out: &mut Vec<u8>, number: impl itoa::Integer) {
 }
 
 /// `{"len":6,"text":"hello\n","reads":1}`
-fn push_part(out: &mut Vec<u8>, text: &[u8], counter: &[u8], count: u32) {
+fn push_part(out: &mut Vec<u8>, text: &[u8], (counter, count): (&[u8], u32)) {
     out.extend_from_slice(b"{\"len\":");
     push_number(out, text.len());
     out.extend_from_slice(b",\"text\":\"");

@@ -1,7 +1,7 @@
 //! Events as lines for people, on a terminal: a sample, and the number of what is not shown.
 
 use std::{
-    collections::HashMap,
+    convert::Infallible,
     io::{self, BufWriter, Write},
     mem,
     sync::Arc,
@@ -9,8 +9,9 @@ use std::{
 };
 
 use echoic_core::{
-    event::{Batch, ConversationId, Ended, Event, Opened},
+    event::{Batch, Ended, Event, ExchangeId, Opened, Server, take_ids},
     exchange::{Conversation, exchanges},
+    view::OpenConversations,
 };
 use echoic_recorder::{Missed, Seen};
 use tokio::time::Instant;
@@ -27,7 +28,7 @@ const SECOND: Duration = Duration::from_secs(1);
 pub(super) struct LinePrinter<W: Write> {
     out: BufWriter<W>,
     /// Conversations that are open, as later events need to know them.
-    open: HashMap<ConversationId, Arc<Conversation>>,
+    open: OpenConversations,
     sample: Sample,
 }
 
@@ -35,31 +36,35 @@ impl<W: Write> LinePrinter<W> {
     pub(super) fn new(out: W) -> Self {
         Self {
             out: BufWriter::new(out),
-            open: HashMap::new(),
+            open: OpenConversations::default(),
             sample: Sample::default(),
         }
     }
 
-    fn batch(&mut self, batch: &Batch, now: Instant) -> io::Result<()> {
+    fn batch(&mut self, mut next: ExchangeId, batch: &Batch, now: Instant) -> io::Result<()> {
         for event in &batch.events {
             match event {
                 Event::Opened(opened) => {
-                    let conversation = self.opened(opened);
+                    let conversation = self.opened(opened, &batch.server);
                     if self.sample.show(now, 1) > 0 {
                         self.line(&pretty::opened(&conversation))?;
                     }
                 }
                 // Runs are not taken apart for what is only counted.
-                Event::Run(run) => match self.open.get(&run.conversation) {
-                    Some(conversation) => {
+                Event::Run(run) => match self.open.get(run.conversation) {
+                    Some((conversation, ())) => {
+                        let id = take_ids(&mut next, run);
                         let shown = self.sample.show(now, run.count);
-                        let lines: Vec<String> = exchanges(run, batch, conversation)
+                        let lines: Vec<String> = exchanges(run, id, batch, conversation)
                             .take(shown as usize)
                             .map(|exchange| pretty::line(&exchange.into_owned()))
                             .collect();
                         lines.iter().try_for_each(|line| self.line(line))?;
                     }
-                    None => self.sample.hide(now, run.count.into()),
+                    None => {
+                        take_ids(&mut next, run);
+                        self.sample.hide(now, run.count.into());
+                    }
                 },
                 Event::Mark(_) => {}
                 Event::Ended(ended) => self.ended(ended, now)?,
@@ -68,33 +73,27 @@ impl<W: Write> LinePrinter<W> {
         Ok(())
     }
 
-    fn opened(&mut self, opened: &Opened) -> Arc<Conversation> {
-        let conversation = Arc::new(Conversation::from(opened.clone()));
-        self.open
-            .insert(opened.conversation, Arc::clone(&conversation));
+    fn opened(&mut self, opened: &Opened, server: &Arc<Server>) -> Arc<Conversation> {
+        let Ok(conversation) = self.open.open(opened, server, |_| Ok::<_, Infallible>(()));
         conversation
     }
 
     fn ended(&mut self, ended: &Ended, now: Instant) -> io::Result<()> {
-        let Some(conversation) = self.open.remove(&ended.conversation) else {
+        let Some(conversation) = self.open.end(ended) else {
             return Ok(());
         };
         if self.sample.show(now, 1) == 0 {
             return Ok(());
         }
-        let conversation = Conversation {
-            ended: Some((ended.at, ended.ending.clone())),
-            ..(*conversation).clone()
-        };
         self.line(&pretty::ended(&conversation))
     }
 
     fn missed(&mut self, missed: &Missed, now: Instant) {
         for opened in &missed.opened {
-            self.opened(opened);
+            self.opened(opened, &missed.server);
         }
         for ended in &missed.ended {
-            self.open.remove(&ended.conversation);
+            self.open.end(ended);
         }
         let lines = missed.exchanges + (missed.opened.len() + missed.ended.len()) as u64;
         self.sample.hide(now, lines);
@@ -119,7 +118,7 @@ impl<W: Write> Printer for LinePrinter<W> {
         let hidden = self.sample.over(now);
         self.announce(hidden)?;
         match seen {
-            Seen::Batch(batch) => self.batch(batch, now)?,
+            Seen::Batch { first_id, batch } => self.batch(*first_id, batch, now)?,
             Seen::Gap(missed) => self.missed(missed, now),
             // Told on standard error, also to one who wants to see no events.
             Seen::RecorderStatus(_) => {}
@@ -193,7 +192,7 @@ mod tests {
     use std::sync::{Mutex, PoisonError};
 
     use echoic_core::{
-        event::{Address, EndpointInfo, Outcome, RunMeta},
+        event::{Address, EndpointInfo, Outcome, Protocol, Role, RunMeta},
         framing::Framing,
     };
     use echoic_recorder::{Journal, Recorder, RecorderOptions};
@@ -227,7 +226,7 @@ mod tests {
         let address = Address::Unix(None);
         let endpoint_info = EndpointInfo {
             name: "unix".to_owned(),
-            proto: "unix",
+            proto: Protocol::Unix,
             service: "upper".to_owned(),
             framing: Framing::Line.into(),
         };
@@ -237,6 +236,7 @@ mod tests {
             at: 0,
             remote: address.clone(),
             local: address,
+            role: Role::Server,
             endpoint_info: Arc::new(endpoint_info),
         });
         journal

@@ -1,7 +1,7 @@
 use std::{cell::RefCell, rc::Rc};
 
 use echoic_core::{
-    event::{Address, EndpointInfo, Outcome, RunMeta},
+    event::{Address, EndpointInfo, Outcome, Protocol, Role, RunMeta},
     framing::Framing,
 };
 use proptest::{collection::vec, prelude::*};
@@ -13,7 +13,7 @@ fn opened() -> Opened {
     let address = Address::Net("[::1]:5000".parse().unwrap());
     let endpoint_info = EndpointInfo {
         name: "tcp:5000".to_owned(),
-        proto: "tcp",
+        proto: Protocol::Tcp,
         service: "up\"per".to_owned(),
         framing: Framing::Line.into(),
     };
@@ -22,6 +22,7 @@ fn opened() -> Opened {
         at: 1,
         remote: address.clone(),
         local: address,
+        role: Role::Server,
         endpoint_info: Arc::new(endpoint_info),
     }
 }
@@ -40,7 +41,10 @@ fn batch(exchanges: u64) -> Seen {
         };
         batch.exchange(told, Outcome::Ok, &[b'a'; 50], &[b'A'; 50]);
     }
-    Seen::Batch(Arc::new(batch))
+    Seen::Batch {
+        first_id: 1,
+        batch: Arc::new(batch),
+    }
 }
 
 /// A device with room for so many bytes.
@@ -98,7 +102,7 @@ fn printer(device: &Device) -> (JsonPrinter<Device, impl Fn(&str)>, Rc<RefCell<V
     let heard = Rc::clone(&said);
     let say = move |text: &str| heard.borrow_mut().push(text.to_owned());
     let mut printer = JsonPrinter::new(device.clone(), say);
-    printer.opened(&opened()).unwrap();
+    printer.opened(&opened(), &Arc::default()).unwrap();
     (printer, said)
 }
 
@@ -184,7 +188,7 @@ fn reader_that_has_gone_is_an_error() {
         }
     }
     let mut printer = JsonPrinter::new(Gone, |_: &str| panic!("the caller says so"));
-    printer.opened(&opened()).unwrap();
+    printer.opened(&opened(), &Arc::default()).unwrap();
     assert_eq!(printer.flush().unwrap_err().kind(), ErrorKind::BrokenPipe);
 }
 
@@ -203,15 +207,45 @@ fn agree(request: &[u8], reply: &[u8], outcome: Outcome) {
     let Event::Run(run) = &batch.events[0] else {
         panic!("a run");
     };
-    let conversation = Arc::new(Conversation::from(opened()));
-    for exchange in exchanges(run, &batch, &conversation) {
-        let (mut by_hand, mut by_serde) = (Vec::new(), Vec::new());
-        push_exchange(&mut by_hand, &exchange, &middle(&conversation).unwrap()).unwrap();
-        let v = VERSION;
-        json_line(&mut by_serde, &Line::Exchange { v, exchange }).unwrap();
-        let text = |line| String::from_utf8(line).unwrap();
-        assert_eq!(text(by_hand), text(by_serde));
+    for role in Role::ALL {
+        let opened = Opened {
+            role: *role,
+            ..opened()
+        };
+        let conversation = Arc::new(Conversation::new(opened, Arc::default()));
+        for exchange in exchanges(run, 17, &batch, &conversation) {
+            let (mut by_hand, mut by_serde) = (Vec::new(), Vec::new());
+            push_exchange(&mut by_hand, &exchange, &middle(&conversation).unwrap()).unwrap();
+            json_line(&mut by_serde, &EventJson::exchange(exchange)).unwrap();
+            let text = |line| String::from_utf8(line).unwrap();
+            assert_eq!(text(by_hand), text(by_serde));
+        }
     }
+}
+
+/// Exchanges shown without an id get one when recording continues: the event says which.
+#[test]
+fn recording_again_tells_the_range_of_ids() {
+    let device = Device::with_room(1 << 20);
+    let (mut printer, _) = printer(&device);
+    for recovered in [Some((3, 9)), None] {
+        let status = RecorderStatus {
+            lost: 1,
+            recovered,
+            ..RecorderStatus::default()
+        };
+        printer.print(&Seen::RecorderStatus(status)).unwrap();
+    }
+    printer.finish().unwrap();
+    let text = String::from_utf8(device.0.borrow().0.clone()).unwrap();
+    let lines: Vec<_> = text.lines().skip(1).collect();
+    assert_eq!(
+        lines,
+        [
+            r#"{"ev":"recording","v":1,"lost":1,"first":3,"last":9}"#,
+            r#"{"ev":"recording","v":1,"lost":1}"#
+        ]
+    );
 }
 
 #[test]

@@ -1,0 +1,190 @@
+use proptest::{collection::vec, prelude::*};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    ending::{CloseReason, Ending},
+    endpoint::UnixName,
+    event::{
+        Address, Ended, EndpointInfo, Mark, Marked, Opened, Outcome, Protocol, Role, RunMeta,
+        ServerId,
+    },
+    framing::{Framing, Splitter},
+    message::{Replies, Run},
+};
+
+fn meta(n: u64) -> RunMeta {
+    RunMeta {
+        conversation: 3,
+        n,
+        at: -1,
+        latency_ns: u64::MAX,
+        reads: 2,
+        reply_offset: 7,
+    }
+}
+
+fn opened(role: Role, address: Address) -> Event {
+    Event::Opened(Opened {
+        conversation: 3,
+        at: 1,
+        remote: address.clone(),
+        local: address,
+        role,
+        endpoint_info: Arc::new(EndpointInfo {
+            name: "tcp:5000".into(),
+            proto: Protocol::Unixgram,
+            service: "greet:\"x\"".into(),
+            framing: "u16be/line".parse().unwrap(),
+        }),
+    })
+}
+
+fn ended(reason: CloseReason) -> Event {
+    Event::Ended(Ended {
+        conversation: 3,
+        at: 1,
+        ending: Ending {
+            reason,
+            received: 1,
+            sent: 2,
+            unsent: 3,
+            discarded: 4,
+        },
+    })
+}
+
+/// A batch with events of every kind.
+fn batch(lines: &[Vec<u8>], answered: usize, reply: &[u8]) -> Batch {
+    let stream: Vec<u8> = lines
+        .iter()
+        .flat_map(|line| [line, &b"\n"[..]].concat())
+        .collect();
+    let mut spans = Vec::new();
+    Splitter::new(Framing::Line, 1 << 20).split(&stream, &mut spans);
+    let run = Run::new(&stream, &spans, 0);
+    let mut replies = Replies::default();
+    replies.clear(Framing::Line.into());
+    for message in run.messages().take(answered) {
+        replies.reply(&message, |out| out.extend(message.body));
+    }
+    let mut batch = Batch {
+        server: Arc::new(Server {
+            id: ServerId(0xfe),
+            name: "host:1".into(),
+            started: 5,
+        }),
+        number: 9,
+        ..Batch::default()
+    };
+    let addresses = [
+        Address::Net("[::1]:5000".parse().unwrap()),
+        Address::Unix(None),
+        Address::Unix(Some(UnixName::Abstract("name".into()))),
+        Address::Unix(Some(UnixName::Path("/tmp/a=b".into()))),
+    ];
+    for (role, address) in Role::ALL.iter().cycle().zip(addresses) {
+        batch.events.push(opened(*role, address));
+    }
+    if !spans.is_empty() {
+        batch.run(meta(1), &run, &replies);
+    }
+    batch.exchange(meta(2), Outcome::Unsent, reply, b"\x00\xff");
+    for what in [
+        Marked::HalfClosed { received: 1 },
+        Marked::Gap {
+            exchanges: 2,
+            since: 3,
+        },
+        Marked::Dropped { datagrams: 4 },
+        Marked::Silenced { for_us: 5 },
+    ] {
+        batch.events.push(Event::Mark(Mark {
+            conversation: 0,
+            at: 1,
+            what,
+        }));
+    }
+    batch.events.push(ended(CloseReason::PeerReset));
+    batch
+}
+
+#[test]
+fn close_reason_is_serialised_as_its_word() {
+    for reason in CloseReason::all() {
+        assert_eq!(serde_json::to_value(reason).unwrap(), reason.word());
+        assert_eq!(
+            serde_json::from_value::<CloseReason>(reason.word().into()).unwrap(),
+            reason
+        );
+    }
+}
+
+#[test]
+fn batch_of_another_version_is_refused() {
+    let mut value = serde_json::to_value(batch(&[], 0, b"")).unwrap();
+    value["version"] = json!(VERSION + 1);
+    let refused = serde_json::from_value::<Batch>(value).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        format!("events of version {}: expected {VERSION}", VERSION + 1)
+    );
+}
+
+/// Replaces the number that lies at the `which`-th place of a batch, counted through all of them.
+fn replace_number(value: &mut Value, which: &mut usize, with: &Value) {
+    match value {
+        Value::Array(items) => items
+            .iter_mut()
+            .for_each(|item| replace_number(item, which, with)),
+        Value::Object(map) => map
+            .values_mut()
+            .for_each(|item| replace_number(item, which, with)),
+        Value::Number(_) => {
+            if *which == 0 {
+                *value = with.clone();
+            }
+            *which = which.wrapping_sub(1);
+        }
+        _ => {}
+    }
+}
+
+proptest! {
+    #[test]
+    fn batch_survives_a_round_trip(
+        lines in vec(vec(any::<u8>().prop_filter("one line", |byte| *byte != b'\n'), 0..9), 0..6),
+        answered in 0..6_usize,
+        reply in vec(any::<u8>(), 0..20),
+    ) {
+        let batch = batch(&lines, answered, &reply);
+        let written = serde_json::to_vec(&batch).unwrap();
+        let read: Batch = serde_json::from_slice(&written).unwrap();
+        prop_assert_eq!(&read, &batch);
+        prop_assert_eq!(read.exchanges(), batch.exchanges());
+        check(&written);
+    }
+
+    /// Slices and lengths that lead out of the batch are refused, whatever the number.
+    #[test]
+    fn hostile_batch_is_sound_or_refused(
+        lines in vec(vec(Just(b'x'), 0..5), 1..5),
+        changes in vec((0..120_usize, prop_oneof![
+            (0..12_u64).prop_map(|number| json!(number)),
+            Just(json!(u64::MAX)),
+            Just(json!(u32::MAX)),
+            Just(json!(-1)),
+        ]), 1..4),
+    ) {
+        let mut value = serde_json::to_value(batch(&lines, lines.len(), b"reply")).unwrap();
+        for (mut which, with) in changes {
+            replace_number(&mut value, &mut which, &with);
+        }
+        check(&serde_json::to_vec(&value).unwrap());
+    }
+
+    #[test]
+    fn any_bytes_are_a_batch_or_refused(bytes in vec(any::<u8>(), 0..200)) {
+        check(&bytes);
+    }
+}

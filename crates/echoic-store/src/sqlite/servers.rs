@@ -1,0 +1,128 @@
+//! Servers that wrote here, and the names of their batches.
+
+use echoic_core::{
+    event::{Batch, ExchangeId, Server, ServerId},
+    store::BATCHES_KNOWN,
+};
+use rusqlite::{OptionalExtension, Transaction};
+
+use crate::batches::is_far_below;
+
+/// Servers whose batches are known: those that began to write last.
+const SERVERS_MAX: usize = 16;
+
+/// Names of batches are removed this many at a time.
+const FORGET_EVERY: u64 = 1_024;
+
+/// The servers met since the file was opened, or since a commit failed.
+#[derive(Default)]
+pub(super) struct Servers(Vec<Known>);
+
+#[derive(Clone, Copy)]
+struct Known {
+    id: ServerId,
+    key: i64,
+    /// Its largest number of a batch; 0 if it has none.
+    newest: u64,
+    /// Names up to this one have been removed.
+    forgotten: u64,
+}
+
+/// What a batch is to the store.
+pub(super) enum FoundBatch {
+    /// It is stored, and this is the id of its first exchange.
+    Stored(ExchangeId),
+    /// It is not, and this is the key of its server.
+    New(i64),
+}
+
+impl Servers {
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Looks for a batch, and notes its server.
+    pub(super) fn find(
+        &mut self,
+        transaction: &Transaction<'_>,
+        batch: &Batch,
+    ) -> rusqlite::Result<FoundBatch> {
+        let known = self.known(transaction, &batch.server)?;
+        if batch.number > known.newest {
+            return Ok(FoundBatch::New(known.key));
+        }
+        let sql = "SELECT first_id FROM batch WHERE server = ?1 AND number = ?2";
+        let found = transaction
+            .prepare_cached(sql)?
+            .query_row((known.key, batch.number), |row| row.get(0))
+            .optional()?;
+        Ok(match found {
+            Some(first_id) => FoundBatch::Stored(first_id),
+            None if is_far_below(batch.number, known.newest) => FoundBatch::Stored(0),
+            None => FoundBatch::New(known.key),
+        })
+    }
+
+    /// Notes that a batch is stored.
+    pub(super) fn add(
+        &mut self,
+        transaction: &Transaction<'_>,
+        batch: &Batch,
+        first_id: ExchangeId,
+    ) -> rusqlite::Result<()> {
+        let known = self.known(transaction, &batch.server)?;
+        transaction
+            .prepare_cached("INSERT INTO batch VALUES (?1, ?2, ?3)")?
+            .execute((known.key, batch.number, first_id))?;
+        known.newest = known.newest.max(batch.number);
+        let below = known.newest.saturating_sub(BATCHES_KNOWN);
+        if below >= known.forgotten + FORGET_EVERY {
+            transaction
+                .prepare_cached("DELETE FROM batch WHERE server = ?1 AND number <= ?2")?
+                .execute((known.key, below))?;
+            known.forgotten = below;
+        }
+        Ok(())
+    }
+
+    fn known(
+        &mut self,
+        transaction: &Transaction<'_>,
+        server: &Server,
+    ) -> rusqlite::Result<&mut Known> {
+        if let Some(at) = self.0.iter().position(|known| known.id == server.id) {
+            return Ok(&mut self.0[at]);
+        }
+        let id = server.id.to_string();
+        transaction.execute(
+            "INSERT INTO server (id, name, started) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+            (&id, &server.name, server.started),
+        )?;
+        let sql = "SELECT key, coalesce((SELECT max(number) FROM batch WHERE server = key), 0)
+            FROM server WHERE id = ?1";
+        let (key, newest) =
+            transaction.query_row(sql, [&id], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        if self.0.len() == SERVERS_MAX {
+            self.0.remove(0);
+        }
+        self.0.push(Known {
+            id: server.id,
+            key,
+            newest,
+            forgotten: 0,
+        });
+        Ok(self.0.last_mut().expect("invariant: just pushed"))
+    }
+}
+
+/// Removes the names of batches of all but the newest servers, and servers of which nothing is left. Conversations are
+/// numbered in the order of servers, so those before the oldest conversation's have none.
+pub(super) fn forget_old(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    let newest = "SELECT coalesce(max(key), 0) FROM server";
+    let newest: i64 = transaction.query_row(newest, [], |row| row.get(0))?;
+    let before = newest.saturating_sub(SERVERS_MAX as i64 - 1);
+    transaction.execute("DELETE FROM batch WHERE server < ?1", [before])?;
+    let sql = "DELETE FROM server WHERE key < ?1
+        AND key < coalesce((SELECT server FROM conversation ORDER BY id LIMIT 1), ?1)";
+    transaction.execute(sql, [before]).map(drop)
+}
