@@ -42,7 +42,12 @@ fn child(role: &str, dir: &Path, shell: &str) -> Child {
     Command::new("sh")
         .args(["-c", shell, "sh"])
         .arg(env::current_exe().unwrap())
-        .args(["child_process_entry", "--exact", "--nocapture", "--test-threads=1"])
+        .args([
+            "child_process_entry",
+            "--exact",
+            "--nocapture",
+            "--test-threads=1",
+        ])
         .env(ROLE, role)
         .env("DIR", dir)
         .stdin(Stdio::piped())
