@@ -101,7 +101,7 @@ impl Feed {
     /// Shows batches, each with the id of its first exchange.
     pub(crate) fn publish<'a>(
         &self,
-        batches: impl Iterator<Item = (ExchangeId, &'a Arc<Batch>)> + Clone,
+        batches: &(impl Iterator<Item = (ExchangeId, &'a Arc<Batch>)> + Clone),
     ) {
         if !self.is_watched() {
             return;
@@ -251,7 +251,7 @@ mod tests {
     }
 
     fn publish(feed: &Feed, batch: Batch) {
-        feed.publish([(1, &Arc::new(batch))].into_iter());
+        feed.publish(&[(1, &Arc::new(batch))].into_iter());
     }
 
     const HALF: usize = Watcher::BEHIND_BYTES_MAX / 2 - (1 << 10);

@@ -282,7 +282,7 @@ impl RecorderTask {
             return;
         }
         let batches = self.pending[self.shown..].iter();
-        self.shared.feed.publish(batches.map(|batch| (0, batch)));
+        self.shared.feed.publish(&batches.map(|batch| (0, batch)));
         self.shown = self.pending.len();
         self.shared.feed.stand(&self.shared.status());
     }
@@ -296,7 +296,7 @@ impl RecorderTask {
             self.recovered(first, batch.exchanges());
         }
         let exchanges = named.clone().map(|(_, batch)| batch.exchanges()).sum();
-        self.shared.feed.publish(named.skip(shown));
+        self.shared.feed.publish(&named.skip(shown));
         if self.store.is_some() {
             self.shared.recorded.fetch_add(exchanges, Ordering::Relaxed);
         }

@@ -121,14 +121,12 @@ impl EndpointInfo {
     ) -> Self {
         let datagrams = shape == Shape::Datagrams;
         let proto = match (endpoint, address) {
-            (Endpoint::Tcp(_), _) => Protocol::Tcp,
-            (Endpoint::Udp(_), _) => Protocol::Udp,
-            (Endpoint::Unix(_), _) => Protocol::Unix,
-            (Endpoint::Unixgram(_), _) => Protocol::Unixgram,
             (Endpoint::Fd(_), Address::Net(_)) if datagrams => Protocol::Udp,
             (Endpoint::Fd(_), Address::Unix(_)) if datagrams => Protocol::Unixgram,
-            (Endpoint::Fd(_), Address::Net(_)) => Protocol::Tcp,
-            (Endpoint::Fd(_), Address::Unix(_)) => Protocol::Unix,
+            (Endpoint::Tcp(_), _) | (Endpoint::Fd(_), Address::Net(_)) => Protocol::Tcp,
+            (Endpoint::Unix(_), _) | (Endpoint::Fd(_), Address::Unix(_)) => Protocol::Unix,
+            (Endpoint::Udp(_), _) => Protocol::Udp,
+            (Endpoint::Unixgram(_), _) => Protocol::Unixgram,
         };
         let name = match address {
             Address::Net(addr) => format!("{proto}:{}", addr.port()),

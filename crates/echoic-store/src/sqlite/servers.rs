@@ -9,7 +9,7 @@ use rusqlite::{OptionalExtension, Transaction};
 use crate::batches::is_far_below;
 
 /// Servers whose batches are known: those that began to write last.
-const SERVERS_MAX: usize = 16;
+const SERVERS_MAX: u32 = 16;
 
 /// Names of batches are removed this many at a time.
 const FORGET_EVERY: u64 = 1_024;
@@ -102,7 +102,7 @@ impl Servers {
             FROM server WHERE id = ?1";
         let (key, newest) =
             transaction.query_row(sql, [&id], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        if self.0.len() == SERVERS_MAX {
+        if self.0.len() == SERVERS_MAX as usize {
             self.0.remove(0);
         }
         self.0.push(Known {
@@ -120,7 +120,7 @@ impl Servers {
 pub(super) fn forget_old(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     let newest = "SELECT coalesce(max(key), 0) FROM server";
     let newest: i64 = transaction.query_row(newest, [], |row| row.get(0))?;
-    let before = newest.saturating_sub(SERVERS_MAX as i64 - 1);
+    let before = newest.saturating_sub(i64::from(SERVERS_MAX) - 1);
     transaction.execute("DELETE FROM batch WHERE server < ?1", [before])?;
     let sql = "DELETE FROM server WHERE key < ?1
         AND key < coalesce((SELECT server FROM conversation ORDER BY id LIMIT 1), ?1)";

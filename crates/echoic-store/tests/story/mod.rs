@@ -204,12 +204,6 @@ impl Story {
     ) {
         let told = self.told(id, 1);
         self.batch.exchange(told, outcome, heard, said);
-        let outcome = match outcome {
-            Outcome::Ok => Outcome::Ok,
-            Outcome::Unanswered => Outcome::Unanswered,
-            Outcome::Withheld => Outcome::Withheld,
-            Outcome::Unsent => Outcome::Unsent,
-        };
         self.tell(id, outcome, u32::from(!heard.is_empty()), heard, said);
         self.name();
     }
