@@ -2,9 +2,13 @@
 
 use std::{future::poll_fn, pin::pin, task::Poll};
 
-use echoic_core::service::{
-    BoxFuture, Handler, Peer, Reply, ReplySender, RequestReceiver, Service, ServiceError,
-    SpawnedHandler,
+use echoic_core::{
+    framing::FramingPair,
+    message::Replies,
+    service::{
+        BoxFuture, Handler, Peer, ReplySender, RequestReceiver, Service, ServiceError,
+        SpawnedHandler,
+    },
 };
 
 /// Characters of a line, without its end.
@@ -21,13 +25,20 @@ const BLOCK: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Chargen;
 
+/// Handler of one conversation. Under a framing with a length, a block of lines is a message.
+struct ChargenHandler {
+    framing: FramingPair,
+}
+
 impl Service for Chargen {
     fn name(&self) -> &'static str {
         "chargen"
     }
 
-    fn handler(&self, _: &Peer) -> Handler {
-        Handler::Spawned(Box::new(Self))
+    fn handler(&self, peer: &Peer) -> Handler {
+        Handler::Spawned(Box::new(ChargenHandler {
+            framing: peer.framing,
+        }))
     }
 
     fn amplifies(&self) -> bool {
@@ -35,7 +46,7 @@ impl Service for Chargen {
     }
 }
 
-impl SpawnedHandler for Chargen {
+impl SpawnedHandler for ChargenHandler {
     /// Sends whatever it receives, and stops when the peer ends its half of the stream or is gone.
     fn run(
         self: Box<Self>,
@@ -45,15 +56,12 @@ impl SpawnedHandler for Chargen {
         Box::pin(async move {
             let discarding = async { while let Ok(Some(_)) = requests.recv().await {} };
             let sending = async {
-                let mut line = 0;
+                let (mut line, mut out) = (0, Replies::default());
                 loop {
-                    let bytes: Vec<u8> = (line..line + BLOCK).flat_map(pattern).collect();
+                    out.clear(self.framing);
+                    out.push_with(|bytes| bytes.extend((line..line + BLOCK).flat_map(pattern)));
                     line = (line + BLOCK) % COUNT;
-                    let block = Reply::Bytes {
-                        bytes,
-                        lengths: Some(Vec::new()),
-                    };
-                    if replies.send(block).await.is_err() {
+                    if replies.send_replies(&mut out).await.is_err() {
                         return;
                     }
                 }

@@ -79,7 +79,7 @@ const SERVICES: [Entry; 9] = [
     Entry {
         name: "chargen",
         usage: "chargen",
-        description: "sends characters without_argument end",
+        description: "sends characters without end",
         create: |argument| without_argument(argument, chargen::Chargen),
     },
     Entry {

@@ -14,7 +14,7 @@ use tokio::{net::lookup_host, runtime::Handle, time};
 #[derive(Debug, Error)]
 pub enum ResolveError {
     /// The resolver returned an error or no address.
-    #[error("{host} could not be resolve_tcp: {source}")]
+    #[error("{host} could not be resolved: {source}")]
     Failed {
         /// The name.
         host: String,
@@ -22,7 +22,7 @@ pub enum ResolveError {
         source: io::Error,
     },
     /// The resolver did not answer in time.
-    #[error("{host} could not be resolve_tcp: the resolver gave no answer within {timeout:?}")]
+    #[error("{host} could not be resolved: the resolver gave no answer within {timeout:?}")]
     TimedOut {
         /// The name.
         host: String,
@@ -147,7 +147,7 @@ mod tests {
         assert!(
             error
                 .to_string()
-                .starts_with("no-such-host.invalid could not be resolve_tcp"),
+                .starts_with("no-such-host.invalid could not be resolved"),
             "{error}"
         );
     }

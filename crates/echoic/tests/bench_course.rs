@@ -158,7 +158,7 @@ fn first_look_uses_one_then_eight_connections() {
     // Before each of the two runs, one connection checks that a server is there.
     assert_eq!(came.try_iter().count(), 2 + 1 + 8);
     assert!(ran.err.contains("\"ev\":\"note\""), "{}", ran.err);
-    assert!(ran.err.contains("half of that"), "{}", ran.err);
+    assert!(ran.err.contains("half that rate"), "{}", ran.err);
     // Out of at most 200 a second.
     let asked = report["asked_per_s"].as_f64().unwrap();
     assert!((1.0..=101.0).contains(&asked), "{report}");

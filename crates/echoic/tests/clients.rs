@@ -56,7 +56,7 @@ fn each_client_gets_its_lines_back_whole() {
     let served = serve.stop().served;
     assert_eq!(served, 3 * (1 + 1 + 3 + 20_000));
     assert_eq!(
-        home.sql("SELECT DISTINCT how FROM conversation"),
+        home.sql("SELECT DISTINCT reason FROM conversation"),
         ["peer-closed"]
     );
 }

@@ -70,7 +70,7 @@ fn strict_crash_loses_no_received_reply() {
     // The next server marks each conversation without a recorded end.
     Serve::start_in(&home, &[":0"]).stop();
     assert_eq!(
-        home.sql("SELECT DISTINCT how FROM conversation"),
+        home.sql("SELECT DISTINCT reason FROM conversation"),
         ["process-died"]
     );
 }

@@ -258,7 +258,7 @@ fn framing_violation_closes_cleanly_and_is_recorded() {
     assert_eq!(serve.stop().served, answered as u64);
     for (offence, at) in OFFENCES.iter().zip(&at) {
         let found = home.sql(&format!(
-            "SELECT how, sent, unsent FROM conversation WHERE local LIKE '%:{}'",
+            "SELECT reason, sent, unsent FROM conversation WHERE local LIKE '%:{}'",
             at.port()
         ));
         let expected = format!("{}|{}|0", offence.reason, offence.output.len());

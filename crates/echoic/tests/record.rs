@@ -62,7 +62,7 @@ fn output_formats_stay_stable() {
     for (line, (i, request)) in exchanges.iter().zip((1..).zip(&lines)) {
         let value: Value = serde_json::from_str(line).unwrap();
         let expected = json!({
-            "id": i, "conv": 1, "n": i, "ep": format!("tcp:{}", upper.port()), "proto": "tcp", "svc": "upper",
+            "id": i, "conv": 1, "n": i, "ep": format!("tcp:{}", upper.port()), "proto": "tcp", "svc": "upper", "role": "server",
             "peer": value["peer"], "t_us": value["t_us"], "lat_ns": value["lat_ns"],
             "outcome": "ok", "fault": null,
             "req": {"len": request.len(), "text": request, "reads": 1},

@@ -359,7 +359,11 @@ fn once_is_rejected_where_it_could_never_end() {
     let home = Home::new();
     let ran = home.run(&["serve", "udp://127.0.0.1:0", "--once"]);
     assert_eq!(ran.code, Some(2));
-    assert!(ran.err.contains("datagrams have none"), "{}", ran.err);
+    assert!(
+        ran.err.contains("datagram endpoints have no connections"),
+        "{}",
+        ran.err
+    );
     let mut serve = Serve::start(&["127.0.0.1:0", "udp://127.0.0.1:0", "--once"]);
     Talk::to(serve.at[0]).ask("a", "A");
     assert_eq!(serve.ends().code, Some(0));
@@ -382,7 +386,7 @@ fn invalid_serve_arguments_are_rejected_with_a_hint() {
             &["serve", ":0?colour=red"],
             &[
                 "colour",
-                "as frame max-message idle-timeout message-timeout write-timeout backlog sndbuf mode allow deny",
+                "as, frame, max-message, idle-timeout, message-timeout,",
             ],
         ),
         (&["serve", ":0", "--allow", "host"], &["host", "10.0.0.0/8"]),
@@ -496,7 +500,8 @@ fn excess_connections_get_a_clean_close() {
             .iter()
             .all(|event| event["end"] == "limit" && event["sent"] == 0)
     );
-    let recorded = home.sql("SELECT count(*) FROM conversation WHERE how = 'too-many-connections'");
+    let recorded =
+        home.sql("SELECT count(*) FROM conversation WHERE reason = 'too-many-connections'");
     assert_eq!(recorded, [refused.len().to_string()]);
 }
 
@@ -591,7 +596,7 @@ fn d19_later_bytes_do_not_extend_the_message_timeout() {
     let home = serve.home.clone();
     serve.stop();
     assert_eq!(
-        home.sql("SELECT how FROM conversation"),
+        home.sql("SELECT reason FROM conversation"),
         ["message-timeout"]
     );
 }
@@ -607,7 +612,7 @@ fn too_long_message_gets_only_a_clean_close() {
     let home = serve.home.clone();
     assert_eq!(serve.stop().served, 1);
     assert_eq!(
-        home.sql("SELECT how FROM conversation"),
+        home.sql("SELECT reason FROM conversation"),
         ["message-too-long"]
     );
     assert_eq!(home.count(&["end:limit"]), 1);
@@ -653,7 +658,7 @@ fn thousand_idle_conversations_are_harmless() {
         since.elapsed()
     );
     assert_eq!(
-        home.sql("SELECT how, count(*) FROM conversation GROUP BY how"),
+        home.sql("SELECT reason, count(*) FROM conversation GROUP BY reason"),
         ["peer-closed|1001"]
     );
 }

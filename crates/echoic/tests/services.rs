@@ -65,7 +65,7 @@ fn discard_reads_everything_and_sends_nothing() {
             "silence is an answer of nothing: {line}"
         );
     }
-    let ends = home.sql("SELECT how, received, sent FROM conversation ORDER BY received DESC");
+    let ends = home.sql("SELECT reason, received, sent FROM conversation ORDER BY received DESC");
     assert_eq!(ends, ["peer-closed|1000000|0", "peer-closed|13|0"]);
 }
 
@@ -127,7 +127,10 @@ print(struct.unpack('>I', received)[0])
         (&found[0]["req"]["len"], &found[0]["rep"]["len"]),
         (&json!(0), &json!(4))
     );
-    assert_eq!(home.sql("SELECT how FROM conversation"), ["service-closed"]);
+    assert_eq!(
+        home.sql("SELECT reason FROM conversation"),
+        ["service-closed"]
+    );
 }
 
 #[test]
@@ -173,7 +176,7 @@ fn chargen_sends_the_rfc_pattern_until_the_peer_closes() {
         python(RECEIVE, &[&serve.at[0].port(), &end], "").good();
     }
     let home = serve.home.clone();
-    let ended = || home.sql("SELECT how FROM conversation WHERE how IS NOT NULL ORDER BY id");
+    let ended = || home.sql("SELECT reason FROM conversation WHERE reason IS NOT NULL ORDER BY id");
     until("it has noticed both", || ended().len() == 2);
     let ended = ended();
     assert_eq!(
@@ -199,7 +202,7 @@ fn chargen_to_a_peer_that_does_not_read_is_bounded() {
     let serve = Serve::start(&["chargen=:0?write-timeout=500ms", "echo=:0"]);
     let unread: Vec<Talk> = (0..8).map(|_| Talk::to(serve.at[0])).collect();
     let home = serve.home.clone();
-    let ended = || home.sql("SELECT count(*) FROM conversation WHERE how = 'write-timeout'");
+    let ended = || home.sql("SELECT count(*) FROM conversation WHERE reason = 'write-timeout'");
     until("each was given up", || ended() == ["8"]);
     // Others are served meanwhile, and the server's memory has not grown by the unread bytes.
     Talk::to(serve.at[1]).ask("still here", "still here");
@@ -296,7 +299,7 @@ fn greet_sends_the_bytes_of_a_file() {
         (logged.len(), &logged[0]["rep"]["len"]),
         (1, &json!(bytes.len()))
     );
-    let ends = home.sql("SELECT how, sent, unsent FROM conversation");
+    let ends = home.sql("SELECT reason, sent, unsent FROM conversation");
     assert_eq!(ends, ["service-closed|300000|0"]);
 
     let Ran { code, err, .. } = home.run(&["serve", ":0", "--as", "greet:@no-such-file"]);

@@ -58,7 +58,7 @@ fn stop_at_any_moment_answers_and_records_all_received() {
         assert_eq!(record.exchanges, served, "{label}");
         assert_eq!(record.unanswered, 0, "{label}");
         assert_eq!(
-            home.sql("SELECT DISTINCT how, unsent FROM conversation"),
+            home.sql("SELECT DISTINCT reason, unsent FROM conversation"),
             ["server-stopped|0"],
             "{label}"
         );
@@ -135,11 +135,11 @@ fn endless_sender_is_drained_up_to_a_bound() {
         );
         flood.assert_prefix();
         assert_eq!(flood.received.len() as u64, served);
-        let recorded = "SELECT sum(count), sum(length(said)) FROM run WHERE outcome = 'ok'";
+        let recorded = "SELECT sum(count), sum(length(rep)) FROM run WHERE outcome = 'ok'";
         let bytes: usize = flood.received.iter().map(String::len).sum();
         assert_eq!(home.sql(recorded), [format!("{served}|{bytes}")]);
         assert_eq!(
-            home.sql("SELECT how, sent, unsent FROM conversation"),
+            home.sql("SELECT reason, sent, unsent FROM conversation"),
             [format!("server-stopped|{bytes}|0")]
         );
     }
@@ -253,7 +253,8 @@ fn idle_conversations_do_not_delay_the_stop() {
     for mut talk in quiet {
         assert_eq!(talk.rest(), b"", "a clean end");
     }
-    let ended = home.sql("SELECT how, count(*), sum(received) FROM conversation GROUP BY how");
+    let ended =
+        home.sql("SELECT reason, count(*), sum(received) FROM conversation GROUP BY reason");
     assert_eq!(
         ended,
         [format!(
@@ -316,7 +317,7 @@ fn answered_idle_peer_is_not_counted_as_cut() {
     serve.signal(Signal::TERM);
     let stopped = serve.ends();
     assert_eq!((stopped.code, stopped.lost), (Some(0), 0));
-    let ended = serve.home.sql("SELECT how, unsent FROM conversation");
+    let ended = serve.home.sql("SELECT reason, unsent FROM conversation");
     assert_eq!(ended, ["server-stopped|0"]);
 }
 
@@ -362,7 +363,7 @@ fn peer_that_does_not_read_is_cut_at_the_drain_timeout() {
     assert_eq!(good.join().unwrap(), b"");
     let ended = serve
         .home
-        .sql("SELECT how, unsent > 0 FROM conversation ORDER BY id");
+        .sql("SELECT reason, unsent > 0 FROM conversation ORDER BY id");
     assert_eq!(ended, ["drain-timeout|1", "server-stopped|0"]);
 }
 
@@ -383,7 +384,9 @@ fn write_timeout_before_the_drain_timeout_is_not_a_cut() {
     assert_eq!((stopped.code, stopped.lost), (Some(0), 0));
     assert!(stopped.took < Duration::from_secs(20), "{:?}", stopped.took);
     assert_eq!(
-        serve.home.sql("SELECT how, unsent > 0 FROM conversation"),
+        serve
+            .home
+            .sql("SELECT reason, unsent > 0 FROM conversation"),
         ["write-timeout|1"]
     );
     let last: &Value = &serve.home.log(&["sort:-id", "limit:1"])[0];

@@ -153,7 +153,7 @@ fn megabyte_reply_arrives_whole_before_a_close() {
     let home = serve.home.clone();
     assert_eq!(serve.stop().served, 1);
     assert_eq!(
-        home.sql("SELECT how, sent, unsent FROM conversation"),
+        home.sql("SELECT reason, sent, unsent FROM conversation"),
         ["message-too-long|1000001|0"]
     );
 }
@@ -316,7 +316,7 @@ print(length, sent.digest() == received.digest())
     let home = serve.home.clone();
     serve.stop();
     assert_eq!(
-        home.sql("SELECT sum(length(heard)), sum(length(said)) FROM run"),
+        home.sql("SELECT sum(length(req)), sum(length(rep)) FROM run"),
         ["50000000|50000000"]
     );
 }

@@ -67,12 +67,12 @@ fn main() {
             "ყველა ადამიანი იბადება თავისუფალი და თანასწორი. ",
         ),
         ("Han", han),
-        ("emoji", "ok 👍🏽 count 🎉 "),
+        ("emoji", "ok 👍🏽 done 🎉 "),
         (
-            "one é in a print_line",
-            "an ordinary print_line suffix log with a caf\u{e9}, 2026-01-01 00:00:00 INFO\n",
+            "one é in a line",
+            "an ordinary line of log with a caf\u{e9}, 2026-01-01 00:00:00 INFO\n",
         ),
-        ("all suffix ΐ (3 batch)", "ΐ"),
+        ("all of ΐ (3 times)", "ΐ"),
     ] {
         for len in [64, 64 << 10] {
             print_line(name, &repeat(text, len), std_upper);

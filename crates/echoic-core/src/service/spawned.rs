@@ -184,25 +184,39 @@ impl From<SendError> for ServiceError {
 
 /// The handler's end of the requests.
 #[derive(Debug)]
-pub struct RequestReceiver(Arc<Queue<RequestRun>>);
+pub struct RequestReceiver {
+    queue: Arc<Queue<RequestRun>>,
+    budget: Budget,
+}
 
 impl RequestReceiver {
     /// Waits for the next run. `None`: the peer ended its half of the stream, or the server is stopping and has read all
     /// that had arrived; replies can still be sent. After `PeerGone` they cannot.
     pub async fn recv(&mut self) -> Result<Option<RequestRun>, PeerGone> {
-        poll_fn(|cx| self.0.poll_pop(cx)).await
+        poll_fn(|cx| {
+            ready!(self.budget.poll_proceed(cx));
+            self.queue.poll_pop(cx)
+        })
+        .await
     }
 }
 
 /// The handler's end of the replies.
 #[derive(Debug)]
-pub struct ReplySender(Arc<Queue<Reply>>);
+pub struct ReplySender {
+    queue: Arc<Queue<Reply>>,
+    budget: Budget,
+}
 
 impl ReplySender {
     /// Sends a reply; waits while the queue is full because the peer does not read.
     pub async fn send(&mut self, reply: Reply) -> Result<(), PeerGone> {
-        poll_fn(|cx| self.0.poll_room(cx)).await?;
-        self.0.push(reply);
+        poll_fn(|cx| {
+            ready!(self.budget.poll_proceed(cx));
+            self.queue.poll_room(cx)
+        })
+        .await?;
+        self.queue.push(reply);
         Ok(())
     }
 
@@ -257,8 +271,14 @@ pub fn queues() -> (RequestSender, ReplyReceiver, RequestReceiver, ReplySender) 
     (
         RequestSender(Arc::clone(&requests)),
         ReplyReceiver(Arc::clone(&replies)),
-        RequestReceiver(requests),
-        ReplySender(replies),
+        RequestReceiver {
+            queue: requests,
+            budget: Budget::default(),
+        },
+        ReplySender {
+            queue: replies,
+            budget: Budget::default(),
+        },
     )
 }
 
@@ -282,13 +302,33 @@ impl Drop for ReplyReceiver {
 
 impl Drop for RequestReceiver {
     fn drop(&mut self) {
-        self.0.close(false);
+        self.queue.close(false);
     }
 }
 
 impl Drop for ReplySender {
     fn drop(&mut self) {
-        self.0.finish();
+        self.queue.finish();
+    }
+}
+
+/// Calls of a handler that may be ready at once before it yields.
+const BUDGET: u32 = 32;
+
+/// Makes a handler yield once in [`BUDGET`] calls. A peer that keeps pace with it would otherwise keep its task running:
+/// other tasks of the runtime would starve, and so would a future that the handler polls beside the queue.
+#[derive(Debug, Default)]
+struct Budget(u32);
+
+impl Budget {
+    fn poll_proceed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.0 == BUDGET {
+            self.0 = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.0 += 1;
+        Poll::Ready(())
     }
 }
 

@@ -323,7 +323,10 @@ mod tests {
             ),
             (":80 --warmup soon", "or auto"),
             (":80 --timeout 0", "no time"),
-            (":80 -m=", "nothing would be sent; use --frame"),
+            (
+                ":80 -m=",
+                "message 1 is empty, which cannot be sent without a framing; use --frame",
+            ),
             (":80 -m abc --frame fixed:2", "use --size"),
             (":80 -d 0", "measures nothing"),
             (":80 --corpus /nowhere/x", "cannot read"),

@@ -20,7 +20,7 @@ An endpoint is a port (5000 or :5000, loopback only), HOST:PORT, '*:PORT' (every
 interface), a URL (tcp://127.0.0.1:5000, udp://:5000), a Unix socket (./x.sock,
 unix:PATH, unix:@NAME, or unixgram:PATH for datagrams), or fd:N (a socket that
 echoic inherits). Port 0 picks a free port. NAME= selects its service.
-'ENDPOINT?OPTION=VALUE&...' sets options of this endpoint alone: frame,
+'ENDPOINT?OPTION=VALUE&...' sets options of this endpoint alone: as, frame,
 max-message, idle-timeout, message-timeout, write-timeout, backlog, sndbuf,
 mode, allow, deny. Without an endpoint, serve uses the sockets that systemd
 passes (LISTEN_FDS), if any.

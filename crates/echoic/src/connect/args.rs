@@ -89,7 +89,7 @@ pub(crate) struct ConnectArgs {
     #[arg(short = 'w', long, value_name = "TIME", default_value = "10s")]
     connect_timeout: Span,
 
-    /// CloseMode after this time of silence once piped input has ended
+    /// Close after this time of silence once piped input has ended
     #[arg(long, value_name = "TIME", default_value = "5s")]
     linger_timeout: Span,
 

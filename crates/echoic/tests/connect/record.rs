@@ -67,7 +67,7 @@ impl Recording {
 
     /// Returns how the conversations ended: the reason, bytes received, bytes sent.
     fn ends(&self) -> Vec<String> {
-        self.rows("SELECT how, received, sent FROM conversation ORDER BY id")
+        self.rows("SELECT reason, received, sent FROM conversation ORDER BY id")
     }
 
     /// Returns the rows of a query, one a line.
@@ -188,7 +188,7 @@ fn client_and_server_records_agree_on_each_transport() {
     };
     assert_eq!(what(&ours), what(&theirs));
     assert_eq!(ours.len(), 8);
-    assert!(ours.iter().all(|e| e["svc"] == "connect"));
+    assert!(ours.iter().all(|e| e["svc"] == "" && e["role"] == "client"));
     // The same filters: protocol, port, peer and content.
     let port = tcp.rsplit(':').next().unwrap();
     for (filter, found) in [
@@ -471,7 +471,7 @@ fn slow_store_is_waited_for_without_loss() {
     let file = recording.file.clone();
     send_through_echo(&mut recording.connect(&[&addr]), || {
         until("the first is recorded", || {
-            let recorded = recording.rows("SELECT count(*) FROM run WHERE said = x'6669727374'");
+            let recorded = recording.rows("SELECT count(*) FROM run WHERE rep = x'6669727374'");
             (recorded == ["1"]).then_some(())
         });
         let unlock = lock_store(&file);

@@ -43,7 +43,7 @@ fn allowed_peers_are_answered_and_denied_get_a_clean_close() {
         assert_eq!(serve.stop().served, admitted as u64);
         for (source, end) in [("127.0.0.1", one), ("127.0.0.2", two)] {
             let how = home.sql(&format!(
-                "SELECT how FROM conversation WHERE remote LIKE '{source}:%'"
+                "SELECT reason FROM conversation WHERE remote LIKE '{source}:%'"
             ));
             assert_eq!(
                 how,

@@ -163,11 +163,11 @@ fn descriptor_that_does_not_listen_is_rejected_with_a_reason() {
         ("socket.socket()", "a stream that does not listen"),
         (
             "socket.socketpair()[0]",
-            "a stream socket that does not listen; call listen()",
+            "a stream socket that does not listen; call listen() before",
         ),
         (
             "socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)",
-            "streams and datagrams are, over IP and Unix",
+            "expected a stream or datagram socket, IP or Unix",
         ),
     ] {
         let program = home.echoic(&[]);

@@ -29,7 +29,8 @@ fn each_option_applies_only_to_its_endpoint() {
     let home = serve.home.clone();
     serve.stop();
     let ep = format!("tcp:{}", short.port());
-    let ends = home.sql("SELECT how, count(*) FROM conversation GROUP BY how ORDER BY how");
+    let ends =
+        home.sql("SELECT reason, count(*) FROM conversation GROUP BY reason ORDER BY reason");
     assert!(ends.contains(&"message-too-long|1".to_owned()), "{ends:?}");
     assert_eq!(home.count(&["end:limit"]), 1);
     assert_eq!(home.count(&["end:limit", &format!("ep:{ep}")]), 1);
@@ -54,7 +55,8 @@ fn each_timeout_applies_only_to_its_endpoint() {
     let took = since.elapsed();
     assert!(took >= Duration::from_millis(250), "{took:?}");
     let home = serve.home.clone();
-    let how = || home.sql("SELECT how FROM conversation WHERE how IS NOT NULL ORDER BY how");
+    let how =
+        || home.sql("SELECT reason FROM conversation WHERE reason IS NOT NULL ORDER BY reason");
     until("all three have ended", || {
         how() == ["idle-timeout", "message-timeout", "write-timeout"]
     });
@@ -78,7 +80,7 @@ fn backlog_and_send_buffer_reach_the_kernel() {
     let home = serve.home.clone();
     let sent = |port: u16| {
         let rows = home.sql(&format!(
-            "SELECT sent FROM conversation WHERE how = 'write-timeout' AND local LIKE '%:{port}'"
+            "SELECT sent FROM conversation WHERE reason = 'write-timeout' AND local LIKE '%:{port}'"
         ));
         rows.first().map(|sent| sent.parse::<u64>().unwrap())
     };

@@ -135,7 +135,7 @@ fn python_socat_and_nc_connect_by_path_and_abstract_name() {
         }
     }
     assert_eq!(serve.stop().served, 9);
-    let ended = home.sql("SELECT how, count(*) FROM conversation GROUP BY how");
+    let ended = home.sql("SELECT reason, count(*) FROM conversation GROUP BY reason");
     assert_eq!(ended, ["peer-closed|9"]);
     let logged = home.log(&["proto:unix", &format!("ep:unix:{name}")]);
     assert_eq!(logged.len(), 3);
@@ -209,7 +209,7 @@ fn file_that_is_not_a_stale_socket_is_not_touched() {
         assert_eq!((code, &*out), (Some(1), &b""[..]), "{name}: {err}");
         let why = match name {
             "live" | "messages" => "the address is in use",
-            _ => "a file that is no socket",
+            _ => "a file of that name exists and is not a socket",
         };
         assert!(err.contains(why) && err.contains(name), "{err}");
         assert!(err.contains("another name"), "{err}");

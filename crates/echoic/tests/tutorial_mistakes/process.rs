@@ -51,7 +51,7 @@ fn d14_excess_connections_are_rejected_not_left_in_the_backlog() {
     drop(second);
     serve.stop();
     let turned_away =
-        home.sql("SELECT count(*) FROM conversation WHERE how = 'too-many-connections'");
+        home.sql("SELECT count(*) FROM conversation WHERE reason = 'too-many-connections'");
     assert_ne!(turned_away, ["0"]);
 
     // The backlog of listen(2) rejects no connection: the third client waits.
