@@ -1,5 +1,7 @@
 //! The queues by themselves, without a runtime.
 
+use std::pin::pin;
+
 use super::*;
 use crate::framing::{Framing, Splitter};
 
@@ -44,7 +46,7 @@ fn queue_is_bounded_in_bytes_and_a_long_run_passes_when_it_is_empty() {
         poll(|cx| requests.poll_ready(cx)).is_pending(),
         "one run fills it"
     );
-    let Poll::Ready(Ok(Some(run))) = poll(|cx| receiver.0.poll_pop(cx)) else {
+    let Poll::Ready(Ok(Some(run))) = poll(|cx| receiver.queue.poll_pop(cx)) else {
         panic!("the run is queued");
     };
     assert_eq!(run.run().len(), 65_536);
@@ -55,8 +57,8 @@ fn queue_is_bounded_in_bytes_and_a_long_run_passes_when_it_is_empty() {
 fn empty_replies_fill_the_queue_too() {
     let (_requests, _replies, _receiver, sender) = queues();
     let mut pushed = 0;
-    while poll(|cx| sender.0.poll_room(cx)).is_ready() {
-        sender.0.push(Reply::Bytes {
+    while poll(|cx| sender.queue.poll_room(cx)).is_ready() {
+        sender.queue.push(Reply::Bytes {
             bytes: Vec::new(),
             lengths: None,
         });
@@ -71,20 +73,32 @@ fn end_of_stream_comes_after_the_queued_runs_and_gone_discards_them() {
     requests.push(run(b"a\n"));
     requests.finish();
     assert_eq!(
-        poll(|cx| receiver.0.poll_pop(cx)),
+        poll(|cx| receiver.queue.poll_pop(cx)),
         Poll::Ready(Ok(Some(run(b"a\n"))))
     );
-    assert_eq!(poll(|cx| receiver.0.poll_pop(cx)), Poll::Ready(Ok(None)));
+    assert_eq!(
+        poll(|cx| receiver.queue.poll_pop(cx)),
+        Poll::Ready(Ok(None))
+    );
     close(&requests, &replies, true);
     let reset = PeerGone { reset: true };
-    assert_eq!(poll(|cx| receiver.0.poll_pop(cx)), Poll::Ready(Err(reset)));
-    assert_eq!(poll(|cx| sender.0.poll_room(cx)), Poll::Ready(Err(reset)));
+    assert_eq!(
+        poll(|cx| receiver.queue.poll_pop(cx)),
+        Poll::Ready(Err(reset))
+    );
+    assert_eq!(
+        poll(|cx| sender.queue.poll_room(cx)),
+        Poll::Ready(Err(reset))
+    );
 
     let (mut requests, _replies, receiver, _sender) = queues();
     requests.push(run(b"a\n"));
     drop(requests);
     let gone = PeerGone { reset: false };
-    assert_eq!(poll(|cx| receiver.0.poll_pop(cx)), Poll::Ready(Err(gone)));
+    assert_eq!(
+        poll(|cx| receiver.queue.poll_pop(cx)),
+        Poll::Ready(Err(gone))
+    );
 }
 
 #[test]
@@ -101,7 +115,7 @@ fn runs_pushed_without_a_receiver_are_discarded() {
 #[test]
 fn replies_are_taken_after_the_sender_is_dropped() {
     let (_requests, mut replies, _receiver, sender) = queues();
-    sender.0.push(Reply::Finish);
+    sender.queue.push(Reply::Finish);
     drop(sender);
     assert_eq!(
         poll(|cx| replies.poll_recv(cx)),
@@ -131,4 +145,25 @@ fn replies_before_one_that_is_too_long_are_sent() {
         lengths: Some(vec![2]),
     };
     assert_eq!(poll(|cx| receiver.poll_recv(cx)), Poll::Ready(Some(first)));
+}
+
+/// A session that takes every reply at once must not keep the handler's task running: what the handler polls beside the
+/// queue would never be polled again.
+#[test]
+fn handler_yields_to_a_receiver_that_keeps_pace() {
+    let (_requests, mut received, _receiver, mut sender) = queues();
+    let mut sent = 0;
+    let mut sending = pin!(async {
+        loop {
+            sender.send(Reply::Finish).await.unwrap();
+            sent += 1;
+        }
+    });
+    let mut cx = Context::from_waker(Waker::noop());
+    for _ in 0..3 {
+        assert!(sending.as_mut().poll(&mut cx).is_pending());
+        while received.poll_recv(&mut cx).is_ready() {}
+    }
+    drop(sending);
+    assert_eq!(sent, 3 * BUDGET);
 }
