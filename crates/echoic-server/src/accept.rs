@@ -346,7 +346,7 @@ impl Acceptor {
             && error.is_panic()
         {
             self.panicked += 1;
-            tracing::error!("a conversation ended by a bug: {error}");
+            tracing::error!("a conversation panicked: {error}");
         }
     }
 

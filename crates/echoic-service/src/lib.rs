@@ -162,11 +162,6 @@ impl fmt::Debug for Entry {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
-
-#[cfg(doctest)]
-#[doc = include_str!("../../../docs/how-to-add-a-service.md")]
-struct HowToAddAService;
-
 #[cfg(test)]
 mod tests {
     use super::*;

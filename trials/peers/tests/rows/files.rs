@@ -41,7 +41,7 @@ fn exhausted() {
     let held = calls(serve.at[0], 200);
     thread::sleep(Duration::from_millis(200));
     let (cpu, wanted) = busy(server, span);
-    let warned = serve.stderr().matches("no room for callers").count();
+    let warned = serve.stderr().matches("cannot accept, connections wait").count();
     let mut more = calls(serve.at[0], 20);
     drop(held);
     let freed = Instant::now();
@@ -122,7 +122,7 @@ fn each_error() {
         drop(peer);
         let (stopped, _home) = serve.stop();
         assert_eq!(stopped.recorded, 1, "{error}: {}", stopped.stderr);
-        let warned = stopped.stderr.contains("no room for callers");
+        let warned = stopped.stderr.contains("cannot accept, connections wait");
         assert_eq!(
             warned,
             error != "ECONNABORTED",
