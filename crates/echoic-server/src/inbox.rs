@@ -86,6 +86,7 @@ impl Inbox {
 
     /// Reads what there is, `new_max` bytes at most. The unfinished message is taken out with it; [`Self::keep`] puts
     /// back what still is one.
+    #[inline]
     pub(crate) fn poll_read<'a>(
         &mut self,
         cx: &mut Context<'_>,

@@ -38,16 +38,20 @@ impl Clocks {
     }
 
     /// The peer's time to finish a message stands still while reading is paused.
+    #[inline]
     fn pause_or_resume(&mut self, pause: bool) {
         match self.read_paused_since {
             None if pause => self.read_paused_since = Some(Instant::now()),
-            Some(since) if !pause => {
-                self.read_paused_since = None;
-                let begun = &mut self.message_since;
-                *begun = begun.map(|begun| begun + since.elapsed());
-            }
+            Some(since) if !pause => self.resume(since),
             _ => {}
         }
+    }
+
+    /// Moves the start of an unfinished message by the time in which reading was paused.
+    fn resume(&mut self, since: Instant) {
+        self.read_paused_since = None;
+        let begun = &mut self.message_since;
+        *begun = begun.map(|begun| begun + since.elapsed());
     }
 }
 
@@ -154,27 +158,25 @@ impl Session {
             write_timeout,
             ..
         } = *self.limits;
-        let Clocks {
-            received_at,
-            sent_at,
-            message_since,
-            read_paused_since,
-        } = self.clocks;
-        let idle = sent_at.max(received_at) + idle_timeout;
+        let clocks = &self.clocks;
+        let idle = || clocks.sent_at.max(clocks.received_at) + idle_timeout;
         if self.hold.awaited.is_some() {
             // The recorder gives up earlier; this is for the case that it is gone.
-            return (idle, CloseReason::StoreFailed);
+            return (idle(), CloseReason::StoreFailed);
         }
-        let is_unrecorded =
-            self.journal.holds_replies() && self.recorded_bytes() <= self.tally.sent;
-        if !self.outbox.is_empty() && !is_unrecorded {
-            return (sent_at + write_timeout, CloseReason::WriteTimeout);
+        if !self.outbox.is_empty() && !self.awaits_record() {
+            return (clocks.sent_at + write_timeout, CloseReason::WriteTimeout);
         }
-        match message_since {
-            Some(since) if read_paused_since.is_none() => {
+        match clocks.message_since {
+            Some(since) if clocks.read_paused_since.is_none() => {
                 (since + message_timeout, CloseReason::MessageTimeout)
             }
-            _ => (idle, CloseReason::IdleTimeout),
+            _ => (idle(), CloseReason::IdleTimeout),
         }
+    }
+
+    /// Whether what is unsent under strict durability is not even recorded: a spawned handler has to complete its reply.
+    fn awaits_record(&self) -> bool {
+        self.journal.holds_replies() && self.recorded_bytes() <= self.tally.sent
     }
 }

@@ -228,7 +228,10 @@ fn lies() {
 
 #[test]
 fn garbage_input_does_not_disturb_other_peers() {
-    alone("entrances::garbage_input_does_not_disturb_other_peers", garbage);
+    alone(
+        "entrances::garbage_input_does_not_disturb_other_peers",
+        garbage,
+    );
 }
 
 fn garbage() {

@@ -41,7 +41,10 @@ fn exhausted() {
     let held = calls(serve.at[0], 200);
     thread::sleep(Duration::from_millis(200));
     let (cpu, wanted) = busy(server, span);
-    let warned = serve.stderr().matches("cannot accept, connections wait").count();
+    let warned = serve
+        .stderr()
+        .matches("cannot accept, connections wait")
+        .count();
     let mut more = calls(serve.at[0], 20);
     drop(held);
     let freed = Instant::now();
