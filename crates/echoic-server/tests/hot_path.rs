@@ -27,7 +27,7 @@ use echoic_core::{
 };
 use echoic_recorder::{Recorder, RecorderOptions};
 use echoic_server::{EndpointConfig, Server};
-use echoic_service::Chosen;
+use echoic_service::NamedService;
 use echoic_wire::{Call, DialOptions, Explain, ListenOptions, dial};
 use serving::Doing;
 use tokio::{
@@ -76,7 +76,7 @@ struct Bench {
 
 impl Bench {
     fn new(store: Option<Arc<TestStore>>, counted: bool) -> Self {
-        let upper = "upper".parse::<Chosen>().unwrap().0;
+        let upper = "upper".parse::<NamedService>().unwrap().0;
         Self::of(upper, store, counted)
     }
 

@@ -35,7 +35,7 @@ use echoic_core::{
     store::Store,
 };
 use echoic_recorder::{Journal, Recorder, RecorderOptions, WhenFull, wall};
-use echoic_service::Chosen;
+use echoic_service::NamedService;
 use echoic_wire::Link;
 use tokio::{
     runtime::Handle,
@@ -245,7 +245,7 @@ fn named(name: &str, framing: Framing) -> Handler {
         framing: framing.into(),
         shape: Shape::Stream,
     };
-    name.parse::<Chosen>().unwrap().0.handler(&known)
+    name.parse::<NamedService>().unwrap().0.handler(&known)
 }
 
 fn echo() -> Handler {

@@ -25,7 +25,7 @@ use echoic_core::{
 };
 use echoic_recorder::{Recorder, RecorderOptions, RecorderStatus};
 use echoic_server::{Drained, EndpointConfig, Server};
-use echoic_service::Chosen;
+use echoic_service::NamedService;
 use tokio::{runtime::Builder, sync::oneshot};
 
 use crate::common::{Mood, TestStore};
@@ -51,7 +51,7 @@ pub(crate) struct Serving {
 
 impl Serve {
     pub(crate) fn named(service: &str, framing: Framing) -> Self {
-        Self::with(service.parse::<Chosen>().unwrap().0, framing)
+        Self::with(service.parse::<NamedService>().unwrap().0, framing)
     }
 
     pub(crate) fn with(service: Arc<dyn Service>, framing: Framing) -> Self {

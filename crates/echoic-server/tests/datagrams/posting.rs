@@ -10,7 +10,7 @@ use std::{
 use echoic_core::{event::Address, store::Store};
 use echoic_recorder::{Recorder, RecorderOptions, RecorderStatus};
 use echoic_server::{Drained, EndpointConfig, OpenError, Server};
-use echoic_service::Chosen;
+use echoic_service::NamedService;
 use tokio::{runtime::Builder, sync::oneshot};
 
 use crate::common::{Mood, TestStore};
@@ -35,7 +35,7 @@ pub(crate) struct Posted {
 pub(crate) fn config(service: &str, endpoint: &str) -> EndpointConfig {
     EndpointConfig::new(
         endpoint.parse().unwrap(),
-        service.parse::<Chosen>().unwrap().0,
+        service.parse::<NamedService>().unwrap().0,
     )
 }
 

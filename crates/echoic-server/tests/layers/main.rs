@@ -26,7 +26,7 @@ use echoic_core::{
 };
 use echoic_recorder::Recorder;
 use echoic_server::{EndpointConfig, OpenError, Server};
-use echoic_service::Chosen;
+use echoic_service::NamedService;
 use echoic_wire::{ClientLayer, DialError, DialOptions, Link, ServerLayer, Transport, dial};
 use serving::{Serve, pipe};
 use tls::TlsLayer;
@@ -337,7 +337,7 @@ async fn layer_over_datagrams_is_rejected_at_both_ends() {
         layers: vec![Arc::new(tls.clone())],
         ..EndpointConfig::new(
             "udp://127.0.0.1:0".parse().unwrap(),
-            "upper".parse::<Chosen>().unwrap().0,
+            "upper".parse::<NamedService>().unwrap().0,
         )
     };
     let mut server = Server::new(Recorder::none(), Limits::default());

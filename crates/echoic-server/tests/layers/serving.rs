@@ -19,7 +19,7 @@ use echoic_core::{
 };
 use echoic_recorder::{Recorder, RecorderOptions};
 use echoic_server::{Drained, EndpointConfig, Server};
-use echoic_service::Chosen;
+use echoic_service::NamedService;
 use echoic_wire::{Accept, Link, Listener, ServerLayer, Transport};
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex},
@@ -125,7 +125,7 @@ impl Serve {
             layers: self.layers,
             ..EndpointConfig::new(
                 "127.0.0.1:0".parse().unwrap(),
-                self.service.parse::<Chosen>().unwrap().0,
+                self.service.parse::<NamedService>().unwrap().0,
             )
         };
         let listener = Listener::from_source(Box::new(Pipes(Mutex::new(called))), address());

@@ -22,7 +22,7 @@ use echoic_core::{
     store::Store,
 };
 use echoic_recorder::{Recorder, RecorderStatus};
-use echoic_service::Chosen;
+use echoic_service::NamedService;
 use echoic_wire::Listener;
 use tokio::{
     runtime::{Builder, Handle},
@@ -267,7 +267,7 @@ pub(super) fn address(port: u16) -> Address {
 }
 
 pub(super) fn named(name: &str) -> Arc<dyn Service> {
-    let chosen = name.parse::<Chosen>();
+    let chosen = name.parse::<NamedService>();
     chosen.expect("invariant: a service").0
 }
 
