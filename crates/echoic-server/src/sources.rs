@@ -130,13 +130,13 @@ impl Source {
 
 impl SourcePermit {
     /// Whether the source has a rate limit.
-    pub(crate) fn has_pace(&self) -> bool {
-        self.limits.has_pace()
+    pub(crate) fn has_rate_limit(&self) -> bool {
+        self.limits.has_rate_limit()
     }
 
     /// Truncates the messages of a read to those within the rate limit. Returns whether all were.
-    pub(crate) fn keep_pace(&self, now: Instant, bytes: usize, messages: &mut Vec<Span>) -> bool {
-        if !self.has_pace() {
+    pub(crate) fn limit_rate(&self, now: Instant, bytes: usize, messages: &mut Vec<Span>) -> bool {
+        if !self.has_rate_limit() {
             return true;
         }
         let mut rate = lock(&self.source.rate);
@@ -292,7 +292,7 @@ mod tests {
                 body_end: 1,
                 end: 1,
             };
-            permit.keep_pace(Instant::now(), 1, &mut vec![message])
+            permit.limit_rate(Instant::now(), 1, &mut vec![message])
         };
         assert!(says("10.0.0.1"));
         assert!(says("10.0.0.2"));

@@ -5,7 +5,7 @@ mod close;
 mod ending;
 mod in_place;
 mod order;
-mod pace;
+mod rate;
 mod spawned;
 mod strict;
 mod wire;
