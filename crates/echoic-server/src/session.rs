@@ -41,7 +41,7 @@ use tokio::{runtime::Handle, task::coop::has_budget_remaining, time::Instant};
 
 use self::waiting::{Clocks, Hold};
 use crate::{
-    drain::{Drain, look_once_more},
+    drain::{Drain, poll_sockets_once_more},
     inbox::{Inbox, Reading, Scratch},
     outbox::Outbox,
     polling::note_read,
@@ -256,7 +256,7 @@ impl Session {
                     let from = self.tally.received;
                     self.phase = Phase::Draining { from };
                     // What the kernel has already received is still to be read.
-                    look_once_more().await;
+                    poll_sockets_once_more().await;
                 }
                 ControlFlow::Continue(()) => {}
                 ControlFlow::Break(reason) => return reason,

@@ -276,7 +276,7 @@ mod tests {
         drop(first);
     }
 
-    /// Coming anew is no way to a new second; only where there is no room is somebody forgotten who has gone.
+    /// Reconnecting does not reset the rate limit; a source without connections is forgotten only when the table is full.
     #[tokio::test(start_paused = true)]
     async fn idle_source_is_remembered_until_its_slot_is_needed() {
         let mut sources = sources(SourceLimits {
@@ -284,7 +284,7 @@ mod tests {
             ..SourceLimits::none()
         });
         sources.known_max = 2;
-        let mut says = |ip: &str| {
+        let mut may_send = |ip: &str| {
             let permit = sources.admit(&address(ip)).unwrap().unwrap();
             let message = Span {
                 start: 0,
@@ -294,11 +294,14 @@ mod tests {
             };
             permit.limit_rate(Instant::now(), 1, &mut vec![message])
         };
-        assert!(says("10.0.0.1"));
-        assert!(says("10.0.0.2"));
-        assert!(!says("10.0.0.1"), "it has said its one");
-        assert!(says("10.0.0.3"), "it has a place, and the others have none");
-        assert!(says("10.0.0.1"));
+        assert!(may_send("10.0.0.1"));
+        assert!(may_send("10.0.0.2"));
+        assert!(!may_send("10.0.0.1"), "it has sent its one message");
+        assert!(
+            may_send("10.0.0.3"),
+            "it has an entry, and the table has none for others"
+        );
+        assert!(may_send("10.0.0.1"));
     }
 
     #[test]
@@ -316,7 +319,7 @@ mod tests {
         assert!(sources.admit(&address("10.0.0.9")).is_err(), "three in all");
         assert!(
             sources.admit(&address("10.0.0.1")).is_ok(),
-            "who has a place keeps it"
+            "a source with an entry keeps it"
         );
     }
 
