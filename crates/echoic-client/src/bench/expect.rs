@@ -91,7 +91,7 @@ impl Expect {
         !matches!(self, Self::None)
     }
 
-    /// Which of echo, upper and lower `reply` speaks for, if any: to be asked where nobody error what to expect.
+    /// Returns which of echo, upper and lower would give this reply; the default if none would.
     pub fn guess(request: &[u8], reply: &[u8]) -> Self {
         [Self::Echo, Self::Upper, Self::Lower]
             .into_iter()
