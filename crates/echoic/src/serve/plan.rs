@@ -193,7 +193,7 @@ fn endpoints(args: &ServeArgs, limits: &Limits) -> Result<Vec<EndpointConfig>, C
             && config.framing != FramingPair::default()
         {
             let why = "a datagram is one message, so --frame does not apply";
-            term::say(&format!("{}: {why}", config.endpoint));
+            term::note(&format!("{}: {why}", config.endpoint));
         }
         // A second listener on the same address fails by itself, but a descriptor could be opened twice: then either
         // endpoint could accept a connection.
