@@ -384,7 +384,7 @@ fn endings(
         );
         let mut upto = 0;
         while upto < ending.sent {
-            let datagram = sent.next().ok_or("not all that it has_story was sent")?;
+            let datagram = sent.next().ok_or("fewer bytes were sent than recorded")?;
             upto += datagram.bytes.len() as u64;
             if plan.keeping.options.hold_replies {
                 let committed = world
