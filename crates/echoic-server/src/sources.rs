@@ -73,10 +73,10 @@ impl Sources {
         }
     }
 
-    /// Returns a permit for a connection from `caller`, `None` if its source has no limits, or a close reason if the source
+    /// Returns a permit for a connection from `peer`, `None` if its source has no limits, or a close reason if the source
     /// has reached its limit.
-    pub(crate) fn admit(&mut self, caller: &Address) -> Result<Option<SourcePermit>, CloseReason> {
-        let Some(ip) = self.source_of(caller) else {
+    pub(crate) fn admit(&mut self, peer: &Address) -> Result<Option<SourcePermit>, CloseReason> {
+        let Some(ip) = self.source_of(peer) else {
             return Ok(None);
         };
         let source = self.entry(ip);
@@ -92,8 +92,8 @@ impl Sources {
         }
     }
 
-    fn source_of(&self, caller: &Address) -> Option<IpAddr> {
-        let Address::Net(addr) = caller else {
+    fn source_of(&self, peer: &Address) -> Option<IpAddr> {
+        let Address::Net(addr) = peer else {
             return None;
         };
         let exempt = addr.ip().to_canonical().is_loopback() && !self.limits.on_loopback;

@@ -72,7 +72,7 @@ fn check_worlds(simulate: Simulate, plan: impl Fn(u64) -> String) {
     let few = failing.len().min(10);
     assert!(
         failing.is_empty(),
-        "{} of {worlds} worlds fail; `scripts/deep simulate 1 SEED` has_story the story of one\n{}",
+        "{} of {worlds} worlds fail; `scripts/deep simulate 1 SEED` prints the story of one\n{}",
         failing.len(),
         failing[..few].join("\n")
     );

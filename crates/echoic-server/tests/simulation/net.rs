@@ -58,7 +58,7 @@ struct Half {
     finished: bool,
     /// A reset that goes to the reader of this half.
     reset_at: Option<Instant>,
-    reset_told: bool,
+    reset_reported: bool,
     /// Its reader has closed.
     closed: bool,
     reader: Option<Waker>,
@@ -183,7 +183,7 @@ impl Half {
     /// The next time at which something changes for the reader.
     fn next(&self) -> Option<Instant> {
         let arrival = self.flying.front().map(|(at, _)| *at);
-        let reset = self.reset_at.filter(|_| !self.reset_told);
+        let reset = self.reset_at.filter(|_| !self.reset_reported);
         arrival.into_iter().chain(reset).min()
     }
 
@@ -240,7 +240,7 @@ impl State {
         if !half.is_reset() {
             return None;
         }
-        let first = !std::mem::replace(&mut half.reset_told, true);
+        let first = !std::mem::replace(&mut half.reset_reported, true);
         let kind = if first {
             self.weather.breaks_as
         } else {
@@ -273,7 +273,7 @@ impl State {
         if there == 0 {
             let half = &self.halves[side];
             if half.is_reset() {
-                if half.reset_told {
+                if half.reset_reported {
                     return Poll::Ready(Ok(0));
                 }
                 return Poll::Ready(Err(self.broken(side).unwrap_or_else(unreachable)));
@@ -423,7 +423,7 @@ impl Socket {
             }
             let half = &state.halves[self.side];
             if to_write {
-                half.reset_at.filter(|_| !half.reset_told)
+                half.reset_at.filter(|_| !half.reset_reported)
             } else {
                 half.next()
             }

@@ -70,7 +70,7 @@ pub(super) async fn run(
     let (events, mut received) = mpsc::channel(EVENT_QUEUE);
     let (leave, leaves) = oneshot::channel();
     let leaving = async { leaves.await.unwrap_or(CloseMode::Graceful) };
-    let talking = tokio::spawn(converse_observed(
+    let conversing = tokio::spawn(converse_observed(
         link,
         plan.frames,
         command_queue,
@@ -107,7 +107,7 @@ pub(super) async fn run(
     drop(prompt_events);
     screen.detach_prompt().await;
     prompt.end();
-    let conversation = talking.await.map_err(io::Error::other)?;
+    let conversation = conversing.await.map_err(io::Error::other)?;
     Ok(PromptResult {
         summary: session.summary(&conversation),
         interrupted: session.interrupted,
