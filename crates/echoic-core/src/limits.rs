@@ -119,7 +119,10 @@ mod tests {
             (messages, true, true),
             (bytes, true, true),
         ] {
-            assert_eq!((limits.any(), limits.has_rate_limit()), (any, has_rate_limit));
+            assert_eq!(
+                (limits.any(), limits.has_rate_limit()),
+                (any, has_rate_limit)
+            );
         }
     }
 

@@ -268,7 +268,7 @@ pub(super) fn address(port: u16) -> Address {
 
 pub(super) fn named(name: &str) -> Arc<dyn Service> {
     let parsed = name.parse::<NamedService>();
-    chosen.expect("invariant: a service").0
+    parsed.expect("invariant: a service").0
 }
 
 #[derive(Debug)]
