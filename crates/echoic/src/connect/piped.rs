@@ -52,7 +52,7 @@ pub(super) async fn piped(
     watch: impl Observer,
     stop: impl Future<Output = ()>,
 ) -> PipedResult {
-    let (commands, command_queue) = mpsc::channel(QUEUE);
+    let (commands, queue) = mpsc::channel(QUEUE);
     let (events, received) = mpsc::channel(QUEUE);
     let expecting = plan.expect.clone().map(|expected| Expecting {
         matcher: Arc::new(Matcher::new(expected)),
@@ -91,16 +91,8 @@ pub(super) async fn piped(
         end
     });
     let timeouts = plan.timeouts.clone();
-    let conversation = converse_observed(
-        link,
-        plan.frames,
-        command_queue,
-        events,
-        leaving,
-        timeouts,
-        watch,
-    )
-    .await;
+    let conversation =
+        converse_observed(link, plan.frames, queue, events, leaving, timeouts, watch).await;
     drop(keep_open);
     // No more bytes can arrive, so the writer ends once its queue is written; the reader of our output sets the pace.
     let written = written.await.unwrap_or(Ok(()));

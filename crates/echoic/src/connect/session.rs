@@ -66,14 +66,14 @@ pub(super) async fn run(
     let (prompt, mut prompt_events) =
         prompt::start(options, screen).map_err(|error| io::Error::other(error.to_string()))?;
 
-    let (commands, command_queue) = mpsc::channel(SEND_QUEUE);
+    let (commands, queue) = mpsc::channel(SEND_QUEUE);
     let (events, mut received) = mpsc::channel(EVENT_QUEUE);
     let (leave, leaves) = oneshot::channel();
     let leaving = async { leaves.await.unwrap_or(CloseMode::Graceful) };
     let conversing = tokio::spawn(converse_observed(
         link,
         plan.frames,
-        command_queue,
+        queue,
         events,
         leaving,
         plan.timeouts.clone(),
