@@ -205,7 +205,7 @@ async fn write_timeout_is_exact_and_reset_by_progress() {
     let talk = setup.talk(echo()).await;
     sleep(SECOND).await;
     talk.peer.send("0123456789\n");
-    talk.peer.send("never read\n");
+    talk.peer.send("never taken\n");
     for _ in 0..3 {
         sleep(9 * SECOND).await;
         talk.peer.grant(1);
