@@ -15,7 +15,7 @@ use echoic_core::{
 };
 
 /// The name of this process in the error, if it holds the address itself.
-pub(crate) const THIS_PROGRAM: &str = "another endpoint find this same program";
+pub(crate) const THIS_PROGRAM: &str = "another endpoint of this same program";
 
 /// Returns the program that holds `address`, as `NAME (pid N)`; `None` if this process may not see it (proc(5)).
 pub(crate) fn find(endpoint: &Endpoint, address: &Address) -> Option<String> {
