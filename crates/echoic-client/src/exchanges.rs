@@ -135,15 +135,20 @@ mod tests {
         let start = Instant::now();
         let mut exchanges = Exchanges::new(shape, frames.parse().unwrap());
         let mut seen = Vec::new();
-        let mut tell = |told: Exchanged<'_>| {
+        let mut on_exchange = |exchanged: Exchanged<'_>| {
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            let latency = told.latency.as_millis() as u64;
-            seen.push((latency, told.outcome, text(told.request), text(told.reply)));
+            let latency = exchanged.latency.as_millis() as u64;
+            seen.push((
+                latency,
+                exchanged.outcome,
+                text(exchanged.request),
+                text(exchanged.reply),
+            ));
         };
         for (ms, what, text) in script {
             let (at, bytes) = (start + Duration::from_millis(*ms), text.as_bytes());
             let happened = match *what {
-                "said" => WireEvent::Sent {
+                "sent" => WireEvent::Sent {
                     at,
                     bytes,
                     complete: true,
@@ -155,9 +160,9 @@ mod tests {
                 },
                 _ => WireEvent::Received { at, bytes },
             };
-            exchanges.happened(happened, &mut tell);
+            exchanges.happened(happened, &mut on_exchange);
         }
-        exchanges.finish(&mut tell);
+        exchanges.finish(&mut on_exchange);
         seen
     }
 
@@ -168,10 +173,10 @@ mod tests {
     #[test]
     fn line_replies_pair_in_order_and_greeting_has_no_request() {
         let script = [
-            (0, "heard", "hi\n"),
-            (1, "said", "a\nb\nc"),
-            (3, "heard", "A\nB"),
-            (5, "heard", "\n"),
+            (0, "received", "hi\n"),
+            (1, "sent", "a\nb\nc"),
+            (3, "received", "A\nB"),
+            (5, "received", "\n"),
         ];
         let expected = [
             seen(0, Outcome::Ok, "", "hi\n"),
@@ -185,10 +190,10 @@ mod tests {
     #[test]
     fn chunk_reply_answers_the_preceding_requests() {
         let script = [
-            (0, "said", "a"),
-            (1, "said", "b"),
-            (2, "heard", "AB"),
-            (9, "heard", "!"),
+            (0, "sent", "a"),
+            (1, "sent", "b"),
+            (2, "received", "AB"),
+            (9, "received", "!"),
             (10, "cut", "c"),
         ];
         let expected = [
@@ -202,13 +207,13 @@ mod tests {
     #[test]
     fn lost_datagram_does_not_shift_later_replies() {
         let script = [
-            (0, "said", "lost"),
-            (1500, "said", ""),
-            (1501, "heard", ""),
-            (1600, "said", "a"),
-            (1600, "said", "b"),
-            (1601, "heard", "A"),
-            (1602, "heard", "B"),
+            (0, "sent", "lost"),
+            (1500, "sent", ""),
+            (1501, "received", ""),
+            (1600, "sent", "a"),
+            (1600, "sent", "b"),
+            (1601, "received", "A"),
+            (1602, "received", "B"),
         ];
         let expected = [
             seen(0, Outcome::Unanswered, "lost", ""),
@@ -222,48 +227,51 @@ mod tests {
     #[test]
     fn pending_requests_are_bounded_and_pairing_continues() {
         let line = "x".repeat((1 << 20) / 4 - 1) + "\n";
-        let mut script = vec![(0, "said", line.as_str()); 6];
-        script.extend([(1, "heard", "R\n"); 6]);
-        script.extend([(2, "said", "last\n"), (3, "heard", "LAST\n")]);
-        let told = exchanges(Shape::Stream, "line", &script);
-        let alone: Vec<_> = told.iter().map(|seen| seen.3.is_empty()).collect();
+        let mut script = vec![(0, "sent", line.as_str()); 6];
+        script.extend([(1, "received", "R\n"); 6]);
+        script.extend([(2, "sent", "last\n"), (3, "received", "LAST\n")]);
+        let exchanged = exchanges(Shape::Stream, "line", &script);
+        let alone: Vec<_> = exchanged.iter().map(|seen| seen.3.is_empty()).collect();
         assert_eq!(alone[..2], [true, true], "the oldest two gave way");
         assert!(alone[2..].iter().all(|alone| !alone));
-        let without: Vec<_> = told.iter().map(|seen| seen.2.is_empty()).collect();
+        let without: Vec<_> = exchanged.iter().map(|seen| seen.2.is_empty()).collect();
         assert_eq!(
             without[2..],
             [true, true, false, false, false, false, false]
         );
-        assert_eq!(told.last(), Some(&seen(1, Outcome::Ok, "last\n", "LAST\n")));
+        assert_eq!(
+            exchanged.last(),
+            Some(&seen(1, Outcome::Ok, "last\n", "LAST\n"))
+        );
     }
 
     proptest! {
         #[test]
         fn exchanges_lose_no_bytes_for_any_cut(
-            said in prop::sample::select(vec!["chunk", "line", "crlf", "u8", "netstring", "fixed:3"]),
-            heard in prop::sample::select(vec!["chunk", "line", "nul", "u16be", "varint"]),
+            outbound in prop::sample::select(vec!["chunk", "line", "crlf", "u8", "netstring", "fixed:3"]),
+            inbound in prop::sample::select(vec!["chunk", "line", "nul", "u16be", "varint"]),
             pieces in prop::collection::vec((any::<bool>(), prop::collection::vec(
                 prop_oneof![Just(b'\n'), Just(0), any::<u8>()], 1..20)), 0..30),
         ) {
-            let frames: FramingPair = format!("{heard}/{said}").parse().unwrap();
+            let frames: FramingPair = format!("{inbound}/{outbound}").parse().unwrap();
             let at = Instant::now();
             let mut exchanges = Exchanges::new(Shape::Stream, frames);
             let (mut requests, mut replies) = (Vec::new(), Vec::new());
-            let mut tell = |told: Exchanged<'_>| {
-                requests.extend_from_slice(told.request);
-                replies.extend_from_slice(told.reply);
+            let mut on_exchange = |exchanged: Exchanged<'_>| {
+                requests.extend_from_slice(exchanged.request);
+                replies.extend_from_slice(exchanged.reply);
             };
             let (mut sent, mut came) = (Vec::new(), Vec::new());
             for (is_ours, bytes) in &pieces {
                 if *is_ours {
                     sent.extend_from_slice(bytes);
-                    exchanges.happened(WireEvent::Sent { at, bytes, complete: true }, &mut tell);
+                    exchanges.happened(WireEvent::Sent { at, bytes, complete: true }, &mut on_exchange);
                 } else {
                     came.extend_from_slice(bytes);
-                    exchanges.happened(WireEvent::Received { at, bytes }, &mut tell);
+                    exchanges.happened(WireEvent::Received { at, bytes }, &mut on_exchange);
                 }
             }
-            exchanges.finish(&mut tell);
+            exchanges.finish(&mut on_exchange);
             prop_assert_eq!(requests, sent);
             prop_assert_eq!(replies, came);
         }
@@ -275,18 +283,18 @@ mod tests {
         ) {
             let at = Instant::now();
             let mut exchanges = Exchanges::new(Shape::Stream, Framing::Line.into());
-            let mut told = 0;
-            let mut tell = |exchanged: Exchanged<'_>| {
+            let mut count = 0;
+            let mut on_exchange = |exchanged: Exchanged<'_>| {
                 assert_eq!(exchanged.request, exchanged.reply);
-                told += 1;
+                count += 1;
             };
             for bytes in oracle::cut(&data, &addresses) {
-                exchanges.happened(WireEvent::Sent { at, bytes, complete: true }, &mut tell);
+                exchanges.happened(WireEvent::Sent { at, bytes, complete: true }, &mut on_exchange);
             }
-            exchanges.happened(WireEvent::Received { at, bytes: &data }, &mut tell);
-            exchanges.finish(&mut tell);
+            exchanges.happened(WireEvent::Received { at, bytes: &data }, &mut on_exchange);
+            exchanges.finish(&mut on_exchange);
             let (messages, _) = oracle::messages(Framing::Line, 1 << 20, &[&data]);
-            prop_assert_eq!(told, messages.len());
+            prop_assert_eq!(count, messages.len());
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A whole benchmark by value: which runs it makes, what its observer is told, and when it ends.
+//! A whole benchmark by value: which runs it makes, what it reports to its observer, and when it ends.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
@@ -14,7 +14,7 @@ use echoic_client::bench::{
     Purpose, Run, Runs, StopSwitch, Template, Warmup, Workload,
 };
 
-/// What an observer was told, in order.
+/// The reports to an observer, in order.
 #[derive(Default)]
 struct Recorder(Mutex<Vec<(usize, Purpose, Option<f64>)>>);
 
@@ -25,12 +25,12 @@ impl Observer for Recorder {
     }
 
     fn attempt_finished(&self, number: usize, attempt: &Attempt) {
-        let told = (number, attempt.purpose, attempt.asked_per_s);
-        self.0.lock().unwrap().push(told);
+        let report = (number, attempt.purpose, attempt.asked_per_s);
+        self.0.lock().unwrap().push(report);
     }
 
     fn first_look(&self, _: f64, _: u32) {
-        panic!("nobody asked for a first look");
+        panic!("no first look was requested");
     }
 }
 
@@ -66,14 +66,14 @@ fn benchmark(runs: Runs) -> Benchmark {
 fn steps_are_made_in_order_and_the_last_one_is_the_result() {
     let rates = vec![200.0, 100.0];
     let each = Duration::from_millis(100);
-    let told = Recorder::default();
+    let observer = Recorder::default();
     let benchmark = benchmark(Runs::Steps { rates, each });
-    let measured = benchmark.run(&StopSwitch::default(), &told).unwrap();
+    let measured = benchmark.run(&StopSwitch::default(), &observer).unwrap();
     let tried = [
         (1, Purpose::Step, Some(200.0)),
         (2, Purpose::Step, Some(100.0)),
     ];
-    assert_eq!(*told.0.lock().unwrap(), tried);
+    assert_eq!(*observer.0.lock().unwrap(), tried);
     assert_eq!(measured.figures.rate, Some(100.0));
     // A fifth is not counted.
     assert_eq!(measured.run.length, Length::For(each * 4 / 5));
@@ -113,7 +113,7 @@ fn stopped_benchmark_ends_its_run_early_and_says_so() {
 }
 
 #[test]
-fn replies_that_cannot_be_told_apart_are_refused_before_any_run() {
+fn replies_that_cannot_be_distinguished_are_refused_before_any_run() {
     let mut benchmark = benchmark(Runs::FirstLook {
         warmup: Warmup::Auto,
     });
@@ -123,9 +123,9 @@ fn replies_that_cannot_be_told_apart_are_refused_before_any_run() {
     let refused = benchmark.run(&StopSwitch::default(), &Recorder::default());
     let refused = refused.unwrap_err();
     assert!(matches!(refused, BenchmarkError::Indivisible(_)));
-    let said = refused.to_string();
+    let text = refused.to_string();
     assert!(
-        said.contains("any is expected") && !said.contains("--"),
-        "{said}"
+        text.contains("any is expected") && !text.contains("--"),
+        "{text}"
     );
 }

@@ -25,7 +25,7 @@ async fn probed(endpoint: &str, options: &ProbeOptions) -> Report {
 }
 
 /// A socket at a loopback address of one test alone: a port that one test gives back is soon another's, and what was
-/// sent to the one would be heard by the other.
+/// sent to one would be received by the other.
 fn alone_at(address: &str) -> (UdpSocket, SocketAddr) {
     let socket = UdpSocket::bind((address, 0)).unwrap();
     let addr = socket.local_addr().unwrap();
@@ -197,8 +197,8 @@ async fn quiet_udp_server_is_silent_after_two_requests() {
     let report = probed(&format!("udp://{addr}"), &options).await;
     assert_eq!(report.verdict().state, State::Silent);
     server.set_nonblocking(true).unwrap();
-    let heard = std::iter::from_fn(|| server.recv(&mut [0; 9]).ok()).count();
-    assert_eq!(heard, 2);
+    let received = std::iter::from_fn(|| server.recv(&mut [0; 9]).ok()).count();
+    assert_eq!(received, 2);
 }
 
 #[tokio::test]

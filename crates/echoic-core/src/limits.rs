@@ -80,11 +80,11 @@ impl SourceLimits {
 
     /// Whether any limit is set.
     pub fn any(&self) -> bool {
-        self.connections_max.is_some() || self.has_pace()
+        self.connections_max.is_some() || self.has_rate_limit()
     }
 
     /// Whether messages or bytes per second are limited.
-    pub fn has_pace(&self) -> bool {
+    pub fn has_rate_limit(&self) -> bool {
         self.messages_per_second_max.is_some() || self.bytes_per_second_max.is_some()
     }
 }
@@ -112,14 +112,17 @@ mod tests {
             on_loopback: true,
             ..none()
         };
-        for (limits, any, has_pace) in [
+        for (limits, any, has_rate_limit) in [
             (none(), false, false),
             (loopback, false, false),
             (connections, true, false),
             (messages, true, true),
             (bytes, true, true),
         ] {
-            assert_eq!((limits.any(), limits.has_pace()), (any, has_pace));
+            assert_eq!(
+                (limits.any(), limits.has_rate_limit()),
+                (any, has_rate_limit)
+            );
         }
     }
 

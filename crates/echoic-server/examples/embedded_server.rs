@@ -13,7 +13,7 @@ use echoic_core::{
 };
 use echoic_recorder::{Recorder, RecorderOptions};
 use echoic_server::{EndpointConfig, Server};
-use echoic_service::Chosen;
+use echoic_service::NamedService;
 use echoic_store::MemoryStore;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -31,7 +31,7 @@ pub(crate) async fn main() -> Result<(), Box<dyn Error>> {
 
     // The server: one endpoint on loopback. Port 0 is a free port, and `open` returns the address that it got.
     let mut server = Server::new(recorder.clone(), Limits::default());
-    let service = "upper".parse::<Chosen>()?.0;
+    let service = "upper".parse::<NamedService>()?.0;
     let config = EndpointConfig {
         framing: Framing::Line.into(),
         ..EndpointConfig::new("127.0.0.1:0".parse()?, service)

@@ -31,7 +31,7 @@ use tokio::{
 
 use crate::{
     datagrams::{self, Counts, DatagramTask},
-    drain::look_once_more,
+    drain::poll_sockets_once_more,
     handshake::{self, NotOpened},
     server::{Drained, Server},
     session::{Session, SessionContext, Totals},
@@ -350,14 +350,14 @@ impl Acceptor {
         }
     }
 
-    /// Accepts what waits in the kernel's queues, tells all conversations to drain, and waits for them.
+    /// Accepts the connections in the kernel's backlogs, signals all conversations to drain, and waits for them.
     async fn drain(mut self) -> Drained {
         for listener in &mut self.server.listeners {
             if let Err(error) = listener.listener.stop_accepting() {
                 tracing::debug!("connections that arrive now may be reset: {error}");
             }
         }
-        look_once_more().await;
+        poll_sockets_once_more().await;
         for _ in 0..LAST_ACCEPTS_MAX {
             match poll_fn(|cx| Poll::Ready(self.poll_event(cx, true))).await {
                 Poll::Ready(event) => _ = self.on_event(event, None),

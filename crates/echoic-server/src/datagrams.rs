@@ -102,7 +102,7 @@ pub(crate) struct DatagramContext {
 pub(crate) struct DatagramTask {
     socket: DatagramSocket,
     context: DatagramContext,
-    /// Journal of the server as a whole: records drops, and tells how far the recorder has committed.
+    /// Journal of the server as a whole: records drops, and reports how far the recorder has committed.
     journal: Journal,
     peers: Peers,
     breaker: Breaker,

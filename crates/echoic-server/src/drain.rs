@@ -1,4 +1,4 @@
-//! The stop signal as a conversation sees it.
+//! The stop signal for conversations.
 
 use std::{
     future::{Future, poll_fn},
@@ -15,8 +15,8 @@ use tokio::{
     task::yield_now,
 };
 
-/// Whether the server has been told to stop. One flag all conversations look at every turn (a read of a line that
-/// nobody writes, so it costs nothing), and one notice that wakes those that sleep.
+/// Whether the server is stopping: a flag that all conversations check at every turn, and a notice that wakes the idle
+/// ones. The check is cheap: nothing writes to the flag's cache line before the stop.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Drain(Arc<Inner>);
 
@@ -53,7 +53,7 @@ pub(crate) struct DrainNotice {
 }
 
 impl DrainNotice {
-    /// Registers for the wake-up; ready once the drain has started. The flag is looked at after registering, so a
+    /// Registers for the wake-up; ready once the drain has started. The flag is checked again after registering, so a
     /// start between the two is not missed.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.drain.has_started() || self.notified.as_mut().poll(cx).is_ready() {
@@ -67,24 +67,24 @@ impl DrainNotice {
     }
 }
 
-/// Ready when the runtime has asked the kernel once more which sockets have something.
+/// Waits until the runtime has polled the kernel once more for ready sockets.
 ///
-/// A bare `yield_now` is over as soon as its task is polled again, whoever woke it; and at the stop signal it is the
-/// signal itself that does. So the yielding is done under a waker of its own, which only the runtime knows, and which
-/// it wakes after it has asked.
-pub(crate) async fn look_once_more() {
-    let asked: Arc<Asked> = poll_fn(|cx| {
-        let asked = Arc::new(Asked {
+/// A bare `yield_now` ends as soon as its task is polled again, and at the stop the drain notice causes that poll. So
+/// it yields with a waker of its own, which only the runtime has, and which the runtime wakes after it polled the
+/// kernel.
+pub(crate) async fn poll_sockets_once_more() {
+    let polled: Arc<SocketsPolled> = poll_fn(|cx| {
+        let polled = Arc::new(SocketsPolled {
             done: AtomicBool::new(false),
             task: cx.waker().clone(),
         });
-        let waker = Waker::from(Arc::clone(&asked));
+        let waker = Waker::from(Arc::clone(&polled));
         let _ = pin!(yield_now()).poll(&mut Context::from_waker(&waker));
-        Poll::Ready(asked)
+        Poll::Ready(polled)
     })
     .await;
     poll_fn(|_| {
-        if asked.done.load(Ordering::Acquire) {
+        if polled.done.load(Ordering::Acquire) {
             Poll::Ready(())
         } else {
             Poll::Pending
@@ -93,12 +93,13 @@ pub(crate) async fn look_once_more() {
     .await;
 }
 
-struct Asked {
+/// A waker that notes that it was woken.
+struct SocketsPolled {
     done: AtomicBool,
     task: Waker,
 }
 
-impl Wake for Asked {
+impl Wake for SocketsPolled {
     fn wake(self: Arc<Self>) {
         self.done.store(true, Ordering::Release);
         self.task.wake_by_ref();

@@ -14,7 +14,7 @@ use echoic_wire::{Link, ServerLayer, Transport};
 use tokio::{select, sync::oneshot};
 
 use crate::{
-    drain::{Drain, look_once_more},
+    drain::{Drain, poll_sockets_once_more},
     tally::Tally,
     timers::Timers,
 };
@@ -57,7 +57,7 @@ pub(crate) async fn open(
     let mut notice = drain.notice();
     let stopped = async {
         poll_fn(|cx| notice.poll(cx)).await;
-        look_once_more().await;
+        poll_sockets_once_more().await;
     };
     let reason = select! {
         biased;

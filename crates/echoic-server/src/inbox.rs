@@ -1,4 +1,4 @@
-//! What has been read and is not yet a message.
+//! The bytes that were read from the peer and are not yet a complete message.
 
 use std::{
     io, mem,
@@ -8,16 +8,16 @@ use std::{
 use echoic_core::{framing::Span, message::Replies};
 use echoic_wire::Link;
 
-/// Room of the buffer that a thread's conversations share for reading, in bytes: more than the 64 KiB that many peers
-/// write at a time. A read that fills it must be followed by another one, which then finds nothing.
+/// Size in bytes of the read buffer that a thread's conversations share: more than the 64 KiB that many peers write at
+/// a time, because a read that fills it must be followed by another read, which then finds nothing.
 pub(crate) const ROOM: usize = 68 << 10;
 
-/// An unfinished message up to this long is put in front of what is read next; a longer one is read on into its own
-/// buffer, so that a message arriving in many pieces is not copied once a piece.
+/// An unfinished message of up to this many bytes is copied in front of the next read. A longer one stays in its own
+/// buffer, which the next reads extend, so a message that arrives in many pieces is not copied once per piece.
 const FRONT_MAX: usize = 4 << 10;
 
-/// What the conversations of a thread share: they use it one at a time, from a read to its replies, so that a
-/// conversation that waits holds no buffer.
+/// Buffers that the conversations of a thread share. One conversation at a time uses them, from a read to its replies,
+/// so an idle conversation holds no buffer.
 #[derive(Debug)]
 pub(crate) struct Scratch {
     pub(crate) room: Box<[u8]>,
@@ -35,57 +35,57 @@ impl Default for Scratch {
     }
 }
 
-/// The beginning of a message whose end has not come.
+/// The beginning of a message whose end has not arrived.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     unfinished: Vec<u8>,
-    /// Reads it has taken so far.
+    /// Reads that brought it so far.
     reads: u32,
 }
 
-/// What a read brought.
+/// The result of a read: the unfinished message and the new bytes.
 #[derive(Debug)]
 pub(crate) struct Reading<'a> {
-    bytes: Lying<'a>,
-    /// Bytes that are new; 0 is the end of the stream.
+    bytes: Buffer<'a>,
+    /// Number of new bytes; 0 is the end of the stream.
     pub(crate) new: usize,
-    /// Reads the first message among them has taken.
+    /// Reads that the first message in it took.
     pub(crate) reads: u32,
 }
 
 impl Reading<'_> {
-    /// The unfinished message followed by what is new.
+    /// The unfinished message followed by the new bytes.
     pub(crate) fn bytes(&self) -> &[u8] {
         match &self.bytes {
-            Lying::Shared(bytes) => bytes,
-            Lying::Own(bytes) => bytes,
+            Buffer::Shared(bytes) => bytes,
+            Buffer::Own(bytes) => bytes,
         }
     }
 
-    /// The same, to be changed by who needs it no more as it came.
+    /// Like [`Self::bytes`], for a handler that turns the requests into replies in place.
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
         match &mut self.bytes {
-            Lying::Shared(bytes) => bytes,
-            Lying::Own(bytes) => bytes,
+            Buffer::Shared(bytes) => bytes,
+            Buffer::Own(bytes) => bytes,
         }
     }
 }
 
-/// Where the bytes lie: in the room all share, or in a buffer of their own.
+/// The buffer with the bytes: the one that the thread shares, or the unfinished message's own.
 #[derive(Debug)]
-enum Lying<'a> {
+enum Buffer<'a> {
     Shared(&'a mut [u8]),
     Own(Vec<u8>),
 }
 
 impl Inbox {
-    /// Whether a message has begun.
+    /// Whether no message is unfinished.
     pub(crate) fn is_empty(&self) -> bool {
         self.unfinished.is_empty()
     }
 
-    /// Reads what there is, `new_max` bytes at most. The unfinished message is taken out with it; [`Self::keep`] puts
-    /// back what still is one.
+    /// Reads up to `new_max` bytes. The reading includes the unfinished message; [`Self::hold`] puts back the part that
+    /// is still unfinished.
     #[inline]
     pub(crate) fn poll_read<'a>(
         &mut self,
@@ -100,7 +100,7 @@ impl Inbox {
             room[..front].copy_from_slice(&self.unfinished);
             let end = room.len().min(front.saturating_add(new_max));
             let new = ready!(link.poll_read(cx, &mut room[front..end]))?;
-            let bytes = Lying::Shared(&mut room[..front + new]);
+            let bytes = Buffer::Shared(&mut room[..front + new]);
             return Poll::Ready(Ok(Reading { bytes, new, reads }));
         }
         let end = room.len().min(new_max);
@@ -108,21 +108,21 @@ impl Inbox {
         let mut own = mem::take(&mut self.unfinished);
         own.extend_from_slice(&room[..new]);
         Poll::Ready(Ok(Reading {
-            bytes: Lying::Own(own),
+            bytes: Buffer::Own(own),
             new,
             reads,
         }))
     }
 
-    /// Holds the unfinished message that `reading` ends with, from `consumed` on.
+    /// Stores the unfinished message that `reading` ends with, which starts at `consumed`.
     pub(crate) fn hold(&mut self, reading: Reading<'_>, consumed: usize) {
         self.reads = if consumed == 0 { reading.reads } else { 1 };
         self.unfinished = match reading.bytes {
-            Lying::Own(mut own) => {
+            Buffer::Own(mut own) => {
                 own.drain(..consumed);
                 own
             }
-            Lying::Shared(bytes) => bytes[consumed..].to_vec(),
+            Buffer::Shared(bytes) => bytes[consumed..].to_vec(),
         };
         if self.unfinished.is_empty() {
             *self = Self::default();

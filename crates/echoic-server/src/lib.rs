@@ -1,8 +1,8 @@
-//! The way of a message: accept, session, drain.
+//! The server: it accepts connections, runs a session for each, and drains them at the stop.
 //!
-//! Floor 2. Nothing here knows which services or stores there are, or owns a thread or a signal: [`Server::run`] is
-//! a plain future on the caller's runtime, so that a test with paused time, or somebody else's test suite, can have
-//! a whole server in a few lines:
+//! Layer 2. This crate knows no concrete service or store and owns no thread and no signal handler: [`Server::run`] is
+//! a plain future on the caller's runtime, so a test with paused time, or the test suite of another project, can run a
+//! whole server in a few lines:
 //!
 //! ```
 //! # use std::{ops::ControlFlow, sync::Arc};

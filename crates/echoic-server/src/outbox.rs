@@ -1,4 +1,4 @@
-//! What has been said and not yet sent.
+//! The bytes that a handler produced and the kernel has not taken yet.
 
 use std::{
     io,
@@ -7,7 +7,7 @@ use std::{
 
 use echoic_wire::Link;
 
-/// Bytes on their way out that the kernel has not taken. Empty, it holds no memory.
+/// Buffer of bytes to send. It holds no memory while it is empty.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     bytes: Vec<u8>,
@@ -19,7 +19,7 @@ impl Outbox {
         self.from == self.bytes.len()
     }
 
-    /// Bytes waiting.
+    /// Number of bytes that are not sent yet.
     pub(crate) fn len(&self) -> usize {
         self.bytes.len() - self.from
     }
@@ -28,7 +28,7 @@ impl Outbox {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Sends some of the first `free` bytes; returns how much the kernel took.
+    /// Sends up to the first `free` bytes; returns how many the kernel took.
     pub(crate) fn poll_send(
         &mut self,
         cx: &mut Context<'_>,

@@ -41,7 +41,7 @@ use tokio::{runtime::Handle, task::coop::has_budget_remaining, time::Instant};
 
 use self::waiting::{Clocks, Hold};
 use crate::{
-    drain::{Drain, look_once_more},
+    drain::{Drain, poll_sockets_once_more},
     inbox::{Inbox, Reading, Scratch},
     outbox::Outbox,
     polling::note_read,
@@ -135,7 +135,7 @@ struct Received {
     /// It was the end of the peer's stream.
     ended: bool,
     /// Its source sent more than its rate limit allows.
-    too_fast: bool,
+    is_over_rate: bool,
     /// Bytes produced before the replies to it.
     reply_offset: u64,
 }
@@ -190,7 +190,7 @@ impl Session {
         journal.opened(opened);
         let framing = peer.framing;
         let is_recorded = journal.is_active();
-        let has_pace = permit.as_ref().is_some_and(SourcePermit::has_pace);
+        let has_rate_limit = permit.as_ref().is_some_and(SourcePermit::has_rate_limit);
         let is_transformable = framing.inbound == framing.outbound && !framing.inbound.has_length();
         Box::new(Self {
             conversation: peer.conversation,
@@ -208,7 +208,7 @@ impl Session {
             },
             splitter: Splitter::new(framing.inbound, limits.message_bytes_max),
             framing,
-            may_answer_in_place: is_transformable && !is_recorded && !has_pace,
+            may_answer_in_place: is_transformable && !is_recorded && !has_rate_limit,
             inbox: Inbox::default(),
             outbox: Outbox::default(),
             journal,
@@ -256,7 +256,7 @@ impl Session {
                     let from = self.tally.received;
                     self.phase = Phase::Draining { from };
                     // What the kernel has already received is still to be read.
-                    look_once_more().await;
+                    poll_sockets_once_more().await;
                 }
                 ControlFlow::Continue(()) => {}
                 ControlFlow::Break(reason) => return reason,
@@ -308,7 +308,7 @@ impl Session {
                     return Poll::Ready(self.judge(&received, &split, answered, sent));
                 }
                 let split = self.divide(&reading, spans);
-                received.too_fast = !self.keep_pace(&received, reading.new, spans);
+                received.is_over_rate = !self.limit_rate(&received, reading.new, spans);
                 let run = Run::new(reading.bytes(), spans, self.tally.messages);
                 let flow = self.answer(&run, &received, replies);
                 let sent = self.send(cx, replies.bytes());
@@ -343,7 +343,7 @@ impl Session {
             at: self.clocks.received_at,
             reads: reading.reads,
             ended: reading.new == 0,
-            too_fast: false,
+            is_over_rate: false,
             reply_offset: self.tally.produced,
         }
     }
@@ -362,9 +362,9 @@ impl Session {
     }
 
     /// Removes the messages beyond the rate limit of the source; returns whether there were none.
-    fn keep_pace(&self, received: &Received, bytes: usize, spans: &mut Vec<Span>) -> bool {
+    fn limit_rate(&self, received: &Received, bytes: usize, spans: &mut Vec<Span>) -> bool {
         match &self.permit {
-            Some(permit) => permit.keep_pace(received.at, bytes, spans),
+            Some(permit) => permit.limit_rate(received.at, bytes, spans),
             None => true,
         }
     }
@@ -480,7 +480,7 @@ impl Session {
             }
             (_, Ok(ControlFlow::Continue(()))) => {}
         }
-        if received.too_fast {
+        if received.is_over_rate {
             return ControlFlow::Break(CloseReason::RateLimited);
         }
         if received.ended {
@@ -536,7 +536,7 @@ impl Session {
                 at: self.clocks.received_at,
                 reads: 0,
                 ended: false,
-                too_fast: false,
+                is_over_rate: false,
                 reply_offset: 0,
             };
             let sent = self.send(cx, replies.bytes());

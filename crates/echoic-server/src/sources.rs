@@ -73,10 +73,10 @@ impl Sources {
         }
     }
 
-    /// Returns a permit for a connection from `caller`, `None` if its source has no limits, or a close reason if the source
+    /// Returns a permit for a connection from `peer`, `None` if its source has no limits, or a close reason if the source
     /// has reached its limit.
-    pub(crate) fn admit(&mut self, caller: &Address) -> Result<Option<SourcePermit>, CloseReason> {
-        let Some(ip) = self.source_of(caller) else {
+    pub(crate) fn admit(&mut self, peer: &Address) -> Result<Option<SourcePermit>, CloseReason> {
+        let Some(ip) = self.source_of(peer) else {
             return Ok(None);
         };
         let source = self.entry(ip);
@@ -92,8 +92,8 @@ impl Sources {
         }
     }
 
-    fn source_of(&self, caller: &Address) -> Option<IpAddr> {
-        let Address::Net(addr) = caller else {
+    fn source_of(&self, peer: &Address) -> Option<IpAddr> {
+        let Address::Net(addr) = peer else {
             return None;
         };
         let exempt = addr.ip().to_canonical().is_loopback() && !self.limits.on_loopback;
@@ -130,13 +130,13 @@ impl Source {
 
 impl SourcePermit {
     /// Whether the source has a rate limit.
-    pub(crate) fn has_pace(&self) -> bool {
-        self.limits.has_pace()
+    pub(crate) fn has_rate_limit(&self) -> bool {
+        self.limits.has_rate_limit()
     }
 
     /// Truncates the messages of a read to those within the rate limit. Returns whether all were.
-    pub(crate) fn keep_pace(&self, now: Instant, bytes: usize, messages: &mut Vec<Span>) -> bool {
-        if !self.has_pace() {
+    pub(crate) fn limit_rate(&self, now: Instant, bytes: usize, messages: &mut Vec<Span>) -> bool {
+        if !self.has_rate_limit() {
             return true;
         }
         let mut rate = lock(&self.source.rate);
@@ -276,7 +276,7 @@ mod tests {
         drop(first);
     }
 
-    /// Coming anew is no way to a new second; only where there is no room is somebody forgotten who has gone.
+    /// Reconnecting does not reset the rate limit; a source without connections is forgotten only when the table is full.
     #[tokio::test(start_paused = true)]
     async fn idle_source_is_remembered_until_its_slot_is_needed() {
         let mut sources = sources(SourceLimits {
@@ -284,7 +284,7 @@ mod tests {
             ..SourceLimits::none()
         });
         sources.known_max = 2;
-        let mut says = |ip: &str| {
+        let mut may_send = |ip: &str| {
             let permit = sources.admit(&address(ip)).unwrap().unwrap();
             let message = Span {
                 start: 0,
@@ -292,13 +292,16 @@ mod tests {
                 body_end: 1,
                 end: 1,
             };
-            permit.keep_pace(Instant::now(), 1, &mut vec![message])
+            permit.limit_rate(Instant::now(), 1, &mut vec![message])
         };
-        assert!(says("10.0.0.1"));
-        assert!(says("10.0.0.2"));
-        assert!(!says("10.0.0.1"), "it has said its one");
-        assert!(says("10.0.0.3"), "it has a place, and the others have none");
-        assert!(says("10.0.0.1"));
+        assert!(may_send("10.0.0.1"));
+        assert!(may_send("10.0.0.2"));
+        assert!(!may_send("10.0.0.1"), "it has sent its one message");
+        assert!(
+            may_send("10.0.0.3"),
+            "it has an entry, and the table has none for others"
+        );
+        assert!(may_send("10.0.0.1"));
     }
 
     #[test]
@@ -316,7 +319,7 @@ mod tests {
         assert!(sources.admit(&address("10.0.0.9")).is_err(), "three in all");
         assert!(
             sources.admit(&address("10.0.0.1")).is_ok(),
-            "who has a place keeps it"
+            "a source with an entry keeps it"
         );
     }
 

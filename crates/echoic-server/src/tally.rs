@@ -1,4 +1,4 @@
-//! Counts of one conversation.
+//! Message and byte counts of one conversation.
 
 use echoic_core::ending::{CloseReason, Ending};
 
@@ -11,7 +11,7 @@ pub(crate) struct Tally {
     pub(crate) received: u64,
     /// Bytes of replies that the handler produced.
     pub(crate) produced: u64,
-    /// Bytes the kernel took.
+    /// Bytes that the kernel took.
     pub(crate) sent: u64,
     /// Bytes dropped by the lingering close.
     pub(crate) discarded: u64,

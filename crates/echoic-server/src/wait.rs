@@ -1,4 +1,4 @@
-//! What a conversation waits for beside its peer: a deadline and the stop signal.
+//! The wake-ups of a conversation that its peer does not cause: its deadline and the stop signal.
 
 use std::{
     future::Future,
@@ -16,19 +16,19 @@ use crate::{
     timers::Timers,
 };
 
-/// One timer and one notice for the life of a conversation, touched as seldom as can be.
+/// One timer and one drain notice for the life of a conversation.
 ///
-/// The deadline moves with every message, the timer does not: it is only ever set to an earlier time, and when it
-/// rings too early it is set anew. And since a wake-up that found bytes to read will be followed by another one,
-/// neither is polled while the peer keeps us busy ([`Wait::poll`] is called when nothing else made progress, and it
-/// registers once for as long as the task's waker stays the same).
+/// The deadline moves with every message; the timer does not. It is reset only to an earlier time, and when it fires
+/// before the deadline it is reset to it. A wake-up that found bytes to read is followed by another one, so neither
+/// the timer nor the notice is polled while bytes arrive: [`Wait::poll`] is called when nothing else made progress, and
+/// registers once as long as the task's waker is the same.
 #[derive(Debug)]
 pub(crate) struct Wait {
     sleep: Pin<Box<Sleep>>,
     notice: DrainNotice,
     registered: Option<Waker>,
     drained: bool,
-    /// The task has done something since it last waited.
+    /// Whether the task has made progress since it last waited.
     pub(crate) has_progressed: bool,
 }
 
@@ -37,7 +37,7 @@ pub(crate) struct Wait {
 pub(crate) enum Wakeup {
     /// The deadline has passed.
     Deadline,
-    /// The server has been told to stop. Said once.
+    /// The server is stopping. Returned once.
     Drain,
 }
 
@@ -53,8 +53,8 @@ impl Wait {
         }
     }
 
-    /// To be called when nothing else was ready: waits for `deadline` and the stop signal. `idle` says whether this
-    /// wake-up came to nothing, so that the reason for it must be here; a task that made progress asks the drain
+    /// Waits for `deadline` and the stop signal; called when nothing else is ready. `idle` is whether this wake-up made
+    /// no progress, so that the timer or the notice must have caused it. A task that made progress checks the drain
     /// itself.
     pub(crate) fn poll(
         &mut self,
@@ -70,7 +70,7 @@ impl Wait {
             .registered
             .as_ref()
             .is_some_and(|waker| waker.will_wake(cx.waker()));
-        // A timer that rang during a wake-up with bytes to read would otherwise never be set again.
+        // Without the check of `is_elapsed`, a timer that fired during a wake-up with bytes to read would never be reset.
         if known && !idle && !self.sleep.is_elapsed() {
             return Poll::Pending;
         }
@@ -87,7 +87,7 @@ impl Wait {
             }
             self.sleep.as_mut().reset(deadline);
         }
-        // A task that has used up its turn finds everything pending, the timer too, which has then not registered.
+        // A task without coop budget finds everything pending, also the timer, which has then not registered the waker.
         if !has_budget_remaining() {
             self.registered = None;
         }
@@ -110,80 +110,80 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// A task as a conversation is one: bytes come first, and the bell is only asked when none do.
+    /// A task that waits as a conversation does: it takes bytes first and polls the wait only when there are none.
     struct Sleeper {
         wait: Wait,
         drain: Drain,
         drained: bool,
         bytes: mpsc::Receiver<Duration>,
         deadline: Instant,
-        /// How often the timer was set.
-        set: usize,
+        /// How often the timer was reset.
+        resets: usize,
     }
 
     impl Sleeper {
-        /// Sleeps through what comes, each time putting its deadline so far off, until a bell rings.
+        /// Takes what arrives, and each time sets its deadline that far off, until the wait is ready.
         async fn sleep(&mut self) -> Wakeup {
             let mut busy = true;
             poll_fn(|cx| {
-                while let Poll::Ready(Some(patience)) = self.bytes.poll_recv(cx) {
+                while let Poll::Ready(Some(timeout)) = self.bytes.poll_recv(cx) {
                     busy = true;
-                    self.deadline = Instant::now() + patience;
+                    self.deadline = Instant::now() + timeout;
                 }
                 if busy && !self.drained && self.drain.has_started() {
                     self.drained = true;
                     return Poll::Ready(Wakeup::Drain);
                 }
-                let was = self.wait.sleep.deadline();
-                let rung = self
+                let before = self.wait.sleep.deadline();
+                let wakeup = self
                     .wait
                     .poll(cx, self.deadline, !std::mem::take(&mut busy));
-                self.set += usize::from(self.wait.sleep.deadline() != was);
-                self.drained |= rung == Poll::Ready(Wakeup::Drain);
-                rung
+                self.resets += usize::from(self.wait.sleep.deadline() != before);
+                self.drained |= wakeup == Poll::Ready(Wakeup::Drain);
+                wakeup
             })
             .await
         }
     }
 
-    fn sleeper(drain: &Drain, patience: Duration) -> (Sleeper, mpsc::Sender<Duration>) {
-        let (tell, bytes) = mpsc::channel(64);
-        let deadline = Instant::now() + patience;
+    fn sleeper(drain: &Drain, timeout: Duration) -> (Sleeper, mpsc::Sender<Duration>) {
+        let (sender, bytes) = mpsc::channel(64);
+        let deadline = Instant::now() + timeout;
         let sleeper = Sleeper {
             wait: Wait::new(drain, deadline, &Timers::of(&Handle::current())),
             drain: drain.clone(),
             drained: false,
             bytes,
             deadline,
-            set: 0,
+            resets: 0,
         };
-        (sleeper, tell)
+        (sleeper, sender)
     }
 
     #[tokio::test(start_paused = true)]
     async fn timer_is_not_reset_for_each_message() {
-        let (mut sleeper, tell) = sleeper(&Drain::default(), 1000 * MS);
-        let telling = tokio::spawn(async move {
+        let (mut sleeper, sender) = sleeper(&Drain::default(), 1000 * MS);
+        let sending = tokio::spawn(async move {
             for _ in 0..5000 {
                 sleep(MS).await;
-                tell.send(1000 * MS).await.unwrap();
+                sender.send(1000 * MS).await.unwrap();
             }
-            tell
+            sender
         });
         assert_eq!(sleeper.sleep().await, Wakeup::Deadline);
         assert!(Instant::now() >= sleeper.deadline);
         assert!(
-            sleeper.set <= 6,
-            "once a deadline's length: {}",
-            sleeper.set
+            sleeper.resets <= 6,
+            "once per length of the deadline: {}",
+            sleeper.resets
         );
-        drop(telling.await);
+        drop(sending.await);
     }
 
     #[tokio::test(start_paused = true)]
     async fn stop_signal_is_delivered_once() {
         let drain = Drain::default();
-        let (mut sleeper, _tell) = sleeper(&drain, 1000 * MS);
+        let (mut sleeper, _sender) = sleeper(&drain, 1000 * MS);
         let stopping = drain.clone();
         tokio::spawn(async move {
             sleep(10 * MS).await;
@@ -191,39 +191,38 @@ mod tests {
         });
         assert_eq!(sleeper.sleep().await, Wakeup::Drain);
         assert_eq!(sleeper.sleep().await, Wakeup::Deadline);
-        let (mut late, _tell) = self::sleeper(&drain, 1000 * MS);
+        let (mut late, _sender) = self::sleeper(&drain, 1000 * MS);
         assert_eq!(
             late.sleep().await,
             Wakeup::Drain,
-            "also to whoever comes after it"
+            "also to a conversation that starts after it"
         );
     }
 
     proptest! {
         #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
-        /// Bytes at any moment, also at the very moment of a deadline, and deadlines that move either way: the bell
-        /// rings at the deadline that holds, no earlier and no later.
+        /// With bytes at any time, also at the deadline itself, and deadlines that move either way, the wait ends at the
+        /// current deadline, no earlier and no later.
         #[test]
         fn no_deadline_is_missed(
             arrivals in prop::collection::vec((0_u64..30, 1_u64..40), 0..40),
-            patience in 1_u64..40,
+            first in 1_u64..40,
             stop in prop::option::of(0_u64..400),
         ) {
             let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
             runtime.block_on(async {
                 let drain = Drain::default();
                 let began = Instant::now();
-                let (mut sleeper, tell) = sleeper(&drain, patience as u32 * MS);
-                let coming = arrivals.clone();
-                let telling = tokio::spawn(async move {
-                    for (pause, patience) in coming {
+                let (mut sleeper, sender) = sleeper(&drain, first as u32 * MS);
+                let sending = tokio::spawn(async move {
+                    for (pause, timeout) in arrivals {
                         sleep(pause as u32 * MS).await;
-                        if tell.send(patience as u32 * MS).await.is_err() {
+                        if sender.send(timeout as u32 * MS).await.is_err() {
                             break;
                         }
                     }
-                    tell
+                    sender
                 });
                 if let Some(stop) = stop {
                     let drain = drain.clone();
@@ -232,13 +231,13 @@ mod tests {
                         drain.start();
                     });
                 }
-                let (mut drained, mut bells) = (false, 0);
+                let (mut drained, mut drain_wakeups) = (false, 0);
                 loop {
-                    let rung = timeout(Duration::from_mins(1), sleeper.sleep()).await;
+                    let wakeup = timeout(Duration::from_mins(1), sleeper.sleep()).await;
                     let now = Instant::now();
-                    match rung.expect("a bell that never rings") {
+                    match wakeup.expect("the wait never ended") {
                         Wakeup::Drain => {
-                            bells += 1;
+                            drain_wakeups += 1;
                             if drained {
                                 continue;
                             }
@@ -254,9 +253,9 @@ mod tests {
                         }
                     }
                 }
-                assert!(bells <= 2, "by the flag and by the bell, each once");
+                assert!(drain_wakeups <= 2, "by the flag and by the notice, each once");
                 drop(sleeper);
-                telling.abort();
+                sending.abort();
             });
         }
     }

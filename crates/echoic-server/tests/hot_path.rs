@@ -1,4 +1,4 @@
-//! What a message costs: no allocation, and a sixteenth of a send where sixteen come at once.
+//! The cost of a message: no allocation, and one send for sixteen messages that arrive at once.
 
 #![allow(clippy::unwrap_used, reason = "in a test that is the failure")]
 
@@ -27,7 +27,7 @@ use echoic_core::{
 };
 use echoic_recorder::{Recorder, RecorderOptions};
 use echoic_server::{EndpointConfig, Server};
-use echoic_service::Chosen;
+use echoic_service::NamedService;
 use echoic_wire::{Call, DialOptions, Explain, ListenOptions, dial};
 use serving::Doing;
 use tokio::{
@@ -37,21 +37,21 @@ use tokio::{
 
 const LINE: &[u8] = b"The quick brown fox jumps over the lazy dog\n";
 
-/// A client on a thread of its own that asks for so many runs of so many lines when told to.
+/// A client on its own thread. Each command has it send so many runs of so many lines.
 struct Client {
-    tell: std::sync::mpsc::SyncSender<(usize, usize, oneshot::Sender<()>)>,
+    commands: std::sync::mpsc::SyncSender<(usize, usize, oneshot::Sender<()>)>,
     thread: thread::JoinHandle<()>,
 }
 
 impl Client {
     fn of(addr: std::net::SocketAddr) -> Self {
-        let (tell, told) = sync_channel::<(usize, usize, oneshot::Sender<()>)>(1);
+        let (commands, receiver) = sync_channel::<(usize, usize, oneshot::Sender<()>)>(1);
         let thread = thread::spawn(move || {
             let mut peer = TcpStream::connect(addr).unwrap();
             peer.set_nodelay(true).unwrap();
             peer.set_read_timeout(Some(Duration::from_secs(30)))
                 .unwrap();
-            while let Ok((runs, depth, done)) = told.recv() {
+            while let Ok((runs, depth, done)) = receiver.recv() {
                 let asked = LINE.repeat(depth);
                 let mut reply = vec![0; asked.len()];
                 for _ in 0..runs {
@@ -62,11 +62,11 @@ impl Client {
                 let _ = done.send(());
             }
         });
-        Self { tell, thread }
+        Self { commands, thread }
     }
 }
 
-/// A server on this thread, whose allocations are therefore the ones that are counted here.
+/// A server on this thread, so the allocations counted here are the server's.
 struct Bench {
     runtime: Runtime,
     client: Client,
@@ -76,7 +76,7 @@ struct Bench {
 
 impl Bench {
     fn new(store: Option<Arc<TestStore>>, counted: bool) -> Self {
-        let upper = "upper".parse::<Chosen>().unwrap().0;
+        let upper = "upper".parse::<NamedService>().unwrap().0;
         Self::of(upper, store, counted)
     }
 
@@ -110,7 +110,7 @@ impl Bench {
                 ..EndpointConfig::new("127.0.0.1:0".parse().unwrap(), service)
             };
             let Address::Net(addr) = server.open(config).await.unwrap()[0] else {
-                unreachable!("it is an internet address")
+                unreachable!("the endpoint is tcp")
             };
             tokio::spawn(server.run(std::future::pending::<()>()));
             addr
@@ -123,15 +123,15 @@ impl Bench {
         }
     }
 
-    /// Has the client ask, and serves meanwhile; returns what this thread allocated.
+    /// Serves while the client sends its runs; returns the allocations of this thread.
     fn ask(&self, runs: usize, depth: usize) -> AllocationInfo {
         let (done, mut ended) = oneshot::channel();
-        self.client.tell.send((runs, depth, done)).unwrap();
+        self.client.commands.send((runs, depth, done)).unwrap();
         measure(|| self.runtime.block_on(&mut ended).unwrap())
     }
 
     fn end(self) {
-        drop(self.client.tell);
+        drop(self.client.commands);
         self.client.thread.join().unwrap();
     }
 }
@@ -150,7 +150,7 @@ fn unrecorded_message_allocates_nothing() {
     bench.end();
 }
 
-/// The failing twin: one allocation a message is seen as such.
+/// Counter-test: one allocation per message is counted as such.
 #[test]
 fn allocation_counter_sees_handler_allocations() {
     let wasteful = Doing(|body: &[u8], out: &mut Vec<u8>| out.extend(body.to_ascii_uppercase()));
@@ -161,7 +161,7 @@ fn allocation_counter_sees_handler_allocations() {
     bench.end();
 }
 
-/// What the recorder allocates it does once a round, of which there are fifty a second, and nothing for a message.
+/// The recorder allocates once per round, of which there are fifty a second, and nothing per message.
 #[test]
 fn recorded_message_allocates_nothing() {
     let store = TestStore::new(Mood::Forgetful);
@@ -175,13 +175,13 @@ fn recorded_message_allocates_nothing() {
         let each = allocations.count_total as f64 / (rounds + 1) as f64;
         assert!(
             each < 12.0,
-            "{each} a round at depth {depth}: {allocations:?}"
+            "{each} per round at depth {depth}: {allocations:?}"
         );
     }
     bench.end();
 }
 
-/// Who waits for datagrams, one after the other, allocates nothing for it: `bench` does so for each reply.
+/// Waiting for datagrams one after the other allocates nothing; `bench` waits so for each reply.
 #[test]
 fn waiting_for_a_datagram_allocates_nothing() {
     let server = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -222,7 +222,7 @@ fn waiting_for_a_datagram_allocates_nothing() {
         .block_on(poll_fn(|cx| link.poll_write(cx, b"")))
         .unwrap();
     answering.join().unwrap();
-    assert!(waited > 100, "it hardly had to wait: {waited} times");
+    assert!(waited > 100, "it waited only {waited} times");
     assert_eq!(allocations.count_total, 0, "{allocations:?}");
 }
 
@@ -230,7 +230,7 @@ fn load(count: &AtomicU64) -> u64 {
     count.load(Ordering::Relaxed)
 }
 
-/// Sends and receives of the server for each message.
+/// Returns the server's send and receive calls per message.
 fn calls(store: Option<Arc<TestStore>>, depth: usize) -> (f64, f64) {
     let bench = Bench::new(store, true);
     bench.ask(2000, depth);
@@ -244,21 +244,21 @@ fn calls(store: Option<Arc<TestStore>>, depth: usize) -> (f64, f64) {
 fn d20_sixteen_lines_leave_in_one_send() {
     for store in [None, Some(TestStore::new(Mood::Forgetful))] {
         let (sends, recvs) = calls(store, 16);
-        assert!(sends <= 0.07, "{sends} sends a message");
+        assert!(sends <= 0.07, "{sends} sends per message");
         assert!(
             recvs <= 0.07,
-            "{recvs} receives a message: none finds nothing"
+            "{recvs} receives per message: none finds nothing"
         );
     }
 }
 
-/// The failing twin: lines that come one by one are counted one by one.
+/// Counter-test: lines that arrive one by one cost a call each.
 #[test]
 fn single_line_costs_one_send_and_one_receive() {
     let (sends, recvs) = calls(None, 1);
-    assert!((0.99..=1.01).contains(&sends), "{sends} sends a message");
+    assert!((0.99..=1.01).contains(&sends), "{sends} sends per message");
     assert!(
         (0.99..=1.01).contains(&recvs),
-        "{recvs} receives a message: none finds nothing"
+        "{recvs} receives per message: none finds nothing"
     );
 }

@@ -1,4 +1,4 @@
-//! A whole server on real sockets, with clients that block, as the tutorial's do.
+//! A whole server on real sockets, with blocking clients.
 
 #![allow(clippy::unwrap_used, reason = "in a test that is the failure")]
 
@@ -49,7 +49,7 @@ fn greeting_arrives_whole_if_the_peer_sends_first() {
     }
 }
 
-/// The same served as the tutorial has it: closing with unread input makes the kernel reset the connection, and the
+/// The same with a plain close, as many tutorials show it: closing with unread input makes the kernel reset the connection, and the
 /// peer loses what it has not read yet.
 #[test]
 fn plain_close_loses_most_of_a_greeting() {
@@ -61,7 +61,7 @@ fn plain_close_loses_most_of_a_greeting() {
         stream.read_exact(&mut first).unwrap();
         stream.set_nonblocking(true).unwrap();
         let mut sent = 0;
-        // What a send buffer takes of it; then it closes.
+        // Fills the send buffer, then closes.
         while let Ok(n) = stream.write(&vec![b'g'; MB - sent]) {
             sent += n;
             if sent == MB {
@@ -92,8 +92,8 @@ fn two_clients_are_served_independently() {
     drop((slow, fast));
     let (drained, store) = serving.end();
     assert_eq!(drained.served, 101);
-    let hows: Vec<_> = store.endings().iter().map(|(_, end)| end.reason).collect();
-    assert_eq!(hows.len(), 2);
+    let reasons: Vec<_> = store.endings().iter().map(|(_, end)| end.reason).collect();
+    assert_eq!(reasons.len(), 2);
 }
 
 #[test]
@@ -140,12 +140,12 @@ fn empty_lines_and_split_characters_are_answered() {
     peer.set_nodelay(true).unwrap();
     for byte in "straße".bytes() {
         peer.write_all(&[byte]).unwrap();
-        thread::sleep(Duration::from_millis(2)); // so that each is likely to be a read of its own
+        thread::sleep(Duration::from_millis(2)); // so each byte is likely to be a read of its own
     }
     peer.shutdown(Shutdown::Write).unwrap();
     assert_eq!(rest(&mut peer), b"STRASSE");
     let (_, store) = chunk.end();
-    assert!(store.exchanges().len() > 3, "it came in pieces");
+    assert!(store.exchanges().len() > 3, "several reads");
 }
 
 #[test]
@@ -197,8 +197,8 @@ fn excess_connection_gets_a_clean_close() {
     let mut serve = Serve::named("upper", Framing::Line);
     serve.limits.connections_max = 2;
     let serving = serve.start();
-    let mut seated = [serving.call(), serving.call()];
-    for peer in &mut seated {
+    let mut served = [serving.call(), serving.call()];
+    for peer in &mut served {
         peer.write_all(b"a\n").unwrap();
         assert_eq!(read(peer, 2), b"A\n");
     }
@@ -207,16 +207,16 @@ fn excess_connection_gets_a_clean_close() {
         let _ = extra.write_all(b"hello\n");
         assert_eq!(rest(&mut extra), b"");
     }
-    let [first, _second] = seated;
+    let [first, _second] = served;
     drop(first);
     let store = Arc::clone(&serving.store);
-    until("a seat is free", || {
+    until("a connection has ended", || {
         store
             .endings()
             .iter()
             .any(|(_, end)| end.reason == CloseReason::PeerClosed)
     });
-    until("let in", || {
+    until("a new connection is served", || {
         let mut peer = serving.call();
         peer.write_all(b"b\n").unwrap();
         peer.shutdown(Shutdown::Write).unwrap();
@@ -224,17 +224,17 @@ fn excess_connection_gets_a_clean_close() {
     });
     let (drained, store) = serving.end();
     assert!(drained.served >= 3);
-    let rejecting = store.endings();
-    let rejecting = rejecting
+    let endings = store.endings();
+    let rejected = endings
         .iter()
         .filter(|(_, end)| end.reason == CloseReason::TooManyConnections);
-    assert!(rejecting.count() >= 10);
+    assert!(rejected.count() >= 10);
 }
 
 #[test]
 fn panic_ends_one_conversation_and_is_counted() {
     let service = Doing(|body: &[u8], out: &mut Vec<u8>| {
-        assert!(body != b"!", "told to panic");
+        assert!(body != b"!", "panics on purpose");
         out.extend(body);
     });
     let serving = Serve::with(Arc::new(service), Framing::Line).start();
@@ -256,7 +256,7 @@ fn panic_ends_one_conversation_and_is_counted() {
     assert_eq!(panicked.count(), 20);
 }
 
-/// TERM under pipelined load: every reply a client has is recorded, in order, and the end is clean.
+/// A stop under pipelined load: every reply that a client has is recorded, in order, and the end is clean.
 #[test]
 fn replies_sent_before_stop_are_recorded() {
     for (round, workers) in [(0, 0), (1, 0), (2, 1), (3, 2), (4, 2), (5, 2)] {
@@ -283,7 +283,7 @@ fn replies_sent_before_stop_are_recorded() {
                         match peer.read(&mut buffer) {
                             Ok(0) => break,
                             Ok(n) => got.extend(&buffer[..n]),
-                            Err(error) => panic!("no clean end: {error}"),
+                            Err(error) => panic!("the end is not clean: {error}"),
                         }
                         replies.fetch_add(1, Ordering::Relaxed);
                     }
@@ -306,26 +306,28 @@ fn replies_sent_before_stop_are_recorded() {
                 .extend(kept.said);
         }
         for (client, got) in got {
-            let said = recorded
+            let replies = recorded
                 .values()
-                .find(|said| said.starts_with(format!("C{client} ").as_bytes()));
-            let said = said.cloned().unwrap_or_default();
-            assert!(said == got, "client {client} was answered what is recorded");
+                .find(|replies| replies.starts_with(format!("C{client} ").as_bytes()));
+            let replies = replies.cloned().unwrap_or_default();
+            assert!(replies == got, "client {client} received what is recorded");
         }
     }
 }
 
-/// Those who have called and spoken, and whom nobody has let in yet.
+/// Connections in the backlog, with a request each, are accepted and answered at the stop.
 #[test]
 fn callers_in_the_backlog_at_stop_are_answered() {
     const CALLERS: usize = 600;
     let asleep = Arc::new(AtomicBool::new(false));
     let awake = Arc::new(AtomicBool::new(false));
-    let (telling, listening) = (Arc::clone(&asleep), Arc::clone(&awake));
+    let (notify, wait_for) = (Arc::clone(&asleep), Arc::clone(&awake));
     let service = Doing(move |body: &[u8], out: &mut Vec<u8>| {
         if body == b"sleep" {
-            telling.store(true, Ordering::SeqCst);
-            until("everybody has called", || listening.load(Ordering::SeqCst));
+            notify.store(true, Ordering::SeqCst);
+            until("all clients are connected", || {
+                wait_for.load(Ordering::SeqCst)
+            });
         }
         out.extend(body);
     });
@@ -355,7 +357,7 @@ fn callers_in_the_backlog_at_stop_are_answered() {
     assert_eq!(answered, CALLERS);
 }
 
-/// What the kernel had received when the stop signal came is answered to the last line, on every connection.
+/// Everything that the kernel has received at the stop is answered, on every connection.
 #[test]
 fn everything_received_before_stop_is_answered() {
     const PEERS: usize = 200;
@@ -363,11 +365,11 @@ fn everything_received_before_stop_is_answered() {
         Arc::new(AtomicU64::new(0)),
         Arc::new(AtomicBool::new(false)),
     );
-    let (telling, listening) = (Arc::clone(&sleeping), Arc::clone(&all_sent));
+    let (notify, wait_for) = (Arc::clone(&sleeping), Arc::clone(&all_sent));
     let service = Doing(move |body: &[u8], out: &mut Vec<u8>| {
         if body == b"sleep" {
-            telling.fetch_add(1, Ordering::SeqCst);
-            until("everything is sent", || listening.load(Ordering::SeqCst));
+            notify.fetch_add(1, Ordering::SeqCst);
+            until("everything is sent", || wait_for.load(Ordering::SeqCst));
         }
         out.extend(body);
     });
@@ -382,7 +384,7 @@ fn everything_received_before_stop_is_answered() {
             peer.write_all(b"hello\n").unwrap();
             assert_eq!(read(peer, 6), b"hello\n");
         }
-        // One conversation of each thread sends it to sleep.
+        // One conversation of each thread blocks it.
         for peer in &mut peers[..2] {
             peer.write_all(b"sleep\n").unwrap();
         }
@@ -417,7 +419,7 @@ fn everything_received_before_stop_is_answered() {
     }
 }
 
-/// Sends and receives at once, each as fast as it goes.
+/// Sends and receives at the same time, each as fast as possible.
 #[derive(Clone, Debug)]
 struct BothWays {
     bytes: usize,

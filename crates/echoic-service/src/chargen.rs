@@ -1,4 +1,4 @@
-//! `chargen`: characters without end (RFC 864).
+//! The `chargen` service: an endless stream of characters (RFC 864).
 
 use std::{future::poll_fn, pin::pin, task::Poll};
 
@@ -11,7 +11,7 @@ use echoic_core::{
     },
 };
 
-/// Characters of a line, without its end.
+/// Characters of a line, without its terminator.
 const LINE: usize = 72;
 
 /// The printable characters of ASCII, from the space on.
@@ -47,7 +47,7 @@ impl Service for Chargen {
 }
 
 impl SpawnedHandler for ChargenHandler {
-    /// Sends whatever it receives, and stops when the peer ends its half of the stream or is gone.
+    /// Sends the pattern and discards what it receives. Ends when the peer ends its half of the stream or is gone.
     fn run(
         self: Box<Self>,
         mut requests: RequestReceiver,

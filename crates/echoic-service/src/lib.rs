@@ -92,7 +92,7 @@ const SERVICES: [Entry; 9] = [
 
 /// A service of the registry, parsed from `NAME` or `NAME:ARGUMENT`. Conversations and endpoints may share it.
 #[derive(Clone, Debug)]
-pub struct Chosen(pub Arc<dyn Service>);
+pub struct NamedService(pub Arc<dyn Service>);
 
 /// Reasons why a text does not name a service.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -113,7 +113,7 @@ pub enum ServiceNameError {
     },
 }
 
-impl FromStr for Chosen {
+impl FromStr for NamedService {
     type Err = ServiceNameError;
 
     fn from_str(text: &str) -> Result<Self, ServiceNameError> {
@@ -174,18 +174,18 @@ mod tests {
             ("greet:hi", "greet"),
             ("greet", "greet"),
         ] {
-            assert_eq!(text.parse::<Chosen>().unwrap().0.name(), name);
+            assert_eq!(text.parse::<NamedService>().unwrap().0.name(), name);
         }
     }
 
     #[test]
     fn unknown_service_lists_the_known_ones() {
-        let error = "uper".parse::<Chosen>().unwrap_err().to_string();
+        let error = "uper".parse::<NamedService>().unwrap_err().to_string();
         assert_eq!(
             error,
             "invalid service uper: expected upper, lower, echo, greet[:TEXT|@FILE], discard, time, daytime, chargen, info"
         );
-        let error = "echo:x".parse::<Chosen>().unwrap_err().to_string();
+        let error = "echo:x".parse::<NamedService>().unwrap_err().to_string();
         assert_eq!(error, "echo: invalid argument \"x\": expected none");
     }
 }

@@ -11,7 +11,7 @@ use echoic_core::{
     message::{Replies, Run},
     service::{Handler, InlineHandler, Peer},
 };
-use echoic_service::Chosen;
+use echoic_service::NamedService;
 use proptest::prelude::*;
 
 fn handler(service: &str, framing: Framing) -> Box<dyn InlineHandler> {
@@ -23,7 +23,7 @@ fn handler(service: &str, framing: Framing) -> Box<dyn InlineHandler> {
         framing: framing.into(),
         shape: Shape::Stream,
     };
-    match service.parse::<Chosen>().unwrap().0.handler(&peer) {
+    match service.parse::<NamedService>().unwrap().0.handler(&peer) {
         Handler::Inline(handler) => handler,
         Handler::Spawned(_) => unreachable!("{service} is inline"),
     }

@@ -1,4 +1,4 @@
-//! `echoic bench`: how much, how fast, and who was the limit.
+//! `echoic bench`: throughput, latency and the limiting side.
 
 mod args;
 mod command;

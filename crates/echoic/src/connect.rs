@@ -88,7 +88,7 @@ async fn connect(plan: &Plan, prompt: bool) -> CommandResult {
         None => None,
     };
     if plan.verbose {
-        term::say(&connected(&plan.endpoint, &dialled));
+        term::note(&connected(&plan.endpoint, &dialled));
     }
     if prompt {
         at_a_prompt(plan, dialled, record, &screen).await
@@ -109,7 +109,7 @@ async fn at_a_prompt(
     } else {
         format!("{} mode", plan.frames)
     };
-    term::say(&format!(
+    term::note(&format!(
         "{mode} · {quit} · Ctrl-D ends the input · :help lists the commands"
     ));
     let PromptResult {
@@ -121,14 +121,14 @@ async fn at_a_prompt(
         .map_err(|error| {
             CliError::system(format!("cannot open a prompt on this terminal: {error}"))
         })?;
-    term::say(&summary);
+    term::note(&summary);
     if let Some(record) = record {
         record.end(&conversation).await;
     }
     if interrupted {
         return Ok(Exit::Interrupted);
     }
-    verdict::of_prompt(&conversation, &plan.waits)
+    verdict::of_prompt(&conversation, &plan.timeouts)
 }
 
 async fn through_a_pipe(plan: &Plan, dialled: Dialled, record: Option<Record>) -> CommandResult {
@@ -145,7 +145,7 @@ async fn through_a_pipe(plan: &Plan, dialled: Dialled, record: Option<Record>) -
     }
     if plan.verbose {
         let counts = &conversation.counts;
-        term::say(&format!(
+        term::note(&format!(
             "{}: {} B sent, {} B received, {}",
             conversation.ending,
             counts.sent.bytes,

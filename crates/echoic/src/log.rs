@@ -1,4 +1,4 @@
-//! `echoic log`: list, search, follow, show, count.
+//! `echoic log`: lists, shows, counts and follows recorded exchanges.
 
 use std::{
     sync::{Arc, mpsc::RecvTimeoutError},
@@ -22,25 +22,25 @@ use crate::{
     term::{self, Payload, ReaderGone},
 };
 
-/// Exchanges fetched at a time.
+/// Exchanges per query.
 const PAGE: usize = 500;
 
-/// What a person is listed who asks for nothing in particular.
+/// Exchanges listed on a terminal without a `limit:`.
 const LISTED: u64 = 50;
 
-/// How many exchanges a `sort:` by anything but their number looks at.
+/// The most exchanges that a `sort:` by latency or size reads into memory.
 const SORTED_MAX: usize = 1_000_000;
 
-/// Conversations without an exchange that are told of, the newest.
+/// The most conversations without an exchange that are listed; the newest are.
 const SILENT_MAX: usize = 1000;
 
-/// Gaps in the record that are told one by one; of those before them the sum.
+/// Gaps in the record that are printed one by one; earlier ones are summed up.
 const GAPS_MAX: usize = 5;
 
-/// From one look for new exchanges to the next.
+/// Interval between queries for new exchanges.
 const FOLLOW_EVERY: Duration = Duration::from_millis(200);
 
-/// Lists, shows, counts or follows what the filter selects.
+/// Lists, shows, counts or follows the exchanges that match the filter.
 pub(crate) fn run(args: &LogArgs) -> CommandResult {
     let filter = Filter::parse(&joined(&args.filter))?;
     let log = Log {
@@ -54,7 +54,7 @@ pub(crate) fn run(args: &LogArgs) -> CommandResult {
     if args.count {
         let count = log.runtime.block_on(log.store.count(&log.filter, wall()))?;
         let mut payload = Payload::new(args.json);
-        // A reader that has gone has no use for the number.
+        // If the reader is gone, the number is of no use.
         let _ = payload
             .line(format_args!("{count}"))
             .and_then(|()| payload.flush());
@@ -77,7 +77,8 @@ pub(crate) fn run(args: &LogArgs) -> CommandResult {
     log.list(&mut printer, limit, args.follow)
 }
 
-/// The words as one filter. A shell takes the quotes off `hex:'ff fe'`; what is bytes as a whole gets them back.
+/// Joins the arguments to one filter. A shell removes the quotes of `hex:'ff fe'`; an argument that is all bytes gets them
+/// back.
 fn joined(words: &[String]) -> String {
     let is_bytes = |word: &str| {
         let bytes = word.trim_start_matches(['-', '!']).strip_prefix("hex:");
@@ -94,7 +95,7 @@ impl Stop {
     fn into_outcome(self) -> CommandResult {
         match self {
             Self::Reader => Ok(Exit::Done),
-            Self::Failed(failed) => Err(failed),
+            Self::Failed(error) => Err(error),
         }
     }
 }
@@ -105,7 +106,7 @@ struct Log {
     filter: Filter,
 }
 
-/// What can end a listing before its end.
+/// The reason why a listing stopped early.
 enum Stop {
     Reader,
     Failed(CliError),
@@ -126,7 +127,7 @@ impl Log {
             Some(sort) => self.sorted(printer, sort, limit),
         };
         let done = listed.and_then(|last| {
-            // Of what lies before a listing that was cut short nobody asked.
+            // If the limit cut the listing short, earlier gaps are not part of it.
             self.gaps(printer.oldest.filter(|_| printer.printed >= limit))?;
             if follow {
                 self.follow(printer, last).map(|()| Exit::Done)
@@ -137,8 +138,9 @@ impl Log {
         done.or_else(Stop::into_outcome)
     }
 
-    /// Who was turned away, or left without a word, is no exchange. Where the filter is about how conversations end,
-    /// they are told of: to people as lines, else as their number, since a line of another form would be in the way.
+    /// Reports conversations without an exchange (rejected, or closed before a request) if the filter is about how
+    /// conversations end: as lines on a terminal, else only their number on standard error, since the output is JSON of
+    /// exchanges.
     fn silent(&self, printer: Option<&mut Printer>) -> Result<Exit, Stop> {
         if !self.filter.is_about_conversations() {
             return Ok(Exit::Done);
@@ -171,7 +173,7 @@ impl Log {
                 } else {
                     ""
                 };
-                term::say(&format!(
+                term::note(&format!(
                     "{} {more}conversations without an exchange match too; --show lists them",
                     found.len()
                 ));
@@ -180,8 +182,8 @@ impl Log {
         Ok(Exit::Done)
     }
 
-    /// Where the record knows that exchanges are missing, from `oldest` on: said beside the listing, so that it stays
-    /// what it is, and whatever else is asked for, since nobody knows what they were.
+    /// Reports the gaps from `oldest` on, where the record knows that exchanges are missing. They go to standard error, so
+    /// that the listing is unchanged, and for every filter, since the missing exchanges might have matched.
     fn gaps(&self, oldest: Option<Micros>) -> Result<(), Stop> {
         let Some(times) = self.filter.times(wall()) else {
             return Ok(());
@@ -193,15 +195,15 @@ impl Log {
         let (each, before) = found.split_at(found.len().min(GAPS_MAX));
         if !before.is_empty() {
             let missing = before.iter().map(|gap| gap.exchanges).sum();
-            term::say_in_colour(&pretty::gaps(before.len(), missing));
+            term::note_in_colour(&pretty::gaps(before.len(), missing));
         }
         for gap in each.iter().rev() {
-            term::say_in_colour(&pretty::gap(gap));
+            term::note_in_colour(&pretty::gap(gap));
         }
         Ok(())
     }
 
-    /// The last `limit`, oldest of them first. Returns the newest id seen, for following.
+    /// Prints the last `limit` matches, oldest first. Returns the newest id, to follow from.
     fn last(&self, printer: &mut Printer, limit: u64) -> Result<ExchangeId, Stop> {
         if limit == u64::MAX {
             return self.pages(Order::OldestFirst, None, limit, |exchange| {
@@ -262,7 +264,7 @@ impl Log {
     }
 
     fn follow(&self, printer: &mut Printer, mut last: ExchangeId) -> Result<(), Stop> {
-        let (_never, tick) = std::sync::mpsc::sync_channel::<()>(1);
+        let (_open, tick) = std::sync::mpsc::sync_channel::<()>(1);
         loop {
             last = last.max(
                 self.pages(Order::OldestFirst, Some(last), u64::MAX, |exchange| {
@@ -277,7 +279,7 @@ impl Log {
         }
     }
 
-    /// The newest id there is, whether or not it matches.
+    /// Returns the newest id in the store, whether or not it matches.
     fn newest(&self) -> Result<ExchangeId, Stop> {
         Ok(self
             .runtime
@@ -286,7 +288,7 @@ impl Log {
             .exchange)
     }
 
-    /// Every match, page by page; returns the largest id seen.
+    /// Calls `each` for every match, page by page. Returns the largest id seen.
     fn pages(
         &self,
         order: Order,
@@ -324,7 +326,7 @@ struct Printer {
     payload: Payload,
     show: bool,
     printed: u64,
-    /// When the oldest of them was asked.
+    /// Time of the oldest request printed.
     oldest: Option<Micros>,
 }
 
@@ -359,8 +361,8 @@ impl From<ReaderGone> for Stop {
 }
 
 impl From<CliError> for Stop {
-    fn from(failed: CliError) -> Self {
-        Self::Failed(failed)
+    fn from(error: CliError) -> Self {
+        Self::Failed(error)
     }
 }
 
@@ -369,7 +371,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_keep_the_spaces_that_a_shell_left_bare() {
+    fn bytes_get_their_quotes_back() {
         let filter = |words: &[&str]| {
             let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
             Filter::parse(&joined(&words)).unwrap().to_string()

@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     match result {
         Ok(exit) => exit.into(),
         Err(CliError { exit, why }) => {
-            term::say(&format!("echoic: {why}"));
+            term::note(&format!("echoic: {why}"));
             exit.into()
         }
     }

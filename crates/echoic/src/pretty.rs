@@ -1,4 +1,4 @@
-//! Exchanges for people: a line each, or whole. Bytes of peers only ever escaped.
+//! Formats exchanges for reading: as one line, or in full. Bytes of peers are always escaped.
 
 use std::fmt::Write;
 
@@ -12,33 +12,33 @@ use echoic_core::{
 use echoic_recorder::Failure;
 use jiff::{Timestamp, tz::TimeZone};
 
-use crate::term::{ASIDE, HEARD, SAID, WRONG, sanitize};
+use crate::term::{DIMMED, ERROR, RECEIVED, SENT, sanitize};
 
-/// Characters of a side that a line has room for.
+/// Characters shown of a request or a reply in a line.
 const SIDE_CHARS_MAX: usize = 40;
 
 /// `12:04:07.113  #40871  ▸ hello   ◂ HELLO   82 µs`
 pub(crate) fn line(exchange: &Exchange) -> String {
-    let (heard, said) = (side('▸', &exchange.request), side('◂', &exchange.reply));
+    let (request, reply) = (side('▸', &exchange.request), side('◂', &exchange.reply));
     let outcome = match exchange.outcome {
         Outcome::Ok => String::new(),
-        Outcome::Unanswered => format!("  {WRONG}unanswered{WRONG:#}"),
-        Outcome::Withheld => format!("  {WRONG}withheld{WRONG:#}"),
-        Outcome::Unsent => format!("  {WRONG}not sent in full{WRONG:#}"),
+        Outcome::Unanswered => format!("  {ERROR}unanswered{ERROR:#}"),
+        Outcome::Withheld => format!("  {ERROR}withheld{ERROR:#}"),
+        Outcome::Unsent => format!("  {ERROR}not sent in full{ERROR:#}"),
     };
     let head = head(exchange.at, exchange.conversation.id);
     let tags = tags(exchange);
     let latency = latency(exchange.latency_ns);
     let width = 28;
     format!(
-        "{head}  {HEARD}{heard:<width$}{HEARD:#} {SAID}{said:<width$}{SAID:#} {ASIDE}{latency:>9}{ASIDE:#}{outcome}{tags}"
+        "{head}  {RECEIVED}{request:<width$}{RECEIVED:#} {SENT}{reply:<width$}{SENT:#} {DIMMED}{latency:>9}{DIMMED:#}{outcome}{tags}"
     )
 }
 
 fn tags(exchange: &Exchange) -> String {
     let mut text = String::new();
     for tag in exchange.tags() {
-        let _ = write!(text, "  {WRONG}{tag}{WRONG:#}");
+        let _ = write!(text, "  {ERROR}{tag}{ERROR:#}");
     }
     text
 }
@@ -53,7 +53,7 @@ pub(crate) fn opened(conversation: &Conversation) -> String {
         ..
     } = conversation;
     format!(
-        "{}  {ASIDE}{} connected → {} {}{ASIDE:#}",
+        "{}  {DIMMED}{} connected → {} {}{DIMMED:#}",
         head(*opened, *id),
         sanitize(remote),
         sanitize(&endpoint_info.name),
@@ -67,14 +67,14 @@ pub(crate) fn ended(conversation: &Conversation) -> String {
         return String::new();
     };
     let style = if matches!(ending.reason.class(), "fin" | "drain") {
-        ASIDE
+        DIMMED
     } else {
-        WRONG
+        ERROR
     };
     format!("{}  {style}{ending}{style:#}", head(*at, conversation.id))
 }
 
-/// One without an exchange: `12:04:11.730  #40871  127.0.0.1:51422 → tcp:5000 upper: limit: too many connections, …`
+/// A conversation without an exchange: `12:04:11.730  #40871  127.0.0.1:51422 → tcp:5000 upper: limit: too many connections, …`
 pub(crate) fn silent(conversation: &Conversation) -> String {
     let Conversation {
         id,
@@ -101,14 +101,14 @@ pub(crate) fn silent(conversation: &Conversation) -> String {
 pub(crate) fn gap(gap: &Gap) -> String {
     let exchanges = count(gap.exchanges, "exchange");
     let since = time(gap.since);
-    format!("{WRONG}not in the record: {exchanges} from {since} on{WRONG:#}")
+    format!("{ERROR}not in the record: {exchanges} from {since} on{ERROR:#}")
 }
 
 /// `not in the record: 1702 exchanges in 12 gaps before these`
 pub(crate) fn gaps(gaps: usize, exchanges: u64) -> String {
     let exchanges = count(exchanges, "exchange");
     let gaps = count(gaps as u64, "gap");
-    format!("{WRONG}not in the record: {exchanges} in {gaps} before these{WRONG:#}")
+    format!("{ERROR}not in the record: {exchanges} in {gaps} before these{ERROR:#}")
 }
 
 /// `not recording since 12:04:11.730, 17 exchanges: the disk under echoic.db is full`
@@ -120,7 +120,7 @@ pub(crate) fn failing(failure: &Failure) -> String {
     } = failure;
     let (since, why) = (time(*since), sanitize(why));
     let exchanges = count(*exchanges, "exchange");
-    format!("{WRONG}not recording since {since}, {exchanges}: {why}{WRONG:#}")
+    format!("{ERROR}not recording since {since}, {exchanges}: {why}{ERROR:#}")
 }
 
 /// `recording again; 5 exchanges since 12:04:11.730 are lost`
@@ -133,7 +133,7 @@ pub(crate) fn recording_again(since: Micros, lost: u64) -> String {
     }
 }
 
-/// An exchange with all that is known of it.
+/// Formats an exchange in full.
 pub(crate) fn whole(exchange: &Exchange) -> String {
     let conversation = &exchange.conversation;
     let mut text = String::new();
@@ -154,16 +154,16 @@ pub(crate) fn whole(exchange: &Exchange) -> String {
         date(*at),
         tags(exchange)
     );
-    let (caller, called) = match conversation.role {
+    let (client, server) = match conversation.role {
         Role::Server => (&conversation.remote, &conversation.local),
         Role::Client => (&conversation.local, &conversation.remote),
     };
     let _ = writeln!(
         text,
-        "  {ASIDE}number {n} of conversation {}, {} → {} ({}, {}, {}){ASIDE:#}",
+        "  {DIMMED}number {n} of conversation {}, {} → {} ({}, {}, {}){DIMMED:#}",
         conversation.id,
-        sanitize(caller),
-        sanitize(called),
+        sanitize(client),
+        sanitize(server),
         sanitize(&conversation.endpoint_info.name),
         sanitize(service(conversation)),
         conversation.endpoint_info.messages(),
@@ -174,7 +174,7 @@ pub(crate) fn whole(exchange: &Exchange) -> String {
     };
     let _ = writeln!(
         text,
-        "  {ASIDE}opened {}; {ended}{ASIDE:#}",
+        "  {DIMMED}opened {}; {ended}{DIMMED:#}",
         date(conversation.opened)
     );
     let in_reads = if *reads > 1 {
@@ -184,16 +184,16 @@ pub(crate) fn whole(exchange: &Exchange) -> String {
     };
     let _ = writeln!(
         text,
-        "  {HEARD}▸ {}{in_reads}{HEARD:#}",
+        "  {RECEIVED}▸ {}{in_reads}{RECEIVED:#}",
         for_people(request.len() as u64)
     );
     lines(&mut text, request);
-    let _ = writeln!(text, "  {SAID}◂ {}{SAID:#}", for_people(reply.len() as u64));
+    let _ = writeln!(text, "  {SENT}◂ {}{SENT:#}", for_people(reply.len() as u64));
     lines(&mut text, reply);
     text
 }
 
-/// The service that answered, or that nobody of ours did.
+/// The service that answered, or `client` in a client's record.
 fn service(conversation: &Conversation) -> &str {
     match conversation.role {
         Role::Server => &conversation.endpoint_info.service,
@@ -201,7 +201,7 @@ fn service(conversation: &Conversation) -> &str {
     }
 }
 
-/// Bytes as lines, broken where they break and where the screen does.
+/// Writes bytes as escaped lines, broken at newlines and after 1024 bytes.
 fn lines(text: &mut String, bytes: &[u8]) {
     for line in bytes.split_inclusive(|byte| *byte == b'\n') {
         for piece in line.chunks(1024) {
@@ -219,7 +219,7 @@ fn side(mark: char, bytes: &[u8]) -> String {
 }
 
 fn head(at: Micros, conversation: ConversationId) -> String {
-    format!("{}  {ASIDE}#{conversation:<5}{ASIDE:#}", time(at))
+    format!("{}  {DIMMED}#{conversation:<5}{DIMMED:#}", time(at))
 }
 
 /// `1 exchange`, `2 exchanges`

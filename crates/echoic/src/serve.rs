@@ -108,7 +108,7 @@ async fn serve(plan: Plan, store: Option<Arc<dyn Store>>, planes: &Planes) -> Co
         drained = &mut serving => drained,
         () = signals.next() => {
             if !quiet {
-                term::say("stopping: every message received is answered and recorded first (again to stop at once)");
+                term::note("stopping: every message received is answered and recorded first (again to stop at once)");
             }
             drop(stop);
             select! {
@@ -150,13 +150,13 @@ async fn report_status(recorder: Recorder, quiet: bool) {
                 failing = Some((failure, at));
             }
             (Some(failure), _) => {
-                term::say_in_colour(&pretty::failing(&failure));
+                term::note_in_colour(&pretty::failing(&failure));
                 failing = Some((failure, Instant::now()));
             }
             (None, Some((failure, _))) => {
                 let lost_now = status.lost - lost;
                 if !quiet || lost_now > 0 {
-                    term::say(&pretty::recording_again(failure.since, lost_now));
+                    term::note(&pretty::recording_again(failure.since, lost_now));
                 }
                 lost = status.lost;
             }
@@ -191,7 +191,7 @@ fn show(
     addresses: &[Listening],
     watcher: Option<Watcher>,
 ) -> io::Result<impl Future<Output = ()> + use<>> {
-    let (done, mut shown) = tokio::sync::oneshot::channel();
+    let (done, mut printed) = tokio::sync::oneshot::channel();
     let written = Arc::new(AtomicU64::new(0));
     if plan.show.print || watcher.is_some() {
         let showing = plan.show;
@@ -200,8 +200,8 @@ fn show(
         thread::Builder::new()
             .name("show".to_owned())
             .spawn(move || {
-                let shown = runtime.block_on(show::run(showing, &addresses, watcher, written));
-                if let Err(why) = shown {
+                let printed = runtime.block_on(show::run(showing, &addresses, watcher, written));
+                if let Err(why) = printed {
                     show::give_up(&why);
                 }
                 let _ = done.send(());
@@ -210,10 +210,10 @@ fn show(
     // A reader that still reads gets everything; a pipe that is not read does not delay the end.
     Ok(async move {
         let (mut before, began) = (None, Instant::now());
-        while timeout(PRINT_STALL_MAX, &mut shown).await.is_err() {
+        while timeout(PRINT_STALL_MAX, &mut printed).await.is_err() {
             let now = written.load(Ordering::Relaxed);
             if before.replace(now) == Some(now) || began.elapsed() > PRINT_DEADLINE {
-                term::say("standard output is read too slowly: the last events were not printed");
+                term::note("standard output is read too slowly: the last events were not printed");
                 return;
             }
         }
@@ -278,7 +278,7 @@ fn report_end(
     }
     trace::end();
     if !(plan.show.quiet && is_complete) {
-        term::say_in_colour(&text);
+        term::note_in_colour(&text);
     }
     match (is_recorded, cut) {
         (false, _) => Exit::System,

@@ -16,12 +16,12 @@ use serde::Serialize;
 /// Prints a message as a line on standard error. Write errors are ignored.
 ///
 /// The text is sanitized, since it may contain names that others chose.
-pub(crate) fn say(text: &str) {
-    say_in_colour(&sanitize(text));
+pub(crate) fn note(text: &str) {
+    note_in_colour(&sanitize(text));
 }
 
-/// Like [`say`], for a text with colour codes whose other parts are already sanitized.
-pub(crate) fn say_in_colour(text: &str) {
+/// Like [`note`], for a text with colour codes whose other parts are already sanitized.
+pub(crate) fn note_in_colour(text: &str) {
     let _ = writeln!(anstream::stderr().lock(), "{text}");
 }
 
@@ -141,13 +141,13 @@ impl serde_json::ser::Formatter for Sanitized {
 }
 
 /// The colour of received data.
-pub(crate) const HEARD: Style = AnsiColor::Cyan.on_default();
+pub(crate) const RECEIVED: Style = AnsiColor::Cyan.on_default();
 /// The colour of sent data.
-pub(crate) const SAID: Style = AnsiColor::Green.on_default();
+pub(crate) const SENT: Style = AnsiColor::Green.on_default();
 /// The style of secondary text.
-pub(crate) const ASIDE: Style = Style::new().dimmed();
+pub(crate) const DIMMED: Style = Style::new().dimmed();
 /// The colour of errors.
-pub(crate) const WRONG: Style = AnsiColor::Red.on_default();
+pub(crate) const ERROR: Style = AnsiColor::Red.on_default();
 
 #[cfg(test)]
 mod tests {

@@ -55,7 +55,7 @@ pub(crate) fn start() {
 /// Prints how many events were not printed. Call it before the program's last message.
 pub(crate) fn end() {
     for line in LIMITER.get_or_init(RateLimiter::default).take_rest() {
-        term::say(&line);
+        term::note(&line);
     }
 }
 
@@ -75,7 +75,7 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     tracing::error!("a bug in echoic, at {at}: {why}");
     let trace = Backtrace::capture();
     if trace.status() == BacktraceStatus::Captured {
-        term::say(&trace.to_string());
+        term::note(&trace.to_string());
     }
 }
 
@@ -87,7 +87,7 @@ fn is_main() -> bool {
 /// threads would wait for them without end.
 #[expect(clippy::exit, reason = "see above")]
 fn end_without_threads(why: &str) -> ! {
-    term::say(&format!(
+    term::note(&format!(
         "echoic: cannot start a thread: {why}; check the limits of the system with `ulimit -a`"
     ));
     process::exit(1)

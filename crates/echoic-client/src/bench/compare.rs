@@ -114,7 +114,7 @@ impl fmt::Display for Caveat {
             Self::Generator { limited, all } => {
                 return write!(
                     f,
-                    "the generator was the limit in {limited} of {all} runs: they say more of it than of what was loaded"
+                    "the generator was the limit in {limited} of {all} runs: the figures describe the generator more than the server"
                 );
             }
             Self::AnotherTime => {

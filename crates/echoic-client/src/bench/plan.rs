@@ -104,7 +104,7 @@ pub enum Warmup {
 /// Error: several replies may be in flight and their boundaries are unknown.
 #[derive(Clone, Debug, Error)]
 #[error(
-    "replies without a framing cannot be told apart when several are in flight and {expect} is expected"
+    "replies without a framing cannot be distinguished when several are in flight and {expect} is expected"
 )]
 pub struct IndivisibleReplies {
     /// The expectation, which does not determine the length of a reply.

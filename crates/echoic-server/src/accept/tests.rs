@@ -1,4 +1,4 @@
-//! Accept at real sockets: who is let in, who is turned away, and what makes everybody wait.
+//! Accepting on real sockets: which connections are served, which are rejected, and when accepting pauses.
 
 use std::ops::ControlFlow;
 use std::{
@@ -37,13 +37,13 @@ use crate::{
 
 const LONG: Duration = Duration::from_secs(20);
 
-/// Echoes, and panics when told to; notes at which door each caller was met, and on which thread.
+/// Echoes, and panics at `!`. Records the listener and the thread of each connection.
 #[derive(Clone, Debug, Default)]
-struct Noting(Arc<Mutex<Vec<(Address, ThreadId)>>>);
+struct RecordingService(Arc<Mutex<Vec<(Address, ThreadId)>>>);
 
-impl Service for Noting {
+impl Service for RecordingService {
     fn name(&self) -> &'static str {
-        "noting"
+        "recording"
     }
 
     fn handler(&self, peer: &Peer) -> Handler {
@@ -53,10 +53,10 @@ impl Service for Noting {
     }
 }
 
-impl InlineHandler for Noting {
+impl InlineHandler for RecordingService {
     fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> ControlFlow<()> {
         for message in run.messages() {
-            assert!(message.body != b"!", "told to panic");
+            assert!(message.body != b"!", "panics on purpose");
             out.reply(&message, |bytes| bytes.extend(message.body));
         }
         ControlFlow::Continue(())
@@ -67,7 +67,7 @@ fn server() -> Server {
     Server::new(Recorder::none(), Limits::default())
 }
 
-async fn open(server: &mut Server, endpoint: &str, service: &Noting) -> SocketAddr {
+async fn open(server: &mut Server, endpoint: &str, service: &RecordingService) -> SocketAddr {
     let endpoint = endpoint.parse().unwrap();
     let addresses = server.listen(&endpoint, Arc::new(service.clone())).await;
     match &addresses.unwrap()[..] {
@@ -80,21 +80,21 @@ async fn call(at: SocketAddr) -> TcpStream {
     TcpStream::connect(at).await.unwrap()
 }
 
-/// What comes back, up to as much as was said; nothing if it is closed instead.
-async fn ask(peer: &mut TcpStream, said: &[u8]) -> Vec<u8> {
-    let mut back = vec![0; said.len()];
+/// Sends a request and returns a reply of the same length, or nothing if the connection is closed instead.
+async fn ask(peer: &mut TcpStream, request: &[u8]) -> Vec<u8> {
+    let mut back = vec![0; request.len()];
     let asked = async {
-        peer.write_all(said).await?;
+        peer.write_all(request).await?;
         peer.read_exact(&mut back).await
     };
-    let asked = timeout(LONG, asked).await.expect("neither answer nor end");
+    let asked = timeout(LONG, asked).await.expect("a reply or the end");
     asked.map_or(Vec::new(), |_| back)
 }
 
-/// All call while the server, which has looked at its doors before, does not run.
+/// All clients connect while the server, which has polled its listeners before, does not run.
 #[tokio::test]
 async fn busy_listener_does_not_starve_the_others() {
-    let (mut server, service) = (server(), Noting::default());
+    let (mut server, service) = (server(), RecordingService::default());
     let busy = open(&mut server, "127.0.0.1:0", &service).await;
     let other = open(&mut server, "127.0.0.1:0", &service).await;
     let serving = tokio::spawn(server.run(pending::<()>()));
@@ -108,18 +108,18 @@ async fn busy_listener_does_not_starve_the_others() {
     for peer in &mut calls.collect::<Vec<_>>() {
         assert_eq!(ask(peer, b"a").await, b"a");
     }
-    let on_failure: Vec<Address> = lock(&service.0).iter().map(|(at, _)| at.clone()).collect();
-    let turns = on_failure[..4]
+    let accepted: Vec<Address> = lock(&service.0).iter().map(|(at, _)| at.clone()).collect();
+    let turns = accepted[..4]
         .iter()
         .filter(|at| **at == Address::Net(other));
-    assert_eq!(turns.count(), 2, "{on_failure:?}");
+    assert_eq!(turns.count(), 2, "{accepted:?}");
     serving.abort();
 }
 
-/// A socket of datagrams is served to the end, and is none of those that are waited for.
+/// A datagram socket is served until the end, but its conversations are not among those counted.
 #[tokio::test]
 async fn stop_after_rejects_further_callers_and_ends_with_the_last() {
-    let (mut server, service) = (server().stop_after(2), Noting::default());
+    let (mut server, service) = (server().stop_after(2), RecordingService::default());
     let at = open(&mut server, "127.0.0.1:0", &service).await;
     open(&mut server, "udp://127.0.0.1:0", &service).await;
     let serving = tokio::spawn(server.run(pending::<()>()));
@@ -128,14 +128,17 @@ async fn stop_after_rejects_further_callers_and_ends_with_the_last() {
     assert_eq!(ask(&mut second, b"b").await, b"b");
     drop(first);
     sleep(Duration::from_millis(20)).await;
-    assert_eq!(ask(&mut second, b"c").await, b"c", "it is still heard");
+    assert_eq!(ask(&mut second, b"c").await, b"c", "it is still served");
     drop(second);
-    let drained = timeout(LONG, serving).await.expect("it ends by itself");
+    let drained = timeout(LONG, serving)
+        .await
+        .expect("the server ends by itself");
     assert_eq!(drained.unwrap().served, 3);
     assert_eq!(ask(&mut third, b"d").await, b"");
 }
 
-/// Two have a seat and two more are told that there is none; whoever comes while those are being told is not recorded.
+/// Two connections are served and two more are rejected cleanly; those that arrive while these are being rejected are
+/// closed and not recorded.
 #[tokio::test]
 async fn excess_connections_are_rejected_and_the_rest_closed() {
     let store = TestStore::new(Mood::Willing);
@@ -148,32 +151,32 @@ async fn excess_connections_are_rejected_and_the_rest_closed() {
         ..Limits::default()
     };
     let mut server = Server::new(recorder, limits).max_rejecting(2);
-    let at = open(&mut server, "127.0.0.1:0", &Noting::default()).await;
+    let at = open(&mut server, "127.0.0.1:0", &RecordingService::default()).await;
     let serving = tokio::spawn(server.run(pending::<()>()));
-    let mut seated = [call(at).await, call(at).await];
-    for peer in &mut seated {
+    let mut served = [call(at).await, call(at).await];
+    for peer in &mut served {
         assert_eq!(ask(peer, b"a").await, b"a");
     }
     for wave in 1..=2 {
-        let mut refused = Vec::new();
+        let mut extra = Vec::new();
         for _ in 0..5 {
-            refused.push(call(at).await);
+            extra.push(call(at).await);
         }
-        for peer in &mut refused {
+        for peer in &mut extra {
             assert_eq!(ask(peer, b"b").await, b"");
         }
-        drop(refused);
-        let rejecting = || store.endings().len();
-        let all_told = async {
-            while rejecting() < 2 * wave {
+        drop(extra);
+        let rejected = || store.endings().len();
+        let all_recorded = async {
+            while rejected() < 2 * wave {
                 sleep(Duration::from_millis(2)).await;
             }
         };
-        timeout(LONG, all_told).await.expect("two in each wave");
-        assert_eq!(rejecting(), 2 * wave);
+        timeout(LONG, all_recorded).await.expect("two in each wave");
+        assert_eq!(rejected(), 2 * wave);
     }
     assert_eq!(store.callers().len(), 2 + 4);
-    for peer in &mut seated {
+    for peer in &mut served {
         assert_eq!(ask(peer, b"c").await, b"c");
     }
     serving.abort();
@@ -182,16 +185,16 @@ async fn excess_connections_are_rejected_and_the_rest_closed() {
 
 #[tokio::test]
 async fn panics_are_counted_for_streams_and_datagrams() {
-    let (mut server, service) = (server(), Noting::default());
+    let (mut server, service) = (server(), RecordingService::default());
     let at = open(&mut server, "127.0.0.1:0", &service).await;
-    let posted = open(&mut server, "udp://127.0.0.1:0", &service).await;
+    let datagrams = open(&mut server, "udp://127.0.0.1:0", &service).await;
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = tokio::spawn(server.run(async { _ = stopped.await }));
     for _ in 0..2 {
         assert_eq!(ask(&mut call(at).await, b"!").await, b"");
     }
     let peer = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    peer.connect(posted).await.unwrap();
+    peer.connect(datagrams).await.unwrap();
     peer.send(b"!").await.unwrap();
     peer.send(b"a").await.unwrap();
     let mut back = [0; 9];
@@ -202,32 +205,32 @@ async fn panics_are_counted_for_streams_and_datagrams() {
     assert_eq!((drained.panicked, drained.served), (3, 2));
 }
 
-/// More than a task may take in one turn.
+/// More connections than a task may accept in one turn.
 #[tokio::test]
 async fn callers_waiting_at_the_stop_signal_are_accepted() {
-    let (mut server, service) = (server(), Noting::default());
+    let (mut server, service) = (server(), RecordingService::default());
     let at = open(&mut server, "127.0.0.1:0", &service).await;
-    let mut crowd = Vec::new();
+    let mut peers = Vec::new();
     for _ in 0..200 {
-        crowd.push(call(at).await);
+        peers.push(call(at).await);
     }
-    for peer in &mut crowd {
+    for peer in &mut peers {
         peer.write_all(b"a").await.unwrap();
     }
     let serving = tokio::spawn(server.run(async {}));
-    for peer in &mut crowd {
+    for peer in &mut peers {
         let mut back = [0];
-        let heard = timeout(LONG, peer.read_exact(&mut back)).await;
-        assert_eq!(heard.expect("an answer or an end").unwrap(), 1);
+        let read = timeout(LONG, peer.read_exact(&mut back)).await;
+        assert_eq!(read.expect("a reply or the end").unwrap(), 1);
     }
-    drop(crowd);
+    drop(peers);
     assert_eq!(serving.await.unwrap().served, 200);
 }
 
-/// The kernel has it by then, and the runtime has not asked the kernel since.
+/// The kernel has the data by then, but the runtime has not polled the kernel since.
 #[tokio::test]
 async fn data_received_before_the_stop_signal_is_answered() {
-    let (mut server, service) = (server(), Noting::default());
+    let (mut server, service) = (server(), RecordingService::default());
     let at = open(&mut server, "127.0.0.1:0", &service).await;
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = tokio::spawn(server.run(async { _ = stopped.await }));
@@ -251,11 +254,11 @@ async fn data_received_before_the_stop_signal_is_answered() {
     assert_eq!(serving.await.unwrap().served, 20);
 }
 
-/// A door at which nobody calls, and how often it was looked at.
+/// A listener without connections, that counts how often it is polled.
 #[derive(Debug)]
-struct Quiet(Arc<AtomicUsize>);
+struct EmptyListener(Arc<AtomicUsize>);
 
-impl Accept for Quiet {
+impl Accept for EmptyListener {
     fn poll_accept(&self, _: &mut Context<'_>) -> Poll<io::Result<(Link, Address)>> {
         self.0.fetch_add(1, Ordering::SeqCst);
         Poll::Pending
@@ -266,27 +269,27 @@ impl Accept for Quiet {
 
 #[tokio::test(start_paused = true)]
 async fn stop_signal_polls_an_empty_listener_once() {
-    let looks = Arc::new(AtomicUsize::new(0));
+    let polls = Arc::new(AtomicUsize::new(0));
     let mut server = server();
     let address = Address::Net("127.0.0.1:5000".parse().unwrap());
     server.listeners.push(BoundListener {
-        listener: Listener::from_source(Box::new(Quiet(Arc::clone(&looks))), address),
+        listener: Listener::from_source(Box::new(EmptyListener(Arc::clone(&polls))), address),
         endpoint_info: Arc::new(EndpointInfo {
             name: "tcp:5000".into(),
             proto: Protocol::Tcp,
-            service: "noting".into(),
+            service: "recording".into(),
             framing: Framing::Chunk.into(),
         }),
-        service: Arc::new(Noting::default()),
+        service: Arc::new(RecordingService::default()),
         limits: Arc::default(),
         access: Arc::new(AccessList::default()),
         layers: Arc::new([]),
     });
     server.run(async {}).await;
-    assert_eq!(looks.load(Ordering::SeqCst), 1);
+    assert_eq!(polls.load(Ordering::SeqCst), 1);
 }
 
-/// A runtime of one thread, until its end is dropped.
+/// A runtime of one thread, which runs until the sender is dropped.
 fn worker() -> (Handle, oneshot::Sender<()>) {
     let (end, ended) = oneshot::channel::<()>();
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
@@ -295,11 +298,14 @@ fn worker() -> (Handle, oneshot::Sender<()>) {
     (handle, end)
 }
 
-/// Whoever is seated on a worker is heard by that worker's own runtime: here the acceptor's does not run.
+/// A worker's own runtime serves its conversations: here the acceptor's runtime is blocked.
 #[tokio::test]
 async fn worker_serves_while_the_acceptor_is_blocked() {
     let (worker, _end) = worker();
-    let (mut server, service) = (server().on_workers(vec![worker]), Noting::default());
+    let (mut server, service) = (
+        server().on_workers(vec![worker]),
+        RecordingService::default(),
+    );
     let at = open(&mut server, "127.0.0.1:0", &service).await;
     let serving = tokio::spawn(server.run(pending::<()>()));
     let mut peer = call(at).await;
@@ -314,14 +320,14 @@ async fn worker_serves_while_the_acceptor_is_blocked() {
     serving.abort();
 }
 
-/// The kernel gives each sender to one of the sockets: of 64, not all to the same.
+/// The kernel assigns each source to one of the sockets; of 64 sources, not all get the same.
 #[tokio::test]
 async fn each_worker_has_a_datagram_socket() {
     let (workers, _ends): (Vec<_>, Vec<_>) = [worker(), worker()].into_iter().unzip();
-    let (mut server, service) = (server().on_workers(workers), Noting::default());
+    let (mut server, service) = (server().on_workers(workers), RecordingService::default());
     let at = open(&mut server, "udp://127.0.0.1:0", &service).await;
     let serving = tokio::spawn(server.run(pending::<()>()));
-    lock(&service.0).clear(); // asked once whether its handler is spawned
+    lock(&service.0).clear(); // it was called once to see whether the handler is spawned
     for _ in 0..64 {
         let peer = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         peer.send_to(b"a", at).await.unwrap();
@@ -349,23 +355,27 @@ fn resource_shortage_backs_off_and_warns_every_ten_seconds() {
     let start = Instant::now();
     let full = io::Error::from_raw_os_error(24); // EMFILE
     let (mut shortage, mut now) = (Shortage::default(), start);
-    let (mut pauses, mut told) = (Vec::new(), 0);
+    let (mut pauses, mut warnings) = (Vec::new(), 0);
     while now < start + Duration::from_mins(1) {
         let again = shortage.on_failure(now, &full);
-        told += u32::from(shortage.unreported == 0);
+        warnings += u32::from(shortage.unreported == 0);
         pauses.push(again - now);
         now = again;
     }
     assert_eq!(pauses[..3], [10, 20, 40].map(Duration::from_millis));
     assert_eq!(pauses.last(), Some(&PAUSE_MAX));
-    assert!(pauses.len() < 70 && told == 6, "{told} of {}", pauses.len());
-    shortage.pause = None; // somebody was let in
+    assert!(
+        pauses.len() < 70 && warnings == 6,
+        "{warnings} of {}",
+        pauses.len()
+    );
+    shortage.pause = None; // a connection was accepted
     assert_eq!(shortage.on_failure(now, &full) - now, PAUSE_MIN);
-    let said = shortage.warned_at.unwrap();
-    shortage.on_failure(said + WARN_EVERY, &full);
+    let warned_at = shortage.warned_at.unwrap();
+    shortage.on_failure(warned_at + WARN_EVERY, &full);
     assert_eq!(
         shortage.unreported, 0,
-        "told again after ten seconds, not later"
+        "warns again after ten seconds, not later"
     );
 }
 

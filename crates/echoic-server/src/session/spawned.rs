@@ -24,7 +24,7 @@ use crate::{
 const UNSENT_MAX: usize = 64 << 10;
 
 impl Session {
-    /// Polls the peer and a spawned handler, in turns who comes first.
+    /// Polls the peer and a spawned handler, in alternating order.
     pub(super) fn poll_receive_or_handler_output(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         let ActiveHandler::Spawned(handler) = &mut self.handler else {
             return Poll::Pending;

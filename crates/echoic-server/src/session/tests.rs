@@ -1,11 +1,12 @@
-//! A session on a wire in memory, with paused time: every deadline is exact and every cut of the stream is ours.
+//! Tests of a session over an in-memory transport with paused time: deadlines are exact, and the test decides what each
+//! read returns.
 
 mod bound;
 mod close;
 mod ending;
 mod in_place;
 mod order;
-mod pace;
+mod rate;
 mod spawned;
 mod strict;
 mod wire;
@@ -35,7 +36,7 @@ use echoic_core::{
     store::Store,
 };
 use echoic_recorder::{Journal, Recorder, RecorderOptions, WhenFull, wall};
-use echoic_service::Chosen;
+use echoic_service::NamedService;
 use echoic_wire::Link;
 use tokio::{
     runtime::Handle,
@@ -54,19 +55,19 @@ use crate::{
 
 const AMPLE: usize = usize::MAX;
 
-/// What a conversation is to be like.
+/// Settings of a conversation under test.
 struct Setup {
     framing: Framing,
     limits: Limits,
     options: RecorderOptions,
     store: Arc<TestStore>,
-    /// Its source, if that has limits.
+    /// Its permit, if the source has limits.
     permit: Option<SourcePermit>,
     /// Bytes the peer takes before it grants more.
     window: usize,
 }
 
-/// A conversation that is going on.
+/// A running conversation.
 struct Talk {
     peer: Peer,
     drain: Drain,
@@ -78,15 +79,16 @@ struct Talk {
     began: Instant,
 }
 
-/// How it went.
+/// The result of a conversation.
 #[derive(Debug)]
 struct End {
     ending: Ending,
-    /// From the beginning to our end of the stream, and to the close.
+    /// Time from the start until the session ended its half, and until it closed the link.
     finished: Option<Duration>,
     closed: Duration,
     taken: Vec<u8>,
-    kept: Vec<Kept>,
+    /// The recorded exchanges.
+    exchanges: Vec<Kept>,
     session: Result<(), JoinError>,
 }
 
@@ -131,7 +133,7 @@ impl Setup {
         let store = Arc::clone(&self.store) as Arc<dyn Store>;
         let (recorder, task) = Recorder::new(Some(store), self.options).await.unwrap();
         let (drain, totals) = (Drain::default(), Arc::default());
-        let (known, opened, journal) = somebody(&recorder, self.framing);
+        let (known, opened, journal) = conversation(&recorder, self.framing);
         let context = SessionContext {
             limits: Arc::new(self.limits),
             drain: drain.clone(),
@@ -155,27 +157,32 @@ impl Setup {
 }
 
 impl Talk {
-    /// Waits for its end, and checks what must always hold.
+    /// Waits for the end and checks what holds for every conversation.
     async fn end(self) -> End {
         let ended = self.session.await;
         self.recorder
             .close(self.recording, Duration::from_secs(30))
             .await;
         let status = self.recorder.status();
-        let kept = self.store.exchanges();
+        let exchanges = self.store.exchanges();
         assert_eq!(
             self.totals.served.load(Ordering::SeqCst),
             status.recorded + status.lost,
-            "served is recorded and lost: {status:?}"
+            "served = recorded + lost: {status:?}"
         );
-        assert_eq!(kept.len() as u64, status.recorded);
-        assert!((1..).zip(&kept).all(|(id, kept)| kept.id == id), "{kept:?}");
+        assert_eq!(exchanges.len() as u64, status.recorded);
+        assert!(
+            (1..)
+                .zip(&exchanges)
+                .all(|(id, exchange)| exchange.id == id),
+            "{exchanges:?}"
+        );
         let since = |at: Instant| at - self.began;
         let (finished, closed, taken) = self.peer.look(|line| {
             let closed = line.closed.expect("the link is dropped with the session");
             (line.finished.map(since), since(closed), line.taken.clone())
         });
-        let ending = self.store.ending(1).expect("its ending was kept");
+        let ending = self.store.ending(1).expect("its ending was recorded");
         assert_eq!(ending.sent, taken.len() as u64);
         let panicked = ended.as_ref().is_err_and(JoinError::is_panic);
         assert_eq!(
@@ -188,7 +195,7 @@ impl Talk {
             finished,
             closed,
             taken,
-            kept,
+            exchanges,
             session: ended,
         }
     }
@@ -199,11 +206,11 @@ impl End {
         self.ending.reason
     }
 
-    /// Everything heard and everything said, as kept.
-    fn whole(&self) -> (Vec<u8>, Vec<u8>) {
-        let heard = self.kept.iter().flat_map(|kept| kept.heard.clone());
-        let said = self.kept.iter().flat_map(|kept| kept.said.clone());
-        (heard.collect(), said.collect())
+    /// All recorded request bytes and all recorded reply bytes.
+    fn recorded_bytes(&self) -> (Vec<u8>, Vec<u8>) {
+        let requests = self.exchanges.iter().flat_map(|kept| kept.heard.clone());
+        let replies = self.exchanges.iter().flat_map(|kept| kept.said.clone());
+        (requests.collect(), replies.collect())
     }
 }
 
@@ -211,7 +218,7 @@ fn address(port: u16) -> Address {
     Address::Net(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
 }
 
-fn somebody(recorder: &Recorder, framing: Framing) -> (Known, Opened, Journal) {
+fn conversation(recorder: &Recorder, framing: Framing) -> (Known, Opened, Journal) {
     let (conversation, journal) = recorder.journal(0);
     let known = Known {
         conversation,
@@ -236,7 +243,7 @@ fn somebody(recorder: &Recorder, framing: Framing) -> (Known, Opened, Journal) {
     (known, opened, journal)
 }
 
-/// A service by its name, as the program has it.
+/// A handler of the service with this name.
 fn named(name: &str, framing: Framing) -> Handler {
     let known = Known {
         conversation: 1,
@@ -245,7 +252,7 @@ fn named(name: &str, framing: Framing) -> Handler {
         framing: framing.into(),
         shape: Shape::Stream,
     };
-    name.parse::<Chosen>().unwrap().0.handler(&known)
+    name.parse::<NamedService>().unwrap().0.handler(&known)
 }
 
 fn echo() -> Handler {
@@ -260,7 +267,7 @@ impl<F: FnMut(&Run<'_>, &mut Replies) -> ControlFlow<()> + Send> InlineHandler f
     }
 }
 
-/// An inline service of the test's own.
+/// An inline handler that calls a closure.
 fn inline(
     answer: impl FnMut(&Run<'_>, &mut Replies) -> ControlFlow<()> + Send + 'static,
 ) -> Handler {
@@ -283,7 +290,7 @@ where
     }
 }
 
-/// A spawned handler of the test's own.
+/// A spawned handler that runs a closure.
 fn spawned<F, D>(run: F) -> Handler
 where
     F: FnOnce(RequestReceiver, ReplySender) -> D + Send + 'static,

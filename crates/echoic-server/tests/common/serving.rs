@@ -1,8 +1,8 @@
-//! A server on a thread of its own, for clients that block.
+//! A server on its own thread, for blocking clients.
 
 #![allow(
     dead_code,
-    reason = "each test binary takes what it needs of what all share"
+    reason = "each test binary uses a part of the shared helpers"
 )]
 #![allow(clippy::unwrap_used, reason = "in a test that is the failure")]
 
@@ -25,23 +25,23 @@ use echoic_core::{
 };
 use echoic_recorder::{Recorder, RecorderOptions, RecorderStatus};
 use echoic_server::{Drained, EndpointConfig, Server};
-use echoic_service::Chosen;
+use echoic_service::NamedService;
 use tokio::{runtime::Builder, sync::oneshot};
 
 use crate::common::{Mood, TestStore};
 
-/// How to serve.
+/// Settings of a server under test.
 pub(crate) struct Serve {
     pub(crate) service: Arc<dyn Service>,
     pub(crate) framing: Framing,
     pub(crate) limits: Limits,
     pub(crate) options: RecorderOptions,
     pub(crate) store: Arc<TestStore>,
-    /// Threads for conversations; none has them share the acceptor's.
+    /// Number of worker threads; with 0 the acceptor's thread serves the conversations.
     pub(crate) workers: usize,
 }
 
-/// A server at work.
+/// A running server.
 pub(crate) struct Serving {
     pub(crate) addr: SocketAddr,
     pub(crate) store: Arc<TestStore>,
@@ -51,7 +51,7 @@ pub(crate) struct Serving {
 
 impl Serve {
     pub(crate) fn named(service: &str, framing: Framing) -> Self {
-        Self::with(service.parse::<Chosen>().unwrap().0, framing)
+        Self::with(service.parse::<NamedService>().unwrap().0, framing)
     }
 
     pub(crate) fn with(service: Arc<dyn Service>, framing: Framing) -> Self {
@@ -67,7 +67,7 @@ impl Serve {
 
     pub(crate) fn start(self) -> Serving {
         let (stop, stopped) = oneshot::channel::<()>();
-        let (tell, listening) = sync_channel(1);
+        let (report, listening) = sync_channel(1);
         let store = Arc::clone(&self.store);
         let server = thread::spawn(move || {
             let runtime = Builder::new_current_thread().enable_all().build().unwrap();
@@ -86,9 +86,9 @@ impl Serve {
                     ..EndpointConfig::new("127.0.0.1:0".parse().unwrap(), self.service)
                 };
                 let Address::Net(addr) = server.open(config).await.unwrap()[0] else {
-                    unreachable!("it is an internet address")
+                    unreachable!("the endpoint is tcp")
                 };
-                tell.send(addr).unwrap();
+                report.send(addr).unwrap();
                 let drained = server
                     .run(async {
                         let _ = stopped.await;
@@ -107,23 +107,23 @@ impl Serve {
     }
 }
 
-/// A runtime of one thread, until its end is dropped.
+/// A runtime of one thread, which runs until the sender is dropped.
 fn worker(ends: &mut Vec<oneshot::Sender<()>>) -> tokio::runtime::Handle {
     let (end, ended) = oneshot::channel::<()>();
-    let (tell, told) = sync_channel(1);
+    let (sender, receiver) = sync_channel(1);
     thread::spawn(move || {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-        tell.send(runtime.handle().clone()).unwrap();
+        sender.send(runtime.handle().clone()).unwrap();
         let _ = runtime.block_on(ended);
     });
     ends.push(end);
-    told.recv().unwrap()
+    receiver.recv().unwrap()
 }
 
 impl Serving {
     pub(crate) fn call(&self) -> TcpStream {
         let stream = TcpStream::connect(self.addr).unwrap();
-        // Otherwise what is written last may still wait on our side for an acknowledgement.
+        // Otherwise the last write may wait on our side for an acknowledgement.
         stream.set_nodelay(true).unwrap();
         stream
             .set_read_timeout(Some(Duration::from_secs(30)))
@@ -134,7 +134,7 @@ impl Serving {
         stream
     }
 
-    /// Sends all, ends its half, and reads to a clean end.
+    /// Sends the bytes, shuts down the sending side, and reads to a clean end.
     pub(crate) fn ask(&self, bytes: impl AsRef<[u8]>) -> Vec<u8> {
         let mut stream = self.call();
         stream.write_all(bytes.as_ref()).unwrap();
@@ -142,7 +142,7 @@ impl Serving {
         rest(&mut stream)
     }
 
-    /// Gives the stop signal; returns what waits for the end.
+    /// Sends the stop signal, and returns the handle to wait for the end.
     pub(crate) fn stop(self) -> Stopping {
         self.stop.send(()).unwrap();
         Stopping {
@@ -151,13 +151,13 @@ impl Serving {
         }
     }
 
-    /// Stops and checks what must always hold.
+    /// Stops the server and checks what holds for every run.
     pub(crate) fn end(self) -> (Drained, Arc<TestStore>) {
         self.stop().end()
     }
 }
 
-/// A server that has been told to stop.
+/// A server that is stopping.
 pub(crate) struct Stopping {
     store: Arc<TestStore>,
     server: thread::JoinHandle<(Drained, RecorderStatus)>,
@@ -172,7 +172,7 @@ impl Stopping {
     }
 }
 
-/// Everything up to a clean end.
+/// Reads everything up to a clean end.
 pub(crate) fn rest(stream: &mut TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).expect("a clean end");
@@ -185,7 +185,7 @@ pub(crate) fn read(stream: &mut TcpStream, bytes: usize) -> Vec<u8> {
     read
 }
 
-/// Waits, with an end to it, for something only looking can tell.
+/// Polls `condition` until it holds, for at most 30 s.
 pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let end = std::time::Instant::now() + Duration::from_secs(30);
     while !condition() {
@@ -194,7 +194,7 @@ pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// An inline service made of a function.
+/// An inline service that calls a function for each message.
 pub(crate) struct Doing<F>(pub(crate) F);
 
 impl<F> std::fmt::Debug for Doing<F> {

@@ -1,4 +1,4 @@
-//! What a server of datagrams must not be made to do: flood others, or answer for ever.
+//! Protections of a datagram server: it cannot be used to flood others or to answer in a loop.
 
 use std::{
     env,
@@ -16,12 +16,12 @@ use echoic_core::{
 use echoic_server::{EndpointConfig, OpenError};
 
 use crate::{
-    posting::{DatagramServer, ask, config, hear, peer},
+    datagram_server::{DatagramServer, ask, config, peer, receive},
     serving::until,
 };
 
-/// Every character, in datagrams of one where it grows and of many where it does not: what comes back is what std makes
-/// of it, or nothing where that is longer.
+/// Sends every character: alone if the service makes it longer, else with many others. The reply is the one that std
+/// computes, or none if that is longer than the request.
 #[test]
 fn d23_reply_is_never_longer_than_its_request() {
     assert_reply_never_longer("upper", str::to_uppercase);
@@ -37,21 +37,25 @@ fn assert_reply_never_longer(service: &str, answer: fn(&str) -> String) {
         .chain(rest.chunks(8000).map(|chars| chars.iter().collect()))
         .collect();
 
-    let posted = DatagramServer::named(service, "udp://127.0.0.1:0").start();
-    let peer = posted.peer();
+    let server = DatagramServer::named(service, "udp://127.0.0.1:0").start();
+    let peer = server.peer();
     for (i, text) in texts.iter().enumerate() {
         peer.send(text.as_bytes()).unwrap();
         let sentinel = format!("{i}");
         peer.send(sentinel.as_bytes()).unwrap();
-        let mut heard = hear(&peer);
+        let mut received = receive(&peer);
         let answer = answer(text);
         if answer.len() <= text.len() {
-            assert!(heard == answer.as_bytes(), "{service} {text}");
-            heard = hear(&peer);
+            assert!(received == answer.as_bytes(), "{service} {text}");
+            received = receive(&peer);
         }
-        assert_eq!(heard, sentinel.as_bytes(), "nothing else: {service} {text}");
+        assert_eq!(
+            received,
+            sentinel.as_bytes(),
+            "nothing else: {service} {text}"
+        );
     }
-    let (drained, store) = posted.end();
+    let (drained, store) = server.end();
     assert_eq!(drained.datagrams.withheld, growing.len() as u64);
     assert_eq!(growing.is_empty(), service == "echo");
     let kept = store.exchanges();
@@ -77,10 +81,10 @@ fn amplifying_service_over_udp_must_be_allowed() {
             udp_allow_amplification: true,
             ..config(service, "udp://127.0.0.1:0")
         };
-        let posted = DatagramServer::with(allowed).start();
-        let answer = ask(&posted.peer(), b"?");
+        let server = DatagramServer::with(allowed).start();
+        let answer = ask(&server.peer(), b"?");
         assert!(answer.len() > 1, "{service}");
-        posted.end();
+        server.end();
     }
     let allowed = EndpointConfig {
         udp_allow_amplification: true,
@@ -103,30 +107,30 @@ fn upper_may_grow_if_amplification_is_allowed() {
         udp_allow_amplification: true,
         ..config("upper", "udp://127.0.0.1:0")
     };
-    let posted = DatagramServer::with(allowed).start();
+    let server = DatagramServer::with(allowed).start();
     assert_eq!(
-        ask(&posted.peer(), "ΐ".as_bytes()),
+        ask(&server.peer(), "ΐ".as_bytes()),
         "ΐ".to_uppercase().as_bytes()
     );
-    posted.end();
+    server.end();
 }
 
 #[test]
 fn repeated_datagram_is_silenced_and_other_peers_are_answered() {
-    let posted = DatagramServer::named("upper", "udp://127.0.0.1:0").start();
-    let (circle, other) = (posted.peer(), posted.peer());
+    let server = DatagramServer::named("upper", "udp://127.0.0.1:0").start();
+    let (looping, other) = (server.peer(), server.peer());
     for _ in 0..100 {
-        circle.send(b"ROUND").unwrap();
+        looping.send(b"ROUND").unwrap();
     }
-    until("all are heard", || posted.store.exchanges().len() == 100);
-    circle.set_nonblocking(true).unwrap();
+    until("all are received", || server.store.exchanges().len() == 100);
+    looping.set_nonblocking(true).unwrap();
     let mut answers = 0;
-    while circle.recv(&mut [0; 9]).is_ok() {
+    while looping.recv(&mut [0; 9]).is_ok() {
         answers += 1;
     }
     assert!((1..=8).contains(&answers), "{answers}");
     assert_eq!(ask(&other, b"ROUND"), b"ROUND");
-    let (drained, store) = posted.end();
+    let (drained, store) = server.end();
     assert_eq!(drained.datagrams.withheld, 100 - answers);
     let silenced = store
         .marks()
@@ -141,17 +145,17 @@ fn denied_datagram_source_is_not_answered() {
         allow: vec!["127.0.0.2".parse().unwrap()],
         deny: vec![],
     };
-    let posted = DatagramServer::with(EndpointConfig {
+    let server = DatagramServer::with(EndpointConfig {
         access,
         ..config("upper", "udp://127.0.0.1:0")
     })
     .start();
-    posted.peer().send(b"let me in").unwrap();
+    server.peer().send(b"let me in").unwrap();
     assert_eq!(
-        ask(&peer("127.0.0.2:0", posted.addr()), b"me too"),
+        ask(&peer("127.0.0.2:0", server.addr()), b"me too"),
         b"ME TOO"
     );
-    let (drained, store) = posted.end();
+    let (drained, store) = server.end();
     assert_eq!(drained.served, 1);
     let denied = store.ending(1).unwrap();
     assert_eq!(
@@ -160,21 +164,21 @@ fn denied_datagram_source_is_not_answered() {
     );
 }
 
-/// More sources than there is room for: the ones silent for longest make room, and all are answered.
+/// With more sources than the table holds, the longest idle ones are evicted, and all are answered.
 #[test]
 fn longest_idle_peer_is_evicted_when_the_table_is_full() {
     const SOURCES: usize = 5000;
-    let posted = DatagramServer::named("echo", "udp://127.0.0.1:0").start();
-    let steady = posted.peer();
+    let server = DatagramServer::named("echo", "udp://127.0.0.1:0").start();
+    let steady = server.peer();
     for i in 0..SOURCES {
         let source = format!("127.1.{}.{}:0", i / 250, 1 + i % 250);
-        assert_eq!(ask(&peer(&source, posted.addr()), b"x"), b"x");
+        assert_eq!(ask(&peer(&source, server.addr()), b"x"), b"x");
         if i % 1000 == 0 {
             ask(&steady, format!("{i}").as_bytes());
         }
     }
-    until("some have made room", || !posted.store.endings().is_empty());
-    let (drained, store) = posted.end();
+    until("some are evicted", || !server.store.endings().is_empty());
+    let (drained, store) = server.end();
     assert_eq!(drained.datagrams.sent as usize, SOURCES + 5);
     let endings = store.endings();
     assert_eq!(endings.len(), SOURCES + 1);
@@ -186,16 +190,16 @@ fn longest_idle_peer_is_evicted_when_the_table_is_full() {
     assert_eq!(
         endings
             .iter()
-            .find(|(talk, _)| *talk == 2)
+            .find(|(conversation, _)| *conversation == 2)
             .unwrap()
             .1
             .reason,
         CloseReason::ServerStopped,
-        "it was never silent for long"
+        "it was never idle for long"
     );
 }
 
-/// What a forged datagram sets off, in a network of its own.
+/// Counts the datagrams that a forged one causes, in a network namespace of its own.
 #[test]
 fn d23_forged_datagram_triggers_at_most_sixteen() {
     let inner = Command::new("unshare")
@@ -211,15 +215,15 @@ fn d23_forged_datagram_triggers_at_most_sixteen() {
     match inner {
         Ok(done) if done.status.success() => print!("{}", String::from_utf8_lossy(&done.stdout)),
         Ok(done) => {
-            let said = String::from_utf8_lossy(&done.stderr);
+            let stderr = String::from_utf8_lossy(&done.stderr);
             assert!(
-                said.contains("Operation not permitted"),
-                "{said}{}",
+                stderr.contains("Operation not permitted"),
+                "{stderr}{}",
                 String::from_utf8_lossy(&done.stdout)
             );
             println!(
-                "skipped: no network of its own may be made here ({})",
-                said.trim()
+                "skipped: a network namespace cannot be created here ({})",
+                stderr.trim()
             );
         }
         Err(error) => println!("skipped: unshare cannot be run ({error})"),
@@ -229,7 +233,7 @@ fn d23_forged_datagram_triggers_at_most_sixteen() {
 #[test]
 #[ignore = "run by d23_forged_datagram_triggers_at_most_sixteen, in a namespace"]
 fn datagram_loop_in_own_network_namespace() {
-    // Otherwise it would be the machine's own network that is played with.
+    // Otherwise the test would change the machine's own network.
     let interfaces = std::fs::read_to_string("/proc/net/dev").unwrap();
     assert!(
         interfaces
@@ -267,12 +271,12 @@ fn datagram_loop_in_own_network_namespace() {
         .collect();
     forge(addrs[0], addrs[1], "round and round");
     let all: u64 = twins.into_iter().map(|twin| twin.join().unwrap()).sum();
-    println!("between two that just answer: {all} datagrams, and no end to it");
+    println!("between two plain echo sockets: {all} datagrams without an end");
     assert!(all > 1000, "{all}");
 
     for endpoint in ["udp://127.0.0.1:0", "udp://*:0"] {
-        let posted = DatagramServer::named("echo", endpoint).start();
-        let port = posted.addr().port();
+        let server = DatagramServer::named("echo", endpoint).start();
+        let port = server.addr().port();
         let at = |ip: &str| SocketAddr::new(ip.parse().unwrap(), port);
         forge(at("127.0.0.1"), at("127.0.0.1"), "from itself");
         let mut expected = 1;
@@ -289,9 +293,9 @@ fn datagram_loop_in_own_network_namespace() {
             expected += 1;
         }
         until("all are recorded", || {
-            posted.store.exchanges().len() == expected
+            server.store.exchanges().len() == expected
         });
-        let (drained, store) = posted.end();
+        let (drained, store) = server.end();
         assert_eq!(
             (drained.datagrams.sent, drained.datagrams.withheld),
             (0, expected as u64)
@@ -305,15 +309,15 @@ fn datagram_loop_in_own_network_namespace() {
     }
 }
 
-/// Answers whatever comes, as the tutorial has it, until there were a thousand or nothing comes any more. The first may
-/// take its time: somebody has yet to be started who sends it.
+/// Answers every datagram until it has sent a thousand or none arrives for 2 s. The first may take 20 s, because its
+/// sender has to be started.
 fn echoes(socket: UdpSocket) -> thread::JoinHandle<u64> {
     thread::spawn(move || {
         let (mut sent, mut room) = (0, [0; 99]);
         while sent <= 1000 {
-            let patience = if sent == 0 { 20 } else { 2 };
-            let patience = Some(Duration::from_secs(patience));
-            socket.set_read_timeout(patience).unwrap();
+            let seconds = if sent == 0 { 20 } else { 2 };
+            let timeout = Some(Duration::from_secs(seconds));
+            socket.set_read_timeout(timeout).unwrap();
             let Ok((len, from)) = socket.recv_from(&mut room) else {
                 break;
             };
@@ -323,17 +327,17 @@ fn echoes(socket: UdpSocket) -> thread::JoinHandle<u64> {
     })
 }
 
-/// Waits until the record of both stands still.
+/// Waits until neither record grows any more.
 fn settle(stores: &[&crate::common::TestStore]) {
-    let heard = || {
+    let recorded = || {
         stores
             .iter()
             .map(|store| store.exchanges().len())
             .sum::<usize>()
     };
     let (mut last, mut since) = (0, Instant::now());
-    until("they fall silent", || {
-        let now = heard();
+    until("no more exchanges", || {
+        let now = recorded();
         if now != last || now == 0 {
             (last, since) = (now, Instant::now());
         }
@@ -347,7 +351,7 @@ s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 fcntl.ioctl(s, 0x8914, struct.pack('16sh', b'lo', 0x49))  # SIOCSIFFLAGS: up, loopback, running
 ";
 
-/// An IPv4 packet made by hand, so that its source can be anybody (raw(7)).
+/// Sends an IPv4 packet with any source address through a raw socket (raw(7)).
 const FORGE: &str = "
 import socket, struct, sys
 source, source_port, to, to_port, text = sys.argv[1:]
@@ -359,7 +363,7 @@ s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
 s.sendto(ip + udp, (to, 0))
 ";
 
-/// Sends `text` to `to` so that it seems to come from `from`.
+/// Sends `text` to `to` with `from` as its source address.
 fn forge(from: SocketAddr, to: SocketAddr, text: &str) {
     let (from_port, to_port) = (from.port().to_string(), to.port().to_string());
     let (from, to) = (from.ip().to_string(), to.ip().to_string());

@@ -1,16 +1,17 @@
-//! A whole server of datagrams on real sockets.
+//! A whole datagram server on real sockets.
 
 #![allow(clippy::unwrap_used, reason = "in a test that is the failure")]
 
 #[path = "../../../echoic-recorder/tests/common/mod.rs"]
 mod common;
+mod datagram_server;
 mod guards;
-mod posting;
 #[path = "../common/serving.rs"]
 mod serving;
 
 use std::{net::UdpSocket, os::unix::net::UnixDatagram, sync::Arc, time::Duration};
 
+use datagram_server::{DatagramServer, ask, config, peer, receive};
 use echoic_core::{
     ending::CloseReason,
     event::{Address, Marked, Outcome},
@@ -18,7 +19,6 @@ use echoic_core::{
 use echoic_recorder::{Recorder, RecorderOptions};
 use echoic_server::{EndpointConfig, OpenError, Server};
 use echoic_wire::{ListenError, ListenOptions};
-use posting::{DatagramServer, ask, config, hear, peer};
 use serving::{Doing, until};
 
 use crate::common::{Mood, TestStore};
@@ -26,8 +26,8 @@ use crate::common::{Mood, TestStore};
 #[test]
 fn datagram_of_any_size_is_one_message_returned_whole() {
     for service in ["echo", "upper"] {
-        let posted = DatagramServer::named(service, "udp://127.0.0.1:0").start();
-        let peer = posted.peer();
+        let running = DatagramServer::named(service, "udp://127.0.0.1:0").start();
+        let peer = running.peer();
         let sizes = [1, 2, 1472, 1473, 8192, 8193, 9000, 65_506, 65_507];
         for size in sizes {
             let bytes: Vec<u8> = (0..size).map(|i| b'a' + (i % 26) as u8).collect();
@@ -38,7 +38,7 @@ fn datagram_of_any_size_is_one_message_returned_whole() {
             };
             assert!(ask(&peer, &bytes) == expected, "{service} {size}");
         }
-        let (drained, store) = posted.end();
+        let (drained, store) = running.end();
         assert_eq!(drained.served, sizes.len() as u64);
         let kept = store.exchanges();
         assert!(
@@ -56,38 +56,38 @@ fn datagram_of_any_size_is_one_message_returned_whole() {
 
 #[test]
 fn empty_datagram_is_a_message() {
-    let posted = DatagramServer::named("upper", "udp://127.0.0.1:0").start();
-    let peer = posted.peer();
+    let running = DatagramServer::named("upper", "udp://127.0.0.1:0").start();
+    let peer = running.peer();
     assert_eq!(ask(&peer, b""), b"");
     assert_eq!(ask(&peer, b"next"), b"NEXT");
-    let (drained, store) = posted.end();
+    let (drained, store) = running.end();
     assert_eq!((drained.served, drained.datagrams.sent), (2, 2));
     assert_eq!(store.exchanges()[0].outcome, Outcome::Ok);
 }
 
-/// A datagram is whole: what is unfinished at its end belongs to nothing that follows.
+/// A datagram is a whole message: bytes without a terminator at its end are not joined with the next datagram.
 #[test]
 fn character_does_not_continue_in_the_next_datagram() {
-    let posted = DatagramServer::named("upper", "udp://127.0.0.1:0").start();
-    let peer = posted.peer();
+    let running = DatagramServer::named("upper", "udp://127.0.0.1:0").start();
+    let peer = running.peer();
     assert_eq!(ask(&peer, b"a\xc3"), b"A\xc3");
     assert_eq!(ask(&peer, b"\xa4b"), b"\xa4B");
-    posted.end();
+    running.end();
 }
 
 #[test]
 fn each_peer_is_a_conversation_across_two_workers() {
     let mut server = DatagramServer::named("upper", "udp://:0");
     server.workers = 2;
-    let posted = server.start();
-    let peers: Vec<UdpSocket> = (0..64).map(|_| posted.peer()).collect();
+    let running = server.start();
+    let peers: Vec<UdpSocket> = (0..64).map(|_| running.peer()).collect();
     for (i, peer) in peers.iter().enumerate() {
         assert_eq!(
             ask(peer, format!("peer {i}").as_bytes()),
             format!("PEER {i}").as_bytes()
         );
     }
-    let (drained, store) = posted.end();
+    let (drained, store) = running.end();
     assert_eq!((drained.served, store.endings().len()), (64, 64));
     assert!(store.exchanges().iter().all(|kept| kept.n == 1));
 }
@@ -95,19 +95,19 @@ fn each_peer_is_a_conversation_across_two_workers() {
 #[test]
 fn silent_peer_times_out_and_returns_as_a_new_conversation() {
     let gap = Duration::from_millis(200);
-    let posted = DatagramServer::with(EndpointConfig {
+    let running = DatagramServer::with(EndpointConfig {
         datagram_gap: gap,
         ..config("upper", "udp://127.0.0.1:0")
     })
     .start();
-    let peer = posted.peer();
+    let peer = running.peer();
     ask(&peer, b"one");
     ask(&peer, b"two");
     until("the first conversation ends", || {
-        posted.store.ending(1).is_some()
+        running.store.ending(1).is_some()
     });
     ask(&peer, b"three");
-    let (_, store) = posted.end();
+    let (_, store) = running.end();
     let ends: Vec<_> = store
         .endings()
         .iter()
@@ -124,24 +124,24 @@ fn silent_peer_times_out_and_returns_as_a_new_conversation() {
 
 #[test]
 fn d22_reply_source_is_the_requested_address() {
-    let posted = DatagramServer::named("upper", "udp://*:0").start();
-    let port = posted.addr().port();
-    // A connected socket hears only the address it asked.
+    let running = DatagramServer::named("upper", "udp://*:0").start();
+    let port = running.addr().port();
+    // A connected socket receives only from the address that it sent to.
     for own in ["127.0.0.1", "127.0.0.2", "127.9.8.7"] {
         let peer = peer("127.0.0.1:0", format!("{own}:{port}").parse().unwrap());
         assert_eq!(ask(&peer, b"hello"), b"HELLO");
     }
-    if posted.addresses.len() == 2 {
+    if running.addresses.len() == 2 {
         let peer = peer("[::1]:0", format!("[::1]:{port}").parse().unwrap());
         assert_eq!(ask(&peer, b"hello"), b"HELLO");
     }
-    posted.end();
+    running.end();
 }
 
 #[test]
 fn address_in_use_names_its_owner_and_is_freed_at_once() {
-    let posted = DatagramServer::named("upper", "udp://127.0.0.1:0").start();
-    let endpoint = format!("udp://{}", posted.addr());
+    let running = DatagramServer::named("upper", "udp://127.0.0.1:0").start();
+    let endpoint = format!("udp://{}", running.addr());
     let Err(OpenError::Listen(error)) = DatagramServer::named("upper", &endpoint).try_start()
     else {
         panic!("it is in use")
@@ -154,32 +154,32 @@ fn address_in_use_names_its_owner_and_is_freed_at_once() {
         std::process::id()
     );
     assert_eq!(owner, Some(us));
-    ask(&posted.peer(), b"x");
-    posted.end();
+    ask(&running.peer(), b"x");
+    running.end();
     let mut server = DatagramServer::named("upper", &endpoint);
     server.workers = 2;
-    let posted = server.start();
+    let running = server.start();
     let Err(error) = DatagramServer::named("upper", &endpoint).try_start() else {
-        panic!("shared with itself alone")
+        panic!("only its own workers share it")
     };
     assert!(error.to_string().contains("in use"), "{error}");
-    posted.end();
+    running.end();
 }
 
 #[test]
 fn vanished_peer_does_not_disturb_others() {
-    let posted = DatagramServer::named("upper", "udp://127.0.0.1:0").start();
-    // Before those that go: the system may give away the port of one that is gone, and its answer with it.
-    let stays = posted.peer();
+    let running = DatagramServer::named("upper", "udp://127.0.0.1:0").start();
+    // Bound before the others: the system may assign the port of a closed socket again, and with it the reply.
+    let lasting = running.peer();
     for i in 0..100 {
-        posted.peer().send(format!("gone {i}").as_bytes()).unwrap();
+        running.peer().send(format!("gone {i}").as_bytes()).unwrap();
     }
-    assert_eq!(ask(&stays, b"still there"), b"STILL THERE");
-    let (drained, _) = posted.end();
+    assert_eq!(ask(&lasting, b"still there"), b"STILL THERE");
+    let (drained, _) = running.end();
     assert_eq!(drained.served, 101);
 }
 
-/// A kernel that has no room drops, silently: what was taken and what was dropped must be all there was.
+/// A kernel without buffer space drops datagrams silently: received and dropped together must be all that were sent.
 #[test]
 fn burst_datagrams_are_received_or_counted_as_dropped() {
     const BURST: u64 = 2000;
@@ -187,25 +187,25 @@ fn burst_datagrams_are_received_or_counted_as_dropped() {
         receive_buffer: 4096,
         ..ListenOptions::default()
     };
-    let posted = DatagramServer::with(EndpointConfig {
+    let running = DatagramServer::with(EndpointConfig {
         listen,
         ..config("discard", "udp://127.0.0.1:0")
     })
     .start();
-    let peer = posted.peer();
+    let peer = running.peer();
     for i in 0..BURST {
         peer.send(&[i as u8; 1000]).unwrap();
     }
-    let (drained, store) = posted.end();
+    let (drained, store) = running.end();
     let counts = drained.datagrams;
     assert_eq!(counts.received + counts.dropped, BURST, "{counts:?}");
-    assert!(counts.dropped > 0, "no room was needed: {counts:?}");
-    let told = |(_, _, what)| match what {
+    assert!(counts.dropped > 0, "none was dropped: {counts:?}");
+    let dropped = |(_, _, what)| match what {
         Marked::Dropped { datagrams } => datagrams,
         _ => 0,
     };
     assert_eq!(
-        store.marks().into_iter().map(told).sum::<u64>(),
+        store.marks().into_iter().map(dropped).sum::<u64>(),
         counts.dropped
     );
 }
@@ -241,7 +241,7 @@ async fn datagrams_received_before_stop_are_answered() {
             (100, 100, 0)
         );
         for i in 0..100 {
-            assert_eq!(hear(&peer), format!("N{i}").as_bytes());
+            assert_eq!(receive(&peer), format!("N{i}").as_bytes());
         }
         assert_eq!(store.exchanges().len(), 100);
         assert_eq!(store.ending(1).unwrap().unsent, 0);
@@ -253,17 +253,17 @@ fn strict_durability_replies_after_the_commit() {
     let mut server = DatagramServer::named("upper", "udp://127.0.0.1:0");
     server.options.hold_replies = true;
     server.store.set(Mood::Slow(Duration::from_millis(50)));
-    let posted = server.start();
-    let peer = posted.peer();
+    let running = server.start();
+    let peer = running.peer();
     for i in 0..5 {
         ask(&peer, format!("m{i}").as_bytes());
         assert_eq!(
-            posted.store.exchanges().len(),
+            running.store.exchanges().len(),
             i + 1,
-            "kept before it was answered"
+            "committed before it was answered"
         );
     }
-    let (_, store) = posted.end();
+    let (_, store) = running.end();
     assert_eq!(store.ending(1).unwrap().unsent, 0);
 }
 
@@ -273,16 +273,16 @@ fn panic_in_a_handler_ends_one_conversation() {
         assert_ne!(bytes, b"boom", "on purpose");
         out.extend(bytes.to_ascii_uppercase());
     };
-    let posted = DatagramServer::with(EndpointConfig::new(
+    let running = DatagramServer::with(EndpointConfig::new(
         "udp://127.0.0.1:0".parse().unwrap(),
         Arc::new(Doing(shout)),
     ))
     .start();
-    let (one, other) = (posted.peer(), posted.peer());
+    let (one, other) = (running.peer(), running.peer());
     assert_eq!(ask(&other, b"a"), b"A");
     one.send(b"boom").unwrap();
     until("it has ended", || {
-        posted
+        running
             .store
             .endings()
             .iter()
@@ -290,7 +290,7 @@ fn panic_in_a_handler_ends_one_conversation() {
     });
     assert_eq!(ask(&other, b"b"), b"B");
     assert_eq!(ask(&one, b"c"), b"C");
-    let (drained, _) = posted.end();
+    let (drained, _) = running.end();
     assert_eq!((drained.panicked, drained.served), (1, 4));
 }
 
@@ -313,10 +313,10 @@ fn server_without_recorder_answers_everything() {
                 .filter(|i| ask(&peer, format!("m{i}").as_bytes()) == format!("M{i}").as_bytes())
                 .count()
         });
-        let (tell, told) = tokio::sync::oneshot::channel();
-        let serving = tokio::spawn(server.run(async { _ = told.await }));
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let serving = tokio::spawn(server.run(async { _ = stopped.await }));
         assert_eq!(asking.await.unwrap(), 20);
-        tell.send(()).unwrap();
+        stop.send(()).unwrap();
         serving.await.unwrap()
     });
     assert_eq!(drained.served, 20);
@@ -326,23 +326,23 @@ fn server_without_recorder_answers_everything() {
 fn unix_datagrams_are_answered_at_the_sender_path() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("server");
-    let posted = DatagramServer::named("upper", &format!("unixgram:{}", path.display())).start();
+    let running = DatagramServer::named("upper", &format!("unixgram:{}", path.display())).start();
     let peer = UnixDatagram::bind(folder.path().join("peer")).unwrap();
     peer.set_read_timeout(Some(Duration::from_secs(20)))
         .unwrap();
     peer.connect(&path).unwrap();
     let mut room = [0; 99];
-    for said in [&b"hello"[..], b""] {
-        peer.send(said).unwrap();
+    for request in [&b"hello"[..], b""] {
+        peer.send(request).unwrap();
         let len = peer.recv(&mut room).unwrap();
-        assert_eq!(&room[..len], said.to_ascii_uppercase());
+        assert_eq!(&room[..len], request.to_ascii_uppercase());
     }
-    // A name is needed to be answered, and 64 KiB are the most that is heard.
-    let silent_handler = UnixDatagram::unbound().unwrap();
-    silent_handler.send_to(b"from nobody", &path).unwrap();
+    // A socket without a path cannot be answered, and at most 64 KiB of a datagram are received.
+    let unbound = UnixDatagram::unbound().unwrap();
+    unbound.send_to(b"from unbound", &path).unwrap();
     peer.send(&vec![b'x'; 100_000]).unwrap();
-    until("all is told", || posted.store.exchanges().len() == 4);
-    let (drained, store) = posted.end();
+    until("all are recorded", || running.store.exchanges().len() == 4);
+    let (drained, store) = running.end();
     let outcomes: Vec<_> = store.exchanges().iter().map(|kept| kept.outcome).collect();
     assert_eq!(
         outcomes,
@@ -367,7 +367,8 @@ fn unix_datagrams_are_answered_at_the_sender_path() {
     assert!(!path.exists(), "removed with its server");
 }
 
-/// A store that keeps nothing holds up the socket, not the memory: what there is no room for the kernel drops, counted.
+/// While the store does not answer, the server stops reading instead of using more memory; the kernel drops and counts
+/// the rest.
 #[test]
 fn full_recorder_stops_reading_datagrams() {
     const SOURCES: u64 = 2000;
@@ -381,14 +382,14 @@ fn full_recorder_stops_reading_datagrams() {
     });
     server.options.behind_bytes_max = 256 << 10;
     server.store.set(Mood::Silent);
-    let posted = server.start();
+    let running = server.start();
     for i in 0..SOURCES {
         let own = format!("127.2.{}.{}:0", i / 250, 1 + i % 250);
-        peer(&own, posted.addr()).send(&[b'x'; 1000]).unwrap();
+        peer(&own, running.addr()).send(&[b'x'; 1000]).unwrap();
     }
-    posted.store.set(Mood::Willing);
-    let (drained, _) = posted.end();
+    running.store.set(Mood::Willing);
+    let (drained, _) = running.end();
     let counts = drained.datagrams;
     assert_eq!(counts.received + counts.dropped, SOURCES, "{counts:?}");
-    assert!(counts.dropped > 0, "it was all heard: {counts:?}");
+    assert!(counts.dropped > 0, "none was dropped: {counts:?}");
 }

@@ -1,4 +1,4 @@
-//! Layers over a socket, TLS above all, through the public interface alone: what any transport needs of the server.
+//! Layers over a socket, such as TLS, through the public interface: the requirements of any transport.
 
 #![allow(clippy::unwrap_used, reason = "in a test that is the failure")]
 
@@ -26,7 +26,7 @@ use echoic_core::{
 };
 use echoic_recorder::Recorder;
 use echoic_server::{EndpointConfig, OpenError, Server};
-use echoic_service::Chosen;
+use echoic_service::NamedService;
 use echoic_wire::{ClientLayer, DialError, DialOptions, Link, ServerLayer, Transport, dial};
 use serving::{Serve, pipe};
 use tls::TlsLayer;
@@ -38,9 +38,9 @@ use tokio::{
 };
 use xor::XorLayer;
 
-/// Says `said`, ends its half, and reads to the end.
-async fn ask(mut peer: impl AsyncRead + AsyncWrite + Unpin, said: &[u8]) -> Vec<u8> {
-    peer.write_all(said).await.unwrap();
+/// Sends `request`, shuts down the sending side, and reads to the end.
+async fn ask(mut peer: impl AsyncRead + AsyncWrite + Unpin, request: &[u8]) -> Vec<u8> {
+    peer.write_all(request).await.unwrap();
     peer.shutdown().await.unwrap();
     let mut back = Vec::new();
     peer.read_to_end(&mut back).await.unwrap();
@@ -168,7 +168,7 @@ async fn client_dials_through_the_same_layers() {
     assert_eq!(serving.end().await, (1, vec![CloseReason::PeerClosed]));
 }
 
-/// A byte now and then does not help.
+/// Single bytes now and then do not extend the deadline.
 #[tokio::test(start_paused = true)]
 async fn handshake_timeout_is_not_renewed_by_bytes() {
     let mut serve = Serve::new("upper", Framing::Line, vec![Arc::new(TlsLayer::new())]);
@@ -198,7 +198,8 @@ async fn handshake_timeout_is_not_renewed_by_bytes() {
     );
 }
 
-/// With megabytes that nobody reads: were the socket closed at once, the kernel would reset it, and the alert be lost.
+/// With megabytes that the server does not read: if it closed the socket at once, the kernel would reset the connection
+/// and the alert would be lost.
 #[tokio::test]
 async fn plain_text_client_gets_an_alert_and_a_clean_end() {
     let serving = Serve::new("upper", Framing::Line, vec![Arc::new(TlsLayer::new())]);
@@ -295,7 +296,7 @@ async fn failed_layer_that_holds_the_link_is_recorded() {
     assert_eq!(serving.end().await, (0, vec![CloseReason::HandshakeFailed]));
 }
 
-/// Makes each read a message, as a layer does that has messages of its own.
+/// Makes each read a message, like a layer with a message format.
 #[derive(Debug)]
 struct WholeMessages(Link);
 
@@ -337,7 +338,7 @@ async fn layer_over_datagrams_is_rejected_at_both_ends() {
         layers: vec![Arc::new(tls.clone())],
         ..EndpointConfig::new(
             "udp://127.0.0.1:0".parse().unwrap(),
-            "upper".parse::<Chosen>().unwrap().0,
+            "upper".parse::<NamedService>().unwrap().0,
         )
     };
     let mut server = Server::new(Recorder::none(), Limits::default());
@@ -360,11 +361,11 @@ async fn endpoint_framing_does_not_apply_to_message_links() {
     let layers: Vec<Arc<dyn ServerLayer>> = vec![Arc::new(WholeMessagesLayer)];
     let serving = Serve::new("upper", Framing::Line, layers).start().await;
     let mut peer = serving.call(4096).await;
-    for said in ["one\ntwo", "three"] {
-        peer.write_all(said.as_bytes()).await.unwrap();
-        let mut back = vec![0; said.len()];
+    for request in ["one\ntwo", "three"] {
+        peer.write_all(request.as_bytes()).await.unwrap();
+        let mut back = vec![0; request.len()];
         peer.read_exact(&mut back).await.unwrap();
-        assert_eq!(back, said.to_uppercase().as_bytes());
+        assert_eq!(back, request.to_uppercase().as_bytes());
     }
     drop(peer);
     assert_eq!(serving.end().await, (2, vec![CloseReason::PeerClosed]));

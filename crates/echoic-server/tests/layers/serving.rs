@@ -1,4 +1,4 @@
-//! A server on pipes in memory, whose time a test can pause, and on a real socket.
+//! A server on in-memory pipes, so a test can pause time, and on a real socket.
 
 use std::{
     io,
@@ -19,7 +19,7 @@ use echoic_core::{
 };
 use echoic_recorder::{Recorder, RecorderOptions};
 use echoic_server::{Drained, EndpointConfig, Server};
-use echoic_service::Chosen;
+use echoic_service::NamedService;
 use echoic_wire::{Accept, Link, Listener, ServerLayer, Transport};
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex},
@@ -29,7 +29,7 @@ use tokio::{
 
 use crate::common::{Mood, TestStore};
 
-/// An end of a pipe in memory.
+/// An end of an in-memory pipe.
 #[derive(Debug)]
 struct Pipe(DuplexStream);
 
@@ -76,7 +76,7 @@ impl Accept for Pipes {
     }
 }
 
-/// How to serve.
+/// Settings of a server under test.
 pub(crate) struct Serve {
     service: &'static str,
     framing: Framing,
@@ -85,7 +85,7 @@ pub(crate) struct Serve {
     layers: Vec<Arc<dyn ServerLayer>>,
 }
 
-/// A server at work on pipes, and on a real socket.
+/// A running server on pipes and on a real socket.
 pub(crate) struct Serving {
     calls: mpsc::Sender<DuplexStream>,
     pub(crate) endpoint: Endpoint,
@@ -125,7 +125,7 @@ impl Serve {
             layers: self.layers,
             ..EndpointConfig::new(
                 "127.0.0.1:0".parse().unwrap(),
-                self.service.parse::<Chosen>().unwrap().0,
+                self.service.parse::<NamedService>().unwrap().0,
             )
         };
         let listener = Listener::from_source(Box::new(Pipes(Mutex::new(called))), address());
@@ -145,24 +145,27 @@ impl Serve {
 }
 
 impl Serving {
-    /// Calls over a pipe that holds `room` bytes.
+    /// Connects over a pipe that holds `room` bytes.
     pub(crate) async fn call(&self, room: usize) -> DuplexStream {
         let (near, far) = duplex(room);
         self.calls.send(near).await.unwrap();
         far
     }
 
-    /// Stops, and returns the number of exchanges and how each conversation ended.
+    /// Stops the server; returns the number of exchanges and the close reason of each conversation.
     pub(crate) async fn end(self) -> (u64, Vec<CloseReason>) {
         self.stop.send(()).unwrap();
         let drained = self.server.await.unwrap();
         let limit = Duration::from_secs(30);
         self.recorder.close(self.recording, limit).await;
-        let kept = self.store.exchanges().len() as u64;
-        assert_eq!(drained.served, kept, "served is recorded");
+        let recorded = self.store.exchanges().len() as u64;
+        assert_eq!(drained.served, recorded, "everything served is recorded");
         let mut endings = self.store.endings();
         endings.sort_by_key(|(conversation, _)| *conversation);
         assert_eq!(endings.len(), self.store.callers().len());
-        (kept, endings.iter().map(|(_, end)| end.reason).collect())
+        (
+            recorded,
+            endings.iter().map(|(_, end)| end.reason).collect(),
+        )
     }
 }

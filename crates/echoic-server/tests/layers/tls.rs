@@ -1,4 +1,4 @@
-//! TLS by rustls as a layer: what a production one would be, with a certificate made up on the spot.
+//! TLS with rustls as a layer, like a production one, with a certificate created by the test.
 
 use std::{
     fmt, io,
@@ -20,7 +20,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 /// An open TLS connection, at either end.
 struct Tls {
     stream: TlsStream<Link>,
-    /// Taken by rustls, not yet all out.
+    /// Accepted by rustls and not yet written in full.
     taken: usize,
 }
 
@@ -37,8 +37,8 @@ impl Transport for Tls {
         Poll::Ready(Ok(unfilled.filled().len()))
     }
 
-    /// What was handed in counts as written when all of it is out: rustls would otherwise hold records that nobody
-    /// pushes on.
+    /// Bytes count as written only when rustls has written all of them; otherwise rustls would hold records that
+    /// nothing flushes.
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.taken == 0 {
             self.taken = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;

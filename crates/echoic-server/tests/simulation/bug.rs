@@ -1,5 +1,5 @@
-//! Bugs that are planted on purpose, to see that the checks find them. Each is planted from outside, in what the server
-//! is given: its service, its limits, its store, its connections or its socket. The server itself has no code for them.
+//! Bugs that are planted on purpose, to prove that the checks find them. Each is a wrapper around something that the
+//! server is given: its service, limits, store, connections or socket. The server itself has no code for them.
 
 use std::ops::ControlFlow;
 use std::{
@@ -39,7 +39,7 @@ pub(super) enum Bug {
     /// A message may be one byte longer than the limit.
     LimitOffByOne,
     /// A reset by the peer is recorded as an orderly end.
-    EndingLiedAbout,
+    EndingFalsified,
     /// Of two requests that a spawned handler answers at once, the second gets the replies to both.
     PairingOffByOne,
     /// A datagram is answered to the peer that was answered before.
@@ -47,7 +47,7 @@ pub(super) enum Bug {
     /// A datagram that goes round in a circle is answered for ever.
     CircleGoesOn,
     /// The number of datagrams that the kernel dropped is not recorded.
-    DropsUntold,
+    DropsUnrecorded,
 }
 
 impl Bug {
@@ -57,7 +57,7 @@ impl Bug {
         Self::RecordDropped,
         Self::DrainForgetsTheLast,
         Self::LimitOffByOne,
-        Self::EndingLiedAbout,
+        Self::EndingFalsified,
     ];
 
     pub(super) const OF_DATAGRAMS: [Self; 5] = [
@@ -65,11 +65,11 @@ impl Bug {
         Self::DrainForgetsTheLast,
         Self::AnswerMisaddressed,
         Self::CircleGoesOn,
-        Self::DropsUntold,
+        Self::DropsUnrecorded,
     ];
 }
 
-/// The bug of one world, if it has one. What it does not concern is passed on as it is.
+/// The bug of one world, or none. Parts that the bug does not concern are passed on unchanged.
 #[derive(Clone, Debug)]
 pub(super) struct Planted {
     bug: Option<Bug>,
@@ -88,13 +88,13 @@ impl Planted {
         self.bug
     }
 
-    /// To be called when the stop signal comes.
+    /// Called at the stop.
     pub(super) fn stop(&self) {
         self.has_stopped.store(true, Ordering::Relaxed);
     }
 
-    /// Whether nothing is to be received any more.
-    pub(super) fn is_deaf(&self) -> bool {
+    /// Whether the transport blocks receives from now on.
+    pub(super) fn blocks_receives(&self) -> bool {
         self.bug == Some(Bug::DrainForgetsTheLast) && self.has_stopped.load(Ordering::Relaxed)
     }
 
@@ -114,7 +114,7 @@ impl Planted {
 
     pub(super) fn in_store(&self, store: Arc<dyn Store>) -> Arc<dyn Store> {
         match self.bug {
-            Some(bug @ (Bug::RecordDropped | Bug::EndingLiedAbout | Bug::CircleGoesOn)) => {
+            Some(bug @ (Bug::RecordDropped | Bug::EndingFalsified | Bug::CircleGoesOn)) => {
                 Arc::new(FalsifyingStore { store, bug })
             }
             _ => store,
@@ -123,7 +123,7 @@ impl Planted {
 
     pub(super) fn in_transport(&self, transport: Box<dyn Transport>) -> Box<dyn Transport> {
         match self.bug {
-            Some(Bug::DrainForgetsTheLast) => Box::new(DeafTransport {
+            Some(Bug::DrainForgetsTheLast) => Box::new(BlockingTransport {
                 transport,
                 planted: self.clone(),
                 has_finished: false,
@@ -180,12 +180,12 @@ struct FalsifyingStore {
 }
 
 impl FalsifyingStore {
-    /// The same for the same batch: one whose append failed comes again.
+    /// Gives the same result for the same batch, because a batch whose append failed is appended again.
     fn falsify(&self, batch: &Batch) -> Arc<Batch> {
         let mut batch = batch.clone();
         match self.bug {
             Bug::RecordDropped => drop_runs(&mut batch.events),
-            Bug::EndingLiedAbout => batch.events.iter_mut().for_each(|event| match event {
+            Bug::EndingFalsified => batch.events.iter_mut().for_each(|event| match event {
                 Event::Ended(ended) if ended.ending.reason == CloseReason::PeerReset => {
                     ended.ending.reason = CloseReason::PeerClosed;
                 }
@@ -202,7 +202,7 @@ impl FalsifyingStore {
     }
 }
 
-/// Takes out about every seventh run, by its place in its conversation.
+/// Removes about every seventh run, chosen by its position in the conversation.
 fn drop_runs(events: &mut Vec<Event>) {
     events.retain(|event| match event {
         Event::Run(run) => (run.conversation + run.n) % 7 != 3,
@@ -282,17 +282,17 @@ impl Store for FalsifyingStore {
     }
 }
 
-/// From the stop signal on nothing is read, until our half of the stream is ended.
+/// Reads nothing after the stop, until our half of the stream is ended.
 #[derive(Debug)]
-struct DeafTransport {
+struct BlockingTransport {
     transport: Box<dyn Transport>,
     planted: Planted,
     has_finished: bool,
 }
 
-impl Transport for DeafTransport {
+impl Transport for BlockingTransport {
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        if self.planted.is_deaf() && !self.has_finished {
+        if self.planted.blocks_receives() && !self.has_finished {
             return Poll::Pending; // the drain wakes the session, nothing else has to
         }
         self.transport.poll_read(cx, buffer)

@@ -1,4 +1,4 @@
-//! Where peers call, and what the server has accepted.
+//! The listener of a world: the backlog of connections, and those the server has accepted.
 
 use std::{
     collections::VecDeque,
@@ -16,16 +16,16 @@ use super::{
     net::{SERVER, Wire, poll_budget},
 };
 
-/// A place where peers call.
+/// A backlog that peers connect to.
 #[derive(Clone, Debug)]
 pub(super) struct Callers(Arc<Mutex<Queue>>);
 
 struct Queue {
     calls: VecDeque<(Wire, Address)>,
     server: Option<Waker>,
-    /// So many accepts fail next, for want of files.
+    /// Number of next accepts that fail with EMFILE.
     failures: usize,
-    /// The wires of all who were let in.
+    /// The connections that were accepted and are open.
     open: Vec<Wire>,
     connections_max: usize,
     closed: bool,
@@ -66,14 +66,14 @@ impl Callers {
         queue.server.take().into_iter().for_each(Waker::wake);
     }
 
-    /// The server is being told to stop.
-    pub(super) fn look_at_stop(&self) {
+    /// Called at the stop.
+    pub(super) fn note_stop(&self) {
         for (wire, _) in &self.lock().calls {
             wire.facts(|facts| facts.called_at_stop = true);
         }
     }
 
-    /// Calls; whether anybody listens still.
+    /// Connects. Returns whether the server still listens.
     pub(super) fn call(&self, wire: &Wire, from: Address) -> bool {
         let mut queue = self.lock();
         if queue.closed {

@@ -1,4 +1,4 @@
-//! Everything a world draws comes from here: the same seed draws the same.
+//! The random numbers of a world: the same seed gives the same numbers.
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -29,7 +29,7 @@ impl Chance {
         low + (self.number() % (high - low + 1) as u64) as usize
     }
 
-    /// Every size alike: as likely within 1 to 10 as within 100 to 1000.
+    /// Draws a size on a logarithmic scale: 1 to 10 is as likely as 100 to 1000.
     pub(super) fn about(&mut self, low: usize, high: usize) -> usize {
         let bits = (high / low.max(1)).ilog2() as usize + 1;
         let top = (low << self.within(0..=bits)).clamp(low, high);

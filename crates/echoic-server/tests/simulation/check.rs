@@ -1,4 +1,4 @@
-//! What must hold in every world (`ARCHITECTURE.md`, "What must hold"), held against what truly happened.
+//! Checks of the invariants (`ARCHITECTURE.md`, "What must hold") against what happened in a world.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -20,12 +20,12 @@ use super::{
 };
 use crate::common::{Kept, TestStore};
 
-/// Timers tick in milliseconds.
+/// Tolerance of deadlines: timers tick in milliseconds.
 pub(super) const TICK: Duration = Duration::from_millis(3);
 
 pub(super) type Checked = Result<(), String>;
 
-/// Everything the record has of one conversation.
+/// Everything recorded of one conversation.
 struct Recorded {
     id: ConversationId,
     ending: Option<Ending>,
@@ -56,7 +56,7 @@ pub(super) fn check(world: &World) -> Result<Sum, String> {
     };
     conserved(&books, &all)?;
     let mut recorded = by_conversation(world, all)?;
-    let mut hows = Vec::new();
+    let mut reasons = Vec::new();
     let mut exchanges = 0;
     for (i, wire) in world.wires.iter().enumerate() {
         let at = address(port(i as u16));
@@ -64,40 +64,43 @@ pub(super) fn check(world: &World) -> Result<Sum, String> {
         let checked = wire.facts(|facts| {
             let what = theirs.as_ref();
             exchanges += what.map_or(0, |what| what.exchanges.len() as u64);
-            hows.extend(what.and_then(|what| what.ending.as_ref().map(|e| e.reason.word())));
+            reasons.extend(what.and_then(|what| what.ending.as_ref().map(|e| e.reason.word())));
             conversation(world, facts, what)?;
             delivered(plan, i, facts, what)?;
-            told_by_client(facts, world.accounts[i].as_ref())
+            client_report(facts, world.accounts[i].as_ref())
         });
         checked.map_err(|what| {
             let ending = theirs.and_then(|theirs| theirs.ending);
             format!("peer {i} ({ending:?}): {what}")
         })?;
     }
-    must!(recorded.is_empty(), "recorded and never called");
+    must!(
+        recorded.is_empty(),
+        "a conversation is recorded of a peer that never connected"
+    );
     must!(
         exchanges == status.recorded,
-        "{exchanges} exchanges of callers, {status:?}"
+        "{exchanges} exchanges of peers, {status:?}"
     );
     Ok(Sum {
         steps: world.steps.next(),
         served: drained.served,
         lost: status.lost,
-        hows,
+        reasons,
     })
 }
 
-/// What was served, and what the record says of it.
+/// The counts of the server and of the recorder, and the store.
 pub(super) struct Books<'a> {
     pub(super) served: u64,
     pub(super) status: &'a RecorderStatus,
     pub(super) keeping: &'a Keeping,
     pub(super) store: &'a TestStore,
-    /// The recorder was done before its deadline.
+    /// Whether the recorder closed before its deadline.
     pub(super) closed_in_time: bool,
 }
 
-/// Served is recorded and lost, and the record itself says how many are missing.
+/// Checks that served = recorded + lost, and that the recorded gaps have the lost ones.
 pub(super) fn conserved(books: &Books<'_>, all: &[Kept]) -> Checked {
     let Books {
         served,
@@ -111,7 +114,7 @@ pub(super) fn conserved(books: &Books<'_>, all: &[Kept]) -> Checked {
     );
     must!(
         all.len() as u64 == status.recorded,
-        "kept {}, but {status:?}",
+        "the store has {}, but {status:?}",
         all.len()
     );
     must!(
@@ -126,7 +129,7 @@ pub(super) fn conserved(books: &Books<'_>, all: &[Kept]) -> Checked {
     let gaps = books.store.gaps();
     must!(
         gaps == status.lost,
-        "the record says that {gaps} are missing, but {status:?}"
+        "the recorded gaps have {gaps}, but {status:?}"
     );
     let may_lose = keeping.options.when_full == WhenFull::Drop || !keeping.is_patient();
     must!(
@@ -169,14 +172,14 @@ fn by_conversation(world: &World, all: Vec<Kept>) -> Result<BTreeMap<String, Rec
     Ok(recorded)
 }
 
-/// What is recorded of a conversation is what happened.
+/// Checks that the record of a conversation is what happened.
 fn conversation(world: &World, facts: &Facts, recorded: Option<&Recorded>) -> Checked {
     let plan = &world.plan;
     let Some(accepted) = facts.accepted else {
-        must!(recorded.is_none(), "recorded and never let in");
+        must!(recorded.is_none(), "recorded and never accepted");
         must!(
             !facts.called_at_stop || !plan.failures.is_empty(),
-            "called before the stop, and was not let in"
+            "connected before the stop, and was not accepted"
         );
         return Ok(());
     };
@@ -194,31 +197,31 @@ fn conversation(world: &World, facts: &Facts, recorded: Option<&Recorded>) -> Ch
         must!(!plan.keeping.ends_well(), "its end is not recorded");
         return Ok(());
     };
-    let heard = heard(facts, ending)?;
+    let received = received(facts, ending)?;
     let (serving, max) = (plan.serving, plan.limits.message_bytes_max);
     let model = match ending.reason {
         CloseReason::TooManyConnections => Model::default(),
-        _ => Model::of(serving, plan.framing, max, heard, facts.read_end),
+        _ => Model::of(serving, plan.framing, max, received, facts.read_end),
     };
     exchanges(plan, recorded, &model, is_whole)?;
-    said(plan, facts, ending, recorded, &model)?;
+    replies(plan, facts, ending, recorded, &model)?;
     if plan.keeping.options.hold_replies {
         strict(world, facts, recorded.id)?;
     }
-    told_truly(world, facts, ending, &model, accepted)
+    ending_is_true(world, facts, ending, &model, accepted)
 }
 
-/// The bytes that the conversation heard, which are not those it only read to let its last reply through.
-fn heard<'a>(facts: &'a Facts, ending: &Ending) -> Result<&'a [u8], String> {
+/// Returns the bytes that the conversation received, without those that the lingering close discarded.
+fn received<'a>(facts: &'a Facts, ending: &Ending) -> Result<&'a [u8], String> {
     let read = facts.read.len() as u64;
     must!(
         ending.received + ending.discarded == read,
-        "read {read}, told otherwise"
+        "read {read}, recorded otherwise"
     );
     Ok(&facts.read[..ending.received as usize])
 }
 
-/// The exchanges recorded are those of the model, in order: a message as it came, with its reply or with none.
+/// Checks that the recorded exchanges are those of the model, in order, each with its reply or none.
 fn exchanges(plan: &Plan, recorded: &Recorded, model: &Model, is_whole: bool) -> Checked {
     let kept = &recorded.exchanges;
     must!(
@@ -227,15 +230,18 @@ fn exchanges(plan: &Plan, recorded: &Recorded, model: &Model, is_whole: bool) ->
     );
     if plan.framing == Framing::Chunk && plan.serving != Serving::Greet {
         if is_whole {
-            let heard: Vec<u8> = kept.iter().flat_map(|kept| kept.heard.clone()).collect();
+            let requests: Vec<u8> = kept.iter().flat_map(|kept| kept.heard.clone()).collect();
             let expected: Vec<u8> = model.exchanges.iter().flat_map(|e| e.0.clone()).collect();
-            must!(heard == expected, "what was heard is not what is recorded");
+            must!(
+                requests == expected,
+                "the recorded requests are not those received"
+            );
         }
         return Ok(());
     }
     for kept in kept {
-        let Some((heard, said)) = model.exchanges.get(kept.n as usize - 1) else {
-            return Err(format!("exchange {} never was", kept.n));
+        let Some((request, reply)) = model.exchanges.get(kept.n as usize - 1) else {
+            return Err(format!("exchange {} does not exist", kept.n));
         };
         let unanswered = kept.outcome == Outcome::Unanswered;
         let is_spawned = matches!(plan.serving, Serving::Spawned(_));
@@ -244,47 +250,51 @@ fn exchanges(plan: &Plan, recorded: &Recorded, model: &Model, is_whole: bool) ->
             "exchange {} not answered",
             kept.n
         );
-        must!(&kept.heard == heard, "exchange {}: heard another", kept.n);
         must!(
-            kept.said == if unanswered { &[][..] } else { &said[..] },
+            &kept.heard == request,
+            "exchange {}: another request",
+            kept.n
+        );
+        must!(
+            kept.said == if unanswered { &[][..] } else { &reply[..] },
             "exchange {}: another reply",
             kept.n
         );
     }
     must!(
         !is_whole || kept.len() == model.exchanges.len(),
-        "{} exchanges recorded, {} had",
+        "{} exchanges recorded of {}",
         kept.len(),
         model.exchanges.len()
     );
     Ok(())
 }
 
-/// What left is what the replies are, from the first on, and the ending says how much of it.
-fn said(
+/// Checks that the bytes sent are the beginning of the replies, and that the ending has the right counts.
+fn replies(
     plan: &Plan,
     facts: &Facts,
     ending: &Ending,
     recorded: &Recorded,
     model: &Model,
 ) -> Checked {
-    let replies = model.said();
+    let replies = model.replies();
     must!(
         replies.starts_with(&facts.written),
-        "what left is not the replies in order"
+        "the bytes sent are not the replies in order"
     );
     let written = facts.written.len() as u64;
-    must!(ending.sent == written, "sent {written}, told otherwise");
-    let said = ending.sent + ending.unsent;
+    must!(ending.sent == written, "sent {written}, recorded otherwise");
+    let produced = ending.sent + ending.unsent;
     if matches!(plan.serving, Serving::Spawned(_)) {
         must!(
-            said <= replies.len() as u64,
-            "said more than there was to say"
+            produced <= replies.len() as u64,
+            "produced more than the replies"
         );
     } else {
         must!(
-            said == replies.len() as u64,
-            "said {said} of {}",
+            produced == replies.len() as u64,
+            "produced {produced} of {}",
             replies.len()
         );
     }
@@ -292,27 +302,27 @@ fn said(
         let upto = kept.reply_offset as usize + kept.said.len();
         must!(
             replies.get(kept.reply_offset as usize..upto) == Some(&kept.said[..]),
-            "exchange {} is not where it says in what was said",
+            "exchange {} has a wrong reply offset",
             kept.n
         );
     }
     Ok(())
 }
 
-/// With strict durability no byte leaves before its exchange is kept.
+/// Checks that with strict durability no byte is sent before its exchange is committed.
 fn strict(world: &World, facts: &Facts, conversation: ConversationId) -> Checked {
     for (upto, step, _) in &facts.writes {
-        let kept = world.keeper.kept_before(conversation, *step);
+        let committed = world.keeper.committed_before(conversation, *step);
         must!(
-            *upto as u64 <= kept,
-            "{upto} bytes had left when {kept} were kept"
+            *upto as u64 <= committed,
+            "{upto} bytes were sent when {committed} were committed"
         );
     }
     Ok(())
 }
 
-/// The ending is the true one.
-fn told_truly(
+/// Checks that the close reason is the right one.
+fn ending_is_true(
     world: &World,
     facts: &Facts,
     ending: &Ending,
@@ -328,9 +338,9 @@ fn told_truly(
     );
     let over = facts.finished.or(facts.closed).ok_or("never closed")?;
     let stopped = over >= world.stopped;
-    let last_read = last(heard_reads(facts, ending), accepted);
+    let last_read = last(received_reads(facts, ending), accepted);
     let last_write = last(facts.writes.iter().map(|(.., at)| *at), accepted);
-    // What an ending is called that found another reason while it was being carried out.
+    // Reasons that replace an earlier one while the conversation is being closed.
     let otherwise = matches!(
         reason,
         CloseReason::PeerReset
@@ -360,7 +370,7 @@ fn told_truly(
                 reason,
                 CloseReason::ServiceClosed | CloseReason::SystemError
             ),
-            "the connection was reset after the last word"
+            "the connection was reset after the last reply"
         ),
         None => must!(
             !matches!(reason, CloseReason::SystemError | CloseReason::PeerReset),
@@ -402,11 +412,11 @@ fn told_truly(
         }
         CloseReason::ServerStopped => {
             must!(stopped, "before the stop");
-            must!(ending.unsent == 0, "not all was said");
-            let (there, heard) = (facts.arrived_at_stop as u64, ending.received);
+            must!(ending.unsent == 0, "not everything was sent");
+            let (arrived, received) = (facts.arrived_at_stop as u64, ending.received);
             must!(
-                heard >= there,
-                "{there} bytes had arrived at the stop, {heard} were heard"
+                received >= arrived,
+                "{arrived} bytes had arrived at the stop, {received} were received"
             );
         }
         CloseReason::DrainTimeout => {
@@ -418,7 +428,7 @@ fn told_truly(
         }
         CloseReason::StoreFailed => must!(
             plan.keeping.options.hold_replies && !plan.keeping.is_patient(),
-            "the store was well"
+            "the store did not fail"
         ),
         CloseReason::TooManyConnections | CloseReason::PeerReset | CloseReason::SystemError => {}
         other => return Err(format!("nothing ends as {other:?} here")),
@@ -426,13 +436,13 @@ fn told_truly(
     punctual(world, facts, ending, over, last_read.max(last_write))
 }
 
-/// Nothing outlasts its deadline, where neither peer nor store can have stopped the clock.
+/// Checks that no conversation outlasts its deadline, where neither peer nor store can have stopped the clock.
 fn punctual(
     world: &World,
     facts: &Facts,
     ending: &Ending,
     over: Instant,
-    stirred: Instant,
+    last_activity: Instant,
 ) -> Checked {
     let limits = &world.plan.limits;
     let is_spawned = matches!(world.plan.serving, Serving::Spawned(_));
@@ -441,7 +451,7 @@ fn punctual(
         && !is_spawned
         && ending.reason != CloseReason::DrainTimeout
     {
-        let silent = over - stirred;
+        let silent = over - last_activity;
         must!(
             silent <= limits.idle_timeout.max(limits.message_timeout) + TICK,
             "silent for {silent:?}"
@@ -450,10 +460,10 @@ fn punctual(
     Ok(())
 }
 
-fn heard_reads<'a>(facts: &'a Facts, ending: &'a Ending) -> impl Iterator<Item = Instant> + 'a {
-    let heard = facts.reads.iter();
-    let heard = heard.take_while(|(upto, _)| *upto as u64 <= ending.received);
-    heard.map(|(_, at)| *at)
+fn received_reads<'a>(facts: &'a Facts, ending: &'a Ending) -> impl Iterator<Item = Instant> + 'a {
+    let reads = facts.reads.iter();
+    let reads = reads.take_while(|(upto, _)| *upto as u64 <= ending.received);
+    reads.map(|(_, at)| *at)
 }
 
 fn last(moments: impl Iterator<Item = Instant>, otherwise: Instant) -> Instant {
@@ -485,21 +495,21 @@ fn delivered(plan: &Plan, i: usize, facts: &Facts, recorded: Option<&Recorded>) 
     Ok(())
 }
 
-/// The client says what it heard and how it ended.
-fn told_by_client(facts: &Facts, account: Option<&Account>) -> Checked {
-    let Some(Account { talked, heard }) = account else {
+/// Checks what the client reports: the bytes it received and how its conversation ended.
+fn client_report(facts: &Facts, account: Option<&Account>) -> Checked {
+    let Some(Account { summary, received }) = account else {
         return Ok(());
     };
-    must!(heard == &facts.got, "the client heard something else");
+    must!(received == &facts.got, "the client received something else");
     must!(
-        talked.counts.received.bytes == facts.got.len() as u64,
+        summary.counts.received.bytes == facts.got.len() as u64,
         "the client counted wrong"
     );
-    match &talked.ending {
+    match &summary.ending {
         ClientEnding::PeerClosed => must!(facts.got_end || facts.got_reset, "no end came"),
         ClientEnding::PeerReset { after } => {
             must!(facts.got_reset, "no reset came");
-            must!(*after == heard.len() as u64, "reset after {after}");
+            must!(*after == received.len() as u64, "reset after {after}");
         }
         ClientEnding::Failed(_) => must!(facts.got_reset, "nothing failed"),
         ClientEnding::TimedOut(_) => must!(!facts.got_end, "the end had come"),

@@ -1,15 +1,15 @@
-//! The server, the recorder and the client in worlds that are drawn from a seed: a network that delays, divides, stalls
-//! and resets, a store that is slow or fails, peers that do what they like, and a stop at any moment. Each world is
-//! checked against a model that is as simple as can be. Worlds of [`datagrams`] have a network that loses, doubles and
+//! Deterministic simulation of the server, the recorder and the client. Each world is drawn from a seed: a network that
+//! delays, splits, stalls and resets, a store that is slow or fails, peers with random scripts, and a stop at a random
+//! time. Each world is checked against a simple model. In worlds of [`datagrams`] the network loses, duplicates and
 //! reorders instead.
 //!
-//! A failing world prints its seed. To see its story:
+//! A failing world prints its seed. To see its log:
 //!
 //! ```text
 //! scripts/deep simulate 1 SEED
 //! ```
 
-/// What has to hold, or else the world fails and says so.
+/// Returns the message as an error unless the condition holds.
 macro_rules! must {
     ($holds:expr, $($what:tt)+) => {
         if !$holds {
@@ -39,23 +39,23 @@ use self::{
     world::{Failure, Sum, simulate},
 };
 
-/// Lives the world of a seed, with a bug in it if there is to be one; whether it tells its story.
+/// Simulates the world of a seed, with a planted bug or none, and with or without a story (a log of its steps).
 type Simulate = fn(u64, Option<Bug>, bool) -> Result<Sum, Failure>;
 
-/// How many worlds, and the first seed: `SIMULATE="N FIRST"`.
-fn asked() -> (u64, u64) {
-    let asked = env::var("SIMULATE").unwrap_or_default();
-    let mut numbers = asked.split_whitespace().map(|number| {
+/// Number of worlds and the first seed, from `SIMULATE="N FIRST"`; default `500 0`.
+fn worlds_and_first_seed() -> (u64, u64) {
+    let text = env::var("SIMULATE").unwrap_or_default();
+    let mut numbers = text.split_whitespace().map(|number| {
         number
             .parse()
-            .unwrap_or_else(|_| panic!("SIMULATE={asked:?} is not \"N FIRST\""))
+            .unwrap_or_else(|_| panic!("SIMULATE={text:?} is not \"N FIRST\""))
     });
     (numbers.next().unwrap_or(500), numbers.next().unwrap_or(0))
 }
 
-/// Lives as many worlds as are asked for. One alone that fails tells its story, its plan first.
-fn live_all(simulate: Simulate, plan: impl Fn(u64) -> String) {
-    let (worlds, first) = asked();
+/// Simulates the requested worlds. If a single world was requested and fails, prints its plan and its story.
+fn check_worlds(simulate: Simulate, plan: impl Fn(u64) -> String) {
+    let (worlds, first) = worlds_and_first_seed();
     let mut failing = Vec::new();
     for seed in first..first + worlds {
         if let Err(failure) = simulate(seed, None, false) {
@@ -65,24 +65,24 @@ fn live_all(simulate: Simulate, plan: impl Fn(u64) -> String) {
     if let [only] = &failing[..]
         && worlds == 1
     {
-        let told = simulate(first, None, true).err();
-        let story = told.map(|failure| failure.story.join("\n"));
+        let failure = simulate(first, None, true).err();
+        let story = failure.map(|failure| failure.story.join("\n"));
         panic!("{}\n{}\n{only}", plan(first), story.unwrap_or_default());
     }
     let few = failing.len().min(10);
     assert!(
         failing.is_empty(),
-        "{} of {worlds} worlds fail; `scripts/deep simulate 1 SEED` tells the story of one\n{}",
+        "{} of {worlds} worlds fail; `scripts/deep simulate 1 SEED` prints the story of one\n{}",
         failing.len(),
         failing[..few].join("\n")
     );
 }
 
-/// The worlds among which each bug has to be found.
+/// Number of worlds within which each planted bug has to be found.
 const FOUND_WITHIN: u64 = 200;
 
-/// A simulation that finds nothing finds bugs neither: each of these must show.
-fn find_all(simulate: Simulate, bugs: &[Bug]) {
+/// Checks that the simulation finds each of these planted bugs.
+fn find_bugs(simulate: Simulate, bugs: &[Bug]) {
     for bug in bugs {
         let found = (0..FOUND_WITHIN).find_map(|seed| {
             let failure = simulate(seed, Some(*bug), false).err()?;
@@ -98,11 +98,11 @@ fn find_all(simulate: Simulate, bugs: &[Bug]) {
     }
 }
 
-/// The same seed is the same world.
-fn live_again(simulate: Simulate) {
+/// Checks that the same seed gives the same world.
+fn check_replay(simulate: Simulate) {
     for seed in 0..30 {
         let again: Vec<Sum> = (0..3)
-            .map(|_| simulate(seed, None, false).expect("a world in order"))
+            .map(|_| simulate(seed, None, false).expect("a world without a failure"))
             .collect();
         assert!(
             again.windows(2).all(|two| two[0] == two[1]),
@@ -113,15 +113,15 @@ fn live_again(simulate: Simulate) {
 
 #[test]
 fn invariants_hold_in_every_simulated_world() {
-    live_all(simulate, |seed| format!("{:?}", Plan::draw(seed)));
+    check_worlds(simulate, |seed| format!("{:?}", Plan::draw(seed)));
 }
 
 #[test]
 fn planted_bugs_are_found() {
-    find_all(simulate, &Bug::OF_STREAMS);
+    find_bugs(simulate, &Bug::OF_STREAMS);
 }
 
 #[test]
 fn same_seed_replays_identically() {
-    live_again(simulate);
+    check_replay(simulate);
 }

@@ -1,33 +1,33 @@
-//! What is right, said as simply as can be: a stream of bytes is a list of exchanges.
+//! The model: the exchanges that a stream of bytes must give, computed as simply as possible.
 
 use echoic_core::framing::Framing;
 
 use super::plan::Serving;
 
-/// What greets.
+/// The greeting of [`Serving::Greet`].
 pub(super) const GREETING: &[u8] = b"Thank you for connecting";
 
-/// What a conversation comes to whose peer has sent some bytes.
+/// The exchanges of a conversation, from the bytes that its peer sent.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Model {
-    /// Each message as it came, and the reply as it goes.
+    /// Each request as received and its reply as sent.
     pub(super) exchanges: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Begun and not finished.
+    /// Bytes of the unfinished message.
     pub(super) unfinished: Vec<u8>,
-    /// What follows the last exchange is longer than a message may be.
+    /// The message after the last exchange is longer than the limit.
     pub(super) too_long: bool,
     /// The stream ended inside a message that had announced its length.
     pub(super) incomplete: bool,
 }
 
 impl Model {
-    /// `heard` are all bytes of the peer, `ended` says whether its stream ended after them. Under `chunk` all of it is
-    /// one exchange here: where reads divide it is nobody's business.
+    /// `received` are all bytes of the peer; `ended` is whether its stream ended after them. Under `chunk` all of it is
+    /// one exchange here, because the model does not know the reads.
     pub(super) fn of(
         serving: Serving,
         framing: Framing,
         max: usize,
-        heard: &[u8],
+        received: &[u8],
         ended: bool,
     ) -> Self {
         let mut model = Self::default();
@@ -41,7 +41,7 @@ impl Model {
                 .push((Vec::new(), [&length, GREETING].concat()));
             return model;
         }
-        let mut rest = heard;
+        let mut rest = received;
         while !rest.is_empty() {
             let Some((header, body, terminator)) = first(framing, rest) else {
                 break;
@@ -54,7 +54,7 @@ impl Model {
             if rest.len() < whole {
                 break;
             }
-            model.hear(serving, &rest[..whole], header);
+            model.answer(serving, &rest[..whole], header);
             rest = &rest[whole..];
         }
         let delimited = matches!(framing, Framing::Line | Framing::Nul);
@@ -63,7 +63,7 @@ impl Model {
             return model;
         }
         if ended && delimited && !rest.is_empty() {
-            model.hear(serving, rest, 0);
+            model.answer(serving, rest, 0);
         } else {
             model.unfinished = rest.to_vec();
             model.incomplete = ended && !rest.is_empty();
@@ -71,7 +71,7 @@ impl Model {
         model
     }
 
-    fn hear(&mut self, serving: Serving, message: &[u8], header: usize) {
+    fn answer(&mut self, serving: Serving, message: &[u8], header: usize) {
         let reply = match serving {
             Serving::Echo | Serving::Spawned(_) => message.to_vec(),
             Serving::Upper => {
@@ -83,11 +83,11 @@ impl Model {
         self.exchanges.push((message.to_vec(), reply));
     }
 
-    /// All replies.
-    pub(super) fn said(&self) -> Vec<u8> {
+    /// The bytes of all replies.
+    pub(super) fn replies(&self) -> Vec<u8> {
         self.exchanges
             .iter()
-            .flat_map(|(_, said)| said.clone())
+            .flat_map(|(_, reply)| reply.clone())
             .collect()
     }
 }

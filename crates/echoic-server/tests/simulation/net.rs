@@ -1,5 +1,5 @@
-//! A network in memory that behaves as TCP may: bytes arrive late and in pieces, buffers are small, writes are taken in
-//! part, a reset overtakes what is on its way, and closing with something unread resets.
+//! An in-memory network that behaves as TCP may: bytes arrive late and in pieces, buffers are small, writes are taken in
+//! part, a reset overtakes data, and closing with unread data resets.
 
 use std::{
     collections::VecDeque,
@@ -20,13 +20,13 @@ use super::{chance::Chance, steps::Steps};
 /// How a connection behaves.
 #[derive(Clone, Debug)]
 pub(super) struct Weather {
-    /// Bytes on their way and unread, at most, in each direction.
+    /// Limit of bytes in flight and unread, per direction.
     pub(super) buffer: usize,
-    /// The longest that anything is on its way.
+    /// The longest delay.
     pub(super) delay_ms: usize,
     /// Reads and writes are often shorter than they could be.
     pub(super) ragged: bool,
-    /// What a broken connection reports instead of a reset.
+    /// The error of a broken connection, instead of a reset.
     pub(super) breaks_as: io::ErrorKind,
 }
 
@@ -39,7 +39,7 @@ pub(super) const PEER: usize = 1;
 pub(super) struct Wire(Arc<Mutex<State>>);
 
 struct State {
-    /// What goes to each end.
+    /// The two directions, by the end that reads.
     halves: [Half; 2],
     weather: Weather,
     chance: Chance,
@@ -58,7 +58,7 @@ struct Half {
     finished: bool,
     /// A reset that goes to the reader of this half.
     reset_at: Option<Instant>,
-    reset_told: bool,
+    reset_reported: bool,
     /// Its reader has closed.
     closed: bool,
     reader: Option<Waker>,
@@ -70,44 +70,44 @@ enum Piece {
     Fin,
 }
 
-/// What truly happened at the server's end, and what the peer got.
+/// What happened at the server's end, and what the peer received.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
-    /// All that the server read, and after how many bytes when.
+    /// All bytes that the server read, and the time of each read with the count so far.
     pub(super) read: Vec<u8>,
     pub(super) reads: Vec<(usize, Instant)>,
-    /// It read the end of the stream, before it ended its half.
+    /// Whether it read the end of the stream before it ended its half.
     pub(super) read_end: bool,
-    /// All that it wrote, and after how many bytes at which step and when.
+    /// All bytes that it wrote, and the step and time of each write with the count so far.
     pub(super) written: Vec<u8>,
     pub(super) writes: Vec<(usize, u64, Instant)>,
     /// A read or a write failed, before the server ended its half.
     pub(super) failed: Option<io::ErrorKind>,
-    /// It was told of a reset after it had ended its half.
+    /// Whether it saw a reset after it had ended its half.
     pub(super) reset_afterwards: bool,
-    /// It had to wait for the peer to take something.
+    /// Whether a write had to wait for the peer.
     pub(super) held_up: bool,
     pub(super) accepted: Option<Instant>,
     pub(super) finished: Option<Instant>,
     pub(super) closed: Option<Instant>,
-    /// There were as many conversations as there may be when it was accepted.
+    /// Whether the server was at its connection limit when it accepted this one.
     pub(super) one_too_many: bool,
-    /// What had arrived at the server when it was told to stop.
+    /// Bytes that had arrived at the server when it was stopped.
     pub(super) arrived_at_stop: usize,
-    /// It was in the queue of calls then.
+    /// Whether it was in the backlog then.
     pub(super) called_at_stop: bool,
-    /// What the peer read; that it read the end; that it saw a reset, or made one.
+    /// What the peer read; whether it read the end, saw a reset, or caused one.
     pub(super) got: Vec<u8>,
     pub(super) got_end: bool,
     pub(super) got_reset: bool,
     pub(super) peer_reset: bool,
-    /// It closed before it had seen an end.
+    /// Whether the peer closed before it had read the end.
     pub(super) peer_left: bool,
     /// The end of the peer's stream was sent.
     pub(super) peer_finished: bool,
 }
 
-/// More polls than a connection can need: something turns in circles while time stands still.
+/// More polls than a connection can need: a task is polled in a loop while time stands still.
 const POLLS_MAX: u32 = 2_000_000;
 
 impl Wire {
@@ -130,14 +130,14 @@ impl Wire {
         look(&mut self.lock().facts)
     }
 
-    /// An end of it; dropped, it is closed.
+    /// Returns an end, which closes when dropped.
     pub(super) fn end(&self, side: usize) -> Socket {
         let mut end = self.view(side);
         end.closes = true;
         end
     }
 
-    /// The same without the right to close it by being dropped.
+    /// Returns a view of an end, which does not close when dropped.
     pub(super) fn view(&self, side: usize) -> Socket {
         Socket {
             wire: self.clone(),
@@ -148,8 +148,8 @@ impl Wire {
         }
     }
 
-    /// Takes note of what has arrived by now.
-    pub(super) fn look_at_stop(&self) {
+    /// Notes what has arrived so far.
+    pub(super) fn note_stop(&self) {
         let mut state = self.lock();
         state.halves[SERVER].settle();
         state.facts.arrived_at_stop = state.halves[SERVER].total_arrived;
@@ -157,7 +157,7 @@ impl Wire {
 }
 
 impl Half {
-    /// What has had the time to arrive, arrives.
+    /// Delivers everything whose delay is over.
     fn settle(&mut self) {
         let now = Instant::now();
         let end = self.reset_at.unwrap_or(now).min(now);
@@ -180,10 +180,10 @@ impl Half {
         self.reset_at.is_some_and(|at| at <= Instant::now())
     }
 
-    /// When something will be different for its reader.
+    /// The next time at which something changes for the reader.
     fn next(&self) -> Option<Instant> {
         let arrival = self.flying.front().map(|(at, _)| *at);
-        let reset = self.reset_at.filter(|_| !self.reset_told);
+        let reset = self.reset_at.filter(|_| !self.reset_reported);
         arrival.into_iter().chain(reset).min()
     }
 
@@ -207,7 +207,7 @@ impl State {
         self.chance.ms(0..=most)
     }
 
-    /// A part of `n`, where reads and writes are ragged.
+    /// Returns a part of `n` if reads and writes are ragged.
     fn part(&mut self, n: usize) -> usize {
         if self.weather.ragged && n > 1 && self.chance.once_in(2) {
             self.chance.within(1..=n)
@@ -224,7 +224,7 @@ impl State {
         half.reader.take().into_iter().for_each(Waker::wake);
     }
 
-    /// A reset sets out to `to`, at the earliest at `from`.
+    /// Sends a reset to `to`, at the earliest at `from`.
     fn reset(&mut self, to: usize, from: Instant) {
         let at = from + self.delay();
         let half = &mut self.halves[to];
@@ -234,13 +234,13 @@ impl State {
         self.halves[1 - to].wake();
     }
 
-    /// The error that the end `side` is told of, if there is one: a reset once, after that an end.
+    /// The error that the end `side` gets, if any: a reset once, after that the end of the stream.
     fn broken(&mut self, side: usize) -> Option<io::Error> {
         let half = &mut self.halves[side];
         if !half.is_reset() {
             return None;
         }
-        let first = !std::mem::replace(&mut half.reset_told, true);
+        let first = !std::mem::replace(&mut half.reset_reported, true);
         let kind = if first {
             self.weather.breaks_as
         } else {
@@ -273,7 +273,7 @@ impl State {
         if there == 0 {
             let half = &self.halves[side];
             if half.is_reset() {
-                if half.reset_told {
+                if half.reset_reported {
                     return Poll::Ready(Ok(0));
                 }
                 return Poll::Ready(Err(self.broken(side).unwrap_or_else(unreachable)));
@@ -302,7 +302,7 @@ impl State {
             self.facts.got.extend_from_slice(&buffer[..n]);
         }
         self.steps
-            .tell(|| format!("{side} reads {n} of {there}: {:?}", show(&buffer[..n])));
+            .log(|| format!("{side} reads {n} of {there}: {:?}", show(&buffer[..n])));
         Poll::Ready(Ok(n))
     }
 
@@ -331,7 +331,7 @@ impl State {
             let upto = self.facts.written.len();
             self.facts.writes.push((upto, step, Instant::now()));
         }
-        self.steps.tell(|| {
+        self.steps.log(|| {
             format!(
                 "{side} writes {n} of {}: {:?}",
                 bytes.len(),
@@ -349,7 +349,7 @@ impl State {
         if side == PEER {
             self.facts.peer_finished = true;
         }
-        self.steps.tell(|| format!("{side} ends its stream"));
+        self.steps.log(|| format!("{side} ends its stream"));
         self.launch(to, Piece::Fin);
     }
 
@@ -357,8 +357,7 @@ impl State {
         if self.halves[side].closed {
             return;
         }
-        self.steps
-            .tell(|| format!("{side} closes, aborts {aborts}"));
+        self.steps.log(|| format!("{side} closes, aborts {aborts}"));
         let now = Instant::now();
         let half = &mut self.halves[side];
         half.settle();
@@ -394,10 +393,10 @@ fn is_reset(kind: io::ErrorKind) -> bool {
 }
 
 fn unreachable() -> io::Error {
-    io::Error::other("a reset that was told already")
+    io::Error::other("a reset that was reported already")
 }
 
-/// Bytes for people.
+/// Formats bytes for the story.
 fn show(bytes: &[u8]) -> String {
     let few = &bytes[..bytes.len().min(40)];
     few.escape_ascii().to_string()
@@ -413,7 +412,7 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// Leaves a waker where something will change: at this end, and at a time.
+    /// Registers the waker for a change at this end and for a time.
     fn wait(&mut self, cx: &mut Context<'_>, to_write: bool) {
         let next = {
             let mut state = self.wire.lock();
@@ -424,7 +423,7 @@ impl Socket {
             }
             let half = &state.halves[self.side];
             if to_write {
-                half.reset_at.filter(|_| !half.reset_told)
+                half.reset_at.filter(|_| !half.reset_reported)
             } else {
                 half.next()
             }
@@ -456,7 +455,7 @@ impl Socket {
         Ok(())
     }
 
-    /// Closes it: with a reset if it is to be, or if something is unread.
+    /// Closes the end, with a reset if `aborts` or if data is unread.
     pub(super) fn close(&self, aborts: bool) {
         self.wire.lock().close(self.side, aborts);
     }

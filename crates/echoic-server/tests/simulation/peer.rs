@@ -1,4 +1,4 @@
-//! Those who call: peers that follow a script, and our own client.
+//! The peers: some follow a script, others are our own client.
 
 use std::time::Duration;
 
@@ -18,14 +18,14 @@ use super::{
     plan::{Act, PeerPlan, Reading},
 };
 
-/// What the client made of its conversation.
+/// The result of a conversation as the client reports it.
 #[derive(Debug)]
 pub(super) struct Account {
-    pub(super) talked: ConversationSummary,
-    pub(super) heard: Vec<u8>,
+    pub(super) summary: ConversationSummary,
+    pub(super) received: Vec<u8>,
 }
 
-/// Calls, acts, and is gone. Those who would stay for ever are ended with the world.
+/// Connects, follows its script and closes. A peer that would stay for ever is aborted at the end of the world.
 pub(super) async fn live(
     plan: PeerPlan,
     callers: Callers,
@@ -50,7 +50,7 @@ pub(super) async fn live(
 async fn act(mut socket: Socket, acts: Vec<Act>) {
     for act in acts {
         let done = match act {
-            Act::Say(bytes) => socket.write_all(&bytes).await,
+            Act::Send(bytes) => socket.write_all(&bytes).await,
             Act::Pause(pause) => {
                 sleep(pause).await;
                 Ok(())
@@ -61,7 +61,7 @@ async fn act(mut socket: Socket, acts: Vec<Act>) {
             }
             Act::Reset => return socket.close(true),
             Act::Close => return socket.close(false),
-            Act::SourcePermit => Ok(()),
+            Act::Idle => Ok(()),
         };
         if done.is_err() {
             return;
@@ -92,46 +92,46 @@ async fn read(mut socket: Socket, reading: Reading, mut chance: Chance) {
     }
 }
 
-/// The client as the program has it: one queue in, one out.
+/// Runs the client as the program does: with a queue of commands and a queue of events.
 async fn converse(plan: PeerPlan, socket: Socket) -> Account {
-    let (say, said) = mpsc::channel(4);
-    let (tell, mut news) = mpsc::channel(4);
-    let waits = Timeouts {
+    let (command_sender, commands) = mpsc::channel(4);
+    let (event_sender, mut events) = mpsc::channel(4);
+    let timeouts = Timeouts {
         idle_timeout: Some(Duration::from_secs(90)),
         ..Timeouts::default()
     };
-    let talking = echoic_client::converse(
+    let conversing = echoic_client::converse(
         Link::layered(Box::new(socket)),
         FramingPair::default(),
-        said,
-        tell,
+        commands,
+        event_sender,
         std::future::pending(),
-        waits,
+        timeouts,
     );
-    let saying = async move {
+    let sending = async move {
         for act in plan.acts {
-            let said = match act {
-                Act::Say(bytes) => say.send(ClientCommand::Send(bytes)).await,
+            let sent = match act {
+                Act::Send(bytes) => command_sender.send(ClientCommand::Send(bytes)).await,
                 Act::Pause(pause) => {
                     sleep(pause).await;
                     Ok(())
                 }
                 _ => return,
             };
-            if said.is_err() {
+            if sent.is_err() {
                 return;
             }
         }
     };
-    let hearing = async {
+    let receiving = async {
         let mut all = Vec::new();
-        while let Some(news) = news.recv().await {
-            if let ClientEvent::Received { bytes, .. } = news {
+        while let Some(event) = events.recv().await {
+            if let ClientEvent::Received { bytes, .. } = event {
                 all.extend(bytes);
             }
         }
         all
     };
-    let (talked, (), heard) = join!(talking, saying, hearing);
-    Account { talked, heard }
+    let (summary, (), received) = join!(conversing, sending, receiving);
+    Account { summary, received }
 }

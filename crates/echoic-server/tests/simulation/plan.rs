@@ -1,5 +1,5 @@
-//! A world, drawn from its seed: who serves what under which limits, who calls and does what, how the store fares, and
-//! when the server is told to stop.
+//! The plan of a world, drawn from its seed: the service and its limits, the peers and their scripts, the store's moods,
+//! and the time of the stop.
 
 use std::{fmt, io::ErrorKind, time::Duration};
 
@@ -18,28 +18,28 @@ pub(super) struct Plan {
     pub(super) serving: Serving,
     pub(super) limits: Limits,
     pub(super) keeping: Keeping,
-    /// When so many accepts fail.
+    /// Times at which accepts fail, and how many fail.
     pub(super) failures: Vec<(Duration, usize)>,
     pub(super) stop_at: Duration,
     pub(super) peers: Vec<PeerPlan>,
 }
 
-/// How the record is kept.
+/// Options of the recorder and moods of the store.
 #[derive(Clone, Debug)]
 pub(super) struct Keeping {
     pub(super) options: RecorderOptions,
-    /// How the store fares, from when on.
+    /// The store's moods, each with its start.
     pub(super) moods: Vec<(Duration, Mood)>,
 }
 
-/// Who answers.
+/// The service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Serving {
     Echo,
     Upper,
     Discard,
     Greet,
-    /// Echoes from a task of its own, some answers before their turn, each after up to so many milliseconds.
+    /// Echoes from a spawned handler, some replies out of order, each after up to this many milliseconds.
     Spawned(usize),
 }
 
@@ -50,29 +50,29 @@ pub(super) struct PeerPlan {
     pub(super) chance: Chance,
     pub(super) acts: Vec<Act>,
     pub(super) reading: Reading,
-    /// It is our own client that talks.
+    /// Whether the peer is our own client.
     pub(super) is_client: bool,
 }
 
 #[derive(Clone)]
 pub(super) enum Act {
-    Say(Vec<u8>),
+    Send(Vec<u8>),
     Pause(Duration),
-    /// Ends its stream, and waits for the end of ours.
+    /// Ends its half, and waits for the end of the server's half.
     Finish,
     Reset,
-    /// Closes, whatever is unread or on its way.
+    /// Closes, also with unread data.
     Close,
     /// Does nothing more.
-    SourcePermit,
+    Idle,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Reading {
     Eager,
-    /// So many bytes, and a pause.
+    /// Reads this many bytes at a time, with a pause.
     Slow(usize, Duration),
-    /// Reads so much and no more.
+    /// Stops reading after this many bytes.
     Until(usize),
 }
 
@@ -125,19 +125,19 @@ impl Keeping {
         }
     }
 
-    /// The store keeps everything at the end, and may have been slow or failing before.
+    /// Whether the store commits everything at the end; it may have been slow or failing before.
     pub(super) fn ends_well(&self) -> bool {
         self.moods
             .last()
             .is_none_or(|(_, mood)| *mood == Mood::Willing)
     }
 
-    /// The store never had a bad moment.
+    /// Whether the store was never slow or failing.
     pub(super) fn is_calm(&self) -> bool {
         self.moods.iter().all(|(_, mood)| *mood == Mood::Willing)
     }
 
-    /// The store was never so slow, nor failing so long, as to have failed.
+    /// Whether the store was never slow or failing for so long that the recorder counts it as failed.
     pub(super) fn is_patient(&self) -> bool {
         self.moods.iter().all(|(_, mood)| match mood {
             Mood::Willing => true,
@@ -147,7 +147,7 @@ impl Keeping {
     }
 }
 
-/// When the server is told to stop: at once, amid it all, or when most is over.
+/// When the server is stopping: at once, amid it all, or when most is over.
 pub(super) fn stop_at(chance: &mut Chance) -> Duration {
     match chance.within(0..=3) {
         0 => chance.ms(0..=200),
@@ -285,26 +285,26 @@ fn acts(chance: &mut Chance, framing: Framing, max: usize, is_client: bool) -> V
         for _ in 0..cuts {
             let at = chance.within(0..=bytes.len());
             let rest = bytes.split_off(at);
-            acts.push(Act::Say(std::mem::replace(&mut bytes, rest)));
+            acts.push(Act::Send(std::mem::replace(&mut bytes, rest)));
             acts.push(Act::Pause(chance.ms(0..=30)));
         }
-        acts.push(Act::Say(bytes));
+        acts.push(Act::Send(bytes));
         if !hasty {
             let most = chance.one_of(&[5, 200, 200, 2000, 12_000]);
             acts.push(Act::Pause(chance.ms(0..=most)));
         }
     }
-    acts.retain(|act| !matches!(act, Act::Say(bytes) if bytes.is_empty()));
+    acts.retain(|act| !matches!(act, Act::Send(bytes) if bytes.is_empty()));
     acts.push(match chance.within(0..=9) {
         0 if !is_client => Act::Reset,
         1 if !is_client => Act::Close,
-        2 => Act::SourcePermit,
+        2 => Act::Idle,
         _ => Act::Finish,
     });
     acts
 }
 
-/// Bodies are as long as may be rather often, and one byte longer now and then.
+/// Bodies often have the longest allowed length, and sometimes one byte more.
 fn message(chance: &mut Chance, framing: Framing, max: usize, may_overdo: bool, out: &mut Vec<u8>) {
     let length = match chance.within(0..=5) {
         0 if may_overdo && chance.once_in(6) => max + 1,
@@ -341,12 +341,12 @@ fn message(chance: &mut Chance, framing: Framing, max: usize, may_overdo: bool, 
 impl fmt::Debug for Act {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Say(bytes) => write!(f, "Say({} bytes)", bytes.len()),
+            Self::Send(bytes) => write!(f, "Send({} bytes)", bytes.len()),
             Self::Pause(pause) => write!(f, "Pause({pause:?})"),
             Self::Finish => f.write_str("Finish"),
             Self::Reset => f.write_str("Reset"),
             Self::Close => f.write_str("Close"),
-            Self::SourcePermit => f.write_str("Stay"),
+            Self::Idle => f.write_str("Idle"),
         }
     }
 }

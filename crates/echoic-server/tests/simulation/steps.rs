@@ -1,4 +1,4 @@
-//! The order of what happens in a world, and its story if somebody wants to read it.
+//! The order of the steps of a world, and its story: an optional log of them.
 
 use std::sync::{
     Arc, Mutex, PoisonError,
@@ -7,7 +7,7 @@ use std::sync::{
 
 use tokio::time::Instant;
 
-/// Counts what happens. Paused time stands still for many steps, so moments do not tell what came first.
+/// Counts the steps. Paused time stands still for many steps, so times do not give their order.
 #[derive(Clone, Debug)]
 pub(super) struct Steps(Arc<Inner>);
 
@@ -19,11 +19,11 @@ struct Inner {
 }
 
 impl Steps {
-    pub(super) fn new(tells: bool) -> Self {
+    pub(super) fn new(has_story: bool) -> Self {
         Self(Arc::new(Inner {
             step: AtomicU64::new(0),
             began: Instant::now(),
-            story: tells.then(Mutex::default),
+            story: has_story.then(Mutex::default),
         }))
     }
 
@@ -31,8 +31,8 @@ impl Steps {
         self.0.step.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// A line of the story, if it is told at all.
-    pub(super) fn tell(&self, line: impl FnOnce() -> String) {
+    /// Adds a line to the story, if there is one.
+    pub(super) fn log(&self, line: impl FnOnce() -> String) {
         let step = self.next();
         if let Some(story) = &self.0.story {
             let at = self.0.began.elapsed().as_micros();

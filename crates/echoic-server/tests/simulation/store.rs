@@ -1,4 +1,4 @@
-//! The store of a world: one that does as its mood is, and notes at which step it kept what.
+//! The store of a world: its mood decides how it behaves, and it notes at which step it committed what.
 
 use std::{
     collections::BTreeMap,
@@ -24,8 +24,8 @@ use crate::common::TestStore;
 pub(super) struct Keeper {
     pub(super) inner: Arc<TestStore>,
     steps: Steps,
-    /// By conversation: up to which offset of what it said all was kept, at which step.
-    kept: Mutex<BTreeMap<ConversationId, Vec<(u64, u64)>>>,
+    /// By conversation: reply offsets up to which everything is committed, each with the step of the commit.
+    committed: Mutex<BTreeMap<ConversationId, Vec<(u64, u64)>>>,
 }
 
 impl Keeper {
@@ -33,28 +33,37 @@ impl Keeper {
         Arc::new(Self {
             inner: TestStore::new(crate::common::Mood::Willing),
             steps,
-            kept: Mutex::default(),
+            committed: Mutex::default(),
         })
     }
 
-    /// Up to which offset of what `conversation` said all had been kept before `step`.
-    pub(super) fn kept_before(&self, conversation: ConversationId, step: u64) -> u64 {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(kept) = kept.get(&conversation) else {
+    /// Returns the reply offset of `conversation` up to which everything was committed before `step`.
+    pub(super) fn committed_before(&self, conversation: ConversationId, step: u64) -> u64 {
+        let committed = self
+            .committed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let Some(commits) = committed.get(&conversation) else {
             return 0;
         };
-        let before = kept.partition_point(|(_, at)| *at < step);
-        kept[..before].last().map_or(0, |(upto, _)| *upto)
+        let before = commits.partition_point(|(_, at)| *at < step);
+        commits[..before].last().map_or(0, |(upto, _)| *upto)
     }
 
     fn note(&self, batches: &[Arc<Batch>]) {
         let step = self.steps.next();
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut committed = self
+            .committed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         for batch in batches {
             for event in &batch.events {
                 if let Event::Run(run) = event {
                     let upto = run.reply_offset + batch.bytes(run.reply).len() as u64;
-                    kept.entry(run.conversation).or_default().push((upto, step));
+                    committed
+                        .entry(run.conversation)
+                        .or_default()
+                        .push((upto, step));
                 }
             }
         }
@@ -78,12 +87,13 @@ impl Store for Keeper {
         batches: Vec<Arc<Batch>>,
     ) -> BoxFuture<'_, Result<Vec<ExchangeId>, StoreError>> {
         Box::pin(async move {
-            let kept = self.inner.append(batches.clone()).await;
-            self.steps.tell(|| format!("the store keeps: {kept:?}"));
-            if kept.is_ok() {
+            let appended = self.inner.append(batches.clone()).await;
+            self.steps
+                .log(|| format!("the store appends: {appended:?}"));
+            if appended.is_ok() {
                 self.note(&batches);
             }
-            kept
+            appended
         })
     }
 

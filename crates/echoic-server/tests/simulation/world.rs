@@ -1,5 +1,5 @@
 //! One world from its beginning to its end: the whole server (accept, sessions, recorder, drain) on paused time and a
-//! network in memory, with those who call.
+//! in-memory network, with its peers.
 
 use std::ops::ControlFlow;
 use std::{
@@ -22,7 +22,7 @@ use echoic_core::{
     store::Store,
 };
 use echoic_recorder::{Recorder, RecorderStatus};
-use echoic_service::Chosen;
+use echoic_service::NamedService;
 use echoic_wire::Listener;
 use tokio::{
     runtime::{Builder, Handle},
@@ -44,11 +44,11 @@ use super::{
 };
 use crate::{Drained, Server, server::BoundListener};
 
-/// What is left of a world.
+/// The results of a world.
 pub(super) struct World {
     pub(super) plan: Plan,
     pub(super) steps: Steps,
-    /// One for each of the peers, and what it has to say if it was our client.
+    /// One connection per peer, and the report of each peer that is our client.
     pub(super) wires: Vec<Wire>,
     pub(super) accounts: Vec<Option<Account>>,
     pub(super) keeper: Arc<Keeper>,
@@ -56,45 +56,45 @@ pub(super) struct World {
     pub(super) drained_at: Instant,
     pub(super) drained: Drained,
     pub(super) status: RecorderStatus,
-    /// The recorder was done before its deadline.
+    /// Whether the recorder closed before its deadline.
     pub(super) closed_in_time: bool,
 }
 
-/// A world in which something does not hold.
+/// A world in which a check failed.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) what: String,
     pub(super) story: Vec<String>,
 }
 
-/// What a world came to, for those who compare.
+/// A summary of a world, to compare runs.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Sum {
     pub(super) steps: u64,
     pub(super) served: u64,
     pub(super) lost: u64,
-    pub(super) hows: Vec<&'static str>,
+    pub(super) reasons: Vec<&'static str>,
 }
 
-/// More time than any world can need.
+/// A time longer than any world needs.
 pub(super) const FOR_EVER: Duration = Duration::from_hours(24);
 
-/// For the recorder's last round.
+/// Deadline for closing the recorder.
 pub(super) const CLOSE_WITHIN: Duration = Duration::from_secs(30);
 
-/// Lives the world of `seed`, with `bug` in it if there is to be one, and checks it.
-pub(super) fn simulate(seed: u64, bug: Option<Bug>, tells: bool) -> Result<Sum, Failure> {
+/// Simulates the world of `seed`, with the planted `bug` if any, and checks it.
+pub(super) fn simulate(seed: u64, bug: Option<Bug>, has_story: bool) -> Result<Sum, Failure> {
     let planted = Planted::new(bug);
     attempt(
-        tells,
+        has_story,
         |steps| live(seed, Plan::draw(seed), planted, steps),
         check,
     )
 }
 
-/// Lives a world on a runtime of its own, and checks it.
+/// Simulates a world on a runtime of its own, and checks it.
 pub(super) fn attempt<W, F>(
-    tells: bool,
+    has_story: bool,
     live: impl FnOnce(Steps) -> F,
     check: impl FnOnce(&W) -> Result<Sum, String>,
 ) -> Result<Sum, Failure>
@@ -106,7 +106,7 @@ where
         .start_paused(true)
         .build()
         .expect("a runtime");
-    let steps = runtime.block_on(async { Steps::new(tells) });
+    let steps = runtime.block_on(async { Steps::new(has_story) });
     let lived = catch_unwind(AssertUnwindSafe(|| {
         let world = runtime.block_on(live(steps.clone()))?;
         check(&world)
@@ -154,10 +154,10 @@ async fn live(seed: u64, plan: Plan, planted: Planted, steps: Steps) -> Result<W
     let stop_at = began + plan.stop_at;
     let stop = async {
         sleep_until(stop_at).await;
-        steps.tell(|| "the server is told to stop".to_owned());
+        steps.log(|| "the server is stopping".to_owned());
         planted.stop();
-        callers.look_at_stop();
-        wires.iter().for_each(Wire::look_at_stop);
+        callers.note_stop();
+        wires.iter().for_each(Wire::note_stop);
     };
     let drained = timeout(FOR_EVER, server.run(stop)).await;
     let drained = drained.map_err(|_| "the server never stopped".to_owned())?;
@@ -167,12 +167,12 @@ async fn live(seed: u64, plan: Plan, planted: Planted, steps: Steps) -> Result<W
     recorder.close(recording, CLOSE_WITHIN).await;
     let closed_in_time = closing.elapsed() < CLOSE_WITHIN;
 
-    // Slow readers have the time to take what is theirs.
+    // Slow readers get the time to read everything.
     sleep(FOR_EVER).await;
     let mut accounts = Vec::new();
     for (peer, plan) in peers.into_iter().zip(&plan.peers) {
         if plan.is_client && !peer.is_finished() {
-            return Err("the client never came to an end".to_owned());
+            return Err("the client never ended".to_owned());
         }
         peer.abort();
         accounts.push(peer.await.ok().flatten());
@@ -257,7 +257,7 @@ async fn weather(plan: Plan, keeper: Arc<Keeper>, callers: Callers, began: Insta
     }
 }
 
-/// The port that the peer with this number calls from.
+/// The source port of the peer with this number.
 pub(super) fn port(number: u16) -> u16 {
     40_000 + number
 }
@@ -267,8 +267,8 @@ pub(super) fn address(port: u16) -> Address {
 }
 
 pub(super) fn named(name: &str) -> Arc<dyn Service> {
-    let chosen = name.parse::<Chosen>();
-    chosen.expect("invariant: a service").0
+    let parsed = name.parse::<NamedService>();
+    parsed.expect("invariant: a service").0
 }
 
 #[derive(Debug)]
@@ -295,7 +295,7 @@ impl InlineHandler for Greeting {
     }
 }
 
-/// Echoes from a task of its own, one or more requests by one reply, with their lengths or without.
+/// A spawned handler that echoes one or more requests by one reply, with lengths or without.
 #[derive(Debug)]
 struct Beside {
     most_ms: usize,

@@ -101,7 +101,8 @@ struct Try {
     loss: f64,
     errors: u64,
     lag_p99_us: f64,
-    kept: bool,
+    #[serde(rename = "kept")]
+    passed: bool,
     verdict: &'static str,
     verdict_why: String,
 }
@@ -336,7 +337,7 @@ impl Try {
             loss: attempt.loss,
             errors: attempt.errors,
             lag_p99_us: rounded(attempt.lag_p99_ms * 1e3),
-            kept: attempt.passed,
+            passed: attempt.passed,
             verdict: attempt.verdict.limit.word(),
             verdict_why: attempt.verdict.why.clone(),
         }

@@ -50,8 +50,8 @@ impl Progress {
     pub(super) fn note(&self, text: &str) {
         match self.mode {
             Mode::Quiet => {}
-            Mode::Redrawn => term::say(text),
-            Mode::Lines => term::say(&json!({"ev": "note", "text": text}).to_string()),
+            Mode::Redrawn => term::note(text),
+            Mode::Lines => term::note(&json!({"ev": "note", "text": text}).to_string()),
         }
     }
 }
@@ -68,11 +68,11 @@ impl Observer for Progress {
             Mode::Quiet => {}
             Mode::Redrawn => {
                 if number == 1 {
-                    term::say(text::RUNS_HEADER);
+                    term::note(text::RUNS_HEADER);
                 }
-                term::say(&text::run_row(number, attempt));
+                term::note(&text::run_row(number, attempt));
             }
-            Mode::Lines => term::say(
+            Mode::Lines => term::note(
                 &json!({
                     "ev": attempt.purpose.word(), "n": number, "asked_per_s": attempt.asked_per_s,
                     "done_per_s": attempt.done_per_s.round(), "p50_ms": attempt.p50_ms, "p99_ms": attempt.p99_ms,
@@ -94,7 +94,7 @@ impl Observer for Progress {
         while let Err(RecvTimeoutError::Timeout) = is_done.recv_timeout(every) {
             let progress = watch.progress();
             if self.mode == Mode::Lines {
-                term::say(&line(run, &progress));
+                term::note(&line(run, &progress));
                 continue;
             }
             if progress.seconds > sparks.len()

@@ -8,7 +8,7 @@ use echoic_core::{
     store::{Durability, Retention},
     units::{Bytes, Mode, OffOr, Span},
 };
-use echoic_service::Chosen;
+use echoic_service::NamedService;
 
 use super::values::{count, max_message, off_or, size};
 use crate::store_url::{StoreUrl, retention};
@@ -62,7 +62,7 @@ pub(crate) struct ServeArgs {
         env = "ECHOIC_AS",
         hide_env = true
     )]
-    pub(crate) service: Chosen,
+    pub(crate) service: NamedService,
 
     /// Divide the stream into messages: chunk (what one read returns), line, crlf, nul, delim:HEX, fixed:N, u8, u16be,
     /// u16le, u32be, u32le, varint, netstring or content-length; IN/OUT if requests and replies differ

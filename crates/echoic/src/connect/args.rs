@@ -172,7 +172,7 @@ pub(super) struct Plan {
     pub(super) q_quits: bool,
     pub(super) history: bool,
     pub(super) connect_within: Duration,
-    pub(super) waits: Timeouts,
+    pub(super) timeouts: Timeouts,
     /// A line or a message is a datagram.
     pub(super) datagrams: bool,
     pub(super) input: InputSource,
@@ -260,7 +260,7 @@ impl ConnectArgs {
                 frames.outbound
             ));
         }
-        let waits = Timeouts::default();
+        let timeouts = Timeouts::default();
         let linger_timeout = if self.send_only {
             SEND_ONLY_LINGER
         } else {
@@ -278,14 +278,14 @@ impl ConnectArgs {
             q_quits: !self.no_q,
             history: !self.no_history,
             connect_within: self.connect_timeout.0,
-            waits: Timeouts {
+            timeouts: Timeouts {
                 linger_timeout: (!prompt).then_some(linger_timeout),
                 idle_timeout: self.idle_timeout.0.map(|idle| idle.0),
                 write_timeout: self.write_timeout.0,
                 after_fin: if prompt {
                     Duration::ZERO
                 } else {
-                    waits.after_fin
+                    timeouts.after_fin
                 },
             },
             store: self.recorded_in()?,
@@ -419,12 +419,12 @@ mod tests {
     fn prompt_uses_lines_and_pipe_uses_chunks_with_linger() {
         let prompt = plan(":5000", true).unwrap();
         assert_eq!(
-            (prompt.frames, prompt.waits.linger_timeout),
+            (prompt.frames, prompt.timeouts.linger_timeout),
             (Framing::Line.into(), None)
         );
         let pipe = plan(":5000 -w 3", false).unwrap();
         assert_eq!(pipe.frames, Framing::Chunk.into());
-        assert_eq!(pipe.waits, Timeouts::default());
+        assert_eq!(pipe.timeouts, Timeouts::default());
         assert_eq!(pipe.connect_within, Duration::from_secs(3));
     }
 }

@@ -69,24 +69,28 @@ impl Expecting {
     }
 }
 
-/// Sends the input. Dropping `say` at the end shuts down the sending side.
+/// Sends the input. Dropping `commands` at the end shuts down the sending side.
 pub(super) async fn send_input(
     source: InputSource,
     expecting: Option<Expecting>,
-    say: mpsc::Sender<ClientCommand>,
+    commands: mpsc::Sender<ClientCommand>,
 ) -> InputEnd {
     match (source, expecting) {
-        (InputSource::Stdin, None) => read_all(say, read_input).await,
+        (InputSource::Stdin, None) => read_all(commands, read_input).await,
         (InputSource::StdinLines(end), None) => {
-            read_all(say, move |say| read_lines(say, end)).await
+            read_all(commands, move |commands| read_lines(commands, end)).await
         }
         (InputSource::Stdin, Some(expecting)) => {
-            until_met(read_all(say, read_input), expecting).await
+            until_met(read_all(commands, read_input), expecting).await
         }
         (InputSource::StdinLines(end), Some(expecting)) => {
-            until_met(read_all(say, move |say| read_lines(say, end)), expecting).await
+            until_met(
+                read_all(commands, move |commands| read_lines(commands, end)),
+                expecting,
+            )
+            .await
         }
-        (InputSource::Rounds(rounds), expecting) => send_rounds(rounds, expecting, &say).await,
+        (InputSource::Rounds(rounds), expecting) => send_rounds(rounds, expecting, &commands).await,
         (InputSource::None, Some(expecting)) => expecting.wait().await,
         (InputSource::None, None) => InputEnd::Sent,
     }
@@ -107,7 +111,7 @@ async fn until_met(reading: impl Future<Output = InputEnd>, expecting: Expecting
 async fn send_rounds(
     rounds: Rounds,
     expecting: Option<Expecting>,
-    say: &mpsc::Sender<ClientCommand>,
+    commands: &mpsc::Sender<ClientCommand>,
 ) -> InputEnd {
     let Rounds {
         messages,
@@ -125,7 +129,7 @@ async fn send_rounds(
         if let Some(ticks) = &mut ticks {
             tokio::select! {
                 _ = ticks.tick() => {}
-                () = say.closed() => return InputEnd::Disconnected,
+                () = commands.closed() => return InputEnd::Disconnected,
             }
         }
         if round > 0
@@ -134,7 +138,7 @@ async fn send_rounds(
             expecting.matcher.clear();
         }
         for message in &messages {
-            if say
+            if commands
                 .send(ClientCommand::Send(message.clone()))
                 .await
                 .is_err()
@@ -160,12 +164,12 @@ async fn send_rounds(
 /// Reads standard input on a thread until it or the connection ends. If the connection ends first, the thread stays blocked
 /// and ends with the process.
 async fn read_all(
-    say: mpsc::Sender<ClientCommand>,
+    commands: mpsc::Sender<ClientCommand>,
     read: impl FnOnce(&mpsc::Sender<ClientCommand>) -> io::Result<()> + Send + 'static,
 ) -> InputEnd {
     let (finished, result) = oneshot::channel();
     thread::spawn(move || {
-        let ended = read(&say);
+        let ended = read(&commands);
         // The receiver is gone if the connection has ended.
         let _ = finished.send(ended);
     });
@@ -176,7 +180,7 @@ async fn read_all(
     }
 }
 
-fn read_input(say: &mpsc::Sender<ClientCommand>) -> io::Result<()> {
+fn read_input(commands: &mpsc::Sender<ClientCommand>) -> io::Result<()> {
     let mut input = io::stdin().lock();
     let mut buffer = vec![0; READ_BYTES_MAX];
     loop {
@@ -186,7 +190,7 @@ fn read_input(say: &mpsc::Sender<ClientCommand>) -> io::Result<()> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
-        if say
+        if commands
             .blocking_send(ClientCommand::Send(buffer[..n].to_vec()))
             .is_err()
         {
@@ -196,7 +200,7 @@ fn read_input(say: &mpsc::Sender<ClientCommand>) -> io::Result<()> {
 }
 
 /// Reads lines. A line longer than the largest datagram is passed on, so that the send fails with the system's error.
-fn read_lines(say: &mpsc::Sender<ClientCommand>, end: &[u8]) -> io::Result<()> {
+fn read_lines(commands: &mpsc::Sender<ClientCommand>, end: &[u8]) -> io::Result<()> {
     let mut input = io::stdin().lock();
     loop {
         let mut line = Vec::new();
@@ -208,7 +212,7 @@ fn read_lines(say: &mpsc::Sender<ClientCommand>, end: &[u8]) -> io::Result<()> {
             line.pop();
         }
         line.extend_from_slice(end);
-        if say.blocking_send(ClientCommand::Send(line)).is_err() {
+        if commands.blocking_send(ClientCommand::Send(line)).is_err() {
             return Ok(());
         }
     }

@@ -52,7 +52,7 @@ pub(super) async fn piped(
     watch: impl Observer,
     stop: impl Future<Output = ()>,
 ) -> PipedResult {
-    let (say, says) = mpsc::channel(QUEUE);
+    let (commands, queue) = mpsc::channel(QUEUE);
     let (events, received) = mpsc::channel(QUEUE);
     let expecting = plan.expect.clone().map(|expected| Expecting {
         matcher: Arc::new(Matcher::new(expected)),
@@ -69,7 +69,7 @@ pub(super) async fn piped(
         .map(|expecting| Arc::clone(&expecting.matcher));
     let written = spawn_writer(received, matcher, plan.send_only);
     let keep_open: Option<mpsc::Sender<ClientCommand>> =
-        (plan.hold || expects).then(|| say.clone());
+        (plan.hold || expects).then(|| commands.clone());
     let (leave, leaves) = oneshot::channel();
     let interrupted = Cell::new(false);
     let leaving = async {
@@ -83,16 +83,16 @@ pub(super) async fn piped(
     };
     let input = plan.input.clone();
     let mut sending = tokio::spawn(async move {
-        let end = send_input(input, expecting, say).await;
+        let end = send_input(input, expecting, commands).await;
         if matches!(end, InputEnd::Met | InputEnd::NotMet | InputEnd::Failed(_)) {
             // The receiver is gone if the connection has ended already.
             let _ = leave.send(CloseMode::Graceful);
         }
         end
     });
-    let waits = plan.waits.clone();
+    let timeouts = plan.timeouts.clone();
     let conversation =
-        converse_observed(link, plan.frames, says, events, leaving, waits, watch).await;
+        converse_observed(link, plan.frames, queue, events, leaving, timeouts, watch).await;
     drop(keep_open);
     // No more bytes can arrive, so the writer ends once its queue is written; the reader of our output sets the pace.
     let written = written.await.unwrap_or(Ok(()));

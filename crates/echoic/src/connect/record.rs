@@ -1,8 +1,8 @@
-//! The client's side of a conversation, recorded.
+//! Recording of a client's conversation (`connect --record`).
 //!
-//! The client knows no recorder and the recorder no client: here the one tells the other, in the words of
-//! echoic-core. While the store is behind, the conversation waits for it, as in serve; one that has failed is not waited
-//! for: what it did not keep is said on standard error.
+//! The client crate knows no recorder and the recorder no client; this module passes the client's events to the recorder.
+//! While the store is behind, the conversation waits for it, as in serve. It does not wait for a store that has failed: the
+//! number of exchanges that are not recorded is printed on standard error.
 
 use std::{
     future::{Future, pending},
@@ -30,7 +30,7 @@ use crate::{
     term,
 };
 
-/// A store that is open, before anybody has answered.
+/// An open store, before the connection is made.
 pub(super) struct Unwritten {
     store: Option<Arc<dyn Store>>,
     file: String,
@@ -44,27 +44,28 @@ pub(super) struct Record {
     writing: Arc<Mutex<Writing>>,
 }
 
-/// Who tells it, if it is to be recorded.
+/// The observer that records events, or ignores them without a record.
 struct Writer(Option<Arc<Mutex<Writing>>>);
 
-/// What is told as it happens.
+/// The state of the recording, updated at each event.
 struct Writing {
     exchanges: Exchanges,
-    page: Page,
+    journal_writer: JournalWriter,
 }
 
-/// Where it is told to.
-struct Page {
+/// The journal of the conversation, and its counts.
+struct JournalWriter {
     journal: Journal,
     clock: Clock,
     datagrams: bool,
     n: u64,
-    said: u64,
+    /// Bytes of replies so far, as in the exchanges.
+    reply_bytes: u64,
     received: u64,
 }
 
 impl Unwritten {
-    /// Opens the file to be written by this process alone.
+    /// Opens the store for writing by this process alone.
     pub(super) fn open(url: &StoreUrl) -> Result<Self, CliError> {
         Ok(Self {
             store: url.open(Durability::Normal)?,
@@ -72,12 +73,12 @@ impl Unwritten {
         })
     }
 
-    /// Nobody answered: a file that was made for this is taken away again.
+    /// Closes the store after a failed connection, and removes a file that was created for it.
     pub(super) async fn discard(self) {
         store_url::discard(self.store).await;
     }
 
-    /// Somebody has.
+    /// Starts the record of a connection.
     pub(super) async fn begin(
         self,
         endpoint: &Endpoint,
@@ -88,18 +89,18 @@ impl Unwritten {
         let (recorder, task) = Recorder::new(store, RecorderOptions::default()).await?;
         let recording = tokio::spawn(task.run());
         let shape = dialled.link.shape();
-        let mut page = Page {
+        let mut journal_writer = JournalWriter {
             journal: recorder.journal(0).1,
             clock: Clock::start(),
             datagrams: shape == Shape::Datagrams,
             n: 0,
-            said: 0,
+            reply_bytes: 0,
             received: 0,
         };
         let endpoint_info = EndpointInfo::new(endpoint, &dialled.peer, shape, "", frames);
-        page.journal.opened(Opened {
-            conversation: page.journal.conversation(),
-            at: page.clock.wall(Instant::now()),
+        journal_writer.journal.opened(Opened {
+            conversation: journal_writer.journal.conversation(),
+            at: journal_writer.clock.wall(Instant::now()),
             remote: dialled.peer.clone(),
             local: dialled.link.local().unwrap_or(At::Unix(None)),
             role: Role::Client,
@@ -110,19 +111,22 @@ impl Unwritten {
             unwritten: self,
             recorder,
             recording,
-            writing: Arc::new(Mutex::new(Writing { exchanges, page })),
+            writing: Arc::new(Mutex::new(Writing {
+                exchanges,
+                journal_writer,
+            })),
         })
     }
 }
 
 impl Record {
-    /// Who is to be told of what happens, if it is to be recorded.
+    /// Returns the observer of the conversation; without a record it ignores events.
     pub(super) fn watch(record: Option<&Self>) -> impl Observer + Send + use<> {
         Writer(record.map(|record| Arc::clone(&record.writing)))
     }
 
-    /// Ready when a signal asks us to stop, so that the end can be told; without a record a signal simply ends us. A
-    /// second one ends us at once.
+    /// Returns a future that is ready at a signal, so that the end can be recorded. Without a record a signal ends the
+    /// process. A second signal ends it at once.
     pub(super) fn asked_to_stop(record: Option<&Self>) -> io::Result<impl Future<Output = ()>> {
         let signals = record.map(|_| Signals::catch()).transpose()?;
         Ok(async {
@@ -137,7 +141,7 @@ impl Record {
         })
     }
 
-    /// The conversation is over: has all of it kept, and says so if that was not possible.
+    /// Records the end of the conversation, waits until all of it is committed, and reports what could not be recorded.
     pub(super) async fn end(self, conversation: &ConversationSummary) {
         let Self {
             unwritten: Unwritten { store, file },
@@ -146,10 +150,15 @@ impl Record {
             writing,
         } = self;
         {
-            let Writing { exchanges, page } = &mut *lock(&writing);
-            exchanges.finish(&mut |exchanged| page.tell(exchanged));
-            let at = page.clock.wall(Instant::now());
-            page.journal.ended(at, ending(conversation, page.datagrams));
+            let Writing {
+                exchanges,
+                journal_writer,
+            } = &mut *lock(&writing);
+            exchanges.finish(&mut |exchanged| journal_writer.record(exchanged));
+            let at = journal_writer.clock.wall(Instant::now());
+            journal_writer
+                .journal
+                .ended(at, ending(conversation, journal_writer.datagrams));
         }
         recorder.close(recording, STORE_DEADLINE).await;
         let RecorderStatus { lost, failure, .. } = recorder.status();
@@ -157,14 +166,14 @@ impl Record {
         let why = failure.map(|failure| failure.why);
         match (lost, why, closed) {
             (0, None, Ok(())) => {}
-            (0, None, Err(error)) => term::say(&format!("echoic: {file}: {error}")),
+            (0, None, Err(error)) => term::note(&format!("echoic: {file}: {error}")),
             (lost, why, _) => {
                 let why = why.map(|why| format!(": {why}")).unwrap_or_default();
                 let exchanges = match lost {
                     1 => "1 exchange was".to_owned(),
                     _ => format!("{lost} exchanges were"),
                 };
-                term::say(&format!("echoic: {exchanges} not recorded in {file}{why}"));
+                term::note(&format!("echoic: {exchanges} not recorded in {file}{why}"));
             }
         }
     }
@@ -175,44 +184,47 @@ impl Observer for Writer {
         let Some(writing) = &self.0 else {
             return;
         };
-        let Writing { exchanges, page } = &mut *lock(writing);
+        let Writing {
+            exchanges,
+            journal_writer,
+        } = &mut *lock(writing);
         if let WireEvent::HalfClosed { at } = event {
-            page.half_closed(at);
+            journal_writer.half_closed(at);
         }
         if let WireEvent::Received { bytes, .. } = event {
-            page.received += bytes.len() as u64;
+            journal_writer.received += bytes.len() as u64;
         }
-        exchanges.happened(event, &mut |exchanged| page.tell(exchanged));
+        exchanges.happened(event, &mut |exchanged| journal_writer.record(exchanged));
     }
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &self.0 {
-            Some(writing) => lock(writing).page.journal.poll_room(cx).map(drop),
+            Some(writing) => lock(writing).journal_writer.journal.poll_room(cx).map(drop),
             None => Poll::Ready(()),
         }
     }
 }
 
-impl Page {
+impl JournalWriter {
     fn half_closed(&mut self, at: Instant) {
         let received = self.received;
         self.journal
             .mark(self.clock.wall(at), Marked::HalfClosed { received });
     }
 
-    fn tell(&mut self, exchanged: Exchanged<'_>) {
+    fn record(&mut self, exchanged: Exchanged<'_>) {
         self.n += 1;
-        let told = RunMeta {
+        let meta = RunMeta {
             conversation: self.journal.conversation(),
             n: self.n,
             at: self.clock.wall(exchanged.at),
             latency_ns: exchanged.latency.as_nanos() as u64,
             reads: 1,
-            reply_offset: self.said,
+            reply_offset: self.reply_bytes,
         };
-        self.said += exchanged.reply.len() as u64;
+        self.reply_bytes += exchanged.reply.len() as u64;
         self.journal
-            .exchange(told, exchanged.outcome, exchanged.request, exchanged.reply);
+            .exchange(meta, exchanged.outcome, exchanged.request, exchanged.reply);
     }
 }
 
@@ -220,14 +232,14 @@ fn lock(writing: &Mutex<Writing>) -> MutexGuard<'_, Writing> {
     writing.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How it ended, in the words of the record.
+/// Converts the client's ending to that of the record.
 fn ending(conversation: &ConversationSummary, datagrams: bool) -> Ending {
     use echoic_client::Ending as End;
     let reason = match &conversation.ending {
         End::PeerClosed => CloseReason::PeerClosed,
         End::PeerReset { .. } => CloseReason::PeerReset,
         End::ClosedByUs => CloseReason::ClosedByUs,
-        // Silence is the only end there is.
+        // Datagrams have no end but silence.
         End::TimedOut(TimeoutKind::Linger) if datagrams => CloseReason::ClosedByUs,
         End::ResetByUs => CloseReason::ResetByUs,
         End::TimedOut(TimeoutKind::Linger) => CloseReason::LingerTimeout,

@@ -66,21 +66,21 @@ pub(super) async fn run(
     let (prompt, mut prompt_events) =
         prompt::start(options, screen).map_err(|error| io::Error::other(error.to_string()))?;
 
-    let (say, says) = mpsc::channel(SEND_QUEUE);
+    let (commands, queue) = mpsc::channel(SEND_QUEUE);
     let (events, mut received) = mpsc::channel(EVENT_QUEUE);
     let (leave, leaves) = oneshot::channel();
     let leaving = async { leaves.await.unwrap_or(CloseMode::Graceful) };
-    let talking = tokio::spawn(converse_observed(
+    let conversing = tokio::spawn(converse_observed(
         link,
         plan.frames,
-        says,
+        queue,
         events,
         leaving,
-        plan.waits.clone(),
+        plan.timeouts.clone(),
         watch,
     ));
     let (files, mut file_sent) = mpsc::channel(1);
-    let mut session = Session::new(plan, screen, say, leave, files);
+    let mut session = Session::new(plan, screen, commands, leave, files);
     loop {
         let flush_deadline = session.flush_deadline();
         tokio::select! {
@@ -107,7 +107,7 @@ pub(super) async fn run(
     drop(prompt_events);
     screen.detach_prompt().await;
     prompt.end();
-    let conversation = talking.await.map_err(io::Error::other)?;
+    let conversation = conversing.await.map_err(io::Error::other)?;
     Ok(PromptResult {
         summary: session.summary(&conversation),
         interrupted: session.interrupted,
@@ -144,7 +144,7 @@ struct Session<'a> {
     /// When received data was last handled; the screen may be slower than the peer.
     handled: Instant,
     /// `None` once the sending side is shut down.
-    say: Option<mpsc::Sender<ClientCommand>>,
+    commands: Option<mpsc::Sender<ClientCommand>>,
     leave: Option<oneshot::Sender<CloseMode>>,
     /// The file being sent.
     sending: Option<PathBuf>,
@@ -156,7 +156,7 @@ impl<'a> Session<'a> {
     fn new(
         plan: &Plan,
         screen: &'a Screen,
-        say: mpsc::Sender<ClientCommand>,
+        commands: mpsc::Sender<ClientCommand>,
         leave: oneshot::Sender<CloseMode>,
         files: mpsc::Sender<io::Result<u64>>,
     ) -> Self {
@@ -172,7 +172,7 @@ impl<'a> Session<'a> {
             counts: Counts::default(),
             started: Instant::now(),
             handled: Instant::now(),
-            say: Some(say),
+            commands: Some(commands),
             leave: Some(leave),
             sending: None,
             files,
@@ -230,8 +230,10 @@ impl<'a> Session<'a> {
                 .print("invalid :frame: a datagram is one whole message and has no framing");
             return;
         }
-        if let Some(say) = &self.say
-            && say.try_send(ClientCommand::SetFraming(frames)).is_err()
+        if let Some(commands) = &self.commands
+            && commands
+                .try_send(ClientCommand::SetFraming(frames))
+                .is_err()
         {
             self.screen
                 .print("cannot change the framing while lines wait to be sent; try again later");
@@ -244,7 +246,7 @@ impl<'a> Session<'a> {
     }
 
     fn send(&mut self, bytes: &[u8]) {
-        let Some(say) = &self.say else {
+        let Some(commands) = &self.commands else {
             self.screen
                 .print("not sent: the sending side is shut down; q quits");
             return;
@@ -260,7 +262,7 @@ impl<'a> Session<'a> {
             return;
         }
         let at = self.started.elapsed();
-        match say.try_send(ClientCommand::Send(bytes.to_vec())) {
+        match commands.try_send(ClientCommand::Send(bytes.to_vec())) {
             Ok(()) => self.transcript.add(at, "▸", bytes),
             Err(mpsc::error::TrySendError::Full(_)) => self.screen.print(&format!(
                 "not sent: the peer is not reading, and {SEND_QUEUE} lines wait already"
@@ -272,13 +274,13 @@ impl<'a> Session<'a> {
 
     /// Sends a file from a thread, in pieces, so that memory stays bounded.
     fn send_file(&mut self, path: PathBuf) {
-        let Some(say) = self.say.clone().filter(|_| self.sending.is_none()) else {
+        let Some(commands) = self.commands.clone().filter(|_| self.sending.is_none()) else {
             return self.send(&[]);
         };
         match File::open(&path) {
             Ok(file) => {
                 let files = self.files.clone();
-                thread::spawn(move || files.blocking_send(send_all(file, &say)));
+                thread::spawn(move || files.blocking_send(send_all(file, &commands)));
                 let note = format!("(file {})", path.display());
                 self.transcript
                     .add(self.started.elapsed(), "▸", note.as_bytes());
@@ -375,7 +377,7 @@ impl<'a> Session<'a> {
     }
 
     fn fin(&mut self) {
-        if self.say.take().is_some() {
+        if self.commands.take().is_some() {
             self.screen
                 .print("sending side shut down (FIN); waiting for the peer, Ctrl-D quits");
         }
@@ -438,7 +440,7 @@ impl<'a> Session<'a> {
     }
 }
 
-fn send_all(mut file: File, say: &mpsc::Sender<ClientCommand>) -> io::Result<u64> {
+fn send_all(mut file: File, commands: &mpsc::Sender<ClientCommand>) -> io::Result<u64> {
     let mut buffer = vec![0; READ_BYTES_MAX];
     let mut sent = 0;
     loop {
@@ -446,7 +448,7 @@ fn send_all(mut file: File, say: &mpsc::Sender<ClientCommand>) -> io::Result<u64
         if n == 0 {
             return Ok(sent);
         }
-        if say
+        if commands
             .blocking_send(ClientCommand::Send(buffer[..n].to_vec()))
             .is_err()
         {

@@ -24,7 +24,7 @@ pub(super) fn of_pipe(
     match (&conversation.ending, met, &plan.expect) {
         (_, Some(true), _) => Ok(Exit::Done),
         (Ending::PeerReset { .. } | Ending::Failed(_), Some(false), _) => {
-            of_any(conversation, &plan.waits)
+            of_any(conversation, &plan.timeouts)
         }
         (ending, Some(false), Some(expected)) => {
             let reason = match ending {
@@ -41,18 +41,18 @@ pub(super) fn of_pipe(
         }
         (Ending::TimedOut(TimeoutKind::Linger), ..) if plan.send_only => Ok(Exit::Done),
         (Ending::TimedOut(TimeoutKind::Linger), ..) if plan.datagrams => {
-            of_quiet(conversation, &plan.waits)
+            of_quiet(conversation, &plan.timeouts)
         }
-        _ => of_silence(conversation, plan.frames, &plan.waits),
+        _ => of_silence(conversation, plan.frames, &plan.timeouts),
     }
 }
 
 /// Returns the result of datagrams, which end by silence.
-fn of_quiet(conversation: &ConversationSummary, waits: &Timeouts) -> CommandResult {
+fn of_quiet(conversation: &ConversationSummary, timeouts: &Timeouts) -> CommandResult {
     if conversation.counts.unanswered == 0 {
         return Ok(Exit::Done);
     }
-    let silence = Span(waits.linger_timeout.unwrap_or_default());
+    let silence = Span(timeouts.linger_timeout.unwrap_or_default());
     failed(
         Exit::TimedOut,
         format!("no reply within {silence} (--linger-timeout)"),
@@ -63,7 +63,7 @@ fn of_quiet(conversation: &ConversationSummary, waits: &Timeouts) -> CommandResu
 fn of_silence(
     conversation: &ConversationSummary,
     frames: FramingPair,
-    waits: &Timeouts,
+    timeouts: &Timeouts,
 ) -> CommandResult {
     let counts = &conversation.counts;
     match &conversation.ending {
@@ -80,7 +80,7 @@ fn of_silence(
             },
         ),
         Ending::TimedOut(TimeoutKind::Linger) => {
-            let silence = Span(waits.linger_timeout.unwrap_or_default());
+            let silence = Span(timeouts.linger_timeout.unwrap_or_default());
             let (sent, received) = (
                 counts.sent.messages(frames.outbound),
                 counts.received.messages(frames.inbound),
@@ -96,16 +96,16 @@ fn of_silence(
                 let what = format!(
                     "all requests were answered, but the peer did not close within {silence} (--linger-timeout)"
                 );
-                term::say(&format!("echoic: {what}"));
+                term::note(&format!("echoic: {what}"));
                 Ok(Exit::Done)
             }
         }
-        _ => of_any(conversation, waits),
+        _ => of_any(conversation, timeouts),
     }
 }
 
 /// Returns the result of a conversation at the prompt. A reply is due if nothing arrived after the last message sent.
-pub(super) fn of_prompt(conversation: &ConversationSummary, waits: &Timeouts) -> CommandResult {
+pub(super) fn of_prompt(conversation: &ConversationSummary, timeouts: &Timeouts) -> CommandResult {
     match &conversation.ending {
         Ending::PeerClosed if conversation.unsent == 0 && conversation.counts.unanswered > 0 => {
             failed(
@@ -113,11 +113,11 @@ pub(super) fn of_prompt(conversation: &ConversationSummary, waits: &Timeouts) ->
                 "the peer closed without a reply to the last message",
             )
         }
-        _ => of_any(conversation, waits),
+        _ => of_any(conversation, timeouts),
     }
 }
 
-fn of_any(conversation: &ConversationSummary, waits: &Timeouts) -> CommandResult {
+fn of_any(conversation: &ConversationSummary, timeouts: &Timeouts) -> CommandResult {
     let unsent = match conversation.unsent {
         0 => String::new(),
         n => format!("; {} unsent", for_people(n)),
@@ -127,7 +127,7 @@ fn of_any(conversation: &ConversationSummary, waits: &Timeouts) -> CommandResult
             Exit::Cut,
             format!(
                 "the peer closed its sending side, and no input arrived for {} (--linger-timeout) although it had not ended",
-                Span(waits.linger_timeout.unwrap_or_default())
+                Span(timeouts.linger_timeout.unwrap_or_default())
             ),
         ),
         Ending::PeerClosed if conversation.unsent > 0 => failed(
@@ -149,17 +149,17 @@ fn of_any(conversation: &ConversationSummary, waits: &Timeouts) -> CommandResult
                 TimeoutKind::Linger => (
                     "the peer did not close",
                     "--linger-timeout",
-                    waits.linger_timeout,
+                    timeouts.linger_timeout,
                 ),
                 TimeoutKind::Idle => (
                     "no traffic in either direction",
                     "--idle-timeout",
-                    waits.idle_timeout,
+                    timeouts.idle_timeout,
                 ),
                 TimeoutKind::Write => (
                     "the peer read nothing",
                     "--write-timeout",
-                    Some(waits.write_timeout),
+                    Some(timeouts.write_timeout),
                 ),
             };
             let span = Span(span.unwrap_or_default());
@@ -278,10 +278,10 @@ mod tests {
 
     #[test]
     fn prompt_close_with_a_reply_due_is_cut_unless_quit() {
-        let waits = Timeouts::default();
+        let timeouts = Timeouts::default();
         let due = conversation(Ending::PeerClosed, b"a\n", b"", 0);
-        assert_eq!(code(of_prompt(&due, &waits)), Exit::Cut);
+        assert_eq!(code(of_prompt(&due, &timeouts)), Exit::Cut);
         let quit = conversation(Ending::ClosedByUs, b"a\n", b"", 0);
-        assert_eq!(code(of_prompt(&quit, &waits)), Exit::Done);
+        assert_eq!(code(of_prompt(&quit, &timeouts)), Exit::Done);
     }
 }

@@ -47,7 +47,8 @@ struct Dns<'a> {
 struct Answer<'a> {
     kind: &'static str,
     took_ms: f64,
-    says: Cow<'a, str>,
+    #[serde(rename = "says")]
+    status: Cow<'a, str>,
     records: Vec<Record<'a>>,
 }
 
@@ -133,7 +134,7 @@ fn dns(report: &Report) -> Option<Dns<'_>> {
     let answers = dns.answers.iter().map(|answer| Answer {
         kind: answer.kind,
         took_ms: ms(answer.took),
-        says: answer
+        status: answer
             .found
             .as_ref()
             .map_or_else(dns_status, |_| "NOERROR".into()),

@@ -11,7 +11,7 @@ use echoic_core::{
 use echoic_wire::eyeballs::LookupFailure;
 
 use super::words::{dns_status, failure};
-use crate::term::{ASIDE, HEARD, Payload, ReaderGone, WRONG};
+use crate::term::{DIMMED, ERROR, Payload, RECEIVED, ReaderGone};
 
 /// Rows of the timeline that are printed; the rest is counted.
 const ROWS_MAX: usize = 30;
@@ -50,8 +50,8 @@ pub(super) fn write(
         table(payload, &summaries, report)?;
     }
     let colour = match verdict.state {
-        State::Reachable | State::Open => HEARD,
-        _ => WRONG,
+        State::Reachable | State::Open => RECEIVED,
+        _ => ERROR,
     };
     payload.line(format_args!(
         "{colour}verdict{colour:#}: {}",
@@ -72,7 +72,7 @@ fn timeline(payload: &mut Payload, report: &Report, port_assumed: bool) -> Resul
     let title = escaped(&report.endpoint.to_string());
     if port_assumed {
         payload.line(format_args!(
-            "{title}  {ASIDE}(port 80 by default){ASIDE:#}"
+            "{title}  {DIMMED}(port 80 by default){DIMMED:#}"
         ))?;
     } else {
         payload.line(format_args!("{title}"))?;
@@ -80,7 +80,7 @@ fn timeline(payload: &mut Payload, report: &Report, port_assumed: bool) -> Resul
     let margin = 3 + 4 + 2 + what + 2 + result + 2 + 8 + 2;
     if !rows.is_empty() {
         payload.line(format_args!(
-            "{:margin$}{ASIDE}{}{ASIDE:#}",
+            "{:margin$}{DIMMED}{}{DIMMED:#}",
             "",
             scale(whole)
         ))?;
@@ -222,7 +222,7 @@ fn records(payload: &mut Payload, report: &Report) -> Result<(), ReaderGone> {
         // Both families follow the same aliases; print each once.
         if !printed.contains(&text) {
             payload.line(format_args!(
-                "   record  {}  {ASIDE}TTL {} s{ASIDE:#}",
+                "   record  {}  {DIMMED}TTL {} s{DIMMED:#}",
                 escaped(&text),
                 record.ttl
             ))?;

@@ -11,7 +11,7 @@ pub(super) fn dns_status(status: &DnsFailure) -> Cow<'_, str> {
         DnsFailure::NoRecord => "no record".into(),
         DnsFailure::Code(code) => code.into(),
         DnsFailure::Silent => "no answer".into(),
-        DnsFailure::Closed => "nobody there".into(),
+        DnsFailure::Closed => "no server there".into(),
         DnsFailure::Unasked(why) => why.into(),
     }
 }

@@ -13,7 +13,7 @@ use echoic_core::{
 };
 use echoic_recorder::{RecorderOptions, WhenFull};
 use echoic_server::EndpointConfig;
-use echoic_service::Chosen;
+use echoic_service::NamedService;
 use echoic_wire::{ListenOptions, inherited_fds};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -193,7 +193,7 @@ fn endpoints(args: &ServeArgs, limits: &Limits) -> Result<Vec<EndpointConfig>, C
             && config.framing != FramingPair::default()
         {
             let why = "a datagram is one message, so --frame does not apply";
-            term::say(&format!("{}: {why}", config.endpoint));
+            term::note(&format!("{}: {why}", config.endpoint));
         }
         // A second listener on the same address fails by itself, but a descriptor could be opened twice: then either
         // endpoint could accept a connection.
@@ -233,7 +233,7 @@ fn served(args: &ServeArgs) -> Result<Vec<Served>, CliError> {
 }
 
 fn service(args: &ServeArgs, name: Option<&str>) -> Result<Arc<dyn Service>, CliError> {
-    let Chosen(service) = match name {
+    let NamedService(service) = match name {
         Some(name) => name.parse().map_err(CliError::usage)?,
         None => args.service.clone(),
     };
@@ -254,7 +254,7 @@ fn option(config: &mut EndpointConfig, name: &str, value: &str) -> Result<(), St
         ..
     } = config;
     match name {
-        "as" => *service = read::<Chosen>(value)?.0,
+        "as" => *service = read::<NamedService>(value)?.0,
         "frame" => *framing = read(value)?,
         "max-message" => {
             let bytes = cli::max_message(value).map_err(|error| error.to_string())?;

@@ -1,4 +1,4 @@
-//! What a serve prints: on standard error what it listens on, on standard output addresses and events.
+//! The output of `echoic serve`: its listeners on standard error; addresses and events on standard output.
 
 mod json;
 mod lines;
@@ -28,37 +28,37 @@ use self::{json::JsonPrinter, lines::LinePrinter};
 use super::plan::{Events, Plan, Showing};
 use crate::{
     store_url::StoreUrl,
-    term::{self, ASIDE, sanitize},
+    term::{self, DIMMED, sanitize},
 };
 
-/// Prints what a watcher sees. An error ends it.
+/// Prints what a watcher sees. An error ends the printing.
 trait Printer {
     fn print(&mut self, seen: &Seen) -> io::Result<()>;
 
-    /// When there is something to do even if nothing follows.
+    /// The time at which [`Self::on_deadline`] is due if no event comes before.
     fn deadline(&self) -> Option<Instant>;
 
-    /// Does it.
+    /// Does what is due at the deadline.
     fn on_deadline(&mut self) -> io::Result<()>;
 
-    /// Writes what is buffered: nothing more is waiting.
+    /// Writes buffered output; called when no event is waiting.
     fn flush(&mut self) -> io::Result<()>;
 
-    /// Says what is left to say: nothing more comes.
+    /// Prints what is left; no event follows.
     fn finish(&mut self) -> io::Result<()>;
 }
 
-/// Prints addresses and events until nothing more comes. `written` counts the bytes that standard output has taken.
+/// Prints addresses and events until the watcher ends. `written` counts the bytes written to standard output.
 pub(super) async fn run(
     showing: Showing,
-    doors: &[Listening],
+    listening: &[Listening],
     watcher: Option<Watcher>,
     written: Arc<AtomicU64>,
 ) -> io::Result<()> {
     let out = term::raw_stdout()?;
     let mut out = Progress { out, written };
     if showing.print {
-        out.write_all(addresses(doors).as_bytes())?;
+        out.write_all(addresses(listening).as_bytes())?;
     }
     let Some(watcher) = watcher else {
         return Ok(());
@@ -66,8 +66,8 @@ pub(super) async fn run(
     match showing.events {
         Events::None => Ok(()),
         Events::Json => {
-            let mut printer = JsonPrinter::new(out, term::say);
-            printer.listening(doors)?;
+            let mut printer = JsonPrinter::new(out, term::note);
+            printer.listening(listening)?;
             follow(&mut printer, watcher).await
         }
         Events::Lines => {
@@ -79,12 +79,12 @@ pub(super) async fn run(
     }
 }
 
-/// Tells that standard output takes nothing any more.
+/// Reports that standard output failed.
 pub(super) fn give_up(why: &io::Error) {
     if why.kind() == ErrorKind::BrokenPipe {
-        term::say("nobody reads standard output any more: nothing more is printed there");
+        term::note("standard output was closed: nothing more is printed there");
     } else {
-        term::say(&format!(
+        term::note(&format!(
             "cannot write to standard output: {why}: nothing more is printed there"
         ));
     }
@@ -116,7 +116,7 @@ async fn follow(printer: &mut impl Printer, mut watcher: Watcher) -> io::Result<
     printer.finish()
 }
 
-/// Counts what is taken, so that somebody else sees whether anything still is.
+/// Counts the bytes written, so that a stalled reader is noticed at shutdown.
 struct Progress<W> {
     out: W,
     written: Arc<AtomicU64>,
@@ -134,41 +134,42 @@ impl<W: Write> Write for Progress<W> {
     }
 }
 
-/// One line an endpoint, also where it is open in two families: an address alone, as scripts want it; the others say
-/// what they are.
-fn addresses(doors: &[Listening]) -> String {
+/// Formats one line per endpoint, also if it is open in two address families: TCP and UDP as a bare address, for scripts,
+/// Unix sockets as a URL.
+fn addresses(listening: &[Listening]) -> String {
     let mut text = String::new();
-    let mut said: Option<&Listening> = None;
-    for door in doors {
-        if said.is_none_or(|last| !Arc::ptr_eq(&last.endpoint_info, &door.endpoint_info)) {
-            match &door.address {
+    let mut last: Option<&Listening> = None;
+    for one in listening {
+        if last.is_none_or(|last| !Arc::ptr_eq(&last.endpoint_info, &one.endpoint_info)) {
+            match &one.address {
                 At::Net(addr) => text += &format!("{addr}\n"),
-                unix @ At::Unix(_) => text += &format!("{}\n", unix.url(door.endpoint_info.proto)),
+                unix @ At::Unix(_) => text += &format!("{}\n", unix.url(one.endpoint_info.proto)),
             }
         }
-        said = Some(door);
+        last = Some(one);
     }
     text
 }
 
-/// Says what is open, once it is.
-pub(super) fn announce(plan: &Plan, doors: &[Listening]) {
-    let longest =
-        |cell: fn(&Listening) -> usize, least| doors.iter().map(cell).max().unwrap_or(0).max(least);
+/// Reports the open listeners and the store on standard error.
+pub(super) fn announce(plan: &Plan, listening: &[Listening]) {
+    let longest = |cell: fn(&Listening) -> usize, least| {
+        listening.iter().map(cell).max().unwrap_or(0).max(least)
+    };
     let at_width = longest(
-        |door| sanitize(door.address.url(door.endpoint_info.proto)).len(),
+        |one| sanitize(one.address.url(one.endpoint_info.proto)).len(),
         22,
     );
-    let service_width = longest(|door| door.endpoint_info.service.len(), 8);
-    let messages_width = longest(|door| door.endpoint_info.messages().len(), 8);
+    let service_width = longest(|one| one.endpoint_info.service.len(), 8);
+    let messages_width = longest(|one| one.endpoint_info.messages().len(), 8);
     for Listening {
         address,
         endpoint_info,
-    } in doors
+    } in listening
     {
         let at = sanitize(address.url(endpoint_info.proto));
-        term::say_in_colour(&format!(
-            "listening on {at:<at_width$} {:<service_width$} {:<messages_width$} {ASIDE}try: echoic connect {}{ASIDE:#}",
+        term::note_in_colour(&format!(
+            "listening on {at:<at_width$} {:<service_width$} {:<messages_width$} {DIMMED}try: echoic connect {}{DIMMED:#}",
             endpoint_info.service,
             endpoint_info.messages(),
             call(address, endpoint_info)
@@ -178,36 +179,36 @@ pub(super) fn announce(plan: &Plan, doors: &[Listening]) {
         let (Endpoint::Tcp(at) | Endpoint::Udp(at)) = endpoint else {
             continue;
         };
-        let meant = |door: &&Listening| {
-            door.endpoint_info.proto.word() == endpoint.scheme()
-                && (at.port == 0 || door.address.port() == Some(at.port))
+        let matches_endpoint = |one: &&Listening| {
+            one.endpoint_info.proto.word() == endpoint.scheme()
+                && (at.port == 0 || one.address.port() == Some(at.port))
         };
-        let families = doors.iter().filter(meant).count();
+        let families = listening.iter().filter(matches_endpoint).count();
         if matches!(at.host, Host::Loopback | Host::Any) && families == 1 {
-            term::say(&format!(
+            term::note(&format!(
                 "{endpoint}: this machine has only one address family, so it is open in that one"
             ));
         }
     }
     match &plan.store {
-        StoreUrl::Sqlite(path) => term::say(&format!(
-            "recording in {} (durability {}, keeping {})",
+        StoreUrl::Sqlite(path) => term::note(&format!(
+            "recording in {} (durability {}, retention {})",
             path.display(),
             plan.durability,
             plan.retention_text
         )),
-        StoreUrl::Memory => term::say("recording in memory: gone when this process ends"),
-        StoreUrl::None => term::say("recording nothing"),
+        StoreUrl::Memory => term::note("recording in memory: gone when this process ends"),
+        StoreUrl::None => term::note("recording nothing"),
     }
 }
 
-/// What to type after `echoic connect` to talk to it, at a prompt.
+/// Returns the arguments of `echoic connect` for this listener.
 fn call(address: &At, endpoint_info: &EndpointInfo) -> String {
     let target = match address {
         At::Net(addr) if addr.ip().is_loopback() && endpoint_info.proto == Protocol::Tcp => {
             format!(":{}", addr.port())
         }
-        // Where everybody is listened to, we are too; as an address to call, it is none.
+        // An unspecified address is no address to connect to; loopback is.
         At::Net(addr) if addr.ip().is_unspecified() && endpoint_info.proto == Protocol::Tcp => {
             format!(":{}", addr.port())
         }
@@ -216,13 +217,13 @@ fn call(address: &At, endpoint_info: &EndpointInfo) -> String {
         }
         _ => shell_word(&sanitize(address.url(endpoint_info.proto))),
     };
-    // A prompt says lines, and shows what comes as it comes: that is right for both.
+    // A prompt sends lines and displays bytes as they come, which is right for both framings.
     let prompts = [Framing::Line, Framing::Chunk];
     let FramingPair { inbound, outbound } = endpoint_info.framing;
     if inbound == outbound && prompts.contains(&inbound) {
         return target;
     }
-    // What is said here is heard there.
+    // The client's inbound direction is the server's outbound.
     let frames = FramingPair {
         inbound: outbound,
         outbound: inbound,
@@ -230,7 +231,7 @@ fn call(address: &At, endpoint_info: &EndpointInfo) -> String {
     format!("{target} --frame {frames}")
 }
 
-/// As it can be typed: a shell takes brackets for a pattern.
+/// Quotes a word for a shell, which would take brackets for a pattern.
 fn shell_word(text: &str) -> String {
     if text.contains(|c: char| !(c.is_alphanumeric() || "/:@.-_".contains(c))) {
         format!("'{text}'")

@@ -56,11 +56,15 @@ impl State {
 
 /// Formats a list as `a, b, c and 17 more`.
 pub(super) fn list<'a>(addresses: impl Iterator<Item = &'a Address>) -> String {
-    const SHOWN: usize = 3;
+    const LISTED_MAX: usize = 3;
     let addresses: Vec<String> = addresses.map(show).collect();
     match addresses.len() {
-        0..=SHOWN => addresses.join(", "),
-        n => format!("{} and {} more", addresses[..SHOWN].join(", "), n - SHOWN),
+        0..=LISTED_MAX => addresses.join(", "),
+        n => format!(
+            "{} and {} more",
+            addresses[..LISTED_MAX].join(", "),
+            n - LISTED_MAX
+        ),
     }
 }
 

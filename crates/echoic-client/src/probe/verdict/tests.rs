@@ -41,7 +41,7 @@ fn refused() -> AttemptOutcome {
 }
 
 #[track_caller]
-fn says(report: &Report, state: State, parts: &[&str]) {
+fn assert_verdict(report: &Report, state: State, parts: &[&str]) {
     let verdict = report.verdict();
     assert_eq!(verdict.state, state, "{}", verdict.sentence);
     for part in parts {
@@ -66,7 +66,7 @@ fn says(report: &Report, state: State, parts: &[&str]) {
 #[test]
 fn connecting_address_is_reachable() {
     let report = report("db.test:80", vec![("192.0.2.7:80", connected())]);
-    says(
+    assert_verdict(
         &report,
         State::Reachable,
         &["192.0.2.7:80 connects in 12 ms"],
@@ -79,7 +79,7 @@ fn localhost_resolving_to_ipv6_first_is_reported() {
         "localhost:80",
         vec![("[::1]:80", refused()), ("127.0.0.1:80", connected())],
     );
-    says(
+    assert_verdict(
         &report,
         State::Reachable,
         &[
@@ -97,7 +97,7 @@ fn single_family_is_reported_with_why_the_other_failed() {
             vec![("[2001:db8::7]:80", six), ("192.0.2.7:80", connected())],
         )
     };
-    says(
+    assert_verdict(
         &of(refused()),
         State::Reachable,
         &[
@@ -106,12 +106,12 @@ fn single_family_is_reported_with_why_the_other_failed() {
             "listen on IPv6 too",
         ],
     );
-    says(
+    assert_verdict(
         &of(AttemptOutcome::Silent),
         State::Reachable,
         &["over IPv4 only", "gave no answer within 5 s"],
     );
-    says(
+    assert_verdict(
         &of(AttemptOutcome::Overtaken),
         State::Reachable,
         &["over IPv4, at", "had not answered by then"],
@@ -119,7 +119,7 @@ fn single_family_is_reported_with_why_the_other_failed() {
     let advice = |outcome| of(outcome).verdict().advice;
     assert_eq!(advice(AttemptOutcome::Overtaken), Some(Advice::EachAlone));
     assert_eq!(advice(AttemptOutcome::Silent), None);
-    says(
+    assert_verdict(
         &of(failed(io::ErrorKind::NetworkUnreachable)),
         State::Reachable,
         &["this machine has no route to IPv6"],
@@ -131,7 +131,7 @@ fn single_family_is_reported_with_why_the_other_failed() {
             ("192.0.2.7:80", refused()),
         ],
     );
-    says(
+    assert_verdict(
         &six_only,
         State::Reachable,
         &["over IPv6 only", "192.0.2.7:80 refused"],
@@ -146,7 +146,7 @@ fn failing_addresses_are_listed_and_counted() {
         .map(|addr| (addr.as_str(), refused()))
         .collect();
     tries[0].1 = connected();
-    says(
+    assert_verdict(
         &report("db.test:80", tries),
         State::Reachable,
         &[
@@ -162,7 +162,7 @@ fn address_that_answered_once_is_reachable() {
         ("192.0.2.7:80", AttemptOutcome::Silent),
         ("192.0.2.7:80", connected()),
     ];
-    says(
+    assert_verdict(
         &report("192.0.2.7:80", tries),
         State::Reachable,
         &["connects in 12 ms"],
@@ -210,7 +210,7 @@ fn connect_failures_are_distinguished(
     #[case] state: State,
     #[case] part: &str,
 ) {
-    says(
+    assert_verdict(
         &report("192.0.2.7:80", vec![("192.0.2.7:80", outcome)]),
         state,
         &[part],
@@ -224,7 +224,7 @@ fn short_timeout_is_not_reported_as_filtered() {
         vec![("192.0.2.7:80", AttemptOutcome::Silent)],
     );
     report.timeout = Duration::from_millis(300);
-    says(&report, State::TimedOut, &["within 300 ms, too short"]);
+    assert_verdict(&report, State::TimedOut, &["within 300 ms, too short"]);
     assert_eq!(report.verdict().advice, Some(Advice::Longer));
     report.timeout = Duration::from_secs(5);
     assert_eq!(report.verdict().advice, None);
@@ -232,7 +232,7 @@ fn short_timeout_is_not_reported_as_filtered() {
 
 #[test]
 fn timeout_on_loopback_is_reported_as_a_full_backlog() {
-    says(
+    assert_verdict(
         &report(":80", vec![("127.0.0.1:80", AttemptOutcome::Silent)]),
         State::TimedOut,
         &["its queue is full", "`ss -ltn`"],
@@ -249,7 +249,7 @@ fn mixed_timeout_and_errors_are_both_reported() {
         ("192.0.2.7:80", refused()),
         ("192.0.2.8:80", AttemptOutcome::Silent),
     ];
-    says(
+    assert_verdict(
         &report("db.test:80", tries),
         State::Filtered,
         &[
@@ -262,27 +262,27 @@ fn mixed_timeout_and_errors_are_both_reported() {
 #[test]
 fn udp_state_is_open_closed_or_silent_never_reachable() {
     let of = |outcome| report("udp://192.0.2.7:9", vec![("192.0.2.7:9", outcome)]);
-    says(
+    assert_verdict(
         &of(AttemptOutcome::Replied { bytes: 3 }),
         State::Open,
         &["192.0.2.7:9 replied with 3 bytes after 12 ms"],
     );
-    says(
+    assert_verdict(
         &of(AttemptOutcome::Replied { bytes: 1 }),
         State::Open,
         &["192.0.2.7:9 replied with 1 byte after 12 ms"],
     );
-    says(
+    assert_verdict(
         &of(refused()),
         State::Closed,
         &["reported a closed port (ICMP port unreachable)"],
     );
-    says(
+    assert_verdict(
         &of(AttemptOutcome::Silent),
         State::Silent,
         &["nothing came back", "or a filter is"],
     );
-    says(
+    assert_verdict(
         &of(failed(io::ErrorKind::PermissionDenied)),
         State::Unreachable,
         &["a rule of this machine"],
@@ -328,7 +328,7 @@ fn unix_socket_states_have_their_own_sentences(
     #[case] state: State,
     #[case] part: &str,
 ) {
-    says(
+    assert_verdict(
         &report(endpoint, vec![("unix:/x", outcome)]),
         state,
         &[part],
@@ -340,7 +340,7 @@ fn control_characters_in_a_path_are_escaped() {
     let mut report = report("unix:/x", vec![("unix:/x", refused())]);
     let name = UnixName::Path("/tmp/\u{1b}]0;x\u{7}\n\u{202e}".into());
     report.tries[0].address = Address::Unix(Some(name));
-    says(
+    assert_verdict(
         &report,
         State::Refused,
         &[r"unix:/tmp/\x1b]0;x\x07\n\u{202e}: "],
@@ -355,15 +355,15 @@ fn unresolved(missing: fn() -> LookupFailure, dns: Option<[DnsFailure; 2]>) -> R
         found: Err(missing()),
     };
     report.names = Family::BOTH.map(answer).into();
-    report.dns = dns.map(|says| Dns {
+    report.dns = dns.map(|failures| Dns {
         servers: vec![[192, 0, 2, 53].into()],
         answers: ["AAAA", "A"]
             .into_iter()
-            .zip(says)
-            .map(|(kind, says)| DnsAnswer {
+            .zip(failures)
+            .map(|(kind, failure)| DnsAnswer {
                 kind,
                 took: Duration::ZERO,
-                found: Err(says),
+                found: Err(failure),
             })
             .collect(),
     });
@@ -387,8 +387,8 @@ fn resolution_failures_are_distinguished(
     #[case] dns: Option<DnsFailure>,
     #[case] part: &str,
 ) {
-    says(
-        &unresolved(missing, dns.map(|says| [says.clone(), says])),
+    assert_verdict(
+        &unresolved(missing, dns.map(|failure| [failure.clone(), failure])),
         State::NotResolved,
         &[part],
     );
@@ -401,7 +401,7 @@ fn dns_records_hidden_by_the_system_are_reported() {
         Some([DnsFailure::NoRecord, DnsFailure::NoRecord]),
     );
     report.dns.as_mut().unwrap().answers[1].found = Ok(vec![]);
-    says(
+    assert_verdict(
         &report,
         State::NotResolved,
         &["the DNS has addresses for db.test", "nsswitch.conf"],
@@ -412,13 +412,13 @@ fn dns_records_hidden_by_the_system_are_reported() {
 fn wait_time_and_tries_are_reported() {
     let mut report = report("192.0.2.7:80", vec![("192.0.2.7:80", refused())]);
     (report.rounds, report.waited) = (40, Some(Duration::from_secs(10)));
-    says(
+    assert_verdict(
         &report,
         State::Refused,
         &["(still so at try 40, after 10 s)"],
     );
     report.tries[0].outcome = connected();
-    says(&report, State::Reachable, &["(at try 40, after 10 s)"]);
+    assert_verdict(&report, State::Reachable, &["(at try 40, after 10 s)"]);
     let addr: SocketAddr = "192.0.2.7:80".parse().unwrap();
     assert_eq!(report.by_address()[0].address, &Address::from(addr));
 }

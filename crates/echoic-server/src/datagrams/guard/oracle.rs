@@ -20,10 +20,13 @@ pub fn check_breaker(data: &[u8]) {
     let mut silent: HashMap<u8, Instant> = HashMap::new();
     let mut now = start;
     for byte in data {
-        let (who, what, pause) = (byte & 1, byte & 0b11, byte >> 2);
+        let (peer_bit, what, pause) = (byte & 1, byte & 0b11, byte >> 2);
         now += Duration::from_millis(u64::from(pause) * 20);
-        let peer = Address::Net(SocketAddr::from(([127, 0, 0, 1], 4000 + u16::from(who))));
-        let is_silent = silent.get(&who).is_some_and(|until| *until > now);
+        let peer = Address::Net(SocketAddr::from((
+            [127, 0, 0, 1],
+            4000 + u16::from(peer_bit),
+        )));
+        let is_silent = silent.get(&peer_bit).is_some_and(|until| *until > now);
         assert_eq!(breaker.is_silent(&peer, now), is_silent, "{data:?}");
         if is_silent {
             continue;
@@ -37,7 +40,7 @@ pub fn check_breaker(data: &[u8]) {
         assert_eq!(breaker.trips(&peer, &[what], now), trips, "{data:?}");
         if trips {
             list.remove(&what);
-            silent.insert(who, now + SILENCE);
+            silent.insert(peer_bit, now + SILENCE);
         }
     }
 }

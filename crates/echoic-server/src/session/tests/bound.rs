@@ -1,4 +1,4 @@
-//! Waits end when they should, whatever else happens at that moment, and nothing is taken in that cannot be let out.
+//! Deadlines hold under load, and a session does not read what it cannot answer.
 
 use tokio::time::sleep;
 
@@ -6,15 +6,15 @@ use super::{wire::Line, *};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The runtime lets a task do so much at a time and then makes everything pend, the timer too. A deadline that is
-/// first looked at in such a moment must not be forgotten.
+/// A task that has used up its coop budget finds everything pending, also the timer. A deadline that is first polled at
+/// such a moment must still fire.
 #[tokio::test(start_paused = true)]
 async fn idle_timeout_holds_when_first_polled_during_a_flood() {
     for reads in 0..140 {
         let mut setup = Setup::chunk();
         setup.limits.idle_timeout = 5 * SECOND;
         let talk = setup.talk(named("echo", Framing::Chunk)).await;
-        talk.peer.be_cooperative();
+        talk.peer.use_coop_budget();
         for _ in 0..reads {
             talk.peer.send("x");
         }
@@ -28,12 +28,12 @@ async fn idle_timeout_holds_when_first_polled_during_a_flood() {
     }
 }
 
-/// The same at the stop signal: what pends for want of budget is not the end of what was received.
+/// At the stop, a read that is pending only for lack of budget is not taken as the end of the received data.
 #[tokio::test(start_paused = true)]
 async fn drain_reads_everything_received_during_a_flood() {
     for reads in [50, 63, 64, 65, 100, 200, 1000] {
         let talk = Setup::chunk().talk(named("echo", Framing::Chunk)).await;
-        talk.peer.be_cooperative();
+        talk.peer.use_coop_budget();
         for _ in 0..reads {
             talk.peer.send("x");
         }
@@ -46,28 +46,28 @@ async fn drain_reads_everything_received_during_a_flood() {
     }
 }
 
-/// What a kernel may hold of one connection at the stop signal is heard to the last byte, whatever was heard before.
+/// At the stop, everything a kernel may buffer for a connection is read, however much was read before.
 #[tokio::test(start_paused = true)]
 async fn drain_reads_as_much_as_the_kernel_buffers() {
     let talk = Setup::line().talk(echo()).await;
-    talk.peer.be_cooperative();
+    talk.peer.use_coop_budget();
     let line = "x".repeat(999) + "\n";
     for _ in 0..100 {
         talk.peer.send(line.repeat(60));
     }
-    talk.peer.until("heard", Line::coming_is_empty).await;
+    talk.peer.until("read", Line::incoming_is_empty).await;
     for _ in 0..100 {
         talk.peer.send(line.repeat(60));
     }
     talk.drain.start();
     let end = talk.end().await;
     assert_eq!(
-        (end.reason(), end.kept.len()),
+        (end.reason(), end.exchanges.len()),
         (CloseReason::ServerStopped, 12_000)
     );
 }
 
-/// While the peer does not take its reply nothing more is heard of it, however it is woken.
+/// While a reply is not sent in full nothing more is read, whatever wakes the task.
 #[tokio::test(start_paused = true)]
 async fn nothing_is_read_while_a_reply_is_unsent() {
     let mut setup = Setup::line();
@@ -87,7 +87,7 @@ async fn nothing_is_read_while_a_reply_is_unsent() {
     assert_eq!(talk.end().await.taken.len(), 3 + 250);
 }
 
-/// The time a message takes to come is the peer's; the time we did not listen is not.
+/// Only time in which the session reads counts against the message timeout.
 #[tokio::test(start_paused = true)]
 async fn message_timeout_excludes_time_spent_not_reading() {
     let mut setup = Setup::line();
@@ -107,7 +107,7 @@ async fn message_timeout_excludes_time_spent_not_reading() {
     assert_eq!(end.taken.len(), 6 + 200_001);
 }
 
-/// Wake-ups without a reason change no deadline.
+/// Spurious wake-ups change no deadline.
 #[tokio::test(start_paused = true)]
 async fn spurious_wakeups_do_not_extend_the_idle_timeout() {
     let mut setup = Setup::line();

@@ -1,4 +1,5 @@
-//! The lingering close: whoever sends before reading still gets everything, and nobody holds us for ever.
+//! The lingering close: a peer that sends before it reads still gets all replies, and no peer can hold a session open
+//! for ever.
 
 use tokio::time::sleep;
 
@@ -39,14 +40,14 @@ async fn linger_ends_after_two_seconds_of_silence() {
 async fn endless_sender_is_closed_after_ten_linger_timeouts() {
     let talk = Setup::line().talk(greeting(10)).await;
     let peer = talk.peer.clone();
-    let endless = tokio::spawn(async move {
+    let sending = tokio::spawn(async move {
         loop {
             peer.send("x");
             sleep(SECOND).await;
         }
     });
     let end = talk.end().await;
-    endless.abort();
+    sending.abort();
     assert!(
         end.closed >= 20 * SECOND && end.closed < 21 * SECOND,
         "{end:?}"
@@ -57,7 +58,7 @@ async fn endless_sender_is_closed_after_ten_linger_timeouts() {
 async fn stop_signal_shortens_the_linger() {
     let talk = Setup::line().talk(greeting(10)).await;
     let peer = talk.peer.clone();
-    let endless = tokio::spawn(async move {
+    let sending = tokio::spawn(async move {
         loop {
             peer.send("x");
             sleep(SECOND).await;
@@ -66,7 +67,7 @@ async fn stop_signal_shortens_the_linger() {
     sleep(5 * SECOND).await;
     talk.drain.start();
     let end = talk.end().await;
-    endless.abort();
+    sending.abort();
     assert!(
         end.closed >= 7 * SECOND && end.closed <= 8 * SECOND,
         "{end:?}"
@@ -121,7 +122,8 @@ async fn reset_during_a_greeting_is_recorded() {
     );
 }
 
-/// The kernel had taken all of it, and whether the peer had it nobody knew: it was told as if it had.
+/// The kernel has taken the whole greeting, but a reset leaves open whether the peer has received it: the close reason
+/// must say so.
 #[tokio::test(start_paused = true)]
 async fn reset_after_a_greeting_was_sent_is_recorded() {
     let talk = Setup::line().talk(greeting(10)).await;
@@ -132,7 +134,7 @@ async fn reset_after_a_greeting_was_sent_is_recorded() {
         (end.reason(), end.ending.sent),
         (CloseReason::PeerReset, 10)
     );
-    // Who was ended for another reason was ended for that.
+    // An earlier close reason stays.
     let talk = Setup::line().talk(named("upper", Framing::Line)).await;
     talk.peer.send(vec![b'x'; 2 << 20]);
     sleep(SECOND).await;
@@ -140,11 +142,11 @@ async fn reset_after_a_greeting_was_sent_is_recorded() {
     assert_eq!(talk.end().await.reason(), CloseReason::MessageTooLong);
 }
 
-/// Nothing follows a wait for the end to be taken: who does not take that is not read either.
+/// A peer that does not take the end of our half is not read afterwards: there is one wait, not two.
 #[tokio::test(start_paused = true)]
 async fn unfinished_shutdown_is_waited_for_once() {
     let talk = Setup::line().talk(greeting(10)).await;
-    talk.peer.be_endless();
+    talk.peer.block_finish();
     talk.peer.send("x");
     let end = talk.end().await;
     assert_eq!(
@@ -157,21 +159,21 @@ async fn unfinished_shutdown_is_waited_for_once() {
     );
 }
 
-/// Who never took its reply gets one such time and no more, though it sends on.
+/// After a write timeout a peer that goes on sending gets one linger timeout and no more.
 #[tokio::test(start_paused = true)]
 async fn peer_that_does_not_read_gets_no_extra_linger() {
     let mut setup = Setup::line();
     setup.window = 0;
     let talk = setup.talk(greeting(10)).await;
     let peer = talk.peer.clone();
-    let endless = tokio::spawn(async move {
+    let sending = tokio::spawn(async move {
         loop {
             peer.send("x");
             sleep(SECOND).await;
         }
     });
     let end = talk.end().await;
-    endless.abort();
+    sending.abort();
     assert_eq!(end.reason(), CloseReason::WriteTimeout);
     let lingered = end.closed.saturating_sub(end.finished.unwrap());
     assert!(

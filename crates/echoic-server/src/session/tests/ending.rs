@@ -1,4 +1,4 @@
-//! Every way to end, told truthfully and at the very moment it was promised for.
+//! Each close reason: when it applies, and that it is recorded correctly.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use super::*;
 
-/// The timer counts milliseconds and rounds up.
+/// Allows 2 ms: the timer counts milliseconds and rounds up.
 fn assert_at(moment: Option<Duration>, expected: Duration) {
     let moment = moment.expect("our half was ended");
     assert!(
@@ -26,7 +26,7 @@ async fn half_closing_peer_is_answered_in_full_and_closed_at_once() {
     talk.peer.finish();
     let store = Arc::clone(&talk.store);
     let end = talk.end().await;
-    assert_eq!(store.marks(), [], "the ending says it all");
+    assert_eq!(store.marks(), [], "the ending has the same information");
     assert_eq!(end.taken, b"ONE\n\nTWO");
     assert_eq!(end.reason(), CloseReason::PeerClosed);
     assert_eq!((end.ending.received, end.ending.sent), (8, 8));
@@ -38,11 +38,11 @@ async fn half_closing_peer_is_answered_in_full_and_closed_at_once() {
 async fn character_cut_by_the_end_is_returned_unchanged() {
     let talk = Setup::chunk().talk(named("upper", Framing::Chunk)).await;
     talk.peer.send(b"a\xc3");
-    talk.peer.hears("A").await;
+    talk.peer.receives("A").await;
     talk.peer.finish();
     let end = talk.end().await;
     assert_eq!(end.taken, b"A\xc3");
-    assert_eq!(end.whole().1, b"A\xc3");
+    assert_eq!(end.recorded_bytes().1, b"A\xc3");
 }
 
 #[tokio::test(start_paused = true)]
@@ -59,8 +59,8 @@ async fn greeting_ends_as_service_closed() {
         (end.reason(), &end.taken[..]),
         (CloseReason::ServiceClosed, &b"hello"[..])
     );
-    assert_eq!(end.whole(), (vec![], b"hello".to_vec()));
-    assert_eq!(end.kept.len(), 1);
+    assert_eq!(end.recorded_bytes(), (vec![], b"hello".to_vec()));
+    assert_eq!(end.exchanges.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -78,7 +78,11 @@ async fn handler_close_mid_run_leaves_the_rest_unanswered() {
         (end.reason(), &end.taken[..]),
         (CloseReason::ServiceClosed, &b"bye\n"[..])
     );
-    let outcomes: Vec<_> = end.kept.iter().map(|kept| (kept.n, kept.outcome)).collect();
+    let outcomes: Vec<_> = end
+        .exchanges
+        .iter()
+        .map(|kept| (kept.n, kept.outcome))
+        .collect();
     let (ok, not) = (Outcome::Ok, Outcome::Unanswered);
     assert_eq!(outcomes, [(1, ok), (2, not), (3, not)]);
 }
@@ -89,7 +93,7 @@ async fn peer_reset_reports_unsent_bytes() {
     setup.window = 4;
     let talk = setup.talk(echo()).await;
     talk.peer.send("0123456789\n");
-    talk.peer.hears("0123").await;
+    talk.peer.receives("0123").await;
     talk.peer.reset();
     let end = talk.end().await;
     assert_eq!(end.reason(), CloseReason::PeerReset);
@@ -97,10 +101,10 @@ async fn peer_reset_reports_unsent_bytes() {
         (end.ending.received, end.ending.sent, end.ending.unsent),
         (11, 4, 7)
     );
-    assert_eq!(end.whole().1, b"0123456789\n");
+    assert_eq!(end.recorded_bytes().1, b"0123456789\n");
 }
 
-/// The reply is lost in the very write that finds the connection reset.
+/// The write of the reply finds the connection reset, so the reply is lost.
 #[tokio::test(start_paused = true)]
 async fn reply_written_into_a_reset_counts_as_unsent() {
     let peer = Arc::new(std::sync::OnceLock::<Peer>::new());
@@ -168,7 +172,11 @@ async fn message_timeout_is_not_extended_by_more_bytes() {
         (CloseReason::MessageTimeout, &b"whole\n"[..])
     );
     assert_at(end.finished, 8 * SECOND);
-    assert_eq!(end.kept.len(), 1, "what was begun is no exchange");
+    assert_eq!(
+        end.exchanges.len(),
+        1,
+        "the unfinished message is no exchange"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -197,7 +205,7 @@ async fn write_timeout_is_exact_and_reset_by_progress() {
     let talk = setup.talk(echo()).await;
     sleep(SECOND).await;
     talk.peer.send("0123456789\n");
-    talk.peer.send("never heard\n");
+    talk.peer.send("never taken\n");
     for _ in 0..3 {
         sleep(9 * SECOND).await;
         talk.peer.grant(1);
@@ -237,7 +245,7 @@ async fn too_long_message_is_not_answered_but_earlier_ones_are() {
             CloseReason::MessageTooLong
         };
         assert_eq!(end.reason(), reason, "{data:?}");
-        assert_eq!(end.kept.len(), answered.lines().count());
+        assert_eq!(end.exchanges.len(), answered.lines().count());
     }
 }
 
@@ -260,7 +268,7 @@ async fn rejected_connection_gets_a_clean_close_and_is_recorded() {
         (CloseReason::TooManyConnections, 0)
     );
     assert_eq!((end.ending.received, end.ending.discarded), (0, 6));
-    assert!(end.kept.is_empty());
+    assert!(end.exchanges.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -268,7 +276,7 @@ async fn data_received_before_stop_is_answered_first() {
     for unfinished in ["", "half a li"] {
         let talk = Setup::line().talk(named("upper", Framing::Line)).await;
         talk.peer.send("a\n");
-        talk.peer.hears("A\n").await;
+        talk.peer.receives("A\n").await;
         for _ in 0..100 {
             talk.peer.send("bc\nd\n");
         }
@@ -278,32 +286,32 @@ async fn data_received_before_stop_is_answered_first() {
         talk.drain.start();
         let end = talk.end().await;
         assert_eq!(end.reason(), CloseReason::ServerStopped);
-        assert_eq!(end.kept.len(), 201);
+        assert_eq!(end.exchanges.len(), 201);
         assert_eq!(end.taken.len(), 2 + 5 * 100);
         assert_at(end.finished, Duration::ZERO);
     }
 }
 
-/// The stop signal finds a conversation asleep.
+/// The stop signal wakes an idle conversation.
 #[tokio::test(start_paused = true)]
 async fn idle_conversation_is_drained_at_once() {
-    for said in ["", "a\n"] {
+    for request in ["", "a\n"] {
         let talk = Setup::line().talk(echo()).await;
-        if !said.is_empty() {
-            talk.peer.send(said);
+        if !request.is_empty() {
+            talk.peer.send(request);
         }
         sleep(SECOND).await;
         talk.drain.start();
         let end = talk.end().await;
         assert_eq!(
             (end.reason(), &end.taken[..]),
-            (CloseReason::ServerStopped, said.as_bytes())
+            (CloseReason::ServerStopped, request.as_bytes())
         );
         assert_at(end.finished, SECOND);
     }
 }
 
-/// And here amid a reply.
+/// The stop signal comes while a reply is being sent.
 #[tokio::test(start_paused = true)]
 async fn drain_lets_the_peer_take_its_reply() {
     let mut setup = Setup::line();
@@ -311,7 +319,7 @@ async fn drain_lets_the_peer_take_its_reply() {
     let talk = setup.talk(echo()).await;
     talk.peer.send("hello\n");
     talk.peer.send("again\n");
-    talk.peer.hears("he").await;
+    talk.peer.receives("he").await;
     talk.drain.start();
     sleep(3 * SECOND).await;
     talk.peer.grant(AMPLE);
@@ -343,7 +351,7 @@ async fn aborted_session_reports_the_unsent_bytes() {
     setup.window = 1;
     let talk = setup.talk(echo()).await;
     talk.peer.send("ab\n");
-    talk.peer.hears("a").await;
+    talk.peer.receives("a").await;
     talk.session.abort();
     let end = talk.end().await;
     assert_eq!(
@@ -352,14 +360,14 @@ async fn aborted_session_reports_the_unsent_bytes() {
     );
 }
 
-/// The reason to part had come before, but not everything was said: "closed by the service, 2 B unsent" is no ending,
-/// and would not count as cut (seed 31 of the simulation).
+/// The session had a close reason already, but had not sent everything: `service-closed` with 2 unsent bytes would be
+/// wrong and would not count as cut (seed 31 of the simulation).
 #[tokio::test(start_paused = true)]
 async fn abort_before_the_last_bytes_overrides_the_close_reason() {
     let mut setup = Setup::line();
     setup.window = 1;
     let talk = setup.talk(named("greet:bye", Framing::Line)).await;
-    talk.peer.hears("b").await;
+    talk.peer.receives("b").await;
     talk.session.abort();
     let totals = Arc::clone(&talk.totals);
     let end = talk.end().await;
@@ -374,14 +382,14 @@ async fn abort_before_the_last_bytes_overrides_the_close_reason() {
 async fn panic_in_a_handler_is_recorded() {
     let service = inline(|run, out| {
         for message in run.messages() {
-            assert!(message.body != b"!", "told to panic");
+            assert!(message.body != b"!", "panics on purpose");
             out.reply(&message, |bytes| bytes.extend(message.body));
         }
         ControlFlow::Continue(())
     });
     let talk = Setup::line().talk(service).await;
     talk.peer.send("fine\n");
-    talk.peer.hears("fine\n").await;
+    talk.peer.receives("fine\n").await;
     talk.peer.send("!\n");
     let end = talk.end().await;
     assert_eq!(
@@ -392,7 +400,7 @@ async fn panic_in_a_handler_is_recorded() {
     // The thread's scratch is whole again for the next conversation.
     let talk = Setup::line().talk(echo()).await;
     talk.peer.send("next\n");
-    talk.peer.hears("next\n").await;
+    talk.peer.receives("next\n").await;
     talk.peer.finish();
     assert_eq!(talk.end().await.reason(), CloseReason::PeerClosed);
 }

@@ -1,4 +1,4 @@
-//! The short way of a run, in place, and the long one by each message: what is said, counted and ended is the same.
+//! A run answered in place and the same run answered message by message give the same replies, counts and ending.
 
 use proptest::prelude::*;
 use std::ops::ControlFlow;
@@ -9,26 +9,26 @@ use super::*;
 /// What the peer does next.
 #[derive(Clone, Copy, Debug)]
 enum Act {
-    /// Sends so much of what is left, as one read.
+    /// Sends this many of the bytes that are left, as one read.
     Send(usize),
-    /// Takes so many bytes more.
+    /// Takes this many more bytes.
     Grant(usize),
-    /// Lets this pass.
+    /// Waits this long.
     Wait(Duration),
     /// Resets the connection.
     Reset,
-    /// Tells the server to stop.
+    /// Stops the server.
     Stop,
 }
 
-/// A service with its short way or without, that counts how often it went the long one.
-struct Watched {
+/// A handler with or without its in-place function, that counts the calls of `answer`.
+struct CountingHandler {
     handler: Box<dyn InlineHandler>,
-    short: bool,
+    has_in_place: bool,
     answers: Arc<AtomicU64>,
 }
 
-impl InlineHandler for Watched {
+impl InlineHandler for CountingHandler {
     fn open(&mut self, out: &mut Replies) -> ControlFlow<()> {
         self.handler.open(out)
     }
@@ -39,7 +39,7 @@ impl InlineHandler for Watched {
     }
 
     fn in_place(&self) -> Option<InPlace> {
-        self.handler.in_place().filter(|_| self.short)
+        self.handler.in_place().filter(|_| self.has_in_place)
     }
 
     fn finish(&mut self, out: &mut Replies) {
@@ -57,20 +57,20 @@ struct Script {
     acts: Vec<Act>,
 }
 
-/// What one comes to.
+/// The result of a script.
 #[derive(Debug, PartialEq, Eq)]
-struct Came {
+struct Outcome {
     taken: Vec<u8>,
     ending: Ending,
     messages: u64,
     exchanges: u64,
-    /// When our half was ended.
+    /// When the session ended its half.
     finished: Option<Duration>,
 }
 
 impl Script {
-    /// Plays it, without recording; says too how often the long way was taken.
-    fn play(&self, short: bool) -> (Came, u64) {
+    /// Plays the script without recording. Also returns how often `answer` was called.
+    fn play(&self, has_in_place: bool) -> (Outcome, u64) {
         let runtime = Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
@@ -79,7 +79,7 @@ impl Script {
         runtime.block_on(async {
             let (link, peer) = wire(100);
             let (recorder, began) = (Recorder::none(), Instant::now());
-            let (known, opened, journal) = somebody(&recorder, self.framing);
+            let (known, opened, journal) = conversation(&recorder, self.framing);
             let drain = Drain::default();
             let context = SessionContext {
                 limits: Arc::new(Limits {
@@ -96,14 +96,14 @@ impl Script {
                 unreachable!("{} is inline", self.service)
             };
             let answers = Arc::default();
-            let watched = Watched {
+            let counting = CountingHandler {
                 handler,
-                short,
+                has_in_place,
                 answers: Arc::clone(&answers),
             };
-            let handler = Handler::Inline(Box::new(watched));
+            let handler = Handler::Inline(Box::new(counting));
             let mut session = Session::new(link, handler, &known, opened, context);
-            let talking = tokio::spawn(async move {
+            let serving = tokio::spawn(async move {
                 let reason = session.serve().await;
                 session.close(reason).await;
                 let tally = &session.tally;
@@ -114,16 +114,16 @@ impl Script {
                 )
             });
             self.act(&peer, &drain).await;
-            let (ending, messages, exchanges) = talking.await.unwrap();
+            let (ending, messages, exchanges) = serving.await.unwrap();
             let (taken, finished) = peer.look(|line| (line.taken.clone(), line.finished));
-            let came = Came {
+            let result = Outcome {
                 taken,
                 ending,
                 messages,
                 exchanges,
                 finished: finished.map(|at| at - began),
             };
-            (came, answers.load(Ordering::Relaxed))
+            (result, answers.load(Ordering::Relaxed))
         })
     }
 
@@ -197,7 +197,7 @@ proptest! {
     }
 }
 
-/// What the property is about, one by one, and that the short way is the one that is taken.
+/// The cases of the property one by one, and that the in-place path is the one that is used.
 #[test]
 fn in_place_path_falls_back_in_each_known_case() {
     let line = |max: usize, data: &str, acts: &[Act]| {
@@ -208,33 +208,36 @@ fn in_place_path_falls_back_in_each_known_case() {
             data: data.into(),
             acts: acts.to_vec(),
         };
-        let (came, long_ways) = script.play(true);
-        assert_eq!(came, script.play(false).0, "{data:?}");
-        let taken = String::from_utf8(came.taken).unwrap();
-        (taken, came.ending.reason, came.messages, long_ways)
+        let (result, answers) = script.play(true);
+        assert_eq!(result, script.play(false).0, "{data:?}");
+        let taken = String::from_utf8(result.taken).unwrap();
+        (taken, result.ending.reason, result.messages, answers)
     };
     let closed = CloseReason::PeerClosed;
-    let came =
-        |text: &str, reason, messages, long_ways| (text.to_owned(), reason, messages, long_ways);
+    let expected =
+        |text: &str, reason, messages, answers| (text.to_owned(), reason, messages, answers);
     let all = Act::Send(1000);
-    assert_eq!(line(99, "a\nb\n\n", &[all]), came("A\nB\n\n", closed, 3, 0));
-    // A last line without its end waits, and is answered the long way when no end can come any more.
-    assert_eq!(line(99, "a\nbc", &[all]), came("A\nBC", closed, 2, 1));
-    // A letter beyond ASCII in the middle: the whole read goes the long way.
+    assert_eq!(
+        line(99, "a\nb\n\n", &[all]),
+        expected("A\nB\n\n", closed, 3, 0)
+    );
+    // A last line without a terminator is answered by `answer` at the end of the stream.
+    assert_eq!(line(99, "a\nbc", &[all]), expected("A\nBC", closed, 2, 1));
+    // A letter beyond ASCII in the middle: the whole read is answered by `answer`.
     assert_eq!(
         line(99, "a\nß\nb\n", &[all]),
-        came("A\nSS\nB\n", closed, 3, 1)
+        expected("A\nSS\nB\n", closed, 3, 1)
     );
-    // One that is too long in the middle of a run: what was before it is answered.
+    // A message in the middle of a run is too long: the messages before it are answered.
     let too_long = "a\nb\nlong\nc\n";
-    let answered = |long_ways| came("A\nB\n", CloseReason::MessageTooLong, 2, long_ways);
+    let answered = |answers| expected("A\nB\n", CloseReason::MessageTooLong, 2, answers);
     assert_eq!(line(3, too_long, &[all]), answered(1));
-    // Cut so that the short way can be gone until there.
+    // With these read boundaries the messages before it are answered in place.
     let cuts = [Act::Send(2), Act::Send(2), all];
     assert_eq!(line(3, too_long, &cuts), answered(0));
-    // The peer takes a hundred bytes and is gone: all was answered, most of it is unsent.
+    // The peer takes a hundred bytes and resets: everything is answered, most of it unsent.
     let many = "ab\n".repeat(100);
-    let (taken, reason, messages, long_ways) = line(999, &many, &[all, Act::Reset]);
+    let (taken, reason, messages, answers) = line(999, &many, &[all, Act::Reset]);
     assert_eq!((taken.len(), reason), (100, CloseReason::PeerReset));
-    assert_eq!((messages, long_ways), (100, 0));
+    assert_eq!((messages, answers), (100, 0));
 }

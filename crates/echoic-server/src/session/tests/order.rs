@@ -1,5 +1,5 @@
-//! I1 and I2: replies in order, none lost or doubled, however the stream is cut and however slowly the peer takes
-//! them.
+//! Invariants I1 and I2: replies are sent in order, none is lost or doubled, whatever the read boundaries are and
+//! however slowly the peer reads.
 
 use echoic_core::event::Outcome;
 use proptest::prelude::*;
@@ -10,11 +10,11 @@ use super::*;
 /// What the peer does next.
 #[derive(Clone, Copy, Debug)]
 enum Act {
-    /// Sends so much of what is left.
+    /// Sends this many of the bytes that are left.
     Send(usize),
-    /// Takes so many bytes more.
+    /// Takes this many more bytes.
     Grant(usize),
-    /// Lets the others run.
+    /// Lets other tasks run.
     Rest,
 }
 
@@ -29,7 +29,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     prop::collection::vec(act, 0..40)
 }
 
-/// Text with letters that grow, newlines, and lines too long for the shared room.
+/// Text with newlines, letters whose upper case is longer, and lines too long for the shared buffer.
 fn text() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         4 => "[a-z ßŉΐ\n]{0,12}",
@@ -39,7 +39,7 @@ fn text() -> impl Strategy<Value = String> {
     prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
 }
 
-/// Has `data` go through a service as `acts` say; returns how it went and checks what is kept.
+/// Sends `data` to a service with `acts`; checks the record and returns the bytes the peer took.
 fn play(service: &str, framing: Framing, strict: bool, data: &[u8], acts: &[Act]) -> Vec<u8> {
     let runtime = Builder::new_current_thread()
         .enable_time()
@@ -71,7 +71,7 @@ fn play(service: &str, framing: Framing, strict: bool, data: &[u8], acts: &[Act]
         talk.peer.finish();
         talk.peer.grant(AMPLE);
         let reads_while_owing = talk.peer.look(|line| line.reads_while_owing);
-        assert_eq!(reads_while_owing, 0, "heard while a reply was unsent");
+        assert_eq!(reads_while_owing, 0, "read while a reply was unsent");
         let end = talk.end().await;
 
         let all = data.len() as u64;
@@ -80,17 +80,21 @@ fn play(service: &str, framing: Framing, strict: bool, data: &[u8], acts: &[Act]
             (CloseReason::PeerClosed, all)
         );
         assert_eq!((end.ending.unsent, end.ending.discarded), (0, 0));
-        assert_eq!(end.whole(), (data.to_vec(), end.taken.clone()));
-        let mut said = 0;
-        for (n, kept) in (1..).zip(&end.kept) {
-            assert_eq!((kept.n, kept.reply_offset), (n, said), "{kept:?}");
+        assert_eq!(end.recorded_bytes(), (data.to_vec(), end.taken.clone()));
+        let mut produced = 0;
+        for (n, kept) in (1..).zip(&end.exchanges) {
+            assert_eq!((kept.n, kept.reply_offset), (n, produced), "{kept:?}");
             assert_eq!(kept.outcome, Outcome::Ok);
-            said += kept.said.len() as u64;
+            produced += kept.said.len() as u64;
         }
         if framing == Framing::Line {
             let lines = data.split_inclusive(|byte| *byte == b'\n');
-            let heard = end.kept.iter().map(|kept| &kept.heard[..]);
-            assert!(heard.eq(lines), "an exchange a line: {:?}", end.kept);
+            let requests = end.exchanges.iter().map(|kept| &kept.heard[..]);
+            assert!(
+                requests.eq(lines),
+                "one exchange per line: {:?}",
+                end.exchanges
+            );
         }
         end.taken
     })
@@ -121,8 +125,8 @@ proptest! {
     }
 }
 
-/// The paths of the inbox: in front of the shared room up to 4 KiB, beyond it in a buffer of its own, and as long as
-/// a message may be at all.
+/// The paths of the inbox: up to 4 KiB in the shared buffer, beyond that in a buffer of its own, up to the longest
+/// message that is allowed.
 #[test]
 fn message_of_any_length_arrives_in_any_pieces() {
     for length in [
@@ -162,6 +166,6 @@ async fn read_of_empty_lines_is_answered_by_one_write() {
     let writes = talk.peer.clone();
     let end = talk.end().await;
     assert_eq!(end.taken, vec![b'\n'; 65_536]);
-    assert_eq!(end.kept.len(), 65_536);
+    assert_eq!(end.exchanges.len(), 65_536);
     assert_eq!(writes.look(|line| (line.reads, line.writes)), (1, 1));
 }

@@ -1,5 +1,5 @@
-//! Spawned handlers: they reply when they like, both queues are bounded in bytes, and what a handler does not do costs no
-//! other conversation anything.
+//! Spawned handlers: they may reply at any time, both queues are bounded in bytes, and a handler that does nothing delays
+//! no other conversation.
 
 use std::collections::BTreeMap;
 
@@ -21,14 +21,14 @@ fn answer(bytes: impl AsRef<[u8]>) -> Reply {
 }
 
 /// Bytes that answer no request.
-pub(super) fn unasked(bytes: impl AsRef<[u8]>) -> Reply {
+pub(super) fn unsolicited(bytes: impl AsRef<[u8]>) -> Reply {
     Reply::Bytes {
         bytes: bytes.as_ref().to_vec(),
         lengths: Some(Vec::new()),
     }
 }
 
-/// Bytes of which the handler does not know what they answer.
+/// Bytes without lengths: the handler does not know which request they answer.
 fn undivided(bytes: impl AsRef<[u8]>) -> Reply {
     Reply::Bytes {
         bytes: bytes.as_ref().to_vec(),
@@ -50,7 +50,7 @@ impl Requests {
         }
     }
 
-    /// The next one; none after the end of the stream or when the peer is gone.
+    /// Returns the next request; `None` after the end of the stream or when the peer is gone.
     async fn next(&mut self) -> Option<Vec<u8>> {
         loop {
             if let Some(next) = self.queued.next() {
@@ -116,24 +116,24 @@ fn echo_runs(framing: Framing) -> Handler {
 async fn spawned_handler_greets_and_answers() {
     let service = spawned(|requests, mut replies| async move {
         let mut requests = Requests::of(requests);
-        replies.send(unasked("hello\n")).await.unwrap();
+        replies.send(unsolicited("hello\n")).await.unwrap();
         while let Some(request) = requests.next().await {
             replies.send(answer(request)).await.unwrap();
         }
-        replies.send(unasked("bye\n")).await.unwrap();
+        replies.send(unsolicited("bye\n")).await.unwrap();
         Ok(())
     });
     let talk = Setup::line().talk(service).await;
-    talk.peer.hears("hello\n").await;
+    talk.peer.receives("hello\n").await;
     talk.peer.send("a\nb\nc");
-    talk.peer.hears("hello\na\nb\n").await;
+    talk.peer.receives("hello\na\nb\n").await;
     talk.peer.finish();
     let store = Arc::clone(&talk.store);
     let end = talk.end().await;
     assert_eq!(end.taken, b"hello\na\nb\ncbye\n");
     assert_eq!(end.reason(), CloseReason::PeerClosed);
-    assert_eq!(end.whole().0, b"a\nb\nc");
-    assert_eq!(end.kept.len(), 5);
+    assert_eq!(end.recorded_bytes().0, b"a\nb\nc");
+    assert_eq!(end.exchanges.len(), 5);
     let marks: Vec<_> = store.marks().into_iter().map(|(.., what)| what).collect();
     assert_eq!(marks, [Marked::HalfClosed { received: 5 }]);
 }
@@ -156,10 +156,10 @@ async fn d27_out_of_order_answers_are_sent_in_order() {
     talk.peer.finish();
     let end = talk.end().await;
     assert_eq!(end.taken, b"a\nbb\n\nccc\nd");
-    for kept in &end.kept {
+    for kept in &end.exchanges {
         assert_eq!((&kept.heard, kept.outcome), (&kept.said, Outcome::Ok));
     }
-    assert_eq!(end.kept.len(), 5);
+    assert_eq!(end.exchanges.len(), 5);
 }
 
 /// More requests than the pairing holds, in one read.
@@ -174,8 +174,8 @@ async fn thousands_of_pipelined_lines_keep_their_terminators() {
     talk.peer.finish();
     let end = talk.end().await;
     assert_eq!(String::from_utf8_lossy(&end.taken), lines);
-    assert_eq!(end.kept.len(), 5000);
-    assert!(end.kept.iter().all(|kept| kept.heard == kept.said));
+    assert_eq!(end.exchanges.len(), 5000);
+    assert!(end.exchanges.iter().all(|kept| kept.heard == kept.said));
     assert_eq!(end.reason(), CloseReason::PeerClosed);
 }
 
@@ -192,7 +192,7 @@ async fn request_queue_is_bounded_in_bytes_for_short_messages() {
         let talk = Setup::new(framing).talk(service).await;
         talk.peer.send("\n".repeat(2 * QUEUE_BYTES));
         sleep(SECOND).await;
-        let left = talk.peer.look(Line::coming_bytes);
+        let left = talk.peer.look(Line::incoming_bytes);
         let taken = 2 * QUEUE_BYTES - left;
         assert!(taken > most - ROOM && taken <= most, "{framing}: {taken}");
         talk.session.abort();
@@ -206,7 +206,7 @@ async fn one_read_is_one_chunk_for_a_spawned_handler() {
     talk.peer.send(vec![b'x'; 64 << 10]);
     talk.peer.finish();
     let end = talk.end().await;
-    assert_eq!((end.taken.len(), end.kept.len()), (64 << 10, 1));
+    assert_eq!((end.taken.len(), end.exchanges.len()), (64 << 10, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -218,11 +218,11 @@ async fn message_longer_than_the_queue_is_answered_as_one() {
     talk.peer.finish();
     let end = talk.end().await;
     assert!(end.taken == (line.clone() + "y\n").into_bytes());
-    assert_eq!(end.kept.len(), 2);
-    assert!(end.kept[0].heard == line.as_bytes() && end.kept[0].said == line.as_bytes());
+    assert_eq!(end.exchanges.len(), 2);
+    assert!(end.exchanges[0].heard == line.as_bytes() && end.exchanges[0].said == line.as_bytes());
 }
 
-/// Many at work at once, each done in its own time.
+/// Many requests are being answered at once, each in its own time.
 #[tokio::test(start_paused = true)]
 async fn concurrent_answers_are_sent_in_order() {
     let service = spawned(|requests, mut replies| async move {
@@ -259,7 +259,7 @@ async fn concurrent_answers_are_sent_in_order() {
     talk.peer.finish();
     let end = talk.end().await;
     assert_eq!(String::from_utf8_lossy(&end.taken), lines);
-    assert!(end.kept.iter().all(|kept| kept.heard == kept.said));
+    assert!(end.exchanges.iter().all(|kept| kept.heard == kept.said));
 }
 
 #[tokio::test(start_paused = true)]
@@ -271,7 +271,7 @@ async fn handler_that_never_answers_gets_everything_in_bounded_memory() {
         while let Some(request) = requests.next().await {
             c.fetch_add(request.len() as u64, Ordering::SeqCst);
         }
-        replies.send(unasked("done\n")).await.unwrap();
+        replies.send(unsolicited("done\n")).await.unwrap();
         done.store(1, Ordering::SeqCst);
         Ok(())
     });
@@ -284,9 +284,9 @@ async fn handler_that_never_answers_gets_everything_in_bounded_memory() {
     let end = talk.end().await;
     assert_eq!(end.taken, b"done\n");
     assert_eq!(count.load(Ordering::SeqCst), 80_000 + (600 << 10) + 1);
-    let heard = end.kept.iter().filter(|kept| !kept.heard.is_empty());
-    assert_eq!(heard.count(), 40_001, "each is recorded once");
-    let order: Vec<u64> = end.kept.iter().map(|kept| kept.n).collect();
+    let requests = end.exchanges.iter().filter(|kept| !kept.heard.is_empty());
+    assert_eq!(requests.count(), 40_001, "each is recorded once");
+    let order: Vec<u64> = end.exchanges.iter().map(|kept| kept.n).collect();
     assert!(order.is_sorted());
 }
 
@@ -296,7 +296,7 @@ async fn input_is_drained_if_the_handler_drops_its_receiver() {
         drop(requests);
         for i in 0..5 {
             sleep(SECOND).await;
-            replies.send(unasked(format!("{i}"))).await.unwrap();
+            replies.send(unsolicited(format!("{i}"))).await.unwrap();
         }
         Ok(())
     });
@@ -310,7 +310,7 @@ async fn input_is_drained_if_the_handler_drops_its_receiver() {
         (end.reason(), &end.taken[..]),
         (CloseReason::ServiceClosed, &b"01234"[..])
     );
-    assert_eq!(end.kept.len(), 10_005);
+    assert_eq!(end.exchanges.len(), 10_005);
 }
 
 #[tokio::test(start_paused = true)]
@@ -319,8 +319,8 @@ async fn failed_handler_ends_the_conversation_after_its_replies() {
         let service = spawned(move |requests, mut replies| async move {
             Requests::of(requests).next().await.unwrap();
             replies.send(answer("so far\n\n")).await.unwrap();
-            assert!(!panics, "told to panic");
-            Err(ServiceError("told to fail".into()))
+            assert!(!panics, "panics on purpose");
+            Err(ServiceError("fails on purpose".into()))
         });
         let talk = Setup::line().talk(service).await;
         talk.peer.send("a\nb\n");
@@ -329,7 +329,7 @@ async fn failed_handler_ends_the_conversation_after_its_replies() {
             (end.reason(), &end.taken[..]),
             (CloseReason::ServiceFailed, &b"so far\n\n"[..])
         );
-        let outcomes: Vec<_> = end.kept.iter().map(|kept| kept.outcome).collect();
+        let outcomes: Vec<_> = end.exchanges.iter().map(|kept| kept.outcome).collect();
         assert_eq!(outcomes, [Outcome::Ok, Outcome::Unanswered]);
     }
 }
@@ -358,7 +358,7 @@ async fn handler_may_answer_long_after_a_half_close() {
     );
 }
 
-/// A full request queue is back-pressure to the peer, and the peer is not blamed for it.
+/// A full request queue is back-pressure to the peer and does not start a timeout of the peer.
 #[tokio::test(start_paused = true)]
 async fn slow_handler_is_not_reported_as_a_slow_peer() {
     let mut setup = Setup::line();
@@ -390,7 +390,7 @@ async fn handler_output_resets_the_idle_timeout() {
     let service = spawned(|_requests, mut replies| async move {
         for _ in 0..20 {
             sleep(SECOND).await;
-            replies.send(unasked("tick\n")).await.unwrap();
+            replies.send(unsolicited("tick\n")).await.unwrap();
         }
         std::future::pending().await
     });
@@ -411,7 +411,7 @@ async fn handler_output_resets_the_idle_timeout() {
 async fn input_received_before_stop_reaches_the_handler() {
     let talk = Setup::line().talk(echo_spawned()).await;
     talk.peer.send("a\n");
-    talk.peer.hears("a\n").await;
+    talk.peer.receives("a\n").await;
     for _ in 0..50 {
         talk.peer.send("b\n".repeat(10));
     }
@@ -421,7 +421,7 @@ async fn input_received_before_stop_reaches_the_handler() {
         (end.reason(), end.taken.len()),
         (CloseReason::ServerStopped, 2 + 1000)
     );
-    assert_eq!(end.kept.len(), 501);
+    assert_eq!(end.exchanges.len(), 501);
 }
 
 /// Both directions at once, neither waiting for the other to be done.
@@ -433,7 +433,7 @@ async fn megabytes_flow_both_ways_at_once() {
     let service = spawned(move |mut requests, mut replies| async move {
         let send = async move {
             for _ in 0..BYTES / 5000 {
-                replies.send(unasked([b'.'; 5000])).await.unwrap();
+                replies.send(unsolicited([b'.'; 5000])).await.unwrap();
             }
         };
         let receive = async {
@@ -449,7 +449,7 @@ async fn megabytes_flow_both_ways_at_once() {
     let talk = setup.talk(service).await;
     for _ in 0..BYTES / 50_000 {
         talk.peer.send(vec![b'x'; 50_000]);
-        talk.peer.until("heard", Line::coming_is_empty).await;
+        talk.peer.until("read", Line::incoming_is_empty).await;
         talk.peer.grant(50_000);
     }
     talk.peer.grant(AMPLE);
@@ -476,17 +476,17 @@ async fn replies_after_a_reset_are_recorded_as_unsent() {
     });
     let talk = Setup::line().talk(service).await;
     talk.peer.send("a\nb\n");
-    talk.peer.until("heard", Line::coming_is_empty).await;
-    talk.peer.be_deaf();
+    talk.peer.until("read", Line::incoming_is_empty).await;
+    talk.peer.reset_on_write();
     let end = talk.end().await;
     assert_eq!(end.reason(), CloseReason::PeerReset);
-    let kept: Vec<_> = end
-        .kept
+    let recorded: Vec<_> = end
+        .exchanges
         .iter()
         .map(|kept| (&kept.heard[..], &kept.said[..], kept.outcome))
         .collect();
     assert_eq!(
-        kept,
+        recorded,
         [
             (&b"a\n"[..], &b"A\n"[..], Outcome::Ok),
             (&b"b\n"[..], &b"B\n"[..], Outcome::Ok)
@@ -503,7 +503,7 @@ async fn answer_to_no_request_is_sent_at_once() {
     });
     let talk = Setup::line().talk(service).await;
     talk.peer.send("a\n");
-    talk.peer.hears("early\n").await;
+    talk.peer.receives("early\n").await;
     talk.peer.finish();
     talk.session.abort();
     assert_eq!(talk.end().await.reason(), CloseReason::DrainTimeout);
@@ -514,7 +514,7 @@ async fn answer_to_no_request_is_sent_at_once() {
 async fn input_flood_does_not_starve_handler_output() {
     let service = spawned(|requests, mut replies| async move {
         drop(requests);
-        replies.send(unasked("let me reply\n")).await.unwrap();
+        replies.send(unsolicited("let me reply\n")).await.unwrap();
         std::future::pending().await
     });
     let talk = Setup::line().talk(service).await;
@@ -522,23 +522,23 @@ async fn input_flood_does_not_starve_handler_output() {
         talk.peer.send("x\n");
     }
     let store = Arc::clone(&talk.store);
-    talk.peer.until("heard", Line::coming_is_empty).await;
+    talk.peer.until("read", Line::incoming_is_empty).await;
     talk.session.abort();
     let _ = talk.session.await;
     talk.recorder.close(talk.recording, SECOND).await;
-    let kept = store.exchanges();
-    let spoke = kept.iter().find(|kept| !kept.said.is_empty()).unwrap();
-    assert!(spoke.n < 10, "after {} messages", spoke.n);
-    assert_eq!(kept.len(), 1001);
+    let exchanges = store.exchanges();
+    let reply = exchanges.iter().find(|kept| !kept.said.is_empty()).unwrap();
+    assert!(reply.n < 10, "after {} messages", reply.n);
+    assert_eq!(exchanges.len(), 1001);
 }
 
-/// No replies are taken from a handler while the peer is that far behind.
+/// A session takes no more replies from its handler while the peer's window is full.
 #[tokio::test(start_paused = true)]
 async fn handler_output_beyond_the_peer_window_is_bounded() {
     let mut setup = Setup::line();
     setup.window = 0;
     let service = spawned(|_requests, mut replies| async move {
-        while replies.send(unasked([b'.'; 1024])).await.is_ok() {}
+        while replies.send(unsolicited([b'.'; 1024])).await.is_ok() {}
         Ok(())
     });
     let talk = setup.talk(service).await;
@@ -559,13 +559,13 @@ async fn run_answered_by_one_reply_is_recorded_as_its_exchanges() {
     talk.peer.finish();
     let end = talk.end().await;
     assert_eq!(end.taken, b"a\nbb\n\nc");
-    let kept: Vec<_> = end
-        .kept
+    let recorded: Vec<_> = end
+        .exchanges
         .iter()
         .map(|kept| (&kept.heard[..], &kept.said[..]))
         .collect();
     let lines: [&[u8]; 4] = [b"a\n", b"bb\n", b"\n", b"c"];
-    assert_eq!(kept, lines.map(|line| (line, line)));
+    assert_eq!(recorded, lines.map(|line| (line, line)));
 }
 
 /// One read longer than the bound of the queue passes it when it is empty.
@@ -576,12 +576,12 @@ async fn run_above_the_queue_bound_passes_an_empty_queue() {
     let talk = setup.talk(echo_runs(Framing::Line)).await;
     let line = "x".repeat(3 * QUEUE_BYTES) + "\n";
     talk.peer.send(&line);
-    talk.peer.hears(&line).await;
+    talk.peer.receives(&line).await;
     talk.peer.finish();
-    assert_eq!(talk.end().await.kept.len(), 1);
+    assert_eq!(talk.end().await.exchanges.len(), 1);
 }
 
-/// What a handler receives last, as the conversation ends.
+/// Returns what a handler receives last when the conversation ends.
 async fn last_received(act: impl FnOnce(&Talk)) -> Vec<Result<bool, PeerGone>> {
     let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
     let all = Arc::clone(&seen);
@@ -595,7 +595,7 @@ async fn last_received(act: impl FnOnce(&Talk)) -> Vec<Result<bool, PeerGone>> {
     });
     let talk = Setup::line().talk(service).await;
     talk.peer.send("a\n");
-    talk.peer.until("read", Line::coming_is_empty).await;
+    talk.peer.until("read", Line::incoming_is_empty).await;
     sleep(SECOND).await;
     act(&talk);
     talk.end().await;
@@ -604,7 +604,7 @@ async fn last_received(act: impl FnOnce(&Talk)) -> Vec<Result<bool, PeerGone>> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn handler_tells_end_of_stream_from_gone_from_reset() {
+async fn handler_distinguishes_end_of_stream_close_and_reset() {
     let ended = last_received(|talk| talk.peer.finish()).await;
     assert_eq!(ended, [Ok(true), Ok(false), Ok(false)]);
     let drained = last_received(|talk| talk.drain.start()).await;
@@ -623,7 +623,7 @@ async fn handler_tells_end_of_stream_from_gone_from_reset() {
 async fn requests_still_arrive_after_finish() {
     let service = spawned(|requests, mut replies| async move {
         let mut requests = Requests::of(requests);
-        replies.send(unasked("bye\n")).await?;
+        replies.send(unsolicited("bye\n")).await?;
         replies.send(Reply::Finish).await?;
         let mut received = 0;
         while requests.next().await.is_some() {
@@ -646,7 +646,7 @@ async fn requests_still_arrive_after_finish() {
         (end.reason(), end.ending.received),
         (CloseReason::PeerClosed, 4)
     );
-    let outcomes: Vec<_> = end.kept.iter().map(|kept| kept.outcome).collect();
+    let outcomes: Vec<_> = end.exchanges.iter().map(|kept| kept.outcome).collect();
     let unanswered = Outcome::Unanswered;
     assert_eq!(outcomes, [Outcome::Ok, unanswered, unanswered]);
 }
@@ -656,7 +656,7 @@ async fn finish_waits_until_all_replies_are_sent() {
     let mut setup = Setup::line();
     setup.window = 0;
     let service = spawned(|_requests, mut replies| async move {
-        replies.send(unasked("bye\n")).await?;
+        replies.send(unsolicited("bye\n")).await?;
         replies.send(Reply::Finish).await?;
         Ok(())
     });
@@ -679,7 +679,7 @@ async fn finish_waits_until_all_replies_are_sent() {
 async fn reply_after_finish_fails_the_service() {
     let service = spawned(|_requests, mut replies| async move {
         replies.send(Reply::Finish).await?;
-        replies.send(unasked("too late\n")).await?;
+        replies.send(unsolicited("too late\n")).await?;
         std::future::pending().await
     });
     let end = Setup::line().talk(service).await.end().await;
@@ -717,7 +717,7 @@ async fn handler_may_reset_the_connection() {
     talk.peer.send("a\n");
     let end = talk.end().await;
     assert_eq!((end.reason(), end.finished), (CloseReason::ResetByUs, None));
-    assert_eq!(end.kept[0].outcome, Outcome::Unanswered);
+    assert_eq!(end.exchanges[0].outcome, Outcome::Unanswered);
 }
 
 #[tokio::test(start_paused = true)]
@@ -742,7 +742,7 @@ async fn reply_too_long_for_its_framing_ends_the_conversation() {
         (end.reason(), end.taken.len()),
         (CloseReason::ReplyTooLong, 101)
     );
-    let outcomes: Vec<_> = end.kept.iter().map(|kept| kept.outcome).collect();
+    let outcomes: Vec<_> = end.exchanges.iter().map(|kept| kept.outcome).collect();
     assert_eq!(
         outcomes,
         [Outcome::Ok, Outcome::Unanswered, Outcome::Unanswered]
@@ -774,7 +774,7 @@ async fn handler_has_the_linger_timeout_to_return() {
     }
 }
 
-/// What a proxy does: it passes bytes on and knows of no messages.
+/// Like a proxy: it passes bytes on and knows no messages.
 #[tokio::test(start_paused = true)]
 async fn replies_without_lengths_are_divided_for_the_record() {
     let service = spawned(|mut requests, mut replies| async move {
@@ -789,16 +789,17 @@ async fn replies_without_lengths_are_divided_for_the_record() {
     talk.peer.send("first\nsecond\n\nlast");
     talk.peer.finish();
     let end = talk.end().await;
-    let kept: Vec<_> = end
-        .kept
+    let recorded: Vec<_> = end
+        .exchanges
         .iter()
         .map(|kept| (&kept.heard[..], &kept.said[..]))
         .collect();
     let lines: [&[u8]; 4] = [b"first\n", b"second\n", b"\n", b"last"];
-    assert_eq!(kept, lines.map(|line| (line, line)));
+    assert_eq!(recorded, lines.map(|line| (line, line)));
 }
 
-/// With strict durability no part of a reply leaves before it is recorded, also if it is longer than what may be unsent.
+/// With strict durability no part of a reply is sent before it is recorded, also if it is longer than the limit
+/// of unsent bytes.
 #[tokio::test(start_paused = true)]
 async fn strict_durability_holds_a_reply_until_its_end_is_known() {
     let mut setup = Setup::strict();
@@ -821,10 +822,13 @@ async fn strict_durability_holds_a_reply_until_its_end_is_known() {
     assert_eq!(talk.peer.taken().len(), 200 * 1024 + 1);
     talk.peer.finish();
     let end = talk.end().await;
-    assert_eq!((end.reason(), end.kept.len()), (CloseReason::PeerClosed, 1));
+    assert_eq!(
+        (end.reason(), end.exchanges.len()),
+        (CloseReason::PeerClosed, 1)
+    );
 }
 
-/// More unanswered requests than the pairing holds: the flow goes on, and the oldest are recorded as silence.
+/// More unanswered requests than the pairing holds: the flow goes on, and the oldest are recorded as unanswered.
 #[tokio::test(start_paused = true)]
 async fn pairing_is_bounded_and_the_flow_goes_on() {
     const REQUESTS: usize = 150_000;
@@ -846,12 +850,12 @@ async fn pairing_is_bounded_and_the_flow_goes_on() {
     let end = talk.end().await;
     assert_eq!(end.taken.len(), 2 * REQUESTS);
     let paired = end
-        .kept
+        .exchanges
         .iter()
         .filter(|kept| !kept.heard.is_empty() && !kept.said.is_empty());
     assert_eq!(paired.count(), 96 << 10);
     assert_eq!(
-        end.whole().0.len(),
+        end.recorded_bytes().0.len(),
         2 * REQUESTS,
         "each request is recorded once"
     );

@@ -1,8 +1,8 @@
-//! Strict durability: a reply leaves after its exchange is kept, and not at all if it cannot be.
+//! Strict durability: a reply is sent after its exchange is committed, and never if the commit fails.
 
 use tokio::time::sleep;
 
-use super::{spawned::unasked, *};
+use super::{spawned::unsolicited, *};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
@@ -12,13 +12,17 @@ async fn reply_waits_for_its_commit() {
     let setup = Setup::strict();
     setup.store.set(Mood::Slow(30 * MS));
     let talk = setup.talk(echo()).await;
-    // The opening is a round of its own.
+    // The event of the opening has an append of its own.
     sleep(SECOND).await;
     let began = Instant::now();
     talk.peer.send("a\n");
-    talk.peer.hears("a\n").await;
+    talk.peer.receives("a\n").await;
     let waited = began.elapsed();
-    assert_eq!(talk.store.exchanges().len(), 1, "kept before it left");
+    assert_eq!(
+        talk.store.exchanges().len(),
+        1,
+        "committed before it was sent"
+    );
     assert!(waited >= 30 * MS && waited < 35 * MS, "{waited:?}");
     talk.peer.finish();
     assert_eq!(talk.end().await.reason(), CloseReason::PeerClosed);
@@ -33,7 +37,7 @@ async fn greeting_waits_for_its_commit() {
     sleep(SECOND).await;
     assert!(talk.peer.taken().is_empty());
     store.set(Mood::Willing);
-    talk.peer.hears("hi").await;
+    talk.peer.receives("hi").await;
     assert_eq!(talk.end().await.reason(), CloseReason::ServiceClosed);
 }
 
@@ -43,28 +47,28 @@ async fn failing_store_withholds_the_reply_and_ends_the_conversation() {
         let setup = Setup::strict();
         let store = Arc::clone(&setup.store);
         let talk = setup.talk(echo()).await;
-        talk.peer.send("kept\n");
-        talk.peer.hears("kept\n").await;
+        talk.peer.send("good\n");
+        talk.peer.receives("good\n").await;
         store.set(mood);
         talk.peer.send("lost\n");
         talk.peer
             .until("finished", |line| line.finished.is_some())
             .await;
-        assert_eq!(talk.peer.taken(), b"kept\n");
+        assert_eq!(talk.peer.taken(), b"good\n");
         assert!(talk.recorder.status().failure.is_some());
         talk.peer.finish();
         store.set(Mood::Willing);
         let end = talk.end().await;
         assert_eq!(
             (end.reason(), &end.taken[..]),
-            (CloseReason::StoreFailed, &b"kept\n"[..])
+            (CloseReason::StoreFailed, &b"good\n"[..])
         );
         assert_eq!((end.ending.sent, end.ending.unsent), (5, 5));
-        assert_eq!(end.kept.len(), 2, "kept in the end, as unsent");
+        assert_eq!(end.exchanges.len(), 2, "recorded in the end, as unsent");
     }
 }
 
-/// The peer is not to blame while its reply waits for the store.
+/// The write timeout does not run while a reply waits for the store.
 #[tokio::test(start_paused = true)]
 async fn slow_store_does_not_trigger_the_write_timeout() {
     let mut setup = Setup::strict();
@@ -73,7 +77,7 @@ async fn slow_store_does_not_trigger_the_write_timeout() {
     let talk = setup.talk(echo()).await;
     sleep(5 * SECOND).await;
     talk.peer.send("a\n");
-    talk.peer.hears("a\n").await;
+    talk.peer.receives("a\n").await;
     talk.peer.finish();
     let end = talk.end().await;
     assert_eq!(
@@ -98,14 +102,14 @@ async fn slow_store_does_not_trigger_the_write_timeout_at_the_end() {
     );
 }
 
-/// A service that keeps speaking puts something new beside what waits to be kept, all the time.
+/// A handler that sends all the time always has a reply that is not committed yet.
 #[tokio::test(start_paused = true)]
 async fn committed_replies_are_sent_while_more_is_produced() {
     let setup = Setup::strict();
     setup.store.set(Mood::Slow(20 * MS));
     let service = spawned(|_requests, mut replies| async move {
         loop {
-            replies.send(unasked("tick\n")).await?;
+            replies.send(unsolicited("tick\n")).await?;
             sleep(5 * MS).await;
         }
     });
@@ -115,9 +119,12 @@ async fn committed_replies_are_sent_while_more_is_produced() {
     assert!(taken > 500, "{taken} bytes in a second of 200 ticks");
     for _ in 0..100 {
         sleep(7 * MS).await;
-        let kept = talk.store.exchanges();
-        let kept: usize = kept.iter().map(|kept| kept.said.len()).sum();
-        assert!(talk.peer.taken().len() <= kept, "left before it was kept");
+        let exchanges = talk.store.exchanges();
+        let committed: usize = exchanges.iter().map(|kept| kept.said.len()).sum();
+        assert!(
+            talk.peer.taken().len() <= committed,
+            "sent before it was committed"
+        );
     }
     sleep(10 * SECOND).await;
     assert!(talk.peer.look(|line| line.finished.is_none()), "it goes on");
@@ -126,8 +133,8 @@ async fn committed_replies_are_sent_while_more_is_produced() {
     assert_eq!(talk.end().await.reason(), CloseReason::DrainTimeout);
 }
 
-/// Where what finds no room is dropped, it is not dropped behind the back of a reply that was to be kept first: its
-/// conversation waits (seed 83 of the simulation).
+/// With `WhenFull::Drop`, an exchange whose reply waits for the commit is not dropped: its conversation waits for room
+/// (seed 83 of the simulation).
 #[tokio::test(start_paused = true)]
 async fn held_replies_are_never_dropped() {
     let mut setup = Setup::strict();
@@ -138,8 +145,12 @@ async fn held_replies_are_never_dropped() {
     for _ in 0..3 {
         talk.peer.send("a\n");
     }
-    talk.peer.hears("a\na\na\n").await;
-    assert_eq!(talk.store.exchanges().len(), 3, "kept before they left");
+    talk.peer.receives("a\na\na\n").await;
+    assert_eq!(
+        talk.store.exchanges().len(),
+        3,
+        "committed before they were sent"
+    );
     talk.peer.finish();
     assert_eq!(talk.end().await.reason(), CloseReason::PeerClosed);
 }
@@ -155,10 +166,10 @@ async fn pipelined_lines_share_commits() {
     }
     talk.peer.finish();
     let end = talk.end().await;
-    assert_eq!((end.kept.len(), end.taken.len()), (800, 1600));
+    assert_eq!((end.exchanges.len(), end.taken.len()), (800, 1600));
     assert!(
         store.appends().len() <= 53,
-        "one a read: {}",
+        "at most one per read: {}",
         store.appends().len()
     );
 }

@@ -1,4 +1,4 @@
-//! A wire in memory: the test decides what each read returns, how much each write may take, and when.
+//! An in-memory transport: the test decides what each read returns, how much each write may take, and when.
 
 use std::{
     collections::VecDeque,
@@ -13,38 +13,38 @@ use std::{
 use echoic_wire::{Link, Transport};
 use tokio::time::{Instant, timeout};
 
-/// The peer's end.
+/// The peer's side.
 #[derive(Clone, Debug)]
 pub(super) struct Peer(Arc<Mutex<Line>>);
 
-/// Our end.
+/// The server's side.
 #[derive(Debug)]
 struct Ours(Arc<Mutex<Line>>);
 
-/// What goes over the wire, and what was asked of it.
+/// State of the transport: the bytes under way, and counts of the calls.
 #[derive(Debug, Default)]
 pub(super) struct Line {
-    coming: VecDeque<Coming>,
+    incoming: VecDeque<Incoming>,
     /// Bytes the peer would still take.
     window: usize,
     broken: Option<io::ErrorKind>,
-    /// Whoever writes to it meets a reset.
-    deaf: bool,
-    /// The peer's end has been read.
+    /// The next write finds the connection reset.
+    resets_writes: bool,
+    /// The end of the peer's half was read.
     ended: bool,
-    /// The end of our half is never taken, as by a TLS peer that reads nothing.
-    endless: bool,
+    /// The end of our half stays pending, as with a TLS peer that reads nothing.
+    finish_blocked: bool,
     /// Reads and writes count against the task's budget, as those of real sockets do.
     cooperative: bool,
-    /// What the peer has got.
+    /// Bytes that the peer took.
     pub(super) taken: Vec<u8>,
     /// Calls that read or wrote something.
     pub(super) reads: usize,
     pub(super) writes: usize,
-    /// Reads that were tried while the last write had not been taken in full.
+    /// Reads that were tried while the last write was not taken in full.
     pub(super) reads_while_owing: usize,
     owing: bool,
-    /// When our half was ended, and when the link was dropped.
+    /// When the session ended its half, and when it dropped the link.
     pub(super) finished: Option<Instant>,
     pub(super) closed: Option<Instant>,
     reader: Option<Waker>,
@@ -53,7 +53,7 @@ pub(super) struct Line {
 }
 
 #[derive(Debug)]
-enum Coming {
+enum Incoming {
     Bytes(Vec<u8>),
     Fin,
 }
@@ -74,18 +74,18 @@ fn lock(line: &Mutex<Line>) -> MutexGuard<'_, Line> {
 }
 
 impl Peer {
-    /// Sends what one read will return (or several, if it is longer than their room).
+    /// Sends bytes that one read will return, or several reads if the buffer is smaller.
     pub(super) fn send(&self, bytes: impl AsRef<[u8]>) {
-        self.comes(Coming::Bytes(bytes.as_ref().to_vec()));
+        self.push(Incoming::Bytes(bytes.as_ref().to_vec()));
     }
 
     pub(super) fn finish(&self) {
-        self.comes(Coming::Fin);
+        self.push(Incoming::Fin);
     }
 
-    fn comes(&self, coming: Coming) {
+    fn push(&self, incoming: Incoming) {
         let mut line = lock(&self.0);
-        line.coming.push_back(coming);
+        line.incoming.push_back(incoming);
         line.reader.take().into_iter().for_each(Waker::wake);
     }
 
@@ -94,7 +94,7 @@ impl Peer {
         self.break_with(io::ErrorKind::ConnectionReset);
     }
 
-    /// From now on every call fails like this.
+    /// Makes every later call fail with this error.
     pub(super) fn break_with(&self, kind: io::ErrorKind) {
         let mut line = lock(&self.0);
         line.broken = Some(kind);
@@ -102,28 +102,28 @@ impl Peer {
         line.writer.take().into_iter().for_each(Waker::wake);
     }
 
-    /// Takes so many bytes more.
+    /// Takes this many more bytes.
     pub(super) fn grant(&self, bytes: usize) {
         let mut line = lock(&self.0);
         line.window = line.window.saturating_add(bytes);
         line.writer.take().into_iter().for_each(Waker::wake);
     }
 
-    /// Resets the connection, which we shall see no sooner than we write.
-    pub(super) fn be_deaf(&self) {
-        lock(&self.0).deaf = true;
+    /// Resets the connection in a way that the session sees only when it writes.
+    pub(super) fn reset_on_write(&self) {
+        lock(&self.0).resets_writes = true;
     }
 
-    /// Has the end of our half wait for ever.
-    pub(super) fn be_endless(&self) {
-        lock(&self.0).endless = true;
+    /// Makes the end of our half stay pending for ever.
+    pub(super) fn block_finish(&self) {
+        lock(&self.0).finish_blocked = true;
     }
 
-    pub(super) fn be_cooperative(&self) {
+    pub(super) fn use_coop_budget(&self) {
         lock(&self.0).cooperative = true;
     }
 
-    /// Wakes whoever waits for bytes, with none to give.
+    /// Wakes the reading task although there are no bytes.
     pub(super) fn nudge(&self) {
         let mut line = lock(&self.0);
         line.reader.take().into_iter().for_each(Waker::wake);
@@ -137,7 +137,7 @@ impl Peer {
         self.look(|line| line.taken.clone())
     }
 
-    /// Waits until `condition` holds; a day of paused time is nothing.
+    /// Waits until `condition` holds, up to a day of paused time.
     pub(super) async fn until(&self, what: &str, mut condition: impl FnMut(&Line) -> bool) {
         let held = poll_fn(|cx| {
             let mut line = lock(&self.0);
@@ -151,7 +151,8 @@ impl Peer {
         assert!(held.is_ok(), "never: {what}; {:?}", lock(&self.0));
     }
 
-    pub(super) async fn hears(&self, bytes: impl AsRef<[u8]>) {
+    /// Waits until the peer has taken exactly these bytes.
+    pub(super) async fn receives(&self, bytes: impl AsRef<[u8]>) {
         let bytes = bytes.as_ref();
         self.until(&String::from_utf8_lossy(bytes), |line| line.taken == bytes)
             .await;
@@ -160,20 +161,20 @@ impl Peer {
 
 impl Line {
     /// Whether everything sent has been read.
-    pub(super) fn coming_is_empty(&self) -> bool {
-        self.coming.is_empty()
+    pub(super) fn incoming_is_empty(&self) -> bool {
+        self.incoming.is_empty()
     }
 
-    /// Bytes that nobody has read yet.
-    pub(super) fn coming_bytes(&self) -> usize {
-        let bytes = self.coming.iter().map(|coming| match coming {
-            Coming::Bytes(bytes) => bytes.len(),
-            Coming::Fin => 0,
+    /// Bytes that are not read yet.
+    pub(super) fn incoming_bytes(&self) -> usize {
+        let bytes = self.incoming.iter().map(|incoming| match incoming {
+            Incoming::Bytes(bytes) => bytes.len(),
+            Incoming::Fin => 0,
         });
         bytes.sum()
     }
 
-    fn tell_peer(&mut self) {
+    fn wake_peer(&mut self) {
         self.peer.take().into_iter().for_each(Waker::wake);
     }
 
@@ -188,32 +189,32 @@ impl Transport for Ours {
         if let Some(kind) = line.broken {
             return Poll::Ready(Err(kind.into()));
         }
-        if !line.coming.is_empty() && !line.within_budget(cx) {
+        if !line.incoming.is_empty() && !line.within_budget(cx) {
             return Poll::Pending;
         }
         line.reads_while_owing += usize::from(line.owing);
-        let n = match line.coming.front_mut() {
+        let n = match line.incoming.front_mut() {
             None => {
                 line.reader = Some(cx.waker().clone());
                 return Poll::Pending;
             }
-            Some(Coming::Fin) => {
+            Some(Incoming::Fin) => {
                 assert!(!line.ended, "read after the end");
                 line.ended = true;
                 return Poll::Ready(Ok(0));
             }
-            Some(Coming::Bytes(bytes)) => {
+            Some(Incoming::Bytes(bytes)) => {
                 let n = bytes.len().min(buffer.len());
                 buffer[..n].copy_from_slice(&bytes[..n]);
                 bytes.drain(..n);
                 if bytes.is_empty() {
-                    line.coming.pop_front();
+                    line.incoming.pop_front();
                 }
                 n
             }
         };
         line.reads += 1;
-        line.tell_peer();
+        line.wake_peer();
         Poll::Ready(Ok(n))
     }
 
@@ -222,7 +223,7 @@ impl Transport for Ours {
         if let Some(kind) = line.broken {
             return Poll::Ready(Err(kind.into()));
         }
-        if line.deaf {
+        if line.resets_writes {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         assert!(line.finished.is_none(), "written after the end");
@@ -239,7 +240,7 @@ impl Transport for Ours {
         line.window -= n;
         line.taken.extend_from_slice(&bytes[..n]);
         line.writes += 1;
-        line.tell_peer();
+        line.wake_peer();
         Poll::Ready(Ok(n))
     }
 
@@ -248,12 +249,12 @@ impl Transport for Ours {
         if let Some(kind) = line.broken {
             return Poll::Ready(Err(kind.into()));
         }
-        if line.endless {
+        if line.finish_blocked {
             return Poll::Pending;
         }
         line.finished = Some(Instant::now());
         line.owing = false;
-        line.tell_peer();
+        line.wake_peer();
         Poll::Ready(Ok(()))
     }
 
@@ -264,6 +265,6 @@ impl Drop for Ours {
     fn drop(&mut self) {
         let mut line = lock(&self.0);
         line.closed = Some(Instant::now());
-        line.tell_peer();
+        line.wake_peer();
     }
 }

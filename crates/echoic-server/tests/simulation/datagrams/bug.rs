@@ -1,4 +1,4 @@
-//! The bugs of datagrams that are planted in the server's socket.
+//! Planted bugs of datagrams: a wrapper around the server's socket.
 
 use std::{
     collections::HashMap,
@@ -16,13 +16,16 @@ use super::{
     check::{Counted, circles},
 };
 
-/// The socket with the bug in it, if it is one of a socket.
+/// Wraps the socket if the bug is one of a socket.
 pub(super) fn in_socket(
     planted: &Planted,
     socket: Box<dyn DatagramTransport>,
 ) -> Box<dyn DatagramTransport> {
     let Some(
-        Bug::DrainForgetsTheLast | Bug::AnswerMisaddressed | Bug::CircleGoesOn | Bug::DropsUntold,
+        Bug::DrainForgetsTheLast
+        | Bug::AnswerMisaddressed
+        | Bug::CircleGoesOn
+        | Bug::DropsUnrecorded,
     ) = planted.bug()
     else {
         return socket;
@@ -63,7 +66,7 @@ impl FaultySocket {
         with_alias(from, alias.number)
     }
 
-    /// To the peer that was answered before; the first answer goes where it should.
+    /// Sends to the peer that was answered before; the first reply goes to the right one.
     fn send_to_the_one_before(&self, bytes: &[u8], to: &Address) -> io::Result<usize> {
         let mut answered = lock(&self.answered);
         let sent = self.socket.send(bytes, answered.as_ref().unwrap_or(to))?;
@@ -74,14 +77,14 @@ impl FaultySocket {
 
 impl DatagramTransport for FaultySocket {
     fn poll_ready(&self, cx: &mut Context<'_>, to_send: bool) -> Poll<io::Result<()>> {
-        if self.planted.is_deaf() && !to_send {
+        if self.planted.blocks_receives() && !to_send {
             return Poll::Pending; // the drain wakes the socket's task, nothing else has to
         }
         self.socket.poll_ready(cx, to_send)
     }
 
     fn receive(&self, room: &mut [u8]) -> io::Result<(usize, usize, Address)> {
-        if self.planted.is_deaf() {
+        if self.planted.blocks_receives() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let (len, whole, from) = self.socket.receive(room)?;
@@ -102,7 +105,7 @@ impl DatagramTransport for FaultySocket {
 
     fn dropped(&self) -> u32 {
         match self.planted.bug() {
-            Some(Bug::DropsUntold) => 0,
+            Some(Bug::DropsUnrecorded) => 0,
             _ => self.socket.dropped(),
         }
     }

@@ -1,4 +1,4 @@
-//! What must hold in every world of datagrams, held against what truly happened at the server's socket.
+//! Checks of the invariants of datagrams against what happened at the server's socket.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -24,31 +24,31 @@ use super::{
 };
 use crate::common::Kept;
 
-/// The room that a datagram is read into, and the rule against circles, as the product states them.
+/// The size of the receive buffer and the rule against loops, as documented.
 const ROOM: usize = 64 << 10;
 const SAME_MAX: u32 = 7;
 const WITHIN: Duration = Duration::from_secs(1);
 const SILENCE: Duration = Duration::from_mins(1);
 
-/// What is to become of a datagram, said as simply as can be.
+/// The expected result of a datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Expected {
-    /// Nobody listens.
-    Unheard,
+    /// Neither recorded nor answered.
+    Ignored,
     /// Recorded with this outcome and no reply.
     Silent(Outcome),
-    /// Answered so, unless the system would not send it.
+    /// Answered with these bytes, unless the send fails.
     Answered(Vec<u8>),
 }
 
-/// Everything the record has of one conversation.
+/// Everything recorded of one conversation.
 struct Recorded {
     id: ConversationId,
     ending: Option<Ending>,
     exchanges: Vec<Kept>,
 }
 
-/// A datagram with what is to become of it.
+/// A datagram with its expected result.
 type ExpectedExchange = (Datagram, Expected);
 
 pub(super) fn check(world: &World) -> Result<Sum, String> {
@@ -75,36 +75,37 @@ pub(super) fn check(world: &World) -> Result<Sum, String> {
     };
     conserved(&books, &all)?;
     let mut recorded = by_peer(world, all)?;
-    let (mut hows, mut withheld) = (Vec::new(), 0);
+    let (mut reasons, mut withheld) = (Vec::new(), 0);
     for (i, peer) in plan.peers.iter().enumerate() {
         let address = from(peer.from, i as u8).to_string();
         let Some(theirs) = recorded.remove(&address) else {
-            continue; // it had no time to send, or shares an address with one that was looked at
+            continue; // it had no time to send, or shares the address of one that was checked
         };
-        let fated = expected(plan, peer, facts, &address);
+        let expected_exchanges = expected(plan, peer, facts, &address);
         let is_withheld = |expected: &Expected| *expected == Expected::Silent(Outcome::Withheld);
-        withheld += fated
+        withheld += expected_exchanges
             .iter()
             .filter(|(_, expected)| is_withheld(expected))
             .count() as u64;
-        hows.extend(
+        reasons.extend(
             theirs
                 .iter()
                 .filter_map(|c| Some(c.ending.as_ref()?.reason.word())),
         );
-        talk(world, peer, &address, &fated, &theirs).map_err(|what| format!("peer {i}: {what}"))?;
+        peer_conversations(world, peer, &address, &expected_exchanges, &theirs)
+            .map_err(|what| format!("peer {i}: {what}"))?;
     }
-    must!(recorded.is_empty(), "recorded and never heard");
+    must!(recorded.is_empty(), "recorded and never received");
     counted(world, withheld)?;
     Ok(Sum {
         steps: world.steps.next(),
         served: drained.served,
         lost: status.lost,
-        hows,
+        reasons,
     })
 }
 
-/// What the server counts is what happened, and at the stop it has taken all that had arrived.
+/// Checks that the server's counts are right, and that it took everything that had arrived at the stop.
 fn counted(world: &World, withheld: u64) -> Checked {
     let (facts, counts) = (&world.facts, world.drained.datagrams);
     let (taken, sent) = (facts.taken.len(), facts.sent.len());
@@ -135,20 +136,20 @@ fn counted(world: &World, withheld: u64) -> Checked {
 
 fn by_peer(world: &World, all: Vec<Kept>) -> Result<BTreeMap<String, Vec<Recorded>>, String> {
     let store = &world.keeper.inner;
-    let mut talks: BTreeMap<ConversationId, (String, Recorded)> = BTreeMap::new();
+    let mut conversations: BTreeMap<ConversationId, (String, Recorded)> = BTreeMap::new();
     for (id, caller) in store.callers() {
-        let talk = Recorded {
+        let conversation = Recorded {
             id,
             ending: None,
             exchanges: Vec::new(),
         };
-        let twice = talks.insert(id, (caller.to_string(), talk));
+        let twice = conversations.insert(id, (caller.to_string(), conversation));
         must!(twice.is_none(), "conversation {id} opened twice");
     }
     let never = |id| format!("conversation {id} never opened");
     for kept in all {
         let id = kept.conversation;
-        talks
+        conversations
             .get_mut(&id)
             .ok_or_else(|| never(id))?
             .1
@@ -156,17 +157,20 @@ fn by_peer(world: &World, all: Vec<Kept>) -> Result<BTreeMap<String, Vec<Recorde
             .push(kept);
     }
     for (id, ending) in store.endings() {
-        let talk = &mut talks.get_mut(&id).ok_or_else(|| never(id))?.1;
-        must!(talk.ending.replace(ending).is_none(), "{id} ended twice");
+        let conversation = &mut conversations.get_mut(&id).ok_or_else(|| never(id))?.1;
+        must!(
+            conversation.ending.replace(ending).is_none(),
+            "{id} ended twice"
+        );
     }
     let mut peers: BTreeMap<String, Vec<Recorded>> = BTreeMap::new();
-    for (caller, talk) in talks.into_values() {
-        peers.entry(caller).or_default().push(talk);
+    for (caller, conversation) in conversations.into_values() {
+        peers.entry(caller).or_default().push(conversation);
     }
     Ok(peers)
 }
 
-/// What is to become of each datagram that the server took of a peer.
+/// Returns the expected result of each datagram that the server took from a peer.
 fn expected(plan: &Plan, peer: &PeerPlan, facts: &Facts, address: &str) -> Vec<ExpectedExchange> {
     let mut seen = Counted::new();
     let mut silent_until = None;
@@ -174,11 +178,11 @@ fn expected(plan: &Plan, peer: &PeerPlan, facts: &Facts, address: &str) -> Vec<E
         .taken
         .iter()
         .filter(|taken| taken.address.to_string() == address);
-    let fated = theirs.map(|datagram| {
+    let expected_exchanges = theirs.map(|datagram| {
         let (bytes, at) = (&datagram.bytes, datagram.at);
         let answer = reply(plan.serving, bytes);
         let expected = if peer.from == From::Denied {
-            Expected::Unheard
+            Expected::Ignored
         } else if bytes.len() > ROOM {
             Expected::Silent(Outcome::Unanswered)
         } else if peer.from != From::Somewhere || silent_until.is_some_and(|until| until > at) {
@@ -199,7 +203,7 @@ fn expected(plan: &Plan, peer: &PeerPlan, facts: &Facts, address: &str) -> Vec<E
         };
         (datagram.clone(), expected)
     });
-    fated.collect()
+    expected_exchanges.collect()
 }
 
 fn reply(serving: Serving, message: &[u8]) -> Option<Vec<u8>> {
@@ -211,10 +215,10 @@ fn reply(serving: Serving, message: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// Datagrams of one peer: since when, and how often.
+/// Datagrams of one peer, each with the time of the first and the count.
 pub(super) type Counted = HashMap<Vec<u8>, (Instant, u32)>;
 
-/// The same again and again: more than seven times in a second from the first on.
+/// Whether this is a loop: the same datagram more than seven times within a second of the first.
 pub(super) fn circles(seen: &mut Counted, bytes: &[u8], at: Instant) -> bool {
     let (since, times) = seen.entry(bytes.to_vec()).or_insert((at, 0));
     if *times == 0 || at - *since >= WITHIN {
@@ -229,16 +233,16 @@ pub(super) fn circles(seen: &mut Counted, bytes: &[u8], at: Instant) -> bool {
     circles
 }
 
-/// What is recorded of a peer's conversations, and what was sent to it, is what was to become of what it sent.
-fn talk(
+/// Checks that the record of a peer's conversations, and the replies to it, are the expected ones.
+fn peer_conversations(
     world: &World,
     peer: &PeerPlan,
     address: &str,
-    fated: &[ExpectedExchange],
+    expected_exchanges: &[ExpectedExchange],
     theirs: &[Recorded],
 ) -> Checked {
     let sent: Vec<&Datagram> = of(&world.facts.sent, address);
-    let answers: Vec<&Vec<u8>> = fated
+    let answers: Vec<&Vec<u8>> = expected_exchanges
         .iter()
         .filter_map(|(_, expected)| match expected {
             Expected::Answered(answer) => Some(answer),
@@ -249,48 +253,51 @@ fn talk(
     must!(
         sent.iter()
             .all(|sent| left.any(|answer| **answer == sent.bytes)),
-        "sent what answers nothing, or out of order"
+        "sent a reply to no request, or out of order"
     );
-    let heard: usize = fated.iter().map(|(datagram, _)| datagram.bytes.len()).sum();
-    let said: usize = sent.iter().map(|sent| sent.bytes.len()).sum();
+    let received: usize = expected_exchanges
+        .iter()
+        .map(|(datagram, _)| datagram.bytes.len())
+        .sum();
+    let replied: usize = sent.iter().map(|sent| sent.bytes.len()).sum();
     must!(
-        world.plan.may_amplify || said <= heard,
-        "{said} bytes for {heard}"
+        world.plan.may_amplify || replied <= received,
+        "{replied} bytes for {received}"
     );
     must!(
         peer.from == From::Somewhere || sent.is_empty(),
-        "answered where nobody asks"
+        "answered a forged address"
     );
-    let mut exchanges = theirs.iter().flat_map(|talk| &talk.exchanges);
-    let is_whole = world.plan.keeping.ends_well() && world.status.lost == 0;
-    for (datagram, expected) in fated
+    let mut exchanges = theirs
         .iter()
-        .filter(|(_, expected)| *expected != Expected::Unheard)
+        .flat_map(|conversation| &conversation.exchanges);
+    let is_whole = world.plan.keeping.ends_well() && world.status.lost == 0;
+    for (datagram, expected) in expected_exchanges
+        .iter()
+        .filter(|(_, expected)| *expected != Expected::Ignored)
     {
         if !is_whole {
             break;
         }
-        let kept = exchanges
-            .next()
-            .ok_or("one that was heard is not recorded")?;
+        let kept = exchanges.next().ok_or("a received one is not recorded")?;
         exchange(kept, &datagram.bytes, expected)?;
     }
     must!(
         !is_whole || exchanges.next().is_none(),
-        "recorded and never heard"
+        "recorded and never received"
     );
     if !is_whole {
-        let mut taken = fated.iter();
-        let mut was_heard = |kept: &&Kept| {
+        let mut taken = expected_exchanges.iter();
+        let mut was_received = |kept: &&Kept| {
             taken.any(|(datagram, expected)| exchange(kept, &datagram.bytes, expected).is_ok())
         };
         must!(
-            exchanges.all(|kept| was_heard(&kept)),
-            "recorded and never heard, or out of order"
+            exchanges.all(|kept| was_received(&kept)),
+            "recorded and never received, or out of order"
         );
         return Ok(());
     }
-    endings(world, peer, fated, theirs, &sent)
+    endings(world, peer, expected_exchanges, theirs, &sent)
 }
 
 fn of<'a>(all: &'a [Datagram], address: &str) -> Vec<&'a Datagram> {
@@ -300,12 +307,12 @@ fn of<'a>(all: &'a [Datagram], address: &str) -> Vec<&'a Datagram> {
     theirs.collect()
 }
 
-/// An exchange is recorded as it was.
-fn exchange(kept: &Kept, heard: &[u8], expected: &Expected) -> Checked {
+/// Checks that an exchange is recorded as it was.
+fn exchange(kept: &Kept, request: &[u8], expected: &Expected) -> Checked {
     let n = kept.n;
     must!(
-        kept.heard == heard[..heard.len().min(ROOM)],
-        "exchange {n}: heard another"
+        kept.heard == request[..request.len().min(ROOM)],
+        "exchange {n}: another request"
     );
     match (expected, kept.outcome) {
         (Expected::Silent(expected), outcome) => {
@@ -320,96 +327,124 @@ fn exchange(kept: &Kept, heard: &[u8], expected: &Expected) -> Checked {
         (Expected::Answered(_), outcome) => {
             must!(outcome == Outcome::Unsent, "exchange {n}: {outcome:?}");
         }
-        (Expected::Unheard, _) => return Err(format!("exchange {n} of one that may not call")),
+        (Expected::Ignored, _) => return Err(format!("exchange {n} of a denied peer")),
     }
     Ok(())
 }
 
-/// Each conversation ended as it says, with what went through it.
+/// Checks the ending of each conversation: its counts and its close reason.
 fn endings(
     world: &World,
     peer: &PeerPlan,
-    fated: &[ExpectedExchange],
+    expected_exchanges: &[ExpectedExchange],
     theirs: &[Recorded],
     sent: &[&Datagram],
 ) -> Checked {
     let (plan, facts) = (&world.plan, &world.facts);
-    let mut fated = fated.iter();
+    let mut expected_exchanges = expected_exchanges.iter();
     let mut sent = sent.iter();
     let mut unsent = 0;
-    for (i, talk) in theirs.iter().enumerate() {
-        let ending = talk.ending.as_ref().ok_or("its end is not recorded")?;
-        let heard: Vec<&ExpectedExchange> = match peer.from {
-            // Nothing of them is recorded, and nothing but their bytes says what belongs together.
-            From::Denied => fated.by_ref().collect(),
-            _ => fated.by_ref().take(talk.exchanges.len()).collect(),
+    for (i, conversation) in theirs.iter().enumerate() {
+        let ending = conversation
+            .ending
+            .as_ref()
+            .ok_or("its end is not recorded")?;
+        let received: Vec<&ExpectedExchange> = match peer.from {
+            // No exchange of a denied peer is recorded.
+            From::Denied => expected_exchanges.by_ref().collect(),
+            _ => expected_exchanges
+                .by_ref()
+                .take(conversation.exchanges.len())
+                .collect(),
         };
         if peer.from == From::Denied {
-            must!(ending.reason == CloseReason::Denied, "let in: {ending:?}");
-            must!(ending.received + ending.sent == 0, "heard: {ending:?}");
+            must!(
+                ending.reason == CloseReason::Denied,
+                "not denied: {ending:?}"
+            );
+            must!(ending.received + ending.sent == 0, "received: {ending:?}");
             continue;
         }
-        let all: usize = heard.iter().map(|(datagram, _)| datagram.bytes.len()).sum();
+        let all: usize = received
+            .iter()
+            .map(|(datagram, _)| datagram.bytes.len())
+            .sum();
         must!(
             ending.received + ending.discarded == all as u64,
             "took {all}: {ending:?}"
         );
-        let said: usize = talk.exchanges.iter().map(|kept| kept.said.len()).sum();
+        let produced: usize = conversation
+            .exchanges
+            .iter()
+            .map(|kept| kept.said.len())
+            .sum();
         must!(
-            ending.sent + ending.unsent == said as u64,
-            "said {said}: {ending:?}"
+            ending.sent + ending.unsent == produced as u64,
+            "produced {produced}: {ending:?}"
         );
         let mut upto = 0;
         while upto < ending.sent {
-            let datagram = sent.next().ok_or("not all that it tells was sent")?;
+            let datagram = sent.next().ok_or("fewer bytes were sent than recorded")?;
             upto += datagram.bytes.len() as u64;
             if plan.keeping.options.hold_replies {
-                let kept = world.keeper.kept_before(talk.id, datagram.step);
-                must!(upto <= kept, "{upto} bytes had left when {kept} were kept");
+                let committed = world
+                    .keeper
+                    .committed_before(conversation.id, datagram.step);
+                must!(
+                    upto <= committed,
+                    "{upto} bytes were sent when {committed} were committed"
+                );
             }
         }
         must!(upto == ending.sent, "sent {upto}: {ending:?}");
-        unsent += talk
+        unsent += conversation
             .exchanges
             .iter()
             .filter(|kept| kept.outcome == Outcome::Unsent)
             .count();
-        let next = theirs.get(i + 1).and_then(|_| fated.clone().next());
-        told_truly(world, ending, &heard, next.map(|(next, _)| next.at))
+        let next = theirs
+            .get(i + 1)
+            .and_then(|_| expected_exchanges.clone().next());
+        ending_is_true(world, ending, &received, next.map(|(next, _)| next.at))
             .map_err(|what| format!("{what} ({ending:?})"))?;
     }
-    must!(sent.next().is_none(), "sent and not told of");
+    must!(sent.next().is_none(), "sent and not recorded");
     let failed: u64 = facts.failed.values().sum();
     must!(unsent as u64 <= failed, "{unsent} unsent, {failed} failed");
     Ok(())
 }
 
-/// The ending is the true one. `next` is when its peer was heard again.
-fn told_truly(
+/// Checks that the close reason is the right one. `next` is the time of the peer's next datagram after it.
+fn ending_is_true(
     world: &World,
     ending: &Ending,
-    heard: &[&ExpectedExchange],
+    received: &[&ExpectedExchange],
     next: Option<Instant>,
 ) -> Checked {
     let (plan, facts) = (&world.plan, &world.facts);
     let is_calm = plan.keeping.is_calm();
-    let Some((last, _)) = heard.last() else {
-        return Err("a conversation of nothing".to_owned());
+    let Some((last, _)) = received.last() else {
+        return Err("a conversation without datagrams".to_owned());
     };
     let over = next.unwrap_or(world.drained_at);
     let holds = plan.keeping.options.hold_replies;
     match ending.reason {
         CloseReason::IdleTimeout => {
-            must!(over - last.at + TICK >= plan.gap, "not silent for so long");
+            must!(over - last.at + TICK >= plan.gap, "not idle for the gap");
         }
         CloseReason::ServerStopped => must!(
             next.is_none() && ending.unsent == 0,
             "before the stop, or not all sent"
         ),
-        CloseReason::ServiceClosed => must!(plan.serving == Serving::Greet, "it says no last word"),
+        CloseReason::ServiceClosed => {
+            must!(plan.serving == Serving::Greet, "the service does not close")
+        }
         CloseReason::MessageTooLong => must!(last.bytes.len() > ROOM, "none was too long"),
         CloseReason::StoreFailed => {
-            must!(holds && !plan.keeping.is_patient(), "the store was well");
+            must!(
+                holds && !plan.keeping.is_patient(),
+                "the store did not fail"
+            );
         }
         CloseReason::SystemError => must!(facts.failed.values().any(|n| *n > 0), "nothing failed"),
         CloseReason::WriteTimeout => must!(
@@ -423,13 +458,15 @@ fn told_truly(
         ),
         other => return Err(format!("nothing ends as {other:?} here")),
     }
-    // Once told to stop, it ends nobody for having been silent.
-    let heard = heard.iter().filter(|(taken, _)| taken.at <= world.stopped);
-    let at: Vec<Instant> = heard.map(|(taken, _)| taken.at).collect();
+    // After the stop no conversation ends by the idle timeout.
+    let received = received
+        .iter()
+        .filter(|(taken, _)| taken.at <= world.stopped);
+    let at: Vec<Instant> = received.map(|(taken, _)| taken.at).collect();
     let mut silences = at.windows(2).map(|two| two[1] - two[0]);
     must!(
         !is_calm || silences.all(|silence| silence <= plan.gap + TICK),
-        "silent for longer than the gap"
+        "idle for longer than the gap"
     );
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! A network in memory that behaves as UDP may, as far as the server's socket can tell.
+//! An in-memory network that behaves as UDP may, seen from the server's socket.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -17,25 +17,25 @@ use tokio::{
 
 use super::super::{chance::Chance, net::poll_budget, steps::Steps};
 
-/// How it behaves. One in so many; none if 0.
+/// How the network behaves. Each count is one in so many; 0 is never.
 #[derive(Clone, Debug)]
 pub(super) struct Weather {
     lost: usize,
     doubled: usize,
-    /// The longest that anything is on its way, each by itself: what sets out later may arrive sooner.
+    /// The longest delay. Each datagram has its own, so they may arrive out of order.
     delay_ms: usize,
     /// Bytes that may wait at the server.
     room: usize,
-    /// Receives and sends that tell of a datagram that came back.
+    /// Receives and sends that report an ICMP error of an earlier datagram.
     refused: usize,
-    /// Sends that find no way.
+    /// Sends that fail as unreachable.
     unreachable: usize,
-    /// Sends after which there is no room for another, and for how long at most.
+    /// Sends that fill the send buffer, and for how long at most.
     fills: usize,
     full_ms: usize,
 }
 
-/// What the kernel counts for a small datagram beside its bytes.
+/// Bytes that the kernel counts for a small datagram beside its payload.
 const OVERHEAD: usize = 768;
 
 /// Datagrams that may wait at a peer, which takes them at once.
@@ -58,7 +58,7 @@ struct State {
     full: bool,
     full_since: Instant,
     closed: bool,
-    /// The last send was told of one before it.
+    /// Whether the last send reported the error of an earlier one.
     refused: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
@@ -75,20 +75,20 @@ pub(super) struct Datagram {
     pub(super) step: u64,
 }
 
-/// What truly happened at the server's socket.
+/// What happened at the server's socket.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Facts {
     pub(super) taken: Vec<Datagram>,
     pub(super) sent: Vec<Datagram>,
     /// Sends that failed, by peer.
     pub(super) failed: HashMap<Address, u64>,
-    /// Dropped for want of room, and what of that the server was told last.
+    /// Datagrams dropped because the queue was full, and the count last reported to the server.
     pub(super) dropped: u32,
-    pub(super) dropped_told: u32,
-    /// Arrived in all when the server was told to stop, dropped ones not counted.
+    pub(super) dropped_reported: u32,
+    /// Datagrams that arrived, in all and until the stop, without the dropped ones.
     pub(super) arrived: usize,
     pub(super) arrived_at_stop: usize,
-    /// The longest that there was no room to send.
+    /// The longest time that the send buffer was full.
     pub(super) full_for: Duration,
 }
 
@@ -142,21 +142,21 @@ impl Net {
         state.facts.clone()
     }
 
-    /// What arrives at `address` from now on.
+    /// Returns the receiver of datagrams that arrive at `address` from now on.
     pub(super) fn inbox(&self, address: Address) -> mpsc::Receiver<Vec<u8>> {
         let (deliver, inbox) = mpsc::channel(INBOX);
         self.lock().peers.insert(address, deliver);
         inbox
     }
 
-    /// The server is being told to stop.
-    pub(super) fn look_at_stop(&self) {
+    /// Called at the stop.
+    pub(super) fn note_stop(&self) {
         let mut state = self.lock();
         state.facts.arrived_at_stop = state.facts.arrived;
     }
 
     /// Sends to the server.
-    pub(super) fn endpoint_info(&self, from: &Address, bytes: &[u8]) {
+    pub(super) fn send_to_server(&self, from: &Address, bytes: &[u8]) {
         for delay in self.lock().outcomes() {
             let (net, from, bytes) = (self.clone(), from.clone(), bytes.to_vec());
             tokio::spawn(async move {
@@ -179,7 +179,7 @@ impl Net {
         }
     }
 
-    /// There is no room to send for a while.
+    /// Fills the send buffer for a while.
     fn fill(&self, state: &mut State) {
         let most = state.weather.full_ms;
         let span = state.chance.ms(0..=most);
@@ -210,7 +210,7 @@ impl State {
         *self.facts.failed.entry(to.clone()).or_default() += u64::from(fails);
     }
 
-    /// When each copy of a datagram that is sent now arrives.
+    /// Draws the delay of each copy of a datagram that is sent now.
     fn outcomes(&mut self) -> Vec<Duration> {
         let (lost, doubled, most) = (
             self.weather.lost,
@@ -233,7 +233,7 @@ impl State {
         if self.waiting_bytes > 0 && self.waiting_bytes + cost > self.weather.room {
             self.facts.dropped += 1;
             self.steps
-                .tell(|| format!("one from {from} is dropped, {} bytes", bytes.len()));
+                .log(|| format!("one from {from} is dropped, {} bytes", bytes.len()));
             return;
         }
         self.waiting_bytes += cost;
@@ -265,13 +265,13 @@ impl State {
         datagram.at = Instant::now();
         datagram.step = self.steps.next();
         self.steps
-            .tell(|| format!("takes {whole} from {from}: {}", show(&datagram.bytes)));
+            .log(|| format!("takes {whole} from {from}: {}", show(&datagram.bytes)));
         self.facts.taken.push(datagram);
         Ok((len, whole, from))
     }
 }
 
-/// Bytes for people.
+/// Formats bytes for the story.
 fn show(bytes: &[u8]) -> String {
     bytes[..bytes.len().min(8)].escape_ascii().to_string()
 }
@@ -298,7 +298,7 @@ impl DatagramTransport for Socket {
 
     fn send(&self, bytes: &[u8], to: &Address) -> io::Result<usize> {
         let mut state = self.0.lock();
-        // Told of one sent before, the server tries once more, and then gives the answer up.
+        // After the error of an earlier datagram the server tries once more, and then gives the reply up.
         let again = std::mem::take(&mut state.refused);
         if state.full {
             state.fail(to, again);
@@ -324,7 +324,7 @@ impl DatagramTransport for Socket {
         let step = state.steps.next();
         state
             .steps
-            .tell(|| format!("sends {} to {to}: {}", bytes.len(), show(bytes)));
+            .log(|| format!("sends {} to {to}: {}", bytes.len(), show(bytes)));
         state.facts.sent.push(Datagram {
             address: to.clone(),
             bytes: bytes.to_vec(),
@@ -337,7 +337,7 @@ impl DatagramTransport for Socket {
 
     fn dropped(&self) -> u32 {
         let mut state = self.0.lock();
-        state.facts.dropped_told = state.facts.dropped;
+        state.facts.dropped_reported = state.facts.dropped;
         state.facts.dropped
     }
 

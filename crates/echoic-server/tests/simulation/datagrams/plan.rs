@@ -15,10 +15,10 @@ use super::{
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) serving: Serving,
-    /// Answers may be longer than what they answer.
+    /// Whether replies may be longer than their requests.
     pub(super) may_amplify: bool,
     pub(super) limits: Limits,
-    /// A peer silent for this long has gone.
+    /// A peer that is idle for this long has gone.
     pub(super) gap: Duration,
     pub(super) keeping: Keeping,
     pub(super) weather: Weather,
@@ -29,7 +29,7 @@ pub(super) struct Plan {
 #[derive(Clone, Debug)]
 pub(super) struct PeerPlan {
     pub(super) from: From,
-    /// It sends back whatever it gets, as another server does.
+    /// Whether it echoes what it receives, as another server does.
     pub(super) echoes: bool,
     pub(super) acts: Vec<Act>,
 }
@@ -39,7 +39,7 @@ pub(super) struct PeerPlan {
 pub(super) enum From {
     /// An ordinary address.
     Somewhere,
-    /// A network that may not call.
+    /// A denied network.
     Denied,
     /// A port that only servers send from, or the server's own address: forged.
     Nowhere,
@@ -107,7 +107,7 @@ fn acts(chance: &mut Chance) -> Vec<Act> {
     if chance.once_in(2) {
         acts.push(Act::Pause(chance.ms(0..=8000)));
     }
-    // Who says the same again and again is taken for a circle; who says something else each time is not.
+    // A peer that repeats the same datagram is taken for a loop; one that varies them is not.
     let words = chance.one_of(&[1, 3, 1000]);
     let most = chance.one_of(&[0, 5, 200, 200, 2000, 12_000]);
     for _ in 0..chance.about(1, 40) {

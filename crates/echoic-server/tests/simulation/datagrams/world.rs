@@ -37,7 +37,7 @@ use super::{
 };
 use crate::{Drained, Server, datagrams::Rules, server::DatagramBinding};
 
-/// What is left of a world.
+/// The results of a world.
 pub(super) struct World {
     pub(super) plan: Plan,
     pub(super) steps: Steps,
@@ -50,19 +50,19 @@ pub(super) struct World {
     pub(super) closed_in_time: bool,
 }
 
-/// Where the server is.
+/// The server's port.
 const PORT: u16 = 5000;
 
 /// A port that a name server sends from.
 const NAME_SERVER: u16 = 53;
 
-/// A network that may not call.
+/// A denied network.
 const DENIED: &str = "10.0.0.0/8";
 
-pub(super) fn simulate(seed: u64, bug: Option<Bug>, tells: bool) -> Result<Sum, Failure> {
+pub(super) fn simulate(seed: u64, bug: Option<Bug>, has_story: bool) -> Result<Sum, Failure> {
     let planted = Planted::new(bug);
     attempt(
-        tells,
+        has_story,
         |steps| live(seed, Plan::draw(seed), planted, steps),
         check,
     )
@@ -95,9 +95,9 @@ async fn live(seed: u64, plan: Plan, planted: Planted, steps: Steps) -> Result<W
     let stop_at = began + plan.stop_at;
     let stop = async {
         sleep_until(stop_at).await;
-        steps.tell(|| "the server is told to stop".to_owned());
+        steps.log(|| "the server is stopping".to_owned());
         planted.stop();
-        net.look_at_stop();
+        net.note_stop();
     };
     let drained = timeout(FOR_EVER, server.run(stop)).await;
     let drained = drained.map_err(|_| "the server never stopped".to_owned())?;
@@ -171,22 +171,22 @@ pub(super) fn from(from: From, number: u8) -> Address {
 
 async fn live_as(plan: PeerPlan, net: Net, from: Address) {
     let mut inbox = net.inbox(from.clone());
-    let saying = async {
+    let sending = async {
         for act in plan.acts {
             match act {
-                Act::Send(bytes) => net.endpoint_info(&from, &bytes),
+                Act::Send(bytes) => net.send_to_server(&from, &bytes),
                 Act::Pause(pause) => sleep(pause).await,
             }
         }
     };
-    let hearing = async {
+    let receiving = async {
         while let Some(bytes) = inbox.recv().await {
             if plan.echoes {
-                // As quick as a program is, which is not at once: time has to go on.
+                // A short delay as of a real program, so that time goes on.
                 sleep(Duration::from_millis(1)).await;
-                net.endpoint_info(&from, &bytes);
+                net.send_to_server(&from, &bytes);
             }
         }
     };
-    join!(saying, hearing);
+    join!(sending, receiving);
 }

@@ -1,7 +1,7 @@
-//! Every event as a line of JSON.
+//! Prints every event as a line of JSON.
 //!
-//! Printed + told as `gap` = served, whatever becomes of standard output: a reader that is too slow, and a device that
-//! is full, cost events and never a wait of the wire.
+//! Printed exchanges + those counted by `gap` events = served exchanges. A slow reader or a full device loses events, and
+//! never delays a conversation.
 
 use std::{
     io::{self, ErrorKind, Write},
@@ -26,58 +26,58 @@ use tokio::time::Instant;
 use super::Printer;
 use crate::term::json_line;
 
-/// Lines are collected up to about so many bytes before they are written.
+/// Lines are buffered up to about this many bytes before they are written.
 const WRITE_BYTES: usize = 64 << 10;
 
-/// From one attempt to write to a device that is full to the next.
+/// Interval between attempts to write to a full device.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// From one attempt to write to a pipe that somebody has made non-blocking to the next.
+/// Interval between attempts to write to a pipe that was made non-blocking elsewhere.
 const NOT_YET: Duration = Duration::from_millis(2);
 
-const TOO_SLOW: &str = "standard output is read too slowly: not all events are printed there, and the events `gap` say \
-    how many exchanges are missing";
+const TOO_SLOW: &str = "standard output is read too slowly: not all events are printed there; `gap` events have the \
+    number of missing exchanges";
 
 /// Prints lines of JSON.
 pub(super) struct JsonPrinter<W, S> {
     out: W,
-    /// Says something on standard error.
-    say: S,
+    /// Prints a message on standard error.
+    note: S,
     /// Whole lines that are not written yet.
     lines: Vec<u8>,
-    /// Each with what is the same in all its lines: `,"ep":…,"proto":…,"svc":…,"role":…,"peer":…,"t_us":`.
+    /// Open conversations, each with the part that all its lines share: `,"ep":…,"proto":…,"svc":…,"role":…,"peer":…,"t_us":`.
     open: OpenConversations<Vec<u8>>,
-    /// Exchanges that could not be written and are not told as a gap yet.
+    /// Exchanges that could not be written and are not counted by a `gap` event yet.
     missed: u64,
-    /// The device is full until then: nothing is written, and exchanges are counted.
+    /// Set while the device is full, to the time of the next attempt: until then exchanges are only counted.
     full_until: Option<Instant>,
-    /// What was written last is a part of a line.
+    /// Whether the last write ended inside a line.
     is_torn: bool,
-    has_said_slow: bool,
-    has_said_full: bool,
+    has_noted_slow: bool,
+    has_noted_full: bool,
 }
 
 impl<W: Write, S: Fn(&str)> JsonPrinter<W, S> {
-    pub(super) fn new(out: W, say: S) -> Self {
+    pub(super) fn new(out: W, note: S) -> Self {
         Self {
             out,
-            say,
+            note,
             lines: Vec::with_capacity(2 * WRITE_BYTES),
             open: OpenConversations::default(),
             missed: 0,
             full_until: None,
             is_torn: false,
-            has_said_slow: false,
-            has_said_full: false,
+            has_noted_slow: false,
+            has_noted_full: false,
         }
     }
 
-    /// What is listened on.
-    pub(super) fn listening(&mut self, doors: &[Listening]) -> io::Result<()> {
+    /// Prints the listeners.
+    pub(super) fn listening(&mut self, listeners: &[Listening]) -> io::Result<()> {
         for Listening {
             address,
             endpoint_info,
-        } in doors
+        } in listeners
         {
             self.line(&EventJson::Listening {
                 v: JSON_VERSION,
@@ -138,8 +138,8 @@ impl<W: Write, S: Fn(&str)> JsonPrinter<W, S> {
 
     fn missed(&mut self, missed: &Missed) -> io::Result<()> {
         self.missed += missed.exchanges;
-        if missed.exchanges > 0 && !mem::replace(&mut self.has_said_slow, true) {
-            (self.say)(TOO_SLOW);
+        if missed.exchanges > 0 && !mem::replace(&mut self.has_noted_slow, true) {
+            (self.note)(TOO_SLOW);
         }
         self.gap()?;
         for ended in &missed.ended {
@@ -167,7 +167,7 @@ impl<W: Write, S: Fn(&str)> JsonPrinter<W, S> {
         self.line(&line)
     }
 
-    /// Tells what is missing, unless the device is full.
+    /// Prints a `gap` event if exchanges are missing, unless the device is full.
     fn gap(&mut self) -> io::Result<()> {
         if self.missed == 0 || self.full_until.is_some() {
             return Ok(());
@@ -184,8 +184,8 @@ impl<W: Write, S: Fn(&str)> JsonPrinter<W, S> {
         self.written(WRITE_BYTES)
     }
 
-    /// Writes the lines if there are at least so many bytes of them. Of a device that is full the lines are dropped, and
-    /// the exchanges in them are missed.
+    /// Writes the buffered lines if they have at least `least` bytes. If the device is full, drops the lines and counts
+    /// their exchanges as missed.
     fn written(&mut self, least: usize) -> io::Result<()> {
         if self.lines.len() < least.max(1) {
             return Ok(());
@@ -199,8 +199,8 @@ impl<W: Write, S: Fn(&str)> JsonPrinter<W, S> {
             Err(why) if is_full(&why) => {
                 self.missed += exchanges_after(n, &self.lines);
                 self.full_until = Some(Instant::now() + RETRY);
-                if !mem::replace(&mut self.has_said_full, true) {
-                    (self.say)(&format!(
+                if !mem::replace(&mut self.has_noted_full, true) {
+                    (self.note)(&format!(
                         "cannot write to standard output: {why}: events are not printed until it can be written to"
                     ));
                 }
@@ -211,7 +211,7 @@ impl<W: Write, S: Fn(&str)> JsonPrinter<W, S> {
         Ok(())
     }
 
-    /// Tries whether a device that was full takes something again.
+    /// Tries to write to a device that was full.
     fn try_again(&mut self) -> io::Result<()> {
         self.full_until = None;
         if self.is_torn {
@@ -256,7 +256,7 @@ impl<W: Write, S: Fn(&str)> Printer for JsonPrinter<W, S> {
     }
 }
 
-/// Writes all of `bytes`; how many were written, and what was in the way of the others.
+/// Writes all of `bytes`. Returns how many were written, and the error that stopped the rest.
 fn write_all(out: &mut impl Write, bytes: &[u8]) -> (usize, io::Result<()>) {
     let mut n = 0;
     while n < bytes.len() {
@@ -271,7 +271,7 @@ fn write_all(out: &mut impl Write, bytes: &[u8]) -> (usize, io::Result<()>) {
     (n, Ok(()))
 }
 
-/// Whether there may be room again.
+/// Whether the error is one of a full device, which may have space again later.
 fn is_full(why: &io::Error) -> bool {
     matches!(
         why.kind(),
@@ -279,8 +279,8 @@ fn is_full(why: &io::Error) -> bool {
     )
 }
 
-/// How many exchanges are in the lines, or told as a gap in them, that are not whole in the first `n` bytes. One that
-/// lacks only its newline is whole: a newline is the first thing that is written next.
+/// Counts the exchanges in the lines, and those of `gap` events, that are not complete in the first `n` bytes. A line that
+/// lacks only its newline is complete, because the next write starts with a newline.
 fn exchanges_after(n: usize, lines: &[u8]) -> u64 {
     let begin = match lines.get(n) {
         Some(b'\n') => n + 1,
@@ -302,7 +302,7 @@ fn exchanges_after(n: usize, lines: &[u8]) -> u64 {
     exchanges.sum()
 }
 
-/// What a line of an exchange begins with.
+/// The beginning of an exchange's line.
 const EXCHANGE: &[u8] = br#"{"ev":"exchange","v":1,"id":"#;
 
 /// `,"ep":…,"proto":…,"svc":…,"role":…,"peer":…,"t_us":`
@@ -324,8 +324,8 @@ fn middle(conversation: &Conversation) -> io::Result<Vec<u8>> {
     Ok(middle)
 }
 
-/// A line of an exchange. Whatever is plain ASCII is written by hand, which takes a fifth of the time that serde does:
-/// at full speed the difference is a quarter of a core. A test has the two agree.
+/// Writes the line of an exchange. Plain ASCII is formatted by hand, in a fifth of serde's time: at full speed the
+/// difference is a quarter of a core. A test checks that both give the same line.
 fn push_exchange(out: &mut Vec<u8>, exchange: &ExchangeRef<'_>, middle: &[u8]) -> io::Result<()> {
     if !(is_plain(exchange.request) && is_plain(exchange.reply)) {
         return json_line(out, &EventJson::exchange(*exchange));

@@ -1,4 +1,4 @@
-//! Events as lines for people, on a terminal: a sample, and the number of what is not shown.
+//! Prints events as lines on a terminal: a sample of them, and the number of hidden ones.
 
 use std::{
     convert::Infallible,
@@ -17,17 +17,17 @@ use echoic_recorder::{Missed, Seen};
 use tokio::time::Instant;
 
 use super::Printer;
-use crate::{pretty, term::ASIDE};
+use crate::{pretty, term::DIMMED};
 
-/// Lines a second that a person is shown; the rest are counted. What is recorded is never sampled.
+/// Lines per second; the rest are only counted. The record is never sampled.
 const LINES_PER_SECOND: u32 = 20;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Prints lines for people.
+/// Prints a sample of the events as lines.
 pub(super) struct LinePrinter<W: Write> {
     out: BufWriter<W>,
-    /// Conversations that are open, as later events need to know them.
+    /// Open conversations, which later events refer to.
     open: OpenConversations,
     sample: Sample,
 }
@@ -50,13 +50,13 @@ impl<W: Write> LinePrinter<W> {
                         self.line(&pretty::opened(&conversation))?;
                     }
                 }
-                // Runs are not taken apart for what is only counted.
+                // A run is only divided into the exchanges that are displayed.
                 Event::Run(run) => match self.open.get(run.conversation) {
                     Some((conversation, ())) => {
                         let id = take_ids(&mut next, run);
-                        let shown = self.sample.show(now, run.count);
+                        let displayed = self.sample.show(now, run.count);
                         let lines: Vec<String> = exchanges(run, id, batch, conversation)
-                            .take(shown as usize)
+                            .take(displayed as usize)
                             .map(|exchange| pretty::line(&exchange.into_owned()))
                             .collect();
                         lines.iter().try_for_each(|line| self.line(line))?;
@@ -99,10 +99,10 @@ impl<W: Write> LinePrinter<W> {
         self.sample.hide(now, lines);
     }
 
-    /// Announces what the second that is over has hidden.
+    /// Prints how many lines the last second has hidden.
     fn announce(&mut self, hidden: Option<u64>) -> io::Result<()> {
         match hidden {
-            Some(more) => self.line(&format!("{ASIDE}… {more} more in that second{ASIDE:#}")),
+            Some(more) => self.line(&format!("{DIMMED}… {more} more in that second{DIMMED:#}")),
             None => Ok(()),
         }
     }
@@ -120,7 +120,7 @@ impl<W: Write> Printer for LinePrinter<W> {
         match seen {
             Seen::Batch { first_id, batch } => self.batch(*first_id, batch, now)?,
             Seen::Gap(missed) => self.missed(missed, now),
-            // Told on standard error, also to one who wants to see no events.
+            // Reported on standard error, also without events.
             Seen::RecorderStatus(_) => {}
         }
         Ok(())
@@ -146,22 +146,22 @@ impl<W: Write> Printer for LinePrinter<W> {
     }
 }
 
-/// Which lines are shown: the first of each second. A second begins with its first line.
+/// Chooses the lines to display: the first of each second. A second begins with its first line.
 #[derive(Debug, Default)]
 struct Sample {
     since: Option<Instant>,
-    shown: u32,
+    displayed: u32,
     hidden: u64,
 }
 
 impl Sample {
-    /// How many of so many lines are shown; the others are hidden.
+    /// Returns how many of `lines` are displayed; the others are hidden.
     fn show(&mut self, now: Instant, lines: u32) -> u32 {
         self.since.get_or_insert(now);
-        let shown = lines.min(LINES_PER_SECOND - self.shown);
-        self.shown += shown;
-        self.hidden += u64::from(lines - shown);
-        shown
+        let displayed = lines.min(LINES_PER_SECOND - self.displayed);
+        self.displayed += displayed;
+        self.hidden += u64::from(lines - displayed);
+        displayed
     }
 
     fn hide(&mut self, now: Instant, lines: u64) {
@@ -169,13 +169,13 @@ impl Sample {
         self.hidden += lines;
     }
 
-    /// When what is hidden is due to be announced, if anything is.
+    /// The time at which the number of hidden lines is due, if there are any.
     fn due(&self) -> Option<Instant> {
         let since = self.since.filter(|_| self.hidden > 0);
         since.map(|since| since + SECOND)
     }
 
-    /// What the second has hidden, if it is over; the next one may begin.
+    /// If the second is over, ends it and returns the number of hidden lines.
     fn over(&mut self, now: Instant) -> Option<u64> {
         let over = self.since.is_some_and(|since| now >= since + SECOND);
         over.then(|| self.end()).flatten()
@@ -205,8 +205,8 @@ mod tests {
 
     impl Write for Screen {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let mut shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            shown.write(bytes)
+            let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            written.write(bytes)
         }
 
         fn flush(&mut self) -> io::Result<()> {
@@ -216,8 +216,8 @@ mod tests {
 
     impl Screen {
         fn lines(&self) -> Vec<String> {
-            let shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let text = String::from_utf8_lossy(&shown);
+            let displayed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let text = String::from_utf8_lossy(&displayed);
             text.lines().map(str::to_owned).collect()
         }
     }
@@ -243,7 +243,7 @@ mod tests {
     }
 
     fn exchange(journal: &mut Journal, n: u64) {
-        let told = RunMeta {
+        let meta = RunMeta {
             conversation: journal.conversation(),
             n,
             at: 0,
@@ -251,7 +251,7 @@ mod tests {
             reads: 1,
             reply_offset: 0,
         };
-        journal.exchange(told, Outcome::Ok, b"hello\n", b"HELLO\n");
+        journal.exchange(meta, Outcome::Ok, b"hello\n", b"HELLO\n");
     }
 
     #[tokio::test(start_paused = true)]
@@ -273,7 +273,7 @@ mod tests {
         let lines = screen.lines();
         assert_eq!(lines.len(), 21, "{lines:?}");
         assert!(lines[20].contains("… 81 more in that second"), "{lines:?}");
-        // The next second has room again, and nothing is announced that was shown.
+        // The next second displays lines again, and announces no hidden ones.
         exchange(&mut journal, 101);
         sleep(Duration::from_secs(5)).await;
         let lines = screen.lines();

@@ -31,7 +31,7 @@ fn opened() -> Opened {
 fn batch(exchanges: u64) -> Seen {
     let mut batch = Batch::default();
     for n in 1..=exchanges {
-        let told = RunMeta {
+        let meta = RunMeta {
             conversation: 7,
             n,
             at: 1_700_000_000_000_000,
@@ -39,7 +39,7 @@ fn batch(exchanges: u64) -> Seen {
             reads: 1,
             reply_offset: 0,
         };
-        batch.exchange(told, Outcome::Ok, &[b'a'; 50], &[b'A'; 50]);
+        batch.exchange(meta, Outcome::Ok, &[b'a'; 50], &[b'A'; 50]);
     }
     Seen::Batch {
         first_id: 1,
@@ -79,7 +79,7 @@ impl Device {
         self.0.borrow_mut().1 += bytes;
     }
 
-    /// Exchanges printed, and told as gaps; lines that were cut count for neither.
+    /// Counts the exchanges printed and those of `gap` events; incomplete lines count for neither.
     fn counts(&self) -> (u64, u64) {
         let (mut printed, mut missing) = (0, 0);
         for line in self.0.borrow().0.split(|byte| *byte == b'\n') {
@@ -96,26 +96,26 @@ impl Device {
     }
 }
 
-/// A printer on `device` that knows conversation 7, and what it says on standard error.
+/// Creates a printer on `device` that knows conversation 7. Also returns its notes on standard error.
 fn printer(device: &Device) -> (JsonPrinter<Device, impl Fn(&str)>, Rc<RefCell<Vec<String>>>) {
-    let said = Rc::<RefCell<Vec<String>>>::default();
-    let heard = Rc::clone(&said);
-    let say = move |text: &str| heard.borrow_mut().push(text.to_owned());
-    let mut printer = JsonPrinter::new(device.clone(), say);
+    let notes = Rc::<RefCell<Vec<String>>>::default();
+    let printed = Rc::clone(&notes);
+    let note = move |text: &str| printed.borrow_mut().push(text.to_owned());
+    let mut printer = JsonPrinter::new(device.clone(), note);
     printer.opened(&opened(), &Arc::default()).unwrap();
-    (printer, said)
+    (printer, notes)
 }
 
 #[test]
 fn json_gap_plus_printed_equals_served_on_a_device_that_fills_at_any_byte() {
     for room in (0..4000).step_by(7) {
         let device = Device::with_room(room);
-        let (mut printer, said) = printer(&device);
+        let (mut printer, notes) = printer(&device);
         printer.print(&batch(3)).unwrap();
         printer.flush().unwrap();
         printer.print(&batch(5)).unwrap();
         printer.flush().unwrap();
-        // It has room for a part of what is due, or of the gap.
+        // The device has room for a part of a line, or of the `gap` event.
         device.grow(room % 40);
         printer.try_again().unwrap();
         printer.print(&batch(2)).unwrap();
@@ -123,30 +123,30 @@ fn json_gap_plus_printed_equals_served_on_a_device_that_fills_at_any_byte() {
         printer.finish().unwrap();
         let (printed, missing) = device.counts();
         assert_eq!(printed + missing, 10, "{room}: {printed} and {missing}");
-        assert!(said.borrow().len() <= 1, "{:?}", said.borrow());
+        assert!(notes.borrow().len() <= 1, "{:?}", notes.borrow());
         let was_full = missing > 0;
-        assert_eq!(said.borrow().len(), usize::from(was_full), "{room}");
+        assert_eq!(notes.borrow().len(), usize::from(was_full), "{room}");
     }
 }
 
 #[test]
-fn full_device_is_told_once_and_costs_no_serialising() {
+fn full_device_is_reported_once_and_costs_no_serializing() {
     let device = Device::with_room(0);
-    let (mut printer, said) = printer(&device);
+    let (mut printer, notes) = printer(&device);
     for _ in 0..100 {
         printer.print(&batch(1000)).unwrap();
         printer.flush().unwrap();
         assert!(printer.lines.is_empty());
     }
     printer.finish().unwrap();
-    assert_eq!(said.borrow().len(), 1, "{:?}", said.borrow());
+    assert_eq!(notes.borrow().len(), 1, "{:?}", notes.borrow());
     assert_eq!(printer.missed, 100_000);
 }
 
 #[test]
-fn slow_reader_is_told_of_each_gap_and_warned_once() {
+fn slow_reader_gets_each_gap_and_one_warning() {
     let device = Device::with_room(1 << 20);
-    let (mut printer, said) = printer(&device);
+    let (mut printer, notes) = printer(&device);
     for exchanges in [3, 4] {
         let missed = Missed {
             exchanges,
@@ -157,7 +157,7 @@ fn slow_reader_is_told_of_each_gap_and_warned_once() {
     }
     printer.finish().unwrap();
     assert_eq!(device.counts(), (2, 7));
-    assert_eq!(*said.borrow(), [TOO_SLOW]);
+    assert_eq!(*notes.borrow(), [TOO_SLOW]);
 }
 
 #[test]
@@ -173,7 +173,11 @@ fn exchanges_of_a_conversation_opened_in_a_gap_are_printed() {
     printer.print(&Seen::Gap(missed)).unwrap();
     printer.print(&batch(4)).unwrap();
     printer.finish().unwrap();
-    assert_eq!(device.counts(), (4, 3), "of one never heard of, a gap");
+    assert_eq!(
+        device.counts(),
+        (4, 3),
+        "exchanges of an unknown conversation count as a gap"
+    );
 }
 
 #[test]
@@ -187,15 +191,15 @@ fn reader_that_has_gone_is_an_error() {
             Ok(())
         }
     }
-    let mut printer = JsonPrinter::new(Gone, |_: &str| panic!("the caller says so"));
+    let mut printer = JsonPrinter::new(Gone, |_: &str| panic!("the caller reports it"));
     printer.opened(&opened(), &Arc::default()).unwrap();
     assert_eq!(printer.flush().unwrap_err().kind(), ErrorKind::BrokenPipe);
 }
 
-/// The line that is written by hand is the one that serde writes.
+/// Checks that the line formatted by hand is the one of serde.
 fn agree(request: &[u8], reply: &[u8], outcome: Outcome) {
     let mut batch = Batch::default();
-    let told = RunMeta {
+    let meta = RunMeta {
         conversation: 7,
         n: u64::MAX,
         at: -1,
@@ -203,7 +207,7 @@ fn agree(request: &[u8], reply: &[u8], outcome: Outcome) {
         reads: 3,
         reply_offset: 0,
     };
-    batch.exchange(told, outcome, request, reply);
+    batch.exchange(meta, outcome, request, reply);
     let Event::Run(run) = &batch.events[0] else {
         panic!("a run");
     };
@@ -223,9 +227,9 @@ fn agree(request: &[u8], reply: &[u8], outcome: Outcome) {
     }
 }
 
-/// Exchanges shown without an id get one when recording continues: the event says which.
+/// Exchanges printed without an id get one when recording continues; the event has the range.
 #[test]
-fn recording_again_tells_the_range_of_ids() {
+fn recording_again_has_the_range_of_ids() {
     let device = Device::with_room(1 << 20);
     let (mut printer, _) = printer(&device);
     for recovered in [Some((3, 9)), None] {

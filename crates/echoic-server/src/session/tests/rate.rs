@@ -1,4 +1,4 @@
-//! What a source may say in a second: exactly so much, whatever conversations it says it in.
+//! The rate limit of a source: it is exact, and all conversations of the source share it.
 
 use echoic_core::limits::SourceLimits;
 use tokio::time::sleep;
@@ -33,7 +33,7 @@ async fn messages_over_the_rate_limit_end_the_conversation() {
     talk.peer.send("x\n".repeat(8));
     let end = talk.end().await;
     assert_eq!(
-        (end.reason(), end.kept.len()),
+        (end.reason(), end.exchanges.len()),
         (CloseReason::RateLimited, 10 + 4 + 7)
     );
     assert_eq!(end.taken, "x\n".repeat(21).into_bytes());
@@ -47,7 +47,7 @@ async fn unlimited_source_is_answered_in_full() {
     talk.peer.finish();
     let end = talk.end().await;
     assert_eq!(
-        (end.reason(), end.kept.len()),
+        (end.reason(), end.exchanges.len()),
         (CloseReason::PeerClosed, 22)
     );
 }
@@ -57,11 +57,11 @@ async fn conversations_of_a_source_share_one_rate_limit() {
     let mut sources = sources(Some(10), None);
     let (one, other) = (talk(&mut sources).await, talk(&mut sources).await);
     one.peer.send("x\n".repeat(7));
-    one.peer.hears("x\n".repeat(7)).await;
+    one.peer.receives("x\n".repeat(7)).await;
     other.peer.send("x\n".repeat(4));
     let end = other.end().await;
     assert_eq!(
-        (end.reason(), end.kept.len()),
+        (end.reason(), end.exchanges.len()),
         (CloseReason::RateLimited, 3)
     );
     one.peer.finish();
@@ -79,7 +79,7 @@ async fn byte_rate_limit_applies_to_unfinished_messages() {
     talk.peer.send([b'x'; 51]);
     let end = talk.end().await;
     assert_eq!(
-        (end.reason(), end.kept.len()),
+        (end.reason(), end.exchanges.len()),
         (CloseReason::RateLimited, 0)
     );
     assert_eq!(end.ending.received, 500 + 50 + 51);

@@ -1,4 +1,4 @@
-//! A server of datagrams on a thread of its own, for clients that block.
+//! A datagram server on its own thread, for blocking clients.
 
 use std::{
     net::{SocketAddr, UdpSocket},
@@ -10,12 +10,12 @@ use std::{
 use echoic_core::{event::Address, store::Store};
 use echoic_recorder::{Recorder, RecorderOptions, RecorderStatus};
 use echoic_server::{Drained, EndpointConfig, OpenError, Server};
-use echoic_service::Chosen;
+use echoic_service::NamedService;
 use tokio::{runtime::Builder, sync::oneshot};
 
 use crate::common::{Mood, TestStore};
 
-/// How to serve.
+/// Settings of a server under test.
 pub(crate) struct DatagramServer {
     pub(crate) config: EndpointConfig,
     pub(crate) options: RecorderOptions,
@@ -23,19 +23,19 @@ pub(crate) struct DatagramServer {
     pub(crate) workers: usize,
 }
 
-/// A server at work.
-pub(crate) struct Posted {
+/// A running server.
+pub(crate) struct RunningServer {
     pub(crate) addresses: Vec<Address>,
     pub(crate) store: Arc<TestStore>,
     stop: oneshot::Sender<()>,
     server: thread::JoinHandle<(Drained, RecorderStatus)>,
 }
 
-/// `service` at `endpoint`.
+/// The configuration that serves `service` at `endpoint`.
 pub(crate) fn config(service: &str, endpoint: &str) -> EndpointConfig {
     EndpointConfig::new(
         endpoint.parse().unwrap(),
-        service.parse::<Chosen>().unwrap().0,
+        service.parse::<NamedService>().unwrap().0,
     )
 }
 
@@ -54,9 +54,9 @@ impl DatagramServer {
         }
     }
 
-    pub(crate) fn try_start(self) -> Result<Posted, OpenError> {
+    pub(crate) fn try_start(self) -> Result<RunningServer, OpenError> {
         let (stop, stopped) = oneshot::channel::<()>();
-        let (tell, listening) = sync_channel(1);
+        let (report, listening) = sync_channel(1);
         let store = Arc::clone(&self.store);
         let server = thread::spawn(move || {
             let runtime = Builder::new_current_thread().enable_all().build().unwrap();
@@ -70,7 +70,7 @@ impl DatagramServer {
                     Server::new(recorder.clone(), self.config.limits.clone()).on_workers(workers);
                 let opened = server.open(self.config).await;
                 let refused = opened.is_err();
-                tell.send(opened).unwrap();
+                report.send(opened).unwrap();
                 let until = async {
                     if !refused {
                         let _ = stopped.await;
@@ -82,7 +82,7 @@ impl DatagramServer {
             })
         });
         let addresses = listening.recv().unwrap()?;
-        Ok(Posted {
+        Ok(RunningServer {
             addresses,
             store,
             stop,
@@ -90,25 +90,25 @@ impl DatagramServer {
         })
     }
 
-    pub(crate) fn start(self) -> Posted {
+    pub(crate) fn start(self) -> RunningServer {
         self.try_start().unwrap()
     }
 }
 
-/// A runtime of one thread, until its end is dropped.
+/// A runtime of one thread, which runs until the sender is dropped.
 fn worker(ends: &mut Vec<oneshot::Sender<()>>) -> tokio::runtime::Handle {
     let (end, ended) = oneshot::channel::<()>();
-    let (tell, told) = sync_channel(1);
+    let (sender, receiver) = sync_channel(1);
     thread::spawn(move || {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-        tell.send(runtime.handle().clone()).unwrap();
+        sender.send(runtime.handle().clone()).unwrap();
         let _ = runtime.block_on(ended);
     });
     ends.push(end);
-    told.recv().unwrap()
+    receiver.recv().unwrap()
 }
 
-impl Posted {
+impl RunningServer {
     pub(crate) fn addr(&self) -> SocketAddr {
         match &self.addresses[0] {
             Address::Net(addr) => *addr,
@@ -116,12 +116,12 @@ impl Posted {
         }
     }
 
-    /// A peer that speaks with this server alone.
+    /// A socket that is connected to this server.
     pub(crate) fn peer(&self) -> UdpSocket {
         peer("127.0.0.1:0", self.addr())
     }
 
-    /// Stops and checks what must always hold.
+    /// Stops the server and checks what holds for every run.
     pub(crate) fn end(self) -> (Drained, Arc<TestStore>) {
         self.stop.send(()).unwrap();
         let (drained, status) = self.server.join().unwrap();
@@ -131,7 +131,7 @@ impl Posted {
     }
 }
 
-/// A socket at `own` that sends to `server` and hears nobody else.
+/// A socket at `own` that is connected to `server`, so it receives from no other address.
 pub(crate) fn peer(own: &str, server: SocketAddr) -> UdpSocket {
     let socket = UdpSocket::bind(own).unwrap();
     socket.connect(server).unwrap();
@@ -143,12 +143,12 @@ pub(crate) fn peer(own: &str, server: SocketAddr) -> UdpSocket {
 
 pub(crate) fn ask(peer: &UdpSocket, bytes: &[u8]) -> Vec<u8> {
     peer.send(bytes).unwrap();
-    hear(peer)
+    receive(peer)
 }
 
-pub(crate) fn hear(peer: &UdpSocket) -> Vec<u8> {
+pub(crate) fn receive(peer: &UdpSocket) -> Vec<u8> {
     let mut room = vec![0; 70_000];
-    let len = peer.recv(&mut room).expect("an answer");
+    let len = peer.recv(&mut room).expect("a reply");
     room.truncate(len);
     room
 }
