@@ -46,7 +46,7 @@ use tokio::{
 use self::wire::{Peer, wire};
 use super::{Session, SessionContext};
 use crate::{
-    common::{Kept, Mood, TestStore},
+    common::{StoreMode, Stored, TestStore},
     drain::Drain,
     session::Totals,
     sources::SourcePermit,
@@ -86,7 +86,7 @@ struct End {
     finished: Option<Duration>,
     closed: Duration,
     taken: Vec<u8>,
-    kept: Vec<Kept>,
+    kept: Vec<Stored>,
     session: Result<(), JoinError>,
 }
 
@@ -96,7 +96,7 @@ impl Setup {
             framing,
             limits: Limits::default(),
             options: RecorderOptions::default(),
-            store: TestStore::new(Mood::Willing),
+            store: TestStore::new(StoreMode::Commits),
             permit: None,
             window: AMPLE,
         }
@@ -201,8 +201,8 @@ impl End {
 
     /// Everything heard and everything said, as kept.
     fn whole(&self) -> (Vec<u8>, Vec<u8>) {
-        let heard = self.kept.iter().flat_map(|kept| kept.heard.clone());
-        let said = self.kept.iter().flat_map(|kept| kept.said.clone());
+        let heard = self.kept.iter().flat_map(|kept| kept.request.clone());
+        let said = self.kept.iter().flat_map(|kept| kept.reply.clone());
         (heard.collect(), said.collect())
     }
 }

@@ -18,7 +18,7 @@ use super::{
     plan::{Keeping, Plan, Reading, Serving},
     world::{Sum, World, address, port},
 };
-use crate::common::{Kept, TestStore};
+use crate::common::{Stored, TestStore};
 
 /// Timers tick in milliseconds.
 pub(super) const TICK: Duration = Duration::from_millis(3);
@@ -29,7 +29,7 @@ pub(super) type Checked = Result<(), String>;
 struct Recorded {
     id: ConversationId,
     ending: Option<Ending>,
-    exchanges: Vec<Kept>,
+    exchanges: Vec<Stored>,
 }
 
 pub(super) fn check(world: &World) -> Result<Sum, String> {
@@ -98,7 +98,7 @@ pub(super) struct Books<'a> {
 }
 
 /// Served is recorded and lost, and the record itself says how many are missing.
-pub(super) fn conserved(books: &Books<'_>, all: &[Kept]) -> Checked {
+pub(super) fn conserved(books: &Books<'_>, all: &[Stored]) -> Checked {
     let Books {
         served,
         status,
@@ -136,7 +136,7 @@ pub(super) fn conserved(books: &Books<'_>, all: &[Kept]) -> Checked {
     Ok(())
 }
 
-fn by_conversation(world: &World, all: Vec<Kept>) -> Result<BTreeMap<String, Recorded>, String> {
+fn by_conversation(world: &World, all: Vec<Stored>) -> Result<BTreeMap<String, Recorded>, String> {
     let store = &world.keeper.inner;
     let callers: BTreeMap<ConversationId, String> = store
         .callers()
@@ -227,7 +227,7 @@ fn exchanges(plan: &Plan, recorded: &Recorded, model: &Model, is_whole: bool) ->
     );
     if plan.framing == Framing::Chunk && plan.serving != Serving::Greet {
         if is_whole {
-            let heard: Vec<u8> = kept.iter().flat_map(|kept| kept.heard.clone()).collect();
+            let heard: Vec<u8> = kept.iter().flat_map(|kept| kept.request.clone()).collect();
             let expected: Vec<u8> = model.exchanges.iter().flat_map(|e| e.0.clone()).collect();
             must!(heard == expected, "what was heard is not what is recorded");
         }
@@ -244,9 +244,9 @@ fn exchanges(plan: &Plan, recorded: &Recorded, model: &Model, is_whole: bool) ->
             "exchange {} not answered",
             kept.n
         );
-        must!(&kept.heard == heard, "exchange {}: heard another", kept.n);
+        must!(&kept.request == heard, "exchange {}: heard another", kept.n);
         must!(
-            kept.said == if unanswered { &[][..] } else { &said[..] },
+            kept.reply == if unanswered { &[][..] } else { &said[..] },
             "exchange {}: another reply",
             kept.n
         );
@@ -289,9 +289,9 @@ fn said(
         );
     }
     for kept in &recorded.exchanges {
-        let upto = kept.reply_offset as usize + kept.said.len();
+        let upto = kept.reply_offset as usize + kept.reply.len();
         must!(
-            replies.get(kept.reply_offset as usize..upto) == Some(&kept.said[..]),
+            replies.get(kept.reply_offset as usize..upto) == Some(&kept.reply[..]),
             "exchange {} is not where it says in what was said",
             kept.n
         );

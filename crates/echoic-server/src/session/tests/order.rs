@@ -85,11 +85,11 @@ fn play(service: &str, framing: Framing, strict: bool, data: &[u8], acts: &[Act]
         for (n, kept) in (1..).zip(&end.kept) {
             assert_eq!((kept.n, kept.reply_offset), (n, said), "{kept:?}");
             assert_eq!(kept.outcome, Outcome::Ok);
-            said += kept.said.len() as u64;
+            said += kept.reply.len() as u64;
         }
         if framing == Framing::Line {
             let lines = data.split_inclusive(|byte| *byte == b'\n');
-            let heard = end.kept.iter().map(|kept| &kept.heard[..]);
+            let heard = end.kept.iter().map(|kept| &kept.request[..]);
             assert!(heard.eq(lines), "an exchange a line: {:?}", end.kept);
         }
         end.taken

@@ -22,7 +22,7 @@ use super::{
     plan::{From, PeerPlan, Plan},
     world::{World, from},
 };
-use crate::common::Kept;
+use crate::common::Stored;
 
 /// The room that a datagram is read into, and the rule against circles, as the product states them.
 const ROOM: usize = 64 << 10;
@@ -45,7 +45,7 @@ enum Expected {
 struct Recorded {
     id: ConversationId,
     ending: Option<Ending>,
-    exchanges: Vec<Kept>,
+    exchanges: Vec<Stored>,
 }
 
 /// A datagram with what is to become of it.
@@ -133,7 +133,7 @@ fn counted(world: &World, withheld: u64) -> Checked {
     Ok(())
 }
 
-fn by_peer(world: &World, all: Vec<Kept>) -> Result<BTreeMap<String, Vec<Recorded>>, String> {
+fn by_peer(world: &World, all: Vec<Stored>) -> Result<BTreeMap<String, Vec<Recorded>>, String> {
     let store = &world.keeper.inner;
     let mut talks: BTreeMap<ConversationId, (String, Recorded)> = BTreeMap::new();
     for (id, caller) in store.callers() {
@@ -281,7 +281,7 @@ fn talk(
     );
     if !is_whole {
         let mut taken = fated.iter();
-        let mut was_heard = |kept: &&Kept| {
+        let mut was_heard = |kept: &&Stored| {
             taken.any(|(datagram, expected)| exchange(kept, &datagram.bytes, expected).is_ok())
         };
         must!(
@@ -301,21 +301,21 @@ fn of<'a>(all: &'a [Datagram], address: &str) -> Vec<&'a Datagram> {
 }
 
 /// An exchange is recorded as it was.
-fn exchange(kept: &Kept, heard: &[u8], expected: &Expected) -> Checked {
+fn exchange(kept: &Stored, heard: &[u8], expected: &Expected) -> Checked {
     let n = kept.n;
     must!(
-        kept.heard == heard[..heard.len().min(ROOM)],
+        kept.request == heard[..heard.len().min(ROOM)],
         "exchange {n}: heard another"
     );
     match (expected, kept.outcome) {
         (Expected::Silent(expected), outcome) => {
             must!(
-                outcome == *expected && kept.said.is_empty(),
+                outcome == *expected && kept.reply.is_empty(),
                 "exchange {n}: {outcome:?} and not {expected:?}"
             );
         }
         (Expected::Answered(answer), Outcome::Ok) => {
-            must!(kept.said == *answer, "exchange {n}: another reply");
+            must!(kept.reply == *answer, "exchange {n}: another reply");
         }
         (Expected::Answered(_), outcome) => {
             must!(outcome == Outcome::Unsent, "exchange {n}: {outcome:?}");
@@ -354,7 +354,7 @@ fn endings(
             ending.received + ending.discarded == all as u64,
             "took {all}: {ending:?}"
         );
-        let said: usize = talk.exchanges.iter().map(|kept| kept.said.len()).sum();
+        let said: usize = talk.exchanges.iter().map(|kept| kept.reply.len()).sum();
         must!(
             ending.sent + ending.unsent == said as u64,
             "said {said}: {ending:?}"
