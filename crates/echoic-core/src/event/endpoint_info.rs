@@ -141,7 +141,7 @@ impl EndpointInfo {
         }
     }
 
-    /// What a message is: as its framing says, or a datagram.
+    /// Returns the unit of a message: its framing, or a datagram.
     pub fn messages(&self) -> String {
         match self.proto {
             Protocol::Udp | Protocol::Unixgram => "datagram".to_owned(),
