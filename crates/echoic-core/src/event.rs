@@ -1,10 +1,10 @@
-//! What is recorded: events, in batches.
+//! Events, and batches of them: the format of the record.
 //!
 //! A [`Batch`] is one growing buffer of bytes and a list of small events that point into it, so that recording
-//! a run is two copies and a push, and an empty batch can be filled again without asking the allocator. A store
-//! is handed whole batches; an exchange is a view of them ([`crate::exchange`]).
+//! a run is two copies and a push, and an empty batch can be reused without allocation. A store appends whole batches; an
+//! exchange is a view of them ([`crate::exchange`]).
 //!
-//! This is a format: it crosses threads today and processes later. [`VERSION`] counts its changes.
+//! This is a format, which can cross processes. [`VERSION`] counts its changes.
 
 mod address;
 mod batch;
@@ -30,15 +30,14 @@ use crate::ending::Ending;
 /// Version of the event format, stored beside the events.
 pub const VERSION: u32 = 2;
 
-/// Names a conversation within one server ([`Server`]), increasing; in a store of one file within that. 0 is none.
+/// Identifies a conversation within one server ([`Server`]), increasing; in a store of one file within that. 0 is none.
 pub type ConversationId = u64;
 
-/// Names an exchange within one store, which gives it on commit: increasing in the order of commits. 0 is none, or none
-/// yet.
+/// Identifies an exchange within one store, which assigns it on commit, in the order of commits. 0 is none, or none yet.
 pub type ExchangeId = u64;
 
-/// Hands out the ids of a batch's runs in event order: the id of `run`'s first exchange, where `next` is the id of the
-/// first one that has none yet. Without ids (0) there are none.
+/// Returns the id of the first exchange of `run` and advances `next`, the next free id, over the run. To be called for the
+/// runs of a batch in event order. Without ids (0) it returns 0.
 pub fn take_ids(next: &mut ExchangeId, run: &RunEvent) -> ExchangeId {
     let first = *next;
     if first > 0 {
@@ -47,66 +46,66 @@ pub fn take_ids(next: &mut ExchangeId, run: &RunEvent) -> ExchangeId {
     first
 }
 
-/// Microseconds since the Unix epoch: fits JSON's 2^53 until the year 2255, nanoseconds would not today.
+/// Microseconds since the Unix epoch: fits JSON's 2^53 until the year 2255, nanoseconds exceed it today.
 pub type Micros = i64;
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Event {
-    /// A conversation began.
+    /// A conversation opened.
     Opened(Opened),
-    /// Messages were heard and answered, or one of the two alone.
+    /// Requests with their replies, or one of the two alone.
     Run(RunEvent),
-    /// Something else worth remembering at a point of a conversation.
+    /// Another event of a conversation, or of the server.
     Mark(Mark),
     /// A conversation ended.
     Ended(Ended),
 }
 
-/// A conversation began.
+/// A conversation opened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Opened {
-    /// Its name from here on.
+    /// Its id.
     pub conversation: ConversationId,
-    /// Wall clock at accept.
+    /// Wall-clock time of accept.
     pub at: Micros,
-    /// The peer: who called, or was called.
+    /// The peer's address.
     pub remote: Address,
-    /// Our own end: where we were reached, or called from.
+    /// Our own address.
     pub local: Address,
-    /// Whose record it is.
+    /// Role of the recording side.
     pub role: Role,
     /// The endpoint.
     pub endpoint_info: Arc<EndpointInfo>,
 }
 
-/// `count` messages heard in one read with their replies. One clock reading at the read and one at the write,
-/// hence one latency. Where there is a reply without a message (a greeting) or a message without a reply, the
-/// other side is empty. In a client's record ([`Role::Client`]) the request was sent and the reply was received.
+/// `count` requests received in one read, with their replies. The clock is read once at the read and once at the write, so
+/// all exchanges have the same latency. For a reply without a request (a greeting) or a request without a reply, the other
+/// side is empty. In a client's record ([`Role::Client`]) the request was sent and the reply was received.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunEvent {
     /// The conversation.
     pub conversation: ConversationId,
     /// Number of the first exchange in its conversation, from 1.
     pub n: u64,
-    /// How many exchanges; never 0.
+    /// Number of exchanges; never 0.
     pub count: u32,
-    /// Wall clock at the read that completed the first message (or at the saying, where nothing was heard).
+    /// Wall-clock time of the read that completed the first request (or of the reply, if there is no request).
     pub at: Micros,
-    /// From the read to the write, in nanoseconds.
+    /// Time from the read to the write, in nanoseconds.
     pub latency_ns: u64,
-    /// Whether the messages were answered.
+    /// Outcome of all its exchanges.
     pub outcome: Outcome,
-    /// In how many reads the first message came; those after it came in one.
+    /// Number of reads that the first request took; later ones took one.
     pub reads: u32,
-    /// Offset of `reply` in all that the conversation has said; with [`Ending::sent`] it tells what truly left.
+    /// Offset of `reply` in all reply bytes of the conversation. With [`Ending::sent`] it determines which replies were sent.
     pub reply_offset: u64,
-    /// The messages as they came.
+    /// Bytes of the requests.
     pub request: Slice,
-    /// The replies as they went.
+    /// Bytes of the replies.
     pub reply: Slice,
-    /// Lengths of heard and said of each exchange, alternating, in [`Batch::lengths`]; empty if `count` is 1.
+    /// Lengths of request and reply of each exchange, alternating, in [`Batch::lengths`]; empty if `count` is 1.
     pub lengths: Slice,
 }
 
@@ -114,7 +113,7 @@ pub struct RunEvent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// Answered. No reply at all may be the answer.
+    /// Answered; the reply may be empty.
     Ok,
     /// The request was received, and the conversation ended before it was answered.
     Unanswered,
@@ -126,42 +125,42 @@ pub enum Outcome {
     Unsent,
 }
 
-/// A point in a conversation.
+/// An event of a conversation with its time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
     /// The conversation; 0 for the server as a whole.
     pub conversation: ConversationId,
-    /// Wall clock.
+    /// Wall-clock time.
     pub at: Micros,
     /// What happened.
     pub what: Marked,
 }
 
-/// What a [`Mark`] marks.
+/// The kinds of marks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Marked {
-    /// The peer ended its half of the stream (FIN) after so many bytes.
+    /// The peer ended its half of the stream (FIN).
     HalfClosed {
-        /// Bytes heard before it.
+        /// Bytes received before it.
         received: u64,
     },
-    /// Recording was interrupted: so many exchanges were served and not recorded since then.
+    /// Exchanges were served and not recorded.
     Gap {
-        /// Exchanges lost.
+        /// Number of exchanges lost.
         exchanges: u64,
-        /// Wall clock of the first of them.
+        /// Wall-clock time of the first of them.
         since: Micros,
     },
-    /// Datagrams came faster than they were taken, and the kernel dropped so many since this was last said.
+    /// Datagrams arrived faster than they were read, and the kernel dropped some.
     Dropped {
-        /// How many.
+        /// Number dropped since the last such mark.
         datagrams: u64,
     },
-    /// The same datagram came again and again, as between two servers that answer each other: nothing more is said
-    /// to this peer for a while.
+    /// The same datagram arrived repeatedly, as between two servers that answer each other: replies to this peer are
+    /// withheld for a while.
     Silenced {
-        /// For so long, in microseconds.
+        /// Duration in microseconds.
         for_us: u64,
     },
 }
@@ -171,8 +170,8 @@ pub enum Marked {
 pub struct Ended {
     /// The conversation.
     pub conversation: ConversationId,
-    /// Wall clock.
+    /// Wall-clock time.
     pub at: Micros,
-    /// How.
+    /// Its close reason and byte counts.
     pub ending: Ending,
 }

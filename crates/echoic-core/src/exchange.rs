@@ -1,7 +1,7 @@
-//! An exchange: a message with its reply, as every view shows it.
+//! Exchanges: a request with its reply, as every view shows it.
 //!
-//! Events are what is stored; an exchange is what people and programs see. [`exchanges`] is the one place where
-//! a run is taken apart into them, for the store, the terminal and the page alike.
+//! Stores hold events; people and programs see exchanges. Only [`exchanges`] divides a run into exchanges, for the store,
+//! the terminal and the console.
 
 use std::sync::Arc;
 
@@ -17,31 +17,31 @@ use crate::{
     http::begins_as_http,
 };
 
-/// A conversation as far as it is known.
+/// A conversation, as far as it is recorded.
 #[derive(Clone, Debug)]
 pub struct Conversation {
-    /// Its name.
+    /// Its id.
     pub id: ConversationId,
-    /// Wall clock of its beginning.
+    /// Wall-clock time of its opening.
     pub opened: Micros,
-    /// The peer: who called, or was called.
+    /// The peer's address.
     pub remote: Address,
-    /// Our own end: where we were reached, or called from.
+    /// Our own address.
     pub local: Address,
-    /// Whose record it is.
+    /// Role of the recording side.
     pub role: Role,
-    /// Who recorded it.
+    /// The server that recorded it.
     pub server: Arc<Server>,
     /// The endpoint.
     pub endpoint_info: Arc<EndpointInfo>,
     /// When the peer ended its half of the stream, if it did.
     pub half_closed: Option<Micros>,
-    /// How and when it ended; none while it is open.
+    /// When and how it ended; `None` while it is open.
     pub ended: Option<(Micros, Ending)>,
 }
 
 impl Conversation {
-    /// Where the service is: here, or where we called.
+    /// Returns the server's address: ours, or in a client's record the peer's.
     pub fn served_at(&self) -> &Address {
         match self.role {
             Role::Server => &self.local,
@@ -51,7 +51,7 @@ impl Conversation {
 }
 
 impl Conversation {
-    /// As it is when it begins.
+    /// Creates a conversation that has just opened.
     pub fn new(opened: Opened, server: Arc<Server>) -> Self {
         let Opened {
             conversation: id,
@@ -75,30 +75,30 @@ impl Conversation {
     }
 }
 
-/// A message with its reply; either side may be empty (a greeting has no request).
+/// A request with its reply; either may be empty (a greeting has no request).
 #[derive(Clone, Debug)]
 pub struct Exchange {
-    /// Its name in the store; 0 where nothing is stored.
+    /// Its id in the store; 0 if it is not stored.
     pub id: ExchangeId,
     /// The conversation it belongs to.
     pub conversation: Arc<Conversation>,
     /// Its number in the conversation, from 1.
     pub n: u64,
-    /// Wall clock at the read.
+    /// Wall-clock time of the read.
     pub at: Micros,
-    /// From read to write, nanoseconds. All exchanges of a run share it.
+    /// Time from read to write, in nanoseconds. All exchanges of a run share it.
     pub latency_ns: u64,
-    /// What became of it.
+    /// Its outcome.
     pub outcome: Outcome,
-    /// Reads that the side came in which our socket received: the request, or a client's reply.
+    /// Number of reads of the side that our socket received: the request, or in a client's record the reply.
     pub reads: u32,
-    /// As it came.
+    /// Bytes of the request.
     pub request: Vec<u8>,
-    /// As it went.
+    /// Bytes of the reply.
     pub reply: Vec<u8>,
 }
 
-/// An exchange whose bytes lie in a batch: what [`Exchange`] owns, lent.
+/// An exchange that borrows its bytes from a batch.
 #[derive(Clone, Copy, Debug)]
 pub struct ExchangeRef<'a> {
     /// See [`Exchange::id`].
@@ -111,17 +111,17 @@ pub struct ExchangeRef<'a> {
     pub at: Micros,
     /// See [`Exchange::latency_ns`].
     pub latency_ns: u64,
-    /// What became of it.
+    /// Its outcome.
     pub outcome: Outcome,
     /// See [`Exchange::reads`].
     pub reads: u32,
-    /// As it came.
+    /// Bytes of the request.
     pub request: &'a [u8],
-    /// As it went.
+    /// Bytes of the reply.
     pub reply: &'a [u8],
 }
 
-/// Takes a run apart. `first_id` is that of its first exchange, 0 if it has none; `batch` is the one it lies in.
+/// Divides a run of `batch` into exchanges. `first_id` is the id of the first one; 0 if it is not stored.
 pub fn exchanges<'a>(
     run: &'a RunEvent,
     first_id: ExchangeId,
@@ -138,7 +138,7 @@ pub fn exchanges<'a>(
     )
 }
 
-/// The same from the parts of a run as a store keeps them; the slices in `run` are not looked at.
+/// Divides a run whose bytes and lengths a store has separately; the slices in `run` are ignored.
 pub fn split_run<'a>(
     run: &'a RunEvent,
     first_id: ExchangeId,
@@ -148,7 +148,7 @@ pub fn split_run<'a>(
     conversation: &'a Arc<Conversation>,
 ) -> impl Iterator<Item = ExchangeRef<'a>> {
     let role = conversation.role;
-    // A reply that came to us did not have to leave.
+    // Only a server sends replies.
     let ended = conversation.ended.as_ref();
     let ended = ended.filter(|_| role == Role::Server);
     let sent = ended.map(|(_, ending)| ending.sent);
@@ -190,7 +190,7 @@ pub fn split_run<'a>(
     })
 }
 
-/// Whichever of the two our socket received.
+/// Returns the side that our socket received.
 fn received<'a>(role: Role, request: &'a [u8], reply: &'a [u8]) -> &'a [u8] {
     match role {
         Role::Server => request,
@@ -199,7 +199,7 @@ fn received<'a>(role: Role, request: &'a [u8], reply: &'a [u8]) -> &'a [u8] {
 }
 
 impl ExchangeRef<'_> {
-    /// Writes that our socket needed for its side: a reply of a server, a request of a client.
+    /// Returns the number of writes of the side that our socket sent: the reply of a server, the request of a client.
     pub fn writes(&self) -> u32 {
         let sent = match self.conversation.role {
             Role::Server => self.reply,
@@ -208,7 +208,7 @@ impl ExchangeRef<'_> {
         u32::from(!sent.is_empty())
     }
 
-    /// The same on its own.
+    /// Returns a copy that owns its bytes.
     pub fn into_owned(self) -> Exchange {
         Exchange {
             id: self.id,
@@ -230,20 +230,20 @@ impl ExchangeRef<'_> {
 }
 
 impl Exchange {
-    /// What is striking about it, a word each: `http` where somebody spoke HTTP to a port that does not. A format:
-    /// words are added, never changed.
+    /// Returns tags for unusual properties: `http` for an HTTP request to a port that does not serve HTTP. A format: tags
+    /// are added, never changed.
     pub fn tags(&self) -> impl Iterator<Item = &'static str> {
         tags(&self.conversation, &self.request)
     }
 }
 
 fn tags(conversation: &Conversation, request: &[u8]) -> impl Iterator<Item = &'static str> + use<> {
-    let astray = conversation.role == Role::Server && begins_as_http(request);
-    astray.then_some("http").into_iter()
+    let is_misdirected = conversation.role == Role::Server && begins_as_http(request);
+    is_misdirected.then_some("http").into_iter()
 }
 
 impl Exchange {
-    /// The same, lent.
+    /// Returns a borrowed form.
     pub fn borrow(&self) -> ExchangeRef<'_> {
         ExchangeRef {
             id: self.id,
@@ -266,7 +266,7 @@ impl Serialize for Exchange {
 }
 
 impl Serialize for ExchangeRef<'_> {
-    /// The object of the REST interface, of `log --json` and of `serve --json`, one shape everywhere.
+    /// Writes the JSON object of the REST interface, `log --json` and `serve --json`.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let endpoint_info = &self.conversation.endpoint_info;
         let mut map = serializer.serialize_map(None)?;
@@ -306,7 +306,7 @@ impl Serialize for ExchangeRef<'_> {
     }
 }
 
-/// Bytes in JSON: as text where that loses nothing, else in base64.
+/// Bytes in JSON: as text if that is lossless, else in base64.
 struct Part<'a> {
     bytes: &'a [u8],
     counter: (&'static str, u32),
@@ -377,10 +377,10 @@ mod tests {
             (&served["req"]["reads"], &served["rep"]["writes"]),
             (&4.into(), &1.into())
         );
-        let called = exchange(Role::Client, b"a", b"A");
-        assert_eq!(called["role"], "client");
+        let dialed = exchange(Role::Client, b"a", b"A");
+        assert_eq!(dialed["role"], "client");
         assert_eq!(
-            (&called["req"]["writes"], &called["rep"]["reads"]),
+            (&dialed["req"]["writes"], &dialed["rep"]["reads"]),
             (&1.into(), &4.into())
         );
         let greeted = exchange(Role::Client, b"", b"hi");

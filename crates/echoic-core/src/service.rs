@@ -21,26 +21,26 @@ pub use self::spawned::{
     RequestSender, SendError, SpawnedHandler, close, queues,
 };
 
-/// A boxed future, for the two seams behind which another process may stand.
+/// A boxed future, for the seams whose implementation may be another process.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// What answers at an endpoint. All conversations share it; each gets a handler of its own.
+/// A service, which answers at an endpoint. All conversations share it; each has its own handler.
 pub trait Service: Send + Sync + fmt::Debug {
-    /// Its name on the command line, in the record and in filters.
+    /// Returns its name on the command line, in the record and in filters.
     fn name(&self) -> &str;
 
     /// Returns a handler for one conversation.
     fn handler(&self, peer: &Peer) -> Handler;
 
-    /// Whether its replies may be longer than its requests, whatever these are. Over UDP the address of a peer is easily
-    /// forged, and such a service could be used to flood others: it is refused there unless that was asked for. A service
-    /// whose replies are longer only now and then (`upper`) returns false; that one reply is withheld.
+    /// Whether its replies are generally longer than its requests. Over UDP the address of a peer is easily forged, and such
+    /// a service could be used to flood others, so it is rejected there unless allowed explicitly. A service whose replies
+    /// are only sometimes longer (`upper`) returns false; such a reply is withheld.
     fn amplifies(&self) -> bool {
         false
     }
 }
 
-/// The other end of a conversation, as far as a service may know it.
+/// The peer of a conversation, as a service sees it.
 #[derive(Clone, Debug)]
 pub struct Peer {
     /// The conversation.
@@ -49,32 +49,32 @@ pub struct Peer {
     pub remote: Address,
     /// Our own address, as the peer reached it.
     pub local: Address,
-    /// How messages are divided. Under `chunk` a character may go on in the next message.
+    /// Framing of messages. Under `chunk` a character may continue in the next message.
     pub framing: FramingPair,
-    /// How bytes travel, as the link has it. What travels in messages has no other framing (`chunk`).
+    /// Shape of the link. A link that preserves messages has no other framing (`chunk`).
     pub shape: Shape,
 }
 
 impl Peer {
-    /// Whether a message is whole; if not, a character may go on in the next.
-    pub fn speaks_in_messages(&self) -> bool {
+    /// Whether each message is whole. If not, a character may continue in the next one.
+    pub fn has_whole_messages(&self) -> bool {
         self.shape != Shape::Stream || self.framing.inbound.is_declared()
     }
 }
 
-/// What answers one conversation.
+/// The handler of one conversation.
 #[expect(
     missing_debug_implementations,
     reason = "the boxes inside belong to the services"
 )]
 pub enum Handler {
-    /// Answers within the loop.
+    /// Answers within the loop of the conversation.
     Inline(Box<dyn InlineHandler>),
-    /// Answers from a task of its own.
+    /// Answers from its own task.
     Spawned(Box<dyn SpawnedHandler>),
 }
 
-/// Turns messages into the replies to them; returns whether it did.
+/// Replaces messages by their replies; returns whether it did.
 pub type InPlace = fn(&mut [u8]) -> bool;
 
 /// A handler that answers at once.
@@ -96,7 +96,7 @@ pub type InPlace = fn(&mut [u8]) -> bool;
 /// }
 /// ```
 pub trait InlineHandler: Send {
-    /// The conversation begins: send something first, if that is what the service does.
+    /// Called when the conversation opens, for a service that sends first.
     fn open(&mut self, out: &mut Replies) -> ControlFlow<()> {
         let _ = out;
         ControlFlow::Continue(())
@@ -104,7 +104,7 @@ pub trait InlineHandler: Send {
 
     /// Answers the messages of a run in order. Must not block: a worker's other conversations wait for it.
     ///
-    /// `Continue` goes on with the next message; messages of the run without a reply are answered by silence. `Break`
+    /// `Continue` goes on with the next message; messages of the run without a reply get an empty reply. `Break`
     /// sends the replies so far and then ends the stream; messages of the run without a reply stay unanswered.
     fn answer(&mut self, run: &Run<'_>, out: &mut Replies) -> ControlFlow<()>;
 
@@ -119,13 +119,13 @@ pub trait InlineHandler: Send {
         None
     }
 
-    /// The peer has ended its half of the stream: send what was held back.
+    /// Called when the peer has ended its half of the stream: sends what was held back.
     fn finish(&mut self, out: &mut Replies) {
         let _ = out;
     }
 }
 
-/// Why a handler could not go on. Its conversation ends as `service-failed`; others are not affected.
+/// Why a handler failed. Its conversation ends as `service-failed`; others are not affected.
 #[derive(Debug)]
 pub struct ServiceError(pub Box<dyn Error + Send + Sync>);
 

@@ -1,4 +1,4 @@
-//! The seam to memory: events in, exchanges out.
+//! The seam to stores: a store appends events and finds exchanges.
 
 mod error;
 
@@ -16,112 +16,111 @@ use crate::{
     units::quoted,
 };
 
-/// Stores events and finds exchanges. Another process, or another author's code, may stand behind it.
+/// Stores events and finds exchanges. An implementation may use another process.
 ///
-/// Dropping a future before it is done does not undo what it asked for: an append may still be stored. Everything asked
-/// after [`Store::close`] fails with [`StoreErrorKind::Closed`].
+/// Dropping a future does not undo its operation: an append may still be stored. After [`Store::close`] all calls fail with
+/// [`StoreErrorKind::Closed`].
 pub trait Store: Send + Sync {
-    /// The largest ids in this store, whatever was pruned.
+    /// Returns the largest ids ever stored, also if these were pruned.
     fn last(&self) -> BoxFuture<'_, Result<Last, StoreError>>;
 
     /// Stores all of the batches or none of them, in order, and gives their exchanges ids. Returns when they are as
-    /// durable as was asked for, with the id of the first exchange of each batch: its runs take consecutive ids in event
-    /// order, and ids increase in the order of commits. (A batch without exchanges has the id that the next one gets.)
+    /// durable as configured, with the id of the first exchange of each batch. Its runs take consecutive ids in event order,
+    /// and ids increase in the order of commits. (A batch without exchanges has the id that the next one gets.)
     ///
-    /// A batch is known by its name ([`Batch::id`]): one that is stored already is skipped and has the ids it had, so an
-    /// append whose outcome is unknown can be repeated. A store may forget the names of batches with a number
-    /// [`BATCHES_KNOWN`] below the newest of their server; such a batch counts as stored, with the id 0.
+    /// A batch is identified by [`Batch::id`]: one that is stored already is skipped and retains its ids, so an append whose
+    /// outcome is unknown can be repeated. A store may forget the ids of batches with a number [`BATCHES_KNOWN`] below the
+    /// newest of their server; such a batch counts as stored, with the id 0.
     fn append(
         &self,
         batches: Vec<Arc<Batch>>,
     ) -> BoxFuture<'_, Result<Vec<ExchangeId>, StoreError>>;
 
-    /// Reserves `count` consecutive ids of conversations, and returns the first. They are given to nobody else, and are
+    /// Reserves `count` consecutive ids of conversations, and returns the first. They are never reserved again, and are
     /// larger than any in the store.
     fn reserve_conversations(
         &self,
         count: u64,
     ) -> BoxFuture<'_, Result<ConversationId, StoreError>>;
 
-    /// The exchanges that `filter` selects, a page at a time. Pages go by id, never by offset: the millionth
-    /// costs what the first does.
+    /// Returns a page of the exchanges that `filter` selects. Pages go by id, not by offset, so every page costs the same.
     fn find<'a>(
         &'a self,
         filter: &'a Filter,
         page: Page,
     ) -> BoxFuture<'a, Result<Found, StoreError>>;
 
-    /// How many exchanges `filter` selects.
+    /// Returns the number of exchanges that `filter` selects.
     fn count<'a>(
         &'a self,
         filter: &'a Filter,
         now: Micros,
     ) -> BoxFuture<'a, Result<u64, StoreError>>;
 
-    /// The conversations that `filter` selects, a page at a time, those without exchanges included. Only
-    /// [`Filter::conversation_part`] is asked: `since:10m` is about when a conversation opened, and what the filter asks
-    /// of exchanges is ignored. A conversation whose beginning was not recorded is not listed.
+    /// Returns a page of the conversations that `filter` selects, including those without exchanges. Only
+    /// [`Filter::conversation_part`] applies: `since:10m` refers to the opening of a conversation, and conditions on
+    /// exchanges are ignored. A conversation whose opening was not recorded is not listed.
     fn conversations<'a>(
         &'a self,
         filter: &'a Filter,
         page: ConversationPage,
     ) -> BoxFuture<'a, Result<FoundConversations, StoreError>>;
 
-    /// One conversation, if it is (still) there.
+    /// Returns one conversation, if it is stored.
     fn conversation(
         &self,
         id: ConversationId,
     ) -> BoxFuture<'_, Result<Option<Conversation>, StoreError>>;
 
-    /// Where exchanges are missing: the newest `limit` gaps that begin within `times`, newest first.
+    /// Returns the gaps of the record: the newest `limit` gaps that begin within `times`, newest first.
     fn gaps(
         &self,
         times: RangeInclusive<Micros>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Gap>, StoreError>>;
 
-    /// Totals of what is stored now.
+    /// Returns totals of the stored events.
     fn stats(&self) -> BoxFuture<'_, Result<Stats, StoreError>>;
 
-    /// Removes what `keep` no longer covers, oldest first; returns how many exchanges that were. Does a bounded
-    /// amount at a time: call it again while it returns more than 0.
-    fn prune(&self, keep: Retention, now: Micros) -> BoxFuture<'_, Result<u64, StoreError>>;
+    /// Deletes exchanges beyond `retention`, oldest first, and returns their number. Deletes a bounded number at a time: call
+    /// it again while it returns more than 0.
+    fn prune(&self, retention: Retention, now: Micros) -> BoxFuture<'_, Result<u64, StoreError>>;
 
-    /// Finishes what was asked before, makes it durable, and releases the store. A second call waits for the same end
-    /// and returns the same result. A caller that drops the future after a deadline of its own loses nothing that was
-    /// appended: closing continues in the background, and dropping the store does not wait for it.
+    /// Finishes earlier calls, makes their data durable, and releases the store. A second call waits for the same end and
+    /// returns the same result. If the caller drops the future after a deadline, no appended data is lost: closing continues
+    /// in the background, and dropping the store does not wait for it.
     fn close(&self) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// Closes the store, and removes what opening it has created if nothing was stored in it: for a program that could
-    /// not start what it opened the store for.
+    /// Closes the store and removes the files that opening it has created, if it is empty: for a program that fails to start
+    /// after it has opened the store.
     fn discard(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         self.close()
     }
 }
 
-/// How far below the newest batch of a server a store has to know the names of its batches. More than a recorder ever
-/// has in doubt at once.
+/// Number of the newest batches of a server whose ids a store must remember: more than a recorder ever has with an unknown
+/// outcome.
 pub const BATCHES_KNOWN: u64 = 16_384;
 
-/// The ids last given.
+/// The largest ids of a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Last {
-    /// Of exchanges; 0 if there is none.
+    /// Of an exchange; 0 if there is none.
     pub exchange: ExchangeId,
-    /// Of conversations; 0 if there is none.
+    /// Of a conversation; 0 if there is none.
     pub conversation: ConversationId,
 }
 
-/// Which part of the matching exchanges is wanted.
+/// Selects a page of the matching exchanges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// From which end.
+    /// Direction of the page.
     pub order: Order,
     /// Only beyond this id, in the direction of `order`: the `next` of the page before.
     pub beyond: Option<ExchangeId>,
-    /// At most this many.
+    /// Maximum number of results.
     pub limit: usize,
-    /// What `since:10m` is reckoned from.
+    /// The time that `since:10m` is relative to.
     pub now: Micros,
 }
 
@@ -137,22 +136,22 @@ pub enum Order {
 /// A page of exchanges.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// In the order asked for.
+    /// In the requested order.
     pub exchanges: Vec<Exchange>,
-    /// Where the next page goes on; none if this was the last.
+    /// Value of `beyond` for the next page; `None` on the last page.
     pub next: Option<ExchangeId>,
 }
 
-/// Which part of the matching conversations is wanted.
+/// Selects a page of the matching conversations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConversationPage {
-    /// From which end.
+    /// Direction of the page.
     pub order: Order,
     /// Only beyond this id, in the direction of `order`: the `next` of the page before.
     pub beyond: Option<ConversationId>,
-    /// At most this many.
+    /// Maximum number of results.
     pub limit: usize,
-    /// What `since:10m` is reckoned from.
+    /// The time that `since:10m` is relative to.
     pub now: Micros,
     /// Only those that have ended without an exchange, for example rejected connections.
     pub without_exchanges: bool,
@@ -161,9 +160,9 @@ pub struct ConversationPage {
 /// A page of conversations.
 #[derive(Debug, Default)]
 pub struct FoundConversations {
-    /// In the order asked for.
+    /// In the requested order.
     pub conversations: Vec<ListedConversation>,
-    /// Where the next page continues; none if this was the last.
+    /// Value of `beyond` for the next page; `None` on the last page.
     pub next: Option<ConversationId>,
 }
 
@@ -172,16 +171,16 @@ pub struct FoundConversations {
 pub struct ListedConversation {
     /// The conversation.
     pub conversation: Conversation,
-    /// How many exchanges were recorded of it, those that were pruned since included.
+    /// Number of its recorded exchanges, including those pruned since.
     pub exchanges: u64,
 }
 
-/// Exchanges that were answered and are not in the record.
+/// Exchanges that were served and not recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
-    /// When the first of them was missed. When recording went on is not kept: the next exchange tells.
+    /// Wall-clock time of the first of them. The end of a gap is not stored; the next exchange shows it.
     pub since: Micros,
-    /// How many.
+    /// Their number.
     pub exchanges: u64,
 }
 
@@ -193,36 +192,36 @@ pub struct Stats {
     pub exchanges: u64,
     /// Conversations stored, those without exchanges included.
     pub conversations: u64,
-    /// Bytes it takes, as [`Retention::bytes`] counts them.
+    /// Bytes used, as [`Retention::bytes`] counts them.
     pub bytes: u64,
-    /// Wall clock of the oldest exchange.
+    /// Wall-clock time of the oldest exchange.
     pub oldest: Option<Micros>,
-    /// Wall clock of the newest exchange.
+    /// Wall-clock time of the newest exchange.
     pub newest: Option<Micros>,
 }
 
-/// How much is kept.
+/// Limits of the age and size of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// Exchanges older than this go, in microseconds.
+    /// Maximum age of exchanges, in microseconds.
     pub age: Option<Micros>,
-    /// The oldest go while the store takes more bytes than this.
+    /// Maximum size in bytes; beyond it the oldest exchanges are deleted.
     pub bytes: Option<u64>,
 }
 
-/// What a kept exchange has survived when it counts as kept.
+/// Failures that a committed exchange survives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Durability {
-    /// Power loss: it is on the disk before its reply leaves.
+    /// Power loss: it is on disk before its reply is sent.
     Strict,
-    /// The death of the process at once, power loss after a second at the latest.
+    /// The death of the process; power loss after at most a second.
     #[default]
     Normal,
-    /// The death of the process. Power loss takes what the system had not written yet, and never harms the rest.
+    /// The death of the process. Power loss loses data that the system had not written, but never damages the rest.
     Off,
 }
 
-/// No durability of that name.
+/// Error of an invalid durability.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("invalid durability {}: expected strict, normal or off", quoted(.0))]
 pub struct UnknownDurability(String);

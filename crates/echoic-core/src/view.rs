@@ -1,7 +1,7 @@
-//! Events as whoever follows them sees them: joined with their conversations, and as lines of JSON.
+//! Events for watchers: joined with their conversations, and as lines of JSON.
 //!
-//! An event names its conversation by number alone; what is known of it came with its opening. [`OpenConversations`]
-//! joins the two. [`EventJson`] is the one shape of events in `serve --json` and in the console.
+//! An event has only the id of its conversation; the opening event has its properties. [`OpenConversations`] joins the
+//! two. [`EventJson`] is the format of events in `serve --json` and in the console.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -16,8 +16,8 @@ use crate::{
 /// Version of [`EventJson`], the value of `v`.
 pub const JSON_VERSION: u32 = 1;
 
-/// The conversations that are open, by their numbers, each with something of the follower's own. Of one server. As large
-/// as the number of conversations that are open there.
+/// The open conversations of one server by id, each with a value of the watcher. Its size is bounded by the number of
+/// conversations open there.
 #[derive(Debug)]
 pub struct OpenConversations<T = ()>(HashMap<ConversationId, (Arc<Conversation>, T), RandomState>);
 
@@ -28,7 +28,7 @@ impl<T> Default for OpenConversations<T> {
 }
 
 impl<T> OpenConversations<T> {
-    /// Adds a conversation that has begun, with what `own` makes of it.
+    /// Adds a conversation that has opened, with the value that `own` returns for it.
     pub fn open<E>(
         &mut self,
         opened: &Opened,
@@ -42,14 +42,14 @@ impl<T> OpenConversations<T> {
         Ok(conversation)
     }
 
-    /// The conversation of that number. None if its opening was not recorded, or it has ended.
+    /// Returns a conversation by id; `None` if its opening was not recorded, or it has ended.
     pub fn get(&self, id: ConversationId) -> Option<(&Arc<Conversation>, &T)> {
         self.0
             .get(&id)
             .map(|(conversation, own)| (conversation, own))
     }
 
-    /// Removes a conversation that has ended, and returns it with its ending; none if it was not known.
+    /// Removes a conversation that has ended, and returns it with its ending; `None` if it is unknown.
     pub fn end(&mut self, ended: &Ended) -> Option<Conversation> {
         let (conversation, _) = self.0.remove(&ended.conversation)?;
         Some(Conversation {
@@ -63,7 +63,7 @@ impl<T> OpenConversations<T> {
 #[derive(Debug, Serialize)]
 #[serde(tag = "ev", rename_all = "lowercase")]
 pub enum EventJson<'a> {
-    /// An endpoint is open.
+    /// An endpoint listens.
     Listening {
         /// [`JSON_VERSION`].
         v: u32,
@@ -73,24 +73,24 @@ pub enum EventJson<'a> {
         addr: String,
         /// The service that answers.
         svc: &'a str,
-        /// What a message is there.
+        /// Its framing.
         frame: String,
     },
-    /// A conversation began.
+    /// A conversation opened.
     Open {
         /// [`JSON_VERSION`].
         v: u32,
-        /// Its number.
+        /// Its id.
         conv: ConversationId,
         /// The endpoint's short name.
         ep: &'a str,
         /// The service that answers; empty for a client.
         svc: &'a str,
-        /// Whose record it is.
+        /// Role of the recording side.
         role: Role,
         /// The peer's address.
         peer: String,
-        /// When.
+        /// Wall-clock time.
         t_us: Micros,
     },
     /// A request and its reply.
@@ -105,48 +105,48 @@ pub enum EventJson<'a> {
     End {
         /// [`JSON_VERSION`].
         v: u32,
-        /// Its number.
+        /// Its id.
         conv: ConversationId,
         /// The class of its close reason, as `end:` finds it.
         end: &'static str,
         /// Its close reason.
         reason: &'static str,
-        /// Whose record it is.
+        /// Role of the recording side.
         role: Role,
         /// Bytes read from the peer.
         received: u64,
-        /// Bytes the kernel took for the peer.
+        /// Bytes that the kernel accepted for the peer.
         sent: u64,
         /// Bytes of replies that were not sent.
         unsent: u64,
-        /// Bytes read after the end, and thrown away.
+        /// Bytes read after the end and discarded.
         discarded: u64,
-        /// When.
+        /// Wall-clock time.
         t_us: Micros,
     },
-    /// Exchanges that are not shown.
+    /// Exchanges that were not received by this watcher.
     Gap {
         /// [`JSON_VERSION`].
         v: u32,
-        /// How many.
+        /// Their number.
         n: u64,
     },
     /// Datagrams that the kernel dropped.
     Dropped {
         /// [`JSON_VERSION`].
         v: u32,
-        /// How many.
+        /// Their number.
         n: u64,
-        /// When it was noticed.
+        /// Time at which the loss was detected.
         t_us: Micros,
     },
-    /// Nothing is being recorded. Exchanges shown from now on have the id 0.
+    /// The store fails. Exchanges are published with the id 0 from now on.
     Failing {
         /// [`JSON_VERSION`].
         v: u32,
-        /// What the store says.
+        /// The error of the store.
         why: &'a str,
-        /// Since when.
+        /// Time of the first failure.
         since_us: Micros,
         /// Exchanges since then that are not stored.
         n: u64,
@@ -157,17 +157,17 @@ pub enum EventJson<'a> {
         v: u32,
         /// Exchanges lost since the start.
         lost: u64,
-        /// The first of the ids that exchanges have been given which were shown with the id 0, in their order.
+        /// First id of the exchanges that were published with the id 0, in their order.
         #[serde(skip_serializing_if = "Option::is_none")]
         first: Option<u64>,
-        /// The last of them.
+        /// Last id of these.
         #[serde(skip_serializing_if = "Option::is_none")]
         last: Option<u64>,
     },
 }
 
 impl<'a> EventJson<'a> {
-    /// A conversation that began.
+    /// Returns the event of an opened conversation.
     pub fn open(conversation: &'a Conversation) -> Self {
         Self::Open {
             v: JSON_VERSION,
@@ -180,7 +180,7 @@ impl<'a> EventJson<'a> {
         }
     }
 
-    /// A conversation that ended; none if it has not.
+    /// Returns the event of an ended conversation; `None` if it is open.
     pub fn end(conversation: &Conversation) -> Option<Self> {
         let (at, ending) = conversation.ended.as_ref()?;
         Some(Self::End {
@@ -197,7 +197,7 @@ impl<'a> EventJson<'a> {
         })
     }
 
-    /// An exchange.
+    /// Returns the event of an exchange.
     pub fn exchange(exchange: ExchangeRef<'a>) -> Self {
         Self::Exchange {
             v: JSON_VERSION,

@@ -1,12 +1,12 @@
-//! Time in one reading: a monotonic clock for spans and a wall clock for people.
+//! A clock that gives monotonic and wall time from one reading.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use echoic_core::event::Micros;
 use tokio::time::Instant;
 
-/// Ties the two clocks together at one moment, so that later one reading of the monotonic clock gives both. Within
-/// a conversation time therefore never runs backwards, whatever is done to the machine's wall clock.
+/// Relates the wall clock to the monotonic clock at one moment, so that later readings of the monotonic clock give
+/// both. Times within a conversation therefore never go backwards, even if the machine's wall clock is set.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     wall: Micros,
@@ -14,7 +14,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// From now on.
+    /// Reads both clocks once.
     pub fn start() -> Self {
         Self {
             wall: wall(),
@@ -22,14 +22,14 @@ impl Clock {
         }
     }
 
-    /// The wall clock at `instant`.
+    /// Returns the wall-clock time at `instant`.
     #[inline]
     pub fn wall(&self, instant: Instant) -> Micros {
         self.wall + instant.saturating_duration_since(self.start).as_micros() as Micros
     }
 }
 
-/// The wall clock now.
+/// Returns the current wall-clock time.
 pub fn wall() -> Micros {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)

@@ -1,7 +1,7 @@
-//! The live feed: what has been recorded, for terminals and pages that look on.
+//! The live feed: publishes recorded events to watchers.
 //!
-//! A watcher has a queue of its own, bounded in bytes. One that does not keep up loses the oldest batches and is told
-//! how many exchanges that were; it never slows the recorder, let alone the wire.
+//! Each watcher has its own queue, bounded in bytes. A watcher that is too slow loses the oldest batches and receives the
+//! number of exchanges lost. It never delays the recorder or a conversation.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -18,7 +18,7 @@ use echoic_core::event::{Batch, ConversationId, Ended, Event, ExchangeId, Opened
 
 use crate::{lock::lock, status::RecorderStatus};
 
-/// Hands batches to whoever watches.
+/// The queues of all watchers.
 #[derive(Debug, Default)]
 pub(crate) struct Feed {
     watchers: Mutex<Vec<Weak<Queue>>>,
@@ -27,22 +27,22 @@ pub(crate) struct Feed {
 
 #[derive(Debug, Default)]
 struct Queue {
-    state: Mutex<Waiting>,
+    state: Mutex<QueueState>,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct QueueState {
     batches: VecDeque<(ExchangeId, Arc<Batch>)>,
-    /// How recording stands since it fails, or does no longer; only the latest is of interest.
+    /// Status since the store last failed or recovered, if not yet received. Only the latest counts.
     status: Option<RecorderStatus>,
     bytes: usize,
-    missed: Skipped,
+    skipped: Skipped,
     closed: bool,
     waker: Option<Waker>,
 }
 
-/// What has been dropped from a queue. Bounded by the number of conversations that are open, or were when the watcher
-/// last kept up.
+/// Summary of the batches dropped from a queue. Bounded by the number of conversations that are open, or were when the
+/// watcher last received something.
 #[derive(Debug, Default)]
 struct Skipped {
     exchanges: u64,
@@ -51,36 +51,36 @@ struct Skipped {
     ended: Vec<Ended>,
 }
 
-/// Sees what is recorded, as it is recorded. Dropped, it costs nothing any more.
+/// Receives recorded events live. Dropping it ends the subscription.
 #[derive(Debug)]
 pub struct Watcher(Arc<Queue>);
 
-/// What a watcher is shown.
+/// An item that a watcher receives.
 #[derive(Clone, Debug)]
 pub enum Seen {
     /// Events, in the order in which they were recorded.
     Batch {
-        /// The id of its first exchange; 0 if it is not stored (yet).
+        /// The id of its first exchange; 0 if it is not committed, or not yet.
         first_id: ExchangeId,
         /// The events.
         batch: Arc<Batch>,
     },
-    /// Some were passed over.
+    /// Events were dropped from the queue, or never recorded.
     Gap(Missed),
-    /// Nothing is being kept for the time being, or recording goes on after that.
+    /// The store fails, or has recovered.
     RecorderStatus(RecorderStatus),
 }
 
-/// What a watcher was not shown because it was too slow, or the recorder was.
+/// Summary of the events that a watcher did not receive, because it or the store was too slow.
 #[derive(Clone, Debug, Default)]
 pub struct Missed {
-    /// How many exchanges.
+    /// Number of exchanges.
     pub exchanges: u64,
-    /// Who recorded what follows.
+    /// The server of the events that follow.
     pub server: Arc<Server>,
-    /// Conversations that began meanwhile and are open: events that follow may be theirs.
+    /// Conversations that began meanwhile and are still open; later events may belong to them.
     pub opened: Vec<Opened>,
-    /// Ends of conversations that the watcher was told of before.
+    /// Ends of conversations whose opening the watcher has received.
     pub ended: Vec<Ended>,
 }
 
@@ -93,12 +93,12 @@ impl Feed {
         Watcher(queue)
     }
 
-    /// Whether anybody watches.
+    /// Whether there is a watcher.
     pub(crate) fn is_watched(&self) -> bool {
         self.watched.load(Ordering::Relaxed) > 0
     }
 
-    /// Shows batches, each with the id of its first exchange.
+    /// Queues batches for all watchers, each with the id of its first exchange.
     pub(crate) fn publish<'a>(
         &self,
         batches: &(impl Iterator<Item = (ExchangeId, &'a Arc<Batch>)> + Clone),
@@ -119,55 +119,55 @@ impl Feed {
         self.watched.store(watchers.len(), Ordering::Relaxed);
     }
 
-    /// So many exchanges are in no batch: the recorder had no room for them.
-    pub(crate) fn miss(&self, exchanges: u64) {
+    /// Reports exchanges to watchers that are in no batch, since the recorder had no room for them.
+    pub(crate) fn add_lost(&self, exchanges: u64) {
         if exchanges == 0 || !self.is_watched() {
             return;
         }
         for queue in lock(&self.watchers).iter().filter_map(Weak::upgrade) {
-            let mut waiting = lock(&queue.state);
-            waiting.missed.exchanges += exchanges;
-            waiting.waker.take().into_iter().for_each(Waker::wake);
+            let mut state = lock(&queue.state);
+            state.skipped.exchanges += exchanges;
+            state.waker.take().into_iter().for_each(Waker::wake);
         }
     }
 
-    /// Tells how recording stands.
-    pub(crate) fn stand(&self, status: &RecorderStatus) {
+    /// Sends the status to all watchers.
+    pub(crate) fn publish_status(&self, status: &RecorderStatus) {
         for queue in lock(&self.watchers).iter().filter_map(Weak::upgrade) {
-            let mut waiting = lock(&queue.state);
-            waiting.status = Some(status.clone());
-            waiting.waker.take().into_iter().for_each(Waker::wake);
+            let mut state = lock(&queue.state);
+            state.status = Some(status.clone());
+            state.waker.take().into_iter().for_each(Waker::wake);
         }
     }
 
-    /// Nothing more will come.
+    /// Ends the feed: watchers receive what is queued, and then the end.
     pub(crate) fn close(&self) {
         for queue in lock(&self.watchers).iter().filter_map(Weak::upgrade) {
-            let mut waiting = lock(&queue.state);
-            waiting.closed = true;
-            waiting.waker.take().into_iter().for_each(Waker::wake);
+            let mut state = lock(&queue.state);
+            state.closed = true;
+            state.waker.take().into_iter().for_each(Waker::wake);
         }
     }
 }
 
 impl Queue {
     fn push(&self, first_id: ExchangeId, batch: &Arc<Batch>) {
-        let mut waiting = lock(&self.state);
-        waiting.bytes += batch.size();
-        waiting.batches.push_back((first_id, Arc::clone(batch)));
-        while waiting.bytes > Watcher::BEHIND_BYTES_MAX && waiting.batches.len() > 1 {
-            let Some((_, oldest)) = waiting.batches.pop_front() else {
+        let mut state = lock(&self.state);
+        state.bytes += batch.size();
+        state.batches.push_back((first_id, Arc::clone(batch)));
+        while state.bytes > Watcher::BEHIND_BYTES_MAX && state.batches.len() > 1 {
+            let Some((_, oldest)) = state.batches.pop_front() else {
                 break;
             };
-            waiting.bytes -= oldest.size();
-            waiting.missed.skip(&oldest);
+            state.bytes -= oldest.size();
+            state.skipped.add(&oldest);
         }
-        waiting.waker.take().into_iter().for_each(Waker::wake);
+        state.waker.take().into_iter().for_each(Waker::wake);
     }
 }
 
 impl Skipped {
-    fn skip(&mut self, batch: &Batch) {
+    fn add(&mut self, batch: &Batch) {
         self.exchanges += batch.exchanges();
         self.server = Arc::clone(&batch.server);
         for event in &batch.events {
@@ -197,28 +197,28 @@ impl Skipped {
 }
 
 impl Watcher {
-    /// What a watcher is behind by at most, in bytes of batches: half a second of 64 connections at full speed, so that
-    /// a disk that takes nothing for a moment costs no events.
+    /// Maximum bytes of batches queued for a watcher: half a second of 64 connections at full speed, so that a short stall
+    /// of the watcher costs no events.
     pub const BEHIND_BYTES_MAX: usize = 32 << 20;
 
-    /// What comes next; none when the recorder has closed. Cancel safe.
+    /// Receives the next item; `None` once the recorder has closed. Cancel safe.
     pub async fn next(&mut self) -> Option<Seen> {
         poll_fn(|cx| {
-            let mut waiting = lock(&self.0.state);
-            if let Some(missed) = waiting.missed.take() {
+            let mut state = lock(&self.0.state);
+            if let Some(missed) = state.skipped.take() {
                 return Poll::Ready(Some(Seen::Gap(missed)));
             }
-            if let Some((first_id, batch)) = waiting.batches.pop_front() {
-                waiting.bytes -= batch.size();
+            if let Some((first_id, batch)) = state.batches.pop_front() {
+                state.bytes -= batch.size();
                 return Poll::Ready(Some(Seen::Batch { first_id, batch }));
             }
-            if let Some(status) = waiting.status.take() {
+            if let Some(status) = state.status.take() {
                 return Poll::Ready(Some(Seen::RecorderStatus(status)));
             }
-            if waiting.closed {
+            if state.closed {
                 return Poll::Ready(None);
             }
-            waiting.waker = Some(cx.waker().clone());
+            state.waker = Some(cx.waker().clone());
             Poll::Pending
         })
         .await
@@ -238,7 +238,7 @@ mod tests {
     /// One exchange of `size` bytes.
     fn batch(size: usize) -> Batch {
         let mut batch = Batch::default();
-        let told = RunMeta {
+        let meta = RunMeta {
             conversation: 1,
             n: 1,
             at: 0,
@@ -246,7 +246,7 @@ mod tests {
             reads: 1,
             reply_offset: 0,
         };
-        batch.exchange(told, Outcome::Ok, &vec![0; size], b"");
+        batch.exchange(meta, Outcome::Ok, &vec![0; size], b"");
         batch
     }
 
@@ -295,7 +295,7 @@ mod tests {
         for _ in 0..5 {
             publish(&feed, batch(HALF));
         }
-        feed.miss(4);
+        feed.add_lost(4);
         feed.close();
         let missed = watcher.next().await;
         assert!(matches!(
@@ -307,7 +307,7 @@ mod tests {
         assert!(watcher.next().await.is_none());
     }
 
-    /// Else what they say later would be of a conversation that the watcher never heard of, and would be shown nowhere.
+    /// Without their openings the watcher could not show later events of these conversations.
     #[tokio::test]
     async fn slow_watcher_gets_the_open_conversations() {
         let feed = Feed::default();
@@ -322,8 +322,16 @@ mod tests {
         let Some(Seen::Gap(missed)) = watcher.next().await else {
             panic!("nothing was missed");
         };
-        let opened: Vec<_> = missed.opened.iter().map(|told| told.conversation).collect();
-        let ended: Vec<_> = missed.ended.iter().map(|told| told.conversation).collect();
+        let opened: Vec<_> = missed
+            .opened
+            .iter()
+            .map(|event| event.conversation)
+            .collect();
+        let ended: Vec<_> = missed
+            .ended
+            .iter()
+            .map(|event| event.conversation)
+            .collect();
         assert_eq!((missed.exchanges, opened, ended), (1, vec![2], vec![1]));
     }
 

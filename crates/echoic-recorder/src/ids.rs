@@ -1,4 +1,4 @@
-//! Ids of conversations, from blocks that the store has reserved.
+//! Ids of conversations, taken from blocks that the store has reserved.
 
 use std::sync::{
     Mutex,
@@ -9,36 +9,37 @@ use echoic_core::event::ConversationId;
 
 use crate::lock::lock;
 
-/// Ids reserved at a time. Half of them last for as long as the store may take to reserve the next block, or fail: with
-/// none left, conversations are served with the id 0 and not recorded, and their exchanges count as lost.
+/// Number of ids in a block. The next block is reserved when half of the ids are used. If the store fails until the other
+/// half is used up as well, conversations get the id 0: they are served but not recorded, and their exchanges count as
+/// lost.
 pub(crate) const BLOCK: u64 = 65_536;
 
-/// The ids that conversations get at accept, without waiting for anybody.
+/// Gives each conversation its id at accept, without waiting for the store.
 #[derive(Debug)]
 pub(crate) struct ConversationIds {
     blocks: Mutex<Blocks>,
-    /// Less than half a block is left, and none has been asked for.
+    /// Less than half a block is left and the next one is not yet reserved.
     is_low: AtomicBool,
-    /// Without a store ids are counted up for ever.
+    /// Whether ids come from a store. Without one they are counted from 1.
     is_reserved: bool,
 }
 
 #[derive(Debug)]
 struct Blocks {
     next: ConversationId,
-    /// The first id beyond the block.
+    /// First id after the block.
     end: ConversationId,
-    /// The block after it.
-    spare: Option<(ConversationId, ConversationId)>,
+    /// First id and end of the following block.
+    following: Option<(ConversationId, ConversationId)>,
 }
 
 impl ConversationIds {
-    /// From 1 on, for a recorder that has no store.
+    /// Creates ids counted from 1, for a recorder without a store.
     pub(crate) fn counted() -> Self {
         Self::new(1, u64::MAX, false)
     }
 
-    /// From a block that the store has reserved.
+    /// Creates ids from a block that the store has reserved.
     pub(crate) fn reserved(first: ConversationId) -> Self {
         Self::new(first, first.saturating_add(BLOCK), true)
     }
@@ -47,7 +48,7 @@ impl ConversationIds {
         let blocks = Blocks {
             next,
             end,
-            spare: None,
+            following: None,
         };
         Self {
             blocks: Mutex::new(blocks),
@@ -56,16 +57,16 @@ impl ConversationIds {
         }
     }
 
-    /// The next id; 0 if there is none. Says too whether this has made a new block due.
+    /// Returns the next id, or 0 if none is left, and whether the caller must wake the task to reserve a block.
     pub(crate) fn take(&self) -> (ConversationId, bool) {
         let mut blocks = lock(&self.blocks);
         if blocks.next == blocks.end
-            && let Some((first, end)) = blocks.spare.take()
+            && let Some((first, end)) = blocks.following.take()
         {
             (blocks.next, blocks.end) = (first, end);
         }
         let low =
-            self.is_reserved && blocks.spare.is_none() && blocks.end - blocks.next < BLOCK / 2;
+            self.is_reserved && blocks.following.is_none() && blocks.end - blocks.next < BLOCK / 2;
         let is_due = low && !self.is_low.swap(true, Ordering::Relaxed);
         if blocks.next == blocks.end {
             return (0, is_due);
@@ -74,7 +75,7 @@ impl ConversationIds {
         (blocks.next - 1, is_due)
     }
 
-    /// Whether the store should be asked for another block.
+    /// Whether another block should be reserved.
     pub(crate) fn is_low(&self) -> bool {
         self.is_low.load(Ordering::Relaxed)
     }
@@ -82,7 +83,7 @@ impl ConversationIds {
     /// Adds a block that the store has reserved.
     pub(crate) fn add(&self, first: ConversationId) {
         let mut blocks = lock(&self.blocks);
-        blocks.spare = Some((first, first.saturating_add(BLOCK)));
+        blocks.following = Some((first, first.saturating_add(BLOCK)));
         self.is_low.store(false, Ordering::Relaxed);
     }
 }

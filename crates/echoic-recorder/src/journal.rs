@@ -1,4 +1,4 @@
-//! What one conversation tells the recorder.
+//! The journal: records the events of one conversation.
 
 use std::{
     fmt,
@@ -12,44 +12,44 @@ use echoic_core::{
     message::{Replies, Run},
 };
 
-use crate::{filling::ROUND_BYTES, lock::lock, options::WhenFull, shared::Shared};
+use crate::{lock::lock, options::WhenFull, shard::ROUND_BYTES, shared::Shared};
 
-/// A conversation's way to the recorder. Telling costs one lock that nobody else on the worker holds, and two
-/// copies; nothing is allocated while the batch has room. It never waits.
+/// Records the events of one conversation. Recording an event takes one lock, which only the recorder's task contends
+/// for, and two copies. It never waits, and allocates nothing while the batch has room.
 pub struct Journal {
     shared: Arc<Shared>,
     shard: usize,
     conversation: ConversationId,
     active: bool,
-    /// There was no id for this conversation: nothing of it can be recorded.
-    is_nameless: bool,
-    /// Its opening, while there was no room for it: the first thing told that finds room brings it along.
-    unopened: Option<Opened>,
-    /// What this conversation has told that is not yet kept, by epoch. Never more than two at a time: the epoch being
-    /// kept, and the one being filled.
-    unkept: [(u64, usize); 2],
-    /// How often the shard's list had been woken when this conversation's task was put on it.
-    listed: Option<u64>,
-    /// Something it told found no room and will never be kept.
-    missed: bool,
+    /// No id was left for this conversation, so that nothing of it can be recorded.
+    has_no_id: bool,
+    /// The opening event, until there is room for it. It is recorded before the first event that finds room.
+    pending_opening: Option<Opened>,
+    /// Bytes of this conversation that are not yet committed, by epoch. At most two epochs have any: the one being
+    /// committed, and the one being filled.
+    uncommitted: [(u64, usize); 2],
+    /// The shard's `wake_count` when this conversation's task was registered to be woken.
+    registered: Option<u64>,
+    /// An event of this conversation was lost and will never be committed.
+    has_lost: bool,
 }
 
-/// Of what may be unkept, the part (one in so many) that is left to conversations with little of it, and what little
-/// is, in bytes. Without it those that come anew while all is taken would take the last of it, a read each, and who is
-/// far from being ahead would wait for a commit.
-const LEFT_TO_THE_LIGHT: usize = 8;
-const LIGHT_BYTES: usize = 16 << 10;
+/// An eighth of the backlog budget is reserved for conversations with under 16 KiB uncommitted, so that heavy senders
+/// cannot starve them. Without it new conversations, with one read each, would use up the rest of the budget, and a
+/// conversation with little backlog would have to wait for a commit.
+const RESERVED_FRACTION: usize = 8;
+const RESERVED_BYTES_EACH: usize = 16 << 10;
 
-/// What hearing a byte may put into the record beside it: as much again, said. (What is said can be more; then it is
-/// that much more, once.)
-const BYTES_A_BYTE_HEARD: usize = 2;
+/// Bytes recorded per byte read: the request and a reply of the same length. A longer reply exceeds the budget once, by
+/// the difference.
+const RECORDED_BYTES_PER_READ_BYTE: usize = 2;
 
-/// A conversation that may not even hear so many bytes waits: runs of a few bytes each would cost more than they hold.
-const HEARD_MIN: usize = 512;
+/// Minimum read budget in bytes; a conversation with less waits. Runs of a few bytes each would cost more than they hold.
+const READ_BYTES_MIN: usize = 512;
 
-/// The store has failed, and strict durability was asked for.
+/// The store has failed, and under strict durability a reply must not be sent.
 #[derive(Debug)]
-pub struct NotKept;
+pub struct NotCommitted;
 
 impl Journal {
     pub(crate) fn new(shared: Arc<Shared>, shard: usize, conversation: ConversationId) -> Self {
@@ -59,64 +59,64 @@ impl Journal {
             shard,
             conversation,
             active,
-            is_nameless: false,
-            unopened: None,
-            unkept: [(0, 0); 2],
-            listed: None,
-            missed: false,
+            has_no_id: false,
+            pending_opening: None,
+            uncommitted: [(0, 0); 2],
+            registered: None,
+            has_lost: false,
         }
     }
 
-    /// The journal of a conversation for which there was no id: what it is told counts as lost.
-    pub(crate) fn nameless(shared: Arc<Shared>, shard: usize) -> Self {
+    /// Creates the journal of a conversation without an id: its exchanges count as lost.
+    pub(crate) fn without_id(shared: Arc<Shared>, shard: usize) -> Self {
         Self {
-            is_nameless: true,
+            has_no_id: true,
             ..Self::new(shared, shard, 0)
         }
     }
 
-    /// Whether telling goes anywhere; if not, clocks need not be read.
+    /// Whether events are recorded. If not, the caller need not read clocks.
     #[inline]
     pub fn is_active(&self) -> bool {
         self.active
     }
 
-    /// Whether a reply has to wait for [`Self::poll_kept`].
+    /// Whether a reply must wait for [`Self::poll_committed`].
     #[inline]
     pub fn holds_replies(&self) -> bool {
         self.active && self.shared.options.hold_replies
     }
 
-    /// The conversation it is of.
+    /// Returns the id of the conversation.
     #[inline]
     pub fn conversation(&self) -> ConversationId {
         self.conversation
     }
 
-    /// It began. To be told first.
+    /// Records the opening. To be called first.
     pub fn opened(&mut self, opened: Opened) {
-        self.unopened = Some(opened);
-        self.tell(0, |_| {});
+        self.pending_opening = Some(opened);
+        self.record(0, |_| {});
     }
 
-    /// A run with its replies.
+    /// Records a run with its replies.
     #[inline]
-    pub fn run(&mut self, told: RunMeta, run: &Run<'_>, replies: &Replies) {
-        self.tell(replies.exchanges(run), |batch| {
-            batch.run(told, run, replies);
+    pub fn run(&mut self, meta: RunMeta, run: &Run<'_>, replies: &Replies) {
+        self.record(replies.exchanges(run), |batch| {
+            batch.run(meta, run, replies);
         });
     }
 
-    /// A single exchange that is no run.
+    /// Records a single exchange.
     #[inline]
-    pub fn exchange(&mut self, told: RunMeta, outcome: Outcome, heard: &[u8], said: &[u8]) {
-        self.tell(1, |batch| batch.exchange(told, outcome, heard, said));
+    pub fn exchange(&mut self, meta: RunMeta, outcome: Outcome, request: &[u8], reply: &[u8]) {
+        self.record(1, |batch| batch.exchange(meta, outcome, request, reply));
     }
 
-    /// Another point of it.
+    /// Records a mark: another event of the conversation, with its time.
     pub fn mark(&mut self, at: Micros, what: Marked) {
         let conversation = self.conversation;
-        self.tell(0, |batch| {
+        self.record(0, |batch| {
             batch.events.push(Event::Mark(Mark {
                 conversation,
                 at,
@@ -125,10 +125,10 @@ impl Journal {
         });
     }
 
-    /// It ended. To be told last.
+    /// Records the ending. To be called last.
     pub fn ended(&mut self, at: Micros, ending: Ending) {
         let conversation = self.conversation;
-        self.tell(0, |batch| {
+        self.record(0, |batch| {
             batch.events.push(Event::Ended(Ended {
                 conversation,
                 at,
@@ -137,70 +137,71 @@ impl Journal {
         });
     }
 
-    /// Puts something into the shard's batch, unless there is no room and exchanges may be lost for it. The ending of
-    /// a conversation whose opening is in is always put in: there are no more of those than of connections.
+    /// Appends an event to the shard's batch by `append`, unless there is no room for it and it may be lost. The ending of
+    /// a conversation whose opening was recorded is always recorded: there are no more of these than of connections.
     #[inline]
-    fn tell(&mut self, exchanges: u64, put: impl FnOnce(&mut Batch)) {
+    fn record(&mut self, exchanges: u64, append: impl FnOnce(&mut Batch)) {
         if !self.active {
             return;
         }
         let shard = &self.shared.shards[self.shard];
-        let mut filling = lock(&shard.filling);
-        let used = filling.taken_bytes + filling.size();
-        if filling.closed {
-            drop(filling);
+        let mut state = lock(&shard.state);
+        let used = state.taken_bytes + state.size();
+        if state.closed {
+            drop(state);
             self.shared.lose(exchanges);
-            self.shared.feed.miss(exchanges);
-            self.missed |= exchanges > 0;
+            self.shared.feed.add_lost(exchanges);
+            self.has_lost |= exchanges > 0;
             return;
         }
-        if self.is_nameless {
-            filling.lost += exchanges;
-            self.missed |= exchanges > 0;
-            let is_first = filling.lost == exchanges && exchanges > 0;
-            drop(filling);
+        if self.has_no_id {
+            state.lost += exchanges;
+            self.has_lost |= exchanges > 0;
+            let is_first = state.lost == exchanges && exchanges > 0;
+            drop(state);
             if is_first {
                 self.shared.due.notify_one();
             }
             return;
         }
-        let may_miss = exchanges > 0 || self.unopened.is_some();
-        if may_miss && used >= self.room() && self.may_lose() {
-            filling.lost += exchanges;
-            self.missed |= exchanges > 0;
+        let may_be_lost = exchanges > 0 || self.pending_opening.is_some();
+        if may_be_lost && used >= self.shard_budget() && self.may_lose() {
+            state.lost += exchanges;
+            self.has_lost |= exchanges > 0;
             return;
         }
-        let before = filling.size();
-        let opened = self.unopened.take().map(Event::Opened);
-        filling.batch.events.extend(opened);
-        put(&mut filling.batch);
-        let (after, epoch) = (filling.size(), filling.epoch);
-        let used = filling.taken_bytes + after;
-        shard.used.store(used, Ordering::Relaxed);
-        filling.turn_over();
-        drop(filling);
+        let before = state.size();
+        let opened = self.pending_opening.take().map(Event::Opened);
+        state.batch.events.extend(opened);
+        append(&mut state.batch);
+        let (after, epoch) = (state.size(), state.epoch);
+        let used = state.taken_bytes + after;
+        shard.uncommitted_bytes.store(used, Ordering::Relaxed);
+        state.rotate_if_full();
+        drop(state);
         if before == 0 || (before < ROUND_BYTES && after >= ROUND_BYTES) {
             self.shared.due.notify_one();
         }
         self.account(epoch, after - before);
     }
 
-    /// What all conversations of the shard together may have unkept.
-    fn room(&self) -> usize {
+    /// Returns the budget of uncommitted bytes of all conversations of the shard together.
+    fn shard_budget(&self) -> usize {
         self.shared.options.behind_bytes_max / self.shared.shards.len()
     }
 
-    /// What this conversation may have unkept: as much as is still free (Choudhury and Hahne's dynamic threshold), so
-    /// that however many are ahead, something is left for one that is not; and the last part only if that is little.
+    /// Returns the budget of uncommitted bytes of this conversation: as much as the shard's budget has free (the dynamic
+    /// threshold of Choudhury and Hahne), so that however many conversations send heavily, something is left for the
+    /// others. The reserved part counts only up to [`RESERVED_BYTES_EACH`].
     fn allowance(&self, used: usize) -> usize {
-        let free = self.room().saturating_sub(used);
-        let shared = free.saturating_sub(self.room() / LEFT_TO_THE_LIGHT);
+        let free = self.shard_budget().saturating_sub(used);
+        let shared = free.saturating_sub(self.shard_budget() / RESERVED_FRACTION);
         shared
-            .max(free.min(LIGHT_BYTES))
+            .max(free.min(RESERVED_BYTES_EACH))
             .min(self.shared.options.conversation_behind_bytes_max)
     }
 
-    /// Whether what finds no room is lost. A reply that is held until it is kept must not be among that.
+    /// Whether an event that finds no room is lost. With held replies it is not, unless the store is failing.
     fn may_lose(&self) -> bool {
         let options = &self.shared.options;
         (options.when_full == WhenFull::Drop && !options.hold_replies)
@@ -209,101 +210,108 @@ impl Journal {
 
     #[inline]
     fn account(&mut self, epoch: u64, bytes: usize) {
-        let [(older, old_bytes), (latest, sum)] = self.unkept;
+        let [(older, old_bytes), (latest, sum)] = self.uncommitted;
         if latest == epoch {
-            self.unkept[1].1 += bytes;
+            self.uncommitted[1].1 += bytes;
         } else {
-            // While the store fails there can be more than two: what cannot be told apart any more is added up.
+            // While the store fails more than two epochs can be uncommitted: the older ones are added up.
             let carried = if self.shared.is_committed(older) {
                 sum
             } else {
                 sum + old_bytes
             };
-            self.unkept = [(latest, carried), (epoch, bytes)];
+            self.uncommitted = [(latest, carried), (epoch, bytes)];
         }
     }
 
-    /// How many bytes this conversation may hear before more of it is unkept than it may have; none that are worth
-    /// hearing if it is ahead.
-    fn hearing(&self) -> Option<usize> {
-        let unkept = self.unkept.iter();
-        let unkept = unkept.filter(|(epoch, _)| !self.shared.is_committed(*epoch));
-        let unkept: usize = unkept.map(|(_, bytes)| bytes).sum();
+    /// Returns how many bytes this conversation may read within its budget; `None` if too few to be worth a read.
+    fn read_budget(&self) -> Option<usize> {
+        let uncommitted = self.uncommitted.iter();
+        let uncommitted = uncommitted.filter(|(epoch, _)| !self.shared.is_committed(*epoch));
+        let uncommitted: usize = uncommitted.map(|(_, bytes)| bytes).sum();
         let used = self.used();
-        if unkept == 0 && used == 0 {
-            return Some(HEARD_MIN.max(self.allowance(0) / BYTES_A_BYTE_HEARD));
+        if uncommitted == 0 && used == 0 {
+            return Some(READ_BYTES_MIN.max(self.allowance(0) / RECORDED_BYTES_PER_READ_BYTE));
         }
-        // Where even all of it is less, all of it is enough.
-        let least = HEARD_MIN.min(self.allowance(0) / BYTES_A_BYTE_HEARD).max(1);
-        let left = self.allowance(used).saturating_sub(unkept);
-        Some(left / BYTES_A_BYTE_HEARD).filter(|heard| *heard >= least)
+        // With a smaller budget all of it is enough.
+        let least = READ_BYTES_MIN
+            .min(self.allowance(0) / RECORDED_BYTES_PER_READ_BYTE)
+            .max(1);
+        let left = self.allowance(used).saturating_sub(uncommitted);
+        Some(left / RECORDED_BYTES_PER_READ_BYTE).filter(|bytes| *bytes >= least)
     }
 
-    /// What all conversations of the shard together have unkept.
+    /// Returns the uncommitted bytes of all conversations of the shard together.
     fn used(&self) -> usize {
-        self.shared.shards[self.shard].used.load(Ordering::Relaxed)
+        self.shared.shards[self.shard]
+            .uncommitted_bytes
+            .load(Ordering::Relaxed)
     }
 
-    /// Ready, with how many bytes, when this conversation may hear more: it is within its share of what may be
-    /// unrecorded, or the store has failed and nothing would come of waiting.
+    /// Ready with the number of bytes that this conversation may read, once it is within its budget, or the store has
+    /// failed and waiting is of no use.
     #[inline]
     pub fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
         self.poll_until(cx, |journal| {
             if !journal.active || journal.may_lose() {
                 return Some(usize::MAX);
             }
-            journal.hearing()
+            journal.read_budget()
         })
     }
 
-    /// Ready when there is room for anybody of the worker: for who hears many at one socket, and cannot have one wait.
+    /// Ready once the worker's budget has room: for a socket shared by many peers, where a single one cannot wait.
     #[inline]
     pub fn poll_room_for_all(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.poll_until(cx, |journal| {
-            let room = journal.used() < journal.room();
-            (!journal.active || room || journal.may_lose()).then_some(())
+            let has_room = journal.used() < journal.shard_budget();
+            (!journal.active || has_room || journal.may_lose()).then_some(())
         })
     }
 
-    /// The epoch in which this conversation told something last.
+    /// Returns the epoch of the last event recorded.
     #[inline]
     pub fn epoch(&self) -> u64 {
-        self.unkept[1].0
+        self.uncommitted[1].0
     }
 
-    /// Ready when everything told up to the end of `epoch` is kept. It never will be if some of it found no room while
-    /// the store had failed, also when the store is well again by now.
+    /// Ready once all events up to the end of `epoch` are committed. Fails if one of them was lost while the store was
+    /// failing, even if the store has recovered since.
     #[inline]
-    pub fn poll_kept(&mut self, cx: &mut Context<'_>, epoch: u64) -> Poll<Result<(), NotKept>> {
+    pub fn poll_committed(
+        &mut self,
+        cx: &mut Context<'_>,
+        epoch: u64,
+    ) -> Poll<Result<(), NotCommitted>> {
         self.poll_until(cx, |journal| {
-            if journal.missed {
-                return Some(Err(NotKept));
+            if journal.has_lost {
+                return Some(Err(NotCommitted));
             }
             if journal.shared.is_committed(epoch) {
                 return Some(Ok(()));
             }
             let failing = journal.shared.failing.load(Ordering::SeqCst);
-            failing.then_some(Err(NotKept))
+            failing.then_some(Err(NotCommitted))
         })
     }
 
-    /// What `look` finds, now or after the next commit. It looks again once the task is listed: a commit between the two
-    /// would wake nobody.
-    fn poll_until<T>(&mut self, cx: &Context<'_>, look: impl Fn(&Self) -> Option<T>) -> Poll<T> {
-        if let Some(found) = look(self) {
-            return Poll::Ready(found);
+    /// Ready once `check` returns a value; it is called again after the next commit. It is also called again after the
+    /// waker is registered, since a commit between the two would not wake the task.
+    fn poll_until<T>(&mut self, cx: &Context<'_>, check: impl Fn(&Self) -> Option<T>) -> Poll<T> {
+        if let Some(value) = check(self) {
+            return Poll::Ready(value);
         }
-        self.list(cx);
-        look(self).map_or(Poll::Pending, Poll::Ready)
+        self.register(cx);
+        check(self).map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// Has this task woken at the next commit, or when the store fails. Being on the list already is enough: the waker
-    /// of a task does not change while it waits.
-    fn list(&mut self, cx: &Context<'_>) {
-        let mut filling = lock(&self.shared.shards[self.shard].filling);
-        if self.listed != Some(filling.wakes) {
-            self.listed = Some(filling.wakes);
-            filling.waiting.push(cx.waker().clone());
+    /// Registers this task to be woken at the next commit, or when the store fails. Once is enough: the waker of a task
+    /// does not change while it waits.
+    fn register(&mut self, cx: &Context<'_>) {
+        let mut state = lock(&self.shared.shards[self.shard].state);
+        if self.registered != Some(state.wake_count) {
+            self.registered = Some(state.wake_count);
+            state.wakers.push(cx.waker().clone());
         }
     }
 }

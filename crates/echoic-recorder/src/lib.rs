@@ -1,8 +1,8 @@
-//! Events of conversations, collected in batches, handed to a store and shown to watchers.
+//! The recorder: collects the events of conversations in batches, commits them to a store and publishes them to watchers.
 //!
-//! Floor 1. A [`Recorder`] gives each conversation a [`Journal`]. What journals are told goes to the [`Store`] in
-//! batches, written by a [`RecorderTask`], and to every [`Watcher`]. The crate knows neither sockets nor a concrete
-//! store. The server and the client's commands use it alike.
+//! Floor 1. A [`Recorder`] gives each conversation a [`Journal`]. A [`RecorderTask`] appends the events of all journals
+//! to the [`Store`] in batches and publishes them to every [`Watcher`]. The crate depends neither on sockets nor on a
+//! concrete store. The server and the client's commands both use it.
 //!
 //! [`Store`]: echoic_core::store::Store
 
@@ -11,7 +11,6 @@ mod clock;
 #[path = "../tests/common/mod.rs"]
 mod common;
 mod feed;
-mod filling;
 mod ids;
 mod journal;
 mod lock;
@@ -19,13 +18,14 @@ mod options;
 mod pairing;
 mod recorder;
 mod server;
+mod shard;
 mod shared;
 mod status;
 mod task;
 
 pub use clock::{Clock, wall};
 pub use feed::{Missed, Seen, Watcher};
-pub use journal::{Journal, NotKept};
+pub use journal::{Journal, NotCommitted};
 pub use options::{RecorderOptions, WhenFull};
 pub use pairing::{Divider, Paired, Pairing, PairingRules};
 pub use recorder::Recorder;

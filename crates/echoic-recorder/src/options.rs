@@ -1,23 +1,23 @@
-//! How to record.
+//! Options of a recorder.
 
 use std::time::Duration;
 
-/// How to record.
+/// Options of a recorder.
 #[derive(Clone, Copy, Debug)]
 pub struct RecorderOptions {
-    /// Strict durability: a reply leaves after it is kept, not before.
+    /// Strict durability: a reply is sent only after its exchange is committed.
     pub hold_replies: bool,
-    /// From the first event of a round to the attempt to keep it. Longer rounds make cheaper commits.
-    pub pace: Duration,
-    /// A store that keeps nothing for this long has failed.
-    pub patience: Duration,
-    /// What becomes of exchanges when the store is slower than the wire.
+    /// Time from the first event of a round to its commit. A longer interval makes commits cheaper.
+    pub commit_interval: Duration,
+    /// The store has failed if it commits nothing for this long.
+    pub store_timeout: Duration,
+    /// What to do with exchanges when the store is slower than the network.
     pub when_full: WhenFull,
-    /// What all conversations together may have unrecorded, in bytes.
+    /// Maximum of uncommitted bytes of all conversations together.
     pub behind_bytes_max: usize,
-    /// What one of them may have unrecorded, in bytes.
+    /// Maximum of uncommitted bytes of one conversation.
     pub conversation_behind_bytes_max: usize,
-    /// Batches filled at the same time; one a worker.
+    /// Number of batches that are filled at the same time: one per worker.
     pub shards: usize,
 }
 
@@ -25,8 +25,8 @@ impl Default for RecorderOptions {
     fn default() -> Self {
         Self {
             hold_replies: false,
-            pace: Duration::from_millis(20),
-            patience: Duration::from_secs(5),
+            commit_interval: Duration::from_millis(20),
+            store_timeout: Duration::from_secs(5),
             when_full: WhenFull::Block,
             behind_bytes_max: 64 << 20,
             conversation_behind_bytes_max: 1 << 20,
@@ -35,12 +35,12 @@ impl Default for RecorderOptions {
     }
 }
 
-/// What becomes of exchanges when the store is slower than the wire.
+/// What to do with exchanges when the store is slower than the network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenFull {
-    /// The conversations that are ahead wait; the others do not notice.
+    /// Stop reading from conversations that are over their budget. The others are not affected.
     #[default]
     Block,
-    /// They are served and not recorded, and counted.
+    /// Serve the exchanges without recording them, and count them as lost.
     Drop,
 }

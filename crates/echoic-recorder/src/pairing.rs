@@ -1,11 +1,11 @@
-//! Which request got which reply, where request and reply are seen apart: at a spawned handler, and at a client.
+//! Pairs requests with replies where the two are observed separately: at a spawned handler, and at a client.
 //!
-//! No bytes are lost: the recorded requests joined are what was requested, the recorded replies joined what was replied.
-//! Under declared framings the oldest request without a reply gets the next one. Under `chunk` a reply answers every
-//! request before it. Where the handler gives the lengths of its replies, these decide.
+//! No byte is lost: the recorded requests concatenated are the bytes requested, the recorded replies the bytes replied.
+//! Under declared framings the oldest unanswered request gets the next reply. Under `chunk` a reply answers every request
+//! before it. If the handler gives the lengths of its replies, the lengths decide.
 //!
-//! Pairing belongs to the record and never stops the flow: past 98,304 requests or 1 MiB of them the
-//! oldest is recorded as answered by silence, and its reply, if it comes after all, is recorded without a request.
+//! Pairing is for the record only and never delays traffic. Beyond 98,304 pending requests or 1 MiB of them, the oldest
+//! is recorded with an empty reply. If its reply arrives later, it is recorded without a request.
 
 mod divider;
 mod pending;
@@ -22,25 +22,25 @@ use tokio::time::Instant;
 pub use self::divider::Divider;
 use self::pending::{Pending, Request};
 
-/// Bytes of requests that may wait for their replies.
+/// Maximum of bytes of pending requests.
 pub(crate) const PENDING_BYTES_MAX: usize = 1 << 20;
 
-/// Requests that may wait for their replies: more than one read of 68 KiB of newlines and a full queue of a spawned handler
-/// together, so that the requests of a handler that answers are never given up. 24 bytes each.
+/// Maximum of pending requests: more than a read of 68 KiB of newlines and a full queue of a spawned handler together, so
+/// that no request to a handler that answers is given up. 24 bytes each.
 pub(crate) const PENDING_MAX: usize = 96 << 10;
 
-/// A datagram that is received later than this after the oldest request answers a later one: the oldest, or its reply,
-/// was lost.
-const DATAGRAM_WITHIN: Duration = Duration::from_secs(1);
+/// Time a datagram request waits for its reply while a later request is pending. After it the request, or its reply,
+/// counts as lost in the network, and the next reply answers a later request.
+const DATAGRAM_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How requests and replies belong together.
+/// Rules for pairing requests with replies.
 #[derive(Clone, Copy, Debug)]
 pub struct PairingRules {
-    /// How the replies are divided where their lengths are not given.
+    /// Framing that divides replies whose lengths are not given.
     pub replies: Framing,
-    /// The longest such reply in bytes; a longer one is recorded in pieces.
+    /// Maximum length of such a reply in bytes; a longer one is recorded in pieces.
     pub reply_bytes_max: usize,
-    /// Requests without a reply in between are one request.
+    /// Consecutive requests without a reply in between are recorded as one request.
     pub joins_requests: bool,
     /// A reply whose length is not given answers every request before it.
     pub answers_all: bool,
@@ -49,7 +49,7 @@ pub struct PairingRules {
 }
 
 impl PairingRules {
-    /// Those for a spawned handler.
+    /// Returns the rules for a spawned handler.
     pub fn of_handler(framing: FramingPair) -> Self {
         let FramingPair { inbound, outbound } = framing;
         Self {
@@ -65,19 +65,19 @@ impl PairingRules {
 /// One or more requests with their replies; either side may be empty.
 #[derive(Clone, Copy, Debug)]
 pub struct Paired<'a> {
-    /// When the oldest request was complete, or the reply was there if it answers none.
+    /// Time at which the oldest request was complete, or the reply arrived if it answers none.
     pub at: Instant,
-    /// From there to the reply.
+    /// Time from `at` to the reply.
     pub latency: Duration,
-    /// What became of the requests.
+    /// Outcome of the requests.
     pub outcome: Outcome,
-    /// Reads that the first of the requests took.
+    /// Number of reads that the first request took.
     pub reads: u32,
     /// The requests.
     pub requests: Run<'a>,
-    /// A reply to each, or bytes that answer none.
+    /// One reply per request, or bytes that answer no request.
     pub replies: &'a Replies,
-    /// Bytes of replies before these.
+    /// Number of reply bytes before these.
     pub reply_offset: u64,
 }
 
@@ -87,12 +87,12 @@ pub struct Pairing {
     rules: PairingRules,
     replies: Divider,
     pending: Pending,
-    /// Requests before the pending ones that were recorded as answered by silence, and may still be answered.
+    /// Number of requests given up whose replies may still arrive.
     given_up: u64,
     recorded: Recorded,
 }
 
-/// What has been recorded, and the buffers for it, used again and again.
+/// Count of recorded reply bytes, and reused buffers.
 #[derive(Debug, Default)]
 struct Recorded {
     reply_bytes: u64,
@@ -100,7 +100,7 @@ struct Recorded {
     replies: Replies,
 }
 
-/// A reply, or several, as they are to be recorded.
+/// One or more replies to record.
 struct Answer<'a> {
     at: Instant,
     outcome: Outcome,
@@ -109,7 +109,7 @@ struct Answer<'a> {
 }
 
 impl Pairing {
-    /// At the start of a conversation.
+    /// Creates the pairing of a new conversation.
     pub fn new(rules: PairingRules) -> Self {
         Self {
             rules,
@@ -120,17 +120,17 @@ impl Pairing {
         }
     }
 
-    /// Bytes of replies that have been recorded.
+    /// Returns the number of reply bytes recorded.
     pub fn recorded_bytes(&self) -> u64 {
         self.recorded.reply_bytes
     }
 
-    /// Whether a reply has begun whose end is unknown. It is not recorded before that.
+    /// Whether an incomplete reply is held back until its end arrives.
     pub fn has_unfinished_reply(&self) -> bool {
         !self.replies.is_empty()
     }
 
-    /// Takes the requests of a run, all received at `at`; `reads` is how many reads the first of them took.
+    /// Adds the requests of a run, all received at `at`. `reads` is the number of reads that the first one took.
     pub fn requests(
         &mut self,
         at: Instant,
@@ -144,7 +144,7 @@ impl Pairing {
         }
     }
 
-    /// Takes one request.
+    /// Adds one request.
     pub fn request(
         &mut self,
         at: Instant,
@@ -163,7 +163,7 @@ impl Pairing {
         self.pending.push(at, reads, raw);
     }
 
-    /// Takes bytes that were sent in reply at `at`, with the length of each reply if that is known
+    /// Adds bytes replied at `at`, with the length of each reply if it is known
     /// ([`Reply::Bytes`](echoic_core::service::Reply)).
     pub fn reply(
         &mut self,
@@ -182,14 +182,15 @@ impl Pairing {
         }
     }
 
-    /// Records a reply that has begun as it is.
+    /// Records an incomplete reply.
     pub fn flush(&mut self, record: &mut impl FnMut(Paired<'_>)) {
         if let Some((at, rest)) = self.replies.take_rest() {
             self.reply_to_next(at, &rest, record);
         }
     }
 
-    /// The conversation is over: records what is left. `cut` says that the last request was not sent in full.
+    /// Records the remaining requests and bytes at the end of the conversation. `cut`: the last request was not sent in
+    /// full.
     pub fn finish(&mut self, cut: bool, record: &mut impl FnMut(Paired<'_>)) {
         self.flush(record);
         while !self.pending.is_empty() {
@@ -202,7 +203,7 @@ impl Pairing {
         }
     }
 
-    /// From here on other rules hold. [`Self::flush`] comes first.
+    /// Changes the rules. The caller must call [`Self::flush`] first.
     pub fn set_rules(&mut self, rules: PairingRules) {
         self.replies = Divider::new(rules.replies, rules.reply_bytes_max);
         self.rules = rules;
@@ -221,7 +222,7 @@ impl Pairing {
         let (late, lengths) = lengths.split_at(late);
         let (late, bytes) = bytes.split_at(sum(late).min(bytes.len()));
         let lengths = &lengths[..lengths.len().min(self.pending.len())];
-        let (answers, unasked) = bytes.split_at(sum(lengths).min(bytes.len()));
+        let (answers, unsolicited) = bytes.split_at(sum(lengths).min(bytes.len()));
         let answer = |bytes, lengths| Answer {
             at,
             outcome: Outcome::Ok,
@@ -234,8 +235,8 @@ impl Pairing {
         if !lengths.is_empty() {
             self.record(lengths.len(), &answer(answers, lengths), record);
         }
-        if !unasked.is_empty() {
-            self.record(0, &answer(unasked, &[]), record);
+        if !unsolicited.is_empty() {
+            self.record(0, &answer(unsolicited, &[]), record);
         }
     }
 
@@ -264,31 +265,31 @@ impl Pairing {
         self.record(answers, &answer, record);
     }
 
-    /// Datagrams that have waited too long, where a later one may be meant.
+    /// Gives up requests older than [`DATAGRAM_TIMEOUT`], except the last one.
     fn expire(&mut self, now: Instant, record: &mut impl FnMut(Paired<'_>)) {
         while self.pending.len() > 1
             && let Some(Request { at, .. }) = self.pending.first()
-            && now.saturating_duration_since(at) > DATAGRAM_WITHIN
+            && now.saturating_duration_since(at) > DATAGRAM_TIMEOUT
         {
             self.give_up(Outcome::Unanswered, record);
         }
     }
 
-    /// Records the oldest request without a reply.
+    /// Records the oldest request with an empty reply.
     fn give_up(&mut self, outcome: Outcome, record: &mut impl FnMut(Paired<'_>)) {
         let Some(Request { at, .. }) = self.pending.first() else {
             return;
         };
-        let silence = Answer {
+        let empty = Answer {
             at,
             outcome,
             bytes: &[],
             lengths: &[0],
         };
-        self.record(1, &silence, record);
+        self.record(1, &empty, record);
     }
 
-    /// Records an answer to the oldest `count` requests.
+    /// Records an answer to the oldest `count` requests, and removes them.
     fn record(&mut self, count: usize, answer: &Answer<'_>, record: &mut impl FnMut(Paired<'_>)) {
         let Recorded {
             reply_bytes,

@@ -1,12 +1,11 @@
-//! From what conversations tell to what the store keeps.
+//! The recorder, from which conversations get their journals.
 //!
-//! Conversations put events into a batch of their worker (a shard), under a lock that only the recorder ever
-//! contends for, and go on. The recorder comes by at its own pace, takes the batches of all shards, numbers them, has the
-//! store commit everything, which gives the exchanges their ids, and hands the batches to whoever watches
-//! ([`RecorderTask`]).
+//! Conversations append events to a batch of their worker (a shard), under a lock that only the recorder's task contends
+//! for. At each commit interval the task ([`RecorderTask`]) takes the batches of all shards, numbers them, appends them to
+//! the store, which gives the exchanges their ids, and publishes them to the watchers.
 //!
-//! Each round is an *epoch*. What a conversation put in during epoch *e* is kept once `committed >= e`; that one
-//! number is all that strict durability and back-pressure need, so nothing is counted per conversation here.
+//! Each round is an *epoch*. An event recorded in epoch *e* is committed once `committed >= e`. Strict durability and
+//! back-pressure need only this number, so the recorder counts nothing per conversation.
 
 use std::{
     fmt,
@@ -30,12 +29,12 @@ use crate::{
     task::RecorderTask,
 };
 
-/// Where conversations tell what happened. Clones are the same recorder.
+/// Gives out journals and status. Clones share one recorder.
 #[derive(Clone)]
 pub struct Recorder(Arc<Shared>);
 
 impl Recorder {
-    /// A recorder for `store`, and the task that must be run for it. Asks the store for the first ids of conversations.
+    /// Creates a recorder for `store`, and the task that the caller must run. Reserves the first ids of conversations.
     pub async fn new(
         store: Option<Arc<dyn Store>>,
         options: RecorderOptions,
@@ -49,7 +48,7 @@ impl Recorder {
         Ok((recorder, task))
     }
 
-    /// A recorder that records nothing, for those who only want answers.
+    /// Creates a recorder that records nothing.
     pub fn none() -> Self {
         Self::start(
             ConversationIds::counted(),
@@ -68,22 +67,22 @@ impl Recorder {
         Self(Arc::new(Shared::new(ids, has_store, has_task, options)))
     }
 
-    /// The name of this start of the recorder, which stands in its batches.
+    /// Returns the identity of this recorder, which each of its batches carries.
     pub fn server(&self) -> &Arc<Server> {
         &self.0.server
     }
 
-    /// Looks on from now on.
+    /// Returns a watcher of the events that are published from now on.
     pub fn watch(&self) -> Watcher {
         self.0.feed.watch()
     }
 
-    /// How recording stands.
+    /// Returns the counts of exchanges and the state of the store.
     pub fn status(&self) -> RecorderStatus {
         self.0.status()
     }
 
-    /// Has everything told so far kept, and ends the task. What cannot be kept within `deadline` is counted as lost.
+    /// Commits everything recorded so far and ends the task. Events not committed within `deadline` count as lost.
     pub async fn close(&self, mut task: JoinHandle<()>, deadline: Duration) {
         self.0.closing.store(true, Ordering::SeqCst);
         self.0.due.notify_one();
@@ -94,15 +93,15 @@ impl Recorder {
         self.0.feed.close();
     }
 
-    /// A journal for what concerns no conversation, told by the worker of this number (`shard` modulo
+    /// Returns a journal that belongs to no conversation, for the worker with this number (`shard` modulo
     /// [`RecorderOptions::shards`]).
     pub fn journal_of_all(&self, shard: usize) -> Journal {
         Journal::new(Arc::clone(&self.0), shard % self.0.shards.len(), 0)
     }
 
-    /// The journal of a new conversation on the worker of this number, and the conversation's id. A client is its own
-    /// worker 0. The id is 0 if the store has failed for so long that none are left of those it had reserved: such a
-    /// conversation is not recorded, and its exchanges count as lost.
+    /// Returns the id and the journal of a new conversation on the worker with this number. A client is worker 0. The id
+    /// is 0 if the store has failed for so long that all reserved ids are used: such a conversation is not recorded, and
+    /// its exchanges count as lost.
     pub fn journal(&self, shard: usize) -> (ConversationId, Journal) {
         let (conversation, is_due) = self.0.conversations.take();
         if is_due {
@@ -110,7 +109,7 @@ impl Recorder {
         }
         let (shared, shard) = (Arc::clone(&self.0), shard % self.0.shards.len());
         let journal = match conversation {
-            0 => Journal::nameless(shared, shard),
+            0 => Journal::without_id(shared, shard),
             _ => Journal::new(shared, shard, conversation),
         };
         (conversation, journal)
@@ -120,7 +119,7 @@ impl Recorder {
 impl fmt::Debug for Recorder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Recorder")
-            .field("standing", &self.status())
+            .field("status", &self.status())
             .finish_non_exhaustive()
     }
 }

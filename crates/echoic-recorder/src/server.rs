@@ -1,4 +1,4 @@
-//! The name of this start of a recorder.
+//! Identity of a recorder: an id for each start of a server, and a name for people.
 
 use std::{
     collections::hash_map::RandomState,
@@ -11,13 +11,13 @@ use echoic_core::event::{Server, ServerId};
 
 use crate::clock::wall;
 
-/// A fresh id, and host and process as the name for people.
+/// Returns a random id, with `host:pid` as the name.
 pub(crate) fn server() -> Server {
-    // Linux; elsewhere the name is less telling, and the id as good.
+    // Linux only; on other systems the name is less informative.
     let host = fs::read_to_string("/proc/sys/kernel/hostname");
     let host = host.unwrap_or_else(|_| "host".to_owned());
     Server {
-        // Keyed at random by the system for each process, and differently for each state in it.
+        // The standard library seeds the hasher at random for each process, and each state in it differently.
         id: ServerId(RandomState::new().build_hasher().finish().max(1)),
         name: format!("{}:{}", host.trim(), process::id()),
         started: wall(),

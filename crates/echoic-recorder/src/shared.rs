@@ -1,4 +1,4 @@
-//! What a recorder, its task and its journals share.
+//! State shared by a recorder, its task and its journals.
 
 use std::{
     sync::{
@@ -13,35 +13,35 @@ use tokio::sync::Notify;
 
 use crate::{
     feed::Feed,
-    filling::Shard,
     ids::ConversationIds,
     lock::lock,
     options::RecorderOptions,
     server::server,
+    shard::Shard,
     status::{Failure, RecorderStatus},
 };
 
 pub(crate) struct Shared {
-    /// Who records.
+    /// Identity of this recorder.
     pub(crate) server: Arc<Server>,
     pub(crate) shards: Box<[Shard]>,
     pub(crate) options: RecorderOptions,
     pub(crate) feed: Feed,
     pub(crate) has_store: bool,
-    /// Something has been put in, or the end has come.
+    /// Wakes the task: there are events to take, ids to reserve, or the recorder closes.
     pub(crate) due: Notify,
-    /// Everything put in during this epoch, or before, is kept (or is known to be lost).
+    /// Last epoch whose events are all committed (or counted as lost).
     pub(crate) committed: AtomicU64,
     pub(crate) failing: AtomicBool,
     pub(crate) failure: Mutex<Option<Failure>>,
-    /// Whether there is a task that takes what is told.
+    /// Whether a task takes the recorded events.
     pub(crate) has_task: bool,
     pub(crate) recorded: AtomicU64,
     pub(crate) lost: AtomicU64,
-    /// Exchanges taken from the shards and not kept.
+    /// Exchanges taken from the shards and not yet committed.
     pub(crate) pending: AtomicU64,
     pub(crate) conversations: ConversationIds,
-    /// Ids that the store gave to exchanges which watchers were shown with the id 0: of the failure that ended last.
+    /// Ids that the store gave to exchanges published with the id 0 during the last failure.
     pub(crate) recovered: Mutex<Option<(ExchangeId, ExchangeId)>>,
     pub(crate) closing: AtomicBool,
 }
@@ -75,7 +75,7 @@ impl Shared {
         }
     }
 
-    /// Whether anything that is told goes anywhere.
+    /// Whether recorded events reach a store or a watcher.
     pub(crate) fn is_active(&self) -> bool {
         self.has_task && (self.has_store || self.feed.is_watched())
     }
@@ -89,18 +89,18 @@ impl Shared {
             recovered: *lock(&self.recovered),
         };
         for shard in &self.shards {
-            let filling = lock(&shard.filling);
-            status.lost += filling.lost;
-            status.waiting += filling.exchanges();
+            let state = lock(&shard.state);
+            status.lost += state.lost;
+            status.waiting += state.exchanges();
         }
         if let Some(failure) = &mut status.failure {
-            // It was noted down as what had been lost before.
+            // Until here it is the count of exchanges lost before the failure.
             failure.exchanges = (status.lost + status.waiting).saturating_sub(failure.exchanges);
         }
         status
     }
 
-    /// Counts exchanges that will not be in the store, if there was to be one.
+    /// Counts exchanges as lost, if there is a store.
     pub(crate) fn lose(&self, exchanges: u64) {
         if self.has_store {
             self.lost.fetch_add(exchanges, Ordering::Relaxed);
@@ -109,13 +109,13 @@ impl Shared {
 
     pub(crate) fn wake_all(&self) {
         for shard in &self.shards {
-            let mut filling = lock(&shard.filling);
-            filling.wakes += 1;
-            filling.waiting.drain(..).for_each(Waker::wake);
+            let mut state = lock(&shard.state);
+            state.wake_count += 1;
+            state.wakers.drain(..).for_each(Waker::wake);
         }
     }
 
-    /// Whether what was told in `epoch` is kept.
+    /// Whether the events of `epoch` are committed.
     pub(crate) fn is_committed(&self, epoch: u64) -> bool {
         self.committed.load(Ordering::Acquire) >= epoch
     }

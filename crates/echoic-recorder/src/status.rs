@@ -1,30 +1,31 @@
-//! How recording stands.
+//! The state of a recorder.
 
 use echoic_core::event::{ExchangeId, Micros};
 
-/// How recording stands. Every exchange served while recording was asked for is in one of the three numbers.
+/// Counts of exchanges and the state of the store. Every exchange served by a recording server is in one of the three
+/// counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecorderStatus {
-    /// Exchanges the store has kept.
+    /// Exchanges committed to the store.
     pub recorded: u64,
-    /// Exchanges served that will not be in the store.
+    /// Exchanges served that will never be in the store.
     pub lost: u64,
-    /// Exchanges served that will be in one of the two.
+    /// Exchanges served and not yet committed or lost.
     pub waiting: u64,
-    /// Since when and why nothing is being kept, if the store has failed.
+    /// The failure of the store, while it lasts.
     pub failure: Option<Failure>,
-    /// The first and the last id of exchanges that watchers were shown with the id 0 during the last failure, and that
-    /// are recorded now.
+    /// First and last id of the exchanges that were published with the id 0 during the last failure and have been
+    /// committed since.
     pub recovered: Option<(ExchangeId, ExchangeId)>,
 }
 
-/// A store that keeps nothing for the time being.
+/// A failure of the store that has not ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// Wall clock of the first attempt that failed.
+    /// Wall-clock time of the first failed attempt.
     pub since: Micros,
-    /// What the store said.
+    /// The error of the store.
     pub why: String,
-    /// Exchanges served and not kept because of it, so far: some wait for the store's return, the others are lost.
+    /// Exchanges served since and not committed because of the failure: waiting for the store's recovery, or lost.
     pub exchanges: u64,
 }

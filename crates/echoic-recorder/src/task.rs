@@ -1,4 +1,4 @@
-//! The recorder's own work: round after round, from the shards to the store and to whoever watches.
+//! The recorder's task: in each round takes the batches of the shards, commits them to the store and publishes them.
 
 use std::{
     fmt, mem,
@@ -14,49 +14,50 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::{
     clock::wall,
-    filling::{ROUND_BYTES, SPARE_MAX, Shard},
     ids::BLOCK,
     lock::lock,
+    shard::{EMPTY_BATCHES_MAX, ROUND_BYTES, Shard},
     shared::Shared,
     status::Failure,
 };
 
-/// What is kept in one transaction, about. Of what waited for a store's return each part needs room only for itself, on
-/// a disk that was full and in the memory that SQLite has for a transaction.
+/// Approximate bytes of one append. After a failure the backlog is committed in parts of this size, so that each needs
+/// only its own room on a disk that was full, and in the memory that SQLite uses for a transaction.
 const APPEND_BYTES: usize = 4 << 20;
 
-/// Room that an emptied batch keeps for the next round, in bytes.
-const SPARE_BYTES: usize = 1 << 20;
+/// Maximum capacity in bytes that an emptied batch retains for the next round.
+const EMPTY_BATCH_BYTES: usize = 1 << 20;
 
-/// From a failed attempt to the next.
+/// Time between attempts to append or to reserve ids.
 pub(crate) const RETRY: Duration = Duration::from_millis(500);
 
-/// Batches in one transaction at most: the store has to know the names of all that may be in doubt.
+/// Maximum of batches in one append: the store must know the ids of all batches whose outcome may be uncertain.
 const APPEND_BATCHES: usize = 4_096;
 const _: () = assert!((APPEND_BATCHES as u64) < BATCHES_KNOWN / 2);
 
-/// The recorder's own work: run it on any runtime, until [`Recorder::close`](crate::Recorder::close) makes it return.
+/// The recorder's task. Run it on any tokio runtime, until [`Recorder::close`](crate::Recorder::close) makes it return.
 #[must_use = "nothing is recorded unless the task is run"]
 pub struct RecorderTask {
     shared: Arc<Shared>,
     store: Option<Arc<dyn Store>>,
-    /// The number of the batch that was taken last.
+    /// Number of the last batch taken.
     number: u64,
-    /// Batches taken and not committed yet, in order; more than one round only while the store fails.
+    /// Batches taken and not yet committed, in order. More than one round only while the store fails.
     pending: Vec<Arc<Batch>>,
-    /// How many of `pending`, from the first, watchers have been shown already, with the id 0.
-    shown: usize,
-    spare: Vec<Batch>,
-    /// Committed, and still looked at by a watcher: spare ones when it has done with them.
-    lent: Vec<Arc<Batch>>,
-    /// When the first attempt to append this began; no commit since then.
+    /// Number of batches at the start of `pending` that have been published, with the id 0.
+    published: usize,
+    /// Empty batches to reuse.
+    empty: Vec<Batch>,
+    /// Committed batches that a watcher still holds; reused when it has dropped them.
+    watched: Vec<Arc<Batch>>,
+    /// Start of the first attempt since the last commit.
     trying_since: Option<Instant>,
-    /// Exchanges lost that no batch tells of yet, and since when.
+    /// Count of lost exchanges that no gap batch records yet, and the time of the first.
     lost: Option<(u64, Micros)>,
-    /// The batch that tells of those lost before. It is frozen at its first attempt, since that may have been stored
-    /// without an answer: what is lost later goes into the next.
+    /// The batch that records earlier losses as a gap. It is frozen at its first attempt, which may have been stored
+    /// without an answer: later losses go into the next one.
     gap: Option<Arc<Batch>>,
-    /// When to ask again for ids of conversations, after the store gave none.
+    /// When to reserve conversation ids again, after an attempt that failed.
     refill_at: Option<Instant>,
 }
 
@@ -67,9 +68,9 @@ impl RecorderTask {
             store,
             number: 0,
             pending: Vec::new(),
-            shown: 0,
-            spare: Vec::new(),
-            lent: Vec::new(),
+            published: 0,
+            empty: Vec::new(),
+            watched: Vec::new(),
             trying_since: None,
             lost: None,
             gap: None,
@@ -77,23 +78,23 @@ impl RecorderTask {
         }
     }
 
-    /// Records until the recorder is closed and all that was told is committed.
+    /// Runs until the recorder is closed and all recorded events are committed.
     pub async fn run(mut self) {
         loop {
             self.due().await;
             let closing = self.shared.closing.load(Ordering::SeqCst);
             if !closing && !self.shared.options.hold_replies {
-                // At its own pace, unless there is much to do.
-                let _ = timeout(self.shared.options.pace, self.much_to_do()).await;
+                // Collects events for the commit interval, unless the round is large.
+                let _ = timeout(self.shared.options.commit_interval, self.large_round()).await;
             }
-            self.take();
+            self.take_round();
             while !self.pending.is_empty() || (closing && self.has_lost()) {
-                if self.keep().await {
+                if self.commit_pending().await {
                     break;
                 }
                 sleep(RETRY).await;
                 self.refill_ids().await;
-                self.take();
+                self.take_round();
             }
             if closing {
                 return;
@@ -102,8 +103,8 @@ impl RecorderTask {
         }
     }
 
-    /// Reserves the next block of conversation ids, if it is due. Gives up after [`RETRY`], and tries again in as long: a
-    /// store that is silent must not keep the recorder from what else it has to do.
+    /// Reserves the next block of conversation ids, if it is due. Gives up after [`RETRY`] and tries again after as long:
+    /// an unresponsive store must not stop the recorder's other work.
     async fn refill_ids(&mut self) {
         let Some(store) = self
             .store
@@ -119,13 +120,13 @@ impl RecorderTask {
         match timeout(RETRY, store.reserve_conversations(BLOCK)).await {
             Ok(Ok(first)) => self.shared.conversations.add(first),
             failed => {
-                tracing::debug!("no ids of conversations: {failed:?}");
+                tracing::debug!("cannot reserve conversation ids: {failed:?}");
                 self.refill_at = Some(Instant::now() + RETRY);
             }
         }
     }
 
-    /// Returns when something has been put in, the recorder closes, or ids are to be reserved again.
+    /// Returns when there are events to take, the recorder closes, or ids are to be reserved again.
     async fn due(&self) {
         let due = self.shared.due.notified();
         match self.refill_at {
@@ -143,10 +144,10 @@ impl RecorderTask {
         self.number
     }
 
-    /// Returns when a shard holds so much that the round should not wait, or when the recorder closes.
-    async fn much_to_do(&self) {
-        let much = |shard: &Shard| lock(&shard.filling).size() >= ROUND_BYTES;
-        while !self.shared.shards.iter().any(much) {
+    /// Returns when a shard holds [`ROUND_BYTES`], or when the recorder closes.
+    async fn large_round(&self) {
+        let is_large = |shard: &Shard| lock(&shard.state).size() >= ROUND_BYTES;
+        while !self.shared.shards.iter().any(is_large) {
             self.shared.due.notified().await;
             if self.shared.closing.load(Ordering::SeqCst) {
                 self.shared.due.notify_one();
@@ -155,25 +156,25 @@ impl RecorderTask {
         }
     }
 
-    /// Takes what the shards hold, ends their epoch, and names the batches.
-    fn take(&mut self) {
-        for batch in mem::take(&mut self.lent) {
+    /// Takes the batches of all shards, ends their epoch, and numbers the batches.
+    fn take_round(&mut self) {
+        for batch in mem::take(&mut self.watched) {
             self.reuse(batch);
         }
         let mut lost = 0;
         for shard in &self.shared.shards {
-            let empty = self.spare.pop().unwrap_or_default();
-            let mut filling = lock(&shard.filling);
-            filling.epoch += 1;
-            lost += mem::take(&mut filling.lost);
-            let batches = filling.take(empty);
-            let room = SPARE_MAX - filling.spare.len().min(SPARE_MAX);
-            let spare = self.spare.len().saturating_sub(room);
-            filling.spare.extend(self.spare.drain(spare..));
-            drop(filling);
+            let empty = self.empty.pop().unwrap_or_default();
+            let mut state = lock(&shard.state);
+            state.epoch += 1;
+            lost += mem::take(&mut state.lost);
+            let batches = state.take_batches(empty);
+            let room = EMPTY_BATCHES_MAX - state.empty.len().min(EMPTY_BATCHES_MAX);
+            let rest = self.empty.len().saturating_sub(room);
+            state.empty.extend(self.empty.drain(rest..));
+            drop(state);
             for mut batch in batches {
                 if batch.is_empty() {
-                    self.spare.push(batch);
+                    self.empty.push(batch);
                 } else {
                     batch.server = Arc::clone(&self.shared.server);
                     self.number += 1;
@@ -188,15 +189,15 @@ impl RecorderTask {
             self.shared.lost.fetch_add(lost, Ordering::Relaxed);
             let (exchanges, _) = self.lost.get_or_insert_with(|| (0, wall()));
             *exchanges += lost;
-            self.shared.feed.miss(lost);
+            self.shared.feed.add_lost(lost);
         }
         if self.pending.is_empty() {
             self.finish_epoch();
         }
     }
 
-    /// Tries to have everything pending committed, part after part; whether it was.
-    async fn keep(&mut self) -> bool {
+    /// Commits everything pending, part after part. Returns false if an append fails.
+    async fn commit_pending(&mut self) -> bool {
         while !self.pending.is_empty() || self.has_lost() {
             let since = *self.trying_since.get_or_insert_with(Instant::now);
             let part = self.part();
@@ -207,11 +208,12 @@ impl RecorderTask {
             match appended {
                 Ok(first_ids) => self.committed(part, &first_ids),
                 Err(error) => {
-                    // An error may pass by itself, a lock or a moment without room: the store has as long as a silent one.
-                    if since.elapsed() >= self.shared.options.patience {
+                    // The error may be transient: a lock, or a disk without room for a moment. The store fails only
+                    // after the same timeout as an unresponsive one.
+                    if since.elapsed() >= self.shared.options.store_timeout {
                         self.fail(&error.to_string());
                     }
-                    self.show_while_failing();
+                    self.publish_while_failing();
                     return false;
                 }
             }
@@ -220,7 +222,7 @@ impl RecorderTask {
         true
     }
 
-    /// How many batches go in one transaction: the first, and others as long as it is not too large.
+    /// Returns the number of batches for one append: the first, and others up to [`APPEND_BYTES`].
     fn part(&self) -> usize {
         let mut bytes = 0;
         let fits = |batch: &&Arc<Batch>| {
@@ -247,19 +249,19 @@ impl RecorderTask {
         let tried = self
             .trying_since
             .map_or(Duration::ZERO, |since| since.elapsed());
-        let patience = self.shared.options.patience.saturating_sub(tried);
-        if let Ok(appended) = timeout(patience, &mut appending).await {
+        let remaining = self.shared.options.store_timeout.saturating_sub(tried);
+        if let Ok(appended) = timeout(remaining, &mut appending).await {
             return appended;
         }
-        // Slow beyond patience has failed for the conversations. The attempt itself goes on: a store need not be asked
-        // twice for what it is still doing.
+        // For the conversations the store has failed now. The attempt itself continues, rather than being repeated while
+        // the store is still busy with it.
         self.fail("the store gave no answer");
         loop {
-            self.show_while_failing();
+            self.publish_while_failing();
             if let Ok(appended) = timeout(RETRY, &mut appending).await {
                 return appended;
             }
-            self.take();
+            self.take_round();
         }
     }
 
@@ -276,27 +278,27 @@ impl RecorderTask {
         batch
     }
 
-    /// While the store fails watchers are shown at once what is told, without ids, and how it stands now.
-    fn show_while_failing(&mut self) {
+    /// Publishes pending batches without ids, and the status, while the store fails.
+    fn publish_while_failing(&mut self) {
         if !self.shared.failing.load(Ordering::Relaxed) {
             return;
         }
-        let batches = self.pending[self.shown..].iter();
+        let batches = self.pending[self.published..].iter();
         self.shared.feed.publish(&batches.map(|batch| (0, batch)));
-        self.shown = self.pending.len();
-        self.shared.feed.stand(&self.shared.status());
+        self.published = self.pending.len();
+        self.shared.feed.publish_status(&self.shared.status());
     }
 
-    /// So many batches are committed, and with them what was known to be lost.
+    /// Publishes and counts the first `part` pending batches after their commit, and the gap that was committed with them.
     fn committed(&mut self, part: usize, first_ids: &[ExchangeId]) {
         let batches = self.pending[..part].iter();
         let named = first_ids.iter().copied().zip(batches);
-        let shown = self.shown.min(part);
-        for (first, batch) in named.clone().take(shown) {
+        let published = self.published.min(part);
+        for (first, batch) in named.clone().take(published) {
             self.recovered(first, batch.exchanges());
         }
         let exchanges = named.clone().map(|(_, batch)| batch.exchanges()).sum();
-        self.shared.feed.publish(&named.skip(shown));
+        self.shared.feed.publish(&named.skip(published));
         if self.store.is_some() {
             self.shared.recorded.fetch_add(exchanges, Ordering::Relaxed);
         }
@@ -306,14 +308,14 @@ impl RecorderTask {
             self.lost = None;
         }
         self.trying_since = None;
-        self.shown -= shown;
+        self.published -= published;
         let committed: Vec<_> = self.pending.drain(..part).collect();
         for batch in committed {
             self.reuse(batch);
         }
     }
 
-    /// Notes the ids of exchanges that watchers were shown without.
+    /// Notes the ids of exchanges that were published with the id 0.
     fn recovered(&self, first: ExchangeId, exchanges: u64) {
         if first == 0 || exchanges == 0 {
             return;
@@ -323,15 +325,15 @@ impl RecorderTask {
         *recovered = Some((recovered.map_or(first, |(known, _)| known), last));
     }
 
-    /// Makes a batch that is kept a spare one, unless there are enough.
+    /// Empties a committed batch for reuse, unless there are enough empty ones.
     fn reuse(&mut self, batch: Arc<Batch>) {
-        let max = SPARE_MAX * self.shared.shards.len();
+        let max = EMPTY_BATCHES_MAX * self.shared.shards.len();
         match Arc::try_unwrap(batch) {
-            Ok(mut batch) if self.spare.len() < max => {
-                batch.clear(SPARE_BYTES);
-                self.spare.push(batch);
+            Ok(mut batch) if self.empty.len() < max => {
+                batch.clear(EMPTY_BATCH_BYTES);
+                self.empty.push(batch);
             }
-            Err(watched) if self.lent.len() < max => self.lent.push(watched),
+            Err(watched) if self.watched.len() < max => self.watched.push(watched),
             Ok(_) | Err(_) => {}
         }
     }
@@ -340,12 +342,12 @@ impl RecorderTask {
         if self.shared.failing.swap(false, Ordering::SeqCst) {
             *lock(&self.shared.failure) = None;
             tracing::debug!("recording again");
-            self.shared.feed.stand(&self.shared.status());
+            self.shared.feed.publish_status(&self.shared.status());
         }
         self.finish_epoch();
     }
 
-    /// Nothing is being kept for now. Conversations are told once; attempts go on.
+    /// Marks the store as failing and wakes all conversations. Attempts continue.
     fn fail(&self, why: &str) {
         if !self.shared.failing.swap(true, Ordering::SeqCst) {
             *lock(&self.shared.recovered) = None;
@@ -355,43 +357,45 @@ impl RecorderTask {
                 exchanges: self.shared.status().lost,
             });
             tracing::debug!("not recording: {why}");
-            self.shared.feed.stand(&self.shared.status());
+            self.shared.feed.publish_status(&self.shared.status());
         }
         self.shared.wake_all();
     }
 
-    /// Everything taken so far has been dealt with: tells those that wait for it.
+    /// Marks the epochs taken so far as committed, and wakes the tasks that wait for them.
     fn finish_epoch(&mut self) {
         for shard in &self.shared.shards {
-            let mut filling = lock(&shard.filling);
-            filling.taken_bytes = 0;
-            shard.used.store(filling.size(), Ordering::Relaxed);
-            // The same number in every shard, since all are taken in one go.
+            let mut state = lock(&shard.state);
+            state.taken_bytes = 0;
+            shard
+                .uncommitted_bytes
+                .store(state.size(), Ordering::Relaxed);
+            // The same epoch in every shard, since all are taken in the same round.
             self.shared
                 .committed
-                .store(filling.epoch - 1, Ordering::Release);
+                .store(state.epoch - 1, Ordering::Release);
         }
         self.shared.wake_all();
     }
 }
 
 impl Drop for RecorderTask {
-    /// Closed, cut short or broken by a bug: what it holds is lost, so is what nobody takes any more, and whoever
-    /// waits for it is told.
+    /// Counts everything not committed as lost and wakes the waiting tasks, whether the task was closed, aborted or has
+    /// panicked.
     fn drop(&mut self) {
         let exchanges =
             |batches: &[Arc<Batch>]| -> u64 { batches.iter().map(|batch| batch.exchanges()).sum() };
-        let shown = exchanges(&self.pending[..self.shown.min(self.pending.len())]);
+        let published = exchanges(&self.pending[..self.published.min(self.pending.len())]);
         let mut lost = exchanges(&self.pending);
         self.shared.pending.store(0, Ordering::Relaxed);
         for shard in &self.shared.shards {
-            let mut filling = lock(&shard.filling);
-            filling.closed = true;
-            lost += mem::take(&mut filling.lost) + filling.exchanges();
-            drop(filling.take(Batch::default()));
+            let mut state = lock(&shard.state);
+            state.closed = true;
+            lost += mem::take(&mut state.lost) + state.exchanges();
+            drop(state.take_batches(Batch::default()));
         }
         self.shared.lose(lost);
-        self.shared.feed.miss(lost - shown);
+        self.shared.feed.add_lost(lost - published);
         if self.shared.closing.load(Ordering::SeqCst) {
             self.shared.failing.store(true, Ordering::SeqCst);
             self.shared.wake_all();

@@ -29,7 +29,7 @@ use echoic_core::{
     message::Replies,
     service::{Handler, Peer, Service},
 };
-use echoic_recorder::{Journal, NotKept, Recorder, wall};
+use echoic_recorder::{Journal, NotCommitted, Recorder, wall};
 use echoic_wire::{BoundDatagrams, DatagramSocket, Received, Route};
 use tokio::time::Instant;
 
@@ -373,7 +373,7 @@ impl DatagramTask {
             return Poll::Ready(Err(None));
         };
         if conversation.journal.holds_replies()
-            && let Err(NotKept) = ready!(conversation.journal.poll_kept(cx, *epoch))
+            && let Err(NotCommitted) = ready!(conversation.journal.poll_committed(cx, *epoch))
         {
             return Poll::Ready(Err(Some(CloseReason::StoreFailed)));
         }

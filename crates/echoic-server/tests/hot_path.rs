@@ -21,7 +21,7 @@ use std::{
 };
 
 use allocation_counter::{AllocationInfo, measure};
-use common::{Mood, TestStore};
+use common::{StoreMode, TestStore};
 use echoic_core::{
     event::Address, framing::Framing, limits::Limits, service::Service, store::Store,
 };
@@ -164,7 +164,7 @@ fn allocation_counter_sees_handler_allocations() {
 /// The recorder allocates once per round, of which there are fifty a second, and nothing per message.
 #[test]
 fn recorded_message_allocates_nothing() {
-    let store = TestStore::new(Mood::Forgetful);
+    let store = TestStore::new(StoreMode::Discards);
     let bench = Bench::new(Some(Arc::clone(&store)), false);
     for depth in [1, 16] {
         bench.ask(2000, depth);
@@ -242,7 +242,7 @@ fn calls(store: Option<Arc<TestStore>>, depth: usize) -> (f64, f64) {
 
 #[test]
 fn d20_sixteen_lines_leave_in_one_send() {
-    for store in [None, Some(TestStore::new(Mood::Forgetful))] {
+    for store in [None, Some(TestStore::new(StoreMode::Discards))] {
         let (sends, recvs) = calls(store, 16);
         assert!(sends <= 0.07, "{sends} sends per message");
         assert!(

@@ -303,7 +303,7 @@ fn replies_sent_before_stop_are_recorded() {
             recorded
                 .entry(kept.conversation)
                 .or_default()
-                .extend(kept.said);
+                .extend(kept.reply);
         }
         for (client, got) in got {
             let replies = recorded

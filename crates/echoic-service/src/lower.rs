@@ -36,7 +36,7 @@ impl Service for Lower {
     fn handler(&self, peer: &Peer) -> Handler {
         let terminator = peer.framing.inbound.terminator().unwrap_or_default();
         Handler::Inline(Box::new(LowerHandler {
-            declared: peer.speaks_in_messages(),
+            declared: peer.has_whole_messages(),
             terminator_unchanged: !terminator.iter().any(u8::is_ascii_uppercase),
             held: Vec::new(),
         }))

@@ -30,7 +30,7 @@ impl Service for Upper {
     }
 
     fn handler(&self, peer: &Peer) -> Handler {
-        if peer.speaks_in_messages() {
+        if peer.has_whole_messages() {
             let terminator = peer.framing.inbound.terminator().unwrap_or_default();
             let keeps_terminator = !terminator.iter().any(u8::is_ascii_lowercase);
             Handler::Inline(Box::new(MessageHandler { keeps_terminator }))

@@ -1,4 +1,4 @@
-//! The names of batches that a store in memory knows.
+//! Ids of the batches that a store in memory has stored.
 
 use std::collections::BTreeMap;
 
@@ -7,15 +7,16 @@ use echoic_core::{
     store::BATCHES_KNOWN,
 };
 
-/// Servers whose batches are known: those that began to write last.
+/// Maximum of servers whose batches are remembered: the most recent ones.
 const SERVERS_MAX: usize = 16;
 
-/// The first id of each batch that is known.
+/// The first exchange id of each remembered batch.
 #[derive(Debug, Default)]
 pub(crate) struct KnownBatches(Vec<(ServerId, BTreeMap<u64, ExchangeId>)>);
 
 impl KnownBatches {
-    /// The id of its first exchange, if it is stored. So is one too far below the newest of its server, with the id 0.
+    /// Returns the id of its first exchange, if the batch is stored. A batch far below the newest of its server counts as
+    /// stored, with the id 0.
     pub(crate) fn get(&self, id: BatchId) -> Option<ExchangeId> {
         let (_, numbers) = self.0.iter().find(|(server, _)| *server == id.server)?;
         let (newest, _) = numbers.last_key_value()?;
@@ -43,7 +44,7 @@ impl KnownBatches {
     }
 }
 
-/// Whether a batch of that number need not be known any more.
+/// Whether the store may have forgotten a batch with this number.
 pub(crate) fn is_far_below(number: u64, newest: u64) -> bool {
     newest.saturating_sub(number) >= BATCHES_KNOWN
 }

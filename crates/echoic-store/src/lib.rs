@@ -1,7 +1,7 @@
-//! What was said, kept: SQLite and memory behind one [`Store`](echoic_core::store::Store).
+//! The stores: SQLite and memory behind one trait, [`Store`](echoic_core::store::Store).
 //!
-//! A store is handed events and asked for exchanges. Both stores here tell the same story; `tests/contract.rs`
-//! is that story, and a third one has only to pass it.
+//! A store appends events and finds exchanges. `tests/contract.rs` states what every store must do; a new store must pass
+//! it too.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -24,7 +24,7 @@ pub use memory::MemoryStore;
 pub use sqlite::oracle;
 pub use sqlite::{SqliteReader, SqliteStore};
 
-/// Refuses runs without exchanges: they would share an id with the next.
+/// Rejects runs without exchanges: they would share an id with the next run.
 fn check(batches: &[Arc<Batch>]) -> Result<(), StoreErrorKind> {
     for event in batches.iter().flat_map(|batch| &batch.events) {
         if let Event::Run(run) = event
@@ -40,9 +40,9 @@ fn check(batches: &[Arc<Batch>]) -> Result<(), StoreErrorKind> {
     Ok(())
 }
 
-/// Stands for a conversation whose beginning was not recorded, since recording was interrupted then.
+/// Returns a placeholder for a conversation whose opening was not recorded because recording was interrupted.
 fn unknown(id: ConversationId) -> Conversation {
-    let nowhere = Address::Net(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
+    let unspecified = Address::Net(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
     let endpoint_info = EndpointInfo {
         name: "unknown".into(),
         proto: Protocol::Unknown,
@@ -52,8 +52,8 @@ fn unknown(id: ConversationId) -> Conversation {
     Conversation {
         id,
         opened: 0,
-        remote: nowhere.clone(),
-        local: nowhere,
+        remote: unspecified.clone(),
+        local: unspecified,
         role: Role::Server,
         server: Arc::default(),
         endpoint_info: Arc::new(endpoint_info),

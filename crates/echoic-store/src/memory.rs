@@ -1,4 +1,4 @@
-//! The record in memory, for as long as the program runs: `--store memory`.
+//! A store in memory, which lives as long as the process: `--store memory`.
 
 use std::{
     cmp::Reverse,
@@ -21,38 +21,38 @@ use echoic_core::{
 
 use crate::batches::KnownBatches;
 
-/// Runs taken apart between two looks at the store: appends wait for no more than picking these out.
+/// Runs copied out per lock of the store: appends wait only for this, not for a whole search.
 const CHUNK: usize = 1_000;
 
-/// Gaps that are kept one by one; of older ones the sum is.
+/// Maximum of separate gaps; older ones are merged into the oldest.
 const GAPS_MAX: usize = 10_000;
 
-/// A record that ends with the program. It keeps at most so many bytes, and forgets the oldest for the newest.
+/// A store in memory with a bound in bytes. It removes the oldest exchanges to make room for new ones.
 #[derive(Debug)]
 pub struct MemoryStore {
     bytes_max: u64,
-    /// None once it was closed.
-    kept: Mutex<Option<Kept>>,
+    /// `None` once the store is closed.
+    data: Mutex<Option<Data>>,
 }
 
 impl MemoryStore {
-    /// An empty record that will keep about `bytes_max` bytes at most.
+    /// Creates an empty store that holds at most about `bytes_max` bytes.
     pub fn new(bytes_max: u64) -> Self {
         Self {
             bytes_max,
-            kept: Mutex::new(Some(Kept::default())),
+            data: Mutex::new(Some(Data::default())),
         }
     }
 
-    /// Does `work` with what is kept, if it is not closed. Every step leaves it whole, so a panic in another thread has
-    /// not harmed it.
-    fn with<T>(&self, work: impl FnOnce(&mut Kept) -> T) -> Result<T, StoreError> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = kept.as_mut().map(work);
-        kept.ok_or_else(|| StoreError::new(StoreLocation::Memory, StoreErrorKind::Closed))
+    /// Runs `work` on the data, unless the store is closed. The data is consistent between statements, so a poisoned lock
+    /// is ignored.
+    fn with<T>(&self, work: impl FnOnce(&mut Data) -> T) -> Result<T, StoreError> {
+        let mut data = self.data.lock().unwrap_or_else(PoisonError::into_inner);
+        let done = data.as_mut().map(work);
+        done.ok_or_else(|| StoreError::new(StoreLocation::Memory, StoreErrorKind::Closed))
     }
 
-    /// Calls `take` with what matches, until it says that it has enough.
+    /// Calls `take` with each matching exchange until it returns true.
     fn scan(
         &self,
         filter: &Filter,
@@ -62,7 +62,7 @@ impl MemoryStore {
         let newest_first = page.order == Order::NewestFirst;
         let mut cursor = page.beyond;
         loop {
-            let chunk = self.with(|kept| kept.chunk(page.order, cursor))?;
+            let chunk = self.with(|data| data.chunk(page.order, cursor))?;
             let Some((last, _)) = chunk.last() else {
                 return Ok(());
             };
@@ -89,7 +89,7 @@ impl MemoryStore {
 
 impl Store for MemoryStore {
     fn last(&self) -> BoxFuture<'_, Result<Last, StoreError>> {
-        Box::pin(async { self.with(|kept| kept.last) })
+        Box::pin(async { self.with(|data| data.last) })
     }
 
     fn reserve_conversations(
@@ -97,9 +97,9 @@ impl Store for MemoryStore {
         count: u64,
     ) -> BoxFuture<'_, Result<ConversationId, StoreError>> {
         Box::pin(async move {
-            self.with(|kept| {
-                let first = kept.reserved.max(kept.last.conversation) + 1;
-                kept.reserved = first - 1 + count;
+            self.with(|data| {
+                let first = data.reserved.max(data.last.conversation) + 1;
+                data.reserved = first - 1 + count;
                 first
             })
         })
@@ -111,9 +111,9 @@ impl Store for MemoryStore {
     ) -> BoxFuture<'_, Result<Vec<ExchangeId>, StoreError>> {
         Box::pin(async move {
             crate::check(&batches).map_err(|kind| StoreError::new(StoreLocation::Memory, kind))?;
-            self.with(|kept| {
-                let first_ids = batches.iter().map(|batch| kept.batch(batch)).collect();
-                while kept.exceeds(self.bytes_max) && kept.forget_oldest() > 0 {}
+            self.with(|data| {
+                let first_ids = batches.iter().map(|batch| data.batch(batch)).collect();
+                while data.exceeds(self.bytes_max) && data.remove_oldest() > 0 {}
                 first_ids
             })
         })
@@ -126,7 +126,7 @@ impl Store for MemoryStore {
     ) -> BoxFuture<'a, Result<Found, StoreError>> {
         Box::pin(async move {
             let mut found = Found::default();
-            // One more than asked for tells whether there is more.
+            // One more than the limit shows that there is another page.
             self.scan(filter, page, |exchange| {
                 if found.exchanges.len() == page.limit {
                     found.next = Some(found.exchanges.last().map_or(0, |last| last.id));
@@ -146,7 +146,7 @@ impl Store for MemoryStore {
     ) -> BoxFuture<'a, Result<u64, StoreError>> {
         Box::pin(async move {
             if filter.expr() == &Expr::All {
-                return self.with(|kept| kept.exchanges);
+                return self.with(|data| data.exchanges);
             }
             let page = Page {
                 order: Order::OldestFirst,
@@ -170,7 +170,7 @@ impl Store for MemoryStore {
     ) -> BoxFuture<'a, Result<FoundConversations, StoreError>> {
         Box::pin(async move {
             let condition = filter.conversation_part();
-            self.with(|kept| kept.list(&condition, page))
+            self.with(|data| data.list(&condition, page))
         })
     }
 
@@ -179,8 +179,8 @@ impl Store for MemoryStore {
         id: ConversationId,
     ) -> BoxFuture<'_, Result<Option<Conversation>, StoreError>> {
         Box::pin(async move {
-            self.with(|kept| {
-                let known = kept.conversations.get(&id);
+            self.with(|data| {
+                let known = data.conversations.get(&id);
                 known.map(|known| (*known.conversation).clone())
             })
         })
@@ -192,8 +192,8 @@ impl Store for MemoryStore {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Gap>, StoreError>> {
         Box::pin(async move {
-            self.with(|kept| {
-                let within = kept.gaps.values().filter(|gap| times.contains(&gap.since));
+            self.with(|data| {
+                let within = data.gaps.values().filter(|gap| times.contains(&gap.since));
                 let mut gaps: Vec<Gap> = within.copied().collect();
                 gaps.sort_by_key(|gap| Reverse(gap.since));
                 gaps.truncate(limit);
@@ -203,42 +203,44 @@ impl Store for MemoryStore {
     }
 
     fn stats(&self) -> BoxFuture<'_, Result<Stats, StoreError>> {
-        Box::pin(async { self.with(|kept| kept.stats()) })
+        Box::pin(async { self.with(|data| data.stats()) })
     }
 
-    fn prune(&self, keep: Retention, now: Micros) -> BoxFuture<'_, Result<u64, StoreError>> {
-        let old = keep.age.map_or(Micros::MIN, |age| now.saturating_sub(age));
-        let bytes_max = keep.bytes.unwrap_or(u64::MAX);
-        Box::pin(async move { self.with(|kept| kept.prune(old, bytes_max)) })
+    fn prune(&self, retention: Retention, now: Micros) -> BoxFuture<'_, Result<u64, StoreError>> {
+        let old = retention
+            .age
+            .map_or(Micros::MIN, |age| now.saturating_sub(age));
+        let bytes_max = retention.bytes.unwrap_or(u64::MAX);
+        Box::pin(async move { self.with(|data| data.prune(old, bytes_max)) })
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async {
-            *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            *self.data.lock().unwrap_or_else(PoisonError::into_inner) = None;
             Ok(())
         })
     }
 }
 
-/// What is kept, in the order of ids.
+/// The stored events, in the order of ids.
 #[derive(Debug, Default)]
-struct Kept {
+struct Data {
     runs: VecDeque<Arc<Stored>>,
     conversations: BTreeMap<ConversationId, Known>,
-    /// By the time of their mark.
+    /// Gaps by the time of their marks.
     gaps: BTreeMap<Micros, Gap>,
-    /// Conversations that have ended, each with the last exchange id of that moment: when that is forgotten, so
-    /// are all their runs.
+    /// Ended conversations, each with the last exchange id at that moment. Once that exchange is removed, so are all runs
+    /// of the conversation.
     ended: VecDeque<(ExchangeId, ConversationId)>,
     bytes: u64,
     exchanges: u64,
     last: Last,
-    /// The last id of a conversation that was reserved.
+    /// Last reserved id of a conversation.
     reserved: ConversationId,
     batches: KnownBatches,
 }
 
-/// A conversation, and how many exchanges were recorded of it.
+/// A conversation, and the number of its stored exchanges.
 #[derive(Debug)]
 struct Known {
     conversation: Arc<Conversation>,
@@ -248,11 +250,11 @@ struct Known {
 /// A run with its bytes.
 #[derive(Debug)]
 struct Stored {
-    /// Of its first exchange.
+    /// Id of its first exchange.
     id: ExchangeId,
     run: RunEvent,
-    heard: Box<[u8]>,
-    said: Box<[u8]>,
+    request: Box<[u8]>,
+    reply: Box<[u8]>,
     lengths: Box<[u32]>,
 }
 
@@ -262,7 +264,7 @@ impl Stored {
     }
 
     fn bytes(&self) -> u64 {
-        let bytes = self.heard.len() + self.said.len() + size_of_val(&*self.lengths);
+        let bytes = self.request.len() + self.reply.len() + size_of_val(&*self.lengths);
         (bytes + size_of::<Self>()) as u64
     }
 
@@ -273,8 +275,8 @@ impl Stored {
         split_run(
             &self.run,
             self.id,
-            &self.heard,
-            &self.said,
+            &self.request,
+            &self.reply,
             &self.lengths,
             conversation,
         )
@@ -282,11 +284,11 @@ impl Stored {
     }
 }
 
-/// About what a conversation takes.
+/// Approximate size of a conversation in bytes.
 const CONVERSATION_BYTES: u64 = 2 * size_of::<Conversation>() as u64;
 
-impl Kept {
-    /// Stores a batch unless it is known; returns the id of its first exchange.
+impl Data {
+    /// Stores a batch unless it is stored already. Returns the id of its first exchange.
     fn batch(&mut self, batch: &Batch) -> ExchangeId {
         if let Some(first_id) = self.batches.get(batch.id()) {
             return first_id;
@@ -307,7 +309,7 @@ impl Kept {
                 let id = opened.conversation;
                 self.last.conversation = self.last.conversation.max(id);
                 let conversation = Conversation::new(opened.clone(), Arc::clone(&batch.server));
-                // Told again, it is known with what has come to it since.
+                // A repeated opening must not replace the later state of the conversation.
                 if let Entry::Vacant(vacant) = self.conversations.entry(id) {
                     vacant.insert(Known {
                         conversation: Arc::new(conversation),
@@ -321,8 +323,8 @@ impl Kept {
                 let stored = Stored {
                     id: take_ids(next, run),
                     run: run.clone(),
-                    heard: batch.bytes(run.request).into(),
-                    said: batch.bytes(run.reply).into(),
+                    request: batch.bytes(run.request).into(),
+                    reply: batch.bytes(run.reply).into(),
                     lengths: batch.lengths(run.lengths).into(),
                 };
                 self.bytes += stored.bytes();
@@ -361,7 +363,7 @@ impl Kept {
             exchanges: 0,
         };
         let gap = self.gaps.entry(at).or_insert(new);
-        // A gap that is told again may have grown.
+        // A repeated gap may have grown.
         gap.exchanges = gap.exchanges.max(exchanges);
         if self.gaps.len() > GAPS_MAX
             && let Some((_, oldest)) = self.gaps.pop_first()
@@ -383,8 +385,8 @@ impl Kept {
             Order::NewestFirst => ids.next_back(),
         });
         let mut matching = in_order.map(|(_, known)| known).filter(|known| {
-            let is_silent = known.exchanges == 0 && known.conversation.ended.is_some();
-            (is_silent || !page.without_exchanges)
+            let is_without_exchanges = known.exchanges == 0 && known.conversation.ended.is_some();
+            (is_without_exchanges || !page.without_exchanges)
                 && condition.matches(&*known.conversation, page.now)
         });
         let mut found = FoundConversations::default();
@@ -411,22 +413,22 @@ impl Kept {
         stats
     }
 
-    /// Forgets some of what is older than `old` or too much; says how many exchanges that were.
+    /// Removes up to [`CHUNK`] runs that are older than `old` or exceed `bytes_max`. Returns the number of exchanges removed.
     fn prune(&mut self, old: Micros, bytes_max: u64) -> u64 {
-        let mut forgotten = 0;
+        let mut removed = 0;
         for _ in 0..CHUNK {
             let is_old = self.runs.front().is_some_and(|stored| stored.run.at < old);
             if !is_old && !self.exceeds(bytes_max) {
                 break;
             }
-            forgotten += self.forget_oldest();
+            removed += self.remove_oldest();
         }
-        self.forget_conversations(old, bytes_max);
+        self.remove_conversations(old, bytes_max);
         self.gaps.retain(|at, _| *at >= old);
-        forgotten
+        removed
     }
 
-    /// Some runs from `beyond` on, with their conversations.
+    /// Returns up to [`CHUNK`] runs from `beyond` on, with their conversations.
     fn chunk(
         &self,
         order: Order,
@@ -466,8 +468,8 @@ impl Kept {
         }
     }
 
-    /// Forgets the oldest run; says how many exchanges that were.
-    fn forget_oldest(&mut self) -> u64 {
+    /// Removes the oldest run. Returns the number of exchanges removed.
+    fn remove_oldest(&mut self) -> u64 {
         let Some(stored) = self.runs.pop_front() else {
             return 0;
         };
@@ -477,16 +479,16 @@ impl Kept {
         count
     }
 
-    /// Whether there is more than `bytes_max`, also when conversations that have nothing left to say are forgotten.
+    /// Whether the store exceeds `bytes_max` even after conversations without runs are removed.
     fn exceeds(&mut self, bytes_max: u64) -> bool {
         if self.bytes > bytes_max {
-            self.forget_conversations(Micros::MIN, bytes_max);
+            self.remove_conversations(Micros::MIN, bytes_max);
         }
         self.bytes > bytes_max
     }
 
-    /// Forgets conversations of which no run is left, if they ended before `old` or as long as there is too much.
-    fn forget_conversations(&mut self, old: Micros, bytes_max: u64) {
+    /// Removes conversations without runs that ended before `old`, and others while the store exceeds `bytes_max`.
+    fn remove_conversations(&mut self, old: Micros, bytes_max: u64) {
         let first = self
             .runs
             .front()

@@ -1,9 +1,8 @@
-//! The record in one SQLite file.
+//! A store in one SQLite file.
 //!
-//! One thread writes, one reads, and under load one copies the log into the record ([`mover`]), each with a connection
-//! of its own: WAL lets them not wait for each other, so that a long search never holds up the record. Nothing here
-//! needs a runtime: the futures are woken by those threads. The schema is in `schema/`, and is meant to be read by
-//! people too.
+//! One thread writes, one reads, and under load a third one checkpoints the write-ahead log ([`checkpointer`]), each with
+//! its own connection. In WAL mode they do not block each other, so a long search never delays an append. The store needs
+//! no runtime: its threads wake the futures. The schema, commented for people who query the file, is in `schema/`.
 
 use std::{
     future::ready,
@@ -27,10 +26,11 @@ use echoic_core::{
 };
 
 mod append;
+mod checkpointer;
 mod connection;
+mod counts;
 mod file;
 mod listing;
-mod mover;
 #[doc(hidden)]
 pub mod oracle;
 mod pack;
@@ -40,7 +40,6 @@ mod reader;
 mod row;
 mod scan;
 mod servers;
-mod tally;
 mod worker;
 mod writer;
 
@@ -52,29 +51,29 @@ use scan::Scan;
 use worker::Worker;
 use writer::Writer;
 
-/// A record that a serve writes, and reads back. One at a time has the file; any number may read beside it
+/// A store that writes and reads a SQLite file. One process at a time may write the file; any number may read it
 /// ([`SqliteReader`]).
 ///
-/// Dropping it without [`Store::close`] closes it too: that blocks, and keeps the error to itself.
+/// Dropping it without [`Store::close`] closes it too, but blocks and discards the error.
 #[derive(Debug)]
 pub struct SqliteStore {
     reader: SqliteReader,
     writer: Worker<Writer>,
     recovered: u64,
-    /// The last id of a conversation that was given or reserved.
+    /// Last id of a conversation that was stored or reserved.
     reserved: AtomicU64,
-    /// There was no file before.
-    made: bool,
+    /// Whether this store created the file.
+    is_new: bool,
 }
 
 impl SqliteStore {
-    /// Opens the record at `path`, or makes one with mode 0600. Blocks for as long as that takes: after a crash,
-    /// until what was written last has been read again.
+    /// Opens the file at `path`, or creates it with mode 0600. Blocks until that is done: after a crash, until the recent
+    /// runs have been counted again.
     pub fn open(path: &Path, durability: Durability) -> Result<Self, StoreError> {
         let path = file::real(path);
-        // A record that another is making this moment is not yet like one.
+        // A file that another process is creating right now is not recognized as a store yet.
         let origin = connection::peek(&path).map_err(|why| Lock::holder(&path).unwrap_or(why))?;
-        let lock = Lock::take(&path)?;
+        let lock = Lock::acquire(&path)?;
         if origin == Origin::Nothing {
             file::create(&path)?;
         }
@@ -86,12 +85,12 @@ impl SqliteStore {
             writer,
             recovered,
             reserved,
-            made: origin == Origin::Nothing,
+            is_new: origin == Origin::Nothing,
         })
     }
 
-    /// How many conversations were still open when this record was last written to: their ends were never told,
-    /// and are recorded as lost.
+    /// Returns the number of conversations that were open when the previous process died. Their close reason is
+    /// `process-died`.
     pub fn recovered(&self) -> u64 {
         self.recovered
     }
@@ -106,11 +105,11 @@ impl Store for SqliteStore {
         &self,
         batches: Vec<Arc<Batch>>,
     ) -> BoxFuture<'_, Result<Vec<ExchangeId>, StoreError>> {
-        Box::pin(self.writer.ask(move |writer| writer.append(&batches)))
+        Box::pin(self.writer.run(move |writer| writer.append(&batches)))
     }
 
-    /// From a counter in memory, since nobody else writes to the file: it waits for nothing. After a restart it continues
-    /// from the last id that was stored.
+    /// Reserves from a counter in memory, without waiting, since no other process writes to the file. After a restart it
+    /// continues from the last stored id.
     fn reserve_conversations(
         &self,
         count: u64,
@@ -163,13 +162,13 @@ impl Store for SqliteStore {
         self.reader.stats()
     }
 
-    fn prune(&self, keep: Retention, now: Micros) -> BoxFuture<'_, Result<u64, StoreError>> {
-        Box::pin(self.writer.ask(move |writer| writer.prune(keep, now)))
+    fn prune(&self, retention: Retention, now: Micros) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(self.writer.run(move |writer| writer.prune(retention, now)))
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async {
-            // The reader first: whoever is the last to leave a file takes the write-ahead log away.
+            // The reader first: the last connection to close removes the write-ahead log.
             let read = self.reader.close().await;
             self.writer.close().await.and(read)
         })
@@ -177,16 +176,16 @@ impl Store for SqliteStore {
 
     fn discard(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async {
-            if self.made {
-                self.writer.ask(Writer::discard).await?;
+            if self.is_new {
+                self.writer.run(Writer::discard).await?;
             }
             self.close().await
         })
     }
 }
 
-/// A record that is only read, also while a serve writes it: `log`. It changes nothing, holds nothing up for
-/// longer than a chunk takes to read, and refuses to append.
+/// A store that only reads a SQLite file, also while another process writes it, as `log` does. It changes nothing, blocks
+/// a writer for no longer than the read of one chunk, and rejects appends.
 #[derive(Debug)]
 pub struct SqliteReader {
     path: PathBuf,
@@ -194,30 +193,30 @@ pub struct SqliteReader {
 }
 
 impl SqliteReader {
-    /// Opens the record at `path`.
+    /// Opens the file at `path` for reading.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let path = file::real(path);
         let reader = Worker::start("echoic-reader", &path, Reader::open(&path)?)?;
         Ok(Self { path, reader })
     }
 
-    fn refused<T: Send + 'static>(&self) -> BoxFuture<'_, Result<T, StoreError>> {
-        let refusal = problem::read_only(&self.path, "it was opened to be read");
-        Box::pin(ready(Err(refusal)))
+    fn reject<T: Send + 'static>(&self) -> BoxFuture<'_, Result<T, StoreError>> {
+        let error = problem::read_only(&self.path, "it was opened for reading only");
+        Box::pin(ready(Err(error)))
     }
 }
 
 impl Store for SqliteReader {
     fn last(&self) -> BoxFuture<'_, Result<Last, StoreError>> {
-        Box::pin(self.reader.ask(|reader| reader.last()))
+        Box::pin(self.reader.run(|reader| reader.last()))
     }
 
     fn append(&self, _: Vec<Arc<Batch>>) -> BoxFuture<'_, Result<Vec<ExchangeId>, StoreError>> {
-        self.refused()
+        self.reject()
     }
 
     fn reserve_conversations(&self, _: u64) -> BoxFuture<'_, Result<ConversationId, StoreError>> {
-        self.refused()
+        self.reject()
     }
 
     fn find<'a>(
@@ -228,11 +227,11 @@ impl Store for SqliteReader {
         Box::pin(async move {
             let mut scan = Scan::page(filter, page);
             let mut found = Found::default();
-            // A chunk at a time: other questions get their turn in between, no snapshot is held for long (the
-            // write-ahead log could not be taken back beyond it), and who drops this future stops the search.
+            // A chunk at a time: other requests are served in between, no snapshot is held for long (the write-ahead log
+            // could not restart before it is released), and dropping this future ends the search.
             while !scan.is_done() {
                 let chunk;
-                (scan, chunk) = self.reader.ask(move |reader| reader.find(scan)).await?;
+                (scan, chunk) = self.reader.run(move |reader| reader.find(scan)).await?;
                 found.exchanges.extend(chunk);
             }
             found.next = found
@@ -250,13 +249,13 @@ impl Store for SqliteReader {
         now: Micros,
     ) -> BoxFuture<'a, Result<u64, StoreError>> {
         Box::pin(async move {
-            if scan::means_all(filter) {
-                return self.reader.ask(|reader| reader.total()).await;
+            if scan::selects_all(filter) {
+                return self.reader.run(|reader| reader.total()).await;
             }
             let (mut scan, mut total) = (Scan::all(filter, now), 0);
             while !scan.is_done() {
                 let chunk;
-                (scan, chunk) = self.reader.ask(move |reader| reader.count(scan)).await?;
+                (scan, chunk) = self.reader.run(move |reader| reader.count(scan)).await?;
                 total += chunk;
             }
             Ok(total)
@@ -272,7 +271,7 @@ impl Store for SqliteReader {
             let mut listing = Listing::new(filter, page);
             // A chunk at a time, as in `find`.
             while !listing.is_done() {
-                listing = self.reader.ask(move |reader| reader.list(listing)).await?;
+                listing = self.reader.run(move |reader| reader.list(listing)).await?;
             }
             Ok(listing.into_found())
         })
@@ -282,7 +281,7 @@ impl Store for SqliteReader {
         &self,
         id: ConversationId,
     ) -> BoxFuture<'_, Result<Option<Conversation>, StoreError>> {
-        Box::pin(self.reader.ask(move |reader| reader.conversation(id)))
+        Box::pin(self.reader.run(move |reader| reader.conversation(id)))
     }
 
     fn gaps(
@@ -290,15 +289,15 @@ impl Store for SqliteReader {
         times: RangeInclusive<Micros>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Gap>, StoreError>> {
-        Box::pin(self.reader.ask(move |reader| reader.gaps(times, limit)))
+        Box::pin(self.reader.run(move |reader| reader.gaps(times, limit)))
     }
 
     fn stats(&self) -> BoxFuture<'_, Result<Stats, StoreError>> {
-        Box::pin(self.reader.ask(Reader::stats))
+        Box::pin(self.reader.run(Reader::stats))
     }
 
     fn prune(&self, _: Retention, _: Micros) -> BoxFuture<'_, Result<u64, StoreError>> {
-        self.refused()
+        self.reject()
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), StoreError>> {

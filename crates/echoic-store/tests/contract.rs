@@ -1,11 +1,11 @@
-//! What every store does: one story, told to each.
+//! The contract of stores: tests that run against every store.
 
 #![allow(
     clippy::unwrap_used,
-    reason = "clippy takes helpers in a test file for the program"
+    reason = "clippy does not recognize helpers in a test file as tests"
 )]
 
-mod story;
+mod scenario;
 
 use std::sync::Arc;
 
@@ -20,21 +20,21 @@ use echoic_core::{
 use echoic_store::{MemoryStore, SqliteStore};
 use proptest::prelude::*;
 use rstest::rstest;
-use story::{NOON, Seen, Story, all, beside::Beside, count, filter, pages, remote};
+use scenario::{NOON, Scenario, Seen, all, count, filter, pages, reader::WriterWithReader, remote};
 use tempfile::TempDir;
 
-/// What a filter means, said in Rust.
-type Means = Box<dyn Fn(&Seen) -> bool>;
+/// A filter as a Rust predicate.
+type Predicate = Box<dyn Fn(&Seen) -> bool>;
 
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Memory,
     Sqlite,
-    /// A reader beside the store that writes.
+    /// A reader of a file that another store writes.
     Reader,
 }
 
-/// A new store, and what must outlive it.
+/// Creates a store, with the directory that must outlive it.
 fn make(kind: Kind) -> (Box<dyn Store>, Option<TempDir>) {
     match kind {
         Kind::Memory => (Box::new(MemoryStore::new(64 << 20)), None),
@@ -42,7 +42,7 @@ fn make(kind: Kind) -> (Box<dyn Store>, Option<TempDir>) {
             let dir = TempDir::new().unwrap();
             let path = dir.path().join("echoic.db");
             let store: Box<dyn Store> = match kind {
-                Kind::Reader => Box::new(Beside::open(&path)),
+                Kind::Reader => Box::new(WriterWithReader::open(&path)),
                 _ => Box::new(SqliteStore::open(&path, Durability::Off).unwrap()),
             };
             (store, Some(dir))
@@ -50,30 +50,30 @@ fn make(kind: Kind) -> (Box<dyn Store>, Option<TempDir>) {
     }
 }
 
-async fn append(store: &dyn Store, story: &mut Story) {
-    store.append(story.take()).await.expect("stored");
+async fn append(store: &dyn Store, scenario: &mut Scenario) {
+    store.append(scenario.take()).await.expect("stored");
 }
 
-/// A bit of everything: a greeting, runs, silence, an open and a reset conversation.
-fn everything() -> Story {
-    let mut story = Story::after(0);
-    story.open(1);
-    story.open_at(2, "tcp:12345");
-    story.alone(2, Outcome::Ok, b"", b"Thank you for connecting");
-    story.lines(1, &["one"], 1);
-    story.lines(1, &["two", "", "three", "needle four"], 4);
-    story.end(2, CloseReason::ServiceClosed, 0);
-    story.open(3);
-    story.lines(3, &["five", "six", "seven"], 1);
-    story.alone(3, Outcome::Ok, b"\x00\xff", b"");
-    story.alone(3, Outcome::Withheld, b"from nobody", b"");
-    story.alone(3, Outcome::Unsent, b"to nobody", b"");
-    story.half_close(3);
-    story.lines(1, &["eight", "nine"], 2);
-    story.lines(3, &["ten", "eleven needle"], 2);
-    story.end(3, CloseReason::PeerReset, 9);
-    story.lines(1, &["twelve"], 0);
-    story
+/// Returns a scenario with a greeting, runs, unanswered requests, an open and a reset conversation.
+fn everything() -> Scenario {
+    let mut scenario = Scenario::after(0);
+    scenario.open(1);
+    scenario.open_at(2, "tcp:12345");
+    scenario.exchange(2, Outcome::Ok, b"", b"Thank you for connecting");
+    scenario.lines(1, &["one"], 1);
+    scenario.lines(1, &["two", "", "three", "needle four"], 4);
+    scenario.end(2, CloseReason::ServiceClosed, 0);
+    scenario.open(3);
+    scenario.lines(3, &["five", "six", "seven"], 1);
+    scenario.exchange(3, Outcome::Ok, b"\x00\xff", b"");
+    scenario.exchange(3, Outcome::Withheld, b"withheld", b"");
+    scenario.exchange(3, Outcome::Unsent, b"unsent", b"");
+    scenario.half_close(3);
+    scenario.lines(1, &["eight", "nine"], 2);
+    scenario.lines(3, &["ten", "eleven needle"], 2);
+    scenario.end(3, CloseReason::PeerReset, 9);
+    scenario.lines(1, &["twelve"], 0);
+    scenario
 }
 
 #[rstest]
@@ -87,19 +87,19 @@ async fn appended_runs_are_found_as_single_exchanges(
         (all(&*store, "").await, count(&*store, "").await),
         (vec![], 0)
     );
-    let mut story = everything();
-    append(&*store, &mut story).await;
+    let mut scenario = everything();
+    append(&*store, &mut scenario).await;
 
-    assert_eq!(all(&*store, "").await, story.told);
-    assert_eq!(count(&*store, "").await, story.told.len() as u64);
+    assert_eq!(all(&*store, "").await, scenario.exchanges);
+    assert_eq!(count(&*store, "").await, scenario.exchanges.len() as u64);
     assert_eq!(
         store.last().await.unwrap(),
         Last {
-            exchange: story.last_id,
+            exchange: scenario.last_id,
             conversation: 3
         }
     );
-    let outcomes: Vec<_> = story.told.iter().map(|seen| seen.outcome).collect();
+    let outcomes: Vec<_> = scenario.exchanges.iter().map(|seen| seen.outcome).collect();
     assert!(
         [Outcome::Ok, Outcome::Unanswered, Outcome::Unsent]
             .iter()
@@ -113,13 +113,13 @@ async fn filter_finds_and_counts_matching_exchanges(
     #[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind,
 ) {
     let (store, _dir) = make(kind);
-    let mut story = everything();
-    append(&*store, &mut story).await;
+    let mut scenario = everything();
+    append(&*store, &mut scenario).await;
     let of = |conversation| move |seen: &Seen| seen.conversation == conversation;
     let has = |text: &'static str| {
         move |seen: &Seen| String::from_utf8_lossy(&seen.request).contains(text)
     };
-    let cases: [(&str, Means); 14] = [
+    let cases: [(&str, Predicate); 14] = [
         ("conv:1", Box::new(of(1))),
         ("conv:3", Box::new(of(3))),
         ("conv:9", Box::new(|_| false)),
@@ -150,14 +150,14 @@ async fn filter_finds_and_counts_matching_exchanges(
             Box::new(|seen| seen.conversation != 1),
         ),
     ];
-    for (text, means) in cases {
-        let expected = story.expected(means);
+    for (text, predicate) in cases {
+        let expected = scenario.expected(predicate);
         assert_eq!(all(&*store, text).await, expected, "{text}");
         assert_eq!(count(&*store, text).await, expected.len() as u64, "{text}");
     }
     let now = NOON + 20;
-    let since = story.expected(|seen| seen.at >= now - 10);
-    assert!(!since.is_empty() && since.len() < story.told.len());
+    let since = scenario.expected(|seen| seen.at >= now - 10);
+    assert!(!since.is_empty() && since.len() < scenario.exchanges.len());
     assert_eq!(
         store.count(&filter("since:10us"), now).await.unwrap(),
         since.len() as u64
@@ -171,11 +171,11 @@ async fn pages_join_without_gaps_from_any_start(
     #[values("", "conv:1", "e", "nothing like it")] text: &str,
 ) {
     let (store, _dir) = make(kind);
-    let mut story = everything();
-    append(&*store, &mut story).await;
+    let mut scenario = everything();
+    append(&*store, &mut scenario).await;
     let expected = all(&*store, text).await;
     let reversed: Vec<_> = expected.iter().rev().cloned().collect();
-    for limit in 1..=story.told.len() + 1 {
+    for limit in 1..=scenario.exchanges.len() + 1 {
         assert_eq!(
             pages(&*store, text, Order::OldestFirst, limit).await,
             expected
@@ -213,7 +213,7 @@ async fn conversations_report_their_state_and_ending(
         (1, remote(1), None)
     );
     assert!(open.ended.is_none());
-    assert_eq!(open.endpoint_info, story::endpoint_info("tcp:5000"));
+    assert_eq!(open.endpoint_info, scenario::endpoint_info("tcp:5000"));
     let reset = store.conversation(3).await.unwrap().expect("there");
     assert!(reset.half_closed.is_some_and(|at| at > reset.opened));
     let (at, ending) = reset.ended.expect("ended");
@@ -226,7 +226,7 @@ async fn conversations_report_their_state_and_ending(
     assert!(store.conversation(u64::MAX).await.unwrap().is_none());
 }
 
-/// The conversations `text` selects, in pages of `limit`: id, exchanges, whether it has ended.
+/// Returns the conversations that `text` selects, read in pages of `limit`: id, exchanges, and whether it has ended.
 async fn listed(
     store: &dyn Store,
     text: &str,
@@ -271,15 +271,15 @@ async fn conversations_are_listed_with_and_without_exchanges(
     #[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind,
 ) {
     let (store, _dir) = make(kind);
-    let mut story = everything();
-    story.open(4);
-    story.end(4, CloseReason::TooManyConnections, 0);
-    story.open(5);
-    story.open_at(6, "tcp:12345");
-    story.end(6, CloseReason::Denied, 0);
-    append(&*store, &mut story).await;
-    let of = |id| story.expected(|seen| seen.conversation == id).len() as u64;
-    let everyone = [
+    let mut scenario = everything();
+    scenario.open(4);
+    scenario.end(4, CloseReason::TooManyConnections, 0);
+    scenario.open(5);
+    scenario.open_at(6, "tcp:12345");
+    scenario.end(6, CloseReason::Denied, 0);
+    append(&*store, &mut scenario).await;
+    let of = |id| scenario.expected(|seen| seen.conversation == id).len() as u64;
+    let conversations = [
         (1, of(1), false),
         (2, of(2), true),
         (3, of(3), true),
@@ -296,11 +296,11 @@ async fn conversations_are_listed_with_and_without_exchanges(
         ("conv:2..4", &[2, 3, 4]),
         ("conv:9", &[]),
         ("id:4 conv:1..2 conv:3", &[]),
-        // What is asked of exchanges is left out.
+        // Conditions on exchanges are ignored.
         ("needle end:limit", &[4, 6]),
         ("-needle lat:>1h is:http", &[1, 2, 3, 4, 5, 6]),
     ] {
-        let mut expected = everyone.to_vec();
+        let mut expected = conversations.to_vec();
         expected.retain(|(id, ..)| ids.contains(id));
         for limit in 1..=expected.len() + 1 {
             let oldest = listed(&*store, text, Order::OldestFirst, limit).await;
@@ -314,13 +314,13 @@ async fn conversations_are_listed_with_and_without_exchanges(
         without_exchanges: true,
         ..conversation_page(Order::NewestFirst, 10)
     };
-    let silent = store.conversations(&filter(""), page).await.unwrap();
-    let ids = silent
+    let empty = store.conversations(&filter(""), page).await.unwrap();
+    let ids = empty
         .conversations
         .iter()
         .map(|listed| listed.conversation.id);
     assert_eq!(ids.collect::<Vec<_>>(), [6, 4]);
-    assert_eq!(silent.next, None);
+    assert_eq!(empty.next, None);
 }
 
 #[rstest]
@@ -329,14 +329,14 @@ async fn listed_conversation_has_its_opening_time(
     #[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind,
 ) {
     let (store, _dir) = make(kind);
-    let mut story = Story::after(0);
-    story.open(1);
-    story.now += 1_000_000;
-    story.lines(1, &["later"], 1);
-    story.open(2);
-    append(&*store, &mut story).await;
+    let mut scenario = Scenario::after(0);
+    scenario.open(1);
+    scenario.now += 1_000_000;
+    scenario.lines(1, &["later"], 1);
+    scenario.open(2);
+    append(&*store, &mut scenario).await;
     let page = ConversationPage {
-        now: story.now,
+        now: scenario.now,
         ..conversation_page(Order::OldestFirst, 10)
     };
     let found = store
@@ -352,23 +352,23 @@ async fn listed_conversation_has_its_opening_time(
 
 #[rstest]
 #[tokio::test]
-async fn exchanges_of_a_conversation_are_counted_once_and_for_good(
+async fn exchanges_of_a_conversation_are_counted_once(
     #[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind,
 ) {
     let (store, _dir) = make(kind);
-    let mut story = Story::after(0);
-    story.open(1);
-    story.lines(1, &["one", "two"], 2);
-    let batches = story.take();
+    let mut scenario = Scenario::after(0);
+    scenario.open(1);
+    scenario.lines(1, &["one", "two"], 2);
+    let batches = scenario.take();
     for _ in 0..2 {
         store.append(batches.clone()).await.unwrap();
     }
-    story.lines(1, &["three"], 1);
-    append(&*store, &mut story).await;
+    scenario.lines(1, &["three"], 1);
+    append(&*store, &mut scenario).await;
     let list = || listed(&*store, "", Order::OldestFirst, 10);
     assert_eq!(list().await, [(1, 3, false)]);
-    story.end(1, CloseReason::PeerClosed, 0);
-    let batches = story.take();
+    scenario.end(1, CloseReason::PeerClosed, 0);
+    let batches = scenario.take();
     for _ in 0..2 {
         store.append(batches.clone()).await.unwrap();
     }
@@ -377,13 +377,13 @@ async fn exchanges_of_a_conversation_are_counted_once_and_for_good(
 
 #[rstest]
 #[tokio::test]
-async fn gaps_are_told_newest_first_and_pruned_by_age(
+async fn gaps_are_returned_newest_first_and_pruned_by_age(
     #[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind,
 ) {
     let (store, _dir) = make(kind);
     let gap = |since, exchanges| Gap { since, exchanges };
     let mut number = 0;
-    let mut tell = async |at: Micros, exchanges| {
+    let mut add_gap = async |at: Micros, exchanges| {
         let mut batch = Batch::default();
         number += 1;
         batch.number = number;
@@ -400,27 +400,27 @@ async fn gaps_are_told_newest_first_and_pruned_by_age(
     };
     assert_eq!(store.gaps(Micros::MIN..=Micros::MAX, 9).await.unwrap(), []);
     for (at, exchanges) in [(NOON, 5), (NOON + 10, 6), (NOON + 20, 7)] {
-        tell(at, exchanges).await;
+        add_gap(at, exchanges).await;
     }
-    // Told again, it has grown.
-    tell(NOON + 10, 60).await;
+    // A repeated gap that has grown.
+    add_gap(NOON + 10, 60).await;
     let all = [gap(NOON + 20, 7), gap(NOON + 10, 60), gap(NOON, 5)];
     let found = async |times, limit| store.gaps(times, limit).await.unwrap();
     assert_eq!(found(Micros::MIN..=Micros::MAX, 9).await, all);
     assert_eq!(found(Micros::MIN..=Micros::MAX, 2).await, all[..2]);
     assert_eq!(found(NOON..=NOON + 10, 9).await, all[1..]);
     assert_eq!(count(&*store, "").await, 0, "a gap is no exchange");
-    let keep = Retention {
+    let retention = Retention {
         age: Some(10),
         bytes: None,
     };
-    store.prune(keep, NOON + 25).await.unwrap();
+    store.prune(retention, NOON + 25).await.unwrap();
     assert_eq!(found(Micros::MIN..=Micros::MAX, 9).await, all[..1]);
 }
 
 #[rstest]
 #[tokio::test]
-async fn stats_are_totals_of_what_is_there(
+async fn stats_are_totals_of_the_store(
     #[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind,
 ) {
     let (store, _dir) = make(kind);
@@ -428,38 +428,38 @@ async fn stats_are_totals_of_what_is_there(
     let empty = stats().await;
     assert_eq!((empty.exchanges, empty.conversations), (0, 0));
     assert_eq!((empty.oldest, empty.newest), (None, None));
-    let mut story = everything();
-    story.open(4);
-    append(&*store, &mut story).await;
+    let mut scenario = everything();
+    scenario.open(4);
+    append(&*store, &mut scenario).await;
     let some = stats().await;
     assert_eq!(
         (some.exchanges, some.conversations),
-        (story.told.len() as u64, 4)
+        (scenario.exchanges.len() as u64, 4)
     );
-    let times = [story.told.first(), story.told.last()];
+    let times = [scenario.exchanges.first(), scenario.exchanges.last()];
     assert_eq!(
         [some.oldest, some.newest],
         times.map(|seen| seen.map(|seen| seen.at))
     );
 
-    let later = story.now + 1_000_000;
-    story.now = later;
-    story.lines(1, &[&"long ".repeat(100_000)], 1);
-    append(&*store, &mut story).await;
+    let later = scenario.now + 1_000_000;
+    scenario.now = later;
+    scenario.lines(1, &[&"long ".repeat(100_000)], 1);
+    append(&*store, &mut scenario).await;
     let more = stats().await;
     assert!(
         more.bytes >= some.bytes + 900_000,
         "{more:?} after {some:?}"
     );
-    let keep = Retention {
+    let retention = Retention {
         age: Some(0),
         bytes: None,
     };
-    store.prune(keep, later).await.unwrap();
+    store.prune(retention, later).await.unwrap();
     let left = stats().await;
     assert_eq!((left.exchanges, left.oldest), (1, left.newest));
     assert!(left.newest > Some(later));
-    // Conversations 2 and 3 ended before, and nothing is left of them.
+    // Conversations 2 and 3 had ended, and have no exchanges left.
     assert_eq!(left.conversations, 2);
 }
 
@@ -468,18 +468,18 @@ async fn stats_are_totals_of_what_is_there(
 async fn closed_store_returns_closed(
     #[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind,
 ) {
-    fn refused<T: std::fmt::Debug>(result: Result<T, StoreError>) {
+    fn assert_closed<T: std::fmt::Debug>(result: Result<T, StoreError>) {
         let kind = result.map_err(|error| error.kind);
         assert!(matches!(kind, Err(StoreErrorKind::Closed)), "{kind:?}");
     }
     let (store, _dir) = make(kind);
-    let mut story = everything();
-    append(&*store, &mut story).await;
+    let mut scenario = everything();
+    append(&*store, &mut scenario).await;
     store.close().await.unwrap();
     store
         .close()
         .await
-        .expect("and again, with the same result");
+        .expect("a second close has the same result");
     let (all, page) = (filter(""), conversation_page(Order::OldestFirst, 10));
     let exchanges = Page {
         order: Order::OldestFirst,
@@ -487,26 +487,26 @@ async fn closed_store_returns_closed(
         limit: 10,
         now: NOON,
     };
-    let keep = Retention {
+    let retention = Retention {
         age: None,
         bytes: None,
     };
-    refused(store.last().await);
-    refused(store.append(story.take()).await);
-    refused(store.reserve_conversations(1).await);
-    refused(store.find(&all, exchanges).await);
-    refused(store.count(&all, NOON).await);
-    refused(store.count(&filter("needle"), NOON).await);
-    refused(store.conversations(&all, page).await);
-    refused(store.conversation(1).await);
-    refused(store.gaps(0..=NOON, 1).await);
-    refused(store.stats().await);
-    refused(store.prune(keep, NOON).await);
+    assert_closed(store.last().await);
+    assert_closed(store.append(scenario.take()).await);
+    assert_closed(store.reserve_conversations(1).await);
+    assert_closed(store.find(&all, exchanges).await);
+    assert_closed(store.count(&all, NOON).await);
+    assert_closed(store.count(&filter("needle"), NOON).await);
+    assert_closed(store.conversations(&all, page).await);
+    assert_closed(store.conversation(1).await);
+    assert_closed(store.gaps(0..=NOON, 1).await);
+    assert_closed(store.stats().await);
+    assert_closed(store.prune(retention, NOON).await);
 }
 
 #[rstest]
 #[tokio::test]
-async fn discarding_a_store_that_holds_something_only_closes_it(
+async fn discarding_a_store_with_content_only_closes_it(
     #[values(Kind::Memory, Kind::Sqlite)] kind: Kind,
 ) {
     let (store, dir) = make(kind);
@@ -527,17 +527,17 @@ async fn discarding_a_store_that_holds_something_only_closes_it(
 #[tokio::test]
 async fn append_is_all_or_nothing(#[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind) {
     let (store, _dir) = make(kind);
-    let mut story = Story::after(0);
-    story.open(1);
-    story.lines(1, &["kept"], 1);
-    append(&*store, &mut story).await;
-    let (told, last) = (story.told.clone(), store.last().await.unwrap());
+    let mut scenario = Scenario::after(0);
+    scenario.open(1);
+    scenario.lines(1, &["stored"], 1);
+    append(&*store, &mut scenario).await;
+    let (stored, last) = (scenario.exchanges.clone(), store.last().await.unwrap());
 
-    story.open(2);
-    story.lines(2, &["one", "two"], 2);
-    let mut batches = story.take();
-    story.lines(2, &["three"], 1);
-    batches.extend(story.take());
+    scenario.open(2);
+    scenario.lines(2, &["one", "two"], 2);
+    let mut batches = scenario.take();
+    scenario.lines(2, &["three"], 1);
+    batches.extend(scenario.take());
     // The last run of the last batch has no exchanges.
     let event = batches
         .last_mut()
@@ -560,15 +560,15 @@ async fn append_is_all_or_nothing(#[values(Kind::Memory, Kind::Sqlite, Kind::Rea
         ),
         "{refused:?}"
     );
-    assert_eq!(all(&*store, "").await, told);
+    assert_eq!(all(&*store, "").await, stored);
     assert_eq!(store.last().await.unwrap(), last);
     assert!(store.conversation(2).await.unwrap().is_none());
 
-    let mut story = Story::after(last.exchange);
-    story.open(2);
-    story.lines(2, &["after"], 1);
-    append(&*store, &mut story).await;
-    assert_eq!(count(&*store, "").await, 2, "and the store goes on");
+    let mut scenario = Scenario::after(last.exchange);
+    scenario.open(2);
+    scenario.lines(2, &["after"], 1);
+    append(&*store, &mut scenario).await;
+    assert_eq!(count(&*store, "").await, 2, "the store still works");
 }
 
 #[rstest]
@@ -577,28 +577,28 @@ async fn repeated_append_is_stored_once_and_has_the_same_ids(
     #[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind,
 ) {
     let (store, _dir) = make(kind);
-    let mut story = everything();
-    let first = story.take();
-    story.lines(1, &["more", "and more"], 2);
-    let both = [first.clone(), story.take()].concat();
+    let mut scenario = everything();
+    let first = scenario.take();
+    scenario.lines(1, &["more", "and more"], 2);
+    let both = [first.clone(), scenario.take()].concat();
     let ids = store.append(first.clone()).await.unwrap();
     assert_eq!(ids, [1]);
-    // A part of it is there already, as after an append whose answer was lost.
+    // A part is stored already, as after an append whose answer was lost.
     let ids = store.append(both.clone()).await.unwrap();
     assert_eq!(ids, [1, first[0].exchanges() + 1]);
     assert_eq!(store.append(both).await.unwrap(), ids);
-    assert_eq!(all(&*store, "").await, story.told);
-    assert_eq!(count(&*store, "").await, story.told.len() as u64);
+    assert_eq!(all(&*store, "").await, scenario.exchanges);
+    assert_eq!(count(&*store, "").await, scenario.exchanges.len() as u64);
 }
 
-/// The order of ids is that of commits, whatever the numbers and the servers of the batches are.
+/// Ids follow the order of commits, not the numbers or the servers of the batches.
 #[rstest]
 #[tokio::test]
 async fn ids_are_given_in_the_order_of_commits(
     #[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind,
 ) {
     let (store, _dir) = make(kind);
-    let (mut one, mut other) = (Story::after(0), Story::after(0));
+    let (mut one, mut other) = (Scenario::after(0), Scenario::after(0));
     one.open(1);
     one.lines(1, &["a", "b"], 2);
     let early = one.take();
@@ -641,31 +641,34 @@ async fn reopened_store_continues_its_ids_without_holes() {
     for start in 1..=20 {
         let store = SqliteStore::open(&path, Durability::Off).unwrap();
         assert_eq!(store.reserve_conversations(65_536).await.unwrap(), start);
-        let mut story = Story::after(last_id);
-        story.open(start);
-        story.lines(start, &["one", "two"], 2);
-        let ids = store.append(story.take()).await.unwrap();
+        let mut scenario = Scenario::after(last_id);
+        scenario.open(start);
+        scenario.lines(start, &["one", "two"], 2);
+        let ids = store.append(scenario.take()).await.unwrap();
         assert_eq!(ids, [last_id + 1]);
-        assert_eq!(all(&store, &format!("conv:{start}")).await, story.told);
-        last_id = story.last_id;
+        assert_eq!(
+            all(&store, &format!("conv:{start}")).await,
+            scenario.exchanges
+        );
+        last_id = scenario.last_id;
         store.close().await.unwrap();
     }
 }
 
-/// What is known of old batches is bounded, and one that is far below the newest counts as stored.
+/// The number of remembered batch ids is bounded, and a batch far below the newest counts as stored.
 #[rstest]
 #[tokio::test]
-async fn names_of_old_batches_are_forgotten(#[values(Kind::Memory, Kind::Sqlite)] kind: Kind) {
+async fn ids_of_old_batches_are_deleted(#[values(Kind::Memory, Kind::Sqlite)] kind: Kind) {
     let (store, dir) = make(kind);
-    let mut story = Story::after(0);
-    story.open(1);
-    story.lines(1, &["first"], 1);
-    let first = story.take();
+    let mut scenario = Scenario::after(0);
+    scenario.open(1);
+    scenario.lines(1, &["first"], 1);
+    let first = scenario.take();
     store.append(first.clone()).await.unwrap();
     let others: Vec<_> = (0..BATCHES_KNOWN + 2_000)
         .flat_map(|_| {
-            story.half_close(1);
-            story.take()
+            scenario.half_close(1);
+            scenario.take()
         })
         .collect();
     let newest = others.last().cloned().unwrap();
@@ -688,17 +691,17 @@ async fn role_and_server_of_a_conversation_are_found(
     #[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind,
 ) {
     let (store, _dir) = make(kind);
-    let mut served = Story::after(0);
+    let mut served = Scenario::after(0);
     served.open(1);
     served.lines(1, &["served"], 1);
     served.end(1, CloseReason::PeerClosed, 7);
     append(&*store, &mut served).await;
-    let mut called = Story::after(1);
-    called.role = Role::Client;
-    called.open(2);
-    called.lines(2, &["called"], 1);
-    append(&*store, &mut called).await;
-    let (id, name) = (called.server().id, &called.server().name);
+    let mut dialed = Scenario::after(1);
+    dialed.role = Role::Client;
+    dialed.open(2);
+    dialed.lines(2, &["dialed"], 1);
+    append(&*store, &mut dialed).await;
+    let (id, name) = (dialed.server().id, &dialed.server().name);
     for (text, expected) in [
         ("role:server".to_owned(), [1].as_slice()),
         ("role:client".to_owned(), &[2]),
@@ -706,7 +709,7 @@ async fn role_and_server_of_a_conversation_are_found(
         (format!("server:{id}"), &[2]),
         (format!("server:{name}"), &[2]),
         (format!("-server:{name}"), &[1]),
-        ("server:nobody".to_owned(), &[]),
+        ("server:unknown".to_owned(), &[]),
     ] {
         let found = all(&*store, &text).await;
         let ids: Vec<_> = found.iter().map(|seen| seen.id).collect();
@@ -718,12 +721,8 @@ async fn role_and_server_of_a_conversation_are_found(
     }
     let conversation = store.conversation(2).await.unwrap().expect("there");
     assert_eq!(conversation.role, Role::Client);
-    assert_eq!(*conversation.server, *called.server());
-    assert_eq!(
-        count(&*store, "is:unsent").await,
-        1,
-        "what a server did not send"
-    );
+    assert_eq!(*conversation.server, *dialed.server());
+    assert_eq!(count(&*store, "is:unsent").await, 1, "unsent by a server");
 }
 
 #[rstest]
@@ -732,15 +731,15 @@ async fn exchange_without_its_opening_is_found(
     #[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind,
 ) {
     let (store, _dir) = make(kind);
-    let mut story = Story::after(0);
-    story.open(7);
-    drop(story.take());
-    story.lines(7, &["who was that"], 1);
-    append(&*store, &mut story).await;
+    let mut scenario = Scenario::after(0);
+    scenario.open(7);
+    drop(scenario.take());
+    scenario.lines(7, &["unknown peer"], 1);
+    append(&*store, &mut scenario).await;
     let found = all(&*store, "conv:7").await;
     assert_eq!(
         (found[0].request.as_slice(), found.len()),
-        (&b"who was that\n"[..], 1)
+        (&b"unknown peer\n"[..], 1)
     );
     assert_eq!(found[0].endpoint_info, "unknown");
 }
@@ -751,18 +750,18 @@ async fn pruning_by_age_removes_the_oldest(
     #[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind,
 ) {
     let (store, _dir) = make(kind);
-    let mut story = Story::after(0);
-    story.open(1);
-    story.lines(1, &["old", "older"], 2);
-    story.end(1, CloseReason::PeerClosed, 0);
-    story.open(2);
-    story.lines(2, &["old too"], 1);
-    story.now += 1_000_000;
-    let now = story.now;
-    story.lines(2, &["young"], 1);
-    append(&*store, &mut story).await;
+    let mut scenario = Scenario::after(0);
+    scenario.open(1);
+    scenario.lines(1, &["old", "older"], 2);
+    scenario.end(1, CloseReason::PeerClosed, 0);
+    scenario.open(2);
+    scenario.lines(2, &["old too"], 1);
+    scenario.now += 1_000_000;
+    let now = scenario.now;
+    scenario.lines(2, &["young"], 1);
+    append(&*store, &mut scenario).await;
 
-    let keep = Retention {
+    let retention = Retention {
         age: Some(500_000),
         bytes: None,
     };
@@ -779,30 +778,33 @@ async fn pruning_by_age_removes_the_oldest(
             .unwrap(),
         0
     );
-    assert_eq!(store.prune(keep, now).await.unwrap(), 3);
-    assert_eq!(store.prune(keep, now).await.unwrap(), 0);
-    assert_eq!(all(&*store, "").await, story.expected(|seen| seen.at > now));
+    assert_eq!(store.prune(retention, now).await.unwrap(), 3);
+    assert_eq!(store.prune(retention, now).await.unwrap(), 0);
+    assert_eq!(
+        all(&*store, "").await,
+        scenario.expected(|seen| seen.at > now)
+    );
     assert_eq!(
         (count(&*store, "").await, count(&*store, "conv:2").await),
         (1, 1)
     );
     assert!(
         store.conversation(1).await.unwrap().is_none(),
-        "nothing is left of it"
+        "it has no exchanges left"
     );
     assert!(store.conversation(2).await.unwrap().is_some());
 
-    // Ids are not given again, whatever was forgotten.
-    assert_eq!(store.prune(keep, now + 10_000_000).await.unwrap(), 1);
+    // Ids are not reused after pruning.
+    assert_eq!(store.prune(retention, now + 10_000_000).await.unwrap(), 1);
     assert_eq!(count(&*store, "").await, 0);
     let last = Last {
-        exchange: story.last_id,
+        exchange: scenario.last_id,
         conversation: 2,
     };
     assert_eq!(store.last().await.unwrap(), last);
-    story.end(2, CloseReason::PeerClosed, 0);
-    append(&*store, &mut story).await;
-    store.prune(keep, now + 10_000_000).await.unwrap();
+    scenario.end(2, CloseReason::PeerClosed, 0);
+    append(&*store, &mut scenario).await;
+    store.prune(retention, now + 10_000_000).await.unwrap();
     assert!(store.conversation(2).await.unwrap().is_none());
 }
 
@@ -812,30 +814,33 @@ async fn pruning_by_size_removes_the_oldest(
     #[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind,
 ) {
     let (store, _dir) = make(kind);
-    let mut story = Story::after(0);
+    let mut scenario = Scenario::after(0);
     let line = "x".repeat(10_000);
     for conversation in 1..=200 {
-        story.open(conversation);
-        story.lines(conversation, &[&line], 1);
-        story.end(conversation, CloseReason::PeerClosed, 0);
+        scenario.open(conversation);
+        scenario.lines(conversation, &[&line], 1);
+        scenario.end(conversation, CloseReason::PeerClosed, 0);
     }
-    append(&*store, &mut story).await;
-    let keep = Retention {
+    append(&*store, &mut scenario).await;
+    let retention = Retention {
         age: None,
         bytes: Some(2_000_000),
     };
-    let mut forgotten = 0;
+    let mut pruned = 0;
     loop {
-        match store.prune(keep, NOON).await.unwrap() {
+        match store.prune(retention, NOON).await.unwrap() {
             0 => break,
-            some => forgotten += some,
+            some => pruned += some,
         }
     }
     let left = all(&*store, "").await;
     assert!((60..=100).contains(&left.len()), "{} are left", left.len());
-    assert_eq!(left, story.told[story.told.len() - left.len()..]);
     assert_eq!(
-        (left.len() as u64 + forgotten, count(&*store, "").await),
+        left,
+        scenario.exchanges[scenario.exchanges.len() - left.len()..]
+    );
+    assert_eq!(
+        (left.len() as u64 + pruned, count(&*store, "").await),
         (200, left.len() as u64)
     );
     assert!(store.conversation(1).await.unwrap().is_none());
@@ -845,12 +850,12 @@ async fn pruning_by_size_removes_the_oldest(
 #[tokio::test]
 async fn memory_store_prunes_itself() {
     let store = MemoryStore::new(100_000);
-    let mut story = Story::after(0);
+    let mut scenario = Scenario::after(0);
     for conversation in 1..=1_000 {
-        story.open(conversation);
-        story.lines(conversation, &["hello"; 20], 20);
-        story.end(conversation, CloseReason::PeerClosed, 0);
-        append(&store, &mut story).await;
+        scenario.open(conversation);
+        scenario.lines(conversation, &["hello"; 20], 20);
+        scenario.end(conversation, CloseReason::PeerClosed, 0);
+        append(&store, &mut scenario).await;
     }
     let left = all(&store, "").await;
     assert!(
@@ -858,11 +863,14 @@ async fn memory_store_prunes_itself() {
         "{} are left",
         left.len()
     );
-    assert_eq!(left, story.told[story.told.len() - left.len()..]);
+    assert_eq!(
+        left,
+        scenario.exchanges[scenario.exchanges.len() - left.len()..]
+    );
     assert!(store.conversation(1).await.unwrap().is_none());
 }
 
-/// A step of a random story.
+/// A step of a random scenario.
 #[derive(Clone, Debug)]
 enum Step {
     Lines(u64, Vec<&'static str>, usize),
@@ -883,9 +891,9 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Every conversation of a random story: its id, how many exchanges it had, and whether it has ended.
-fn told_of(story: &Story, ended: &[u64]) -> Vec<(u64, u64, bool)> {
-    let exchanges = |talk| story.expected(|seen| seen.conversation == talk).len() as u64;
+/// Returns the conversations of a random scenario: id, number of exchanges, and whether it has ended.
+fn expected_conversations(scenario: &Scenario, ended: &[u64]) -> Vec<(u64, u64, bool)> {
+    let exchanges = |talk| scenario.expected(|seen| seen.conversation == talk).len() as u64;
     (1..5)
         .map(|talk| (talk, exchanges(talk), ended.contains(&talk)))
         .collect()
@@ -894,7 +902,7 @@ fn told_of(story: &Story, ended: &[u64]) -> Vec<(u64, u64, bool)> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever is told, all stores give it back as the plainest list does, from any place on.
+    /// All stores return the same as a plain list, for any events, filter and position.
     #[test]
     fn stores_agree_with_a_reference_list(
         steps in prop::collection::vec(step(), 0..30),
@@ -905,35 +913,35 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (memory, _) = make(Kind::Memory);
         let (sqlite, _dir) = make(Kind::Sqlite);
-        let (reader, _beside) = make(Kind::Reader);
-        let (mut story, mut ended) = (Story::after(0), Vec::new());
+        let (reader, _reader_dir) = make(Kind::Reader);
+        let (mut scenario, mut ended) = (Scenario::after(0), Vec::new());
         for talk in 1..5 {
-            story.open(talk);
+            scenario.open(talk);
         }
-        let keep = |story: &mut Story| runtime.block_on(async {
-            let batches = story.take();
+        let append_all = |scenario: &mut Scenario| runtime.block_on(async {
+            let batches = scenario.take();
             for store in [&memory, &sqlite, &reader] {
                 store.append(batches.clone()).await.unwrap();
             }
         });
         for step in steps {
             match step {
-                Step::Append => keep(&mut story),
+                Step::Append => append_all(&mut scenario),
                 Step::Lines(talk, ..) | Step::Greet(talk) | Step::End(talk, _) if ended.contains(&talk) => {}
                 Step::Lines(talk, lines, answered) => {
                     let answered = answered.min(lines.len());
-                    story.lines(talk, &lines, answered);
+                    scenario.lines(talk, &lines, answered);
                 }
-                Step::Greet(talk) => story.alone(talk, Outcome::Ok, b"", b"welcome"),
+                Step::Greet(talk) => scenario.exchange(talk, Outcome::Ok, b"", b"welcome"),
                 Step::End(talk, unsent) => {
-                    let said: usize = story.told.iter().filter(|s| s.conversation == talk).map(|s| s.reply.len()).sum();
-                    story.end(talk, CloseReason::PeerReset, unsent.min(said as u64));
+                    let reply_bytes: usize = scenario.exchanges.iter().filter(|s| s.conversation == talk).map(|s| s.reply.len()).sum();
+                    scenario.end(talk, CloseReason::PeerReset, unsent.min(reply_bytes as u64));
                     ended.push(talk);
                 }
             }
         }
-        keep(&mut story);
-        let means = |seen: &Seen| match text {
+        append_all(&mut scenario);
+        let predicate = |seen: &Seen| match text {
             "" => true,
             "needle" => seen.request.starts_with(b"needle"),
             "conv:2" => seen.conversation == 2,
@@ -943,7 +951,7 @@ proptest! {
             "is:unsent" => seen.outcome == Outcome::Unsent,
             _ => seen.request.starts_with(b"bb") && seen.conversation == 1,
         };
-        let expected = story.expected(means);
+        let expected = scenario.expected(predicate);
         for store in [&memory, &sqlite, &reader] {
             runtime.block_on(async {
                 assert_eq!(pages(&**store, text, Order::OldestFirst, limit).await, expected);
@@ -951,7 +959,7 @@ proptest! {
                 newest.reverse();
                 assert_eq!(newest, expected);
                 assert_eq!(count(&**store, text).await, expected.len() as u64);
-                assert_eq!(listed(&**store, "", Order::OldestFirst, limit).await, told_of(&story, &ended));
+                assert_eq!(listed(&**store, "", Order::OldestFirst, limit).await, expected_conversations(&scenario, &ended));
                 for order in [Order::OldestFirst, Order::NewestFirst] {
                     let page = Page { order, beyond: Some(beyond), limit: 1_000, now: NOON };
                     let found = store.find(&filter(text), page).await.unwrap();
@@ -963,7 +971,7 @@ proptest! {
                     if order == Order::NewestFirst {
                         expected.reverse();
                     }
-                    assert_eq!(story::seen(&found), expected);
+                    assert_eq!(scenario::seen(&found), expected);
                 }
             });
         }

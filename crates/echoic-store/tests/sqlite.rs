@@ -1,11 +1,11 @@
-//! What is true of the SQLite record alone: who may open it, what is refused, how it is read.
+//! Tests of the SQLite store alone: which files it opens or rejects, and how they are read.
 
 #![allow(
     clippy::unwrap_used,
-    reason = "clippy takes helpers in a test file for the program"
+    reason = "clippy does not recognize helpers in a test file as tests"
 )]
 
-mod story;
+mod scenario;
 
 use std::{
     fs,
@@ -19,8 +19,8 @@ use echoic_core::{
 };
 use echoic_store::{SqliteReader, SqliteStore};
 use rusqlite::Connection;
-use story::{
-    NOON, Story, all, count, pages,
+use scenario::{
+    NOON, Scenario, all, count, pages,
     sqlite::{append, listing, open, record},
     wait,
 };
@@ -45,15 +45,15 @@ fn reader_sees_concurrent_writes_and_writes_nothing() {
 
     let store = open(&path);
     let reader = SqliteReader::open(&path).unwrap();
-    let mut story = Story::after(0);
-    story.open(1);
+    let mut scenario = Scenario::after(0);
+    scenario.open(1);
     for round in 1..=20_u64 {
-        story.lines(1, &["a", "b"], 2);
-        append(&store, &mut story);
+        scenario.lines(1, &["a", "b"], 2);
+        append(&store, &mut scenario);
         assert_eq!(wait(count(&reader, "")), 2 * round);
-        assert_eq!(wait(all(&reader, "")), story.told);
+        assert_eq!(wait(all(&reader, "")), scenario.exchanges);
     }
-    let batches = story.take();
+    let batches = scenario.take();
     assert!(matches!(
         wait(reader.append(batches)),
         Err(StoreError {
@@ -61,12 +61,12 @@ fn reader_sees_concurrent_writes_and_writes_nothing() {
             ..
         })
     ));
-    let keep = Retention {
+    let retention = Retention {
         age: Some(0),
         bytes: None,
     };
     assert!(matches!(
-        wait(reader.prune(keep, NOON)),
+        wait(reader.prune(retention, NOON)),
         Err(StoreError {
             kind: StoreErrorKind::ReadOnly { .. },
             ..
@@ -90,8 +90,8 @@ fn reader_sees_concurrent_writes_and_writes_nothing() {
     ));
     assert_eq!(
         wait(all(&reader, "")),
-        story.told,
-        "a reader outlives the serve"
+        scenario.exchanges,
+        "a reader outlives the writer"
     );
 }
 
@@ -129,7 +129,7 @@ fn newer_database_version_is_rejected() {
         assert_eq!(
             files(&listing(dir.path())),
             files(&before),
-            "it was left as it is"
+            "the file was changed"
         );
         set(back);
         assert_eq!(wait(count(&open(&path), "")), 3);
@@ -198,7 +198,7 @@ fn foreign_file_is_rejected_and_left_unchanged() {
     });
     foreign("a log alone", &|path| {
         fs::write(path, "").unwrap();
-        fs::write(path.with_extension("db-wal"), "what is left of it").unwrap();
+        fs::write(path.with_extension("db-wal"), "rest of a log").unwrap();
     });
 }
 
@@ -223,20 +223,20 @@ fn empty_file_becomes_a_database() {
     assert_eq!(
         fs::read(&path).unwrap()[68..72],
         *b"echo",
-        "file(1) can tell whose it is"
+        "the application id that file(1) shows"
     );
 }
 
-/// A record with content on many pages, closed; with its bytes.
+/// Creates a database with many pages and closes it. Returns its path and its bytes.
 fn long_record(dir: &Path) -> (PathBuf, Vec<u8>) {
     let path = dir.join("echoic.db");
     let store = open(&path);
-    let mut story = Story::after(0);
+    let mut scenario = Scenario::after(0);
     for conversation in 1..=40 {
-        story.open(conversation);
-        story.lines(conversation, &[&"long ".repeat(400), "short"], 2);
+        scenario.open(conversation);
+        scenario.lines(conversation, &[&"long ".repeat(400), "short"], 2);
     }
-    append(&store, &mut story);
+    append(&store, &mut scenario);
     wait(store.close()).unwrap();
     let bytes = fs::read(&path).unwrap();
     (path, bytes)
@@ -251,9 +251,9 @@ fn damaged_database_is_rejected_or_sound_without_panic() {
         fs::write(&path, bytes).unwrap();
         match SqliteStore::open(&path, Durability::Off) {
             Ok(store) => {
-                // A flipped bit of a payload is nothing a database can notice.
-                let filter = story::filter("");
-                let all = wait(store.count(&story::filter("e"), NOON));
+                // A database cannot detect a flipped bit in a payload.
+                let filter = scenario::filter("");
+                let all = wait(store.count(&scenario::filter("e"), NOON));
                 assert!(
                     matches!(
                         all,
@@ -283,7 +283,7 @@ fn damaged_database_is_rejected_or_sound_without_panic() {
     for length in (1..sound.len()).step_by(4096) {
         try_with(&sound[..length], &format!("cut at {length}"));
     }
-    // A fixed sequence stands for chance, so that a failure comes again.
+    // A fixed pseudo-random sequence, so that a failure is reproducible.
     let mut address = 1_usize;
     for _ in 0..200 {
         address = address
@@ -301,24 +301,24 @@ fn damaged_database_is_rejected_or_sound_without_panic() {
 }
 
 #[test]
-fn crash_keeps_what_is_known_of_open_conversations() {
+fn crash_retains_the_counts_of_open_conversations() {
     let (dir, copy) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let store = open(&dir.path().join("echoic.db"));
-    let mut story = Story::after(0);
-    story.open(1);
-    story.open(2);
-    story.open(3);
+    let mut scenario = Scenario::after(0);
+    scenario.open(1);
+    scenario.open(2);
+    scenario.open(3);
     let many = vec!["ping"; 1_000];
-    // More than are tallied in memory, so that part is written down and part is counted again.
+    // More than are counted in memory, so that a part is written and a part is counted again.
     for _ in 0..70 {
-        story.lines(1, &many, 1_000);
-        story.lines(2, &["pong"], 1);
-        append(&store, &mut story);
+        scenario.lines(1, &many, 1_000);
+        scenario.lines(2, &["pong"], 1);
+        append(&store, &mut scenario);
     }
-    story.half_close(2);
-    story.end(2, CloseReason::PeerClosed, 0);
-    append(&store, &mut story);
-    // What lies on the disk now is what kill -9 would leave.
+    scenario.half_close(2);
+    scenario.end(2, CloseReason::PeerClosed, 0);
+    append(&store, &mut scenario);
+    // The files now are what kill -9 would leave.
     for name in ["echoic.db", "echoic.db-wal"] {
         fs::copy(dir.path().join(name), copy.path().join(name)).unwrap();
     }
@@ -351,7 +351,7 @@ fn crash_keeps_what_is_known_of_open_conversations() {
     assert_eq!(
         open(&copy.path().join("echoic.db")).recovered(),
         0,
-        "told once"
+        "reported once"
     );
 }
 
@@ -359,16 +359,16 @@ fn crash_keeps_what_is_known_of_open_conversations() {
 fn long_database_is_searched_whole_across_chunks() {
     let dir = TempDir::new().unwrap();
     let store = open(&dir.path().join("echoic.db"));
-    let mut story = Story::after(0);
-    story.open(1);
-    story.open(2);
+    let mut scenario = Scenario::after(0);
+    scenario.open(1);
+    scenario.open(2);
     for i in 0..50 {
-        story.lines(1, &["a"; 999], 999);
+        scenario.lines(1, &["a"; 999], 999);
         let needle = if i % 10 == 0 { "needle" } else { "straw" };
-        story.lines(2, &[needle], 1);
-        append(&store, &mut story);
+        scenario.lines(2, &[needle], 1);
+        append(&store, &mut scenario);
     }
-    let expected = story.expected(|seen| seen.request == b"needle\n");
+    let expected = scenario.expected(|seen| seen.request == b"needle\n");
     assert_eq!(wait(all(&store, "needle")), expected);
     assert_eq!(wait(count(&store, "a")), 50 * 999 + 45, "straw has an a");
     let newest = wait(pages(&store, "needle", Order::NewestFirst, 2));
@@ -388,21 +388,21 @@ fn file_stays_below_its_limit_and_shrinks_to_a_lower_one() {
             .sum()
     };
     let prune = |bytes| {
-        let keep = Retention {
+        let retention = Retention {
             age: None,
             bytes: Some(bytes),
         };
-        while wait(store.prune(keep, NOON)).unwrap() > 0 {}
+        while wait(store.prune(retention, NOON)).unwrap() > 0 {}
     };
-    let mut story = Story::after(0);
+    let mut scenario = Scenario::after(0);
     let line = "y".repeat(3_000);
     for conversation in 1..=400 {
-        story.open(conversation);
+        scenario.open(conversation);
         for _ in 0..5 {
-            story.lines(conversation, &[&line], 1);
+            scenario.lines(conversation, &[&line], 1);
         }
-        story.end(conversation, CloseReason::PeerClosed, 0);
-        append(&store, &mut story);
+        scenario.end(conversation, CloseReason::PeerClosed, 0);
+        append(&store, &mut scenario);
         if conversation % 20 == 0 {
             prune(4 << 20);
             assert!(
@@ -414,7 +414,7 @@ fn file_stays_below_its_limit_and_shrinks_to_a_lower_one() {
     }
     assert!(
         on_disk() > 3 << 20,
-        "it forgot too much: {} bytes are left",
+        "too much was pruned: {} bytes are left",
         on_disk()
     );
     prune(1 << 20);
@@ -422,10 +422,13 @@ fn file_stays_below_its_limit_and_shrinks_to_a_lower_one() {
     let left = wait(all(&store, ""));
     assert!(
         left.len() > 60,
-        "it forgot too much: {} are left",
+        "too much was pruned: {} are left",
         left.len()
     );
-    assert_eq!(left, story.told[story.told.len() - left.len()..]);
+    assert_eq!(
+        left,
+        scenario.exchanges[scenario.exchanges.len() - left.len()..]
+    );
     drop(store);
     let rows = |sql| -> u64 {
         Connection::open(dir.path().join("echoic.db"))
@@ -441,15 +444,15 @@ fn sqlite3_shell_reads_the_same_exchanges() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("echoic.db");
     let store = open(&path);
-    let mut story = Story::after(0);
-    story.open(1);
-    story.lines(1, &["one", "", "three"], 2);
-    story.alone(1, Outcome::Ok, b"", b"bye");
-    story.end(1, CloseReason::PeerReset, 3);
-    story.open(2);
-    story.lines(2, &["alone"], 1);
-    append(&store, &mut story);
-    let server = story.server().id.to_string();
+    let mut scenario = Scenario::after(0);
+    scenario.open(1);
+    scenario.lines(1, &["one", "", "three"], 2);
+    scenario.exchange(1, Outcome::Ok, b"", b"bye");
+    scenario.end(1, CloseReason::PeerReset, 3);
+    scenario.open(2);
+    scenario.lines(2, &["alone"], 1);
+    append(&store, &mut scenario);
+    let server = scenario.server().id.to_string();
     let shell = Connection::open(&path).unwrap();
     let mut rows = shell
         .prepare("SELECT id, conv, n, ep, peer, lat_ns, outcome, req, rep, time, proto, svc, role, t_us, server FROM exchange ORDER BY id")
@@ -475,8 +478,8 @@ fn sqlite3_shell_reads_the_same_exchanges() {
         ))
     });
     let rows: Vec<_> = rows.unwrap().map(Result::unwrap).collect();
-    let expected: Vec<_> = story
-        .told
+    let expected: Vec<_> = scenario
+        .exchanges
         .into_iter()
         .map(|s| {
             let outcome = format!("{:?}", s.outcome).to_lowercase();
@@ -500,11 +503,11 @@ fn names_are_bound_as_values_not_sql() {
     let dir = TempDir::new().unwrap();
     let store = open(&dir.path().join("echoic.db"));
     let hostile = "'); DROP TABLE run; --";
-    let mut story = Story::after(0);
-    story.open_at(1, hostile);
-    story.lines(1, &[hostile, "\" OR 1=1", "%", "_"], 4);
-    append(&store, &mut story);
-    assert_eq!(wait(all(&store, "")), story.told);
+    let mut scenario = Scenario::after(0);
+    scenario.open_at(1, hostile);
+    scenario.lines(1, &[hostile, "\" OR 1=1", "%", "_"], 4);
+    append(&store, &mut scenario);
+    assert_eq!(wait(all(&store, "")), scenario.exchanges);
     assert_eq!(wait(count(&store, "\"'); DROP TABLE run; --\"")), 1);
     assert_eq!(wait(count(&store, &format!("ep:\"{hostile}\""))), 4);
     assert_eq!(wait(count(&store, "%")), 1);

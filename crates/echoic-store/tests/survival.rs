@@ -1,14 +1,14 @@
-//! What the SQLite record survives, and what it is to other processes: kill -9, full and broken disks, modes, locks.
+//! Tests of the SQLite store with other processes and failures: kill -9, full and failing disks, file modes, locks.
 //!
-//! The other process is this program again, in a role.
+//! The other process is this test program again, in a role.
 
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "clippy takes helpers in a test file for the program"
+    reason = "clippy does not recognize helpers in a test file as tests"
 )]
 
-mod story;
+mod scenario;
 
 use std::{
     env, fs,
@@ -28,8 +28,8 @@ use echoic_core::{
 use echoic_store::{SqliteReader, SqliteStore};
 use rstest::rstest;
 use rusqlite::Connection;
-use story::{
-    Story, all, count,
+use scenario::{
+    Scenario, all, count,
     sqlite::{append, listing, open, record},
     wait,
 };
@@ -37,7 +37,7 @@ use tempfile::TempDir;
 
 const ROLE: &str = "ECHOIC_STORE_ROLE";
 
-/// Runs `shell`, in which `"$@"` is this program again in `role`, with the record in `dir`.
+/// Runs `shell`, in which `"$@"` is this program again in `role`, with the database in `dir`.
 fn child(role: &str, dir: &Path, shell: &str) -> Child {
     Command::new("sh")
         .args(["-c", shell, "sh"])
@@ -56,21 +56,24 @@ fn child(role: &str, dir: &Path, shell: &str) -> Child {
         .unwrap()
 }
 
-/// The next line of a child that begins with `word`: what follows it.
-fn said(lines: &mut impl Iterator<Item = std::io::Result<String>>, word: &str) -> Option<String> {
+/// Reads the next line of a child that contains `word`. Returns the text after it.
+fn read_after(
+    lines: &mut impl Iterator<Item = std::io::Result<String>>,
+    word: &str,
+) -> Option<String> {
     lines
         .by_ref()
         .map_while(Result::ok)
         .find_map(|line| Some(line.split_once(word)?.1.to_owned()))
 }
 
-fn succeeds(mut child: Child) {
+fn assert_success(mut child: Child) {
     drop(child.stdin.take());
     let status = child.wait().unwrap();
     assert!(status.success(), "{status}");
 }
 
-/// Whether file systems may be mounted where only a child sees them; says so if not.
+/// Whether this process may mount file systems in a private namespace. Prints a notice if not.
 fn may_mount() -> bool {
     let probe = Command::new("unshare").args(["-m", "true"]).status();
     let may = probe.is_ok_and(|status| status.success());
@@ -87,10 +90,10 @@ fn child_process_entry() {
     match role.as_str() {
         "hold" => {
             let store = open(&path);
-            let mut story = Story::after(0);
-            story.open(1);
-            story.lines(1, &["here"], 1);
-            append(&store, &mut story);
+            let mut scenario = Scenario::after(0);
+            scenario.open(1);
+            scenario.lines(1, &["here"], 1);
+            append(&store, &mut scenario);
             println!("\nready {}", std::process::id());
             let _ = std::io::stdin().lines().next();
         }
@@ -111,7 +114,7 @@ fn files_are_private_for_any_umask() {
     let dir = TempDir::new().unwrap();
     let mut child = child("hold", dir.path(), "umask 000; exec \"$@\"");
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    said(&mut lines, "ready").expect("it opens");
+    read_after(&mut lines, "ready").expect("the child opens the store");
     let mut names = Vec::new();
     for entry in fs::read_dir(dir.path()).unwrap() {
         let entry = entry.unwrap();
@@ -129,7 +132,7 @@ fn files_are_private_for_any_umask() {
             "echoic.db-wal"
         ]
     );
-    succeeds(child);
+    assert_success(child);
 }
 
 #[test]
@@ -138,8 +141,8 @@ fn database_is_locked_by_one_server_until_it_exits() {
     let path = dir.path().join("echoic.db");
     let mut child = child("hold", dir.path(), "exec \"$@\"");
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let pid: u32 = said(&mut lines, "ready ")
-        .expect("it opens")
+    let pid: u32 = read_after(&mut lines, "ready ")
+        .expect("the child opens the store")
         .parse()
         .unwrap();
     assert_eq!(pid, child.id());
@@ -155,7 +158,7 @@ fn database_is_locked_by_one_server_until_it_exits() {
             other => panic!("{other:?}"),
         }
     }
-    let reader = SqliteReader::open(&path).expect("readers are not kept out");
+    let reader = SqliteReader::open(&path).expect("readers are not locked out");
     assert_eq!(wait(count(&reader, "")), 1);
 
     child.kill().unwrap();
@@ -175,7 +178,7 @@ fn database_is_locked_by_one_server_until_it_exits() {
     );
 }
 
-/// Between its making and its first commit a record is empty, with a log beside it: as broken ones are.
+/// Between its creation and its first commit a database is empty with a log beside it, as a damaged one may be.
 #[test]
 fn database_being_created_is_locked_not_foreign() {
     let dir = TempDir::new().unwrap();
@@ -215,8 +218,8 @@ fn acknowledged_appends_survive_kill_9(#[case] durability: Durability) {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut acknowledged = 0;
         while acknowledged < 5 + 40 * round {
-            acknowledged = said(&mut lines, "kept ")
-                .expect("it appends")
+            acknowledged = read_after(&mut lines, "stored ")
+                .expect("the child appends")
                 .parse()
                 .unwrap();
         }
@@ -224,7 +227,7 @@ fn acknowledged_appends_survive_kill_9(#[case] durability: Durability) {
         child.wait().unwrap();
         if let Some(last) = lines
             .map_while(Result::ok)
-            .filter_map(|line| line.strip_prefix("kept ")?.parse().ok())
+            .filter_map(|line| line.strip_prefix("stored ")?.parse().ok())
             .last()
         {
             acknowledged = last;
@@ -242,7 +245,7 @@ fn acknowledged_appends_survive_kill_9(#[case] durability: Durability) {
         assert_eq!(wait(count(&store, "")), ids.len() as u64);
         assert!(
             found.iter().all(|seen| seen.outcome == Outcome::Ok),
-            "nothing looks unsent"
+            "no reply counts as unsent"
         );
         assert_eq!(store.recovered(), 1);
         let (_, ending) = wait(store.conversation(1)).unwrap().unwrap().ended.unwrap();
@@ -251,7 +254,7 @@ fn acknowledged_appends_survive_kill_9(#[case] durability: Durability) {
             (ending.reason, ending.received),
             (CloseReason::ProcessDied, received as u64)
         );
-        assert_eq!(ending.sent, ending.received, "upper case is as long");
+        assert_eq!(ending.sent, ending.received, "replies have the same length");
         wait(store.close()).unwrap();
         let check: String = Connection::open(dir.path().join("echoic.db"))
             .unwrap()
@@ -264,14 +267,14 @@ fn acknowledged_appends_survive_kill_9(#[case] durability: Durability) {
 fn append_until_killed(path: &Path) {
     let durability = fs::read_to_string(path.with_file_name("durability")).unwrap();
     let store = SqliteStore::open(path, durability.parse().unwrap()).unwrap();
-    let mut story = Story::after(0);
-    story.open(1);
+    let mut scenario = Scenario::after(0);
+    scenario.open(1);
     println!();
     loop {
-        story.lines(1, &["for ever", "and ever"], 2);
-        story.told.clear();
-        append(&store, &mut story);
-        println!("kept {}", story.last_id);
+        scenario.lines(1, &["for ever", "and ever"], 2);
+        scenario.exchanges.clear();
+        append(&store, &mut scenario);
+        println!("stored {}", scenario.last_id);
     }
 }
 
@@ -279,7 +282,7 @@ fn append_until_killed(path: &Path) {
 fn read_only_file_system_can_be_read() {
     if may_mount() {
         let dir = TempDir::new().unwrap();
-        succeeds(child(
+        assert_success(child(
             "read-only",
             dir.path(),
             "exec unshare -m sh -c 'mount -t tmpfs -o size=8m none \"$DIR\" && exec \"$@\"' sh \"$@\"",
@@ -327,7 +330,7 @@ fn on_a_read_only_file_system(path: &Path) {
 fn full_disk_is_reported_and_survived() {
     if may_mount() {
         let dir = TempDir::new().unwrap();
-        succeeds(child(
+        assert_success(child(
             "full",
             dir.path(),
             "exec unshare -m sh -c 'mount -t tmpfs -o size=2m none \"$DIR\" && exec \"$@\"' sh \"$@\"",
@@ -339,14 +342,14 @@ fn on_a_full_disk(path: &Path) {
     let ballast = path.with_file_name("ballast");
     fs::write(&ballast, vec![0; 1 << 20]).unwrap();
     let store = SqliteStore::open(path, Durability::Normal).unwrap();
-    let mut story = Story::after(0);
-    story.open(1);
+    let mut scenario = Scenario::after(0);
+    scenario.open(1);
     let line = "z".repeat(10_000);
-    let (mut kept, refused) = (
+    let (mut stored, refused) = (
         Vec::new(),
         loop {
-            story.lines(1, &[&line], 1);
-            let batches = story.take();
+            scenario.lines(1, &[&line], 1);
+            let batches = scenario.take();
             match wait(store.append(batches.clone())) {
                 Ok(_) => {}
                 Err(StoreError {
@@ -357,18 +360,18 @@ fn on_a_full_disk(path: &Path) {
             }
         },
     );
-    kept.extend_from_slice(&story.told[..story.told.len() - 1]);
-    assert!(kept.len() > 3);
+    stored.extend_from_slice(&scenario.exchanges[..scenario.exchanges.len() - 1]);
+    assert!(stored.len() > 3);
     assert!(wait(store.append(refused.clone())).is_err(), "still full");
-    assert_eq!(wait(all(&store, "")), kept);
+    assert_eq!(wait(all(&store, "")), stored);
     fs::remove_file(ballast).unwrap();
     wait(store.append(refused)).expect("there is room again");
-    assert_eq!(wait(all(&store, "")), story.told);
+    assert_eq!(wait(all(&store, "")), scenario.exchanges);
     wait(store.close()).unwrap();
-    assert_eq!(wait(all(&open(path), "")).len(), story.told.len());
+    assert_eq!(wait(all(&open(path), "")).len(), scenario.exchanges.len());
 }
 
-/// A file may not grow beyond a limit, which makes writes fail as a broken disk would (EFBIG, not ENOSPC).
+/// A limit on the file size makes writes fail like a broken disk (EFBIG, not ENOSPC).
 #[test]
 fn database_is_reopened_after_a_failed_write() {
     let dir = TempDir::new().unwrap();
@@ -377,10 +380,10 @@ fn database_is_reopened_after_a_failed_write() {
         .stdout(Stdio::null())
         .status();
     if !raisable.is_ok_and(|status| status.success()) {
-        println!("skipped: there is no prlimit(1) here");
+        println!("skipped: prlimit(1) is missing");
         return;
     }
-    succeeds(child(
+    assert_success(child(
         "failing writes",
         dir.path(),
         "trap '' XFSZ; ulimit -S -f 900; exec \"$@\"",
@@ -399,7 +402,7 @@ fn with_failing_writes(path: &Path) {
 
 #[test]
 fn database_is_reopened_after_a_failed_sync() {
-    // strace counts by thread; the one that opens the record syncs less often.
+    // strace counts per thread; the thread that opens the database syncs less often.
     with_failing_syncs("failing sync", "fsync,fdatasync:error=EIO:when=40", |_| {});
 }
 
@@ -407,15 +410,15 @@ fn with_a_failing_sync(path: &Path) {
     assert_recovers_from_a_failure(path, Durability::Strict, || {});
 }
 
-/// SQLite copies the log into the record by itself, and keeps to itself if a sync of that fails. Here the first one in
-/// each thread fails: of the log, wherever it is copied, or of the record, when all of it is.
+/// SQLite's automatic checkpoint ignores failed syncs. Here the first sync in each thread fails: of the log, or of the
+/// database.
 #[rstest]
 #[case::of_the_log("echoic.db-wal")]
-#[case::of_the_record("echoic.db")]
+#[case::of_the_database("echoic.db")]
 fn failed_sync_during_checkpoint_is_reported(#[case] file: &str) {
     let inject = format!("fsync,fdatasync:error=EIO:when=1 -P \"$DIR/{file}\"");
     with_failing_syncs("failing copy", &inject, |dir| {
-        // With a log that was begun, so that opening it syncs nothing.
+        // With an existing log, so that opening the database syncs nothing.
         let made = TempDir::new().unwrap();
         let _store = open(&made.path().join("echoic.db"));
         for name in ["echoic.db", "echoic.db-wal"] {
@@ -436,22 +439,22 @@ fn normal_durability_syncs_when_traffic_pauses() {
 
 fn syncs_when_traffic_pauses(path: &Path) {
     let store = SqliteStore::open(path, Durability::Normal).unwrap();
-    let (mut story, begun) = (Story::after(0), syncs_of_the_log(path));
-    story.open(1);
-    story.lines(1, &["hello"], 1);
-    append(&store, &mut story);
+    let (mut scenario, begun) = (Scenario::after(0), syncs_of_the_log(path));
+    scenario.open(1);
+    scenario.lines(1, &["hello"], 1);
+    append(&store, &mut scenario);
     let appended = Instant::now();
-    until("never synced", || syncs_of_the_log(path) > begun);
+    wait_until("never synced", || syncs_of_the_log(path) > begun);
     assert!(
         appended.elapsed() >= Duration::from_millis(450),
-        "it waits for company"
+        "it waits for more commits"
     );
-    story.lines(1, &["hello again"], 1);
-    append(&store, &mut story);
-    until("not synced again", || syncs_of_the_log(path) > begun + 1);
+    scenario.lines(1, &["hello again"], 1);
+    append(&store, &mut scenario);
+    wait_until("not synced again", || syncs_of_the_log(path) > begun + 1);
 }
 
-/// What was promised is owed still. Where this is forgotten (no `owes_again`), the log is never made safe.
+/// The promised sync is still needed. Without `retry_sync` the log is never synced.
 #[test]
 fn failed_idle_sync_is_retried() {
     let log = "fdatasync:error=EIO:when=1 -P \"$DIR/echoic.db-wal\"";
@@ -460,39 +463,39 @@ fn failed_idle_sync_is_retried() {
 
 fn retries_a_failed_idle_sync(path: &Path) {
     let store = SqliteStore::open(path, Durability::Normal).unwrap();
-    let mut story = Story::after(0);
-    story.open(1);
-    story.lines(1, &["hello"], 1);
-    append(&store, &mut story);
-    // The log is emptied when all of it is safe in the record.
+    let mut scenario = Scenario::after(0);
+    scenario.open(1);
+    scenario.lines(1, &["hello"], 1);
+    append(&store, &mut scenario);
+    // The log is truncated once all of it is safe in the database.
     let log = path.with_extension("db-wal");
-    until("it is left as it is", || {
+    wait_until("the log was not truncated", || {
         fs::metadata(&log).unwrap().len() == 0
     });
-    story.lines(1, &["well again"], 1);
-    let batches = story.take();
-    until("it does not go on", || {
+    scenario.lines(1, &["recovered"], 1);
+    let batches = scenario.take();
+    wait_until("appends still fail", || {
         wait(store.append(batches.clone())).is_ok()
     });
-    assert_eq!(wait(all(&store, "")), story.told);
+    assert_eq!(wait(all(&store, "")), scenario.exchanges);
 }
 
-/// How often strace has seen the log synced by whoever does that beside the writer.
+/// Returns how often strace has seen the checkpointer sync the log.
 fn syncs_of_the_log(path: &Path) -> usize {
     let trace = fs::read_to_string(path.with_file_name("trace")).unwrap();
     let ends = trace.lines().filter(|line| line.ends_with("= 0"));
     ends.filter(|line| line.contains("fdatasync")).count()
 }
 
-fn until(why: &str, mut is_so: impl FnMut() -> bool) {
+fn wait_until(failure: &str, mut is_done: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{why}");
+    while !is_done() {
+        assert!(Instant::now() < deadline, "{failure}");
         thread::sleep(Duration::from_millis(20));
     }
 }
 
-/// Runs this program in `role` with a disk that fails as strace makes it.
+/// Runs this program in `role` with syncs that fail by strace.
 fn with_failing_syncs(role: &str, inject: &str, prepare: impl FnOnce(&Path)) {
     let probe = [
         "-qq",
@@ -503,7 +506,7 @@ fn with_failing_syncs(role: &str, inject: &str, prepare: impl FnOnce(&Path)) {
     ];
     let traceable = Command::new("strace").args(probe).arg("true").status();
     if !traceable.is_ok_and(|status| status.success()) {
-        println!("skipped: strace(1) is not here, or not permitted");
+        println!("skipped: strace(1) is missing or not permitted");
         return;
     }
     let dir = TempDir::new().unwrap();
@@ -511,20 +514,20 @@ fn with_failing_syncs(role: &str, inject: &str, prepare: impl FnOnce(&Path)) {
     let shell = format!(
         "exec strace -f -qq -y -o \"$DIR/trace\" -e trace=fsync,fdatasync -e inject={inject} \"$@\""
     );
-    succeeds(child(role, dir.path(), &shell));
+    assert_success(child(role, dir.path(), &shell));
 }
 
-/// Appends until that fails, has the trouble ended, and appends the same again.
-fn assert_recovers_from_a_failure(path: &Path, durability: Durability, end_trouble: impl FnOnce()) {
+/// Appends until an append fails, ends the failure, and appends the same batches again.
+fn assert_recovers_from_a_failure(path: &Path, durability: Durability, end_failure: impl FnOnce()) {
     let store = SqliteStore::open(path, durability).unwrap();
-    let mut story = Story::after(0);
-    story.open(1);
+    let mut scenario = Scenario::after(0);
+    scenario.open(1);
     let line = "w".repeat(10_000);
     let refused = loop {
-        story.lines(1, &[&line], 1);
-        let batches = story.take();
+        scenario.lines(1, &[&line], 1);
+        let batches = scenario.take();
         match wait(store.append(batches.clone())) {
-            Ok(_) => assert!(story.told.len() < 10_000, "nothing fails"),
+            Ok(_) => assert!(scenario.exchanges.len() < 10_000, "no append fails"),
             Err(StoreError {
                 kind: StoreErrorKind::Failed { .. },
                 ..
@@ -534,18 +537,14 @@ fn assert_recovers_from_a_failure(path: &Path, durability: Durability, end_troub
     };
     let log = || fs::metadata(path.with_extension("db-wal")).unwrap().len();
     let before = log();
-    end_trouble();
-    // strace has a sync fail in each thread, the one that copies the log and then the one that writes, and there both ways
-    // to sync.
+    end_failure();
+    // strace makes a sync fail in each thread, first the checkpointer and then the writer, and there for both sync calls.
     let again = (0..3).find_map(|_| wait(store.append(refused.clone())).ok());
     again.expect("writing works again");
-    assert!(
-        log() < before,
-        "what was written before is not made safe first"
-    );
-    assert_eq!(wait(all(&store, "")), story.told);
+    assert!(log() < before, "the earlier log is not made durable first");
+    assert_eq!(wait(all(&store, "")), scenario.exchanges);
     wait(store.close()).unwrap();
-    // Not to be written: that would sync, and syncs of this thread may be the next to fail.
+    // A reader, since a writer would sync, and syncs of this thread may fail next.
     let reader = SqliteReader::open(path).unwrap();
-    assert_eq!(wait(all(&reader, "")), story.told);
+    assert_eq!(wait(all(&reader, "")), scenario.exchanges);
 }

@@ -242,9 +242,9 @@ fn record(options: &RecorderOptions) -> Vec<Limit> {
         .set_by(serve("--when-full"))
         .then(Otherwise(behind)),
         Limit::new(
-            "patience",
+            "store_timeout",
             "the store commits nothing, under strict",
-            Time(options.patience),
+            Time(options.store_timeout),
         )
         .set_by(serve("--durability"))
         .then(Ends(CloseReason::StoreFailed)),

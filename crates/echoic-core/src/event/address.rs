@@ -11,17 +11,17 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::{Protocol, text};
 use crate::endpoint::UnixName;
 
-/// The address of a socket, theirs or ours. Serialised as it prints.
+/// The address of a socket, the peer's or ours. Serialised as it is printed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
     /// An internet address and port.
     Net(SocketAddr),
-    /// A Unix socket; most callers have none of their own to be named by.
+    /// A Unix socket; most clients are not bound to a name.
     Unix(Option<UnixName>),
 }
 
 impl Address {
-    /// The port, where there is one.
+    /// Returns the port, if the address has one.
     pub fn port(&self) -> Option<u16> {
         match self {
             Self::Net(addr) => Some(addr.port()),
@@ -29,7 +29,7 @@ impl Address {
         }
     }
 
-    /// The same as an endpoint that can be called, in the protocol of a [`EndpointInfo`].
+    /// Returns the address as the URL of an endpoint, in the protocol of an [`EndpointInfo`](super::EndpointInfo).
     pub fn url(&self, proto: Protocol) -> String {
         match self {
             Self::Net(addr) => format!("{proto}://{addr}"),
@@ -38,7 +38,7 @@ impl Address {
         }
     }
 
-    /// Whether only this machine can be there.
+    /// Whether the address is reachable only from this machine.
     pub fn is_local(&self) -> bool {
         match self {
             Self::Net(addr) => addr.ip().is_loopback(),
@@ -53,7 +53,7 @@ impl From<SocketAddr> for Address {
     }
 }
 
-/// What [`Address`] prints, back again: the form a store keeps.
+/// Parses the printed form, which is also the stored form.
 impl FromStr for Address {
     type Err = AddrParseError;
 

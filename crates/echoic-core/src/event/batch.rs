@@ -1,4 +1,4 @@
-//! Events in the order in which they happened, with the bytes they speak of.
+//! Batches: events in the order in which they happened, with their bytes.
 
 use std::{ops::Range, sync::Arc};
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{BatchId, ConversationId, Event, Micros, Outcome, RunEvent, Server};
 use crate::message::{Replies, Run};
 
-/// A part of a batch's bytes, or of its lengths.
+/// A range of the bytes of a batch, or of its lengths.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Slice {
     start: usize,
@@ -15,17 +15,17 @@ pub struct Slice {
 }
 
 impl Slice {
-    /// How long.
+    /// Returns its length.
     pub fn len(self) -> usize {
         self.len
     }
 
-    /// Whether there is nothing in it.
+    /// Whether it is empty.
     pub fn is_empty(self) -> bool {
         self.len == 0
     }
 
-    /// Where it ends, if that can be said.
+    /// Returns its end, unless that overflows.
     pub(super) fn end(self) -> Option<usize> {
         self.start.checked_add(self.len)
     }
@@ -35,14 +35,14 @@ impl Slice {
     }
 }
 
-/// Events in the order in which they happened, with the bytes they speak of.
+/// Events in the order in which they happened, with their bytes.
 ///
-/// Deserialised, it has been checked: its runs lie within its bytes, and their lengths add up.
+/// Deserialising checks that all runs are within the bytes, and that their lengths add up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
-    /// Who recorded it.
+    /// The server that recorded it.
     pub server: Arc<Server>,
-    /// Its number there, from 1; 0 until the recorder has given it.
+    /// Its number on that server, from 1; 0 until the recorder assigns it.
     pub number: u64,
     /// The events.
     pub events: Vec<Event>,
@@ -51,25 +51,25 @@ pub struct Batch {
     pub(super) exchanges: u64,
 }
 
-/// What a conversation knows of a run when it records it.
+/// Metadata of a run, as the conversation records it.
 #[derive(Clone, Copy, Debug)]
 pub struct RunMeta {
     /// The conversation.
     pub conversation: ConversationId,
     /// Number of its first exchange, from 1.
     pub n: u64,
-    /// Wall clock at the read.
+    /// Wall-clock time of the read.
     pub at: Micros,
-    /// From read to write, nanoseconds.
+    /// Time from read to write, in nanoseconds.
     pub latency_ns: u64,
-    /// Reads the first message took.
+    /// Number of reads that the first message took.
     pub reads: u32,
-    /// Offset of what is said in all that was said.
+    /// Offset of the replies in all reply bytes of the conversation.
     pub reply_offset: u64,
 }
 
 impl Batch {
-    /// Its name.
+    /// Returns the id of the batch.
     pub fn id(&self) -> BatchId {
         BatchId {
             server: self.server.id,
@@ -77,15 +77,15 @@ impl Batch {
         }
     }
 
-    /// Records a run and its replies, which are [`Replies::exchanges`] exchanges. What the service left unanswered
-    /// becomes an event of its own, and so does what it said without answering anything: one event, one outcome.
-    pub fn run(&mut self, told: RunMeta, run: &Run<'_>, replies: &Replies) {
+    /// Records a run and its replies, [`Replies::exchanges`] exchanges in all. Unanswered requests are an event of their own,
+    /// and so are bytes that answer no request: each event has one outcome.
+    pub fn run(&mut self, meta: RunMeta, run: &Run<'_>, replies: &Replies) {
         let answered = replies.answered().min(run.len());
-        let said_alone = answered == 0 && !replies.bytes().is_empty();
+        let is_unsolicited = answered == 0 && !replies.bytes().is_empty();
         let (first, rest) = run
             .raw()
             .split_at(run.lengths().take(answered).map(|len| len as usize).sum());
-        if answered > 0 || said_alone {
+        if answered > 0 || is_unsolicited {
             let pairs = run
                 .lengths()
                 .zip(replies.lengths())
@@ -96,7 +96,7 @@ impl Batch {
                 Slice::default()
             };
             self.push(
-                told,
+                meta,
                 answered.max(1),
                 Outcome::Ok,
                 first,
@@ -104,14 +104,14 @@ impl Batch {
                 lengths,
             );
         }
-        let recorded = answered + usize::from(said_alone);
+        let recorded = answered + usize::from(is_unsolicited);
         let left = run.len() - answered;
         if left > 0 {
-            let told = RunMeta {
-                n: told.n + recorded as u64,
-                reads: if answered == 0 { told.reads } else { 1 },
-                reply_offset: told.reply_offset + replies.bytes().len() as u64,
-                ..told
+            let meta = RunMeta {
+                n: meta.n + recorded as u64,
+                reads: if answered == 0 { meta.reads } else { 1 },
+                reply_offset: meta.reply_offset + replies.bytes().len() as u64,
+                ..meta
             };
             let pairs = run
                 .lengths()
@@ -122,19 +122,18 @@ impl Batch {
             } else {
                 Slice::default()
             };
-            self.push(told, left, Outcome::Unanswered, rest, &[], lengths);
+            self.push(meta, left, Outcome::Unanswered, rest, &[], lengths);
         }
     }
 
-    /// Records one exchange whose sides are not a run: a greeting, an answer of a service apart, a message that
-    /// was never answered.
-    pub fn exchange(&mut self, told: RunMeta, outcome: Outcome, request: &[u8], reply: &[u8]) {
-        self.push(told, 1, outcome, request, reply, Slice::default());
+    /// Records a single exchange: a greeting, a reply of a spawned handler, or an unanswered request.
+    pub fn exchange(&mut self, meta: RunMeta, outcome: Outcome, request: &[u8], reply: &[u8]) {
+        self.push(meta, 1, outcome, request, reply, Slice::default());
     }
 
     fn push(
         &mut self,
-        told: RunMeta,
+        meta: RunMeta,
         count: usize,
         outcome: Outcome,
         request: &[u8],
@@ -148,7 +147,7 @@ impl Batch {
             latency_ns,
             reads,
             reply_offset,
-        } = told;
+        } = meta;
         let (request, reply) = (self.copy(request), self.copy(reply));
         self.exchanges += count as u64;
         self.events.push(Event::Run(RunEvent {
@@ -184,43 +183,43 @@ impl Batch {
         }
     }
 
-    /// The bytes a slice stands for.
+    /// Returns the bytes of a slice.
     pub fn bytes(&self, slice: Slice) -> &[u8] {
         &self.bytes[slice.range()]
     }
 
-    /// The lengths a slice stands for: heard and said of each exchange, alternating.
+    /// Returns the lengths of a slice: request and reply of each exchange, alternating.
     pub fn lengths(&self, slice: Slice) -> &[u32] {
         &self.lengths[slice.range()]
     }
 
-    /// Exchanges in it.
+    /// Returns the number of exchanges.
     pub fn exchanges(&self) -> u64 {
         self.exchanges
     }
 
-    /// Roughly what it holds in memory, in bytes: the figure that back-pressure is reckoned in.
+    /// Returns its approximate size in memory, in bytes. Back-pressure counts these.
     pub fn size(&self) -> usize {
         self.bytes.len()
             + self.lengths.len() * size_of::<u32>()
             + self.events.len() * size_of::<Event>()
     }
 
-    /// Whether nothing is in it.
+    /// Whether it has no events.
     pub fn is_empty(&self) -> bool {
         self.events.is_empty()
     }
 
-    /// Empties it, to be filled again under another number. Room beyond `keep` bytes is given back.
-    pub fn clear(&mut self, keep: usize) {
+    /// Empties it for reuse with another number. Capacity beyond `capacity` bytes is released.
+    pub fn clear(&mut self, capacity: usize) {
         self.events.clear();
         self.bytes.clear();
         self.lengths.clear();
         self.exchanges = 0;
         self.number = 0;
-        self.bytes.shrink_to(keep);
-        self.events.shrink_to(keep / size_of::<Event>());
-        self.lengths.shrink_to(keep / size_of::<u32>());
+        self.bytes.shrink_to(capacity);
+        self.events.shrink_to(capacity / size_of::<Event>());
+        self.lengths.shrink_to(capacity / size_of::<u32>());
     }
 }
 
@@ -231,19 +230,19 @@ mod tests {
 
     type Recorded = (u64, u32, Outcome, Vec<u8>, Vec<u8>);
 
-    fn record(answer: usize, say: bool) -> Vec<Recorded> {
+    fn record(answered: usize, greets: bool) -> Vec<Recorded> {
         let (bytes, mut spans) = (b"a\nbb\nccc\n", Vec::new());
         Splitter::new(Framing::Line, 9).split(bytes, &mut spans);
         let run = Run::new(bytes, &spans, 0);
         let mut replies = Replies::default();
         replies.clear(Framing::Line.into());
-        if say {
+        if greets {
             replies.push(b"!");
         }
-        for message in run.messages().take(answer) {
+        for message in run.messages().take(answered) {
             replies.reply(&message, |out| out.extend(message.body));
         }
-        let told = RunMeta {
+        let meta = RunMeta {
             conversation: 1,
             n: 1,
             at: 0,
@@ -252,7 +251,7 @@ mod tests {
             reply_offset: 0,
         };
         let mut batch = Batch::default();
-        batch.run(told, &run, &replies);
+        batch.run(meta, &run, &replies);
         assert_eq!(replies.exchanges(&run), batch.exchanges());
         let runs = batch.events.iter().map(|event| match event {
             Event::Run(run) => (

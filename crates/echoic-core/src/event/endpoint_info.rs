@@ -1,4 +1,4 @@
-//! What is the same for all conversations at one endpoint.
+//! Properties of an endpoint as they are recorded.
 
 use std::{fmt, str::FromStr};
 
@@ -20,10 +20,10 @@ macro_rules! words {
         pub enum $name { $($(#[$doc])* #[serde(rename = $word)] $variant,)+ }
 
         impl $name {
-            /// All that a filter can ask for.
+            /// All values that a filter accepts.
             pub const ALL: &[Self] = &[$(Self::$all),+];
 
-            /// As it is stored and typed. A format: words are added, never changed.
+            /// Returns the word that is stored and typed. A format: words are added, never changed.
             pub fn word(self) -> &'static str {
                 match self { $(Self::$variant => $word),+ }
             }
@@ -64,7 +64,7 @@ impl UnknownWord {
 }
 
 words! {
-    /// How an endpoint is spoken to: the scheme of its URL, a word of `proto:`.
+    /// The protocol of an endpoint: the scheme of its URL, and a value of `proto:`.
     Protocol, "protocol", [Tcp Udp Unix Unixgram Tls Ws Wss] {
         /// TCP.
         Tcp = "tcp",
@@ -80,38 +80,38 @@ words! {
         Ws = "ws",
         /// WebSocket over TLS.
         Wss = "wss",
-        /// Of a conversation whose opening was not recorded.
+        /// Unknown: the opening of the conversation was not recorded.
         Unknown = "unknown",
     }
 }
 
 words! {
-    /// Whose record a conversation is: a word of `role:`. Requests come from whoever opened the conversation, in every
-    /// role; bytes received and sent are those of the socket of whoever recorded.
+    /// The role of the recording side: a value of `role:`. Requests are sent by the side that opened the conversation, in
+    /// every role; bytes received and sent are those of the recording side's socket.
     Role, "role", [Server Client] {
-        /// We answered: requests were received, replies were sent.
+        /// The server: requests were received, replies were sent.
         Server = "server",
-        /// We called: requests were sent, replies were received.
+        /// The client: requests were sent, replies were received.
         Client = "client",
     }
 }
 
-/// What is the same for all conversations at one endpoint.
+/// Properties that all conversations of an endpoint share.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct EndpointInfo {
     /// The short name that `ep:` finds: protocol and port, `tcp:5000`.
     pub name: String,
-    /// How it is spoken to.
+    /// Its protocol.
     pub proto: Protocol,
-    /// The service that answers; empty in a client's record, since nobody of ours answered.
+    /// The service that answers; empty in a client's record.
     pub service: String,
-    /// How its stream is divided.
+    /// Framing of its stream.
     #[serde(with = "text")]
     pub framing: FramingPair,
 }
 
 impl EndpointInfo {
-    /// The record's view of an endpoint that is at `address`. An inherited socket is named for what it is.
+    /// Returns the properties of an endpoint bound to `address`. An inherited socket is named after its kind.
     pub fn new(
         endpoint: &Endpoint,
         address: &Address,
@@ -141,7 +141,7 @@ impl EndpointInfo {
         }
     }
 
-    /// What a message is: as its framing says, or a datagram.
+    /// Returns the unit of a message: its framing, or a datagram.
     pub fn messages(&self) -> String {
         match self.proto {
             Protocol::Udp | Protocol::Unixgram => "datagram".to_owned(),

@@ -1,4 +1,4 @@
-//! Who recorded a batch, and how a batch is named.
+//! Identity of servers and of their batches.
 
 use std::{fmt, str::FromStr};
 
@@ -6,27 +6,27 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Micros, UnknownWord, text};
 
-/// Names one start of a recorder: a random number, printed and stored as 16 hexadecimal digits.
+/// Id of one start of a recorder: a random number, printed and stored as 16 hexadecimal digits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServerId(pub u64);
 
-/// One start of a recorder. It stands in each batch, not in each event.
+/// One start of a recorder. Each batch carries it, not each event.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Server {
     /// Its id.
     pub id: ServerId,
     /// Its name for people: host and process, `web-1:4242`.
     pub name: String,
-    /// Wall clock of its start.
+    /// Wall-clock time of its start.
     pub started: Micros,
 }
 
-/// Names a batch: appended twice, it is stored once.
+/// Id of a batch. A store that gets the same batch twice stores it once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BatchId {
-    /// Who recorded it.
+    /// The server that recorded it.
     pub server: ServerId,
-    /// Its number there, from 1.
+    /// Its number on that server, from 1.
     pub number: u64,
 }
 

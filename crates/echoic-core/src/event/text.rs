@@ -1,4 +1,4 @@
-//! Values that are serialised as they print.
+//! Serialises values in their printed form.
 
 use std::{borrow::Cow, fmt::Display, str::FromStr};
 

@@ -1,4 +1,4 @@
-//! The serialised form of a batch, and what is checked before one is believed.
+//! The serialised form of a batch, and its validation.
 
 use std::{fmt, sync::Arc};
 
@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::{Batch, Event, RunEvent, Server, VERSION};
 
-/// Bytes allocated at most on the word of a length that was received.
+/// Maximum of bytes allocated for a received, unverified length.
 const TRUSTED_BYTES: usize = 64 << 10;
 
 #[derive(Serialize)]
@@ -35,7 +35,7 @@ struct Read {
     lengths: Vec<u32>,
 }
 
-/// Why bytes that were received are no batch.
+/// Why received bytes are not a valid batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 enum Invalid {
     #[error("events of version {0}: expected {VERSION}")]
@@ -154,10 +154,10 @@ fn deserialize_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u
     deserializer.deserialize_byte_buf(Bytes)
 }
 
-/// What must hold for any bytes that are taken for a batch; called by the property tests and by the fuzzer.
+/// Checks the invariants of a batch parsed from any bytes; called by the property tests and by the fuzzer.
 ///
 /// # Panics
-/// If it does not hold.
+/// If an invariant does not hold.
 #[doc(hidden)]
 pub fn check(received: &[u8]) {
     let Ok(batch) = serde_json::from_slice::<Batch>(received) else {

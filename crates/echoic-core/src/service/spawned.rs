@@ -20,11 +20,11 @@ use crate::{
     message::{Replies, Run},
 };
 
-/// Bytes that may wait in each of the two queues, spans and lengths included. An item may be pushed while fewer wait,
-/// whatever its own size: a run longer than this passes when its queue is empty.
+/// Bound of each of the two queues in bytes, including spans and lengths. An item of any size may be pushed while fewer
+/// bytes are queued, so a longer run passes when its queue is empty.
 pub const QUEUE_BYTES: usize = 256 << 10;
 
-/// A handler that runs beside the conversation, in a task of its own, and may wait for anything.
+/// A handler that runs in its own task and may wait for anything.
 ///
 /// ```
 /// use echoic_core::{
@@ -59,8 +59,8 @@ pub const QUEUE_BYTES: usize = 256 << 10;
 /// }
 /// ```
 pub trait SpawnedHandler: Send {
-    /// Runs until the handler is done. The conversation ends when this returns and all replies are sent, or earlier for
-    /// reasons of its own; the handler then sees [`PeerGone`], and is aborted if it has not returned within
+    /// Runs until the handler is done. The conversation ends when this returns and all replies are sent, or earlier, for
+    /// example by a timeout; the handler then sees [`PeerGone`], and is aborted if it has not returned within
     /// `--linger-timeout`.
     ///
     /// The queues are independent: while the handler takes no requests, nothing more is read from the peer; while the
@@ -81,12 +81,12 @@ pub struct RequestRun {
 }
 
 impl RequestRun {
-    /// The requests.
+    /// Returns the requests.
     pub fn run(&self) -> Run<'_> {
         Run::new(&self.bytes, &self.spans, self.first)
     }
 
-    /// The requests as they were received, one behind the other. To be passed on, for example.
+    /// Returns the requests as they were received, contiguous: to forward them, for example.
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
@@ -116,7 +116,7 @@ pub enum Reply {
     Bytes {
         /// The bytes of any number of replies, or a part of one.
         bytes: Vec<u8>,
-        /// The length of each reply, for the oldest requests without one; 0 is silence. Their sum is the length of
+        /// The length of each reply, for the oldest unanswered requests; 0 is an empty reply. Their sum is the length of
         /// `bytes`. An empty list: the bytes answer no request. `None`: unknown; the record divides the bytes by the
         /// outbound framing and pairs them in order.
         lengths: Option<Vec<u32>>,
@@ -258,14 +258,14 @@ impl RequestSender {
 pub struct ReplyReceiver(Arc<Queue<Reply>>);
 
 impl ReplyReceiver {
-    /// The next reply; `None` when the handler has dropped its sender and all it sent is taken.
+    /// Returns the next reply; `None` when the handler has dropped its sender and all it sent is taken.
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Reply>> {
         let popped = ready!(self.0.poll_pop(cx));
         Poll::Ready(popped.unwrap_or_default())
     }
 }
 
-/// The two queues: the conversation's ends, then the handler's.
+/// Creates the two queues. Returns the conversation's ends, then the handler's.
 pub fn queues() -> (RequestSender, ReplyReceiver, RequestReceiver, ReplySender) {
     let (requests, replies) = (Arc::<Queue<_>>::default(), Arc::<Queue<_>>::default());
     (
@@ -332,7 +332,7 @@ impl Budget {
     }
 }
 
-/// What an item counts in its queue, in bytes.
+/// Size of an item in its queue, in bytes.
 trait Weigh {
     fn weight(&self) -> usize;
 }
@@ -375,7 +375,7 @@ enum State {
     Open,
     /// Nothing more is pushed; what is queued is still taken.
     Finished,
-    /// One side is gone; nothing is queued any more.
+    /// One side is gone; the queue is empty and stays so.
     Closed(PeerGone),
 }
 
@@ -404,7 +404,7 @@ impl<T> Queue<T> {
         }
     }
 
-    /// The first call decides what the other side is told.
+    /// Closes the queue; only the first call has an effect.
     fn close(&self, reset: bool) {
         let mut inner = self.lock();
         if matches!(inner.state, State::Closed(_)) {

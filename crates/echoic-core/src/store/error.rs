@@ -1,4 +1,4 @@
-//! What can be wrong with a store: where it is, and what kind of problem it is.
+//! Errors of stores: location and kind.
 
 use std::{
     fmt,
@@ -7,19 +7,18 @@ use std::{
 
 use thiserror::Error;
 
-/// A failure of a store. Its text names no option of a command line: a program adds its own advice by
-/// [`StoreError::kind`].
+/// An error of a store. Its text names no command-line option: a program adds advice by [`StoreError::kind`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{}", self.kind.describe(&self.location))]
 pub struct StoreError {
-    /// Where the store is.
+    /// Location of the store.
     pub location: StoreLocation,
-    /// What is wrong with it.
+    /// Kind of the error.
     pub kind: StoreErrorKind,
 }
 
 impl StoreError {
-    /// A failure of that kind of the store at `location`.
+    /// Creates an error of the store at `location`.
     pub fn new(location: impl Into<StoreLocation>, kind: StoreErrorKind) -> Self {
         Self {
             location: location.into(),
@@ -28,7 +27,7 @@ impl StoreError {
     }
 }
 
-/// Where a store is, for messages.
+/// Location of a store, for messages.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum StoreLocation {
     /// A file.
@@ -55,7 +54,7 @@ impl From<&Path> for StoreLocation {
     }
 }
 
-/// The kinds of failure. No peer can cause any of them.
+/// The kinds of errors. No peer can cause any of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
@@ -89,12 +88,12 @@ pub enum StoreErrorKind {
     Full,
     /// It cannot be written: permissions, a read-only file system, or it was opened for reading.
     ReadOnly {
-        /// What the system said.
+        /// The error of the system.
         what: String,
     },
     /// Reading or writing failed.
     Failed {
-        /// What the system or the database said.
+        /// The error of the system or the database.
         what: String,
     },
     /// [`Store::close`](super::Store::close) was called.
@@ -152,8 +151,11 @@ mod tests {
                 (StoreLocation::Memory, "memory"),
             ];
             for (location, text) in locations {
-                let said = StoreError::new(location, kind.clone()).to_string();
-                assert!(said.contains(text) && !said.contains("--"), "{said}");
+                let message = StoreError::new(location, kind.clone()).to_string();
+                assert!(
+                    message.contains(text) && !message.contains("--"),
+                    "{message}"
+                );
             }
         }
     }

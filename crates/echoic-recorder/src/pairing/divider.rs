@@ -1,64 +1,64 @@
-//! One direction of a conversation, divided into messages that own their bytes.
+//! Divides one direction of a conversation into messages that own their bytes.
 
 use std::mem;
 
 use echoic_core::framing::{Framing, Span, Splitter};
 use tokio::time::Instant;
 
-/// Divides a stream into messages and holds the beginning of an unfinished one.
+/// Divides a stream into messages and buffers an incomplete one.
 #[derive(Debug)]
 pub struct Divider {
     splitter: Splitter,
     message_bytes_max: usize,
-    held: Vec<u8>,
-    held_at: Option<Instant>,
+    buffer: Vec<u8>,
+    buffered_at: Option<Instant>,
 }
 
 impl Divider {
-    /// At the start of a stream. A message longer than `message_bytes_max` is returned in pieces.
+    /// Creates a divider for a new stream. A message longer than `message_bytes_max` is returned in pieces.
     pub fn new(framing: Framing, message_bytes_max: usize) -> Self {
         Self {
             splitter: Splitter::new(framing, message_bytes_max),
             message_bytes_max,
-            held: Vec::new(),
-            held_at: None,
+            buffer: Vec::new(),
+            buffered_at: None,
         }
     }
 
-    /// Whether a message is what one read returned.
+    /// Whether each read is one message.
     pub fn is_chunk(&self) -> bool {
         self.splitter.framing() == Framing::Chunk
     }
 
-    /// Whether no message has begun.
+    /// Whether no incomplete message is buffered.
     pub fn is_empty(&self) -> bool {
-        self.held.is_empty()
+        self.buffer.is_empty()
     }
 
-    /// Returns the messages that end in `bytes`, which follow what is held. `whole`: the bytes are one message.
+    /// Returns the messages that end in `bytes`. `whole`: the bytes are one message.
     pub fn divide(&mut self, at: Instant, bytes: &[u8], whole: bool) -> Vec<Vec<u8>> {
         if whole || self.is_chunk() {
             return vec![bytes.to_vec()];
         }
-        self.held.extend_from_slice(bytes);
+        self.buffer.extend_from_slice(bytes);
         let mut spans: Vec<Span> = Vec::new();
-        let split = self.splitter.split(&self.held, &mut spans);
+        let split = self.splitter.split(&self.buffer, &mut spans);
         let mut messages: Vec<_> = spans
             .iter()
-            .map(|span| self.held[span.start as usize..span.end as usize].to_vec())
+            .map(|span| self.buffer[span.start as usize..span.end as usize].to_vec())
             .collect();
-        self.held.drain(..split.consumed);
-        self.held_at = (!self.held.is_empty()).then_some(at);
+        self.buffer.drain(..split.consumed);
+        self.buffered_at = (!self.buffer.is_empty()).then_some(at);
         if split.violation.is_some() {
             messages.extend(self.take_rest().map(|(_, rest)| rest));
         }
         messages
     }
 
-    /// Takes the unfinished message with the time of its last bytes, and starts anew.
+    /// Takes the incomplete message with the arrival time of its last bytes, and restarts the framing.
     pub fn take_rest(&mut self) -> Option<(Instant, Vec<u8>)> {
-        let at = self.held_at.take()?;
+        let at = self.buffered_at.take()?;
         self.splitter = Splitter::new(self.splitter.framing(), self.message_bytes_max);
-        Some((at, mem::take(&mut self.held)))
+        Some((at, mem::take(&mut self.buffer)))
     }
 }

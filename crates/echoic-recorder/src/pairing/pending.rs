@@ -1,4 +1,4 @@
-//! Requests that wait for their replies.
+//! Pending requests: received, and not yet answered.
 
 use std::collections::VecDeque;
 
@@ -7,23 +7,23 @@ use tokio::time::Instant;
 
 use super::{PENDING_BYTES_MAX, PENDING_MAX};
 
-/// The requests, oldest first, one behind the other in one buffer: so several are recorded as one run without a copy.
+/// The pending requests, oldest first, contiguous in one buffer, so that several are recorded as one run without a copy.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     requests: VecDeque<Request>,
     bytes: Vec<u8>,
-    /// Where the oldest starts in `bytes`.
+    /// Offset of the oldest request in `bytes`.
     start: usize,
 }
 
-/// One of them.
+/// A pending request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Request {
-    /// When it was complete.
+    /// Time at which it was complete.
     pub(super) at: Instant,
-    /// Reads it took.
+    /// Number of reads it took.
     pub(super) reads: u32,
-    /// Bytes: at most one read and one message, far below 4 GiB.
+    /// Length in bytes: at most one read and one message, far below 4 GiB.
     len: u32,
 }
 
@@ -40,7 +40,7 @@ impl Pending {
         self.requests.front().copied()
     }
 
-    /// Whether `bytes` more are within the bounds, as another request or as a part of the last one.
+    /// Whether `bytes` more fit within the bounds, as another request or as part of the last one.
     pub(super) fn has_room(&self, bytes: usize, another: bool) -> bool {
         self.requests.len() + usize::from(another) <= PENDING_MAX
             && self.bytes.len() - self.start + bytes <= PENDING_BYTES_MAX
@@ -63,7 +63,7 @@ impl Pending {
         true
     }
 
-    /// Makes all requests one.
+    /// Joins all requests into one.
     pub(super) fn join(&mut self) {
         let joined = self.requests.drain(..).reduce(|all, next| Request {
             at: next.at,
@@ -73,7 +73,7 @@ impl Pending {
         self.requests.extend(joined);
     }
 
-    /// The bytes of the oldest `count` requests, and where each is in them.
+    /// Returns the bytes of the oldest `count` requests, and sets `spans` to their positions.
     pub(super) fn oldest(&self, count: usize, spans: &mut Vec<Span>) -> &[u8] {
         spans.clear();
         let mut end = 0;
@@ -96,7 +96,7 @@ impl Pending {
         self.start += removed.map(|request| request.len as usize).sum::<usize>();
         if self.start == self.bytes.len() {
             self.start = 0;
-            // A conversation that waits holds no buffer.
+            // An idle conversation holds no buffer.
             self.bytes = Vec::new();
         } else if self.start > self.bytes.len() / 2 {
             self.bytes.drain(..self.start);

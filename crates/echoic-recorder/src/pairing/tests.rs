@@ -7,7 +7,7 @@ use super::*;
 
 type Row = (Outcome, Vec<(String, String)>);
 
-/// What a handler's conversation does.
+/// A step of a conversation with a spawned handler.
 #[derive(Clone, Debug)]
 enum Step {
     Read(&'static str),
@@ -21,7 +21,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// The rows recorded, each with its requests and replies; one of no request has one pair.
+/// Returns a recorded row as pairs of request and reply. A reply without a request is one pair.
 fn row(paired: &Paired<'_>) -> Row {
     let mut replies = paired.replies.bytes();
     let pairs: Vec<_> = paired
@@ -127,7 +127,7 @@ fn more_lengths_than_requests_answer_no_request() {
 }
 
 #[test]
-fn oldest_requests_beyond_the_bound_are_recorded_as_silence() {
+fn oldest_requests_beyond_the_bound_get_an_empty_reply() {
     let framing: FramingPair = "line".parse().unwrap();
     for lengths in [false, true] {
         let mut pairing = Pairing::new(PairingRules::of_handler(framing));
@@ -144,9 +144,9 @@ fn oldest_requests_beyond_the_bound_are_recorded_as_silence() {
             pairing.reply(at, reply.as_bytes(), length, &mut record);
         }
         pairing.finish(false, &mut record);
-        let silent = [ok(&[("0\n", "")]), ok(&[("1\n", "")])];
+        let given_up = [ok(&[("0\n", "")]), ok(&[("1\n", "")])];
         let late = [ok(&[("", "0\n")]), ok(&[("", "1\n")])];
-        assert_eq!((&rows[..2], &rows[2..4]), (&silent[..], &late[..]));
+        assert_eq!((&rows[..2], &rows[2..4]), (&given_up[..], &late[..]));
         let next = &rows[4..];
         assert!((2..).zip(next).all(|(i, row)| {
             let line = format!("{i}\n");

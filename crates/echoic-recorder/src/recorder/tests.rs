@@ -1,4 +1,4 @@
-//! The recorder with a store that does as it is told: pace, failure, loss counted to the exchange, and who has to wait.
+//! The recorder with a test store: commit interval, store failures, exact counts of losses, and back-pressure.
 
 mod room;
 
@@ -26,11 +26,11 @@ use tokio::{
 
 use super::*;
 use crate::{
-    common::{Mood, TestStore},
+    common::{StoreMode, TestStore},
     feed::Seen,
-    filling::{ROUND_BYTES, SPARE_MAX},
     lock::lock,
     options::WhenFull,
+    shard::{EMPTY_BATCHES_MAX, ROUND_BYTES},
     status::RecorderStatus,
     task::RETRY,
 };
@@ -38,37 +38,37 @@ use crate::{
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A recorder at work, and how many exchanges it has been told of.
+/// A running recorder, and the number of exchanges recorded with it.
 struct Recording {
     recorder: Recorder,
     task: JoinHandle<()>,
     store: Arc<TestStore>,
-    told: u64,
+    exchanges: u64,
     began: Instant,
 }
 
-/// A conversation as the recorder sees it.
-struct Teller {
+/// A test conversation.
+struct Talk {
     journal: Journal,
     id: ConversationId,
     n: u64,
 }
 
 impl Recording {
-    async fn start(mood: Mood, options: RecorderOptions) -> Self {
-        let store = TestStore::new(mood);
+    async fn start(mode: StoreMode, options: RecorderOptions) -> Self {
+        let store = TestStore::new(mode);
         let shared = Arc::clone(&store) as Arc<dyn Store>;
         let (recorder, task) = Recorder::new(Some(shared), options).await.unwrap();
         Self {
             recorder,
             task: tokio::spawn(task.run()),
             store,
-            told: 0,
+            exchanges: 0,
             began: Instant::now(),
         }
     }
 
-    fn teller(&self, shard: usize) -> Teller {
+    fn talk(&self, shard: usize) -> Talk {
         let (id, mut journal) = self.recorder.journal(shard);
         let at = Address::Net(SocketAddr::from((Ipv4Addr::LOCALHOST, 5000)));
         journal.opened(Opened {
@@ -84,15 +84,15 @@ impl Recording {
                 framing: Framing::Line.into(),
             }),
         });
-        Teller { journal, id, n: 0 }
+        Talk { journal, id, n: 0 }
     }
 
-    fn tell(&mut self, teller: &mut Teller, bytes: usize) {
-        self.told += 1;
-        teller.tell(bytes);
+    fn record(&mut self, talk: &mut Talk, bytes: usize) {
+        self.exchanges += 1;
+        talk.record(bytes);
     }
 
-    /// When appends began, from the start, in milliseconds.
+    /// Returns when appends began, in milliseconds since the start.
     fn appends(&self) -> Vec<u128> {
         let appends = self.store.appends();
         appends
@@ -101,26 +101,26 @@ impl Recording {
             .collect()
     }
 
-    /// Closes it and checks that every exchange is in exactly one of the two numbers.
+    /// Closes the recorder and checks that every exchange is counted as either recorded or lost.
     async fn close(self, deadline: Duration) -> (RecorderStatus, Arc<TestStore>) {
         self.recorder.close(self.task, deadline).await;
         let status = self.recorder.status();
-        assert_eq!(status.recorded + status.lost, self.told, "{status:?}");
+        assert_eq!(status.recorded + status.lost, self.exchanges, "{status:?}");
         assert_eq!(self.store.exchanges().len() as u64, status.recorded);
         let marks = self.store.marks();
         let mut gaps = marks.iter().map(|(.., what)| what);
         let gap = gaps.any(|what| matches!(what, Marked::Gap { .. }));
-        assert!(!gap || status.lost > 0, "a gap of nothing");
+        assert!(!gap || status.lost > 0, "a gap without a loss");
         let appends = self.store.appends();
         assert!(appends.iter().all(|(_, bytes)| *bytes > 0), "{appends:?}");
         (status, self.store)
     }
 }
 
-impl Teller {
-    fn tell(&mut self, bytes: usize) {
+impl Talk {
+    fn record(&mut self, bytes: usize) {
         self.n += 1;
-        let told = RunMeta {
+        let meta = RunMeta {
             conversation: self.id,
             n: self.n,
             at: 0,
@@ -129,7 +129,7 @@ impl Teller {
             reply_offset: 0,
         };
         self.journal
-            .exchange(told, Outcome::Ok, &vec![7; bytes], b"");
+            .exchange(meta, Outcome::Ok, &vec![7; bytes], b"");
     }
 
     fn end(&mut self) {
@@ -143,13 +143,13 @@ impl Teller {
         self.journal.ended(0, ending);
     }
 
-    /// Whether it may hear more, as its task would find.
+    /// Whether the conversation may read more now.
     async fn has_room(&mut self) -> bool {
         poll_fn(|cx| Poll::Ready(self.journal.poll_room(cx).is_ready())).await
     }
 
-    /// How much it may hear now.
-    async fn hearing(&mut self) -> Option<usize> {
+    /// Returns how many bytes the conversation may read now.
+    async fn read_budget(&mut self) -> Option<usize> {
         let room = poll_fn(|cx| Poll::Ready(self.journal.poll_room(cx))).await;
         match room {
             Poll::Ready(bytes) => Some(bytes),
@@ -157,13 +157,13 @@ impl Teller {
         }
     }
 
-    async fn room(&mut self) {
+    async fn wait_for_room(&mut self) {
         poll_fn(|cx| self.journal.poll_room(cx)).await;
     }
 
-    async fn kept(&mut self) -> bool {
+    async fn is_committed(&mut self) -> bool {
         let epoch = self.journal.epoch();
-        poll_fn(|cx| self.journal.poll_kept(cx, epoch))
+        poll_fn(|cx| self.journal.poll_committed(cx, epoch))
             .await
             .is_ok()
     }
@@ -171,16 +171,16 @@ impl Teller {
 
 #[tokio::test(start_paused = true)]
 async fn round_collects_events_for_one_commit_interval() {
-    let mut recording = Recording::start(Mood::Willing, RecorderOptions::default()).await;
+    let mut recording = Recording::start(StoreMode::Commits, RecorderOptions::default()).await;
     sleep(SECOND).await;
-    let mut teller = recording.teller(0);
+    let mut talk = recording.talk(0);
     for _ in 0..10 {
-        recording.tell(&mut teller, 10);
+        recording.record(&mut talk, 10);
         sleep(MS).await;
     }
     sleep(100 * MS).await;
     assert_eq!(recording.appends(), [1020]);
-    recording.tell(&mut teller, 10);
+    recording.record(&mut talk, 10);
     sleep(100 * MS).await;
     assert_eq!(recording.appends(), [1020, 1130]);
     recording.close(SECOND).await;
@@ -188,9 +188,9 @@ async fn round_collects_events_for_one_commit_interval() {
 
 #[tokio::test(start_paused = true)]
 async fn large_round_commits_without_waiting() {
-    let mut recording = Recording::start(Mood::Willing, RecorderOptions::default()).await;
-    let mut teller = recording.teller(0);
-    recording.tell(&mut teller, ROUND_BYTES);
+    let mut recording = Recording::start(StoreMode::Commits, RecorderOptions::default()).await;
+    let mut talk = recording.talk(0);
+    recording.record(&mut talk, ROUND_BYTES);
     sleep(MS).await;
     assert_eq!(recording.appends(), [0]);
     recording.close(SECOND).await;
@@ -198,11 +198,12 @@ async fn large_round_commits_without_waiting() {
 
 #[tokio::test(start_paused = true)]
 async fn round_that_grew_during_a_commit_commits_at_once() {
-    let mut recording = Recording::start(Mood::Slow(40 * MS), RecorderOptions::default()).await;
-    let mut teller = recording.teller(0);
-    recording.tell(&mut teller, ROUND_BYTES);
+    let mut recording =
+        Recording::start(StoreMode::Slow(40 * MS), RecorderOptions::default()).await;
+    let mut talk = recording.talk(0);
+    recording.record(&mut talk, ROUND_BYTES);
     sleep(10 * MS).await;
-    recording.tell(&mut teller, ROUND_BYTES);
+    recording.record(&mut talk, ROUND_BYTES);
     sleep(100 * MS).await;
     let appends = recording.appends();
     assert!(appends[1] <= 42, "{appends:?}");
@@ -215,10 +216,10 @@ async fn strict_durability_commits_at_once() {
         hold_replies: true,
         ..RecorderOptions::default()
     };
-    let mut recording = Recording::start(Mood::Willing, options).await;
-    let mut teller = recording.teller(0);
-    recording.tell(&mut teller, 1);
-    assert!(teller.kept().await);
+    let mut recording = Recording::start(StoreMode::Commits, options).await;
+    let mut talk = recording.talk(0);
+    recording.record(&mut talk, 1);
+    assert!(talk.is_committed().await);
     assert_eq!(recording.appends(), [0]);
     recording.close(SECOND).await;
 }
@@ -229,24 +230,28 @@ async fn ids_continue_across_rounds_and_shards() {
         shards: 3,
         ..RecorderOptions::default()
     };
-    let mut recording = Recording::start(Mood::Willing, options).await;
-    let mut tellers: Vec<_> = (0..6).map(|i| recording.teller(i)).collect();
+    let mut recording = Recording::start(StoreMode::Commits, options).await;
+    let mut talks: Vec<_> = (0..6).map(|i| recording.talk(i)).collect();
     for round in 0..5 {
-        for teller in &mut tellers {
+        for talk in &mut talks {
             for _ in 0..=round {
-                recording.tell(teller, 3);
+                recording.record(talk, 3);
             }
         }
         sleep(50 * MS).await;
     }
     let (_, store) = recording.close(SECOND).await;
     let exchanges = store.exchanges();
-    assert!((1..).zip(&exchanges).all(|(id, kept)| kept.id == id));
-    for teller in &tellers {
+    assert!(
+        (1..)
+            .zip(&exchanges)
+            .all(|(id, exchange)| exchange.id == id)
+    );
+    for talk in &talks {
         let mine = exchanges
             .iter()
-            .filter(|kept| kept.conversation == teller.id);
-        assert!((1..=15).eq(mine.map(|kept| kept.n)));
+            .filter(|exchange| exchange.conversation == talk.id);
+        assert!((1..=15).eq(mine.map(|exchange| exchange.n)));
     }
 }
 
@@ -257,15 +262,15 @@ async fn unresponsive_store_fails_after_five_seconds() {
             hold_replies,
             ..RecorderOptions::default()
         };
-        let mut recording = Recording::start(Mood::Silent, options).await;
-        let mut teller = recording.teller(0);
-        recording.tell(&mut teller, 2 << 20);
-        assert!(!teller.has_room().await, "it is ahead");
+        let mut recording = Recording::start(StoreMode::Hangs, options).await;
+        let mut talk = recording.talk(0);
+        recording.record(&mut talk, 2 << 20);
+        assert!(!talk.has_room().await, "over its budget");
         let began = Instant::now();
         if hold_replies {
-            assert!(!teller.kept().await);
+            assert!(!talk.is_committed().await);
         } else {
-            teller.room().await;
+            talk.wait_for_room().await;
         }
         let waited = began.elapsed();
         assert!(
@@ -274,12 +279,15 @@ async fn unresponsive_store_fails_after_five_seconds() {
         );
         assert!(recording.recorder.status().failure.is_some());
 
-        recording.store.set(Mood::Willing);
+        recording.store.set(StoreMode::Commits);
         sleep(SECOND).await;
-        assert!(teller.kept().await);
+        assert!(talk.is_committed().await);
         assert_eq!(recording.recorder.status().failure, None);
         let (status, _) = recording.close(SECOND).await;
-        assert_eq!(status.lost, 0, "what was told in time is kept in the end");
+        assert_eq!(
+            status.lost, 0,
+            "events recorded in time are committed in the end"
+        );
     }
 }
 
@@ -289,69 +297,72 @@ async fn transient_store_error_is_not_a_failure() {
         hold_replies: true,
         ..RecorderOptions::default()
     };
-    let mut recording = Recording::start(Mood::Refusing, options).await;
-    let mut teller = recording.teller(0);
-    recording.tell(&mut teller, 10);
+    let mut recording = Recording::start(StoreMode::Fails, options).await;
+    let mut talk = recording.talk(0);
+    recording.record(&mut talk, 10);
     sleep(4 * SECOND).await;
     assert_eq!(recording.recorder.status().failure, None);
-    recording.store.set(Mood::Willing);
-    assert!(teller.kept().await);
+    recording.store.set(StoreMode::Commits);
+    assert!(talk.is_committed().await);
 
-    recording.store.set(Mood::Refusing);
-    recording.tell(&mut teller, 10);
+    recording.store.set(StoreMode::Fails);
+    recording.record(&mut talk, 10);
     let began = Instant::now();
-    assert!(!teller.kept().await, "but one that goes on so has");
+    assert!(
+        !talk.is_committed().await,
+        "an error that lasts is a failure"
+    );
     assert_eq!(began.elapsed().as_secs(), 5);
     assert!(began.elapsed() < 5 * SECOND + RETRY);
-    recording.store.set(Mood::Willing);
+    recording.store.set(StoreMode::Commits);
     sleep(SECOND).await;
     recording.close(SECOND).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn failing_store_stops_no_conversation_and_losses_are_counted() {
-    for mood in [Mood::Refusing, Mood::Silent] {
+    for mode in [StoreMode::Fails, StoreMode::Hangs] {
         let options = RecorderOptions {
             behind_bytes_max: 1 << 20,
             ..RecorderOptions::default()
         };
-        let mut recording = Recording::start(mood, options).await;
-        let mut teller = recording.teller(0);
-        recording.tell(&mut teller, 1);
+        let mut recording = Recording::start(mode, options).await;
+        let mut talk = recording.talk(0);
+        recording.record(&mut talk, 1);
         sleep(6 * SECOND).await;
         for i in 0..100 {
-            recording.tell(&mut teller, 50_000);
-            assert!(teller.has_room().await, "nothing would come of waiting");
+            recording.record(&mut talk, 50_000);
+            assert!(talk.has_room().await, "waiting would be of no use");
             if i % 10 == 0 {
                 sleep(SECOND).await;
             }
         }
         let status = recording.recorder.status();
         assert!(status.lost >= 70 && status.lost < 90, "{status:?}");
-        recording.store.set(Mood::Willing);
+        recording.store.set(StoreMode::Commits);
         sleep(SECOND).await;
-        recording.tell(&mut teller, 1);
+        recording.record(&mut talk, 1);
         let (status, store) = recording.close(SECOND).await;
-        assert_eq!(store.gaps(), status.lost, "the record says what it lacks");
+        assert_eq!(store.gaps(), status.lost, "the record contains the losses");
         assert_eq!(status.failure, None);
     }
 }
 
-/// A disk that was full has room again, not for all that waits at once. In one transaction (`part` without its bound)
-/// nothing would ever be kept.
+/// A disk that was full has room again, but not for the whole backlog at once: a single append (`part` without its
+/// bound) would always fail.
 #[tokio::test(start_paused = true)]
 async fn backlog_is_committed_in_parts() {
     const ROOM: usize = 10 << 20;
-    let mut recording = Recording::start(Mood::Refusing, RecorderOptions::default()).await;
-    let mut tellers: Vec<_> = (0..40).map(|_| recording.teller(0)).collect();
-    recording.tell(&mut tellers[0], 1);
+    let mut recording = Recording::start(StoreMode::Fails, RecorderOptions::default()).await;
+    let mut talks: Vec<_> = (0..40).map(|_| recording.talk(0)).collect();
+    recording.record(&mut talks[0], 1);
     sleep(6 * SECOND).await;
     for _ in 0..20 {
-        for teller in &mut tellers {
-            recording.tell(teller, 50_000);
+        for talk in &mut talks {
+            recording.record(talk, 50_000);
         }
     }
-    recording.store.set(Mood::Narrow(ROOM));
+    recording.store.set(StoreMode::FailsAbove(ROOM));
     sleep(SECOND).await;
     let status = recording.recorder.status();
     assert_eq!((status.waiting, status.failure), (0, None));
@@ -359,35 +370,44 @@ async fn backlog_is_committed_in_parts() {
     let (_, store) = recording.close(SECOND).await;
     let last = store.appends().pop().map(|(_, bytes)| bytes);
     assert!(last < Some(ROOM), "{last:?}");
-    let kept = store.exchanges();
-    assert!(kept.iter().map(|kept| kept.id).eq(1..=801), "in order");
+    let exchanges = store.exchanges();
+    assert!(
+        exchanges.iter().map(|exchange| exchange.id).eq(1..=801),
+        "in order"
+    );
 }
 
-/// What was kept of the parts stays counted as such when the store fails at the next one.
+/// Parts that were committed stay counted as recorded when the store fails at the next part.
 #[tokio::test(start_paused = true)]
-async fn store_failing_mid_backlog_keeps_the_earlier_parts() {
-    let mut recording = Recording::start(Mood::Refusing, RecorderOptions::default()).await;
-    let mut teller = recording.teller(0);
+async fn store_failing_mid_backlog_retains_the_earlier_parts() {
+    let mut recording = Recording::start(StoreMode::Fails, RecorderOptions::default()).await;
+    let mut talk = recording.talk(0);
     for _ in 0..30 {
-        recording.tell(&mut teller, 1 << 20);
+        recording.record(&mut talk, 1 << 20);
         sleep(MS).await;
     }
-    recording.store.set(Mood::Slow(SECOND));
+    recording.store.set(StoreMode::Slow(SECOND));
     sleep(SECOND + SECOND / 2).await;
-    recording.store.set(Mood::Refusing);
+    recording.store.set(StoreMode::Fails);
     sleep(2 * SECOND).await;
     let status = recording.recorder.status();
-    let kept = recording.store.exchanges().len() as u64;
-    assert!(kept > 0 && kept < 30, "{kept}");
-    assert_eq!((status.recorded, status.waiting), (kept, 30 - kept));
-    recording.store.set(Mood::Willing);
+    let stored = recording.store.exchanges().len() as u64;
+    assert!(stored > 0 && stored < 30, "{stored}");
+    assert_eq!((status.recorded, status.waiting), (stored, 30 - stored));
+    recording.store.set(StoreMode::Commits);
     let (status, store) = recording.close(10 * SECOND).await;
     assert_eq!((status.recorded, status.lost), (30, 0));
-    assert!(store.exchanges().iter().map(|kept| kept.id).eq(1..=30));
+    assert!(
+        store
+            .exchanges()
+            .iter()
+            .map(|exchange| exchange.id)
+            .eq(1..=30)
+    );
 }
 
-/// An append may be kept and yet be said to have failed. Its gap is told again with the next, in the same batch: in a new
-/// one the record would count it twice.
+/// A failed append may have been committed. Its gap is appended again in the same batch: in a new batch it would be
+/// counted twice.
 #[tokio::test(start_paused = true)]
 async fn repeated_gap_counts_once() {
     let options = RecorderOptions {
@@ -395,21 +415,21 @@ async fn repeated_gap_counts_once() {
         behind_bytes_max: 100_000,
         ..RecorderOptions::default()
     };
-    let mut recording = Recording::start(Mood::Unsure, options).await;
-    let mut teller = recording.teller(0);
+    let mut recording = Recording::start(StoreMode::CommitsAndFails, options).await;
+    let mut talk = recording.talk(0);
     for _ in 0..40 {
-        recording.tell(&mut teller, 10_000);
+        recording.record(&mut talk, 10_000);
         sleep(100 * MS).await;
     }
-    assert!(recording.store.gaps() > 0, "it has been told");
-    recording.store.set(Mood::Willing);
+    assert!(recording.store.gaps() > 0, "a gap is stored");
+    recording.store.set(StoreMode::Commits);
     let (status, store) = recording.close(10 * SECOND).await;
     assert!(status.lost > 10, "{status:?}");
     assert_eq!(store.gaps(), status.lost);
 }
 
-/// Between a loss and the look for it the store may have recovered, and kept what was told before and after. The reply
-/// to what was lost must not leave for that.
+/// The store may recover between a loss and the check for it, and commit the events before and after. The reply to the
+/// lost exchange must still not be sent.
 #[tokio::test(start_paused = true)]
 async fn lost_event_is_not_reported_as_committed_after_recovery() {
     let options = RecorderOptions {
@@ -417,24 +437,27 @@ async fn lost_event_is_not_reported_as_committed_after_recovery() {
         behind_bytes_max: 100_000,
         ..RecorderOptions::default()
     };
-    let mut recording = Recording::start(Mood::Refusing, options).await;
-    let (mut lucky, mut teller) = (recording.teller(0), recording.teller(0));
-    recording.tell(&mut lucky, 100_000);
+    let mut recording = Recording::start(StoreMode::Fails, options).await;
+    let (mut recorded, mut talk) = (recording.talk(0), recording.talk(0));
+    recording.record(&mut recorded, 100_000);
     sleep(6 * SECOND).await;
-    recording.tell(&mut teller, 1);
-    recording.tell(&mut teller, 1);
+    recording.record(&mut talk, 1);
+    recording.record(&mut talk, 1);
     assert_eq!(recording.recorder.status().lost, 2);
-    let mut newcomer = recording.teller(0);
-    recording.store.set(Mood::Willing);
+    let mut newcomer = recording.talk(0);
+    recording.store.set(StoreMode::Commits);
     sleep(SECOND).await;
-    assert!(lucky.kept().await);
-    assert!(!teller.kept().await);
-    recording.tell(&mut newcomer, 1);
-    assert!(newcomer.kept().await, "only its opening had found no room");
+    assert!(recorded.is_committed().await);
+    assert!(!talk.is_committed().await);
+    recording.record(&mut newcomer, 1);
+    assert!(
+        newcomer.is_committed().await,
+        "only its opening had found no room"
+    );
     recording.close(SECOND).await;
 }
 
-/// What it is to blame for: not what had been lost before it, and what waits for the store's return as well.
+/// Exchanges lost before the failure do not count; exchanges that wait for the store's recovery do.
 #[tokio::test(start_paused = true)]
 async fn store_failure_counts_only_the_losses_it_caused() {
     let options = RecorderOptions {
@@ -442,30 +465,30 @@ async fn store_failure_counts_only_the_losses_it_caused() {
         behind_bytes_max: 100_000,
         ..RecorderOptions::default()
     };
-    let mut recording = Recording::start(Mood::Slow(SECOND), options).await;
-    let mut teller = recording.teller(0);
+    let mut recording = Recording::start(StoreMode::Slow(SECOND), options).await;
+    let mut talk = recording.talk(0);
     for _ in 0..6 {
-        recording.tell(&mut teller, 100_000);
+        recording.record(&mut talk, 100_000);
     }
     sleep(3 * SECOND).await;
     assert_eq!(recording.recorder.status().lost, 5);
-    recording.store.set(Mood::Refusing);
+    recording.store.set(StoreMode::Fails);
     for _ in 0..3 {
-        recording.tell(&mut teller, 10);
+        recording.record(&mut talk, 10);
     }
     sleep(6 * SECOND).await;
-    let blamed = |recording: &Recording| {
+    let failed = |recording: &Recording| {
         let failure = recording.recorder.status().failure;
         failure.map(|failure| failure.exchanges)
     };
-    assert_eq!(blamed(&recording), Some(3));
-    recording.tell(&mut teller, 100_000);
-    assert_eq!(blamed(&recording), Some(4));
-    recording.tell(&mut teller, 1);
-    assert_eq!(blamed(&recording), Some(5));
+    assert_eq!(failed(&recording), Some(3));
+    recording.record(&mut talk, 100_000);
+    assert_eq!(failed(&recording), Some(4));
+    recording.record(&mut talk, 1);
+    assert_eq!(failed(&recording), Some(5));
     sleep(SECOND).await;
-    assert_eq!(blamed(&recording), Some(5));
-    recording.store.set(Mood::Willing);
+    assert_eq!(failed(&recording), Some(5));
+    recording.store.set(StoreMode::Commits);
     let (status, _) = recording.close(10 * SECOND).await;
     assert_eq!((status.lost, status.recorded), (6, 5));
 }
@@ -477,11 +500,11 @@ async fn drop_mode_counts_losses_exactly_and_never_waits() {
         behind_bytes_max: 1 << 20,
         ..RecorderOptions::default()
     };
-    let mut recording = Recording::start(Mood::Slow(SECOND), options).await;
-    let mut teller = recording.teller(0);
+    let mut recording = Recording::start(StoreMode::Slow(SECOND), options).await;
+    let mut talk = recording.talk(0);
     for _ in 0..500 {
-        recording.tell(&mut teller, 10_000);
-        assert!(teller.has_room().await);
+        recording.record(&mut talk, 10_000);
+        assert!(talk.has_room().await);
         sleep(5 * MS).await;
     }
     let (status, store) = recording.close(30 * SECOND).await;
@@ -491,35 +514,34 @@ async fn drop_mode_counts_losses_exactly_and_never_waits() {
 
 #[tokio::test(start_paused = true)]
 async fn close_commits_pending_events_and_counts_the_rest_as_lost() {
-    let mut recording = Recording::start(Mood::Willing, RecorderOptions::default()).await;
-    let mut teller = recording.teller(0);
-    recording.tell(&mut teller, 10);
+    let mut recording = Recording::start(StoreMode::Commits, RecorderOptions::default()).await;
+    let mut talk = recording.talk(0);
+    recording.record(&mut talk, 10);
     let (status, _) = recording.close(SECOND).await;
     assert_eq!((status.recorded, status.lost), (1, 0));
 
-    for mood in [Mood::Silent, Mood::Refusing] {
+    for mode in [StoreMode::Hangs, StoreMode::Fails] {
         let options = RecorderOptions {
             behind_bytes_max: 100_000,
             ..RecorderOptions::default()
         };
-        let mut recording = Recording::start(mood, options).await;
-        let mut teller = recording.teller(0);
-        recording.tell(&mut teller, 10);
+        let mut recording = Recording::start(mode, options).await;
+        let mut talk = recording.talk(0);
+        recording.record(&mut talk, 10);
         sleep(6 * SECOND).await;
         for _ in 0..20 {
-            recording.tell(&mut teller, 10_000);
+            recording.record(&mut talk, 10_000);
         }
         assert!(
             recording.recorder.status().lost > 0,
-            "seen while it happens"
+            "counted while the store fails"
         );
         let (status, _) = recording.close(3 * SECOND).await;
         assert_eq!((status.recorded, status.lost), (0, 21));
     }
 }
 
-/// Told while, or after, the recorder closed: by whoever does not wait for its conversations.
-/// With nothing else to write, the record did not say what it lacked (seed 339 of the simulation of datagrams).
+/// Without other events to append, the gap was not recorded (seed 339 of the simulation of datagrams).
 #[tokio::test(start_paused = true)]
 async fn final_loss_is_recorded_without_other_events() {
     let options = RecorderOptions {
@@ -527,52 +549,52 @@ async fn final_loss_is_recorded_without_other_events() {
         behind_bytes_max: 1000,
         ..RecorderOptions::default()
     };
-    let mut recording = Recording::start(Mood::Silent, options).await;
-    let mut teller = recording.teller(0);
-    recording.tell(&mut teller, 2000);
-    sleep(options.pace * 2).await;
-    // That is on its way now, and there is no room for anything beside it.
-    recording.tell(&mut teller, 10);
+    let mut recording = Recording::start(StoreMode::Hangs, options).await;
+    let mut talk = recording.talk(0);
+    recording.record(&mut talk, 2000);
+    sleep(options.commit_interval * 2).await;
+    // This one is being appended now, and leaves no room for another.
+    recording.record(&mut talk, 10);
     assert_eq!(recording.recorder.status().lost, 1);
-    recording.store.set(Mood::Willing);
+    recording.store.set(StoreMode::Commits);
     let (status, store) = recording.close(SECOND).await;
     assert_eq!((status.recorded, status.lost), (1, 1));
-    assert_eq!(store.gaps(), 1, "the record says what it lacks");
+    assert_eq!(store.gaps(), 1, "the record contains the losses");
 }
 
 #[tokio::test(start_paused = true)]
 async fn event_recorded_too_late_is_counted_as_lost() {
-    let mut recording = Recording::start(Mood::Slow(SECOND), RecorderOptions::default()).await;
-    let mut teller = recording.teller(0);
-    recording.tell(&mut teller, 10);
-    recording.told += 1;
+    let mut recording = Recording::start(StoreMode::Slow(SECOND), RecorderOptions::default()).await;
+    let mut talk = recording.talk(0);
+    recording.record(&mut talk, 10);
+    recording.exchanges += 1;
     let late = tokio::spawn(async move {
         sleep(SECOND / 2).await;
-        teller.tell(10);
+        talk.record(10);
     });
     let (status, _) = recording.close(10 * SECOND).await;
     late.await.unwrap();
     assert_eq!((status.recorded, status.lost), (1, 1));
 }
 
-/// And a reply to it does not leave, while one to what was told before may.
+/// A reply to it is not sent, whereas a reply to an earlier event may be.
 #[tokio::test(start_paused = true)]
 async fn event_recorded_too_late_is_not_reported_as_committed() {
     let options = RecorderOptions {
         hold_replies: true,
         ..RecorderOptions::default()
     };
-    let recording = Recording::start(Mood::Willing, options).await;
-    let (mut in_time, mut late) = (recording.teller(0), recording.teller(0));
-    in_time.tell(1);
-    late.tell(1);
+    let recording = Recording::start(StoreMode::Commits, options).await;
+    let (mut in_time, mut late) = (recording.talk(0), recording.talk(0));
+    in_time.record(1);
+    late.record(1);
     recording.recorder.close(recording.task, SECOND).await;
     in_time.end();
-    assert!(in_time.kept().await);
-    assert!(late.kept().await);
+    assert!(in_time.is_committed().await);
+    assert!(late.is_committed().await);
     for _ in 0..2 {
-        late.tell(1);
-        assert!(!late.kept().await);
+        late.record(1);
+        assert!(!late.is_committed().await);
     }
 }
 
@@ -580,12 +602,12 @@ async fn event_recorded_too_late_is_not_reported_as_committed() {
 async fn close_does_not_wait_for_the_commit_interval() {
     for begun in [false, true] {
         let options = RecorderOptions {
-            pace: 60 * SECOND,
+            commit_interval: 60 * SECOND,
             ..RecorderOptions::default()
         };
-        let mut recording = Recording::start(Mood::Willing, options).await;
-        let mut teller = recording.teller(0);
-        recording.tell(&mut teller, 10);
+        let mut recording = Recording::start(StoreMode::Commits, options).await;
+        let mut talk = recording.talk(0);
+        recording.record(&mut talk, 10);
         if begun {
             sleep(SECOND).await;
         }
@@ -601,10 +623,10 @@ async fn waiters_are_released_when_the_recorder_dies() {
         hold_replies: true,
         ..RecorderOptions::default()
     };
-    let mut recording = Recording::start(Mood::Silent, options).await;
-    let (mut ahead, mut holding) = (recording.teller(0), recording.teller(0));
-    recording.tell(&mut ahead, 2 << 20);
-    recording.tell(&mut holding, 1);
+    let mut recording = Recording::start(StoreMode::Hangs, options).await;
+    let (mut over_budget, mut holding) = (recording.talk(0), recording.talk(0));
+    recording.record(&mut over_budget, 2 << 20);
+    recording.record(&mut holding, 1);
     let began = Instant::now();
     let task = recording.task;
     let killer = tokio::spawn(async move {
@@ -612,133 +634,138 @@ async fn waiters_are_released_when_the_recorder_dies() {
         task.abort();
     });
     let waiting = timeout(SECOND * 60, async {
-        ahead.room().await;
-        holding.kept().await
+        over_budget.wait_for_room().await;
+        holding.is_committed().await
     });
     assert_eq!(waiting.await, Ok(false));
     assert!(began.elapsed() < 2 * SECOND);
     killer.await.unwrap();
 }
 
-/// A hog takes what the store lets it and waits; the others do not notice.
+/// A heavy conversation uses up its budget and waits; the others are not affected.
 #[tokio::test(start_paused = true)]
 async fn only_the_conversation_over_its_budget_waits() {
-    let mut recording = Recording::start(Mood::Slow(SECOND), RecorderOptions::default()).await;
-    let (mut hog, mut light) = (recording.teller(0), recording.teller(0));
-    let mut hogged = 0;
-    while hog.has_room().await {
-        recording.tell(&mut hog, 100_000);
-        hogged += 100_000;
+    let mut recording = Recording::start(StoreMode::Slow(SECOND), RecorderOptions::default()).await;
+    let (mut heavy, mut light) = (recording.talk(0), recording.talk(0));
+    let mut heavy_bytes = 0;
+    while heavy.has_room().await {
+        recording.record(&mut heavy, 100_000);
+        heavy_bytes += 100_000;
     }
     assert!(
-        hogged > 1 << 20 && hogged < 1_200_000,
-        "1 MiB and a run: {hogged}"
+        heavy_bytes > 1 << 20 && heavy_bytes < 1_200_000,
+        "1 MiB and a run: {heavy_bytes}"
     );
     for _ in 0..100 {
-        recording.tell(&mut light, 100);
+        recording.record(&mut light, 100);
         assert!(light.has_room().await);
     }
-    hog.room().await;
+    heavy.wait_for_room().await;
     let (status, _) = recording.close(10 * SECOND).await;
     assert_eq!(status.lost, 0);
 }
 
-/// While all is taken others came anew, a read of 64 KiB each, until nothing was left, and who had hardly anything
-/// unkept waited for a commit like a hog. So it is still if a read is not held to what may be heard.
+/// While the budget was nearly used up, new conversations took the rest of it with a read of 64 KiB each, and a light
+/// conversation had to wait for a commit like a heavy one. That still happens if reads exceed the read budget.
 #[tokio::test(start_paused = true)]
 async fn new_conversations_leave_room_for_light_ones() {
     const READ: usize = 64 << 10;
-    for held in [true, false] {
-        let mut recording = Recording::start(Mood::Slow(SECOND), RecorderOptions::default()).await;
-        let mut light = recording.teller(0);
+    for limited in [true, false] {
+        let mut recording =
+            Recording::start(StoreMode::Slow(SECOND), RecorderOptions::default()).await;
+        let mut light = recording.talk(0);
         let (mut total, mut waited) = (0, false);
         for _wave in 0..4 {
-            let mut hogs: Vec<_> = (0..150).map(|_| recording.teller(0)).collect();
+            let mut heavy: Vec<_> = (0..150).map(|_| recording.talk(0)).collect();
             let mut moved = true;
             while moved {
                 moved = false;
-                for hog in &mut hogs {
-                    let Some(may) = hog.hearing().await else {
+                for talk in &mut heavy {
+                    let Some(budget) = talk.read_budget().await else {
                         continue;
                     };
-                    let heard = if held { READ.min(may) } else { READ };
-                    recording.tell(hog, heard);
-                    total += heard;
+                    let bytes = if limited { READ.min(budget) } else { READ };
+                    recording.record(talk, bytes);
+                    total += bytes;
                     moved = true;
                 }
             }
-            recording.tell(&mut light, 10);
+            recording.record(&mut light, 10);
             waited |= !light.has_room().await;
         }
-        assert_eq!(waited, !held, "{total} told");
-        assert!((50 << 20..=64 << 20).contains(&total), "{total} told");
+        assert_eq!(waited, !limited, "{total} recorded");
+        assert!((50 << 20..=64 << 20).contains(&total), "{total} recorded");
         let (status, _) = recording.close(600 * SECOND).await;
         assert_eq!(status.lost, 0);
     }
 }
 
-/// Many hogs share what all may have, and something is always left for one that is not.
+/// Heavy conversations share the budget, and some of it is always left for a light one.
 #[tokio::test(start_paused = true)]
 async fn heavy_conversations_share_and_light_ones_never_wait() {
     const RUN: usize = 64 << 10;
-    for hogs in [2, 30, 64, 100, 200] {
-        let mut recording = Recording::start(Mood::Slow(SECOND), RecorderOptions::default()).await;
-        let mut light = recording.teller(0);
-        let mut all: Vec<_> = (0..hogs).map(|_| recording.teller(0)).collect();
-        let mut hogged = vec![0_usize; hogs];
+    for heavy in [2, 30, 64, 100, 200] {
+        let mut recording =
+            Recording::start(StoreMode::Slow(SECOND), RecorderOptions::default()).await;
+        let mut light = recording.talk(0);
+        let mut all: Vec<_> = (0..heavy).map(|_| recording.talk(0)).collect();
+        let mut heavy_bytes = vec![0_usize; heavy];
         loop {
             let mut moved = false;
-            for (hog, sum) in all.iter_mut().zip(&mut hogged) {
-                if hog.has_room().await {
-                    recording.tell(hog, RUN);
+            for (talk, sum) in all.iter_mut().zip(&mut heavy_bytes) {
+                if talk.has_room().await {
+                    recording.record(talk, RUN);
                     *sum += RUN;
                     moved = true;
                 }
-                recording.tell(&mut light, 10);
-                assert!(light.has_room().await, "{hogs} hogs at {sum}");
+                recording.record(&mut light, 10);
+                assert!(light.has_room().await, "{heavy} heavy at {sum}");
             }
             if !moved {
                 break;
             }
         }
-        let total: usize = hogged.iter().sum();
-        assert!(total <= (64 << 20) + RUN, "{hogs} hogs have {total}");
+        let total: usize = heavy_bytes.iter().sum();
+        assert!(total <= (64 << 20) + RUN, "{heavy} heavy have {total}");
         assert!(
-            total >= 50 << 20 || hogs < 60,
-            "{hogs} hogs have {total} only"
+            total >= 50 << 20 || heavy < 60,
+            "{heavy} heavy ones have only {total}"
         );
-        let (least, most) = (hogged.iter().min().unwrap(), hogged.iter().max().unwrap());
-        assert!(most - least <= 2 * RUN, "{hogs} hogs: {least} to {most}");
+        let (least, most) = (
+            heavy_bytes.iter().min().unwrap(),
+            heavy_bytes.iter().max().unwrap(),
+        );
+        assert!(most - least <= 2 * RUN, "{heavy} heavy: {least} to {most}");
         let (status, _) = recording.close(600 * SECOND).await;
         assert_eq!(status.lost, 0);
     }
 }
 
-/// While the store fails callers still come and go; they are small, and there is no end of them.
+/// While the store fails, connections still open and close, each with small events and in unbounded number.
 #[tokio::test(start_paused = true)]
 async fn openings_and_endings_are_bounded_while_the_store_fails() {
     let options = RecorderOptions {
         behind_bytes_max: 100_000,
         ..RecorderOptions::default()
     };
-    let mut recording = Recording::start(Mood::Refusing, options).await;
-    let mut first = recording.teller(0);
-    recording.tell(&mut first, 10);
+    let mut recording = Recording::start(StoreMode::Fails, options).await;
+    let mut first = recording.talk(0);
+    recording.record(&mut first, 10);
     sleep(6 * SECOND).await;
-    let mut known = recording.teller(0);
+    let mut known = recording.talk(0);
     for _ in 0..10_000 {
-        let mut teller = recording.teller(0);
-        recording.tell(&mut teller, 100);
-        teller.end();
+        let mut talk = recording.talk(0);
+        recording.record(&mut talk, 100);
+        talk.end();
     }
     known.end();
-    let mut late = recording.teller(0);
-    recording.tell(&mut late, 1);
+    let mut late = recording.talk(0);
+    recording.record(&mut late, 1);
     sleep(SECOND).await;
-    recording.store.set(Mood::Willing);
+    recording.store.set(StoreMode::Commits);
     sleep(SECOND).await;
     // Recording resumes for a conversation that began amid the failure.
-    recording.tell(&mut late, 2);
+    recording.record(&mut late, 2);
     late.end();
     let late = late.id;
     let known = known.id;
@@ -748,12 +775,14 @@ async fn openings_and_endings_are_bounded_while_the_store_fails() {
     assert!(most < Some(150_000), "{most:?}");
     assert!(
         store.ending(known).is_some(),
-        "who was there is told to the end"
+        "an earlier conversation is recorded to its end"
     );
     assert!(store.ending(late).is_some());
-    let kept = store.exchanges();
-    let kept = kept.iter().filter(|kept| kept.conversation == late);
-    assert_eq!(kept.map(|kept| kept.n).collect::<Vec<_>>(), [2]);
+    let exchanges = store.exchanges();
+    let of_late = exchanges
+        .iter()
+        .filter(|exchange| exchange.conversation == late);
+    assert_eq!(of_late.map(|exchange| exchange.n).collect::<Vec<_>>(), [2]);
 }
 
 /// Ids and numbers of the exchanges in a batch.
@@ -765,87 +794,92 @@ fn ids_in(mut first_id: ExchangeId, batch: &Batch) -> Vec<(ExchangeId, u64)> {
     batch.events.iter().filter_map(run).collect()
 }
 
-/// What a watcher was shown: exchanges, and the ids that recording again has told.
+/// What a watcher received: exchanges, and the recovered ids in each status.
 #[derive(Debug, Default)]
-struct Shown {
+struct Received {
     exchanges: Vec<(Instant, ExchangeId, u64)>,
     recovered: Vec<Option<(ExchangeId, ExchangeId)>>,
 }
 
-fn watch(recorder: &Recorder) -> JoinHandle<Shown> {
+fn watch(recorder: &Recorder) -> JoinHandle<Received> {
     let mut watcher = recorder.watch();
     tokio::spawn(async move {
-        let mut shown = Shown::default();
+        let mut received = Received::default();
         while let Some(seen) = watcher.next().await {
             match seen {
                 Seen::Batch { first_id, batch } => {
                     let ids = ids_in(first_id, &batch).into_iter();
                     let now = Instant::now();
-                    shown.exchanges.extend(ids.map(|(id, n)| (now, id, n)));
+                    received.exchanges.extend(ids.map(|(id, n)| (now, id, n)));
                 }
                 Seen::RecorderStatus(status) if status.failure.is_none() => {
-                    shown.recovered.push(status.recovered);
+                    received.recovered.push(status.recovered);
                 }
                 Seen::RecorderStatus(_) => {}
                 Seen::Gap(missed) => panic!("{missed:?}"),
             }
         }
-        shown
+        received
     })
 }
 
-/// Watchers see each exchange once, whether or not it can be stored: with its id after the commit, and at once without
-/// one while the store fails.
+/// Watchers receive each exchange once: with its id after the commit, or without an id at once while the store fails.
 #[tokio::test(start_paused = true)]
 async fn watcher_sees_each_exchange_once_while_the_store_fails() {
-    for mood in [Mood::Refusing, Mood::Silent] {
-        let mut recording = Recording::start(mood, RecorderOptions::default()).await;
+    for mode in [StoreMode::Fails, StoreMode::Hangs] {
+        let mut recording = Recording::start(mode, RecorderOptions::default()).await;
         let watching = watch(&recording.recorder);
-        let mut teller = recording.teller(0);
+        let mut talk = recording.talk(0);
         for i in 0..90 {
-            recording.tell(&mut teller, 10);
+            recording.record(&mut talk, 10);
             sleep(100 * MS).await;
             if i == 80 {
-                recording.store.set(Mood::Willing);
+                recording.store.set(StoreMode::Commits);
             }
         }
         let began = recording.began;
         let (_, store) = recording.close(SECOND).await;
-        let shown = watching.await.unwrap();
-        assert!(shown.exchanges.iter().map(|(.., n)| *n).eq(1..=90));
-        let without = shown.exchanges.iter().filter(|(_, id, _)| *id == 0);
+        let received = watching.await.unwrap();
+        assert!(received.exchanges.iter().map(|(.., n)| *n).eq(1..=90));
+        let without = received.exchanges.iter().filter(|(_, id, _)| *id == 0);
         let without = without.count() as u64;
         assert!((75..=85).contains(&without), "{without}");
-        let ids = shown.exchanges.iter().map(|(_, id, _)| *id);
+        let ids = received.exchanges.iter().map(|(_, id, _)| *id);
         let named: Vec<_> = ids.skip(without as usize).collect();
         assert!(named.into_iter().eq(without + 1..=90));
-        assert_eq!(shown.recovered, [Some((1, without))]);
-        // All that waited is shown once the store counts as failing, what comes then within a retry.
-        let (first, ..) = shown.exchanges[0];
+        assert_eq!(received.recovered, [Some((1, without))]);
+        // The backlog is published once the store counts as failing, and later events within a retry.
+        let (first, ..) = received.exchanges[0];
         assert_eq!((first - began).as_secs(), 5);
-        let (at, ..) = shown.exchanges[60];
+        let (at, ..) = received.exchanges[60];
         assert!(
             at - began <= 6000 * MS + 2 * RETRY + 100 * MS,
             "{:?}",
             at - began
         );
-        assert!(store.exchanges().iter().map(|kept| kept.id).eq(1..=90));
+        assert!(
+            store
+                .exchanges()
+                .iter()
+                .map(|exchange| exchange.id)
+                .eq(1..=90)
+        );
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn watcher_is_told_after_the_commit_with_ids() {
-    let mut recording = Recording::start(Mood::Slow(SECOND), RecorderOptions::default()).await;
+async fn watcher_receives_ids_after_the_commit() {
+    let mut recording = Recording::start(StoreMode::Slow(SECOND), RecorderOptions::default()).await;
     let watching = watch(&recording.recorder);
-    let mut teller = recording.teller(0);
-    recording.tell(&mut teller, 10);
-    recording.tell(&mut teller, 10);
+    let mut talk = recording.talk(0);
+    recording.record(&mut talk, 10);
+    recording.record(&mut talk, 10);
     let began = recording.began;
     recording.close(10 * SECOND).await;
-    let shown = watching.await.unwrap().exchanges;
-    let ids: Vec<_> = shown.iter().map(|(_, id, n)| (*id, *n)).collect();
+    let received = watching.await.unwrap().exchanges;
+    let ids: Vec<_> = received.iter().map(|(_, id, n)| (*id, *n)).collect();
     assert_eq!(ids, [(1, 1), (2, 2)]);
-    assert!(shown[0].0 - began >= SECOND);
+    assert!(received[0].0 - began >= SECOND);
 }
 
 #[tokio::test(start_paused = true)]
@@ -858,19 +892,19 @@ async fn exchanges_without_a_store_have_the_id_zero() {
     let mut recording = Recording {
         recorder,
         task,
-        store: TestStore::new(Mood::Willing),
-        told: 0,
+        store: TestStore::new(StoreMode::Commits),
+        exchanges: 0,
         began: Instant::now(),
     };
-    let mut teller = recording.teller(0);
-    recording.tell(&mut teller, 10);
+    let mut talk = recording.talk(0);
+    recording.record(&mut talk, 10);
     recording.recorder.close(recording.task, SECOND).await;
-    let shown = watching.await.unwrap().exchanges;
-    let ids: Vec<_> = shown.iter().map(|(_, id, n)| (*id, *n)).collect();
+    let received = watching.await.unwrap().exchanges;
+    let ids: Vec<_> = received.iter().map(|(_, id, n)| (*id, *n)).collect();
     assert_eq!(ids, [(0, 1)]);
 }
 
-/// What is lost after the first attempt to tell of a gap goes into the next one: the first may have been stored.
+/// Losses after the first attempt to append a gap go into the next one: the first attempt may have been stored.
 #[tokio::test(start_paused = true)]
 async fn gap_batch_is_frozen_at_its_first_attempt() {
     let options = RecorderOptions {
@@ -878,20 +912,20 @@ async fn gap_batch_is_frozen_at_its_first_attempt() {
         behind_bytes_max: 1000,
         ..RecorderOptions::default()
     };
-    let mut recording = Recording::start(Mood::Slow(SECOND), options).await;
-    let mut teller = recording.teller(0);
-    recording.tell(&mut teller, 2000);
+    let mut recording = Recording::start(StoreMode::Slow(SECOND), options).await;
+    let mut talk = recording.talk(0);
+    recording.record(&mut talk, 2000);
     sleep(50 * MS).await;
-    recording.tell(&mut teller, 10);
-    recording.store.set(Mood::Unsure);
+    recording.record(&mut talk, 10);
+    recording.store.set(StoreMode::CommitsAndFails);
     sleep(2 * SECOND).await;
-    recording.tell(&mut teller, 2000);
+    recording.record(&mut talk, 2000);
     for _ in 0..3 {
-        recording.tell(&mut teller, 10);
+        recording.record(&mut talk, 10);
     }
     sleep(2 * SECOND).await;
-    recording.tell(&mut teller, 10);
-    recording.store.set(Mood::Willing);
+    recording.record(&mut talk, 10);
+    recording.store.set(StoreMode::Commits);
     let (status, store) = recording.close(10 * SECOND).await;
     let gaps = store
         .marks()
@@ -905,25 +939,25 @@ async fn gap_batch_is_frozen_at_its_first_attempt() {
     assert_eq!(gaps.iter().sum::<u64>(), status.lost);
 }
 
-/// A store that reserves no ids stops no conversation: those without one are served, and count as lost.
+/// Conversations without an id are served while the store reserves none, and their exchanges count as lost.
 #[tokio::test(start_paused = true)]
 async fn conversations_without_an_id_are_counted_as_lost() {
-    let mut recording = Recording::start(Mood::Willing, RecorderOptions::default()).await;
-    recording.store.set_miserly(true);
+    let mut recording = Recording::start(StoreMode::Commits, RecorderOptions::default()).await;
+    recording.store.set_fails_to_reserve(true);
     for id in 1..=BLOCK {
         assert_eq!(recording.recorder.journal(0).0, id);
     }
-    let mut nameless = recording.teller(0);
-    assert_eq!(nameless.id, 0);
-    recording.tell(&mut nameless, 10);
-    assert!(nameless.has_room().await);
+    let mut without_id = recording.talk(0);
+    assert_eq!(without_id.id, 0);
+    recording.record(&mut without_id, 10);
+    assert!(without_id.has_room().await);
     sleep(SECOND).await;
-    assert!(!nameless.kept().await, "a held reply does not leave");
-    recording.store.set_miserly(false);
+    assert!(!without_id.is_committed().await, "a held reply is not sent");
+    recording.store.set_fails_to_reserve(false);
     sleep(SECOND).await;
-    let mut teller = recording.teller(0);
-    assert_eq!(teller.id, BLOCK + 1);
-    recording.tell(&mut teller, 10);
+    let mut talk = recording.talk(0);
+    assert_eq!(talk.id, BLOCK + 1);
+    recording.record(&mut talk, 10);
     let (status, store) = recording.close(SECOND).await;
     assert_eq!((status.recorded, status.lost), (1, 1));
     assert_eq!(store.gaps(), 1);
@@ -936,7 +970,7 @@ async fn recorder_without_store_or_watcher_is_inactive() {
     assert!(!journal.is_active());
     poll_fn(|cx| journal.poll_room(cx)).await;
     let _watcher = none.watch();
-    assert!(!none.journal(0).1.is_active(), "nobody takes what is told");
+    assert!(!none.journal(0).1.is_active(), "no task takes the events");
 
     let (without, _task) = Recorder::new(None, RecorderOptions::default())
         .await
@@ -952,13 +986,13 @@ async fn conversation_gets_a_unique_id_and_the_shard_of_its_worker() {
         shards: 3,
         ..RecorderOptions::default()
     };
-    let recording = Recording::start(Mood::Willing, options).await;
+    let recording = Recording::start(StoreMode::Commits, options).await;
     for worker in 0..6 {
-        let teller = recording.teller(worker);
-        assert_eq!(teller.id, worker as u64 + 1);
-        assert_eq!(teller.journal.conversation(), teller.id);
+        let talk = recording.talk(worker);
+        assert_eq!(talk.id, worker as u64 + 1);
+        assert_eq!(talk.journal.conversation(), talk.id);
         let shards = recording.recorder.0.shards.iter();
-        let events = shards.map(|shard| lock(&shard.filling).batch.events.len());
+        let events = shards.map(|shard| lock(&shard.state).batch.events.len());
         let expected = (0..3).map(|shard| worker / 3 + usize::from(shard <= worker % 3));
         assert!(events.eq(expected), "of worker {worker}");
     }
@@ -966,24 +1000,24 @@ async fn conversation_gets_a_unique_id_and_the_shard_of_its_worker() {
     recording.close(SECOND).await;
 }
 
-/// What may happen to a recorder.
+/// A step of a property test.
 #[derive(Clone, Copy, Debug)]
 enum Act {
-    Tell { who: usize, bytes: usize },
-    Mood(Mood),
+    Record { talk: usize, bytes: usize },
+    Mode(StoreMode),
     Pass(u64),
 }
 
 fn acts() -> impl Strategy<Value = Vec<Act>> {
-    let mood = prop_oneof![
-        3 => Just(Mood::Willing),
-        2 => (1_u64..3000).prop_map(|ms| Mood::Slow(Duration::from_millis(ms))),
-        1 => Just(Mood::Refusing),
-        1 => Just(Mood::Silent),
+    let mode = prop_oneof![
+        3 => Just(StoreMode::Commits),
+        2 => (1_u64..3000).prop_map(|ms| StoreMode::Slow(Duration::from_millis(ms))),
+        1 => Just(StoreMode::Fails),
+        1 => Just(StoreMode::Hangs),
     ];
     let act = prop_oneof![
-        8 => (0_usize..4, 0_usize..20_000).prop_map(|(who, bytes)| Act::Tell { who, bytes }),
-        1 => mood.prop_map(Act::Mood),
+        8 => (0_usize..4, 0_usize..20_000).prop_map(|(talk, bytes)| Act::Record { talk, bytes }),
+        1 => mode.prop_map(Act::Mode),
         4 => (0_u64..40).prop_map(Act::Pass),
         1 => (0_u64..9000).prop_map(Act::Pass),
     ];
@@ -993,9 +1027,9 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
-    /// I9: served = recorded + lost, and the record itself says how much it lacks.
+    /// I9: served = recorded + lost, and the recorded gaps add up to the losses.
     #[test]
-    fn recorded_plus_lost_equals_served(acts in acts(), drop: bool, willing_at_last: bool) {
+    fn recorded_plus_lost_equals_served(acts in acts(), drop: bool, commits_at_last: bool) {
         let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
             let options = RecorderOptions {
@@ -1004,33 +1038,32 @@ proptest! {
                 shards: 2,
                 ..RecorderOptions::default()
             };
-            let mut recording = Recording::start(Mood::Willing, options).await;
-            let mut tellers: Vec<_> = (0..4).map(|i| recording.teller(i)).collect();
+            let mut recording = Recording::start(StoreMode::Commits, options).await;
+            let mut talks: Vec<_> = (0..4).map(|i| recording.talk(i)).collect();
             for act in acts {
                 match act {
-                    Act::Tell { who, bytes } => recording.tell(&mut tellers[who], bytes),
-                    Act::Mood(mood) => recording.store.set(mood),
+                    Act::Record { talk, bytes } => recording.record(&mut talks[talk], bytes),
+                    Act::Mode(mode) => recording.store.set(mode),
                     Act::Pass(ms) => {
                         yield_now().await;
                         advance(Duration::from_millis(ms)).await;
                     }
                 }
             }
-            tellers.iter_mut().for_each(Teller::end);
-            if willing_at_last {
-                recording.store.set(Mood::Willing);
+            talks.iter_mut().for_each(Talk::end);
+            if commits_at_last {
+                recording.store.set(StoreMode::Commits);
             }
-            let all_kept = willing_at_last;
-            let (status, store) = recording.close(20 * SECOND).await;
-            if all_kept {
+                        let (status, store) = recording.close(20 * SECOND).await;
+            if commits_at_last {
                 assert_eq!(store.gaps(), status.lost);
             }
         });
     }
 }
 
-/// Tasks on several threads that wait for the record all the time: a wake-up lost between looking and waiting would
-/// leave one waiting for ever.
+/// Tasks on several threads wait for commits all the time: a wake-up lost between check and registration would leave one
+/// of them waiting for ever.
 #[test]
 fn no_waiter_misses_its_wakeup() {
     let runtime = Builder::new_multi_thread()
@@ -1045,17 +1078,17 @@ fn no_waiter_misses_its_wakeup() {
             shards: 2,
             ..RecorderOptions::default()
         };
-        let recording = Recording::start(Mood::Willing, options).await;
+        let recording = Recording::start(StoreMode::Commits, options).await;
         let mut tasks = tokio::task::JoinSet::new();
         for i in 0..8 {
-            let mut teller = recording.teller(i);
+            let mut talk = recording.talk(i);
             tasks.spawn(async move {
                 for _ in 0..3000 {
-                    teller.tell(600);
+                    talk.record(600);
                     if i % 2 == 0 {
-                        within(teller.room()).await;
+                        within(talk.wait_for_room()).await;
                     } else {
-                        assert!(within(teller.kept()).await);
+                        assert!(within(talk.is_committed()).await);
                     }
                 }
             });
@@ -1065,7 +1098,7 @@ fn no_waiter_misses_its_wakeup() {
         }
         assert_eq!(recording.recorder.status().lost, 0);
         let recording = Recording {
-            told: 8 * 3000,
+            exchanges: 8 * 3000,
             ..recording
         };
         recording.close(30 * SECOND).await;
@@ -1073,5 +1106,7 @@ fn no_waiter_misses_its_wakeup() {
 }
 
 async fn within<T>(wait: impl Future<Output = T>) -> T {
-    timeout(20 * SECOND, wait).await.expect("left waiting")
+    timeout(20 * SECOND, wait)
+        .await
+        .expect("a task was not woken")
 }

@@ -1,8 +1,8 @@
-//! What the tests of this crate share: a store that does as it is told, and a view of what it kept.
+//! Shared test helpers: a store whose speed and failures a test sets, and access to the events it stored.
 
 #![allow(
     dead_code,
-    reason = "each test binary takes what it needs of what all share"
+    reason = "each test binary uses a part of the shared helpers"
 )]
 
 use std::{
@@ -31,76 +31,76 @@ use echoic_core::{
 };
 use tokio::{sync::Notify, time::Instant};
 
-/// A store in memory whose speed and failures a test decides.
+/// A store in memory whose speed and failures a test sets.
 #[derive(Debug, Default)]
 pub(crate) struct TestStore {
     state: Mutex<State>,
     changed: Notify,
-    /// Exchanges that arrived, also where the batches are not kept.
+    /// Count of appended exchanges, also of those discarded.
     pub(crate) arrived: AtomicU64,
-    /// Appends so far.
+    /// Number of appends.
     pub(crate) rounds: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    mood: Mood,
-    /// Each with the id of its first exchange.
-    kept: Vec<(ExchangeId, Arc<Batch>)>,
-    /// What is told again is not kept twice.
+    mode: StoreMode,
+    /// Stored batches, each with the id of its first exchange.
+    stored: Vec<(ExchangeId, Arc<Batch>)>,
+    /// First id of each stored batch: a repeated batch is not stored twice.
     known: HashMap<BatchId, ExchangeId>,
-    /// Of exchanges.
+    /// Last id of an exchange.
     last: ExchangeId,
-    /// Of conversations.
+    /// Last reserved id of a conversation.
     reserved: ConversationId,
-    /// No ids of conversations for now.
-    is_miserly: bool,
-    /// When each append began, and how many bytes it brought.
+    /// Whether reserving ids of conversations fails.
+    fails_to_reserve: bool,
+    /// Start and bytes of each append.
     appends: Vec<(Instant, usize)>,
 }
 
-/// What the store does with an append.
+/// Behavior of the store on append.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Mood {
-    /// Keeps it at once.
+pub(crate) enum StoreMode {
+    /// Commits at once.
     #[default]
-    Willing,
-    /// Keeps it after so long.
+    Commits,
+    /// Commits after this delay.
     Slow(Duration),
-    /// Says no.
-    Refusing,
-    /// Says no to what has more bytes than this, and keeps the rest.
-    Narrow(usize),
-    /// Keeps it, and says that it did not: as after a commit whose sync failed.
-    Unsure,
-    /// Gives no answer until its mood changes.
-    Silent,
-    /// Counts it and throws it away: for measuring.
-    Forgetful,
+    /// Returns an error.
+    Fails,
+    /// Fails if the append has more bytes than this, and else commits.
+    FailsAbove(usize),
+    /// Commits and returns an error, as after a commit whose sync failed.
+    CommitsAndFails,
+    /// Does not return until the mode changes.
+    Hangs,
+    /// Counts the exchanges and discards them, for measurements.
+    Discards,
 }
 
-/// One exchange as it was kept.
+/// A stored exchange.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Kept {
+pub(crate) struct Stored {
     pub(crate) id: ExchangeId,
     pub(crate) conversation: ConversationId,
     pub(crate) n: u64,
     pub(crate) outcome: Outcome,
     pub(crate) reply_offset: u64,
     pub(crate) reads: u32,
-    pub(crate) heard: Vec<u8>,
-    pub(crate) said: Vec<u8>,
+    pub(crate) request: Vec<u8>,
+    pub(crate) reply: Vec<u8>,
 }
 
 impl TestStore {
-    pub(crate) fn new(mood: Mood) -> Arc<Self> {
+    pub(crate) fn new(mode: StoreMode) -> Arc<Self> {
         let store = Arc::new(Self::default());
-        store.set(mood);
+        store.set(mode);
         store
     }
 
-    pub(crate) fn set(&self, mood: Mood) {
-        self.state().mood = mood;
+    pub(crate) fn set(&self, mode: StoreMode) {
+        self.state().mode = mode;
         self.changed.notify_waiters();
     }
 
@@ -108,14 +108,15 @@ impl TestStore {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// When appends began, and their bytes.
+    /// Returns the start and the bytes of each append.
     pub(crate) fn appends(&self) -> Vec<(Instant, usize)> {
         self.state().appends.clone()
     }
 
     fn events<T>(&self, mut pick: impl FnMut(&Batch, &Event, ExchangeId) -> Vec<T>) -> Vec<T> {
-        let kept = self.state().kept.clone();
-        kept.iter()
+        let stored = self.state().stored.clone();
+        stored
+            .iter()
             .flat_map(|(first_id, batch)| {
                 let mut next = *first_id;
                 let each = batch.events.iter().flat_map(|event| {
@@ -130,36 +131,37 @@ impl TestStore {
             .collect()
     }
 
-    /// Every exchange kept, in the order of keeping.
-    pub(crate) fn exchanges(&self) -> Vec<Kept> {
+    /// Returns all stored exchanges in commit order.
+    pub(crate) fn exchanges(&self) -> Vec<Stored> {
         self.events(|batch, event, id| match event {
             Event::Run(run) => {
-                let (mut heard, mut said) = (batch.bytes(run.request), batch.bytes(run.reply));
+                let (mut requests, mut replies) =
+                    (batch.bytes(run.request), batch.bytes(run.reply));
                 let lengths = batch.lengths(run.lengths);
                 let mut reply_offset = run.reply_offset;
                 (0..run.count as usize)
                     .map(|i| {
-                        let (h, s) = if run.count == 1 {
-                            (heard.len(), said.len())
+                        let (request_len, reply_len) = if run.count == 1 {
+                            (requests.len(), replies.len())
                         } else {
                             (lengths[2 * i] as usize, lengths[2 * i + 1] as usize)
                         };
-                        let (this_heard, rest) = heard.split_at(h);
-                        heard = rest;
-                        let (this_said, rest) = said.split_at(s);
-                        said = rest;
-                        let kept = Kept {
+                        let (request, rest) = requests.split_at(request_len);
+                        requests = rest;
+                        let (reply, rest) = replies.split_at(reply_len);
+                        replies = rest;
+                        let exchange = Stored {
                             id: id + i as u64,
                             conversation: run.conversation,
                             n: run.n + i as u64,
                             outcome: run.outcome,
                             reply_offset,
                             reads: if i == 0 { run.reads } else { 1 },
-                            heard: this_heard.to_vec(),
-                            said: this_said.to_vec(),
+                            request: request.to_vec(),
+                            reply: reply.to_vec(),
                         };
-                        reply_offset += s as u64;
-                        kept
+                        reply_offset += reply_len as u64;
+                        exchange
                     })
                     .collect()
             }
@@ -167,7 +169,7 @@ impl TestStore {
         })
     }
 
-    /// Who called, by conversation.
+    /// Returns the peer address of each conversation.
     pub(crate) fn callers(&self) -> Vec<(ConversationId, Address)> {
         self.events(|_, event, _| match event {
             Event::Opened(opened) => vec![(opened.conversation, opened.remote.clone())],
@@ -175,7 +177,7 @@ impl TestStore {
         })
     }
 
-    /// Endings, by conversation.
+    /// Returns the ending of each conversation.
     pub(crate) fn endings(&self) -> Vec<(ConversationId, Ending)> {
         self.events(|_, event, _| match event {
             Event::Ended(ended) => vec![(ended.conversation, ended.ending.clone())],
@@ -183,7 +185,7 @@ impl TestStore {
         })
     }
 
-    /// The ending of one conversation, once it has been kept.
+    /// Returns the ending of a conversation, if it is stored.
     pub(crate) fn ending(&self, conversation: ConversationId) -> Option<Ending> {
         let mut endings = self.endings();
         endings.retain(|(of, _)| *of == conversation);
@@ -191,7 +193,7 @@ impl TestStore {
         endings.pop().map(|(_, ending)| ending)
     }
 
-    /// Marks, with the wall clock at which they were made.
+    /// Returns all marks with their wall-clock times.
     pub(crate) fn marks(&self) -> Vec<(ConversationId, Micros, Marked)> {
         self.events(|_, event, _| match event {
             Event::Mark(mark) => vec![(mark.conversation, mark.at, mark.what)],
@@ -199,7 +201,7 @@ impl TestStore {
         })
     }
 
-    /// Exchanges that the record itself says are missing. One told again is the same, and may have grown.
+    /// Returns the number of exchanges in recorded gaps. Gaps with the same time are one gap, counted at its largest.
     pub(crate) fn gaps(&self) -> u64 {
         let mut gaps: HashMap<Micros, u64> = HashMap::new();
         for (_, at, what) in self.marks() {
@@ -211,29 +213,29 @@ impl TestStore {
         gaps.values().sum()
     }
 
-    fn keep(&self, batches: Vec<Arc<Batch>>) -> Vec<ExchangeId> {
+    fn store(&self, batches: Vec<Arc<Batch>>) -> Vec<ExchangeId> {
         let mut state = self.state();
-        let keep = |batch: Arc<Batch>| {
-            assert!(batch.number > 0, "a batch without a name");
+        let store = |batch: Arc<Batch>| {
+            assert!(batch.number > 0, "a batch without a number");
             if let Some(first_id) = state.known.get(&batch.id()) {
                 return *first_id;
             }
             let first_id = state.last + 1;
             state.last += batch.exchanges();
             state.known.insert(batch.id(), first_id);
-            state.kept.push((first_id, batch));
+            state.stored.push((first_id, batch));
             first_id
         };
-        batches.into_iter().map(keep).collect()
+        batches.into_iter().map(store).collect()
     }
 
-    /// Whether ids of conversations are refused from now on.
-    pub(crate) fn set_miserly(&self, is_miserly: bool) {
-        self.state().is_miserly = is_miserly;
+    /// Sets whether reserving ids of conversations fails.
+    pub(crate) fn set_fails_to_reserve(&self, fails_to_reserve: bool) {
+        self.state().fails_to_reserve = fails_to_reserve;
     }
 
     fn failed() -> StoreError {
-        let what = "told to fail".into();
+        let what = "set to fail".into();
         StoreError::new(StoreLocation::Memory, StoreErrorKind::Failed { what })
     }
 }
@@ -249,7 +251,7 @@ impl Store for TestStore {
     ) -> BoxFuture<'_, Result<ConversationId, StoreError>> {
         let mut state = self.state();
         let first = state.reserved + 1;
-        let reserved = if state.is_miserly {
+        let reserved = if state.fails_to_reserve {
             Err(Self::failed())
         } else {
             state.reserved += count;
@@ -265,15 +267,15 @@ impl Store for TestStore {
         self.rounds.fetch_add(1, Ordering::Relaxed);
         let bytes: usize = batches.iter().map(|batch| batch.size()).sum();
         let exchanges = batches.iter().map(|batch| batch.exchanges()).sum();
-        let forget = {
+        let discards = {
             let mut state = self.state();
-            let forget = state.mood == Mood::Forgetful;
-            if !forget {
+            let discards = state.mode == StoreMode::Discards;
+            if !discards {
                 state.appends.push((Instant::now(), bytes));
             }
-            forget
+            discards
         };
-        if forget {
+        if discards {
             self.arrived.fetch_add(exchanges, Ordering::Relaxed);
             let first_ids = vec![1; batches.len()];
             return Box::pin(async { Ok(first_ids) });
@@ -281,24 +283,24 @@ impl Store for TestStore {
         Box::pin(async move {
             loop {
                 let changed = self.changed.notified();
-                let mood = self.state().mood;
-                match mood {
-                    Mood::Willing | Mood::Forgetful => break,
-                    Mood::Slow(pause) => {
-                        tokio::time::sleep(pause).await;
+                let mode = self.state().mode;
+                match mode {
+                    StoreMode::Commits | StoreMode::Discards => break,
+                    StoreMode::Slow(delay) => {
+                        tokio::time::sleep(delay).await;
                         break;
                     }
-                    Mood::Narrow(most) if bytes <= most => break,
-                    Mood::Refusing | Mood::Narrow(_) => return Err(Self::failed()),
-                    Mood::Unsure => {
-                        self.keep(batches);
+                    StoreMode::FailsAbove(bytes_max) if bytes <= bytes_max => break,
+                    StoreMode::Fails | StoreMode::FailsAbove(_) => return Err(Self::failed()),
+                    StoreMode::CommitsAndFails => {
+                        self.store(batches);
                         return Err(Self::failed());
                     }
-                    Mood::Silent => changed.await,
+                    StoreMode::Hangs => changed.await,
                 }
             }
             self.arrived.fetch_add(exchanges, Ordering::Relaxed);
-            Ok(self.keep(batches))
+            Ok(self.store(batches))
         })
     }
 

@@ -31,7 +31,7 @@ use tokio::{
 use super::*;
 use crate::server::BoundListener;
 use crate::{
-    common::{Mood, TestStore},
+    common::{StoreMode, TestStore},
     sources::lock,
 };
 
@@ -141,7 +141,7 @@ async fn stop_after_rejects_further_callers_and_ends_with_the_last() {
 /// closed and not recorded.
 #[tokio::test]
 async fn excess_connections_are_rejected_and_the_rest_closed() {
-    let store = TestStore::new(Mood::Willing);
+    let store = TestStore::new(StoreMode::Commits);
     let shared = Arc::clone(&store) as Arc<dyn Store>;
     let recorder = Recorder::new(Some(shared), RecorderOptions::default()).await;
     let (recorder, task) = recorder.unwrap();

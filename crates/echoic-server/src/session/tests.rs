@@ -47,7 +47,7 @@ use tokio::{
 use self::wire::{Peer, wire};
 use super::{Session, SessionContext};
 use crate::{
-    common::{Kept, Mood, TestStore},
+    common::{StoreMode, Stored, TestStore},
     drain::Drain,
     session::Totals,
     sources::SourcePermit,
@@ -88,7 +88,7 @@ struct End {
     closed: Duration,
     taken: Vec<u8>,
     /// The recorded exchanges.
-    exchanges: Vec<Kept>,
+    exchanges: Vec<Stored>,
     session: Result<(), JoinError>,
 }
 
@@ -98,7 +98,7 @@ impl Setup {
             framing,
             limits: Limits::default(),
             options: RecorderOptions::default(),
-            store: TestStore::new(Mood::Willing),
+            store: TestStore::new(StoreMode::Commits),
             permit: None,
             window: AMPLE,
         }
@@ -208,8 +208,8 @@ impl End {
 
     /// All recorded request bytes and all recorded reply bytes.
     fn recorded_bytes(&self) -> (Vec<u8>, Vec<u8>) {
-        let requests = self.exchanges.iter().flat_map(|kept| kept.heard.clone());
-        let replies = self.exchanges.iter().flat_map(|kept| kept.said.clone());
+        let requests = self.exchanges.iter().flat_map(|kept| kept.request.clone());
+        let replies = self.exchanges.iter().flat_map(|kept| kept.reply.clone());
         (requests.collect(), replies.collect())
     }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use echoic_core::{ending::CloseReason, limits::Limits};
-use echoic_recorder::NotKept;
+use echoic_recorder::NotCommitted;
 use tokio::time::Instant;
 
 use super::{ActiveHandler, Phase, Session, Turn, socket_failed};
@@ -103,7 +103,7 @@ impl Session {
         }
         let free = match ready!(self.poll_free(cx)) {
             Ok(free) => free,
-            Err(NotKept) => return Poll::Ready(ControlFlow::Break(CloseReason::StoreFailed)),
+            Err(NotCommitted) => return Poll::Ready(ControlFlow::Break(CloseReason::StoreFailed)),
         };
         match ready!(self.outbox.poll_send(cx, &mut self.link, free)) {
             Ok(sent) => {
@@ -117,7 +117,7 @@ impl Session {
 
     /// How much of what is unsent may leave: with strict durability, what had been recorded when the wait for the commit
     /// began. What is recorded during the wait needs the next one.
-    fn poll_free(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, NotKept>> {
+    fn poll_free(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, NotCommitted>> {
         if !self.journal.holds_replies() {
             return Poll::Ready(Ok(self.outbox.len()));
         }
@@ -128,7 +128,7 @@ impl Session {
             }
             let recorded = (self.journal.epoch(), recorded);
             let (epoch, offset) = *self.hold.awaited.get_or_insert(recorded);
-            ready!(self.journal.poll_kept(cx, epoch))?;
+            ready!(self.journal.poll_committed(cx, epoch))?;
             self.hold.awaited = None;
             self.hold.committed = offset;
             self.clocks.sent_at = Instant::now(); // only now can the peer take it

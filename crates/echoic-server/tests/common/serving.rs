@@ -28,7 +28,7 @@ use echoic_server::{Drained, EndpointConfig, Server};
 use echoic_service::NamedService;
 use tokio::{runtime::Builder, sync::oneshot};
 
-use crate::common::{Mood, TestStore};
+use crate::common::{StoreMode, TestStore};
 
 /// Settings of a server under test.
 pub(crate) struct Serve {
@@ -60,7 +60,7 @@ impl Serve {
             framing,
             limits: Limits::default(),
             options: RecorderOptions::default(),
-            store: TestStore::new(Mood::Willing),
+            store: TestStore::new(StoreMode::Commits),
             workers: 0,
         }
     }

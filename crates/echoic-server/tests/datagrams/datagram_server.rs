@@ -13,7 +13,7 @@ use echoic_server::{Drained, EndpointConfig, OpenError, Server};
 use echoic_service::NamedService;
 use tokio::{runtime::Builder, sync::oneshot};
 
-use crate::common::{Mood, TestStore};
+use crate::common::{StoreMode, TestStore};
 
 /// Settings of a server under test.
 pub(crate) struct DatagramServer {
@@ -45,7 +45,10 @@ impl DatagramServer {
     }
 
     pub(crate) fn with(config: EndpointConfig) -> Self {
-        let (options, store) = (RecorderOptions::default(), TestStore::new(Mood::Willing));
+        let (options, store) = (
+            RecorderOptions::default(),
+            TestStore::new(StoreMode::Commits),
+        );
         Self {
             config,
             options,

@@ -61,7 +61,7 @@ fn assert_reply_never_longer(service: &str, answer: fn(&str) -> String) {
     let kept = store.exchanges();
     let kept = kept.iter().filter(|kept| kept.outcome == Outcome::Withheld);
     assert_eq!(
-        kept.filter(|kept| kept.said.is_empty()).count(),
+        kept.filter(|kept| kept.reply.is_empty()).count(),
         growing.len()
     );
 }

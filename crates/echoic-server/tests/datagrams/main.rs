@@ -21,7 +21,7 @@ use echoic_server::{EndpointConfig, OpenError, Server};
 use echoic_wire::{ListenError, ListenOptions};
 use serving::{Doing, until};
 
-use crate::common::{Mood, TestStore};
+use crate::common::{StoreMode, TestStore};
 
 #[test]
 fn datagram_of_any_size_is_one_message_returned_whole() {
@@ -44,7 +44,7 @@ fn datagram_of_any_size_is_one_message_returned_whole() {
         assert!(
             kept.iter()
                 .zip(sizes)
-                .all(|(kept, size)| kept.heard.len() == size && kept.said.len() == size)
+                .all(|(kept, size)| kept.request.len() == size && kept.reply.len() == size)
         );
         let ending = store.ending(1).unwrap();
         assert_eq!(
@@ -219,7 +219,7 @@ async fn datagrams_received_before_stop_are_answered() {
             ..RecorderOptions::default()
         },
     ] {
-        let store = TestStore::new(Mood::Willing);
+        let store = TestStore::new(StoreMode::Commits);
         let (recorder, task) = Recorder::new(Some(Arc::clone(&store) as _), options)
             .await
             .unwrap();
@@ -252,7 +252,7 @@ async fn datagrams_received_before_stop_are_answered() {
 fn strict_durability_replies_after_the_commit() {
     let mut server = DatagramServer::named("upper", "udp://127.0.0.1:0");
     server.options.hold_replies = true;
-    server.store.set(Mood::Slow(Duration::from_millis(50)));
+    server.store.set(StoreMode::Slow(Duration::from_millis(50)));
     let running = server.start();
     let peer = running.peer();
     for i in 0..5 {
@@ -381,13 +381,13 @@ fn full_recorder_stops_reading_datagrams() {
         ..config("discard", "udp://127.0.0.1:0")
     });
     server.options.behind_bytes_max = 256 << 10;
-    server.store.set(Mood::Silent);
+    server.store.set(StoreMode::Hangs);
     let running = server.start();
     for i in 0..SOURCES {
         let own = format!("127.2.{}.{}:0", i / 250, 1 + i % 250);
         peer(&own, running.addr()).send(&[b'x'; 1000]).unwrap();
     }
-    running.store.set(Mood::Willing);
+    running.store.set(StoreMode::Commits);
     let (drained, _) = running.end();
     let counts = drained.datagrams;
     assert_eq!(counts.received + counts.dropped, SOURCES, "{counts:?}");

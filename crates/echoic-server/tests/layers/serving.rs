@@ -27,7 +27,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::common::{Mood, TestStore};
+use crate::common::{StoreMode, TestStore};
 
 /// An end of an in-memory pipe.
 #[derive(Debug)]
@@ -112,7 +112,7 @@ impl Serve {
     }
 
     pub(crate) async fn start(self) -> Serving {
-        let store = TestStore::new(Mood::Willing);
+        let store = TestStore::new(StoreMode::Commits);
         let shared = Arc::clone(&store) as Arc<dyn Store>;
         let recorder = Recorder::new(Some(shared), RecorderOptions::default()).await;
         let (recorder, task) = recorder.unwrap();

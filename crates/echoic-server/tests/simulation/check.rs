@@ -18,7 +18,7 @@ use super::{
     plan::{Keeping, Plan, Reading, Serving},
     world::{Sum, World, address, port},
 };
-use crate::common::{Kept, TestStore};
+use crate::common::{Stored, TestStore};
 
 /// Tolerance of deadlines: timers tick in milliseconds.
 pub(super) const TICK: Duration = Duration::from_millis(3);
@@ -29,7 +29,7 @@ pub(super) type Checked = Result<(), String>;
 struct Recorded {
     id: ConversationId,
     ending: Option<Ending>,
-    exchanges: Vec<Kept>,
+    exchanges: Vec<Stored>,
 }
 
 pub(super) fn check(world: &World) -> Result<Sum, String> {
@@ -101,7 +101,7 @@ pub(super) struct Books<'a> {
 }
 
 /// Checks that served = recorded + lost, and that the recorded gaps have the lost ones.
-pub(super) fn conserved(books: &Books<'_>, all: &[Kept]) -> Checked {
+pub(super) fn conserved(books: &Books<'_>, all: &[Stored]) -> Checked {
     let Books {
         served,
         status,
@@ -139,7 +139,7 @@ pub(super) fn conserved(books: &Books<'_>, all: &[Kept]) -> Checked {
     Ok(())
 }
 
-fn by_conversation(world: &World, all: Vec<Kept>) -> Result<BTreeMap<String, Recorded>, String> {
+fn by_conversation(world: &World, all: Vec<Stored>) -> Result<BTreeMap<String, Recorded>, String> {
     let store = &world.keeper.inner;
     let callers: BTreeMap<ConversationId, String> = store
         .callers()
@@ -230,7 +230,7 @@ fn exchanges(plan: &Plan, recorded: &Recorded, model: &Model, is_whole: bool) ->
     );
     if plan.framing == Framing::Chunk && plan.serving != Serving::Greet {
         if is_whole {
-            let requests: Vec<u8> = kept.iter().flat_map(|kept| kept.heard.clone()).collect();
+            let requests: Vec<u8> = kept.iter().flat_map(|kept| kept.request.clone()).collect();
             let expected: Vec<u8> = model.exchanges.iter().flat_map(|e| e.0.clone()).collect();
             must!(
                 requests == expected,
@@ -251,12 +251,12 @@ fn exchanges(plan: &Plan, recorded: &Recorded, model: &Model, is_whole: bool) ->
             kept.n
         );
         must!(
-            &kept.heard == request,
+            &kept.request == request,
             "exchange {}: another request",
             kept.n
         );
         must!(
-            kept.said == if unanswered { &[][..] } else { &reply[..] },
+            kept.reply == if unanswered { &[][..] } else { &reply[..] },
             "exchange {}: another reply",
             kept.n
         );
@@ -299,9 +299,9 @@ fn replies(
         );
     }
     for kept in &recorded.exchanges {
-        let upto = kept.reply_offset as usize + kept.said.len();
+        let upto = kept.reply_offset as usize + kept.reply.len();
         must!(
-            replies.get(kept.reply_offset as usize..upto) == Some(&kept.said[..]),
+            replies.get(kept.reply_offset as usize..upto) == Some(&kept.reply[..]),
             "exchange {} has a wrong reply offset",
             kept.n
         );

@@ -10,7 +10,7 @@ use echoic_core::{
 use echoic_recorder::{RecorderOptions, WhenFull};
 
 use super::{chance::Chance, net::Weather};
-use crate::common::Mood;
+use crate::common::StoreMode;
 
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
@@ -29,7 +29,7 @@ pub(super) struct Plan {
 pub(super) struct Keeping {
     pub(super) options: RecorderOptions,
     /// The store's moods, each with its start.
-    pub(super) moods: Vec<(Duration, Mood)>,
+    pub(super) moods: Vec<(Duration, StoreMode)>,
 }
 
 /// The service.
@@ -129,19 +129,21 @@ impl Keeping {
     pub(super) fn ends_well(&self) -> bool {
         self.moods
             .last()
-            .is_none_or(|(_, mood)| *mood == Mood::Willing)
+            .is_none_or(|(_, mood)| *mood == StoreMode::Commits)
     }
 
     /// Whether the store was never slow or failing.
     pub(super) fn is_calm(&self) -> bool {
-        self.moods.iter().all(|(_, mood)| *mood == Mood::Willing)
+        self.moods
+            .iter()
+            .all(|(_, mood)| *mood == StoreMode::Commits)
     }
 
     /// Whether the store was never slow or failing for so long that the recorder counts it as failed.
     pub(super) fn is_patient(&self) -> bool {
         self.moods.iter().all(|(_, mood)| match mood {
-            Mood::Willing => true,
-            Mood::Slow(pause) => *pause * 2 < self.options.patience,
+            StoreMode::Commits => true,
+            StoreMode::Slow(pause) => *pause * 2 < self.options.store_timeout,
             _ => false,
         })
     }
@@ -198,8 +200,8 @@ fn options(chance: &mut Chance) -> RecorderOptions {
     };
     RecorderOptions {
         hold_replies: chance.once_in(4),
-        pace: chance.ms(1..=50),
-        patience: chance.ms(300..=5000),
+        commit_interval: chance.ms(1..=50),
+        store_timeout: chance.ms(300..=5000),
         when_full: if chance.once_in(4) {
             WhenFull::Drop
         } else {
@@ -211,7 +213,7 @@ fn options(chance: &mut Chance) -> RecorderOptions {
     }
 }
 
-fn moods(chance: &mut Chance) -> Vec<(Duration, Mood)> {
+fn moods(chance: &mut Chance) -> Vec<(Duration, StoreMode)> {
     if chance.once_in(2) {
         return Vec::new();
     }
@@ -219,16 +221,16 @@ fn moods(chance: &mut Chance) -> Vec<(Duration, Mood)> {
     for _ in 0..chance.within(1..=4) {
         let at = chance.ms(0..=8000);
         let mood = match chance.within(0..=3) {
-            0 => Mood::Willing,
-            1 => Mood::Slow(chance.ms(1..=800)),
-            2 => Mood::Refusing,
-            _ => Mood::Silent,
+            0 => StoreMode::Commits,
+            1 => StoreMode::Slow(chance.ms(1..=800)),
+            2 => StoreMode::Fails,
+            _ => StoreMode::Hangs,
         };
         moods.push((at, mood));
     }
     moods.sort_by_key(|(at, _)| *at);
     if !chance.once_in(6) {
-        moods.push((chance.ms(8000..=9000), Mood::Willing));
+        moods.push((chance.ms(8000..=9000), StoreMode::Commits));
     }
     moods
 }

@@ -31,7 +31,7 @@ pub(super) struct Keeper {
 impl Keeper {
     pub(super) fn new(steps: Steps) -> Arc<Self> {
         Arc::new(Self {
-            inner: TestStore::new(crate::common::Mood::Willing),
+            inner: TestStore::new(crate::common::StoreMode::Commits),
             steps,
             committed: Mutex::default(),
         })

@@ -1,4 +1,4 @@
-//! Events into rows.
+//! Appends events as rows.
 
 use std::sync::Arc;
 
@@ -19,12 +19,12 @@ use super::{
 use crate::check;
 
 impl Writer {
-    /// Stores all of the batches, or none, and returns the id of the first exchange of each. What is there already is not
-    /// stored twice: an append whose outcome was never known may be made again.
+    /// Stores all of the batches, or none, and returns the id of the first exchange of each. A batch that is stored already
+    /// is skipped, so that an append with an unknown outcome may be repeated.
     pub(super) fn append(&mut self, batches: &[Arc<Batch>]) -> Result<Vec<ExchangeId>, StoreError> {
         check(batches).map_err(|kind| StoreError::new(&*self.path, kind))?;
         self.transact(|transaction, memory| {
-            memory.tally(transaction)?;
+            memory.counts(transaction)?;
             let mut rows = Rows::prepare(transaction)?;
             let each = batches.iter();
             each.map(|batch| rows.batch(transaction, memory, batch))
@@ -33,11 +33,11 @@ impl Writer {
     }
 }
 
-/// The statements that most of the time is spent in, and what they need. They are looked up once a transaction.
+/// Prepared statements for the most frequent inserts, looked up once per transaction.
 struct Rows<'a> {
     run: CachedStatement<'a>,
-    /// For what most runs are where peers wait for each answer: less to bind is less to do.
-    lone: CachedStatement<'a>,
+    /// For runs of one exchange, the usual case where peers wait for each reply: fewer values to bind.
+    single: CachedStatement<'a>,
     open: CachedStatement<'a>,
     end: CachedStatement<'a>,
     lengths: String,
@@ -48,7 +48,7 @@ impl<'a> Rows<'a> {
         let run = "INSERT INTO run (id, conversation, n, count, at, latency_ns, outcome, reads, reply_offset,
                 lengths, req, rep)
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-        let lone = "INSERT INTO run (id, conversation, n, count, at, latency_ns, outcome, reads, reply_offset,
+        let single = "INSERT INTO run (id, conversation, n, count, at, latency_ns, outcome, reads, reply_offset,
                 lengths, req, rep)
              VALUES (?, ?, ?, 1, ?, ?, 'ok', 1, ?, NULL, ?, ?)";
         let open = "INSERT INTO conversation (id, endpoint, remote, local, opened, seen, first_run, role, server)
@@ -59,14 +59,14 @@ impl<'a> Rows<'a> {
              WHERE id = ?1 AND last_run IS NULL";
         Ok(Self {
             run: transaction.prepare_cached(run)?,
-            lone: transaction.prepare_cached(lone)?,
+            single: transaction.prepare_cached(single)?,
             open: transaction.prepare_cached(open)?,
             end: transaction.prepare_cached(end)?,
             lengths: String::new(),
         })
     }
 
-    /// One batch, unless it is there already; returns the id of its first exchange.
+    /// Stores a batch unless it is stored already. Returns the id of its first exchange.
     fn batch(
         &mut self,
         transaction: &Transaction<'_>,
@@ -83,7 +83,7 @@ impl<'a> Rows<'a> {
             match event {
                 Event::Run(run) => {
                     self.run(take_ids(&mut next, run), run, batch)?;
-                    memory.tally.get_or_insert_default().add(run, batch);
+                    memory.counts.get_or_insert_default().add(run, batch);
                     let state = &mut memory.state;
                     state.exchanges += u64::from(run.count);
                     state.last_exchange = next - 1;
@@ -101,7 +101,7 @@ impl<'a> Rows<'a> {
     fn run(&mut self, id: ExchangeId, run: &RunEvent, batch: &Batch) -> rusqlite::Result<()> {
         let (request, reply) = (batch.bytes(run.request), batch.bytes(run.reply));
         if (run.count, run.reads, run.outcome) == (1, 1, Outcome::Ok) {
-            return self.lone(id, run, request, reply);
+            return self.single(id, run, request, reply);
         }
         for part in parts(run.count, request, reply, batch.lengths(run.lengths)) {
             self.part(id, run, part)?;
@@ -109,14 +109,14 @@ impl<'a> Rows<'a> {
         Ok(())
     }
 
-    fn lone(
+    fn single(
         &mut self,
         id: ExchangeId,
         run: &RunEvent,
         request: &[u8],
         reply: &[u8],
     ) -> rusqlite::Result<()> {
-        let insert = &mut self.lone;
+        let insert = &mut self.single;
         insert.raw_bind_parameter(1, id)?;
         insert.raw_bind_parameter(2, run.conversation)?;
         insert.raw_bind_parameter(3, run.n)?;
@@ -149,10 +149,10 @@ impl<'a> Rows<'a> {
         insert.raw_bind_parameter(6, run.latency_ns)?;
         insert.raw_bind_parameter(7, word(run.outcome))?;
         insert.raw_bind_parameter(8, reads)?;
-        insert.raw_bind_parameter(9, run.reply_offset + part.said_before)?;
+        insert.raw_bind_parameter(9, run.reply_offset + part.reply_before)?;
         insert.raw_bind_parameter(10, lengths)?;
-        insert.raw_bind_parameter(11, part.heard)?;
-        insert.raw_bind_parameter(12, part.said)?;
+        insert.raw_bind_parameter(11, part.request)?;
+        insert.raw_bind_parameter(12, part.reply)?;
         insert.raw_execute().map(drop)
     }
 
@@ -188,7 +188,7 @@ impl<'a> Rows<'a> {
 
     fn end(&mut self, memory: &mut Memory, ended: &Ended) -> rusqlite::Result<()> {
         let sum = memory
-            .tally
+            .counts
             .get_or_insert_default()
             .take(ended.conversation);
         let ending = &ended.ending;
@@ -207,7 +207,7 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// The word an outcome is stored under. A format: words are added, never changed.
+/// Returns the word that stands for an outcome in the file. A format: words are added, never changed.
 pub(super) fn word(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Ok => "ok",
@@ -255,7 +255,7 @@ fn set_mark(transaction: &Transaction<'_>, mark: &Mark) -> rusqlite::Result<()> 
     }
     transaction
         .prepare_cached(
-            // A gap that is told again may have grown.
+            // A repeated gap may have grown.
             "INSERT INTO mark VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET a = max(a, excluded.a)",
         )?
         .execute((mark.conversation, mark.at, what, a, b))

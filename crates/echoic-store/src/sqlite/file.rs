@@ -1,4 +1,4 @@
-//! The file itself: where it truly is, who may read it, who holds it. All that is bound to a platform is here.
+//! The database file: its real path, mode, lock and log. All platform-specific code of the store is here.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -10,7 +10,7 @@ use echoic_core::store::{StoreError, StoreErrorKind};
 
 use super::problem::system_problem;
 
-/// The file that `path` leads to. Two serves that come by different links must meet at one lock.
+/// Returns the path of the file with symbolic links resolved, so that two processes with different links use one lock.
 pub(super) fn real(path: &Path) -> PathBuf {
     if let Ok(real) = path.canonicalize() {
         return real;
@@ -25,15 +25,15 @@ pub(super) fn real(path: &Path) -> PathBuf {
     }
 }
 
-/// `path` with `suffix` at its end: where SQLite and we put what belongs to it.
+/// Returns `path` with `suffix` appended: the name of a file that belongs to it.
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
 }
 
-/// Makes an empty file that only its owner can read, whatever the umask. SQLite gives the write-ahead log and its
-/// index the mode of the file they belong to.
+/// Creates an empty file that only its owner can read, with any umask. SQLite gives the write-ahead log and its index the
+/// mode of the database file.
 pub(super) fn create(path: &Path) -> Result<(), StoreError> {
     match private().write(true).create_new(true).open(path) {
         Err(why) if why.kind() != io::ErrorKind::AlreadyExists => {
@@ -47,7 +47,7 @@ pub(super) fn create(path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Takes away a record that `_lock` is held on, and all that lies beside it.
+/// Removes a database that the caller has locked, with all files that belong to it.
 pub(super) fn remove(path: &Path, _lock: &Lock) -> Result<(), StoreError> {
     for path in [
         beside(path, "-wal"),
@@ -65,16 +65,16 @@ pub(super) fn remove(path: &Path, _lock: &Lock) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The right to write a record, until it is dropped or its process dies, however that happens.
+/// An exclusive lock for writing the database, until it is dropped or the process dies.
 ///
-/// It lies on a file beside the record. On the record itself it could not: closing any handle of a file gives up
-/// all locks SQLite has on it (POSIX, fcntl(2)).
+/// It locks a separate file. A lock on the database itself would not work: closing any handle of a file releases all locks
+/// that SQLite has on it (POSIX, fcntl(2)).
 #[derive(Debug)]
 pub(super) struct Lock(File);
 
 impl Lock {
-    /// Takes it, or says who has it.
-    pub(super) fn take(path: &Path) -> Result<Self, StoreError> {
+    /// Acquires the lock, or returns the holder as the error.
+    pub(super) fn acquire(path: &Path) -> Result<Self, StoreError> {
         let beside = beside(path, "-lock");
         let failed = |why| system_problem(path, &why);
         let mut file = private()
@@ -86,32 +86,33 @@ impl Lock {
             .map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(held(path, file)),
+            Err(TryLockError::WouldBlock) => return Err(held_error(path, file)),
             Err(TryLockError::Error(why)) => return Err(failed(why)),
         }
-        // Whoever held it may have taken the file away with its record: then another lock counts.
+        // The previous holder may have removed the lock file with its database: then the path has a new lock file.
         if !is_at(&file, &beside).map_err(failed)? {
-            return Self::take(path);
+            return Self::acquire(path);
         }
-        // Only now: as long as another has it, its name stays in it.
+        // Only now: until it is locked, the file holds the pid of the holder.
         file.set_len(0).map_err(failed)?;
         file.rewind().map_err(failed)?;
-        // On a full disk the lock still holds; it only cannot say whose it is.
+        // On a full disk the lock still holds, but without a pid.
         let _ = writeln!(file, "{}", std::process::id());
         Ok(Self(file))
     }
 
-    /// Who has it, if somebody has. Makes nothing, since the file at `path` may be a stranger's.
+    /// Returns the error that names the holder, if the lock is held. Creates no file, since the file at `path` may belong
+    /// to another program.
     pub(super) fn holder(path: &Path) -> Option<StoreError> {
         let file = File::open(beside(path, "-lock")).ok()?;
         match file.try_lock() {
-            Err(TryLockError::WouldBlock) => Some(held(path, file)),
+            Err(TryLockError::WouldBlock) => Some(held_error(path, file)),
             _ => None,
         }
     }
 }
 
-fn held(path: &Path, lock: File) -> StoreError {
+fn held_error(path: &Path, lock: File) -> StoreError {
     let mut holder = String::new();
     let read = lock.take(20).read_to_string(&mut holder);
     let pid = read.ok().and_then(|_| holder.trim().parse().ok());
@@ -119,35 +120,34 @@ fn held(path: &Path, lock: File) -> StoreError {
 }
 
 impl Drop for Lock {
-    /// Closing the file would not do: a process that is being started has a copy of it until it becomes another
-    /// program.
+    /// Unlocks explicitly. Closing the file would not be enough: a child process has a copy of the handle until it calls
+    /// exec.
     fn drop(&mut self) {
         let _ = self.0.unlock();
     }
 }
 
-/// Writes the log again as it is, and syncs it: after a sync that failed the system may have dropped what it could not
-/// write, keeps it in memory as if it were on the disk, and will never write it by itself. Nobody else may write to the
-/// log meanwhile.
-pub(super) fn renew_log(path: &Path) -> io::Result<()> {
+/// Rewrites the log with its own content and syncs it. After a failed sync the system may have dropped dirty pages, which
+/// it serves from memory as if they were on disk and never writes again. No other process may write to the log meanwhile.
+pub(super) fn rewrite_log(path: &Path) -> io::Result<()> {
     let log = OpenOptions::new()
         .read(true)
         .write(true)
         .open(beside(path, "-wal"))?;
-    let mut piece = vec![0; RENEWED_BYTES];
+    let mut buffer = vec![0; REWRITE_BYTES];
     let mut at = 0;
     loop {
-        let read = read_at(&log, &mut piece, at)?;
+        let read = read_at(&log, &mut buffer, at)?;
         if read == 0 {
             return log.sync_data();
         }
-        write_at(&log, &piece[..read], at)?;
+        write_at(&log, &buffer[..read], at)?;
         at += read as u64;
     }
 }
 
-/// How much of the log is written again at a time.
-const RENEWED_BYTES: usize = 1 << 20;
+/// Bytes of the log rewritten at a time.
+const REWRITE_BYTES: usize = 1 << 20;
 
 #[cfg(unix)]
 fn read_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
@@ -171,12 +171,12 @@ fn write_at(mut file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
     file.write_all(bytes)
 }
 
-/// Bytes in the write-ahead log.
+/// Returns the size of the write-ahead log in bytes.
 pub(super) fn log_bytes(path: &Path) -> u64 {
     fs::metadata(beside(path, "-wal")).map_or(0, |log| log.len())
 }
 
-/// Whether this file is what the path leads to.
+/// Whether `path` still names this file.
 #[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt;
@@ -193,7 +193,7 @@ fn is_at(_: &File, _: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-/// For a new file that only its owner may read and write.
+/// Returns options that create a file which only its owner may read and write.
 #[cfg(unix)]
 fn private() -> OpenOptions {
     use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -207,7 +207,7 @@ fn private() -> OpenOptions {
     OpenOptions::new()
 }
 
-/// A file's name is on the disk when its directory is (fsync(2)).
+/// Syncs a directory: the name of a new file is on disk once its directory is (fsync(2)).
 #[cfg(unix)]
 fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()

@@ -1,4 +1,4 @@
-//! A list of conversations: where it may find some, and how far it has come.
+//! A list of conversations in progress: its bounds and its position.
 
 use std::{collections::HashMap, ops::RangeInclusive};
 
@@ -14,7 +14,7 @@ use super::{
     scan::ID_MAX,
 };
 
-/// Rows that one chunk reads at most: some tens of milliseconds.
+/// Maximum of rows read per chunk: some tens of milliseconds.
 const CHUNK_ROWS: usize = 5_000;
 
 /// Conversations by id from the newest; the condition on exchanges is skipped if ?3 is 0.
@@ -39,10 +39,10 @@ pub(super) struct Listing {
     now: Micros,
     order: Order,
     without_exchanges: bool,
-    /// What is still to be read; none if all has been.
+    /// Ids still to read; `None` if all have been read.
     ids: Option<RangeInclusive<ConversationId>>,
     limit: usize,
-    /// One more than `limit` tells that there is another page.
+    /// Conversations found; one more than `limit` shows that there is another page.
     found: Vec<ListedConversation>,
 }
 
@@ -80,7 +80,7 @@ impl Listing {
         }
     }
 
-    /// Reads on, as far as one chunk goes.
+    /// Reads the next chunk.
     pub(super) fn chunk(
         &mut self,
         now: &Transaction<'_>,

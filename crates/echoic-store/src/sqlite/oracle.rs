@@ -1,5 +1,5 @@
-//! What must hold of a file that somebody else has written: whatever is in its rows, reading them gives exchanges or an
-//! error, never a panic or no end. Said once for the property test and the fuzz target.
+//! The oracle for untrusted files: reading rows with any content gives exchanges or an error, and never panics or loops for
+//! ever. Shared by the property test and the fuzz target.
 
 use std::{
     path::{Path, PathBuf},
@@ -17,14 +17,14 @@ use super::{
     connection, file, file::Lock, listing::Listing, reader::Reader, scan::Scan, writer::Writer,
 };
 
-/// A record with a run of two, one of one and a mark, whose rows are made up again and again.
+/// A database with a run of two exchanges, a run of one and a mark, whose columns are set to arbitrary values.
 #[derive(Debug)]
 pub struct Rows {
     path: PathBuf,
     connection: Connection,
 }
 
-/// Every column there is, and what it is made of.
+/// All columns that are set, with their types.
 const COLUMNS: [(&str, &str, Kind); 40] = {
     use Kind::{Blob, Number, Text};
     [
@@ -78,7 +78,7 @@ enum Kind {
     Blob,
 }
 
-const GOOD: &str = "
+const VALID_ROWS: &str = "
     DELETE FROM run; DELETE FROM conversation; DELETE FROM endpoint; DELETE FROM mark;
     DELETE FROM server; DELETE FROM batch;
     UPDATE state SET exchanges = 3, last_exchange = 3, last_conversation = 1, tallied = 0;
@@ -93,7 +93,7 @@ const GOOD: &str = "
     INSERT INTO mark VALUES (0, 20, 'gap', 5, 13);
 ";
 
-/// What a number may be that is not one of the bytes.
+/// Boundary values of numbers.
 const NUMBERS: [i64; 10] = [
     i64::MIN,
     i64::MIN + 1,
@@ -123,23 +123,25 @@ const TEXTS: [&str; 12] = [
 ];
 
 impl Rows {
-    /// Made in `folder`.
+    /// Creates the database in `folder`.
     ///
     /// # Panics
-    /// If it cannot be.
+    /// If that fails.
     pub fn new(folder: &Path) -> Self {
         let path = folder.join("rows.db");
         file::create(&path).expect("a file");
-        let connection = connection::to_write(&path, &Arc::default()).expect("a record");
+        let connection = connection::open_to_write(&path, &Arc::default()).expect("a database");
         Self { path, connection }
     }
 
-    /// Puts what `data` says into some of the columns, and reads everything in every way.
+    /// Sets columns to values derived from `data`, and reads everything in every way.
     ///
     /// # Panics
-    /// When that comes to no end. (What panics otherwise does so by itself.)
+    /// If a search or a list does not end.
     pub fn check(&self, data: &[u8]) {
-        self.connection.execute_batch(GOOD).expect("a good record");
+        self.connection
+            .execute_batch(VALID_ROWS)
+            .expect("valid rows");
         let mut rest = data;
         while let [column, row, what, bytes @ ..] = rest {
             let (table, name, kind) = COLUMNS[usize::from(*column) % COLUMNS.len()];
@@ -155,11 +157,11 @@ impl Rows {
                 _ => condition,
             };
             let sql = format!("UPDATE OR IGNORE {table} SET {name} = ?1 WHERE {condition}");
-            // The schema refuses some of it.
+            // The schema rejects some values.
             let _ = self.connection.execute(&sql, [value]);
         }
         self.read_all();
-        // To write takes longer, and is tried with a part of it.
+        // Opening for writing takes longer, so it is tested with a part of the inputs.
         if data.last().is_some_and(|last| last % 4 == 1) {
             self.write();
         }
@@ -207,15 +209,15 @@ impl Rows {
         }
     }
 
-    /// A serve that goes on with it.
+    /// Opens the database for writing and prunes it.
     fn write(&self) {
-        let Ok(lock) = Lock::take(&self.path) else {
+        let Ok(lock) = Lock::acquire(&self.path) else {
             return;
         };
         let Ok((mut writer, _)) = Writer::open(&self.path, Durability::Off, lock) else {
             return;
         };
-        for keep in [
+        for retention in [
             Retention {
                 age: Some(1),
                 bytes: None,
@@ -225,12 +227,12 @@ impl Rows {
                 bytes: Some(1),
             },
         ] {
-            let _ = writer.prune(keep, i64::MAX);
+            let _ = writer.prune(retention, i64::MAX);
         }
     }
 }
 
-/// Chunks that three rows can come to.
+/// Maximum of chunks for three rows.
 const CHUNKS_MAX: usize = 100;
 
 fn search(reader: &mut Reader, mut scan: Scan) {
@@ -239,17 +241,17 @@ fn search(reader: &mut Reader, mut scan: Scan) {
             return;
         }
         match reader.find(scan) {
-            Ok((further, found)) => {
+            Ok((next, found)) => {
                 for exchange in found {
                     exchange.tags().for_each(drop);
                 }
-                scan = further;
+                scan = next;
             }
             Err(_) => return,
         }
     }
     panic!(
-        "a search without an end, in ids {:?} after {:?}",
+        "the search does not end, in ids {:?} after {:?}",
         scan.ids, scan.cursor
     );
 }
@@ -260,11 +262,11 @@ fn list(reader: &mut Reader, mut listing: Listing) {
             return;
         }
         match reader.list(listing) {
-            Ok(further) => listing = further,
+            Ok(next) => listing = next,
             Err(_) => return,
         }
     }
-    panic!("a list without an end");
+    panic!("the list does not end");
 }
 
 fn value(kind: Kind, what: u8, bytes: &[u8]) -> Value {
@@ -310,7 +312,7 @@ mod tests {
     fn foreign_rows_are_read_or_rejected() {
         let folder = tempfile::tempdir().expect("a folder");
         let rows = Rows::new(folder.path());
-        // Each column alone, with each of the values that are known to be hard.
+        // Each column alone, with each of the boundary values.
         for column in 0..COLUMNS.len() as u8 {
             for what in 0..13 {
                 rows.check(&[column, what % 2, what]);

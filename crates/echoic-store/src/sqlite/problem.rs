@@ -1,11 +1,11 @@
-//! What SQLite says, as what it means to somebody who runs a server.
+//! Converts errors of SQLite and the system into store errors.
 
 use std::{io, path::Path};
 
 use echoic_core::store::{StoreError, StoreErrorKind};
 use rusqlite::{Error, ErrorCode, ffi};
 
-/// A failure at `path`, in our words.
+/// Converts an error of SQLite at `path`.
 pub(super) fn problem(path: &Path, error: &Error) -> StoreError {
     let what = error.to_string();
     let kind = match error {
@@ -26,25 +26,25 @@ pub(super) fn problem(path: &Path, error: &Error) -> StoreError {
     StoreError::new(path, kind)
 }
 
-/// A failure at `path` that neither SQLite nor the system has words for.
+/// Returns an error at `path` with the text `what`.
 pub(super) fn failed(path: &Path, what: impl Into<String>) -> StoreError {
     let what = what.into();
     StoreError::new(path, StoreErrorKind::Failed { what })
 }
 
-/// The file at `path` is not a record of ours.
+/// Returns the error that the file at `path` is not one of ours.
 pub(super) fn foreign(path: &Path, what: impl Into<String>) -> StoreError {
     let what = what.into();
     StoreError::new(path, StoreErrorKind::Foreign { what })
 }
 
-/// The file at `path` cannot be written.
+/// Returns the error that the file at `path` cannot be written.
 pub(super) fn read_only(path: &Path, what: impl Into<String>) -> StoreError {
     let what = what.into();
     StoreError::new(path, StoreErrorKind::ReadOnly { what })
 }
 
-/// A failure of the system at `path`.
+/// Converts an error of the operating system at `path`.
 pub(super) fn system_problem(path: &Path, error: &io::Error) -> StoreError {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
@@ -58,15 +58,15 @@ pub(super) fn system_problem(path: &Path, error: &io::Error) -> StoreError {
     }
 }
 
-/// A sync that failed, as SQLite says it: whatever the reason, what was to be synced is in doubt.
+/// Returns the error of a failed sync in the form of SQLite. Whatever the cause, the data may not be on disk.
 pub(super) fn sync_failed(error: &io::Error) -> Error {
     let code = ffi::Error::new(ffi::SQLITE_IOERR_FSYNC);
     Error::SqliteFailure(code, Some(error.to_string()))
 }
 
-/// Whether the connection that failed so must not be trusted with the next commit: after a failed write or sync
-/// nobody knows what is on the disk, and asking the system to sync again would say yes to what it has dropped.
-pub(super) fn is_ruinous(error: &Error) -> bool {
+/// Whether the connection must not be used after this error. After a failed write or sync the content of the disk is
+/// unknown, and another sync would succeed even for data that the system has dropped.
+pub(super) fn is_unsafe(error: &Error) -> bool {
     matches!(
         error.sqlite_error_code(),
         Some(

@@ -1,4 +1,4 @@
-//! Forgetting, oldest first.
+//! Retention: deletes the oldest exchanges.
 
 use std::time::Duration;
 
@@ -13,94 +13,96 @@ use super::{
     writer::{Memory, Writer, checkpoint},
 };
 
-/// Rows that one call forgets at most, of runs and of conversations: some tens of milliseconds, in which nothing
-/// can be appended.
+/// Maximum of rows deleted per call, of runs and of conversations: some tens of milliseconds, during which appends wait.
 const ROWS_MAX: u32 = 20_000;
 
-/// Payload that one call forgets at most.
+/// Maximum of payload bytes deleted per call.
 const BYTES_MAX: u64 = 32 << 20;
 
-/// What a run takes beside its payload, roughly.
+/// Approximate size of a run in bytes without its payload.
 const ROW_BYTES: u64 = 32;
 
-/// Pages that one call gives back to the file system at most.
+/// Maximum of pages released to the file system per call.
 const PAGES_MAX: u64 = 8_192;
 
-/// And in one transaction, so that the write-ahead log can be emptied in between.
+/// Maximum of pages released per transaction, so that the write-ahead log can be emptied in between.
 const PAGES_STEP: u64 = 1_024;
 
 impl Writer {
-    /// Forgets some of what `keep` no longer covers; says how many exchanges that were.
-    pub(super) fn prune(&mut self, keep: Retention, now: Micros) -> Result<u64, StoreError> {
-        let old = keep.age.map_or(Micros::MIN, |age| now.saturating_sub(age));
-        let excess = match keep.bytes {
+    /// Deletes a bounded number of rows beyond `retention`. Returns the number of exchanges deleted.
+    pub(super) fn prune(&mut self, retention: Retention, now: Micros) -> Result<u64, StoreError> {
+        let old = retention
+            .age
+            .map_or(Micros::MIN, |age| now.saturating_sub(age));
+        let excess = match retention.bytes {
             Some(bytes) => self.excess(bytes)?,
             None => 0,
         };
-        let forgotten = self.transact(|transaction, memory| {
-            let (before, forgotten) = doomed(transaction, memory, old, excess)?;
-            if forgotten > 0 {
+        let deleted = self.transact(|transaction, memory| {
+            let (before, deleted) = first_to_retain(transaction, memory, old, excess)?;
+            if deleted > 0 {
                 transaction.execute("DELETE FROM run WHERE id < ?1", [before])?;
-                memory.state.exchanges = memory.state.exchanges.saturating_sub(forgotten);
+                memory.state.exchanges = memory.state.exchanges.saturating_sub(deleted);
             }
-            forget_conversations(
+            delete_conversations(
                 transaction,
                 before,
                 if excess > 0 { Micros::MAX } else { old },
             )?;
             transaction.execute("DELETE FROM mark WHERE conversation = 0 AND at < ?1", [old])?;
-            Ok(forgotten)
+            Ok(deleted)
         })?;
-        if let Some(bytes) = keep.bytes {
-            self.give_back(bytes)?;
+        if let Some(bytes) = retention.bytes {
+            self.shrink(bytes)?;
         }
-        Ok(forgotten)
+        Ok(deleted)
     }
 
-    /// By how many bytes the record is larger than `bytes`. The write-ahead log, which forgetting makes longer, is
-    /// emptied afterwards.
+    /// Returns by how many bytes the database exceeds `bytes`. The write-ahead log does not count: deleting makes it longer,
+    /// and it is emptied afterwards.
     fn excess(&mut self, bytes: u64) -> Result<u64, StoreError> {
-        let pages = Pages::read(self.connect()?).map_err(|why| self.given_up(&why))?;
+        let pages = Pages::read(self.connect()?).map_err(|why| self.check_error(&why))?;
         Ok(pages.used_bytes().saturating_sub(bytes))
     }
 
-    /// Makes the file smaller if it is larger than `bytes` and has pages to spare. A file below its limit keeps
-    /// them: it will need them again, and giving back means moving the last pages to the front.
-    fn give_back(&mut self, bytes: u64) -> Result<(), StoreError> {
+    /// Releases free pages if the file is larger than `bytes`. A file below its limit retains them: it will need them again,
+    /// and releasing them means moving the last pages to the front.
+    fn shrink(&mut self, bytes: u64) -> Result<(), StoreError> {
         let path = self.path.clone();
-        self.mover.wait().map_err(|why| self.given_up(&why))?; // else the file cannot be made shorter
+        self.checkpointer
+            .wait()
+            .map_err(|why| self.check_error(&why))?; // a running checkpoint prevents truncation
         let connection = self.connect()?;
-        let give = || -> rusqlite::Result<()> {
+        let shrink = || -> rusqlite::Result<()> {
             let mut left = PAGES_MAX;
             loop {
                 let pages = Pages::read(connection)?;
-                let spare = (pages.all * pages.size)
+                let excess = (pages.all * pages.size)
                     .saturating_sub(bytes)
                     .div_ceil(pages.size);
-                let step = spare.min(pages.free).min(left).min(PAGES_STEP);
+                let step = excess.min(pages.free).min(left).min(PAGES_STEP);
                 if step == 0 {
                     break;
                 }
                 connection.pragma(None, "incremental_vacuum", step, |_| Ok(()))?;
                 left -= step;
             }
-            // Only the checkpoint makes the file itself shorter.
+            // Only a checkpoint truncates the file.
             let pages = Pages::read(connection)?;
             if left < PAGES_MAX || pages.all * pages.size + log_bytes(&path) > bytes {
                 checkpoint(connection, Duration::ZERO)?;
             }
             Ok(())
         };
-        give().map_err(|why| self.given_up(&why))
+        shrink().map_err(|why| self.check_error(&why))
     }
 }
 
-/// The first run to stay, and how many exchanges there are before it that have to go: those read before `old`,
-/// and others until about half of `excess` bytes are free.
+/// Returns the first run to retain, and the number of exchanges before it: those older than `old`, and others until about
+/// half of `excess` bytes are free.
 ///
-/// Half, because a run may take twice its size: pages are not filled to the last byte. Who forgets too little goes
-/// on, and comes to the rest in a few calls.
-fn doomed(
+/// Half, because a run may take twice its size, since pages are not completely filled. Later calls delete the rest.
+fn first_to_retain(
     transaction: &Transaction<'_>,
     memory: &Memory,
     old: Micros,
@@ -123,26 +125,26 @@ fn doomed(
     Ok((memory.state.last_exchange + 1, exchanges))
 }
 
-/// Forgets conversations that ended before `old` and of which no run is left.
-fn forget_conversations(
+/// Deletes conversations without runs that ended before `old`.
+fn delete_conversations(
     transaction: &Transaction<'_>,
     first_run: u64,
     old: Micros,
 ) -> rusqlite::Result<()> {
-    let mut forget = transaction.prepare_cached(
+    let mut delete = transaction.prepare_cached(
         "DELETE FROM conversation WHERE id IN (
             SELECT id FROM conversation WHERE last_run < ?1 AND ended < ?2 ORDER BY last_run LIMIT ?3
          ) RETURNING id",
     )?;
-    let mut forgotten = forget.query((first_run, old, ROWS_MAX))?;
+    let mut deleted = delete.query((first_run, old, ROWS_MAX))?;
     let mut marks = transaction.prepare_cached("DELETE FROM mark WHERE conversation = ?1")?;
-    while let Some(row) = forgotten.next()? {
+    while let Some(row) = deleted.next()? {
         marks.execute([row.get::<_, u64>(0)?])?;
     }
     Ok(())
 }
 
-/// The pages of a record.
+/// Page counts of a database.
 pub(super) struct Pages {
     all: u64,
     free: u64,
@@ -159,7 +161,7 @@ impl Pages {
         })
     }
 
-    /// Pages that will be used again do not count, nor does the write-ahead log.
+    /// Returns the bytes in use, without free pages and the write-ahead log.
     pub(super) fn used_bytes(&self) -> u64 {
         self.all.saturating_sub(self.free).saturating_mul(self.size)
     }

@@ -1,4 +1,4 @@
-//! The one who reads.
+//! The reader: the connection that finds and lists, one chunk at a time.
 
 use std::{
     collections::HashMap,
@@ -24,13 +24,13 @@ use super::{
     worker::Work,
 };
 
-/// Ids that one chunk covers at most, and so rows it reads: some tens of milliseconds.
+/// Maximum of ids, and so of rows, per chunk: some tens of milliseconds.
 const CHUNK_IDS: u64 = 20_000;
 
-/// Payload one chunk reads, about.
+/// Approximate payload bytes per chunk.
 const CHUNK_BYTES: usize = 8 << 20;
 
-/// Conversations whose runs are looked for by where they lie; of more than that, some have been open all the time.
+/// Maximum of conversations for which a search is narrowed to their runs. With more, some are likely open all the time.
 const CONVERSATIONS_NARROWED_MAX: u64 = 64;
 
 /// Runs by id from the newest; the bounds of ids, conversations and times are always given.
@@ -49,7 +49,7 @@ const OLDEST_FIRST: &str =
     WHERE id BETWEEN ?1 AND ?2 AND conversation BETWEEN ?3 AND ?4 AND at BETWEEN ?5 AND ?6
     ORDER BY id";
 
-/// Owns a connection that reads.
+/// Owns the connection for reading.
 pub(super) struct Reader {
     path: PathBuf,
     connection: Connection,
@@ -60,7 +60,7 @@ impl Reader {
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         Ok(Self {
             path: path.to_owned(),
-            connection: connection::to_read(path)?,
+            connection: connection::open_to_read(path)?,
             lookups: Lookups::default(),
         })
     }
@@ -76,7 +76,7 @@ impl Reader {
         last.map_err(|why| problem(&self.path, &why))
     }
 
-    /// How many exchanges there are.
+    /// Returns the number of exchanges.
     pub(super) fn total(&self) -> Result<u64, StoreError> {
         let total = self
             .connection
@@ -92,7 +92,7 @@ impl Reader {
         found.map_err(|why| problem(&self.path, &why))
     }
 
-    /// Gaps that begin within `times`, the newest first.
+    /// Returns gaps that begin within `times`, newest first.
     pub(super) fn gaps(
         &self,
         times: RangeInclusive<Micros>,
@@ -114,14 +114,14 @@ impl Reader {
         read().map_err(|why| problem(&self.path, &why))
     }
 
-    /// The next chunk of a list of conversations, and the list as it goes on.
+    /// Reads the next chunk of a list of conversations. Returns the list with it.
     pub(super) fn list(&mut self, mut listing: Listing) -> Result<Listing, StoreError> {
         let Self {
             connection,
             lookups,
             ..
         } = self;
-        // One moment for all of it: what is counted of a conversation is in two tables.
+        // One snapshot: the count of a conversation comes from two tables.
         let read = connection
             .transaction()
             .and_then(|now| listing.chunk(&now, lookups));
@@ -129,7 +129,7 @@ impl Reader {
         Ok(listing)
     }
 
-    /// Totals of the record.
+    /// Returns totals of the database.
     pub(super) fn stats(&mut self) -> Result<Stats, StoreError> {
         let mut read = || {
             let now = self.connection.transaction()?;
@@ -146,14 +146,14 @@ impl Reader {
         read().map_err(|why| problem(&self.path, &why))
     }
 
-    /// The next chunk of a search: what it found, and the search as it goes on.
+    /// Reads the next chunk of a search. Returns the search and the exchanges found.
     pub(super) fn find(&mut self, mut scan: Scan) -> Result<(Scan, Vec<Exchange>), StoreError> {
         let mut found = Vec::new();
         self.chunk(&mut scan, |exchange| found.push(exchange))?;
         Ok((scan, found))
     }
 
-    /// The same, only counted.
+    /// Reads the next chunk of a search. Returns the search and the number of exchanges found.
     pub(super) fn count(&mut self, mut scan: Scan) -> Result<(Scan, u64), StoreError> {
         let mut found = 0;
         self.chunk(&mut scan, |_| found += 1)?;
@@ -166,7 +166,7 @@ impl Reader {
             lookups,
             ..
         } = self;
-        // One moment for all of it: a run and its conversation belong together.
+        // One snapshot: a run and its conversation belong together.
         let read = connection
             .transaction()
             .and_then(|now| read(&now, lookups, scan, take));
@@ -221,7 +221,7 @@ fn read(
             None => {
                 let found = row::conversation(now, lookups, conversation)?
                     .unwrap_or_else(|| crate::unknown(conversation));
-                let found = scan.may_be_in(&found).then(|| Arc::new(found));
+                let found = scan.may_match(&found).then(|| Arc::new(found));
                 conversations.insert(conversation, found.clone());
                 found
             }
@@ -237,7 +237,7 @@ fn read(
         let mut exchanges = exchanges.into_iter();
         while !scan.is_full() {
             match exchanges.next() {
-                Some(exchange) if scan.takes(&exchange) => take(exchange),
+                Some(exchange) if scan.accepts(&exchange) => take(exchange),
                 Some(_) => {}
                 None => break,
             }
@@ -256,14 +256,14 @@ fn read(
     Ok(())
 }
 
-/// The ids of runs that the next chunk covers, from a run that is there; none if none is left.
+/// Returns the ids of runs that the next chunk covers, beginning at an existing run; `None` if no run is left.
 fn window(now: &Transaction<'_>, scan: &Scan) -> rusqlite::Result<Option<(u64, u64)>> {
     let (&low, &high) = (scan.ids.start(), scan.ids.end());
     let id = |sql, bounds: (u64, u64)| -> rusqlite::Result<Option<u64>> {
         now.prepare_cached(sql)?.query_row(bounds, |row| row.get(0))
     };
-    // The smallest id wanted may lie inside a run that begins before it. Ids begin at 1: a row 0 is of somebody else, and
-    // "before 0" would be 0 again, without an end.
+    // The smallest id may be inside a run that begins before it. Ids begin at 1: a row with id 0 is from another program,
+    // and searching "before 0" would not end.
     let first = id(
         "SELECT max(id) FROM run WHERE id BETWEEN ?1 AND ?2",
         (1, low),
@@ -290,7 +290,7 @@ fn window(now: &Transaction<'_>, scan: &Scan) -> rusqlite::Result<Option<(u64, u
     Ok(window)
 }
 
-/// Looks only where the conversations asked for have spoken.
+/// Narrows a search to the runs of the conversations selected by id.
 fn narrow(now: &Transaction<'_>, scan: &mut Scan) -> rusqlite::Result<()> {
     let (from, to) = (*scan.conversations.start(), *scan.conversations.end());
     if to - from >= CONVERSATIONS_NARROWED_MAX {
@@ -305,7 +305,7 @@ fn narrow(now: &Transaction<'_>, scan: &mut Scan) -> rusqlite::Result<()> {
             row.get::<_, Option<u64>>(1)?.filter(|_| open == 0),
         ))
     });
-    // Without a row for any of them the beginning was not recorded, and they may be anywhere.
+    // Without a row for any of them their openings were not recorded, and their runs may be anywhere.
     if let Some((Some(first), last)) = known.optional()? {
         scan.narrow(first, last.unwrap_or(u64::MAX));
     }

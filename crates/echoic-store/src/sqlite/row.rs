@@ -1,4 +1,4 @@
-//! Rows into what they mean.
+//! Reads rows as conversations and exchanges.
 
 use std::{collections::HashMap, error::Error, sync::Arc};
 
@@ -14,7 +14,7 @@ use rusqlite::{Connection, OptionalExtension, Row, types::Type};
 
 use super::append::word;
 
-/// The endpoints and servers met so far; they never change.
+/// Endpoints and servers read so far; they never change.
 #[derive(Default)]
 pub(super) struct Lookups {
     endpoints: HashMap<i64, Arc<EndpointInfo>>,
@@ -68,7 +68,7 @@ impl Lookups {
     }
 }
 
-/// A conversation, if it is there.
+/// Returns a conversation, if it is stored.
 pub(super) fn conversation(
     connection: &Connection,
     lookups: &mut Lookups,
@@ -87,7 +87,7 @@ pub(super) fn conversation(
         .optional()
 }
 
-/// The conversation in a row that begins with the columns of [`conversation`].
+/// Reads a conversation from a row that begins with the columns of [`conversation`].
 pub(super) fn conversation_in(
     row: &Row<'_>,
     connection: &Connection,
@@ -120,7 +120,7 @@ fn ending(row: &Row<'_>) -> rusqlite::Result<Ending> {
     })
 }
 
-/// The exchanges of a run in the columns of [`super::reader`], and the bytes that were read for them.
+/// Reads the exchanges of a run from the columns of [`super::reader`]. Returns them and the number of payload bytes.
 pub(super) fn exchanges(
     row: &Row<'_>,
     conversation: &Arc<Conversation>,
@@ -151,11 +151,11 @@ pub(super) fn exchanges(
         Some(_) => parse(row, 9, lengths)?,
         None => Vec::new(),
     };
-    // A file may say that a run of two bytes holds four billion messages.
+    // An invalid file may claim that a run of two bytes has four billion messages.
     if run.count as usize != lengths.len().div_ceil(2).max(1) {
         return Err(unreadable(
             3,
-            "a run holds another number of messages than it has lengths",
+            "the number of lengths does not match the number of messages of the run",
         ));
     }
     let (request, reply) = (row.get_ref(10)?.as_blob()?, row.get_ref(11)?.as_blob()?);
@@ -168,7 +168,7 @@ pub(super) fn exchanges(
     ))
 }
 
-/// `[1,2,3]`
+/// Parses lengths of the form `[1,2,3]`.
 fn lengths(text: &str) -> Option<Vec<u32>> {
     let inner = text.strip_prefix('[')?.strip_suffix(']')?;
     inner
@@ -187,7 +187,7 @@ fn parse<T>(
     read: impl FnOnce(&str) -> Option<T>,
 ) -> rusqlite::Result<T> {
     let text = row.get_ref(column)?.as_str()?;
-    read(text).ok_or_else(|| unreadable(column, format!("{text:?} is stored, and not known here")))
+    read(text).ok_or_else(|| unreadable(column, format!("unknown value {text:?}")))
 }
 
 fn unreadable(column: usize, what: impl Into<Box<dyn Error + Send + Sync>>) -> rusqlite::Error {

@@ -1,4 +1,4 @@
-//! A search: where it may find something, and how far it has come.
+//! A search for exchanges in progress: its bounds and its position.
 
 use std::ops::RangeInclusive;
 
@@ -9,25 +9,25 @@ use echoic_core::{
     store::{Order, Page},
 };
 
-/// Bytes on a page, about: it ends there though fewer exchanges were found than asked for, since a thousand of
-/// them may be a thousand times the largest message.
+/// Approximate maximum of bytes per page. A page ends there even with fewer exchanges than its limit, since a thousand
+/// exchanges may be a thousand times the largest message.
 const PAGE_BYTES_MAX: usize = 64 << 20;
 
-/// SQLite's integers end here.
+/// The largest integer of SQLite.
 pub(super) const ID_MAX: u64 = i64::MAX.cast_unsigned();
 
-/// A search in progress. It goes from chunk to chunk, and knows nothing of SQL.
+/// A search in progress, read a chunk at a time. It is independent of SQL.
 pub(super) struct Scan {
     filter: Filter,
-    /// The part of the filter that a conversation alone can answer.
-    of_conversations: Expr,
+    /// The part of the filter that depends only on the conversation.
+    conversation_part: Expr,
     now: Micros,
     pub(super) order: Order,
     /// Ids of exchanges, not of runs: a page may begin and end inside one.
     pub(super) ids: RangeInclusive<ExchangeId>,
     pub(super) conversations: RangeInclusive<u64>,
     pub(super) times: RangeInclusive<Micros>,
-    /// The run read last, or a place without one.
+    /// Id of the last run read, or the end of the last chunk.
     pub(super) cursor: Option<u64>,
     exchanges_left: usize,
     bytes_left: usize,
@@ -36,15 +36,15 @@ pub(super) struct Scan {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
-    Going,
+    Running,
     /// The page is full, and there is more to read.
     Full,
-    /// All has been read.
-    Through,
+    /// Everything has been read.
+    Finished,
 }
 
 impl Scan {
-    /// For one page.
+    /// Creates a search for one page.
     pub(super) fn page(filter: &Filter, page: Page) -> Self {
         let mut scan = Self::new(filter, page.now, page.order);
         let (low, high) = scan.ids.into_inner();
@@ -61,7 +61,7 @@ impl Scan {
         scan
     }
 
-    /// For everything, to be counted.
+    /// Creates a search for all exchanges, to count them.
     pub(super) fn all(filter: &Filter, now: Micros) -> Self {
         Self::new(filter, now, Order::OldestFirst)
     }
@@ -74,11 +74,11 @@ impl Scan {
         );
         let (ids, conversations, times) = match bounds {
             (Some(ids), Some(conversations), Some(times)) => (ids, conversations, times),
-            // Nothing can match; a range of one that no id is in says so too.
+            // Nothing can match: no exchange has the id 0.
             _ => (0..=0, 0..=0, 0..=0),
         };
         Self {
-            of_conversations: filter.necessary(asks_conversation),
+            conversation_part: filter.necessary(is_of_conversation),
             filter: filter.clone(),
             now,
             order,
@@ -89,43 +89,43 @@ impl Scan {
             cursor: None,
             exchanges_left: usize::MAX,
             bytes_left: usize::MAX,
-            state: State::Going,
+            state: State::Running,
         }
     }
 
-    /// Narrows the search to ids up to `high` and from `low` on.
+    /// Narrows the search to ids from `low` to `high`.
     pub(super) fn narrow(&mut self, low: u64, high: u64) {
         self.ids = low.max(*self.ids.start())..=high.min(*self.ids.end());
     }
 
-    /// Whether anything in this conversation can match.
-    pub(super) fn may_be_in(&self, conversation: &Conversation) -> bool {
-        self.of_conversations.matches(conversation, self.now)
+    /// Whether an exchange of this conversation can match.
+    pub(super) fn may_match(&self, conversation: &Conversation) -> bool {
+        self.conversation_part.matches(conversation, self.now)
     }
 
-    /// Whether this is meant, and still wanted.
-    pub(super) fn takes(&mut self, exchange: &Exchange) -> bool {
-        let takes = self.ids.contains(&exchange.id) && self.filter.matches(exchange, self.now);
-        if takes {
+    /// Whether an exchange matches; if so, counts it towards the page.
+    pub(super) fn accepts(&mut self, exchange: &Exchange) -> bool {
+        let accepts = self.ids.contains(&exchange.id) && self.filter.matches(exchange, self.now);
+        if accepts {
             self.exchanges_left -= 1;
             let bytes = size_of::<Exchange>() + exchange.request.len() + exchange.reply.len();
             self.bytes_left = self.bytes_left.saturating_sub(bytes);
         }
-        takes
+        accepts
     }
 
-    /// Whether the page has all it can hold.
+    /// Whether the page is full.
     pub(super) fn is_full(&self) -> bool {
         self.exchanges_left == 0 || self.bytes_left == 0
     }
 
-    /// The page is full; is there `more` to read?
+    /// Ends the search. `more`: there are further exchanges.
     pub(super) fn stop(&mut self, more: bool) {
-        self.state = if more { State::Full } else { State::Through };
+        self.state = if more { State::Full } else { State::Finished };
     }
 
     pub(super) fn is_done(&self) -> bool {
-        self.state != State::Going
+        self.state != State::Running
     }
 
     pub(super) fn has_more(&self) -> bool {
@@ -134,11 +134,11 @@ impl Scan {
 }
 
 /// Whether a filter selects everything.
-pub(super) fn means_all(filter: &Filter) -> bool {
+pub(super) fn selects_all(filter: &Filter) -> bool {
     filter.expr() == &Expr::All
 }
 
-fn asks_conversation(atom: &Atom) -> bool {
+fn is_of_conversation(atom: &Atom) -> bool {
     matches!(
         atom,
         Atom::Peer(_)

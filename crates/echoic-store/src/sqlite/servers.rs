@@ -1,4 +1,4 @@
-//! Servers that wrote here, and the names of their batches.
+//! Servers that wrote to this database, and the ids of their batches.
 
 use echoic_core::{
     event::{Batch, ExchangeId, Server, ServerId},
@@ -8,13 +8,13 @@ use rusqlite::{OptionalExtension, Transaction};
 
 use crate::batches::is_far_below;
 
-/// Servers whose batches are known: those that began to write last.
+/// Maximum of servers whose batches are remembered: the most recent ones.
 const SERVERS_MAX: u32 = 16;
 
-/// Names of batches are removed this many at a time.
-const FORGET_EVERY: u64 = 1_024;
+/// Number of batch ids deleted at a time.
+const DELETE_EVERY: u64 = 1_024;
 
-/// The servers met since the file was opened, or since a commit failed.
+/// Servers seen since the file was opened, or since a commit failed.
 #[derive(Default)]
 pub(super) struct Servers(Vec<Known>);
 
@@ -22,17 +22,17 @@ pub(super) struct Servers(Vec<Known>);
 struct Known {
     id: ServerId,
     key: i64,
-    /// Its largest number of a batch; 0 if it has none.
+    /// Largest number of a stored batch; 0 without one.
     newest: u64,
-    /// Names up to this one have been removed.
-    forgotten: u64,
+    /// Batch ids up to this number have been deleted.
+    deleted: u64,
 }
 
-/// What a batch is to the store.
+/// Result of a search for a batch.
 pub(super) enum FoundBatch {
-    /// It is stored, and this is the id of its first exchange.
+    /// It is stored, with this id of its first exchange.
     Stored(ExchangeId),
-    /// It is not, and this is the key of its server.
+    /// It is not stored; this is the key of its server.
     New(i64),
 }
 
@@ -41,7 +41,7 @@ impl Servers {
         self.0.clear();
     }
 
-    /// Looks for a batch, and notes its server.
+    /// Searches for a batch, and adds its server if it is new.
     pub(super) fn find(
         &mut self,
         transaction: &Transaction<'_>,
@@ -63,7 +63,7 @@ impl Servers {
         })
     }
 
-    /// Notes that a batch is stored.
+    /// Adds the id of a batch that is stored.
     pub(super) fn add(
         &mut self,
         transaction: &Transaction<'_>,
@@ -76,11 +76,11 @@ impl Servers {
             .execute((known.key, batch.number, first_id))?;
         known.newest = known.newest.max(batch.number);
         let below = known.newest.saturating_sub(BATCHES_KNOWN);
-        if below >= known.forgotten + FORGET_EVERY {
+        if below >= known.deleted + DELETE_EVERY {
             transaction
                 .prepare_cached("DELETE FROM batch WHERE server = ?1 AND number <= ?2")?
                 .execute((known.key, below))?;
-            known.forgotten = below;
+            known.deleted = below;
         }
         Ok(())
     }
@@ -109,15 +109,15 @@ impl Servers {
             id: server.id,
             key,
             newest,
-            forgotten: 0,
+            deleted: 0,
         });
         Ok(self.0.last_mut().expect("invariant: just pushed"))
     }
 }
 
-/// Removes the names of batches of all but the newest servers, and servers of which nothing is left. Conversations are
-/// numbered in the order of servers, so those before the oldest conversation's have none.
-pub(super) fn forget_old(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+/// Deletes the batch ids of all but the newest servers, and servers without conversations. Conversations are numbered in
+/// the order of servers, so servers before that of the oldest conversation have none.
+pub(super) fn delete_old(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     let newest = "SELECT coalesce(max(key), 0) FROM server";
     let newest: i64 = transaction.query_row(newest, [], |row| row.get(0))?;
     let before = newest.saturating_sub(i64::from(SERVERS_MAX) - 1);

@@ -1,4 +1,4 @@
-//! A thread that owns something and does one thing after the other with it.
+//! A thread that owns a value and runs jobs on it, one after the other.
 
 use std::{
     convert::Infallible,
@@ -14,20 +14,20 @@ use flume::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::problem::failed;
 
-/// Questions that may wait in line; who asks one more waits to ask.
-const WAITING_MAX: usize = 16;
+/// Maximum of queued jobs. With a full queue the caller waits.
+const QUEUED_MAX: usize = 16;
 
-/// What a [`Worker`] owns.
+/// The value that a [`Worker`] owns.
 pub(super) trait Work: Send + 'static {
-    /// When [`Work::overdue`] is to be called if nothing is asked before.
+    /// Returns when [`Work::overdue`] must be called if there is no job before.
     fn due(&self) -> Option<Instant> {
         None
     }
 
-    /// Does what was due.
+    /// Does the scheduled work.
     fn overdue(&mut self) {}
 
-    /// Leaves things in order.
+    /// Closes the value.
     fn finish(self) -> Result<(), StoreError>;
 }
 
@@ -36,11 +36,11 @@ type Job<W> = Box<dyn FnOnce(&mut W) + Send>;
 /// A thread that owns a `W`.
 pub(super) struct Worker<W> {
     location: StoreLocation,
-    /// None once it was closed. The thread ends when all senders are gone and what they have sent is done.
+    /// `None` once closed. The thread ends when all senders are dropped and the queued jobs are done.
     jobs: Mutex<Option<Sender<Job<W>>>>,
     /// Disconnected when the thread has ended.
     ended: Receiver<Infallible>,
-    /// What came of [`Work::finish`].
+    /// Result of [`Work::finish`].
     finished: Arc<OnceLock<Result<(), StoreError>>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -48,14 +48,14 @@ pub(super) struct Worker<W> {
 impl<W: Work> Worker<W> {
     /// Starts the thread.
     pub(super) fn start(name: &str, path: &Path, work: W) -> Result<Self, StoreError> {
-        let (jobs, queue) = bounded(WAITING_MAX);
+        let (jobs, queue) = bounded(QUEUED_MAX);
         let (ending, ended) = bounded(0);
         let finished = Arc::new(OnceLock::new());
         let result = Arc::clone(&finished);
         let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
-            // Dropped last, and by a panic too.
+            // Dropped last, also after a panic.
             let _ending: Sender<Infallible> = ending;
-            let _ = result.set(run(work, &queue));
+            let _ = result.set(run_jobs(work, &queue));
         });
         Ok(Self {
             location: path.into(),
@@ -66,33 +66,33 @@ impl<W: Work> Worker<W> {
         })
     }
 
-    /// Has `job` done when its turn comes, and waits for what comes of it.
-    pub(super) async fn ask<T: Send + 'static>(
+    /// Queues a job and waits for its result.
+    pub(super) async fn run<T: Send + 'static>(
         &self,
         job: impl FnOnce(&mut W) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let jobs = self.jobs().clone().ok_or_else(|| self.closed())?;
-        let (answer, answered) = bounded(1);
+        let (sender, result) = bounded(1);
         let job: Job<W> = Box::new(move |work| {
-            // Whoever asked may have gone away.
-            let _ = answer.try_send(job(work));
+            // The caller may have dropped its future.
+            let _ = sender.try_send(job(work));
         });
         jobs.send_async(job).await.map_err(|_| self.closed())?;
         drop(jobs);
-        answered.recv_async().await.map_err(|_| self.closed())?
+        result.recv_async().await.map_err(|_| self.closed())?
     }
 
-    /// Takes no more questions, waits until those asked are answered and things are in order. The thread goes on with
-    /// that when nobody waits for it any more.
+    /// Accepts no more jobs, and waits until the queued ones are done and the value is closed. If the caller drops the
+    /// future, the thread goes on with that.
     pub(super) async fn close(&self) -> Result<(), StoreError> {
         drop(self.jobs().take());
         let _ = self.ended.recv_async().await;
-        // Without a result it has panicked.
+        // Without a result the thread has panicked.
         let finished = self.finished.get().cloned();
         finished.unwrap_or_else(|| Err(self.closed()))
     }
 
-    /// An error if it was closed.
+    /// Returns an error if the worker is closed.
     pub(super) fn check_open(&self) -> Result<(), StoreError> {
         self.jobs().as_ref().map(drop).ok_or_else(|| self.closed())
     }
@@ -109,7 +109,7 @@ impl<W> Worker<W> {
 }
 
 impl<W> Drop for Worker<W> {
-    /// Waits for the thread, unless it was closed before: then either it has ended, or its caller gave up waiting.
+    /// Waits for the thread, unless the worker was closed before: then the thread has ended, or the caller has given up.
     fn drop(&mut self) {
         let is_open = self.jobs().take().is_some();
         if let Some(thread) = self.thread.take().filter(|_| is_open) {
@@ -126,7 +126,7 @@ impl<W> fmt::Debug for Worker<W> {
     }
 }
 
-fn run<W: Work>(mut work: W, queue: &Receiver<Job<W>>) -> Result<(), StoreError> {
+fn run_jobs<W: Work>(mut work: W, queue: &Receiver<Job<W>>) -> Result<(), StoreError> {
     loop {
         let next = match work.due() {
             Some(due) => queue.recv_deadline(due),
@@ -146,7 +146,7 @@ mod tests {
 
     use super::*;
 
-    /// Counts how often it was overdue.
+    /// Counts calls of `overdue`.
     struct Clock(u32);
 
     impl Work for Clock {
@@ -165,7 +165,7 @@ mod tests {
     async fn scheduled_work_runs_without_requests() {
         let worker = Worker::start("clock", Path::new(""), Clock(0)).unwrap();
         let deadline = Instant::now() + Duration::from_secs(10);
-        while worker.ask(|clock| Ok(clock.0)).await.unwrap() < 3 {
+        while worker.run(|clock| Ok(clock.0)).await.unwrap() < 3 {
             assert!(Instant::now() < deadline);
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
@@ -173,32 +173,32 @@ mod tests {
             let finished = worker.close().await.unwrap_err();
             assert_eq!(finished, failed(Path::new("clock"), "finished"));
         }
-        let closed = worker.ask(|_| Ok(())).await.unwrap_err();
+        let closed = worker.run(|_| Ok(())).await.unwrap_err();
         assert_eq!(closed.kind, StoreErrorKind::Closed);
     }
 
     #[tokio::test]
     async fn dropping_a_worker_whose_close_was_given_up_does_not_wait() {
         let worker = Worker::start("clock", Path::new(""), Clock(3)).unwrap();
-        let (go, going) = bounded::<()>(1);
-        let mut stuck = Box::pin(worker.ask(move |_| {
-            let _ = going.recv();
+        let (release, released) = bounded::<()>(1);
+        let mut stuck = Box::pin(worker.run(move |_| {
+            let _ = released.recv();
             Ok(())
         }));
         let soon = Duration::from_millis(20);
         assert!(
             tokio::time::timeout(soon, &mut stuck).await.is_err(),
-            "it has begun"
+            "the job has begun"
         );
         assert!(tokio::time::timeout(soon, worker.close()).await.is_err());
         drop(stuck);
         let finished = Arc::clone(&worker.finished);
         drop(worker);
-        assert!(finished.get().is_none(), "it is still at work");
-        drop(go);
+        assert!(finished.get().is_none(), "the thread is still running");
+        drop(release);
         let deadline = Instant::now() + Duration::from_secs(10);
         while finished.get().is_none() {
-            assert!(Instant::now() < deadline, "it ends all the same");
+            assert!(Instant::now() < deadline, "the thread does not end");
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }

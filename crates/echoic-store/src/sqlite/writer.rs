@@ -1,4 +1,4 @@
-//! The one who writes: its connection, and what it knows by heart.
+//! The writer: its connection, its cached state, and commits.
 
 use std::{
     collections::HashMap,
@@ -18,45 +18,45 @@ use echoic_core::{
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::{
+    checkpointer::Checkpointer,
     connection,
+    counts::Counts,
     file::{self, Lock},
-    mover::Mover,
-    problem::{failed, is_ruinous, problem, system_problem},
+    problem::{failed, is_unsafe, problem, system_problem},
     servers::{self, Servers},
-    tally::Tally,
     worker::Work,
 };
 
-/// Owns the connection that writes.
+/// Owns the connection for writing.
 pub(super) struct Writer {
     pub(super) path: PathBuf,
     durability: Durability,
-    /// None after a failure that leaves it in doubt; made anew before it is needed.
+    /// `None` after an error that made it unsafe; opened again before its next use.
     connection: Option<Connection>,
-    /// How many pages are in the write-ahead log.
+    /// Length of the write-ahead log in pages.
     log_pages: Arc<AtomicU32>,
-    pub(super) mover: Mover,
+    pub(super) checkpointer: Checkpointer,
     pub(super) memory: Memory,
-    /// Whether commits sync now, as `PRAGMA synchronous` was last told.
+    /// Whether commits sync: the last value of `PRAGMA synchronous`.
     syncs: bool,
-    /// A sync failed in the quiet: what was promised is in doubt, and the next append has to say so.
+    /// Error of a sync that failed between appends. The next append returns it.
     failed: Option<StoreError>,
-    /// Nothing is to be left of it.
+    /// Whether to remove the file on close.
     discarded: bool,
-    /// Given back last: who finds it free finds the file closed.
+    /// Declared last, so that it is released after the file is closed.
     lock: Lock,
 }
 
-/// What the writer knows without asking the file. Valid as of the last commit; forgotten when one fails.
+/// State cached in memory. Valid as of the last commit; discarded when a commit fails.
 #[derive(Default)]
 pub(super) struct Memory {
     pub(super) state: State,
     pub(super) endpoints: HashMap<EndpointInfo, i64>,
     pub(super) servers: Servers,
-    pub(super) tally: Option<Tally>,
+    pub(super) counts: Option<Counts>,
 }
 
-/// The row of the table `state`, as far as it changes.
+/// The changing columns of the table `state`.
 #[derive(Clone, Copy, Default)]
 pub(super) struct State {
     pub(super) exchanges: u64,
@@ -92,7 +92,7 @@ impl State {
 }
 
 impl Writer {
-    /// Opens the record and ends what was left open in it; says how many conversations that were.
+    /// Opens the database and ends the conversations left open in it. Returns their number.
     pub(super) fn open(
         path: &Path,
         durability: Durability,
@@ -102,37 +102,36 @@ impl Writer {
         let mut writer = Self {
             path: path.to_owned(),
             durability,
-            connection: Some(connection::to_write(path, &log_pages)?),
+            connection: Some(connection::open_to_write(path, &log_pages)?),
             log_pages,
-            mover: Mover::new(path),
+            checkpointer: Checkpointer::new(path),
             memory: Memory::default(),
             syncs: false,
             failed: None,
             discarded: false,
             lock,
         };
-        let begun = writer.mover.begin();
+        let begun = writer.checkpointer.reset();
         begun.map_err(|why| system_problem(path, &why))?;
         let recovered = writer.transact(|transaction, memory| {
-            memory.fold(transaction)?;
-            // A change, whatever it is: the log is begun with its first page, and SQLite syncs that beginning, and its
-            // name. So it does now, and not when the first exchange is to be kept.
+            memory.write_counts(transaction)?;
+            // Any change: SQLite syncs the log, and its name, when it writes the first page. That happens now rather than
+            // at the first append.
             transaction.execute("UPDATE state SET synced = synced + 1", [])?;
-            // Their tally is what is known. What was said counts as sent: nobody knows better, and calling a
-            // reply unsent that the peer may well have is the worse mistake.
-            // A tally goes by requests and replies, and a client sent the requests.
+            // Only the counts are known. Replies count as sent: to report a reply as unsent that the peer has received
+            // would be the worse error. The counts are of requests and replies, and a client sends the requests.
             let sql = "UPDATE conversation SET received = sent, sent = received
                 WHERE last_run IS NULL AND role = ?";
             transaction.execute(sql, [Role::Client.word()])?;
             let sql = "UPDATE conversation SET ended = seen, reason = ?, last_run = ? WHERE last_run IS NULL";
             let lost = transaction.execute(sql, (CloseReason::ProcessDied.word(), memory.state.last_exchange))?;
-            servers::forget_old(transaction)?;
+            servers::delete_old(transaction)?;
             Ok(lost as u64)
         })?;
         Ok((writer, recovered))
     }
 
-    /// Does `work` in a transaction, as durable as was promised; all of it or nothing.
+    /// Runs `work` in a transaction with the configured durability.
     pub(super) fn transact<T>(
         &mut self,
         work: impl FnOnce(&Transaction<'_>, &mut Memory) -> rusqlite::Result<T>,
@@ -153,22 +152,24 @@ impl Writer {
             connection,
             memory,
             log_pages,
-            mover,
+            checkpointer,
             durability,
             ..
         } = self;
-        let connection = connection.as_mut().expect("invariant: connect has made it");
+        let connection = connection
+            .as_mut()
+            .expect("invariant: connect has opened it");
         let done = (|| {
             if self.syncs != syncs {
-                // Not to be changed inside a transaction. FULL syncs the log after the commit, and with this
-                // commit all those before it; NORMAL leaves that to the next checkpoint.
+                // Must not change inside a transaction. FULL syncs the log after the commit, including all earlier
+                // commits; NORMAL leaves that to the next checkpoint.
                 let level = if syncs { "FULL" } else { "NORMAL" };
                 connection.pragma_update(None, "synchronous", level)?;
                 self.syncs = syncs;
             }
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            if memory.tally.is_none() {
+            if memory.counts.is_none() {
                 memory.endpoints.clear();
                 memory.servers.clear();
                 memory.state = State::read(&transaction)?;
@@ -177,68 +178,68 @@ impl Writer {
             memory.state.write(&transaction)?;
             transaction.commit()?;
             if *durability == Durability::Normal && !syncs {
-                mover.owes();
+                checkpointer.request_sync();
             }
-            mover.look(connection, log_pages.load(Ordering::Relaxed))?;
+            checkpointer.poll(connection, log_pages.load(Ordering::Relaxed))?;
             Ok(done)
         })();
         match done {
             Ok(done) => Ok(done),
             Err(why) => {
-                // What it remembers was never committed.
-                memory.tally = None;
+                // The cached state was not committed.
+                memory.counts = None;
                 if !connection.is_autocommit() {
                     self.connection = None;
                 }
-                Err(self.given_up(&why))
+                Err(self.check_error(&why))
             }
         }
     }
 
-    /// What became of a failure, in our words. A connection that must not be trusted after it is given up.
-    pub(super) fn given_up(&mut self, why: &rusqlite::Error) -> StoreError {
-        if is_ruinous(why) {
+    /// Converts an error, and closes the connection if it is unsafe after it.
+    pub(super) fn check_error(&mut self, why: &rusqlite::Error) -> StoreError {
+        if is_unsafe(why) {
             self.connection = None;
         }
         problem(&self.path, why)
     }
 
-    /// Makes sure of a connection that can be trusted.
+    /// Returns the connection, opened again if necessary.
     pub(super) fn connect(&mut self) -> Result<&Connection, StoreError> {
         if self.connection.is_none() {
-            // What it copied is in no less doubt, and it would be in the way.
-            let _ = self.mover.stop();
-            let connection = connection::to_write(&self.path, &self.log_pages)?;
+            // Its checkpoints are in doubt too, and it would block this one.
+            let _ = self.checkpointer.stop();
+            let connection = connection::open_to_write(&self.path, &self.log_pages)?;
             self.syncs = false;
-            // After a failed sync the system may have dropped what it could not write and will not say so
-            // again. The log can still be read: made safe again, copied into the record and synced there.
-            self.renew(&connection)?;
+            // After a failed sync the system may have dropped dirty pages and will not report it again. The log can
+            // still be read: it is rewritten and synced, copied into the database and synced there.
+            self.rewrite_log(&connection)?;
             let done = checkpoint(&connection, connection::BUSY);
             if !done.map_err(|why| problem(&self.path, &why))? {
-                let what = "after a failed write, readers keep the log from being saved";
+                let what = "after a failed write, readers prevent a checkpoint of the log";
                 return Err(failed(&self.path, what));
             }
-            let begun = self.mover.begin();
+            let begun = self.checkpointer.reset();
             begun.map_err(|why| system_problem(&self.path, &why))?;
             self.connection = Some(connection);
         }
-        Ok(self.connection.as_ref().expect("invariant: just made"))
+        Ok(self.connection.as_ref().expect("invariant: just opened"))
     }
 
-    /// Makes the log safe before anything is copied from it: a loss of power amid that would leave the record
-    /// half copied, and what is to repair it not there.
-    fn renew(&self, connection: &Connection) -> Result<(), StoreError> {
+    /// Makes the log durable before its checkpoint: a power loss during the copy would leave the database partly copied,
+    /// without a log to repair it.
+    fn rewrite_log(&self, connection: &Connection) -> Result<(), StoreError> {
         let refused = |why: rusqlite::Error| problem(&self.path, &why);
-        // So that nobody else writes to it.
+        // Prevents other processes from writing to it.
         connection
             .execute_batch("BEGIN IMMEDIATE")
             .map_err(refused)?;
-        let renewed = file::renew_log(&self.path);
+        let rewritten = file::rewrite_log(&self.path);
         connection.execute_batch("ROLLBACK").map_err(refused)?;
-        renewed.map_err(|why| system_problem(&self.path, &why))
+        rewritten.map_err(|why| system_problem(&self.path, &why))
     }
 
-    /// Has the file taken away at the end, unless something is in it.
+    /// Removes the file on close, if the store is empty.
     pub(super) fn discard(&mut self) -> Result<(), StoreError> {
         self.discarded = self.transact(|transaction, _| {
             let sql = "SELECT last_exchange + last_conversation = 0 FROM state";
@@ -248,10 +249,10 @@ impl Writer {
     }
 }
 
-/// Copies the log into the record and empties it; waits so long for readers that still need it. Says whether it
-/// was done.
-pub(super) fn checkpoint(connection: &Connection, patience: Duration) -> rusqlite::Result<bool> {
-    connection.busy_timeout(patience)?;
+/// Copies the log into the database and truncates it. Waits up to `timeout` for readers that still need it. Returns whether
+/// it succeeded.
+pub(super) fn checkpoint(connection: &Connection, timeout: Duration) -> rusqlite::Result<bool> {
+    connection.busy_timeout(timeout)?;
     let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
     let busy = connection.query_row(sql, [], |row| row.get::<_, bool>(0));
     connection.busy_timeout(connection::BUSY)?;
@@ -259,40 +260,41 @@ pub(super) fn checkpoint(connection: &Connection, patience: Duration) -> rusqlit
 }
 
 impl Work for Writer {
-    /// With traffic it is the next append that looks after the sync of the one before; this is for the quiet after it.
+    /// With traffic each append polls the checkpointer; this is for the time without appends.
     fn due(&self) -> Option<Instant> {
-        self.mover.due()
+        self.checkpointer.due()
     }
 
     fn overdue(&mut self) {
-        let looked = match &self.connection {
+        let polled = match &self.connection {
             Some(connection) => self
-                .mover
-                .look(connection, self.log_pages.load(Ordering::Relaxed))
-                .map_err(|why| self.given_up(&why)),
+                .checkpointer
+                .poll(connection, self.log_pages.load(Ordering::Relaxed))
+                .map_err(|why| self.check_error(&why)),
             None => self.connect().map(drop),
         };
-        // Said by the next append, if there is one before it is well again. It is tried again in a while, since what
-        // was promised is still owed.
-        self.failed = looked.err();
+        // The next append returns the error, unless a retry succeeds before. The promised sync is retried.
+        self.failed = polled.err();
         if self.failed.is_some() {
-            self.mover.owes_again();
+            self.checkpointer.retry_sync();
         }
     }
 
     fn finish(mut self) -> Result<(), StoreError> {
         if self.discarded {
-            let _ = self.mover.stop();
+            let _ = self.checkpointer.stop();
             drop(self.connection.take());
             return file::remove(&self.path, &self.lock);
         }
         let failed = self.failed.take();
-        if let Err(why) = self.mover.stop() {
-            self.given_up(&why); // what was to be copied is still in the log
+        if let Err(why) = self.checkpointer.stop() {
+            self.check_error(&why); // the pages are still in the log
         }
-        self.commit(true, |transaction, memory| memory.fold(transaction))?;
-        self.mover.stop().map_err(|why| self.given_up(&why))?;
-        // Readers may keep the log from being emptied; then it stays, and belongs to the record as before.
+        self.commit(true, |transaction, memory| memory.write_counts(transaction))?;
+        self.checkpointer
+            .stop()
+            .map_err(|why| self.check_error(&why))?;
+        // Readers may prevent the truncation of the log; then it stays, and belongs to the database as before.
         let emptied = checkpoint(self.connect()?, Duration::ZERO);
         emptied.map_err(|why| problem(&self.path, &why))?;
         failed.map_or(Ok(()), Err)

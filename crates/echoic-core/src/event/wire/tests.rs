@@ -121,17 +121,17 @@ fn close_reason_is_serialised_as_its_word() {
 }
 
 #[test]
-fn batch_of_another_version_is_refused() {
+fn batch_of_another_version_is_rejected() {
     let mut value = serde_json::to_value(batch(&[], 0, b"")).unwrap();
     value["version"] = json!(VERSION + 1);
-    let refused = serde_json::from_value::<Batch>(value).unwrap_err();
+    let rejected = serde_json::from_value::<Batch>(value).unwrap_err();
     assert_eq!(
-        refused.to_string(),
+        rejected.to_string(),
         format!("events of version {}: expected {VERSION}", VERSION + 1)
     );
 }
 
-/// Replaces the number that lies at the `which`-th place of a batch, counted through all of them.
+/// Replaces the number with index `which` among all numbers of a batch.
 fn replace_number(value: &mut Value, which: &mut usize, with: &Value) {
     match value {
         Value::Array(items) => items
@@ -165,9 +165,9 @@ proptest! {
         check(&written);
     }
 
-    /// Slices and lengths that lead out of the batch are refused, whatever the number.
+    /// Slices and lengths outside the batch are rejected, for any number.
     #[test]
-    fn hostile_batch_is_sound_or_refused(
+    fn hostile_batch_is_valid_or_rejected(
         lines in vec(vec(Just(b'x'), 0..5), 1..5),
         changes in vec((0..120_usize, prop_oneof![
             (0..12_u64).prop_map(|number| json!(number)),
@@ -184,7 +184,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_a_batch_or_refused(bytes in vec(any::<u8>(), 0..200)) {
+    fn any_bytes_are_a_batch_or_rejected(bytes in vec(any::<u8>(), 0..200)) {
         check(&bytes);
     }
 }

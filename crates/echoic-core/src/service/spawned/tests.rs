@@ -1,4 +1,4 @@
-//! The queues by themselves, without a runtime.
+//! Tests of the queues, without a runtime.
 
 use std::pin::pin;
 

@@ -85,11 +85,11 @@ fn play(service: &str, framing: Framing, strict: bool, data: &[u8], acts: &[Act]
         for (n, kept) in (1..).zip(&end.exchanges) {
             assert_eq!((kept.n, kept.reply_offset), (n, produced), "{kept:?}");
             assert_eq!(kept.outcome, Outcome::Ok);
-            produced += kept.said.len() as u64;
+            produced += kept.reply.len() as u64;
         }
         if framing == Framing::Line {
             let lines = data.split_inclusive(|byte| *byte == b'\n');
-            let requests = end.exchanges.iter().map(|kept| &kept.heard[..]);
+            let requests = end.exchanges.iter().map(|kept| &kept.request[..]);
             assert!(
                 requests.eq(lines),
                 "one exchange per line: {:?}",

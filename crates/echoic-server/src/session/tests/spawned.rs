@@ -157,7 +157,7 @@ async fn d27_out_of_order_answers_are_sent_in_order() {
     let end = talk.end().await;
     assert_eq!(end.taken, b"a\nbb\n\nccc\nd");
     for kept in &end.exchanges {
-        assert_eq!((&kept.heard, kept.outcome), (&kept.said, Outcome::Ok));
+        assert_eq!((&kept.request, kept.outcome), (&kept.reply, Outcome::Ok));
     }
     assert_eq!(end.exchanges.len(), 5);
 }
@@ -175,7 +175,7 @@ async fn thousands_of_pipelined_lines_keep_their_terminators() {
     let end = talk.end().await;
     assert_eq!(String::from_utf8_lossy(&end.taken), lines);
     assert_eq!(end.exchanges.len(), 5000);
-    assert!(end.exchanges.iter().all(|kept| kept.heard == kept.said));
+    assert!(end.exchanges.iter().all(|kept| kept.request == kept.reply));
     assert_eq!(end.reason(), CloseReason::PeerClosed);
 }
 
@@ -219,7 +219,9 @@ async fn message_longer_than_the_queue_is_answered_as_one() {
     let end = talk.end().await;
     assert!(end.taken == (line.clone() + "y\n").into_bytes());
     assert_eq!(end.exchanges.len(), 2);
-    assert!(end.exchanges[0].heard == line.as_bytes() && end.exchanges[0].said == line.as_bytes());
+    assert!(
+        end.exchanges[0].request == line.as_bytes() && end.exchanges[0].reply == line.as_bytes()
+    );
 }
 
 /// Many requests are being answered at once, each in its own time.
@@ -259,7 +261,7 @@ async fn concurrent_answers_are_sent_in_order() {
     talk.peer.finish();
     let end = talk.end().await;
     assert_eq!(String::from_utf8_lossy(&end.taken), lines);
-    assert!(end.exchanges.iter().all(|kept| kept.heard == kept.said));
+    assert!(end.exchanges.iter().all(|kept| kept.request == kept.reply));
 }
 
 #[tokio::test(start_paused = true)]
@@ -284,7 +286,7 @@ async fn handler_that_never_answers_gets_everything_in_bounded_memory() {
     let end = talk.end().await;
     assert_eq!(end.taken, b"done\n");
     assert_eq!(count.load(Ordering::SeqCst), 80_000 + (600 << 10) + 1);
-    let requests = end.exchanges.iter().filter(|kept| !kept.heard.is_empty());
+    let requests = end.exchanges.iter().filter(|kept| !kept.request.is_empty());
     assert_eq!(requests.count(), 40_001, "each is recorded once");
     let order: Vec<u64> = end.exchanges.iter().map(|kept| kept.n).collect();
     assert!(order.is_sorted());
@@ -483,7 +485,7 @@ async fn replies_after_a_reset_are_recorded_as_unsent() {
     let recorded: Vec<_> = end
         .exchanges
         .iter()
-        .map(|kept| (&kept.heard[..], &kept.said[..], kept.outcome))
+        .map(|kept| (&kept.request[..], &kept.reply[..], kept.outcome))
         .collect();
     assert_eq!(
         recorded,
@@ -527,7 +529,10 @@ async fn input_flood_does_not_starve_handler_output() {
     let _ = talk.session.await;
     talk.recorder.close(talk.recording, SECOND).await;
     let exchanges = store.exchanges();
-    let reply = exchanges.iter().find(|kept| !kept.said.is_empty()).unwrap();
+    let reply = exchanges
+        .iter()
+        .find(|kept| !kept.reply.is_empty())
+        .unwrap();
     assert!(reply.n < 10, "after {} messages", reply.n);
     assert_eq!(exchanges.len(), 1001);
 }
@@ -562,7 +567,7 @@ async fn run_answered_by_one_reply_is_recorded_as_its_exchanges() {
     let recorded: Vec<_> = end
         .exchanges
         .iter()
-        .map(|kept| (&kept.heard[..], &kept.said[..]))
+        .map(|kept| (&kept.request[..], &kept.reply[..]))
         .collect();
     let lines: [&[u8]; 4] = [b"a\n", b"bb\n", b"\n", b"c"];
     assert_eq!(recorded, lines.map(|line| (line, line)));
@@ -792,7 +797,7 @@ async fn replies_without_lengths_are_divided_for_the_record() {
     let recorded: Vec<_> = end
         .exchanges
         .iter()
-        .map(|kept| (&kept.heard[..], &kept.said[..]))
+        .map(|kept| (&kept.request[..], &kept.reply[..]))
         .collect();
     let lines: [&[u8]; 4] = [b"first\n", b"second\n", b"\n", b"last"];
     assert_eq!(recorded, lines.map(|line| (line, line)));
@@ -852,7 +857,7 @@ async fn pairing_is_bounded_and_the_flow_goes_on() {
     let paired = end
         .exchanges
         .iter()
-        .filter(|kept| !kept.heard.is_empty() && !kept.said.is_empty());
+        .filter(|kept| !kept.request.is_empty() && !kept.reply.is_empty());
     assert_eq!(paired.count(), 96 << 10);
     assert_eq!(
         end.recorded_bytes().0.len(),

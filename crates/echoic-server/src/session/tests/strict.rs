@@ -10,7 +10,7 @@ const MS: Duration = Duration::from_millis(1);
 #[tokio::test(start_paused = true)]
 async fn reply_waits_for_its_commit() {
     let setup = Setup::strict();
-    setup.store.set(Mood::Slow(30 * MS));
+    setup.store.set(StoreMode::Slow(30 * MS));
     let talk = setup.talk(echo()).await;
     // The event of the opening has an append of its own.
     sleep(SECOND).await;
@@ -31,19 +31,19 @@ async fn reply_waits_for_its_commit() {
 #[tokio::test(start_paused = true)]
 async fn greeting_waits_for_its_commit() {
     let setup = Setup::strict();
-    setup.store.set(Mood::Silent);
+    setup.store.set(StoreMode::Hangs);
     let store = Arc::clone(&setup.store);
     let talk = setup.talk(named("greet:hi", Framing::Line)).await;
     sleep(SECOND).await;
     assert!(talk.peer.taken().is_empty());
-    store.set(Mood::Willing);
+    store.set(StoreMode::Commits);
     talk.peer.receives("hi").await;
     assert_eq!(talk.end().await.reason(), CloseReason::ServiceClosed);
 }
 
 #[tokio::test(start_paused = true)]
 async fn failing_store_withholds_the_reply_and_ends_the_conversation() {
-    for mood in [Mood::Refusing, Mood::Silent] {
+    for mood in [StoreMode::Fails, StoreMode::Hangs] {
         let setup = Setup::strict();
         let store = Arc::clone(&setup.store);
         let talk = setup.talk(echo()).await;
@@ -57,7 +57,7 @@ async fn failing_store_withholds_the_reply_and_ends_the_conversation() {
         assert_eq!(talk.peer.taken(), b"good\n");
         assert!(talk.recorder.status().failure.is_some());
         talk.peer.finish();
-        store.set(Mood::Willing);
+        store.set(StoreMode::Commits);
         let end = talk.end().await;
         assert_eq!(
             (end.reason(), &end.taken[..]),
@@ -73,7 +73,7 @@ async fn failing_store_withholds_the_reply_and_ends_the_conversation() {
 async fn slow_store_does_not_trigger_the_write_timeout() {
     let mut setup = Setup::strict();
     setup.limits.write_timeout = 3 * SECOND;
-    setup.store.set(Mood::Slow(4 * SECOND));
+    setup.store.set(StoreMode::Slow(4 * SECOND));
     let talk = setup.talk(echo()).await;
     sleep(5 * SECOND).await;
     talk.peer.send("a\n");
@@ -90,7 +90,7 @@ async fn slow_store_does_not_trigger_the_write_timeout() {
 async fn slow_store_does_not_trigger_the_write_timeout_at_the_end() {
     let mut setup = Setup::strict();
     setup.limits.write_timeout = 3 * SECOND;
-    setup.store.set(Mood::Slow(4 * SECOND));
+    setup.store.set(StoreMode::Slow(4 * SECOND));
     let talk = setup.talk(echo()).await;
     sleep(5 * SECOND).await;
     talk.peer.send("a\n");
@@ -106,7 +106,7 @@ async fn slow_store_does_not_trigger_the_write_timeout_at_the_end() {
 #[tokio::test(start_paused = true)]
 async fn committed_replies_are_sent_while_more_is_produced() {
     let setup = Setup::strict();
-    setup.store.set(Mood::Slow(20 * MS));
+    setup.store.set(StoreMode::Slow(20 * MS));
     let service = spawned(|_requests, mut replies| async move {
         loop {
             replies.send(unsolicited("tick\n")).await?;
@@ -120,7 +120,7 @@ async fn committed_replies_are_sent_while_more_is_produced() {
     for _ in 0..100 {
         sleep(7 * MS).await;
         let exchanges = talk.store.exchanges();
-        let committed: usize = exchanges.iter().map(|kept| kept.said.len()).sum();
+        let committed: usize = exchanges.iter().map(|kept| kept.reply.len()).sum();
         assert!(
             talk.peer.taken().len() <= committed,
             "sent before it was committed"
@@ -140,7 +140,7 @@ async fn held_replies_are_never_dropped() {
     let mut setup = Setup::strict();
     setup.options.when_full = WhenFull::Drop;
     setup.options.behind_bytes_max = 1;
-    setup.store.set(Mood::Slow(30 * MS));
+    setup.store.set(StoreMode::Slow(30 * MS));
     let talk = setup.talk(echo()).await;
     for _ in 0..3 {
         talk.peer.send("a\n");
@@ -158,7 +158,7 @@ async fn held_replies_are_never_dropped() {
 #[tokio::test(start_paused = true)]
 async fn pipelined_lines_share_commits() {
     let setup = Setup::strict();
-    setup.store.set(Mood::Slow(10 * MS));
+    setup.store.set(StoreMode::Slow(10 * MS));
     let store = Arc::clone(&setup.store);
     let talk = setup.talk(echo()).await;
     for _ in 0..50 {

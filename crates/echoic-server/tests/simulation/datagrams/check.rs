@@ -22,7 +22,7 @@ use super::{
     plan::{From, PeerPlan, Plan},
     world::{World, from},
 };
-use crate::common::Kept;
+use crate::common::Stored;
 
 /// The size of the receive buffer and the rule against loops, as documented.
 const ROOM: usize = 64 << 10;
@@ -45,7 +45,7 @@ enum Expected {
 struct Recorded {
     id: ConversationId,
     ending: Option<Ending>,
-    exchanges: Vec<Kept>,
+    exchanges: Vec<Stored>,
 }
 
 /// A datagram with its expected result.
@@ -134,7 +134,7 @@ fn counted(world: &World, withheld: u64) -> Checked {
     Ok(())
 }
 
-fn by_peer(world: &World, all: Vec<Kept>) -> Result<BTreeMap<String, Vec<Recorded>>, String> {
+fn by_peer(world: &World, all: Vec<Stored>) -> Result<BTreeMap<String, Vec<Recorded>>, String> {
     let store = &world.keeper.inner;
     let mut conversations: BTreeMap<ConversationId, (String, Recorded)> = BTreeMap::new();
     for (id, caller) in store.callers() {
@@ -288,7 +288,7 @@ fn peer_conversations(
     );
     if !is_whole {
         let mut taken = expected_exchanges.iter();
-        let mut was_received = |kept: &&Kept| {
+        let mut was_received = |kept: &&Stored| {
             taken.any(|(datagram, expected)| exchange(kept, &datagram.bytes, expected).is_ok())
         };
         must!(
@@ -308,21 +308,21 @@ fn of<'a>(all: &'a [Datagram], address: &str) -> Vec<&'a Datagram> {
 }
 
 /// Checks that an exchange is recorded as it was.
-fn exchange(kept: &Kept, request: &[u8], expected: &Expected) -> Checked {
+fn exchange(kept: &Stored, request: &[u8], expected: &Expected) -> Checked {
     let n = kept.n;
     must!(
-        kept.heard == request[..request.len().min(ROOM)],
+        kept.request == request[..request.len().min(ROOM)],
         "exchange {n}: another request"
     );
     match (expected, kept.outcome) {
         (Expected::Silent(expected), outcome) => {
             must!(
-                outcome == *expected && kept.said.is_empty(),
+                outcome == *expected && kept.reply.is_empty(),
                 "exchange {n}: {outcome:?} and not {expected:?}"
             );
         }
         (Expected::Answered(answer), Outcome::Ok) => {
-            must!(kept.said == *answer, "exchange {n}: another reply");
+            must!(kept.reply == *answer, "exchange {n}: another reply");
         }
         (Expected::Answered(_), outcome) => {
             must!(outcome == Outcome::Unsent, "exchange {n}: {outcome:?}");
@@ -376,7 +376,7 @@ fn endings(
         let produced: usize = conversation
             .exchanges
             .iter()
-            .map(|kept| kept.said.len())
+            .map(|kept| kept.reply.len())
             .sum();
         must!(
             ending.sent + ending.unsent == produced as u64,

@@ -1,8 +1,8 @@
-//! What open conversations have come to.
+//! Counts of exchanges and bytes of open conversations.
 //!
-//! A conversation that ends says itself what went through it. For those that never will, since the server died, a
-//! tally is kept. Writing it down with every append would cost as much as an index; so it is kept in memory, and
-//! written down once in a while. After a crash the runs since then are counted again from the file.
+//! The ending of a conversation carries its byte counts. Conversations that are open when the server dies have no ending,
+//! so the store counts too. Writing the counts with every append would cost as much as an index; they are held in memory
+//! and written from time to time. After a crash the runs since then are counted again from the file.
 
 use std::collections::HashMap;
 
@@ -12,15 +12,15 @@ use rusqlite::{Transaction, params};
 
 use super::writer::Memory;
 
-/// Exchanges after which tallies are written down: at most so many are counted again after a crash.
-const FOLD_EVERY: u64 = 65_536;
+/// Number of exchanges after which counts are written: at most this many are counted again after a crash.
+const WRITE_EVERY: u64 = 65_536;
 
-/// What has come to conversations since [`super::writer::State::tallied`]. It is looked into for each run, by numbers that
-/// we give and no peer can choose: what the standard hasher does against peers is some hundredths of keeping a run.
+/// Counts of conversations since [`super::writer::State::tallied`]. Each run looks its conversation up. The keys are our own
+/// ids, which no peer can choose, so a fast hasher is safe; the standard one would cost some percent of an append.
 #[derive(Default)]
-pub(super) struct Tally(HashMap<ConversationId, Sum, RandomState>);
+pub(super) struct Counts(HashMap<ConversationId, Sum, RandomState>);
 
-/// What has come to one of them.
+/// Counts of one conversation.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Sum {
     pub(super) exchanges: u64,
@@ -29,7 +29,7 @@ pub(super) struct Sum {
     pub(super) seen: Micros,
 }
 
-impl Tally {
+impl Counts {
     pub(super) fn add(&mut self, run: &RunEvent, batch: &Batch) {
         let sum = self.0.entry(run.conversation).or_default();
         sum.exchanges += u64::from(run.count);
@@ -38,40 +38,43 @@ impl Tally {
         sum.seen = sum.seen.max(run.at);
     }
 
-    /// What has come to a conversation that is now beyond tallying.
+    /// Removes and returns the counts of a conversation that has ended.
     pub(super) fn take(&mut self, id: ConversationId) -> Sum {
         self.0.remove(&id).unwrap_or_default()
     }
 }
 
 impl Memory {
-    /// The tally; counted again if it was forgotten, and written down if it is large.
-    pub(super) fn tally(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<&mut Tally> {
-        if self.tally.is_none() || self.state.last_exchange - self.state.tallied >= FOLD_EVERY {
-            self.fold(transaction)?;
+    /// Returns the counts, after counting again if they were discarded, or writing them if they are large.
+    pub(super) fn counts(
+        &mut self,
+        transaction: &Transaction<'_>,
+    ) -> rusqlite::Result<&mut Counts> {
+        if self.counts.is_none() || self.state.last_exchange - self.state.tallied >= WRITE_EVERY {
+            self.write_counts(transaction)?;
         }
-        Ok(self.tally.get_or_insert_default())
+        Ok(self.counts.get_or_insert_default())
     }
 
-    /// Writes the tallies down.
-    pub(super) fn fold(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-        match self.tally.take() {
-            Some(tally) => write(transaction, &tally)?,
+    /// Writes the counts to the file.
+    pub(super) fn write_counts(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+        match self.counts.take() {
+            Some(counts) => write(transaction, &counts)?,
             None => recount(transaction, self.state.tallied)?,
         }
         self.state.tallied = self.state.last_exchange;
-        self.tally = Some(Tally::default());
+        self.counts = Some(Counts::default());
         Ok(())
     }
 }
 
-fn write(transaction: &Transaction<'_>, tally: &Tally) -> rusqlite::Result<()> {
+fn write(transaction: &Transaction<'_>, counts: &Counts) -> rusqlite::Result<()> {
     let mut update = transaction.prepare_cached(
         "UPDATE conversation SET exchanges = exchanges + ?2, received = received + ?3,
             sent = sent + ?4, seen = max(seen, ?5)
          WHERE id = ?1 AND last_run IS NULL",
     )?;
-    for (id, sum) in &tally.0 {
+    for (id, sum) in &counts.0 {
         update.execute(params![id, sum.exchanges, sum.received, sum.sent, sum.seen])?;
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! A story told to a file.
+//! Helpers for SQLite files.
 
 use std::{
     fs,
@@ -11,31 +11,31 @@ use echoic_core::{
 };
 use echoic_store::SqliteStore;
 
-use super::{Story, wait};
+use super::{Scenario, wait};
 
 pub(crate) fn open(path: &Path) -> SqliteStore {
     SqliteStore::open(path, Durability::Off).unwrap()
 }
 
-pub(crate) fn append(store: &SqliteStore, story: &mut Story) {
-    wait(store.append(story.take())).unwrap();
+pub(crate) fn append(store: &SqliteStore, scenario: &mut Scenario) {
+    wait(store.append(scenario.take())).unwrap();
 }
 
-/// A record with three exchanges, closed.
+/// Creates a database with three exchanges, and closes it.
 pub(crate) fn record(dir: &Path) -> PathBuf {
     let path = dir.join("echoic.db");
     let store = open(&path);
-    let mut story = Story::after(0);
-    story.open(1);
-    story.lines(1, &["one", "two", "three"], 3);
-    story.end(1, CloseReason::PeerClosed, 0);
-    append(&store, &mut story);
+    let mut scenario = Scenario::after(0);
+    scenario.open(1);
+    scenario.lines(1, &["one", "two", "three"], 3);
+    scenario.end(1, CloseReason::PeerClosed, 0);
+    append(&store, &mut scenario);
     wait(store.close()).unwrap();
     path
 }
 
-/// What a directory holds, name by name. Not while a record in it is open here: reading a file and closing it
-/// gives up SQLite's locks on it.
+/// Returns the files of a directory with their content. Not to be called while this process has a database open in it:
+/// closing the file after the read would release the locks of SQLite.
 pub(crate) fn listing(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let files = fs::read_dir(dir)
         .unwrap()

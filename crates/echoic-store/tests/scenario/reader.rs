@@ -1,4 +1,4 @@
-//! A record that one store writes and a reader reads, as one store: so that the contract holds for readers too.
+//! A writing store and a reader of the same file as one store, so that the contract tests cover readers too.
 
 use std::{ops::RangeInclusive, path::Path, sync::Arc};
 
@@ -14,12 +14,12 @@ use echoic_core::{
 };
 use echoic_store::{SqliteReader, SqliteStore};
 
-pub(crate) struct Beside {
+pub(crate) struct WriterWithReader {
     writer: SqliteStore,
     reader: SqliteReader,
 }
 
-impl Beside {
+impl WriterWithReader {
     pub(crate) fn open(path: &Path) -> Self {
         Self {
             writer: SqliteStore::open(path, Durability::Off).unwrap(),
@@ -28,7 +28,7 @@ impl Beside {
     }
 }
 
-impl Store for Beside {
+impl Store for WriterWithReader {
     fn last(&self) -> BoxFuture<'_, Result<Last, StoreError>> {
         self.reader.last()
     }
@@ -90,8 +90,8 @@ impl Store for Beside {
         self.reader.stats()
     }
 
-    fn prune(&self, keep: Retention, now: Micros) -> BoxFuture<'_, Result<u64, StoreError>> {
-        self.writer.prune(keep, now)
+    fn prune(&self, retention: Retention, now: Micros) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.writer.prune(retention, now)
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -1,8 +1,8 @@
-//! A serve's side of the seam, for tests: conversations that speak, and what every store should make of them.
+//! Test scenarios: conversations as a server records them, and the exchanges that every store must return for them.
 
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, reason = "each test file uses a part")]
 
-pub(crate) mod beside;
+pub(crate) mod reader;
 pub(crate) mod sqlite;
 
 use std::sync::{
@@ -23,10 +23,10 @@ use echoic_core::{
     store::{Found, Order, Page, Store},
 };
 
-/// When stories happen: 2026-01-01, in microseconds.
+/// Start time of scenarios: 2026-01-01, in microseconds.
 pub(crate) const NOON: Micros = 1_767_268_800_000_000;
 
-/// What is compared of an exchange: everything that a view shows.
+/// The compared fields of an exchange: all that a view shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) id: ExchangeId,
@@ -77,19 +77,19 @@ pub(crate) fn remote(conversation: ConversationId) -> Address {
     Address::Net(([127, 0, 0, 1], 40_000 + conversation as u16).into())
 }
 
-/// Names batches as the recorder does, expects the ids that a store gives, and keeps a list of single exchanges in the
-/// plainest way.
+/// Builds batches as the recorder does, predicts the ids that a store gives, and lists the expected exchanges.
 #[derive(Debug)]
-pub(crate) struct Story {
+pub(crate) struct Scenario {
     server: Arc<Server>,
     number: u64,
     batch: Batch,
-    /// Of the conversations that are opened next.
+    /// Role of conversations opened next.
     pub(crate) role: Role,
     pub(crate) last_id: ExchangeId,
     pub(crate) now: Micros,
     talks: Vec<Talk>,
-    pub(crate) told: Vec<Seen>,
+    /// The expected exchanges.
+    pub(crate) exchanges: Vec<Seen>,
 }
 
 #[derive(Clone, Debug)]
@@ -97,18 +97,18 @@ struct Talk {
     id: ConversationId,
     endpoint_info: String,
     n: u64,
-    said: u64,
+    reply_bytes: u64,
 }
 
-impl Story {
-    /// A story of a server of its own, in a store that has given ids up to `last_id`.
+impl Scenario {
+    /// Starts a scenario with its own server, for a store that has given ids up to `last_id`.
     pub(crate) fn after(last_id: ExchangeId) -> Self {
-        static STORIES: AtomicU64 = AtomicU64::new(1);
-        // Another one in each process too: several write to one file after the other.
-        let id = u64::from(std::process::id()) << 32 | STORIES.fetch_add(1, Ordering::Relaxed);
+        static SCENARIOS: AtomicU64 = AtomicU64::new(1);
+        // Differs between processes too: several write to one file one after the other.
+        let id = u64::from(std::process::id()) << 32 | SCENARIOS.fetch_add(1, Ordering::Relaxed);
         let server = Server {
             id: ServerId(id),
-            name: format!("story:{id}"),
+            name: format!("scenario:{id}"),
             started: NOON,
         };
         Self {
@@ -119,7 +119,7 @@ impl Story {
             last_id,
             now: NOON,
             talks: Vec::new(),
-            told: Vec::new(),
+            exchanges: Vec::new(),
         }
     }
 
@@ -127,7 +127,7 @@ impl Story {
         &self.server
     }
 
-    /// What was told since it was last taken.
+    /// Takes the events recorded since the last call.
     pub(crate) fn take(&mut self) -> Vec<Arc<Batch>> {
         let mut batch = std::mem::take(&mut self.batch);
         self.number += 1;
@@ -146,7 +146,7 @@ impl Story {
             id,
             endpoint_info: name.into(),
             n: 1,
-            said: 0,
+            reply_bytes: 0,
         });
         self.batch.events.push(Event::Opened(Opened {
             conversation: id,
@@ -158,7 +158,7 @@ impl Story {
         }));
     }
 
-    /// A run of lines, each answered in upper case; those after the first `answered` are not.
+    /// Records a run of lines. The first `answered` lines are answered in upper case, the others not at all.
     pub(crate) fn lines(&mut self, id: ConversationId, lines: &[&str], answered: usize) {
         let bytes: Vec<u8> = lines
             .iter()
@@ -174,8 +174,8 @@ impl Story {
                 out.extend(message.body.to_ascii_uppercase());
             });
         }
-        let told = self.told(id, 3);
-        self.batch.run(told, &run, &replies);
+        let meta = self.meta(id, 3);
+        self.batch.run(meta, &run, &replies);
         for (i, line) in lines.iter().enumerate() {
             let (reply, outcome) = if i < answered {
                 (format!("{}\n", line.to_ascii_uppercase()), Outcome::Ok)
@@ -183,7 +183,7 @@ impl Story {
                 (String::new(), Outcome::Unanswered)
             };
             let reads = if i == 0 { 3 } else { 1 };
-            self.tell(
+            self.expect(
                 id,
                 outcome,
                 reads,
@@ -191,21 +191,21 @@ impl Story {
                 reply.as_bytes(),
             );
         }
-        self.name();
+        self.assign_ids();
     }
 
-    /// One exchange whose sides are not a run.
-    pub(crate) fn alone(
+    /// Records a single exchange.
+    pub(crate) fn exchange(
         &mut self,
         id: ConversationId,
         outcome: Outcome,
-        heard: &[u8],
-        said: &[u8],
+        request: &[u8],
+        reply: &[u8],
     ) {
-        let told = self.told(id, 1);
-        self.batch.exchange(told, outcome, heard, said);
-        self.tell(id, outcome, u32::from(!heard.is_empty()), heard, said);
-        self.name();
+        let meta = self.meta(id, 1);
+        self.batch.exchange(meta, outcome, request, reply);
+        self.expect(id, outcome, u32::from(!request.is_empty()), request, reply);
+        self.assign_ids();
     }
 
     pub(crate) fn half_close(&mut self, id: ConversationId) {
@@ -217,11 +217,11 @@ impl Story {
         }));
     }
 
-    /// Ends it with the last `unsent` bytes of what was said still here.
+    /// Ends a conversation with the last `unsent` bytes of its replies unsent.
     pub(crate) fn end(&mut self, id: ConversationId, reason: CloseReason, unsent: u64) {
         self.now += 1;
         let talk = self.talk(id).clone();
-        let sent = talk.said - unsent;
+        let sent = talk.reply_bytes - unsent;
         self.batch.events.push(Event::Ended(Ended {
             conversation: id,
             at: self.now,
@@ -234,7 +234,11 @@ impl Story {
             },
         }));
         let mut end = 0;
-        for exchange in self.told.iter_mut().filter(|seen| seen.conversation == id) {
+        for exchange in self
+            .exchanges
+            .iter_mut()
+            .filter(|seen| seen.conversation == id)
+        {
             end += exchange.reply.len() as u64;
             if !exchange.reply.is_empty() && end > sent {
                 exchange.outcome = Outcome::Unsent;
@@ -242,9 +246,9 @@ impl Story {
         }
     }
 
-    /// What was told and `filter` means, asked one by one.
+    /// Returns the expected exchanges that match `filter`.
     pub(crate) fn expected(&self, filter: impl Fn(&Seen) -> bool) -> Vec<Seen> {
-        self.told
+        self.exchanges
             .iter()
             .filter(|seen| filter(seen))
             .cloned()
@@ -258,11 +262,11 @@ impl Story {
             .expect("opened")
     }
 
-    fn told(&mut self, conversation: ConversationId, reads: u32) -> RunMeta {
+    fn meta(&mut self, conversation: ConversationId, reads: u32) -> RunMeta {
         self.now += 1;
         let at = self.now;
         let talk = self.talk(conversation);
-        let (n, reply_offset) = (talk.n, talk.said);
+        let (n, reply_offset) = (talk.n, talk.reply_bytes);
         RunMeta {
             conversation,
             n,
@@ -273,7 +277,7 @@ impl Story {
         }
     }
 
-    fn tell(
+    fn expect(
         &mut self,
         id: ConversationId,
         outcome: Outcome,
@@ -284,7 +288,7 @@ impl Story {
         let talk = self.talk(id);
         let (n, name) = (talk.n, talk.endpoint_info.clone());
         talk.n += 1;
-        talk.said += reply.len() as u64;
+        talk.reply_bytes += reply.len() as u64;
         let seen = Seen {
             id: 0,
             conversation: id,
@@ -298,12 +302,12 @@ impl Story {
             endpoint_info: name,
             remote: remote(id).to_string(),
         };
-        self.told.push(seen);
+        self.exchanges.push(seen);
     }
 
-    /// Gives what was told last the ids that the store will give.
-    fn name(&mut self) {
-        for seen in self.told.iter_mut().filter(|seen| seen.id == 0) {
+    /// Assigns the ids that the store will give to new exchanges.
+    fn assign_ids(&mut self) {
+        for seen in self.exchanges.iter_mut().filter(|seen| seen.id == 0) {
             self.last_id += 1;
             seen.id = self.last_id;
         }
@@ -314,7 +318,7 @@ pub(crate) fn filter(text: &str) -> Filter {
     Filter::parse(text).expect("a filter")
 }
 
-/// Everything `text` selects, in pages of `limit`.
+/// Returns all exchanges that `text` selects, read in pages of `limit`.
 pub(crate) async fn pages(store: &dyn Store, text: &str, order: Order, limit: usize) -> Vec<Seen> {
     let (filter, mut beyond, mut all) = (filter(text), None, Vec::new());
     loop {
