@@ -1,4 +1,4 @@
-//! The filter language, which selects exchanges in `log`, `replay`, `serve --print` and the web page.
+//! The filter language, which selects exchanges for `log` and `bench --from-store`.
 //!
 //! ```text
 //! query := or             or    := and {"OR" and}         and  := unary {["AND"] unary}

@@ -1,4 +1,4 @@
-//! Datagrams: one task a socket, one conversation a peer.
+//! Datagrams: one task per socket, one conversation per peer.
 //!
 //! A datagram is a message, and its reply is one datagram; only addresses relate the two. So a conversation has no end of
 //! stream (a silent peer's conversation times out), there is no back-pressure (the kernel drops what is not read in time,

@@ -51,7 +51,7 @@ pub(crate) struct BoundListener {
     pub(crate) layers: Arc<[Arc<dyn ServerLayer>]>,
 }
 
-/// The datagram sockets of one address, one a worker, with the rules of their endpoint.
+/// The datagram sockets of one address, one per worker, with the rules of their endpoint.
 pub(crate) struct DatagramBinding {
     pub(crate) address: Address,
     pub(crate) sockets: Vec<BoundDatagrams>,

@@ -1,7 +1,7 @@
 //! A conversation: the way of a message.
 //!
-//! One task a conversation, one function a message ([`Session::poll_receive`]): read, divide, answer, send, record. For
-//! an inline handler that is one step without waiting, allocating or locking anything that another worker wants. What
+//! One task per conversation, one function per message ([`Session::poll_receive`]): read, divide, answer, send, record.
+//! For an inline handler that is one step without waiting, allocating or locking anything that another worker wants. What
 //! cannot be done in one step (a reply that the peer does not take, a spawned handler, a store that is behind) is held in
 //! the conversation until its next turn.
 //!

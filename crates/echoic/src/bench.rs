@@ -1,4 +1,4 @@
-//! `echoic bench`: how much, how fast, and who was the limit.
+//! `echoic bench`: measures throughput and latency, and what limited them.
 
 mod args;
 mod command;

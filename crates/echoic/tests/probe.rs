@@ -99,7 +99,7 @@ fn unresolvable_name_reports_the_cause() {
                 network,
                 "empty.test:80",
                 3,
-                &["empty.test is there and has no address, neither AAAA nor A"],
+                &["empty.test exists and has no address, neither AAAA nor A"],
             );
             for all in ["", " --all"] {
                 let args = format!("mute.test:80 --timeout 1s{all}");

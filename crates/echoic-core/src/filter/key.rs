@@ -27,8 +27,8 @@ pub(super) enum Key {
     Limit,
 }
 
-/// Each key with what it wants to be given, as the error texts say it. Those that ask nothing yet are reserved,
-/// so that a filter that names one is not taken for another filter today.
+/// Each key with a description of its values for error texts. A key of `None` is reserved: a filter that uses it is an
+/// error, so that it can get a meaning later.
 pub(super) const KEYS: [(&str, Option<Key>, &str); 27] = [
     (
         "req",

@@ -2,7 +2,7 @@
 
 use super::{End, Framing, Splitter};
 
-/// Splits a stream that arrives as `pieces`, one a read. Returns the messages with header and terminator, and whether
+/// Splits a stream that arrives as `pieces`, one per read. Returns the messages with header and terminator, and whether
 /// the stream violated the framing or the limit.
 pub fn messages(framing: Framing, max: usize, pieces: &[&[u8]]) -> (Vec<Vec<u8>>, bool) {
     let mut splitter = Splitter::new(framing, max);
