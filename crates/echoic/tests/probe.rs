@@ -382,7 +382,7 @@ fn d16_refused_filtered_timeout_unreachable_are_distinguished() {
                 network,
                 "203.0.113.129:80",
                 4,
-                &["unreachable: a rule of this machine forbids"],
+                &["unreachable: a firewall rule of this machine forbids"],
             );
             ends(
                 network,

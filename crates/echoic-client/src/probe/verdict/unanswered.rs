@@ -181,7 +181,8 @@ fn unix(report: &Report, kind: FailureKind, addresses: &[&Address]) -> (State, S
         FailureKind::Forbidden => (
             State::Refused,
             format!(
-                "refused: this user may not connect to {at}; check the permissions of the file and of the directories above it"
+                "refused: this user may not connect to {at}; check the permissions of the file and of the directories \
+                 above it"
             ),
         ),
         FailureKind::Mismatch => {
