@@ -19,16 +19,16 @@ use crate::observer::WireEvent;
 
 /// A message with its reply; either side may be empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Exchanged<'a> {
+pub struct ClientExchange<'a> {
     /// When the last byte of the request was sent, or the reply came where there is no request.
     pub at: Instant,
-    /// From there to the reply.
+    /// Time from `at` to the reply.
     pub latency: Duration,
     /// What became of the request.
     pub outcome: Outcome,
-    /// As it went.
+    /// The request as sent.
     pub request: &'a [u8],
-    /// As it came.
+    /// The reply as received.
     pub reply: &'a [u8],
 }
 
@@ -58,8 +58,8 @@ impl Exchanges {
     }
 
     /// Takes what went over the wire: `record` is called with each exchange that is complete by it.
-    pub fn happened(&mut self, happened: WireEvent<'_>, record: &mut impl FnMut(Exchanged<'_>)) {
-        match happened {
+    pub fn observe(&mut self, event: WireEvent<'_>, record: &mut impl FnMut(ClientExchange<'_>)) {
+        match event {
             WireEvent::Sent {
                 at,
                 bytes,
@@ -85,14 +85,14 @@ impl Exchanges {
     }
 
     /// The conversation is over: records what is left.
-    pub fn finish(&mut self, record: &mut impl FnMut(Exchanged<'_>)) {
+    pub fn finish(&mut self, record: &mut impl FnMut(ClientExchange<'_>)) {
         self.flush(record);
         let record = &mut |paired: Paired<'_>| record(exchanged(&paired));
         self.pairing.finish(self.cut, record);
     }
 
     /// Messages that have begun and not ended count as they are.
-    fn flush(&mut self, record: &mut impl FnMut(Exchanged<'_>)) {
+    fn flush(&mut self, record: &mut impl FnMut(ClientExchange<'_>)) {
         let record = &mut |paired: Paired<'_>| record(exchanged(&paired));
         if let Some((at, rest)) = self.requests.take_rest() {
             self.pairing.request(at, 1, &rest, record);
@@ -111,8 +111,8 @@ fn rules(datagrams: bool, framing: FramingPair) -> PairingRules {
     }
 }
 
-fn exchanged<'a>(paired: &Paired<'a>) -> Exchanged<'a> {
-    Exchanged {
+fn exchanged<'a>(paired: &Paired<'a>) -> ClientExchange<'a> {
+    ClientExchange {
         at: paired.at,
         latency: paired.latency,
         outcome: paired.outcome,
@@ -135,14 +135,14 @@ mod tests {
         let start = Instant::now();
         let mut exchanges = Exchanges::new(shape, frames.parse().unwrap());
         let mut seen = Vec::new();
-        let mut tell = |told: Exchanged<'_>| {
+        let mut tell = |told: ClientExchange<'_>| {
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
             let latency = told.latency.as_millis() as u64;
             seen.push((latency, told.outcome, text(told.request), text(told.reply)));
         };
         for (ms, what, text) in script {
             let (at, bytes) = (start + Duration::from_millis(*ms), text.as_bytes());
-            let happened = match *what {
+            let event = match *what {
                 "said" => WireEvent::Sent {
                     at,
                     bytes,
@@ -155,7 +155,7 @@ mod tests {
                 },
                 _ => WireEvent::Received { at, bytes },
             };
-            exchanges.happened(happened, &mut tell);
+            exchanges.observe(event, &mut tell);
         }
         exchanges.finish(&mut tell);
         seen
@@ -249,7 +249,7 @@ mod tests {
             let at = Instant::now();
             let mut exchanges = Exchanges::new(Shape::Stream, frames);
             let (mut requests, mut replies) = (Vec::new(), Vec::new());
-            let mut tell = |told: Exchanged<'_>| {
+            let mut tell = |told: ClientExchange<'_>| {
                 requests.extend_from_slice(told.request);
                 replies.extend_from_slice(told.reply);
             };
@@ -257,10 +257,10 @@ mod tests {
             for (is_ours, bytes) in &pieces {
                 if *is_ours {
                     sent.extend_from_slice(bytes);
-                    exchanges.happened(WireEvent::Sent { at, bytes, complete: true }, &mut tell);
+                    exchanges.observe(WireEvent::Sent { at, bytes, complete: true }, &mut tell);
                 } else {
                     came.extend_from_slice(bytes);
-                    exchanges.happened(WireEvent::Received { at, bytes }, &mut tell);
+                    exchanges.observe(WireEvent::Received { at, bytes }, &mut tell);
                 }
             }
             exchanges.finish(&mut tell);
@@ -276,14 +276,14 @@ mod tests {
             let at = Instant::now();
             let mut exchanges = Exchanges::new(Shape::Stream, Framing::Line.into());
             let mut told = 0;
-            let mut tell = |exchanged: Exchanged<'_>| {
+            let mut tell = |exchanged: ClientExchange<'_>| {
                 assert_eq!(exchanged.request, exchanged.reply);
                 told += 1;
             };
             for bytes in oracle::cut(&data, &addresses) {
-                exchanges.happened(WireEvent::Sent { at, bytes, complete: true }, &mut tell);
+                exchanges.observe(WireEvent::Sent { at, bytes, complete: true }, &mut tell);
             }
-            exchanges.happened(WireEvent::Received { at, bytes: &data }, &mut tell);
+            exchanges.observe(WireEvent::Received { at, bytes: &data }, &mut tell);
             exchanges.finish(&mut tell);
             let (messages, _) = oracle::messages(Framing::Line, 1 << 20, &[&data]);
             prop_assert_eq!(told, messages.len());

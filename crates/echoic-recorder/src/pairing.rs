@@ -67,7 +67,7 @@ impl PairingRules {
 pub struct Paired<'a> {
     /// When the oldest request was complete, or the reply was there if it answers none.
     pub at: Instant,
-    /// From there to the reply.
+    /// Time from `at` to the reply.
     pub latency: Duration,
     /// What became of the requests.
     pub outcome: Outcome,
@@ -298,7 +298,7 @@ impl Pairing {
         let first = self.pending.first();
         let first = first.filter(|_| count > 0);
         let (at, reads) = first.map_or((answer.at, 0), |first| (first.at, first.reads));
-        replies.set(answer.bytes, answer.lengths.iter().copied());
+        replies.set_framed(answer.bytes, answer.lengths.iter().copied());
         let bytes = self.pending.oldest(count, spans);
         record(Paired {
             at,

@@ -219,7 +219,7 @@ mod tests {
     use super::*;
     use crate::{
         event::{Protocol, Role},
-        filter::expr::{End, SortKey, State},
+        filter::expr::{EndClass, SortKey, State},
     };
 
     #[rstest]
@@ -256,7 +256,7 @@ mod tests {
         );
         assert_eq!(
             listed("end"),
-            words(&End::ALL.iter().map(|w| w.word()).collect::<Vec<_>>())
+            words(&EndClass::ALL.iter().map(|w| w.word()).collect::<Vec<_>>())
         );
         let protocols: Vec<_> = Protocol::ALL.iter().map(|w| w.word()).collect();
         assert_eq!(listed("proto"), words(&protocols));

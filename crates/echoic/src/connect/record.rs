@@ -11,7 +11,9 @@ use std::{
     task::{Context, Poll},
 };
 
-use echoic_client::{ConversationSummary, Exchanged, Exchanges, Observer, TimeoutKind, WireEvent};
+use echoic_client::{
+    ClientExchange, ConversationSummary, Exchanges, Observer, TimeoutKind, WireEvent,
+};
 use echoic_core::{
     ending::{CloseReason, Ending},
     endpoint::{Endpoint, Shape},
@@ -182,7 +184,7 @@ impl Observer for Writer {
         if let WireEvent::Received { bytes, .. } = event {
             page.received += bytes.len() as u64;
         }
-        exchanges.happened(event, &mut |exchanged| page.tell(exchanged));
+        exchanges.observe(event, &mut |exchanged| page.tell(exchanged));
     }
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -200,7 +202,7 @@ impl Page {
             .mark(self.clock.wall(at), Marked::HalfClosed { received });
     }
 
-    fn tell(&mut self, exchanged: Exchanged<'_>) {
+    fn tell(&mut self, exchanged: ClientExchange<'_>) {
         self.n += 1;
         let told = RunMeta {
             conversation: self.journal.conversation(),
