@@ -34,32 +34,33 @@
 //! failure, and its waiting time is in the histogram. In a closed loop, a reply makes the next request due: a stalled server
 //! gets no requests, so the figures omit the time that users would have waited.
 
+mod arrivals;
+mod attempt;
 mod benchmark;
 mod clock;
 mod compare;
 mod connection;
 mod cpu;
+mod datagram_flow;
 mod divide;
 mod expect;
 mod figures;
-mod fleet;
-mod flow;
+mod generator;
 mod guess;
 mod hgrm;
 mod live;
 mod measured;
 mod null;
 mod observer;
-mod pace;
 mod packed;
 mod plan;
 mod ratio;
 mod ready;
 mod recorded;
+mod run_loop;
 mod runner;
 mod schedule;
 mod search;
-mod seen;
 mod sizes;
 mod slo;
 mod steady;
@@ -67,12 +68,13 @@ mod steps;
 mod stream;
 mod tally;
 mod template;
-mod tries;
-mod turn;
+mod timer;
 mod verdict;
 mod worker;
 mod workload;
 
+pub use arrivals::{Arrival, ArrivalTracker};
+pub use attempt::{Attempt, Purpose};
 pub use benchmark::{Benchmark, BenchmarkError, Runs};
 pub use compare::{Baseline, Caveat, Compared, Comparison, Other, Samples};
 pub use divide::{Undivided, divide};
@@ -81,7 +83,7 @@ pub use figures::{
     DatagramOutcomes, Failures, Figures, GeneratorStats, SAMPLE_BYTES_MAX, SAMPLES_MAX, Sample,
     Second, latencies, percentile,
 };
-pub use fleet::{BenchError, LoadGenerator, ProgressReader, StopHandle};
+pub use generator::{BenchError, LoadGenerator, ProgressReader, StopHandle};
 pub use guess::guess;
 pub use hgrm::hgrm;
 pub use live::Progress;
@@ -94,12 +96,10 @@ pub use ratio::{REPEATS_MIN, Ratio};
 pub use recorded::{InvalidPace, Pace, Recorded, RecordedError};
 pub use schedule::Schedule;
 pub use search::{Search, SearchStep, TrialOutcome};
-pub use seen::{Arrival, ArrivalTracker};
 pub use sizes::{InvalidSizes, SIZE_MAX, Sizes};
 pub use slo::{InvalidSlo, Judged, Slo, Term};
 pub use steady::{Mean, Steady};
 pub use steps::{InvalidSteps, Order, Steps};
 pub use template::{InvalidTemplate, Template, TemplateValues};
-pub use tries::{Attempt, Purpose};
 pub use verdict::{Limit, Verdict};
 pub use workload::{MessageKind, Unframable, Workload};

@@ -19,16 +19,16 @@ use crate::observer::WireEvent;
 
 /// A message with its reply; either side may be empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Exchanged<'a> {
+pub struct ClientExchange<'a> {
     /// When the last byte of the request was sent, or the reply came where there is no request.
     pub at: Instant,
-    /// From there to the reply.
+    /// Time from `at` to the reply.
     pub latency: Duration,
     /// What became of the request.
     pub outcome: Outcome,
-    /// As it went.
+    /// The request as sent.
     pub request: &'a [u8],
-    /// As it came.
+    /// The reply as received.
     pub reply: &'a [u8],
 }
 
@@ -58,8 +58,8 @@ impl Exchanges {
     }
 
     /// Takes what went over the wire: `record` is called with each exchange that is complete by it.
-    pub fn happened(&mut self, happened: WireEvent<'_>, record: &mut impl FnMut(Exchanged<'_>)) {
-        match happened {
+    pub fn observe(&mut self, event: WireEvent<'_>, record: &mut impl FnMut(ClientExchange<'_>)) {
+        match event {
             WireEvent::Sent {
                 at,
                 bytes,
@@ -85,14 +85,14 @@ impl Exchanges {
     }
 
     /// The conversation is over: records what is left.
-    pub fn finish(&mut self, record: &mut impl FnMut(Exchanged<'_>)) {
+    pub fn finish(&mut self, record: &mut impl FnMut(ClientExchange<'_>)) {
         self.flush(record);
         let record = &mut |paired: Paired<'_>| record(exchanged(&paired));
         self.pairing.finish(self.cut, record);
     }
 
     /// Messages that have begun and not ended count as they are.
-    fn flush(&mut self, record: &mut impl FnMut(Exchanged<'_>)) {
+    fn flush(&mut self, record: &mut impl FnMut(ClientExchange<'_>)) {
         let record = &mut |paired: Paired<'_>| record(exchanged(&paired));
         if let Some((at, rest)) = self.requests.take_rest() {
             self.pairing.request(at, 1, &rest, record);
@@ -111,8 +111,8 @@ fn rules(datagrams: bool, framing: FramingPair) -> PairingRules {
     }
 }
 
-fn exchanged<'a>(paired: &Paired<'a>) -> Exchanged<'a> {
-    Exchanged {
+fn exchanged<'a>(paired: &Paired<'a>) -> ClientExchange<'a> {
+    ClientExchange {
         at: paired.at,
         latency: paired.latency,
         outcome: paired.outcome,
@@ -135,7 +135,7 @@ mod tests {
         let start = Instant::now();
         let mut exchanges = Exchanges::new(shape, frames.parse().unwrap());
         let mut seen = Vec::new();
-        let mut on_exchange = |exchanged: Exchanged<'_>| {
+        let mut on_exchange = |exchanged: ClientExchange<'_>| {
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
             let latency = exchanged.latency.as_millis() as u64;
             seen.push((
@@ -147,7 +147,7 @@ mod tests {
         };
         for (ms, what, text) in script {
             let (at, bytes) = (start + Duration::from_millis(*ms), text.as_bytes());
-            let happened = match *what {
+            let event = match *what {
                 "sent" => WireEvent::Sent {
                     at,
                     bytes,
@@ -160,7 +160,7 @@ mod tests {
                 },
                 _ => WireEvent::Received { at, bytes },
             };
-            exchanges.happened(happened, &mut on_exchange);
+            exchanges.observe(event, &mut on_exchange);
         }
         exchanges.finish(&mut on_exchange);
         seen
@@ -257,7 +257,7 @@ mod tests {
             let at = Instant::now();
             let mut exchanges = Exchanges::new(Shape::Stream, frames);
             let (mut requests, mut replies) = (Vec::new(), Vec::new());
-            let mut on_exchange = |exchanged: Exchanged<'_>| {
+            let mut on_exchange = |exchanged: ClientExchange<'_>| {
                 requests.extend_from_slice(exchanged.request);
                 replies.extend_from_slice(exchanged.reply);
             };
@@ -265,10 +265,10 @@ mod tests {
             for (is_ours, bytes) in &pieces {
                 if *is_ours {
                     sent.extend_from_slice(bytes);
-                    exchanges.happened(WireEvent::Sent { at, bytes, complete: true }, &mut on_exchange);
+                    exchanges.observe(WireEvent::Sent { at, bytes, complete: true }, &mut on_exchange);
                 } else {
                     came.extend_from_slice(bytes);
-                    exchanges.happened(WireEvent::Received { at, bytes }, &mut on_exchange);
+                    exchanges.observe(WireEvent::Received { at, bytes }, &mut on_exchange);
                 }
             }
             exchanges.finish(&mut on_exchange);
@@ -284,14 +284,14 @@ mod tests {
             let at = Instant::now();
             let mut exchanges = Exchanges::new(Shape::Stream, Framing::Line.into());
             let mut count = 0;
-            let mut on_exchange = |exchanged: Exchanged<'_>| {
+            let mut on_exchange = |exchanged: ClientExchange<'_>| {
                 assert_eq!(exchanged.request, exchanged.reply);
                 count += 1;
             };
             for bytes in oracle::cut(&data, &addresses) {
-                exchanges.happened(WireEvent::Sent { at, bytes, complete: true }, &mut on_exchange);
+                exchanges.observe(WireEvent::Sent { at, bytes, complete: true }, &mut on_exchange);
             }
-            exchanges.happened(WireEvent::Received { at, bytes: &data }, &mut on_exchange);
+            exchanges.observe(WireEvent::Received { at, bytes: &data }, &mut on_exchange);
             exchanges.finish(&mut on_exchange);
             let (messages, _) = oracle::messages(Framing::Line, 1 << 20, &[&data]);
             prop_assert_eq!(count, messages.len());

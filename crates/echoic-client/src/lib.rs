@@ -51,7 +51,7 @@ pub use conversation::{
 };
 pub use counts::Counts;
 pub use ending::{ConversationSummary, Ending, TimeoutKind};
-pub use exchanges::{Exchanged, Exchanges};
+pub use exchanges::{ClientExchange, Exchanges};
 pub use flow::Flow;
 pub use observer::{Observer, WireEvent};
 pub use replies::{ReceivedMessage, Replies, ReplyKind};

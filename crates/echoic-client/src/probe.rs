@@ -21,7 +21,7 @@ use tokio::{
 pub use self::{
     dns::{Dns, DnsAnswer, DnsFailure, DnsRecord},
     options::ProbeOptions,
-    report::{Attempt, AttemptOutcome, Report, Span, Summary, figure},
+    report::{Attempt, AttemptOutcome, MinMedianMax, Report, Summary, figure},
     verdict::{Advice, State, Verdict},
 };
 

@@ -1,4 +1,4 @@
-//! The filter language, which selects exchanges in `log`, `replay`, `serve --print` and the web page.
+//! The filter language, which selects exchanges for `log` and `bench --from-store`.
 //!
 //! ```text
 //! query := or             or    := and {"OR" and}         and  := unary {["AND"] unary}
@@ -12,7 +12,7 @@
 //! | `req:` `rep:` `any:` | text on that side | `size:1k..1M` | size of request and reply together |
 //! | `req~` `rep~` `any~` | a regular expression on bytes | `since:10m` `after:` `before:` | time, relative or absolute (UTC) |
 //! | `hex:1b5b??6d` | bytes, `??` is any byte | `is:` | outcome or state ([`State`]) |
-//! | `peer:10.0.0.0/8` | address of the peer | `end:` | how the conversation ended ([`End`]) |
+//! | `peer:10.0.0.0/8` | address of the peer | `end:` | how the conversation ended ([`EndClass`]) |
 //! | `port:5000` | our port | `id:` `conv:` `n:` | id, conversation, number in the conversation |
 //! | `ep:tcp:5000` `proto:` `svc:` | endpoint, protocol, service | `sort:-lat` `limit:20` | nothing: order and length of the list |
 //! | `role:client` `server:` | role of the recorder; id or name of the server | | |
@@ -39,7 +39,7 @@ use std::ops::RangeInclusive;
 pub use self::{
     bytes::{MASK_BYTES_MAX, Mask, Needle, Pattern},
     error::FilterError,
-    expr::{Atom, End, Expr, Side, Sort, SortKey, State, When},
+    expr::{Atom, EndClass, Expr, Side, Sort, SortKey, State, When},
     peer::Peer,
     ranges::Ranges,
     subject::Subject,

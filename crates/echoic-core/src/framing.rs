@@ -22,7 +22,7 @@ use crate::units::{Bytes, Hex, quoted};
 pub use self::{
     delimiter::Delimiter,
     head::Violation,
-    join::{End, ReplyTooLong},
+    join::{ReplyEnd, ReplyTooLong},
     split::{Counted, Span, Split, Splitter},
 };
 

@@ -7,7 +7,7 @@
 use std::mem;
 
 use crate::{
-    framing::{End, FramingPair, ReplyTooLong, Span},
+    framing::{FramingPair, ReplyEnd, ReplyTooLong, Span},
     service::{InPlace, Reply},
 };
 
@@ -36,16 +36,16 @@ pub struct Message<'a> {
 
 impl<'a> Message<'a> {
     /// Returns how a reply to it must end.
-    pub fn end(&self, framing: FramingPair) -> End<'a> {
+    pub fn reply_end(&self, framing: FramingPair) -> ReplyEnd<'a> {
         let FramingPair { inbound, outbound } = framing;
         if inbound == outbound {
-            return End::Like(self.terminator);
+            return ReplyEnd::Like(self.terminator);
         }
         let unterminated = self.terminator.is_empty() && inbound.terminator().is_some();
         if unterminated {
-            End::Stream
+            ReplyEnd::Stream
         } else {
-            End::Whole
+            ReplyEnd::Whole
         }
     }
 }
@@ -129,8 +129,9 @@ impl Replies {
         self.too_long = None;
     }
 
-    /// Replies that are on the wire already: `lengths` divides `bytes`; without any they answer no message.
-    pub fn set(&mut self, bytes: &[u8], lengths: impl IntoIterator<Item = u32>) {
+    /// Replaces the contents by replies that are framed already; `lengths` divides `bytes`. Without lengths they answer no
+    /// message.
+    pub fn set_framed(&mut self, bytes: &[u8], lengths: impl IntoIterator<Item = u32>) {
         self.clear(FramingPair::default());
         self.bytes.extend_from_slice(bytes);
         let ends = lengths.into_iter().scan(0, |end, length| {
@@ -164,7 +165,7 @@ impl Replies {
         let framing = self.framing.outbound;
         let start = framing.open(&mut self.bytes);
         write(&mut self.bytes);
-        let end = message.end(self.framing);
+        let end = message.reply_end(self.framing);
         match framing.close(&mut self.bytes, start, end) {
             Ok(()) => self.ends.push(self.bytes.len() as u32),
             Err(too_long) => {
@@ -221,7 +222,7 @@ impl Replies {
             framing.open(&mut self.bytes);
             write(&mut self.bytes);
             self.too_long = framing
-                .close(&mut self.bytes, start, End::Whole)
+                .close(&mut self.bytes, start, ReplyEnd::Whole)
                 .err()
                 .or(self.too_long);
         } else {

@@ -299,7 +299,7 @@ impl Pairing {
         let first = self.pending.first();
         let first = first.filter(|_| count > 0);
         let (at, reads) = first.map_or((answer.at, 0), |first| (first.at, first.reads));
-        replies.set(answer.bytes, answer.lengths.iter().copied());
+        replies.set_framed(answer.bytes, answer.lengths.iter().copied());
         let bytes = self.pending.oldest(count, spans);
         record(Paired {
             at,

@@ -38,7 +38,7 @@ impl Service for Sum {
 impl InlineHandler for SumSoFar {
     /// Runs once, before the first read.
     fn open(&mut self, out: &mut Replies) -> ControlFlow<()> {
-        out.push(b"one number a line, please\n");
+        out.push(b"one number per line, please\n");
         ControlFlow::Continue(())
     }
 
@@ -80,7 +80,10 @@ pub(crate) async fn main() -> Result<(), Box<dyn Error>> {
     let mut replies = String::new();
     peer.read_to_string(&mut replies).await?;
     print!("{replies}");
-    assert_eq!(replies, "one number a line, please\n20\n42\nnot a number\n");
+    assert_eq!(
+        replies,
+        "one number per line, please\n20\n42\nnot a number\n"
+    );
 
     serving.abort();
     Ok(())

@@ -60,7 +60,7 @@ struct Load {
 /// The running server: accepts, starts conversations and waits for their ends.
 struct Acceptor {
     server: Server,
-    here: Handle,
+    acceptor_runtime: Handle,
     load: Arc<Load>,
     totals: Arc<Totals>,
     sources: Sources,
@@ -70,7 +70,7 @@ struct Acceptor {
     datagrams: Arc<Counts>,
     admitted: u64,
     /// Listener to poll first. It rotates, so that a busy listener does not starve the others.
-    first: usize,
+    next_listener: usize,
     shortage: Shortage,
     panicked: u64,
 }
@@ -101,8 +101,8 @@ impl Server {
     /// received, and aborts conversations that are not done by the drain timeout.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Drained {
         pin!(shutdown);
-        let here = Handle::current();
-        let mut acceptor = Acceptor::new(self, here);
+        let acceptor_runtime = Handle::current();
+        let mut acceptor = Acceptor::new(self, acceptor_runtime);
         let timers = acceptor.timers();
         let mut pause = None;
         loop {
@@ -123,9 +123,9 @@ impl Server {
 }
 
 impl Acceptor {
-    fn new(mut server: Server, here: Handle) -> Self {
+    fn new(mut server: Server, acceptor_runtime: Handle) -> Self {
         if server.workers.is_empty() {
-            server.workers.push(here.clone());
+            server.workers.push(acceptor_runtime.clone());
         }
         let open = server.workers.iter().map(|_| AtomicUsize::new(0)).collect();
         let load = Load {
@@ -136,14 +136,14 @@ impl Acceptor {
         let mut acceptor = Self {
             server,
             sources,
-            here,
+            acceptor_runtime,
             load: Arc::new(load),
             totals: Arc::default(),
             sessions: JoinSet::new(),
             datagram_tasks: 0,
             datagrams: Arc::default(),
             admitted: 0,
-            first: 0,
+            next_listener: 0,
             shortage: Shortage::default(),
             panicked: 0,
         };
@@ -188,7 +188,11 @@ impl Acceptor {
 
     /// The runtime of the control plane: timers and spawned handlers.
     fn control(&self) -> Handle {
-        self.server.control.as_ref().unwrap_or(&self.here).clone()
+        self.server
+            .control
+            .as_ref()
+            .unwrap_or(&self.acceptor_runtime)
+            .clone()
     }
 
     fn timers(&self) -> Timers {
@@ -217,9 +221,9 @@ impl Acceptor {
             0
         };
         for i in 0..listeners {
-            let at = (self.first + i) % listeners;
+            let at = (self.next_listener + i) % listeners;
             if let Poll::Ready(accepted) = self.server.listeners[at].listener.poll_accept(cx) {
-                self.first = at + 1;
+                self.next_listener = at + 1;
                 return Poll::Ready(match accepted {
                     Ok(incoming) => AcceptEvent::Peer(at, incoming),
                     Err(error) => AcceptEvent::Failed(error),
@@ -242,7 +246,7 @@ impl Acceptor {
                 self.note_end(ended);
                 pause
             }
-            AcceptEvent::Failed(error) if is_of_one_connection(&error) => pause,
+            AcceptEvent::Failed(error) if concerns_one_connection(&error) => pause,
             AcceptEvent::Failed(error) => Some(self.shortage.on_failure(Instant::now(), &error)),
         }
     }
@@ -258,7 +262,7 @@ impl Acceptor {
             Err(reason) => (None, Some(reason)),
         };
         let is_rejected = rejection.is_some();
-        let Some(guard) = self.guard(worker, is_rejected) else {
+        let Some(session_count) = self.count_session(worker, is_rejected) else {
             return;
         };
         let (conversation, journal) = self.server.recorder.journal(worker);
@@ -281,13 +285,13 @@ impl Acceptor {
         };
         let (service, layers) = (Arc::clone(&listener.service), Arc::clone(&listener.layers));
         let runtime = &self.server.workers[worker];
-        let incoming = if runtime.id() == self.here.id() {
+        let incoming = if runtime.id() == self.acceptor_runtime.id() {
             Ok(incoming)
         } else {
             incoming.detach()
         };
         let conversation = async move {
-            let _guard = guard;
+            let _session_count = session_count;
             let link = match incoming.and_then(Incoming::open) {
                 Ok(link) => link,
                 Err(error) => {
@@ -324,7 +328,7 @@ impl Acceptor {
 
     /// Counts a conversation on `worker`. `None` if it is to be rejected and too many are being rejected already: it is
     /// then just closed.
-    fn guard(&self, worker: usize, is_rejected: bool) -> Option<SessionGuard> {
+    fn count_session(&self, worker: usize, is_rejected: bool) -> Option<SessionCount> {
         let (count, max) = if is_rejected {
             (&self.load.rejecting, self.server.max_rejecting)
         } else {
@@ -334,7 +338,7 @@ impl Acceptor {
             count.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
-        Some(SessionGuard {
+        Some(SessionCount {
             load: Arc::clone(&self.load),
             worker,
             is_rejected,
@@ -432,7 +436,7 @@ fn peer(link: &Link, opened: &Opened) -> Peer {
 
 /// Whether the failure concerns one connection only, which was closed or forbidden before it was accepted. The next one
 /// can be accepted at once (accept(2), "Error handling").
-fn is_of_one_connection(error: &io::Error) -> bool {
+fn concerns_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted
@@ -496,13 +500,13 @@ impl Load {
 }
 
 /// Counts a conversation in [`Load`] until it is dropped.
-struct SessionGuard {
+struct SessionCount {
     load: Arc<Load>,
     worker: usize,
     is_rejected: bool,
 }
 
-impl Drop for SessionGuard {
+impl Drop for SessionCount {
     fn drop(&mut self) {
         let count = if self.is_rejected {
             &self.load.rejecting

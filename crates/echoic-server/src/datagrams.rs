@@ -1,4 +1,4 @@
-//! Datagrams: one task a socket, one conversation a peer.
+//! Datagrams: one task per socket, one conversation per peer.
 //!
 //! A datagram is a message, and its reply is one datagram; only addresses relate the two. So a conversation has no end of
 //! stream (a silent peer's conversation times out), there is no back-pressure (the kernel drops what is not read in time,
@@ -187,7 +187,7 @@ impl DatagramTask {
         match ready!(self.socket.poll_recv(cx, &mut self.room)) {
             Ok(received) => self.receive(cx, received),
             // An earlier reply was refused (ICMP): that peer is gone, the others are not affected.
-            Err(error) if is_of_one_peer(&error) => {}
+            Err(error) if concerns_one_peer(&error) => {}
             Err(error) => {
                 tracing::warn!("cannot receive datagrams: {error}");
                 self.paused_until = Some(Instant::now() + PAUSE);
@@ -525,7 +525,7 @@ impl DatagramTask {
                         self.flush().await;
                     }
                 }
-                Err(error) if is_of_one_peer(&error) => {}
+                Err(error) if concerns_one_peer(&error) => {}
                 Err(_) => break,
             }
         }
@@ -553,7 +553,7 @@ impl DatagramTask {
 }
 
 /// Whether the error concerns one peer, not the socket.
-fn is_of_one_peer(error: &io::Error) -> bool {
+fn concerns_one_peer(error: &io::Error) -> bool {
     use io::ErrorKind as Kind;
     matches!(
         error.kind(),

@@ -51,7 +51,7 @@ pub(crate) struct BoundListener {
     pub(crate) layers: Arc<[Arc<dyn ServerLayer>]>,
 }
 
-/// The datagram sockets of one address, one a worker, with the rules of their endpoint.
+/// The datagram sockets of one address, one per worker, with the rules of their endpoint.
 pub(crate) struct DatagramBinding {
     pub(crate) address: Address,
     pub(crate) sockets: Vec<BoundDatagrams>,
@@ -267,7 +267,7 @@ impl Server {
             service.name(),
             framing,
         ));
-        self.opened(&addresses, &endpoint_info);
+        self.add_listening(&addresses, &endpoint_info);
         let (limits, access) = (Arc::new(limits), Arc::new(access));
         let layers: Arc<[_]> = layers.into();
         self.listeners
@@ -313,7 +313,7 @@ impl Server {
             service.name(),
             framing,
         ));
-        self.opened(&addresses, &endpoint_info);
+        self.add_listening(&addresses, &endpoint_info);
         let (limits, access) = (Arc::new(limits), Arc::new(access));
         let rules = Arc::new(Rules {
             endpoint_info,
@@ -337,7 +337,7 @@ impl Server {
         Ok(addresses)
     }
 
-    fn opened(&mut self, addresses: &[Address], endpoint_info: &Arc<EndpointInfo>) {
+    fn add_listening(&mut self, addresses: &[Address], endpoint_info: &Arc<EndpointInfo>) {
         let listening = addresses.iter().map(|address| Listening {
             address: address.clone(),
             endpoint_info: Arc::clone(endpoint_info),

@@ -1,7 +1,7 @@
 //! A conversation: the way of a message.
 //!
-//! One task a conversation, one function a message ([`Session::poll_receive`]): read, divide, answer, send, record. For
-//! an inline handler that is one step without waiting, allocating or locking anything that another worker wants. What
+//! One task per conversation, one function per message ([`Session::poll_receive`]): read, divide, answer, send, record.
+//! For an inline handler that is one step without waiting, allocating or locking anything that another worker wants. What
 //! cannot be done in one step (a reply that the peer does not take, a spawned handler, a store that is behind) is held in
 //! the conversation until its next turn.
 //!
@@ -39,7 +39,7 @@ use echoic_recorder::{Clock, Journal};
 use echoic_wire::Link;
 use tokio::{runtime::Handle, task::coop::has_budget_remaining, time::Instant};
 
-use self::waiting::{Clocks, Hold};
+use self::waiting::{CommitGate, Timestamps};
 use crate::{
     drain::{Drain, poll_sockets_once_more},
     inbox::{Inbox, Reading, Scratch},
@@ -82,8 +82,8 @@ pub(crate) struct Session {
     drain: Drain,
     clock: Clock,
     tally: Tally,
-    clocks: Clocks,
-    hold: Hold,
+    timestamps: Timestamps,
+    commit_gate: CommitGate,
 }
 
 /// How far a conversation is in its life.
@@ -112,7 +112,7 @@ impl Phase {
     }
 
     /// The reason once the peer has ended its half and everything is answered.
-    fn peer_closed(self) -> CloseReason {
+    fn reason_after_half_close(self) -> CloseReason {
         match self {
             Self::HalfClosed { incomplete: true } => CloseReason::Incomplete,
             _ => CloseReason::PeerClosed,
@@ -219,8 +219,8 @@ impl Session {
             drain,
             clock,
             tally: Tally::default(),
-            clocks: Clocks::start(now),
-            hold: Hold::default(),
+            timestamps: Timestamps::start(now),
+            commit_gate: CommitGate::default(),
         })
     }
 
@@ -282,7 +282,7 @@ impl Session {
 
     /// The way of a message: read, divide, answer, send, record.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
-        let new_max = ready!(self.poll_may_receive(cx));
+        let new_max = ready!(self.poll_read_limit(cx));
         SCRATCH.with_borrow_mut(
             |Scratch {
                  room,
@@ -305,7 +305,7 @@ impl Session {
                     let sent = self.send(cx, &reading.bytes()[..split.consumed]);
                     self.inbox.hold(reading, split.consumed);
                     let answered = Ok(ControlFlow::Continue(()));
-                    return Poll::Ready(self.judge(&received, &split, answered, sent));
+                    return Poll::Ready(self.turn_after_read(&received, &split, answered, sent));
                 }
                 let split = self.divide(&reading, spans);
                 received.is_over_rate = !self.limit_rate(&received, reading.new, spans);
@@ -315,7 +315,7 @@ impl Session {
                 self.record(&run, replies, &received);
                 self.inbox.hold(reading, split.consumed);
                 let answered = replies.too_long().map_or(Ok(flow), Err);
-                Poll::Ready(self.judge(&received, &split, answered, sent))
+                Poll::Ready(self.turn_after_read(&received, &split, answered, sent))
             },
         )
     }
@@ -338,9 +338,9 @@ impl Session {
     fn note_received(&mut self, reading: &Reading<'_>) -> Received {
         self.tally.received += reading.new as u64;
         note_read();
-        self.clocks.received_at = Instant::now();
+        self.timestamps.received_at = Instant::now();
         Received {
-            at: self.clocks.received_at,
+            at: self.timestamps.received_at,
             reads: reading.reads,
             ended: reading.new == 0,
             is_over_rate: false,
@@ -438,7 +438,7 @@ impl Session {
         }
         if !rest.is_empty() {
             if self.outbox.is_empty() {
-                self.clocks.sent_at = Instant::now();
+                self.timestamps.sent_at = Instant::now();
             }
             self.outbox.push(rest);
         }
@@ -464,8 +464,8 @@ impl Session {
         self.tally.exchanges += exchanges;
     }
 
-    /// What follows from a read beside its replies: an end, a limit, a deadline.
-    fn judge(
+    /// Decides whether the conversation goes on after a read, or why it ends.
+    fn turn_after_read(
         &mut self,
         received: &Received,
         split: &Split,
@@ -491,7 +491,7 @@ impl Session {
             Some(Violation::Malformed) => return ControlFlow::Break(CloseReason::Malformed),
             None => {}
         }
-        let since = &mut self.clocks.message_since;
+        let since = &mut self.timestamps.message_since;
         *since = match *since {
             _ if self.inbox.is_empty() => None,
             Some(since) if split.consumed == 0 => Some(since),
@@ -510,7 +510,7 @@ impl Session {
 
     /// The peer has ended its half. All it sent is answered, unless the handler is spawned.
     fn peer_finished(&mut self, at: Instant) -> Turn {
-        self.clocks.message_since = None; // what was unfinished was its last message
+        self.timestamps.message_since = None; // what was unfinished was its last message
         let is_spawned = matches!(self.handler, ActiveHandler::Spawned(_));
         if is_spawned || !self.outbox.is_empty() {
             let received = self.tally.received;
@@ -520,7 +520,7 @@ impl Session {
         if is_spawned {
             ControlFlow::Continue(())
         } else {
-            ControlFlow::Break(self.phase.peer_closed())
+            ControlFlow::Break(self.phase.reason_after_half_close())
         }
     }
 
@@ -533,7 +533,7 @@ impl Session {
                 ActiveHandler::Spawned(_) => ControlFlow::Continue(()),
             };
             let opened = Received {
-                at: self.clocks.received_at,
+                at: self.timestamps.received_at,
                 reads: 0,
                 ended: false,
                 is_over_rate: false,

@@ -1,4 +1,4 @@
-//! `echoic bench`: throughput, latency and the limiting side.
+//! `echoic bench`: measures throughput and latency, and what limited them.
 
 mod args;
 mod command;

@@ -58,13 +58,13 @@ impl Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Answer, record, show
+    /// Run a server that answers and records
     Serve(Box<ServeArgs>),
     /// Talk to a peer, interactively or through a pipe
     Connect(Box<ConnectArgs>),
-    /// Can I reach it, and if not, why
+    /// Check whether an endpoint can be reached, and if not, why
     Probe(ProbeArgs),
-    /// How much, how fast, and who was the limit
+    /// Measure throughput and latency, and what limited them
     Bench(Box<BenchArgs>),
     /// List, search and follow recorded exchanges
     Log(LogArgs),
@@ -79,7 +79,7 @@ pub(crate) enum Verb {
 /// List limits: default, option, and what happens at each
 #[derive(Debug, Args)]
 pub(crate) struct LimitsArgs {
-    /// Print one JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     pub(crate) json: bool,
 }

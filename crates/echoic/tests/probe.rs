@@ -99,7 +99,7 @@ fn unresolvable_name_reports_the_cause() {
                 network,
                 "empty.test:80",
                 3,
-                &["empty.test is there and has no address, neither AAAA nor A"],
+                &["empty.test exists and has no address, neither AAAA nor A"],
             );
             for all in ["", " --all"] {
                 let args = format!("mute.test:80 --timeout 1s{all}");
@@ -382,7 +382,7 @@ fn d16_refused_filtered_timeout_unreachable_are_distinguished() {
                 network,
                 "203.0.113.129:80",
                 4,
-                &["unreachable: a rule of this machine forbids"],
+                &["unreachable: a firewall rule of this machine forbids"],
             );
             ends(
                 network,

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "tidy/names.rs"]
+mod names;
 #[path = "tidy/words.rs"]
 mod words;
 
@@ -314,35 +316,6 @@ fn files_named_in_pages_exist() {
             assert!(
                 !is_path || is_pattern || is_made || root().join(path).exists(),
                 "{page} names `{word}`, and {path} does not exist: correct the page"
-            );
-        }
-    }
-}
-
-#[test]
-fn identifiers_named_in_docs_exist() {
-    let (pages, code): (Vec<_>, Vec<_>) = tracked()
-        .into_iter()
-        .filter(|(path, _)| path.starts_with("docs/") || is_rust(path))
-        .partition(|(path, _)| path.starts_with("docs/"));
-    let is_name = |c: char| c.is_alphanumeric() || c == '_';
-    let known: BTreeSet<&str> = code
-        .iter()
-        .flat_map(|(_, text)| text.split(|c| !is_name(c)))
-        .collect();
-    for (page, text) in &pages {
-        for word in text.split('`').skip(1).step_by(2) {
-            let Some((of, name)) = word.rsplit_once("::") else {
-                continue;
-            };
-            let parts = of.split("::").chain([name]);
-            let called = parts
-                .clone()
-                .all(|part| !part.is_empty() && part.chars().all(is_name));
-            let unknown = parts.clone().find(|part| !known.contains(part));
-            assert!(
-                !called || unknown.is_none(),
-                "{page} names `{word}`, and {unknown:?} is not in the code: correct the page"
             );
         }
     }

@@ -5,8 +5,9 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::{
+    attempt::Purpose,
     compare::{Comparison, Other},
-    fleet::{BenchError, LoadGenerator},
+    generator::{BenchError, LoadGenerator},
     guess::guess,
     measured::{Measured, SearchResult},
     null::floor,
@@ -15,7 +16,6 @@ use super::{
     runner::{Runner, WARMUP_DIVISOR},
     search::{Search, SearchStep, TrialOutcome},
     slo::Slo,
-    tries::Purpose,
 };
 
 /// A first look: one connection in a closed loop, then several connections at a share of the rate that it reached.

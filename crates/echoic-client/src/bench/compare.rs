@@ -5,9 +5,9 @@ use std::fmt;
 use echoic_core::endpoint::Endpoint;
 
 use super::{
+    attempt::{Attempt, Purpose},
     plan::{Load, Plan, Run},
     ratio::Ratio,
-    tries::{Attempt, Purpose},
     verdict::Limit,
 };
 

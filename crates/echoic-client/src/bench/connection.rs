@@ -11,7 +11,7 @@ use echoic_wire::{DialError, DialOptions, Dialled, Link, dial};
 
 use super::{
     clock::Clock,
-    flow::DatagramFlow,
+    datagram_flow::DatagramFlow,
     stream::Stream,
     tally::{LossReason, Tally},
     template::TemplateValues,
@@ -23,7 +23,7 @@ const READS_MAX: usize = 16;
 /// Requested size of the receive buffer in the kernel.
 const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
 /// Delay after a failed connection attempt, in nanoseconds.
-const REDIAL_DELAY: u64 = 100_000_000;
+const REDIAL_DELAY_NS: u64 = 100_000_000;
 
 /// State shared by all connections of a thread.
 #[derive(Debug)]
@@ -219,7 +219,7 @@ impl Connection {
                 self.queued_since_open = 0;
             }
             Poll::Ready(Err(error)) => {
-                self.state = State::Waiting(io.clock.now() + REDIAL_DELAY);
+                self.state = State::Waiting(io.clock.now() + REDIAL_DELAY_NS);
                 return Err(error);
             }
         }

@@ -6,7 +6,7 @@ use regex::bytes::Regex;
 
 use super::{
     expect::Expect,
-    fleet::{BenchError, LoadGenerator},
+    generator::{BenchError, LoadGenerator},
     plan::{Length, Load, Plan, Run},
 };
 

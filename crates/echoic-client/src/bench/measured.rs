@@ -1,11 +1,11 @@
 //! The result of a benchmark: its figures, its runs, and the checks of its objectives.
 
 use super::{
+    attempt::Attempt,
     compare::Comparison,
     figures::Figures,
     plan::{Plan, Run},
     slo::Judged,
-    tries::Attempt,
     verdict::Verdict,
 };
 

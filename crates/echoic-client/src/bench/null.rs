@@ -14,7 +14,7 @@ use tokio::{
 use super::{
     expect::Expect,
     figures::percentile,
-    fleet::{BenchError, LoadGenerator},
+    generator::{BenchError, LoadGenerator},
     plan::{Length, Load, Plan, Run},
 };
 

@@ -3,9 +3,9 @@
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc::Receiver};
 
 use super::{
-    fleet::{ProgressReader, StopHandle},
+    attempt::Attempt,
+    generator::{ProgressReader, StopHandle},
     plan::{Plan, Run},
-    tries::Attempt,
 };
 
 /// Receives the progress of a benchmark.

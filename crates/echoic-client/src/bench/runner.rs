@@ -3,14 +3,14 @@
 use std::{sync::mpsc::sync_channel, thread, time::Duration};
 
 use super::{
+    attempt::{Attempt, Purpose},
     figures::Figures,
-    fleet::{BenchError, LoadGenerator},
+    generator::{BenchError, LoadGenerator},
     measured::{Measured, SearchResult},
     observer::{Observer, StopSwitch},
     plan::{Length, Load, Plan, Run, Warmup},
     search::TrialOutcome,
     slo::Slo,
-    tries::{Attempt, Purpose},
     verdict::{Limit, Verdict},
 };
 

@@ -9,9 +9,9 @@ use super::{
     clock::Clock,
     connection::{Connection, IoContext, Shared},
     live::Live,
-    pace::PreciseTimer,
     ready::ReadySet,
     tally::Tally,
+    timer::PreciseTimer,
 };
 
 /// Size of the read buffer in bytes, enough for the replies of a whole pipeline.

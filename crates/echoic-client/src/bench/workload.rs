@@ -1,6 +1,6 @@
 //! The requests of a load: one message, several in turn, or a weighted mix.
 
-use echoic_core::framing::{End, Framing};
+use echoic_core::framing::{Framing, ReplyEnd};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use thiserror::Error;
 
@@ -162,7 +162,7 @@ impl Workload {
             let mut out = Vec::new();
             let start = framing.open(&mut out);
             out.extend_from_slice(message);
-            if framing.close(&mut out, start, End::Whole).is_err() {
+            if framing.close(&mut out, start, ReplyEnd::Whole).is_err() {
                 return Err(Unframable::TooLong {
                     number,
                     bytes,
@@ -316,9 +316,9 @@ fn frame(framing: Option<Framing>, out: &mut Vec<u8>, body: impl FnOnce(&mut Vec
     let opened = out.len();
     body(out);
     let bytes = out.len() - opened;
-    if framing.close(out, start, End::Whole).is_err() {
+    if framing.close(out, start, ReplyEnd::Whole).is_err() {
         out.truncate(opened);
-        let _ = framing.close(out, start, End::Whole);
+        let _ = framing.close(out, start, ReplyEnd::Whole);
         return out.len();
     }
     let end = match framing {

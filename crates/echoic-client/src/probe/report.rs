@@ -76,12 +76,12 @@ pub struct Summary<'a> {
     /// Number of successful attempts.
     pub good: usize,
     /// Durations of the successful attempts; `None` if there were none.
-    pub span: Option<Span>,
+    pub span: Option<MinMedianMax>,
 }
 
 /// Minimum, median and maximum of several durations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
+pub struct MinMedianMax {
     /// The minimum.
     pub min: Duration,
     /// The median.
@@ -154,7 +154,7 @@ impl Report {
             let good = summary.tries.iter().filter(|tried| tried.is_good());
             let times: Vec<Duration> = good.map(|tried| tried.took()).collect();
             summary.good = times.len();
-            summary.span = Span::of(times);
+            summary.span = MinMedianMax::of(times);
         }
         summaries
     }
@@ -206,7 +206,7 @@ impl From<eyeballs::ConnectOutcome> for AttemptOutcome {
     }
 }
 
-impl Span {
+impl MinMedianMax {
     /// Computes the span of `times`; `None` if there are none.
     pub fn of(mut times: Vec<Duration>) -> Option<Self> {
         times.sort_unstable();
@@ -243,15 +243,15 @@ pub fn figure(time: Duration) -> String {
 mod tests {
     use super::*;
 
-    fn times(ms: &[u64]) -> Option<Span> {
-        Span::of(ms.iter().map(|ms| Duration::from_millis(*ms)).collect())
+    fn times(ms: &[u64]) -> Option<MinMedianMax> {
+        MinMedianMax::of(ms.iter().map(|ms| Duration::from_millis(*ms)).collect())
     }
 
     #[test]
     fn times_report_minimum_median_and_maximum() {
         let span = |min, median, max| {
             let [min, median, max] = [min, median, max].map(Duration::from_millis);
-            Some(Span { min, median, max })
+            Some(MinMedianMax { min, median, max })
         };
         assert_eq!(times(&[]), None);
         assert_eq!(times(&[7]), span(7, 7, 7));

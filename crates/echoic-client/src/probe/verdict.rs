@@ -137,7 +137,7 @@ fn one_sided(
         {
             format!(
                 "reachable over IPv4 only, at {at}: localhost gave ::1 first, and the server is v4-only, so a program \
-                 that tries one address is refused; let it call 127.0.0.1, or the server listen on ::1 too"
+                 that tries one address is refused; connect to 127.0.0.1, or let the server listen on ::1 too"
             )
         }
         AttemptOutcome::Failed(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
@@ -155,7 +155,7 @@ fn one_sided(
         ),
         AttemptOutcome::Silent => format!(
             "reachable over {works} only, at {at}: {not} gave no answer within {}, and programs that do not race wait \
-             for it; mend the way to it, or take that address from the name",
+             for it; repair the route to it, or take that address from the name",
             figure(report.timeout)
         ),
         _ => return None,

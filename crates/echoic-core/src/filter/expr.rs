@@ -59,7 +59,7 @@ pub enum Atom {
     /// `is:`: the outcome of the exchange, or the state of its conversation.
     Is(BTreeSet<State>),
     /// `end:`: how the conversation ended.
-    End(BTreeSet<End>),
+    End(BTreeSet<EndClass>),
     /// `id:`: the id of the exchange.
     Id(Ranges),
     /// `conv:`: the id of the conversation.
@@ -155,7 +155,7 @@ words! {
 
 words! {
     /// A word of `end:`, a class of close reasons ([`crate::ending::CloseReason::class`]).
-    End {
+    EndClass {
         /// Closed in order by either side.
         Fin = "fin",
         /// Reset by the peer.

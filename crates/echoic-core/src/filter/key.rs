@@ -27,8 +27,8 @@ pub(super) enum Key {
     Limit,
 }
 
-/// Each key with what it wants to be given, as the error texts say it. Those that ask nothing yet are reserved,
-/// so that a filter that names one is not taken for another filter today.
+/// Each key with a description of its values for error texts. A key of `None` is reserved: a filter that uses it is an
+/// error, so that it can get a meaning later.
 pub(super) const KEYS: [(&str, Option<Key>, &str); 27] = [
     (
         "req",
@@ -219,7 +219,7 @@ mod tests {
     use super::*;
     use crate::{
         event::{Protocol, Role},
-        filter::expr::{End, SortKey, State},
+        filter::expr::{EndClass, SortKey, State},
     };
 
     #[rstest]
@@ -256,7 +256,7 @@ mod tests {
         );
         assert_eq!(
             listed("end"),
-            words(&End::ALL.iter().map(|w| w.word()).collect::<Vec<_>>())
+            words(&EndClass::ALL.iter().map(|w| w.word()).collect::<Vec<_>>())
         );
         let protocols: Vec<_> = Protocol::ALL.iter().map(|w| w.word()).collect();
         assert_eq!(listed("proto"), words(&protocols));

@@ -1,6 +1,6 @@
 //! Evaluates filters.
 
-use super::expr::{Atom, End, Expr, Side, State};
+use super::expr::{Atom, EndClass, Expr, Side, State};
 use crate::{
     event::{Address, ExchangeId, Micros, Outcome, Role},
     exchange::{Conversation, Exchange},
@@ -201,11 +201,11 @@ impl State {
             Self::Open => is_open,
             Self::Closed => !is_open,
             Self::Half => is_open && conversation.half_closed.is_some(),
-            Self::Reset => End::Rst.matches(conversation),
-            Self::Timeout => End::Timeout.matches(conversation),
-            Self::Limit => End::Limit.matches(conversation),
-            Self::Drain => End::Drain.matches(conversation),
-            Self::Error => End::Error.matches(conversation),
+            Self::Reset => EndClass::Rst.matches(conversation),
+            Self::Timeout => EndClass::Timeout.matches(conversation),
+            Self::Limit => EndClass::Limit.matches(conversation),
+            Self::Drain => EndClass::Drain.matches(conversation),
+            Self::Error => EndClass::Error.matches(conversation),
             Self::Binary => !are_text(),
             Self::Utf8 => are_text(),
             Self::Http => conversation.role == Role::Server && begins_as_http(subject.request()),
@@ -213,7 +213,7 @@ impl State {
     }
 }
 
-impl End {
+impl EndClass {
     fn matches(self, conversation: &Conversation) -> bool {
         let class = conversation
             .ended

@@ -6,7 +6,7 @@ use super::{Framing, Width};
 
 /// How a reply ends. It ends like the message that it answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End<'a> {
+pub enum ReplyEnd<'a> {
     /// With a copy of these bytes, the terminator of the message. Both directions have the same framing.
     Like(&'a [u8]),
     /// With the terminator of the reply's framing.
@@ -38,13 +38,18 @@ impl Framing {
     ///
     /// # Errors
     /// If the body is too long for the length field; `out` then holds an incomplete frame.
-    pub fn close(self, out: &mut Vec<u8>, start: usize, end: End<'_>) -> Result<(), ReplyTooLong> {
+    pub fn close(
+        self,
+        out: &mut Vec<u8>,
+        start: usize,
+        end: ReplyEnd<'_>,
+    ) -> Result<(), ReplyTooLong> {
         match self {
             Self::Chunk | Self::Fixed(_) => {}
             Self::Line | Self::Crlf | Self::Nul | Self::Delim(_) => match end {
-                End::Like(terminator) => out.extend_from_slice(terminator),
-                End::Whole => out.extend_from_slice(self.terminator().unwrap_or_default()),
-                End::Stream => {}
+                ReplyEnd::Like(terminator) => out.extend_from_slice(terminator),
+                ReplyEnd::Whole => out.extend_from_slice(self.terminator().unwrap_or_default()),
+                ReplyEnd::Stream => {}
             },
             Self::Prefix(width) => return fill_prefix(width, out, start),
             Self::Varint => insert_header(out, start, &varint(out.len() - start)),
@@ -108,7 +113,7 @@ fn varint(mut length: usize) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    fn joined(framing: &str, body: &[u8], end: End<'_>) -> Result<Vec<u8>, ReplyTooLong> {
+    fn joined(framing: &str, body: &[u8], end: ReplyEnd<'_>) -> Result<Vec<u8>, ReplyTooLong> {
         let framing: Framing = framing.parse().unwrap();
         let mut out = b"before".to_vec();
         let start = framing.open(&mut out);
@@ -120,7 +125,7 @@ mod tests {
 
     #[test]
     fn each_framing_encodes_as_defined() {
-        let whole = |framing: &str| joined(framing, b"hello", End::Whole).unwrap();
+        let whole = |framing: &str| joined(framing, b"hello", ReplyEnd::Whole).unwrap();
         assert_eq!(whole("chunk"), b"hello");
         assert_eq!(whole("line"), b"hello\n");
         assert_eq!(whole("crlf"), b"hello\r\n");
@@ -135,27 +140,27 @@ mod tests {
         assert_eq!(whole("netstring"), b"5:hello,");
         assert_eq!(whole("content-length"), b"Content-Length: 5\r\n\r\nhello");
         assert_eq!(
-            joined("varint", &[b'x'; 300], End::Whole).unwrap()[..2],
+            joined("varint", &[b'x'; 300], ReplyEnd::Whole).unwrap()[..2],
             [0xac, 0x02]
         );
     }
 
     #[test]
     fn reply_copies_the_terminator_of_its_message() {
-        assert_eq!(joined("line", b"x", End::Like(b"\n")).unwrap(), b"x\n");
-        assert_eq!(joined("line", b"x", End::Stream).unwrap(), b"x");
-        assert_eq!(joined("u8", b"x", End::Stream).unwrap(), b"\x01x");
+        assert_eq!(joined("line", b"x", ReplyEnd::Like(b"\n")).unwrap(), b"x\n");
+        assert_eq!(joined("line", b"x", ReplyEnd::Stream).unwrap(), b"x");
+        assert_eq!(joined("u8", b"x", ReplyEnd::Stream).unwrap(), b"\x01x");
     }
 
     #[test]
     fn message_too_long_for_its_length_field_is_an_error() {
-        assert!(joined("u8", &[0; 255], End::Whole).is_ok());
+        assert!(joined("u8", &[0; 255], ReplyEnd::Whole).is_ok());
         assert_eq!(
-            joined("u8", &[0; 256], End::Whole),
+            joined("u8", &[0; 256], ReplyEnd::Whole),
             Err(ReplyTooLong { bytes: 256 })
         );
         assert_eq!(
-            joined("u16le", &vec![0; 65_536], End::Whole),
+            joined("u16le", &vec![0; 65_536], ReplyEnd::Whole),
             Err(ReplyTooLong { bytes: 65_536 })
         );
     }

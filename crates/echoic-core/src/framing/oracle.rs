@@ -1,8 +1,8 @@
 //! Invariants of the framings, checked by the property tests and the fuzzers.
 
-use super::{End, Framing, Splitter};
+use super::{Framing, ReplyEnd, Splitter};
 
-/// Splits a stream that arrives as `pieces`, one a read. Returns the messages with header and terminator, and whether
+/// Splits a stream that arrives as `pieces`, one per read. Returns the messages with header and terminator, and whether
 /// the stream violated the framing or the limit.
 pub fn messages(framing: Framing, max: usize, pieces: &[&[u8]]) -> (Vec<Vec<u8>>, bool) {
     let mut splitter = Splitter::new(framing, max);
@@ -109,7 +109,7 @@ pub fn check_join_then_split(framing: Framing, bodies: &[Vec<u8>], offsets: &[us
         let start = framing.open(&mut stream);
         stream.extend_from_slice(body);
         framing
-            .close(&mut stream, start, End::Whole)
+            .close(&mut stream, start, ReplyEnd::Whole)
             .expect("invariant: the bodies are short");
     }
     let mut splitter = Splitter::new(framing, 1 << 20);

@@ -386,11 +386,11 @@ fn only_system_shortages_pause_accepting() {
     assert!(
         lacking
             .into_iter()
-            .all(|code| !is_of_one_connection(&errno(code)))
+            .all(|code| !concerns_one_connection(&errno(code)))
     );
     let gone = [103, 1, 100, 101, 113]; // ECONNABORTED, EPERM, ENETDOWN, ENETUNREACH, EHOSTUNREACH
     assert!(
         gone.into_iter()
-            .all(|code| is_of_one_connection(&errno(code)))
+            .all(|code| concerns_one_connection(&errno(code)))
     );
 }

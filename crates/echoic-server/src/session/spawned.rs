@@ -82,7 +82,7 @@ impl Session {
             HandlerOutput::Returned(Ok(())) => {
                 self.record_unfinished_reply();
                 ControlFlow::Break(match self.phase {
-                    Phase::HalfClosed { .. } => self.phase.peer_closed(),
+                    Phase::HalfClosed { .. } => self.phase.reason_after_half_close(),
                     Phase::Draining { .. } | Phase::InputDrained => CloseReason::ServerStopped,
                     Phase::Open | Phase::Closing(_) => CloseReason::ServiceClosed,
                 })
@@ -100,7 +100,7 @@ impl Session {
         let sent = self.send(cx, bytes);
         self.record_reply(bytes, lengths);
         if self.outbox.is_empty() {
-            self.clocks.sent_at = Instant::now();
+            self.timestamps.sent_at = Instant::now();
         }
         match sent {
             Ok(()) => ControlFlow::Continue(()),

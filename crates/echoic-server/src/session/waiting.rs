@@ -16,7 +16,7 @@ use crate::wait::Wakeup;
 
 /// The moments that deadlines are counted from.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Clocks {
+pub(super) struct Timestamps {
     /// When bytes were last received.
     pub(super) received_at: Instant,
     /// When the peer last took bytes, or could first take those that are unsent.
@@ -27,7 +27,7 @@ pub(super) struct Clocks {
     pub(super) read_paused_since: Option<Instant>,
 }
 
-impl Clocks {
+impl Timestamps {
     pub(super) fn start(now: Instant) -> Self {
         Self {
             received_at: now,
@@ -57,7 +57,7 @@ impl Clocks {
 
 /// With strict durability: which replies may leave. Offsets are in all the bytes produced.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Hold {
+pub(super) struct CommitGate {
     /// The epoch whose commit is awaited, and the offset up to which it lets replies leave.
     awaited: Option<(u64, u64)>,
     /// The offset up to which all is committed.
@@ -66,15 +66,15 @@ pub(super) struct Hold {
 
 impl Session {
     /// Ready, with how much one read may bring, when reading is allowed.
-    pub(super) fn poll_may_receive(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
-        let may = self.poll_read_room(cx);
-        self.clocks.pause_or_resume(may.is_pending());
+    pub(super) fn poll_read_limit(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
+        let may = self.poll_unpaused_read_limit(cx);
+        self.timestamps.pause_or_resume(may.is_pending());
         may
     }
 
     /// Pending after the end of the input, while a reply of an inline handler is unsent, and while a spawned handler or
     /// the record is behind by more than it may be.
-    fn poll_read_room(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
+    fn poll_unpaused_read_limit(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
         match &mut self.handler {
             ActiveHandler::Inline(_)
                 if self.phase == Phase::InputDrained || !self.outbox.is_empty() =>
@@ -101,14 +101,14 @@ impl Session {
         if self.outbox.is_empty() {
             return Poll::Pending;
         }
-        let free = match ready!(self.poll_free(cx)) {
+        let free = match ready!(self.poll_releasable(cx)) {
             Ok(free) => free,
             Err(NotCommitted) => return Poll::Ready(ControlFlow::Break(CloseReason::StoreFailed)),
         };
         match ready!(self.outbox.poll_send(cx, &mut self.link, free)) {
             Ok(sent) => {
                 self.tally.sent += sent as u64;
-                self.clocks.sent_at = Instant::now();
+                self.timestamps.sent_at = Instant::now();
                 Poll::Ready(ControlFlow::Continue(()))
             }
             Err(error) => Poll::Ready(ControlFlow::Break(socket_failed(&error))),
@@ -117,23 +117,23 @@ impl Session {
 
     /// How much of what is unsent may leave: with strict durability, what had been recorded when the wait for the commit
     /// began. What is recorded during the wait needs the next one.
-    fn poll_free(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, NotCommitted>> {
+    fn poll_releasable(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, NotCommitted>> {
         if !self.journal.holds_replies() {
             return Poll::Ready(Ok(self.outbox.len()));
         }
-        if self.hold.committed <= self.tally.sent {
+        if self.commit_gate.committed <= self.tally.sent {
             let recorded = self.recorded_bytes();
-            if self.hold.awaited.is_none() && recorded <= self.tally.sent {
+            if self.commit_gate.awaited.is_none() && recorded <= self.tally.sent {
                 return Poll::Pending; // a spawned handler has to complete its reply first
             }
             let recorded = (self.journal.epoch(), recorded);
-            let (epoch, offset) = *self.hold.awaited.get_or_insert(recorded);
+            let (epoch, offset) = *self.commit_gate.awaited.get_or_insert(recorded);
             ready!(self.journal.poll_committed(cx, epoch))?;
-            self.hold.awaited = None;
-            self.hold.committed = offset;
-            self.clocks.sent_at = Instant::now(); // only now can the peer take it
+            self.commit_gate.awaited = None;
+            self.commit_gate.committed = offset;
+            self.timestamps.sent_at = Instant::now(); // only now can the peer take it
         }
-        Poll::Ready(Ok((self.hold.committed - self.tally.sent) as usize))
+        Poll::Ready(Ok((self.commit_gate.committed - self.tally.sent) as usize))
     }
 
     /// Nothing else is ready: waits for a deadline or the stop signal.
@@ -158,9 +158,9 @@ impl Session {
             write_timeout,
             ..
         } = *self.limits;
-        let clocks = &self.clocks;
+        let clocks = &self.timestamps;
         let idle = || clocks.sent_at.max(clocks.received_at) + idle_timeout;
-        if self.hold.awaited.is_some() {
+        if self.commit_gate.awaited.is_some() {
             // The recorder gives up earlier; this is for the case that it is gone.
             return (idle(), CloseReason::StoreFailed);
         }

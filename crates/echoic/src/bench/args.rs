@@ -16,7 +16,7 @@ use super::{
     target,
 };
 
-/// How much, how fast, and who was the limit
+/// Measure throughput and latency, and what limited them
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct BenchArgs {

@@ -33,7 +33,7 @@ Examples:
   echoic log since:10m rep:ERROR      the last ten minutes, ERROR in the reply
   echoic log conv:3 --show            one conversation in full
   echoic log --count svc:upper        the number of exchanges
-  echoic log -peer:127.0.0.1 --json   all but one peer, one JSON object a line
+  echoic log -peer:127.0.0.1 --json   all but one peer, one JSON object per line
 
 On a terminal and without a filter, log lists the last 50 exchanges; limit:N
 changes that. Rejected connections have no exchanges; list them with end:limit,
@@ -55,7 +55,7 @@ pub(crate) struct LogArgs {
     #[arg(long, conflicts_with_all = ["follow", "show"])]
     pub(crate) count: bool,
 
-    /// Print one JSON object a line, on a terminal too
+    /// Print one JSON object per line, on a terminal too
     #[arg(long)]
     pub(crate) json: bool,
 

@@ -13,7 +13,7 @@ use echoic_service::NamedService;
 use super::values::{count, max_message, off_or, size};
 use crate::store_url::{StoreUrl, retention};
 
-/// Answer, record, show
+/// Run a server that answers and records
 #[derive(Debug, Args)]
 #[command(after_help = "\
 An endpoint is a port (5000 or :5000, loopback only), HOST:PORT, '*:PORT' (every
@@ -218,7 +218,7 @@ pub(crate) struct ShowingArgs {
     #[arg(long)]
     pub(crate) print: bool,
 
-    /// Print every event on standard output, one JSON object a line. Without it, a terminal shows up to 20 lines a
+    /// Print every event on standard output, one JSON object per line. Without it, a terminal shows up to 20 lines a
     /// second; a file or a pipe shows none
     #[arg(long)]
     pub(crate) json: bool,

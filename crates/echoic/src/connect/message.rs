@@ -1,6 +1,6 @@
 //! Encodes a body as one message of a framing.
 
-use echoic_core::framing::{End, Framing};
+use echoic_core::framing::{Framing, ReplyEnd};
 
 use super::args::Newline;
 
@@ -36,7 +36,7 @@ pub(super) fn framed(
     let start = framing.open(&mut bytes);
     bytes.extend_from_slice(body);
     framing
-        .close(&mut bytes, start, End::Whole)
+        .close(&mut bytes, start, ReplyEnd::Whole)
         .map_err(|error| {
             format!(
                 "message too long: {} bytes do not fit the length field of {framing}",

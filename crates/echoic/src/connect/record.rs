@@ -11,7 +11,9 @@ use std::{
     task::{Context, Poll},
 };
 
-use echoic_client::{ConversationSummary, Exchanged, Exchanges, Observer, TimeoutKind, WireEvent};
+use echoic_client::{
+    ClientExchange, ConversationSummary, Exchanges, Observer, TimeoutKind, WireEvent,
+};
 use echoic_core::{
     ending::{CloseReason, Ending},
     endpoint::{Endpoint, Shape},
@@ -194,7 +196,7 @@ impl Observer for Writer {
         if let WireEvent::Received { bytes, .. } = event {
             journal_writer.received += bytes.len() as u64;
         }
-        exchanges.happened(event, &mut |exchanged| journal_writer.record(exchanged));
+        exchanges.observe(event, &mut |exchanged| journal_writer.record(exchanged));
     }
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -212,7 +214,7 @@ impl JournalWriter {
             .mark(self.clock.wall(at), Marked::HalfClosed { received });
     }
 
-    fn record(&mut self, exchanged: Exchanged<'_>) {
+    fn record(&mut self, exchanged: ClientExchange<'_>) {
         self.n += 1;
         let meta = RunMeta {
             conversation: self.journal.conversation(),

@@ -10,7 +10,7 @@ use echoic_core::{
 
 use crate::cli::count;
 
-/// Can I reach it, and if not, why
+/// Check whether an endpoint can be reached, and if not, why
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ProbeArgs {
@@ -34,7 +34,7 @@ pub(crate) struct ProbeArgs {
     #[arg(long, value_name = "TIME")]
     wait: Option<Span>,
 
-    /// Print one JSON object a line for each endpoint
+    /// Print one JSON object per line for each endpoint
     #[arg(long)]
     json: bool,
 

@@ -34,7 +34,7 @@ pub(super) fn not_resolved(report: &Report) -> String {
             }
         ),
         Trouble::NoAddress => format!(
-            "not resolved: {host} is there and has no address, neither AAAA nor A; look which name carries the address"
+            "not resolved: {host} exists and has no address, neither AAAA nor A; check which name has one"
         ),
         Trouble::Failed(code) => format!(
             "not resolved: the resolver failed ({code} from {server}), which gives no information on {host} itself; try again \

@@ -84,7 +84,7 @@ fn localhost_resolving_to_ipv6_first_is_reported() {
         State::Reachable,
         &[
             "localhost gave ::1 first, and the server is v4-only",
-            "call 127.0.0.1",
+            "connect to 127.0.0.1",
         ],
     );
 }
@@ -193,12 +193,12 @@ fn address_that_answered_once_is_reachable() {
 #[case(
     failed(io::ErrorKind::AddrNotAvailable),
     State::Unreachable,
-    "no address to call 192.0.2.7:80 from"
+    "no source address for 192.0.2.7:80"
 )]
 #[case(
     failed(io::ErrorKind::PermissionDenied),
     State::Unreachable,
-    "a rule of this machine forbids"
+    "a firewall rule of this machine forbids"
 )]
 #[case(
     failed(io::ErrorKind::OutOfMemory),
@@ -285,7 +285,7 @@ fn udp_state_is_open_closed_or_silent_never_reachable() {
     assert_verdict(
         &of(failed(io::ErrorKind::PermissionDenied)),
         State::Unreachable,
-        &["a rule of this machine"],
+        &["a firewall rule of this machine"],
     );
 }
 
@@ -307,7 +307,7 @@ fn udp_state_is_open_closed_or_silent_never_reachable() {
     "unix:/x",
     failed(io::ErrorKind::PermissionDenied),
     State::Refused,
-    "this user may not call"
+    "this user may not connect to"
 )]
 #[case(
     "unix:/x",

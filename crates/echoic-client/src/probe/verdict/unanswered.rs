@@ -181,7 +181,8 @@ fn unix(report: &Report, kind: FailureKind, addresses: &[&Address]) -> (State, S
         FailureKind::Forbidden => (
             State::Refused,
             format!(
-                "refused: this user may not call {at}; look at the modes of the file and of the folders above it"
+                "refused: this user may not connect to {at}; check the permissions of the file and of the directories \
+                 above it"
             ),
         ),
         FailureKind::Mismatch => {
@@ -206,9 +207,7 @@ fn no_route(report: &Report, at: &str) -> (State, String) {
              place, or ask the administrator of the firewall"
         ),
         Some(io::ErrorKind::AddrNotAvailable) => {
-            format!(
-                "unreachable: this machine has no address to call {at} from; look at `ip address`"
-            )
+            format!("unreachable: this machine has no source address for {at}; see `ip address`")
         }
         _ => format!("unreachable: this machine has no route to {at}; look at `ip route`"),
     };
@@ -219,9 +218,7 @@ fn other(report: &Report, at: &str) -> (State, String) {
     match first_error(report, |_| true) {
         Some(error) if error.kind() == io::ErrorKind::PermissionDenied => (
             State::Unreachable,
-            format!(
-                "unreachable: a rule of this machine forbids to call {at}; look at its firewall"
-            ),
+            format!("unreachable: a firewall rule of this machine forbids connecting to {at}"),
         ),
         Some(error) => (State::Unreachable, format!("unreachable: {at}: {error}")),
         None => (State::Unreachable, format!("unreachable: {at}")),

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::{
+    arrivals::{Arrival, ArrivalTracker},
     clock::Clock,
-    seen::{Arrival, ArrivalTracker},
     stream::sample,
     tally::{LossReason, Moments, Reply, Tally},
     template::TemplateValues,

@@ -22,19 +22,19 @@ use super::{
     clock::Clock,
     connection::{Connection, IoContext},
     cpu,
-    pace::TIMER_SLACK,
     schedule::Schedule,
     tally::Tally,
+    timer::TIMER_SLACK_NS,
     worker::Worker,
 };
 
 /// Maximum number of late requests queued before replies are read again.
-const CATCH_UP: usize = 256;
+const CATCH_UP_MAX: usize = 256;
 /// Time after the window in which requests that were due within it and found no free connection may still be sent, in
 /// nanoseconds.
-const CATCH_UP_TIME: u64 = 100_000_000;
+const CATCH_UP_NS: u64 = 100_000_000;
 /// Interval between checks of deadlines and the stop flag, in nanoseconds.
-const CHECK_INTERVAL: u64 = 10_000_000;
+const CHECK_INTERVAL_NS: u64 = 10_000_000;
 /// A time that is never reached.
 const NEVER: u64 = u64::MAX;
 
@@ -165,7 +165,7 @@ impl<'a> RunLoop<'a> {
             let now = self.config.clock.now();
             self.update_window(now);
             if now >= self.next_check {
-                self.next_check = now + CHECK_INTERVAL;
+                self.next_check = now + CHECK_INTERVAL_NS;
                 self.check(now);
             }
             if self.is_over(now) {
@@ -258,7 +258,7 @@ impl<'a> RunLoop<'a> {
     /// Queues the due requests as far as connections are free.
     fn queue_due(&mut self, now: u64) -> bool {
         let mut queued = false;
-        for _ in 0..CATCH_UP {
+        for _ in 0..CATCH_UP_MAX {
             let Some(due) = self.due.filter(|due| self.may_queue(*due, now)) else {
                 break;
             };
@@ -330,7 +330,7 @@ impl<'a> RunLoop<'a> {
         let is_behind = self
             .due
             .is_some_and(|due| due < self.tally.until && due <= now);
-        if is_counted_out || !is_behind || now >= self.config.until.saturating_add(CATCH_UP_TIME) {
+        if is_counted_out || !is_behind || now >= self.config.until.saturating_add(CATCH_UP_NS) {
             self.phase = Phase::Draining(now.saturating_add(self.config.drain_timeout));
         }
     }
@@ -429,13 +429,13 @@ impl<'a> RunLoop<'a> {
                 && *due < self.tally.until
                 && self.remaining > 0
         });
-        let is_near = |due: u64| due <= now.saturating_add(TIMER_SLACK);
+        let is_near = |due: u64| due <= now.saturating_add(TIMER_SLACK_NS);
         if due.is_some_and(|due| due <= now || self.worker.spin && is_near(due)) {
             self.idle_since = Some(now);
             // Wakes again at once, after the I/O driver has polled the sockets.
             return pin!(yield_now()).poll(cx).map(Ok);
         }
-        let slack = if self.worker.spin { TIMER_SLACK } else { 0 };
+        let slack = if self.worker.spin { TIMER_SLACK_NS } else { 0 };
         let edge = match self.phase {
             Phase::Sending if now < self.config.from => self.config.from,
             Phase::Sending if now < self.config.until => self.config.until,

@@ -26,9 +26,9 @@ use super::{
     figures::{Figures, GeneratorStats},
     live::{Live, Progress},
     plan::{Length, Load, Plan, Run},
+    run_loop::{RunConfig, WorkerResult, run},
     schedule::Schedule,
     tally::Tally,
-    turn::{RunConfig, WorkerResult, run},
     worker::Worker,
     workload::PreparedWorkload,
 };

@@ -17,7 +17,7 @@ use rustix::time::{
 use tokio::io::unix::AsyncFd;
 
 /// Maximum wake-up delay of the kernel in nanoseconds: the last part of a wait of this length is busy-waited.
-pub(super) const TIMER_SLACK: u64 = 100_000;
+pub(super) const TIMER_SLACK_NS: u64 = 100_000;
 
 /// Kernel timer.
 #[derive(Debug)]
