@@ -60,7 +60,7 @@ struct Load {
 /// The running server: accepts, starts conversations and waits for their ends.
 struct Acceptor {
     server: Server,
-    acceptor_runtime: Handle,
+    own_runtime: Handle,
     load: Arc<Load>,
     totals: Arc<Totals>,
     sources: Sources,
@@ -101,8 +101,8 @@ impl Server {
     /// received, and aborts conversations that are not done by the drain timeout.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Drained {
         pin!(shutdown);
-        let acceptor_runtime = Handle::current();
-        let mut acceptor = Acceptor::new(self, acceptor_runtime);
+        let own_runtime = Handle::current();
+        let mut acceptor = Acceptor::new(self, own_runtime);
         let timers = acceptor.timers();
         let mut pause = None;
         loop {
@@ -123,9 +123,9 @@ impl Server {
 }
 
 impl Acceptor {
-    fn new(mut server: Server, acceptor_runtime: Handle) -> Self {
+    fn new(mut server: Server, own_runtime: Handle) -> Self {
         if server.workers.is_empty() {
-            server.workers.push(acceptor_runtime.clone());
+            server.workers.push(own_runtime.clone());
         }
         let open = server.workers.iter().map(|_| AtomicUsize::new(0)).collect();
         let load = Load {
@@ -136,7 +136,7 @@ impl Acceptor {
         let mut acceptor = Self {
             server,
             sources,
-            acceptor_runtime,
+            own_runtime,
             load: Arc::new(load),
             totals: Arc::default(),
             sessions: JoinSet::new(),
@@ -191,7 +191,7 @@ impl Acceptor {
         self.server
             .control
             .as_ref()
-            .unwrap_or(&self.acceptor_runtime)
+            .unwrap_or(&self.own_runtime)
             .clone()
     }
 
@@ -285,7 +285,7 @@ impl Acceptor {
         };
         let (service, layers) = (Arc::clone(&listener.service), Arc::clone(&listener.layers));
         let runtime = &self.server.workers[worker];
-        let incoming = if runtime.id() == self.acceptor_runtime.id() {
+        let incoming = if runtime.id() == self.own_runtime.id() {
             Ok(incoming)
         } else {
             incoming.detach()

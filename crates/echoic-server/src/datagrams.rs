@@ -266,7 +266,7 @@ impl DatagramTask {
         match then {
             ControlFlow::Continue(()) => self.last_peer = Some(route),
             ControlFlow::Break(()) if self.outgoing.is_of(id) => {
-                self.peers.close_after_replies(&route)
+                self.peers.close_after_replies(&route);
             }
             ControlFlow::Break(()) => self.peers.end(&route, CloseReason::ServiceClosed),
         }
