@@ -12,7 +12,7 @@ use crate::text::Text;
 
 /// Length in bytes of the line that each connection sends.
 const SIZE: usize = 64;
-/// Longest run. A closed connection holds its port for a while (TIME_WAIT), so this run is shorter than the others.
+/// Longest run. A closed connection holds its port for a while (`TIME_WAIT`), so this run is shorter than the others.
 const LONGEST: Duration = Duration::from_mins(1);
 
 /// The result of a run.

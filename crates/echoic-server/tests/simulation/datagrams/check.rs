@@ -437,7 +437,7 @@ fn ending_is_true(
             "before the stop, or not all sent"
         ),
         CloseReason::ServiceClosed => {
-            must!(plan.serving == Serving::Greet, "the service does not close")
+            must!(plan.serving == Serving::Greet, "the service does not close");
         }
         CloseReason::MessageTooLong => must!(last.bytes.len() > ROOM, "none was too long"),
         CloseReason::StoreFailed => {

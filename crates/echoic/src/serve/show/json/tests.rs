@@ -96,9 +96,11 @@ impl Device {
     }
 }
 
+type Notes = Rc<RefCell<Vec<String>>>;
+
 /// Creates a printer on `device` that knows conversation 7. Also returns its notes on standard error.
-fn printer(device: &Device) -> (JsonPrinter<Device, impl Fn(&str)>, Rc<RefCell<Vec<String>>>) {
-    let notes = Rc::<RefCell<Vec<String>>>::default();
+fn printer(device: &Device) -> (JsonPrinter<Device, impl Fn(&str)>, Notes) {
+    let notes = Notes::default();
     let printed = Rc::clone(&notes);
     let note = move |text: &str| printed.borrow_mut().push(text.to_owned());
     let mut printer = JsonPrinter::new(device.clone(), note);
