@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{Breaker, SAME_MAX, SILENCE, WINDOW};
 
 /// Compares the breaker with a list: for few peers and few datagrams, a datagram is a loop exactly when it arrived more
-/// than [`SAME_MAX`] times within [`WINDOW`]. Each byte of `data` encodes one datagram: peer, content, time since the last.
+/// than `SAME_MAX` times within `WINDOW`. Each byte of `data` encodes one datagram: peer, content, time since the last.
 ///
 /// # Panics
 ///
