@@ -160,7 +160,7 @@ fn descriptor_that_does_not_listen_is_rejected_with_a_reason() {
         );
     }
     for (made, why) in [
-        ("socket.socket()", "a stream that does not listen"),
+        ("socket.socket()", "a stream socket that does not listen"),
         (
             "socket.socketpair()[0]",
             "a stream socket that does not listen; call listen() before",
