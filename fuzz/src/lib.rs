@@ -24,7 +24,7 @@ pub const TARGETS: [(&str, Body); 10] = [
     ("lower", lower),
     ("replies", replies),
     ("rows", rows),
-    ("shown", shown),
+    ("escape", escape),
     ("typed", typed),
     ("upper", upper),
 ];
@@ -137,7 +137,7 @@ fn rows(data: &[u8]) {
 }
 
 /// Escaping removes all control characters, and unescaping returns the bytes.
-fn shown(data: &[u8]) {
+fn escape(data: &[u8]) {
     echoic_core::escape::check(data);
 }
 

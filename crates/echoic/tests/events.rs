@@ -165,5 +165,8 @@ fn closed_output_warns_once() {
     let err = serves(&home, serve_into(&home, write), 100);
     let warned = warnings(&err);
     assert_eq!(warned.len(), 1, "{warned:?}");
-    assert!(warned[0].contains("standard output was closed"), "{warned:?}");
+    assert!(
+        warned[0].contains("standard output was closed"),
+        "{warned:?}"
+    );
 }

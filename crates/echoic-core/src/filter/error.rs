@@ -137,20 +137,20 @@ impl std::error::Error for FilterError {}
 impl fmt::Display for FilterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         /// Most characters shown before, at and after the position: a filter can have 64 KiB.
-        const SHOWN: [usize; 3] = [48, 40, 24];
+        const CONTEXT_CHARS: [usize; 3] = [48, 40, 24];
         let (text, Range { start, end }) = (self.text.as_bytes(), self.span.clone());
         let before = escape::text(&text[..start]).to_string();
         let cut = before
             .char_indices()
             .rev()
-            .nth(SHOWN[0])
+            .nth(CONTEXT_CHARS[0])
             .map(|(at, c)| at + c.len_utf8());
         let before = match cut {
             Some(cut) => format!("…{}", &before[cut..]),
             None => before,
         };
-        let marked = escape::text_up_to(&text[start..end], SHOWN[1]).to_string();
-        let after = escape::text_up_to(&text[end..], SHOWN[2]);
+        let marked = escape::text_up_to(&text[start..end], CONTEXT_CHARS[1]).to_string();
+        let after = escape::text_up_to(&text[end..], CONTEXT_CHARS[2]);
         let indent = " ".repeat(before.chars().count());
         let mark = "^".repeat(marked.chars().count().max(1));
         write!(

@@ -1,7 +1,5 @@
 //! Keeps old words out of the project: private ones everywhere, ordinary English ones as names of items.
 
-use std::collections::BTreeSet;
-
 use super::{is_rust, tracked};
 
 /// The file with the words itself.
@@ -90,18 +88,9 @@ const VAGUE_NAMES: [(&str, &str); 35] = [
     ("whoever", "what it is: peer, client, watcher"),
 ];
 
-/// TEMPORARY: files, by the beginning of their path, that still have old words. Delete a line once its files are clean;
-/// `old_words_stay_out` fails for a line that is no longer needed.
-const STILL_OLD: [&str; 2] = [
-    "crates/echoic-core/",
-    // The fuzz target `shown`.
-    "fuzz/",
-];
-
 #[test]
 fn old_words_stay_out() {
     let mut found = Vec::new();
-    let mut needed = BTreeSet::new();
     for (path, text) in tracked() {
         if path == WORDS {
             continue;
@@ -109,12 +98,6 @@ fn old_words_stay_out() {
         let mut old = private_words(&text);
         if is_rust(&path) {
             old.extend(vague_names(&text));
-        }
-        if let Some(prefix) = STILL_OLD.iter().find(|prefix| path.starts_with(**prefix)) {
-            if !old.is_empty() {
-                needed.insert(*prefix);
-            }
-            continue;
         }
         for (line, word, better) in old {
             found.push(format!("{path}:{line}: `{word}`: {better}"));
@@ -126,12 +109,6 @@ fn old_words_stay_out() {
         found.len(),
         found.join("\n")
     );
-    for prefix in STILL_OLD {
-        assert!(
-            needed.contains(prefix),
-            "{prefix} has no old word any more: take it out of STILL_OLD (crates/echoic/tests/tidy/words.rs)"
-        );
-    }
 }
 
 /// Line number, word and replacement of each of [`PRIVATE_WORDS`] in a text.

@@ -1,4 +1,4 @@
 //! Escaping removes all control characters, and unescaping returns the bytes.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| echoic_fuzz::body("shown")(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| echoic_fuzz::body("escape")(data));
