@@ -17,20 +17,20 @@ impl Clock {
     /// Reads both clocks once.
     pub fn start() -> Self {
         Self {
-            wall: wall(),
+            wall: wall_clock_now(),
             start: Instant::now(),
         }
     }
 
     /// Returns the wall-clock time at `instant`.
     #[inline]
-    pub fn wall(&self, instant: Instant) -> Micros {
+    pub fn wall_time_at(&self, instant: Instant) -> Micros {
         self.wall + instant.saturating_duration_since(self.start).as_micros() as Micros
     }
 }
 
 /// Returns the current wall-clock time.
-pub fn wall() -> Micros {
+pub fn wall_clock_now() -> Micros {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

@@ -23,7 +23,7 @@ mod shared;
 mod status;
 mod task;
 
-pub use clock::{Clock, wall};
+pub use clock::{Clock, wall_clock_now};
 pub use feed::{Missed, Seen, Watcher};
 pub use journal::{Journal, NotCommitted};
 pub use options::{RecorderOptions, WhenFull};

@@ -9,7 +9,7 @@ use std::{
 
 use echoic_core::event::{Server, ServerId};
 
-use crate::clock::wall;
+use crate::clock::wall_clock_now;
 
 /// Returns a random id, with `host:pid` as the name.
 pub(crate) fn server() -> Server {
@@ -20,7 +20,7 @@ pub(crate) fn server() -> Server {
         // The standard library seeds the hasher at random for each process, and each state in it differently.
         id: ServerId(RandomState::new().build_hasher().finish().max(1)),
         name: format!("{}:{}", host.trim(), process::id()),
-        started: wall(),
+        started: wall_clock_now(),
     }
 }
 

@@ -13,7 +13,7 @@ use echoic_core::{
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::{
-    clock::wall,
+    clock::wall_clock_now,
     ids::BLOCK,
     lock::lock,
     shard::{EMPTY_BATCHES_MAX, ROUND_BYTES, Shard},
@@ -81,7 +81,7 @@ impl RecorderTask {
     /// Runs until the recorder is closed and all recorded events are committed.
     pub async fn run(mut self) {
         loop {
-            self.due().await;
+            self.wait_for_work().await;
             let closing = self.shared.closing.load(Ordering::SeqCst);
             if !closing && !self.shared.options.hold_replies {
                 // Collects events for the commit interval, unless the round is large.
@@ -127,7 +127,7 @@ impl RecorderTask {
     }
 
     /// Returns when there are events to take, the recorder closes, or ids are to be reserved again.
-    async fn due(&self) {
+    async fn wait_for_work(&self) {
         let due = self.shared.due.notified();
         match self.refill_at {
             Some(at) => drop(timeout_at(at, due).await),
@@ -187,7 +187,7 @@ impl RecorderTask {
         }
         if lost > 0 {
             self.shared.lost.fetch_add(lost, Ordering::Relaxed);
-            let (exchanges, _) = self.lost.get_or_insert_with(|| (0, wall()));
+            let (exchanges, _) = self.lost.get_or_insert_with(|| (0, wall_clock_now()));
             *exchanges += lost;
             self.shared.feed.add_lost(lost);
         }
@@ -200,13 +200,13 @@ impl RecorderTask {
     async fn commit_pending(&mut self) -> bool {
         while !self.pending.is_empty() || self.has_lost() {
             let since = *self.trying_since.get_or_insert_with(Instant::now);
-            let part = self.part();
+            let count = self.next_append_len();
             let appended = match self.store.clone() {
-                Some(store) => self.append(&*store, part).await,
-                None => Ok(vec![0; part]),
+                Some(store) => self.append(&*store, count).await,
+                None => Ok(vec![0; count]),
             };
             match appended {
-                Ok(first_ids) => self.committed(part, &first_ids),
+                Ok(first_ids) => self.committed(count, &first_ids),
                 Err(error) => {
                     // The error may be transient: a lock, or a disk without room for a moment. The store fails only
                     // after the same timeout as an unresponsive one.
@@ -223,7 +223,7 @@ impl RecorderTask {
     }
 
     /// Returns the number of batches for one append: the first, and others up to [`APPEND_BYTES`].
-    fn part(&self) -> usize {
+    fn next_append_len(&self) -> usize {
         let mut bytes = 0;
         let fits = |batch: &&Arc<Batch>| {
             bytes += batch.size();
@@ -236,14 +236,14 @@ impl RecorderTask {
     async fn append(
         &mut self,
         store: &dyn Store,
-        part: usize,
+        count: usize,
     ) -> Result<Vec<ExchangeId>, StoreError> {
         if self.gap.is_none()
             && let Some((exchanges, since)) = self.lost.take()
         {
             self.gap = Some(Arc::new(self.gap_batch(exchanges, since)));
         }
-        let mut batches = self.pending[..part].to_vec();
+        let mut batches = self.pending[..count].to_vec();
         batches.extend(self.gap.clone());
         let mut appending = store.append(batches);
         let tried = self
@@ -289,11 +289,11 @@ impl RecorderTask {
         self.shared.feed.publish_status(&self.shared.status());
     }
 
-    /// Publishes and counts the first `part` pending batches after their commit, and the gap that was committed with them.
-    fn committed(&mut self, part: usize, first_ids: &[ExchangeId]) {
-        let batches = self.pending[..part].iter();
+    /// Publishes and counts the first `count` pending batches after their commit, and the gap committed with them.
+    fn committed(&mut self, count: usize, first_ids: &[ExchangeId]) {
+        let batches = self.pending[..count].iter();
         let named = first_ids.iter().copied().zip(batches);
-        let published = self.published.min(part);
+        let published = self.published.min(count);
         for (first, batch) in named.clone().take(published) {
             self.recovered(first, batch.exchanges());
         }
@@ -309,7 +309,7 @@ impl RecorderTask {
         }
         self.trying_since = None;
         self.published -= published;
-        let committed: Vec<_> = self.pending.drain(..part).collect();
+        let committed: Vec<_> = self.pending.drain(..count).collect();
         for batch in committed {
             self.reuse(batch);
         }
@@ -352,7 +352,7 @@ impl RecorderTask {
         if !self.shared.failing.swap(true, Ordering::SeqCst) {
             *lock(&self.shared.recovered) = None;
             *lock(&self.shared.failure) = Some(Failure {
-                since: wall(),
+                since: wall_clock_now(),
                 why: why.to_owned(),
                 exchanges: self.shared.status().lost,
             });

@@ -19,7 +19,7 @@ use echoic_core::{
     framing::FramingPair,
     service::{Handler, Peer, Service},
 };
-use echoic_recorder::wall;
+use echoic_recorder::wall_clock_now;
 use echoic_wire::{Incoming, Link, ServerLayer};
 use tokio::{
     pin,
@@ -269,7 +269,7 @@ impl Acceptor {
         let listener = &self.server.listeners[listener];
         let opened = Opened {
             conversation,
-            at: wall(),
+            at: wall_clock_now(),
             remote: incoming.peer.clone(),
             local: incoming.local.clone(),
             role: Role::Server,

@@ -29,7 +29,7 @@ use echoic_core::{
     message::Replies,
     service::{Handler, Peer, Service},
 };
-use echoic_recorder::{Journal, NotCommitted, Recorder, wall};
+use echoic_recorder::{Journal, NotCommitted, Recorder, wall_clock_now};
 use echoic_wire::{BoundDatagrams, DatagramSocket, Received, Route};
 use tokio::time::Instant;
 
@@ -81,7 +81,7 @@ pub(crate) struct Rules {
     /// Whether replies may be longer than their requests.
     pub(crate) may_amplify: bool,
     /// Silence after which a peer's conversation ends.
-    pub(crate) gap: Duration,
+    pub(crate) idle_timeout: Duration,
 }
 
 /// What a socket's task shares with the server.
@@ -106,7 +106,7 @@ pub(crate) struct DatagramTask {
     journal: Journal,
     peers: Peers,
     breaker: Breaker,
-    room: Box<[u8]>,
+    read_buffer: Box<[u8]>,
     replies: Replies,
     outgoing: Outgoing,
     /// The peer that was answered last: reading waits if its conversation is too far ahead of the recorder.
@@ -138,7 +138,7 @@ impl DatagramTask {
             journal: context.recorder.journal_of_all(context.worker),
             peers: Peers::default(),
             breaker: Breaker::new(now),
-            room: vec![0; BUFFER_BYTES].into(),
+            read_buffer: vec![0; BUFFER_BYTES].into(),
             replies: Replies::default(),
             outgoing: Outgoing::default(),
             last_peer: None,
@@ -184,7 +184,7 @@ impl DatagramTask {
         if self.paused_until.is_some() {
             return Poll::Pending;
         }
-        match ready!(self.socket.poll_recv(cx, &mut self.room)) {
+        match ready!(self.socket.poll_recv(cx, &mut self.read_buffer)) {
             Ok(received) => self.receive(cx, received),
             // An earlier reply was refused (ICMP): that peer is gone, the others are not affected.
             Err(error) if concerns_one_peer(&error) => {}
@@ -228,14 +228,14 @@ impl DatagramTask {
         if self.peers.get(&route).is_none() {
             let conversation = self.open_conversation(&route, at);
             self.peers.insert(route.clone(), conversation);
-            self.idle_at = self.idle_at.or(Some(at + self.context.rules.gap));
+            self.idle_at = self.idle_at.or(Some(at + self.context.rules.idle_timeout));
         }
         let silent = self.breaker.is_silent(&route.peer, at);
         let Some(conversation) = self.peers.get(&route) else {
             return;
         };
         conversation.received_at = at;
-        let bytes = &self.room[..len];
+        let bytes = &self.read_buffer[..len];
         if conversation.admission == Admission::Denied {
             conversation.discard(full_len);
             return;
@@ -276,7 +276,7 @@ impl DatagramTask {
     /// buffer.
     fn reply(&mut self, cx: &mut Context<'_>, route: &Route, len: usize, at: Instant) {
         let counts = &self.context.counts;
-        let (request, reply) = (&self.room[..len], self.replies.bytes());
+        let (request, reply) = (&self.read_buffer[..len], self.replies.bytes());
         let Some(conversation) = self.peers.get(route) else {
             return;
         };
@@ -433,7 +433,7 @@ impl DatagramTask {
         };
         let opened = Opened {
             conversation,
-            at: wall(),
+            at: wall_clock_now(),
             remote: remote.clone(),
             local: local.clone(),
             role: Role::Server,
@@ -466,7 +466,7 @@ impl DatagramTask {
             self.paused_until = None;
         }
         if self.idle_at.is_some_and(|at| at <= now) {
-            self.idle_at = self.peers.end_idle(now, self.context.rules.gap);
+            self.idle_at = self.peers.end_idle(now, self.context.rules.idle_timeout);
         }
         if self.drops_at.is_some_and(|at| at <= now) {
             self.drops_at = None;
@@ -498,7 +498,8 @@ impl DatagramTask {
         self.reported_drops = dropped;
         if datagrams > 0 {
             add(&self.context.counts.dropped, datagrams);
-            self.journal.mark(wall(), Marked::Dropped { datagrams });
+            self.journal
+                .mark(wall_clock_now(), Marked::Dropped { datagrams });
             tracing::warn!(
                 "the kernel dropped {datagrams} datagrams to {}: they arrived too fast",
                 self.socket.address()
@@ -510,7 +511,7 @@ impl DatagramTask {
     async fn finish(&mut self) {
         // At most as many as can have been waiting: peers that keep sending do not prolong the drain.
         for _ in 0..=self.socket.receive_buffer_size() / KERNEL_BYTES_MIN {
-            match self.socket.recv_now(&mut self.room) {
+            match self.socket.recv_now(&mut self.read_buffer) {
                 Ok(received) => {
                     let mut received = Some(received);
                     poll_fn(|cx| {

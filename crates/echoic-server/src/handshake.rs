@@ -9,7 +9,7 @@ use std::{
 };
 
 use echoic_core::{ending::CloseReason, endpoint::Shape, event::Opened};
-use echoic_recorder::{Journal, wall};
+use echoic_recorder::{Journal, wall_clock_now};
 use echoic_wire::{Link, ServerLayer, Transport};
 use tokio::{select, sync::oneshot};
 
@@ -78,7 +78,7 @@ pub(crate) async fn open(
 /// Records a conversation whose link is gone: it ends as soon as it opens.
 pub(crate) fn record(mut journal: Journal, opened: Opened, reason: CloseReason) {
     journal.opened(opened);
-    journal.ended(wall(), Tally::default().ending(Some(reason)));
+    journal.ended(wall_clock_now(), Tally::default().ending(Some(reason)));
 }
 
 /// A link that is given back when it is dropped. A layer that fails drops the link below it; closing that link with

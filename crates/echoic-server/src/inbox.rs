@@ -10,7 +10,7 @@ use echoic_wire::Link;
 
 /// Size in bytes of the read buffer that a thread's conversations share: more than the 64 KiB that many peers write at
 /// a time, because a read that fills it must be followed by another read, which then finds nothing.
-pub(crate) const ROOM: usize = 68 << 10;
+pub(crate) const READ_BUFFER_BYTES: usize = 68 << 10;
 
 /// An unfinished message of up to this many bytes is copied in front of the next read. A longer one stays in its own
 /// buffer, which the next reads extend, so a message that arrives in many pieces is not copied once per piece.
@@ -20,7 +20,7 @@ const FRONT_MAX: usize = 4 << 10;
 /// so an idle conversation holds no buffer.
 #[derive(Debug)]
 pub(crate) struct Scratch {
-    pub(crate) room: Box<[u8]>,
+    pub(crate) read_buffer: Box<[u8]>,
     pub(crate) spans: Vec<Span>,
     pub(crate) replies: Replies,
 }
@@ -28,7 +28,7 @@ pub(crate) struct Scratch {
 impl Default for Scratch {
     fn default() -> Self {
         Self {
-            room: vec![0; ROOM].into_boxed_slice(),
+            read_buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
             spans: Vec::new(),
             replies: Replies::default(),
         }
@@ -91,22 +91,22 @@ impl Inbox {
         &mut self,
         cx: &mut Context<'_>,
         link: &mut Link,
-        room: &'a mut [u8],
+        read_buffer: &'a mut [u8],
         new_max: usize,
     ) -> Poll<io::Result<Reading<'a>>> {
         let front = self.unfinished.len();
         let reads = self.reads + 1;
         if front <= FRONT_MAX {
-            room[..front].copy_from_slice(&self.unfinished);
-            let end = room.len().min(front.saturating_add(new_max));
-            let new = ready!(link.poll_read(cx, &mut room[front..end]))?;
-            let bytes = Buffer::Shared(&mut room[..front + new]);
+            read_buffer[..front].copy_from_slice(&self.unfinished);
+            let end = read_buffer.len().min(front.saturating_add(new_max));
+            let new = ready!(link.poll_read(cx, &mut read_buffer[front..end]))?;
+            let bytes = Buffer::Shared(&mut read_buffer[..front + new]);
             return Poll::Ready(Ok(Reading { bytes, new, reads }));
         }
-        let end = room.len().min(new_max);
-        let new = ready!(link.poll_read(cx, &mut room[..end]))?;
+        let end = read_buffer.len().min(new_max);
+        let new = ready!(link.poll_read(cx, &mut read_buffer[..end]))?;
         let mut own = mem::take(&mut self.unfinished);
-        own.extend_from_slice(&room[..new]);
+        own.extend_from_slice(&read_buffer[..new]);
         Poll::Ready(Ok(Reading {
             bytes: Buffer::Own(own),
             new,

@@ -79,7 +79,7 @@ pub struct EndpointConfig {
     /// a third party.
     pub udp_allow_amplification: bool,
     /// Silence after which a datagram peer's conversation ends; its next datagram opens another one.
-    pub datagram_gap: Duration,
+    pub datagram_idle_timeout: Duration,
 }
 
 impl EndpointConfig {
@@ -94,7 +94,7 @@ impl EndpointConfig {
             listen: ListenOptions::default(),
             layers: Vec::new(),
             udp_allow_amplification: false,
-            datagram_gap: Duration::from_secs(30),
+            datagram_idle_timeout: Duration::from_secs(30),
         }
     }
 }
@@ -298,7 +298,8 @@ impl Server {
         if !layers.is_empty() {
             return Err(OpenError::LayerNeedsStream { endpoint });
         }
-        let (may_amplify, gap) = (config.udp_allow_amplification, config.datagram_gap);
+        let (may_amplify, idle_timeout) =
+            (config.udp_allow_amplification, config.datagram_idle_timeout);
         let bound = bind_datagrams(&endpoint, &options, self.workers.len()).await?;
         let addresses: Vec<Address> = bound
             .iter()
@@ -321,7 +322,7 @@ impl Server {
             limits,
             access,
             may_amplify,
-            gap,
+            idle_timeout,
         });
         self.bindings
             .extend(

@@ -280,16 +280,18 @@ impl Session {
         progress
     }
 
-    /// The way of a message: read, divide, answer, send, record.
+    /// The path of a message: read, divide, answer, send, record.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         let new_max = ready!(self.poll_read_limit(cx));
         SCRATCH.with_borrow_mut(
             |Scratch {
-                 room,
+                 read_buffer,
                  spans,
                  replies,
              }| {
-                let read = self.inbox.poll_read(cx, &mut self.link, room, new_max);
+                let read = self
+                    .inbox
+                    .poll_read(cx, &mut self.link, read_buffer, new_max);
                 let mut reading = match read {
                     Poll::Ready(Ok(reading)) => reading,
                     Poll::Ready(Err(error)) => {
@@ -454,7 +456,7 @@ impl Session {
             let meta = RunMeta {
                 conversation: self.conversation,
                 n: self.tally.exchanges + 1,
-                at: self.clock.wall(received.at),
+                at: self.clock.wall_time_at(received.at),
                 latency_ns: received.at.elapsed().as_nanos() as u64,
                 reads: received.reads,
                 reply_offset: received.reply_offset,
@@ -515,7 +517,7 @@ impl Session {
         if is_spawned || !self.outbox.is_empty() {
             let received = self.tally.received;
             let half_closed = Marked::HalfClosed { received };
-            self.journal.mark(self.clock.wall(at), half_closed);
+            self.journal.mark(self.clock.wall_time_at(at), half_closed);
         }
         if is_spawned {
             ControlFlow::Continue(())
@@ -562,7 +564,8 @@ impl Drop for Session {
             u64::from(ending.reason == CloseReason::DrainTimeout),
             Ordering::Relaxed,
         );
-        self.journal.ended(self.clock.wall(Instant::now()), ending);
+        self.journal
+            .ended(self.clock.wall_time_at(Instant::now()), ending);
     }
 }
 

@@ -78,7 +78,7 @@ impl SqliteStore {
             file::create(&path)?;
         }
         let (writer, recovered) = Writer::open(&path, durability, lock)?;
-        let reserved = AtomicU64::new(writer.memory.state.last_conversation);
+        let reserved = AtomicU64::new(writer.cache.state.last_conversation);
         let writer = Worker::start("echoic-store", &path, writer)?;
         Ok(Self {
             reader: SqliteReader::open(&path)?,

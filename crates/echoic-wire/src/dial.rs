@@ -71,7 +71,7 @@ pub enum DialError {
     #[error(transparent)]
     Resolve(#[from] ResolveError),
     /// Every address refused the connection or was unreachable.
-    #[error("{} did not answer: {}", endpoint, join_attempts(attempts))]
+    #[error("cannot connect to {}: {}", endpoint, join_attempts(attempts))]
     Refused {
         /// The endpoint.
         endpoint: Endpoint,

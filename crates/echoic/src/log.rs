@@ -12,7 +12,7 @@ use echoic_core::{
     store::{ConversationPage, Found, Order, Page, Store},
     units::Hex,
 };
-use echoic_recorder::wall;
+use echoic_recorder::wall_clock_now;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{
@@ -52,7 +52,9 @@ pub(crate) fn run(args: &LogArgs) -> CommandResult {
         filter,
     };
     if args.count {
-        let count = log.runtime.block_on(log.store.count(&log.filter, wall()))?;
+        let count = log
+            .runtime
+            .block_on(log.store.count(&log.filter, wall_clock_now()))?;
         let mut payload = Payload::new(args.json);
         // If the reader is gone, the number is of no use.
         let _ = payload
@@ -149,7 +151,7 @@ impl Log {
             order: Order::NewestFirst,
             beyond: None,
             limit: SILENT_MAX,
-            now: wall(),
+            now: wall_clock_now(),
             without_exchanges: true,
         };
         let found = self
@@ -185,7 +187,7 @@ impl Log {
     /// Reports the gaps from `oldest` on, where the record knows that exchanges are missing. They go to standard error, so
     /// that the listing is unchanged, and for every filter, since the missing exchanges might have matched.
     fn gaps(&self, oldest: Option<Micros>) -> Result<(), Stop> {
-        let Some(times) = self.filter.times(wall()) else {
+        let Some(times) = self.filter.times(wall_clock_now()) else {
             return Ok(());
         };
         let (first, last) = times.into_inner();
@@ -302,7 +304,7 @@ impl Log {
                 order,
                 beyond,
                 limit: PAGE.min(usize::try_from(left).unwrap_or(PAGE)),
-                now: wall(),
+                now: wall_clock_now(),
             };
             let Found { exchanges, next } = self
                 .runtime

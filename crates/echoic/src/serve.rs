@@ -16,7 +16,7 @@ use std::{
 };
 
 use echoic_core::store::{Retention, Store};
-use echoic_recorder::{Failure, Recorder, Watcher, wall};
+use echoic_recorder::{Failure, Recorder, Watcher, wall_clock_now};
 use echoic_server::{Drained, Listening, Server};
 use tokio::{select, time::timeout};
 
@@ -34,10 +34,10 @@ use crate::{
     term, trace,
 };
 
-/// At the end: how long standard output may take nothing.
+/// Longest time at shutdown without progress on standard output; then the rest is not printed.
 const PRINT_STALL_MAX: Duration = Duration::from_secs(1);
 
-/// At the end: how long printing the remaining events may take in all.
+/// Longest time at shutdown to print the remaining events.
 const PRINT_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Interval of checking the recorder's status.
@@ -223,7 +223,7 @@ fn show(
 /// Applies the retention until it is aborted.
 async fn prune(store: Arc<dyn Store>, retention: Retention) {
     loop {
-        match store.prune(retention, wall()).await {
+        match store.prune(retention, wall_clock_now()).await {
             Ok(0) => tokio::time::sleep(PRUNE_EVERY).await,
             Ok(_) => tokio::task::yield_now().await,
             Err(error) => {

@@ -126,7 +126,7 @@ impl DatagramConversation {
             let meta = RunMeta {
                 conversation: self.id,
                 n: self.tally.exchanges,
-                at: self.clock.wall(at),
+                at: self.clock.wall_time_at(at),
                 latency_ns: at.elapsed().as_nanos() as u64,
                 reads: 1,
                 reply_offset: self.tally.produced,
@@ -147,7 +147,7 @@ impl DatagramConversation {
     }
 
     pub(super) fn mark(&mut self, at: Instant, what: Marked) {
-        self.journal.mark(self.clock.wall(at), what);
+        self.journal.mark(self.clock.wall_time_at(at), what);
     }
 
     /// Ends the conversation for `reason`.
@@ -166,6 +166,7 @@ impl Drop for DatagramConversation {
         self.totals
             .served
             .fetch_add(self.tally.exchanges, Ordering::Relaxed);
-        self.journal.ended(self.clock.wall(Instant::now()), ending);
+        self.journal
+            .ended(self.clock.wall_time_at(Instant::now()), ending);
     }
 }

@@ -100,11 +100,11 @@ impl Peers {
             .for_each(|(_, conversation)| conversation.end(reason));
     }
 
-    /// Ends conversations that have been silent for `gap`. Returns when the next one will have been.
-    pub(super) fn end_idle(&mut self, now: Instant, gap: Duration) -> Option<Instant> {
+    /// Ends conversations that have been silent for `idle_timeout`. Returns when the next one will have been.
+    pub(super) fn end_idle(&mut self, now: Instant, idle_timeout: Duration) -> Option<Instant> {
         while let Some((received_at, route)) = self.silent_longest() {
-            if received_at + gap > now {
-                return Some(received_at + gap);
+            if received_at + idle_timeout > now {
+                return Some(received_at + idle_timeout);
             }
             let route = route.clone();
             self.end(&route, CloseReason::IdleTimeout);

@@ -101,7 +101,7 @@ impl Session {
                 end = end.min(Instant::now() + timeout);
             }
             let read = poll_fn(|cx| {
-                SCRATCH.with_borrow_mut(|scratch| self.link.poll_read(cx, &mut scratch.room))
+                SCRATCH.with_borrow_mut(|scratch| self.link.poll_read(cx, &mut scratch.read_buffer))
             });
             let deadline = end.min(Instant::now() + timeout);
             match self.timers.timeout_at(deadline, read).await {

@@ -212,7 +212,7 @@ impl PairedRecord<'_> {
         let meta = RunMeta {
             conversation: self.conversation,
             n: self.tally.exchanges + 1,
-            at: self.clock.wall(paired.at),
+            at: self.clock.wall_time_at(paired.at),
             latency_ns: paired.latency.as_nanos() as u64,
             reads: paired.reads,
             reply_offset: paired.reply_offset,

@@ -35,7 +35,7 @@ use echoic_core::{
     },
     store::Store,
 };
-use echoic_recorder::{Journal, Recorder, RecorderOptions, WhenFull, wall};
+use echoic_recorder::{Journal, Recorder, RecorderOptions, WhenFull, wall_clock_now};
 use echoic_service::NamedService;
 use echoic_wire::Link;
 use tokio::{
@@ -229,7 +229,7 @@ fn conversation(recorder: &Recorder, framing: Framing) -> (Known, Opened, Journa
     };
     let opened = Opened {
         conversation,
-        at: wall(),
+        at: wall_clock_now(),
         remote: known.remote.clone(),
         local: known.local.clone(),
         role: Role::Server,

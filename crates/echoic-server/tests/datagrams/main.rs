@@ -96,7 +96,7 @@ fn each_peer_is_a_conversation_across_two_workers() {
 fn silent_peer_times_out_and_returns_as_a_new_conversation() {
     let gap = Duration::from_millis(200);
     let running = DatagramServer::with(EndpointConfig {
-        datagram_gap: gap,
+        datagram_idle_timeout: gap,
         ..config("upper", "udp://127.0.0.1:0")
     })
     .start();

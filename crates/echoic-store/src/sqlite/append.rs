@@ -14,7 +14,7 @@ use rusqlite::{CachedStatement, Transaction, params};
 use super::{
     pack::{Part, parts},
     servers::FoundBatch,
-    writer::{Memory, Writer},
+    writer::{Cache, Writer},
 };
 use crate::check;
 
@@ -23,11 +23,11 @@ impl Writer {
     /// is skipped, so that an append with an unknown outcome may be repeated.
     pub(super) fn append(&mut self, batches: &[Arc<Batch>]) -> Result<Vec<ExchangeId>, StoreError> {
         check(batches).map_err(|kind| StoreError::new(&*self.path, kind))?;
-        self.transact(|transaction, memory| {
-            memory.counts(transaction)?;
+        self.transact(|transaction, cache| {
+            cache.counts(transaction)?;
             let mut rows = Rows::prepare(transaction)?;
             let each = batches.iter();
-            each.map(|batch| rows.batch(transaction, memory, batch))
+            each.map(|batch| rows.batch(transaction, cache, batch))
                 .collect()
         })
     }
@@ -70,31 +70,31 @@ impl<'a> Rows<'a> {
     fn batch(
         &mut self,
         transaction: &Transaction<'_>,
-        memory: &mut Memory,
+        cache: &mut Cache,
         batch: &Batch,
     ) -> rusqlite::Result<ExchangeId> {
-        let server = match memory.servers.find(transaction, batch)? {
+        let server = match cache.servers.find(transaction, batch)? {
             FoundBatch::Stored(first_id) => return Ok(first_id),
             FoundBatch::New(server) => server,
         };
-        let first_id = memory.state.last_exchange + 1;
+        let first_id = cache.state.last_exchange + 1;
         let mut next = first_id;
         for event in &batch.events {
             match event {
                 Event::Run(run) => {
                     self.run(take_ids(&mut next, run), run, batch)?;
-                    memory.counts.get_or_insert_default().add(run, batch);
-                    let state = &mut memory.state;
+                    cache.counts.get_or_insert_default().add(run, batch);
+                    let state = &mut cache.state;
                     state.exchanges += u64::from(run.count);
                     state.last_exchange = next - 1;
                     state.last_conversation = run.conversation.max(state.last_conversation);
                 }
-                Event::Opened(opened) => self.open(transaction, memory, opened, server)?,
+                Event::Opened(opened) => self.open(transaction, cache, opened, server)?,
                 Event::Mark(mark) => set_mark(transaction, mark)?,
-                Event::Ended(ended) => self.end(memory, ended)?,
+                Event::Ended(ended) => self.end(cache, ended)?,
             }
         }
-        memory.servers.add(transaction, batch, first_id)?;
+        cache.servers.add(transaction, batch, first_id)?;
         Ok(first_id)
     }
 
@@ -159,15 +159,15 @@ impl<'a> Rows<'a> {
     fn open(
         &mut self,
         transaction: &Transaction<'_>,
-        memory: &mut Memory,
+        cache: &mut Cache,
         opened: &Opened,
         server: i64,
     ) -> rusqlite::Result<()> {
-        let endpoint_info = match memory.endpoints.get(&*opened.endpoint_info) {
+        let endpoint_info = match cache.endpoints.get(&*opened.endpoint_info) {
             Some(id) => *id,
             None => {
                 let id = endpoint_info(transaction, &opened.endpoint_info)?;
-                memory.endpoints.insert((*opened.endpoint_info).clone(), id);
+                cache.endpoints.insert((*opened.endpoint_info).clone(), id);
                 id
             }
         };
@@ -177,17 +177,17 @@ impl<'a> Rows<'a> {
             opened.remote.to_string(),
             opened.local.to_string(),
             opened.at,
-            memory.state.last_exchange + 1,
+            cache.state.last_exchange + 1,
             opened.role.word(),
             server,
         ])?;
-        let last = &mut memory.state.last_conversation;
+        let last = &mut cache.state.last_conversation;
         *last = opened.conversation.max(*last);
         Ok(())
     }
 
-    fn end(&mut self, memory: &mut Memory, ended: &Ended) -> rusqlite::Result<()> {
-        let sum = memory
+    fn end(&mut self, cache: &mut Cache, ended: &Ended) -> rusqlite::Result<()> {
+        let sum = cache
             .counts
             .get_or_insert_default()
             .take(ended.conversation);
@@ -201,7 +201,7 @@ impl<'a> Rows<'a> {
             ending.unsent,
             ending.discarded,
             sum.exchanges,
-            memory.state.last_exchange,
+            cache.state.last_exchange,
         ];
         self.end.execute(row).map(drop)
     }

@@ -10,7 +10,7 @@ use echoic_core::event::{Batch, ConversationId, Micros, RunEvent};
 use foldhash::fast::RandomState;
 use rusqlite::{Transaction, params};
 
-use super::writer::Memory;
+use super::writer::Cache;
 
 /// Number of exchanges after which counts are written: at most this many are counted again after a crash.
 const WRITE_EVERY: u64 = 65_536;
@@ -44,7 +44,7 @@ impl Counts {
     }
 }
 
-impl Memory {
+impl Cache {
     /// Returns the counts, after counting again if they were discarded, or writing them if they are large.
     pub(super) fn counts(
         &mut self,

@@ -10,7 +10,7 @@ use rusqlite::{Connection, Transaction};
 
 use super::{
     file::log_bytes,
-    writer::{Memory, Writer, checkpoint},
+    writer::{Cache, Writer, checkpoint},
 };
 
 /// Maximum of rows deleted per call, of runs and of conversations: some tens of milliseconds, during which appends wait.
@@ -38,11 +38,11 @@ impl Writer {
             Some(bytes) => self.excess(bytes)?,
             None => 0,
         };
-        let deleted = self.transact(|transaction, memory| {
-            let (before, deleted) = first_to_retain(transaction, memory, old, excess)?;
+        let deleted = self.transact(|transaction, cache| {
+            let (before, deleted) = first_to_retain(transaction, cache, old, excess)?;
             if deleted > 0 {
                 transaction.execute("DELETE FROM run WHERE id < ?1", [before])?;
-                memory.state.exchanges = memory.state.exchanges.saturating_sub(deleted);
+                cache.state.exchanges = cache.state.exchanges.saturating_sub(deleted);
             }
             delete_conversations(
                 transaction,
@@ -104,7 +104,7 @@ impl Writer {
 /// Half, because a run may take twice its size, since pages are not completely filled. Later calls delete the rest.
 fn first_to_retain(
     transaction: &Transaction<'_>,
-    memory: &Memory,
+    cache: &Cache,
     old: Micros,
     excess: u64,
 ) -> rusqlite::Result<(u64, u64)> {
@@ -122,7 +122,7 @@ fn first_to_retain(
         runs += 1;
         bytes += row.get::<_, u64>(3)? + ROW_BYTES;
     }
-    Ok((memory.state.last_exchange + 1, exchanges))
+    Ok((cache.state.last_exchange + 1, exchanges))
 }
 
 /// Deletes conversations without runs that ended before `old`.

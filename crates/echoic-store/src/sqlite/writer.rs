@@ -36,7 +36,7 @@ pub(super) struct Writer {
     /// Length of the write-ahead log in pages.
     log_pages: Arc<AtomicU32>,
     pub(super) checkpointer: Checkpointer,
-    pub(super) memory: Memory,
+    pub(super) cache: Cache,
     /// Whether commits sync: the last value of `PRAGMA synchronous`.
     syncs: bool,
     /// Error of a sync that failed between appends. The next append returns it.
@@ -49,7 +49,7 @@ pub(super) struct Writer {
 
 /// State cached in memory. Valid as of the last commit; discarded when a commit fails.
 #[derive(Default)]
-pub(super) struct Memory {
+pub(super) struct Cache {
     pub(super) state: State,
     pub(super) endpoints: HashMap<EndpointInfo, i64>,
     pub(super) servers: Servers,
@@ -105,7 +105,7 @@ impl Writer {
             connection: Some(connection::open_to_write(path, &log_pages)?),
             log_pages,
             checkpointer: Checkpointer::new(path),
-            memory: Memory::default(),
+            cache: Cache::default(),
             syncs: false,
             failed: None,
             discarded: false,
@@ -113,8 +113,8 @@ impl Writer {
         };
         let begun = writer.checkpointer.reset();
         begun.map_err(|why| system_problem(path, &why))?;
-        let recovered = writer.transact(|transaction, memory| {
-            memory.write_counts(transaction)?;
+        let recovered = writer.transact(|transaction, cache| {
+            cache.write_counts(transaction)?;
             // Any change: SQLite syncs the log, and its name, when it writes the first page. That happens now rather than
             // at the first append.
             transaction.execute("UPDATE state SET synced = synced + 1", [])?;
@@ -124,7 +124,7 @@ impl Writer {
                 WHERE last_run IS NULL AND role = ?";
             transaction.execute(sql, [Role::Client.word()])?;
             let sql = "UPDATE conversation SET ended = seen, reason = ?, last_run = ? WHERE last_run IS NULL";
-            let lost = transaction.execute(sql, (CloseReason::ProcessDied.word(), memory.state.last_exchange))?;
+            let lost = transaction.execute(sql, (CloseReason::ProcessDied.word(), cache.state.last_exchange))?;
             servers::delete_old(transaction)?;
             Ok(lost as u64)
         })?;
@@ -134,7 +134,7 @@ impl Writer {
     /// Runs `work` in a transaction with the configured durability.
     pub(super) fn transact<T>(
         &mut self,
-        work: impl FnOnce(&Transaction<'_>, &mut Memory) -> rusqlite::Result<T>,
+        work: impl FnOnce(&Transaction<'_>, &mut Cache) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
         if let Some(failed) = self.failed.take() {
             return Err(failed);
@@ -145,12 +145,12 @@ impl Writer {
     fn commit<T>(
         &mut self,
         syncs: bool,
-        work: impl FnOnce(&Transaction<'_>, &mut Memory) -> rusqlite::Result<T>,
+        work: impl FnOnce(&Transaction<'_>, &mut Cache) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
         self.connect()?;
         let Self {
             connection,
-            memory,
+            cache,
             log_pages,
             checkpointer,
             durability,
@@ -169,13 +169,13 @@ impl Writer {
             }
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            if memory.counts.is_none() {
-                memory.endpoints.clear();
-                memory.servers.clear();
-                memory.state = State::read(&transaction)?;
+            if cache.counts.is_none() {
+                cache.endpoints.clear();
+                cache.servers.clear();
+                cache.state = State::read(&transaction)?;
             }
-            let done = work(&transaction, memory)?;
-            memory.state.write(&transaction)?;
+            let done = work(&transaction, cache)?;
+            cache.state.write(&transaction)?;
             transaction.commit()?;
             if *durability == Durability::Normal && !syncs {
                 checkpointer.request_sync();
@@ -187,7 +187,7 @@ impl Writer {
             Ok(done) => Ok(done),
             Err(why) => {
                 // The cached state was not committed.
-                memory.counts = None;
+                cache.counts = None;
                 if !connection.is_autocommit() {
                     self.connection = None;
                 }
@@ -290,7 +290,7 @@ impl Work for Writer {
         if let Err(why) = self.checkpointer.stop() {
             self.check_error(&why); // the pages are still in the log
         }
-        self.commit(true, |transaction, memory| memory.write_counts(transaction))?;
+        self.commit(true, |transaction, cache| cache.write_counts(transaction))?;
         self.checkpointer
             .stop()
             .map_err(|why| self.check_error(&why))?;

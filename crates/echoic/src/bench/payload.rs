@@ -7,7 +7,7 @@ use echoic_client::bench::{
     Expect, MessageKind, Pace, Recorded, RecordedError, Sizes, Template, Workload, divide,
 };
 use echoic_core::{filter::Filter, framing::Framing};
-use echoic_recorder::wall;
+use echoic_recorder::wall_clock_now;
 use serde::Deserialize;
 use tokio::runtime;
 
@@ -108,7 +108,7 @@ impl PayloadArgs {
         let store = self.store.open_to_read().map_err(|error| error.why)?;
         let runtime = runtime::Builder::new_current_thread().build();
         let runtime = runtime.map_err(|error| error.to_string())?;
-        let read = Recorded::read(&*store, &filter, wall(), framing, self.pace);
+        let read = Recorded::read(&*store, &filter, wall_clock_now(), framing, self.pace);
         match runtime.block_on(read) {
             Ok(recorded) => Ok(Some(recorded)),
             Err(error @ RecordedError::Nothing(_)) => {

@@ -102,7 +102,7 @@ impl Unwritten {
         let endpoint_info = EndpointInfo::new(endpoint, &dialled.peer, shape, "", frames);
         journal_writer.journal.opened(Opened {
             conversation: journal_writer.journal.conversation(),
-            at: journal_writer.clock.wall(Instant::now()),
+            at: journal_writer.clock.wall_time_at(Instant::now()),
             remote: dialled.peer.clone(),
             local: dialled.link.local().unwrap_or(At::Unix(None)),
             role: Role::Client,
@@ -157,7 +157,7 @@ impl Record {
                 journal_writer,
             } = &mut *lock(&writing);
             exchanges.finish(&mut |exchanged| journal_writer.record(exchanged));
-            let at = journal_writer.clock.wall(Instant::now());
+            let at = journal_writer.clock.wall_time_at(Instant::now());
             journal_writer
                 .journal
                 .ended(at, ending(conversation, journal_writer.datagrams));
@@ -211,7 +211,7 @@ impl JournalWriter {
     fn half_closed(&mut self, at: Instant) {
         let received = self.received;
         self.journal
-            .mark(self.clock.wall(at), Marked::HalfClosed { received });
+            .mark(self.clock.wall_time_at(at), Marked::HalfClosed { received });
     }
 
     fn record(&mut self, exchanged: ClientExchange<'_>) {
@@ -219,7 +219,7 @@ impl JournalWriter {
         let meta = RunMeta {
             conversation: self.journal.conversation(),
             n: self.n,
-            at: self.clock.wall(exchanged.at),
+            at: self.clock.wall_time_at(exchanged.at),
             latency_ns: exchanged.latency.as_nanos() as u64,
             reads: 1,
             reply_offset: self.reply_bytes,

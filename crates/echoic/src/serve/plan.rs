@@ -31,8 +31,8 @@ const DEFAULT_ENDPOINTS: [&str; 3] = ["upper=:5000", "upper=udp://:5000", "greet
 /// A longer busy poll gains nothing: waking a thread takes about ten microseconds.
 const BUSY_POLL_MAX: Duration = Duration::from_secs(1);
 
-/// File descriptors kept free for the store, the console and the process itself, and those of them that rejected
-/// connections may not use either.
+/// File descriptors reserved for the store and the process itself. Rejected connections may use the difference to
+/// [`FILES_OWN`].
 const FILES_RESERVED: u64 = 64;
 const FILES_OWN: u64 = 48;
 

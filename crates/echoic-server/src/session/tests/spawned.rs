@@ -182,7 +182,7 @@ async fn thousands_of_pipelined_lines_keep_their_terminators() {
 /// A handler that takes nothing: the queue is full after one read of newlines, which pass it because it was empty.
 #[tokio::test(start_paused = true)]
 async fn request_queue_is_bounded_in_bytes_for_short_messages() {
-    const ROOM: usize = crate::inbox::ROOM;
+    const ROOM: usize = crate::inbox::READ_BUFFER_BYTES;
     for (framing, most) in [(Framing::Line, ROOM), (Framing::Chunk, QUEUE_BYTES + ROOM)] {
         let service = spawned(|requests, _replies| async move {
             std::future::pending::<()>().await;

@@ -152,7 +152,7 @@ fn serve(plan: &Plan, planted: &Planted, net: &Net, recorder: &Recorder) -> Serv
             limits: Arc::new(plan.limits.clone()),
             access: Arc::new(access),
             may_amplify: plan.may_amplify,
-            gap: plan.gap,
+            idle_timeout: plan.gap,
         }),
     });
     server
