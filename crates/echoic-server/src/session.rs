@@ -8,8 +8,7 @@
 //! While a reply is unsent nothing more is read: that is all of back-pressure, since the peer's window fills and the peer
 //! waits. A peer that never reads is closed after `--write-timeout`.
 //!
-//! Beside it: [`waiting`], what has to be waited for in between; [`spawned`], the replies of spawned handlers;
-//! [`closing`], the end.
+//! Beside it: [`waiting`], waits and deadlines; [`spawned`], replies of spawned handlers; [`closing`], the end.
 
 mod closing;
 mod spawned;
@@ -265,8 +264,7 @@ impl Session {
         }
     }
 
-    /// Does what is ready first: sends what is unsent, takes replies of a spawned handler, reads, or wakes for a deadline
-    /// or the stop signal.
+    /// Sends what is unsent; else reads or takes a spawned handler's replies, in turns; else waits for a deadline or drain.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         let progress = match (self.poll_send(cx), &self.handler) {
             (Poll::Ready(turn), _) => Poll::Ready(turn),
@@ -395,8 +393,7 @@ impl Session {
         })
     }
 
-    /// Has the handler answer. A spawned one only takes the requests here; its replies come by
-    /// [`Self::poll_receive_or_handler_output`].
+    /// Has the handler answer. A spawned one only takes the requests: [`Self::poll_receive_or_handler_output`].
     fn answer(
         &mut self,
         run: &Run<'_>,
