@@ -23,14 +23,14 @@ pub use self::{
     address::Address,
     batch::{Batch, RunMeta, Slice},
     endpoint_info::{EndpointInfo, Protocol, Role, UnknownWord},
-    server::{BatchId, Server, ServerId},
+    server::{BatchId, ServerId, ServerInfo},
 };
 use crate::ending::Ending;
 
 /// Version of the event format, stored beside the events.
 pub const VERSION: u32 = 2;
 
-/// Identifies a conversation within one server ([`Server`]), increasing; in a store of one file within that. 0 is none.
+/// Identifies a conversation within one server ([`ServerInfo`]), increasing; in a store of one file within that. 0 is none.
 pub type ConversationId = u64;
 
 /// Identifies an exchange within one store, which assigns it on commit, in the order of commits. 0 is none, or none yet.

@@ -12,7 +12,7 @@ use crate::{
     ending::Ending,
     event::{
         Address, Batch, ConversationId, EndpointInfo, ExchangeId, Micros, Opened, Outcome, Role,
-        RunEvent, Server,
+        RunEvent, ServerInfo,
     },
     http::begins_as_http,
 };
@@ -31,7 +31,7 @@ pub struct Conversation {
     /// Role of the recording side.
     pub role: Role,
     /// The server that recorded it.
-    pub server: Arc<Server>,
+    pub server: Arc<ServerInfo>,
     /// The endpoint.
     pub endpoint_info: Arc<EndpointInfo>,
     /// When the peer ended its half of the stream, if it did.
@@ -52,7 +52,7 @@ impl Conversation {
 
 impl Conversation {
     /// Creates a conversation that has just opened.
-    pub fn new(opened: Opened, server: Arc<Server>) -> Self {
+    pub fn new(opened: Opened, server: Arc<ServerInfo>) -> Self {
         let Opened {
             conversation: id,
             at,

@@ -9,7 +9,7 @@ use foldhash::fast::RandomState;
 use serde::Serialize;
 
 use crate::{
-    event::{ConversationId, Ended, Micros, Opened, Role, Server},
+    event::{ConversationId, Ended, Micros, Opened, Role, ServerInfo},
     exchange::{Conversation, ExchangeRef},
 };
 
@@ -32,7 +32,7 @@ impl<T> OpenConversations<T> {
     pub fn open<E>(
         &mut self,
         opened: &Opened,
-        server: &Arc<Server>,
+        server: &Arc<ServerInfo>,
         own: impl FnOnce(&Conversation) -> Result<T, E>,
     ) -> Result<Arc<Conversation>, E> {
         let conversation = Arc::new(Conversation::new(opened.clone(), Arc::clone(server)));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use echoic_core::{
     ending::{CloseReason, Ending},
-    event::{Address, EndpointInfo, Outcome, Protocol, Role, Server, ServerId},
+    event::{Address, EndpointInfo, Outcome, Protocol, Role, ServerId, ServerInfo},
     exchange::{Conversation, Exchange},
     filter::{Atom, Expr, Filter, FilterError, Ranges, Sort, SortKey, check},
     framing::Framing,
@@ -23,7 +23,7 @@ fn conversation() -> Conversation {
         remote: Address::Net(([10, 1, 2, 3], 51_422).into()),
         local: Address::Net(([127, 0, 0, 1], 5000).into()),
         role: Role::Server,
-        server: Arc::new(Server {
+        server: Arc::new(ServerInfo {
             id: ServerId(0xfe),
             name: "web-1:4242".to_owned(),
             started: AT - 2 * MINUTE,

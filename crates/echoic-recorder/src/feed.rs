@@ -14,7 +14,7 @@ use std::{
     task::{Poll, Waker},
 };
 
-use echoic_core::event::{Batch, ConversationId, Ended, Event, ExchangeId, Opened, Server};
+use echoic_core::event::{Batch, ConversationId, Ended, Event, ExchangeId, Opened, ServerInfo};
 
 use crate::{lock::lock, status::RecorderStatus};
 
@@ -46,7 +46,7 @@ struct QueueState {
 #[derive(Debug, Default)]
 struct Skipped {
     exchanges: u64,
-    server: Arc<Server>,
+    server: Arc<ServerInfo>,
     opened: BTreeMap<ConversationId, Opened>,
     ended: Vec<Ended>,
 }
@@ -77,7 +77,7 @@ pub struct Missed {
     /// Number of exchanges.
     pub exchanges: u64,
     /// The server of the events that follow.
-    pub server: Arc<Server>,
+    pub server: Arc<ServerInfo>,
     /// Conversations that began meanwhile and are still open; later events may belong to them.
     pub opened: Vec<Opened>,
     /// Ends of conversations whose opening the watcher has received.

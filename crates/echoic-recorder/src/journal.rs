@@ -251,7 +251,7 @@ impl Journal {
     /// Ready with the number of bytes that this conversation may read, once it is within its budget, or the store has
     /// failed and waiting is of no use.
     #[inline]
-    pub fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
+    pub fn poll_read_budget(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
         self.poll_until(cx, |journal| {
             if !journal.active || journal.may_lose() {
                 return Some(usize::MAX);
@@ -262,7 +262,7 @@ impl Journal {
 
     /// Ready once the worker's budget has room: for a socket shared by many peers, where a single one cannot wait.
     #[inline]
-    pub fn poll_room_for_all(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub fn poll_shard_budget(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.poll_until(cx, |journal| {
             let has_room = journal.used() < journal.shard_budget();
             (!journal.active || has_room || journal.may_lose()).then_some(())

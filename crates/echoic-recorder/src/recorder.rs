@@ -14,7 +14,7 @@ use std::{
 };
 
 use echoic_core::{
-    event::{ConversationId, Server},
+    event::{ConversationId, ServerInfo},
     store::{Store, StoreError},
 };
 use tokio::{task::JoinHandle, time::timeout};
@@ -68,7 +68,7 @@ impl Recorder {
     }
 
     /// Returns the identity of this recorder, which each of its batches carries.
-    pub fn server(&self) -> &Arc<Server> {
+    pub fn server(&self) -> &Arc<ServerInfo> {
         &self.0.server
     }
 

@@ -7,16 +7,16 @@ use std::{
     process,
 };
 
-use echoic_core::event::{Server, ServerId};
+use echoic_core::event::{ServerId, ServerInfo};
 
 use crate::clock::wall_clock_now;
 
 /// Returns a random id, with `host:pid` as the name.
-pub(crate) fn server() -> Server {
+pub(crate) fn server() -> ServerInfo {
     // Linux only; on other systems the name is less informative.
     let host = fs::read_to_string("/proc/sys/kernel/hostname");
     let host = host.unwrap_or_else(|_| "host".to_owned());
-    Server {
+    ServerInfo {
         // The standard library seeds the hasher at random for each process, and each state in it differently.
         id: ServerId(RandomState::new().build_hasher().finish().max(1)),
         name: format!("{}:{}", host.trim(), process::id()),

@@ -8,7 +8,7 @@ use std::{
     task::Waker,
 };
 
-use echoic_core::event::{ExchangeId, Server};
+use echoic_core::event::{ExchangeId, ServerInfo};
 use tokio::sync::Notify;
 
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
 
 pub(crate) struct Shared {
     /// Identity of this recorder.
-    pub(crate) server: Arc<Server>,
+    pub(crate) server: Arc<ServerInfo>,
     pub(crate) shards: Box<[Shard]>,
     pub(crate) options: RecorderOptions,
     pub(crate) feed: Feed,

@@ -174,10 +174,13 @@ impl Acceptor {
                     counts: Arc::clone(&self.datagrams),
                     timers: self.timers(),
                 };
+                let address = binding.address.clone();
                 let task = async move {
                     match DatagramTask::open(socket, context) {
                         Ok(task) => task.run().await,
-                        Err(error) => tracing::error!("a socket cannot be served: {error}"),
+                        Err(error) => {
+                            tracing::error!("cannot serve datagrams at {address}: {error}")
+                        }
                     }
                 };
                 self.datagram_tasks += 1;

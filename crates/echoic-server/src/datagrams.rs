@@ -180,7 +180,7 @@ impl DatagramTask {
         if self.poll_send_unsent(cx).is_pending() && !self.may_receive_while_sending() {
             return Poll::Pending;
         }
-        ready!(self.poll_record_room(cx));
+        ready!(self.poll_record_budget(cx));
         if self.paused_until.is_some() {
             return Poll::Pending;
         }
@@ -189,7 +189,8 @@ impl DatagramTask {
             // An earlier reply was refused (ICMP): that peer is gone, the others are not affected.
             Err(error) if concerns_one_peer(&error) => {}
             Err(error) => {
-                tracing::warn!("cannot receive datagrams: {error}");
+                let address = self.socket.address();
+                tracing::warn!("cannot receive datagrams at {address}: {error}");
                 self.paused_until = Some(Instant::now() + PAUSE);
             }
         }
@@ -203,16 +204,16 @@ impl DatagramTask {
 
     /// Ready unless the recorder is too far behind. A single peer cannot be made to wait: meanwhile the kernel queues what
     /// arrives for all, and drops what does not fit.
-    fn poll_record_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_record_budget(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(conversation) = self
             .last_peer
             .as_ref()
             .and_then(|route| self.peers.get(route))
         {
-            ready!(conversation.journal.poll_room(cx));
+            ready!(conversation.journal.poll_read_budget(cx));
         }
         self.last_peer = None;
-        self.journal.poll_room_for_all(cx)
+        self.journal.poll_shard_budget(cx)
     }
 
     fn receive(&mut self, cx: &mut Context<'_>, received: Received) {

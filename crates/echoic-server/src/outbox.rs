@@ -28,14 +28,14 @@ impl Outbox {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Sends up to the first `free` bytes; returns how many the kernel took.
+    /// Sends up to the first `limit` bytes; returns how many the kernel took.
     pub(crate) fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
         link: &mut Link,
-        free: usize,
+        limit: usize,
     ) -> Poll<io::Result<usize>> {
-        let end = self.bytes.len().min(self.from + free);
+        let end = self.bytes.len().min(self.from + limit);
         let sent = ready!(link.poll_write(cx, &self.bytes[self.from..end]))?;
         self.from += sent;
         if self.is_empty() {

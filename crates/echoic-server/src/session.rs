@@ -1,4 +1,4 @@
-//! A conversation: the way of a message.
+//! A conversation: the path of a message.
 //!
 //! One task per conversation, one function per message ([`Session::poll_receive`]): read, divide, answer, send, record.
 //! For an inline handler that is one step without waiting, allocating or locking anything that another worker wants. What

@@ -29,12 +29,12 @@ mod append;
 mod checkpointer;
 mod connection;
 mod counts;
+mod error;
 mod file;
 mod listing;
 #[doc(hidden)]
 pub mod oracle;
 mod pack;
-mod problem;
 mod prune;
 mod reader;
 mod row;
@@ -201,7 +201,7 @@ impl SqliteReader {
     }
 
     fn reject<T: Send + 'static>(&self) -> BoxFuture<'_, Result<T, StoreError>> {
-        let error = problem::read_only(&self.path, "it was opened for reading only");
+        let error = error::read_only(&self.path, "it was opened for reading only");
         Box::pin(ready(Err(error)))
     }
 }

@@ -32,7 +32,7 @@ const LISTED: u64 = 50;
 const SORTED_MAX: usize = 1_000_000;
 
 /// The most conversations without an exchange that are listed; the newest are.
-const SILENT_MAX: usize = 1000;
+const LISTED_MAX: usize = 1000;
 
 /// Gaps in the record that are printed one by one; earlier ones are summed up.
 const GAPS_MAX: usize = 5;
@@ -62,7 +62,7 @@ pub(crate) fn run(args: &LogArgs) -> CommandResult {
             .and_then(|()| payload.flush());
         return log
             .gaps(None)
-            .and_then(|()| log.silent(None))
+            .and_then(|()| log.conversations_without_exchange(None))
             .or_else(Stop::into_outcome);
     }
     let mut printer = Printer {
@@ -134,7 +134,7 @@ impl Log {
             if follow {
                 self.follow(printer, last).map(|()| Exit::Done)
             } else {
-                self.silent(Some(printer))
+                self.conversations_without_exchange(Some(printer))
             }
         });
         done.or_else(Stop::into_outcome)
@@ -143,14 +143,14 @@ impl Log {
     /// Reports conversations without an exchange (rejected, or closed before a request) if the filter is about how
     /// conversations end: as lines on a terminal, else only their number on standard error, since the output is JSON of
     /// exchanges.
-    fn silent(&self, printer: Option<&mut Printer>) -> Result<Exit, Stop> {
+    fn conversations_without_exchange(&self, printer: Option<&mut Printer>) -> Result<Exit, Stop> {
         if !self.filter.is_about_conversations() {
             return Ok(Exit::Done);
         }
         let page = ConversationPage {
             order: Order::NewestFirst,
             beyond: None,
-            limit: SILENT_MAX,
+            limit: LISTED_MAX,
             now: wall_clock_now(),
             without_exchanges: true,
         };
@@ -162,15 +162,16 @@ impl Log {
         match printer {
             Some(printer) if printer.show || printer.payload.pretty => {
                 for listed in found.iter().rev() {
-                    printer
-                        .payload
-                        .line(format_args!("{}", pretty::silent(&listed.conversation)))?;
+                    printer.payload.line(format_args!(
+                        "{}",
+                        pretty::conversation_without_exchange(&listed.conversation)
+                    ))?;
                 }
                 printer.flush()?;
             }
             _ if found.is_empty() => {}
             _ => {
-                let more = if found.len() == SILENT_MAX {
+                let more = if found.len() == LISTED_MAX {
                     "or more "
                 } else {
                     ""
@@ -192,14 +193,14 @@ impl Log {
         };
         let (first, last) = times.into_inner();
         let times = oldest.map_or(first, |oldest| oldest.max(first))..=last;
-        let found = self.runtime.block_on(self.store.gaps(times, SILENT_MAX));
+        let found = self.runtime.block_on(self.store.gaps(times, LISTED_MAX));
         let found = found.map_err(CliError::from)?;
-        let (each, before) = found.split_at(found.len().min(GAPS_MAX));
-        if !before.is_empty() {
-            let missing = before.iter().map(|gap| gap.exchanges).sum();
-            term::note_in_colour(&pretty::gaps(before.len(), missing));
+        let (newest, older) = found.split_at(found.len().min(GAPS_MAX));
+        if !older.is_empty() {
+            let missing = older.iter().map(|gap| gap.exchanges).sum();
+            term::note_in_colour(&pretty::gaps(older.len(), missing));
         }
-        for gap in each.iter().rev() {
+        for gap in newest.iter().rev() {
             term::note_in_colour(&pretty::gap(gap));
         }
         Ok(())
@@ -290,13 +291,13 @@ impl Log {
             .exchange)
     }
 
-    /// Calls `each` for every match, page by page. Returns the largest id seen.
+    /// Calls `visit` for every match, page by page. Returns the largest id seen.
     fn pages(
         &self,
         order: Order,
         mut beyond: Option<ExchangeId>,
         mut left: u64,
-        mut each: impl FnMut(Exchange) -> Result<(), Stop>,
+        mut visit: impl FnMut(Exchange) -> Result<(), Stop>,
     ) -> Result<ExchangeId, Stop> {
         let mut largest = beyond.unwrap_or(0);
         while left > 0 {
@@ -313,7 +314,7 @@ impl Log {
             left -= exchanges.len() as u64;
             for exchange in exchanges {
                 largest = largest.max(exchange.id);
-                each(exchange)?;
+                visit(exchange)?;
             }
             match next {
                 Some(next) => beyond = Some(next),

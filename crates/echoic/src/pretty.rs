@@ -75,7 +75,7 @@ pub(crate) fn ended(conversation: &Conversation) -> String {
 }
 
 /// A conversation without an exchange: `12:04:11.730  #40871  127.0.0.1:51422 → tcp:5000 upper: limit: too many connections, …`
-pub(crate) fn silent(conversation: &Conversation) -> String {
+pub(crate) fn conversation_without_exchange(conversation: &Conversation) -> String {
     let Conversation {
         id,
         opened,

@@ -4,7 +4,7 @@ use std::{ops::Range, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{BatchId, ConversationId, Event, Micros, Outcome, RunEvent, Server};
+use super::{BatchId, ConversationId, Event, Micros, Outcome, RunEvent, ServerInfo};
 use crate::message::{Replies, Run};
 
 /// A range of the bytes of a batch, or of its lengths.
@@ -41,7 +41,7 @@ impl Slice {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
     /// The server that recorded it.
-    pub server: Arc<Server>,
+    pub server: Arc<ServerInfo>,
     /// Its number on that server, from 1; 0 until the recorder assigns it.
     pub number: u64,
     /// The events.

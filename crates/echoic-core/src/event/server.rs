@@ -12,7 +12,7 @@ pub struct ServerId(pub u64);
 
 /// One start of a recorder. Each batch carries it, not each event.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Server {
+pub struct ServerInfo {
     /// Its id.
     pub id: ServerId,
     /// Its name for people: host and process, `web-1:4242`.

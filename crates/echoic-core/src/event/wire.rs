@@ -8,7 +8,7 @@ use serde::{
 };
 use thiserror::Error;
 
-use super::{Batch, Event, RunEvent, Server, VERSION};
+use super::{Batch, Event, RunEvent, ServerInfo, VERSION};
 
 /// Maximum of bytes allocated for a received, unverified length.
 const TRUSTED_BYTES: usize = 64 << 10;
@@ -16,7 +16,7 @@ const TRUSTED_BYTES: usize = 64 << 10;
 #[derive(Serialize)]
 struct Written<'a> {
     version: u32,
-    server: &'a Server,
+    server: &'a ServerInfo,
     number: u64,
     events: &'a [Event],
     #[serde(serialize_with = "serialize_bytes")]
@@ -27,7 +27,7 @@ struct Written<'a> {
 #[derive(Deserialize)]
 struct Read {
     version: u32,
-    server: Server,
+    server: ServerInfo,
     number: u64,
     events: Vec<Event>,
     #[serde(deserialize_with = "deserialize_bytes")]

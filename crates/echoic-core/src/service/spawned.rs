@@ -213,7 +213,7 @@ impl ReplySender {
     pub async fn send(&mut self, reply: Reply) -> Result<(), PeerGone> {
         poll_fn(|cx| {
             ready!(self.budget.poll_proceed(cx));
-            self.queue.poll_room(cx)
+            self.queue.poll_free_space(cx)
         })
         .await?;
         self.queue.push(reply);
@@ -239,7 +239,7 @@ impl RequestSender {
     /// Ready when another run may be pushed. Also when the handler has dropped its receiver: what is pushed is then
     /// discarded.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.poll_room(cx).map(drop)
+        self.0.poll_free_space(cx).map(drop)
     }
 
     /// Pushes a run, whether or not there is room.
@@ -421,7 +421,7 @@ impl<T> Queue<T> {
 }
 
 impl<T: Weigh> Queue<T> {
-    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<(), PeerGone>> {
+    fn poll_free_space(&self, cx: &mut Context<'_>) -> Poll<Result<(), PeerGone>> {
         let mut inner = self.lock();
         match inner.state {
             State::Closed(gone) => Poll::Ready(Err(gone)),

@@ -145,12 +145,12 @@ impl Talk {
 
     /// Whether the conversation may read more now.
     async fn has_room(&mut self) -> bool {
-        poll_fn(|cx| Poll::Ready(self.journal.poll_room(cx).is_ready())).await
+        poll_fn(|cx| Poll::Ready(self.journal.poll_read_budget(cx).is_ready())).await
     }
 
     /// Returns how many bytes the conversation may read now.
     async fn read_budget(&mut self) -> Option<usize> {
-        let room = poll_fn(|cx| Poll::Ready(self.journal.poll_room(cx))).await;
+        let room = poll_fn(|cx| Poll::Ready(self.journal.poll_read_budget(cx))).await;
         match room {
             Poll::Ready(bytes) => Some(bytes),
             Poll::Pending => None,
@@ -158,7 +158,7 @@ impl Talk {
     }
 
     async fn wait_for_room(&mut self) {
-        poll_fn(|cx| self.journal.poll_room(cx)).await;
+        poll_fn(|cx| self.journal.poll_read_budget(cx)).await;
     }
 
     async fn is_committed(&mut self) -> bool {
@@ -968,7 +968,7 @@ async fn recorder_without_store_or_watcher_is_inactive() {
     let none = Recorder::none();
     let (_, mut journal) = none.journal(0);
     assert!(!journal.is_active());
-    poll_fn(|cx| journal.poll_room(cx)).await;
+    poll_fn(|cx| journal.poll_read_budget(cx)).await;
     let _watcher = none.watch();
     assert!(!none.journal(0).1.is_active(), "no task takes the events");
 
@@ -1027,7 +1027,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
-    /// I9: served = recorded + lost, and the recorded gaps add up to the losses.
+    /// Served = recorded + lost, and the recorded gaps add up to the losses.
     #[test]
     fn recorded_plus_lost_equals_served(acts in acts(), drop: bool, commits_at_last: bool) {
         let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();

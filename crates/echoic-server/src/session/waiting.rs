@@ -93,7 +93,7 @@ impl Session {
         if self.phase.is_draining() {
             return Poll::Ready(usize::MAX);
         }
-        self.journal.poll_room(cx)
+        self.journal.poll_read_budget(cx)
     }
 
     /// Sends what is unsent, once it is committed if that was asked for.

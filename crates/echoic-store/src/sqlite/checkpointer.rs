@@ -27,7 +27,7 @@ use std::{
 
 use rusqlite::Connection;
 
-use super::{connection, file, problem::sync_failed};
+use super::{connection, error::sync_failed, file};
 
 /// Maximum time from a commit under `normal` to the start of its sync. `normal` promises a sync within a second. 50 ms of
 /// it go to the commit interval and the rest to the sync; a commit right after the start of a sync waits for that one

@@ -19,8 +19,8 @@ use echoic_core::{
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags, config::DbConfig, hooks::Wal};
 
 use super::{
+    error::{failed, foreign, is_unsafe, read_only, store_error, system_error},
     file::log_bytes,
-    problem::{failed, foreign, is_unsafe, problem, read_only, system_problem},
 };
 
 mod schema {
@@ -93,7 +93,7 @@ pub(super) fn peek(path: &Path) -> Result<Origin, StoreError> {
         }
         Ok(_) => {}
         Err(why) if why.kind() == std::io::ErrorKind::NotFound => return Ok(Origin::Nothing),
-        Err(why) => return Err(system_problem(path, &why)),
+        Err(why) => return Err(system_error(path, &why)),
     }
     let inspect = || {
         let connection = immutable(path)?;
@@ -106,7 +106,7 @@ pub(super) fn peek(path: &Path) -> Result<Origin, StoreError> {
             connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
         Ok((application, things))
     };
-    match inspect().map_err(|why| problem(path, &why))? {
+    match inspect().map_err(|why| store_error(path, &why))? {
         (APPLICATION, _) => Ok(Origin::Record),
         (0, 0) => Ok(Origin::Empty),
         _ => Err(foreign(path, "it is another program's database")),
@@ -119,7 +119,7 @@ pub(super) fn open_to_write(
     path: &Path,
     log_pages: &Arc<AtomicU32>,
 ) -> Result<Connection, StoreError> {
-    let refused = |why: Error| problem(path, &why);
+    let refused = |why: Error| store_error(path, &why);
     let mut connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(refused)?;
     if connection.is_readonly("main").map_err(refused)? {
         return Err(read_only(path, "the file is read-only"));
@@ -140,7 +140,7 @@ pub(super) fn open_to_write(
         let done = schema::migrations::runner()
             .set_grouped(true)
             .run(&mut connection);
-        done.map_err(|why| migration_problem(path, &why))?;
+        done.map_err(|why| migration_error(path, &why))?;
     }
     check_event_version(path, &connection)?;
     check(path, &connection)?;
@@ -217,7 +217,7 @@ pub(super) fn open_to_read(path: &Path) -> Result<Connection, StoreError> {
         }
         other => other,
     };
-    let connection = connection.map_err(|why| problem(path, &why))?;
+    let connection = connection.map_err(|why| store_error(path, &why))?;
     if schema_version(path, &connection)? == 0 {
         return Err(foreign(path, "nothing is in it yet"));
     }
@@ -299,7 +299,7 @@ fn check_version(
     oldest: u32,
     known: u32,
 ) -> Result<u32, StoreError> {
-    match found.map_err(|why| problem(path, &why))? {
+    match found.map_err(|why| store_error(path, &why))? {
         found if found > known => Err(StoreError::new(
             path,
             StoreErrorKind::Newer { found, known },
@@ -328,16 +328,16 @@ fn check(path: &Path, connection: &Connection) -> Result<(), StoreError> {
         };
         connection.query_row(depth, [], |row| row.get::<_, String>(0))
     };
-    match inspect().map_err(|why| problem(path, &why))? {
+    match inspect().map_err(|why| store_error(path, &why))? {
         sound if sound == "ok" => Ok(()),
         what => Err(foreign(path, what)),
     }
 }
 
-fn migration_problem(path: &Path, error: &refinery::Error) -> StoreError {
+fn migration_error(path: &Path, error: &refinery::Error) -> StoreError {
     match error.kind() {
         refinery::error::Kind::Connection(_, why) => match why.downcast_ref::<Error>() {
-            Some(why) => problem(path, why),
+            Some(why) => store_error(path, why),
             None => failed(path, why.to_string()),
         },
         _ => failed(path, error.to_string()),

@@ -8,7 +8,7 @@ use std::{
 
 use echoic_core::store::{StoreError, StoreErrorKind};
 
-use super::problem::system_problem;
+use super::error::system_error;
 
 /// Returns the path of the file with symbolic links resolved, so that two processes with different links use one lock.
 pub(super) fn real(path: &Path) -> PathBuf {
@@ -37,12 +37,12 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 pub(super) fn create(path: &Path) -> Result<(), StoreError> {
     match private().write(true).create_new(true).open(path) {
         Err(why) if why.kind() != io::ErrorKind::AlreadyExists => {
-            return Err(system_problem(path, &why));
+            return Err(system_error(path, &why));
         }
         _ => {}
     }
     if let Some(parent) = path.parent() {
-        sync_directory(parent).map_err(|why| system_problem(path, &why))?;
+        sync_directory(parent).map_err(|why| system_error(path, &why))?;
     }
     Ok(())
 }
@@ -57,7 +57,7 @@ pub(super) fn remove(path: &Path, _lock: &Lock) -> Result<(), StoreError> {
     ] {
         match fs::remove_file(&path) {
             Err(why) if why.kind() != io::ErrorKind::NotFound => {
-                return Err(system_problem(&path, &why));
+                return Err(system_error(&path, &why));
             }
             _ => {}
         }
@@ -76,7 +76,7 @@ impl Lock {
     /// Acquires the lock, or returns the holder as the error.
     pub(super) fn acquire(path: &Path) -> Result<Self, StoreError> {
         let beside = beside(path, "-lock");
-        let failed = |why| system_problem(path, &why);
+        let failed = |why| system_error(path, &why);
         let mut file = private()
             .read(true)
             .write(true)

@@ -16,8 +16,8 @@ use rusqlite::{Connection, OptionalExtension, Transaction};
 
 use super::{
     connection,
+    error::store_error,
     listing::Listing,
-    problem::problem,
     prune::Pages,
     row::{self, Lookups},
     scan::Scan,
@@ -73,7 +73,7 @@ impl Reader {
                 conversation: row.get(1)?,
             })
         });
-        last.map_err(|why| problem(&self.path, &why))
+        last.map_err(|why| store_error(&self.path, &why))
     }
 
     /// Returns the number of exchanges.
@@ -81,7 +81,7 @@ impl Reader {
         let total = self
             .connection
             .query_row("SELECT exchanges FROM state", [], |row| row.get(0));
-        total.map_err(|why| problem(&self.path, &why))
+        total.map_err(|why| store_error(&self.path, &why))
     }
 
     pub(super) fn conversation(
@@ -89,7 +89,7 @@ impl Reader {
         id: ConversationId,
     ) -> Result<Option<Conversation>, StoreError> {
         let found = row::conversation(&self.connection, &mut self.lookups, id);
-        found.map_err(|why| problem(&self.path, &why))
+        found.map_err(|why| store_error(&self.path, &why))
     }
 
     /// Returns gaps that begin within `times`, newest first.
@@ -111,7 +111,7 @@ impl Reader {
             })?;
             gaps.collect::<rusqlite::Result<Vec<_>>>()
         };
-        read().map_err(|why| problem(&self.path, &why))
+        read().map_err(|why| store_error(&self.path, &why))
     }
 
     /// Reads the next chunk of a list of conversations. Returns the list with it.
@@ -125,7 +125,7 @@ impl Reader {
         let read = connection
             .transaction()
             .and_then(|now| listing.chunk(&now, lookups));
-        read.map_err(|why| problem(&self.path, &why))?;
+        read.map_err(|why| store_error(&self.path, &why))?;
         Ok(listing)
     }
 
@@ -143,7 +143,7 @@ impl Reader {
             stats.bytes = Pages::read(&now)?.used_bytes();
             Ok(stats)
         };
-        read().map_err(|why| problem(&self.path, &why))
+        read().map_err(|why| store_error(&self.path, &why))
     }
 
     /// Reads the next chunk of a search. Returns the search and the exchanges found.
@@ -170,7 +170,7 @@ impl Reader {
         let read = connection
             .transaction()
             .and_then(|now| read(&now, lookups, scan, take));
-        read.map_err(|why| problem(&self.path, &why))
+        read.map_err(|why| store_error(&self.path, &why))
     }
 }
 
@@ -179,7 +179,7 @@ impl Work for Reader {
         let path = self.path;
         self.connection
             .close()
-            .map_err(|(_, why)| problem(&path, &why))
+            .map_err(|(_, why)| store_error(&path, &why))
     }
 }
 

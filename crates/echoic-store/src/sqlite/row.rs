@@ -5,7 +5,7 @@ use std::{collections::HashMap, error::Error, sync::Arc};
 use echoic_core::{
     ending::{CloseReason, Ending},
     event::{
-        Address, ConversationId, EndpointInfo, Outcome, Protocol, Role, RunEvent, Server, Slice,
+        Address, ConversationId, EndpointInfo, Outcome, Protocol, Role, RunEvent, ServerInfo, Slice,
     },
     exchange::{Conversation, Exchange, ExchangeRef, split_run},
     framing::FramingPair,
@@ -18,18 +18,18 @@ use super::append::word;
 #[derive(Default)]
 pub(super) struct Lookups {
     endpoints: HashMap<i64, Arc<EndpointInfo>>,
-    servers: HashMap<i64, Arc<Server>>,
+    servers: HashMap<i64, Arc<ServerInfo>>,
 }
 
 impl Lookups {
-    fn server(&mut self, connection: &Connection, key: i64) -> rusqlite::Result<Arc<Server>> {
+    fn server(&mut self, connection: &Connection, key: i64) -> rusqlite::Result<Arc<ServerInfo>> {
         if let Some(server) = self.servers.get(&key) {
             return Ok(Arc::clone(server));
         }
         let server = connection
             .prepare_cached("SELECT id, name, started FROM server WHERE key = ?1")?
             .query_row([key], |row| {
-                Ok(Server {
+                Ok(ServerInfo {
                     id: parse(row, 0, |word| word.parse().ok())?,
                     name: row.get(1)?,
                     started: row.get(2)?,

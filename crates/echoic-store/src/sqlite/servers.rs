@@ -1,7 +1,7 @@
 //! Servers that wrote to this database, and the ids of their batches.
 
 use echoic_core::{
-    event::{Batch, ExchangeId, Server, ServerId},
+    event::{Batch, ExchangeId, ServerId, ServerInfo},
     store::BATCHES_KNOWN,
 };
 use rusqlite::{OptionalExtension, Transaction};
@@ -88,7 +88,7 @@ impl Servers {
     fn known(
         &mut self,
         transaction: &Transaction<'_>,
-        server: &Server,
+        server: &ServerInfo,
     ) -> rusqlite::Result<&mut Known> {
         if let Some(at) = self.0.iter().position(|known| known.id == server.id) {
             return Ok(&mut self.0[at]);

@@ -12,7 +12,7 @@ use std::{
 use echoic_core::store::{StoreError, StoreErrorKind, StoreLocation};
 use flume::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use super::problem::failed;
+use super::error::failed;
 
 /// Maximum of queued jobs. With a full queue the caller waits.
 const QUEUED_MAX: usize = 16;

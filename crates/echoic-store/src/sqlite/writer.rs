@@ -21,8 +21,8 @@ use super::{
     checkpointer::Checkpointer,
     connection,
     counts::Counts,
+    error::{failed, is_unsafe, store_error, system_error},
     file::{self, Lock},
-    problem::{failed, is_unsafe, problem, system_problem},
     servers::{self, Servers},
     worker::Work,
 };
@@ -112,7 +112,7 @@ impl Writer {
             lock,
         };
         let begun = writer.checkpointer.reset();
-        begun.map_err(|why| system_problem(path, &why))?;
+        begun.map_err(|why| system_error(path, &why))?;
         let recovered = writer.transact(|transaction, cache| {
             cache.write_counts(transaction)?;
             // Any change: SQLite syncs the log, and its name, when it writes the first page. That happens now rather than
@@ -201,7 +201,7 @@ impl Writer {
         if is_unsafe(why) {
             self.connection = None;
         }
-        problem(&self.path, why)
+        store_error(&self.path, why)
     }
 
     /// Returns the connection, opened again if necessary.
@@ -215,12 +215,12 @@ impl Writer {
             // still be read: it is rewritten and synced, copied into the database and synced there.
             self.rewrite_log(&connection)?;
             let done = checkpoint(&connection, connection::BUSY);
-            if !done.map_err(|why| problem(&self.path, &why))? {
+            if !done.map_err(|why| store_error(&self.path, &why))? {
                 let what = "after a failed write, readers prevent a checkpoint of the log";
                 return Err(failed(&self.path, what));
             }
             let begun = self.checkpointer.reset();
-            begun.map_err(|why| system_problem(&self.path, &why))?;
+            begun.map_err(|why| system_error(&self.path, &why))?;
             self.connection = Some(connection);
         }
         Ok(self.connection.as_ref().expect("invariant: just opened"))
@@ -229,14 +229,14 @@ impl Writer {
     /// Makes the log durable before its checkpoint: a power loss during the copy would leave the database partly copied,
     /// without a log to repair it.
     fn rewrite_log(&self, connection: &Connection) -> Result<(), StoreError> {
-        let refused = |why: rusqlite::Error| problem(&self.path, &why);
+        let refused = |why: rusqlite::Error| store_error(&self.path, &why);
         // Prevents other processes from writing to it.
         connection
             .execute_batch("BEGIN IMMEDIATE")
             .map_err(refused)?;
         let rewritten = file::rewrite_log(&self.path);
         connection.execute_batch("ROLLBACK").map_err(refused)?;
-        rewritten.map_err(|why| system_problem(&self.path, &why))
+        rewritten.map_err(|why| system_error(&self.path, &why))
     }
 
     /// Removes the file on close, if the store is empty.
@@ -296,7 +296,7 @@ impl Work for Writer {
             .map_err(|why| self.check_error(&why))?;
         // Readers may prevent the truncation of the log; then it stays, and belongs to the database as before.
         let emptied = checkpoint(self.connect()?, Duration::ZERO);
-        emptied.map_err(|why| problem(&self.path, &why))?;
+        emptied.map_err(|why| store_error(&self.path, &why))?;
         failed.map_or(Ok(()), Err)
     }
 }

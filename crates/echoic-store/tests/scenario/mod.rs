@@ -14,7 +14,7 @@ use echoic_core::{
     ending::{CloseReason, Ending},
     event::{
         Address, Batch, ConversationId, Ended, EndpointInfo, Event, ExchangeId, Mark, Marked,
-        Micros, Opened, Outcome, Protocol, Role, RunMeta, Server, ServerId,
+        Micros, Opened, Outcome, Protocol, Role, RunMeta, ServerId, ServerInfo,
     },
     exchange::Exchange,
     filter::Filter,
@@ -80,7 +80,7 @@ pub(crate) fn remote(conversation: ConversationId) -> Address {
 /// Builds batches as the recorder does, predicts the ids that a store gives, and lists the expected exchanges.
 #[derive(Debug)]
 pub(crate) struct Scenario {
-    server: Arc<Server>,
+    server: Arc<ServerInfo>,
     number: u64,
     batch: Batch,
     /// Role of conversations opened next.
@@ -106,7 +106,7 @@ impl Scenario {
         static SCENARIOS: AtomicU64 = AtomicU64::new(1);
         // Differs between processes too: several write to one file one after the other.
         let id = u64::from(std::process::id()) << 32 | SCENARIOS.fetch_add(1, Ordering::Relaxed);
-        let server = Server {
+        let server = ServerInfo {
             id: ServerId(id),
             name: format!("scenario:{id}"),
             started: NOON,
@@ -123,7 +123,7 @@ impl Scenario {
         }
     }
 
-    pub(crate) fn server(&self) -> &Server {
+    pub(crate) fn server(&self) -> &ServerInfo {
         &self.server
     }
 

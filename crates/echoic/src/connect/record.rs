@@ -201,7 +201,11 @@ impl Observer for Writer {
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &self.0 {
-            Some(writing) => lock(writing).journal_writer.journal.poll_room(cx).map(drop),
+            Some(writing) => lock(writing)
+                .journal_writer
+                .journal
+                .poll_read_budget(cx)
+                .map(drop),
             None => Poll::Ready(()),
         }
     }

@@ -106,7 +106,10 @@ impl Plan {
         };
         let busy_poll = args.busy_poll.0.map(|Span(span)| span);
         if busy_poll.is_some_and(|span| span > BUSY_POLL_MAX) {
-            return Err(CliError::usage("invalid --busy-poll: expected at most 1s"));
+            return Err(CliError::usage(format!(
+                "invalid --busy-poll {}: expected at most 1s",
+                args.busy_poll
+            )));
         }
         let durability = args.recording.durability;
         if durability == Durability::Strict && matches!(args.recording.when_full, Full::Drop) {

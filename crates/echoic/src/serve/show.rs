@@ -172,7 +172,7 @@ pub(super) fn announce(plan: &Plan, listening: &[Listening]) {
             "listening on {at:<at_width$} {:<service_width$} {:<messages_width$} {DIMMED}try: echoic connect {}{DIMMED:#}",
             endpoint_info.service,
             endpoint_info.messages(),
-            call(address, endpoint_info)
+            connect_arguments(address, endpoint_info)
         ));
     }
     for EndpointConfig { endpoint, .. } in &plan.endpoints {
@@ -203,7 +203,7 @@ pub(super) fn announce(plan: &Plan, listening: &[Listening]) {
 }
 
 /// Returns the arguments of `echoic connect` for this listener.
-fn call(address: &At, endpoint_info: &EndpointInfo) -> String {
+fn connect_arguments(address: &At, endpoint_info: &EndpointInfo) -> String {
     let target = match address {
         At::Net(addr) if addr.ip().is_loopback() && endpoint_info.proto == Protocol::Tcp => {
             format!(":{}", addr.port())

@@ -69,7 +69,7 @@ fn batch(lines: &[Vec<u8>], answered: usize, reply: &[u8]) -> Batch {
         replies.reply(&message, |out| out.extend(message.body));
     }
     let mut batch = Batch {
-        server: Arc::new(Server {
+        server: Arc::new(ServerInfo {
             id: ServerId(0xfe),
             name: "host:1".into(),
             started: 5,

@@ -57,7 +57,7 @@ fn queue_is_bounded_in_bytes_and_a_long_run_passes_when_it_is_empty() {
 fn empty_replies_fill_the_queue_too() {
     let (_requests, _replies, _receiver, sender) = queues();
     let mut pushed = 0;
-    while poll(|cx| sender.queue.poll_room(cx)).is_ready() {
+    while poll(|cx| sender.queue.poll_free_space(cx)).is_ready() {
         sender.queue.push(Reply::Bytes {
             bytes: Vec::new(),
             lengths: None,
@@ -87,7 +87,7 @@ fn end_of_stream_comes_after_the_queued_runs_and_gone_discards_them() {
         Poll::Ready(Err(reset))
     );
     assert_eq!(
-        poll(|cx| sender.queue.poll_room(cx)),
+        poll(|cx| sender.queue.poll_free_space(cx)),
         Poll::Ready(Err(reset))
     );
 

@@ -90,7 +90,7 @@ async fn read_budget_is_half_the_rest_and_an_eighth_is_reserved() {
                 recording.exchanges += 1;
             }
         }
-        let budget = poll_fn(|cx| Poll::Ready(one.1.poll_room(cx))).await;
+        let budget = poll_fn(|cx| Poll::Ready(one.1.poll_read_budget(cx))).await;
         let budget = match budget {
             Poll::Ready(bytes) => Some(bytes),
             Poll::Pending => None,
@@ -110,7 +110,7 @@ async fn small_budget_is_available_in_full() {
     let mut recording = Recording::start(StoreMode::Slow(SECOND), options).await;
     let (_, mut fresh) = recording.recorder.journal(0);
     let mut fresh_budget = async || {
-        let budget = poll_fn(|cx| Poll::Ready(fresh.poll_room(cx))).await;
+        let budget = poll_fn(|cx| Poll::Ready(fresh.poll_read_budget(cx))).await;
         budget.map(Some)
     };
     assert_eq!(fresh_budget().await, Poll::Ready(Some(512)), "a first read");
@@ -164,7 +164,7 @@ async fn uncommitted_bytes_add_up_over_failed_attempts() {
 #[tokio::test(start_paused = true)]
 async fn shared_reader_waits_only_when_the_budget_is_used_up() {
     let has_room = async |journal: &mut Journal| {
-        poll_fn(|cx| Poll::Ready(journal.poll_room_for_all(cx).is_ready())).await
+        poll_fn(|cx| Poll::Ready(journal.poll_shard_budget(cx).is_ready())).await
     };
     for (when_full, bytes, waits) in [
         (WhenFull::Block, 5999, false),
@@ -185,7 +185,7 @@ async fn shared_reader_waits_only_when_the_budget_is_used_up() {
         assert_eq!(has_room(&mut all).await, !waits, "{bytes}");
         assert!(has_room(&mut other).await, "the other shard has room");
         let began = Instant::now();
-        poll_fn(|cx| all.poll_room_for_all(cx)).await;
+        poll_fn(|cx| all.poll_shard_budget(cx)).await;
         assert_eq!(began.elapsed() > 500 * MS, waits);
         recording.close(10 * SECOND).await;
     }

@@ -1,4 +1,4 @@
-//! Invariants I1 and I2: replies are sent in order, none is lost or doubled, whatever the read boundaries are and
+//! Replies are sent in order, none is lost or doubled, whatever the read boundaries are and
 //! however slowly the peer reads.
 
 use echoic_core::event::Outcome;

@@ -13,7 +13,7 @@ use std::{
 
 use echoic_core::{
     event::{
-        Batch, Ended, Event, ExchangeId, Mark, Marked, Opened, Outcome, Role, RunEvent, Server,
+        Batch, Ended, Event, ExchangeId, Mark, Marked, Opened, Outcome, Role, RunEvent, ServerInfo,
         take_ids,
     },
     exchange::{Conversation, ExchangeRef, exchanges},
@@ -123,7 +123,7 @@ impl<W: Write, S: Fn(&str)> JsonPrinter<W, S> {
         self.written(WRITE_BYTES)
     }
 
-    fn opened(&mut self, opened: &Opened, server: &Arc<Server>) -> io::Result<()> {
+    fn opened(&mut self, opened: &Opened, server: &Arc<ServerInfo>) -> io::Result<()> {
         let conversation = self.open.open(opened, server, middle)?;
         self.line(&EventJson::open(&conversation))
     }

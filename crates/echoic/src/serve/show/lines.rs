@@ -9,7 +9,7 @@ use std::{
 };
 
 use echoic_core::{
-    event::{Batch, Ended, Event, ExchangeId, Opened, Server, take_ids},
+    event::{Batch, Ended, Event, ExchangeId, Opened, ServerInfo, take_ids},
     exchange::{Conversation, exchanges},
     view::OpenConversations,
 };
@@ -73,7 +73,7 @@ impl<W: Write> LinePrinter<W> {
         Ok(())
     }
 
-    fn opened(&mut self, opened: &Opened, server: &Arc<Server>) -> Arc<Conversation> {
+    fn opened(&mut self, opened: &Opened, server: &Arc<ServerInfo>) -> Arc<Conversation> {
         let Ok(conversation) = self.open.open(opened, server, |_| Ok::<_, Infallible>(()));
         conversation
     }

@@ -6,7 +6,7 @@ use echoic_core::store::{StoreError, StoreErrorKind};
 use rusqlite::{Error, ErrorCode, ffi};
 
 /// Converts an error of SQLite at `path`.
-pub(super) fn problem(path: &Path, error: &Error) -> StoreError {
+pub(super) fn store_error(path: &Path, error: &Error) -> StoreError {
     let what = error.to_string();
     let kind = match error {
         Error::FromSqlConversionFailure(..)
@@ -45,7 +45,7 @@ pub(super) fn read_only(path: &Path, what: impl Into<String>) -> StoreError {
 }
 
 /// Converts an error of the operating system at `path`.
-pub(super) fn system_problem(path: &Path, error: &io::Error) -> StoreError {
+pub(super) fn system_error(path: &Path, error: &io::Error) -> StoreError {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             StoreError::new(path, StoreErrorKind::Full)
