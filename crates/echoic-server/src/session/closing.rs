@@ -12,7 +12,7 @@ use echoic_core::ending::CloseReason;
 use tokio::time::Instant;
 
 use super::{ActiveHandler, Phase, SCRATCH, Session, Turn, socket_failed};
-use crate::{spawned::Finish, wait::Wakeup};
+use crate::{handler_task::HalfState, wait::Wakeup};
 
 /// How many times `--linger-timeout` a peer that keeps sending can delay the close.
 const LINGER_STRETCH: u32 = 10;
@@ -45,7 +45,7 @@ impl Session {
             return;
         }
         let has_finished = matches!(&self.handler, ActiveHandler::Spawned(handler)
-            if handler.finish == Finish::Done);
+            if handler.our_half == HalfState::Finished);
         let finished = poll_fn(|cx| {
             if has_finished {
                 return Poll::Ready(Ok(()));
@@ -71,7 +71,7 @@ impl Session {
                 Poll::Ready(turn) => turn,
                 Poll::Pending => {
                     let (deadline, overdue) = self.deadline();
-                    match ready!(self.wait.poll(cx, deadline, true)) {
+                    match ready!(self.wait.poll(cx, deadline)) {
                         Wakeup::Drain => ControlFlow::Continue(()),
                         Wakeup::Deadline => ControlFlow::Break(overdue),
                     }
