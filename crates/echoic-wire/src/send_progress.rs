@@ -24,7 +24,7 @@ pub struct SendProgress {
 pub enum Look {
     /// The system does not tell, or the link has no queue.
     Unknown,
-    /// The peer has taken everything.
+    /// There is nothing that the peer could take.
     Empty,
     /// The peer has taken bytes since the last look, or may have because there was none.
     Taken,
@@ -52,8 +52,14 @@ impl SendProgress {
         let before = before.and_then(|(_, queue)| queue);
         match (queue.map(|queue| queue.total()), before) {
             (None, _) => Look::Unknown,
-            (Some(0), _) => Look::Empty,
-            (Some(total), Some(before)) if total == before.total() => Look::Unchanged,
+            (Some(0), None) => Look::Empty,
+            (Some(total), Some(before)) if total == before.total() => {
+                if total == 0 {
+                    Look::Empty
+                } else {
+                    Look::Unchanged
+                }
+            }
             (Some(_), _) => {
                 *since = now;
                 Look::Taken
