@@ -371,9 +371,10 @@ impl Conversation {
                 TimeoutKind::Write,
             )
         });
-        let settled = self.timeouts.settle.filter(|_| {
-            self.write_half == WriteHalf::Finished && self.unacknowledged() == 0
-        });
+        let settled = self
+            .timeouts
+            .settle
+            .filter(|_| self.write_half == WriteHalf::Finished && self.unacknowledged() == 0);
         let settled = settled.map(|settle| (self.last_activity + settle, Deadline::Settled));
         let timeouts = [idle, linger, write].into_iter().flatten();
         let after_fin = self.peer_fin_at.filter(|_| self.unsent().is_empty());

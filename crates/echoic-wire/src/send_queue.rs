@@ -188,7 +188,11 @@ mod sock_diag {
                 let [length, kind] = halves(header);
                 match kind {
                     PEER => found.peer = word(&reply, at + 4),
-                    QUEUES => found.queues = word(&reply, at + 4).zip(word(&reply, at + 8)).map(<[u32; 2]>::from),
+                    QUEUES => {
+                        found.queues = word(&reply, at + 4)
+                            .zip(word(&reply, at + 8))
+                            .map(<[u32; 2]>::from)
+                    }
                     _ => {}
                 }
                 at += usize::from(length).next_multiple_of(4).max(4);

@@ -151,7 +151,9 @@ pub(crate) fn poll_accept(
         }
         accepted => Poll::Ready(accepted.and_then(|(socket, peer)| {
             socket.set_nonblocking(true)?;
-            let peer = peer.as_unix().map_or(Address::Unix(None), |peer| address(&peer));
+            let peer = peer
+                .as_unix()
+                .map_or(Address::Unix(None), |peer| address(&peer));
             Ok((UnixStream::from_std(socket.into())?, peer))
         })),
     }

@@ -167,7 +167,10 @@ async fn stopped_unix_listener_gives_its_queue_and_no_busy_loop() {
     let Endpoint::Unix(echoic_core::endpoint::UnixName::Abstract(name)) = &endpoint else {
         panic!("{endpoint:?}");
     };
-    let at = <std::os::unix::net::SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(name);
+    let at =
+        <std::os::unix::net::SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(
+            name,
+        );
     let mut peer = UnixStream::connect_addr(&at.unwrap()).unwrap();
     listener.stop_accepting().unwrap();
     sleep(Duration::from_millis(20)).await;

@@ -129,7 +129,13 @@ fn stalled_reader_is_ended_by_the_write_timeout() {
 #[test]
 fn slow_reader_gets_all_although_the_server_has_ended_the_conversation() {
     const LINES: usize = 10_000;
-    let serve = Serve::start(&["echo=127.0.0.1:0", "--frame", "line", "--max-message", "100"]);
+    let serve = Serve::start(&[
+        "echo=127.0.0.1:0",
+        "--frame",
+        "line",
+        "--max-message",
+        "100",
+    ]);
     let stream = TcpStream::connect(serve.at[0]).unwrap();
     let mut writer = stream.try_clone().unwrap();
     let writing = thread::spawn(move || {
@@ -218,7 +224,13 @@ fn upload_to_a_slow_reader_succeeds() {
         &["--linger-timeout", "1s"],
         &["--linger-timeout", "1s", "--write-timeout", "1s"],
         &["--idle-timeout", "1s"],
-        &["--send-only", "--linger-timeout", "1s", "--write-timeout", "1s"],
+        &[
+            "--send-only",
+            "--linger-timeout",
+            "1s",
+            "--write-timeout",
+            "1s",
+        ],
     ];
     thread::scope(|scope| {
         for (i, args) in cases.into_iter().enumerate() {
@@ -227,7 +239,11 @@ fn upload_to_a_slow_reader_succeeds() {
                 let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
                 let at = tcp.local_addr().unwrap().to_string();
                 let peer = slow_peer(move || tcp.accept().unwrap().0, 20_000);
-                assert_eq!(upload(home, &at, args), (Some(0), String::new()), "{args:?}");
+                assert_eq!(
+                    upload(home, &at, args),
+                    (Some(0), String::new()),
+                    "{args:?}"
+                );
                 assert_eq!(peer.join().unwrap(), UPLOAD, "{args:?}");
             });
             scope.spawn(move || {
@@ -235,7 +251,11 @@ fn upload_to_a_slow_reader_succeeds() {
                 let unix = UnixListener::bind(&path).unwrap();
                 let peer = slow_peer(move || unix.accept().unwrap().0, 10_000);
                 let at = format!("unix:{}", path.display());
-                assert_eq!(upload(home, &at, args), (Some(0), String::new()), "{args:?}");
+                assert_eq!(
+                    upload(home, &at, args),
+                    (Some(0), String::new()),
+                    "{args:?}"
+                );
                 assert_eq!(peer.join().unwrap(), UPLOAD, "{args:?}");
             });
         }
@@ -247,7 +267,10 @@ fn upload_to_a_reader_that_has_stopped_times_out() {
     let home = Home::new();
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = tcp.local_addr().unwrap().to_string();
-    for args in [&["--linger-timeout", "1s"][..], &["--send-only", "--linger-timeout", "1s"]] {
+    for args in [
+        &["--linger-timeout", "1s"][..],
+        &["--send-only", "--linger-timeout", "1s"],
+    ] {
         let began = Instant::now();
         let (code, error) = upload(&home, &at, args);
         assert_eq!(code, Some(5), "{error}");
@@ -270,7 +293,10 @@ fn send_only_does_not_wait_for_the_peers_program_to_read() {
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = tcp.local_addr().unwrap().to_string();
     let began = Instant::now();
-    let output = home.echoic(&["connect", &at, "--send-only", "--send", "x"]).output().unwrap();
+    let output = home
+        .echoic(&["connect", &at, "--send-only", "--send", "x"])
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert!(began.elapsed() < 3 * SECOND, "{:?}", began.elapsed());
     let (mut peer, _) = tcp.accept().unwrap();

@@ -37,7 +37,11 @@ impl Conversation {
 
     /// Returns whether the conversation goes on although a timeout has expired: the peer is still taking what was sent, or
     /// the kernel takes more.
-    pub(super) fn has_progressed(&mut self, kind: TimeoutKind, observer: &mut impl Observer) -> bool {
+    pub(super) fn has_progressed(
+        &mut self,
+        kind: TimeoutKind,
+        observer: &mut impl Observer,
+    ) -> bool {
         if self.datagrams || self.tally.counts.sent.bytes == 0 {
             return false;
         }

@@ -146,14 +146,11 @@ impl Session {
     }
 
     fn poll_linger(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<LingerEvent> {
-        let read = SCRATCH
-            .with_borrow_mut(|scratch| self.link.poll_read(cx, &mut scratch.read_buffer));
+        let read =
+            SCRATCH.with_borrow_mut(|scratch| self.link.poll_read(cx, &mut scratch.read_buffer));
         match read {
             Poll::Ready(read) => Poll::Ready(LingerEvent::Read(read)),
-            Poll::Pending => self
-                .wait
-                .poll(cx, deadline, true)
-                .map(LingerEvent::Woken),
+            Poll::Pending => self.wait.poll(cx, deadline, true).map(LingerEvent::Woken),
         }
     }
 

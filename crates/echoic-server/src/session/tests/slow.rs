@@ -15,10 +15,7 @@ fn assert_between(moment: Duration, from: Duration, to: Duration) {
 
 /// A conversation whose peer has taken three bytes of a reply of 11; the kernel holds none of the rest.
 async fn unsent_reply(setup: Setup) -> Talk {
-    let talk = Setup {
-        window: 3,
-        ..setup
-    };
+    let talk = Setup { window: 3, ..setup };
     let talk = talk.talk(echo()).await;
     talk.peer.send("0123456789\n");
     talk.peer.receives("012").await;
@@ -125,7 +122,9 @@ async fn reply_on_its_way_is_traffic_for_the_idle_timeout() {
 /// The peer sends now and then, so that a close would be a reset, and takes 16 bytes a second for 40 s.
 #[tokio::test(start_paused = true)]
 async fn linger_waits_while_the_peer_takes_the_reply() {
-    let talk = Setup::line().talk(named("greet:hello", Framing::Line)).await;
+    let talk = Setup::line()
+        .talk(named("greet:hello", Framing::Line))
+        .await;
     for left in (0..40).rev() {
         talk.peer.set_queue(16 * left, None);
         sleep(SECOND).await;
@@ -139,7 +138,9 @@ async fn linger_waits_while_the_peer_takes_the_reply() {
 
 #[tokio::test(start_paused = true)]
 async fn linger_ends_when_the_peer_stops_taking() {
-    let talk = Setup::line().talk(named("greet:hello", Framing::Line)).await;
+    let talk = Setup::line()
+        .talk(named("greet:hello", Framing::Line))
+        .await;
     for left in (0..10).rev() {
         talk.peer.set_queue(1000 + left, None);
         sleep(SECOND).await;
@@ -196,7 +197,9 @@ async fn stop_waits_for_a_peer_that_may_lose_its_reply() {
 /// A conversation that had ended before the stop does not delay it either.
 #[tokio::test(start_paused = true)]
 async fn stop_ends_the_linger_of_an_idle_peer() {
-    let talk = Setup::line().talk(named("greet:hello", Framing::Line)).await;
+    let talk = Setup::line()
+        .talk(named("greet:hello", Framing::Line))
+        .await;
     talk.peer.receives("hello").await;
     talk.peer.set_queue(0, Some(0));
     sleep(SECOND).await;
