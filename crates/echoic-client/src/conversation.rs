@@ -5,6 +5,8 @@
 //! writes, commands and deadlines. Its memory is bounded: one buffer being sent, and one buffer received that the
 //! caller has not taken yet; while either exists, no more input of that kind is read.
 
+mod progress;
+
 use std::{
     collections::VecDeque,
     future::poll_fn,
@@ -15,7 +17,7 @@ use std::{
 };
 
 use echoic_core::{endpoint::Shape, framing::FramingPair};
-use echoic_wire::Link;
+use echoic_wire::{Link, SendProgress};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until},
@@ -73,11 +75,14 @@ pub enum CloseMode {
 /// Time limits of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// Time without received bytes after our FIN. `None` waits for the peer to end its stream.
+    /// Time after our FIN in which the peer neither sends nor takes bytes. `None` waits for it to end its stream.
     pub linger_timeout: Option<Duration>,
+    /// Time without received bytes after our FIN, once the peer's system has acknowledged everything. `None` waits for
+    /// [`Self::linger_timeout`].
+    pub settle: Option<Duration>,
     /// Time without any bytes in either direction. `None` waits without limit, as a prompt does.
     pub idle_timeout: Option<Duration>,
-    /// Time without write progress while there is data to send. Does not run while we do not read ourselves.
+    /// Time in which the peer takes nothing while there is data to send. Does not run while we do not read ourselves.
     pub write_timeout: Duration,
     /// Time after the peer's FIN to wait for something to send. A peer may end its own stream first and still read ours
     /// (an upload), and a pipe that is being filled may be empty for a moment. Once the peer has accepted bytes after its
@@ -89,6 +94,7 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             linger_timeout: Some(Duration::from_secs(5)),
+            settle: None,
             idle_timeout: None,
             write_timeout: Duration::from_secs(10),
             after_fin: Duration::from_millis(100),
@@ -162,8 +168,10 @@ pub async fn converse_observed(
                 conversation.restart_timeouts();
             }
             () = sleep_until(deadline.map_or(started, |(at, _)| at)), if deadline.is_some() => {
-                if let Some((_, deadline)) = deadline {
-                    break conversation.expire(deadline);
+                if let Some((_, deadline)) = deadline
+                    && let Some(ending) = conversation.expire(deadline, &mut observer)
+                {
+                    break ending;
                 }
             }
             event = conversation.next_link_event(), if !conversation.observer_busy => {
@@ -172,6 +180,10 @@ pub async fn converse_observed(
         }
     };
     ConversationSummary {
+        unacknowledged: match ending {
+            Ending::TimedOut(_) => conversation.unacknowledged(),
+            _ => 0,
+        },
         ending,
         counts: conversation.tally.counts,
         unsent: conversation.unsent().len() as u64 + drain_unsent(&mut commands),
@@ -219,10 +231,13 @@ struct Conversation {
     read_error: Option<io::Error>,
     /// When [`CloseMode::Graceful`] was requested.
     closing_since: Option<Instant>,
-    /// Last time the kernel accepted bytes, or had none to accept.
+    /// Last time the kernel accepted bytes, or had none to accept, or the peer was seen to take some.
     last_write: Instant,
-    /// Last time the link read or wrote anything.
+    /// Last time the link read or wrote anything, or the peer was seen to take bytes.
     last_activity: Instant,
+    progress: SendProgress,
+    /// There may be bytes that the peer has not taken.
+    looks: bool,
     read_first: bool,
     buffer: Vec<u8>,
 }
@@ -247,6 +262,10 @@ enum LinkEvent {
 #[derive(Clone, Copy)]
 enum Deadline {
     Timeout(TimeoutKind),
+    /// It is time to look at what the peer has not taken.
+    Look,
+    /// Everything has arrived, and the peer sends nothing: [`Timeouts::settle`].
+    Settled,
     /// There was nothing to send for too long after the peer's FIN.
     PeerFin,
     /// [`CLOSE_TIMEOUT`] expired.
@@ -274,6 +293,8 @@ impl Conversation {
             closing_since: None,
             last_write: now,
             last_activity: now,
+            progress: SendProgress::default(),
+            looks: false,
             read_first: false,
             buffer: vec![0; READ_BYTES_MAX],
         }
@@ -350,6 +371,11 @@ impl Conversation {
                 TimeoutKind::Write,
             )
         });
+        let settled = self
+            .timeouts
+            .settle
+            .filter(|_| self.write_half == WriteHalf::Finished && self.unacknowledged() == 0);
+        let settled = settled.map(|settle| (self.last_activity + settle, Deadline::Settled));
         let timeouts = [idle, linger, write].into_iter().flatten();
         let after_fin = self.peer_fin_at.filter(|_| self.unsent().is_empty());
         let after_fin = after_fin.map(|fin| {
@@ -362,19 +388,29 @@ impl Conversation {
         });
         timeouts
             .map(|(at, kind)| (at, Deadline::Timeout(kind)))
+            .chain(settled)
             .chain(after_fin)
             .chain(close)
+            .chain(self.next_look())
             .min_by_key(|(at, _)| *at)
     }
 
-    /// Returns the ending for a deadline that has passed.
-    fn expire(&mut self, deadline: Deadline) -> Ending {
-        match (deadline, self.write_error.take()) {
-            (Deadline::Close, Some((_, error))) => self.ending_of(error),
-            (Deadline::Close, None) => Ending::ClosedByUs,
-            (Deadline::PeerFin, _) => Ending::PeerClosed,
-            (Deadline::Timeout(kind), _) => Ending::TimedOut(kind),
-        }
+    /// Returns the ending for a deadline that has passed, unless the peer is still taking bytes.
+    fn expire(&mut self, deadline: Deadline, observer: &mut impl Observer) -> Option<Ending> {
+        Some(match deadline {
+            Deadline::Close => match self.write_error.take() {
+                Some((_, error)) => self.ending_of(error),
+                None => Ending::ClosedByUs,
+            },
+            Deadline::Look => {
+                self.look();
+                return None;
+            }
+            Deadline::Settled => Ending::TimedOut(TimeoutKind::Linger),
+            Deadline::PeerFin => Ending::PeerClosed,
+            Deadline::Timeout(kind) if self.has_progressed(kind, observer) => return None,
+            Deadline::Timeout(kind) => Ending::TimedOut(kind),
+        })
     }
 
     /// Starts one command; `None` means that the sender was dropped.
@@ -480,12 +516,16 @@ impl Conversation {
             LinkEvent::Read(Err(error)) => self.read_error = Some(error),
             LinkEvent::Wrote(Ok(n)) => self.handle_write(n, now, observer),
             LinkEvent::Wrote(Err(error)) => self.write_error = Some((now, error)),
-            LinkEvent::Finished => self.write_half = WriteHalf::Finished,
+            LinkEvent::Finished => {
+                self.write_half = WriteHalf::Finished;
+                self.look();
+            }
         }
     }
 
     fn handle_write(&mut self, n: usize, now: Instant, observer: &mut impl Observer) {
         self.last_write = now;
+        self.looks = !self.datagrams;
         self.wrote_after_peer_fin |= self.peer_fin_at.is_some();
         let end = self.written + n;
         let complete = end == self.sending.len();

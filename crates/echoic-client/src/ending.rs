@@ -11,9 +11,11 @@ pub struct ConversationSummary {
     pub ending: Ending,
     /// Bytes and messages in each direction.
     pub counts: Counts,
-    /// Bytes that were given to us to send and that the kernel did not accept. Bytes that the kernel accepted and did
-    /// not deliver are not included: their number cannot be known.
+    /// Bytes that were given to us to send and that the kernel did not accept.
     pub unsent: u64,
+    /// After a timeout, the bytes that the kernel accepted and the peer's system has not acknowledged; 0 where the system
+    /// does not tell.
+    pub unacknowledged: u64,
     /// The peer accepted bytes after its own FIN, and we closed before we had sent our FIN: the upload may be
     /// incomplete.
     pub upload_cut: bool,
@@ -47,11 +49,11 @@ pub enum Ending {
 /// Which timeout expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeoutKind {
-    /// After our FIN the peer neither sent anything nor ended its stream.
+    /// After our FIN the peer neither sent nor took anything, nor ended its stream.
     Linger,
     /// Nothing was sent or received.
     Idle,
-    /// The peer accepted nothing of the data to send.
+    /// The peer took nothing of the data to send.
     Write,
 }
 

@@ -17,11 +17,11 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// From a message's first byte to its last; later bytes do not extend it (slowloris): `message-timeout`.
     pub message_timeout: Duration,
-    /// How long the peer may accept no byte while bytes are waiting to be sent: `write-timeout`.
+    /// How long the peer may take no byte while bytes are waiting to be sent: `write-timeout`.
     pub write_timeout: Duration,
     /// From the stop signal until open conversations are closed: `drain-timeout`.
     pub drain_timeout: Duration,
-    /// After we end our stream: how long the peer may send nothing before the socket is closed. Closing at once could
+    /// After we end our stream: how long the peer may neither send nor take anything before the socket is closed. Closing at once could
     /// reset the connection and destroy replies that the peer has not read yet (RFC 9112, section 9.6).
     pub linger_timeout: Duration,
 }

@@ -35,8 +35,24 @@ impl Outbox {
         link: &mut Link,
         limit: usize,
     ) -> Poll<io::Result<usize>> {
+        let sent = ready!(link.poll_write(cx, self.first(limit)))?;
+        self.remove(sent);
+        Poll::Ready(Ok(sent))
+    }
+
+    /// As [`Self::poll_send`], without waiting until the kernel calls the socket writable.
+    pub(crate) fn try_send(&mut self, link: &mut Link, limit: usize) -> io::Result<usize> {
+        let sent = link.try_write(self.first(limit))?;
+        self.remove(sent);
+        Ok(sent)
+    }
+
+    fn first(&self, limit: usize) -> &[u8] {
         let end = self.bytes.len().min(self.from + limit);
-        let sent = ready!(link.poll_write(cx, &self.bytes[self.from..end]))?;
+        &self.bytes[self.from..end]
+    }
+
+    fn remove(&mut self, sent: usize) {
         self.from += sent;
         if self.is_empty() {
             *self = Self::default();
@@ -44,6 +60,5 @@ impl Outbox {
             self.bytes.drain(..self.from);
             self.from = 0;
         }
-        Poll::Ready(Ok(sent))
     }
 }

@@ -16,6 +16,8 @@ mod listen;
 mod options;
 mod owner;
 mod resolve;
+mod send_progress;
+mod send_queue;
 mod socket;
 mod tcp;
 mod transport;
@@ -33,6 +35,8 @@ pub use link::Link;
 pub use listen::{Accept, Incoming, ListenError, Listener, listen};
 pub use options::ListenOptions;
 pub use resolve::{ResolveError, host_name, resolve};
+pub use send_progress::{Look, SendProgress};
+pub use send_queue::SendQueue;
 pub use transport::{ClientLayer, ServerLayer, Transport};
 
 #[cfg(doctest)]

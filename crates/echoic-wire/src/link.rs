@@ -15,6 +15,10 @@ use std::{
 };
 
 use echoic_core::{endpoint::Shape, event::Address};
+use rustix::{
+    io::Errno,
+    net::{SendFlags, send},
+};
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -23,6 +27,7 @@ use tokio::{
 
 use crate::{
     explain::{Call, Explain},
+    send_queue::{self, SendQueue},
     transport::Transport,
     udp, unix,
 };
@@ -205,6 +210,44 @@ impl Link {
             // A transport must return `Pending` if it takes nothing; otherwise the caller would loop for ever.
             Ok(0) if !bytes.is_empty() => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
             result => Poll::Ready(result),
+        }
+    }
+
+    /// Writes as [`Self::poll_write`] does, but asks the kernel even if it has not reported the socket as writable: it
+    /// does so only once a large part of the send buffer is free, and takes bytes before.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` if the kernel takes nothing, and always for layers and datagrams.
+    pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let result = match &self.transport {
+            Kind::Tcp(stream) => send(stream, bytes, flags),
+            Kind::Unix(stream) => send(stream, bytes, flags),
+            Kind::Udp(_) | Kind::Unixgram(_) | Kind::Layered(_) => Err(Errno::WOULDBLOCK),
+        };
+        let result = result.map_err(io::Error::from);
+        if let Some(explain) = &self.explain
+            && !matches!(&result, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        {
+            explain.report(Call::Send {
+                bytes,
+                result: result.as_ref().copied(),
+            });
+        }
+        result
+    }
+
+    /// Returns what the peer has not taken yet of the bytes written; `None` for datagrams, and where the system does not
+    /// tell. It costs some system calls: ask when a wait has lasted, not for each message.
+    pub fn send_queue(&self) -> Option<SendQueue> {
+        match &self.transport {
+            Kind::Tcp(stream) => {
+                send_queue::of_tcp(stream.local_addr().ok()?, stream.peer_addr().ok()?)
+            }
+            Kind::Unix(stream) => send_queue::of_unix(stream),
+            Kind::Udp(_) | Kind::Unixgram(_) => None,
+            Kind::Layered(transport) => transport.send_queue(),
         }
     }
 

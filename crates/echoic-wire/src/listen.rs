@@ -399,23 +399,14 @@ impl Listener {
                     local.map(Address::from),
                 )
             }),
-            Bound::Unix(socket, _) => socket.poll_accept(cx).map_ok(|(stream, peer)| (
-                AcceptedStream::Unix(stream),
-                unix::address(&peer.into()),
-                None
-            )),
+            Bound::Unix(socket, _) => unix::poll_accept(socket, cx, self.stopped)
+                .map_ok(|(stream, peer)| (AcceptedStream::Unix(stream), peer, None)),
             Bound::Other(source) => source.poll_accept(cx).map_ok(|(link, peer)| (
                 AcceptedStream::Other(Box::new(link)),
                 peer,
                 None
             )),
         });
-        if let Err(error) = &accepted
-            && self.stopped
-            && error.kind() == io::ErrorKind::InvalidInput
-        {
-            return Poll::Pending; // a Unix socket after shutdown(2), once its queue is empty
-        }
         if let Some(explain) = &self.explain {
             explain.report(Call::Accept {
                 result: accepted.as_ref().map(|(_, peer, _)| peer.clone()),

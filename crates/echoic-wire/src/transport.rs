@@ -11,7 +11,7 @@ use std::{
 
 use echoic_core::{endpoint::Shape, service::BoxFuture};
 
-use crate::link::Link;
+use crate::{link::Link, send_queue::SendQueue};
 
 /// An open layer, which carries the bytes of a [`Link`]. Polled, not awaited
 /// (`docs/decisions/0002-poll-shaped-link.md`).
@@ -37,6 +37,11 @@ pub trait Transport: Send + Debug {
     /// Returns the link below, which knows the addresses; `None` for the lowest layer (a pipe in memory).
     fn lower(&self) -> Option<&Link> {
         None
+    }
+
+    /// Returns what the peer has not taken yet ([`Link::send_queue`]), in bytes of the lowest layer.
+    fn send_queue(&self) -> Option<SendQueue> {
+        self.lower()?.send_queue()
     }
 
     /// Returns the shape of the data, which may differ from that of the link below.

@@ -7,13 +7,14 @@ use std::{
         net as std_unix,
     },
     path::{Path, PathBuf},
+    task::{Context, Poll},
 };
 
 use echoic_core::{
     endpoint::{Shape, UnixName},
     event::Address,
 };
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::{
@@ -122,6 +123,40 @@ pub(crate) async fn connect(name: &UnixName, explain: Option<&Explain>) -> io::R
         result: connected.as_ref().map(|_| ()),
     });
     UnixStream::from_std(connected?)
+}
+
+/// Accepts the next connection of a listener; pending for ever once it has `stopped` and its queue is empty.
+///
+/// After shutdown(2) epoll reports the socket as ended, tokio then calls it readable for good, and its `poll_accept`
+/// would try again and again. So the queue of a stopped listener is read without asking tokio.
+pub(crate) fn poll_accept(
+    listener: &UnixListener,
+    cx: &mut Context<'_>,
+    stopped: bool,
+) -> Poll<io::Result<(UnixStream, Address)>> {
+    if !stopped {
+        return listener
+            .poll_accept(cx)
+            .map_ok(|(stream, peer)| (stream, address(&peer.into())));
+    }
+    match SockRef::from(listener).accept() {
+        // EAGAIN, or EINVAL after shutdown(2), depending on the kernel: nothing is queued.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::WouldBlock | io::ErrorKind::InvalidInput
+            ) =>
+        {
+            Poll::Pending
+        }
+        accepted => Poll::Ready(accepted.and_then(|(socket, peer)| {
+            socket.set_nonblocking(true)?;
+            let peer = peer
+                .as_unix()
+                .map_or(Address::Unix(None), |peer| address(&peer));
+            Ok((UnixStream::from_std(socket.into())?, peer))
+        })),
+    }
 }
 
 /// Converts a socket address of the standard library.

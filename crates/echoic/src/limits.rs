@@ -156,7 +156,7 @@ fn conversation(limits: &Limits) -> Vec<Limit> {
             .then(Ends(CloseReason::DrainTimeout)),
         time(
             "linger_timeout",
-            "the peer is silent after the server closed",
+            "the peer sends and takes nothing after the close",
             linger_timeout,
         )
         .then(Otherwise("closes the socket; the close reason stays")),
@@ -266,7 +266,7 @@ fn connect(timeouts: &Timeouts) -> Vec<Limit> {
         .then(Otherwise("exit code 5 (3 while resolving)")),
         Limit::new(
             "connect_linger_timeout",
-            "no traffic after the end of input",
+            "the peer sends and takes nothing after the end of input",
             timeouts.linger_timeout.map_or(Other("never"), Time),
         )
         .set_by(connect("--linger-timeout"))

@@ -9,13 +9,11 @@ use std::{
 };
 
 use echoic_core::ending::CloseReason;
-use tokio::time::Instant;
+use echoic_wire::Look;
+use tokio::time::error::Elapsed;
 
-use super::{ActiveHandler, Phase, SCRATCH, Session, Turn, socket_failed};
+use super::{ActiveHandler, Phase, Session, Turn, socket_failed};
 use crate::{handler_task::HalfState, wait::Wakeup};
-
-/// How many times `--linger-timeout` a peer that keeps sending can delay the close.
-const LINGER_STRETCH: u32 = 10;
 
 impl Session {
     /// Sends what is unsent, ends our half of the stream, and gives the peer time to take it all: if the socket were
@@ -44,16 +42,7 @@ impl Session {
         if reason == CloseReason::ResetByUs || (half_closed && self.link.closes_on_drop()) {
             return;
         }
-        let has_finished = matches!(&self.handler, ActiveHandler::Spawned(handler)
-            if handler.our_half == HalfState::Finished);
-        let finished = poll_fn(|cx| {
-            if has_finished {
-                return Poll::Ready(Ok(()));
-            }
-            self.link.poll_finish(cx)
-        });
-        let finish = self.timers.timeout(self.limits.linger_timeout, finished);
-        let gone = match finish.await {
+        let gone = match self.finish(reason).await {
             Ok(Ok(())) if !half_closed => self.linger(reason).await,
             Ok(finished) => finished,
             Err(_) => Ok(()),
@@ -73,7 +62,7 @@ impl Session {
                     let (deadline, overdue) = self.deadline();
                     match ready!(self.wait.poll(cx, deadline)) {
                         Wakeup::Drain => ControlFlow::Continue(()),
-                        Wakeup::Deadline => ControlFlow::Break(overdue),
+                        Wakeup::Deadline => self.expire(overdue),
                     }
                 }
             };
@@ -84,30 +73,20 @@ impl Session {
         Poll::Ready(ControlFlow::Continue(()))
     }
 
-    /// Reads and discards what the peer still sends, until it ends its half or sends nothing for `--linger-timeout`. An
-    /// error is how the connection ended.
-    async fn linger(&mut self, reason: CloseReason) -> io::Result<()> {
-        let timeout = self.limits.linger_timeout;
-        // A peer that does not read gains nothing by a longer wait.
-        let stretch = match reason {
-            CloseReason::WriteTimeout => 1,
-            _ => LINGER_STRETCH,
-        };
-        let mut end = Instant::now() + timeout * stretch;
-        let mut is_draining = false;
+    /// Ends our half of the stream. Only the close message of a layer may have to wait; it gets `--linger-timeout`, and
+    /// again while the peer takes what was sent before it.
+    async fn finish(&mut self, reason: CloseReason) -> Result<io::Result<()>, Elapsed> {
+        let has_finished = matches!(&self.handler, ActiveHandler::Spawned(handler)
+            if handler.our_half == HalfState::Finished);
+        if has_finished {
+            return Ok(Ok(()));
+        }
         loop {
-            if self.drain.has_started() && !is_draining {
-                is_draining = true;
-                end = end.min(Instant::now() + timeout);
-            }
-            let read = poll_fn(|cx| {
-                SCRATCH.with_borrow_mut(|scratch| self.link.poll_read(cx, &mut scratch.read_buffer))
-            });
-            let deadline = end.min(Instant::now() + timeout);
-            match self.timers.timeout_at(deadline, read).await {
-                Ok(Ok(n)) if n > 0 => self.tally.discarded += n as u64,
-                Ok(over) => return over.map(|_| ()),
-                Err(_) => return Ok(()),
+            let finished = poll_fn(|cx| self.link.poll_finish(cx));
+            let finished = self.timers.timeout(self.limits.linger_timeout, finished);
+            match finished.await {
+                Err(_) if reason != CloseReason::WriteTimeout && self.look() == Look::Taken => {}
+                finished => return finished,
             }
         }
     }

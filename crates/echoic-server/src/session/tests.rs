@@ -7,6 +7,7 @@ mod ending;
 mod in_place;
 mod order;
 mod rate;
+mod slow;
 mod spawned;
 mod strict;
 mod wire;

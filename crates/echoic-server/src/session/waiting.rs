@@ -2,12 +2,14 @@
 //! the stop signal.
 
 use std::{
+    io,
     ops::ControlFlow,
     task::{Context, Poll, ready},
 };
 
 use echoic_core::{ending::CloseReason, limits::Limits};
 use echoic_recorder::NotCommitted;
+use echoic_wire::{Look, SendProgress};
 use tokio::time::Instant;
 
 use super::{ActiveHandler, Phase, Session, Turn, socket_failed};
@@ -24,6 +26,8 @@ pub(super) struct Timestamps {
     pub(super) message_since: Option<Instant>,
     /// Since when reading has been paused: a reply is unsent, or the handler or the record is behind.
     pub(super) read_paused_since: Option<Instant>,
+    /// What the peer had not taken when that was last looked at.
+    pub(super) progress: SendProgress,
 }
 
 impl Timestamps {
@@ -33,6 +37,7 @@ impl Timestamps {
             sent_at: now,
             message_since: None,
             read_paused_since: None,
+            progress: SendProgress::default(),
         }
     }
 
@@ -155,8 +160,64 @@ impl Session {
         let (deadline, overdue) = self.deadline();
         Poll::Ready(match ready!(self.wait.poll(cx, deadline)) {
             Wakeup::Drain => ControlFlow::Continue(()),
-            Wakeup::Deadline => ControlFlow::Break(overdue),
+            Wakeup::Deadline => self.expire(overdue),
         })
+    }
+
+    /// A deadline has passed: the conversation ends, unless its peer is still taking bytes. That the kernel has not called
+    /// the socket writable does not mean that the peer has stopped reading.
+    pub(super) fn expire(&mut self, overdue: CloseReason) -> Turn {
+        let timeout = self.limits.write_timeout;
+        let has_progressed = match overdue {
+            CloseReason::IdleTimeout => self.look() == Look::Taken && self.is_in_flight(),
+            CloseReason::WriteTimeout => match self.look() {
+                Look::Taken => true,
+                _ if Instant::now() < self.timestamps.sent_at + timeout => true,
+                Look::Unchanged => false,
+                Look::Unknown | Look::Empty => return self.try_send(),
+            },
+            _ => false,
+        };
+        if has_progressed {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(overdue)
+        }
+    }
+
+    /// Whether more was sent than the peer's system has room for, at the last look.
+    fn is_in_flight(&self) -> bool {
+        let queue = self.timestamps.progress.queue();
+        queue.is_some_and(|queue| queue.unacknowledged > 0)
+    }
+
+    /// Looks at what the peer has not taken; if it has taken some of it, deadlines are counted from now.
+    pub(super) fn look(&mut self) -> Look {
+        let clocks = &mut self.timestamps;
+        clocks.progress.look(&self.link, &mut clocks.sent_at)
+    }
+
+    /// Sends what the kernel takes although it has not called the socket writable; if that is nothing, the peer has
+    /// stopped reading.
+    fn try_send(&mut self) -> Turn {
+        let limit = if self.journal.holds_replies() {
+            self.commit_gate
+                .committed_offset
+                .saturating_sub(self.tally.sent) as usize
+        } else {
+            self.outbox.len()
+        };
+        match self.outbox.try_send(&mut self.link, limit) {
+            Ok(sent) => {
+                self.tally.sent += sent as u64;
+                self.timestamps.sent_at = Instant::now();
+                ControlFlow::Continue(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                ControlFlow::Break(CloseReason::WriteTimeout)
+            }
+            Err(error) => ControlFlow::Break(socket_failed(&error)),
+        }
     }
 
     /// The nearest deadline, and why the conversation ends when it passes.
@@ -174,7 +235,9 @@ impl Session {
             return (idle(), CloseReason::StoreFailed);
         }
         if !self.outbox.is_empty() && !self.awaits_record() {
-            return (clocks.sent_at + write_timeout, CloseReason::WriteTimeout);
+            let look = clocks.progress.next_look(clocks.sent_at, write_timeout);
+            let end = clocks.sent_at + write_timeout;
+            return (look.min(end), CloseReason::WriteTimeout);
         }
         match clocks.message_since {
             Some(since) if clocks.read_paused_since.is_none() => {

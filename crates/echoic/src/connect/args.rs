@@ -16,7 +16,7 @@ use super::{
     expect::Expected,
     input::{InputSource, Rounds},
     message,
-    piped::SEND_ONLY_LINGER,
+    piped::SEND_ONLY_SETTLE,
     send_args::SendArgs,
 };
 
@@ -89,7 +89,7 @@ pub(crate) struct ConnectArgs {
     #[arg(short = 'w', long, value_name = "TIME", default_value = "10s")]
     connect_timeout: Span,
 
-    /// Close after this time of silence once piped input has ended
+    /// Close once piped input has ended and the peer has neither sent nor taken anything for this time
     #[arg(long, value_name = "TIME", default_value = "5s")]
     linger_timeout: Span,
 
@@ -261,11 +261,6 @@ impl ConnectArgs {
             ));
         }
         let timeouts = Timeouts::default();
-        let linger_timeout = if self.send_only {
-            SEND_ONLY_LINGER
-        } else {
-            self.linger_timeout.0
-        };
         Ok(Plan {
             datagrams,
             input: self.input(datagrams, frames.outbound, newline)?,
@@ -279,7 +274,8 @@ impl ConnectArgs {
             history: !self.no_history,
             connect_within: self.connect_timeout.0,
             timeouts: Timeouts {
-                linger_timeout: (!prompt).then_some(linger_timeout),
+                linger_timeout: (!prompt).then_some(self.linger_timeout.0),
+                settle: self.send_only.then_some(SEND_ONLY_SETTLE),
                 idle_timeout: self.idle_timeout.0.map(|idle| idle.0),
                 write_timeout: self.write_timeout.0,
                 after_fin: if prompt {

@@ -22,8 +22,8 @@ use super::{
 /// Capacity of the queues between input, connection and output, in reads. With the buffers of the loop it bounds memory.
 const QUEUE: usize = 2;
 
-/// Time of silence after which `--send-only` leaves, so that the sent bytes can arrive.
-pub(super) const SEND_ONLY_LINGER: Duration = Duration::from_millis(100);
+/// Time of silence after which `--send-only` leaves once the sent bytes have arrived.
+pub(super) const SEND_ONLY_SETTLE: Duration = Duration::from_millis(100);
 
 /// Time at the end for received bytes to be compared with the expectation.
 const SETTLE_WITHIN: Duration = Duration::from_millis(100);

@@ -39,7 +39,11 @@ pub(super) fn of_pipe(
                 format!("the reply did not contain {expected}: {reason}"),
             )
         }
-        (Ending::TimedOut(TimeoutKind::Linger), ..) if plan.send_only => Ok(Exit::Done),
+        (Ending::TimedOut(TimeoutKind::Linger), ..)
+            if plan.send_only && conversation.unacknowledged == 0 =>
+        {
+            Ok(Exit::Done)
+        }
         (Ending::TimedOut(TimeoutKind::Linger), ..) if plan.datagrams => {
             of_quiet(conversation, &plan.timeouts)
         }
@@ -78,6 +82,14 @@ fn of_silence(
                     "the peer closed in the middle of a reply: its last message is incomplete under {inbound}"
                 ),
             },
+        ),
+        Ending::TimedOut(TimeoutKind::Linger) if conversation.unacknowledged > 0 => failed(
+            Exit::TimedOut,
+            format!(
+                "the peer took nothing for {} after the end of input (--linger-timeout); {} did not arrive",
+                Span(timeouts.linger_timeout.unwrap_or_default()),
+                for_people(conversation.unacknowledged)
+            ),
         ),
         Ending::TimedOut(TimeoutKind::Linger) => {
             let silence = Span(timeouts.linger_timeout.unwrap_or_default());
@@ -218,6 +230,7 @@ mod tests {
             ending,
             counts,
             unsent,
+            unacknowledged: 0,
             upload_cut: false,
             elapsed: Duration::ZERO,
         }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use echoic_wire::{Link, Transport};
+use echoic_wire::{Link, SendQueue, Transport};
 use tokio::time::{Instant, timeout};
 
 /// The peer's side.
@@ -36,6 +36,8 @@ pub(super) struct Line {
     finish_blocked: bool,
     /// Reads and writes count against the task's budget, as those of real sockets do.
     cooperative: bool,
+    /// What the peer has not taken of the bytes under way, if the system tells.
+    queue: Option<SendQueue>,
     /// Bytes that the peer took.
     pub(super) taken: Vec<u8>,
     /// Calls that read or wrote something.
@@ -117,6 +119,14 @@ impl Peer {
     /// Makes the end of our half stay pending for ever.
     pub(super) fn block_finish(&self) {
         lock(&self.0).finish_blocked = true;
+    }
+
+    /// Has the system tell that these bytes are unacknowledged, and how many the peer's program has not read.
+    pub(super) fn set_queue(&self, unacknowledged: u64, unread: Option<u64>) {
+        lock(&self.0).queue = Some(SendQueue {
+            unacknowledged,
+            unread,
+        });
     }
 
     pub(super) fn use_coop_budget(&self) {
@@ -259,6 +269,10 @@ impl Transport for Ours {
     }
 
     fn abort(&mut self) {}
+
+    fn send_queue(&self) -> Option<SendQueue> {
+        lock(&self.0).queue
+    }
 }
 
 impl Drop for Ours {
