@@ -19,7 +19,7 @@ use echoic_core::{
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags, config::DbConfig, hooks::Wal};
 
 use super::{
-    error::{failed, foreign, is_unsafe, read_only, store_error, system_error},
+    error::{failed, foreign, is_unsafe, read_only, store_error, system_error, write_error},
     file::log_bytes,
 };
 
@@ -119,7 +119,7 @@ pub(super) fn open_to_write(
     path: &Path,
     log_pages: &Arc<AtomicU32>,
 ) -> Result<Connection, StoreError> {
-    let refused = |why: Error| store_error(path, &why);
+    let refused = |why: Error| write_error(path, &why);
     let mut connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(refused)?;
     if connection.is_readonly("main").map_err(refused)? {
         return Err(read_only(path, "the file is read-only"));
@@ -337,7 +337,7 @@ fn check(path: &Path, connection: &Connection) -> Result<(), StoreError> {
 fn migration_error(path: &Path, error: &refinery::Error) -> StoreError {
     match error.kind() {
         refinery::error::Kind::Connection(_, why) => match why.downcast_ref::<Error>() {
-            Some(why) => store_error(path, why),
+            Some(why) => write_error(path, why),
             None => failed(path, why.to_string()),
         },
         _ => failed(path, error.to_string()),
