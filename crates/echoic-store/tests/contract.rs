@@ -847,6 +847,31 @@ async fn pruning_by_size_removes_the_oldest(
     assert!(store.conversation(200).await.unwrap().is_some());
 }
 
+#[rstest]
+#[tokio::test]
+async fn appends_stay_within_the_size_of_the_last_retention(
+    #[values(Kind::Memory, Kind::Sqlite)] kind: Kind,
+) {
+    let (store, _dir) = make(kind);
+    let limit = 2 << 20;
+    let retention = Retention {
+        age: None,
+        bytes: Some(limit),
+    };
+    store.prune(retention, NOON).await.unwrap();
+    let mut scenario = Scenario::after(0);
+    scenario.open(1);
+    let line = "x".repeat(500);
+    for _ in 0..100 {
+        for _ in 0..100 {
+            scenario.exchange(1, Outcome::Ok, line.as_bytes(), line.as_bytes());
+        }
+        store.append(scenario.take()).await.unwrap();
+        let bytes = store.stats().await.unwrap().bytes;
+        assert!(bytes <= limit + limit / 10, "{bytes} bytes");
+    }
+}
+
 #[tokio::test]
 async fn memory_store_prunes_itself() {
     let store = MemoryStore::new(100_000);

@@ -27,6 +27,7 @@ use super::{
     error::{failed, is_unsafe, system_error, write_error},
     file::{self, Lock},
     place::Place,
+    prune::SizeLimit,
     servers::{self, Servers},
     worker::Work,
 };
@@ -45,6 +46,7 @@ pub(super) struct Writer {
     log_pages: Arc<AtomicU32>,
     pub(super) checkpointer: Checkpointer,
     pub(super) cache: Cache,
+    pub(super) size_limit: SizeLimit,
     /// Whether commits sync: the last value of `PRAGMA synchronous`.
     syncs: bool,
     /// Error of a sync that failed between appends. The next append returns it.
@@ -128,6 +130,7 @@ impl Writer {
             log_pages,
             checkpointer: Checkpointer::new(path),
             cache: Cache::default(),
+            size_limit: SizeLimit::default(),
             syncs: false,
             failed: None,
             discarded: false,
@@ -244,6 +247,7 @@ impl Writer {
                     self.carried = Some(carried);
                 }
                 self.connection = Some(opened?);
+                self.limit_log()?;
                 return Ok(self.connection.as_ref().expect("invariant: just opened"));
             }
             let connection = connection::open_to_write(&self.path, &self.log_pages)?;
@@ -260,8 +264,21 @@ impl Writer {
             begun.map_err(|why| system_error(&self.path, &why))?;
             self.place = Place::of(&self.path);
             self.connection = Some(connection);
+            self.limit_log()?;
         }
         Ok(self.connection.as_ref().expect("invariant: just opened"))
+    }
+
+    /// Applies the limit of the log, which depends on that of the database.
+    pub(super) fn limit_log(&mut self) -> Result<(), StoreError> {
+        let bytes = self.size_limit.log_bytes();
+        self.checkpointer.limit_log(bytes);
+        let Some(connection) = &self.connection else {
+            return Ok(());
+        };
+        connection
+            .pragma_update(None, "journal_size_limit", 2 * bytes)
+            .map_err(|why| self.check_error(&why))
     }
 
     /// Makes the log durable before its checkpoint: a power loss during the copy would leave the database partly copied,

@@ -47,7 +47,8 @@ impl Writer {
             self.lock = Lock::acquire(&self.path)?;
         }
         self.connection = Some(connection::open_to_write(&self.path, &self.log_pages)?);
-        self.begin()
+        self.begin()?;
+        self.limit_log()
     }
 
     /// Completes the database, closes it, and goes on in a new one. The old one first: its log has the name that the new
