@@ -356,7 +356,7 @@ impl Session {
         let incomplete = self.splitter.finish(reading.bytes(), spans);
         self.phase = Phase::HalfClosed { incomplete };
         Split {
-            consumed: reading.bytes().len(),
+            consumed: reading.bytes().len() * usize::from(!incomplete),
             violation: None,
         }
     }
@@ -552,7 +552,7 @@ impl Session {
 impl Drop for Session {
     /// Records the end, however it came: in order, by a panic, or because the task was aborted.
     fn drop(&mut self) {
-        let ending = self.tally.ending(self.phase.reason());
+        let ending = self.ending();
         self.close_handler(ending.reason);
         self.totals
             .served

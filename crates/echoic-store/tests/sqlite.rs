@@ -376,6 +376,38 @@ fn long_database_is_searched_whole_across_chunks() {
     assert_eq!(wait(count(&store, "conv:2")), 50);
 }
 
+/// A database of schema 3 is read as it is, and gets the new table when it is opened for writing.
+#[test]
+fn database_of_schema_3_is_read_and_migrated() {
+    let dir = TempDir::new().unwrap();
+    let path = record(dir.path());
+    let connection = Connection::open(&path).unwrap();
+    connection
+        .execute_batch(
+            "DROP TABLE left_over; PRAGMA user_version = 3;
+            DELETE FROM refinery_schema_history WHERE version = 4;
+            UPDATE conversation SET reason = 'incomplete';",
+        )
+        .unwrap();
+    drop(connection);
+    let reader = SqliteReader::open(&path).unwrap();
+    assert_eq!(wait(count(&reader, "end:fin")), 3);
+    drop(reader);
+    let store = open(&path);
+    let mut scenario = Scenario::after(3);
+    scenario.open(2);
+    scenario.end_inside(2, b"\xff\xff");
+    append(&store, &mut scenario);
+    let ended = wait(store.conversation(2)).unwrap().unwrap().ended;
+    assert!(ended.unwrap().1.left_over.is_some());
+    assert_eq!(wait(count(&store, "")), 3);
+    wait(store.close()).unwrap();
+    let connection = Connection::open(&path).unwrap();
+    let left = "SELECT count(*) FROM left_over";
+    let count: u32 = connection.query_row(left, [], |row| row.get(0)).unwrap();
+    assert_eq!(count, 1);
+}
+
 /// `prune` is called once, as a minute before: 60,000 exchanges of 8 MB follow in runs of one.
 #[test]
 fn file_exceeds_its_limit_by_less_than_a_tenth_between_prunes() {

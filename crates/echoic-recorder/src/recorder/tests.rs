@@ -139,6 +139,7 @@ impl Talk {
             sent: 0,
             unsent: 0,
             discarded: 0,
+            left_over: None,
         };
         self.journal.ended(0, ending);
     }

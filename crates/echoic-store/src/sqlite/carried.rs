@@ -23,7 +23,7 @@ struct Table {
 const RUN_COUNT: usize = 3;
 
 /// Rows that go along. `?1` is an id of an exchange: what was stored after it goes along.
-const SELECTED: [(&str, &str); 6] = [
+const SELECTED: [(&str, &str); 7] = [
     ("endpoint", "SELECT * FROM endpoint WHERE ?1 IS NOT NULL"),
     (
         "server",
@@ -37,6 +37,11 @@ const SELECTED: [(&str, &str); 6] = [
     (
         "conversation",
         "SELECT * FROM conversation WHERE last_run IS NULL OR last_run > ?1",
+    ),
+    (
+        "left_over",
+        "SELECT * FROM left_over WHERE conversation IN
+            (SELECT id FROM conversation WHERE last_run > ?1)",
     ),
     (
         "mark",

@@ -28,7 +28,7 @@ mod schema {
 }
 
 /// The newest schema known to this version: the number of the last file in `schema/`, which sets it as `user_version`.
-const SCHEMA: u32 = 3;
+const SCHEMA: u32 = 4;
 
 /// The oldest schema that is read. Those before it were never released.
 const SCHEMA_OLDEST: u32 = 3;
@@ -280,6 +280,12 @@ fn configure(connection: &Connection) -> rusqlite::Result<String> {
     connection.pragma_update(None, "foreign_keys", false)?;
     connection.pragma_update(None, "cache_size", -CACHED_KIB)?;
     Ok(journal)
+}
+
+/// Whether the file has the table `left_over`; one of schema 3 that is only read has not.
+pub(super) fn has_left_over(connection: &Connection) -> rusqlite::Result<bool> {
+    let schema = connection.pragma_query_value(None, "user_version", |row| row.get::<_, u32>(0))?;
+    Ok(schema >= 4)
 }
 
 fn schema_version(path: &Path, connection: &Connection) -> Result<u32, StoreError> {

@@ -70,10 +70,11 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn open(path: &Path, on_change: OnFileChange) -> Result<Self, StoreError> {
         let connection = connection::open_to_read(path)?;
+        let has_left_over = connection::has_left_over(&connection);
         Ok(Self {
             path: path.to_owned(),
             connection,
-            lookups: Lookups::default(),
+            lookups: Lookups::new(has_left_over.map_err(|why| store_error(path, &why))?),
             place: Place::of(path),
             on_change,
             is_told: false,
