@@ -56,7 +56,10 @@ impl Conversation {
     pub fn left_over(&self) -> Option<LeftOverJson<'_>> {
         let (_, ending) = self.ended.as_ref()?;
         let left_over = ending.left_over.as_deref()?;
-        Some(LeftOverJson::new(left_over, self.endpoint_info.framing.inbound))
+        Some(LeftOverJson::new(
+            left_over,
+            self.endpoint_info.framing.inbound,
+        ))
     }
 
     /// Creates a conversation that has just opened.

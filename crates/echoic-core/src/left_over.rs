@@ -135,12 +135,24 @@ mod tests {
         for (framing, bytes, expected) in [
             ("u16be", &b"\xff\xffab"[..], "length 65535 claimed by ff ff"),
             ("u8", b"\x05abc", "length 5 claimed by 05"),
-            ("u32be", b"\x00\x00", "no length of u32be at their beginning"),
+            (
+                "u32be",
+                b"\x00\x00",
+                "no length of u32be at their beginning",
+            ),
             ("fixed:8", b"abc", "8 bytes expected by fixed:8"),
             ("varint", b"\xac\x02abc", "length 300 claimed by ac 02"),
-            ("varint", b"\xff\xff", "no length of varint at their beginning"),
+            (
+                "varint",
+                b"\xff\xff",
+                "no length of varint at their beginning",
+            ),
             ("netstring", b"12:abc", "length 12 claimed by \"12:\""),
-            ("netstring", b"abc", "no length of netstring at their beginning"),
+            (
+                "netstring",
+                b"abc",
+                "no length of netstring at their beginning",
+            ),
             (
                 "content-length",
                 b"Content-Length: 7\r\n\r\nab",
@@ -170,7 +182,8 @@ mod tests {
         let framing = "u16be".parse().unwrap();
         let left = LeftOver::new(framing, b"\xff\xff\x00").unwrap();
         let json = serde_json::to_string(&LeftOverJson::new(&left, framing)).unwrap();
-        let expected = r#"{"len":3,"b64":"//8A","claimed":65535,"note":"length 65535 claimed by ff ff"}"#;
+        let expected =
+            r#"{"len":3,"b64":"//8A","claimed":65535,"note":"length 65535 claimed by ff ff"}"#;
         assert_eq!(json, expected);
     }
 }

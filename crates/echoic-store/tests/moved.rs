@@ -119,12 +119,19 @@ fn record_of_a_renamed_file_goes_on_in_a_new_one(
     assert_eq!(ids(&old), [1, 2, 3]);
     assert_eq!(ids(&new), [4, 5, 6]);
     assert_eq!([old, new].concat(), scenario.exchanges);
-    assert_eq!(wait(count(&moving.store, "")), 3, "the store reads the new file");
+    assert_eq!(
+        wait(count(&moving.store, "")),
+        3,
+        "the store reads the new file"
+    );
     assert_eq!(wait(moving.store.last()).unwrap().exchange, 6);
     let reader = SqliteReader::open(&moving.path()).unwrap();
     let ended = wait(reader.conversation(1)).unwrap().unwrap().ended;
     assert_eq!(ended.unwrap().1.reason, CloseReason::PeerClosed);
-    assert!(wait(reader.conversation(2)).unwrap().is_none(), "it had ended");
+    assert!(
+        wait(reader.conversation(2)).unwrap().is_none(),
+        "it had ended"
+    );
     drop(reader);
     wait(moving.store.close()).unwrap();
     let mut names: Vec<_> = fs::read_dir(moving.dir.path().join("in"))
@@ -197,7 +204,10 @@ fn append_fails_while_the_directory_is_gone_and_is_stored_once() {
     let batches = scenario.take();
     for _ in 0..2 {
         let failed = wait(moving.store.append(batches.clone())).unwrap_err();
-        assert!(failed.to_string().contains("No such file or directory"), "{failed}");
+        assert!(
+            failed.to_string().contains("No such file or directory"),
+            "{failed}"
+        );
     }
     fs::create_dir(&folder).unwrap();
     assert_eq!(wait(moving.store.append(batches)).unwrap(), [2]);
@@ -241,7 +251,10 @@ fn other_file_at_the_path_is_left_as_it_is() {
         scenario.lines(1, &["a"], 1);
         let batches = scenario.take();
         let failed = wait(moving.store.append(batches.clone())).unwrap_err();
-        assert!(matches!(failed.kind, StoreErrorKind::Foreign { .. }), "{failed}");
+        assert!(
+            matches!(failed.kind, StoreErrorKind::Foreign { .. }),
+            "{failed}"
+        );
         // Its own file comes back: it goes on there.
         fs::rename(moving.path(), &file).unwrap();
         fs::rename(moving.aside(), moving.path()).unwrap();
@@ -273,7 +286,11 @@ fn store_goes_on_after_the_removal_of(#[case] suffix: &str) {
     assert_eq!(read(&moving.path()), scenario.exchanges);
     let held = SqliteStore::open(&moving.path(), Durability::Off).unwrap_err();
     assert!(matches!(held.kind, StoreErrorKind::Held { .. }), "{held}");
-    assert_eq!(moving.changes(), [""; 0], "the database itself is in its place");
+    assert_eq!(
+        moving.changes(),
+        [""; 0],
+        "the database itself is in its place"
+    );
 }
 
 /// Reads on after `last`, as a follower does.

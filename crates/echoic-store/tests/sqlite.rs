@@ -434,9 +434,20 @@ fn file_exceeds_its_limit_by_less_than_a_tenth_between_prunes() {
         scenario.exchanges.drain(..scenario.exchanges.len() - 800);
     }
     let stats = wait(store.stats()).unwrap();
-    assert!(stats.bytes <= limit + limit / 10, "{} bytes used", stats.bytes);
-    assert!(stats.bytes >= limit - limit / 10, "{} bytes used", stats.bytes);
-    assert!(file_max <= limit + limit / 10, "the file had {file_max} bytes");
+    assert!(
+        stats.bytes <= limit + limit / 10,
+        "{} bytes used",
+        stats.bytes
+    );
+    assert!(
+        stats.bytes >= limit - limit / 10,
+        "{} bytes used",
+        stats.bytes
+    );
+    assert!(
+        file_max <= limit + limit / 10,
+        "the file had {file_max} bytes"
+    );
     assert!(log_max <= 3 << 20, "the log had {log_max} bytes");
     let newest = wait(pages(&store, "limit:800", Order::NewestFirst, 800));
     let expected: Vec<_> = scenario.exchanges.into_iter().rev().collect();

@@ -74,7 +74,10 @@ impl StoreUrl {
     /// Opens the store for reading, also while a `serve` writes it.
     pub(crate) fn open_to_read(&self) -> Result<Arc<dyn Store>, CliError> {
         match self {
-            Self::Sqlite(path) => Ok(Arc::new(SqliteReader::open_observed(path, report_changes())?)),
+            Self::Sqlite(path) => Ok(Arc::new(SqliteReader::open_observed(
+                path,
+                report_changes(),
+            )?)),
             Self::Memory | Self::None => Err(CliError::usage(
                 "invalid --store: expected a file; memory and none cannot be read by another process",
             )),

@@ -13,13 +13,8 @@ const HELLO: &[u8] = b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\xfc";
 
 /// Sends `bytes` to a server with this framing and ends; returns the server.
 fn sent(framing: &str, bytes: &[u8], more: &[&str]) -> Serve {
-    let serve = Serve::start(
-        &[
-            &["upper=:0", "--frame", framing, "--console", "off"],
-            more,
-        ]
-        .concat(),
-    );
+    let serve =
+        Serve::start(&[&["upper=:0", "--frame", framing, "--console", "off"], more].concat());
     let mut talk = Talk::to(serve.at[0]);
     talk.send(bytes);
     talk.finish();
@@ -32,7 +27,10 @@ fn log_shows_what_the_header_claimed() {
     let home = Arc::clone(&serve.home);
     until("its end is stored", || home.count(&["end:fin"]) == 1);
     let shown = plain(&home.run(&["log", "--show"]).good());
-    assert!(shown.contains("4 B made no message: length 65535 claimed by ff ff"), "{shown}");
+    assert!(
+        shown.contains("4 B made no message: length 65535 claimed by ff ff"),
+        "{shown}"
+    );
     assert!(shown.contains("\\xff\\xffbc"), "{shown}");
     let left = &home.log(&[])[0]["left"];
     assert_eq!(left["claimed"], 65_535);
@@ -48,11 +46,17 @@ fn conversation_of_another_protocol_alone_is_shown_with_a_guess() {
     let listed = || home.run(&["log", "end:limit", "--json"]).good();
     until("its end is stored", || !listed().is_empty());
     let end: Value = serde_json::from_str(listed().trim()).unwrap();
-    assert_eq!((&end["ev"], &end["reason"]), (&"end".into(), &"message-too-long".into()));
+    assert_eq!(
+        (&end["ev"], &end["reason"]),
+        (&"end".into(), &"message-too-long".into())
+    );
     let note = "length 5635 claimed by 16 03; looks like a TLS ClientHello";
     assert_eq!(end["left"]["note"], note);
     let shown = plain(&home.run(&["log", "end:limit", "--show"]).good());
-    assert!(shown.contains(&format!("10 B made no message: {note}")), "{shown}");
+    assert!(
+        shown.contains(&format!("10 B made no message: {note}")),
+        "{shown}"
+    );
 }
 
 #[test]
@@ -86,7 +90,15 @@ fn client_records_what_made_no_reply() {
         let (mut peer, _) = listener.accept().unwrap();
         peer.write_all(b"\0\x02OK\xff\xffno").unwrap();
     });
-    let arguments = ["connect", &at, "--frame", "u16be", "--recv-only", "--store", "c.db"];
+    let arguments = [
+        "connect",
+        &at,
+        "--frame",
+        "u16be",
+        "--recv-only",
+        "--store",
+        "c.db",
+    ];
     home.run(&arguments);
     peer.join().unwrap();
     let shown = plain(&home.run(&["log", "--show", "--store", "c.db"]).good());

@@ -1,8 +1,5 @@
 //! A record whose file is renamed or removed while `serve`, `connect --store` and `log -f` have it open.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod harness;
 
@@ -117,7 +114,15 @@ fn renamed_record_goes_on_under_strict_durability() {
 
 #[test]
 fn client_record_goes_on_after_its_file_was_removed() {
-    let serve = Serve::start(&["upper=:0", "--store", "none", "--console", "off", "--frame", "line"]);
+    let serve = Serve::start(&[
+        "upper=:0",
+        "--store",
+        "none",
+        "--console",
+        "off",
+        "--frame",
+        "line",
+    ]);
     let home = Arc::clone(&serve.home);
     let at = serve.at[0].to_string();
     let arguments = ["connect", &at, "--frame", "line", "--store", "client.db"];
@@ -155,7 +160,9 @@ fn removed_directory_is_a_failure_of_the_store() {
     let err = &serve.err;
     let mut talk = Talk::to(serve.at);
     ask(&mut talk, 0..1);
-    until("it is stored", || home.count(&["--store", "in/store.db"]) == 1);
+    until("it is stored", || {
+        home.count(&["--store", "in/store.db"]) == 1
+    });
     fs::remove_dir_all(&folder).unwrap();
     ask(&mut talk, 1..3);
     err.wait_for("store.db was removed");
@@ -163,6 +170,8 @@ fn removed_directory_is_a_failure_of_the_store() {
     assert!(told.contains("No such file or directory"), "{told}");
     fs::create_dir(&folder).unwrap();
     err.wait_for("recording again");
-    until("it is stored", || home.count(&["--store", "in/store.db"]) == 2);
+    until("it is stored", || {
+        home.count(&["--store", "in/store.db"]) == 2
+    });
     kill(&mut serve.child);
 }

@@ -48,10 +48,15 @@ pub(super) fn claim(framing: Framing, bytes: &[u8]) -> Option<Claim> {
             _ => (None, 0),
         },
         Framing::Netstring => {
-            let digits = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            let digits = bytes
+                .iter()
+                .take_while(|byte| byte.is_ascii_digit())
+                .count();
             let has_length = (1..=DIGITS_MAX).contains(&digits) && bytes.get(digits) == Some(&b':');
             let length = str::from_utf8(&bytes[..digits]).ok();
-            let length = length.filter(|_| has_length).and_then(|text| text.parse().ok());
+            let length = length
+                .filter(|_| has_length)
+                .and_then(|text| text.parse().ok());
             (length, digits + 1)
         }
         Framing::ContentLength => {

@@ -81,7 +81,10 @@ fn fits(bytes: &[u8], offset: usize, width: Width, counts_all: bool) -> bool {
         } else {
             Some(length)
         };
-        match body.filter(|body| *body > 0).and_then(|body| rest.get(header + body..)) {
+        match body
+            .filter(|body| *body > 0)
+            .and_then(|body| rest.get(header + body..))
+        {
             Some(left) => rest = left,
             None => return false,
         }
@@ -105,8 +108,14 @@ mod tests {
             assert_eq!(guess, "looks like a TLS ClientHello", "{framing}");
         }
         let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-        assert_eq!(guessed("u16be", request).unwrap(), "looks like an HTTP request");
-        assert_eq!(guessed("content-length", b"GET / HTTP/1.1\r\n"), Some("fits line".into()));
+        assert_eq!(
+            guessed("u16be", request).unwrap(),
+            "looks like an HTTP request"
+        );
+        assert_eq!(
+            guessed("content-length", b"GET / HTTP/1.1\r\n"),
+            Some("fits line".into())
+        );
     }
 
     #[test]
@@ -116,18 +125,33 @@ mod tests {
             ("u32be", b"\x05\x00\x00\x00hello", "fits u32le"),
             ("u16be", b"\x05\x00\x00\x00hello", "fits u32le"),
             ("u16be", b"\x01\xff\x00\x05hello", "fits u16be at offset 2"),
-            ("u16le", b"\x00\x07hello", "fits u16be counting the header too"),
+            (
+                "u16le",
+                b"\x00\x07hello",
+                "fits u16be counting the header too",
+            ),
             ("line", b"\x00\x05hello", "fits u16be"),
             ("u32be", b"hello\n", "fits line"),
             ("crlf", b"hello\n", "fits line"),
         ] {
-            assert_eq!(guessed(framing, bytes).as_deref(), Some(expected), "{bytes:?}");
+            assert_eq!(
+                guessed(framing, bytes).as_deref(),
+                Some(expected),
+                "{bytes:?}"
+            );
         }
     }
 
     #[test]
     fn other_bytes_are_not_guessed_at() {
-        for bytes in [&b"\xff\xff"[..], b"\xff\xff\x00", b"\x05\x00hell", b"hello", b"\n", b"\0\0\0\0"] {
+        for bytes in [
+            &b"\xff\xff"[..],
+            b"\xff\xff\x00",
+            b"\x05\x00hell",
+            b"hello",
+            b"\n",
+            b"\0\0\0\0",
+        ] {
             assert_eq!(guessed("u16be", bytes), None, "{bytes:?}");
         }
         // Cut off, so that nothing can be said of the end.

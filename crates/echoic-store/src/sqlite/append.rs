@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use echoic_core::{
     event::{
-        Batch, ConversationId, Ended, EndpointInfo, Event, ExchangeId, Mark, Marked, Opened, Outcome, RunEvent,
-        take_ids,
+        Batch, ConversationId, Ended, EndpointInfo, Event, ExchangeId, Mark, Marked, Opened,
+        Outcome, RunEvent, take_ids,
     },
     left_over::LeftOver,
     store::StoreError,

@@ -1,9 +1,6 @@
 //! The part of a record that goes along from a file that was renamed or removed to the new file at its path.
 
-use rusqlite::{
-    Connection, Transaction, TransactionBehavior, params_from_iter,
-    types::Value,
-};
+use rusqlite::{Connection, Transaction, TransactionBehavior, params_from_iter, types::Value};
 
 use super::writer::State;
 
@@ -127,7 +124,9 @@ impl Table {
         let mut exchanges = 0;
         for row in &self.rows {
             let inserted = insert.execute(params_from_iter(row))?;
-            if let (1, "run", Some(Value::Integer(count))) = (inserted, self.name, row.get(RUN_COUNT)) {
+            if let (1, "run", Some(Value::Integer(count))) =
+                (inserted, self.name, row.get(RUN_COUNT))
+            {
                 exchanges += u64::try_from(*count).unwrap_or(0);
             }
         }

@@ -214,7 +214,8 @@ impl Rows {
         let Ok(lock) = Lock::acquire(&self.path) else {
             return;
         };
-        let Ok((mut writer, _)) = Writer::open(&self.path, Durability::Off, Arc::new(|_| {}), lock) else {
+        let Ok((mut writer, _)) = Writer::open(&self.path, Durability::Off, Arc::new(|_| {}), lock)
+        else {
             return;
         };
         for retention in [

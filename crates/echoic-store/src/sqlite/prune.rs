@@ -205,7 +205,8 @@ fn delete_conversations(
     )?;
     let mut deleted = delete.query((first_run, old, ROWS_MAX))?;
     let mut marks = transaction.prepare_cached("DELETE FROM mark WHERE conversation = ?1")?;
-    let mut left_over = transaction.prepare_cached("DELETE FROM left_over WHERE conversation = ?1")?;
+    let mut left_over =
+        transaction.prepare_cached("DELETE FROM left_over WHERE conversation = ?1")?;
     while let Some(row) = deleted.next()? {
         left_over.execute([row.get::<_, u64>(0)?])?;
         marks.execute([row.get::<_, u64>(0)?])?;

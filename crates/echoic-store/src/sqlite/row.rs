@@ -137,7 +137,10 @@ fn ending(row: &Row<'_>) -> rusqlite::Result<Ending> {
     })
 }
 
-fn left_over(connection: &Connection, id: ConversationId) -> rusqlite::Result<Option<Box<LeftOver>>> {
+fn left_over(
+    connection: &Connection,
+    id: ConversationId,
+) -> rusqlite::Result<Option<Box<LeftOver>>> {
     connection
         .prepare_cached("SELECT total, claimed, bytes FROM left_over WHERE conversation = ?1")?
         .query_row([id], |row| {

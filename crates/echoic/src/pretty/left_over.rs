@@ -2,12 +2,7 @@
 
 use std::fmt::Write;
 
-use echoic_core::{
-    escape,
-    exchange::Conversation,
-    left_over::LeftOver,
-    units::for_people,
-};
+use echoic_core::{escape, exchange::Conversation, left_over::LeftOver, units::for_people};
 
 use super::{SIDE_CHARS_MAX, lines};
 use crate::term::{RECEIVED, sanitize};
@@ -25,7 +20,10 @@ pub(super) fn at_end(conversation: &Conversation) -> String {
         return String::new();
     };
     let bytes = escape::text_up_to(&left_over.bytes, SIDE_CHARS_MAX);
-    format!("; left over ▸ {bytes} ({}): {why}", for_people(left_over.total))
+    format!(
+        "; left over ▸ {bytes} ({}): {why}",
+        for_people(left_over.total)
+    )
 }
 
 /// All of them that are kept, as a block of lines; empty without any.

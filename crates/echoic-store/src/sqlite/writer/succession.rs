@@ -60,8 +60,8 @@ impl Writer {
         self.commit(syncs, |transaction, cache| cache.write_counts(transaction))?;
         let state = self.cache.state;
         let since = if is_removed { self.seen } else { state }.last_exchange;
-        let carried = Carried::read(self.connect()?, state, since)
-            .map_err(|why| self.check_error(&why))?;
+        let carried =
+            Carried::read(self.connect()?, state, since).map_err(|why| self.check_error(&why))?;
         if !is_removed {
             self.empty_log()?;
         }
