@@ -55,7 +55,7 @@ impl LeftOver {
                 length: Some(length),
                 header,
             }) => {
-                let header = shown(framing, &self.bytes[..header]);
+                let header = printed(framing, &self.bytes[..header]);
                 format!("length {length} claimed by {header}")
             }
             Some(Claim { length: None, .. }) => {
@@ -63,7 +63,7 @@ impl LeftOver {
             }
             None => {
                 let terminator = framing.terminator().unwrap_or_default();
-                format!("no {}", shown(framing, terminator))
+                format!("no {}", printed(framing, terminator))
             }
         };
         if let Some(guess) = self.guess(framing) {
@@ -79,7 +79,7 @@ impl LeftOver {
 }
 
 /// Bytes of a header: hexadecimal for numbers, else as text.
-fn shown(framing: Framing, header: &[u8]) -> String {
+fn printed(framing: Framing, header: &[u8]) -> String {
     let is_text = matches!(framing, Framing::Netstring | Framing::ContentLength);
     if is_text {
         return format!("\"{}\"", escape::text(header));

@@ -33,10 +33,10 @@ mod counts;
 mod error;
 mod file;
 mod listing;
+mod open_files;
 #[doc(hidden)]
 pub mod oracle;
 mod pack;
-mod place;
 mod prune;
 mod reader;
 mod row;

@@ -67,7 +67,7 @@ impl Moving {
         self.dir.path().join("in/echoic.db")
     }
 
-    fn aside(&self) -> PathBuf {
+    fn old_path(&self) -> PathBuf {
         self.dir.path().join("in/old.db")
     }
 
@@ -103,7 +103,7 @@ fn record_of_a_renamed_file_goes_on_in_a_new_one(
     scenario.lines(1, &["a", "b"], 2);
     scenario.end(2, CloseReason::PeerClosed, 0);
     append(&moving.store, &mut scenario);
-    fs::rename(moving.path(), moving.aside()).unwrap();
+    fs::rename(moving.path(), moving.old_path()).unwrap();
     // Goes to the old file or to the new one.
     scenario.lines(1, &["c"], 1);
     append(&moving.store, &mut scenario);
@@ -115,7 +115,7 @@ fn record_of_a_renamed_file_goes_on_in_a_new_one(
     append(&moving.store, &mut scenario);
 
     assert_eq!(moving.changes(), ["renamed old.db", "continued"]);
-    let (old, new) = (read(&moving.aside()), read(&moving.path()));
+    let (old, new) = (read(&moving.old_path()), read(&moving.path()));
     assert_eq!(ids(&old), [1, 2, 3]);
     assert_eq!(ids(&new), [4, 5, 6]);
     assert_eq!([old, new].concat(), scenario.exchanges);
@@ -225,7 +225,7 @@ fn batch_stored_in_the_old_file_is_not_stored_again_in_the_new_one() {
     scenario.lines(1, &["a"], 1);
     let batches = scenario.take();
     assert_eq!(wait(moving.store.append(batches.clone())).unwrap(), [1]);
-    fs::rename(moving.path(), moving.aside()).unwrap();
+    fs::rename(moving.path(), moving.old_path()).unwrap();
     moving.wait_for_change("continued");
     assert_eq!(wait(moving.store.append(batches)).unwrap(), [1]);
     assert_eq!(read(&moving.path()), []);
@@ -246,7 +246,7 @@ fn other_file_at_the_path_is_left_as_it_is() {
         let mut scenario = Scenario::after(0);
         scenario.open(1);
         append(&moving.store, &mut scenario);
-        fs::rename(moving.path(), moving.aside()).unwrap();
+        fs::rename(moving.path(), moving.old_path()).unwrap();
         fs::rename(&file, moving.path()).unwrap();
         scenario.lines(1, &["a"], 1);
         let batches = scenario.take();
@@ -257,7 +257,7 @@ fn other_file_at_the_path_is_left_as_it_is() {
         );
         // Its own file comes back: it goes on there.
         fs::rename(moving.path(), &file).unwrap();
-        fs::rename(moving.aside(), moving.path()).unwrap();
+        fs::rename(moving.old_path(), moving.path()).unwrap();
         wait(moving.store.append(batches)).unwrap();
         assert_eq!(read(&moving.path()), scenario.exchanges);
         wait(moving.store.close()).unwrap();

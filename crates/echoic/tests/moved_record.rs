@@ -72,7 +72,7 @@ fn renamed_record_goes_on(durability: &str) {
     let home = Home::new();
     let args = ["--store", "store.db", "--durability", durability];
     let mut serve = Server::start(&home, &args);
-    let (store, aside) = (home.path().join("store.db"), home.path().join("old.db"));
+    let (store, old) = (home.path().join("store.db"), home.path().join("old.db"));
     let mut talk = Talk::to(serve.at);
     ask(&mut talk, 0..3);
     until("the first are stored", || {
@@ -81,7 +81,7 @@ fn renamed_record_goes_on(durability: &str) {
     let (mut follower, out, err) = follow(&home);
     out.wait_for("line 2");
 
-    fs::rename(&store, &aside).unwrap();
+    fs::rename(&store, &old).unwrap();
     ask(&mut talk, 3..6);
     serve.err.wait_for("store.db was renamed to");
     serve.err.wait_for("the record goes on in a new file");

@@ -23,7 +23,7 @@ pub(super) fn guess(framing: Framing, bytes: &[u8], total: u64) -> Option<String
     other_length(framing, bytes)
 }
 
-/// Whether they begin as a TLS record with a ClientHello (RFC 8446, sections 4 and 5.1): type 22, version 3.0 to 3.4, a
+/// Whether they begin as a TLS record with a `ClientHello` (RFC 8446, sections 4 and 5.1): type 22, version 3.0 to 3.4, a
 /// length, handshake type 1.
 fn is_client_hello(bytes: &[u8]) -> bool {
     matches!(bytes, [22, 3, 0..=4, high, low, 1, ..] if (*high, *low) > (0, 3))

@@ -187,7 +187,7 @@ pub(super) fn probe_error(path: &Path) -> Option<io::Error> {
         .create(true)
         .truncate(true)
         .open(&probe)
-        .and_then(|file| write_at(&file, &[0; PROBE_BYTES], 0));
+        .and_then(|file| write_at(&file, &vec![0; PROBE_BYTES], 0));
     let _ = fs::remove_file(&probe);
     written.err()
 }

@@ -18,7 +18,7 @@ use super::{
     connection,
     error::store_error,
     listing::Listing,
-    place::Place,
+    open_files::OpenFiles,
     prune::Pages,
     row::{self, Lookups},
     scan::Scan,
@@ -56,7 +56,7 @@ pub(super) struct Reader {
     path: PathBuf,
     connection: Connection,
     lookups: Lookups,
-    place: Place,
+    files: OpenFiles,
     on_change: OnFileChange,
     /// Whether `on_change` knows that the path does not name the file any more.
     is_told: bool,
@@ -75,7 +75,7 @@ impl Reader {
             path: path.to_owned(),
             connection,
             lookups: Lookups::new(has_left_over.map_err(|why| store_error(path, &why))?),
-            place: Place::of(path),
+            files: OpenFiles::at(path),
             on_change,
             is_told: false,
             next: None,
@@ -86,12 +86,12 @@ impl Reader {
     /// Whether another database has taken the place of the one being read, which is complete then. It is opened, so that
     /// it can be read even if it is renamed too.
     pub(super) fn has_successor(&mut self) -> bool {
-        if self.next.is_some() || !self.place.is_gone() {
+        if self.next.is_some() || !self.files.is_gone() {
             return self.next.is_some();
         }
         if !self.is_told {
             self.is_told = true;
-            (self.on_change)(&self.place.change());
+            (self.on_change)(&self.files.change());
         }
         // Not before it has the ids and conversations that go along: then something is in it.
         let has_begun = |next: &Self| {

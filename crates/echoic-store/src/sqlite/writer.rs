@@ -26,7 +26,7 @@ use super::{
     counts::Counts,
     error::{failed, is_unsafe, system_error, write_error},
     file::{self, Lock},
-    place::Place,
+    open_files::OpenFiles,
     prune::SizeLimit,
     servers::{self, Servers},
     worker::Work,
@@ -53,7 +53,7 @@ pub(super) struct Writer {
     failed: Option<StoreError>,
     /// Whether to remove the file on close.
     discarded: bool,
-    place: Place,
+    files: OpenFiles,
     looked_at: Instant,
     /// State when the database was last seen at its path.
     seen: State,
@@ -122,7 +122,7 @@ impl Writer {
             path: path.to_owned(),
             durability,
             connection: Some(connection),
-            place: Place::of(path),
+            files: OpenFiles::at(path),
             looked_at: Instant::now(),
             seen: State::default(),
             carried: None,
@@ -236,7 +236,7 @@ impl Writer {
         if self.connection.is_none() {
             // Its checkpoints are in doubt too, and it would block this one.
             let _ = self.checkpointer.stop();
-            if self.carried.is_none() && self.place.is_gone() {
+            if self.carried.is_none() && self.files.is_gone() {
                 let path = self.path.clone();
                 (self.on_change)(&FileChange::Renamed { path, to: None });
                 self.carried = Some(Carried::ids(self.seen));
@@ -262,7 +262,7 @@ impl Writer {
             }
             let begun = self.checkpointer.reset();
             begun.map_err(|why| system_error(&self.path, &why))?;
-            self.place = Place::of(&self.path);
+            self.files = OpenFiles::at(&self.path);
             self.connection = Some(connection);
             self.limit_log()?;
         }
@@ -358,7 +358,7 @@ impl Work for Writer {
         // Readers may prevent the truncation of the log; then it stays, and belongs to the database as before.
         let emptied = checkpoint(self.connect()?, Duration::ZERO);
         let emptied = emptied.map_err(|why| write_error(&self.path, &why))?;
-        if emptied && self.place.is_gone() {
+        if emptied && self.files.is_gone() {
             // SQLite removes the log only beside its database.
             drop(self.connection.take());
             file::remove_left_log(&self.path).map_err(|why| system_error(&self.path, &why))?;

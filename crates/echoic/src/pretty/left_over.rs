@@ -32,9 +32,10 @@ pub(crate) fn left_over(conversation: &Conversation) -> String {
         return String::new();
     };
     let LeftOver { total, bytes, .. } = left_over;
-    let first = match *total > bytes.len() as u64 {
-        true => format!(", the first {} of them", for_people(bytes.len() as u64)),
-        false => String::new(),
+    let first = if *total > bytes.len() as u64 {
+        format!(", the first {} of them", for_people(bytes.len() as u64))
+    } else {
+        String::new()
     };
     let mut text = String::new();
     let _ = writeln!(

@@ -11,7 +11,7 @@ use super::{
         connection,
         error::{failed, foreign, system_error, write_error},
         file::{self, Lock},
-        place::{Look, Place},
+        open_files::{Look, OpenFiles},
     },
     Cache, LOOK_EVERY, State, Writer, checkpoint,
 };
@@ -23,8 +23,8 @@ impl Writer {
     pub(super) fn look(&mut self) -> Result<(), StoreError> {
         let look = if self.looked_at.elapsed() >= LOOK_EVERY {
             self.looked_at = Instant::now();
-            self.place.look(&self.lock)
-        } else if self.place.is_gone() {
+            self.files.look(&self.lock)
+        } else if self.files.is_gone() {
             Look::Gone
         } else {
             Look::InPlace
@@ -54,7 +54,7 @@ impl Writer {
     /// Completes the database, closes it, and goes on in a new one. The old one first: its log has the name that the new
     /// one's will have.
     fn change_file(&mut self) -> Result<(), StoreError> {
-        let change = self.place.change();
+        let change = self.files.change();
         let is_removed = matches!(change, FileChange::Removed { .. });
         let syncs = self.durability == Durability::Strict;
         self.commit(syncs, |transaction, cache| cache.write_counts(transaction))?;
@@ -117,7 +117,7 @@ impl Writer {
     /// Starts over with a connection that was just opened.
     fn begin(&mut self) -> Result<(), StoreError> {
         self.syncs = false;
-        self.place = Place::of(&self.path);
+        self.files = OpenFiles::at(&self.path);
         let begun = self.checkpointer.reset();
         begun.map_err(|why| system_error(&self.path, &why))
     }

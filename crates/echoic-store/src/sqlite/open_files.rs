@@ -10,7 +10,7 @@ use crate::FileChange;
 
 /// The path of a database, and the identity of the files that were there when it was opened.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct OpenFiles {
     path: PathBuf,
     database: Option<FileId>,
     log: Option<FileId>,
@@ -27,21 +27,21 @@ pub(super) enum Look {
     Gone,
 }
 
-impl Place {
+impl OpenFiles {
     /// Notes the files at `path`, which was just opened.
-    pub(super) fn of(path: &Path) -> Self {
-        // SQLite does not tell which file it has opened. One that is renamed before this line is not missed.
-        let at = |path: &Path| FileId::at(path).ok().flatten();
+    pub(super) fn at(path: &Path) -> Self {
+        // SQLite does not tell which file it has opened. One that is renamed before this line counts as gone.
+        let file = |path: &Path| FileId::at(path).ok().flatten();
         Self {
             path: path.to_owned(),
-            database: at(path),
-            log: at(&beside(path, "-wal")),
+            database: file(path),
+            log: file(&beside(path, "-wal")),
         }
     }
 
     /// Whether the path names another file, or none. An error that tells nothing about it counts as no.
     pub(super) fn is_gone(&self) -> bool {
-        FileId::at(&self.path).is_ok_and(|there| there != self.database)
+        FileId::at(&self.path).is_ok_and(|there| there.is_none() || there != self.database)
     }
 
     /// Looks at all files.
