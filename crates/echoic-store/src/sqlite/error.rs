@@ -13,7 +13,9 @@ pub(super) fn store_error(path: &Path, error: &Error) -> StoreError {
     let kind = match error {
         Error::FromSqlConversionFailure(..)
         | Error::IntegralValueOutOfRange(..)
-        | Error::InvalidColumnType(..) => StoreErrorKind::Foreign { what },
+        | Error::InvalidColumnType(..)
+        // The statements are ours: the schema in the file is damaged.
+        | Error::SqlInputError { .. } => StoreErrorKind::Foreign { what },
         _ => match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => StoreErrorKind::Full,
             Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
