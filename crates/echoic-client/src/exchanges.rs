@@ -11,6 +11,7 @@ use echoic_core::{
     endpoint::Shape,
     event::Outcome,
     framing::{Framing, FramingPair},
+    left_over::LeftOver,
 };
 use echoic_recorder::{Divider, Paired, Pairing, PairingRules};
 use tokio::time::Instant;
@@ -82,6 +83,14 @@ impl Exchanges {
                 self.pairing.set_rules(rules(self.datagrams, framing));
             }
         }
+    }
+
+    /// Returns the bytes received that made no message, to be asked before [`Self::finish`].
+    pub fn left_over(&self) -> Option<Box<LeftOver>> {
+        if self.datagrams {
+            return None;
+        }
+        self.pairing.left_over()
     }
 
     /// The conversation is over: records what is left.

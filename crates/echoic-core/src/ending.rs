@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::units::for_people;
+use crate::{left_over::LeftOver, units::for_people};
 
 /// The end of a conversation: its reason, and how many bytes were received and sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +20,9 @@ pub struct Ending {
     /// Bytes received after we had closed our side. They are read and dropped, so that the kernel does not reset
     /// the connection before the peer has read the last reply (lingering close).
     pub discarded: u64,
+    /// Bytes that made no message, if there were any. They count as received. In a box, since most endings have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_over: Option<Box<LeftOver>>,
 }
 
 /// Why a conversation ended.
@@ -236,6 +239,7 @@ mod tests {
             sent: 2048,
             unsent: 7,
             discarded: 0,
+            left_over: None,
         };
         assert_eq!(
             ending.to_string(),

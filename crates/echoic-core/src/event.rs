@@ -176,3 +176,11 @@ pub struct Ended {
     /// Its close reason and byte counts.
     pub ending: Ending,
 }
+
+impl Ended {
+    /// Returns the number of its left-over bytes that are kept.
+    fn left_over_bytes(&self) -> usize {
+        let left_over = self.ending.left_over.as_ref();
+        left_over.map_or(0, |left_over| left_over.bytes.len())
+    }
+}

@@ -15,6 +15,7 @@ use crate::{
         RunEvent, ServerInfo,
     },
     http::begins_as_http,
+    left_over::LeftOverJson,
 };
 
 /// A conversation, as far as it is recorded.
@@ -51,6 +52,16 @@ impl Conversation {
 }
 
 impl Conversation {
+    /// Returns the bytes it received that made no message, as JSON.
+    pub fn left_over(&self) -> Option<LeftOverJson<'_>> {
+        let (_, ending) = self.ended.as_ref()?;
+        let left_over = ending.left_over.as_deref()?;
+        Some(LeftOverJson::new(
+            left_over,
+            self.endpoint_info.framing.inbound,
+        ))
+    }
+
     /// Creates a conversation that has just opened.
     pub fn new(opened: Opened, server: Arc<ServerInfo>) -> Self {
         let Opened {
@@ -303,6 +314,9 @@ impl Serialize for ExchangeRef<'_> {
             },
         )?;
         map.serialize_entry("tags", &self.tags().collect::<Vec<_>>())?;
+        if let Some(left) = self.conversation.left_over() {
+            map.serialize_entry("left", &left)?;
+        }
         map.end()
     }
 }

@@ -21,7 +21,7 @@ use crate::units::{Bytes, Hex, quoted};
 
 pub use self::{
     delimiter::Delimiter,
-    head::Violation,
+    head::{Claim, Violation},
     join::{ReplyEnd, ReplyTooLong},
     split::{Counted, Span, Split, Splitter},
 };
@@ -147,6 +147,12 @@ const WORDS: [(&str, Framing); 12] = [
 ];
 
 impl Framing {
+    /// Returns what the header of an unfinished message claims, which begins with `bytes`; `None` under framings whose
+    /// messages have no length.
+    pub fn claim(&self, bytes: &[u8]) -> Option<Claim> {
+        head::claim(*self, bytes)
+    }
+
     /// Whether messages have boundaries of their own. Not so for `chunk`, where a read may end within a character.
     pub fn is_declared(self) -> bool {
         self != Self::Chunk

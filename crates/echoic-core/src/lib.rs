@@ -14,6 +14,7 @@ pub mod exchange;
 pub mod filter;
 pub mod framing;
 pub mod http;
+pub mod left_over;
 pub mod limits;
 pub mod message;
 #[doc(hidden)]

@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::{
     event::{ConversationId, Ended, Micros, Opened, Role, ServerInfo},
     exchange::{Conversation, ExchangeRef},
+    left_over::LeftOverJson,
 };
 
 /// Version of [`EventJson`], the value of `v`.
@@ -123,6 +124,9 @@ pub enum EventJson<'a> {
         discarded: u64,
         /// Wall-clock time.
         t_us: Micros,
+        /// Bytes that made no message.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        left: Option<LeftOverJson<'a>>,
     },
     /// Exchanges that were not received by this watcher.
     Gap {
@@ -181,7 +185,7 @@ impl<'a> EventJson<'a> {
     }
 
     /// Returns the event of an ended conversation; `None` if it is open.
-    pub fn end(conversation: &Conversation) -> Option<Self> {
+    pub fn end(conversation: &'a Conversation) -> Option<Self> {
         let (at, ending) = conversation.ended.as_ref()?;
         Some(Self::End {
             v: JSON_VERSION,
@@ -194,6 +198,7 @@ impl<'a> EventJson<'a> {
             unsent: ending.unsent,
             discarded: ending.discarded,
             t_us: *at,
+            left: conversation.left_over(),
         })
     }
 

@@ -173,6 +173,7 @@ fn outcome_and_ending_filters_match() {
             sent: 0,
             unsent: 0,
             discarded: 0,
+            left_over: None,
         };
         conversation.ended = Some((AT, ending));
         exchange.conversation = Arc::new(conversation.clone());
@@ -449,7 +450,7 @@ prop_compose! {
         reason in prop::sample::select(vec![None, Some(CloseReason::PeerClosed), Some(CloseReason::PeerReset), Some(CloseReason::DrainTimeout)]),
         half_closed in prop::option::of(0..6_i64),
     ) -> Exchange {
-        let ended = reason.map(|reason| (at, Ending { reason, received: 0, sent: 0, unsent: 0, discarded: 0 }));
+        let ended = reason.map(|reason| (at, Ending { reason, received: 0, sent: 0, unsent: 0, discarded: 0, left_over: None }));
         let remote = Address::Net(remote.parse().expect("an address"));
         let conversation = Conversation { id: conversation, remote, half_closed, ended, ..self::conversation() };
         Exchange {

@@ -284,6 +284,7 @@ mod tests {
                 sent: 0,
                 unsent: 0,
                 discarded: 0,
+                left_over: None,
             },
         })
     }

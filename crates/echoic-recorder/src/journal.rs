@@ -137,11 +137,11 @@ impl Journal {
     pub fn record_ended(&mut self, at: Micros, ending: Ending) {
         let conversation = self.conversation;
         self.record(0, |batch| {
-            batch.events.push(Event::Ended(Ended {
+            batch.ended(Ended {
                 conversation,
                 at,
                 ending,
-            }));
+            });
         });
     }
 

@@ -15,6 +15,7 @@ use std::time::Duration;
 use echoic_core::{
     event::Outcome,
     framing::{Framing, FramingPair, Span},
+    left_over::LeftOver,
     message::{Replies, Run},
 };
 use tokio::time::Instant;
@@ -128,6 +129,11 @@ impl Pairing {
     /// Whether an incomplete reply is held back until its end arrives.
     pub fn has_unfinished_reply(&self) -> bool {
         !self.replies.is_empty()
+    }
+
+    /// Returns the bytes replied that made no message, to be asked before [`Self::finish`]; they are part of a reply too.
+    pub fn left_over(&self) -> Option<Box<LeftOver>> {
+        self.replies.left_over()
     }
 
     /// Adds the requests of a run, all received at `at`. `reads` is the number of reads that the first one took.

@@ -52,6 +52,8 @@ pub struct RecorderTask {
     watched: Vec<Arc<Batch>>,
     /// Start of the first attempt since the last commit.
     trying_since: Option<Instant>,
+    /// Error of the last attempt since then.
+    error: Option<String>,
     /// Count of lost exchanges that no gap batch records yet, and the time of the first.
     lost: Option<(u64, Micros)>,
     /// The batch that records earlier losses as a gap. It is frozen at its first attempt, which may have been stored
@@ -72,6 +74,7 @@ impl RecorderTask {
             empty: Vec::new(),
             watched: Vec::new(),
             trying_since: None,
+            error: None,
             lost: None,
             gap: None,
             refill_at: None,
@@ -210,9 +213,11 @@ impl RecorderTask {
                 Err(error) => {
                     // The error may be transient: a lock, or a disk without room for a moment. The store fails only
                     // after the same timeout as an unresponsive one.
+                    let why = error.to_string();
                     if since.elapsed() >= self.shared.options.store_timeout {
-                        self.fail(&error.to_string());
+                        self.fail(&why);
                     }
+                    self.error = Some(why);
                     self.publish_while_failing();
                     return false;
                 }
@@ -255,7 +260,8 @@ impl RecorderTask {
         }
         // For the conversations the store has failed now. The attempt itself continues, rather than being repeated while
         // the store is still busy with it.
-        self.fail("the store gave no answer");
+        let why = self.error.take();
+        self.fail(why.as_deref().unwrap_or("the store gave no answer"));
         loop {
             self.publish_while_failing();
             if let Ok(appended) = timeout(RETRY, &mut appending).await {
@@ -308,6 +314,7 @@ impl RecorderTask {
             self.lost = None;
         }
         self.trying_since = None;
+        self.error = None;
         self.published -= published;
         let committed: Vec<_> = self.pending.drain(..count).collect();
         for batch in committed {

@@ -84,6 +84,11 @@ impl Inbox {
         self.unfinished.is_empty()
     }
 
+    /// The unfinished message.
+    pub(crate) fn unfinished(&self) -> &[u8] {
+        &self.unfinished
+    }
+
     /// Reads up to `new_max` bytes. The reading includes the unfinished message; [`Self::hold`] puts back the part that
     /// is still unfinished.
     #[inline]

@@ -349,7 +349,7 @@ impl Session {
         let incomplete = self.splitter.end_of_input(reading.bytes(), spans);
         self.phase = Phase::HalfClosed { incomplete };
         Split {
-            consumed: reading.bytes().len(),
+            consumed: reading.bytes().len() * usize::from(!incomplete),
             violation: None,
         }
     }
@@ -547,7 +547,7 @@ impl Session {
 impl Drop for Session {
     /// Records the end, however it came: in order, by a panic, or because the task was aborted.
     fn drop(&mut self) {
-        let ending = self.tally.ending(self.phase.reason());
+        let ending = self.ending();
         self.close_handler(ending.reason);
         self.totals
             .served

@@ -32,6 +32,7 @@ impl Tally {
             sent: self.sent,
             unsent: self.produced.saturating_sub(self.sent),
             discarded: self.discarded,
+            left_over: None,
         }
     }
 }

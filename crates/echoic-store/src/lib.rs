@@ -16,9 +16,11 @@ use echoic_core::{
 };
 
 mod batches;
+mod change;
 mod memory;
 mod sqlite;
 
+pub use change::{FileChange, OnFileChange};
 pub use memory::MemoryStore;
 #[doc(hidden)]
 pub use sqlite::oracle;

@@ -113,7 +113,8 @@ impl Store for MemoryStore {
             crate::check(&batches).map_err(|kind| StoreError::new(StoreLocation::Memory, kind))?;
             self.with(|data| {
                 let first_ids = batches.iter().map(|batch| data.batch(batch)).collect();
-                while data.exceeds(self.bytes_max) && data.remove_oldest() > 0 {}
+                let bytes_max = data.retained_bytes.unwrap_or(u64::MAX).min(self.bytes_max);
+                while data.exceeds(bytes_max) && data.remove_oldest() > 0 {}
                 first_ids
             })
         })
@@ -211,7 +212,12 @@ impl Store for MemoryStore {
             .age
             .map_or(Micros::MIN, |age| now.saturating_sub(age));
         let bytes_max = retention.bytes.unwrap_or(u64::MAX);
-        Box::pin(async move { self.with(|data| data.prune(old, bytes_max)) })
+        Box::pin(async move {
+            self.with(|data| {
+                data.retained_bytes = retention.bytes;
+                data.prune(old, bytes_max)
+            })
+        })
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -233,6 +239,8 @@ struct Data {
     /// of the conversation.
     ended: VecDeque<(ExchangeId, ConversationId)>,
     bytes: u64,
+    /// The size of the last [`Retention`]: appends do not exceed it.
+    retained_bytes: Option<u64>,
     exchanges: u64,
     last: Last,
     /// Last reserved id of a conversation.

@@ -20,18 +20,20 @@ use echoic_core::{
     filter::Filter,
     service::BoxFuture,
     store::{
-        ConversationPage, Durability, Found, FoundConversations, Gap, Last, Page, Retention, Stats,
-        Store, StoreError,
+        ConversationPage, Durability, Found, FoundConversations, Gap, Last, Order, Page, Retention,
+        Stats, Store, StoreError,
     },
 };
 
 mod append;
+mod carried;
 mod checkpointer;
 mod connection;
 mod counts;
 mod error;
 mod file;
 mod listing;
+mod open_files;
 #[doc(hidden)]
 pub mod oracle;
 mod pack;
@@ -50,6 +52,8 @@ use reader::Reader;
 use scan::Scan;
 use worker::Worker;
 use writer::Writer;
+
+use crate::OnFileChange;
 
 /// A store that writes and reads a SQLite file. One process at a time may write the file; any number may read it
 /// ([`SqliteReader`]).
@@ -70,6 +74,17 @@ impl SqliteStore {
     /// Opens the file at `path`, or creates it with mode 0600. Blocks until that is done: after a crash, until the recent
     /// runs have been counted again.
     pub fn open(path: &Path, durability: Durability) -> Result<Self, StoreError> {
+        Self::open_observed(path, durability, Arc::new(|_| {}))
+    }
+
+    /// Like [`SqliteStore::open`]; calls `on_change` when the file is renamed or removed, and when a new one at the same path
+    /// has taken its place. Ids go on in the new file, and conversations that are open. If none can be made, appends fail
+    /// until one can.
+    pub fn open_observed(
+        path: &Path,
+        durability: Durability,
+        on_change: OnFileChange,
+    ) -> Result<Self, StoreError> {
         let path = file::real(path);
         // A file that another process is creating right now is not recognized as a store yet.
         let origin = connection::peek(&path).map_err(|why| Lock::holder(&path).unwrap_or(why))?;
@@ -77,11 +92,11 @@ impl SqliteStore {
         if origin == Origin::Nothing {
             file::create(&path)?;
         }
-        let (writer, recovered) = Writer::open(&path, durability, lock)?;
+        let (writer, recovered) = Writer::open(&path, durability, on_change, lock)?;
         let reserved = AtomicU64::new(writer.cache.state.last_conversation);
         let writer = Worker::start("echoic-store", &path, writer)?;
         Ok(Self {
-            reader: SqliteReader::open(&path)?,
+            reader: SqliteReader::open_inner(&path, Arc::new(|_| {}), true)?,
             writer,
             recovered,
             reserved,
@@ -190,14 +205,62 @@ impl Store for SqliteStore {
 pub struct SqliteReader {
     path: PathBuf,
     reader: Worker<Reader>,
+    /// Whether every call reads the file that is at the path then.
+    changes_at_once: bool,
 }
 
 impl SqliteReader {
     /// Opens the file at `path` for reading.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let path = file::real(path);
-        let reader = Worker::start("echoic-reader", &path, Reader::open(&path)?)?;
-        Ok(Self { path, reader })
+        Self::open_observed(path, Arc::new(|_| {}))
+    }
+
+    /// Like [`SqliteReader::open`]; calls `on_change` when the file is renamed or removed, and when a search that goes on
+    /// from an id ([`Page::beyond`], oldest first) has read all of it and goes on in the new file at the path. Other calls
+    /// read the file that was opened.
+    pub fn open_observed(path: &Path, on_change: OnFileChange) -> Result<Self, StoreError> {
+        Self::open_inner(&file::real(path), on_change, false)
+    }
+
+    fn open_inner(
+        path: &Path,
+        on_change: OnFileChange,
+        changes_at_once: bool,
+    ) -> Result<Self, StoreError> {
+        let reader = Reader::open(path, on_change)?;
+        Ok(Self {
+            path: path.to_owned(),
+            reader: Worker::start("echoic-reader", path, reader)?,
+            changes_at_once,
+        })
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Reader) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let changes = self.changes_at_once;
+        let run = move |reader: &mut Reader| {
+            if changes && reader.has_successor() {
+                reader.change(0);
+            }
+            job(reader)
+        };
+        self.reader.run(run).await
+    }
+
+    /// Reads a page, one chunk at a time: other requests are served in between, no snapshot is held for long (the
+    /// write-ahead log could not restart before it is released), and dropping this future ends the search.
+    async fn read_page(&self, mut scan: Scan) -> Result<Found, StoreError> {
+        let mut found = Found::default();
+        while !scan.is_done() {
+            let chunk;
+            (scan, chunk) = self.run(move |reader| reader.find(scan)).await?;
+            found.exchanges.extend(chunk);
+        }
+        let last = found.exchanges.last().map(|last| last.id);
+        found.next = last.filter(|_| scan.has_more());
+        Ok(found)
     }
 
     fn reject<T: Send + 'static>(&self) -> BoxFuture<'_, Result<T, StoreError>> {
@@ -208,7 +271,7 @@ impl SqliteReader {
 
 impl Store for SqliteReader {
     fn last(&self) -> BoxFuture<'_, Result<Last, StoreError>> {
-        Box::pin(self.reader.run(|reader| reader.last()))
+        Box::pin(self.run(|reader| reader.last()))
     }
 
     fn append(&self, _: Vec<Arc<Batch>>) -> BoxFuture<'_, Result<Vec<ExchangeId>, StoreError>> {
@@ -225,21 +288,26 @@ impl Store for SqliteReader {
         page: Page,
     ) -> BoxFuture<'a, Result<Found, StoreError>> {
         Box::pin(async move {
-            let mut scan = Scan::page(filter, page);
-            let mut found = Found::default();
-            // A chunk at a time: other requests are served in between, no snapshot is held for long (the write-ahead log
-            // could not restart before it is released), and dropping this future ends the search.
-            while !scan.is_done() {
-                let chunk;
-                (scan, chunk) = self.reader.run(move |reader| reader.find(scan)).await?;
-                found.exchanges.extend(chunk);
+            let (Order::OldestFirst, Some(last)) = (page.order, page.beyond) else {
+                return self.read_page(Scan::page(filter, page)).await;
+            };
+            // Looked for first: once there is another file, the one being read is complete.
+            let look = move |reader: &mut Reader| Ok((reader.has_successor(), reader.beyond(last)));
+            let (has_next, beyond) = self.run(look).await?;
+            let at = |beyond| Page {
+                beyond: Some(beyond),
+                ..page
+            };
+            let found = self.read_page(Scan::page(filter, at(beyond))).await?;
+            if !has_next || !found.exchanges.is_empty() {
+                return Ok(found);
             }
-            found.next = found
-                .exchanges
-                .last()
-                .map(|last| last.id)
-                .filter(|_| scan.has_more());
-            Ok(found)
+            let change = move |reader: &mut Reader| {
+                reader.change(last);
+                Ok(reader.beyond(last))
+            };
+            let beyond = self.run(change).await?;
+            self.read_page(Scan::page(filter, at(beyond))).await
         })
     }
 
@@ -250,12 +318,12 @@ impl Store for SqliteReader {
     ) -> BoxFuture<'a, Result<u64, StoreError>> {
         Box::pin(async move {
             if scan::selects_all(filter) {
-                return self.reader.run(|reader| reader.total()).await;
+                return self.run(|reader| reader.total()).await;
             }
             let (mut scan, mut total) = (Scan::all(filter, now), 0);
             while !scan.is_done() {
                 let chunk;
-                (scan, chunk) = self.reader.run(move |reader| reader.count(scan)).await?;
+                (scan, chunk) = self.run(move |reader| reader.count(scan)).await?;
                 total += chunk;
             }
             Ok(total)
@@ -271,7 +339,7 @@ impl Store for SqliteReader {
             let mut listing = Listing::new(filter, page);
             // A chunk at a time, as in `find`.
             while !listing.is_done() {
-                listing = self.reader.run(move |reader| reader.list(listing)).await?;
+                listing = self.run(move |reader| reader.list(listing)).await?;
             }
             Ok(listing.into_found())
         })
@@ -281,7 +349,7 @@ impl Store for SqliteReader {
         &self,
         id: ConversationId,
     ) -> BoxFuture<'_, Result<Option<Conversation>, StoreError>> {
-        Box::pin(self.reader.run(move |reader| reader.conversation(id)))
+        Box::pin(self.run(move |reader| reader.conversation(id)))
     }
 
     fn gaps(
@@ -289,11 +357,11 @@ impl Store for SqliteReader {
         times: RangeInclusive<Micros>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Gap>, StoreError>> {
-        Box::pin(self.reader.run(move |reader| reader.gaps(times, limit)))
+        Box::pin(self.run(move |reader| reader.gaps(times, limit)))
     }
 
     fn stats(&self) -> BoxFuture<'_, Result<Stats, StoreError>> {
-        Box::pin(self.reader.run(Reader::stats))
+        Box::pin(self.run(Reader::stats))
     }
 
     fn prune(&self, _: Retention, _: Micros) -> BoxFuture<'_, Result<u64, StoreError>> {

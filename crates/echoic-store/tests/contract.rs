@@ -847,6 +847,69 @@ async fn pruning_by_size_removes_the_oldest(
     assert!(store.conversation(200).await.unwrap().is_some());
 }
 
+#[rstest]
+#[tokio::test]
+async fn bytes_that_made_no_message_are_returned_and_pruned_with_their_conversation(
+    #[values(Kind::Memory, Kind::Sqlite, Kind::Reader)] kind: Kind,
+) {
+    let (store, _dir) = make(kind);
+    let mut scenario = Scenario::after(0);
+    let long = vec![0xff; 5_000];
+    for (id, bytes) in [(1, &b"\xff\xffab"[..]), (2, &long), (3, b"")] {
+        scenario.open(id);
+        scenario.lines(id, &["a"], 1);
+        scenario.end_inside(id, bytes);
+    }
+    append(&*store, &mut scenario).await;
+    let mut left = Vec::new();
+    for id in 1..=3 {
+        let conversation = store.conversation(id).await.unwrap().unwrap();
+        left.push(conversation.ended.unwrap().1.left_over);
+    }
+    let short = left[0].as_ref().unwrap();
+    assert_eq!((short.total, short.claimed), (4, Some(65_535)));
+    assert_eq!(short.bytes, b"\xff\xffab");
+    let cut = left[1].as_ref().unwrap();
+    assert_eq!((cut.total, cut.bytes.len()), (5_000, 4_096));
+    assert_eq!(left[2], None);
+    let page = ConversationPage {
+        order: Order::OldestFirst,
+        beyond: None,
+        limit: 9,
+        now: NOON,
+        without_exchanges: false,
+    };
+    let found = store.conversations(&filter("conv:1"), page).await.unwrap();
+    let listed = &found.conversations[0].conversation;
+    let ending = &listed.ended.as_ref().unwrap().1;
+    assert_eq!(ending.left_over, left[0]);
+}
+
+#[rstest]
+#[tokio::test]
+async fn appends_stay_within_the_size_of_the_last_retention(
+    #[values(Kind::Memory, Kind::Sqlite)] kind: Kind,
+) {
+    let (store, _dir) = make(kind);
+    let limit = 2 << 20;
+    let retention = Retention {
+        age: None,
+        bytes: Some(limit),
+    };
+    store.prune(retention, NOON).await.unwrap();
+    let mut scenario = Scenario::after(0);
+    scenario.open(1);
+    let line = "x".repeat(500);
+    for _ in 0..100 {
+        for _ in 0..100 {
+            scenario.exchange(1, Outcome::Ok, line.as_bytes(), line.as_bytes());
+        }
+        store.append(scenario.take()).await.unwrap();
+        let bytes = store.stats().await.unwrap().bytes;
+        assert!(bytes <= limit + limit / 10, "{bytes} bytes");
+    }
+}
+
 #[tokio::test]
 async fn memory_store_prunes_itself() {
     let store = MemoryStore::new(100_000);

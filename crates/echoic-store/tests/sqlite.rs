@@ -376,6 +376,84 @@ fn long_database_is_searched_whole_across_chunks() {
     assert_eq!(wait(count(&store, "conv:2")), 50);
 }
 
+/// A database of schema 3 is read as it is, and gets the new table when it is opened for writing.
+#[test]
+fn database_of_schema_3_is_read_and_migrated() {
+    let dir = TempDir::new().unwrap();
+    let path = record(dir.path());
+    let connection = Connection::open(&path).unwrap();
+    connection
+        .execute_batch(
+            "DROP TABLE left_over; PRAGMA user_version = 3;
+            DELETE FROM refinery_schema_history WHERE version = 4;
+            UPDATE conversation SET reason = 'incomplete';",
+        )
+        .unwrap();
+    drop(connection);
+    let reader = SqliteReader::open(&path).unwrap();
+    assert_eq!(wait(count(&reader, "end:fin")), 3);
+    drop(reader);
+    let store = open(&path);
+    let mut scenario = Scenario::after(3);
+    scenario.open(2);
+    scenario.end_inside(2, b"\xff\xff");
+    append(&store, &mut scenario);
+    let ended = wait(store.conversation(2)).unwrap().unwrap().ended;
+    assert!(ended.unwrap().1.left_over.is_some());
+    assert_eq!(wait(count(&store, "")), 3);
+    wait(store.close()).unwrap();
+    let connection = Connection::open(&path).unwrap();
+    let left = "SELECT count(*) FROM left_over";
+    let count: u32 = connection.query_row(left, [], |row| row.get(0)).unwrap();
+    assert_eq!(count, 1);
+}
+
+/// `prune` is called once, as a minute before: 60,000 exchanges of 8 MB follow in runs of one.
+#[test]
+fn file_exceeds_its_limit_by_less_than_a_tenth_between_prunes() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir.path().join("echoic.db"));
+    let limit = 4 << 20;
+    let retention = Retention {
+        age: None,
+        bytes: Some(limit),
+    };
+    assert_eq!(wait(store.prune(retention, NOON)).unwrap(), 0);
+    let mut scenario = Scenario::after(0);
+    scenario.open(1);
+    let line = "x".repeat(65);
+    let (mut file_max, mut log_max) = (0, 0);
+    for _ in 0..75 {
+        for _ in 0..800 {
+            scenario.exchange(1, Outcome::Ok, line.as_bytes(), line.as_bytes());
+        }
+        append(&store, &mut scenario);
+        let size = |name| fs::metadata(dir.path().join(name)).unwrap().len();
+        file_max = size("echoic.db").max(file_max);
+        log_max = size("echoic.db-wal").max(log_max);
+        scenario.exchanges.drain(..scenario.exchanges.len() - 800);
+    }
+    let stats = wait(store.stats()).unwrap();
+    assert!(
+        stats.bytes <= limit + limit / 10,
+        "{} bytes used",
+        stats.bytes
+    );
+    assert!(
+        stats.bytes >= limit - limit / 10,
+        "{} bytes used",
+        stats.bytes
+    );
+    assert!(
+        file_max <= limit + limit / 10,
+        "the file had {file_max} bytes"
+    );
+    assert!(log_max <= 3 << 20, "the log had {log_max} bytes");
+    let newest = wait(pages(&store, "limit:800", Order::NewestFirst, 800));
+    let expected: Vec<_> = scenario.exchanges.into_iter().rev().collect();
+    assert_eq!(newest[..800], expected);
+}
+
 #[test]
 fn file_stays_below_its_limit_and_shrinks_to_a_lower_one() {
     let dir = TempDir::new().unwrap();

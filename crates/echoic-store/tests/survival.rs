@@ -100,6 +100,7 @@ fn child_process_entry() {
         "append for ever" => append_until_killed(&path),
         "read-only" => on_a_read_only_file_system(&path),
         "full" => on_a_full_disk(&path),
+        "over quota" => over_quota(&path),
         "failing writes" => with_failing_writes(&path),
         "failing sync" => with_a_failing_sync(&path),
         "failing copy" => with_a_failing_copy(&path),
@@ -371,6 +372,27 @@ fn on_a_full_disk(path: &Path) {
     assert_eq!(wait(all(&open(path), "")).len(), scenario.exchanges.len());
 }
 
+/// SQLite says "disk I/O error" where the quota is used up, and nothing of it.
+#[test]
+fn used_up_quota_is_named() {
+    let inject = "pwrite64:error=EDQUOT:when=200+";
+    with_injection("over quota", "pwrite64", inject, |_| {});
+}
+
+fn over_quota(path: &Path) {
+    let store = SqliteStore::open(path, Durability::Off).unwrap();
+    let mut scenario = Scenario::after(0);
+    scenario.open(1);
+    let failed = loop {
+        scenario.lines(1, &["a line"], 1);
+        match wait(store.append(scenario.take())) {
+            Ok(_) => assert!(scenario.exchanges.len() < 1_000, "no append fails"),
+            Err(failed) => break failed,
+        }
+    };
+    assert_eq!(failed.kind, StoreErrorKind::OverQuota, "{failed}");
+}
+
 /// A limit on the file size makes writes fail like a broken disk (EFBIG, not ENOSPC).
 #[test]
 fn database_is_reopened_after_a_failed_write() {
@@ -497,6 +519,11 @@ fn wait_until(failure: &str, mut is_done: impl FnMut() -> bool) {
 
 /// Runs this program in `role` with syncs that fail by strace.
 fn with_failing_syncs(role: &str, inject: &str, prepare: impl FnOnce(&Path)) {
+    with_injection(role, "fsync,fdatasync", inject, prepare);
+}
+
+/// Runs this program in `role` with system calls that fail by strace.
+fn with_injection(role: &str, traced: &str, inject: &str, prepare: impl FnOnce(&Path)) {
     let probe = [
         "-qq",
         "-o",
@@ -512,7 +539,7 @@ fn with_failing_syncs(role: &str, inject: &str, prepare: impl FnOnce(&Path)) {
     let dir = TempDir::new().unwrap();
     prepare(dir.path());
     let shell = format!(
-        "exec strace -f -qq -y -o \"$DIR/trace\" -e trace=fsync,fdatasync -e inject={inject} \"$@\""
+        "exec strace -f -qq -y -o \"$DIR/trace\" -e trace={traced} -e inject={inject} \"$@\""
     );
     assert_success(child(role, dir.path(), &shell));
 }

@@ -7,10 +7,11 @@ use std::{
 
 use echoic_core::{
     event::{ExchangeId, Micros},
-    exchange::Exchange,
+    exchange::{Conversation, Exchange},
     filter::{Filter, Sort, SortKey},
     store::{ConversationPage, Found, Order, Page, Store},
     units::Hex,
+    view::EventJson,
 };
 use echoic_recorder::wall_clock_now;
 use tokio::runtime::{Builder, Runtime};
@@ -166,11 +167,18 @@ impl Log {
                         "{}",
                         pretty::conversation_without_exchange(&listed.conversation)
                     ))?;
+                    let left_over = pretty::left_over(&listed.conversation);
+                    if printer.show && !left_over.is_empty() {
+                        printer.payload.line(format_args!("{left_over}"))?;
+                    }
                 }
                 printer.flush()?;
             }
             _ if found.is_empty() => {}
-            _ => {
+            printer => {
+                if let Some(printer) = printer {
+                    printer.left_over(found.iter().rev().map(|listed| &listed.conversation))?;
+                }
                 let more = if found.len() == LISTED_MAX {
                     "or more "
                 } else {
@@ -350,6 +358,18 @@ impl Printer {
             self.payload.json(exchange)?;
         }
         Ok(())
+    }
+
+    /// Prints the ends of conversations with bytes that made no message, as `serve --json` does: no exchange shows them.
+    fn left_over<'a>(
+        &mut self,
+        conversations: impl Iterator<Item = &'a Conversation>,
+    ) -> Result<(), Stop> {
+        let ends = conversations.filter(|conversation| conversation.left_over().is_some());
+        for end in ends.filter_map(EventJson::end) {
+            self.payload.json(&end)?;
+        }
+        self.flush()
     }
 
     fn flush(&mut self) -> Result<(), Stop> {

@@ -1,5 +1,7 @@
 //! Formats exchanges for reading: as one line, or in full. Bytes of peers are always escaped.
 
+mod left_over;
+
 use std::fmt::Write;
 
 use echoic_core::{
@@ -12,6 +14,7 @@ use echoic_core::{
 use echoic_recorder::Failure;
 use jiff::{Timestamp, tz::TimeZone};
 
+pub(crate) use self::left_over::left_over;
 use crate::term::{DIMMED, ERROR, RECEIVED, SENT, sanitize};
 
 /// Characters shown of a request or a reply in a line.
@@ -71,7 +74,9 @@ pub(crate) fn ended(conversation: &Conversation) -> String {
     } else {
         ERROR
     };
-    format!("{}  {style}{ending}{style:#}", head(*at, conversation.id))
+    let left_over = left_over::at_end(conversation);
+    let head = head(*at, conversation.id);
+    format!("{head}  {style}{ending}{left_over}{style:#}")
 }
 
 /// A conversation without an exchange: `12:04:11.730  #40871  127.0.0.1:51422 → tcp:5000 upper: limit: too many connections, …`
@@ -85,7 +90,7 @@ pub(crate) fn conversation_without_exchange(conversation: &Conversation) -> Stri
         ..
     } = conversation;
     let ending = match ended {
-        Some((_, ending)) => ending.to_string(),
+        Some((_, ending)) => format!("{ending}{}", left_over::at_end(conversation)),
         None => "open".to_owned(),
     };
     format!(
@@ -190,6 +195,7 @@ pub(crate) fn whole(exchange: &Exchange) -> String {
     lines(&mut text, request);
     let _ = writeln!(text, "  {SENT}◂ {}{SENT:#}", for_people(reply.len() as u64));
     lines(&mut text, reply);
+    text += &left_over(conversation);
     text
 }
 

@@ -13,10 +13,10 @@ use echoic_core::{
     store::{Durability, Retention, Store},
     units::{Bytes, Span, quoted},
 };
-use echoic_store::{MemoryStore, SqliteReader, SqliteStore};
+use echoic_store::{MemoryStore, OnFileChange, SqliteReader, SqliteStore};
 use tokio::time::timeout;
 
-use crate::exit::CliError;
+use crate::{exit::CliError, term};
 
 /// The location of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl StoreUrl {
     pub(crate) fn open(&self, durability: Durability) -> Result<Option<Arc<dyn Store>>, CliError> {
         match self {
             Self::Sqlite(path) => {
-                let store = SqliteStore::open(path, durability)?;
+                let store = SqliteStore::open_observed(path, durability, report_changes())?;
                 warn_of_folder(path);
                 Ok(Some(Arc::new(store)))
             }
@@ -74,7 +74,10 @@ impl StoreUrl {
     /// Opens the store for reading, also while a `serve` writes it.
     pub(crate) fn open_to_read(&self) -> Result<Arc<dyn Store>, CliError> {
         match self {
-            Self::Sqlite(path) => Ok(Arc::new(SqliteReader::open(path)?)),
+            Self::Sqlite(path) => Ok(Arc::new(SqliteReader::open_observed(
+                path,
+                report_changes(),
+            )?)),
             Self::Memory | Self::None => Err(CliError::usage(
                 "invalid --store: expected a file; memory and none cannot be read by another process",
             )),
@@ -95,6 +98,11 @@ impl fmt::Display for StoreUrl {
             Self::None => f.write_str("none"),
         }
     }
+}
+
+/// Reports a file that is renamed or removed while it is open, also with `--quiet`: what follows is in another one.
+fn report_changes() -> OnFileChange {
+    Arc::new(|change| term::note(&change.to_string()))
 }
 
 /// Closes a store that was never used. A file that was created for it is removed.

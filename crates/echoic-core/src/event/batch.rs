@@ -4,7 +4,7 @@ use std::{ops::Range, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{BatchId, ConversationId, Event, Micros, Outcome, RunEvent, ServerInfo};
+use super::{BatchId, ConversationId, Ended, Event, Micros, Outcome, RunEvent, ServerInfo};
 use crate::message::{Replies, Run};
 
 /// A range of the bytes of a batch, or of its lengths.
@@ -49,6 +49,8 @@ pub struct Batch {
     pub(super) bytes: Vec<u8>,
     pub(super) lengths: Vec<u32>,
     pub(super) exchanges: u64,
+    /// Left-over bytes in its endings.
+    pub(super) left_over: usize,
 }
 
 /// Metadata of a run, as the conversation records it.
@@ -124,6 +126,12 @@ impl Batch {
             };
             self.push(meta, left, Outcome::Unanswered, rest, &[], lengths);
         }
+    }
+
+    /// Records the end of a conversation.
+    pub fn ended(&mut self, ended: Ended) {
+        self.left_over += ended.left_over_bytes();
+        self.events.push(Event::Ended(ended));
     }
 
     /// Records a single exchange: a greeting, a reply of a spawned handler, or an unanswered request.
@@ -203,6 +211,7 @@ impl Batch {
         self.bytes.len()
             + self.lengths.len() * size_of::<u32>()
             + self.events.len() * size_of::<Event>()
+            + self.left_over
     }
 
     /// Whether it has no events.
@@ -216,6 +225,7 @@ impl Batch {
         self.bytes.clear();
         self.lengths.clear();
         self.exchanges = 0;
+        self.left_over = 0;
         self.number = 0;
         self.bytes.shrink_to(capacity);
         self.events.shrink_to(capacity / size_of::<Event>());

@@ -76,8 +76,11 @@ impl Batch {
         if read.version != VERSION {
             return Err(Invalid::Version(read.version));
         }
-        let mut exchanges = 0_u64;
+        let (mut exchanges, mut left_over) = (0_u64, 0);
         for event in &read.events {
+            if let Event::Ended(ended) = event {
+                left_over += ended.left_over_bytes();
+            }
             if let Event::Run(run) = event {
                 check_run(run, read.bytes.len(), &read.lengths)?;
                 exchanges = exchanges
@@ -92,6 +95,7 @@ impl Batch {
             bytes: read.bytes,
             lengths: read.lengths,
             exchanges,
+            left_over,
         })
     }
 }

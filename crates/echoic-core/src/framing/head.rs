@@ -2,7 +2,7 @@
 
 use memchr::memmem;
 
-use super::Width;
+use super::{Framing, Width};
 
 /// Longest headers before a `Content-Length` body, in bytes.
 const HEADERS_MAX: usize = 8 << 10;
@@ -27,6 +27,57 @@ pub(super) enum Head {
     Unfinished,
     /// Bytes that cannot become a message.
     Violation(Violation),
+}
+
+/// What the beginning of an unfinished message claims.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Length of the body, if it could be decoded.
+    pub length: Option<u64>,
+    /// Bytes of the header that says so; 0 if the framing does.
+    pub header: usize,
+}
+
+/// Decodes what the header of an unfinished message claims; `None` under framings without a length.
+pub(super) fn claim(framing: Framing, bytes: &[u8]) -> Option<Claim> {
+    let (length, header) = match framing {
+        Framing::Fixed(length) => (Some(length.get().into()), 0),
+        Framing::Prefix(width) => (prefix(width, bytes).map(|len| len as u64), width.bytes()),
+        Framing::Varint => match varint_length(bytes) {
+            Ok(Some((length, header))) => (Some(length), header),
+            _ => (None, 0),
+        },
+        Framing::Netstring => {
+            let digits = bytes
+                .iter()
+                .take_while(|byte| byte.is_ascii_digit())
+                .count();
+            let has_length = (1..=DIGITS_MAX).contains(&digits) && bytes.get(digits) == Some(&b':');
+            let length = str::from_utf8(&bytes[..digits]).ok();
+            let length = length
+                .filter(|_| has_length)
+                .and_then(|text| text.parse().ok());
+            (length, digits + 1)
+        }
+        Framing::ContentLength => {
+            let end = memmem::find(bytes, b"\r\n\r\n");
+            match end.and_then(|end| Some((length_header(&bytes[..end])?, end))) {
+                Some((length, end)) => (Some(length), end),
+                None => (None, 0),
+            }
+        }
+        Framing::Chunk | Framing::Line | Framing::Crlf | Framing::Nul | Framing::Delim(_) => {
+            return None;
+        }
+    };
+    Some(Claim { length, header })
+}
+
+impl Width {
+    /// Reads a length of this width at the beginning of `bytes`; `None` if there are too few.
+    pub(crate) fn read(self, bytes: &[u8]) -> Option<usize> {
+        prefix(self, bytes)
+    }
 }
 
 /// Decodes a length prefix; `None` if it is incomplete.
@@ -55,26 +106,35 @@ fn check_lengths(rest: &[u8], max: usize, header: usize, body: u64, terminator: 
     }
 }
 
-/// Decodes a message with a varint length: groups of seven bits, least significant first (Protocol Buffers, "Base 128
-/// varints").
-pub(super) fn varint(rest: &[u8], max: usize) -> Head {
+/// Decodes a varint: groups of seven bits, least significant first (Protocol Buffers, "Base 128 varints"). Returns it with
+/// the number of its bytes; `None` if it is incomplete.
+fn varint_length(bytes: &[u8]) -> Result<Option<(u64, usize)>, Violation> {
     // A 64-bit length takes at most ten groups of seven bits, of which the tenth holds one bit.
     const GROUPS_MAX: usize = 10;
     let mut length: u64 = 0;
-    for (i, byte) in rest.iter().take(GROUPS_MAX).enumerate() {
+    for (i, byte) in bytes.iter().take(GROUPS_MAX).enumerate() {
         let group = u64::from(byte & 0x7f);
         if i == GROUPS_MAX - 1 && group > 1 {
-            return Head::Violation(Violation::Malformed);
+            return Err(Violation::Malformed);
         }
         length |= group << (7 * i);
         if byte & 0x80 == 0 {
-            return check_lengths(rest, max, i + 1, length, 0);
+            return Ok(Some((length, i + 1)));
         }
     }
-    if rest.len() < GROUPS_MAX {
-        Head::Unfinished
+    if bytes.len() < GROUPS_MAX {
+        Ok(None)
     } else {
-        Head::Violation(Violation::Malformed)
+        Err(Violation::Malformed)
+    }
+}
+
+/// Decodes a message with a varint length.
+pub(super) fn varint(rest: &[u8], max: usize) -> Head {
+    match varint_length(rest) {
+        Ok(Some((length, header))) => check_lengths(rest, max, header, length, 0),
+        Ok(None) => Head::Unfinished,
+        Err(violation) => Head::Violation(violation),
     }
 }
 

@@ -84,8 +84,10 @@ pub enum StoreErrorKind {
         /// The oldest version that this echoic reads.
         known: u32,
     },
-    /// No space is left.
+    /// No space is left on the disk (ENOSPC).
     Full,
+    /// The quota of the user or the group is used up (EDQUOT).
+    OverQuota,
     /// It cannot be written: permissions, a read-only file system, or it was opened for reading.
     ReadOnly {
         /// The error of the system.
@@ -115,7 +117,10 @@ impl StoreErrorKind {
             Self::Older { found, known } => format!(
                 "{at} was written by an older echoic (schema {found}, this one reads {known} and later)"
             ),
-            Self::Full => format!("the disk under {at} is full"),
+            Self::Full => format!("the disk under {at} is full: No space left on device (ENOSPC)"),
+            Self::OverQuota => {
+                format!("the quota of the disk under {at} is used up: Disk quota exceeded (EDQUOT)")
+            }
             Self::ReadOnly { what } => format!("{at} cannot be written: {what}"),
             Self::Failed { what } => format!("{at} failed: {what}"),
             Self::Closed => format!("the store {at} is closed"),
@@ -138,6 +143,7 @@ mod tests {
             StoreErrorKind::Newer { found: 9, known: 2 },
             StoreErrorKind::Older { found: 1, known: 3 },
             StoreErrorKind::Full,
+            StoreErrorKind::OverQuota,
             StoreErrorKind::ReadOnly { what: what() },
             StoreErrorKind::Failed { what: what() },
             StoreErrorKind::Closed,

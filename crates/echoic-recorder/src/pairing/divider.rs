@@ -2,7 +2,10 @@
 
 use std::mem;
 
-use echoic_core::framing::{Framing, Span, Splitter};
+use echoic_core::{
+    framing::{Framing, Span, Splitter},
+    left_over::LeftOver,
+};
 use tokio::time::Instant;
 
 /// Divides a stream into messages and buffers an incomplete one.
@@ -12,6 +15,8 @@ pub struct Divider {
     message_bytes_max: usize,
     buffer: Vec<u8>,
     buffered_at: Option<Instant>,
+    /// The first bytes that did not follow the framing.
+    violation: Option<Box<LeftOver>>,
 }
 
 impl Divider {
@@ -22,7 +27,17 @@ impl Divider {
             message_bytes_max,
             buffer: Vec::new(),
             buffered_at: None,
+            violation: None,
         }
+    }
+
+    /// Returns the first bytes that did not follow the framing, or else the incomplete message if messages have a length.
+    /// (Where they end with a terminator or the stream, the incomplete one is the last message.)
+    pub fn left_over(&self) -> Option<Box<LeftOver>> {
+        let framing = self.splitter.framing();
+        let has_length = framing.claim(&self.buffer).is_some();
+        let unfinished = || LeftOver::new(framing, &self.buffer).filter(|_| has_length);
+        self.violation.clone().or_else(unfinished)
     }
 
     /// Whether each read is one message.
@@ -50,6 +65,8 @@ impl Divider {
         self.buffer.drain(..split.consumed);
         self.buffered_at = (!self.buffer.is_empty()).then_some(at);
         if split.violation.is_some() {
+            let left_over = || LeftOver::new(self.splitter.framing(), &self.buffer);
+            self.violation = self.violation.take().or_else(left_over);
             messages.extend(self.take_rest().map(|(_, rest)| rest));
         }
         messages

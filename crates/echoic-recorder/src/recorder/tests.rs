@@ -139,6 +139,7 @@ impl Talk {
             sent: 0,
             unsent: 0,
             discarded: 0,
+            left_over: None,
         };
         self.journal.record_ended(0, ending);
     }
@@ -289,6 +290,22 @@ async fn unresponsive_store_fails_after_five_seconds() {
             "events recorded in time are committed in the end"
         );
     }
+}
+
+/// The last attempt has no time left to wait for an answer.
+#[tokio::test(start_paused = true)]
+async fn failure_tells_the_error_of_the_store() {
+    let mut recording = Recording::start(StoreMode::Fails, RecorderOptions::default()).await;
+    let mut talk = recording.talk(0);
+    recording.record(&mut talk, 10);
+    sleep(4_800 * MS).await;
+    recording.store.set(StoreMode::Hangs);
+    sleep(SECOND).await;
+    let failure = recording.recorder.status().failure.unwrap();
+    assert!(failure.why.contains("set to fail"), "{}", failure.why);
+    recording.store.set(StoreMode::Commits);
+    sleep(SECOND).await;
+    recording.close(SECOND).await;
 }
 
 #[tokio::test(start_paused = true)]

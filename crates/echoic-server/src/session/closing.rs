@@ -8,7 +8,10 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use echoic_core::ending::CloseReason;
+use echoic_core::{
+    ending::{CloseReason, Ending},
+    left_over::LeftOver,
+};
 use echoic_wire::Look;
 use tokio::time::error::Elapsed;
 
@@ -52,6 +55,16 @@ impl Session {
         {
             self.phase = Phase::Closing(CloseReason::PeerReset);
         }
+    }
+
+    /// The end of the conversation, with the bytes that made no message if it is recorded. Without a reason it panicked or
+    /// was aborted.
+    pub(super) fn ending(&self) -> Ending {
+        let mut ending = self.tally.ending(self.phase.reason());
+        if self.journal.is_active() {
+            ending.left_over = LeftOver::new(self.framing.inbound, self.inbox.unfinished());
+        }
+        ending
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {

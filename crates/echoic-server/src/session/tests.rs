@@ -5,6 +5,7 @@ mod bound;
 mod close;
 mod ending;
 mod in_place;
+mod left_over;
 mod order;
 mod rate;
 mod slow;

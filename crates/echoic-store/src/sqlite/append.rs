@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use echoic_core::{
     event::{
-        Batch, Ended, EndpointInfo, Event, ExchangeId, Mark, Marked, Opened, Outcome, RunEvent,
-        take_ids,
+        Batch, ConversationId, Ended, EndpointInfo, Event, ExchangeId, Mark, Marked, Opened,
+        Outcome, RunEvent, take_ids,
     },
+    left_over::LeftOver,
     store::StoreError,
 };
 use rusqlite::{CachedStatement, Transaction, params};
@@ -23,13 +24,15 @@ impl Writer {
     /// is skipped, so that an append with an unknown outcome may be repeated.
     pub(super) fn append(&mut self, batches: &[Arc<Batch>]) -> Result<Vec<ExchangeId>, StoreError> {
         check(batches).map_err(|kind| StoreError::new(&*self.path, kind))?;
-        self.transact(|transaction, cache| {
+        let first_ids = self.transact(|transaction, cache| {
             cache.counts(transaction)?;
             let mut rows = Rows::prepare(transaction)?;
             let each = batches.iter();
             each.map(|batch| rows.batch(transaction, cache, batch))
                 .collect()
-        })
+        })?;
+        self.note_appended(batches.iter().map(|batch| batch.size()).sum())?;
+        Ok(first_ids)
     }
 }
 
@@ -91,7 +94,7 @@ impl<'a> Rows<'a> {
                 }
                 Event::Opened(opened) => self.open(transaction, cache, opened, server)?,
                 Event::Mark(mark) => set_mark(transaction, mark)?,
-                Event::Ended(ended) => self.end(cache, ended)?,
+                Event::Ended(ended) => self.end(transaction, cache, ended)?,
             }
         }
         cache.servers.add(transaction, batch, first_id)?;
@@ -186,7 +189,12 @@ impl<'a> Rows<'a> {
         Ok(())
     }
 
-    fn end(&mut self, cache: &mut Cache, ended: &Ended) -> rusqlite::Result<()> {
+    fn end(
+        &mut self,
+        transaction: &Transaction<'_>,
+        cache: &mut Cache,
+        ended: &Ended,
+    ) -> rusqlite::Result<()> {
         let sum = cache
             .counts
             .get_or_insert_default()
@@ -203,8 +211,32 @@ impl<'a> Rows<'a> {
             sum.exchanges,
             cache.state.last_exchange,
         ];
-        self.end.execute(row).map(drop)
+        let is_known = self.end.execute(row)? > 0;
+        match &ending.left_over {
+            Some(left_over) if is_known => {
+                set_left_over(transaction, ended.conversation, left_over)
+            }
+            _ => Ok(()),
+        }
     }
+}
+
+fn set_left_over(
+    transaction: &Transaction<'_>,
+    conversation: ConversationId,
+    left_over: &LeftOver,
+) -> rusqlite::Result<()> {
+    let LeftOver {
+        total,
+        claimed,
+        bytes,
+    } = left_over;
+    // A header may claim more than an integer of SQLite holds.
+    let claimed = claimed.map(|claimed| i64::try_from(claimed).unwrap_or(i64::MAX));
+    transaction
+        .prepare_cached("INSERT INTO left_over VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING")?
+        .execute((conversation, total, claimed, bytes))
+        .map(drop)
 }
 
 /// Returns the word that stands for an outcome in the file. A format: words are added, never changed.

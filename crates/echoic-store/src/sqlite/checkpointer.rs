@@ -40,13 +40,6 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Growth of the log since the last pass that starts another pass, in pages: 8 MiB.
 const PASS_PAGES: u32 = (8 << 20) / connection::PAGE_BYTES;
 
-/// Length at which the log should restart, in pages: 32 MiB.
-const LOG_PAGES: u32 = connection::LOG_BYTES / connection::PAGE_BYTES;
-
-/// Length at which the log must restart and the writer waits for it, in pages: 64 MiB. Otherwise the log could fill a disk
-/// slower than the peers.
-const LOG_PAGES_MAX: u32 = connection::LOG_BYTES_MAX / connection::PAGE_BYTES;
-
 /// Maximum that the writer copies itself, in pages: 2 MiB, a few milliseconds.
 const SHORT_PAGES: u32 = (2 << 20) / connection::PAGE_BYTES;
 
@@ -60,6 +53,9 @@ pub(super) struct Checkpointer {
     /// at any time, but the database must not.
     log: Option<Arc<File>>,
     running: Option<Running>,
+    /// Length at which the log should restart, in pages. At twice that it must, and the writer waits for it: otherwise the log
+    /// could fill a disk slower than the peers.
+    restart_pages: u32,
     /// Number of pages of the log that are in the database.
     copied: u32,
     /// Time of the first commit that still needs a sync.
@@ -86,6 +82,7 @@ impl Checkpointer {
             path: path.to_owned(),
             log: None,
             running: None,
+            restart_pages: connection::LOG_BYTES / connection::PAGE_BYTES,
             copied: 0,
             unsynced_since: None,
         }
@@ -97,6 +94,11 @@ impl Checkpointer {
         self.copied = 0;
         self.unsynced_since = None;
         Ok(())
+    }
+
+    /// Sets the length in bytes at which the log should restart.
+    pub(super) fn limit_log(&mut self, bytes: u32) {
+        self.restart_pages = bytes / connection::PAGE_BYTES;
     }
 
     /// Notes that a commit needs a sync.
@@ -123,15 +125,15 @@ impl Checkpointer {
         if log_pages < self.copied {
             self.copied = 0; // the log has restarted
         }
-        let must = log_pages >= LOG_PAGES_MAX;
+        let must = log_pages >= 2 * self.restart_pages;
         if self.is_busy(must)? {
             return Ok(());
         }
         let left = log_pages.saturating_sub(self.copied);
-        if must || (log_pages >= LOG_PAGES && left <= SHORT_PAGES) {
+        if must || (log_pages >= self.restart_pages && left <= SHORT_PAGES) {
             self.copied = connection::checkpoint_passive(writer)?.copied;
             Ok(())
-        } else if left >= PASS_PAGES || log_pages >= LOG_PAGES {
+        } else if left >= PASS_PAGES || log_pages >= self.restart_pages {
             self.start_task(Task::SyncAndCopy)
         } else if self
             .unsynced_since

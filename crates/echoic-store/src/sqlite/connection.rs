@@ -19,7 +19,7 @@ use echoic_core::{
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags, config::DbConfig, hooks::Wal};
 
 use super::{
-    error::{failed, foreign, is_unsafe, read_only, store_error, system_error},
+    error::{failed, foreign, is_unsafe, read_only, store_error, system_error, write_error},
     file::log_bytes,
 };
 
@@ -28,7 +28,7 @@ mod schema {
 }
 
 /// The newest schema known to this version: the number of the last file in `schema/`, which sets it as `user_version`.
-const SCHEMA: u32 = 3;
+const SCHEMA: u32 = 4;
 
 /// The oldest schema that is read. Those before it were never released.
 const SCHEMA_OLDEST: u32 = 3;
@@ -119,7 +119,7 @@ pub(super) fn open_to_write(
     path: &Path,
     log_pages: &Arc<AtomicU32>,
 ) -> Result<Connection, StoreError> {
-    let refused = |why: Error| store_error(path, &why);
+    let refused = |why: Error| write_error(path, &why);
     let mut connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(refused)?;
     if connection.is_readonly("main").map_err(refused)? {
         return Err(read_only(path, "the file is read-only"));
@@ -282,6 +282,12 @@ fn configure(connection: &Connection) -> rusqlite::Result<String> {
     Ok(journal)
 }
 
+/// Whether the file has the table `left_over`; one of schema 3 that is only read has not.
+pub(super) fn has_left_over(connection: &Connection) -> rusqlite::Result<bool> {
+    let schema = connection.pragma_query_value(None, "user_version", |row| row.get::<_, u32>(0))?;
+    Ok(schema >= 4)
+}
+
 fn schema_version(path: &Path, connection: &Connection) -> Result<u32, StoreError> {
     let found = connection.pragma_query_value(None, "user_version", |row| row.get(0));
     check_version(path, found, SCHEMA_OLDEST, SCHEMA)
@@ -337,7 +343,7 @@ fn check(path: &Path, connection: &Connection) -> Result<(), StoreError> {
 fn migration_error(path: &Path, error: &refinery::Error) -> StoreError {
     match error.kind() {
         refinery::error::Kind::Connection(_, why) => match why.downcast_ref::<Error>() {
-            Some(why) => store_error(path, why),
+            Some(why) => write_error(path, why),
             None => failed(path, why.to_string()),
         },
         _ => failed(path, error.to_string()),

@@ -5,13 +5,17 @@ use std::{io, path::Path};
 use echoic_core::store::{StoreError, StoreErrorKind};
 use rusqlite::{Error, ErrorCode, ffi};
 
+use super::file;
+
 /// Converts an error of SQLite at `path`.
 pub(super) fn store_error(path: &Path, error: &Error) -> StoreError {
     let what = error.to_string();
     let kind = match error {
         Error::FromSqlConversionFailure(..)
         | Error::IntegralValueOutOfRange(..)
-        | Error::InvalidColumnType(..) => StoreErrorKind::Foreign { what },
+        | Error::InvalidColumnType(..)
+        // The statements are ours: the schema in the file is damaged.
+        | Error::SqlInputError { .. } => StoreErrorKind::Foreign { what },
         _ => match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => StoreErrorKind::Full,
             Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
@@ -24,6 +28,17 @@ pub(super) fn store_error(path: &Path, error: &Error) -> StoreError {
         },
     };
     StoreError::new(path, kind)
+}
+
+/// Converts an error of SQLite at `path` of a connection that writes. Names a full disk or quota where SQLite does not.
+pub(super) fn write_error(path: &Path, error: &Error) -> StoreError {
+    let is_io = error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure);
+    let why = is_io.then(|| file::probe_error(path)).flatten();
+    match why.map(|why| why.kind()) {
+        Some(io::ErrorKind::StorageFull) => StoreError::new(path, StoreErrorKind::Full),
+        Some(io::ErrorKind::QuotaExceeded) => StoreError::new(path, StoreErrorKind::OverQuota),
+        _ => store_error(path, error),
+    }
 }
 
 /// Returns an error at `path` with the text `what`.
@@ -47,9 +62,8 @@ pub(super) fn read_only(path: &Path, what: impl Into<String>) -> StoreError {
 /// Converts an error of the operating system at `path`.
 pub(super) fn system_error(path: &Path, error: &io::Error) -> StoreError {
     match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            StoreError::new(path, StoreErrorKind::Full)
-        }
+        io::ErrorKind::StorageFull => StoreError::new(path, StoreErrorKind::Full),
+        io::ErrorKind::QuotaExceeded => StoreError::new(path, StoreErrorKind::OverQuota),
         io::ErrorKind::PermissionDenied
         | io::ErrorKind::ReadOnlyFilesystem
         | io::ErrorKind::NotFound
@@ -76,4 +90,20 @@ pub(super) fn is_unsafe(error: &Error) -> bool {
                 | ErrorCode::FileLockingProtocolFailed
         )
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_disk_and_quota_are_told_with_the_error_of_the_system() {
+        for (kind, text) in [
+            (io::ErrorKind::StorageFull, "No space left on device"),
+            (io::ErrorKind::QuotaExceeded, "Disk quota exceeded"),
+        ] {
+            let told = system_error(Path::new("a.db"), &kind.into()).to_string();
+            assert!(told.contains(text) && told.contains("a.db"), "{told}");
+        }
+    }
 }

@@ -119,6 +119,13 @@ fn held_error(path: &Path, lock: File) -> StoreError {
     StoreError::new(path, StoreErrorKind::Held { pid })
 }
 
+impl Lock {
+    /// Whether the lock file of `path` is the one that is locked.
+    pub(super) fn is_of(&self, path: &Path) -> bool {
+        is_at(&self.0, &beside(path, "-lock")).unwrap_or(true)
+    }
+}
+
 impl Drop for Lock {
     /// Unlocks explicitly. Closing the file would not be enough: a child process has a copy of the handle until it calls
     /// exec.
@@ -171,6 +178,23 @@ fn write_at(mut file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
     file.write_all(bytes)
 }
 
+/// Writes a file beside the database and removes it. Returns the error, if there is one: SQLite keeps the error of the
+/// system to itself, and says "disk I/O error" for all but ENOSPC.
+pub(super) fn probe_error(path: &Path) -> Option<io::Error> {
+    let probe = beside(path, "-probe");
+    let written = private()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&probe)
+        .and_then(|file| write_at(&file, &vec![0; PROBE_BYTES], 0));
+    let _ = fs::remove_file(&probe);
+    written.err()
+}
+
+/// Bytes of the file that shows why a write failed: more than the rest of a block.
+const PROBE_BYTES: usize = 32 << 10;
+
 /// Returns the size of the write-ahead log in bytes.
 pub(super) fn log_bytes(path: &Path) -> u64 {
     fs::metadata(beside(path, "-wal")).map_or(0, |log| log.len())
@@ -179,13 +203,73 @@ pub(super) fn log_bytes(path: &Path) -> u64 {
 /// Whether `path` still names this file.
 #[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> io::Result<bool> {
-    use std::os::unix::fs::MetadataExt;
-    let ours = file.metadata()?;
-    match fs::metadata(path) {
-        Ok(there) => Ok((ours.dev(), ours.ino()) == (there.dev(), there.ino())),
-        Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(why) => Err(why),
+    Ok(FileId::at(path)? == Some(FileId::of(&file.metadata()?)))
+}
+
+/// Identity of a file: its device and inode. No other file has it while this one is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FileId(u64, u64);
+
+impl FileId {
+    #[cfg(unix)]
+    fn of(file: &fs::Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt;
+        Self(file.dev(), file.ino())
     }
+
+    #[cfg(not(unix))]
+    fn of(_: &fs::Metadata) -> Self {
+        Self(0, 0)
+    }
+
+    /// Returns the identity of the file at `path`, if there is one.
+    pub(super) fn at(path: &Path) -> io::Result<Option<Self>> {
+        match fs::metadata(path) {
+            Ok(there) => Ok(Some(Self::of(&there))),
+            Err(why)
+                if matches!(
+                    why.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                Ok(None)
+            }
+            Err(why) => Err(why),
+        }
+    }
+
+    /// Returns the present path of a file that this process has open, by way of its descriptors (proc(5)); none if no path
+    /// names it any more. Opens no file, since closing it would release the locks of SQLite (fcntl(2)).
+    #[cfg(target_os = "linux")]
+    pub(super) fn path(self) -> Option<PathBuf> {
+        use std::os::unix::fs::MetadataExt;
+        let open = fs::read_dir("/proc/self/fd").ok()?;
+        let ours = open.filter_map(Result::ok).find(|entry| {
+            let file = fs::metadata(entry.path());
+            file.is_ok_and(|file| Self::of(&file) == self && file.nlink() > 0)
+        })?;
+        fs::read_link(ours.path()).ok()
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn path(self) -> Option<PathBuf> {
+        None
+    }
+}
+
+/// Removes the write-ahead log and its index that a database left behind when it was renamed or removed: a new database
+/// must not find them. If another file has taken its place they may belong to that one, and stay.
+pub(super) fn remove_left_log(path: &Path) -> io::Result<()> {
+    if FileId::at(path)?.is_some() {
+        return Ok(());
+    }
+    for suffix in ["-wal", "-shm"] {
+        match fs::remove_file(beside(path, suffix)) {
+            Err(why) if FileId::at(&beside(path, suffix))?.is_some() => return Err(why),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 #[cfg(not(unix))]

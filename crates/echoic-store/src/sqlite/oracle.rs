@@ -168,7 +168,7 @@ impl Rows {
     }
 
     fn read_all(&self) {
-        let Ok(mut reader) = Reader::open(&self.path) else {
+        let Ok(mut reader) = Reader::open(&self.path, Arc::new(|_| {})) else {
             return;
         };
         let _ = (reader.last(), reader.total(), reader.stats());
@@ -214,7 +214,8 @@ impl Rows {
         let Ok(lock) = Lock::acquire(&self.path) else {
             return;
         };
-        let Ok((mut writer, _)) = Writer::open(&self.path, Durability::Off, lock) else {
+        let Ok((mut writer, _)) = Writer::open(&self.path, Durability::Off, Arc::new(|_| {}), lock)
+        else {
             return;
         };
         for retention in [

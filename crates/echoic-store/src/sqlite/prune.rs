@@ -9,6 +9,7 @@ use echoic_core::{
 use rusqlite::{Connection, Transaction};
 
 use super::{
+    connection,
     file::log_bytes,
     writer::{Cache, Writer, checkpoint},
 };
@@ -28,9 +29,70 @@ const PAGES_MAX: u64 = 8_192;
 /// Maximum of pages released per transaction, so that the write-ahead log can be emptied in between.
 const PAGES_STEP: u64 = 1_024;
 
+/// Bytes after which the size is looked at while events are appended: some 8,000 small runs, and as many are deleted then,
+/// in some milliseconds.
+const CHECK_BYTES_MAX: u64 = 1 << 20;
+
+/// Maximum of steps that delete after one append. An append may bring 30,000 runs, and a step deletes up to [`ROWS_MAX`].
+const STEPS_MAX: u32 = 4;
+
+/// The smallest log that a limit makes the store restart; below it the waits for the disk would cost too much.
+const LOG_BYTES_MIN: u64 = 1 << 20;
+
+/// The limit of the size, between the calls of [`Writer::prune`]: those come once a minute, and a second can bring tens of
+/// megabytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct SizeLimit {
+    bytes: Option<u64>,
+    /// Bytes appended since the size was looked at.
+    appended: u64,
+}
+
+impl SizeLimit {
+    /// Returns the length at which the write-ahead log restarts: a thirtieth of the limit, so that both together stay within
+    /// a tenth above it.
+    pub(super) fn log_bytes(self) -> u32 {
+        let bytes = self.bytes.map_or(u64::MAX, |bytes| bytes / 32);
+        let within = bytes.clamp(LOG_BYTES_MIN, connection::LOG_BYTES.into());
+        u32::try_from(within).unwrap_or(connection::LOG_BYTES)
+    }
+}
+
 impl Writer {
+    /// Counts appended bytes, and deletes the oldest runs if the database has exceeded its limit.
+    pub(super) fn note_appended(&mut self, bytes: usize) -> Result<(), StoreError> {
+        let Some(limit) = self.size_limit.bytes else {
+            return Ok(());
+        };
+        let appended = &mut self.size_limit.appended;
+        *appended += bytes as u64;
+        if *appended < CHECK_BYTES_MAX.min(limit / 64) {
+            return Ok(());
+        }
+        // Leaves room for as much again.
+        let room = (*appended).min(limit / 16);
+        *appended = 0;
+        for _ in 0..STEPS_MAX {
+            let excess = self.excess(limit - room)?;
+            if excess == 0 || self.delete(Micros::MIN, excess)? == 0 || excess < limit / 64 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn set_size_limit(&mut self, bytes: Option<u64>) -> Result<(), StoreError> {
+        if self.size_limit.bytes != bytes {
+            self.size_limit.bytes = bytes;
+            self.connect()?;
+            self.limit_log()?;
+        }
+        Ok(())
+    }
+
     /// Deletes a bounded number of rows beyond `retention`. Returns the number of exchanges deleted.
     pub(super) fn prune(&mut self, retention: Retention, now: Micros) -> Result<u64, StoreError> {
+        self.set_size_limit(retention.bytes)?;
         let old = retention
             .age
             .map_or(Micros::MIN, |age| now.saturating_sub(age));
@@ -38,7 +100,16 @@ impl Writer {
             Some(bytes) => self.excess(bytes)?,
             None => 0,
         };
-        let deleted = self.transact(|transaction, cache| {
+        let deleted = self.delete(old, excess)?;
+        if let Some(bytes) = retention.bytes {
+            self.shrink(bytes)?;
+        }
+        Ok(deleted)
+    }
+
+    /// Deletes what is older than `old`, and the oldest runs of `excess` bytes. Returns the number of exchanges deleted.
+    fn delete(&mut self, old: Micros, excess: u64) -> Result<u64, StoreError> {
+        self.transact(|transaction, cache| {
             let (before, deleted) = first_to_retain(transaction, cache, old, excess)?;
             if deleted > 0 {
                 transaction.execute("DELETE FROM run WHERE id < ?1", [before])?;
@@ -51,11 +122,7 @@ impl Writer {
             )?;
             transaction.execute("DELETE FROM mark WHERE conversation = 0 AND at < ?1", [old])?;
             Ok(deleted)
-        })?;
-        if let Some(bytes) = retention.bytes {
-            self.shrink(bytes)?;
-        }
-        Ok(deleted)
+        })
     }
 
     /// Returns by how many bytes the database exceeds `bytes`. The write-ahead log does not count: deleting makes it longer,
@@ -138,7 +205,10 @@ fn delete_conversations(
     )?;
     let mut deleted = delete.query((first_run, old, ROWS_MAX))?;
     let mut marks = transaction.prepare_cached("DELETE FROM mark WHERE conversation = ?1")?;
+    let mut left_over =
+        transaction.prepare_cached("DELETE FROM left_over WHERE conversation = ?1")?;
     while let Some(row) = deleted.next()? {
+        left_over.execute([row.get::<_, u64>(0)?])?;
         marks.execute([row.get::<_, u64>(0)?])?;
     }
     Ok(())

@@ -8,7 +8,7 @@ use std::{
 };
 
 use echoic_core::{
-    event::{ConversationId, Micros},
+    event::{ConversationId, ExchangeId, Micros},
     exchange::{Conversation, Exchange},
     store::{Gap, Last, Order, Stats, StoreError},
 };
@@ -18,11 +18,13 @@ use super::{
     connection,
     error::store_error,
     listing::Listing,
+    open_files::OpenFiles,
     prune::Pages,
     row::{self, Lookups},
     scan::Scan,
     worker::Work,
 };
+use crate::{FileChange, OnFileChange};
 
 /// Maximum of ids, and so of rows, per chunk: some tens of milliseconds.
 const CHUNK_IDS: u64 = 20_000;
@@ -54,15 +56,72 @@ pub(super) struct Reader {
     path: PathBuf,
     connection: Connection,
     lookups: Lookups,
+    files: OpenFiles,
+    on_change: OnFileChange,
+    /// Whether `on_change` knows that the path does not name the file any more.
+    is_told: bool,
+    /// The database that has taken its place.
+    next: Option<Box<Self>>,
+    /// Set if the ids of the file begin anew, since a new server made it: an id of the file before that a search goes on
+    /// from, and the last id of this one that was returned.
+    renumbered: Option<(ExchangeId, ExchangeId)>,
 }
 
 impl Reader {
-    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
+    pub(super) fn open(path: &Path, on_change: OnFileChange) -> Result<Self, StoreError> {
+        let connection = connection::open_to_read(path)?;
+        let has_left_over = connection::has_left_over(&connection);
         Ok(Self {
             path: path.to_owned(),
-            connection: connection::open_to_read(path)?,
-            lookups: Lookups::default(),
+            connection,
+            lookups: Lookups::new(has_left_over.map_err(|why| store_error(path, &why))?),
+            files: OpenFiles::at(path),
+            on_change,
+            is_told: false,
+            next: None,
+            renumbered: None,
         })
+    }
+
+    /// Whether another database has taken the place of the one being read, which is complete then. It is opened, so that
+    /// it can be read even if it is renamed too.
+    pub(super) fn has_successor(&mut self) -> bool {
+        if self.next.is_some() || !self.files.is_gone() {
+            return self.next.is_some();
+        }
+        if !self.is_told {
+            self.is_told = true;
+            (self.on_change)(&self.files.change());
+        }
+        // Not before it has the ids and conversations that go along: then something is in it.
+        let has_begun = |next: &Self| {
+            let sql = "SELECT last_exchange + last_conversation > 0 FROM state";
+            let begun = next.connection.query_row(sql, [], |row| row.get(0));
+            begun.unwrap_or(false)
+        };
+        let next = Self::open(&self.path, Arc::clone(&self.on_change)).ok();
+        self.next = next.filter(has_begun).map(Box::new);
+        self.next.is_some()
+    }
+
+    /// Returns the id from which a search goes on that has returned `beyond`.
+    pub(super) fn beyond(&self, beyond: ExchangeId) -> ExchangeId {
+        match self.renumbered {
+            Some((before, returned)) if before == beyond => returned,
+            _ => beyond,
+        }
+    }
+
+    /// Reads the successor from now on. `beyond` is the last id that was returned.
+    pub(super) fn change(&mut self, beyond: ExchangeId) {
+        let Some(next) = self.next.take() else {
+            return;
+        };
+        *self = *next;
+        let is_renumbered = self.last().is_ok_and(|last| last.exchange < beyond);
+        self.renumbered = is_renumbered.then_some((beyond, 0));
+        let path = self.path.clone();
+        (self.on_change)(&FileChange::Continued { path });
     }
 
     pub(super) fn last(&self) -> Result<Last, StoreError> {
@@ -150,6 +209,9 @@ impl Reader {
     pub(super) fn find(&mut self, mut scan: Scan) -> Result<(Scan, Vec<Exchange>), StoreError> {
         let mut found = Vec::new();
         self.chunk(&mut scan, |exchange| found.push(exchange))?;
+        if let (Some((_, returned)), Some(last)) = (&mut self.renumbered, found.last()) {
+            *returned = last.id.max(*returned);
+        }
         Ok((scan, found))
     }
 

@@ -9,6 +9,7 @@ use echoic_core::{
     },
     exchange::{Conversation, Exchange, ExchangeRef, split_run},
     framing::FramingPair,
+    left_over::LeftOver,
 };
 use rusqlite::{Connection, OptionalExtension, Row, types::Type};
 
@@ -19,9 +20,18 @@ use super::append::word;
 pub(super) struct Lookups {
     endpoints: HashMap<i64, Arc<EndpointInfo>>,
     servers: HashMap<i64, Arc<ServerInfo>>,
+    has_left_over: bool,
 }
 
 impl Lookups {
+    /// `has_left_over`: the file has that table.
+    pub(super) fn new(has_left_over: bool) -> Self {
+        Self {
+            has_left_over,
+            ..Self::default()
+        }
+    }
+
     fn server(&mut self, connection: &Connection, key: i64) -> rusqlite::Result<Arc<ServerInfo>> {
         if let Some(server) = self.servers.get(&key) {
             return Ok(Arc::clone(server));
@@ -94,7 +104,13 @@ pub(super) fn conversation_in(
     lookups: &mut Lookups,
 ) -> rusqlite::Result<Conversation> {
     let ended = match row.get(6)? {
-        Some(ended) => Some((ended, ending(row)?)),
+        Some(ended) => {
+            let mut ending = ending(row)?;
+            if lookups.has_left_over && ending.reason != CloseReason::PeerClosed {
+                ending.left_over = left_over(connection, row.get(0)?)?;
+            }
+            Some((ended, ending))
+        }
         None => None,
     };
     Ok(Conversation {
@@ -117,7 +133,24 @@ fn ending(row: &Row<'_>) -> rusqlite::Result<Ending> {
         sent: row.get(9)?,
         unsent: row.get(10)?,
         discarded: row.get(11)?,
+        left_over: None,
     })
+}
+
+fn left_over(
+    connection: &Connection,
+    id: ConversationId,
+) -> rusqlite::Result<Option<Box<LeftOver>>> {
+    connection
+        .prepare_cached("SELECT total, claimed, bytes FROM left_over WHERE conversation = ?1")?
+        .query_row([id], |row| {
+            Ok(Box::new(LeftOver {
+                total: row.get(0)?,
+                claimed: row.get(1)?,
+                bytes: row.get(2)?,
+            }))
+        })
+        .optional()
 }
 
 /// Reads the exchanges of a run from the columns of [`super::reader`]. Returns them and the number of payload bytes.

@@ -1,5 +1,7 @@
 //! The writer: its connection, its cached state, and commits.
 
+mod succession;
+
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
@@ -18,14 +20,21 @@ use echoic_core::{
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::{
+    carried::Carried,
     checkpointer::Checkpointer,
     connection,
     counts::Counts,
-    error::{failed, is_unsafe, store_error, system_error},
+    error::{failed, is_unsafe, system_error, write_error},
     file::{self, Lock},
+    open_files::OpenFiles,
+    prune::SizeLimit,
     servers::{self, Servers},
     worker::Work,
 };
+use crate::{FileChange, OnFileChange};
+
+/// Interval of looking at all files of the store, also without appends. After a commit only the database is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Owns the connection for writing.
 pub(super) struct Writer {
@@ -37,12 +46,20 @@ pub(super) struct Writer {
     log_pages: Arc<AtomicU32>,
     pub(super) checkpointer: Checkpointer,
     pub(super) cache: Cache,
+    pub(super) size_limit: SizeLimit,
     /// Whether commits sync: the last value of `PRAGMA synchronous`.
     syncs: bool,
     /// Error of a sync that failed between appends. The next append returns it.
     failed: Option<StoreError>,
     /// Whether to remove the file on close.
     discarded: bool,
+    files: OpenFiles,
+    looked_at: Instant,
+    /// State when the database was last seen at its path.
+    seen: State,
+    /// Set from when the database was closed because its path did not name it any more, until a new one has this.
+    carried: Option<Carried>,
+    on_change: OnFileChange,
     /// Declared last, so that it is released after the file is closed.
     lock: Lock,
 }
@@ -66,7 +83,7 @@ pub(super) struct State {
 }
 
 impl State {
-    fn read(connection: &Connection) -> rusqlite::Result<Self> {
+    pub(super) fn read(connection: &Connection) -> rusqlite::Result<Self> {
         let sql = "SELECT exchanges, last_exchange, last_conversation, tallied FROM state";
         connection.query_row(sql, [], |row| {
             Ok(Self {
@@ -78,7 +95,7 @@ impl State {
         })
     }
 
-    fn write(self, connection: &Connection) -> rusqlite::Result<()> {
+    pub(super) fn write(self, connection: &Connection) -> rusqlite::Result<()> {
         let sql =
             "UPDATE state SET exchanges = ?, last_exchange = ?, last_conversation = ?, tallied = ?";
         let row = (
@@ -96,16 +113,24 @@ impl Writer {
     pub(super) fn open(
         path: &Path,
         durability: Durability,
+        on_change: OnFileChange,
         lock: Lock,
     ) -> Result<(Self, u64), StoreError> {
         let log_pages = Arc::default();
+        let connection = connection::open_to_write(path, &log_pages)?;
         let mut writer = Self {
             path: path.to_owned(),
             durability,
-            connection: Some(connection::open_to_write(path, &log_pages)?),
+            connection: Some(connection),
+            files: OpenFiles::at(path),
+            looked_at: Instant::now(),
+            seen: State::default(),
+            carried: None,
+            on_change,
             log_pages,
             checkpointer: Checkpointer::new(path),
             cache: Cache::default(),
+            size_limit: SizeLimit::default(),
             syncs: false,
             failed: None,
             discarded: false,
@@ -139,7 +164,9 @@ impl Writer {
         if let Some(failed) = self.failed.take() {
             return Err(failed);
         }
-        self.commit(self.durability == Durability::Strict, work)
+        let done = self.commit(self.durability == Durability::Strict, work)?;
+        self.look()?;
+        Ok(done)
     }
 
     fn commit<T>(
@@ -201,7 +228,7 @@ impl Writer {
         if is_unsafe(why) {
             self.connection = None;
         }
-        store_error(&self.path, why)
+        write_error(&self.path, why)
     }
 
     /// Returns the connection, opened again if necessary.
@@ -209,27 +236,55 @@ impl Writer {
         if self.connection.is_none() {
             // Its checkpoints are in doubt too, and it would block this one.
             let _ = self.checkpointer.stop();
+            if self.carried.is_none() && self.files.is_gone() {
+                let path = self.path.clone();
+                (self.on_change)(&FileChange::Renamed { path, to: None });
+                self.carried = Some(Carried::ids(self.seen));
+            }
+            if let Some(carried) = self.carried.take() {
+                let opened = self.open_successor(&carried);
+                if opened.is_err() {
+                    self.carried = Some(carried);
+                }
+                self.connection = Some(opened?);
+                self.limit_log()?;
+                return Ok(self.connection.as_ref().expect("invariant: just opened"));
+            }
             let connection = connection::open_to_write(&self.path, &self.log_pages)?;
             self.syncs = false;
             // After a failed sync the system may have dropped dirty pages and will not report it again. The log can
             // still be read: it is rewritten and synced, copied into the database and synced there.
             self.rewrite_log(&connection)?;
             let done = checkpoint(&connection, connection::BUSY);
-            if !done.map_err(|why| store_error(&self.path, &why))? {
+            if !done.map_err(|why| write_error(&self.path, &why))? {
                 let what = "after a failed write, readers prevent a checkpoint of the log";
                 return Err(failed(&self.path, what));
             }
             let begun = self.checkpointer.reset();
             begun.map_err(|why| system_error(&self.path, &why))?;
+            self.files = OpenFiles::at(&self.path);
             self.connection = Some(connection);
+            self.limit_log()?;
         }
         Ok(self.connection.as_ref().expect("invariant: just opened"))
+    }
+
+    /// Applies the limit of the log, which depends on that of the database.
+    pub(super) fn limit_log(&mut self) -> Result<(), StoreError> {
+        let bytes = self.size_limit.log_bytes();
+        self.checkpointer.limit_log(bytes);
+        let Some(connection) = &self.connection else {
+            return Ok(());
+        };
+        connection
+            .pragma_update(None, "journal_size_limit", 2 * bytes)
+            .map_err(|why| self.check_error(&why))
     }
 
     /// Makes the log durable before its checkpoint: a power loss during the copy would leave the database partly copied,
     /// without a log to repair it.
     fn rewrite_log(&self, connection: &Connection) -> Result<(), StoreError> {
-        let refused = |why: rusqlite::Error| store_error(&self.path, &why);
+        let refused = |why: rusqlite::Error| write_error(&self.path, &why);
         // Prevents other processes from writing to it.
         connection
             .execute_batch("BEGIN IMMEDIATE")
@@ -260,9 +315,10 @@ pub(super) fn checkpoint(connection: &Connection, timeout: Duration) -> rusqlite
 }
 
 impl Work for Writer {
-    /// With traffic each append polls the checkpointer; this is for the time without appends.
+    /// With traffic each append polls the checkpointer and looks at the file; this is for the time without appends.
     fn due(&self) -> Option<Instant> {
-        self.checkpointer.due()
+        let look = self.looked_at + LOOK_EVERY;
+        Some(self.checkpointer.due().map_or(look, |due| due.min(look)))
     }
 
     fn overdue(&mut self) {
@@ -273,8 +329,13 @@ impl Work for Writer {
                 .map_err(|why| self.check_error(&why)),
             None => self.connect().map(drop),
         };
+        let looked = polled.and_then(|()| match self.connection {
+            Some(_) => self.look(),
+            None => Ok(()),
+        });
+        self.looked_at = Instant::now();
         // The next append returns the error, unless a retry succeeds before. The promised sync is retried.
-        self.failed = polled.err();
+        self.failed = looked.err();
         if self.failed.is_some() {
             self.checkpointer.retry_sync();
         }
@@ -296,7 +357,12 @@ impl Work for Writer {
             .map_err(|why| self.check_error(&why))?;
         // Readers may prevent the truncation of the log; then it stays, and belongs to the database as before.
         let emptied = checkpoint(self.connect()?, Duration::ZERO);
-        emptied.map_err(|why| store_error(&self.path, &why))?;
+        let emptied = emptied.map_err(|why| write_error(&self.path, &why))?;
+        if emptied && self.files.is_gone() {
+            // SQLite removes the log only beside its database.
+            drop(self.connection.take());
+            file::remove_left_log(&self.path).map_err(|why| system_error(&self.path, &why))?;
+        }
         failed.map_or(Ok(()), Err)
     }
 }

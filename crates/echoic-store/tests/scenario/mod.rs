@@ -19,6 +19,7 @@ use echoic_core::{
     exchange::Exchange,
     filter::Filter,
     framing::{Framing, Splitter},
+    left_over::LeftOver,
     message::{Replies, Run},
     store::{Found, Order, Page, Store},
 };
@@ -217,6 +218,15 @@ impl Scenario {
         }));
     }
 
+    /// Ends a conversation inside the message that begins with `bytes`.
+    pub(crate) fn end_inside(&mut self, id: ConversationId, bytes: &[u8]) {
+        self.end(id, CloseReason::Incomplete, 0);
+        if let Some(Event::Ended(ended)) = self.batch.events.last_mut() {
+            let framing = Framing::Prefix(echoic_core::framing::Width::U16Be);
+            ended.ending.left_over = LeftOver::new(framing, bytes);
+        }
+    }
+
     /// Ends a conversation with the last `unsent` bytes of its replies unsent.
     pub(crate) fn end(&mut self, id: ConversationId, reason: CloseReason, unsent: u64) {
         self.now += 1;
@@ -231,6 +241,7 @@ impl Scenario {
                 sent,
                 unsent,
                 discarded: 0,
+                left_over: None,
             },
         }));
         let mut end = 0;

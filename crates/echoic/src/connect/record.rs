@@ -156,11 +156,14 @@ impl Record {
                 exchanges,
                 journal_writer,
             } = &mut *lock(&writing);
+            let mut ending = ending(conversation, journal_writer.datagrams);
+            ending.left_over = exchanges.left_over();
+            if ending.left_over.is_some() && ending.reason == CloseReason::PeerClosed {
+                ending.reason = CloseReason::Incomplete;
+            }
             exchanges.finish(&mut |exchanged| journal_writer.record(exchanged));
             let at = journal_writer.clock.wall_time_at(Instant::now());
-            journal_writer
-                .journal
-                .record_ended(at, ending(conversation, journal_writer.datagrams));
+            journal_writer.journal.record_ended(at, ending);
         }
         recorder.close(recording, STORE_DEADLINE).await;
         let RecorderStatus { lost, failure, .. } = recorder.status();
@@ -263,5 +266,6 @@ fn ending(conversation: &ConversationSummary, datagrams: bool) -> Ending {
         sent: conversation.counts.sent.bytes,
         unsent: conversation.unsent,
         discarded: 0,
+        left_over: None,
     }
 }

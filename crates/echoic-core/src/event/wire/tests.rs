@@ -50,6 +50,7 @@ fn ended(reason: CloseReason) -> Event {
             sent: 2,
             unsent: 3,
             discarded: 4,
+            left_over: None,
         },
     })
 }

@@ -87,7 +87,7 @@ impl InOrder {
 }
 
 /// Answers each request with itself, one after the other.
-fn echo_spawned() -> Handler {
+pub(super) fn echo_spawned() -> Handler {
     spawned(|requests, mut replies| async move {
         let mut requests = Requests::of(requests);
         while let Some(request) = requests.next().await {
