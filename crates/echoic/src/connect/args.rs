@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use echoic_client::Timeouts;
+use echoic_client::{Expected, Timeouts};
 use echoic_core::{
     endpoint::{Endpoint, Host, Located, Shape},
     framing::{Framing, FramingPair},
@@ -13,7 +13,6 @@ use echoic_core::{
 use crate::{cli::count, store_url::StoreUrl};
 
 use super::{
-    expect::Expected,
     input::{InputSource, Rounds},
     message,
     piped::SEND_ONLY_LINGER,
@@ -60,7 +59,8 @@ pub(crate) struct ConnectArgs {
     #[command(flatten)]
     sends: SendArgs,
 
-    /// Exit with 0 as soon as the reply contains this, or with 7 if it does not within -w; /.../ is a regular expression
+    /// Exit with 0 as soon as the reply contains this, or with 7 if it does not within -w. /.../ is a regular expression;
+    /// its $ and \b match at the end of a line, a message of --frame, a datagram or the stream, never at the end of a read
     #[arg(long, value_name = "TEXT|/REGEX/", conflicts_with = "send_only")]
     expect: Option<Expected>,
 
