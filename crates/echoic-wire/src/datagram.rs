@@ -142,7 +142,8 @@ pub async fn bind_datagrams(
                     socket.domain().map_err(failed)?,
                 );
                 if domain != Domain::UNIX {
-                    udp::enable_ancillary_data(&socket, domain).map_err(failed)?;
+                    udp::enable_ancillary_data(&socket, domain, options.explain.as_ref())
+                        .map_err(failed)?;
                 }
                 Ok(vec![vec![BoundDatagrams::new(socket, address, options)]])
             }

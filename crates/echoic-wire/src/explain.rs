@@ -37,6 +37,15 @@ pub enum Call<'a> {
         /// Success or failure.
         result: Result<(), &'a io::Error>,
     },
+    /// setsockopt(2) with an integer.
+    SetOption {
+        /// The option's name in C.
+        name: &'static str,
+        /// Its value.
+        value: usize,
+        /// Success or failure.
+        result: Result<(), &'a io::Error>,
+    },
     /// bind(2).
     Bind {
         /// The requested address.
@@ -100,6 +109,8 @@ pub enum Call<'a> {
         /// Success or failure.
         result: Result<(), &'a io::Error>,
     },
+    /// No call, but why the next one is made, in plain words.
+    Remark(&'static str),
     /// close(2) of a connection, or of an endpoint's socket; the latter is reported with its own address.
     Close,
 }

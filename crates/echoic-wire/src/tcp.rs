@@ -1,6 +1,6 @@
 //! TCP sockets of servers and clients.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, time::Duration};
 
 use echoic_core::endpoint::Shape;
 #[cfg(target_os = "linux")]
@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use crate::{
     explain::{Call, Explain, report},
     options::ListenOptions,
+    self_connection::SelfConnection,
     socket,
 };
 
@@ -21,7 +22,9 @@ pub(crate) fn bind(addr: SocketAddr, options: &ListenOptions) -> io::Result<TcpL
     // Lets a restarted server bind the port while old connections are in TIME_WAIT (socket(7)). Both the old and the new
     // socket need it. On Windows the option would let other processes share the port.
     if cfg!(unix) {
-        socket.set_reuse_address(true)?;
+        socket::set_option(explain, "SO_REUSEADDR", 1, || {
+            socket.set_reuse_address(true)
+        })?;
     }
     socket::bind(&socket, addr, options)?;
     let listening = socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX));
@@ -82,5 +85,72 @@ pub(crate) async fn connect(addr: SocketAddr, explain: Option<&Explain>) -> io::
         address: addr.into(),
         result: stream.as_ref().map(|_| ()),
     });
-    stream
+    refuse_self_connection(stream?, explain)
+}
+
+/// Returns an error if the stream is connected to itself.
+///
+/// If nobody listens on a port of the ephemeral range (ip_local_port_range, ip(7)), the kernel may choose that port for
+/// our side too. The SYN then meets its own socket, which is a simultaneous open (RFC 9293, section 3.5): the connection
+/// is established and echoes, and it keeps a server from binding the port.
+fn refuse_self_connection(stream: TcpStream, explain: Option<&Explain>) -> io::Result<TcpStream> {
+    if stream.local_addr()? != stream.peer_addr()? {
+        return Ok(stream);
+    }
+    // A reset leaves no TIME_WAIT behind, so that the server can bind the port.
+    socket::set_option(explain, "SO_LINGER", 0, || {
+        SockRef::from(&stream).set_linger(Some(Duration::ZERO))
+    })?;
+    report(explain, || Call::Close);
+    Err(SelfConnection.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use socket2::{Domain, Socket};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn stream_with_two_equal_addresses_is_refused_and_reset() {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        socket.bind(&any.into()).unwrap();
+        let own = socket.local_addr().unwrap();
+        socket.connect(&own).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let stream = TcpStream::from_std(socket.into()).unwrap();
+        let error = refuse_self_connection(stream, None).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        assert!(SelfConnection::is_in(&error), "{error}");
+        // Without SO_REUSEADDR, this fails while the port is in TIME_WAIT.
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&own).unwrap();
+    }
+
+    /// The kernel tries the ports of one parity in turn, so that it comes to the peer's own port sooner or later.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn port_without_listener_is_refused_however_often_it_is_tried() {
+        let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
+        let bounds: Vec<usize> = range
+            .split_whitespace()
+            .map(|bound| bound.parse().unwrap())
+            .collect();
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = free.local_addr().unwrap();
+        drop(free);
+        let mut met_itself = 0;
+        for _ in 0..4 * (bounds[1] - bounds[0]) {
+            let error = connect(addr, None).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{error}");
+            met_itself += usize::from(SelfConnection::is_in(&error));
+            if met_itself > 0 {
+                return;
+            }
+        }
+        println!("no attempt got the peer's own port");
+    }
 }

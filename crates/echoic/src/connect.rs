@@ -66,6 +66,7 @@ async fn connect(plan: &Plan, prompt: bool) -> CommandResult {
     });
     let options = DialOptions {
         timeout: plan.connect_within,
+        broadcast: plan.broadcast,
         explain,
         ..DialOptions::default()
     };

@@ -54,6 +54,14 @@ impl fmt::Display for CallText<'_> {
                 write!(f, "socket({}, {})", family(address), kind(*shape))?;
                 write_result(f, *result, |_, ()| Ok(()))
             }
+            Call::SetOption {
+                name,
+                value,
+                result,
+            } => {
+                write!(f, "setsockopt({}, {name}, {value})", level(name))?;
+                write_result(f, *result, |_, ()| Ok(()))
+            }
             Call::Bind { address, result } => {
                 write!(f, "bind({})", show(address))?;
                 write_result(f, *result, |_, ()| Ok(()))
@@ -99,6 +107,7 @@ impl fmt::Display for CallText<'_> {
                 write!(f, "shutdown(SHUT_WR)")?;
                 write_result(f, *result, |_, ()| Ok(()))
             }
+            Call::Remark(why) => write!(f, "# {why}"),
             Call::Close => f.write_str("close()"),
             // `Call` is non-exhaustive. Debug prints bytes as numbers, which is safe on a terminal.
             other => write!(f, "{other:?}"),
@@ -111,6 +120,16 @@ fn family(address: &Address) -> &'static str {
         Address::Net(addr) if addr.is_ipv4() => "AF_INET",
         Address::Net(_) => "AF_INET6",
         Address::Unix(_) => "AF_UNIX",
+    }
+}
+
+/// Returns the level of a socket option, which its name begins with.
+fn level(option: &str) -> &'static str {
+    match option.split('_').next() {
+        Some("TCP") => "IPPROTO_TCP",
+        Some("IP") => "IPPROTO_IP",
+        Some("IPV6") => "IPPROTO_IPV6",
+        _ => "SOL_SOCKET",
     }
 }
 

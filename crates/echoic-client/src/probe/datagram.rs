@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::SocketAddr,
     os::{linux::net::SocketAddrExt, unix::net as std_unix},
     time::Duration,
 };
@@ -11,9 +11,8 @@ use echoic_core::{
     endpoint::{HostPort, UnixName},
     event::Address,
 };
-use echoic_wire::{Call, Explain};
+use echoic_wire::{Call, Explain, connect_udp};
 use tokio::{
-    net::UdpSocket,
     task::JoinSet,
     time::{Instant, timeout},
 };
@@ -105,19 +104,8 @@ async fn send_and_receive(
     again: Duration,
     explain: Option<&Explain>,
 ) -> io::Result<usize> {
-    let any = if addr.is_ipv4() {
-        IpAddr::from(Ipv4Addr::UNSPECIFIED)
-    } else {
-        Ipv6Addr::UNSPECIFIED.into()
-    };
-    let socket = UdpSocket::bind((any, 0)).await?;
     // A connected socket reports ICMP port unreachable as an error (udp(7)).
-    let connected = socket.connect(addr).await;
-    explain_call(explain, addr, || Call::Connect {
-        address: addr.into(),
-        result: connected.as_ref().copied(),
-    });
-    connected?;
+    let socket = connect_udp(addr, explain)?;
     let request = request(addr.port());
     let mut reply = vec![0; 65_535];
     for last in [false, true] {

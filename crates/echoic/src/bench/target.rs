@@ -76,6 +76,7 @@ pub(super) async fn check_allowed(
     let name = match host {
         Host::Name(name) => name.clone(),
         Host::Ip(ip) => ip.to_string(),
+        Host::Zoned(ip, zone) => format!("{ip}%{zone}"),
         Host::Loopback | Host::Any => return Ok(()),
     };
     if allowed

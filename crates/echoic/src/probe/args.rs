@@ -133,7 +133,8 @@ fn target(text: &str) -> Result<Target, String> {
 
 /// Parses a host without a port as port 80; `None` if it is not one.
 fn with_port_80(text: &str) -> Option<Endpoint> {
-    let is_bare_ipv6 = text.parse::<Ipv6Addr>().is_ok();
+    let ip = text.split_once('%').map_or(text, |(ip, _)| ip);
+    let is_bare_ipv6 = ip.parse::<Ipv6Addr>().is_ok();
     let with_port = if is_bare_ipv6 {
         format!("[{text}]:80")
     } else {
@@ -170,6 +171,7 @@ mod tests {
             ("127.0.0.1", "tcp://127.0.0.1:80", true),
             ("::1", "tcp://[::1]:80", true),
             ("[::1]", "tcp://[::1]:80", true),
+            ("fe80::1%eth0", "tcp://[fe80::1%eth0]:80", true),
             ("example.test:8080", "tcp://example.test:8080", false),
             ("5000", "tcp://:5000", false),
             ("./x.sock", "unix:./x.sock", false),
