@@ -18,7 +18,7 @@ pub struct ListenOptions {
     /// Kernel receive buffer of each datagram socket in bytes. When it is full the kernel drops datagrams and counts
     /// them. The system caps it (`net.core.rmem_max`).
     pub receive_buffer: usize,
-    /// Lets a UDP socket send to broadcast addresses (`SO_BROADCAST`, socket(7)).
+    /// Lets a UDP socket send to broadcast addresses (`SO_BROADCAST`, socket(7)), and has datagrams to them answered.
     pub broadcast: bool,
     /// Mode of a Unix socket's file.
     pub unix_mode: u32,

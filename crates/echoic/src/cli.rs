@@ -14,6 +14,7 @@ use clap::{
         Styles,
         styling::{AnsiColor, Style},
     },
+    error::ErrorKind,
     parser::ValueSource,
 };
 
@@ -65,12 +66,27 @@ impl Cli {
         let parsed = Self::command()
             .try_get_matches_from(&args)
             .and_then(|matches| {
+                check_store_of_bench(&matches)?;
                 let mut cli = Self::from_arg_matches(&matches)?;
                 cli.verb.note_environment(&matches);
                 Ok(cli)
             });
         parsed.unwrap_or_else(|error| errors::prepared(error, &args).exit())
     }
+}
+
+/// Checks that `bench --store` comes with `--from-store`. clap's `requires` would ask `ECHOIC_STORE` for it too.
+fn check_store_of_bench(matches: &ArgMatches) -> Result<(), clap::Error> {
+    let Some(("bench", matches)) = matches.subcommand() else {
+        return Ok(());
+    };
+    let is_given = matches.value_source("store") == Some(ValueSource::CommandLine);
+    if is_given && !matches.contains_id("from_store") {
+        let why = "--store is the database of --from-store; add --from-store FILTER";
+        let kind = ErrorKind::MissingRequiredArgument;
+        return Err(Cli::command().error(kind, why));
+    }
+    Ok(())
 }
 
 #[derive(Debug, Subcommand)]

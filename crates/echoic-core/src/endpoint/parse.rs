@@ -54,9 +54,11 @@ enum Why {
     UnixName,
     #[error("expected fd: and a number, the descriptor of an inherited socket")]
     Fd,
-    #[error("invalid option {}: expected name=value, for example ?frame=line", quoted(.0))]
+    #[error("invalid option {}: expected name=value, for example ?frame=line; in the path of a Unix socket, write %3F for ?", quoted(.0))]
     Option(String),
-    #[error("options (?name=value) are not allowed here")]
+    #[error(
+        "options (?name=value) are not allowed here; in the path of a Unix socket, write %3F for ?"
+    )]
     Options,
     #[error("the service before an endpoint takes no argument, but {0:?} has one")]
     Argument(String),
