@@ -367,12 +367,12 @@ async fn dial_udp(
             }
             Err(error) => failed.push(FailedAttempt {
                 address: addr.into(),
-                error: match error.kind() {
-                    io::ErrorKind::PermissionDenied => io::Error::new(
-                        error.kind(),
-                        "it is a broadcast address; add ?broadcast=on to send to everyone there",
-                    ),
-                    _ => error,
+                error: if udp::is_broadcast(&error) {
+                    io::Error::other(
+                        "it is a broadcast address; connect sends to it with ?broadcast=on",
+                    )
+                } else {
+                    error
                 },
             }),
         }

@@ -36,7 +36,6 @@ pub use options::ListenOptions;
 pub use owner::Owner;
 pub use resolve::{ResolveError, host_name, resolve};
 pub use transport::{ClientLayer, ServerLayer, Transport};
-pub use udp::connect_udp;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -376,8 +376,14 @@ impl Listener {
             return Ok(());
         }
         match &self.socket {
-            Bound::Tcp(socket) => tcp::stop_accepting(socket)?,
-            Bound::Unix(socket, _) => SockRef::from(socket).shutdown(Shutdown::Read)?,
+            Bound::Tcp(socket) => tcp::stop_accepting(socket, self.explain.as_ref())?,
+            Bound::Unix(socket, _) => {
+                let result = SockRef::from(socket).shutdown(Shutdown::Read);
+                report(self.explain.as_ref(), || Call::ShutdownRead {
+                    result: result.as_ref().copied(),
+                });
+                result?;
+            }
             Bound::Other(source) => source.stop(),
         }
         self.stopped = true;

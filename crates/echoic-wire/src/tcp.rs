@@ -9,7 +9,7 @@ use socket2::{Protocol, SockRef, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::{
-    explain::{Call, Explain, report},
+    explain::{Call, CloseReporter, Explain, report},
     options::ListenOptions,
     self_connection::SelfConnection,
     socket,
@@ -39,7 +39,7 @@ pub(crate) fn bind(addr: SocketAddr, options: &ListenOptions) -> io::Result<TcpL
 /// Attaches a filter that drops segments with SYN and without ACK, and nothing else, so that no new handshake begins.
 /// Handshakes in progress are completed, and connections go on although they inherit the listener's filter.
 #[cfg(target_os = "linux")]
-pub(crate) fn stop_accepting(socket: &TcpListener) -> io::Result<()> {
+pub(crate) fn stop_accepting(socket: &TcpListener, explain: Option<&Explain>) -> io::Result<()> {
     // Classic BPF over the TCP header; byte 13 has the flags (RFC 9293, section 3.1).
     const FLAGS: u32 = 13;
     const SYN: u32 = 0x02;
@@ -48,18 +48,21 @@ pub(crate) fn stop_accepting(socket: &TcpListener) -> io::Result<()> {
     const AND: u16 = 0x54;
     const IF_EQUAL: u16 = 0x15;
     const RETURN: u16 = 0x06;
-    SockRef::from(socket).attach_filter(&[
+    let filter = [
         SockFilter::new(LOAD_BYTE, 0, 0, FLAGS),
         SockFilter::new(AND, 0, 0, SYN | ACK),
         SockFilter::new(IF_EQUAL, 0, 1, SYN),
         SockFilter::new(RETURN, 0, 0, 0),
         SockFilter::new(RETURN, 0, 0, u32::MAX),
-    ])
+    ];
+    socket::set_option(explain, "SO_ATTACH_FILTER", filter.len(), || {
+        SockRef::from(socket).attach_filter(&filter)
+    })
 }
 
 /// Other systems have no such filter.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn stop_accepting(_: &TcpListener) -> io::Result<()> {
+pub(crate) fn stop_accepting(_: &TcpListener, _: Option<&Explain>) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
@@ -80,12 +83,17 @@ pub(crate) async fn connect(addr: SocketAddr, explain: Option<&Explain>) -> io::
         shape: Shape::Stream,
         result: socket.as_ref().map(|_| ()),
     });
-    let stream = socket?.connect(addr).await;
+    let socket = socket?;
+    // The attempt may also be cancelled, as the loser of a race.
+    let closes = CloseReporter::new(&addr.into(), explain);
+    let stream = socket.connect(addr).await;
     report(explain, || Call::Connect {
         address: addr.into(),
         result: stream.as_ref().map(|_| ()),
     });
-    refuse_self_connection(stream?, explain)
+    let stream = refuse_self_connection(stream?, explain)?;
+    closes.hand_over();
+    Ok(stream)
 }
 
 /// Returns an error if the stream is connected to itself.
@@ -101,7 +109,6 @@ fn refuse_self_connection(stream: TcpStream, explain: Option<&Explain>) -> io::R
     socket::set_option(explain, "SO_LINGER", 0, || {
         SockRef::from(&stream).set_linger(Some(Duration::ZERO))
     })?;
-    report(explain, || Call::Close);
     Err(SelfConnection.into())
 }
 

@@ -26,7 +26,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{io::Interest, net::UdpSocket};
 
 use crate::{
-    explain::{Call, Explain, report},
+    explain::{Call, CloseReporter, Explain, report},
     options::ListenOptions,
     self_connection::SelfConnection,
     socket,
@@ -232,8 +232,7 @@ pub(crate) fn connect(
     explain: Option<&Explain>,
 ) -> io::Result<Connected> {
     let (socket, unconnected) = match connect_socket(addr, explain) {
-        // Only a broadcast address is forbidden, until SO_BROADCAST is set (udp(7)).
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && broadcast => {
+        Err(error) if broadcast && is_broadcast(&error) => {
             let socket = socket::open(addr, Type::DGRAM, Protocol::UDP, explain)?;
             socket::set_option(explain, "SO_BROADCAST", 1, || socket.set_broadcast(true))?;
             (socket, Some(addr))
@@ -250,13 +249,20 @@ pub(crate) fn connect(
     })
 }
 
+/// Returns whether `error` means that the address is one of broadcast and `SO_BROADCAST` is not set (EACCES, udp(7)). A
+/// local rule that forbids the address gives EPERM.
+pub(crate) fn is_broadcast(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::ACCESS.raw_os_error())
+}
+
 /// Connects a socket. If the port that the kernel chose is the peer's (nobody is bound there), another socket is opened,
 /// since the first would receive what it sends.
-pub(crate) fn connect_socket(addr: SocketAddr, explain: Option<&Explain>) -> io::Result<Socket> {
+fn connect_socket(addr: SocketAddr, explain: Option<&Explain>) -> io::Result<Socket> {
     // A socket that met itself stays open meanwhile, so that the next one gets another port.
     let mut to_themselves = Vec::new();
     for _ in 0..CONNECT_TRIES {
         let socket = socket::open(addr, Type::DGRAM, Protocol::UDP, explain)?;
+        let closes = CloseReporter::new(&addr.into(), explain);
         let connected = socket.connect(&addr.into());
         report(explain, || Call::Connect {
             address: addr.into(),
@@ -264,16 +270,12 @@ pub(crate) fn connect_socket(addr: SocketAddr, explain: Option<&Explain>) -> io:
         });
         connected?;
         if socket.local_addr()?.as_socket() != Some(addr) {
+            closes.hand_over();
             return Ok(socket);
         }
-        to_themselves.push(socket);
+        to_themselves.push((socket, closes));
     }
     Err(SelfConnection.into())
-}
-
-/// Connects a datagram socket to `addr` for a caller with its own protocol.
-pub fn connect_udp(addr: SocketAddr, explain: Option<&Explain>) -> io::Result<UdpSocket> {
-    UdpSocket::from_std(connect_socket(addr, explain)?.into())
 }
 
 /// A socket for one peer.

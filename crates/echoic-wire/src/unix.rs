@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use crate::{
-    explain::{Call, Explain, report},
+    explain::{Call, CloseReporter, Explain, report},
     options::{ListenOptions, PRIVATE_MODE},
     socket,
 };
@@ -121,6 +121,7 @@ pub(crate) async fn connect(name: &UnixName, explain: Option<&Explain>) -> io::R
         result: socket.as_ref().map(|_| ()),
     });
     let (socket, sockaddr) = (socket?, sockaddr(name)?);
+    let closes = CloseReporter::new(&address, explain);
     socket.set_nonblocking(true)?;
     let mut pause = FULL_PAUSE_MIN;
     loop {
@@ -134,6 +135,7 @@ pub(crate) async fn connect(name: &UnixName, explain: Option<&Explain>) -> io::R
         }
         if !is_full {
             connected?;
+            closes.hand_over();
             return UnixStream::from_std(std_unix::UnixStream::from(socket));
         }
         sleep(pause).await;

@@ -12,7 +12,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::UnixDatagram;
 
 use crate::{
-    explain::{Call, Explain, report},
+    explain::{Call, CloseReporter, Explain, report},
     self_connection::SelfConnection,
     unix,
 };
@@ -40,6 +40,7 @@ pub(crate) fn connect(peer: &UnixName, explain: Option<&Explain>) -> io::Result<
         result: socket.as_ref().map(|_| ()),
     });
     let socket = socket?;
+    let closes = CloseReporter::new(&address(), explain);
     socket.set_nonblocking(true)?;
     // An empty address has Linux choose a unique abstract name (autobind, unix(7)).
     let bound = socket.bind(&SockAddr::unix("")?);
@@ -58,6 +59,7 @@ pub(crate) fn connect(peer: &UnixName, explain: Option<&Explain>) -> io::Result<
         result: connected.as_ref().copied(),
     });
     connected?;
+    closes.hand_over();
     UnixDatagram::from_std(std_unix::UnixDatagram::from(socket))
 }
 

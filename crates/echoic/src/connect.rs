@@ -28,6 +28,7 @@ use echoic_wire::{DialOptions, Dialled, dial};
 use tokio::runtime;
 
 pub(crate) use args::ConnectArgs;
+pub(crate) use send_args::SendArgs;
 
 use self::{
     args::Plan,

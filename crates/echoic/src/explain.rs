@@ -107,6 +107,10 @@ impl fmt::Display for CallText<'_> {
                 write!(f, "shutdown(SHUT_WR)")?;
                 write_result(f, *result, |_, ()| Ok(()))
             }
+            Call::ShutdownRead { result } => {
+                write!(f, "shutdown(SHUT_RD)")?;
+                write_result(f, *result, |_, ()| Ok(()))
+            }
             Call::Remark(why) => write!(f, "# {why}"),
             Call::Close => f.write_str("close()"),
             // `Call` is non-exhaustive. Debug prints bytes as numbers, which is safe on a terminal.

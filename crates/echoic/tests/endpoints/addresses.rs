@@ -284,3 +284,38 @@ fn explain_has_every_option_and_says_why_there_are_two_sockets() {
         "{ran:?}"
     );
 }
+
+#[test]
+fn every_explained_socket_is_closed() {
+    let serve = Serve::start(&[
+        "upper=:0",
+        "upper=udp://:0",
+        "upper=unix:./s",
+        "upper=unixgram:./g",
+    ]);
+    let home = &serve.home;
+    let (tcp, udp) = (serve.at[0], serve.at[serve.at.len() - 1]);
+    let refused = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    for endpoint in [
+        tcp.to_string(),
+        format!("udp://{udp}"),
+        "./s".to_owned(),
+        "unixgram:./g".to_owned(),
+        refused.to_string(),
+        format!("localhost:{}", tcp.port()),
+    ] {
+        for args in [
+            &["probe", &*endpoint, "-w", "2"][..],
+            &["connect", &endpoint, "--send", "x"],
+        ] {
+            let ran = home.run(&[args, &["--explain"]].concat());
+            let count = |call: &str| ran.err.lines().filter(|line| line.contains(call)).count();
+            let sockets = count("  socket(AF_");
+            assert!(sockets > 0, "{args:?}: {ran:?}");
+            assert_eq!(count("  close()"), sockets, "{args:?}:\n{}", ran.err);
+        }
+    }
+}
