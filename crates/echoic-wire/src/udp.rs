@@ -406,3 +406,33 @@ pub(crate) fn local_address(socket: &Socket) -> io::Result<SocketAddr> {
 fn ipv4(address: in_addr) -> IpAddr {
     IpAddr::from(address.s_addr.to_ne_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    /// The kernel chooses the port of an unbound socket at random, so that it comes to the peer's own sooner or later.
+    #[test]
+    fn socket_never_has_its_peers_address() {
+        let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let addr = free.local_addr().unwrap();
+        drop(free);
+        let calls = Arc::<AtomicUsize>::default();
+        let counter = Arc::clone(&calls);
+        let explain = Explain::new(move |_, call| {
+            if let Call::Connect { .. } = call {
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        for tries in 1..=1_000_000 {
+            let socket = connect_socket(addr, Some(&explain)).unwrap();
+            assert_ne!(socket.local_addr().unwrap().as_socket(), Some(addr));
+            if calls.load(Ordering::Relaxed) > tries {
+                return;
+            }
+        }
+        panic!("no socket got the port of {addr}: the test shows nothing");
+    }
+}
