@@ -123,6 +123,15 @@ pub struct OtherSocketType {
     pub other: Option<Endpoint>,
 }
 
+impl OtherSocketType {
+    /// Returns whether `error` is this one.
+    pub fn is_in(error: &io::Error) -> bool {
+        error
+            .get_ref()
+            .is_some_and(<dyn Error + Send + Sync>::is::<Self>)
+    }
+}
+
 impl Error for OtherSocketType {}
 
 impl fmt::Display for OtherSocketType {

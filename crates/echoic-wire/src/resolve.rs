@@ -71,7 +71,7 @@ pub(crate) async fn resolve_with_timers(
     }
 }
 
-/// Returns the number of an interface, which may be written as such (if_nametoindex(3)).
+/// Returns the number of an interface, which may be written as such (`if_nametoindex(3)`).
 fn interface_number(zone: &str) -> Option<u32> {
     match zone.parse() {
         Ok(number) => Some(number),

@@ -98,7 +98,7 @@ pub(crate) async fn connect(addr: SocketAddr, explain: Option<&Explain>) -> io::
 
 /// Returns an error if the stream is connected to itself.
 ///
-/// If nobody listens on a port of the ephemeral range (ip_local_port_range, ip(7)), the kernel may choose that port for
+/// If nobody listens on a port of the ephemeral range (`ip_local_port_range`, ip(7)), the kernel may choose that port for
 /// our side too. The SYN then meets its own socket, which is a simultaneous open (RFC 9293, section 3.5): the connection
 /// is established and echoes, and it keeps a server from binding the port.
 fn refuse_self_connection(stream: TcpStream, explain: Option<&Explain>) -> io::Result<TcpStream> {

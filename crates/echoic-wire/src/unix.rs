@@ -130,7 +130,7 @@ pub(crate) async fn connect(name: &UnixName, explain: Option<&Explain>) -> io::R
         if !is_full || pause == FULL_PAUSE_MIN {
             report(explain, || Call::Connect {
                 address: address.clone(),
-                result: connected.as_ref().map(|()| ()),
+                result: connected.as_ref().copied(),
             });
         }
         if !is_full {

@@ -4,6 +4,7 @@ use std::{collections::VecDeque, future::poll_fn, io, task::Poll, time::Duration
 
 use echoic_core::{
     endpoint::{Endpoint, Shape},
+    event::Address,
     framing::Framing,
 };
 use echoic_wire::{DialError, DialOptions, Link, dial};
@@ -147,54 +148,51 @@ pub(super) async fn dial_and_ask(
         ..DialOptions::default()
     };
     let started = began.elapsed();
-    let (address, outcome) = match dial(endpoint, &dial_options).await {
+    let tried = match dial(endpoint, &dial_options).await {
         Ok(dialled) => {
-            let is_stream = dialled.link.shape() == Shape::Stream;
             let (peer, local) = (dialled.peer, dialled.link.local());
-            let connected_at = began.elapsed();
+            let (is_stream, connected) = (dialled.link.shape() == Shape::Stream, began.elapsed());
             let deadline = Instant::now() + options.timeout;
             let answer = check.ask(dialled.link, deadline).await;
-            let outcome = match &answer.failure {
-                _ if is_stream => AttemptOutcome::Connected { local, mss: None },
-                _ if answer.bytes > 0 => AttemptOutcome::Replied {
-                    bytes: answer.bytes,
-                },
-                Some(ServiceFailure::Failed(error)) => AttemptOutcome::Failed(error.kind().into()),
-                _ => AttemptOutcome::Silent,
-            };
+            let outcome = outcome(&answer, is_stream, local);
             let ended = if is_stream {
-                connected_at
+                connected
             } else {
                 began.elapsed()
             };
             if !matches!(outcome, AttemptOutcome::Failed(_) | AttemptOutcome::Silent) {
                 report.answer = Some(answer);
             }
-            report.tries.push(Attempt {
-                address: peer,
-                started,
-                ended,
-                outcome,
-            });
-            return;
+            Some((peer, ended, outcome))
         }
-        Err(DialError::Resolve(_)) => return,
-        Err(DialError::TimedOut { attempts, .. }) => {
-            let address = attempts.into_iter().next().map(|attempt| attempt.address);
-            (address, AttemptOutcome::Silent)
-        }
-        Err(DialError::Refused { attempts, .. }) => match attempts.into_iter().next() {
-            Some(attempt) => (Some(attempt.address), AttemptOutcome::Failed(attempt.error)),
-            None => return,
-        },
-        Err(_) => return,
+        Err(DialError::TimedOut { attempts, .. }) => attempts
+            .into_iter()
+            .next()
+            .map(|attempt| (attempt.address, began.elapsed(), AttemptOutcome::Silent)),
+        Err(DialError::Refused { attempts, .. }) => attempts.into_iter().next().map(|attempt| {
+            let failed = AttemptOutcome::Failed(attempt.error);
+            (attempt.address, began.elapsed(), failed)
+        }),
+        Err(_) => None,
     };
-    if let Some(address) = address {
-        report.tries.push(Attempt {
+    report
+        .tries
+        .extend(tried.map(|(address, ended, outcome)| Attempt {
             address,
             started,
-            ended: began.elapsed(),
+            ended,
             outcome,
-        });
+        }));
+}
+
+/// Returns how the attempt ended whose peer gave `answer`. Only an answer shows that a datagram arrived.
+fn outcome(answer: &ServiceAnswer, is_stream: bool, local: Option<Address>) -> AttemptOutcome {
+    match &answer.failure {
+        _ if is_stream => AttemptOutcome::Connected { local, mss: None },
+        _ if answer.bytes > 0 => AttemptOutcome::Replied {
+            bytes: answer.bytes,
+        },
+        Some(ServiceFailure::Failed(error)) => AttemptOutcome::Failed(error.kind().into()),
+        _ => AttemptOutcome::Silent,
     }
 }

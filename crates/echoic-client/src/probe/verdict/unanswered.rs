@@ -15,10 +15,7 @@ const SYN_RETRY: Duration = Duration::from_secs(1);
 const EPROTOTYPE: i32 = 91;
 
 fn is_other_type(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(EPROTOTYPE)
-        || error
-            .get_ref()
-            .is_some_and(|inner| inner.is::<OtherSocketType>())
+    error.raw_os_error() == Some(EPROTOTYPE) || OtherSocketType::is_in(error)
 }
 
 /// Groups the addresses by how their attempts ended; the group that comes first in [`FailureKind`] determines the state.
