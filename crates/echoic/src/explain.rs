@@ -50,25 +50,25 @@ impl fmt::Display for CallText<'_> {
                 address,
                 shape,
                 result,
-            } => {
-                write!(f, "socket({}, {})", family(address), kind(*shape))?;
-                write_result(f, *result, |_, ()| Ok(()))
-            }
+            } => plain(
+                f,
+                *result,
+                format_args!("socket({}, {})", family(address), kind(*shape)),
+            ),
             Call::SetOption {
                 name,
                 value,
                 result,
-            } => {
-                write!(f, "setsockopt({}, {name}, {value})", level(name))?;
-                write_result(f, *result, |_, ()| Ok(()))
-            }
+            } => plain(
+                f,
+                *result,
+                format_args!("setsockopt({}, {name}, {value})", level(name)),
+            ),
             Call::Bind { address, result } => {
-                write!(f, "bind({})", show(address))?;
-                write_result(f, *result, |_, ()| Ok(()))
+                plain(f, *result, format_args!("bind({})", show(address)))
             }
             Call::Listen { backlog, result } => {
-                write!(f, "listen({backlog})")?;
-                write_result(f, *result, |_, ()| Ok(()))
+                plain(f, *result, format_args!("listen({backlog})"))
             }
             Call::Accept { result } => {
                 write!(f, "accept()")?;
@@ -77,8 +77,7 @@ impl fmt::Display for CallText<'_> {
                 })
             }
             Call::Connect { address, result } => {
-                write!(f, "connect({})", show(address))?;
-                write_result(f, *result, |_, ()| Ok(()))
+                plain(f, *result, format_args!("connect({})", show(address)))
             }
             Call::Recv { capacity, result } => {
                 write!(f, "recv({capacity})")?;
@@ -103,14 +102,8 @@ impl fmt::Display for CallText<'_> {
                 write!(f, "sendto({bytes}, {})", show(to))?;
                 write_result(f, *result, |f, n| write!(f, " = {n}"))
             }
-            Call::Shutdown { result } => {
-                write!(f, "shutdown(SHUT_WR)")?;
-                write_result(f, *result, |_, ()| Ok(()))
-            }
-            Call::ShutdownRead { result } => {
-                write!(f, "shutdown(SHUT_RD)")?;
-                write_result(f, *result, |_, ()| Ok(()))
-            }
+            Call::Shutdown { result } => plain(f, *result, format_args!("shutdown(SHUT_WR)")),
+            Call::ShutdownRead { result } => plain(f, *result, format_args!("shutdown(SHUT_RD)")),
             Call::Remark(why) => write!(f, "# {why}"),
             Call::Close => f.write_str("close()"),
             // `Call` is non-exhaustive. Debug prints bytes as numbers, which is safe on a terminal.
@@ -147,6 +140,16 @@ fn kind(shape: Shape) -> &'static str {
 /// Formats an address, escaped: the path of a Unix socket may contain anything.
 fn show(address: &Address) -> String {
     escape::text(address.to_string().as_bytes()).to_string()
+}
+
+/// Writes a call that returns nothing.
+fn plain(
+    f: &mut fmt::Formatter<'_>,
+    result: Result<(), &io::Error>,
+    call: fmt::Arguments<'_>,
+) -> fmt::Result {
+    f.write_fmt(call)?;
+    write_result(f, result, |_, ()| Ok(()))
 }
 
 /// Writes an error as ` ! error`, or a value with `show`.

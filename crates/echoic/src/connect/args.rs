@@ -259,18 +259,7 @@ impl ConnectArgs {
                 "broadcast" if matches!(endpoint, Endpoint::Udp(_)) => {
                     broadcast = value.parse::<Switch>()?.0;
                 }
-                "broadcast" => {
-                    return Err("invalid option ?broadcast=: it applies to udp:// only".to_owned());
-                }
-                _ => {
-                    let hint = match endpoint {
-                        Endpoint::Unix(_) | Endpoint::Unixgram(_) => ENCODING_HINT,
-                        _ => "",
-                    };
-                    return Err(format!(
-                        "invalid option ?{name}=: expected frame or broadcast{hint}"
-                    ));
-                }
+                _ => return Err(invalid_option(&name, &endpoint)),
             }
         }
         if datagrams && frames != Framing::Chunk.into() {
@@ -318,6 +307,18 @@ impl ConnectArgs {
             explain: self.explain,
             verbose: self.verbose || prompt,
         })
+    }
+}
+
+fn invalid_option(name: &str, endpoint: &Endpoint) -> String {
+    let hint = match endpoint {
+        Endpoint::Unix(_) | Endpoint::Unixgram(_) => ENCODING_HINT,
+        _ => "",
+    };
+    if name == "broadcast" {
+        "invalid option ?broadcast=: it applies to udp:// only".to_owned()
+    } else {
+        format!("invalid option ?{name}=: expected frame or broadcast{hint}")
     }
 }
 

@@ -55,14 +55,7 @@ pub(super) async fn piped(
 ) -> PipedResult {
     let (commands, queue) = mpsc::channel(QUEUE);
     let (events, received) = mpsc::channel(QUEUE);
-    let expecting = plan.expect.clone().map(|expected| Expecting {
-        matcher: Arc::new(Matcher::new(if plan.datagrams {
-            ReplySearch::of_datagrams(expected)
-        } else {
-            ReplySearch::of_stream(expected, plan.frames.inbound)
-        })),
-        within: plan.connect_within,
-    });
+    let expecting = expecting(plan);
     let expects = expecting.is_some();
     let settle = if expects {
         SETTLE_WITHIN
@@ -123,6 +116,20 @@ pub(super) async fn piped(
         met,
         interrupted: interrupted.get(),
     }
+}
+
+/// Returns the expectation of the plan, if it has one.
+fn expecting(plan: &Plan) -> Option<Expecting> {
+    let expected = plan.expect.clone()?;
+    let search = if plan.datagrams {
+        ReplySearch::of_datagrams(expected)
+    } else {
+        ReplySearch::of_stream(expected, plan.frames.inbound)
+    };
+    Some(Expecting {
+        matcher: Arc::new(Matcher::new(search)),
+        within: plan.connect_within,
+    })
 }
 
 /// Starts a thread that writes received bytes to standard output, since that may block.

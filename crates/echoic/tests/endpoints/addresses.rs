@@ -309,7 +309,14 @@ fn every_explained_socket_is_closed() {
     ] {
         for args in [
             &["probe", &*endpoint, "-w", "2"][..],
-            &["connect", &endpoint, "--send", "x"],
+            &[
+                "connect",
+                &endpoint,
+                "--send",
+                "x",
+                "--linger-timeout",
+                "300ms",
+            ],
         ] {
             let ran = home.run(&[args, &["--explain"]].concat());
             let count = |call: &str| ran.err.lines().filter(|line| line.contains(call)).count();
