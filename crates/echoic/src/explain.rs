@@ -3,6 +3,7 @@
 use std::{
     fmt,
     io::{self, Write},
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
@@ -41,10 +42,7 @@ impl fmt::Display for CallText<'_> {
         match self.0 {
             Call::Resolve { host, result } => {
                 write!(f, "getaddrinfo({host:?})")?;
-                write_result(f, *result, |f, addrs| {
-                    let addrs: Vec<_> = addrs.iter().map(ToString::to_string).collect();
-                    write!(f, " = {}", addrs.join(", "))
-                })
+                write_result(f, *result, write_addresses)
             }
             Call::Socket {
                 address,
@@ -142,6 +140,11 @@ fn show(address: &Address) -> String {
     escape::text(address.to_string().as_bytes()).to_string()
 }
 
+fn write_addresses(f: &mut fmt::Formatter<'_>, addrs: &[SocketAddr]) -> fmt::Result {
+    let addrs: Vec<_> = addrs.iter().map(ToString::to_string).collect();
+    write!(f, " = {}", addrs.join(", "))
+}
+
 /// Writes a call that returns nothing.
 fn plain(
     f: &mut fmt::Formatter<'_>,
@@ -166,8 +169,6 @@ fn write_result<T>(
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
     use super::*;
 
     #[test]

@@ -66,8 +66,8 @@ Examples:
 The addresses of a name are tried by Happy Eyeballs (RFC 8305): IPv6 first, the
 next after 250 ms, or at once when one fails. TCP and Unix sockets count as
 reachable when they connect; nothing is sent. A proxy may accept connections
-before its service is up: --expect requires an answer. Over UDP, probe sends a line (a
-valid query on ports 53 and 123), and only a reply counts.
+before its service is up: --expect requires an answer. Over UDP, probe sends a
+line (a valid query on ports 53 and 123), and only a reply counts.
 
 Exit codes: 0 connected, or replied; 2 usage; 3 name not resolved; 4 refused,
 closed or unreachable; 5 timed out, filtered or silent; 7 reached, and --expect
