@@ -38,11 +38,13 @@ mod conversation;
 mod counts;
 mod ending;
 mod exchanges;
+mod expected;
 mod flow;
 mod meter;
 mod observer;
 #[doc(hidden)]
 pub mod oracle;
+mod pattern;
 pub mod probe;
 mod replies;
 
@@ -52,8 +54,10 @@ pub use conversation::{
 pub use counts::Counts;
 pub use ending::{ConversationSummary, Ending, TimeoutKind};
 pub use exchanges::{ClientExchange, Exchanges};
+pub use expected::{Expected, ReplySearch};
 pub use flow::Flow;
 pub use observer::{Observer, WireEvent};
+pub use pattern::{InvalidPattern, Pattern};
 pub use replies::{ReceivedMessage, Replies, ReplyKind};
 
 #[cfg(doctest)]

@@ -6,6 +6,7 @@ mod datagram;
 mod dns;
 mod options;
 mod report;
+mod service;
 mod stream;
 mod verdict;
 
@@ -22,8 +23,12 @@ pub use self::{
     dns::{Dns, DnsAnswer, DnsFailure, DnsRecord},
     options::ProbeOptions,
     report::{Attempt, AttemptOutcome, MinMedianMax, Report, Summary, figure},
+    service::{ServiceAnswer, ServiceCheck, ServiceFailure},
     verdict::{Advice, State, Verdict},
 };
+
+/// Time by which a round with a [`ServiceCheck`] may pass the deadline of the wait.
+const CHECK_GRACE: Duration = Duration::from_millis(200);
 
 /// Time between the starts of two rounds while waiting for the endpoint.
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);
@@ -54,8 +59,15 @@ pub async fn probe(endpoint: &Endpoint, options: &ProbeOptions) -> Report {
             timeout: options.timeout.min(left),
             ..options.clone()
         };
-        let found = timeout(left, probe_once(endpoint, &options)).await.ok();
-        let over = found.as_ref().is_some_and(Report::is_reachable)
+        // An answer is awaited until the deadline itself, and its absence is then reported.
+        let grace = if options.check.is_some() {
+            CHECK_GRACE
+        } else {
+            Duration::ZERO
+        };
+        let found = timeout(left + grace, probe_once(endpoint, &options)).await;
+        let found = found.ok();
+        let over = found.as_ref().is_some_and(Report::is_ready)
             || Instant::now() + RETRY_INTERVAL >= deadline;
         // A round that was cut short by the end of the wait has less information than the one before.
         let mut report = match (found, last.take()) {
@@ -78,6 +90,28 @@ pub async fn probe(endpoint: &Endpoint, options: &ProbeOptions) -> Report {
 async fn probe_once(endpoint: &Endpoint, options: &ProbeOptions) -> Report {
     let began = Instant::now();
     let mut report = Report::new(endpoint.clone(), options.timeout);
+    match (endpoint, &options.check) {
+        (Endpoint::Udp(at), Some(check)) => {
+            for addr in stream::addresses(at, options, began, &mut report).await {
+                let endpoint = Endpoint::Udp(addr.into());
+                service::dial_and_ask(&endpoint, check, options, began, &mut report).await;
+                if report.is_ready() {
+                    break;
+                }
+            }
+        }
+        (Endpoint::Unix(_) | Endpoint::Unixgram(_), Some(check)) => {
+            service::dial_and_ask(endpoint, check, options, began, &mut report).await;
+        }
+        _ => return probe_addresses(report, options, began).await,
+    }
+    report.took = began.elapsed();
+    report
+}
+
+/// Tries the addresses of the report's endpoint.
+async fn probe_addresses(mut report: Report, options: &ProbeOptions, began: Instant) -> Report {
+    let endpoint = &report.endpoint.clone();
     match endpoint {
         Endpoint::Tcp(at) | Endpoint::Udp(at) => {
             let query = dns_name(at).map(|name| tokio::spawn(dns::query(name, options.timeout)));
@@ -92,8 +126,9 @@ async fn probe_once(endpoint: &Endpoint, options: &ProbeOptions) -> Report {
                 report.dns = dns_answers(query, &report, began).await;
             }
         }
-        Endpoint::Unix(name) => stream::unix(name, options, began, &mut report).await,
-        Endpoint::Unixgram(name) => datagram::unix(name, began, &mut report),
+        Endpoint::Unix(name) | Endpoint::Unixgram(name) => {
+            stream::unix(endpoint, name, options, began, &mut report).await;
+        }
         Endpoint::Fd(_) => {}
     }
     report.took = began.elapsed();

@@ -5,7 +5,12 @@
 
 mod parse;
 
-use std::{fmt, net::IpAddr, path::PathBuf};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    os::unix::ffi::OsStrExt,
+    path::PathBuf,
+};
 
 pub use parse::EndpointError;
 
@@ -43,6 +48,9 @@ pub enum Host {
     Any,
     /// A literal address; IPv6 in brackets.
     Ip(IpAddr),
+    /// An IPv6 address with its zone, `[fe80::1%eth0]`: link-local addresses are the same on every link, so the interface
+    /// must be named, or its number (RFC 4007).
+    Zoned(Ipv6Addr, String),
     /// A name to be resolved: letters, digits, `-`, `.` and `_`, at most 253 bytes (RFC 1035).
     Name(String),
 }
@@ -116,7 +124,10 @@ impl fmt::Display for Endpoint {
         let scheme = self.scheme();
         match self {
             Self::Tcp(addr) | Self::Udp(addr) => write!(f, "{scheme}://{addr}"),
-            Self::Unix(name) | Self::Unixgram(name) => write!(f, "{scheme}:{name}"),
+            Self::Unix(name) | Self::Unixgram(name) => {
+                write!(f, "{scheme}:")?;
+                name.write_encoded(f)
+            }
             Self::Fd(number) => write!(f, "{scheme}:{number}"),
         }
     }
@@ -128,10 +139,52 @@ impl fmt::Display for HostPort {
         match host {
             Host::Loopback => write!(f, ":{port}"),
             Host::Any => write!(f, "*:{port}"),
+            Host::Zoned(ip, zone) => write!(f, "[{ip}%{zone}]:{port}"),
             Host::Ip(IpAddr::V6(ip)) => write!(f, "[{ip}]:{port}"),
             Host::Ip(ip) => write!(f, "{ip}:{port}"),
             Host::Name(name) => write!(f, "{name}:{port}"),
         }
+    }
+}
+
+impl From<SocketAddr> for HostPort {
+    fn from(addr: SocketAddr) -> Self {
+        let host = match addr {
+            SocketAddr::V6(v6) if v6.scope_id() != 0 => {
+                Host::Zoned(*v6.ip(), v6.scope_id().to_string())
+            }
+            _ => Host::Ip(addr.ip()),
+        };
+        Self {
+            host,
+            port: addr.port(),
+        }
+    }
+}
+
+impl UnixName {
+    /// Writes the name as part of an endpoint: `?`, which begins the options, `%` and bytes that are not UTF-8 are
+    /// `%XX`.
+    fn write_encoded(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = match self {
+            Self::Path(path) => path.as_os_str().as_bytes(),
+            Self::Abstract(name) => {
+                f.write_str("@")?;
+                name.as_bytes()
+            }
+        };
+        for chunk in bytes.utf8_chunks() {
+            for character in chunk.valid().chars() {
+                match character {
+                    '?' | '%' => write!(f, "%{:02X}", u32::from(character))?,
+                    _ => write!(f, "{character}")?,
+                }
+            }
+            for byte in chunk.invalid() {
+                write!(f, "%{byte:02X}")?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -195,6 +248,12 @@ mod tests {
     #[case("unix:@echoic", "unix:@echoic")]
     #[case("unixgram:/run/x", "unixgram:/run/x")]
     #[case("fd:3", "fd:3")]
+    #[case("[fe80::1%eth0]:7001", "tcp://[fe80::1%eth0]:7001")]
+    #[case("udp://[fe80::1%3]:7", "udp://[fe80::1%3]:7")]
+    #[case("unix:/tmp/a%3fb%3Dc", "unix:/tmp/a%3Fb=c")]
+    #[case("./100%", "unix:./100%25")]
+    #[case("unix:@a%25b", "unix:@a%25b")]
+    #[case("unix:/%ff", "unix:/%FF")]
     fn short_endpoint_prints_in_long_form(#[case] short: &str, #[case] long: &str) {
         assert_eq!(short.parse::<Endpoint>().unwrap().to_string(), long);
     }
@@ -213,6 +272,10 @@ mod tests {
     #[case("unix:", "has no path")]
     #[case("unix:@", "has no name")]
     #[case("fd:x", "a number")]
+    #[case("[fe80::1%]:7", "invalid host fe80::1%")]
+    #[case("fe80::1%eth0:7", "must be in brackets: [fe80::1%eth0]:PORT")]
+    #[case("unix:/a%00", "no zero byte")]
+    #[case("unix:@%ff", "UTF-8")]
     #[case("tcp://:5000?frame=line", "options")]
     fn invalid_endpoint_is_rejected_with_a_reason(#[case] text: &str, #[case] why: &str) {
         let error = text.parse::<Endpoint>().unwrap_err().to_string();
@@ -255,12 +318,13 @@ mod tests {
             Just(Host::Loopback),
             Just(Host::Any),
             any::<IpAddr>().prop_map(Host::Ip),
+            (any::<Ipv6Addr>(), "[a-z0-9.:_-]{1,15}").prop_map(|(ip, zone)| Host::Zoned(ip, zone)),
             "[a-z][a-z0-9.-]{0,20}".prop_map(Host::Name),
         ];
         let addr = (host, any::<u16>()).prop_map(|(host, port)| HostPort { host, port });
         let unix = prop_oneof![
-            "[a-z./][a-z0-9./ -]{0,50}".prop_map(|path| UnixName::Path(path.into())),
-            "[a-z0-9./ @-]{1,50}".prop_map(UnixName::Abstract),
+            "[a-z./][a-z0-9./ ?%=&-]{0,50}".prop_map(|path| UnixName::Path(path.into())),
+            "[a-z0-9./ @?%=&-]{1,50}".prop_map(UnixName::Abstract),
         ];
         prop_oneof![
             addr.clone().prop_map(Endpoint::Tcp),

@@ -31,6 +31,7 @@ use crate::{
 pub struct BoundDatagrams {
     socket: UnopenedSocket,
     address: Address,
+    broadcast: bool,
     file: Option<SocketFile>,
     explain: Option<Explain>,
     close_reporter: CloseReporter,
@@ -64,6 +65,8 @@ pub struct DatagramSocket {
     address: Address,
     /// Bound to the unspecified address: only each datagram tells which local address it was sent to.
     unspecified: bool,
+    /// Datagrams to a broadcast address are answered as all others.
+    broadcast: bool,
     ancillary: Vec<u8>,
     /// Datagrams that the kernel has dropped, as of its last report.
     dropped: u32,
@@ -92,7 +95,7 @@ pub struct Route {
     pub peer: Address,
     /// The local address it was sent to. Replies leave from there, since a connected peer accepts no others.
     pub local: Address,
-    /// It was sent to a multicast or broadcast address.
+    /// It was sent to a multicast or broadcast address, and [`ListenOptions::broadcast`] is not set.
     pub is_multicast: bool,
 }
 
@@ -113,7 +116,9 @@ pub async fn bind_datagrams(
     match endpoint {
         Endpoint::Udp(at) => {
             let addresses = bind_all(endpoint, at, options, |addr| {
-                let sockets = udp::bind(addr, sockets.max(1), options)?;
+                // The kernel gives a broadcast datagram to every socket of the port, which would all answer.
+                let count = if options.broadcast { 1 } else { sockets.max(1) };
+                let sockets = udp::bind(addr, count, options)?;
                 let address = Address::from(udp::local_address(&sockets[0])?);
                 Ok(BoundAddress { address, sockets })
             });
@@ -142,7 +147,8 @@ pub async fn bind_datagrams(
                     socket.domain().map_err(failed)?,
                 );
                 if domain != Domain::UNIX {
-                    udp::enable_ancillary_data(&socket, domain).map_err(failed)?;
+                    udp::enable_ancillary_data(&socket, domain, options.explain.as_ref())
+                        .map_err(failed)?;
                 }
                 Ok(vec![vec![BoundDatagrams::new(socket, address, options)]])
             }
@@ -202,6 +208,7 @@ impl BoundDatagrams {
             close_reporter: CloseReporter::new(&address, options.explain.as_ref()),
             socket: UnopenedSocket::Bound(socket),
             address,
+            broadcast: options.broadcast,
             file: None,
             explain: options.explain.clone(),
         }
@@ -213,6 +220,7 @@ impl BoundDatagrams {
             close_reporter: CloseReporter::new(&address, None),
             socket: UnopenedSocket::Other(transport),
             address,
+            broadcast: false,
             file: None,
             explain: None,
         }
@@ -228,6 +236,7 @@ impl BoundDatagrams {
         let Self {
             socket,
             address,
+            broadcast,
             file,
             explain,
             close_reporter,
@@ -250,6 +259,7 @@ impl BoundDatagrams {
             socket,
             address,
             unspecified,
+            broadcast,
             ancillary,
             dropped: 0,
             explain,
@@ -322,7 +332,7 @@ impl DatagramSocket {
             route: Route {
                 peer,
                 local,
-                is_multicast,
+                is_multicast: is_multicast && !self.broadcast,
             },
         }
     }

@@ -1,11 +1,12 @@
 //! Dialling: from an endpoint to an open [`Link`].
 
-use std::{fmt, io, sync::Arc, time::Duration};
+use std::{error::Error, fmt, io, sync::Arc, time::Duration};
 
 use echoic_core::{
     endpoint::{Endpoint, Host, HostPort, Shape, UnixName},
     event::Address,
 };
+use rustix::io::Errno;
 use thiserror::Error;
 use tokio::time::{Instant, timeout};
 
@@ -14,6 +15,7 @@ use crate::{
     eyeballs::{Answer, Attempt, ConnectOutcome, Delays, LookupFailure, RaceOptions, race},
     link::Link,
     resolve::{ResolveError, resolve},
+    self_connection::SelfConnection,
     transport::ClientLayer,
     udp, unix, unixgram,
 };
@@ -27,6 +29,8 @@ pub struct DialOptions {
     pub layers: Vec<Arc<dyn ClientLayer>>,
     /// Limit for the handshakes of all layers, after the connection is established.
     pub handshake_timeout: Duration,
+    /// Lets a UDP endpoint be a broadcast address; replies may come from any address.
+    pub broadcast: bool,
     /// Receives a report of every socket call.
     pub explain: Option<Explain>,
 }
@@ -37,6 +41,7 @@ impl Default for DialOptions {
             timeout: Duration::from_secs(10),
             layers: Vec::new(),
             handshake_timeout: Duration::from_secs(10),
+            broadcast: false,
             explain: None,
         }
     }
@@ -110,9 +115,42 @@ pub enum DialError {
     },
 }
 
+/// The Unix socket is of another type than the endpoint's: the error of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtherSocketType {
+    word: &'static str,
+    /// The endpoint to use; `None` if there is none for that type.
+    pub other: Option<Endpoint>,
+}
+
+impl OtherSocketType {
+    /// Returns whether `error` is this one.
+    pub fn is_in(error: &io::Error) -> bool {
+        error
+            .get_ref()
+            .is_some_and(<dyn Error + Send + Sync>::is::<Self>)
+    }
+}
+
+impl Error for OtherSocketType {}
+
+impl fmt::Display for OtherSocketType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.other {
+            Some(other) => write!(f, "it is a {} socket; expected {other}", self.word),
+            None => f.write_str(
+                "it is a socket of packets (SOCK_SEQPACKET), which echoic does not speak",
+            ),
+        }
+    }
+}
+
 impl fmt::Display for FailedAttempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.error.kind() {
+            _ if SelfConnection::is_in(&self.error) => {
+                write!(f, "{} refused: {}", self.address, self.error)
+            }
             io::ErrorKind::ConnectionRefused => write!(f, "{} refused", self.address),
             io::ErrorKind::TimedOut => write!(f, "{} gave no answer", self.address),
             _ => write!(f, "{}: {}", self.address, self.error),
@@ -233,6 +271,10 @@ async fn dial_tcp(
         });
     }
     match (&target.host, failed.is_empty()) {
+        (Host::Zoned(..), true) => Err(resolve(target, *timeout).await.err().map_or_else(
+            || connect_error(endpoint, *timeout, Vec::new()),
+            DialError::from,
+        )),
         (Host::Name(name), true) => Err(resolve_error(name, race.answers, *timeout).into()),
         _ => Err(connect_error(endpoint, *timeout, failed)),
     }
@@ -290,7 +332,7 @@ async fn dial_unix(
                 took: started.elapsed(),
             });
         }
-        Ok(Err(error)) => error,
+        Ok(Err(error)) => explain_other_type(error, &Endpoint::Unixgram(name.clone()), "datagram"),
         Err(_) => io::ErrorKind::TimedOut.into(),
     };
     Err(connect_error(
@@ -298,6 +340,16 @@ async fn dial_unix(
         options.timeout,
         vec![FailedAttempt { address, error }],
     ))
+}
+
+/// Replaces the error for a Unix socket of another type (EPROTOTYPE, unix(7)) by one that names the endpoint to use.
+/// `other` is the endpoint for the other type, `word` what such a socket is called.
+fn explain_other_type(error: io::Error, other: &Endpoint, word: &'static str) -> io::Error {
+    if error.raw_os_error() != Some(Errno::PROTOTYPE.raw_os_error()) {
+        return error;
+    }
+    let other = unix::has_type_of(other).then(|| other.clone());
+    io::Error::other(OtherSocketType { word, other })
 }
 
 /// Connects to the first address that has a route. UDP has no handshake, so it is unknown whether the peer exists.
@@ -309,7 +361,7 @@ async fn dial_udp(
     let started = Instant::now();
     let mut failed = Vec::new();
     for addr in resolve(target, options.timeout).await? {
-        match udp::connect(addr, options.explain.as_ref()) {
+        match udp::connect(addr, options.broadcast, options.explain.as_ref()) {
             Ok(socket) => {
                 let explain = options
                     .explain
@@ -324,7 +376,13 @@ async fn dial_udp(
             }
             Err(error) => failed.push(FailedAttempt {
                 address: addr.into(),
-                error,
+                error: if udp::is_broadcast(&error) {
+                    io::Error::other(
+                        "it is a broadcast address; connect sends to it with ?broadcast=on",
+                    )
+                } else {
+                    error
+                },
             }),
         }
     }
@@ -352,11 +410,14 @@ fn dial_unixgram(
                 took,
             })
         }
-        Err(error) => Err(connect_error(
-            endpoint,
-            options.timeout,
-            vec![FailedAttempt { address, error }],
-        )),
+        Err(error) => {
+            let error = explain_other_type(error, &Endpoint::Unix(name.clone()), "stream");
+            Err(connect_error(
+                endpoint,
+                options.timeout,
+                vec![FailedAttempt { address, error }],
+            ))
+        }
     }
 }
 

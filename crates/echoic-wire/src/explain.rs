@@ -37,6 +37,15 @@ pub enum Call<'a> {
         /// Success or failure.
         result: Result<(), &'a io::Error>,
     },
+    /// setsockopt(2) with an integer.
+    SetOption {
+        /// The option's name in C.
+        name: &'static str,
+        /// Its value.
+        value: usize,
+        /// Success or failure.
+        result: Result<(), &'a io::Error>,
+    },
     /// bind(2).
     Bind {
         /// The requested address.
@@ -100,6 +109,13 @@ pub enum Call<'a> {
         /// Success or failure.
         result: Result<(), &'a io::Error>,
     },
+    /// shutdown(2) of the receiving half: a Unix socket stops listening.
+    ShutdownRead {
+        /// Success or failure.
+        result: Result<(), &'a io::Error>,
+    },
+    /// No call, but why the next one is made, in plain words.
+    Remark(&'static str),
     /// close(2) of a connection, or of an endpoint's socket; the latter is reported with its own address.
     Close,
 }
@@ -136,7 +152,7 @@ impl fmt::Debug for Explain {
     }
 }
 
-/// Reports the close of a bound socket: stored beside it and dropped with it.
+/// Reports the close of a socket: stored beside it and dropped with it.
 #[derive(Debug)]
 pub(crate) struct CloseReporter(Option<Explain>);
 
@@ -144,6 +160,11 @@ impl CloseReporter {
     /// `address` is the socket's own, which tells several sockets of an endpoint apart.
     pub(crate) fn new(address: &Address, explain: Option<&Explain>) -> Self {
         Self(explain.map(|explain| explain.for_peer(address.clone())))
+    }
+
+    /// The socket lives on in a link, which reports its close itself.
+    pub(crate) fn hand_over(mut self) {
+        self.0 = None;
     }
 }
 

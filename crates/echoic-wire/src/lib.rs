@@ -16,6 +16,7 @@ mod listen;
 mod options;
 mod owner;
 mod resolve;
+mod self_connection;
 mod send_progress;
 mod send_queue;
 mod socket;
@@ -28,12 +29,13 @@ mod unixgram;
 pub use datagram::{
     BoundDatagrams, DatagramSocket, DatagramTransport, Received, Route, bind_datagrams, shape,
 };
-pub use dial::{DialError, DialOptions, Dialled, FailedAttempt, dial};
+pub use dial::{DialError, DialOptions, Dialled, FailedAttempt, OtherSocketType, dial};
 pub use explain::{Call, Explain};
 pub use inherited::inherited_fds;
 pub use link::Link;
 pub use listen::{Accept, Incoming, ListenError, Listener, listen};
 pub use options::ListenOptions;
+pub use owner::Owner;
 pub use resolve::{ResolveError, host_name, resolve};
 pub use send_progress::{Look, SendProgress};
 pub use send_queue::SendQueue;

@@ -28,6 +28,7 @@ use tokio::{
 use crate::{
     explain::{Call, Explain},
     send_queue::{self, SendQueue},
+    socket,
     transport::Transport,
     udp, unix,
 };
@@ -53,7 +54,9 @@ impl Link {
     /// write, so Nagle's algorithm (RFC 896) would only delay them.
     pub fn tcp(stream: TcpStream, explain: Option<Explain>) -> Self {
         // Fails if the peer has already reset the connection; the next read reports that.
-        let _ = stream.set_nodelay(true);
+        let _ = socket::set_option(explain.as_ref(), "TCP_NODELAY", 1, || {
+            stream.set_nodelay(true)
+        });
         Self::accepted(stream, explain)
     }
 
@@ -282,7 +285,9 @@ impl Link {
     pub fn abort(&mut self) {
         match &mut self.transport {
             Kind::Tcp(stream) => {
-                let _ = SockRef::from(&*stream).set_linger(Some(Duration::ZERO));
+                let _ = socket::set_option(self.explain.as_ref(), "SO_LINGER", 0, || {
+                    SockRef::from(&*stream).set_linger(Some(Duration::ZERO))
+                });
             }
             Kind::Layered(transport) => transport.abort(),
             // A Unix stream is reset only if it is closed with unread data. Datagrams have no connection.

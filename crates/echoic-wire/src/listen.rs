@@ -20,13 +20,13 @@ use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use crate::{
-    explain::{Call, CloseReporter, Explain},
+    explain::{Call, CloseReporter, Explain, report},
     inherited::{self, Inherited},
     link::Link,
     options::ListenOptions,
-    owner,
+    owner::{self, Owner},
     resolve::{ResolveError, resolve_with_timers},
-    tcp,
+    socket, tcp,
     unix::{self, SocketFile},
 };
 
@@ -100,14 +100,13 @@ pub enum ListenError {
     /// The address is in use.
     #[error("cannot listen on {address}: the address is in use{}; {}, or take another{}",
         owner.as_ref().map_or(String::new(), |owner| format!(" by {owner}")),
-        if owner.as_ref().is_some_and(|owner| owner.starts_with(owner::THIS_PROGRAM)) { "leave one of the two out" }
-        else { "stop the program that holds it" },
+        owner.as_ref().map_or("stop the program that holds it", Owner::remedy),
         if address.port().is_some() { " port (0 picks a free one)" } else { " name" })]
     InUse {
         /// The address.
         address: Address,
-        /// The program that holds it, where /proc shows it.
-        owner: Option<String>,
+        /// What holds it, where /proc shows it.
+        owner: Option<Owner>,
     },
     /// The path exists and is not a socket. The file is left as it is.
     #[error(
@@ -219,8 +218,11 @@ pub(crate) async fn bind_all<T: HasAddress>(
     let mut attempts = 0;
     loop {
         attempts += 1;
-        match bind_all_once(endpoint, at, &addrs, &open) {
+        match bind_all_once(endpoint, at, &addrs, options.explain.as_ref(), &open) {
             Err(ListenError::InUse { .. }) if at.port == 0 && attempts < SAME_PORT_ATTEMPTS_MAX => {
+                report(options.explain.as_ref(), || {
+                    Call::Remark("the port is free in one family only: all over with another port")
+                });
             }
             done => return done,
         }
@@ -242,17 +244,17 @@ fn bind_all_once<T: HasAddress>(
     endpoint: &Endpoint,
     at: &HostPort,
     addrs: &[SocketAddr],
+    explain: Option<&Explain>,
     open: impl Fn(SocketAddr) -> io::Result<T>,
 ) -> Result<Vec<T>, ListenError> {
     let may_skip_family = matches!(at.host, Host::Loopback | Host::Any);
     let mut opened: Vec<T> = Vec::new();
     let mut unsupported = None;
-    for &addr in addrs {
-        let port = opened
-            .first()
-            .and_then(|first| first.address().port())
-            .unwrap_or_else(|| addr.port());
-        let addr = SocketAddr::new(addr.ip(), port);
+    for &(mut addr) in addrs {
+        if let Some(first) = opened.first() {
+            addr.set_port(first.address().port().unwrap_or_else(|| addr.port()));
+            report(explain, || Call::Remark(why_another(&at.host)));
+        }
         match open(addr) {
             Ok(one) => opened.push(one),
             Err(error) if may_skip_family && lacks_family(&error) => {
@@ -264,6 +266,17 @@ fn bind_all_once<T: HasAddress>(
     match unsupported {
         Some((addr, error)) if opened.is_empty() => Err(listen_error(endpoint, addr.into(), error)),
         _ => Ok(opened),
+    }
+}
+
+/// Returns why an endpoint has more than one socket.
+fn why_another(host: &Host) -> &'static str {
+    match host {
+        Host::Loopback => {
+            "no host means this machine, which has an address in IPv4 and in IPv6: one socket each"
+        }
+        Host::Any => "* means every interface, in IPv4 and in IPv6: one socket each",
+        _ => "the name has several addresses: one socket each",
     }
 }
 
@@ -316,7 +329,9 @@ impl Listener {
     fn new(socket: Bound, address: Address, shared: bool, options: &ListenOptions) -> Self {
         if let Bound::Tcp(socket) = &socket {
             // Accepted connections inherit the option, which saves one call for each.
-            let _ = SockRef::from(socket).set_tcp_nodelay(true);
+            let _ = socket::set_option(options.explain.as_ref(), "TCP_NODELAY", 1, || {
+                SockRef::from(socket).set_tcp_nodelay(true)
+            });
         }
         Self {
             close_reporter: CloseReporter::new(&address, options.explain.as_ref()),
@@ -361,8 +376,14 @@ impl Listener {
             return Ok(());
         }
         match &self.socket {
-            Bound::Tcp(socket) => tcp::stop_accepting(socket)?,
-            Bound::Unix(socket, _) => SockRef::from(socket).shutdown(Shutdown::Read)?,
+            Bound::Tcp(socket) => tcp::stop_accepting(socket, self.explain.as_ref())?,
+            Bound::Unix(socket, _) => {
+                let result = SockRef::from(socket).shutdown(Shutdown::Read);
+                report(self.explain.as_ref(), || Call::ShutdownRead {
+                    result: result.as_ref().copied(),
+                });
+                result?;
+            }
             Bound::Other(source) => source.stop(),
         }
         self.stopped = true;

@@ -18,6 +18,8 @@ pub struct ListenOptions {
     /// Kernel receive buffer of each datagram socket in bytes. When it is full the kernel drops datagrams and counts
     /// them. The system caps it (`net.core.rmem_max`).
     pub receive_buffer: usize,
+    /// Lets a UDP socket send to broadcast addresses (`SO_BROADCAST`, socket(7)), and has datagrams to them answered.
+    pub broadcast: bool,
     /// Mode of a Unix socket's file.
     pub unix_mode: u32,
     /// Receives a report of every socket call.
@@ -32,6 +34,7 @@ impl Default for ListenOptions {
             backlog: 1024,
             send_buffer: None,
             receive_buffer: 1 << 20,
+            broadcast: false,
             unix_mode: PRIVATE_MODE,
             explain: None,
             timers: None,

@@ -4,7 +4,7 @@
 //! space, does not tell which of them listen, and lacks the column of dropped datagrams (`udp.rs`).
 
 use std::{
-    fs,
+    fmt, fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
 };
@@ -14,19 +14,55 @@ use echoic_core::{
     event::Address,
 };
 
-/// The name of this process in the error, if it holds the address itself.
-pub(crate) const THIS_PROGRAM: &str = "another endpoint of this same program";
+/// What holds an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// A program, as `NAME (pid N)`.
+    Program(String),
+    /// This program, by its process id.
+    ThisProgram(u32),
+    /// No program: connections that have been closed, and whose sockets had not set `SO_REUSEADDR`.
+    TimeWait,
+}
 
-/// Returns the program that holds `address`, as `NAME (pid N)`; `None` if this process may not see it (proc(5)).
-pub(crate) fn find(endpoint: &Endpoint, address: &Address) -> Option<String> {
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Program(name) => f.write_str(name),
+            Self::ThisProgram(pid) => {
+                write!(f, "another endpoint of this same program (pid {pid})")
+            }
+            Self::TimeWait => f.write_str(
+                "closed connections in TIME_WAIT, which lasts 60 s (their program had not set SO_REUSEADDR)",
+            ),
+        }
+    }
+}
+
+impl Owner {
+    /// Returns what to do about it.
+    pub(crate) fn remedy(&self) -> &'static str {
+        match self {
+            Self::Program(_) => "stop the program that holds it",
+            Self::ThisProgram(_) => "leave one of the two out",
+            Self::TimeWait => "wait until they end",
+        }
+    }
+}
+
+/// Returns what holds `address`; `None` if this process may not see it (proc(5)).
+pub(crate) fn find(endpoint: &Endpoint, address: &Address) -> Option<Owner> {
     match address {
-        Address::Net(addr) => find_by_address(endpoint, addr),
+        Address::Net(addr) if !matches!(endpoint, Endpoint::Udp(_)) => {
+            find_by_address(endpoint, addr, true).or_else(|| find_by_address(endpoint, addr, false))
+        }
+        Address::Net(addr) => find_by_address(endpoint, addr, false),
         Address::Unix(name) => find_by_name(name.as_ref()?),
     }
 }
 
-fn find_by_address(endpoint: &Endpoint, addr: &SocketAddr) -> Option<String> {
-    let listens = matches!(endpoint, Endpoint::Tcp(_) | Endpoint::Fd(_));
+/// `listens`: consider only sockets that listen.
+fn find_by_address(endpoint: &Endpoint, addr: &SocketAddr, listens: bool) -> Option<Owner> {
     let protocol = if matches!(endpoint, Endpoint::Udp(_)) {
         "udp"
     } else {
@@ -38,11 +74,14 @@ fn find_by_address(endpoint: &Endpoint, addr: &SocketAddr) -> Option<String> {
         let table = fs::read_to_string(format!("/proc/net/{protocol}{suffix}")).ok()?;
         find_inode(&table, addr, listens)
     })?;
+    if inode == NO_INODE {
+        return Some(Owner::TimeWait);
+    }
     holder(&inode, |_| true)
 }
 
 /// The table has names as they were bound, so a path may be relative to its owner's directory.
-fn find_by_name(name: &UnixName) -> Option<String> {
+fn find_by_name(name: &UnixName) -> Option<Owner> {
     let table = fs::read_to_string("/proc/net/unix").ok()?;
     let mut bound = parse_unix_sockets(&table);
     match name {
@@ -83,8 +122,8 @@ fn parse_unix_sockets(table: &str) -> impl Iterator<Item = (&str, &str)> {
     })
 }
 
-/// Returns the first process that has the socket open and satisfies `is_owner`, as `NAME (pid N)`.
-fn holder(inode: &str, is_owner: impl Fn(&Path) -> bool) -> Option<String> {
+/// Returns the first process that has the socket open and satisfies `is_owner`.
+fn holder(inode: &str, is_owner: impl Fn(&Path) -> bool) -> Option<Owner> {
     let wanted = format!("socket:[{inode}]");
     let processes = fs::read_dir("/proc").ok()?.flatten();
     for process in processes {
@@ -97,10 +136,10 @@ fn holder(inode: &str, is_owner: impl Fn(&Path) -> bool) -> Option<String> {
         };
         if has_open(&path, &wanted) && is_owner(&path) {
             if pid == std::process::id() {
-                return Some(format!("{THIS_PROGRAM} (pid {pid})"));
+                return Some(Owner::ThisProgram(pid));
             }
             let name = fs::read_to_string(path.join("comm")).unwrap_or_default();
-            return Some(format!("{} (pid {pid})", name.trim()));
+            return Some(Owner::Program(format!("{} (pid {pid})", name.trim())));
         }
     }
     None
@@ -115,10 +154,14 @@ fn has_open(process: &Path, wanted: &str) -> bool {
         .any(|file| fs::read_link(file.path()).is_ok_and(|link| link.as_os_str() == wanted))
 }
 
+/// The inode of a connection that no process has open any more.
+const NO_INODE: &str = "0";
+
 /// Returns the inode of the socket in a table of /proc/net that conflicts with `addr`: same port, and same or
 /// unspecified address.
 fn find_inode(table: &str, addr: &SocketAddr, listens: bool) -> Option<String> {
     const LISTEN: &str = "0A";
+    const TIME_WAIT: &str = "06";
     for line in table.lines().skip(1) {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let (Some(local), Some(state), Some(inode)) = (fields.get(1), fields.get(3), fields.get(9))
@@ -132,7 +175,8 @@ fn find_inode(table: &str, addr: &SocketAddr, listens: bool) -> Option<String> {
             && (local.ip().is_unspecified()
                 || addr.ip().is_unspecified()
                 || local.ip() == addr.ip());
-        if conflicts && (!listens || *state == LISTEN) && *inode != "0" {
+        let is_held = *inode != NO_INODE || *state == TIME_WAIT;
+        if conflicts && (!listens || *state == LISTEN) && is_held {
             return Some((*inode).to_owned());
         }
     }
@@ -164,7 +208,7 @@ mod tests {
     fn is_this_process(endpoint: &str, addr: SocketAddr) -> bool {
         let endpoint: Endpoint = endpoint.parse().unwrap();
         let ours = format!("(pid {})", std::process::id());
-        find(&endpoint, &addr.into()).is_some_and(|owner| owner.ends_with(&ours))
+        find(&endpoint, &addr.into()).is_some_and(|owner| owner.to_string().ends_with(&ours))
     }
 
     #[test]
@@ -187,6 +231,21 @@ mod tests {
             "udp://:0",
             SocketAddr::from(([127, 0, 0, 1], port))
         ));
+    }
+
+    #[test]
+    fn connection_in_time_wait_is_found_unless_a_server_listens() {
+        // Row 1: 127.0.0.1:7001 in TIME_WAIT. Row 2: a server on the same port.
+        let head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
+        let waits = "   0: 0100007F:1B59 0100007F:CF2E 06 00000000:00000000 03:00001753 00000000     0        0 0 3\n";
+        let serves = "   1: 00000000:1B59 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1\n";
+        let addr = SocketAddr::from(([127, 0, 0, 1], 7001));
+        let found = |rows: &[&str], listens| {
+            find_inode(&(head.to_owned() + &rows.concat()), &addr, listens)
+        };
+        assert_eq!(found(&[waits], true), None);
+        assert_eq!(found(&[waits], false).as_deref(), Some(NO_INODE));
+        assert_eq!(found(&[waits, serves], true).as_deref(), Some("4711"));
     }
 
     #[test]

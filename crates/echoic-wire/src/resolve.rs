@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6},
     time::Duration,
 };
 
@@ -60,17 +60,37 @@ pub(crate) async fn resolve_with_timers(
 ) -> Result<Vec<SocketAddr>, ResolveError> {
     match &target.host {
         Host::Name(name) => lookup_name(timers, name, target.port, timeout).await,
+        Host::Zoned(ip, zone) if interface_number(zone).is_none() => Err(ResolveError::Failed {
+            host: format!("{ip}%{zone}"),
+            source: io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("this machine has no interface {zone}; `ip link` lists them"),
+            ),
+        }),
         host => Ok(literal_addresses(host, target.port)),
     }
 }
 
-/// Returns the addresses of a host that is not a name.
+/// Returns the number of an interface, which may be written as such (`if_nametoindex(3)`).
+fn interface_number(zone: &str) -> Option<u32> {
+    match zone.parse() {
+        Ok(number) => Some(number),
+        Err(_) => nix::net::if_::if_nametoindex(zone).ok(),
+    }
+}
+
+/// Returns the addresses of a host that is not a name; none if the zone is no interface of this machine.
 pub(crate) fn literal_addresses(host: &Host, port: u16) -> Vec<SocketAddr> {
     let both = |v4: Ipv4Addr, v6: Ipv6Addr| vec![IpAddr::V4(v4), IpAddr::V6(v6)];
     let ips = match host {
         Host::Loopback => both(Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST),
         Host::Any => both(Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED),
         Host::Ip(ip) => vec![*ip],
+        Host::Zoned(ip, zone) => {
+            let number = interface_number(zone);
+            let addr = number.map(|number| SocketAddrV6::new(*ip, port, 0, number).into());
+            return addr.into_iter().collect();
+        }
         Host::Name(_) => vec![],
     };
     ips.into_iter()

@@ -37,16 +37,35 @@ pub(crate) fn shape(kind: Type) -> Shape {
     }
 }
 
+/// Sets an option of a socket with `set` (setsockopt(2)), and reports it.
+pub(crate) fn set_option(
+    explain: Option<&Explain>,
+    name: &'static str,
+    value: usize,
+    set: impl FnOnce() -> io::Result<()>,
+) -> io::Result<()> {
+    let result = set();
+    report(explain, || Call::SetOption {
+        name,
+        value,
+        result: result.as_ref().copied(),
+    });
+    result
+}
+
 /// Binds `socket` to `addr`, for one address family alone: the other one gets its own socket.
 pub(crate) fn bind(socket: &Socket, addr: SocketAddr, options: &ListenOptions) -> io::Result<()> {
+    let explain = options.explain.as_ref();
     if addr.is_ipv6() {
-        socket.set_only_v6(true)?;
+        set_option(explain, "IPV6_V6ONLY", 1, || socket.set_only_v6(true))?;
     }
     if let Some(bytes) = options.send_buffer {
-        socket.set_send_buffer_size(bytes)?;
+        set_option(explain, "SO_SNDBUF", bytes, || {
+            socket.set_send_buffer_size(bytes)
+        })?;
     }
     let bound = socket.bind(&addr.into());
-    report(options.explain.as_ref(), || Call::Bind {
+    report(explain, || Call::Bind {
         address: addr.into(),
         result: bound.as_ref().copied(),
     });

@@ -26,8 +26,9 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{io::Interest, net::UdpSocket};
 
 use crate::{
-    explain::{Call, Explain, report},
+    explain::{Call, CloseReporter, Explain, report},
     options::ListenOptions,
+    self_connection::SelfConnection,
     socket,
 };
 
@@ -59,10 +60,16 @@ pub(crate) fn bind(
     if count <= 1 {
         return Ok(vec![first]);
     }
-    first.set_reuse_port(true)?;
+    let explain = options.explain.as_ref();
+    socket::set_option(explain, "SO_REUSEPORT", 1, || first.set_reuse_port(true))?;
     let addr = local_address(&first)?;
     let mut sockets = vec![first];
     for _ in 1..count {
+        report(explain, || {
+            Call::Remark(
+                "the same address once more: each worker has a socket, and the kernel divides the peers",
+            )
+        });
         sockets.push(bind_socket(addr, true, options)?);
     }
     Ok(sockets)
@@ -72,25 +79,44 @@ fn bind_socket(addr: SocketAddr, shared: bool, options: &ListenOptions) -> io::R
     let explain = options.explain.as_ref();
     let socket = socket::open(addr, Type::DGRAM, Protocol::UDP, explain)?;
     if shared {
-        socket.set_reuse_port(true)?;
+        socket::set_option(explain, "SO_REUSEPORT", 1, || socket.set_reuse_port(true))?;
     }
-    enable_ancillary_data(&socket, Domain::for_address(addr))?;
-    socket.set_recv_buffer_size(options.receive_buffer)?;
+    if options.broadcast {
+        socket::set_option(explain, "SO_BROADCAST", 1, || socket.set_broadcast(true))?;
+    }
+    enable_ancillary_data(&socket, Domain::for_address(addr), explain)?;
+    let bytes = options.receive_buffer;
+    socket::set_option(explain, "SO_RCVBUF", bytes, || {
+        socket.set_recv_buffer_size(bytes)
+    })?;
     socket::bind(&socket, addr, options)?;
     Ok(socket)
 }
 
 /// Has the kernel report with each datagram the address it was sent to, and the number of dropped ones. Applies to
 /// datagrams that arrive afterwards, so it is called before the socket is bound.
-pub(crate) fn enable_ancillary_data(socket: &Socket, domain: Domain) -> io::Result<()> {
+pub(crate) fn enable_ancillary_data(
+    socket: &Socket,
+    domain: Domain,
+    explain: Option<&Explain>,
+) -> io::Result<()> {
     // Optional: a system without the count can still serve.
-    let _ = setsockopt(&socket.as_fd(), sockopt::RxqOvfl, &1);
+    let _ = socket::set_option(explain, "SO_RXQ_OVFL", 1, || {
+        Ok(setsockopt(&socket.as_fd(), sockopt::RxqOvfl, &1)?)
+    });
     if domain == Domain::IPV4 {
-        setsockopt(&socket.as_fd(), sockopt::Ipv4PacketInfo, &true)?;
+        socket::set_option(explain, "IP_PKTINFO", 1, || {
+            Ok(setsockopt(&socket.as_fd(), sockopt::Ipv4PacketInfo, &true)?)
+        })
     } else {
-        setsockopt(&socket.as_fd(), sockopt::Ipv6RecvPacketInfo, &true)?;
+        socket::set_option(explain, "IPV6_RECVPKTINFO", 1, || {
+            Ok(setsockopt(
+                &socket.as_fd(),
+                sockopt::Ipv6RecvPacketInfo,
+                &true,
+            )?)
+        })
     }
-    Ok(())
 }
 
 /// Returns a buffer for the control messages of [`enable_ancillary_data`].
@@ -193,27 +219,70 @@ pub(crate) fn send(
     Ok(sent)
 }
 
+/// Sockets that are opened at most, until one has another address than its peer.
+const CONNECT_TRIES: usize = 3;
+
 /// Returns a socket connected to `addr`. The kernel discards datagrams from other addresses.
-pub(crate) fn connect(addr: SocketAddr, explain: Option<&Explain>) -> io::Result<Connected> {
-    let socket = socket::open(addr, Type::DGRAM, Protocol::UDP, explain)?;
-    let connected = socket.connect(&addr.into());
-    report(explain, || Call::Connect {
-        address: addr.into(),
-        result: connected.as_ref().copied(),
-    });
-    connected?;
+///
+/// With `broadcast`, a socket for a broadcast address stays unconnected, since the replies have the addresses of those
+/// who sent them.
+pub(crate) fn connect(
+    addr: SocketAddr,
+    broadcast: bool,
+    explain: Option<&Explain>,
+) -> io::Result<Connected> {
+    let (socket, unconnected) = match connect_socket(addr, explain) {
+        Err(error) if broadcast && is_broadcast(&error) => {
+            let socket = socket::open(addr, Type::DGRAM, Protocol::UDP, explain)?;
+            socket::set_option(explain, "SO_BROADCAST", 1, || socket.set_broadcast(true))?;
+            (socket, Some(addr))
+        }
+        connected => (connected?, None),
+    };
     let socket = Arc::new(UdpSocket::from_std(socket.into())?);
     let ready = Arc::<AtomicBool>::default();
     Ok(Connected {
         readiness: Box::pin(watch_readiness(Arc::clone(&socket), Arc::clone(&ready))),
         socket,
+        unconnected,
         ready,
     })
 }
 
-/// A socket connected to one peer.
+/// Returns whether `error` means that the address is one of broadcast and `SO_BROADCAST` is not set (EACCES, udp(7)). A
+/// local rule that forbids the address gives EPERM.
+pub(crate) fn is_broadcast(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::ACCESS.raw_os_error())
+}
+
+/// Connects a socket. If the port that the kernel chose is the peer's (nobody is bound there), another socket is opened,
+/// since the first would receive what it sends.
+fn connect_socket(addr: SocketAddr, explain: Option<&Explain>) -> io::Result<Socket> {
+    // A socket that met itself stays open meanwhile, so that the next one gets another port.
+    let mut to_themselves = Vec::new();
+    for _ in 0..CONNECT_TRIES {
+        let socket = socket::open(addr, Type::DGRAM, Protocol::UDP, explain)?;
+        let closes = CloseReporter::new(&addr.into(), explain);
+        let connected = socket.connect(&addr.into());
+        report(explain, || Call::Connect {
+            address: addr.into(),
+            result: connected.as_ref().copied(),
+        });
+        connected?;
+        if socket.local_addr()?.as_socket() != Some(addr) {
+            closes.hand_over();
+            return Ok(socket);
+        }
+        to_themselves.push((socket, closes));
+    }
+    Err(SelfConnection.into())
+}
+
+/// A socket for one peer.
 pub(crate) struct Connected {
     socket: Arc<UdpSocket>,
+    /// The broadcast address to send to. Datagrams are received from everyone.
+    unconnected: Option<SocketAddr>,
     /// Sets `ready` when there is a datagram or an error to read. One future for the life of the socket, so that
     /// waiting allocates nothing.
     readiness: Pin<Box<dyn Future<Output = io::Error> + Send + Sync>>,
@@ -246,7 +315,7 @@ impl Connected {
     }
 
     pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.peer_addr()
+        self.unconnected.map_or_else(|| self.socket.peer_addr(), Ok)
     }
 
     pub(crate) fn set_receive_buffer_size(&self, bytes: usize) {
@@ -267,7 +336,11 @@ impl Connected {
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         loop {
-            match self.socket.try_recv(buffer) {
+            let received = match self.unconnected {
+                None => self.socket.try_recv(buffer),
+                Some(_) => self.socket.try_recv_from(buffer).map(|(bytes, _)| bytes),
+            };
+            match received {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 received => return Poll::Ready(received),
             }
@@ -290,7 +363,10 @@ impl Connected {
     }
 
     pub(crate) fn poll_send(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.socket.poll_send(cx, bytes)
+        match self.unconnected {
+            None => self.socket.poll_send(cx, bytes),
+            Some(to) => self.socket.poll_send_to(cx, bytes, to),
+        }
     }
 }
 
@@ -329,4 +405,34 @@ pub(crate) fn local_address(socket: &Socket) -> io::Result<SocketAddr> {
 
 fn ipv4(address: in_addr) -> IpAddr {
     IpAddr::from(address.s_addr.to_ne_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    /// The kernel chooses the port of an unbound socket at random, so that it comes to the peer's own sooner or later.
+    #[test]
+    fn socket_never_has_its_peers_address() {
+        let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let addr = free.local_addr().unwrap();
+        drop(free);
+        let calls = Arc::<AtomicUsize>::default();
+        let counter = Arc::clone(&calls);
+        let explain = Explain::new(move |_, call| {
+            if let Call::Connect { .. } = call {
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        for tries in 1..=1_000_000 {
+            let socket = connect_socket(addr, Some(&explain)).unwrap();
+            assert_ne!(socket.local_addr().unwrap().as_socket(), Some(addr));
+            if calls.load(Ordering::Relaxed) > tries {
+                return;
+            }
+        }
+        panic!("no socket got the port of {addr}: the test shows nothing");
+    }
 }

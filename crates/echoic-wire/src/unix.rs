@@ -8,17 +8,21 @@ use std::{
     },
     path::{Path, PathBuf},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use echoic_core::{
-    endpoint::{Shape, UnixName},
+    endpoint::{Endpoint, Shape, UnixName},
     event::Address,
 };
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    time::sleep,
+};
 
 use crate::{
-    explain::{Call, Explain, report},
+    explain::{Call, CloseReporter, Explain, report},
     options::{ListenOptions, PRIVATE_MODE},
     socket,
 };
@@ -80,6 +84,13 @@ pub(crate) fn bind_as(
         && error.kind() == io::ErrorKind::AddrInUse
         && is_stale(path, kind)
     {
+        report(explain, || Call::Bind {
+            address: address.clone(),
+            result: bound.as_ref().copied(),
+        });
+        report(explain, || {
+            Call::Remark("nobody listens at this file, which a server left behind: it is removed")
+        });
         fs::remove_file(path)?;
         bound = bind_private(&socket, &sockaddr, name);
     }
@@ -101,7 +112,7 @@ pub(crate) fn bind_as(
     Ok((socket, Some(file)))
 }
 
-/// Connects a stream to `name`.
+/// Connects a stream to `name`. Waits without limit while the listener's backlog is full.
 pub(crate) async fn connect(name: &UnixName, explain: Option<&Explain>) -> io::Result<UnixStream> {
     let address = Address::Unix(Some(name.clone()));
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None);
@@ -110,19 +121,27 @@ pub(crate) async fn connect(name: &UnixName, explain: Option<&Explain>) -> io::R
         shape: Shape::Stream,
         result: socket.as_ref().map(|_| ()),
     });
-    // connect(2) blocks while the listener's backlog is full, so it runs on a blocking thread.
     let (socket, sockaddr) = (socket?, sockaddr(name)?);
-    let connected = tokio::task::spawn_blocking(move || {
-        socket.connect(&sockaddr)?;
-        socket.set_nonblocking(true)?;
-        Ok::<_, io::Error>(std_unix::UnixStream::from(socket))
-    });
-    let connected = connected.await.map_err(io::Error::other)?;
-    report(explain, || Call::Connect {
-        address: address.clone(),
-        result: connected.as_ref().map(|_| ()),
-    });
-    UnixStream::from_std(connected?)
+    let closes = CloseReporter::new(&address, explain);
+    socket.set_nonblocking(true)?;
+    let mut pause = FULL_PAUSE_MIN;
+    loop {
+        let connected = socket.connect(&sockaddr);
+        let is_full = matches!(&connected, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+        if !is_full || pause == FULL_PAUSE_MIN {
+            report(explain, || Call::Connect {
+                address: address.clone(),
+                result: connected.as_ref().copied(),
+            });
+        }
+        if !is_full {
+            connected?;
+            closes.hand_over();
+            return UnixStream::from_std(std_unix::UnixStream::from(socket));
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(FULL_PAUSE_MAX);
+    }
 }
 
 /// Accepts the next connection of a listener; pending for ever once it has `stopped` and its queue is empty.
@@ -158,6 +177,10 @@ pub(crate) fn poll_accept(
         })),
     }
 }
+/// The pauses between attempts to connect while the listener's backlog is full. The kernel says EAGAIN and tells nobody
+/// when there is room again (connect(2)); a blocking connect would hold a thread and know no deadline.
+const FULL_PAUSE_MIN: Duration = Duration::from_millis(1);
+const FULL_PAUSE_MAX: Duration = Duration::from_millis(50);
 
 /// Converts a socket address of the standard library.
 pub(crate) fn address(sockaddr: &std_unix::SocketAddr) -> Address {
@@ -195,6 +218,25 @@ pub(crate) fn sockaddr(name: &UnixName) -> io::Result<SockAddr> {
         UnixName::Path(path) => SockAddr::unix(path),
         UnixName::Abstract(name) => SockAddr::unix(format!("\0{name}")),
     }
+}
+
+/// Returns whether `endpoint` names a Unix socket of its type.
+pub(crate) fn has_type_of(endpoint: &Endpoint) -> bool {
+    let (name, kind) = match endpoint {
+        Endpoint::Unix(name) => (name, Type::STREAM),
+        Endpoint::Unixgram(name) => (name, Type::DGRAM),
+        _ => return false,
+    };
+    let connect = || {
+        let socket = Socket::new(Domain::UNIX, kind, None)?;
+        socket.set_nonblocking(true)?;
+        socket.connect(&sockaddr(name)?)
+    };
+    // The type is checked before anything else can fail but the name.
+    connect().map_or_else(
+        |error| error.raw_os_error() != Some(rustix::io::Errno::PROTOTYPE.raw_os_error()),
+        |()| true,
+    )
 }
 
 /// Whether `path` is a socket without a listener.

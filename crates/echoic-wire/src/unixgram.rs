@@ -12,7 +12,8 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::UnixDatagram;
 
 use crate::{
-    explain::{Call, Explain, report},
+    explain::{Call, CloseReporter, Explain, report},
+    self_connection::SelfConnection,
     unix,
 };
 
@@ -39,15 +40,26 @@ pub(crate) fn connect(peer: &UnixName, explain: Option<&Explain>) -> io::Result<
         result: socket.as_ref().map(|_| ()),
     });
     let socket = socket?;
+    let closes = CloseReporter::new(&address(), explain);
     socket.set_nonblocking(true)?;
     // An empty address has Linux choose a unique abstract name (autobind, unix(7)).
-    socket.bind(&SockAddr::unix("")?)?;
-    let connected = socket.connect(&unix::sockaddr(peer)?);
+    let bound = socket.bind(&SockAddr::unix("")?);
+    report(explain, || Call::Bind {
+        address: Address::Unix(None),
+        result: bound.as_ref().copied(),
+    });
+    bound?;
+    let sockaddr = unix::sockaddr(peer)?;
+    if socket.local_addr()? == sockaddr {
+        return Err(SelfConnection.into());
+    }
+    let connected = socket.connect(&sockaddr);
     report(explain, || Call::Connect {
         address: address(),
         result: connected.as_ref().copied(),
     });
     connected?;
+    closes.hand_over();
     UnixDatagram::from_std(std_unix::UnixDatagram::from(socket))
 }
 

@@ -9,11 +9,13 @@ mod values;
 use std::ffi::OsString;
 
 use clap::{
-    Args, CommandFactory, Parser, Subcommand,
+    ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand,
     builder::{
         Styles,
         styling::{AnsiColor, Style},
     },
+    error::ErrorKind,
+    parser::ValueSource,
 };
 
 use crate::{bench::BenchArgs, connect::ConnectArgs, probe::ProbeArgs};
@@ -21,7 +23,7 @@ use crate::{bench::BenchArgs, connect::ConnectArgs, probe::ProbeArgs};
 pub(crate) use self::{
     log::LogArgs,
     serve::{Full, LimitArgs, ServeArgs, ShowingArgs},
-    values::{count, max_message},
+    values::{ENCODING_HINT, Switch, count, max_message},
 };
 
 const STYLES: Styles = Styles::styled()
@@ -38,7 +40,16 @@ Examples:
   echoic probe :5000     check that it can be reached
   echoic bench :5000     measure throughput and latency
   echoic log             list what was recorded
-  echoic serve --help    show every option of a command")]
+  echoic serve --help    show every option of a command
+
+Environment, where no option says otherwise; an option of an endpoint comes
+before both, and what does not apply to an endpoint is ignored there:
+  ECHOIC_AS          --as of serve
+  ECHOIC_FRAME       --frame of serve, connect and bench
+  ECHOIC_STORE       --store of serve, log and bench
+  ECHOIC_DURABILITY  --durability of serve
+  ECHOIC_RETENTION   --retention of serve
+  ECHOIC_LOG         what echoic logs about itself: debug, echoic_server=trace")]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) verb: Verb,
@@ -52,8 +63,30 @@ impl Cli {
             let words = args.split_off(2);
             args.extend(log::flags_first(words, &Self::command()));
         }
-        Self::try_parse_from(args).unwrap_or_else(|error| errors::prepared(error).exit())
+        let parsed = Self::command()
+            .try_get_matches_from(&args)
+            .and_then(|matches| {
+                check_store_of_bench(&matches)?;
+                let mut cli = Self::from_arg_matches(&matches)?;
+                cli.verb.note_environment(&matches);
+                Ok(cli)
+            });
+        parsed.unwrap_or_else(|error| errors::prepared(error, &args).exit())
     }
+}
+
+/// Checks that `bench --store` comes with `--from-store`. clap's `requires` would ask `ECHOIC_STORE` for it too.
+fn check_store_of_bench(matches: &ArgMatches) -> Result<(), clap::Error> {
+    let Some(("bench", matches)) = matches.subcommand() else {
+        return Ok(());
+    };
+    let is_given = matches.value_source("store") == Some(ValueSource::CommandLine);
+    if is_given && !matches.contains_id("from_store") {
+        let why = "--store is the database of --from-store; add --from-store FILTER";
+        let kind = ErrorKind::MissingRequiredArgument;
+        return Err(Cli::command().error(kind, why));
+    }
+    Ok(())
 }
 
 #[derive(Debug, Subcommand)]
@@ -74,6 +107,24 @@ pub(crate) enum Verb {
     Completions(CompletionsArgs),
     /// Print the manual page, or write one for each command
     Man(ManArgs),
+}
+
+impl Verb {
+    /// Remembers that `--frame` came from a variable: one that does not apply to an endpoint is ignored there.
+    fn note_environment(&mut self, matches: &ArgMatches) {
+        let is_variable = matches.subcommand().is_some_and(|(_, matches)| {
+            let source = matches
+                .try_contains_id("frame")
+                .is_ok()
+                .then(|| matches.value_source("frame"));
+            source.flatten() == Some(ValueSource::EnvVariable)
+        });
+        match self {
+            Self::Serve(args) => args.frame_from_variable = is_variable,
+            Self::Connect(args) => args.frame_from_variable = is_variable,
+            _ => {}
+        }
+    }
 }
 
 /// List limits: default, option, and what happens at each

@@ -28,6 +28,7 @@ use echoic_wire::{DialOptions, Dialled, dial};
 use tokio::runtime;
 
 pub(crate) use args::ConnectArgs;
+pub(crate) use send_args::SendArgs;
 
 use self::{
     args::Plan,
@@ -66,6 +67,7 @@ async fn connect(plan: &Plan, prompt: bool) -> CommandResult {
     });
     let options = DialOptions {
         timeout: plan.connect_within,
+        broadcast: plan.broadcast,
         explain,
         ..DialOptions::default()
     };

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     io::{self, Write},
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
@@ -41,26 +42,31 @@ impl fmt::Display for CallText<'_> {
         match self.0 {
             Call::Resolve { host, result } => {
                 write!(f, "getaddrinfo({host:?})")?;
-                write_result(f, *result, |f, addrs| {
-                    let addrs: Vec<_> = addrs.iter().map(ToString::to_string).collect();
-                    write!(f, " = {}", addrs.join(", "))
-                })
+                write_result(f, *result, write_addresses)
             }
             Call::Socket {
                 address,
                 shape,
                 result,
-            } => {
-                write!(f, "socket({}, {})", family(address), kind(*shape))?;
-                write_result(f, *result, |_, ()| Ok(()))
-            }
+            } => plain(
+                f,
+                *result,
+                format_args!("socket({}, {})", family(address), kind(*shape)),
+            ),
+            Call::SetOption {
+                name,
+                value,
+                result,
+            } => plain(
+                f,
+                *result,
+                format_args!("setsockopt({}, {name}, {value})", level(name)),
+            ),
             Call::Bind { address, result } => {
-                write!(f, "bind({})", show(address))?;
-                write_result(f, *result, |_, ()| Ok(()))
+                plain(f, *result, format_args!("bind({})", show(address)))
             }
             Call::Listen { backlog, result } => {
-                write!(f, "listen({backlog})")?;
-                write_result(f, *result, |_, ()| Ok(()))
+                plain(f, *result, format_args!("listen({backlog})"))
             }
             Call::Accept { result } => {
                 write!(f, "accept()")?;
@@ -69,8 +75,7 @@ impl fmt::Display for CallText<'_> {
                 })
             }
             Call::Connect { address, result } => {
-                write!(f, "connect({})", show(address))?;
-                write_result(f, *result, |_, ()| Ok(()))
+                plain(f, *result, format_args!("connect({})", show(address)))
             }
             Call::Recv { capacity, result } => {
                 write!(f, "recv({capacity})")?;
@@ -95,10 +100,9 @@ impl fmt::Display for CallText<'_> {
                 write!(f, "sendto({bytes}, {})", show(to))?;
                 write_result(f, *result, |f, n| write!(f, " = {n}"))
             }
-            Call::Shutdown { result } => {
-                write!(f, "shutdown(SHUT_WR)")?;
-                write_result(f, *result, |_, ()| Ok(()))
-            }
+            Call::Shutdown { result } => plain(f, *result, format_args!("shutdown(SHUT_WR)")),
+            Call::ShutdownRead { result } => plain(f, *result, format_args!("shutdown(SHUT_RD)")),
+            Call::Remark(why) => write!(f, "# {why}"),
             Call::Close => f.write_str("close()"),
             // `Call` is non-exhaustive. Debug prints bytes as numbers, which is safe on a terminal.
             other => write!(f, "{other:?}"),
@@ -114,6 +118,16 @@ fn family(address: &Address) -> &'static str {
     }
 }
 
+/// Returns the level of a socket option, which its name begins with.
+fn level(option: &str) -> &'static str {
+    match option.split('_').next() {
+        Some("TCP") => "IPPROTO_TCP",
+        Some("IP") => "IPPROTO_IP",
+        Some("IPV6") => "IPPROTO_IPV6",
+        _ => "SOL_SOCKET",
+    }
+}
+
 fn kind(shape: Shape) -> &'static str {
     match shape {
         Shape::Stream | Shape::Messages => "SOCK_STREAM",
@@ -124,6 +138,21 @@ fn kind(shape: Shape) -> &'static str {
 /// Formats an address, escaped: the path of a Unix socket may contain anything.
 fn show(address: &Address) -> String {
     escape::text(address.to_string().as_bytes()).to_string()
+}
+
+fn write_addresses(f: &mut fmt::Formatter<'_>, addrs: &[SocketAddr]) -> fmt::Result {
+    let addrs: Vec<_> = addrs.iter().map(ToString::to_string).collect();
+    write!(f, " = {}", addrs.join(", "))
+}
+
+/// Writes a call that returns nothing.
+fn plain(
+    f: &mut fmt::Formatter<'_>,
+    result: Result<(), &io::Error>,
+    call: fmt::Arguments<'_>,
+) -> fmt::Result {
+    f.write_fmt(call)?;
+    write_result(f, result, |_, ()| Ok(()))
 }
 
 /// Writes an error as ` ! error`, or a value with `show`.
@@ -140,8 +169,6 @@ fn write_result<T>(
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
     use super::*;
 
     #[test]

@@ -43,6 +43,7 @@ async fn probe_all(plan: &Plan) -> Result<Exit, ReaderGone> {
             timeout: plan.timeout,
             all: plan.all,
             count: plan.count,
+            check: plan.check.clone(),
             wait: plan.wait.map(|wait| wait.saturating_sub(began.elapsed())),
             explain: plan.explain.then(explain::on_stderr),
         };
@@ -85,7 +86,8 @@ fn next_step(advice: Advice) -> &'static str {
 
 fn exit_code(state: State) -> Exit {
     match state {
-        State::Reachable | State::Open => Exit::Done,
+        State::Reachable | State::Open | State::Ready => Exit::Done,
+        State::NotReady => Exit::NotMet,
         State::NotResolved => Exit::NotResolved,
         State::Refused | State::Closed | State::Unreachable => Exit::Refused,
         State::Filtered | State::TimedOut | State::Silent => Exit::TimedOut,

@@ -39,10 +39,15 @@ static LIMITER: OnceLock<RateLimiter> = OnceLock::new();
 /// Starts logging: warnings and errors, or what `ECHOIC_LOG` selects in the syntax of tracing's `EnvFilter` (`debug`,
 /// `echoic_server=trace`). Installs the panic hook.
 pub(crate) fn start() {
-    let filter = EnvFilter::builder()
-        .with_env_var("ECHOIC_LOG")
-        .with_default_directive(Level::WARN.into())
-        .from_env_lossy();
+    let given = std::env::var("ECHOIC_LOG").unwrap_or_default();
+    let filter = || EnvFilter::builder().with_default_directive(Level::WARN.into());
+    let filter = filter().parse(&given).unwrap_or_else(|error| {
+        let given = sanitize(&given);
+        term::note(&format!(
+            "echoic: ECHOIC_LOG: invalid filter {given}: {error}; expected a level, or MODULE=LEVEL,…"
+        ));
+        filter().parse_lossy("")
+    });
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)

@@ -225,6 +225,34 @@ fn each_stream_fault_is_detected() {
 }
 
 #[test]
+fn expression_waits_for_the_end_of_the_line_under_chunk() {
+    use std::io::{Read, Write};
+    let answered = |rest: &'static [u8], close: bool| {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap().to_string();
+        std::thread::spawn(move || {
+            for peer in listener.incoming() {
+                let mut peer = peer.unwrap();
+                peer.set_nodelay(true).unwrap();
+                while peer.read(&mut [0; 64]).is_ok_and(|n| n > 0) {
+                    peer.write_all(b"OK").unwrap();
+                    std::thread::sleep(std::time::Duration::from_millis(50));
+                    peer.write_all(rest).unwrap();
+                    if close {
+                        break;
+                    }
+                }
+            }
+        });
+        let ran = bench(&at, "-c 1 -n 1 --message x --expect regex:^OK$ --warmup 0");
+        counts(&object(&ran, 0), ["ok", "wrong", "lost"])
+    };
+    assert_eq!(answered(b": no\n", false), [0, 1, 0]);
+    assert_eq!(answered(b"\n", false), [1, 0, 0]);
+    assert_eq!(answered(b"", true), [1, 0, 0], "the end of the stream");
+}
+
+#[test]
 fn datagram_outcomes_are_counted_exactly() {
     let peer = Peer::start("datagrams");
     // This many in flight fit into any socket buffer.

@@ -7,6 +7,10 @@
 
 #[path = "endpoints/access.rs"]
 mod access;
+#[path = "endpoints/addresses.rs"]
+mod addresses;
+#[path = "endpoints/environment.rs"]
+mod environment;
 mod harness;
 #[path = "endpoints/inherited.rs"]
 mod inherited;

@@ -12,12 +12,13 @@ mod names;
 mod network;
 
 use std::{
-    net::{IpAddr, TcpListener, UdpSocket},
+    io::{Read, Write},
+    net::{IpAddr, TcpListener, TcpStream, UdpSocket},
     thread,
     time::{Duration, Instant},
 };
 
-use harness::{Home, Lines, Ran, obeyed, run, terminal, wait_for_end};
+use harness::{Home, Lines, Ran, Serve, obeyed, run, terminal, wait_for_end};
 use names::DnsReply;
 use network::{HOLE_V4, HOLE_V6, Network, in_a_network};
 use serde_json::Value;
@@ -542,7 +543,7 @@ fn connect_races_addresses_and_leaves_a_silent_resolver() {
             let port = server.local_addr().unwrap().port();
             let greeting = thread::spawn(move || {
                 let (mut peer, _) = server.accept().unwrap();
-                std::io::Write::write_all(&mut peer, b"hello").unwrap();
+                peer.write_all(b"hello").unwrap();
             });
             // Less than a second connection attempt to the lost address would take.
             let ran = network.echoic(&format!("connect -v -w 900ms dual.test:{port}"));
@@ -583,7 +584,12 @@ fn every_help_example_runs() {
             addresses(&["192.0.2.7"]),
         )]);
         let _web = TcpListener::bind("192.0.2.7:80").unwrap();
-        let _server = TcpListener::bind("127.0.0.1:5000").unwrap();
+        let server = TcpListener::bind("127.0.0.1:5000").unwrap();
+        thread::spawn(move || {
+            for mut peer in server.incoming().map(Result::unwrap) {
+                thread::spawn(move || peer.write_all(b"HI\n"));
+            }
+        });
         let udp = UdpSocket::bind("127.0.0.1:5000").unwrap();
         thread::spawn(move || {
             while let Ok((n, peer)) = udp.recv_from(&mut [0; 99]) {
@@ -696,6 +702,128 @@ fn waiting_ends_when_the_server_appears_or_at_the_deadline() {
     let status = wait_for_end(&mut child, harness::SOON).expect("it ends");
     assert!(status.success(), "{:?}", out.all());
     drop(server);
+}
+
+/// Serves each connection with `serve`, which gets the number of those before.
+fn tcp_server(mut serve: impl FnMut(usize, TcpStream) + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        for (number, peer) in listener.incoming().enumerate() {
+            serve(number, peer.unwrap());
+        }
+    });
+    at
+}
+
+/// Probes for an answer, and asserts the exit code and parts of the verdict.
+#[track_caller]
+fn answers(home: &Home, args: &[&str], code: i32, parts: &[&str]) -> Value {
+    let ran = home.run(&[&["probe", "--json"], args].concat());
+    let report = json(&ran);
+    assert_eq!(ran.code, Some(code), "{report}");
+    for part in parts {
+        let verdict = report["verdict"].as_str().unwrap();
+        assert!(verdict.contains(part), "no {part:?} in {verdict}");
+    }
+    report
+}
+
+#[test]
+fn waiting_for_an_answer_redials_until_the_service_is_up() {
+    let home = Home::new();
+    // A proxy: it accepts, and closes while its service is down.
+    let at = tcp_server(|number, mut peer| {
+        let mut request = [0; 5];
+        if number >= 3 && peer.read_exact(&mut request).is_ok() {
+            peer.write_all(request.to_ascii_uppercase().as_slice())
+                .unwrap();
+        }
+    });
+    let ask = ["--send", "ping\\n", "--expect", "/^PING$/", &at];
+    let report = answers(
+        &home,
+        &ask,
+        7,
+        &["not ready", "received nothing", "--wait 30s"],
+    );
+    assert_eq!(report["state"], "not ready");
+    let report = answers(
+        &home,
+        &[&["--wait", "20"], &ask[..]].concat(),
+        0,
+        &["ready: "],
+    );
+    assert!(report["rounds"].as_u64().unwrap() >= 2, "{report}");
+    assert_eq!(report["answer"]["met"], true);
+}
+
+#[test]
+fn service_that_never_answers_is_not_ready_at_the_deadline() {
+    let home = Home::new();
+    let mut held = Vec::new();
+    let at = tcp_server(move |_, peer| held.push(peer));
+    let since = Instant::now();
+    let args = ["--wait", "700ms", "-w", "200ms", "--expect", "hello", &at];
+    let parts = ["not ready", "did not do so within", "still so at try"];
+    answers(&home, &args, 7, &parts);
+    assert!(since.elapsed() < harness::SOON);
+    // The last round is cut short by the end of the wait.
+    answers(
+        &home,
+        &["--wait", "300ms", "--expect", "hello", &at],
+        7,
+        &["not ready"],
+    );
+    let at = tcp_server(|_, mut peer| {
+        peer.write_all(b"OK").unwrap();
+        thread::sleep(Duration::from_millis(200));
+        peer.write_all(b": no\n").unwrap();
+    });
+    answers(&home, &["--expect", "/^OK$/", &at], 7, &["received OK: no"]);
+}
+
+#[test]
+fn answer_is_asked_for_over_every_kind_of_endpoint() {
+    let endpoints = [
+        "upper=:0",
+        "upper=udp://:0",
+        "upper=unix:./s",
+        "upper=unixgram:./g",
+        "upper=unix:@echoic-ready",
+    ];
+    let serve = Serve::start(&endpoints);
+    let home = &serve.home;
+    let (tcp, udp) = (serve.at[0].port(), serve.at[serve.at.len() - 1].port());
+    for endpoint in [
+        &*format!(":{tcp}"),
+        &format!("localhost:{tcp}"),
+        &format!("udp://:{udp}"),
+        &format!("udp://localhost:{udp}"),
+        "./s",
+        "unixgram:./g",
+        "unix:@echoic-ready",
+    ] {
+        answers(
+            home,
+            &[endpoint, "--send", "hi", "--expect", "HI"],
+            0,
+            &["ready: "],
+        );
+        let wrong = [endpoint, "--send", "hi", "--expect", "hi", "-w", "200ms"];
+        answers(home, &wrong, 7, &["not ready", "received HI"]);
+    }
+    let free = UdpSocket::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    answers(
+        home,
+        &[&format!("udp://{free}"), "--send", "x", "--expect", "x"],
+        4,
+        &["closed"],
+    );
+    answers(home, &["./missing", "--expect", "x"], 4, &["refused"]);
 }
 
 #[test]

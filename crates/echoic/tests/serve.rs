@@ -275,7 +275,7 @@ fn explain_prints_the_tutorial_calls_in_order() {
             lines.join("\n")
         );
     }
-    let ends = |line: &String| line.contains("shutdown(");
+    let ends = |line: &String| line.contains("shutdown(SHUT_WR)");
     assert!(
         !lines.iter().any(ends),
         "closing alone ends our half of a talk whose peer has ended its own:\n{}",

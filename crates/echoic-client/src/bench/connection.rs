@@ -172,6 +172,9 @@ impl Connection {
             let is_stream = matches!(self.requests, RequestTracker::Stream(_));
             match read {
                 Ok(0) if is_stream => {
+                    if let RequestTracker::Stream(stream) = &mut self.requests {
+                        stream.ended(io.clock.now(), &io.shared.workload, io.tally);
+                    }
                     io.tally.failures.closed += 1;
                     self.end(io, LossReason::Cut);
                 }

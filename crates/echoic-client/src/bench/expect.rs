@@ -3,8 +3,9 @@
 use std::{borrow::Cow, fmt, str::FromStr};
 
 use echoic_core::units::{Bytes, UnitError, quoted};
-use regex::bytes::Regex;
 use thiserror::Error;
+
+use crate::pattern::{InvalidPattern, Pattern};
 
 /// Condition that a reply must meet.
 #[derive(Clone, Debug, Default)]
@@ -23,7 +24,7 @@ pub enum Expect {
     /// These bytes.
     Exact(Vec<u8>),
     /// A reply in which the expression matches.
-    Regex(Regex),
+    Regex(Pattern),
     /// A reply of this many bytes.
     Len(usize),
 }
@@ -41,8 +42,8 @@ pub enum InvalidExpectation {
     #[error("{0}")]
     Size(UnitError),
     /// Invalid regular expression.
-    #[error("{0}")]
-    Regex(regex::Error),
+    #[error("invalid expression: {0}")]
+    Regex(InvalidPattern),
 }
 
 impl Expect {
@@ -50,7 +51,7 @@ impl Expect {
     pub fn is_met(&self, request: &[u8], reply: &[u8]) -> bool {
         match self {
             Self::Any | Self::None => true,
-            Self::Regex(regex) => regex.is_match(reply),
+            Self::Regex(pattern) => pattern.is_in(reply),
             Self::Len(bytes) => reply.len() == *bytes,
             Self::Exact(bytes) => reply == &**bytes,
             Self::Echo => reply == request,
@@ -127,7 +128,7 @@ impl FromStr for Expect {
         let unknown = || InvalidExpectation::Unknown(text.to_owned());
         match text.split_once(':') {
             Some(("exact", bytes)) => Ok(Self::Exact(bytes.as_bytes().to_vec())),
-            Some(("regex", regex)) => Regex::new(regex)
+            Some(("regex", regex)) => Pattern::new(regex)
                 .map(Self::Regex)
                 .map_err(InvalidExpectation::Regex),
             Some(("len", bytes)) => Bytes::within(bytes, 0..=u32::MAX.into())
@@ -154,7 +155,7 @@ impl fmt::Display for Expect {
             Self::Lower => f.write_str("lower"),
             Self::Echo => f.write_str("echo"),
             Self::Exact(bytes) => write!(f, "exact:{}", String::from_utf8_lossy(bytes)),
-            Self::Regex(regex) => write!(f, "regex:{regex}"),
+            Self::Regex(pattern) => write!(f, "regex:{}", pattern.source()),
             Self::Len(bytes) => write!(f, "len:{bytes}"),
         }
     }

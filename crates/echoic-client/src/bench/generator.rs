@@ -12,7 +12,7 @@ use std::{
 };
 
 use echoic_core::{
-    endpoint::{Endpoint, Host, HostPort, Shape},
+    endpoint::{Endpoint, Shape},
     event::Address,
     framing::Framing,
 };
@@ -367,14 +367,8 @@ fn resolve_target(plan: &Plan) -> Result<Endpoint, BenchError> {
         .build()?;
     let dialled = runtime.block_on(dial(&plan.endpoint, &options))?;
     let endpoint = match (&plan.endpoint, dialled.peer) {
-        (Endpoint::Tcp(_), Address::Net(addr)) => Endpoint::Tcp(HostPort {
-            host: Host::Ip(addr.ip()),
-            port: addr.port(),
-        }),
-        (Endpoint::Udp(_), Address::Net(addr)) => Endpoint::Udp(HostPort {
-            host: Host::Ip(addr.ip()),
-            port: addr.port(),
-        }),
+        (Endpoint::Tcp(_), Address::Net(addr)) => Endpoint::Tcp(addr.into()),
+        (Endpoint::Udp(_), Address::Net(addr)) => Endpoint::Udp(addr.into()),
         (endpoint, _) => endpoint.clone(),
     };
     Ok(endpoint)

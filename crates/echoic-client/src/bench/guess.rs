@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use regex::bytes::Regex;
-
 use super::{
     expect::Expect,
     generator::{BenchError, LoadGenerator},
     plan::{Length, Load, Plan, Run},
 };
+use crate::pattern::Pattern;
 
 /// Time limit for the reply.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -16,7 +15,7 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Sends one request over a separate connection. A reply that is neither upper, lower nor echo gives [`Expect::Any`].
 pub fn guess(plan: &Plan) -> Result<Expect, BenchError> {
     // An expectation that no reply meets, so that the reply becomes a sample.
-    let Ok(unmatchable) = Regex::new(r"[^\x00-\x{10FFFF}]") else {
+    let Ok(unmatchable) = Pattern::new(r"[^\x00-\x{10FFFF}]") else {
         return Ok(Expect::Any);
     };
     let plan = Plan {

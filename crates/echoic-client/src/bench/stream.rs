@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use echoic_core::framing::{Framing, Span, Splitter};
 
 use super::{
+    expect::Expect,
     figures::{SAMPLE_BYTES_MAX, Sample},
     tally::{LossReason, Moments, Reply, Tally},
     template::TemplateValues,
@@ -162,6 +163,18 @@ impl Stream {
         }
     }
 
+    /// The peer has ended its stream: what it sent last is a reply if an expression waited for the end.
+    pub(super) fn ended(&mut self, now: u64, workload: &PreparedWorkload, tally: &mut Tally) {
+        let waits = self
+            .requests
+            .front()
+            .is_some_and(|request| matches!(workload.expect(request.kind), Expect::Regex(_)));
+        if waits && self.splitter.framing() == Framing::Chunk && !self.partial.is_empty() {
+            let reply = std::mem::take(&mut self.partial);
+            self.settle(&reply, reply.len() as u64, now, workload, tally);
+        }
+    }
+
     /// Without a framing, a reply has the expected length or, if that is unknown, is one read.
     fn chunk(
         &mut self,
@@ -187,6 +200,8 @@ impl Stream {
                     }
                 }
                 Some((.., Some(bytes))) => bytes,
+                // The end of a read is not the end of a line: `$` and `\b` wait for what follows.
+                Some((Expect::Regex(pattern), ..)) if pattern.is_undecided(rest) => break,
                 _ => rest.len(),
             };
             self.settle(&rest[..bytes], bytes as u64, now, workload, tally);

@@ -1,19 +1,10 @@
 //! Probes of datagram sockets. Datagrams are not acknowledged, so only a reply proves that the endpoint is open.
 
-use std::{
-    io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    os::{linux::net::SocketAddrExt, unix::net as std_unix},
-    time::Duration,
-};
+use std::{future::poll_fn, io, net::SocketAddr, time::Duration};
 
-use echoic_core::{
-    endpoint::{HostPort, UnixName},
-    event::Address,
-};
-use echoic_wire::{Call, Explain};
+use echoic_core::endpoint::{Endpoint, HostPort};
+use echoic_wire::{DialError, DialOptions, Explain, dial};
 use tokio::{
-    net::UdpSocket,
     task::JoinSet,
     time::{Instant, timeout},
 };
@@ -105,45 +96,32 @@ async fn send_and_receive(
     again: Duration,
     explain: Option<&Explain>,
 ) -> io::Result<usize> {
-    let any = if addr.is_ipv4() {
-        IpAddr::from(Ipv4Addr::UNSPECIFIED)
-    } else {
-        Ipv6Addr::UNSPECIFIED.into()
+    let options = DialOptions {
+        explain: explain.cloned(),
+        ..DialOptions::default()
     };
-    let socket = UdpSocket::bind((any, 0)).await?;
     // A connected socket reports ICMP port unreachable as an error (udp(7)).
-    let connected = socket.connect(addr).await;
-    explain_call(explain, addr, || Call::Connect {
-        address: addr.into(),
-        result: connected.as_ref().copied(),
-    });
-    connected?;
+    let dialled = dial(&Endpoint::Udp(addr.into()), &options).await;
+    let mut link = dialled.map_err(into_io_error)?.link;
     let request = request(addr.port());
     let mut reply = vec![0; 65_535];
     for last in [false, true] {
-        let sent = socket.send(request).await;
-        explain_call(explain, addr, || Call::Send {
-            bytes: request,
-            result: sent.as_ref().copied(),
-        });
-        sent?;
+        poll_fn(|cx| link.poll_write(cx, request)).await?;
         // After the second send, the caller's timeout ends the wait.
         let wait = if last { Duration::MAX } else { again };
-        if let Ok(got) = timeout(wait, socket.recv(&mut reply)).await {
-            let received = got.as_ref().map(|n| &reply[..*n]);
-            explain_call(explain, addr, || Call::Recv {
-                capacity: reply.len(),
-                result: received,
-            });
-            return got;
+        let received = poll_fn(|cx| link.poll_read(cx, &mut reply));
+        if let Ok(received) = timeout(wait, received).await {
+            return received;
         }
     }
     Err(io::ErrorKind::TimedOut.into())
 }
 
-fn explain_call<'a>(explain: Option<&Explain>, addr: SocketAddr, call: impl FnOnce() -> Call<'a>) {
-    if let Some(explain) = explain {
-        explain.for_peer(addr.into()).report(call());
+/// Returns the error of the only attempt.
+fn into_io_error(error: DialError) -> io::Error {
+    match error {
+        DialError::Refused { mut attempts, .. } if attempts.len() == 1 => attempts.remove(0).error,
+        error => io::Error::other(error),
     }
 }
 
@@ -163,29 +141,3 @@ const TIME_REQUEST: [u8; 48] = {
     request[0] = 0x23;
     request
 };
-
-/// Checks whether a Unix datagram socket is bound at this name, without sending anything.
-pub(super) fn unix(name: &UnixName, began: Instant, report: &mut Report) {
-    let started = began.elapsed();
-    let connect = || {
-        let address = match name {
-            UnixName::Path(path) => std_unix::SocketAddr::from_pathname(path)?,
-            UnixName::Abstract(name) => std_unix::SocketAddr::from_abstract_name(name)?,
-        };
-        std_unix::UnixDatagram::unbound()?.connect_addr(&address)
-    };
-    let outcome = match connect() {
-        Ok(()) => AttemptOutcome::Connected {
-            local: None,
-            mss: None,
-        },
-        Err(error) => AttemptOutcome::Failed(error),
-    };
-    let address = Address::Unix(Some(name.clone()));
-    report.tries.push(Attempt {
-        address,
-        started,
-        ended: began.elapsed(),
-        outcome,
-    });
-}

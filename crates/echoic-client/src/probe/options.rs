@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use echoic_wire::Explain;
 
+use super::service::ServiceCheck;
+
 /// Options of [`probe()`](super::probe()).
 #[derive(Clone, Debug)]
 pub struct ProbeOptions {
@@ -15,6 +17,9 @@ pub struct ProbeOptions {
     pub count: u32,
     /// Repeats until the endpoint is reachable, for at most this long.
     pub wait: Option<Duration>,
+    /// Connecting is not enough: the peer must also answer this. Applies to one address, the first that connects; excludes
+    /// `all`, and `count` is ignored.
+    pub check: Option<ServiceCheck>,
     /// Receives a description of every system call.
     pub explain: Option<Explain>,
 }
@@ -26,6 +31,7 @@ impl Default for ProbeOptions {
             all: false,
             count: 1,
             wait: None,
+            check: None,
             explain: None,
         }
     }

@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, time::Duration};
 use echoic_core::{endpoint::Endpoint, event::Address};
 use echoic_wire::eyeballs::{self, Answer};
 
-use super::{dns::Dns, options::ProbeOptions};
+use super::{dns::Dns, options::ProbeOptions, service::ServiceAnswer};
 
 /// Result of a probe. All times are relative to its start.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub struct Report {
     pub dns: Option<Dns>,
     /// All attempts, in the order of their start.
     pub tries: Vec<Attempt>,
+    /// The answer to [`ProbeOptions::check`], if the endpoint was reachable.
+    pub answer: Option<ServiceAnswer>,
     /// Addresses that were not tried because the race ended before their turn.
     pub untried: Vec<SocketAddr>,
     /// Time limit of each wait.
@@ -97,6 +99,7 @@ impl Report {
             names: vec![],
             dns: None,
             tries: vec![],
+            answer: None,
             untried: vec![],
             timeout,
             took: Duration::ZERO,
@@ -116,6 +119,12 @@ impl Report {
     /// Returns whether any attempt succeeded.
     pub fn is_reachable(&self) -> bool {
         self.tries.iter().any(Attempt::is_good)
+    }
+
+    /// Returns whether any attempt succeeded, and the answer was the expected one if there was a check.
+    pub fn is_ready(&self) -> bool {
+        let answer = self.answer.as_ref();
+        self.is_reachable() && answer.is_none_or(|answer| answer.failure.is_none())
     }
 
     /// Returns whether any wait ended without an answer.

@@ -47,11 +47,13 @@ pub(super) async fn race_addresses(
         .won
         .as_ref()
         .map(|(number, _)| race.attempts[*number].addr);
-    drop(race.won);
+    let asked = race.won.map(|(_, link)| (link, options.check.as_ref()));
     report.names = race.answers;
     report.tries = race.attempts.into_iter().map(Attempt::from).collect();
     report.untried = race.untried;
-    if let Some(winner) = winner {
+    if let Some((link, Some(check))) = asked {
+        report.answer = Some(check.ask(link, Instant::now() + *timeout).await);
+    } else if let Some(winner) = winner {
         for _ in 1..options.count {
             let (tried, link) = attempt(winner, *timeout, began, explain.as_ref()).await;
             drop(link);
@@ -135,14 +137,14 @@ fn tried_addresses(report: &Report) -> Vec<SocketAddr> {
     addrs.collect()
 }
 
-/// Tries a Unix stream socket, the requested number of times.
+/// Connects to a Unix socket, the requested number of times. Nothing is sent to one of datagrams.
 pub(super) async fn unix(
+    endpoint: &Endpoint,
     name: &UnixName,
     options: &ProbeOptions,
     began: Instant,
     report: &mut Report,
 ) {
-    let endpoint = Endpoint::Unix(name.clone());
     let dial_options = DialOptions {
         timeout: options.timeout,
         explain: options.explain.clone(),
@@ -150,7 +152,7 @@ pub(super) async fn unix(
     };
     for _ in 0..options.count {
         let started = began.elapsed();
-        let dialled = dial(&endpoint, &dial_options).await;
+        let dialled = dial(endpoint, &dial_options).await;
         let ended = began.elapsed();
         let outcome = match dialled {
             Ok(dialled) => AttemptOutcome::Connected {

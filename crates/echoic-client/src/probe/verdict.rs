@@ -8,12 +8,14 @@ use std::io;
 
 use echoic_core::{
     endpoint::{Endpoint, Host},
+    escape,
     event::Address,
 };
 
 pub use self::state::{Advice, State};
 use self::state::{is_no_route, list, show};
 use super::report::{AttemptOutcome, Report, Summary, figure};
+use super::service::{ServiceAnswer, ServiceFailure};
 
 /// Interpretation of a [`Report`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,14 +31,16 @@ pub struct Verdict {
 impl Report {
     /// Interprets the report.
     pub fn verdict(&self) -> Verdict {
-        let (state, sentence, advice) = if self.is_reachable() {
+        let (state, sentence, advice) = if let Some(answer) = &self.answer {
+            answered(self, answer)
+        } else if self.is_reachable() {
             reachable(self)
         } else if self.tries.is_empty() {
             (State::NotResolved, names::not_resolved(self), None)
         } else {
             unanswered::unanswered(self)
         };
-        let sentence = match (self.waited, self.is_reachable()) {
+        let sentence = match (self.waited, self.is_ready()) {
             (Some(waited), true) if self.rounds > 1 => {
                 format!(
                     "{sentence} (at try {}, after {})",
@@ -59,6 +63,47 @@ impl Report {
             advice,
         }
     }
+}
+
+/// Explains the answer of a [`ServiceCheck`](super::ServiceCheck).
+fn answered(report: &Report, answer: &ServiceAnswer) -> (State, String, Option<Advice>) {
+    let tried = report.tries.iter().find(|tried| tried.is_good());
+    let at = tried.map_or_else(String::new, |tried| show(&tried.address));
+    let (expected, took) = (&answer.expected, figure(answer.took));
+    let Some(failure) = &answer.failure else {
+        let sentence = format!("ready: {at} answered with {expected} after {took}");
+        return (State::Ready, sentence, None);
+    };
+    let reached = if matches!(report.endpoint, Endpoint::Tcp(_) | Endpoint::Unix(_)) {
+        "accepts connections"
+    } else {
+        "answers"
+    };
+    let how = match failure {
+        ServiceFailure::Closed => format!("closed it after {took}"),
+        ServiceFailure::Failed(error) => format!("ended it after {took} ({error})"),
+        ServiceFailure::TimedOut => format!("did not do so within {took}"),
+    };
+    let received = match answer.bytes {
+        0 => "nothing".to_owned(),
+        bytes => {
+            let more = if bytes > answer.received.len() {
+                "…"
+            } else {
+                ""
+            };
+            format!("{}{more}", escape::text(&answer.received))
+        }
+    };
+    let next = match (report.waited, answer.bytes) {
+        (None, 0) => "; a proxy may accept before its service is up: try again with --wait 30s",
+        (None, _) => "; try again with --wait 30s if the service is still starting",
+        _ => "",
+    };
+    let sentence = format!(
+        "not ready: {at} {reached}, expected {expected}, received {received}: the peer {how}{next}"
+    );
+    (State::NotReady, sentence, None)
 }
 
 fn reachable(report: &Report) -> (State, String, Option<Advice>) {

@@ -1,6 +1,6 @@
 //! The parser of endpoints.
 
-use std::{net::IpAddr, str::FromStr};
+use std::{ffi::OsString, net::IpAddr, os::unix::ffi::OsStringExt, str::FromStr};
 
 use thiserror::Error;
 
@@ -48,13 +48,17 @@ enum Why {
     NoPath,
     #[error("it has no name after the @")]
     NoName,
+    #[error("the name of an abstract socket must be UTF-8")]
+    NotUtf8,
     #[error("the name of a Unix socket has at most {UNIX_NAME_MAX} bytes, and no zero byte")]
     UnixName,
     #[error("expected fd: and a number, the descriptor of an inherited socket")]
     Fd,
-    #[error("invalid option {}: expected name=value, for example ?frame=line", quoted(.0))]
+    #[error("invalid option {}: expected name=value, for example ?frame=line; in the path of a Unix socket, write %3F for ?", quoted(.0))]
     Option(String),
-    #[error("options (?name=value) are not allowed here")]
+    #[error(
+        "options (?name=value) are not allowed here; in the path of a Unix socket, write %3F for ?"
+    )]
     Options,
     #[error("the service before an endpoint takes no argument, but {0:?} has one")]
     Argument(String),
@@ -160,12 +164,8 @@ fn decode(text: &str) -> Option<String> {
             bytes.push(*first);
             continue;
         }
-        let [high, low, tail @ ..] = rest else {
-            return None;
-        };
-        let digit = |byte: u8| char::from(byte).to_digit(16);
-        bytes.push((digit(*high)? * 16 + digit(*low)?) as u8);
-        rest = tail;
+        bytes.push(hex_pair(rest)?);
+        rest = &rest[2..];
     }
     String::from_utf8(bytes).ok()
 }
@@ -204,25 +204,58 @@ fn parse_endpoint(text: &str) -> Result<Endpoint, Why> {
 
 fn unix_name(text: &str) -> Result<UnixName, Why> {
     let name = text.strip_prefix('@');
-    let bytes = name.unwrap_or(text);
-    if bytes.len() > UNIX_NAME_MAX || bytes.contains('\0') {
+    let bytes = decode_lenient(name.unwrap_or(text));
+    if bytes.len() > UNIX_NAME_MAX || bytes.contains(&0) {
         return Err(Why::UnixName);
     }
     match name {
         Some("") => Err(Why::NoName),
-        Some(name) => Ok(UnixName::Abstract(name.to_owned())),
+        Some(_) => String::from_utf8(bytes)
+            .map(UnixName::Abstract)
+            .map_err(|_| Why::NotUtf8),
         None if text.is_empty() => Err(Why::NoPath),
-        None => Ok(UnixName::Path(text.into())),
+        None => Ok(UnixName::Path(OsString::from_vec(bytes).into())),
     }
+}
+
+/// Decodes `%XX` to bytes; a `%` that no two hexadecimal digits follow stands for itself.
+fn decode_lenient(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        rest = tail;
+        match (*first, hex_pair(tail)) {
+            (b'%', Some(byte)) => {
+                bytes.push(byte);
+                rest = &tail[2..];
+            }
+            (byte, _) => bytes.push(byte),
+        }
+    }
+    bytes
+}
+
+/// Returns the byte that the first two hexadecimal digits are.
+fn hex_pair(text: &[u8]) -> Option<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let (high, low) = (digit(*text.first()?)?, digit(*text.get(1)?)?);
+    Some((high * 16 + low) as u8)
 }
 
 fn host_port(text: &str) -> Result<HostPort, Why> {
     if let Some(rest) = text.strip_prefix('[') {
         let (inside, after) = rest.split_once(']').ok_or(Why::Bracket)?;
-        let ip = inside.parse().map_err(|_| Why::Host(inside.to_owned()))?;
+        let invalid = || Why::Host(inside.to_owned());
+        let host = match inside.split_once('%') {
+            Some((ip, zone)) if is_zone(zone) => {
+                Host::Zoned(ip.parse().map_err(|_| invalid())?, zone.to_owned())
+            }
+            Some(_) => return Err(invalid()),
+            None => Host::Ip(IpAddr::V6(inside.parse().map_err(|_| invalid())?)),
+        };
         let digits = after.strip_prefix(':').ok_or(Why::NoPort)?;
         return Ok(HostPort {
-            host: Host::Ip(IpAddr::V6(ip)),
+            host,
             port: port(digits)?,
         });
     }
@@ -234,6 +267,12 @@ fn host_port(text: &str) -> Result<HostPort, Why> {
         host: host(name)?,
         port: port(digits)?,
     })
+}
+
+/// Whether `text` may be the name of an interface (at most 15 bytes on Linux) or its number.
+fn is_zone(text: &str) -> bool {
+    let is_part = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b':');
+    (1..=15).contains(&text.len()) && text.bytes().all(is_part)
 }
 
 fn host(text: &str) -> Result<Host, Why> {

@@ -30,7 +30,7 @@ pub(crate) struct BenchArgs {
         value_name = "F",
         default_value = "chunk",
         env = "ECHOIC_FRAME",
-        hide_env = true
+        hide_env_values = true
     )]
     frame: FramingPair,
 

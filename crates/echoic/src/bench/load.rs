@@ -62,7 +62,8 @@ pub(super) struct LoadArgs {
     #[arg(long, value_name = "N", value_parser = count::<u64>(1..=u64::MAX))]
     pub(super) churn: Option<u64>,
 
-    /// Count a request as lost after this time, and close its connection if it is a stream [default: 1s for datagrams, else 10s]
+    /// Count a request as lost after this time, and close its connection if it is a stream; also the limit for connecting
+    /// [default: 1s for datagrams, else 10s]
     #[arg(long, value_name = "TIME")]
     pub(super) timeout: Option<Span>,
 
@@ -119,6 +120,9 @@ impl LoadArgs {
             },
             churn: self.churn,
             timeout,
+            connect_within: self
+                .timeout
+                .map_or(plan.connect_within, |timeout| timeout.0),
             drain_timeout: self.drain_timeout.map_or(timeout, |drain| drain.0),
             spin: plan.spin && !self.no_spin,
             ..plan

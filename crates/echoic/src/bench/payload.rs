@@ -57,8 +57,7 @@ pub(super) struct PayloadArgs {
         value_name = "FILE",
         default_value = "echoic.db",
         env = "ECHOIC_STORE",
-        hide_env = true,
-        requires = "from_store"
+        hide_env_values = true
     )]
     store: StoreUrl,
 

@@ -9,7 +9,10 @@ use echoic_core::{
 use echoic_wire::resolve;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::exit::{CliError, Exit};
+use crate::{
+    cli::ENCODING_HINT,
+    exit::{CliError, Exit},
+};
 
 /// Files open besides connections.
 const OTHER_FILES: u64 = 64;
@@ -46,7 +49,11 @@ pub(super) fn address(text: &str, frame: FramingPair) -> Result<(Endpoint, Frami
         match &*name {
             "frame" => frames = value.parse().map_err(|error| format!("{error}"))?,
             _ => {
-                return Err(format!("invalid option ?{name}=: expected frame"));
+                let hint = match endpoint {
+                    Endpoint::Unix(_) | Endpoint::Unixgram(_) => ENCODING_HINT,
+                    _ => "",
+                };
+                return Err(format!("invalid option ?{name}=: expected frame{hint}"));
             }
         }
     }
@@ -76,6 +83,7 @@ pub(super) async fn check_allowed(
     let name = match host {
         Host::Name(name) => name.clone(),
         Host::Ip(ip) => ip.to_string(),
+        Host::Zoned(ip, zone) => format!("{ip}%{zone}"),
         Host::Loopback | Host::Any => return Ok(()),
     };
     if allowed

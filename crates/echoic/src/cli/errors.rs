@@ -1,19 +1,23 @@
 //! Errors of the command line: shortened, and safe to print on a terminal.
 
-use std::error::Error;
+use std::{error::Error, ffi::OsString};
 
-use clap::error::{ContextKind, ContextValue};
+use clap::{
+    CommandFactory,
+    error::{ContextKind, ContextValue},
+};
 
-use super::flag_hints;
+use super::{Cli, flag_hints};
 use crate::term;
 
 /// Prepares a parse error for printing: with a hint for flags of netcat, without repetition, and escaped.
-pub(super) fn prepared(error: clap::Error) -> clap::Error {
-    sanitize(shorten(flag_hints::add_hint(error)))
+/// `args` is the command line.
+pub(super) fn prepared(error: clap::Error, args: &[OsString]) -> clap::Error {
+    sanitize(shorten(flag_hints::add_hint(error), args))
 }
 
 /// Removes clap's own "invalid value" where the source error starts with "invalid" and names the value itself.
-fn shorten(error: clap::Error) -> clap::Error {
+fn shorten(error: clap::Error, args: &[OsString]) -> clap::Error {
     let reason = error.source().map(ToString::to_string);
     let Some(reason) = reason.filter(|reason| reason.starts_with("invalid ")) else {
         return error;
@@ -22,9 +26,26 @@ fn shorten(error: clap::Error) -> clap::Error {
         Some(ContextValue::String(arg)) => arg.split(' ').next().filter(|arg| arg.starts_with('-')),
         _ => None,
     };
-    let flag = flag.map_or(String::new(), |flag| format!("{flag}: "));
+    let source = flag.map(|flag| variable_of(flag, args).unwrap_or_else(|| flag.to_owned()));
+    let flag = source.map_or(String::new(), |source| format!("{source}: "));
     let message = format!("{flag}{reason}\n\nFor more information, try '--help'.\n");
     clap::Error::raw(error.kind(), message)
+}
+
+/// Returns the environment variable that gave the value of `flag`; `None` if the command line did.
+fn variable_of(flag: &str, args: &[OsString]) -> Option<String> {
+    let is_given = args.iter().any(|arg| {
+        arg.to_string_lossy()
+            .strip_prefix(flag)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+    });
+    let command = Cli::command();
+    let verb = command.find_subcommand(args.get(1)?)?;
+    let arg = verb
+        .get_arguments()
+        .find(|arg| arg.get_long() == flag.strip_prefix("--"))?;
+    let variable = arg.get_env().filter(|_| !is_given)?;
+    Some(variable.to_string_lossy().into_owned())
 }
 
 /// Escapes terminal controls in the arguments that the error quotes: a script may have passed text of any origin.

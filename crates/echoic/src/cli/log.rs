@@ -65,7 +65,7 @@ pub(crate) struct LogArgs {
         value_name = "FILE",
         default_value = "echoic.db",
         env = "ECHOIC_STORE",
-        hide_env = true
+        hide_env_values = true
     )]
     pub(crate) store: StoreUrl,
 }

@@ -60,7 +60,7 @@ pub(crate) struct ServeArgs {
         value_name = "SERVICE",
         default_value = "upper",
         env = "ECHOIC_AS",
-        hide_env = true
+        hide_env_values = true
     )]
     pub(crate) service: NamedService,
 
@@ -71,9 +71,13 @@ pub(crate) struct ServeArgs {
         value_name = "FRAMING",
         default_value = "chunk",
         env = "ECHOIC_FRAME",
-        hide_env = true
+        hide_env_values = true
     )]
     pub(crate) frame: FramingPair,
+
+    /// `frame` came from `ECHOIC_FRAME`.
+    #[arg(skip)]
+    pub(crate) frame_from_variable: bool,
 
     /// Stop after one connection (datagrams do not count)
     #[arg(long)]
@@ -146,7 +150,7 @@ pub(crate) struct RecordingArgs {
         value_name = "STORE",
         default_value = "echoic.db",
         env = "ECHOIC_STORE",
-        hide_env = true
+        hide_env_values = true
     )]
     pub(crate) store: StoreUrl,
 
@@ -157,7 +161,7 @@ pub(crate) struct RecordingArgs {
         value_name = "LEVEL",
         default_value = "normal",
         env = "ECHOIC_DURABILITY",
-        hide_env = true
+        hide_env_values = true
     )]
     pub(crate) durability: Durability,
 
@@ -168,7 +172,7 @@ pub(crate) struct RecordingArgs {
         default_value = "7d,2G",
         value_parser = RetentionArg::read,
         env = "ECHOIC_RETENTION",
-        hide_env = true
+        hide_env_values = true
     )]
     pub(crate) retention: RetentionArg,
 

@@ -1,8 +1,8 @@
 //! Parsers for option values with bounds.
 
-use std::ops::RangeInclusive;
+use std::{ops::RangeInclusive, str::FromStr};
 
-use echoic_core::units::{Bytes, Count, OffOr, UnitError};
+use echoic_core::units::{Bytes, Count, OffOr, UnitError, quoted};
 
 /// Returns a parser for a count within `bounds`, which must fit `T`.
 pub(crate) fn count<T: TryFrom<u64>>(
@@ -30,6 +30,28 @@ pub(super) fn off_or<T>(
 ) -> impl Fn(&str) -> Result<OffOr<T>, UnitError> + Clone {
     move |text| OffOr::read(text, &read)
 }
+
+/// `on` or `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Switch(pub(crate) bool);
+
+impl FromStr for Switch {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "on" => Ok(Self(true)),
+            "off" => Ok(Self(false)),
+            _ => Err(format!(
+                "invalid switch {}: expected on or off",
+                quoted(text)
+            )),
+        }
+    }
+}
+
+/// Added to errors about the options of a Unix endpoint.
+pub(crate) const ENCODING_HINT: &str = "; in the path of a Unix socket, write %3F for ?";
 
 fn fit<T: TryFrom<u64>>(number: u64) -> T {
     let Ok(number) = T::try_from(number) else {

@@ -3,17 +3,19 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use echoic_client::Timeouts;
+use echoic_client::{Expected, Timeouts};
 use echoic_core::{
     endpoint::{Endpoint, Host, Located, Shape},
     framing::{Framing, FramingPair},
     units::{OffOr, Span},
 };
 
-use crate::{cli::count, store_url::StoreUrl};
+use crate::{
+    cli::{ENCODING_HINT, Switch, count},
+    store_url::StoreUrl,
+};
 
 use super::{
-    expect::Expected,
     input::{InputSource, Rounds},
     message,
     piped::SEND_ONLY_SETTLE,
@@ -37,8 +39,12 @@ pub(crate) struct ConnectArgs {
     /// Divide the stream into messages: chunk (what one read returns), line, crlf, nul, delim:HEX, fixed:N, u8, u16be,
     /// u16le, u32be, u32le, varint, netstring or content-length; IN/OUT if replies and requests differ [default: line at
     /// a prompt, chunk in a pipe]
-    #[arg(long, value_name = "F", env = "ECHOIC_FRAME", hide_env = true)]
+    #[arg(long, value_name = "F", env = "ECHOIC_FRAME", hide_env_values = true)]
     frame: Option<FramingPair>,
+
+    /// `frame` came from `ECHOIC_FRAME`.
+    #[arg(skip)]
+    pub(crate) frame_from_variable: bool,
 
     /// End each typed line with this [default: lf with --frame line, none with --frame chunk; other framings define their
     /// own]
@@ -60,7 +66,8 @@ pub(crate) struct ConnectArgs {
     #[command(flatten)]
     sends: SendArgs,
 
-    /// Exit with 0 as soon as the reply contains this, or with 7 if it does not within -w; /.../ is a regular expression
+    /// Exit with 0 as soon as the reply contains this, or with 7 if it does not within -w. /.../ is a regular expression;
+    /// its $ and \b match at the end of a line, a message of --frame, a datagram or the stream, never at the end of a read
     #[arg(long, value_name = "TEXT|/REGEX/", conflicts_with = "send_only")]
     expect: Option<Expected>,
 
@@ -175,6 +182,8 @@ pub(super) struct Plan {
     pub(super) timeouts: Timeouts,
     /// A line or a message is a datagram.
     pub(super) datagrams: bool,
+    /// The address may be one of broadcast.
+    pub(super) broadcast: bool,
     pub(super) input: InputSource,
     pub(super) expect: Option<Expected>,
     pub(super) hold: bool,
@@ -239,13 +248,18 @@ impl ConnectArgs {
         } else {
             Framing::Chunk
         };
-        let mut frames = self.frame.unwrap_or_else(|| default.into());
+        let frame = self
+            .frame
+            .filter(|_| !(datagrams && self.frame_from_variable));
+        let mut frames = frame.unwrap_or_else(|| default.into());
+        let mut broadcast = false;
         for (name, value) in options.0 {
             match &*name {
                 "frame" => frames = value.parse().map_err(|error| format!("{error}"))?,
-                _ => {
-                    return Err(format!("invalid option ?{name}=: expected frame"));
+                "broadcast" if matches!(endpoint, Endpoint::Udp(_)) => {
+                    broadcast = value.parse::<Switch>()?.0;
                 }
+                _ => return Err(invalid_option(&name, &endpoint)),
             }
         }
         if datagrams && frames != Framing::Chunk.into() {
@@ -263,6 +277,7 @@ impl ConnectArgs {
         let timeouts = Timeouts::default();
         Ok(Plan {
             datagrams,
+            broadcast,
             input: self.input(datagrams, frames.outbound, newline)?,
             expect: self.expect.clone(),
             hold: self.hold || self.recv_only,
@@ -291,6 +306,18 @@ impl ConnectArgs {
     }
 }
 
+fn invalid_option(name: &str, endpoint: &Endpoint) -> String {
+    let hint = match endpoint {
+        Endpoint::Unix(_) | Endpoint::Unixgram(_) => ENCODING_HINT,
+        _ => "",
+    };
+    if name == "broadcast" {
+        "invalid option ?broadcast=: it applies to udp:// only".to_owned()
+    } else {
+        format!("invalid option ?{name}=: expected frame or broadcast{hint}")
+    }
+}
+
 fn located(first: &str, port: Option<&str>) -> Result<Located, String> {
     let located = match port {
         None => first.parse::<Located>(),
@@ -300,7 +327,8 @@ fn located(first: &str, port: Option<&str>) -> Result<Located, String> {
                     "two ports: {first:?} has one and {port:?} follows; leave one of them out"
                 ));
             }
-            let is_ipv6 = first.parse::<std::net::Ipv6Addr>().is_ok();
+            let ip = first.split_once('%').map_or(first, |(ip, _)| ip);
+            let is_ipv6 = ip.parse::<std::net::Ipv6Addr>().is_ok();
             let host = if is_ipv6 {
                 format!("[{first}]")
             } else {
@@ -394,6 +422,10 @@ mod tests {
             (":5000 --newline lf --frame u8", "defines the end"),
             (":5000?frame=lines", "invalid framing lines"),
             (":5000?idle-timeout=5s", "expected frame"),
+            (":5000?broadcast=on", "udp:// only"),
+            ("udp://:5000?broadcast=yes", "expected on or off"),
+            ("./a?b=c.sock", "write %3F"),
+            ("./a?b.sock", "write %3F"),
             ("fd:3", "for listening"),
             ("udp://:5000 --frame line", "one whole message"),
             (":5000 --count 3", "--send"),

@@ -3,7 +3,8 @@
 use std::{cell::Cell, future::Future, io, sync::Arc, thread, time::Duration};
 
 use echoic_client::{
-    ClientCommand, ClientEvent, CloseMode, ConversationSummary, Observer, converse_observed,
+    ClientCommand, ClientEvent, CloseMode, ConversationSummary, Ending, Observer, ReplySearch,
+    converse_observed,
 };
 use echoic_wire::Link;
 use tokio::{
@@ -54,10 +55,7 @@ pub(super) async fn piped(
 ) -> PipedResult {
     let (commands, queue) = mpsc::channel(QUEUE);
     let (events, received) = mpsc::channel(QUEUE);
-    let expecting = plan.expect.clone().map(|expected| Expecting {
-        matcher: Arc::new(Matcher::new(expected)),
-        within: plan.connect_within,
-    });
+    let expecting = expecting(plan);
     let expects = expecting.is_some();
     let settle = if expects {
         SETTLE_WITHIN
@@ -67,7 +65,7 @@ pub(super) async fn piped(
     let matcher = expecting
         .as_ref()
         .map(|expecting| Arc::clone(&expecting.matcher));
-    let written = spawn_writer(received, matcher, plan.send_only);
+    let written = spawn_writer(received, matcher.clone(), plan.send_only);
     let keep_open: Option<mpsc::Sender<ClientCommand>> =
         (plan.hold || expects).then(|| commands.clone());
     let (leave, leaves) = oneshot::channel();
@@ -96,6 +94,9 @@ pub(super) async fn piped(
     drop(keep_open);
     // No more bytes can arrive, so the writer ends once its queue is written; the reader of our output sets the pace.
     let written = written.await.unwrap_or(Ok(()));
+    if let (Some(matcher), Ending::PeerClosed) = (&matcher, &conversation.ending) {
+        matcher.finish();
+    }
     // The last bytes may meet the expectation: give the sending task time to see them.
     let end = timeout(settle, &mut sending).await;
     sending.abort();
@@ -115,6 +116,20 @@ pub(super) async fn piped(
         met,
         interrupted: interrupted.get(),
     }
+}
+
+/// Returns the expectation of the plan, if it has one.
+fn expecting(plan: &Plan) -> Option<Expecting> {
+    let expected = plan.expect.clone()?;
+    let search = if plan.datagrams {
+        ReplySearch::of_datagrams(expected)
+    } else {
+        ReplySearch::of_stream(expected, plan.frames.inbound)
+    };
+    Some(Expecting {
+        matcher: Arc::new(Matcher::new(search)),
+        within: plan.connect_within,
+    })
 }
 
 /// Starts a thread that writes received bytes to standard output, since that may block.

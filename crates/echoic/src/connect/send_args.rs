@@ -9,7 +9,7 @@ use super::command;
 
 /// The values of `--send` and `--send-hex`.
 #[derive(Clone, Debug, Default)]
-pub(super) struct SendArgs(Vec<SendArg>);
+pub(crate) struct SendArgs(Vec<SendArg>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum SendArg {
@@ -30,7 +30,7 @@ impl SendArgs {
     }
 
     /// Returns the bodies of the messages. Reads the files.
-    pub(super) fn bodies(&self) -> Result<Vec<Vec<u8>>, String> {
+    pub(crate) fn bodies(&self) -> Result<Vec<Vec<u8>>, String> {
         self.0.iter().map(SendArg::body).collect()
     }
 }
@@ -68,7 +68,7 @@ impl Args for SendArgs {
         let send = Arg::new("send")
             .long("send")
             .value_name("TEXT|@FILE")
-            .help("Send this message; after the last one, shut down the sending side. Escapes: \\n, \\x00; \\x40 for a leading @. May be repeated")
+            .help("Send this message. Escapes: \\n, \\x00; \\x40 for a leading @. May be repeated")
             .action(ArgAction::Append)
             .allow_hyphen_values(true);
         let send_hex = Arg::new("send_hex")

@@ -34,9 +34,16 @@ pub(super) fn of_pipe(
                     Span(plan.connect_within)
                 ),
             };
+            let hint = match ending {
+                Ending::PeerClosed => "",
+                _ if expected.looks_around() => {
+                    "; $ and \\b match at the end of a line or of the stream, not of a read"
+                }
+                _ => "",
+            };
             failed(
                 Exit::NotMet,
-                format!("the reply did not contain {expected}: {reason}"),
+                format!("the reply did not contain {expected}: {reason}{hint}"),
             )
         }
         (Ending::TimedOut(TimeoutKind::Linger), ..)

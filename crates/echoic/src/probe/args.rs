@@ -3,12 +3,13 @@
 use std::{net::Ipv6Addr, time::Duration};
 
 use clap::Args;
+use echoic_client::{Expected, probe::ServiceCheck};
 use echoic_core::{
     endpoint::{Endpoint, Host},
     units::Span,
 };
 
-use crate::cli::count;
+use crate::{cli::count, connect::SendArgs};
 
 /// Check whether an endpoint can be reached, and if not, why
 #[derive(Debug, Args)]
@@ -30,7 +31,15 @@ pub(crate) struct ProbeArgs {
     #[arg(short = 'w', long, value_name = "TIME", default_value = "5s")]
     timeout: Span,
 
-    /// Retry until it is reachable, for at most this time; a plain number is seconds
+    /// Require an answer that contains this, and exit with 7 if it does not come within --timeout; /.../ is a regular
+    /// expression
+    #[arg(long, value_name = "TEXT|/REGEX/", conflicts_with_all = ["all", "count"])]
+    expect: Option<Expected>,
+
+    #[command(flatten)]
+    sends: SendArgs,
+
+    /// Retry until it is reachable, and with --expect until it answers, for at most this time; a plain number is seconds
     #[arg(long, value_name = "TIME")]
     wait: Option<Span>,
 
@@ -51,16 +60,18 @@ Examples:
   echoic probe localhost:5000 --all           every address of the name
   echoic probe :5000 --count 10               how long a connection takes
   echoic probe --wait 30s :5000 && echo up    wait until the server is up
+  echoic probe :5000 --wait 30s --send hi --expect HI   until it answers
   echoic probe udp://:5000 --timeout 1s       open, closed or silent
 
 The addresses of a name are tried by Happy Eyeballs (RFC 8305): IPv6 first, the
 next after 250 ms, or at once when one fails. TCP and Unix sockets count as
-reachable when they connect; nothing is sent. Over UDP, probe sends a line (a
-valid query on ports 53 and 123), and only a reply counts.
+reachable when they connect; nothing is sent. A proxy may accept connections
+before its service is up: --expect requires an answer. Over UDP, probe sends a
+line (a valid query on ports 53 and 123), and only a reply counts.
 
 Exit codes: 0 connected, or replied; 2 usage; 3 name not resolved; 4 refused,
-closed or unreachable; 5 timed out, filtered or silent. With several endpoints,
-the code of the first that could not be reached.";
+closed or unreachable; 5 timed out, filtered or silent; 7 reached, and --expect
+not met. With several endpoints, the code of the first that failed.";
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -69,6 +80,8 @@ pub(super) struct Plan {
     pub(super) all: bool,
     pub(super) count: u32,
     pub(super) timeout: Duration,
+    /// The answer that is required.
+    pub(super) check: Option<ServiceCheck>,
     pub(super) wait: Option<Duration>,
     pub(super) json: bool,
     pub(super) explain: bool,
@@ -91,6 +104,12 @@ impl ProbeArgs {
             .map(|text| target(text))
             .collect::<Result<_, _>>()?;
         let timeout = self.timeout.0;
+        let sends = self.sends.bodies()?;
+        if self.expect.is_none() && !sends.is_empty() {
+            return Err(
+                "--send needs --expect, which says what the answer must contain".to_owned(),
+            );
+        }
         if timeout.is_zero() {
             return Err(
                 "--timeout 0 leaves no time for an answer; expected at least 1ms".to_owned(),
@@ -101,6 +120,10 @@ impl ProbeArgs {
             all: self.all,
             count: self.count,
             timeout,
+            check: self
+                .expect
+                .clone()
+                .map(|expected| ServiceCheck { sends, expected }),
             wait: self.wait.map(|wait| wait.0),
             json: self.json,
             explain: self.explain,
@@ -133,7 +156,8 @@ fn target(text: &str) -> Result<Target, String> {
 
 /// Parses a host without a port as port 80; `None` if it is not one.
 fn with_port_80(text: &str) -> Option<Endpoint> {
-    let is_bare_ipv6 = text.parse::<Ipv6Addr>().is_ok();
+    let ip = text.split_once('%').map_or(text, |(ip, _)| ip);
+    let is_bare_ipv6 = ip.parse::<Ipv6Addr>().is_ok();
     let with_port = if is_bare_ipv6 {
         format!("[{text}]:80")
     } else {
@@ -170,6 +194,7 @@ mod tests {
             ("127.0.0.1", "tcp://127.0.0.1:80", true),
             ("::1", "tcp://[::1]:80", true),
             ("[::1]", "tcp://[::1]:80", true),
+            ("fe80::1%eth0", "tcp://[fe80::1%eth0]:80", true),
             ("example.test:8080", "tcp://example.test:8080", false),
             ("5000", "tcp://:5000", false),
             ("./x.sock", "unix:./x.sock", false),
@@ -199,6 +224,9 @@ mod tests {
             ("udp://localhost", "has no port"),
             ("localhost:http", "invalid port http: expected a number"),
             (":80 --timeout 0", "at least 1ms"),
+            (":80 --send x", "--send needs --expect"),
+            (":80 --expect x --all", "cannot be used with"),
+            (":80 --expect /(/", "unclosed group"),
             (
                 ":80 --count 0",
                 "invalid count 0: expected at least 1 and at most 1000",

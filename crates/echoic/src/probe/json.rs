@@ -26,6 +26,17 @@ pub(super) struct JsonReport<'a> {
     tries: Vec<Tried>,
     addresses: Vec<AddressSummary>,
     untried: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer: Option<ServiceAnswer<'a>>,
+}
+
+/// The answer to `--send` and `--expect`.
+#[derive(Debug, Serialize)]
+struct ServiceAnswer<'a> {
+    expected: &'a str,
+    met: bool,
+    bytes: usize,
+    took_ms: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -110,6 +121,12 @@ impl<'a> JsonReport<'a> {
             tries: tries(report),
             addresses: addresses(report),
             untried: report.untried.iter().map(ToString::to_string).collect(),
+            answer: report.answer.as_ref().map(|answer| ServiceAnswer {
+                expected: &answer.expected,
+                met: answer.failure.is_none(),
+                bytes: answer.bytes,
+                took_ms: ms(answer.took),
+            }),
         }
     }
 }

@@ -50,7 +50,7 @@ pub(super) fn write(
         table(payload, &summaries, report)?;
     }
     let colour = match verdict.state {
-        State::Reachable | State::Open => RECEIVED,
+        State::Reachable | State::Open | State::Ready => RECEIVED,
         _ => ERROR,
     };
     payload.line(format_args!(

@@ -167,8 +167,14 @@ fn endpoints(args: &ServeArgs, limits: &Limits) -> Result<Vec<EndpointConfig>, C
     // Shared by all endpoints, so that their calls share a clock.
     let explain = args.showing.explain.then(explain::on_stderr);
     for served in served(args)? {
+        let is_datagrams = served.located.endpoint.shape() == Some(Shape::Datagrams);
+        let is_ignored = is_datagrams && args.frame_from_variable;
         let mut config = EndpointConfig {
-            framing: args.frame,
+            framing: if is_ignored {
+                FramingPair::default()
+            } else {
+                args.frame
+            },
             limits: limits.clone(),
             udp_allow_amplification: args.udp_allow_amplification,
             access: AccessList {
@@ -192,9 +198,7 @@ fn endpoints(args: &ServeArgs, limits: &Limits) -> Result<Vec<EndpointConfig>, C
                 CliError::usage(format!("{}: ?{name}={value}: {why}", config.endpoint))
             })?;
         }
-        if config.endpoint.shape() == Some(Shape::Datagrams)
-            && config.framing != FramingPair::default()
-        {
+        if is_datagrams && config.framing != FramingPair::default() {
             let why = "a datagram is one message, so --frame does not apply";
             term::note(&format!("{}: {why}", config.endpoint));
         }
@@ -248,6 +252,8 @@ fn option(config: &mut EndpointConfig, name: &str, value: &str) -> Result<(), St
     fn read<T: FromStr<Err: Display>>(value: &str) -> Result<T, String> {
         value.parse().map_err(|error: T::Err| error.to_string())
     }
+    let is_udp = matches!(config.endpoint, Endpoint::Udp(_));
+    let is_unix = matches!(config.endpoint, Endpoint::Unix(_) | Endpoint::Unixgram(_));
     let EndpointConfig {
         service,
         framing,
@@ -272,14 +278,16 @@ fn option(config: &mut EndpointConfig, name: &str, value: &str) -> Result<(), St
         }
         "sndbuf" => listen.send_buffer = Some(read::<Bytes>(value)?.0 as usize),
         "mode" => listen.unix_mode = read::<Mode>(value)?.0,
+        "broadcast" if is_udp => listen.broadcast = read::<cli::Switch>(value)?.0,
+        "broadcast" => return Err("it applies to udp:// only".to_owned()),
         "allow" => access.allow = networks(value)?,
         "deny" => access.deny = networks(value)?,
         _ => {
-            return Err(
+            let hint = if is_unix { cli::ENCODING_HINT } else { "" };
+            return Err(format!(
                 "unknown option: expected as, frame, max-message, idle-timeout, message-timeout, \
-                write-timeout, backlog, sndbuf, mode, allow or deny"
-                    .to_owned(),
-            );
+                 write-timeout, backlog, sndbuf, mode, broadcast, allow or deny{hint}"
+            ));
         }
     }
     Ok(())

@@ -76,6 +76,20 @@ fn each_send_is_a_datagram_and_the_expected_reply_ends_it() {
 }
 
 #[test]
+fn expectation_must_be_met_by_one_datagram() {
+    let (endpoint, _) = upper(2);
+    let args = [
+        &*endpoint, "--send", "no", "--send", "ok", "--expect", "/^OK$/",
+    ];
+    assert_code(&run(&args, b""), 0);
+    let (endpoint, _) = upper(2);
+    let args = [
+        &*endpoint, "--send", "o", "--send", "k", "--expect", "OK", "-w", "500ms",
+    ];
+    assert_code(&run(&args, b""), 7);
+}
+
+#[test]
 fn missing_reply_times_out_and_missing_peer_is_refused() {
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("udp://{}", silent.local_addr().unwrap());

@@ -6,7 +6,7 @@ use std::{
     os::unix::net::UnixListener,
     process::{Output, Stdio},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use crate::{SOON, echoic, server};
@@ -105,6 +105,63 @@ fn missing_expected_reply_exits_with_7() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("closed first"));
 }
 
+/// Sends the pieces 300 ms apart, and keeps the connection open.
+fn pieces(pieces: Vec<&'static [u8]>) -> impl FnOnce(TcpStream) + Send {
+    move |mut peer| {
+        for (number, piece) in pieces.iter().enumerate() {
+            if number > 0 {
+                thread::sleep(Duration::from_millis(300));
+            }
+            peer.write_all(piece).unwrap();
+        }
+        let _ = std::io::copy(&mut peer, &mut std::io::sink());
+    }
+}
+
+#[test]
+fn end_of_a_read_is_no_end_of_a_line_or_word() {
+    for (expected, read) in [
+        ("/^OK$/", [&b"OK"[..], b": no"]),
+        (r"/OK\z/", [b"OK", b"\n"]),
+        (r"/OK\b/", [b"OK", b"AY"]),
+        (r"/OK\B/", [b"OK", b"\n"]),
+        (r"/^OK\r?$/", [b"OK\r", b"?"]),
+    ] {
+        let (addr, _) = server(pieces(read.to_vec()));
+        let output = run(&[&addr, "--recv-only", "--expect", expected, "-w", "800ms"]);
+        let code = if expected.contains(r"\r") { 0 } else { 7 };
+        assert_eq!(output.status.code(), Some(code), "{expected}");
+        let (addr, _) = server(move |mut peer| peer.write_all(read[0]).unwrap());
+        assert_code(&run(&[&addr, "--recv-only", "--expect", expected]), {
+            if expected.contains(r"\B") { 7 } else { 0 }
+        });
+    }
+}
+
+#[test]
+fn expectation_tells_that_an_anchor_waited_in_vain() {
+    let (addr, _) = server(pieces(vec![b"OK"]));
+    let output = run(&[&addr, "--expect", "/^OK$/", "-w", "300ms"]);
+    assert_code(&output, 7);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("not of a read"));
+    let started = Instant::now();
+    for (framing, reply) in [("u8", &b"\x02OK"[..]), ("nul", b"OK\0"), ("line", b"OK\n")] {
+        let (addr, _) = server(pieces(vec![reply]));
+        let output = run(&[
+            &addr,
+            "--frame",
+            framing,
+            "--recv-only",
+            "--expect",
+            "/^OK$/",
+            "-w",
+            "30",
+        ]);
+        assert_code(&output, 0);
+    }
+    assert!(started.elapsed() < SOON, "a message has an end of its own");
+}
+
 #[test]
 fn each_round_expects_its_own_reply() {
     let (addr, peer) = server(upper);
@@ -131,7 +188,7 @@ fn hold_option_waits_for_the_peer_to_close() {
     let until_end = |mut peer: TcpStream| {
         let mut byte = [0];
         peer.read_exact(&mut byte).unwrap();
-        peer.set_read_timeout(Some(std::time::Duration::from_millis(300)))
+        peer.set_read_timeout(Some(Duration::from_millis(300)))
             .unwrap();
         let ended = matches!(peer.read(&mut byte), Ok(0));
         peer.write_all(b"late").unwrap();
@@ -170,7 +227,7 @@ fn send_only_and_recv_only_transfer_one_way() {
     );
 
     let (addr, peer) = server(|mut peer| {
-        peer.set_read_timeout(Some(std::time::Duration::from_millis(300)))
+        peer.set_read_timeout(Some(Duration::from_millis(300)))
             .unwrap();
         let silent = peer.read(&mut [0]).is_err();
         peer.write_all(b"news").unwrap();

@@ -14,6 +14,11 @@ pub(super) fn not_resolved(report: &Report) -> String {
     let host = match &report.endpoint {
         Endpoint::Tcp(at) | Endpoint::Udp(at) => match &at.host {
             Host::Name(name) => name.as_str(),
+            Host::Zoned(_, zone) => {
+                return format!(
+                    "not resolved: this machine has no interface {zone}; `ip link` lists them"
+                );
+            }
             _ => return "not resolved: there is no address to try".to_owned(),
         },
         endpoint => return format!("not resolved: {endpoint} cannot be probed"),

@@ -11,6 +11,10 @@ pub enum State {
     Reachable,
     /// UDP: a reply was received.
     Open,
+    /// The expected answer was received.
+    Ready,
+    /// The endpoint was reached, and the expected answer did not arrive.
+    NotReady,
     /// The name did not resolve to an address.
     NotResolved,
     /// The connection was rejected: a reset, or no socket of that name.
@@ -43,6 +47,8 @@ impl State {
         match self {
             Self::Reachable => "reachable",
             Self::Open => "open",
+            Self::Ready => "ready",
+            Self::NotReady => "not ready",
             Self::NotResolved => "not resolved",
             Self::Refused => "refused",
             Self::Closed => "closed",

@@ -3,6 +3,7 @@
 use std::{io, time::Duration};
 
 use echoic_core::{endpoint::Endpoint, event::Address};
+use echoic_wire::OtherSocketType;
 
 use super::state::{Advice, State, is_no_route, list};
 use crate::probe::report::{Attempt, AttemptOutcome, Report, figure};
@@ -12,6 +13,10 @@ const SYN_RETRY: Duration = Duration::from_secs(1);
 
 /// Errors for which there is no [`io::ErrorKind`] (Linux).
 const EPROTOTYPE: i32 = 91;
+
+fn is_other_type(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(EPROTOTYPE) || OtherSocketType::is_in(error)
+}
 
 /// Groups the addresses by how their attempts ended; the group that comes first in [`FailureKind`] determines the state.
 pub(super) fn unanswered(report: &Report) -> (State, String, Option<Advice>) {
@@ -78,7 +83,7 @@ impl FailureKind {
                 io::ErrorKind::ConnectionRefused => Self::Refused,
                 io::ErrorKind::NotFound => Self::Gone,
                 io::ErrorKind::PermissionDenied => Self::Forbidden,
-                _ if error.raw_os_error() == Some(EPROTOTYPE) => Self::Mismatch,
+                _ if is_other_type(error) => Self::Mismatch,
                 _ if is_no_route(error) => Self::NoRoute,
                 _ => Self::Other,
             },
