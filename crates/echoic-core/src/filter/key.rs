@@ -27,6 +27,10 @@ pub(super) enum Key {
     Limit,
 }
 
+/// Values of the keys of times.
+const MOMENT: &str =
+    "how long ago, or a time: 10m, 2d, 13:55, today, yesterday, 2026-08-01, 2026-08-01T12:00 or 2026-08-01T12:00Z";
+
 /// Each key with a description of its values for error texts. A key of `None` is reserved: a filter that uses it is an
 /// error, so that it can get a meaning later.
 pub(super) const KEYS: [(&str, Option<Key>, &str); 27] = [
@@ -86,17 +90,17 @@ pub(super) const KEYS: [(&str, Option<Key>, &str); 27] = [
     (
         "since",
         Some(Key::After),
-        "how long ago, or a moment: 10m, 2d, 2026-08-01 or 2026-08-01T12:00Z",
+        MOMENT,
     ),
     (
         "after",
         Some(Key::After),
-        "a moment, or how long ago: 2026-08-01, 2026-08-01T12:00Z or 10m",
+        MOMENT,
     ),
     (
         "before",
         Some(Key::Before),
-        "a moment, or how long ago: 2026-08-01, 2026-08-01T12:00Z or 10m",
+        MOMENT,
     ),
     (
         "is",
@@ -134,6 +138,9 @@ pub(super) const KEYS: [(&str, Option<Key>, &str); 27] = [
     ("fault", None, ""),
     ("msgs", None, ""),
 ];
+
+/// Keys whose values are numbers or ranges of them, such as `>5`.
+pub(super) const RANGE_KEYS: [&str; 6] = ["port", "lat", "size", "id", "conv", "n"];
 
 /// Words of `is:` that are kept for what is not recorded yet.
 pub(super) const LATER_STATES: [&str; 4] = ["fault", "truncated", "marked", "replayed"];
