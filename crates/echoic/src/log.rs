@@ -13,11 +13,13 @@ use echoic_core::{
     units::Hex,
 };
 use echoic_recorder::wall_clock_now;
+use jiff::civil::Date;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{
     cli::LogArgs,
     exit::{CliError, CommandResult, Exit},
+    local_time::{self, WithTime},
     pretty,
     term::{self, Payload, ReaderGone},
 };
@@ -42,7 +44,7 @@ const FOLLOW_EVERY: Duration = Duration::from_millis(200);
 
 /// Lists, shows, counts or follows the exchanges that match the filter.
 pub(crate) fn run(args: &LogArgs) -> CommandResult {
-    let filter = Filter::parse(&joined(&args.filter))?;
+    let filter = Filter::parse_at(&joined(&args.filter), &local_time::now())?;
     let log = Log {
         runtime: Builder::new_current_thread()
             .enable_time()
@@ -68,6 +70,7 @@ pub(crate) fn run(args: &LogArgs) -> CommandResult {
     let mut printer = Printer {
         payload: Payload::new(args.json),
         show: args.show,
+        today: local_time::now().date(),
         printed: 0,
         oldest: None,
     };
@@ -164,7 +167,7 @@ impl Log {
                 for listed in found.iter().rev() {
                     printer.payload.line(format_args!(
                         "{}",
-                        pretty::conversation_without_exchange(&listed.conversation)
+                        pretty::conversation_without_exchange(&listed.conversation, printer.today)
                     ))?;
                 }
                 printer.flush()?;
@@ -328,6 +331,8 @@ impl Log {
 struct Printer {
     payload: Payload,
     show: bool,
+    /// The day on which the command started: later days are printed too, so that `--follow` past midnight is unambiguous.
+    today: Date,
     printed: u64,
     /// Time of the oldest request printed.
     oldest: Option<Micros>,
@@ -345,9 +350,9 @@ impl Printer {
                 .line(format_args!("{}", pretty::whole(exchange)))?;
         } else if self.payload.pretty {
             self.payload
-                .line(format_args!("{}", pretty::line(exchange)))?;
+                .line(format_args!("{}", pretty::line(exchange, self.today)))?;
         } else {
-            self.payload.json(exchange)?;
+            self.payload.json(&WithTime::new(exchange, exchange.at))?;
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ mod connect;
 mod exit;
 mod explain;
 mod limits;
+mod local_time;
 mod log;
 mod manual;
 mod pretty;

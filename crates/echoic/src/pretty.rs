@@ -10,15 +10,18 @@ use echoic_core::{
     units::for_people,
 };
 use echoic_recorder::Failure;
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::civil::Date;
 
-use crate::term::{DIMMED, ERROR, RECEIVED, SENT, sanitize};
+use crate::{
+    local_time,
+    term::{DIMMED, ERROR, RECEIVED, SENT, sanitize},
+};
 
 /// Characters shown of a request or a reply in a line.
 const SIDE_CHARS_MAX: usize = 40;
 
 /// `12:04:07.113  #40871  ▸ hello   ◂ HELLO   82 µs`
-pub(crate) fn line(exchange: &Exchange) -> String {
+pub(crate) fn line(exchange: &Exchange, today: Date) -> String {
     let (request, reply) = (side('▸', &exchange.request), side('◂', &exchange.reply));
     let outcome = match exchange.outcome {
         Outcome::Ok => String::new(),
@@ -26,7 +29,7 @@ pub(crate) fn line(exchange: &Exchange) -> String {
         Outcome::Withheld => format!("  {ERROR}withheld{ERROR:#}"),
         Outcome::Unsent => format!("  {ERROR}not sent in full{ERROR:#}"),
     };
-    let head = head(exchange.at, exchange.conversation.id);
+    let head = head(exchange.at, exchange.conversation.id, today);
     let tags = tags(exchange);
     let latency = latency(exchange.latency_ns);
     let width = 28;
@@ -44,7 +47,7 @@ fn tags(exchange: &Exchange) -> String {
 }
 
 /// `12:04:06.998  #40871  127.0.0.1:51422 connected → tcp:5000 upper`
-pub(crate) fn opened(conversation: &Conversation) -> String {
+pub(crate) fn opened(conversation: &Conversation, today: Date) -> String {
     let Conversation {
         id,
         opened,
@@ -54,7 +57,7 @@ pub(crate) fn opened(conversation: &Conversation) -> String {
     } = conversation;
     format!(
         "{}  {DIMMED}{} connected → {} {}{DIMMED:#}",
-        head(*opened, *id),
+        head(*opened, *id, today),
         sanitize(remote),
         sanitize(&endpoint_info.name),
         sanitize(service(conversation))
@@ -62,7 +65,7 @@ pub(crate) fn opened(conversation: &Conversation) -> String {
 }
 
 /// `12:04:11.730  #40871  peer closed, 12 B in, 12 B out`
-pub(crate) fn ended(conversation: &Conversation) -> String {
+pub(crate) fn ended(conversation: &Conversation, today: Date) -> String {
     let Some((at, ending)) = &conversation.ended else {
         return String::new();
     };
@@ -71,11 +74,11 @@ pub(crate) fn ended(conversation: &Conversation) -> String {
     } else {
         ERROR
     };
-    format!("{}  {style}{ending}{style:#}", head(*at, conversation.id))
+    format!("{}  {style}{ending}{style:#}", head(*at, conversation.id, today))
 }
 
 /// A conversation without an exchange: `12:04:11.730  #40871  127.0.0.1:51422 → tcp:5000 upper: limit: too many connections, …`
-pub(crate) fn conversation_without_exchange(conversation: &Conversation) -> String {
+pub(crate) fn conversation_without_exchange(conversation: &Conversation, today: Date) -> String {
     let Conversation {
         id,
         opened,
@@ -90,7 +93,7 @@ pub(crate) fn conversation_without_exchange(conversation: &Conversation) -> Stri
     };
     format!(
         "{}  {} → {} {}: {ending}",
-        head(*opened, *id),
+        head(*opened, *id, today),
         sanitize(remote),
         sanitize(&endpoint_info.name),
         sanitize(service(conversation))
@@ -100,7 +103,7 @@ pub(crate) fn conversation_without_exchange(conversation: &Conversation) -> Stri
 /// `not in the record: 17 exchanges from 12:04:11.730 on`
 pub(crate) fn gap(gap: &Gap) -> String {
     let exchanges = count(gap.exchanges, "exchange");
-    let since = time(gap.since);
+    let since = moment(gap.since);
     format!("{ERROR}not in the record: {exchanges} from {since} on{ERROR:#}")
 }
 
@@ -118,14 +121,14 @@ pub(crate) fn failing(failure: &Failure) -> String {
         why,
         exchanges,
     } = failure;
-    let (since, why) = (time(*since), sanitize(why));
+    let (since, why) = (moment(*since), sanitize(why));
     let exchanges = count(*exchanges, "exchange");
     format!("{ERROR}not recording since {since}, {exchanges}: {why}{ERROR:#}")
 }
 
 /// `recording again; 5 exchanges since 12:04:11.730 are lost`
 pub(crate) fn recording_again(since: Micros, lost: u64) -> String {
-    let since = time(since);
+    let since = moment(since);
     match lost {
         0 => format!("recording again; nothing since {since} is lost"),
         1 => format!("recording again; 1 exchange since {since} is lost"),
@@ -151,7 +154,7 @@ pub(crate) fn whole(exchange: &Exchange) -> String {
     let _ = writeln!(
         text,
         "exchange {id}   {}   {latency}   {outcome:?}{}",
-        date(*at),
+        local_time::full(*at),
         tags(exchange)
     );
     let (client, server) = match conversation.role {
@@ -169,13 +172,13 @@ pub(crate) fn whole(exchange: &Exchange) -> String {
         conversation.endpoint_info.messages(),
     );
     let ended = match &conversation.ended {
-        Some((at, ending)) => format!("{} at {}", ending, time(*at)),
+        Some((at, ending)) => format!("{ending} at {}", local_time::full(*at)),
         None => "open".to_owned(),
     };
     let _ = writeln!(
         text,
         "  {DIMMED}opened {}; {ended}{DIMMED:#}",
-        date(conversation.opened)
+        local_time::full(conversation.opened)
     );
     let in_reads = if *reads > 1 {
         format!(" in {reads} reads")
@@ -218,8 +221,9 @@ fn side(mark: char, bytes: &[u8]) -> String {
     format!("{mark} {}", escape::text_up_to(line, SIDE_CHARS_MAX))
 }
 
-fn head(at: Micros, conversation: ConversationId) -> String {
-    format!("{}  {DIMMED}#{conversation:<5}{DIMMED:#}", time(at))
+fn head(at: Micros, conversation: ConversationId, today: Date) -> String {
+    let time = local_time::short(at, today);
+    format!("{time}  {DIMMED}#{conversation:<5}{DIMMED:#}")
 }
 
 /// `1 exchange`, `2 exchanges`
@@ -237,17 +241,7 @@ pub(crate) fn latency(ns: u64) -> String {
     }
 }
 
-fn time(at: Micros) -> String {
-    zoned(at, "%H:%M:%S%.3f")
-}
-
-fn date(at: Micros) -> String {
-    zoned(at, "%Y-%m-%d %H:%M:%S%.6f")
-}
-
-fn zoned(at: Micros, format: &str) -> String {
-    match Timestamp::from_microsecond(at) {
-        Ok(at) => at.to_zoned(TimeZone::system()).strftime(format).to_string(),
-        Err(_) => at.to_string(),
-    }
+/// The time of a message about the record: with its date unless that is today.
+fn moment(at: Micros) -> String {
+    local_time::short(at, local_time::now().date())
 }

@@ -14,10 +14,11 @@ use echoic_core::{
     view::OpenConversations,
 };
 use echoic_recorder::{Missed, Seen};
+use jiff::civil::Date;
 use tokio::time::Instant;
 
 use super::Printer;
-use crate::{pretty, term::DIMMED};
+use crate::{local_time, pretty, term::DIMMED};
 
 /// Lines per second; the rest are only counted. The record is never sampled.
 const LINES_PER_SECOND: u32 = 20;
@@ -47,7 +48,7 @@ impl<W: Write> LinePrinter<W> {
                 Event::Opened(opened) => {
                     let conversation = self.opened(opened, &batch.server);
                     if self.sample.show(now, 1) > 0 {
-                        self.line(&pretty::opened(&conversation))?;
+                        self.line(&pretty::opened(&conversation, today()))?;
                     }
                 }
                 // A run is only divided into the exchanges that are displayed.
@@ -57,7 +58,7 @@ impl<W: Write> LinePrinter<W> {
                         let displayed = self.sample.show(now, run.count);
                         let lines: Vec<String> = exchanges(run, id, batch, conversation)
                             .take(displayed as usize)
-                            .map(|exchange| pretty::line(&exchange.into_owned()))
+                            .map(|exchange| pretty::line(&exchange.into_owned(), today()))
                             .collect();
                         lines.iter().try_for_each(|line| self.line(line))?;
                     }
@@ -85,7 +86,7 @@ impl<W: Write> LinePrinter<W> {
         if self.sample.show(now, 1) == 0 {
             return Ok(());
         }
-        self.line(&pretty::ended(&conversation))
+        self.line(&pretty::ended(&conversation, today()))
     }
 
     fn missed(&mut self, missed: &Missed, now: Instant) {
@@ -144,6 +145,10 @@ impl<W: Write> Printer for LinePrinter<W> {
         self.announce(hidden)?;
         self.flush()
     }
+}
+
+fn today() -> Date {
+    local_time::now().date()
 }
 
 /// Chooses the lines to display: the first of each second. A second begins with its first line.
