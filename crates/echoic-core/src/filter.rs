@@ -26,6 +26,7 @@ mod bounds;
 mod bytes;
 mod error;
 mod expr;
+mod hit;
 mod key;
 mod number;
 mod parse;

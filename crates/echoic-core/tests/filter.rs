@@ -6,7 +6,7 @@ use echoic_core::{
     ending::{CloseReason, Ending},
     event::{Address, EndpointInfo, Outcome, Protocol, Role, ServerId, ServerInfo},
     exchange::{Conversation, Exchange},
-    filter::{Atom, Expr, Filter, FilterError, Ranges, Sort, SortKey, check},
+    filter::{Atom, Expr, Filter, FilterError, Ranges, Side, Sort, SortKey, check},
     framing::Framing,
 };
 use proptest::prelude::*;
@@ -521,4 +521,22 @@ fn typed_times_are_in_the_zone_of_now() -> Result<(), FilterError> {
     assert!(matches("since:17:34 before:17:35")?);
     assert!(!matches("since:12:04 before:12:05")?, "it is 12:04 in UTC alone");
     Ok(())
+}
+
+#[rstest]
+#[case("needle", Some(4..10), None)]
+#[case("rep:needle", None, None)]
+#[case("req~Ne+d", Some(4..8), None)]
+#[case("hex:????65", Some(3..6), Some(0..3))]
+#[case("le OR needle", Some(4..10), None)]
+#[case("-needle", None, None)]
+#[case("svc:upper n:1", None, None)]
+fn hit_is_where_a_condition_matches(
+    #[case] filter: &str,
+    #[case] request: Option<std::ops::Range<usize>>,
+    #[case] reply: Option<std::ops::Range<usize>>,
+) {
+    let filter = Filter::parse(filter).unwrap();
+    assert_eq!(filter.hit(Side::Request, b"hay Needle hay"), request);
+    assert_eq!(filter.hit(Side::Reply, b"there"), reply);
 }

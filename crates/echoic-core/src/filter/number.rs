@@ -18,8 +18,8 @@ pub(super) enum Unit {
     Time,
 }
 
-/// The units, in nanoseconds, in which a single duration is printed that covers one whole unit: `82us` is 82,000 to
-/// 82,999 ns, because a list prints all of these as 82us.
+/// The units, in nanoseconds, in which a single duration is printed that covers one whole unit: `82us` is 81,500 to
+/// 82,499 ns, because a list prints all of these as 82us.
 const GRAINS: [(&str, u64); 6] = [
     ("d", 86_400_000_000_000),
     ("h", 3_600_000_000_000),
@@ -64,7 +64,7 @@ impl Unit {
         if self == Self::Time {
             let (span, step) = Span::with_step(text).ok()?;
             let least = u64::try_from(span.0.as_nanos()).ok()?;
-            return Some(least..=least.saturating_add(step - 1));
+            return Some(least.saturating_sub(step / 2)..=least.saturating_add((step - 1) / 2));
         }
         let number = self.number(text)?;
         Some(number..=number)
@@ -101,10 +101,11 @@ impl Unit {
         };
         let shorter = |a: String, b: String| if a.len() <= b.len() { a } else { b };
         let grain = GRAINS.iter().find(|(_, grain)| {
-            self == Self::Time && least.is_multiple_of(*grain) && most - least == grain - 1
+            let middle = least.saturating_add(*grain / 2);
+            self == Self::Time && middle.is_multiple_of(*grain) && most - least == grain - 1
         });
         match (least, most, grain) {
-            (_, _, Some((unit, grain))) => format!("{}{unit}", least / grain),
+            (_, _, Some((unit, grain))) => format!("{}{unit}", (least + grain / 2) / grain),
             (0, u64::MAX, _) => format!(">={}", number(0)),
             (_, u64::MAX, _) => shorter(
                 format!(">{}", number(least - 1)),
@@ -129,12 +130,12 @@ mod tests {
     use super::*;
 
     #[rstest]
-    #[case(Unit::Time, "5ms", 5_000_000..=5_999_999)]
-    #[case(Unit::Time, "82µs", 82_000..=82_999)]
+    #[case(Unit::Time, "5ms", 4_500_000..=5_499_999)]
+    #[case(Unit::Time, "82µs", 81_500..=82_499)]
     #[case(Unit::Time, "7ns", 7..=7)]
-    #[case(Unit::Time, "0.5ms", 500_000..=599_999)]
-    #[case(Unit::Time, "1m30s", 90_000_000_000..=90_999_999_999)]
-    #[case(Unit::Time, "5", 5_000_000_000..=5_999_999_999)]
+    #[case(Unit::Time, "0.5ms", 450_000..=549_999)]
+    #[case(Unit::Time, "1m30s", 89_500_000_000..=90_499_999_999)]
+    #[case(Unit::Time, "5", 4_500_000_000..=5_499_999_999)]
     #[case(Unit::Time, "0.5..1.5", 500_000_000..=1_500_000_000)]
     #[case(Unit::Bytes, "1.5k", 1536..=1536)]
     #[case(Unit::Count, ">1k", 1001..=u64::MAX)]
