@@ -508,18 +508,31 @@ proptest! {
 #[test]
 fn typed_times_are_in_the_zone_of_now() -> Result<(), FilterError> {
     let zone = jiff::tz::TimeZone::posix("IST-5:30").expect("a zone of POSIX");
-    let now = jiff::Timestamp::from_microsecond(AT).expect("a time").to_zoned(zone);
+    let now = jiff::Timestamp::from_microsecond(AT)
+        .expect("a time")
+        .to_zoned(zone);
     for (typed, printed) in [
         ("since:2026-11-22 17:30", "since:2026-11-22T12:00:00Z"),
-        ("since:today before:17:34", "since:2026-11-21T18:30:00Z before:2026-11-22T12:04:00Z"),
+        (
+            "since:today before:17:34",
+            "since:2026-11-21T18:30:00Z before:2026-11-22T12:04:00Z",
+        ),
         ("-(after:yesterday 17:30)", "-since:2026-11-21T12:00:00Z"),
         ("since:10m", "since:10m"),
     ] {
-        assert_eq!(Filter::parse_at(typed, &now)?.to_string(), printed, "{typed}");
+        assert_eq!(
+            Filter::parse_at(typed, &now)?.to_string(),
+            printed,
+            "{typed}"
+        );
     }
-    let matches = |text: &str| Filter::parse_at(text, &now).map(|filter| filter.matches(&exchange(), AT));
+    let matches =
+        |text: &str| Filter::parse_at(text, &now).map(|filter| filter.matches(&exchange(), AT));
     assert!(matches("since:17:34 before:17:35")?);
-    assert!(!matches("since:12:04 before:12:05")?, "it is 12:04 in UTC alone");
+    assert!(
+        !matches("since:12:04 before:12:05")?,
+        "it is 12:04 in UTC alone"
+    );
     Ok(())
 }
 

@@ -236,7 +236,11 @@ mod tests {
     fn needle_is_found_where_it_stands() {
         let at = |needle: &str, bytes: &[u8]| Needle::new(needle).unwrap().find(bytes);
         assert_eq!(at("error", b"an ERROR"), Some(3..8));
-        assert_eq!(at("k", "\u{212a}".as_bytes()), Some(0..3), "the Kelvin sign has three bytes");
+        assert_eq!(
+            at("k", "\u{212a}".as_bytes()),
+            Some(0..3),
+            "the Kelvin sign has three bytes"
+        );
         assert_eq!(at("x", "\u{212a}\u{212a}x".as_bytes()), Some(6..7));
         assert_eq!(at("\u{e9}x", "\u{c9}\u{c9}X".as_bytes()), Some(2..5));
         assert_eq!(at("x", b"\xff\xfe\xc3\x89X\xff"), Some(4..5));

@@ -137,9 +137,12 @@ fn unknown_key(key: &str, nearest: Option<&str>) -> String {
 }
 
 impl FilterError {
-    /// Whether a key has no value that takes `>` and `<`: if these are not quoted, a shell takes them, with what follows.
-    pub fn may_lack_shell_quotes(&self) -> bool {
-        matches!(self.why, Why::Missing { key, .. } if RANGE_KEYS.contains(&key))
+    /// Returns the key whose value is missing, if `>` and `<` may begin it: if these are not quoted, a shell redirects there.
+    pub fn key_without_range(&self) -> Option<&'static str> {
+        match self.why {
+            Why::Missing { key, .. } => RANGE_KEYS.contains(&key).then_some(key),
+            _ => None,
+        }
     }
 
     /// Returns the message in one line, without the text: for JSON and for tables.

@@ -30,8 +30,7 @@ pub(super) enum Key {
 }
 
 /// Values of the keys of times.
-const MOMENT: &str =
-    "how long ago, or a time: 10m, 2d, 13:55, today, yesterday, 2026-08-01, 2026-08-01T12:00 or 2026-08-01T12:00Z";
+const MOMENT: &str = "how long ago, or a time: 10m, 2d, 13:55, today, yesterday, 2026-08-01, 2026-08-01T12:00 or 2026-08-01T12:00Z";
 
 /// Each key with a description of its values for error texts. A key of `None` is reserved: a filter that uses it is an
 /// error, so that it can get a meaning later.
@@ -89,21 +88,9 @@ pub(super) const KEYS: [(&str, Option<Key>, &str); 27] = [
         Some(Key::Size),
         "a size or a range of them: >1k, 17 or 1k..1.5M",
     ),
-    (
-        "since",
-        Some(Key::After),
-        MOMENT,
-    ),
-    (
-        "after",
-        Some(Key::After),
-        MOMENT,
-    ),
-    (
-        "before",
-        Some(Key::Before),
-        MOMENT,
-    ),
+    ("since", Some(Key::After), MOMENT),
+    ("after", Some(Key::After), MOMENT),
+    ("before", Some(Key::Before), MOMENT),
     (
         "is",
         Some(Key::Is),

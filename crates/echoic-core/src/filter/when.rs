@@ -132,7 +132,9 @@ mod tests {
     }
 
     fn utc(text: &str) -> Result<When, NotATime> {
-        Ok(When::At(text.parse::<Timestamp>().unwrap().as_microsecond()))
+        Ok(When::At(
+            text.parse::<Timestamp>().unwrap().as_microsecond(),
+        ))
     }
 
     #[rstest]
@@ -187,8 +189,23 @@ mod tests {
     #[rstest]
     fn invalid_time_is_rejected(
         #[values(
-            "", "-10", "25:00", "12:60", "13:5", "2026-13-01", "2026-02-30", "tomorrow", "today 25:00", "13:55Z",
-            "13:55+05:30", "2026-08-01+02:00", "2026-08-01Z", "2026-08-01[UTC]x", "2026-08", "todayT", "12:04 PM"
+            "",
+            "-10",
+            "25:00",
+            "12:60",
+            "13:5",
+            "2026-13-01",
+            "2026-02-30",
+            "tomorrow",
+            "today 25:00",
+            "13:55Z",
+            "13:55+05:30",
+            "2026-08-01+02:00",
+            "2026-08-01Z",
+            "2026-08-01[UTC]x",
+            "2026-08",
+            "todayT",
+            "12:04 PM"
         )]
         text: &str,
     ) {
@@ -198,7 +215,9 @@ mod tests {
     }
 
     #[rstest]
-    fn relative_day_needs_the_current_one(#[values("today", "yesterday 13:55", "12:04")] text: &str) {
+    fn relative_day_needs_the_current_one(
+        #[values("today", "yesterday 13:55", "12:04")] text: &str,
+    ) {
         assert_eq!(When::parse(text, None), Err(NotATime::NeedsToday));
     }
 

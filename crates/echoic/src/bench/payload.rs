@@ -104,7 +104,8 @@ impl PayloadArgs {
         let Some(filter) = &self.from_store else {
             return Ok(None);
         };
-        let filter = Filter::parse_at(filter, &local_time::now()).map_err(|error| error.to_string())?;
+        let filter =
+            Filter::parse_at(filter, &local_time::now()).map_err(|error| error.to_string())?;
         let store = self.store.open_to_read().map_err(|error| error.why)?;
         let runtime = runtime::Builder::new_current_thread().build();
         let runtime = runtime.map_err(|error| error.to_string())?;

@@ -6,6 +6,7 @@ use std::{collections::HashMap, ffi::OsString};
 
 use clap::{Args, Command};
 
+use super::values::count;
 use crate::store_url::StoreUrl;
 
 /// List, search and follow recorded exchanges
@@ -43,7 +44,11 @@ pub(crate) struct LogArgs {
     #[arg(value_name = "FILTER")]
     pub(crate) filter: Vec<String>,
 
-    /// Print new exchanges as they are recorded, until interrupted
+    /// List the last N matches only; -N does the same
+    #[arg(short = 'n', long, value_name = "N", value_parser = count::<u64>(0..=u64::MAX))]
+    pub(crate) last: Option<u64>,
+
+    /// Then print new matches as they are recorded, until interrupted or limit:N are printed
     #[arg(long, short)]
     pub(crate) follow: bool,
 
@@ -51,9 +56,17 @@ pub(crate) struct LogArgs {
     #[arg(long, conflicts_with = "json")]
     pub(crate) show: bool,
 
+    /// Print each exchange in full, its bytes as a hex dump with offsets
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) hex: bool,
+
     /// Print the number of matching exchanges only
-    #[arg(long, conflicts_with_all = ["follow", "show"])]
+    #[arg(long, conflicts_with_all = ["follow", "show", "hex", "text"])]
     pub(crate) count: bool,
+
+    /// Print the list for reading, in a pipe too
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) text: bool,
 
     /// Print one JSON object per line, on a terminal too
     #[arg(long)]
@@ -94,6 +107,10 @@ pub(super) fn flags_first(words: Vec<OsString>, cli: &Command) -> Vec<OsString> 
             rest.extend(words.by_ref());
             break;
         }
+        if let Some(number) = last_flag(&text) {
+            flags.extend(["-n".into(), number.into()]);
+            continue;
+        }
         let (flag, inline_value) = text
             .split_once('=')
             .map_or((&*text, false), |(flag, _)| (flag, true));
@@ -113,6 +130,13 @@ pub(super) fn flags_first(words: Vec<OsString>, cli: &Command) -> Vec<OsString> 
     flags
 }
 
+/// Returns the number of `-20` or `-n20`, as for `tail`.
+fn last_flag(word: &str) -> Option<&str> {
+    let number = word.strip_prefix("-n").or_else(|| word.strip_prefix('-'))?;
+    let is_number = !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit());
+    is_number.then_some(number)
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -128,8 +152,15 @@ mod tests {
             "-f",
             "-svc:upper",
             "--store=y",
+            "-20",
+            "-n",
+            "7",
+            "-n:1",
+            "-n1",
+            "-1x",
             "--",
             "--json",
+            "-5",
         ];
         let sorted = flags_first(words.map(OsString::from).to_vec(), &Cli::command());
         let expected = [
@@ -137,10 +168,19 @@ mod tests {
             "x.db",
             "-f",
             "--store=y",
+            "-n",
+            "20",
+            "-n",
+            "7",
+            "-n",
+            "1",
             "--",
             "-peer:1.2.3.4",
             "-svc:upper",
+            "-n:1",
+            "-1x",
             "--json",
+            "-5",
         ];
         assert_eq!(sorted, expected.map(OsString::from));
     }

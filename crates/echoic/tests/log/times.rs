@@ -24,7 +24,10 @@ fn log(home: &Home, args: &[&str]) -> String {
 fn listed_time_is_found_as_typed() {
     let home = record::at_times(&[AT]);
     let listed = log(&home, &["--show"]);
-    assert!(listed.contains("2026-03-07 23:59:07.113999+05:30"), "{listed}");
+    assert!(
+        listed.contains("2026-03-07 23:59:07.113999+05:30"),
+        "{listed}"
+    );
     for (filter, count) in [
         (&["since:2026-03-07T23:59"][..], "1"),
         (&["since:2026-03-07 23:59:07.113"], "1"),
@@ -33,7 +36,10 @@ fn listed_time_is_found_as_typed() {
         (&["since:2026-03-07 23:59:07.114"], "0"),
         (&["since:2026-03-07", "before:2026-03-08"], "1"),
         (&["since:2026-03-08"], "0"),
-        (&["since:2026-03-07T18:29Z", "before:2026-03-07T18:30Z"], "1"),
+        (
+            &["since:2026-03-07T18:29Z", "before:2026-03-07T18:30Z"],
+            "1",
+        ),
         (&["since:2026-03-07T18:30Z"], "0"),
     ] {
         let args = [filter, &["--count"]].concat();
@@ -56,7 +62,13 @@ fn midnight() -> i64 {
 #[test]
 fn today_and_yesterday_are_days_of_the_reader() {
     let today = midnight();
-    let home = record::at_times(&[today - DAY - 1, today - DAY, today - 1, today, today + 60_000_000]);
+    let home = record::at_times(&[
+        today - DAY - 1,
+        today - DAY,
+        today - 1,
+        today,
+        today + 60_000_000,
+    ]);
     for (filter, expected) in [
         ("since:today", "4 5"),
         ("since:yesterday before:today", "2 3"),
@@ -68,7 +80,9 @@ fn today_and_yesterday_are_days_of_the_reader() {
         let listed = log(&home, &["--json", filter]);
         let requests: Vec<String> = listed
             .lines()
-            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["req"]["text"].clone())
+            .map(|line| {
+                serde_json::from_str::<serde_json::Value>(line).unwrap()["req"]["text"].clone()
+            })
             .map(|text| text.as_str().unwrap().trim().to_owned())
             .collect();
         assert_eq!(requests.join(" "), expected, "{filter}");
@@ -86,11 +100,53 @@ fn json_names_the_zone() {
 #[test]
 fn recorded_requests_are_chosen_by_local_time() {
     let home = record::at_times(&[AT]);
-    for (filter, is_found) in [("since:2026-03-07T23:59", true), ("since:2026-03-07T23:59:08", false)] {
+    for (filter, is_found) in [
+        ("since:2026-03-07T23:59", true),
+        ("since:2026-03-07T23:59:08", false),
+    ] {
         // Port 1 of loopback refuses: only what is read from the record matters here.
-        let mut bench = home.echoic(&["bench", "127.0.0.1:1", "--from-store", filter, "-d", "1s", "-q"]);
+        let mut bench = home.echoic(&[
+            "bench",
+            "127.0.0.1:1",
+            "--from-store",
+            filter,
+            "-d",
+            "1s",
+            "-q",
+        ]);
         let ran = run(bench.env("TZ", ZONE), b"");
         let has_none = ran.err.contains("no exchange with a request matches");
         assert_eq!(has_none, !is_found, "{filter}: {ran:?}");
     }
+}
+
+#[test]
+fn list_shows_the_date_where_it_is_not_today() {
+    let today = midnight();
+    let noon = today + DAY / 2;
+    let home = record::at_times(&[today - 1, noon, noon + 1_999]);
+    let listed = log(&home, &["--text"]);
+    let times: Vec<&str> = listed
+        .lines()
+        .map(|line| line.split("  #").next().unwrap())
+        .collect();
+    let [yesterday, first, second] = times[..] else {
+        panic!("{listed}");
+    };
+    assert!(yesterday.ends_with(" 23:59:59.999"), "{listed}");
+    let parts: Vec<usize> = yesterday.split(['-', ' ', ':']).map(str::len).collect();
+    assert_eq!(parts, [4, 2, 2, 2, 2, 6], "{listed}");
+    assert_eq!(
+        first, "           12:00:00.000",
+        "the columns keep their places"
+    );
+    assert_eq!(
+        second, "           12:00:00.001",
+        "cut, not rounded: since: finds it"
+    );
+    assert_eq!(log(&home, &["--count", "since:12:00:00.001"]), "1\n");
+    let found = log(&home, &["--count", &format!("since:{yesterday}")]);
+    assert_eq!(found, "3\n", "as it is listed");
+    // Where all are of today, no column is kept for dates.
+    assert!(log(&home, &["--text", "since:today"]).starts_with("12:00:00.000  #"));
 }
