@@ -11,34 +11,7 @@ use crate::store_url::StoreUrl;
 
 /// List, search and follow recorded exchanges
 #[derive(Debug, Args)]
-#[command(after_help = "\
-A filter is a list of words and keys; an exchange must match all of them. OR,
-parentheses and - (not) combine them. A filter may span several arguments.
-  hello \"two words\"              text in the request or the reply
-  req:TEXT rep:TEXT              text in one of them
-  req~REGEX rep~REGEX            a regular expression
-  hex:ff00                       bytes
-  peer:127.0.0.1                 address or network of the peer
-  port:5000 ep:tcp:5000          endpoint
-  svc:upper proto:tcp            service, protocol
-  since:10m before:TIME          time
-  lat:>5ms size:>1k              latency, size
-  is:ok|unanswered|open|http     outcome, form
-  end:fin|rst|timeout|limit|drain  end of the conversation
-  id:1..9 conv:3 n:1             by number
-  sort:-lat limit:20             order, how many
-
-Examples:
-  echoic log                          the latest exchanges
-  echoic log -f                       the same, then each new one
-  echoic log since:10m rep:ERROR      the last ten minutes, ERROR in the reply
-  echoic log conv:3 --show            one conversation in full
-  echoic log --count svc:upper        the number of exchanges
-  echoic log -peer:127.0.0.1 --json   all but one peer, one JSON object per line
-
-On a terminal and without a filter, log lists the last 50 exchanges; limit:N
-changes that. Rejected connections have no exchanges; list them with end:limit,
-on a terminal or with --show.")]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct LogArgs {
     /// Terms to match
     #[arg(value_name = "FILTER")]
@@ -82,6 +55,40 @@ pub(crate) struct LogArgs {
     )]
     pub(crate) store: StoreUrl,
 }
+
+const EXAMPLES: &str = "\
+A filter is a list of words and keys; an exchange must match all of them. OR,
+parentheses and - (not) combine them. A filter may span several arguments.
+  hello \"two words\"              text in the request or the reply
+  req:TEXT rep:TEXT              text in one of them
+  req~REGEX rep~REGEX            a regular expression
+  hex:ff00                       bytes
+  peer:127.0.0.1                 address or network of the peer
+  port:5000 ep:tcp:5000          endpoint
+  svc:upper proto:tcp            service, protocol
+  since:10m before:TIME          how long ago, or a time
+  'lat:>5ms' 'size:>1k'          latency, size
+  is:ok|unanswered|open|http     outcome, form
+  end:fin|rst|timeout|limit|drain  end of the conversation
+  id:1..9 conv:3 n:1             by number
+  sort:-lat limit:20             order, how many in all
+
+A TIME is 13:55, today, yesterday, 2026-08-01, '2026-08-01 13:55' or
+2026-08-01T13:55Z. Without a zone it is local, as log prints it; a time that the
+clock shows twice is the first of the two.
+
+Examples:
+  echoic log                          the latest exchanges
+  echoic log -f                       the same, then each new one
+  echoic log -20 svc:upper            the last 20
+  echoic log since:10m rep:ERROR      the last ten minutes, ERROR in the reply
+  echoic log conv:3 --show            one conversation in full
+  echoic log --count svc:upper        the number of exchanges
+  echoic log -svc:greet --json        all but greetings, as JSON
+
+On a terminal log lists the last 50 matches, unless -n N or limit:N asks for
+another number. Rejected connections have no exchanges; list them with
+end:limit, on a terminal or with --show.";
 
 /// Reorders the arguments of `log`: first its flags with their values, then `--`, then the words of the filter.
 pub(super) fn flags_first(words: Vec<OsString>, cli: &Command) -> Vec<OsString> {

@@ -8,7 +8,7 @@ use echoic_core::{
     units::for_people,
 };
 use jiff::civil::Date;
-use rustix::termios::tcgetwinsize;
+use terminal_size::{Width, terminal_size, terminal_size_of};
 use unicode_width::UnicodeWidthStr;
 
 use crate::{local_time, term::DIMMED};
@@ -109,14 +109,17 @@ impl Columns {
     }
 }
 
-/// Columns of the terminal on standard output, else `COLUMNS`.
+/// Columns of the terminal on standard output; else `COLUMNS`; else those of a terminal on another standard stream, on which
+/// a pager may show the list.
 fn width_of_output() -> usize {
-    let terminal = tcgetwinsize(io::stdout()).map_or(0, |size| size.ws_col);
-    let columns = || env::var("COLUMNS").ok()?.parse().ok();
-    match usize::from(terminal) {
-        0 => columns().unwrap_or(COLUMNS_DEFAULT),
-        columns => columns,
-    }
+    let of_output = terminal_size_of(io::stdout());
+    let variable = || env::var("COLUMNS").ok()?.parse().ok();
+    let other = || terminal_size().map(|(Width(columns), _)| columns.into());
+    let of_output = of_output.map(|(Width(columns), _)| columns.into());
+    of_output
+        .or_else(variable)
+        .or_else(other)
+        .unwrap_or(COLUMNS_DEFAULT)
 }
 
 /// Pads `text` to that many columns.

@@ -22,7 +22,7 @@ fn serve_lines() -> (Serve, Talk) {
     (serve, talk)
 }
 
-fn say(talk: &mut Talk, numbers: std::ops::RangeInclusive<u64>) {
+fn ask_for(talk: &mut Talk, numbers: std::ops::RangeInclusive<u64>) {
     for n in numbers {
         talk.ask(format!("new {n}\n"), format!("NEW {n}\n"));
     }
@@ -40,7 +40,7 @@ fn ids(lines: &[String]) -> Vec<u64> {
 #[test]
 fn exchange_is_listed_once_after_a_limited_listing() {
     let (serve, mut talk) = serve_lines();
-    say(&mut talk, 1..=5);
+    ask_for(&mut talk, 1..=5);
     until("they are recorded", || serve.home.count(&[]) == 5);
     let cases = [
         (&["-n", "2"][..], 4),
@@ -66,7 +66,7 @@ fn exchange_is_listed_once_after_a_limited_listing() {
     for (args, first, mut log, lines) in started {
         until("it follows", || {
             last += 1;
-            say(&mut talk, last..=last);
+            ask_for(&mut talk, last..=last);
             lines.wait("a line", |lines| Some(lines.len() as u64 >= 6 - first + 3))
         });
         kill(&mut log);
@@ -82,7 +82,7 @@ fn exchange_is_listed_once_after_a_limited_listing() {
 #[test]
 fn limit_ends_following() {
     let (serve, mut talk) = serve_lines();
-    say(&mut talk, 1..=3);
+    ask_for(&mut talk, 1..=3);
     until("they are recorded", || serve.home.count(&[]) == 3);
     for limit in 1..=3 {
         let filter = format!("limit:{limit}");
@@ -97,7 +97,7 @@ fn limit_ends_following() {
         .home
         .start(&["log", "-f", "--json", "-n", "1", "limit:4"]);
     lines.wait_for("new 3");
-    say(&mut talk, 4..=9);
+    ask_for(&mut talk, 4..=9);
     let ended = wait_for_end(&mut log, AT_ONCE).expect("the limit is reached");
     assert_eq!(
         (ended.code(), ids(&lines.all())),

@@ -8,7 +8,7 @@ use crate::harness::{Home, Lines, SOON, plain, terminal, wait_for_end};
 
 /// What `log` prints with its standard output on a terminal.
 #[derive(Debug)]
-pub(crate) struct Shown {
+pub(crate) struct OnScreen {
     pub(crate) code: Option<i32>,
     /// Lines of standard output, without colours.
     pub(crate) out: Vec<String>,
@@ -18,7 +18,7 @@ pub(crate) struct Shown {
 
 /// Runs `log ARGS` to its end on a terminal of that many columns.
 #[track_caller]
-pub(crate) fn show(home: &Home, columns: u16, args: &[&str]) -> Shown {
+pub(crate) fn show(home: &Home, columns: u16, args: &[&str]) -> OnScreen {
     let (ours, theirs) = terminal();
     let size = Winsize {
         ws_row: 24,
@@ -36,7 +36,7 @@ pub(crate) fn show(home: &Home, columns: u16, args: &[&str]) -> Shown {
     let err = Lines::of(log.stderr.take().unwrap());
     let code = wait_for_end(&mut log, SOON).expect("it ends").code();
     let text = |line: &String| plain(line).trim_end_matches('\r').to_owned();
-    Shown {
+    OnScreen {
         code,
         out: out.all().iter().map(text).collect(),
         err: err.all().join("\n"),
