@@ -314,7 +314,8 @@ pub fn check(bytes: &[u8]) {
     for columns in [0, 1, 7, chars] {
         let (begin, taken) = fit(bytes, columns);
         assert_eq!(parse(&begin).as_deref(), Ok(&bytes[..taken]));
-        assert!(begin.chars().filter_map(|c| c.width()).sum::<usize>() <= columns);
+        let width: usize = begin.chars().filter_map(UnicodeWidthChar::width).sum();
+        assert!(width <= columns);
     }
     let literal = python(bytes).to_string();
     assert!(literal.bytes().all(|b| matches!(b, b' '..=b'~')));

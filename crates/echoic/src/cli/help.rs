@@ -65,10 +65,8 @@ fn row(line: &str, columns: usize) -> Vec<String> {
         return vec![line.to_owned()];
     }
     let indent = line.len() - line.trim_start().len();
-    let (term, description) = line
-        .trim_start()
-        .split_once("  ")
-        .unwrap_or((line.trim(), ""));
+    let text = line.trim_start();
+    let (term, description) = text.split_once("  ").unwrap_or((text, ""));
     let description = description.trim_start();
     let column = line.chars().count() - description.chars().count();
     if description.is_empty() || column + DESCRIPTION_MIN > columns {

@@ -107,9 +107,9 @@ impl Seen {
 fn unknown_values(expr: &Expr, seen: &Seen, unknown: &mut Vec<String>) {
     match expr {
         Expr::And(parts) | Expr::Or(parts) => {
-            parts
-                .iter()
-                .for_each(|part| unknown_values(part, seen, unknown));
+            for part in parts {
+                unknown_values(part, seen, unknown);
+            }
         }
         Expr::Atom(Atom::Service(names)) => {
             unknown.extend(unknown_value("svc", names, &seen.services));

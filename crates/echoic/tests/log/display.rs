@@ -58,7 +58,7 @@ fn list_fits_the_terminal_and_keeps_its_columns() {
                 "{ends:?}"
             );
             assert!(
-                shown.out.iter().all(|line| line.ends_with("s")),
+                shown.out.iter().all(|line| line.ends_with('s')),
                 "the latency is last: {shown:#?}"
             );
         }

@@ -190,3 +190,28 @@ fn unquoted_range_gets_a_hint() {
     let quoted = home.run(&["log", "--json", "lat:>=0ms"]).good();
     assert_eq!(quoted.lines().count(), 1);
 }
+
+#[test]
+fn bench_sends_the_exchanges_that_log_lists() {
+    let home = record::of_lines(&["a", "b", "c", "d", "e"]);
+    assert_eq!(requests(&home, &["limit:2"]), "d e");
+    let serve = Serve::start(&[":0", "--frame", "line", "--store", "none"]);
+    let at = serve.at[0].to_string();
+    let args = [
+        "bench",
+        &at,
+        "--frame",
+        "line",
+        "--from-store",
+        "limit:2",
+        "--pace",
+        "max",
+        "--expect",
+        "regex:^(D|E)$",
+        "-q",
+        "--no-floor",
+    ];
+    let result: Value = serde_json::from_str(&home.run(&args).good()).unwrap();
+    assert_eq!(result["ok"], 2, "{result}");
+    serve.stop();
+}
