@@ -5,6 +5,8 @@ use echoic_recorder::wall_clock_now;
 use jiff::{Timestamp, Zoned, civil::Date, tz::TimeZone};
 use serde::{Serialize, Serializer};
 
+const SECOND_US: i64 = 1_000_000;
+
 /// Returns the current time.
 pub(crate) fn now() -> Zoned {
     local(wall_clock_now()).unwrap_or_default()
@@ -52,7 +54,38 @@ impl<T> WithTime<T> {
     reason = "the signature is serde's"
 )]
 fn rfc3339<S: Serializer>(at: &Micros, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&format(*at, "%Y-%m-%dT%H:%M:%S%.6f%:z"))
+    let mut text = Vec::new();
+    Rfc3339::default().push(&mut text, *at);
+    serializer.serialize_str(&String::from_utf8_lossy(&text))
+}
+
+/// Formats times like `2026-11-28T13:55:07.113482+05:30`. Most times are within the second of the one before, which then costs
+/// a copy: `serve --json` formats one for each exchange.
+#[derive(Debug, Default)]
+pub(crate) struct Rfc3339 {
+    /// The second that is formatted, since 1970.
+    second: Option<i64>,
+    date_and_time: String,
+    offset: String,
+}
+
+impl Rfc3339 {
+    /// Appends a time.
+    pub(crate) fn push(&mut self, out: &mut Vec<u8>, at: Micros) {
+        let (second, micros) = (at.div_euclid(SECOND_US), at.rem_euclid(SECOND_US));
+        if self.second != Some(second) {
+            let begin = second.saturating_mul(SECOND_US);
+            self.date_and_time = format(begin, "%Y-%m-%dT%H:%M:%S");
+            self.offset = format(begin, "%:z");
+            self.second = Some(second);
+        }
+        out.extend_from_slice(self.date_and_time.as_bytes());
+        out.push(b'.');
+        for unit in [100_000, 10_000, 1_000, 100, 10, 1] {
+            out.push(b'0' + u8::try_from(micros / unit % 10).unwrap_or(0));
+        }
+        out.extend_from_slice(self.offset.as_bytes());
+    }
 }
 
 fn format(at: Micros, format: &str) -> String {
@@ -66,4 +99,31 @@ fn format(at: Micros, format: &str) -> String {
 fn local(at: Micros) -> Option<Zoned> {
     let at = Timestamp::from_microsecond(at).ok()?;
     Some(at.to_zoned(TimeZone::system()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cached_second_formats_like_each_alone() {
+        let mut cached = Rfc3339::default();
+        for at in [
+            0,
+            1,
+            999_999,
+            1_000_000,
+            999_999,
+            -1,
+            -1_000_001,
+            1_772_908_147_113_009,
+        ] {
+            let mut text = Vec::new();
+            cached.push(&mut text, at);
+            assert_eq!(
+                String::from_utf8(text).unwrap(),
+                format(at, "%Y-%m-%dT%H:%M:%S%.6f%:z")
+            );
+        }
+    }
 }
