@@ -159,7 +159,7 @@ impl ReplySearch {
         let mut is_met = self.stream.is_met_at_end(&self.expected);
         if let Messages::Framed(splitter, rest) = &mut self.messages {
             let mut spans = Vec::new();
-            splitter.finish(rest, &mut spans);
+            splitter.end_of_input(rest, &mut spans);
             is_met = is_met || !spans.is_empty() && self.expected.is_in(rest);
         }
         self.is_met = is_met;

@@ -17,6 +17,7 @@ use std::{
 };
 
 use thiserror::Error;
+use unicode_width::UnicodeWidthChar;
 
 use crate::units::for_people;
 
@@ -54,6 +55,30 @@ impl fmt::Display for Escaped<'_> {
         }
         Ok(())
     }
+}
+
+/// Escapes the longest beginning of `bytes` that takes at most `columns` columns of a terminal: one for most characters, two
+/// for wide ones. Returns it with its length in bytes before escaping; an escape is never cut in two.
+pub fn fit(bytes: &[u8], columns: usize) -> (String, usize) {
+    /// Most characters in a column: a peer may put any number of combining marks, which have no width, on one.
+    const MARKS_MAX: usize = 4;
+    let (mut text, mut taken) = (String::new(), 0);
+    let (mut room, mut chars) = (columns, MARKS_MAX * columns);
+    for piece in pieces(bytes) {
+        let columns = match piece {
+            Piece::Plain(c) => c.width().unwrap_or(0),
+            _ => piece.width(),
+        };
+        let (Some(room_left), Some(chars_left)) =
+            (room.checked_sub(columns), chars.checked_sub(piece.width()))
+        else {
+            break;
+        };
+        (room, chars) = (room_left, chars_left);
+        text += &piece.to_string();
+        taken += piece.bytes();
+    }
+    (text, taken)
 }
 
 /// Bytes that print as a Python literal, `b'hello\n'`, as `--explain` shows them beside a Python client. Returned by
@@ -285,6 +310,12 @@ pub fn check(bytes: &[u8]) {
             size,
             format!("{})", for_people((bytes.len() - included.len()) as u64))
         );
+    }
+    for columns in [0, 1, 7, chars] {
+        let (begin, taken) = fit(bytes, columns);
+        assert_eq!(parse(&begin).as_deref(), Ok(&bytes[..taken]));
+        let width: usize = begin.chars().filter_map(UnicodeWidthChar::width).sum();
+        assert!(width <= columns);
     }
     let literal = python(bytes).to_string();
     assert!(literal.bytes().all(|b| matches!(b, b' '..=b'~')));

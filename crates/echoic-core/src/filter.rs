@@ -10,7 +10,7 @@
 //! |---|---|---|---|
 //! | word, `"phrase"` | text in request or reply, ignoring case | `lat:>5ms` | latency, from read to write |
 //! | `req:` `rep:` `any:` | text on that side | `size:1k..1M` | size of request and reply together |
-//! | `req~` `rep~` `any~` | a regular expression on bytes | `since:10m` `after:` `before:` | time, relative or absolute (UTC) |
+//! | `req~` `rep~` `any~` | a regular expression on bytes | `since:10m` `after:` `before:` | time, relative or absolute |
 //! | `hex:1b5b??6d` | bytes, `??` is any byte | `is:` | outcome or state ([`State`]) |
 //! | `peer:10.0.0.0/8` | address of the peer | `end:` | how the conversation ended ([`EndClass`]) |
 //! | `port:5000` | our port | `id:` `conv:` `n:` | id, conversation, number in the conversation |
@@ -18,13 +18,15 @@
 //! | `role:client` `server:` | role of the recorder; id or name of the server | | |
 //!
 //! A key ends at the first colon, so a value may contain colons. Any value may be quoted. Words and phrases may contain
-//! the escapes of [`crate::escape`], so that escaped output can be searched for. `THEN`, `tag:`, `note:`, `fault:` and
+//! the escapes of [`crate::escape`], so that escaped output can be searched for. A time of day may follow a date after a
+//! space: `since:2026-08-01 13:55`. `THEN`, `tag:`, `note:`, `fault:` and
 //! `msgs:` are reserved.
 
 mod bounds;
 mod bytes;
 mod error;
 mod expr;
+mod hit;
 mod key;
 mod number;
 mod parse;
@@ -33,6 +35,7 @@ mod print;
 mod ranges;
 mod subject;
 mod values;
+mod when;
 
 use std::ops::RangeInclusive;
 

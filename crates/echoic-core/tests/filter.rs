@@ -6,7 +6,7 @@ use echoic_core::{
     ending::{CloseReason, Ending},
     event::{Address, EndpointInfo, Outcome, Protocol, Role, ServerId, ServerInfo},
     exchange::{Conversation, Exchange},
-    filter::{Atom, Expr, Filter, FilterError, Ranges, Sort, SortKey, check},
+    filter::{Atom, Expr, Filter, FilterError, Ranges, Side, Sort, SortKey, check},
     framing::Framing,
 };
 use proptest::prelude::*;
@@ -206,7 +206,10 @@ fn outcome_and_ending_filters_match() {
 #[case("hex:1", 5, "invalid hex:1: expected at most 256 bytes")]
 #[case("hex:'ff f'", 6, "invalid hex:\"ff f\": expected at most 256 bytes")]
 #[case("hex:'ff", 5, "not closed")]
-#[case("since:yesterday", 7, "10m, 2d")]
+#[case("since:tomorrow", 7, "10m, 2d, 13:55, today, yesterday, 2026-08-01")]
+#[case("since:yesterday", 7, "yesterday needs the current day")]
+#[case("before:13:55", 8, "13:55 needs the current day")]
+#[case("svc:upper lat: x", 15, "quote them, for example 'lat:>5'")]
 #[case("since:1d,2d", 10, "one value")]
 #[case("req: hello", 5, "no space after the colon")]
 #[case("id:1,,2", 6, "missing value for id:; expected")]
@@ -323,6 +326,14 @@ fn filter_size_and_depth_are_bounded() {
 #[case("size:>=1024", "size:>=1k")]
 #[case("peer:10.9.9.9/8,::ffff:1.2.3.4", "peer:1.2.3.4,10.0.0.0/8")]
 #[case("after:2026-08-01T14:00+02:00", "since:2026-08-01T12:00:00Z")]
+#[case("since:2026-08-01  14:00", "since:2026-08-01T14:00:00Z")]
+#[case("(since:2026-08-01 14:00+02:00) x", "since:2026-08-01T12:00:00Z x")]
+#[case("-since:2026-08-01 14:00 x", "-since:2026-08-01T14:00:00Z x")]
+#[case("since:2026-08-01 \"14:00\"", "since:2026-08-01T00:00:00Z \"14:00\"")]
+#[case("since:\"2026-08-01\" 14:00", "since:2026-08-01T00:00:00Z \"14:00\"")]
+#[case("since:2026-08-01 14:00x", "since:2026-08-01T00:00:00Z \"14:00x\"")]
+#[case("since:2026-08-01T13:00 14:00", "since:2026-08-01T13:00:00Z \"14:00\"")]
+#[case("ep:2026-08-01 14:00", "ep:2026-08-01 \"14:00\"")]
 #[case(
     "\"OR\" \"-x\" \"a:b\" \"x y\" \"x\"",
     "\"OR\" \"-x\" \"a:b\" \"x y\" x"
@@ -493,4 +504,53 @@ proptest! {
             prop_assert_eq!(matches(&format!("{a} OR {b} {b}")), Ok(is_a || is_b));
         }
     }
+}
+
+#[test]
+fn typed_times_are_in_the_zone_of_now() -> Result<(), FilterError> {
+    let zone = jiff::tz::TimeZone::posix("IST-5:30").expect("a zone of POSIX");
+    let now = jiff::Timestamp::from_microsecond(AT)
+        .expect("a time")
+        .to_zoned(zone);
+    for (typed, printed) in [
+        ("since:2026-11-22 17:30", "since:2026-11-22T12:00:00Z"),
+        (
+            "since:today before:17:34",
+            "since:2026-11-21T18:30:00Z before:2026-11-22T12:04:00Z",
+        ),
+        ("-(after:yesterday 17:30)", "-since:2026-11-21T12:00:00Z"),
+        ("since:10m", "since:10m"),
+    ] {
+        assert_eq!(
+            Filter::parse_at(typed, &now)?.to_string(),
+            printed,
+            "{typed}"
+        );
+    }
+    let matches =
+        |text: &str| Filter::parse_at(text, &now).map(|filter| filter.matches(&exchange(), AT));
+    assert!(matches("since:17:34 before:17:35")?);
+    assert!(
+        !matches("since:12:04 before:12:05")?,
+        "it is 12:04 in UTC alone"
+    );
+    Ok(())
+}
+
+#[rstest]
+#[case("needle", Some(4..10), None)]
+#[case("rep:needle", None, None)]
+#[case("req~Ne+d", Some(4..8), None)]
+#[case("hex:????65", Some(3..6), Some(0..3))]
+#[case("le OR needle", Some(4..10), None)]
+#[case("-needle", None, None)]
+#[case("svc:upper n:1", None, None)]
+fn hit_is_where_a_condition_matches(
+    #[case] filter: &str,
+    #[case] request: Option<std::ops::Range<usize>>,
+    #[case] reply: Option<std::ops::Range<usize>>,
+) {
+    let filter = Filter::parse(filter).unwrap();
+    assert_eq!(filter.hit(Side::Request, b"hay Needle hay"), request);
+    assert_eq!(filter.hit(Side::Reply, b"there"), reply);
 }

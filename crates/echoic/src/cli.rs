@@ -2,6 +2,7 @@
 
 mod errors;
 mod flag_hints;
+mod help;
 mod log;
 mod serve;
 mod values;
@@ -33,7 +34,7 @@ const STYLES: Styles = Styles::styled()
 
 /// A socket server that answers and records, and the client that goes with it
 #[derive(Debug, Parser)]
-#[command(name = "echoic", version, styles = STYLES, max_term_width = 80, after_help = "\
+#[command(name = "echoic", version, styles = STYLES, after_help = "\
 Examples:
   echoic serve           upper case on port 5000, a greeting on 12345
   echoic connect :5000   talk to it, in another terminal
@@ -63,15 +64,17 @@ impl Cli {
             let words = args.split_off(2);
             args.extend(log::flags_first(words, &Self::command()));
         }
-        let parsed = Self::command()
-            .try_get_matches_from(&args)
-            .and_then(|matches| {
-                check_store_of_bench(&matches)?;
-                let mut cli = Self::from_arg_matches(&matches)?;
-                cli.verb.note_environment(&matches);
-                Ok(cli)
-            });
-        parsed.unwrap_or_else(|error| errors::prepared(error, &args).exit())
+        Self::parse_words(&args).unwrap_or_else(|error| errors::prepared(error, &args).exit())
+    }
+
+    fn parse_words(args: &[OsString]) -> Result<Self, clap::Error> {
+        let mut command = help::fitted(Self::command());
+        let matches = command.try_get_matches_from_mut(args)?;
+        check_store_of_bench(&matches)?;
+        let mut cli =
+            Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+        cli.verb.note_environment(&matches);
+        Ok(cli)
     }
 }
 
@@ -170,7 +173,7 @@ mod tests {
         Cli::command().debug_assert();
     }
 
-    /// clap wraps longer lines, which breaks the columns of examples.
+    /// The width for which these texts are laid out in the source.
     #[test]
     fn lines_after_the_options_fit_80_columns() {
         for command in Cli::command().get_subcommands() {

@@ -1,36 +1,37 @@
 //! `echoic log`: lists, shows, counts and follows recorded exchanges.
 
-use std::{
-    sync::{Arc, mpsc::RecvTimeoutError},
-    time::Duration,
-};
+mod follow;
+mod listing;
+mod nothing;
+mod printer;
+mod question;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
 
 use echoic_core::{
     event::{ExchangeId, Micros},
-    exchange::{Conversation, Exchange},
-    filter::{Filter, Sort, SortKey},
+    exchange::Exchange,
+    filter::Filter,
     store::{ConversationPage, Found, Order, Page, Store},
-    units::Hex,
-    view::EventJson,
 };
 use echoic_recorder::wall_clock_now;
 use tokio::runtime::{Builder, Runtime};
 
+use self::{
+    printer::{Form, Printer},
+    question::Limits,
+};
 use crate::{
     cli::LogArgs,
     exit::{CliError, CommandResult, Exit},
-    pretty,
+    pretty, stdout_reader,
     term::{self, Payload, ReaderGone},
 };
 
 /// Exchanges per query.
 const PAGE: usize = 500;
-
-/// Exchanges listed on a terminal without a `limit:`.
-const LISTED: u64 = 50;
-
-/// The most exchanges that a `sort:` by latency or size reads into memory.
-const SORTED_MAX: usize = 1_000_000;
 
 /// The most conversations without an exchange that are listed; the newest are.
 const LISTED_MAX: usize = 1000;
@@ -38,12 +39,12 @@ const LISTED_MAX: usize = 1000;
 /// Gaps in the record that are printed one by one; earlier ones are summed up.
 const GAPS_MAX: usize = 5;
 
-/// Interval between queries for new exchanges.
-const FOLLOW_EVERY: Duration = Duration::from_millis(200);
-
 /// Lists, shows, counts or follows the exchanges that match the filter.
 pub(crate) fn run(args: &LogArgs) -> CommandResult {
-    let filter = Filter::parse(&joined(&args.filter))?;
+    let filter = question::filter(&args.filter)?;
+    if args.follow {
+        question::check_follow(&filter)?;
+    }
     let log = Log {
         runtime: Builder::new_current_thread()
             .enable_time()
@@ -52,55 +53,14 @@ pub(crate) fn run(args: &LogArgs) -> CommandResult {
         store: args.store.open_to_read()?,
         filter,
     };
-    if args.count {
-        let count = log
-            .runtime
-            .block_on(log.store.count(&log.filter, wall_clock_now()))?;
-        let mut payload = Payload::new(args.json);
-        // If the reader is gone, the number is of no use.
-        let _ = payload
-            .line(format_args!("{count}"))
-            .and_then(|()| payload.flush());
-        return log
-            .gaps(None)
-            .and_then(|()| log.conversations_without_exchange(None))
-            .or_else(Stop::into_outcome);
-    }
-    let mut printer = Printer {
-        payload: Payload::new(args.json),
-        show: args.show,
-        printed: 0,
-        oldest: None,
+    let done = if args.count {
+        log.count(args)
+    } else {
+        let mut printer = Printer::new(Form::of(args), Payload::new(args.json));
+        let limits = Limits::new(args.last, log.filter.limit(), printer.is_list_on_terminal());
+        log.list_and_follow(&mut printer, &limits, args.follow)
     };
-    let limit = match log.filter.limit() {
-        Some(limit) => limit,
-        None if printer.payload.pretty && !args.show => LISTED,
-        None => u64::MAX,
-    };
-    log.list(&mut printer, limit, args.follow)
-}
-
-/// Joins the arguments to one filter. A shell removes the quotes of `hex:'ff fe'`; an argument that is all bytes gets them
-/// back.
-fn joined(words: &[String]) -> String {
-    let is_bytes = |word: &str| {
-        let bytes = word.trim_start_matches(['-', '!']).strip_prefix("hex:");
-        bytes.is_some_and(|bytes| bytes.contains(' ') && bytes.parse::<Hex>().is_ok())
-    };
-    let quoted = words.iter().map(|word| match word.split_once(':') {
-        Some((key, bytes)) if is_bytes(word) => format!("{key}:'{bytes}'"),
-        _ => word.clone(),
-    });
-    quoted.collect::<Vec<_>>().join(" ")
-}
-
-impl Stop {
-    fn into_outcome(self) -> CommandResult {
-        match self {
-            Self::Reader => Ok(Exit::Done),
-            Self::Failed(error) => Err(error),
-        }
-    }
+    done.or_else(Stop::into_result)
 }
 
 struct Log {
@@ -109,49 +69,92 @@ struct Log {
     filter: Filter,
 }
 
-/// The reason why a listing stopped early.
+/// The reason why a command stopped early.
 enum Stop {
     Reader,
     Failed(CliError),
 }
 
+impl Stop {
+    fn into_result(self) -> CommandResult {
+        match self {
+            Self::Reader => Ok(Exit::Done),
+            Self::Failed(error) => Err(error),
+        }
+    }
+}
+
 impl Log {
-    fn list(&self, printer: &mut Printer, limit: u64, follow: bool) -> CommandResult {
-        let listed = match self.filter.sort() {
-            None
-            | Some(Sort {
-                key: SortKey::Id | SortKey::Time,
-                descending: false,
-            }) => self.last(printer, limit),
-            Some(Sort {
-                key: SortKey::Id | SortKey::Time,
-                descending: true,
-            }) => self.newest_first(printer, limit),
-            Some(sort) => self.sorted(printer, sort, limit),
-        };
-        let done = listed.and_then(|last| {
-            // If the limit cut the listing short, earlier gaps are not part of it.
-            self.gaps(printer.oldest.filter(|_| printer.printed >= limit))?;
-            if follow {
-                self.follow(printer, last).map(|()| Exit::Done)
-            } else {
-                self.conversations_without_exchange(Some(printer))
+    fn count(&self, args: &LogArgs) -> Result<Exit, Stop> {
+        let count = self
+            .runtime
+            .block_on(self.store.count(&self.filter, wall_clock_now()))
+            .map_err(CliError::from)?;
+        let limits = Limits::new(args.last, self.filter.limit(), false);
+        let mut payload = Payload::new(args.json);
+        payload.line(format_args!("{}", count.min(limits.listed)))?;
+        payload.flush()?;
+        self.gaps(None)?;
+        let others = self.conversations_without_exchange(None, LISTED_MAX as u64)?;
+        if count == 0 && others == 0 {
+            self.explain_nothing(false)?;
+        }
+        Ok(Exit::Done)
+    }
+
+    fn list_and_follow(
+        &self,
+        printer: &mut Printer,
+        limits: &Limits,
+        follow: bool,
+    ) -> Result<Exit, Stop> {
+        let listed = self.list(printer, limits)?;
+        // If the limit cut the listing short, earlier gaps are not part of it.
+        let is_cut = printer.printed >= limits.listed;
+        if limits.listed > 0 {
+            self.gaps(printer.oldest.filter(|_| is_cut))?;
+        }
+        if listed.has_earlier && limits.is_default {
+            let listed = limits.listed;
+            term::note(&format!(
+                "only {listed} matches are listed; limit:N lists more"
+            ));
+        }
+        let mut found = printer.printed;
+        if !follow {
+            let left = limits.left(found);
+            found += self.conversations_without_exchange(Some(printer), left)?;
+        }
+        if found == 0 && limits.listed > 0 {
+            self.explain_nothing(follow)?;
+        }
+        if follow {
+            if self.filter.is_about_conversations() {
+                term::note(
+                    "-f prints exchanges alone: conversations without one are listed without -f",
+                );
             }
-        });
-        done.or_else(Stop::into_outcome)
+            self.follow(printer, listed.last, limits)?;
+        }
+        Ok(Exit::Done)
     }
 
     /// Reports conversations without an exchange (rejected, or closed before a request) if the filter is about how
-    /// conversations end: as lines on a terminal, else only their number on standard error, since the output is JSON of
-    /// exchanges.
-    fn conversations_without_exchange(&self, printer: Option<&mut Printer>) -> Result<Exit, Stop> {
-        if !self.filter.is_about_conversations() {
-            return Ok(Exit::Done);
+    /// conversations end, and returns their number: as lines in a list, else only their number on standard error, since the
+    /// output is JSON of exchanges.
+    fn conversations_without_exchange(
+        &self,
+        printer: Option<&mut Printer>,
+        left: u64,
+    ) -> Result<u64, Stop> {
+        let limit = LISTED_MAX.min(usize::try_from(left).unwrap_or(LISTED_MAX));
+        if !self.filter.is_about_conversations() || limit == 0 {
+            return Ok(0);
         }
         let page = ConversationPage {
             order: Order::NewestFirst,
             beyond: None,
-            limit: LISTED_MAX,
+            limit,
             now: wall_clock_now(),
             without_exchanges: true,
         };
@@ -161,17 +164,9 @@ impl Log {
             .map_err(CliError::from)?
             .conversations;
         match printer {
-            Some(printer) if printer.show || printer.payload.pretty => {
-                for listed in found.iter().rev() {
-                    printer.payload.line(format_args!(
-                        "{}",
-                        pretty::conversation_without_exchange(&listed.conversation)
-                    ))?;
-                    let left_over = pretty::left_over(&listed.conversation);
-                    if printer.show && !left_over.is_empty() {
-                        printer.payload.line(format_args!("{left_over}"))?;
-                    }
-                }
+            Some(printer) if printer.form != Form::Json => {
+                let mut conversations = found.iter().rev().map(|listed| &listed.conversation);
+                conversations.try_for_each(|conversation| printer.conversation(conversation))?;
                 printer.flush()?;
             }
             _ if found.is_empty() => {}
@@ -190,7 +185,7 @@ impl Log {
                 ));
             }
         }
-        Ok(Exit::Done)
+        Ok(found.len() as u64)
     }
 
     /// Reports the gaps from `oldest` on, where the record knows that exchanges are missing. They go to standard error, so
@@ -214,82 +209,6 @@ impl Log {
         Ok(())
     }
 
-    /// Prints the last `limit` matches, oldest first. Returns the newest id, to follow from.
-    fn last(&self, printer: &mut Printer, limit: u64) -> Result<ExchangeId, Stop> {
-        if limit == u64::MAX {
-            return self.pages(Order::OldestFirst, None, limit, |exchange| {
-                printer.print(&exchange)
-            });
-        }
-        let mut last = Vec::new();
-        let newest = self.newest()?;
-        self.pages(Order::NewestFirst, None, limit, |exchange| {
-            last.push(exchange);
-            Ok(())
-        })?;
-        last.iter()
-            .rev()
-            .try_for_each(|exchange| printer.print(exchange))?;
-        printer.flush()?;
-        Ok(newest)
-    }
-
-    fn newest_first(&self, printer: &mut Printer, limit: u64) -> Result<ExchangeId, Stop> {
-        let newest = self.newest()?;
-        self.pages(Order::NewestFirst, None, limit, |exchange| {
-            printer.print(&exchange)
-        })?;
-        printer.flush()?;
-        Ok(newest)
-    }
-
-    fn sorted(&self, printer: &mut Printer, sort: Sort, limit: u64) -> Result<ExchangeId, Stop> {
-        let newest = self.newest()?;
-        let mut all = Vec::new();
-        self.pages(Order::OldestFirst, None, u64::MAX, |exchange| {
-            if all.len() == SORTED_MAX {
-                let why = format!(
-                    "more than {SORTED_MAX} exchanges match: narrow the filter to have them sorted"
-                );
-                return Err(Stop::Failed(CliError::usage(why)));
-            }
-            all.push(exchange);
-            Ok(())
-        })?;
-        all.sort_by_key(|exchange| match sort.key {
-            SortKey::Latency => exchange.latency_ns,
-            SortKey::Size => (exchange.request.len() + exchange.reply.len()) as u64,
-            SortKey::Id | SortKey::Time => exchange.id,
-        });
-        if sort.descending {
-            all.reverse();
-        }
-        let wanted = all
-            .iter()
-            .take(usize::try_from(limit).unwrap_or(usize::MAX));
-        wanted
-            .into_iter()
-            .try_for_each(|exchange| printer.print(exchange))?;
-        printer.flush()?;
-        Ok(newest)
-    }
-
-    fn follow(&self, printer: &mut Printer, mut last: ExchangeId) -> Result<(), Stop> {
-        let (_open, tick) = std::sync::mpsc::sync_channel::<()>(1);
-        loop {
-            last = last.max(
-                self.pages(Order::OldestFirst, Some(last), u64::MAX, |exchange| {
-                    printer.print(&exchange)
-                })?,
-            );
-            printer.flush()?;
-            match tick.recv_timeout(FOLLOW_EVERY) {
-                Err(RecvTimeoutError::Timeout) => {}
-                _ => return Ok(()),
-            }
-        }
-    }
-
     /// Returns the newest id in the store, whether or not it matches.
     fn newest(&self) -> Result<ExchangeId, Stop> {
         Ok(self
@@ -299,7 +218,7 @@ impl Log {
             .exchange)
     }
 
-    /// Calls `visit` for every match, page by page. Returns the largest id seen.
+    /// Calls `visit` for every match, page by page, until the reader of standard output has left. Returns the largest id seen.
     fn pages(
         &self,
         order: Order,
@@ -307,7 +226,7 @@ impl Log {
         mut left: u64,
         mut visit: impl FnMut(Exchange) -> Result<(), Stop>,
     ) -> Result<ExchangeId, Stop> {
-        let mut largest = beyond.unwrap_or(0);
+        let mut largest = 0;
         while left > 0 {
             let page = Page {
                 order,
@@ -325,55 +244,14 @@ impl Log {
                 visit(exchange)?;
             }
             match next {
+                Some(_) if stdout_reader::has_left(std::time::Duration::ZERO) => {
+                    return Err(Stop::Reader);
+                }
                 Some(next) => beyond = Some(next),
                 None => break,
             }
         }
         Ok(largest)
-    }
-}
-
-struct Printer {
-    payload: Payload,
-    show: bool,
-    printed: u64,
-    /// Time of the oldest request printed.
-    oldest: Option<Micros>,
-}
-
-impl Printer {
-    fn print(&mut self, exchange: &Exchange) -> Result<(), Stop> {
-        self.printed += 1;
-        self.oldest = Some(
-            self.oldest
-                .map_or(exchange.at, |oldest| oldest.min(exchange.at)),
-        );
-        if self.show {
-            self.payload
-                .line(format_args!("{}", pretty::whole(exchange)))?;
-        } else if self.payload.pretty {
-            self.payload
-                .line(format_args!("{}", pretty::line(exchange)))?;
-        } else {
-            self.payload.json(exchange)?;
-        }
-        Ok(())
-    }
-
-    /// Prints the ends of conversations with bytes that made no message, as `serve --json` does: no exchange shows them.
-    fn left_over<'a>(
-        &mut self,
-        conversations: impl Iterator<Item = &'a Conversation>,
-    ) -> Result<(), Stop> {
-        let ends = conversations.filter(|conversation| conversation.left_over().is_some());
-        for end in ends.filter_map(EventJson::end) {
-            self.payload.json(&end)?;
-        }
-        self.flush()
-    }
-
-    fn flush(&mut self) -> Result<(), Stop> {
-        Ok(self.payload.flush()?)
     }
 }
 
@@ -386,23 +264,5 @@ impl From<ReaderGone> for Stop {
 impl From<CliError> for Stop {
     fn from(error: CliError) -> Self {
         Self::Failed(error)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bytes_get_their_quotes_back() {
-        let filter = |words: &[&str]| {
-            let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
-            Filter::parse(&joined(&words)).unwrap().to_string()
-        };
-        assert_eq!(filter(&["hex:ff fe", "end:rst"]), "hex:fffe end:rst");
-        assert_eq!(filter(&["hex:'ff fe'"]), "hex:fffe");
-        assert_eq!(filter(&["-hex:0xff 0xfe"]), "-hex:fffe");
-        assert_eq!(filter(&["hex:ff", "fe"]), "hex:ff fe");
-        assert_eq!(filter(&["hex:ff hello"]), "hex:ff hello");
     }
 }

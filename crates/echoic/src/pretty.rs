@@ -1,41 +1,85 @@
 //! Formats exchanges for reading: as one line, or in full. Bytes of peers are always escaped.
 
+mod columns;
 mod left_over;
+mod whole;
 
 use std::fmt::Write;
 
 use echoic_core::{
-    escape,
-    event::{ConversationId, Micros, Outcome, Role},
+    escape::fit,
+    event::{Micros, Outcome, Role},
     exchange::{Conversation, Exchange},
+    filter::{Filter, Side},
     store::Gap,
-    units::for_people,
 };
 use echoic_recorder::Failure;
-use jiff::{Timestamp, tz::TimeZone};
+use unicode_width::UnicodeWidthStr;
 
-pub(crate) use self::left_over::left_over;
-use crate::term::{DIMMED, ERROR, RECEIVED, SENT, sanitize};
+use self::columns::{LATENCY, excerpt, padded};
+pub(crate) use self::{
+    columns::Columns,
+    left_over::left_over,
+    whole::{Body, whole},
+};
+use crate::{
+    local_time,
+    term::{DIMMED, ERROR, RECEIVED, SENT, sanitize},
+};
 
-/// Characters shown of a request or a reply in a line.
-const SIDE_CHARS_MAX: usize = 40;
+/// Columns that a reply has at least beside a note.
+const SIDE_NOTED_MIN: usize = 6;
 
-/// `12:04:07.113  #40871  ▸ hello   ◂ HELLO   82 µs`
-pub(crate) fn line(exchange: &Exchange) -> String {
-    let (request, reply) = (side('▸', &exchange.request), side('◂', &exchange.reply));
-    let outcome = match exchange.outcome {
-        Outcome::Ok => String::new(),
-        Outcome::Unanswered => format!("  {ERROR}unanswered{ERROR:#}"),
-        Outcome::Withheld => format!("  {ERROR}withheld{ERROR:#}"),
-        Outcome::Unsent => format!("  {ERROR}not sent in full{ERROR:#}"),
+/// `12:04:07.113  #40871  ▸ hello   ◂ HELLO   82 µs`, in columns that have room for it. A long message is cut; what `filter`
+/// finds in it is shown.
+pub(crate) fn line(exchange: &Exchange, columns: &Columns, filter: Option<&Filter>) -> String {
+    let hit = |side, bytes: &[u8]| filter.and_then(|filter| filter.hit(side, bytes));
+    let width = columns.side();
+    let side = |mark: char, bytes: &[u8], hit, width: usize| {
+        if bytes.is_empty() {
+            return String::new();
+        }
+        format!("{mark} {}", excerpt(bytes, hit, width.saturating_sub(2)))
     };
-    let head = head(exchange.at, exchange.conversation.id);
-    let tags = tags(exchange);
+    let Exchange { request, reply, .. } = exchange;
+    let request = side('▸', request, hit(Side::Request, request), width);
+    // What went wrong stands with the reply, or in its place, so that the columns keep theirs.
+    let beside = if reply.is_empty() {
+        0
+    } else {
+        SIDE_NOTED_MIN + 2
+    };
+    let notes = fit(notes(exchange).as_bytes(), width.saturating_sub(beside)).0;
+    let room = match notes.len() {
+        0 => width,
+        taken => width.saturating_sub(taken + 2).max(SIDE_NOTED_MIN),
+    };
+    let mut reply = side('◂', reply, hit(Side::Reply, reply), room);
+    if !notes.is_empty() && !reply.is_empty() {
+        reply += "  ";
+    }
+    let request = padded(&request, width);
+    let rest = padded(&notes, width.saturating_sub(reply.width()));
+    let sides =
+        format!("{RECEIVED}{request}{RECEIVED:#} {SENT}{reply}{SENT:#}{ERROR}{rest}{ERROR:#}");
+    let head = columns.head(exchange.at, exchange.conversation.id);
+    if columns.is_narrow() {
+        return format!("{head}{sides}");
+    }
     let latency = latency(exchange.latency_ns);
-    let width = 28;
-    format!(
-        "{head}  {RECEIVED}{request:<width$}{RECEIVED:#} {SENT}{reply:<width$}{SENT:#} {DIMMED}{latency:>9}{DIMMED:#}{outcome}{tags}"
-    )
+    format!("{head}{sides} {DIMMED}{latency:>LATENCY$}{DIMMED:#}")
+}
+
+/// The outcome of an exchange unless it is ok, and its tags.
+fn notes(exchange: &Exchange) -> String {
+    let outcome = match exchange.outcome {
+        Outcome::Ok => None,
+        Outcome::Unanswered => Some("unanswered"),
+        Outcome::Withheld => Some("withheld"),
+        Outcome::Unsent => Some("not sent in full"),
+    };
+    let notes: Vec<&str> = outcome.into_iter().chain(exchange.tags()).collect();
+    notes.join(", ")
 }
 
 fn tags(exchange: &Exchange) -> String {
@@ -47,7 +91,7 @@ fn tags(exchange: &Exchange) -> String {
 }
 
 /// `12:04:06.998  #40871  127.0.0.1:51422 connected → tcp:5000 upper`
-pub(crate) fn opened(conversation: &Conversation) -> String {
+pub(crate) fn opened(conversation: &Conversation, columns: &Columns) -> String {
     let Conversation {
         id,
         opened,
@@ -56,8 +100,8 @@ pub(crate) fn opened(conversation: &Conversation) -> String {
         ..
     } = conversation;
     format!(
-        "{}  {DIMMED}{} connected → {} {}{DIMMED:#}",
-        head(*opened, *id),
+        "{}{DIMMED}{} connected → {} {}{DIMMED:#}",
+        columns.head(*opened, *id),
         sanitize(remote),
         sanitize(&endpoint_info.name),
         sanitize(service(conversation))
@@ -65,7 +109,7 @@ pub(crate) fn opened(conversation: &Conversation) -> String {
 }
 
 /// `12:04:11.730  #40871  peer closed, 12 B in, 12 B out`
-pub(crate) fn ended(conversation: &Conversation) -> String {
+pub(crate) fn ended(conversation: &Conversation, columns: &Columns) -> String {
     let Some((at, ending)) = &conversation.ended else {
         return String::new();
     };
@@ -74,13 +118,18 @@ pub(crate) fn ended(conversation: &Conversation) -> String {
     } else {
         ERROR
     };
-    let left_over = left_over::at_end(conversation);
-    let head = head(*at, conversation.id);
-    format!("{head}  {style}{ending}{left_over}{style:#}")
+    format!(
+        "{}{style}{ending}{}{style:#}",
+        columns.head(*at, conversation.id),
+        left_over::at_end(conversation)
+    )
 }
 
 /// A conversation without an exchange: `12:04:11.730  #40871  127.0.0.1:51422 → tcp:5000 upper: limit: too many connections, …`
-pub(crate) fn conversation_without_exchange(conversation: &Conversation) -> String {
+pub(crate) fn conversation_without_exchange(
+    conversation: &Conversation,
+    columns: &Columns,
+) -> String {
     let Conversation {
         id,
         opened,
@@ -94,8 +143,8 @@ pub(crate) fn conversation_without_exchange(conversation: &Conversation) -> Stri
         None => "open".to_owned(),
     };
     format!(
-        "{}  {} → {} {}: {ending}",
-        head(*opened, *id),
+        "{}{} → {} {}: {ending}",
+        columns.head(*opened, *id),
         sanitize(remote),
         sanitize(&endpoint_info.name),
         sanitize(service(conversation))
@@ -105,7 +154,7 @@ pub(crate) fn conversation_without_exchange(conversation: &Conversation) -> Stri
 /// `not in the record: 17 exchanges from 12:04:11.730 on`
 pub(crate) fn gap(gap: &Gap) -> String {
     let exchanges = count(gap.exchanges, "exchange");
-    let since = time(gap.since);
+    let since = moment(gap.since);
     format!("{ERROR}not in the record: {exchanges} from {since} on{ERROR:#}")
 }
 
@@ -123,80 +172,19 @@ pub(crate) fn failing(failure: &Failure) -> String {
         why,
         exchanges,
     } = failure;
-    let (since, why) = (time(*since), sanitize(why));
+    let (since, why) = (moment(*since), sanitize(why));
     let exchanges = count(*exchanges, "exchange");
     format!("{ERROR}not recording since {since}, {exchanges}: {why}{ERROR:#}")
 }
 
 /// `recording again; 5 exchanges since 12:04:11.730 are lost`
 pub(crate) fn recording_again(since: Micros, lost: u64) -> String {
-    let since = time(since);
+    let since = moment(since);
     match lost {
         0 => format!("recording again; nothing since {since} is lost"),
         1 => format!("recording again; 1 exchange since {since} is lost"),
         _ => format!("recording again; {lost} exchanges since {since} are lost"),
     }
-}
-
-/// Formats an exchange in full.
-pub(crate) fn whole(exchange: &Exchange) -> String {
-    let conversation = &exchange.conversation;
-    let mut text = String::new();
-    let Exchange {
-        id,
-        n,
-        at,
-        latency_ns,
-        reads,
-        request,
-        reply,
-        ..
-    } = exchange;
-    let (latency, outcome) = (latency(*latency_ns), exchange.outcome);
-    let _ = writeln!(
-        text,
-        "exchange {id}   {}   {latency}   {outcome:?}{}",
-        date(*at),
-        tags(exchange)
-    );
-    let (client, server) = match conversation.role {
-        Role::Server => (&conversation.remote, &conversation.local),
-        Role::Client => (&conversation.local, &conversation.remote),
-    };
-    let _ = writeln!(
-        text,
-        "  {DIMMED}number {n} of conversation {}, {} → {} ({}, {}, {}){DIMMED:#}",
-        conversation.id,
-        sanitize(client),
-        sanitize(server),
-        sanitize(&conversation.endpoint_info.name),
-        sanitize(service(conversation)),
-        conversation.endpoint_info.messages(),
-    );
-    let ended = match &conversation.ended {
-        Some((at, ending)) => format!("{} at {}", ending, time(*at)),
-        None => "open".to_owned(),
-    };
-    let _ = writeln!(
-        text,
-        "  {DIMMED}opened {}; {ended}{DIMMED:#}",
-        date(conversation.opened)
-    );
-    let in_reads = if *reads > 1 {
-        format!(" in {reads} reads")
-    } else {
-        String::new()
-    };
-    let _ = writeln!(
-        text,
-        "  {RECEIVED}▸ {}{in_reads}{RECEIVED:#}",
-        for_people(request.len() as u64)
-    );
-    lines(&mut text, request);
-    let _ = writeln!(text, "  {SENT}◂ {}{SENT:#}", for_people(reply.len() as u64));
-    lines(&mut text, reply);
-    text += &left_over(conversation);
-    text
 }
 
 /// The service that answered, or `client` in a client's record.
@@ -207,53 +195,50 @@ fn service(conversation: &Conversation) -> &str {
     }
 }
 
-/// Writes bytes as escaped lines, broken at newlines and after 1024 bytes.
-fn lines(text: &mut String, bytes: &[u8]) {
-    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
-        for piece in line.chunks(1024) {
-            let _ = writeln!(text, "    {}", escape::text(piece));
-        }
-    }
-}
-
-fn side(mark: char, bytes: &[u8]) -> String {
-    if bytes.is_empty() {
-        return String::new();
-    }
-    let line = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-    format!("{mark} {}", escape::text_up_to(line, SIDE_CHARS_MAX))
-}
-
-fn head(at: Micros, conversation: ConversationId) -> String {
-    format!("{}  {DIMMED}#{conversation:<5}{DIMMED:#}", time(at))
-}
-
 /// `1 exchange`, `2 exchanges`
 pub(crate) fn count(n: u64, what: &str) -> String {
     let more = if n == 1 { "" } else { "s" };
     format!("{n} {what}{more}")
 }
 
-/// `82 µs`, `1.2 ms`, `3.4 s`
+/// `82 µs`, `1.2 ms`, `3.4 s`: rounded, half up, as a filter with `lat:` reads it.
 pub(crate) fn latency(ns: u64) -> String {
+    let rounded = |unit: u64| (ns + unit / 2) / unit;
+    let tenths = |tenths: u64| format!("{}.{}", tenths / 10, tenths % 10);
     match ns {
-        0..1_000_000 => format!("{} µs", ns / 1_000),
-        1_000_000..1_000_000_000 => format!("{:.1} ms", ns as f64 / 1e6),
-        _ => format!("{:.1} s", ns as f64 / 1e9),
+        0..999_500 => format!("{} µs", rounded(1_000)),
+        999_500..999_950_000 => format!("{} ms", tenths(rounded(100_000))),
+        _ => format!("{} s", tenths(ns.saturating_add(50_000_000) / 100_000_000)),
     }
 }
 
-fn time(at: Micros) -> String {
-    zoned(at, "%H:%M:%S%.3f")
+/// The time of a message about the record: with its date unless that is today.
+fn moment(at: Micros) -> String {
+    local_time::short(at, local_time::now().date())
 }
 
-fn date(at: Micros) -> String {
-    zoned(at, "%Y-%m-%d %H:%M:%S%.6f")
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn zoned(at: Micros, format: &str) -> String {
-    match Timestamp::from_microsecond(at) {
-        Ok(at) => at.to_zoned(TimeZone::system()).strftime(format).to_string(),
-        Err(_) => at.to_string(),
+    #[test]
+    fn latency_is_rounded() {
+        for (ns, text) in [
+            (0, "0 µs"),
+            (499, "0 µs"),
+            (500, "1 µs"),
+            (82_499, "82 µs"),
+            (82_500, "83 µs"),
+            (999_499, "999 µs"),
+            (999_500, "1.0 ms"),
+            (1_250_000, "1.3 ms"),
+            (999_949_999, "999.9 ms"),
+            (999_950_000, "1.0 s"),
+            (3_449_999_999, "3.4 s"),
+            (3_450_000_000, "3.5 s"),
+            (u64::MAX, "18446744073.7 s"),
+        ] {
+            assert_eq!(latency(ns), text, "{ns}");
+        }
     }
 }

@@ -88,8 +88,14 @@ impl Payload {
     /// Creates a payload, pretty on a terminal unless `json` is set.
     pub(crate) fn new(json: bool) -> Self {
         let pretty = is_on_terminal() && !json;
+        let out = io::BufWriter::with_capacity(64 << 10, anstream::stdout());
+        Self::on(out, pretty)
+    }
+
+    /// Creates a payload that goes to `out`.
+    pub(crate) fn on(out: impl Write + Send + 'static, pretty: bool) -> Self {
         Self {
-            out: Box::new(io::BufWriter::with_capacity(64 << 10, anstream::stdout())),
+            out: Box::new(out),
             pretty,
         }
     }

@@ -14,7 +14,11 @@ use std::{
     sync::Arc,
 };
 
-use self::harness::{Home, Lines, Ran, SOON, Serve, Talk, kill, run, tutorial_ports};
+use rustix::termios::{Winsize, tcsetwinsize};
+
+use self::harness::{
+    Home, Lines, Ran, SOON, Serve, Talk, kill, run, terminal, tutorial_ports, wait_for_end,
+};
 
 /// Returns the examples in the help of a command, without their descriptions.
 #[track_caller]
@@ -214,8 +218,6 @@ fn log_examples_list_recorded_exchanges() {
         let shown = run(&mut shell(&serve.home, &example), b"").good();
         if example.contains("--count") {
             assert_eq!(shown, "3\n", "{example}");
-        } else if example.contains("-peer:127.0.0.1") {
-            assert_eq!(shown, "", "{example}");
         } else {
             assert!(shown.contains("THIS IS AN ERROR"), "{example}: {shown}");
         }
@@ -238,10 +240,47 @@ fn filter_words_in_log_help_are_valid() {
     }
 }
 
-#[test]
-fn help_fits_80_columns() {
+/// Returns the help of a command on a terminal of that many columns.
+fn help_at(columns: u16, command: &[&str], flag: &str) -> Vec<String> {
+    let size = Winsize {
+        ws_row: 24,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    let (ours, theirs) = terminal();
+    tcsetwinsize(&ours, size).unwrap();
+    let lines = Lines::of(ours);
     let home = Home::new();
-    for command in [
+    let mut echoic = home.echoic(&[command, &[flag]].concat());
+    let mut child = echoic.env("NO_COLOR", "1").stdout(theirs).spawn().unwrap();
+    drop(echoic);
+    assert_eq!(wait_for_end(&mut child, SOON).unwrap().code(), Some(0));
+    let lines = lines.all();
+    lines
+        .iter()
+        .map(|line| line.trim_end().to_owned())
+        .collect()
+}
+
+/// Whether `next` continues `line`, so that its first word is there only because `line` was full.
+fn is_continued(line: &str, next: &str) -> bool {
+    let indent = |line: &str| line.chars().take_while(|c| *c == ' ').count();
+    let is_text = indent(line) == 0 && !line.ends_with(':') || indent(line) >= 6;
+    // A list of values, and the option's default, begin lines of their own.
+    let is_item = next.trim_start().starts_with(['-', '[']) || line.ends_with("values:");
+    let is_command = next.trim_start().starts_with("echoic ");
+    !line.is_empty()
+        && !next.is_empty()
+        && is_text
+        && indent(line) == indent(next)
+        && !is_item
+        && !is_command
+}
+
+#[test]
+fn help_is_wrapped_once_at_any_width() {
+    let commands = [
         "serve",
         "connect",
         "probe",
@@ -250,15 +289,60 @@ fn help_fits_80_columns() {
         "limits",
         "completions",
         "man",
-    ] {
-        for flag in ["--help", "-h"] {
-            let help = home.run(&[command, flag]).good();
-            for line in help.lines() {
-                assert!(line.chars().count() <= 80, "{command} {flag}: {line}");
+    ];
+    let commands = commands.map(|command| vec![command]);
+    let mut continued = 0;
+    for command in commands.iter().chain([&Vec::new()]) {
+        for (flag, columns) in ["--help", "-h"]
+            .into_iter()
+            .flat_map(|flag| [60, 80, 100, 120].map(|width| (flag, width)))
+        {
+            let help = help_at(columns, command, flag);
+            let width = usize::from(columns.min(80));
+            for line in &help {
+                assert!(
+                    line.chars().count() <= width,
+                    "{command:?} {flag} at {columns}: {line}"
+                );
+            }
+            for pair in help.windows(2) {
+                let [line, next] = pair else { unreachable!() };
+                if !is_continued(line, next) {
+                    continue;
+                }
+                continued += 1;
+                let word = next.split_whitespace().next().unwrap().chars().count();
+                assert!(
+                    line.chars().count() + 1 + word > width,
+                    "{command:?} {flag} at {columns} ends early:\n{line}\n{next}"
+                );
             }
         }
     }
-    for line in home.run(&["--help"]).good().lines() {
-        assert!(line.chars().count() <= 80, "{line}");
+    assert!(continued > 400, "only {continued} lines are compared");
+}
+
+/// A reader has one machine, so an example must find what was recorded there.
+#[test]
+fn log_examples_of_the_readme_find_exchanges() {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
+    let readme = std::fs::read_to_string(readme).unwrap();
+    let examples: Vec<&str> = readme
+        .lines()
+        .filter(|line| line.starts_with("echoic log "))
+        .map(|line| line.split(['#', '|']).next().unwrap().trim())
+        .collect();
+    assert!(examples.len() >= 5, "{examples:?}");
+    let serve = Serve::start(&["upper=:0", "greet=:0", "--frame", "line"]);
+    for _ in 0..2 {
+        drop(Talk::to(serve.at[1]).rest());
+    }
+    Talk::to(serve.at[0]).ask("an error\n", "AN ERROR\n");
+    let home = serve.home.clone();
+    serve.stop();
+    for example in examples {
+        let line = example.replace(" -f", "");
+        let found = run(&mut shell(&home, &line), b"").good();
+        assert!(!found.is_empty() && found != "0\n", "{example}: {found}");
     }
 }

@@ -67,7 +67,7 @@ fn output_formats_stay_stable() {
             "outcome": "ok", "fault": null,
             "req": {"len": request.len(), "text": request, "reads": 1},
             "rep": {"len": request.len(), "text": request.to_uppercase(), "writes": 1},
-            "tags": [],
+            "tags": [], "time": value["time"],
         });
         assert_eq!(value, expected);
         assert!(
@@ -83,7 +83,7 @@ fn output_formats_stay_stable() {
             line,
             &[
                 "id", "conv", "n", "ep", "proto", "svc", "peer", "t_us", "lat_ns", "outcome",
-                "fault", "req", "len", "text", "reads", "rep", "writes", "tags",
+                "fault", "req", "len", "text", "reads", "rep", "writes", "tags", "time",
             ],
         );
     }

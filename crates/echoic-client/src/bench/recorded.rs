@@ -118,35 +118,43 @@ fn scaled(nanos: u64, factor: f64) -> u64 {
     (nanos as f64 / factor) as u64
 }
 
-/// Reads the time of each request in microseconds, and its bytes.
+/// Reads the time of each request in microseconds, and its bytes, oldest first. `limit:N` selects the last N exchanges, as in
+/// every list.
 async fn requests(
     store: &dyn Store,
     filter: &Filter,
     now: Micros,
 ) -> Result<Vec<(Micros, Vec<u8>)>, StoreError> {
-    let max = filter
-        .limit()
-        .map_or(MESSAGES_MAX, |limit| MESSAGES_MAX.min(limit as usize));
+    let (order, limit) = match filter.limit() {
+        Some(limit) => (Order::NewestFirst, limit),
+        None => (Order::OldestFirst, u64::MAX),
+    };
+    let mut left = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut page = Page {
-        order: Order::OldestFirst,
+        order,
         beyond: None,
-        limit: PAGE,
+        limit: PAGE.min(left),
         now,
     };
     let mut requests = Vec::new();
     loop {
         let found = store.find(filter, page).await?;
+        left -= found.exchanges.len();
         let exchanges = found
             .exchanges
             .into_iter()
             .filter(|exchange| !exchange.request.is_empty());
         requests.extend(exchanges.map(|exchange| (exchange.at, exchange.request)));
-        if requests.len() >= max || found.next.is_none() {
-            requests.truncate(max);
-            return Ok(requests);
+        if left == 0 || requests.len() >= MESSAGES_MAX || found.next.is_none() {
+            break;
         }
-        page.beyond = found.next;
+        (page.beyond, page.limit) = (found.next, PAGE.min(left));
     }
+    requests.truncate(MESSAGES_MAX);
+    if order == Order::NewestFirst {
+        requests.reverse();
+    }
+    Ok(requests)
 }
 
 #[cfg(test)]

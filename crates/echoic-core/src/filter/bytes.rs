@@ -1,6 +1,6 @@
 //! Matchers of bytes: text, regular expressions and byte sequences with wildcards.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Range};
 
 use memchr::memmem::Finder;
 use regex::bytes::{Regex, RegexBuilder};
@@ -40,6 +40,13 @@ impl Needle {
     pub fn is_in(&self, bytes: &[u8]) -> bool {
         self.folded.find(&fold(bytes)).is_some()
     }
+
+    /// Returns where in `bytes` it occurs first.
+    pub fn find(&self, bytes: &[u8]) -> Option<Range<usize>> {
+        let start = self.folded.find(&fold(bytes))?;
+        let end = start + self.folded.needle().len();
+        Some(unfolded(bytes, start)..unfolded(bytes, end))
+    }
 }
 
 impl PartialEq for Needle {
@@ -70,6 +77,29 @@ fn fold(bytes: &[u8]) -> Cow<'_, [u8]> {
         folded.extend_from_slice(chunk.invalid());
     }
     folded.into()
+}
+
+/// Returns the position in `bytes` of the position `at` in their folded form.
+fn unfolded(bytes: &[u8], at: usize) -> usize {
+    if bytes.is_ascii() {
+        return at;
+    }
+    let (mut from, mut to) = (0, 0);
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if to >= at {
+                return from;
+            }
+            from += c.len_utf8();
+            to += c.to_lowercase().next().unwrap_or(c).len_utf8();
+        }
+        let invalid = chunk.invalid().len();
+        if to + invalid >= at {
+            return from + at.saturating_sub(to);
+        }
+        (from, to) = (from + invalid, to + invalid);
+    }
+    from
 }
 
 /// A regular expression over bytes, in the syntax of the regex crate, with Unicode enabled; `(?-u)` matches raw bytes.
@@ -118,6 +148,11 @@ impl Pattern {
     pub fn is_in(&self, bytes: &[u8]) -> bool {
         self.regex.is_match(bytes)
     }
+
+    /// Returns where in `bytes` it matches first.
+    pub fn find(&self, bytes: &[u8]) -> Option<Range<usize>> {
+        self.regex.find(bytes).map(|found| found.range())
+    }
 }
 
 impl PartialEq for Pattern {
@@ -160,13 +195,19 @@ impl Mask {
 
     /// Whether it occurs in `bytes`.
     pub fn is_in(&self, bytes: &[u8]) -> bool {
+        self.find(bytes).is_some()
+    }
+
+    /// Returns where in `bytes` it occurs first.
+    pub fn find(&self, bytes: &[u8]) -> Option<Range<usize>> {
         let matches = |window: &[u8]| {
             self.0
                 .iter()
                 .zip(window)
                 .all(|(wanted, byte)| wanted.is_none_or(|w| w == *byte))
         };
-        bytes.windows(self.0.len()).any(matches)
+        let start = bytes.windows(self.0.len()).position(matches)?;
+        Some(start..start + self.0.len())
     }
 }
 
@@ -189,6 +230,21 @@ mod tests {
         assert!(finds(b"\xff", b"a\xffb"));
         assert!(!finds("ss".as_bytes(), "ß".as_bytes()));
         assert!(Needle::new(*b"").is_none());
+    }
+
+    #[test]
+    fn needle_is_found_where_it_stands() {
+        let at = |needle: &str, bytes: &[u8]| Needle::new(needle).unwrap().find(bytes);
+        assert_eq!(at("error", b"an ERROR"), Some(3..8));
+        assert_eq!(
+            at("k", "\u{212a}".as_bytes()),
+            Some(0..3),
+            "the Kelvin sign has three bytes"
+        );
+        assert_eq!(at("x", "\u{212a}\u{212a}x".as_bytes()), Some(6..7));
+        assert_eq!(at("\u{e9}x", "\u{c9}\u{c9}X".as_bytes()), Some(2..5));
+        assert_eq!(at("x", b"\xff\xfe\xc3\x89X\xff"), Some(4..5));
+        assert_eq!(at("x", b"y"), None);
     }
 
     #[test]
@@ -231,6 +287,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn needle_is_found_in_the_bytes_it_was_cut_from(
+            before in any::<String>(), inner in "\\PC{1,5}", after in any::<String>(), bytes in any::<Vec<u8>>(),
+        ) {
+            let text = format!("{before}{inner}{after}");
+            let found = Needle::new(inner.as_str()).unwrap().find(text.as_bytes()).unwrap();
+            prop_assert!(Needle::new(inner.as_str()).unwrap().is_in(&text.as_bytes()[found]));
+            let found = Needle::new(*b"a").unwrap().find(&bytes);
+            prop_assert_eq!(found.map(|at| at.start), bytes.iter().position(|b| matches!(b, b'a' | b'A')));
+        }
+
         #[test]
         fn text_is_found_at_any_position(
             before in any::<String>(), middle in ".{1,8}", after in any::<String>(),

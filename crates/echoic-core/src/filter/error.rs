@@ -4,7 +4,7 @@ use std::{fmt, ops::Range};
 
 use thiserror::Error;
 
-use super::key::KEYS;
+use super::key::{KEYS, RANGE_KEYS};
 use crate::{escape, units};
 
 /// Error from parsing a filter. Prints a message, then the text with a mark under the position:
@@ -45,11 +45,18 @@ pub(super) enum Why {
         wants: &'static str,
         found: String,
     },
-    #[error("missing value for {key}:; expected {wants}, with no space after the colon")]
+    #[error(
+        "missing value for {key}:; expected {wants}, with no space after the colon{}",
+        shell_hint(key)
+    )]
     Missing {
         key: &'static str,
         wants: &'static str,
     },
+    #[error(
+        "{found} needs the current day, which is not known here; write a date, for example 2026-08-01, or how long ago: 10m, 2d"
+    )]
+    NeedsToday { found: String },
     #[error("no service is called connect; role:client finds what a client recorded")]
     ServiceOfAClient,
     #[error("{key}: takes one value, not a list")]
@@ -107,6 +114,15 @@ fn quoted(found: &str) -> String {
     format!("\"{}\"", escape::text_up_to(found.as_bytes(), 40))
 }
 
+/// A shell takes an unquoted `lat:>5ms` for `lat:` with its output in a file.
+fn shell_hint(key: &str) -> String {
+    if RANGE_KEYS.contains(&key) {
+        format!("; a shell redirects at > and <, so quote them, for example '{key}:>5'")
+    } else {
+        String::new()
+    }
+}
+
 fn unknown_key(key: &str, nearest: Option<&str>) -> String {
     let key = escape::text_up_to(key.as_bytes(), 40);
     let known = KEYS.iter().filter(|(_, key, _)| key.is_some());
@@ -121,6 +137,14 @@ fn unknown_key(key: &str, nearest: Option<&str>) -> String {
 }
 
 impl FilterError {
+    /// Returns the key whose value is missing, if `>` and `<` may begin it: if these are not quoted, a shell redirects there.
+    pub fn key_without_range(&self) -> Option<&'static str> {
+        match self.why {
+            Why::Missing { key, .. } => RANGE_KEYS.contains(&key).then_some(key),
+            _ => None,
+        }
+    }
+
     /// Returns the message in one line, without the text: for JSON and for tables.
     pub fn message(&self) -> String {
         self.why.to_string()

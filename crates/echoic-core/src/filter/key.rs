@@ -1,5 +1,7 @@
 //! The keys of the language.
 
+use strsim::osa_distance;
+
 use super::expr::Side;
 
 /// What the word before a colon asks for.
@@ -26,6 +28,9 @@ pub(super) enum Key {
     Sort,
     Limit,
 }
+
+/// Values of the keys of times.
+const MOMENT: &str = "how long ago, or a time: 10m, 2d, 13:55, today, yesterday, 2026-08-01, 2026-08-01T12:00 or 2026-08-01T12:00Z";
 
 /// Each key with a description of its values for error texts. A key of `None` is reserved: a filter that uses it is an
 /// error, so that it can get a meaning later.
@@ -83,21 +88,9 @@ pub(super) const KEYS: [(&str, Option<Key>, &str); 27] = [
         Some(Key::Size),
         "a size or a range of them: >1k, 17 or 1k..1.5M",
     ),
-    (
-        "since",
-        Some(Key::After),
-        "how long ago, or a moment: 10m, 2d, 2026-08-01 or 2026-08-01T12:00Z",
-    ),
-    (
-        "after",
-        Some(Key::After),
-        "a moment, or how long ago: 2026-08-01, 2026-08-01T12:00Z or 10m",
-    ),
-    (
-        "before",
-        Some(Key::Before),
-        "a moment, or how long ago: 2026-08-01, 2026-08-01T12:00Z or 10m",
-    ),
+    ("since", Some(Key::After), MOMENT),
+    ("after", Some(Key::After), MOMENT),
+    ("before", Some(Key::Before), MOMENT),
     (
         "is",
         Some(Key::Is),
@@ -135,6 +128,9 @@ pub(super) const KEYS: [(&str, Option<Key>, &str); 27] = [
     ("msgs", None, ""),
 ];
 
+/// Keys whose values are numbers or ranges of them, such as `>5`.
+pub(super) const RANGE_KEYS: [&str; 6] = ["port", "lat", "size", "id", "conv", "n"];
+
 /// Words of `is:` that are kept for what is not recorded yet.
 pub(super) const LATER_STATES: [&str; 4] = ["fault", "truncated", "marked", "replayed"];
 
@@ -170,6 +166,9 @@ pub(super) fn find(name: &str) -> Option<(&'static str, Option<Key>, &'static st
 
 /// The key that somebody who wrote `name` most likely meant.
 pub(super) fn nearest(name: &str) -> Option<&'static str> {
+    if !name.is_ascii() {
+        return None;
+    }
     let name = name.to_ascii_lowercase();
     if let Some((_, key)) = ELSEWHERE.iter().find(|(elsewhere, _)| *elsewhere == name) {
         return Some(key);
@@ -177,39 +176,10 @@ pub(super) fn nearest(name: &str) -> Option<&'static str> {
     let near = name.len().div_ceil(2).min(2);
     let usable = KEYS.iter().filter(|(_, key, _)| key.is_some());
     usable
-        .map(|(known, ..)| (distance(&name, known), *known))
+        .map(|(known, ..)| (osa_distance(&name, known), *known))
         .filter(|(distance, known)| *distance <= near && *distance < name.len().max(known.len()))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, known)| known)
-}
-
-/// How many letters must be changed, added, left out or swapped with their neighbour.
-fn distance(from: &str, to: &str) -> usize {
-    let (from, to) = (from.as_bytes(), to.as_bytes());
-    if from.len() > to.len() + 2 {
-        return from.len();
-    }
-    let mut rows = vec![vec![0; to.len() + 1]; from.len() + 1];
-    for i in 0..=from.len() {
-        for j in 0..=to.len() {
-            rows[i][j] = match (i, j) {
-                (0, n) | (n, 0) => n,
-                _ => {
-                    let changed = usize::from(from[i - 1] != to[j - 1]);
-                    let swapped =
-                        i > 1 && j > 1 && from[i - 1] == to[j - 2] && from[i - 2] == to[j - 1];
-                    let swap = if swapped {
-                        rows[i - 2][j - 2] + 1
-                    } else {
-                        usize::MAX
-                    };
-                    let skip = rows[i - 1][j].min(rows[i][j - 1]) + 1;
-                    skip.min(rows[i - 1][j - 1] + changed).min(swap)
-                }
-            };
-        }
-    }
-    rows[from.len()][to.len()]
 }
 
 #[cfg(test)]

@@ -2,15 +2,18 @@
 
 use std::{collections::BTreeSet, ops::Range, str::FromStr};
 
+use jiff::Zoned;
+
 use super::{
     Filter, FilterError,
     bytes::{Mask, Needle, Pattern},
     error::Why,
-    expr::{Atom, EndClass, Expr, Side, Sort, State, When},
+    expr::{Atom, EndClass, Expr, Side, Sort, State},
     key::{self, Key},
     number::Unit,
     peer::Peer,
     values::{Fault, Item, Values, limit, sort},
+    when,
 };
 use crate::{
     escape,
@@ -33,8 +36,19 @@ impl Filter {
     ///
     /// The limits are 64 KiB, 64 nested parentheses, 256 conditions, 32 regular expressions and 4096 values in lists.
     /// They bound the cost of a filter from an untrusted client.
+    ///
+    /// Times without a zone are in UTC, and `since:today` and `since:13:55` are errors: see [`Self::parse_at`].
     pub fn parse(text: &str) -> Result<Self, FilterError> {
-        parse(text)
+        parse(text, None)
+    }
+
+    /// Parses a filter that somebody has typed at `now`. Times without a zone are in that of `now`, and `today`, `yesterday`
+    /// and `13:55` count from its day, once and for all: `since:today` does not move on at midnight.
+    ///
+    /// A time that the clock of the zone skips is read as if the clock had not been set yet, and one that it shows twice is
+    /// the first of the two.
+    pub fn parse_at(text: &str, now: &Zoned) -> Result<Self, FilterError> {
+        parse(text, Some(now))
     }
 }
 
@@ -46,7 +60,7 @@ impl FromStr for Filter {
     }
 }
 
-fn parse(text: &str) -> Result<Filter, FilterError> {
+fn parse(text: &str, now: Option<&Zoned>) -> Result<Filter, FilterError> {
     if text.len() > TEXT_BYTES_MAX {
         return Err(FilterError {
             why: Why::TooLong {
@@ -59,6 +73,7 @@ fn parse(text: &str) -> Result<Filter, FilterError> {
     }
     let mut parser = Parser {
         text,
+        now,
         ..Parser::default()
     };
     parser.filter().map_err(|Fault { why, span }| FilterError {
@@ -79,6 +94,8 @@ fn service_names(values: &Values) -> Result<BTreeSet<String>, Fault> {
 #[derive(Default)]
 struct Parser<'a> {
     text: &'a str,
+    /// The time that local times refer to.
+    now: Option<&'a Zoned>,
     /// The position in `text`, in bytes.
     at: usize,
     /// The number of open parentheses.
@@ -237,7 +254,10 @@ impl<'a> Parser<'a> {
         if matches!(key, Key::Sort | Key::Limit) && (negated || self.depth > 0) {
             return Err(Why::Inside { key: name }.at(span));
         }
-        let items = self.items(name, wants)?;
+        let mut items = self.items(name, wants)?;
+        if let (Key::After | Key::Before, [date]) = (key, &mut items[..]) {
+            self.time_after(date);
+        }
         self.condition(key, Values { name, wants, items }, span)
     }
 
@@ -280,8 +300,8 @@ impl<'a> Parser<'a> {
             Key::Server => Atom::Server(values.each(owned)?),
             Key::Latency => Atom::Latency(values.ranges(Unit::Time, u64::MAX)?),
             Key::Size => Atom::Size(values.ranges(Unit::Bytes, u64::MAX)?),
-            Key::After => Atom::After(values.one(When::new)?),
-            Key::Before => Atom::Before(values.one(When::new)?),
+            Key::After => Atom::After(values.time(self.now)?),
+            Key::Before => Atom::Before(values.time(self.now)?),
             Key::Is => Atom::Is(values.words(State::ALL, State::word)?),
             Key::End => Atom::End(values.words(EndClass::ALL, EndClass::word)?),
             Key::Id => Atom::Id(values.ranges(Unit::Name, u64::MAX)?),
@@ -352,6 +372,21 @@ impl<'a> Parser<'a> {
                 return Ok(items);
             }
             self.at += 1;
+        }
+    }
+
+    /// Appends the time of day that follows a date after a space, since a shell has removed the quotes around the two.
+    fn time_after(&mut self, date: &mut Item) {
+        let text = self.text;
+        let is_bare = date.span.end == self.at;
+        let rest = text[self.at..].trim_start();
+        let time = rest.split(|c: char| c.is_whitespace() || c == ')').next();
+        let time = time.filter(|time| when::is_time_of_day(time));
+        if let (true, true, Some(time)) = (is_bare, when::is_date(&text[date.span.clone()]), time) {
+            let start = text.len() - rest.len();
+            self.at = start + time.len();
+            date.bytes = format!("{} {time}", &text[date.span.clone()]).into_bytes();
+            date.span.end = self.at;
         }
     }
 

@@ -2,12 +2,15 @@
 
 use std::{collections::BTreeSet, ops::Range};
 
+use jiff::Zoned;
+
 use super::{
     error::Why,
-    expr::{Sort, SortKey},
+    expr::{Sort, SortKey, When},
     key::LATER_STATES,
     number::Unit,
     ranges::Ranges,
+    when::NotATime,
 };
 
 /// An error and its position in the text.
@@ -72,6 +75,19 @@ impl Values {
                 Err(Why::OneOnly { key: self.name }.at(second))
             }
         }
+    }
+
+    /// Parses the only value, a time; see [`When::parse`].
+    pub(super) fn time(&self, now: Option<&Zoned>) -> Result<When, Fault> {
+        let needs_today = |text: &str| When::parse(text, now) == Err(NotATime::NeedsToday);
+        if let [item] = &self.items[..]
+            && let Ok(text) = str::from_utf8(&item.bytes)
+            && needs_today(text)
+        {
+            let found = text.to_owned();
+            return Err(Why::NeedsToday { found }.at(item.span.clone()));
+        }
+        self.one(|text| When::parse(text, now).ok())
     }
 
     /// Parses words of an enum.

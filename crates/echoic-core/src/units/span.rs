@@ -44,7 +44,7 @@ fn nanoseconds(unit: &str) -> Option<u64> {
 
 impl Span {
     /// Parses a duration and the precision it is written in, in nanoseconds: 1 s for `1m30s`, 100 ms for `0.5s`. In a
-    /// filter, a single duration matches all within its precision.
+    /// filter, a single duration matches all that are rounded to it.
     pub(crate) fn with_step(text: &str) -> Result<(Self, u64), UnitError> {
         parse(text).map_err(|why| UnitError::new("duration", text, why))
     }

@@ -11,7 +11,7 @@ use echoic_recorder::wall_clock_now;
 use serde::Deserialize;
 use tokio::runtime;
 
-use crate::store_url::StoreUrl;
+use crate::{local_time, store_url::StoreUrl};
 
 /// Options for requests and expected replies.
 #[derive(Debug, Args)]
@@ -103,7 +103,8 @@ impl PayloadArgs {
         let Some(filter) = &self.from_store else {
             return Ok(None);
         };
-        let filter = Filter::parse(filter).map_err(|error| error.to_string())?;
+        let filter =
+            Filter::parse_at(filter, &local_time::now()).map_err(|error| error.to_string())?;
         let store = self.store.open_to_read().map_err(|error| error.why)?;
         let runtime = runtime::Builder::new_current_thread().build();
         let runtime = runtime.map_err(|error| error.to_string())?;

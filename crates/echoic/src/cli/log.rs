@@ -6,44 +6,22 @@ use std::{collections::HashMap, ffi::OsString};
 
 use clap::{Args, Command};
 
+use super::values::count;
 use crate::store_url::StoreUrl;
 
 /// List, search and follow recorded exchanges
 #[derive(Debug, Args)]
-#[command(after_help = "\
-A filter is a list of words and keys; an exchange must match all of them. OR,
-parentheses and - (not) combine them. A filter may span several arguments.
-  hello \"two words\"              text in the request or the reply
-  req:TEXT rep:TEXT              text in one of them
-  req~REGEX rep~REGEX            a regular expression
-  hex:ff00                       bytes
-  peer:127.0.0.1                 address or network of the peer
-  port:5000 ep:tcp:5000          endpoint
-  svc:upper proto:tcp            service, protocol
-  since:10m before:TIME          time
-  lat:>5ms size:>1k              latency, size
-  is:ok|unanswered|open|http     outcome, form
-  end:fin|rst|timeout|limit|drain  end of the conversation
-  id:1..9 conv:3 n:1             by number
-  sort:-lat limit:20             order, how many
-
-Examples:
-  echoic log                          the latest exchanges
-  echoic log -f                       the same, then each new one
-  echoic log since:10m rep:ERROR      the last ten minutes, ERROR in the reply
-  echoic log conv:3 --show            one conversation in full
-  echoic log --count svc:upper        the number of exchanges
-  echoic log -peer:127.0.0.1 --json   all but one peer, one JSON object per line
-
-On a terminal and without a filter, log lists the last 50 exchanges; limit:N
-changes that. Rejected connections have no exchanges; list them with end:limit,
-on a terminal or with --show.")]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct LogArgs {
     /// Terms to match
     #[arg(value_name = "FILTER")]
     pub(crate) filter: Vec<String>,
 
-    /// Print new exchanges as they are recorded, until interrupted
+    /// List the last N matches only; -N does the same
+    #[arg(short = 'n', long, value_name = "N", value_parser = count::<u64>(0..=u64::MAX))]
+    pub(crate) last: Option<u64>,
+
+    /// Then print new matches as they are recorded, until interrupted or limit:N are printed
     #[arg(long, short)]
     pub(crate) follow: bool,
 
@@ -51,9 +29,17 @@ pub(crate) struct LogArgs {
     #[arg(long, conflicts_with = "json")]
     pub(crate) show: bool,
 
+    /// Print each exchange in full, its bytes as a hex dump with offsets
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) hex: bool,
+
     /// Print the number of matching exchanges only
-    #[arg(long, conflicts_with_all = ["follow", "show"])]
+    #[arg(long, conflicts_with_all = ["follow", "show", "hex", "text"])]
     pub(crate) count: bool,
+
+    /// Print the list for reading, in a pipe too
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) text: bool,
 
     /// Print one JSON object per line, on a terminal too
     #[arg(long)]
@@ -69,6 +55,40 @@ pub(crate) struct LogArgs {
     )]
     pub(crate) store: StoreUrl,
 }
+
+const EXAMPLES: &str = "\
+A filter is a list of words and keys; an exchange must match all of them. OR,
+parentheses and - (not) combine them. A filter may span several arguments.
+  hello \"two words\"              text in the request or the reply
+  req:TEXT rep:TEXT              text in one of them
+  req~REGEX rep~REGEX            a regular expression
+  hex:ff00                       bytes
+  peer:127.0.0.1                 address or network of the peer
+  port:5000 ep:tcp:5000          endpoint
+  svc:upper proto:tcp            service, protocol
+  since:10m before:TIME          how long ago, or a time
+  'lat:>5ms' 'size:>1k'          latency, size
+  is:ok|unanswered|open|http     outcome, form
+  end:fin|rst|timeout|limit|drain  end of the conversation
+  id:1..9 conv:3 n:1             by number
+  sort:-lat limit:20             order, how many in all
+
+A TIME is 13:55, today, yesterday, 2026-08-01, '2026-08-01 13:55' or
+2026-08-01T13:55Z. Without a zone it is local, as log prints it; a time that the
+clock shows twice is the first of the two.
+
+Examples:
+  echoic log                          the latest exchanges
+  echoic log -f                       the same, then each new one
+  echoic log -20 svc:upper            the last 20
+  echoic log since:10m rep:ERROR      the last ten minutes, ERROR in the reply
+  echoic log conv:3 --show            one conversation in full
+  echoic log --count svc:upper        the number of exchanges
+  echoic log -svc:greet --json        all but greetings, as JSON
+
+On a terminal log lists the last 50 matches, unless -n N or limit:N asks for
+another number. Rejected connections have no exchanges; list them with
+end:limit, on a terminal or with --show.";
 
 /// Reorders the arguments of `log`: first its flags with their values, then `--`, then the words of the filter.
 pub(super) fn flags_first(words: Vec<OsString>, cli: &Command) -> Vec<OsString> {
@@ -94,6 +114,10 @@ pub(super) fn flags_first(words: Vec<OsString>, cli: &Command) -> Vec<OsString> 
             rest.extend(words.by_ref());
             break;
         }
+        if let Some(number) = last_flag(&text) {
+            flags.extend(["-n".into(), number.into()]);
+            continue;
+        }
         let (flag, inline_value) = text
             .split_once('=')
             .map_or((&*text, false), |(flag, _)| (flag, true));
@@ -113,6 +137,13 @@ pub(super) fn flags_first(words: Vec<OsString>, cli: &Command) -> Vec<OsString> 
     flags
 }
 
+/// Returns the number of `-20` or `-n20`, as for `tail`.
+fn last_flag(word: &str) -> Option<&str> {
+    let number = word.strip_prefix("-n").or_else(|| word.strip_prefix('-'))?;
+    let is_number = !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit());
+    is_number.then_some(number)
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -128,8 +159,15 @@ mod tests {
             "-f",
             "-svc:upper",
             "--store=y",
+            "-20",
+            "-n",
+            "7",
+            "-n:1",
+            "-n1",
+            "-1x",
             "--",
             "--json",
+            "-5",
         ];
         let sorted = flags_first(words.map(OsString::from).to_vec(), &Cli::command());
         let expected = [
@@ -137,10 +175,19 @@ mod tests {
             "x.db",
             "-f",
             "--store=y",
+            "-n",
+            "20",
+            "-n",
+            "7",
+            "-n",
+            "1",
             "--",
             "-peer:1.2.3.4",
             "-svc:upper",
+            "-n:1",
+            "-1x",
             "--json",
+            "-5",
         ];
         assert_eq!(sorted, expected.map(OsString::from));
     }

@@ -4,8 +4,11 @@ use std::fmt::Write;
 
 use echoic_core::{escape, exchange::Conversation, left_over::LeftOver, units::for_people};
 
-use super::{SIDE_CHARS_MAX, lines};
+use super::Body;
 use crate::term::{RECEIVED, sanitize};
+
+/// Characters shown of the bytes in a line.
+const LINE_CHARS_MAX: usize = 40;
 
 fn of(conversation: &Conversation) -> Option<(&LeftOver, String)> {
     let (_, ending) = conversation.ended.as_ref()?;
@@ -19,7 +22,7 @@ pub(super) fn at_end(conversation: &Conversation) -> String {
     let Some((left_over, why)) = of(conversation) else {
         return String::new();
     };
-    let bytes = escape::text_up_to(&left_over.bytes, SIDE_CHARS_MAX);
+    let bytes = escape::text_up_to(&left_over.bytes, LINE_CHARS_MAX);
     format!(
         "; left over ▸ {bytes} ({}): {why}",
         for_people(left_over.total)
@@ -27,7 +30,7 @@ pub(super) fn at_end(conversation: &Conversation) -> String {
 }
 
 /// All of them that are kept, as a block of lines; empty without any.
-pub(crate) fn left_over(conversation: &Conversation) -> String {
+pub(crate) fn left_over(conversation: &Conversation, body: Body) -> String {
     let Some((left_over, why)) = of(conversation) else {
         return String::new();
     };
@@ -43,6 +46,6 @@ pub(crate) fn left_over(conversation: &Conversation) -> String {
         "  {RECEIVED}▸ {} made no message{first}: {why}{RECEIVED:#}",
         for_people(*total)
     );
-    lines(&mut text, bytes);
+    body.write(&mut text, bytes);
     text
 }

@@ -17,7 +17,11 @@ use echoic_recorder::{Missed, Seen};
 use tokio::time::Instant;
 
 use super::Printer;
-use crate::{pretty, term::DIMMED};
+use crate::{
+    local_time,
+    pretty::{self, Columns},
+    term::DIMMED,
+};
 
 /// Lines per second; the rest are only counted. The record is never sampled.
 const LINES_PER_SECOND: u32 = 20;
@@ -30,6 +34,7 @@ pub(super) struct LinePrinter<W: Write> {
     /// Open conversations, which later events refer to.
     open: OpenConversations,
     sample: Sample,
+    columns: Columns,
 }
 
 impl<W: Write> LinePrinter<W> {
@@ -38,6 +43,7 @@ impl<W: Write> LinePrinter<W> {
             out: BufWriter::new(out),
             open: OpenConversations::default(),
             sample: Sample::default(),
+            columns: Columns::new(local_time::now().date()),
         }
     }
 
@@ -47,7 +53,7 @@ impl<W: Write> LinePrinter<W> {
                 Event::Opened(opened) => {
                     let conversation = self.opened(opened, &batch.server);
                     if self.sample.show(now, 1) > 0 {
-                        self.line(&pretty::opened(&conversation))?;
+                        self.line(&pretty::opened(&conversation, &self.columns))?;
                     }
                 }
                 // A run is only divided into the exchanges that are displayed.
@@ -57,7 +63,9 @@ impl<W: Write> LinePrinter<W> {
                         let displayed = self.sample.show(now, run.count);
                         let lines: Vec<String> = exchanges(run, id, batch, conversation)
                             .take(displayed as usize)
-                            .map(|exchange| pretty::line(&exchange.into_owned()))
+                            .map(|exchange| {
+                                pretty::line(&exchange.into_owned(), &self.columns, None)
+                            })
                             .collect();
                         lines.iter().try_for_each(|line| self.line(line))?;
                     }
@@ -85,7 +93,7 @@ impl<W: Write> LinePrinter<W> {
         if self.sample.show(now, 1) == 0 {
             return Ok(());
         }
-        self.line(&pretty::ended(&conversation))
+        self.line(&pretty::ended(&conversation, &self.columns))
     }
 
     fn missed(&mut self, missed: &Missed, now: Instant) {
@@ -117,6 +125,8 @@ impl<W: Write> Printer for LinePrinter<W> {
         let now = Instant::now();
         let hidden = self.sample.over(now);
         self.announce(hidden)?;
+        self.columns.resize();
+        self.columns.set_today(local_time::now().date());
         match seen {
             Seen::Batch { first_id, batch } => self.batch(*first_id, batch, now)?,
             Seen::Gap(missed) => self.missed(missed, now),

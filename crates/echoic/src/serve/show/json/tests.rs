@@ -221,8 +221,10 @@ fn agree(request: &[u8], reply: &[u8], outcome: Outcome) {
         let conversation = Arc::new(Conversation::new(opened, Arc::default()));
         for exchange in exchanges(run, 17, &batch, &conversation) {
             let (mut by_hand, mut by_serde) = (Vec::new(), Vec::new());
-            push_exchange(&mut by_hand, &exchange, &middle(&conversation).unwrap()).unwrap();
-            json_line(&mut by_serde, &EventJson::exchange(exchange)).unwrap();
+            let middle = middle(&conversation).unwrap();
+            push_exchange(&mut by_hand, &exchange, &middle, &mut Rfc3339::default()).unwrap();
+            let event = WithTime::new(EventJson::exchange(exchange), exchange.at);
+            json_line(&mut by_serde, &event).unwrap();
             let text = |line| String::from_utf8(line).unwrap();
             assert_eq!(text(by_hand), text(by_serde));
         }
