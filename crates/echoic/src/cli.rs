@@ -16,7 +16,7 @@ use clap::{
     },
 };
 
-use crate::{bench::BenchArgs, connect::ConnectArgs, probe::ProbeArgs};
+use crate::{bench::BenchArgs, connect::ConnectArgs, exit::CommandResult, probe::ProbeArgs};
 
 pub(crate) use self::{
     log::LogArgs,
@@ -45,14 +45,14 @@ pub(crate) struct Cli {
 }
 
 impl Cli {
-    /// Parses the command line; prints help or an error and ends the process where there is nothing to run.
-    pub(crate) fn read() -> Self {
+    /// Parses the command line. Where there is nothing to run, prints help or an error, and returns the result as the error.
+    pub(crate) fn read() -> Result<Self, CommandResult> {
         let mut args: Vec<OsString> = std::env::args_os().collect();
         if args.get(1).is_some_and(|verb| verb == "log") {
             let words = args.split_off(2);
             args.extend(log::flags_first(words, &Self::command()));
         }
-        Self::try_parse_from(args).unwrap_or_else(|error| errors::prepared(error).exit())
+        Self::try_parse_from(args).map_err(|error| errors::print(&errors::prepared(error)))
     }
 }
 

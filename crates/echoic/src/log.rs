@@ -19,7 +19,7 @@ use crate::{
     cli::LogArgs,
     exit::{CliError, CommandResult, Exit},
     pretty,
-    term::{self, Payload, ReaderGone},
+    term::{self, OutputError, Payload},
 };
 
 /// Exchanges per query.
@@ -56,10 +56,10 @@ pub(crate) fn run(args: &LogArgs) -> CommandResult {
             .runtime
             .block_on(log.store.count(&log.filter, wall_clock_now()))?;
         let mut payload = Payload::new(args.json);
-        // If the reader is gone, the number is of no use.
-        let _ = payload
-            .line(format_args!("{count}"))
-            .and_then(|()| payload.flush());
+        let printed = payload.line(format_args!("{count}"));
+        if let Err(error) = printed.and_then(|()| payload.flush()) {
+            return error.into_result(Exit::Done);
+        }
         return log
             .gaps(None)
             .and_then(|()| log.conversations_without_exchange(None))
@@ -209,9 +209,11 @@ impl Log {
     /// Prints the last `limit` matches, oldest first. Returns the newest id, to follow from.
     fn last(&self, printer: &mut Printer, limit: u64) -> Result<ExchangeId, Stop> {
         if limit == u64::MAX {
-            return self.pages(Order::OldestFirst, None, limit, |exchange| {
+            let newest = self.pages(Order::OldestFirst, None, limit, |exchange| {
                 printer.print(&exchange)
-            });
+            })?;
+            printer.flush()?;
+            return Ok(newest);
         }
         let mut last = Vec::new();
         let newest = self.newest()?;
@@ -357,9 +359,12 @@ impl Printer {
     }
 }
 
-impl From<ReaderGone> for Stop {
-    fn from(_: ReaderGone) -> Self {
-        Self::Reader
+impl From<OutputError> for Stop {
+    fn from(error: OutputError) -> Self {
+        match error.into_result(Exit::Done) {
+            Ok(_) => Self::Reader,
+            Err(error) => Self::Failed(error),
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod pretty;
 mod probe;
 mod serve;
 mod signals;
+mod stdio;
 mod store_url;
 mod term;
 mod trace;
@@ -22,13 +23,23 @@ use std::process::ExitCode;
 
 use crate::{
     cli::{Cli, Verb},
-    exit::CliError,
+    exit::{CliError, CommandResult},
 };
 
 fn main() -> ExitCode {
-    let cli = Cli::read();
+    let result = Cli::read().map_or_else(|printed| printed, |cli| run(cli.verb));
+    match result {
+        Ok(exit) => exit.into(),
+        Err(CliError { exit, why }) => {
+            term::note(&format!("echoic: {why}"));
+            exit.into()
+        }
+    }
+}
+
+fn run(verb: Verb) -> CommandResult {
     trace::start();
-    let result = match cli.verb {
+    let result = match verb {
         Verb::Serve(args) => serve::run(&args),
         Verb::Connect(args) => connect::run(&args),
         Verb::Probe(args) => probe::run(&args),
@@ -39,11 +50,5 @@ fn main() -> ExitCode {
         Verb::Man(args) => manual::man(&args),
     };
     trace::end();
-    match result {
-        Ok(exit) => exit.into(),
-        Err(CliError { exit, why }) => {
-            term::note(&format!("echoic: {why}"));
-            exit.into()
-        }
-    }
+    result
 }
