@@ -95,7 +95,7 @@ fn check_load(
     Ok(())
 }
 
-/// Handles SIGINT and SIGTERM: the first stops the load, and the result so far is printed; the second ends the process.
+/// Handles signals: the first stops the load, and the result so far is printed; a second SIGINT or SIGTERM ends the process.
 fn catch_signals(stops: Arc<StopSwitch>) -> Result<(), CliError> {
     let caught = thread::Builder::new()
         .name("signals".to_owned())
@@ -108,9 +108,9 @@ fn catch_signals(stops: Arc<StopSwitch>) -> Result<(), CliError> {
                 let Ok(mut signals) = Signals::catch() else {
                     return;
                 };
-                signals.next().await;
+                signals.first().await;
                 stops.stop();
-                signals.next().await;
+                signals.second().await;
                 #[expect(
                     clippy::exit,
                     reason = "the user interrupted twice and does not want to wait"
