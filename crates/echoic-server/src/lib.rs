@@ -39,6 +39,7 @@ mod accept;
 #[cfg(test)]
 #[path = "../../echoic-recorder/tests/common/mod.rs"]
 mod common;
+mod counters;
 mod datagrams;
 mod drain;
 mod handshake;
@@ -56,6 +57,7 @@ mod tally;
 mod timers;
 mod wait;
 
+pub use counters::{ServerCounters, ServerCounts};
 pub use datagrams::DatagramCounts;
 #[doc(hidden)]
 pub use datagrams::check_breaker;

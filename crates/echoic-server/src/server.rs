@@ -19,6 +19,7 @@ use thiserror::Error;
 use tokio::runtime::Handle;
 
 use crate::{
+    counters::ServerCounters,
     datagrams::{DatagramCounts, Rules},
     drain::Drain,
 };
@@ -39,6 +40,7 @@ pub struct Server {
     pub(crate) workers: Vec<Handle>,
     pub(crate) control: Option<Handle>,
     pub(crate) conversations_max: Option<u64>,
+    pub(crate) counters: ServerCounters,
 }
 
 /// A listener with the service and the limits of its endpoint.
@@ -174,6 +176,7 @@ impl Server {
             workers: Vec::new(),
             control: None,
             conversations_max: None,
+            counters: ServerCounters::default(),
         }
     }
 
@@ -344,6 +347,11 @@ impl Server {
             endpoint_info: Arc::clone(endpoint_info),
         });
         self.listening.extend(listening);
+    }
+
+    /// Returns a handle to the counts of this server.
+    pub fn counters(&self) -> ServerCounters {
+        self.counters.clone()
     }
 
     /// The addresses it listens on, in the order in which they were opened.

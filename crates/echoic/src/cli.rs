@@ -16,7 +16,10 @@ use clap::{
     },
 };
 
-use crate::{bench::BenchArgs, connect::ConnectArgs, exit::CommandResult, probe::ProbeArgs};
+use crate::{
+    bench::BenchArgs, connect::ConnectArgs, exit::CommandResult, probe::ProbeArgs,
+    status::StatusArgs,
+};
 
 pub(crate) use self::{
     log::LogArgs,
@@ -68,6 +71,8 @@ pub(crate) enum Verb {
     Bench(Box<BenchArgs>),
     /// List, search and follow recorded exchanges
     Log(LogArgs),
+    /// Show the counters of a running server
+    Status(StatusArgs),
     /// List limits: default, option, and what happens at each
     Limits(LimitsArgs),
     /// Print a completion script for a shell

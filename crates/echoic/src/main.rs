@@ -14,6 +14,7 @@ mod pretty;
 mod probe;
 mod serve;
 mod signals;
+mod status;
 mod stdio;
 mod store_url;
 mod term;
@@ -45,6 +46,7 @@ fn run(verb: Verb) -> CommandResult {
         Verb::Probe(args) => probe::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Log(args) => log::run(&args),
+        Verb::Status(args) => status::run(&args),
         Verb::Limits(args) => limits::run(&args),
         Verb::Completions(args) => manual::completions(&args),
         Verb::Man(args) => manual::man(&args),

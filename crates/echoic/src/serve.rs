@@ -1,9 +1,11 @@
 //! `echoic serve`: opens the store and the endpoints, serves, drains and reports.
 
+mod notify;
 mod plan;
 mod planes;
 mod report;
 mod show;
+mod status;
 mod stop;
 
 use std::{
@@ -21,8 +23,10 @@ use std::{
 use echoic_core::store::{Retention, Store};
 use echoic_recorder::{Recorder, Watcher, wall_clock_now};
 use echoic_server::{Drained, Listening, Server};
+use echoic_wire::Listener;
 use tokio::{
     select,
+    signal::unix::{SignalKind, signal},
     sync::oneshot,
     task::{JoinError, JoinHandle},
     time::timeout,
@@ -32,6 +36,7 @@ use self::{
     plan::{Events, Plan},
     planes::Planes,
     show::announce,
+    status::ServerState,
     stop::StopRequests,
 };
 use crate::{
@@ -71,9 +76,10 @@ fn cannot_start(why: &io::Error) -> CliError {
 
 async fn serve(plan: Plan, store: Option<Arc<dyn Store>>, planes: &Planes) -> CommandResult {
     let mut stop = StopRequests::listen(plan.exit_with_stdin).map_err(|why| cannot_start(&why))?;
+    let asked = signal(SignalKind::user_defined1()).map_err(|why| cannot_start(&why))?;
     let (recorder, task) = Recorder::new(store.clone(), plan.recorder).await?;
     let recording = tokio::spawn(task.run());
-    let (server, showing) = match start(&plan, &recorder, planes).await {
+    let (server, asking, showing) = match start(&plan, &recorder, planes).await {
         Ok(started) => started,
         Err(failed) => {
             // Nothing was recorded: close the recorder and remove a file made for this run.
@@ -82,19 +88,18 @@ async fn serve(plan: Plan, store: Option<Arc<dyn Store>>, planes: &Planes) -> Co
             return Err(failed);
         }
     };
-    let quiet = plan.show.quiet;
-    let mut background = vec![tokio::spawn(report::store_failures(
-        recorder.clone(),
-        quiet,
-    ))];
-    if let Some(store) = store.clone() {
-        background.push(tokio::spawn(prune(store, plan.retention)));
+    let state = Arc::new(ServerState::new(&plan, &server, recorder.clone()));
+    let mut background = watch(&plan, store.clone(), planes, &state);
+    background.push(tokio::spawn(status::print_at(asked, Arc::clone(&state))));
+    if let Some(listener) = asking {
+        background.push(tokio::spawn(status::answer(listener, Arc::clone(&state))));
     }
+    state.set_ready();
 
     // The acceptor runs on the first worker: with one worker, a connection never changes threads.
     let (drain, draining) = oneshot::channel::<()>();
     let mut serving = planes.workers[0].spawn(server.run(async { _ = draining.await }));
-    let Some(drained) = until_drained(&mut serving, drain, &mut stop, quiet).await else {
+    let Some(drained) = until_drained(&mut serving, drain, &mut stop, &state).await else {
         serving.abort();
         let _ = timeout(ABORT_DEADLINE, serving).await;
         recorder.close(recording, ABORT_DEADLINE).await;
@@ -116,22 +121,45 @@ async fn serve(plan: Plan, store: Option<Arc<dyn Store>>, planes: &Planes) -> Co
     Ok(report::end(&plan, &recorder, drained, closed.err()))
 }
 
-/// Opens the endpoints, reports them, and starts to print events. Returns the server, and a future that is ready when
-/// everything is printed.
+/// Starts the tasks that watch over the store and the workers.
+fn watch(
+    plan: &Plan,
+    store: Option<Arc<dyn Store>>,
+    planes: &Planes,
+    state: &ServerState,
+) -> Vec<JoinHandle<()>> {
+    let notifier = state.notifier.clone();
+    let mut tasks = vec![
+        tokio::spawn(notifier.feed_watchdog(planes.workers.clone())),
+        tokio::spawn(report::store_failures(
+            state.recorder.clone(),
+            state.notifier.clone(),
+            plan.show.quiet,
+        )),
+    ];
+    if let Some(store) = store {
+        tasks.push(tokio::spawn(prune(store, plan.retention)));
+    }
+    tasks
+}
+
+/// Opens the endpoints, reports them, and starts to print events. Returns the server, the socket that `echoic status` asks
+/// at, and a future that is ready when everything is printed.
 async fn start(
     plan: &Plan,
     recorder: &Recorder,
     planes: &Planes,
-) -> Result<(Server, Printed), CliError> {
+) -> Result<(Server, Option<Listener>, Printed), CliError> {
     // A watcher makes the recorder collect events even without a store, so there is none unless events are shown.
     let watcher = (plan.show.events != Events::None).then(|| recorder.watch());
     let server = open(plan, recorder.clone(), planes).await?;
+    let asking = status::open(&plan.store).await;
     let addresses = server.listening_at();
     if !plan.show.quiet {
         announce(plan, &addresses);
     }
     let showing = show(plan, &addresses, watcher).map_err(|why| cannot_start(&why))?;
-    Ok((server, Box::pin(showing)))
+    Ok((server, asking, Box::pin(showing)))
 }
 
 /// Ready when everything is printed.
@@ -142,13 +170,14 @@ async fn until_drained(
     serving: &mut JoinHandle<Drained>,
     drain: oneshot::Sender<()>,
     stop: &mut StopRequests,
-    quiet: bool,
+    state: &ServerState,
 ) -> Option<Result<Drained, JoinError>> {
     select! {
         drained = &mut *serving => return Some(drained),
         () = stop.requested() => {}
     }
-    if !quiet {
+    state.set_stopping();
+    if !state.quiet {
         term::note(
             "stopping: every message received is answered and recorded first (again to stop at once)",
         );

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use echoic_recorder::{Failure, Recorder};
 use echoic_server::Drained;
 
-use super::plan::Plan;
+use super::{notify::Notifier, plan::Plan};
 use crate::{exit::Exit, pretty, store_url::StoreUrl, term, trace};
 
 /// Interval of checking the recorder's status.
@@ -15,7 +15,7 @@ const STATUS_EVERY: Duration = Duration::from_millis(500);
 const REMIND_EVERY: Duration = Duration::from_secs(10);
 
 /// Reports while the store fails, and when recording resumes.
-pub(super) async fn store_failures(recorder: Recorder, quiet: bool) {
+pub(super) async fn store_failures(recorder: Recorder, notifier: Notifier, quiet: bool) {
     let mut failing: Option<(Failure, Instant)> = None;
     let mut lost = 0;
     loop {
@@ -29,9 +29,11 @@ pub(super) async fn store_failures(recorder: Recorder, quiet: bool) {
             }
             (Some(failure), _) => {
                 term::note_in_colour(&pretty::failing(&failure));
+                notifier.status(&format!("not recording: {}", failure.why));
                 failing = Some((failure, Instant::now()));
             }
             (None, Some((failure, _))) => {
+                notifier.status("recording again");
                 let lost_now = status.lost - lost;
                 if !quiet || lost_now > 0 {
                     term::note(&pretty::recording_again(failure.since, lost_now));
