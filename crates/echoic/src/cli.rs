@@ -17,7 +17,10 @@ use clap::{
 };
 
 use crate::{
-    bench::BenchArgs, connect::ConnectArgs, exit::CommandResult, probe::ProbeArgs,
+    bench::BenchArgs,
+    connect::ConnectArgs,
+    exit::{CommandResult, Exit},
+    probe::ProbeArgs,
     status::StatusArgs,
 };
 
@@ -34,17 +37,27 @@ const STYLES: Styles = Styles::styled()
 
 /// A socket server that answers and records, and the client that goes with it
 #[derive(Debug, Parser)]
-#[command(name = "echoic", version, styles = STYLES, max_term_width = 80, after_help = "\
+#[command(name = "echoic", version, styles = STYLES, max_term_width = 80, after_help = after_help())]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+fn after_help() -> String {
+    let codes = Exit::table();
+    format!(
+        "\
 Examples:
   echoic serve           upper case on port 5000, a greeting on 12345
   echoic connect :5000   talk to it, in another terminal
   echoic probe :5000     check that it can be reached
   echoic bench :5000     measure throughput and latency
   echoic log             list what was recorded
-  echoic serve --help    show every option of a command")]
-pub(crate) struct Cli {
-    #[command(subcommand)]
-    pub(crate) verb: Verb,
+  echoic serve --help    show every option of a command
+
+Exit codes:
+{codes}"
+    )
 }
 
 impl Cli {

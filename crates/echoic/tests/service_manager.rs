@@ -1,4 +1,4 @@
-//! What `serve` tells a service manager (sd_notify(3)), over a real datagram socket.
+//! What `serve` tells a service manager (`sd_notify(3)`), over a real datagram socket.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,

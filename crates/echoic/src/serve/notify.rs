@@ -1,4 +1,4 @@
-//! Tells a service manager how the server does (sd_notify(3)): ready, stopping, failing, alive.
+//! Tells a service manager how the server does (`sd_notify(3)`): ready, stopping, failing, alive.
 //!
 //! The crate `sd-notify` 0.5 sends to paths only, and not to abstract sockets (`@NAME`), which systemd uses too.
 
@@ -107,7 +107,7 @@ fn open(name: &OsString) -> io::Result<(UnixDatagram, SocketAddr)> {
     Ok((socket, address))
 }
 
-/// Returns the interval of the watchdog, if it is meant for this process (sd_watchdog_enabled(3)).
+/// Returns the interval of the watchdog, if it is meant for this process (`sd_watchdog_enabled(3)`).
 fn watchdog() -> Option<Duration> {
     let number = |name| env::var(name).ok()?.parse::<u64>().ok();
     let is_ours = env::var_os("WATCHDOG_PID").is_none()

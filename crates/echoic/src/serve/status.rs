@@ -5,7 +5,7 @@ use std::{
     future::poll_fn,
     io,
     os::unix::fs::DirBuilderExt,
-    path::PathBuf,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -57,7 +57,7 @@ impl ServerState {
     pub(super) fn new(plan: &Plan, server: &Server, recorder: Recorder) -> Self {
         let listening = server.listening_at();
         let listening = listening.iter().map(|one| ListeningStatus {
-            addr: one.address.url(one.endpoint_info.proto).to_string(),
+            addr: one.address.url(one.endpoint_info.proto),
             svc: one.endpoint_info.service.clone(),
         });
         Self {
@@ -151,7 +151,7 @@ pub(super) async fn open(store: &StoreUrl) -> Option<Listener> {
 }
 
 /// Makes the directory of the socket, for this user alone, if it does not exist.
-fn make_directory(socket: &PathBuf) -> io::Result<()> {
+fn make_directory(socket: &Path) -> io::Result<()> {
     match socket.parent() {
         Some(directory) => DirBuilder::new()
             .recursive(true)
