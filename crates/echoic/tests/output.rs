@@ -119,6 +119,21 @@ fn output_open_for_reading_only_is_an_error() {
 }
 
 #[test]
+fn input_open_for_writing_only_is_an_error() {
+    let serve = Serve::start(&["upper=:0", "--frame", "line"]);
+    let at = serve.at[0].to_string();
+    let mut connect = serve.home.echoic(&["connect", &at]);
+    let null = OpenOptions::new().write(true).open("/dev/null").unwrap();
+    let connect = connect.stdin(null).stderr(Stdio::piped());
+    let mut child = connect.spawn().unwrap();
+    let err = Lines::of(child.stderr.take().unwrap());
+    err.wait_for("cannot read standard input: Bad file descriptor");
+    let status = wait_for_end(&mut child, harness::SOON);
+    kill(&mut child);
+    assert_eq!(status.and_then(|status| status.code()), Some(1));
+}
+
+#[test]
 fn closed_pipe_is_no_error() {
     let (serve, at) = recorded();
     for args in printing(&at) {

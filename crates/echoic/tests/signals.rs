@@ -10,6 +10,7 @@ mod harness;
 use std::{
     io::{BufRead, BufReader, ErrorKind, Write},
     net::TcpListener,
+    os::unix::net::UnixDatagram,
     process::{Child, Command, Stdio},
     sync::Arc,
     thread,
@@ -55,17 +56,24 @@ fn signals_together_are_one() {
 
 #[test]
 fn hangup_drains() {
-    let mut serve = Serve::start(&["upper=:0", "unix:./x.sock", "--frame", "line"]);
+    let endpoints = ["upper=:0", "unix:./x.sock", "unixgram:./g.sock"];
+    let mut serve = Serve::start(&[&endpoints[..], &["--frame", "line"]].concat());
     let mut talk = Talk::to(serve.at[0]);
     talk.ask("answered\n", "ANSWERED\n");
     talk.send("received\n");
-    let file = serve.home.path().join("x.sock");
-    assert!(file.exists());
+    let file = |name| serve.home.path().join(name);
+    let files = [file("x.sock"), file("g.sock"), file("echoic.db-status")];
+    assert!(files.iter().all(|file| file.exists()));
+    UnixDatagram::unbound()
+        .unwrap()
+        .send_to(b"received", &files[1])
+        .unwrap();
     serve.signal(Signal::HUP);
     let stopped = serve.ends();
-    assert_eq!((stopped.code, stopped.recorded), (Some(0), 2));
+    assert_eq!((stopped.code, stopped.recorded), (Some(0), 3));
     assert_eq!(talk.rest(), b"RECEIVED\n");
-    assert!(!file.exists(), "the socket file is left");
+    let left = files.iter().find(|file| file.exists());
+    assert_eq!(left, None, "the file of a socket is left");
 }
 
 /// A command run by a shell that ignores SIGHUP, as nohup(1) does.

@@ -52,6 +52,7 @@ fn status_counts_what_was_served() {
     let serve = Serve::start(&[
         "upper=:0",
         "greet=:0",
+        "lower=127.0.0.1:0?deny=127.0.0.1",
         "--frame",
         "line",
         "--durability",
@@ -60,13 +61,14 @@ fn status_counts_what_was_served() {
     let mut open = Talk::to(serve.at[0]);
     open.ask("a\nb\n", "A\nB\n");
     Talk::to(serve.at[1]).rest();
+    assert_eq!(Talk::to(serve.at[2]).rest(), b"");
     until("one is over", || status(&serve.home, &[])["open"] == 1);
     let told = status(&serve.home, &[]);
     let counts = [
         "served", "recorded", "waiting", "lost", "accepted", "rejected", "pid", "v",
     ];
     let counts = counts.map(|key| told[key].as_u64().unwrap());
-    assert_eq!(counts, [3, 3, 0, 0, 2, 0, serve.id().into(), 1], "{told}");
+    assert_eq!(counts, [3, 3, 0, 0, 2, 1, serve.id().into(), 1], "{told}");
     assert_eq!(
         (&told["stopping"], &told["failing"]),
         (&json!(false), &Value::Null)
