@@ -28,6 +28,7 @@ use tokio::{
 
 use crate::{
     accepted::Accepted,
+    counters::Connections,
     datagrams::{self, Counts, DatagramTask},
     drain::poll_sockets_once_more,
     server::{Drained, Server},
@@ -52,6 +53,7 @@ const LAST_ACCEPTS_MAX: usize = 4096;
 struct Load {
     open: Vec<AtomicUsize>,
     rejecting: AtomicUsize,
+    connections: Arc<Connections>,
 }
 
 /// The running server: accepts, starts conversations and waits for their ends.
@@ -128,14 +130,15 @@ impl Acceptor {
         let load = Load {
             open,
             rejecting: AtomicUsize::new(0),
+            connections: Arc::clone(&server.counters.connections),
         };
         let sources = Sources::new(server.source_limits.clone());
         let mut acceptor = Self {
+            totals: Arc::clone(&server.counters.totals),
             server,
             sources,
             own_runtime,
             load: Arc::new(load),
-            totals: Arc::default(),
             sessions: JoinSet::new(),
             datagram_tasks: 0,
             datagrams: Arc::default(),
@@ -328,6 +331,13 @@ impl Acceptor {
         } else {
             (&self.load.open[worker], usize::MAX)
         };
+        let connections = &self.load.connections;
+        if is_rejected {
+            connections.rejected.fetch_add(1, Ordering::Relaxed);
+        } else {
+            connections.accepted.fetch_add(1, Ordering::Relaxed);
+            connections.open.fetch_add(1, Ordering::Relaxed);
+        }
         if count.fetch_add(1, Ordering::Relaxed) >= max {
             count.fetch_sub(1, Ordering::Relaxed);
             return None;
@@ -448,6 +458,7 @@ impl Drop for SessionCount {
         let count = if self.is_rejected {
             &self.load.rejecting
         } else {
+            self.load.connections.open.fetch_sub(1, Ordering::Relaxed);
             &self.load.open[self.worker]
         };
         count.fetch_sub(1, Ordering::Relaxed);

@@ -40,6 +40,7 @@ mod accepted;
 #[cfg(test)]
 #[path = "../../echoic-recorder/tests/common/mod.rs"]
 mod common;
+mod counters;
 mod datagrams;
 mod drain;
 mod handler_task;
@@ -57,6 +58,7 @@ mod tally;
 mod timers;
 mod wait;
 
+pub use counters::{ServerCounters, ServerCounts};
 pub use datagrams::DatagramCounts;
 #[doc(hidden)]
 pub use datagrams::check_breaker;

@@ -19,6 +19,7 @@ use thiserror::Error;
 use tokio::runtime::Handle;
 
 use crate::{
+    counters::ServerCounters,
     datagrams::{DatagramCounts, Rules},
     drain::Drain,
 };
@@ -40,6 +41,7 @@ pub struct Server {
     pub(crate) control: Option<Handle>,
     /// Stop once this many conversations were admitted.
     pub(crate) stop_after: Option<u64>,
+    pub(crate) counters: ServerCounters,
 }
 
 /// A listener with the service and the limits of its endpoint.
@@ -175,6 +177,7 @@ impl Server {
             workers: Vec::new(),
             control: None,
             stop_after: None,
+            counters: ServerCounters::default(),
         }
     }
 
@@ -345,6 +348,11 @@ impl Server {
             endpoint_info: Arc::clone(endpoint_info),
         });
         self.listening.extend(listening);
+    }
+
+    /// Returns a handle to the counts of this server.
+    pub fn counters(&self) -> ServerCounters {
+        self.counters.clone()
     }
 
     /// The addresses it listens on, in the order in which they were opened.

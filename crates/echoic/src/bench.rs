@@ -39,7 +39,7 @@ use self::{
 use crate::{
     exit::{CliError, CommandResult, Exit},
     signals::Signals,
-    term::{Payload, ReaderGone},
+    term::{OutputError, Payload},
 };
 
 /// Runs the benchmark, prints the result and writes the output files.
@@ -54,16 +54,20 @@ pub(crate) fn run(args: &BenchArgs) -> CommandResult {
     catch_signals(Arc::clone(&stops))?;
     let measured = benchmark.run(&stops, &progress)?;
     let environment = Environment::current();
-    // If the reader of the output has gone, the files are still written.
-    let _ = print(args.showing.output, &measured, &environment);
+    // The files are written also if standard output takes no more.
+    let printed = print(args.showing.output, &measured, &environment);
     for written in files.write(&measured, &environment)? {
         progress.note(&format!("wrote {}", written.display()));
     }
-    Ok(if measured.holds() {
+    let exit = if measured.holds() {
         Exit::Done
     } else {
         Exit::NotMet
-    })
+    };
+    match printed {
+        Ok(()) => Ok(exit),
+        Err(error) => error.into_result(exit),
+    }
 }
 
 /// Checks that the load is allowed, and that this process has the files and ports for it.
@@ -91,7 +95,7 @@ fn check_load(
     Ok(())
 }
 
-/// Handles SIGINT and SIGTERM: the first stops the load, and the result so far is printed; the second ends the process.
+/// Handles signals: the first stops the load, and the result so far is printed; a second SIGINT or SIGTERM ends the process.
 fn catch_signals(stops: Arc<StopSwitch>) -> Result<(), CliError> {
     let caught = thread::Builder::new()
         .name("signals".to_owned())
@@ -104,9 +108,9 @@ fn catch_signals(stops: Arc<StopSwitch>) -> Result<(), CliError> {
                 let Ok(mut signals) = Signals::catch() else {
                     return;
                 };
-                signals.next().await;
+                signals.first().await;
                 stops.stop();
-                signals.next().await;
+                signals.second().await;
                 #[expect(
                     clippy::exit,
                     reason = "the user interrupted twice and does not want to wait"
@@ -121,7 +125,7 @@ fn print(
     form: Option<Form>,
     measured: &Measured,
     environment: &Environment,
-) -> Result<(), ReaderGone> {
+) -> Result<(), OutputError> {
     let form = form.unwrap_or_else(|| {
         if io::stdout().is_terminal() {
             Form::Text

@@ -19,7 +19,13 @@ use clap::{
     parser::ValueSource,
 };
 
-use crate::{bench::BenchArgs, connect::ConnectArgs, probe::ProbeArgs};
+use crate::{
+    bench::BenchArgs,
+    connect::ConnectArgs,
+    exit::{CommandResult, Exit},
+    probe::ProbeArgs,
+    status::StatusArgs,
+};
 
 pub(crate) use self::{
     log::LogArgs,
@@ -34,7 +40,16 @@ const STYLES: Styles = Styles::styled()
 
 /// A socket server that answers and records, and the client that goes with it
 #[derive(Debug, Parser)]
-#[command(name = "echoic", version, styles = STYLES, after_help = "\
+#[command(name = "echoic", version, styles = STYLES, after_help = after_help())]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+fn after_help() -> String {
+    let codes = Exit::table();
+    format!(
+        "\
 Examples:
   echoic serve           upper case on port 5000, a greeting on 12345
   echoic connect :5000   talk to it, in another terminal
@@ -50,21 +65,22 @@ before both, and what does not apply to an endpoint is ignored there:
   ECHOIC_STORE       --store of serve, log and bench
   ECHOIC_DURABILITY  --durability of serve
   ECHOIC_RETENTION   --retention of serve
-  ECHOIC_LOG         what echoic logs about itself: debug, echoic_server=trace")]
-pub(crate) struct Cli {
-    #[command(subcommand)]
-    pub(crate) verb: Verb,
+  ECHOIC_LOG         what echoic logs about itself: debug, echoic_server=trace
+
+Exit codes:
+{codes}"
+    )
 }
 
 impl Cli {
-    /// Parses the command line; prints help or an error and ends the process where there is nothing to run.
-    pub(crate) fn read() -> Self {
+    /// Parses the command line. Where there is nothing to run, prints help or an error, and returns the result as the error.
+    pub(crate) fn read() -> Result<Self, CommandResult> {
         let mut args: Vec<OsString> = std::env::args_os().collect();
         if args.get(1).is_some_and(|verb| verb == "log") {
             let words = args.split_off(2);
             args.extend(log::flags_first(words, &Self::command()));
         }
-        Self::parse_words(&args).unwrap_or_else(|error| errors::prepared(error, &args).exit())
+        Self::parse_words(&args).map_err(|error| errors::print(&errors::prepared(error, &args)))
     }
 
     fn parse_words(args: &[OsString]) -> Result<Self, clap::Error> {
@@ -104,6 +120,8 @@ pub(crate) enum Verb {
     Bench(Box<BenchArgs>),
     /// List, search and follow recorded exchanges
     Log(LogArgs),
+    /// Show the counters of a running server
+    Status(StatusArgs),
     /// List limits: default, option, and what happens at each
     Limits(LimitsArgs),
     /// Print a completion script for a shell

@@ -2,6 +2,7 @@
 
 use std::{fmt, process::ExitCode};
 
+use clap::ValueEnum;
 use echoic_core::{
     endpoint::EndpointError,
     filter::FilterError,
@@ -10,29 +11,42 @@ use echoic_core::{
 use echoic_server::OpenError;
 use echoic_wire::{DialError, ListenError};
 
-/// Exit codes. 0, 1 and 2 are those of Ncat.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Exit codes. 0, 1 and 2 are those of Ncat. The comments of the variants are their meanings in `--help`, the manual page and
+/// README, one line each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Exit {
-    /// Done; for a server, stopped by a signal and drained.
+    /// done; a server was stopped by a signal and drained
     Done = 0,
-    /// Another system error, such as an address in use or a store that cannot be opened.
+    /// any other error: address in use, store unusable, output not written
     System = 1,
-    /// The command line or a filter is invalid.
+    /// invalid command line or filter
     Usage = 2,
-    /// A name was not resolved.
+    /// name not resolved
     NotResolved = 3,
-    /// Connection refused, or host unreachable.
+    /// refused or unreachable
     Refused = 4,
-    /// Timed out; the message names the phase.
+    /// timed out; standard error names the phase
     TimedOut = 5,
-    /// Reset or cut before the end; for a server, the drain timeout passed.
+    /// reset or cut before the end; a server's drain timeout passed
     Cut = 6,
-    /// An expectation, assertion or SLO was not met.
+    /// an expectation, or a goal of bench, was not met
     NotMet = 7,
-    /// The handshake of a layer over the connection (TLS, WebSocket) failed.
+    /// the handshake of a layer over the connection (TLS, WebSocket) failed
     Handshake = 8,
-    /// Interrupted.
+    /// interrupted; a server was stopped at once by a second signal
     Interrupted = 130,
+}
+
+impl Exit {
+    /// Returns the table of exit codes for `--help`, a line each.
+    pub(crate) fn table() -> String {
+        let rows = Self::value_variants().iter().map(|exit| {
+            let value = exit.to_possible_value().unwrap_or_default();
+            let meaning = value.get_help().map(ToString::to_string);
+            format!("  {:<4} {}", *exit as u8, meaning.unwrap_or_default())
+        });
+        rows.collect::<Vec<_>>().join("\n")
+    }
 }
 
 /// The error of a command: its exit code and message.

@@ -1,8 +1,7 @@
 //! `--explain`: prints each socket call with its result, in the notation of Python's socket module.
 
 use std::{
-    fmt,
-    io::{self, Write},
+    fmt, io,
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -10,12 +9,11 @@ use std::{
 use echoic_core::{endpoint::Shape, escape, event::Address};
 use echoic_wire::{Call, Explain};
 
+use crate::term;
+
 /// Prints each call as a line on standard error, with the time since this call.
 pub(crate) fn on_stderr() -> Explain {
-    through(|line| {
-        // A closed standard error does not stop the program.
-        let _ = writeln!(io::stderr().lock(), "{line}");
-    })
+    through(term::note_in_colour)
 }
 
 /// Like [`on_stderr`], but prints with `print`: for a prompt, which owns the terminal.

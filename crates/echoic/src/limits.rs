@@ -19,8 +19,8 @@ use serde_json::{Value, json};
 use crate::{
     bench::{BEYOND_CONNECTIONS_MAX, BEYOND_RATE_MAX},
     cli::LimitsArgs,
-    exit::{CommandResult, Exit},
-    term::{Payload, ReaderGone},
+    exit::CommandResult,
+    term::{self, OutputError, Payload},
 };
 
 /// A row of the table.
@@ -57,12 +57,10 @@ use Then::{Ends, Otherwise};
 /// Prints the table, or one JSON object a row.
 pub(crate) fn run(args: &LimitsArgs) -> CommandResult {
     let mut payload = Payload::new(args.json);
-    // A closed pipe at standard output is not an error.
-    let _ = print(&mut payload, args.json);
-    Ok(Exit::Done)
+    term::done(print(&mut payload, args.json))
 }
 
-fn print(payload: &mut Payload, as_json: bool) -> Result<(), ReaderGone> {
+fn print(payload: &mut Payload, as_json: bool) -> Result<(), OutputError> {
     for (number, (group, limits)) in groups().into_iter().enumerate() {
         if as_json {
             for limit in &limits {

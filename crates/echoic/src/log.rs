@@ -27,7 +27,7 @@ use crate::{
     cli::LogArgs,
     exit::{CliError, CommandResult, Exit},
     pretty, stdout_reader,
-    term::{self, Payload, ReaderGone},
+    term::{self, OutputError, Payload},
 };
 
 /// Exchanges per query.
@@ -255,9 +255,12 @@ impl Log {
     }
 }
 
-impl From<ReaderGone> for Stop {
-    fn from(_: ReaderGone) -> Self {
-        Self::Reader
+impl From<OutputError> for Stop {
+    fn from(error: OutputError) -> Self {
+        match error.into_result(Exit::Done) {
+            Ok(_) => Self::Reader,
+            Err(error) => Self::Failed(error),
+        }
     }
 }
 

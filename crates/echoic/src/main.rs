@@ -15,6 +15,8 @@ mod pretty;
 mod probe;
 mod serve;
 mod signals;
+mod status;
+mod stdio;
 mod stdout_reader;
 mod store_url;
 mod term;
@@ -24,23 +26,11 @@ use std::process::ExitCode;
 
 use crate::{
     cli::{Cli, Verb},
-    exit::CliError,
+    exit::{CliError, CommandResult},
 };
 
 fn main() -> ExitCode {
-    let cli = Cli::read();
-    trace::start();
-    let result = match cli.verb {
-        Verb::Serve(args) => serve::run(&args),
-        Verb::Connect(args) => connect::run(&args),
-        Verb::Probe(args) => probe::run(&args),
-        Verb::Bench(args) => bench::run(&args),
-        Verb::Log(args) => log::run(&args),
-        Verb::Limits(args) => limits::run(&args),
-        Verb::Completions(args) => manual::completions(&args),
-        Verb::Man(args) => manual::man(&args),
-    };
-    trace::end();
+    let result = Cli::read().map_or_else(|printed| printed, |cli| run(cli.verb));
     match result {
         Ok(exit) => exit.into(),
         Err(CliError { exit, why }) => {
@@ -48,4 +38,21 @@ fn main() -> ExitCode {
             exit.into()
         }
     }
+}
+
+fn run(verb: Verb) -> CommandResult {
+    trace::start();
+    let result = match verb {
+        Verb::Serve(args) => serve::run(&args),
+        Verb::Connect(args) => connect::run(&args),
+        Verb::Probe(args) => probe::run(&args),
+        Verb::Bench(args) => bench::run(&args),
+        Verb::Log(args) => log::run(&args),
+        Verb::Status(args) => status::run(&args),
+        Verb::Limits(args) => limits::run(&args),
+        Verb::Completions(args) => manual::completions(&args),
+        Verb::Man(args) => manual::man(&args),
+    };
+    trace::end();
+    result
 }

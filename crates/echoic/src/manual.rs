@@ -8,14 +8,14 @@ use clap_complete::generate;
 use crate::{
     cli::{Cli, CompletionsArgs, ManArgs},
     exit::{CliError, CommandResult, Exit},
-    term::Payload,
+    term::{self, Payload},
 };
 
 /// Prints a completion script.
 pub(crate) fn completions(args: &CompletionsArgs) -> CommandResult {
     let mut script = Vec::new();
     generate(args.shell, &mut Cli::command(), "echoic", &mut script);
-    Ok(print(&script))
+    print(&script)
 }
 
 /// Prints the manual page of the program, or writes pages for it and each command into a folder.
@@ -24,7 +24,7 @@ pub(crate) fn man(args: &ManArgs) -> CommandResult {
         let mut page = Vec::new();
         let rendered = clap_mangen::Man::new(Cli::command()).render(&mut page);
         rendered.map_err(CliError::system)?;
-        return Ok(print(&page));
+        return print(&page);
     };
     let written = || -> io::Result<()> {
         std::fs::create_dir_all(dir)?;
@@ -39,12 +39,9 @@ pub(crate) fn man(args: &ManArgs) -> CommandResult {
     Ok(Exit::Done)
 }
 
-fn print(text: &[u8]) -> Exit {
+fn print(text: &[u8]) -> CommandResult {
     let mut payload = Payload::new(false);
     let text = String::from_utf8_lossy(text);
-    // A closed pipe at standard output is not an error.
-    let _ = payload
-        .line(format_args!("{}", text.trim_end()))
-        .and_then(|()| payload.flush());
-    Exit::Done
+    let printed = payload.line(format_args!("{}", text.trim_end()));
+    term::done(printed.and_then(|()| payload.flush()))
 }

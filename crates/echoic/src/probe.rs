@@ -16,7 +16,7 @@ use self::args::{Plan, Target};
 use crate::{
     exit::{CliError, CommandResult, Exit},
     explain,
-    term::{Payload, ReaderGone},
+    term::{OutputError, Payload},
 };
 
 /// Probes the endpoints one after the other and prints a report for each. The exit code is that of the first endpoint that
@@ -27,17 +27,20 @@ pub(crate) fn run(args: &ProbeArgs) -> CommandResult {
         .enable_all()
         .build()
         .map_err(|error| CliError::system(format!("cannot start: {error}")))?;
-    let exit = runtime.block_on(probe_all(&plan));
+    let mut exit = Exit::Done;
+    let printed = runtime.block_on(probe_all(&plan, &mut exit));
     // Do not wait for getaddrinfo calls that are still running.
     runtime.shutdown_background();
-    // A closed pipe at standard output is not an error.
-    Ok(exit.unwrap_or(Exit::Done))
+    match printed {
+        Ok(()) => Ok(exit),
+        Err(error) => error.into_result(exit),
+    }
 }
 
-async fn probe_all(plan: &Plan) -> Result<Exit, ReaderGone> {
+/// Sets `exit` to the code of the first endpoint that could not be reached.
+async fn probe_all(plan: &Plan, exit: &mut Exit) -> Result<(), OutputError> {
     let began = Instant::now();
     let mut payload = Payload::new(plan.json);
-    let mut exit = Exit::Done;
     for (number, target) in plan.targets.iter().enumerate() {
         let options = ProbeOptions {
             timeout: plan.timeout,
@@ -55,6 +58,9 @@ async fn probe_all(plan: &Plan) -> Result<Exit, ReaderGone> {
         let mut verdict = report.verdict();
         verdict.sentence += verdict.advice.map_or("", next_step);
         let code = exit_code(verdict.state);
+        if *exit == Exit::Done {
+            *exit = code;
+        }
         if plan.json {
             payload.json(&json::JsonReport::of(
                 &report,
@@ -69,11 +75,8 @@ async fn probe_all(plan: &Plan) -> Result<Exit, ReaderGone> {
             text::write(&mut payload, &report, &verdict, *port_assumed)?;
         }
         payload.flush()?;
-        if exit == Exit::Done {
-            exit = code;
-        }
     }
-    Ok(exit)
+    Ok(())
 }
 
 /// Returns the option that would give more information.

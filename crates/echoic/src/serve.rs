@@ -1,12 +1,17 @@
 //! `echoic serve`: opens the store and the endpoints, serves, drains and reports.
 
+mod notify;
 mod plan;
 mod planes;
+mod report;
 mod show;
+mod status;
+mod stop;
 
 use std::{
     future::Future,
     io,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -16,22 +21,29 @@ use std::{
 };
 
 use echoic_core::store::{Retention, Store};
-use echoic_recorder::{Failure, Recorder, Watcher, wall_clock_now};
+use echoic_recorder::{Recorder, Watcher, wall_clock_now};
 use echoic_server::{Drained, Listening, Server};
-use tokio::{select, time::timeout};
+use echoic_wire::Listener;
+use tokio::{
+    select,
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+    task::{JoinError, JoinHandle},
+    time::timeout,
+};
 
 use self::{
     plan::{Events, Plan},
     planes::Planes,
     show::announce,
+    status::ServerState,
+    stop::StopRequests,
 };
 use crate::{
     cli::ServeArgs,
-    exit::{CliError, CommandResult, Exit},
-    pretty,
-    signals::Signals,
+    exit::{CliError, CommandResult},
     store_url::{self, STORE_DEADLINE},
-    term, trace,
+    term,
 };
 
 /// Longest time at shutdown without progress on standard output; then the rest is not printed.
@@ -40,11 +52,8 @@ const PRINT_STALL_MAX: Duration = Duration::from_secs(1);
 /// Longest time at shutdown to print the remaining events.
 const PRINT_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Interval of checking the recorder's status.
-const STATUS_EVERY: Duration = Duration::from_millis(500);
-
-/// Interval of repeating that nothing is being recorded.
-const REMIND_EVERY: Duration = Duration::from_secs(10);
+/// At a stop at once, time for the conversations to be cut, and again for what is recorded to be committed.
+const ABORT_DEADLINE: Duration = Duration::from_millis(500);
 
 /// Interval of applying the retention.
 const PRUNE_EVERY: Duration = Duration::from_mins(1);
@@ -66,15 +75,12 @@ fn cannot_start(why: &io::Error) -> CliError {
 }
 
 async fn serve(plan: Plan, store: Option<Arc<dyn Store>>, planes: &Planes) -> CommandResult {
-    let mut signals = Signals::catch().map_err(|why| cannot_start(&why))?;
+    let mut stop = StopRequests::listen(plan.exit_with_stdin).map_err(|why| cannot_start(&why))?;
+    let asked = signal(SignalKind::user_defined1()).map_err(|why| cannot_start(&why))?;
     let (recorder, task) = Recorder::new(store.clone(), plan.recorder).await?;
     let recording = tokio::spawn(task.run());
-    // A watcher makes the recorder collect events even without a store, so there is none unless events are shown.
-    let watcher = (plan.show.events != Events::None).then(|| recorder.watch());
-    let quiet = plan.show.quiet;
-
-    let server = match open(&plan, recorder.clone(), planes).await {
-        Ok(server) => server,
+    let (server, asking, showing) = match start(&plan, &recorder, planes).await {
+        Ok(started) => started,
         Err(failed) => {
             // Nothing was recorded: close the recorder and remove a file made for this run.
             recorder.close(recording, STORE_DEADLINE).await;
@@ -82,86 +88,112 @@ async fn serve(plan: Plan, store: Option<Arc<dyn Store>>, planes: &Planes) -> Co
             return Err(failed);
         }
     };
-    let addresses = server.listening_at();
-    if !quiet {
-        announce(&plan, &addresses);
+    let state = Arc::new(ServerState::new(&plan, &server, recorder.clone()));
+    let mut background = watch(&plan, store.clone(), planes, &state);
+    background.push(tokio::spawn(status::print_at(asked, Arc::clone(&state))));
+    if let Some(listener) = asking {
+        background.push(tokio::spawn(status::answer(listener, Arc::clone(&state))));
     }
-    let showing = match show(&plan, &addresses, watcher) {
-        Ok(showing) => showing,
-        Err(why) => {
-            drop(server);
-            recorder.close(recording, STORE_DEADLINE).await;
-            store_url::discard(store).await;
-            return Err(cannot_start(&why));
-        }
-    };
-    let reporting = tokio::spawn(report_status(recorder.clone(), quiet));
-    let pruning = store
-        .clone()
-        .map(|store| tokio::spawn(prune(store, plan.retention)));
+    state.set_ready();
 
     // The acceptor runs on the first worker: with one worker, a connection never changes threads.
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let stopped = async { _ = stopped.await };
-    let mut serving = planes.workers[0].spawn(server.run(stopped));
-    let drained = select! {
-        drained = &mut serving => drained,
-        () = signals.next() => {
-            if !quiet {
-                term::note("stopping: every message received is answered and recorded first (again to stop at once)");
-            }
-            drop(stop);
-            select! {
-                drained = &mut serving => drained,
-                () = signals.next() => return Ok(Exit::Interrupted),
-            }
-        }
+    let (drain, draining) = oneshot::channel::<()>();
+    let mut serving = planes.workers[0].spawn(server.run(async { _ = draining.await }));
+    let Some(drained) = until_drained(&mut serving, drain, &mut stop, &state).await else {
+        serving.abort();
+        let _ = timeout(ABORT_DEADLINE, serving).await;
+        recorder.close(recording, ABORT_DEADLINE).await;
+        end(background).await;
+        return Ok(report::stopped_at_once(&plan, &recorder));
     };
     let drained = drained.map_err(CliError::system)?;
     let closing = async {
         recorder.close(recording, STORE_DEADLINE).await;
-        reporting.abort();
-        if let Some(pruning) = pruning {
-            pruning.abort();
-            let _ = pruning.await;
-        }
+        end(background).await;
         let closed = store_url::close(store).await;
         showing.await;
         closed
     };
     let closed = select! {
         closed = closing => closed,
-        () = signals.next() => return Ok(Exit::Interrupted),
+        () = stop.at_once() => return Ok(report::stopped_at_once(&plan, &recorder)),
     };
-    Ok(report_end(&plan, &recorder, drained, closed.err()))
+    Ok(report::end(&plan, &recorder, drained, closed.err()))
 }
 
-/// Reports while the store fails, and when recording resumes.
-async fn report_status(recorder: Recorder, quiet: bool) {
-    let mut failing: Option<(Failure, Instant)> = None;
-    let mut lost = 0;
-    loop {
-        tokio::time::sleep(STATUS_EVERY).await;
-        let status = recorder.status();
-        match (status.failure, failing.take()) {
-            (Some(failure), Some((reported, at)))
-                if failure.since == reported.since && at.elapsed() < REMIND_EVERY =>
-            {
-                failing = Some((failure, at));
-            }
-            (Some(failure), _) => {
-                term::note_in_colour(&pretty::failing(&failure));
-                failing = Some((failure, Instant::now()));
-            }
-            (None, Some((failure, _))) => {
-                let lost_now = status.lost - lost;
-                if !quiet || lost_now > 0 {
-                    term::note(&pretty::recording_again(failure.since, lost_now));
-                }
-                lost = status.lost;
-            }
-            (None, None) => lost = status.lost,
-        }
+/// Starts the tasks that watch over the store and the workers.
+fn watch(
+    plan: &Plan,
+    store: Option<Arc<dyn Store>>,
+    planes: &Planes,
+    state: &ServerState,
+) -> Vec<JoinHandle<()>> {
+    let notifier = state.notifier.clone();
+    let mut tasks = vec![
+        tokio::spawn(notifier.feed_watchdog(planes.workers.clone())),
+        tokio::spawn(report::store_failures(
+            state.recorder.clone(),
+            state.notifier.clone(),
+            plan.show.quiet,
+        )),
+    ];
+    if let Some(store) = store {
+        tasks.push(tokio::spawn(prune(store, plan.retention)));
+    }
+    tasks
+}
+
+/// Opens the endpoints, reports them, and starts to print events. Returns the server, the socket that `echoic status` asks
+/// at, and a future that is ready when everything is printed.
+async fn start(
+    plan: &Plan,
+    recorder: &Recorder,
+    planes: &Planes,
+) -> Result<(Server, Option<Listener>, Printed), CliError> {
+    // A watcher makes the recorder collect events even without a store, so there is none unless events are shown.
+    let watcher = (plan.show.events != Events::None).then(|| recorder.watch());
+    let server = open(plan, recorder.clone(), planes).await?;
+    let asking = status::open(&plan.store).await;
+    let addresses = server.listening_at();
+    if !plan.show.quiet {
+        announce(plan, &addresses);
+    }
+    let showing = show(plan, &addresses, watcher).map_err(|why| cannot_start(&why))?;
+    Ok((server, asking, Box::pin(showing)))
+}
+
+/// Ready when everything is printed.
+type Printed = Pin<Box<dyn Future<Output = ()>>>;
+
+/// Waits until the server has ended, or a request to stop has made it drain. `None` if it is to stop at once.
+async fn until_drained(
+    serving: &mut JoinHandle<Drained>,
+    drain: oneshot::Sender<()>,
+    stop: &mut StopRequests,
+    state: &ServerState,
+) -> Option<Result<Drained, JoinError>> {
+    select! {
+        drained = &mut *serving => return Some(drained),
+        () = stop.requested() => {}
+    }
+    state.set_stopping();
+    if !state.quiet {
+        term::note(
+            "stopping: every message received is answered and recorded first (again to stop at once)",
+        );
+    }
+    drop(drain);
+    select! {
+        drained = serving => Some(drained),
+        () = stop.at_once() => None,
+    }
+}
+
+/// Aborts tasks and waits until they have ended, so that they hold nothing any more.
+async fn end(tasks: Vec<JoinHandle<()>>) {
+    for task in tasks {
+        task.abort();
+        let _ = task.await;
     }
 }
 
@@ -191,7 +223,7 @@ fn show(
     addresses: &[Listening],
     watcher: Option<Watcher>,
 ) -> io::Result<impl Future<Output = ()> + use<>> {
-    let (done, mut printed) = tokio::sync::oneshot::channel();
+    let (done, mut printed) = oneshot::channel();
     let written = Arc::new(AtomicU64::new(0));
     if plan.show.print || watcher.is_some() {
         let showing = plan.show;
@@ -231,58 +263,5 @@ async fn prune(store: Arc<dyn Store>, retention: Retention) {
                 tokio::time::sleep(PRUNE_EVERY).await;
             }
         }
-    }
-}
-
-/// Prints the totals and decides the exit code.
-fn report_end(
-    plan: &Plan,
-    recorder: &Recorder,
-    drained: Drained,
-    unclosed: Option<String>,
-) -> Exit {
-    let Drained {
-        served,
-        cut,
-        panicked,
-        datagrams,
-    } = drained;
-    let status = recorder.status();
-    let count = pretty::count;
-    let mut text = format!("stopped: {} served", count(served, "exchange"));
-    if plan.store != store_url::StoreUrl::None {
-        text += &format!(", {} recorded, {} lost", status.recorded, status.lost);
-    }
-    let is_recorded = status.failure.is_none() && unclosed.is_none();
-    let is_complete = is_recorded && status.lost == 0 && cut == 0 && panicked == 0;
-    if let Some(failure) = status.failure {
-        text += &format!(" ({})", pretty::failing(&failure));
-    }
-    if let Some(error) = unclosed {
-        text += &format!(
-            " (not all of it is safe on the disk: {})",
-            term::sanitize(error)
-        );
-    }
-    if cut > 0 {
-        let cut = count(cut, "conversation");
-        text += &format!("; {cut} cut, not done within --drain-timeout");
-    }
-    if datagrams.dropped > 0 {
-        let dropped = count(datagrams.dropped, "datagram");
-        text += &format!("; {dropped} dropped, having come too fast");
-    }
-    if panicked > 0 {
-        let panicked = count(panicked, "conversation");
-        text += &format!("; {panicked} ended by a bug in echoic");
-    }
-    trace::end();
-    if !(plan.show.quiet && is_complete) {
-        term::note_in_colour(&text);
-    }
-    match (is_recorded, cut) {
-        (false, _) => Exit::System,
-        (true, 1..) => Exit::Cut,
-        (true, 0) => Exit::Done,
     }
 }

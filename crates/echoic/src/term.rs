@@ -4,14 +4,18 @@
 
 use std::{
     fmt::{Arguments, Display, Write as _},
-    fs::File,
     io::{self, IsTerminal, Write},
-    os::fd::AsFd,
 };
 
+use anstream::{AutoStream, stream::RawStream};
 use anstyle::{AnsiColor, Style};
 use echoic_core::escape::{self, is_hidden};
 use serde::Serialize;
+
+use crate::{
+    exit::{CliError, CommandResult, Exit},
+    stdio,
+};
 
 /// Prints a message as a line on standard error. Write errors are ignored.
 ///
@@ -22,13 +26,13 @@ pub(crate) fn note(text: &str) {
 
 /// Like [`note`], for a text with colour codes whose other parts are already sanitized.
 pub(crate) fn note_in_colour(text: &str) {
-    let _ = writeln!(anstream::stderr().lock(), "{text}");
+    draw(&format!("{text}\n"));
 }
 
-/// Prints a text without a newline on standard error, for output that is redrawn.
+/// Prints a text without a newline on standard error, for output that is redrawn. Write errors are ignored.
 pub(crate) fn draw(text: &str) {
-    let mut out = anstream::stderr().lock();
-    let _ = write!(out, "{text}").and_then(|()| out.flush());
+    let stderr = io::stderr().lock();
+    let _ = coloured(&stderr, stdio::errors()).write_all(text.as_bytes());
 }
 
 /// Escapes control and hidden characters except newlines. For names and messages, which rarely contain any; bytes of peers
@@ -64,31 +68,68 @@ pub(crate) fn is_on_terminal() -> bool {
 }
 
 /// Returns standard output; colour codes are removed unless it is a terminal that supports them.
-pub(crate) fn coloured_stdout() -> impl Write {
-    anstream::stdout()
+pub(crate) fn coloured_stdout() -> impl Write + Send {
+    coloured(&io::stdout(), stdio::output())
 }
 
-/// Returns standard output as a file, unbuffered and unfiltered.
-pub(crate) fn raw_stdout() -> io::Result<File> {
-    Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
+/// Returns `out` without colour codes, unless `stream` is a terminal that supports them.
+fn coloured(
+    stream: &impl RawStream,
+    out: impl Write + Send + 'static,
+) -> AutoStream<Box<dyn Write + Send>> {
+    AutoStream::new(Box::new(out), AutoStream::choice(stream))
 }
 
-/// The result of a command on standard output. A closed pipe (`| head`) ends it and is not an error.
+/// The result of a command on standard output.
 pub(crate) struct Payload {
     out: Box<dyn Write + Send>,
     /// Standard output is a terminal and the form is not JSON: format for reading, escape bytes, use colour.
     pub(crate) pretty: bool,
 }
 
-/// The reader of standard output has closed it.
+/// Why standard output takes no more.
 #[derive(Debug)]
-pub(crate) struct ReaderGone;
+pub(crate) enum OutputError {
+    /// Its reader has closed the pipe (`| head`). It has what it wanted, so this ends a command and is no failure.
+    ReaderGone,
+    /// It cannot be written: the result is incomplete.
+    Failed(io::Error),
+}
+
+impl From<io::Error> for OutputError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::ReaderGone,
+            _ => Self::Failed(error),
+        }
+    }
+}
+
+impl OutputError {
+    /// Returns the result of a command whose output ended here; `exit` if its reader has gone.
+    pub(crate) fn into_result(self, exit: Exit) -> CommandResult {
+        match self {
+            Self::ReaderGone => Ok(exit),
+            Self::Failed(error) => Err(CliError::system(format!(
+                "cannot write standard output: {error}"
+            ))),
+        }
+    }
+}
+
+/// Returns the result of a command that has nothing to do but print.
+pub(crate) fn done(printed: Result<(), OutputError>) -> CommandResult {
+    match printed {
+        Ok(()) => Ok(Exit::Done),
+        Err(error) => error.into_result(Exit::Done),
+    }
+}
 
 impl Payload {
     /// Creates a payload, pretty on a terminal unless `json` is set.
     pub(crate) fn new(json: bool) -> Self {
         let pretty = is_on_terminal() && !json;
-        let out = io::BufWriter::with_capacity(64 << 10, anstream::stdout());
+        let out = io::BufWriter::with_capacity(64 << 10, coloured_stdout());
         Self::on(out, pretty)
     }
 
@@ -100,17 +141,23 @@ impl Payload {
         }
     }
 
-    pub(crate) fn line(&mut self, line: Arguments<'_>) -> Result<(), ReaderGone> {
-        writeln!(self.out, "{line}").map_err(|_| ReaderGone)
+    pub(crate) fn line(&mut self, line: Arguments<'_>) -> Result<(), OutputError> {
+        Ok(writeln!(self.out, "{line}")?)
+    }
+
+    /// Writes a text that has its own line ends.
+    pub(crate) fn text(&mut self, text: Arguments<'_>) -> Result<(), OutputError> {
+        Ok(self.out.write_fmt(text)?)
     }
 
     /// Writes a value as a line of JSON.
-    pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<(), ReaderGone> {
-        json_line(&mut self.out, value).map_err(|_| ReaderGone)
+    pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<(), OutputError> {
+        Ok(json_line(&mut self.out, value)?)
     }
 
-    pub(crate) fn flush(&mut self) -> Result<(), ReaderGone> {
-        self.out.flush().map_err(|_| ReaderGone)
+    /// Writes what is buffered. Without it, an error of the last write is not noticed.
+    pub(crate) fn flush(&mut self) -> Result<(), OutputError> {
+        Ok(self.out.flush()?)
     }
 }
 

@@ -22,7 +22,10 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use crate::term::{self, sanitize};
+use crate::{
+    stdio,
+    term::{self, sanitize},
+};
 
 /// Warnings and errors from one call site that are printed within [`WINDOW`]; further ones are counted. Lower levels, which
 /// `ECHOIC_LOG` enables, are not limited.
@@ -50,7 +53,9 @@ pub(crate) fn start() {
     });
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
+        .with_writer(stdio::errors)
+        // Otherwise a failed write is reported by `eprintln!`, which panics where standard error cannot be written.
+        .log_internal_errors(false)
         .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .event_format(Line)
         .init();

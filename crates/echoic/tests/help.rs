@@ -8,10 +8,12 @@
 mod harness;
 
 use std::{
-    net::{SocketAddr, UdpSocket},
+    io::Read,
+    net::{SocketAddr, TcpListener, UdpSocket},
     path::Path,
     process::{Command, Stdio},
     sync::Arc,
+    thread,
 };
 
 use rustix::termios::{Winsize, tcsetwinsize};
@@ -286,6 +288,7 @@ fn help_is_wrapped_once_at_any_width() {
         "probe",
         "bench",
         "log",
+        "status",
         "limits",
         "completions",
         "man",
@@ -345,4 +348,96 @@ fn log_examples_of_the_readme_find_exchanges() {
         let found = run(&mut shell(&home, &line), b"").good();
         assert!(!found.is_empty() && found != "0\n", "{example}: {found}");
     }
+}
+
+/// Returns the rows of the table of exit codes in the help.
+fn exit_codes(home: &Home) -> Vec<(i32, String)> {
+    let help = home.run(&["--help"]).good();
+    let (_, table) = help.split_once("Exit codes:\n").unwrap();
+    let row = |line: &str| {
+        let (code, meaning) = line.trim().split_once(' ').unwrap();
+        (code.parse().unwrap(), meaning.trim().to_owned())
+    };
+    table.lines().map(row).collect()
+}
+
+#[test]
+fn readme_and_manual_have_the_exit_codes_of_the_help() {
+    let home = Home::new();
+    let codes = exit_codes(&home);
+    let readme = include_str!("../../../README.md");
+    let (_, table) = readme.split_once("## Exit codes\n").unwrap();
+    let rows = table.lines().skip_while(|line| !line.starts_with("|---"));
+    let rows = rows.skip(1).take_while(|line| line.starts_with('|'));
+    let rows: Vec<(i32, String)> = rows
+        .map(|line| {
+            let mut cells = line.trim_matches('|').split('|').map(str::trim);
+            let code = cells.next().unwrap().parse().unwrap();
+            (code, cells.next().unwrap().to_owned())
+        })
+        .collect();
+    assert_eq!(rows, codes);
+    // roff escapes hyphens and quotes.
+    let page = home.run(&["man"]).good();
+    let page = page
+        .replace("\\-", "-")
+        .replace("\\*(Aq", "'")
+        .replace("\\(aq", "'");
+    for (code, meaning) in codes {
+        assert!(page.contains(&meaning), "{code} {meaning}: {page}");
+    }
+}
+
+#[test]
+fn program_exits_with_the_codes_of_the_help() {
+    let home = Home::new();
+    let serve = Serve::start(&["upper=:0", "--frame", "line", "--store", "none"]);
+    let upper = serve.at[0].to_string();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let closed = free.local_addr().unwrap().to_string();
+    drop(free);
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at_silent = silent.local_addr().unwrap().to_string();
+    // It closes with unread input, so the kernel sends a reset.
+    let cutting = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at_cutting = cutting.local_addr().unwrap().to_string();
+    let cut = thread::spawn(move || {
+        let mut one = [0];
+        cutting.accept().unwrap().0.read_exact(&mut one).unwrap();
+    });
+    let ask = ["--send", "hello\n", "--frame", "line"];
+    let connect = |at, more: &[&'static str]| [&["connect", at][..], &ask, more].concat();
+    let tried = [
+        (vec!["--version"], 0, "done"),
+        (vec!["log"], 1, "any other error"),
+        (
+            vec!["log", "since:yesteryear"],
+            2,
+            "invalid command line or filter",
+        ),
+        (
+            vec!["connect", "no-such-host.invalid:1"],
+            3,
+            "name not resolved",
+        ),
+        (vec!["connect", &closed], 4, "refused"),
+        (
+            connect(&at_silent, &["--linger-timeout", "500ms"]),
+            5,
+            "timed out",
+        ),
+        (connect(&at_cutting, &[]), 6, "reset or cut"),
+        (connect(&upper, &["--expect", "other"]), 7, "an expectation"),
+    ];
+    let codes = exit_codes(&home);
+    for (args, code, meaning) in tried {
+        let ran = home.run(&args);
+        assert_eq!(ran.code, Some(code), "{args:?}: {}", ran.err);
+        let row = codes.iter().find(|(listed, _)| *listed == code).unwrap();
+        assert!(row.1.starts_with(meaning), "{row:?}");
+    }
+    cut.join().unwrap();
+    // 8 needs a layer, and `signals.rs` tests 130.
+    let listed: Vec<i32> = codes.iter().map(|(code, _)| *code).collect();
+    assert_eq!(listed, [0, 1, 2, 3, 4, 5, 6, 7, 8, 130]);
 }

@@ -242,6 +242,21 @@ fn every_tutorial_block_has_a_known_kind() {
 }
 
 #[test]
+fn server_of_a_test_ends_with_its_standard_input() {
+    let page = page("docs/how-to-run-a-server.md");
+    let (_, program) = page.split_once("```python\n").unwrap();
+    let (program, _) = program.split_once("```").unwrap();
+    let reader = Reader {
+        home: Arc::new(Home::new()),
+        ports: Ports::default(),
+        serves: Vec::new(),
+        pythons: Vec::new(),
+    };
+    let printed = run(&mut reader.python(program), b"").good();
+    assert_eq!(printed, "HELLO\ncode 0\n");
+}
+
+#[test]
 fn output_comparison_supports_ellipsis() {
     for (printed, shown) in [
         ("a\n", "a\n"),

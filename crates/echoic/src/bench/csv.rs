@@ -2,7 +2,7 @@
 
 use echoic_client::bench::{Measured, percentile};
 
-use crate::term::{Payload, ReaderGone};
+use crate::term::{OutputError, Payload};
 
 const COLUMNS: [&str; 12] = [
     "run",
@@ -20,7 +20,7 @@ const COLUMNS: [&str; 12] = [
 ];
 
 /// Writes comma-separated values (RFC 4180). No cell contains a comma or a quote.
-pub(super) fn write(payload: &mut Payload, measured: &Measured) -> Result<(), ReaderGone> {
+pub(super) fn write(payload: &mut Payload, measured: &Measured) -> Result<(), OutputError> {
     payload.line(format_args!("{}", COLUMNS.join(",")))?;
     for row in rows(measured) {
         payload.line(format_args!("{}", row.join(",")))?;

@@ -8,7 +8,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::host::{Environment, Host};
-use crate::term::{Payload, ReaderGone};
+use crate::term::{OutputError, Payload};
 
 /// The result of a run.
 #[derive(Debug, Serialize)]
@@ -210,7 +210,7 @@ pub(super) fn lines(
     payload: &mut Payload,
     measured: &Measured,
     environment: &Environment,
-) -> Result<(), ReaderGone> {
+) -> Result<(), OutputError> {
     #[derive(Serialize)]
     struct Numbered<'a> {
         ev: &'static str,

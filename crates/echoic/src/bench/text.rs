@@ -11,11 +11,11 @@ use hdrhistogram::Histogram;
 
 use crate::{
     pretty,
-    term::{Payload, ReaderGone},
+    term::{OutputError, Payload},
 };
 
 /// Writes the whole result.
-pub(super) fn write(payload: &mut Payload, measured: &Measured) -> Result<(), ReaderGone> {
+pub(super) fn write(payload: &mut Payload, measured: &Measured) -> Result<(), OutputError> {
     let mut lines = Vec::new();
     if !measured.tries.is_empty() {
         lines.push(RUNS_HEADER.to_owned());

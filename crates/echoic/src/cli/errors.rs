@@ -8,7 +8,23 @@ use clap::{
 };
 
 use super::{Cli, flag_hints};
-use crate::term;
+use crate::{
+    exit::{CommandResult, Exit},
+    term::{self, Payload},
+};
+
+/// Prints an error on standard error, or the help or version that was asked for on standard output. clap's own `exit` takes a
+/// full device for success.
+pub(super) fn print(error: &clap::Error) -> CommandResult {
+    let text = error.render();
+    if error.use_stderr() {
+        term::draw(&text.ansi().to_string());
+        return Ok(Exit::Usage);
+    }
+    let mut payload = Payload::new(false);
+    let printed = payload.text(format_args!("{}", text.ansi()));
+    term::done(printed.and_then(|()| payload.flush()))
+}
 
 /// Prepares a parse error for printing: with a hint for flags of netcat, without repetition, and escaped.
 /// `args` is the command line.

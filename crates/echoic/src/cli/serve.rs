@@ -83,6 +83,10 @@ pub(crate) struct ServeArgs {
     #[arg(long)]
     pub(crate) once: bool,
 
+    /// Stop when standard input ends, as with Ctrl-C: a test that holds the other end of a pipe leaves no server behind
+    #[arg(long)]
+    pub(crate) exit_with_stdin: bool,
+
     #[command(flatten)]
     pub(crate) recording: RecordingArgs,
 

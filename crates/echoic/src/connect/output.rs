@@ -2,11 +2,13 @@
 //! except for line ends; unchanged elsewhere.
 
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, BufWriter, IsTerminal, Write},
     mem,
 };
 
 use echoic_core::escape;
+
+use crate::stdio::{self, Unbuffered};
 
 /// Standard output, or a writer of a test.
 pub(super) struct Output<W: Write> {
@@ -18,10 +20,10 @@ pub(super) struct Output<W: Write> {
     pending: Vec<u8>,
 }
 
-impl Output<io::StdoutLock<'static>> {
+impl Output<BufWriter<Unbuffered<io::Stdout>>> {
     pub(super) fn standard() -> Self {
         let escapes = io::stdout().is_terminal();
-        Self::new(io::stdout().lock(), escapes)
+        Self::new(BufWriter::new(stdio::output()), escapes)
     }
 }
 

@@ -128,16 +128,24 @@ impl Record {
     }
 
     /// Returns a future that is ready at a signal, so that the end can be recorded. Without a record a signal ends the
-    /// process. A second signal ends it at once.
+    /// process. A second SIGINT or SIGTERM ends it at once.
     pub(super) fn asked_to_stop(record: Option<&Self>) -> io::Result<impl Future<Output = ()>> {
-        let signals = record.map(|_| Signals::catch()).transpose()?;
+        let caught = record.map(|record| {
+            let (recorder, file) = (record.recorder.clone(), record.unwritten.file.clone());
+            Signals::catch().map(|signals| (signals, recorder, file))
+        });
+        let caught = caught.transpose()?;
         Ok(async {
-            let Some(mut signals) = signals else {
+            let Some((mut signals, recorder, file)) = caught else {
                 return pending().await;
             };
-            signals.next().await;
+            signals.first().await;
             tokio::spawn(async move {
-                signals.next().await;
+                signals.second().await;
+                let status = recorder.status();
+                if let missing @ 1.. = status.lost + status.waiting {
+                    term::note(&unrecorded(missing, &file, None));
+                }
                 std::process::exit(Exit::Interrupted as i32);
             });
         })
@@ -172,16 +180,18 @@ impl Record {
         match (lost, why, closed) {
             (0, None, Ok(())) => {}
             (0, None, Err(error)) => term::note(&format!("echoic: {file}: {error}")),
-            (lost, why, _) => {
-                let why = why.map(|why| format!(": {why}")).unwrap_or_default();
-                let exchanges = match lost {
-                    1 => "1 exchange was".to_owned(),
-                    _ => format!("{lost} exchanges were"),
-                };
-                term::note(&format!("echoic: {exchanges} not recorded in {file}{why}"));
-            }
+            (lost, why, _) => term::note(&unrecorded(lost, &file, why)),
         }
     }
+}
+
+fn unrecorded(exchanges: u64, file: &str, why: Option<String>) -> String {
+    let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+    let exchanges = match exchanges {
+        1 => "1 exchange was".to_owned(),
+        _ => format!("{exchanges} exchanges were"),
+    };
+    format!("echoic: {exchanges} not recorded in {file}{why}")
 }
 
 impl Observer for Writer {

@@ -22,6 +22,7 @@ use tokio::{
 };
 
 use super::print_gate::PrintGate;
+use crate::stdio;
 
 /// The terminal. Clones share it.
 #[derive(Clone)]
@@ -217,8 +218,7 @@ fn print_above(printer: &mut impl ExternalPrinter, gate: &PrintGate, text: &str)
 
 /// Prints to a terminal without a prompt. Errors are ignored: if the terminal is gone, SIGHUP ends the process.
 fn print_directly(text: &str) {
-    let mut out = io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let _ = stdio::output().write_all(text.as_bytes());
 }
 
 /// Formats a reply on one line. Header and terminator are left out; a missing terminator is marked.

@@ -29,6 +29,7 @@ use super::{
     screen::{Screen, duration},
     transcript::Transcript,
 };
+use crate::signals::Hangup;
 
 /// The result of a conversation at the prompt.
 pub(super) struct PromptResult {
@@ -61,7 +62,7 @@ pub(super) async fn run(
     // The handler must exist before the prompt starts, since this signal wakes the prompt.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let mut hangup = signal(SignalKind::hangup())?;
+    let mut hangup = Hangup::catch()?;
     let options = prompt_options(plan, screen);
     let (prompt, mut prompt_events) =
         prompt::start(options, screen).map_err(|error| io::Error::other(error.to_string()))?;
@@ -87,7 +88,7 @@ pub(super) async fn run(
             // Events that are ready come before timers.
             biased;
             _ = terminate.recv() => session.interrupt(),
-            _ = hangup.recv() => session.interrupt(),
+            () = hangup.next() => session.interrupt(),
             // Ctrl-C while rustyline does not read a line: the terminal sends a signal.
             _ = interrupt.recv() => session.interrupt(),
             Some(event) = prompt_events.recv() => session.prompt_event(event),

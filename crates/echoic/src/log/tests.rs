@@ -69,7 +69,7 @@ impl GrowingStore {
             reply_offset: 0,
         };
         let request: &[u8] = if n.is_multiple_of(2) { b"even" } else { b"odd" };
-        batch.exchange(meta, Outcome::Ok, request, b"");
+        batch.push_exchange(meta, Outcome::Ok, request, b"");
         let ids = self.inner.append(vec![Arc::new(batch)]).await.unwrap();
         assert_eq!(ids, [n]);
     }

@@ -11,7 +11,7 @@ use echoic_core::{
 use echoic_wire::eyeballs::LookupFailure;
 
 use super::words::{dns_status, failure};
-use crate::term::{DIMMED, ERROR, Payload, RECEIVED, ReaderGone};
+use crate::term::{DIMMED, ERROR, OutputError, Payload, RECEIVED};
 
 /// Rows of the timeline that are printed; the rest is counted.
 const ROWS_MAX: usize = 30;
@@ -39,7 +39,7 @@ pub(super) fn write(
     report: &Report,
     verdict: &Verdict,
     port_assumed: bool,
-) -> Result<(), ReaderGone> {
+) -> Result<(), OutputError> {
     timeline(payload, report, port_assumed)?;
     records(payload, report)?;
     let summaries = report.by_address();
@@ -59,7 +59,7 @@ pub(super) fn write(
     ))
 }
 
-fn timeline(payload: &mut Payload, report: &Report, port_assumed: bool) -> Result<(), ReaderGone> {
+fn timeline(payload: &mut Payload, report: &Report, port_assumed: bool) -> Result<(), OutputError> {
     let rows = rows(report);
     let whole = rows.iter().map(|row| row.to).max().unwrap_or_default();
     let widest = |of: fn(&Row) -> &str| {
@@ -211,7 +211,7 @@ fn bar(row: &Row, whole: Duration) -> String {
     format!("{}{}", " ".repeat(from), block.repeat(to - from))
 }
 
-fn records(payload: &mut Payload, report: &Report) -> Result<(), ReaderGone> {
+fn records(payload: &mut Payload, report: &Report) -> Result<(), OutputError> {
     let answers = report.dns.iter().flat_map(|dns| &dns.answers);
     let mut printed = vec![];
     for record in answers
@@ -236,7 +236,7 @@ fn table(
     payload: &mut Payload,
     summaries: &[Summary<'_>],
     report: &Report,
-) -> Result<(), ReaderGone> {
+) -> Result<(), OutputError> {
     let mut lines: Vec<[String; 6]> = vec![
         [
             "ADDRESS",

@@ -53,6 +53,7 @@ pub(super) struct Plan {
     pub(super) recorder: RecorderOptions,
     pub(super) show: Showing,
     pub(super) once: bool,
+    pub(super) exit_with_stdin: bool,
     /// How long a worker polls for the next message before it sleeps.
     pub(super) busy_poll: Option<Duration>,
     pub(super) workers: usize,
@@ -145,6 +146,7 @@ impl Plan {
             },
             show: Showing::new(&args.showing),
             once: args.once,
+            exit_with_stdin: args.exit_with_stdin,
             busy_poll,
             workers,
         })

@@ -27,6 +27,7 @@ use tokio::{
 use self::{json::JsonPrinter, lines::LinePrinter};
 use super::plan::{Events, Plan, Showing};
 use crate::{
+    stdio,
     store_url::StoreUrl,
     term::{self, DIMMED, sanitize},
 };
@@ -55,8 +56,10 @@ pub(super) async fn run(
     watcher: Option<Watcher>,
     written: Arc<AtomicU64>,
 ) -> io::Result<()> {
-    let out = term::raw_stdout()?;
-    let mut out = Progress { out, written };
+    let mut out = Progress {
+        out: stdio::output(),
+        written,
+    };
     if showing.print {
         out.write_all(addresses(listening).as_bytes())?;
     }

@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     os::fd::OwnedFd,
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdin, Command, Stdio},
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -178,6 +178,11 @@ impl Serve {
     /// Its process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.as_ref().unwrap().id()
+    }
+
+    /// Takes its standard input, which the command made a pipe.
+    pub(crate) fn stdin(&mut self) -> ChildStdin {
+        self.child.as_mut().unwrap().stdin.take().unwrap()
     }
 
     /// Sends it a signal.

@@ -7,7 +7,6 @@ use std::{
     io::{self, ErrorKind, Write},
     mem,
     sync::Arc,
-    thread,
     time::Duration,
 };
 
@@ -35,9 +34,6 @@ const WRITE_BYTES: usize = 64 << 10;
 
 /// Interval between attempts to write to a full device.
 const RETRY: Duration = Duration::from_secs(1);
-
-/// Interval between attempts to write to a pipe that was made non-blocking elsewhere.
-const NOT_YET: Duration = Duration::from_millis(2);
 
 const TOO_SLOW: &str = "standard output is read too slowly: not all events are printed there; `gap` events have the \
     number of missing exchanges";
@@ -273,7 +269,6 @@ fn write_all(out: &mut impl Write, bytes: &[u8]) -> (usize, io::Result<()>) {
             Ok(0) => return (n, Err(ErrorKind::WriteZero.into())),
             Ok(more) => n += more,
             Err(why) if why.kind() == ErrorKind::Interrupted => {}
-            Err(why) if why.kind() == ErrorKind::WouldBlock => thread::sleep(NOT_YET),
             Err(why) => return (n, Err(why)),
         }
     }

@@ -1,0 +1,189 @@
+//! Answers questions for the counters of a running server: at a Unix socket for `echoic status`, and at SIGUSR1.
+
+use std::{
+    fs::DirBuilder,
+    future::poll_fn,
+    io,
+    os::unix::fs::DirBuilderExt,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use echoic_core::{
+    endpoint::{Endpoint, UnixName},
+    view::JSON_VERSION,
+};
+use echoic_recorder::Recorder;
+use echoic_server::{Server, ServerCounters};
+use echoic_wire::{Incoming, ListenOptions, Listener, listen};
+use tokio::{
+    signal::unix::Signal,
+    time::{sleep, timeout},
+};
+
+use super::{notify::Notifier, plan::Plan};
+use crate::{
+    status::{ListeningStatus, ServerStatus, own_socket},
+    store_url::{STORE_DEADLINE, StoreUrl},
+    term,
+};
+
+/// Time for a client to take the answer, which fits into the buffer of its socket.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+
+/// Pause after a failed accept, for example because all files are in use.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What is known about the running server.
+pub(super) struct ServerState {
+    started: Instant,
+    listening: Vec<ListeningStatus>,
+    store: StoreUrl,
+    pub(super) recorder: Recorder,
+    counters: ServerCounters,
+    stopping: AtomicBool,
+    /// The longest time that a drain takes.
+    drains_within: Duration,
+    pub(super) notifier: Notifier,
+    /// Only failures are printed.
+    pub(super) quiet: bool,
+}
+
+impl ServerState {
+    pub(super) fn new(plan: &Plan, server: &Server, recorder: Recorder) -> Self {
+        let listening = server.listening_at();
+        let listening = listening.iter().map(|one| ListeningStatus {
+            addr: one.address.url(one.endpoint_info.proto),
+            svc: one.endpoint_info.service.clone(),
+        });
+        Self {
+            started: Instant::now(),
+            listening: listening.collect(),
+            store: plan.store.clone(),
+            recorder,
+            counters: server.counters(),
+            stopping: AtomicBool::new(false),
+            drains_within: plan.limits.drain_timeout + 2 * STORE_DEADLINE,
+            notifier: Notifier::from_env(),
+            quiet: plan.show.quiet,
+        }
+    }
+
+    /// Tells the service manager that the server can be reached.
+    pub(super) fn set_ready(&self) {
+        let addresses: Vec<_> = self.listening.iter().map(|one| &*one.addr).collect();
+        let (addresses, store) = (addresses.join(", "), &self.store);
+        self.notifier
+            .ready(&format!("listening on {addresses}; recording in {store}"));
+    }
+
+    /// Notes that the server drains.
+    pub(super) fn set_stopping(&self) {
+        self.notifier.stopping(self.drains_within);
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    fn now(&self) -> ServerStatus {
+        let counts = self.counters.now();
+        let record = self.recorder.status();
+        let served = match &self.store {
+            StoreUrl::None => counts.served_in_ended,
+            _ => record.recorded + record.waiting + record.lost,
+        };
+        let store = match &self.store {
+            StoreUrl::Sqlite(path) => {
+                let real = path.canonicalize().unwrap_or_else(|_| path.clone());
+                StoreUrl::Sqlite(real).to_string()
+            }
+            other => other.to_string(),
+        };
+        ServerStatus {
+            v: JSON_VERSION,
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            up_s: self.started.elapsed().as_secs(),
+            stopping: self.stopping.load(Ordering::Relaxed),
+            listening: self.listening.clone(),
+            store,
+            open: counts.open,
+            accepted: counts.accepted,
+            rejected: counts.rejected,
+            served,
+            recorded: record.recorded,
+            waiting: record.waiting,
+            lost: record.lost,
+            failing: record.failure.map(|failure| failure.why),
+        }
+    }
+}
+
+/// Prints the counters on standard error at each signal, until it is aborted.
+pub(super) async fn print_at(mut signal: Signal, state: Arc<ServerState>) {
+    while signal.recv().await.is_some() {
+        term::note(&state.now().to_string());
+    }
+}
+
+/// Opens the socket that `echoic status` asks at. `None` if there is no place for it. A failure is reported and does not
+/// stop the server.
+pub(super) async fn open(store: &StoreUrl) -> Option<Listener> {
+    let path = own_socket(store)?;
+    let opened = async {
+        make_directory(&path).map_err(|why| why.to_string())?;
+        let endpoint = Endpoint::Unix(UnixName::Path(path.clone()));
+        let listeners = listen(&endpoint, &ListenOptions::default()).await;
+        listeners.map_err(|why| why.to_string())
+    };
+    match opened.await {
+        Ok(listeners) => listeners.into_iter().next(),
+        Err(why) => {
+            tracing::warn!(
+                "`echoic status` cannot ask this server: {}: {why}",
+                path.display()
+            );
+            None
+        }
+    }
+}
+
+/// Makes the directory of the socket, for this user alone, if it does not exist.
+fn make_directory(socket: &Path) -> io::Result<()> {
+    match socket.parent() {
+        Some(directory) => DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory),
+        None => Ok(()),
+    }
+}
+
+/// Answers one client after the other, until it is aborted. Nothing is read from them, so none can hold it.
+pub(super) async fn answer(listener: Listener, state: Arc<ServerState>) {
+    loop {
+        match listener.accept().await {
+            Ok(client) => {
+                let answered = timeout(ANSWER_WITHIN, send(client, &state)).await;
+                tracing::debug!("status asked for: {answered:?}");
+            }
+            Err(why) => {
+                tracing::debug!("cannot accept at the status socket: {why}");
+                sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn send(client: Incoming, state: &ServerState) -> io::Result<()> {
+    let mut answer = Vec::new();
+    term::json_line(&mut answer, &state.now())?;
+    let mut link = client.open()?;
+    let mut sent = 0;
+    while sent < answer.len() {
+        sent += poll_fn(|cx| link.poll_write(cx, &answer[sent..])).await?;
+    }
+    Ok(())
+}

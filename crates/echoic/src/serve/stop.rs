@@ -1,0 +1,59 @@
+//! Requests to stop a server: signals, and the end of standard input.
+
+use std::{
+    io::{self, Read},
+    thread,
+};
+
+use tokio::{select, sync::oneshot};
+
+use crate::{signals::Signals, stdio};
+
+/// Receives requests to stop.
+pub(super) struct StopRequests {
+    signals: Signals,
+    /// Ready at the end of standard input; `None` if that is no request.
+    stdin: Option<oneshot::Receiver<()>>,
+}
+
+impl StopRequests {
+    /// Receives requests from now on.
+    pub(super) fn listen(with_stdin: bool) -> io::Result<Self> {
+        Ok(Self {
+            signals: Signals::catch()?,
+            stdin: with_stdin.then(stdin_end).transpose()?,
+        })
+    }
+
+    /// Waits for the first request: the server is to drain.
+    pub(super) async fn requested(&mut self) {
+        let stdin = async {
+            match &mut self.stdin {
+                Some(ended) => _ = ended.await,
+                None => std::future::pending().await,
+            }
+        };
+        select! {
+            () = self.signals.first() => {}
+            () = stdin => {}
+        }
+    }
+
+    /// Waits for the request to stop at once: a second SIGINT or SIGTERM.
+    pub(super) async fn at_once(&mut self) {
+        self.signals.second().await;
+    }
+}
+
+/// Reads standard input to its end and discards it, on a thread of its own, since a read may block.
+fn stdin_end() -> io::Result<oneshot::Receiver<()>> {
+    let (ended, end) = oneshot::channel();
+    thread::Builder::new()
+        .name("stdin".to_owned())
+        .spawn(move || {
+            let (mut stdin, mut discarded) = (stdio::input(), [0; 4096]);
+            while stdin.read(&mut discarded).is_ok_and(|n| n > 0) {}
+            let _ = ended.send(());
+        })?;
+    Ok(end)
+}
