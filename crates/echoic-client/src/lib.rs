@@ -33,6 +33,7 @@
 //! # }
 //! ```
 
+mod after_fin;
 pub mod bench;
 mod conversation;
 mod counts;
@@ -45,6 +46,7 @@ mod observer;
 pub mod oracle;
 pub mod probe;
 mod replies;
+mod tls_alert;
 
 pub use conversation::{
     ClientCommand, ClientEvent, CloseMode, READ_BYTES_MAX, Timeouts, converse, converse_observed,

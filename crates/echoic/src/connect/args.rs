@@ -260,7 +260,6 @@ impl ConnectArgs {
                 frames.outbound
             ));
         }
-        let timeouts = Timeouts::default();
         let linger_timeout = if self.send_only {
             SEND_ONLY_LINGER
         } else {
@@ -282,11 +281,6 @@ impl ConnectArgs {
                 linger_timeout: (!prompt).then_some(linger_timeout),
                 idle_timeout: self.idle_timeout.0.map(|idle| idle.0),
                 write_timeout: self.write_timeout.0,
-                after_fin: if prompt {
-                    Duration::ZERO
-                } else {
-                    timeouts.after_fin
-                },
             },
             store: self.recorded_in()?,
             explain: self.explain,

@@ -328,6 +328,10 @@ impl<'a> Session<'a> {
                 self.replies.add_sent(at, messages);
                 self.awaiting_since = self.datagrams.then_some(at);
             }
+            ClientEvent::HalfClosed if self.commands.is_some() => self.screen.print(
+                "the peer has ended its side (FIN) and may still read; Ctrl-D ends yours, q quits",
+            ),
+            ClientEvent::HalfClosed => {}
             ClientEvent::Received { at, bytes, counts } => {
                 self.awaiting_since = None;
                 self.counts = counts;
