@@ -2,6 +2,7 @@
 
 mod args;
 mod command;
+mod deferred;
 mod expect;
 mod history;
 mod input;

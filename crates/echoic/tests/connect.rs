@@ -7,6 +7,8 @@ mod datagrams;
 mod half_close;
 #[path = "connect/owed.rs"]
 mod owed;
+#[path = "connect/paste.rs"]
+mod paste;
 #[path = "connect/piped.rs"]
 mod piped;
 #[path = "connect/prompt.rs"]

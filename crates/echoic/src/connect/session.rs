@@ -3,6 +3,7 @@
 use std::{
     fmt::Write as _,
     fs::File,
+    future::pending,
     io::{self, Read},
     path::{Path, PathBuf},
     thread,
@@ -24,6 +25,7 @@ use tokio::{
 use super::{
     args::{Newline, Plan},
     command::{Command, HELP},
+    deferred::Deferred,
     history, message,
     prompt::{self, PromptEvent, PromptOptions},
     screen::{Screen, duration},
@@ -39,7 +41,7 @@ pub(super) struct PromptResult {
     pub(super) summary: String,
 }
 
-/// Lines that may wait to be sent; a further one is refused with a message.
+/// Lines that the conversation may hold; further ones wait in [`Deferred`].
 const SEND_QUEUE: usize = 64;
 
 /// Events that may wait to be shown.
@@ -90,7 +92,10 @@ pub(super) async fn run(
             _ = hangup.recv() => session.interrupt(),
             // Ctrl-C while rustyline does not read a line: the terminal sends a signal.
             _ = interrupt.recv() => session.interrupt(),
-            Some(event) = prompt_events.recv() => session.prompt_event(event),
+            Some(event) = prompt_events.recv(), if !session.deferred.is_full() => {
+                session.prompt_event(event);
+            }
+            () = session.room(), if !session.deferred.is_empty() => session.run_deferred(),
             () = screen.pump() => {}
             event = received.recv(), if !screen.is_behind() => match event {
                 Some(event) => session.client_events(event, &mut received),
@@ -104,10 +109,12 @@ pub(super) async fn run(
         }
     }
     session.flush();
+    let unsent = session.unsent_bytes(&mut prompt_events);
     drop(prompt_events);
     screen.detach_prompt().await;
     prompt.end();
-    let conversation = conversing.await.map_err(io::Error::other)?;
+    let mut conversation = conversing.await.map_err(io::Error::other)?;
+    conversation.unsent += unsent;
     Ok(PromptResult {
         summary: session.summary(&conversation),
         interrupted: session.interrupted,
@@ -149,6 +156,10 @@ struct Session<'a> {
     /// The file being sent.
     sending: Option<PathBuf>,
     files: mpsc::Sender<io::Result<u64>>,
+    /// Commands that wait for lines before them to be sent.
+    deferred: Deferred,
+    /// Bytes typed after the connection had ended.
+    unsent: u64,
     interrupted: bool,
 }
 
@@ -176,13 +187,15 @@ impl<'a> Session<'a> {
             leave: Some(leave),
             sending: None,
             files,
+            deferred: Deferred::default(),
+            unsent: 0,
             interrupted: false,
         }
     }
 
     fn prompt_event(&mut self, event: PromptEvent) {
         match event {
-            PromptEvent::Command(command) => self.command(command),
+            PromptEvent::Command(command) => self.command_or_defer(command),
             PromptEvent::Invalid(error) => self.screen.print(&error),
             PromptEvent::Interrupted => self
                 .screen
@@ -193,6 +206,77 @@ impl<'a> Session<'a> {
                 self.interrupt();
             }
         }
+    }
+
+    /// Runs a command once all before it are run. A reset discards what waits, so it does not.
+    fn command_or_defer(&mut self, command: Command) {
+        let waits = !self.deferred.is_empty() || self.must_wait(&command);
+        if !waits || command == Command::Rst {
+            return self.command(command);
+        }
+        if command == Command::Quit {
+            self.screen.print(&format!(
+                "{} lines wait to be sent; Ctrl-C twice quits without them",
+                self.deferred.messages()
+            ));
+        }
+        self.deferred.push(command);
+    }
+
+    /// Returns whether a command needs room in the queue of the conversation while there is none.
+    fn must_wait(&self, command: &Command) -> bool {
+        let sends = matches!(
+            command,
+            Command::Line(_) | Command::Send(_) | Command::File(_) | Command::Frame(_)
+        );
+        let is_full = |commands: &mpsc::Sender<ClientCommand>| {
+            commands.capacity() == 0 && !commands.is_closed()
+        };
+        sends && (self.sending.is_some() || self.commands.as_ref().is_some_and(is_full))
+    }
+
+    /// Waits until the first of the commands that wait may run.
+    async fn room(&self) {
+        if self.sending.is_some() {
+            // The end of the file runs them.
+            return pending().await;
+        }
+        if let Some(commands) = &self.commands {
+            // The conversation has ended if it fails.
+            let _ = commands.reserve().await;
+        }
+    }
+
+    fn run_deferred(&mut self) {
+        while let Some(first) = self.deferred.first() {
+            if self.must_wait(first) {
+                return;
+            }
+            if let Some(command) = self.deferred.pop() {
+                self.command(command);
+            }
+        }
+    }
+
+    /// Returns the number of bytes in lines that were typed and never queued.
+    fn unsent_bytes(&mut self, events: &mut mpsc::Receiver<PromptEvent>) -> u64 {
+        while let Ok(event) = events.try_recv() {
+            if let PromptEvent::Command(command) = event {
+                self.deferred.push(command);
+            }
+        }
+        while let Some(command) = self.deferred.pop() {
+            self.unsent += match command {
+                Command::Line(line) => {
+                    let framed =
+                        message::framed(self.frames.outbound, self.newline, line.as_bytes());
+                    framed.map_or(0, |bytes| bytes.len() as u64)
+                }
+                Command::Send(bytes) => bytes.len() as u64,
+                _ => 0,
+            };
+        }
+        self.unsent
     }
 
     fn command(&mut self, command: Command) {
@@ -251,11 +335,6 @@ impl<'a> Session<'a> {
                 .print("not sent: the sending side is shut down; q quits");
             return;
         };
-        if let Some(path) = &self.sending {
-            self.screen
-                .print(&format!("not sent: {} is still being sent", path.display()));
-            return;
-        }
         if bytes.is_empty() && !self.datagrams {
             self.screen
                 .print("not sent: the line is empty and has no newline");
@@ -264,11 +343,11 @@ impl<'a> Session<'a> {
         let at = self.started.elapsed();
         match commands.try_send(ClientCommand::Send(bytes.to_vec())) {
             Ok(()) => self.transcript.add(at, "▸", bytes),
-            Err(mpsc::error::TrySendError::Full(_)) => self.screen.print(&format!(
-                "not sent: the peer is not reading, and {SEND_QUEUE} lines wait already"
-            )),
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                self.deferred.push(Command::Send(bytes.to_vec()));
+            }
             // The connection has ended; its end is about to be reported.
-            Err(mpsc::error::TrySendError::Closed(_)) => {}
+            Err(mpsc::error::TrySendError::Closed(_)) => self.unsent += bytes.len() as u64,
         }
     }
 
@@ -301,6 +380,7 @@ impl<'a> Session<'a> {
             Ok(bytes) => format!("sent {path}, {}", for_people(bytes)),
             Err(error) => format!("sending {path} failed: {error}"),
         });
+        self.run_deferred();
     }
 
     fn client_events(&mut self, event: ClientEvent, more: &mut mpsc::Receiver<ClientEvent>) {
