@@ -4,6 +4,7 @@ mod args;
 mod command;
 mod deferred;
 mod expect;
+mod file;
 mod history;
 mod input;
 mod message;
@@ -17,6 +18,7 @@ mod screen;
 mod send_args;
 mod session;
 mod transcript;
+mod unanswered;
 mod verdict;
 
 use std::io::{self, IsTerminal};

@@ -4,15 +4,14 @@ use std::{
     fmt::Write as _,
     fs::File,
     future::pending,
-    io::{self, Read},
+    io,
     path::{Path, PathBuf},
-    thread,
     time::Duration,
 };
 
 use echoic_client::{
-    ClientCommand, ClientEvent, CloseMode, ConversationSummary, Counts, Observer, READ_BYTES_MAX,
-    Replies, converse_observed,
+    ClientCommand, ClientEvent, CloseMode, ConversationSummary, Counts, Observer, Replies,
+    converse_observed,
 };
 use echoic_core::{framing::FramingPair, units::for_people};
 use echoic_wire::Link;
@@ -26,10 +25,11 @@ use super::{
     args::{Newline, Plan},
     command::{Command, HELP},
     deferred::Deferred,
-    history, message,
+    file, history, message,
     prompt::{self, PromptEvent, PromptOptions},
     screen::{Screen, duration},
     transcript::Transcript,
+    unanswered::Unanswered,
 };
 
 /// The result of a conversation at the prompt.
@@ -46,9 +46,6 @@ const SEND_QUEUE: usize = 64;
 
 /// Events that may wait to be shown.
 const EVENT_QUEUE: usize = 16;
-
-/// Time without a reply after which a datagram is reported as unanswered.
-const REPLY_WITHIN: Duration = Duration::from_secs(1);
 
 /// Most text that is printed at once, in bytes.
 const PRINT_BYTES: usize = 64 << 10;
@@ -141,8 +138,7 @@ struct Session<'a> {
     replies: Replies,
     frames: FramingPair,
     datagrams: bool,
-    /// When the last datagram was sent; `None` once a reply arrived or its absence was reported.
-    awaiting_since: Option<Instant>,
+    unanswered: Unanswered,
     newline: Option<Newline>,
     hex: bool,
     transcript: Transcript,
@@ -176,7 +172,7 @@ impl<'a> Session<'a> {
             replies: Replies::new(plan.frames.inbound),
             frames: plan.frames,
             datagrams: plan.datagrams,
-            awaiting_since: None,
+            unanswered: Unanswered::default(),
             newline: plan.newline,
             hex: false,
             transcript: Transcript::default(),
@@ -351,15 +347,13 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Sends a file from a thread, in pieces, so that memory stays bounded.
     fn send_file(&mut self, path: PathBuf) {
         let Some(commands) = self.commands.clone().filter(|_| self.sending.is_none()) else {
             return self.send(&[]);
         };
         match File::open(&path) {
             Ok(file) => {
-                let files = self.files.clone();
-                thread::spawn(move || files.blocking_send(send_all(file, &commands)));
+                file::spawn(file, commands, self.files.clone());
                 let note = format!("(file {})", path.display());
                 self.transcript
                     .add(self.started.elapsed(), "▸", note.as_bytes());
@@ -406,15 +400,17 @@ impl<'a> Session<'a> {
             } => {
                 self.counts = counts;
                 self.replies.add_sent(at, messages);
-                self.awaiting_since = self.datagrams.then_some(at);
+                if self.datagrams {
+                    self.unanswered.note_sent(at);
+                }
             }
             ClientEvent::HalfClosed if self.commands.is_some() => self.screen.print(
                 "the peer has ended its side (FIN) and may still read; Ctrl-D ends yours, q quits",
             ),
             ClientEvent::HalfClosed => {}
             ClientEvent::Received { at, bytes, counts } => {
-                self.awaiting_since = None;
                 self.counts = counts;
+                self.unanswered.note_received(&self.counts);
                 self.transcript
                     .add(at.saturating_duration_since(self.started), "◂", &bytes);
                 let (framing, hex, screen) = (self.replies.framing(), self.hex, self.screen);
@@ -429,18 +425,13 @@ impl<'a> Session<'a> {
     fn flush_deadline(&self) -> Option<Instant> {
         let handled = self.handled + Replies::GAP;
         let replies = self.replies.flush_deadline().map(|at| at.max(handled));
-        let silence = self.awaiting_since.map(|sent| sent + REPLY_WITHIN);
-        replies.into_iter().chain(silence).min()
+        replies.into_iter().chain(self.unanswered.deadline()).min()
     }
 
-    /// Reports a datagram without a reply: it may be lost, or nothing may listen, and UDP gives no error.
     fn report_silence(&mut self) {
-        if self
-            .awaiting_since
-            .is_some_and(|sent| sent.elapsed() >= REPLY_WITHIN)
-        {
-            self.awaiting_since = None;
-            self.screen.print("◂ (no reply in 1 s)");
+        let report = self.unanswered.report(&self.counts, Instant::now());
+        if let Some(report) = report {
+            self.screen.print(&report);
         }
     }
 
@@ -521,23 +512,5 @@ impl<'a> Session<'a> {
             for_people(counts.received.bytes),
             duration(took)
         )
-    }
-}
-
-fn send_all(mut file: File, commands: &mpsc::Sender<ClientCommand>) -> io::Result<u64> {
-    let mut buffer = vec![0; READ_BYTES_MAX];
-    let mut sent = 0;
-    loop {
-        let n = file.read(&mut buffer)?;
-        if n == 0 {
-            return Ok(sent);
-        }
-        if commands
-            .blocking_send(ClientCommand::Send(buffer[..n].to_vec()))
-            .is_err()
-        {
-            return Err(io::Error::other("the connection has ended"));
-        }
-        sent += n as u64;
     }
 }

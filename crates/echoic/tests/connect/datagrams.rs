@@ -183,3 +183,14 @@ fn prompt_reports_a_missing_datagram_reply() {
     silent.send_to(b"late", from).unwrap();
     pty.wait_for("late");
 }
+
+#[test]
+fn prompt_counts_unanswered_datagrams_although_another_has_a_reply() {
+    let (endpoint, answering) = picky(|datagram| datagram == b"two", 3);
+    let mut pty = Pty::start(&[&endpoint]);
+    pty.press("one\rtwo\rthree\r");
+    pty.wait_for("(no reply to 2 datagrams in 1 s)");
+    answering.join().unwrap();
+    pty.press("q\r");
+    assert_eq!(pty.code(), Some(0));
+}
