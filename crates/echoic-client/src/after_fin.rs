@@ -17,8 +17,8 @@ pub(crate) struct AfterFin {
     pause: Duration,
     /// We have sent bytes since.
     wrote: bool,
-    /// The caller knows that the peer has ended its half.
-    pub(crate) told: bool,
+    /// The caller has learned that the peer has ended its half only.
+    pub(crate) reported: bool,
     /// Bytes of ours that the peer's kernel has not acknowledged, as last seen.
     pub(crate) unacknowledged: u64,
 }
@@ -41,8 +41,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 const ACK_PAUSE_MAX: Duration = Duration::from_millis(100);
 
-/// Time after which the caller is told that the peer has ended its half only. Most peers close at once.
-const TELL_AFTER: Duration = Duration::from_millis(150);
+/// Time after which the caller learns that the peer has ended its half only. Most peers close at once.
+const REPORT_AFTER: Duration = Duration::from_millis(150);
 
 /// A reset earlier than this answers bytes of ours; a later one may answer a probe of the kernel (`Link::probe_peer`).
 const PROBED_AFTER: Duration = Duration::from_secs(50);
@@ -56,7 +56,7 @@ impl AfterFin {
             next_look: now,
             pause: PAUSE_MIN,
             wrote: false,
-            told: false,
+            reported: false,
             unacknowledged: 0,
         }
     }
@@ -65,9 +65,9 @@ impl AfterFin {
         self.next_look
     }
 
-    /// Whether the caller is to be told now.
-    pub(crate) fn is_to_be_told(&self, now: Instant) -> bool {
-        !self.told && now >= self.at + TELL_AFTER
+    /// Whether the caller is to learn of it now.
+    pub(crate) fn is_report_due(&self, now: Instant) -> bool {
+        !self.reported && now >= self.at + REPORT_AFTER
     }
 
     /// We have sent bytes: if the peer is gone, it answers them soon.

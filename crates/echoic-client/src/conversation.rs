@@ -63,7 +63,7 @@ pub enum ClientEvent {
         /// Totals in both directions up to here.
         counts: Counts,
     },
-    /// The peer has ended its half of the stream and may still read ours. Not told of a peer that closes at once.
+    /// The peer has ended its half of the stream and may still read ours. Not sent if the peer closes at once.
     HalfClosed,
 }
 
@@ -256,7 +256,7 @@ enum LinkEvent {
 enum Deadline {
     Timeout(TimeoutKind),
     /// It is time to look whether the peer, which has sent its FIN, is still there.
-    PeerLook,
+    LookAtPeer,
     /// [`CLOSE_TIMEOUT`] expired.
     Close,
 }
@@ -370,7 +370,7 @@ impl Conversation {
         });
         let timeouts = [idle, linger, write].into_iter().flatten();
         let look = self.after_fin.as_ref();
-        let look = look.map(|after_fin| (after_fin.next_look(), Deadline::PeerLook));
+        let look = look.map(|after_fin| (after_fin.next_look(), Deadline::LookAtPeer));
         timeouts
             .map(|(at, kind)| (at, Deadline::Timeout(kind)))
             .chain(look)
@@ -381,7 +381,7 @@ impl Conversation {
     /// Returns the ending, if any, for a deadline that has passed.
     fn expire(&mut self, deadline: Deadline) -> Option<Ending> {
         match deadline {
-            Deadline::PeerLook => self.look_at_peer(),
+            Deadline::LookAtPeer => self.look_at_peer(),
             Deadline::Timeout(kind) => Some(Ending::TimedOut(kind)),
             Deadline::Close => Some(match self.write_error.take() {
                 Some((_, error)) => self.ending_of(error),
@@ -403,8 +403,8 @@ impl Conversation {
             Look::Progress => self.last_write = now,
             Look::Wait => {}
         }
-        if after_fin.is_to_be_told(now) && self.write_half == WriteHalf::Open {
-            after_fin.told = true;
+        if after_fin.is_report_due(now) && self.write_half == WriteHalf::Open {
+            after_fin.reported = true;
             self.events.push_back(ClientEvent::HalfClosed);
         }
         None

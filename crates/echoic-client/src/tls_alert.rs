@@ -16,7 +16,7 @@ const ALERT_BYTES: usize = 7;
 
 impl FirstBytes {
     pub(crate) fn note_sent(&mut self, bytes: &[u8]) {
-        self.sent = self.sent.or(bytes.first().copied());
+        self.sent = self.sent.or_else(|| bytes.first().copied());
     }
 
     pub(crate) fn note_received(&mut self, bytes: &[u8]) {

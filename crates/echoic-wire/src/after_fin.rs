@@ -24,7 +24,7 @@ pub enum PeerAfterFin {
 }
 
 /// Time without traffic after which the kernel probes whether the peer still knows the connection.
-const PROBE_AFTER: Duration = Duration::from_secs(60);
+const PROBE_AFTER: Duration = Duration::from_mins(1);
 
 /// Time between two probes without an answer; the ninth ends the connection (`tcp_keepalive_probes`, tcp(7)).
 const PROBE_EVERY: Duration = Duration::from_secs(10);

@@ -60,7 +60,7 @@ fn tls_alert_exits_with_6_and_a_hint() {
         (vec!["--expect", "HELLO"], 7),
     ] {
         let (addr, peer) = server(|mut peer| {
-            peer.read(&mut [0; 99]).unwrap();
+            peer.read_exact(&mut [0; 6]).unwrap();
             peer.write_all(ALERT).unwrap();
         });
         let output = run(&[&[addr.as_str()], &options[..]].concat(), b"hello\n");
@@ -73,7 +73,7 @@ fn tls_alert_exits_with_6_and_a_hint() {
 #[test]
 fn tls_alert_is_told_at_the_prompt() {
     let (addr, peer) = server(|mut peer| {
-        peer.read(&mut [0; 99]).unwrap();
+        peer.read_exact(&mut [0; 6]).unwrap();
         peer.write_all(ALERT).unwrap();
     });
     let mut pty = Pty::start(&[&addr]);

@@ -22,7 +22,8 @@ fn reader(start: mpsc::Receiver<()>) -> (String, JoinHandle<Vec<u8>>) {
 }
 
 fn lines(count: usize) -> String {
-    (0..count).map(|n| format!("pasted line {n}\n")).collect()
+    let lines: Vec<_> = (0..count).map(|n| format!("pasted line {n}\n")).collect();
+    lines.concat()
 }
 
 /// Without bracketed paste each line is entered on its own, far faster than lines are sent.
