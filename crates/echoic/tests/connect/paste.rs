@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::Read,
+    io::{Read, Write},
     net::TcpStream,
     sync::mpsc,
     thread::{self, JoinHandle},
@@ -30,12 +30,19 @@ fn lines(count: usize) -> String {
 #[test]
 fn three_hundred_lines_in_one_write_arrive_in_order() {
     for end in ["\n", "\r"] {
-        let (go, start) = mpsc::sync_channel(1);
-        let (addr, peer) = reader(start);
-        go.send(()).unwrap();
+        // Replies to show take time as well.
+        let (addr, peer) = server(|mut peer| {
+            let (mut all, mut buffer) = (Vec::new(), [0; 4096]);
+            while let n @ 1.. = peer.read(&mut buffer).unwrap() {
+                all.extend_from_slice(&buffer[..n]);
+                peer.write_all(&buffer[..n]).unwrap();
+            }
+            all
+        });
         let mut pty = Pty::start(&[&addr]);
         pty.press(&lines(300).replace('\n', end));
-        pty.wait_for("pasted line 299");
+        // The reply: its latency is in a column of its own.
+        pty.wait_for("pasted line 299    ");
         pty.wait_for("▸ ");
         pty.press("q\r");
         assert_eq!(pty.code(), Some(0));
@@ -74,7 +81,7 @@ fn lines_typed_while_a_file_is_sent_follow_it() {
 }
 
 #[test]
-fn lines_that_still_wait_at_the_end_are_counted_as_unsent() {
+fn write_timeout_ends_it_while_lines_wait() {
     let (stop, stopped) = mpsc::sync_channel::<()>(1);
     let (addr, peer) = server(move |peer| {
         let _ = stopped.recv();
