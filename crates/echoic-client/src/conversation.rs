@@ -24,9 +24,11 @@ use tokio::{
 };
 
 use crate::{
+    after_fin::{AfterFin, Look},
     counts::{Counts, Tally},
     ending::{ConversationSummary, Ending, TimeoutKind},
     observer::{Observer, WireEvent},
+    tls_alert::FirstBytes,
 };
 
 /// An instruction to a running conversation.
@@ -36,6 +38,8 @@ pub enum ClientCommand {
     Send(Vec<u8>),
     /// Counts messages by this pair of framings from here on.
     SetFraming(FramingPair),
+    /// No input is expected any more, but our half stays open until the peer ends its own.
+    Hold,
     /// Ends our half of the stream (FIN); later commands are not executed. Dropping the sender has the same effect.
     Finish,
 }
@@ -61,6 +65,8 @@ pub enum ClientEvent {
         /// Totals in both directions up to here.
         counts: Counts,
     },
+    /// The peer has ended its half of the stream and may still read ours. Not sent if the peer closes at once.
+    HalfClosed,
 }
 
 /// How to close a conversation that has not ended by itself.
@@ -84,10 +90,6 @@ pub struct Timeouts {
     pub idle_timeout: Option<Duration>,
     /// Time in which the peer takes nothing while there is data to send. Does not run while we do not read ourselves.
     pub write_timeout: Duration,
-    /// Time after the peer's FIN to wait for something to send. A peer may end its own stream first and still read ours
-    /// (an upload), and a pipe that is being filled may be empty for a moment. Once the peer has accepted bytes after its
-    /// FIN, [`Self::linger_timeout`] applies instead.
-    pub after_fin: Duration,
 }
 
 impl Default for Timeouts {
@@ -97,7 +99,6 @@ impl Default for Timeouts {
             settle: None,
             idle_timeout: None,
             write_timeout: Duration::from_secs(10),
-            after_fin: Duration::from_millis(100),
         }
     }
 }
@@ -138,6 +139,7 @@ pub async fn converse_observed(
         if let Some(ending) = conversation.finished() {
             break ending;
         }
+        conversation.finish_if_held(commands.is_empty());
         conversation.observer_busy =
             poll_fn(|cx| Poll::Ready(observer.poll_ready(cx).is_pending())).await;
         let deadline = conversation.deadline();
@@ -186,8 +188,9 @@ pub async fn converse_observed(
         },
         ending,
         counts: conversation.tally.counts,
-        unsent: conversation.unsent().len() as u64 + drain_unsent(&mut commands),
-        upload_cut: conversation.wrote_after_peer_fin && conversation.write_half == WriteHalf::Open,
+        unsent: conversation.unsent_bytes() + drain_unsent(&mut commands),
+        upload_cut: conversation.upload_cut,
+        tls_alert: !conversation.datagrams && conversation.first_bytes.is_tls_alert(),
         elapsed: started.elapsed(),
     }
 }
@@ -208,6 +211,7 @@ struct Conversation {
     link: Link,
     timeouts: Timeouts,
     tally: Tally,
+    first_bytes: FirstBytes,
     /// The link is a datagram socket: each write and each read is one message, which may be empty, and there is no end
     /// of stream.
     datagrams: bool,
@@ -222,10 +226,12 @@ struct Conversation {
     events: VecDeque<ClientEvent>,
     observer_busy: bool,
     write_half: WriteHalf,
-    /// When the peer's FIN was read.
-    peer_fin_at: Option<Instant>,
-    /// The kernel accepted bytes of ours after the peer's FIN.
-    wrote_after_peer_fin: bool,
+    /// [`ClientCommand::Hold`] was executed.
+    holds: bool,
+    /// Set once the peer's FIN was read.
+    after_fin: Option<AfterFin>,
+    /// See [`ConversationSummary::upload_cut`].
+    upload_cut: bool,
     /// A write failed; data that the peer sent earlier may still be readable.
     write_error: Option<(Instant, io::Error)>,
     read_error: Option<io::Error>,
@@ -266,8 +272,8 @@ enum Deadline {
     Look,
     /// Everything has arrived, and the peer sends nothing: [`Timeouts::settle`].
     Settled,
-    /// There was nothing to send for too long after the peer's FIN.
-    PeerFin,
+    /// It is time to look whether the peer, which has sent its FIN, is still there.
+    LookAtPeer,
     /// [`CLOSE_TIMEOUT`] expired.
     Close,
 }
@@ -280,14 +286,16 @@ impl Conversation {
             link,
             timeouts,
             tally: Tally::new(framings),
+            first_bytes: FirstBytes::default(),
             sending: Vec::new(),
             written: 0,
             messages_before: 0,
             events: VecDeque::with_capacity(2),
             observer_busy: false,
             write_half: WriteHalf::Open,
-            peer_fin_at: None,
-            wrote_after_peer_fin: false,
+            holds: false,
+            after_fin: None,
+            upload_cut: false,
             write_error: None,
             read_error: None,
             closing_since: None,
@@ -302,6 +310,12 @@ impl Conversation {
 
     fn unsent(&self) -> &[u8] {
         &self.sending[self.written..]
+    }
+
+    /// Bytes that the kernel did not accept, or that the peer did not acknowledge after both FINs.
+    fn unsent_bytes(&self) -> u64 {
+        let after_fin = self.after_fin.as_ref();
+        self.unsent().len() as u64 + after_fin.map_or(0, |after_fin| after_fin.unacknowledged)
     }
 
     fn is_sending(&self) -> bool {
@@ -323,11 +337,10 @@ impl Conversation {
         if let Some(error) = self.read_error.take() {
             return Some(self.ending_of(error));
         }
-        if self.peer_fin_at.is_some() {
+        if self.after_fin.is_some() && self.write_error.is_some() {
             // A write that failed after the peer's FIN: the peer has closed and accepted nothing more.
-            if self.write_error.is_some() || self.write_half == WriteHalf::Finished {
-                return Some(Ending::PeerClosed);
-            }
+            self.upload_cut = true;
+            return Some(Ending::PeerClosed);
         }
         (self.closing_since.is_some() && self.write_half == WriteHalf::Finished)
             .then_some(Ending::ClosedByUs)
@@ -360,12 +373,15 @@ impl Conversation {
             .timeouts
             .idle_timeout
             .map(|idle| (self.last_activity + idle, TimeoutKind::Idle));
+        let finished = self.write_half == WriteHalf::Finished;
         let linger = self
             .timeouts
             .linger_timeout
-            .filter(|_| self.write_half == WriteHalf::Finished)
+            .filter(|_| finished && self.after_fin.is_none())
             .map(|linger| (self.last_activity + linger, TimeoutKind::Linger));
-        let write = self.is_sending().then(|| {
+        // After both FINs only acknowledgements are awaited.
+        let awaits_acks = finished && self.after_fin.is_some();
+        let write = (self.is_sending() || awaits_acks).then(|| {
             (
                 self.last_write + self.timeouts.write_timeout,
                 TimeoutKind::Write,
@@ -377,19 +393,12 @@ impl Conversation {
             .filter(|_| self.write_half == WriteHalf::Finished && self.unacknowledged() == 0);
         let settled = settled.map(|settle| (self.last_activity + settle, Deadline::Settled));
         let timeouts = [idle, linger, write].into_iter().flatten();
-        let after_fin = self.peer_fin_at.filter(|_| self.unsent().is_empty());
-        let after_fin = after_fin.map(|fin| {
-            let upload = self
-                .timeouts
-                .linger_timeout
-                .filter(|_| self.wrote_after_peer_fin);
-            let timeout = upload.unwrap_or(self.timeouts.after_fin);
-            (fin.max(self.last_write) + timeout, Deadline::PeerFin)
-        });
+        let look = self.after_fin.as_ref();
+        let look = look.map(|after_fin| (after_fin.next_look(), Deadline::LookAtPeer));
         timeouts
             .map(|(at, kind)| (at, Deadline::Timeout(kind)))
             .chain(settled)
-            .chain(after_fin)
+            .chain(look)
             .chain(close)
             .chain(self.next_look())
             .min_by_key(|(at, _)| *at)
@@ -406,11 +415,39 @@ impl Conversation {
                 self.look();
                 return None;
             }
+            Deadline::LookAtPeer => return self.look_at_peer(),
             Deadline::Settled => Ending::TimedOut(TimeoutKind::Linger),
-            Deadline::PeerFin => Ending::PeerClosed,
             Deadline::Timeout(kind) if self.has_progressed(kind, observer) => return None,
             Deadline::Timeout(kind) => Ending::TimedOut(kind),
         })
+    }
+
+    /// Looks whether the peer, which has sent its FIN, is still there.
+    fn look_at_peer(&mut self) -> Option<Ending> {
+        let after_fin = self.after_fin.as_mut()?;
+        let (now, finished) = (Instant::now(), self.write_half == WriteHalf::Finished);
+        let sent = self.tally.counts.sent.bytes;
+        match after_fin.look(&self.link, finished, sent, now) {
+            Look::Over { cut } => {
+                self.upload_cut = cut;
+                return Some(Ending::PeerClosed);
+            }
+            Look::Progress => self.last_write = now,
+            Look::Wait => {}
+        }
+        if after_fin.is_report_due(now) && self.write_half == WriteHalf::Open {
+            after_fin.reported = true;
+            self.events.push_back(ClientEvent::HalfClosed);
+        }
+        None
+    }
+
+    /// Ends our half after the peer's if it was open only for the peer ([`ClientCommand::Hold`]).
+    fn finish_if_held(&mut self, no_commands: bool) {
+        let is_done = self.holds && self.after_fin.is_some() && !self.is_sending() && no_commands;
+        if is_done && self.write_half == WriteHalf::Open {
+            self.write_half = WriteHalf::Finishing;
+        }
     }
 
     /// Starts one command; `None` means that the sender was dropped.
@@ -427,6 +464,7 @@ impl Conversation {
                 self.tally.set_framing(framings);
                 observer.observe(WireEvent::FramingChanged(framings));
             }
+            Some(ClientCommand::Hold) => self.holds = true,
             Some(ClientCommand::Finish) | None => self.write_half = WriteHalf::Finishing,
         }
     }
@@ -464,7 +502,7 @@ impl Conversation {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<LinkEvent> {
-        if !self.events.is_empty() || self.peer_fin_at.is_some() {
+        if !self.events.is_empty() || self.after_fin.is_some() {
             return Poll::Pending;
         }
         self.link
@@ -494,8 +532,10 @@ impl Conversation {
                 // The kernel reports a reset once; the next call returns end of stream.
                 Some((_, error)) => self.read_error = Some(error),
                 None => {
-                    self.peer_fin_at = Some(now);
-                    if self.write_half != WriteHalf::Finished {
+                    self.after_fin = Some(AfterFin::new(&self.link, now));
+                    if self.write_half == WriteHalf::Finished {
+                        self.last_write = now;
+                    } else {
                         observer.observe(WireEvent::HalfClosed { at: now });
                     }
                 }
@@ -507,6 +547,7 @@ impl Conversation {
                     bytes: &bytes,
                 });
                 self.tally.add_received(&bytes);
+                self.first_bytes.note_received(&bytes);
                 self.events.push_back(ClientEvent::Received {
                     at: now,
                     bytes,
@@ -518,7 +559,11 @@ impl Conversation {
             LinkEvent::Wrote(Err(error)) => self.write_error = Some((now, error)),
             LinkEvent::Finished => {
                 self.write_half = WriteHalf::Finished;
+                self.last_write = now;
                 self.look();
+                if let Some(after_fin) = &mut self.after_fin {
+                    after_fin.note_finish(now);
+                }
             }
         }
     }
@@ -526,11 +571,14 @@ impl Conversation {
     fn handle_write(&mut self, n: usize, now: Instant, observer: &mut impl Observer) {
         self.last_write = now;
         self.looks = !self.datagrams;
-        self.wrote_after_peer_fin |= self.peer_fin_at.is_some();
+        if let Some(after_fin) = &mut self.after_fin {
+            after_fin.note_write(now);
+        }
         let end = self.written + n;
         let complete = end == self.sending.len();
         let bytes = &self.sending[self.written..end];
         self.tally.add_sent(bytes, complete);
+        self.first_bytes.note_sent(bytes);
         observer.observe(WireEvent::Sent {
             at: now,
             bytes,

@@ -11,14 +11,17 @@ pub struct ConversationSummary {
     pub ending: Ending,
     /// Bytes and messages in each direction.
     pub counts: Counts,
-    /// Bytes that were given to us to send and that the kernel did not accept.
+    /// Bytes that were given to us to send and that the kernel did not accept; after both FINs also those that the peer did
+    /// not acknowledge. Bytes that the kernel accepted and a reset discarded are not included: their number cannot be
+    /// known.
     pub unsent: u64,
     /// After a timeout, the bytes that the kernel accepted and the peer's system has not acknowledged; 0 where the system
     /// does not tell.
     pub unacknowledged: u64,
-    /// The peer accepted bytes after its own FIN, and we closed before we had sent our FIN: the upload may be
-    /// incomplete.
+    /// The peer ended its half, and closed the connection before it had read all that the kernel had accepted from us.
     pub upload_cut: bool,
+    /// The peer speaks TLS and we do not: it answered our first bytes with a TLS alert.
+    pub tls_alert: bool,
     /// Time from the start of the conversation to its end.
     pub elapsed: Duration,
 }
@@ -26,7 +29,8 @@ pub struct ConversationSummary {
 /// Why a conversation ended.
 #[derive(Debug)]
 pub enum Ending {
-    /// The peer ended its stream (FIN), and everything before the FIN was received.
+    /// The peer ended its stream (FIN), everything before the FIN was received, and either all of ours was sent or the
+    /// peer has closed the connection.
     PeerClosed,
     /// The peer reset the connection (RST), or was gone when we wrote (EPIPE). Data in flight is lost, so the last reply
     /// may be incomplete.

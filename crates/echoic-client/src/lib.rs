@@ -33,6 +33,7 @@
 //! # }
 //! ```
 
+mod after_fin;
 pub mod bench;
 mod conversation;
 mod counts;
@@ -47,6 +48,7 @@ pub mod oracle;
 mod pattern;
 pub mod probe;
 mod replies;
+mod tls_alert;
 
 pub use conversation::{
     ClientCommand, ClientEvent, CloseMode, READ_BYTES_MAX, Timeouts, converse, converse_observed,

@@ -185,45 +185,120 @@ async fn peer_that_half_closes_first_gets_the_whole_upload() {
     assert_eq!(summary.unsent, 0);
 }
 
-/// While the peer keeps reading, a pause in our input does not end the conversation.
+/// The peer's FIN ends its half, not ours: a pause in our input is longer than any timeout here.
 #[tokio::test(flavor = "multi_thread")]
-async fn paused_upload_continues_and_stopped_upload_is_reported() {
-    for (pause, upload_cut) in [(300, false), (2000, true)] {
-        let (addr, peer) = server(|mut peer| {
-            peer.shutdown(Shutdown::Write).unwrap();
-            let mut all = String::new();
-            peer.read_to_string(&mut all).unwrap();
-            all
-        });
-        let timeouts = Timeouts {
-            linger_timeout: Some(Duration::from_secs(1)),
-            after_fin: Duration::from_secs(1),
-            ..Timeouts::default()
-        };
-        let (sender, commands) = mpsc::channel(1);
-        let (event_sender, events) = mpsc::channel(1);
-        let sending = tokio::spawn(async move {
-            for (part, after) in [("one ", 0), ("two ", 300), ("three", pause)] {
-                tokio::time::sleep(Duration::from_millis(after)).await;
-                if sender.send(text(part)).await.is_err() {
-                    break;
-                }
-            }
-        });
-        let conversation = converse(
-            connect(&addr).await,
-            FramingPair::default(),
-            commands,
-            event_sender,
-            pending(),
-            timeouts,
-        );
-        let (_, summary) = tokio::join!(collect_events(events), conversation);
-        sending.await.unwrap();
-        assert!(matches!(summary.ending, Ending::PeerClosed), "{summary:?}");
-        assert_eq!(summary.upload_cut, upload_cut, "{summary:?}");
-        assert_eq!(peer.join().unwrap() == "one two three", !upload_cut);
-    }
+async fn input_after_the_peers_fin_arrives_whole() {
+    let (addr, peer) = server(|mut peer| {
+        peer.shutdown(Shutdown::Write).unwrap();
+        let mut all = String::new();
+        peer.read_to_string(&mut all).unwrap();
+        all
+    });
+    let timeouts = Timeouts {
+        linger_timeout: Some(Duration::from_millis(200)),
+        write_timeout: Duration::from_millis(300),
+        ..Timeouts::default()
+    };
+    let (sender, commands) = mpsc::channel(1);
+    let (event_sender, mut events) = mpsc::channel(1);
+    let sending = tokio::spawn(async move {
+        for (part, after) in [("one ", 500), ("two ", 1200), ("three", 500)] {
+            tokio::time::sleep(Duration::from_millis(after)).await;
+            sender.send(text(part)).await.unwrap();
+        }
+    });
+    let conversation = converse(
+        connect(&addr).await,
+        FramingPair::default(),
+        commands,
+        event_sender,
+        pending(),
+        timeouts,
+    );
+    let told = async {
+        let mut told = 0;
+        while let Some(event) = events.recv().await {
+            told += u32::from(event == ClientEvent::HalfClosed);
+        }
+        told
+    };
+    let (told, summary) = tokio::join!(told, conversation);
+    sending.await.unwrap();
+    assert_eq!(peer.join().unwrap(), "one two three");
+    assert!(matches!(summary.ending, Ending::PeerClosed), "{summary:?}");
+    assert_eq!((summary.upload_cut, summary.unsent, told), (false, 0, 1));
+}
+
+/// Nothing wakes us for it, and nothing is sent that would be answered with a reset.
+#[tokio::test]
+async fn close_of_both_halves_ends_it_while_nothing_is_sent() {
+    let (addr, peer) = server(drop);
+    let (_sender, commands) = mpsc::channel(1);
+    let (event_sender, events) = mpsc::channel(1);
+    let conversation = converse(
+        connect(&addr).await,
+        FramingPair::default(),
+        commands,
+        event_sender,
+        pending(),
+        Timeouts::default(),
+    );
+    let (_, summary) = tokio::join!(collect_events(events), conversation);
+    peer.join().unwrap();
+    assert!(matches!(summary.ending, Ending::PeerClosed), "{summary:?}");
+    assert!(!summary.upload_cut, "{summary:?}");
+    assert!(summary.elapsed < Duration::from_secs(2), "{summary:?}");
+}
+
+/// The kernel has accepted the bytes, and the peer closes without reading them.
+#[tokio::test]
+async fn bytes_unread_by_a_peer_that_closed_are_reported() {
+    let (addr, peer) = server(|peer| {
+        peer.shutdown(Shutdown::Write).unwrap();
+        peer.peek(&mut [0]).unwrap();
+        thread::sleep(Duration::from_millis(200));
+    });
+    let (sender, commands) = mpsc::channel(1);
+    let (event_sender, events) = mpsc::channel(1);
+    sender.send(text("lost")).await.unwrap();
+    let conversation = converse(
+        connect(&addr).await,
+        FramingPair::default(),
+        commands,
+        event_sender,
+        pending(),
+        Timeouts::default(),
+    );
+    let (_, summary) = tokio::join!(collect_events(events), conversation);
+    peer.join().unwrap();
+    drop(sender);
+    assert!(matches!(summary.ending, Ending::PeerClosed), "{summary:?}");
+    assert!(summary.upload_cut, "{summary:?}");
+}
+
+/// Our half stays open for the peer only.
+#[tokio::test]
+async fn held_half_is_ended_after_the_peers() {
+    let (addr, peer) = server(|mut peer| {
+        peer.read_exact(&mut [0; 2]).unwrap();
+        peer.shutdown(Shutdown::Write).unwrap();
+        peer.read_to_end(&mut Vec::new()).unwrap()
+    });
+    let (sender, commands) = mpsc::channel(2);
+    let (event_sender, events) = mpsc::channel(1);
+    sender.send(text("hi")).await.unwrap();
+    sender.send(ClientCommand::Hold).await.unwrap();
+    let conversation = converse(
+        connect(&addr).await,
+        FramingPair::default(),
+        commands,
+        event_sender,
+        pending(),
+        Timeouts::default(),
+    );
+    let (_, summary) = tokio::join!(collect_events(events), conversation);
+    assert!(matches!(summary.ending, Ending::PeerClosed), "{summary:?}");
+    assert_eq!(peer.join().unwrap(), 0);
 }
 
 #[tokio::test]

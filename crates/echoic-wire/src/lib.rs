@@ -6,6 +6,7 @@
 //!
 #![doc = include_str!("methods.md")]
 
+mod after_fin;
 mod datagram;
 mod dial;
 mod explain;
@@ -26,6 +27,7 @@ mod udp;
 mod unix;
 mod unixgram;
 
+pub use after_fin::PeerAfterFin;
 pub use datagram::{
     BoundDatagrams, DatagramSocket, DatagramTransport, Received, Route, bind_datagrams, shape,
 };

@@ -26,6 +26,7 @@ use tokio::{
 };
 
 use crate::{
+    after_fin::{self, PeerAfterFin},
     explain::{Call, Explain},
     send_queue::{self, SendQueue},
     socket,
@@ -277,6 +278,44 @@ impl Link {
         match &self.transport {
             Kind::Tcp(_) | Kind::Unix(_) | Kind::Udp(_) | Kind::Unixgram(_) => true,
             Kind::Layered(transport) => transport.closes_on_drop(),
+        }
+    }
+
+    /// Returns what is known of a peer that has ended its half of the stream. Reads a table of the kernel, so it is not for
+    /// every message.
+    pub fn peer_after_fin(&self) -> PeerAfterFin {
+        match &self.transport {
+            Kind::Tcp(stream) => after_fin::tcp(stream),
+            Kind::Unix(stream) => after_fin::unix(stream),
+            Kind::Udp(_) | Kind::Unixgram(_) => PeerAfterFin::MayRead,
+            Kind::Layered(transport) => transport
+                .lower()
+                .map_or(PeerAfterFin::MayRead, Self::peer_after_fin),
+        }
+    }
+
+    /// Has the kernel find out, while nothing is sent, whether a TCP peer still knows the connection
+    /// ([`Self::peer_after_fin`]).
+    pub fn probe_peer(&self) {
+        match &self.transport {
+            // If the option cannot be set, the peer is not probed.
+            Kind::Tcp(stream) => drop(after_fin::probe_tcp(stream)),
+            Kind::Layered(transport) => {
+                if let Some(lower) = transport.lower() {
+                    lower.probe_peer();
+                }
+            }
+            Kind::Unix(_) | Kind::Udp(_) | Kind::Unixgram(_) => {}
+        }
+    }
+
+    /// Returns the number of bytes that a TCP peer's kernel has not acknowledged; our FIN counts as one. `None` for other
+    /// sockets. Reads a table of the kernel, so it is not for every message.
+    pub fn unacknowledged(&self) -> Option<u64> {
+        match &self.transport {
+            Kind::Tcp(stream) => after_fin::unacknowledged(stream),
+            Kind::Unix(_) | Kind::Udp(_) | Kind::Unixgram(_) => None,
+            Kind::Layered(transport) => transport.lower()?.unacknowledged(),
         }
     }
 

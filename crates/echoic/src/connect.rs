@@ -2,7 +2,9 @@
 
 mod args;
 mod command;
+mod deferred;
 mod expect;
+mod file;
 mod history;
 mod input;
 mod message;
@@ -10,11 +12,13 @@ mod output;
 mod piped;
 mod print_gate;
 mod prompt;
+mod reader;
 mod record;
 mod screen;
 mod send_args;
 mod session;
 mod transcript;
+mod unanswered;
 mod verdict;
 
 use std::io::{self, IsTerminal};
@@ -141,6 +145,7 @@ async fn through_a_pipe(plan: &Plan, dialled: Dialled, record: Option<Record>) -
         local_error,
         met,
         interrupted,
+        unread,
     } = piped::piped(dialled.link, plan, watch, stop).await;
     if let Some(record) = record {
         record.end(&conversation).await;
@@ -165,7 +170,7 @@ async fn through_a_pipe(plan: &Plan, dialled: Dialled, record: Option<Record>) -
         Some(LocalError::Output(error)) => Err(CliError::system(format!(
             "cannot write standard output: {error}"
         ))),
-        None => verdict::of_pipe(&conversation, plan, met),
+        None => verdict::of_pipe(&conversation, plan, met, unread),
     }
 }
 
@@ -187,10 +192,11 @@ fn connected(endpoint: &Endpoint, dialled: &Dialled) -> String {
     }
     steps.extend(dialled.failed.iter().map(ToString::to_string));
     let peer = dialled.peer.to_string();
-    steps.push(format!(
-        "connected {} in {}",
-        escape::text(peer.as_bytes()),
-        duration(dialled.took)
-    ));
+    let peer = escape::text(peer.as_bytes());
+    steps.push(match endpoint {
+        // connect(2) asks no peer then: it only sets the address.
+        Endpoint::Udp(_) => format!("sending to {peer}; UDP does not tell whether anybody listens"),
+        _ => format!("connected {peer} in {}", duration(dialled.took)),
+    });
     steps.join(" · ")
 }

@@ -3,12 +3,20 @@
 
 #[path = "connect/datagrams.rs"]
 mod datagrams;
+#[path = "connect/half_close.rs"]
+mod half_close;
+#[path = "connect/owed.rs"]
+mod owed;
+#[path = "connect/paste.rs"]
+mod paste;
 #[path = "connect/piped.rs"]
 mod piped;
 #[path = "connect/prompt.rs"]
 mod prompt;
 #[path = "connect/pty.rs"]
 mod pty;
+#[path = "connect/reader.rs"]
+mod reader;
 #[path = "connect/record.rs"]
 mod record;
 #[path = "connect/scripted.rs"]

@@ -49,7 +49,7 @@ impl Conversation {
             (Look::Taken, _) => true,
             (Look::Unknown | Look::Empty, TimeoutKind::Write) => {
                 let unsent = &self.sending[self.written..];
-                let Ok(sent) = self.link.try_write(unsent) else {
+                let Ok(sent @ 1..) = self.link.try_write(unsent) else {
                     return false;
                 };
                 self.handle_link_event(LinkEvent::Wrote(Ok(sent)), observer);

@@ -139,8 +139,14 @@ In a pipe, the end of input shuts down the sending side; connect then reads
 until the peer closes. If the peer sends nothing for --linger-timeout instead,
 connect leaves: with 0 if every request has a reply, else with 5.
 
-Over udp:// and unixgram: each line or --send is one datagram, and silence for
---linger-timeout is the end.
+If the peer shuts down its side first, connect still sends its input to the end,
+however late that comes. The exit code is 6 if the peer closes before it has
+read everything or, under a declared --frame, without a reply to the last
+message. If whatever reads our output leaves (| head -1), connect ends with 0.
+
+Over udp:// and unixgram: each line or --send is one datagram. Silence for
+--linger-timeout is the end, with --send also a reply to each. If replies are
+missing, the exit code is 5.
 
 Exit codes: 0 done, 1 system error, 2 usage, 3 name not resolved, 4 refused or
 unreachable, 5 timed out, 6 reset or cut before the end, 7 --expect not met, 130
@@ -274,7 +280,6 @@ impl ConnectArgs {
                 frames.outbound
             ));
         }
-        let timeouts = Timeouts::default();
         Ok(Plan {
             datagrams,
             broadcast,
@@ -293,11 +298,6 @@ impl ConnectArgs {
                 settle: self.send_only.then_some(SEND_ONLY_SETTLE),
                 idle_timeout: self.idle_timeout.0.map(|idle| idle.0),
                 write_timeout: self.write_timeout.0,
-                after_fin: if prompt {
-                    Duration::ZERO
-                } else {
-                    timeouts.after_fin
-                },
             },
             store: self.recorded_in()?,
             explain: self.explain,

@@ -8,6 +8,7 @@ use std::{
 };
 
 use echoic_client::{ClientCommand, READ_BYTES_MAX};
+use rustix::io::ioctl_fionread;
 use tokio::{
     sync::{mpsc, oneshot},
     time::{MissedTickBehavior, interval, timeout},
@@ -27,6 +28,11 @@ pub(super) enum InputSource {
     Rounds(Rounds),
     /// No input.
     None,
+}
+
+/// Returns whether standard input has bytes now. False for devices that do not tell.
+pub(super) fn has_unread() -> bool {
+    ioctl_fionread(io::stdin()).is_ok_and(|bytes| bytes > 0)
 }
 
 /// Messages that are sent in rounds.
@@ -50,8 +56,10 @@ pub(super) enum InputEnd {
     NotMet,
     /// Reading standard input failed.
     Failed(io::Error),
-    /// The connection ended first.
+    /// The connection ended first, and with it rounds that have no end.
     Disconnected,
+    /// The connection ended before all input was sent.
+    Lost,
 }
 
 /// The expectation, and the time limit for each reply.
@@ -59,6 +67,13 @@ pub(super) enum InputEnd {
 pub(super) struct Expecting {
     pub(super) matcher: Arc<Matcher>,
     pub(super) within: Duration,
+}
+
+impl Rounds {
+    /// Returns the number of messages in all rounds, if there is one.
+    pub(super) fn total(&self) -> Option<u64> {
+        self.count?.checked_mul(self.messages.len() as u64)
+    }
 }
 
 impl Expecting {
@@ -119,6 +134,10 @@ async fn send_rounds(
         count,
         every,
     } = rounds;
+    let disconnected = || match count {
+        Some(_) => InputEnd::Lost,
+        None => InputEnd::Disconnected,
+    };
     let mut ticks = every.map(|every| {
         let mut ticks = interval(every.max(Duration::from_nanos(1)));
         // After a slow round, keep the interval instead of catching up.
@@ -130,7 +149,7 @@ async fn send_rounds(
         if let Some(ticks) = &mut ticks {
             tokio::select! {
                 _ = ticks.tick() => {}
-                () = commands.closed() => return InputEnd::Disconnected,
+                () = commands.closed() => return disconnected(),
             }
         }
         if round > 0
@@ -144,7 +163,7 @@ async fn send_rounds(
                 .await
                 .is_err()
             {
-                return InputEnd::Disconnected;
+                return disconnected();
             }
         }
         if let Some(expecting) = &expecting {
@@ -166,7 +185,7 @@ async fn send_rounds(
 /// and ends with the process.
 async fn read_all(
     commands: mpsc::Sender<ClientCommand>,
-    read: impl FnOnce(&mpsc::Sender<ClientCommand>) -> io::Result<()> + Send + 'static,
+    read: impl FnOnce(&mpsc::Sender<ClientCommand>) -> io::Result<InputEnd> + Send + 'static,
 ) -> InputEnd {
     let (finished, result) = oneshot::channel();
     thread::spawn(move || {
@@ -175,18 +194,18 @@ async fn read_all(
         let _ = finished.send(ended);
     });
     match result.await {
-        Ok(Ok(())) => InputEnd::Sent,
+        Ok(Ok(end)) => end,
         Ok(Err(error)) => InputEnd::Failed(error),
         Err(_) => InputEnd::Disconnected,
     }
 }
 
-fn read_input(commands: &mpsc::Sender<ClientCommand>) -> io::Result<()> {
+fn read_input(commands: &mpsc::Sender<ClientCommand>) -> io::Result<InputEnd> {
     let mut input = stdio::input();
     let mut buffer = vec![0; READ_BYTES_MAX];
     loop {
         let n = match input.read(&mut buffer) {
-            Ok(0) => return Ok(()),
+            Ok(0) => return Ok(InputEnd::Sent),
             Ok(n) => n,
             Err(error) => return Err(error),
         };
@@ -194,26 +213,26 @@ fn read_input(commands: &mpsc::Sender<ClientCommand>) -> io::Result<()> {
             .blocking_send(ClientCommand::Send(buffer[..n].to_vec()))
             .is_err()
         {
-            return Ok(());
+            return Ok(InputEnd::Lost);
         }
     }
 }
 
 /// Reads lines. A line longer than the largest datagram is passed on, so that the send fails with the system's error.
-fn read_lines(commands: &mpsc::Sender<ClientCommand>, end: &[u8]) -> io::Result<()> {
+fn read_lines(commands: &mpsc::Sender<ClientCommand>, end: &[u8]) -> io::Result<InputEnd> {
     let mut input = BufReader::new(stdio::input());
     loop {
         let mut line = Vec::new();
         let room = READ_BYTES_MAX as u64;
         if input.by_ref().take(room).read_until(b'\n', &mut line)? == 0 {
-            return Ok(());
+            return Ok(InputEnd::Sent);
         }
         if line.ends_with(b"\n") {
             line.pop();
         }
         line.extend_from_slice(end);
         if commands.blocking_send(ClientCommand::Send(line)).is_err() {
-            return Ok(());
+            return Ok(InputEnd::Lost);
         }
     }
 }

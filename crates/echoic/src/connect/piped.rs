@@ -1,24 +1,34 @@
 //! `connect` without a prompt: sends the input verbatim, and writes the received bytes and nothing else to standard output.
 
-use std::{cell::Cell, future::Future, io, sync::Arc, thread, time::Duration};
+use std::{
+    cell::Cell,
+    future::Future,
+    io::{self, IsTerminal},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use echoic_client::{
-    ClientCommand, ClientEvent, CloseMode, ConversationSummary, Ending, Observer, ReplySearch,
-    converse_observed,
+    ClientCommand, ClientEvent, CloseMode, ConversationSummary, Counts, Ending, Observer,
+    ReplySearch, converse_observed,
 };
 use echoic_wire::Link;
 use tokio::{
     select,
     sync::{mpsc, oneshot},
-    time::timeout,
+    task::JoinHandle,
+    time::{sleep, timeout},
 };
 
 use super::{
     args::Plan,
     expect::Matcher,
-    input::{Expecting, InputEnd, send_input},
+    input::{Expecting, InputEnd, InputSource, has_unread, send_input},
     output::Output,
+    reader,
 };
+use crate::term;
 
 /// Capacity of the queues between input, connection and output, in reads. With the buffers of the loop it bounds memory.
 const QUEUE: usize = 2;
@@ -29,6 +39,16 @@ pub(super) const SEND_ONLY_SETTLE: Duration = Duration::from_millis(100);
 /// Time at the end for received bytes to be compared with the expectation.
 const SETTLE_WITHIN: Duration = Duration::from_millis(100);
 
+/// Time for input to come after the peer has closed: what comes, nobody reads. A pipe that is being filled may be empty for
+/// a moment.
+const INPUT_WITHIN: Duration = Duration::from_secs(1);
+
+/// Longest time to send input that is there already, once the reader of our output has left.
+const LAST_INPUT_WITHIN: Duration = Duration::from_secs(1);
+
+/// Interval between looks whether input is there.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
 /// The result of a connection without a prompt.
 pub(super) struct PipedResult {
     pub(super) conversation: ConversationSummary,
@@ -38,6 +58,8 @@ pub(super) struct PipedResult {
     pub(super) met: Option<bool>,
     /// A signal stopped it.
     pub(super) interrupted: bool,
+    /// There was input that was not sent.
+    pub(super) unread: bool,
 }
 
 /// The standard stream that failed.
@@ -46,7 +68,8 @@ pub(super) enum LocalError {
     Output(io::Error),
 }
 
-/// Runs the connection until the peer, a timeout, the expectation or `stop` ends it. `watch` observes the traffic.
+/// Runs the connection until the peer, a timeout, the expectation, the reader of the output or `stop` ends it. `watch`
+/// observes the traffic.
 pub(super) async fn piped(
     link: Link,
     plan: &Plan,
@@ -55,57 +78,55 @@ pub(super) async fn piped(
 ) -> PipedResult {
     let (commands, queue) = mpsc::channel(QUEUE);
     let (events, received) = mpsc::channel(QUEUE);
-    let expecting = expecting(plan);
-    let expects = expecting.is_some();
-    let settle = if expects {
-        SETTLE_WITHIN
-    } else {
-        Duration::ZERO
+    let matcher = matcher(plan).map(Arc::new);
+    let (answered, all_answered) = oneshot::channel();
+    let sink = Sink {
+        matcher: matcher.clone(),
+        discard: plan.send_only,
+        answered: datagrams_to_answer(plan).map(|total| (total, answered)),
     };
-    let matcher = expecting
-        .as_ref()
-        .map(|expecting| Arc::clone(&expecting.matcher));
-    let written = spawn_writer(received, matcher.clone(), plan.send_only);
+    let written = spawn_writer(received, sink);
     let keep_open: Option<mpsc::Sender<ClientCommand>> =
-        (plan.hold || expects).then(|| commands.clone());
+        (plan.hold || matcher.is_some()).then(|| commands.clone());
     let (leave, leaves) = oneshot::channel();
-    let interrupted = Cell::new(false);
+    let (interrupted, reader_left) = (Cell::new(false), Cell::new(false));
+    let watches_reader = !plan.send_only && matcher.is_none();
     let leaving = async {
         select! {
             Ok(how) = leaves => how,
+            Ok(()) = all_answered => CloseMode::Graceful,
             () = stop => {
                 interrupted.set(true);
                 CloseMode::Graceful
             }
+            () = reader_has_left(), if watches_reader => {
+                reader_left.set(true);
+                CloseMode::Graceful
+            }
         }
     };
-    let input = plan.input.clone();
-    let mut sending = tokio::spawn(async move {
-        let end = send_input(input, expecting, commands).await;
-        if matches!(end, InputEnd::Met | InputEnd::NotMet | InputEnd::Failed(_)) {
-            // The receiver is gone if the connection has ended already.
-            let _ = leave.send(CloseMode::Graceful);
-        }
-        end
-    });
+    let mut sending = spawn_sender(plan, matcher.clone(), commands, leave);
     let timeouts = plan.timeouts.clone();
-    let conversation =
+    let mut conversation =
         converse_observed(link, plan.frames, queue, events, leaving, timeouts, watch).await;
+    if reader_left.get() && matches!(conversation.ending, Ending::ClosedByUs) {
+        conversation.ending = Ending::OutputClosed;
+    }
     drop(keep_open);
     // No more bytes can arrive, so the writer ends once its queue is written; the reader of our output sets the pace.
     let written = written.await.unwrap_or(Ok(()));
     if let (Some(matcher), Ending::PeerClosed) = (&matcher, &conversation.ending) {
         matcher.finish();
     }
-    // The last bytes may meet the expectation: give the sending task time to see them.
-    let end = timeout(settle, &mut sending).await;
+    let end = timeout(settle_within(plan, &conversation), &mut sending).await;
     sending.abort();
     let end = end.ok().and_then(Result::ok);
     let output = written
         .err()
         .filter(|error| error.kind() != io::ErrorKind::BrokenPipe)
         .map(LocalError::Output);
-    let met = expects.then_some(matches!(end, Some(InputEnd::Met)));
+    let met = matcher.map(|_| matches!(end, Some(InputEnd::Met)));
+    let unread = matches!(end, Some(InputEnd::Lost));
     let input = match end {
         Some(InputEnd::Failed(error)) => Some(LocalError::Input(error)),
         _ => None,
@@ -115,53 +136,156 @@ pub(super) async fn piped(
         local_error: output.or(input),
         met,
         interrupted: interrupted.get(),
+        unread,
     }
 }
 
-/// Returns the expectation of the plan, if it has one.
-fn expecting(plan: &Plan) -> Option<Expecting> {
+/// Returns the search for the expectation of the plan, if it has one.
+fn matcher(plan: &Plan) -> Option<Matcher> {
     let expected = plan.expect.clone()?;
     let search = if plan.datagrams {
         ReplySearch::of_datagrams(expected)
     } else {
         ReplySearch::of_stream(expected, plan.frames.inbound)
     };
-    Some(Expecting {
-        matcher: Arc::new(Matcher::new(search)),
-        within: plan.connect_within,
+    Some(Matcher::new(search))
+}
+
+/// Returns how long to wait for the end of sending once the conversation has ended.
+fn settle_within(plan: &Plan, conversation: &ConversationSummary) -> Duration {
+    if plan.expect.is_some() {
+        // The last bytes may meet the expectation.
+        return SETTLE_WITHIN;
+    }
+    let is_closed = matches!(conversation.ending, Ending::PeerClosed) && conversation.unsent == 0;
+    match plan.input {
+        InputSource::Stdin if is_closed && !io::stdin().is_terminal() => INPUT_WITHIN,
+        _ if is_closed => SETTLE_WITHIN,
+        _ => Duration::ZERO,
+    }
+}
+
+/// Sends the input in a task, which requests the end with `leave` if the expectation or an error ends it.
+fn spawn_sender(
+    plan: &Plan,
+    matcher: Option<Arc<Matcher>>,
+    commands: mpsc::Sender<ClientCommand>,
+    leave: oneshot::Sender<CloseMode>,
+) -> JoinHandle<InputEnd> {
+    let input = plan.input.clone();
+    let within = plan.connect_within;
+    let expecting = matcher.map(|matcher| Expecting { matcher, within });
+    let holds = plan.hold.then(|| commands.clone());
+    tokio::spawn(async move {
+        if expecting.is_some() {
+            // After the peer's FIN no reply can meet the expectation.
+            let _ = commands.send(ClientCommand::Hold).await;
+        }
+        let end = send_input(input, expecting, commands).await;
+        if let (InputEnd::Sent, Some(holds)) = (&end, holds) {
+            let _ = holds.send(ClientCommand::Hold).await;
+        }
+        if matches!(end, InputEnd::Met | InputEnd::NotMet | InputEnd::Failed(_)) {
+            // The receiver is gone if the connection has ended already.
+            let _ = leave.send(CloseMode::Graceful);
+        }
+        end
     })
+}
+
+/// Waits until the reader of our output has left, and the input that was there by then is taken.
+async fn reader_has_left() {
+    reader::left().await;
+    let taken = async {
+        loop {
+            sleep(LOOK_EVERY).await;
+            if !has_unread() {
+                break;
+            }
+        }
+    };
+    let _ = timeout(LAST_INPUT_WITHIN, taken).await;
+}
+
+/// Returns the number of datagrams whose replies end the conversation: those of `--send`.
+fn datagrams_to_answer(plan: &Plan) -> Option<u64> {
+    match &plan.input {
+        InputSource::Rounds(rounds) if plan.datagrams && !plan.hold && plan.expect.is_none() => {
+            rounds.total()
+        }
+        _ => None,
+    }
+}
+
+/// Where received bytes go.
+struct Sink {
+    matcher: Option<Arc<Matcher>>,
+    /// Write nothing.
+    discard: bool,
+    /// To be told once this many datagrams are sent and answered.
+    answered: Option<(u64, oneshot::Sender<()>)>,
 }
 
 /// Starts a thread that writes received bytes to standard output, since that may block.
 fn spawn_writer(
     received: mpsc::Receiver<ClientEvent>,
-    matcher: Option<Arc<Matcher>>,
-    discard: bool,
+    sink: Sink,
 ) -> oneshot::Receiver<io::Result<()>> {
     let (wrote, written) = oneshot::channel();
     thread::spawn(move || {
         // The receiver is gone only if the program is ending.
-        let _ = wrote.send(write_all(received, matcher.as_deref(), discard));
+        let _ = wrote.send(write_all(received, sink));
     });
     written
 }
 
 /// Writes the bytes of each read at once.
-fn write_all(
-    mut received: mpsc::Receiver<ClientEvent>,
-    matcher: Option<&Matcher>,
-    discard: bool,
-) -> io::Result<()> {
+fn write_all(mut received: mpsc::Receiver<ClientEvent>, mut sink: Sink) -> io::Result<()> {
     let mut output = Output::standard();
     while let Some(event) = received.blocking_recv() {
-        if let ClientEvent::Received { bytes, .. } = event {
-            if !discard {
-                output.write(&bytes)?;
+        match event {
+            ClientEvent::Received { bytes, counts, .. } => {
+                if !sink.discard {
+                    sink.write(&mut output, &bytes)?;
+                }
+                if let Some(matcher) = &sink.matcher {
+                    matcher.push(&bytes);
+                }
+                sink.note(&counts);
             }
-            if let Some(matcher) = matcher {
-                matcher.push(&bytes);
+            ClientEvent::Sent { counts, .. } => sink.note(&counts),
+            ClientEvent::HalfClosed => {
+                if io::stdin().is_terminal() {
+                    term::note(
+                        "echoic: the peer has ended its side (FIN) and may still read; Ctrl-D ends yours",
+                    );
+                }
             }
         }
     }
+    if sink.discard {
+        return Ok(());
+    }
     output.end()
+}
+
+impl Sink {
+    /// Writes received bytes. With an expectation the exit code is the result, so it does not need a reader.
+    fn write<W: io::Write>(&mut self, output: &mut Output<W>, bytes: &[u8]) -> io::Result<()> {
+        match output.write(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe && self.matcher.is_some() => {
+                self.discard = true;
+                Ok(())
+            }
+            written => written,
+        }
+    }
+
+    fn note(&mut self, counts: &Counts) {
+        let least = counts.sent.chunks.min(counts.received.chunks);
+        if let Some((_, answered)) = self.answered.take_if(|(total, _)| least >= *total) {
+            // The receiver is gone if the conversation is ending already.
+            let _ = answered.send(());
+        }
+    }
 }

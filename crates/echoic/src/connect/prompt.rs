@@ -5,6 +5,7 @@
 //! Ctrl-C would, until the thread has ended.
 
 use std::{
+    io,
     path::PathBuf,
     sync::{
         Arc,
@@ -36,7 +37,7 @@ use super::{
 pub(super) enum PromptEvent {
     /// Entered a line.
     Command(Command),
-    /// Entered an invalid command; the text is the error.
+    /// Entered an invalid command, or a line that cannot be read; the text is the error.
     Invalid(String),
     /// Pressed Ctrl-C once.
     Interrupted,
@@ -65,6 +66,9 @@ pub(super) struct Prompt {
 
 /// The text before the line.
 const MARK: &str = "▸ ";
+
+const NOT_UTF8: &str = "not sent: the line has a byte that is not UTF-8, and is dropped with what was typed right after \
+                        it; :send HEX sends any bytes";
 
 /// Capacity of the queue of events.
 const QUEUE: usize = 16;
@@ -104,7 +108,7 @@ pub(super) fn start(
     }
     let ending = Arc::new(AtomicBool::new(false));
     let (events, received) = mpsc::channel(QUEUE);
-    let original = tcgetattr(std::io::stdin()).ok();
+    let original = tcgetattr(io::stdin()).ok();
     let is_ending = Arc::clone(&ending);
     let thread = thread::spawn(move || {
         read_lines(editor, &options, &events, &is_ending);
@@ -132,7 +136,7 @@ impl Prompt {
             let _ = self.thread.join();
         } else if let Some(original) = &self.original {
             // The thread is stuck or never used raw mode; it ends with the process.
-            let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, original);
+            let _ = tcsetattr(io::stdin(), OptionalActions::Now, original);
         }
     }
 }
@@ -170,6 +174,10 @@ fn read_lines(
             Err(ReadlineError::Interrupted) => {
                 interrupted = true;
                 PromptEvent::Interrupted
+            }
+            // rustyline gives up the line, and what it has read of the terminal beyond it.
+            Err(ReadlineError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                PromptEvent::Invalid(NOT_UTF8.to_owned())
             }
             Err(error) => PromptEvent::Failed(error),
         };

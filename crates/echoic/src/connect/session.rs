@@ -3,15 +3,15 @@
 use std::{
     fmt::Write as _,
     fs::File,
-    io::{self, Read},
+    future::pending,
+    io,
     path::{Path, PathBuf},
-    thread,
     time::Duration,
 };
 
 use echoic_client::{
-    ClientCommand, ClientEvent, CloseMode, ConversationSummary, Counts, Observer, READ_BYTES_MAX,
-    Replies, converse_observed,
+    ClientCommand, ClientEvent, CloseMode, ConversationSummary, Counts, Observer, Replies,
+    converse_observed,
 };
 use echoic_core::{framing::FramingPair, units::for_people};
 use echoic_wire::Link;
@@ -24,10 +24,12 @@ use tokio::{
 use super::{
     args::{Newline, Plan},
     command::{Command, HELP},
-    history, message,
+    deferred::Deferred,
+    file, history, message,
     prompt::{self, PromptEvent, PromptOptions},
     screen::{Screen, duration},
     transcript::Transcript,
+    unanswered::Unanswered,
 };
 use crate::signals::Hangup;
 
@@ -40,14 +42,11 @@ pub(super) struct PromptResult {
     pub(super) summary: String,
 }
 
-/// Lines that may wait to be sent; a further one is refused with a message.
+/// Lines that the conversation may hold; further ones wait in [`Deferred`].
 const SEND_QUEUE: usize = 64;
 
 /// Events that may wait to be shown.
 const EVENT_QUEUE: usize = 16;
-
-/// Time without a reply after which a datagram is reported as unanswered.
-const REPLY_WITHIN: Duration = Duration::from_secs(1);
 
 /// Most text that is printed at once, in bytes.
 const PRINT_BYTES: usize = 64 << 10;
@@ -91,7 +90,10 @@ pub(super) async fn run(
             () = hangup.next() => session.interrupt(),
             // Ctrl-C while rustyline does not read a line: the terminal sends a signal.
             _ = interrupt.recv() => session.interrupt(),
-            Some(event) = prompt_events.recv() => session.prompt_event(event),
+            Some(event) = prompt_events.recv(), if !session.deferred.is_full() => {
+                session.prompt_event(event);
+            }
+            () = session.room(), if !session.deferred.is_empty() => session.run_deferred(),
             () = screen.pump() => {}
             event = received.recv(), if !screen.is_behind() => match event {
                 Some(event) => session.client_events(event, &mut received),
@@ -105,10 +107,12 @@ pub(super) async fn run(
         }
     }
     session.flush();
+    let unsent = session.unsent_bytes(&mut prompt_events);
     drop(prompt_events);
     screen.detach_prompt().await;
     prompt.end();
-    let conversation = conversing.await.map_err(io::Error::other)?;
+    let mut conversation = conversing.await.map_err(io::Error::other)?;
+    conversation.unsent += unsent;
     Ok(PromptResult {
         summary: session.summary(&conversation),
         interrupted: session.interrupted,
@@ -135,8 +139,7 @@ struct Session<'a> {
     replies: Replies,
     frames: FramingPair,
     datagrams: bool,
-    /// When the last datagram was sent; `None` once a reply arrived or its absence was reported.
-    awaiting_since: Option<Instant>,
+    unanswered: Unanswered,
     newline: Option<Newline>,
     hex: bool,
     transcript: Transcript,
@@ -150,6 +153,10 @@ struct Session<'a> {
     /// The file being sent.
     sending: Option<PathBuf>,
     files: mpsc::Sender<io::Result<u64>>,
+    /// Commands that wait for lines before them to be sent.
+    deferred: Deferred,
+    /// Bytes typed after the connection had ended.
+    unsent: u64,
     interrupted: bool,
 }
 
@@ -166,7 +173,7 @@ impl<'a> Session<'a> {
             replies: Replies::new(plan.frames.inbound),
             frames: plan.frames,
             datagrams: plan.datagrams,
-            awaiting_since: None,
+            unanswered: Unanswered::default(),
             newline: plan.newline,
             hex: false,
             transcript: Transcript::default(),
@@ -177,13 +184,15 @@ impl<'a> Session<'a> {
             leave: Some(leave),
             sending: None,
             files,
+            deferred: Deferred::default(),
+            unsent: 0,
             interrupted: false,
         }
     }
 
     fn prompt_event(&mut self, event: PromptEvent) {
         match event {
-            PromptEvent::Command(command) => self.command(command),
+            PromptEvent::Command(command) => self.command_or_defer(command),
             PromptEvent::Invalid(error) => self.screen.print(&error),
             PromptEvent::Interrupted => self
                 .screen
@@ -194,6 +203,77 @@ impl<'a> Session<'a> {
                 self.interrupt();
             }
         }
+    }
+
+    /// Runs a command once all before it are run. A reset discards what waits, so it does not.
+    fn command_or_defer(&mut self, command: Command) {
+        let waits = !self.deferred.is_empty() || self.must_wait(&command);
+        if !waits || command == Command::Rst {
+            return self.command(command);
+        }
+        if command == Command::Quit {
+            self.screen.print(&format!(
+                "{} lines wait to be sent; Ctrl-C twice quits without them",
+                self.deferred.messages()
+            ));
+        }
+        self.deferred.push(command);
+    }
+
+    /// Returns whether a command needs room in the queue of the conversation while there is none.
+    fn must_wait(&self, command: &Command) -> bool {
+        let sends = matches!(
+            command,
+            Command::Line(_) | Command::Send(_) | Command::File(_) | Command::Frame(_)
+        );
+        let is_full = |commands: &mpsc::Sender<ClientCommand>| {
+            commands.capacity() == 0 && !commands.is_closed()
+        };
+        sends && (self.sending.is_some() || self.commands.as_ref().is_some_and(is_full))
+    }
+
+    /// Waits until the first of the commands that wait may run.
+    async fn room(&self) {
+        if self.sending.is_some() {
+            // The end of the file runs them.
+            return pending().await;
+        }
+        if let Some(commands) = &self.commands {
+            // The conversation has ended if it fails.
+            let _ = commands.reserve().await;
+        }
+    }
+
+    fn run_deferred(&mut self) {
+        while let Some(first) = self.deferred.first() {
+            if self.must_wait(first) {
+                return;
+            }
+            if let Some(command) = self.deferred.pop() {
+                self.command(command);
+            }
+        }
+    }
+
+    /// Returns the number of bytes in lines that were typed and never queued.
+    fn unsent_bytes(&mut self, events: &mut mpsc::Receiver<PromptEvent>) -> u64 {
+        while let Ok(event) = events.try_recv() {
+            if let PromptEvent::Command(command) = event {
+                self.deferred.push(command);
+            }
+        }
+        while let Some(command) = self.deferred.pop() {
+            self.unsent += match command {
+                Command::Line(line) => {
+                    let framed =
+                        message::framed(self.frames.outbound, self.newline, line.as_bytes());
+                    framed.map_or(0, |bytes| bytes.len() as u64)
+                }
+                Command::Send(bytes) => bytes.len() as u64,
+                _ => 0,
+            };
+        }
+        self.unsent
     }
 
     fn command(&mut self, command: Command) {
@@ -252,11 +332,6 @@ impl<'a> Session<'a> {
                 .print("not sent: the sending side is shut down; q quits");
             return;
         };
-        if let Some(path) = &self.sending {
-            self.screen
-                .print(&format!("not sent: {} is still being sent", path.display()));
-            return;
-        }
         if bytes.is_empty() && !self.datagrams {
             self.screen
                 .print("not sent: the line is empty and has no newline");
@@ -265,23 +340,21 @@ impl<'a> Session<'a> {
         let at = self.started.elapsed();
         match commands.try_send(ClientCommand::Send(bytes.to_vec())) {
             Ok(()) => self.transcript.add(at, "▸", bytes),
-            Err(mpsc::error::TrySendError::Full(_)) => self.screen.print(&format!(
-                "not sent: the peer is not reading, and {SEND_QUEUE} lines wait already"
-            )),
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                self.deferred.push(Command::Send(bytes.to_vec()));
+            }
             // The connection has ended; its end is about to be reported.
-            Err(mpsc::error::TrySendError::Closed(_)) => {}
+            Err(mpsc::error::TrySendError::Closed(_)) => self.unsent += bytes.len() as u64,
         }
     }
 
-    /// Sends a file from a thread, in pieces, so that memory stays bounded.
     fn send_file(&mut self, path: PathBuf) {
         let Some(commands) = self.commands.clone().filter(|_| self.sending.is_none()) else {
             return self.send(&[]);
         };
         match File::open(&path) {
             Ok(file) => {
-                let files = self.files.clone();
-                thread::spawn(move || files.blocking_send(send_all(file, &commands)));
+                file::spawn(file, commands, self.files.clone());
                 let note = format!("(file {})", path.display());
                 self.transcript
                     .add(self.started.elapsed(), "▸", note.as_bytes());
@@ -302,6 +375,7 @@ impl<'a> Session<'a> {
             Ok(bytes) => format!("sent {path}, {}", for_people(bytes)),
             Err(error) => format!("sending {path} failed: {error}"),
         });
+        self.run_deferred();
     }
 
     fn client_events(&mut self, event: ClientEvent, more: &mut mpsc::Receiver<ClientEvent>) {
@@ -327,11 +401,17 @@ impl<'a> Session<'a> {
             } => {
                 self.counts = counts;
                 self.replies.add_sent(at, messages);
-                self.awaiting_since = self.datagrams.then_some(at);
+                if self.datagrams {
+                    self.unanswered.note_sent(at);
+                }
             }
+            ClientEvent::HalfClosed if self.commands.is_some() => self.screen.print(
+                "the peer has ended its side (FIN) and may still read; Ctrl-D ends yours, q quits",
+            ),
+            ClientEvent::HalfClosed => {}
             ClientEvent::Received { at, bytes, counts } => {
-                self.awaiting_since = None;
                 self.counts = counts;
+                self.unanswered.note_received(&self.counts);
                 self.transcript
                     .add(at.saturating_duration_since(self.started), "◂", &bytes);
                 let (framing, hex, screen) = (self.replies.framing(), self.hex, self.screen);
@@ -346,18 +426,13 @@ impl<'a> Session<'a> {
     fn flush_deadline(&self) -> Option<Instant> {
         let handled = self.handled + Replies::GAP;
         let replies = self.replies.flush_deadline().map(|at| at.max(handled));
-        let silence = self.awaiting_since.map(|sent| sent + REPLY_WITHIN);
-        replies.into_iter().chain(silence).min()
+        replies.into_iter().chain(self.unanswered.deadline()).min()
     }
 
-    /// Reports a datagram without a reply: it may be lost, or nothing may listen, and UDP gives no error.
     fn report_silence(&mut self) {
-        if self
-            .awaiting_since
-            .is_some_and(|sent| sent.elapsed() >= REPLY_WITHIN)
-        {
-            self.awaiting_since = None;
-            self.screen.print("◂ (no reply in 1 s)");
+        let report = self.unanswered.report(&self.counts, Instant::now());
+        if let Some(report) = report {
+            self.screen.print(&report);
         }
     }
 
@@ -438,23 +513,5 @@ impl<'a> Session<'a> {
             for_people(counts.received.bytes),
             duration(took)
         )
-    }
-}
-
-fn send_all(mut file: File, commands: &mpsc::Sender<ClientCommand>) -> io::Result<u64> {
-    let mut buffer = vec![0; READ_BYTES_MAX];
-    let mut sent = 0;
-    loop {
-        let n = file.read(&mut buffer)?;
-        if n == 0 {
-            return Ok(sent);
-        }
-        if commands
-            .blocking_send(ClientCommand::Send(buffer[..n].to_vec()))
-            .is_err()
-        {
-            return Err(io::Error::other("the connection has ended"));
-        }
-        sent += n as u64;
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, io};
 
-use echoic_client::{ConversationSummary, Ending, TimeoutKind, Timeouts};
+use echoic_client::{ConversationSummary, Counts, Ending, TimeoutKind, Timeouts};
 use echoic_core::{
     framing::{Framing, FramingPair},
     units::{Span, for_people},
@@ -14,12 +14,13 @@ use crate::{
     term,
 };
 
-/// Returns the result of a conversation without a prompt. Without a declared framing only the peer knows where a reply
-/// ends, so its clean close is a success, however little arrived.
+/// Returns the result of a conversation without a prompt; `unread` if there was input that was not read. Without a
+/// declared framing only the peer knows where a reply ends, so its clean close is a success, however little arrived.
 pub(super) fn of_pipe(
     conversation: &ConversationSummary,
     plan: &Plan,
     met: Option<bool>,
+    unread: bool,
 ) -> CommandResult {
     match (&conversation.ending, met, &plan.expect) {
         (_, Some(true), _) => Ok(Exit::Done),
@@ -28,6 +29,7 @@ pub(super) fn of_pipe(
         }
         (ending, Some(false), Some(expected)) => {
             let reason = match ending {
+                _ if conversation.tls_alert => SPEAKS_TLS.to_owned(),
                 Ending::PeerClosed => "the peer closed first".to_owned(),
                 _ => format!(
                     "it did not arrive within {} (-w)",
@@ -46,11 +48,16 @@ pub(super) fn of_pipe(
                 format!("the reply did not contain {expected}: {reason}{hint}"),
             )
         }
+        (Ending::PeerClosed, ..) if unread && conversation.unsent == 0 => failed(
+            Exit::Cut,
+            "the peer closed before it had read everything: there was more input",
+        ),
         (Ending::TimedOut(TimeoutKind::Linger), ..)
             if plan.send_only && conversation.unacknowledged == 0 =>
         {
             Ok(Exit::Done)
         }
+        (Ending::PeerClosed, ..) if plan.send_only => of_any(conversation, &plan.timeouts),
         (Ending::TimedOut(TimeoutKind::Linger), ..) if plan.datagrams => {
             of_quiet(conversation, &plan.timeouts)
         }
@@ -60,13 +67,21 @@ pub(super) fn of_pipe(
 
 /// Returns the result of datagrams, which end by silence.
 fn of_quiet(conversation: &ConversationSummary, timeouts: &Timeouts) -> CommandResult {
-    if conversation.counts.unanswered == 0 {
+    let counts = &conversation.counts;
+    let (sent, received) = (counts.sent.chunks, counts.received.chunks);
+    if received >= sent {
         return Ok(Exit::Done);
     }
     let silence = Span(timeouts.linger_timeout.unwrap_or_default());
     failed(
         Exit::TimedOut,
-        format!("no reply within {silence} (--linger-timeout)"),
+        match sent {
+            1 => format!("no reply within {silence} (--linger-timeout)"),
+            _ => format!(
+                "{} of {sent} datagrams have no reply: nothing came for {silence} (--linger-timeout)",
+                sent - received
+            ),
+        },
     )
 }
 
@@ -77,8 +92,10 @@ fn of_silence(
     timeouts: &Timeouts,
 ) -> CommandResult {
     let counts = &conversation.counts;
+    let took_all = conversation.unsent == 0 && !conversation.upload_cut;
     match &conversation.ending {
-        Ending::PeerClosed if conversation.unsent == 0 && counts.is_reply_cut(frames) => failed(
+        _ if conversation.tls_alert => of_any(conversation, timeouts),
+        Ending::PeerClosed if took_all && counts.is_reply_cut(frames) => failed(
             Exit::Cut,
             match frames.inbound {
                 Framing::Line => {
@@ -90,6 +107,9 @@ fn of_silence(
                 ),
             },
         ),
+        Ending::PeerClosed if took_all && counts.unanswered > 0 && frames.inbound.is_declared() => {
+            failed(Exit::Cut, NO_LAST_REPLY)
+        }
         Ending::TimedOut(TimeoutKind::Linger) if conversation.unacknowledged > 0 => failed(
             Exit::TimedOut,
             format!(
@@ -98,39 +118,51 @@ fn of_silence(
                 for_people(conversation.unacknowledged)
             ),
         ),
-        Ending::TimedOut(TimeoutKind::Linger) => {
-            let silence = Span(timeouts.linger_timeout.unwrap_or_default());
-            let (sent, received) = (
-                counts.sent.messages(frames.outbound),
-                counts.received.messages(frames.inbound),
-            );
-            let is_due = counts.unanswered > 0
-                || frames.inbound.is_declared() && frames.outbound.is_declared() && received < sent;
-            if is_due || counts.is_reply_cut(frames) {
-                let what = format!(
-                    "no complete reply: the peer sent nothing for {silence} after the end of input (--linger-timeout)"
-                );
-                failed(Exit::TimedOut, what)
-            } else {
-                let what = format!(
-                    "all requests were answered, but the peer did not close within {silence} (--linger-timeout)"
-                );
-                term::note(&format!("echoic: {what}"));
-                Ok(Exit::Done)
-            }
-        }
+        Ending::TimedOut(TimeoutKind::Linger) => of_linger(counts, frames, timeouts),
         _ => of_any(conversation, timeouts),
     }
 }
 
+/// Returns the result of a peer that fell silent after the end of input and did not close.
+fn of_linger(counts: &Counts, frames: FramingPair, timeouts: &Timeouts) -> CommandResult {
+    let silence = Span(timeouts.linger_timeout.unwrap_or_default());
+    let (sent, received) = (
+        counts.sent.messages(frames.outbound),
+        counts.received.messages(frames.inbound),
+    );
+    let are_declared = frames.inbound.is_declared() && frames.outbound.is_declared();
+    let is_due = counts.unanswered > 0 || are_declared && received < sent;
+    if is_due || counts.is_reply_cut(frames) {
+        return failed(
+            Exit::TimedOut,
+            format!(
+                "no complete reply: the peer sent nothing for {silence} after the end of input (--linger-timeout)"
+            ),
+        );
+    }
+    // Under chunk nobody but the peer knows how many replies there are.
+    let what = if are_declared {
+        "all requests were answered, but the peer did not close"
+    } else {
+        "the peer sent nothing more and did not close"
+    };
+    term::note(&format!(
+        "echoic: {what} within {silence} (--linger-timeout)"
+    ));
+    Ok(Exit::Done)
+}
+
+const NO_LAST_REPLY: &str = "the peer closed without a reply to the last message";
+
+const SPEAKS_TLS: &str =
+    "the peer speaks TLS: it answered plain bytes with a TLS alert; try openssl s_client";
+
 /// Returns the result of a conversation at the prompt. A reply is due if nothing arrived after the last message sent.
 pub(super) fn of_prompt(conversation: &ConversationSummary, timeouts: &Timeouts) -> CommandResult {
+    let took_all = conversation.unsent == 0 && !conversation.upload_cut;
     match &conversation.ending {
-        Ending::PeerClosed if conversation.unsent == 0 && conversation.counts.unanswered > 0 => {
-            failed(
-                Exit::Cut,
-                "the peer closed without a reply to the last message",
-            )
+        Ending::PeerClosed if took_all && conversation.counts.unanswered > 0 => {
+            failed(Exit::Cut, NO_LAST_REPLY)
         }
         _ => of_any(conversation, timeouts),
     }
@@ -142,14 +174,12 @@ fn of_any(conversation: &ConversationSummary, timeouts: &Timeouts) -> CommandRes
         n => format!("; {} unsent", for_people(n)),
     };
     match &conversation.ending {
-        Ending::PeerClosed if conversation.unsent == 0 && conversation.upload_cut => failed(
-            Exit::Cut,
-            format!(
-                "the peer closed its sending side, and no input arrived for {} (--linger-timeout) although it had not ended",
-                Span(timeouts.linger_timeout.unwrap_or_default())
-            ),
-        ),
-        Ending::PeerClosed if conversation.unsent > 0 => failed(
+        Ending::PeerClosed | Ending::PeerReset { .. } | Ending::TimedOut(_)
+            if conversation.tls_alert =>
+        {
+            failed(Exit::Cut, SPEAKS_TLS)
+        }
+        Ending::PeerClosed if conversation.unsent > 0 || conversation.upload_cut => failed(
             Exit::Cut,
             format!("the peer closed before it had read everything{unsent}"),
         ),
@@ -210,7 +240,7 @@ fn failed(exit: Exit, why: impl fmt::Display) -> CommandResult {
 mod tests {
     use std::time::Duration;
 
-    use echoic_client::{Counts, Flow};
+    use echoic_client::Flow;
 
     use super::*;
 
@@ -239,6 +269,7 @@ mod tests {
             unsent,
             unacknowledged: 0,
             upload_cut: false,
+            tls_alert: false,
             elapsed: Duration::ZERO,
         }
     }

@@ -3,8 +3,10 @@
 use std::{
     io::Write,
     net::UdpSocket,
+    os::unix::net::UnixDatagram,
     process::{Output, Stdio},
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use crate::{SOON, echoic, pty::Pty};
@@ -106,6 +108,84 @@ fn missing_reply_times_out_and_missing_peer_is_refused() {
     assert_code(&output, 4);
 }
 
+/// Answers the datagrams that `answers` accepts.
+fn picky(answers: fn(&[u8]) -> bool, count: usize) -> (String, JoinHandle<()>) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(SOON)).unwrap();
+    let endpoint = format!("udp://{}", socket.local_addr().unwrap());
+    let answering = thread::spawn(move || {
+        let mut buffer = [0; 99];
+        for _ in 0..count {
+            let (n, from) = socket.recv_from(&mut buffer).unwrap();
+            if answers(&buffer[..n]) {
+                socket.send_to(&buffer[..n], from).unwrap();
+            }
+        }
+    });
+    (endpoint, answering)
+}
+
+#[test]
+fn unanswered_datagrams_are_counted_although_the_last_has_a_reply() {
+    let input = b"1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n";
+    let (endpoint, answering) = picky(|datagram| datagram == b"10", 10);
+    let output = run(&[&endpoint, "--linger-timeout", "300ms"], input);
+    answering.join().unwrap();
+    assert_code(&output, 5);
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(err.contains("9 of 10 datagrams have no reply"), "{err}");
+}
+
+#[test]
+fn unanswered_datagram_of_a_unix_socket_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    let answering = thread::spawn(move || {
+        for _ in 0..2 {
+            let mut buffer = [0; 9];
+            let (n, from) = socket.recv_from(&mut buffer).unwrap();
+            if buffer[..n] == *b"b" {
+                socket.send_to_addr(b"B", &from).unwrap();
+            }
+        }
+    });
+    let endpoint = format!("unixgram:{}", path.display());
+    let output = run(&[&endpoint, "--linger-timeout", "300ms"], b"a\nb\n");
+    answering.join().unwrap();
+    assert_code(&output, 5);
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(err.contains("1 of 2 datagrams"), "{err}");
+}
+
+#[test]
+fn sends_end_when_each_is_answered_without_the_linger_timeout() {
+    let started = Instant::now();
+    let (endpoint, received) = upper(6);
+    let sends = ["--send", "a", "--send", "b", "--count", "3"];
+    let output = run(
+        &[&[endpoint.as_str(), "--linger-timeout", "15s"], &sends[..]].concat(),
+        b"",
+    );
+    assert_code(&output, 0);
+    assert_eq!(
+        (received.join().unwrap().len(), output.stdout.len()),
+        (6, 6)
+    );
+    assert!(started.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn udp_is_never_said_to_be_connected() {
+    let (endpoint, answering) = picky(|_| true, 1);
+    let output = run(&[&endpoint, "--send", "x", "--verbose"], b"");
+    answering.join().unwrap();
+    assert_code(&output, 0);
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(err.contains("sending to 127.0.0.1"), "{err}");
+    assert!(!err.contains("connected"), "{err}");
+}
+
 #[test]
 fn prompt_reports_a_missing_datagram_reply() {
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -116,4 +196,15 @@ fn prompt_reports_a_missing_datagram_reply() {
     let (_, from) = silent.recv_from(&mut [0; 16]).unwrap();
     silent.send_to(b"late", from).unwrap();
     pty.wait_for("late");
+}
+
+#[test]
+fn prompt_counts_unanswered_datagrams_although_another_has_a_reply() {
+    let (endpoint, answering) = picky(|datagram| datagram == b"two", 3);
+    let mut pty = Pty::start(&[&endpoint]);
+    pty.press("one\rtwo\rthree\r");
+    pty.wait_for("(no reply to 2 datagrams in 1 s)");
+    answering.join().unwrap();
+    pty.press("q\r");
+    assert_eq!(pty.code(), Some(0));
 }

@@ -87,7 +87,12 @@ impl Pty {
 
     /// Types these keys.
     pub(crate) fn press(&mut self, keys: &str) {
-        self.master.write_all(keys.as_bytes()).unwrap();
+        self.press_bytes(keys.as_bytes());
+    }
+
+    /// Types these bytes, which need not be UTF-8.
+    pub(crate) fn press_bytes(&mut self, bytes: &[u8]) {
+        self.master.write_all(bytes).unwrap();
     }
 
     /// Waits for `text` in the output after what was waited for before.
