@@ -3,7 +3,7 @@
 use echoic_core::event::Micros;
 use echoic_recorder::wall_clock_now;
 use jiff::{Timestamp, Zoned, civil::Date, tz::TimeZone};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 const SECOND_US: i64 = 1_000_000;
 
@@ -39,24 +39,16 @@ pub(crate) fn full(at: Micros) -> String {
 pub(crate) struct WithTime<T> {
     #[serde(flatten)]
     object: T,
-    #[serde(serialize_with = "rfc3339")]
-    time: Micros,
+    time: String,
 }
 
 impl<T> WithTime<T> {
-    pub(crate) fn new(object: T, time: Micros) -> Self {
+    pub(crate) fn new(object: T, at: Micros, format: &mut Rfc3339) -> Self {
+        let mut time = Vec::new();
+        format.push(&mut time, at);
+        let time = String::from_utf8_lossy(&time).into_owned();
         Self { object, time }
     }
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "the signature is serde's"
-)]
-fn rfc3339<S: Serializer>(at: &Micros, serializer: S) -> Result<S::Ok, S::Error> {
-    let mut text = Vec::new();
-    Rfc3339::default().push(&mut text, *at);
-    serializer.serialize_str(&String::from_utf8_lossy(&text))
 }
 
 /// Formats times like `2026-11-28T13:55:07.113482+05:30`. Most times are within the second of the one before, which then costs

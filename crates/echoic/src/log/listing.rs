@@ -14,7 +14,7 @@ use crate::exit::CliError;
 const SORTED_MAX: usize = 1_000_000;
 
 /// The most exchanges that a list of the last ones reads into memory; it looks for the first of more.
-const COLLECTED_MAX: u64 = 10_000;
+const COLLECTED_MAX: u64 = 1_000;
 
 /// The result of a listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

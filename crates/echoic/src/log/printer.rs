@@ -10,7 +10,7 @@ use echoic_core::{
 use super::Stop;
 use crate::{
     cli::LogArgs,
-    local_time::{self, WithTime},
+    local_time::{self, Rfc3339, WithTime},
     pretty::{self, Body, Columns},
     term::{self, Payload},
 };
@@ -44,6 +44,7 @@ pub(super) struct Printer {
     payload: Payload,
     pub(super) form: Form,
     columns: Columns,
+    time: Rfc3339,
     pub(super) printed: u64,
     /// Time of the oldest request printed.
     pub(super) oldest: Option<Micros>,
@@ -57,6 +58,7 @@ impl Printer {
             // The day on which the command starts: times of later days have a date, so that a list is unambiguous that
             // goes on past midnight.
             columns: Columns::new(local_time::now().date()),
+            time: Rfc3339::default(),
             printed: 0,
             oldest: None,
         }
@@ -79,7 +81,10 @@ impl Printer {
         let oldest = self.oldest.unwrap_or(exchange.at);
         self.oldest = Some(oldest.min(exchange.at));
         match self.form {
-            Form::Json => self.payload.json(&WithTime::new(exchange, exchange.at))?,
+            Form::Json => {
+                let object = WithTime::new(exchange, exchange.at, &mut self.time);
+                self.payload.json(&object)?;
+            }
             Form::List => {
                 self.make_room([exchange]);
                 let line = pretty::line(exchange, &self.columns, Some(filter));

@@ -39,39 +39,43 @@ impl GrowingStore {
                 .unwrap()
                 .unwrap(),
             appended: AtomicU64::new(0),
-            left: AtomicU64::new(exchanges),
+            left: AtomicU64::new(0),
         };
-        for _ in 0..exchanges {
-            store.grow().await;
-        }
+        store.append_some(exchanges).await;
         store.left.store(left, Ordering::Relaxed);
         store
     }
 
-    /// Appends an exchange; its request is `odd` or `even`, as its id.
+    /// Appends an exchange.
     async fn grow(&self) {
-        if self.left.load(Ordering::Relaxed) == 0 {
-            return;
+        if self.left.load(Ordering::Relaxed) > 0 {
+            self.left.fetch_sub(1, Ordering::Relaxed);
+            self.append_some(1).await;
         }
-        self.left.fetch_sub(1, Ordering::Relaxed);
-        let n = self.appended.fetch_add(1, Ordering::Relaxed) + 1;
+    }
+
+    /// Appends exchanges as a batch; their requests are `odd` or `even`, as their ids.
+    async fn append_some(&self, count: u64) {
+        let first = self.appended.fetch_add(count, Ordering::Relaxed) + 1;
         let mut batch = Batch::default();
-        batch.number = n;
-        if n == 1 {
+        batch.number = first;
+        if first == 1 {
             batch.events.push(Event::Opened(opened()));
         }
-        let meta = RunMeta {
-            conversation: 1,
-            n,
-            at: i64::try_from(n).unwrap(),
-            latency_ns: 1000 * (n % 7),
-            reads: 1,
-            reply_offset: 0,
-        };
-        let request: &[u8] = if n.is_multiple_of(2) { b"even" } else { b"odd" };
-        batch.push_exchange(meta, Outcome::Ok, request, b"");
+        for n in first..first + count {
+            let meta = RunMeta {
+                conversation: 1,
+                n,
+                at: i64::try_from(n).unwrap(),
+                latency_ns: 1000 * (n % 7),
+                reads: 1,
+                reply_offset: 0,
+            };
+            let request: &[u8] = if n.is_multiple_of(2) { b"even" } else { b"odd" };
+            batch.push_exchange(meta, Outcome::Ok, request, b"");
+        }
         let ids = self.inner.append(vec![Arc::new(batch)]).await.unwrap();
-        assert_eq!(ids, [n]);
+        assert_eq!(ids, [first]);
     }
 }
 
@@ -200,8 +204,13 @@ impl Screen {
 /// Lists what matches of 20 exchanges and follows the next 20, some of which come between two queries. Returns the ids listed,
 /// and all ids printed.
 fn printed(filter: &str, last: Option<u64>) -> (Vec<u64>, Vec<u64>) {
+    printed_of(20, filter, last)
+}
+
+/// The same for a record of so many exchanges.
+fn printed_of(exchanges: u64, filter: &str, last: Option<u64>) -> (Vec<u64>, Vec<u64>) {
     let runtime = Builder::new_current_thread().build().unwrap();
-    let store = runtime.block_on(GrowingStore::new(20, 20));
+    let store = runtime.block_on(GrowingStore::new(exchanges, 20));
     let log = Log {
         runtime,
         store: Arc::new(store),
@@ -241,6 +250,21 @@ fn exchange_is_followed_once_after_any_listing() {
         let even = (listed[0]..=40).filter(|id| id.is_multiple_of(2));
         assert_eq!(all, even.collect::<Vec<_>>(), "-n {last:?}");
     }
+}
+
+/// The first of more exchanges than are read into memory is looked up instead.
+#[test]
+fn long_listing_of_the_last_is_complete() {
+    for (filter, last) in [("", Some(1_001)), ("limit:1001", None)] {
+        let (listed, all) = printed_of(1_100, filter, last);
+        assert_eq!(listed.len(), 1_001);
+        let first = listed[0];
+        assert!((100..=110).contains(&first), "{first}");
+        let expected = if last.is_some() { 1_120 } else { listed[1_000] };
+        assert_eq!(all, (first..=expected).collect::<Vec<_>>());
+    }
+    let (listed, _) = printed_of(1_100, "", Some(2_000));
+    assert_eq!(listed[0], 1, "there are fewer");
 }
 
 /// The orders that `-f` refuses look at the same exchanges.

@@ -173,3 +173,17 @@ fn follower_whose_terminal_is_gone_ends() {
     drop(terminal);
     ends_at_once(&mut log, "on a terminal");
 }
+
+#[test]
+fn follower_that_finds_nothing_says_so_on_a_terminal() {
+    let home = record::of_lines(&["a"]);
+    let (ours, theirs) = crate::harness::terminal();
+    let mut command = home.echoic(&["log", "-f", "svc:uper"]);
+    command.stdout(theirs).stderr(Stdio::piped());
+    let mut log = command.spawn().unwrap();
+    drop(command);
+    let err = Lines::of(log.stderr.take().unwrap());
+    err.wait_for("nothing matches yet: the record has no svc:uper; did you mean svc:upper?");
+    kill(&mut log);
+    drop(ours);
+}

@@ -107,7 +107,8 @@ impl<W: Write, S: Fn(&str)> JsonPrinter<W, S> {
                         n: *datagrams,
                         t_us: *at,
                     };
-                    self.line(&WithTime::new(dropped, *at))?;
+                    let line = WithTime::new(dropped, *at, &mut self.time);
+                    self.line(&line)?;
                 }
                 Event::Mark(_) => {}
                 Event::Ended(ended) => self.ended(ended)?,
@@ -130,13 +131,17 @@ impl<W: Write, S: Fn(&str)> JsonPrinter<W, S> {
 
     fn opened(&mut self, opened: &Opened, server: &Arc<ServerInfo>) -> io::Result<()> {
         let conversation = self.open.open(opened, server, middle)?;
-        self.line(&WithTime::new(EventJson::open(&conversation), opened.at))
+        let line = WithTime::new(EventJson::open(&conversation), opened.at, &mut self.time);
+        self.line(&line)
     }
 
     fn ended(&mut self, ended: &Ended) -> io::Result<()> {
         let conversation = self.open.end(ended);
         match conversation.as_ref().and_then(EventJson::end) {
-            Some(line) => self.line(&WithTime::new(line, ended.at)),
+            Some(line) => {
+                let line = WithTime::new(line, ended.at, &mut self.time);
+                self.line(&line)
+            }
             None => Ok(()),
         }
     }
@@ -338,7 +343,7 @@ fn push_exchange(
 ) -> io::Result<()> {
     if !(is_plain(exchange.request) && is_plain(exchange.reply)) {
         let event = EventJson::exchange(*exchange);
-        return json_line(out, &WithTime::new(event, exchange.at));
+        return json_line(out, &WithTime::new(event, exchange.at, time));
     }
     out.extend_from_slice(EXCHANGE);
     push_number(out, exchange.id);

@@ -223,7 +223,8 @@ fn agree(request: &[u8], reply: &[u8], outcome: Outcome) {
             let (mut by_hand, mut by_serde) = (Vec::new(), Vec::new());
             let middle = middle(&conversation).unwrap();
             push_exchange(&mut by_hand, &exchange, &middle, &mut Rfc3339::default()).unwrap();
-            let event = WithTime::new(EventJson::exchange(exchange), exchange.at);
+            let event = EventJson::exchange(exchange);
+            let event = WithTime::new(event, exchange.at, &mut Rfc3339::default());
             json_line(&mut by_serde, &event).unwrap();
             let text = |line| String::from_utf8(line).unwrap();
             assert_eq!(text(by_hand), text(by_serde));
