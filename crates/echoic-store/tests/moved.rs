@@ -307,7 +307,7 @@ fn follow(reader: &SqliteReader, last: &mut u64) -> Vec<Seen> {
 }
 
 #[rstest]
-fn follower_reads_each_exchange_once_across_two_renames(#[values(true, false)] removed: bool) {
+fn follower_reads_each_exchange_once_behind_four_renames(#[values(true, false)] removed: bool) {
     let moving = Moving::open(Durability::Off);
     let mut scenario = Scenario::after(0);
     scenario.open(1);
@@ -316,7 +316,7 @@ fn follower_reads_each_exchange_once_across_two_renames(#[values(true, false)] r
     let (changes, on_change) = watch();
     let reader = SqliteReader::open_observed(&moving.path(), on_change).unwrap();
     let (mut last, mut followed) = (0, Vec::new());
-    for round in 0..2 {
+    for round in 0..4 {
         followed.extend(follow(&reader, &mut last));
         scenario.lines(1, &["b", "c", "d"], 3);
         append(&moving.store, &mut scenario);
@@ -330,12 +330,12 @@ fn follower_reads_each_exchange_once_across_two_renames(#[values(true, false)] r
         scenario.lines(1, &["f", "g"], 2);
         append(&moving.store, &mut scenario);
     }
-    for _ in 0..20 {
+    for _ in 0..40 {
         followed.extend(follow(&reader, &mut last));
     }
     assert_eq!(followed, scenario.exchanges);
     let changes = changes.lock().unwrap().len();
-    assert_eq!(changes, 4, "gone and continued, twice");
+    assert_eq!(changes, 8, "gone and continued, four times");
 }
 
 #[test]

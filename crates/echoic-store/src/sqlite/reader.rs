@@ -32,6 +32,9 @@ const CHUNK_IDS: u64 = 20_000;
 /// Approximate payload bytes per chunk.
 const CHUNK_BYTES: usize = 8 << 20;
 
+/// Maximum of databases that are open because they took the place of each other and are not read yet.
+const SUCCESSORS_MAX: u32 = 8;
+
 /// Maximum of conversations for which a search is narrowed to their runs. With more, some are likely open all the time.
 const CONVERSATIONS_NARROWED_MAX: u64 = 64;
 
@@ -86,8 +89,19 @@ impl Reader {
     /// Whether another database has taken the place of the one being read, which is complete then. It is opened, so that
     /// it can be read even if it is renamed too.
     pub(super) fn has_successor(&mut self) -> bool {
-        if self.next.is_some() || !self.files.is_gone() {
-            return self.next.is_some();
+        self.find_successor(SUCCESSORS_MAX)
+    }
+
+    fn find_successor(&mut self, left: u32) -> bool {
+        if let Some(next) = &mut self.next {
+            // It may be renamed too before this one is read to its end.
+            if left > 0 {
+                next.find_successor(left - 1);
+            }
+            return true;
+        }
+        if !self.files.is_gone() {
+            return false;
         }
         if !self.is_told {
             self.is_told = true;
