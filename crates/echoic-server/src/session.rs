@@ -11,7 +11,6 @@
 //! Beside it: [`waiting`], waits and deadlines; [`spawned`], replies of spawned handlers; [`closing`], the end.
 
 mod closing;
-mod linger;
 mod spawned;
 mod waiting;
 

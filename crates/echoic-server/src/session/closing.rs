@@ -1,6 +1,8 @@
 //! How a conversation ends once there is a reason to: what is unsent is sent, our half of the stream is ended, and the
 //! peer is given time to take it all.
 
+mod linger;
+
 use std::{
     future::poll_fn,
     io,

@@ -169,7 +169,10 @@ impl Session {
     pub(super) fn expire(&mut self, overdue: CloseReason) -> Turn {
         let timeout = self.limits.write_timeout;
         let has_progressed = match overdue {
-            CloseReason::IdleTimeout => self.look() == Look::Taken && self.is_in_flight(),
+            CloseReason::IdleTimeout => {
+                let was_in_flight = self.is_in_flight();
+                self.look() == Look::Taken && (was_in_flight || self.is_in_flight())
+            }
             CloseReason::WriteTimeout => match self.look() {
                 Look::Taken => true,
                 _ if Instant::now() < self.timestamps.sent_at + timeout => true,
@@ -208,11 +211,12 @@ impl Session {
             self.outbox.len()
         };
         match self.outbox.try_send(&mut self.link, limit) {
-            Ok(sent) => {
+            Ok(sent @ 1..) => {
                 self.tally.sent += sent as u64;
                 self.timestamps.sent_at = Instant::now();
                 ControlFlow::Continue(())
             }
+            Ok(0) => ControlFlow::Break(CloseReason::WriteTimeout),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 ControlFlow::Break(CloseReason::WriteTimeout)
             }

@@ -152,7 +152,8 @@ async fn linger_ends_when_the_peer_stops_taking() {
 /// Its program has read everything, so a reset could take nothing from it.
 #[tokio::test(start_paused = true)]
 async fn idle_peer_is_closed_at_once_at_the_stop() {
-    for (request, age, closed_after) in [("", 0, 0), ("", 60, 0), ("a\n", 0, 100), ("a\n", 60, 0)] {
+    for (request, age, closed_after) in [("", 0, 100), ("", 60, 0), ("a\n", 0, 100), ("a\n", 60, 0)]
+    {
         let talk = Setup::line().talk(echo()).await;
         if !request.is_empty() {
             talk.peer.send(request);

@@ -12,8 +12,10 @@ use echoic_core::ending::CloseReason;
 use echoic_wire::{Look, SendQueue};
 use tokio::time::Instant;
 
-use super::{SCRATCH, Session};
-use crate::wait::Wakeup;
+use crate::{
+    session::{SCRATCH, Session},
+    wait::Wakeup,
+};
 
 /// How many times `--linger-timeout` a peer that keeps sending can delay the close.
 const LINGER_STRETCH: u32 = 10;
