@@ -1,6 +1,10 @@
 //! Makes the single runs of a benchmark: opens connections, warms up, runs, and checks the objectives.
 
-use std::{sync::mpsc::sync_channel, thread, time::Duration};
+use std::{
+    sync::mpsc::sync_channel,
+    thread,
+    time::{Duration, Instant},
+};
 
 use super::{
     attempt::{Attempt, Purpose},
@@ -16,9 +20,9 @@ use super::{
 
 /// The first 1/n of a step, a trial or a repeat is warm-up and not counted.
 pub(super) const WARMUP_DIVISOR: u32 = 5;
-/// Length of one sample of an automatic warm-up, and the maximum number of samples.
+/// Length of one sample of an automatic warm-up, and the maximum length of all, waiting for replies included.
 const WARMUP_SAMPLE: Duration = Duration::from_millis(500);
-const WARMUP_SAMPLES_MAX: usize = 20;
+const WARMUP_MAX: Duration = Duration::from_secs(10);
 /// Maximum ratio of two medians that count as equal.
 const MEDIAN_TOLERANCE: f64 = 1.1;
 /// Minimum share of requests with a reply within a trial that passes.
@@ -38,9 +42,7 @@ pub(super) struct Runner<'a> {
 
 impl Runner<'_> {
     pub(super) fn open(&self, plan: &Plan) -> Result<LoadGenerator, BenchError> {
-        let generator = LoadGenerator::open(plan)?;
-        self.stop.add(generator.stop());
-        Ok(generator)
+        LoadGenerator::open_unless_stopped(plan, self.stop.handle())
     }
 
     /// Makes one run, which the observer follows.
@@ -84,7 +86,7 @@ impl Runner<'_> {
         })
     }
 
-    /// Generates load until two consecutive samples have similar medians.
+    /// Generates load until two consecutive samples have similar medians, or nothing is answered.
     fn warm_up(&self, generator: &mut LoadGenerator, load: &Load) -> Result<(), BenchError> {
         let sample = Run {
             load: load.clone(),
@@ -92,13 +94,14 @@ impl Runner<'_> {
             length: Length::For(WARMUP_SAMPLE),
         };
         let mut before: Option<f64> = None;
-        for _ in 0..WARMUP_SAMPLES_MAX {
+        let begun = Instant::now();
+        while begun.elapsed() < WARMUP_MAX {
             let figures = generator.run(&sample)?;
             let median = figures.due.value_at_quantile(0.5) as f64;
             let is_settled = before.is_some_and(|before| {
                 (1.0 / MEDIAN_TOLERANCE..=MEDIAN_TOLERANCE).contains(&(median / before))
             });
-            if is_settled || self.stop.is_stopped() {
+            if is_settled || figures.answered() == 0 || self.stop.is_stopped() {
                 break;
             }
             before = Some(median.max(1.0));

@@ -62,7 +62,8 @@ pub(super) struct LoadArgs {
     #[arg(long, value_name = "N", value_parser = count::<u64>(1..=u64::MAX))]
     pub(super) churn: Option<u64>,
 
-    /// Count a request as lost after this time, and close its connection if it is a stream [default: 1s for datagrams, else 10s]
+    /// Count a request as lost after this time, and close its connection if it is a stream; also the limit for connecting
+    /// [default: 1s for datagrams, else 10s]
     #[arg(long, value_name = "TIME")]
     pub(super) timeout: Option<Span>,
 
@@ -80,6 +81,8 @@ pub(super) struct LoadArgs {
     pub(super) allow_load: Vec<String>,
 }
 
+/// Number of timeouts without any reply after which a run with `--count` ends.
+const GIVE_UP_TIMEOUTS: u32 = 3;
 /// The default of `--duration`.
 const DURATION: Duration = Duration::from_secs(10);
 
@@ -120,6 +123,8 @@ impl LoadArgs {
             churn: self.churn,
             timeout,
             drain_timeout: self.drain_timeout.map_or(timeout, |drain| drain.0),
+            give_up: plan.give_up.max(timeout.saturating_mul(GIVE_UP_TIMEOUTS)),
+            connect_within: self.timeout.map_or(plan.connect_within, |within| within.0),
             spin: plan.spin && !self.no_spin,
             ..plan
         })
