@@ -268,14 +268,14 @@ impl Benchmark {
         let found = loop {
             let (purpose, rate, time) = match search.next_step() {
                 SearchStep::Done(found) => break found,
-                _ if runner.stop.is_stopped() => break search.kept(),
+                _ if runner.stop.is_stopped() => break search.held(),
                 SearchStep::Trial(rate) => (Purpose::Trial, rate, trial),
                 SearchStep::Confirm(rate) => (Purpose::Confirmation, rate, confirm),
             };
             let attempt = runner.attempt(&mut generator, purpose, self.open_load(rate), time);
             let (run, figures, outcome) = match attempt {
                 Ok(attempt) => attempt,
-                Err(BenchError::Stopped) if !runs.is_empty() => break search.kept(),
+                Err(BenchError::Stopped) if !runs.is_empty() => break search.held(),
                 Err(error) => return Err(error.into()),
             };
             let is_mute = figures.answered() == 0;
@@ -283,12 +283,12 @@ impl Benchmark {
                 stopped_by = runner.tries.last().map(|attempt| attempt.verdict.clone());
             }
             // The last run, and those that passed at rates that may be the result.
-            runs.retain(|(passed, ..)| passed.is_some_and(|rate| search.is_kept(rate)));
+            runs.retain(|(passed, ..)| passed.is_some_and(|rate| search.is_held(rate)));
             let passed = (outcome == TrialOutcome::Passed).then_some(rate);
             runs.push((passed, run, figures));
             // A run that was cut has not held for its time. A lower rate does not help if nothing is answered at all.
-            if runner.stop.is_stopped() || is_mute && search.kept().is_none() {
-                break search.kept();
+            if runner.stop.is_stopped() || is_mute && search.held().is_none() {
+                break search.held();
             }
             search.record(outcome);
         };

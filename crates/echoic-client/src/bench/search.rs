@@ -89,7 +89,7 @@ impl Search {
     }
 
     /// Returns the highest rate that held so far, unconfirmed.
-    pub fn kept(&self) -> Option<Found> {
+    pub fn held(&self) -> Option<Found> {
         self.passed
             .iter()
             .copied()
@@ -101,7 +101,7 @@ impl Search {
     }
 
     /// Returns whether `rate` passed a trial, and no confirmation contradicts it.
-    pub(super) fn is_kept(&self, rate: f64) -> bool {
+    pub(super) fn is_held(&self, rate: f64) -> bool {
         self.passed
             .iter()
             .any(|passed| passed.total_cmp(&rate).is_eq())
@@ -143,7 +143,7 @@ impl Search {
         let is_too_often = self.inconclusive > INCONCLUSIVE_MAX;
         match step {
             SearchStep::Trial(_) if is_too_often => self.confirm_or_give_up(),
-            SearchStep::Confirm(_) if is_too_often => SearchStep::Done(self.kept()),
+            SearchStep::Confirm(_) if is_too_often => SearchStep::Done(self.held()),
             SearchStep::Trial(_) | SearchStep::Confirm(_) if !self.is_retry => step,
             SearchStep::Trial(rate) => {
                 self.high = Some(rate);
@@ -164,7 +164,7 @@ impl Search {
         if lower >= RATE_MIN && self.trials < TRIALS_MAX {
             SearchStep::Confirm(lower)
         } else {
-            SearchStep::Done(self.kept())
+            SearchStep::Done(self.held())
         }
     }
 
