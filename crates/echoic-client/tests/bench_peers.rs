@@ -372,8 +372,10 @@ fn what_the_server_answers_is_found_out_with_both_cases() {
         let endpoint = server(serve).to_string();
         let workload = Workload::one(Template::literal(message));
         let plan = Plan::new(endpoint.parse().unwrap(), frames.parse().unwrap(), workload);
-        let expect: Expect = guess(&plan).unwrap();
-        expect.to_string()
+        let (done, found) = sync_channel(1);
+        thread::spawn(move || done.send(guess(&plan)));
+        let found: Expect = found.recv_timeout(SOON).expect("it ends").unwrap();
+        found.to_string()
     };
     fn upper(peer: TcpStream) {
         lines(&peer, usize::MAX, str::to_uppercase);
@@ -416,4 +418,43 @@ fn what_the_server_answers_is_found_out_with_both_cases() {
     assert_eq!(guessed(redis, "PING", "line"), "any");
     // The server answers lines; a message of eleven bytes and no line end gets no reply.
     assert_eq!(guessed(echo, "42", "fixed:2"), "any");
+}
+
+/// A server that takes 30 ms for a request, asked a hundred times a second over one connection: the wait grows by 20 ms a
+/// request, and the server's own time does not.
+#[test]
+fn latency_counts_from_when_a_request_was_due() {
+    const SERVICE: Duration = Duration::from_millis(30);
+    fn slow(peer: TcpStream) {
+        lines(&peer, usize::MAX, |line| {
+            thread::sleep(SERVICE);
+            line.to_uppercase()
+        });
+    }
+    let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let at = datagrams.local_addr().unwrap();
+    thread::spawn(move || {
+        let mut buffer = [0; 100];
+        while let Ok((bytes, peer)) = datagrams.recv_from(&mut buffer) {
+            thread::sleep(SERVICE);
+            let _ = datagrams.send_to(&buffer[..bytes], peer);
+        }
+    });
+    for endpoint in [server(slow).to_string(), format!("udp://{at}")] {
+        let plan = Plan {
+            timeout: SOON,
+            drain_timeout: SOON,
+            connect_within: SOON,
+            give_up: SOON,
+            ..plan(&endpoint)
+        };
+        let measured = measured(plan, once(open(100.0), Length::Count(20)), None).unwrap();
+        let figures = &measured.figures;
+        let last = Duration::from_nanos(figures.due.max());
+        // The last one was due at 190 ms and answered after twenty times 30 ms.
+        assert!(last >= Duration::from_millis(350), "{endpoint}: {last:?}");
+        let [due, service] = [&figures.due, &figures.service]
+            .map(|of| Duration::from_nanos(of.value_at_quantile(0.5)));
+        assert!(due >= service * 3, "{endpoint}: {due:?}, {service:?}");
+    }
 }

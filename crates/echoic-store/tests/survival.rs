@@ -103,6 +103,7 @@ fn child_process_entry() {
         "failing writes" => with_failing_writes(&path),
         "failing sync" => with_a_failing_sync(&path),
         "failing copy" => with_a_failing_copy(&path),
+        "strict" => syncs_before_it_answers(&path),
         "quiet" => syncs_when_traffic_pauses(&path),
         "failing quiet" => retries_a_failed_idle_sync(&path),
         _ => panic!("{role}"),
@@ -432,6 +433,35 @@ fn with_a_failing_copy(path: &Path) {
 }
 
 #[test]
+fn strict_append_is_synced_when_it_returns() {
+    // SQLite calls fsync(2), the checkpointer fdatasync(2).
+    let log = "fsync,fdatasync:error=EIO:when=1000 -P \"$DIR/echoic.db-wal\"";
+    with_failing_syncs("strict", log, |_| {});
+}
+
+fn syncs_before_it_answers(path: &Path) {
+    let store = SqliteStore::open(path, Durability::Strict).unwrap();
+    let mut scenario = Scenario::after(0);
+    scenario.open(1);
+    scenario.lines(
+        1,
+        &["the first append of a log syncs its header in any case"],
+        1,
+    );
+    append(&store, &mut scenario);
+    for number in 0..5 {
+        let begun = syncs_of_the_log(path);
+        scenario.lines(1, &[&format!("line {number}")], 1);
+        append(&store, &mut scenario);
+        // strace writes down a call before the caller goes on.
+        assert!(
+            syncs_of_the_log(path) > begun,
+            "append {number} was not synced"
+        );
+    }
+}
+
+#[test]
 fn normal_durability_syncs_when_traffic_pauses() {
     let log = "fdatasync:error=EIO:when=1000 -P \"$DIR/echoic.db-wal\"";
     with_failing_syncs("quiet", log, |_| {});
@@ -480,11 +510,12 @@ fn retries_a_failed_idle_sync(path: &Path) {
     assert_eq!(wait(all(&store, "")), scenario.exchanges);
 }
 
-/// Returns how often strace has seen the checkpointer sync the log.
+/// Returns how often strace has seen a sync of the log.
 fn syncs_of_the_log(path: &Path) -> usize {
     let trace = fs::read_to_string(path.with_file_name("trace")).unwrap();
     let ends = trace.lines().filter(|line| line.ends_with("= 0"));
-    ends.filter(|line| line.contains("fdatasync")).count()
+    ends.filter(|line| line.contains("fsync") || line.contains("fdatasync"))
+        .count()
 }
 
 fn wait_until(failure: &str, mut is_done: impl FnMut() -> bool) {
