@@ -188,6 +188,27 @@ fn run_against_a_server_that_fails_its_clients_ends_in_time() {
 }
 
 #[test]
+fn run_with_a_request_count_gives_up_on_a_silent_server() {
+    let endpoint = server(never_answers).to_string();
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let datagrams = format!("udp://{}", silent.local_addr().unwrap());
+    for endpoint in [endpoint, datagrams] {
+        let plan = Plan {
+            timeout: WINDOW / 2,
+            ..plan(&endpoint)
+        };
+        let begun = Instant::now();
+        let runs = once(Load::Closed, Length::Count(100));
+        let measured = measured(plan, runs, None).unwrap();
+        // A hundred timeouts are twenty seconds.
+        assert!(begun.elapsed() < Duration::from_secs(10), "{measured:?}");
+        assert!((1..20).contains(&measured.figures.asked), "{measured:?}");
+        assert_eq!(measured.verdict.limit, Limit::Server);
+        assert_eq!(measured.verdict.why, "nothing was answered");
+    }
+}
+
+#[test]
 fn verdict_names_a_server_that_closes_each_connection() {
     let endpoint = server(closes_at_once).to_string();
     let measured = measured(
@@ -316,9 +337,15 @@ fn search_and_warmup_end_soon_if_nothing_is_answered() {
         length: Length::For(WINDOW),
         warmup: Warmup::Auto,
     };
-    measured(plan(&endpoint), automatic, None).unwrap();
+    let patient = Plan {
+        timeout: SOON,
+        drain_timeout: Duration::from_secs(3),
+        ..plan(&endpoint)
+    };
+    measured(patient, automatic, None).unwrap();
+    // A second finds out what is answered; the warm-up and the run each wait for three. A second sample would too.
     assert!(
-        begun.elapsed() < Duration::from_secs(8),
+        begun.elapsed() < Duration::from_secs(10),
         "{:?}",
         begun.elapsed()
     );

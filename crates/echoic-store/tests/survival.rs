@@ -73,12 +73,12 @@ fn assert_success(mut child: Child) {
     assert!(status.success(), "{status}");
 }
 
-/// Whether this process may mount file systems in a private namespace. Prints a notice if not.
+/// Whether this process may mount file systems in a private namespace. If not, the test is skipped.
 fn may_mount() -> bool {
     let probe = Command::new("unshare").args(["-m", "true"]).status();
     let may = probe.is_ok_and(|status| status.success());
     if !may {
-        println!("skipped: `unshare -m` is not permitted here");
+        trials_skip::skip("`unshare -m` is not permitted here");
     }
     may
 }
@@ -381,8 +381,7 @@ fn database_is_reopened_after_a_failed_write() {
         .stdout(Stdio::null())
         .status();
     if !raisable.is_ok_and(|status| status.success()) {
-        println!("skipped: prlimit(1) is missing");
-        return;
+        return trials_skip::skip("prlimit(1) is missing");
     }
     assert_success(child(
         "failing writes",
@@ -537,8 +536,7 @@ fn with_failing_syncs(role: &str, inject: &str, prepare: impl FnOnce(&Path)) {
     ];
     let traceable = Command::new("strace").args(probe).arg("true").status();
     if !traceable.is_ok_and(|status| status.success()) {
-        println!("skipped: strace(1) is missing or not permitted");
-        return;
+        return trials_skip::skip("strace(1) is missing or not permitted");
     }
     let dir = TempDir::new().unwrap();
     prepare(dir.path());
