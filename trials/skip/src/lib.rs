@@ -34,7 +34,10 @@ fn line(ci: Option<&OsStr>, test: Option<&str>, why: impl Display) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
     #[test]
@@ -51,5 +54,24 @@ mod tests {
     #[should_panic(expected = "no test may be skipped: no IPv6 here")]
     fn skip_is_a_failure_in_ci() {
         line(Some(OsStr::new("true")), Some("a::test"), "no IPv6 here");
+    }
+    /// Runs the next test in a process of its own: what it prints must not be captured.
+    #[test]
+    fn skip_is_printed_past_the_test_harness() {
+        let inner = "tests::test_that_skips_itself";
+        let mut command = Command::new(env::current_exe().unwrap());
+        command.args(["--ignored", "--exact", inner]);
+        let mut run = |ci: &str| command.env("CI", ci).output().unwrap();
+        let [plain, ci] = ["", "true"].map(&mut run);
+        let said = String::from_utf8(plain.stderr).unwrap();
+        assert!(plain.status.success(), "{said}");
+        assert_eq!(said, format!("skipped test: {inner}: as planned\n"));
+        assert!(!ci.status.success(), "{ci:?}");
+    }
+
+    #[test]
+    #[ignore = "run by skip_is_printed_past_the_test_harness"]
+    fn test_that_skips_itself() {
+        skip("as planned");
     }
 }
