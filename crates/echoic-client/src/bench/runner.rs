@@ -124,12 +124,7 @@ impl Runner<'_> {
         };
         let figures = self.run_once(generator, &run)?;
         let verdict = Verdict::of(&self.plan, self.slo, &figures);
-        let is_met = self.slo.is_none_or(|slo| slo.is_met(&figures));
-        let outcome = match verdict.limit {
-            Limit::Generator => TrialOutcome::Inconclusive,
-            _ if is_met && figures.delivered() >= DELIVERED => TrialOutcome::Passed,
-            _ => TrialOutcome::Failed,
-        };
+        let outcome = judge(self.slo, &figures, verdict.limit);
         let rate = match run.load {
             Load::Open { rate, .. } => Some(rate),
             Load::Closed | Load::Recorded(_) => None,
@@ -197,5 +192,48 @@ impl Runner<'_> {
             search,
             comparison: None,
         }
+    }
+}
+
+/// Judges a trial. A late generator makes latencies longer, never shorter: objectives that were met all the same are met.
+fn judge(slo: Option<&Slo>, figures: &Figures, limit: Limit) -> TrialOutcome {
+    let is_delivered = figures.delivered() >= DELIVERED;
+    match (slo, limit) {
+        (Some(slo), _) if is_delivered && slo.is_met(figures) => TrialOutcome::Passed,
+        (_, Limit::Generator) => TrialOutcome::Inconclusive,
+        (None, _) if is_delivered => TrialOutcome::Passed,
+        _ => TrialOutcome::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::figures;
+
+    #[test]
+    fn objectives_met_by_a_late_generator_are_met() {
+        let slo: Slo = "p99<5ms, errors=0".parse().unwrap();
+        let figures = |latency_ms: u64, done: u64| {
+            let mut figures = figures::tests::empty(10.0);
+            figures.rate = Some(100.0);
+            (figures.asked, figures.sent) = (1000, 1000);
+            (figures.ok, figures.done) = (1000, done);
+            figures.due.record_n(latency_ms * 1_000_000, 1000).unwrap();
+            figures
+        };
+        let judged = |slo, latency_ms, done, limit| judge(slo, &figures(latency_ms, done), limit);
+        let (late, healthy, slow) = (Limit::Generator, Limit::None, Limit::Slo);
+        assert_eq!(judged(Some(&slo), 2, 1000, late), TrialOutcome::Passed);
+        assert_eq!(
+            judged(Some(&slo), 9, 1000, late),
+            TrialOutcome::Inconclusive
+        );
+        assert_eq!(judged(Some(&slo), 2, 900, late), TrialOutcome::Inconclusive);
+        assert_eq!(judged(Some(&slo), 2, 1000, healthy), TrialOutcome::Passed);
+        assert_eq!(judged(Some(&slo), 9, 1000, slow), TrialOutcome::Failed);
+        assert_eq!(judged(None, 2, 1000, late), TrialOutcome::Inconclusive);
+        assert_eq!(judged(None, 2, 1000, healthy), TrialOutcome::Passed);
+        assert_eq!(judged(None, 2, 900, Limit::Server), TrialOutcome::Failed);
     }
 }

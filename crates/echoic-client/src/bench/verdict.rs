@@ -91,18 +91,18 @@ fn by_silence(plan: &Plan, figures: &Figures) -> Option<(Limit, String)> {
         return None;
     }
     let seen: Vec<String> = [
-        (failures.closed, "connections were closed by the server"),
-        (failures.reset, "were reset"),
-        (failures.refused, "attempts failed"),
-        (failures.extra, "messages came that nothing had asked for"),
+        ("connections closed by the server", failures.closed),
+        ("connections reset", failures.reset),
+        ("connections refused or failed", failures.refused),
+        ("unasked messages received", failures.extra),
     ]
     .into_iter()
-    .filter(|(count, _)| *count > 0)
-    .map(|(count, what)| format!("{count} {what}"))
+    .filter(|(_, count)| *count > 0)
+    .map(|(what, count)| format!("{what}: {count}"))
     .collect();
     let mut why = "nothing was answered".to_owned();
     if !seen.is_empty() {
-        let _ = write!(why, ": {}", seen.join(", "));
+        let _ = write!(why, " ({})", seen.join(", "));
     }
     Some((Limit::Server, why))
 }
@@ -278,11 +278,11 @@ mod tests {
         let closed = why(|f| (f.rate, f.asked, f.failures.closed) = (None, 0, 7));
         assert_eq!(
             closed,
-            "nothing was answered: 7 connections were closed by the server"
+            "nothing was answered (connections closed by the server: 7)"
         );
         assert_eq!(
             why(|f| (f.failures.refused, f.failures.extra) = (3, 2)),
-            "nothing was answered: 3 attempts failed, 2 messages came that nothing had asked for"
+            "nothing was answered (connections refused or failed: 3, unasked messages received: 2)"
         );
         // At so low a rate that nothing was due.
         assert_eq!(
