@@ -33,12 +33,12 @@ impl Observer for Unobserved {
 }
 
 /// Starts a server that treats each connection as `serve` does.
-fn server(serve: fn(TcpStream)) -> SocketAddr {
+fn server(serve: fn(&TcpStream)) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = listener.local_addr().unwrap();
     thread::spawn(move || {
         for peer in listener.incoming().map_while(Result::ok) {
-            thread::spawn(move || serve(peer));
+            thread::spawn(move || serve(&peer));
         }
     });
     at
@@ -58,30 +58,30 @@ fn lines(peer: &TcpStream, count: usize, answer: impl Fn(&str) -> String) {
     }
 }
 
-fn closes_at_once(_: TcpStream) {}
+fn closes_at_once(_: &TcpStream) {}
 
-fn greets_and_closes(mut peer: TcpStream) {
+fn greets_and_closes(mut peer: &TcpStream) {
     let _ = peer.write_all(b"Thank you for connecting\n");
 }
 
-fn closes_when_asked(mut peer: TcpStream) {
+fn closes_when_asked(mut peer: &TcpStream) {
     let _ = peer.read(&mut [0; 100]);
 }
 
-fn closes_after_three(peer: TcpStream) {
-    lines(&peer, 3, str::to_uppercase);
+fn closes_after_three(peer: &TcpStream) {
+    lines(peer, 3, str::to_uppercase);
 }
 
-fn never_answers(mut peer: TcpStream) {
+fn never_answers(mut peer: &TcpStream) {
     let _ = peer.read_to_end(&mut Vec::new());
 }
 
-fn sends_without_end(mut peer: TcpStream) {
+fn sends_without_end(mut peer: &TcpStream) {
     while peer.write_all(&[b'#'; 1000]).is_ok() {}
 }
 
-fn answers_garbage(peer: TcpStream) {
-    lines(&peer, usize::MAX, |line| format!("{}?", line.len()));
+fn answers_garbage(peer: &TcpStream) {
+    lines(peer, usize::MAX, |line| format!("{}?", line.len()));
 }
 
 /// A listener whose queue is full: it takes no connection. The sockets keep it so.
@@ -144,7 +144,7 @@ fn measured(
     let stops = Arc::new(StopSwitch::default());
     let (done, result) = sync_channel(1);
     let stop = Arc::clone(&stops);
-    thread::spawn(move || done.send(benchmark.run(&stop, &Unobserved)));
+    thread::spawn(move || drop(done.send(benchmark.run(&stop, &Unobserved))));
     let stopped_after = stopped_after.unwrap_or(SOON);
     match result.recv_timeout(stopped_after) {
         Err(RecvTimeoutError::Timeout) => stops.stop(),
@@ -159,7 +159,7 @@ fn measured(
 #[test]
 fn run_against_a_server_that_fails_its_clients_ends_in_time() {
     for (what, serve) in [
-        ("closes at once", closes_at_once as fn(TcpStream)),
+        ("closes at once", closes_at_once as fn(&TcpStream)),
         ("greets and closes", greets_and_closes),
         ("closes when asked", closes_when_asked),
         ("never answers", never_answers),
@@ -279,7 +279,7 @@ fn stop_ends_a_benchmark_that_cannot_connect_or_gets_no_answer() {
         ..patient(server(never_answers))
     };
     assert!(stopped(ramp).is_err());
-    for serve in [never_answers as fn(TcpStream), greets_and_closes] {
+    for serve in [never_answers as fn(&TcpStream), greets_and_closes] {
         let measured = stopped(patient(server(serve))).unwrap();
         assert!(measured.is_cut, "{measured:?}");
         assert_eq!(measured.verdict.limit, Limit::Server);
@@ -354,10 +354,10 @@ fn search_and_warmup_end_soon_if_nothing_is_answered() {
 
 #[test]
 fn stall_of_seconds_is_measured_and_named() {
-    fn stalls(peer: TcpStream) {
+    fn stalls(peer: &TcpStream) {
         let begun = Instant::now();
         let hold = Duration::from_millis(300)..Duration::from_millis(1_800);
-        lines(&peer, usize::MAX, |line| {
+        lines(peer, usize::MAX, |line| {
             if hold.contains(&begun.elapsed()) {
                 thread::sleep(hold.end.saturating_sub(begun.elapsed()));
             }
@@ -396,7 +396,28 @@ fn stall_of_seconds_is_measured_and_named() {
 
 #[test]
 fn what_the_server_answers_is_found_out_with_both_cases() {
-    let guessed = |serve: fn(TcpStream), message: &str, frames: &str| {
+    fn upper(peer: &TcpStream) {
+        lines(peer, usize::MAX, str::to_uppercase);
+    }
+    fn lower(peer: &TcpStream) {
+        lines(peer, usize::MAX, str::to_lowercase);
+    }
+    fn echo(peer: &TcpStream) {
+        lines(peer, usize::MAX, ToOwned::to_owned);
+    }
+    fn redis(peer: &TcpStream) {
+        lines(peer, usize::MAX, |line| {
+            if line == "PING" {
+                line.to_owned()
+            } else {
+                "?".to_owned()
+            }
+        });
+    }
+    fn closes_then_upper(peer: &TcpStream) {
+        lines(peer, 1, str::to_uppercase);
+    }
+    let guessed = |serve: fn(&TcpStream), message: &str, frames: &str| {
         let endpoint = server(serve).to_string();
         let workload = Workload::one(Template::literal(message));
         let plan = Plan::new(endpoint.parse().unwrap(), frames.parse().unwrap(), workload);
@@ -405,27 +426,6 @@ fn what_the_server_answers_is_found_out_with_both_cases() {
         let found: Expect = found.recv_timeout(SOON).expect("it ends").unwrap();
         found.to_string()
     };
-    fn upper(peer: TcpStream) {
-        lines(&peer, usize::MAX, str::to_uppercase);
-    }
-    fn lower(peer: TcpStream) {
-        lines(&peer, usize::MAX, str::to_lowercase);
-    }
-    fn echo(peer: TcpStream) {
-        lines(&peer, usize::MAX, ToOwned::to_owned);
-    }
-    fn redis(peer: TcpStream) {
-        lines(&peer, usize::MAX, |line| {
-            if line == "PING" {
-                line.to_owned()
-            } else {
-                "?".to_owned()
-            }
-        });
-    }
-    fn closes_then_upper(peer: TcpStream) {
-        lines(&peer, 1, str::to_uppercase);
-    }
     for message in ["hello", "PING", "42", "Hello 42"] {
         assert_eq!(guessed(upper, message, "line"), "upper", "{message}");
         assert_eq!(guessed(lower, message, "line"), "lower", "{message}");
@@ -436,7 +436,7 @@ fn what_the_server_answers_is_found_out_with_both_cases() {
             "{message}"
         );
         for other in [
-            never_answers as fn(TcpStream),
+            never_answers as fn(&TcpStream),
             closes_at_once,
             answers_garbage,
         ] {
@@ -453,8 +453,8 @@ fn what_the_server_answers_is_found_out_with_both_cases() {
 #[test]
 fn latency_counts_from_when_a_request_was_due() {
     const SERVICE: Duration = Duration::from_millis(30);
-    fn slow(peer: TcpStream) {
-        lines(&peer, usize::MAX, |line| {
+    fn slow(peer: &TcpStream) {
+        lines(peer, usize::MAX, |line| {
             thread::sleep(SERVICE);
             line.to_uppercase()
         });

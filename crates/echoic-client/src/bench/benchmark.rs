@@ -309,7 +309,7 @@ fn run_of(
 ) -> Option<(Run, Figures)> {
     let found = found.map(|found| found.rate);
     let at = found.and_then(|_| runs.iter().rposition(|(passed, ..)| *passed == found));
-    let at = at.or(runs.len().checked_sub(1))?;
+    let at = at.or_else(|| runs.len().checked_sub(1))?;
     let (_, run, figures) = runs.swap_remove(at);
     Some((run, figures))
 }

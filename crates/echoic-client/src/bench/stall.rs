@@ -156,7 +156,7 @@ mod tests {
         assert_eq!(window(&[seconds(0, 1)]), None);
         let stall = Stall {
             start: Duration::from_millis(2_140),
-            length: Duration::from_millis(3_000),
+            length: Duration::from_secs(3),
         };
         assert_eq!(
             stall.to_string(),
