@@ -8,6 +8,10 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+/// Environment variable by which `scripts/test` says that this `cargo test` has built all programs of the workspace, so that
+/// they need not be built a second time, with the features of their package alone.
+const BUILT: &str = "TRIALS_PROGRAMS_ARE_BUILT";
+
 /// Returns the path of program `name` of this workspace, built from the present sources in the profile of the calling
 /// test. `cargo test` builds the programs of the tested package only, so an old one may lie there. If nothing has changed,
 /// cargo finds that out within a second.
@@ -16,16 +20,32 @@ use std::{
 ///
 /// If it cannot be built: an old program would prove nothing about the sources.
 pub fn program(name: &str) -> PathBuf {
-    static BUILT: Mutex<Option<HashMap<String, PathBuf>>> = Mutex::new(None);
-    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    static FOUND: Mutex<Option<HashMap<String, PathBuf>>> = Mutex::new(None);
+    let mut built = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
     let built = built.get_or_insert_default();
     if let Some(path) = built.get(name) {
         return path.clone();
     }
     let test = env::current_exe().expect("a test knows where it is");
-    let path = build(name, profile(&test));
+    let path = if env::var_os(BUILT).is_some() {
+        beside(&test, name)
+    } else {
+        build(name, profile(&test))
+    };
     built.insert(name.to_owned(), path.clone());
     path
+}
+
+/// Returns the program that was built with the test.
+fn beside(test: &Path, name: &str) -> PathBuf {
+    let folder = test.ancestors().nth(2).expect("target/PROFILE/deps/TEST");
+    let program = folder.join(name);
+    assert!(
+        program.exists(),
+        "{BUILT} is set, and there is no {}",
+        program.display()
+    );
+    program
 }
 
 /// Returns the profile of a test from its path, `target/PROFILE/deps/TEST`.
@@ -40,9 +60,8 @@ fn profile(test: &Path) -> &str {
 
 /// Has cargo build the program, and returns the path that cargo names.
 fn build(name: &str, profile: &str) -> PathBuf {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let mut command = Command::new(cargo);
+    let mut command = Command::new(env!("CARGO"));
     command.args(["build", "--locked", "--profile", profile, "--package", name]);
     command.args(["--bin", name, "--message-format", "json-render-diagnostics"]);
     let done = command.current_dir(root).output();
@@ -92,6 +111,12 @@ mod tests {
     #[should_panic(expected = "cannot be built")]
     fn program_that_cannot_be_built_is_refused() {
         build("trials-nothing", "dev");
+    }
+
+    #[test]
+    #[should_panic(expected = "there is no /x/target/debug/echoic")]
+    fn program_that_is_said_to_be_built_and_is_not_there_is_refused() {
+        beside(Path::new("/x/target/debug/deps/t-1"), "echoic");
     }
 
     #[test]
