@@ -257,3 +257,36 @@ async fn unix_stream_and_datagram_sockets_are_probed() {
         );
     }
 }
+
+#[tokio::test]
+async fn silent_udp_server_is_neither_reachable_nor_closed() {
+    let (_server, addr) = alone_at("127.0.0.73");
+    for (wait, count) in [(None, 1), (None, 3), (Some(Duration::from_millis(500)), 1)] {
+        let options = ProbeOptions {
+            timeout: Duration::from_millis(150),
+            all: true,
+            count,
+            wait,
+            ..ProbeOptions::default()
+        };
+        let report = probed(&format!("udp://{addr}"), &options).await;
+        assert_eq!(report.tries.len(), count as usize, "{report:?}");
+        for tried in &report.tries {
+            assert!(matches!(tried.outcome, AttemptOutcome::Silent), "{tried:?}");
+            // It waited as long as it was told to, after the second request too.
+            assert!(
+                tried.ended.saturating_sub(tried.started) >= options.timeout,
+                "{tried:?}"
+            );
+        }
+        assert!(!report.is_reachable());
+        let verdict = report.verdict();
+        assert_eq!(verdict.state, State::Silent);
+        assert!(
+            verdict
+                .sentence
+                .contains("nothing came back from 127.0.0.73"),
+            "{verdict:?}"
+        );
+    }
+}

@@ -65,6 +65,8 @@ impl fmt::Display for Network {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use proptest::prelude::*;
 
     use super::*;
@@ -100,6 +102,49 @@ mod tests {
     }
 
     #[test]
+    fn network_is_as_wide_as_its_prefix_says() {
+        for (network, inside, outside) in [
+            ("2001:db8::/32", "[2001:db8:ffff:ffff::1]", "[2001:db9::1]"),
+            ("2001:db8::/48", "[2001:db8:0:ffff::1]", "[2001:db8:1::1]"),
+            (
+                "2001:db8::/64",
+                "[2001:db8::ffff:0:0:1]",
+                "[2001:db8:0:1::1]",
+            ),
+            ("2001:db8::/127", "[2001:db8::1]", "[2001:db8::2]"),
+            ("10.0.0.0/8", "10.255.255.255", "11.0.0.0"),
+            ("10.0.0.0/31", "10.0.0.1", "10.0.0.2"),
+        ] {
+            assert!(!admits(&[], &[network], inside), "{inside} is denied");
+            assert!(admits(&[], &[network], outside), "{outside} is not denied");
+            assert!(admits(&[network], &[], inside), "{inside} is allowed");
+            assert!(
+                !admits(&[network], &[], outside),
+                "{outside} is not allowed"
+            );
+        }
+    }
+
+    /// The oracle: two addresses are in one network if nothing is left of their difference behind the prefix.
+    fn share_a_prefix(one: IpAddr, other: IpAddr, bits: u8) -> bool {
+        let (difference, width) = match (one, other) {
+            (IpAddr::V4(one), IpAddr::V4(other)) => ((one.to_bits() ^ other.to_bits()).into(), 32),
+            (IpAddr::V6(one), IpAddr::V6(other)) => (one.to_bits() ^ other.to_bits(), 128),
+            _ => return false,
+        };
+        let behind = width - u32::from(bits);
+        behind == 128 || difference >> behind == 0_u128
+    }
+
+    /// Returns `ip` with one bit changed, counted from the first.
+    fn flipped(ip: IpAddr, bit: u8) -> IpAddr {
+        match ip {
+            IpAddr::V4(ip) => Ipv4Addr::from_bits(ip.to_bits() ^ (1 << (31 - bit % 32))).into(),
+            IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() ^ (1 << (127 - bit))).into(),
+        }
+    }
+
+    #[test]
     fn invalid_network_is_rejected() {
         for text in ["", "host", "1.2.3.4/33", "::1/129", "1.2.3.4/-1", "1.2.3/8"] {
             assert!(text.parse::<Network>().is_err(), "{text}");
@@ -113,6 +158,20 @@ mod tests {
             let network = Network(IpNet::new(base, bits).unwrap());
             prop_assert_eq!(network.to_string().parse(), Ok(network));
             prop_assert!(base.to_canonical() != base || network.contains(base));
+        }
+
+        #[test]
+        fn network_contains_what_shares_its_prefix(
+            base in any::<IpAddr>(), bits in 0_u8..=128, bit in 0_u8..128, far in any::<IpAddr>(),
+        ) {
+            let bits = if base.is_ipv4() { bits.min(32) } else { bits };
+            let network: Network = format!("{base}/{bits}").parse().unwrap();
+            for ip in [base, flipped(base, bit), flipped(base, bits.saturating_sub(1)), flipped(base, bits.min(127)), far] {
+                // An IPv4-mapped address counts as an IPv4 address.
+                if ip.to_canonical() == ip {
+                    prop_assert_eq!(network.contains(ip), share_a_prefix(base, ip, bits), "{} in {}", ip, network);
+                }
+            }
         }
     }
 }

@@ -41,6 +41,7 @@ fn greeting_arrives_whole_if_the_peer_sends_first() {
         assert_eq!(rest(&mut peer).len(), MB, "having sent {sent}");
     }
     let (_, store) = serving.end();
+    assert_eq!(store.endings().len(), 3);
     for (_, ending) in store.endings() {
         assert_eq!(
             (ending.reason, ending.sent),

@@ -73,12 +73,12 @@ fn assert_success(mut child: Child) {
     assert!(status.success(), "{status}");
 }
 
-/// Whether this process may mount file systems in a private namespace. Prints a notice if not.
+/// Whether this process may mount file systems in a private namespace. If not, the test is skipped.
 fn may_mount() -> bool {
     let probe = Command::new("unshare").args(["-m", "true"]).status();
     let may = probe.is_ok_and(|status| status.success());
     if !may {
-        println!("skipped: `unshare -m` is not permitted here");
+        trials_skip::skip("`unshare -m` is not permitted here");
     }
     may
 }
@@ -104,6 +104,7 @@ fn child_process_entry() {
         "failing writes" => with_failing_writes(&path),
         "failing sync" => with_a_failing_sync(&path),
         "failing copy" => with_a_failing_copy(&path),
+        "strict" => syncs_before_it_answers(&path),
         "quiet" => syncs_when_traffic_pauses(&path),
         "failing quiet" => retries_a_failed_idle_sync(&path),
         _ => panic!("{role}"),
@@ -402,8 +403,7 @@ fn database_is_reopened_after_a_failed_write() {
         .stdout(Stdio::null())
         .status();
     if !raisable.is_ok_and(|status| status.success()) {
-        println!("skipped: prlimit(1) is missing");
-        return;
+        return trials_skip::skip("prlimit(1) is missing");
     }
     assert_success(child(
         "failing writes",
@@ -451,6 +451,35 @@ fn failed_sync_during_checkpoint_is_reported(#[case] file: &str) {
 
 fn with_a_failing_copy(path: &Path) {
     assert_recovers_from_a_failure(path, Durability::Off, || {});
+}
+
+#[test]
+fn strict_append_is_synced_when_it_returns() {
+    // SQLite calls fsync(2), the checkpointer fdatasync(2).
+    let log = "fsync,fdatasync:error=EIO:when=1000 -P \"$DIR/echoic.db-wal\"";
+    with_failing_syncs("strict", log, |_| {});
+}
+
+fn syncs_before_it_answers(path: &Path) {
+    let store = SqliteStore::open(path, Durability::Strict).unwrap();
+    let mut scenario = Scenario::after(0);
+    scenario.open(1);
+    scenario.lines(
+        1,
+        &["the first append of a log syncs its header in any case"],
+        1,
+    );
+    append(&store, &mut scenario);
+    for number in 0..5 {
+        let begun = syncs_of_the_log(path);
+        scenario.lines(1, &[&format!("line {number}")], 1);
+        append(&store, &mut scenario);
+        // strace writes down a call before the caller goes on.
+        assert!(
+            syncs_of_the_log(path) > begun,
+            "append {number} was not synced"
+        );
+    }
 }
 
 #[test]
@@ -502,11 +531,12 @@ fn retries_a_failed_idle_sync(path: &Path) {
     assert_eq!(wait(all(&store, "")), scenario.exchanges);
 }
 
-/// Returns how often strace has seen the checkpointer sync the log.
+/// Returns how often strace has seen a sync of the log.
 fn syncs_of_the_log(path: &Path) -> usize {
     let trace = fs::read_to_string(path.with_file_name("trace")).unwrap();
     let ends = trace.lines().filter(|line| line.ends_with("= 0"));
-    ends.filter(|line| line.contains("fdatasync")).count()
+    ends.filter(|line| line.contains("fsync") || line.contains("fdatasync"))
+        .count()
 }
 
 fn wait_until(failure: &str, mut is_done: impl FnMut() -> bool) {
@@ -533,8 +563,7 @@ fn with_injection(role: &str, traced: &str, inject: &str, prepare: impl FnOnce(&
     ];
     let traceable = Command::new("strace").args(probe).arg("true").status();
     if !traceable.is_ok_and(|status| status.success()) {
-        println!("skipped: strace(1) is missing or not permitted");
-        return;
+        return trials_skip::skip("strace(1) is missing or not permitted");
     }
     let dir = TempDir::new().unwrap();
     prepare(dir.path());

@@ -166,6 +166,7 @@ impl From<BenchError> for CliError {
     fn from(error: BenchError) -> Self {
         match error {
             BenchError::Dial(error) => error.into(),
+            error @ BenchError::Stopped => Self::new(Exit::Interrupted, error),
             error @ BenchError::System(_) => Self::system(error),
         }
     }

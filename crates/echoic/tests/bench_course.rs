@@ -199,6 +199,67 @@ fn second_signal_stops_at_once() {
     assert_eq!(ended.code(), Some(130));
 }
 
+/// Starts `bench` of a line server and waits until it runs; then sends the signal and returns the exit code and the result.
+fn stopped_by(stop: Signal, args: &str) -> (Option<i32>, Value) {
+    let home = Home::new();
+    let mut words = vec![
+        "bench",
+        "--frame",
+        "line",
+        "--no-floor",
+        "-d",
+        "50s",
+        "--warmup",
+        "0s",
+    ];
+    words.extend(args.split_whitespace());
+    let mut command = home.echoic(&words);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (out, err) = (
+        Lines::of(child.stdout.take().unwrap()),
+        Lines::of(child.stderr.take().unwrap()),
+    );
+    err.wait_for("\"ev\":\"progress\"");
+    signal(&child, stop);
+    let ended = wait_for_end(&mut child, SOON).unwrap();
+    let result = out.wait("the result", |lines| lines.first().cloned());
+    (ended.code(), serde_json::from_str(&result).unwrap())
+}
+
+#[test]
+fn one_signal_ends_a_run_whose_server_does_not_answer() {
+    let greet = Serve::start(&["greet=:0", "--store", "none"]);
+    let (mute, _) = listening(never);
+    for at in [greet.at[0], mute] {
+        for (stop, load) in [(Signal::TERM, ""), (Signal::INT, "-r 50")] {
+            let (code, result) = stopped_by(stop, &format!("{at} --timeout 50s {load}"));
+            assert_eq!((code, &result["cut"]), (Some(0), &true.into()), "{result}");
+            assert_eq!(result["verdict"], "server", "{result}");
+        }
+    }
+    greet.stop();
+}
+
+#[test]
+fn bench_of_a_closing_server_ends() {
+    let greet = Serve::start(&["greet=:0", "--store", "none"]);
+    let home = Home::new();
+    let at = greet.at[0].to_string();
+    for load in ["", "-r 50", "-c 3"] {
+        let mut words = vec!["bench", &at, "-d", "1s", "--warmup", "0s", "-q"];
+        words.extend(load.split_whitespace());
+        let begun = Instant::now();
+        let report: Value = serde_json::from_str(&home.run(&words).good()).unwrap();
+        assert_eq!(report["verdict"], "server", "{report}");
+        assert!(begun.elapsed() < Duration::from_secs(12), "{report}");
+    }
+    greet.stop();
+}
+
 /// Returns everything displayed on a terminal until the program ends.
 fn watched(home: &Home, words: &[&str]) -> Vec<u8> {
     let (mut ours, theirs) = terminal();

@@ -54,14 +54,14 @@ fn bash_completions_work() {
     assert_eq!(ask("echoic serve --dur"), "--durability\n");
 }
 
-/// Returns whether an optional shell is installed; prints that the test is skipped if not.
+/// Returns whether an optional shell is installed; if not, the test is skipped.
 fn shell(name: &str) -> Option<Command> {
     let there = Command::new(name)
         .args(["-c", "true"])
         .status()
         .is_ok_and(|status| status.success());
     if !there {
-        println!("skipped: {name} is not installed here");
+        trials_skip::skip(format_args!("{name} is not installed here"));
     }
     there.then(|| Command::new(name))
 }

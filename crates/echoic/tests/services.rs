@@ -267,6 +267,7 @@ fn info_is_valid_json_and_correct() {
     let reply = python(ASK, &[&serve.at[0].port(), &serve.at[1].port()], "").good();
     let home = serve.home.clone();
     assert_eq!(serve.stop().served, 6);
+    assert_eq!(reply.lines().count(), 6, "{reply}");
     for line in reply.lines() {
         let mut words = line.splitn(3, ' ');
         let mut word = || words.next().unwrap();

@@ -4,6 +4,8 @@
 
 #[path = "tidy/names.rs"]
 mod names;
+#[path = "tidy/scripts.rs"]
+mod scripts;
 #[path = "tidy/words.rs"]
 mod words;
 

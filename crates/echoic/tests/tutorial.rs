@@ -11,12 +11,12 @@ mod harness;
 use std::{
     io::{Read, Write},
     net::SocketAddr,
-    process::{Command, Stdio},
+    process::Stdio,
     sync::Arc,
     thread,
 };
 
-use self::harness::{Home, Lines, Serve, Talk, python, tool, tutorial_ports, wait_for_end};
+use self::harness::{Home, Lines, Serve, Talk, python, run, tool, tutorial_ports, wait_for_end};
 
 /// The client of the greeting server; it sends this many bytes first.
 const GREETED: &str = r"
@@ -342,18 +342,15 @@ fn no_arguments_start_the_tutorial_servers() {
         "(b'HELLO', ('127.0.0.1', 5000))\n"
     );
     // Both loopback addresses, and no others.
-    let listening = Command::new("ss").args(["-Hltnp"]).output();
-    if let Ok(listening) = listening {
-        let of_ours = format!("pid={},", serve.id());
-        let table = String::from_utf8_lossy(&listening.stdout).into_owned();
-        let ours = table.lines().filter(|line| line.contains(&of_ours));
-        assert!(ours.clone().count() >= 2, "{table}");
-        for line in ours {
-            assert!(
-                line.contains(" 127.0.0.1:") || line.contains(" [::1]:"),
-                "{line}"
-            );
-        }
+    let table = run(tool("ss", "iproute2").args(["-Hltnp"]), b"").good();
+    let of_ours = format!("pid={},", serve.id());
+    let ours = table.lines().filter(|line| line.contains(&of_ours));
+    assert!(ours.clone().count() >= 2, "{table}");
+    for line in ours {
+        assert!(
+            line.contains(" 127.0.0.1:") || line.contains(" [::1]:"),
+            "{line}"
+        );
     }
     assert_eq!(serve.stop().served, 3);
     let mut exchanges = home.log(&["sort:-id", "proto:tcp"]);

@@ -7,14 +7,15 @@ use thiserror::Error;
 use super::{
     attempt::Purpose,
     compare::{Comparison, Other},
+    figures::Figures,
     generator::{BenchError, LoadGenerator},
-    guess::guess,
+    guess::guess_unless_stopped,
     measured::{Measured, SearchResult},
     null::floor,
     observer::{Observer, StopSwitch},
     plan::{Arrivals, IndivisibleReplies, Length, Load, Plan, Run, Warmup},
     runner::{Runner, WARMUP_DIVISOR},
-    search::{Search, SearchStep, TrialOutcome},
+    search::{Found, Search, SearchStep, TrialOutcome},
     slo::Slo,
 };
 
@@ -100,7 +101,7 @@ pub enum Runs {
 pub enum BenchmarkError {
     /// A run failed.
     #[error(transparent)]
-    Bench(#[from] BenchError),
+    Bench(BenchError),
     /// The boundaries of replies are unknown.
     #[error(transparent)]
     Indivisible(#[from] IndivisibleReplies),
@@ -108,8 +109,17 @@ pub enum BenchmarkError {
     #[error("there are no runs to make")]
     NoRuns,
     /// It was stopped before the first result.
-    #[error("stopped before the first trial")]
+    #[error("stopped before the first result")]
     Stopped,
+}
+
+impl From<BenchError> for BenchmarkError {
+    fn from(error: BenchError) -> Self {
+        match error {
+            BenchError::Stopped => Self::Stopped,
+            error => Self::Bench(error),
+        }
+    }
 }
 
 impl Benchmark {
@@ -121,7 +131,7 @@ impl Benchmark {
     ) -> Result<Measured, BenchmarkError> {
         let mut plan = self.plan.clone();
         if self.guesses {
-            plan.expect = guess(&plan)?;
+            plan.expect = guess_unless_stopped(&plan, &stop.handle())?;
         }
         plan.is_divisible()?;
         let floor = if self.measures_floor {
@@ -200,11 +210,24 @@ impl Benchmark {
         runner
             .observer
             .first_look(alone.done_per_s(), FIRST_CONNECTIONS);
-        runner.plan.connections = FIRST_CONNECTIONS;
-        let mut generator = runner.open(&runner.plan)?;
+        let plan = Plan {
+            connections: FIRST_CONNECTIONS,
+            ..runner.plan.clone()
+        };
         let load = self.open_load(rate.round());
-        let run = runner.prepare_run(&mut generator, warmup, load, Length::For(FIRST_LENGTH))?;
-        let figures = runner.run_once(&mut generator, &run)?;
+        let second = runner.open(&plan).and_then(|mut generator| {
+            let run =
+                runner.prepare_run(&mut generator, warmup, load, Length::For(FIRST_LENGTH))?;
+            let figures = runner.run_once(&mut generator, &run)?;
+            Ok((run, figures))
+        });
+        let (run, figures) = match second {
+            Ok(second) => second,
+            // What the first run measured is a result.
+            Err(BenchError::Stopped) => return Ok(runner.into_measured(run, alone, None)),
+            Err(error) => return Err(error),
+        };
+        runner.plan = plan;
         Ok(runner.into_measured(run, figures, None))
     }
 
@@ -218,8 +241,11 @@ impl Benchmark {
         let mut last = None;
         for rate in rates {
             let load = self.open_load(*rate);
-            let (run, figures, _) = runner.attempt(&mut generator, Purpose::Step, load, each)?;
-            last = Some((run, figures));
+            match runner.attempt(&mut generator, Purpose::Step, load, each) {
+                Ok((run, figures, _)) => last = Some((run, figures)),
+                Err(BenchError::Stopped) if last.is_some() => break,
+                Err(error) => return Err(error.into()),
+            }
             if runner.stop.is_stopped() {
                 break;
             }
@@ -238,23 +264,35 @@ impl Benchmark {
         let mut generator = runner.open(&runner.plan)?;
         let mut search = Search::new(SEARCH_FROM, within);
         let mut stopped_by = None;
-        let mut last = None;
+        let mut runs: Vec<(Option<f64>, Run, Figures)> = Vec::new();
         let found = loop {
             let (purpose, rate, time) = match search.next_step() {
-                SearchStep::Done(rate) => break rate,
-                _ if runner.stop.is_stopped() => break None,
+                SearchStep::Done(found) => break found,
+                _ if runner.stop.is_stopped() => break search.held(),
                 SearchStep::Trial(rate) => (Purpose::Trial, rate, trial),
                 SearchStep::Confirm(rate) => (Purpose::Confirmation, rate, confirm),
             };
-            let (run, figures, outcome) =
-                runner.attempt(&mut generator, purpose, self.open_load(rate), time)?;
+            let attempt = runner.attempt(&mut generator, purpose, self.open_load(rate), time);
+            let (run, figures, outcome) = match attempt {
+                Ok(attempt) => attempt,
+                Err(BenchError::Stopped) if !runs.is_empty() => break search.held(),
+                Err(error) => return Err(error.into()),
+            };
+            let is_mute = figures.answered() == 0;
             if outcome != TrialOutcome::Passed {
                 stopped_by = runner.tries.last().map(|attempt| attempt.verdict.clone());
             }
-            last = Some((run, figures));
+            // The last run, and those that passed at rates that may be the result.
+            runs.retain(|(passed, ..)| passed.is_some_and(|rate| search.is_held(rate)));
+            let passed = (outcome == TrialOutcome::Passed).then_some(rate);
+            runs.push((passed, run, figures));
+            // A run that was cut has not held for its time. A lower rate does not help if nothing is answered at all.
+            if runner.stop.is_stopped() || is_mute && search.held().is_none() {
+                break search.held();
+            }
             search.record(outcome);
         };
-        let (run, figures) = last.ok_or(BenchmarkError::Stopped)?;
+        let (run, figures) = run_of(found, runs).ok_or(BenchmarkError::Stopped)?;
         let result = SearchResult {
             found,
             within,
@@ -262,6 +300,18 @@ impl Benchmark {
         };
         Ok(runner.into_measured(run, figures, Some(result)))
     }
+}
+
+/// Returns the run at the rate that was found, or else the last one.
+fn run_of(
+    found: Option<Found>,
+    mut runs: Vec<(Option<f64>, Run, Figures)>,
+) -> Option<(Run, Figures)> {
+    let found = found.map(|found| found.rate);
+    let at = found.and_then(|_| runs.iter().rposition(|(passed, ..)| *passed == found));
+    let at = at.or_else(|| runs.len().checked_sub(1))?;
+    let (_, run, figures) = runs.swap_remove(at);
+    Some((run, figures))
 }
 
 /// Opens the connections of a plan, warms them up, and returns the run to make over them.
@@ -290,9 +340,15 @@ fn repeats(
     let mut last = None;
     for _ in 0..count {
         if let Some((plan, generator, run)) = &mut theirs {
-            runner.repeat(plan, generator, run, Purpose::Other)?;
+            match runner.repeat(plan, generator, run, Purpose::Other) {
+                Err(BenchError::Stopped) if last.is_some() => break,
+                other => other?,
+            };
         }
-        last = Some(runner.repeat(&ours, &mut generator, &run, Purpose::Repeat)?);
+        last = match runner.repeat(&ours, &mut generator, &run, Purpose::Repeat) {
+            Err(BenchError::Stopped) if last.is_some() => break,
+            repeat => Some(repeat?),
+        };
         if runner.stop.is_stopped() {
             break;
         }

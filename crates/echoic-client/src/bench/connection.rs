@@ -22,7 +22,7 @@ use super::{
 const READS_MAX: usize = 16;
 /// Requested size of the receive buffer in the kernel.
 const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
-/// Delay after a failed connection attempt, in nanoseconds.
+/// Delay after a connection attempt that failed, or that brought a connection that was closed at once, in nanoseconds.
 const REDIAL_DELAY_NS: u64 = 100_000_000;
 
 /// State shared by all connections of a thread.
@@ -127,6 +127,11 @@ impl Connection {
     /// Returns whether the connection is open.
     pub(super) fn is_open(&self) -> bool {
         matches!(self.state, State::Open(_))
+    }
+
+    /// Returns whether it is being dialled.
+    pub(super) fn is_dialling(&self) -> bool {
+        matches!(self.state, State::Dialling(_))
     }
 
     /// Returns whether it is closed and its redial delay has passed.
@@ -322,7 +327,13 @@ impl Connection {
             RequestTracker::Stream(stream) => stream.abandon(now, timeout, reason, io.tally),
             RequestTracker::Datagrams(flow) => flow.abandon(now, timeout, reason, io.tally),
         }
-        self.state = State::Waiting(now);
+        // A server that closes connections before they can be used is not to be flooded with new ones.
+        let is_unused = self.queued_since_open == 0;
+        self.state = State::Waiting(if is_unused {
+            now + REDIAL_DELAY_NS
+        } else {
+            now
+        });
     }
 }
 

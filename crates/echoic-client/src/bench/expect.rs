@@ -92,12 +92,22 @@ impl Expect {
         !matches!(self, Self::None)
     }
 
-    /// Returns the first of echo, upper and lower that `reply` meets, or `Any`. Used if no expectation is given.
+    /// Returns the one of echo, upper and lower that `reply` meets, or `Any` if it meets none or several. Used if no
+    /// expectation is given.
     pub fn guess(request: &[u8], reply: &[u8]) -> Self {
+        let mut fitting = Self::fitting(request, reply);
+        match fitting.pop() {
+            Some(expect) if fitting.is_empty() => expect,
+            _ => Self::Any,
+        }
+    }
+
+    /// Returns those of echo, upper and lower that `reply` meets.
+    pub(super) fn fitting(request: &[u8], reply: &[u8]) -> Vec<Self> {
         [Self::Echo, Self::Upper, Self::Lower]
             .into_iter()
-            .find(|expect| expect.is_met(request, reply))
-            .unwrap_or_default()
+            .filter(|expect| expect.is_met(request, reply))
+            .collect()
     }
 }
 
@@ -211,6 +221,10 @@ mod tests {
         assert_eq!(guessed("Hello 0", "hello 0"), "lower");
         assert_eq!(guessed("hello 0", "Thank you"), "any");
         assert_eq!(guessed("Hello 0", "Hello 0"), "echo");
+        // Two of the three would give this reply.
+        assert_eq!(guessed("hello 0", "hello 0"), "any");
+        assert_eq!(guessed("PING", "PING"), "any");
+        assert_eq!(guessed("12 34", "12 34"), "any");
     }
 
     proptest! {

@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use hdrhistogram::Histogram;
 
+use super::stall::Stall;
+
 /// Result of one run over one window, without the warm-up (except for process-wide values in [`GeneratorStats`]).
 ///
 /// A request belongs to the window in which it was due. In a closed loop it is due when its connection is free, so that the
@@ -50,6 +52,8 @@ pub struct Figures {
     pub service: Histogram<u64>,
     /// One entry for each second of the window.
     pub series: Vec<Second>,
+    /// The longest time in which requests waited and no reply came; `None` if there was none of at least a second.
+    pub stall: Option<Stall>,
     /// Outcomes specific to datagrams; `None` for streams.
     pub outcomes: Option<DatagramOutcomes>,
     /// The first few unexpected replies.
@@ -149,6 +153,11 @@ pub struct GeneratorStats {
 }
 
 impl Figures {
+    /// Returns the number of requests with a reply, whenever it came.
+    pub fn answered(&self) -> u64 {
+        self.ok + self.wrong + self.late
+    }
+
     /// Returns the replies per second within the window.
     pub fn done_per_s(&self) -> f64 {
         per_second(self.done, self.seconds)
@@ -242,6 +251,7 @@ pub(super) mod tests {
             due: latencies(),
             service: latencies(),
             series: Vec::new(),
+            stall: None,
             outcomes: None,
             samples: Vec::new(),
             generator: GeneratorStats {

@@ -18,7 +18,7 @@ use echoic_core::{
 };
 use echoic_wire::{DialError, DialOptions, dial};
 use thiserror::Error;
-use tokio::{runtime, task::unconstrained};
+use tokio::{runtime, select, task::unconstrained, time::sleep};
 
 use super::{
     clock::{Clock, nanos},
@@ -28,6 +28,7 @@ use super::{
     plan::{Length, Load, Plan, Run},
     run_loop::{RunConfig, WorkerResult, run},
     schedule::Schedule,
+    stall,
     tally::Tally,
     worker::Worker,
     workload::PreparedWorkload,
@@ -35,6 +36,8 @@ use super::{
 
 /// Delay between the command to run and the common start of all threads.
 const START_DELAY: Duration = Duration::from_millis(5);
+/// Interval between checks of the stop flag while connections are opened.
+const STOP_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Error that leaves a run without figures.
 #[derive(Debug, Error)]
@@ -42,6 +45,9 @@ pub enum BenchError {
     /// The target could not be reached.
     #[error(transparent)]
     Dial(#[from] DialError),
+    /// It was stopped before a run began.
+    #[error("stopped before the first result")]
+    Stopped,
     /// The system reported an error.
     #[error("cannot run the load: {0}")]
     System(#[from] io::Error),
@@ -51,8 +57,10 @@ pub enum BenchError {
 #[derive(Debug)]
 pub struct LoadGenerator {
     workers: Vec<WorkerHandle>,
-    stop: Arc<AtomicBool>,
+    stop: StopHandle,
     plan: Plan,
+    /// All connections were open once.
+    is_opened: bool,
 }
 
 /// Channels to one worker thread.
@@ -70,7 +78,7 @@ enum WorkerCommand {
 }
 
 /// Stops the current run, from any thread.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct StopHandle(Arc<AtomicBool>);
 
 impl StopHandle {
@@ -82,6 +90,23 @@ impl StopHandle {
     /// Returns whether the run was stopped.
     pub fn is_stopped(&self) -> bool {
         self.0.load(Ordering::Relaxed)
+    }
+
+    /// Waits for `work`, and gives it up when this is stopped.
+    pub(super) async fn unless_stopped<T>(
+        &self,
+        work: impl Future<Output = T>,
+    ) -> Result<T, BenchError> {
+        let stopped = async {
+            while !self.is_stopped() {
+                sleep(STOP_INTERVAL).await;
+            }
+        };
+        select! {
+            biased;
+            () = stopped => Err(BenchError::Stopped),
+            done = work => Ok(done),
+        }
     }
 }
 
@@ -100,11 +125,17 @@ impl ProgressReader {
 impl LoadGenerator {
     /// Connects to the target once, starts the threads and opens all connections.
     pub fn open(plan: &Plan) -> Result<Self, BenchError> {
+        Self::open_unless_stopped(plan, StopHandle::default())
+    }
+
+    /// Does the same, until `stop` is triggered, which also stops its runs.
+    pub fn open_unless_stopped(plan: &Plan, stop: StopHandle) -> Result<Self, BenchError> {
         let threads = plan.threads.clamp(1, plan.connections.max(1));
-        let endpoint = resolve_target(plan)?;
+        let endpoint = resolve_target(plan, &stop)?;
         let mut generator = Self {
             workers: Vec::new(),
-            stop: Arc::new(AtomicBool::new(false)),
+            stop,
+            is_opened: false,
             plan: Plan {
                 threads,
                 ..plan.clone()
@@ -116,12 +147,13 @@ impl LoadGenerator {
                 .push(generator.spawn_worker(number, &endpoint)?);
         }
         generator.reopen()?;
+        generator.is_opened = true;
         Ok(generator)
     }
 
     /// Returns a handle that stops its runs.
     pub fn stop(&self) -> StopHandle {
-        StopHandle(Arc::clone(&self.stop))
+        self.stop.clone()
     }
 
     /// Returns a reader for the progress of its runs.
@@ -134,7 +166,8 @@ impl LoadGenerator {
         )
     }
 
-    /// Runs once. Connections lost in the previous run are reopened first.
+    /// Runs once. Connections lost in the previous run are reopened first; those that cannot be are dialled again in the run,
+    /// and their failures count.
     pub fn run(&mut self, run: &Run) -> Result<Figures, BenchError> {
         self.reopen()?;
         let clock = Clock::starting(START_DELAY);
@@ -156,7 +189,8 @@ impl LoadGenerator {
                 until,
                 count: count.map(share),
                 drain_timeout: nanos(self.plan.drain_timeout),
-                stop: Arc::clone(&self.stop),
+                give_up: nanos(self.plan.give_up),
+                stop: Arc::clone(&self.stop.0),
             };
             worker.send(WorkerCommand::Run(Box::new(config)))?;
         }
@@ -175,10 +209,16 @@ impl LoadGenerator {
         for worker in &self.workers {
             worker.send(WorkerCommand::Open(gap))?;
         }
+        let mut failed = Ok(());
         for worker in &self.workers {
-            worker.answer()?;
+            match worker.answer() {
+                Ok(_) => {}
+                Err(BenchError::Dial(_)) if self.is_opened => {}
+                // The answers of the other threads are taken too, so that none is taken for that of a later command.
+                Err(error) => failed = failed.and(Err(error)),
+            }
         }
-        Ok(())
+        failed
     }
 
     fn spawn_worker(&self, number: u32, endpoint: &Endpoint) -> Result<WorkerHandle, BenchError> {
@@ -211,11 +251,12 @@ impl LoadGenerator {
             plan.spin,
             Arc::clone(&live),
         );
+        let stop = self.stop.clone();
         thread::Builder::new()
             .name(format!("bench-{number}"))
             .spawn(move || {
                 let built = build_worker(shared, numbers, inbound, spin, thread_live);
-                run_worker(built, &command_receiver, &answer);
+                run_worker(built, &stop, &command_receiver, &answer);
             })?;
         Ok(WorkerHandle {
             commands,
@@ -237,6 +278,7 @@ impl LoadGenerator {
             nanos(result.cpu).saturating_sub(result.spun) as f64 / window as f64
         });
         let busy = busy.fold(0.0, f64::max);
+        let stalls: Vec<(u64, u64)> = results.iter().map(|result| result.stall).collect();
         let mut tally = Tally::new(from, 0);
         for result in results {
             tally.merge(result.tally);
@@ -271,6 +313,7 @@ impl LoadGenerator {
             due: tally.due,
             service: tally.service,
             series: tally.seconds,
+            stall: stall::common(stalls.into_iter(), from, closed),
             outcomes: is_datagrams.then_some(tally.outcomes),
             samples: tally.samples,
             generator: GeneratorStats {
@@ -320,6 +363,7 @@ fn build_worker(
 /// Executes commands until the sender is dropped.
 fn run_worker(
     built: BuiltWorker,
+    stop: &StopHandle,
     commands: &Receiver<WorkerCommand>,
     answers: &SyncSender<Result<Option<WorkerResult>, BenchError>>,
 ) {
@@ -331,13 +375,12 @@ fn run_worker(
         }
     };
     while let Ok(command) = commands.recv() {
+        let stop = stop.clone();
         // A spawned task, because waking it costs no system call; outside the cooperative budget, because a thousand
         // connections share one task here.
         let done = runtime.block_on(runtime.spawn(unconstrained(async move {
             let done = match command {
-                WorkerCommand::Open(gap) => {
-                    worker.open(gap).await.map(|()| None).map_err(Into::into)
-                }
+                WorkerCommand::Open(gap) => worker.open(gap, &stop).await.map(|()| None),
                 WorkerCommand::Run(config) => run(&mut worker, *config)
                     .await
                     .map(Some)
@@ -357,7 +400,7 @@ fn run_worker(
 
 /// Resolves the target to the address that accepts a connection, so that a name is resolved once and all connections go
 /// to the same address.
-fn resolve_target(plan: &Plan) -> Result<Endpoint, BenchError> {
+fn resolve_target(plan: &Plan, stop: &StopHandle) -> Result<Endpoint, BenchError> {
     let options = DialOptions {
         timeout: plan.connect_within,
         ..DialOptions::default()
@@ -365,7 +408,8 @@ fn resolve_target(plan: &Plan) -> Result<Endpoint, BenchError> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let dialled = runtime.block_on(dial(&plan.endpoint, &options))?;
+    let dialling = stop.unless_stopped(dial(&plan.endpoint, &options));
+    let dialled = runtime.block_on(dialling)??;
     let endpoint = match (&plan.endpoint, dialled.peer) {
         (Endpoint::Tcp(_), Address::Net(addr)) => Endpoint::Tcp(addr.into()),
         (Endpoint::Udp(_), Address::Net(addr)) => Endpoint::Udp(addr.into()),

@@ -5,6 +5,7 @@ use super::{
     compare::Comparison,
     figures::Figures,
     plan::{Plan, Run},
+    search::Found,
     slo::Judged,
     verdict::Verdict,
 };
@@ -14,7 +15,8 @@ use super::{
 pub struct Measured {
     /// Plan of the run that the figures belong to.
     pub plan: Plan,
-    /// Run that the figures belong to: the only one, the last step, or the confirmation of a search.
+    /// Run that the figures belong to: the only one, the last step, or the run of a search at the rate that it
+    /// found.
     pub run: Run,
     /// Its figures.
     pub figures: Figures,
@@ -39,8 +41,8 @@ pub struct Measured {
 /// The result of a search.
 #[derive(Debug)]
 pub struct SearchResult {
-    /// Requests per second that passed the confirmation.
-    pub found: Option<f64>,
+    /// The highest rate that held.
+    pub found: Option<Found>,
     /// Precision of the search, as a share of the rate.
     pub within: f64,
     /// Verdict of the last run that did not pass.

@@ -1,6 +1,6 @@
 //! Progress reports of a running benchmark, and the switch that stops it.
 
-use std::sync::{Mutex, MutexGuard, PoisonError, mpsc::Receiver};
+use std::sync::mpsc::Receiver;
 
 use super::{
     attempt::Attempt,
@@ -24,37 +24,22 @@ pub trait Observer: Sync {
 
 /// Stops the runs of a benchmark, from any thread: the current one and later ones.
 #[derive(Debug, Default)]
-pub struct StopSwitch(Mutex<State>);
-
-#[derive(Debug, Default)]
-struct State {
-    is_stopped: bool,
-    handles: Vec<StopHandle>,
-}
+pub struct StopSwitch(StopHandle);
 
 impl StopSwitch {
-    /// Adds a run to stop.
-    pub(super) fn add(&self, stop: StopHandle) {
-        let mut state = self.lock();
-        if state.is_stopped {
-            stop.stop();
-        }
-        state.handles.push(stop);
+    /// Returns the handle for the runs.
+    pub(super) fn handle(&self) -> StopHandle {
+        self.0.clone()
     }
 
-    /// Sends no more requests; replies to those in flight are awaited.
+    /// Sends no more requests, and opens no more connections; replies to requests in flight are awaited for at most two
+    /// seconds.
     pub fn stop(&self) {
-        let mut state = self.lock();
-        state.is_stopped = true;
-        state.handles.iter().for_each(StopHandle::stop);
+        self.0.stop();
     }
 
     /// Returns whether the benchmark was stopped.
     pub fn is_stopped(&self) -> bool {
-        self.lock().is_stopped
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.is_stopped()
     }
 }

@@ -35,6 +35,8 @@ pub struct Plan {
     pub timeout: Duration,
     /// Time to wait for replies after the window.
     pub drain_timeout: Duration,
+    /// Time without any reply after which a run with a request count ends before it has sent all.
+    pub give_up: Duration,
     /// Time limit for establishing a connection.
     pub connect_within: Duration,
     /// Seed of all random values.
@@ -138,6 +140,7 @@ impl Plan {
             churn: None,
             timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(10),
+            give_up: Duration::from_secs(30),
             connect_within: Duration::from_secs(10),
             seed: 0,
             spin: std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1),

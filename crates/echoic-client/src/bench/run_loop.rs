@@ -23,6 +23,7 @@ use super::{
     connection::{Connection, IoContext},
     cpu,
     schedule::Schedule,
+    stall::StallTracker,
     tally::Tally,
     timer::TIMER_SLACK_NS,
     worker::Worker,
@@ -35,6 +36,8 @@ const CATCH_UP_MAX: usize = 256;
 const CATCH_UP_NS: u64 = 100_000_000;
 /// Interval between checks of deadlines and the stop flag, in nanoseconds.
 const CHECK_INTERVAL_NS: u64 = 10_000_000;
+/// Time to wait for replies after the run was stopped, in nanoseconds, if the drain timeout is longer.
+const STOPPED_DRAIN_NS: u64 = 2_000_000_000;
 /// A time that is never reached.
 const NEVER: u64 = u64::MAX;
 
@@ -49,6 +52,8 @@ pub(super) struct RunConfig {
     /// Share of this thread in the request count.
     pub(super) count: Option<u64>,
     pub(super) drain_timeout: u64,
+    /// Time without any reply after which a run with a request count ends.
+    pub(super) give_up: u64,
     pub(super) stop: Arc<AtomicBool>,
 }
 
@@ -56,6 +61,8 @@ pub(super) struct RunConfig {
 #[derive(Debug)]
 pub(super) struct WorkerResult {
     pub(super) tally: Tally,
+    /// Start and end of the longest stall.
+    pub(super) stall: (u64, u64),
     /// Actual start and end of the window.
     pub(super) from: u64,
     pub(super) until: u64,
@@ -78,6 +85,7 @@ struct RunLoop<'a> {
     worker: &'a mut Worker,
     config: RunConfig,
     tally: Tally,
+    stall: StallTracker,
     phase: Phase,
     /// Next due time of the schedule.
     due: Option<u64>,
@@ -89,6 +97,8 @@ struct RunLoop<'a> {
     free_since: u64,
     touched: Vec<u32>,
     next_check: u64,
+    /// Sending ends before the window does: it was stopped, or the server does not answer.
+    is_cut: bool,
     /// The common start time of all threads has passed.
     is_started: bool,
     /// Since when the loop has been busy-waiting.
@@ -127,6 +137,7 @@ impl<'a> RunLoop<'a> {
         }
         Self {
             tally: Tally::new(config.from, config.until),
+            stall: StallTracker::default(),
             phase: Phase::Sending,
             due,
             remaining: config.count.unwrap_or(NEVER),
@@ -134,6 +145,7 @@ impl<'a> RunLoop<'a> {
             free_since: 0,
             touched: Vec::with_capacity(worker.connections.len()),
             next_check: 0,
+            is_cut: false,
             is_started: false,
             idle_since: None,
             spun: 0,
@@ -346,9 +358,8 @@ impl<'a> RunLoop<'a> {
 
     /// Checks timeouts and the stop flag, and publishes the progress.
     fn check(&mut self, now: u64) {
-        if self.config.stop.load(Ordering::Relaxed) && now < self.config.until {
-            self.config.until = now;
-            self.tally.until = now.max(self.config.from);
+        if self.config.stop.load(Ordering::Relaxed) {
+            self.cut(now);
         }
         for at in 0..self.worker.connections.len() as u32 {
             self.with_connection(at, |connection, io| connection.expire(now, io));
@@ -363,6 +374,37 @@ impl<'a> RunLoop<'a> {
             .map(Connection::in_flight)
             .sum();
         self.worker.live.publish(now, &self.tally, in_flight);
+        self.observe_stall(now, in_flight > 0);
+    }
+
+    /// Ends the window now, and bounds the wait for replies.
+    fn cut(&mut self, now: u64) {
+        if std::mem::replace(&mut self.is_cut, true) {
+            return;
+        }
+        self.config.drain_timeout = self.config.drain_timeout.min(STOPPED_DRAIN_NS);
+        if let Phase::Draining(until) = &mut self.phase {
+            *until = (*until).min(now.saturating_add(STOPPED_DRAIN_NS));
+        }
+        if now < self.config.until {
+            self.config.until = now;
+            self.tally.until = now.max(self.config.from);
+        }
+    }
+
+    /// Looks for a stall. One that is too long ends a run that would wait for its request count.
+    fn observe_stall(&mut self, now: u64, is_in_flight: bool) {
+        if self.phase != Phase::Sending {
+            return;
+        }
+        // In a closed loop, a connection that is not open keeps a request waiting.
+        let is_due =
+            self.config.schedule.is_none() || self.due.is_some_and(|due| self.may_queue(due, now));
+        self.stall
+            .observe(now, self.tally.last, is_in_flight || is_due);
+        if self.config.count.is_some() && self.stall.current(now) >= self.config.give_up {
+            self.cut(now);
+        }
     }
 
     fn with_connection<T>(
@@ -463,6 +505,7 @@ impl<'a> RunLoop<'a> {
             cpu: closed.thread.saturating_sub(opened.thread),
             spun: closed.spun - opened.spun,
             process: closed.process.saturating_sub(opened.process),
+            stall: self.stall.longest(),
             tally: self.tally,
         }
     }

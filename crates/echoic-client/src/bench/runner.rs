@@ -1,6 +1,10 @@
 //! Makes the single runs of a benchmark: opens connections, warms up, runs, and checks the objectives.
 
-use std::{sync::mpsc::sync_channel, thread, time::Duration};
+use std::{
+    sync::mpsc::sync_channel,
+    thread,
+    time::{Duration, Instant},
+};
 
 use super::{
     attempt::{Attempt, Purpose},
@@ -16,9 +20,9 @@ use super::{
 
 /// The first 1/n of a step, a trial or a repeat is warm-up and not counted.
 pub(super) const WARMUP_DIVISOR: u32 = 5;
-/// Length of one sample of an automatic warm-up, and the maximum number of samples.
+/// Length of one sample of an automatic warm-up, and the maximum length of all, waiting for replies included.
 const WARMUP_SAMPLE: Duration = Duration::from_millis(500);
-const WARMUP_SAMPLES_MAX: usize = 20;
+const WARMUP_MAX: Duration = Duration::from_secs(10);
 /// Maximum ratio of two medians that count as equal.
 const MEDIAN_TOLERANCE: f64 = 1.1;
 /// Minimum share of requests with a reply within a trial that passes.
@@ -38,9 +42,7 @@ pub(super) struct Runner<'a> {
 
 impl Runner<'_> {
     pub(super) fn open(&self, plan: &Plan) -> Result<LoadGenerator, BenchError> {
-        let generator = LoadGenerator::open(plan)?;
-        self.stop.add(generator.stop());
-        Ok(generator)
+        LoadGenerator::open_unless_stopped(plan, self.stop.handle())
     }
 
     /// Makes one run, which the observer follows.
@@ -84,7 +86,7 @@ impl Runner<'_> {
         })
     }
 
-    /// Generates load until two consecutive samples have similar medians.
+    /// Generates load until two consecutive samples have similar medians, or nothing is answered.
     fn warm_up(&self, generator: &mut LoadGenerator, load: &Load) -> Result<(), BenchError> {
         let sample = Run {
             load: load.clone(),
@@ -92,13 +94,14 @@ impl Runner<'_> {
             length: Length::For(WARMUP_SAMPLE),
         };
         let mut before: Option<f64> = None;
-        for _ in 0..WARMUP_SAMPLES_MAX {
+        let begun = Instant::now();
+        while begun.elapsed() < WARMUP_MAX {
             let figures = generator.run(&sample)?;
             let median = figures.due.value_at_quantile(0.5) as f64;
             let is_settled = before.is_some_and(|before| {
                 (1.0 / MEDIAN_TOLERANCE..=MEDIAN_TOLERANCE).contains(&(median / before))
             });
-            if is_settled || self.stop.is_stopped() {
+            if is_settled || figures.answered() == 0 || self.stop.is_stopped() {
                 break;
             }
             before = Some(median.max(1.0));
@@ -121,12 +124,7 @@ impl Runner<'_> {
         };
         let figures = self.run_once(generator, &run)?;
         let verdict = Verdict::of(&self.plan, self.slo, &figures);
-        let is_met = self.slo.is_none_or(|slo| slo.is_met(&figures));
-        let outcome = match verdict.limit {
-            Limit::Generator => TrialOutcome::Inconclusive,
-            _ if is_met && figures.delivered() >= DELIVERED => TrialOutcome::Passed,
-            _ => TrialOutcome::Failed,
-        };
+        let outcome = judge(self.slo, &figures, verdict.limit);
         let rate = match run.load {
             Load::Open { rate, .. } => Some(rate),
             Load::Closed | Load::Recorded(_) => None,
@@ -194,5 +192,48 @@ impl Runner<'_> {
             search,
             comparison: None,
         }
+    }
+}
+
+/// Judges a trial. A late generator makes latencies longer, never shorter: objectives that were met all the same are met.
+fn judge(slo: Option<&Slo>, figures: &Figures, limit: Limit) -> TrialOutcome {
+    let is_delivered = figures.delivered() >= DELIVERED;
+    match (slo, limit) {
+        (Some(slo), _) if is_delivered && slo.is_met(figures) => TrialOutcome::Passed,
+        (_, Limit::Generator) => TrialOutcome::Inconclusive,
+        (None, _) if is_delivered => TrialOutcome::Passed,
+        _ => TrialOutcome::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::figures;
+
+    #[test]
+    fn objectives_met_by_a_late_generator_are_met() {
+        let slo: Slo = "p99<5ms, errors=0".parse().unwrap();
+        let figures = |latency_ms: u64, done: u64| {
+            let mut figures = figures::tests::empty(10.0);
+            figures.rate = Some(100.0);
+            (figures.asked, figures.sent) = (1000, 1000);
+            (figures.ok, figures.done) = (1000, done);
+            figures.due.record_n(latency_ms * 1_000_000, 1000).unwrap();
+            figures
+        };
+        let judged = |slo, latency_ms, done, limit| judge(slo, &figures(latency_ms, done), limit);
+        let (late, healthy, slow) = (Limit::Generator, Limit::None, Limit::Slo);
+        assert_eq!(judged(Some(&slo), 2, 1000, late), TrialOutcome::Passed);
+        assert_eq!(
+            judged(Some(&slo), 9, 1000, late),
+            TrialOutcome::Inconclusive
+        );
+        assert_eq!(judged(Some(&slo), 2, 900, late), TrialOutcome::Inconclusive);
+        assert_eq!(judged(Some(&slo), 2, 1000, healthy), TrialOutcome::Passed);
+        assert_eq!(judged(Some(&slo), 9, 1000, slow), TrialOutcome::Failed);
+        assert_eq!(judged(None, 2, 1000, late), TrialOutcome::Inconclusive);
+        assert_eq!(judged(None, 2, 1000, healthy), TrialOutcome::Passed);
+        assert_eq!(judged(None, 2, 900, Limit::Server), TrialOutcome::Failed);
     }
 }

@@ -2,7 +2,8 @@
 //! confirmation.
 //!
 //! Short trials early and a long one last is the idea of `MLRsearch` (draft-ietf-bmwg-mlrsearch). The search
-//! has no clock and no socket: it returns the next rate and takes the outcome.
+//! has no clock and no socket: it returns the next rate and takes the outcome. A rate that held stays a result, whatever
+//! the generator could not do later.
 
 /// State of a search.
 #[derive(Clone, Debug)]
@@ -14,8 +15,22 @@ pub struct Search {
     high: Option<f64>,
     next: SearchStep,
     trials: u32,
-    /// Number of trials in which the generator was the limit.
+    /// Number of trials in which the generator was the limit; the confirmations are counted anew.
     inconclusive: u32,
+    /// The current step repeats one in which the generator was the limit.
+    is_retry: bool,
+    /// Rates that passed a trial.
+    passed: Vec<f64>,
+}
+
+/// The result of a search.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Found {
+    /// Requests per second.
+    pub rate: f64,
+    /// Whether it passed the confirmation. Otherwise it passed a trial, and the generator was the limit, or the search was
+    /// stopped, before it was confirmed.
+    pub is_confirmed: bool,
 }
 
 /// Next step of a search.
@@ -25,8 +40,8 @@ pub enum SearchStep {
     Trial(f64),
     /// Run a long confirmation at this rate.
     Confirm(f64),
-    /// The search has ended with the confirmed rate, if any.
-    Done(Option<f64>),
+    /// The search has ended with this rate, if any.
+    Done(Option<Found>),
 }
 
 /// Outcome of a trial.
@@ -36,7 +51,8 @@ pub enum TrialOutcome {
     Passed,
     /// The objectives were not met.
     Failed,
-    /// The generator could not produce the load, so the trial gives no information on the server: no higher rate is tried.
+    /// The generator could not produce the load, so the trial gives no information on the server. It is repeated once; if
+    /// that helps nothing, no higher rate is tried.
     Inconclusive,
 }
 
@@ -46,8 +62,8 @@ const TRIALS_MAX: u32 = 60;
 const RATE_MIN: f64 = 1.0;
 /// Highest rate to try, in requests per second.
 const RATE_MAX: f64 = 1e8;
-/// Maximum number of inconclusive trials. On a busy machine the generator is late now and then; more often, the search
-/// cannot succeed.
+/// Maximum number of inconclusive trials, and of inconclusive confirmations. On a busy machine the generator is late now and
+/// then; more often, the search cannot succeed.
 const INCONCLUSIVE_MAX: u32 = 3;
 /// Factor for the next rate after a failed confirmation.
 const STEP_DOWN: f64 = 0.95;
@@ -62,6 +78,8 @@ impl Search {
             next: SearchStep::Trial(start.clamp(RATE_MIN, RATE_MAX)),
             trials: 0,
             inconclusive: 0,
+            is_retry: false,
+            passed: Vec::new(),
         }
     }
 
@@ -70,44 +88,101 @@ impl Search {
         self.next
     }
 
+    /// Returns the highest rate that held so far, unconfirmed.
+    pub fn held(&self) -> Option<Found> {
+        self.passed
+            .iter()
+            .copied()
+            .max_by(f64::total_cmp)
+            .map(|rate| Found {
+                rate,
+                is_confirmed: false,
+            })
+    }
+
+    /// Returns whether `rate` passed a trial, and no confirmation contradicts it.
+    pub(super) fn is_held(&self, rate: f64) -> bool {
+        self.passed
+            .iter()
+            .any(|passed| passed.total_cmp(&rate).is_eq())
+    }
+
     /// Records the outcome of the current step.
     pub fn record(&mut self, outcome: TrialOutcome) {
         self.trials += 1;
-        self.inconclusive += u32::from(outcome == TrialOutcome::Inconclusive);
-        self.next = match self.next {
-            // Lower rates would only measure the generator.
-            SearchStep::Trial(_) | SearchStep::Confirm(_)
-                if self.inconclusive > INCONCLUSIVE_MAX =>
-            {
-                SearchStep::Done(None)
-            }
-            SearchStep::Trial(rate) => {
-                match outcome {
-                    TrialOutcome::Passed => self.low = self.low.max(rate),
-                    TrialOutcome::Failed | TrialOutcome::Inconclusive => self.high = Some(rate),
-                }
+        let step = self.next;
+        self.next = match (step, outcome) {
+            (SearchStep::Done(_), _) => step,
+            (step, TrialOutcome::Inconclusive) => self.after_inconclusive(step),
+            (SearchStep::Trial(rate), TrialOutcome::Passed) => {
+                self.low = self.low.max(rate);
+                self.passed.push(rate);
                 self.after_trial()
             }
-            SearchStep::Confirm(rate) if outcome == TrialOutcome::Passed => {
-                SearchStep::Done(Some(rate))
+            (SearchStep::Trial(rate), TrialOutcome::Failed) => {
+                self.high = Some(rate);
+                self.after_trial()
             }
-            SearchStep::Confirm(rate)
-                if rate * STEP_DOWN >= RATE_MIN && self.trials < TRIALS_MAX =>
-            {
-                SearchStep::Confirm(rate * STEP_DOWN)
+            (SearchStep::Confirm(rate), TrialOutcome::Passed) => SearchStep::Done(Some(Found {
+                rate,
+                is_confirmed: true,
+            })),
+            (SearchStep::Confirm(rate), TrialOutcome::Failed) => {
+                // The longer run is the better evidence.
+                self.passed.retain(|passed| *passed < rate);
+                self.confirm_lower(rate)
             }
-            SearchStep::Confirm(_) => SearchStep::Done(None),
-            found @ SearchStep::Done(_) => found,
         };
+        self.is_retry = self.next == step;
     }
 
-    fn after_trial(&self) -> SearchStep {
+    /// Repeats the step once, then goes on as if the rate had failed, until that was needed too often: lower rates would only
+    /// measure the generator.
+    fn after_inconclusive(&mut self, step: SearchStep) -> SearchStep {
+        self.inconclusive += 1;
+        let is_too_often = self.inconclusive > INCONCLUSIVE_MAX;
+        match step {
+            SearchStep::Trial(_) if is_too_often => self.confirm_or_give_up(),
+            SearchStep::Confirm(_) if is_too_often => SearchStep::Done(self.held()),
+            SearchStep::Trial(_) | SearchStep::Confirm(_) if !self.is_retry => step,
+            SearchStep::Trial(rate) => {
+                self.high = Some(rate);
+                self.after_trial()
+            }
+            SearchStep::Confirm(rate) => self.confirm_lower(rate),
+            SearchStep::Done(_) => step,
+        }
+    }
+
+    fn confirm(&mut self, rate: f64) -> SearchStep {
+        self.inconclusive = 0;
+        SearchStep::Confirm(rate)
+    }
+
+    fn confirm_lower(&mut self, rate: f64) -> SearchStep {
+        let lower = rate * STEP_DOWN;
+        if lower >= RATE_MIN && self.trials < TRIALS_MAX {
+            SearchStep::Confirm(lower)
+        } else {
+            SearchStep::Done(self.held())
+        }
+    }
+
+    fn confirm_or_give_up(&mut self) -> SearchStep {
+        if self.low > 0.0 {
+            self.confirm(self.low)
+        } else {
+            SearchStep::Done(None)
+        }
+    }
+
+    fn after_trial(&mut self) -> SearchStep {
         match self.high {
-            None if self.low >= RATE_MAX => SearchStep::Confirm(self.low),
+            None if self.low >= RATE_MAX => self.confirm(self.low),
             None => SearchStep::Trial((self.low * 2.0).min(RATE_MAX)),
-            Some(_) if self.trials >= TRIALS_MAX && self.low > 0.0 => SearchStep::Confirm(self.low),
+            Some(_) if self.trials >= TRIALS_MAX && self.low > 0.0 => self.confirm(self.low),
             Some(high) if self.low > 0.0 && high <= self.low * (1.0 + self.within) => {
-                SearchStep::Confirm(self.low)
+                self.confirm(self.low)
             }
             Some(high) if self.low > 0.0 => SearchStep::Trial((self.low * high).sqrt()),
             Some(high) if high / 2.0 >= RATE_MIN => SearchStep::Trial(high / 2.0),
@@ -127,11 +202,11 @@ mod tests {
         start: f64,
         within: f64,
         mut trial: impl FnMut(f64, bool) -> TrialOutcome,
-    ) -> (Option<f64>, u32) {
+    ) -> (Option<Found>, u32) {
         let mut search = Search::new(start, within);
         for _ in 0..200 {
             match search.next_step() {
-                SearchStep::Done(rate) => return (rate, search.trials),
+                SearchStep::Done(found) => return (found, search.trials),
                 SearchStep::Trial(rate) => search.record(trial(rate, false)),
                 SearchStep::Confirm(rate) => search.record(trial(rate, true)),
             }
@@ -143,7 +218,7 @@ mod tests {
         #[test]
         fn sharp_limit_is_found_from_any_start(limit in 1.0_f64..1e7, start in 1.0_f64..1e7) {
             let (rate, trials) = found(start, 0.05, |rate, _| if rate <= limit { TrialOutcome::Passed } else { TrialOutcome::Failed });
-            let rate = rate.unwrap();
+            let rate = rate.unwrap().rate;
             prop_assert!(rate <= limit && rate * 1.05 >= limit, "{rate} of {limit}");
             prop_assert!(trials < 40);
         }
@@ -173,13 +248,79 @@ mod tests {
                 TrialOutcome::Passed
             }
         };
-        assert_eq!(found(1e8, 0.05, confirming), (None, 5));
+        let unconfirmed = |rate| {
+            Some(Found {
+                rate,
+                is_confirmed: false,
+            })
+        };
+        assert_eq!(found(1e8, 0.05, confirming), (unconfirmed(1e8), 5));
         let late_once = |rate, _| match rate {
             1000.0 => TrialOutcome::Inconclusive,
             rate if rate < 800.0 => TrialOutcome::Passed,
             _ => TrialOutcome::Failed,
         };
         assert!(found(1000.0, 0.05, late_once).0.is_some());
+    }
+
+    /// Regression: the search forgot the rates that had passed as soon as the generator fell short too often.
+    #[test]
+    fn rate_that_held_is_kept_when_the_generator_falls_short_later() {
+        let short_above = |limit: f64| {
+            move |rate: f64, confirm: bool| {
+                if rate <= limit && !confirm {
+                    TrialOutcome::Passed
+                } else {
+                    TrialOutcome::Inconclusive
+                }
+            }
+        };
+        for limit in [1_000.0, 5_000.0, 77_000.0] {
+            let kept = found(1000.0, 0.05, short_above(limit)).0.unwrap();
+            assert!(!kept.is_confirmed, "{kept:?}");
+            assert!(
+                kept.rate <= limit && kept.rate * 2.0 >= limit,
+                "{kept:?} of {limit}"
+            );
+        }
+        // The generator falls short above 20,000 alone: the rate below is confirmed.
+        let (confirmed, _) = found(1000.0, 0.05, |rate, _| match rate {
+            ..=20_000.0 => TrialOutcome::Passed,
+            _ => TrialOutcome::Inconclusive,
+        });
+        let confirmed = confirmed.unwrap();
+        assert!(confirmed.is_confirmed && confirmed.rate >= 10_000.0);
+    }
+
+    #[test]
+    fn step_in_which_the_generator_was_late_once_is_repeated() {
+        for late in 0..8 {
+            let mut step = 0;
+            let (rate, _) = found(1000.0, 0.05, |rate, _| {
+                step += 1;
+                match rate {
+                    _ if step == late => TrialOutcome::Inconclusive,
+                    ..=4_000.0 => TrialOutcome::Passed,
+                    _ => TrialOutcome::Failed,
+                }
+            });
+            let found = rate.unwrap();
+            assert!(
+                found.is_confirmed && found.rate * 1.05 >= 4_000.0,
+                "{late}: {found:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn rate_above_a_failed_confirmation_is_not_kept() {
+        let (rate, _) = found(1000.0, 0.05, |rate, confirm| match rate {
+            _ if confirm && rate > 3_000.0 => TrialOutcome::Failed,
+            _ if confirm => TrialOutcome::Inconclusive,
+            ..=4_000.0 => TrialOutcome::Passed,
+            _ => TrialOutcome::Failed,
+        });
+        assert!(rate.unwrap().rate <= 3_000.0, "{rate:?}");
     }
 
     #[test]
@@ -197,7 +338,8 @@ mod tests {
                 TrialOutcome::Failed
             }
         });
-        let rate = rate.unwrap();
+        let Found { rate, is_confirmed } = rate.unwrap();
+        assert!(is_confirmed);
         assert!((3_200.0..=3_500.0).contains(&rate), "{rate}");
     }
 
@@ -231,7 +373,7 @@ mod tests {
                     TrialOutcome::Failed
                 }
             });
-            rate.unwrap() / 3_079.0 - 1.0
+            rate.unwrap().rate / 3_079.0 - 1.0
         });
         let errors: Vec<f64> = errors.collect();
         // After a confirmation of ten seconds it is hardly ever too high.

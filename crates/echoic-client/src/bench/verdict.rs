@@ -1,8 +1,11 @@
 //! Determines what limited a run.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt::{self, Write},
+    time::Duration,
+};
 
-use super::{figures::Figures, plan::Plan, slo::Slo};
+use super::{figures::Figures, plan::Plan, slo::Slo, stall::Stall};
 
 /// What limited a run, with the evidence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,25 +54,73 @@ impl fmt::Display for Limit {
 const BUSY: f64 = 0.95;
 /// Lag that the system causes in any case.
 const LAG: Duration = Duration::from_millis(1);
+/// A stall is at least this many times the median latency.
+const STALL_FACTOR: u32 = 10;
 /// Minimum share of requests answered in time; below it the server fell behind.
 const DELIVERED: f64 = 0.99;
 
 impl Verdict {
     /// Determines the verdict on one run.
     pub fn of(plan: &Plan, slo: Option<&Slo>, figures: &Figures) -> Self {
-        let limit = by_wrong(figures)
+        let limit = by_silence(plan, figures)
+            .or_else(|| by_wrong(figures))
             .or_else(|| by_generator(slo, figures))
             .or_else(|| by_server(plan, figures))
             .or_else(|| by_network(figures))
             .or_else(|| by_slo(slo, figures));
+        let limit = with_stall(limit, figures);
         let (limit, why) = limit.unwrap_or_else(|| {
             let why = match figures.rate {
+                _ if figures.asked == 0 => "nothing was asked in so short a time",
                 None => "closed loop: as fast as replies came over these connections; not what users would wait",
                 Some(_) => "what was asked was answered; the server was not saturated",
             };
             (Limit::None, why.to_owned())
         });
         Self { limit, why }
+    }
+}
+
+/// Nothing was answered at all. What the peer did instead is the evidence.
+fn by_silence(plan: &Plan, figures: &Figures) -> Option<(Limit, String)> {
+    let failures = &figures.failures;
+    let is_failing = failures.closed + failures.reset + failures.refused > 0;
+    let is_asked = figures.asked > 0 || figures.rate.is_none() || is_failing;
+    let is_answered = figures.done + figures.answered() > 0;
+    if !is_asked || is_answered || !plan.expect.expects_reply() {
+        return None;
+    }
+    let seen: Vec<String> = [
+        ("connections closed by the server", failures.closed),
+        ("connections reset", failures.reset),
+        ("connections refused or failed", failures.refused),
+        ("unasked messages received", failures.extra),
+    ]
+    .into_iter()
+    .filter(|(_, count)| *count > 0)
+    .map(|(what, count)| format!("{what}: {count}"))
+    .collect();
+    let mut why = "nothing was answered".to_owned();
+    if !seen.is_empty() {
+        let _ = write!(why, " ({})", seen.join(", "));
+    }
+    Some((Limit::Server, why))
+}
+
+/// Adds the longest stall of the server. One that is the only thing to report is the limit; where replies always take that
+/// long, it is none.
+fn with_stall(limit: Option<(Limit, String)>, figures: &Figures) -> Option<(Limit, String)> {
+    let median = Duration::from_nanos(figures.due.value_at_quantile(0.5));
+    let is_usual = |stall: &Stall| stall.length < median * STALL_FACTOR;
+    let Some(stall) = figures.stall.filter(|stall| !is_usual(stall)) else {
+        return limit;
+    };
+    if figures.answered() == 0 {
+        return limit;
+    }
+    match limit {
+        None => Some((Limit::Server, format!("the server stalled: {stall}"))),
+        Some((limit, why)) => Some((limit, format!("{why}; {stall}"))),
     }
 }
 
@@ -119,9 +170,6 @@ fn by_generator(slo: Option<&Slo>, figures: &Figures) -> Option<(Limit, String)>
 fn by_server(plan: &Plan, figures: &Figures) -> Option<(Limit, String)> {
     let failures = &figures.failures;
     let limit = Limit::Server;
-    if figures.asked > 0 && figures.done == 0 && plan.expect.expects_reply() {
-        return Some((limit, "nothing was answered".to_owned()));
-    }
     let is_stream = figures.outcomes.is_none();
     if is_stream && figures.lost > 0 {
         let why = format!(
@@ -171,6 +219,10 @@ mod tests {
     use crate::bench::{figures, template::Template, workload::Workload};
 
     fn verdict(slo: Option<&str>, change: impl FnOnce(&mut Figures)) -> Limit {
+        verdict_of(slo, change).limit
+    }
+
+    fn verdict_of(slo: Option<&str>, change: impl FnOnce(&mut Figures)) -> Verdict {
         let workload = Workload::one(Template::literal("x"));
         let plan = Plan::new("5000".parse().unwrap(), "line".parse().unwrap(), workload);
         let mut figures = figures::tests::empty(10.0);
@@ -180,7 +232,7 @@ mod tests {
         figures.generator.lag.record_n(10_000, 1000).unwrap();
         change(&mut figures);
         let slo = slo.map(|slo| slo.parse().unwrap());
-        Verdict::of(&plan, slo.as_ref(), &figures).limit
+        Verdict::of(&plan, slo.as_ref(), &figures)
     }
 
     #[test]
@@ -209,6 +261,60 @@ mod tests {
         assert_eq!(udp(5, 0), Limit::Network);
         assert_eq!(udp(5, 5), Limit::Generator);
         assert_eq!(udp(0, 0), Limit::None);
+    }
+
+    #[test]
+    fn silent_server_is_the_limit_and_its_verdict_says_what_it_did() {
+        let why = |change: fn(&mut Figures)| {
+            let verdict = verdict_of(None, |f| {
+                (f.ok, f.done) = (0, 0);
+                change(f);
+            });
+            assert_eq!(verdict.limit, Limit::Server, "{verdict:?}");
+            verdict.why
+        };
+        assert_eq!(why(|_| {}), "nothing was answered");
+        // In a closed loop, no connection was open long enough for a request.
+        let closed = why(|f| (f.rate, f.asked, f.failures.closed) = (None, 0, 7));
+        assert_eq!(
+            closed,
+            "nothing was answered (connections closed by the server: 7)"
+        );
+        assert_eq!(
+            why(|f| (f.failures.refused, f.failures.extra) = (3, 2)),
+            "nothing was answered (connections refused or failed: 3, unasked messages received: 2)"
+        );
+        // At so low a rate that nothing was due.
+        assert_eq!(
+            verdict(None, |f| (f.asked, f.ok, f.done) = (0, 0, 0)),
+            Limit::None
+        );
+    }
+
+    #[test]
+    fn stall_of_seconds_is_named() {
+        let stalled = |length: u64| {
+            move |f: &mut Figures| {
+                f.stall = Some(Stall {
+                    start: Duration::from_secs(2),
+                    length: Duration::from_millis(length),
+                });
+            }
+        };
+        let verdict = verdict_of(None, stalled(3_000));
+        assert_eq!(verdict.limit, Limit::Server);
+        let text = "no reply for 3.0 s, 2.0 s after the start";
+        assert_eq!(verdict.why, format!("the server stalled: {text}"));
+        let slow = verdict_of(None, |f| {
+            f.due.record_n(400_000_000, 100_000).unwrap();
+            stalled(3_000)(f);
+        });
+        assert_eq!(slow.limit, Limit::None, "a median of 0.4 s: {slow:?}");
+        let wrong = verdict_of(None, |f| {
+            f.wrong = 1;
+            stalled(3_000)(f);
+        });
+        assert!(wrong.why.ends_with(text), "{wrong:?}");
     }
 
     #[test]

@@ -3,11 +3,11 @@
 use std::{future::poll_fn, io, sync::Arc, task::Poll, time::Duration};
 
 use echoic_core::framing::Framing;
-use echoic_wire::DialError;
 
 use super::{
     clock::Clock,
     connection::{Connection, IoContext, Shared},
+    generator::{BenchError, StopHandle},
     live::Live,
     ready::ReadySet,
     tally::Tally,
@@ -52,8 +52,13 @@ impl Worker {
         })
     }
 
-    /// Opens all closed connections, one every `gap`, and fails at the first error.
-    pub(super) async fn open(&mut self, gap: Duration) -> Result<(), DialError> {
+    /// Opens all closed connections, one every `gap`. Fails at the first error, and when it is stopped. A connection that
+    /// the peer has closed already stays closed.
+    pub(super) async fn open(
+        &mut self,
+        gap: Duration,
+        stop: &StopHandle,
+    ) -> Result<(), BenchError> {
         let clock = Clock::starting(Duration::ZERO);
         let mut tally = Tally::new(u64::MAX, u64::MAX);
         for at in 0..self.connections.len() {
@@ -61,7 +66,7 @@ impl Worker {
                 continue;
             }
             self.connections[at].dial(&self.shared);
-            poll_fn(|cx| {
+            let opened = poll_fn(|cx| {
                 let connection = &mut self.connections[at];
                 let mut io = IoContext {
                     cx,
@@ -72,14 +77,14 @@ impl Worker {
                 };
                 match connection.receive(&mut io) {
                     Err(error) => Poll::Ready(Err(error)),
-                    Ok(_) if connection.is_open() => Poll::Ready(Ok(())),
-                    Ok(_) => Poll::Pending,
+                    Ok(_) if connection.is_dialling() => Poll::Pending,
+                    Ok(_) => Poll::Ready(Ok(())),
                 }
-            })
-            .await?;
+            });
+            stop.unless_stopped(opened).await??;
             self.ready.wake(at as u32);
             if !gap.is_zero() {
-                tokio::time::sleep(gap).await;
+                stop.unless_stopped(tokio::time::sleep(gap)).await?;
             }
         }
         Ok(())

@@ -141,3 +141,23 @@ const TIME_REQUEST: [u8; 48] = {
     request[0] = 0x23;
     request
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn port_that_gives_no_answer_does_not_count_as_closed() {
+        let silent = std::net::UdpSocket::bind("127.0.0.74:0").unwrap();
+        let gone = std::net::UdpSocket::bind("127.0.0.74:0").unwrap();
+        let [silent_at, gone_at] = [&silent, &gone].map(|socket| socket.local_addr().unwrap());
+        drop(gone);
+        let within = Duration::from_millis(200);
+        assert!(all_closed(vec![gone_at], within).await);
+        assert!(!all_closed(vec![silent_at], within).await);
+        assert!(!all_closed(vec![gone_at, silent_at], within).await);
+        assert!(!all_closed(vec![], within).await);
+        let outcome = probe_address(silent_at, within, None).await;
+        assert!(matches!(outcome, AttemptOutcome::Silent), "{outcome:?}");
+    }
+}

@@ -377,6 +377,14 @@ mod tests {
                 "content-length",
                 b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n",
             ),
+            (
+                "content-length",
+                b"Content-Length: 2\r\nContent-Length: 1\r\n\r\nab",
+            ),
+            (
+                "content-length",
+                b"Content-Length: 1\r\nX: 1\r\ncontent-length: 0\r\nContent-Length: 1\r\n\r\na",
+            ),
             ("content-length", b"Nothing: 1\r\n\r\n"),
         ] {
             assert_eq!(
@@ -507,6 +515,19 @@ mod tests {
             max in 0_usize..60,
         ) {
             oracle::check_cuts(framing, max, &data, &offsets);
+        }
+
+        #[test]
+        fn content_lengths_of_one_message_must_agree(lengths in prop::collection::vec(0_usize..4, 1..5)) {
+            let mut data = Vec::new();
+            for length in &lengths {
+                data.extend_from_slice(format!("Content-Length: {length}\r\n").as_bytes());
+            }
+            data.extend_from_slice(b"\r\n");
+            data.extend_from_slice(&b"body"[..lengths[0]]);
+            let (messages, is_violated) = found("content-length", 1 << 20, &[&data]);
+            let agree = lengths.iter().all(|length| *length == lengths[0]);
+            prop_assert_eq!((messages.len(), is_violated), (usize::from(agree), !agree));
         }
 
         #[test]

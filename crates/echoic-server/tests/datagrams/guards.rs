@@ -221,12 +221,12 @@ fn d23_forged_datagram_triggers_at_most_sixteen() {
                 "{stderr}{}",
                 String::from_utf8_lossy(&done.stdout)
             );
-            println!(
-                "skipped: a network namespace cannot be created here ({})",
+            trials_skip::skip(format_args!(
+                "a network namespace cannot be created here ({})",
                 stderr.trim()
-            );
+            ));
         }
-        Err(error) => println!("skipped: unshare cannot be run ({error})"),
+        Err(error) => trials_skip::skip(format_args!("unshare cannot be run ({error})")),
     }
 }
 

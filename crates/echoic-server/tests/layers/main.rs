@@ -72,6 +72,7 @@ async fn client_reading_while_writing_gets_megabytes_back_over_tls() {
     let store = Arc::clone(&serving.store);
     let (_, ends) = serving.end().await;
     assert_eq!(ends, [CloseReason::PeerClosed; 2]);
+    assert_eq!(store.endings().len(), 2);
     for (_, ending) in store.endings() {
         assert_eq!(ending.sent, BYTES as u64);
     }

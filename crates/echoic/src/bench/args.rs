@@ -90,8 +90,9 @@ was sent is printed too. Every reply is checked.
 
 Exit codes: 0 measured, and --assert and --slo hold; 2 usage; 3 name not
 resolved; 4 refused or unreachable; 5 timed out while connecting; 7 --assert or
---slo does not hold, or --find found no rate; 130 interrupted twice (Ctrl-C once
-stops the load and prints the result so far).";
+--slo does not hold, or --find found no rate; 130 interrupted before the first
+result, or twice (the first Ctrl-C stops the load, waits at most 2s for replies
+and prints the result so far).";
 
 /// The form of the printed result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

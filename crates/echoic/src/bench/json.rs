@@ -52,6 +52,8 @@ pub(super) struct Report {
     /// Whether both halves of the run agree; `None` if the run was too short.
     steady: Option<bool>,
     failures: Failures,
+    /// The longest time of at least a second in which requests waited and no reply came.
+    stall: Option<Stall>,
     /// Counts of datagrams by outcome; `None` for streams.
     datagrams: Option<DatagramOutcomes>,
     series: Vec<Second>,
@@ -69,6 +71,13 @@ pub(super) struct Report {
     search: Option<Search>,
     comparison: Option<Comparison>,
     histograms: Histograms,
+}
+
+#[derive(Debug, Serialize)]
+struct Stall {
+    /// Seconds from the start of the window.
+    start_s: f64,
+    seconds: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -111,6 +120,8 @@ struct Try {
 struct Search {
     /// `None` if no rate was found.
     found_per_s: Option<f64>,
+    /// Whether that rate passed the confirmation.
+    confirmed: bool,
     within: f64,
     limited_by: Option<&'static str>,
 }
@@ -282,6 +293,10 @@ impl Report {
             mean_within_us: mean.map(|mean| rounded(mean.within / 1e3)),
             steady: bench::Steady::of(&figures.series).map(|steady| steady.is_steady),
             failures: Failures::of(&figures.failures),
+            stall: figures.stall.map(|stall| Stall {
+                start_s: rounded(stall.start.as_secs_f64()),
+                seconds: rounded(stall.length.as_secs_f64()),
+            }),
             datagrams: DatagramOutcomes::of(figures),
             series: figures.series.iter().map(Second::of).collect(),
             samples: figures.samples.iter().map(Sample::of).collect(),
@@ -347,7 +362,8 @@ impl Try {
 impl Search {
     fn of(search: &bench::SearchResult) -> Self {
         Self {
-            found_per_s: search.found.map(rounded),
+            found_per_s: search.found.map(|found| rounded(found.rate)),
+            confirmed: search.found.is_some_and(|found| found.is_confirmed),
             within: search.within,
             limited_by: search
                 .stopped_by

@@ -81,6 +81,8 @@ pub(super) struct LoadArgs {
     pub(super) allow_load: Vec<String>,
 }
 
+/// Number of timeouts without any reply after which a run with `--count` ends.
+const GIVE_UP_TIMEOUTS: u32 = 3;
 /// The default of `--duration`.
 const DURATION: Duration = Duration::from_secs(10);
 
@@ -120,10 +122,9 @@ impl LoadArgs {
             },
             churn: self.churn,
             timeout,
-            connect_within: self
-                .timeout
-                .map_or(plan.connect_within, |timeout| timeout.0),
             drain_timeout: self.drain_timeout.map_or(timeout, |drain| drain.0),
+            give_up: plan.give_up.max(timeout.saturating_mul(GIVE_UP_TIMEOUTS)),
+            connect_within: self.timeout.map_or(plan.connect_within, |within| within.0),
             spin: plan.spin && !self.no_spin,
             ..plan
         })

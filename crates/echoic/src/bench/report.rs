@@ -65,8 +65,19 @@ impl HtmlReport<'_> {
         self.verdict(html);
         html.markup("<dl class=\"cards\">\n");
         if let Some(search) = &self.measured.search {
-            let found = search.found.map_or_else(|| "none".to_owned(), units::count);
-            let within = format!("per second, ±{}", units::percent(search.within));
+            let found = search
+                .found
+                .map_or_else(|| "none".to_owned(), |found| units::count(found.rate));
+            let is_unconfirmed = search.found.is_some_and(|found| !found.is_confirmed);
+            let unconfirmed = if is_unconfirmed {
+                ", not confirmed"
+            } else {
+                ""
+            };
+            let within = format!(
+                "per second, ±{}{unconfirmed}",
+                units::percent(search.within)
+            );
             card(html, "highest rate", &found, &within);
         }
         let asked = figures.rate.map_or_else(

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use echoic_client::bench::{
-    Attempt, Compared, Figures, Judged, Load, Mean, Measured, REPEATS_MIN, Steady, percentile,
+    Attempt, Compared, Figures, Found, Judged, Load, Mean, Measured, REPEATS_MIN, Steady,
+    percentile,
 };
 use echoic_core::{escape, units};
 use echoic_plot::terminal;
@@ -288,9 +289,10 @@ fn judgement(measured: &Measured) -> Vec<String> {
             format!("   limited by: {} ({})", verdict.limit, verdict.why)
         });
         match search.found {
-            Some(rate) => {
+            Some(Found { rate, is_confirmed }) => {
+                let confirmed = if is_confirmed { "" } else { ", not confirmed" };
                 lines.push(format!(
-                    " found      {}/s (±{:.0} %){limit}",
+                    " found      {}/s (±{:.0} %{confirmed}){limit}",
                     count(rate),
                     search.within * 100.0
                 ));

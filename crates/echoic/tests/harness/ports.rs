@@ -1,5 +1,4 @@
 //! Scarce resources: ports and open files.
-#![allow(clippy::print_stdout, reason = "a test may print why it is skipped")]
 
 use std::{
     fs::{File, TryLockError},
@@ -31,7 +30,7 @@ fn is_free(host: &str, port: u16) -> bool {
     }
 }
 
-/// Locks the tutorial's ports, 5000 and 12345, while the returned file is held. Returns none, and prints why, if a
+/// Locks the tutorial's ports, 5000 and 12345, while the returned file is held. Returns none, and says that the test is skipped, if a
 /// foreign program uses one of them.
 pub(crate) fn tutorial_ports() -> Option<File> {
     let held = File::create(std::env::temp_dir().join("echoic-tests-ports.lock")).unwrap();
@@ -46,7 +45,7 @@ pub(crate) fn tutorial_ports() -> Option<File> {
     }
     for port in [5000, 12345] {
         if !is_free("127.0.0.1", port) || !is_free("[::1]", port) {
-            println!("skipped: another program listens on port {port}");
+            trials_skip::skip(format_args!("another program listens on port {port}"));
             return None;
         }
     }

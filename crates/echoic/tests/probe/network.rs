@@ -27,7 +27,7 @@ pub(crate) const HOLE_V6: &str = "2001:db8:1:";
 pub(crate) const RESOLVER: &str = "127.0.0.53";
 
 /// Runs the named test again in a process of its own, under `unshare`, in a network namespace. That takes a privilege;
-/// without it the test is skipped, and prints so.
+/// without it the test is skipped.
 #[track_caller]
 pub(crate) fn in_a_network(test: &str, hosts: &str, body: impl FnOnce(&Network)) {
     if std::env::var_os(INSIDE).is_some() {
@@ -40,11 +40,10 @@ pub(crate) fn in_a_network(test: &str, hosts: &str, body: impl FnOnce(&Network))
     };
     let may = run(&mut unshared("true"), b"");
     if may.code != Some(0) {
-        println!(
-            "skipped: no network namespace can be made here: {}",
+        return trials_skip::skip(format_args!(
+            "no network namespace can be made here: {}",
             may.err.trim()
-        );
-        return;
+        ));
     }
     let myself = std::env::current_exe().unwrap();
     let mut again = unshared(myself.to_str().unwrap());

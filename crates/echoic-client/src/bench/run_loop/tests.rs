@@ -13,7 +13,7 @@ use tokio::runtime::Builder;
 
 use super::*;
 use crate::bench::{
-    Expect, Load, Workload, connection::Shared, live::Live, workload::PreparedWorkload,
+    Expect, Load, StopHandle, Workload, connection::Shared, live::Live, workload::PreparedWorkload,
 };
 
 /// Starts an echo server and returns its address.
@@ -67,7 +67,10 @@ fn generated_message_allocates_nothing() {
         let live = Arc::new(Live::default());
         let worker = Worker::new(shared, 0..4, Some(Framing::Line), false, live);
         let mut worker = worker.unwrap();
-        runtime.block_on(worker.open(Duration::ZERO)).unwrap();
+        let stop = StopHandle::default();
+        runtime
+            .block_on(worker.open(Duration::ZERO, &stop))
+            .unwrap();
         let mut allocated = |count| {
             let config = RunConfig {
                 clock: Clock::starting(Duration::ZERO),
@@ -76,6 +79,7 @@ fn generated_message_allocates_nothing() {
                 until: u64::MAX,
                 count: Some(count),
                 drain_timeout: 10_000_000_000,
+                give_up: 10_000_000_000,
                 stop: Arc::default(),
             };
             let mut done = 0;

@@ -44,7 +44,11 @@ fn tries(measured: &Measured) -> Option<Svg> {
     let bounds = Bounds {
         judged: "p99".to_owned(),
         below_us: measured.slo.iter().find_map(p99_below),
-        found: measured.search.as_ref().and_then(|search| search.found),
+        found: measured
+            .search
+            .as_ref()
+            .and_then(|search| search.found)
+            .map(|found| found.rate),
     };
     steps(&trials.collect::<Vec<_>>(), &bounds)
 }

@@ -86,10 +86,14 @@ pub(super) fn tries(html: &mut Html, measured: &Measured) {
     );
     let ms = |time: Option<f64>| time.map(|ms| ms * 1e6);
     let found = measured.search.as_ref().and_then(|search| search.found);
+    let found_by = match found {
+        Some(found) if !found.is_confirmed => Purpose::Trial,
+        _ => Purpose::Confirmation,
+    };
+    let found = found.map(|found| found.rate);
     for (number, attempt) in (1..).zip(&measured.tries) {
-        let is_found = attempt.purpose == Purpose::Confirmation
-            && found.is_some()
-            && found == attempt.asked_per_s;
+        let is_found =
+            attempt.purpose == found_by && found.is_some() && found == attempt.asked_per_s;
         html.markup(match attempt.passed {
             true if is_found => "<tr class=\"found\">",
             true => "<tr>",
