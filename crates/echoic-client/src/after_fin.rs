@@ -98,7 +98,7 @@ impl AfterFin {
             }
             // Of what it has not acknowledged by now it takes nothing more.
             PeerAfterFin::Closed => {
-                let left = unacknowledged(link, finished);
+                let left = unacknowledged(link);
                 return Look::Over {
                     cut: self.wrote && left > 0,
                 };
@@ -108,7 +108,7 @@ impl AfterFin {
         if !finished {
             return Look::Wait;
         }
-        self.unacknowledged = unacknowledged(link, finished);
+        self.unacknowledged = unacknowledged(link);
         match self.unacknowledged {
             0 => Look::Over { cut: false },
             left if left < before => Look::Progress,
@@ -117,8 +117,7 @@ impl AfterFin {
     }
 }
 
-/// Returns the number of bytes before our FIN that the peer's kernel has not acknowledged.
-fn unacknowledged(link: &Link, finished: bool) -> u64 {
-    let fin = u64::from(finished);
-    link.unacknowledged().unwrap_or(0).saturating_sub(fin)
+/// Returns the number of bytes that the peer's kernel has not acknowledged.
+fn unacknowledged(link: &Link) -> u64 {
+    link.send_queue().map_or(0, |queue| queue.unacknowledged)
 }

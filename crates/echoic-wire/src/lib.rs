@@ -20,6 +20,7 @@ mod resolve;
 mod self_connection;
 mod send_progress;
 mod send_queue;
+mod sock_diag;
 mod socket;
 mod tcp;
 mod transport;

@@ -309,16 +309,6 @@ impl Link {
         }
     }
 
-    /// Returns the number of bytes that a TCP peer's kernel has not acknowledged; our FIN counts as one. `None` for other
-    /// sockets. Reads a table of the kernel, so it is not for every message.
-    pub fn unacknowledged(&self) -> Option<u64> {
-        match &self.transport {
-            Kind::Tcp(stream) => after_fin::unacknowledged(stream),
-            Kind::Unix(_) | Kind::Udp(_) | Kind::Unixgram(_) => None,
-            Kind::Layered(transport) => transport.lower()?.unacknowledged(),
-        }
-    }
-
     /// Makes dropping the link reset the connection (RST, by `SO_LINGER` 0): unsent bytes are discarded. Only for a
     /// requested reset (`:rst`, a fault); no ordinary close resets.
     pub fn abort(&mut self) {
