@@ -120,7 +120,7 @@ impl Monitor {
                 QUEUES => {
                     found.queues = word(&reply, at + 4)
                         .zip(word(&reply, at + 8))
-                        .map(<[u32; 2]>::from)
+                        .map(<[u32; 2]>::from);
                 }
                 _ => {}
             }

@@ -185,11 +185,11 @@ impl LoadGenerator {
             let config = RunConfig {
                 clock,
                 schedule: Schedule::new(&run.load, self.plan.seed, number, threads),
-                from,
-                until,
+                from_ns: from,
+                until_ns: until,
                 count: count.map(share),
-                drain_timeout: nanos(self.plan.drain_timeout),
-                give_up: nanos(self.plan.give_up),
+                drain_timeout_ns: nanos(self.plan.drain_timeout),
+                give_up_ns: nanos(self.plan.give_up),
                 stop: Arc::clone(&self.stop.0),
             };
             worker.send(WorkerCommand::Run(Box::new(config)))?;
@@ -266,19 +266,19 @@ impl LoadGenerator {
     }
 
     fn figures(&self, run: &Run, clock: &Clock, results: Vec<WorkerResult>) -> Figures {
-        let from = results.iter().map(|result| result.from).min().unwrap_or(0);
-        let closed = results.iter().map(|result| result.until).max().unwrap_or(0);
+        let from = results.iter().map(|result| result.from_ns).min().unwrap_or(0);
+        let closed = results.iter().map(|result| result.until_ns).max().unwrap_or(0);
         let process = results
             .iter()
             .map(|result| result.process)
             .max()
             .unwrap_or_default();
         let busy = results.iter().map(|result| {
-            let window = result.until.saturating_sub(result.from).max(1);
-            nanos(result.cpu).saturating_sub(result.spun) as f64 / window as f64
+            let window = result.until_ns.saturating_sub(result.from_ns).max(1);
+            nanos(result.cpu).saturating_sub(result.spun_ns) as f64 / window as f64
         });
         let busy = busy.fold(0.0, f64::max);
-        let stalls: Vec<(u64, u64)> = results.iter().map(|result| result.stall).collect();
+        let stalls: Vec<(u64, u64)> = results.iter().map(|result| result.stall_ns).collect();
         let mut tally = Tally::new(from, 0);
         for result in results {
             tally.merge(result.tally);

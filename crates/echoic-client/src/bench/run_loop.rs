@@ -47,13 +47,13 @@ pub(super) struct RunConfig {
     pub(super) clock: Clock,
     pub(super) schedule: Option<Schedule>,
     /// Start and end of the window.
-    pub(super) from: u64,
-    pub(super) until: u64,
+    pub(super) from_ns: u64,
+    pub(super) until_ns: u64,
     /// Share of this thread in the request count.
     pub(super) count: Option<u64>,
-    pub(super) drain_timeout: u64,
+    pub(super) drain_timeout_ns: u64,
     /// Time without any reply after which a run with a request count ends.
-    pub(super) give_up: u64,
+    pub(super) give_up_ns: u64,
     pub(super) stop: Arc<AtomicBool>,
 }
 
@@ -62,13 +62,13 @@ pub(super) struct RunConfig {
 pub(super) struct WorkerResult {
     pub(super) tally: Tally,
     /// Start and end of the longest stall.
-    pub(super) stall: (u64, u64),
+    pub(super) stall_ns: (u64, u64),
     /// Actual start and end of the window.
-    pub(super) from: u64,
-    pub(super) until: u64,
+    pub(super) from_ns: u64,
+    pub(super) until_ns: u64,
     /// CPU time of this thread over the window including busy-waiting, and the time spent busy-waiting.
     pub(super) cpu: Duration,
-    pub(super) spun: u64,
+    pub(super) spun_ns: u64,
     /// CPU time of the whole process over the window.
     pub(super) process: Duration,
 }
@@ -88,33 +88,33 @@ struct RunLoop<'a> {
     stall: StallTracker,
     phase: Phase,
     /// Next due time of the schedule.
-    due: Option<u64>,
+    due_ns: Option<u64>,
     /// Number of requests that may still be queued.
     remaining: u64,
     /// Connections with free capacity, longest free first.
     free: VecDeque<u32>,
     /// Since when `free` has not been empty.
-    free_since: u64,
+    free_since_ns: u64,
     touched: Vec<u32>,
-    next_check: u64,
+    next_check_ns: u64,
     /// Sending ends before the window does: it was stopped, or the server does not answer.
     is_cut: bool,
     /// The common start time of all threads has passed.
     is_started: bool,
     /// Since when the loop has been busy-waiting.
-    idle_since: Option<u64>,
-    spun: u64,
-    opened: Option<ResourceUsage>,
-    closed: Option<ResourceUsage>,
+    idle_since_ns: Option<u64>,
+    spun_ns: u64,
+    usage_at_start: Option<ResourceUsage>,
+    usage_at_end: Option<ResourceUsage>,
 }
 
 /// CPU usage at a point in time.
 #[derive(Clone, Copy, Debug)]
 struct ResourceUsage {
-    at: u64,
+    at_ns: u64,
     thread: Duration,
     process: Duration,
-    spun: u64,
+    spun_ns: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,21 +136,21 @@ impl<'a> RunLoop<'a> {
             worker.ready.wake(at);
         }
         Self {
-            tally: Tally::new(config.from, config.until),
+            tally: Tally::new(config.from_ns, config.until_ns),
             stall: StallTracker::default(),
             phase: Phase::Sending,
-            due,
+            due_ns: due,
             remaining: config.count.unwrap_or(NEVER),
             free: VecDeque::with_capacity(worker.connections.len()),
-            free_since: 0,
+            free_since_ns: 0,
             touched: Vec::with_capacity(worker.connections.len()),
-            next_check: 0,
+            next_check_ns: 0,
             is_cut: false,
             is_started: false,
-            idle_since: None,
-            spun: 0,
-            opened: None,
-            closed: None,
+            idle_since_ns: None,
+            spun_ns: 0,
+            usage_at_start: None,
+            usage_at_end: None,
             worker,
             config,
         }
@@ -167,17 +167,17 @@ impl<'a> RunLoop<'a> {
         }
         loop {
             let now = self.config.clock.now();
-            let idle = self.idle_since.take();
+            let idle = self.idle_since_ns.take();
             let received = self.receive(cx);
             let queued = self.queue_due(now);
             self.flush();
             if let Some(since) = idle.filter(|_| !received && !queued && self.is_in_window()) {
-                self.spun += now.saturating_sub(since);
+                self.spun_ns += now.saturating_sub(since);
             }
             let now = self.config.clock.now();
             self.update_window(now);
-            if now >= self.next_check {
-                self.next_check = now + CHECK_INTERVAL_NS;
+            if now >= self.next_check_ns {
+                self.next_check_ns = now + CHECK_INTERVAL_NS;
                 self.check(now);
             }
             if self.is_over(now) {
@@ -202,17 +202,17 @@ impl<'a> RunLoop<'a> {
         any
     }
 
-    fn receive_from(&mut self, at: u32) {
-        match self.with_connection(at, Connection::receive) {
+    fn receive_from(&mut self, index: u32) {
+        match self.with_connection(index, Connection::receive) {
             Ok(Poll::Pending) => {}
-            Ok(Poll::Ready(())) => self.worker.ready.wake(at),
+            Ok(Poll::Ready(())) => self.worker.ready.wake(index),
             Err(_) => self.tally.failures.refused += 1,
         }
         if self.phase == Phase::Sending {
-            self.redial(at);
-            self.fill(at);
+            self.redial(index);
+            self.fill(index);
         }
-        self.touch(at);
+        self.touch(index);
     }
 
     /// Reconnects a closed connection.
@@ -234,7 +234,7 @@ impl<'a> RunLoop<'a> {
             if room > 0 && !connection.is_free {
                 connection.is_free = true;
                 if self.free.is_empty() {
-                    self.free_since = self.config.clock.now();
+                    self.free_since_ns = self.config.clock.now();
                 }
                 self.free.push_back(at);
             }
@@ -244,11 +244,11 @@ impl<'a> RunLoop<'a> {
             return;
         }
         let now = self.config.clock.now();
-        if now >= self.config.until {
+        if now >= self.config.until_ns {
             return;
         }
         for _ in 0..room {
-            if now >= self.config.from {
+            if now >= self.config.from_ns {
                 if self.remaining == 0 {
                     break;
                 }
@@ -271,7 +271,7 @@ impl<'a> RunLoop<'a> {
     fn queue_due(&mut self, now: u64) -> bool {
         let mut queued = false;
         for _ in 0..CATCH_UP_MAX {
-            let Some(due) = self.due.filter(|due| self.may_queue(*due, now)) else {
+            let Some(due) = self.due_ns.filter(|due| self.may_queue(*due, now)) else {
                 break;
             };
             let Some(at) = self.free.pop_front() else {
@@ -284,8 +284,8 @@ impl<'a> RunLoop<'a> {
             }
             connection.queue(due, now, &self.config.clock, &self.worker.shared);
             self.tally
-                .add_queued(due, now.saturating_sub(due.max(self.free_since)));
-            if due >= self.config.from {
+                .add_queued(due, now.saturating_sub(due.max(self.free_since_ns)));
+            if due >= self.config.from_ns {
                 self.remaining -= 1;
             }
             if connection.room(&self.worker.shared) > 0 {
@@ -304,7 +304,7 @@ impl<'a> RunLoop<'a> {
     }
 
     fn next_due(&mut self) {
-        self.due = self.config.schedule.as_mut().and_then(Iterator::next);
+        self.due_ns = self.config.schedule.as_mut().and_then(Iterator::next);
     }
 
     fn flush(&mut self) {
@@ -321,38 +321,38 @@ impl<'a> RunLoop<'a> {
     }
 
     fn is_in_window(&self) -> bool {
-        self.opened.is_some() && self.closed.is_none()
+        self.usage_at_start.is_some() && self.usage_at_end.is_none()
     }
 
     /// Opens and closes the window, and ends sending.
     fn update_window(&mut self, now: u64) {
-        if self.opened.is_none() && now >= self.config.from {
-            self.opened = Some(self.usage(now));
+        if self.usage_at_start.is_none() && now >= self.config.from_ns {
+            self.usage_at_start = Some(self.usage(now));
         }
         let Phase::Sending = self.phase else {
             return;
         };
         let is_counted_out = self.remaining == 0;
-        if now < self.config.until && !is_counted_out {
+        if now < self.config.until_ns && !is_counted_out {
             return;
         }
-        if self.closed.is_none() {
-            self.closed = Some(self.usage(now));
+        if self.usage_at_end.is_none() {
+            self.usage_at_end = Some(self.usage(now));
         }
         let is_behind = self
-            .due
+            .due_ns
             .is_some_and(|due| due < self.tally.until && due <= now);
-        if is_counted_out || !is_behind || now >= self.config.until.saturating_add(CATCH_UP_NS) {
-            self.phase = Phase::Draining(now.saturating_add(self.config.drain_timeout));
+        if is_counted_out || !is_behind || now >= self.config.until_ns.saturating_add(CATCH_UP_NS) {
+            self.phase = Phase::Draining(now.saturating_add(self.config.drain_timeout_ns));
         }
     }
 
     fn usage(&self, at: u64) -> ResourceUsage {
         ResourceUsage {
-            at,
+            at_ns: at,
             thread: cpu::of_thread(),
             process: cpu::of_process(),
-            spun: self.spun,
+            spun_ns: self.spun_ns,
         }
     }
 
@@ -382,13 +382,13 @@ impl<'a> RunLoop<'a> {
         if std::mem::replace(&mut self.is_cut, true) {
             return;
         }
-        self.config.drain_timeout = self.config.drain_timeout.min(STOPPED_DRAIN_NS);
+        self.config.drain_timeout_ns = self.config.drain_timeout_ns.min(STOPPED_DRAIN_NS);
         if let Phase::Draining(until) = &mut self.phase {
             *until = (*until).min(now.saturating_add(STOPPED_DRAIN_NS));
         }
-        if now < self.config.until {
-            self.config.until = now;
-            self.tally.until = now.max(self.config.from);
+        if now < self.config.until_ns {
+            self.config.until_ns = now;
+            self.tally.until = now.max(self.config.from_ns);
         }
     }
 
@@ -399,10 +399,10 @@ impl<'a> RunLoop<'a> {
         }
         // In a closed loop, a connection that is not open keeps a request waiting.
         let is_due =
-            self.config.schedule.is_none() || self.due.is_some_and(|due| self.may_queue(due, now));
+            self.config.schedule.is_none() || self.due_ns.is_some_and(|due| self.may_queue(due, now));
         self.stall
             .observe(now, self.tally.last, is_in_flight || is_due);
-        if self.config.count.is_some() && self.stall.current(now) >= self.config.give_up {
+        if self.config.count.is_some() && self.stall.current(now) >= self.config.give_up_ns {
             self.cut(now);
         }
     }
@@ -445,11 +445,11 @@ impl<'a> RunLoop<'a> {
     /// Counts requests that were due and not queued as unsent, and unanswered ones as lost.
     fn finish(&mut self, now: u64) {
         while let Some(due) = self
-            .due
+            .due_ns
             .filter(|due| *due < self.tally.until && self.remaining > 0)
         {
             self.tally.add_unsent(due, now);
-            if due >= self.config.from {
+            if due >= self.config.from_ns {
                 self.remaining -= 1;
             }
             self.next_due();
@@ -465,7 +465,7 @@ impl<'a> RunLoop<'a> {
 
     /// Waits for the next event; `Ready` if there is work already.
     fn wait(&mut self, now: u64, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let due = self.due.filter(|due| {
+        let due = self.due_ns.filter(|due| {
             self.phase == Phase::Sending
                 && !self.free.is_empty()
                 && *due < self.tally.until
@@ -473,20 +473,20 @@ impl<'a> RunLoop<'a> {
         });
         let is_near = |due: u64| due <= now.saturating_add(TIMER_SLACK_NS);
         if due.is_some_and(|due| due <= now || self.worker.spin && is_near(due)) {
-            self.idle_since = Some(now);
+            self.idle_since_ns = Some(now);
             // Wakes again at once, after the I/O driver has polled the sockets.
             return pin!(yield_now()).poll(cx).map(Ok);
         }
         let slack = if self.worker.spin { TIMER_SLACK_NS } else { 0 };
         let edge = match self.phase {
-            Phase::Sending if now < self.config.from => self.config.from,
-            Phase::Sending if now < self.config.until => self.config.until,
+            Phase::Sending if now < self.config.from_ns => self.config.from_ns,
+            Phase::Sending if now < self.config.until_ns => self.config.until_ns,
             Phase::Sending => NEVER,
             Phase::Draining(until) => until,
         };
         let wake = due
             .map_or(NEVER, |due| due - slack)
-            .min(self.next_check)
+            .min(self.next_check_ns)
             .min(edge);
         if wake <= now {
             return Poll::Ready(Ok(()));
@@ -497,15 +497,15 @@ impl<'a> RunLoop<'a> {
     /// Returns the result of the run.
     fn into_result(self) -> WorkerResult {
         let now = self.config.clock.now();
-        let closed = self.closed.unwrap_or_else(|| self.usage(now));
-        let opened = self.opened.unwrap_or(closed);
+        let closed = self.usage_at_end.unwrap_or_else(|| self.usage(now));
+        let opened = self.usage_at_start.unwrap_or(closed);
         WorkerResult {
-            from: self.config.from,
-            until: closed.at,
+            from_ns: self.config.from_ns,
+            until_ns: closed.at_ns,
             cpu: closed.thread.saturating_sub(opened.thread),
-            spun: closed.spun - opened.spun,
+            spun_ns: closed.spun_ns - opened.spun_ns,
             process: closed.process.saturating_sub(opened.process),
-            stall: self.stall.longest(),
+            stall_ns: self.stall.longest(),
             tally: self.tally,
         }
     }

@@ -75,11 +75,11 @@ fn generated_message_allocates_nothing() {
             let config = RunConfig {
                 clock: Clock::starting(Duration::ZERO),
                 schedule: Schedule::new(&load, 1, 0, 1),
-                from: 0,
-                until: u64::MAX,
+                from_ns: 0,
+                until_ns: u64::MAX,
                 count: Some(count),
-                drain_timeout: 10_000_000_000,
-                give_up: 10_000_000_000,
+                drain_timeout_ns: 10_000_000_000,
+                give_up_ns: 10_000_000_000,
                 stop: Arc::default(),
             };
             let mut done = 0;
