@@ -9,9 +9,7 @@ use std::{
     time::Duration,
 };
 
-use echoic_client::{
-    ClientCommand, ConversationSummary, Ending, TimeoutKind, Timeouts, converse,
-};
+use echoic_client::{ClientCommand, ConversationSummary, Ending, TimeoutKind, Timeouts, converse};
 use echoic_core::framing::FramingPair;
 use echoic_wire::{Link, SendQueue, Transport};
 use tokio::{sync::mpsc, time::sleep};

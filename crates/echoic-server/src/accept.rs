@@ -179,7 +179,7 @@ impl Acceptor {
                     match DatagramTask::open(socket, context) {
                         Ok(task) => task.run().await,
                         Err(error) => {
-                            tracing::error!("cannot serve datagrams at {address}: {error}")
+                            tracing::error!("cannot serve datagrams at {address}: {error}");
                         }
                     }
                 };

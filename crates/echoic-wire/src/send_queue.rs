@@ -1,4 +1,4 @@
-//! The bytes that a peer has not taken yet, as the kernel's socket monitor counts them (sock_diag(7)). Linux only.
+//! The bytes that a peer has not taken yet, as the kernel's socket monitor counts them (`sock_diag(7)`). Linux only.
 //!
 //! epoll reports a TCP socket as writable when a third of its send buffer is free, and a Unix socket when three quarters
 //! of it are. With buffers of megabytes a slow reader causes no event for a long time; these counts fall with each byte.
@@ -39,7 +39,7 @@ mod other {
     }
 }
 
-/// The requests and replies of linux/sock_diag.h, linux/inet_diag.h and linux/unix_diag.h. The kernel answers while it
+/// The requests and replies of `linux/sock_diag.h`, `inet_diag.h` and `unix_diag.h`. The kernel answers while it
 /// takes the request, so nothing here waits. No privilege is needed.
 #[cfg(target_os = "linux")]
 mod sock_diag {
@@ -70,7 +70,7 @@ mod sock_diag {
         send_queue: u64,
     }
 
-    /// States of linux/net/tcp_states.h.
+    /// States of `net/tcp_states.h`.
     const FIN_WAIT1: u8 = 4;
     const TIME_WAIT: u8 = 6;
     const CLOSE_WAIT: u8 = 8;
@@ -191,7 +191,7 @@ mod sock_diag {
                     QUEUES => {
                         found.queues = word(&reply, at + 4)
                             .zip(word(&reply, at + 8))
-                            .map(<[u32; 2]>::from)
+                            .map(<[u32; 2]>::from);
                     }
                     _ => {}
                 }
